@@ -1,0 +1,165 @@
+// Package resolver is policyd's security-aware, non-validating stub resolver
+// (RFC 4033 section 2) and its cache.
+//
+// It believes the AD bit of a trusted validating resolver that is reached over
+// a trusted channel (RFC 4035 section 4.9.3), and says for every answer whether
+// it is Secure or Insecure. A bogus answer arrives only as an error, like every
+// other lookup failure, so that no caller can take it for data. The zero value
+// of everything in here trusts nothing.
+package resolver
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"time"
+)
+
+// Status is the security status of an answer, RFC 4033 section 5. Bogus is not
+// among them: it is an Error.
+type Status uint8
+
+// The states of an answer that could be had. Indeterminate, the zero value, is
+// what a lookup that failed leaves behind.
+const (
+	Indeterminate Status = iota
+	Insecure
+	Secure
+)
+
+// String returns the status as RFC 4033 spells it, in lower case.
+func (s Status) String() string {
+	switch s {
+	case Secure:
+		return "secure"
+	case Insecure:
+		return "insecure"
+	case Indeterminate:
+	}
+	return "indeterminate"
+}
+
+// Type is a DNS RR type by its IANA number.
+type Type uint16
+
+// The types that policyd asks for.
+const (
+	TypeA     Type = 1
+	TypeNS    Type = 2
+	TypeCNAME Type = 5
+	TypeMX    Type = 15
+	TypeTXT   Type = 16
+	TypeAAAA  Type = 28
+	TypeTLSA  Type = 52
+)
+
+// String returns the mnemonic, such as "MX".
+func (t Type) String() string {
+	switch t {
+	case TypeA:
+		return "A"
+	case TypeNS:
+		return "NS"
+	case TypeCNAME:
+		return "CNAME"
+	case TypeMX:
+		return "MX"
+	case TypeTXT:
+		return "TXT"
+	case TypeAAAA:
+		return "AAAA"
+	case TypeTLSA:
+		return "TLSA"
+	}
+	return "TYPE?"
+}
+
+// Question is what is asked, in class IN.
+type Question struct {
+	// Name is the owner name in presentation format with A-labels, with or
+	// without the final dot, in any case.
+	Name string
+	Type Type
+	// Passive marks a lookup that a stranger can cause: it is answered like any
+	// other, but never makes the cache refresh the entry ahead of its expiry.
+	Passive bool
+}
+
+// RRset is the whole answer to a question: the RRset at the end of the CNAME
+// chain, or its denial. It is shared between callers and must not be changed.
+type RRset struct {
+	// Name and Type are those of the question, the name in lower case and
+	// without the final dot.
+	Name string
+	Type Type
+	// Owner is the name at the end of the CNAME chain; equal to Name where
+	// there is no CNAME.
+	Owner string
+	// Status holds over the whole CNAME chain (RFC 7672 section 2.1.3).
+	Status Status
+	// NXDomain is set when the name does not exist. An answer without data and
+	// without NXDomain is NODATA.
+	NXDomain bool
+	// Expires is when the answer must no longer be used: the smallest TTL of
+	// everything that was used, or the negative TTL of RFC 2308 section 5.
+	Expires time.Time
+
+	// At most one of these holds the data, by Type: MX; A and AAAA; TLSA; TXT;
+	// CNAME and NS.
+	MX    []MX
+	Addrs []netip.Addr
+	TLSA  []TLSA
+	TXT   []string
+	Names []string
+}
+
+// Empty says that the answer is a denial: the name or the type does not exist.
+func (r *RRset) Empty() bool {
+	return len(r.MX) == 0 && len(r.Addrs) == 0 && len(r.TLSA) == 0 && len(r.TXT) == 0 && len(r.Names) == 0
+}
+
+// MX is one MX record. Host is in lower case, without the final dot, and not
+// checked for being a host name: what a zone holds may have any octets, escaped
+// as in a zone file. The null MX (RFC 7505) has Host "".
+type MX struct {
+	Preference uint16
+	Host       string
+}
+
+// TLSA is one TLSA record, RFC 6698 section 2.1.
+type TLSA struct {
+	Usage, Selector, MatchingType uint8
+	Data                          []byte
+}
+
+// Resolver answers questions. It returns an answer, or an *Error when the
+// lookup failed (and the caller then knows nothing: defer), or ErrNotCached from
+// a resolver that was told not to ask. A denial is an answer and not an error.
+type Resolver interface {
+	Lookup(ctx context.Context, q Question) (*RRset, error)
+}
+
+// ErrNotCached says that the answer is not in the cache and was not asked for.
+var ErrNotCached = errors.New("resolver: not cached")
+
+// Error is a failed lookup: SERVFAIL (bogus or not), time-out, no server, an
+// answer that cannot be used. The caller must treat the facts as unknown.
+type Error struct {
+	Question Question
+	// Reason says in a few words what failed, for people: printable ASCII.
+	Reason string
+	// Bogus is set when the resolver said by an Extended DNS Error (RFC 8914)
+	// that validation failed. It is for display only: a lookup failure is a
+	// lookup failure.
+	Bogus bool
+	// Err is the cause, where there is one.
+	Err error
+}
+
+// Error returns the question and the reason in one line.
+func (e *Error) Error() string {
+	return "resolver: " + e.Question.Type.String() + " " + e.Question.Name + ": " + e.Reason
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
