@@ -14,48 +14,42 @@ func Special(a netip.Addr) bool {
 		return true
 	}
 	for _, p := range registry() {
-		if p.Contains(a) {
+		if netip.MustParsePrefix(p).Contains(a) {
 			return true
 		}
 	}
-	return a.Is6() && !globalUnicast6().Contains(a)
+	return a.Is6() && !netip.MustParsePrefix(globalUnicast6).Contains(a)
 }
 
 // globalUnicast6 is the only IPv6 range that IANA has handed out for unicast
 // on the Internet.
-func globalUnicast6() netip.Prefix { return netip.PrefixFrom(netip.AddrFrom16([16]byte{0x20}), 3) }
+const globalUnicast6 = "2000::/3"
 
 // registry lists the IPv4 and IPv6 special-purpose registries, and the parts of
 // 2000::/3 that are not ordinary hosts.
-func registry() [22]netip.Prefix {
-	v4 := func(a, b, c, d byte, bits int) netip.Prefix {
-		return netip.PrefixFrom(netip.AddrFrom4([4]byte{a, b, c, d}), bits)
-	}
-	v6 := func(a, b uint16, bits int) netip.Prefix {
-		return netip.PrefixFrom(netip.AddrFrom16([16]byte{byte(a >> 8), byte(a), byte(b >> 8), byte(b)}), bits)
-	}
-	return [...]netip.Prefix{
-		v4(0, 0, 0, 0, 8),       // this network, RFC 791
-		v4(10, 0, 0, 0, 8),      // private use, RFC 1918
-		v4(100, 64, 0, 0, 10),   // shared address space, RFC 6598
-		v4(127, 0, 0, 0, 8),     // loopback, RFC 1122
-		v4(169, 254, 0, 0, 16),  // link-local, RFC 3927
-		v4(172, 16, 0, 0, 12),   // private use, RFC 1918
-		v4(192, 0, 0, 0, 24),    // IETF protocol assignments, RFC 6890
-		v4(192, 0, 2, 0, 24),    // documentation, RFC 5737
-		v4(192, 31, 196, 0, 24), // AS112, RFC 7535
-		v4(192, 52, 193, 0, 24), // AMT, RFC 7450
-		v4(192, 88, 99, 0, 24),  // 6to4 relay, RFC 7526
-		v4(192, 168, 0, 0, 16),  // private use, RFC 1918
-		v4(192, 175, 48, 0, 24), // AS112, RFC 7534
-		v4(198, 18, 0, 0, 15),   // benchmarking, RFC 2544
-		v4(198, 51, 100, 0, 24), // documentation, RFC 5737
-		v4(203, 0, 113, 0, 24),  // documentation, RFC 5737
-		v4(224, 0, 0, 0, 4),     // multicast, RFC 5771
-		v4(240, 0, 0, 0, 4),     // reserved and broadcast, RFC 1112
-		v6(0x2001, 0, 23),       // IETF protocol assignments and Teredo, RFC 2928
-		v6(0x2001, 0xdb8, 32),   // documentation, RFC 3849
-		v6(0x2002, 0, 16),       // 6to4, RFC 3056
-		v6(0x3fff, 0, 20),       // documentation, RFC 9637
+func registry() []string {
+	return []string{
+		"0.0.0.0/8",       // this network, RFC 791
+		"10.0.0.0/8",      // private use, RFC 1918
+		"100.64.0.0/10",   // shared address space, RFC 6598
+		"127.0.0.0/8",     // loopback, RFC 1122
+		"169.254.0.0/16",  // link-local, RFC 3927
+		"172.16.0.0/12",   // private use, RFC 1918
+		"192.0.0.0/24",    // IETF protocol assignments, RFC 6890
+		"192.0.2.0/24",    // documentation, RFC 5737
+		"192.31.196.0/24", // AS112, RFC 7535
+		"192.52.193.0/24", // AMT, RFC 7450
+		"192.88.99.0/24",  // 6to4 relay, RFC 7526
+		"192.168.0.0/16",  // private use, RFC 1918
+		"192.175.48.0/24", // AS112, RFC 7534
+		"198.18.0.0/15",   // benchmarking, RFC 2544
+		"198.51.100.0/24", // documentation, RFC 5737
+		"203.0.113.0/24",  // documentation, RFC 5737
+		"224.0.0.0/4",     // multicast, RFC 5771
+		"240.0.0.0/4",     // reserved and broadcast, RFC 1112
+		"2001::/23",       // IETF protocol assignments and Teredo, RFC 2928
+		"2001:db8::/32",   // documentation, RFC 3849
+		"2002::/16",       // 6to4, RFC 3056
+		"3fff::/20",       // documentation, RFC 9637
 	}
 }
