@@ -1,0 +1,150 @@
+package lookup
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/policyd/policyd/internal/policy"
+)
+
+// The bounds on work that strangers can cause: smtpd(8) looks up the route of every envelope sender.
+const (
+	backgroundWorkers = 64   // lookups at a time
+	backgroundQueue   = 1024 // lookups waiting for a worker; the oldest is dropped
+	waitingRequests   = 8    // requests that wait for one, over all connections
+	backgroundTimeout = 15 * time.Second
+)
+
+// background gathers the facts of routes away from the requests that asked for them. One domain is
+// gathered once at a time, however many ask.
+type background struct {
+	gather  func(context.Context, task) policy.Facts // does not panic
+	waiting chan struct{}                            // one token a request that waits
+
+	mu    sync.Mutex
+	jobs  map[task]*job // waiting and running
+	stack []*job        // waiting for a worker, oldest first
+	wake  chan struct{} // a token where the stack may hold something
+}
+
+// task is what is gathered: under one set of settings, so that a reload is obeyed by all that ask after it.
+type task struct {
+	next policy.Nexthop
+	set  *Settings
+}
+
+// job is one task being done. facts is written before done is closed and not after.
+type job struct {
+	task  task
+	done  chan struct{}
+	facts policy.Facts
+	ok    bool
+}
+
+func newBackground(gather func(context.Context, task) policy.Facts) *background {
+	return &background{
+		gather:  gather,
+		waiting: make(chan struct{}, waitingRequests),
+		jobs:    map[task]*job{},
+		wake:    make(chan struct{}, 1),
+	}
+}
+
+// wait has t done and waits for it, for as long as its settings say. It returns false without waiting where too
+// many wait already; the gathering goes on all the same and leaves its finds in the cache.
+func (b *background) wait(ctx context.Context, t task) (policy.Facts, bool) {
+	j := b.ask(t)
+	select {
+	case b.waiting <- struct{}{}:
+		defer func() { <-b.waiting }()
+	default:
+		return policy.Facts{}, false
+	}
+	timer := time.NewTimer(t.set.Wait)
+	defer timer.Stop()
+	select {
+	case <-j.done:
+		return j.facts, j.ok
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return policy.Facts{}, false
+}
+
+// ask returns the job for t, a new one if there is none.
+func (b *background) ask(t task) *job {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if j, ok := b.jobs[t]; ok {
+		return j
+	}
+	j := &job{task: t, done: make(chan struct{})}
+	b.jobs[t] = j
+	b.stack = append(b.stack, j)
+	if len(b.stack) > backgroundQueue {
+		oldest := b.stack[0]
+		b.stack = append(b.stack[:0], b.stack[1:]...)
+		delete(b.jobs, oldest.task)
+		close(oldest.done)
+	}
+	b.signal()
+	return j
+}
+
+// signal wakes a worker; b.mu is held.
+func (b *background) signal() {
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take returns the newest waiting job, whose asker is the likeliest to be still there, or nil.
+func (b *background) take() *job {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	last := len(b.stack) - 1
+	if last < 0 {
+		return nil
+	}
+	j := b.stack[last]
+	b.stack[last] = nil
+	b.stack = b.stack[:last]
+	if last > 0 {
+		b.signal()
+	}
+	return j
+}
+
+// run works off jobs until ctx ends.
+func (b *background) run(ctx context.Context) error {
+	var workers sync.WaitGroup
+	for range backgroundWorkers {
+		workers.Go(func() {
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-b.wake:
+				}
+				for j := b.take(); j != nil && ctx.Err() == nil; j = b.take() {
+					b.do(ctx, j)
+				}
+			}
+		})
+	}
+	workers.Wait()
+	return ctx.Err()
+}
+
+// do gathers one job.
+func (b *background) do(ctx context.Context, j *job) {
+	ctx, cancel := context.WithTimeout(ctx, backgroundTimeout)
+	defer cancel()
+	j.facts, j.ok = b.gather(ctx, j.task), true
+	b.mu.Lock()
+	delete(b.jobs, j.task)
+	b.mu.Unlock()
+	close(j.done)
+}

@@ -1,0 +1,103 @@
+package lookup
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/socketmap"
+)
+
+// Explanation is what `policyd query` shows of one next hop. Its JSON form is stable.
+type Explanation struct {
+	// Nexthop is the next hop as it is looked up, or the text that was asked for where it is none.
+	Nexthop string `json:"nexthop"`
+	// DNSSEC is secure, insecure, bogus or indeterminate; the last two are lookup failures.
+	DNSSEC    string   `json:"dnssec"`
+	MX        []MXHost `json:"mx"`
+	TLSPolicy Answer   `json:"tls_policy"`
+	Transport Answer   `json:"transport"`
+	// Source is the mechanism that decided the TLS policy.
+	Source string `json:"source"`
+	// Unsigned is set when the promise rests on an unsigned MX RRset.
+	Unsigned bool `json:"unsigned"`
+	// Why says how the TLS policy came about, WhyTransport the same of the route.
+	Why          []string `json:"why"`
+	WhyTransport []string `json:"why_transport"`
+}
+
+// MXHost is one MX host in an Explanation.
+type MXHost struct {
+	Host       string `json:"host"`
+	Preference uint16 `json:"preference"`
+	Prefix     string `json:"prefix"`
+}
+
+// Answer is a socketmap reply in an Explanation.
+type Answer struct {
+	Status string `json:"status"`
+	Text   string `json:"text"`
+}
+
+// Exit returns the exit status that fits the answer: 0 a policy applies, 1 none, 3 it could not be
+// looked up.
+func (e Explanation) Exit() int {
+	switch e.TLSPolicy.Status {
+	case socketmap.StatusOK.String():
+		return 0
+	case socketmap.StatusNotFound.String():
+		return 1
+	}
+	return 3
+}
+
+// Explain evaluates a next hop with res as a lookup would, without its haste, and shows what was found.
+// key is a key of tls-policy, or an address or domain as transport takes it.
+func Explain(ctx context.Context, res resolver.Resolver, key string, s Settings) Explanation {
+	budget := s.Budget
+	if budget <= 0 {
+		budget = 10 * time.Second
+	}
+	ctx, cancel := context.WithTimeout(ctx, budget)
+	defer cancel()
+	next, ok := policy.ParseNexthop(key, s.Policy.Port26.Port)
+	if !ok {
+		none := answer(socketmap.NotFound())
+		return Explanation{
+			Nexthop: socketmap.Temp(key).Text, DNSSEC: resolver.Indeterminate.String(), MX: []MXHost{},
+			TLSPolicy: none, Transport: none, Source: policy.SourceNone.String(),
+			Why:          []string{"not a next hop that policyd answers for: give a domain, [host], domain:port or [host]:port with port 25 or the port of implicit TLS"},
+			WhyTransport: []string{"not a domain"},
+		}
+	}
+	engine := policy.Engine{Resolver: res, Overrides: s.Overrides, Site: s.Site, Thorough: true}
+	facts, err := engine.GatherRoute(ctx, next, s.Policy)
+	if err != nil {
+		facts = policy.Facts{Nexthop: next}
+	}
+	decision, route := policy.Decide(facts, s.Policy), policy.Route(facts, s.Policy)
+	e := Explanation{
+		Nexthop: next.String(), DNSSEC: dnssec(facts.MX), MX: make([]MXHost, 0, len(facts.Hosts)),
+		TLSPolicy: answer(decision.Reply), Transport: answer(route.Reply),
+		Source: decision.Source.String(), Unsigned: decision.Unsigned,
+		Why: decision.Why, WhyTransport: route.Why,
+	}
+	for _, h := range facts.Hosts {
+		e.MX = append(e.MX, MXHost{Host: h.Name, Preference: h.Preference, Prefix: h.Class.String()})
+	}
+	return e
+}
+
+func answer(r socketmap.Reply) Answer {
+	return Answer{Status: r.Status.String(), Text: r.Text}
+}
+
+func dnssec(mx policy.MX) string {
+	var failed *resolver.Error
+	if errors.As(mx.Err, &failed) && failed.Bogus {
+		return "bogus"
+	}
+	return mx.Status.String()
+}

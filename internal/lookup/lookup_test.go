@@ -1,0 +1,305 @@
+package lookup_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/socketmap"
+)
+
+// resolverFunc is a Resolver made of a function.
+type resolverFunc func(context.Context, resolver.Question) (*resolver.RRset, error)
+
+func (f resolverFunc) Lookup(ctx context.Context, q resolver.Question) (*resolver.RRset, error) {
+	return f(ctx, q)
+}
+
+// nothing is a cache that has nothing.
+func nothing() resolver.Resolver {
+	return resolverFunc(func(context.Context, resolver.Question) (*resolver.RRset, error) { return nil, resolver.ErrNotCached })
+}
+
+// everywhere says for every domain that its one MX host is smtps-mx.<domain>, after a delay.
+func everywhere(delay time.Duration, asked *atomic.Int64) resolver.Resolver {
+	return resolverFunc(func(ctx context.Context, q resolver.Question) (*resolver.RRset, error) {
+		if asked != nil {
+			asked.Add(1)
+		}
+		if delay > 0 {
+			select {
+			case <-time.After(delay):
+			case <-ctx.Done():
+				return nil, &resolver.Error{Question: q, Reason: "timed out", Err: ctx.Err()}
+			}
+		}
+		r := &resolver.RRset{Name: q.Name, Type: q.Type, Owner: q.Name, Status: resolver.Secure}
+		switch q.Type {
+		case resolver.TypeMX:
+			r.MX = []resolver.MX{{Preference: 10, Host: "smtps-mx." + q.Name}}
+		case resolver.TypeA:
+			r.Addrs = []netip.Addr{netip.MustParseAddr("192.0.2.1")}
+		}
+		return r, nil
+	})
+}
+
+// elsewhere is a site that receives nothing.
+type elsewhere struct{}
+
+func (elsewhere) Own(context.Context, string) (bool, string, error) { return false, "", nil }
+func (elsewhere) OwnHost(string) bool                               { return false }
+func (elsewhere) OwnAddr(netip.Addr) bool                           { return false }
+
+func settings() lookup.Settings {
+	return lookup.Settings{
+		Policy: policy.Options{Port26: policy.Port26Options{Mode: policy.PortAlways, Port: 26, Transport: "smtps26"}},
+		Site:   elsewhere{}, CachedSite: elsewhere{},
+	}
+}
+
+func ask(s *lookup.Service, request string) string {
+	m, key, _ := strings.Cut(request, " ")
+	return s.Handler().ServeSocketmap(context.Background(), socketmap.Request{Map: m, Key: key}).String()
+}
+
+func service(asking, cached resolver.Resolver, s lookup.Settings) *lookup.Service {
+	return lookup.New(lookup.Resolvers{Asking: asking, Cached: cached}, s, slog.New(slog.DiscardHandler))
+}
+
+// running starts s inside a synctest bubble and stops it when the test function returns.
+func running(s *lookup.Service) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = s.Run(ctx) // ends with its context
+	}()
+	return func() {
+		cancel()
+		<-ended
+	}
+}
+
+func TestMaps(t *testing.T) {
+	t.Parallel()
+	full := everywhere(0, nil)
+	const secure = "OK secure match=smtps-mx.example.com servername=hostname"
+	for request, want := range map[string]string{
+		"tls-policy example.com":            secure,
+		"tls-policy-tlsrpt example.com":     secure,
+		"QUERY example.com":                 secure,
+		"QUERYwithTLSRPT example.com":       secure,
+		"tls-policy EXAMPLE.com.:smtp":      secure,
+		"tls-policy example.com:26":         secure,
+		"tls-policy [smtps-x.example]:26":   "OK secure match=smtps-x.example servername=hostname",
+		"tls-policy example.com:587":        "NOTFOUND ",
+		"tls-policy .example.com":           "NOTFOUND ",
+		"tls-policy user@example.com":       "NOTFOUND ",
+		"tls-policy ":                       "NOTFOUND ",
+		"transport user@example.com":        "OK smtps26:example.com:26",
+		"transport example.com":             "OK smtps26:example.com:26",
+		"transport *":                       "NOTFOUND ",
+		"transport ":                        "NOTFOUND ",
+		"transport user@[192.0.2.1]":        "NOTFOUND ",
+		"transport \"a@b\xff\"@example.com": "OK smtps26:example.com:26",
+	} {
+		require.Equal(t, want, ask(service(full, full, settings()), request), request)
+	}
+	for _, mode := range []policy.Mode{policy.ModeEnforce, policy.ModeReport, policy.ModeOff} {
+		s := settings()
+		s.Policy.Mode = mode
+		require.Contains(t, ask(service(full, full, s), "tls-polity example.com"), "PERM ", "an unknown map, whatever the mode")
+	}
+}
+
+func TestModeOffAsksNothing(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	s := settings()
+	s.Policy.Mode = policy.ModeOff
+	svc := service(everywhere(0, &asked), everywhere(0, &asked), s)
+	require.Equal(t, "NOTFOUND ", ask(svc, "tls-policy example.com"))
+	require.Equal(t, "NOTFOUND ", ask(svc, "transport example.com"))
+	require.Zero(t, asked.Load())
+}
+
+func TestTLSPolicyOverBudgetIsTEMP(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		svc := service(everywhere(time.Hour, nil), nothing(), settings())
+		start := time.Now()
+		require.Equal(t, "TEMP MX lookup for example.com failed: timed out", ask(svc, "tls-policy example.com"))
+		require.Equal(t, 10*time.Second, time.Since(start))
+	})
+}
+
+func TestTransportNeverTakesLongerThanWait(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int64
+		svc := service(everywhere(time.Second, &asked), nothing(), settings())
+		defer running(svc)()
+		start := time.Now()
+		require.Equal(t, "NOTFOUND ", ask(svc, "transport user@example.com"))
+		require.Equal(t, 200*time.Millisecond, time.Since(start))
+		time.Sleep(5 * time.Second)
+		require.Equal(t, int64(3), asked.Load(), "the lookup goes on in the background: MX, A and AAAA")
+	})
+}
+
+func TestTransportWaitsForAQuickLookup(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		svc := service(everywhere(20*time.Millisecond, nil), nothing(), settings())
+		defer running(svc)()
+		require.Equal(t, "OK smtps26:example.com:26", ask(svc, "transport user@example.com"))
+	})
+}
+
+func TestTheNinthWaitingRequestIsAnsweredAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		svc := service(everywhere(time.Second, nil), nothing(), settings())
+		defer running(svc)()
+		for i := range 8 {
+			go ask(svc, fmt.Sprintf("transport user@example%d.com", i))
+		}
+		synctest.Wait()
+		start := time.Now()
+		require.Equal(t, "NOTFOUND ", ask(svc, "transport user@example.org"))
+		require.Zero(t, time.Since(start))
+		time.Sleep(300 * time.Millisecond)
+		require.Equal(t, "NOTFOUND ", ask(svc, "transport user@example.org"))
+		require.Equal(t, 500*time.Millisecond, time.Since(start), "there is room again")
+	})
+}
+
+func TestBackgroundLookupsAreBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var now, most, all atomic.Int64
+		asking := resolverFunc(func(ctx context.Context, q resolver.Question) (*resolver.RRset, error) {
+			most.Store(max(most.Load(), now.Add(1)))
+			defer now.Add(-1)
+			all.Add(1)
+			return everywhere(time.Second, nil).Lookup(ctx, resolver.Question{Name: q.Name, Type: resolver.TypeA})
+		})
+		svc := service(asking, nothing(), settings())
+		defer running(svc)()
+		for i := range 20_000 {
+			go ask(svc, fmt.Sprintf("transport user@example%d.com", i))
+		}
+		time.Sleep(time.Hour)
+		require.LessOrEqual(t, most.Load(), int64(64))
+		require.LessOrEqual(t, all.Load(), int64(64+1024+64), "the oldest waiting are dropped")
+		require.Equal(t, int64(20_000), int64(svc.Stats().Replies["transport"]["NOTFOUND"]))
+	})
+}
+
+func TestOneDomainIsLookedUpOnceAtATime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int64
+		svc := service(everywhere(time.Second, &asked), nothing(), settings())
+		defer running(svc)()
+		for i := range 100 {
+			go ask(svc, fmt.Sprintf("transport user%d@example.com", i))
+		}
+		time.Sleep(time.Minute)
+		require.Equal(t, int64(3), asked.Load())
+	})
+}
+
+func TestAPanicIsNoAnswer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		broken := resolverFunc(func(context.Context, resolver.Question) (*resolver.RRset, error) { panic("broken") })
+		svc := lookup.New(lookup.Resolvers{Asking: broken, Cached: broken}, settings(), slog.New(slog.NewTextHandler(&log, nil)))
+		defer running(svc)()
+		require.Equal(t, "TEMP internal error", ask(svc, "tls-policy example.com"))
+		require.Equal(t, "NOTFOUND ", ask(svc, "transport jane.doe@example.com"))
+		require.Contains(t, log.String(), "lookup.go", "with the stack")
+		require.NotContains(t, log.String(), "jane.doe", "never a local part")
+		require.Equal(t, uint64(2), svc.Stats().Panics)
+
+		svc = service(broken, nothing(), settings())
+		defer running(svc)()
+		require.Equal(t, "NOTFOUND ", ask(svc, "transport jane.doe@example.com"), "in the background too")
+		require.Equal(t, uint64(1), svc.Stats().Panics)
+	})
+}
+
+func TestDecisionsAreLoggedWhenTheyChange(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	host := "starttls-a.example.com"
+	full := resolverFunc(func(context.Context, resolver.Question) (*resolver.RRset, error) {
+		return &resolver.RRset{Status: resolver.Insecure, MX: []resolver.MX{{Host: host}}}, nil
+	})
+	svc := lookup.New(lookup.Resolvers{Asking: full, Cached: full}, settings(), slog.New(slog.NewTextHandler(&log, nil)))
+	lines := func() int { defer log.Reset(); return strings.Count(log.String(), "changed=true") }
+
+	ask(svc, "tls-policy example.com")
+	require.Contains(t, log.String(), "unsigned=true")
+	require.Equal(t, 1, lines())
+	ask(svc, "tls-policy example.com")
+	require.Zero(t, lines(), "nothing new")
+	host = "mx.example.com"
+	ask(svc, "tls-policy example.com")
+	require.Equal(t, 1, lines(), "the policy is gone")
+	ask(svc, "tls-policy example.com")
+	ask(svc, "tls-policy example.org")
+	require.Zero(t, lines(), "no policy, and there never was one")
+	require.Equal(t, uint64(2), svc.Stats().Unsigned)
+}
+
+func TestStrangersCannotFillTheLog(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	full := everywhere(0, nil)
+	svc := lookup.New(lookup.Resolvers{Asking: full, Cached: full}, settings(), slog.New(slog.NewTextHandler(&log, nil)))
+	for i := range 10_000 {
+		ask(svc, fmt.Sprintf("transport jane.doe@example%d.com", i))
+	}
+	require.Less(t, strings.Count(log.String(), "\n"), 2000)
+	require.NotContains(t, log.String(), "jane.doe", "never a local part")
+}
+
+func TestExplain(t *testing.T) {
+	t.Parallel()
+	e := lookup.Explain(t.Context(), everywhere(0, nil), "example.com", settings())
+	require.Equal(t, lookup.Explanation{
+		Nexthop: "example.com", DNSSEC: "secure",
+		MX:        []lookup.MXHost{{Host: "smtps-mx.example.com", Preference: 10, Prefix: "smtps"}},
+		TLSPolicy: lookup.Answer{Status: "OK", Text: "secure match=smtps-mx.example.com servername=hostname"},
+		Transport: lookup.Answer{Status: "OK", Text: "smtps26:example.com:26"},
+		Source:    "prefix",
+		Why:       []string{"every MX host carries a prefix"}, WhyTransport: []string{"every MX host is an smtps- host with port 26 open"},
+	}, e)
+	require.Equal(t, 0, e.Exit())
+
+	bogus := resolverFunc(func(_ context.Context, q resolver.Question) (*resolver.RRset, error) {
+		return nil, &resolver.Error{Question: q, Reason: "SERVFAIL (DNSSEC Bogus)", Bogus: true}
+	})
+	e = lookup.Explain(t.Context(), bogus, "example.com", settings())
+	require.Equal(t, "bogus", e.DNSSEC)
+	require.Equal(t, 3, e.Exit())
+
+	e = lookup.Explain(t.Context(), bogus, "user@[192.0.2.1]", settings())
+	require.Equal(t, "NOTFOUND", e.TLSPolicy.Status)
+	require.Equal(t, 1, e.Exit())
+}

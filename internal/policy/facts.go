@@ -1,0 +1,88 @@
+package policy
+
+import (
+	"context"
+	"net/netip"
+
+	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/prefix"
+)
+
+// MaxHosts is how many MX hosts of a domain are considered: a hostile domain
+// with 1,500 of them must not cost 3,000 queries.
+const MaxHosts = 32
+
+// Facts is everything a decision rests on, gathered before it. The zero Facts
+// leads to TEMP.
+type Facts struct {
+	Nexthop  Nexthop
+	Override Override
+	MX       MX
+	// Hosts are the MX hosts that are considered: by preference, then name,
+	// each name once, at most MaxHosts. Empty for a next hop that is a host.
+	Hosts []Host
+	// Receiver says whether mail for the domain is received here; gathered for
+	// a route only, and only where there would be one.
+	Receiver Receiver
+}
+
+// MX is what is known about the MX RRset.
+type MX struct {
+	// Status is that of the RRset or of its denial.
+	Status resolver.Status
+	// Err is set when the lookup failed. The facts are then unknown.
+	Err error
+	// Asked is set when the lookup succeeded; false for a next hop that is a
+	// host, which has no MX RRset.
+	Asked bool
+	// Null is set for the null MX of RFC 7505.
+	Null bool
+	// NXDomain is set when the domain does not exist.
+	NXDomain bool
+	// Rest counts the hosts beyond MaxHosts. They count as unprefixed.
+	Rest int
+	// RestPreference is the preference of the best of them.
+	RestPreference uint16
+}
+
+// Host is what is known about one MX host.
+type Host struct {
+	// Name is as the zone has it, in lower case, not necessarily a host name.
+	Name       string
+	Preference uint16
+	// Class is the promise of the name; None if it is no valid host name.
+	Class prefix.Class
+	// Override is the line for the next hop [Name], which a route can lead to;
+	// gathered for a route only.
+	Override Override
+}
+
+// Receiver says who receives the mail of a domain. A route for a domain that
+// is received here makes a mail loop.
+type Receiver struct {
+	State ReceiverState
+	// Why names the list, host or address that shows it, or what failed.
+	Why string
+}
+
+// ReceiverState is what is known about the receiver.
+type ReceiverState uint8
+
+// The states of a Receiver. Only ReceiverElsewhere lets a route out.
+const (
+	ReceiverUnknown ReceiverState = iota
+	ReceiverHere
+	ReceiverElsewhere
+)
+
+// OwnSite knows what this site receives itself.
+type OwnSite interface {
+	// Own reports whether mail for domain is received here, and which list says
+	// so. After an error nothing is known: no route. A site that may not wait
+	// returns resolver.ErrNotCached where it would have to ask somebody.
+	Own(ctx context.Context, domain string) (own bool, why string, err error)
+	// OwnHost reports whether name is a name of this host.
+	OwnHost(name string) bool
+	// OwnAddr reports whether a is an address of this host.
+	OwnAddr(a netip.Addr) bool
+}

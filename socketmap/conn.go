@@ -1,0 +1,220 @@
+package socketmap
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"runtime/debug"
+	"strconv"
+	"sync/atomic"
+	"time"
+)
+
+// The states of a connection, beside being idle: that is a positive number, twice the time in
+// nanoseconds since when, plus one where a part of a request has arrived.
+const (
+	working int64 = 0  // the handler runs, or a reply is being written
+	ended   int64 = -1 // closed by the server; nothing more is served
+)
+
+const (
+	minRead    = 512      // room for a read
+	keepBuffer = 16 << 10 // larger buffers are not kept by an idle connection
+)
+
+// lastLook is how long a connection that is shut down is still looked at: a request may be under way.
+const lastLook = 10 * time.Millisecond
+
+// conn is one connection, served by one goroutine.
+type conn struct {
+	server *Server
+	net    net.Conn
+	// state is written by the connection's goroutine, and by Server.evict, which may end an idle one.
+	state atomic.Int64
+
+	in        []byte // what has been read and not been consumed
+	out       []byte
+	idleBy    time.Time // the read deadline while idle; zero: to be set anew
+	requestBy time.Time // the read deadline of the request that has begun to arrive
+	writeBy   time.Time // the write deadline
+}
+
+func (c *conn) serve() {
+	defer func() {
+		_ = c.net.Close()
+		c.server.mu.Lock()
+		delete(c.server.conns, c)
+		c.server.mu.Unlock()
+	}()
+	for {
+		req, ok := c.receive()
+		if !ok || !c.send(c.server.answer(req)) {
+			return
+		}
+	}
+}
+
+// rest marks the connection as idle; a part of the next request may have come with the last one.
+func (c *conn) rest() {
+	since := time.Now().UnixNano() << 1
+	if len(c.in) > 0 {
+		since |= 1
+	}
+	c.state.Store(since)
+}
+
+// become moves an idle connection to another state. It returns false when the server has ended it.
+func (c *conn) become(state func(idle int64) int64) bool {
+	idle := c.state.Load()
+	return idle > working && c.state.CompareAndSwap(idle, state(idle))
+}
+
+// wake makes a connection that waits for a request notice that the server is closing.
+func (c *conn) wake() {
+	if at := c.state.Load(); at > working && at&1 == 0 {
+		_ = c.net.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+// receive waits for a whole request. It returns false when the connection is to be closed.
+func (c *conn) receive() (Request, bool) {
+	begun := false
+	for {
+		size, err := measure(c.in, MaxQuery)
+		if err != nil {
+			c.server.stats.malformed.Add(1)
+			return Request{}, false
+		}
+		switch {
+		case size > 0 && len(c.in) >= size:
+			return c.take(size)
+		case len(c.in) == 0:
+			c.expect()
+		case !begun:
+			if begun = c.begin(); !begun {
+				return Request{}, false
+			}
+		}
+		if !c.fill(size) {
+			return Request{}, false
+		}
+	}
+}
+
+// take consumes the whole request of that size.
+func (c *conn) take(size int) (Request, bool) {
+	payload, err := payloadOf(c.in[:size])
+	space := bytes.IndexByte(payload, ' ')
+	if err != nil || space < 0 {
+		c.server.stats.malformed.Add(1)
+		return Request{}, false
+	}
+	if !c.become(func(int64) int64 { return working }) {
+		return Request{}, false
+	}
+	text := string(payload)
+	c.in = c.in[:copy(c.in, c.in[size:])]
+	if cap(c.in) > keepBuffer && len(c.in) == 0 {
+		c.in = nil
+	}
+	return Request{Map: text[:space], Key: text[space+1:]}, true
+}
+
+// expect gives the client its time to begin a request. While requests come quickly the deadline is left as
+// it is, so it may be early by the slack.
+func (c *conn) expect() {
+	limits := c.server.limit()
+	by := time.Now().Add(limits.IdleTimeout)
+	if early := by.Sub(c.idleBy); early < 0 || early > min(time.Second, limits.IdleTimeout/16) {
+		c.idleBy = by
+		_ = c.net.SetReadDeadline(by)
+	}
+	if c.server.isClosing() { // after the line above: wake may have come before it
+		_ = c.net.SetReadDeadline(time.Now().Add(lastLook))
+	}
+}
+
+// begin gives the client its time for the rest of a request. It returns false when the server has
+// ended the connection.
+func (c *conn) begin() bool {
+	c.idleBy = time.Time{}
+	c.requestBy = time.Now().Add(c.server.limit().RequestTimeout)
+	_ = c.net.SetReadDeadline(c.requestBy)
+	return c.become(func(idle int64) int64 { return idle | 1 })
+}
+
+// fill reads more of a request, of which the whole has size bytes where that is known. It returns false
+// when the connection is to be closed, and counts why.
+func (c *conn) fill(size int) bool {
+	if want := max(size, len(c.in)+minRead); cap(c.in) < want {
+		c.in = append(make([]byte, 0, want), c.in...)
+	}
+	n, err := c.net.Read(c.in[len(c.in):cap(c.in)])
+	if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) && c.server.isClosing() {
+		// Woken up for shutdown. A request that has begun keeps its time; otherwise one last look,
+		// so that a request that is under way is answered.
+		by := time.Now().Add(lastLook)
+		if len(c.in) > 0 {
+			by = c.requestBy
+		}
+		_ = c.net.SetReadDeadline(by)
+		n, err = c.net.Read(c.in[len(c.in):cap(c.in)])
+	}
+	c.in = c.in[:len(c.in)+n]
+	if n > 0 {
+		return true
+	}
+	switch late := errors.Is(err, os.ErrDeadlineExceeded); {
+	case late && len(c.in) > 0:
+		c.server.stats.stalled.Add(1)
+	case late && !c.server.isClosing():
+		c.server.stats.idle.Add(1)
+	case errors.Is(err, io.EOF) && len(c.in) > 0:
+		c.server.stats.malformed.Add(1)
+	}
+	return false
+}
+
+// send writes a reply. It returns false when the connection is to be closed.
+func (c *conn) send(r Reply) bool {
+	c.out = r.appendTo(c.out[:0])
+	size := len(c.out)
+	// The length goes in front: behind the payload first, then both change places.
+	c.out = strconv.AppendInt(c.out, int64(size), 10)
+	c.out = append(c.out, ':')
+	head := len(c.out) - size
+	c.out = append(c.out, c.out[:size]...)
+	copy(c.out, c.out[size:])
+	c.out = append(c.out[:head+size], ',')
+
+	if by := time.Now().Add(c.server.limit().WriteTimeout); by.Sub(c.writeBy) > c.server.limit().WriteTimeout/8 {
+		c.writeBy = by
+		_ = c.net.SetWriteDeadline(by)
+	}
+	_, err := c.net.Write(c.out)
+	if err != nil {
+		c.server.stats.writeErrors.Add(1)
+		return false
+	}
+	if cap(c.out) > keepBuffer {
+		c.out = nil
+	}
+	c.server.stats.replies[r.Status].Add(1)
+	c.rest()
+	return true
+}
+
+// answer calls the handler; a panic becomes TEMP.
+func (s *Server) answer(req Request) (reply Reply) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.stats.panics.Add(1)
+			s.logger().Error("panic in a handler: please report this", "map", req.Map, "err", fmt.Sprint(p), "stack", string(debug.Stack()))
+			reply = Temp("internal error")
+		}
+	}()
+	return s.Handler.ServeSocketmap(s.ctx, req)
+}
