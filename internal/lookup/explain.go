@@ -15,10 +15,12 @@ type Explanation struct {
 	// Nexthop is the next hop as it is looked up, or the text that was asked for where it is none.
 	Nexthop string `json:"nexthop"`
 	// DNSSEC is secure, insecure, bogus or indeterminate; the last two are lookup failures.
-	DNSSEC    string   `json:"dnssec"`
-	MX        []MXHost `json:"mx"`
-	TLSPolicy Answer   `json:"tls_policy"`
-	Transport Answer   `json:"transport"`
+	DNSSEC string   `json:"dnssec"`
+	MX     []MXHost `json:"mx"`
+	// MTASTS is null where MTA-STS is switched off or does not apply.
+	MTASTS    *STSPolicy `json:"mta_sts"`
+	TLSPolicy Answer     `json:"tls_policy"`
+	Transport Answer     `json:"transport"`
 	// Source is the mechanism that decided the TLS policy.
 	Source string `json:"source"`
 	// Unsigned is set when the promise rests on an unsigned MX RRset.
@@ -32,7 +34,26 @@ type Explanation struct {
 type MXHost struct {
 	Host       string `json:"host"`
 	Preference uint16 `json:"preference"`
-	Prefix     string `json:"prefix"`
+	// Prefix is starttls, smtps or none.
+	Prefix string `json:"prefix"`
+	// DANE and DANE26 are usable, unusable, absent, unreachable, failed or unknown, for port 25 and for the port
+	// of implicit TLS; the latter is empty where nobody asked.
+	DANE   string `json:"dane"`
+	DANE26 string `json:"dane26,omitempty"`
+	// Probe is open, closed or unknown; ProbeCause says why it is closed. Empty for hosts that are not smtps-.
+	Probe      string `json:"probe,omitempty"`
+	ProbeCause string `json:"probe_cause,omitempty"`
+}
+
+// STSPolicy is what MTA-STS says in an Explanation.
+type STSPolicy struct {
+	// State is found, absent, failed or unknown; Mode is enforce, testing or none where it is found.
+	State string   `json:"state"`
+	Mode  string   `json:"mode,omitempty"`
+	ID    string   `json:"id,omitempty"`
+	MX    []string `json:"mx,omitempty"`
+	// Why says why the state is what it is.
+	Why string `json:"why,omitempty"`
 }
 
 // Answer is a socketmap reply in an Explanation.
@@ -53,9 +74,9 @@ func (e Explanation) Exit() int {
 	return 3
 }
 
-// Explain evaluates a next hop with res as a lookup would, without its haste, and shows what was found.
+// Explain evaluates a next hop from src as a lookup would, without its haste, and shows what was found.
 // key is a key of tls-policy, or an address or domain as transport takes it.
-func Explain(ctx context.Context, res resolver.Resolver, key string, s Settings) Explanation {
+func Explain(ctx context.Context, src Sources, key string, s Settings) Explanation {
 	budget := s.Budget
 	if budget <= 0 {
 		budget = 10 * time.Second
@@ -72,7 +93,7 @@ func Explain(ctx context.Context, res resolver.Resolver, key string, s Settings)
 			WhyTransport: []string{"not a domain"},
 		}
 	}
-	engine := policy.Engine{Resolver: res, Overrides: s.Overrides, Site: s.Site, Thorough: true}
+	engine := policy.Engine{Resolver: src.Asking, Overrides: s.Overrides, STS: src.STS, Probes: src.Probes, Site: s.Site, Thorough: true}
 	facts, err := engine.GatherRoute(ctx, next, s.Policy)
 	if err != nil {
 		facts = policy.Facts{Nexthop: next}

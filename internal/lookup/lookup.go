@@ -30,17 +30,41 @@ type Settings struct {
 	Log    LogMode
 }
 
-// Resolvers are the two views of the DNS that a Service needs.
-type Resolvers struct {
+// Sources are where a Service gets its facts.
+type Sources struct {
 	// Asking looks up what the cache does not have.
 	Asking resolver.Resolver
 	// Cached never waits: what it does not have is resolver.ErrNotCached.
 	Cached resolver.Resolver
+	// STS and CachedSTS are the same two views of MTA-STS policies; nil: there is no MTA-STS.
+	STS, CachedSTS policy.STS
+	// Probes knows what probes of port 26 have found; nil: nothing is known.
+	Probes policy.Probes
+	// Observe is told of every answer, if it is not nil. It must not block.
+	Observe func(Observation)
+}
+
+// Observation is an answer, for metrics: every field has a small fixed set of values.
+type Observation struct {
+	// Map is tls-policy, tls-policy-tlsrpt or transport; an alias counts as what it stands for.
+	Map string
+	// Status is the status word of the reply.
+	Status string
+	// Cached is set when nothing had to be asked or waited for.
+	Cached bool
+	Took   time.Duration
+	// Decided is set when there was a decision: the key was a next hop and the mode is not off. The fields
+	// below are empty without.
+	Decided bool
+	// Source, Class and Reason are those of the Decision, as text.
+	Source, Class, Reason string
+	// Unsigned is set when a policy rests on an unsigned MX RRset.
+	Unsigned bool
 }
 
 // Service answers lookups. Make one with New.
 type Service struct {
-	resolvers  Resolvers
+	sources    Sources
 	settings   atomic.Pointer[Settings]
 	background *background
 	changes    *changes
@@ -50,8 +74,8 @@ type Service struct {
 
 // New returns a Service that answers from res under s. Run it for the sake of lookups of routes that
 // are not in the cache.
-func New(res Resolvers, s Settings, log *slog.Logger) *Service {
-	svc := &Service{resolvers: res, log: log, changes: newChanges()}
+func New(res Sources, s Settings, log *slog.Logger) *Service {
+	svc := &Service{sources: res, log: log, changes: newChanges()}
 	svc.background = newBackground(svc.gatherRoute)
 	svc.Configure(s)
 	return svc
@@ -105,12 +129,12 @@ func (s *Service) tlsPolicy(ctx context.Context, req socketmap.Request) (reply s
 	if !ok || set.Policy.Mode == policy.ModeOff {
 		return socketmap.NotFound()
 	}
-	engine := s.engine(set, s.resolvers.Cached)
+	engine := s.engine(set, s.sources.Cached)
 	facts, err := engine.Gather(ctx, next, set.Policy)
 	if err != nil {
 		budget, cancel := context.WithTimeout(ctx, set.Budget)
 		defer cancel()
-		engine.Resolver = s.resolvers.Asking
+		engine.Resolver = s.sources.Asking
 		// What cannot be had even now leaves facts that trust nothing.
 		facts, _ = engine.Gather(budget, next, set.Policy)
 	}
@@ -136,7 +160,7 @@ func (s *Service) transport(ctx context.Context, req socketmap.Request) (reply s
 	if !ok || set.Policy.Mode == policy.ModeOff || set.Policy.Port26.Mode == policy.PortOff {
 		return socketmap.NotFound()
 	}
-	engine := s.engine(set, s.resolvers.Cached)
+	engine := s.engine(set, s.sources.Cached)
 	engine.Site, engine.Passive = set.CachedSite, true
 	facts, err := engine.GatherRoute(ctx, next, set.Policy)
 	if err != nil {
@@ -157,7 +181,7 @@ func (s *Service) gatherRoute(ctx context.Context, t task) (found policy.Facts) 
 			found = policy.Facts{}
 		}
 	}()
-	engine := s.engine(t.set, s.resolvers.Asking)
+	engine := s.engine(t.set, s.sources.Asking)
 	engine.Site, engine.Passive = t.set.Site, true
 	facts, err := engine.GatherRoute(ctx, t.next, t.set.Policy)
 	if err != nil {

@@ -76,7 +76,7 @@ func ask(s *lookup.Service, request string) string {
 }
 
 func service(asking, cached resolver.Resolver, s lookup.Settings) *lookup.Service {
-	return lookup.New(lookup.Resolvers{Asking: asking, Cached: cached}, s, slog.New(slog.DiscardHandler))
+	return lookup.New(lookup.Sources{Asking: asking, Cached: cached}, s, slog.New(slog.DiscardHandler))
 }
 
 // running starts s inside a synctest bubble and stops it when the test function returns.
@@ -228,7 +228,7 @@ func TestAPanicIsNoAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		broken := resolverFunc(func(context.Context, resolver.Question) (*resolver.RRset, error) { panic("broken") })
-		svc := lookup.New(lookup.Resolvers{Asking: broken, Cached: broken}, settings(), slog.New(slog.NewTextHandler(&log, nil)))
+		svc := lookup.New(lookup.Sources{Asking: broken, Cached: broken}, settings(), slog.New(slog.NewTextHandler(&log, nil)))
 		defer running(svc)()
 		require.Equal(t, "TEMP internal error", ask(svc, "tls-policy example.com"))
 		require.Equal(t, "NOTFOUND ", ask(svc, "transport jane.doe@example.com"))
@@ -250,7 +250,7 @@ func TestDecisionsAreLoggedWhenTheyChange(t *testing.T) {
 	full := resolverFunc(func(context.Context, resolver.Question) (*resolver.RRset, error) {
 		return &resolver.RRset{Status: resolver.Insecure, MX: []resolver.MX{{Host: host}}}, nil
 	})
-	svc := lookup.New(lookup.Resolvers{Asking: full, Cached: full}, settings(), slog.New(slog.NewTextHandler(&log, nil)))
+	svc := lookup.New(lookup.Sources{Asking: full, Cached: full}, settings(), slog.New(slog.NewTextHandler(&log, nil)))
 	lines := func() int { defer log.Reset(); return strings.Count(log.String(), "changed=true") }
 
 	ask(svc, "tls-policy example.com")
@@ -271,7 +271,7 @@ func TestStrangersCannotFillTheLog(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
 	full := everywhere(0, nil)
-	svc := lookup.New(lookup.Resolvers{Asking: full, Cached: full}, settings(), slog.New(slog.NewTextHandler(&log, nil)))
+	svc := lookup.New(lookup.Sources{Asking: full, Cached: full}, settings(), slog.New(slog.NewTextHandler(&log, nil)))
 	for i := range 10_000 {
 		ask(svc, fmt.Sprintf("transport jane.doe@example%d.com", i))
 	}
@@ -281,7 +281,7 @@ func TestStrangersCannotFillTheLog(t *testing.T) {
 
 func TestExplain(t *testing.T) {
 	t.Parallel()
-	e := lookup.Explain(t.Context(), everywhere(0, nil), "example.com", settings())
+	e := lookup.Explain(t.Context(), lookup.Sources{Asking: everywhere(0, nil)}, "example.com", settings())
 	require.Equal(t, lookup.Explanation{
 		Nexthop: "example.com", DNSSEC: "secure",
 		MX:        []lookup.MXHost{{Host: "smtps-mx.example.com", Preference: 10, Prefix: "smtps"}},
@@ -295,11 +295,11 @@ func TestExplain(t *testing.T) {
 	bogus := resolverFunc(func(_ context.Context, q resolver.Question) (*resolver.RRset, error) {
 		return nil, &resolver.Error{Question: q, Reason: "SERVFAIL (DNSSEC Bogus)", Bogus: true}
 	})
-	e = lookup.Explain(t.Context(), bogus, "example.com", settings())
+	e = lookup.Explain(t.Context(), lookup.Sources{Asking: bogus}, "example.com", settings())
 	require.Equal(t, "bogus", e.DNSSEC)
 	require.Equal(t, 3, e.Exit())
 
-	e = lookup.Explain(t.Context(), bogus, "user@[192.0.2.1]", settings())
+	e = lookup.Explain(t.Context(), lookup.Sources{Asking: bogus}, "user@[192.0.2.1]", settings())
 	require.Equal(t, "NOTFOUND", e.TLSPolicy.Status)
 	require.Equal(t, 1, e.Exit())
 }

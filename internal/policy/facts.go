@@ -4,6 +4,9 @@ import (
 	"context"
 	"net/netip"
 
+	"github.com/policyd/policyd/internal/dane"
+	"github.com/policyd/policyd/internal/mtasts"
+	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/prefix"
 )
@@ -21,6 +24,8 @@ type Facts struct {
 	// Hosts are the MX hosts that are considered: by preference, then name,
 	// each name once, at most MaxHosts. Empty for a next hop that is a host.
 	Hosts []Host
+	// STS is the domain's MTA-STS policy; gathered where DANE does not decide.
+	STS mtasts.Result
 	// Receiver says whether mail for the domain is received here; gathered for
 	// a route only, and only where there would be one.
 	Receiver Receiver
@@ -55,6 +60,11 @@ type Host struct {
 	// Override is the line for the next hop [Name], which a route can lead to;
 	// gathered for a route only.
 	Override Override
+	// DANE is what DANE says of the host for the port of the next hop. For a route both ports are needed:
+	// DANE26 is for the port of implicit TLS, DANE for port 25.
+	DANE, DANE26 dane.Result
+	// Probe is what is known about the port of implicit TLS; gathered for a route only.
+	Probe probe.Verdict
 }
 
 // Receiver says who receives the mail of a domain. A route for a domain that
@@ -74,6 +84,18 @@ const (
 	ReceiverHere
 	ReceiverElsewhere
 )
+
+// STS finds MTA-STS policies. A view that may not ask returns mtasts.Unknown with an error that wraps
+// resolver.ErrNotCached where it would have to.
+type STS interface {
+	Lookup(ctx context.Context, domain string) mtasts.Result
+}
+
+// Probes knows what probes of port 26 have found. It never blocks; to ask for a host is to have it probed
+// soon, where that is due.
+type Probes interface {
+	Verdict(host string) probe.Verdict
+}
 
 // OwnSite knows what this site receives itself.
 type OwnSite interface {

@@ -13,6 +13,10 @@ import (
 type Engine struct {
 	Resolver  resolver.Resolver
 	Overrides *Overrides
+	// STS finds MTA-STS policies; nil: there are none.
+	STS STS
+	// Probes is asked for a route only; nil knows nothing.
+	Probes Probes
 	// Site is asked for a route only; nil knows nothing, so there is no route.
 	Site OwnSite
 	// Passive marks lookups that a stranger can cause: they never make the cache

@@ -1,0 +1,77 @@
+// Package dane finds out what DNS-Based Authentication of Named Entities says of
+// an MX host, RFC 7672 (RFC 6698, RFC 7671): whether its TLSA records
+// authenticate it, oblige to TLS, or do not exist.
+//
+// The order is that of RFC 7672 section 2.2: addresses before TLSA records,
+// the CNAME-expanded name before the original, and a lookup that fails is
+// never taken for a denial.
+package dane
+
+import (
+	"github.com/policyd/policyd/internal/resolver"
+)
+
+// State says what is known about DANE for one host and port.
+type State uint8
+
+// The states. In Unknown, the zero value, nothing is known: mail must wait.
+const (
+	Unknown State = iota
+	// Failed: the TLSA lookup of a host that can be reached failed, bogus or
+	// not. DANE may apply, so mail must wait (RFC 7672 section 2.1.2).
+	Failed
+	// Unreachable: the host has no address, or its addresses could not be
+	// looked up. Result.Err tells the two apart.
+	Unreachable
+	// Absent: it is known that DANE does not apply: the addresses or the TLSA
+	// base domain are insecure, or there is securely no TLSA RRset.
+	Absent
+	// Unusable: there is a secure TLSA RRset, and none of its records can be used:
+	// TLS is mandatory, the certificate is not looked at (RFC 7672 section 2.2).
+	Unusable
+	// Usable: at least one record can authenticate the host.
+	Usable
+)
+
+// String returns the state in lower case.
+func (s State) String() string {
+	switch s {
+	case Failed:
+		return "failed"
+	case Unreachable:
+		return "unreachable"
+	case Absent:
+		return "absent"
+	case Unusable:
+		return "unusable"
+	case Usable:
+		return "usable"
+	case Unknown:
+	}
+	return "unknown"
+}
+
+// Query asks about one host.
+type Query struct {
+	// Host is the name of the MX record, or of a next hop in brackets.
+	Host string
+	Port uint16
+	// Passive is passed on to the resolver.
+	Passive bool
+}
+
+// Result is what Lookup found. The zero Result is Unknown.
+type Result struct {
+	State State
+	// Addresses is the security status of the address records, Indeterminate if
+	// they could not be looked up.
+	Addresses resolver.Status
+	// Base is the TLSA base domain of the records, "" if there are none.
+	Base string
+	// Records are the TLSA records as they are, usable or not.
+	Records []resolver.TLSA
+	// Err is the failed lookup when State is Failed, or Unreachable for that reason.
+	Err error
+	// Why says the same in a few words for people: printable ASCII.
+	Why string
+}

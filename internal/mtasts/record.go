@@ -1,0 +1,116 @@
+package mtasts
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Errors of the TXT record. In every case the domain "does not have an available
+// MTA-STS Policy" (RFC 8461 section 3.1); a policy that is live goes on holding.
+var (
+	// ErrNoRecord: no TXT record begins with "v=STSv1;".
+	ErrNoRecord = errors.New("mtasts: no MTA-STS record")
+	// ErrManyRecords: more than one does.
+	ErrManyRecords = errors.New("mtasts: more than one MTA-STS record")
+	// ErrBadRecord: the one that does breaks the grammar or has no id.
+	ErrBadRecord = errors.New("mtasts: malformed MTA-STS record")
+)
+
+// ParseRecord reads one TXT record, its strings joined, by the grammar of RFC 8461
+// section 3.1, and returns its id: 1 to 32 letters and digits. The error is
+// ErrNoRecord for a record about something else and ErrBadRecord for one that is
+// broken.
+func ParseRecord(txt string) (id string, err error) {
+	version, rest, found := strings.Cut(txt, ";")
+	if !found || strings.TrimRight(version, blanks) != "v=STSv1" {
+		return "", ErrNoRecord
+	}
+	fields := strings.Split(rest, ";")
+	// "[sts-field-delim]": one delimiter may end the record.
+	if last := len(fields) - 1; last > 0 && strings.Trim(fields[last], blanks) == "" {
+		fields = fields[:last]
+	} else if strings.TrimRight(fields[last], blanks) != fields[last] {
+		return "", fmt.Errorf("%w: blanks at its end", ErrBadRecord)
+	}
+	for _, field := range fields {
+		name, value, ok := strings.Cut(strings.Trim(field, blanks), "=")
+		if !ok || !fieldName(name) || !extensionValue(value) {
+			return "", fmt.Errorf("%w: a field that is not name=value", ErrBadRecord)
+		}
+		// "If any non-repeated field is duplicated, all entries except for the first
+		// SHALL be ignored" (section 3.2); extensions are ignored altogether.
+		if name != "id" || id != "" {
+			continue
+		}
+		if !validID(value) {
+			return "", fmt.Errorf("%w: the id is not 1 to 32 letters and digits", ErrBadRecord)
+		}
+		id = value
+	}
+	if id == "" {
+		return "", fmt.Errorf("%w: no id", ErrBadRecord)
+	}
+	return id, nil
+}
+
+// recordID picks the one MTA-STS record out of a TXT RRset, RFC 8461 section 3.1:
+// records that do not begin with the version are discarded first.
+func recordID(txts []string) (string, error) {
+	id, err := "", ErrNoRecord
+	for _, txt := range txts {
+		i, e := ParseRecord(txt)
+		if errors.Is(e, ErrNoRecord) {
+			continue
+		}
+		if !errors.Is(err, ErrNoRecord) {
+			return "", ErrManyRecords
+		}
+		id, err = i, e
+	}
+	return id, err
+}
+
+// blanks is WSP of RFC 5234.
+const blanks = " \t"
+
+// validID reports whether s is 1*32(ALPHA / DIGIT).
+func validID(s string) bool {
+	if s == "" || len(s) > 32 {
+		return false
+	}
+	for i := range len(s) {
+		if !letterDigit(s[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// fieldName reports whether s is a sts-ext-name or sts-policy-ext-name, which all
+// known names are as well.
+func fieldName(s string) bool {
+	if s == "" || len(s) > 32 || !letterDigit(s[0]) {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; !letterDigit(c) && c != '_' && c != '-' && c != '.' {
+			return false
+		}
+	}
+	return true
+}
+
+// extensionValue reports whether s is a sts-ext-value: visible ASCII without "=" and ";".
+func extensionValue(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c <= ' ' || c > '~' || c == '=' || c == ';' {
+			return false
+		}
+	}
+	return s != ""
+}
+
+func letterDigit(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+}

@@ -1,0 +1,70 @@
+package resolver
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+const (
+	refreshWorkers = 16
+	refreshMinTTL  = time.Minute
+	sweepInterval  = time.Second // one shard each
+)
+
+// refreshAhead has an entry looked up again in the background in the last tenth of its life, earlier or later
+// by chance. It is called for hits only, so an entry that nobody asks for is never refreshed.
+func (c *Cache) refreshAhead(e *entry, now time.Time) {
+	ttl := e.rrset.Expires.Sub(e.stored)
+	left := e.rrset.Expires.Sub(now)
+	if ttl < refreshMinTTL || left > ttl/10 || e.failure != nil && now.Before(e.retry) {
+		return
+	}
+	if left > ttl/20 && rand.IntN(4) > 0 || !e.refreshing.CompareAndSwap(false, true) {
+		return
+	}
+	select {
+	case c.refreshes <- e.question:
+	default: // there is more to do than is good: the entry expires, and is asked for when it is needed
+		e.refreshing.Store(false)
+	}
+}
+
+// Run refreshes entries ahead and sweeps, until ctx ends.
+func (c *Cache) Run(ctx context.Context) error {
+	var all sync.WaitGroup
+	for range refreshWorkers {
+		all.Go(func() {
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case q := <-c.refreshes:
+					c.refresh(ctx, q)
+				}
+			}
+		})
+	}
+	tick := time.NewTicker(sweepInterval)
+	defer tick.Stop()
+	for i := 0; ; i++ {
+		select {
+		case <-ctx.Done():
+			all.Wait()
+			return ctx.Err()
+		case now := <-tick.C:
+			c.shards[i%shards].sweep(now, c.generation())
+		}
+	}
+}
+
+// refresh asks again for what is in the cache.
+func (c *Cache) refresh(ctx context.Context, q Question) {
+	flight := c.flights.DoChan(q.Type.String()+" "+q.Name, func() (any, error) { return c.fly(ctx, q) })
+	select {
+	case <-flight:
+		c.stats.refreshed.Add(1)
+	case <-ctx.Done():
+	}
+}
