@@ -20,8 +20,8 @@ const (
 	// Failed: the TLSA lookup of a host that can be reached failed, bogus or
 	// not. DANE may apply, so mail must wait (RFC 7672 section 2.1.2).
 	Failed
-	// Unreachable: the host has no address, or its addresses could not be
-	// looked up. Result.Err tells the two apart.
+	// Unreachable: the host has no address, its name is no host name, or its
+	// addresses could not be looked up. Result.Err is set in the last case only.
 	Unreachable
 	// Absent: it is known that DANE does not apply: the addresses or the TLSA
 	// base domain are insecure, or there is securely no TLSA RRset.
@@ -63,12 +63,13 @@ type Query struct {
 // Result is what Lookup found. The zero Result is Unknown.
 type Result struct {
 	State State
-	// Addresses is the security status of the address records, Indeterminate if
-	// they could not be looked up.
+	// Addresses is the security status of the address records, the better one where
+	// A and AAAA differ; Indeterminate if they could not be looked up, or there are none.
 	Addresses resolver.Status
 	// Base is the TLSA base domain of the records, "" if there are none.
 	Base string
-	// Records are the TLSA records as they are, usable or not.
+	// Records are the TLSA records as they are, usable or not. They are shared and must
+	// not be changed.
 	Records []resolver.TLSA
 	// Err is the failed lookup when State is Failed, or Unreachable for that reason.
 	Err error

@@ -1,0 +1,289 @@
+package dane_test
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/dane"
+	"github.com/policyd/policyd/internal/resolver"
+)
+
+// zone is a resolver that answers "TYPE name" from a table, fails the test for any other question and for one that
+// is asked twice, and counts.
+type zone struct {
+	t       *testing.T
+	answers map[string]answer
+
+	mu    sync.Mutex
+	asked []string
+}
+
+type answer struct {
+	rrset resolver.RRset
+	err   error
+}
+
+func (z *zone) Lookup(_ context.Context, q resolver.Question) (*resolver.RRset, error) {
+	key := q.Type.String() + " " + q.Name
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	if slices.Contains(z.asked, key) {
+		z.t.Errorf("asked twice: %s", key)
+	}
+	z.asked = append(z.asked, key)
+	a, ok := z.answers[key]
+	if !ok {
+		z.t.Errorf("needless question: %s", key)
+		return nil, &resolver.Error{Question: q, Reason: "needless question"}
+	}
+	if a.err != nil {
+		return nil, a.err
+	}
+	a.rrset.Name, a.rrset.Type = q.Name, q.Type
+	if a.rrset.Owner == "" {
+		a.rrset.Owner = q.Name
+	}
+	return &a.rrset, nil
+}
+
+const (
+	signed   = resolver.Secure
+	unsigned = resolver.Insecure
+)
+
+func with(s resolver.Status) answer {
+	return answer{rrset: resolver.RRset{Status: s, Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}}
+}
+
+// alias is an answer with an address at the end of a chain of aliases.
+func alias(s resolver.Status, owner string) answer {
+	a := with(s)
+	a.rrset.Owner = owner
+	return a
+}
+
+func none(s resolver.Status) answer { return answer{rrset: resolver.RRset{Status: s}} }
+
+func nxdomain(s resolver.Status) answer {
+	return answer{rrset: resolver.RRset{Status: s, NXDomain: true}}
+}
+
+func failing(reason string) answer { return answer{err: &resolver.Error{Reason: reason}} }
+
+func notCached() answer { return answer{err: resolver.ErrNotCached} }
+
+// digest is a usable record, pkix one that SMTP cannot use.
+func digest() resolver.TLSA {
+	return resolver.TLSA{Usage: 3, Selector: 1, MatchingType: 1, Data: make([]byte, 32)}
+}
+
+func pkix() resolver.TLSA {
+	return resolver.TLSA{Usage: 1, Selector: 1, MatchingType: 1, Data: make([]byte, 32)}
+}
+
+func tlsa(s resolver.Status, records ...resolver.TLSA) answer {
+	return answer{rrset: resolver.RRset{Status: s, TLSA: records}}
+}
+
+// cname is the answer to a question of type CNAME.
+func cname(s resolver.Status, target string) answer {
+	return answer{rrset: resolver.RRset{Status: s, Names: []string{target}}}
+}
+
+func TestLookup(t *testing.T) {
+	t.Parallel()
+	const (
+		a, aaaa = "A mx.example.com", "AAAA mx.example.com"
+		at      = "TLSA _25._tcp.mx.example.com"
+		target  = "TLSA _25._tcp.target.example.net"
+		link    = "CNAME mx.example.com"
+	)
+	for _, c := range []struct {
+		name  string
+		zone  map[string]answer
+		state dane.State
+		addrs resolver.Status
+		base  string
+		err   string
+	}{
+		// RFC 7672 section 2.2.2, "Not found".
+		{"neither addresses nor a CNAME: the destination is unreachable", map[string]answer{a: none(signed), aaaa: none(signed)}, dane.Unreachable, 0, "", ""},
+		{"the name does not exist: unreachable", map[string]answer{a: nxdomain(signed), aaaa: nxdomain(signed)}, dane.Unreachable, 0, "", ""},
+		{"an unsigned denial: unreachable as well", map[string]answer{a: nxdomain(unsigned), aaaa: nxdomain(unsigned)}, dane.Unreachable, 0, "", ""},
+		{"an alias to a name without addresses: unreachable", map[string]answer{a: {rrset: resolver.RRset{Status: signed, Owner: "target.example.net"}}, aaaa: none(signed)}, dane.Unreachable, 0, "", ""},
+		{"both address lookups fail: unreachable, with the failure", map[string]answer{a: failing("SERVFAIL"), aaaa: failing("timed out")}, dane.Unreachable, 0, "", "A lookup failed: SERVFAIL"},
+		{"A fails and AAAA denies: unreachable, with the failure", map[string]answer{a: failing("SERVFAIL"), aaaa: none(signed)}, dane.Unreachable, 0, "", "A lookup failed: SERVFAIL"},
+		{"AAAA fails and A denies: unreachable, with the failure", map[string]answer{a: none(unsigned), aaaa: failing("bogus")}, dane.Unreachable, 0, "", "AAAA lookup failed: bogus"},
+
+		// "Non-CNAME".
+		{"the address RRset is secure: the initial name is the candidate TLSA base domain", map[string]answer{a: with(signed), aaaa: with(signed), at: tlsa(signed, digest())}, dane.Usable, signed, "mx.example.com", ""},
+		{"IPv4 only", map[string]answer{a: with(signed), aaaa: none(signed), at: tlsa(signed, digest())}, dane.Usable, signed, "mx.example.com", ""},
+		{"IPv6 only", map[string]answer{a: none(signed), aaaa: with(signed), at: tlsa(signed, digest())}, dane.Usable, signed, "mx.example.com", ""},
+		{"no secure TLSA records are found: DANE TLS is not applicable", map[string]answer{a: with(signed), aaaa: with(signed), at: none(signed)}, dane.Absent, signed, "", ""},
+		{"the TLSA name does not exist: not applicable", map[string]answer{a: with(signed), aaaa: with(signed), at: nxdomain(signed)}, dane.Absent, signed, "", ""},
+		{"insecure TLSA records are as good as none", map[string]answer{a: with(signed), aaaa: with(signed), at: tlsa(unsigned, digest())}, dane.Absent, signed, "", ""},
+		{"insecure addresses: do not proceed to search for TLSA records", map[string]answer{a: with(unsigned), aaaa: with(unsigned)}, dane.Absent, unsigned, "", ""},
+		{"one usable record among others suffices", map[string]answer{a: with(signed), aaaa: none(signed), at: tlsa(signed, pkix(), digest())}, dane.Usable, signed, "mx.example.com", ""},
+		{"secure records, none usable: TLS is mandatory, unauthenticated", map[string]answer{a: with(signed), aaaa: none(signed), at: tlsa(signed, pkix())}, dane.Unusable, signed, "mx.example.com", ""},
+		{"a TLSA RRset that is an alias counts, if the chain is secure", map[string]answer{a: with(signed), aaaa: none(signed), at: {rrset: resolver.RRset{Status: signed, Owner: "tlsa.example.net", TLSA: []resolver.TLSA{digest()}}}}, dane.Usable, signed, "mx.example.com", ""},
+
+		// Section 2.1.2: an error is no denial.
+		{"the TLSA lookup fails: the server MUST be treated as unreachable", map[string]answer{a: with(signed), aaaa: with(signed), at: failing("SERVFAIL (DNSSEC Bogus)")}, dane.Failed, signed, "", "TLSA lookup at _25._tcp.mx.example.com failed: SERVFAIL (DNSSEC Bogus)"},
+		{"A fails and AAAA is secure: who makes one lookup fail does not turn DANE off", map[string]answer{a: failing("SERVFAIL"), aaaa: with(signed), at: tlsa(signed, digest())}, dane.Usable, signed, "mx.example.com", ""},
+		{"AAAA fails and A is secure: the same", map[string]answer{a: with(signed), aaaa: failing("timed out"), at: tlsa(signed, digest())}, dane.Usable, signed, "mx.example.com", ""},
+		{"AAAA fails and A is insecure: the zone is not signed", map[string]answer{a: with(unsigned), aaaa: failing("timed out")}, dane.Absent, unsigned, "", ""},
+		{"A insecure, AAAA secure: the better one counts", map[string]answer{a: with(unsigned), aaaa: with(signed), at: tlsa(signed, digest())}, dane.Usable, signed, "mx.example.com", ""},
+		{"A secure, AAAA insecure: the better one counts", map[string]answer{a: with(signed), aaaa: with(unsigned), at: none(signed)}, dane.Absent, signed, "", ""},
+		{"a secure denial is no secure address", map[string]answer{a: with(unsigned), aaaa: none(signed)}, dane.Absent, unsigned, "", ""},
+
+		// "Secure CNAME".
+		{"secure CNAME: the fully expanded name is tried first", map[string]answer{a: alias(signed, "target.example.net"), aaaa: alias(signed, "target.example.net"), target: tlsa(signed, digest())}, dane.Usable, signed, "target.example.net", ""},
+		{"failing that, the initial name itself", map[string]answer{a: alias(signed, "target.example.net"), aaaa: none(signed), target: nxdomain(signed), at: tlsa(signed, digest())}, dane.Usable, signed, "mx.example.com", ""},
+		{"insecure TLSA at the expanded name: the initial name", map[string]answer{a: alias(signed, "target.example.net"), aaaa: none(signed), target: tlsa(unsigned, digest()), at: tlsa(signed, digest())}, dane.Usable, signed, "mx.example.com", ""},
+		{"none at either: DANE TLS does not apply", map[string]answer{a: alias(signed, "target.example.net"), aaaa: none(signed), target: none(signed), at: none(signed)}, dane.Absent, signed, "", ""},
+		{"the first secure RRset wins, usable or not", map[string]answer{a: alias(signed, "target.example.net"), aaaa: none(signed), target: tlsa(signed, pkix())}, dane.Unusable, signed, "target.example.net", ""},
+		{"the lookup at the expanded name fails: the initial name is no way out", map[string]answer{a: alias(signed, "target.example.net"), aaaa: none(signed), target: failing("SERVFAIL")}, dane.Failed, signed, "", "TLSA lookup at _25._tcp.target.example.net failed: SERVFAIL"},
+		{"the lookup at the initial name fails", map[string]answer{a: alias(signed, "target.example.net"), aaaa: none(signed), target: none(signed), at: failing("SERVFAIL")}, dane.Failed, signed, "", "TLSA lookup at _25._tcp.mx.example.com failed: SERVFAIL"},
+
+		// "Insecure CNAME".
+		{"the initial CNAME is secure, the addresses are not: the original name only", map[string]answer{a: alias(unsigned, "target.example.net"), aaaa: alias(unsigned, "target.example.net"), link: cname(signed, "target.example.net"), at: tlsa(signed, digest())}, dane.Usable, unsigned, "mx.example.com", ""},
+		{"an intermediate name is never a candidate", map[string]answer{a: alias(unsigned, "target.example.net"), aaaa: none(unsigned), link: cname(signed, "middle.example.org"), at: none(signed)}, dane.Absent, unsigned, "", ""},
+		{"the initial CNAME response is also insecure: DANE TLS does not apply", map[string]answer{a: alias(unsigned, "target.example.net"), aaaa: none(unsigned), link: cname(unsigned, "target.example.net")}, dane.Absent, unsigned, "", ""},
+		{"the CNAME lookup fails: nothing is known", map[string]answer{a: alias(unsigned, "target.example.net"), aaaa: none(unsigned), link: failing("SERVFAIL")}, dane.Failed, unsigned, "", "CNAME lookup failed: SERVFAIL"},
+		{"the alias is gone meanwhile, securely: the original name", map[string]answer{a: alias(unsigned, "target.example.net"), aaaa: none(unsigned), link: none(signed), at: none(signed)}, dane.Absent, unsigned, "", ""},
+		{"an alias in one of two insecure answers is looked into", map[string]answer{a: with(unsigned), aaaa: alias(unsigned, "target.example.net"), link: cname(signed, "target.example.net"), at: tlsa(signed, digest())}, dane.Usable, unsigned, "mx.example.com", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			z := &zone{t: t, answers: c.zone}
+			r, err := dane.Lookup(t.Context(), z, dane.Query{Host: "MX.example.com.", Port: 25})
+			require.NoError(t, err)
+			require.Equal(t, c.state.String(), r.State.String(), r.Why)
+			require.Equal(t, c.addrs, r.Addresses)
+			require.Equal(t, c.base, r.Base)
+			require.Equal(t, c.base != "", len(r.Records) > 0, "records go with their base domain")
+			require.NotEmpty(t, r.Why)
+			if c.err == "" {
+				require.NoError(t, r.Err)
+			} else {
+				require.Error(t, r.Err)
+				require.Equal(t, c.err, r.Why)
+			}
+			require.Len(t, z.asked, len(c.zone), "every question that was expected, and no other: %q", z.asked)
+		})
+	}
+}
+
+func TestLookupOfAnotherPort(t *testing.T) {
+	t.Parallel()
+	z := &zone{t: t, answers: map[string]answer{"A mx.example.com": with(signed), "AAAA mx.example.com": none(signed), "TLSA _26._tcp.mx.example.com": tlsa(signed, digest())}}
+	r, err := dane.Lookup(t.Context(), z, dane.Query{Host: "mx.example.com", Port: 26})
+	require.NoError(t, err)
+	require.Equal(t, dane.Usable, r.State)
+	require.Len(t, z.asked, 3)
+}
+
+func TestWhatIsNoHostNameIsUnreachableWithoutAQuery(t *testing.T) {
+	t.Parallel()
+	for _, host := range []string{"", ".", "192.0.2.1", `a\032b.example.com`, "-a.example.com", "a..example.com", "[192.0.2.1]", strings.Repeat("a.", 127) + "com"} {
+		r, err := dane.Lookup(t.Context(), &zone{t: t}, dane.Query{Host: host, Port: 25})
+		require.NoError(t, err)
+		require.Equal(t, dane.Unreachable, r.State, "%q", host)
+		require.NoError(t, r.Err)
+	}
+}
+
+func TestANameTooLongForTLSARecordsHasNone(t *testing.T) {
+	t.Parallel()
+	host := strings.Repeat("abcdefg.", 31) + "com" // 251 octets
+	z := &zone{t: t, answers: map[string]answer{"A " + host: with(signed), "AAAA " + host: none(signed)}}
+	r, err := dane.Lookup(t.Context(), z, dane.Query{Host: host, Port: 25})
+	require.NoError(t, err)
+	require.Equal(t, dane.Absent, r.State)
+}
+
+func TestWhatIsNotCachedIsTheCallersBusiness(t *testing.T) {
+	t.Parallel()
+	const a, aaaa, at, link = "A mx.example.com", "AAAA mx.example.com", "TLSA _25._tcp.mx.example.com", "CNAME mx.example.com"
+	for name, answers := range map[string]map[string]answer{
+		"A":                          {a: notCached(), aaaa: with(signed)},
+		"AAAA":                       {a: with(signed), aaaa: notCached()},
+		"AAAA, and A failed":         {a: failing("SERVFAIL"), aaaa: notCached()},
+		"TLSA":                       {a: with(signed), aaaa: with(signed), at: notCached()},
+		"CNAME":                      {a: alias(unsigned, "target.example.net"), aaaa: none(unsigned), link: notCached()},
+		"TLSA at the second name":    {a: alias(signed, "target.example.net"), aaaa: none(signed), "TLSA _25._tcp.target.example.net": none(signed), at: notCached()},
+		"TLSA behind a secure CNAME": {a: alias(unsigned, "target.example.net"), aaaa: none(unsigned), link: cname(signed, "target.example.net"), at: notCached()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			z := &zone{t: t, answers: answers}
+			r, err := dane.Lookup(t.Context(), z, dane.Query{Host: "mx.example.com", Port: 25})
+			require.ErrorIs(t, err, resolver.ErrNotCached)
+			require.Equal(t, dane.Result{}, r, "nothing is known")
+			require.Len(t, z.asked, len(answers))
+		})
+	}
+}
+
+// TestAStrangersLookupStaysPassive: every question that a stranger causes is marked so.
+func TestAStrangersLookupStaysPassive(t *testing.T) {
+	t.Parallel()
+	for _, passive := range []bool{true, false} {
+		z := &zone{t: t, answers: map[string]answer{"A mx.example.com": with(signed), "AAAA mx.example.com": none(signed), "TLSA _25._tcp.mx.example.com": none(signed)}}
+		marked := resolverFunc(func(ctx context.Context, q resolver.Question) (*resolver.RRset, error) {
+			if q.Passive != passive {
+				t.Errorf("%s: passive is %v", q.Type, q.Passive)
+			}
+			return z.Lookup(ctx, q)
+		})
+		_, err := dane.Lookup(t.Context(), marked, dane.Query{Host: "mx.example.com", Port: 25, Passive: passive})
+		require.NoError(t, err)
+		require.Len(t, z.asked, 3)
+	}
+}
+
+type resolverFunc func(context.Context, resolver.Question) (*resolver.RRset, error)
+
+func (f resolverFunc) Lookup(ctx context.Context, q resolver.Question) (*resolver.RRset, error) {
+	return f(ctx, q)
+}
+
+// TestAddressLookupsRunSideBySide: either of the two is answered only once both were asked.
+func TestAddressLookupsRunSideBySide(t *testing.T) {
+	t.Parallel()
+	var both sync.WaitGroup
+	both.Add(2)
+	res := resolverFunc(func(_ context.Context, q resolver.Question) (*resolver.RRset, error) {
+		if q.Type != resolver.TypeA && q.Type != resolver.TypeAAAA {
+			return &resolver.RRset{Name: q.Name, Owner: q.Name, Status: signed}, nil
+		}
+		both.Done()
+		both.Wait()
+		return &resolver.RRset{Name: q.Name, Owner: q.Name, Status: signed, Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}, nil
+	})
+	r, err := dane.Lookup(t.Context(), res, dane.Query{Host: "mx.example.com", Port: 25})
+	require.NoError(t, err)
+	require.Equal(t, dane.Absent, r.State)
+}
+
+func TestAnErrorOfAnyKindIsAFailure(t *testing.T) {
+	t.Parallel()
+	z := &zone{t: t, answers: map[string]answer{"A mx.example.com": with(signed), "AAAA mx.example.com": none(signed), "TLSA _25._tcp.mx.example.com": {err: errors.New("odd\nthing")}}}
+	r, err := dane.Lookup(t.Context(), z, dane.Query{Host: "mx.example.com", Port: 25})
+	require.NoError(t, err)
+	require.Equal(t, dane.Failed, r.State)
+	require.Equal(t, "TLSA lookup at _25._tcp.mx.example.com failed: odd?thing", r.Why, "printable ASCII")
+}
+
+func TestTheZeroResultKnowsNothing(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, "unknown", dane.Result{}.State.String())
+	require.Equal(t, resolver.Indeterminate, dane.Result{}.Addresses)
+}

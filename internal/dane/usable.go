@@ -1,0 +1,49 @@
+package dane
+
+import (
+	"crypto/sha256"
+	"crypto/sha512"
+	"crypto/x509"
+
+	"github.com/policyd/policyd/internal/resolver"
+)
+
+// The values of RFC 6698 sections 2.1.1 to 2.1.3 that SMTP can use.
+const (
+	usageDANETA = 2
+	usageDANEEE = 3
+
+	selectorCert = 0
+	selectorSPKI = 1
+
+	matchFull   = 0
+	matchSHA256 = 1
+	matchSHA512 = 2
+)
+
+// usable says whether a record can authenticate a host. Usages 0 and 1 cannot: "SMTP clients cannot be expected to be
+// configured with a suitably complete set of trusted public CAs" (RFC 7672 section 3.1.3). The other values are those
+// that are known, with data of the form they ask for (RFC 6698 section 4.1); Postfix judges the same way.
+func usable(r resolver.TLSA) bool {
+	switch {
+	case r.Usage != usageDANETA && r.Usage != usageDANEEE:
+		return false
+	case r.Selector != selectorCert && r.Selector != selectorSPKI:
+		return false
+	}
+	switch r.MatchingType {
+	case matchSHA256:
+		return len(r.Data) == sha256.Size
+	case matchSHA512:
+		return len(r.Data) == sha512.Size
+	case matchFull:
+		var err error
+		if r.Selector == selectorCert {
+			_, err = x509.ParseCertificate(r.Data)
+		} else {
+			_, err = x509.ParsePKIXPublicKey(r.Data)
+		}
+		return err == nil
+	}
+	return false
+}
