@@ -1,0 +1,121 @@
+// Package admin is the daemon's own door for its operator: HTTP with JSON over a
+// unix socket, described in docs/admin-api.md. The permissions of the socket are the access
+// control. Whoever may open it may see everything the daemon knows and change what can be
+// changed while it runs, so nothing of this is served anywhere else.
+//
+// A Server serves a Daemon, which is made of functions: what is behind them is wired by the caller. A Client asks
+// a Server.
+package admin
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/policyd/policyd/internal/lookup"
+)
+
+// Daemon is what is shown and changed. Every function must be set, is called by several goroutines at once, and
+// gets names in the form of policy.ParseName.
+type Daemon struct {
+	Status func() Status
+	// List shows what the cache has, Get what is known about one domain.
+	List func(CacheFilter) CacheList
+	Get  func(domain string) Domain
+	// Flush makes the daemon forget, so that it asks again.
+	Flush func(FlushRequest) (Flushed, error)
+	// Reload reads the settings again. After an error the old ones are still in force.
+	Reload func(context.Context) (Reload, error)
+	// Level is the level of the log, until a reload or a restart sets it to that of the settings.
+	Level *slog.LevelVar
+	// Explain evaluates a next hop with what the daemon itself knows.
+	Explain func(ctx context.Context, nexthop string) lookup.Explanation
+}
+
+// CacheFilter says what List is to show.
+type CacheFilter struct {
+	// Match is a part of the names, or a pattern with *; "" matches all.
+	Match string
+	// Limit is how many entries are wanted at most.
+	Limit int
+}
+
+// CacheList is what the cache has, by name and type.
+type CacheList struct {
+	Entries []CacheEntry `json:"entries"`
+	// More is set when there are more entries than the limit allows.
+	More bool `json:"more"`
+}
+
+// CacheEntry is an answer in the cache, or a failure, or both: a secure answer outlives a failure.
+type CacheEntry struct {
+	Name string `json:"name"`
+	Type string `json:"type"`
+	// Status is secure, insecure, or indeterminate where there is no answer.
+	Status string `json:"status"`
+	// Records are as in a zone file; none in an answer that denies them.
+	Records []string `json:"records"`
+	// Stored and Expires belong to the answer; they are left out where there is none.
+	Stored  time.Time `json:"stored,omitzero"`
+	Expires time.Time `json:"expires,omitzero"`
+	// Failure is why the last lookup failed, Retry when it may be tried again.
+	Failure string    `json:"failure,omitempty"`
+	Retry   time.Time `json:"retry,omitzero"`
+}
+
+// Domain is what is known about a domain.
+type Domain struct {
+	Domain string `json:"domain"`
+	// Cache is what the cache has for the domain, the names below it and its MX hosts.
+	Cache []CacheEntry `json:"cache"`
+	// MTASTS is the stored policy; null: there is none.
+	MTASTS *StoredPolicy `json:"mta_sts"`
+	// Probes are of the MX hosts that promise implicit TLS.
+	Probes []Probe `json:"probes"`
+}
+
+// StoredPolicy is an MTA-STS policy in the store.
+type StoredPolicy struct {
+	Mode    string    `json:"mode"`
+	ID      string    `json:"id"`
+	MX      []string  `json:"mx"`
+	Fetched time.Time `json:"fetched"`
+	Expires time.Time `json:"expires"`
+}
+
+// Probe is what is known about the port of implicit TLS of a host.
+type Probe struct {
+	Host string `json:"host"`
+	// State is open, closed or unknown; Cause and Why say why it is closed.
+	State   string    `json:"state"`
+	Cause   string    `json:"cause,omitempty"`
+	Checked time.Time `json:"checked,omitzero"`
+	Expires time.Time `json:"expires,omitzero"`
+	Why     string    `json:"why,omitempty"`
+}
+
+// FlushRequest says what to forget: a domain, or all.
+type FlushRequest struct {
+	// Domain stands for itself, the names below it and the records of its MX hosts.
+	Domain string `json:"domain,omitempty"`
+	All    bool   `json:"all,omitempty"`
+	// STS has the MTA-STS policies forgotten too. Until they are fetched again, nothing but the
+	// TXT record, which an attacker can suppress, says that there is one (RFC 8461 section 10.2).
+	STS bool `json:"sts,omitempty"`
+}
+
+// Flushed says how much was forgotten.
+type Flushed struct {
+	Cache    int `json:"cache"`
+	Policies int `json:"policies"`
+}
+
+// Level is a level of the log: debug, info, warn or error.
+type Level struct {
+	Level string `json:"level"`
+}
+
+// Refusal is what the server answers in place of what was asked for.
+type Refusal struct {
+	Message string `json:"error"`
+}

@@ -1,0 +1,146 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"syscall"
+
+	"github.com/policyd/policyd/internal/lookup"
+)
+
+// What keeps a client from the daemon.
+var (
+	// ErrNotRunning: nobody answers at the socket. Start the daemon, or look at another socket.
+	ErrNotRunning = errors.New("admin: no daemon answers")
+	// ErrForbidden: the permissions of the socket, or of a directory above it, forbid.
+	ErrForbidden = errors.New("admin: permission denied")
+)
+
+// RefusedError is a request that the daemon refused.
+type RefusedError struct {
+	Code    int
+	Message string
+}
+
+// Error returns what the daemon said.
+func (e *RefusedError) Error() string { return e.Message }
+
+// maxAnswer bounds what a client reads; MaxList entries with long records stay below it.
+const maxAnswer = 256 << 20
+
+// Client asks a daemon. Make one with NewClient, and Close it.
+type Client struct {
+	http *http.Client
+}
+
+// NewClient returns a client for the socket at path. Nothing is connected yet.
+func NewClient(path string) *Client {
+	return &Client{http: &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", path)
+		},
+		DisableCompression: true,
+	}}}
+}
+
+// Close closes idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Status asks how the daemon is doing. The errors of this and of all others are ErrNotRunning, ErrForbidden, a
+// RefusedError, or that of a broken connection.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	return call[Status](ctx, c, http.MethodGet, "/v1/status", nil)
+}
+
+// List asks what the cache has.
+func (c *Client) List(ctx context.Context, f CacheFilter) (CacheList, error) {
+	query := url.Values{}
+	if f.Match != "" {
+		query.Set("match", f.Match)
+	}
+	if f.Limit > 0 {
+		query.Set("limit", strconv.Itoa(f.Limit))
+	}
+	return call[CacheList](ctx, c, http.MethodGet, "/v1/cache?"+query.Encode(), nil)
+}
+
+// Get asks what is known about a domain.
+func (c *Client) Get(ctx context.Context, domain string) (Domain, error) {
+	return call[Domain](ctx, c, http.MethodGet, "/v1/cache/"+url.PathEscape(domain), nil)
+}
+
+// Flush has the daemon forget.
+func (c *Client) Flush(ctx context.Context, f FlushRequest) (Flushed, error) {
+	body, err := json.Marshal(f)
+	if err != nil {
+		return Flushed{}, err
+	}
+	return call[Flushed](ctx, c, http.MethodPost, "/v1/cache/flush", body)
+}
+
+// Reload has the daemon read its settings again. A RefusedError says what is wrong with them.
+func (c *Client) Reload(ctx context.Context) (Reload, error) {
+	return call[Reload](ctx, c, http.MethodPost, "/v1/reload", nil)
+}
+
+// Level asks for the level of the log.
+func (c *Client) Level(ctx context.Context) (string, error) {
+	l, err := call[Level](ctx, c, http.MethodGet, "/v1/log-level", nil)
+	return l.Level, err
+}
+
+// SetLevel changes the level of the log.
+func (c *Client) SetLevel(ctx context.Context, level slog.Level) (string, error) {
+	body, err := json.Marshal(Level{Level: levelText(level)})
+	if err != nil {
+		return "", err
+	}
+	l, err := call[Level](ctx, c, http.MethodPut, "/v1/log-level", body)
+	return l.Level, err
+}
+
+// Explain asks for the evaluation of a next hop.
+func (c *Client) Explain(ctx context.Context, nexthop string) (lookup.Explanation, error) {
+	return call[lookup.Explanation](ctx, c, http.MethodGet, "/v1/query?"+url.Values{"nexthop": {nexthop}}.Encode(), nil)
+}
+
+func call[T any](ctx context.Context, c *Client, method, path string, body []byte) (T, error) {
+	var v T
+	req, err := http.NewRequestWithContext(ctx, method, "http://policyd"+path, bytes.NewReader(body))
+	if err != nil {
+		return v, err
+	}
+	resp, err := c.http.Do(req)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOTSOCK):
+		return v, ErrNotRunning
+	case errors.Is(err, fs.ErrPermission):
+		return v, ErrForbidden
+	case err != nil:
+		return v, fmt.Errorf("admin: %w", err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	answer := io.LimitReader(resp.Body, maxAnswer)
+	if resp.StatusCode != http.StatusOK {
+		var r Refusal
+		if err := json.NewDecoder(answer).Decode(&r); err != nil || r.Message == "" {
+			r.Message = "the daemon answers " + resp.Status
+		}
+		return v, &RefusedError{Code: resp.StatusCode, Message: r.Message}
+	}
+	if err := json.NewDecoder(answer).Decode(&v); err != nil {
+		return v, fmt.Errorf("admin: what the daemon answers cannot be read: %w", err)
+	}
+	return v, nil
+}

@@ -1,0 +1,134 @@
+package admin
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/policyd/policyd/internal/policy"
+)
+
+// The bounds on a request.
+const (
+	maxBody     = 4 << 10
+	maxHeader   = 8 << 10
+	maxMatch    = 255
+	maxNexthop  = 1024
+	defaultList = 1000
+	// MaxList is the most entries that a cache list can have.
+	MaxList = 100_000
+)
+
+// decode reads one JSON value with no fields but those of T, and nothing behind it.
+func decode[T any](body io.Reader) (T, error) {
+	var v T
+	d := json.NewDecoder(body)
+	d.DisallowUnknownFields()
+	if err := d.Decode(&v); err != nil {
+		if errors.Is(err, io.EOF) {
+			err = errors.New("the body is empty")
+		}
+		return v, fmt.Errorf("not the JSON that is expected here: %w", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return v, errors.New("there is something behind the JSON value")
+	}
+	return v, nil
+}
+
+// decodeFlush reads the body of a flush. The domain comes back in its one form.
+func decodeFlush(body io.Reader) (FlushRequest, error) {
+	f, err := decode[FlushRequest](body)
+	if err != nil {
+		return f, err
+	}
+	if f.All == (f.Domain != "") {
+		return f, errors.New(`give either "domain" or "all": true`)
+	}
+	if f.All {
+		return f, nil
+	}
+	f.Domain, err = domainName(f.Domain)
+	return f, err
+}
+
+// decodeLevel reads the body of a change of level.
+func decodeLevel(body io.Reader) (slog.Level, error) {
+	l, err := decode[Level](body)
+	if err != nil {
+		return 0, err
+	}
+	return ParseLevel(l.Level)
+}
+
+// ParseLevel takes debug, info, warn or error.
+func ParseLevel(s string) (slog.Level, error) {
+	for _, l := range []slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError} {
+		if s == levelText(l) {
+			return l, nil
+		}
+	}
+	return 0, fmt.Errorf("%q is none of debug, info, warn, error", s)
+}
+
+func levelText(l slog.Level) string { return strings.ToLower(l.String()) }
+
+// decodeFilter reads the query of a list.
+func decodeFilter(query url.Values) (CacheFilter, error) {
+	f := CacheFilter{Limit: defaultList}
+	if err := only(query, "match", "limit"); err != nil {
+		return f, err
+	}
+	f.Match = strings.ToLower(query.Get("match"))
+	if len(f.Match) > maxMatch {
+		return f, fmt.Errorf("match is over %d bytes", maxMatch)
+	}
+	if text := query.Get("limit"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > MaxList {
+			return f, fmt.Errorf("limit must be a number from 1 to %d", MaxList)
+		}
+		f.Limit = n
+	}
+	return f, nil
+}
+
+// decodeNexthop reads the query of an explanation.
+func decodeNexthop(query url.Values) (string, error) {
+	if err := only(query, "nexthop"); err != nil {
+		return "", err
+	}
+	next := query.Get("nexthop")
+	if next == "" || len(next) > maxNexthop {
+		return "", fmt.Errorf("nexthop must have 1 to %d bytes", maxNexthop)
+	}
+	return next, nil
+}
+
+// only refuses parameters that are not known, and those that come twice.
+func only(query url.Values, known ...string) error {
+	seen := 0
+	for _, k := range known {
+		if len(query[k]) > 1 {
+			return fmt.Errorf("%s is given twice", k)
+		}
+		seen += len(query[k])
+	}
+	if len(query) > seen {
+		return fmt.Errorf("the parameters here are: %s", strings.Join(known, ", "))
+	}
+	return nil
+}
+
+func domainName(s string) (string, error) {
+	name, ok := policy.ParseName(s)
+	if !ok {
+		return "", fmt.Errorf("%q is no domain name", s)
+	}
+	return name, nil
+}

@@ -1,0 +1,119 @@
+package admin
+
+import (
+	"bytes"
+	"log/slog"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/policy"
+)
+
+func TestDecodeFlush(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]FlushRequest{
+		`{"domain":"example.com"}`:                  {Domain: "example.com"},
+		`{"domain":"EXAMPLE.com."}`:                 {Domain: "example.com"},
+		`{"domain":"münchen.example"}`:              {Domain: "xn--mnchen-3ya.example"},
+		`{"domain":"_25._tcp.mx.example"}` + "\n":   {Domain: "_25._tcp.mx.example"},
+		`{"all":true}`:                              {All: true},
+		`{"domain":"example.com","sts":true}`:       {Domain: "example.com", STS: true},
+		` { "all" : true , "sts" : true , "x":1 } `: {},
+		`{"domain":"example.com","all":true}`:       {},
+		`{"domain":"user@example.com"}`:             {},
+		`{"domain":"[192.0.2.1]"}`:                  {},
+		`{"domain":"exa mple.com"}`:                 {},
+		`{"domain":7}`:                              {},
+		`{"all":true}{"all":true}`:                  {},
+		`{"all":true}]`:                             {},
+		`{"all":false}`:                             {},
+		`{}`:                                        {},
+		`[]`:                                        {},
+		`null`:                                      {},
+		``:                                          {},
+		strings.Repeat(`[`, 4000):                   {},
+	} {
+		got, err := decodeFlush(strings.NewReader(body))
+		if want == (FlushRequest{}) {
+			require.Error(t, err, body)
+			continue
+		}
+		require.NoError(t, err, body)
+		require.Equal(t, want, got, body)
+	}
+}
+
+func TestDecodeLevel(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]slog.Level{
+		`{"level":"debug"}`: slog.LevelDebug, `{"level":"info"}`: slog.LevelInfo,
+		`{"level":"warn"}`: slog.LevelWarn, `{"level":"error"}`: slog.LevelError,
+	} {
+		got, err := decodeLevel(strings.NewReader(body))
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	}
+	for _, body := range []string{`{"level":"INFO"}`, `{"level":"info+1"}`, `{"level":""}`, `{"level":null}`, `{"lvl":"info"}`, `"info"`, ``} {
+		_, err := decodeLevel(strings.NewReader(body))
+		require.Error(t, err, body)
+	}
+}
+
+func TestDecodeQueries(t *testing.T) {
+	t.Parallel()
+	query := func(s string) url.Values {
+		v, err := url.ParseQuery(s)
+		require.NoError(t, err)
+		return v
+	}
+	for text, want := range map[string]CacheFilter{
+		"":                      {Limit: 1000},
+		"match=Example&limit=5": {Match: "example", Limit: 5},
+		"limit=100000":          {Limit: MaxList},
+		"limit=100001":          {}, "limit=0": {}, "limit=-1": {}, "limit=five": {}, "limit=1&limit=2": {}, "max=5": {},
+		"match=" + strings.Repeat("a", 256): {},
+	} {
+		got, err := decodeFilter(query(text))
+		if want.Limit == 0 {
+			require.Error(t, err, text)
+			continue
+		}
+		require.NoError(t, err, text)
+		require.Equal(t, want, got, text)
+	}
+	next, err := decodeNexthop(query("nexthop=[mx.example]:26"))
+	require.NoError(t, err)
+	require.Equal(t, "[mx.example]:26", next)
+	for _, text := range []string{"", "nexthop=", "nexthop=a&nexthop=b", "nexthop=a&x=", "nexthop=" + strings.Repeat("a", 1025)} {
+		_, err := decodeNexthop(query(text))
+		require.Error(t, err, text)
+	}
+}
+
+// What is let through is a domain in its one form, or all, or one of four levels.
+func FuzzDecode(f *testing.F) {
+	for _, seed := range []string{`{"domain":"example.com"}`, `{"all":true,"sts":true}`, `{"level":"debug"}`, `{"domain":"münchen.example."}`, `{`, `{"all":true}x`} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		if r, err := decodeFlush(bytes.NewReader(body)); err == nil {
+			name, ok := policy.ParseName(r.Domain)
+			require.True(t, r.All && r.Domain == "" || !r.All && ok && name == r.Domain, "%+v", r)
+		}
+		if l, err := decodeLevel(bytes.NewReader(body)); err == nil {
+			again, err := ParseLevel(levelText(l))
+			require.NoError(t, err)
+			require.Equal(t, l, again)
+		}
+		if query, err := url.ParseQuery(string(body)); err == nil {
+			if c, err := decodeFilter(query); err == nil {
+				require.Positive(t, c.Limit)
+				require.LessOrEqual(t, c.Limit, MaxList)
+				require.LessOrEqual(t, len(c.Match), maxMatch*2, "lower case may take more bytes")
+			}
+		}
+	})
+}

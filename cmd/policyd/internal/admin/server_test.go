@@ -1,0 +1,311 @@
+package admin_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/socketmap"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fake is a daemon of which every part says what was asked.
+func fake() admin.Daemon {
+	return admin.Daemon{
+		Status: func() admin.Status {
+			return admin.Status{Version: "v1", Warnings: []string{"told by the daemon"}, Resolver: admin.Resolver{SelfTest: "not trusted", Reason: "far away"}}
+		},
+		List: func(f admin.CacheFilter) admin.CacheList {
+			return admin.CacheList{Entries: []admin.CacheEntry{{Name: f.Match, Type: "MX", Records: []string{"10 <mx>.example"}}}, More: f.Limit == 1}
+		},
+		Get: func(domain string) admin.Domain {
+			return admin.Domain{Domain: domain, Cache: []admin.CacheEntry{}, Probes: []admin.Probe{}}
+		},
+		Flush: func(f admin.FlushRequest) (admin.Flushed, error) {
+			if f.Domain == "broken.example" {
+				return admin.Flushed{}, errors.New("the disk is full")
+			}
+			return admin.Flushed{Cache: len(f.Domain)}, nil
+		},
+		Reload: func(context.Context) (admin.Reload, error) {
+			return admin.Reload{OK: true, At: time.Unix(1, 0).UTC()}, nil
+		},
+		Level: &slog.LevelVar{},
+		Explain: func(_ context.Context, nexthop string) lookup.Explanation {
+			return lookup.Explanation{Nexthop: nexthop, MX: []lookup.MXHost{}}
+		},
+	}
+}
+
+// start serves d on a unix socket until the test ends, or stop is called.
+func start(t *testing.T, d admin.Daemon) (path string, stop func()) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "admin.sock")
+	l, err := socketmap.Listen(t.Context(), "unix:"+path, socketmap.ListenOptions{Mode: 0o660})
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := admin.NewServer(d, slog.New(slog.DiscardHandler)).Run(ctx, l); !errors.Is(err, context.Canceled) {
+			t.Errorf("Run returned %v", err)
+		}
+	})
+	stop = func() { cancel(); running.Wait() }
+	t.Cleanup(stop)
+	return path, stop
+}
+
+func client(t *testing.T, path string) *admin.Client {
+	t.Helper()
+	c := admin.NewClient(path)
+	t.Cleanup(c.Close)
+	return c
+}
+
+func TestClientAndServer(t *testing.T) {
+	t.Parallel()
+	d := fake()
+	path, _ := start(t, d)
+	c, ctx := client(t, path), t.Context()
+	mode, err := os.Lstat(path)
+	require.NoError(t, err)
+	require.Equal(t, os.ModeSocket|0o660, mode.Mode())
+
+	status, err := c.Status(ctx)
+	require.NoError(t, err)
+	require.Equal(t, "v1", status.Version)
+	require.Equal(t, "info", status.LogLevel)
+	require.Equal(t, []string{"no answer is taken for secure, the resolver is not trusted: far away", "told by the daemon"}, status.Warnings)
+
+	list, err := c.List(ctx, admin.CacheFilter{Match: "A&b=c"})
+	require.NoError(t, err)
+	require.Equal(t, admin.CacheList{Entries: []admin.CacheEntry{{Name: "a&b=c", Type: "MX", Records: []string{"10 <mx>.example"}}}}, list)
+	list, err = c.List(ctx, admin.CacheFilter{Limit: 1})
+	require.NoError(t, err)
+	require.True(t, list.More)
+
+	known, err := c.Get(ctx, "MÜNCHEN.example.")
+	require.NoError(t, err)
+	require.Equal(t, "xn--mnchen-3ya.example", known.Domain)
+
+	flushed, err := c.Flush(ctx, admin.FlushRequest{Domain: "example.com"})
+	require.NoError(t, err)
+	require.Equal(t, 11, flushed.Cache)
+	_, err = c.Flush(ctx, admin.FlushRequest{Domain: "broken.example"})
+	require.EqualError(t, err, "the disk is full")
+
+	reload, err := c.Reload(ctx)
+	require.NoError(t, err)
+	require.True(t, reload.OK)
+
+	level, err := c.SetLevel(ctx, slog.LevelDebug)
+	require.NoError(t, err)
+	require.Equal(t, "debug", level)
+	require.Equal(t, slog.LevelDebug, d.Level.Level())
+	level, err = c.Level(ctx)
+	require.NoError(t, err)
+	require.Equal(t, "debug", level)
+
+	e, err := c.Explain(ctx, "[mx.example]:26")
+	require.NoError(t, err)
+	require.Equal(t, "[mx.example]:26", e.Nexthop)
+}
+
+func TestARefusedReloadSaysWhy(t *testing.T) {
+	t.Parallel()
+	d := fake()
+	d.Reload = func(context.Context) (admin.Reload, error) { return admin.Reload{}, errors.New("line 1\n  | ^~~") }
+	path, _ := start(t, d)
+	_, err := client(t, path).Reload(t.Context())
+	var refused *admin.RefusedError
+	require.ErrorAs(t, err, &refused)
+	require.Equal(t, admin.RefusedError{Code: http.StatusUnprocessableEntity, Message: "line 1\n  | ^~~"}, *refused)
+}
+
+func TestBadRequestsAreRefused(t *testing.T) {
+	t.Parallel()
+	h := admin.NewServer(fake(), slog.New(slog.DiscardHandler)).Handler()
+	for request, want := range map[string]int{
+		"GET /":                              http.StatusNotFound,
+		"GET /v2/status":                     http.StatusNotFound,
+		"POST /v1/status":                    http.StatusMethodNotAllowed,
+		"GET /v1/reload":                     http.StatusMethodNotAllowed,
+		"GET /v1/cache/flush":                http.StatusMethodNotAllowed,
+		"POST /v1/log-level {}":              http.StatusMethodNotAllowed,
+		"DELETE /v1/cache/example.com":       http.StatusMethodNotAllowed,
+		"GET /v1/status?x=1":                 http.StatusBadRequest,
+		"GET /v1/cache?limit=x":              http.StatusBadRequest,
+		"GET /v1/cache/user@example.com":     http.StatusBadRequest,
+		"GET /v1/cache/a%20b":                http.StatusBadRequest,
+		"GET /v1/query":                      http.StatusBadRequest,
+		"POST /v1/cache/flush":               http.StatusBadRequest,
+		`POST /v1/cache/flush {"al":true}`:   http.StatusBadRequest,
+		`PUT /v1/log-level {"level":"loud"}`: http.StatusBadRequest,
+		`POST /v1/cache/flush {"domain":"` + strings.Repeat("a", 8000) + `"}`: http.StatusBadRequest,
+	} {
+		parts := strings.SplitN(request, " ", 3)
+		body := ""
+		if len(parts) == 3 {
+			body = parts[2]
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(parts[0], parts[1], strings.NewReader(body)))
+		require.Equal(t, want, w.Code, request)
+		require.Equal(t, "application/json", w.Header().Get("Content-Type"), request)
+		require.Contains(t, w.Body.String(), `{"error":"`, request)
+	}
+}
+
+func TestAPanicIsAnAnswer(t *testing.T) {
+	t.Parallel()
+	d := fake()
+	d.Status = func() admin.Status { panic("broken") }
+	path, _ := start(t, d)
+	_, err := client(t, path).Status(t.Context())
+	require.EqualError(t, err, "internal error")
+}
+
+func TestNobodyThere(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	_, err := client(t, filepath.Join(dir, "none")).Status(t.Context())
+	require.ErrorIs(t, err, admin.ErrNotRunning)
+
+	path, stop := start(t, fake())
+	stop()
+	require.NoFileExists(t, path)
+	_, err = client(t, path).Status(t.Context())
+	require.ErrorIs(t, err, admin.ErrNotRunning)
+
+	dead, err := net.Listen("unix", filepath.Join(dir, "dead"))
+	require.NoError(t, err)
+	dead.(*net.UnixListener).SetUnlinkOnClose(false)
+	require.NoError(t, dead.Close())
+	_, err = client(t, filepath.Join(dir, "dead")).Status(t.Context())
+	require.ErrorIs(t, err, admin.ErrNotRunning, "a socket that is left over")
+
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))
+	_, err = client(t, filepath.Join(dir, "file")).Status(t.Context())
+	require.ErrorIs(t, err, admin.ErrNotRunning, "a file")
+}
+
+func TestShutdownLetsARequestEnd(t *testing.T) {
+	t.Parallel()
+	d := fake()
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	d.Reload = func(context.Context) (admin.Reload, error) {
+		close(begun)
+		<-goOn
+		return admin.Reload{OK: true}, nil
+	}
+	path, stop := start(t, d)
+	c := client(t, path)
+	answered := make(chan error, 1)
+	go func() {
+		_, err := c.Reload(context.Background())
+		answered <- err
+	}()
+	<-begun
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); stop() }()
+	require.Eventually(t, func() bool { _, err := os.Lstat(path); return err != nil }, 20*time.Second, 5*time.Millisecond)
+	close(goOn)
+	require.NoError(t, <-answered)
+	<-stopped
+}
+
+func TestShutdownDoesNotWaitForever(t *testing.T) {
+	t.Parallel()
+	d := fake()
+	begun := make(chan struct{})
+	d.Explain = func(ctx context.Context, _ string) lookup.Explanation {
+		close(begun)
+		<-ctx.Done()
+		return lookup.Explanation{}
+	}
+	path, stop := start(t, d)
+	c := client(t, path)
+	answered := make(chan struct{})
+	go func() {
+		defer close(answered)
+		_, _ = c.Explain(context.Background(), "example.com") // an answer or an error
+	}()
+	<-begun
+	stop()
+	<-answered
+}
+
+func TestExplanationsAreBounded(t *testing.T) {
+	t.Parallel()
+	d := fake()
+	begun := make(chan struct{})
+	d.Explain = func(ctx context.Context, _ string) lookup.Explanation {
+		begun <- struct{}{}
+		<-ctx.Done()
+		return lookup.Explanation{}
+	}
+	h := admin.NewServer(d, slog.New(slog.DiscardHandler)).Handler()
+	ctx, cancel := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	ask := func() int {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/v1/query?nexthop=example.com", nil).WithContext(ctx))
+		return w.Code
+	}
+	for range 8 {
+		all.Go(func() { _ = ask() })
+		<-begun
+	}
+	require.Equal(t, http.StatusServiceUnavailable, ask())
+	cancel()
+	all.Wait()
+}
+
+func TestConnectionsAndHeadersAreBounded(t *testing.T) {
+	t.Parallel()
+	path, _ := start(t, fake())
+	dial := func() net.Conn {
+		c, err := net.Dial("unix", path)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = c.Close() })
+		return c
+	}
+	big := dial()
+	_, err := io.WriteString(big, "GET /v1/status HTTP/1.1\r\nHost: x\r\nX: "+strings.Repeat("a", 16<<10)+"\r\n\r\n")
+	require.NoError(t, err)
+	resp, err := http.ReadResponse(bufio.NewReader(big), nil)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.Equal(t, http.StatusRequestHeaderFieldsTooLarge, resp.StatusCode)
+
+	silent := make([]net.Conn, 40)
+	for i := range silent {
+		silent[i] = dial()
+	}
+	waiting := make(chan error, 1)
+	go func() {
+		_, err := client(t, path).Status(context.Background())
+		waiting <- err
+	}()
+	for _, c := range silent {
+		require.NoError(t, c.Close())
+	}
+	require.NoError(t, <-waiting, "there is room again")
+}

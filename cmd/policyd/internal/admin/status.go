@@ -1,0 +1,122 @@
+package admin
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Status is what `policyd status` shows. Its JSON form is stable: fields are added, never changed or taken away.
+type Status struct {
+	Version string    `json:"version"`
+	Go      string    `json:"go"`
+	PID     int       `json:"pid"`
+	Started time.Time `json:"started"`
+	// Uptime is in whole seconds.
+	Uptime   int64  `json:"uptime_seconds"`
+	LogLevel string `json:"log_level"`
+	// Warnings are what an operator should look at, a sentence each.
+	Warnings    []string    `json:"warnings"`
+	Settings    Settings    `json:"settings"`
+	Reload      Reload      `json:"reload"`
+	Resolver    Resolver    `json:"resolver"`
+	Lookups     Lookups     `json:"lookups"`
+	Cache       Cache       `json:"cache"`
+	MTASTS      *MTASTS     `json:"mta_sts"`
+	Probes      *Probes     `json:"probes"`
+	Connections Connections `json:"connections"`
+}
+
+// Settings are the settings in force.
+type Settings struct {
+	// File is where they are from; "" means that there is no file.
+	File string `json:"file"`
+	// Mode is enforce, report or off.
+	Mode string `json:"mode"`
+	// Changed are those that are not the default, as lines of TOML with dotted keys.
+	Changed []string `json:"changed"`
+	// All are all of them, by the names they have in the file.
+	All json.RawMessage `json:"all"`
+	// Overrides counts the lines of the overrides file.
+	Overrides int `json:"overrides"`
+}
+
+// Reload is how the settings were last read again; all of it is zero if they never were.
+type Reload struct {
+	At time.Time `json:"at,omitzero"`
+	OK bool      `json:"ok"`
+	// Error says why the new settings were refused and the old ones kept.
+	Error string `json:"error,omitempty"`
+	// Restart lists the settings that were changed and take effect with a restart only.
+	Restart []string `json:"restart,omitempty"`
+}
+
+// Resolver is what is known about the DNS servers.
+type Resolver struct {
+	Servers []string `json:"servers"`
+	// Source is "settings" or the path of the resolv.conf.
+	Source  string `json:"source"`
+	Trusted bool   `json:"trusted"`
+	// Validating is set when the self-test has been passed, so that answers can be secure.
+	Validating bool `json:"validating"`
+	// SelfTest is its result in words, Reason why it is not "validating".
+	SelfTest string    `json:"self_test"`
+	Reason   string    `json:"reason,omitempty"`
+	Checked  time.Time `json:"checked,omitzero"`
+}
+
+// Lookups counts the answers since the start.
+type Lookups struct {
+	// Replies counts by map, then by status word.
+	Replies map[string]map[string]uint64 `json:"replies"`
+	// Unsigned counts policies that rest on an unsigned MX RRset.
+	Unsigned uint64 `json:"unsigned"`
+	Panics   uint64 `json:"panics"`
+}
+
+// Cache is how the DNS cache is doing. The fields behind MaxEntries count since the start.
+type Cache struct {
+	Entries    int   `json:"entries"`
+	MaxEntries int   `json:"max_entries"`
+	Bytes      int64 `json:"bytes"`
+
+	Hits      uint64 `json:"hits"`
+	Misses    uint64 `json:"misses"`
+	Failures  uint64 `json:"failures"`
+	Stale     uint64 `json:"stale"`
+	Kept      uint64 `json:"kept"`
+	Evicted   uint64 `json:"evicted"`
+	Refreshed uint64 `json:"refreshed"`
+	// Answers counts what came from the servers by its status: secure, insecure, bogus or failed.
+	Answers map[string]uint64 `json:"answers"`
+}
+
+// MTASTS is how the store of MTA-STS policies is doing.
+type MTASTS struct {
+	Policies int `json:"policies"`
+	// Kept is set when policies survive a restart.
+	Kept bool `json:"kept"`
+	// Fetches counts by result since the start.
+	Fetches map[string]uint64 `json:"fetches"`
+}
+
+// Probes is what the prober knows.
+type Probes struct {
+	// Hosts counts the hosts by state: open, closed and unknown.
+	Hosts map[string]int `json:"hosts"`
+	// EgressFiltered is set when the port seems to be filtered on our side.
+	EgressFiltered bool `json:"egress_filtered"`
+	// Results counts probes by result since the start: open, or the cause.
+	Results map[string]uint64 `json:"results"`
+}
+
+// Connections counts those of the socketmap listeners.
+type Connections struct {
+	Listeners []string `json:"listeners"`
+	Open      int      `json:"open"`
+	Max       int      `json:"max"`
+	Total     uint64   `json:"total"`
+	// Dropped counts by reason: evicted, refused, idle, stalled.
+	Dropped map[string]uint64 `json:"dropped"`
+	// Errors counts by kind: malformed, write, accept, panic.
+	Errors map[string]uint64 `json:"errors"`
+}

@@ -1,0 +1,31 @@
+package admin
+
+import (
+	"fmt"
+	"strings"
+)
+
+// warn returns what an operator should look at, the worst first.
+func (st *Status) warn() []string {
+	w := []string{}
+	add := func(yes bool, text string) {
+		if yes {
+			w = append(w, text)
+		}
+	}
+	r := st.Resolver
+	add(r.SelfTest == "unknown", "the self-test of the resolver has no result, so lookups fail and mail waits: "+r.Reason)
+	add(r.SelfTest != "unknown" && !r.Validating, "no answer is taken for secure, the resolver is "+r.SelfTest+": "+r.Reason)
+	add(!st.Reload.At.IsZero() && !st.Reload.OK, "the last reload was refused and the old settings are in force: "+st.Reload.Error)
+	add(len(st.Reload.Restart) > 0, "changed settings wait for a restart: "+strings.Join(st.Reload.Restart, ", "))
+	add(st.Settings.Mode == "off", `mode = "off": everything is answered "not found"`)
+	add(st.Settings.Mode == "report", `mode = "report": decisions are logged and counted, mail is sent as without policyd`)
+	add(st.Lookups.Panics > 0, fmt.Sprintf("%d lookups ended in an internal error: please report what the log says", st.Lookups.Panics))
+	full := st.Cache.Evicted > 0 && st.Cache.Entries >= st.Cache.MaxEntries/10*9
+	add(full, fmt.Sprintf("the cache is full, %d entries had to go: raise cache.max_entries", st.Cache.Evicted))
+	add(st.Probes != nil && st.Probes.EgressFiltered, "the port of implicit TLS seems to be filtered on our side: nothing goes by it")
+	add(st.MTASTS != nil && !st.MTASTS.Kept, "MTA-STS policies do not survive a restart: see cache.state_dir")
+	dropped := st.Connections.Dropped["evicted"] + st.Connections.Dropped["refused"]
+	add(dropped > 0, fmt.Sprintf("%d connections were dropped for server.max_connections", dropped))
+	return w
+}
