@@ -16,7 +16,6 @@ import (
 // The bounds on a request.
 const (
 	maxBody     = 4 << 10
-	maxHeader   = 8 << 10
 	maxMatch    = 255
 	maxNexthop  = 1024
 	defaultList = 1000

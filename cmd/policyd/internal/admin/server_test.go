@@ -1,10 +1,8 @@
 package admin_test
 
 import (
-	"bufio"
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -276,36 +274,4 @@ func TestExplanationsAreBounded(t *testing.T) {
 	require.Equal(t, http.StatusServiceUnavailable, ask())
 	cancel()
 	all.Wait()
-}
-
-func TestConnectionsAndHeadersAreBounded(t *testing.T) {
-	t.Parallel()
-	path, _ := start(t, fake())
-	dial := func() net.Conn {
-		c, err := net.Dial("unix", path)
-		require.NoError(t, err)
-		t.Cleanup(func() { _ = c.Close() })
-		return c
-	}
-	big := dial()
-	_, err := io.WriteString(big, "GET /v1/status HTTP/1.1\r\nHost: x\r\nX: "+strings.Repeat("a", 16<<10)+"\r\n\r\n")
-	require.NoError(t, err)
-	resp, err := http.ReadResponse(bufio.NewReader(big), nil)
-	require.NoError(t, err)
-	require.NoError(t, resp.Body.Close())
-	require.Equal(t, http.StatusRequestHeaderFieldsTooLarge, resp.StatusCode)
-
-	silent := make([]net.Conn, 40)
-	for i := range silent {
-		silent[i] = dial()
-	}
-	waiting := make(chan error, 1)
-	go func() {
-		_, err := client(t, path).Status(context.Background())
-		waiting <- err
-	}()
-	for _, c := range silent {
-		require.NoError(t, c.Close())
-	}
-	require.NoError(t, <-waiting, "there is room again")
 }

@@ -1,0 +1,59 @@
+// Package httpd serves HTTP to the few clients that an operator has, a command or a monitoring system: everything
+// that one of them can make the daemon hold is bounded.
+package httpd
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/net/netutil"
+)
+
+// The bounds. A connection more than there may be waits in the backlog of the listener.
+const (
+	maxConnections = 32
+	maxHeader      = 8 << 10
+	headerTimeout  = 5 * time.Second
+	readTimeout    = 10 * time.Second
+	writeTimeout   = time.Minute
+	idleTimeout    = 10 * time.Second
+	drainTimeout   = 2 * time.Second
+)
+
+// Run serves l until ctx ends, lets requests end that are under way, for two seconds, and closes l. The error is
+// that of ctx, or of a listener that is broken.
+func Run(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
+	requests, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	server := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
+		MaxHeaderBytes: maxHeader,
+		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		BaseContext:    func(net.Listener) context.Context { return requests },
+	}
+	drained := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(drained)
+		patience, cancelPatience := context.WithTimeout(requests, drainTimeout)
+		defer cancelPatience()
+		if server.Shutdown(patience) != nil {
+			cancel()
+			_ = server.Close()
+		}
+	})
+	err := server.Serve(netutil.LimitListener(l, maxConnections))
+	if stop() { // ctx has not ended
+		_ = server.Close()
+		return err
+	}
+	<-drained
+	if errors.Is(err, http.ErrServerClosed) {
+		return ctx.Err()
+	}
+	return err
+}
