@@ -1,0 +1,166 @@
+// Package daemon is `policyd serve`: it builds everything from the settings, runs
+// it, reloads it and brings it to an end.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/policyd/policyd/cmd/policyd/internal/settings"
+	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/socketmap"
+)
+
+// Options are what the command line and the environment say.
+type Options struct {
+	// ConfigPath is the settings file; "" means the default one, which does not have to exist.
+	ConfigPath string
+	Version    string
+	// Stderr gets the log, in the journal's form if Journal is set and the settings do not say otherwise.
+	Stderr  io.Writer
+	Journal bool
+	// Passed are listeners from systemd; if there are any they replace those of the settings.
+	Passed []net.Listener
+	// Hangup asks for a reload; signals that come during one are one. It may be nil.
+	Hangup <-chan os.Signal
+}
+
+// Daemon is the service. Make one with New, and Run it once.
+type Daemon struct {
+	options Options
+	started time.Time
+	logs    *logs
+	log     *slog.Logger
+	notify  *notifier
+
+	stub    *resolver.Stub
+	cache   *resolver.Cache
+	service *lookup.Service
+	handler socketmap.Handler
+	server  *socketmap.Server
+
+	reloading sync.Mutex // held by Reload
+	loaded    atomic.Pointer[settings.Loaded]
+	last      atomic.Pointer[LastReload]
+}
+
+// New reads the settings and builds a Daemon. The error is a *settings.Error if they are bad.
+func New(o Options) (*Daemon, error) {
+	loaded, err := settings.Load(o.ConfigPath)
+	if err != nil {
+		return nil, err
+	}
+	d := &Daemon{options: o, started: time.Now(), logs: newLogs(o.Stderr, o.Journal)}
+	d.loaded.Store(loaded)
+	d.logs.configure(loaded.LogLevel(), loaded.Log.Format)
+	d.log = d.logs.logger()
+	d.notify = &notifier{log: d.log}
+	if d.stub, err = resolver.NewStub(d.stubOptions(loaded)); err != nil {
+		return nil, err
+	}
+	d.cache = resolver.NewCache(d.stub, resolver.CacheOptions{
+		MaxEntries: loaded.Cache.MaxEntries, Generation: d.stub.Generation, Logger: d.log,
+	})
+	d.service = lookup.New(d.sources(), d.lookupSettings(loaded), d.log)
+	d.handler = d.service.Handler()
+	d.server = &socketmap.Server{Handler: d.handler, Logger: d.log}
+	d.server.SetLimits(loaded.Limits())
+	return d, nil
+}
+
+// sources are where lookups get their facts.
+func (d *Daemon) sources() lookup.Sources {
+	return lookup.Sources{Asking: d.cache, Cached: d.cache.Cached()}
+}
+
+// lookupSettings are the settings of lookups, with what this site receives itself.
+func (d *Daemon) lookupSettings(l *settings.Loaded) lookup.Settings {
+	return l.Lookup()
+}
+
+// parts are what runs beside the server, from before the first lookup until after the last.
+func (d *Daemon) parts() []func(context.Context) error {
+	return []func(context.Context) error{d.stub.Run, d.cache.Run, d.service.Run, d.hangups, d.watchdog}
+}
+
+// Run opens all listeners, serves until ctx ends and then has the lookups that have begun answered. It returns
+// nil after that, and an error if the daemon could not start or something broke. A Daemon runs once.
+func (d *Daemon) Run(ctx context.Context) error {
+	listeners, err := d.open(ctx)
+	if err != nil {
+		return err
+	}
+	// The parts outlive ctx: lookups need them until the last one is answered.
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	group, life := errgroup.WithContext(life)
+	for _, part := range d.parts() {
+		group.Go(func() error {
+			if err := part(life); err != nil && life.Err() == nil {
+				return err
+			}
+			return nil
+		})
+	}
+	for _, l := range listeners {
+		group.Go(func() error {
+			if err := d.server.Serve(l); !errors.Is(err, socketmap.ErrServerClosed) {
+				return fmt.Errorf("the listener at %s failed: %w", l.Addr(), err)
+			}
+			return nil
+		})
+		d.log.Info("listening", "listener", addressOf(l))
+	}
+	d.greet()
+	d.notify.ready(d.status())
+	select {
+	case <-ctx.Done():
+	case <-life.Done():
+	}
+	d.drain()
+	end()
+	return group.Wait()
+}
+
+// greet logs what is running, and what the operator should know of it.
+func (d *Daemon) greet() {
+	l := d.loaded.Load()
+	d.log.Info("started", "version", d.options.Version, "settings", l.Path, "found", l.Found, "mode", l.Mode, "overrides", l.Rules.Len())
+	for _, w := range l.Warnings {
+		d.log.Warn("settings", "warning", w)
+	}
+}
+
+// drain stops the server.
+func (d *Daemon) drain() {
+	d.notify.stopping()
+	patience := d.loaded.Load().DrainTimeout()
+	d.log.Info("stopping", "drain_timeout", patience)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := d.server.Shutdown(ctx); err != nil {
+		d.log.Warn("some lookups were cut off: they took longer than drain_timeout", "drain_timeout", patience)
+	}
+	d.log.Info("stopped")
+}
+
+// status is the line that systemctl status shows.
+func (d *Daemon) status() string {
+	l := d.loaded.Load()
+	s := fmt.Sprintf("Answering, mode %s", l.Mode)
+	if last := d.last.Load(); last != nil && last.Err != nil {
+		s += "; the last reload failed, the settings of before are in force"
+	}
+	return s
+}

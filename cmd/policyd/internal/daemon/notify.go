@@ -1,0 +1,75 @@
+package daemon
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/policyd/policyd/socketmap"
+)
+
+// notifier tells the service manager how it goes, sd_notify(3). Without one it does nothing.
+type notifier struct {
+	log *slog.Logger
+}
+
+func (n *notifier) send(state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		n.log.Warn("the service manager could not be told", "err", err)
+	}
+}
+
+func (n *notifier) ready(status string) {
+	n.send(daemon.SdNotifyReady + "\nSTATUS=" + status)
+}
+
+func (n *notifier) reloading() {
+	n.send(daemon.SdNotifyReloading + monotonic() + "\nSTATUS=Reloading")
+}
+
+func (n *notifier) stopping() {
+	n.send(daemon.SdNotifyStopping + "\nSTATUS=Stopping")
+}
+
+// watchdog tells the service manager twice in every interval that it asks for that the daemon works: that it
+// answers a lookup. A daemon that does not is restarted.
+func (d *Daemon) watchdog(ctx context.Context) error {
+	interval, err := daemon.SdWatchdogEnabled(false)
+	if err != nil {
+		d.log.Warn("no watchdog: the service manager's interval cannot be read", "err", err)
+	}
+	if interval <= 0 {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	tick := time.NewTicker(interval / 2)
+	defer tick.Stop()
+	for {
+		if d.works(ctx, interval/2) {
+			d.notify.send(daemon.SdNotifyWatchdog)
+		} else {
+			d.log.Error("the daemon does not answer its own lookup: the watchdog is not told")
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+// works looks up what is answered without asking anybody.
+func (d *Daemon) works(ctx context.Context, patience time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	reply := make(chan socketmap.Reply, 1)
+	go func() { reply <- d.handler.ServeSocketmap(ctx, socketmap.Request{Map: "tls-policy", Key: "*"}) }()
+	select {
+	case r := <-reply:
+		return r.Status == socketmap.StatusNotFound
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,105 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/policyd/policyd/cmd/policyd/internal/settings"
+)
+
+// LastReload is what became of a reload.
+type LastReload struct {
+	At time.Time
+	// Err is nil if the new settings are in force; otherwise those of before are.
+	Err error
+}
+
+// hangups reloads when it is asked to, until ctx ends.
+func (d *Daemon) hangups(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-d.options.Hangup:
+			_ = d.Reload() // logged, and kept for status
+		}
+	}
+}
+
+// Reload reads settings and overrides again and puts them in force, all or nothing: if anything in them is bad
+// those of before stay. Listeners, connections and the cache stay in any case.
+func (d *Daemon) Reload() error {
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
+	d.notify.reloading()
+	err := d.reload()
+	d.last.Store(&LastReload{At: time.Now(), Err: err})
+	if err != nil {
+		d.log.Error("reload failed: the settings of before stay in force", "err", oneLine(err))
+	}
+	d.notify.ready(d.status())
+	return err
+}
+
+// oneLine is an error without the lines it shows.
+func oneLine(err error) string {
+	var bad *settings.Error
+	if errors.As(err, &bad) {
+		return bad.Summary()
+	}
+	return err.Error()
+}
+
+func (d *Daemon) reload() error {
+	next, err := settings.Load(d.options.ConfigPath)
+	if err != nil {
+		return err
+	}
+	kept := keep(next, d.loaded.Load())
+	// The one step that can fail comes first.
+	if err := d.stub.Configure(d.stubOptions(next)); err != nil {
+		return err
+	}
+	d.apply(next)
+	d.loaded.Store(next)
+	for _, key := range kept {
+		d.log.Warn("reload: this setting changes with a restart only", "setting", key)
+	}
+	for _, w := range next.Warnings {
+		d.log.Warn("settings", "warning", w)
+	}
+	d.log.Info("reloaded", "settings", next.Path, "found", next.Found, "mode", next.Mode, "overrides", next.Rules.Len())
+	return nil
+}
+
+// apply puts settings in force. Nothing in here can fail.
+func (d *Daemon) apply(l *settings.Loaded) {
+	d.logs.configure(l.LogLevel(), l.Log.Format)
+	d.cache.SetMaxEntries(l.Cache.MaxEntries)
+	d.server.SetLimits(l.Limits())
+	d.service.Configure(d.lookupSettings(l))
+}
+
+// keep puts back what only a restart can change, and names what would have changed.
+func keep(next, old *settings.Loaded) (kept []string) {
+	if !slices.Equal(next.Server.Listen, old.Server.Listen) {
+		next.Server.Listen, kept = old.Server.Listen, append(kept, "server.listen")
+	}
+	for _, s := range []struct {
+		key       string
+		next, old *string
+	}{
+		{"server.socket_mode", &next.Server.SocketMode, &old.Server.SocketMode},
+		{"server.socket_group", &next.Server.SocketGroup, &old.Server.SocketGroup},
+		{"cache.state_dir", &next.Cache.StateDir, &old.Cache.StateDir},
+		{"admin.socket", &next.Admin.Socket, &old.Admin.Socket},
+		{"metrics.listen", &next.Metrics.Listen, &old.Metrics.Listen},
+	} {
+		if *s.next != *s.old {
+			*s.next, kept = *s.old, append(kept, s.key)
+		}
+	}
+	return kept
+}

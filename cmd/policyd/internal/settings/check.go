@@ -1,0 +1,229 @@
+package settings
+
+import (
+	"encoding"
+	"fmt"
+	"io/fs"
+	"net"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/resolver"
+)
+
+// elementError is what is wrong with one element of a list.
+type elementError struct {
+	index int
+	err   error
+}
+
+func (e *elementError) Error() string { return e.err.Error() }
+func (e *elementError) Unwrap() error { return e.err }
+
+// textual is a pointer to a type of another package that reads its own words.
+type textual[T any] interface {
+	*T
+	encoding.TextUnmarshaler
+}
+
+// parsed returns the value that a checked word stands for.
+func parsed[T any, P textual[T]](s string) T {
+	var v T
+	if P(&v).UnmarshalText([]byte(s)) != nil {
+		var zero T
+		return zero
+	}
+	return v
+}
+
+func word[T any, P textual[T]](s string) error {
+	var v T
+	return P(&v).UnmarshalText([]byte(s))
+}
+
+func levels() []string { return []string{"debug", "info", "warn", "error"} }
+
+func oneOf(s string, words []string) error {
+	if !slices.Contains(words, s) {
+		return fmt.Errorf("%q is none of %s", s, strings.Join(words, ", "))
+	}
+	return nil
+}
+
+func optional(s string, check func(string) error) error {
+	if s == "" {
+		return nil
+	}
+	return check(s)
+}
+
+// distinct checks the elements of a list, and that none is there twice.
+func distinct(list []string, check func(string) error) error {
+	for i, s := range list {
+		if err := check(s); err != nil {
+			return &elementError{i, err}
+		}
+		if slices.Contains(list[:i], s) {
+			return &elementError{i, fmt.Errorf("%q is there twice: keep one of them", s)}
+		}
+	}
+	return nil
+}
+
+func between(n, least, most int) error {
+	if n < least || n > most {
+		return fmt.Errorf("%d is out of range: write %d to %d", n, least, most)
+	}
+	return nil
+}
+
+func duration(s string, least, most time.Duration) error {
+	d, err := time.ParseDuration(s)
+	switch {
+	case err != nil:
+		return fmt.Errorf(`%q is not a duration: write a number with a unit, such as "200ms", "5s" or "2m"`, s)
+	case d < least || d > most:
+		return fmt.Errorf("%s is out of range: write %s to %s", s, short(least), short(most))
+	}
+	return nil
+}
+
+// short writes a duration without the units that are zero.
+func short(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+func absolutePath(s string) error {
+	if !filepath.IsAbs(s) {
+		return fmt.Errorf("%q is not an absolute path: write one that begins with /", s)
+	}
+	return nil
+}
+
+// socketPath checks the path of a unix socket, which has to fit into a sockaddr_un, unix(7).
+func socketPath(s string) error {
+	const longest = 107
+	if err := absolutePath(s); err != nil {
+		return err
+	}
+	if len(s) > longest {
+		return fmt.Errorf("the path has %d bytes and a socket's may have %d: write a shorter one", len(s), longest)
+	}
+	return nil
+}
+
+func listenAddress(s string) error {
+	path, ok := strings.CutPrefix(s, "unix:")
+	if !ok {
+		return hostPort(s)
+	}
+	if err := socketPath(path); err != nil {
+		return fmt.Errorf("%w, as in \"unix:/run/policyd/sock\"", err)
+	}
+	return nil
+}
+
+func hostPort(s string) error {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil || strings.HasPrefix(s, "/") {
+		return fmt.Errorf(`%q is not host:port: write an address and a port, such as "127.0.0.1:2526" or "[::1]:2526"`, s)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || strconv.FormatUint(n, 10) != port {
+		return fmt.Errorf("%q is not a port: write a number from 1 to 65535", port)
+	}
+	if host == "" {
+		return nil
+	}
+	if addr, _, _ := strings.Cut(host, "%"); net.ParseIP(addr) == nil {
+		if _, ok := policy.ParseName(host); !ok || strings.Trim(host, "0123456789.") == "" {
+			return fmt.Errorf(`%q is neither an IP address nor a host name: write one, as in "127.0.0.1:2526"`, host)
+		}
+	}
+	return nil
+}
+
+func socketMode(s string) error {
+	n, err := strconv.ParseUint(s, 8, 32)
+	if err != nil || n == 0 || fs.FileMode(n)&^fs.ModePerm != 0 {
+		return fmt.Errorf(`%q is not a permission of a socket: write octal digits, such as "0660"`, s)
+	}
+	return nil
+}
+
+func group(s string) error {
+	if s == "" {
+		return nil
+	}
+	if n, err := strconv.Atoi(s); err == nil && n >= 0 {
+		return nil
+	}
+	if _, err := user.LookupGroup(s); err != nil {
+		return fmt.Errorf("there is no group %q: write the name or the number of one that exists", s)
+	}
+	return nil
+}
+
+func dnsServers(servers []string) error {
+	const most = 3 // resolv.conf(5)
+	for i, s := range servers {
+		if i == most {
+			return &elementError{i, fmt.Errorf("there are %d servers and at most %d are used: leave some out", len(servers), most)}
+		}
+		if _, err := resolver.ParseServer(s); err != nil {
+			return &elementError{i, err}
+		}
+	}
+	return distinct(servers, func(string) error { return nil })
+}
+
+func selfTest(names []string) error {
+	if len(names) == 0 {
+		return fmt.Errorf(`no name: write at least one with a signed NS RRset, such as "."`)
+	}
+	return distinct(names, func(s string) error {
+		if _, ok := policy.ParseName(s); !ok && s != "." {
+			return fmt.Errorf(`%q is not a domain name: write one with a signed NS RRset, such as "." or "com."`, s)
+		}
+		return nil
+	})
+}
+
+func port26(n int) error {
+	if n == policy.SMTPPort {
+		return fmt.Errorf("port 25 does not speak implicit TLS: write another port, such as 26")
+	}
+	return between(n, 1, 65535)
+}
+
+func transport(s string) error {
+	const longest = 64
+	letters := "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
+	if s == "" || len(s) > longest || strings.Trim(s, letters) != "" {
+		return fmt.Errorf(`%q is not the name of a service in master.cf: write letters, digits, _ and -, as in "smtps26"`, s)
+	}
+	for _, r := range s {
+		if !strings.ContainsRune(letters, r) {
+			return fmt.Errorf(`%q has a %q: write letters, digits, _ and -, as in "smtps26"`, s, r)
+		}
+	}
+	return nil
+}
+
+func domain(s string) error {
+	if _, ok := policy.ParseName(s); !ok {
+		return fmt.Errorf(`%q is not a domain name: write one, such as "example.com"`, s)
+	}
+	return nil
+}

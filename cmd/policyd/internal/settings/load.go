@@ -1,0 +1,200 @@
+package settings
+
+import (
+	"bytes"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"github.com/policyd/policyd/internal/policy"
+)
+
+// Load reads and checks the settings file at path and the files that it names; "" means DefaultPath, which
+// does not have to exist. The error is an *Error.
+func Load(path string) (*Loaded, error) {
+	l := &Loaded{Path: path, Settings: Default()}
+	if path == "" {
+		l.Path = DefaultPath
+	}
+	document, err := os.ReadFile(l.Path)
+	if err != nil && (path != "" || !errors.Is(err, fs.ErrNotExist)) {
+		return nil, &Error{[]Problem{{File: l.Path, Text: "the settings cannot be read: " + cause(err)}}}
+	}
+	l.Found = err == nil
+	if problems := l.read(document); len(problems) > 0 {
+		for i := range problems {
+			if problems[i].File == "" {
+				problems[i].File = l.Path
+			}
+		}
+		return nil, &Error{problems}
+	}
+	l.Warnings = l.warnings()
+	return l, nil
+}
+
+// cause is an error of a file without the path, which the reader has seen.
+func cause(err error) string {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err.Error()
+	}
+	return err.Error()
+}
+
+// read decodes and checks a document.
+func (l *Loaded) read(document []byte) []Problem {
+	d := toml.NewDecoder(bytes.NewReader(document))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&l.Settings); err != nil {
+		return decodeProblems(document, err)
+	}
+	where := locate(document)
+	var problems []Problem
+	for _, s := range sections() {
+		for _, r := range s.rows {
+			if r.check == nil {
+				continue
+			}
+			if err := r.check(&l.Settings); err != nil {
+				problems = append(problems, where.problem(document, s.path(r)+element(err), r.key+": "+err.Error()))
+			}
+		}
+	}
+	if len(problems) > 0 {
+		return problems
+	}
+	return l.readFiles(document, where)
+}
+
+// element returns "[2]" for an error of the third element of a list.
+func element(err error) string {
+	var e *elementError
+	if errors.As(err, &e) {
+		return "[" + strconv.Itoa(e.index) + "]"
+	}
+	return ""
+}
+
+// readFiles reads the files that the settings name.
+func (l *Loaded) readFiles(document []byte, where spans) (problems []Problem) {
+	if l.TLS.CAFile != "" {
+		pem, err := os.ReadFile(l.TLS.CAFile)
+		l.Roots = x509.NewCertPool()
+		switch {
+		case err != nil:
+			problems = append(problems, where.problem(document, "tls.ca_file", "ca_file: "+l.TLS.CAFile+" cannot be read: "+cause(err)+": write the path of a PEM file, or leave it out for the system's roots"))
+		case !l.Roots.AppendCertsFromPEM(pem):
+			problems = append(problems, where.problem(document, "tls.ca_file", "ca_file: there is no certificate in "+l.TLS.CAFile+": write the path of a PEM file with root certificates"))
+		}
+	}
+	rules, err := os.ReadFile(l.Overrides)
+	_, named := where["overrides"]
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && !named:
+	case err != nil:
+		problems = append(problems, where.problem(document, "overrides", "overrides: "+l.Overrides+" cannot be read: "+cause(err)+": make the file or leave the setting out"))
+	default:
+		if l.Rules, err = policy.ParseOverrides(l.Overrides, bytes.NewReader(rules)); err != nil {
+			problems = append(problems, overridesProblem(l.Overrides, rules, err))
+		}
+	}
+	return problems
+}
+
+// overridesProblem adds the line to an error that names it: "file:line: what is wrong".
+func overridesProblem(path string, document []byte, err error) Problem {
+	text := strings.TrimPrefix(err.Error(), path+":")
+	number, rest, ok := strings.Cut(text, ": ")
+	line, bad := strconv.Atoi(number)
+	if !ok || bad != nil {
+		return Problem{File: path, Text: text}
+	}
+	source := lineOf(document, line)
+	content := strings.TrimLeft(source, " \t")
+	return Problem{File: path, Line: line, Column: len(source) - len(content) + 1, Width: len(strings.TrimRight(content, " \t")), Source: source, Text: rest}
+}
+
+// decodeProblems are the problems that the decoder found.
+func decodeProblems(document []byte, err error) []Problem {
+	var unknown *toml.StrictMissingError
+	if errors.As(err, &unknown) {
+		var problems []Problem
+		for i := range unknown.Errors {
+			e := &unknown.Errors[i]
+			problems = append(problems, decodeProblem(document, e, unknownKey(e.Key())))
+		}
+		return problems
+	}
+	var wrong *toml.DecodeError
+	if !errors.As(err, &wrong) {
+		return []Problem{{Text: err.Error()}}
+	}
+	text := strings.TrimPrefix(wrong.Error(), "toml: ")
+	for _, e := range Reference() {
+		if e.Key == strings.Join(wrong.Key(), ".") {
+			name := wrong.Key()[len(wrong.Key())-1]
+			text = fmt.Sprintf("%s: this is not what it takes (%s): write %s, as in %s = %s", name, text, e.Type, name, e.Default)
+		}
+	}
+	return []Problem{decodeProblem(document, wrong, text)}
+}
+
+// decodeProblem places a problem where the decoder did.
+func decodeProblem(document []byte, e *toml.DecodeError, text string) Problem {
+	line, column := e.Position()
+	p := Problem{Line: line, Column: column, Source: lineOf(document, line), Text: text}
+	if column <= len(p.Source) {
+		rest := p.Source[column-1:]
+		p.Width = len(rest)
+		if i := strings.IndexAny(rest, " \t=,]#"); i > 0 && rest[0] != '"' && rest[0] != '\'' {
+			p.Width = i
+		} else if i := strings.IndexByte(rest[1:], rest[0]); i >= 0 {
+			p.Width = i + 2
+		}
+	}
+	return p
+}
+
+// unknownKey says what to write in place of a key that does not exist.
+func unknownKey(key []string) string {
+	name := key[len(key)-1]
+	table := strings.Join(key[:len(key)-1], ".")
+	var tables, here []string
+	for _, s := range sections() {
+		if s.name != "" {
+			tables = append(tables, "["+s.name+"]")
+		}
+		for _, r := range s.rows {
+			if s.name == table {
+				here = append(here, r.key)
+			}
+			if r.key == name && s.name != table && (table == "" || len(key) == 2) {
+				return fmt.Sprintf("unknown key %s: %s", visible(strings.Join(key, ".")), belongs(s.name))
+			}
+		}
+	}
+	at := "[" + table + "]"
+	switch {
+	case len(here) == 0:
+		return fmt.Sprintf("unknown table [%s]: the tables are %s", visible(table), strings.Join(tables, ", "))
+	case table == "":
+		at = "the top of the file"
+		here = slices.Concat(here, tables)
+	}
+	return fmt.Sprintf("unknown key %s: write one of those of %s: %s", visible(strings.Join(key, ".")), at, strings.Join(here, ", "))
+}
+
+func belongs(table string) string {
+	if table == "" {
+		return "write it at the top of the file, before the first table"
+	}
+	return "write it under [" + table + "]"
+}

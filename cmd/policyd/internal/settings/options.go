@@ -1,0 +1,114 @@
+package settings
+
+import (
+	"io/fs"
+	"log/slog"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/socketmap"
+)
+
+// Stub returns the options of the resolver.
+func (l *Loaded) Stub(log *slog.Logger) resolver.StubOptions {
+	return resolver.StubOptions{
+		Servers: l.DNS.Servers, Trust: parsed[resolver.TrustMode](l.DNS.TrustAD),
+		Timeout: durationOf(l.DNS.Timeout), SelfTestNames: l.DNS.SelfTest, RootCAs: l.Roots, Logger: log,
+	}
+}
+
+// PolicyOptions returns what a decision depends on.
+func (l *Loaded) PolicyOptions() policy.Options {
+	return policy.Options{
+		Mode:       parsed[policy.Mode](l.Mode),
+		UnsignedMX: parsed[policy.Treatment](l.Policy.UnsignedMX),
+		MixedMX:    parsed[policy.Treatment](l.Policy.MixedMX),
+		DANE:       l.Policy.DANE,
+		MTASTS:     l.Policy.MTASTS,
+		Port26: policy.Port26Options{
+			Mode: parsed[policy.PortMode](l.Port26.Mode), Port: uint16(l.Port26.Port), Transport: l.Port26.Transport,
+		},
+	}
+}
+
+// Lookup returns the settings of lookups, but for the site.
+func (l *Loaded) Lookup() lookup.Settings {
+	return lookup.Settings{
+		Policy: l.PolicyOptions(), Overrides: l.Rules,
+		Wait: durationOf(l.Port26.Wait), Log: parsed[lookup.LogMode](l.Log.Lookups),
+	}
+}
+
+// Limits returns what the server allows its clients.
+func (l *Loaded) Limits() socketmap.Limits {
+	return socketmap.Limits{MaxConnections: l.Server.MaxConnections, IdleTimeout: durationOf(l.Server.IdleTimeout)}
+}
+
+// ListenOptions returns permission and group of unix sockets.
+func (l *Loaded) ListenOptions() socketmap.ListenOptions {
+	mode, _ := strconv.ParseUint(l.Server.SocketMode, 8, 32) // checked; 0 means 0660
+	return socketmap.ListenOptions{Mode: fs.FileMode(mode), Group: l.Server.SocketGroup}
+}
+
+// DrainTimeout returns how long the end of open requests is waited for.
+func (l *Loaded) DrainTimeout() time.Duration { return durationOf(l.Server.DrainTimeout) }
+
+// LogLevel returns the least severe level that is logged.
+func (l *Loaded) LogLevel() slog.Level { return parsed[slog.Level](l.Log.Level) }
+
+// durationOf returns a duration that has been checked.
+func durationOf(s string) time.Duration {
+	d, _ := time.ParseDuration(s)
+	return d
+}
+
+// warnings are for settings that are possible and seldom meant.
+func (l *Loaded) warnings() []string {
+	var w []string
+	switch parsed[policy.Mode](l.Mode) {
+	case policy.ModeOff:
+		w = append(w, `mode = "off": nothing is looked up and everything is answered NOTFOUND`)
+	case policy.ModeReport:
+		w = append(w, `mode = "report": decisions are logged and not answered`)
+	case policy.ModeEnforce:
+	}
+	if l.DNS.TrustAD == "always" && slices.ContainsFunc(l.DNS.Servers, exposed) {
+		w = append(w, `trust_ad = "always" with a DNS server that is not on loopback: whoever is on the way to it can forge secure answers`)
+	}
+	for _, a := range l.Server.Listen {
+		if !strings.HasPrefix(a, "unix:") && !loopback(a) {
+			w = append(w, "server.listen: "+a+" can be reached from other machines")
+		}
+	}
+	if l.Metrics.Listen != "" && !loopback(l.Metrics.Listen) {
+		w = append(w, "metrics.listen: "+l.Metrics.Listen+" can be reached from other machines")
+	}
+	if l.Port26.Mode == "always" {
+		w = append(w, `port26.mode = "always": mail for an smtps- host whose port 26 does not work waits until it is returned`)
+	}
+	if l.Port26.ProbeSpecialAddresses {
+		w = append(w, "probe_special_addresses = true: strangers choose which addresses of your network are probed")
+	}
+	return w
+}
+
+// exposed says of a server in plain DNS that others may be on the way to it.
+func exposed(text string) bool {
+	s, err := resolver.ParseServer(text)
+	return err == nil && s.TLSName == "" && !s.Addr.Addr().Unmap().IsLoopback()
+}
+
+func loopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}

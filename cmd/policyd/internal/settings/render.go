@@ -1,0 +1,91 @@
+package settings
+
+import (
+	"encoding/json"
+	"reflect"
+	"strconv"
+	"strings"
+)
+
+// TOML returns all settings as a settings file.
+func (s Settings) TOML() string {
+	var b strings.Builder
+	for _, sec := range sections() {
+		if sec.name != "" {
+			b.WriteString("\n[" + sec.name + "]\n")
+		}
+		for _, r := range sec.rows {
+			b.WriteString(r.key + " = " + valueTOML(s.field(sec.path(r))) + "\n")
+		}
+	}
+	return b.String()
+}
+
+// Sample returns a settings file with every setting, its documentation and its default, all commented out.
+func Sample() string {
+	var b strings.Builder
+	b.WriteString("# Settings of policyd, see policyd.toml(5). Every key may be left out; what is shown is\n" +
+		"# its default. Check a change with \"policyd config check\" and put it in force with\n" +
+		"# \"systemctl reload policyd\".\n")
+	for _, t := range Tables() {
+		if t.Name != "" {
+			b.WriteString("\n[" + t.Name + "]\n")
+			comment(&b, t.Doc)
+		}
+		for i, e := range t.Entries {
+			if i > 0 || t.Doc != "" || t.Name == "" {
+				b.WriteString("\n")
+			}
+			comment(&b, e.Doc)
+			comment(&b, "Takes: "+e.Type)
+			b.WriteString("#" + e.Key[strings.LastIndexByte(e.Key, '.')+1:] + " = " + e.Default + "\n")
+		}
+	}
+	return b.String()
+}
+
+// comment writes text as comment lines of at most 88 characters.
+func comment(b *strings.Builder, text string) {
+	const width = 88
+	line := "#"
+	for w := range strings.FieldsSeq(text) {
+		if len(line)+1+len(w) > width {
+			b.WriteString(line + "\n")
+			line = "#"
+		}
+		line += " " + w
+	}
+	if line != "#" {
+		b.WriteString(line + "\n")
+	}
+}
+
+// valueTOML returns a setting as TOML. A JSON string is a TOML basic string, but for DEL.
+func valueTOML(v reflect.Value) string {
+	switch v.Kind() {
+	case reflect.Bool:
+		return strconv.FormatBool(v.Bool())
+	case reflect.Int:
+		return strconv.FormatInt(v.Int(), 10)
+	case reflect.String:
+		return quoted(v.String())
+	case reflect.Slice:
+		var all []string
+		for i := range v.Len() {
+			all = append(all, quoted(v.Index(i).String()))
+		}
+		return "[" + strings.Join(all, ", ") + "]"
+	default:
+		return ""
+	}
+}
+
+func quoted(s string) string {
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if e.Encode(s) != nil {
+		return `""`
+	}
+	return strings.ReplaceAll(strings.TrimSuffix(b.String(), "\n"), "\x7f", `\u007f`)
+}

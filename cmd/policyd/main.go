@@ -1,0 +1,111 @@
+// Command policyd tells Postfix which MX hosts promise TLS, see policyd(8).
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/policyd/policyd/cmd/policyd/internal/settings"
+)
+
+// version is set by the linker, see the Makefile.
+var version = "devel"
+
+// The exit statuses. Those of query are its own besides.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2 // usage or settings
+)
+
+// exit is an error with an exit status of its own. A nil err says that all has been said.
+type exit struct {
+	status int
+	err    error
+}
+
+func (e *exit) Error() string {
+	if e.err == nil {
+		return "exit status " + fmt.Sprint(e.status)
+	}
+	return e.err.Error()
+}
+
+func (e *exit) Unwrap() error { return e.err }
+
+// failed makes an error of running a command: exit status 2 if the settings are to blame, 1 otherwise.
+func failed(err error) error {
+	if err == nil {
+		return nil
+	}
+	var bad *settings.Error
+	if errors.As(err, &bad) {
+		return &exit{exitUsage, err}
+	}
+	return &exit{exitFailed, err}
+}
+
+// common are the flags that every command has.
+type common struct {
+	config string
+}
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	// SIGTERM is not told a second time: the first one is being obeyed, and who stops waiting sends SIGKILL.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	root := newRoot()
+	cmd, err := root.ExecuteContextC(ctx)
+	return report(root.ErrOrStderr(), cmd, err)
+}
+
+func newRoot() *cobra.Command {
+	c := &common{}
+	root := &cobra.Command{
+		Use:   "policyd",
+		Short: "TLS policies for Postfix from the names of MX hosts, DANE and MTA-STS",
+		Long: `policyd tells Postfix which receiving hosts promise TLS: by the names of MX hosts
+(starttls-…, smtps-…), by DANE and by MTA-STS.`,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.PersistentFlags().StringVar(&c.config, "config", "", "settings file (default "+settings.DefaultPath+")")
+	_ = root.MarkPersistentFlagFilename("config", "toml") // fails for a flag that does not exist only
+	root.AddCommand(newServe(c), newQuery(c), newConfig(c), newVersion())
+	return root
+}
+
+// report says what went wrong and returns the exit status. What is no exit error comes from the command
+// line parser.
+func report(w io.Writer, cmd *cobra.Command, err error) int {
+	if err == nil {
+		return exitOK
+	}
+	var bad *settings.Error
+	var e *exit
+	switch {
+	case errors.As(err, &bad):
+		_, _ = fmt.Fprintln(w, bad) // each line begins with the file
+		return exitUsage
+	case errors.As(err, &e):
+		if e.err != nil {
+			_, _ = fmt.Fprintln(w, "policyd: "+e.err.Error())
+		}
+		return e.status
+	}
+	text := strings.TrimRight(err.Error(), "\n")
+	_, _ = fmt.Fprintf(w, "policyd: %s\nSee \"%s --help\".\n", text, cmd.CommandPath())
+	return exitUsage
+}

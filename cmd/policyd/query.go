@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/term"
+
+	"github.com/policyd/policyd/cmd/policyd/internal/settings"
+	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/resolver"
+)
+
+// The exit statuses of query.
+const (
+	exitPolicy   = 0 // a policy applies
+	exitNoPolicy = 1
+	exitNoAnswer = 3 // it could not be looked up
+)
+
+type queryFlags struct {
+	json, noProbe bool
+}
+
+func newQuery(c *common) *cobra.Command {
+	f := queryFlags{}
+	cmd := &cobra.Command{
+		Use:   "query DOMAIN...",
+		Short: "Show what Postfix would be told about a domain, and why",
+		Long: `Look up each DOMAIN afresh, in this process, and show its MX hosts with their
+promises, the answer of each map byte for byte, and why.
+
+DOMAIN is a domain, or any other next hop that Postfix may ask for: [host],
+domain:26, [host]:26. Of an e-mail address its domain is looked up. Where port 26
+may be used, the smtps- hosts are probed there and then.
+
+Exit status: 0 a policy applies, 1 none, 2 usage or settings, 3 it could not be
+looked up; of several domains the worst of 3, 1, 0.`,
+		Example: "  policyd query example.com\n  policyd query --json example.com example.net",
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return query(cmd, c, f, args)
+		},
+	}
+	cmd.Flags().BoolVar(&f.json, "json", false, "as JSON, one object for each domain and line")
+	cmd.Flags().BoolVar(&f.noProbe, "no-probe", false, "do not connect to port 26 of smtps- hosts")
+	return cmd
+}
+
+// query looks up all domains side by side and shows them in the order in which they were given.
+func query(cmd *cobra.Command, c *common, f queryFlags, args []string) error {
+	loaded, err := settings.Load(c.config)
+	if err != nil {
+		return failed(err)
+	}
+	e, err := newEvaluator(cmd.Context(), loaded, f)
+	if err != nil {
+		return failed(err)
+	}
+	if e.doubt != "" {
+		cmd.PrintErrln("policyd: warning: " + e.doubt)
+	}
+	found := make([]chan lookup.Explanation, len(args))
+	group, ctx := errgroup.WithContext(cmd.Context())
+	const sideBySide = 8
+	group.SetLimit(sideBySide)
+	for i := range args {
+		found[i] = make(chan lookup.Explanation, 1)
+	}
+	go func() {
+		for i, arg := range args {
+			group.Go(func() error {
+				found[i] <- e.explain(ctx, domainOf(arg))
+				return nil
+			})
+		}
+	}()
+	out := cmd.OutOrStdout()
+	show := shower{out: out, colour: colourful(out)}
+	status := exitPolicy
+	for i := range args {
+		x := <-found[i]
+		if f.json {
+			err = json.NewEncoder(out).Encode(x)
+		} else {
+			err = show.explanation(x, i > 0)
+		}
+		if err != nil {
+			return failed(err)
+		}
+		status = max(status, x.Exit())
+	}
+	if status != exitPolicy {
+		return &exit{status: status}
+	}
+	return nil
+}
+
+// domainOf returns what is looked up for an argument: of an e-mail address its domain, so that nobody's
+// local part is shown.
+func domainOf(arg string) string {
+	return arg[strings.LastIndexByte(arg, '@')+1:]
+}
+
+// colourful says whether out is a terminal on which colours are wanted, no-color.org.
+func colourful(out io.Writer) bool {
+	file, ok := out.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd())) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+}
+
+// evaluator looks up next hops as the daemon would, with a resolver and a cache of its own.
+type evaluator struct {
+	sources  lookup.Sources
+	settings lookup.Settings
+	// doubt says why nothing can be secure; "" if it can.
+	doubt string
+}
+
+func newEvaluator(ctx context.Context, l *settings.Loaded, f queryFlags) (*evaluator, error) {
+	stub, err := resolver.NewStub(l.Stub(slog.New(slog.DiscardHandler)))
+	if err != nil {
+		return nil, err
+	}
+	cache := resolver.NewCache(stub, resolver.CacheOptions{Generation: stub.Generation})
+	e := &evaluator{
+		sources:  lookup.Sources{Asking: cache, Cached: cache.Cached()},
+		settings: l.Lookup(),
+	}
+	if e.settings.Policy.Mode == policy.ModeOff {
+		return e, nil // sends no DNS query
+	}
+	stub.SelfTest(ctx)
+	if st := stub.State(); st.Result != resolver.Validating {
+		e.doubt = fmt.Sprintf("no answer can be secure: the resolver (%s) is %s: %s", strings.Join(st.Servers, ", "), st.Result, st.Reason)
+	}
+	return e, nil
+}
+
+// explain looks up one next hop.
+func (e *evaluator) explain(ctx context.Context, key string) lookup.Explanation {
+	return lookup.Explain(ctx, e.sources, key, e.settings)
+}
