@@ -11,11 +11,14 @@ type mapID uint8
 
 const (
 	mapTLSPolicy mapID = iota
+	mapTLSRPT
 	mapTransport
 	maps
 )
 
-func (m mapID) String() string { return [maps]string{"tls-policy", "transport"}[m] }
+func (m mapID) String() string {
+	return [maps]string{"tls-policy", "tls-policy-tlsrpt", "transport"}[m]
+}
 
 type counters struct {
 	replies  [maps][socketmap.StatusPerm + 1]atomic.Uint64

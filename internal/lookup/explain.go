@@ -5,8 +5,11 @@ import (
 	"errors"
 	"time"
 
+	"github.com/policyd/policyd/internal/dane"
+	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/prefix"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -20,7 +23,9 @@ type Explanation struct {
 	// MTASTS is null where MTA-STS is switched off or does not apply.
 	MTASTS    *STSPolicy `json:"mta_sts"`
 	TLSPolicy Answer     `json:"tls_policy"`
-	Transport Answer     `json:"transport"`
+	// TLSPolicyTLSRPT is what tls-policy-tlsrpt answers.
+	TLSPolicyTLSRPT Answer `json:"tls_policy_tlsrpt"`
+	Transport       Answer `json:"transport"`
 	// Source is the mechanism that decided the TLS policy.
 	Source string `json:"source"`
 	// Unsigned is set when the promise rests on an unsigned MX RRset.
@@ -36,7 +41,10 @@ type MXHost struct {
 	Preference uint16 `json:"preference"`
 	// Prefix is starttls, smtps or none.
 	Prefix string `json:"prefix"`
-	// DANE and DANE26 are usable, unusable, absent, unreachable, failed or unknown, for port 25 and for the port
+	// DNSSEC is the status of the host's addresses: secure, insecure, or indeterminate where they could not be looked up
+	// or nobody asked.
+	DNSSEC string `json:"dnssec"`
+	// DANE and DANE26 are usable, unusable, absent, unreachable, failed, unknown or off, for port 25 and for the port
 	// of implicit TLS; the latter is empty where nobody asked.
 	DANE   string `json:"dane"`
 	DANE26 string `json:"dane26,omitempty"`
@@ -88,27 +96,65 @@ func Explain(ctx context.Context, src Sources, key string, s Settings) Explanati
 		none := answer(socketmap.NotFound())
 		return Explanation{
 			Nexthop: socketmap.Temp(key).Text, DNSSEC: resolver.Indeterminate.String(), MX: []MXHost{},
-			TLSPolicy: none, Transport: none, Source: policy.SourceNone.String(),
+			TLSPolicy: none, TLSPolicyTLSRPT: none, Transport: none, Source: policy.SourceNone.String(),
 			Why:          []string{"not a next hop that policyd answers for: give a domain, [host], domain:port or [host]:port with port 25 or the port of implicit TLS"},
 			WhyTransport: []string{"not a domain"},
 		}
 	}
-	engine := policy.Engine{Resolver: src.Asking, Overrides: s.Overrides, STS: src.STS, Probes: src.Probes, Site: s.Site, Thorough: true}
-	facts, err := engine.GatherRoute(ctx, next, s.Policy)
+	engine := policy.Engine{Resolver: src.Asking, Overrides: s.Overrides, STS: src.STS, Probes: src.Probes, Site: s.Site, Waits: true, Thorough: true}
+	facts, err := engine.Gather(ctx, next, s.Policy)
 	if err != nil {
 		facts = policy.Facts{Nexthop: next}
 	}
-	decision, route := policy.Decide(facts, s.Policy), policy.Route(facts, s.Policy)
-	e := Explanation{
-		Nexthop: next.String(), DNSSEC: dnssec(facts.MX), MX: make([]MXHost, 0, len(facts.Hosts)),
-		TLSPolicy: answer(decision.Reply), Transport: answer(route.Reply),
-		Source: decision.Source.String(), Unsigned: decision.Unsigned,
-		Why: decision.Why, WhyTransport: route.Why,
+	routed, err := engine.GatherRoute(ctx, next, s.Policy)
+	if err != nil {
+		routed = policy.Facts{Nexthop: next}
 	}
-	for _, h := range facts.Hosts {
-		e.MX = append(e.MX, MXHost{Host: h.Name, Preference: h.Preference, Prefix: h.Class.String()})
+	decision, route := policy.Decide(facts, s.Policy), policy.Route(routed, s.Policy)
+	e := Explanation{
+		Nexthop: next.String(), DNSSEC: dnssec(facts.MX), MX: hosts(facts, routed, s.Policy), MTASTS: sts(facts, s.Policy),
+		TLSPolicy: answer(decision.Reply), TLSPolicyTLSRPT: answer(decision.Reply), Transport: answer(route.Reply),
+		Source: decision.Source.String(), Unsigned: decision.Unsigned,
+		Why: policy.Explain(facts, s.Policy), WhyTransport: route.Why,
+	}
+	if decision.Reply.Status == socketmap.StatusOK {
+		e.TLSPolicyTLSRPT.Text += decision.TLSRPT
 	}
 	return e
+}
+
+// hosts are the MX hosts as they are shown.
+func hosts(facts, routed policy.Facts, o policy.Options) []MXHost {
+	list := make([]MXHost, 0, len(facts.Hosts))
+	for i, h := range facts.Hosts {
+		m := MXHost{Host: h.Name, Preference: h.Preference, Prefix: h.Class.String(), DNSSEC: h.DANE.Addresses.String(), DANE: h.DANE.State.String()}
+		if !o.DANE {
+			m.DANE = "off"
+		}
+		if i < len(routed.Hosts) && routed.Hosts[i].Class == prefix.SMTPS {
+			r := &routed.Hosts[i]
+			if r.DANE26.State != dane.Unknown {
+				m.DANE26 = r.DANE26.State.String()
+			}
+			if o.Port26.Mode == policy.PortProbe {
+				m.Probe, m.ProbeCause = r.Probe.State.String(), r.Probe.Cause.String()
+			}
+		}
+		list = append(list, m)
+	}
+	return list
+}
+
+// sts is the MTA-STS policy as it is shown.
+func sts(f policy.Facts, o policy.Options) *STSPolicy {
+	if !o.MTASTS || f.Nexthop.Host || f.STS.Domain == "" {
+		return nil
+	}
+	p := &STSPolicy{State: f.STS.State.String(), ID: f.STS.ID, MX: f.STS.Policy.MX, Why: f.STS.Why}
+	if f.STS.State == mtasts.Found {
+		p.Mode = f.STS.Policy.Mode.String()
+	}
+	return p
 }
 
 func answer(r socketmap.Reply) Answer {

@@ -36,8 +36,9 @@ type Sources struct {
 	Asking resolver.Resolver
 	// Cached never waits: what it does not have is resolver.ErrNotCached.
 	Cached resolver.Resolver
-	// STS and CachedSTS are the same two views of MTA-STS policies; nil: there is no MTA-STS.
-	STS, CachedSTS policy.STS
+	// STS and CachedSTS are the same two views of MTA-STS policies; nil: there is no MTA-STS. PassiveSTS is for
+	// lookups that strangers cause: it may ask the DNS, and never fetches a policy.
+	STS, CachedSTS, PassiveSTS policy.STS
 	// Probes knows what probes of port 26 have found; nil: nothing is known.
 	Probes policy.Probes
 	// Observe is told of every answer, if it is not nil. It must not block.
@@ -99,78 +100,122 @@ func (s *Service) Run(ctx context.Context) error { return s.background.run(ctx) 
 // postfix-tlspol calls the first two.
 func (s *Service) Handler() socketmap.Handler {
 	mux := &socketmap.Mux{}
-	tls := socketmap.HandlerFunc(s.tlsPolicy)
-	for _, name := range []string{"tls-policy", "tls-policy-tlsrpt", "QUERY", "QUERYwithTLSRPT"} {
-		mux.Handle(name, tls)
+	for name, m := range map[string]mapID{
+		"tls-policy": mapTLSPolicy, "QUERY": mapTLSPolicy,
+		"tls-policy-tlsrpt": mapTLSRPT, "QUERYwithTLSRPT": mapTLSRPT,
+		"transport": mapTransport,
+	} {
+		mux.Handle(name, s.handler(m))
 	}
-	mux.Handle("transport", socketmap.HandlerFunc(s.transport))
 	return mux
 }
 
-func (s *Service) engine(set *Settings, res resolver.Resolver) policy.Engine {
-	return policy.Engine{Resolver: res, Overrides: set.Overrides}
+// handler counts and observes the answers of one map, and turns a panic into the safe one: nothing in here may
+// look like an answer by accident.
+func (s *Service) handler(m mapID) socketmap.HandlerFunc {
+	answer := s.tlsPolicy
+	if m == mapTransport {
+		answer = s.transport
+	}
+	return func(ctx context.Context, req socketmap.Request) socketmap.Reply {
+		start, set := time.Now(), s.settings.Load()
+		a := s.guarded(answer, call{ctx: ctx, m: m, key: req.Key, set: set})
+		if a.decision.Unsigned {
+			s.counters.unsigned.Add(1)
+		}
+		s.counters.count(m, a.reply.Status)
+		if s.sources.Observe != nil {
+			s.sources.Observe(a.observation(m, time.Since(start)))
+		}
+		return a.reply
+	}
 }
 
-// tlsPolicy answers smtp_tls_policy_maps: from the cache where it can, otherwise within the budget.
-// No panic in here may look like an answer.
-func (s *Service) tlsPolicy(ctx context.Context, req socketmap.Request) (reply socketmap.Reply) {
-	set := s.settings.Load()
+// call is a lookup in one of the maps.
+type call struct {
+	ctx context.Context
+	m   mapID
+	key string
+	set *Settings
+}
+
+// answered is what becomes of a call. decided is set where decision is one.
+type answered struct {
+	reply    socketmap.Reply
+	decision policy.Decision
+	decided  bool
+	cached   bool
+}
+
+func (a *answered) observation(m mapID, took time.Duration) Observation {
+	o := Observation{Map: m.String(), Status: a.reply.Status.String(), Cached: a.cached, Took: took, Decided: a.decided}
+	if a.decided {
+		o.Source, o.Class, o.Reason, o.Unsigned = a.decision.Source.String(), a.decision.Class(), string(a.decision.Reason), a.decision.Unsigned
+	}
+	return o
+}
+
+// guarded turns a panic into TEMP, or NOTFOUND for a route and where policies are not enforced.
+func (s *Service) guarded(answer func(call) answered, c call) (a answered) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.panicked(req.Map, fmt.Sprint(p))
-			reply = socketmap.Temp("internal error")
-			if set.Policy.Mode != policy.ModeEnforce {
-				reply = socketmap.NotFound()
+			s.panicked(c.m.String(), fmt.Sprint(p))
+			a = answered{reply: socketmap.Temp("internal error")}
+			if c.m == mapTransport || c.set.Policy.Mode != policy.ModeEnforce {
+				a.reply = socketmap.NotFound()
 			}
 		}
-		s.counters.count(mapTLSPolicy, reply.Status)
 	}()
-	next, ok := policy.ParseNexthop(req.Key, set.Policy.Port26.Port)
-	if !ok || set.Policy.Mode == policy.ModeOff {
-		return socketmap.NotFound()
+	return answer(c)
+}
+
+// tlsPolicy answers smtp_tls_policy_maps: from what is known where that suffices, otherwise within the budget.
+func (s *Service) tlsPolicy(c call) answered {
+	next, ok := policy.ParseNexthop(c.key, c.set.Policy.Port26.Port)
+	if !ok || c.set.Policy.Mode == policy.ModeOff {
+		return answered{reply: socketmap.NotFound(), cached: true}
 	}
-	engine := s.engine(set, s.sources.Cached)
-	facts, err := engine.Gather(ctx, next, set.Policy)
+	engine := policy.Engine{Resolver: s.sources.Cached, Overrides: c.set.Overrides, STS: s.sources.CachedSTS}
+	facts, err := engine.Gather(c.ctx, next, c.set.Policy)
+	a := answered{decided: true, cached: err == nil}
 	if err != nil {
-		budget, cancel := context.WithTimeout(ctx, set.Budget)
+		budget, cancel := context.WithTimeout(c.ctx, c.set.Budget)
 		defer cancel()
-		engine.Resolver = s.sources.Asking
+		engine.Resolver, engine.STS, engine.Waits = s.sources.Asking, s.sources.STS, true
 		// What cannot be had even now leaves facts that trust nothing.
-		facts, _ = engine.Gather(budget, next, set.Policy)
+		facts, _ = engine.Gather(budget, next, c.set.Policy)
 	}
-	d := policy.Decide(facts, set.Policy)
-	if d.Unsigned {
-		s.counters.unsigned.Add(1)
+	a.decision = policy.Decide(facts, c.set.Policy)
+	s.note(c.m, next, &a.decision, c.set)
+	a.reply = a.decision.Reply
+	if c.m == mapTLSRPT && a.reply.Status == socketmap.StatusOK {
+		a.reply.Text += a.decision.TLSRPT
 	}
-	s.note(mapTLSPolicy, next, &d, set)
-	return d.Reply
+	return a
 }
 
 // transport answers transport_maps, never later than Wait: while qmgr(8) waits, no mail moves.
-func (s *Service) transport(ctx context.Context, req socketmap.Request) (reply socketmap.Reply) {
-	defer func() {
-		if p := recover(); p != nil {
-			s.panicked(req.Map, fmt.Sprint(p))
-			reply = socketmap.NotFound()
-		}
-		s.counters.count(mapTransport, reply.Status)
-	}()
-	set := s.settings.Load()
-	next, ok := policy.ParseRecipient(req.Key)
-	if !ok || set.Policy.Mode == policy.ModeOff || set.Policy.Port26.Mode == policy.PortOff {
-		return socketmap.NotFound()
+func (s *Service) transport(c call) answered {
+	next, ok := policy.ParseRecipient(c.key)
+	if !ok || c.set.Policy.Mode == policy.ModeOff || c.set.Policy.Port26.Mode == policy.PortOff {
+		return answered{reply: socketmap.NotFound(), cached: true}
 	}
-	engine := s.engine(set, s.sources.Cached)
-	engine.Site, engine.Passive = set.CachedSite, true
-	facts, err := engine.GatherRoute(ctx, next, set.Policy)
+	engine := policy.Engine{
+		Resolver: s.sources.Cached, Overrides: c.set.Overrides, STS: s.sources.CachedSTS, Probes: s.sources.Probes,
+		Site: c.set.CachedSite, Passive: true,
+	}
+	facts, err := engine.GatherRoute(c.ctx, next, c.set.Policy)
+	a := answered{cached: err == nil}
 	if err != nil {
-		if facts, ok = s.background.wait(ctx, task{next, set}); !ok {
-			return socketmap.NotFound()
+		if facts, ok = s.background.wait(c.ctx, task{next, c.set}); !ok {
+			a.reply = socketmap.NotFound()
+			return a
 		}
 	}
-	d := policy.Route(facts, set.Policy)
-	s.note(mapTransport, next, &d, set)
-	return d.Reply
+	a.decision, a.decided = policy.Route(facts, c.set.Policy), true
+	s.note(c.m, next, &a.decision, c.set)
+	a.reply = a.decision.Reply
+	return a
 }
 
 // gatherRoute is the background half of transport. A panic leaves facts that trust nothing.
@@ -181,8 +226,10 @@ func (s *Service) gatherRoute(ctx context.Context, t task) (found policy.Facts) 
 			found = policy.Facts{}
 		}
 	}()
-	engine := s.engine(t.set, s.sources.Asking)
-	engine.Site, engine.Passive = t.set.Site, true
+	engine := policy.Engine{
+		Resolver: s.sources.Asking, Overrides: t.set.Overrides, STS: s.sources.PassiveSTS, Probes: s.sources.Probes,
+		Site: t.set.Site, Passive: true, Waits: true,
+	}
 	facts, err := engine.GatherRoute(ctx, t.next, t.set.Policy)
 	if err != nil {
 		return policy.Facts{}

@@ -51,6 +51,7 @@ func everywhere(delay time.Duration, asked *atomic.Int64) resolver.Resolver {
 			r.MX = []resolver.MX{{Preference: 10, Host: "smtps-mx." + q.Name}}
 		case resolver.TypeA:
 			r.Addrs = []netip.Addr{netip.MustParseAddr("192.0.2.1")}
+		default:
 		}
 		return r, nil
 	})
@@ -284,11 +285,12 @@ func TestExplain(t *testing.T) {
 	e := lookup.Explain(t.Context(), lookup.Sources{Asking: everywhere(0, nil)}, "example.com", settings())
 	require.Equal(t, lookup.Explanation{
 		Nexthop: "example.com", DNSSEC: "secure",
-		MX:        []lookup.MXHost{{Host: "smtps-mx.example.com", Preference: 10, Prefix: "smtps"}},
-		TLSPolicy: lookup.Answer{Status: "OK", Text: "secure match=smtps-mx.example.com servername=hostname"},
-		Transport: lookup.Answer{Status: "OK", Text: "smtps26:example.com:26"},
-		Source:    "prefix",
-		Why:       []string{"every MX host carries a prefix"}, WhyTransport: []string{"every MX host is an smtps- host with port 26 open"},
+		MX:              []lookup.MXHost{{Host: "smtps-mx.example.com", Preference: 10, Prefix: "smtps", DNSSEC: "indeterminate", DANE: "off"}},
+		TLSPolicy:       lookup.Answer{Status: "OK", Text: "secure match=smtps-mx.example.com servername=hostname"},
+		TLSPolicyTLSRPT: lookup.Answer{Status: "OK", Text: "secure match=smtps-mx.example.com servername=hostname"},
+		Transport:       lookup.Answer{Status: "OK", Text: "smtps26:example.com:26"},
+		Source:          "prefix",
+		Why:             []string{"every MX host carries a prefix"}, WhyTransport: []string{"every MX host is an smtps- host with port 26 open"},
 	}, e)
 	require.Equal(t, 0, e.Exit())
 

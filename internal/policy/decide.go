@@ -3,7 +3,7 @@ package policy
 import (
 	"slices"
 
-	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/prefix"
 	"github.com/policyd/policyd/socketmap"
 )
@@ -12,11 +12,16 @@ import (
 // true. One that does not apply may say why not.
 type rule func(f Facts, o Options, d *Decision) bool
 
-// Decide answers what the TLS policy for f.Nexthop is. The rules are asked in the order
-// below and the first that applies decides; none applies: NOTFOUND.
+// rules are all there are, in the order in which they are asked: the first that applies decides.
+func rules() [8]rule {
+	return [...]rule{switchedOff, override, unknownMX, byDANE, byPrefix, byPartialDANE, bySTS, noPolicy}
+}
+
+// Decide answers what the TLS policy for f.Nexthop is. The rules are asked in order and the first
+// that applies decides; none applies: NOTFOUND.
 func Decide(f Facts, o Options) Decision {
 	var d Decision
-	for _, r := range [...]rule{switchedOff, override, unknownMX, prefixed, noPolicy} {
+	for _, r := range rules() {
 		if r(f, o, &d) {
 			break
 		}
@@ -33,7 +38,7 @@ func switchedOff(_ Facts, o Options, d *Decision) bool {
 	if o.Mode != ModeOff {
 		return false
 	}
-	d.Reply = socketmap.NotFound()
+	d.none(ReasonOff)
 	d.because(`mode = "off": everything is answered NOTFOUND`)
 	return true
 }
@@ -42,9 +47,9 @@ func switchedOff(_ Facts, o Options, d *Decision) bool {
 func override(f Facts, _ Options, d *Decision) bool {
 	switch f.Override.Action {
 	case ActionIgnore:
-		d.Reply = socketmap.NotFound()
+		d.none(ReasonOverride)
 	case ActionLiteral:
-		d.Reply = socketmap.OK(f.Override.Policy)
+		d.Reply, d.Reason = socketmap.OK(f.Override.Policy), ReasonOverride
 	default:
 		return false
 	}
@@ -63,46 +68,83 @@ func unknownMX(f Facts, _ Options, d *Decision) bool {
 	if f.MX.Err != nil {
 		text = "MX lookup for " + f.Nexthop.Name + " failed: " + reason(f.MX.Err)
 	}
-	d.Reply = socketmap.Temp(text)
-	d.because(text)
+	d.temp(ReasonMXFailed, text)
 	return true
 }
 
-// prefixed honours the promise in the names of the MX hosts.
-func prefixed(f Facts, o Options, d *Decision) bool {
+// byPrefix honours the promise in the names of the MX hosts.
+func byPrefix(f Facts, o Options, d *Decision) bool {
 	if f.Nexthop.Host {
 		return prefixedHost(f.Nexthop, d)
 	}
 	match, mixed := promised(f)
-	switch {
-	case len(match) == 0:
-		return false
-	case f.MX.Status != resolver.Secure && o.UnsignedMX == Ignore:
-		d.because(`the MX RRset is not signed, and unsigned_mx = "ignore"`)
-		return false
-	case mixed && o.MixedMX == Ignore:
-		d.because(`not every MX host carries a prefix, and mixed_mx = "ignore"`)
+	if len(match) == 0 {
 		return false
 	}
-	d.secure(SourcePrefix, match)
-	d.Unsigned = f.MX.Status != resolver.Secure
+	if why := dishonoured(f, mixed, o); why != "" {
+		d.because(why)
+		return false
+	}
+	allowed, narrowed := match, false
+	if o.MTASTS {
+		switch {
+		case f.STS.State == mtasts.Unknown:
+			d.temp(ReasonSTSUnknown, "the MTA-STS policy of "+f.Nexthop.Name+" is not known: "+stsDoubt(f.STS))
+			return true
+		case enforced(f, o):
+			allowed = slices.DeleteFunc(slices.Clone(match), func(host string) bool { return !f.STS.Policy.Matches(host) })
+			narrowed = len(allowed) < len(match)
+		}
+	}
+	if len(allowed) == 0 {
+		// RFC 8461 section 5: a host that the policy does not name must not get the mail.
+		d.Conflict = true
+		d.because("conflict: the MTA-STS policy allows none of the prefixed hosts, so it alone decides")
+		if f.Nexthop.Port != SMTPPort {
+			d.temp(ReasonSTSConflict, "the MTA-STS policy of "+f.Nexthop.Name+" allows none of its smtps- hosts")
+			return true
+		}
+		return false
+	}
+	d.secure(SourcePrefix, allowed)
+	d.Reason = ReasonPrefixAll
 	if mixed {
+		d.Reason = ReasonPrefixMixed
 		d.because("some MX hosts carry a prefix: mail goes through those only")
 	} else {
 		d.because("every MX host carries a prefix")
 	}
-	if d.Unsigned {
+	if narrowed {
+		d.because("of these, the MTA-STS policy allows those in match= only")
+	}
+	d.unsigned(f)
+	return true
+}
+
+// unsigned notes a promise that DNSSEC does not protect.
+func (d *Decision) unsigned(f Facts) {
+	if d.Unsigned = !f.MX.signed(); d.Unsigned {
 		d.because("the MX RRset is not signed: who can forge DNS can hide the promise")
 	}
-	return true
+}
+
+// dishonoured says why the settings have the prefixes of a domain count for nothing, "" if they do count.
+func dishonoured(f Facts, mixed bool, o Options) string {
+	switch {
+	case !f.MX.signed() && o.UnsignedMX == Ignore:
+		return `prefix: the MX RRset is not signed, and unsigned_mx = "ignore"`
+	case mixed && o.MixedMX == Ignore:
+		return `prefix: not every MX host carries one, and mixed_mx = "ignore"`
+	}
+	return ""
 }
 
 // promised returns the names of the hosts that promise a valid certificate on the port of
 // the next hop, and whether the set has a host without any prefix.
 func promised(f Facts) (match []string, mixed bool) {
 	mixed = f.MX.Rest > 0
-	for _, h := range f.Hosts {
-		switch {
+	for i := range f.Hosts {
+		switch h := &f.Hosts[i]; {
 		case h.Class == prefix.None:
 			mixed = true
 		case promises(h.Class, f.Nexthop.Port):
@@ -119,20 +161,21 @@ func promises(c prefix.Class, port uint16) bool {
 	return c == prefix.SMTPS || c == prefix.STARTTLS && port == SMTPPort
 }
 
-// prefixedHost honours the promise of a host that is named as the next hop itself. No DNS is
-// involved, so none can be forged.
+// prefixedHost honours the promise of a host that is named as the next hop itself: no MX RRset that
+// could be forged leads to it.
 func prefixedHost(n Nexthop, d *Decision) bool {
 	if !promises(prefix.Of(n.Name), n.Port) {
 		return false
 	}
 	d.secure(SourcePrefix, []string{n.Name})
+	d.Reason = ReasonPrefixAll
 	d.because("the next hop is a host whose name carries a prefix")
 	return true
 }
 
 // noPolicy says for people what there is instead of a promise.
 func noPolicy(f Facts, _ Options, d *Decision) bool {
-	d.Reply = socketmap.NotFound()
+	d.none(ReasonNone)
 	switch {
 	case f.Nexthop.Host:
 		d.because("the name of the host carries no prefix for port " + portText(f.Nexthop.Port))
@@ -140,10 +183,12 @@ func noPolicy(f Facts, _ Options, d *Decision) bool {
 		d.because("the domain does not exist")
 	case f.MX.Null:
 		d.because("null MX: the domain takes no mail (RFC 7505)")
-	case len(f.Hosts) == 0:
-		d.because("no MX RRset: an implicit MX carries no promise (RFC 5321 section 5.1)")
-	case len(d.Why) == 0:
-		d.because("no MX host carries a prefix for port " + portText(f.Nexthop.Port))
+	case f.MX.Implicit:
+		d.because("no MX RRset: an implicit MX carries no prefix (RFC 5321 section 5.1)")
+	default:
+		if match, _ := promised(f); len(match) == 0 {
+			d.because("prefix: no MX host carries one for port " + portText(f.Nexthop.Port))
+		}
 	}
 	return true
 }

@@ -22,7 +22,8 @@ type Facts struct {
 	Override Override
 	MX       MX
 	// Hosts are the MX hosts that are considered: by preference, then name,
-	// each name once, at most MaxHosts. Empty for a next hop that is a host.
+	// each name once, at most MaxHosts. For a next hop that is a host: that host alone. For an implicit MX: the
+	// domain itself, without a prefix whatever its name.
 	Hosts []Host
 	// STS is the domain's MTA-STS policy; gathered where DANE does not decide.
 	STS mtasts.Result
@@ -44,11 +45,16 @@ type MX struct {
 	Null bool
 	// NXDomain is set when the domain does not exist.
 	NXDomain bool
+	// Implicit is set when the domain has no MX RRset and is its own and only MX host (RFC 5321 section 5.1).
+	Implicit bool
 	// Rest counts the hosts beyond MaxHosts. They count as unprefixed.
 	Rest int
 	// RestPreference is the preference of the best of them.
 	RestPreference uint16
 }
+
+// signed says that DNSSEC protects the RRset, or its denial.
+func (m MX) signed() bool { return m.Status == resolver.Secure }
 
 // Host is what is known about one MX host.
 type Host struct {

@@ -3,7 +3,12 @@ package policy
 import (
 	"context"
 	"errors"
+	"time"
 
+	"golang.org/x/sync/errgroup"
+
+	"github.com/policyd/policyd/internal/dane"
+	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/prefix"
 )
@@ -22,17 +27,45 @@ type Engine struct {
 	// Passive marks lookups that a stranger can cause: they never make the cache
 	// refresh an entry ahead of its expiry.
 	Passive bool
+	// Waits says that lookups take time, so that independent ones are done side by side.
+	Waits bool
 	// Thorough gathers also what the decision does not need, for people to see.
 	Thorough bool
 }
 
-// Gather finds the facts that Decide needs about a next hop. The one error is
-// resolver.ErrNotCached, from a resolver that may not ask: gather again with one that may.
-// Any other failure is a fact.
+// Gather finds the facts that Decide needs about a next hop, and none that it does not need: MX, then DANE, then
+// MTA-STS where DANE does not decide. The one error is resolver.ErrNotCached, from a source that may not ask: gather
+// again with one that may. Any other failure is a fact.
 func (e *Engine) Gather(ctx context.Context, n Nexthop, o Options) (Facts, error) {
+	f, err := e.gatherMX(ctx, n, o)
+	if err != nil || len(f.Hosts) == 0 || f.decided() && !e.Thorough {
+		return f, err
+	}
+	if o.DANE {
+		// At most half of the time, so that slow name servers of a backup host leave some for the rest.
+		share, cancel := e.share(ctx, 1, 2)
+		defer cancel()
+		if err := e.each(len(f.Hosts), func(i int) (err error) {
+			f.Hosts[i].DANE, err = e.dane(share, f.Hosts[i].Name, n.Port)
+			return err
+		}); err != nil {
+			return f, err
+		}
+	}
+	if e.needsSTS(f, o) {
+		return f, e.gatherSTS(ctx, &f)
+	}
+	return f, nil
+}
+
+// gatherMX finds the hosts of a next hop.
+func (e *Engine) gatherMX(ctx context.Context, n Nexthop, o Options) (Facts, error) {
 	f := Facts{Nexthop: n, Override: e.Overrides.For(n.Name)}
-	decided := f.Override.Action == ActionIgnore || f.Override.Action == ActionLiteral
-	if n.Host || o.Mode == ModeOff || decided && !e.Thorough {
+	switch {
+	case n.Name == "" || o.Mode == ModeOff || f.decided() && !e.Thorough:
+		return f, nil
+	case n.Host:
+		f.Hosts = []Host{{Name: n.Name, Class: prefix.Of(n.Name)}}
 		return f, nil
 	}
 	rrset, err := e.Resolver.Lookup(ctx, resolver.Question{Name: n.Name, Type: resolver.TypeMX, Passive: e.Passive})
@@ -43,24 +76,9 @@ func (e *Engine) Gather(ctx context.Context, n Nexthop, o Options) (Facts, error
 	return f, nil
 }
 
-// GatherRoute finds the facts that Route needs about a domain; otherwise as Gather.
-// What costs more than the MX RRset is looked up only where a route is possible.
-func (e *Engine) GatherRoute(ctx context.Context, n Nexthop, o Options) (Facts, error) {
-	if o.Port26.Mode == PortOff && !e.Thorough {
-		return Facts{Nexthop: n, Override: e.Overrides.For(n.Name)}, nil
-	}
-	f, err := e.Gather(ctx, n, o)
-	if err != nil {
-		return f, err
-	}
-	for i := range f.Hosts {
-		f.Hosts[i].Override = e.Overrides.For(f.Hosts[i].Name)
-	}
-	if possible, _ := candidate(f, o); possible == "" {
-		return f, nil
-	}
-	f.Receiver, err = e.receiver(ctx, f)
-	return f, err
+// decided says that the operator has ruled what the TLS policy is.
+func (f *Facts) decided() bool {
+	return f.Override.Action == ActionIgnore || f.Override.Action == ActionLiteral
 }
 
 // setMX fills in the MX RRset. Its hosts arrive sorted by preference and name.
@@ -70,7 +88,14 @@ func (f *Facts) setMX(rrset *resolver.RRset, err error) {
 		return
 	}
 	f.MX.Asked, f.MX.Status, f.MX.NXDomain = true, rrset.Status, rrset.NXDomain
-	if len(rrset.MX) == 1 && rrset.MX[0].Host == "" {
+	switch {
+	case rrset.NXDomain:
+		return
+	case len(rrset.MX) == 0:
+		f.MX.Implicit = true
+		f.Hosts = []Host{{Name: f.Nexthop.Name}}
+		return
+	case len(rrset.MX) == 1 && rrset.MX[0].Host == "":
 		f.MX.Null = true
 		return
 	}
@@ -104,4 +129,75 @@ func (f *Facts) has(host string) bool {
 		}
 	}
 	return false
+}
+
+// dane finds what DANE says of a host. Nobody can connect to a name that is no host name.
+func (e *Engine) dane(ctx context.Context, host string, port uint16) (dane.Result, error) {
+	if !prefix.ValidHost(host) {
+		return dane.Result{State: dane.Unreachable, Why: "not a host name"}, nil
+	}
+	return dane.Lookup(ctx, e.Resolver, dane.Query{Host: host, Port: port, Passive: e.Passive})
+}
+
+// needsSTS says whether the decision depends on MTA-STS.
+func (e *Engine) needsSTS(f Facts, o Options) bool {
+	if !o.MTASTS || f.Nexthop.Host {
+		return false
+	}
+	if e.Thorough {
+		return true
+	}
+	if match, _ := promised(f); f.Nexthop.Port != SMTPPort && len(match) == 0 {
+		return false
+	}
+	var d Decision
+	return !byDANE(f, o, &d)
+}
+
+// gatherSTS finds the domain's MTA-STS policy. The error is resolver.ErrNotCached only.
+func (e *Engine) gatherSTS(ctx context.Context, f *Facts) error {
+	if e.STS == nil {
+		f.STS = mtasts.Result{Domain: f.Nexthop.Name, State: mtasts.Absent, Why: "MTA-STS is switched off"}
+		return nil
+	}
+	share, cancel := e.share(ctx, 3, 4)
+	defer cancel()
+	f.STS = e.STS.Lookup(share, f.Nexthop.Name)
+	switch {
+	case f.STS.State != mtasts.Unknown:
+	case errors.Is(f.STS.Err, resolver.ErrNotCached):
+		return resolver.ErrNotCached
+	case share.Err() != nil && ctx.Err() == nil:
+		// A policy that cannot be had in reasonable time, and none is cached: RFC 8461 section 3.3.
+		f.STS.State, f.STS.Why = mtasts.Failed, "no answer in time"
+	}
+	return nil
+}
+
+// share returns a context with a part of the time that ctx has left.
+func (e *Engine) share(ctx context.Context, part, of time.Duration) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !e.Waits || !ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, time.Until(deadline)*part/of)
+}
+
+// each calls do for 0 to n-1, side by side where that saves time.
+func (e *Engine) each(n int, do func(i int) error) error {
+	if !e.Waits || n == 1 {
+		for i := range n {
+			if err := do(i); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	const sideBySide = 8
+	var group errgroup.Group
+	group.SetLimit(sideBySide)
+	for i := range n {
+		group.Go(func() error { return do(i) })
+	}
+	return group.Wait()
 }

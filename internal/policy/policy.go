@@ -136,6 +136,9 @@ const (
 	LevelDANEOnly
 )
 
+// String returns the level as postconf(5) has it, "" for none.
+func (l Level) String() string { return wordOf([]string{"", "dane", "secure", "dane-only"}, int(l)) }
+
 // Source is the mechanism that decided.
 type Source uint8
 
@@ -160,16 +163,45 @@ type Decision struct {
 	// Would is what Postfix would get if the mode were enforce; it differs from
 	// Reply in ModeReport only.
 	Would socketmap.Reply
+	// TLSRPT is what is appended to the text of an OK for tls-policy-tlsrpt: the attributes of a genuine
+	// MTA-STS policy, with a space in front, or "".
+	TLSRPT string
 	// Level is what Would asks for, LevelNone if it is no policy of our own
 	// making.
 	Level  Level
 	Source Source
-	// Unsigned is set when the promise comes from an MX RRset that DNSSEC does
+	// Reason tells decisions apart for metrics.
+	Reason Reason
+	// Unsigned is set when the policy comes from an MX RRset that DNSSEC does
 	// not protect.
 	Unsigned bool
+	// Conflict is set when the MTA-STS policy allows none of the prefixed hosts.
+	Conflict bool
 	// Why explains the decision to people, a sentence an element; filled by the
 	// lines that decide.
 	Why []string
 }
 
+// Class says in a word what Would is: the level, "literal" for the text of an override, "none" or "temp".
+func (d *Decision) Class() string {
+	switch {
+	case d.Would.Status == socketmap.StatusNotFound:
+		return "none"
+	case d.Would.Status != socketmap.StatusOK:
+		return "temp"
+	case d.Level == LevelNone:
+		return "literal"
+	}
+	return d.Level.String()
+}
+
 func (d *Decision) because(why string) { d.Why = append(d.Why, why) }
+
+// none answers that there is no policy.
+func (d *Decision) none(r Reason) { d.Reply, d.Reason = socketmap.NotFound(), r }
+
+// temp defers: what must be known is not.
+func (d *Decision) temp(r Reason, text string) {
+	d.Reply, d.Reason = socketmap.Temp(text), r
+	d.because(text)
+}

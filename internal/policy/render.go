@@ -54,17 +54,22 @@ func portText(p uint16) string { return strconv.Itoa(int(p)) }
 
 // reason returns what failed, without the question, for a TEMP reply.
 func reason(err error) string {
-	var failed *resolver.Error
-	if errors.As(err, &failed) {
+	if failed, ok := errors.AsType[*resolver.Error](err); ok {
 		return failed.Reason
 	}
-	return err.Error()
+	return printableText(err.Error())
 }
 
 // printable makes a name from the DNS fit for a log line or a terminal.
-func printable(s string) string {
+func printable(s string) string { return replaced(s, '!') }
+
+// printableText is the same for text with spaces.
+func printableText(s string) string { return replaced(s, ' ') }
+
+// replaced has a question mark for every character outside lowest to "~".
+func replaced(s string, lowest rune) string {
 	return strings.Map(func(r rune) rune {
-		if r < '!' || r > '~' {
+		if r < lowest || r > '~' {
 			return '?'
 		}
 		return r

@@ -1,6 +1,9 @@
 package policy
 
 import (
+	"github.com/policyd/policyd/internal/dane"
+	"github.com/policyd/policyd/internal/mtasts"
+	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/prefix"
 	"github.com/policyd/policyd/socketmap"
 )
@@ -9,19 +12,8 @@ import (
 // NOTFOUND, which leaves it to the default transport and port 25, where the TLS policy holds.
 // NOTFOUND is the answer to every doubt, so Route never says TEMP.
 func Route(f Facts, o Options) Decision {
-	d := Decision{Reply: socketmap.NotFound()}
-	to, why := candidate(f, o)
-	switch {
-	case to == "":
-		d.because(why)
-	case f.Receiver.State == ReceiverHere:
-		d.because("no route, this site receives the domain: " + f.Receiver.Why)
-	case f.Receiver.State != ReceiverElsewhere:
-		d.because("no route, in doubt: " + f.Receiver.Why)
-	default:
-		d.Reply, d.Source = socketmap.OK(to), SourcePrefix
-		d.because(why)
-	}
+	d := Decision{Reply: socketmap.NotFound(), Reason: ReasonNoRoute}
+	route(f, o, &d)
 	d.Would = d.Reply
 	if o.Mode == ModeReport && d.Would.Status == socketmap.StatusOK {
 		d.Reply = socketmap.NotFound()
@@ -30,61 +22,158 @@ func Route(f Facts, o Options) Decision {
 	return d
 }
 
-// candidate is the route as far as the MX hosts and their policy decide it, "" for none, and why.
-func candidate(f Facts, o Options) (to, why string) {
-	switch {
-	case o.Mode == ModeOff:
-		return "", `mode = "off": everything is answered NOTFOUND`
-	case o.Port26.Mode == PortOff:
-		return "", `port26.mode = "off"`
-	case f.Override.Action != ActionNone:
-		return "", "the overrides file has a line for " + f.Override.Pattern
-	case f.Nexthop.Host || f.Nexthop.Name == "" || f.MX.Err != nil || !f.MX.Asked:
-		return "", "no route without an MX RRset"
-	case len(f.Hosts) == 0 || f.Hosts[0].Class != prefix.SMTPS:
-		return "", "the best MX host is no smtps- host"
+// route fills in the decision: first what rules a route out, then the hosts, then the key that Postfix asks for next.
+func route(f Facts, o Options, d *Decision) {
+	if why := refused(f, o); why != "" {
+		d.because(why)
+		return
 	}
-	open, all := leading(f, o)
-	if len(open) == 0 {
-		return "", "not every MX host of the best preference is an smtps- host with port " + portText(o.Port26.Port) + " open"
+	port := portText(o.Port26.Port)
+	if hosts, _ := leading(f, func(h *Host) bool { return open(h, o) }); len(hosts) == 0 {
+		d.because("not every MX host of the best preference is an smtps- host with port " + port + " open" + closedHost(f, o))
+		return
+	}
+	switch {
+	case f.Receiver.State == ReceiverHere:
+		d.Reason = ReasonReceiver
+		d.because("no route, this site receives the domain: " + f.Receiver.Why)
+		return
+	case f.Receiver.State != ReceiverElsewhere:
+		d.because("no route, in doubt: " + f.Receiver.Why)
+		return
+	case o.MTASTS && f.STS.State == mtasts.Unknown:
+		d.because("no route, in doubt: the MTA-STS policy is not known: " + stsDoubt(f.STS))
+		return
+	}
+	hosts, all := leading(f, func(h *Host) bool { return open(h, o) && stays(f, h, o) == "" })
+	if len(hosts) == 0 {
+		for i := range f.Hosts {
+			if why := stays(f, &f.Hosts[i], o); why != "" {
+				d.because(why)
+				break
+			}
+		}
+		return
 	}
 	if all {
-		if !verified(f, Nexthop{Name: f.Nexthop.Name, Port: o.Port26.Port}, o) {
-			return "", "the policy for port " + portText(o.Port26.Port) + " asks for no verified host"
+		if !verified(onPort26(f, o), o) {
+			d.because("the policy for port " + port + " asks for no verified host")
+			return
 		}
-		return routeToDomain(o.Port26.Transport, f.Nexthop.Name, o.Port26.Port), "every MX host is an smtps- host with port " + portText(o.Port26.Port) + " open"
+		d.Reply, d.Source, d.Reason = socketmap.OK(routeToDomain(o.Port26.Transport, f.Nexthop.Name, o.Port26.Port)), SourcePrefix, ReasonRouteDomain
+		d.because("every MX host is an smtps- host with port " + port + " open")
+		return
 	}
-	hosts := make([]string, len(open))
-	for i, h := range open {
-		byName := Facts{Override: h.Override}
-		if h.Override.Action != ActionNone || !verified(byName, Nexthop{Name: h.Name, Host: true, Port: o.Port26.Port}, o) {
-			return "", "the policy for [" + h.Name + "]:" + portText(o.Port26.Port) + " asks for no verified host"
+	names := make([]string, len(hosts))
+	for i := range hosts {
+		names[i] = hosts[i].Name
+		if hosts[i].Override.Action != ActionNone || !verified(hostOnPort26(&hosts[i], o), o) {
+			d.because("the policy for [" + names[i] + "]:" + port + " asks for no verified host")
+			return
 		}
-		hosts[i] = h.Name
 	}
-	// mixed_mx and unsigned_mx rule over the set, also where the route names single hosts.
-	if !verified(f, Nexthop{Name: f.Nexthop.Name, Port: o.Port26.Port}, o) {
-		return "", "the policy for the domain asks for no verified host"
-	}
-	return routeToHosts(o.Port26.Transport, hosts, o.Port26.Port), "the best MX hosts are smtps- hosts with port " + portText(o.Port26.Port) + " open"
+	d.Reply, d.Source, d.Reason = socketmap.OK(routeToHosts(o.Port26.Transport, names, o.Port26.Port)), SourcePrefix, ReasonRouteHosts
+	d.because("the best MX hosts are smtps- hosts with port " + port + " open")
 }
 
-// verified says whether the key that Postfix asks for after following a route is answered with a
-// policy that verifies the host, from the same facts.
-func verified(f Facts, key Nexthop, o Options) bool {
-	f.Nexthop = key
+// refused says what rules a route out before anything is known of the hosts' ports, "" if nothing does.
+func refused(f Facts, o Options) string {
+	switch {
+	case o.Mode == ModeOff:
+		return `mode = "off": everything is answered NOTFOUND`
+	case o.Port26.Mode == PortOff:
+		return `port26.mode = "off"`
+	case f.Override.Action != ActionNone:
+		return "the overrides file has a line for " + f.Override.Pattern
+	case f.Nexthop.Host || f.Nexthop.Name == "" || f.MX.Err != nil || !f.MX.Asked:
+		return "no route without an MX RRset"
+	case len(f.Hosts) == 0 || f.Hosts[0].Class != prefix.SMTPS:
+		return "the best MX host is no smtps- host"
+	}
+	_, mixed := promised(f)
+	return dishonoured(f, mixed, o)
+}
+
+// open says whether implicit TLS can be used with a host, as far as its name and its port go.
+func open(h *Host, o Options) bool {
+	if h.Class != prefix.SMTPS {
+		return false
+	}
+	return o.Port26.Mode == PortAlways || o.Port26.Mode == PortProbe && h.Probe.State == probe.Open
+}
+
+// closedHost says for people which smtps- host of the best preference is not open.
+func closedHost(f Facts, o Options) string {
+	for i := range f.Hosts {
+		h := &f.Hosts[i]
+		if h.Preference != f.Hosts[0].Preference || h.Class != prefix.SMTPS || open(h, o) {
+			continue
+		}
+		text := ": " + h.Name + " is " + h.Probe.State.String()
+		if h.Probe.Cause != probe.CauseNone {
+			text += " (" + h.Probe.Cause.String() + ")"
+		}
+		return text
+	}
+	return ""
+}
+
+// stays says why an open host stays on port 25 all the same, "" if it does not.
+func stays(f Facts, h *Host, o Options) string {
+	if o.DANE {
+		switch h.DANE.State {
+		case dane.Unknown, dane.Failed:
+			return "no route, in doubt: DANE for port 25 of " + h.Name + " is " + h.DANE.State.String()
+		case dane.Usable, dane.Unusable:
+			if h.DANE26.State != dane.Usable {
+				return h.Name + " has TLSA records for port 25 and no usable ones for port " + portText(o.Port26.Port) + ": it stays on port 25 with DANE"
+			}
+		case dane.Absent, dane.Unreachable:
+		}
+		if h.DANE26.State == dane.Unknown || h.DANE26.State == dane.Failed || h.DANE26.State == dane.Unreachable && h.DANE26.Err != nil {
+			return "no route, in doubt: DANE for port " + portText(o.Port26.Port) + " of " + h.Name + " is " + h.DANE26.State.String()
+		}
+	}
+	if enforced(f, o) && !f.STS.Policy.Matches(h.Name) {
+		return "the MTA-STS policy does not allow " + h.Name
+	}
+	return ""
+}
+
+// onPort26 returns the facts for the key that Postfix asks for after following a route to the domain.
+func onPort26(f Facts, o Options) Facts {
+	hosts := make([]Host, len(f.Hosts))
+	for i, h := range f.Hosts {
+		h.DANE = h.DANE26
+		hosts[i] = h
+	}
+	f.Nexthop, f.Hosts = Nexthop{Name: f.Nexthop.Name, Port: o.Port26.Port}, hosts
+	return f
+}
+
+// hostOnPort26 returns the facts for the key that Postfix asks for after following a route to a host.
+func hostOnPort26(h *Host, o Options) Facts {
+	return Facts{
+		Nexthop:  Nexthop{Name: h.Name, Host: true, Port: o.Port26.Port},
+		Override: h.Override,
+		Hosts:    []Host{{Name: h.Name, Class: h.Class, DANE: h.DANE26}},
+	}
+}
+
+// verified says whether a key is answered with a policy that verifies the host.
+func verified(f Facts, o Options) bool {
 	level := Decide(f, o).Level
 	return level == LevelSecure || level == LevelDANEOnly
 }
 
-// leading returns the hosts of the leading preference groups of which every host is an smtps- host
-// whose port is open, and whether those are all the MX hosts there are.
-func leading(f Facts, o Options) (open []Host, all bool) {
+// leading returns the hosts of the leading preference groups of which every host is good, and whether those are
+// all the MX hosts there are.
+func leading(f Facts, good func(*Host) bool) (hosts []Host, all bool) {
 	start := 0
 	for start < len(f.Hosts) {
 		end := start
 		for end < len(f.Hosts) && f.Hosts[end].Preference == f.Hosts[start].Preference {
-			if !usable(f.Hosts[end], o) {
+			if !good(&f.Hosts[end]) {
 				return f.Hosts[:start], false
 			}
 			end++
@@ -96,9 +185,4 @@ func leading(f Facts, o Options) (open []Host, all bool) {
 		start = end
 	}
 	return f.Hosts, f.MX.Rest == 0
-}
-
-// usable says whether implicit TLS is to be used with a host.
-func usable(h Host, o Options) bool {
-	return h.Class == prefix.SMTPS && o.Port26.Mode == PortAlways
 }

@@ -4,10 +4,52 @@ import (
 	"context"
 	"errors"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/prefix"
 )
+
+// GatherRoute finds the facts that Route needs about a domain; otherwise as Gather. What costs more than the MX
+// RRset is looked up only where a route is possible.
+func (e *Engine) GatherRoute(ctx context.Context, n Nexthop, o Options) (Facts, error) {
+	if o.Port26.Mode == PortOff || n.Host {
+		return Facts{Nexthop: n, Override: e.Overrides.For(n.Name)}, nil
+	}
+	f, err := e.gatherMX(ctx, n, o)
+	if err != nil {
+		return f, err
+	}
+	for i := range f.Hosts {
+		h := &f.Hosts[i]
+		h.Override = e.Overrides.For(h.Name)
+		if h.Class == prefix.SMTPS && o.Port26.Mode == PortProbe && e.Probes != nil {
+			h.Probe = e.Probes.Verdict(h.Name)
+		}
+	}
+	hosts, _ := leading(f, func(h *Host) bool { return open(h, o) })
+	if refused(f, o) != "" || len(hosts) == 0 {
+		return f, nil
+	}
+	if f.Receiver, err = e.receiver(ctx, f); err != nil || f.Receiver.State != ReceiverElsewhere {
+		return f, err
+	}
+	if o.DANE {
+		if err := e.each(2*len(hosts), func(i int) (err error) {
+			h := &hosts[i/2]
+			if i%2 == 0 {
+				h.DANE, err = e.dane(ctx, h.Name, SMTPPort)
+			} else {
+				h.DANE26, err = e.dane(ctx, h.Name, o.Port26.Port)
+			}
+			return err
+		}); err != nil {
+			return f, err
+		}
+	}
+	if o.MTASTS {
+		return f, e.gatherSTS(ctx, &f)
+	}
+	return f, nil
+}
 
 // receiver finds out whether this site receives the mail of a domain: by its lists,
 // by a name or by an address of one of the domain's MX hosts. Every doubt ends in
@@ -21,7 +63,7 @@ func (e *Engine) receiver(ctx context.Context, f Facts) (Receiver, error) {
 	case errors.Is(failed, resolver.ErrNotCached):
 		return Receiver{}, failed
 	case failed != nil:
-		return Receiver{Why: "whether this site receives it is not known: " + failed.Error()}, nil
+		return Receiver{Why: "whether this site receives it is not known: " + reason(failed)}, nil //nolint:nilerr // a failure is a fact: no route
 	case own:
 		return Receiver{State: ReceiverHere, Why: why}, nil
 	}
@@ -35,20 +77,18 @@ func (e *Engine) receiver(ctx context.Context, f Facts) (Receiver, error) {
 
 // receiverByAddress looks up the addresses of every MX host that is considered.
 func (e *Engine) receiverByAddress(ctx context.Context, hosts []Host) (Receiver, error) {
-	const sideBySide = 8
 	found := make([]Receiver, 2*len(hosts))
-	var group errgroup.Group
-	group.SetLimit(sideBySide)
-	for i, h := range hosts {
-		for j, t := range []resolver.Type{resolver.TypeA, resolver.TypeAAAA} {
-			group.Go(func() error {
-				var err error
-				found[2*i+j], err = e.addressed(ctx, h.Name, t)
-				return err
-			})
+	err := e.each(len(found), func(i int) (err error) {
+		t := resolver.TypeA
+		if i%2 == 1 {
+			t = resolver.TypeAAAA
 		}
+		found[i], err = e.addressed(ctx, hosts[i/2].Name, t)
+		return err
+	})
+	if err != nil {
+		return Receiver{}, err
 	}
-	err := group.Wait()
 	all := Receiver{State: ReceiverElsewhere}
 	for _, r := range found {
 		switch {
@@ -58,7 +98,7 @@ func (e *Engine) receiverByAddress(ctx context.Context, hosts []Host) (Receiver,
 			all = r
 		}
 	}
-	return all, err
+	return all, nil
 }
 
 func (e *Engine) addressed(ctx context.Context, host string, t resolver.Type) (Receiver, error) {

@@ -1,0 +1,88 @@
+package policy_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/dane"
+	"github.com/policyd/policyd/internal/mtasts"
+	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/probe"
+)
+
+// TestRouteByProbe is the part of the specification of routes that is about what is found on port 26.
+func TestRouteByProbe(t *testing.T) {
+	t.Parallel()
+	const s, u, none = "smtps-s.example.com", "smtps-u.example.com", "NOTFOUND "
+	probing := with(func(o *policy.Options) { o.Port26.Mode = policy.PortProbe })
+	states := func(f policy.Facts, found ...probe.State) policy.Facts {
+		for i := range found {
+			f.Hosts[i].Probe = probe.Verdict{State: found[i]}
+		}
+		return f
+	}
+	for _, c := range []struct {
+		name  string
+		facts policy.Facts
+		want  string
+	}{
+		{"every host smtps- and open: by the domain", states(by(signed, "10 "+s, "20 "+u), probe.Open, probe.Open), "OK smtps26:example.com:26"},
+		{"not yet probed is not used", states(by(signed, "10 "+s)), none},
+		{"closed is not used", states(by(signed, "10 "+s), probe.Closed), none},
+		{"one of the best hosts is closed: MX order is obeyed", states(by(signed, "10 "+s, "10 "+u), probe.Open, probe.Closed), none},
+		{"the backup is closed: the open ones as a list", states(by(signed, "10 "+s, "20 "+u), probe.Open, probe.Closed), "OK smtps26:[" + s + "]:26"},
+		{"the primary is closed: the backup is never preferred", states(by(signed, "10 "+s, "20 "+u), probe.Closed, probe.Open), none},
+		{"a primary without port 26: the backup is never preferred", states(by(signed, "10 mx.example.com", "20 "+u), probe.Unknown, probe.Open), none},
+	} {
+		require.Equal(t, c.want, policy.Route(c.facts, probing).Reply.String(), c.name)
+		require.NotEmpty(t, policy.Route(c.facts, probing).Why)
+	}
+}
+
+// TestRouteWithDANEAndSTS is the part that is about the other mechanisms.
+func TestRouteWithDANEAndSTS(t *testing.T) {
+	t.Parallel()
+	const s, u, none = "smtps-s.example.com", "smtps-u.example.com", "NOTFOUND "
+	facts := func(sts mtasts.Result, on25, on26 dane.State) policy.Facts {
+		f := by(signed, "10 "+s, "20 "+u)
+		f.STS = sts
+		for i := range f.Hosts {
+			f.Hosts[i].DANE.State, f.Hosts[i].DANE26.State = on25, on26
+		}
+		return f
+	}
+	absent := mtasts.Result{State: mtasts.Absent}
+	second := func(f policy.Facts, on25, on26 dane.State) policy.Facts {
+		f.Hosts[1].DANE.State, f.Hosts[1].DANE26.State = on25, on26
+		return f
+	}
+	for _, c := range []struct {
+		name  string
+		facts policy.Facts
+		want  string
+	}{
+		{"neither", facts(absent, dane.Absent, dane.Absent), "OK smtps26:example.com:26"},
+		{"TLSA for both ports", facts(absent, dane.Usable, dane.Usable), "OK smtps26:example.com:26"},
+		{"TLSA for port 26 only", facts(absent, dane.Absent, dane.Usable), "OK smtps26:example.com:26"},
+		{"TLSA for port 25 and securely none for port 26: it stays on 25 with DANE", facts(absent, dane.Usable, dane.Absent), none},
+		{"the same for the second host: the first as a list", second(facts(absent, dane.Absent, dane.Absent), dane.Usable, dane.Absent), "OK smtps26:[" + s + "]:26"},
+		{"the first with TLSA for both ports as a list", second(facts(absent, dane.Usable, dane.Usable), dane.Usable, dane.Absent), "OK smtps26:[" + s + "]:26"},
+		{"TLSA for port 26 that cannot be used: no verified host", facts(absent, dane.Absent, dane.Unusable), none},
+		{"in doubt about port 25", facts(absent, dane.Failed, dane.Usable), none},
+		{"in doubt about port 26", facts(absent, dane.Absent, dane.Failed), none},
+		{"nothing known about DANE", facts(absent, dane.Unknown, dane.Unknown), none},
+		{"nothing known about MTA-STS", facts(mtasts.Result{}, dane.Absent, dane.Absent), none},
+		{"the policy allows both", facts(stsPolicy(mtasts.Enforce, "*.example.com"), dane.Absent, dane.Absent), "OK smtps26:example.com:26"},
+		{"the policy allows the first: as a list", facts(stsPolicy(mtasts.Enforce, s), dane.Absent, dane.Absent), "OK smtps26:[" + s + "]:26"},
+		{"the policy allows the second only", facts(stsPolicy(mtasts.Enforce, u), dane.Absent, dane.Absent), none},
+		{"a testing policy keeps nobody out", facts(stsPolicy(mtasts.Testing, u), dane.Absent, dane.Absent), "OK smtps26:example.com:26"},
+	} {
+		d := policy.Route(c.facts, withDANEAndSTS())
+		require.Equal(t, c.want, d.Reply.String(), c.name)
+		require.NotEmpty(t, d.Why)
+	}
+	f := facts(absent, dane.Usable, dane.Usable)
+	f.MX.Status = unsigned
+	require.Equal(t, none, policy.Route(f, withDANEAndSTS()).Reply.String(), `an insecure MX RRset with DANE is answered "dane" on port 26, which verifies nothing`)
+}
