@@ -1,0 +1,163 @@
+package postfix
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// ErrNotInstalled says that there is no Postfix on this machine.
+var ErrNotInstalled = errors.New("postfix: not installed")
+
+// Commands runs Postfix's own commands, without a shell, with a deadline and with bounds on what they
+// say.
+type Commands struct {
+	// Postconf is the path of postconf(1).
+	Postconf string
+	// ConfigDirectory is passed as -c; "": Postfix's own default.
+	ConfigDirectory string
+}
+
+// Find returns the commands: those beside postconf, or if that is "" the ones in PATH and then in the sbin
+// directories, which the PATH of a service may lack. The error is ErrNotInstalled if there are none.
+func Find(postconf, configDirectory string) (Commands, error) {
+	if postconf != "" {
+		return Commands{postconf, configDirectory}, nil
+	}
+	for _, name := range []string{"postconf", "/usr/sbin/postconf", "/usr/local/sbin/postconf", "/sbin/postconf"} {
+		path, err := exec.LookPath(name)
+		if err == nil {
+			return Commands{path, configDirectory}, nil
+		}
+	}
+	return Commands{}, ErrNotInstalled
+}
+
+// Postmap returns the path of postmap(1).
+func (c Commands) Postmap() string { return filepath.Join(filepath.Dir(c.Postconf), "postmap") }
+
+// Parameters returns the values of parameters, with all $names in them expanded. The error says which is not
+// known.
+func (c Commands) Parameters(ctx context.Context, names ...string) (map[string]string, error) {
+	out, err := c.Show(ctx, append([]string{"-x"}, names...)...)
+	if err != nil {
+		return nil, err
+	}
+	values := map[string]string{}
+	for line := range strings.Lines(out) {
+		name, value, ok := strings.Cut(strings.TrimRight(line, "\r\n"), " =")
+		if ok {
+			values[name] = strings.TrimSpace(value)
+		}
+	}
+	for _, name := range names {
+		if _, ok := values[name]; !ok {
+			return nil, fmt.Errorf("%s did not say what %s is", c.Postconf, name)
+		}
+	}
+	return values, nil
+}
+
+// Show returns what postconf(1) prints.
+func (c Commands) Show(ctx context.Context, args ...string) (string, error) {
+	p := process{path: c.Postconf, args: c.args(args...)}
+	if err := p.run(ctx); err != nil {
+		return "", err
+	}
+	return p.stdout.String(), nil
+}
+
+// Query asks a table, such as hash:/etc/postfix/relay, for keys that have neither spaces nor newlines, and returns the key that was
+// found first, "" for none. postmap(1) gives the same exit status for "none" and for "failed", so whatever it
+// says on stderr is a failure, unless something was found.
+func (c Commands) Query(ctx context.Context, table string, keys []string) (string, error) {
+	p := process{path: c.Postmap(), args: c.args("-q", "-", table), stdin: strings.Join(keys, "\n") + "\n"}
+	err := p.run(ctx)
+	if p.stdout.Len() > 0 {
+		key, _, _ := strings.Cut(p.stdout.String(), "\t")
+		return key, nil
+	}
+	const noneFound = 1
+	if exit := new(exec.ExitError); errors.As(err, &exit) && exit.ExitCode() == noneFound && p.complaint() == "" && ctx.Err() == nil {
+		return "", nil
+	}
+	if err == nil {
+		err = fmt.Errorf("%s -q - %s: success without an answer", p.path, table)
+	}
+	return "", err
+}
+
+func (c Commands) args(args ...string) []string {
+	if c.ConfigDirectory != "" {
+		return append([]string{"-c", c.ConfigDirectory}, args...)
+	}
+	return args
+}
+
+// process is one run of a command.
+type process struct {
+	path           string
+	args           []string
+	stdin          string
+	stdout, stderr limited
+}
+
+// run returns an error that has what the command said on stderr.
+func (p *process) run(ctx context.Context) error {
+	const longest = 10 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, longest)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, p.path, p.args...)
+	p.stdout.limit, p.stderr.limit = 4<<20, 4<<10
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(p.stdin), &p.stdout, &p.stderr
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin", "LC_ALL=C"}
+	cmd.WaitDelay = time.Second // a child that keeps the pipes open
+	err := cmd.Run()
+	switch {
+	case p.stdout.overflow:
+		return fmt.Errorf("%s says too much", p.path)
+	case ctx.Err() != nil:
+		return fmt.Errorf("%s: %w", p.path, ctx.Err())
+	case err != nil:
+		if complaint := p.complaint(); complaint != "" {
+			return fmt.Errorf("%s: %w", complaint, err)
+		}
+		return fmt.Errorf("%s: %w", p.path, err)
+	}
+	return nil
+}
+
+// complaint returns the last line of stderr that is more than a remark about the style of main.cf.
+func (p *process) complaint() string {
+	last := ""
+	for line := range strings.Lines(p.stderr.String()) {
+		line = strings.TrimSpace(line)
+		remark := strings.Contains(line, ": warning: ") && strings.Contains(line, "/main.cf, line ")
+		if line != "" && !remark {
+			last = line
+		}
+	}
+	return last
+}
+
+// limited keeps the beginning of what is written to it.
+type limited struct {
+	bytes.Buffer
+	limit    int
+	overflow bool
+}
+
+// Write implements io.Writer.
+func (l *limited) Write(b []byte) (int, error) {
+	if room := l.limit - l.Len(); len(b) > room {
+		l.overflow = true
+		_, _ = l.Buffer.Write(b[:max(room, 0)])
+		return len(b), nil
+	}
+	return l.Buffer.Write(b)
+}

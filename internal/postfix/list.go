@@ -1,0 +1,228 @@
+package postfix
+
+import (
+	"fmt"
+	"strings"
+)
+
+// list is one of Postfix's domain lists, as match_list(3) reads it: the first entry that matches decides.
+type list struct {
+	parameter string
+	// parents is set where an entry example.com covers its subdomains (parent_domain_matches_subdomains).
+	parents bool
+	// below is set where an entry .example.com, or such a key in a table, covers the names below it.
+	below   bool
+	entries []entry
+}
+
+// entry is a name or a table.
+type entry struct {
+	text   string // a canonical name, or type:table
+	table  bool
+	negate bool
+}
+
+// String returns the list in words.
+func (l list) String() string {
+	names, words := 0, []string{}
+	for _, e := range l.entries {
+		switch {
+		case e.table:
+			words = append(words, e.text)
+		default:
+			names++
+		}
+	}
+	if names > 0 || len(words) == 0 {
+		words = append([]string{fmt.Sprint(names, " names")}, words...)
+	}
+	return l.parameter + ": " + strings.Join(words, ", ")
+}
+
+// asker asks a table for keys and returns the one that is found, "" for none.
+type asker func(table string, keys []string) (string, error)
+
+// match reports whether the list has a domain, and by which entry. A table that fails does not end the
+// search: an entry after it may still show that the domain is received here. But a "no" is none then.
+func (l list) match(domain string, ask asker) (own bool, by string, err error) {
+	for _, e := range l.entries {
+		found := ""
+		if e.table {
+			var failed error
+			if found, failed = ask(e.text, l.keys(e, domain)); failed != nil {
+				if err == nil {
+					err = failed
+				}
+				continue
+			}
+			if found != "" {
+				found += " in " + e.text
+			}
+		} else if l.covers(e, domain) {
+			found = e.text
+		}
+		if found != "" && e.negate {
+			return false, "", err
+		}
+		if found != "" {
+			return true, found, nil
+		}
+	}
+	return false, "", err
+}
+
+// covers says whether a name in the list covers a domain. An entry that takes domains out takes out as few
+// as it can.
+func (l list) covers(e entry, domain string) bool {
+	if e.text == domain {
+		return true
+	}
+	if e.negate {
+		return false
+	}
+	if strings.HasPrefix(e.text, ".") {
+		return strings.HasSuffix(domain, e.text)
+	}
+	return l.parents && strings.HasSuffix(domain, "."+e.text)
+}
+
+// keys are what a table is asked for: the domain and, where the list knows subdomains and the table has fixed
+// keys, its parents (access(5)).
+func (l list) keys(e entry, domain string) []string {
+	var keys []string
+	for _, name := range forms(domain) {
+		keys = append(keys, name)
+		if e.negate || !l.parents && !l.below || patterns(e.text) {
+			continue
+		}
+		for i := range len(name) {
+			if name[i] != '.' {
+				continue
+			}
+			if l.below {
+				keys = append(keys, name[i:])
+			}
+			if l.parents {
+				keys = append(keys, name[i+1:])
+			}
+		}
+	}
+	return keys
+}
+
+// patterns says whether a table matches by pattern. Postfix asks those for the whole name only, and a
+// pattern for names without a dot would otherwise match every top-level domain.
+func patterns(table string) bool {
+	for _, t := range []string{"regexp:", "pcre:", "cidr:", "tcp:", "socketmap:", "nisplus:"} {
+		if strings.Contains(table, t) {
+			return true
+		}
+	}
+	return false
+}
+
+// reader returns the contents of a file.
+type reader func(path string) (string, error)
+
+const (
+	maxNesting = 4       // a file in a list may name files
+	maxEntries = 500_000 // a site with more keeps them in a table
+)
+
+// parseEntries reads the text of a list. An entry may be a name, !entry, /file with more entries, or
+// type:table.
+func parseEntries(text string, read reader) ([]entry, error) {
+	p := parser{read: read}
+	return p.entries, p.add(text, false, 0)
+}
+
+type parser struct {
+	read    reader
+	entries []entry
+}
+
+func (p *parser) add(text string, negate bool, nesting int) error {
+	comment := false
+	for _, token := range tokens(text) {
+		// Postfix warns and drops what follows. It is kept here unless it would take domains out.
+		comment = comment || token[0] == '#'
+		e := entry{text: token, negate: negate}
+		for strings.HasPrefix(e.text, "!") {
+			e.text, e.negate = e.text[1:], !e.negate
+		}
+		if comment && e.negate {
+			continue
+		}
+		switch {
+		case e.text == "":
+			return fmt.Errorf("no entry after \"!\"")
+		case e.text[0] == '/':
+			if err := p.include(e, nesting); err != nil {
+				return err
+			}
+			continue
+		case e.text[0] != '[' && strings.Contains(e.text, ":"):
+			e.table = true
+			// proxymap(8) may be down, or out of reach; the table is the same without it.
+			e.text = strings.TrimPrefix(e.text, "proxy:")
+		case strings.HasPrefix(e.text, "."):
+			e.text = "." + canonical(e.text[1:])
+		default:
+			e.text = canonical(e.text)
+		}
+		if len(p.entries) >= maxEntries {
+			return fmt.Errorf("more than %d entries: keep them in a table", maxEntries)
+		}
+		p.entries = append(p.entries, e)
+	}
+	return nil
+}
+
+// include reads a file of entries, a line as Postfix reads it: whole lines that begin with # are comments.
+func (p *parser) include(file entry, nesting int) error {
+	if nesting >= maxNesting {
+		return fmt.Errorf("%s: files nested too deep", file.text)
+	}
+	text, err := p.read(file.text)
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(strings.TrimSpace(line), "#") {
+			continue
+		}
+		if err := p.add(line, file.negate, nesting+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tokens splits at commas and white space outside braces.
+func tokens(text string) []string {
+	var found []string
+	start, depth := -1, 0
+	for i := range len(text) {
+		c := text[i]
+		if depth == 0 && strings.IndexByte(" \t\r\n,", c) >= 0 {
+			if start >= 0 {
+				found = append(found, text[start:i])
+				start = -1
+			}
+			continue
+		}
+		if start < 0 {
+			start = i
+		}
+		switch {
+		case c == '{':
+			depth++
+		case c == '}' && depth > 0:
+			depth--
+		}
+	}
+	if start >= 0 {
+		found = append(found, text[start:])
+	}
+	return found
+}

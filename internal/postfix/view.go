@@ -1,0 +1,296 @@
+package postfix
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/policyd/policyd/internal/resolver"
+)
+
+// view is everything that was read at one time. It is replaced as a whole and not changed.
+type view struct {
+	installed  bool
+	lists      []siteList
+	hosts      map[string]bool
+	addrs      map[netip.Addr]bool
+	interfaces map[netip.Addr]bool
+	files      []stamp
+	read       time.Time
+	// err is set when something could not be read: then it is not known what is received here.
+	err error
+}
+
+// siteList is a list and the commands of the instance that has it.
+type siteList struct {
+	list
+	at Commands
+}
+
+// readView reads everything.
+func readView(ctx context.Context, c *config) *view {
+	v := &view{hosts: map[string]bool{}, addrs: map[netip.Addr]bool{}}
+	if v.interfaces, v.err = interfaces(); v.err != nil {
+		v.read = time.Now()
+		return v
+	}
+	maps.Copy(v.addrs, v.interfaces)
+	if name := machine(); name != "" {
+		v.hosts[name] = true
+	}
+	commands, err := Find(c.Postconf, c.ConfigDirectory)
+	switch {
+	case err == nil:
+		v.installed = true
+		v.err = v.readInstances(ctx, commands, c.Resolver)
+	case exists(mainCF(c.ConfigDirectory)):
+		v.err = fmt.Errorf("there is a %s but no postconf to read it with", mainCF(c.ConfigDirectory))
+	}
+	v.read = time.Now()
+	return v
+}
+
+func mainCF(configDirectory string) string {
+	if configDirectory == "" {
+		configDirectory = "/etc/postfix"
+	}
+	return configDirectory + "/main.cf"
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return !errors.Is(err, os.ErrNotExist)
+}
+
+// readInstances reads the lists of the first Postfix instance and of those that it manages (postmulti(1)):
+// what any of them receives is received here.
+func (v *view) readInstances(ctx context.Context, first Commands, res resolver.Resolver) error {
+	const maxInstances = 64
+	others, err := v.readInstance(ctx, first, res)
+	if err != nil {
+		return err
+	}
+	if len(others) > maxInstances {
+		return fmt.Errorf("more than %d Postfix instances", maxInstances)
+	}
+	for _, directory := range others {
+		if _, err := v.readInstance(ctx, Commands{first.Postconf, directory}, res); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// listParameters are the lists of domains that Postfix receives mail for (ADDRESS_CLASS_README).
+func listParameters() []string {
+	return []string{"mydestination", "relay_domains", "virtual_alias_domains", "virtual_mailbox_domains"}
+}
+
+// readInstance reads the lists, names and addresses of one instance and returns the configuration directories of
+// others. The files are noted before they are read, so that a change in between is noticed.
+func (v *view) readInstance(ctx context.Context, c Commands, res resolver.Resolver) (others []string, err error) {
+	p, err := c.Parameters(ctx, "config_directory")
+	if err != nil {
+		return nil, err
+	}
+	v.note(p["config_directory"]+"/main.cf", p["config_directory"]+"/master.cf")
+	p, err = c.Parameters(ctx, append(listParameters(),
+		"parent_domain_matches_subdomains", "myhostname", "proxy_interfaces", "inet_interfaces", "multi_instance_directories")...)
+	if err != nil {
+		return nil, err
+	}
+	parents := p["parent_domain_matches_subdomains"]
+	for _, name := range listParameters() {
+		l := list{parameter: name}
+		if name == "relay_domains" {
+			// Where the parameter is hard to read, subdomains count as received here.
+			l.parents, l.below = strings.Contains(parents, name) || strings.ContainsAny(parents, ":/!"), true
+		}
+		if err := v.addList(c, l, p[name]); err != nil {
+			return nil, err
+		}
+	}
+	if err := v.addOverrides(ctx, c); err != nil {
+		return nil, err
+	}
+	v.hosts[canonical(p["myhostname"])] = true
+	for _, text := range tokens(p["proxy_interfaces"] + " " + p["inet_interfaces"]) {
+		if err := v.addInterface(ctx, text, res); err != nil {
+			return nil, err
+		}
+	}
+	return tokens(p["multi_instance_directories"]), nil
+}
+
+// addOverrides adds the lists that services in master.cf have for themselves (-o mydestination=…).
+func (v *view) addOverrides(ctx context.Context, c Commands) error {
+	text, err := c.Show(ctx, "-P", "-x")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(text) {
+		name, value, ok := strings.Cut(strings.TrimSpace(line), " =")
+		fields := strings.Split(name, "/")
+		parameter := fields[len(fields)-1]
+		for _, known := range listParameters() {
+			if ok && parameter == known && strings.TrimSpace(value) != "" {
+				l := list{parameter: name, parents: known == "relay_domains", below: known == "relay_domains"}
+				if err := v.addList(c, l, value); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (v *view) addList(c Commands, l list, text string) error {
+	if strings.Contains(text, "$") && !strings.Contains(text, ":") {
+		return fmt.Errorf("%s: postconf has not expanded %q", l.parameter, text)
+	}
+	var err error
+	l.entries, err = parseEntries(text, func(path string) (string, error) {
+		v.note(path)
+		return readFile(path)
+	})
+	if err != nil {
+		return fmt.Errorf("%s: %w", l.parameter, err)
+	}
+	for _, e := range l.entries {
+		if !e.table {
+			continue
+		}
+		if asksPolicyd(e.text) {
+			return fmt.Errorf("%s asks policyd itself (%s): take that table out", l.parameter, e.text)
+		}
+		if _, path, ok := strings.Cut(e.text, ":/"); ok {
+			path = "/" + path
+			v.note(path, path+".db", path+".lmdb", path+".cdb", path+".pag")
+		}
+	}
+	if len(l.entries) > 0 {
+		v.lists = append(v.lists, siteList{l, c})
+	}
+	return nil
+}
+
+// asksPolicyd says whether a table in a list of domains is one of policyd's maps. Those do not say what is received
+// here, and the question would come back.
+func asksPolicyd(table string) bool {
+	if !strings.Contains(table, "socketmap:") {
+		return false
+	}
+	for _, name := range []string{":transport", ":tls-policy", ":tls-policy-tlsrpt", ":QUERY", ":QUERYwithTLSRPT"} {
+		if strings.HasSuffix(strings.TrimRight(table, " }"), name) {
+			return true
+		}
+	}
+	return false
+}
+
+// addInterface adds an address of proxy_interfaces or inet_interfaces, or those of a name.
+func (v *view) addInterface(ctx context.Context, text string, res resolver.Resolver) error {
+	if text == "all" || text == "loopback-only" {
+		return nil
+	}
+	bare := strings.TrimPrefix(strings.TrimSuffix(strings.TrimPrefix(text, "["), "]"), "ipv6:")
+	if a, err := netip.ParseAddr(bare); err == nil {
+		v.addrs[plain(a)] = true
+		return nil
+	}
+	name := canonical(text)
+	if !hostname(name) {
+		return fmt.Errorf("%q in proxy_interfaces or inet_interfaces is neither an address nor a name", text)
+	}
+	v.hosts[name] = true
+	if localhost(name) {
+		return nil
+	}
+	if res == nil {
+		return fmt.Errorf("the name %s in proxy_interfaces or inet_interfaces: write its address", name)
+	}
+	found := false
+	for _, t := range []resolver.Type{resolver.TypeA, resolver.TypeAAAA} {
+		rrset, err := res.Lookup(ctx, resolver.Question{Name: name, Type: t})
+		if err != nil {
+			return fmt.Errorf("the name %s in proxy_interfaces or inet_interfaces: %w", name, err)
+		}
+		for _, a := range rrset.Addrs {
+			v.addrs[plain(a)], found = true, true
+		}
+	}
+	if !found {
+		return fmt.Errorf("the name %s in proxy_interfaces or inet_interfaces has no address in the DNS: write its address", name)
+	}
+	return nil
+}
+
+// interfaces returns the addresses of this machine.
+func interfaces() (map[netip.Addr]bool, error) {
+	nets, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, fmt.Errorf("the addresses of this machine cannot be read: %w", err)
+	}
+	addrs := map[netip.Addr]bool{}
+	for _, n := range nets {
+		if ip, ok := n.(*net.IPNet); ok {
+			if a, ok := netip.AddrFromSlice(ip.IP); ok {
+				addrs[plain(a)] = true
+			}
+		}
+	}
+	return addrs, nil
+}
+
+// stamp is what a file was like before it was read.
+type stamp struct {
+	path string
+	info os.FileInfo // nil: there was none, or it could not be looked at
+}
+
+func (v *view) note(paths ...string) {
+	for _, path := range paths {
+		info, _ := os.Stat(path)
+		v.files = append(v.files, stamp{path, info})
+	}
+}
+
+// changed says whether a file or the addresses of this machine are not as they were.
+func (v *view) changed() bool {
+	for _, f := range v.files {
+		info, _ := os.Stat(f.path)
+		if (info == nil) != (f.info == nil) {
+			return true
+		}
+		if info != nil && (!os.SameFile(info, f.info) || !info.ModTime().Equal(f.info.ModTime()) || info.Size() != f.info.Size()) {
+			return true
+		}
+	}
+	now, err := interfaces()
+	return err != nil || !maps.Equal(now, v.interfaces)
+}
+
+// readFile reads a file of a list, whole and at most 16 MiB.
+func readFile(path string) (string, error) {
+	const limit = 16 << 20
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = f.Close() }()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return "", fmt.Errorf("%s is not a regular file", path)
+	}
+	text, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && len(text) > limit {
+		err = fmt.Errorf("%s is too large: keep it in a table", path)
+	}
+	return string(text), err
+}
