@@ -5,7 +5,6 @@ import (
 	"errors"
 	"hash/maphash"
 	"log/slog"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -15,7 +14,8 @@ import (
 
 // CacheOptions are for NewCache.
 type CacheOptions struct {
-	// MaxEntries bounds the entries, 400,000 by default and never less than 64.
+	// MaxEntries bounds the entries, 400,000 by default and never less than 64. Their size is bounded with it, at 1 KiB
+	// for each but never below 32 MiB in all, so that huge answers of a stranger cannot fill the memory.
 	MaxEntries int
 	// Generation says which world answers are of; nil: there is but one.
 	Generation func() Generation
@@ -31,13 +31,15 @@ type Cache struct {
 	seed       maphash.Seed
 	shards     [shards]*shard
 	flights    singleflight.Group
-	room       *semaphore.Weighted // for flights
+	queue      *semaphore.Weighted // for flights, running or waiting
+	room       *semaphore.Weighted // for flights that run
 	refreshes  chan Question
 	stats      cacheCounters
 }
 
 const (
 	shards        = 64
+	maxQueue      = 16384
 	maxFlights    = 1024
 	flightTimeout = 15 * time.Second // a Stub gives up after 12 s
 	refreshQueue  = 1024
@@ -47,17 +49,23 @@ const (
 
 type cacheCounters struct {
 	hits, misses, failures, stale, kept, evicted, refreshed atomic.Uint64
+	secure, insecure, bogus, failed                         atomic.Uint64
 }
 
 // CacheStats are counters since the start, and the size.
 type CacheStats struct {
 	Entries int
+	// Bytes is about what the entries take in memory.
+	Bytes int64
 	// Hits counts answers from the cache, Misses those that were asked for, Failures remembered failures,
 	// Stale expired secure answers given for a failing resolver.
 	Hits, Misses, Failures, Stale uint64
 	// Kept counts insecure answers that did not displace a live secure one.
 	Kept               uint64
 	Evicted, Refreshed uint64
+	// What came from the resolver, each answer once, however often it was given since. Bogus are the failures of which
+	// the resolver said so, Failed all others.
+	Secure, Insecure, Bogus, Failed uint64
 }
 
 // NewCache returns an empty cache before next. Run it for refresh ahead and for the sweeping of what has expired.
@@ -70,7 +78,7 @@ func NewCache(next Resolver, o CacheOptions) *Cache {
 	}
 	c := &Cache{
 		next: next, generation: o.Generation, log: o.Logger, seed: maphash.MakeSeed(),
-		room: semaphore.NewWeighted(maxFlights), refreshes: make(chan Question, refreshQueue),
+		queue: semaphore.NewWeighted(maxQueue), room: semaphore.NewWeighted(maxFlights), refreshes: make(chan Question, refreshQueue),
 	}
 	for i := range c.shards {
 		c.shards[i] = newShard(&c.stats)
@@ -91,19 +99,23 @@ func (c *Cache) SetMaxEntries(n int) {
 
 // Stats returns the counters as they are.
 func (c *Cache) Stats() CacheStats {
+	n := &c.stats
 	st := CacheStats{
-		Hits: c.stats.hits.Load(), Misses: c.stats.misses.Load(), Failures: c.stats.failures.Load(), Stale: c.stats.stale.Load(),
-		Kept: c.stats.kept.Load(), Evicted: c.stats.evicted.Load(), Refreshed: c.stats.refreshed.Load(),
+		Hits: n.hits.Load(), Misses: n.misses.Load(), Failures: n.failures.Load(), Stale: n.stale.Load(),
+		Kept: n.kept.Load(), Evicted: n.evicted.Load(), Refreshed: n.refreshed.Load(),
+		Secure: n.secure.Load(), Insecure: n.insecure.Load(), Bogus: n.bogus.Load(), Failed: n.failed.Load(),
 	}
 	for _, s := range c.shards {
-		st.Entries += s.len()
+		entries, bytes := s.size()
+		st.Entries += entries
+		st.Bytes += bytes
 	}
 	return st
 }
 
 // canonical returns the question as the cache keys it. It does not allocate where the name is so already.
 func canonical(q Question) Question {
-	q.Name = strings.ToLower(strings.TrimSuffix(q.Name, "."))
+	q.Name = lower(trimRoot(q.Name))
 	return q
 }
 
@@ -115,18 +127,36 @@ func (c *Cache) shard(q Question) *shard {
 // when they give up. The error is an *Error.
 func (c *Cache) Lookup(ctx context.Context, q Question) (*RRset, error) {
 	q = canonical(q)
-	if r, err := c.remembered(q); !errors.Is(err, ErrNotCached) {
-		return r, err
+	const tries = 2
+	for range tries {
+		if r, err := c.remembered(q); !errors.Is(err, ErrNotCached) {
+			return r, err
+		}
+		c.stats.misses.Add(1)
+		select {
+		case result := <-c.flight(ctx, q):
+			if result.Err != nil {
+				return nil, result.Err
+			}
+			if l, ok := result.Val.(landing); ok && l.generation == c.generation() {
+				return l.rrset, nil
+			}
+			// Of a world that has ended meanwhile.
+		case <-ctx.Done():
+			return c.lastResort(ctx, q)
+		}
 	}
-	c.stats.misses.Add(1)
-	flight := c.flights.DoChan(q.Type.String()+" "+q.Name, func() (any, error) { return c.fly(ctx, q) })
-	select {
-	case landed := <-flight:
-		r, _ := landed.Val.(*RRset)
-		return r, landed.Err
-	case <-ctx.Done():
-		return nil, &Error{Question: q, Reason: "no answer in time", Err: ctx.Err()}
+	return nil, &Error{Question: q, Reason: "the DNS servers keep changing"}
+}
+
+// lastResort is for a caller whose time is over: a resolver that takes so long is failing.
+func (c *Cache) lastResort(ctx context.Context, q Question) (*RRset, error) {
+	e, now, g := c.shard(q).get(q), time.Now(), c.generation()
+	if e != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) && (e.alive(now, g) || e.stale(now, g)) {
+		c.stats.stale.Add(1)
+		return e.rrset, nil
 	}
+	return nil, &Error{Question: q, Reason: "no answer in time", Err: ctx.Err()}
 }
 
 // Cached returns a view of the cache that never waits: what is not in the cache is ErrNotCached.
@@ -147,7 +177,7 @@ func (c *Cache) remembered(q Question) (*RRset, error) {
 	now, generation := time.Now(), c.generation()
 	if e.alive(now, generation) {
 		c.stats.hits.Add(1)
-		e.used.Store(true)
+		e.use(q)
 		if !q.Passive {
 			c.refreshAhead(e, now)
 		}
@@ -156,92 +186,11 @@ func (c *Cache) remembered(q Question) (*RRset, error) {
 	if !e.failed(now, generation) {
 		return nil, ErrNotCached
 	}
-	e.used.Store(true)
+	e.use(q)
 	if e.stale(now, generation) {
 		c.stats.stale.Add(1)
 		return e.rrset, nil
 	}
 	c.stats.failures.Add(1)
 	return nil, e.failure
-}
-
-// fly asks the next resolver and stores what it says. It is not cancelled with the caller that began it.
-func (c *Cache) fly(ctx context.Context, q Question) (r *RRset, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			c.log.Error("panic in a DNS lookup: please report this", "name", q.Name, "type", q.Type.String())
-			r, err = nil, &Error{Question: q, Reason: "internal error"}
-		}
-	}()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flightTimeout)
-	defer cancel()
-	if c.room.Acquire(ctx, 1) != nil {
-		return nil, &Error{Question: q, Reason: "too many lookups at once"}
-	}
-	defer c.room.Release(1)
-	const tries = 2
-	for range tries {
-		generation := c.generation()
-		r, err = c.next.Lookup(ctx, q)
-		if c.generation() == generation {
-			return c.store(q, r, err, generation)
-		}
-		// Of a world that has ended meanwhile.
-	}
-	return nil, &Error{Question: q, Reason: "the DNS servers keep changing"}
-}
-
-// store remembers what the next resolver said, and returns what the callers get: a live secure answer is replaced
-// by a secure one only, and by no failure.
-func (c *Cache) store(q Question, r *RRset, err error, g Generation) (*RRset, error) {
-	now := time.Now()
-	s := c.shard(q)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	old := s.get(q)
-	live := old != nil && old.alive(now, g)
-	if err != nil {
-		return c.storeFailure(s, old, q, err, g)
-	}
-	switch {
-	case live && old.rrset.Status == Secure && r.Status != Secure:
-		c.stats.kept.Add(1)
-		c.log.Warn("a secure answer is kept against an insecure one until it expires", "name", q.Name, "type", q.Type.String(), "expires", old.rrset.Expires)
-		return old.rrset, nil
-	case !now.Before(r.Expires):
-		if live {
-			s.remove(old)
-		}
-	default:
-		s.put(&entry{question: Question{Name: q.Name, Type: q.Type}, rrset: r, stored: now, generation: g}, old)
-	}
-	return r, nil
-}
-
-// storeFailure notes a failure beside what may still be of use; s.mu is held.
-func (c *Cache) storeFailure(s *shard, old *entry, q Question, err error, g Generation) (*RRset, error) {
-	var failure *Error
-	if !errors.As(err, &failure) {
-		failure = &Error{Question: q, Reason: printable(err.Error()), Err: err}
-	}
-	now := time.Now()
-	e := &entry{question: Question{Name: q.Name, Type: q.Type}, failure: failure, backOff: time.Second, generation: g}
-	if old != nil {
-		if old.failure != nil && old.generation == g {
-			e.backOff = min(2*old.backOff, maxBackOff)
-		}
-		if old.alive(now, g) || old.stale(now, g) {
-			e.rrset, e.stored = old.rrset, old.stored
-		}
-	}
-	e.retry = now.Add(e.backOff)
-	s.put(e, old)
-	switch {
-	case e.alive(now, g):
-		return e.rrset, nil
-	case e.stale(now, g):
-		c.stats.stale.Add(1)
-		return e.rrset, nil
-	}
-	return nil, failure
 }

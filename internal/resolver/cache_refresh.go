@@ -61,9 +61,8 @@ func (c *Cache) Run(ctx context.Context) error {
 
 // refresh asks again for what is in the cache.
 func (c *Cache) refresh(ctx context.Context, q Question) {
-	flight := c.flights.DoChan(q.Type.String()+" "+q.Name, func() (any, error) { return c.fly(ctx, q) })
 	select {
-	case <-flight:
+	case <-c.flight(ctx, q):
 		c.stats.refreshed.Add(1)
 	case <-ctx.Done():
 	}

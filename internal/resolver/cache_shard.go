@@ -2,55 +2,10 @@ package resolver
 
 import (
 	"sync"
-	"sync/atomic"
 	"time"
 
 	gocache "github.com/patrickmn/go-cache"
 )
-
-// entry is what is known for one name and type. It is replaced and not changed, but for its two flags.
-type entry struct {
-	question   Question
-	rrset      *RRset // nil: nothing but a failure is known
-	stored     time.Time
-	failure    *Error // of the last lookup, nil if that succeeded
-	backOff    time.Duration
-	retry      time.Time // before, a failure is not tried again
-	generation Generation
-	slot       int // in the ring of the shard; guarded by its mutex
-
-	used       atomic.Bool // since the hand of the clock passed
-	refreshing atomic.Bool
-}
-
-// valid says that the answer is of the world of generation g.
-func (e *entry) valid(g Generation) bool {
-	return e.rrset != nil && e.generation.Any == g.Any && (e.rrset.Status != Secure || e.generation.Secure == g.Secure)
-}
-
-// alive says that the answer can be given.
-func (e *entry) alive(now time.Time, g Generation) bool {
-	return e.valid(g) && now.Before(e.rrset.Expires)
-}
-
-// failed says that the last lookup failed, so recently that it is not tried again.
-func (e *entry) failed(now time.Time, g Generation) bool {
-	return e.failure != nil && e.generation == g && now.Before(e.retry)
-}
-
-// stale says that the answer, though expired, can be given for a failing resolver: it protects. Denials and
-// insecure answers do not (RFC 8767 section 10).
-func (e *entry) stale(now time.Time, g Generation) bool {
-	if !e.valid(g) || e.rrset.Status != Secure || now.After(e.rrset.Expires.Add(maxStale)) {
-		return false
-	}
-	return len(e.rrset.MX) > 0 || len(e.rrset.TLSA) > 0
-}
-
-// dead says that nothing of the entry is of use any more.
-func (e *entry) dead(now time.Time, g Generation) bool {
-	return !e.alive(now, g) && !e.stale(now, g) && (e.failure == nil || e.generation != g || now.After(e.retry.Add(maxBackOff)))
-}
 
 // shard holds a part of the entries. The go-cache instances hold them by name, one for each type, so that a hit needs
 // no key to be made; they are used without expiry and without janitor. The ring holds the same entries in
@@ -60,11 +15,13 @@ type shard struct {
 	byType map[Type]*gocache.Cache // not changed
 	stats  *cacheCounters
 
-	mu    sync.Mutex // of writers; guards what follows and keeps it in step with byType
-	limit int
-	ring  []*entry
-	free  []int // empty places of the ring
-	hand  int
+	mu         sync.Mutex // of writers; guards what follows and keeps it in step with byType
+	limit      int        // of entries, at least 1
+	bytesLimit int64
+	bytes      int64
+	ring       []*entry
+	free       []int // empty places of the ring
+	hand       int
 }
 
 func newShard(stats *cacheCounters) *shard {
@@ -95,34 +52,51 @@ func (s *shard) put(e, old *entry) {
 	if of == nil {
 		return // a type that is never asked for
 	}
-	switch {
-	case old != nil:
+	const share = 4
+	if e.bytes = e.weigh(); e.bytes > s.bytesLimit/share {
+		if old != nil { // so large that much else would have to go
+			s.remove(old)
+		}
+		return
+	}
+	if old != nil {
 		e.slot = old.slot
-	case s.count() >= s.limit:
-		s.evict()
-		fallthrough
-	case len(s.free) > 0:
-		last := len(s.free) - 1
-		e.slot, s.free = s.free[last], s.free[:last]
-	default:
-		e.slot = len(s.ring)
-		s.ring = append(s.ring, nil)
+		e.used.Store(old.used.Load())
+		s.bytes -= old.bytes
+	} else {
+		for s.count() >= s.limit {
+			s.evict()
+		}
+		e.slot = s.place()
 	}
 	s.ring[e.slot] = e
+	s.bytes += e.bytes
 	of.Set(e.question.Name, e, gocache.NoExpiration)
-	for s.count() > s.limit {
+	for s.count() > s.limit || s.bytes > s.bytesLimit {
 		s.evict()
 	}
 }
 
+// place returns an empty place of the ring; s.mu is held.
+func (s *shard) place() int {
+	if last := len(s.free) - 1; last >= 0 {
+		slot := s.free[last]
+		s.free = s.free[:last]
+		return slot
+	}
+	s.ring = append(s.ring, nil)
+	return len(s.ring) - 1
+}
+
 func (s *shard) count() int { return len(s.ring) - len(s.free) }
 
-// evict removes the entry that the hand of the clock finds; s.mu is held and there is an entry.
+// evict removes the entry that the hand of the clock finds; s.mu is held and there is an entry. After two rounds it
+// takes any: hits go on meanwhile, and could mark each entry again before the hand comes.
 func (s *shard) evict() {
-	for {
+	for steps := 0; ; steps++ {
 		e := s.ring[s.hand]
 		s.hand = (s.hand + 1) % len(s.ring)
-		if e != nil && !e.used.Swap(false) {
+		if e != nil && (!e.used.Swap(false) || steps > 2*len(s.ring)) {
 			s.remove(e)
 			s.stats.evicted.Add(1)
 			return
@@ -135,27 +109,53 @@ func (s *shard) remove(e *entry) {
 	s.byType[e.question.Type].Delete(e.question.Name)
 	s.ring[e.slot] = nil
 	s.free = append(s.free, e.slot)
+	s.bytes -= e.bytes
+}
+
+// removeIf removes the entries of which f says so, and returns how many. It lets writers in now and then; hits
+// it does not hold up.
+func (s *shard) removeIf(f func(*entry) bool) (removed int) {
+	const atOnce = 512
+	for from, more := 0, true; more; from += atOnce {
+		s.mu.Lock()
+		for i := from; i < min(from+atOnce, len(s.ring)); i++ {
+			if e := s.ring[i]; e != nil && f(e) {
+				s.remove(e)
+				removed++
+			}
+		}
+		more = from+atOnce < len(s.ring)
+		s.mu.Unlock()
+	}
+	return removed
 }
 
 // sweep removes what is of no more use.
 func (s *shard) sweep(now time.Time, g Generation) {
+	s.removeIf(func(e *entry) bool { return e.dead(now, g) })
+}
+
+// all returns the entries of which f says so.
+func (s *shard) all(f func(*entry) bool) (found []*entry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, e := range s.ring {
-		if e != nil && e.dead(now, g) {
-			s.remove(e)
+		if e != nil && f(e) {
+			found = append(found, e)
 		}
 	}
+	return found
 }
 
 func (s *shard) setLimit(n int) {
+	const perEntry, least = 1 << 10, 512 << 10
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.limit = n
+	s.limit, s.bytesLimit = n, max(int64(n)*perEntry, least)
 }
 
-func (s *shard) len() int {
+func (s *shard) size() (entries int, bytes int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.count()
+	return s.count(), s.bytes
 }

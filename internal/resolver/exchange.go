@@ -37,12 +37,14 @@ func newQuery(name string, qtype, class uint16) *dns.Msg {
 // exchange asks over UDP, and over TCP where the answer is truncated (RFC 7766): a truncated answer is never
 // used, whatever its AD bit says.
 func (w wire) exchange(ctx context.Context, s Server, query *dns.Msg) (*dns.Msg, error) {
-	answer, err := w.once(ctx, s, query, s.TLSName != "")
+	stream := s.TLSName != ""
+	answer, err := w.once(ctx, s, query, stream)
+	if err == nil && answer.Truncated && !stream {
+		stream = true
+		answer, err = w.once(ctx, s, query, stream)
+	}
 	if err == nil && answer.Truncated {
-		answer, err = w.once(ctx, s, query, true)
-		if err == nil && answer.Truncated {
-			err = errors.New("truncated answer over TCP")
-		}
+		return nil, errors.New("truncated answer over TCP")
 	}
 	return answer, err
 }
@@ -50,39 +52,58 @@ func (w wire) exchange(ctx context.Context, s Server, query *dns.Msg) (*dns.Msg,
 // once asks over one new connection or socket: a port of its own for every query (RFC 5452 section 9.2).
 func (w wire) once(ctx context.Context, s Server, query *dns.Msg, stream bool) (*dns.Msg, error) {
 	var dialer net.Dialer
-	c, err := dialer.DialContext(ctx, s.network(stream), s.Addr.String())
+	network := "udp"
+	if stream {
+		network = "tcp"
+	}
+	socket, err := dialer.DialContext(ctx, network, s.Addr.String())
 	if err != nil {
-		return nil, err
+		return nil, ended(ctx, err)
 	}
-	defer func() { _ = c.Close() }()
-	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
+	defer func() { _ = socket.Close() }()
+	stop := context.AfterFunc(ctx, func() { _ = socket.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
+	const largest = 4096 // we ask for less
+	conn := &dns.Conn{Conn: socket, UDPSize: largest}
 	if s.TLSName != "" {
-		t := tls.Client(c, s.tlsConfig(w.roots))
-		if err := t.HandshakeContext(ctx); err != nil {
-			return nil, fmt.Errorf("TLS: %w", err)
+		secured := tls.Client(socket, s.tlsConfig(w.roots))
+		if err := secured.HandshakeContext(ctx); err != nil {
+			return nil, ended(ctx, fmt.Errorf("TLS: %w", err))
 		}
-		c = t
+		conn.Conn = secured
 	}
-	const largest = 4096
-	conn := &dns.Conn{Conn: c, UDPSize: largest}
 	if err := conn.WriteMsg(query); err != nil {
-		return nil, err
+		return nil, ended(ctx, err)
 	}
-	for {
+	return await(ctx, conn, query, stream)
+}
+
+// await reads until the answer to the query is there. What else arrives, stray, forged or no message at all, is passed
+// over: the answer may still come.
+func await(ctx context.Context, conn *dns.Conn, query *dns.Msg, stream bool) (*dns.Msg, error) {
+	for strays := 0; ; strays++ {
 		answer, err := readMsg(conn)
 		var network net.Error
 		switch {
 		case err == nil && matches(answer, query):
 			return answer, nil
 		case err != nil && (stream || errors.As(err, &network)):
+			if err = ended(ctx, err); strays > 0 {
+				err = fmt.Errorf("only messages that are no answer came: %w", err)
+			}
 			return nil, err
-		}
-		// A stray or forged datagram: the answer may still come.
-		if ctx.Err() != nil {
+		case ctx.Err() != nil:
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// ended returns why ctx has ended, if it has, and else err: the deadline that ends a read says nothing of its cause.
+func ended(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
 }
 
 // readMsg reads one message; a message that makes the library panic is a malformed one.
@@ -101,11 +122,29 @@ func matches(answer, query *dns.Msg) bool {
 		return false
 	}
 	a, q := answer.Question[0], query.Question[0]
-	return a.Qtype == q.Qtype && a.Qclass == q.Qclass && strings.EqualFold(a.Name, q.Name)
+	return a.Qtype == q.Qtype && a.Qclass == q.Qclass && lower(a.Name) == lower(q.Name)
 }
 
-// timedOut says of an exchange's error that another try may help.
+// timedOut says of an exchange's error that there was no answer in time: another try may help.
 func timedOut(err error) bool {
 	var network net.Error
 	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &network) && network.Timeout()
+}
+
+// networkReason says in a few words why a server could not be asked.
+func networkReason(err error) string {
+	text := err.Error()
+	head, _, strays := strings.Cut(text, ": "+context.DeadlineExceeded.Error())
+	switch {
+	case timedOut(err) && strays:
+		return "timed out, " + printable(head)
+	case timedOut(err):
+		return "timed out"
+	case errors.Is(err, context.Canceled):
+		return "cancelled"
+	}
+	if i := strings.LastIndex(text, ": "); i >= 0 {
+		text = text[i+2:]
+	}
+	return printable(text)
 }

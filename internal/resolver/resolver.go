@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"strconv"
 	"time"
 )
 
@@ -71,7 +72,7 @@ func (t Type) String() string {
 	case TypeTLSA:
 		return "TLSA"
 	}
-	return "TYPE?"
+	return "TYPE" + strconv.Itoa(int(t)) // RFC 3597 section 5
 }
 
 // Question is what is asked, in class IN.

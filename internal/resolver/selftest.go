@@ -41,7 +41,7 @@ type State struct {
 
 // State returns what is known about the servers.
 func (s *Stub) State() State {
-	now, _ := s.snapshot()
+	now := s.now.Load()
 	st := State{Source: now.source, Trusted: now.trusted, Result: now.result, Reason: now.reason, Checked: now.checked}
 	for _, server := range now.servers {
 		st.Servers = append(st.Servers, server.String())
@@ -49,87 +49,60 @@ func (s *Stub) State() State {
 	return st
 }
 
-// The self-test is repeated after these times: with back-off until every server has passed, then now and again.
-const (
-	selfTestSoon  = time.Second
-	selfTestLate  = 30 * time.Second
-	selfTestAgain = 10 * time.Minute
-	confInterval  = 2 * time.Second
-)
-
-// Run tests the servers, follows resolv.conf and returns when ctx ends.
-func (s *Stub) Run(ctx context.Context) error {
-	conf := time.NewTicker(confInterval)
-	defer conf.Stop()
-	test := time.NewTimer(0)
-	defer test.Stop()
-	wait := selfTestSoon
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-conf.C:
-			s.followResolvConf()
-		case <-s.change:
-			wait = selfTestSoon
-			test.Reset(0)
-		case <-test.C:
-			if s.SelfTest(ctx) {
-				wait = selfTestSoon
-				test.Reset(selfTestAgain)
-			} else {
-				test.Reset(wait)
-				wait = min(2*wait, selfTestLate)
-			}
-		}
-	}
-}
-
-// followResolvConf takes the servers of the resolv.conf if they have changed. A file that cannot be read leaves
-// the servers as they are.
-func (s *Stub) followResolvConf() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.options.Servers) > 0 {
-		return
-	}
-	servers, source, err := serversOf(s.options)
-	if err != nil || slices.Equal(servers, s.state.servers) {
-		return
-	}
-	s.use(servers, source)
-	select {
-	case s.change <- struct{}{}:
-	default:
-	}
+// outcome is what the self-test of one server has found. Its zero value is no result.
+type outcome struct {
+	result Result
+	reason string
 }
 
 // SelfTest tests every server now: one that sets AD where nothing can be validated lies (EchoesAD); one that sets
 // it for a signed name validates. It returns whether the test need not be repeated soon. A test that no server
 // answered is no result and leaves an earlier one in force.
 func (s *Stub) SelfTest(ctx context.Context) bool {
-	before, o := s.snapshot()
+	select {
+	case s.testing <- struct{}{}:
+		defer func() { <-s.testing }()
+	case <-ctx.Done():
+		return false
+	}
+	before := s.now.Load()
 	if !before.trusted {
 		return true
 	}
-	type outcome struct {
-		result Result
-		reason string
-	}
+	ctx, cancel := context.WithCancel(ctx)
 	outcomes := make([]outcome, len(before.servers))
-	var all sync.WaitGroup
+	var servers, watch sync.WaitGroup
+	watch.Go(func() {
+		select {
+		case <-before.gone: // nobody wants to know any more
+			cancel()
+		case <-ctx.Done():
+		}
+	})
 	for i, server := range before.servers {
-		all.Go(func() { outcomes[i].result, outcomes[i].reason = s.testServer(ctx, server, o) })
+		servers.Go(func() { outcomes[i] = s.testServer(ctx, before, server) })
 	}
-	all.Wait()
-	after := before
-	after.result, after.reason, after.proven = Unknown, "", nil
-	complete := true
+	servers.Wait()
+	interrupted := ctx.Err() != nil
+	cancel()
+	watch.Wait()
+	if interrupted {
+		return false
+	}
+	after, complete := before.judge(outcomes)
+	return s.settle(before, after) && complete && after.result == Validating
+}
+
+// judge returns the state after a self-test, and whether every server had a result.
+func (st *state) judge(outcomes []outcome) (after state, complete bool) {
+	after = *st
+	after.result, after.reason, after.passed, after.proven = Unknown, "", nil, nil
+	complete = true
 	for i, out := range outcomes {
-		server := before.servers[i]
+		server := st.servers[i]
 		complete = complete && out.result != Unknown
-		if out.result == Validating || out.result == Unknown && slices.Contains(before.proven, server) {
-			after.proven = append(after.proven, server)
+		if out.result == Validating || out.result == Unknown && slices.Contains(st.passed, server) {
+			after.passed = append(after.passed, server)
 		}
 		// The worst answer counts for the list; a server that did not answer says nothing.
 		if out.result != Unknown && (after.result == Unknown || out.result < after.result) {
@@ -139,84 +112,103 @@ func (s *Stub) SelfTest(ctx context.Context) bool {
 			after.reason = out.reason
 		}
 	}
-	if after.result == Unknown && before.result != Unknown {
-		after.result, after.reason, after.proven = before.result, before.reason, before.proven
-	} else if after.result != Unknown {
+	switch {
+	case after.result != Unknown:
 		after.checked = time.Now()
+	case st.result != Unknown:
+		after.result, after.reason = st.result, st.reason
 	}
-	if after.result != Validating {
-		after.proven = nil
+	if after.result == Validating {
+		after.proven = after.passed
 	}
-	return s.settle(before, after, o) && complete && after.result == Validating
+	return after, complete
 }
 
 // settle puts the result of a self-test in force, unless the servers have changed meanwhile; then it returns false.
-func (s *Stub) settle(before, after state, o StubOptions) bool {
+func (s *Stub) settle(before *state, after state) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.state.firstTry != before.firstTry {
+	now := s.now.Load()
+	if now.gone != before.gone {
 		return false
 	}
-	after.source, after.slow, after.generation = s.state.source, s.state.slow, s.state.generation
-	if after.result != s.state.result {
+	after.options, after.source = now.options, now.source
+	log, servers := after.options.Logger, serverList(after.servers)
+	if after.result != now.result {
 		after.generation.Secure++
-		if after.result == Validating && (s.state.weak || s.state.result != Unknown) {
+		if after.result == Validating && (now.weak || now.result != Unknown) {
 			after.generation.Any++
 		}
 		after.weak = false
 		if after.result == Validating {
-			o.Logger.Info("the resolver validates", "servers", serverList(after.servers))
+			log.Info("the resolver validates", "servers", servers)
 		} else {
-			o.Logger.Warn("no answer is taken for secure: the resolver does not pass the self-test", "servers", serverList(after.servers), "result", after.result.String(), "reason", after.reason)
+			log.Warn("no answer is taken for secure: the resolver does not pass the self-test", "servers", servers, "result", after.result.String(), "reason", after.reason)
 		}
-	} else if after.result == Unknown && after.reason != s.state.reason {
-		o.Logger.Warn("the self-test of the resolver has no result: lookups fail until it has", "servers", serverList(after.servers), "reason", after.reason)
+	} else if after.result == Unknown && after.reason != now.reason {
+		log.Warn("the self-test of the resolver has no result: lookups fail until it has", "servers", servers, "reason", after.reason)
 	}
-	s.state = after
-	select {
-	case <-after.firstTry:
-	default:
-		close(after.firstTry)
+	s.now.Store(&after)
+	if now.result == Unknown && after.result != Unknown {
+		close(after.known)
 	}
 	return true
 }
 
-// testServer tests one server; Unknown means that it did not answer.
-func (s *Stub) testServer(ctx context.Context, server Server, o StubOptions) (Result, string) {
+// testServer tests one server. What fails or times out says nothing about it: the outcome is Unknown, and an earlier one
+// counts, so that neither load nor a lost uplink makes the answers of a good resolver insecure.
+func (s *Stub) testServer(ctx context.Context, st *state, server Server) outcome {
+	signed := s.testSigned(ctx, st, server)
+	if signed.result == Unknown {
+		return signed
+	}
+	// Some servers drop this question, and a start must not wait long for them.
 	const tries = 3
-	answered := false
-	var signed Result
-	reason := ""
-	for _, name := range o.SelfTestNames {
-		m, err := s.try(ctx, server, newQuery(dns.Fqdn(name), dns.TypeNS, dns.ClassINET), o, 0)
-		if err != nil {
-			reason = server.String() + ": " + networkReason(err)
-			if !timedOut(err) || ctx.Err() != nil {
-				break
-			}
-			continue
-		}
-		answered = true
-		if m.AuthenticatedData && m.Rcode == dns.RcodeSuccess {
-			signed = Validating
-			break
-		}
-	}
-	if !answered {
-		return Unknown, reason
-	}
+	o := tryOptions{state: st, server: server, timeout: st.options.Timeout / tries}
 	for range tries {
-		m, err := s.try(ctx, server, newQuery("version.bind.", dns.TypeTXT, dns.ClassCHAOS), o, 0)
+		m, err := s.try(ctx, o, newQuery("version.bind.", dns.TypeTXT, dns.ClassCHAOS))
 		switch {
 		case err == nil && m.AuthenticatedData:
-			return EchoesAD, server.String() + " sets the AD bit even for version.bind: it copies it from the query"
-		case err == nil && signed == Validating:
-			return Validating, ""
+			return outcome{EchoesAD, server.String() + " sets the AD bit even for version.bind: it copies it from the query"}
 		case err == nil:
-			return NotValidating, server.String() + " sets the AD bit for none of the self-test names"
+			return signed
 		case ctx.Err() != nil:
-			return Unknown, "interrupted"
+			return outcome{Unknown, "interrupted"}
 		}
 	}
-	return NotValidating, server.String() + " does not answer version.bind CH TXT, so its AD bit cannot be told from an echo"
+	out := outcome{NotValidating, server.String() + " does not answer version.bind CH TXT, so its AD bit cannot be told from an echo"}
+	if slices.Contains(st.passed, server) {
+		out.result = Unknown
+	}
+	return out
+}
+
+// testSigned asks for the names that are signed: one AD bit suffices.
+func (s *Stub) testSigned(ctx context.Context, st *state, server Server) outcome {
+	o := tryOptions{state: st, server: server, timeout: st.options.Timeout}
+	answered, unsure, reason := false, false, ""
+	for _, name := range st.options.SelfTestNames {
+		fqdn, _ := onWire(name)
+		m, err := s.try(ctx, o, newQuery(fqdn, dns.TypeNS, dns.ClassINET))
+		switch {
+		case err != nil:
+			unsure, reason = true, server.String()+": "+networkReason(err)
+			if !timedOut(err) || ctx.Err() != nil {
+				return outcome{Unknown, reason}
+			}
+		case m.Rcode == dns.RcodeSuccess, m.Rcode == dns.RcodeNameError:
+			if m.AuthenticatedData { // a proof that com. does not exist under a private root is as good
+				return outcome{result: Validating}
+			}
+			answered = true
+		default:
+			text, _ := extended(m)
+			unsure = unsure || m.Rcode == dns.RcodeServerFailure
+			reason = server.String() + ": " + rcodeText(m.Rcode) + text + " for NS " + fqdn
+		}
+	}
+	if unsure || !answered {
+		return outcome{Unknown, reason}
+	}
+	return outcome{NotValidating, server.String() + " sets the AD bit for none of the self-test names"}
 }

@@ -34,12 +34,17 @@ func ParseServer(s string) (Server, error) {
 	var server Server
 	rest, port := s, uint16(53)
 	if after, ok := strings.CutPrefix(s, "tls://"); ok {
-		if server.TLSName, rest, ok = strings.Cut(after, "@"); !ok || server.TLSName == "" {
-			return wrong("the name in the server's certificate is missing")
+		name, at, _ := strings.Cut(after, "@")
+		if server.TLSName = name; !isTLSName(name) {
+			return wrong("the name in the server's certificate is missing or is no host name")
 		}
-		port = 853
+		rest, port = at, 853
 	}
-	if addr, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(rest, "["), "]")); err == nil {
+	bare := rest
+	if strings.HasPrefix(rest, "[") && strings.HasSuffix(rest, "]") {
+		bare = rest[1 : len(rest)-1]
+	}
+	if addr, err := netip.ParseAddr(bare); err == nil && (bare == rest || addr.Is6()) {
 		server.Addr = netip.AddrPortFrom(addr, port)
 		return server, nil
 	}
@@ -52,6 +57,14 @@ func ParseServer(s string) (Server, error) {
 	}
 	server.Addr = ap
 	return server, nil
+}
+
+// isTLSName says whether a certificate can have the name: a host name or an address.
+func isTLSName(name string) bool {
+	const longest = 253
+	return name != "" && len(name) <= longest && !strings.HasPrefix(name, ".") && !strings.ContainsFunc(name, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("-._:", r)
+	})
 }
 
 // TrustMode says when the AD bit of the servers is believed.
@@ -84,28 +97,26 @@ func (m *TrustMode) UnmarshalText(b []byte) error {
 }
 
 // trusts says whether the AD bit may be believed. Trust is one property of the whole list: if one server is
-// not trusted, nothing is secure.
-func (m TrustMode) trusts(servers []Server) bool {
-	if m != TrustAuto {
-		return m == TrustAlways
+// not trusted, nothing is secure. The reason says why not.
+func (m TrustMode) trusts(servers []Server) (yes bool, reason string) {
+	switch {
+	case m == TrustAlways:
+		return len(servers) > 0, ""
+	case m != TrustAuto:
+		return false, `trust_ad = "never"`
 	}
 	resolved := []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 53}), netip.AddrFrom4([4]byte{127, 0, 0, 54})}
 	for _, s := range servers {
-		a := s.Addr.Addr().Unmap()
-		if !a.IsLoopback() || slices.Contains(resolved, a) {
-			return false
+		switch a := s.Addr.Addr().Unmap(); {
+		case !a.IsLoopback():
+			return false, s.String() + " is not a resolver on loopback"
+		case slices.Contains(resolved, a):
+			return false, s.String() + " is systemd-resolved, which does not validate reliably"
 		}
 	}
-	return len(servers) > 0
+	return len(servers) > 0, ""
 }
 
 func (s Server) tlsConfig(roots *x509.CertPool) *tls.Config {
 	return &tls.Config{ServerName: s.TLSName, RootCAs: roots, MinVersion: tls.VersionTLS12}
-}
-
-func (s Server) network(stream bool) string {
-	if stream || s.TLSName != "" {
-		return "tcp"
-	}
-	return "udp"
 }

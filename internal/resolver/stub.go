@@ -3,15 +3,13 @@ package resolver
 import (
 	"context"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
-
-	"github.com/miekg/dns"
 )
 
 // StubOptions say which servers a Stub asks and when it believes them.
@@ -27,44 +25,64 @@ type StubOptions struct {
 	SelfTestNames []string
 	// RootCAs are for DNS over TLS; nil means the system's roots.
 	RootCAs *x509.CertPool
+	// Observe, if not nil, is told of every query of a lookup when it has ended; those of the self-test are left out.
+	// It is called from many goroutines and must not block.
+	Observe func(QueryEvent)
 	Logger  *slog.Logger
+}
+
+// QueryEvent is a query to a server that has ended.
+type QueryEvent struct {
+	Type Type
+	// Rcode is the mnemonic of the answer's RCODE, "timeout", or "error" for everything else.
+	Rcode string
+	Took  time.Duration
 }
 
 // Stub is a security-aware, non-validating stub resolver (RFC 4033 section 2) without a cache. Its answers
 // are Secure only where every server may be trusted, the self-test has shown that it validates, and the
 // answer has the AD bit.
 type Stub struct {
-	wire   exchanger // nil: the network
-	change chan struct{}
+	wire      exchanger // nil: the network
+	change    chan struct{}
+	testing   chan struct{} // holds an element while a self-test runs
+	now       atomic.Pointer[state]
+	penalties penalties
 
-	mu      sync.Mutex // guards what follows
-	options StubOptions
-	state   state
+	mu         sync.Mutex // guards the replacing of now, and what follows
+	serverless int        // how often in succession resolv.conf had no server
 }
 
-// state is what a lookup needs, replaced as a whole. The zero state trusts nothing.
+// state is what a lookup needs. It is replaced as a whole and never changed. The zero state trusts nothing.
 type state struct {
+	options    StubOptions
 	servers    []Server
 	source     string
 	trusted    bool
 	result     Result
 	reason     string
 	checked    time.Time
-	proven     []Server      // those that passed the self-test
-	firstTry   chan struct{} // closed when the first self-test of these servers has ended
+	passed     []Server // those that passed the self-test, each for itself
+	proven     []Server // those whose AD bit counts: the same, if the list as a whole has passed
 	generation Generation
-	weak       bool                 // answers of before were insecure that may be secure once the servers validate
-	slow       map[Server]time.Time // servers that timed out, until when they are asked last
+	weak       bool // answers of before were insecure that may be secure once the servers validate
+
+	known chan struct{} // closed when the self-test of these servers has a result
+	gone  chan struct{} // closed when other servers, or other trust, have taken the place of these
 }
 
-// NewStub returns a Stub. Without Run, or SelfTest, nothing that it answers from trusted servers is secure:
-// lookups fail.
+// NewStub returns a Stub. Lookups at trusted servers wait for the result of a self-test: see Run and SelfTest.
 func NewStub(o StubOptions) (*Stub, error) {
-	s := &Stub{change: make(chan struct{}, 1)}
-	return s, s.Configure(o)
+	s := &Stub{change: make(chan struct{}, 1), testing: make(chan struct{}, 1)}
+	s.now.Store(&state{})
+	if err := s.Configure(o); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
-// Configure puts new options in force. After an error the old ones are still in force.
+// Configure puts new options in force, and has Run repeat the self-test. After an error the old options are still in
+// force.
 func (s *Stub) Configure(o StubOptions) error {
 	if o.Timeout <= 0 {
 		o.Timeout = 3 * time.Second
@@ -78,19 +96,31 @@ func (s *Stub) Configure(o StubOptions) error {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	for _, name := range o.SelfTestNames {
+		if _, ok := onWire(name); !ok {
+			return fmt.Errorf("resolver: %q is not a domain name: the self-test needs names with a signed NS RRset, such as \".\"", name)
+		}
+	}
 	servers, source, err := serversOf(o)
 	if err != nil {
 		return err
 	}
+	if len(servers) == 0 {
+		servers = onThisMachine()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.options = o
-	s.use(servers, source)
+	s.use(o, servers, source)
+	s.testAgain()
+	return nil
+}
+
+// testAgain has Run repeat the self-test at once.
+func (s *Stub) testAgain() {
 	select {
-	case s.change <- struct{}{}: // the self-test runs again
+	case s.change <- struct{}{}:
 	default:
 	}
-	return nil
 }
 
 func serversOf(o StubOptions) (servers []Server, source string, err error) {
@@ -111,31 +141,43 @@ func serversOf(o StubOptions) (servers []Server, source string, err error) {
 	return servers, "settings", nil
 }
 
-// use makes servers the ones that are asked; s.mu is held. What was secure is void if they or the trust in
-// them have changed.
-func (s *Stub) use(servers []Server, source string) {
-	trusted := s.options.Trust.trusts(servers)
-	if slices.Equal(servers, s.state.servers) && trusted == s.state.trusted && s.state.firstTry != nil {
-		s.state.source = source
+// use puts options and servers in force; s.mu is held. What was secure is void if the servers, the way their
+// certificates are checked or the trust in them have changed.
+func (s *Stub) use(o StubOptions, servers []Server, source string) {
+	old := s.now.Load()
+	trusted, reason := o.Trust.trusts(servers)
+	next := *old
+	next.options, next.source = o, source
+	if slices.Equal(servers, old.servers) && trusted == old.trusted && sameRoots(o.RootCAs, old.options.RootCAs) {
+		if !trusted {
+			next.reason = reason
+		}
+		s.now.Store(&next)
 		return
 	}
-	if s.state.firstTry != nil {
-		s.options.Logger.Info("DNS servers changed", "servers", serverList(servers), "source", source, "trusted", trusted)
+	if old.gone != nil {
+		o.Logger.Info("DNS servers or the trust in them changed", "servers", serverList(servers), "source", source, "trusted", trusted)
+		defer close(old.gone)
 	}
-	generation := s.state.generation
-	generation.Secure++
-	s.state = state{
-		servers: servers, source: source, trusted: trusted, generation: generation,
-		weak:     s.state.weak || s.state.result != Unknown && s.state.result != Validating,
-		firstTry: make(chan struct{}), slow: map[Server]time.Time{},
+	next = state{
+		options: o, servers: servers, source: source, trusted: trusted, reason: reason, generation: old.generation,
+		weak:  old.weak || old.result != Unknown && old.result != Validating,
+		known: make(chan struct{}), gone: make(chan struct{}),
 	}
+	next.generation.Secure++
 	if !trusted {
-		s.state.result, s.state.reason = NotTrusted, "not every server is a resolver on loopback"
-		if s.options.Trust == TrustNever {
-			s.state.reason = `trust_ad = "never"`
-		}
-		close(s.state.firstTry)
+		next.result = NotTrusted
+		close(next.known)
 	}
+	s.penalties.forget()
+	s.now.Store(&next)
+}
+
+func sameRoots(a, b *x509.CertPool) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Equal(b)
 }
 
 func serverList(servers []Server) string {
@@ -146,35 +188,28 @@ func serverList(servers []Server) string {
 	return strings.Join(texts, " ")
 }
 
-// snapshot returns the state as it is, and the options.
-func (s *Stub) snapshot() (state, StubOptions) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.state, s.options
-}
-
 // Generation tells the answers of different servers, trust and self-test results apart.
-func (s *Stub) Generation() Generation {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.state.generation
-}
+func (s *Stub) Generation() Generation { return s.now.Load().generation }
 
 // Lookup asks the servers. The error is an *Error. Before the first self-test of trusted servers has a
-// result there is no answer.
+// result there is no answer: Lookup waits for it, as long as ctx and the time of a lookup allow.
 func (s *Stub) Lookup(ctx context.Context, q Question) (*RRset, error) {
-	q.Name = strings.ToLower(strings.TrimSuffix(q.Name, "."))
-	if _, ok := dns.IsDomainName(dns.Fqdn(q.Name)); !ok {
+	fqdn, ok := onWire(q.Name)
+	if !ok {
 		return nil, &Error{Question: q, Reason: "not a domain name"}
 	}
+	q.Name = trimRoot(fqdn)
+	const wholeLookup = 4
+	ctx, cancel := context.WithTimeout(ctx, wholeLookup*s.now.Load().options.Timeout)
+	defer cancel()
 	const tries = 2
 	for range tries {
-		now, options := s.snapshot()
-		if !s.ready(ctx, &now) {
-			return nil, &Error{Question: q, Reason: "the self-test of the resolver has no result: " + now.reason, Err: ctx.Err()}
+		now, reason := s.tested(ctx)
+		if now == nil {
+			return nil, &Error{Question: q, Reason: "the self-test of the resolver has no result: " + reason, Err: ctx.Err()}
 		}
-		rrset, err := s.ask(ctx, q, now, options)
-		if err != nil || rrset.Status != Secure || s.Generation() == now.generation {
+		rrset, err := s.ask(ctx, q, now)
+		if err != nil || s.Generation() == now.generation {
 			return rrset, err
 		}
 		// The servers or the trust in them changed meanwhile: the answer is of another world.
@@ -182,119 +217,21 @@ func (s *Stub) Lookup(ctx context.Context, q Question) (*RRset, error) {
 	return nil, &Error{Question: q, Reason: "the DNS servers keep changing"}
 }
 
-// ready waits for the end of the first self-test. It returns false if that has no result.
-func (s *Stub) ready(ctx context.Context, now *state) bool {
-	select {
-	case <-now.firstTry:
-	default:
+// tested waits until the self-test has a result, and returns nil and a reason if it has none.
+func (s *Stub) tested(ctx context.Context) (now *state, reason string) {
+	for {
+		now = s.now.Load()
+		if now.result != Unknown {
+			return now, ""
+		}
 		select {
-		case <-now.firstTry:
+		case <-now.known:
+		case <-now.gone:
 		case <-ctx.Done():
-			now.reason = "it has not ended yet"
-			return false
-		}
-	}
-	*now, _ = s.snapshot()
-	if now.result == Unknown && now.reason == "" {
-		now.reason = "it has not ended yet"
-	}
-	return now.result != Unknown
-}
-
-// ask asks one server after the other: a time-out or a network error leads to the next try, a failure that
-// the resolver reports to the next server of the same list. The list is trusted as a whole, so no try is
-// less trusted than another.
-func (s *Stub) ask(ctx context.Context, q Question, now state, o StubOptions) (*RRset, error) {
-	const wholeLookup = 4
-	ctx, cancel := context.WithTimeout(ctx, wholeLookup*o.Timeout)
-	defer cancel()
-	servers := now.order()
-	query := newQuery(dns.Fqdn(q.Name), uint16(q.Type), dns.ClassINET)
-	var failed error
-	for try := range max(len(servers), 2) {
-		server := servers[try%len(servers)]
-		answer, err := s.try(ctx, server, query, o, try)
-		if err == nil {
-			v := verdict{question: q, secure: slices.Contains(now.proven, server), now: time.Now()}
-			var rrset *RRset
-			if rrset, err = interpret(answer, v); err == nil {
-				return rrset, nil
+			if reason = s.now.Load().reason; reason == "" {
+				reason = "it has not ended yet"
 			}
-			failed = err // what a resolver says is worth more than a time-out
-		} else {
-			if timedOut(err) {
-				s.punish(server)
-			}
-			if failed == nil {
-				failed = &Error{Question: q, Reason: server.String() + ": " + networkReason(err), Err: err}
-			}
-		}
-		if ctx.Err() != nil || len(servers) == 1 && !timedOut(err) {
-			break
+			return nil, reason
 		}
 	}
-	return nil, failed
-}
-
-func (s *Stub) try(ctx context.Context, server Server, query *dns.Msg, o StubOptions, try int) (*dns.Msg, error) {
-	timeout := o.Timeout
-	if try > 0 {
-		timeout = timeout * 5 / 3
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	query = query.Copy()
-	query.Id = dns.Id()
-	if s.wire != nil {
-		return s.wire.exchange(ctx, server, query)
-	}
-	return wire{roots: o.RootCAs}.exchange(ctx, server, query)
-}
-
-// punish has a server that timed out asked last for a while.
-func (s *Stub) punish(server Server) {
-	const penalty = 30 * time.Second
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.state.slow == nil {
-		return
-	}
-	slow := map[Server]time.Time{server: time.Now().Add(penalty)}
-	for other, until := range s.state.slow {
-		if other != server {
-			slow[other] = until
-		}
-	}
-	s.state.slow = slow // replaced, not changed: snapshots share it
-}
-
-// order returns the servers in the order in which they are asked. Where some have passed the self-test, the others
-// are left out: they may not validate, and what they answer would be weaker.
-func (st state) order() []Server {
-	servers := st.servers
-	if st.result == Validating {
-		servers = st.proven
-	}
-	now := time.Now()
-	var quick, slow []Server
-	for _, s := range servers {
-		if now.Before(st.slow[s]) {
-			slow = append(slow, s)
-		} else {
-			quick = append(quick, s)
-		}
-	}
-	return append(quick, slow...)
-}
-
-// networkReason says in a few words why a server could not be asked.
-func networkReason(err error) string {
-	if timedOut(err) {
-		return "timed out"
-	}
-	text := err.Error()
-	if i := strings.LastIndex(text, ": "); i >= 0 && !errors.Is(err, context.Canceled) {
-		text = text[i+2:]
-	}
-	return printable(text)
 }

@@ -1,0 +1,187 @@
+package resolver
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// ask asks one server after the other: a time-out or a network error leads to the next try, a failure that
+// a server reports to the next server.
+func (s *Stub) ask(ctx context.Context, q Question, now *state) (*RRset, error) {
+	servers := s.penalties.order(now.candidates(), time.Now())
+	query := newQuery(dns.Fqdn(q.Name), uint16(q.Type), dns.ClassINET)
+	var failed error
+	worst := 0 // grade that a server must have to be asked
+	for try := range max(len(servers), 2) {
+		server := servers[try%len(servers)]
+		if now.grade(server) < worst {
+			continue
+		}
+		timeout := now.options.Timeout
+		if try > 0 {
+			timeout = timeout * 5 / 3
+		}
+		began := time.Now()
+		answer, err := s.try(ctx, tryOptions{state: now, server: server, timeout: timeout}, query)
+		if now.options.Observe != nil {
+			now.options.Observe(QueryEvent{Type: q.Type, Rcode: rcodeLabel(answer, err), Took: time.Since(began)})
+		}
+		if ctx.Err() == nil || err == nil { // that the caller had enough is no fault of the server
+			s.rate(now, server, err)
+		}
+		if err != nil {
+			if failed == nil { // what a resolver says is worth more than a time-out
+				failed = &Error{Question: q, Reason: server.String() + ": " + networkReason(err), Err: err}
+			}
+			if ctx.Err() != nil || len(servers) == 1 && !timedOut(err) {
+				break
+			}
+			continue
+		}
+		rrset, err := interpret(answer, verdict{question: q, secure: slices.Contains(now.proven, server), now: time.Now()})
+		if err == nil {
+			return rrset, nil
+		}
+		failed = err
+		if answer.Rcode == dns.RcodeServerFailure {
+			// It may be bogus: who validates less would make an insecure answer of it.
+			worst = max(worst, now.grade(server))
+		}
+		if ctx.Err() != nil || len(servers) == 1 {
+			break
+		}
+	}
+	return nil, failed
+}
+
+// candidates returns the servers that may be asked. Where some have passed the self-test, the others are left out: they
+// may not validate, and what they answer would be weaker.
+func (st *state) candidates() []Server {
+	if st.result == Validating {
+		return st.proven
+	}
+	return st.servers
+}
+
+// grade orders servers by how much they can be relied on to tell a bogus answer from others.
+func (st *state) grade(server Server) int {
+	grade := 0
+	if yes, _ := st.options.Trust.trusts([]Server{server}); yes {
+		grade++
+	}
+	if slices.Contains(st.passed, server) {
+		grade++
+	}
+	return grade
+}
+
+// tryOptions say how a query is sent.
+type tryOptions struct {
+	state   *state
+	server  Server
+	timeout time.Duration
+}
+
+// try sends a query to one server once.
+func (s *Stub) try(ctx context.Context, o tryOptions, query *dns.Msg) (*dns.Msg, error) {
+	limited, cancel := context.WithTimeout(ctx, o.timeout)
+	defer cancel()
+	query = query.Copy()
+	query.Id = dns.Id()
+	wire := s.wire
+	if wire == nil {
+		wire = networkWire(o.state.options)
+	}
+	return wire.exchange(limited, o.server, query)
+}
+
+func networkWire(o StubOptions) exchanger { return wire{roots: o.RootCAs} }
+
+// rate has a server that did not answer asked last for a while, and says once that it does not.
+func (s *Stub) rate(now *state, server Server, err error) {
+	log := now.options.Logger
+	switch {
+	case err != nil && s.penalties.punish(server, time.Now()):
+		log.Warn("a DNS server does not answer", "server", server.String(), "reason", networkReason(err))
+	case err == nil && s.penalties.pardon(server):
+		log.Info("a DNS server answers again", "server", server.String())
+	}
+}
+
+// rcodeLabel is QueryEvent.Rcode: a word of a closed list, whatever a server sends.
+func rcodeLabel(answer *dns.Msg, err error) string {
+	switch {
+	case err == nil:
+		if text, ok := dns.RcodeToString[answer.Rcode]; ok {
+			return text
+		}
+	case timedOut(err) && !errors.Is(err, context.Canceled):
+		return "timeout"
+	}
+	return "error"
+}
+
+// penalties have servers that did not answer asked last, so that a dead one among several costs one lookup its time
+// now and then, and not every lookup.
+type penalties struct {
+	mu    sync.Mutex
+	until map[Server]time.Time
+}
+
+const penalty = 30 * time.Second
+
+// order returns the servers in the order in which they are asked. One whose penalty has ended is tried again by the
+// one lookup that comes first: for the others the penalty goes on until it has answered.
+func (p *penalties) order(servers []Server, now time.Time) []Server {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.until) == 0 || len(servers) < 2 {
+		return servers
+	}
+	var quick, slow []Server
+	for _, s := range servers {
+		until, punished := p.until[s]
+		switch {
+		case punished && now.Before(until):
+			slow = append(slow, s)
+		case punished:
+			p.until[s] = now.Add(penalty)
+			fallthrough
+		default:
+			quick = append(quick, s)
+		}
+	}
+	return append(quick, slow...)
+}
+
+// punish says whether the penalty is a new one.
+func (p *penalties) punish(s Server, now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.until == nil {
+		p.until = map[Server]time.Time{}
+	}
+	_, already := p.until[s]
+	p.until[s] = now.Add(penalty)
+	return !already
+}
+
+// pardon says whether there was a penalty to be lifted.
+func (p *penalties) pardon(s Server) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, punished := p.until[s]
+	delete(p.until, s)
+	return punished
+}
+
+func (p *penalties) forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	clear(p.until)
+}

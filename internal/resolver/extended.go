@@ -1,0 +1,45 @@
+package resolver
+
+import (
+	"strconv"
+
+	"github.com/miekg/dns"
+)
+
+// rcodeText names an RCODE.
+func rcodeText(rcode int) string {
+	if text, ok := dns.RcodeToString[rcode]; ok {
+		return text
+	}
+	return "RCODE " + strconv.Itoa(rcode)
+}
+
+// extended returns the Extended DNS Errors of an answer (RFC 8914) for people, in printable ASCII, and whether
+// one of them says that validation failed.
+func extended(m *dns.Msg) (text string, bogus bool) {
+	opt := m.IsEdns0()
+	if opt == nil {
+		return "", false
+	}
+	const longest = 100
+	for _, o := range opt.Option {
+		ede, ok := o.(*dns.EDNS0_EDE)
+		if !ok {
+			continue
+		}
+		// 5 DNSSEC Indeterminate is no verdict; 6 DNSSEC Bogus to 12 NSEC Missing are.
+		bogus = bogus || ede.InfoCode >= dns.ExtendedErrorCodeDNSBogus && ede.InfoCode <= dns.ExtendedErrorCodeNSECMissing
+		if text != "" {
+			continue
+		}
+		text = dns.ExtendedErrorCodeToString[ede.InfoCode]
+		if text == "" {
+			text = "EDE " + strconv.Itoa(int(ede.InfoCode))
+		}
+		if ede.ExtraText != "" {
+			text += ": " + ede.ExtraText
+		}
+		text = " (" + printable(text[:min(len(text), longest)]) + ")"
+	}
+	return text, bogus
+}
