@@ -5,6 +5,7 @@ package resolvertest
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/netip"
@@ -17,55 +18,36 @@ import (
 	"github.com/policyd/policyd/internal/resolver"
 )
 
-// Answer is what a Server says to one question. The zero Answer is a denial: NODATA, insecure.
-type Answer struct {
-	// Secure sets the AD bit.
-	Secure bool
-	// TTL of the records, and of the SOA of a denial; 300 s by default, negative for 0.
-	TTL int
-	// Records are in the form of a zone file without owner, TTL and class: "MX 10 mx.example.com.". One with an
-	// owner is written "=owner. MX 10 mx.example.com.".
-	Records []string
-	// Rcode is NOERROR unless set: "NXDOMAIN", "SERVFAIL", …
-	Rcode string
-	// EDE is an Extended DNS Error (RFC 8914), with EDEText; 0 for none.
-	EDE     uint16
-	EDEText string
-	// Delay is how long the answer takes.
-	Delay time.Duration
-	// Drop leaves the question without an answer.
-	Drop bool
-	// Truncate answers TC=1 over UDP, with the AD bit and without records.
-	Truncate bool
-	// NoSOA leaves the SOA out of a denial.
-	NoSOA bool
-	// Strays are sent before the answer over UDP: a wrong ID, question, class and QR bit, and no message at all.
-	Strays bool
-	// OtherQuestion answers a question for another name.
-	OtherQuestion bool
-}
-
 // Server is the resolver. Make one with Start, and Close it.
 type Server struct {
 	udp, tcp *dns.Server
 	addr     string
+	closed   chan struct{}
+	close    sync.Once
 
 	mu       sync.Mutex
+	tls      []*dns.Server
 	answers  map[string]Answer
 	other    *Answer
 	asked    map[string]int
 	echoAD   bool
 	validate bool
 	dead     bool
+	garbage  bool
+	delay    time.Duration
 }
 
-// Start starts a server on a free port of address, such as "127.0.0.1". It passes the self-test.
+// Start starts a server on an address: "127.0.0.1" for a free port there, "127.0.0.1:5300" for that one. It passes the
+// self-test.
 func Start(address string) (*Server, error) {
-	s := &Server{answers: map[string]Answer{}, asked: map[string]int{}, validate: true}
+	s := &Server{answers: map[string]Answer{}, asked: map[string]int{}, validate: true, closed: make(chan struct{})}
+	if _, err := netip.ParseAddrPort(address); err != nil {
+		address = net.JoinHostPort(address, "0")
+	}
 	const tries = 10
 	for range tries {
 		var lc net.ListenConfig
-		tcp, err := lc.Listen(context.Background(), "tcp", net.JoinHostPort(address, "0"))
+		tcp, err := lc.Listen(context.Background(), "tcp", address)
 		if err != nil {
 			return nil, fmt.Errorf("resolvertest: %w", err)
 		}
@@ -76,16 +58,39 @@ func Start(address string) (*Server, error) {
 		}
 		s.addr = tcp.Addr().String()
 		s.tcp, s.udp = &dns.Server{Listener: tcp, Handler: s}, &dns.Server{PacketConn: udp, Handler: s}
-		for _, d := range []*dns.Server{s.tcp, s.udp} {
-			started := make(chan struct{})
-			d.NotifyStartedFunc = func() { close(started) }
-			go func() { _ = d.ActivateAndServe() }()
-			<-started
-		}
+		serve(s.tcp)
+		serve(s.udp)
 		return s, nil
 	}
 	return nil, fmt.Errorf("resolvertest: no port of %s is free for UDP and TCP", address)
 }
+
+// serve returns when d serves.
+func serve(d *dns.Server) {
+	started := make(chan struct{})
+	d.NotifyStartedFunc = func() { close(started) }
+	go func() { _ = d.ActivateAndServe() }()
+	<-started
+}
+
+// StartTLS has the server speak DNS over TLS too, on a free port of its own, and returns the address and port.
+func (s *Server) StartTLS(config *tls.Config) (string, error) {
+	host, _, _ := net.SplitHostPort(s.addr)
+	var lc net.ListenConfig
+	tcp, err := lc.Listen(context.Background(), "tcp", net.JoinHostPort(host, "0"))
+	if err != nil {
+		return "", fmt.Errorf("resolvertest: %w", err)
+	}
+	d := &dns.Server{Listener: tls.NewListener(tcp, config), Handler: s}
+	serve(d)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tls = append(s.tls, d)
+	return tcp.Addr().String(), nil
+}
+
+// StopTCP has the server refuse TCP from now on.
+func (s *Server) StopTCP() error { return s.tcp.Shutdown() }
 
 // Addr returns the address and port, as the settings take a server.
 func (s *Server) Addr() string { return s.addr }
@@ -95,9 +100,15 @@ func (s *Server) AddrPort() netip.AddrPort { return netip.MustParseAddrPort(s.ad
 
 // Close stops the server.
 func (s *Server) Close() error {
-	err := s.udp.Shutdown()
-	if e := s.tcp.Shutdown(); err == nil {
-		err = e
+	s.close.Do(func() { close(s.closed) })
+	s.mu.Lock()
+	all := append([]*dns.Server{s.udp, s.tcp}, s.tls...)
+	s.mu.Unlock()
+	var err error
+	for _, d := range all {
+		if e := d.Shutdown(); err == nil {
+			err = e
+		}
 	}
 	return err
 }
@@ -137,6 +148,20 @@ func (s *Server) SetDead(yes bool) {
 	s.dead = yes
 }
 
+// SetDelay has every answer take so long, on top of its own Delay.
+func (s *Server) SetDelay(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.delay = d
+}
+
+// SetGarbage has the server answer with what is no message.
+func (s *Server) SetGarbage(yes bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.garbage = yes
+}
+
 // Asked returns how often a question has come.
 func (s *Server) Asked(name string, t resolver.Type) int {
 	s.mu.Lock()
@@ -157,8 +182,14 @@ func (s *Server) Queries() int {
 	return n
 }
 
+// orders are what a Server does to an answer.
+type orders struct {
+	echo, garbage bool
+	delay         time.Duration
+}
+
 // find returns the answer to a question, and counts it.
-func (s *Server) find(q dns.Question) (a Answer, echo bool) {
+func (s *Server) find(q dns.Question) (a Answer, o orders) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	name := strings.ToLower(strings.TrimSuffix(q.Name, "."))
@@ -169,7 +200,7 @@ func (s *Server) find(q dns.Question) (a Answer, echo bool) {
 	found, ok := s.answers[key]
 	switch {
 	case s.dead:
-		return Answer{Drop: true}, false
+		return Answer{Drop: true}, orders{}
 	case ok:
 		a = found
 	case q.Qclass == dns.ClassCHAOS:
@@ -182,7 +213,7 @@ func (s *Server) find(q dns.Question) (a Answer, echo bool) {
 		a = Answer{Rcode: "NXDOMAIN", Secure: true}
 	}
 	a.Secure = a.Secure && s.validate
-	return a, s.echoAD
+	return a, orders{echo: s.echoAD, garbage: s.garbage, delay: a.Delay + s.delay}
 }
 
 // ServeDNS answers; the DNS library calls it.
@@ -190,96 +221,37 @@ func (s *Server) ServeDNS(w dns.ResponseWriter, query *dns.Msg) {
 	if len(query.Question) != 1 {
 		return
 	}
-	a, echo := s.find(query.Question[0])
-	if a.Drop {
-		return
+	a, o := s.find(query.Question[0])
+	if o.delay > 0 {
+		select {
+		case <-time.After(o.delay):
+		case <-s.closed:
+			return
+		}
 	}
-	if a.Delay > 0 {
-		time.Sleep(a.Delay)
+	if o.garbage {
+		_, _ = w.Write([]byte("\xff\xfe this is no message"))
+		return
 	}
 	m, err := a.message(query)
 	if err != nil {
 		m = new(dns.Msg).SetRcode(query, dns.RcodeServerFailure)
 	}
-	if echo {
+	if o.echo {
 		m.AuthenticatedData = query.AuthenticatedData
 	}
 	_, datagram := w.RemoteAddr().(*net.UDPAddr)
 	if datagram && a.Strays {
 		sendStrays(w, m)
 	}
+	if a.Drop {
+		return
+	}
 	if datagram && (a.Truncate || m.Len() > payload(query)) {
 		m.Truncated, m.Answer, m.Ns = true, nil, nil
 	}
+	if a.Change != nil {
+		a.Change(m)
+	}
 	_ = w.WriteMsg(m) // who does not wait for the answer does not get it
-}
-
-func payload(query *dns.Msg) int {
-	if opt := query.IsEdns0(); opt != nil {
-		return int(opt.UDPSize())
-	}
-	return dns.MinMsgSize
-}
-
-// message makes the answer to a query.
-func (a Answer) message(query *dns.Msg) (*dns.Msg, error) {
-	m := new(dns.Msg).SetReply(query)
-	m.RecursionAvailable, m.AuthenticatedData, m.Compress = true, a.Secure, true
-	if a.Rcode != "" {
-		m.Rcode = dns.StringToRcode[a.Rcode]
-	}
-	ttl := a.TTL
-	switch {
-	case ttl == 0:
-		ttl = 300
-	case ttl < 0:
-		ttl = 0
-	}
-	for _, record := range a.Records {
-		owner := query.Question[0].Name
-		if rest, ok := strings.CutPrefix(record, "="); ok {
-			owner, record, _ = strings.Cut(rest, " ")
-		}
-		rr, err := dns.NewRR(fmt.Sprintf("%s %d IN %s", owner, ttl, record))
-		if err != nil {
-			return nil, err
-		}
-		m.Answer = append(m.Answer, rr)
-	}
-	if len(a.Records) == 0 && !a.NoSOA && (m.Rcode == dns.RcodeSuccess || m.Rcode == dns.RcodeNameError) {
-		zone := query.Question[0].Name
-		rr, err := dns.NewRR(fmt.Sprintf("%s %d IN SOA ns. hostmaster. 1 3600 600 86400 %d", zone, ttl, ttl))
-		if err != nil {
-			return nil, err
-		}
-		m.Ns = append(m.Ns, rr)
-	}
-	if a.EDE != 0 {
-		opt := &dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT}}
-		opt.Option = append(opt.Option, &dns.EDNS0_EDE{InfoCode: a.EDE, ExtraText: a.EDEText})
-		m.Extra = append(m.Extra, opt)
-	}
-	if a.OtherQuestion {
-		m.Question[0].Name = "other.example."
-	}
-	return m, nil
-}
-
-// sendStrays sends what a stub must not take for the answer m: all of it says NXDOMAIN, with the AD bit.
-func sendStrays(w dns.ResponseWriter, m *dns.Msg) {
-	for _, wrong := range []func(*dns.Msg){
-		func(s *dns.Msg) { s.Id++ },
-		func(s *dns.Msg) { s.Question[0].Name = "other.example." },
-		func(s *dns.Msg) { s.Question[0].Qtype = dns.TypeTXT },
-		func(s *dns.Msg) { s.Question[0].Qclass = dns.ClassCHAOS },
-		func(s *dns.Msg) { s.Question = nil },
-		func(s *dns.Msg) { s.Response = false },
-		func(s *dns.Msg) { s.Opcode = dns.OpcodeNotify },
-	} {
-		stray := m.Copy()
-		stray.Rcode, stray.AuthenticatedData, stray.Answer, stray.Ns = dns.RcodeNameError, true, nil, nil
-		wrong(stray)
-		_ = w.WriteMsg(stray)
-	}
-	_, _ = w.Write([]byte("no DNS message at all"))
 }
