@@ -46,8 +46,7 @@ func failed(err error) error {
 	if err == nil {
 		return nil
 	}
-	var bad *settings.Error
-	if errors.As(err, &bad) {
+	if _, bad := errors.AsType[*settings.Error](err); bad {
 		return &exit{exitUsage, err}
 	}
 	return &exit{exitFailed, err}
@@ -93,13 +92,11 @@ func report(w io.Writer, cmd *cobra.Command, err error) int {
 	if err == nil {
 		return exitOK
 	}
-	var bad *settings.Error
-	var e *exit
-	switch {
-	case errors.As(err, &bad):
-		_, _ = fmt.Fprintln(w, bad) // each line begins with the file
+	if bad, ok := errors.AsType[*settings.Error](err); ok {
+		_, _ = fmt.Fprintln(w, bad) // it begins with the file
 		return exitUsage
-	case errors.As(err, &e):
+	}
+	if e, ok := errors.AsType[*exit](err); ok {
 		if e.err != nil {
 			_, _ = fmt.Fprintln(w, "policyd: "+e.err.Error())
 		}

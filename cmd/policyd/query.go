@@ -61,7 +61,7 @@ func query(cmd *cobra.Command, c *common, f queryFlags, args []string) error {
 	if err != nil {
 		return failed(err)
 	}
-	e, err := newEvaluator(cmd.Context(), loaded, f)
+	e, err := newEvaluator(cmd.Context(), loaded)
 	if err != nil {
 		return failed(err)
 	}
@@ -124,7 +124,7 @@ type evaluator struct {
 	doubt string
 }
 
-func newEvaluator(ctx context.Context, l *settings.Loaded, f queryFlags) (*evaluator, error) {
+func newEvaluator(ctx context.Context, l *settings.Loaded) (*evaluator, error) {
 	stub, err := resolver.NewStub(l.Stub(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -29,8 +30,11 @@ func (s shower) explanation(x lookup.Explanation, another bool) error {
 		name = "(no domain)"
 	}
 	b.WriteString(s.paint(bold, name))
-	if len(x.MX) > 0 {
-		fmt.Fprintf(&b, "   MX RRset: %s", x.DNSSEC)
+	switch {
+	case len(x.MX) > 0:
+		b.WriteString("   MX RRset: " + x.DNSSEC)
+	case x.DNSSEC != resolver.Indeterminate.String():
+		b.WriteString("   no MX hosts: " + x.DNSSEC)
 	}
 	b.WriteString("\n")
 	if len(x.MX) > 0 {

@@ -45,8 +45,7 @@ func (d *Daemon) Reload() error {
 
 // oneLine is an error without the lines it shows.
 func oneLine(err error) string {
-	var bad *settings.Error
-	if errors.As(err, &bad) {
+	if bad, ok := errors.AsType[*settings.Error](err); ok {
 		return bad.Summary()
 	}
 	return err.Error()

@@ -42,8 +42,7 @@ func Load(path string) (*Loaded, error) {
 
 // cause is an error of a file without the path, which the reader has seen.
 func cause(err error) string {
-	var p *fs.PathError
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
 		return p.Err.Error()
 	}
 	return err.Error()
@@ -69,6 +68,7 @@ func (l *Loaded) read(document []byte) []Problem {
 		}
 	}
 	if len(problems) > 0 {
+		slices.SortStableFunc(problems, func(a, b Problem) int { return a.Line - b.Line })
 		return problems
 	}
 	return l.readFiles(document, where)
@@ -76,8 +76,7 @@ func (l *Loaded) read(document []byte) []Problem {
 
 // element returns "[2]" for an error of the third element of a list.
 func element(err error) string {
-	var e *elementError
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*elementError](err); ok {
 		return "[" + strconv.Itoa(e.index) + "]"
 	}
 	return ""
@@ -124,27 +123,41 @@ func overridesProblem(path string, document []byte, err error) Problem {
 
 // decodeProblems are the problems that the decoder found.
 func decodeProblems(document []byte, err error) []Problem {
-	var unknown *toml.StrictMissingError
-	if errors.As(err, &unknown) {
+	if unknown, ok := errors.AsType[*toml.StrictMissingError](err); ok {
 		var problems []Problem
 		for i := range unknown.Errors {
 			e := &unknown.Errors[i]
-			problems = append(problems, decodeProblem(document, e, unknownKey(e.Key())))
+			text := unknownKey(e.Key())
+			if strings.HasSuffix(e.Error(), "missing table") {
+				text = unknownTable(e.Key())
+			}
+			problems = append(problems, decodeProblem(document, e, text))
 		}
 		return problems
 	}
-	var wrong *toml.DecodeError
-	if !errors.As(err, &wrong) {
+	wrong, ok := errors.AsType[*toml.DecodeError](err)
+	if !ok {
 		return []Problem{{Text: err.Error()}}
 	}
-	text := strings.TrimPrefix(wrong.Error(), "toml: ")
+	message := strings.TrimPrefix(wrong.Error(), "toml: ")
+	text := "this is not TOML: " + message + `: write key = value, with text in quotes, as in mode = "enforce"`
 	for _, e := range Reference() {
 		if e.Key == strings.Join(wrong.Key(), ".") {
 			name := wrong.Key()[len(wrong.Key())-1]
-			text = fmt.Sprintf("%s: this is not what it takes (%s): write %s, as in %s = %s", name, text, e.Type, name, e.Default)
+			text = fmt.Sprintf("%s: %s: write %s, as in %s = %s", name, mismatch(message), e.Type, name, e.Default)
 		}
 	}
 	return []Problem{decodeProblem(document, wrong, text)}
+}
+
+// mismatch says of a message of the decoder that a value has the wrong type, without the names of our own types.
+func mismatch(text string) string {
+	kind, ok := strings.CutPrefix(text, "cannot decode TOML ")
+	kind, _, into := strings.Cut(kind, " into ")
+	if !ok || !into {
+		return text
+	}
+	return "this takes no " + kind
 }
 
 // decodeProblem places a problem where the decoder did.
@@ -152,26 +165,31 @@ func decodeProblem(document []byte, e *toml.DecodeError, text string) Problem {
 	line, column := e.Position()
 	p := Problem{Line: line, Column: column, Source: lineOf(document, line), Text: text}
 	if column <= len(p.Source) {
-		rest := p.Source[column-1:]
-		p.Width = len(rest)
-		if i := strings.IndexAny(rest, " \t=,]#"); i > 0 && rest[0] != '"' && rest[0] != '\'' {
-			p.Width = i
-		} else if i := strings.IndexByte(rest[1:], rest[0]); i >= 0 {
-			p.Width = i + 2
-		}
+		p.Width = token(p.Source[column-1:])
 	}
 	return p
+}
+
+// token returns the length of the key or value that a line begins with.
+func token(s string) int {
+	if s[0] == '"' || s[0] == '\'' {
+		if i := strings.IndexByte(s[1:], s[0]); i >= 0 {
+			return i + 2
+		}
+		return len(s)
+	}
+	if i := strings.IndexAny(s, " \t=,]#"); i > 0 {
+		return i
+	}
+	return len(s)
 }
 
 // unknownKey says what to write in place of a key that does not exist.
 func unknownKey(key []string) string {
 	name := key[len(key)-1]
 	table := strings.Join(key[:len(key)-1], ".")
-	var tables, here []string
+	var here []string
 	for _, s := range sections() {
-		if s.name != "" {
-			tables = append(tables, "["+s.name+"]")
-		}
 		for _, r := range s.rows {
 			if s.name == table {
 				here = append(here, r.key)
@@ -184,12 +202,19 @@ func unknownKey(key []string) string {
 	at := "[" + table + "]"
 	switch {
 	case len(here) == 0:
-		return fmt.Sprintf("unknown table [%s]: the tables are %s", visible(table), strings.Join(tables, ", "))
+		return unknownTable(key[:len(key)-1])
 	case table == "":
 		at = "the top of the file"
-		here = slices.Concat(here, tables)
 	}
 	return fmt.Sprintf("unknown key %s: write one of those of %s: %s", visible(strings.Join(key, ".")), at, strings.Join(here, ", "))
+}
+
+func unknownTable(key []string) string {
+	var tables []string
+	for _, s := range sections()[1:] {
+		tables = append(tables, "["+s.name+"]")
+	}
+	return fmt.Sprintf("unknown table [%s]: the tables are %s", visible(strings.Join(key, ".")), strings.Join(tables, ", "))
 }
 
 func belongs(table string) string {

@@ -1,0 +1,225 @@
+package settings
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/stretchr/testify/require"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// load reads settings from text.
+func load(t *testing.T, text string) (*Loaded, error) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "policyd.toml")
+	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+	return Load(path)
+}
+
+// The names and defaults of DESIGN.md, section 5, with self_test besides.
+const contract = `
+mode = "enforce"
+overrides = "/etc/policyd/overrides"
+[server]
+listen = ["127.0.0.1:2526"]
+socket_mode = "0660"
+socket_group = ""
+max_connections = 4096
+idle_timeout = "2m"
+drain_timeout = "5s"
+[dns]
+servers = []
+trust_ad = "auto"
+timeout = "3s"
+self_test = [".", "com."]
+[cache]
+max_entries = 400000
+state_dir = "/var/lib/policyd"
+[policy]
+unsigned_mx = "secure"
+mixed_mx = "secure"
+dane = true
+mta_sts = true
+[port26]
+mode = "probe"
+port = 26
+transport = "smtps26"
+wait = "200ms"
+exclude_domains = []
+own_hosts = []
+probe_special_addresses = false
+[tls]
+ca_file = ""
+[admin]
+socket = "/run/policyd/admin.sock"
+[metrics]
+listen = ""
+[log]
+level = "info"
+format = "auto"
+lookups = "changes"
+`
+
+func TestDefaultsAreThoseOfTheContract(t *testing.T) {
+	require.Equal(t, strings.ReplaceAll(contract, "\n[", "\n\n[")[1:], Default().TOML())
+}
+
+func TestEmptyFileGivesTheDefaults(t *testing.T) {
+	l, err := load(t, "")
+	require.NoError(t, err)
+	require.Equal(t, Default(), l.Settings)
+	require.True(t, l.Found)
+	require.Nil(t, l.Rules)
+	require.Nil(t, l.Roots)
+	require.Empty(t, l.Warnings)
+}
+
+// A list in the file replaces the default and is not added to it.
+func TestListsReplaceTheirDefaults(t *testing.T) {
+	l, err := load(t, "[server]\nlisten = [\"unix:/run/x\"]\n[dns]\nself_test = [\"example.\"]\n")
+	require.NoError(t, err)
+	require.Equal(t, []string{"unix:/run/x"}, l.Server.Listen)
+	require.Equal(t, []string{"example."}, l.DNS.SelfTest)
+}
+
+// Every field of the structs is in the table and every row of the table is a field.
+func TestTableAndStructsAreTheSame(t *testing.T) {
+	var fields func(reflect.Type, string) []string
+	fields = func(s reflect.Type, prefix string) (keys []string) {
+		for f := range s.Fields() {
+			require.Equal(t, f.Tag.Get("toml"), f.Tag.Get("json"), f.Name)
+			if f.Type.Kind() == reflect.Struct {
+				keys = append(keys, fields(f.Type, f.Tag.Get("toml")+".")...)
+			} else {
+				keys = append(keys, prefix+f.Tag.Get("toml"))
+			}
+		}
+		return keys
+	}
+	var rows []string
+	for _, e := range Reference() {
+		rows = append(rows, e.Key)
+		require.NotEmpty(t, e.Doc, e.Key)
+		require.NotEmpty(t, e.Type, e.Key)
+		require.NotEmpty(t, e.Default, e.Key)
+	}
+	require.Equal(t, fields(reflect.TypeFor[Settings](), ""), rows)
+}
+
+func TestShownSettingsReadBack(t *testing.T) {
+	const text = `mode = "report"
+[server]
+listen = ["127.0.0.1:1", "unix:/run/a \"b\\c"]
+[port26]
+exclude_domains = ["example.com", "example.net"]
+`
+	l, err := load(t, text)
+	require.NoError(t, err)
+	// The default overrides file need not exist; named in the file it must.
+	shown := strings.Replace(l.TOML(), "overrides =", "#overrides =", 1)
+	again, err := load(t, shown)
+	require.NoError(t, err)
+	require.Equal(t, l.Settings, again.Settings)
+
+	var fromJSON Settings
+	j, err := json.Marshal(l.Settings)
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(j, &fromJSON))
+	require.Equal(t, l.Settings, fromJSON)
+}
+
+// The sample is the packaged file: regenerate it with go test ./cmd/policyd/internal/settings -update.
+func TestSampleFile(t *testing.T) {
+	const path = "../../../../packaging/policyd.toml"
+	if *update {
+		require.NoError(t, os.WriteFile(path, []byte(Sample()), 0o644))
+	}
+	golden, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, string(golden), Sample(), "packaging/policyd.toml is not what the table says: run with -update")
+
+	l, err := load(t, Sample())
+	require.NoError(t, err)
+	require.Equal(t, Default(), l.Settings)
+
+	// With every setting taken out of its comment it still says the same.
+	settings := regexp.MustCompile(`(?m)^#([a-z0-9_]+ = )`).ReplaceAllString(Sample(), "$1")
+	var s Settings
+	d := toml.NewDecoder(strings.NewReader(settings))
+	d.DisallowUnknownFields()
+	require.NoError(t, d.Decode(&s))
+	require.Equal(t, Default(), s)
+	for line := range strings.Lines(Sample()) {
+		require.LessOrEqual(t, len(strings.TrimRight(line, "\n")), 90, line)
+	}
+}
+
+func TestMissingFile(t *testing.T) {
+	_, err := Load(filepath.Join(t.TempDir(), "none.toml"))
+	bad, ok := errors.AsType[*Error](err)
+	require.True(t, ok)
+	require.Contains(t, bad.Error(), "none.toml: the settings cannot be read: no such file or directory")
+}
+
+func TestOverridesAndRoots(t *testing.T) {
+	dir := t.TempDir()
+	overrides, ca := filepath.Join(dir, "overrides"), filepath.Join(dir, "ca.pem")
+	require.NoError(t, os.WriteFile(overrides, []byte("example.com ignore\n"), 0o600))
+	pem, err := os.ReadFile("testdata/ca.pem")
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(ca, pem, 0o600))
+	l, err := load(t, "overrides = \""+overrides+"\"\n[tls]\nca_file = \""+ca+"\"\n")
+	require.NoError(t, err)
+	require.Equal(t, 1, l.Rules.Len())
+	require.NotNil(t, l.Roots)
+}
+
+func TestWarnings(t *testing.T) {
+	tests := []struct{ name, text, warning string }{
+		{"mode off", `mode = "off"`, "nothing is looked up"},
+		{"mode report", `mode = "report"`, "not answered"},
+		{"trust in a server elsewhere", "[dns]\ntrust_ad = \"always\"\nservers = [\"192.0.2.1\"]", "forge"},
+		{"listening to all", "[server]\nlisten = [\":2526\"]", "other machines"},
+		{"metrics to all", "[metrics]\nlisten = \"0.0.0.0:9526\"", "other machines"},
+		{"port 26 always", "[port26]\nmode = \"always\"", "waits"},
+		{"special addresses", "[port26]\nprobe_special_addresses = true", "strangers"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			l, err := load(t, tt.text)
+			require.NoError(t, err)
+			require.Len(t, l.Warnings, 1)
+			require.Contains(t, l.Warnings[0], tt.warning)
+		})
+	}
+	l, err := load(t, "[dns]\ntrust_ad = \"always\"\nservers = [\"tls://a.example@192.0.2.1\", \"::1\"]")
+	require.NoError(t, err)
+	require.Empty(t, l.Warnings)
+}
+
+// Whatever is in the file: it is read, or the error is an *Error with a place.
+func FuzzLoad(f *testing.F) {
+	f.Add("mode = \"report\"\n[server]\nlisten = [\"a:1\"]")
+	f.Add("server = {listen = [1]}\n")
+	f.Add("port26.port = 99999999999999999999999")
+	f.Add("[[server]]\n")
+	f.Add("mode = '''\nx'''")
+	f.Add(contract)
+	f.Fuzz(func(t *testing.T, text string) {
+		l := &Loaded{Path: "f", Settings: Default()}
+		for _, p := range l.read([]byte(text)) {
+			require.NotEmpty(t, p.Text)
+			require.Positive(t, p.Line, "%s", p.Text)
+			require.NotContains(t, p.String(), "\x1b")
+		}
+	})
+}
