@@ -102,7 +102,7 @@ type MTASTS struct {
 // Probes is what the prober knows.
 type Probes struct {
 	// Hosts counts the hosts by state: open, closed and unknown.
-	Hosts map[string]int `json:"hosts"`
+	Hosts map[string]uint64 `json:"hosts"`
 	// EgressFiltered is set when the port seems to be filtered on our side.
 	EgressFiltered bool `json:"egress_filtered"`
 	// Results counts probes by result since the start: open, or the cause.
@@ -117,6 +117,6 @@ type Connections struct {
 	Total     uint64   `json:"total"`
 	// Dropped counts by reason: evicted, refused, idle, stalled.
 	Dropped map[string]uint64 `json:"dropped"`
-	// Errors counts by kind: malformed, write, accept, panic.
+	// Errors counts by kind: malformed, stalled, write, accept.
 	Errors map[string]uint64 `json:"errors"`
 }

@@ -1,0 +1,156 @@
+// Package metrics shows the daemon to Prometheus, in the text format over HTTP. Every label has a small fixed set of
+// values: a domain, a host or an address is never one of them, so strangers cannot make time series.
+//
+// What happens often is observed as it happens, without allocating; the rest is read from an admin.Status when
+// Prometheus asks.
+package metrics
+
+import (
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/resolver"
+)
+
+const namespace = "policyd"
+
+// Metrics are the metrics of one daemon. Make them with New.
+type Metrics struct {
+	lookups   *children[lookupLabels, prometheus.Counter]
+	durations *children[durationLabels, prometheus.Observer]
+	decisions *children[decisionLabels, prometheus.Counter]
+	queries   *children[queryLabels, prometheus.Counter]
+	latencies *children[string, prometheus.Observer]
+	unsigned  prometheus.Counter
+}
+
+type (
+	lookupLabels   struct{ lookupMap, result string }
+	durationLabels struct {
+		lookupMap string
+		cached    bool
+	}
+	decisionLabels struct{ source, class, reason string }
+	queryLabels    struct{ dnsType, rcode string }
+)
+
+// other stands for values that are not known: there are none, unless somebody forgets this package.
+const other = "other"
+
+// New registers the metrics of a daemon of that version, which is in the state that status returns when it is called,
+// with those of the process and the Go runtime. It panics if reg has metrics of these names.
+func New(reg prometheus.Registerer, version string, status func() admin.Status) *Metrics {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		v := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
+		reg.MustRegister(v)
+		return v
+	}
+	histogram := func(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+		v := prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: namespace, Name: name, Help: help, Buckets: buckets}, labels)
+		reg.MustRegister(v)
+		return v
+	}
+	lookups := counter("lookups_total", "Socketmap lookups by map and result.", "map", "result")
+	durations := histogram("lookup_duration_seconds", "Time from a request to its reply, by map and whether nothing had to be asked.",
+		[]float64{5e-6, 2e-5, 1e-4, 5e-4, .002, .01, .05, .1, .2, .5, 1, 2, 5, 10}, "map", "cached")
+	decisions := counter("decisions_total", "Decisions by the mechanism that decided, the class of the answer and the reason.", "source", "class", "reason")
+	queries := counter("dns_queries_total", "Queries to the DNS servers by type and response code, timeout or error.", "type", "rcode")
+	latencies := histogram("dns_query_duration_seconds", "Time that a DNS server took to answer, by type.",
+		[]float64{1e-4, 5e-4, .001, .005, .01, .025, .05, .1, .25, .5, 1, 3, 5}, "type")
+	unsigned := prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "unsigned_total", Help: "Policies that rest on an unsigned MX RRset."})
+	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: "build_info", Help: "Version of policyd and of Go; always 1."}, []string{"version", "goversion"})
+	reg.MustRegister(unsigned, build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &snapshot{status: status})
+	build.WithLabelValues(version, runtime.Version()).Set(1)
+
+	m := &Metrics{
+		unsigned: unsigned,
+		lookups: newChildren(func(l lookupLabels) prometheus.Counter {
+			return lookups.WithLabelValues(l.lookupMap, l.result)
+		}, lookupLabels{other, other}),
+		durations: newChildren(func(l durationLabels) prometheus.Observer {
+			return durations.WithLabelValues(l.lookupMap, yesNo(l.cached))
+		}, durationLabels{lookupMap: other}),
+		decisions: newChildren(func(l decisionLabels) prometheus.Counter {
+			return decisions.WithLabelValues(l.source, l.class, l.reason)
+		}, decisionLabels{other, other, other}),
+		queries: newChildren(func(l queryLabels) prometheus.Counter {
+			return queries.WithLabelValues(l.dnsType, l.rcode)
+		}, queryLabels{other, other}),
+		latencies: newChildren(func(t string) prometheus.Observer { return latencies.WithLabelValues(t) }, other),
+	}
+	m.begin()
+	return m
+}
+
+// begin makes the series that are sure to come, at zero, so that a rate sees their first event.
+func (m *Metrics) begin() {
+	for _, lookupMap := range []string{"tls-policy", "tls-policy-tlsrpt", "transport"} {
+		for _, result := range []string{"OK", "NOTFOUND", "TEMP"} {
+			m.lookups.of(lookupLabels{lookupMap, result})
+		}
+		m.durations.of(durationLabels{lookupMap, false})
+		m.durations.of(durationLabels{lookupMap, true})
+	}
+	for _, t := range []resolver.Type{resolver.TypeMX, resolver.TypeA, resolver.TypeAAAA, resolver.TypeTLSA, resolver.TypeTXT} {
+		for _, rcode := range []string{"NOERROR", "SERVFAIL", "timeout"} {
+			m.queries.of(queryLabels{t.String(), rcode})
+		}
+	}
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+// Lookup counts an answer. It is for lookup.Sources.Observe: it does not block, and allocates for the first of a kind only.
+func (m *Metrics) Lookup(o lookup.Observation) {
+	m.lookups.of(lookupLabels{o.Map, o.Status}).Inc()
+	m.durations.of(durationLabels{o.Map, o.Cached}).Observe(o.Took.Seconds())
+	if o.Decided {
+		m.decisions.of(decisionLabels{o.Source, o.Class, o.Reason}).Inc()
+	}
+	if o.Unsigned {
+		m.unsigned.Inc()
+	}
+}
+
+// Query is a query to a DNS server.
+type Query struct {
+	Type resolver.Type
+	// Rcode is the mnemonic of the response code, or timeout or error.
+	Rcode string
+	Took  time.Duration
+}
+
+// Query counts a query. It does not block.
+func (m *Metrics) Query(q Query) {
+	t := typeLabel(q.Type)
+	m.queries.of(queryLabels{t, rcodeLabel(q.Rcode)}).Inc()
+	m.latencies.of(t).Observe(q.Took.Seconds())
+}
+
+// typeLabel is one of a fixed set.
+func typeLabel(t resolver.Type) string {
+	switch t {
+	case resolver.TypeA, resolver.TypeAAAA, resolver.TypeCNAME, resolver.TypeMX, resolver.TypeNS, resolver.TypeTLSA, resolver.TypeTXT:
+		return t.String()
+	}
+	return other
+}
+
+// rcodeLabel is one of a fixed set: servers choose the code.
+func rcodeLabel(rcode string) string {
+	switch rcode {
+	case "NOERROR", "NXDOMAIN", "SERVFAIL", "REFUSED", "FORMERR", "NOTIMP", "timeout", "error":
+		return rcode
+	}
+	return other
+}

@@ -1,0 +1,240 @@
+package metrics_test
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/cmd/policyd/internal/metrics"
+	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/resolver"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// status is that of a daemon that has been at work.
+func status() admin.Status {
+	return admin.Status{
+		Version: "v1.2.3", Started: time.Unix(1_700_000_000, 0),
+		Resolver: admin.Resolver{Validating: true},
+		Lookups:  admin.Lookups{Panics: 1},
+		Cache: admin.Cache{
+			Entries: 10, MaxEntries: 400, Bytes: 4096, Hits: 7, Misses: 3, Failures: 2, Stale: 1, Kept: 4, Evicted: 5, Refreshed: 6,
+			Answers: map[string]uint64{"secure": 8, "bogus": 1},
+		},
+		MTASTS:      &admin.MTASTS{Policies: 2, Fetches: map[string]uint64{"ok": 3, "webpki-invalid": 1, "new kind": 2}},
+		Probes:      &admin.Probes{Hosts: map[string]uint64{"open": 2}, Results: map[string]uint64{"open": 5, "refused": 1}, EgressFiltered: true},
+		Connections: admin.Connections{Open: 3, Max: 4096, Total: 9, Dropped: map[string]uint64{"evicted": 1}, Errors: map[string]uint64{"malformed": 2}},
+	}
+}
+
+func registered(t *testing.T) (*metrics.Metrics, *prometheus.Registry) {
+	t.Helper()
+	reg := prometheus.NewPedanticRegistry()
+	return metrics.New(reg, "v1.2.3", status), reg
+}
+
+// scrape returns the metrics of policyd as text, without comments.
+func scrape(t *testing.T, g prometheus.Gatherer) string {
+	t.Helper()
+	s := metrics.Server{Gatherer: g, Ready: func() error { return nil }, Log: slog.New(slog.DiscardHandler)}
+	w := httptest.NewRecorder()
+	s.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	require.Equal(t, http.StatusOK, w.Code, w.Body.String())
+	var lines []string
+	for line := range strings.Lines(w.Body.String()) {
+		if strings.HasPrefix(line, "policyd_") {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "")
+}
+
+func observation() lookup.Observation {
+	return lookup.Observation{
+		Map: "tls-policy", Status: "OK", Cached: true, Took: 3 * time.Microsecond, Decided: true,
+		Source: "prefix", Class: "secure", Reason: "prefix-all", Unsigned: true,
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	m, reg := registered(t)
+	for range 2 {
+		m.Lookup(observation())
+	}
+	m.Lookup(lookup.Observation{Map: "transport", Status: "NOTFOUND", Took: 150 * time.Millisecond})
+	m.Query(metrics.Query{Type: resolver.TypeMX, Rcode: "NOERROR", Took: 2 * time.Millisecond})
+	m.Query(metrics.Query{Type: resolver.TypeMX, Rcode: "BADCOOKIE"})
+	m.Query(metrics.Query{Type: 65, Rcode: "timeout"})
+	text := scrape(t, reg)
+	for _, line := range []string{
+		`policyd_lookups_total{map="tls-policy",result="OK"} 2`,
+		`policyd_lookups_total{map="tls-policy",result="TEMP"} 0`,
+		`policyd_lookups_total{map="transport",result="NOTFOUND"} 1`,
+		`policyd_lookup_duration_seconds_bucket{cached="yes",map="tls-policy",le="5e-06"} 2`,
+		`policyd_lookup_duration_seconds_bucket{cached="no",map="transport",le="0.1"} 0`,
+		`policyd_lookup_duration_seconds_bucket{cached="no",map="transport",le="0.2"} 1`,
+		`policyd_decisions_total{class="secure",reason="prefix-all",source="prefix"} 2`,
+		`policyd_unsigned_total 2`,
+		`policyd_dns_queries_total{rcode="NOERROR",type="MX"} 1`,
+		`policyd_dns_queries_total{rcode="other",type="MX"} 1`,
+		`policyd_dns_queries_total{rcode="timeout",type="other"} 1`,
+		`policyd_dns_query_duration_seconds_bucket{type="MX",le="0.005"} 2`,
+		`policyd_cache_requests_total{result="hit"} 7`,
+		`policyd_cache_requests_total{result="miss"} 3`,
+		`policyd_cache_requests_total{result="failure"} 2`,
+		`policyd_cache_requests_total{result="stale"} 1`,
+		`policyd_cache_entries 10`,
+		`policyd_cache_max_entries 400`,
+		`policyd_cache_bytes 4096`,
+		`policyd_cache_evictions_total 5`,
+		`policyd_cache_refreshes_total 6`,
+		`policyd_cache_kept_total 4`,
+		`policyd_dns_answers_total{status="secure"} 8`,
+		`policyd_dns_answers_total{status="insecure"} 0`,
+		`policyd_dns_answers_total{status="bogus"} 1`,
+		`policyd_resolver_validating 1`,
+		`policyd_probes_total{result="open"} 5`,
+		`policyd_probes_total{result="certificate-name"} 0`,
+		`policyd_probe_hosts{state="open"} 2`,
+		`policyd_probe_egress_filtered 1`,
+		`policyd_sts_fetches_total{result="ok"} 3`,
+		`policyd_sts_fetches_total{result="other"} 2`,
+		`policyd_sts_policies 2`,
+		`policyd_connections_open 3`,
+		`policyd_connections_max 4096`,
+		`policyd_connections_total 9`,
+		`policyd_connections_dropped_total{reason="evicted"} 1`,
+		`policyd_protocol_errors_total{kind="malformed"} 2`,
+		`policyd_panics_total 1`,
+		`policyd_config_reload_success 1`,
+		`policyd_config_reload_timestamp_seconds 1.7e+09`,
+		`policyd_build_info{goversion="` + runtime.Version() + `",version="v1.2.3"} 1`,
+	} {
+		if !strings.Contains(text, line+"\n") {
+			t.Errorf("there is no %s", line)
+		}
+	}
+}
+
+func TestTheNamesAreAsPrometheusWantsThem(t *testing.T) {
+	t.Parallel()
+	m, reg := registered(t)
+	m.Lookup(observation())
+	problems, err := testutil.GatherAndLint(reg)
+	require.NoError(t, err)
+	require.Empty(t, problems)
+}
+
+func TestADaemonWithoutProbesAndMTASTS(t *testing.T) {
+	t.Parallel()
+	reg := prometheus.NewPedanticRegistry()
+	metrics.New(reg, "v1", func() admin.Status {
+		return admin.Status{Reload: admin.Reload{At: time.Unix(1_800_000_000, 0)}}
+	})
+	text := scrape(t, reg)
+	require.Contains(t, text, "policyd_probe_hosts{state=\"open\"} 0\n")
+	require.Contains(t, text, "policyd_sts_policies 0\n")
+	require.Contains(t, text, "policyd_config_reload_success 0\n", "the last reload was refused")
+	require.Contains(t, text, "policyd_config_reload_timestamp_seconds 1.8e+09\n")
+}
+
+func TestObservingDoesNotAllocate(t *testing.T) {
+	m, _ := registered(t)
+	o, q := observation(), metrics.Query{Type: resolver.TypeTLSA, Rcode: "NXDOMAIN"}
+	require.Zero(t, testing.AllocsPerRun(1000, func() { m.Lookup(o); m.Query(q) }))
+}
+
+func TestSeriesAreBounded(t *testing.T) {
+	t.Parallel()
+	m, reg := registered(t)
+	var all sync.WaitGroup
+	for i := range 4 {
+		all.Go(func() {
+			for n := range 1000 {
+				o := observation()
+				o.Reason = fmt.Sprint(i, n)
+				m.Lookup(o)
+			}
+		})
+	}
+	all.Wait()
+	text := scrape(t, reg)
+	require.LessOrEqual(t, strings.Count(text, "policyd_decisions_total{"), 256)
+	require.Contains(t, text, `policyd_decisions_total{class="other",reason="other",source="other"} 3745`, "nothing is lost")
+}
+
+// Whoever adds a source or a state must not run into the bound.
+func TestTheBoundIsFarFromWhatThereIs(t *testing.T) {
+	t.Parallel()
+	m, reg := registered(t)
+	for source := policy.SourceNone; source <= policy.SourceMTASTS; source++ {
+		for _, class := range []string{"none", "temp", "literal", "dane", "secure", "dane-only"} {
+			o := observation()
+			o.Source, o.Class = source.String(), class
+			m.Lookup(o)
+		}
+	}
+	require.NotContains(t, scrape(t, reg), `policyd_decisions_total{class="other",reason="other",source="other"} 1`)
+}
+
+func TestServer(t *testing.T) {
+	t.Parallel()
+	_, reg := registered(t)
+	ready := fmt.Errorf("the self-test has no result")
+	s := metrics.Server{Gatherer: reg, Ready: func() error { return ready }, Log: slog.New(slog.DiscardHandler)}
+	ask := func(method, path string) (code int, body string) {
+		w := httptest.NewRecorder()
+		s.Handler().ServeHTTP(w, httptest.NewRequest(method, path, nil))
+		text, err := io.ReadAll(w.Body)
+		require.NoError(t, err)
+		return w.Code, string(text)
+	}
+	code, body := ask(http.MethodGet, "/-/healthy")
+	require.Equal(t, http.StatusOK, code)
+	require.Equal(t, "healthy\n", body)
+	code, body = ask(http.MethodGet, "/-/ready")
+	require.Equal(t, http.StatusServiceUnavailable, code)
+	require.Equal(t, "not ready: the self-test has no result\n", body)
+	ready = nil
+	code, _ = ask(http.MethodHead, "/-/ready")
+	require.Equal(t, http.StatusOK, code)
+	code, _ = ask(http.MethodHead, "/metrics")
+	require.Equal(t, http.StatusOK, code)
+	for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodPatch} {
+		for _, path := range []string{"/metrics", "/-/ready", "/-/healthy"} {
+			code, _ := ask(method, path)
+			require.Equal(t, http.StatusMethodNotAllowed, code, method+path)
+		}
+		for _, path := range []string{"/v1/reload", "/v1/cache/flush", "/v1/log-level", "/-/reload", "/-/quit"} {
+			code, _ := ask(method, path)
+			require.Equal(t, http.StatusNotFound, code, "nothing here changes anything: "+path)
+		}
+	}
+}
+
+func BenchmarkLookup(b *testing.B) {
+	m := metrics.New(prometheus.NewRegistry(), "v1", status)
+	o := observation()
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			m.Lookup(o)
+		}
+	})
+}
