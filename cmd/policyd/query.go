@@ -16,6 +16,7 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/postfix"
 	"github.com/policyd/policyd/internal/resolver"
 )
 
@@ -125,14 +126,20 @@ type evaluator struct {
 }
 
 func newEvaluator(ctx context.Context, l *settings.Loaded) (*evaluator, error) {
-	stub, err := resolver.NewStub(l.Stub(slog.New(slog.DiscardHandler)))
+	quiet := slog.New(slog.DiscardHandler)
+	stub, err := resolver.NewStub(l.Stub(quiet))
 	if err != nil {
 		return nil, err
 	}
 	cache := resolver.NewCache(stub, resolver.CacheOptions{Generation: stub.Generation})
+	site := l.Site(quiet)
+	site.Resolver = cache
 	e := &evaluator{
 		sources:  lookup.Sources{Asking: cache, Cached: cache.Cached()},
 		settings: l.Lookup(),
+	}
+	if e.settings.Site, err = postfix.New(site); err != nil {
+		return nil, err
 	}
 	if e.settings.Policy.Mode == policy.ModeOff {
 		return e, nil // sends no DNS query

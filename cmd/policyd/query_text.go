@@ -34,7 +34,7 @@ func (s shower) explanation(x lookup.Explanation, another bool) error {
 	case len(x.MX) > 0:
 		b.WriteString("   MX RRset: " + x.DNSSEC)
 	case x.DNSSEC != resolver.Indeterminate.String():
-		b.WriteString("   no MX hosts: " + x.DNSSEC)
+		b.WriteString("   MX RRset: " + x.DNSSEC + ", no hosts")
 	}
 	b.WriteString("\n")
 	if len(x.MX) > 0 {
@@ -43,11 +43,14 @@ func (s shower) explanation(x lookup.Explanation, another bool) error {
 	}
 	if x.MTASTS != nil {
 		b.WriteString("\n")
-		wrap(&b, "MTA-STS     ", stsLine(*x.MTASTS))
+		wrap(&b, "MTA-STS            ", stsLine(*x.MTASTS))
 	}
 	b.WriteString("\n")
-	s.answer(&b, "tls-policy  ", x.TLSPolicy)
-	s.answer(&b, "transport   ", x.Transport)
+	s.answer(&b, "tls-policy         ", x.TLSPolicy)
+	if x.TLSPolicyTLSRPT != x.TLSPolicy {
+		s.answer(&b, "tls-policy-tlsrpt  ", x.TLSPolicyTLSRPT)
+	}
+	s.answer(&b, "transport          ", x.Transport)
 	b.WriteString("\n")
 	list(&b, "tls-policy, why", x.Why)
 	list(&b, "transport, why", x.WhyTransport)
@@ -58,9 +61,9 @@ func (s shower) explanation(x lookup.Explanation, another bool) error {
 func mxTable(b *strings.Builder, x lookup.Explanation) {
 	const padding = 2
 	w := tabwriter.NewWriter(b, 0, 0, padding, ' ', 0)
-	_, _ = fmt.Fprintln(w, "PREF\tHOST\tPREFIX\tDNSSEC\tDANE\tPORT 26")
+	_, _ = fmt.Fprintln(w, "PREF\tHOST\tPREFIX\tDNSSEC\tDANE\tPROBE")
 	for _, h := range x.MX {
-		_, _ = fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\n", h.Preference, plain(h.Host), h.Prefix, x.DNSSEC, dash(daneCell(h)), dash(probeCell(h)))
+		_, _ = fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\n", h.Preference, plain(h.Host), h.Prefix, dash(h.DNSSEC), dash(daneCell(h)), dash(probeCell(h)))
 	}
 	_ = w.Flush() // a strings.Builder does not fail
 }
@@ -80,7 +83,7 @@ func probeCell(h lookup.MXHost) string {
 }
 
 func dash(s string) string {
-	if s == "" {
+	if s == "" || s == resolver.Indeterminate.String() {
 		return "-"
 	}
 	return plain(s)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/postfix"
 	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/socketmap"
 )
@@ -45,6 +46,7 @@ type Daemon struct {
 	notify  *notifier
 
 	stub    *resolver.Stub
+	site    *postfix.Site
 	cache   *resolver.Cache
 	service *lookup.Service
 	handler socketmap.Handler
@@ -72,6 +74,9 @@ func New(o Options) (*Daemon, error) {
 	d.cache = resolver.NewCache(d.stub, resolver.CacheOptions{
 		MaxEntries: loaded.Cache.MaxEntries, Generation: d.stub.Generation, Logger: d.log,
 	})
+	if d.site, err = postfix.New(d.siteOptions(loaded)); err != nil {
+		return nil, err
+	}
 	d.service = lookup.New(d.sources(), d.lookupSettings(loaded), d.log)
 	d.handler = d.service.Handler()
 	d.server = &socketmap.Server{Handler: d.handler, Logger: d.log}
@@ -86,12 +91,14 @@ func (d *Daemon) sources() lookup.Sources {
 
 // lookupSettings are the settings of lookups, with what this site receives itself.
 func (d *Daemon) lookupSettings(l *settings.Loaded) lookup.Settings {
-	return l.Lookup()
+	s := l.Lookup()
+	s.Site, s.CachedSite = d.site, d.site.Cached()
+	return s
 }
 
 // parts are what runs beside the server, from before the first lookup until after the last.
 func (d *Daemon) parts() []func(context.Context) error {
-	return []func(context.Context) error{d.stub.Run, d.cache.Run, d.service.Run, d.hangups, d.watchdog}
+	return []func(context.Context) error{d.stub.Run, d.cache.Run, d.site.Run, d.service.Run, d.hangups, d.watchdog}
 }
 
 // Run opens all listeners, serves until ctx ends and then has the lookups that have begun answered. It returns

@@ -14,6 +14,8 @@ type LastReload struct {
 	At time.Time
 	// Err is nil if the new settings are in force; otherwise those of before are.
 	Err error
+	// Restart names the settings that have changed and take effect with a restart only.
+	Restart []string
 }
 
 // hangups reloads when it is asked to, until ctx ends.
@@ -34,8 +36,8 @@ func (d *Daemon) Reload() error {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
 	d.notify.reloading()
-	err := d.reload()
-	d.last.Store(&LastReload{At: time.Now(), Err: err})
+	kept, err := d.reload()
+	d.last.Store(&LastReload{At: time.Now(), Err: err, Restart: kept})
 	if err != nil {
 		d.log.Error("reload failed: the settings of before stay in force", "err", oneLine(err))
 	}
@@ -51,15 +53,20 @@ func oneLine(err error) string {
 	return err.Error()
 }
 
-func (d *Daemon) reload() error {
+// reload returns the settings that wait for a restart.
+func (d *Daemon) reload() (kept []string, err error) {
 	next, err := settings.Load(d.options.ConfigPath)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	kept := keep(next, d.loaded.Load())
-	// The one step that can fail comes first.
+	old := d.loaded.Load()
+	kept = keep(next, old)
+	// What can fail comes first, so that it is all or nothing.
+	if err := d.site.Configure(d.siteOptions(next)); err != nil {
+		return kept, err
+	}
 	if err := d.stub.Configure(d.stubOptions(next)); err != nil {
-		return err
+		return kept, errors.Join(err, d.site.Configure(d.siteOptions(old)))
 	}
 	d.apply(next)
 	d.loaded.Store(next)
@@ -70,7 +77,7 @@ func (d *Daemon) reload() error {
 		d.log.Warn("settings", "warning", w)
 	}
 	d.log.Info("reloaded", "settings", next.Path, "found", next.Found, "mode", next.Mode, "overrides", next.Rules.Len())
-	return nil
+	return kept, nil
 }
 
 // apply puts settings in force. Nothing in here can fail.

@@ -1,11 +1,13 @@
 package daemon
 
 import (
+	"context"
 	"log/slog"
 	"time"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/postfix"
 	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/socketmap"
 )
@@ -34,14 +36,27 @@ func (d *Daemon) Lookups() lookup.Stats { return d.service.Stats() }
 // Connections returns the counters of the socketmap server.
 func (d *Daemon) Connections() socketmap.Stats { return d.server.Stats() }
 
-// LogLevel returns the level that is logged, and SetLogLevel changes it until the next reload.
-func (d *Daemon) LogLevel() slog.Level { return d.logs.level.Level() }
+// LogLevel is the level that is logged. Who sets it changes it until the next reload.
+func (d *Daemon) LogLevel() *slog.LevelVar { return &d.logs.level }
 
-// SetLogLevel changes what is logged until the next reload.
-func (d *Daemon) SetLogLevel(l slog.Level) { d.logs.level.Set(l) }
+// Log returns the log.
+func (d *Daemon) Log() *slog.Logger { return d.log }
 
-// stubOptions are the options of the resolver.
+// Site returns what is known about what this site receives itself.
+func (d *Daemon) Site() postfix.State { return d.site.State() }
+
+// Explain evaluates a next hop with what the daemon knows, for policyd query --live.
+func (d *Daemon) Explain(ctx context.Context, key string) lookup.Explanation {
+	return lookup.Explain(ctx, d.sources(), key, d.lookupSettings(d.loaded.Load()))
+}
+
 func (d *Daemon) stubOptions(l *settings.Loaded) resolver.StubOptions { return l.Stub(d.log) }
+
+func (d *Daemon) siteOptions(l *settings.Loaded) postfix.Options {
+	o := l.Site(d.log)
+	o.Resolver = d.cache
+	return o
+}
 
 // Warnings returns what the operator should know: the warnings of the settings, and what is wrong now.
 func (d *Daemon) Warnings() []string {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/postfix"
 	"github.com/policyd/policyd/internal/resolver"
 )
 
@@ -221,9 +222,16 @@ func transport(s string) error {
 	return nil
 }
 
-func domain(s string) error {
-	if _, ok := policy.ParseName(s); !ok {
-		return fmt.Errorf(`%q is not a domain name: write one, such as "example.com"`, s)
+func excludeDomain(s string) error {
+	if _, err := postfix.New(postfix.Options{ExcludeDomains: []string{s}}); err != nil {
+		return fmt.Errorf("%q is not a domain: write example.com, or .example.com for all its subdomains", s)
+	}
+	return nil
+}
+
+func ownHost(s string) error {
+	if _, err := postfix.New(postfix.Options{OwnHosts: []string{s}}); err != nil {
+		return fmt.Errorf(`%q is not a host name: write one, such as "mx.example.com"`, s)
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/postfix"
 	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/socketmap"
 )
@@ -43,6 +44,11 @@ func (l *Loaded) Lookup() lookup.Settings {
 		Policy: l.PolicyOptions(), Overrides: l.Rules,
 		Wait: durationOf(l.Port26.Wait), Log: parsed[lookup.LogMode](l.Log.Lookups),
 	}
+}
+
+// Site returns the options of what this site receives itself, but for the resolver.
+func (l *Loaded) Site(log *slog.Logger) postfix.Options {
+	return postfix.Options{ExcludeDomains: l.Port26.ExcludeDomains, OwnHosts: l.Port26.OwnHosts, Logger: log}
 }
 
 // Limits returns what the server allows its clients.

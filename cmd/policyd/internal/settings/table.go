@@ -159,13 +159,13 @@ func sections() []section {
 			},
 			{
 				"exclude_domains", "list of domains",
-				"Domains that never get a route. Those that Postfix on this machine receives itself are excluded anyway.",
-				func(s *Settings) error { return distinct(s.Port26.ExcludeDomains, domain) },
+				"Domains that never get a route: example.com, or .example.com for all its subdomains. Those that Postfix on this machine receives itself are excluded anyway.",
+				func(s *Settings) error { return distinct(s.Port26.ExcludeDomains, excludeDomain) },
 			},
 			{
 				"own_hosts", "list of host names",
 				"Further names of this host: a domain with one of them among its MX hosts never gets a route, because that would make a mail loop.",
-				func(s *Settings) error { return distinct(s.Port26.OwnHosts, domain) },
+				func(s *Settings) error { return distinct(s.Port26.OwnHosts, ownHost) },
 			},
 			{"probe_special_addresses", "true or false", "Whether private, loopback and other special addresses are probed. True only for tests and private networks: strangers choose which addresses are probed.", nil},
 		}},
