@@ -11,7 +11,9 @@ type list struct {
 	// parents is set where an entry example.com covers its subdomains (parent_domain_matches_subdomains).
 	parents bool
 	// below is set where an entry .example.com, or such a key in a table, covers the names below it.
-	below   bool
+	below bool
+	// rest is set where a table may have the key * for all domains.
+	rest    bool
 	entries []entry
 }
 
@@ -90,6 +92,9 @@ func (l list) covers(e entry, domain string) bool {
 // keys, its parents (access(5)).
 func (l list) keys(e entry, domain string) []string {
 	var keys []string
+	if l.rest {
+		keys = append(keys, "*")
+	}
 	for _, name := range forms(domain) {
 		keys = append(keys, name)
 		if e.negate || !l.parents && !l.below || patterns(e.text) {

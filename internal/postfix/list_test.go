@@ -34,6 +34,7 @@ func TestKeys(t *testing.T) {
 	require.Equal(t, "a.b.test", keys(relay, "regexp:/x", false))
 	require.Equal(t, "a.b.test", keys(relay, "unionmap:{hash:/y, pcre:/x}", false))
 	require.Equal(t, "a.b.test", keys(list{}, "hash:/x", false))
+	require.Equal(t, "* a.b.test .b.test .test", keys(list{below: true, rest: true}, "hash:/x", false))
 	require.Equal(t, "a.b.test .b.test .test", keys(list{below: true}, "hash:/x", false))
 }
 

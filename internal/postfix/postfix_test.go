@@ -74,7 +74,9 @@ virtual_mailbox_domains = münchen.example
 myhostname = mx.own.example
 proxy_interfaces = 192.0.2.1, [2001:db8::1]
 inet_interfaces = all
+transport_maps = regexp:DIR/guard texthash:DIR/transport socketmap:inet:127.0.0.1:2526:transport
 `)
+	f.write("transport", "slow.example slow:\n.slow.example slow:\nuser@address.example slow:\n")
 	f.write("more", "# a comment, with words\nfile.example, file2.example # and.a.comment !file3.example\n   # another\nfile3.example\n")
 	f.write("relay", "table.example x\n.dot.example x\n")
 	f.write("virtual", "virtual.example x\nxn--rksmrgs-5wao1o.example x\nbücher.example x\nuser@mail.example x\n")

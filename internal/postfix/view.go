@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net"
 	"net/netip"
@@ -102,7 +101,7 @@ func (v *view) readInstance(ctx context.Context, c Commands, res resolver.Resolv
 	}
 	v.note(p["config_directory"]+"/main.cf", p["config_directory"]+"/master.cf")
 	p, err = c.Parameters(ctx, append(listParameters(),
-		"parent_domain_matches_subdomains", "myhostname", "proxy_interfaces", "inet_interfaces", "multi_instance_directories")...)
+		"transport_maps", "parent_domain_matches_subdomains", "myhostname", "proxy_interfaces", "inet_interfaces", "multi_instance_directories")...)
 	if err != nil {
 		return nil, err
 	}
@@ -117,6 +116,9 @@ func (v *view) readInstance(ctx context.Context, c Commands, res resolver.Resolv
 			return nil, err
 		}
 	}
+	if err := v.addTransports(c, p["transport_maps"]); err != nil {
+		return nil, err
+	}
 	if err := v.addOverrides(ctx, c); err != nil {
 		return nil, err
 	}
@@ -127,6 +129,20 @@ func (v *view) readInstance(ctx context.Context, c Commands, res resolver.Resolv
 		}
 	}
 	return tokens(p["multi_instance_directories"]), nil
+}
+
+// addTransports adds the tables of transport_maps that have domains for keys. A domain in there has a way of its
+// own, and would lose it: policyd is asked for the whole address, before any table is asked for the domain.
+// Tables of patterns match the whole address too; there the order in transport_maps decides.
+func (v *view) addTransports(c Commands, text string) error {
+	var tables []string
+	for _, table := range tokens(text) {
+		if strings.Contains(table, ":") && !patterns(table) {
+			tables = append(tables, table)
+		}
+	}
+	l := list{parameter: "transport_maps", below: true, rest: true}
+	return v.addList(c, l, strings.Join(tables, " "))
 }
 
 // addOverrides adds the lists that services in master.cf have for themselves (-o mydestination=…).
@@ -247,50 +263,4 @@ func interfaces() (map[netip.Addr]bool, error) {
 		}
 	}
 	return addrs, nil
-}
-
-// stamp is what a file was like before it was read.
-type stamp struct {
-	path string
-	info os.FileInfo // nil: there was none, or it could not be looked at
-}
-
-func (v *view) note(paths ...string) {
-	for _, path := range paths {
-		info, _ := os.Stat(path)
-		v.files = append(v.files, stamp{path, info})
-	}
-}
-
-// changed says whether a file or the addresses of this machine are not as they were.
-func (v *view) changed() bool {
-	for _, f := range v.files {
-		info, _ := os.Stat(f.path)
-		if (info == nil) != (f.info == nil) {
-			return true
-		}
-		if info != nil && (!os.SameFile(info, f.info) || !info.ModTime().Equal(f.info.ModTime()) || info.Size() != f.info.Size()) {
-			return true
-		}
-	}
-	now, err := interfaces()
-	return err != nil || !maps.Equal(now, v.interfaces)
-}
-
-// readFile reads a file of a list, whole and at most 16 MiB.
-func readFile(path string) (string, error) {
-	const limit = 16 << 20
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = f.Close() }()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return "", fmt.Errorf("%s is not a regular file", path)
-	}
-	text, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && len(text) > limit {
-		err = fmt.Errorf("%s is too large: keep it in a table", path)
-	}
-	return string(text), err
 }

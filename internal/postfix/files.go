@@ -1,0 +1,54 @@
+package postfix
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"os"
+)
+
+// stamp is what a file was like before it was read.
+type stamp struct {
+	path string
+	info os.FileInfo // nil: there was none, or it could not be looked at
+}
+
+func (v *view) note(paths ...string) {
+	for _, path := range paths {
+		info, _ := os.Stat(path)
+		v.files = append(v.files, stamp{path, info})
+	}
+}
+
+// changed says whether a file or the addresses of this machine are not as they were.
+func (v *view) changed() bool {
+	for _, f := range v.files {
+		info, _ := os.Stat(f.path)
+		if (info == nil) != (f.info == nil) {
+			return true
+		}
+		if info != nil && (!os.SameFile(info, f.info) || !info.ModTime().Equal(f.info.ModTime()) || info.Size() != f.info.Size()) {
+			return true
+		}
+	}
+	now, err := interfaces()
+	return err != nil || !maps.Equal(now, v.interfaces)
+}
+
+// readFile reads a file of a list, whole and at most 16 MiB.
+func readFile(path string) (string, error) {
+	const limit = 16 << 20
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = f.Close() }()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return "", fmt.Errorf("%s is not a regular file", path)
+	}
+	text, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && len(text) > limit {
+		err = fmt.Errorf("%s is too large: keep it in a table", path)
+	}
+	return string(text), err
+}
