@@ -1,0 +1,123 @@
+package main
+
+import (
+	"crypto/sha256"
+	"strings"
+
+	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/resolver/resolvertest"
+	"github.com/policyd/policyd/socketmap"
+)
+
+// domain is one of the made-up domains.
+type domain struct {
+	name, about string
+	// mx are the MX records: preference and the first label of the host.
+	mx []string
+	// unsigned domains have no DNSSEC, those that are bogus have signatures that do not verify.
+	unsigned, bogus bool
+	// tlsa is a TLSA record of every host for port 25; empty: there is none.
+	tlsa string
+	// policy and route are the expected answers of the two maps; policy26 that for the key of the route, where
+	// there is one.
+	policy, route, policy26 string
+	// then says what Postfix does with them.
+	then string
+}
+
+const nothing = "NOTFOUND "
+
+func domains() []domain {
+	return []domain{
+		{
+			name: "starttls.example", about: "Every MX host promises STARTTLS on port 25.",
+			mx:     []string{"10 starttls-mx"},
+			policy: "OK secure match=starttls-mx.starttls.example servername=hostname", route: nothing,
+			then: "Port 25, STARTTLS, a valid certificate with that name. If somebody strips STARTTLS, the mail waits.",
+		},
+		{
+			name: "smtps.example", about: "Every MX host promises implicit TLS on port 26 too.",
+			mx:     []string{"10 smtps-mx"},
+			policy: "OK secure match=smtps-mx.smtps.example servername=hostname", route: "OK smtps26:smtps.example:26",
+			policy26: "OK secure match=smtps-mx.smtps.example servername=hostname",
+			then:     "Port 26: TLS before the first word of SMTP, so there is nothing to strip.",
+		},
+		{
+			name: "mixed.example", about: "One MX host promises, one does not.",
+			mx:     []string{"10 mx", "20 starttls-mx"},
+			policy: "OK secure match=starttls-mx.mixed.example servername=hostname", route: nothing,
+			then: "Only the host that keeps its promise gets the mail. Who blocks it gains nothing: the mail waits.",
+		},
+		{
+			name: "dane.example", about: "No prefix, but TLSA records for its host: DANE.",
+			mx: []string{"10 mx"}, tlsa: "3 1 1 " + strings.Repeat("ab", sha256.Size),
+			policy: "OK dane-only", route: nothing,
+			then: "Postfix takes only the certificate that the DNS names.",
+		},
+		{
+			name: "unsigned.example", about: "The same promise without DNSSEC.",
+			mx: []string{"10 starttls-mx"}, unsigned: true,
+			policy: "OK secure match=starttls-mx.unsigned.example servername=hostname", route: nothing,
+			then: "The promise counts. It is marked as unsigned: it does not stop those who also forge DNS.",
+		},
+		{
+			name: "plain.example", about: "No promise: most of the world today.",
+			mx:     []string{"10 mx"},
+			policy: nothing, route: nothing,
+			then: "Mail is sent as before.",
+		},
+		{
+			name: "bogus.example", about: "The DNSSEC signatures do not verify: an attack, or a broken zone.",
+			mx: []string{"10 starttls-mx"}, bogus: true,
+			policy: "TEMP MX lookup for bogus.example failed: SERVFAIL (DNSSEC Bogus)", route: nothing,
+			then: "The mail waits: nobody knows what the MX records say.",
+		},
+		{
+			name: "own.example", about: "A domain that this site receives itself (exclude_domains).",
+			mx:     []string{"10 smtps-mx"},
+			policy: "OK secure match=smtps-mx.own.example servername=hostname", route: nothing,
+			then: "No route, ever: it would send our own mail round in a loop.",
+		},
+	}
+}
+
+// publish has the lab's resolver know the domain.
+func (d domain) publish(lab *resolvertest.Server) {
+	mx := resolvertest.Answer{Secure: !d.unsigned}
+	for i, m := range d.mx {
+		preference, label, _ := strings.Cut(m, " ")
+		host := label + "." + d.name
+		mx.Records = append(mx.Records, "MX "+preference+" "+host+".")
+		address := "A 192.0.2." + string('1'+rune(i))
+		lab.Set(host, resolver.TypeA, resolvertest.Answer{Secure: !d.unsigned, Records: []string{address}})
+		lab.Set(host, resolver.TypeAAAA, resolvertest.Answer{Secure: !d.unsigned})
+		if d.tlsa != "" {
+			lab.Set("_25._tcp."+host, resolver.TypeTLSA, resolvertest.Answer{Secure: true, Records: []string{"TLSA " + d.tlsa}})
+		}
+	}
+	if d.bogus {
+		const dnssecBogus = 6 // RFC 8914 section 4.7
+		mx = resolvertest.Answer{Rcode: "SERVFAIL", EDE: dnssecBogus}
+	}
+	lab.Set(d.name, resolver.TypeMX, mx)
+}
+
+// question is one lookup as Postfix makes it, with the reply that is expected.
+type question struct {
+	setting string // of main.cf
+	request socketmap.Request
+	want    string
+}
+
+// questions are what Postfix asks on the way of one mail.
+func (d domain) questions() []question {
+	const tls, transport = "smtp_tls_policy_maps", "transport_maps"
+	qs := []question{
+		{tls, socketmap.Request{Map: "tls-policy", Key: d.name}, d.policy},
+		{transport, socketmap.Request{Map: "transport", Key: "user@" + d.name}, d.route},
+	}
+	if d.policy26 != "" {
+		qs = append(qs, question{tls, socketmap.Request{Map: "tls-policy", Key: d.name + ":26"}, d.policy26})
+	}
+	return qs
+}

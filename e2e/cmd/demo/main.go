@@ -1,0 +1,123 @@
+// Command demo shows what policyd tells Postfix, byte for byte, and why. It starts
+// a built policyd and a resolver that knows a few made-up domains, both on loopback, asks as Postfix does, and leaves
+// nothing behind. It needs no root, no packages and no network.
+//
+// The exit status is 1 if any answer is not the expected one.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/policyd/policyd/e2e/cmd/internal/daemon"
+	"github.com/policyd/policyd/internal/resolver/resolvertest"
+)
+
+func main() {
+	binary := flag.String("policyd", "bin/policyd", "the built `binary`")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	colour := os.Getenv("NO_COLOR") == "" && term.IsTerminal(int(os.Stdout.Fd()))
+	if err := run(ctx, *binary, domains(), page{to: os.Stdout, colour: colour}); err != nil {
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+// settings are the defaults but for what keeps the demonstration to itself, and for the port 26 of the
+// made-up hosts, which nobody can probe.
+const settings = `overrides = "DIR/overrides"
+
+[server]
+listen = ["unix:DIR/policyd.sock"]
+
+[dns]
+servers = ["%s"]
+
+[cache]
+state_dir = "DIR"
+
+[port26]
+mode = "always"
+exclude_domains = ["own.example"]
+
+[admin]
+socket = "DIR/admin.sock"
+`
+
+// run is the whole demonstration. Whatever happens, the process is ended and the directory removed.
+func run(ctx context.Context, binary string, of []domain, out page) (err error) {
+	const enough = 2 * time.Minute
+	ctx, cancel := context.WithTimeout(ctx, enough)
+	defer cancel()
+	lab, err := startLab(of)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lab.Close()) }()
+	dir, err := os.MkdirTemp("", "policyd-demo-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	d, err := daemon.Start(ctx, daemon.Options{
+		Binary: binary, Dir: dir, Settings: fmt.Sprintf(settings, lab.Addr()), Listen: "unix:DIR/policyd.sock",
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.Stop()) }()
+	return asker{binary: binary, daemon: d}.show(ctx, of, out)
+}
+
+// startLab starts a resolver that knows these domains and nothing else.
+func startLab(of []domain) (*resolvertest.Server, error) {
+	lab, err := resolvertest.Start("127.0.0.1")
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range of {
+		d.publish(lab)
+	}
+	return lab, nil
+}
+
+// show asks for every domain and prints what comes.
+func (a asker) show(ctx context.Context, of []domain, out page) error {
+	out.title()
+	explanations, err := a.explain(ctx, of)
+	if err != nil {
+		return err
+	}
+	answers, wrong := 0, 0
+	for i, d := range of {
+		out.domain(d, explanations[i])
+		for _, q := range d.questions() {
+			got, err := a.lookup(ctx, q)
+			if err != nil {
+				return fmt.Errorf("%s %s: %w", q.request.Map, q.request.Key, err)
+			}
+			out.answer(q, got)
+			answers++
+			if got.String() != q.want {
+				wrong++
+			}
+		}
+		out.reasons(d, explanations[i])
+	}
+	if wrong > 0 {
+		return fmt.Errorf("%d of %d answers are not the expected ones; policyd says:\n%s", wrong, answers, a.daemon.Log())
+	}
+	out.end(answers)
+	return nil
+}

@@ -1,0 +1,143 @@
+// Package daemon runs servers for the commands of the lab: a built policyd as it is, without root and in a
+// directory of its caller's.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/policyd/policyd/socketmap"
+)
+
+// patience is for a machine that has much else to do.
+const patience = 30 * time.Second
+
+// Options are for Start.
+type Options struct {
+	// Binary is the built policyd.
+	Binary string
+	// Dir is an empty directory, which stays the caller's to remove. Its path must be short: sockets are in it.
+	Dir string
+	// Settings is the text of the settings file. The word DIR in it stands for Dir, and DIR/overrides is an empty
+	// overrides file, so that the one of this machine has no part in it.
+	Settings string
+	// Listen is an address that the settings have policyd listen on. DIR is replaced here too.
+	Listen string
+}
+
+// Start starts policyd and returns once it accepts connections. Stop it.
+func Start(ctx context.Context, o Options) (*Process, error) {
+	inDir := strings.NewReplacer("DIR", o.Dir)
+	config := filepath.Join(o.Dir, "policyd.toml")
+	if err := os.WriteFile(config, []byte(inDir.Replace(o.Settings)), 0o600); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(o.Dir, "overrides"), nil, 0o600); err != nil {
+		return nil, err
+	}
+	return Run(ctx, Command{
+		Path: o.Binary, Arguments: []string{"serve", "--config", config},
+		Output: filepath.Join(o.Dir, "log"), Address: inDir.Replace(o.Listen), Config: config,
+	})
+}
+
+// Command is a server that is started by Run.
+type Command struct {
+	Path      string
+	Arguments []string
+	// Output is the file for what it says.
+	Output string
+	// Address is where it listens, as socketmap.Dial takes it.
+	Address string
+	// Config is the path of the settings file of a policyd.
+	Config string
+}
+
+// Process is a running server.
+type Process struct {
+	Command
+	cmd   *exec.Cmd
+	ended chan struct{} // closed when the process is gone
+	err   error         // of the process; to be read when it is gone
+}
+
+// Run starts a server and returns once it accepts connections. Stop it.
+func Run(ctx context.Context, c Command) (*Process, error) {
+	p := &Process{Command: c, ended: make(chan struct{})}
+	output, err := os.Create(c.Output)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = output.Close() }()
+	// Not bound to ctx: Stop ends it, and lets it drain.
+	p.cmd = exec.Command(c.Path, c.Arguments...)
+	p.cmd.Stdout, p.cmd.Stderr = output, output
+	if err := p.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("%w: make build first", err)
+	}
+	go func() {
+		p.err = p.cmd.Wait()
+		close(p.ended)
+	}()
+	if err := p.ready(ctx); err != nil {
+		return nil, errors.Join(err, p.Stop())
+	}
+	return p, nil
+}
+
+// ready waits until the server accepts connections.
+func (p *Process) ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	again := time.NewTicker(time.Millisecond)
+	defer again.Stop()
+	for {
+		c, err := socketmap.Dial(ctx, p.Address)
+		if err == nil {
+			return c.Close()
+		}
+		select {
+		case <-again.C:
+		case <-p.ended:
+			return fmt.Errorf("%s ended at once:\n%s", p.Path, p.Log())
+		case <-ctx.Done():
+			return fmt.Errorf("%s does not listen on %s:\n%s", p.Path, p.Address, p.Log())
+		}
+	}
+}
+
+// PID is the process.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Log is what the server has said.
+func (p *Process) Log() string {
+	text, err := os.ReadFile(p.Output)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
+}
+
+// Stop ends this process, and no other, and waits for its end. The error is for one that did not end as it should.
+func (p *Process) Stop() error {
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	select {
+	case <-p.ended:
+		return p.err
+	case <-late.C:
+		_ = p.cmd.Process.Kill()
+		<-p.ended
+		return fmt.Errorf("%s did not end after SIGTERM", p.Path)
+	}
+}
