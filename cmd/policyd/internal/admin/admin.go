@@ -34,7 +34,7 @@ type Daemon struct {
 
 // CacheFilter says what List is to show.
 type CacheFilter struct {
-	// Match is a part of the names, or a pattern with *; "" matches all.
+	// Match is a part of the names, or a pattern with * ? or [; "" matches all.
 	Match string
 	// Limit is how many entries are wanted at most.
 	Limit int
@@ -53,8 +53,9 @@ type CacheEntry struct {
 	Type string `json:"type"`
 	// Status is secure, insecure, or indeterminate where there is no answer.
 	Status string `json:"status"`
-	// Records are as in a zone file; none in an answer that denies them.
+	// Records are as in a zone file; none in an answer that denies them, and Denial is then NODATA or NXDOMAIN.
 	Records []string `json:"records"`
+	Denial  string   `json:"denial,omitempty"`
 	// Stored and Expires belong to the answer; they are left out where there is none.
 	Stored  time.Time `json:"stored,omitzero"`
 	Expires time.Time `json:"expires,omitzero"`
@@ -68,19 +69,23 @@ type Domain struct {
 	Domain string `json:"domain"`
 	// Cache is what the cache has for the domain, the names below it and its MX hosts.
 	Cache []CacheEntry `json:"cache"`
-	// MTASTS is the stored policy; null: there is none.
+	// MTASTS is what the store of policies has; null: nothing.
 	MTASTS *StoredPolicy `json:"mta_sts"`
 	// Probes are of the MX hosts that promise implicit TLS.
 	Probes []Probe `json:"probes"`
 }
 
-// StoredPolicy is an MTA-STS policy in the store.
+// StoredPolicy is what the store has for a domain: an MTA-STS policy, a failed fetch, or both.
 type StoredPolicy struct {
-	Mode    string    `json:"mode"`
-	ID      string    `json:"id"`
-	MX      []string  `json:"mx"`
-	Fetched time.Time `json:"fetched"`
-	Expires time.Time `json:"expires"`
+	// Mode is enforce, testing or none; the fields down to Expires are left out where there is no policy.
+	Mode    string    `json:"mode,omitempty"`
+	ID      string    `json:"id,omitempty"`
+	MX      []string  `json:"mx,omitempty"`
+	Fetched time.Time `json:"fetched,omitzero"`
+	Expires time.Time `json:"expires,omitzero"`
+	// Failure is why the last fetch failed, Retry when it is tried again.
+	Failure string    `json:"failure,omitempty"`
+	Retry   time.Time `json:"retry,omitzero"`
 }
 
 // Probe is what is known about the port of implicit TLS of a host.
@@ -99,8 +104,8 @@ type FlushRequest struct {
 	// Domain stands for itself, the names below it and the records of its MX hosts.
 	Domain string `json:"domain,omitempty"`
 	All    bool   `json:"all,omitempty"`
-	// STS has the MTA-STS policies forgotten too. Until they are fetched again, nothing but the
-	// TXT record, which an attacker can suppress, says that there is one (RFC 8461 section 10.2).
+	// STS has the MTA-STS policy of Domain forgotten too. Until it is fetched again, nothing but the TXT record, which
+	// an attacker can suppress, says that there is one (RFC 8461 section 10.2): so it is for one domain at a time.
 	STS bool `json:"sts,omitempty"`
 }
 

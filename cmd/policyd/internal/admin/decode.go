@@ -49,6 +49,9 @@ func decodeFlush(body io.Reader) (FlushRequest, error) {
 	if f.All == (f.Domain != "") {
 		return f, errors.New(`give either "domain" or "all": true`)
 	}
+	if f.All && f.STS {
+		return f, errors.New("MTA-STS policies are forgotten for one domain at a time: they protect the others")
+	}
 	if f.All {
 		return f, nil
 	}

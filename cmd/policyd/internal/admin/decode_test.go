@@ -23,6 +23,7 @@ func TestDecodeFlush(t *testing.T) {
 		`{"domain":"example.com","sts":true}`:       {Domain: "example.com", STS: true},
 		` { "all" : true , "sts" : true , "x":1 } `: {},
 		`{"domain":"example.com","all":true}`:       {},
+		`{"all":true,"sts":true}`:                   {},
 		`{"domain":"user@example.com"}`:             {},
 		`{"domain":"[192.0.2.1]"}`:                  {},
 		`{"domain":"exa mple.com"}`:                 {},

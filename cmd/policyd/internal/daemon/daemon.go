@@ -51,10 +51,13 @@ type Daemon struct {
 	service *lookup.Service
 	handler socketmap.Handler
 	server  *socketmap.Server
+	// telemetry is nil where metrics.listen is empty.
+	telemetry *telemetry
 
 	reloading sync.Mutex // held by Reload
 	loaded    atomic.Pointer[settings.Loaded]
 	last      atomic.Pointer[LastReload]
+	listening atomic.Pointer[[]string]
 }
 
 // New reads the settings and builds a Daemon. The error is a *settings.Error if they are bad.
@@ -68,6 +71,7 @@ func New(o Options) (*Daemon, error) {
 	d.logs.configure(loaded.LogLevel(), loaded.Log.Format)
 	d.log = d.logs.logger()
 	d.notify = &notifier{log: d.log}
+	d.telemetry = d.newTelemetry()
 	if d.stub, err = resolver.NewStub(d.stubOptions(loaded)); err != nil {
 		return nil, err
 	}
@@ -86,7 +90,7 @@ func New(o Options) (*Daemon, error) {
 
 // sources are where lookups get their facts.
 func (d *Daemon) sources() lookup.Sources {
-	return lookup.Sources{Asking: d.cache, Cached: d.cache.Cached()}
+	return lookup.Sources{Asking: d.cache, Cached: d.cache.Cached(), Observe: d.observeLookup()}
 }
 
 // lookupSettings are the settings of lookups, with what this site receives itself.
@@ -108,11 +112,18 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	operator, err := d.operator(ctx)
+	if err != nil {
+		for _, l := range listeners {
+			_ = l.Close()
+		}
+		return err
+	}
 	// The parts outlive ctx: lookups need them until the last one is answered.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	group, life := errgroup.WithContext(life)
-	for _, part := range d.parts() {
+	for _, part := range append(d.parts(), operator...) {
 		group.Go(func() error {
 			if err := part(life); err != nil && life.Err() == nil {
 				return err
@@ -120,7 +131,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 			return nil
 		})
 	}
+	addresses := []string{}
 	for _, l := range listeners {
+		addresses = append(addresses, addressOf(l))
 		group.Go(func() error {
 			if err := d.server.Serve(l); !errors.Is(err, socketmap.ErrServerClosed) {
 				return fmt.Errorf("the listener at %s failed: %w", l.Addr(), err)
@@ -129,6 +142,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		})
 		d.log.Info("listening", "listener", addressOf(l))
 	}
+	d.listening.Store(&addresses)
 	d.greet()
 	d.notify.ready(d.status())
 	select {

@@ -27,6 +27,14 @@ func (d *Daemon) Version() string { return d.options.Version }
 // Resolver returns what is known about the DNS servers.
 func (d *Daemon) Resolver() resolver.State { return d.stub.State() }
 
+// Listening returns the addresses of the socketmap server; none before it answers.
+func (d *Daemon) Listening() []string {
+	if a := d.listening.Load(); a != nil {
+		return *a
+	}
+	return nil
+}
+
 // Cache returns the cache of DNS answers.
 func (d *Daemon) Cache() *resolver.Cache { return d.cache }
 
@@ -50,7 +58,11 @@ func (d *Daemon) Explain(ctx context.Context, key string) lookup.Explanation {
 	return lookup.Explain(ctx, d.sources(), key, d.lookupSettings(d.loaded.Load()))
 }
 
-func (d *Daemon) stubOptions(l *settings.Loaded) resolver.StubOptions { return l.Stub(d.log) }
+func (d *Daemon) stubOptions(l *settings.Loaded) resolver.StubOptions {
+	o := l.Stub(d.log)
+	o.Observe = d.observeQuery()
+	return o
+}
 
 func (d *Daemon) siteOptions(l *settings.Loaded) postfix.Options {
 	o := l.Site(d.log)

@@ -1,0 +1,144 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/cmd/policyd/internal/settings"
+	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/socketmap"
+)
+
+// openAdmin opens the admin socket. It returns nil if there is to be none. Where the socket is at its default path and
+// cannot be made, because a person runs the daemon by hand or another one is running, the daemon goes
+// on without: answering Postfix is worth more. A path of the operator's own choice must do.
+func (d *Daemon) openAdmin(ctx context.Context) (net.Listener, error) {
+	path := d.loaded.Load().Admin.Socket
+	if path == "" {
+		return nil, nil
+	}
+	const mode = 0o660
+	l, err := socketmap.Listen(ctx, "unix:"+path, socketmap.ListenOptions{Mode: mode})
+	switch {
+	case err == nil:
+		d.log.Info("admin socket", "listener", addressOf(l))
+		return l, nil
+	case path == settings.Default().Admin.Socket:
+		d.log.Warn("there is no admin socket, so policyd status and the like cannot be used", "err", err)
+		return nil, nil
+	}
+	return nil, fmt.Errorf("cannot make the admin socket %s: %w%s", path, err, whoToAsk("unix:"+path, err))
+}
+
+// Admin returns what the admin socket shows and changes.
+func (d *Daemon) Admin() admin.Daemon {
+	return admin.Daemon{
+		Status: d.Status, List: d.listCache, Get: d.getDomain, Flush: d.flush, Level: d.LogLevel(), Explain: d.explain,
+		Reload: func(context.Context) (admin.Reload, error) {
+			if err := d.Reload(); err != nil {
+				return admin.Reload{}, err
+			}
+			return d.lastReload(), nil
+		},
+	}
+}
+
+// Status returns how the daemon is doing.
+func (d *Daemon) Status() admin.Status {
+	return admin.Status{
+		Version: d.options.Version, Go: runtime.Version(), PID: os.Getpid(),
+		Started: d.started, Uptime: int64(time.Since(d.started) / time.Second),
+		Warnings: append([]string(nil), d.loaded.Load().Warnings...),
+		Settings: d.settingsInForce(), Reload: d.lastReload(), Resolver: d.resolverStatus(), Lookups: d.lookupStatus(),
+		Cache: d.cacheStatus(), MTASTS: d.mtastsStatus(), Probes: d.probeStatus(), Connections: d.connectionStatus(),
+	}
+}
+
+func (d *Daemon) settingsInForce() admin.Settings {
+	l := d.loaded.Load()
+	s := admin.Settings{Mode: l.Mode, Changed: changed(l.Settings), Overrides: l.Rules.Len()}
+	if l.Found {
+		s.File = l.Path
+		if abs, err := filepath.Abs(l.Path); err == nil {
+			s.File = abs
+		}
+	}
+	if all, err := json.Marshal(l.Settings); err == nil { // strings, numbers and lists do not fail
+		s.All = all
+	}
+	return s
+}
+
+// changed returns the settings that are not the default, as lines of TOML with dotted keys.
+func changed(s settings.Settings) []string {
+	lines := []string{}
+	usual := strings.Split(settings.Default().TOML(), "\n")
+	table := ""
+	for i, line := range strings.Split(s.TOML(), "\n") { // the same keys in the same order
+		switch {
+		case strings.HasPrefix(line, "["):
+			table = strings.Trim(line, "[]") + "."
+		case line != usual[i]:
+			lines = append(lines, table+line)
+		}
+	}
+	return lines
+}
+
+func (d *Daemon) lastReload() admin.Reload {
+	last := d.last.Load()
+	if last == nil {
+		return admin.Reload{}
+	}
+	r := admin.Reload{At: last.At, OK: last.Err == nil, Restart: last.Restart}
+	if last.Err != nil {
+		r.Error = oneLine(last.Err)
+	}
+	return r
+}
+
+func (d *Daemon) resolverStatus() admin.Resolver {
+	st := d.stub.State()
+	return admin.Resolver{
+		Servers: append([]string{}, st.Servers...), Source: st.Source, Trusted: st.Trusted,
+		Validating: st.Result == resolver.Validating, SelfTest: st.Result.String(), Reason: st.Reason, Checked: st.Checked,
+	}
+}
+
+func (d *Daemon) lookupStatus() admin.Lookups {
+	st := d.service.Stats()
+	return admin.Lookups{Replies: st.Replies, Unsigned: st.Unsigned, Panics: st.Panics + d.server.Stats().Panics}
+}
+
+func (d *Daemon) cacheStatus() admin.Cache {
+	st := d.cache.Stats()
+	return admin.Cache{
+		Entries: st.Entries, MaxEntries: d.loaded.Load().Cache.MaxEntries, Bytes: st.Bytes,
+		Hits: st.Hits, Misses: st.Misses, Failures: st.Failures, Stale: st.Stale,
+		Kept: st.Kept, Evicted: st.Evicted, Refreshed: st.Refreshed,
+		Answers: map[string]uint64{"secure": st.Secure, "insecure": st.Insecure, "bogus": st.Bogus, "failed": st.Failed},
+	}
+}
+
+func (d *Daemon) connectionStatus() admin.Connections {
+	st, l := d.server.Stats(), d.loaded.Load()
+	return admin.Connections{
+		Listeners: append([]string{}, d.Listening()...), Open: st.Open, Max: l.Server.MaxConnections, Total: st.Accepted,
+		Dropped: map[string]uint64{"evicted": st.Evicted, "refused": st.Refused, "idle": st.Idle, "stalled": st.Stalled},
+		Errors:  map[string]uint64{"malformed": st.Malformed, "stalled": st.Stalled, "write": st.WriteErrors, "accept": st.AcceptErrors},
+	}
+}
+
+// explain evaluates a next hop; of an address the domain, so that no local part is shown.
+func (d *Daemon) explain(ctx context.Context, nexthop string) lookup.Explanation {
+	return d.Explain(ctx, nexthop[strings.LastIndexByte(nexthop, '@')+1:])
+}

@@ -1,0 +1,76 @@
+package daemon
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/resolver"
+)
+
+// listCache shows what the cache has.
+func (d *Daemon) listCache(f admin.CacheFilter) admin.CacheList {
+	found := d.cache.List(f.Match, f.Limit+1)
+	list := admin.CacheList{More: len(found) > f.Limit, Entries: []admin.CacheEntry{}}
+	for _, e := range found[:min(len(found), f.Limit)] {
+		list.Entries = append(list.Entries, shown(e))
+	}
+	return list
+}
+
+func shown(e resolver.CacheEntry) admin.CacheEntry {
+	return admin.CacheEntry{
+		Name: e.Name, Type: e.Type.String(), Status: e.Status.String(), Denial: e.Denial, Records: append([]string{}, e.Data...),
+		Stored: e.Stored, Expires: e.Expires, Failure: e.Failure, Retry: e.Retry,
+	}
+}
+
+// getDomain shows everything that is known about a domain.
+func (d *Daemon) getDomain(domain string) admin.Domain {
+	known := admin.Domain{
+		Domain: domain, Cache: []admin.CacheEntry{},
+		MTASTS: d.storedPolicy(domain), Probes: d.probesOf(append(d.hostsOf(domain), domain)),
+	}
+	seen := map[string]bool{}
+	for _, name := range append([]string{domain}, d.hostsOf(domain)...) {
+		for _, e := range d.cache.Get(name) {
+			if key := e.Type.String() + " " + e.Name; !seen[key] {
+				seen[key] = true
+				known.Cache = append(known.Cache, shown(e))
+			}
+		}
+	}
+	return known
+}
+
+// hostsOf returns the MX hosts of a domain as far as the cache has them.
+func (d *Daemon) hostsOf(domain string) (hosts []string) {
+	for _, e := range d.cache.Get(domain) {
+		if e.Name != domain || e.Type != resolver.TypeMX {
+			continue
+		}
+		for _, record := range e.Data {
+			_, host, _ := strings.Cut(record, " ")
+			if name, ok := policy.ParseName(host); ok && !slices.Contains(hosts, name) && len(hosts) < policy.MaxHosts {
+				hosts = append(hosts, name)
+			}
+		}
+	}
+	return hosts
+}
+
+// flush forgets, so that the next lookup asks again. The verdicts of probes stay: the prober knows when to look again.
+func (d *Daemon) flush(f admin.FlushRequest) (admin.Flushed, error) {
+	if f.All {
+		return admin.Flushed{Cache: d.cache.FlushAll()}, nil
+	}
+	var flushed admin.Flushed
+	for _, name := range append(d.hostsOf(f.Domain), f.Domain) {
+		flushed.Cache += d.cache.Flush(name)
+	}
+	if f.STS {
+		flushed.Policies = d.flushPolicy(f.Domain)
+	}
+	return flushed, nil
+}
