@@ -1,0 +1,168 @@
+package probe_test
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/policyd/policyd/internal/probe"
+	"github.com/policyd/policyd/internal/probe/probetest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const mx = "smtps-a.example.com"
+
+func TestDialogue(t *testing.T) {
+	t.Parallel()
+	ca := probetest.NewCA(t)
+	good := ca.Names(t, mx)
+	of := func(l probetest.Leaf) *tls.Certificate {
+		c := ca.Issue(t, l)
+		return &c
+	}
+	long := strings.Repeat("x", 3000)
+	for name, c := range map[string]struct {
+		b      probetest.Behaviour
+		failed probe.Step
+		cause  probe.Cause
+		why    string
+	}{
+		"a sound host":                      {b: probetest.Behaviour{Cert: &good}},
+		"a wildcard for the first label":    {b: probetest.Behaviour{Cert: of(probetest.Leaf{Names: []string{"*.example.com"}})}},
+		"one name of several":               {b: probetest.Behaviour{Cert: of(probetest.Leaf{Names: []string{"www.example.com", mx}})}},
+		"TLS 1.2":                           {b: probetest.Behaviour{Cert: &good, MaxVersion: tls.VersionTLS12}},
+		"TLS 1.1":                           {b: probetest.Behaviour{Cert: &good, MaxVersion: tls.VersionTLS11}, failed: probe.StepTLS, cause: probe.TLSHandshake, why: "protocol version"},
+		"another name":                      {b: probetest.Behaviour{Cert: of(probetest.Leaf{Names: []string{"mx.example.com"}})}, failed: probe.StepCertificate, cause: probe.CertificateName, why: "is for mx.example.com, not for " + mx},
+		"a wildcard stands for one label":   {b: probetest.Behaviour{Cert: of(probetest.Leaf{Names: []string{"*.com"}})}, failed: probe.StepCertificate, cause: probe.CertificateName, why: "is for *.com"},
+		"a common name is no SAN":           {b: probetest.Behaviour{Cert: of(probetest.Leaf{CommonName: mx})}, failed: probe.StepCertificate, cause: probe.CertificateName, why: "no DNS name"},
+		"a certificate that has expired":    {b: probetest.Behaviour{Cert: of(probetest.Leaf{Names: []string{mx}, NotBefore: time.Now().AddDate(0, 0, -9), NotAfter: time.Now().Add(-time.Hour)})}, failed: probe.StepCertificate, cause: probe.CertificateExpired, why: "expired on"},
+		"a certificate that is not yet":     {b: probetest.Behaviour{Cert: of(probetest.Leaf{Names: []string{mx}, NotBefore: time.Now().Add(time.Hour)})}, failed: probe.StepCertificate, cause: probe.CertificateExpired, why: "not valid before"},
+		"a self-signed certificate":         {b: probetest.Behaviour{Cert: of(probetest.Leaf{Names: []string{mx}, SelfSigned: true})}, failed: probe.StepCertificate, cause: probe.CertificateChain, why: "unknown authority"},
+		"a handshake that is dropped":       {b: probetest.Behaviour{Cert: &good, Drop: "handshake"}, failed: probe.StepTLS, cause: probe.TLSHandshake, why: "the connection was closed"},
+		"a handshake that stalls":           {b: probetest.Behaviour{Cert: &good, Stall: "handshake"}, failed: probe.StepTLS, cause: probe.TLSHandshake, why: "timeout"},
+		"a banner that does not come":       {b: probetest.Behaviour{Cert: &good, Stall: "banner"}, failed: probe.StepBanner, cause: probe.Banner, why: "timeout"},
+		"a connection dropped for a banner": {b: probetest.Behaviour{Cert: &good, Drop: "banner"}, failed: probe.StepBanner, cause: probe.Banner, why: "the connection was closed"},
+		"a banner that refuses":             {b: probetest.Behaviour{Cert: &good, Banner: "554 go\x07 away"}, failed: probe.StepBanner, cause: probe.Banner, why: "the host says 554 go? away"},
+		"a banner that is no SMTP":          {b: probetest.Behaviour{Cert: &good, Banner: "HTTP/1.1 400 Bad Request"}, failed: probe.StepBanner, cause: probe.Banner, why: "not an SMTP reply"},
+		"a banner of two codes":             {b: probetest.Behaviour{Cert: &good, Banner: "220-hello\r\n221 no"}, failed: probe.StepBanner, cause: probe.Banner, why: "not an SMTP reply"},
+		"a banner without an end":           {b: probetest.Behaviour{Cert: &good, Banner: strings.Repeat("220-on and on\r\n", 500)}, failed: probe.StepBanner, cause: probe.Banner, why: "over 128 lines"},
+		"a line without an end":             {b: probetest.Behaviour{Cert: &good, Banner: "220 " + long}, failed: probe.StepBanner, cause: probe.Banner, why: "a line of over 2048 octets"},
+		"an EHLO that is refused":           {b: probetest.Behaviour{Cert: &good, EHLO: "550 not you"}, failed: probe.StepEHLO, cause: probe.Banner, why: "the host says 550 not you"},
+	} {
+		for _, implicit := range []bool{true, false} {
+			t.Run(name+map[bool]string{true: ", implicit TLS", false: ", STARTTLS"}[implicit], func(t *testing.T) {
+				t.Parallel()
+				b := c.b
+				b.Implicit = implicit
+				r := probetest.Start(t, "127.0.0.1:0", b)
+				d := probe.Dialogue{Host: mx, Addr: r.Addr(), Implicit: implicit, Roots: ca.Roots}
+				if c.b.Stall != "" {
+					d.Each = 300 * time.Millisecond
+				}
+				tr := probe.Talk(t.Context(), d)
+				require.Equal(t, c.failed, tr.Failed, tr.Why)
+				require.Equal(t, c.cause, tr.Cause, tr.Why)
+				require.Contains(t, tr.Why, c.why)
+				require.Equal(t, c.failed == probe.StepNone, tr.OK())
+				require.True(t, tr.Connected())
+				require.False(t, tr.Ours || tr.Silent)
+				for _, command := range r.Commands() {
+					require.Regexp(t, `^(EHLO \[127\.0\.0\.1\]|STARTTLS|QUIT)$`, command)
+				}
+				for _, name := range r.SNI() {
+					require.Equal(t, mx, name)
+				}
+				if tr.OK() {
+					require.NotEmpty(t, tr.Session.SAN)
+					require.Len(t, tr.Session.Path, 2)
+					require.Equal(t, "QUIT", r.Commands()[len(r.Commands())-1])
+				}
+			})
+		}
+	}
+}
+
+func TestDialogueOnlyImplicit(t *testing.T) {
+	t.Parallel()
+	r := probetest.Start(t, "127.0.0.1:0", probetest.Behaviour{Banner: "220 cheap hosting"})
+	tr := probe.Talk(t.Context(), probe.Dialogue{Host: mx, Addr: r.Addr(), Implicit: true})
+	require.Equal(t, probe.Plaintext, tr.Cause)
+	require.Equal(t, "TLS handshake: the host speaks in the clear: 220", tr.Why)
+	for _, said := range r.Commands() {
+		require.NotRegexp(t, "^[A-Za-z]", said, "nothing but a ClientHello")
+	}
+}
+
+func TestDialogueSTARTTLS(t *testing.T) {
+	t.Parallel()
+	ca := probetest.NewCA(t)
+	good := ca.Names(t, mx)
+	talk := func(b probetest.Behaviour) (probe.Transcript, []string) {
+		r := probetest.Start(t, "127.0.0.1:0", b)
+		tr := probe.Talk(t.Context(), probe.Dialogue{Host: mx, Addr: r.Addr(), Roots: ca.Roots, Helo: "client.example"})
+		return tr, r.Commands()
+	}
+	tr, commands := talk(probetest.Behaviour{})
+	require.Equal(t, "STARTTLS: not offered", tr.Why)
+	require.Equal(t, probe.Plaintext, tr.Cause)
+	require.False(t, tr.Offered)
+	require.Equal(t, []string{"EHLO client.example", "QUIT"}, commands)
+
+	tr, commands = talk(probetest.Behaviour{Cert: &good, STARTTLS: "454 not now"})
+	require.Equal(t, "STARTTLS: the host says 454 not now", tr.Why)
+	require.Equal(t, 454, tr.STARTTLS.Code)
+	require.True(t, tr.Offered)
+	require.Equal(t, []string{"EHLO client.example", "STARTTLS", "QUIT"}, commands)
+
+	tr, commands = talk(probetest.Behaviour{Cert: &good, STARTTLS: "220 go ahead\r\n250-injected\r\n250 AUTH"})
+	require.True(t, tr.Stray, "data in the clear after the reply is noticed")
+	require.True(t, tr.OK(), "and thrown away: %s", tr.Why)
+	require.NotContains(t, strings.Join(tr.EHLOAgain.Lines, " "), "AUTH")
+	require.Equal(t, []string{"EHLO client.example", "STARTTLS", "EHLO client.example", "QUIT"}, commands)
+}
+
+func TestDialogueThatDoesNotConnect(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	nobody := netip.MustParseAddrPort(l.Addr().String())
+	require.NoError(t, l.Close())
+
+	tr := probe.Talk(t.Context(), probe.Dialogue{Host: mx, Addr: nobody, Implicit: true})
+	require.Equal(t, probe.Refused, tr.Cause)
+	require.Equal(t, "connect: connection refused", tr.Why)
+	require.False(t, tr.Ours || tr.Silent || tr.Connected())
+
+	// A queue that is full drops the SYN, as a filter does.
+	tr = probe.Talk(t.Context(), probe.Dialogue{Host: mx, Addr: blackHole(t), Implicit: true, Connect: 300 * time.Millisecond})
+	require.Equal(t, probe.Timeout, tr.Cause)
+	require.Equal(t, "connect: timeout: no answer in time", tr.Why)
+	require.True(t, tr.Silent)
+	require.False(t, tr.Ours)
+
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	tr = probe.Talk(ctx, probe.Dialogue{Host: mx, Addr: blackHole(t), Implicit: true})
+	require.True(t, tr.Ours, "the caller's hurry says nothing about the host: %s", tr.Why)
+	require.Equal(t, probe.CauseNone, tr.Cause)
+
+	// A connection that our own kernel turns down.
+	tr = probe.Talk(t.Context(), probe.Dialogue{Host: mx, Addr: netip.MustParseAddrPort("255.255.255.255:26"), Implicit: true})
+	require.True(t, tr.Ours, tr.Why)
+	require.False(t, tr.OK())
+}
+
+func TestZeroTranscriptIsNotOK(t *testing.T) {
+	t.Parallel()
+	var tr probe.Transcript
+	require.False(t, tr.OK())
+	require.False(t, tr.Connected())
+}

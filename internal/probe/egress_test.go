@@ -1,0 +1,88 @@
+package probe
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestEgressFilter(t *testing.T) {
+	t.Parallel()
+	ask := func(p *Prober, w *world, from, n int, like func(*Transcript)) {
+		for i := range n {
+			w.host(mxn(from+i), like, fmt.Sprintf("9.%d.%d.1", from, i))
+			p.Verdict(mxn(from + i))
+		}
+		pass(10 * time.Minute)
+	}
+	const noticed, cleared = "filtered on our side: every host", "no longer taken for filtered"
+	t.Run("many hosts in many networks are silent or refuse", func(t *testing.T) {
+		t.Parallel()
+		run(t, func(t *testing.T, w *world, p *Prober) {
+			ask(p, w, 0, 2, silent)
+			ask(p, w, 100, 2, refusing)
+			require.False(t, p.Egress().Filtered)
+			ask(p, w, 120, 5, silent)
+			require.True(t, p.Egress().Filtered)
+			require.True(t, p.Stats().EgressFiltered)
+			require.Equal(t, 9, p.Egress().Hosts)
+			require.False(t, p.Egress().Since.IsZero())
+			require.Equal(t, 1, strings.Count(w.logged(), noticed), "once")
+
+			before := w.hosts()
+			for i := range 200 {
+				w.host(mxn(1000+i), silent, fmt.Sprintf("11.0.%d.1", i))
+				p.Verdict(mxn(1000 + i))
+			}
+			pass(10 * time.Minute)
+			require.LessOrEqual(t, w.hosts()-before, perSecondMost+61, "probing is slow now")
+
+			pass(time.Hour) // those that wait have their turn first
+			ask(p, w, 210, 1, plain)
+			require.False(t, p.Egress().Filtered, "a connection that is taken shows that the port gets through")
+			require.Equal(t, 1, strings.Count(w.logged(), cleared))
+		})
+	})
+	t.Run("one network proves nothing", func(t *testing.T) {
+		t.Parallel()
+		run(t, func(t *testing.T, w *world, p *Prober) {
+			for i := range 10 {
+				w.host(mxn(i), silent, fmt.Sprintf("8.8.8.%d", i+1))
+				p.Verdict(mxn(i))
+			}
+			pass(10 * time.Minute)
+			require.False(t, p.Egress().Filtered)
+		})
+	})
+	t.Run("nor does one host of many addresses", func(t *testing.T) {
+		t.Parallel()
+		run(t, func(t *testing.T, w *world, p *Prober) {
+			for i := range 10 {
+				w.host(mx, silent, fmt.Sprintf("8.8.%d.1", i+1))
+				p.Probe(t.Context(), mx)
+			}
+			require.Equal(t, 1, p.Egress().Hosts)
+			require.False(t, p.Egress().Filtered)
+		})
+	})
+	t.Run("nor any number while a host is open", func(t *testing.T) {
+		t.Parallel()
+		run(t, func(t *testing.T, w *world, p *Prober) {
+			w.host(mx, good, "8.8.8.8")
+			p.Verdict(mx)
+			pass(time.Second)
+			ask(p, w, 50, 10, silent)
+			require.False(t, p.Egress().Filtered)
+		})
+	})
+	t.Run("nor hosts that take the connection and break their promise", func(t *testing.T) {
+		t.Parallel()
+		run(t, func(t *testing.T, w *world, p *Prober) {
+			ask(p, w, 60, 10, plain)
+			require.False(t, p.Egress().Filtered)
+		})
+	})
+}

@@ -1,0 +1,185 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/policyd/policyd/internal/address"
+	"github.com/policyd/policyd/internal/resolver"
+)
+
+// MaxAddresses is how many addresses a host may have. One with more is closed: nobody needs them, and what has
+// not been probed at every address is not open.
+const MaxAddresses = 16
+
+const (
+	sideBySide    = 4 // connections to different addresses of one host
+	lookupTimeout = 15 * time.Second
+	openFor       = 2 * time.Hour  // an open verdict without a re-check
+	closedFor     = 24 * time.Hour // a closed one
+)
+
+// finding is what a probe of a host has found out.
+type finding struct {
+	// verdict is Unknown where the probe failed on our side: what was known before still holds.
+	verdict Verdict
+	// late is set when a rate does not allow the probe yet: try again after it.
+	late time.Duration
+	// connected is set when an address took a connection on the port: it is not filtered on our side.
+	connected bool
+	// first is the address that stands for the host.
+	first netip.Addr
+}
+
+func unknown(why string) finding { return finding{verdict: Verdict{Why: tidy(why)}} }
+
+func closed(c Cause, why string) finding {
+	return finding{verdict: Verdict{State: Closed, Cause: c, Why: tidy(why)}}
+}
+
+// Addresses looks up the A and the AAAA addresses of a host, each once, A first. The error is that of the
+// first lookup that failed: then not all addresses are known.
+func Addresses(ctx context.Context, res resolver.Resolver, host string) ([]netip.Addr, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	types := [...]resolver.Type{resolver.TypeA, resolver.TypeAAAA}
+	var found [len(types)][]netip.Addr
+	var group errgroup.Group
+	for i, t := range types {
+		group.Go(func() error {
+			// Strangers choose the hosts, so the cache is not to refresh them.
+			rrset, err := res.Lookup(ctx, resolver.Question{Name: host, Type: t, Passive: true})
+			if err != nil {
+				return err
+			}
+			found[i] = rrset.Addrs
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	all := make([]netip.Addr, 0, len(found[0])+len(found[1]))
+	seen := map[netip.Addr]bool{}
+	for _, list := range found {
+		for _, a := range list {
+			if !seen[a] {
+				seen[a] = true
+				all = append(all, a)
+			}
+		}
+	}
+	return all, nil
+}
+
+// examine probes one host: every address it has, or none.
+func (p *Prober) examine(ctx context.Context, name string, set *settings) finding {
+	addrs, err := Addresses(ctx, set.Resolver, name)
+	if err != nil {
+		return unknown("the addresses could not be looked up: " + reason(err))
+	}
+	if len(addrs) == 0 {
+		return closed(NoAddress, "the host has no address")
+	}
+	// One special address among others closes the host: the others alone are not "every address", and Postfix
+	// would connect to this one too.
+	for _, a := range addrs {
+		if !set.Special && address.Special(a) {
+			return closed(AddressNotAllowed, a.String()+" is a special-purpose address")
+		}
+	}
+	if len(addrs) > MaxAddresses {
+		return closed(AddressNotAllowed, fmt.Sprintf("the host has %d addresses, over %d", len(addrs), MaxAddresses))
+	}
+	if set.limited {
+		if late := p.rates.admit(ctx, addrs); late > 0 {
+			return finding{late: late, verdict: Verdict{Why: "put off: its network has been probed a lot"}}
+		}
+	}
+	heard := make([]Transcript, len(addrs))
+	var group errgroup.Group
+	group.SetLimit(sideBySide)
+	for i, a := range addrs {
+		group.Go(func() error {
+			heard[i] = p.talk(ctx, Dialogue{
+				Host: name, Addr: netip.AddrPortFrom(a, set.Port), Implicit: true, Helo: set.Helo, Roots: set.Roots,
+			})
+			return nil
+		})
+	}
+	_ = group.Wait() // no error: what failed is in the transcripts
+	f := judge(heard)
+	f.first = addrs[0]
+	return f
+}
+
+// judge makes the verdict of a host from the dialogues with all its addresses. An address that answers in
+// any way but the right one closes it: Postfix might meet that one. Where no address answers at all it is
+// closed too; one that is silent beside others that are right costs Postfix a moment and no more. What failed on
+// our side says nothing.
+func judge(heard []Transcript) finding {
+	var f finding
+	var silent, ours *Transcript
+	var right int
+	for i := range heard {
+		t := &heard[i]
+		f.connected = f.connected || t.Connected()
+		switch {
+		case t.OK():
+			end := t.Session.NotAfter
+			if f.verdict.State == Unknown || end.Before(f.verdict.Expires) {
+				f.verdict.Expires = end
+			}
+			f.verdict.State = Open
+			right++
+		case t.Ours:
+			ours = t
+		case t.Silent:
+			silent = t
+		default:
+			bad := closed(t.Cause, t.Addr.Addr().String()+": "+t.Why)
+			bad.connected = f.connected
+			for j := range heard[i:] {
+				bad.connected = bad.connected || heard[i+j].Connected()
+			}
+			return bad
+		}
+	}
+	switch {
+	case right > 0:
+		f.verdict.Why = fmt.Sprintf("%d of %d addresses: implicit TLS with a valid certificate", right, len(heard))
+	case silent != nil:
+		f.verdict = closed(silent.Cause, silent.Addr.Addr().String()+": "+silent.Why).verdict
+	case ours != nil:
+		f.verdict = unknown(ours.Addr.Addr().String() + ": " + ours.Why).verdict
+	}
+	return f
+}
+
+// dated puts the times into a verdict that was found now.
+func (v Verdict) dated(now time.Time) Verdict {
+	switch v.State {
+	case Open:
+		v.Checked = now
+		if bound := now.Add(openFor); bound.Before(v.Expires) {
+			v.Expires = bound
+		}
+	case Closed:
+		v.Checked, v.Expires = now, now.Add(closedFor)
+	case Unknown:
+	}
+	return v
+}
+
+// reason returns what failed in a lookup, without the question.
+func reason(err error) string {
+	if failed, ok := errors.AsType[*resolver.Error](err); ok {
+		return failed.Reason
+	}
+	return err.Error()
+}

@@ -1,0 +1,118 @@
+package probe
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestEveryAddressThatAnswersMustBeRight(t *testing.T) {
+	t.Parallel()
+	type ways []func(*Transcript)
+	for name, c := range map[string]struct {
+		ways  ways
+		state State
+		cause Cause
+	}{
+		"one, right":                             {ways{good}, Open, CauseNone},
+		"both right":                             {ways{good, good}, Open, CauseNone},
+		"one right, one silent":                  {ways{good, silent}, Open, CauseNone},
+		"one silent, one right":                  {ways{silent, good}, Open, CauseNone},
+		"one right, one we cannot reach":         {ways{good, unreachable}, Open, CauseNone},
+		"one right, one refuses":                 {ways{good, refusing}, Closed, Refused},
+		"one refuses, one right":                 {ways{refusing, good}, Closed, Refused},
+		"one right, one in the clear":            {ways{good, plain}, Closed, Plaintext},
+		"one silent, one in the clear":           {ways{silent, plain}, Closed, Plaintext},
+		"all silent":                             {ways{silent, silent}, Closed, Timeout},
+		"one silent, one we cannot reach":        {ways{silent, unreachable}, Closed, Timeout},
+		"none that we can reach":                 {ways{unreachable, unreachable}, Unknown, CauseNone},
+		"one we cannot reach, the other refuses": {ways{unreachable, refusing}, Closed, Refused},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld()
+			p := w.prober(t, w.options())
+			var addrs []string
+			for i := range c.ways {
+				addrs = append(addrs, fmt.Sprintf("8.8.8.%d", i+1))
+			}
+			w.host(mx, good, addrs...)
+			for i, a := range w.addrs[mx] {
+				w.answers[a] = c.ways[i]
+			}
+			v := p.Probe(t.Context(), mx)
+			require.Equal(t, c.state, v.State, v.Why)
+			require.Equal(t, c.cause, v.Cause, v.Why)
+			require.NotEmpty(t, v.Why)
+			require.Equal(t, c.state == Unknown, v.Checked.IsZero())
+		})
+	}
+}
+
+func TestAddresses(t *testing.T) {
+	t.Parallel()
+	var many []string
+	for i := range MaxAddresses + 1 {
+		many = append(many, fmt.Sprintf("8.8.8.%d", i+1))
+	}
+	for name, c := range map[string]struct {
+		addrs   []string
+		special bool
+		cause   Cause
+		state   State
+	}{
+		"none":                          {nil, false, NoAddress, Closed},
+		"loopback":                      {[]string{"127.0.0.1"}, false, AddressNotAllowed, Closed},
+		"loopback of IPv6":              {[]string{"::1"}, false, AddressNotAllowed, Closed},
+		"private":                       {[]string{"10.1.2.3"}, false, AddressNotAllowed, Closed},
+		"link-local":                    {[]string{"169.254.169.254"}, false, AddressNotAllowed, Closed},
+		"multicast":                     {[]string{"224.0.0.1"}, false, AddressNotAllowed, Closed},
+		"one special among others":      {[]string{"8.8.8.8", "192.168.0.1"}, false, AddressNotAllowed, Closed},
+		"too many":                      {many, false, AddressNotAllowed, Closed},
+		"as many as may be":             {many[1:], false, CauseNone, Open},
+		"loopback where it is allowed":  {[]string{"127.0.0.1", "::1"}, true, CauseNone, Open},
+		"the same address twice":        {[]string{"8.8.8.8", "8.8.8.8"}, false, CauseNone, Open},
+		"both families":                 {[]string{"8.8.8.8", "2600::1"}, false, CauseNone, Open},
+		"an IPv4 address in disguise":   {[]string{"::ffff:8.8.8.8"}, false, AddressNotAllowed, Closed},
+		"too many where all is allowed": {many, true, AddressNotAllowed, Closed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld()
+			o := w.options()
+			o.Special = c.special
+			p := w.prober(t, o)
+			w.host(mx, good, c.addrs...)
+			v := p.Probe(t.Context(), mx)
+			require.Equal(t, c.cause, v.Cause, v.Why)
+			require.Equal(t, c.state, v.State, v.Why)
+			if c.state == Closed {
+				require.Zero(t, w.count(mx), "not one connection")
+			}
+		})
+	}
+}
+
+func TestOpenVerdictEndsWithTheFirstCertificate(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	p := w.prober(t, w.options())
+	w.host(mx, good, "8.8.8.8", "8.8.8.9")
+	soon := time.Now().Add(time.Hour)
+	w.answers[w.addrs[mx][1]] = goodUntil(soon)
+	require.True(t, soon.Equal(p.Probe(t.Context(), mx).Expires))
+	w.answers[w.addrs[mx][0]] = goodUntil(time.Now().Add(-time.Second))
+	require.Equal(t, CertificateExpired, p.Probe(t.Context(), mx).Cause)
+}
+
+func TestWords(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, "unknown", State(0).String())
+	require.Equal(t, "unknown", State(99).String())
+	require.Equal(t, "address not allowed", AddressNotAllowed.String())
+	require.Equal(t, "address not allowed", Cause(99).String())
+	require.Empty(t, CauseNone.String())
+	require.Equal(t, "QUIT", StepQUIT.String())
+}

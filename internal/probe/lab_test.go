@@ -1,0 +1,169 @@
+package probe
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/resolver"
+)
+
+// world is a network and a DNS for a Prober, without sockets.
+type world struct {
+	mu      sync.Mutex
+	addrs   map[string][]netip.Addr // of hosts; those that are not there do not exist
+	broken  bool                    // no lookup succeeds
+	answers map[netip.Addr]func(*Transcript)
+	talks   map[string][]time.Time // when each host was connected to
+	takes   time.Duration
+	log     bytes.Buffer
+}
+
+func newWorld() *world {
+	return &world{addrs: map[string][]netip.Addr{}, answers: map[netip.Addr]func(*Transcript){}, talks: map[string][]time.Time{}}
+}
+
+// Write is the log.
+func (w *world) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.log.Write(b)
+}
+
+func (w *world) logged() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.log.String()
+}
+
+func (w *world) Lookup(_ context.Context, q resolver.Question) (*resolver.RRset, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.broken {
+		return nil, &resolver.Error{Question: q, Reason: "SERVFAIL"}
+	}
+	r := &resolver.RRset{Status: resolver.Insecure}
+	for _, a := range w.addrs[q.Name] {
+		if a.Is4() == (q.Type == resolver.TypeA) {
+			r.Addrs = append(r.Addrs, a)
+		}
+	}
+	return r, nil
+}
+
+// host gives a host addresses that behave like this.
+func (w *world) host(name string, like func(*Transcript), addrs ...string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.addrs[name] = nil
+	for _, s := range addrs {
+		a := netip.MustParseAddr(s)
+		w.addrs[name] = append(w.addrs[name], a)
+		w.answers[a] = like
+	}
+}
+
+func (w *world) talk(ctx context.Context, d Dialogue) Transcript {
+	w.mu.Lock()
+	w.talks[d.Host] = append(w.talks[d.Host], time.Now())
+	like, takes := w.answers[d.Addr.Addr()], w.takes
+	w.mu.Unlock()
+	if takes > 0 {
+		select {
+		case <-time.After(takes):
+		case <-ctx.Done():
+		}
+	}
+	t := Transcript{Addr: d.Addr, Steps: []Done{{Step: StepConnect}}, Session: &Session{}}
+	like(&t)
+	return t
+}
+
+func (w *world) count(host string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.talks[host])
+}
+
+// hosts is how many hosts have been connected to.
+func (w *world) hosts() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.talks)
+}
+
+// waits are the times between the connections to a host.
+func (w *world) waits(host string) (waits []time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i, at := range w.talks[host][1:] {
+		waits = append(waits, at.Sub(w.talks[host][i]).Round(time.Minute))
+	}
+	return waits
+}
+
+// Ways to behave.
+func good(t *Transcript) { t.Session.NotAfter = time.Now().Add(90 * 24 * time.Hour) }
+func goodUntil(end time.Time) func(*Transcript) {
+	return func(t *Transcript) { t.Session.NotAfter = end }
+}
+func silent(t *Transcript) {
+	t.Steps[0].Err = context.DeadlineExceeded
+	t.Failed, t.Cause, t.Silent, t.Why = StepConnect, Timeout, true, "connect: timeout"
+}
+func refusing(t *Transcript) {
+	t.Steps[0].Err = context.DeadlineExceeded
+	t.Failed, t.Cause, t.Why = StepConnect, Refused, "connect: connection refused"
+}
+func unreachable(t *Transcript) {
+	t.Steps[0].Err = context.DeadlineExceeded
+	t.Failed, t.Ours, t.Why = StepConnect, true, "connect: network is unreachable"
+}
+func plain(t *Transcript) {
+	t.Failed, t.Cause, t.Why = StepTLS, Plaintext, "TLS handshake: the host speaks in the clear: 220"
+}
+
+func (w *world) options() Options {
+	return Options{Port: 26, Resolver: w, Logger: slog.New(slog.NewTextHandler(w, nil))}
+}
+
+func (w *world) prober(t *testing.T, o Options) *Prober {
+	t.Helper()
+	p, err := New(o)
+	require.NoError(t, err)
+	p.talk = w.talk
+	return p
+}
+
+// run runs a test in a bubble of its own time, with a prober that runs.
+func run(t *testing.T, test func(t *testing.T, w *world, p *Prober)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		p := w.prober(t, w.options())
+		ctx, cancel := context.WithCancel(t.Context())
+		var ended sync.WaitGroup
+		ended.Go(func() { _ = p.Run(ctx) })
+		test(t, w, p)
+		cancel()
+		ended.Wait()
+	})
+}
+
+// pass lets time go by.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+const mx = "smtps-a.example.com"
+
+func mxn(i int) string { return fmt.Sprintf("smtps-%d.example.com", i) }

@@ -1,0 +1,260 @@
+package probe
+
+import (
+	"container/list"
+	"context"
+	"crypto/x509"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+	"golang.org/x/time/rate"
+
+	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/prefix"
+)
+
+// The bounds on what is kept and done, whoever asks for it.
+const (
+	maxHosts = 16384 // hosts that are remembered
+	maxQueue = 1024  // hosts waiting for a probe, of each kind
+	workers  = 32    // hosts probed at once
+)
+
+// Options say how to probe.
+type Options struct {
+	// Port is the port of implicit TLS.
+	Port uint16
+	// Roots are trusted; nil means the system's.
+	Roots *x509.CertPool
+	// Special allows special-purpose addresses: for tests and private networks.
+	Special bool
+	// Resolver looks up the addresses of hosts.
+	Resolver resolver.Resolver
+	// StateDir is where the verdicts survive a restart; "" means nowhere. It is read by New only.
+	StateDir string
+	// Helo is the name in EHLO; "" means the literal of our own address.
+	Helo   string
+	Logger *slog.Logger
+	// Observe is told of every probe that has ended, if it is not nil. It must not block.
+	Observe func(Event)
+}
+
+// Event is a probe that has ended.
+type Event struct {
+	Host string
+	// Verdict is what the probe found: Unknown where it failed on our side, or was put off.
+	Verdict Verdict
+	// Changed is set when the state or its cause is another than before.
+	Changed bool
+	Took    time.Duration
+}
+
+// settings are Options in force. limited is set for probes that keep to the rates.
+type settings struct {
+	Options
+	limited bool
+}
+
+// Prober knows the verdicts. Make one with New and Run it.
+type Prober struct {
+	talk  func(context.Context, Dialogue) Transcript
+	room  *semaphore.Weighted // one for each host that is being probed
+	rates *rates
+	wake  chan struct{} // a token where something may have become due sooner
+	ready chan struct{} // a token where a host may be waiting in a queue
+	dirty chan struct{} // a token where a verdict has changed since it was saved
+
+	mu         sync.Mutex // guards what follows, and every host
+	options    Options
+	generation int // of the options: a verdict of another world is not believed
+	hosts      map[string]*host
+	known      [2]*list.List // all hosts, the one asked for last first: those that are open, and the rest
+	due        schedule
+	queues     [2]*list.List // hosts waiting for a worker, oldest first: those that were open, and the rest
+	egress     egress
+	closed     int // hosts whose last verdict is Closed
+	counters   counters
+
+	news    *rate.Limiter // lines in the log: strangers choose the hosts
+	unsaved atomic.Bool   // the verdicts could not be saved last time
+}
+
+// host is what is known about one host.
+type host struct {
+	name    string
+	verdict Verdict
+	// asked is when Verdict was last called for it; used is set once that has given an open verdict since the last
+	// probe began.
+	asked time.Time
+	used  bool
+	// retry is when a closed host, or one whose probe failed on our side, may be probed again. closedFor and failedFor are
+	// the back-offs that led to it.
+	retry                time.Time
+	closedFor, failedFor time.Duration
+
+	early   *rate.Limiter // probes of an open host before its hour is over
+	due     time.Time     // when it goes to the queue; zero: nobody has asked
+	index   int           // in the schedule; -1 if it is not there
+	place   *list.Element // in known
+	open    bool          // which list place is in
+	waiting *list.Element // in a queue, or nil
+	urgent  bool          // which queue waiting is in
+	flight  *flight       // the probe under way, or nil
+}
+
+// flight is a probe under way. verdict is written before done is closed and not after.
+type flight struct {
+	done    chan struct{}
+	verdict Verdict
+}
+
+// New returns a Prober with the verdicts that the state directory has.
+func New(o Options) (*Prober, error) {
+	p := &Prober{
+		talk: Talk, room: semaphore.NewWeighted(workers), rates: newRates(),
+		wake: make(chan struct{}, 1), ready: make(chan struct{}, 1), dirty: make(chan struct{}, 1),
+		hosts: map[string]*host{},
+		known: [2]*list.List{list.New(), list.New()}, queues: [2]*list.List{list.New(), list.New()},
+		counters: counters{results: map[string]uint64{}}, news: rate.NewLimiter(1, 100),
+	}
+	if err := p.Configure(o); err != nil {
+		return nil, err
+	}
+	p.load()
+	return p, nil
+}
+
+// Configure puts new options in force; after an error the old ones still are. The verdicts stay unless the
+// port, the roots or the addresses that are allowed have changed: those were of another world.
+func (p *Prober) Configure(o Options) error {
+	if o.Port == 0 {
+		return errors.New("probe: port 0")
+	}
+	if o.Resolver == nil {
+		return errors.New("probe: no resolver")
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	before := p.options
+	o.StateDir = firstOf(before.StateDir, o.StateDir)
+	p.options = o
+	if before.Port != 0 && (before.Port != o.Port || before.Special != o.Special || !sameRoots(before.Roots, o.Roots)) {
+		p.generation++
+		for _, h := range p.hosts {
+			p.forget(h)
+		}
+		p.egress = egress{}
+		p.rates.slow(false)
+		signal(p.dirty)
+	}
+	return nil
+}
+
+func firstOf(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+func sameRoots(a, b *x509.CertPool) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Equal(b)
+}
+
+// hostName returns the name under which a host is known, and false for what makes no promise about the port.
+func hostName(name string) (string, bool) {
+	name = strings.ToLower(strings.TrimSuffix(name, "."))
+	return name, prefix.Of(name) == prefix.SMTPS && prefix.ValidHost(name)
+}
+
+// Verdict returns what is known about a host, and sees to it that it is probed when that is due. It never blocks.
+// What is not the name of an smtps- host is Unknown, and not remembered.
+func (p *Prober) Verdict(name string) Verdict {
+	name, ok := hostName(name)
+	if !ok {
+		return Verdict{}
+	}
+	now := wallClock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	h := p.hosts[name]
+	if h == nil {
+		h = p.add(name, now)
+	}
+	h.asked = now
+	p.known[kind(h.open)].MoveToFront(h.place)
+	v := h.believed(now)
+	h.used = h.used || v.State == Open
+	p.plan(h, now)
+	return v
+}
+
+// wallClock is the time by the clock on the wall, which may jump: verdicts outlive a restart, and certificates
+// expire by it. What lies in its future is not believed.
+func wallClock() time.Time { return time.Now().UTC().Round(0) }
+
+// believed is the verdict as far as it may be used at a moment. A verdict that has expired, or was made in
+// the future, before the clock was put back, is Unknown.
+func (h *host) believed(now time.Time) Verdict {
+	v := h.verdict
+	if v.State != Unknown && (now.Before(v.Checked) || !now.Before(v.Expires)) {
+		return Verdict{Why: "the last probe is too long ago"}
+	}
+	return v
+}
+
+// add makes a host known; p.mu is held. Where there are too many, the one that nobody has asked for longest goes: of
+// those that are not open, unless most of them are.
+func (p *Prober) add(name string, now time.Time) *host {
+	if len(p.hosts) >= maxHosts {
+		victims := p.known[kind(false)]
+		if victims.Len() == 0 || p.known[kind(true)].Len() > maxHosts*3/4 {
+			victims = p.known[kind(true)]
+		}
+		if h, ok := victims.Back().Value.(*host); ok {
+			p.forget(h)
+		}
+	}
+	h := &host{name: name, asked: now, index: -1}
+	h.place = p.known[kind(false)].PushFront(h)
+	p.hosts[name] = h
+	return h
+}
+
+// forget makes a host unknown; p.mu is held. What a probe under way finds is thrown away.
+func (p *Prober) forget(h *host) {
+	delete(p.hosts, h.name)
+	if h.verdict.State == Closed {
+		p.closed--
+	}
+	p.known[kind(h.open)].Remove(h.place)
+	p.unschedule(h)
+	p.unqueue(h)
+}
+
+// kind is the list of a pair: 0 for hosts that are or were open, 1 for the rest.
+func kind(open bool) int {
+	if open {
+		return 0
+	}
+	return 1
+}
+
+// signal leaves a token, if there is none.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

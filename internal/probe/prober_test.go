@@ -1,0 +1,330 @@
+package probe
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestVerdictNeverWaitsAndHasTheHostProbed(t *testing.T) {
+	t.Parallel()
+	run(t, func(t *testing.T, w *world, p *Prober) {
+		w.takes = 5 * time.Second
+		w.host(mx, good, "8.8.8.8", "2600::1")
+		began := time.Now()
+		for range 1000 {
+			require.Equal(t, Unknown, p.Verdict("SMTPS-A.Example.COM.").State)
+		}
+		require.Equal(t, began, time.Now())
+		pass(6 * time.Second)
+		require.Equal(t, 2, w.count(mx), "one probe, at both addresses, for all who asked")
+		v := p.Verdict(mx)
+		require.Equal(t, Open, v.State, v.Why)
+		require.Equal(t, v.Checked.Add(2*time.Hour), v.Expires)
+		require.Equal(t, "2 of 2 addresses: implicit TLS with a valid certificate", v.Why)
+		require.Contains(t, w.logged(), "mx="+mx)
+	})
+}
+
+func TestWhatMakesNoPromiseIsNotProbed(t *testing.T) {
+	t.Parallel()
+	run(t, func(t *testing.T, w *world, p *Prober) {
+		for _, name := range []string{"", ".", "mx.example.com", "starttls-a.example.com", "smtps.example.com", "smtps-.example.com", "smtps-a b.example.com", `smtps-a\046b.example.com`, "smtps-a..com", "192.0.2.1", "smtps-ä.example.com"} {
+			require.Equal(t, Verdict{}, p.Verdict(name), name)
+			require.Equal(t, Unknown, p.Probe(t.Context(), name).State, name)
+		}
+		pass(time.Minute)
+		require.Empty(t, p.List())
+		require.Zero(t, w.hosts())
+	})
+}
+
+func TestOpenHostIsProbedAfterUse(t *testing.T) {
+	t.Parallel()
+	run(t, func(t *testing.T, w *world, p *Prober) {
+		w.host(mx, good, "8.8.8.8")
+		p.Verdict(mx)
+		pass(time.Second)
+		require.Equal(t, 1, w.count(mx))
+
+		pass(3 * time.Hour)
+		require.Equal(t, 1, w.count(mx), "nobody has asked since")
+		require.Equal(t, Unknown, p.Verdict(mx).State, "and a verdict of three hours ago is not believed")
+		pass(time.Second)
+		require.Equal(t, 2, w.count(mx))
+
+		for range 24 * 60 {
+			require.Equal(t, Open, p.Verdict(mx).State, "in use it stays open all the while")
+			pass(time.Minute)
+		}
+		n := w.count(mx)
+		require.LessOrEqual(t, n, 2+earlyMost+24*15)
+		require.GreaterOrEqual(t, n, 24, "and is probed every hour at least")
+	})
+}
+
+func TestHostThatClosesBetweenTwoMails(t *testing.T) {
+	t.Parallel()
+	for name, before := range map[string]struct{ mails, apart time.Duration }{
+		"the second mail":                  {1, time.Minute},
+		"the third, hard on the second":    {2, 2 * time.Second},
+		"after a mail an hour all day":     {24, time.Hour},
+		"after a mail a minute all day":    {24 * 60, time.Minute},
+		"after a mail a second for a time": {3600, time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			run(t, func(t *testing.T, w *world, p *Prober) {
+				w.host(mx, good, "8.8.8.8")
+				p.Verdict(mx)
+				pass(time.Second)
+				for range before.mails {
+					p.Verdict(mx)
+					pass(before.apart)
+				}
+				w.host(mx, refusing, "8.8.8.8")
+				p.Verdict(mx) // this mail may go to port 26, and is deferred
+				pass(300 * time.Second)
+				require.Equal(t, Closed, p.Verdict(mx).State, "the first retry goes by port 25")
+			})
+		})
+	}
+	t.Run("a retry at once", func(t *testing.T) {
+		t.Parallel()
+		run(t, func(t *testing.T, w *world, p *Prober) {
+			w.host(mx, good, "8.8.8.8")
+			p.Verdict(mx)
+			pass(2 * time.Second)
+			require.Equal(t, Open, p.Verdict(mx).State)
+			pass(2 * time.Second)
+			w.host(mx, refusing, "8.8.8.8")
+			require.Equal(t, Open, p.Verdict(mx).State)
+			pass(time.Second)
+			require.Equal(t, Closed, p.Verdict(mx).State)
+		})
+	})
+}
+
+func TestClosedHostBacksOff(t *testing.T) {
+	t.Parallel()
+	run(t, func(t *testing.T, w *world, p *Prober) {
+		w.host(mx, plain, "8.8.8.8")
+		p.Verdict(mx)
+		pass(time.Second)
+		require.Equal(t, Plaintext, p.Verdict(mx).Cause)
+		for range 3 * 24 * 60 {
+			require.Equal(t, Closed, p.Verdict(mx).State)
+			pass(time.Minute)
+		}
+		waits := w.waits(mx)
+		require.Equal(t, []time.Duration{
+			10 * time.Minute, 20 * time.Minute, 40 * time.Minute, 80 * time.Minute, 160 * time.Minute, 320 * time.Minute, 6 * time.Hour,
+		}, waits[:7])
+		for _, wait := range waits[7:] {
+			require.Equal(t, 6*time.Hour, wait)
+		}
+		w.host(mx, good, "8.8.8.8")
+		pass(6 * time.Hour)
+		p.Verdict(mx)
+		pass(time.Minute)
+		require.Equal(t, Open, p.Verdict(mx).State)
+		w.host(mx, plain, "8.8.8.8")
+		pass(10 * time.Second)
+		require.Equal(t, Closed, p.Verdict(mx).State)
+		n := w.count(mx)
+		pass(11 * time.Minute)
+		p.Verdict(mx)
+		pass(time.Second)
+		require.Equal(t, n+1, w.count(mx), "the back-off begins anew")
+	})
+}
+
+func TestClosedHostThatNobodyAsksForIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	run(t, func(t *testing.T, w *world, p *Prober) {
+		w.host(mx, plain, "8.8.8.8")
+		p.Verdict(mx)
+		pass(20 * time.Hour)
+		require.Equal(t, 1, w.count(mx))
+		require.Len(t, p.List(), 1)
+		pass(5 * time.Hour)
+		require.Empty(t, p.List(), "and forgotten after a day")
+	})
+}
+
+func TestCertificateBoundsAnOpenVerdict(t *testing.T) {
+	t.Parallel()
+	run(t, func(t *testing.T, w *world, p *Prober) {
+		end := time.Now().Add(30 * time.Minute)
+		w.host(mx, goodUntil(end), "8.8.8.8")
+		p.Verdict(mx)
+		pass(time.Second)
+		v := p.Verdict(mx)
+		require.Equal(t, Open, v.State)
+		require.True(t, v.Expires.Equal(end))
+		w.mu.Lock()
+		w.broken = true // no re-check succeeds
+		w.mu.Unlock()
+		pass(29 * time.Minute)
+		require.Equal(t, Open, p.Verdict(mx).State, "a probe that fails on our side changes nothing")
+		pass(time.Minute)
+		require.Equal(t, Unknown, p.Verdict(mx).State)
+	})
+}
+
+func TestFailedAddressLookupIsNoVerdict(t *testing.T) {
+	t.Parallel()
+	run(t, func(t *testing.T, w *world, p *Prober) {
+		w.broken = true
+		w.host(mx, good, "8.8.8.8")
+		p.Verdict(mx)
+		pass(time.Second)
+		v := p.Verdict(mx)
+		require.Equal(t, Unknown, v.State)
+		require.Equal(t, "the addresses could not be looked up: SERVFAIL", v.Why)
+		w.mu.Lock()
+		w.broken = false
+		w.mu.Unlock()
+		pass(20 * time.Second)
+		require.Zero(t, w.count(mx), "there is a back-off")
+		pass(20 * time.Second)
+		require.Equal(t, Open, p.Verdict(mx).State)
+		require.Equal(t, map[string]uint64{"unknown": 1, "open": 1}, p.Stats().Results)
+	})
+}
+
+func TestVerdictOfTheFutureIsNotBelieved(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	h := host{verdict: Verdict{State: Open, Checked: now, Expires: now.Add(time.Hour)}}
+	require.Equal(t, Open, h.believed(now).State)
+	require.Equal(t, Unknown, h.believed(now.Add(-time.Second)).State)
+	require.Equal(t, Unknown, h.believed(now.Add(time.Hour)).State)
+	h.verdict.State = Closed
+	require.Equal(t, Unknown, h.believed(now.Add(-time.Second)).State)
+}
+
+func TestProbeNow(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.takes = time.Second
+		w.host(mx, good, "8.8.8.8")
+		w.host("smtps-b.example.com", refusing, "8.8.4.4")
+		p := w.prober(t, w.options()) // it does not run
+		done := make(chan Verdict)
+		for range 3 {
+			go func() { done <- p.Probe(t.Context(), mx) }()
+		}
+		for range 3 {
+			require.Equal(t, Open, (<-done).State)
+		}
+		require.Equal(t, 1, w.count(mx), "all three share one probe")
+		require.Equal(t, Open, p.Verdict(mx).State, "and it is remembered")
+		require.Equal(t, Refused, p.Probe(t.Context(), "smtps-b.example.com").Cause)
+
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		require.Equal(t, Unknown, p.Probe(ctx, mx).State)
+		require.Equal(t, Open, p.Verdict(mx).State)
+	})
+}
+
+func TestConfigure(t *testing.T) {
+	t.Parallel()
+	run(t, func(t *testing.T, w *world, p *Prober) {
+		w.host(mx, good, "8.8.8.8")
+		p.Verdict(mx)
+		pass(time.Second)
+		require.NoError(t, p.Configure(w.options()))
+		require.Equal(t, Open, p.Verdict(mx).State, "a reload keeps the verdicts")
+		require.Error(t, p.Configure(Options{Resolver: w}))
+		require.Error(t, p.Configure(Options{Port: 26}))
+		pass(5 * time.Second)
+
+		w.mu.Lock()
+		w.takes = 10 * time.Second
+		w.mu.Unlock()
+		p.Verdict(mx)
+		pass(time.Second) // a probe is under way
+		o := w.options()
+		o.Port = 2626
+		require.NoError(t, p.Configure(o))
+		require.Equal(t, Unknown, p.Verdict(mx).State, "another port is another world")
+		w.host(mx, silent, "8.8.8.8")
+		pass(10 * time.Second)
+		require.NotEqual(t, Open, p.Verdict(mx).State, "what the old probe found is thrown away")
+		pass(30 * time.Second)
+		require.Equal(t, Closed, p.Verdict(mx).State)
+	})
+}
+
+func TestBounds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.host(mx, good, "8.8.8.8")
+		p := w.prober(t, w.options())
+		require.Equal(t, Open, p.Probe(t.Context(), mx).State)
+		for i := range 3 * maxHosts {
+			p.Verdict(mxn(i))
+			p.sweep(wallClock())
+		}
+		st := p.Stats()
+		require.Equal(t, maxHosts, st.Hosts)
+		require.Equal(t, maxQueue, st.Queue)
+		require.Positive(t, st.Dropped)
+		require.LessOrEqual(t, len(p.due), maxHosts)
+		require.Equal(t, Open, p.Verdict(mx).State, "strangers do not push out what is in use")
+		require.Equal(t, 1, st.Open)
+		require.Equal(t, maxHosts-1, st.Unknown)
+
+		pass(2 * time.Second)
+		p.sweep(wallClock())
+		require.Equal(t, mx, p.take().name, "and it does not wait behind them")
+	})
+}
+
+func TestStrangersCannotMakeUsKnock(t *testing.T) {
+	t.Parallel()
+	run(t, func(t *testing.T, w *world, p *Prober) {
+		for i := range 2000 {
+			w.host(mxn(i), plain, fmt.Sprintf("8.8.8.%d", i%250+1))
+			w.host(mxn(5000+i), plain, fmt.Sprintf("9.%d.%d.1", i%250, i/250))
+		}
+		for i := range 2000 {
+			p.Verdict(mxn(i))
+		}
+		pass(10 * time.Minute)
+		knocks := 0
+		for i := range 2000 {
+			p.Verdict(mxn(i))
+			knocks += w.count(mxn(i))
+		}
+		require.LessOrEqual(t, knocks, netMost+10*60*netPerSecond+1, "one network")
+		require.Greater(t, knocks, netMost)
+		for i := range 2000 {
+			p.Verdict(mxn(5000 + i))
+		}
+		pass(time.Minute)
+		all := 0
+		for i := range 2000 {
+			all += w.count(mxn(5000 + i))
+		}
+		require.LessOrEqual(t, all, perSecondMost+60*perSecond+1, "all networks")
+		require.Greater(t, all, perSecondMost)
+	})
+}
+
+func TestVerdictDoesNotAllocate(t *testing.T) {
+	w := newWorld()
+	w.host(mx, good, "8.8.8.8")
+	p := w.prober(t, w.options())
+	require.Equal(t, Open, p.Probe(t.Context(), mx).State)
+	p.Verdict(mx)
+	require.Zero(t, testing.AllocsPerRun(100, func() { p.Verdict(mx) }))
+}

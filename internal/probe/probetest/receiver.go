@@ -1,0 +1,206 @@
+package probetest
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Behaviour is how a Receiver behaves. The zero Behaviour greets, takes EHLO and QUIT, and has no TLS.
+type Behaviour struct {
+	// Cert is what TLS is spoken with; nil for none.
+	Cert *tls.Certificate
+	// Implicit begins with TLS; otherwise STARTTLS is offered where there is a Cert.
+	Implicit bool
+	// Banner and EHLO are the replies, "220 receiver" and a list with STARTTLS where it fits unless set.
+	Banner, EHLO string
+	// STARTTLS is the reply to it, "220 go ahead" unless set. What follows a line end in it is sent in the clear.
+	STARTTLS string
+	// Stall goes silent instead of the "banner" or of the "handshake"; Drop hangs up there.
+	Stall, Drop string
+	// MaxVersion is the newest TLS version that is spoken; 0 for all.
+	MaxVersion uint16
+}
+
+// Receiver is an SMTP server that takes no mail.
+type Receiver struct {
+	listener net.Listener
+	all      sync.WaitGroup
+
+	mu        sync.Mutex
+	behaviour Behaviour
+	commands  []string
+	names     []string
+	conns     map[net.Conn]bool
+	taken     int
+	closed    bool
+}
+
+// Start starts a receiver at address, such as "127.0.0.1:0", and stops it with the test.
+func Start(t testing.TB, address string, b Behaviour) *Receiver {
+	t.Helper()
+	var lc net.ListenConfig
+	l, err := lc.Listen(context.Background(), "tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &Receiver{listener: l, behaviour: b, conns: map[net.Conn]bool{}}
+	r.all.Go(r.accept)
+	t.Cleanup(r.Close)
+	return r
+}
+
+// Addr returns where it listens.
+func (r *Receiver) Addr() netip.AddrPort { return netip.MustParseAddrPort(r.listener.Addr().String()) }
+
+// Commands returns what was said to it, in order, over all connections.
+func (r *Receiver) Commands() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]string(nil), r.commands...)
+}
+
+// SNI returns the server names of the handshakes.
+func (r *Receiver) SNI() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]string(nil), r.names...)
+}
+
+// Connections returns how many it has taken.
+func (r *Receiver) Connections() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.taken
+}
+
+// Behave changes its behaviour for connections to come.
+func (r *Receiver) Behave(b Behaviour) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.behaviour = b
+}
+
+// Close stops it and cuts all connections.
+func (r *Receiver) Close() {
+	_ = r.listener.Close()
+	r.mu.Lock()
+	r.closed = true
+	for c := range r.conns {
+		_ = c.Close()
+	}
+	r.mu.Unlock()
+	r.all.Wait()
+}
+
+func (r *Receiver) accept() {
+	for {
+		conn, err := r.listener.Accept()
+		if err != nil {
+			return
+		}
+		r.mu.Lock()
+		b := r.behaviour
+		r.conns[conn] = true
+		r.taken++
+		if r.closed {
+			_ = conn.Close()
+		}
+		r.mu.Unlock()
+		r.all.Go(func() {
+			r.serve(conn, b)
+			r.mu.Lock()
+			delete(r.conns, conn)
+			r.mu.Unlock()
+			_ = conn.Close()
+		})
+	}
+}
+
+func (r *Receiver) serve(conn net.Conn, b Behaviour) {
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	if b.Implicit {
+		if conn = r.secure(conn, b); conn == nil {
+			return
+		}
+	}
+	switch "banner" {
+	case b.Stall:
+		_, _ = io.Copy(io.Discard, conn)
+		return
+	case b.Drop:
+		return
+	}
+	say(conn, b.Banner, "220 receiver")
+	ehlo := "250-receiver\r\n250-SIZE 10240000\r\n250 8BITMIME"
+	if b.Cert != nil && !b.Implicit {
+		ehlo = "250-receiver\r\n250-SIZE 10240000\r\n250 STARTTLS"
+	}
+	lines := bufio.NewReader(conn)
+	for {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			return
+		}
+		line = strings.TrimRight(line, "\r\n")
+		r.mu.Lock()
+		r.commands = append(r.commands, line)
+		r.mu.Unlock()
+		verb, _, _ := strings.Cut(strings.ToUpper(line), " ")
+		switch {
+		case verb == "EHLO":
+			say(conn, b.EHLO, ehlo)
+		case verb == "QUIT":
+			say(conn, "221 bye", "")
+			return
+		case verb == "STARTTLS" && b.Cert != nil:
+			say(conn, b.STARTTLS, "220 go ahead")
+			if b.STARTTLS != "" && !strings.HasPrefix(b.STARTTLS, "220") {
+				continue
+			}
+			if conn = r.secure(conn, b); conn == nil {
+				return
+			}
+			lines = bufio.NewReader(conn)
+		default:
+			say(conn, "502 not implemented", "")
+		}
+	}
+}
+
+// secure does the handshake, or what is done instead; then it returns nil.
+func (r *Receiver) secure(conn net.Conn, b Behaviour) net.Conn {
+	switch "handshake" {
+	case b.Stall:
+		_, _ = io.Copy(io.Discard, conn)
+		return nil
+	case b.Drop:
+		return nil
+	}
+	config := &tls.Config{MaxVersion: b.MaxVersion, GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		r.mu.Lock()
+		r.names = append(r.names, hello.ServerName)
+		r.mu.Unlock()
+		return b.Cert, nil
+	}}
+	config.MinVersion = tls.VersionTLS10 // a receiver of the past is one of the cases
+	session := tls.Server(conn, config)
+	if session.HandshakeContext(context.Background()) != nil {
+		return nil
+	}
+	return session
+}
+
+func say(w io.Writer, line, otherwise string) {
+	if line == "" {
+		line = otherwise
+	}
+	_, _ = io.WriteString(w, line+"\r\n")
+}

@@ -1,0 +1,152 @@
+package probe
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"time"
+)
+
+// Run probes what is due, and keeps the state directory up to date, until ctx ends.
+func (p *Prober) Run(ctx context.Context) error {
+	var all sync.WaitGroup
+	for range workers {
+		all.Go(func() { p.work(ctx) })
+	}
+	all.Go(func() { p.saveNowAndThen(ctx) })
+	p.dispatch(ctx)
+	all.Wait()
+	p.save()
+	return ctx.Err()
+}
+
+// work probes one host after the other.
+func (p *Prober) work(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.ready:
+		}
+		for p.next(ctx) {
+		}
+	}
+}
+
+// next probes the host whose turn it is. It returns false where none is waiting.
+func (p *Prober) next(ctx context.Context) bool {
+	if !p.anybody() || p.room.Acquire(ctx, 1) != nil {
+		return false
+	}
+	defer p.room.Release(1)
+	if p.rates.all.Wait(ctx) != nil {
+		return false
+	}
+	h := p.take()
+	if h == nil {
+		return false
+	}
+	p.probe(ctx, h, true)
+	return true
+}
+
+// anybody says whether a host waits for a worker.
+func (p *Prober) anybody() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.waiting() > 0
+}
+
+// Probe probes a host now, or waits for the probe that is under way. It obeys the rules about addresses and the
+// bound on probes at once, but no rates. The verdict is what this probe found: Unknown where it failed on our side.
+func (p *Prober) Probe(ctx context.Context, name string) Verdict {
+	name, ok := hostName(name)
+	if !ok {
+		return Verdict{Why: "not the name of an smtps- host"}
+	}
+	givenUp := Verdict{Why: "given up: there was no more time"}
+	if p.room.Acquire(ctx, 1) != nil {
+		return givenUp
+	}
+	now := wallClock()
+	p.mu.Lock()
+	h := p.hosts[name]
+	if h == nil {
+		h = p.add(name, now)
+	}
+	h.asked = now
+	under := h.flight
+	if under == nil {
+		p.begin(h)
+	}
+	p.mu.Unlock()
+	if under == nil {
+		defer p.room.Release(1)
+		return p.probe(ctx, h, false)
+	}
+	p.room.Release(1)
+	select {
+	case <-under.done:
+		return under.verdict
+	case <-ctx.Done():
+		return givenUp
+	}
+}
+
+// probe probes a host whose probe has begun, and ends it.
+func (p *Prober) probe(ctx context.Context, h *host, limited bool) Verdict {
+	p.mu.Lock()
+	set, generation := &settings{Options: p.options, limited: limited}, p.generation
+	p.mu.Unlock()
+	began := time.Now()
+	f := p.carefully(ctx, h.name, set)
+	now := wallClock()
+
+	p.mu.Lock()
+	event := Event{Host: h.name, Verdict: f.verdict.dated(now)}
+	if generation == p.generation && p.hosts[h.name] == h {
+		event = p.settle(h, f, now)
+		p.judgeEgress(h.name, f, now)
+	}
+	event.Took = time.Since(began)
+	p.counters.count(event.Verdict)
+	p.counters.running--
+	h.flight.verdict = event.Verdict
+	close(h.flight.done)
+	h.flight = nil
+	if h.used && p.hosts[h.name] == h {
+		// A mail went to it meanwhile: what that found is not in this verdict.
+		p.plan(h, now)
+	}
+	p.mu.Unlock()
+	p.tell(set, event)
+	return event.Verdict
+}
+
+// carefully examines a host: a stranger's certificate that makes the library panic is a failed probe.
+func (p *Prober) carefully(ctx context.Context, name string, set *settings) (f finding) {
+	defer func() {
+		if r := recover(); r != nil {
+			set.Logger.Error("panic in a probe: please report this", slog.String("mx", name), slog.String("err", fmt.Sprint(r)), slog.String("stack", string(debug.Stack())))
+			f = unknown("internal error")
+		}
+	}()
+	return p.examine(ctx, name, set)
+}
+
+// tell logs and reports a probe that has ended.
+func (p *Prober) tell(set *settings, e Event) {
+	if set.Observe != nil {
+		set.Observe(e)
+	}
+	level := slog.LevelDebug
+	if e.Changed && p.news.Allow() {
+		level = slog.LevelInfo
+	}
+	set.Logger.LogAttrs(context.Background(), level, "port of implicit TLS probed",
+		slog.String("mx", e.Host), slog.Int("port", int(set.Port)), slog.String("status", e.Verdict.State.String()),
+		slog.String("cause", e.Verdict.Cause.String()), slog.String("reason", e.Verdict.Why),
+		slog.Bool("changed", e.Changed), slog.Duration("dur", e.Took.Round(time.Millisecond)))
+}

@@ -1,0 +1,241 @@
+package probe
+
+import (
+	"container/heap"
+	"context"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// The life of a verdict; the package comment has the reasons.
+const (
+	usedEvery     = 4 * time.Minute
+	earlyMost     = 6
+	earlyAge      = time.Second
+	closedFirst   = 10 * time.Minute
+	closedLast    = 6 * time.Hour
+	unknownFirst  = 30 * time.Second
+	unknownLast   = 10 * time.Minute
+	forgottenAge  = 24 * time.Hour
+	sweepInterval = time.Minute // how long a jump of the clock may go unnoticed
+)
+
+// plan schedules the next probe of a host that is being asked for; p.mu is held.
+func (p *Prober) plan(h *host, now time.Time) {
+	if h.waiting != nil || h.flight != nil {
+		return
+	}
+	at := now
+	switch h.believed(now).State {
+	case Open:
+		if !h.due.IsZero() {
+			return
+		}
+		at = now.Add(min(h.early.ReserveN(now, 1).DelayFrom(now), usedEvery))
+		if soonest := h.verdict.Checked.Add(earlyAge); at.Before(soonest) {
+			at = soonest
+		}
+	case Closed:
+		at = h.retry
+	case Unknown:
+		// A verdict that is no longer believed has no say in when to ask again, and neither has a time that the
+		// clock was put back over.
+		if h.retry.After(now) && h.retry.Sub(now) <= unknownLast && h.verdict.State == Unknown {
+			at = h.retry
+		}
+	}
+	if at.Before(now) {
+		at = now
+	}
+	p.scheduleAt(h, at)
+}
+
+// scheduleAt puts a host into the schedule, or earlier; p.mu is held.
+func (p *Prober) scheduleAt(h *host, at time.Time) {
+	switch {
+	case h.index < 0:
+		h.due = at
+		heap.Push(&p.due, h)
+	case at.Before(h.due):
+		h.due = at
+		heap.Fix(&p.due, h.index)
+	default:
+		return
+	}
+	if h.index == 0 {
+		signal(p.wake)
+	}
+}
+
+func (p *Prober) unschedule(h *host) {
+	if h.index >= 0 {
+		heap.Remove(&p.due, h.index)
+	}
+	h.due = time.Time{}
+}
+
+// enqueue has a host wait for a worker; p.mu is held. Where too many wait, the one that has waited longest is dropped: who
+// asks for it again has it put back.
+func (p *Prober) enqueue(h *host) {
+	p.unschedule(h)
+	h.urgent = h.open
+	queue := p.queues[kind(h.urgent)]
+	if queue.Len() >= maxQueue {
+		if oldest, ok := queue.Front().Value.(*host); ok {
+			p.unqueue(oldest)
+			p.counters.dropped++
+		}
+	}
+	h.waiting = queue.PushBack(h)
+	signal(p.ready)
+}
+
+func (p *Prober) unqueue(h *host) {
+	if h.waiting != nil {
+		p.queues[kind(h.urgent)].Remove(h.waiting)
+		h.waiting = nil
+	}
+}
+
+// take returns the host whose turn it is, with its probe begun, or nil. Hosts that mail goes to come first.
+func (p *Prober) take() *host {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, queue := range p.queues {
+		if first := queue.Front(); first != nil {
+			h, _ := first.Value.(*host)
+			p.begin(h)
+			if p.queues[0].Len()+p.queues[1].Len() > 0 {
+				signal(p.ready)
+			}
+			return h
+		}
+	}
+	return nil
+}
+
+// begin marks a host as being probed; p.mu is held.
+func (p *Prober) begin(h *host) {
+	p.unschedule(h)
+	p.unqueue(h)
+	h.used = false
+	h.flight = &flight{done: make(chan struct{})}
+	p.counters.running++
+}
+
+// dispatch moves hosts that are due to the queues, and forgets those that nobody has asked for in a day, until ctx ends.
+func (p *Prober) dispatch(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.wake:
+		case <-timer.C:
+		}
+		timer.Reset(p.sweep(wallClock()))
+	}
+}
+
+// sweep does what is due and returns how long nothing is.
+func (p *Prober) sweep(now time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for len(p.due) > 0 && !p.due[0].due.After(now) {
+		p.enqueue(p.due[0])
+	}
+	for _, all := range p.known {
+		for last := all.Back(); last != nil; last = all.Back() {
+			h, _ := last.Value.(*host)
+			if now.Sub(h.asked) < forgottenAge || h.flight != nil {
+				break
+			}
+			p.forget(h)
+			signal(p.dirty)
+		}
+	}
+	if len(p.due) == 0 {
+		return sweepInterval
+	}
+	return min(p.due[0].due.Sub(now), sweepInterval)
+}
+
+// settle takes what a probe has found into the books, as far as the host is still known; p.mu is held. It returns
+// the event.
+func (p *Prober) settle(h *host, f finding, now time.Time) Event {
+	before := h.verdict
+	event := Event{Host: h.name, Verdict: f.verdict.dated(now)}
+	if event.Verdict.State == Open && !now.Before(event.Verdict.Expires) {
+		// The certificate has expired since the handshake.
+		event.Verdict = closed(CertificateExpired, "the certificate has just expired").verdict.dated(now)
+	}
+	switch event.Verdict.State {
+	case Open:
+		if before.State != Open || h.early == nil {
+			h.early = rate.NewLimiter(rate.Every(usedEvery), earlyMost)
+		}
+		h.verdict, h.closedFor, h.failedFor, h.retry = event.Verdict, 0, 0, time.Time{}
+	case Closed:
+		h.closedFor = min(max(2*h.closedFor, closedFirst), closedLast)
+		h.verdict, h.failedFor, h.early, h.retry = event.Verdict, 0, nil, now.Add(h.closedFor)
+	case Unknown:
+		// What was known before still holds until it expires. A few more tries are made unasked.
+		h.failedFor = min(max(2*h.failedFor, unknownFirst, f.late), unknownLast)
+		h.retry = now.Add(h.failedFor)
+		if before.State == Unknown {
+			h.verdict.Why = event.Verdict.Why
+		}
+		if h.failedFor < unknownLast {
+			p.scheduleAt(h, h.retry)
+		}
+	}
+	p.closed += closedCount(h.verdict) - closedCount(before)
+	event.Changed = event.Verdict.State != Unknown && (before.State != h.verdict.State || before.Cause != h.verdict.Cause)
+	if open := h.verdict.State == Open; open != h.open {
+		p.known[kind(h.open)].Remove(h.place)
+		h.open = open
+		h.place = p.known[kind(open)].PushFront(h)
+	}
+	if h.used {
+		p.plan(h, now)
+	}
+	signal(p.dirty)
+	return event
+}
+
+func closedCount(v Verdict) int {
+	if v.State == Closed {
+		return 1
+	}
+	return 0
+}
+
+// schedule is a heap of hosts, the one that is due first on top.
+type schedule []*host
+
+func (s schedule) Len() int           { return len(s) }
+func (s schedule) Less(i, j int) bool { return s[i].due.Before(s[j].due) }
+func (s schedule) Swap(i, j int) {
+	s[i], s[j] = s[j], s[i]
+	s[i].index, s[j].index = i, j
+}
+
+// Push implements heap.Interface.
+func (s *schedule) Push(x any) {
+	if h, ok := x.(*host); ok {
+		h.index = len(*s)
+		*s = append(*s, h)
+	}
+}
+
+// Pop implements heap.Interface.
+func (s *schedule) Pop() any {
+	last := len(*s) - 1
+	h := (*s)[last]
+	(*s)[last] = nil
+	*s = (*s)[:last]
+	h.index = -1
+	return h
+}

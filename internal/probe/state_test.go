@@ -1,0 +1,169 @@
+package probe
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"context"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestVerdictsSurviveARestart(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "state")
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		o := w.options()
+		o.StateDir = dir
+		w.host(mx, good, "8.8.8.8")
+		w.host("smtps-b.example.com", plain, "8.8.4.4")
+		w.host("smtps-c.example.com", unreachable, "8.8.4.5")
+		p := w.prober(t, o)
+		ctx, cancel := context.WithCancel(t.Context())
+		var ended sync.WaitGroup
+		ended.Go(func() { _ = p.Run(ctx) })
+		for _, host := range []string{mx, "smtps-b.example.com", "smtps-c.example.com"} {
+			p.Verdict(host)
+		}
+		pass(3 * time.Second)
+		before := p.List()
+		crash, err := os.ReadFile(filepath.Join(dir, stateFile))
+		require.NoError(t, err, "it is written while it runs")
+		cancel()
+		ended.Wait()
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "."+stateFile+"-123"), crash[:10], 0o600))
+
+		again := func(crashed bool) *Prober {
+			if crashed {
+				require.NoError(t, os.WriteFile(filepath.Join(dir, stateFile), crash, 0o600))
+			}
+			return w.prober(t, o)
+		}
+		for _, crashed := range []bool{false, true} {
+			p = again(crashed)
+			for i, host := range []string{mx, "smtps-b.example.com"} {
+				v := p.Verdict(host)
+				require.Equal(t, before[i].Verdict, v, "with its times")
+			}
+			require.Len(t, p.List(), 2, "what is unknown is not saved")
+			require.Equal(t, 1, p.Stats().Open)
+			require.Equal(t, 1, p.Stats().Closed)
+		}
+		names, err := os.ReadDir(dir)
+		require.NoError(t, err)
+		require.Len(t, names, 1, "what a crash left behind is removed")
+
+		pass(2 * time.Hour)
+		require.Equal(t, Unknown, again(false).Verdict(mx).State, "an old verdict is not young again after a restart")
+		o.Port = 2626
+		require.Empty(t, again(false).List(), "and one about another port is none")
+		o.Port, o.Special = 26, true
+		require.Empty(t, again(false).List())
+		require.NotContains(t, w.logged(), "level=WARN")
+	})
+}
+
+func TestStateFileThatIsNotOursIsNotBelieved(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	one := savedHost{Host: mx, State: "open", Checked: now.Add(-time.Minute), Expires: now.Add(time.Hour), Asked: now.Add(-time.Minute), Why: "fine"}
+	file := func(change func(*saved)) string {
+		s := saved{Format: stateFormat, Port: 26, Hosts: []savedHost{one}}
+		change(&s)
+		text, err := json.Marshal(s)
+		require.NoError(t, err)
+		return string(text)
+	}
+	host := func(change func(*savedHost)) string {
+		return file(func(s *saved) { change(&s.Hosts[0]) })
+	}
+	sound := file(func(*saved) {})
+	for name, c := range map[string]struct {
+		text  string
+		hosts int
+		warns bool
+	}{
+		"sound":                     {sound, 1, false},
+		"torn":                      {sound[:len(sound)/2], 0, true},
+		"empty":                     {"", 0, true},
+		"garbage":                   {"\x00\x01\x02", 0, true},
+		"two of them":               {sound + sound, 0, true},
+		"unknown field":             {strings.Replace(sound, `"port"`, `"harbour":1,"port"`, 1), 0, true},
+		"another format":            {file(func(s *saved) { s.Format = "policyd probe verdicts, version 2" }), 0, true},
+		"no smtps- host":            {host(func(h *savedHost) { h.Host = "mx.example.com" }), 0, true},
+		"not a host name":           {host(func(h *savedHost) { h.Host = "smtps-a b.example.com" }), 0, true},
+		"upper case":                {host(func(h *savedHost) { h.Host = "SMTPS-A.example.com" }), 0, true},
+		"the same host twice":       {file(func(s *saved) { s.Hosts = append(s.Hosts, one) }), 0, true},
+		"another state":             {host(func(h *savedHost) { h.State = "ajar" }), 0, true},
+		"unknown":                   {host(func(h *savedHost) { h.State = "unknown" }), 0, true},
+		"another cause":             {host(func(h *savedHost) { h.State, h.Cause = "closed", "moody" }), 0, true},
+		"open with a cause":         {host(func(h *savedHost) { h.Cause = "refused" }), 0, true},
+		"closed without a cause":    {host(func(h *savedHost) { h.State = "closed" }), 0, true},
+		"open for ever":             {host(func(h *savedHost) { h.Expires = now.AddDate(1, 0, 0) }), 0, true},
+		"closed for ever":           {host(func(h *savedHost) { h.State, h.Cause, h.Expires = "closed", "refused", now.AddDate(1, 0, 0) }), 0, true},
+		"no back-off":               {host(func(h *savedHost) { h.State, h.Cause = "closed", "refused" }), 0, true},
+		"a negative back-off":       {host(func(h *savedHost) { h.BackOff = -1 }), 0, true},
+		"words that are not ASCII":  {host(func(h *savedHost) { h.Why = "\x1b[31m" }), 0, true},
+		"of the future":             {host(func(h *savedHost) { h.Checked = now.Add(time.Minute) }), 0, false},
+		"expired":                   {host(func(h *savedHost) { h.Expires = now.Add(-time.Second) }), 0, false},
+		"nobody has asked in a day": {host(func(h *savedHost) { h.Asked = now.AddDate(0, 0, -2) }), 0, false},
+		"another port":              {file(func(s *saved) { s.Port = 2626 }), 0, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld()
+			o := w.options()
+			o.StateDir = t.TempDir()
+			require.NoError(t, os.WriteFile(filepath.Join(o.StateDir, stateFile), []byte(c.text), 0o600))
+			p := w.prober(t, o)
+			require.Len(t, p.List(), c.hosts)
+			want := Unknown
+			if c.hosts > 0 {
+				want = Open
+			}
+			require.Equal(t, want, p.Verdict(mx).State)
+			if c.warns {
+				require.Equal(t, 1, strings.Count(w.logged(), "level=WARN"))
+			} else {
+				require.NotContains(t, w.logged(), "WARN")
+			}
+		})
+	}
+	t.Run("not a file", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld()
+		o := w.options()
+		o.StateDir = t.TempDir()
+		require.NoError(t, os.Mkdir(filepath.Join(o.StateDir, stateFile), 0o700))
+		require.Empty(t, w.prober(t, o).List())
+		require.Equal(t, 1, strings.Count(w.logged(), "level=WARN"))
+	})
+}
+
+func TestStateThatCannotBeSavedIsOneWarning(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	o := w.options()
+	o.StateDir = filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(o.StateDir, nil, 0o600))
+	p := w.prober(t, o)
+	w.host(mx, good, "8.8.8.8")
+	require.Equal(t, Open, p.Probe(t.Context(), mx).State)
+	p.save()
+	p.save()
+	require.Equal(t, 1, strings.Count(w.logged(), "cannot be saved"))
+	require.NoError(t, os.Remove(o.StateDir))
+	p.save()
+	require.NoError(t, os.RemoveAll(o.StateDir))
+	require.NoError(t, os.WriteFile(o.StateDir, nil, 0o600))
+	p.save()
+	require.Equal(t, 2, strings.Count(w.logged(), "cannot be saved"), "and another when it fails anew")
+	require.Equal(t, Open, p.Verdict(mx).State)
+}
