@@ -1,0 +1,139 @@
+// Package cases is what the end-to-end lab is asked to show: mails to domains that keep their promise, break it,
+// or are under attack, each with what has to become of it. The tests and the show run the same cases.
+package cases
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/policyd/policyd/e2e/lab"
+)
+
+// Case is one of them.
+type Case struct {
+	Name string
+	// Run returns the lines that prove it, or what went otherwise.
+	Run func(context.Context) (string, error)
+}
+
+// Phase is cases that run under the same settings.
+type Phase struct {
+	Name   string
+	Port26 string // the mode
+	// Alone has the cases one after the other: they take away what others need.
+	Alone bool
+	Cases []Case
+}
+
+// Build adds to the lab, before it starts, all that the cases need.
+func Build(l *lab.Lab) []Phase {
+	return []Phase{
+		{Name: "promises", Port26: "always", Cases: promises(l)},
+		{Name: "names and zones", Port26: "always", Cases: names(l)},
+		{Name: "losses", Port26: "always", Alone: true, Cases: losses(l)},
+	}
+}
+
+// want is what is to become of one attempt to deliver. What is empty does not matter.
+type want struct {
+	status  string
+	relay   string // host and port: "mx.a.test:25", or "local"
+	service string
+	tls     string
+	inClear bool // no TLS at all
+	reason  string
+}
+
+// Postfix's names of the two ways.
+const (
+	viaDefault = "postfix/smtp"
+	via26      = "postfix/smtps26/smtp"
+)
+
+var relayAddress = regexp.MustCompile(`\[[^\]]*\]`)
+
+func (w want) check(d lab.Delivery) error {
+	relay := relayAddress.ReplaceAllString(d.Relay, "")
+	switch {
+	case w.status != "" && w.status != d.Status:
+		return fmt.Errorf("status=%s, not %s: %s", d.Status, w.status, d.Line)
+	case w.relay != "" && w.relay != relay:
+		return fmt.Errorf("by %s, not %s: %s", relay, w.relay, d.Line)
+	case w.service != "" && w.service != d.Service:
+		return fmt.Errorf("service %s, not %s: %s", d.Service, w.service, d.Line)
+	case w.tls != "" && w.tls != d.TLS, w.inClear && d.TLS != "":
+		return fmt.Errorf("TLS level %q, not %q: %s", d.TLS, w.tls, d.Line)
+	case w.reason != "" && !strings.Contains(d.Reason, w.reason):
+		return fmt.Errorf("the reason does not have %q in it: %s", w.reason, d.Line)
+	}
+	return nil
+}
+
+// attempt is one mail and its first attempt.
+func attempt(ctx context.Context, l *lab.Lab, w want, to string) (*lab.Sent, string, error) {
+	m, err := l.Postfix.Send(ctx, to)
+	if err != nil {
+		return nil, "", err
+	}
+	line, err := next(ctx, m, w)
+	return m, line, err
+}
+
+// next waits for the next attempt of a mail.
+func next(ctx context.Context, m *lab.Sent, w want) (string, error) {
+	d, err := m.Wait(ctx)
+	if err != nil {
+		return "", err
+	}
+	return shown(d), w.check(d)
+}
+
+// shown is the log line with the level of TLS in front, as Postfix logs that in a line of its own.
+func shown(d lab.Delivery) string {
+	if d.TLS == "" {
+		return d.Line
+	}
+	return d.TLS + " TLS; " + d.Line
+}
+
+// verified is delivery to a host on port 25 under a promise.
+func verified(host string) want {
+	return want{status: "sent", relay: host + ":25", service: viaDefault, tls: "Verified"}
+}
+
+// verified26 is delivery to a host on port 26.
+func verified26(host string) want {
+	return want{status: "sent", relay: host + ":26", service: via26, tls: "Verified"}
+}
+
+// received checks that a host has the mail, and that nobody on the path could read a byte of it.
+func received(r *lab.Receiver, m *lab.Sent) error {
+	got := r.Got(m.Token)
+	if len(got) != 1 {
+		return fmt.Errorf("%s has the mail %d times", r.Name, len(got))
+	}
+	if s := got[0]; !s.TLS || s.SNI != r.Name {
+		return fmt.Errorf("%s has the mail with TLS=%v and server name %q", r.Name, s.TLS, s.SNI)
+	}
+	return unread(r, m)
+}
+
+// unread checks that neither the message nor its envelope ever crossed the wire in the clear.
+func unread(r *lab.Receiver, m *lab.Sent) error {
+	for _, secret := range []string{m.Token, m.To, "MAIL FROM", "RCPT TO"} {
+		if r.Seen(secret) {
+			return fmt.Errorf("%q crossed the wire to %s in the clear", secret, r.Name)
+		}
+	}
+	return nil
+}
+
+// untouched checks that a host has not seen the mail at all.
+func untouched(r *lab.Receiver, m *lab.Sent) error {
+	if len(r.Got(m.Token)) > 0 {
+		return fmt.Errorf("%s has the mail", r.Name)
+	}
+	return unread(r, m)
+}

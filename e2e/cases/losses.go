@@ -1,0 +1,139 @@
+package cases
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/policyd/policyd/e2e/lab"
+	"github.com/policyd/policyd/socketmap"
+)
+
+// losses take away what everything rests on, while mail flows.
+func losses(l *lab.Lab) []Case {
+	return []Case{killed(l), resolverDead(l)}
+}
+
+// killed ends policyd in the middle of a stream of mail and starts it again on the listener that was open all the time.
+func killed(l *lab.Lab) Case {
+	const mails, senders = 60, 4
+	r := l.Host(lab.Host{Name: "starttls-mx.stream.test", On25: lab.STARTTLS})
+	l.MX("stream.test", r.Name)
+	return Case{Name: "policyd killed and started again under mail: nothing is lost", Run: func(ctx context.Context) (string, error) {
+		sent := make([]*lab.Sent, mails)
+		var group errgroup.Group
+		group.SetLimit(senders)
+		for i := range mails {
+			group.Go(func() error {
+				var err error
+				sent[i], err = l.Postfix.Send(ctx, fmt.Sprintf("nr%d@stream.test", i))
+				return err
+			})
+			if i == mails/3 {
+				l.Policyd.Kill()
+				group.Go(func() error { return l.Policyd.Start(ctx) })
+			}
+		}
+		if err := group.Wait(); err != nil {
+			return "", err
+		}
+		retries := 0
+		for _, m := range sent {
+			again, err := arrive(ctx, m, verified(r.Name))
+			if err != nil {
+				return "", err
+			}
+			retries += again
+			if err := received(r, m); err != nil {
+				return "", err
+			}
+		}
+		return fmt.Sprintf("%d mails sent, %d received once each under Verified TLS, %d retries", mails, mails, retries), nil
+	}}
+}
+
+// arrive waits until a mail is there, having it tried again when it was put off, and returns how often that was.
+func arrive(ctx context.Context, m *lab.Sent, w want) (int, error) {
+	const most = 5
+	for again := range most {
+		d, err := m.Wait(ctx)
+		if err != nil {
+			return again, err
+		}
+		if d.Status != "deferred" {
+			return again, w.check(d)
+		}
+		if err := m.Retry(ctx); err != nil {
+			return again, err
+		}
+	}
+	return most, errors.New("it was put off again and again")
+}
+
+// resolverDead ends policyd's resolver. Answers that are known go on being used; routes are never waited for.
+func resolverDead(l *lab.Lab) Case {
+	known := l.Host(lab.Host{Name: "starttls-mx.known.test", On25: lab.STARTTLS})
+	l.MX("known.test", known.Name)
+	fresh := l.Host(lab.Host{Name: "starttls-mx.fresh.test", On25: lab.STARTTLS})
+	l.MX("fresh.test", fresh.Name)
+	return Case{Name: "resolver dead: routes within 300 ms, known domains verified, others wait", Run: func(ctx context.Context) (string, error) {
+		if _, line, err := attempt(ctx, l, verified(known.Name), "someone@known.test"); err != nil {
+			return line, err
+		}
+		l.Upstream.Kill()
+		slowest, err := slowestRoute(ctx, l)
+		if err != nil {
+			return "", err
+		}
+		_, line, err := attempt(ctx, l, verified(known.Name), "again@known.test")
+		if err != nil {
+			return line, err
+		}
+		m, waits, err := attempt(ctx, l, want{status: "deferred"}, "someone@fresh.test")
+		if err != nil {
+			return waits, err
+		}
+		if err := errors.Join(untouched(fresh, m), l.Upstream.Start(ctx)); err != nil {
+			return waits, err
+		}
+		// The resolver is back: what waited goes out.
+		err = l.Policyd.Until(ctx, lab.Question{Map: "tls-policy", Key: "fresh.test"}, func(r socketmap.Reply) bool {
+			return r.Status == socketmap.StatusOK
+		})
+		if err != nil {
+			return "", err
+		}
+		if err := m.Retry(ctx); err != nil {
+			return "", err
+		}
+		if _, err := arrive(ctx, m, verified(fresh.Name)); err != nil {
+			return "", err
+		}
+		return fmt.Sprintf("slowest route %v; known: %s; unknown: %s", slowest.Round(time.Millisecond), line, waits), received(fresh, m)
+	}}
+}
+
+// slowestRoute asks for the routes of names that nobody knows.
+func slowestRoute(ctx context.Context, l *lab.Lab) (time.Duration, error) {
+	const questions, limit = 20, 300 * time.Millisecond
+	var slowest time.Duration
+	for i := range questions {
+		begun := time.Now()
+		reply, err := l.Policyd.Ask(ctx, "transport", fmt.Sprintf("someone@nobody-%d.test", i))
+		took := time.Since(begun)
+		if err != nil {
+			return 0, err
+		}
+		if reply.Status != socketmap.StatusNotFound {
+			return 0, fmt.Errorf("policyd gives a route without a resolver: %q", reply)
+		}
+		slowest = max(slowest, took)
+	}
+	if slowest > limit {
+		return slowest, fmt.Errorf("a route took %v", slowest)
+	}
+	return slowest, nil
+}

@@ -1,0 +1,140 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// insideEnv tells the program that it is inside, and which directory it was given there.
+const insideEnv = "POLICYD_LAB_DIR"
+
+// Isolated runs main in network, mount, process and host name spaces of its own and returns its exit code: the
+// program starts itself again inside them. Root only. The host keeps its files, its ports and its processes; all
+// that main starts ends with it, and all that it mounts or writes is gone, however it ends.
+func Isolated(main func() int) int {
+	if dir := os.Getenv(insideEnv); dir != "" {
+		if err := furnish(dir); err != nil {
+			fmt.Fprintln(os.Stderr, "the lab cannot be set up:", err)
+			return 1
+		}
+		return main()
+	}
+	code, err := again()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "the lab needs namespaces of its own (root only):", err)
+		return 1
+	}
+	return code
+}
+
+// again starts this very program with the same arguments inside new namespaces.
+func again() (int, error) {
+	if os.Getuid() != 0 {
+		return 1, errors.New("run it as root")
+	}
+	dir, err := os.MkdirTemp("", "policyd-lab-")
+	if err != nil {
+		return 1, err
+	}
+	defer func() { _ = os.Remove(dir) }() // empty on the outside: inside, a tmpfs was mounted on it
+	exe, err := os.Executable()
+	if err != nil {
+		return 1, err
+	}
+	cmd := exec.Command(exe, os.Args[1:]...)
+	cmd.Env = append(os.Environ(), insideEnv+"="+dir)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC,
+		// As the first process of its own space it takes all others with it.
+		Pdeathsig: syscall.SIGKILL,
+	}
+	// The death signal is sent when the thread ends that started the process, not the program.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT)
+	defer signal.Stop(signals)
+	if err := cmd.Start(); err != nil {
+		return 1, err
+	}
+	ended := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case s := <-signals:
+				_ = cmd.Process.Signal(s)
+			case <-ended:
+				return
+			}
+		}
+	}()
+	err = cmd.Wait()
+	close(ended)
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		return 1, err
+	}
+	if !cmd.ProcessState.Exited() {
+		return 1, fmt.Errorf("the lab ended by %v", cmd.ProcessState)
+	}
+	return cmd.ProcessState.ExitCode(), nil
+}
+
+// furnish makes the inside a machine of its own: /etc, the mail directories, /proc, loopback and the host's name.
+func furnish(dir string) error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("mount: %w", err)
+	}
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=0755"); err != nil {
+		return fmt.Errorf("tmpfs: %w", err)
+	}
+	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
+		return fmt.Errorf("/proc: %w", err)
+	}
+	// A copy of all of /etc, as resolv.conf may be a link to anywhere.
+	if out, err := exec.Command("cp", "-a", "/etc/.", filepath.Join(dir, "etc")).CombinedOutput(); err != nil {
+		return fmt.Errorf("copying /etc: %w: %s", err, out)
+	}
+	for from, over := range map[string]string{
+		"etc": "/etc", "spool": "/var/spool/postfix", "lib": "/var/lib/postfix", "policyd": "/var/lib/policyd",
+	} {
+		from = filepath.Join(dir, from)
+		if err := os.MkdirAll(from, 0o755); err != nil {
+			return err
+		}
+		if _, err := os.Stat(over); errors.Is(err, fs.ErrNotExist) {
+			continue // it then lies in the lab's own directory, see Dir
+		}
+		if err := unix.Mount(from, over, "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("%s: %w", over, err)
+		}
+	}
+	if err := unix.Sethostname([]byte(Hostname)); err != nil {
+		return fmt.Errorf("host name: %w", err)
+	}
+	return loopback()
+}
+
+// loopback brings lo up. All of 127.0.0.0/8 is then this machine, without an address each: Postfix and policyd
+// see 127.0.0.1 and ::1 as their own and the rest as other hosts. IPv6 has a network of such addresses too.
+func loopback() error {
+	for _, args := range [][]string{
+		{"link", "set", "lo", "up"},
+		{"-6", "route", "add", "local", v6Network, "dev", "lo"},
+	} {
+		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+			return fmt.Errorf("ip %v: %w: %s", args, err, out)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,233 @@
+// Package lab is a small internet on one machine: a private DNS root, signed and not, behind real unbound; a
+// private certificate authority; receivers that do as they are told and write down what they hear; one Postfix
+// that sends through one policyd. It runs inside Isolated, on addresses in 127.0.0.0/8 and one IPv6 network.
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/policyd/policyd/e2e/lab/zone"
+)
+
+// The lab's own names.
+const (
+	OwnDomain    = "own.test"
+	HostedDomain = "hosted.test" // received here too, not in the guard map
+	Hostname     = "mail." + OwnDomain
+	v6Network    = "fd00:26::/32"
+)
+
+// Lab is the whole. Make one with New inside Isolated, add hosts and records, then Start and at the end Close it.
+type Lab struct {
+	Dir       string // its files, gone with it
+	Authority *Authority
+	Postfix   *Postfix
+	Policyd   *Policyd
+	Resolver  *Unbound // Postfix's own, in /etc/resolv.conf
+	Upstream  *Unbound // policyd's: the same zones, so that it can be away while Postfix has its own
+
+	tree *zone.Tree
+
+	mu        sync.Mutex
+	err       error // the first of building
+	receivers []*Receiver
+	webs      []*PolicyHost
+	hosts     int
+}
+
+// zones is the tree: nearly all domains of the lab are names in test., the others show what can be wrong with a zone.
+func zones() []zone.Zone {
+	return []zone.Zone{
+		{Origin: "."},
+		{Origin: "test.", Broken: []string{"_25._tcp.mx.tlsabroken.test. TLSA"}},
+		{Origin: "nsec3.test.", State: zone.Signed3},
+		{Origin: "unsigned.test.", State: zone.Unsigned},
+		{Origin: "expired.test.", State: zone.Expired},
+		{Origin: "wrongds.test.", State: zone.WrongDS},
+	}
+}
+
+// New returns a lab that is not yet running, around a policyd binary. The Postfix examples are read from root,
+// the top of the source tree.
+func New(policyd, root string) (*Lab, error) {
+	dir := os.Getenv(insideEnv)
+	if dir == "" {
+		return nil, errors.New("lab: New was called outside of Isolated")
+	}
+	authority, err := NewAuthority()
+	if err != nil {
+		return nil, err
+	}
+	tree, err := zone.NewTree(zones())
+	if err != nil {
+		return nil, err
+	}
+	l := &Lab{Dir: dir, Authority: authority, tree: tree}
+	zoneDir := filepath.Join(dir, "zones")
+	if err := os.MkdirAll(zoneDir, 0o755); err != nil {
+		return nil, fmt.Errorf("lab: %w", err)
+	}
+	if l.Resolver, err = newUnbound(netip.MustParseAddrPort("127.0.0.1:53"), zoneDir, tree.Origins()); err != nil {
+		return nil, err
+	}
+	if l.Upstream, err = newUnbound(netip.MustParseAddrPort("127.0.0.1:5353"), zoneDir, tree.Origins()); err != nil {
+		return nil, err
+	}
+	if l.Policyd, err = newPolicyd(policyd, dir, l.Upstream.Addr); err != nil {
+		return nil, err
+	}
+	l.Postfix = &Postfix{root: root, dir: dir}
+	l.Records(Hostname + ". A 127.0.0.1")
+	return l, nil
+}
+
+// Host is what a receiver is to be.
+type Host struct {
+	Name   string
+	On25   Behaviour
+	On26   Behaviour
+	Flaw   Flaw // of its certificate, on both ports
+	Flaw26 Flaw // of the one on 26, where that is to be another
+	// Addrs instead of one that is chosen.
+	Addrs []netip.Addr
+}
+
+// Host adds a receiver and its address records.
+func (l *Lab) Host(h Host) *Receiver {
+	l.mu.Lock()
+	l.hosts++
+	number := l.hosts
+	l.mu.Unlock()
+	if h.Addrs == nil {
+		// A network each, as on the internet: policyd does not knock on one network many times a second.
+		h.Addrs = []netip.Addr{netip.AddrFrom4([4]byte{127, 20, byte(number), 1})}
+	}
+	r := newReceiver(h.Name, h.Addrs)
+	l.mu.Lock()
+	l.receivers = append(l.receivers, r)
+	l.mu.Unlock()
+	for _, a := range h.Addrs {
+		t := "A"
+		if a.Is6() {
+			t = "AAAA"
+		}
+		l.Records(fmt.Sprintf("%s. %s %s", h.Name, t, a))
+	}
+	flaw26 := h.Flaw26
+	if flaw26 == Good {
+		flaw26 = h.Flaw
+	}
+	l.keep(r.Serve(25, l.Service(h.Name, h.On25, h.Flaw)))
+	l.keep(r.Serve(26, l.Service(h.Name, h.On26, flaw26)))
+	return r
+}
+
+// Service returns a behaviour with a new certificate for a host.
+func (l *Lab) Service(host string, b Behaviour, f Flaw) Service {
+	c, err := l.Authority.Issue(host, f)
+	l.keep(err)
+	return Service{Behaviour: b, Certificate: c}
+}
+
+// MX adds MX records of a domain; the hosts are in the order of preference, those of one preference separated by a space.
+func (l *Lab) MX(domain string, groups ...string) {
+	const step = 10
+	for i, g := range groups {
+		for host := range strings.FieldsSeq(g) {
+			l.Records(fmt.Sprintf("%s. MX %d %s.", domain, step*(i+1), host))
+		}
+	}
+}
+
+// Records adds records with absolute owner names, such as "a.test. MX 10 b.test.".
+func (l *Lab) Records(records ...string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.tree.Add(records...); err != nil && l.err == nil {
+		l.err = err
+	}
+}
+
+// Replace replaces an RRset while the lab runs. Both resolvers know it at once.
+func (l *Lab) Replace(ctx context.Context, set zone.RRset) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.tree.Set(set); err != nil {
+		return err
+	}
+	if err := l.tree.Write(filepath.Join(l.Dir, "zones")); err != nil {
+		return err
+	}
+	origin := l.tree.Origin(set.Owner)
+	return errors.Join(l.Resolver.Reload(ctx, origin, set.Owner), l.Upstream.Reload(ctx, origin, set.Owner))
+}
+
+// keep keeps the first error of building for Start.
+func (l *Lab) keep(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err == nil {
+		l.err = err
+	}
+}
+
+// Start starts everything: the resolvers, policyd and Postfix.
+func (l *Lab) Start(ctx context.Context) error {
+	l.mu.Lock()
+	err := l.err
+	l.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	files := map[string][]byte{
+		filepath.Join(l.Dir, "zones", "anchor"): []byte(l.tree.Anchor()),
+		l.CAFile():                              l.Authority.PEM(),
+		"/etc/resolv.conf":                      []byte("nameserver " + l.Resolver.Addr.Addr().String() + "\n"),
+		"/etc/hosts":                            []byte("127.0.0.1 localhost\n::1 localhost\n127.0.0.1 " + Hostname + "\n"),
+		"/etc/hostname":                         []byte(Hostname + "\n"),
+	}
+	for path, data := range files {
+		_ = os.Remove(path) // it may be a link to somewhere else
+		if err := os.WriteFile(path, data, 0o644); err != nil {
+			return fmt.Errorf("lab: %w", err)
+		}
+	}
+	if err := l.tree.Write(filepath.Join(l.Dir, "zones")); err != nil {
+		return err
+	}
+	if err := errors.Join(l.Resolver.Start(ctx), l.Upstream.Start(ctx)); err != nil {
+		return err
+	}
+	if err := l.Policyd.Start(ctx); err != nil {
+		return err
+	}
+	return l.Postfix.Start(ctx)
+}
+
+// CAFile is where the private authority's certificate is.
+func (l *Lab) CAFile() string { return caFile(l.Dir) }
+
+func caFile(dir string) string { return filepath.Join(dir, "ca.pem") }
+
+// Close ends all that the lab started.
+func (l *Lab) Close() {
+	l.Postfix.Stop()
+	l.Policyd.Stop()
+	l.Resolver.Kill()
+	l.Upstream.Kill()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range l.receivers {
+		r.Close()
+	}
+	for _, w := range l.webs {
+		w.Close()
+	}
+}

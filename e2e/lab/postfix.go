@@ -1,0 +1,153 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+)
+
+// Postfix is the sender: Debian's own default files, then the examples of this project as they are, then what
+// only the lab needs.
+type Postfix struct {
+	root, dir string
+	proc      *process
+}
+
+// What only the lab needs comes last, so that it holds. Retries are made when a case asks for them. A destination
+// that failed is not held back, so that the next mail is seen to be tried.
+const labMain = `
+# The lab
+maillog_file = /dev/stdout
+myhostname = %[1]s
+mydestination = $myhostname, %[2]s, %[4]s, localhost
+mynetworks = 127.0.0.0/8 [::1]/128
+inet_interfaces = 127.0.0.1
+inet_protocols = all
+alias_maps = texthash:/etc/postfix/aliases
+alias_database =
+local_recipient_maps =
+relayhost =
+smtp_tls_CAfile = %[3]s
+smtp_tls_CApath =
+smtp_tls_loglevel = 1
+smtpd_tls_security_level = none
+smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination
+queue_run_delay = 1h
+minimal_backoff_time = 1s
+maximal_backoff_time = 1h
+transport_retry_time = 1s
+smtp_connect_timeout = 3s
+smtp_helo_timeout = 5s
+smtp_starttls_timeout = 3s
+`
+
+// Start starts Postfix and waits until it takes mail.
+func (p *Postfix) Start(ctx context.Context) error {
+	if err := p.configure(); err != nil {
+		return err
+	}
+	path, err := look("postfix")
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(path, "start-fg")
+	if p.proc, err = start("postfix", cmd); err != nil {
+		return err
+	}
+	startCtx, cancel := p.proc.context(ctx)
+	defer cancel()
+	err = until(startCtx, "Postfix takes mail", func() bool {
+		c, err := dialSMTP(startCtx)
+		if err == nil {
+			c.close()
+		}
+		return err == nil
+	})
+	if err != nil {
+		return fmt.Errorf("%w: %s", err, p.proc.output.tail(10, "postfix"))
+	}
+	return nil
+}
+
+// Stop ends Postfix.
+func (p *Postfix) Stop() { p.proc.stop(syscall.SIGTERM) }
+
+// configure writes /etc/postfix and the queue directory.
+func (p *Postfix) configure() error {
+	mainCf := fmt.Sprintf(labMain, Hostname, OwnDomain, caFile(p.dir), HostedDomain)
+	err := errors.Join(
+		compose("/etc/postfix/main.cf", mainCf,
+			"/usr/share/postfix/main.cf.debian", "/usr/share/postfix/main.cf.tls",
+			filepath.Join(p.root, "postfix", "main.cf.example")),
+		compose("/etc/postfix/master.cf", "",
+			"/usr/share/postfix/master.cf.dist", filepath.Join(p.root, "postfix", "master.cf.example")),
+		write("/etc/postfix/aliases", "someone "+p.mailbox()+"\n"),
+		// The guard that the example names: own domains never leave by another transport.
+		write("/etc/postfix/transport_own", `/@(.*\.)?own\.test$/  :`+"\n"),
+		// Written to by local(8) with the rights of nobody.
+		write(p.mailbox(), ""), os.Chmod(p.mailbox(), 0o666),
+		give("/var/lib/postfix", "postfix"),
+	)
+	if err != nil {
+		return fmt.Errorf("lab: %w", err)
+	}
+	// Debian's services run in the queue directory as their root.
+	for _, file := range []string{"resolv.conf", "hosts", "services", "nsswitch.conf"} {
+		data, err := os.ReadFile(filepath.Join("/etc", file))
+		if err != nil {
+			return fmt.Errorf("lab: %w", err)
+		}
+		if err := write(filepath.Join("/var/spool/postfix/etc", file), string(data)); err != nil {
+			return fmt.Errorf("lab: %w", err)
+		}
+	}
+	return nil
+}
+
+// mailbox is where the lab's own mail ends.
+func (p *Postfix) mailbox() string { return filepath.Join(p.dir, "mailbox") }
+
+// Mailbox returns what was delivered to the lab's own user.
+func (p *Postfix) Mailbox() (string, error) {
+	data, err := os.ReadFile(p.mailbox())
+	return string(data), err
+}
+
+// compose writes a file made of others and an end of its own.
+func compose(path, end string, parts ...string) error {
+	var all []byte
+	for _, part := range parts {
+		data, err := os.ReadFile(part)
+		if err != nil {
+			return err
+		}
+		all = append(append(all, data...), '\n')
+	}
+	return write(path, string(all)+end)
+}
+
+// give makes a user of the system the owner of a directory.
+func give(path, name string) error {
+	u, err := user.Lookup(name)
+	if err != nil {
+		return err
+	}
+	uid, err := strconv.Atoi(u.Uid)
+	if err != nil {
+		return err
+	}
+	return os.Chown(path, uid, -1)
+}
+
+func write(path, data string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(path, []byte(data), 0o644)
+}

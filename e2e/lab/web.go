@@ -1,0 +1,119 @@
+package lab
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+)
+
+// PolicyHost is the HTTPS server of an MTA-STS policy (RFC 8461 section 3.3).
+type PolicyHost struct {
+	addr        netip.AddrPort
+	certificate *tls.Certificate
+
+	mu     sync.Mutex
+	policy string
+	server *http.Server
+	asked  int
+}
+
+// STS is a policy with mode and mx patterns as given.
+func STS(mode string, mx ...string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "version: STSv1\r\nmode: %s\r\n", mode)
+	for _, m := range mx {
+		fmt.Fprintf(&b, "mx: %s\r\n", m)
+	}
+	b.WriteString("max_age: 604800\r\n")
+	return b.String()
+}
+
+// PolicyHost adds the policy host of a domain and the records that announce it with an id. The announcement lives
+// for a second, so that a new one is soon seen.
+func (l *Lab) PolicyHost(domain, id, policy string) *PolicyHost {
+	l.mu.Lock()
+	number := len(l.webs) + 1
+	l.mu.Unlock()
+	name := "mta-sts." + domain
+	certificate, err := l.Authority.Issue(name, Good)
+	l.keep(err)
+	h := &PolicyHost{
+		addr:        netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 30, byte(number), 1}), 443),
+		certificate: certificate, policy: policy,
+	}
+	l.mu.Lock()
+	l.webs = append(l.webs, h)
+	l.mu.Unlock()
+	l.Records(fmt.Sprintf("%s. A %s", name, h.addr.Addr()), fmt.Sprintf("_mta-sts.%s. 1 TXT %q", domain, Announcement(id)))
+	l.keep(h.Open())
+	return h
+}
+
+// Announcement is the text of the TXT record (RFC 8461 section 3.1).
+func Announcement(id string) string { return "v=STSv1; id=" + id + ";" }
+
+// Set replaces the policy.
+func (h *PolicyHost) Set(policy string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.policy = policy
+}
+
+// Asked returns how often the policy was fetched.
+func (h *PolicyHost) Asked() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.asked
+}
+
+// ServeHTTP answers with the policy.
+func (h *PolicyHost) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != "/.well-known/mta-sts.txt" {
+		http.NotFound(w, r)
+		return
+	}
+	h.mu.Lock()
+	h.asked++
+	policy := h.policy
+	h.mu.Unlock()
+	w.Header().Set("Content-Type", "text/plain")
+	_, _ = io.WriteString(w, policy)
+}
+
+// Open starts to serve.
+func (h *PolicyHost) Open() error {
+	l, err := net.Listen("tcp", h.addr.String())
+	if err != nil {
+		return fmt.Errorf("lab: %w", err)
+	}
+	server := &http.Server{
+		Handler: h, ReadHeaderTimeout: time.Minute, ErrorLog: log.New(io.Discard, "", 0),
+		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{*h.certificate}},
+	}
+	h.mu.Lock()
+	h.server = server
+	h.mu.Unlock()
+	go func() {
+		if err := server.ServeTLS(l, "", ""); !errors.Is(err, http.ErrServerClosed) {
+			_ = l.Close()
+		}
+	}()
+	return nil
+}
+
+// Close stops serving: connections are refused.
+func (h *PolicyHost) Close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.server != nil {
+		_ = h.server.Close()
+	}
+}
