@@ -1,0 +1,97 @@
+package mtasts
+
+import (
+	"context"
+	"errors"
+	"hash/maphash"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/policyd/policyd/internal/resolver"
+)
+
+// livePatience is how long a lookup waits for the TXT record, and again for a newer policy, while the one it
+// has is live: that one holds anyway, but it should be the current one.
+const livePatience = 5 * time.Second
+
+// announced is the TXT RRset of a domain and what it says. It is not changed.
+type announced struct {
+	domain string
+	name   string // of the RRset
+	rrset  *resolver.RRset
+	id     string
+	err    error
+}
+
+// records spares lookups that are answered from caches the making of names and the parsing of records.
+// Its size is fixed: what collides is made anew.
+type records struct {
+	seed  maphash.Seed
+	slots []atomic.Pointer[announced]
+}
+
+func newRecords() records {
+	const slots = 1 << 14
+	return records{seed: maphash.MakeSeed(), slots: make([]atomic.Pointer[announced], slots)}
+}
+
+func (r *records) slot(domain string) *atomic.Pointer[announced] {
+	return &r.slots[maphash.String(r.seed, domain)%uint64(len(r.slots))]
+}
+
+// of returns the record of a domain as it was last seen, perhaps without an RRset.
+func (r *records) of(domain string) *announced {
+	slot := r.slot(domain)
+	a := slot.Load()
+	if a == nil || a.domain != domain {
+		a = &announced{domain: strings.Clone(domain), name: recordLabel + domain}
+		slot.Store(a)
+	}
+	return a
+}
+
+// parse reads an RRset that was found for a.
+func (r *records) parse(a *announced, rrset *resolver.RRset) (string, error) {
+	if a.rrset != rrset {
+		n := &announced{domain: a.domain, name: a.name, rrset: rrset}
+		n.id, n.err = recordID(rrset.TXT)
+		r.slot(a.domain).Store(n)
+		a = n
+	}
+	return a.id, a.err
+}
+
+const (
+	recordLabel = "_mta-sts."
+	hostLabel   = "mta-sts."
+)
+
+// policyDomain reports whether s, in lower case, can have a policy: whether both names fit in DNS.
+func policyDomain(s string) bool {
+	const longest = 253
+	return len(s) <= longest-len(recordLabel) && validDomain(s, true)
+}
+
+// announcement returns the id that the domain announces. The error is one of ParseRecord's, resolver.ErrNotCached, or that
+// the lookup failed.
+func (v View) announcement(ctx context.Context, domain string, live bool) (string, error) {
+	o, a := v.store.options.Load(), v.store.records.of(domain)
+	q := resolver.Question{Name: a.name, Type: resolver.TypeTXT, Passive: v.passive}
+	rrset, err := (*resolver.RRset)(nil), resolver.ErrNotCached
+	if o.CachedResolver != nil {
+		rrset, err = o.CachedResolver.Lookup(ctx, q)
+	}
+	if !v.cached && errors.Is(err, resolver.ErrNotCached) {
+		if live {
+			limited, cancel := context.WithTimeout(ctx, livePatience)
+			defer cancel()
+			ctx = limited
+		}
+		rrset, err = o.Resolver.Lookup(ctx, q)
+	}
+	if err != nil {
+		return "", err
+	}
+	return v.store.records.parse(a, rrset)
+}

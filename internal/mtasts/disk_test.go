@@ -1,0 +1,442 @@
+package mtasts_test
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/bbolt"
+
+	"github.com/policyd/policyd/internal/mtasts"
+	"github.com/policyd/policyd/internal/resolver"
+)
+
+func TestPoliciesSurviveARestart(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		runs bool
+	}{{"read when they are asked for", false}, {"read at the start", true}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			dir := filepath.Join(t.TempDir(), "state")
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				w.set(domain, "1", enforce+"x: ✉ and \"more\"\n")
+				s := w.store(t, in(dir))
+				require.Equal(t, found1, short(s.Lookup(t.Context(), domain)))
+				first := s.Lookup(t.Context(), domain)
+				require.True(t, s.Stats().Persistent)
+				require.NoError(t, s.Close())
+
+				// HTTPS is down, and DNS says that there was never a policy.
+				w.down(mtasts.FetchError)
+				w.change(func() { delete(w.txt, domain) })
+				s = w.store(t, in(dir))
+				r := s.Cached().Lookup(t.Context(), domain)
+				require.Equal(t, "unknown", short(r), "the disk is not read without waiting")
+				require.ErrorIs(t, r.Err, resolver.ErrNotCached)
+				if c.runs {
+					run(t, s)
+					synctest.Wait()
+					require.True(t, s.Loaded())
+				}
+				r = s.Lookup(t.Context(), domain)
+				require.Equal(t, found1+" stale", short(r))
+				require.Equal(t, first.Policy, r.Policy)
+				require.True(t, first.Expires.Equal(r.Expires))
+				require.Equal(t, found1+" stale", short(s.Cached().Lookup(t.Context(), domain)))
+				time.Sleep(24 * time.Hour)
+				require.Equal(t, "absent", short(s.Lookup(t.Context(), domain)))
+			})
+		})
+	}
+}
+
+func TestWhatIsNewerWinsOverTheDisk(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.set(domain, "1", enforce)
+		s := w.store(t, in(dir))
+		s.Lookup(t.Context(), domain)
+		require.NoError(t, s.Close())
+		w.set(domain, "2", "")
+		s = w.store(t, in(dir))
+		time.Sleep(ttl)
+		require.Equal(t, "found 2 enforce [mx.example.com]", short(s.Lookup(t.Context(), domain)))
+		run(t, s)
+		synctest.Wait()
+		require.Equal(t, "2", s.List("", 0)[0].ID)
+		require.NoError(t, s.Close())
+		s = w.store(t, in(dir))
+		require.Equal(t, "found 2 enforce [mx.example.com]", short(s.Lookup(t.Context(), domain)))
+		require.Equal(t, 2, w.fetches())
+	})
+}
+
+func TestFlushForgetsAlsoOnDisk(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.set(domain, "1", enforce)
+		s := w.store(t, in(dir))
+		s.Lookup(t.Context(), domain)
+		require.NoError(t, s.Close())
+		w.down(mtasts.WebPKIInvalid)
+
+		s = w.store(t, in(dir))
+		require.True(t, s.Flush("Example.COM."))
+		require.False(t, s.Flush(domain))
+		require.Equal(t, "failed sts-webpki-invalid", short(s.Lookup(t.Context(), domain)))
+		list := s.List("", 0)
+		require.Len(t, list, 1)
+		require.Equal(t, mtasts.WebPKIInvalid, list[0].Failure)
+		require.Equal(t, mtasts.ModeUnknown, list[0].Mode)
+		require.Equal(t, 1, s.Stats().Failing)
+		require.True(t, s.Flush(domain), "the failure is forgotten, too")
+		require.Empty(t, s.List("", 0))
+		require.NoError(t, s.Close())
+
+		s = w.store(t, in(dir))
+		require.Equal(t, "failed sts-webpki-invalid", short(s.Lookup(t.Context(), domain)))
+	})
+}
+
+func TestTheFewestUsedGo(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		limit := func(o *mtasts.StoreOptions) { o.StateDir, o.MaxPolicies = dir, 10 }
+		s := w.store(t, limit)
+		for i := range 30 {
+			name := fmt.Sprintf("d%02d.example", i)
+			w.set(name, "1", enforce)
+			require.Equal(t, found1, short(s.Lookup(t.Context(), name)))
+			time.Sleep(time.Minute)
+			require.Equal(t, mtasts.Found, s.Lookup(t.Context(), "d00.example").State, "in use")
+			require.LessOrEqual(t, s.Stats().Policies(), 10)
+		}
+		require.Len(t, s.List("d00", 0), 1)
+		require.Len(t, s.List("d29", 0), 1)
+		require.Empty(t, s.List("d01", 0))
+		require.Len(t, s.List("", 3), 3)
+		require.Positive(t, s.Stats().Evicted)
+		n := s.Stats().Policies()
+		require.NoError(t, s.Close())
+
+		s = w.store(t, limit)
+		run(t, s)
+		synctest.Wait()
+		require.Equal(t, n, s.Stats().Policies(), "the disk has as many")
+
+		// A policy of 64 KiB is not one like another.
+		w.set("big.example", "1", enforce+"x: "+strings.Repeat("y", 60<<10)+"\n")
+		require.Equal(t, found1, short(s.Lookup(t.Context(), "big.example")))
+		require.Equal(t, 1, s.Stats().Policies())
+	})
+}
+
+func TestExpiredPoliciesAreRemoved(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.set(domain, "1", enforce)
+		s := w.store(t, in(dir))
+		run(t, s)
+		s.Lookup(t.Context(), domain)
+		time.Sleep(25 * time.Hour)
+		require.Zero(t, s.Stats().Policies())
+		require.Equal(t, 1, stored(t, s, dir), "kept for a while, for the case of a clock that is wrong")
+
+		s = w.store(t, in(dir))
+		run(t, s)
+		time.Sleep(24 * time.Hour)
+		require.Zero(t, stored(t, s, dir))
+	})
+}
+
+// stored closes s and counts what is on its disk.
+func stored(t *testing.T, s *mtasts.Store, dir string) (n int) {
+	t.Helper()
+	require.NoError(t, s.Close())
+	db, err := bbolt.Open(filepath.Join(dir, "mtasts.db"), 0o600, nil)
+	require.NoError(t, err)
+	require.NoError(t, db.View(func(tx *bbolt.Tx) error {
+		n = tx.Bucket([]byte("policies-1")).Stats().KeyN
+		return nil
+	}))
+	require.NoError(t, db.Close())
+	return n
+}
+
+func TestAClockThatWasSetBackCostsNoPolicy(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	const ahead = 1000 * time.Hour
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.set(domain, "1", enforce)
+		w.set("down.example", "1", enforce)
+		time.Sleep(ahead)
+		s := w.store(t, in(dir))
+		s.Lookup(t.Context(), domain)
+		s.Lookup(t.Context(), "down.example")
+		require.NoError(t, s.Close())
+	})
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.set(domain, "1", enforce)
+		w.set("down.example", "1", "no policy")
+		s := w.store(t, in(dir))
+		r := s.Lookup(t.Context(), domain)
+		require.Equal(t, found1, short(r))
+		require.Equal(t, time.Now().Add(24*time.Hour), r.Expires, "it was fetched again")
+		require.Equal(t, found1+" stale sts-policy-invalid", short(s.Lookup(t.Context(), "down.example")), "it holds")
+		require.Equal(t, found1+" stale sts-policy-invalid", short(s.Cached().Lookup(t.Context(), "down.example")))
+		time.Sleep(ahead)
+		require.Equal(t, found1, short(s.Lookup(t.Context(), "down.example")), "for longer, and not for less")
+		time.Sleep(24 * time.Hour)
+		require.Equal(t, "failed sts-policy-invalid", short(s.Lookup(t.Context(), "down.example")))
+	})
+}
+
+func TestTheDiskIsBelievedNoMoreThanAPolicyHost(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	now := time.Now().Format(time.RFC3339)
+	good := `{"id":"1","fetched":"` + now + `","lines":["version: STSv1","mode: enforce","mx: mx.example.com","max_age: 86400"]}`
+	bad := map[string]string{
+		"json.example":   "no JSON",
+		"id.example":     strings.Replace(good, `"1"`, `"1;2"`, 1),
+		"noid.example":   strings.Replace(good, `"1"`, `""`, 1),
+		"mode.example":   strings.Replace(good, "enforce", "off", 1),
+		"future.example": strings.Replace(good, "86400", "864000000", 1),
+		"time.example":   strings.Replace(good, now, "yesterday", 1),
+		"UPPER.example":  good,
+		"a b.example":    good,
+		"-x.example":     good,
+	}
+	db, err := bbolt.Open(filepath.Join(dir, "mtasts.db"), 0o600, nil)
+	require.NoError(t, err)
+	require.NoError(t, db.Update(func(tx *bbolt.Tx) error {
+		b, err := tx.CreateBucket([]byte("policies-1"))
+		require.NoError(t, err)
+		require.NoError(t, b.Put([]byte("good.example"), []byte(good)))
+		for k, v := range bad {
+			require.NoError(t, b.Put([]byte(k), []byte(v)))
+		}
+		return nil
+	}))
+	require.NoError(t, db.Close())
+	w := newWorld()
+	s := w.store(t, in(dir))
+	for k := range bad {
+		require.NotEqual(t, mtasts.Found, s.Lookup(t.Context(), k).State, k)
+	}
+	run(t, s)
+	require.Eventually(t, s.Loaded, time.Minute, time.Millisecond)
+	require.Equal(t, found1+" stale", short(s.Lookup(t.Context(), "good.example")))
+	require.Equal(t, 1, s.Stats().Policies())
+	require.Equal(t, 1, stored(t, s, dir))
+}
+
+func TestAFileThatIsCorruptIsMovedAside(t *testing.T) {
+	t.Parallel()
+	garbage := bytes.Repeat([]byte("this is no database. "), 20000)
+	for _, c := range []struct {
+		name   string
+		damage func(whole []byte) []byte
+		late   bool // it shows only when a policy is looked for
+	}{
+		{"garbage", func([]byte) []byte { return garbage }, false},
+		{"a few octets", func([]byte) []byte { return []byte("x") }, false},
+		{"meta pages overwritten", func(w []byte) []byte { return append(garbage[:8192:8192], w[8192:]...) }, false},
+		{"cut after the meta pages", func(w []byte) []byte { return w[:8192] }, false},
+		{"all but the meta pages overwritten", func(w []byte) []byte { return append(w[:8192:8192], garbage[:len(w)-8192]...) }, true},
+		{"all but the meta pages zero", func(w []byte) []byte { return append(w[:8192:8192], make([]byte, len(w)-8192)...) }, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			file := filepath.Join(dir, "mtasts.db")
+			w, j := newWorld(), &journal{}
+			log := func(o *mtasts.StoreOptions) { o.StateDir, o.Logger = dir, j.logger() }
+			s := w.store(t, log)
+			for i := range 60 {
+				name := fmt.Sprintf("d%d.example", i)
+				w.set(name, "1", enforce)
+				require.Equal(t, mtasts.Found, s.Lookup(t.Context(), name).State)
+			}
+			require.NoError(t, s.Close())
+			whole, err := os.ReadFile(file)
+			require.NoError(t, err)
+			require.NoError(t, os.WriteFile(file, c.damage(whole), 0o600))
+
+			s = w.store(t, log)
+			require.Equal(t, mtasts.Found, s.Lookup(t.Context(), "d1.example").State)
+			run(t, s)
+			require.Eventually(t, s.Loaded, time.Minute, time.Millisecond)
+			w.set(domain, "1", enforce)
+			require.Equal(t, found1, short(s.Lookup(t.Context(), domain)))
+			require.Equal(t, 1, j.count("moved aside"))
+			require.FileExists(t, file+".corrupt")
+			require.True(t, s.Stats().Persistent, "and a new file is there")
+			require.NoError(t, s.Close())
+
+			w.down(mtasts.FetchError)
+			s = w.store(t, log)
+			require.Equal(t, found1, short(s.Lookup(t.Context(), domain)))
+			require.Equal(t, found1, short(s.Lookup(t.Context(), "d1.example")))
+			require.Equal(t, 1, j.count("moved aside"))
+		})
+	}
+}
+
+func TestADiskThatCannotBeUsedIsDoneWithout(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		dir  func(t *testing.T) string
+	}{
+		{"the directory is a file", func(t *testing.T) string {
+			t.Helper()
+			file := filepath.Join(t.TempDir(), "file")
+			require.NoError(t, os.WriteFile(file, nil, 0o600))
+			return file
+		}},
+		{"the file is a directory", func(t *testing.T) string {
+			t.Helper()
+			dir := t.TempDir()
+			require.NoError(t, os.Mkdir(filepath.Join(dir, "mtasts.db"), 0o700))
+			return dir
+		}},
+		{"a file system that takes no files", func(*testing.T) string { return "/proc/policyd" }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w, j := newWorld(), &journal{}
+			dir := c.dir(t)
+			synctest.Test(t, func(t *testing.T) {
+				w.set(domain, "1", enforce)
+				w.set("other.example", "1", enforce)
+				s := w.store(t, func(o *mtasts.StoreOptions) { o.StateDir, o.Logger = dir, j.logger() })
+				run(t, s)
+				require.Equal(t, found1, short(s.Lookup(t.Context(), domain)))
+				require.Equal(t, found1, short(s.Lookup(t.Context(), "other.example")))
+				time.Sleep(time.Hour)
+				require.False(t, s.Stats().Persistent)
+				require.Equal(t, 1, j.count("level=WARN"), "one warning")
+				require.Zero(t, j.count("corrupt"))
+			})
+		})
+	}
+}
+
+func TestADiskThatFailsLaterIsDoneWithout(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		w, j := newWorld(), &journal{}
+		s := w.store(t, func(o *mtasts.StoreOptions) { o.StateDir, o.Logger = dir, j.logger() })
+		run(t, s)
+		w.set(domain, "1", enforce)
+		w.set("other.example", "1", enforce)
+		require.Equal(t, found1, short(s.Lookup(t.Context(), domain)))
+		require.NoError(t, s.BreakDisk())
+		require.Equal(t, found1, short(s.Lookup(t.Context(), "other.example")))
+		time.Sleep(time.Hour)
+		require.Equal(t, found1, short(s.Lookup(t.Context(), "other.example")))
+		require.Equal(t, found1, short(s.Lookup(t.Context(), domain)))
+		require.Equal(t, 1, j.count("level=WARN"))
+		require.False(t, s.Stats().Persistent)
+	})
+}
+
+func TestAFileThatIsOpenElsewhereIsWaitedForInTheBackground(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	w, j := newWorld(), &journal{}
+	synctest.Test(t, func(t *testing.T) {
+		w.set(domain, "1", enforce)
+		w.set("other.example", "1", enforce)
+		elsewhere := w.store(t, in(dir))
+		require.Equal(t, found1, short(elsewhere.Lookup(t.Context(), domain)))
+
+		s := w.store(t, func(o *mtasts.StoreOptions) { o.StateDir, o.Logger = dir, j.logger() })
+		run(t, s)
+		require.Equal(t, found1, short(s.Lookup(t.Context(), "other.example")))
+		require.Equal(t, 1, j.count("another process has it open"))
+		require.NoError(t, elsewhere.Close())
+		time.Sleep(2 * time.Minute)
+		w.down(mtasts.FetchError)
+		require.Equal(t, found1, short(s.Lookup(t.Context(), domain)), "read from the file")
+		require.Equal(t, 1, j.count("level=WARN"))
+		require.Equal(t, 2, stored(t, s, dir), "and what was fetched meanwhile is in it")
+	})
+}
+
+// TestKill has a process fetch and store policies, killed again and again: every policy
+// that it has answered with must be there afterwards.
+func TestKill(t *testing.T) {
+	const rounds, each = 25, 8
+	if dir := os.Getenv("POLICYD_TEST_KILL"); dir != "" {
+		storeUntilKilled(t, dir, os.Getenv("POLICYD_TEST_ROUND"))
+		return
+	}
+	t.Parallel()
+	dir := t.TempDir()
+	var acknowledged []string
+	for round := range rounds {
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestKill$", "-test.count=1")
+		cmd.Env = append(os.Environ(), "POLICYD_TEST_KILL="+dir, fmt.Sprint("POLICYD_TEST_ROUND=", round))
+		out, err := cmd.StdoutPipe()
+		require.NoError(t, err)
+		require.NoError(t, cmd.Start())
+		lines := bufio.NewScanner(out)
+		for n := 0; lines.Scan(); {
+			if name, ok := strings.CutPrefix(lines.Text(), "stored "); ok {
+				acknowledged = append(acknowledged, name)
+				// It is killed while it goes on; what it says until then still counts.
+				if n++; n == each+round%3 {
+					require.NoError(t, cmd.Process.Kill())
+				}
+			}
+		}
+		require.Error(t, cmd.Wait(), "it was killed")
+	}
+	require.GreaterOrEqual(t, len(acknowledged), rounds*each)
+	w, j := newWorld(), &journal{}
+	s := w.store(t, func(o *mtasts.StoreOptions) { o.StateDir, o.Logger = dir, j.logger() })
+	for _, name := range acknowledged {
+		require.Equal(t, found1+" stale", short(s.Lookup(t.Context(), name)), name)
+	}
+	require.Zero(t, w.fetches())
+	require.Zero(t, j.count("level"))
+}
+
+func storeUntilKilled(t *testing.T, dir, round string) {
+	t.Helper()
+	w, j := newWorld(), &journal{}
+	s := w.store(t, func(o *mtasts.StoreOptions) { o.StateDir, o.Logger = dir, j.logger() })
+	require.Zero(t, j.count("level"), "the file was whole")
+	run(t, s)
+	for i := 0; ; i++ {
+		name := fmt.Sprintf("r%s-%d.example", round, i)
+		w.set(name, "1", enforce)
+		require.Equal(t, found1, short(s.Lookup(t.Context(), name)))
+		fmt.Println("stored", name)
+	}
+}

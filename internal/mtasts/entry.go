@@ -1,0 +1,136 @@
+package mtasts
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// minLife is how long a policy is used at least. With max_age 0 it is for the delivery at hand, and so it is
+	// for all that begin in these seconds: a burst of mail does not fetch a policy for each message.
+	minLife = 5 * time.Second
+	// refreshEvery is the "suggested refresh frequency" of RFC 8461 section 3.3.
+	refreshEvery = 24 * time.Hour
+	// future is how far ahead of our clock the time of a fetch may be. A policy from further ahead was fetched
+	// under a clock that was wrong, or ours is: it holds, and is fetched again.
+	future = time.Minute
+	// freeRotations is how many times the id may change within rotationMemory without being held back.
+	freeRotations  = 4
+	rotationMemory = 2 * time.Hour
+	// heavy is how many octets a policy may have and still count as one.
+	heavy = 2 << 10
+)
+
+// entry is a policy that was fetched. It is replaced and not changed, but for its flags.
+type entry struct {
+	domain  string
+	policy  Policy
+	id      string
+	fetched time.Time
+	expires time.Time
+	// refresh is when to fetch it again, if it was used by then.
+	refresh time.Time
+	weight  int
+	// rotations counts changes of the id in quick succession.
+	rotations int
+
+	used       atomic.Bool  // since it was fetched
+	touched    atomic.Int64 // when it was used last, in Unix seconds
+	saved      atomic.Bool  // on disk
+	refreshing atomic.Bool
+}
+
+// newEntry returns the entry for a policy that was fetched at a time, in the place of old, which may be nil.
+//
+// A time of this process has a monotonic reading, so that a policy fetched by it does not age by a jump of the clock. A time
+// from disk has none: where the clock was set back, that policy holds for longer, and never for less.
+func newEntry(domain, id string, p Policy, fetched time.Time) *entry {
+	life := max(p.MaxAge, minLife)
+	// Earlier than needed by chance, so that what was fetched together is not fetched together for ever.
+	ahead := min(life/2, refreshEvery)
+	ahead -= rand.N(ahead/5 + 1)
+	e := &entry{
+		domain: domain, policy: p, id: id,
+		fetched: fetched, expires: fetched.Add(life), refresh: fetched.Add(ahead), weight: 1 + p.size()/heavy,
+	}
+	e.touched.Store(fetched.Unix())
+	return e
+}
+
+// after notes the policy that e replaces.
+func (e *entry) after(old *entry) *entry {
+	if old != nil && e.fetched.Sub(old.fetched) < rotationMemory {
+		e.rotations = old.rotations
+		if old.id != e.id {
+			e.rotations++
+		}
+	}
+	return e
+}
+
+func (p Policy) size() int {
+	n := 0
+	for _, line := range p.Raw {
+		n += len(line) + 1
+	}
+	return n
+}
+
+// live says that the policy must be applied.
+func (e *entry) live(now time.Time) bool { return e != nil && now.Before(e.expires) }
+
+// fromFuture says that the policy was fetched under another clock.
+func (e *entry) fromFuture(now time.Time) bool { return e.fetched.After(now.Add(future)) }
+
+// heldBack says that the id changes so often that it is not followed every time: a record that is different at
+// every look must not cost a fetch for every message.
+func (e *entry) heldBack(now time.Time) bool {
+	if e.rotations < freeRotations {
+		return false
+	}
+	const steps = 5 // up to about half an hour, well within rotationMemory
+	return now.Before(e.fetched.Add(time.Minute << min(e.rotations-freeRotations, steps)))
+}
+
+// use notes that the policy was asked for.
+func (e *entry) use(now time.Time) {
+	e.used.Store(true)
+	if t := now.Unix(); e.touched.Load() != t {
+		e.touched.Store(t)
+	}
+}
+
+// stored is the form of an entry on disk, under the domain.
+type stored struct {
+	ID      string    `json:"id"`
+	Fetched time.Time `json:"fetched"`
+	Lines   []string  `json:"lines"`
+}
+
+func (e *entry) encode() ([]byte, error) {
+	return json.Marshal(stored{ID: e.id, Fetched: e.fetched.UTC(), Lines: e.policy.Raw})
+}
+
+// decode reads what encode wrote. What is on disk is believed no more than what a policy host
+// serves: the policy is parsed again.
+func decode(domain string, value []byte) (*entry, error) {
+	var v stored
+	if err := json.Unmarshal(value, &v); err != nil {
+		return nil, fmt.Errorf("mtasts: a stored policy cannot be read: %w", err)
+	}
+	if !policyDomain(domain) || domain != strings.ToLower(domain) || !validID(v.ID) {
+		return nil, errors.New("mtasts: a stored policy has a malformed domain or id")
+	}
+	p, err := ParsePolicy([]byte(strings.Join(v.Lines, "\n")))
+	if err != nil {
+		return nil, err
+	}
+	e := newEntry(domain, v.ID, p, v.Fetched)
+	e.saved.Store(true)
+	return e, nil
+}

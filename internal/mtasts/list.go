@@ -1,0 +1,124 @@
+package mtasts
+
+import (
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+type counters struct {
+	hits, stale, fetched, failed, refreshed, busy, evicted atomic.Uint64
+}
+
+// Stats are counters since the start, and the policies by mode.
+type Stats struct {
+	// Enforce, Testing and None are the live policies by mode.
+	Enforce, Testing, None int
+	// Failing are the domains whose policy could not be fetched and is tried again later.
+	Failing int
+	// Hits counts lookups answered with a stored policy that the TXT record confirmed, Stale with one that nothing confirmed.
+	Hits, Stale uint64
+	// Fetched and Failed count fetches, Refreshed those of Fetched that no lookup asked for, Busy those that did
+	// not begin because too many were going on.
+	Fetched, Failed, Refreshed, Busy uint64
+	Evicted                          uint64
+	// Persistent says that policies are being kept across restarts.
+	Persistent bool
+}
+
+// Policies is the number of live policies.
+func (s Stats) Policies() int { return s.Enforce + s.Testing + s.None }
+
+// Stats returns the counters as they are.
+func (s *Store) Stats() Stats {
+	c := &s.counters
+	st := Stats{
+		Hits: c.hits.Load(), Stale: c.stale.Load(),
+		Fetched: c.fetched.Load(), Failed: c.failed.Load(), Refreshed: c.refreshed.Load(), Busy: c.busy.Load(),
+		Evicted:    c.evicted.Load(),
+		Persistent: s.disk != nil && s.disk.writable() && !s.disk.troubled.Load(),
+	}
+	now := time.Now()
+	s.table.each(func(e *entry) {
+		switch {
+		case !e.live(now):
+		case e.policy.Mode == Enforce:
+			st.Enforce++
+		case e.policy.Mode == Testing:
+			st.Testing++
+		default:
+			st.None++
+		}
+	})
+	for _, f := range s.failures.all() {
+		if now.Before(f.retry) {
+			st.Failing++
+		}
+	}
+	return st
+}
+
+// Entry is what the store knows about a domain: a live policy, a failed fetch, or both.
+type Entry struct {
+	Domain string
+	// Mode, ID, MX, MaxAge, Fetched and Expires are those of the policy; Mode is ModeUnknown where there is none.
+	Mode             Mode
+	ID               string
+	MX               []string
+	MaxAge           time.Duration
+	Fetched, Expires time.Time
+	// Used says that the policy was asked for since it was fetched, and so will be renewed.
+	Used bool
+	// Failure, Reason and Retry are set where the last fetch failed: how, why, and when it is tried again.
+	Failure Failure
+	Reason  string
+	Retry   time.Time
+}
+
+// List returns what is known about the domains that contain match, by domain, at most limit (0: all).
+func (s *Store) List(match string, limit int) []Entry {
+	match = strings.ToLower(match)
+	now := time.Now()
+	found := map[string]Entry{}
+	s.table.each(func(e *entry) {
+		if e.live(now) && strings.Contains(e.domain, match) {
+			found[e.domain] = Entry{
+				Domain: e.domain, Mode: e.policy.Mode, ID: e.id, MX: e.policy.MX, MaxAge: e.policy.MaxAge,
+				Fetched: e.fetched, Expires: e.expires, Used: e.used.Load(),
+			}
+		}
+	})
+	for domain, f := range s.failures.all() {
+		if now.Before(f.retry) && strings.Contains(domain, match) {
+			e := found[domain]
+			e.Domain, e.Failure, e.Reason, e.Retry = domain, f.err.Failure, f.err.Error(), f.retry
+			found[domain] = e
+		}
+	}
+	list := make([]Entry, 0, len(found))
+	for _, e := range found {
+		list = append(list, e)
+	}
+	slices.SortFunc(list, func(a, b Entry) int { return strings.Compare(a.Domain, b.Domain) })
+	if limit > 0 && len(list) > limit {
+		list = list[:limit]
+	}
+	return list
+}
+
+// Flush forgets the policy and the failure of a domain, also on disk, and reports whether there was one. A live policy
+// stops protecting the domain until it is fetched again: this is for the operator who knows that it is wrong.
+func (s *Store) Flush(domain string) bool {
+	domain = strings.ToLower(strings.TrimSuffix(domain, "."))
+	s.known(domain, true) // has it read from disk, if it is not in memory yet
+	s.moving.Lock()
+	defer s.moving.Unlock()
+	failing := s.failures.forget(domain)
+	e := s.table.get(domain)
+	if e != nil {
+		s.table.remove(e)
+		s.save(domain)
+	}
+	return e != nil || failing
+}

@@ -1,0 +1,94 @@
+package mtasts_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/mtasts"
+)
+
+func TestParseRecord(t *testing.T) {
+	t.Parallel()
+	id32 := strings.Repeat("a1", 16)
+	for _, c := range []struct {
+		name, txt, id string
+		err           error
+	}{
+		{"the example of RFC 8461 section 3.1", "v=STSv1; id=20160831085700Z;", "20160831085700Z", nil},
+		{"without the last delimiter", "v=STSv1; id=20160831085700Z", "20160831085700Z", nil},
+		{"without blanks", "v=STSv1;id=1", "1", nil},
+		{"sts-field-delim is *WSP ; *WSP", "v=STSv1 \t; \tid=1 ; ", "1", nil},
+		{"an id of 32 characters", "v=STSv1; id=" + id32, id32, nil},
+		{"an extension after the id", "v=STSv1; id=1; foo.bar_baz-1=!~:<>", "1", nil},
+		{"an extension before the id", "v=STSv1; foo=bar; id=1;", "1", nil},
+		{"an id in capitals is an extension", "v=STSv1; ID=2; id=1;", "1", nil},
+		{"of a duplicated field the first counts", "v=STSv1; id=1; id=2;", "1", nil},
+
+		{"nothing", "", "", mtasts.ErrNoRecord},
+		{"SPF", "v=spf1 -all", "", mtasts.ErrNoRecord},
+		{"TLSRPT", "v=TLSRPTv1; rua=mailto:a@example.com", "", mtasts.ErrNoRecord},
+		{"does not begin with v=STSv1;", "v=STSv1", "", mtasts.ErrNoRecord},
+		{"another version", "v=STSv2; id=1;", "", mtasts.ErrNoRecord},
+		{"a longer version", "v=STSv10; id=1;", "", mtasts.ErrNoRecord},
+		{"the version has a case", "v=stsv1; id=1;", "", mtasts.ErrNoRecord},
+		{"a blank before the version", " v=STSv1; id=1;", "", mtasts.ErrNoRecord},
+		{"blanks around the =", "v = STSv1; id=1;", "", mtasts.ErrNoRecord},
+		{"the version is not first", "id=1; v=STSv1;", "", mtasts.ErrNoRecord},
+
+		{"sts-id record is required", "v=STSv1;", "", mtasts.ErrBadRecord},
+		{"only an extension", "v=STSv1; foo=bar;", "", mtasts.ErrBadRecord},
+		{"an empty id", "v=STSv1; id=;", "", mtasts.ErrBadRecord},
+		{"an id of 33 characters", "v=STSv1; id=" + id32 + "a;", "", mtasts.ErrBadRecord},
+		{"an id with a hyphen", "v=STSv1; id=2016-08-31;", "", mtasts.ErrBadRecord},
+		{"an id with other letters", "v=STSv1; id=é;", "", mtasts.ErrBadRecord},
+		{"blanks around the = of the id", "v=STSv1; id = 1;", "", mtasts.ErrBadRecord},
+		{"a blank within the id", "v=STSv1; id=1 2;", "", mtasts.ErrBadRecord},
+		{"two delimiters", "v=STSv1;; id=1;", "", mtasts.ErrBadRecord},
+		{"two delimiters at the end", "v=STSv1; id=1;;", "", mtasts.ErrBadRecord},
+		{"blanks at the end without a delimiter", "v=STSv1; id=1 ", "", mtasts.ErrBadRecord},
+		{"another delimiter", "v=STSv1; id=1, foo=bar", "", mtasts.ErrBadRecord},
+		{"a field without =", "v=STSv1; id=1; foo", "", mtasts.ErrBadRecord},
+		{"an extension without a value", "v=STSv1; id=1; foo=", "", mtasts.ErrBadRecord},
+		{"an extension with = in it", "v=STSv1; id=1; foo=a=b", "", mtasts.ErrBadRecord},
+		{"an extension with a blank in it", "v=STSv1; id=1; foo=a b", "", mtasts.ErrBadRecord},
+		{"an extension whose name begins with a hyphen", "v=STSv1; id=1; -foo=a", "", mtasts.ErrBadRecord},
+		{"an extension with a name of 33 characters", "v=STSv1; id=1; " + id32 + "x=a", "", mtasts.ErrBadRecord},
+		{"a line end", "v=STSv1; id=1;\n", "", mtasts.ErrBadRecord},
+		{"a NUL", "v=STSv1; id=1\x00;", "", mtasts.ErrBadRecord},
+		{"quotes that belong to the zone file", `v=STSv1; id="1";`, "", mtasts.ErrBadRecord},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			id, err := mtasts.ParseRecord(c.txt)
+			require.ErrorIs(t, err, c.err)
+			require.Equal(t, c.id, id)
+		})
+	}
+}
+
+func FuzzParseRecord(f *testing.F) {
+	f.Add("v=STSv1; id=20160831085700Z;")
+	f.Add("v=STSv1 ;foo=bar; id=1 ; ")
+	f.Fuzz(func(t *testing.T, txt string) {
+		id, err := mtasts.ParseRecord(txt)
+		if err != nil {
+			require.Empty(t, id)
+			return
+		}
+		require.True(t, strings.HasPrefix(txt, "v=STSv1"))
+		require.Regexp(t, `^[A-Za-z0-9]{1,32}$`, id)
+		require.Contains(t, txt, "id="+id)
+		// The id alone makes the same record.
+		again, err := mtasts.ParseRecord("v=STSv1; id=" + id + ";")
+		require.NoError(t, err)
+		require.Equal(t, id, again)
+		// A further extension changes nothing.
+		if strings.HasSuffix(txt, ";") {
+			again, err = mtasts.ParseRecord(txt + " x=y;")
+			require.NoError(t, err)
+			require.Equal(t, id, again)
+		}
+	})
+}

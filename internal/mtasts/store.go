@@ -1,0 +1,180 @@
+package mtasts
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/policyd/policyd/internal/resolver"
+)
+
+// ErrBusy says that more policies are being fetched than is good: nothing is known, ask again later.
+var ErrBusy = errors.New("mtasts: too many policies are being fetched")
+
+// errClosed says the same of a store that is no more.
+var errClosed = errors.New("mtasts: the store is closed")
+
+// StoreOptions are for NewStore and Configure.
+type StoreOptions struct {
+	// Resolver looks up the TXT record and the addresses of the policy host.
+	Resolver resolver.Resolver
+	// CachedResolver is the same without waiting; nil knows nothing.
+	CachedResolver resolver.Resolver
+	// StateDir keeps policies across restarts, in the file mtasts.db; "" keeps them in memory only.
+	StateDir string
+	// Roots are the authorities that policy hosts are verified against; nil: the system's.
+	Roots *x509.CertPool
+	// Special allows policy hosts at special-purpose addresses, such as loopback: for tests and private networks.
+	Special bool
+	// Port of the policy hosts: 443 unless a test says otherwise.
+	Port uint16
+	// MaxPolicies bounds the policies that are kept, 100,000 by default; one over 2 KiB counts as several. Those unused
+	// for longest go first.
+	MaxPolicies int
+	Logger      *slog.Logger
+	// Observe is told of every fetch, if it is not nil. It must not block.
+	Observe func(Event)
+}
+
+// Event is a fetch that has ended, for metrics.
+type Event struct {
+	// Result is "ok" or a Failure.
+	Result string
+	// Refresh is set where no lookup asked for it.
+	Refresh bool
+	Took    time.Duration
+}
+
+const defaultMaxPolicies = 100_000
+
+func (o StoreOptions) withDefaults() *StoreOptions {
+	if o.MaxPolicies <= 0 {
+		o.MaxPolicies = defaultMaxPolicies
+	}
+	if o.Port == 0 {
+		o.Port = 443
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &o
+}
+
+// Store finds policies and keeps them. Make one with NewStore, Run it for what is to be
+// done without being asked, and Close it.
+type Store struct {
+	options  atomic.Pointer[StoreOptions]
+	table    *table
+	failures *failures
+	records  records
+	counters counters
+
+	// disk is nil without a state directory. loaded says that everything on it is in the table. moving is held
+	// while something goes from disk to table, and by Flush, so that nothing that was flushed comes back.
+	disk   *disk
+	loaded atomic.Bool
+	moving sync.Mutex
+
+	flights singleflight.Group
+	room    *semaphore.Weighted // for flights
+	// fetch is fetchPolicy, but for tests.
+	fetch func(ctx context.Context, domain string, o *StoreOptions) (Policy, error)
+
+	life    context.Context // of flights, which outlive the lookups that began them
+	stop    context.CancelFunc
+	closing sync.Mutex // guards closed, and with it the adding to flying
+	closed  bool
+	flying  sync.WaitGroup
+}
+
+// NewStore returns a store, with the policies that are in o.StateDir. A state directory that cannot be used is no
+// error: a warning is logged, and policies are kept in memory. The one error is a missing Resolver.
+func NewStore(o StoreOptions) (*Store, error) {
+	if o.Resolver == nil {
+		return nil, errors.New("mtasts: a store needs a resolver")
+	}
+	s := &Store{
+		table: newTable(), failures: newFailures(), records: newRecords(),
+		room: semaphore.NewWeighted(maxFlights), fetch: fetchPolicy,
+	}
+	s.life, s.stop = context.WithCancel(context.Background())
+	s.Configure(o)
+	s.loaded.Store(true)
+	if o.StateDir != "" {
+		s.disk = newDisk(o.StateDir, s.options.Load().Logger)
+		s.loaded.Store(!s.disk.open(startPatience))
+	}
+	return s, nil
+}
+
+// Configure puts new options in force for whatever begins after it. Resolver and CachedResolver stay if o.Resolver is
+// nil; StateDir and Logger stay what they were.
+func (s *Store) Configure(o StoreOptions) {
+	n := o.withDefaults()
+	if old := s.options.Load(); old != nil {
+		if o.Resolver == nil {
+			n.Resolver, n.CachedResolver = old.Resolver, old.CachedResolver
+		}
+		n.StateDir, n.Logger = old.StateDir, old.Logger
+	}
+	s.options.Store(n)
+	// What is too much goes as new policies come.
+	s.table.setLimit(n.MaxPolicies)
+}
+
+// Close ends all fetching, writes what is not on disk yet, and lets go of the file.
+func (s *Store) Close() error {
+	s.closing.Lock()
+	s.closed = true
+	s.closing.Unlock()
+	s.stop()
+	s.flying.Wait()
+	if s.disk == nil {
+		return nil
+	}
+	s.saveAll()
+	return s.disk.close()
+}
+
+// begin is called before work that Close must wait for, and s.flying.Done after it if begin returned true.
+func (s *Store) begin() bool {
+	s.closing.Lock()
+	defer s.closing.Unlock()
+	if s.closed {
+		return false
+	}
+	s.flying.Add(1)
+	return true
+}
+
+// known returns what is kept for a domain, live or not, or nil. sure is false where that is not the last word,
+// because what is on disk has not been read yet and the caller may not wait for it.
+func (s *Store) known(domain string, mayWait bool) (e *entry, sure bool) {
+	if e = s.table.get(domain); e != nil || s.loaded.Load() {
+		return e, true
+	}
+	if !mayWait {
+		return nil, false
+	}
+	s.moving.Lock()
+	defer s.moving.Unlock()
+	if e = s.table.get(domain); e != nil {
+		return e, true
+	}
+	value, err := s.disk.read(domain)
+	if err != nil || value == nil {
+		return nil, true
+	}
+	if e, err = decode(domain, value); err != nil {
+		return nil, true
+	}
+	s.save(s.table.putNew(e)...)
+	return s.table.get(domain), true
+}

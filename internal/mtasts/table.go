@@ -1,0 +1,111 @@
+package mtasts
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+)
+
+// table holds the entries in memory, at most as many as its limit.
+type table struct {
+	mu      sync.RWMutex
+	entries map[string]*entry
+	weight  int
+	limit   int
+}
+
+func newTable() *table { return &table{entries: map[string]*entry{}} }
+
+func (t *table) setLimit(n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.limit = n
+}
+
+// get does not allocate.
+func (t *table) get(domain string) *entry {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.entries[domain]
+}
+
+// put stores e in the place of what is there, and returns the domains that had to go.
+func (t *table) put(e *entry) (evicted []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.set(e)
+	return t.evict(e)
+}
+
+// putNew stores e unless there is an entry already: what is in memory is newer than what is on disk.
+func (t *table) putNew(e *entry) (evicted []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.entries[e.domain] != nil {
+		return nil
+	}
+	t.set(e)
+	return t.evict(e)
+}
+
+// set stores e; t.mu is held.
+func (t *table) set(e *entry) {
+	if old := t.entries[e.domain]; old != nil {
+		t.weight -= old.weight
+	}
+	t.entries[e.domain] = e
+	t.weight += e.weight
+}
+
+// evict removes entries, but for keep, until a sixty-fourth of the room is free, if there is none: those that were used
+// the longest ago. t.mu is held.
+func (t *table) evict(keep *entry) (evicted []string) {
+	if t.weight <= t.limit {
+		return nil
+	}
+	const part = 64
+	// The flags change meanwhile: sort by what they were.
+	type candidate struct {
+		touched int64
+		entry   *entry
+	}
+	list := make([]candidate, 0, len(t.entries))
+	for _, e := range t.entries {
+		if e != keep {
+			list = append(list, candidate{e.touched.Load(), e})
+		}
+	}
+	slices.SortFunc(list, func(a, b candidate) int { return cmp.Compare(a.touched, b.touched) })
+	for _, c := range list {
+		if t.weight <= t.limit-t.limit/part {
+			break
+		}
+		t.drop(c.entry)
+		evicted = append(evicted, c.entry.domain)
+	}
+	return evicted
+}
+
+// drop removes e; t.mu is held.
+func (t *table) drop(e *entry) {
+	delete(t.entries, e.domain)
+	t.weight -= e.weight
+}
+
+// remove removes e if it is still there.
+func (t *table) remove(e *entry) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.entries[e.domain] == e {
+		t.drop(e)
+	}
+}
+
+// each calls f for every entry. f must not call the table.
+func (t *table) each(f func(*entry)) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for _, e := range t.entries {
+		f(e)
+	}
+}

@@ -1,0 +1,194 @@
+package mtasts_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/mtasts"
+	"github.com/policyd/policyd/internal/resolver"
+)
+
+// world is what DNS and the policy hosts of all domains say. It is a resolver.Resolver.
+type world struct {
+	mu      sync.Mutex
+	txt     map[string]string // of a domain; missing: denied
+	dnsFail bool
+	dnsWait time.Duration
+	policy  map[string]string
+	wait    time.Duration
+	fail    *mtasts.Error
+	asked   int
+	fetched int
+}
+
+const (
+	ttl  = time.Minute
+	head = "version: STSv1\nmode: enforce\nmax_age: 86400\n"
+)
+
+func newWorld() *world {
+	return &world{txt: map[string]string{}, policy: map[string]string{}}
+}
+
+// set has a domain announce a policy. The body is that of its host; "" leaves it as it is.
+func (w *world) set(domain, id, body string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.txt[domain] = "v=STSv1; id=" + id + ";"
+	if body != "" {
+		w.policy[domain] = body
+	}
+}
+
+// change changes the world.
+func (w *world) change(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f()
+}
+
+// down has every fetch fail.
+func (w *world) down(failure mtasts.Failure) {
+	w.change(func() { w.fail = &mtasts.Error{Failure: failure, Err: errors.New("connection refused")} })
+}
+
+func (w *world) fetches() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.fetched
+}
+
+func (w *world) queries() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.asked
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (w *world) Lookup(ctx context.Context, q resolver.Question) (*resolver.RRset, error) {
+	w.mu.Lock()
+	w.asked++
+	domain := q.Name[len("_mta-sts."):]
+	txt, ok := w.txt[domain]
+	fail, wait := w.dnsFail, w.dnsWait
+	w.mu.Unlock()
+	if err := sleep(ctx, wait); err != nil {
+		return nil, &resolver.Error{Question: q, Reason: "timed out", Err: err}
+	}
+	if fail {
+		return nil, &resolver.Error{Question: q, Reason: "SERVFAIL"}
+	}
+	r := &resolver.RRset{Name: q.Name, Type: q.Type, Owner: q.Name, Status: resolver.Insecure, Expires: time.Now().Add(ttl)}
+	if ok {
+		r.TXT = []string{"something else", txt}
+	}
+	return r, nil
+}
+
+func (w *world) fetch(ctx context.Context, domain string) (mtasts.Policy, error) {
+	w.mu.Lock()
+	w.fetched++
+	body, fail, wait := w.policy[domain], w.fail, w.wait
+	w.mu.Unlock()
+	if err := sleep(ctx, wait); err != nil {
+		return mtasts.Policy{}, &mtasts.Error{Domain: domain, Failure: mtasts.FetchError, Err: err}
+	}
+	if fail != nil {
+		return mtasts.Policy{}, &mtasts.Error{Domain: domain, Failure: fail.Failure, Err: fail.Err}
+	}
+	if body == "panic" {
+		panic("what a body")
+	}
+	p, err := mtasts.ParsePolicy([]byte(body))
+	if err != nil {
+		return p, &mtasts.Error{Domain: domain, Failure: mtasts.PolicyInvalid, Err: err}
+	}
+	return p, nil
+}
+
+// store returns a store in this world, which ends with the test. It runs if run says so.
+func (w *world) store(t testing.TB, change func(*mtasts.StoreOptions)) *mtasts.Store {
+	t.Helper()
+	cache := resolver.NewCache(w, resolver.CacheOptions{})
+	o := mtasts.StoreOptions{Resolver: cache, CachedResolver: cache.Cached()}
+	if change != nil {
+		change(&o)
+	}
+	s, err := mtasts.NewStore(o)
+	require.NoError(t, err)
+	s.FetchBy(w.fetch)
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+// run runs a store until the test ends.
+func run(t testing.TB, s *mtasts.Store) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		require.ErrorIs(t, <-done, context.Canceled)
+	})
+}
+
+func in(dir string) func(*mtasts.StoreOptions) {
+	return func(o *mtasts.StoreOptions) { o.StateDir = dir }
+}
+
+// journal is a logger and what it was told.
+type journal struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+
+func (j *journal) count(s string) int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return bytes.Count(j.text.Bytes(), []byte(s))
+}
+
+func (j *journal) logger() *slog.Logger { return slog.New(slog.NewTextHandler(j, nil)) }
+
+// short is a result in a word or two.
+func short(r mtasts.Result) string {
+	text := r.State.String()
+	if r.State == mtasts.Found {
+		text += fmt.Sprintf(" %s %s %v", r.ID, r.Policy.Mode, r.Policy.MX)
+	}
+	if r.Stale {
+		text += " stale"
+	}
+	if r.Failure != "" {
+		text += " " + string(r.Failure)
+	}
+	return text
+}
