@@ -60,9 +60,13 @@ type common struct {
 func main() { os.Exit(run()) }
 
 func run() int {
-	// SIGTERM is not told a second time: the first one is being obeyed, and who stops waiting sends SIGKILL.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	// The first SIGTERM is obeyed until the end. A second one must not kill the process before: who does not want
+	// to wait sends SIGKILL.
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	terminate := make(chan os.Signal, 1)
+	signal.Notify(terminate, os.Interrupt, syscall.SIGTERM)
+	go func() { <-terminate; cancel() }()
 	root := newRoot()
 	cmd, err := root.ExecuteContextC(ctx)
 	return report(root.ErrOrStderr(), cmd, err)
@@ -82,7 +86,7 @@ func newRoot() *cobra.Command {
 	}
 	root.PersistentFlags().StringVar(&c.config, "config", "", "settings file (default "+settings.DefaultPath+")")
 	_ = root.MarkPersistentFlagFilename("config", "toml") // fails for a flag that does not exist only
-	root.AddCommand(newServe(c), newQuery(c), newConfig(c), newVersion())
+	root.AddCommand(newServe(c), newQuery(c), newStatus(c), newCache(c), newReload(c), newLogLevel(c), newConfig(c), newVersion())
 	return root
 }
 

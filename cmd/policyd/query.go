@@ -28,7 +28,7 @@ const (
 )
 
 type queryFlags struct {
-	json, noProbe bool
+	json, noProbe, live bool
 }
 
 func newQuery(c *common) *cobra.Command {
@@ -43,16 +43,23 @@ DOMAIN is a domain, or any other next hop that Postfix may ask for: [host],
 domain:26, [host]:26. Of an e-mail address its domain is looked up. Where port 26
 may be used, the smtps- hosts are probed there and then.
 
+With --live the running daemon is asked instead: it answers from its own cache and
+with what its own probes have found.
+
 Exit status: 0 a policy applies, 1 none, 2 usage or settings, 3 it could not be
 looked up; of several domains the worst of 3, 1, 0.`,
 		Example: "  policyd query example.com\n  policyd query --json example.com example.net",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if f.live {
+				return queryLive(cmd, c, f, args)
+			}
 			return query(cmd, c, f, args)
 		},
 	}
 	cmd.Flags().BoolVar(&f.json, "json", false, "as JSON, one object for each domain and line")
 	cmd.Flags().BoolVar(&f.noProbe, "no-probe", false, "do not connect to port 26 of smtps- hosts")
+	cmd.Flags().BoolVar(&f.live, "live", false, "ask the running daemon")
 	return cmd
 }
 
@@ -84,11 +91,19 @@ func query(cmd *cobra.Command, c *common, f queryFlags, args []string) error {
 			})
 		}
 	}()
+	return showExplanations(cmd, f, len(args), func(i int) (lookup.Explanation, error) { return <-found[i], nil })
+}
+
+// showExplanations shows n next hops in their order, and ends with the exit status that fits them.
+func showExplanations(cmd *cobra.Command, f queryFlags, n int, explanation func(i int) (lookup.Explanation, error)) error {
 	out := cmd.OutOrStdout()
 	show := shower{out: out, colour: colourful(out)}
 	status := exitPolicy
-	for i := range args {
-		x := <-found[i]
+	for i := range n {
+		x, err := explanation(i)
+		if err != nil {
+			return err
+		}
 		if f.json {
 			err = json.NewEncoder(out).Encode(x)
 		} else {

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/cmd/policyd/internal/settings"
+)
+
+// asking is what the commands have in common that ask the running daemon.
+type asking struct {
+	*common
+	socket string
+	json   bool
+}
+
+func (a *asking) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&a.socket, "socket", "", "admin socket of the daemon (default: that of the settings)")
+	cmd.Flags().BoolVar(&a.json, "json", false, "as JSON")
+	_ = cmd.MarkFlagFilename("socket") // fails for a flag that does not exist only
+}
+
+// ask calls f with a client of the daemon. What keeps it from asking is exit status 1, or 2 if it is the settings.
+func (a *asking) ask(cmd *cobra.Command, f func(context.Context, *admin.Client) error) error {
+	path := a.socket
+	if path == "" {
+		l, err := settings.Load(a.config)
+		if err != nil {
+			return failed(err)
+		}
+		if path = l.Admin.Socket; path == "" {
+			return &exit{exitUsage, errors.New("the daemon has no admin socket: set socket under [admin] and restart it")}
+		}
+	}
+	const patience = 90 * time.Second
+	ctx, cancel := context.WithTimeout(cmd.Context(), patience)
+	defer cancel()
+	client := admin.NewClient(path)
+	defer client.Close()
+	err := f(ctx, client)
+	switch {
+	case errors.Is(err, admin.ErrNotRunning):
+		err = fmt.Errorf(`no daemon answers at %s: start it with "systemctl start policyd" or "policyd serve", or name its socket with --socket`, path)
+	case errors.Is(err, admin.ErrForbidden):
+		err = fmt.Errorf("permission denied at %s: be root or a member of the group %s", path, groupOf(path))
+	}
+	if own, ok := errors.AsType[*exit](err); ok {
+		return own
+	}
+	return failed(err)
+}
+
+// encode writes v as one line of JSON.
+func encode[T any](cmd *cobra.Command, v T) error {
+	return json.NewEncoder(cmd.OutOrStdout()).Encode(v)
+}
+
+// groupOf returns the group that may use a socket, or that of the directory where the socket cannot be seen.
+func groupOf(path string) string {
+	what, err := os.Lstat(path)
+	if err != nil {
+		if what, err = os.Lstat(filepath.Dir(path)); err != nil {
+			return "of the socket"
+		}
+	}
+	st, ok := what.Sys().(*syscall.Stat_t)
+	if !ok {
+		return "of the socket"
+	}
+	gid := strconv.FormatUint(uint64(st.Gid), 10)
+	if g, err := user.LookupGroupId(gid); err == nil {
+		return g.Name
+	}
+	return gid
+}

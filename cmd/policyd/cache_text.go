@@ -1,0 +1,162 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+)
+
+// widthOf is the width of a terminal; 0, no bound, for anything else.
+func widthOf(out io.Writer) int {
+	file, ok := out.(*os.File)
+	if !ok || !term.IsTerminal(int(file.Fd())) {
+		return 0
+	}
+	width, _, err := term.GetSize(int(file.Fd()))
+	if err != nil || width <= 0 {
+		return columns
+	}
+	return width
+}
+
+// The columns of a list, the last but without a width: names longer than theirs push the rest to the right.
+const (
+	nameWidth   = 34
+	typeWidth   = 4
+	statusWidth = 8
+	leftWidth   = 6
+)
+
+// cacheList shows entries, a line each, cut to width if it is not 0.
+func (s shower) cacheList(list admin.CacheList, width int) error {
+	var b strings.Builder
+	line := func(text string) {
+		if width > 0 && len(text) > width {
+			text = text[:width-1] + ">"
+		}
+		b.WriteString(strings.TrimRight(text, " ") + "\n")
+	}
+	if len(list.Entries) > 0 {
+		line(fmt.Sprintf("%-*s %-*s %-*s %*s  %s", nameWidth, "NAME", typeWidth, "TYPE", statusWidth, "STATUS", leftWidth, "LEFT", "RECORDS"))
+	}
+	now := time.Now()
+	for _, e := range list.Entries {
+		status, left := entryState(e, now)
+		line(fmt.Sprintf("%-*s %-*s %-*s %*s  %s", nameWidth, plain(nameOr(e.Name)), typeWidth, e.Type, statusWidth, status, leftWidth, left, plain(entryText(e))))
+	}
+	_, err := io.WriteString(s.out, b.String())
+	return err
+}
+
+// nameOr returns a name, or the dot of the root.
+func nameOr(name string) string {
+	if name == "" {
+		return "."
+	}
+	return name
+}
+
+// entryState returns the security status of an entry, and for how long it holds.
+func entryState(e admin.CacheEntry, now time.Time) (status, left string) {
+	switch {
+	case e.Expires.IsZero():
+		return "failed", span(e.Retry.Sub(now))
+	case now.After(e.Expires):
+		return e.Status, "stale"
+	}
+	return e.Status, span(e.Expires.Sub(now))
+}
+
+// entryText returns the records of an entry, or what there is in their place.
+func entryText(e admin.CacheEntry) string {
+	switch {
+	case e.Expires.IsZero():
+		return e.Failure
+	case len(e.Records) == 0:
+		return e.Denial
+	case e.Failure != "":
+		return strings.Join(e.Records, "; ") + " (since then: " + e.Failure + ")"
+	}
+	return strings.Join(e.Records, "; ")
+}
+
+// domain shows what is known about a domain.
+func (s shower) domain(d admin.Domain) error {
+	var b strings.Builder
+	b.WriteString(s.paint(bold, plain(d.Domain)) + "\n\n")
+	now := time.Now()
+	if len(d.Cache) == 0 {
+		b.WriteString("DNS         nothing is cached\n")
+	}
+	for _, e := range d.Cache {
+		entryLines(&b, e, now)
+	}
+	b.WriteString("\n")
+	s.storedPolicy(&b, d.MTASTS, now)
+	if len(d.Probes) == 0 {
+		b.WriteString("port 26     nothing is known\n")
+	}
+	for i, p := range d.Probes {
+		label := "port 26     "
+		if i > 0 {
+			label = strings.Repeat(" ", len(label))
+		}
+		text := p.Host + " " + p.State
+		if p.Cause != "" {
+			text += ": " + p.Cause
+		}
+		if !p.Checked.IsZero() {
+			text += ", probed " + span(now.Sub(p.Checked)) + " ago"
+		}
+		if p.Why != "" {
+			text += "; " + p.Why
+		}
+		wrap(&b, label, plain(text))
+	}
+	_, err := io.WriteString(s.out, b.String())
+	return err
+}
+
+// entryLines shows an entry whole: its name with type, status and time, and below it what it says.
+func entryLines(b *strings.Builder, e admin.CacheEntry, now time.Time) {
+	status, left := entryState(e, now)
+	head := plain(nameOr(e.Name)) + " " + e.Type + "  " + status + ", "
+	switch {
+	case e.Expires.IsZero():
+		head += "asked again after " + left
+	case left == "stale":
+		head += "expired " + span(now.Sub(e.Expires)) + " ago, in use while the resolver fails"
+	default:
+		head += left + " left"
+	}
+	b.WriteString(head + "\n")
+	for _, r := range e.Records {
+		b.WriteString("    " + plain(r) + "\n")
+	}
+	if e.Denial != "" {
+		b.WriteString("    " + e.Denial + "\n")
+	}
+	if e.Failure != "" {
+		wrap(b, "    the last lookup failed: ", plain(e.Failure))
+	}
+}
+
+func (s shower) storedPolicy(b *strings.Builder, p *admin.StoredPolicy, now time.Time) {
+	const label = "MTA-STS     "
+	if p == nil {
+		b.WriteString(label + "nothing is stored\n")
+		return
+	}
+	if p.Mode != "" {
+		wrap(b, label, plain(fmt.Sprintf("mode %s, id %s, mx %s; fetched %s ago, %s left", p.Mode, p.ID, strings.Join(p.MX, " "), span(now.Sub(p.Fetched)), span(p.Expires.Sub(now)))))
+	}
+	if p.Failure != "" {
+		wrap(b, label, plain("the last fetch failed: "+p.Failure+"; tried again after "+span(p.Retry.Sub(now))))
+	}
+}
