@@ -143,6 +143,9 @@ func networkReason(err error) string {
 	case errors.Is(err, context.Canceled):
 		return "cancelled"
 	}
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		return "the certificate is of an unknown authority"
+	}
 	if i := strings.LastIndex(text, ": "); i >= 0 {
 		text = text[i+2:]
 	}

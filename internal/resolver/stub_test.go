@@ -23,7 +23,7 @@ import (
 const patient = 20 * time.Second
 
 // hasty is a time-out for tests that wait for it.
-const hasty = 150 * time.Millisecond
+const hasty = 300 * time.Millisecond
 
 // stub is a Stub on servers that has tested them.
 func stub(t *testing.T, o resolver.StubOptions) *resolver.Stub {

@@ -1,0 +1,407 @@
+package resolver_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/resolver/resolvertest"
+)
+
+const version = "version.bind"
+
+func TestSelfTest(t *testing.T) {
+	root := resolvertest.Answer{Records: []string{"NS a.root-servers.net."}}
+	signed := resolvertest.Answer{Secure: true, Records: []string{"NS a.gtld-servers.net."}}
+	failing := resolvertest.Answer{Rcode: "SERVFAIL"}
+	tests := map[string]struct {
+		set    func(*resolvertest.Server)
+		names  []string
+		slow   bool // something is not answered
+		want   resolver.Result
+		reason string
+	}{
+		"validating": {want: resolver.Validating},
+		"a resolver that echoes AD lies": {
+			set: func(s *resolvertest.Server) { s.SetEchoAD(true) }, want: resolver.EchoesAD, reason: "copies it from the query",
+		},
+		"version.bind is answered, without AD": {
+			set: func(s *resolvertest.Server) {
+				s.Set(version, resolver.TypeTXT, resolvertest.Answer{Records: []string{`TXT "9.18"`}})
+			},
+			want: resolver.Validating,
+		},
+		"version.bind is answered with AD": {
+			set: func(s *resolvertest.Server) {
+				s.Set(version, resolver.TypeTXT, resolvertest.Answer{Secure: true, Rcode: "SERVFAIL"})
+			},
+			want: resolver.EchoesAD,
+		},
+		"version.bind is not answered": {
+			set:  func(s *resolvertest.Server) { s.Set(version, resolver.TypeTXT, resolvertest.Answer{Drop: true}) },
+			slow: true, want: resolver.NotValidating, reason: "does not answer version.bind",
+		},
+		"not validating": {
+			set: func(s *resolvertest.Server) { s.SetValidating(false) }, want: resolver.NotValidating, reason: "for none of the self-test names",
+		},
+		"A resolver with a local root copy answers . with AA and no AD, hence the second name": {
+			set: func(s *resolvertest.Server) { s.Set("", resolver.TypeNS, root) }, want: resolver.Validating,
+		},
+		"a private root needs its own names": {
+			set: func(s *resolvertest.Server) {
+				s.Set("", resolver.TypeNS, root)
+				s.Set("com", resolver.TypeNS, resolvertest.Answer{Rcode: "NXDOMAIN"})
+				s.Set("corp.test", resolver.TypeNS, signed)
+			},
+			names: []string{".", "corp.test"}, want: resolver.Validating,
+		},
+		"a proof that com. does not exist is as good": {
+			set: func(s *resolvertest.Server) {
+				s.Set("", resolver.TypeNS, root)
+				s.Set("com", resolver.TypeNS, resolvertest.Answer{Secure: true, Rcode: "NXDOMAIN"})
+			},
+			want: resolver.Validating,
+		},
+		"AD with SERVFAIL is none": {
+			set: func(s *resolvertest.Server) {
+				s.Set("", resolver.TypeNS, root)
+				s.Set("com", resolver.TypeNS, resolvertest.Answer{Secure: true, Rcode: "SERVFAIL"})
+			},
+			want: resolver.Unknown, reason: "SERVFAIL for NS com.",
+		},
+		"no uplink: no result": {
+			set: func(s *resolvertest.Server) {
+				s.Set("", resolver.TypeNS, failing)
+				s.Set("com", resolver.TypeNS, failing)
+			},
+			want: resolver.Unknown, reason: "SERVFAIL for NS com.",
+		},
+		"the second name times out: no result": {
+			set: func(s *resolvertest.Server) {
+				s.Set("", resolver.TypeNS, root)
+				s.Set("com", resolver.TypeNS, resolvertest.Answer{Drop: true})
+			},
+			slow: true, want: resolver.Unknown, reason: "timed out",
+		},
+		"the first name times out": {
+			set:  func(s *resolvertest.Server) { s.Set("", resolver.TypeNS, resolvertest.Answer{Drop: true}) },
+			slow: true, want: resolver.Validating,
+		},
+		"a refused name says nothing": {
+			set: func(s *resolvertest.Server) {
+				s.Set("", resolver.TypeNS, resolvertest.Answer{Rcode: "REFUSED"})
+				s.Set("com", resolver.TypeNS, root)
+			},
+			want: resolver.NotValidating, reason: "for none of the self-test names",
+		},
+		"a resolver that refuses us": {
+			set: func(s *resolvertest.Server) {
+				s.Set("", resolver.TypeNS, resolvertest.Answer{Rcode: "REFUSED"})
+				s.Set("com", resolver.TypeNS, resolvertest.Answer{Rcode: "REFUSED"})
+			},
+			want: resolver.Unknown, reason: "REFUSED for NS com.",
+		},
+		"garbage": {
+			set: func(s *resolvertest.Server) { s.SetGarbage(true) }, slow: true, want: resolver.Unknown, reason: "timed out",
+		},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			server := resolvertest.New(t)
+			server.SetOther(resolvertest.Answer{Secure: true, Records: []string{"MX 10 mx.example.com."}})
+			if tc.set != nil {
+				tc.set(server)
+			}
+			timeout := patient
+			if tc.slow {
+				timeout = hasty
+			}
+			s, err := resolver.NewStub(resolver.StubOptions{Servers: []string{server.Addr()}, Timeout: timeout, SelfTestNames: tc.names})
+			require.NoError(t, err)
+			require.Equal(t, tc.want == resolver.Validating, s.SelfTest(t.Context()), "need not be repeated soon")
+			state := s.State()
+			require.Equal(t, tc.want, state.Result, state.Reason)
+			require.Contains(t, state.Reason, tc.reason)
+			require.Equal(t, tc.want == resolver.Unknown, state.Checked.IsZero())
+			switch tc.want {
+			case resolver.Unknown:
+				ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+				defer cancel()
+				_, err := s.Lookup(ctx, mx("example.com"))
+				require.ErrorContains(t, err, "the self-test of the resolver has no result: "+server.Addr())
+				require.Zero(t, server.Asked("example.com", resolver.TypeMX))
+			case resolver.Validating:
+				require.Equal(t, resolver.Secure, answer(t, s, mx("example.com")).Status)
+			default:
+				require.Equal(t, resolver.Insecure, answer(t, s, mx("example.com")).Status)
+			}
+		})
+	}
+}
+
+// No error, race or time-out may make answers weaker: what fails says nothing about the server.
+func TestSelfTestKeepsTheEarlierResult(t *testing.T) {
+	for name, fail := range map[string]func(*resolvertest.Server){
+		"dead":       func(s *resolvertest.Server) { s.SetDead(true) },
+		"closed":     func(s *resolvertest.Server) { _ = s.Close() },
+		"garbage":    func(s *resolvertest.Server) { s.SetGarbage(true) },
+		"no CH":      func(s *resolvertest.Server) { s.Set(version, resolver.TypeTXT, resolvertest.Answer{Drop: true}) },
+		"no uplink":  func(s *resolvertest.Server) { setNS(s, resolvertest.Answer{Rcode: "SERVFAIL"}) },
+		"no answers": func(s *resolvertest.Server) { setNS(s, resolvertest.Answer{Drop: true}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			server, s := on(t, hasty)
+			before := s.Generation()
+			fail(server)
+			require.False(t, s.SelfTest(t.Context()))
+			require.Equal(t, resolver.Validating, s.State().Result)
+			require.Equal(t, before, s.Generation())
+		})
+	}
+	t.Run("interrupted", func(t *testing.T) {
+		server, s := on(t, patient)
+		before := s.Generation()
+		server.SetValidating(false)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		require.False(t, s.SelfTest(ctx))
+		require.Equal(t, before, s.Generation())
+	})
+}
+
+func setNS(s *resolvertest.Server, a resolvertest.Answer) {
+	s.Set("", resolver.TypeNS, a)
+	s.Set("com", resolver.TypeNS, a)
+}
+
+// "Drop every secure entry when servers, trust or the self-test's result change."
+func TestGeneration(t *testing.T) {
+	server, s := on(t, patient)
+	g := s.Generation()
+	require.True(t, s.SelfTest(t.Context()))
+	require.Equal(t, g, s.Generation(), "the same result")
+
+	server.SetValidating(false)
+	require.False(t, s.SelfTest(t.Context()))
+	weak := s.Generation()
+	require.NotEqual(t, g.Secure, weak.Secure)
+	require.Equal(t, g.Any, weak.Any, "insecure stays insecure")
+
+	server.SetValidating(true)
+	require.True(t, s.SelfTest(t.Context()))
+	again := s.Generation()
+	require.NotEqual(t, weak.Secure, again.Secure)
+	require.NotEqual(t, weak.Any, again.Any, "what was insecure may be secure")
+
+	o := resolver.StubOptions{Servers: []string{server.Addr()}, Timeout: patient}
+	require.NoError(t, s.Configure(o))
+	require.Equal(t, again, s.Generation(), "the same servers")
+	require.Equal(t, resolver.Validating, s.State().Result, "until the self-test has another result")
+
+	o.Trust = resolver.TrustNever
+	require.NoError(t, s.Configure(o))
+	never := s.Generation()
+	require.NotEqual(t, again.Secure, never.Secure)
+	require.Equal(t, `trust_ad = "never"`, s.State().Reason)
+
+	o.Trust = resolver.TrustAlways
+	require.NoError(t, s.Configure(o))
+	require.Equal(t, resolver.Unknown, s.State().Result, "trust begins with a test")
+	require.True(t, s.SelfTest(t.Context()))
+	require.NotEqual(t, never.Any, s.Generation().Any)
+
+	other := resolvertest.New(t)
+	before := s.Generation()
+	o.Servers = append(o.Servers, other.Addr())
+	require.NoError(t, s.Configure(o))
+	require.NotEqual(t, before.Secure, s.Generation().Secure)
+}
+
+// "Trust is one property of the whole list."
+func TestLists(t *testing.T) {
+	data := resolvertest.Answer{Secure: true, Records: []string{"MX 10 mx.example.com."}}
+	two := func(t *testing.T) (a, b *resolvertest.Server, s *resolver.Stub) {
+		t.Helper()
+		a, b = resolvertest.New(t), resolvertest.New(t)
+		a.SetOther(data)
+		b.SetOther(data)
+		s, err := resolver.NewStub(resolver.StubOptions{Servers: []string{a.Addr(), b.Addr()}, Timeout: hasty})
+		require.NoError(t, err)
+		return a, b, s
+	}
+	t.Run("a mixed list: nothing is secure", func(t *testing.T) {
+		server := resolvertest.New(t)
+		server.SetOther(data)
+		s := stub(t, resolver.StubOptions{Servers: []string{server.Addr(), "192.0.2.1"}, Timeout: hasty})
+		require.Equal(t, resolver.NotTrusted, s.State().Result)
+		require.Equal(t, "192.0.2.1:53 is not a resolver on loopback", s.State().Reason)
+		require.Equal(t, resolver.Insecure, answer(t, s, mx("example.com")).Status)
+	})
+	t.Run("systemd-resolved", func(t *testing.T) {
+		server, err := resolvertest.Start("127.0.0.53")
+		require.NoError(t, err)
+		defer func() { _ = server.Close() }()
+		server.SetOther(data)
+		s := stub(t, resolver.StubOptions{Servers: []string{server.Addr()}, Timeout: patient})
+		require.Equal(t, resolver.Insecure, answer(t, s, mx("example.com")).Status)
+		s = stub(t, resolver.StubOptions{Servers: []string{server.Addr()}, Timeout: patient, Trust: resolver.TrustAlways})
+		require.Equal(t, resolver.Secure, answer(t, s, mx("example.com")).Status)
+	})
+	t.Run("one does not validate: nothing is secure", func(t *testing.T) {
+		_, b, s := two(t)
+		b.SetValidating(false)
+		require.False(t, s.SelfTest(t.Context()))
+		require.Equal(t, resolver.NotValidating, s.State().Result)
+		require.Equal(t, resolver.Insecure, answer(t, s, mx("example.com")).Status)
+	})
+	t.Run("one echoes AD: nothing is secure", func(t *testing.T) {
+		a, b, s := two(t)
+		a.SetValidating(false)
+		b.SetEchoAD(true)
+		require.False(t, s.SelfTest(t.Context()))
+		require.Equal(t, resolver.EchoesAD, s.State().Result, "the worst counts")
+		require.Equal(t, resolver.Insecure, answer(t, s, mx("example.com")).Status)
+	})
+	t.Run("one has not been tested: it is not asked", func(t *testing.T) {
+		a, b, s := two(t)
+		b.SetDead(true)
+		require.False(t, s.SelfTest(t.Context()), "test again soon")
+		require.Equal(t, resolver.Validating, s.State().Result)
+		b.SetDead(false)
+		b.SetValidating(false)
+		a.SetDead(true)
+		require.Contains(t, failure(t, s, mx("example.com")).Reason, a.Addr()+": timed out")
+		require.Zero(t, b.Queries())
+	})
+	t.Run("SERVFAIL leads to an equal", func(t *testing.T) {
+		a, b, s := two(t)
+		a.Set("example.com", resolver.TypeMX, resolvertest.Answer{Rcode: "SERVFAIL"})
+		require.True(t, s.SelfTest(t.Context()))
+		require.Equal(t, resolver.Secure, answer(t, s, mx("example.com")).Status, "one broken server must not defer mail")
+		require.Equal(t, 1, b.Asked("example.com", resolver.TypeMX))
+		b.Set("example.com", resolver.TypeMX, resolvertest.Answer{Drop: true})
+		require.Equal(t, "SERVFAIL", failure(t, s, mx("example.com")).Reason, "and not: timed out")
+	})
+	t.Run("never from SERVFAIL to a server that validates less", func(t *testing.T) {
+		a, b, s := two(t)
+		a.Set("bogus.example", resolver.TypeMX, resolvertest.Answer{Rcode: "SERVFAIL", EDE: 6})
+		b.SetValidating(false)
+		s.SelfTest(t.Context())
+		require.True(t, failure(t, s, mx("bogus.example")).Bogus)
+		require.Zero(t, b.Asked("bogus.example", resolver.TypeMX))
+	})
+	t.Run("never from SERVFAIL of a local server to a far one", func(t *testing.T) {
+		a := resolvertest.New(t)
+		b, err := resolvertest.Start("127.0.0.53") // stands for any that is not trusted
+		require.NoError(t, err)
+		defer func() { _ = b.Close() }()
+		b.SetOther(data)
+		a.SetOther(resolvertest.Answer{Rcode: "SERVFAIL"})
+		s := stub(t, resolver.StubOptions{Servers: []string{a.Addr(), b.Addr()}, Timeout: hasty})
+		require.Equal(t, "SERVFAIL", failure(t, s, mx("bogus.example")).Reason)
+		require.Zero(t, b.Queries())
+		a.SetOther(resolvertest.Answer{Drop: true})
+		require.Equal(t, resolver.Insecure, answer(t, s, mx("example.com")).Status, "a time-out is no verdict")
+		s = stub(t, resolver.StubOptions{Servers: []string{b.Addr(), a.Addr()}, Timeout: hasty})
+		b.SetOther(resolvertest.Answer{Rcode: "SERVFAIL"})
+		a.SetOther(data)
+		require.Equal(t, resolver.Insecure, answer(t, s, mx("example.com")).Status, "to a better one is fine")
+	})
+}
+
+func TestLookupWaitsForTheSelfTest(t *testing.T) {
+	server := resolvertest.New(t)
+	server.SetOther(resolvertest.Answer{Secure: true, Records: []string{"MX 10 mx.example.com."}})
+	server.SetDead(true)
+	s, err := resolver.NewStub(resolver.StubOptions{Servers: []string{server.Addr()}, Timeout: patient})
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), hasty)
+	defer cancel()
+	_, err = s.Lookup(ctx, mx("example.com"))
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.ErrorContains(t, err, "it has not ended yet")
+
+	done := make(chan error, 2)
+	for range 2 {
+		go func() {
+			r, err := s.Lookup(t.Context(), mx("example.com"))
+			if err == nil && r.Status != resolver.Secure {
+				err = errors.New("not secure")
+			}
+			done <- err
+		}()
+	}
+	other := resolvertest.New(t)
+	other.SetOther(resolvertest.Answer{Secure: true, Records: []string{"MX 10 mx.example.com."}})
+	require.NoError(t, s.Configure(resolver.StubOptions{Servers: []string{other.Addr()}, Timeout: patient}), "while they wait")
+	require.True(t, s.SelfTest(t.Context()))
+	require.NoError(t, <-done)
+	require.NoError(t, <-done)
+	require.Zero(t, server.Queries())
+}
+
+func TestFollowResolvConf(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "resolv.conf")
+	replace := func(text string) {
+		t.Helper()
+		require.NoError(t, os.WriteFile(path+".new", []byte(text), 0o600))
+		require.NoError(t, os.Rename(path+".new", path))
+	}
+	servers := func(s *resolver.Stub) string { return strings.Join(s.State().Servers, " ") }
+	replace("nameserver 127.0.0.1\n")
+	s, err := resolver.NewStub(resolver.StubOptions{ResolvConf: path})
+	require.NoError(t, err)
+	require.Equal(t, "127.0.0.1:53", servers(s))
+	g := s.Generation()
+
+	s.FollowResolvConf()
+	require.Equal(t, g, s.Generation())
+	replace("nameserver 192.0.2.1\nnameserver 127.0.0.1\n")
+	s.FollowResolvConf()
+	require.Equal(t, "192.0.2.1:53 127.0.0.1:53", servers(s))
+	require.Equal(t, resolver.NotTrusted, s.State().Result)
+	require.NotEqual(t, g.Secure, s.Generation().Secure)
+
+	for name, broken := range map[string]func() error{
+		"missing":   func() error { return os.Remove(path) },
+		"truncated": func() error { return os.WriteFile(path, nil, 0o600) },
+		"garbage":   func() error { return os.WriteFile(path, []byte("\x00\xffnameserver?"), 0o600) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			replace("nameserver 192.0.2.9\n")
+			s.FollowResolvConf()
+			require.NoError(t, broken())
+			s.FollowResolvConf()
+			s.FollowResolvConf()
+			require.Equal(t, "192.0.2.9:53", servers(s), "it may be in the middle of a change")
+			s.FollowResolvConf()
+			require.Equal(t, "127.0.0.1:53", servers(s), "as the C library has it")
+			_ = os.Remove(path)
+		})
+	}
+	t.Run("unreadable", func(t *testing.T) {
+		replace("nameserver 192.0.2.9\n")
+		s.FollowResolvConf()
+		require.NoError(t, os.Remove(path))
+		require.NoError(t, os.Mkdir(path, 0o700))
+		for range 10 {
+			s.FollowResolvConf()
+		}
+		require.Equal(t, "192.0.2.9:53", servers(s))
+	})
+	t.Run("servers in the settings: the file does not matter", func(t *testing.T) {
+		require.NoError(t, s.Configure(resolver.StubOptions{Servers: []string{"127.0.0.9"}, ResolvConf: path}))
+		require.NoError(t, os.Remove(path))
+		replace("nameserver 192.0.2.1\n")
+		s.FollowResolvConf()
+		require.Equal(t, "127.0.0.9:53", servers(s))
+		require.Equal(t, "settings", s.State().Source)
+	})
+}
