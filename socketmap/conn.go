@@ -37,6 +37,7 @@ type conn struct {
 
 	in        []byte // what has been read and not been consumed
 	out       []byte
+	since     time.Time // the connection is idle since then
 	idleBy    time.Time // the read deadline while idle; zero: to be set anew
 	requestBy time.Time // the read deadline of the request that has begun to arrive
 	writeBy   time.Time // the write deadline
@@ -57,13 +58,14 @@ func (c *conn) serve() {
 	}
 }
 
-// rest marks the connection as idle; a part of the next request may have come with the last one.
-func (c *conn) rest() {
-	since := time.Now().UnixNano() << 1
+// rest marks the connection as idle since now; a part of the next request may have come with the last one.
+func (c *conn) rest(now time.Time) {
+	c.since = now
+	idle := now.UnixNano() << 1
 	if len(c.in) > 0 {
-		since |= 1
+		idle |= 1
 	}
-	c.state.Store(since)
+	c.state.Store(idle)
 }
 
 // become moves an idle connection to another state. It returns false when the server has ended it.
@@ -127,7 +129,7 @@ func (c *conn) take(size int) (Request, bool) {
 // it is, so it may be early by the slack.
 func (c *conn) expect() {
 	limits := c.server.limit()
-	by := time.Now().Add(limits.IdleTimeout)
+	by := c.since.Add(limits.IdleTimeout)
 	if early := by.Sub(c.idleBy); early < 0 || early > min(time.Second, limits.IdleTimeout/16) {
 		c.idleBy = by
 		_ = c.net.SetReadDeadline(by)
@@ -180,21 +182,21 @@ func (c *conn) fill(size int) bool {
 
 // send writes a reply. It returns false when the connection is to be closed.
 func (c *conn) send(r Reply) bool {
-	c.out = r.appendTo(c.out[:0])
-	size := len(c.out)
-	// The length goes in front: behind the payload first, then both change places.
-	c.out = strconv.AppendInt(c.out, int64(size), 10)
-	c.out = append(c.out, ':')
-	head := len(c.out) - size
-	c.out = append(c.out, c.out[:size]...)
-	copy(c.out, c.out[size:])
-	c.out = append(c.out[:head+size], ',')
+	// The length goes in front of the payload, into room that is kept for it.
+	const room = len("100000:")
+	c.out = r.appendTo(append(c.out[:0], make([]byte, room)...))
+	var digits [room]byte
+	head := append(strconv.AppendInt(digits[:0], int64(len(c.out)-room), 10), ':')
+	c.out = append(c.out, ',')
+	wire := c.out[room-len(head):]
+	copy(wire, head)
 
-	if by := time.Now().Add(c.server.limit().WriteTimeout); by.Sub(c.writeBy) > c.server.limit().WriteTimeout/8 {
+	now := time.Now() // the one look at the clock that a request costs
+	if by := now.Add(c.server.limit().WriteTimeout); by.Sub(c.writeBy) > c.server.limit().WriteTimeout/8 {
 		c.writeBy = by
 		_ = c.net.SetWriteDeadline(by)
 	}
-	_, err := c.net.Write(c.out)
+	_, err := c.net.Write(wire)
 	if err != nil {
 		c.server.stats.writeErrors.Add(1)
 		return false
@@ -203,7 +205,7 @@ func (c *conn) send(r Reply) bool {
 		c.out = nil
 	}
 	c.server.stats.replies[r.Status].Add(1)
-	c.rest()
+	c.rest(now)
 	return true
 }
 

@@ -183,7 +183,7 @@ func (s *Server) start(c net.Conn) {
 		return
 	}
 	sc := &conn{server: s, net: c}
-	sc.rest()
+	sc.rest(time.Now())
 	s.conns[sc] = struct{}{}
 	s.active.Go(sc.serve)
 }
