@@ -1,0 +1,88 @@
+// Command bench measures a built policyd on this machine: cached lookups beside a
+// minimal server that knows one answer, cold lookups, memory, and the start. All of it runs on
+// loopback, in processes that it starts and ends. Figures of different machines, and of different runs on a busy one, do
+// not compare; the ratios in one run do.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// config is the command line.
+type config struct {
+	policyd     string
+	out         string
+	quick       bool
+	million     bool
+	coldQueries bool
+
+	// constant is set in the processes that are the constant server: its addresses.
+	constant string
+	reply    string
+}
+
+func main() {
+	var c config
+	flag.StringVar(&c.policyd, "policyd", "bin/policyd", "the built `binary`")
+	flag.StringVar(&c.out, "out", "docs/benchmarks.md", "the `file` to write; not written by -quick and -coldqueries")
+	flag.BoolVar(&c.quick, "quick", false, "measure for less than a minute: figures are rough")
+	flag.BoolVar(&c.million, "million", false, "also fill the cache with 1,000,000 domains, which takes minutes")
+	flag.BoolVar(&c.coldQueries, "coldqueries", false, "only count the DNS queries of cold lookups")
+	flag.StringVar(&c.constant, "constant", "", "be the constant server on these `addresses`, separated by commas")
+	flag.StringVar(&c.reply, "reply", "", "the one `reply` of the constant server")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, c)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, c config) error {
+	if c.constant != "" {
+		return serveConstant(ctx, strings.Split(c.constant, ","), c.reply)
+	}
+	dir, err := os.MkdirTemp("", "policyd-bench-")
+	if err != nil {
+		return err
+	}
+	b := &bench{config: c, plan: full(), dir: dir, report: &report{to: os.Stdout}}
+	if c.quick {
+		b.plan = quick()
+	}
+	if c.million {
+		b.plan.sizes = append(b.plan.sizes, 1_000_000)
+	}
+	return errors.Join(b.all(ctx), os.RemoveAll(dir))
+}
+
+// all measures everything and writes the report.
+func (b *bench) all(ctx context.Context) error {
+	b.report.text("# Benchmarks", "Written by `make bench`. "+machine(ctx, b.config.policyd))
+	steps := []func(context.Context) error{b.cached, b.coldQueries, b.coldThroughput, b.sizes, b.starts}
+	if b.config.coldQueries {
+		steps = []func(context.Context) error{b.coldQueries}
+	}
+	for _, step := range steps {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	if b.config.quick || b.config.coldQueries {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(b.config.out), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(b.config.out, []byte(b.report.String()), 0o644)
+}

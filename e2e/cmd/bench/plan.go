@@ -1,0 +1,37 @@
+package main
+
+import (
+	"time"
+)
+
+// plan says how much is measured.
+type plan struct {
+	// Cached lookups: so many rounds of so long for each of the two servers.
+	rounds int
+	round  time.Duration
+	// warm is how many domains are in the cache.
+	warm int
+	// single is how many cold lookups are made one after the other, fresh how many at 64 connections.
+	single, fresh int
+	// sizes are the numbers of domains to measure memory at.
+	sizes []int
+	// starts is how often policyd is started.
+	starts int
+}
+
+func full() plan {
+	return plan{rounds: 5, round: time.Second, warm: 1000, single: 20, fresh: 20_000, sizes: []int{1000, 100_000}, starts: 9}
+}
+
+func quick() plan {
+	return plan{rounds: 3, round: 300 * time.Millisecond, warm: 1000, single: 5, fresh: 1000, sizes: []int{1000, 5000}, starts: 3}
+}
+
+// bench is one run.
+type bench struct {
+	config config
+	plan   plan
+	dir    string
+	used   int // directories below dir
+	report *report
+}

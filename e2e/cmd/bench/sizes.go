@@ -1,0 +1,110 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/policyd/policyd/internal/resolver/resolvertest"
+)
+
+// sizes measures memory by the number of domains that were looked up.
+func (b *bench) sizes(ctx context.Context) error {
+	b.report.text("## Memory", "Resident memory with that many domains in the cache, all with a prefix and signed, and max_entries set to hold them; at its highest while they were looked up, over 64 connections, and after that.")
+	rows := [][]string{{"domains", "after", "highest", "bytes per domain"}}
+	for _, n := range b.plan.sizes {
+		after, highest, err := b.size(ctx, n)
+		if err != nil {
+			return err
+		}
+		rows = append(rows, []string{thousands(float64(n)), mebibytes(after), mebibytes(highest), thousands(after / float64(n))})
+	}
+	b.report.table(rows...)
+	return nil
+}
+
+func mebibytes(n float64) string { return fmt.Sprintf("%.0f MiB", n/(1<<20)) }
+
+func (b *bench) size(ctx context.Context, n int) (after, highest float64, err error) {
+	const entriesEach, connections = 8, 64
+	lab, err := resolvertest.Start("127.0.0.1")
+	if err != nil {
+		return 0, 0, err
+	}
+	defer func() { err = errors.Join(err, lab.Close()) }()
+	policyd, err := b.startPolicyd(ctx, lab, entriesEach*n)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer func() { err = errors.Join(err, policyd.stop()) }()
+	if err := policyd.fill(ctx, connections, fresh(lab, n, 0)); err != nil {
+		return 0, 0, err
+	}
+	if after, err = policyd.memory("VmRSS"); err != nil {
+		return 0, 0, err
+	}
+	highest, err = policyd.memory("VmHWM")
+	return after, highest, err
+}
+
+// memory reads a line of proc_pid_status(5), in bytes.
+func (s *server) memory(field string) (float64, error) {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/status", s.pid))
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = f.Close() }()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		if text, ok := strings.CutPrefix(lines.Text(), field+":"); ok {
+			kib, err := strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(text, "kB")), 64)
+			return kib * 1024, err
+		}
+	}
+	return 0, fmt.Errorf("no %s in the status of process %d", field, s.pid)
+}
+
+// starts measures from the start of the process to the first answer.
+func (b *bench) starts(ctx context.Context) error {
+	b.report.text("## Start", fmt.Sprintf("From the start of the process to the first answer, with an empty state directory; the median of %d. The one with a DNS query waits for the self-test of the resolver.", b.plan.starts))
+	rows := [][]string{{"first answer", "after"}}
+	for _, first := range []struct{ what, key string }{
+		{"to a host whose name says all", "[starttls-mx.example]"},
+		{"to a domain", "f0000000.example"},
+	} {
+		var took []float64
+		for range b.plan.starts {
+			one, err := b.start(ctx, first.key)
+			if err != nil {
+				return err
+			}
+			took = append(took, float64(one))
+		}
+		rows = append(rows, []string{first.what, millis(time.Duration(median(took)))})
+	}
+	b.report.table(rows...)
+	return nil
+}
+
+func (b *bench) start(ctx context.Context, key string) (took time.Duration, err error) {
+	lab, err := resolvertest.Start("127.0.0.1")
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, lab.Close()) }()
+	fresh(lab, 1, 0)
+	begin := time.Now()
+	policyd, err := b.startPolicyd(ctx, lab, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, policyd.stop()) }()
+	if err := policyd.fill(ctx, 1, []string{key}); err != nil {
+		return 0, err
+	}
+	return time.Since(begin), nil
+}

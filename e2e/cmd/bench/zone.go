@@ -1,0 +1,78 @@
+package main
+
+import (
+	"strings"
+	"time"
+
+	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/resolver/resolvertest"
+)
+
+// kind is a kind of domain. Each has one MX host, with one IPv4 address.
+type kind struct {
+	name string
+	// signed domains have DNSSEC. The host of one with a prefix promises STARTTLS; tlsa is DANE, sts MTA-STS.
+	signed, prefix, tlsa, sts bool
+}
+
+func plain() kind { return kind{name: "plain"} }
+
+func prefixed() kind { return kind{name: "prefix, signed", signed: true, prefix: true} }
+
+func withTLSA() kind { return kind{name: "DANE", signed: true, tlsa: true} }
+
+func kinds() []kind {
+	return []kind{
+		plain(),
+		{name: "plain, signed", signed: true},
+		{name: "prefix", prefix: true},
+		prefixed(),
+		withTLSA(),
+		{name: "MTA-STS", sts: true},
+	}
+}
+
+func (k kind) host(domain string) string {
+	if k.prefix {
+		return "starttls-mx." + domain
+	}
+	return "mx." + domain
+}
+
+// names are the questions that can be asked about a domain.
+func (k kind) names(domain string) []resolver.Question {
+	host := k.host(domain)
+	return []resolver.Question{
+		{Name: domain, Type: resolver.TypeMX},
+		{Name: host, Type: resolver.TypeA}, {Name: host, Type: resolver.TypeAAAA}, {Name: host, Type: resolver.TypeCNAME},
+		{Name: "_25._tcp." + host, Type: resolver.TypeTLSA}, {Name: "_26._tcp." + host, Type: resolver.TypeTLSA},
+		{Name: "_mta-sts." + domain, Type: resolver.TypeTXT},
+		{Name: "mta-sts." + domain, Type: resolver.TypeA}, {Name: "mta-sts." + domain, Type: resolver.TypeAAAA},
+	}
+}
+
+// publish has the lab know a domain; each of its answers takes that long. The addresses are of a block that nobody
+// has (RFC 5737), so nothing is ever connected to.
+func (k kind) publish(lab *resolvertest.Server, domain string, delay time.Duration) {
+	const ttl = 7200
+	for _, q := range k.names(domain) {
+		a := resolvertest.Answer{Secure: k.signed, TTL: ttl, Delay: delay}
+		switch {
+		case q.Type == resolver.TypeMX:
+			a.Records = []string{"MX 10 " + k.host(domain) + "."}
+		case q.Type == resolver.TypeA && (k.sts || !strings.HasPrefix(q.Name, "mta-sts.")):
+			a.Records = []string{"A 192.0.2.1"}
+		case q.Type == resolver.TypeTLSA && k.tlsa && strings.HasPrefix(q.Name, "_25."):
+			a.Records = []string{"TLSA 3 1 1 " + strings.Repeat("ab", 32)}
+		case q.Type == resolver.TypeTXT && k.sts:
+			a.Records = []string{`TXT "v=STSv1; id=1;"`}
+		case q.Type == resolver.TypeAAAA && strings.HasPrefix(q.Name, k.host(domain)):
+		default:
+			a.Rcode = "NXDOMAIN"
+		}
+		if len(a.Records) == 0 && a.Rcode == "NXDOMAIN" && delay == 0 {
+			continue // what the lab says anyway, but for the AD bit of names in unsigned domains
+		}
+		lab.Set(q.Name, q.Type, a)
+	}
+}
