@@ -118,6 +118,11 @@ func (p *Prober) examine(ctx context.Context, name string, set *settings) findin
 	return f
 }
 
+// Judge makes the verdict about a host from dialogues in implicit TLS with all its addresses, held now.
+func Judge(heard []Transcript) Verdict {
+	return judge(heard).verdict.dated(wallClock())
+}
+
 // judge makes the verdict of a host from the dialogues with all its addresses. An address that answers in
 // any way but the right one closes it: Postfix might meet that one. Where no address answers at all it is
 // closed too; one that is silent beside others that are right costs Postfix a moment and no more. What failed on
