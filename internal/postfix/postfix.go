@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -167,6 +168,8 @@ type State struct {
 	Problem string
 	// Lists are Postfix's lists in words, such as "relay_domains: 3 names, hash:/etc/postfix/relay".
 	Lists []string
+	// Domains are those that the lists name, without what is in tables; .example.com stands for what is below.
+	Domains []string
 	// Hosts and Addrs are the names and addresses of this host.
 	Hosts []string
 	Addrs []netip.Addr
@@ -182,8 +185,15 @@ func (s *Site) State() State {
 	if v.err != nil {
 		st.Problem = v.err.Error()
 	}
+	seen := map[string]bool{}
 	for _, l := range v.lists {
 		st.Lists = append(st.Lists, l.String())
+		for _, e := range l.entries {
+			if !e.table && !e.negate && hostname(strings.TrimPrefix(e.text, ".")) && !seen[e.text] {
+				seen[e.text] = true
+				st.Domains = append(st.Domains, e.text)
+			}
+		}
 	}
 	hosts := maps.Clone(v.hosts)
 	maps.Copy(hosts, s.options().hosts)

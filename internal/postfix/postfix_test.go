@@ -135,6 +135,7 @@ transport_maps = regexp:DIR/guard texthash:DIR/transport socketmap:inet:127.0.0.
 	require.True(t, st.Installed)
 	require.Empty(t, st.Problem)
 	require.Contains(t, st.Lists, "mydestination: 3 names")
+	require.Equal(t, []string{"mx.own.example", "own.example", "localhost"}, st.Domains[:3])
 	require.Contains(t, st.Hosts, "smtps-mx.own.example")
 	require.Contains(t, st.Addrs, netip.MustParseAddr("127.0.0.1"))
 }

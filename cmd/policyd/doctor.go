@@ -1,0 +1,67 @@
+package main
+
+import (
+	"encoding/json"
+
+	"github.com/spf13/cobra"
+
+	"github.com/policyd/policyd/cmd/policyd/internal/doctor"
+	"github.com/policyd/policyd/cmd/policyd/internal/settings"
+)
+
+type doctorFlags struct {
+	json     bool
+	instance string
+	egress   []string
+}
+
+func newDoctor(c *common) *cobra.Command {
+	f := doctorFlags{}
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "Examine this sender: resolver, Postfix, and the way between them",
+		Long: `Examine the sender's side: whether the resolver validates, is trusted, and is the one
+that Postfix asks; what follows from the version of Postfix; main.cf and master.cf
+as postconf(1) reports them; certificate authorities; the chroot; whether the
+domains of this site are kept from routes; a question asked directly and through
+postmap(1). Nothing is changed. Run it as root: Postfix's tables and sockets may
+be closed to others.
+
+Each finding has a stable code, says why it matters, and what to change. What
+cannot be tested is "untested" and counts as no failure. Ports 25 and 26 of other
+hosts are tried with --egress only.
+
+Exit status: 0 nothing is to be changed, 1 there are warnings or errors, 2 usage or
+settings.`,
+		Example: "  policyd doctor\n  policyd doctor --egress mx.example.com\n  policyd doctor --json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return examine(cmd, c, f)
+		},
+	}
+	cmd.Flags().BoolVar(&f.json, "json", false, "as JSON")
+	cmd.Flags().StringArrayVar(&f.egress, "egress", nil, "connect to ports 25 and 26 of this `host`; may be repeated")
+	cmd.Flags().StringVar(&f.instance, "postfix-dir", "", "configuration `directory` of Postfix (default Postfix's own)")
+	_ = cmd.MarkFlagDirname("postfix-dir") // fails for a flag that does not exist only
+	return cmd
+}
+
+func examine(cmd *cobra.Command, c *common, f doctorFlags) error {
+	loaded, err := settings.Load(c.config)
+	if err != nil {
+		return failed(err)
+	}
+	report := doctor.Examine(cmd.Context(), doctor.Options{Settings: loaded, ConfigDirectory: f.instance, Egress: f.egress})
+	out := cmd.OutOrStdout()
+	if f.json {
+		e := json.NewEncoder(out)
+		e.SetIndent("", "  ")
+		err = e.Encode(report)
+	} else {
+		err = report.Text(out, colourful(out))
+	}
+	if err == nil && !report.Sound() {
+		return &exit{status: exitFailed}
+	}
+	return failed(err)
+}

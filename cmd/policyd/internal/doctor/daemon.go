@@ -1,0 +1,106 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"net"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+)
+
+// daemon is what the running daemon says of itself.
+type daemon struct {
+	running bool
+	status  admin.Status
+}
+
+// policyd asks the daemon for its state, and passes on what it and the settings warn of.
+func (e *exam) policyd(ctx context.Context) {
+	for _, w := range e.Settings.Warnings {
+		e.found("settings-warning", w)
+	}
+	var err error
+	if e.daemon, err = askDaemon(ctx, e.Settings.Admin.Socket); err != nil {
+		e.found("daemon-silent", err.Error(), "systemctl status policyd.service policyd.socket")
+		return
+	}
+	st := e.daemon.status
+	e.found("daemon-running", "policyd "+st.Version+" is running, mode "+st.Settings.Mode)
+	for _, w := range st.Warnings {
+		if !strings.HasPrefix(w, "mode = ") { // the settings have said that
+			e.found("daemon-warning", w)
+		}
+	}
+}
+
+func askDaemon(ctx context.Context, socket string) (daemon, error) {
+	if socket == "" {
+		return daemon{}, errors.New("there is no admin socket: [admin] socket is empty")
+	}
+	const longest = 5 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, longest)
+	defer cancel()
+	client := admin.NewClient(socket)
+	defer client.Close()
+	status, err := client.Status(ctx)
+	if err != nil {
+		return daemon{}, errors.New(socket + ": " + strings.TrimPrefix(err.Error(), "admin: "))
+	}
+	return daemon{running: true, status: status}, nil
+}
+
+// endpoint is where Postfix finds policyd, as in socketmap:ENDPOINT:NAME.
+type endpoint string
+
+func (e endpoint) table(name string) string { return "socketmap:" + string(e) + ":" + name }
+
+// endpoint returns the listener that fits best: one that chrooted processes can reach, otherwise the first.
+func (e *exam) endpoint() endpoint {
+	listeners := e.Settings.Server.Listen
+	if len(e.daemon.status.Connections.Listeners) > 0 {
+		listeners = e.daemon.status.Connections.Listeners
+	}
+	queue := ""
+	if e.setup != nil {
+		queue = e.setup.queue
+	}
+	return endpointOf(listeners, queue)
+}
+
+func endpointOf(listeners []string, queue string) endpoint {
+	first := endpoint("")
+	for _, l := range listeners {
+		path, unix := strings.CutPrefix(l, "unix:")
+		if !unix {
+			return inet(l)
+		}
+		if inside, err := filepath.Rel(queue, path); queue != "" && err == nil && filepath.IsLocal(inside) {
+			return endpoint("unix:" + inside)
+		}
+		if first == "" {
+			first = endpoint(l)
+		}
+	}
+	if first == "" {
+		return "inet:127.0.0.1:2526"
+	}
+	return first
+}
+
+// inet is the endpoint of a TCP listener; one for all addresses is reached over loopback.
+func inet(listener string) endpoint {
+	host, port, err := net.SplitHostPort(listener)
+	if err != nil {
+		return endpoint("inet:" + listener)
+	}
+	switch host {
+	case "", "0.0.0.0":
+		host = "127.0.0.1"
+	case "::":
+		host = "::1"
+	}
+	return endpoint("inet:" + net.JoinHostPort(host, port))
+}

@@ -1,0 +1,116 @@
+package doctor
+
+import (
+	"context"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/policyd/policyd/internal/resolver"
+)
+
+// resolver runs the self-test of the resolver and returns its servers.
+func (e *exam) resolver(ctx context.Context) resolver.State {
+	o := e.Settings.Stub(quiet())
+	o.ResolvConf = e.ResolvConf
+	stub, err := resolver.NewStub(o)
+	if err != nil {
+		e.found("resolver-silent", err.Error())
+		return resolver.State{}
+	}
+	stub.SelfTest(ctx)
+	st := stub.State()
+	servers := strings.Join(st.Servers, ", ")
+	const local = "a validating resolver on this machine: apt-get install unbound"
+	switch st.Result {
+	case resolver.Validating:
+		e.found("resolver-validating", servers+" (from "+st.Source+") validates and is trusted")
+	case resolver.NotTrusted:
+		e.found("resolver-untrusted", servers+" (from "+st.Source+") is not trusted: "+st.Reason, local,
+			"/etc/resolv.conf: nameserver 127.0.0.1")
+	case resolver.NotValidating:
+		e.found("resolver-not-validating", st.Reason, local, "/etc/resolv.conf: nameserver 127.0.0.1")
+	case resolver.EchoesAD:
+		e.found("resolver-echoes-ad", st.Reason, local, "/etc/resolv.conf: nameserver 127.0.0.1")
+	case resolver.Unknown:
+		if answers(st.Reason) {
+			e.found("resolver-untested", "the self-test has no result: "+st.Reason)
+		} else {
+			e.found("resolver-silent", "the self-test has no result: "+st.Reason, "systemctl status unbound", "/etc/resolv.conf: nameserver 127.0.0.1")
+		}
+	}
+	return st
+}
+
+// answers says of the reason of a self-test without a result that the server has answered something.
+func answers(reason string) bool {
+	return strings.Contains(reason, "SERVFAIL") || strings.Contains(reason, "REFUSED")
+}
+
+// resolvConf compares the servers of policyd with those of Postfix, which are in resolv.conf and, for chrooted
+// services, in its copy.
+func (e *exam) resolvConf(st resolver.State) {
+	system := nameservers(e.ResolvConf)
+	if st.Source != e.ResolvConf && len(st.Servers) > 0 {
+		var own []string
+		for _, s := range st.Servers {
+			own = append(own, bare(s))
+		}
+		if slices.Equal(sorted(own), sorted(system)) {
+			e.found("resolver-same", "Postfix and policyd ask the same servers: "+strings.Join(st.Servers, ", "))
+		} else {
+			e.found("resolver-differs", "policyd asks "+strings.Join(st.Servers, ", ")+", and "+e.ResolvConf+" has "+strings.Join(system, ", "),
+				e.Settings.Path+": leave servers in [dns] out", "or "+e.ResolvConf+": "+nameserverLine(own))
+		}
+	} else {
+		e.found("resolver-same", "Postfix and policyd both follow "+e.ResolvConf)
+	}
+	if !e.setup.smtpChrooted() {
+		return
+	}
+	inside := filepath.Join(e.setup.queue, "etc/resolv.conf")
+	switch there := nameservers(inside); {
+	case slices.Equal(there, system):
+		e.found("chroot-resolver-same", inside+" has the same servers")
+	default:
+		what := inside + " has " + strings.Join(there, ", ")
+		if _, err := os.Stat(inside); err != nil {
+			what = "there is no " + inside + ", which means 127.0.0.1,"
+		}
+		e.found("chroot-resolver-differs", what+" and "+e.ResolvConf+" has "+strings.Join(system, ", "),
+			"systemctl restart postfix", "or cp "+e.ResolvConf+" "+inside+" && postfix reload")
+	}
+}
+
+func nameserverLine(servers []string) string {
+	return "nameserver " + strings.Join(servers, ", nameserver ")
+}
+
+// bare is a server without the port where that is 53.
+func bare(server string) string {
+	if ap, err := netip.ParseAddrPort(server); err == nil && ap.Port() == 53 {
+		return ap.Addr().String()
+	}
+	return server
+}
+
+func sorted(list []string) []string { return slices.Sorted(slices.Values(list)) }
+
+// nameservers reads a resolv.conf(5) as the C library does: three servers at most, and without any the one on this
+// machine.
+func nameservers(path string) []string {
+	text, _ := os.ReadFile(path)
+	var servers []string
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == "nameserver" {
+			servers = append(servers, f[1])
+		}
+	}
+	if len(servers) == 0 {
+		return []string{"127.0.0.1"}
+	}
+	const most = 3
+	return servers[:min(len(servers), most)]
+}

@@ -1,0 +1,130 @@
+// Package doctor examines the sender's side from the operator's chair: the resolver, Postfix's configuration as
+// postconf(1) reports it, and the way from Postfix to policyd. It changes nothing. What it cannot test it says it could not
+// test; that is never a failure.
+package doctor
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/policyd/policyd/cmd/policyd/internal/settings"
+	"github.com/policyd/policyd/internal/postfix"
+)
+
+// Options say what is examined.
+type Options struct {
+	Settings *settings.Loaded
+	// Postconf and ConfigDirectory choose a Postfix; "": the one that is installed.
+	Postconf, ConfigDirectory string
+	// ResolvConf is that of the system; "": /etc/resolv.conf.
+	ResolvConf string
+	// Egress are hosts to connect to, on 25 and on the port of implicit TLS.
+	Egress []string
+}
+
+// Report is the outcome. Its JSON form is stable: fields are added, never changed or taken away.
+type Report struct {
+	// Settings is the settings file; "" means that there is none and the defaults are in force.
+	Settings string `json:"settings"`
+	// Postfix is the version of Postfix, ConfigDirectory where its main.cf is; "" without Postfix.
+	Postfix         string `json:"postfix"`
+	ConfigDirectory string `json:"config_directory"`
+	// Errors, Warnings and Untested count the findings by severity.
+	Errors   int       `json:"errors"`
+	Warnings int       `json:"warnings"`
+	Untested int       `json:"untested"`
+	Findings []Finding `json:"findings"`
+}
+
+// Finding is one thing that was found.
+type Finding struct {
+	// Code is stable; what there is is in Codes.
+	Code     string   `json:"code"`
+	Severity Severity `json:"severity"`
+	Area     string   `json:"area"`
+	// What was found, Why it matters, and Change: the lines to change, or the commands to run.
+	What   string   `json:"what"`
+	Why    string   `json:"why,omitempty"`
+	Change []string `json:"change,omitempty"`
+}
+
+// Sound says that nothing is to be changed.
+func (r Report) Sound() bool { return r.Errors == 0 && r.Warnings == 0 }
+
+// exam is an examination while it goes on.
+type exam struct {
+	Options
+	codes    map[string]Code
+	findings []Finding
+	setup    *setup // nil: no Postfix, or its configuration cannot be read
+	daemon   daemon
+}
+
+// Examine does everything, within about a minute if nothing answers.
+func Examine(ctx context.Context, o Options) Report {
+	if o.ResolvConf == "" {
+		o.ResolvConf = "/etc/resolv.conf"
+	}
+	e := &exam{Options: o, codes: map[string]Code{}}
+	for _, c := range Codes() {
+		e.codes[c.Name] = c
+	}
+	r := Report{}
+	if o.Settings.Found {
+		r.Settings = o.Settings.Path
+	}
+	e.policyd(ctx)
+	servers := e.resolver(ctx)
+	if e.readSetup(ctx) {
+		r.Postfix, r.ConfigDirectory = e.setup.version.text, e.setup.directory
+		e.version()
+		e.resolvConf(servers)
+		e.level()
+		e.policyMaps()
+		e.transportMaps()
+		e.service()
+		e.roots()
+		e.connections(ctx)
+		e.own(ctx)
+	}
+	e.egress(ctx)
+	for _, f := range e.findings {
+		switch f.Severity {
+		case Error:
+			r.Errors++
+		case Warning:
+			r.Warnings++
+		case Untested:
+			r.Untested++
+		case OK, Note:
+		}
+	}
+	r.Findings = e.findings
+	return r
+}
+
+// found adds a finding. The code is one of Codes.
+func (e *exam) found(code, what string, change ...string) {
+	c := e.codes[code]
+	f := Finding{Code: code, Severity: c.Severity, Area: c.Area, What: what}
+	if c.Severity != OK {
+		f.Why, f.Change = c.Why, change
+	}
+	e.findings = append(e.findings, f)
+}
+
+// readSetup reads the configuration of Postfix.
+func (e *exam) readSetup(ctx context.Context) bool {
+	commands, err := postfix.Find(e.Postconf, e.ConfigDirectory)
+	if err != nil {
+		e.found("postfix-missing", "postconf is neither in PATH nor in /usr/sbin", "apt-get install postfix")
+		return false
+	}
+	if e.setup, err = readSetup(ctx, commands); err != nil {
+		e.found("postfix-unreadable", err.Error(), "postfix check")
+		return false
+	}
+	return true
+}
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }

@@ -1,0 +1,52 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// egress finds out whether port 25 and the port of implicit TLS can be reached from here. A host that
+// does not answer may be down, so that is never held against this side.
+func (e *exam) egress(ctx context.Context) {
+	port := strconv.Itoa(e.Settings.Port26.Port)
+	if p := e.daemon.status.Probes; e.daemon.running && p != nil {
+		switch {
+		case p.EgressFiltered:
+			e.found("egress-filtered", "policyd's probes of port "+port+" have all failed, at many hosts", "the firewall: allow TCP to port "+port, "or ask the provider")
+		case p.Hosts["open"] > 0:
+			e.found("egress-open", "policyd's probes have found port "+port+" open at "+strconv.FormatUint(p.Hosts["open"], 10)+" hosts")
+		}
+	}
+	if len(e.Egress) == 0 {
+		e.found("egress-untested", "no host was named", "policyd doctor --egress HOST, with a host that is known to have 25 and "+port+" open")
+		return
+	}
+	for _, host := range e.Egress {
+		for _, port := range []string{"25", port} {
+			e.connect(ctx, host, port)
+		}
+	}
+}
+
+func (e *exam) connect(ctx context.Context, host, port string) {
+	const longest = 10 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, longest)
+	defer cancel()
+	var d net.Dialer
+	where := net.JoinHostPort(strings.Trim(host, "[]"), port)
+	conn, err := d.DialContext(ctx, "tcp", where)
+	if err != nil {
+		cause := err
+		if op := new(net.OpError); errors.As(err, &op) {
+			cause = op.Err
+		}
+		e.found("egress-untested", "could not test: "+where+": "+cause.Error())
+		return
+	}
+	_ = conn.Close()
+	e.found("egress-open", where+" can be reached")
+}

@@ -1,0 +1,121 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/policyd/policyd/internal/postfix"
+	"github.com/policyd/policyd/socketmap"
+)
+
+// own examines that domains of this site get no route: that policyd can read the lists, that the guard in
+// transport_maps covers what they name, and that the daemon answers accordingly.
+func (e *exam) own(ctx context.Context) {
+	o := e.Settings.Site(quiet())
+	o.Postconf, o.ConfigDirectory = e.Postconf, e.ConfigDirectory
+	site, err := postfix.New(o)
+	if err != nil {
+		e.found("own-domains-unknown", err.Error())
+		return
+	}
+	_, _, err = site.Own(ctx, "policyd.invalid")
+	st := site.State()
+	if err != nil {
+		e.found("own-domains-unknown", err.Error(), "the table in "+e.setup.mainCF()+", or its permissions: the user policyd must be able to read it")
+	} else {
+		e.found("own-domains-known", strings.Join(append([]string{"policyd reads"}, listNames(st.Lists)...), " "))
+	}
+	list := tables(e.setup.params["transport_maps"])
+	at := policydTables(list, []string{"transport"})
+	if len(at) == 0 {
+		return
+	}
+	const most = 200 // domains to try one by one
+	domains := st.Domains[:min(len(st.Domains), most)]
+	if guards := list[:at[0]]; slices.ContainsFunc(guards, table.isPattern) {
+		e.guarded(ctx, guards, domains)
+	}
+	e.routed(ctx, list[at[0]].endpoint, domains)
+}
+
+// listNames shortens "relay_domains: 3 names, …" to the parameter.
+func listNames(lists []string) []string {
+	var names []string
+	for _, l := range lists {
+		name, _, _ := strings.Cut(l, ":")
+		names = append(names, name)
+	}
+	return slices.Compact(names)
+}
+
+// guarded asks the pattern tables before the socketmap for an address in each domain.
+func (e *exam) guarded(ctx context.Context, guards []table, domains []string) {
+	open := map[string]bool{}
+	for _, d := range domains {
+		if !strings.HasPrefix(d, ".") {
+			open[d] = true
+		}
+	}
+	if len(open) == 0 {
+		return
+	}
+	for _, g := range guards {
+		if !g.isPattern() {
+			continue
+		}
+		for _, d := range domains {
+			if !open[d] {
+				continue
+			}
+			key, err := e.setup.commands.Query(ctx, g.text, []string{"postmaster@" + d})
+			if err != nil {
+				e.found("postmap-fails", err.Error(), "postmap -q postmaster@"+d+" "+g.text)
+				return
+			}
+			if key != "" {
+				delete(open, d)
+			}
+		}
+	}
+	if len(open) == 0 {
+		e.found("own-domain-covered", fmt.Sprintf("the guard in transport_maps covers all %d names", len(domains)))
+		return
+	}
+	var change []string
+	for _, d := range domains {
+		if open[d] {
+			change = append(change, "        {"+dollars(pattern(d))+"  :}")
+		}
+	}
+	const shown = 10
+	rest := len(change) - shown
+	if rest > 0 {
+		change = append(change[:shown], fmt.Sprintf("… and %d more: policyd postfix-config", rest))
+	}
+	what := fmt.Sprintf("the guard in transport_maps does not cover %d of %d names", len(open), len(domains))
+	e.found("own-domain-unguarded", what, append([]string{e.setup.mainCF() + ": in the regexp: table of transport_maps"}, change...)...)
+}
+
+// routed asks the daemon for the route of each domain.
+func (e *exam) routed(ctx context.Context, at string, domains []string) {
+	const longest = 20 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, longest)
+	defer cancel()
+	client, err := socketmap.Dial(ctx, e.setup.dialable(at))
+	if err != nil {
+		return // connections has said so
+	}
+	defer func() { _ = client.Close() }()
+	for _, d := range domains {
+		reply, err := client.Lookup(ctx, socketmap.Request{Map: "transport", Key: "postmaster@" + strings.TrimPrefix(d, ".")})
+		if err != nil {
+			return
+		}
+		if reply.Status == socketmap.StatusOK && !strings.HasPrefix(d, ".") {
+			e.found("own-domain-routed", d+" gets the route "+reply.Text, e.Settings.Path+`: [port26] exclude_domains = ["`+d+`"]`)
+		}
+	}
+}
