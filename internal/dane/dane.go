@@ -58,6 +58,9 @@ type Query struct {
 	Port uint16
 	// Passive is passed on to the resolver.
 	Passive bool
+	// Waits says that lookups take time, so that A and AAAA are looked up side by side. A resolver that never waits
+	// is asked by one goroutine.
+	Waits bool
 }
 
 // Result is what Lookup found. The zero Result is Unknown.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
@@ -13,7 +14,7 @@ import (
 )
 
 // Lookup finds out what DANE says of a host and port. It costs three queries: A and
-// AAAA side by side, then TLSA if one of the two is secure. An alias can cost one
+// AAAA, side by side where that saves time, then TLSA if one of the two is secure. An alias can cost one
 // more: type CNAME where the addresses are insecure, or TLSA at the second name.
 //
 // A lookup that fails is a Result and not an error. The only error is
@@ -65,6 +66,21 @@ type addresses struct {
 // destination before attempting to locate the associated TLSA records" (RFC 7672 section 2.2.2): name
 // servers that choke on TLSA questions are in unsigned zones. The error is resolver.ErrNotCached.
 func (s search) addresses(ctx context.Context) (addresses, error) {
+	if s.query.Waits {
+		return s.sideBySide(ctx)
+	}
+	var a addresses
+	for i, t := range [...]resolver.Type{resolver.TypeA, resolver.TypeAAAA} {
+		a.rrsets[i], a.errs[i] = s.ask(ctx, s.query.Host, t)
+		if errors.Is(a.errs[i], resolver.ErrNotCached) {
+			return a, a.errs[i]
+		}
+	}
+	return a, nil
+}
+
+// sideBySide does what addresses does in the time of one lookup.
+func (s search) sideBySide(ctx context.Context) (addresses, error) {
 	var a addresses
 	var group errgroup.Group
 	group.Go(func() error {
@@ -141,7 +157,7 @@ func (s search) candidates(ctx context.Context, addrs *resolver.RRset) ([]string
 func (s search) tlsa(ctx context.Context, names []string) (Result, error) {
 	none := Result{State: Absent, Why: "no TLSA records"}
 	for _, base := range names {
-		owner := fmt.Sprintf("_%d._tcp.%s", s.query.Port, base)
+		owner := "_" + strconv.Itoa(int(s.query.Port)) + "._tcp." + base
 		if tooLong(owner) {
 			continue
 		}

@@ -165,6 +165,9 @@ func TestLookup(t *testing.T) {
 			z := &zone{t: t, answers: c.zone}
 			r, err := dane.Lookup(t.Context(), z, dane.Query{Host: "MX.example.com.", Port: 25})
 			require.NoError(t, err)
+			side, err := dane.Lookup(t.Context(), &zone{t: t, answers: c.zone}, dane.Query{Host: "mx.example.com", Port: 25, Waits: true})
+			require.NoError(t, err)
+			require.Equal(t, r, side, "side by side or one after the other")
 			require.Equal(t, c.state.String(), r.State.String(), r.Why)
 			require.Equal(t, c.addrs, r.Addresses)
 			require.Equal(t, c.base, r.Base)
@@ -213,7 +216,7 @@ func TestWhatIsNotCachedIsTheCallersBusiness(t *testing.T) {
 	t.Parallel()
 	const a, aaaa, at, link = "A mx.example.com", "AAAA mx.example.com", "TLSA _25._tcp.mx.example.com", "CNAME mx.example.com"
 	for name, answers := range map[string]map[string]answer{
-		"A":                          {a: notCached(), aaaa: with(signed)},
+		"A: AAAA is not even asked":  {a: notCached()},
 		"AAAA":                       {a: with(signed), aaaa: notCached()},
 		"AAAA, and A failed":         {a: failing("SERVFAIL"), aaaa: notCached()},
 		"TLSA":                       {a: with(signed), aaaa: with(signed), at: notCached()},
@@ -268,7 +271,7 @@ func TestAddressLookupsRunSideBySide(t *testing.T) {
 		both.Wait()
 		return &resolver.RRset{Name: q.Name, Owner: q.Name, Status: signed, Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}, nil
 	})
-	r, err := dane.Lookup(t.Context(), res, dane.Query{Host: "mx.example.com", Port: 25})
+	r, err := dane.Lookup(t.Context(), res, dane.Query{Host: "mx.example.com", Port: 25, Waits: true})
 	require.NoError(t, err)
 	require.Equal(t, dane.Absent, r.State)
 }

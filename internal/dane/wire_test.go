@@ -30,7 +30,7 @@ func TestLookupOverTheWire(t *testing.T) {
 	require.True(t, stub.SelfTest(t.Context()))
 	cache := resolver.NewCache(stub, resolver.CacheOptions{Generation: stub.Generation})
 
-	query := dane.Query{Host: host, Port: 25}
+	query := dane.Query{Host: host, Port: 25, Waits: true}
 	_, err = dane.Lookup(t.Context(), cache.Cached(), query)
 	require.ErrorIs(t, err, resolver.ErrNotCached)
 	require.Zero(t, server.Queries())
@@ -46,7 +46,7 @@ func TestLookupOverTheWire(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, asked, cached)
 
-	failed, err := dane.Lookup(t.Context(), cache, dane.Query{Host: host, Port: 26})
+	failed, err := dane.Lookup(t.Context(), cache, dane.Query{Host: host, Port: 26, Waits: true})
 	require.NoError(t, err)
 	require.Equal(t, dane.Failed, failed.State, "a bogus TLSA RRset is not the same as none")
 	require.Equal(t, 5, server.Queries())

@@ -136,7 +136,7 @@ func (e *Engine) dane(ctx context.Context, host string, port uint16) (dane.Resul
 	if !prefix.ValidHost(host) {
 		return dane.Result{State: dane.Unreachable, Why: "not a host name"}, nil
 	}
-	return dane.Lookup(ctx, e.Resolver, dane.Query{Host: host, Port: port, Passive: e.Passive})
+	return dane.Lookup(ctx, e.Resolver, dane.Query{Host: host, Port: port, Passive: e.Passive, Waits: e.Waits})
 }
 
 // needsSTS says whether the decision depends on MTA-STS.
