@@ -43,14 +43,14 @@ func (s shower) explanation(x lookup.Explanation, another bool) error {
 	}
 	if x.MTASTS != nil {
 		b.WriteString("\n")
-		wrap(&b, "MTA-STS            ", stsLine(*x.MTASTS))
+		wrap(&b, "MTA-STS     ", stsLine(*x.MTASTS))
 	}
 	b.WriteString("\n")
-	s.answer(&b, "tls-policy         ", x.TLSPolicy)
+	s.answer(&b, "tls-policy  ", x.TLSPolicy)
 	if x.TLSPolicyTLSRPT != x.TLSPolicy {
 		s.answer(&b, "tls-policy-tlsrpt  ", x.TLSPolicyTLSRPT)
 	}
-	s.answer(&b, "transport          ", x.Transport)
+	s.answer(&b, "transport   ", x.Transport)
 	b.WriteString("\n")
 	list(&b, "tls-policy, why", x.Why)
 	list(&b, "transport, why", x.WhyTransport)

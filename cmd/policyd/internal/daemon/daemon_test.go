@@ -1,0 +1,281 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/resolver/resolvertest"
+	"github.com/policyd/policyd/socketmap"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience is for what happens in no time on a machine that is not busy.
+const patience = 30 * time.Second
+
+// buffer is a log that can be read while it is written.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// lab is a daemon that runs, with its resolver and its settings file.
+type lab struct {
+	t        *testing.T
+	dns      *resolvertest.Server
+	dir      string
+	config   string
+	log      *buffer
+	hangup   chan os.Signal
+	options  Options
+	daemon   *Daemon
+	stop     context.CancelFunc
+	finished chan error
+}
+
+// newLab makes settings that listen on a socket in the lab's directory; text comes after them, at the top of
+// the file in its first lines if it has no table.
+func newLab(t *testing.T, text string) *lab {
+	t.Helper()
+	l := &lab{t: t, dns: resolvertest.New(t), dir: t.TempDir(), log: &buffer{}, hangup: make(chan os.Signal, 1), finished: make(chan error, 1)}
+	l.config = filepath.Join(l.dir, "policyd.toml")
+	l.write(text)
+	l.options = Options{ConfigPath: l.config, Version: "test", Stderr: l.log, Hangup: l.hangup}
+	l.dns.Set("signed.example", resolver.TypeMX, resolvertest.Answer{Secure: true, Records: []string{"MX 10 starttls-a.signed.example."}})
+	l.dns.Set("unsigned.example", resolver.TypeMX, resolvertest.Answer{Records: []string{"MX 10 starttls-a.unsigned.example."}})
+	return l
+}
+
+// path is where the lab's daemon listens.
+func (l *lab) path() string { return filepath.Join(l.dir, "sock") }
+
+// write writes the settings: dotted keys keep the order free.
+func (l *lab) write(text string) {
+	l.t.Helper()
+	all := text + "\nserver.listen = [\"unix:" + l.path() + "\"]\ndns.servers = [\"" + l.dns.Addr() + "\"]\ncache.state_dir = \"\"\nadmin.socket = \"\"\n"
+	// In one step, as editors do: half a file is another file.
+	require.NoError(l.t, os.WriteFile(l.config+"~", []byte(all), 0o600))
+	require.NoError(l.t, os.Rename(l.config+"~", l.config))
+}
+
+// start runs the daemon until the test ends, or stop is called.
+func (l *lab) start() *lab {
+	l.t.Helper()
+	var err error
+	l.daemon, err = New(l.options)
+	require.NoError(l.t, err)
+	var ctx context.Context
+	ctx, l.stop = context.WithCancel(l.t.Context())
+	go func() { l.finished <- l.daemon.Run(ctx) }()
+	l.t.Cleanup(func() {
+		l.stop()
+		select {
+		case err := <-l.finished:
+			l.finished <- err
+		case <-time.After(patience):
+			l.t.Error("the daemon does not stop")
+		}
+	})
+	require.Eventually(l.t, func() bool { return l.daemon.Listening() != nil }, patience, time.Millisecond, "%s", l.log)
+	// What is asked before the self-test has ended may be asked again after it.
+	require.Eventually(l.t, func() bool { return l.daemon.Resolver().Result == resolver.Validating }, patience, time.Millisecond)
+	return l
+}
+
+// end waits for the daemon to end.
+func (l *lab) end() error {
+	l.t.Helper()
+	select {
+	case err := <-l.finished:
+		l.finished <- err
+		return err
+	case <-time.After(patience):
+		l.t.Fatal("the daemon does not stop")
+		return nil
+	}
+}
+
+func (l *lab) client() *socketmap.Client {
+	l.t.Helper()
+	c, err := socketmap.Dial(l.t.Context(), "unix:"+l.path())
+	require.NoError(l.t, err)
+	l.t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// ask asks for a TLS policy.
+func ask(t *testing.T, c *socketmap.Client, key string) string {
+	t.Helper()
+	r, err := c.Lookup(t.Context(), socketmap.Request{Map: "tls-policy", Key: key})
+	require.NoError(t, err)
+	return r.String()
+}
+
+const (
+	signedPolicy   = "OK secure match=starttls-a.signed.example servername=hostname"
+	unsignedPolicy = "OK secure match=starttls-a.unsigned.example servername=hostname"
+)
+
+func TestServes(t *testing.T) {
+	l := newLab(t, "").start()
+	c := l.client()
+	require.Equal(t, signedPolicy, ask(t, c, "signed.example"))
+	require.Equal(t, "NOTFOUND ", ask(t, c, "plain.example"))
+	r, err := c.Lookup(t.Context(), socketmap.Request{Map: "nonsense", Key: "signed.example"})
+	require.NoError(t, err)
+	require.Equal(t, socketmap.StatusPerm, r.Status)
+	require.Equal(t, []string{"unix:" + l.path()}, l.daemon.Listening())
+	require.Equal(t, resolver.Validating, l.daemon.Resolver().Result)
+	require.EqualValues(t, 1, l.daemon.Connections().Accepted)
+	l.stop()
+	require.NoError(t, l.end())
+	require.NoFileExists(t, l.path())
+}
+
+// With mode = "off" not even the first lookup sends a query.
+func TestModeOffSendsNoQuery(t *testing.T) {
+	l := newLab(t, `mode = "off"`).start()
+	c := l.client()
+	require.Equal(t, "NOTFOUND ", ask(t, c, "signed.example"))
+	require.Zero(t, l.dns.Queries())
+	require.Contains(t, l.log.String(), "nothing is looked up")
+}
+
+// "SIGTERM: in-flight lookups are answered."
+func TestStopAnswersWhatHasBegun(t *testing.T) {
+	l := newLab(t, "")
+	l.dns.Set("slow.example", resolver.TypeMX, resolvertest.Answer{Secure: true, Delay: 300 * time.Millisecond, Records: []string{"MX 10 starttls-a.slow.example."}})
+	l.start()
+	busy, idle := l.client(), l.client()
+	require.Equal(t, "NOTFOUND ", ask(t, idle, "plain.example"))
+	answer := make(chan string, 1)
+	go func() {
+		r, err := busy.Lookup(t.Context(), socketmap.Request{Map: "tls-policy", Key: "slow.example"})
+		if err != nil {
+			answer <- err.Error()
+			return
+		}
+		answer <- r.String()
+	}()
+	require.Eventually(t, func() bool { return l.dns.Asked("slow.example", resolver.TypeMX) > 0 }, patience, time.Millisecond)
+	l.stop()
+	require.Equal(t, "OK secure match=starttls-a.slow.example servername=hostname", <-answer)
+	require.NoError(t, l.end())
+	_, err := idle.Lookup(t.Context(), socketmap.Request{Map: "tls-policy", Key: "plain.example"})
+	require.Error(t, err, "the idle connection is closed")
+}
+
+// A lookup that takes longer than drain_timeout does not keep the daemon.
+func TestStopDoesNotWaitForever(t *testing.T) {
+	l := newLab(t, "server.drain_timeout = \"50ms\"\ndns.timeout = \"100ms\"")
+	l.dns.Set("dead.example", resolver.TypeMX, resolvertest.Answer{Drop: true})
+	l.start()
+	c := l.client()
+	cut := make(chan struct{})
+	go func() {
+		defer close(cut)
+		r, err := c.Lookup(t.Context(), socketmap.Request{Map: "tls-policy", Key: "dead.example"})
+		if err == nil && r.Status != socketmap.StatusTemp {
+			t.Errorf("answered %s", r)
+		}
+	}()
+	require.Eventually(t, func() bool { return l.dns.Asked("dead.example", resolver.TypeMX) > 0 }, patience, time.Millisecond)
+	l.stop()
+	require.NoError(t, l.end())
+	<-cut
+	require.Contains(t, l.log.String(), "drain_timeout")
+}
+
+// "All listeners are opened before anything is served": one that cannot be opened closes the others.
+func TestBusyPort(t *testing.T) {
+	var lc net.ListenConfig
+	busy, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { require.NoError(t, busy.Close()) }()
+	_, port, err := net.SplitHostPort(busy.Addr().String())
+	require.NoError(t, err)
+
+	l := newLab(t, "")
+	text, err := os.ReadFile(l.config)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(l.config, bytes.Replace(text, []byte("sock\"]"), []byte("sock\", \"127.0.0.1:"+port+"\"]"), 1), 0o600))
+	d, err := New(l.options)
+	require.NoError(t, err)
+	err = d.Run(t.Context())
+	require.ErrorContains(t, err, "cannot listen on 127.0.0.1:"+port)
+	require.ErrorContains(t, err, "ss -ltnp 'sport = :"+port+"'")
+	require.NoFileExists(t, l.path())
+}
+
+func TestPassedListenersReplaceThoseOfTheSettings(t *testing.T) {
+	l := newLab(t, "")
+	var lc net.ListenConfig
+	tcp, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	unix, err := lc.Listen(t.Context(), "unix", filepath.Join(l.dir, "passed"))
+	require.NoError(t, err)
+	l.options.Passed = []net.Listener{tcp, unix}
+	l.start()
+	for _, address := range []string{tcp.Addr().String(), "unix:" + filepath.Join(l.dir, "passed")} {
+		c, err := socketmap.Dial(t.Context(), address)
+		require.NoError(t, err)
+		require.Equal(t, signedPolicy, ask(t, c, "signed.example"))
+		require.NoError(t, c.Close())
+	}
+	require.NoFileExists(t, l.path())
+}
+
+func TestNothingToListenOn(t *testing.T) {
+	l := newLab(t, "")
+	require.NoError(t, os.WriteFile(l.config, []byte("[server]\nlisten = []\n"), 0o600))
+	d, err := New(l.options)
+	require.NoError(t, err)
+	require.ErrorContains(t, d.Run(t.Context()), "listen is empty")
+}
+
+// "Never a local part": not at any level, not in any map, not in a malformed key.
+func TestNoLocalPartInTheLog(t *testing.T) {
+	for _, format := range []string{"text", "json"} {
+		t.Run(format, func(t *testing.T) {
+			l := newLab(t, "log.level = \"debug\"\nlog.lookups = \"all\"\nlog.format = \""+format+"\"\nport26.mode = \"always\"").start()
+			c := l.client()
+			for _, m := range []string{"tls-policy", "tls-policy-tlsrpt", "transport", "nonsense"} {
+				for _, key := range []string{
+					"Secret.Person+x@signed.example", `"secret person"@signed.example`, "secret@a@signed.example",
+					"secret@", "secret@[192.0.2.1]", "secret@\xff\xfe", "secret@signed.example\x00", "@secret@unsigned.example",
+				} {
+					_, err := c.Lookup(t.Context(), socketmap.Request{Map: m, Key: key})
+					require.NoError(t, err)
+				}
+			}
+			l.stop()
+			require.NoError(t, l.end())
+			require.Contains(t, l.log.String(), "signed.example")
+			require.NotContains(t, strings.ToLower(l.log.String()), "secret")
+			require.NotContains(t, strings.ToLower(l.log.String()), "person")
+		})
+	}
+}

@@ -1,0 +1,99 @@
+package daemon
+
+import (
+	"context"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/socketmap"
+)
+
+// manager is a service manager that hears what it is told.
+func manager(t *testing.T) <-chan string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "notify")
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	require.NoError(t, err)
+	t.Setenv("NOTIFY_SOCKET", path)
+	told := make(chan string, 1000)
+	ended := make(chan struct{})
+	t.Cleanup(func() { _ = conn.Close(); <-ended })
+	go func() {
+		defer close(ended)
+		b := make([]byte, 4096)
+		for {
+			n, err := conn.Read(b)
+			if err != nil {
+				return
+			}
+			told <- string(b[:n])
+		}
+	}()
+	return told
+}
+
+// hear waits for a message that begins with a word, and returns it. Others are passed over.
+func hear(t *testing.T, told <-chan string, word string) string {
+	t.Helper()
+	for deadline := time.After(patience); ; {
+		select {
+		case m := <-told:
+			if strings.HasPrefix(m, word) {
+				return m
+			}
+		case <-deadline:
+			t.Fatalf("no %s", word)
+		}
+	}
+}
+
+// Type=notify and Type=notify-reload, sd_notify(3).
+func TestServiceManagerIsTold(t *testing.T) {
+	told := manager(t)
+	l := newLab(t, "").start()
+	require.Equal(t, "READY=1\nSTATUS=Answering, mode enforce", hear(t, told, "READY=1"))
+	require.NoError(t, l.daemon.Reload())
+	require.Regexp(t, `^RELOADING=1\nMONOTONIC_USEC=[1-9]\d*\nSTATUS=`, hear(t, told, "RELOADING=1"))
+	require.Equal(t, "READY=1\nSTATUS=Answering, mode enforce", hear(t, told, "READY=1"))
+	l.write("nonsense")
+	require.Error(t, l.daemon.Reload())
+	hear(t, told, "RELOADING=1")
+	require.Contains(t, hear(t, told, "READY=1"), "the last reload failed")
+	l.stop()
+	hear(t, told, "STOPPING=1")
+	require.NoError(t, l.end())
+}
+
+func TestWatchdogIsTold(t *testing.T) {
+	told := manager(t)
+	t.Setenv("WATCHDOG_USEC", "20000")
+	newLab(t, "").start()
+	for range 3 {
+		require.Equal(t, "WATCHDOG=1", hear(t, told, "WATCHDOG"))
+	}
+}
+
+// A daemon that does not answer is not alive.
+func TestWatchdogIsNotToldByADaemonThatDoesNotAnswer(t *testing.T) {
+	told := manager(t)
+	t.Setenv("WATCHDOG_USEC", "20000")
+	l := newLab(t, "")
+	d, err := New(l.options)
+	require.NoError(t, err)
+	d.handler = socketmap.HandlerFunc(func(ctx context.Context, _ socketmap.Request) socketmap.Reply {
+		<-ctx.Done()
+		return socketmap.NotFound()
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- d.watchdog(ctx) }()
+	require.Eventually(t, func() bool { return strings.Count(l.log.String(), "does not answer") >= 2 }, patience, time.Millisecond)
+	cancel()
+	require.ErrorIs(t, <-ended, context.Canceled)
+	require.Empty(t, told)
+}

@@ -1,0 +1,151 @@
+package daemon
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/socketmap"
+)
+
+// "SIGHUP re-reads settings and overrides; listeners, connections and cache stay."
+func TestReloadKeepsConnectionsAndCache(t *testing.T) {
+	l := newLab(t, "").start()
+	c := l.client()
+	require.Equal(t, unsignedPolicy, ask(t, c, "unsigned.example"))
+	require.Equal(t, signedPolicy, ask(t, c, "signed.example"))
+
+	l.write("policy.unsigned_mx = \"ignore\"")
+	require.NoError(t, l.daemon.Reload())
+	require.Equal(t, "NOTFOUND ", ask(t, c, "unsigned.example"))
+	require.Equal(t, signedPolicy, ask(t, c, "signed.example"))
+	require.Equal(t, 1, l.dns.Asked("unsigned.example", resolver.TypeMX))
+	require.Equal(t, 1, l.dns.Asked("signed.example", resolver.TypeMX))
+	require.EqualValues(t, 1, l.daemon.Connections().Accepted)
+	require.NoError(t, l.daemon.LastReload().Err)
+	require.Equal(t, "ignore", l.daemon.Settings().Policy.UnsignedMX)
+}
+
+func TestReloadReadsTheOverrides(t *testing.T) {
+	l := newLab(t, "")
+	overrides := filepath.Join(l.dir, "overrides")
+	require.NoError(t, os.WriteFile(overrides, []byte("# none\n"), 0o600))
+	l.write("overrides = \"" + overrides + "\"")
+	l.start()
+	c := l.client()
+	require.Equal(t, signedPolicy, ask(t, c, "signed.example"))
+	require.NoError(t, os.WriteFile(overrides, []byte("signed.example ignore\n"), 0o600))
+	require.NoError(t, l.daemon.Reload())
+	require.Equal(t, "NOTFOUND ", ask(t, c, "signed.example"))
+
+	// "if anything in them is bad the old ones stay in force and the log says why"
+	require.NoError(t, os.WriteFile(overrides, []byte("unsigned.example ignore\nsigned.example nonsense\n"), 0o600))
+	require.Error(t, l.daemon.Reload())
+	require.Equal(t, "NOTFOUND ", ask(t, c, "signed.example"))
+	require.Equal(t, unsignedPolicy, ask(t, c, "unsigned.example"))
+	require.Contains(t, l.log.String(), overrides+":2: ")
+}
+
+func TestBadReloadKeepsTheOldSettings(t *testing.T) {
+	l := newLab(t, "policy.unsigned_mx = \"ignore\"").start()
+	c := l.client()
+	require.Equal(t, "NOTFOUND ", ask(t, c, "unsigned.example"))
+	// The first line is good and would change the answer; the second one is bad.
+	l.write("policy.unsigned_mx = \"secure\"\npolicy.mixed_mx = \"maybe\"")
+	require.Error(t, l.daemon.Reload())
+	require.Equal(t, "NOTFOUND ", ask(t, c, "unsigned.example"))
+	require.Contains(t, l.log.String(), l.config+":2: mixed_mx: ")
+	require.Error(t, l.daemon.LastReload().Err)
+	require.Equal(t, "ignore", l.daemon.Settings().Policy.UnsignedMX)
+	for line := range strings.Lines(l.log.String()) {
+		require.Contains(t, line, "level=", "one line for one message")
+	}
+
+	require.NoError(t, os.Remove(l.config))
+	require.Error(t, l.daemon.Reload(), "a named file must exist")
+
+	l.write("policy.unsigned_mx = \"secure\"")
+	require.NoError(t, l.daemon.Reload())
+	require.Equal(t, unsignedPolicy, ask(t, c, "unsigned.example"))
+	require.NoError(t, l.daemon.LastReload().Err)
+}
+
+func TestSettingsThatNeedARestartAreKept(t *testing.T) {
+	l := newLab(t, "").start()
+	old := *l.daemon.Settings()
+	text, err := os.ReadFile(l.config)
+	require.NoError(t, err)
+	other := strings.NewReplacer("/sock\"", "/sock2\"", "state_dir = \"\"", "state_dir = \"/nonexistent\"", "socket = \"\"", "socket = \"/nonexistent/admin\"").Replace(string(text)) +
+		"metrics.listen = \"127.0.0.1:1\"\nserver.socket_mode = \"0666\"\nserver.socket_group = \"0\"\npolicy.mixed_mx = \"ignore\"\n"
+	require.NoError(t, os.WriteFile(l.config, []byte(other), 0o600))
+	require.NoError(t, l.daemon.Reload())
+	want := old.Settings
+	want.Policy.MixedMX = "ignore"
+	require.Equal(t, want, l.daemon.Settings().Settings)
+	keys := []string{"server.listen", "server.socket_mode", "server.socket_group", "cache.state_dir", "admin.socket", "metrics.listen"}
+	require.Equal(t, keys, l.daemon.LastReload().Restart)
+	for _, key := range keys {
+		require.Contains(t, l.log.String(), "setting="+key)
+	}
+}
+
+func TestReloadChangesTheLog(t *testing.T) {
+	l := newLab(t, "log.level = \"warn\"").start()
+	c := l.client()
+	require.Equal(t, signedPolicy, ask(t, c, "signed.example"))
+	require.NotContains(t, l.log.String(), "msg=decision")
+	l.write("log.level = \"info\"\nlog.format = \"json\"\nlog.lookups = \"all\"")
+	require.NoError(t, l.daemon.Reload())
+	require.Equal(t, signedPolicy, ask(t, c, "signed.example"))
+	require.Eventually(t, func() bool { return strings.Contains(l.log.String(), `"msg":"decision"`) }, patience, 1e6)
+}
+
+// "signals: SIGHUP storms under load": every lookup is answered, rightly, while settings change back and forth.
+func TestManyReloadsUnderLoad(t *testing.T) {
+	l := newLab(t, "").start()
+	const clients, signals = 4, 200
+	stop, finished := make(chan struct{}), make(chan int, clients)
+	for range clients {
+		c := l.client()
+		go func() {
+			n := 0
+			defer func() { finished <- n }()
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				r, err := c.Lookup(t.Context(), socketmap.Request{Map: "tls-policy", Key: "signed.example"})
+				if err != nil || r.String() != signedPolicy {
+					t.Errorf("%s %v", r, err)
+					return
+				}
+				n++
+			}
+		}()
+	}
+	for i := range signals {
+		if i%2 == 0 {
+			l.write("policy.mixed_mx = \"ignore\"")
+		} else {
+			l.write("policy.mixed_mx = \"nonsense\"")
+		}
+		select {
+		case l.hangup <- syscall.SIGHUP:
+		default: // one is waiting: storms are one reload
+		}
+	}
+	require.Eventually(t, func() bool { return l.daemon.LastReload() != nil && len(l.hangup) == 0 }, patience, 1e6)
+	close(stop)
+	for range clients {
+		require.Positive(t, <-finished)
+	}
+	require.EqualValues(t, clients, l.daemon.Connections().Accepted)
+	require.Equal(t, 1, l.dns.Asked("signed.example", resolver.TypeMX))
+}

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/resolver/resolvertest"
+	"github.com/policyd/policyd/socketmap"
+)
+
+// patience is for what happens in no time on a machine that is not busy.
+const patience = 30 * time.Second
+
+func TestMain(m *testing.M) {
+	// With this set, this binary is policyd.
+	if os.Getenv("POLICYD_UNDER_TEST") != "" {
+		os.Exit(run())
+	}
+	testscript.Main(m, map[string]func(){"policyd": main})
+}
+
+// zones fills a resolver with the domains of the scripts.
+func zones(s *resolvertest.Server) {
+	mx := func(domain string, secure bool, hosts ...string) {
+		a := resolvertest.Answer{Secure: secure}
+		for i, h := range hosts {
+			a.Records = append(a.Records, fmt.Sprintf("MX %d %s.", 10*(i+1), h))
+		}
+		s.Set(domain, resolver.TypeMX, a)
+	}
+	mx("starttls.example", true, "starttls-mx.starttls.example")
+	mx("smtps.example", true, "smtps-mx.smtps.example")
+	mx("mixed.example", true, "starttls-mx.mixed.example", "mx.mixed.example")
+	mx("unsigned.example", false, "starttls-mx.unsigned.example")
+	mx("plain.example", true, "mx.plain.example")
+	for _, host := range []string{"starttls-mx.starttls", "smtps-mx.smtps", "starttls-mx.mixed", "mx.mixed", "starttls-mx.unsigned", "mx.plain"} {
+		s.Set(host+".example", resolver.TypeA, resolvertest.Answer{Secure: true, Records: []string{"A 192.0.2.1"}})
+	}
+	s.Set("bogus.example", resolver.TypeMX, resolvertest.Answer{Rcode: "SERVFAIL", EDE: 6, EDEText: "signature expired"})
+	s.Set("down.example", resolver.TypeMX, resolvertest.Answer{Rcode: "SERVFAIL"})
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(e *testscript.Env) error {
+			s := resolvertest.New(t)
+			zones(s)
+			e.Setenv("DNS", s.Addr())
+			config := "dns.servers = [\"" + s.Addr() + "\"]\ncache.state_dir = \"\"\nadmin.socket = \"\"\n"
+			for name, more := range map[string]string{
+				"policyd.toml": "",
+				"run.toml":     "server.listen = [\"unix:" + filepath.Join(e.WorkDir, "sock") + "\"]\n",
+				"report.toml":  "mode = \"report\"\n",
+				"off.toml":     "mode = \"off\"\n",
+			} {
+				if err := os.WriteFile(filepath.Join(e.WorkDir, name), []byte(config+more), 0o600); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"status":   cmdStatus,
+			"busy":     cmdBusy,
+			"lookup":   cmdLookup,
+			"widest":   cmdWidest,
+			"envsubst": cmdEnvSubst,
+		},
+	})
+}
+
+// cmdStatus runs a command and checks its exit status: status 2 policyd serve.
+func cmdStatus(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: status N command...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		e, ok := errors.AsType[*exec.ExitError](err)
+		if !ok {
+			ts.Fatalf("%v", err)
+		}
+		got = e.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("exit status %d, not %d", got, want)
+	}
+}
+
+// cmdBusy listens until the script ends, and sets ADDR and PORT, or listens at a path: busy [path].
+func cmdBusy(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) > 1 {
+		ts.Fatalf("usage: busy [path]")
+	}
+	network, address := "tcp", "127.0.0.1:0"
+	if len(args) == 1 {
+		network, address = "unix", ts.MkAbs(args[0])
+	}
+	l, err := net.Listen(network, address)
+	ts.Check(err)
+	ts.Defer(func() { _ = l.Close() })
+	if network == "tcp" {
+		_, port, err := net.SplitHostPort(l.Addr().String())
+		ts.Check(err)
+		ts.Setenv("PORT", port)
+	}
+}
+
+// cmdLookup waits until a server is there and compares its answer: lookup path map key answer.
+func cmdLookup(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 4 {
+		ts.Fatalf("usage: lookup path map key answer")
+	}
+	for deadline := time.Now().Add(patience); ; {
+		got, err := once("unix:"+ts.MkAbs(args[0]), socketmap.Request{Map: args[1], Key: args[2]})
+		if err == nil && got == args[3] {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%q %v", got, err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func once(address string, req socketmap.Request) (string, error) {
+	ctx, cancel := testContext()
+	defer cancel()
+	c, err := socketmap.Dial(ctx, address)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = c.Close() }()
+	r, err := c.Lookup(ctx, req)
+	return strings.TrimRight(r.String(), " "), err
+}
+
+// cmdWidest checks that no line of a file is longer than so many characters: widest 80 stdout.
+func cmdWidest(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: widest N file")
+	}
+	most, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	for line := range strings.Lines(ts.ReadFile(args[1])) {
+		if line = strings.TrimRight(line, "\n"); len(line) > most {
+			ts.Fatalf("%d characters: %s", len(line), line)
+		}
+	}
+}
+
+// cmdEnvSubst replaces $NAME in a file by the values of the script's environment: envsubst file.
+func cmdEnvSubst(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: envsubst file")
+	}
+	text := os.Expand(ts.ReadFile(args[0]), ts.Getenv)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
+}
+
+func TestAddressesAreLookedUpByTheirDomain(t *testing.T) {
+	require.Equal(t, "example.com", domainOf("user@example.com"))
+	require.Equal(t, "example.com", domainOf("a@b@example.com"))
+	require.Empty(t, domainOf("user@"))
+	require.Equal(t, "[mx.example.com]:26", domainOf("[mx.example.com]:26"))
+}

@@ -1,0 +1,158 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/resolver/resolvertest"
+	"github.com/policyd/policyd/socketmap"
+)
+
+func testContext() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), patience)
+}
+
+// process is a policyd serve of its own, with passed listeners.
+type process struct {
+	cmd *exec.Cmd
+	log *bytes.Buffer // to be read after the end
+}
+
+// serve starts one. The listeners are passed as systemd does, sd_listen_fds(3).
+func serve(t *testing.T, config string, passed ...*os.File) *process {
+	t.Helper()
+	self, err := os.Executable()
+	require.NoError(t, err)
+	p := &process{log: &bytes.Buffer{}}
+	// LISTEN_PID is that of the process, so a shell sets it and becomes the process.
+	p.cmd = exec.CommandContext(t.Context(), "/bin/sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`, self, "--config", config, "serve")
+	p.cmd.Env = append(os.Environ(), "POLICYD_UNDER_TEST=1", "LISTEN_FDS="+strconv.Itoa(len(passed)))
+	p.cmd.ExtraFiles = passed
+	p.cmd.Stderr = p.log
+	require.NoError(t, p.cmd.Start())
+	t.Cleanup(func() { _ = p.cmd.Process.Kill() })
+	return p
+}
+
+func (p *process) stop(t *testing.T) {
+	t.Helper()
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
+	require.NoError(t, p.cmd.Wait(), "%s", p.log)
+}
+
+// settingsFile makes settings with a resolver.
+func settingsFile(t *testing.T) string {
+	t.Helper()
+	s := resolvertest.New(t)
+	zones(s)
+	s.Set("slow.example", resolver.TypeMX, resolvertest.Answer{Secure: true, Delay: 300 * time.Millisecond, Records: []string{"MX 10 starttls-a.slow.example."}})
+	path := filepath.Join(t.TempDir(), "policyd.toml")
+	text := "dns.servers = [\"" + s.Addr() + "\"]\ncache.state_dir = \"\"\nadmin.socket = \"\"\nserver.listen = [\"unix:/nonexistent/not-used\"]\n"
+	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+	return path
+}
+
+// listeners makes a TCP and a unix listener as systemd would pass them.
+func listeners(t *testing.T) (files []*os.File, addresses []string) {
+	t.Helper()
+	tcp, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), "sock")
+	unix, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	require.NoError(t, err)
+	a, err := tcp.File()
+	require.NoError(t, err)
+	b, err := unix.File()
+	require.NoError(t, err)
+	addresses = []string{tcp.Addr().String(), "unix:" + path}
+	unix.SetUnlinkOnClose(false)
+	require.NoError(t, tcp.Close())
+	require.NoError(t, unix.Close())
+	t.Cleanup(func() { _, _ = a.Close(), b.Close() })
+	return []*os.File{a, b}, addresses
+}
+
+// "socket activation so that Postfix never sees a refused connection during a restart": what connects while no
+// policyd runs is answered by the next one, and the socket of systemd is not removed.
+func TestPassedListenersOutliveTheProcess(t *testing.T) {
+	files, addresses := listeners(t)
+	config := settingsFile(t)
+	req := socketmap.Request{Map: "tls-policy", Key: "starttls.example"}
+	for range 2 {
+		// Nobody serves: the connection waits in the backlog.
+		ctx, cancel := testContext()
+		early, err := socketmap.Dial(ctx, addresses[0])
+		require.NoError(t, err)
+		p := serve(t, config, files...)
+		r, err := early.Lookup(ctx, req)
+		require.NoError(t, err)
+		require.Equal(t, "OK secure match=starttls-mx.starttls.example servername=hostname", r.String())
+		require.NoError(t, early.Close())
+		cancel()
+		for _, address := range addresses {
+			got, err := once(address, req)
+			require.NoError(t, err)
+			require.Equal(t, r.String(), got)
+		}
+		p.stop(t)
+		require.FileExists(t, filepath.Clean(strings.TrimPrefix(addresses[1], "unix:")))
+	}
+}
+
+// A SIGTERM and many more of them do not cut off a lookup that has begun.
+func TestSignalStormsDoNotLoseAnswers(t *testing.T) {
+	files, addresses := listeners(t)
+	p := serve(t, settingsFile(t), files...)
+	_, err := once(addresses[0], socketmap.Request{Map: "tls-policy", Key: "starttls.example"})
+	require.NoError(t, err)
+	type result struct {
+		text string
+		err  error
+	}
+	answers := make(chan result, 1)
+	begun := make(chan struct{})
+	go func() {
+		close(begun)
+		text, err := once(addresses[0], socketmap.Request{Map: "tls-policy", Key: "slow.example"})
+		answers <- result{text, err}
+	}()
+	<-begun
+	for range 20 {
+		require.NoError(t, p.cmd.Process.Signal(syscall.SIGHUP))
+	}
+	got := <-answers
+	require.NoError(t, got.err)
+	require.Equal(t, "OK secure match=starttls-a.slow.example servername=hostname", got.text)
+	for range 20 {
+		_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
+	}
+	require.NoError(t, p.cmd.Wait(), "%s", p.log)
+	require.Contains(t, p.log.String(), "msg=reloaded")
+	require.Contains(t, p.log.String(), "msg=stopped")
+}
+
+// A socket that is no listener is a mistake in policyd.socket and not passed over.
+func TestPassedSocketThatIsNoListener(t *testing.T) {
+	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	require.NoError(t, err)
+	defer func() { _ = conn.Close() }()
+	file, err := conn.File()
+	require.NoError(t, err)
+	defer func() { _ = file.Close() }()
+	p := serve(t, settingsFile(t), file)
+	require.Error(t, p.cmd.Wait())
+	require.Equal(t, 1, p.cmd.ProcessState.ExitCode())
+	require.Contains(t, p.log.String(), "ListenStream=")
+}
