@@ -72,7 +72,7 @@ func TestTrust(t *testing.T) {
 	}
 	for _, tc := range tests {
 		var servers []Server
-		for _, text := range strings.FieldsSeq(tc.servers) {
+		for text := range strings.FieldsSeq(tc.servers) {
 			server, err := ParseServer(text)
 			require.NoError(t, err)
 			servers = append(servers, server)

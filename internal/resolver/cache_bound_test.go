@@ -1,0 +1,261 @@
+package resolver
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// sound checks that the parts of a shard agree.
+func (s *shard) sound(t *testing.T) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	entries, bytes := 0, int64(0)
+	for slot, e := range s.ring {
+		if e == nil {
+			require.Contains(t, s.free, slot)
+			continue
+		}
+		entries++
+		bytes += e.bytes
+		require.Equal(t, slot, e.slot)
+		require.Same(t, e, s.get(e.question))
+	}
+	stored := 0
+	for _, of := range s.byType {
+		stored += of.ItemCount()
+	}
+	require.Equal(t, entries, stored)
+	require.Equal(t, entries, s.count())
+	require.Equal(t, bytes, s.bytes)
+	require.LessOrEqual(t, entries, s.limit)
+	require.LessOrEqual(t, s.bytes, s.bytesLimit)
+}
+
+func (c *Cache) sound(t *testing.T) {
+	t.Helper()
+	for _, s := range c.shards {
+		s.sound(t)
+	}
+}
+
+// "a hard bound, hot keys survive a flood"
+func TestBoundFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		next := &facts{say: says(Insecure, time.Hour, false)}
+		const bound = 6400
+		c := NewCache(next, CacheOptions{MaxEntries: bound})
+		const hot = 500
+		name := func(i int) Question { return mxOf(fmt.Sprint("hot", i, ".example")) }
+		next.set(says(Secure, time.Hour, false))
+		for i := range hot {
+			require.Equal(t, "secure", gets(c, name(i)))
+		}
+		next.set(says(Insecure, time.Hour, false))
+		for i := range 10 * bound {
+			flood := Question{Name: fmt.Sprint("flood", i, ".example"), Type: TypeMX, Passive: i%2 == 0}
+			require.Equal(t, "insecure", gets(c, flood))
+			if flood.Passive {
+				gets(c, flood) // a stranger cannot make a name hot
+			}
+			if i%100 == 0 {
+				for i := range hot {
+					require.Equal(t, "secure", gets(c.Cached(), name(i)))
+				}
+			}
+		}
+		c.sound(t)
+		st := c.Stats()
+		require.LessOrEqual(t, st.Entries, bound)
+		require.Greater(t, st.Entries, bound*9/10)
+		require.EqualValues(t, 10*bound+hot-st.Entries, st.Evicted)
+	})
+}
+
+func TestBoundSmallAndChanged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		next := &facts{say: says(Insecure, time.Hour, false)}
+		c := NewCache(next, CacheOptions{MaxEntries: 1})
+		fill := func(n int) {
+			for i := range n {
+				require.Equal(t, "insecure", gets(c, mxOf(fmt.Sprint("d", i, ".example"))))
+				gets(c, mxOf(fmt.Sprint("d", i, ".example")))
+			}
+			c.sound(t)
+		}
+		fill(1000)
+		require.Equal(t, shards, c.Stats().Entries, "never less than one for each shard")
+		c.SetMaxEntries(-1)
+		fill(1000)
+		require.Equal(t, 1000, c.Stats().Entries)
+		c.SetMaxEntries(640)
+		require.Equal(t, 1000, c.Stats().Entries, "it goes as new entries come")
+		for i := range 2000 {
+			gets(c, mxOf(fmt.Sprint("more", i, ".example")))
+		}
+		c.sound(t)
+		require.Equal(t, 640, c.Stats().Entries)
+		c.SetMaxEntries(64)
+		next.set(says(Insecure, 2*time.Hour, false))
+		time.Sleep(time.Hour)
+		fill(1000)
+		require.Equal(t, 64, c.Stats().Entries)
+		for range 3 {
+			require.Equal(t, 64, c.FlushAll())
+			c.sound(t)
+			require.Zero(t, c.FlushAll())
+			require.Zero(t, c.Stats().Bytes)
+			fill(1000)
+		}
+	})
+}
+
+// The hand of the clock stops though every entry is marked again before it comes.
+func TestBoundEvictionEnds(t *testing.T) {
+	var stats cacheCounters
+	s := newShard(&stats)
+	s.setLimit(4)
+	for i := range 4 {
+		s.put(&entry{question: mxOf(fmt.Sprint(i)), rrset: &RRset{}}, nil)
+	}
+	var stop atomic.Bool
+	var all sync.WaitGroup
+	all.Go(func() {
+		for !stop.Load() {
+			for _, q := range []string{"0", "1", "2", "3"} {
+				if e := s.get(mxOf(q)); e != nil {
+					e.used.Store(true)
+				}
+			}
+		}
+	})
+	for i := range 2000 {
+		s.mu.Lock()
+		s.put(&entry{question: mxOf(fmt.Sprint("n", i)), rrset: &RRset{}}, nil)
+		s.mu.Unlock()
+	}
+	stop.Store(true)
+	all.Wait()
+	s.sound(t)
+	require.EqualValues(t, 2000, stats.evicted.Load())
+}
+
+// Huge answers of a stranger are bounded by their size, and do not push out everything else.
+func TestBoundBytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		next := &facts{say: says(Secure, time.Hour, false)}
+		c := NewCache(next, CacheOptions{MaxEntries: 6400})
+		for i := range 1000 {
+			gets(c, mxOf(fmt.Sprint("d", i, ".example")))
+		}
+		of := func(hosts int) func(q Question) (*RRset, error) {
+			return func(q Question) (*RRset, error) {
+				r, _ := says(Insecure, time.Hour, false)(q)
+				r.MX = nil
+				for range hosts {
+					r.MX = append(r.MX, MX{10, strings.Repeat("x", 250)})
+				}
+				return r, nil
+			}
+		}
+		next.set(of(4000)) // about a megabyte each
+		for i := range 200 {
+			require.Equal(t, "insecure", gets(c, mxOf(fmt.Sprint("huge", i, ".example"))))
+		}
+		c.sound(t)
+		require.Equal(t, 1000, c.Stats().Entries)
+		next.set(of(200)) // about 50 KiB each
+		for i := range 5000 {
+			require.Equal(t, "insecure", gets(c, mxOf(fmt.Sprint("large", i, ".example"))))
+		}
+		c.sound(t)
+		require.LessOrEqual(t, c.Stats().Bytes, int64(32<<20))
+		require.Greater(t, c.Stats().Bytes, int64(24<<20))
+		require.Equal(t, ErrNotCached.Error(), gets(c.Cached(), mxOf("huge7.example")))
+		// An entry that grows too large gives way.
+		next.set(says(Secure, time.Hour, false))
+		gets(c, mxOf("grows.example"))
+		next.set(func(q Question) (*RRset, error) {
+			r, _ := of(4000)(q)
+			r.Status = Secure
+			return r, nil
+		})
+		c.refresh(t.Context(), mxOf("grows.example"))
+		require.Equal(t, ErrNotCached.Error(), gets(c.Cached(), mxOf("grows.example")))
+		c.sound(t)
+	})
+}
+
+func TestSweep(t *testing.T) {
+	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
+		for i := range 2000 {
+			next.set(says(Insecure, time.Duration(i+1)*time.Second, false))
+			gets(c, mxOf(fmt.Sprint("d", i, ".example")))
+		}
+		next.set(fails)
+		gets(c, mxOf("failed.example"))
+		require.Equal(t, 2001, c.Stats().Entries)
+		time.Sleep(1000 * time.Second)
+		require.LessOrEqual(t, c.Stats().Entries, 1000+shards*int(sweepInterval/time.Second))
+		c.sound(t)
+		time.Sleep(1100 * time.Second)
+		require.Zero(t, c.Stats().Entries)
+		require.Zero(t, c.Stats().Bytes)
+	})
+}
+
+// Everything at once: for the race detector.
+func TestCacheConcurrent(t *testing.T) {
+	var n atomic.Int64
+	next := &facts{say: func(q Question) (*RRset, error) {
+		switch n.Add(1) % 5 {
+		case 0:
+			return fails(q)
+		case 1:
+			return says(Insecure, time.Microsecond*100, false)(q)
+		}
+		return says(Secure, time.Millisecond, false)(q)
+	}}
+	c := NewCache(next, CacheOptions{MaxEntries: 128, Generation: next.now})
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 2000 {
+				q := Question{Name: fmt.Sprint("d", rand.IntN(300), ".example"), Type: []Type{TypeMX, TypeTLSA}[rand.IntN(2)]}
+				switch rand.IntN(20) {
+				case 0:
+					c.Flush(q.Name)
+				case 1:
+					c.List("d1", 10)
+				case 2:
+					c.shards[rand.IntN(shards)].sweep(time.Now(), c.generation())
+				case 3:
+					c.Stats()
+				case 4:
+					c.SetMaxEntries(64 + rand.IntN(256))
+				case 5:
+					next.change(Generation{Secure: uint64(rand.IntN(3))})
+				case 6:
+					c.refresh(t.Context(), q)
+				default:
+					_, _ = c.Lookup(t.Context(), q)
+				}
+			}
+		})
+	}
+	all.Wait()
+	c.SetMaxEntries(128)
+	for i := range 2000 {
+		gets(c, mxOf(fmt.Sprint("last", i, ".example")))
+	}
+	c.FlushAll()
+	c.sound(t)
+}
