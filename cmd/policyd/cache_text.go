@@ -25,30 +25,36 @@ func widthOf(out io.Writer) int {
 	return width
 }
 
-// The columns of a list, the last but without a width: names longer than theirs push the rest to the right.
+// The columns of a list before the name. Names come late: long ones push nothing but the records to the right.
 const (
-	nameWidth   = 34
 	typeWidth   = 4
 	statusWidth = 8
 	leftWidth   = 6
+	mostName    = 40
 )
 
 // cacheList shows entries, a line each, cut to width if it is not 0.
 func (s shower) cacheList(list admin.CacheList, width int) error {
 	var b strings.Builder
-	line := func(text string) {
+	nameWidth := len("NAME")
+	for _, e := range list.Entries {
+		nameWidth = max(nameWidth, min(len(e.Name), mostName))
+	}
+	line := func(kind, status, left, name, records string) {
+		text := fmt.Sprintf("%-*s  %-*s  %*s  %-*s  %s", typeWidth, kind, statusWidth, status, leftWidth, left, nameWidth, plain(name), plain(records))
+		text = strings.TrimRight(text, " ")
 		if width > 0 && len(text) > width {
 			text = text[:width-1] + ">"
 		}
-		b.WriteString(strings.TrimRight(text, " ") + "\n")
+		b.WriteString(text + "\n")
 	}
 	if len(list.Entries) > 0 {
-		line(fmt.Sprintf("%-*s %-*s %-*s %*s  %s", nameWidth, "NAME", typeWidth, "TYPE", statusWidth, "STATUS", leftWidth, "LEFT", "RECORDS"))
+		line("TYPE", "STATUS", "LEFT", "NAME", "RECORDS")
 	}
 	now := time.Now()
 	for _, e := range list.Entries {
 		status, left := entryState(e, now)
-		line(fmt.Sprintf("%-*s %-*s %-*s %*s  %s", nameWidth, plain(nameOr(e.Name)), typeWidth, e.Type, statusWidth, status, leftWidth, left, plain(entryText(e))))
+		line(e.Type, status, left, nameOr(e.Name), entryText(e))
 	}
 	_, err := io.WriteString(s.out, b.String())
 	return err
@@ -65,8 +71,10 @@ func nameOr(name string) string {
 // entryState returns the security status of an entry, and for how long it holds.
 func entryState(e admin.CacheEntry, now time.Time) (status, left string) {
 	switch {
-	case e.Expires.IsZero():
+	case e.Expires.IsZero() && now.Before(e.Retry):
 		return "failed", span(e.Retry.Sub(now))
+	case e.Expires.IsZero():
+		return "failed", "-"
 	case now.After(e.Expires):
 		return e.Status, "stale"
 	}
@@ -100,10 +108,10 @@ func (s shower) domain(d admin.Domain) error {
 	b.WriteString("\n")
 	s.storedPolicy(&b, d.MTASTS, now)
 	if len(d.Probes) == 0 {
-		b.WriteString("port 26     nothing is known\n")
+		b.WriteString("probes      nothing is known\n")
 	}
 	for i, p := range d.Probes {
-		label := "port 26     "
+		label := "probes      "
 		if i > 0 {
 			label = strings.Repeat(" ", len(label))
 		}
@@ -128,8 +136,10 @@ func entryLines(b *strings.Builder, e admin.CacheEntry, now time.Time) {
 	status, left := entryState(e, now)
 	head := plain(nameOr(e.Name)) + " " + e.Type + "  " + status + ", "
 	switch {
+	case left == "-":
+		head += "asked again when it is needed"
 	case e.Expires.IsZero():
-		head += "asked again after " + left
+		head += "not asked again for " + left
 	case left == "stale":
 		head += "expired " + span(now.Sub(e.Expires)) + " ago, in use while the resolver fails"
 	default:

@@ -55,7 +55,7 @@ func (t *sheet) settings(st admin.Status) {
 		t.row("", "%s", line)
 	}
 	switch {
-	case st.Reload.At.IsZero():
+	case st.Reload == nil:
 		t.row("reload", "none since the start")
 	case st.Reload.OK:
 		t.row("reload", "in force since %s ago", ago(st.Reload.At))

@@ -15,9 +15,10 @@ type Status struct {
 	Uptime   int64  `json:"uptime_seconds"`
 	LogLevel string `json:"log_level"`
 	// Warnings are what an operator should look at, a sentence each.
-	Warnings    []string    `json:"warnings"`
-	Settings    Settings    `json:"settings"`
-	Reload      Reload      `json:"reload"`
+	Warnings []string `json:"warnings"`
+	Settings Settings `json:"settings"`
+	// Reload is the last one; null: there was none since the start.
+	Reload      *Reload     `json:"reload"`
 	Resolver    Resolver    `json:"resolver"`
 	Lookups     Lookups     `json:"lookups"`
 	Cache       Cache       `json:"cache"`
@@ -40,9 +41,9 @@ type Settings struct {
 	Overrides int `json:"overrides"`
 }
 
-// Reload is how the settings were last read again; all of it is zero if they never were.
+// Reload is how the settings were read again.
 type Reload struct {
-	At time.Time `json:"at,omitzero"`
+	At time.Time `json:"at"`
 	OK bool      `json:"ok"`
 	// Error says why the new settings were refused and the old ones kept.
 	Error string `json:"error,omitempty"`

@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// warn returns what an operator should look at, the worst first.
+// warn returns what an operator should look at, the worst first. What the settings themselves give rise to is not among it:
+// the daemon adds that.
 func (st *Status) warn() []string {
 	w := []string{}
 	add := func(yes bool, text string) {
@@ -16,10 +17,10 @@ func (st *Status) warn() []string {
 	r := st.Resolver
 	add(r.SelfTest == "unknown", "the self-test of the resolver has no result, so lookups fail and mail waits: "+r.Reason)
 	add(r.SelfTest != "unknown" && !r.Validating, "no answer is taken for secure, the resolver is "+r.SelfTest+": "+r.Reason)
-	add(!st.Reload.At.IsZero() && !st.Reload.OK, "the last reload was refused and the old settings are in force: "+st.Reload.Error)
-	add(len(st.Reload.Restart) > 0, "changed settings wait for a restart: "+strings.Join(st.Reload.Restart, ", "))
-	add(st.Settings.Mode == "off", `mode = "off": everything is answered "not found"`)
-	add(st.Settings.Mode == "report", `mode = "report": decisions are logged and counted, mail is sent as without policyd`)
+	if last := st.Reload; last != nil {
+		add(!last.OK, "the last reload was refused and the old settings are in force: "+last.Error)
+		add(len(last.Restart) > 0, "changed settings wait for a restart: "+strings.Join(last.Restart, ", "))
+	}
 	add(st.Lookups.Panics > 0, fmt.Sprintf("%d lookups ended in an internal error: please report what the log says", st.Lookups.Panics))
 	full := st.Cache.Evicted > 0 && st.Cache.Entries >= st.Cache.MaxEntries/10*9
 	add(full, fmt.Sprintf("the cache is full, %d entries had to go: raise cache.max_entries", st.Cache.Evicted))

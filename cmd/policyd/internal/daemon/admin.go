@@ -47,7 +47,7 @@ func (d *Daemon) Admin() admin.Daemon {
 			if err := d.Reload(); err != nil {
 				return admin.Reload{}, err
 			}
-			return d.lastReload(), nil
+			return *d.lastReload(), nil
 		},
 	}
 }
@@ -94,12 +94,13 @@ func changed(s settings.Settings) []string {
 	return lines
 }
 
-func (d *Daemon) lastReload() admin.Reload {
+// lastReload returns nil if there was none.
+func (d *Daemon) lastReload() *admin.Reload {
 	last := d.last.Load()
 	if last == nil {
-		return admin.Reload{}
+		return nil
 	}
-	r := admin.Reload{At: last.At, OK: last.Err == nil, Restart: last.Restart}
+	r := &admin.Reload{At: last.At, OK: last.Err == nil, Restart: last.Restart}
 	if last.Err != nil {
 		r.Error = oneLine(last.Err)
 	}

@@ -26,21 +26,32 @@ func shown(e resolver.CacheEntry) admin.CacheEntry {
 	}
 }
 
-// getDomain shows everything that is known about a domain.
+// getDomain shows everything that is known about a domain: what the cache has for the domain itself, for its MX hosts
+// in their order, and for what else is below it.
 func (d *Daemon) getDomain(domain string) admin.Domain {
+	hosts := d.hostsOf(domain)
 	known := admin.Domain{
 		Domain: domain, Cache: []admin.CacheEntry{},
-		MTASTS: d.storedPolicy(domain), Probes: d.probesOf(append(d.hostsOf(domain), domain)),
+		MTASTS: d.storedPolicy(domain), Probes: d.probesOf(append([]string{domain}, hosts...)),
 	}
 	seen := map[string]bool{}
-	for _, name := range append([]string{domain}, d.hostsOf(domain)...) {
-		for _, e := range d.cache.Get(name) {
-			if key := e.Type.String() + " " + e.Name; !seen[key] {
+	add := func(entries []resolver.CacheEntry, wanted func(name string) bool) {
+		for _, e := range entries {
+			if key := e.Type.String() + " " + e.Name; wanted(e.Name) && !seen[key] {
 				seen[key] = true
 				known.Cache = append(known.Cache, shown(e))
 			}
 		}
 	}
+	all := func(string) bool { return true }
+	below := d.cache.Get(domain)
+	add(below, func(name string) bool { return name == domain })
+	for _, h := range hosts {
+		entries := d.cache.Get(h)
+		add(entries, func(name string) bool { return name == h })
+		add(entries, all)
+	}
+	add(below, all)
 	return known
 }
 

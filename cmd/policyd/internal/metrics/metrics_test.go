@@ -145,7 +145,7 @@ func TestADaemonWithoutProbesAndMTASTS(t *testing.T) {
 	t.Parallel()
 	reg := prometheus.NewPedanticRegistry()
 	metrics.New(reg, "v1", func() admin.Status {
-		return admin.Status{Reload: admin.Reload{At: time.Unix(1_800_000_000, 0)}}
+		return admin.Status{Reload: &admin.Reload{At: time.Unix(1_800_000_000, 0)}}
 	})
 	text := scrape(t, reg)
 	require.Contains(t, text, "policyd_probe_hosts{state=\"open\"} 0\n")

@@ -124,12 +124,12 @@ func reads() []read {
 		},
 		{
 			name: "config_reload_success", help: "1 if the settings in force are those that were read last.", kind: gauge,
-			value: func(st *admin.Status) float64 { return one(st.Reload.At.IsZero() || st.Reload.OK) },
+			value: func(st *admin.Status) float64 { return one(st.Reload == nil || st.Reload.OK) },
 		},
 		{
 			name: "config_reload_timestamp_seconds", help: "When the settings were last read, at the start or by a reload.", kind: gauge,
 			value: func(st *admin.Status) float64 {
-				if st.Reload.At.IsZero() {
+				if st.Reload == nil {
 					return float64(st.Started.Unix())
 				}
 				return float64(st.Reload.At.Unix())

@@ -1,0 +1,60 @@
+package admin
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestWarnings(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		change func(*Status)
+		want   string
+	}{
+		"the self-test has no result": {
+			func(st *Status) { st.Resolver = Resolver{SelfTest: "unknown", Reason: "timed out"} },
+			"the self-test of the resolver has no result, so lookups fail and mail waits: timed out",
+		},
+		"the resolver does not validate": {
+			func(st *Status) { st.Resolver = Resolver{SelfTest: "echoes AD", Reason: "it copies the bit"} },
+			"no answer is taken for secure, the resolver is echoes AD: it copies the bit",
+		},
+		"a refused reload": {
+			func(st *Status) { st.Reload = &Reload{At: time.Unix(1, 0), Error: "line 3"} },
+			"the last reload was refused and the old settings are in force: line 3",
+		},
+		"a reload that needs a restart": {
+			func(st *Status) {
+				st.Reload = &Reload{At: time.Unix(1, 0), OK: true, Restart: []string{"admin.socket", "server.listen"}}
+			},
+			"changed settings wait for a restart: admin.socket, server.listen",
+		},
+		"panics": {
+			func(st *Status) { st.Lookups.Panics = 2 },
+			"2 lookups ended in an internal error: please report what the log says",
+		},
+		"a full cache": {
+			func(st *Status) { st.Cache = Cache{Entries: 960, MaxEntries: 1000, Evicted: 7} },
+			"the cache is full, 7 entries had to go: raise cache.max_entries",
+		},
+		"egress": {
+			func(st *Status) { st.Probes = &Probes{EgressFiltered: true} },
+			"the port of implicit TLS seems to be filtered on our side: nothing goes by it",
+		},
+		"policies that are lost": {
+			func(st *Status) { st.MTASTS = &MTASTS{} },
+			"MTA-STS policies do not survive a restart: see cache.state_dir",
+		},
+		"dropped connections": {
+			func(st *Status) { st.Connections.Dropped = map[string]uint64{"evicted": 3, "refused": 1, "idle": 9} },
+			"4 connections were dropped for server.max_connections",
+		},
+	} {
+		st := Status{Resolver: Resolver{SelfTest: "validating", Validating: true}, MTASTS: &MTASTS{Kept: true}}
+		require.Equal(t, []string{}, st.warn(), "a sound daemon")
+		c.change(&st)
+		require.Equal(t, []string{c.want}, st.warn(), name)
+	}
+}
