@@ -1,0 +1,512 @@
+package mtasts_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"fmt"
+	"io"
+	"log"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/mtasts"
+	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/resolver/resolvertest"
+)
+
+// authority signs certificates.
+type authority struct {
+	key  *ecdsa.PrivateKey
+	cert *x509.Certificate
+}
+
+func newAuthority(t testing.TB) *authority {
+	t.Helper()
+	a := &authority{}
+	a.cert, a.key = a.sign(t, &x509.Certificate{
+		Subject: pkix.Name{CommonName: "policyd test CA"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	})
+	return a
+}
+
+func (a *authority) pool() *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AddCert(a.cert)
+	return pool
+}
+
+// sign signs a certificate, by itself if there is no authority yet.
+func (a *authority) sign(t testing.TB, template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template.SerialNumber, err = rand.Int(rand.Reader, big.NewInt(1<<62))
+	require.NoError(t, err)
+	if template.NotAfter.IsZero() {
+		template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	}
+	parent, by := a.cert, a.key
+	if parent == nil {
+		parent, by = template, key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), by)
+	require.NoError(t, err)
+	cert, err := x509.ParseCertificate(der)
+	require.NoError(t, err)
+	return cert, key
+}
+
+// certificate returns a certificate for a server.
+func (a *authority) certificate(t testing.TB, change func(*x509.Certificate), names ...string) tls.Certificate {
+	t.Helper()
+	template := &x509.Certificate{
+		Subject: pkix.Name{CommonName: "mta-sts.example.com"}, DNSNames: names, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	if change != nil {
+		change(template)
+	}
+	cert, key := a.sign(t, template)
+	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key}
+}
+
+// policyHost serves the policies of any domain on a loopback address.
+type policyHost struct {
+	server *httptest.Server
+	asked  atomic.Int64
+}
+
+// at serves on an address, of which port 0 is any.
+func at(t testing.TB, address string, cert tls.Certificate, change func(*tls.Config), handler http.HandlerFunc) *policyHost {
+	t.Helper()
+	h := &policyHost{}
+	h.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h.asked.Add(1)
+		handler(w, r)
+	}))
+	var lc net.ListenConfig
+	l, err := lc.Listen(t.Context(), "tcp", address)
+	require.NoError(t, err)
+	require.NoError(t, h.server.Listener.Close())
+	h.server.Listener = l
+	h.server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	h.server.TLS = &tls.Config{Certificates: []tls.Certificate{cert}}
+	if change != nil {
+		change(h.server.TLS)
+	}
+	h.server.StartTLS()
+	t.Cleanup(h.server.Close)
+	return h
+}
+
+func (h *policyHost) port(t testing.TB) uint16 {
+	t.Helper()
+	return addrPort(t, h.server.Listener.Addr()).Port()
+}
+
+func addrPort(t testing.TB, a net.Addr) netip.AddrPort {
+	t.Helper()
+	ap, err := netip.ParseAddrPort(a.String())
+	require.NoError(t, err)
+	return ap
+}
+
+// serve answers with a policy.
+func serve(body string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain")
+		_, _ = io.WriteString(w, body)
+	}
+}
+
+// dns is a stub and a cache before a fake recursive resolver that has the record of example.com and puts its policy host
+// at some addresses.
+func dns(t testing.TB, addrs ...string) (*resolvertest.Server, *resolver.Cache) {
+	t.Helper()
+	srv := resolvertest.New(t)
+	srv.Set("_mta-sts.example.com", resolver.TypeTXT, resolvertest.Answer{Records: []string{`TXT "v=STSv1; id" "=1;"`}})
+	set(srv, addrs...)
+	stub, err := resolver.NewStub(resolver.StubOptions{Servers: []string{srv.Addr()}, Timeout: 5 * time.Second})
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- stub.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		require.ErrorIs(t, <-done, context.Canceled)
+	})
+	return srv, resolver.NewCache(stub, resolver.CacheOptions{})
+}
+
+func set(srv *resolvertest.Server, addrs ...string) {
+	var a, aaaa resolvertest.Answer
+	for _, addr := range addrs {
+		if strings.Contains(addr, ":") {
+			aaaa.Records = append(aaaa.Records, "AAAA "+addr)
+		} else {
+			a.Records = append(a.Records, "A "+addr)
+		}
+	}
+	srv.Set("mta-sts.example.com", resolver.TypeA, a)
+	srv.Set("mta-sts.example.com", resolver.TypeAAAA, aaaa)
+}
+
+// lookup looks example.com up in a new store.
+func lookup(t testing.TB, cache *resolver.Cache, o mtasts.StoreOptions) mtasts.Result {
+	t.Helper()
+	o.Resolver, o.CachedResolver = cache, cache.Cached()
+	s, err := mtasts.NewStore(o)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, s.Close()) }()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	return s.Lookup(ctx, domain)
+}
+
+func TestFetch(t *testing.T) {
+	t.Parallel()
+	const policyHostName = "mta-sts.example.com"
+	ca, other := newAuthority(t), newAuthority(t)
+	ordinary := ca.certificate(t, nil, policyHostName)
+	text := func(w http.ResponseWriter) { w.Header().Set("Content-Type", "text/plain") }
+	for _, c := range []struct {
+		name    string
+		cert    tls.Certificate
+		tls     func(*tls.Config)
+		handler http.HandlerFunc
+		want    string
+		why     string
+	}{
+		{name: "a policy", want: found1},
+		{name: "a wildcard certificate", cert: ca.certificate(t, nil, "*.example.com"), want: found1},
+		{name: "TLS 1.2", tls: func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }, want: found1},
+		{
+			name: "the path, the host and the method are those of section 3.3", want: found1,
+			handler: func(w http.ResponseWriter, r *http.Request) {
+				host, _, _ := strings.Cut(r.Host, ":")
+				if r.Method != http.MethodGet || r.URL.String() != "/.well-known/mta-sts.txt" || host != policyHostName || r.TLS.ServerName != policyHostName ||
+					r.Header.Get("Accept-Encoding") != "" {
+					w.WriteHeader(http.StatusTeapot)
+				}
+				serve(enforce)(w, r)
+			},
+		},
+		{
+			name: "parameters of the media type are ignored", want: found1,
+			handler: func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", "Text/Plain; charset=utf-8; format=flowed; x=")
+				_, _ = io.WriteString(w, enforce)
+			},
+		},
+		{
+			name: "64 KiB", want: found1,
+			handler: serve(enforce + strings.Repeat("x: "+strings.Repeat("y", 1020)+"\n", 63)),
+		},
+
+		{
+			name: "another authority", cert: other.certificate(t, nil, policyHostName),
+			want: "failed sts-webpki-invalid", why: "unknown authority",
+		},
+		{
+			name: "a certificate for another name", cert: ca.certificate(t, nil, "example.com", "mx.example.com"),
+			want: "failed sts-webpki-invalid", why: "valid for",
+		},
+		{
+			name: "a name in the subject only", cert: ca.certificate(t, nil),
+			want: "failed sts-webpki-invalid",
+		},
+		{
+			name: "a wildcard for two labels", cert: ca.certificate(t, nil, "*.com"),
+			want: "failed sts-webpki-invalid",
+		},
+		{
+			name: "an expired certificate", want: "failed sts-webpki-invalid", why: "expired",
+			cert: ca.certificate(t, func(c *x509.Certificate) {
+				c.NotBefore, c.NotAfter = time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour)
+			}, policyHostName),
+		},
+		{
+			name: "a certificate for clients", want: "failed sts-webpki-invalid",
+			cert: ca.certificate(t, func(c *x509.Certificate) {
+				c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+			}, policyHostName),
+		},
+		{
+			name: "TLS 1.1", want: "failed sts-policy-fetch-error", why: "protocol version",
+			tls: func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 },
+		},
+		{
+			name: "HTTP 3xx redirects MUST NOT be followed", want: "failed sts-policy-fetch-error", why: "HTTP status 302",
+			handler: func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/policy" {
+					serve(enforce)(w, r)
+					return
+				}
+				text(w)
+				http.Redirect(w, r, "/policy", http.StatusFound)
+			},
+		},
+		{
+			name: "only valid if the HTTP response code is 200", want: "failed sts-policy-fetch-error", why: "HTTP status 203",
+			handler: func(w http.ResponseWriter, _ *http.Request) {
+				text(w)
+				w.WriteHeader(http.StatusNonAuthoritativeInfo)
+				_, _ = io.WriteString(w, enforce)
+			},
+		},
+		{
+			name: "not found", want: "failed sts-policy-fetch-error", why: "HTTP status 404",
+			handler: http.NotFound,
+		},
+		{
+			name: "the media type is text/plain", want: "failed sts-policy-fetch-error", why: "media type",
+			handler: func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", "text/html; charset=utf-8")
+				_, _ = io.WriteString(w, enforce)
+			},
+		},
+		{
+			name: "no media type", want: "failed sts-policy-fetch-error", why: "media type",
+			handler: func(w http.ResponseWriter, _ *http.Request) {
+				w.Header()["Content-Type"] = nil
+				_, _ = io.WriteString(w, enforce)
+			},
+		},
+		{
+			name: "compressed", want: "failed sts-policy-fetch-error", why: "encoded",
+			handler: func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Encoding", "gzip")
+				serve(enforce)(w, r)
+			},
+		},
+		{
+			name: "over 64 KiB", want: "failed sts-policy-invalid", why: "64 KiB",
+			handler: serve(enforce + strings.Repeat("x: "+strings.Repeat("y", 1020)+"\n", 64)),
+		},
+		{
+			name: "without end", want: "failed sts-policy-invalid", why: "64 KiB",
+			handler: func(w http.ResponseWriter, r *http.Request) {
+				text(w)
+				for r.Context().Err() == nil {
+					if _, err := io.WriteString(w, enforce); err != nil {
+						return
+					}
+				}
+			},
+		},
+		{
+			name: "cut off", want: "failed sts-policy-fetch-error", why: "EOF",
+			handler: func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Length", "1000")
+				serve(enforce)(w, r)
+			},
+		},
+		{
+			name: "headers without end", want: "failed sts-policy-fetch-error",
+			handler: func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("X-Long", strings.Repeat("x", 1<<20))
+				serve(enforce)(w, r)
+			},
+		},
+		{
+			name: "no policy", want: "failed sts-policy-invalid", why: "malformed policy",
+			handler: serve("It works!\n"),
+		},
+		{
+			name: "the connection is dropped", want: "failed sts-policy-fetch-error",
+			handler: func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			if c.cert.Certificate == nil {
+				c.cert = ordinary
+			}
+			if c.handler == nil {
+				c.handler = serve(enforce)
+			}
+			host := at(t, "127.0.0.1:0", c.cert, c.tls, c.handler)
+			_, cache := dns(t, "127.0.0.1")
+			r := lookup(t, cache, mtasts.StoreOptions{Roots: ca.pool(), Special: true, Port: host.port(t)})
+			require.Equal(t, c.want, short(r), r.Why)
+			require.Equal(t, "1", r.ID)
+			require.Contains(t, r.Why, c.why)
+			require.LessOrEqual(t, host.asked.Load(), int64(1), "a redirect is not followed, and nothing is tried twice")
+		})
+	}
+}
+
+func TestFetchAddresses(t *testing.T) {
+	t.Parallel()
+	ca, other := newAuthority(t), newAuthority(t)
+	good, bad := ca.certificate(t, nil, "mta-sts.example.com"), other.certificate(t, nil, "mta-sts.example.com")
+	// All hosts have the port of this one, each at its own address; nobody listens at 127.0.0.9.
+	host := at(t, "127.0.0.1:0", good, nil, serve(enforce))
+	port := host.port(t)
+	on := func(address string, cert tls.Certificate, h http.HandlerFunc) *policyHost {
+		return at(t, fmt.Sprintf("%s:%d", address, port), cert, nil, h)
+	}
+	on("127.0.0.2", bad, serve(enforce))
+	on("127.0.0.3", good, http.NotFound)
+	silent(t, fmt.Sprintf("127.0.0.4:%d", port))
+	for _, c := range []struct {
+		name  string
+		addrs []string
+		want  string
+		why   string
+	}{
+		{"a refused connection: the next address", []string{"127.0.0.9", "127.0.0.1"}, found1, ""},
+		{"a wrong certificate: the next address", []string{"127.0.0.2", "127.0.0.1"}, found1, ""},
+		{"a host that hangs: the next address", []string{"127.0.0.4", "127.0.0.1"}, found1, ""},
+		{"an address family that does not work", []string{"::2", "127.0.0.1"}, found1, ""},
+		{"all refuse", []string{"127.0.0.9", "127.0.0.8"}, "failed sts-policy-fetch-error", "refused"},
+		{"the wrong certificate is what is reported", []string{"127.0.0.2", "127.0.0.9"}, "failed sts-webpki-invalid", "unknown authority"},
+		{"no policy there is the last word of a verified host", []string{"127.0.0.3"}, "failed sts-policy-fetch-error", "404"},
+		{"no address", nil, "failed sts-policy-fetch-error", "no address"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			_, cache := dns(t, c.addrs...)
+			r := lookup(t, cache, mtasts.StoreOptions{Roots: ca.pool(), Special: true, Port: port})
+			require.Equal(t, c.want, short(r), r.Why)
+			require.Contains(t, r.Why, c.why)
+		})
+	}
+	t.Run("special-purpose addresses are refused", func(t *testing.T) {
+		t.Parallel()
+		_, cache := dns(t, "127.0.0.1", "::1", "10.0.0.1", "169.254.169.254")
+		before := host.asked.Load()
+		r := lookup(t, cache, mtasts.StoreOptions{Roots: ca.pool(), Port: port})
+		require.Equal(t, "failed sts-policy-fetch-error", short(r))
+		require.Contains(t, r.Why, "special-purpose")
+		require.LessOrEqual(t, before, host.asked.Load())
+	})
+	t.Run("the addresses cannot be looked up", func(t *testing.T) {
+		t.Parallel()
+		srv, cache := dns(t)
+		srv.Set("mta-sts.example.com", resolver.TypeA, resolvertest.Answer{Rcode: "SERVFAIL"})
+		r := lookup(t, cache, mtasts.StoreOptions{Roots: ca.pool(), Special: true, Port: port})
+		require.Equal(t, "failed sts-policy-fetch-error", short(r))
+		require.Contains(t, r.Why, "SERVFAIL")
+	})
+	t.Run("one family cannot be looked up", func(t *testing.T) {
+		t.Parallel()
+		srv, cache := dns(t, "127.0.0.1")
+		srv.Set("mta-sts.example.com", resolver.TypeAAAA, resolvertest.Answer{Rcode: "SERVFAIL"})
+		r := lookup(t, cache, mtasts.StoreOptions{Roots: ca.pool(), Special: true, Port: port})
+		require.Equal(t, found1, short(r), r.Why)
+	})
+	t.Run("CNAMEs of the record and of the policy host", func(t *testing.T) {
+		t.Parallel()
+		srv, cache := dns(t)
+		srv.Set("_mta-sts.example.com", resolver.TypeTXT, resolvertest.Answer{Records: []string{
+			"CNAME _mta-sts.provider.example.", `=_mta-sts.provider.example. TXT "v=STSv1; id=1;"`,
+		}})
+		srv.Set("mta-sts.example.com", resolver.TypeA, resolvertest.Answer{Records: []string{
+			"CNAME sts.provider.example.", "=sts.provider.example. A 127.0.0.1",
+		}})
+		r := lookup(t, cache, mtasts.StoreOptions{Roots: ca.pool(), Special: true, Port: port})
+		require.Equal(t, found1, short(r), r.Why)
+	})
+	t.Run("two records", func(t *testing.T) {
+		t.Parallel()
+		srv, cache := dns(t, "127.0.0.1")
+		srv.Set("_mta-sts.example.com", resolver.TypeTXT, resolvertest.Answer{Records: []string{
+			`TXT "v=STSv1; id=1;"`, `TXT "v=STSv1; id=2;"`,
+		}})
+		r := lookup(t, cache, mtasts.StoreOptions{Roots: ca.pool(), Special: true, Port: port})
+		require.Equal(t, "absent", short(r))
+		require.Contains(t, r.Why, "more than one")
+	})
+	t.Run("records about other things are discarded", func(t *testing.T) {
+		t.Parallel()
+		srv, cache := dns(t, "127.0.0.1")
+		srv.Set("_mta-sts.example.com", resolver.TypeTXT, resolvertest.Answer{Records: []string{
+			`TXT "v=spf1 -all"`, `TXT "v=STSv1; id=1;"`, `TXT "v=STSv2; id=2;"`,
+		}})
+		r := lookup(t, cache, mtasts.StoreOptions{Roots: ca.pool(), Special: true, Port: port})
+		require.Equal(t, found1, short(r), r.Why)
+	})
+}
+
+// silent takes connections and says nothing.
+func silent(t testing.TB, address string) {
+	t.Helper()
+	var lc net.ListenConfig
+	l, err := lc.Listen(t.Context(), "tcp", address)
+	require.NoError(t, err)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			defer func() { _ = c.Close() }()
+		}
+	}()
+	t.Cleanup(func() {
+		_ = l.Close()
+		<-done
+	})
+}
+
+func TestAHostThatAnswersTooSlowlyIsGivenUp(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	over := make(chan struct{})
+	host := at(t, "127.0.0.1:0", ca.certificate(t, nil, "mta-sts.example.com"), nil, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/plain")
+		w.WriteHeader(http.StatusOK)
+		_ = http.NewResponseController(w).Flush()
+		select {
+		case <-over:
+		case <-r.Context().Done():
+		}
+	})
+	t.Cleanup(func() { close(over) })
+	_, cache := dns(t, "127.0.0.1")
+	r := lookup(t, cache, mtasts.StoreOptions{Roots: ca.pool(), Special: true, Port: host.port(t)})
+	require.Equal(t, "failed sts-policy-fetch-error", short(r))
+	require.ErrorIs(t, r.Err, context.DeadlineExceeded)
+}
+
+func TestConfigurePutsRootsInForce(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	host := at(t, "127.0.0.1:0", ca.certificate(t, nil, "mta-sts.example.com", "mta-sts.example.net"), nil, serve(enforce))
+	srv, cache := dns(t, "127.0.0.1")
+	srv.Set("_mta-sts.example.net", resolver.TypeTXT, resolvertest.Answer{Records: []string{`TXT "v=STSv1; id=1;"`}})
+	srv.Set("mta-sts.example.net", resolver.TypeA, resolvertest.Answer{Records: []string{"A 127.0.0.1"}})
+	o := mtasts.StoreOptions{Resolver: cache, CachedResolver: cache.Cached(), Roots: x509.NewCertPool(), Special: true, Port: host.port(t)}
+	s, err := mtasts.NewStore(o)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	require.Equal(t, "failed sts-webpki-invalid", short(s.Lookup(t.Context(), domain)))
+	s.Configure(mtasts.StoreOptions{Roots: ca.pool(), Special: true, Port: host.port(t)})
+	require.Equal(t, found1, short(s.Lookup(t.Context(), "example.net")))
+}
+
+func TestTheProxyOfTheEnvironmentIsNotUsed(t *testing.T) {
+	t.Setenv("HTTPS_PROXY", "http://127.0.0.9:1")
+	t.Setenv("https_proxy", "http://127.0.0.9:1")
+	ca := newAuthority(t)
+	host := at(t, "127.0.0.5:0", ca.certificate(t, nil, "mta-sts.example.com"), nil, serve(enforce))
+	_, cache := dns(t, "127.0.0.5")
+	r := lookup(t, cache, mtasts.StoreOptions{Roots: ca.pool(), Special: true, Port: host.port(t)})
+	require.Equal(t, found1, short(r), r.Why)
+}
