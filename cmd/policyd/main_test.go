@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
@@ -15,6 +16,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/stretchr/testify/require"
 
+	"github.com/policyd/policyd/internal/probe/probetest"
 	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/internal/resolver/resolvertest"
 	"github.com/policyd/policyd/socketmap"
@@ -45,6 +47,10 @@ func zones(s *resolvertest.Server) {
 	mx("mixed.example", true, "starttls-mx.mixed.example", "mx.mixed.example")
 	mx("unsigned.example", false, "starttls-mx.unsigned.example")
 	mx("plain.example", true, "mx.plain.example")
+	mx("open.example", true, "smtps-mx.open.example")
+	mx("closed.example", true, "smtps-mx.closed.example")
+	s.Set("smtps-mx.open.example", resolver.TypeA, resolvertest.Answer{Secure: true, Records: []string{"A 127.0.0.2"}})
+	s.Set("smtps-mx.closed.example", resolver.TypeA, resolvertest.Answer{Secure: true, Records: []string{"A 127.0.0.3"}})
 	for _, host := range []string{"starttls-mx.starttls", "smtps-mx.smtps", "starttls-mx.mixed", "mx.mixed", "starttls-mx.unsigned", "mx.plain"} {
 		s.Set(host+".example", resolver.TypeA, resolvertest.Answer{Secure: true, Records: []string{"A 192.0.2.1"}})
 	}
@@ -58,13 +64,22 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			s := resolvertest.New(t)
 			zones(s)
-			e.Setenv("DNS", s.Addr())
+			e.Setenv("GORACE", "atexit_sleep_ms=0") // otherwise each run takes a second more
 			config := "dns.servers = [\"" + s.Addr() + "\"]\ncache.state_dir = \"\"\nadmin.socket = \"\"\n"
+			ca := probetest.NewCA(t)
+			cert := ca.Names(t, "smtps-mx.open.example")
+			receiver := probetest.Start(t, "127.0.0.2:0", probetest.Behaviour{Cert: &cert, Implicit: true})
+			bundle := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Cert.Raw})
+			if err := os.WriteFile(filepath.Join(e.WorkDir, "ca.pem"), bundle, 0o600); err != nil {
+				return err
+			}
 			for name, more := range map[string]string{
 				"policyd.toml": "",
 				"run.toml":     "server.listen = [\"unix:" + filepath.Join(e.WorkDir, "sock") + "\"]\n",
 				"report.toml":  "mode = \"report\"\n",
 				"off.toml":     "mode = \"off\"\n",
+				"probe.toml": fmt.Sprintf("port26.port = %d\nport26.probe_special_addresses = true\ntls.ca_file = %q\n",
+					receiver.Addr().Port(), filepath.Join(e.WorkDir, "ca.pem")),
 			} {
 				if err := os.WriteFile(filepath.Join(e.WorkDir, name), []byte(config+more), 0o600); err != nil {
 					return err

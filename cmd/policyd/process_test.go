@@ -38,7 +38,7 @@ func serve(t *testing.T, config string, passed ...*os.File) *process {
 	p := &process{log: &bytes.Buffer{}}
 	// LISTEN_PID is that of the process, so a shell sets it and becomes the process.
 	p.cmd = exec.CommandContext(t.Context(), "/bin/sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`, self, "--config", config, "serve")
-	p.cmd.Env = append(os.Environ(), "POLICYD_UNDER_TEST=1", "LISTEN_FDS="+strconv.Itoa(len(passed)))
+	p.cmd.Env = append(os.Environ(), "POLICYD_UNDER_TEST=1", "GORACE=atexit_sleep_ms=0", "LISTEN_FDS="+strconv.Itoa(len(passed)))
 	p.cmd.ExtraFiles = passed
 	p.cmd.Stderr = p.log
 	require.NoError(t, p.cmd.Start())

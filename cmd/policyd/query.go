@@ -1,11 +1,8 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
-	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"strings"
 
@@ -15,9 +12,6 @@ import (
 
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/lookup"
-	"github.com/policyd/policyd/internal/policy"
-	"github.com/policyd/policyd/internal/postfix"
-	"github.com/policyd/policyd/internal/resolver"
 )
 
 // The exit statuses of query.
@@ -69,9 +63,12 @@ func query(cmd *cobra.Command, c *common, f queryFlags, args []string) error {
 	if err != nil {
 		return failed(err)
 	}
-	e, err := newEvaluator(cmd.Context(), loaded)
+	e, err := newEvaluator(cmd.Context(), loaded, f)
 	if err != nil {
 		return failed(err)
+	}
+	if terminal(cmd.ErrOrStderr()) {
+		e.progress = func(what string) { cmd.PrintErrln(what + " ...") }
 	}
 	if e.doubt != "" {
 		cmd.PrintErrln("policyd: warning: " + e.doubt)
@@ -128,45 +125,10 @@ func domainOf(arg string) string {
 
 // colourful says whether out is a terminal on which colours are wanted, no-color.org.
 func colourful(out io.Writer) bool {
-	file, ok := out.(*os.File)
-	return ok && term.IsTerminal(int(file.Fd())) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	return terminal(out) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 }
 
-// evaluator looks up next hops as the daemon would, with a resolver and a cache of its own.
-type evaluator struct {
-	sources  lookup.Sources
-	settings lookup.Settings
-	// doubt says why nothing can be secure; "" if it can.
-	doubt string
-}
-
-func newEvaluator(ctx context.Context, l *settings.Loaded) (*evaluator, error) {
-	quiet := slog.New(slog.DiscardHandler)
-	stub, err := resolver.NewStub(l.Stub(quiet))
-	if err != nil {
-		return nil, err
-	}
-	cache := resolver.NewCache(stub, resolver.CacheOptions{Generation: stub.Generation})
-	site := l.Site(quiet)
-	site.Resolver = cache
-	e := &evaluator{
-		sources:  lookup.Sources{Asking: cache, Cached: cache.Cached()},
-		settings: l.Lookup(),
-	}
-	if e.settings.Site, err = postfix.New(site); err != nil {
-		return nil, err
-	}
-	if e.settings.Policy.Mode == policy.ModeOff {
-		return e, nil // sends no DNS query
-	}
-	stub.SelfTest(ctx)
-	if st := stub.State(); st.Result != resolver.Validating {
-		e.doubt = fmt.Sprintf("no answer can be secure: the resolver (%s) is %s: %s", strings.Join(st.Servers, ", "), st.Result, st.Reason)
-	}
-	return e, nil
-}
-
-// explain looks up one next hop.
-func (e *evaluator) explain(ctx context.Context, key string) lookup.Explanation {
-	return lookup.Explain(ctx, e.sources, key, e.settings)
+func terminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
 }

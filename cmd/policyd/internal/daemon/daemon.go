@@ -19,6 +19,7 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/postfix"
+	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/socketmap"
 )
@@ -48,6 +49,7 @@ type Daemon struct {
 	stub    *resolver.Stub
 	site    *postfix.Site
 	cache   *resolver.Cache
+	prober  *probe.Prober
 	service *lookup.Service
 	handler socketmap.Handler
 	server  *socketmap.Server
@@ -81,6 +83,9 @@ func New(o Options) (*Daemon, error) {
 	if d.site, err = postfix.New(d.siteOptions(loaded)); err != nil {
 		return nil, err
 	}
+	if d.prober, err = probe.New(d.probeOptions(loaded)); err != nil {
+		return nil, err
+	}
 	d.service = lookup.New(d.sources(), d.lookupSettings(loaded), d.log)
 	d.handler = d.service.Handler()
 	d.server = &socketmap.Server{Handler: d.handler, Logger: d.log}
@@ -90,7 +95,7 @@ func New(o Options) (*Daemon, error) {
 
 // sources are where lookups get their facts.
 func (d *Daemon) sources() lookup.Sources {
-	return lookup.Sources{Asking: d.cache, Cached: d.cache.Cached(), Observe: d.observeLookup()}
+	return lookup.Sources{Asking: d.cache, Cached: d.cache.Cached(), Probes: d.prober, Observe: d.observeLookup()}
 }
 
 // lookupSettings are the settings of lookups, with what this site receives itself.
@@ -102,7 +107,7 @@ func (d *Daemon) lookupSettings(l *settings.Loaded) lookup.Settings {
 
 // parts are what runs beside the server, from before the first lookup until after the last.
 func (d *Daemon) parts() []func(context.Context) error {
-	return []func(context.Context) error{d.stub.Run, d.cache.Run, d.site.Run, d.service.Run, d.hangups, d.watchdog}
+	return []func(context.Context) error{d.stub.Run, d.cache.Run, d.site.Run, d.prober.Run, d.service.Run, d.hangups, d.watchdog}
 }
 
 // Run opens all listeners, serves until ctx ends and then has the lookups that have begun answered. It returns

@@ -149,7 +149,7 @@ func TestServes(t *testing.T) {
 	require.Equal(t, socketmap.StatusPerm, r.Status)
 	require.Equal(t, []string{"unix:" + l.path()}, l.daemon.Listening())
 	require.Equal(t, resolver.Validating, l.daemon.Resolver().Result)
-	require.EqualValues(t, 1, l.daemon.Connections().Accepted)
+	require.EqualValues(t, 1, l.daemon.server.Stats().Accepted)
 	l.stop()
 	require.NoError(t, l.end())
 	require.NoFileExists(t, l.path())

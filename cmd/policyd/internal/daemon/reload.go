@@ -62,11 +62,14 @@ func (d *Daemon) reload() (kept []string, err error) {
 	old := d.loaded.Load()
 	kept = keep(next, old)
 	// What can fail comes first, so that it is all or nothing.
+	if err := d.prober.Configure(d.probeOptions(next)); err != nil {
+		return kept, err
+	}
 	if err := d.site.Configure(d.siteOptions(next)); err != nil {
 		return kept, err
 	}
 	if err := d.stub.Configure(d.stubOptions(next)); err != nil {
-		return kept, errors.Join(err, d.site.Configure(d.siteOptions(old)))
+		return kept, errors.Join(err, d.site.Configure(d.siteOptions(old)), d.prober.Configure(d.probeOptions(old)))
 	}
 	d.apply(next)
 	d.loaded.Store(next)

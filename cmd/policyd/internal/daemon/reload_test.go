@@ -26,7 +26,7 @@ func TestReloadKeepsConnectionsAndCache(t *testing.T) {
 	require.Equal(t, signedPolicy, ask(t, c, "signed.example"))
 	require.Equal(t, 1, l.dns.Asked("unsigned.example", resolver.TypeMX))
 	require.Equal(t, 1, l.dns.Asked("signed.example", resolver.TypeMX))
-	require.EqualValues(t, 1, l.daemon.Connections().Accepted)
+	require.EqualValues(t, 1, l.daemon.server.Stats().Accepted)
 	require.NoError(t, l.daemon.LastReload().Err)
 	require.Equal(t, "ignore", l.daemon.Settings().Policy.UnsignedMX)
 }
@@ -146,6 +146,6 @@ func TestManyReloadsUnderLoad(t *testing.T) {
 	for range clients {
 		require.Positive(t, <-finished)
 	}
-	require.EqualValues(t, clients, l.daemon.Connections().Accepted)
+	require.EqualValues(t, clients, l.daemon.server.Stats().Accepted)
 	require.Equal(t, 1, l.dns.Asked("signed.example", resolver.TypeMX))
 }

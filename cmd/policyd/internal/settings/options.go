@@ -12,6 +12,7 @@ import (
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/postfix"
+	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/socketmap"
 )
@@ -49,6 +50,13 @@ func (l *Loaded) Lookup() lookup.Settings {
 // Site returns the options of what this site receives itself, but for the resolver.
 func (l *Loaded) Site(log *slog.Logger) postfix.Options {
 	return postfix.Options{ExcludeDomains: l.Port26.ExcludeDomains, OwnHosts: l.Port26.OwnHosts, Logger: log}
+}
+
+// Probe returns the options of probes, but for the resolver.
+func (l *Loaded) Probe(log *slog.Logger) probe.Options {
+	return probe.Options{
+		Port: uint16(l.Port26.Port), Roots: l.Roots, Special: l.Port26.ProbeSpecialAddresses, StateDir: l.Cache.StateDir, Logger: log,
+	}
 }
 
 // Limits returns what the server allows its clients.

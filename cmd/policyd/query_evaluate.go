@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/policyd/policyd/cmd/policyd/internal/settings"
+	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/postfix"
+	"github.com/policyd/policyd/internal/probe"
+	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/prefix"
+)
+
+// evaluator looks up next hops as the daemon would, with a resolver and a cache of its own.
+type evaluator struct {
+	sources  lookup.Sources
+	settings lookup.Settings
+	// prober is nil where nothing is probed.
+	prober *probe.Prober
+	// progress tells a person who waits what is being done.
+	progress func(string)
+	// doubt says why nothing can be secure; "" if it can.
+	doubt string
+}
+
+func newEvaluator(ctx context.Context, l *settings.Loaded, f queryFlags) (*evaluator, error) {
+	quiet := slog.New(slog.DiscardHandler)
+	stub, err := resolver.NewStub(l.Stub(quiet))
+	if err != nil {
+		return nil, err
+	}
+	cache := resolver.NewCache(stub, resolver.CacheOptions{Generation: stub.Generation})
+	site := l.Site(quiet)
+	site.Resolver = cache
+	e := &evaluator{
+		progress: func(string) {},
+		sources:  lookup.Sources{Asking: cache, Cached: cache.Cached()},
+		settings: l.Lookup(),
+	}
+	if e.settings.Site, err = postfix.New(site); err != nil {
+		return nil, err
+	}
+	if !f.noProbe && e.settings.Policy.Port26.Mode == policy.PortProbe {
+		options := l.Probe(quiet)
+		options.Resolver, options.StateDir = cache, ""
+		if e.prober, err = probe.New(options); err != nil {
+			return nil, err
+		}
+	}
+	if e.settings.Policy.Mode == policy.ModeOff {
+		return e, nil // sends no DNS query
+	}
+	stub.SelfTest(ctx)
+	if st := stub.State(); st.Result != resolver.Validating {
+		e.doubt = fmt.Sprintf("no answer can be secure: the resolver (%s) is %s: %s", strings.Join(st.Servers, ", "), st.Result, st.Reason)
+	}
+	return e, nil
+}
+
+// explain looks up one next hop. Where there are smtps- hosts they are probed, and it is looked up again with what
+// that has found: a lookup itself never waits for a probe.
+func (e *evaluator) explain(ctx context.Context, key string) lookup.Explanation {
+	x := lookup.Explain(ctx, e.sources, key, e.settings)
+	if e.prober == nil {
+		return x
+	}
+	var hosts []string
+	for _, h := range x.MX {
+		if h.Prefix == prefix.SMTPS.String() {
+			hosts = append(hosts, h.Host)
+		}
+	}
+	if len(hosts) == 0 {
+		return x
+	}
+	sources := e.sources
+	sources.Probes = e.probe(ctx, hosts)
+	return lookup.Explain(ctx, sources, key, e.settings)
+}
+
+// verdicts are what probes have found.
+type verdicts map[string]probe.Verdict
+
+// Verdict implements policy.Probes.
+func (v verdicts) Verdict(host string) probe.Verdict { return v[host] }
+
+// probe probes hosts side by side.
+func (e *evaluator) probe(ctx context.Context, hosts []string) verdicts {
+	found := make([]probe.Verdict, len(hosts))
+	var group errgroup.Group
+	const sideBySide = 8
+	group.SetLimit(sideBySide)
+	for i, host := range hosts {
+		group.Go(func() error {
+			e.progress("probing " + plain(host))
+			found[i] = e.prober.Probe(ctx, host)
+			return nil
+		})
+	}
+	_ = group.Wait() // a probe that fails is a verdict
+	all := verdicts{}
+	for i, host := range hosts {
+		all[host] = found[i]
+	}
+	return all
+}
