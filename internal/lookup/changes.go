@@ -111,6 +111,13 @@ func (s *Service) note(m mapID, next policy.Nexthop, d *policy.Decision, set *Se
 		slog.String("reason", strings.Join(d.Why, "; ")))
 }
 
+// noteAgain logs a decision that is the same as the last time, where the settings ask for every one.
+func (s *Service) noteAgain(m mapID, a *answered, set *Settings) {
+	if set.Log == LogAll || set.Log == LogChanges && s.log.Enabled(context.Background(), slog.LevelDebug) {
+		s.note(m, a.next, &a.decision, set)
+	}
+}
+
 // panicked logs and counts what must not happen. The message never holds the request: it may have a
 // local part.
 func (s *Service) panicked(where, what string) {

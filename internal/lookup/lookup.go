@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -69,6 +70,7 @@ type Service struct {
 	settings   atomic.Pointer[Settings]
 	background *background
 	changes    *changes
+	memory     *memory
 	counters   counters
 	log        *slog.Logger
 }
@@ -76,7 +78,7 @@ type Service struct {
 // New returns a Service that answers from res under s. Run it for the sake of lookups of routes that
 // are not in the cache.
 func New(res Sources, s Settings, log *slog.Logger) *Service {
-	svc := &Service{sources: res, log: log, changes: newChanges()}
+	svc := &Service{sources: res, log: log, changes: newChanges(), memory: newMemory()}
 	svc.background = newBackground(svc.gatherRoute)
 	svc.Configure(s)
 	return svc
@@ -119,7 +121,7 @@ func (s *Service) handler(m mapID) socketmap.HandlerFunc {
 	}
 	return func(ctx context.Context, req socketmap.Request) socketmap.Reply {
 		start, set := time.Now(), s.settings.Load()
-		a := s.guarded(answer, call{ctx: ctx, m: m, key: req.Key, set: set})
+		a := s.guarded(answer, call{ctx: ctx, m: m, key: key(m, req.Key), set: set})
 		if a.decision.Unsigned {
 			s.counters.unsigned.Add(1)
 		}
@@ -129,6 +131,15 @@ func (s *Service) handler(m mapID) socketmap.HandlerFunc {
 		}
 		return a.reply
 	}
+}
+
+// key is the part of a request's key that is looked at: of a recipient the domain, so that no local part gets
+// any further.
+func key(m mapID, k string) string {
+	if m == mapTransport {
+		return k[strings.LastIndexByte(k, '@')+1:]
+	}
+	return k
 }
 
 // call is a lookup in one of the maps.
@@ -142,6 +153,7 @@ type call struct {
 // answered is what becomes of a call. decided is set where decision is one.
 type answered struct {
 	reply    socketmap.Reply
+	next     policy.Nexthop
 	decision policy.Decision
 	decided  bool
 	cached   bool
@@ -156,17 +168,22 @@ func (a *answered) observation(m mapID, took time.Duration) Observation {
 }
 
 // guarded turns a panic into TEMP, or NOTFOUND for a route and where policies are not enforced.
-func (s *Service) guarded(answer func(call) answered, c call) (a answered) {
+func (s *Service) guarded(answer func(call) answered, c call) (a *answered) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.panicked(c.m.String(), fmt.Sprint(p))
-			a = answered{reply: socketmap.Temp("internal error")}
+			a = &answered{reply: socketmap.Temp("internal error")}
 			if c.m == mapTransport || c.set.Policy.Mode != policy.ModeEnforce {
 				a.reply = socketmap.NotFound()
 			}
 		}
 	}()
-	return answer(c)
+	if a, ok := s.memory.recall(c); ok {
+		s.noteAgain(c.m, a, c.set)
+		return a
+	}
+	fresh := answer(c)
+	return &fresh
 }
 
 // tlsPolicy answers smtp_tls_policy_maps: from what is known where that suffices, otherwise within the budget.
@@ -175,9 +192,10 @@ func (s *Service) tlsPolicy(c call) answered {
 	if !ok || c.set.Policy.Mode == policy.ModeOff {
 		return answered{reply: socketmap.NotFound(), cached: true}
 	}
-	engine := policy.Engine{Resolver: s.sources.Cached, Overrides: c.set.Overrides, STS: s.sources.CachedSTS}
+	seen := &recorder{sources: &s.sources}
+	engine := seen.view(c.set)
 	facts, err := engine.Gather(c.ctx, next, c.set.Policy)
-	a := answered{decided: true, cached: err == nil}
+	a := answered{next: next, decided: true, cached: err == nil}
 	if err != nil {
 		budget, cancel := context.WithTimeout(c.ctx, c.set.Budget)
 		defer cancel()
@@ -191,6 +209,7 @@ func (s *Service) tlsPolicy(c call) answered {
 	if c.m == mapTLSRPT && a.reply.Status == socketmap.StatusOK {
 		a.reply.Text += a.decision.TLSRPT
 	}
+	s.memory.keep(c, a, seen)
 	return a
 }
 
@@ -200,12 +219,17 @@ func (s *Service) transport(c call) answered {
 	if !ok || c.set.Policy.Mode == policy.ModeOff || c.set.Policy.Port26.Mode == policy.PortOff {
 		return answered{reply: socketmap.NotFound(), cached: true}
 	}
-	engine := policy.Engine{
-		Resolver: s.sources.Cached, Overrides: c.set.Overrides, STS: s.sources.CachedSTS, Probes: s.sources.Probes,
-		Site: c.set.CachedSite, Passive: true,
+	seen := &recorder{sources: &s.sources, site: c.set.CachedSite}
+	engine := seen.view(c.set)
+	engine.Passive = true
+	if s.sources.Probes != nil {
+		engine.Probes = recordedProbes{seen}
+	}
+	if seen.site != nil {
+		engine.Site = recordedSite{seen}
 	}
 	facts, err := engine.GatherRoute(c.ctx, next, c.set.Policy)
-	a := answered{cached: err == nil}
+	a := answered{next: next, cached: err == nil}
 	if err != nil {
 		if facts, ok = s.background.wait(c.ctx, task{next, c.set}); !ok {
 			a.reply = socketmap.NotFound()
@@ -215,6 +239,7 @@ func (s *Service) transport(c call) answered {
 	a.decision, a.decided = policy.Route(facts, c.set.Policy), true
 	s.note(c.m, next, &a.decision, c.set)
 	a.reply = a.decision.Reply
+	s.memory.keep(c, a, seen)
 	return a
 }
 

@@ -63,7 +63,7 @@ func (e *Engine) receiver(ctx context.Context, f Facts) (Receiver, error) {
 	case errors.Is(failed, resolver.ErrNotCached):
 		return Receiver{}, failed
 	case failed != nil:
-		return Receiver{Why: "whether this site receives it is not known: " + reason(failed)}, nil //nolint:nilerr // a failure is a fact: no route
+		return Receiver{Why: "whether this site receives it is not known: " + reason(failed)}, nil
 	case own:
 		return Receiver{State: ReceiverHere, Why: why}, nil
 	}

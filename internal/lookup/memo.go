@@ -1,0 +1,150 @@
+package lookup
+
+import (
+	"context"
+	"hash/maphash"
+	"net/netip"
+	"sync/atomic"
+
+	"github.com/policyd/policyd/internal/mtasts"
+	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/probe"
+	"github.com/policyd/policyd/internal/resolver"
+)
+
+// memory keeps what was answered last to some keys together with the facts that led there. An answer is given
+// again only where every single fact, asked for again in its cache, is still the very same: it saves the work
+// of deciding and rendering, and never decides anything. Its size is fixed whatever strangers ask for.
+type memory struct {
+	seed  maphash.Seed
+	slots [maps][memorySlots]atomic.Pointer[memo]
+}
+
+const memorySlots = 1 << 14
+
+// memo is one answer. It is not changed.
+type memo struct {
+	key    string
+	set    *Settings
+	facts  []fact
+	answer answered
+}
+
+// fact says whether something is still as it was.
+type fact func() bool
+
+func newMemory() *memory { return &memory{seed: maphash.MakeSeed()} }
+
+func (m *memory) slot(c call) *atomic.Pointer[memo] {
+	return &m.slots[c.m][maphash.String(m.seed, c.key)%memorySlots]
+}
+
+// recall returns the answer to c if it is the same as the last time.
+func (m *memory) recall(c call) (*answered, bool) {
+	last := m.slot(c).Load()
+	if last == nil || last.set != c.set || last.key != c.key {
+		return nil, false
+	}
+	for _, same := range last.facts {
+		if !same() {
+			return nil, false
+		}
+	}
+	return &last.answer, true
+}
+
+// keep remembers the answer to c, if r has seen all that led there.
+func (m *memory) keep(c call, a answered, r *recorder) {
+	if !r.incomplete {
+		m.slot(c).Store(&memo{key: c.key, set: c.set, facts: r.facts, answer: a})
+	}
+}
+
+// recorder passes questions on to the views that never wait, and notes the facts that come back.
+type recorder struct {
+	sources    *Sources
+	site       policy.OwnSite
+	facts      []fact
+	incomplete bool // something that failed, or is not in a cache, has led there too
+}
+
+// view is an Engine that sees the world through r.
+func (r *recorder) view(set *Settings) policy.Engine {
+	e := policy.Engine{Resolver: r, Overrides: set.Overrides}
+	if r.sources.CachedSTS != nil {
+		e.STS = recordedSTS{r}
+	}
+	return e
+}
+
+// Lookup implements resolver.Resolver.
+func (r *recorder) Lookup(ctx context.Context, q resolver.Question) (*resolver.RRset, error) {
+	cached := r.sources.Cached
+	found, err := cached.Lookup(ctx, q)
+	if err != nil {
+		r.incomplete = true
+		return found, err
+	}
+	r.facts = append(r.facts, func() bool {
+		now, err := cached.Lookup(context.Background(), q)
+		return err == nil && now == found
+	})
+	return found, nil
+}
+
+// recordedSTS is the policy.STS of a recorder.
+type recordedSTS struct{ *recorder }
+
+func (r recordedSTS) Lookup(ctx context.Context, domain string) mtasts.Result {
+	cached := r.sources.CachedSTS
+	found := cached.Lookup(ctx, domain)
+	if found.State == mtasts.Unknown {
+		r.incomplete = true
+	}
+	r.facts = append(r.facts, func() bool {
+		now := cached.Lookup(context.Background(), domain)
+		return now.State == found.State && now.ID == found.ID && now.Stale == found.Stale && now.Failure == found.Failure &&
+			now.Fetched.Equal(found.Fetched) && now.Expires.Equal(found.Expires)
+	})
+	return found
+}
+
+// recordedProbes is the policy.Probes of a recorder.
+type recordedProbes struct{ *recorder }
+
+func (r recordedProbes) Verdict(host string) probe.Verdict {
+	probes := r.sources.Probes
+	found := probes.Verdict(host)
+	r.facts = append(r.facts, func() bool { return probes.Verdict(host) == found })
+	return found
+}
+
+// recordedSite is the policy.OwnSite of a recorder.
+type recordedSite struct{ *recorder }
+
+func (r recordedSite) Own(ctx context.Context, domain string) (bool, string, error) {
+	site := r.site
+	own, why, err := site.Own(ctx, domain)
+	if err != nil {
+		r.incomplete = true
+	}
+	r.facts = append(r.facts, func() bool {
+		now, _, err := site.Own(context.Background(), domain)
+		return err == nil && now == own
+	})
+	return own, why, err
+}
+
+func (r recordedSite) OwnHost(name string) bool {
+	site := r.site
+	own := site.OwnHost(name)
+	r.facts = append(r.facts, func() bool { return site.OwnHost(name) == own })
+	return own
+}
+
+func (r recordedSite) OwnAddr(a netip.Addr) bool {
+	site := r.site
+	own := site.OwnAddr(a)
+	r.facts = append(r.facts, func() bool { return site.OwnAddr(a) == own })
+	return own
+}
