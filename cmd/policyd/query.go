@@ -67,6 +67,7 @@ func query(cmd *cobra.Command, c *common, f queryFlags, args []string) error {
 	if err != nil {
 		return failed(err)
 	}
+	defer func() { _ = e.close() }() // nothing is on disk
 	if terminal(cmd.ErrOrStderr()) {
 		e.progress = func(what string) { cmd.PrintErrln(what + " ...") }
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/postfix"
 	"github.com/policyd/policyd/internal/probe"
@@ -25,6 +26,8 @@ type evaluator struct {
 	prober *probe.Prober
 	// progress tells a person who waits what is being done.
 	progress func(string)
+	// close ends what is still going on.
+	close func() error
 	// doubt says why nothing can be secure; "" if it can.
 	doubt string
 }
@@ -36,12 +39,19 @@ func newEvaluator(ctx context.Context, l *settings.Loaded, f queryFlags) (*evalu
 		return nil, err
 	}
 	cache := resolver.NewCache(stub, resolver.CacheOptions{Generation: stub.Generation})
+	options := l.Store(quiet)
+	options.Resolver, options.CachedResolver, options.StateDir = cache, cache.Cached(), ""
+	store, err := mtasts.NewStore(options)
+	if err != nil {
+		return nil, err
+	}
 	site := l.Site(quiet)
 	site.Resolver = cache
 	e := &evaluator{
 		progress: func(string) {},
-		sources:  lookup.Sources{Asking: cache, Cached: cache.Cached()},
+		sources:  lookup.Sources{Asking: cache, Cached: cache.Cached(), STS: store, CachedSTS: store.Cached(), PassiveSTS: store.Passive()},
 		settings: l.Lookup(),
+		close:    store.Close,
 	}
 	if e.settings.Site, err = postfix.New(site); err != nil {
 		return nil, err

@@ -18,6 +18,7 @@ import (
 
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/postfix"
 	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/internal/resolver"
@@ -50,6 +51,7 @@ type Daemon struct {
 	site    *postfix.Site
 	cache   *resolver.Cache
 	prober  *probe.Prober
+	store   *mtasts.Store
 	service *lookup.Service
 	handler socketmap.Handler
 	server  *socketmap.Server
@@ -86,6 +88,9 @@ func New(o Options) (*Daemon, error) {
 	if d.prober, err = probe.New(d.probeOptions(loaded)); err != nil {
 		return nil, err
 	}
+	if d.store, err = mtasts.NewStore(d.storeOptions(loaded)); err != nil {
+		return nil, err
+	}
 	d.service = lookup.New(d.sources(), d.lookupSettings(loaded), d.log)
 	d.handler = d.service.Handler()
 	d.server = &socketmap.Server{Handler: d.handler, Logger: d.log}
@@ -95,7 +100,11 @@ func New(o Options) (*Daemon, error) {
 
 // sources are where lookups get their facts.
 func (d *Daemon) sources() lookup.Sources {
-	return lookup.Sources{Asking: d.cache, Cached: d.cache.Cached(), Probes: d.prober, Observe: d.observeLookup()}
+	return lookup.Sources{
+		Asking: d.cache, Cached: d.cache.Cached(),
+		STS: d.store, CachedSTS: d.store.Cached(), PassiveSTS: d.store.Passive(),
+		Probes: d.prober, Observe: d.observeLookup(),
+	}
 }
 
 // lookupSettings are the settings of lookups, with what this site receives itself.
@@ -107,12 +116,13 @@ func (d *Daemon) lookupSettings(l *settings.Loaded) lookup.Settings {
 
 // parts are what runs beside the server, from before the first lookup until after the last.
 func (d *Daemon) parts() []func(context.Context) error {
-	return []func(context.Context) error{d.stub.Run, d.cache.Run, d.site.Run, d.prober.Run, d.service.Run, d.hangups, d.watchdog}
+	return []func(context.Context) error{d.stub.Run, d.cache.Run, d.site.Run, d.prober.Run, d.store.Run, d.service.Run, d.hangups, d.watchdog}
 }
 
 // Run opens all listeners, serves until ctx ends and then has the lookups that have begun answered. It returns
 // nil after that, and an error if the daemon could not start or something broke. A Daemon runs once.
 func (d *Daemon) Run(ctx context.Context) error {
+	defer d.closeStore()
 	listeners, err := d.open(ctx)
 	if err != nil {
 		return err
@@ -157,6 +167,13 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.drain()
 	end()
 	return group.Wait()
+}
+
+// closeStore writes what is not on disk yet.
+func (d *Daemon) closeStore() {
+	if err := d.store.Close(); err != nil {
+		d.log.Warn("the MTA-STS policies could not all be saved", "err", err)
+	}
 }
 
 // greet logs what is running, and what the operator should know of it.

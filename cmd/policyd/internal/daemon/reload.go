@@ -87,6 +87,7 @@ func (d *Daemon) reload() (kept []string, err error) {
 func (d *Daemon) apply(l *settings.Loaded) {
 	d.logs.configure(l.LogLevel(), l.Log.Format)
 	d.cache.SetMaxEntries(l.Cache.MaxEntries)
+	d.store.Configure(d.storeOptions(l))
 	d.server.SetLimits(l.Limits())
 	d.service.Configure(d.lookupSettings(l))
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/postfix"
 	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/internal/resolver"
@@ -45,6 +46,12 @@ func (d *Daemon) stubOptions(l *settings.Loaded) resolver.StubOptions {
 func (d *Daemon) probeOptions(l *settings.Loaded) probe.Options {
 	o := l.Probe(d.log)
 	o.Resolver = d.cache
+	return o
+}
+
+func (d *Daemon) storeOptions(l *settings.Loaded) mtasts.StoreOptions {
+	o := l.Store(d.log)
+	o.Resolver, o.CachedResolver = d.cache, d.cache.Cached()
 	return o
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/postfix"
 	"github.com/policyd/policyd/internal/probe"
@@ -57,6 +58,11 @@ func (l *Loaded) Probe(log *slog.Logger) probe.Options {
 	return probe.Options{
 		Port: uint16(l.Port26.Port), Roots: l.Roots, Special: l.Port26.ProbeSpecialAddresses, StateDir: l.Cache.StateDir, Logger: log,
 	}
+}
+
+// Store returns the options of the store of MTA-STS policies, but for the resolvers.
+func (l *Loaded) Store(log *slog.Logger) mtasts.StoreOptions {
+	return mtasts.StoreOptions{Roots: l.Roots, Special: l.Port26.ProbeSpecialAddresses, StateDir: l.Cache.StateDir, Logger: log}
 }
 
 // Limits returns what the server allows its clients.

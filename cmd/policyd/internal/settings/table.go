@@ -167,7 +167,7 @@ func sections() []section {
 				"Further names of this host: a domain with one of them among its MX hosts never gets a route, because that would make a mail loop.",
 				func(s *Settings) error { return distinct(s.Port26.OwnHosts, ownHost) },
 			},
-			{"probe_special_addresses", "true or false", "Whether private, loopback and other special addresses are probed. True only for tests and private networks: strangers choose which addresses are probed.", nil},
+			{"probe_special_addresses", "true or false", "Whether private, loopback and other special addresses are probed, and MTA-STS policies fetched from them. True only for tests and private networks: strangers choose the addresses.", nil},
 		}},
 		{"tls", "", []row{
 			{
