@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/policyd/policyd/internal/resolver/resolvertest"
 	"github.com/policyd/policyd/socketmap"
@@ -60,29 +61,29 @@ func (b *bench) cached(ctx context.Context) (err error) {
 	}
 	b.report.text("## Cached lookups",
 		fmt.Sprintf("Requests per second of policyd with its default settings, log and metrics included, for %s domains that are in the cache, and of a minimal server that answers every request with one constant reply: processes like any others, measured in turn, %d times %v each. The ratio is the median of the rounds.", thousands(float64(b.plan.warm)), b.plan.rounds, b.plan.round))
-	rows := [][]string{{"socket, connections", "policyd", "constant", "ratio", "p50", "p99", "p99.9", "constant p50", "p99", "p99.9"}}
+	throughput := [][]string{{"socket, connections", "policyd", "constant", "ratio", "CPU of policyd", "CPU of constant"}}
+	latency := [][]string{{"socket, connections", "p50", "p99", "p99.9", "constant p50", "p99", "p99.9"}}
+	add := func(name string, c cachedCase, how duel) error {
+		d, err := b.compare(ctx, c, policyd, how)
+		throughput, latency = append(throughput, append([]string{name}, d.throughput()...)), append(latency, append([]string{name}, d.latency()...))
+		return err
+	}
 	for _, network := range []string{"tcp", "unix"} {
 		for _, connections := range []int{1, 16, 256} {
-			row, err := b.compare(ctx, cases[0], policyd, duel{network, connections})
-			if err != nil {
+			if err := add(fmt.Sprintf("%s, %d", network, connections), cases[0], duel{network, connections}); err != nil {
 				return err
 			}
-			rows = append(rows, row)
 		}
 	}
-	b.report.table(rows...)
-	b.report.text("By kind of answer, unix, 16 connections:")
-	rows = rows[:1]
-	for _, c := range cases {
-		row, err := b.compare(ctx, c, policyd, duel{"unix", 16})
-		if err != nil {
+	for _, c := range cases[1:] {
+		if err := add(c.name+": unix, 16", c, duel{"unix", 16}); err != nil {
 			return err
 		}
-		row[0] = c.name
-		rows = append(rows, row)
 	}
-	rows[0][0] = "answer"
-	b.report.table(rows...)
+	b.report.text("Requests per second, and processor time of the server for one request. The first rows are of domains with a prefix.")
+	b.report.table(throughput...)
+	b.report.text("Time until the reply:")
+	b.report.table(latency...)
 	return nil
 }
 
@@ -92,48 +93,69 @@ type duel struct {
 	connections int
 }
 
-// compare measures policyd and a constant server in turn, and returns a row of the table.
-func (b *bench) compare(ctx context.Context, c cachedCase, policyd *server, how duel) (row []string, err error) {
+// outcome is what compare found: policyd first, then the constant server.
+type outcome struct {
+	rates  [2][]float64
+	ratios []float64
+	took   [2][]time.Duration
+	cpu    [2]time.Duration
+}
+
+func (o outcome) throughput() []string {
+	row := []string{thousands(median(o.rates[0])), thousands(median(o.rates[1])), fmt.Sprintf("%.2f", median(o.ratios))}
+	for i := range o.cpu {
+		row = append(row, fmt.Sprintf("%.1f µs", float64(o.cpu[i].Nanoseconds())/float64(max(len(o.took[i]), 1))/1000))
+	}
+	return row
+}
+
+func (o outcome) latency() []string {
+	var row []string
+	for _, took := range o.took {
+		slices.Sort(took)
+		for _, part := range []float64{0.5, 0.99, 0.999} {
+			row = append(row, micros(quantile(took, part)))
+		}
+	}
+	return row
+}
+
+// compare measures policyd and a constant server in turn.
+func (b *bench) compare(ctx context.Context, c cachedCase, policyd *server, how duel) (o outcome, err error) {
 	constant, err := b.startConstant(ctx, c.reply(c.domain(0)))
 	if err != nil {
-		return nil, err
+		return o, err
 	}
 	defer func() { err = errors.Join(err, constant.stop()) }()
 	var requests [][]byte
 	for i := range b.plan.warm {
 		requests = append(requests, socketmap.AppendNetstring(nil, c.key(c.domain(i))))
 	}
-	var samples [2]sample
-	var rates [2][]float64
-	var ratios []float64
 	for round := range b.plan.rounds {
-		var now [2]float64
+		var rate [2]float64
 		for turn := range 2 {
-			which := (round + turn) % 2
-			s := []*server{policyd, constant}[which]
-			address := s.unix
+			i := (round + turn) % 2
+			s := []*server{policyd, constant}[i]
+			t := target{address: s.unix, requests: requests}.expect(c.reply(c.domain(0)), c.begins)
 			if how.network == "tcp" {
-				address = s.tcp
+				t.address = s.tcp
 			}
-			got, err := target{address: address, requests: requests}.expect(c.reply(c.domain(0)), c.begins).load(ctx, how.connections, b.plan.round)
+			before, err := s.cpu()
 			if err != nil {
-				return nil, err
+				return o, err
 			}
-			now[which] = got.rate
-			rates[which] = append(rates[which], got.rate)
-			samples[which].took = append(samples[which].took, got.took...)
+			got, err := t.load(ctx, how.connections, b.plan.round)
+			if err != nil {
+				return o, err
+			}
+			after, err := s.cpu()
+			if err != nil {
+				return o, err
+			}
+			rate[i] = got.rate
+			o.rates[i], o.took[i], o.cpu[i] = append(o.rates[i], got.rate), append(o.took[i], got.took...), o.cpu[i]+after-before
 		}
-		ratios = append(ratios, now[0]/now[1])
+		o.ratios = append(o.ratios, rate[0]/rate[1])
 	}
-	row = []string{
-		fmt.Sprintf("%s, %d", how.network, how.connections),
-		thousands(median(rates[0])), thousands(median(rates[1])), fmt.Sprintf("%.2f", median(ratios)),
-	}
-	for _, s := range samples {
-		slices.Sort(s.took)
-		for _, part := range []float64{0.5, 0.99, 0.999} {
-			row = append(row, micros(quantile(s.took, part)))
-		}
-	}
-	return row, nil
+	return o, nil
 }

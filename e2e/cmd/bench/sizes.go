@@ -1,13 +1,9 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/policyd/policyd/internal/resolver/resolvertest"
@@ -50,22 +46,6 @@ func (b *bench) size(ctx context.Context, n int) (after, highest float64, err er
 	}
 	highest, err = policyd.memory("VmHWM")
 	return after, highest, err
-}
-
-// memory reads a line of proc_pid_status(5), in bytes.
-func (s *server) memory(field string) (float64, error) {
-	f, err := os.Open(fmt.Sprintf("/proc/%d/status", s.pid))
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = f.Close() }()
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		if text, ok := strings.CutPrefix(lines.Text(), field+":"); ok {
-			kib, err := strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(text, "kB")), 64)
-			return kib * 1024, err
-		}
-	}
-	return 0, fmt.Errorf("no %s in the status of process %d", field, s.pid)
 }
 
 // starts measures from the start of the process to the first answer.
