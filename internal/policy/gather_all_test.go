@@ -1,0 +1,218 @@
+package policy_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/dane"
+	"github.com/policyd/policyd/internal/mtasts"
+	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/probe"
+	"github.com/policyd/policyd/internal/resolver"
+)
+
+// stsFunc is a policy.STS made of a function.
+type stsFunc func(ctx context.Context, domain string) mtasts.Result
+
+func (f stsFunc) Lookup(ctx context.Context, domain string) mtasts.Result { return f(ctx, domain) }
+
+// notAsked fails the test when MTA-STS is asked for.
+func notAsked(t *testing.T) policy.STS {
+	return stsFunc(func(context.Context, string) mtasts.Result {
+		t.Error("MTA-STS was asked for, and the answer does not need it")
+		return mtasts.Result{}
+	})
+}
+
+func says(r mtasts.Result) policy.STS {
+	return stsFunc(func(context.Context, string) mtasts.Result { return r })
+}
+
+func insecureAddrs() answer {
+	a := addrs("192.0.2.1")
+	a.rrset.Status = unsigned
+	return a
+}
+
+func tlsa(status resolver.Status) answer {
+	return answer{rrset: resolver.RRset{Status: status, TLSA: []resolver.TLSA{{Usage: 3, Selector: 1, MatchingType: 1, Data: make([]byte, 32)}}}}
+}
+
+func denial(status resolver.Status) answer { return answer{rrset: resolver.RRset{Status: status}} }
+
+// TestGatherAsksNoMoreThanItNeeds counts the questions of a cold domain; any that is not listed fails the test.
+func TestGatherAsksNoMoreThanItNeeds(t *testing.T) {
+	t.Parallel()
+	const mx = "mx.example.com"
+	one := mxs(signed, resolver.MX{Preference: 10, Host: mx})
+	prefixed := mxs(unsigned, resolver.MX{Preference: 10, Host: "starttls-a.example.com"})
+	absent := mtasts.Result{State: mtasts.Absent}
+	for _, c := range []struct {
+		name    string
+		next    policy.Nexthop
+		answers map[string]answer
+		sts     func(*testing.T) policy.STS
+		want    string
+	}{
+		{"plain and unsigned: no TLSA", domain, map[string]answer{"MX example.com": mxs(unsigned, resolver.MX{Host: mx}), "A " + mx: insecureAddrs(), "AAAA " + mx: denial(unsigned)},
+			func(*testing.T) policy.STS { return says(absent) }, "NOTFOUND "},
+		{"prefix and unsigned", domain, map[string]answer{"MX example.com": prefixed, "A starttls-a.example.com": insecureAddrs(), "AAAA starttls-a.example.com": denial(unsigned)},
+			func(*testing.T) policy.STS { return says(absent) }, "OK secure match=starttls-a.example.com servername=hostname"},
+		{"DANE decides: no MTA-STS", domain, map[string]answer{"MX example.com": one, "A " + mx: addrs("192.0.2.1"), "AAAA " + mx: denial(signed), "TLSA _25._tcp." + mx: tlsa(signed)},
+			notAsked, "OK dane-only"},
+		{"DANE defers: no MTA-STS", domain, map[string]answer{"MX example.com": one, "A " + mx: addrs("192.0.2.1"), "AAAA " + mx: denial(signed), "TLSA _25._tcp." + mx: {err: &resolver.Error{Reason: "SERVFAIL"}}},
+			notAsked, "TEMP TLSA lookup for port 25 of mx.example.com failed: SERVFAIL"},
+		{"null MX: nothing more", domain, map[string]answer{"MX example.com": mxs(signed, resolver.MX{})}, notAsked, "NOTFOUND "},
+		{"NXDOMAIN: nothing more", domain, map[string]answer{"MX example.com": {rrset: resolver.RRset{Status: signed, NXDomain: true}}}, notAsked, "NOTFOUND "},
+		{"implicit MX: the domain is its host, without a prefix", policy.Nexthop{Name: "starttls-x.example", Port: 25}, map[string]answer{"MX starttls-x.example": denial(signed), "A starttls-x.example": addrs("192.0.2.1"), "AAAA starttls-x.example": denial(signed), "TLSA _25._tcp.starttls-x.example": denial(signed)},
+			func(*testing.T) policy.STS { return says(absent) }, "NOTFOUND "},
+		{"implicit MX with TLSA", domain, map[string]answer{"MX example.com": denial(signed), "A example.com": addrs("192.0.2.1"), "AAAA example.com": denial(signed), "TLSA _25._tcp.example.com": tlsa(signed)},
+			notAsked, "OK dane-only"},
+		{"[host]: no MX, no MTA-STS", policy.Nexthop{Name: mx, Host: true, Port: 25}, map[string]answer{"A " + mx: addrs("192.0.2.1"), "AAAA " + mx: denial(signed), "TLSA _25._tcp." + mx: tlsa(signed)}, notAsked, "OK dane-only"},
+		{"[host] on port 26: its own TLSA records", policy.Nexthop{Name: mx, Host: true, Port: 26}, map[string]answer{"A " + mx: addrs("192.0.2.1"), "AAAA " + mx: denial(signed), "TLSA _26._tcp." + mx: denial(signed)}, notAsked, "NOTFOUND "},
+		{"port 26 without smtps- hosts: no MTA-STS", policy.Nexthop{Name: "example.com", Port: 26}, map[string]answer{"MX example.com": one, "A " + mx: addrs("192.0.2.1"), "AAAA " + mx: denial(signed), "TLSA _26._tcp." + mx: denial(signed)}, notAsked, "NOTFOUND "},
+		{"an MX that is no host name is not looked up", domain, map[string]answer{"MX example.com": mxs(signed, resolver.MX{Preference: 10, Host: mx}, resolver.MX{Preference: 20, Host: `a\032b.example`}), "A " + mx: addrs("192.0.2.1"), "AAAA " + mx: denial(signed), "TLSA _25._tcp." + mx: tlsa(signed)},
+			notAsked, "OK dane-only"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			d := &dns{t: t, answers: c.answers}
+			e := policy.Engine{Resolver: d, STS: c.sts(t)}
+			f, err := e.Gather(t.Context(), c.next, withDANEAndSTS())
+			require.NoError(t, err)
+			require.Equal(t, c.want, policy.Decide(f, withDANEAndSTS()).Reply.String())
+			require.Len(t, d.asked, len(c.answers), "every question once")
+		})
+	}
+}
+
+func TestGatherFromACacheThatLacksSomething(t *testing.T) {
+	t.Parallel()
+	const mx = "mx.example.com"
+	full := func() map[string]answer {
+		return map[string]answer{
+			"MX example.com": mxs(signed, resolver.MX{Host: mx}), "A " + mx: addrs("192.0.2.1"), "AAAA " + mx: denial(signed), "TLSA _25._tcp." + mx: denial(signed),
+		}
+	}
+	for missing := range full() {
+		answers := full()
+		answers[missing] = answer{err: resolver.ErrNotCached}
+		e := policy.Engine{Resolver: &dns{t: t, answers: answers}, STS: says(mtasts.Result{State: mtasts.Absent})}
+		f, err := e.Gather(t.Context(), domain, withDANEAndSTS())
+		require.ErrorIs(t, err, resolver.ErrNotCached, missing)
+		require.Equal(t, "TEMP", policy.Decide(f, withDANEAndSTS()).Reply.Status.String(), "what was gathered so far trusts nothing")
+	}
+	e := policy.Engine{Resolver: &dns{t: t, answers: full()}, STS: says(mtasts.Result{Err: resolver.ErrNotCached})}
+	_, err := e.Gather(t.Context(), domain, withDANEAndSTS())
+	require.ErrorIs(t, err, resolver.ErrNotCached)
+	e.STS = says(mtasts.Result{Err: errors.New("busy")})
+	f, err := e.Gather(t.Context(), domain, withDANEAndSTS())
+	require.NoError(t, err)
+	require.Equal(t, "TEMP the MTA-STS policy of example.com is not known: busy", policy.Decide(f, withDANEAndSTS()).Reply.String())
+	e.STS = nil
+	f, err = e.Gather(t.Context(), domain, withDANEAndSTS())
+	require.NoError(t, err)
+	require.Equal(t, "NOTFOUND ", policy.Decide(f, withDANEAndSTS()).Reply.String(), "no source of policies: none")
+}
+
+// TestASlowBackupHostLeavesTimeForTheRest has the name servers of a backup host say nothing, and then the policy host.
+func TestASlowBackupHostLeavesTimeForTheRest(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		slow := resolverFunc(func(ctx context.Context, q resolver.Question) (*resolver.RRset, error) {
+			switch {
+			case q.Type == resolver.TypeMX:
+				return &resolver.RRset{Status: signed, MX: []resolver.MX{{Preference: 10, Host: "a.example"}, {Preference: 20, Host: "b.example"}}}, nil
+			case q.Name == "b.example":
+				<-ctx.Done()
+				return nil, &resolver.Error{Question: q, Reason: "timed out", Err: ctx.Err()}
+			case q.Type == resolver.TypeTLSA:
+				return &resolver.RRset{Status: signed}, nil
+			}
+			found := addrs("192.0.2.1")
+			return &found.rrset, nil
+		})
+		silent := stsFunc(func(ctx context.Context, domain string) mtasts.Result {
+			<-ctx.Done()
+			return mtasts.Result{Domain: domain, Err: ctx.Err()}
+		})
+		budget := func() context.Context {
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			t.Cleanup(cancel)
+			return ctx
+		}
+		e := policy.Engine{Resolver: slow, STS: says(stsPolicy(mtasts.Enforce, "a.example")), Waits: true}
+		start := time.Now()
+		f, err := e.Gather(budget(), domain, withDANEAndSTS())
+		require.NoError(t, err)
+		require.Equal(t, "OK secure match=a.example servername=hostname", policy.Decide(f, withDANEAndSTS()).Reply.String())
+		require.Less(t, time.Since(start), 10*time.Second)
+
+		e.STS = silent
+		f, err = e.Gather(budget(), domain, withDANEAndSTS())
+		require.NoError(t, err)
+		require.Equal(t, mtasts.Failed, f.STS.State, `"as though the domain has not implemented MTA-STS" (RFC 8461 section 3.3)`)
+		require.Equal(t, "NOTFOUND ", policy.Decide(f, withDANEAndSTS()).Reply.String())
+
+		over, cancel := context.WithCancel(context.Background())
+		cancel()
+		f, err = e.Gather(over, domain, withDANEAndSTS())
+		require.NoError(t, err)
+		require.Equal(t, "TEMP", policy.Decide(f, withDANEAndSTS()).Reply.Status.String(), "over the budget")
+	})
+}
+
+type resolverFunc func(context.Context, resolver.Question) (*resolver.RRset, error)
+
+func (f resolverFunc) Lookup(ctx context.Context, q resolver.Question) (*resolver.RRset, error) {
+	return f(ctx, q)
+}
+
+// verdicts is a policy.Probes of a table; it notes what it is asked for.
+type verdicts struct {
+	found map[string]probe.State
+	asked []string
+}
+
+func (v *verdicts) Verdict(host string) probe.Verdict {
+	v.asked = append(v.asked, host)
+	return probe.Verdict{State: v.found[host]}
+}
+
+func TestGatherRouteByProbe(t *testing.T) {
+	t.Parallel()
+	const s, u = "smtps-s.example.com", "smtps-u.example.com"
+	o := withDANEAndSTS()
+	o.Port26.Mode = policy.PortProbe
+	answers := map[string]answer{
+		"MX example.com": mxs(signed, resolver.MX{Preference: 10, Host: s}, resolver.MX{Preference: 20, Host: u}, resolver.MX{Preference: 30, Host: "starttls-x.example.com"}),
+	}
+	d := &dns{t: t, answers: answers}
+	v := &verdicts{found: map[string]probe.State{}}
+	e := policy.Engine{Resolver: d, Probes: v, Site: site{}, STS: notAsked(t), Passive: true}
+	f, err := e.GatherRoute(t.Context(), domain, o)
+	require.NoError(t, err)
+	require.Equal(t, "NOTFOUND ", policy.Route(f, o).Reply.String(), "closed or unknown: nothing more is looked up")
+	require.Equal(t, []string{s, u}, v.asked, "the smtps- hosts, and no other")
+
+	v.found[s] = probe.Open
+	for _, h := range []string{s, u, "starttls-x.example.com"} {
+		answers["A "+h], answers["AAAA "+h] = insecureAddrs(), denial(unsigned)
+	}
+	e.STS = says(mtasts.Result{State: mtasts.Absent})
+	f, err = e.GatherRoute(t.Context(), domain, o)
+	require.NoError(t, err)
+	require.Equal(t, "OK smtps26:["+s+"]:26", policy.Route(f, o).Reply.String())
+	require.Equal(t, dane.Absent, f.Hosts[0].DANE26.State)
+	require.Equal(t, dane.Unknown, f.Hosts[1].DANE26.State, "not needed")
+	for _, q := range d.asked {
+		require.True(t, q.Passive)
+		require.False(t, q.Type == resolver.TypeTLSA && slices.Contains([]string{u}, q.Name))
+	}
+}
