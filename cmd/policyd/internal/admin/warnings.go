@@ -15,8 +15,9 @@ func (st *Status) warn() []string {
 		}
 	}
 	r := st.Resolver
-	add(r.SelfTest == "unknown", "the self-test of the resolver has no result, so lookups fail and mail waits: "+r.Reason)
-	add(r.SelfTest != "unknown" && !r.Validating, "no answer is taken for secure, the resolver is "+r.SelfTest+": "+r.Reason)
+	asks := st.Settings.Mode != "off" // otherwise there is no self-test, and nothing that could be weak
+	add(asks && r.SelfTest == "unknown", "the self-test of the resolver has no result, so lookups fail and mail waits: "+r.Reason)
+	add(asks && r.SelfTest != "unknown" && !r.Validating, "no answer is taken for secure, the resolver is "+r.SelfTest+": "+r.Reason)
 	if last := st.Reload; last != nil {
 		add(!last.OK, "the last reload was refused and the old settings are in force: "+last.Error)
 		add(len(last.Restart) > 0, "changed settings wait for a restart: "+strings.Join(last.Restart, ", "))

@@ -60,6 +60,7 @@ type Daemon struct {
 
 	reloading sync.Mutex // held by Reload
 	loaded    atomic.Pointer[settings.Loaded]
+	turned    chan struct{} // a token after a reload
 	last      atomic.Pointer[LastReload]
 	listening atomic.Pointer[[]string]
 }
@@ -70,7 +71,7 @@ func New(o Options) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Daemon{options: o, started: time.Now(), logs: newLogs(o.Stderr, o.Journal)}
+	d := &Daemon{options: o, started: time.Now(), logs: newLogs(o.Stderr, o.Journal), turned: make(chan struct{}, 1)}
 	d.loaded.Store(loaded)
 	d.logs.configure(loaded.LogLevel(), loaded.Log.Format)
 	d.log = d.logs.logger()
@@ -116,7 +117,7 @@ func (d *Daemon) lookupSettings(l *settings.Loaded) lookup.Settings {
 
 // parts are what runs beside the server, from before the first lookup until after the last.
 func (d *Daemon) parts() []func(context.Context) error {
-	return []func(context.Context) error{d.stub.Run, d.cache.Run, d.site.Run, d.prober.Run, d.store.Run, d.service.Run, d.hangups, d.watchdog}
+	return []func(context.Context) error{d.testResolver, d.cache.Run, d.site.Run, d.prober.Run, d.store.Run, d.service.Run, d.hangups, d.watchdog}
 }
 
 // Run opens all listeners, serves until ctx ends and then has the lookups that have begun answered. It returns

@@ -101,7 +101,7 @@ func (l *lab) start() *lab {
 	})
 	require.Eventually(l.t, func() bool { return l.daemon.Listening() != nil }, patience, time.Millisecond, "%s", l.log)
 	// What is asked before the self-test has ended may be asked again after it.
-	require.Eventually(l.t, func() bool { return l.daemon.Resolver().Result == resolver.Validating }, patience, time.Millisecond)
+	require.Eventually(l.t, func() bool { return l.daemon.off() || l.daemon.Resolver().Result == resolver.Validating }, patience, time.Millisecond)
 	return l
 }
 
@@ -155,13 +155,24 @@ func TestServes(t *testing.T) {
 	require.NoFileExists(t, l.path())
 }
 
-// With mode = "off" not even the first lookup sends a query.
+// "mode = "off" sends no DNS query": no lookup does, and no self-test. A reload switches it on and off.
 func TestModeOffSendsNoQuery(t *testing.T) {
 	l := newLab(t, `mode = "off"`).start()
 	c := l.client()
 	require.Equal(t, "NOTFOUND ", ask(t, c, "signed.example"))
-	require.Zero(t, l.dns.Queries())
 	require.Contains(t, l.log.String(), "nothing is looked up")
+	require.Zero(t, l.dns.Queries())
+	require.Zero(t, l.dns.Asked("", resolver.TypeNS))
+	for range 3 {
+		l.write("")
+		require.NoError(t, l.daemon.Reload())
+		require.Eventually(t, func() bool { return l.daemon.Resolver().Result == resolver.Validating }, patience, time.Millisecond)
+		require.Equal(t, signedPolicy, ask(t, c, "signed.example"))
+		l.write(`mode = "off"`)
+		require.NoError(t, l.daemon.Reload())
+		require.Equal(t, "NOTFOUND ", ask(t, c, "signed.example"))
+	}
+	require.Equal(t, 1, l.dns.Asked("signed.example", resolver.TypeMX))
 }
 
 // "SIGTERM: in-flight lookups are answered."

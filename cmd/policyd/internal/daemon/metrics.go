@@ -11,6 +11,7 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/metrics"
 	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/socketmap"
 )
@@ -45,6 +46,14 @@ func (d *Daemon) observeQuery() func(resolver.QueryEvent) {
 	return func(e resolver.QueryEvent) {
 		d.telemetry.Query(metrics.Query{Type: e.Type, Rcode: e.Rcode, Took: e.Took})
 	}
+}
+
+// observeFetch is for mtasts.StoreOptions.
+func (d *Daemon) observeFetch() func(mtasts.Event) {
+	if d.telemetry == nil {
+		return nil
+	}
+	return func(e mtasts.Event) { d.telemetry.Fetch(e.Result) }
 }
 
 // operator opens the listeners for the operator, of the admin socket and of the metrics, and returns what serves them as
@@ -98,7 +107,7 @@ func (d *Daemon) readiness(running context.Context) error {
 	if running.Err() != nil {
 		return errors.New("policyd is stopping")
 	}
-	if st := d.stub.State(); st.Result == resolver.Unknown {
+	if st := d.stub.State(); st.Result == resolver.Unknown && !d.off() {
 		return fmt.Errorf("the self-test of the resolver has no result: %s", st.Reason)
 	}
 	return nil

@@ -73,6 +73,10 @@ func (d *Daemon) reload() (kept []string, err error) {
 	}
 	d.apply(next)
 	d.loaded.Store(next)
+	select {
+	case d.turned <- struct{}{}:
+	default:
+	}
 	for _, key := range kept {
 		d.log.Warn("reload: this setting changes with a restart only", "setting", key)
 	}
