@@ -58,3 +58,9 @@ func TestWarnings(t *testing.T) {
 		require.Equal(t, []string{c.want}, st.warn(), name)
 	}
 }
+
+func TestAResolverThatNobodyAsks(t *testing.T) {
+	t.Parallel()
+	st := Status{Settings: Settings{Mode: "off"}, Resolver: Resolver{SelfTest: "unknown"}}
+	require.Empty(t, st.warn())
+}

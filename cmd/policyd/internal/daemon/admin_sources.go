@@ -1,18 +1,80 @@
 package daemon
 
-import "github.com/policyd/policyd/cmd/policyd/internal/admin"
+import (
+	"slices"
+	"strings"
 
-// mtastsStatus is how the store of MTA-STS policies is doing; nil: there is none.
-func (d *Daemon) mtastsStatus() *admin.MTASTS { return nil }
+	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/internal/mtasts"
+	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/probe"
+	"github.com/policyd/policyd/prefix"
+)
+
+// mtastsStatus is how the store of MTA-STS policies is doing; nil: MTA-STS is switched off.
+func (d *Daemon) mtastsStatus() *admin.MTASTS {
+	if !d.loaded.Load().PolicyOptions().MTASTS {
+		return nil
+	}
+	st := d.store.Stats()
+	return &admin.MTASTS{Policies: st.Policies(), Kept: st.Persistent, Fetches: map[string]uint64{"ok": st.Fetched, "failed": st.Failed}}
+}
 
 // storedPolicy is what the store has for a domain; nil: nothing.
-func (d *Daemon) storedPolicy(string) *admin.StoredPolicy { return nil }
+func (d *Daemon) storedPolicy(domain string) *admin.StoredPolicy {
+	for _, e := range d.store.List(domain, 0) {
+		if e.Domain != domain {
+			continue // one that contains the name
+		}
+		p := &admin.StoredPolicy{ID: e.ID, MX: e.MX, Fetched: e.Fetched, Expires: e.Expires, Failure: e.Reason, Retry: e.Retry}
+		if e.Mode != mtasts.ModeUnknown {
+			p.Mode = e.Mode.String()
+		}
+		return p
+	}
+	return nil
+}
 
-// flushPolicy has the store forget a domain, and returns how many policies that were.
-func (d *Daemon) flushPolicy(string) int { return 0 }
+// flushPolicy has the store forget a domain, and returns how many policies and failures that were.
+func (d *Daemon) flushPolicy(domain string) int {
+	if d.store.Flush(domain) {
+		return 1
+	}
+	return 0
+}
 
-// probeStatus is what the prober knows; nil: there is none.
-func (d *Daemon) probeStatus() *admin.Probes { return nil }
+// probeStatus is what the prober knows; nil: nothing is probed.
+func (d *Daemon) probeStatus() *admin.Probes {
+	if d.loaded.Load().PolicyOptions().Port26.Mode != policy.PortProbe {
+		return nil
+	}
+	st := d.prober.Stats()
+	count := func(n int) uint64 { return uint64(max(n, 0)) }
+	results := map[string]uint64{}
+	for result, n := range st.Results {
+		results[strings.ReplaceAll(result, " ", "-")] = n
+	}
+	return &admin.Probes{
+		Hosts:          map[string]uint64{"open": count(st.Open), "closed": count(st.Closed), "unknown": count(st.Unknown)},
+		EgressFiltered: st.EgressFiltered, Results: results,
+	}
+}
 
-// probesOf are the verdicts on hosts.
-func (d *Daemon) probesOf([]string) []admin.Probe { return []admin.Probe{} }
+// probesOf are the verdicts on those of the hosts that promise implicit TLS. Nothing is probed for being shown.
+func (d *Daemon) probesOf(hosts []string) []admin.Probe {
+	probes := []admin.Probe{}
+	for _, e := range d.prober.List() {
+		if slices.Contains(hosts, e.Host) && prefix.Of(e.Host) == prefix.SMTPS {
+			probes = append(probes, shownProbe(e))
+		}
+	}
+	return probes
+}
+
+func shownProbe(e probe.Entry) admin.Probe {
+	v := e.Verdict
+	return admin.Probe{
+		Host: e.Host, State: v.State.String(), Cause: strings.ReplaceAll(v.Cause.String(), " ", "-"),
+		Checked: v.Checked, Expires: v.Expires, Why: v.Why,
+	}
+}

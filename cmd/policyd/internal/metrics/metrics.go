@@ -7,6 +7,7 @@ package metrics
 
 import (
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/resolver"
 )
 
@@ -26,6 +28,7 @@ type Metrics struct {
 	decisions *children[decisionLabels, prometheus.Counter]
 	queries   *children[queryLabels, prometheus.Counter]
 	latencies *children[string, prometheus.Observer]
+	fetches   *children[string, prometheus.Counter]
 	unsigned  prometheus.Counter
 }
 
@@ -62,6 +65,7 @@ func New(reg prometheus.Registerer, version string, status func() admin.Status) 
 	queries := counter("dns_queries_total", "Queries to the DNS servers by type and response code, timeout or error.", "type", "rcode")
 	latencies := histogram("dns_query_duration_seconds", "Time that a DNS server took to answer, by type.",
 		[]float64{1e-4, 5e-4, .001, .005, .01, .025, .05, .1, .25, .5, 1, 3, 5}, "type")
+	fetches := counter("sts_fetches_total", "Fetches of MTA-STS policies by result: ok, or a result type of RFC 8460.", "result")
 	unsigned := prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "unsigned_total", Help: "Policies that rest on an unsigned MX RRset."})
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: "build_info", Help: "Version of policyd and of Go; always 1."}, []string{"version", "goversion"})
 	reg.MustRegister(unsigned, build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &snapshot{status: status})
@@ -82,6 +86,7 @@ func New(reg prometheus.Registerer, version string, status func() admin.Status) 
 			return queries.WithLabelValues(l.dnsType, l.rcode)
 		}, queryLabels{other, other}),
 		latencies: newChildren(func(t string) prometheus.Observer { return latencies.WithLabelValues(t) }, other),
+		fetches:   newChildren(func(r string) prometheus.Counter { return fetches.WithLabelValues(r) }, other),
 	}
 	m.begin()
 	return m
@@ -100,6 +105,9 @@ func (m *Metrics) begin() {
 		for _, rcode := range []string{"NOERROR", "SERVFAIL", "timeout"} {
 			m.queries.of(queryLabels{t.String(), rcode})
 		}
+	}
+	for _, result := range fetchResults() {
+		m.fetches.of(result)
 	}
 }
 
@@ -135,6 +143,18 @@ func (m *Metrics) Query(q Query) {
 	t := typeLabel(q.Type)
 	m.queries.of(queryLabels{t, rcodeLabel(q.Rcode)}).Inc()
 	m.latencies.of(t).Observe(q.Took.Seconds())
+}
+
+func fetchResults() []string {
+	return []string{"ok", string(mtasts.FetchError), string(mtasts.PolicyInvalid), string(mtasts.WebPKIInvalid)}
+}
+
+// Fetch counts a fetch of an MTA-STS policy by its result: "ok" or an mtasts.Failure. It does not block.
+func (m *Metrics) Fetch(result string) {
+	if !slices.Contains(fetchResults(), result) {
+		result = other
+	}
+	m.fetches.of(result).Inc()
 }
 
 // typeLabel is one of a fixed set.

@@ -36,7 +36,7 @@ func status() admin.Status {
 			Entries: 10, MaxEntries: 400, Bytes: 4096, Hits: 7, Misses: 3, Failures: 2, Stale: 1, Kept: 4, Evicted: 5, Refreshed: 6,
 			Answers: map[string]uint64{"secure": 8, "bogus": 1},
 		},
-		MTASTS:      &admin.MTASTS{Policies: 2, Fetches: map[string]uint64{"ok": 3, "webpki-invalid": 1, "new kind": 2}},
+		MTASTS:      &admin.MTASTS{Policies: 2, Fetches: map[string]uint64{"ok": 3, "failed": 1}},
 		Probes:      &admin.Probes{Hosts: map[string]uint64{"open": 2}, Results: map[string]uint64{"open": 5, "refused": 1}, EgressFiltered: true},
 		Connections: admin.Connections{Open: 3, Max: 4096, Total: 9, Dropped: map[string]uint64{"evicted": 1}, Errors: map[string]uint64{"malformed": 2}},
 	}
@@ -81,6 +81,9 @@ func TestMetrics(t *testing.T) {
 	m.Query(metrics.Query{Type: resolver.TypeMX, Rcode: "NOERROR", Took: 2 * time.Millisecond})
 	m.Query(metrics.Query{Type: resolver.TypeMX, Rcode: "BADCOOKIE"})
 	m.Query(metrics.Query{Type: 65, Rcode: "timeout"})
+	m.Fetch("ok")
+	m.Fetch("sts-webpki-invalid")
+	m.Fetch("a new kind")
 	text := scrape(t, reg)
 	for _, line := range []string{
 		`policyd_lookups_total{map="tls-policy",result="OK"} 2`,
@@ -113,8 +116,10 @@ func TestMetrics(t *testing.T) {
 		`policyd_probes_total{result="certificate-name"} 0`,
 		`policyd_probe_hosts{state="open"} 2`,
 		`policyd_probe_egress_filtered 1`,
-		`policyd_sts_fetches_total{result="ok"} 3`,
-		`policyd_sts_fetches_total{result="other"} 2`,
+		`policyd_sts_fetches_total{result="ok"} 1`,
+		`policyd_sts_fetches_total{result="sts-webpki-invalid"} 1`,
+		`policyd_sts_fetches_total{result="sts-policy-invalid"} 0`,
+		`policyd_sts_fetches_total{result="other"} 1`,
 		`policyd_sts_policies 2`,
 		`policyd_connections_open 3`,
 		`policyd_connections_max 4096`,

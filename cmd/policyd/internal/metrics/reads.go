@@ -54,7 +54,7 @@ func reads() []read {
 			name: "probes_total", help: "Probes of the port of implicit TLS by result.", kind: counter,
 			label: "result", known: []string{
 				"open", "refused", "timeout", "plaintext", "tls-handshake", "certificate-name", "certificate-chain",
-				"certificate-expired", "banner", "no-address", "address-not-allowed",
+				"certificate-expired", "banner", "no-address", "address-not-allowed", "unknown",
 			},
 			values: func(st *admin.Status) map[string]uint64 {
 				if st.Probes == nil {
@@ -76,16 +76,6 @@ func reads() []read {
 		{
 			name: "probe_egress_filtered", help: "1 if the port of implicit TLS seems to be filtered on our side.", kind: gauge,
 			value: func(st *admin.Status) float64 { return one(st.Probes != nil && st.Probes.EgressFiltered) },
-		},
-		{
-			name: "sts_fetches_total", help: "Fetches of MTA-STS policies by result.", kind: counter,
-			label: "result", known: []string{"ok", "fetch-error", "policy-invalid", "webpki-invalid"},
-			values: func(st *admin.Status) map[string]uint64 {
-				if st.MTASTS == nil {
-					return nil
-				}
-				return st.MTASTS.Fetches
-			},
 		},
 		{
 			name: "sts_policies", help: "MTA-STS policies in the store.", kind: gauge,
