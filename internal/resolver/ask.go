@@ -102,7 +102,8 @@ func (s *Stub) try(ctx context.Context, o tryOptions, query *dns.Msg) (*dns.Msg,
 
 func networkWire(o StubOptions) exchanger { return wire{roots: o.RootCAs} }
 
-// rate has a server that did not answer asked last for a while, and says once that it does not.
+// rate has a server that did not answer asked last for a while, and says once that it does not. One that answers again
+// is tested again: who knows what has been started there.
 func (s *Stub) rate(now *state, server Server, err error) {
 	log := now.options.Logger
 	switch {
@@ -110,6 +111,7 @@ func (s *Stub) rate(now *state, server Server, err error) {
 		log.Warn("a DNS server does not answer", "server", server.String(), "reason", networkReason(err))
 	case err == nil && s.penalties.pardon(server):
 		log.Info("a DNS server answers again", "server", server.String())
+		s.testAgain()
 	}
 }
 
@@ -178,6 +180,18 @@ func (p *penalties) pardon(s Server) bool {
 	_, punished := p.until[s]
 	delete(p.until, s)
 	return punished
+}
+
+// silent returns those of servers that did not answer when they were last asked.
+func (p *penalties) silent(servers []Server) (silent []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range servers {
+		if _, punished := p.until[s]; punished {
+			silent = append(silent, s.String())
+		}
+	}
+	return silent
 }
 
 func (p *penalties) forget() {

@@ -65,7 +65,7 @@ func (e *entry) dead(now time.Time, g Generation) bool {
 // weigh estimates what the entry takes in memory: with Go 1.26 on 64 bits, and within a third of the truth.
 func (e *entry) weigh() int64 {
 	const (
-		overhead = 224 + 112 // entry, and its places in the map and in the ring
+		overhead = 144 + 64 // entry, and its places in the map and in the ring
 		answer   = 232
 		failure  = 128
 		mx       = 24

@@ -30,7 +30,7 @@ func TestList(t *testing.T) {
 		gets(c, mxOf("notexample.com"))
 		next.set(says(Secure, time.Hour, true))
 		gets(c, Question{Name: "example.com", Type: TypeTXT})
-		next.set(func(q Question) (*RRset, error) {
+		next.set(func(Question) (*RRset, error) {
 			return &RRset{Status: Insecure, Expires: time.Now().Add(time.Hour)}, nil
 		})
 		gets(c, mxOf("nodata.example"))

@@ -38,7 +38,7 @@ func (c *Cache) fly(ctx context.Context, q Question) (l landing, err error) {
 		return landing{}, &Error{Question: q, Reason: "too many lookups at once"}
 	}
 	defer c.room.Release(1)
-	q.Name = strings.Clone(q.Name) // the caller's may be a small part of something large
+	q = Question{Name: strings.Clone(q.Name), Type: q.Type} // the caller's name may be a small part of something large
 	const tries = 2
 	for range tries {
 		generation := c.generation()

@@ -227,6 +227,22 @@ func TestADeadServerIsTriedNowAndThen(t *testing.T) {
 	})
 }
 
+// A server that was gone may come back as another.
+func TestAServerThatComesBackIsTested(t *testing.T) {
+	running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {
+		s.waitFor(t, 0)
+		w.set(func() { w.dead["127.0.0.1"] = true })
+		_, err := s.Lookup(t.Context(), Question{Name: "example.com", Type: TypeMX})
+		require.Error(t, err)
+		require.Len(t, s.State().Silent, 1)
+		w.set(func() { w.dead["127.0.0.1"], w.weak = false, true })
+		_, err = s.Lookup(t.Context(), Question{Name: "example.com", Type: TypeMX})
+		require.NoError(t, err)
+		require.Equal(t, NotValidating, s.waitFor(t, 0))
+		require.Empty(t, s.State().Silent)
+	})
+}
+
 // An answer that began in one world is not given in another.
 func TestLookupAcrossAChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -37,6 +37,8 @@ type State struct {
 	Reason string
 	// Checked is when the self-test last had a result.
 	Checked time.Time
+	// Silent are the servers that did not answer when they were last asked.
+	Silent []string
 }
 
 // State returns what is known about the servers.
@@ -46,6 +48,7 @@ func (s *Stub) State() State {
 	for _, server := range now.servers {
 		st.Servers = append(st.Servers, server.String())
 	}
+	st.Silent = s.penalties.silent(now.servers)
 	return st
 }
 

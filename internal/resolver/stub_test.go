@@ -311,6 +311,7 @@ func TestStubTimeouts(t *testing.T) {
 		require.Equal(t, 20, alive.Queries())
 		require.Equal(t, 1, strings.Count(logged.String(), "a DNS server does not answer"), logged.String())
 		require.Contains(t, logged.String(), dead.Addr())
+		require.Equal(t, []string{dead.Addr()}, s.State().Silent)
 	})
 	t.Run("a server that refuses leads to the next at once", func(t *testing.T) {
 		gone, alive := resolvertest.New(t), resolvertest.New(t)

@@ -1,0 +1,40 @@
+package resolver
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// SignatureExpires returns when the first of the signatures of an RRset expires (RFC 4034 section 3.1.5), as the servers
+// tell it to who asks for signatures (the DO bit, RFC 4035 section 3.2.1). It is for people to see and no part of any
+// decision; false where it cannot be had.
+func (s *Stub) SignatureExpires(ctx context.Context, q Question) (time.Time, bool) {
+	now := s.now.Load()
+	query := newQuery(dns.Fqdn(strings.ToLower(q.Name)), uint16(q.Type), dns.ClassINET)
+	query.IsEdns0().SetDo()
+	for _, server := range s.penalties.order(now.candidates(), time.Now()) {
+		answer, err := s.try(ctx, tryOptions{state: now, server: server, timeout: now.options.Timeout}, query)
+		if err == nil {
+			return firstToExpire(answer, q.Type)
+		}
+	}
+	return time.Time{}, false
+}
+
+// firstToExpire is the earliest end of the signatures over a type in an answer, those of other names on a CNAME
+// chain included.
+func firstToExpire(m *dns.Msg, t Type) (end time.Time, ok bool) {
+	for _, rr := range m.Answer {
+		signature, is := rr.(*dns.RRSIG)
+		if !is || signature.TypeCovered != uint16(t) {
+			continue
+		}
+		if expires := time.Unix(int64(signature.Expiration), 0); !ok || expires.Before(end) {
+			end, ok = expires, true
+		}
+	}
+	return end, ok
+}
