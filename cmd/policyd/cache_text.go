@@ -30,7 +30,7 @@ const (
 	typeWidth   = 4
 	statusWidth = 8
 	leftWidth   = 6
-	mostName    = 40
+	mostName    = 32
 )
 
 // cacheList shows entries, a line each, cut to width if it is not 0.

@@ -64,6 +64,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			s := resolvertest.New(t)
 			zones(s)
+			e.Setenv("DNS", s.Addr())
 			e.Setenv("GORACE", "atexit_sleep_ms=0") // otherwise each run takes a second more
 			config := "dns.servers = [\"" + s.Addr() + "\"]\ncache.state_dir = \"\"\nadmin.socket = \"\"\n"
 			ca := probetest.NewCA(t)

@@ -24,6 +24,11 @@ func (t *sheet) row(label, format string, args ...any) {
 	wrap(&t.b, fmt.Sprintf("%-*s", labels, label), plain(fmt.Sprintf(format, args...)))
 }
 
+// whole writes what is to be copied, such as paths and lines of a settings file: in one line however long.
+func (t *sheet) whole(label, text string) {
+	t.b.WriteString(fmt.Sprintf("%-*s", labels, label) + plain(text) + "\n")
+}
+
 // status shows how a daemon is doing, in 80 columns.
 func (s shower) status(st admin.Status) error {
 	t := &sheet{s: s}
@@ -50,10 +55,11 @@ func (t *sheet) settings(st admin.Status) {
 	if file == "" {
 		file = "no file, the defaults"
 	}
-	t.row("settings", "%s; overrides: %d; log level: %s", file, st.Settings.Overrides, st.LogLevel)
+	t.whole("settings", file)
 	for _, line := range st.Settings.Changed {
-		t.row("", "%s", line)
+		t.whole("", "  "+line)
 	}
+	t.row("", "lines in the overrides file: %d, log level: %s", st.Settings.Overrides, st.LogLevel)
 	switch {
 	case st.Reload == nil:
 		t.row("reload", "none since the start")
@@ -108,7 +114,7 @@ func (t *sheet) cache(c admin.Cache) {
 		share = fmt.Sprintf(" (%.1f %%)", 100*float64(c.Hits)/float64(all))
 	}
 	t.row("", "hits %s%s, misses %s, failures %s, stale %s", number(c.Hits), share, number(c.Misses), number(c.Failures), number(c.Stale))
-	t.row("", "refreshed %s, evicted %s, kept secure %s", number(c.Refreshed), number(c.Evicted), number(c.Kept))
+	t.row("", "refreshed %s, evicted %s, secure kept against insecure %s", number(c.Refreshed), number(c.Evicted), number(c.Kept))
 }
 
 func (t *sheet) features(st admin.Status) {
@@ -130,7 +136,11 @@ func (t *sheet) features(st admin.Status) {
 }
 
 func (t *sheet) connections(c admin.Connections) {
-	t.row("listening", "%s", strings.Join(c.Listeners, " "))
+	label := "listening"
+	for _, address := range c.Listeners {
+		t.whole(label, address)
+		label = ""
+	}
 	t.row("connections", "%d of %d open, %s since the start", c.Open, c.Max, number(c.Total))
 	t.row("", "closed: %s", counts(c.Dropped, "idle", "evicted", "refused", "stalled"))
 	t.row("", "errors: %s", counts(c.Errors, "malformed", "write", "accept"))
@@ -183,17 +193,24 @@ func size(n int64) string {
 
 func ago(t time.Time) string { return span(time.Since(t)) }
 
-// span writes a duration in its two largest units.
+// span writes a duration in its largest unit, and the next one if there is any of it.
 func span(d time.Duration) string {
-	d = max(d, 0)
 	const day = 24 * time.Hour
-	switch {
-	case d >= day:
-		return fmt.Sprintf("%dd%dh", d/day, d%day/time.Hour)
-	case d >= time.Hour:
-		return fmt.Sprintf("%dh%dm", d/time.Hour, d%time.Hour/time.Minute)
-	case d >= time.Minute:
-		return fmt.Sprintf("%dm%ds", d/time.Minute, d%time.Minute/time.Second)
+	units := []struct {
+		length time.Duration
+		name   string
+	}{{day, "d"}, {time.Hour, "h"}, {time.Minute, "m"}, {time.Second, "s"}}
+	d = max(d, 0)
+	for i, u := range units[:len(units)-1] {
+		next := units[i+1]
+		if d < u.length {
+			continue
+		}
+		text := fmt.Sprintf("%d%s", d/u.length, u.name)
+		if rest := d % u.length / next.length; rest > 0 {
+			text += fmt.Sprintf("%d%s", rest, next.name)
+		}
+		return text
 	}
 	return fmt.Sprintf("%ds", d/time.Second)
 }

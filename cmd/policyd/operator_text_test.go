@@ -1,0 +1,135 @@
+package main
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// fits checks that text fits into 80 columns.
+func fits(t *testing.T, text string) {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		require.LessOrEqual(t, len(strings.TrimSuffix(line, "\n")), columns, line)
+	}
+}
+
+// golden compares text with a file, which -update writes anew.
+func golden(t *testing.T, name, text string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+	}
+	want, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, string(want), text)
+}
+
+func TestStatusScreen(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		now := time.Now()
+		busy := admin.Status{
+			Version: "1.0.0", Go: "go1.26.8", PID: 4711, Started: now.Add(-75 * time.Hour), Uptime: 75 * 3600, LogLevel: "debug",
+			Warnings: []string{
+				"no answer is taken for secure, the resolver is not trusted: not every server is a resolver on loopback",
+				"the last reload was refused and the old settings are in force: /etc/policyd/policyd.toml:3: unknown key mod",
+			},
+			Settings: admin.Settings{
+				File: "/etc/policyd/policyd.toml", Mode: "report", Overrides: 12,
+				Changed: []string{`mode = "report"`, `server.listen = ["127.0.0.1:2526", "unix:/run/policyd/sock"]`, `cache.max_entries = 100000`},
+			},
+			Reload:   &admin.Reload{At: now.Add(-5 * time.Minute), Error: "/etc/policyd/policyd.toml:3: unknown key mod"},
+			Resolver: admin.Resolver{Servers: []string{"192.0.2.53:53", "[2001:db8::53]:53"}, Source: "/etc/resolv.conf", SelfTest: "not trusted", Reason: "not every server is a resolver on loopback", Checked: now.Add(-90 * time.Second)},
+			Lookups: admin.Lookups{Replies: map[string]map[string]uint64{
+				"tls-policy":        {"OK": 1234567, "NOTFOUND": 89012, "TEMP": 3, "PERM": 1},
+				"tls-policy-tlsrpt": {"OK": 5},
+				"transport":         {"NOTFOUND": 4_000_000, "OK": 321},
+			}, Unsigned: 1234567},
+			Cache: admin.Cache{
+				Entries: 98765, MaxEntries: 100000, Bytes: 61_234_567, Hits: 98_765_432, Misses: 1_234_567, Failures: 890, Stale: 12, Kept: 3, Evicted: 45_678, Refreshed: 901,
+				Answers: map[string]uint64{"secure": 600_000, "insecure": 630_000, "bogus": 17, "failed": 4550},
+			},
+			MTASTS:      &admin.MTASTS{Policies: 123, Kept: true, Fetches: map[string]uint64{"ok": 130, "failed": 7}},
+			Probes:      &admin.Probes{Hosts: map[string]uint64{"open": 12, "closed": 3, "unknown": 1}, Results: map[string]uint64{"open": 400, "refused": 12, "tls-handshake": 1, "banner": 0}},
+			Connections: admin.Connections{Listeners: []string{"127.0.0.1:2526", "unix:/var/spool/postfix/policyd/sock"}, Open: 37, Max: 4096, Total: 9876, Dropped: map[string]uint64{"idle": 9000}, Errors: map[string]uint64{"malformed": 1}},
+		}
+		var b strings.Builder
+		require.NoError(t, shower{out: &b}.status(busy))
+		golden(t, "status.txt", b.String())
+		fits(t, b.String())
+
+		fresh := admin.Status{
+			Version: "1.0.0", PID: 1, Uptime: 7, LogLevel: "info", Settings: admin.Settings{Mode: "enforce"},
+			Resolver: admin.Resolver{Servers: []string{"127.0.0.1:53"}, Source: "/etc/resolv.conf", Trusted: true, Validating: true, SelfTest: "validating", Checked: now},
+			Cache:    admin.Cache{MaxEntries: 400_000}, Connections: admin.Connections{Listeners: []string{"127.0.0.1:2526"}, Max: 4096},
+			Reload: &admin.Reload{At: now.Add(-time.Second), OK: true},
+		}
+		b.Reset()
+		require.NoError(t, shower{out: &b}.status(fresh))
+		golden(t, "status_fresh.txt", b.String())
+		b.Reset()
+		busy.Version = "1\x1b[31m"
+		require.NoError(t, shower{out: &b, colour: true}.status(busy))
+		require.Contains(t, b.String(), "\x1b[1mpolicyd 1?[31m\x1b[0m", "nothing but our own codes steers the terminal")
+		require.Contains(t, b.String(), "\x1b[33m  ! no answer")
+	})
+}
+
+// entries are a cache with one of each kind.
+func entries(now time.Time) []admin.CacheEntry {
+	return []admin.CacheEntry{
+		{Name: "", Type: "NS", Status: "secure", Records: []string{"a.root-servers.net"}, Stored: now, Expires: now.Add(24 * time.Hour)},
+		{Name: "_25._tcp.mx.example.com", Type: "TLSA", Status: "secure", Records: []string{"3 1 1 aabbccddeeff00112233445566778899aabbccddeeff00112233445566778899"}, Expires: now.Add(time.Hour)},
+		{Name: "_mta-sts.example.com", Type: "TXT", Status: "insecure", Records: []string{`"v=STSv1; id=\x1b[31m;"`}, Expires: now.Add(299 * time.Second)},
+		{Name: "bogus.example", Type: "MX", Status: "indeterminate", Failure: "SERVFAIL (DNSSEC Bogus: signature expired)", Retry: now.Add(12 * time.Second)},
+		{Name: "down.example", Type: "MX", Status: "indeterminate", Failure: "127.0.0.1:53: timed out", Retry: now.Add(-time.Second)},
+		{Name: "example.com", Type: "MX", Status: "secure", Records: []string{"10 starttls-mx.example.com", "20 smtps-backup.example.net"}, Expires: now.Add(59 * time.Second), Failure: "127.0.0.1:53: timed out", Retry: now.Add(time.Second)},
+		{Name: "mx.a-rather-long-name-of-a-company.some-region.provider.example.net", Type: "AAAA", Status: "secure", Denial: "NODATA", Expires: now.Add(50 * time.Hour)},
+		{Name: "stale.example", Type: "MX", Status: "secure", Records: []string{"10 smtps-mx.stale.example"}, Expires: now.Add(-10 * time.Minute), Failure: "127.0.0.1:53: timed out"},
+	}
+}
+
+func TestCacheScreens(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		now := time.Now()
+		var b strings.Builder
+		require.NoError(t, shower{out: &b}.cacheList(admin.CacheList{Entries: entries(now)}, columns))
+		golden(t, "cache_list.txt", b.String())
+		fits(t, b.String())
+		b.Reset()
+		require.NoError(t, shower{out: &b}.cacheList(admin.CacheList{Entries: entries(now)}, 0))
+		require.Contains(t, b.String(), "778899aabbccddeeff00112233445566778899\n", "not cut where there is no terminal")
+		b.Reset()
+		require.NoError(t, shower{out: &b}.cacheList(admin.CacheList{}, columns))
+		require.Empty(t, b.String())
+
+		require.NoError(t, shower{out: &b}.domain(admin.Domain{
+			Domain: "example.com", Cache: entries(now),
+			MTASTS: &admin.StoredPolicy{
+				Mode: "enforce", ID: "20261124", MX: []string{"mx.example.com", "*.example.net"}, Fetched: now.Add(-26 * time.Hour), Expires: now.Add(30 * 24 * time.Hour),
+				Failure: "sts-webpki-invalid: the certificate of mta-sts.example.com has expired", Retry: now.Add(5 * time.Minute),
+			},
+			Probes: []admin.Probe{
+				{Host: "smtps-a.example.com", State: "open", Checked: now.Add(-3 * time.Minute), Expires: now.Add(time.Hour)},
+				{Host: "smtps-b.example.com", State: "closed", Cause: "certificate-name", Checked: now.Add(-time.Minute), Why: "192.0.2.1: the certificate is for mx.example.net"},
+			},
+		}))
+		golden(t, "cache_get.txt", b.String())
+		b.Reset()
+		require.NoError(t, shower{out: &b}.domain(admin.Domain{Domain: "example.net"}))
+		require.Equal(t, "example.net\n\nDNS         nothing is cached\n\nMTA-STS     nothing is stored\nprobes      nothing is known\n", b.String())
+	})
+}
