@@ -24,8 +24,10 @@ const (
 	laterPatience = 100 * time.Millisecond
 	// maxRuined is how many files may turn out corrupt before the disk is given up.
 	maxRuined = 3
-	dirMode   = 0o750
-	fileMode  = 0o600
+	// quiet is how long nothing must fail until all is said to be well.
+	quiet    = 10 * time.Minute
+	dirMode  = 0o750
+	fileMode = 0o600
 )
 
 var (
@@ -46,7 +48,9 @@ type disk struct {
 	ruined  int
 	closed  bool
 
-	troubled atomic.Bool // since the last warning nothing has worked
+	troubled bool      // there was a warning, and its cause may not be over
+	failed   time.Time // when something failed last
+
 	replaced atomic.Bool // the file is new, and what is in memory must be written again
 }
 
@@ -60,15 +64,21 @@ func bucket() []byte { return []byte("policies-1") }
 // open opens the database if it is not, and reports whether it is now and was not before.
 func (d *disk) open(patience time.Duration) bool {
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	if d.db != nil || d.closed || d.ruined >= maxRuined {
+		d.mu.Unlock()
 		return false
 	}
-	return d.openLocked(patience)
+	err := d.openLocked(patience)
+	opened := d.db != nil
+	d.mu.Unlock()
+	if err != nil {
+		d.trouble(err)
+	}
+	return opened
 }
 
-// openLocked is open; d.mu is held.
-func (d *disk) openLocked(patience time.Duration) bool {
+// openLocked opens the database; d.mu is held. With an error it may still be open for reading.
+func (d *disk) openLocked(patience time.Duration) error {
 	db, err := openFile(d.path, &bbolt.Options{Timeout: patience, FreelistType: bbolt.FreelistMapType})
 	if err != nil && corrupt(err) {
 		d.setAside(err)
@@ -81,11 +91,8 @@ func (d *disk) openLocked(patience time.Duration) bool {
 			db, d.frozen = read, true
 		}
 	}
-	if err != nil {
-		d.trouble(err)
-	}
 	d.db = db
-	return db != nil
+	return err
 }
 
 func openFile(path string, o *bbolt.Options) (db *bbolt.DB, err error) {
@@ -160,14 +167,20 @@ func (d *disk) use(f func(db *bbolt.DB) error) error {
 // abandon replaces a database that turned out corrupt. It is not closed: its locks may be held by what panicked.
 func (d *disk) abandon(db *bbolt.DB, cause error) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	if d.db != db {
+		d.mu.Unlock()
 		return // another was quicker
 	}
 	d.db = nil
 	d.setAside(cause)
-	if !d.closed && d.ruined < maxRuined && d.openLocked(laterPatience) {
-		d.replaced.Store(true)
+	var err error
+	if !d.closed && d.ruined < maxRuined {
+		err = d.openLocked(laterPatience)
+		d.replaced.Store(err == nil)
+	}
+	d.mu.Unlock()
+	if err != nil {
+		d.trouble(err)
 	}
 }
 
@@ -228,17 +241,29 @@ func (d *disk) update(f func(*bbolt.Bucket) error) error {
 	})
 	if err != nil {
 		d.trouble(err)
-		return err
 	}
-	if d.troubled.CompareAndSwap(true, false) {
-		d.log.Info("MTA-STS policies can be written to disk again", "file", d.path)
-	}
-	return nil
+	return err
 }
 
-// trouble warns that policies are in memory only, once until something works again.
+// settle is called when everything is on disk. A disk that is full takes a little now and then: trouble is over
+// only when there was none for a while.
+func (d *disk) settle(now time.Time) {
+	d.mu.Lock()
+	over := d.troubled && now.Sub(d.failed) > quiet
+	d.troubled = d.troubled && !over
+	d.mu.Unlock()
+	if over {
+		d.log.Info("MTA-STS policies can be written to disk again", "file", d.path)
+	}
+}
+
+// trouble warns that policies are in memory only, once until it is over.
 func (d *disk) trouble(err error) {
-	if errors.Is(err, errNoDisk) || d.troubled.Swap(true) {
+	d.mu.Lock()
+	again := d.troubled || errors.Is(err, errNoDisk)
+	d.troubled, d.failed = true, time.Now()
+	d.mu.Unlock()
+	if again {
 		return
 	}
 	if errors.Is(err, berrors.ErrTimeout) {

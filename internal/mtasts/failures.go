@@ -46,6 +46,12 @@ func (f *failures) holds(domain, id string, now time.Time) (failure, bool) {
 	return last, true
 }
 
+// held says that a policy is not to be renewed now.
+func (f *failures) held(e *entry, now time.Time) bool {
+	_, held := f.holds(e.domain, e.id, now)
+	return held
+}
+
 // add notes a failure. With a live policy, which ends at expires, it is tried again well before that.
 func (f *failures) add(err *Error, id string, now, expires time.Time) {
 	f.mu.Lock()

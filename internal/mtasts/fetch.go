@@ -116,7 +116,12 @@ func (o *StoreOptions) get(ctx context.Context, host string, addr netip.Addr) ([
 		return nil, err
 	}
 	// ParsePolicy refuses what is longer than it may be.
-	return io.ReadAll(io.LimitReader(response.Body, MaxPolicySize+1))
+	body, err := io.ReadAll(io.LimitReader(response.Body, MaxPolicySize+1))
+	if err == nil {
+		// A host that sees us give up may end its answer in good order: what came until then is not all of it.
+		err = ctx.Err()
+	}
+	return body, err
 }
 
 // acceptable checks all but the body, RFC 8461 sections 3.2 and 3.3.

@@ -23,7 +23,7 @@ type Stats struct {
 	// not begin because too many were going on.
 	Fetched, Failed, Refreshed, Busy uint64
 	Evicted                          uint64
-	// Persistent says that policies are being kept across restarts.
+	// Persistent says that all policies are on disk and will survive a restart.
 	Persistent bool
 }
 
@@ -37,7 +37,7 @@ func (s *Store) Stats() Stats {
 		Hits: c.hits.Load(), Stale: c.stale.Load(),
 		Fetched: c.fetched.Load(), Failed: c.failed.Load(), Refreshed: c.refreshed.Load(), Busy: c.busy.Load(),
 		Evicted:    c.evicted.Load(),
-		Persistent: s.disk != nil && s.disk.writable() && !s.disk.troubled.Load(),
+		Persistent: s.disk != nil && s.disk.writable() && len(s.unsaved()) == 0,
 	}
 	now := time.Now()
 	s.table.each(func(e *entry) {

@@ -75,7 +75,8 @@ func (v View) Lookup(ctx context.Context, domain string) Result {
 	if live {
 		v.use(e, now)
 	}
-	return v.renew(ctx, want{domain, id, e, now})
+	// What is kept must not keep the whole request alive.
+	return v.renew(ctx, want{strings.Clone(domain), id, e, now})
 }
 
 // want is a policy that is announced and not there.

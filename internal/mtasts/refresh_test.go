@@ -119,7 +119,7 @@ func TestManyRenewalsAreSpread(t *testing.T) {
 		require.Equal(t, len(names), w.fetches())
 		time.Sleep(150 * time.Minute)
 		require.InDelta(t, len(names)*3/2, w.fetches(), float64(len(names))/4)
-		time.Sleep(150 * time.Minute)
+		time.Sleep(160 * time.Minute)
 		require.Equal(t, 2*len(names), w.fetches())
 	})
 }

@@ -14,6 +14,7 @@ import (
 
 const (
 	refreshWorkers = 8
+	refreshQueue   = 256 // filled at each tick
 	tickInterval   = 10 * time.Second
 	reopenInterval = time.Minute
 	// keepExpired is how long a policy that has ended is kept, as not live: a clock that was wrong for a while
@@ -26,7 +27,7 @@ const (
 // Run reads what is on disk, renews policies that are in use before they end, removes those that have ended, and writes what
 // could not be written before, until ctx ends. A store that is not run answers all the same.
 func (s *Store) Run(ctx context.Context) error {
-	due := make(chan *entry)
+	due := make(chan *entry, refreshQueue)
 	var workers sync.WaitGroup
 	for range refreshWorkers {
 		workers.Go(func() {
@@ -139,17 +140,25 @@ func (s *Store) saveAll() {
 	if s.disk.replaced.Swap(false) {
 		s.table.each(func(e *entry) { e.saved.Store(false) })
 	}
-	var unsaved []string
-	s.table.each(func(e *entry) {
-		if !e.saved.Load() {
-			unsaved = append(unsaved, e.domain)
-		}
-	})
+	unsaved := s.unsaved()
+	if len(unsaved) == 0 && s.disk.writable() {
+		s.disk.settle(time.Now())
+	}
 	for len(unsaved) > 0 {
 		n := min(len(unsaved), atOnce)
 		s.save(unsaved[:n]...)
 		unsaved = unsaved[n:]
 	}
+}
+
+// unsaved returns the domains whose policy is not on disk.
+func (s *Store) unsaved() (domains []string) {
+	s.table.each(func(e *entry) {
+		if !e.saved.Load() {
+			domains = append(domains, e.domain)
+		}
+	})
+	return domains
 }
 
 // tidyUp does what is due.
@@ -160,7 +169,7 @@ func (s *Store) tidyUp(due chan<- *entry) {
 		switch {
 		case now.After(e.expires.Add(keepExpired)):
 			ended = append(ended, e)
-		case e.due(now) && len(renew) < refreshWorkers:
+		case len(renew) < refreshQueue && e.due(now) && !s.failures.held(e, now):
 			renew = append(renew, e)
 		}
 	})
@@ -175,12 +184,12 @@ func (s *Store) tidyUp(due chan<- *entry) {
 		s.saveAll()
 	}
 	for _, e := range renew {
-		if _, held := s.failures.holds(e.domain, e.id, now); held || !e.refreshing.CompareAndSwap(false, true) {
+		if !e.refreshing.CompareAndSwap(false, true) {
 			continue
 		}
 		select {
 		case due <- e:
-		default: // all workers are busy: next time
+		default: // there is more to do than is good: next time
 			e.refreshing.Store(false)
 		}
 	}
