@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -116,6 +117,9 @@ func (p *process) run(ctx context.Context) error {
 	p.stdout.limit, p.stderr.limit = 4<<20, 4<<10
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(p.stdin), &p.stdout, &p.stderr
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin", "LC_ALL=C"}
+	if dir := os.Getenv("MAIL_CONFIG"); dir != "" { // as Postfix's own commands have it; -c beats it
+		cmd.Env = append(cmd.Env, "MAIL_CONFIG="+dir)
+	}
 	cmd.WaitDelay = time.Second // a child that keeps the pipes open
 	err := cmd.Run()
 	switch {

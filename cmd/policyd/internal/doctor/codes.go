@@ -43,7 +43,7 @@ type Code struct {
 	Why string
 }
 
-// The areas, in the order in which they are examined.
+// The areas that a code belongs to.
 const (
 	areaPolicyd = "policyd"
 	areaDNS     = "DNS"
@@ -55,6 +55,11 @@ const (
 	areaOwn     = "Domains of this site"
 	areaEgress  = "Egress"
 )
+
+// areas are in the order in which they are shown.
+func areas() []string {
+	return []string{areaPolicyd, areaDNS, areaPostfix, areaTLS, areaRoute, areaRoots, areaSocket, areaOwn, areaEgress}
+}
 
 // Codes lists every finding there is, in the order of the examination.
 func Codes() []Code {

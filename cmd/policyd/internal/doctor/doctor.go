@@ -6,6 +6,7 @@ package doctor
 import (
 	"context"
 	"log/slog"
+	"slices"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/postfix"
@@ -88,6 +89,9 @@ func Examine(ctx context.Context, o Options) Report {
 		e.own(ctx)
 	}
 	e.egress(ctx)
+	slices.SortStableFunc(e.findings, func(a, b Finding) int {
+		return slices.Index(areas(), a.Area) - slices.Index(areas(), b.Area)
+	})
 	for _, f := range e.findings {
 		switch f.Severity {
 		case Error:

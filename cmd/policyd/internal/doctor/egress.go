@@ -12,8 +12,9 @@ import (
 // egress finds out whether port 25 and the port of implicit TLS can be reached from here. A host that
 // does not answer may be down, so that is never held against this side.
 func (e *exam) egress(ctx context.Context) {
-	port := strconv.Itoa(e.Settings.Port26.Port)
+	port, known := strconv.Itoa(e.Settings.Port26.Port), false
 	if p := e.daemon.status.Probes; e.daemon.running && p != nil {
+		known = p.EgressFiltered || p.Hosts["open"] > 0
 		switch {
 		case p.EgressFiltered:
 			e.found("egress-filtered", "policyd's probes of port "+port+" have all failed, at many hosts", "the firewall: allow TCP to port "+port, "or ask the provider")
@@ -21,9 +22,8 @@ func (e *exam) egress(ctx context.Context) {
 			e.found("egress-open", "policyd's probes have found port "+port+" open at "+strconv.FormatUint(p.Hosts["open"], 10)+" hosts")
 		}
 	}
-	if len(e.Egress) == 0 {
-		e.found("egress-untested", "no host was named", "policyd doctor --egress HOST, with a host that is known to have 25 and "+port+" open")
-		return
+	if len(e.Egress) == 0 && !known {
+		e.found("egress-untested", "could not test: no host was named, and no probe has told", "policyd doctor --egress HOST, with a host that is known to have 25 and "+port+" open")
 	}
 	for _, host := range e.Egress {
 		for _, port := range []string{"25", port} {

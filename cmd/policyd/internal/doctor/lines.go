@@ -45,7 +45,7 @@ func MakeLines(ctx context.Context, o LinesOptions) (Lines, error) {
 	if err != nil {
 		return Lines{}, err
 	}
-	if !d.version.atLeast(3, 4) {
+	if !d.version.since(4) {
 		return Lines{}, fmt.Errorf("this is %s: %w", d.version.text, ErrTooOld)
 	}
 	l := Lines{
@@ -94,7 +94,7 @@ func draftFor(ctx context.Context, o LinesOptions) (draft, error) {
 		if err == nil {
 			d.from(s)
 			queue = s.queue
-			d.own = append(d.own, ownPatterns(ctx, o)...)
+			d.own = append(d.own, ownPatterns(ctx, o, s.params["myhostname"])...)
 		}
 	}
 	if o.Version != "" {
@@ -132,8 +132,8 @@ func (d *draft) from(s *setup) {
 // dollars doubles the dollar signs of an expanded value.
 func dollars(text string) string { return strings.ReplaceAll(text, "$", "$$") }
 
-// ownPatterns returns a pattern for every domain that Postfix's lists name.
-func ownPatterns(ctx context.Context, o LinesOptions) []string {
+// ownPatterns returns a pattern for every domain that Postfix's lists name, $myhostname left out.
+func ownPatterns(ctx context.Context, o LinesOptions, myhostname string) []string {
 	site := o.Settings.Site(quiet())
 	site.Postconf, site.ConfigDirectory = o.Postconf, o.ConfigDirectory
 	s, err := postfix.New(site)
@@ -143,7 +143,7 @@ func ownPatterns(ctx context.Context, o LinesOptions) []string {
 	_, _, _ = s.Own(ctx, "policyd.invalid") // to have the lists read
 	var patterns []string
 	for _, d := range s.State().Domains {
-		if d != "localhost" && d != "localhost.localdomain" {
+		if !slices.Contains([]string{"localhost", "localhost.localdomain", myhostname}, d) {
 			patterns = append(patterns, pattern(d))
 		}
 	}
@@ -159,12 +159,12 @@ func pattern(domain string) string {
 }
 
 // inlineTables says whether regexp:{…} is known, postconf(5).
-func inlineTables(v version) bool { return v.atLeast(3, 7) }
+func inlineTables(v version) bool { return v.since(7) }
 
 // main returns the lines of main.cf.
 func (d draft) main() []string {
 	name := "tls-policy"
-	if d.version.atLeast(3, 10) {
+	if d.version.since(10) {
 		name = "tls-policy-tlsrpt"
 	}
 	lines := []string{

@@ -26,7 +26,7 @@ func (e *exam) own(ctx context.Context) {
 	if err != nil {
 		e.found("own-domains-unknown", err.Error(), "the table in "+e.setup.mainCF()+", or its permissions: the user policyd must be able to read it")
 	} else {
-		e.found("own-domains-known", strings.Join(append([]string{"policyd reads"}, listNames(st.Lists)...), " "))
+		e.found("own-domains-known", readable(st))
 	}
 	list := tables(e.setup.params["transport_maps"])
 	at := policydTables(list, []string{"transport"})
@@ -39,6 +39,15 @@ func (e *exam) own(ctx context.Context) {
 		e.guarded(ctx, guards, domains)
 	}
 	e.routed(ctx, list[at[0]].endpoint, domains)
+}
+
+// readable says what policyd can read.
+func readable(st postfix.State) string {
+	names := listNames(st.Lists)
+	if len(names) == 0 {
+		return "Postfix's lists are empty: nothing is received here"
+	}
+	return "policyd reads " + strings.Join(names, ", ")
 }
 
 // listNames shortens "relay_domains: 3 names, …" to the parameter.

@@ -6,15 +6,23 @@ import (
 	"strings"
 )
 
+// is says what a parameter is.
+func is(name, value string) string {
+	if value == "" {
+		return name + " is empty"
+	}
+	return name + " = " + value
+}
+
 // version says what follows from the version of Postfix.
 func (e *exam) version() {
 	v := e.setup.version
 	switch {
-	case !v.atLeast(3, 4):
+	case !v.since(4):
 		e.found("postfix-too-old", "Postfix "+v.text, "an upgrade to Postfix 3.4 or later")
-	case !v.atLeast(3, 5):
+	case !v.since(5):
 		e.found("postfix-no-host-list", "Postfix "+v.text, e.Settings.Path+`: [port26] mode = "off", or an upgrade to Postfix 3.5 or later`)
-	case v.atLeast(3, 10):
+	case v.since(10):
 		e.found("postfix-version", "Postfix "+v.text+": TLS policies, with TLSRPT if you like, and every kind of route")
 	default:
 		e.found("postfix-version", "Postfix "+v.text+": TLS policies, without TLSRPT, and every kind of route")
@@ -26,9 +34,9 @@ func (e *exam) level() {
 	s := e.setup
 	main := func(line string) string { return s.mainCF() + ": " + line }
 	if level := s.params["smtp_tls_security_level"]; level == "" && s.params["smtp_use_tls"] != "yes" && s.params["smtp_enforce_tls"] != "yes" || level == "none" {
-		e.found("smtp-level-none", "smtp_tls_security_level = "+level, main("smtp_tls_security_level = may"))
+		e.found("smtp-level-none", is("smtp_tls_security_level", level), main("smtp_tls_security_level = may"))
 	} else {
-		e.found("smtp-level", "smtp_tls_security_level = "+level)
+		e.found("smtp-level", is("smtp_tls_security_level", level))
 	}
 	if e.Settings.Policy.DANE {
 		e.dnssec(main)
@@ -46,14 +54,14 @@ func (e *exam) dnssec(main func(string) string) {
 	support, lookup := s.params["smtp_dns_support_level"], s.params["smtp_host_lookup"]
 	switch {
 	case support != "dnssec" || s.params["disable_dns_lookups"] == "yes":
-		e.found("dnssec-lookups-off", "smtp_dns_support_level = "+support, main("smtp_dns_support_level = dnssec"))
+		e.found("dnssec-lookups-off", is("smtp_dns_support_level", support), main("smtp_dns_support_level = dnssec"))
 	case lookup != "dns":
-		e.found("dnssec-lookups-off", "smtp_host_lookup = "+lookup, main("smtp_host_lookup = dns"))
+		e.found("dnssec-lookups-off", is("smtp_host_lookup", lookup), main("smtp_host_lookup = dns"))
 	default:
 		e.found("dnssec-lookups", "smtp_dns_support_level = dnssec")
 	}
 	if p := s.params["smtp_tls_dane_insecure_mx_policy"]; p != "dane" {
-		e.found("dane-insecure-mx", "smtp_tls_dane_insecure_mx_policy = "+p, main("smtp_tls_dane_insecure_mx_policy = dane"))
+		e.found("dane-insecure-mx", is("smtp_tls_dane_insecure_mx_policy", p), main("smtp_tls_dane_insecure_mx_policy = dane"))
 	}
 }
 
@@ -63,13 +71,13 @@ func (e *exam) policyMaps() {
 	list := tables(s.params["smtp_tls_policy_maps"])
 	at := policydTables(list, tlsNames())
 	name := "tls-policy"
-	tlsrpt := s.version.atLeast(3, 10) && s.params["smtp_tlsrpt_enable"] == "yes"
+	tlsrpt := s.version.since(10) && s.params["smtp_tlsrpt_enable"] == "yes"
 	if tlsrpt {
 		name = "tls-policy-tlsrpt"
 	}
 	wanted := s.mainCF() + ": smtp_tls_policy_maps = " + e.endpoint().table(name)
 	if len(at) == 0 {
-		e.found("tls-map-missing", "smtp_tls_policy_maps = "+s.params["smtp_tls_policy_maps"], wanted)
+		e.found("tls-map-missing", is("smtp_tls_policy_maps", s.params["smtp_tls_policy_maps"]), wanted)
 	} else {
 		e.found("tls-map-present", "smtp_tls_policy_maps has "+list[at[0]].text)
 		if at[0] > 0 {
@@ -77,7 +85,7 @@ func (e *exam) policyMaps() {
 		}
 		first := list[at[0]]
 		switch has := slices.Contains(tlsrptNames(), first.name); {
-		case has && !s.version.atLeast(3, 10):
+		case has && !s.version.since(10):
 			e.found("tls-map-tlsrpt-too-early", first.text+" with Postfix "+s.version.text, s.mainCF()+": smtp_tls_policy_maps = socketmap:"+first.endpoint+":tls-policy")
 		case !has && tlsrpt:
 			e.found("tls-map-no-tlsrpt", first.text+" with smtp_tlsrpt_enable = yes", s.mainCF()+": smtp_tls_policy_maps = socketmap:"+first.endpoint+":tls-policy-tlsrpt")
@@ -130,7 +138,7 @@ func (e *exam) transportMaps() {
 	}
 	for _, parameter := range []string{"relayhost", "sender_dependent_relayhost_maps", "default_transport"} {
 		value := s.params[parameter]
-		if value != "" && !(parameter == "default_transport" && value == "smtp") {
+		if value != "" && (parameter != "default_transport" || value != "smtp") {
 			e.found("relayhost-bypassed", parameter+" = "+value, s.mainCF()+": take "+list[at[0]].text+" out of transport_maps, if all mail is to go that way")
 		}
 	}
@@ -154,10 +162,10 @@ func (e *exam) service() {
 		e.found(code, what, change)
 	}
 	if s.value(svc, "smtp_tls_wrappermode") != "yes" {
-		bad("service-no-wrappermode", "service "+name+": smtp_tls_wrappermode = "+s.value(svc, "smtp_tls_wrappermode"), option("smtp_tls_wrappermode=yes"))
+		bad("service-no-wrappermode", "service "+name+": "+is("smtp_tls_wrappermode", s.value(svc, "smtp_tls_wrappermode")), option("smtp_tls_wrappermode=yes"))
 	}
 	if level := s.value(svc, "smtp_tls_security_level"); !slices.Contains([]string{"secure", "dane-only", "fingerprint"}, level) {
-		bad("service-fails-open", "service "+name+": smtp_tls_security_level = "+level, option("smtp_tls_security_level=secure"))
+		bad("service-fails-open", "service "+name+": "+is("smtp_tls_security_level", level), option("smtp_tls_security_level=secure"))
 	}
 	if relay := s.value(svc, "smtp_fallback_relay"); relay != "" {
 		bad("service-fallback-relay", "service "+name+": smtp_fallback_relay = "+relay, option("smtp_fallback_relay="))

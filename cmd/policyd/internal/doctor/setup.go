@@ -37,7 +37,7 @@ type version struct {
 func parseVersion(text string) (version, error) {
 	v := version{text: text}
 	fields := strings.FieldsFunc(text, func(r rune) bool { return r == '.' || r == '-' })
-	if len(fields) < 2 {
+	if len(fields) < 2 || !strings.HasPrefix(text, fields[0]) {
 		return v, fmt.Errorf("%q is not a Postfix version: write one such as 3.7 or 3.10.2", text)
 	}
 	var err error
@@ -50,9 +50,8 @@ func parseVersion(text string) (version, error) {
 	return v, nil
 }
 
-func (v version) atLeast(major, minor int) bool {
-	return v.major > major || v.major == major && v.minor >= minor
-}
+// since says whether it is Postfix 3.minor or later.
+func (v version) since(minor int) bool { return v.major > 3 || v.major == 3 && v.minor >= minor }
 
 func readSetup(ctx context.Context, c postfix.Commands) (*setup, error) {
 	s := &setup{commands: c, params: map[string]string{}}

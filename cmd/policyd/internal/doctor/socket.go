@@ -102,8 +102,12 @@ func (e *exam) answer(ctx context.Context, at, name string) bool {
 	const longest = 5 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
+	change := []string{"systemctl start policyd.socket policyd.service"}
+	if e.endpoint() != endpoint(at) {
+		change = append(change, "or "+e.setup.mainCF()+": "+e.endpoint().table(name)+", where policyd listens")
+	}
 	silent := func(err error) bool {
-		e.found("socket-silent", at+": "+err.Error(), "systemctl start policyd.socket policyd.service", e.setup.mainCF()+": socketmap:"+string(e.endpoint())+":"+name)
+		e.found("socket-silent", at+": "+err.Error(), change...)
 		return false
 	}
 	client, err := socketmap.Dial(ctx, e.setup.dialable(at))
@@ -117,7 +121,7 @@ func (e *exam) answer(ctx context.Context, at, name string) bool {
 	}
 	if reply.Status != socketmap.StatusNotFound {
 		e.found("socket-not-policyd", fmt.Sprintf("%s, map %s answers %q for %s", at, name, reply.String(), notNexthop),
-			"ss -lp, to see who that is", e.setup.mainCF()+": socketmap:"+string(e.endpoint())+":"+name)
+			append([]string{"ss -lp, to see who that is"}, change[1:]...)...)
 		return false
 	}
 	e.found("socket-answers", "map "+name+" at "+at+" answers")
@@ -135,7 +139,7 @@ func (e *exam) postmap(ctx context.Context, at, name string) {
 		e.found("postmap-fails", err.Error(), "postmap -q example.com "+table)
 		return
 	}
-	e.found("postmap-answers", "postmap -q … "+table+" answers")
+	e.found("postmap-answers", "postmap -q "+notNexthop+" "+table+" answers")
 }
 
 // forbidden says why a user may not connect to a unix socket; "" if it may, or if that cannot be told.

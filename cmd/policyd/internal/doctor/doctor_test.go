@@ -1,0 +1,198 @@
+package doctor
+
+import (
+	"encoding/json"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/resolver/resolvertest"
+)
+
+func TestASoundSender(t *testing.T) {
+	t.Parallel()
+	s := newSender(t)
+	s.serve()
+	s.administer()
+	r := s.examine()
+	for _, f := range r.Findings {
+		require.Contains(t, []Severity{OK, Untested}, f.Severity, "%s: %s", f.Code, f.What)
+	}
+	require.True(t, r.Sound())
+	require.Zero(t, r.Untested)
+	require.Equal(t, []string{
+		"daemon-running", "resolver-validating", "resolver-same", "chroot-resolver-same", "postfix-version", "smtp-level", "dnssec-lookups",
+		"tls-map-present", "transport-map-present", "guard-present", "service-present", "roots-found",
+		"socket-answers", "postmap-answers", "socket-answers", "postmap-answers", "own-domains-known", "own-domain-covered",
+		"egress-open",
+	}, codes(r))
+	text, err := json.Marshal(r)
+	require.NoError(t, err)
+	var back Report
+	require.NoError(t, json.Unmarshal(text, &back))
+	require.Equal(t, r, back)
+}
+
+func codes(r Report) []string {
+	var all []string
+	for _, f := range r.Findings {
+		all = append(all, f.Code)
+	}
+	return all
+}
+
+// TestEveryFinding breaks one thing at a time. Each code of Codes that is not "ok" has a line.
+func TestEveryFinding(t *testing.T) {
+	t.Parallel()
+	param := func(name, value string) func(*sender) { return func(s *sender) { s.params[name] = value } }
+	option := func(text string) func(*sender) {
+		return func(s *sender) { s.options = append(s.options, text) }
+	}
+	closed := closedPort(t)
+	cases := []struct {
+		code   string
+		name   string
+		damage func(*sender)
+	}{
+		{"daemon-warning", "the daemon warns", func(s *sender) { s.status.Warnings = []string{"the cache is full"} }},
+		{"daemon-silent", "no admin socket", func(s *sender) { s.settings.Admin.Socket = "" }},
+		{"resolver-untrusted", "trust_ad = never", func(s *sender) { s.settings.DNS.TrustAD = "never" }},
+		{"resolver-not-validating", "no AD bit", func(s *sender) { s.dns.SetValidating(false) }},
+		{"resolver-echoes-ad", "the AD bit for everything", func(s *sender) { s.dns.SetEchoAD(true) }},
+		{"resolver-silent", "nobody on that port", func(s *sender) { s.settings.DNS.Servers = []string{"127.0.0.1:" + closed} }},
+		{"resolver-untested", "SERVFAIL for the names of the self-test", func(s *sender) {
+			s.settings.DNS.SelfTest = []string{"signed.example"}
+			s.dns.Set("signed.example", resolver.TypeNS, resolvertest.Answer{Rcode: "SERVFAIL"})
+		}},
+		{"resolver-differs", "resolv.conf has another server", func(s *sender) { s.write("resolv.conf", "nameserver 192.0.2.1\n") }},
+		{"chroot-resolver-differs", "an old copy", func(s *sender) { s.write("queue/etc/resolv.conf", "nameserver 192.0.2.1\n") }},
+		{"chroot-resolver-differs", "no copy", func(s *sender) { require.NoError(s.t, os.Remove(s.dir+"/queue/etc/resolv.conf")) }},
+		{"postfix-unreadable", "no version", param("mail_version", "")},
+		{"postfix-too-old", "3.3", param("mail_version", "3.3.9")},
+		{"postfix-no-host-list", "3.4", param("mail_version", "3.4.23")},
+		{"smtp-level-none", "empty", param("smtp_tls_security_level", "")},
+		{"smtp-level-none", "none", param("smtp_tls_security_level", "none")},
+		{"dnssec-lookups-off", "empty", param("smtp_dns_support_level", "")},
+		{"dnssec-lookups-off", "native", param("smtp_host_lookup", "dns, native")},
+		{"dane-insecure-mx", "may", param("smtp_tls_dane_insecure_mx_policy", "may")},
+		{"global-wrappermode", "in main.cf", param("smtp_tls_wrappermode", "yes")},
+		{"tls-log-off", "0", param("smtp_tls_loglevel", "0")},
+		{"tls-map-missing", "no maps", param("smtp_tls_policy_maps", "")},
+		{"tls-map-missing", "another daemon", param("smtp_tls_policy_maps", "socketmap:inet:127.0.0.1:8461:postfix")},
+		{"tls-map-shadowed", "a table first", param("smtp_tls_policy_maps", "hash:/etc/x socketmap:unix:policyd/sock:tls-policy")},
+		{"tls-map-tlsrpt-too-early", "3.7", param("smtp_tls_policy_maps", "socketmap:unix:policyd/sock:tls-policy-tlsrpt")},
+		{"tls-map-no-tlsrpt", "3.10 with reports", func(s *sender) {
+			s.params["mail_version"], s.params["smtp_tlsrpt_enable"] = "3.10.2", "yes"
+		}},
+		{"map-through-proxy", "proxy:", param("smtp_tls_policy_maps", "proxy:socketmap:unix:policyd/sock:tls-policy")},
+		{"service-without-policies", "an option empties the maps", option("smtp/unix/smtp_tls_policy_maps =")},
+		{"transport-map-missing", "no maps", param("transport_maps", "")},
+		{"transport-map-unused", "port26.mode = off", func(s *sender) { s.settings.Port26.Mode = "off" }},
+		{"guard-missing", "the socketmap alone", param("transport_maps", "socketmap:unix:policyd/sock:transport")},
+		{"guard-missing", "a table with domains for keys guards nothing", param("transport_maps", "texthash:/dev/null, socketmap:unix:policyd/sock:transport")},
+		{"guard-after", "the wrong order", param("transport_maps", "socketmap:unix:policyd/sock:transport, regexp:/etc/x")},
+		{"relayhost-bypassed", "a relayhost", param("relayhost", "[relay.example]:587")},
+		{"service-missing", "no such line", func(s *sender) { s.services = s.services[:3] }},
+		{"service-no-wrappermode", "no option", func(s *sender) { s.options = s.options[1:] }},
+		{"service-fails-open", "the level of main.cf", func(s *sender) { s.options = s.options[:1] }},
+		{"service-fails-open", "encrypt", option("smtps26/unix/smtp_tls_security_level = encrypt")},
+		{"service-fallback-relay", "that of main.cf", func(s *sender) {
+			s.options, s.params["smtp_fallback_relay"] = s.options[:2], "[fallback.example]"
+		}},
+		{"service-other-chroot", "n", func(s *sender) { s.services[3] = "smtps26 unix - - n - - smtp" }},
+		{"roots-missing", "neither file nor directory", param("smtp_tls_CAfile", "")},
+		{"roots-missing", "an empty file", func(s *sender) { s.write("roots.pem", "") }},
+		{"roots-missing", "an empty directory", func(s *sender) { s.params["smtp_tls_CAfile"], s.params["smtp_tls_CApath"] = "", s.dir }},
+		{"roots-unreadable", "no such file", param("smtp_tls_CAfile", "/nonexistent/roots.pem")},
+		{"roots-not-in-chroot", "a directory outside", func(s *sender) {
+			s.write("certs/0123abcd.0", "")
+			s.params["smtp_tls_CAfile"], s.params["smtp_tls_CApath"] = "", s.dir+"/certs"
+		}},
+		{"roots-differ", "policyd has a file of its own", func(s *sender) { s.settings.TLS.CAFile = "/etc/other.pem" }},
+		{"socket-silent", "another port", param("smtp_tls_policy_maps", "socketmap:inet:127.0.0.1:"+closed+":tls-policy")},
+		{"socket-not-policyd", "a map that is not served", param("smtp_tls_policy_maps", "socketmap:unix:policyd/sock:QUERY")},
+		{"socket-outside-chroot", "an absolute path", func(s *sender) {
+			s.params["smtp_tls_policy_maps"] = "socketmap:unix:" + s.dir + "/queue/policyd/sock:tls-policy"
+		}},
+		{"postmap-fails", "no answer", func(s *sender) { s.write("etc/postmap-broken", "") }},
+		{"own-domains-unknown", "a table that cannot be asked", param("relay_domains", "mysql:/etc/x")},
+		{"own-domain-unguarded", "a domain that the guard does not have", param("relay_domains", "relay.example")},
+		{"own-domain-routed", "a route for an own domain", func(s *sender) { s.routes["postmaster@mx.own.example"] = "smtps26:mx.own.example:26" }},
+		{"egress-filtered", "the daemon says so", func(s *sender) { s.status.Probes.EgressFiltered = true }},
+		{"egress-untested", "nobody has tried", func(s *sender) { s.status.Probes = nil }},
+		{"egress-untested", "a host that refuses", func(s *sender) { s.egress = []string{"127.0.0.1"}; s.settings.Port26.Port = atoi(closed) }},
+	}
+	tested := []string{"settings-warning", "postfix-missing", "socket-forbidden"} // tests of their own
+	for _, c := range cases {
+		tested = append(tested, c.code)
+		t.Run(c.code+": "+c.name, func(t *testing.T) {
+			t.Parallel()
+			s := newSender(t)
+			s.serve()
+			c.damage(s)
+			if s.settings.Admin.Socket != "" {
+				s.administer()
+			}
+			r := s.examine()
+			i := slices.IndexFunc(r.Findings, func(f Finding) bool { return f.Code == c.code })
+			require.GreaterOrEqual(t, i, 0, "%v", codes(r))
+			f := r.Findings[i]
+			require.NotEmpty(t, f.Why)
+			require.NotEmpty(t, f.What)
+			require.Equal(t, f.Severity == Note || f.Severity == Untested, r.Sound(), "only errors and warnings count: %v", codes(r))
+			if f.Severity == Error || f.Severity == Warning && f.Code != "daemon-warning" {
+				require.NotEmpty(t, f.Change, "a finding says what to change")
+			}
+		})
+	}
+	for _, c := range Codes() {
+		require.True(t, c.Severity == OK || slices.Contains(tested, c.Name), "%s is not tested", c.Name)
+		require.NotEmpty(t, c.Why, c.Name)
+		require.Contains(t, areas(), c.Area, c.Name)
+	}
+}
+
+func atoi(s string) int {
+	n, _ := strconv.Atoi(s)
+	return n
+}
+
+// closedPort returns a port on 127.0.0.1 where nobody listens.
+func closedPort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { _ = l.Close() }()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	require.NoError(t, err)
+	return port
+}
+
+func TestSettingsWarningsArePassedOn(t *testing.T) {
+	t.Parallel()
+	s := newSender(t)
+	l := s.loaded()
+	l.Warnings = []string{`mode = "off"`}
+	r := Examine(t.Context(), Options{Settings: l, Postconf: "/nonexistent/postconf", ResolvConf: s.dir + "/resolv.conf"})
+	require.Contains(t, codes(r), "settings-warning")
+	require.Contains(t, codes(r), "postfix-unreadable")
+}
+
+func TestForbidden(t *testing.T) {
+	t.Parallel()
+	s := newSender(t)
+	s.write("sock", "")
+	require.NoError(t, os.Chmod(s.dir, 0o755))
+	require.NoError(t, os.Chmod(s.dir+"/sock", 0o600))
+	require.Contains(t, forbidden(s.dir+"/sock", "nobody"), "may not write to "+s.dir+"/sock")
+	require.NoError(t, os.Chmod(s.dir+"/sock", 0o666))
+	require.Empty(t, forbidden(s.dir+"/sock", "nobody"))
+	require.NoError(t, os.Chmod(s.dir, 0o700))
+	require.Contains(t, forbidden(s.dir+"/sock", "nobody"), "may not enter "+s.dir)
+	require.Empty(t, forbidden(s.dir+"/sock", "nobody-that-exists"), "what cannot be told is no finding")
+}

@@ -1,0 +1,124 @@
+package doctor
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/cmd/policyd/internal/settings"
+)
+
+// example returns the lines of an example file that are no comments.
+func example(t *testing.T, name string) []string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("../../../../postfix", name))
+	require.NoError(t, err)
+	var lines []string
+	for line := range strings.Lines(string(text)) {
+		if line = strings.TrimRight(line, "\n"); line != "" && !strings.HasPrefix(line, "#") {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+func TestTheExamplesAreTheLines(t *testing.T) {
+	t.Parallel()
+	l, err := MakeLines(t.Context(), LinesOptions{Settings: defaults(), Version: "3.7.11", Postconf: "/nonexistent/postconf"})
+	require.NoError(t, err)
+	require.Equal(t, example(t, "main.cf.example"), l.Main)
+	require.Equal(t, example(t, "master.cf.example"), l.Master)
+	require.Empty(t, l.Own)
+
+	l, err = MakeLines(t.Context(), LinesOptions{Settings: defaults(), Version: "3.6.4", Postconf: "/nonexistent/postconf"})
+	require.NoError(t, err)
+	require.Equal(t, example(t, "transport_own.example"), l.Own)
+	text, err := os.ReadFile("../../../../postfix/main.cf.example")
+	require.NoError(t, err)
+	inComments := strings.ReplaceAll(string(text), "\n#     ", "\n")
+	require.Contains(t, inComments, "transport_maps = regexp:/etc/postfix/transport_own\n    socketmap:inet:127.0.0.1:2526:transport\n")
+	require.Contains(t, strings.Join(l.Main, "\n"), "transport_maps =\n    regexp:/etc/postfix/transport_own\n    socketmap:inet:127.0.0.1:2526:transport\n")
+}
+
+func defaults() *settings.Loaded {
+	s := settings.Default()
+	s.Admin.Socket = ""
+	return &settings.Loaded{Settings: s}
+}
+
+func TestMakeLines(t *testing.T) {
+	t.Parallel()
+	lines := func(version string, change func(*settings.Settings)) Lines {
+		t.Helper()
+		l := defaults()
+		change(&l.Settings)
+		made, err := MakeLines(t.Context(), LinesOptions{Settings: l, Version: version, Postconf: "/nonexistent/postconf"})
+		require.NoError(t, err)
+		return made
+	}
+	same := func(*settings.Settings) {}
+	has := func(l Lines, text string) {
+		t.Helper()
+		require.Contains(t, strings.Join(append(l.Main, l.Master...), "\n"), text)
+	}
+	has(lines("3.10", same), "smtp_tls_policy_maps = socketmap:inet:127.0.0.1:2526:tls-policy-tlsrpt")
+	has(lines("4.0", same), "tls-policy-tlsrpt")
+	has(lines("3.9.1", same), "smtp_tls_policy_maps = socketmap:inet:127.0.0.1:2526:tls-policy\n")
+	listen := func(addresses ...string) func(*settings.Settings) {
+		return func(s *settings.Settings) { s.Server.Listen = addresses }
+	}
+	has(lines("3.7", listen("unix:/var/spool/postfix/policyd/sock")), "socketmap:unix:policyd/sock:tls-policy")
+	has(lines("3.7", listen("unix:/run/policyd/sock", "[::1]:2526")), "socketmap:inet:[::1]:2526:transport")
+	has(lines("3.7", listen("unix:/run/policyd/sock")), "socketmap:unix:/run/policyd/sock:transport")
+	has(lines("3.7", listen("0.0.0.0:2600")), "socketmap:inet:127.0.0.1:2600:transport")
+	has(lines("3.7", func(s *settings.Settings) { s.Port26.Transport = "tls26" }), "tls26     unix  -       -       y")
+	off := lines("3.7", func(s *settings.Settings) { s.Port26.Mode = "off" })
+	require.NotContains(t, strings.Join(off.Main, "\n"), "transport")
+	require.Empty(t, off.Master)
+
+	_, err := MakeLines(t.Context(), LinesOptions{Settings: defaults(), Version: "3.3", Postconf: "/nonexistent/postconf"})
+	require.ErrorIs(t, err, ErrTooOld)
+	for _, bad := range []string{"x", "3", "3.x", "-1.2", "."} {
+		require.Error(t, CheckVersion(bad))
+	}
+	require.NoError(t, CheckVersion(""))
+	require.NoError(t, CheckVersion("3.12-20260101"))
+}
+
+func TestLinesKeepWhatIsThere(t *testing.T) {
+	t.Parallel()
+	s := newSender(t)
+	s.params["smtp_tls_policy_maps"] = "hash:/etc/postfix/tls_policy, socketmap:inet:127.0.0.1:1:tls-policy"
+	s.params["transport_maps"] = "hash:/etc/postfix/transport"
+	s.params["smtp_tls_security_level"], s.params["smtp_tls_CAfile"] = "dane", ""
+	s.params["relay_domains"], s.services[1] = "relay.example .below.example texthash:/dev/null", "smtp unix - - n - - smtp"
+	s.examine() // writes the configuration
+	postconf, err := filepath.Abs("testdata/bin/postconf")
+	require.NoError(t, err)
+	l, err := MakeLines(t.Context(), LinesOptions{Settings: s.loaded(), Postconf: postconf, ConfigDirectory: s.dir + "/etc"})
+	require.NoError(t, err)
+	require.Equal(t, Lines{
+		Postfix: "3.7.11", Directory: s.dir + "/etc",
+		Main: []string{
+			"smtp_tls_security_level = dane",
+			"smtp_tls_policy_maps = hash:/etc/postfix/tls_policy, socketmap:unix:policyd/sock:tls-policy",
+			"transport_maps =",
+			"    regexp:{",
+			`        {/@$myhostname$$/  :}`,
+			`        {/@localhost(\.localdomain)?$$/  :}`,
+			`        {/@relay\.example$$/  :}`,
+			`        {/@.*\.below\.example$$/  :}`,
+			"    }",
+			"    hash:/etc/postfix/transport",
+			"    socketmap:unix:policyd/sock:transport",
+			"smtp_dns_support_level = dnssec",
+			"smtp_tls_dane_insecure_mx_policy = dane",
+			"smtp_tls_CAfile = /etc/ssl/certs/ca-certificates.crt",
+			"smtp_tls_loglevel = 1",
+		},
+		Master: serviceLines("smtps26", false),
+	}, l)
+}

@@ -1,0 +1,123 @@
+//go:build e2e
+
+package doctor
+
+import (
+	"flag"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+var update = flag.Bool("update", false, "write the golden files") //nolint:gochecknoglobals // a flag of the test program
+
+// realConfig makes a configuration directory for the Postfix that is installed, and has it checked.
+func (s *sender) realConfig(mainCF, masterCF string) string {
+	s.t.Helper()
+	s.write("real/main.cf", strings.ReplaceAll(mainCF, "DIR", s.dir))
+	s.write("real/master.cf", masterCF)
+	out, err := exec.CommandContext(s.t.Context(), "/usr/sbin/postconf", "-c", s.dir+"/real", "-n").CombinedOutput()
+	require.NoError(s.t, err, "%s", out)
+	require.NotContains(s.t, string(out), "warning", "unused or double parameters")
+	return s.dir + "/real"
+}
+
+const debianMaster = `smtp      inet  n       -       y       -       -       smtpd
+rewrite   unix  -       -       y       1000?   1       trivial-rewrite
+smtp      unix  -       -       y       -       -       smtp
+relay     unix  -       -       y       -       -       smtp
+        -o syslog_name=postfix/$service_name
+`
+
+const debianMain = `compatibility_level = 3.6
+myhostname = mx.own.example
+mydestination = $myhostname, localhost.own.example, localhost
+queue_directory = DIR/queue
+`
+
+func (s *sender) golden(r Report, name string) {
+	s.t.Helper()
+	// Before the lines are filled: the names differ in length from run to run.
+	same := strings.NewReplacer(s.dns.Addr(), "127.0.0.1:53000", s.dir, "/DIR", r.Postfix, "3.7.11").Replace
+	for i, f := range r.Findings {
+		r.Findings[i].What = same(f.What)
+		for j := range f.Change {
+			f.Change[j] = same(f.Change[j])
+		}
+	}
+	var text strings.Builder
+	require.NoError(s.t, r.Text(&text, false))
+	got := text.String()
+	path := filepath.Join("testdata", name)
+	if *update {
+		require.NoError(s.t, os.WriteFile(path, []byte(got), 0o600))
+	}
+	want, err := os.ReadFile(path)
+	require.NoError(s.t, err)
+	require.Equal(s.t, string(want), got)
+	for line := range strings.Lines(text.String()) {
+		if !strings.Contains(line, "> ") { // what is to be copied stays in one line
+			require.LessOrEqual(s.t, len(line), columns+1, line)
+		}
+	}
+}
+
+// TestASoundSetUp appends the example files to a configuration and has the doctor examine that.
+func TestASoundSetUp(t *testing.T) {
+	t.Parallel()
+	s := newSender(t)
+	s.settings.Server.Listen = []string{"127.0.0.1:0"}
+	s.serve()
+	s.administer()
+	mainCF, err := os.ReadFile("../../../../postfix/main.cf.example")
+	require.NoError(t, err)
+	masterCF, err := os.ReadFile("../../../../postfix/master.cf.example")
+	require.NoError(t, err)
+	example := strings.ReplaceAll(string(mainCF), "inet:127.0.0.1:2526", "unix:policyd/sock")
+	example = strings.ReplaceAll(example, `#       {/@(.*\.)?own\.example`, `        {/@(.*\.)?own\.example`)
+	dir := s.realConfig(debianMain+"smtp_tls_CAfile = DIR/roots.pem\n"+example, debianMaster+string(masterCF))
+	r := Examine(t.Context(), Options{Settings: s.loaded(), ConfigDirectory: dir, ResolvConf: s.dir + "/resolv.conf"})
+	require.True(t, r.Sound(), "%+v", r.Findings)
+	s.golden(r, "sound.txt")
+}
+
+// TestTheExampleVerbatim holds the example to being usable as it is.
+func TestTheExampleVerbatim(t *testing.T) {
+	t.Parallel()
+	s := newSender(t)
+	mainCF, err := os.ReadFile("../../../../postfix/main.cf.example")
+	require.NoError(t, err)
+	masterCF, err := os.ReadFile("../../../../postfix/master.cf.example")
+	require.NoError(t, err)
+	dir := s.realConfig("compatibility_level = 3.6\nmyhostname = mx.own.example\nsmtp_tls_security_level=may\n"+string(mainCF), debianMaster+string(masterCF))
+	for key, want := range map[string]string{"postmaster@mx.own.example": ":\n", "user@localhost": ":\n", "user@localhost.localdomain": ":\n", "user@example.com": ""} {
+		table, err := exec.CommandContext(t.Context(), "/usr/sbin/postconf", "-c", dir, "-xh", "transport_maps").Output()
+		require.NoError(t, err)
+		guard, _, _ := strings.Cut(string(table), " socketmap:")
+		out, _ := exec.CommandContext(t.Context(), "/usr/sbin/postmap", "-c", dir, "-q", key, guard).CombinedOutput()
+		require.Equal(t, want, string(out), key)
+	}
+}
+
+func TestABrokenSetUp(t *testing.T) {
+	t.Parallel()
+	s := newSender(t)
+	s.serve()
+	s.administer()
+	s.dns.SetValidating(false)
+	s.write("queue/etc/resolv.conf", "nameserver 192.0.2.1\n")
+	s.routes["postmaster@relay.example"] = "smtps26:relay.example:26"
+	dir := s.realConfig(debianMain+`relay_domains = relay.example
+relayhost = [relay.example]:587
+smtp_tls_CApath = DIR
+smtp_tls_policy_maps = proxy:socketmap:unix:policyd/sock:tls-policy-tlsrpt
+transport_maps = socketmap:unix:policyd/sock:transport
+`, debianMaster+"smtps26 unix - - n - - smtp\n  -o smtp_tls_security_level=may\n")
+	r := Examine(t.Context(), Options{Settings: s.loaded(), ConfigDirectory: dir, ResolvConf: s.dir + "/resolv.conf"})
+	require.False(t, r.Sound())
+	s.golden(r, "broken.txt")
+}

@@ -1,0 +1,158 @@
+package doctor
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/cmd/policyd/internal/settings"
+	"github.com/policyd/policyd/internal/resolver/resolvertest"
+	"github.com/policyd/policyd/socketmap"
+)
+
+// sender is a machine that sends mail: a resolver, a policyd, and the configuration of a Postfix. It is sound
+// until a test changes it.
+type sender struct {
+	t        *testing.T
+	dir      string // short, for the sake of unix sockets
+	dns      *resolvertest.Server
+	settings settings.Settings
+	status   admin.Status
+	params   map[string]string
+	services []string
+	options  []string
+	guarded  []string
+	routes   map[string]string // transport answers by key
+	egress   []string
+}
+
+func newSender(t *testing.T) *sender {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "doctor") //nolint:usetesting // the path of a unix socket has room for 107 bytes
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	require.NoError(t, os.Chmod(dir, 0o755)) // the user postfix is to get to the socket
+	s := &sender{t: t, dir: dir, dns: resolvertest.New(t), settings: settings.Default(), routes: map[string]string{}}
+	s.settings.DNS.Servers = []string{s.dns.Addr()}
+	s.settings.Server.Listen = []string{"unix:" + dir + "/queue/policyd/sock"}
+	s.settings.Admin.Socket = dir + "/admin.sock"
+	s.status.Version, s.status.Settings.Mode = "1.0", "enforce"
+	s.status.Connections.Listeners = s.settings.Server.Listen
+	s.status.Probes = &admin.Probes{Hosts: map[string]uint64{"open": 3}}
+	s.write("resolv.conf", "nameserver "+s.dns.Addr()+"\n")
+	s.write("queue/etc/resolv.conf", "nameserver "+s.dns.Addr()+"\n")
+	s.write("roots.pem", root(t))
+	s.params = map[string]string{
+		"mail_version": "3.7.11", "config_directory": dir + "/etc", "queue_directory": dir + "/queue", "compatibility_level": "3.6",
+		"mail_owner": "nobody-that-exists", "smtp_tls_security_level": "may", "smtp_dns_support_level": "dnssec", "smtp_host_lookup": "dns",
+		"smtp_tls_dane_insecure_mx_policy": "dane", "smtp_tls_wrappermode": "no", "smtp_tls_loglevel": "1",
+		"smtp_tls_policy_maps": "socketmap:unix:policyd/sock:tls-policy",
+		"transport_maps":       `regexp:{ {/@mx.own.example$/ :} }, socketmap:unix:policyd/sock:transport`,
+		"default_transport":    "smtp", "smtp_tls_CAfile": dir + "/roots.pem", "tls_append_default_CA": "no",
+		"mydestination": "mx.own.example, localhost", "myhostname": "mx.own.example", "inet_interfaces": "all",
+	}
+	s.services = []string{
+		"smtp       inet  n       -       y       -       -       smtpd",
+		"smtp       unix  -       -       y       -       -       smtp",
+		"rewrite    unix  -       -       y       1000?   1       trivial-rewrite",
+		"smtps26    unix  -       -       y       -       -       smtp -o smtp_tls_wrappermode=yes",
+	}
+	s.options = []string{"smtps26/unix/smtp_tls_wrappermode = yes", "smtps26/unix/smtp_tls_security_level = secure", "smtps26/unix/smtp_fallback_relay ="}
+	s.guarded = []string{"postmaster@mx.own.example", "postmaster@localhost"}
+	return s
+}
+
+// root returns a certificate authority.
+func root(t *testing.T) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
+	require.NoError(t, err)
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+}
+
+func (s *sender) write(name, text string) {
+	s.t.Helper()
+	path := filepath.Join(s.dir, name)
+	require.NoError(s.t, os.MkdirAll(filepath.Dir(path), 0o755))
+	require.NoError(s.t, os.WriteFile(path, []byte(text), 0o600))
+}
+
+// serve starts a policyd that has no policies, and the routes of the test.
+func (s *sender) serve() {
+	s.t.Helper()
+	require.NoError(s.t, os.MkdirAll(s.dir+"/queue/policyd", 0o755))
+	listener, err := socketmap.Listen(s.t.Context(), "unix:"+s.dir+"/queue/policyd/sock", socketmap.ListenOptions{Mode: 0o666})
+	require.NoError(s.t, err)
+	mux := &socketmap.Mux{}
+	mux.Handle("tls-policy", socketmap.HandlerFunc(func(context.Context, socketmap.Request) socketmap.Reply { return socketmap.NotFound() }))
+	mux.Handle("tls-policy-tlsrpt", socketmap.HandlerFunc(func(context.Context, socketmap.Request) socketmap.Reply { return socketmap.NotFound() }))
+	mux.Handle("transport", socketmap.HandlerFunc(func(_ context.Context, req socketmap.Request) socketmap.Reply {
+		if to := s.routes[req.Key]; to != "" {
+			return socketmap.OK(to)
+		}
+		return socketmap.NotFound()
+	}))
+	server := &socketmap.Server{Handler: mux}
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(listener) }()
+	s.t.Cleanup(func() {
+		_ = server.Close()
+		require.ErrorIs(s.t, <-done, socketmap.ErrServerClosed)
+	})
+}
+
+// administer starts the admin socket.
+func (s *sender) administer() {
+	s.t.Helper()
+	var lc net.ListenConfig
+	listener, err := lc.Listen(s.t.Context(), "unix", s.settings.Admin.Socket)
+	require.NoError(s.t, err)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(s.status)
+	}))
+	_ = server.Listener.Close()
+	server.Listener = listener
+	server.Start()
+	s.t.Cleanup(server.Close)
+}
+
+// loaded returns the settings as they would have been read.
+func (s *sender) loaded() *settings.Loaded {
+	return &settings.Loaded{Settings: s.settings, Path: "/etc/policyd/policyd.toml", Found: true}
+}
+
+// examine has the doctor examine the sender with the commands in testdata/bin.
+func (s *sender) examine() Report {
+	s.t.Helper()
+	var params strings.Builder
+	for name, value := range s.params {
+		params.WriteString(name + " = " + value + "\n")
+	}
+	s.write("etc/params", params.String())
+	s.write("etc/services", strings.Join(s.services, "\n")+"\n")
+	s.write("etc/options", strings.Join(s.options, "\n")+"\n")
+	s.write("etc/guarded", strings.Join(s.guarded, "\n")+"\n")
+	postconf, err := filepath.Abs("testdata/bin/postconf")
+	require.NoError(s.t, err)
+	return Examine(s.t.Context(), Options{
+		Settings: s.loaded(), Postconf: postconf, ConfigDirectory: s.dir + "/etc", ResolvConf: s.dir + "/resolv.conf", Egress: s.egress,
+	})
+}
