@@ -10,16 +10,17 @@ import (
 const (
 	// maxFlights is how many policies are fetched at a time. Hosts that hang hold a place for fetchTimeout, and then
 	// for longer and longer not at all.
-	maxFlights = 64
+	maxFlights = 128
 	// fetchTimeout is how long a fetch may take, shorter than the minute that RFC 8461 section 3.3 suggests, so that
 	// a lookup with a budget of ten seconds learns how it ended.
 	fetchTimeout = 8 * time.Second
 )
 
-// await has a policy fetched and waits for it. Concurrent callers share one fetch, which goes on when they give up.
-// The error is an *Error when it failed; otherwise nothing is known.
+// await has a policy fetched and waits for it. All callers for a domain share one fetch, which goes on when they give
+// up: also those that have seen another id, so that a domain with a new one at every look does not take all
+// places. They get what is served now; its id is then not the one they saw, and the next lookup fetches again. The error is an *Error when it failed; otherwise nothing is known.
 func (s *Store) await(ctx context.Context, w want) (*entry, error) {
-	flight := s.flights.DoChan(w.domain+" "+w.id, func() (any, error) { return s.fly(w, false) })
+	flight := s.flights.DoChan(w.domain, func() (any, error) { return s.fly(w, false) })
 	var late <-chan time.Time
 	if w.have.live(w.now) {
 		timer := time.NewTimer(livePatience)

@@ -213,7 +213,7 @@ func (s *Store) refresh(ctx context.Context, have *entry) {
 		id = have.id
 	}
 	w := want{have.domain, id, have, time.Now()}
-	flight := s.flights.DoChan(w.domain+" "+w.id, func() (any, error) { return s.fly(w, true) })
+	flight := s.flights.DoChan(w.domain, func() (any, error) { return s.fly(w, true) })
 	select {
 	case landed := <-flight:
 		if landed.Err == nil {

@@ -318,6 +318,33 @@ func TestManyLookupsShareAFetch(t *testing.T) {
 	})
 }
 
+func TestADomainTakesOnePlace(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.change(func() { w.wait = time.Second })
+		s, err := mtasts.NewStore(mtasts.StoreOptions{Resolver: w})
+		require.NoError(t, err)
+		defer func() { require.NoError(t, s.Close()) }()
+		s.FetchBy(w.fetch)
+		// Without a cache, each lookup sees another id.
+		var all sync.WaitGroup
+		for i := range 2 * mtasts.MaxFlights {
+			w.set(domain, fmt.Sprint("x", i), enforce)
+			all.Go(func() {
+				if r := s.Lookup(t.Context(), domain); r.State != mtasts.Found {
+					t.Error(short(r), r.Err)
+				}
+			})
+			synctest.Wait()
+		}
+		require.Equal(t, 1, w.fetches())
+		all.Wait()
+		require.Equal(t, mtasts.Found, s.Lookup(t.Context(), domain).State)
+		require.Equal(t, 2, w.fetches())
+	})
+}
+
 func TestTooManyFetchesAreBusy(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
