@@ -40,6 +40,7 @@ type Receiver struct {
 	names     []string
 	conns     map[net.Conn]bool
 	taken     int
+	most      int
 	closed    bool
 }
 
@@ -81,6 +82,13 @@ func (r *Receiver) Connections() int {
 	return r.taken
 }
 
+// Most returns how many it has had at once.
+func (r *Receiver) Most() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.most
+}
+
 // Behave changes its behaviour for connections to come.
 func (r *Receiver) Behave(b Behaviour) {
 	r.mu.Lock()
@@ -110,6 +118,7 @@ func (r *Receiver) accept() {
 		b := r.behaviour
 		r.conns[conn] = true
 		r.taken++
+		r.most = max(r.most, len(r.conns))
 		if r.closed {
 			_ = conn.Close()
 		}

@@ -1,0 +1,264 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/policyd/policyd/cmd/policyd/internal/settings"
+	"github.com/policyd/policyd/internal/check"
+	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/resolver"
+)
+
+type checkFlags struct {
+	json, verbose, noConnect, port25Only bool
+	ipv4, ipv6                           bool
+	timeout                              time.Duration
+	at                                   string
+	resolvers                            []string
+	caFile                               string
+	stdin, unordered                     bool
+	skipDone                             string
+	jobs                                 int
+	smtpPort                             uint16
+}
+
+func newCheck(c *common) *cobra.Command {
+	f := checkFlags{}
+	cmd := &cobra.Command{
+		Use:   "check DOMAIN... | --stdin",
+		Short: "Test whether a receiving domain keeps what its MX hosts promise",
+		Long: `Look up each DOMAIN, connect to every address of every MX host on port 25, and on
+port 26 where the name of the host promises that, and say what holds and what to
+change. It never begins to send a mail: EHLO within TLS is the end.
+
+With --stdin the domains are read from standard input, one a line; a JSON object
+for each goes to standard output, progress and a summary to standard error.
+
+What each code means is in policyd-check(1).
+
+Exit status: 0 consistent, 1 errors, 2 usage or settings, 3 it could not be tested
+from here; of several domains the worst of 3, 1, 0.`,
+		Example: `  policyd check example.com
+  policyd check --at +14d --json example.com
+  policyd check --stdin --no-connect --skip-done done.json < domains >> done.json`,
+		Args: func(cmd *cobra.Command, args []string) error { return f.arguments(cmd, args) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runCheck(cmd, c, f, args)
+		},
+	}
+	set := cmd.Flags()
+	set.BoolVar(&f.json, "json", false, "as JSON, one object for each domain and line")
+	set.BoolVarP(&f.verbose, "verbose", "v", false, "show the dialogues as well")
+	set.BoolVar(&f.noConnect, "no-connect", false, "look up only, and connect to nobody")
+	set.BoolVar(&f.port25Only, "port25-only", false, "leave port 26 out")
+	set.BoolVarP(&f.ipv4, "ipv4", "4", false, "connect to IPv4 addresses only")
+	set.BoolVarP(&f.ipv6, "ipv6", "6", false, "connect to IPv6 addresses only")
+	set.DurationVar(&f.timeout, "timeout", 30*time.Second, "longest that a connection may take")
+	set.StringVar(&f.at, "at", "", "judge certificates as of then: +14d, +36h, 2027-01-31 or an RFC 3339 time")
+	set.StringSliceVar(&f.resolvers, "resolver", nil, "DNS server to ask in place of those of the settings; may be repeated")
+	set.StringVar(&f.caFile, "ca-file", "", "PEM file with the roots to trust in place of those of the settings")
+	set.BoolVar(&f.stdin, "stdin", false, "read domains from standard input, one a line")
+	set.BoolVar(&f.unordered, "unordered", false, "with --stdin: write each result when it is ready")
+	set.StringVar(&f.skipDone, "skip-done", "", "with --stdin: leave out the domains of this earlier output")
+	set.IntVar(&f.jobs, "jobs", 0, "with --stdin: domains checked at once (default 16, or 256 with --no-connect)")
+	set.Uint16Var(&f.smtpPort, "smtp-port", policy.SMTPPort, "port of STARTTLS, for tests")
+	// These fail for a flag that does not exist only.
+	_ = set.MarkHidden("smtp-port")
+	_ = cmd.MarkFlagFilename("ca-file", "pem", "crt")
+	_ = cmd.MarkFlagFilename("skip-done", "json", "jsonl")
+	cmd.MarkFlagsMutuallyExclusive("no-connect", "port25-only")
+	cmd.MarkFlagsMutuallyExclusive("ipv4", "ipv6")
+	return cmd
+}
+
+// arguments checks what the command line parser cannot.
+func (f *checkFlags) arguments(cmd *cobra.Command, args []string) error {
+	switch {
+	case f.stdin && len(args) > 0:
+		return errors.New("--stdin takes the domains from standard input and none from the command line")
+	case !f.stdin && len(args) == 0:
+		return errors.New("which domain? Name one, or use --stdin")
+	case f.timeout <= 0:
+		return errors.New("--timeout must be longer than nothing")
+	case f.jobs < 0:
+		return errors.New("--jobs must be at least 1")
+	}
+	for _, name := range []string{"unordered", "skip-done", "jobs"} {
+		if cmd.Flags().Changed(name) && !f.stdin {
+			return fmt.Errorf("--%s goes with --stdin only", name)
+		}
+	}
+	if _, err := moment(f.at, time.Now()); err != nil {
+		return err
+	}
+	for _, arg := range args {
+		if _, ok := policy.ParseName(domainOf(arg)); !ok {
+			return fmt.Errorf("%q is not a domain name", domainOf(arg))
+		}
+	}
+	return nil
+}
+
+// moment reads --at: a time from now on, or a date, or a time.
+func moment(text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if len(text) > 1 && text[0] == '+' {
+		const furthest = 36500
+		perUnit := map[byte]int{'d': 1, 'w': 7}[text[len(text)-1]]
+		if n, err := strconv.Atoi(text[1 : len(text)-1]); err == nil && n >= 0 && n <= furthest && perUnit > 0 {
+			return now.AddDate(0, 0, perUnit*n), nil
+		}
+		if d, err := time.ParseDuration(text[1:]); err == nil && d >= 0 {
+			return now.Add(d), nil
+		}
+	}
+	for _, layout := range []string{time.DateOnly, time.RFC3339} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("--at %q is no moment: write +14d, +2w, +36h, 2027-01-31 or 2027-01-31T12:00:00Z", text)
+}
+
+func runCheck(cmd *cobra.Command, c *common, f checkFlags, args []string) error {
+	checker, err := newChecker(cmd.Context(), c, f)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = checker.Close() }() // it has kept nothing
+	if f.stdin {
+		return scan(cmd, checker, f)
+	}
+	out := cmd.OutOrStdout()
+	screen := check.Screen{Colour: colourful(out), Verbose: f.verbose}
+	status := exitOK
+	for i, arg := range args {
+		r := checker.Check(cmd.Context(), domainOf(arg))
+		if cmd.Context().Err() != nil {
+			return failed(errors.New("interrupted"))
+		}
+		switch {
+		case f.json:
+			err = json.NewEncoder(out).Encode(r)
+		case i > 0:
+			if _, err = fmt.Fprintln(out); err != nil {
+				return failed(err)
+			}
+			fallthrough
+		default:
+			err = screen.Write(out, &r)
+		}
+		if err != nil {
+			return failed(err)
+		}
+		status = max(status, r.Exit())
+	}
+	return statusOnly(status)
+}
+
+// statusOnly is an exit status about which all has been said.
+func statusOnly(status int) error {
+	if status == exitOK {
+		return nil
+	}
+	return &exit{status: status}
+}
+
+// newChecker makes a checker of the settings and the flags. The error has exit status 2.
+func newChecker(ctx context.Context, c *common, f checkFlags) (*check.Checker, error) {
+	l, err := settings.Load(c.config)
+	if err != nil {
+		return nil, failed(err)
+	}
+	if len(f.resolvers) > 0 {
+		l.DNS.Servers = f.resolvers
+	}
+	roots, caFile := l.Roots, l.TLS.CAFile
+	if f.caFile != "" {
+		if roots, err = readRoots(f.caFile); err != nil {
+			return nil, &exit{exitUsage, err}
+		}
+		caFile = f.caFile
+	}
+	quiet := slog.New(slog.DiscardHandler)
+	o := l.Stub(quiet)
+	o.RootCAs = roots
+	stub, err := resolver.NewStub(o)
+	if err != nil {
+		return nil, &exit{exitUsage, err}
+	}
+	stub.SelfTest(ctx)
+	// Enough for many domains that share name servers and hosts, and no more: a long list must not fill the memory.
+	const remembered = 50_000
+	at, _ := moment(f.at, time.Now()) // checked
+	checker, err := check.New(check.Options{
+		Resolver: resolver.NewCache(stub, resolver.CacheOptions{Generation: stub.Generation, MaxEntries: remembered}),
+		DNS:      stub, Signatures: stub, Policy: l.PolicyOptions(), Roots: roots, CAFile: caFile,
+		// Who names a domain knows what he does; who scans a list does not know where it leads.
+		Special: l.Port26.ProbeSpecialAddresses, Careful: f.stdin,
+		NoConnect: f.noConnect, Port25Only: f.port25Only, IPv4: f.ipv4, IPv6: f.ipv6,
+		Timeout: f.timeout, At: at, Verbose: f.verbose, SMTPPort: f.smtpPort, Logger: quiet,
+	})
+	return checker, failed(err)
+}
+
+func readRoots(path string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("--ca-file: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("--ca-file: there is no certificate in %s", path)
+	}
+	return pool, nil
+}
+
+// scan checks the domains of standard input.
+func scan(cmd *cobra.Command, checker *check.Checker, f checkFlags) error {
+	o := check.ScanOptions{Jobs: f.jobs, Unordered: f.unordered, Out: cmd.OutOrStdout(), Progress: &check.Progress{Out: cmd.ErrOrStderr(), Terminal: terminal(cmd.ErrOrStderr())}}
+	if o.Jobs == 0 {
+		const connecting, lookingUp = 16, 256
+		if o.Jobs = connecting; f.noConnect {
+			o.Jobs = lookingUp
+		}
+	}
+	if f.skipDone != "" {
+		file, err := os.Open(f.skipDone)
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // nothing is done yet
+		case err != nil:
+			return &exit{exitUsage, fmt.Errorf("--skip-done: %w", err)}
+		default:
+			o.Done, err = check.ReadDone(file)
+			_ = file.Close()
+			if err != nil {
+				return &exit{exitUsage, fmt.Errorf("--skip-done: %s: %w", f.skipDone, err)}
+			}
+		}
+	}
+	summary, err := checker.Scan(cmd.Context(), cmd.InOrStdin(), o)
+	if e := summary.Write(cmd.ErrOrStderr()); err == nil {
+		err = e
+	}
+	if errors.Is(err, context.Canceled) {
+		err = errors.New("interrupted: go on with --skip-done")
+	}
+	if err != nil {
+		return failed(err)
+	}
+	return statusOnly(summary.Exit)
+}

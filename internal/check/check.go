@@ -1,0 +1,154 @@
+// Package check finds out whether a receiving domain keeps what the names of its
+// MX hosts promise: it looks up everything that a sender would, connects to every
+// address of every MX host, as far as EHLO within TLS and no further, and says what
+// holds and what to change. What could not be tested from here is never taken for
+// a failure of the domain.
+//
+// The SMTP and TLS dialogue is that of package probe.
+package check
+
+import (
+	"context"
+	"crypto/x509"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/policyd/policyd/internal/mtasts"
+	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/prefix"
+)
+
+// DNS is the resolver, as the self-test sees it. A Stub has it.
+type DNS interface {
+	State() resolver.State
+}
+
+// Signatures knows when the signatures of an RRset expire; false where that cannot be had.
+type Signatures interface {
+	SignatureExpires(ctx context.Context, q resolver.Question) (time.Time, bool)
+}
+
+// Options say how to check.
+type Options struct {
+	// Resolver is asked, and DNS says whether its answers can be secure.
+	Resolver resolver.Resolver
+	DNS      DNS
+	// Signatures is nil where nobody knows.
+	Signatures Signatures
+	// Policy has the settings that the answers of the maps depend on.
+	Policy policy.Options
+	// Roots are trusted, from the file CAFile; nil means the system's, "" that.
+	Roots  *x509.CertPool
+	CAFile string
+	// Special says that special-purpose addresses are nothing to remark; Careful, that they are not to be
+	// connected to otherwise.
+	Special, Careful bool
+	// NoConnect leaves all connections out, Port25Only those to the port of implicit TLS.
+	NoConnect, Port25Only bool
+	// IPv4 and IPv6 are the families to connect to; neither is both.
+	IPv4, IPv6 bool
+	// Timeout bounds each connection; zero means 30 s.
+	Timeout time.Duration
+	// At is the moment at which certificates must be valid; zero means now.
+	At time.Time
+	// Verbose keeps the dialogue.
+	Verbose bool
+	// SMTPPort is 25 but in tests.
+	SMTPPort uint16
+	Logger   *slog.Logger
+}
+
+// Checker checks domains. Make one with New, and Close it.
+type Checker struct {
+	o         Options
+	sts       *mtasts.Store // nil where nothing is connected to
+	endpoints *endpoints
+}
+
+// New returns a Checker.
+func New(o Options) (*Checker, error) {
+	if o.SMTPPort == 0 {
+		o.SMTPPort = policy.SMTPPort
+	}
+	if o.Timeout <= 0 {
+		o.Timeout = 30 * time.Second
+	}
+	// What an operator has switched off on this host says nothing about the receiver.
+	o.Policy.Mode = policy.ModeEnforce
+	o.Policy.Port26.Mode = policy.PortProbe
+	c := &Checker{o: o, endpoints: newEndpoints()}
+	if o.NoConnect {
+		o.Policy.MTASTS = false // its policy would have to be fetched
+		c.o.Policy = o.Policy
+		return c, nil
+	}
+	var err error
+	c.sts, err = mtasts.NewStore(mtasts.StoreOptions{Resolver: o.Resolver, Roots: o.Roots, Special: o.Special || !o.Careful, Logger: o.Logger})
+	return c, err
+}
+
+// Close ends what is going on.
+func (c *Checker) Close() error {
+	if c.sts == nil {
+		return nil
+	}
+	return c.sts.Close()
+}
+
+// domain is a domain being checked.
+type domain struct {
+	*Checker
+	Report
+	facts policy.Facts
+	hosts []*host
+}
+
+// Check checks a domain, given with U-labels or A-labels.
+func (c *Checker) Check(ctx context.Context, input string) Report {
+	d := &domain{Checker: c, Report: Report{
+		Input: strings.ToValidUTF8(input, "?"), Checked: time.Now().UTC().Truncate(time.Second), Set: "none",
+		DNSSEC: resolver.Indeterminate.String(), MX: []Host{}, Findings: []Finding{}, Commands: []string{},
+		Why: []string{}, WhyTransport: []string{}, RRset: RRset{State: "failed"}, Source: policy.SourceNone.String(),
+		TLSPolicy: Answer{Status: "TEMP"}, Transport: Answer{Status: "NOTFOUND"}, MTASTS: MTASTS{State: "unknown"}, TLSRPT: TLSRPT{State: "failed"},
+	}}
+	d.At = d.Checked
+	if !c.o.At.IsZero() {
+		d.At = c.o.At.UTC().Truncate(time.Second)
+	}
+	d.showResolver()
+	name, ok := policy.ParseName(input)
+	if !ok {
+		d.find("not-a-domain", about{}, "this is not a domain name")
+		d.RRset.Error = "not a domain name"
+		d.conclude()
+		return d.Report
+	}
+	d.Domain = name
+	if d.lookUpMX(ctx) {
+		d.lookUpHosts(ctx)
+		d.lookUpContext(ctx)
+		d.connect(ctx)
+		d.judge()
+	}
+	d.answer(ctx)
+	d.conclude()
+	return d.Report
+}
+
+// class is the promise of a host.
+func class(name string) prefix.Class {
+	if !prefix.ValidHost(name) {
+		return prefix.None
+	}
+	return prefix.Of(name)
+}
+
+// nowhere is a site that receives nothing: the answers are those of any sender.
+type nowhere struct{}
+
+func (nowhere) Own(context.Context, string) (own bool, why string, err error) { return false, "", nil }
+func (nowhere) OwnHost(string) bool                                           { return false }
+func (nowhere) OwnAddr(netip.Addr) bool                                       { return false }

@@ -1,0 +1,533 @@
+package check_test
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/check"
+	"github.com/policyd/policyd/internal/probe/probetest"
+	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/resolver/resolvertest"
+)
+
+const mx = "smtps-a.example.com"
+
+func TestSoundDomain(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	addr := l.sound("example.com", mx)
+	r := l.check("Example.COM.")
+	require.Equal(t, "Example.COM.", r.Input)
+	require.Equal(t, "example.com", r.Domain)
+	require.Equal(t, check.VerdictKept, r.Verdict, "%v", r.Findings)
+	require.Zero(t, r.Exit())
+	require.Equal(t, "secure", r.DNSSEC)
+	require.Equal(t, "all", r.Set)
+	require.Equal(t, []string{"promise-kept"}, codes(r, check.Error, check.Warning, check.Info, check.Hint))
+	require.Equal(t, check.Answer{Status: "OK", Text: "secure match=" + mx + " servername=hostname"}, r.TLSPolicy)
+	require.Equal(t, check.Answer{Status: "OK", Text: fmt.Sprintf("smtps26:example.com:%d", l.smtps)}, r.Transport)
+	require.Equal(t, "prefix", r.Source)
+	require.Equal(t, "found", r.TLSRPT.State)
+	require.Len(t, r.MX, 1)
+	require.Equal(t, []string{addr}, r.MX[0].Addresses)
+	require.Len(t, r.MX[0].Connections, 2)
+	for i, c := range r.MX[0].Connections {
+		require.Equal(t, check.ResultOK, c.Result, c.Why)
+		require.Equal(t, i == 1, c.Implicit)
+		require.Equal(t, "TLS 1.3", c.Protocol)
+		require.Equal(t, mx, c.Certificate.Matched)
+		require.True(t, c.Certificate.Trusted)
+		require.Equal(t, []string{mx, "Lab Root"}, c.Certificate.Chain)
+		require.Contains(t, []int{89, 90}, c.Certificate.DaysLeft)
+		require.Equal(t, "ECDSA P-256", c.Certificate.Key)
+		require.Empty(t, c.Dialogue)
+		require.Equal(t, "connect", c.Steps[0].Step)
+		require.Equal(t, "QUIT", c.Steps[len(c.Steps)-1].Step)
+	}
+	require.Equal(t, []string{
+		fmt.Sprintf(`posttls-finger -c -l secure -F /etc/ssl/certs/ca-certificates.crt -s %s "[%s]:%d" %s`, mx, addr, l.smtp, mx),
+		fmt.Sprintf(`posttls-finger -c -w -l secure -F /etc/ssl/certs/ca-certificates.crt -s %s "[%s]:%d" %s`, mx, addr, l.smtps, mx),
+	}, r.Commands)
+}
+
+// Every way in which a receiver can break its promise, on each of its ports.
+func TestBrokenReceivers(t *testing.T) {
+	t.Parallel()
+	type cases map[string]struct {
+		code string
+		b    func(l *lab) *probetest.Behaviour // nil: nobody listens
+	}
+	with := func(b probetest.Behaviour) func(*lab) *probetest.Behaviour {
+		return func(l *lab) *probetest.Behaviour {
+			b.Cert = l.cert(mx)
+			return &b
+		}
+	}
+	leaf := func(leaf probetest.Leaf) func(*lab) *probetest.Behaviour {
+		return func(l *lab) *probetest.Behaviour { return &probetest.Behaviour{Cert: l.leaf(leaf)} }
+	}
+	both := cases{
+		"nobody listens":             {"refused", func(*lab) *probetest.Behaviour { return nil }},
+		"the banner refuses":         {"banner", with(probetest.Behaviour{Banner: "554 no"})},
+		"EHLO is refused":            {"ehlo", with(probetest.Behaviour{EHLO: "502 what?"})},
+		"the handshake is dropped":   {"tls-handshake", with(probetest.Behaviour{Drop: "handshake"})},
+		"TLS 1.1":                    {"tls-handshake", with(probetest.Behaviour{MaxVersion: tls.VersionTLS11})},
+		"self-signed":                {"certificate-chain", leaf(probetest.Leaf{Names: []string{mx}, SelfSigned: true})},
+		"for the name without":       {"certificate-name", leaf(probetest.Leaf{Names: []string{"a.example.com"}})},
+		"the common name only":       {"certificate-name", leaf(probetest.Leaf{CommonName: mx})},
+		"a certificate that expired": {"certificate-expired", leaf(probetest.Leaf{Names: []string{mx}, NotBefore: time.Now().AddDate(0, 0, -9), NotAfter: time.Now().AddDate(0, 0, -1)})},
+	}
+	only := map[bool]cases{
+		false: {
+			"no STARTTLS":      {"starttls-missing", func(*lab) *probetest.Behaviour { return &probetest.Behaviour{} }},
+			"STARTTLS refused": {"starttls-refused", with(probetest.Behaviour{STARTTLS: "454 not now"})},
+		},
+		true: {
+			"in the clear": {"plaintext", func(*lab) *probetest.Behaviour { return &probetest.Behaviour{} }},
+		},
+	}
+	for _, implicit := range []bool{false, true} {
+		for _, set := range []cases{both, only[implicit]} {
+			for name, c := range set {
+				port := map[bool]string{false: "port25-", true: "port26-"}[implicit]
+				t.Run(port+name, func(t *testing.T) {
+					t.Parallel()
+					l := newLab(t)
+					l.domain("example.com", signed(), mx)
+					addr := l.host(mx)
+					good := probetest.Behaviour{Cert: l.cert(mx), Implicit: !implicit}
+					l.receive(addr, good)
+					if b := c.b(l); b != nil {
+						// "In the clear" is a port of implicit TLS that is not.
+						r := *b
+						r.Implicit = implicit && c.code != "plaintext"
+						if r.Implicit || !implicit {
+							l.receive(addr, r)
+						} else {
+							probetest.Start(t, fmt.Sprintf("%s:%d", addr, l.smtps), r)
+						}
+					}
+					r := l.check("example.com")
+					require.Equal(t, []string{port + c.code}, codes(r, check.Error), "%v", r.Findings)
+					require.Equal(t, check.VerdictBroken, r.Verdict)
+					require.Equal(t, 1, r.Exit())
+					f := finding(t, r, port+c.code)
+					require.Equal(t, mx, f.Host)
+					require.Equal(t, []string{addr}, f.Addresses)
+					if implicit {
+						require.Equal(t, "NOTFOUND", r.Transport.Status, "no route to it")
+						require.Equal(t, l.smtps, f.Port)
+					}
+					require.NotContains(t, codes(r, check.Info), "promise-kept")
+				})
+			}
+		}
+	}
+}
+
+// "Could not test" is never "failed".
+func TestWhatCannotBeTestedIsNotBroken(t *testing.T) {
+	t.Parallel()
+	t.Run("the MX lookup fails", func(t *testing.T) {
+		t.Parallel()
+		l := newLab(t)
+		l.dns.Set("example.com", resolver.TypeMX, resolvertest.Answer{Rcode: "SERVFAIL"})
+		r := l.check("example.com")
+		require.Empty(t, codes(r, check.Error))
+		require.True(t, finding(t, r, "mx-lookup-failed").Untested)
+		require.Equal(t, 3, r.Exit())
+		require.Equal(t, "TEMP", r.TLSPolicy.Status)
+		require.Equal(t, "indeterminate", r.DNSSEC)
+	})
+	t.Run("the addresses cannot be looked up", func(t *testing.T) {
+		t.Parallel()
+		l := newLab(t)
+		l.domain("example.com", signed(), mx)
+		l.dns.Set(mx, resolver.TypeA, resolvertest.Answer{Rcode: "SERVFAIL"})
+		l.dns.Set(mx, resolver.TypeAAAA, resolvertest.Answer{Rcode: "SERVFAIL"})
+		r := l.check("example.com")
+		require.Empty(t, codes(r, check.Error))
+		require.True(t, finding(t, r, "host-lookup-failed").Untested)
+		require.Equal(t, check.VerdictUntested, r.Verdict)
+	})
+	t.Run("no address can be reached from here", func(t *testing.T) {
+		t.Parallel()
+		l := newLab(t)
+		l.domain("example.com", signed(), mx)
+		l.dns.Set(mx, resolver.TypeA, resolvertest.Answer{Records: []string{"A 255.255.255.255"}})
+		l.dns.Set(mx, resolver.TypeAAAA, signed())
+		r := l.check("example.com")
+		require.Empty(t, codes(r, check.Error), "%v", r.Findings)
+		require.True(t, finding(t, r, "port25-untested").Untested)
+		require.True(t, finding(t, r, "port26-untested").Untested)
+		require.Equal(t, 3, r.Exit())
+	})
+	t.Run("one address of two can", func(t *testing.T) {
+		t.Parallel()
+		l := newLab(t)
+		addr := l.sound("example.com", mx)
+		l.dns.Set(mx, resolver.TypeA, resolvertest.Answer{Records: []string{"A " + addr, "A 255.255.255.255"}})
+		r := l.check("example.com")
+		require.Empty(t, codes(r, check.Error), "%v", r.Findings)
+		require.True(t, finding(t, r, "address-unreachable").Untested)
+		require.Zero(t, r.Exit())
+	})
+	t.Run("another family was asked for", func(t *testing.T) {
+		t.Parallel()
+		l := newLab(t)
+		l.sound("example.com", mx)
+		l.options.IPv6 = true
+		r := l.check("example.com")
+		require.Equal(t, 3, r.Exit())
+		require.Equal(t, check.ResultSkipped, r.MX[0].Connections[0].Result)
+		require.Empty(t, r.Commands)
+		l.options.IPv6, l.options.IPv4 = false, true
+		require.Zero(t, l.check("example.com").Exit())
+	})
+	t.Run("the resolver does not validate", func(t *testing.T) {
+		t.Parallel()
+		l := newLab(t)
+		l.sound("example.com", mx)
+		l.dns.SetValidating(false)
+		stub, err := resolver.NewStub(resolver.StubOptions{Servers: []string{l.dns.Addr()}})
+		require.NoError(t, err)
+		stub.SelfTest(t.Context())
+		l.options.Resolver, l.options.DNS, l.options.Signatures = stub, stub, nil
+		r := l.check("example.com")
+		require.True(t, finding(t, r, "resolver-not-validating").Untested)
+		require.NotContains(t, codes(r, check.Warning), "mx-unsigned", "nobody knows")
+		require.Equal(t, check.VerdictKept, r.Verdict)
+	})
+}
+
+func TestDNSFindings(t *testing.T) {
+	t.Parallel()
+	bogus := resolvertest.Answer{Rcode: "SERVFAIL", EDE: 6}
+	signature := func(end time.Time) string {
+		return "RRSIG MX 13 2 300 " + end.UTC().Format("20060102150405") + " 20260101000000 1 example.com. c2ln"
+	}
+	for name, c := range map[string]struct {
+		zone     func(l *lab)
+		code     string
+		severity check.Severity
+		verdict  string
+	}{
+		"the MX RRset is bogus": {zone: func(l *lab) { l.dns.Set("example.com", resolver.TypeMX, bogus) }, code: "mx-bogus", severity: check.Error, verdict: check.VerdictBroken},
+		"the domain does not exist": {zone: func(l *lab) {
+			l.dns.Set("example.com", resolver.TypeMX, resolvertest.Answer{Rcode: "NXDOMAIN", Secure: true})
+		}, code: "no-such-domain", severity: check.Error, verdict: check.VerdictBroken},
+		"null MX": {zone: func(l *lab) {
+			l.dns.Set("example.com", resolver.TypeMX, resolvertest.Answer{Records: []string{"MX 0 ."}})
+		}, code: "null-mx", severity: check.Info, verdict: check.VerdictNone},
+		"implicit MX":           {zone: func(l *lab) { l.domain("example.com", signed()); l.host("example.com") }, code: "mx-implicit", severity: check.Info, verdict: check.VerdictNone},
+		"no prefix":             {zone: func(l *lab) { l.domain("example.com", signed(), "mx.example.com"); l.host("mx.example.com") }, code: "no-promise", severity: check.Info, verdict: check.VerdictNone},
+		"a prefix that is none": {zone: func(l *lab) { l.domain("example.com", signed(), "smtps.example.com"); l.host("smtps.example.com") }, code: "prefix-malformed", severity: check.Warning, verdict: check.VerdictNone},
+		"a name that is no host name": {zone: func(l *lab) {
+			l.dns.Set("example.com", resolver.TypeMX, resolvertest.Answer{Secure: true, Records: []string{`MX 10 a\032b.example.com.`}})
+		}, code: "mx-host-invalid", severity: check.Warning, verdict: check.VerdictNone},
+		"the domain is an alias": {zone: func(l *lab) {
+			l.sound("example.org", mx)
+			l.dns.Set("example.com", resolver.TypeMX, resolvertest.Answer{Secure: true, Records: []string{"CNAME example.org.", "=example.org. MX 10 " + mx + "."}})
+		}, code: "mx-alias", severity: check.Info, verdict: check.VerdictKept},
+		"a host twice": {zone: func(l *lab) { l.sound("example.com", mx); l.domain("example.com", signed(), mx, mx) }, code: "mx-duplicate", severity: check.Warning, verdict: check.VerdictKept},
+		"unsigned":     {zone: func(l *lab) { l.sound("example.com", mx); l.domain("example.com", resolvertest.Answer{}, mx) }, code: "mx-unsigned", severity: check.Warning, verdict: check.VerdictKept},
+		"a signature that ends tomorrow": {zone: func(l *lab) {
+			l.sound("example.com", mx)
+			l.domain("example.com", resolvertest.Answer{Secure: true, Records: []string{signature(time.Now().AddDate(0, 0, 1))}}, mx)
+		}, code: "mx-signature-expires", severity: check.Warning, verdict: check.VerdictKept},
+		"a host that is an alias": {zone: func(l *lab) {
+			addr := l.sound("example.com", mx)
+			l.dns.Set(mx, resolver.TypeA, resolvertest.Answer{Secure: true, Records: []string{"CNAME real.example.com.", "=real.example.com. A " + addr}})
+		}, code: "mx-host-alias", severity: check.Warning, verdict: check.VerdictKept},
+		"mixed": {zone: func(l *lab) {
+			l.sound("example.com", mx)
+			l.domain("example.com", signed(), mx, "mx.example.com")
+			l.host("mx.example.com")
+		}, code: "set-mixed", severity: check.Warning, verdict: check.VerdictKept},
+		"too many hosts": {zone: func(l *lab) {
+			l.sound("example.com", mx)
+			hosts := []string{mx}
+			for i := range 40 {
+				hosts = append(hosts, fmt.Sprintf("mx%d.example.com", i))
+			}
+			l.domain("example.com", signed(), hosts...)
+		}, code: "mx-too-many", severity: check.Warning, verdict: check.VerdictKept},
+		"no address": {zone: func(l *lab) {
+			l.domain("example.com", signed(), mx)
+			l.dns.Set(mx, resolver.TypeA, signed())
+			l.dns.Set(mx, resolver.TypeAAAA, signed())
+		}, code: "host-no-address", severity: check.Error, verdict: check.VerdictBroken},
+		"bogus addresses": {zone: func(l *lab) {
+			l.domain("example.com", signed(), mx)
+			l.dns.Set(mx, resolver.TypeA, bogus)
+			l.dns.Set(mx, resolver.TypeAAAA, bogus)
+		}, code: "host-address-bogus", severity: check.Error, verdict: check.VerdictBroken},
+		"TLSRPT without an address": {zone: func(l *lab) {
+			l.sound("example.com", mx)
+			l.dns.Set("_smtp._tls.example.com", resolver.TypeTXT, resolvertest.Answer{Records: []string{`TXT "v=TLSRPTv1; x=y"`}})
+		}, code: "tlsrpt-invalid", severity: check.Warning, verdict: check.VerdictKept},
+		"no TLSRPT": {zone: func(l *lab) {
+			l.sound("example.com", mx)
+			l.dns.Set("_smtp._tls.example.com", resolver.TypeTXT, resolvertest.Answer{Rcode: "NXDOMAIN"})
+		}, code: "publish-tlsrpt", severity: check.Hint, verdict: check.VerdictKept},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			c.zone(l)
+			r := l.check("example.com")
+			require.Equal(t, c.severity, finding(t, r, c.code).Severity)
+			require.Equal(t, c.verdict, r.Verdict, "%v", r.Findings)
+		})
+	}
+}
+
+func TestHostWithoutAPrefixHasPromisedNothing(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.domain("example.com", signed(), "mx.example.com")
+	l.receive(l.host("mx.example.com"), probetest.Behaviour{})
+	r := l.check("example.com")
+	require.Equal(t, check.Info, finding(t, r, "port25-starttls-missing").Severity)
+	require.Equal(t, check.VerdictNone, r.Verdict)
+	require.Zero(t, r.Exit())
+	require.Empty(t, codes(r, check.Hint))
+}
+
+func TestHintForAHostThatCouldPromise(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.domain("example.com", signed(), "mx.example.com")
+	addr := l.host("mx.example.com")
+	l.receive(addr, probetest.Behaviour{Cert: l.cert("mx.example.com")})
+	require.Equal(t, []string{
+		"example.com. IN MX 10 starttls-mx.example.com.",
+		"starttls-mx.example.com. IN A " + addr,
+	}, finding(t, l.check("example.com"), "publish-prefix").Zone)
+}
+
+func TestSilenceNeedsAWitness(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	addr := l.sound("example.com", mx)
+	hole := blackHole(t, l.smtps)
+	l.domain("silent.example", signed(), "smtps-b.silent.example")
+	l.dns.Set("smtps-b.silent.example", resolver.TypeA, resolvertest.Answer{Records: []string{"A " + hole}})
+	l.dns.Set("smtps-b.silent.example", resolver.TypeAAAA, signed())
+	l.receive(hole, probetest.Behaviour{Cert: l.cert("smtps-b.silent.example")})
+	l.options.Timeout = 2 * time.Second
+	c, err := check.New(l.options)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, c.Close()) })
+
+	r := c.Check(t.Context(), "silent.example")
+	require.True(t, finding(t, r, "port26-untested").Untested)
+	require.Empty(t, codes(r, check.Error))
+	require.Equal(t, 3, r.Exit())
+
+	require.Zero(t, c.Check(t.Context(), "example.com").Exit())
+	r = c.Check(t.Context(), "silent.example")
+	require.Equal(t, []string{"port26-timeout"}, codes(r, check.Error), "now it is known that the port is not filtered here")
+	require.Equal(t, 1, r.Exit())
+
+	l.dns.Set("smtps-c.two.example", resolver.TypeA, resolvertest.Answer{Records: []string{"A " + addr, "A " + hole}})
+	l.dns.Set("smtps-c.two.example", resolver.TypeAAAA, signed())
+	l.domain("two.example", signed(), "smtps-c.two.example")
+	r = c.Check(t.Context(), "two.example")
+	require.Equal(t, []string{hole}, finding(t, r, "address-silent").Addresses)
+}
+
+func TestDANE(t *testing.T) {
+	t.Parallel()
+	tlsa := func(cert *tls.Certificate) string {
+		spki := sha256.Sum256(cert.Leaf.RawSubjectPublicKeyInfo)
+		return "TLSA 3 1 1 " + hex.EncodeToString(spki[:])
+	}
+	other := "TLSA 3 1 1 " + strings.Repeat("ab", 32)
+	set := func(t *testing.T) (*lab, string, string, *tls.Certificate) {
+		l := newLab(t)
+		l.domain("example.com", signed(), mx)
+		addr, cert := l.host(mx), l.cert(mx)
+		l.receive(addr, probetest.Behaviour{Cert: cert})
+		l.receive(addr, probetest.Behaviour{Cert: cert, Implicit: true})
+		return l, fmt.Sprintf("_25._tcp.%s", mx), fmt.Sprintf("_%d._tcp.%s", l.smtps, mx), cert
+	}
+	t.Run("records that match", func(t *testing.T) {
+		t.Parallel()
+		l, p25, p26, cert := set(t)
+		l.dns.Set(p25, resolver.TypeTLSA, resolvertest.Answer{Secure: true, Records: []string{other, tlsa(cert)}})
+		l.dns.Set(p26, resolver.TypeTLSA, resolvertest.Answer{Secure: true, Records: []string{tlsa(cert)}})
+		r := l.check("example.com")
+		require.Empty(t, codes(r, check.Error, check.Warning), "%v", r.Findings)
+		require.True(t, *r.MX[0].DANE.Matches)
+		require.True(t, *r.MX[0].DANE26.Matches)
+		require.Equal(t, "dane-only", r.TLSPolicy.Text)
+	})
+	t.Run("records that do not", func(t *testing.T) {
+		t.Parallel()
+		l, p25, p26, cert := set(t)
+		l.dns.Set(p25, resolver.TypeTLSA, resolvertest.Answer{Secure: true, Records: []string{other}})
+		l.dns.Set(p26, resolver.TypeTLSA, resolvertest.Answer{Secure: true, Records: []string{tlsa(cert)}})
+		r := l.check("example.com")
+		require.Equal(t, []string{"dane-mismatch"}, codes(r, check.Error))
+		require.False(t, *r.MX[0].DANE.Matches)
+	})
+	t.Run("port 25 only", func(t *testing.T) {
+		t.Parallel()
+		l, p25, p26, cert := set(t)
+		l.dns.Set(p25, resolver.TypeTLSA, resolvertest.Answer{Secure: true, Records: []string{tlsa(cert)}})
+		l.dns.Set(p26, resolver.TypeTLSA, resolvertest.Answer{Secure: true, Rcode: "NXDOMAIN"})
+		r := l.check("example.com")
+		require.Equal(t, []string{"dane-missing-26"}, codes(r, check.Warning))
+		require.Equal(t, []string{p26 + ". IN " + tlsa(cert)}, finding(t, r, "publish-tlsa-26").Zone)
+		require.Equal(t, "NOTFOUND", r.Transport.Status, "DANE keeps it on port 25")
+	})
+	t.Run("bogus, and failed", func(t *testing.T) {
+		t.Parallel()
+		l, p25, p26, _ := set(t)
+		l.dns.Set(p25, resolver.TypeTLSA, resolvertest.Answer{Rcode: "SERVFAIL", EDE: 6})
+		l.dns.Set(p26, resolver.TypeTLSA, resolvertest.Answer{Rcode: "SERVFAIL"})
+		r := l.check("example.com")
+		require.Equal(t, []string{"dane-bogus"}, codes(r, check.Error))
+		require.True(t, finding(t, r, "dane-lookup-failed").Untested)
+	})
+	t.Run("unusable", func(t *testing.T) {
+		t.Parallel()
+		l, p25, _, _ := set(t)
+		l.dns.Set(p25, resolver.TypeTLSA, resolvertest.Answer{Secure: true, Records: []string{"TLSA 1 1 1 " + strings.Repeat("ab", 32)}})
+		require.Contains(t, codes(l.check("example.com"), check.Warning), "dane-unusable")
+	})
+	t.Run("a trust anchor", func(t *testing.T) {
+		t.Parallel()
+		l, p25, _, cert := set(t)
+		chain := tls.Certificate{Certificate: [][]byte{cert.Certificate[0], l.ca.Cert.Raw}, PrivateKey: cert.PrivateKey}
+		addr := l.host("starttls-ta.example.com")
+		l.receive(addr, probetest.Behaviour{Cert: &chain})
+		sum := sha256.Sum256(l.ca.Cert.Raw)
+		for host, want := range map[string]bool{mx: true, "starttls-ta.example.com": false} {
+			l.domain("ta.example", signed(), host)
+			l.dns.Set(host, resolver.TypeA, resolvertest.Answer{Secure: true, Records: []string{"A " + addr}})
+			l.dns.Set("_25._tcp."+host, resolver.TypeTLSA, resolvertest.Answer{Secure: true, Records: []string{"TLSA 2 0 1 " + hex.EncodeToString(sum[:])}})
+			l.options.Resolver, l.options.Port25Only = l.options.DNS.(*resolver.Stub), true // no cache
+			r := l.check("ta.example")
+			require.NotNil(t, r.MX[0].DANE.Matches, "%v", r.Findings)
+			require.Equal(t, want, *r.MX[0].DANE.Matches, "the name counts: %s", host)
+		}
+		require.NotEmpty(t, p25)
+	})
+}
+
+func TestOptions(t *testing.T) {
+	t.Parallel()
+	t.Run("--no-connect", func(t *testing.T) {
+		t.Parallel()
+		l := newLab(t)
+		l.domain("example.com", signed(), mx)
+		r25 := l.receive(l.host(mx), probetest.Behaviour{})
+		l.dns.Set("_mta-sts.example.com", resolver.TypeTXT, resolvertest.Answer{Records: []string{`TXT "v=STSv1; id=1;"`}})
+		l.options.NoConnect = true
+		r := l.check("example.com")
+		require.Equal(t, check.VerdictPromised, r.Verdict)
+		require.Zero(t, r.Exit())
+		require.Zero(t, r25.Connections())
+		require.Equal(t, "announced", r.MTASTS.State)
+		require.Equal(t, "OK", r.TLSPolicy.Status)
+		require.Contains(t, codes(r, check.Info), "tested-partly")
+		require.Empty(t, r.MX[0].Connections)
+	})
+	t.Run("--port25-only", func(t *testing.T) {
+		t.Parallel()
+		l := newLab(t)
+		l.domain("example.com", signed(), mx)
+		l.receive(l.host(mx), probetest.Behaviour{Cert: l.cert(mx)})
+		l.options.Port25Only = true
+		r := l.check("example.com")
+		require.Equal(t, check.VerdictKept, r.Verdict)
+		require.Len(t, r.MX[0].Connections, 1)
+		require.Contains(t, codes(r, check.Info), "tested-partly")
+	})
+	t.Run("--at", func(t *testing.T) {
+		t.Parallel()
+		l := newLab(t)
+		l.sound("example.com", mx)
+		l.options.At = time.Now().AddDate(0, 0, 80)
+		r := l.check("example.com")
+		require.Equal(t, []string{"certificate-expires-soon"}, codes(r, check.Error, check.Warning))
+		require.Contains(t, []int{9, 10}, r.MX[0].Connections[0].Certificate.DaysLeft)
+		l.options.At = time.Now().AddDate(0, 0, 91)
+		r = l.check("example.com")
+		require.Equal(t, []string{"port25-certificate-expired", "port26-certificate-expired"}, codes(r, check.Error))
+		require.Equal(t, "NOTFOUND", r.Transport.Status)
+	})
+	t.Run("-v", func(t *testing.T) {
+		t.Parallel()
+		l := newLab(t)
+		l.sound("example.com", mx)
+		l.options.Verbose = true
+		r := l.check("example.com")
+		said := r.MX[0].Connections[0].Dialogue
+		require.Contains(t, said, "S: 220 receiver")
+		require.Contains(t, said, "C: STARTTLS")
+		require.Contains(t, said, "C: QUIT")
+		shown := screen(t, r, check.Screen{Verbose: true})
+		require.Contains(t, shown, "    C: STARTTLS\n")
+		require.Contains(t, shown, "    - TLS handshake: ")
+	})
+	t.Run("a careful one does not connect to special-purpose addresses", func(t *testing.T) {
+		t.Parallel()
+		l := newLab(t)
+		l.domain("example.com", signed(), mx)
+		r25 := l.receive(l.host(mx), probetest.Behaviour{Cert: l.cert(mx)})
+		l.options.Special, l.options.Careful = false, true
+		r := l.check("example.com")
+		require.Contains(t, codes(r, check.Warning), "address-special")
+		require.Equal(t, 3, r.Exit())
+		require.Zero(t, r25.Connections())
+	})
+	t.Run("a domain that is none", func(t *testing.T) {
+		t.Parallel()
+		l := newLab(t)
+		r := l.check("no domain\x1b[31m")
+		require.Equal(t, []string{"not-a-domain"}, codes(r, check.Error))
+		require.NotContains(t, screen(t, r, check.Screen{}), "\x1b")
+	})
+	t.Run("a U-label", func(t *testing.T) {
+		t.Parallel()
+		l := newLab(t)
+		l.sound("xn--mnchen-3ya.example", "smtps-a.xn--mnchen-3ya.example")
+		r := l.check("münchen.example")
+		require.Equal(t, "xn--mnchen-3ya.example", r.Domain)
+		require.Equal(t, check.VerdictKept, r.Verdict)
+	})
+}
+
+func TestPolite(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.domain("example.com", signed(), mx, "starttls-b.example.com")
+	addr := l.host(mx)
+	l.dns.Set("starttls-b.example.com", resolver.TypeA, resolvertest.Answer{Records: []string{"A " + addr}})
+	l.dns.Set("starttls-b.example.com", resolver.TypeAAAA, signed())
+	cert := l.cert(mx, "starttls-b.example.com")
+	r25 := l.receive(addr, probetest.Behaviour{Cert: cert})
+	r26 := l.receive(addr, probetest.Behaviour{Cert: cert, Implicit: true})
+	c, err := check.New(l.options)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, c.Close()) })
+	for range 3 {
+		require.Zero(t, c.Check(t.Context(), "example.com").Exit())
+	}
+	require.Equal(t, 2, r25.Connections(), "one for each name, however many domains ask")
+	require.Equal(t, 1, r26.Connections())
+	for _, said := range append(r25.Commands(), r26.Commands()...) {
+		require.Regexp(t, `^(EHLO |STARTTLS$|QUIT$)`, said)
+	}
+	require.Equal(t, 1, r25.Most(), "one connection at a time")
+}

@@ -1,0 +1,94 @@
+package check
+
+// Code documents the code of a finding.
+type Code struct {
+	Code     string
+	Severity Severity
+	// Untested is set for what could not be tested.
+	Untested bool
+	// Meaning is a sentence for policyd-check(1).
+	Meaning string
+}
+
+// Codes returns all codes there are, in the order of the manual page. Errors about a host without a prefix, which has
+// promised nothing, are shown as info.
+func Codes() []Code {
+	return []Code{
+		{"not-a-domain", Error, false, "The input is not a domain name."},
+		{"no-such-domain", Error, false, "The domain does not exist (NXDOMAIN)."},
+		{"mx-bogus", Error, false, "The MX RRset fails DNSSEC validation: every validating sender defers."},
+		{"mx-lookup-failed", Info, true, "The MX lookup failed."},
+		{"resolver-not-validating", Info, true, "The resolver does not validate, or is not trusted: signed zones cannot be told from unsigned ones."},
+		{"null-mx", Info, false, "The domain takes no mail (RFC 7505)."},
+		{"mx-implicit", Info, false, "There is no MX RRset: the domain itself is its mail host, and carries no promise (RFC 5321 section 5.1)."},
+		{"mx-alias", Info, false, "The domain is a CNAME: the MX RRset is that of its target."},
+		{"mx-duplicate", Warning, false, "A host is listed more than once."},
+		{"mx-too-many", Warning, false, "There are over 32 MX hosts: those beyond are not considered, and the set counts as mixed."},
+		{"mx-unsigned", Warning, false, "The MX RRset is not signed with DNSSEC: who can forge DNS can hide the promise."},
+		{"mx-signature-expires", Warning, false, "The signature of the MX RRset expires within two days."},
+		{"mx-host-invalid", Warning, false, "The name of an MX host is not a host name: nobody can connect to it."},
+		{"mx-host-alias", Warning, false, "An MX host is a CNAME, which RFC 2181 section 10.3 forbids. The certificate must be for the name in the MX record."},
+		{"prefix-malformed", Warning, false, "A name looks like a prefix and is none: after starttls- or smtps- a letter or digit must follow within the first label."},
+		{"no-promise", Info, false, "No MX host carries a prefix: nothing is promised."},
+		{"set-mixed", Warning, false, "Only some MX hosts carry a prefix: mail goes through those alone."},
+		{"host-no-address", Error, false, "The host has no address."},
+		{"host-address-bogus", Error, false, "The addresses of the host fail DNSSEC validation."},
+		{"host-lookup-failed", Info, true, "The addresses of the host could not be looked up."},
+		{"address-special", Warning, false, "An address is not one of the public Internet."},
+		{"address-silent", Warning, false, "An address does not answer where others of the host do: senders lose time."},
+		{"address-unreachable", Info, true, "There is no route from here to an address, such as to any IPv6 address, or it failed on our side otherwise."},
+		{"port25-untested", Info, true, "Port 25 of the host does not answer, and no other has answered from here: it may be filtered on our side."},
+		{"port25-timeout", Error, false, "Port 25 of the host does not answer, though others answer from here."},
+		{"port25-refused", Error, false, "Port 25 refuses connections."},
+		{"port25-banner", Error, false, "Port 25 does not greet with 220."},
+		{"port25-ehlo", Error, false, "Port 25 does not take EHLO."},
+		{"port25-starttls-missing", Error, false, "Port 25 does not offer STARTTLS."},
+		{"port25-starttls-refused", Error, false, "Port 25 offers STARTTLS and refuses it."},
+		{"port25-starttls-injection", Warning, false, "Data in the clear came after the reply to STARTTLS: somebody on the path may have put it there."},
+		{"port25-tls-handshake", Error, false, "The TLS handshake on port 25 fails."},
+		{"port25-certificate-chain", Error, false, "The certificate on port 25 does not lead to a trusted root."},
+		{"port25-certificate-expired", Error, false, "The certificate on port 25 has expired, or is not valid yet."},
+		{"port25-certificate-name", Error, false, "The certificate on port 25 is not for the MX host name with its prefix."},
+		{"port25-ehlo-in-tls", Error, false, "Port 25 does not take EHLO after the handshake."},
+		{"port26-untested", Info, true, "The port of implicit TLS does not answer, and no other has answered from here: it may be filtered on our side."},
+		{"port26-timeout", Error, false, "The port of implicit TLS does not answer, though others answer from here."},
+		{"port26-refused", Error, false, "The port of implicit TLS refuses connections."},
+		{"port26-plaintext", Error, false, "The port of implicit TLS speaks in the clear."},
+		{"port26-tls-handshake", Error, false, "The TLS handshake on the port of implicit TLS fails."},
+		{"port26-certificate-chain", Error, false, "The certificate on the port of implicit TLS does not lead to a trusted root."},
+		{"port26-certificate-expired", Error, false, "The certificate on the port of implicit TLS has expired, or is not valid yet."},
+		{"port26-certificate-name", Error, false, "The certificate on the port of implicit TLS is not for the MX host name with its prefix."},
+		{"port26-banner", Error, false, "The port of implicit TLS does not greet with 220 after the handshake."},
+		{"port26-ehlo", Error, false, "The port of implicit TLS does not take EHLO."},
+		{"certificate-expires-soon", Warning, false, "A certificate expires within 14 days."},
+		{"certificate-weak", Warning, false, "The key of a certificate is shorter than 2048 bits (RSA) or 256 bits (ECDSA)."},
+		{"cipher-weak", Warning, false, "The cipher has no forward secrecy."},
+		{"dane-mismatch", Error, false, "No usable TLSA record matches the certificate: senders that know DANE defer."},
+		{"dane-bogus", Error, false, "The TLSA records fail DNSSEC validation: senders that know DANE defer."},
+		{"dane-lookup-failed", Info, true, "The TLSA records could not be looked up."},
+		{"dane-unusable", Warning, false, "There are TLSA records and none of them can be used."},
+		{"dane-missing-26", Warning, false, "There are TLSA records for port 25 and none for the port of implicit TLS: senders that know DANE stay on port 25."},
+		{"mta-sts-excludes-all", Error, false, "The MTA-STS policy is enforced and allows no MX host: senders that know MTA-STS defer."},
+		{"mta-sts-excludes-host", Warning, false, "The MTA-STS policy does not allow an MX host."},
+		{"mta-sts-invalid", Warning, false, "An MTA-STS policy is announced and cannot be had."},
+		{"mta-sts-testing", Info, false, "The MTA-STS policy is in testing mode."},
+		{"tlsrpt-invalid", Warning, false, "The TLSRPT record is not valid (RFC 8460 section 3)."},
+		{"tested-partly", Info, false, "Not everything was tested, as was asked for."},
+		{"promise-kept", Info, false, "The promise is kept at every address that was tested."},
+		{"publish-prefix", Hint, false, "Hosts keep what a prefix would promise: publish it."},
+		{"publish-prefix-everywhere", Hint, false, "Give all MX hosts a prefix."},
+		{"publish-tlsa-26", Hint, false, "Publish TLSA records for the port of implicit TLS as well."},
+		{"publish-tlsrpt", Hint, false, "Have reports about TLS sent to you."},
+		{"sign-zone", Hint, false, "Sign the zone with DNSSEC."},
+	}
+}
+
+// code returns the documentation of a code. A code without one is a bug that a test finds.
+func code(name string) (Code, bool) {
+	for _, c := range Codes() {
+		if c.Code == name {
+			return c, true
+		}
+	}
+	return Code{Code: name, Severity: Error}, false
+}

@@ -1,0 +1,206 @@
+package check
+
+import (
+	"context"
+	"maps"
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/policyd/policyd/internal/probe"
+	"github.com/policyd/policyd/prefix"
+)
+
+// heard is one test: a dialogue, or why there was none.
+type heard struct {
+	addr       netip.Addr
+	implicit   bool
+	skipped    string // why nobody connected, "" if somebody did
+	transcript probe.Transcript
+}
+
+// spoken returns the dialogues with a host on one of its ports.
+func (h *host) spoken(implicit bool) []probe.Transcript {
+	var all []probe.Transcript
+	for _, t := range h.heard {
+		if t.implicit == implicit && t.skipped == "" {
+			all = append(all, t.transcript)
+		}
+	}
+	return all
+}
+
+// connect talks to every address of every host.
+func (d *domain) connect(ctx context.Context) {
+	if d.o.NoConnect {
+		d.find("tested-partly", about{}, "nothing was connected to, as was asked for: what is promised was not tested, and the answers leave MTA-STS and the port of implicit TLS out")
+		return
+	}
+	if d.o.Port25Only {
+		d.find("tested-partly", about{}, "the port of implicit TLS was left out, as was asked for")
+	}
+	var group errgroup.Group
+	group.SetLimit(sideBySide)
+	for _, h := range d.hosts {
+		for _, a := range h.addrs {
+			h.heard = append(h.heard, heard{addr: a})
+			if h.class == prefix.SMTPS && !d.o.Port25Only {
+				h.heard = append(h.heard, heard{addr: a, implicit: true})
+			}
+		}
+		for i := range h.heard {
+			t := &h.heard[i]
+			if t.skipped = d.skip(t.addr); t.skipped == "" {
+				group.Go(func() error {
+					t.transcript = d.endpoints.talk(ctx, d.dialogue(h.Host.Host, t))
+					return nil
+				})
+			}
+		}
+	}
+	_ = group.Wait() // no error: what failed is in the transcripts
+}
+
+// skip says why an address is not connected to, "" if it is.
+func (d *domain) skip(a netip.Addr) string {
+	switch {
+	case d.o.IPv4 && !d.o.IPv6 && !a.Is4(), d.o.IPv6 && !d.o.IPv4 && a.Is4():
+		return "another address family was asked for"
+	case d.o.Careful && !d.o.Special && special(a):
+		return "a special-purpose address"
+	}
+	return ""
+}
+
+func (d *domain) dialogue(name string, t *heard) probe.Dialogue {
+	const longestConnect, longestStep = 10 * time.Second, 20 * time.Second
+	at := d.o.At
+	port := d.o.SMTPPort
+	if t.implicit {
+		port = d.o.Policy.Port26.Port
+	}
+	return probe.Dialogue{
+		Host: name, Addr: netip.AddrPortFrom(t.addr, port), Implicit: t.implicit, Roots: d.o.Roots, At: at,
+		Connect: min(d.o.Timeout, longestConnect), Each: min(d.o.Timeout, longestStep), Whole: d.o.Timeout,
+	}
+}
+
+// maxEndpoints is how many dialogues are remembered: many domains share their hosts.
+const maxEndpoints = 1024
+
+// endpoints hold dialogues: one connection to an address at a time, and one dialogue for all domains that share a host.
+type endpoints struct {
+	mu      sync.Mutex
+	known   map[endpoint]*dialogue
+	busy    map[netip.Addr]*turn
+	reached map[uint16]bool // ports on which a connection was taken
+}
+
+type endpoint struct {
+	host     string
+	addr     netip.AddrPort
+	implicit bool
+}
+
+// dialogue is one that is being held, or was. transcript is written before done is closed and not after.
+type dialogue struct {
+	done       chan struct{}
+	transcript probe.Transcript
+}
+
+// turn is the right to connect to an address; users counts who has it or waits.
+type turn struct {
+	sync.Mutex
+	users int
+}
+
+func newEndpoints() *endpoints {
+	return &endpoints{known: map[endpoint]*dialogue{}, busy: map[netip.Addr]*turn{}, reached: map[uint16]bool{}}
+}
+
+// proven says whether a port has taken a connection anywhere: it is not filtered on our side.
+func (e *endpoints) proven(port uint16) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.reached[port]
+}
+
+func (e *endpoints) talk(ctx context.Context, what probe.Dialogue) probe.Transcript {
+	key := endpoint{what.Host, what.Addr, what.Implicit}
+	e.mu.Lock()
+	d, ok := e.known[key]
+	if !ok {
+		e.makeRoom()
+		d = &dialogue{done: make(chan struct{})}
+		e.known[key] = d
+	}
+	e.mu.Unlock()
+	if ok {
+		<-d.done // it ends by its own time limit
+		return d.transcript
+	}
+	defer e.take(what.Addr.Addr())()
+	d.transcript = probe.Talk(ctx, what)
+	if d.transcript.Connected() {
+		e.mu.Lock()
+		e.reached[what.Addr.Port()] = true
+		e.mu.Unlock()
+	}
+	close(d.done)
+	return d.transcript
+}
+
+// makeRoom forgets dialogues that have ended where there are too many; e.mu is held.
+func (e *endpoints) makeRoom() {
+	if len(e.known) < maxEndpoints {
+		return
+	}
+	const some = 64
+	gone := 0
+	for key, d := range maps.Clone(e.known) {
+		select {
+		case <-d.done:
+			delete(e.known, key)
+			gone++
+		default:
+		}
+		if gone == some {
+			return
+		}
+	}
+}
+
+// take waits until nobody else is connected to an address, and returns what gives the turn back.
+func (e *endpoints) take(a netip.Addr) func() {
+	e.mu.Lock()
+	t := e.busy[a]
+	if t == nil {
+		t = &turn{}
+		e.busy[a] = t
+	}
+	t.users++
+	e.mu.Unlock()
+	t.Lock()
+	return func() {
+		t.Unlock()
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if t.users--; t.users == 0 {
+			delete(e.busy, a)
+		}
+	}
+}
+
+// connections shows the tests of a host, port by port within an address.
+func (d *domain) connections(h *host) {
+	for i := range h.heard {
+		t := &h.heard[i]
+		c := Connection{Address: t.addr.String(), Port: d.dialogue("", t).Addr.Port(), Implicit: t.implicit, Result: ResultSkipped, Why: t.skipped, Steps: []Step{}}
+		if t.skipped == "" {
+			d.show(&c, &t.transcript)
+		}
+		h.Connections = append(h.Connections, c)
+	}
+}

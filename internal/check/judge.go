@@ -1,0 +1,282 @@
+package check
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/policyd/policyd/internal/dane"
+	"github.com/policyd/policyd/internal/mtasts"
+	"github.com/policyd/policyd/internal/probe"
+	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/prefix"
+)
+
+const soonDays = 14 // certificates are renewed by machines before that
+
+// judge finds what is to be said about the domain, its hosts and their connections.
+func (d *domain) judge() {
+	for _, h := range d.hosts {
+		d.judgeName(h)
+		d.judgeAddresses(h)
+		for _, implicit := range []bool{false, true} {
+			if implicit && (h.class != prefix.SMTPS || d.o.Port25Only) {
+				continue
+			}
+			d.judgePort(h, implicit)
+		}
+		d.connections(h)
+		d.judgeDANE(h)
+	}
+	d.judgeSet()
+	d.judgeMTASTS()
+	if d.TLSRPT.State == "invalid" {
+		d.find("tlsrpt-invalid", about{}, "the TLSRPT record has no rua=, or there are several")
+	}
+	clean := !slices.ContainsFunc(d.Findings, func(f Finding) bool { return f.Severity == Error || f.essential() })
+	if d.Set != "none" && clean && !d.o.NoConnect {
+		d.find("promise-kept", about{}, "the promise is kept at every address that was tested")
+	}
+	d.hints()
+}
+
+// judgeName looks at the name of a host.
+func (d *domain) judgeName(h *host) {
+	name := about{host: h.Host.Host}
+	label, _, _ := strings.Cut(h.Host.Host, ".")
+	switch {
+	case !h.Valid:
+		d.find("mx-host-invalid", name, "this is not a host name")
+	case h.class == prefix.None && looksPrefixed(label):
+		d.find("prefix-malformed", name, "the name looks like a prefix and is none: it promises nothing")
+	}
+	if h.Alias != "" {
+		d.find("mx-host-alias", name, "the host is an alias of "+h.Alias+": the certificate must be for "+h.Host.Host)
+	}
+}
+
+// looksPrefixed says whether a label was meant to be a prefix.
+func looksPrefixed(label string) bool {
+	for _, p := range []string{"starttls", "smtps"} {
+		if rest, ok := strings.CutPrefix(label, p); ok && (rest == "" || rest[0] == '-' || rest[0] == '_') {
+			return true
+		}
+	}
+	return false
+}
+
+func (d *domain) judgeAddresses(h *host) {
+	name := about{host: h.Host.Host}
+	switch {
+	case !h.Valid:
+	case h.A == "bogus" || h.AAAA == "bogus":
+		d.find("host-address-bogus", name, "the addresses fail DNSSEC validation: "+h.AddressError)
+	case h.AddressError != "":
+		d.find("host-lookup-failed", name, "the addresses could not be looked up: "+h.AddressError)
+	case len(h.addrs) == 0:
+		d.find("host-no-address", name, "the host has neither an A nor an AAAA record")
+	}
+	if d.o.Special {
+		return
+	}
+	for _, a := range h.addrs {
+		if special(a) {
+			d.find("address-special", about{host: h.Host.Host, addr: a}, "the address is not one of the public Internet")
+		}
+	}
+}
+
+// judgePort looks at all tests of one port of a host.
+func (d *domain) judgePort(h *host, implicit bool) {
+	spoken := h.spoken(implicit)
+	if d.o.NoConnect || len(h.addrs) == 0 {
+		return
+	}
+	port, name := d.o.SMTPPort, "port25-"
+	if implicit {
+		port, name = d.o.Policy.Port26.Port, "port26-"
+	}
+	var reached, ours, silent int
+	for i := range spoken {
+		switch t := &spoken[i]; {
+		case t.Ours:
+			ours++
+		case t.Silent:
+			silent++
+		default:
+			reached++
+		}
+	}
+	if len(spoken) == ours {
+		why := "no address of it was to be connected to"
+		if ours > 0 {
+			why = "no address of it can be reached from here: " + spoken[0].Why
+		}
+		d.find(name+"untested", about{host: h.Host.Host, port: port}, why)
+		return
+	}
+	for i := range spoken {
+		t := &spoken[i]
+		where := about{host: h.Host.Host, addr: t.Addr.Addr(), port: port}
+		switch {
+		case t.Ours:
+			d.find("address-unreachable", where, "this address could not be tested from here: "+t.Why)
+		case !t.Silent:
+			d.judgeDialogue(name, where, t)
+		case reached > 0:
+			d.find("address-silent", where, "this address does not answer, and others of the host do")
+		case d.endpoints.proven(port):
+			d.find(name+"timeout", where, "the port does not answer, though others answer from here")
+		default:
+			d.find(name+"untested", where, "the port does not answer, and none has answered from here yet: it may be filtered on our side")
+		}
+	}
+}
+
+// judgeDialogue looks at one dialogue.
+func (d *domain) judgeDialogue(name string, where about, t *probe.Transcript) {
+	switch t.Failed {
+	case probe.StepNone, probe.StepCertificate, probe.StepQUIT:
+	case probe.StepConnect:
+		d.find(name+"refused", where, "connection refused")
+	case probe.StepBanner:
+		d.find(name+"banner", where, t.Why)
+	case probe.StepEHLO:
+		d.find(name+"ehlo", where, t.Why)
+	case probe.StepSTARTTLS:
+		if t.Offered {
+			d.find(name+"starttls-refused", where, t.Why)
+		} else {
+			d.find(name+"starttls-missing", where, "EHLO does not offer STARTTLS")
+		}
+	case probe.StepTLS:
+		if t.Cause == probe.Plaintext {
+			d.find(name+"plaintext", where, "the port speaks in the clear: "+t.Why)
+		} else {
+			d.find(name+"tls-handshake", where, t.Why)
+		}
+	case probe.StepEHLOAgain:
+		d.find(name+"ehlo-in-tls", where, t.Why)
+	}
+	if t.Stray {
+		d.find(name+"starttls-injection", where, "data in the clear came after the reply to STARTTLS")
+	}
+	if t.Session != nil {
+		d.judgeSession(name, where, t.Session)
+	}
+}
+
+// judgeSession looks at a certificate, all that is wrong with it, and at the cipher.
+func (d *domain) judgeSession(name string, where about, s *probe.Session) {
+	for _, wrong := range []struct {
+		code string
+		err  error
+	}{{"certificate-chain", s.ChainErr}, {"certificate-expired", s.DatesErr}, {"certificate-name", s.NameErr}} {
+		if wrong.err != nil {
+			d.find(name+wrong.code, where, printable(strings.TrimPrefix(wrong.err.Error(), "x509: ")))
+		}
+	}
+	if left := daysLeft(s.NotAfter, d.At); s.DatesErr == nil && left < soonDays {
+		d.find("certificate-expires-soon", where, fmt.Sprintf("the certificate expires on %s UTC, in %d days", s.NotAfter.UTC().Format(time.DateTime), left))
+	}
+	if len(s.Chain) > 0 && weakKey(s.Chain[0]) {
+		d.find("certificate-weak", where, "the key is "+keyName(s.Chain[0]))
+	}
+	if !forwardSecret(s.Cipher) {
+		d.find("cipher-weak", where, "the cipher has no forward secrecy")
+	}
+}
+
+// judgeDANE compares the TLSA records with what the host showed.
+func (d *domain) judgeDANE(h *host) {
+	for _, p := range []struct {
+		implicit bool
+		found    *dane.Result
+		shown    *DANE
+		port     uint16
+	}{{false, &h.dane, &h.DANE, d.o.SMTPPort}, {true, &h.dane26, h.DANE26, d.o.Policy.Port26.Port}} {
+		if p.shown == nil {
+			continue
+		}
+		where := about{host: h.Host.Host, port: p.port}
+		switch p.found.State {
+		case dane.Failed:
+			if bogus(p.found.Err) {
+				d.find("dane-bogus", where, "the TLSA records fail DNSSEC validation: "+p.found.Why)
+			} else {
+				d.find("dane-lookup-failed", where, "the TLSA records could not be looked up: "+p.found.Why)
+			}
+		case dane.Unusable:
+			d.find("dane-unusable", where, "none of the TLSA records can be used")
+		case dane.Usable:
+			d.matchTLSA(h, p.implicit, where, p.found, p.shown)
+		case dane.Unknown, dane.Unreachable, dane.Absent:
+		}
+	}
+	if h.DANE26 != nil && h.dane.State == dane.Usable && h.dane26.State == dane.Absent {
+		d.find("dane-missing-26", about{host: h.Host.Host, port: d.o.Policy.Port26.Port}, "there are TLSA records for port 25 only: senders that know DANE stay there")
+	}
+}
+
+func (d *domain) matchTLSA(h *host, implicit bool, where about, found *dane.Result, shown *DANE) {
+	for _, t := range h.spoken(implicit) {
+		if t.Session == nil {
+			continue
+		}
+		ok := matches(found.Records, t.Session, h.Host.Host, d.At)
+		all := ok && (shown.Matches == nil || *shown.Matches)
+		shown.Matches = &all
+		if !ok {
+			where.addr = t.Addr.Addr()
+			d.find("dane-mismatch", where, "no TLSA record matches the certificate")
+		}
+	}
+}
+
+// judgeSet looks at the hosts together.
+func (d *domain) judgeSet() {
+	switch {
+	case d.Set == "mixed":
+		d.find("set-mixed", about{}, "only some MX hosts carry a prefix: mail goes through those alone, or waits")
+	case d.Set == "none" && d.RRset.State == "found":
+		d.find("no-promise", about{}, "no MX host carries a prefix")
+	}
+	if d.Set != "none" && d.DNSSEC == resolver.Insecure.String() && d.Resolver.Result == resolver.Validating.String() {
+		d.find("mx-unsigned", about{}, "the MX RRset is not signed: who can forge DNS can hide the promise")
+	}
+}
+
+// judgeMTASTS looks at whether the policy of the domain goes with its hosts.
+func (d *domain) judgeMTASTS() {
+	sts := d.facts.STS
+	switch sts.State {
+	case mtasts.Failed:
+		d.find("mta-sts-invalid", about{}, "the policy cannot be had: "+sts.Why)
+	case mtasts.Found:
+		if sts.Policy.Mode == mtasts.Testing {
+			d.find("mta-sts-testing", about{}, "the MTA-STS policy is in testing mode: nobody is held to it")
+		}
+	case mtasts.Unknown, mtasts.Absent:
+	}
+	if sts.State != mtasts.Found || sts.Policy.Mode == mtasts.None || len(d.hosts) == 0 {
+		return
+	}
+	allowed := 0
+	for _, h := range d.hosts {
+		ok := sts.Policy.Matches(h.Host.Host)
+		h.MTASTS = &ok
+		if ok {
+			allowed++
+		}
+	}
+	if allowed == 0 && sts.Policy.Mode == mtasts.Enforce {
+		d.find("mta-sts-excludes-all", about{}, "the MTA-STS policy allows none of the MX hosts: senders that know it defer")
+		return
+	}
+	for _, h := range d.hosts {
+		if !*h.MTASTS {
+			d.find("mta-sts-excludes-host", about{host: h.Host.Host}, "the MTA-STS policy does not allow this host")
+		}
+	}
+}

@@ -1,0 +1,110 @@
+package check
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/mtasts"
+	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/prefix"
+)
+
+func TestMTASTSAndTheHosts(t *testing.T) {
+	t.Parallel()
+	found := func(mode mtasts.Mode, mx ...string) mtasts.Result {
+		return mtasts.Result{State: mtasts.Found, Policy: mtasts.Policy{Mode: mode, MX: mx}}
+	}
+	for name, c := range map[string]struct {
+		sts   mtasts.Result
+		codes []string
+		first *bool
+	}{
+		"no policy":                     {mtasts.Result{State: mtasts.Absent}, []string{}, nil},
+		"enforced, both hosts":          {found(mtasts.Enforce, "*.example.com"), []string{}, new(true)},
+		"enforced, the names of before": {found(mtasts.Enforce, "mx1.example.com", "mx2.example.com"), []string{"mta-sts-excludes-all"}, new(false)},
+		"enforced, one host":            {found(mtasts.Enforce, "starttls-a.example.com"), []string{"mta-sts-excludes-host"}, new(true)},
+		"testing":                       {found(mtasts.Testing, "*.example.com"), []string{"mta-sts-testing"}, new(true)},
+		"testing, the names of before":  {found(mtasts.Testing, "mx1.example.com"), []string{"mta-sts-testing", "mta-sts-excludes-host", "mta-sts-excludes-host"}, new(false)},
+		"none":                          {found(mtasts.None), []string{}, nil},
+		"cannot be had":                 {mtasts.Result{State: mtasts.Failed, Why: "404"}, []string{"mta-sts-invalid"}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := &domain{Checker: &Checker{}, facts: policy.Facts{STS: c.sts}}
+			for _, name := range []string{"starttls-a.example.com", "starttls-b.example.com"} {
+				d.hosts = append(d.hosts, &host{Host: Host{Host: name}, class: prefix.STARTTLS})
+			}
+			d.judgeMTASTS()
+			codes := []string{}
+			for _, f := range d.Findings {
+				codes = append(codes, f.Code)
+			}
+			require.Equal(t, c.codes, codes)
+			require.Equal(t, c.first, d.hosts[0].MTASTS)
+		})
+	}
+}
+
+func TestFindingsOfOneKindAreOne(t *testing.T) {
+	t.Parallel()
+	d := &domain{Checker: &Checker{}}
+	for _, a := range []string{"192.0.2.1", "192.0.2.2"} {
+		d.find("port25-refused", about{host: "starttls-a.example.com", addr: netip.MustParseAddr(a), port: 25}, "connection refused")
+	}
+	d.find("port25-refused", about{host: "mx.example.com", addr: netip.MustParseAddr("192.0.2.3"), port: 25}, "connection refused")
+	require.Len(t, d.Findings, 2)
+	require.Equal(t, []string{"192.0.2.1", "192.0.2.2"}, d.Findings[0].Addresses)
+	require.Equal(t, Error, d.Findings[0].Severity)
+	require.Equal(t, Info, d.Findings[1].Severity, "a host without a prefix has promised nothing")
+}
+
+func TestProgress(t *testing.T) {
+	t.Parallel()
+	p := &Progress{}
+	for range 100 {
+		p.add()
+	}
+	for range 20 {
+		p.done()
+	}
+	require.Equal(t, "20 of 100+ domains, 2.0/s, time left unknown", p.line(10*time.Second))
+	p.end()
+	require.Equal(t, "20 of 100 domains, 2.0/s, 40s left", p.line(10*time.Second))
+	var nobody *Progress
+	nobody.add()
+	nobody.done()
+	nobody.end()
+}
+
+func TestDialoguesAreForgotten(t *testing.T) {
+	t.Parallel()
+	e := newEndpoints()
+	for i := range 3 * maxEndpoints {
+		e.mu.Lock()
+		e.makeRoom()
+		d := &dialogue{done: make(chan struct{})}
+		if i%2 == 0 {
+			close(d.done)
+		}
+		if i < maxEndpoints/2 || i%2 == 0 { // never more under way than that
+			e.known[endpoint{addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 25)}] = d
+		}
+		e.mu.Unlock()
+	}
+	require.LessOrEqual(t, len(e.known), maxEndpoints)
+}
+
+func TestWords(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, "/etc/ca.pem", shellWord("/etc/ca.pem"))
+	require.Equal(t, `'/a b/it'\''s.pem'`, shellWord("/a b/it's.pem"))
+	for label, want := range map[string]bool{"smtps": true, "smtps-": true, "smtps_a": true, "starttls": true, "smtpsgate": false, "xsmtps-a": false, "mx": false} {
+		require.Equal(t, want, looksPrefixed(label), label)
+	}
+	now := time.Now()
+	require.Equal(t, 0, daysLeft(now.Add(time.Hour), now))
+	require.Equal(t, -1, daysLeft(now.Add(-time.Hour), now))
+}

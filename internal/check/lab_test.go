@@ -1,0 +1,145 @@
+package check_test
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/policyd/policyd/internal/check"
+	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/probe/probetest"
+	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/resolver/resolvertest"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m)
+}
+
+// lab is a DNS, a CA, and addresses of 127.0.0.0/8 whose ports are all the same two.
+type lab struct {
+	t           *testing.T
+	dns         *resolvertest.Server
+	ca          *probetest.CA
+	smtp, smtps uint16
+	next        byte
+	options     check.Options
+}
+
+func newLab(t *testing.T) *lab {
+	t.Helper()
+	l := &lab{t: t, dns: resolvertest.New(t), ca: probetest.NewCA(t), smtp: freePort(t), smtps: freePort(t), next: 10}
+	stub, err := resolver.NewStub(resolver.StubOptions{Servers: []string{l.dns.Addr()}, Timeout: 5 * time.Second})
+	require.NoError(t, err)
+	stub.SelfTest(t.Context())
+	l.options = check.Options{
+		Resolver: resolver.NewCache(stub, resolver.CacheOptions{Generation: stub.Generation}), DNS: stub, Signatures: stub,
+		Policy: policy.Options{DANE: true, Port26: policy.Port26Options{Port: l.smtps, Transport: "smtps26"}},
+		Roots:  l.ca.Roots, Special: true, SMTPPort: l.smtp,
+	}
+	return l
+}
+
+// freePort returns a port that is free on all addresses of 127.0.0.0/8 just now.
+func freePort(t *testing.T) uint16 {
+	t.Helper()
+	var lc net.ListenConfig
+	ln, err := lc.Listen(t.Context(), "tcp4", "0.0.0.0:0")
+	require.NoError(t, err)
+	defer func() { require.NoError(t, ln.Close()) }()
+	return uint16(ln.Addr().(*net.TCPAddr).Port)
+}
+
+// addr returns an address that nobody else uses.
+func (l *lab) addr() string {
+	l.next++
+	return fmt.Sprintf("127.0.%d.%d", 100+l.smtp%100, l.next)
+}
+
+// domain publishes the MX hosts of a domain.
+func (l *lab) domain(name string, a resolvertest.Answer, hosts ...string) {
+	for i, h := range hosts {
+		a.Records = append(a.Records, fmt.Sprintf("MX %d %s.", 10*(i+1), h))
+	}
+	l.dns.Set(name, resolver.TypeMX, a)
+}
+
+func signed() resolvertest.Answer { return resolvertest.Answer{Secure: true} }
+
+// host publishes the address of a host, and returns it.
+func (l *lab) host(name string) string {
+	a := l.addr()
+	l.dns.Set(name, resolver.TypeA, resolvertest.Answer{Secure: true, Records: []string{"A " + a}})
+	l.dns.Set(name, resolver.TypeAAAA, signed())
+	return a
+}
+
+// receive has an address behave on port 25 and, where implicit is set, on the port of implicit TLS.
+func (l *lab) receive(addr string, b probetest.Behaviour) *probetest.Receiver {
+	l.t.Helper()
+	port := l.smtp
+	if b.Implicit {
+		port = l.smtps
+	}
+	return probetest.Start(l.t, fmt.Sprintf("%s:%d", addr, port), b)
+}
+
+func (l *lab) cert(names ...string) *tls.Certificate {
+	c := l.ca.Names(l.t, names...)
+	return &c
+}
+
+func (l *lab) leaf(leaf probetest.Leaf) *tls.Certificate {
+	c := l.ca.Issue(l.t, leaf)
+	return &c
+}
+
+// sound publishes a domain whose only host, of the name, keeps every promise.
+func (l *lab) sound(domain, host string) string {
+	l.domain(domain, signed(), host)
+	a := l.host(host)
+	l.receive(a, probetest.Behaviour{Cert: l.cert(host)})
+	l.receive(a, probetest.Behaviour{Cert: l.cert(host), Implicit: true})
+	l.dns.Set("_smtp._tls."+domain, resolver.TypeTXT, resolvertest.Answer{Records: []string{`TXT "v=TLSRPTv1; rua=mailto:tls@` + domain + `"`}})
+	return a
+}
+
+func (l *lab) check(domain string) check.Report {
+	l.t.Helper()
+	c, err := check.New(l.options)
+	require.NoError(l.t, err)
+	defer func() { require.NoError(l.t, c.Close()) }()
+	return c.Check(l.t.Context(), domain)
+}
+
+// codes are the findings of a severity, in order, each once.
+func codes(r check.Report, severities ...check.Severity) []string {
+	found := []string{}
+	for _, f := range r.Findings {
+		if slices.Contains(severities, f.Severity) && !slices.Contains(found, f.Code) {
+			found = append(found, f.Code)
+		}
+	}
+	return found
+}
+
+func finding(t *testing.T, r check.Report, code string) check.Finding {
+	t.Helper()
+	i := slices.IndexFunc(r.Findings, func(f check.Finding) bool { return f.Code == code })
+	require.GreaterOrEqual(t, i, 0, "no %s: %v", code, r.Findings)
+	return r.Findings[i]
+}
+
+func screen(t *testing.T, r check.Report, s check.Screen) string {
+	t.Helper()
+	var b strings.Builder
+	require.NoError(t, s.Write(&b, &r))
+	return b.String()
+}

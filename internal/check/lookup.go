@@ -1,0 +1,308 @@
+package check
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/policyd/policyd/internal/address"
+	"github.com/policyd/policyd/internal/dane"
+	"github.com/policyd/policyd/internal/mtasts"
+	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/probe"
+	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/prefix"
+)
+
+const (
+	lookupBudget    = 30 * time.Second // for all lookups that the answers of the maps need
+	signatureMargin = 48 * time.Hour
+	sideBySide      = 8 // lookups or connections for one domain
+)
+
+// host is an MX host being checked.
+type host struct {
+	Host
+	class  prefix.Class
+	addrs  []netip.Addr
+	dane   dane.Result
+	dane26 dane.Result
+	heard  []heard
+}
+
+func (d *domain) showResolver() {
+	st := d.o.DNS.State()
+	d.Resolver = Resolver{Servers: append([]string{}, st.Servers...), Result: st.Result.String(), Reason: printable(st.Reason)}
+	if st.Result != resolver.Validating {
+		d.find("resolver-not-validating", about{}, "the resolver is "+d.Resolver.Result+": "+orElse(d.Resolver.Reason, "no reason is known"))
+	}
+}
+
+// lookUpMX looks up the MX RRset. It returns false where that ends the matter.
+func (d *domain) lookUpMX(ctx context.Context) bool {
+	q := resolver.Question{Name: d.Domain, Type: resolver.TypeMX}
+	rrset, err := d.o.Resolver.Lookup(ctx, q)
+	if err != nil {
+		d.RRset.Error = reason(err)
+		d.TLSPolicy.Text = "MX lookup for " + d.Domain + " failed: " + d.RRset.Error
+		if bogus(err) {
+			d.DNSSEC = "bogus"
+			d.find("mx-bogus", about{}, "the MX RRset fails DNSSEC validation: "+d.RRset.Error)
+		} else {
+			d.find("mx-lookup-failed", about{}, "the MX RRset could not be looked up: "+d.RRset.Error)
+		}
+		return false
+	}
+	d.DNSSEC = rrset.Status.String()
+	d.RRset.TTL = max(int(math.Ceil(time.Until(rrset.Expires).Seconds())), 0)
+	if rrset.Owner != "" && rrset.Owner != d.Domain {
+		d.RRset.Alias = printable(rrset.Owner)
+		d.find("mx-alias", about{}, d.Domain+" is an alias of "+d.RRset.Alias)
+	}
+	seen := map[string]int{}
+	for _, mx := range rrset.MX {
+		if seen[mx.Host]++; seen[mx.Host] == 2 {
+			d.RRset.Duplicates = append(d.RRset.Duplicates, printable(mx.Host))
+			d.find("mx-duplicate", about{host: mx.Host}, "the host is listed more than once, with different preferences")
+		}
+	}
+	switch {
+	case rrset.NXDomain:
+		d.RRset.State = "nxdomain"
+		d.find("no-such-domain", about{}, d.Domain+" does not exist")
+		return false
+	case len(rrset.MX) == 0:
+		d.RRset.State = "implicit"
+		d.find("mx-implicit", about{}, "there is no MX RRset: mail goes to the addresses of "+d.Domain+" itself")
+	case len(rrset.MX) == 1 && rrset.MX[0].Host == "":
+		d.RRset.State = "null"
+		d.find("null-mx", about{}, "the domain takes no mail")
+	default:
+		d.RRset.State = "found"
+	}
+	if d.o.Signatures != nil && rrset.Status == resolver.Secure {
+		if end, ok := d.o.Signatures.SignatureExpires(ctx, q); ok {
+			end = end.UTC()
+			d.RRset.SignatureExpires = &end
+			if end.Before(d.At.Add(signatureMargin)) {
+				d.find("mx-signature-expires", about{}, "the signature of the MX RRset expires on "+end.Format(time.DateTime)+" UTC")
+			}
+		}
+	}
+	return true
+}
+
+// lookUpHosts gathers what the decision needs, and looks up the addresses of the hosts.
+func (d *domain) lookUpHosts(ctx context.Context) {
+	limited, cancel := context.WithTimeout(ctx, lookupBudget)
+	defer cancel()
+	var err error
+	if d.facts, err = d.engine(nil).Gather(limited, policy.Nexthop{Name: d.Domain, Port: policy.SMTPPort}, d.o.Policy); err != nil {
+		d.facts = policy.Facts{Nexthop: d.facts.Nexthop}
+	}
+	if d.facts.MX.Rest > 0 {
+		d.find("mx-too-many", about{}, fmt.Sprintf("there are %d MX hosts: those after the first %d are not looked at", d.facts.MX.Rest+len(d.facts.Hosts), policy.MaxHosts))
+	}
+	d.hosts = make([]*host, len(d.facts.Hosts))
+	var group errgroup.Group
+	group.SetLimit(sideBySide)
+	for i := range d.facts.Hosts {
+		f := &d.facts.Hosts[i]
+		h := &host{class: f.Class, dane: f.DANE, Host: Host{
+			Host: printable(f.Name), Preference: f.Preference, Prefix: f.Class.String(), Valid: prefix.ValidHost(f.Name),
+			A: resolver.Indeterminate.String(), AAAA: resolver.Indeterminate.String(), Addresses: []string{}, Connections: []Connection{},
+		}}
+		d.hosts[i] = h
+		if h.Valid {
+			group.Go(func() error {
+				d.lookUpAddresses(limited, h)
+				if h.class == prefix.SMTPS && d.o.Policy.DANE {
+					// The one error is ErrNotCached, from a resolver that may not ask.
+					h.dane26, _ = dane.Lookup(limited, d.o.Resolver, dane.Query{Host: h.Host.Host, Port: d.o.Policy.Port26.Port})
+				}
+				return nil
+			})
+		}
+	}
+	_ = group.Wait() // no error: what failed is in the hosts
+	prefixed := 0
+	for _, h := range d.hosts {
+		if h.class != prefix.None {
+			prefixed++
+		}
+		h.DANE = showDANE(h.dane)
+		if h.class == prefix.SMTPS {
+			shown := showDANE(h.dane26)
+			h.DANE26 = &shown
+		}
+	}
+	switch {
+	case prefixed > 0 && prefixed == len(d.hosts) && d.facts.MX.Rest == 0:
+		d.Set = "all"
+	case prefixed > 0:
+		d.Set = "mixed"
+	}
+}
+
+// lookUpAddresses looks up the addresses of a host.
+func (d *domain) lookUpAddresses(ctx context.Context, h *host) {
+	for _, family := range []struct {
+		t     resolver.Type
+		state *string
+	}{{resolver.TypeA, &h.A}, {resolver.TypeAAAA, &h.AAAA}} {
+		rrset, err := d.o.Resolver.Lookup(ctx, resolver.Question{Name: h.Host.Host, Type: family.t})
+		if err != nil {
+			h.AddressError = family.t.String() + ": " + reason(err)
+			if bogus(err) {
+				*family.state = "bogus"
+			}
+			continue
+		}
+		*family.state = rrset.Status.String()
+		if rrset.Owner != "" && rrset.Owner != h.Host.Host {
+			h.Alias = printable(rrset.Owner)
+		}
+		for _, a := range rrset.Addrs {
+			if !slices.Contains(h.addrs, a) {
+				h.addrs = append(h.addrs, a)
+				h.Addresses = append(h.Addresses, a.String())
+			}
+		}
+	}
+}
+
+// engine gathers facts for the answers of the maps.
+func (d *domain) engine(probes policy.Probes) *policy.Engine {
+	e := &policy.Engine{Resolver: d.o.Resolver, Probes: probes, Site: nowhere{}, Waits: true, Thorough: true}
+	if d.sts != nil {
+		e.STS = d.sts
+	}
+	return e
+}
+
+// lookUpContext looks at MTA-STS and TLSRPT.
+func (d *domain) lookUpContext(ctx context.Context) {
+	sts := d.facts.STS
+	d.MTASTS = MTASTS{State: sts.State.String(), ID: sts.ID, MX: sts.Policy.MX, Why: sts.Why}
+	if sts.State == mtasts.Found {
+		d.MTASTS.Mode = sts.Policy.Mode.String()
+	}
+	if d.sts == nil {
+		d.MTASTS = d.announcement(ctx)
+	}
+	txt, err := d.o.Resolver.Lookup(ctx, resolver.Question{Name: "_smtp._tls." + d.Domain, Type: resolver.TypeTXT})
+	if err != nil {
+		return
+	}
+	d.TLSRPT.State = "absent"
+	for _, record := range txt.TXT {
+		if !strings.HasPrefix(record, "v=TLSRPTv1;") {
+			continue // RFC 8460 section 3: records that do not begin with the version are discarded
+		}
+		if d.TLSRPT.State != "absent" {
+			d.TLSRPT.State = "invalid" // and of several none counts
+			continue
+		}
+		d.TLSRPT = TLSRPT{State: "found", Record: printable(record)}
+		if !strings.Contains(record, "rua=") {
+			d.TLSRPT.State = "invalid"
+		}
+	}
+}
+
+// announcement is what is known about MTA-STS without fetching a policy.
+func (d *domain) announcement(ctx context.Context) MTASTS {
+	txt, err := d.o.Resolver.Lookup(ctx, resolver.Question{Name: "_mta-sts." + d.Domain, Type: resolver.TypeTXT})
+	if err != nil {
+		return MTASTS{State: "failed", Why: reason(err)}
+	}
+	for _, record := range txt.TXT {
+		if id, err := mtasts.ParseRecord(record); err == nil {
+			return MTASTS{State: "announced", ID: id, Why: "the policy was not fetched"}
+		}
+	}
+	return MTASTS{State: "absent"}
+}
+
+// verdicts are what the connections to the port of implicit TLS have shown.
+type verdicts map[string]probe.Verdict
+
+// Verdict implements policy.Probes.
+func (v verdicts) Verdict(name string) probe.Verdict { return v[name] }
+
+// answer makes the answers of both maps, as if the prober had found what was found here.
+func (d *domain) answer(ctx context.Context) {
+	if d.facts.Nexthop.Name == "" {
+		return
+	}
+	probes := verdicts{}
+	for _, h := range d.hosts {
+		if spoken := h.spoken(true); h.class == prefix.SMTPS && len(spoken) > 0 {
+			probes[h.Host.Host] = probe.Judge(spoken)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookupBudget)
+	defer cancel()
+	tls := policy.Decide(d.facts, d.o.Policy)
+	d.TLSPolicy, d.Source, d.Why = shown(tls), tls.Source.String(), policy.Explain(d.facts, d.o.Policy)
+	routed, err := d.engine(probes).GatherRoute(ctx, d.facts.Nexthop, d.o.Policy)
+	if err != nil {
+		routed = policy.Facts{Nexthop: d.facts.Nexthop}
+	}
+	route := policy.Route(routed, d.o.Policy)
+	d.Transport, d.WhyTransport = shown(route), route.Why
+}
+
+func shown(d policy.Decision) Answer {
+	return Answer{Status: d.Reply.Status.String(), Text: d.Reply.Text}
+}
+
+func showDANE(r dane.Result) DANE {
+	shown := DANE{State: r.State.String(), Why: r.Why}
+	for _, t := range r.Records {
+		shown.Records = append(shown.Records, fmt.Sprintf("%d %d %d %s", t.Usage, t.Selector, t.MatchingType, hex.EncodeToString(t.Data)))
+	}
+	return shown
+}
+
+// special says whether an address is not one of the public Internet.
+func special(a netip.Addr) bool { return address.Special(a) }
+
+// bogus says whether the resolver said that validation failed.
+func bogus(err error) bool {
+	failed, ok := errors.AsType[*resolver.Error](err)
+	return ok && failed.Bogus
+}
+
+// reason returns what failed in a lookup, without the question.
+func reason(err error) string {
+	if failed, ok := errors.AsType[*resolver.Error](err); ok {
+		return printable(failed.Reason)
+	}
+	return printable(err.Error())
+}
+
+// printable makes a stranger's words fit for a terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+func orElse(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}

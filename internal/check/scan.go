@@ -1,0 +1,199 @@
+package check
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"io"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// The bounds of a scan, so that its memory does not grow with the list.
+const (
+	readAhead   = 1 << 17 // domains
+	outOfOrder  = 1 << 12 // reports that wait for an earlier one
+	longestLine = 1 << 20
+	longestDone = 64 << 20
+)
+
+// ScanOptions say how to check a list of domains.
+type ScanOptions struct {
+	// Jobs is how many domains are checked at once.
+	Jobs int
+	// Unordered writes each report when it is ready and not in the order of the list.
+	Unordered bool
+	// Done are domains to leave out; nil for none.
+	Done *Done
+	// Out gets a JSON object for each domain and line.
+	Out io.Writer
+	// Progress shows how far the scan is; nil for nobody.
+	Progress *Progress
+}
+
+// Scan checks the domains of a list, one a line; empty lines and those that begin with # are left out. The error is that
+// of reading, of writing or of ctx. What was checked until then has been written, each report whole.
+func (c *Checker) Scan(ctx context.Context, list io.Reader, o ScanOptions) (Summary, error) {
+	lines := make(chan string, readAhead)
+	var failed error // of reading; written before lines is closed
+	// A reader that blocks, as a terminal does, cannot be made to return: it is not waited for.
+	go func() {
+		defer close(lines)
+		failed = read(ctx, list, lines, o.Progress)
+	}()
+	s := scan{Checker: c, o: o}
+	if o.Progress != nil {
+		stop := o.Progress.start()
+		defer stop()
+	}
+	err := s.run(ctx, lines)
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err == nil {
+		err = failed
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.summary, err
+}
+
+// read passes on the domains of a list.
+func read(ctx context.Context, list io.Reader, lines chan<- string, p *Progress) error {
+	scanner := bufio.NewScanner(list)
+	scanner.Buffer(nil, longestLine)
+	for scanner.Scan() {
+		line := strings.TrimSpace(scanner.Text())
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		p.add()
+		select {
+		case lines <- line:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	p.end()
+	return scanner.Err()
+}
+
+// scan is one under way.
+type scan struct {
+	*Checker
+	o ScanOptions
+
+	mu      sync.Mutex // guards what follows, and the writing
+	summary Summary
+}
+
+func (s *scan) run(ctx context.Context, lines <-chan string) error {
+	// One for each domain that has begun, in the order of the list.
+	turns := make(chan chan Report, outOfOrder)
+	all, ctx := errgroup.WithContext(ctx)
+	all.Go(func() error {
+		defer close(turns)
+		var jobs errgroup.Group
+		jobs.SetLimit(max(s.o.Jobs, 1))
+		defer func() { _ = jobs.Wait() }() // no error: they are in the reports
+		for line := range lines {
+			if s.o.Done.has(line) {
+				s.skip()
+				continue
+			}
+			report := make(chan Report, 1)
+			select {
+			case turns <- report:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			jobs.Go(func() error {
+				r := s.Check(ctx, line)
+				if s.o.Unordered {
+					err := s.write(ctx, &r)
+					close(report)
+					return err
+				}
+				report <- r
+				return nil
+			})
+		}
+		return jobs.Wait()
+	})
+	all.Go(func() error {
+		for report := range turns {
+			select {
+			case r, ok := <-report:
+				if !ok {
+					continue // written
+				}
+				if err := s.write(ctx, &r); err != nil {
+					return err
+				}
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		return nil
+	})
+	return all.Wait()
+}
+
+func (s *scan) skip() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.summary.Skipped++
+	s.o.Progress.done()
+}
+
+// write writes a report in one line. One that the end of ctx has cut short is not written: it would count as done.
+func (s *scan) write(ctx context.Context, r *Report) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	text, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, err := s.o.Out.Write(append(text, '\n')); err != nil {
+		return err
+	}
+	s.summary.count(r)
+	s.o.Progress.done()
+	return nil
+}
+
+// Done are the domains that an earlier scan has checked.
+type Done struct {
+	seen map[[sha256.Size]byte]struct{}
+}
+
+// ReadDone reads what an earlier scan has written. A line that is torn, because the scan was cut short, does not count.
+func ReadDone(r io.Reader) (*Done, error) {
+	d := &Done{seen: map[[sha256.Size]byte]struct{}{}}
+	scanner := bufio.NewScanner(r)
+	scanner.Buffer(nil, longestDone)
+	for scanner.Scan() {
+		var report struct {
+			Input   string `json:"input"`
+			Verdict string `json:"verdict"`
+		}
+		if json.Unmarshal(scanner.Bytes(), &report) == nil && report.Verdict != "" {
+			d.seen[sha256.Sum256([]byte(report.Input))] = struct{}{}
+		}
+	}
+	return d, scanner.Err()
+}
+
+func (d *Done) has(input string) bool {
+	if d == nil {
+		return false
+	}
+	_, ok := d.seen[sha256.Sum256([]byte(strings.ToValidUTF8(input, "?")))]
+	return ok
+}

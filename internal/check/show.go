@@ -1,0 +1,133 @@
+package check
+
+import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/policyd/policyd/internal/probe"
+)
+
+// show fills in what a dialogue has shown.
+func (d *domain) show(c *Connection, t *probe.Transcript) {
+	c.Result = ResultOK
+	switch {
+	case t.Ours:
+		c.Result = ResultUntested
+	case !t.OK():
+		c.Result = ResultFailed
+	}
+	c.Step, c.Cause, c.Why = t.Failed.String(), t.Cause.String(), t.Why
+	c.Banner = t.Banner.String()
+	if !t.Implicit && t.EHLO.Code != 0 {
+		switch {
+		case !t.Offered:
+			c.STARTTLS = "missing"
+		case t.STARTTLS.Code == 220:
+			c.STARTTLS = "offered"
+		default:
+			c.STARTTLS = t.STARTTLS.String()
+		}
+	}
+	for _, s := range t.Steps {
+		step := Step{Step: s.Step.String(), Milliseconds: math.Round(10*float64(s.Took)/float64(time.Millisecond)) / 10}
+		if s.Err != nil {
+			step.Error = printable(s.Err.Error())
+		}
+		c.Steps = append(c.Steps, step)
+	}
+	if d.o.Verbose {
+		for _, line := range t.Lines {
+			who := "S: "
+			if line.Sent {
+				who = "C: "
+			}
+			c.Dialogue = append(c.Dialogue, who+line.Text)
+		}
+	}
+	if t.Session != nil {
+		c.Protocol, c.Cipher = tls.VersionName(t.Session.Version), tls.CipherSuiteName(t.Session.Cipher)
+		c.Certificate = certificate(t.Session, d.At)
+	}
+}
+
+// certificate shows the certificate of a session, as of a moment.
+func certificate(s *probe.Session, at time.Time) *Certificate {
+	if len(s.Chain) == 0 {
+		return nil
+	}
+	leaf := s.Chain[0]
+	c := &Certificate{
+		Subject: printable(leaf.Subject.String()), Issuer: printable(leaf.Issuer.String()), Names: []string{},
+		Matched: s.SAN, Trusted: s.Path != nil, Chain: []string{},
+		NotBefore: leaf.NotBefore.UTC(), NotAfter: s.NotAfter.UTC(), DaysLeft: daysLeft(s.NotAfter, at),
+		Key: keyName(leaf), Signature: leaf.SignatureAlgorithm.String(),
+	}
+	for _, n := range leaf.DNSNames {
+		c.Names = append(c.Names, printable(n))
+	}
+	path := s.Path
+	if path == nil {
+		path = s.Chain
+	}
+	for _, link := range path {
+		c.Chain = append(c.Chain, nameOf(link))
+	}
+	return c
+}
+
+// daysLeft counts whole days, downwards.
+func daysLeft(end, at time.Time) int {
+	const day = 24 * time.Hour
+	return int(math.Floor(float64(end.Sub(at)) / float64(day)))
+}
+
+// nameOf is what people call a certificate.
+func nameOf(c *x509.Certificate) string {
+	switch {
+	case c.Subject.CommonName != "":
+		return printable(c.Subject.CommonName)
+	case len(c.DNSNames) > 0:
+		return printable(c.DNSNames[0])
+	}
+	return printable(c.Subject.String())
+}
+
+func keyName(c *x509.Certificate) string {
+	switch key := c.PublicKey.(type) {
+	case *rsa.PublicKey:
+		return fmt.Sprintf("RSA %d", key.N.BitLen())
+	case *ecdsa.PublicKey:
+		return "ECDSA " + key.Curve.Params().Name
+	case ed25519.PublicKey:
+		return "Ed25519"
+	}
+	return c.PublicKeyAlgorithm.String()
+}
+
+// weakKey says whether a key is shorter than what is asked of it today.
+func weakKey(c *x509.Certificate) bool {
+	const rsaBits, ecdsaBits = 2048, 256
+	switch key := c.PublicKey.(type) {
+	case *rsa.PublicKey:
+		return key.N.BitLen() < rsaBits
+	case *ecdsa.PublicKey:
+		return key.Curve.Params().BitSize < ecdsaBits
+	}
+	return false
+}
+
+// forwardSecret says whether a cipher is: every one of TLS 1.3, and those with an ephemeral key exchange.
+func forwardSecret(suite uint16) bool {
+	switch suite {
+	case tls.TLS_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_RSA_WITH_AES_256_GCM_SHA384,
+		tls.TLS_RSA_WITH_AES_128_CBC_SHA, tls.TLS_RSA_WITH_AES_256_CBC_SHA:
+		return false
+	}
+	return true
+}

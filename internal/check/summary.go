@@ -1,0 +1,72 @@
+package check
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+)
+
+// Summary counts what a scan has found.
+type Summary struct {
+	Domains, Skipped int
+	// STARTTLS, SMTPS and Mixed count domains with at least one host of the prefix, and with hosts of none beside them.
+	STARTTLS, SMTPS, Mixed int
+	// Signed counts domains whose MX RRset is secure; SignedPromise those among them with a prefix.
+	Signed, SignedPromise int
+	// Kept, Broken, None, Promised and Untested count the verdicts.
+	Kept, Broken, None, Promised, Untested int
+	// DANE counts domains with a host that has usable TLSA records, MTASTS those with a policy, or the
+	// announcement of one.
+	DANE, MTASTS int
+	// Exit is the worst exit status.
+	Exit int
+}
+
+func (s *Summary) count(r *Report) {
+	s.Domains++
+	s.Exit = max(s.Exit, r.Exit())
+	var starttls, smtps, usable bool
+	for i := range r.MX {
+		h := &r.MX[i]
+		starttls = starttls || h.Prefix == "starttls"
+		smtps = smtps || h.Prefix == "smtps"
+		usable = usable || h.DANE.State == "usable"
+	}
+	signed := r.DNSSEC == "secure" && r.RRset.State == "found"
+	for _, c := range []struct {
+		n   *int
+		yes bool
+	}{
+		{&s.STARTTLS, starttls}, {&s.SMTPS, smtps}, {&s.Mixed, r.Set == "mixed"}, {&s.Signed, signed},
+		{&s.SignedPromise, signed && r.Set != "none"}, {&s.DANE, usable},
+		{&s.MTASTS, r.MTASTS.State == "found" || r.MTASTS.State == "announced"},
+		{&s.Kept, r.Verdict == VerdictKept}, {&s.Broken, r.Verdict == VerdictBroken}, {&s.None, r.Verdict == VerdictNone},
+		{&s.Promised, r.Verdict == VerdictPromised}, {&s.Untested, r.Verdict == VerdictUntested},
+	} {
+		if c.yes {
+			*c.n++
+		}
+	}
+}
+
+// Write shows the summary.
+func (s *Summary) Write(w io.Writer) error {
+	const padding = 2
+	t := tabwriter.NewWriter(w, 0, 0, padding, ' ', tabwriter.AlignRight)
+	for _, row := range []struct {
+		n    int
+		what string
+	}{
+		{s.Domains, "domains checked"}, {s.Skipped, "left out: done before"},
+		{s.STARTTLS, "with a starttls- host"}, {s.SMTPS, "with an smtps- host"}, {s.Mixed, "with a prefix on some hosts only"},
+		{s.Signed, "with a signed MX RRset"}, {s.SignedPromise, "with a prefix and a signed MX RRset"},
+		{s.Kept, "keep their promise"}, {s.Broken, "do not work as they should"}, {s.Promised, "promise, and were not tested"},
+		{s.None, "promise nothing"}, {s.Untested, "could not be tested from here"},
+		{s.DANE, "with DANE"}, {s.MTASTS, "with MTA-STS"},
+	} {
+		if _, err := fmt.Fprintf(t, "%d\t %s\n", row.n, row.what); err != nil {
+			return err
+		}
+	}
+	return t.Flush()
+}

@@ -1,0 +1,312 @@
+package check
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// Screen shows reports to people, in 80 columns but for what must not be wrapped: the answers of the maps, zone-file
+// lines and commands.
+type Screen struct {
+	// Colour is for terminals.
+	Colour bool
+	// Verbose shows the dialogues.
+	Verbose bool
+}
+
+const columns = 80
+
+// Write shows a report.
+func (s Screen) Write(w io.Writer, r *Report) error {
+	var b strings.Builder
+	b.WriteString(s.paint(bold, orElse(r.Domain, printable(r.Input))) + "   " + s.verdict(r) + "\n\n")
+	line(&b, "resolver", resolverLine(r.Resolver))
+	line(&b, "MX RRset", rrsetLine(r))
+	if r.RRset.State == "found" {
+		line(&b, "prefix", map[string]string{"all": "on all MX hosts", "mixed": "on some MX hosts", "none": "on no MX host"}[r.Set])
+	}
+	for i := range r.MX {
+		s.host(&b, &r.MX[i])
+	}
+	if r.Domain != "" && r.RRset.State != "failed" {
+		b.WriteString("\n")
+		line(&b, "MTA-STS", stsLine(r.MTASTS))
+		line(&b, "TLSRPT", strings.TrimRight(r.TLSRPT.State+", "+r.TLSRPT.Record, ", "))
+	}
+	b.WriteString("\n")
+	s.answer(&b, "tls-policy", r.TLSPolicy)
+	s.answer(&b, "transport", r.Transport)
+	s.findings(&b, r.Findings)
+	if len(r.Commands) > 0 {
+		b.WriteString("\n" + s.paint(bold, "By hand") + "\n")
+		for _, c := range r.Commands {
+			b.WriteString("  " + c + "\n")
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func (s Screen) verdict(r *Report) string {
+	switch r.Verdict {
+	case VerdictKept:
+		return s.paint(green, "keeps its promise")
+	case VerdictBroken:
+		return s.paint(red, "does not work as it should")
+	case VerdictNone:
+		return "promises nothing"
+	case VerdictPromised:
+		return s.paint(yellow, "promises, and was not tested")
+	}
+	return s.paint(yellow, "could not be tested from here")
+}
+
+func resolverLine(r Resolver) string {
+	text := strings.Join(r.Servers, " ") + ": " + r.Result
+	if r.Reason != "" {
+		text += ", " + r.Reason
+	}
+	return text
+}
+
+func rrsetLine(r *Report) string {
+	if r.RRset.State == "failed" {
+		return "failed: " + r.RRset.Error
+	}
+	text := r.DNSSEC
+	switch r.RRset.State {
+	case "found":
+		text += fmt.Sprintf(", %d hosts, TTL %d", len(r.MX), r.RRset.TTL)
+	case "implicit":
+		text += ", none: the domain is its own mail host"
+	case "null":
+		text += ", null MX: the domain takes no mail"
+	case "nxdomain":
+		text += ", the domain does not exist"
+	}
+	if r.RRset.Alias != "" {
+		text += ", at " + r.RRset.Alias
+	}
+	if r.RRset.SignatureExpires != nil {
+		text += ", signed until " + r.RRset.SignatureExpires.Format(time.DateOnly)
+	}
+	return text
+}
+
+func stsLine(m MTASTS) string {
+	text := m.State
+	if m.Mode != "" {
+		text += ", mode " + m.Mode
+	}
+	if len(m.MX) > 0 {
+		text += ", mx " + strings.Join(m.MX, " ")
+	}
+	if m.Why != "" && m.State != "found" && m.State != "absent" {
+		text += ": " + m.Why
+	}
+	return printable(text)
+}
+
+// host shows a host: its addresses and ports as a table, then what they have in common.
+func (s Screen) host(b *strings.Builder, h *Host) {
+	fmt.Fprintf(b, "\n%s\n", s.paint(bold, fmt.Sprintf("%d %s", h.Preference, h.Host)))
+	text := map[string]string{"smtps": "smtps-: STARTTLS, and implicit TLS", "starttls": "starttls-: STARTTLS", "none": "nothing"}[h.Prefix]
+	line(b, "promises", text)
+	if h.Valid {
+		text = "A " + h.A + ", AAAA " + h.AAAA
+		if h.Alias != "" {
+			text += ", alias of " + h.Alias
+		}
+		if h.AddressError != "" {
+			text += ": " + h.AddressError
+		}
+		line(b, "addresses", text)
+	}
+	if len(h.Connections) == 0 && len(h.Addresses) > 0 {
+		line(b, "", strings.Join(h.Addresses, " "))
+	}
+	s.table(b, h)
+	var shown []string
+	for i := range h.Connections {
+		if c := &h.Connections[i]; c.Certificate != nil {
+			text := certificateText(c)
+			if !slices.Contains(shown, text) {
+				shown = append(shown, text)
+				line(b, "certificate", text)
+			}
+		}
+	}
+	line(b, "DANE", daneLine(h))
+	if h.MTASTS != nil {
+		line(b, "MTA-STS", map[bool]string{true: "allows the host", false: "does not allow the host"}[*h.MTASTS])
+	}
+	if s.Verbose {
+		s.dialogues(b, h)
+	}
+}
+
+func (s Screen) table(b *strings.Builder, h *Host) {
+	if len(h.Connections) == 0 {
+		return
+	}
+	const padding = 2
+	w := tabwriter.NewWriter(b, 0, 0, padding, ' ', 0)
+	_, _ = fmt.Fprintln(w, "  ADDRESS\tPORT\tTLS\tDAYS\tMS\tRESULT")
+	for i := range h.Connections {
+		c := &h.Connections[i]
+		days := "-"
+		if c.Certificate != nil {
+			days = fmt.Sprint(c.Certificate.DaysLeft)
+		}
+		var took float64
+		for _, step := range c.Steps {
+			took += step.Milliseconds
+		}
+		_, _ = fmt.Fprintf(w, "  %s\t%d\t%s\t%s\t%.0f\t%s\n", c.Address, c.Port, orElse(strings.ReplaceAll(c.Protocol, "TLS ", ""), "-"), days, took, s.result(c))
+	}
+	_ = w.Flush() // a strings.Builder does not fail
+}
+
+// result is a word or two: the findings say the rest.
+func (s Screen) result(c *Connection) string {
+	switch c.Result {
+	case ResultOK:
+		return s.paint(green, "ok")
+	case ResultSkipped:
+		return "not tested"
+	case ResultUntested:
+		return s.paint(yellow, "no way from here")
+	}
+	text := c.Cause
+	if c.Step == "STARTTLS" {
+		text = "no STARTTLS"
+	}
+	return s.paint(red, text)
+}
+
+func certificateText(c *Connection) string {
+	cert := c.Certificate
+	name := "not for this host, but for " + orElse(strings.Join(cert.Names, " "), "no name")
+	if cert.Matched != "" {
+		name = "for " + cert.Matched
+	}
+	trust := "not trusted"
+	if cert.Trusted {
+		trust = "trusted"
+	}
+	return fmt.Sprintf("%s; until %s; %s: %s; %s, %s; %s", name, cert.NotAfter.Format(time.DateOnly), trust, strings.Join(cert.Chain, " < "), cert.Key, cert.Signature, c.Cipher)
+}
+
+func daneLine(h *Host) string {
+	text := "port 25 " + daneText(h.DANE)
+	if h.DANE26 != nil {
+		text += "; implicit TLS " + daneText(*h.DANE26)
+	}
+	return text
+}
+
+func daneText(d DANE) string {
+	text := d.State
+	if len(d.Records) > 0 {
+		text += fmt.Sprintf(" (%d)", len(d.Records))
+	}
+	if d.Matches != nil {
+		text += map[bool]string{true: ", matches", false: ", does not match"}[*d.Matches]
+	}
+	return text
+}
+
+func (s Screen) dialogues(b *strings.Builder, h *Host) {
+	for i := range h.Connections {
+		c := &h.Connections[i]
+		if len(c.Steps) == 0 {
+			continue
+		}
+		fmt.Fprintf(b, "  %s port %d\n", c.Address, c.Port)
+		for _, step := range c.Steps {
+			text := fmt.Sprintf("%s: %.1f ms", step.Step, step.Milliseconds)
+			if step.Error != "" {
+				text += ": " + step.Error
+			}
+			wrap(b, "    - ", text)
+		}
+		for _, said := range c.Dialogue {
+			b.WriteString("    " + said + "\n")
+		}
+	}
+}
+
+// answer shows a reply as it goes to Postfix, in one line however long.
+func (s Screen) answer(b *strings.Builder, label string, a Answer) {
+	colour := map[string]string{"OK": green, "NOTFOUND": yellow}[a.Status]
+	if colour == "" {
+		colour = red
+	}
+	fmt.Fprintf(b, "  %-12s%s\n", label, strings.TrimRight(s.paint(colour, a.Status)+" "+a.Text, " "))
+}
+
+func (s Screen) findings(b *strings.Builder, findings []Finding) {
+	colours := map[Severity]string{Error: red, Warning: yellow, Info: "", Hint: ""}
+	for i := range findings {
+		f := &findings[i]
+		if i == 0 || findings[i-1].Severity != f.Severity {
+			title := map[Severity]string{Error: "Errors", Warning: "Warnings", Info: "Good to know", Hint: "To publish"}[f.Severity]
+			b.WriteString("\n" + s.paint(bold, title) + "\n")
+		}
+		b.WriteString("  " + s.paint(colours[f.Severity], f.Code) + "\n")
+		text := f.Text
+		if f.Host != "" {
+			where := f.Host
+			if f.Port != 0 {
+				where += fmt.Sprintf(" port %d", f.Port)
+			}
+			if len(f.Addresses) > 0 {
+				where += " at " + strings.Join(f.Addresses, " ")
+			}
+			text = where + ": " + text
+		}
+		wrap(b, "    ", text)
+		for _, z := range f.Zone {
+			b.WriteString("    " + z + "\n")
+		}
+	}
+}
+
+func line(b *strings.Builder, label, text string) {
+	wrap(b, fmt.Sprintf("  %-12s", label), text)
+}
+
+// wrap writes text in lines of at most 80 columns, the first one after a label and the others below it.
+func wrap(b *strings.Builder, label, text string) {
+	row, empty := label, true
+	for w := range strings.FieldsSeq(text) {
+		if !empty && len(row)+1+len(w) > columns {
+			b.WriteString(row + "\n")
+			row, empty = strings.Repeat(" ", len(label)), true
+		}
+		if !empty {
+			row += " "
+		}
+		row, empty = row+w, false
+	}
+	b.WriteString(strings.TrimRight(row, " ") + "\n")
+}
+
+// The colours are the codes of ECMA-48, section 8.3.117.
+const (
+	bold   = "1"
+	red    = "31"
+	green  = "32"
+	yellow = "33"
+)
+
+func (s Screen) paint(colour, text string) string {
+	if !s.Colour || colour == "" {
+		return text
+	}
+	return "\x1b[" + colour + "m" + text + "\x1b[0m"
+}
