@@ -30,7 +30,7 @@ func route(f Facts, o Options, d *Decision) {
 	}
 	port := portText(o.Port26.Port)
 	if hosts, _ := leading(f, func(h *Host) bool { return open(h, o) }); len(hosts) == 0 {
-		d.because("not every MX host of the best preference is an smtps- host with port " + port + " open" + closedHost(f, o))
+		d.because("not every MX host of the best preference is an smtps- host " + ported(o) + closedHost(f, o))
 		return
 	}
 	switch {
@@ -61,7 +61,7 @@ func route(f Facts, o Options, d *Decision) {
 			return
 		}
 		d.Reply, d.Source, d.Reason = socketmap.OK(routeToDomain(o.Port26.Transport, f.Nexthop.Name, o.Port26.Port)), SourcePrefix, ReasonRouteDomain
-		d.because("every MX host is an smtps- host with port " + port + " open")
+		d.because("every MX host is an smtps- host " + ported(o))
 		return
 	}
 	names := make([]string, len(hosts))
@@ -73,7 +73,15 @@ func route(f Facts, o Options, d *Decision) {
 		}
 	}
 	d.Reply, d.Source, d.Reason = socketmap.OK(routeToHosts(o.Port26.Transport, names, o.Port26.Port)), SourcePrefix, ReasonRouteHosts
-	d.because("the best MX hosts are smtps- hosts with port " + port + " open")
+	d.because("the best MX hosts are smtps- hosts " + ported(o))
+}
+
+// ported says for people what is asked of the port of implicit TLS.
+func ported(o Options) string {
+	if o.Port26.Mode == PortAlways {
+		return `(port26.mode = "always": no probe is asked for)`
+	}
+	return "with port " + portText(o.Port26.Port) + " open"
 }
 
 // refused says what rules a route out before anything is known of the hosts' ports, "" if nothing does.
