@@ -116,11 +116,17 @@ func (l list) keys(e entry, domain string) []string {
 }
 
 // patterns says whether a table matches by pattern. Postfix asks those for the whole name only, and a
-// pattern for names without a dot would otherwise match every top-level domain.
+// pattern for names without a dot would otherwise match every top-level domain. A table made of others counts as
+// one if any of them does.
 func patterns(table string) bool {
-	for _, t := range []string{"regexp:", "pcre:", "cidr:", "tcp:", "socketmap:", "nisplus:"} {
-		if strings.Contains(table, t) {
+	for _, t := range []string{"regexp:", "pcre:", "cidr:", "tcp:", "socketmap:"} {
+		if strings.HasPrefix(strings.TrimPrefix(table, "proxy:"), t) {
 			return true
+		}
+		for _, before := range []string{"{", " ", ",", "proxy:"} {
+			if strings.Contains(table, "map:{") && strings.Contains(table, before+t) {
+				return true
+			}
 		}
 	}
 	return false

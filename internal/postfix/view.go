@@ -109,14 +109,13 @@ func (v *view) readInstance(ctx context.Context, c Commands, res resolver.Resolv
 	for _, name := range listParameters() {
 		l := list{parameter: name}
 		if name == "relay_domains" {
-			// Where the parameter is hard to read, subdomains count as received here.
-			l.parents, l.below = strings.Contains(parents, name) || strings.ContainsAny(parents, ":/!"), true
+			l.parents, l.below = covers(parents, name), true
 		}
 		if err := v.addList(c, l, p[name]); err != nil {
 			return nil, err
 		}
 	}
-	if err := v.addTransports(c, p["transport_maps"]); err != nil {
+	if err := v.addTransports(c, p["transport_maps"], parents); err != nil {
 		return nil, err
 	}
 	if err := v.addOverrides(ctx, c); err != nil {
@@ -131,17 +130,22 @@ func (v *view) readInstance(ctx context.Context, c Commands, res resolver.Resolv
 	return tokens(p["multi_instance_directories"]), nil
 }
 
+// covers reads parent_domain_matches_subdomains. Where that is hard to read, subdomains count.
+func covers(parents, parameter string) bool {
+	return strings.Contains(parents, parameter) || strings.ContainsAny(parents, ":/!")
+}
+
 // addTransports adds the tables of transport_maps that have domains for keys. A domain in there has a way of its
 // own, and would lose it: policyd is asked for the whole address, before any table is asked for the domain.
 // Tables of patterns match the whole address too; there the order in transport_maps decides.
-func (v *view) addTransports(c Commands, text string) error {
+func (v *view) addTransports(c Commands, text, parents string) error {
 	var tables []string
 	for _, table := range tokens(text) {
 		if strings.Contains(table, ":") && !patterns(table) {
 			tables = append(tables, table)
 		}
 	}
-	l := list{parameter: "transport_maps", below: true, rest: true}
+	l := list{parameter: "transport_maps", parents: covers(parents, "transport_maps"), below: true, rest: true}
 	return v.addList(c, l, strings.Join(tables, " "))
 }
 

@@ -87,7 +87,7 @@ func Codes() []Code {
 		{"postfix-no-host-list", Warning, areaPostfix, "Routes to some of a domain's hosts are lists, which Postfix knows since 3.5; before, it cannot deliver them."},
 		{"smtp-level", OK, areaPostfix, "Other mail goes by TLS where it is offered."},
 		{"smtp-level-none", Warning, areaPostfix, "Mail to destinations without a policy goes in the clear even where TLS is offered."},
-		{"dnssec-lookups-off", Error, areaPostfix, "policyd answers dane-only and dane; without DNSSEC lookups Postfix defers that mail."},
+		{"dnssec-lookups-off", Error, areaPostfix, "Without DNSSEC lookups Postfix defers mail under dane-only, and takes dane for may: the host is not verified."},
 		{"dnssec-lookups", OK, areaPostfix, "Postfix asks for DNSSEC."},
 		{"dane-insecure-mx", Warning, areaPostfix, "A host that publishes TLSA records is not held to them if its domain's MX RRset is unsigned."},
 		{"global-wrappermode", Error, areaPostfix, "Implicit TLS is then spoken on port 25 too, where nobody understands it."},

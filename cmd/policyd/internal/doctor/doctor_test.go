@@ -79,6 +79,8 @@ func TestEveryFinding(t *testing.T) {
 		{"smtp-level-none", "none", param("smtp_tls_security_level", "none")},
 		{"dnssec-lookups-off", "empty", param("smtp_dns_support_level", "")},
 		{"dnssec-lookups-off", "native", param("smtp_host_lookup", "dns, native")},
+		{"dnssec-lookups-off", "MX lookup errors are ignored", param("ignore_mx_lookup_error", "yes")},
+		{"dnssec-lookups-off", "search domains", param("smtp_dns_resolver_options", "res_dnsrch")},
 		{"dane-insecure-mx", "may", param("smtp_tls_dane_insecure_mx_policy", "may")},
 		{"global-wrappermode", "in main.cf", param("smtp_tls_wrappermode", "yes")},
 		{"tls-log-off", "0", param("smtp_tls_loglevel", "0")},

@@ -57,6 +57,10 @@ func (e *exam) dnssec(main func(string) string) {
 		e.found("dnssec-lookups-off", is("smtp_dns_support_level", support), main("smtp_dns_support_level = dnssec"))
 	case lookup != "dns":
 		e.found("dnssec-lookups-off", is("smtp_host_lookup", lookup), main("smtp_host_lookup = dns"))
+	case s.params["ignore_mx_lookup_error"] == "yes":
+		e.found("dnssec-lookups-off", "ignore_mx_lookup_error = yes", main("ignore_mx_lookup_error = no"))
+	case s.params["smtp_dns_resolver_options"] != "":
+		e.found("dnssec-lookups-off", is("smtp_dns_resolver_options", s.params["smtp_dns_resolver_options"]), main("smtp_dns_resolver_options ="))
 	default:
 		e.found("dnssec-lookups", "smtp_dns_support_level = dnssec")
 	}
