@@ -41,11 +41,11 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		refuse(w, http.StatusNotFound, "there is nothing here: docs/admin-api.md has the paths")
 	})
-	return s.recovering(mux)
+	return s.guard(mux)
 }
 
-// recovering turns a panic into an answer and a line in the log.
-func (s *Server) recovering(h http.Handler) http.Handler {
+// guard refuses requests without a path, and turns a panic into an answer and a line in the log.
+func (s *Server) guard(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
 			if p := recover(); p != nil {
@@ -53,6 +53,10 @@ func (s *Server) recovering(h http.Handler) http.Handler {
 				refuse(w, http.StatusInternalServerError, "internal error")
 			}
 		}()
+		if !strings.HasPrefix(r.URL.Path, "/") || r.Method == http.MethodConnect {
+			refuse(w, http.StatusBadRequest, "a path is needed: docs/admin-api.md has them")
+			return
+		}
 		h.ServeHTTP(w, r)
 	})
 }

@@ -1,7 +1,10 @@
 package admin_test
 
 import (
+	"bufio"
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net"
@@ -274,4 +277,40 @@ func TestExplanationsAreBounded(t *testing.T) {
 	require.Equal(t, http.StatusServiceUnavailable, ask())
 	cancel()
 	all.Wait()
+}
+
+// Whatever arrives gets one JSON object, and nothing is changed by a method that only looks.
+func FuzzHandler(f *testing.F) {
+	for _, seed := range []string{
+		"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n",
+		"GET /v1/cache?match=a&limit=7 HTTP/1.1\r\nHost: x\r\n\r\n",
+		"GET /v1/cache/example.com HTTP/1.0\r\n\r\n",
+		"POST /v1/cache/flush HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\n{\"all\":true}",
+		"POST /v1/reload HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+		"PUT /v1/log-level HTTP/1.1\r\nHost: x\r\nContent-Length: 17\r\n\r\n{\"level\":\"debug\"}",
+		"GET /v1/query?nexthop=%5Bmx.example%5D%3A26 HTTP/1.1\r\nHost: x\r\n\r\n",
+		"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", "CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n", "GET //v1/../v1/status HTTP/1.1\r\nHost: x\r\n\r\n",
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, wire []byte) {
+		r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(wire)))
+		if err != nil {
+			return
+		}
+		changed := false
+		d := fake()
+		d.Flush = func(admin.FlushRequest) (admin.Flushed, error) { changed = true; return admin.Flushed{}, nil }
+		d.Reload = func(context.Context) (admin.Reload, error) { changed = true; return admin.Reload{}, nil }
+		w := httptest.NewRecorder()
+		admin.NewServer(d, slog.New(slog.DiscardHandler)).Handler().ServeHTTP(w, r)
+		changed = changed || d.Level.Level() != slog.LevelInfo
+		require.True(t, !changed || r.Method == http.MethodPost || r.Method == http.MethodPut, "%q", wire)
+		require.Less(t, w.Code, http.StatusInternalServerError)
+		if w.Code >= 300 && w.Code < 400 {
+			return // to the clean form of the path
+		}
+		var object map[string]json.RawMessage
+		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &object), "%q", wire)
+	})
 }
