@@ -4,11 +4,10 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -34,17 +33,10 @@ func TestMail(t *testing.T) {
 	for _, p := range phases {
 		require.NoError(t, l.Policyd.SetPort26(t.Context(), p.Port26))
 		t.Run(p.Name, func(t *testing.T) {
-			for _, c := range p.Cases {
-				t.Run(c.Name, func(t *testing.T) {
-					if !p.Alone {
-						t.Parallel()
-					}
-					const longest = 3 * time.Minute
-					ctx, cancel := context.WithTimeout(t.Context(), longest)
-					defer cancel()
-					line, err := c.Run(ctx)
-					require.NoError(t, err)
-					fmt.Printf("ok   %s\n     %s\n", c.Name, line)
+			for name, result := range p.Run(t.Context()) {
+				t.Run(name, func(t *testing.T) {
+					require.NoError(t, result.Err, result.Line)
+					fmt.Printf("ok   %s\n     %s\n", name, strings.ReplaceAll(result.Line, "\n", "\n     "))
 				})
 			}
 		})

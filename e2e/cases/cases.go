@@ -5,8 +5,10 @@ package cases
 import (
 	"context"
 	"fmt"
+	"iter"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/policyd/policyd/e2e/lab"
 )
@@ -27,12 +29,52 @@ type Phase struct {
 	Cases []Case
 }
 
+// Result is what became of a case: the lines that prove it, or an error.
+type Result struct {
+	Line string
+	Err  error
+}
+
+// longest is how long one case may take. Each waits for what has to happen, so only one that fails takes it.
+const longest = time.Minute
+
+// Run runs the cases of a phase, all at once unless they have to be alone, and yields their results in order.
+func (p Phase) Run(ctx context.Context) iter.Seq2[string, Result] {
+	return func(yield func(string, Result) bool) {
+		results := make([]chan Result, len(p.Cases))
+		for i, c := range p.Cases {
+			results[i] = make(chan Result, 1)
+			if !p.Alone {
+				go func() { results[i] <- c.run(ctx) }()
+			}
+		}
+		for i, c := range p.Cases {
+			if p.Alone {
+				results[i] <- c.run(ctx)
+			}
+			if !yield(c.Name, <-results[i]) {
+				return
+			}
+		}
+	}
+}
+
+func (c Case) run(ctx context.Context) Result {
+	ctx, cancel := context.WithTimeout(ctx, longest)
+	defer cancel()
+	line, err := c.Run(ctx)
+	return Result{line, err}
+}
+
 // Build adds to the lab, before it starts, all that the cases need.
 func Build(l *lab.Lab) []Phase {
+	zones, owns := names(l), own(l)
 	return []Phase{
 		{Name: "promises", Port26: "always", Cases: promises(l)},
-		{Name: "names and zones", Port26: "always", Cases: names(l)},
-		{Name: "losses", Port26: "always", Alone: true, Cases: losses(l)},
+		{Name: "names", Port26: "always", Cases: append(zones, owns...)},
+		{Name: "layers", Port26: "probe", Cases: layers(l)},
+		{Name: "port 26", Port26: "probe", Cases: append(port26(l), owns...)},
+		{Name: "losses", Port26: "probe", Alone: true, Cases: losses(l)},
 	}
 }
 

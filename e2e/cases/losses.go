@@ -14,7 +14,7 @@ import (
 
 // losses take away what everything rests on, while mail flows.
 func losses(l *lab.Lab) []Case {
-	return []Case{killed(l), resolverDead(l)}
+	return []Case{killed(l), stsKept(l), resolver(l, false), resolver(l, true)}
 }
 
 // killed ends policyd in the middle of a stream of mail and starts it again on the listener that was open all the time.
@@ -73,34 +73,58 @@ func arrive(ctx context.Context, m *lab.Sent, w want) (int, error) {
 	return most, errors.New("it was put off again and again")
 }
 
-// resolverDead ends policyd's resolver. Answers that are known go on being used; routes are never waited for.
-func resolverDead(l *lab.Lab) Case {
-	known := l.Host(lab.Host{Name: "starttls-mx.known.test", On25: lab.STARTTLS})
-	l.MX("known.test", known.Name)
-	fresh := l.Host(lab.Host{Name: "starttls-mx.fresh.test", On25: lab.STARTTLS})
-	l.MX("fresh.test", fresh.Name)
-	return Case{Name: "resolver dead: routes within 300 ms, known domains verified, others wait", Run: func(ctx context.Context) (string, error) {
-		if _, line, err := attempt(ctx, l, verified(known.Name), "someone@known.test"); err != nil {
+// stsKept ends policyd, the policy host and the receiver's STARTTLS: what was promised for a week still holds.
+func stsKept(l *lab.Lab) Case {
+	r := l.Host(lab.Host{Name: "mx.stskept.test", On25: lab.STARTTLS})
+	l.MX("stskept.test", r.Name)
+	web := l.PolicyHost("stskept.test", "1", lab.STS("enforce", r.Name))
+	return Case{Name: "MTA-STS host down, policyd killed, STARTTLS stripped: still enforced", Run: func(ctx context.Context) (string, error) {
+		if _, line, err := attempt(ctx, l, verified(r.Name), "first@stskept.test"); err != nil {
 			return line, err
 		}
-		l.Upstream.Kill()
-		slowest, err := slowestRoute(ctx, l)
-		if err != nil {
+		l.Policyd.Kill()
+		web.Close()
+		if err := errors.Join(r.Serve(25, lab.Service{Behaviour: lab.Clear}), l.Policyd.Start(ctx)); err != nil {
 			return "", err
 		}
-		_, line, err := attempt(ctx, l, verified(known.Name), "again@known.test")
+		m, line, err := attempt(ctx, l, want{status: "deferred", reason: "TLS is required"}, "second@stskept.test")
 		if err != nil {
 			return line, err
 		}
-		m, waits, err := attempt(ctx, l, want{status: "deferred"}, "someone@fresh.test")
-		if err != nil {
-			return waits, err
+		return line, untouched(r, m)
+	}}
+}
+
+// resolver takes policyd's resolver away: silent, or gone. Answers that are known go on being used; routes are never
+// waited for.
+func resolver(l *lab.Lab, gone bool) Case {
+	tag, how := "silent", "resolver silent"
+	away, back := l.Upstream.Freeze, l.Upstream.Thaw
+	if gone {
+		tag, how = "gone", "resolver dead"
+		away, back = l.Upstream.Kill, l.Upstream.Start
+	}
+	known := l.Host(lab.Host{Name: "starttls-mx.known-" + tag + ".test", On25: lab.STARTTLS})
+	l.MX("known-"+tag+".test", known.Name)
+	fresh := l.Host(lab.Host{Name: "starttls-mx.fresh-" + tag + ".test", On25: lab.STARTTLS})
+	l.MX("fresh-"+tag+".test", fresh.Name)
+	return Case{Name: how + ": routes within 300 ms, known domains verified, others wait", Run: func(ctx context.Context) (string, error) {
+		if _, line, err := attempt(ctx, l, verified(known.Name), "someone@known-"+tag+".test"); err != nil {
+			return line, err
 		}
-		if err := errors.Join(untouched(fresh, m), l.Upstream.Start(ctx)); err != nil {
+		away()
+		slowest, failed := slowestRoute(ctx, l, tag)
+		_, line, err := attempt(ctx, l, verified(known.Name), "again@known-"+tag+".test")
+		failed = errors.Join(failed, err)
+		m, waits, err := attempt(ctx, l, want{status: "deferred"}, "someone@fresh-"+tag+".test")
+		if err = errors.Join(failed, err, back(ctx)); err != nil {
+			return line, err
+		}
+		if err := untouched(fresh, m); err != nil {
 			return waits, err
 		}
 		// The resolver is back: what waited goes out.
-		err = l.Policyd.Until(ctx, lab.Question{Map: "tls-policy", Key: "fresh.test"}, func(r socketmap.Reply) bool {
+		err = l.Policyd.Until(ctx, lab.Question{Map: "tls-policy", Key: "fresh-" + tag + ".test"}, func(r socketmap.Reply) bool {
 			return r.Status == socketmap.StatusOK
 		})
 		if err != nil {
@@ -112,17 +136,17 @@ func resolverDead(l *lab.Lab) Case {
 		if _, err := arrive(ctx, m, verified(fresh.Name)); err != nil {
 			return "", err
 		}
-		return fmt.Sprintf("slowest route %v; known: %s; unknown: %s", slowest.Round(time.Millisecond), line, waits), received(fresh, m)
+		return fmt.Sprintf("slowest route %v\nknown: %s\nunknown: %s", slowest.Round(time.Millisecond), line, waits), received(fresh, m)
 	}}
 }
 
 // slowestRoute asks for the routes of names that nobody knows.
-func slowestRoute(ctx context.Context, l *lab.Lab) (time.Duration, error) {
+func slowestRoute(ctx context.Context, l *lab.Lab, tag string) (time.Duration, error) {
 	const questions, limit = 20, 300 * time.Millisecond
 	var slowest time.Duration
 	for i := range questions {
 		begun := time.Now()
-		reply, err := l.Policyd.Ask(ctx, "transport", fmt.Sprintf("someone@nobody-%d.test", i))
+		reply, err := l.Policyd.Ask(ctx, "transport", fmt.Sprintf("someone@nobody-%s-%d.test", tag, i))
 		took := time.Since(begun)
 		if err != nil {
 			return 0, err

@@ -29,7 +29,7 @@ func NewAuthority() (*Authority, error) {
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "The lab's own CA"},
-		NotBefore: time.Now().Add(-day), NotAfter: time.Now().Add(day),
+		NotBefore: time.Now().Add(-30 * day), NotAfter: time.Now().Add(30 * day),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)

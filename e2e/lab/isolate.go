@@ -126,15 +126,19 @@ func furnish(dir string) error {
 }
 
 // loopback brings lo up. All of 127.0.0.0/8 is then this machine, without an address each: Postfix and policyd
-// see 127.0.0.1 and ::1 as their own and the rest as other hosts. IPv6 has a network of such addresses too.
+// see 127.0.0.1 as their own and the rest as other hosts. The same is done for IPv6: ::1 and a network lead here
+// without being addresses of the interface, and so they are other hosts too.
 func loopback() error {
 	for _, args := range [][]string{
 		{"link", "set", "lo", "up"},
+		{"-6", "address", "add", ownV6 + "/128", "dev", "lo", "nodad"},
+		{"-6", "address", "del", "::1/128", "dev", "lo"},
+		{"-6", "route", "add", "local", "::1/128", "dev", "lo"},
 		{"-6", "route", "add", "local", v6Network, "dev", "lo"},
 	} {
 		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
 			return fmt.Errorf("ip %v: %w: %s", args, err, out)
 		}
 	}
-	return nil
+	return os.WriteFile("/proc/sys/net/ipv6/ip_nonlocal_bind", []byte("1"), 0)
 }

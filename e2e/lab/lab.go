@@ -21,7 +21,9 @@ const (
 	OwnDomain    = "own.test"
 	HostedDomain = "hosted.test" // received here too, not in the guard map
 	Hostname     = "mail." + OwnDomain
-	v6Network    = "fd00:26::/32"
+	// IPv6 has its own part: a network of receivers and an address to come from.
+	v6Network = "fd00:26::/32"
+	ownV6     = "fd00:27::1"
 )
 
 // Lab is the whole. Make one with New inside Isolated, add hosts and records, then Start and at the end Close it.
@@ -127,6 +129,16 @@ func (l *Lab) Host(h Host) *Receiver {
 	l.keep(r.Serve(25, l.Service(h.Name, h.On25, h.Flaw)))
 	l.keep(r.Serve(26, l.Service(h.Name, h.On26, flaw26)))
 	return r
+}
+
+// V6 returns an IPv6 address for a receiver, in a network of its own.
+func V6(number byte) netip.Addr {
+	return netip.AddrFrom16([16]byte{0xfd, 0, 0, 0x26, 0, number, 15: 1})
+}
+
+// TLSA adds the DANE-EE record that fits the certificate of a receiver's port.
+func (l *Lab) TLSA(r *Receiver, port int) {
+	l.Records(fmt.Sprintf("_%d._tcp.%s. TLSA %s", port, r.Name, TLSA(r.Certificate(port))))
 }
 
 // Service returns a behaviour with a new certificate for a host.

@@ -170,6 +170,22 @@ func (p *Policyd) Until(ctx context.Context, q Question, fits func(socketmap.Rep
 	return nil
 }
 
+// Logged waits until policyd has logged a line with all the words in it, since its start.
+func (p *Policyd) Logged(ctx context.Context, words ...string) (string, error) {
+	line, _, err := p.proc.output.wait(ctx, 0, func(line string) bool {
+		for _, w := range words {
+			if !strings.Contains(line, w) {
+				return false
+			}
+		}
+		return true
+	})
+	if err != nil {
+		return "", fmt.Errorf("lab: waiting for %q in policyd's log: %w", words, err)
+	}
+	return line, nil
+}
+
 // Question is a map and a key.
 type Question struct{ Map, Key string }
 

@@ -9,6 +9,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -80,16 +81,16 @@ func (p *Postfix) Stop() { p.proc.stop(syscall.SIGTERM) }
 
 // configure writes /etc/postfix and the queue directory.
 func (p *Postfix) configure() error {
-	mainCf := fmt.Sprintf(labMain, Hostname, OwnDomain, caFile(p.dir), HostedDomain)
-	err := errors.Join(
-		compose("/etc/postfix/main.cf", mainCf,
-			"/usr/share/postfix/main.cf.debian", "/usr/share/postfix/main.cf.tls",
-			filepath.Join(p.root, "postfix", "main.cf.example")),
+	example, err := p.example()
+	if err != nil {
+		return fmt.Errorf("lab: %w", err)
+	}
+	err = errors.Join(
+		compose("/etc/postfix/main.cf", example+fmt.Sprintf(labMain, Hostname, OwnDomain, caFile(p.dir), HostedDomain),
+			"/usr/share/postfix/main.cf.debian", "/usr/share/postfix/main.cf.tls"),
 		compose("/etc/postfix/master.cf", "",
 			"/usr/share/postfix/master.cf.dist", filepath.Join(p.root, "postfix", "master.cf.example")),
 		write("/etc/postfix/aliases", "someone "+p.mailbox()+"\n"),
-		// The guard that the example names: own domains never leave by another transport.
-		write("/etc/postfix/transport_own", `/@(.*\.)?own\.test$/  :`+"\n"),
 		// Written to by local(8) with the rights of nobody.
 		write(p.mailbox(), ""), os.Chmod(p.mailbox(), 0o666),
 		give("/var/lib/postfix", "postfix"),
@@ -108,6 +109,20 @@ func (p *Postfix) configure() error {
 		}
 	}
 	return nil
+}
+
+// example returns main.cf.example as an operator would use it: with the line for a domain of one's own.
+func (p *Postfix) example() (string, error) {
+	path := filepath.Join(p.root, "postfix", "main.cf.example")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	before, after, found := strings.Cut(string(data), `#       {/@(.*\.)?own\.example$$/  :}`)
+	if !found {
+		return "", fmt.Errorf("%s has no line for own domains any more", path)
+	}
+	return before + `        {/@(.*\.)?own\.test$$/  :}` + after, nil
 }
 
 // mailbox is where the lab's own mail ends.

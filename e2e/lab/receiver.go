@@ -60,6 +60,7 @@ type Receiver struct {
 
 // port is the listeners of one Service and the connections that they accepted.
 type port struct {
+	service   Service
 	listeners []net.Listener
 	holes     []*hole
 	conns     map[net.Conn]bool
@@ -78,7 +79,7 @@ func (r *Receiver) Serve(number int, s Service) error {
 	if r.closed || s.Behaviour == Closed {
 		return nil
 	}
-	p := &port{conns: map[net.Conn]bool{}}
+	p := &port{service: s, conns: map[net.Conn]bool{}}
 	r.ports[number] = p
 	for _, a := range r.Addrs {
 		at := netip.AddrPortFrom(a, uint16(number))
@@ -95,9 +96,16 @@ func (r *Receiver) Serve(number int, s Service) error {
 			return fmt.Errorf("lab: %s: %w", r.Name, err)
 		}
 		p.listeners = append(p.listeners, l)
-		go r.accept(p, l, s, at)
+		go r.accept(p, l, at)
 	}
 	return nil
+}
+
+// Certificate returns that of a port that is served.
+func (r *Receiver) Certificate(number int) *tls.Certificate {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ports[number].service.Certificate
 }
 
 // end closes a port; r.mu is held.
@@ -160,7 +168,7 @@ func (r *Receiver) Got(text string) []Session {
 	return got
 }
 
-func (r *Receiver) accept(p *port, l net.Listener, s Service, at netip.AddrPort) {
+func (r *Receiver) accept(p *port, l net.Listener, at netip.AddrPort) {
 	for {
 		c, err := l.Accept()
 		if err != nil {
@@ -177,7 +185,7 @@ func (r *Receiver) accept(p *port, l net.Listener, s Service, at netip.AddrPort)
 		r.sessions = append(r.sessions, session)
 		r.mu.Unlock()
 		go func() {
-			d := &dialogue{receiver: r, service: s, session: session, wire: &recorder{Conn: c, receiver: r, session: session}}
+			d := &dialogue{receiver: r, service: p.service, session: session, wire: &recorder{Conn: c, receiver: r, session: session}}
 			d.run()
 			_ = c.Close()
 			r.mu.Lock()

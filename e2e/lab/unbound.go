@@ -96,6 +96,12 @@ func (u *Unbound) Start(ctx context.Context) error {
 // Kill ends the resolver at once.
 func (u *Unbound) Kill() { u.proc.stop(syscall.SIGKILL) }
 
+// Freeze has the resolver answer nothing any more, while its port is still there.
+func (u *Unbound) Freeze() { _ = u.proc.cmd.Process.Signal(syscall.SIGSTOP) }
+
+// Thaw ends that.
+func (u *Unbound) Thaw(context.Context) error { return u.proc.cmd.Process.Signal(syscall.SIGCONT) }
+
 // Reload has a resolver that runs read a zone anew and forget what it knew of name and the names below it.
 func (u *Unbound) Reload(ctx context.Context, origin, name string) error {
 	for _, args := range [][]string{{"auth_zone_reload", origin}, {"flush_zone", name}} {

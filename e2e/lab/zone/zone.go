@@ -210,7 +210,7 @@ func (z *signed) parse(record string) (dns.RR, error) {
 func (z *signed) begin() error {
 	z.rrs = nil
 	apex := []string{
-		fmt.Sprintf("%s SOA %s hostmaster.test. %d 3600 600 86400 60", z.Origin, z.nameserver(), time.Now().Unix()),
+		fmt.Sprintf("%s SOA %s hostmaster.test. %d 3600 600 86400 %d", z.Origin, z.nameserver(), time.Now().Unix(), ttl),
 		fmt.Sprintf("%s NS %s", z.Origin, z.nameserver()),
 	}
 	for _, r := range append(apex, z.Records...) {
