@@ -217,7 +217,7 @@ func (w *world) compare(t *testing.T, q Question, got *RRset, err error, want *R
 
 // Random sequences of DNS facts, clock steps, failures, changes of the servers and lookups against the model.
 func TestCacheModel(t *testing.T) {
-	const seeds, steps = 200, 300
+	const seeds, steps = 100, 300
 	for seed := range uint64(seeds) {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(seed)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/semaphore"
 )
 
 // facts is a Resolver that says what it is told to, after a delay.
@@ -408,9 +409,11 @@ func TestCacheFlightsEnd(t *testing.T) {
 
 func TestCacheBoundsFlights(t *testing.T) {
 	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
+		const queue = 2 * maxFlights
+		c.queue = semaphore.NewWeighted(queue)
 		next.delay = 10 * time.Second
 		var all sync.WaitGroup
-		for i := range maxQueue {
+		for i := range queue {
 			all.Go(func() { gets(c, mxOf(fmt.Sprint("d", i, ".example"))) })
 		}
 		synctest.Wait()

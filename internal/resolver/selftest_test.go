@@ -18,6 +18,7 @@ import (
 const version = "version.bind"
 
 func TestSelfTest(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	root := resolvertest.Answer{Records: []string{"NS a.root-servers.net."}}
 	signed := resolvertest.Answer{Secure: true, Records: []string{"NS a.gtld-servers.net."}}
 	failing := resolvertest.Answer{Rcode: "SERVFAIL"}
@@ -148,6 +149,7 @@ func TestSelfTest(t *testing.T) {
 
 // No error, race or time-out may make answers weaker: what fails says nothing about the server.
 func TestSelfTestKeepsTheEarlierResult(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	for name, fail := range map[string]func(*resolvertest.Server){
 		"dead":       func(s *resolvertest.Server) { s.SetDead(true) },
 		"closed":     func(s *resolvertest.Server) { _ = s.Close() },
@@ -183,6 +185,7 @@ func setNS(s *resolvertest.Server, a resolvertest.Answer) {
 
 // "Drop every secure entry when servers, trust or the self-test's result change."
 func TestGeneration(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	server, s := on(t, patient)
 	g := s.Generation()
 	require.True(t, s.SelfTest(t.Context()))
@@ -226,6 +229,7 @@ func TestGeneration(t *testing.T) {
 
 // "Trust is one property of the whole list."
 func TestLists(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	data := resolvertest.Answer{Secure: true, Records: []string{"MX 10 mx.example.com."}}
 	two := func(t *testing.T) (a, b *resolvertest.Server, s *resolver.Stub) {
 		t.Helper()
@@ -317,6 +321,7 @@ func TestLists(t *testing.T) {
 }
 
 func TestLookupWaitsForTheSelfTest(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	server := resolvertest.New(t)
 	server.SetOther(resolvertest.Answer{Secure: true, Records: []string{"MX 10 mx.example.com."}})
 	server.SetDead(true)
@@ -348,6 +353,7 @@ func TestLookupWaitsForTheSelfTest(t *testing.T) {
 }
 
 func TestFollowResolvConf(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	path := filepath.Join(t.TempDir(), "resolv.conf")
 	replace := func(text string) {
 		t.Helper()

@@ -23,7 +23,7 @@ import (
 const patient = 20 * time.Second
 
 // hasty is a time-out for tests that wait for it.
-const hasty = 300 * time.Millisecond
+const hasty = 400 * time.Millisecond
 
 // stub is a Stub on servers that has tested them.
 func stub(t *testing.T, o resolver.StubOptions) *resolver.Stub {
@@ -80,6 +80,7 @@ func udp(t *testing.T, serve func(dns.ResponseWriter, *dns.Msg)) string {
 
 // "RD=1, AD=1, DO=0, CD=0, EDNS 1232 … A new socket per UDP query."
 func TestStubQuery(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	type seen struct {
 		query *dns.Msg
 		port  string
@@ -108,6 +109,7 @@ func TestStubQuery(t *testing.T) {
 }
 
 func TestStubAnswer(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	server, s := on(t, patient)
 	server.Set("example.com", resolver.TypeMX, resolvertest.Answer{Secure: true, Records: []string{"MX 10 MX.example.com.", "MX 5 b.example.com.", "MX 5 a.example.com.", "MX 5 a.example.com."}})
 	r := answer(t, s, mx("EXAMPLE.com."))
@@ -120,6 +122,7 @@ func TestStubAnswer(t *testing.T) {
 
 // "the ID and QR, opcode, name, class, type (RFC 5452 9.1) … keep reading until the deadline."
 func TestStubPassesOverStrays(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	t.Run("the answer comes after them", func(t *testing.T) {
 		server, s := on(t, patient)
 		server.Set("example.com", resolver.TypeMX, resolvertest.Answer{Strays: true, Secure: true, Records: []string{"MX 10 mx.example.com."}})
@@ -153,6 +156,7 @@ func TestStubPassesOverStrays(t *testing.T) {
 }
 
 func TestStubTruncated(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	t.Run("TC=1: TCP (RFC 7766)", func(t *testing.T) {
 		server, s := on(t, patient)
 		server.Set("example.com", resolver.TypeMX, resolvertest.Answer{Truncate: true, Secure: true, Records: []string{"MX 10 mx.example.com."}})
@@ -186,6 +190,7 @@ func TestStubTruncated(t *testing.T) {
 }
 
 func TestStubAD(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	server, s := on(t, patient)
 	tests := map[string]struct {
 		answer resolvertest.Answer
@@ -215,6 +220,7 @@ func TestStubAD(t *testing.T) {
 
 // "SERVFAIL is a failure, bogus or not. EDE (RFC 8914) is for logs, metrics and the reason text only."
 func TestStubServfail(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	server, s := on(t, patient)
 	server.Set("bogus.example", resolver.TypeMX, resolvertest.Answer{Rcode: "SERVFAIL", EDE: dns.ExtendedErrorCodeDNSBogus, EDEText: "no\x01 sign\xe4ture\n" + strings.Repeat("x", 1000)})
 	failed := failure(t, s, mx("bogus.example"))
@@ -234,6 +240,7 @@ func TestStubServfail(t *testing.T) {
 }
 
 func TestStubNames(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	server, s := on(t, patient)
 	long := strings.Join(slices.Repeat([]string{strings.Repeat("a", 61)}, 4), ".") // 249 octets on the wire
 	for name, tc := range map[string]struct{ asked, want string }{
@@ -268,6 +275,7 @@ func TestStubNames(t *testing.T) {
 }
 
 func TestStubTypes(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	server, s := on(t, patient)
 	set := func(ty resolver.Type, records ...string) *resolver.RRset {
 		server.Set("example.com", ty, resolvertest.Answer{Secure: true, Records: records})
@@ -283,6 +291,7 @@ func TestStubTypes(t *testing.T) {
 
 // A query costs 3 s, the next 5 s, the lookup 12 s; here in small.
 func TestStubTimeouts(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	t.Run("all under the caller's context", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var asked atomic.Int64
@@ -328,6 +337,7 @@ func TestStubTimeouts(t *testing.T) {
 }
 
 func TestStubObserve(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	server := resolvertest.New(t)
 	var mu sync.Mutex
 	var events []string

@@ -60,6 +60,7 @@ func (a *authority) config(t *testing.T, name string) *tls.Config {
 
 // "A server may be tls://name@addr:853 (DNS over TLS, name verified)."
 func TestStubTLS(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	ca := newAuthority(t)
 	server := resolvertest.New(t)
 	server.SetOther(resolvertest.Answer{Secure: true, Records: []string{"MX 10 mx.example.com."}})
