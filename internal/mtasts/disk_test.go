@@ -305,6 +305,82 @@ func TestAFileThatIsCorruptIsMovedAside(t *testing.T) {
 	}
 }
 
+func TestAFileThatIsDamagedInUseIsMovedAside(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name   string
+		damage func(file string, size int64) error
+		first  func(t *testing.T, w *world, s *mtasts.Store) // use of the damaged file
+	}{
+		{
+			"cut, and read",
+			func(file string, _ int64) error { return os.Truncate(file, 8192) },
+			func(t *testing.T, w *world, s *mtasts.Store) {
+				t.Helper()
+				w.set("d1.example", "1", enforce)
+				require.Equal(t, found1, short(s.Lookup(t.Context(), "d1.example")))
+			},
+		},
+		{
+			"overwritten, and read as a whole",
+			func(file string, size int64) error { return overwrite(file, size) },
+			func(t *testing.T, _ *world, s *mtasts.Store) {
+				t.Helper()
+				run(t, s)
+				require.Eventually(t, s.Loaded, time.Minute, time.Millisecond)
+			},
+		},
+		{
+			"cut, and written",
+			func(file string, _ int64) error { return os.Truncate(file, 8192) },
+			func(t *testing.T, w *world, s *mtasts.Store) {
+				t.Helper()
+				w.set("new.example", "1", enforce)
+				require.Equal(t, found1, short(s.Lookup(t.Context(), "new.example")))
+			},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			file := filepath.Join(dir, "mtasts.db")
+			w, j := newWorld(), &journal{}
+			s := w.store(t, in(dir))
+			for i := range 60 {
+				name := fmt.Sprintf("d%d.example", i)
+				w.set(name, "1", enforce)
+				require.Equal(t, mtasts.Found, s.Lookup(t.Context(), name).State)
+			}
+			require.NoError(t, s.Close())
+
+			s = w.store(t, func(o *mtasts.StoreOptions) { o.StateDir, o.Logger = dir, j.logger() })
+			info, err := os.Stat(file)
+			require.NoError(t, err)
+			require.NoError(t, c.damage(file, info.Size()))
+			c.first(t, w, s)
+			require.Equal(t, 1, j.count("moved aside"))
+			w.set(domain, "1", enforce)
+			require.Equal(t, found1, short(s.Lookup(t.Context(), domain)))
+			require.NoError(t, s.Close())
+			w.down(mtasts.FetchError)
+			s = w.store(t, in(dir))
+			require.Equal(t, found1, short(s.Lookup(t.Context(), domain)), "the new file is used")
+		})
+	}
+}
+
+// overwrite overwrites all but the meta pages of a file in place.
+func overwrite(file string, size int64) error {
+	f, err := os.OpenFile(file, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	if _, err := f.WriteAt(bytes.Repeat([]byte{0xa5}, int(size)-8192), 8192); err != nil {
+		return err
+	}
+	return f.Close()
+}
+
 func TestADiskThatCannotBeUsedIsDoneWithout(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

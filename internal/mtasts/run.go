@@ -3,7 +3,6 @@ package mtasts
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -222,6 +221,3 @@ func (s *Store) refresh(ctx context.Context, have *entry) {
 	case <-ctx.Done():
 	}
 }
-
-// String is for error messages of tests and debuggers.
-func (e *entry) String() string { return fmt.Sprintf("%s %s until %s", e.domain, e.id, e.expires) }

@@ -226,6 +226,23 @@ func TestAFailedFetchIsNotRepeatedForEveryMessage(t *testing.T) {
 	})
 }
 
+func TestFailuresAreBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const most = 10_000
+		w := newWorld()
+		w.down(mtasts.FetchError)
+		s := w.store(t, nil)
+		for i := range most + 100 {
+			name := fmt.Sprintf("d%d.example", i)
+			w.set(name, "1", enforce)
+			require.Equal(t, mtasts.Failed, s.Lookup(t.Context(), name).State)
+		}
+		require.Len(t, s.List("", 0), most)
+		require.Len(t, s.List("D77.exam", 0), 1)
+	})
+}
+
 func TestAnIDThatChangesAllTheTimeIsHeldBack(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
