@@ -80,7 +80,11 @@ func rrsetLine(r *Report) string {
 	text := r.DNSSEC
 	switch r.RRset.State {
 	case "found":
-		text += fmt.Sprintf(", %d hosts, TTL %d", len(r.MX), r.RRset.TTL)
+		noun := "hosts"
+		if len(r.MX) == 1 {
+			noun = "host"
+		}
+		text += fmt.Sprintf(", %d %s, TTL %d", len(r.MX), noun, r.RRset.TTL)
 	case "implicit":
 		text += ", none: the domain is its own mail host"
 	case "null":
@@ -257,7 +261,11 @@ func (s Screen) findings(b *strings.Builder, findings []Finding) {
 			title := map[Severity]string{Error: "Errors", Warning: "Warnings", Info: "Good to know", Hint: "To publish"}[f.Severity]
 			b.WriteString("\n" + s.paint(bold, title) + "\n")
 		}
-		b.WriteString("  " + s.paint(colours[f.Severity], f.Code) + "\n")
+		b.WriteString("  " + s.paint(colours[f.Severity], f.Code))
+		if f.Untested {
+			b.WriteString(" (could not be tested)")
+		}
+		b.WriteString("\n")
 		text := f.Text
 		if f.Host != "" {
 			where := f.Host

@@ -1,0 +1,72 @@
+package check_test
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/check"
+)
+
+// table is the table of codes in policyd-check(1).
+func table() string {
+	var b strings.Builder
+	b.WriteString("| code | severity | meaning |\n|---|---|---|\n")
+	for _, c := range check.Codes() {
+		severity := string(c.Severity)
+		if c.Untested {
+			severity += ", untested"
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", c.Code, severity, c.Meaning)
+	}
+	return b.String()
+}
+
+func TestManualPageHasEveryCode(t *testing.T) {
+	t.Parallel()
+	const path = "../../docs/man/policyd-check.1.md"
+	page, err := os.ReadFile(path)
+	require.NoError(t, err)
+	before, rest, found := strings.Cut(string(page), "| code |")
+	require.True(t, found, "the table of codes is missing")
+	lines := strings.SplitAfter("| code |"+rest, "\n")
+	end := 0
+	for end < len(lines) && strings.HasPrefix(lines[end], "|") {
+		end++
+	}
+	if *update {
+		require.NoError(t, os.WriteFile(path, []byte(before+table()+strings.Join(lines[end:], "")), 0o600))
+		return
+	}
+	require.Equal(t, table(), strings.Join(lines[:end], ""), "run the test with -update")
+}
+
+func TestCodesAreUsed(t *testing.T) {
+	t.Parallel()
+	var source strings.Builder
+	for _, file := range []string{"check.go", "lookup.go", "connect.go", "judge.go", "hints.go"} {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		source.Write(text)
+	}
+	seen := map[string]bool{}
+	for _, c := range check.Codes() {
+		require.Regexp(t, `^[a-z0-9]+(-[a-z0-9]+)*$`, c.Code)
+		require.False(t, seen[c.Code], c.Code)
+		seen[c.Code] = true
+		require.Regexp(t, `^[A-Z].*\.$`, c.Meaning)
+		// The names of the port are put before the rest.
+		name := regexp.MustCompile("^port2[56]-").ReplaceAllString(c.Code, "")
+		require.Contains(t, source.String(), `"`+name+`"`)
+	}
+	for _, found := range regexp.MustCompile(`find\("([^"]+)"`).FindAllStringSubmatch(source.String(), -1) {
+		require.True(t, seen[found[1]], "%s is not documented", found[1])
+	}
+	for _, found := range regexp.MustCompile(`find\(name\+"([^"]+)"`).FindAllStringSubmatch(source.String(), -1) {
+		require.True(t, seen["port25-"+found[1]] || seen["port26-"+found[1]], "%s is not documented", found[1])
+	}
+}
