@@ -53,7 +53,7 @@ func (a *asking) ask(cmd *cobra.Command, f func(context.Context, *admin.Client) 
 	case errors.Is(err, admin.ErrNotRunning):
 		err = fmt.Errorf(`no daemon answers at %s: start it with "systemctl start policyd" or "policyd serve", or name its socket with --socket`, path)
 	case errors.Is(err, admin.ErrForbidden):
-		err = fmt.Errorf("permission denied at %s: be root or a member of the group %s", path, groupOf(path))
+		err = fmt.Errorf("permission denied at %s: be root or a member of the %s", path, groupOf(path))
 	}
 	if own, ok := errors.AsType[*exit](err); ok {
 		return own
@@ -71,16 +71,16 @@ func groupOf(path string) string {
 	what, err := os.Lstat(path)
 	if err != nil {
 		if what, err = os.Lstat(filepath.Dir(path)); err != nil {
-			return "of the socket"
+			return "group of the socket"
 		}
 	}
 	st, ok := what.Sys().(*syscall.Stat_t)
 	if !ok {
-		return "of the socket"
+		return "group of the socket"
 	}
 	gid := strconv.FormatUint(uint64(st.Gid), 10)
 	if g, err := user.LookupGroupId(gid); err == nil {
-		return g.Name
+		return "group " + g.Name
 	}
-	return gid
+	return "group " + gid
 }

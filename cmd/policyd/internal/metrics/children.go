@@ -21,7 +21,7 @@ const maxChildren = 256
 
 func newChildren[K comparable, C any](resolve func(K) C, other K) *children[K, C] {
 	c := &children[K, C]{resolve: resolve, other: other}
-	c.known.Store(&map[K]C{other: resolve(other)})
+	c.known.Store(&map[K]C{})
 	return c
 }
 
@@ -36,11 +36,11 @@ func (c *children[K, C]) add(k K) C {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	known := *c.known.Load()
+	if len(known) >= maxChildren-1 { // the last place is for the others
+		k = c.other
+	}
 	if child, ok := known[k]; ok {
 		return child
-	}
-	if len(known) >= maxChildren {
-		return known[c.other]
 	}
 	more := maps.Clone(known)
 	more[k] = c.resolve(k)

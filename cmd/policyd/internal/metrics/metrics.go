@@ -102,6 +102,7 @@ func (m *Metrics) begin() {
 		m.durations.of(durationLabels{lookupMap, true})
 	}
 	for _, t := range []resolver.Type{resolver.TypeMX, resolver.TypeA, resolver.TypeAAAA, resolver.TypeTLSA, resolver.TypeTXT} {
+		m.latencies.of(t.String())
 		for _, rcode := range []string{"NOERROR", "SERVFAIL", "timeout"} {
 			m.queries.of(queryLabels{t.String(), rcode})
 		}

@@ -55,7 +55,9 @@ func (s *snapshot) Collect(ch chan<- prometheus.Metric) {
 		for _, v := range r.known {
 			ch <- prometheus.MustNewConstMetric(r.desc(), r.kind, float64(values[v]), v)
 		}
-		ch <- prometheus.MustNewConstMetric(r.desc(), r.kind, float64(rest), other)
+		if rest > 0 {
+			ch <- prometheus.MustNewConstMetric(r.desc(), r.kind, float64(rest), other)
+		}
 	}
 }
 
