@@ -95,7 +95,7 @@ func (p *Postfix) SendFrom(ctx context.Context, from, to string) (*Sent, error) 
 	} {
 		said, err := c.command(step.code, step.line)
 		if err != nil {
-			return nil, fmt.Errorf("lab: Postfix did not take a mail to %s: %w", to, err)
+			return nil, fmt.Errorf("lab: Postfix did not take a mail to %s: %w; the log says:\n%s", to, err, p.Log(10, "warning", "fatal"))
 		}
 		answers.WriteString(said + "\n")
 	}
