@@ -5,7 +5,7 @@ package resolver
 type Generation struct {
 	// Secure changes whenever secure answers of before are void.
 	Secure uint64
-	// Any changes when all answers of before are void: the resolver validates now and did not before, so what
-	// was insecure may be secure.
+	// Any changes when all answers of before are void: the resolver validates now, or may validate, and did not
+	// before, so what was insecure may be secure.
 	Any uint64
 }

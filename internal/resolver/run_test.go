@@ -42,6 +42,9 @@ func (w *fakeWire) exchange(ctx context.Context, s Server, query *dns.Msg) (*dns
 	}
 	m := new(dns.Msg).SetReply(query)
 	m.AuthenticatedData = q.Qclass == dns.ClassINET && !weak
+	if q.Qtype == dns.TypeMX {
+		m.Answer = []dns.RR{&dns.MX{Hdr: dns.RR_Header{Name: q.Name, Rrtype: dns.TypeMX, Class: dns.ClassINET, Ttl: 300}, Preference: 10, Mx: "mx.example."}}
+	}
 	return m, nil
 }
 

@@ -139,10 +139,9 @@ func (s *Stub) settle(before *state, after state) bool {
 	log, servers := after.options.Logger, serverList(after.servers)
 	if after.result != now.result {
 		after.generation.Secure++
-		if after.result == Validating && (now.weak || now.result != Unknown) {
+		if after.result == Validating && now.result != Unknown {
 			after.generation.Any++
 		}
-		after.weak = false
 		if after.result == Validating {
 			log.Info("the resolver validates", "servers", servers)
 		} else {

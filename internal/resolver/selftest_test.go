@@ -217,6 +217,7 @@ func TestGeneration(t *testing.T) {
 	o.Trust = resolver.TrustAlways
 	require.NoError(t, s.Configure(o))
 	require.Equal(t, resolver.Unknown, s.State().Result, "trust begins with a test")
+	require.NotEqual(t, never.Any, s.Generation().Any, "until then nothing of before is given")
 	require.True(t, s.SelfTest(t.Context()))
 	require.NotEqual(t, never.Any, s.Generation().Any)
 

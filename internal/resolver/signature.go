@@ -2,7 +2,6 @@ package resolver
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"github.com/miekg/dns"
@@ -13,9 +12,13 @@ import (
 // decision; false where it cannot be had.
 func (s *Stub) SignatureExpires(ctx context.Context, q Question) (time.Time, bool) {
 	now := s.now.Load()
-	query := newQuery(dns.Fqdn(strings.ToLower(q.Name)), uint16(q.Type), dns.ClassINET)
+	name, ok := onWire(q.Name)
+	if !ok {
+		return time.Time{}, false
+	}
+	query := newQuery(name, uint16(q.Type), dns.ClassINET)
 	query.IsEdns0().SetDo()
-	for _, server := range s.penalties.order(now.candidates(), time.Now()) {
+	for _, server := range now.candidates() {
 		answer, err := s.try(ctx, tryOptions{state: now, server: server, timeout: now.options.Timeout}, query)
 		if err == nil {
 			return firstToExpire(answer, q.Type)

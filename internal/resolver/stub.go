@@ -65,7 +65,6 @@ type state struct {
 	passed     []Server // those that passed the self-test, each for itself
 	proven     []Server // those whose AD bit counts: the same, if the list as a whole has passed
 	generation Generation
-	weak       bool // answers of before were insecure that may be secure once the servers validate
 
 	known chan struct{} // closed when the self-test of these servers has a result
 	gone  chan struct{} // closed when other servers, or other trust, have taken the place of these
@@ -161,10 +160,12 @@ func (s *Stub) use(o StubOptions, servers []Server, source string) {
 	}
 	next = state{
 		options: o, servers: servers, source: source, trusted: trusted, reason: reason, generation: old.generation,
-		weak:  old.weak || old.result != Unknown && old.result != Validating,
 		known: make(chan struct{}), gone: make(chan struct{}),
 	}
 	next.generation.Secure++
+	if trusted && old.result != Unknown && old.result != Validating {
+		next.generation.Any++ // what was insecure may be secure now: the self-test will tell
+	}
 	if !trusted {
 		next.result = NotTrusted
 		close(next.known)
