@@ -37,9 +37,9 @@ type Sources struct {
 	Asking resolver.Resolver
 	// Cached never waits: what it does not have is resolver.ErrNotCached.
 	Cached resolver.Resolver
-	// STS and CachedSTS are the same two views of MTA-STS policies; nil: there is no MTA-STS. PassiveSTS is for
-	// lookups that strangers cause: it may ask the DNS, and never fetches a policy.
-	STS, CachedSTS, PassiveSTS policy.STS
+	// STS and CachedSTS are the same two views of MTA-STS policies; nil knows nothing. PassiveSTS and
+	// CachedPassiveSTS are for lookups that strangers cause, which neither fetch a policy nor have it renewed.
+	STS, CachedSTS, PassiveSTS, CachedPassiveSTS policy.STS
 	// Probes knows what probes of port 26 have found; nil: nothing is known.
 	Probes policy.Probes
 	// Observe is told of every answer, if it is not nil. It must not block.
@@ -192,7 +192,7 @@ func (s *Service) tlsPolicy(c call) answered {
 	if !ok || c.set.Policy.Mode == policy.ModeOff {
 		return answered{reply: socketmap.NotFound(), cached: true}
 	}
-	seen := &recorder{sources: &s.sources}
+	seen := &recorder{sources: &s.sources, sts: s.sources.CachedSTS}
 	engine := seen.view(c.set)
 	facts, err := engine.Gather(c.ctx, next, c.set.Policy)
 	a := answered{next: next, decided: true, cached: err == nil}
@@ -219,7 +219,7 @@ func (s *Service) transport(c call) answered {
 	if !ok || c.set.Policy.Mode == policy.ModeOff || c.set.Policy.Port26.Mode == policy.PortOff {
 		return answered{reply: socketmap.NotFound(), cached: true}
 	}
-	seen := &recorder{sources: &s.sources, site: c.set.CachedSite}
+	seen := &recorder{sources: &s.sources, sts: s.sources.CachedPassiveSTS, site: c.set.CachedSite}
 	engine := seen.view(c.set)
 	engine.Passive = true
 	if s.sources.Probes != nil {

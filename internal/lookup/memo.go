@@ -63,6 +63,7 @@ func (m *memory) keep(c call, a answered, r *recorder) {
 // recorder passes questions on to the views that never wait, and notes the facts that come back.
 type recorder struct {
 	sources    *Sources
+	sts        policy.STS
 	site       policy.OwnSite
 	facts      []fact
 	incomplete bool // something that failed, or is not in a cache, has led there too
@@ -71,7 +72,7 @@ type recorder struct {
 // view is an Engine that sees the world through r.
 func (r *recorder) view(set *Settings) policy.Engine {
 	e := policy.Engine{Resolver: r, Overrides: set.Overrides}
-	if r.sources.CachedSTS != nil {
+	if r.sts != nil {
 		e.STS = recordedSTS{r}
 	}
 	return e
@@ -96,7 +97,7 @@ func (r *recorder) Lookup(ctx context.Context, q resolver.Question) (*resolver.R
 type recordedSTS struct{ *recorder }
 
 func (r recordedSTS) Lookup(ctx context.Context, domain string) mtasts.Result {
-	cached := r.sources.CachedSTS
+	cached := r.sts
 	found := cached.Lookup(ctx, domain)
 	if found.State == mtasts.Unknown {
 		r.incomplete = true

@@ -68,7 +68,7 @@ func newWorld() *world {
 }
 
 func (w *world) service(set lookup.Settings) *lookup.Service {
-	return lookup.New(lookup.Sources{Asking: w, Cached: w, STS: worldSTS{w}, CachedSTS: worldSTS{w}, PassiveSTS: worldSTS{w}, Probes: w}, set, slog.New(slog.DiscardHandler))
+	return lookup.New(lookup.Sources{Asking: w, Cached: w, STS: worldSTS{w}, CachedSTS: worldSTS{w}, PassiveSTS: worldSTS{w}, CachedPassiveSTS: worldSTS{w}, Probes: w}, set, slog.New(slog.DiscardHandler))
 }
 
 func (w *world) settings() lookup.Settings {

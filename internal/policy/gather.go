@@ -18,7 +18,7 @@ import (
 type Engine struct {
 	Resolver  resolver.Resolver
 	Overrides *Overrides
-	// STS finds MTA-STS policies; nil: there are none.
+	// STS finds MTA-STS policies; nil knows nothing, which defers where the options ask for MTA-STS.
 	STS STS
 	// Probes is asked for a route only; nil knows nothing.
 	Probes Probes
@@ -157,7 +157,7 @@ func (e *Engine) needsSTS(f Facts, o Options) bool {
 // gatherSTS finds the domain's MTA-STS policy. The error is resolver.ErrNotCached only.
 func (e *Engine) gatherSTS(ctx context.Context, f *Facts) error {
 	if e.STS == nil {
-		f.STS = mtasts.Result{Domain: f.Nexthop.Name, State: mtasts.Absent, Why: "MTA-STS is switched off"}
+		f.STS = mtasts.Result{Domain: f.Nexthop.Name, Why: "nobody to ask"}
 		return nil
 	}
 	share, cancel := e.share(ctx, 3, 4)

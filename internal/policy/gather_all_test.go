@@ -118,7 +118,7 @@ func TestGatherFromACacheThatLacksSomething(t *testing.T) {
 	e.STS = nil
 	f, err = e.Gather(t.Context(), domain, withDANEAndSTS())
 	require.NoError(t, err)
-	require.Equal(t, "NOTFOUND ", policy.Decide(f, withDANEAndSTS()).Reply.String(), "no source of policies: none")
+	require.Equal(t, "TEMP the MTA-STS policy of example.com is not known: nobody to ask", policy.Decide(f, withDANEAndSTS()).Reply.String(), "no source of policies trusts nothing")
 }
 
 // TestASlowBackupHostLeavesTimeForTheRest has the name servers of a backup host say nothing, and then the policy host.
