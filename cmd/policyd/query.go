@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"strings"
@@ -43,7 +44,12 @@ with what its own probes have found.
 Exit status: 0 a policy applies, 1 none, 2 usage or settings, 3 it could not be
 looked up; of several domains the worst of 3, 1, 0.`,
 		Example: "  policyd query example.com\n  policyd query --json example.com example.net",
-		Args:    cobra.MinimumNArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return errors.New("no domain: name one or more")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if f.live {
 				return queryLive(cmd, c, f, args)

@@ -72,6 +72,7 @@ func New(o Options) (*Daemon, error) {
 		return nil, err
 	}
 	d := &Daemon{options: o, started: time.Now(), logs: newLogs(o.Stderr, o.Journal), turned: make(chan struct{}, 1)}
+	loaded.Warnings = append(loaded.Warnings, fewFiles(loaded)...)
 	d.loaded.Store(loaded)
 	d.logs.configure(loaded.LogLevel(), loaded.Log.Format)
 	d.log = d.logs.logger()
@@ -86,10 +87,15 @@ func New(o Options) (*Daemon, error) {
 	if d.site, err = postfix.New(d.siteOptions(loaded)); err != nil {
 		return nil, err
 	}
-	if d.prober, err = probe.New(d.probeOptions(loaded)); err != nil {
+	if d.store, err = mtasts.NewStore(d.storeOptions(loaded)); err != nil {
 		return nil, err
 	}
-	if d.store, err = mtasts.NewStore(d.storeOptions(loaded)); err != nil {
+	probing := d.probeOptions(loaded)
+	if probing.StateDir != "" && !writable(probing.StateDir) {
+		probing.StateDir = "" // the store has made it if it could, and said why not
+	}
+	if d.prober, err = probe.New(probing); err != nil {
+		d.closeStore()
 		return nil, err
 	}
 	d.service = lookup.New(d.sources(), d.lookupSettings(loaded), d.log)
@@ -103,7 +109,7 @@ func New(o Options) (*Daemon, error) {
 func (d *Daemon) sources() lookup.Sources {
 	return lookup.Sources{
 		Asking: d.cache, Cached: d.cache.Cached(),
-		STS: d.store, CachedSTS: d.store.Cached(), PassiveSTS: d.store.Passive(), CachedPassiveSTS: d.store.Cached().Passive(),
+		STS: d.store, CachedSTS: d.store.Cached(), PassiveSTS: d.store.Passive(),
 		Probes: d.prober, Observe: d.observeLookup(),
 	}
 }
@@ -188,8 +194,8 @@ func (d *Daemon) greet() {
 
 // drain stops the server.
 func (d *Daemon) drain() {
-	d.notify.stopping()
 	patience := d.loaded.Load().DrainTimeout()
+	d.notify.stopping(patience)
 	d.log.Info("stopping", "drain_timeout", patience)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()

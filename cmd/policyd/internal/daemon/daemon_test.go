@@ -259,6 +259,25 @@ func TestPassedListenersReplaceThoseOfTheSettings(t *testing.T) {
 	require.NoFileExists(t, l.path())
 }
 
+// "if the directory cannot be used: log one warning naming the cause, go on without persistence"
+func TestStateDirectoryThatCannotBeUsed(t *testing.T) {
+	l := newLab(t, "")
+	text, err := os.ReadFile(l.config)
+	require.NoError(t, err)
+	file := filepath.Join(l.dir, "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	require.NoError(t, os.WriteFile(l.config, bytes.Replace(text, []byte(`state_dir = ""`), []byte(`state_dir = "`+file+`/state"`), 1), 0o600))
+	l.start()
+	require.Equal(t, signedPolicy, ask(t, l.client(), "signed.example"))
+	require.Equal(t, 1, strings.Count(l.log.String(), "level=WARN"), "%s", l.log)
+	require.Contains(t, l.log.String(), "not a directory")
+}
+
+func TestFewFiles(t *testing.T) {
+	require.Empty(t, fewFilesOf(1024, 1024))
+	require.Len(t, fewFilesOf(1025, 1024), 1)
+}
+
 func TestNothingToListenOn(t *testing.T) {
 	l := newLab(t, "")
 	require.NoError(t, os.WriteFile(l.config, []byte("[server]\nlisten = []\n"), 0o600))

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"log/slog"
+	"strconv"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -29,8 +30,10 @@ func (n *notifier) reloading() {
 	n.send(daemon.SdNotifyReloading + monotonic() + "\nSTATUS=Reloading")
 }
 
-func (n *notifier) stopping() {
-	n.send(daemon.SdNotifyStopping + "\nSTATUS=Stopping")
+// stopping asks for as long as the draining may take, and a little more: TimeoutStopSec= may be shorter.
+func (n *notifier) stopping(patience time.Duration) {
+	const more = 10 * time.Second
+	n.send(daemon.SdNotifyStopping + "\nSTATUS=Stopping\nEXTEND_TIMEOUT_USEC=" + strconv.FormatInt((patience+more).Microseconds(), 10))
 }
 
 // watchdog tells the service manager twice in every interval that it asks for that the daemon works: that it

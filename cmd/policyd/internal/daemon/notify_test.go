@@ -65,7 +65,7 @@ func TestServiceManagerIsTold(t *testing.T) {
 	hear(t, told, "RELOADING=1")
 	require.Contains(t, hear(t, told, "READY=1"), "the last reload failed")
 	l.stop()
-	hear(t, told, "STOPPING=1")
+	require.Equal(t, "STOPPING=1\nSTATUS=Stopping\nEXTEND_TIMEOUT_USEC=15000000", hear(t, told, "STOPPING=1"))
 	require.NoError(t, l.end())
 }
 

@@ -59,6 +59,7 @@ func (d *Daemon) reload() (kept []string, err error) {
 	if err != nil {
 		return nil, err
 	}
+	next.Warnings = append(next.Warnings, fewFiles(next)...)
 	old := d.loaded.Load()
 	kept = keep(next, old)
 	// What can fail comes first, so that it is all or nothing.

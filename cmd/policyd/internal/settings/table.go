@@ -64,12 +64,12 @@ func sections() []section {
 			},
 			{
 				"socket_mode", "octal permissions in quotes",
-				"Permissions of unix sockets in listen and of the admin socket. A change needs a restart.",
+				"Permissions of the unix sockets in listen. A change needs a restart.",
 				func(s *Settings) error { return socketMode(s.Server.SocketMode) },
 			},
 			{
 				"socket_group", "name or number of a group",
-				"Group of unix sockets in listen and of the admin socket; empty for the group of the process. Postfix must be a member, so this is often postfix. A change needs a restart.",
+				"Group of the unix sockets in listen; empty for the group of the process. Postfix must be a member, so this is often postfix. A change needs a restart.",
 				func(s *Settings) error { return group(s.Server.SocketGroup) },
 			},
 			{
