@@ -74,6 +74,7 @@ func Build(l *lab.Lab) []Phase {
 		{Name: "names", Port26: "always", Cases: append(zones, owns...)},
 		{Name: "layers", Port26: "probe", Cases: layers(l)},
 		{Name: "port 26", Port26: "probe", Cases: append(port26(l), owns...)},
+		{Name: "check", Port26: "probe", Cases: checks(l)},
 		{Name: "losses", Port26: "probe", Alone: true, Cases: losses(l)},
 	}
 }
