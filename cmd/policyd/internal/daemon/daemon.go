@@ -109,7 +109,7 @@ func New(o Options) (*Daemon, error) {
 func (d *Daemon) sources() lookup.Sources {
 	return lookup.Sources{
 		Asking: d.cache, Cached: d.cache.Cached(),
-		STS: d.store, CachedSTS: d.store.Cached(), PassiveSTS: d.store.Passive(),
+		STS: d.store, CachedSTS: d.store.Cached(), PassiveSTS: d.store.Passive(), CachedPassiveSTS: d.store.Cached().Passive(),
 		Probes: d.prober, Observe: d.observeLookup(),
 	}
 }
