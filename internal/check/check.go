@@ -85,8 +85,9 @@ func New(o Options) (*Checker, error) {
 		c.o.Policy = o.Policy
 		return c, nil
 	}
+	const policies = 2048 // as many as are of use to a scan
 	var err error
-	c.sts, err = mtasts.NewStore(mtasts.StoreOptions{Resolver: o.Resolver, Roots: o.Roots, Special: o.Special || !o.Careful, Logger: o.Logger})
+	c.sts, err = mtasts.NewStore(mtasts.StoreOptions{Resolver: o.Resolver, Roots: o.Roots, Special: o.Special || !o.Careful, MaxPolicies: policies, Logger: o.Logger})
 	return c, err
 }
 

@@ -259,6 +259,14 @@ func TestDNSFindings(t *testing.T) {
 			}
 			l.domain("example.com", signed(), hosts...)
 		}, code: "mx-too-many", severity: check.Warning, verdict: check.VerdictKept},
+		"too many addresses": {zone: func(l *lab) {
+			addr := l.sound("example.com", mx)
+			many := []string{"A " + addr}
+			for i := range 20 {
+				many = append(many, fmt.Sprintf("A 127.250.1.%d", i+1))
+			}
+			l.dns.Set(mx, resolver.TypeA, resolvertest.Answer{Records: many})
+		}, code: "address-too-many", severity: check.Warning, verdict: check.VerdictBroken},
 		"no address": {zone: func(l *lab) {
 			l.domain("example.com", signed(), mx)
 			l.dns.Set(mx, resolver.TypeA, signed())

@@ -35,6 +35,7 @@ func Codes() []Code {
 		{"host-address-bogus", Error, false, "The addresses of the host fail DNSSEC validation."},
 		{"host-lookup-failed", Info, true, "The addresses of the host could not be looked up."},
 		{"address-special", Warning, false, "An address is not one of the public Internet."},
+		{"address-too-many", Warning, false, "The host has over 16 addresses: those beyond are not tested, and policyd does not use its port of implicit TLS."},
 		{"address-silent", Warning, false, "An address does not answer where others of the host do: senders lose time."},
 		{"address-unreachable", Info, true, "There is no route from here to an address, such as to any IPv6 address, or it failed on our side otherwise."},
 		{"port25-untested", Info, true, "Port 25 of the host does not answer, and no other has answered from here: it may be filtered on our side."},

@@ -2,6 +2,7 @@ package check
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"net/netip"
 	"sync"
@@ -12,6 +13,10 @@ import (
 	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/prefix"
 )
+
+// connectBudget is how often the longest that a connection may take fits into the longest that all for one domain may: a
+// hostile one must not hold up a scan.
+const connectBudget = 10
 
 // heard is one test: a dialogue, or why there was none.
 type heard struct {
@@ -41,10 +46,16 @@ func (d *domain) connect(ctx context.Context) {
 	if d.o.Port25Only {
 		d.find("tested-partly", about{}, "the port of implicit TLS was left out, as was asked for")
 	}
+	ctx, cancel := context.WithTimeout(ctx, connectBudget*d.o.Timeout)
+	defer cancel()
 	var group errgroup.Group
 	group.SetLimit(sideBySide)
 	for _, h := range d.hosts {
-		for _, a := range h.addrs {
+		for i, a := range h.addrs {
+			if i == probe.MaxAddresses {
+				d.find("address-too-many", about{host: h.Host.Host}, fmt.Sprintf("the host has %d addresses: those after the first %d are not tested", len(h.addrs), probe.MaxAddresses))
+				break
+			}
 			h.heard = append(h.heard, heard{addr: a})
 			if h.class == prefix.SMTPS && !d.o.Port25Only {
 				h.heard = append(h.heard, heard{addr: a, implicit: true})
@@ -110,9 +121,10 @@ type dialogue struct {
 	transcript probe.Transcript
 }
 
-// turn is the right to connect to an address; users counts who has it or waits.
+// turn is the right to connect to an address, which whoever has put something into taken has. users counts them and who
+// waits.
 type turn struct {
-	sync.Mutex
+	taken chan struct{}
 	users int
 }
 
@@ -127,6 +139,7 @@ func (e *endpoints) proven(port uint16) bool {
 	return e.reached[port]
 }
 
+// talk has a dialogue, or waits for the same one. Where ctx ends first it says so, and nobody else hears of it.
 func (e *endpoints) talk(ctx context.Context, what probe.Dialogue) probe.Transcript {
 	key := endpoint{what.Host, what.Addr, what.Implicit}
 	e.mu.Lock()
@@ -138,18 +151,37 @@ func (e *endpoints) talk(ctx context.Context, what probe.Dialogue) probe.Transcr
 	}
 	e.mu.Unlock()
 	if ok {
-		<-d.done // it ends by its own time limit
-		return d.transcript
+		select {
+		case <-d.done:
+			if !d.transcript.Ours {
+				return d.transcript
+			}
+		case <-ctx.Done():
+		}
+		// What failed on our side for another may go well for this one.
+		return e.inTurn(ctx, what)
 	}
-	defer e.take(what.Addr.Addr())()
-	d.transcript = probe.Talk(ctx, what)
-	if d.transcript.Connected() {
+	d.transcript = e.inTurn(ctx, what)
+	e.mu.Lock()
+	if d.transcript.Ours {
+		delete(e.known, key)
+	}
+	e.mu.Unlock()
+	close(d.done)
+	return d.transcript
+}
+
+// inTurn has a dialogue once nobody else is connected to the address. Where ctx ends before that, the dialogue fails on
+// our side without a connection.
+func (e *endpoints) inTurn(ctx context.Context, what probe.Dialogue) probe.Transcript {
+	defer e.take(ctx, what.Addr.Addr())()
+	t := probe.Talk(ctx, what)
+	if t.Connected() {
 		e.mu.Lock()
 		e.reached[what.Addr.Port()] = true
 		e.mu.Unlock()
 	}
-	close(d.done)
-	return d.transcript
+	return t
 }
 
 // makeRoom forgets dialogues that have ended where there are too many; e.mu is held.
@@ -172,19 +204,26 @@ func (e *endpoints) makeRoom() {
 	}
 }
 
-// take waits until nobody else is connected to an address, and returns what gives the turn back.
-func (e *endpoints) take(a netip.Addr) func() {
+// take waits until nobody else is connected to an address, or ctx ends, and returns what gives the turn back.
+func (e *endpoints) take(ctx context.Context, a netip.Addr) func() {
 	e.mu.Lock()
 	t := e.busy[a]
 	if t == nil {
-		t = &turn{}
+		t = &turn{taken: make(chan struct{}, 1)}
 		e.busy[a] = t
 	}
 	t.users++
 	e.mu.Unlock()
-	t.Lock()
+	mine := false
+	select {
+	case t.taken <- struct{}{}:
+		mine = true
+	case <-ctx.Done():
+	}
 	return func() {
-		t.Unlock()
+		if mine {
+			<-t.taken
+		}
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		if t.users--; t.users == 0 {
