@@ -20,7 +20,7 @@ type plan struct {
 }
 
 func full() plan {
-	return plan{rounds: 5, round: time.Second, warm: 1000, single: 20, fresh: 20_000, sizes: []int{1000, 100_000}, starts: 9}
+	return plan{rounds: 5, round: 700 * time.Millisecond, warm: 1000, single: 10, fresh: 20_000, sizes: []int{1000, 100_000}, starts: 9}
 }
 
 func quick() plan {

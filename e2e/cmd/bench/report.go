@@ -88,7 +88,18 @@ func machine(ctx context.Context, policyd string) string {
 		version = []byte("version unknown")
 	}
 	first, _, _ := strings.Cut(strings.TrimSpace(string(version)), "\n")
-	return fmt.Sprintf("Measured on %s, %d cores, %s/%s, %s; %s.", cpu(), runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version(), first)
+	return fmt.Sprintf("Measured on %s, %d cores, %s/%s, %s; %s. Load average before: %s. Only the ratios in one run compare.",
+		cpu(), runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version(), first, busy())
+}
+
+// busy is the load average over one minute: what else runs on the machine has a part in every figure.
+func busy() string {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	first, _, _ := strings.Cut(string(text), " ")
+	return first
 }
 
 // cpu returns the model of the processor, as far as Linux tells.

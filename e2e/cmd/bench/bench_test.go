@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/e2e/cmd/internal/daemon"
+	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/resolver/resolvertest"
+	"github.com/policyd/policyd/socketmap"
+)
+
+func TestNetstringSize(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		in   string
+		want int
+		ok   bool
+	}{
+		{"", 0, true},
+		{"12", 0, true},
+		{"5:hel", 8, true},
+		{"5:hello,", 8, true},
+		{"5:hello,5:w", 8, true},
+		{"0:,", 3, true},
+		{"x:", 0, false},
+		{"-1:", 0, false},
+		{"999999999:", 0, false},
+	} {
+		got, err := netstringSize([]byte(c.in))
+		require.Equal(t, c.ok, err == nil, c.in)
+		require.Equal(t, c.want, got, c.in)
+	}
+}
+
+func TestTheConstantServerUnderLoad(t *testing.T) {
+	t.Parallel()
+	address := "unix:" + filepath.Join(t.TempDir(), "sock")
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- serveConstant(ctx, []string{address}, "OK yes") }()
+	require.Eventually(t, func() bool {
+		c, err := socketmap.Dial(ctx, address)
+		return err == nil && c.Close() == nil
+	}, 30*time.Second, time.Millisecond)
+
+	requests := [][]byte{socketmap.AppendNetstring(nil, "tls-policy a.example"), socketmap.AppendNetstring(nil, "tls-policy longer.example")}
+	to := target{address: address, requests: requests}
+	got, err := to.expect("OK yes", "OK ").load(ctx, 4, 50*time.Millisecond)
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, len(got.took), 4, "each connection was answered")
+	require.Positive(t, got.rate)
+	_, err = to.expect("OK no!", "OK no!").load(ctx, 1, time.Millisecond)
+	require.ErrorContains(t, err, "an unexpected reply", "a wrong reply is no measurement")
+
+	cancel()
+	require.NoError(t, <-ended)
+}
+
+func TestQuantile(t *testing.T) {
+	t.Parallel()
+	var took []time.Duration
+	for i := range 1000 {
+		took = append(took, time.Duration(i))
+	}
+	require.Equal(t, time.Duration(500), quantile(took, 0.5))
+	require.Equal(t, time.Duration(999), quantile(took, 0.999))
+	require.Zero(t, quantile(nil, 0.5))
+	require.InDelta(t, 2, median([]float64{3, 1, 2}), 0)
+	require.InDelta(t, 2.5, median([]float64{4, 1, 3, 2}), 0)
+}
+
+func TestTable(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	r := report{to: &out}
+	r.text("# Title")
+	r.table([]string{"what", "µs"}, []string{"a", thousands(1234567)})
+	const want = `# Title
+
+| what |        µs |
+|------|----------:|
+| a    | 1,234,567 |
+`
+	require.Equal(t, want, out.String())
+	require.Equal(t, want, r.String(), "the file is what the terminal shows")
+}
+
+// TestKinds has the lab answer what the names of the kinds promise.
+func TestKinds(t *testing.T) {
+	t.Parallel()
+	lab := resolvertest.New(t)
+	stub, err := resolver.NewStub(resolver.StubOptions{Servers: []string{lab.Addr()}})
+	require.NoError(t, err)
+	require.True(t, stub.SelfTest(t.Context()))
+	for i, k := range kinds() {
+		domain := fmt.Sprintf("k%d.example", i)
+		k.publish(lab, domain, time.Nanosecond)
+		mx, err := stub.Lookup(t.Context(), resolver.Question{Name: domain, Type: resolver.TypeMX})
+		require.NoError(t, err)
+		require.Equal(t, []resolver.MX{{Preference: 10, Host: k.host(domain)}}, mx.MX)
+		require.Equal(t, k.signed, mx.Status == resolver.Secure, k.name)
+		tlsa, err := stub.Lookup(t.Context(), resolver.Question{Name: "_25._tcp." + k.host(domain), Type: resolver.TypeTLSA})
+		require.NoError(t, err)
+		require.Equal(t, k.tlsa, len(tlsa.TLSA) > 0, k.name)
+		txt, err := stub.Lookup(t.Context(), resolver.Question{Name: "_mta-sts." + domain, Type: resolver.TypeTXT})
+		require.NoError(t, err)
+		require.Equal(t, k.sts, len(txt.TXT) > 0, k.name)
+	}
+}
+
+func TestProcess(t *testing.T) {
+	t.Parallel()
+	s := server{pid: os.Getpid()}
+	rss, err := s.memory("VmRSS")
+	require.NoError(t, err)
+	require.Positive(t, rss)
+	_, err = s.memory("VmNothing")
+	require.Error(t, err)
+	used, err := s.cpu()
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, used, time.Duration(0))
+	_, err = daemon.Start(t.Context(), daemon.Options{Binary: "/nonexistent", Dir: t.TempDir(), Listen: "unix:DIR/sock"})
+	require.ErrorContains(t, err, "make build first")
+}
