@@ -1,0 +1,127 @@
+package probe_test
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/probe"
+	"github.com/policyd/policyd/internal/probe/probetest"
+	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/resolver/resolvertest"
+)
+
+// TestProberOnTheWire goes the whole way, from the question to the verdict: a real resolver, real sockets, every cause.
+func TestProberOnTheWire(t *testing.T) {
+	t.Parallel()
+	server := resolvertest.New(t)
+	stub, err := resolver.NewStub(resolver.StubOptions{Servers: []string{server.Addr()}})
+	require.NoError(t, err)
+	require.True(t, stub.SelfTest(t.Context()))
+	ca := probetest.NewCA(t)
+	free, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", ":0") // on all addresses of both families
+	require.NoError(t, err)
+	port := uint16(free.Addr().(*net.TCPAddr).Port)
+	require.NoError(t, free.Close())
+
+	type at struct {
+		address string
+		b       *probetest.Behaviour // nil: nobody listens
+	}
+	cert := func(l probetest.Leaf) *tls.Certificate {
+		c := ca.Issue(t, l)
+		return &c
+	}
+	sound := func(host string) *probetest.Behaviour {
+		return &probetest.Behaviour{Implicit: true, Cert: cert(probetest.Leaf{Names: []string{host}})}
+	}
+	const name = "smtps-x.%s.example"
+	hosts := map[string]struct {
+		at    []at
+		state probe.State
+		cause probe.Cause
+	}{
+		"open":  {[]at{{"127.31.0.1", sound("smtps-x.open.example")}}, probe.Open, probe.CauseNone},
+		"open6": {[]at{{"::1", sound("smtps-x.open6.example")}}, probe.Open, probe.CauseNone},
+		"both":  {[]at{{"127.31.0.2", sound("smtps-x.both.example")}, {"127.31.0.3", sound("smtps-x.both.example")}}, probe.Open, probe.CauseNone},
+		"half":  {[]at{{"127.31.0.4", sound("smtps-x.half.example")}, {"127.31.0.5", nil}}, probe.Closed, probe.Refused},
+		"shut":  {[]at{{"127.31.0.6", nil}}, probe.Closed, probe.Refused},
+		"clear": {[]at{{"127.31.0.7", &probetest.Behaviour{}}}, probe.Closed, probe.Plaintext},
+		"name":  {[]at{{"127.31.0.8", sound("x.name.example")}}, probe.Closed, probe.CertificateName},
+		"chain": {[]at{{"127.31.0.9", &probetest.Behaviour{Implicit: true, Cert: cert(probetest.Leaf{Names: []string{"smtps-x.chain.example"}, SelfSigned: true})}}}, probe.Closed, probe.CertificateChain},
+		"old": {[]at{{"127.31.0.10", &probetest.Behaviour{Implicit: true, Cert: cert(probetest.Leaf{
+			Names: []string{"smtps-x.old.example"}, NotBefore: time.Now().AddDate(0, 0, -2), NotAfter: time.Now().AddDate(0, 0, -1)})}}}, probe.Closed, probe.CertificateExpired},
+		"busy":    {[]at{{"127.31.0.11", &probetest.Behaviour{Implicit: true, Cert: cert(probetest.Leaf{Names: []string{"smtps-x.busy.example"}}), Banner: "421 later"}}}, probe.Closed, probe.Banner},
+		"drops":   {[]at{{"127.31.0.12", &probetest.Behaviour{Implicit: true, Drop: "handshake"}}}, probe.Closed, probe.TLSHandshake},
+		"nowhere": {nil, probe.Closed, probe.NoAddress},
+		"far":     {[]at{{"255.255.255.255", nil}}, probe.Unknown, probe.CauseNone},
+	}
+	for domain, h := range hosts {
+		var a, aaaa []string
+		for _, where := range h.at {
+			if ip := net.ParseIP(where.address); ip.To4() != nil {
+				a = append(a, "A "+where.address)
+			} else {
+				aaaa = append(aaaa, "AAAA "+where.address)
+			}
+			if where.b != nil {
+				probetest.Start(t, net.JoinHostPort(where.address, fmt.Sprint(port)), *where.b)
+			}
+		}
+		server.Set(fmt.Sprintf(name, domain), resolver.TypeA, resolvertest.Answer{Records: a})
+		server.Set(fmt.Sprintf(name, domain), resolver.TypeAAAA, resolvertest.Answer{Records: aaaa})
+	}
+
+	events := make(chan probe.Event, len(hosts))
+	options := probe.Options{
+		Port: port, Roots: ca.Roots, Special: true, Resolver: stub, StateDir: filepath.Join(t.TempDir(), "state"), Helo: "client.example",
+		Observe: func(e probe.Event) {
+			select {
+			case events <- e:
+			default: // of a host that has been probed again
+			}
+		},
+	}
+	p, err := probe.New(options)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	var ended sync.WaitGroup
+	ended.Go(func() { _ = p.Run(ctx) })
+	for domain := range hosts {
+		require.Equal(t, probe.Unknown, p.Verdict(fmt.Sprintf(name, domain)).State)
+	}
+	for range hosts {
+		<-events
+	}
+	for domain, h := range hosts {
+		v := p.Verdict(fmt.Sprintf(name, domain))
+		require.Equal(t, h.state, v.State, "%s: %s", domain, v.Why)
+		require.Equal(t, h.cause, v.Cause, "%s: %s", domain, v.Why)
+		require.NotEmpty(t, v.Why)
+	}
+	st := p.Stats()
+	require.Equal(t, len(hosts), st.Hosts)
+	require.Equal(t, 3, st.Open)
+	require.Equal(t, 1, st.Unknown)
+	require.Equal(t, uint64(2), st.Results["refused"])
+	require.Len(t, p.List(), len(hosts))
+	cancel()
+	ended.Wait()
+
+	again, err := probe.New(options)
+	require.NoError(t, err)
+	require.Equal(t, probe.Open, again.Verdict("smtps-x.open6.example").State, "after a restart")
+
+	// Other roots are another world: what they say of the host is not known.
+	options.Roots = probetest.NewCA(t).Roots
+	require.NoError(t, again.Configure(options))
+	require.Equal(t, probe.Unknown, again.Verdict("smtps-x.open6.example").State)
+	require.Equal(t, probe.CertificateChain, again.Probe(t.Context(), "smtps-x.open6.example").Cause)
+}
