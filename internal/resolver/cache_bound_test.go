@@ -120,6 +120,32 @@ func TestBoundSmallAndChanged(t *testing.T) {
 	})
 }
 
+// Who is asked for by this site stays, refreshed or not; who is asked for by strangers goes.
+func TestBoundWhoGoes(t *testing.T) {
+	var stats cacheCounters
+	s := newShard(&stats)
+	s.setLimit(3)
+	put := func(name string, old *entry) *entry {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		e := &entry{question: mxOf(name), rrset: &RRset{}}
+		s.put(e, old)
+		return e
+	}
+	hot, strange, refreshed := put("hot", nil), put("strange", nil), put("refreshed", nil)
+	hot.use(Question{})
+	refreshed.use(Question{})
+	strange.use(Question{Passive: true})
+	put("refreshed", refreshed)
+	put("new", nil)
+	require.Nil(t, s.get(mxOf("strange")))
+	require.NotNil(t, s.get(mxOf("hot")))
+	require.NotNil(t, s.get(mxOf("refreshed")))
+	put("newer", nil)
+	require.NotNil(t, s.get(mxOf("refreshed")), "its mark goes over to the new answer")
+	s.sound(t)
+}
+
 // The hand of the clock stops though every entry is marked again before it comes.
 func TestBoundEvictionEnds(t *testing.T) {
 	var stats cacheCounters

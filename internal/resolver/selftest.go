@@ -135,7 +135,7 @@ func (s *Stub) settle(before *state, after state) bool {
 	if now.gone != before.gone {
 		return false
 	}
-	after.options, after.source = now.options, now.source
+	after.options, after.source, after.generation = now.options, now.source, now.generation
 	log, servers := after.options.Logger, serverList(after.servers)
 	if after.result != now.result {
 		after.generation.Secure++
