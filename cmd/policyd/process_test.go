@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -155,4 +156,31 @@ func TestPassedSocketThatIsNoListener(t *testing.T) {
 	require.Error(t, p.cmd.Wait())
 	require.Equal(t, 1, p.cmd.ProcessState.ExitCode())
 	require.Contains(t, p.log.String(), "ListenStream=")
+}
+
+// Standard error that is the journal, systemd.exec(5) on $JOURNAL_STREAM: priorities and no time.
+func TestLogFitsTheJournal(t *testing.T) {
+	config := settingsFile(t)
+	stream, err := os.Create(filepath.Join(t.TempDir(), "stream"))
+	require.NoError(t, err)
+	defer func() { _ = stream.Close() }()
+	var st syscall.Stat_t
+	require.NoError(t, syscall.Fstat(int(stream.Fd()), &st))
+	require.NoError(t, os.WriteFile(config, []byte("mode = \"off\"\ncache.state_dir = \"\"\nadmin.socket = \"\"\nserver.listen = [\"127.0.0.1:0\"]\n"), 0o600))
+	self, err := os.Executable()
+	require.NoError(t, err)
+	cmd := exec.CommandContext(t.Context(), self, "--config", config, "serve")
+	cmd.Env = append(os.Environ(), "POLICYD_UNDER_TEST=1", "GORACE=atexit_sleep_ms=0", fmt.Sprintf("JOURNAL_STREAM=%d:%d", st.Dev, st.Ino))
+	cmd.Stderr = stream
+	require.NoError(t, cmd.Start())
+	read := func() string {
+		text, err := os.ReadFile(stream.Name())
+		require.NoError(t, err)
+		return string(text)
+	}
+	require.Eventually(t, func() bool { return strings.Contains(read(), "<4>msg=settings") }, patience, 10*time.Millisecond)
+	require.NoError(t, cmd.Process.Signal(syscall.SIGINT))
+	require.NoError(t, cmd.Wait())
+	require.Contains(t, read(), "\n<6>msg=started version=devel ")
+	require.NotContains(t, read(), "time=")
 }

@@ -2,6 +2,7 @@ package settings
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -56,6 +57,9 @@ func (l *Loaded) read(document []byte) []Problem {
 		return decodeProblems(document, err)
 	}
 	where := locate(document)
+	if problems := misspelt(document, where); len(problems) > 0 {
+		return problems
+	}
 	var problems []Problem
 	for _, s := range sections() {
 		for _, r := range s.rows {
@@ -68,10 +72,33 @@ func (l *Loaded) read(document []byte) []Problem {
 		}
 	}
 	if len(problems) > 0 {
-		slices.SortStableFunc(problems, func(a, b Problem) int { return a.Line - b.Line })
-		return problems
+		return inOrder(problems)
 	}
 	return l.readFiles(document, where)
+}
+
+// misspelt are the keys that the decoder takes for others because it does not tell upper case from lower.
+func misspelt(document []byte, where spans) (problems []Problem) {
+	known := map[string]bool{}
+	for _, s := range sections() {
+		known[s.name] = true
+		for _, r := range s.rows {
+			known[s.path(r)] = true
+		}
+	}
+	for key := range where {
+		name, _, _ := strings.Cut(key, "[")
+		if !known[name] {
+			problems = append(problems, where.problem(document, key, "unknown key "+visible(name)+": write it in lower case"))
+		}
+	}
+	return inOrder(problems)
+}
+
+// inOrder sorts problems by their place.
+func inOrder(problems []Problem) []Problem {
+	slices.SortStableFunc(problems, func(a, b Problem) int { return cmp.Or(a.Line-b.Line, a.Column-b.Column) })
+	return problems
 }
 
 // element returns "[2]" for an error of the third element of a list.

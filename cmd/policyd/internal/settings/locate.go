@@ -8,7 +8,7 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 )
 
-// spans are where the values of a document stand: by full key, and by "key[0]" for the elements of a list.
+// spans are where the tables and values of a document stand: by full key, and by "key[0]" for the elements of a list.
 type spans map[string]unstable.Range
 
 // locate finds the values of a document that has been decoded before, so it cannot fail.
@@ -21,7 +21,9 @@ func locate(document []byte) spans {
 		e := p.Expression()
 		switch e.Kind {
 		case unstable.Table, unstable.ArrayTable:
-			table, _ = keyOf(e)
+			var at unstable.Range
+			table, at = keyOf(e)
+			found[table] = at
 		case unstable.KeyValue:
 			found.add(table, e)
 		default:
