@@ -499,6 +499,16 @@ func TestOptions(t *testing.T) {
 		require.Equal(t, 3, r.Exit())
 		require.Zero(t, r25.Connections())
 	})
+	t.Run("who is not careful connects to them, and is told what others do not", func(t *testing.T) {
+		t.Parallel()
+		l := newLab(t)
+		l.sound("example.com", mx)
+		l.options.Special = false
+		r := l.check("example.com")
+		require.Equal(t, []string{"address-special"}, codes(r, check.Error, check.Warning))
+		require.Equal(t, check.VerdictKept, r.Verdict)
+		require.Equal(t, "NOTFOUND", r.Transport.Status, "the prober would not have connected")
+	})
 	t.Run("a domain that is none", func(t *testing.T) {
 		t.Parallel()
 		l := newLab(t)

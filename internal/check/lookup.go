@@ -245,8 +245,8 @@ func (d *domain) answer(ctx context.Context) {
 	}
 	probes := verdicts{}
 	for _, h := range d.hosts {
-		if spoken := h.spoken(true); h.class == prefix.SMTPS && len(spoken) > 0 {
-			probes[h.Host.Host] = probe.Judge(spoken)
+		if h.class == prefix.SMTPS {
+			probes[h.Host.Host] = d.verdict26(h)
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookupBudget)
@@ -259,6 +259,18 @@ func (d *domain) answer(ctx context.Context) {
 	}
 	route := policy.Route(routed, d.o.Policy)
 	d.Transport, d.WhyTransport = shown(route), route.Why
+}
+
+// verdict26 is what the prober would make of what was heard on the port of implicit TLS. It does not connect to hosts with
+// special-purpose addresses, or with too many.
+func (d *domain) verdict26(h *host) probe.Verdict {
+	switch spoken := h.spoken(true); {
+	case !d.o.Special && slices.ContainsFunc(h.addrs, special), len(h.addrs) > probe.MaxAddresses:
+		return probe.Verdict{State: probe.Closed, Cause: probe.AddressNotAllowed}
+	case len(spoken) > 0:
+		return probe.Judge(spoken)
+	}
+	return probe.Verdict{}
 }
 
 func shown(d policy.Decision) Answer {
