@@ -164,8 +164,8 @@ func (d *Daemon) Run(ctx context.Context) error {
 		})
 		d.log.Info("listening", "listener", addressOf(l))
 	}
-	d.listening.Store(&addresses)
 	d.greet()
+	d.listening.Store(&addresses)
 	d.notify.ready(d.status())
 	select {
 	case <-ctx.Done():
