@@ -4,13 +4,17 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 PREFIX  ?= /usr/local
 LDFLAGS  = -s -w -X main.version=$(VERSION)
 LINT     = bin/golangci-lint
+NFPM     = bin/nfpm
+# Of the packages, in the words of Go.
+ARCH    ?= $(shell go env GOARCH)
+CROSS    = linux/amd64 linux/arm64 freebsd/amd64 openbsd/amd64
 FUZZTIME ?= 10s
 
 # The packages that need neither root nor Postfix.
 UNIT = $(shell go list ./...)
 
 .DEFAULT_GOAL = help
-.PHONY: help build test unit e2e check fuzz bench demo demo-mail deps install clean
+.PHONY: help build test unit e2e check fuzz bench demo demo-mail deps man install deb rpm cross package-test clean
 
 help: ## show the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 14
@@ -54,9 +58,51 @@ demo-mail: deps build ## real mail through real Postfix as a show; root only
 deps:
 	@e2e/install-deps
 
-install: build ## bin/policyd and the Postfix examples under DESTDIR and PREFIX
+man: ## the manual pages, in dist/man
+	rm -rf dist/man
+	@set -e; for page in docs/man/*.md; do \
+	  name=$$(basename $$page .md); dir=dist/man/man$${name##*.}; mkdir -p $$dir; \
+	  go run github.com/cpuguy83/go-md2man/v2 -in $$page -out $$dir/$$name; \
+	done
+
+SHARE = $(DESTDIR)$(PREFIX)/share
+DOC   = $(SHARE)/doc/policyd
+UNITS = $(DESTDIR)$(PREFIX)/lib
+
+install: build man ## policyd, manual, completions, units and examples under DESTDIR and PREFIX
 	install -D -m 0755 bin/policyd $(DESTDIR)$(PREFIX)/sbin/policyd
-	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/policyd postfix/*.example README.md
+	@set -e; for page in dist/man/man*/*; do \
+	  install -d $(SHARE)/man/$$(basename $$(dirname $$page)); \
+	  gzip -9n <$$page >$(SHARE)/man/$${page#dist/man/}.gz; \
+	done
+	install -d $(SHARE)/bash-completion/completions $(SHARE)/fish/vendor_completions.d $(SHARE)/zsh/site-functions
+	bin/policyd completion bash >$(SHARE)/bash-completion/completions/policyd
+	bin/policyd completion fish >$(SHARE)/fish/vendor_completions.d/policyd.fish
+	bin/policyd completion zsh >$(SHARE)/zsh/site-functions/_policyd
+	install -d $(UNITS)/systemd/system
+	sed 's,/usr/sbin/,$(PREFIX)/sbin/,' packaging/systemd/policyd.service >$(UNITS)/systemd/system/policyd.service
+	install -m 0644 packaging/systemd/policyd.socket $(UNITS)/systemd/system/
+	install -D -m 0644 packaging/systemd/sysusers.conf $(UNITS)/sysusers.d/policyd.conf
+	install -D -m 0644 packaging/systemd/tmpfiles.conf $(UNITS)/tmpfiles.d/policyd.conf
+	install -D -m 0644 -t $(DOC) README.md CHANGELOG.md docs/*.md
+	install -D -m 0644 -t $(DOC)/decisions docs/decisions/*.md
+	install -D -m 0644 -t $(DOC)/schema docs/schema/*
+	install -D -m 0644 -t $(DOC)/examples postfix/*.example packaging/policyd.toml packaging/overrides packaging/grafana/* packaging/prometheus/*
+
+deb: $(NFPM) ## a Debian package in dist/; ARCH=arm64 for another machine
+	@VERSION='$(VERSION)' ARCH=$(ARCH) NFPM=$(NFPM) packaging/build deb
+
+rpm: $(NFPM) ## an RPM package in dist/
+	@VERSION='$(VERSION)' ARCH=$(ARCH) NFPM=$(NFPM) packaging/build rpm
+
+$(NFPM): tools/nfpm/go.mod
+	cd tools/nfpm && go build -o ../../$(NFPM) github.com/goreleaser/nfpm/v2/cmd/nfpm
+
+cross: ## dist/policyd-OS-ARCH for Linux, FreeBSD and OpenBSD
+	@set -e; for target in $(CROSS); do \
+	  out=dist/policyd-$$(echo $$target | tr / -); echo $$out; \
+	  CGO_ENABLED=0 GOOS=$${target%/*} GOARCH=$${target#*/} go build -trimpath -ldflags '$(LDFLAGS)' -o $$out ./cmd/policyd; \
+	done
 
 clean: ## remove what was built
 	rm -rf bin dist
