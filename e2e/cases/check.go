@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"os/exec"
 	"slices"
 	"strings"
 
@@ -43,6 +45,7 @@ func checks(l *lab.Lab) []Case {
 		filtered(l),
 		mismatched(l),
 		unvalidated(l, "bogus.expired.test"),
+		byHand(l),
 		screens(l),
 	}
 }
@@ -52,6 +55,7 @@ type checkReport struct {
 	Verdict, DNSSEC string
 	TLSPolicy       struct{ Text string } `json:"tls_policy"`
 	Transport       struct{ Status, Text string }
+	Commands        []string
 	Findings        []struct {
 		Code, Severity string
 		Untested       bool
@@ -155,6 +159,28 @@ func unvalidated(l *lab.Lab, domain string) Case {
 			err = fmt.Errorf("it should be bogus, or not be tested")
 		}
 		return line, err
+	}}
+}
+
+// byHand runs the commands that the report shows: Postfix's own tool has to find the same.
+func byHand(l *lab.Lab) Case {
+	r := l.Host(lab.Host{Name: "smtps-mx.check-s.test", On25: lab.STARTTLS, On26: lab.Implicit})
+	l.MX("check-s.test", r.Name)
+	return Case{Name: "policyd check: posttls-finger finds the same", Run: func(ctx context.Context) (string, error) {
+		report, _, err := runCheck(ctx, l, "check-s.test")
+		if err != nil {
+			return "", err
+		}
+		if len(report.Commands) != 2 {
+			return "", fmt.Errorf("the commands are %q", report.Commands)
+		}
+		for _, c := range report.Commands {
+			said, err := exec.CommandContext(ctx, "/bin/sh", "-c", "PATH=$PATH:/usr/sbin; "+c).CombinedOutput()
+			if err != nil || !bytes.Contains(said, []byte("Verified TLS connection established")) {
+				return string(said), fmt.Errorf("%s: %w", c, errors.Join(err, errors.New("it should be verified")))
+			}
+		}
+		return strings.Join(report.Commands, "\n"), nil
 	}}
 }
 
