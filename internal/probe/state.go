@@ -22,6 +22,7 @@ const (
 	maxStateSize = 16 << 20
 	saveDelay    = time.Second
 	saveInterval = 5 * time.Second
+	savePerHost  = 2 * time.Millisecond // more than that between two: the file is written as a whole
 )
 
 // saved is the state file.
@@ -61,7 +62,7 @@ func (p *Prober) saveNowAndThen(ctx context.Context) {
 		case <-timer.C:
 		}
 		p.save()
-		timer.Reset(saveInterval)
+		timer.Reset(saveInterval + time.Duration(p.Stats().Hosts)*savePerHost)
 		select {
 		case <-ctx.Done():
 			return
