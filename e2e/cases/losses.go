@@ -24,6 +24,7 @@ func killed(l *lab.Lab) Case {
 	l.MX("stream.test", r.Name)
 	return Case{Name: "policyd killed and started again under mail: nothing is lost", Run: func(ctx context.Context) (string, error) {
 		sent := make([]*lab.Sent, mails)
+		var restarted error
 		var group errgroup.Group
 		group.SetLimit(senders)
 		for i := range mails {
@@ -33,11 +34,12 @@ func killed(l *lab.Lab) Case {
 				return err
 			})
 			if i == mails/3 {
+				// The others go on asking all the while.
 				l.Policyd.Kill()
-				group.Go(func() error { return l.Policyd.Start(ctx) })
+				restarted = l.Policyd.Start(ctx)
 			}
 		}
-		if err := group.Wait(); err != nil {
+		if err := errors.Join(group.Wait(), restarted); err != nil {
 			return "", err
 		}
 		retries := 0

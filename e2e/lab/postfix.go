@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -144,7 +146,31 @@ func compose(path, end string, parts ...string) error {
 		}
 		all = append(append(all, data...), '\n')
 	}
-	return write(path, string(all)+end)
+	return write(path, last(string(all)+end))
+}
+
+var parameter = regexp.MustCompile(`^(\w+)\s*=`)
+
+// last leaves of each parameter only the last setting, which is what Postfix goes by, but not without a warning from each
+// of its programs.
+func last(text string) string {
+	lines := strings.SplitAfter(text, "\n")
+	set := map[string]bool{}
+	end := len(lines) // of the setting that is looked at, with its continuations
+	for i, line := range slices.Backward(lines) {
+		name := parameter.FindStringSubmatch(line)
+		continuation := strings.HasPrefix(line, " ") || strings.HasPrefix(line, "\t")
+		switch {
+		case name != nil && set[name[1]]:
+			clear(lines[i:end])
+		case name != nil:
+			set[name[1]] = true
+		}
+		if !continuation && !strings.HasPrefix(line, "#") {
+			end = i
+		}
+	}
+	return strings.Join(lines, "")
 }
 
 // give makes a user of the system the owner of a directory.
