@@ -58,7 +58,7 @@ func TestMistakes(t *testing.T) {
 		{"duration without a unit", "[server]\nidle_timeout = \"120\"", 2, `"120"`, []string{"not a duration"}},
 		{"negative duration", "[server]\ndrain_timeout = \"-1s\"", 2, `"-1s"`, []string{"write 0s to 10m"}},
 		{"duration too long", "[port26]\nwait = \"1h\"", 2, `"1h"`, []string{"write 1ms to 10s"}},
-		{"no idle_timeout", "[server]\nidle_timeout = \"0s\"", 2, `"0s"`, []string{"write 1s to 24h"}},
+		{"no idle_timeout", "[server]\nidle_timeout = \"0s\"", 2, `"0s"`, []string{"write 10ms to 24h"}},
 		{"no DNS timeout", "[dns]\ntimeout = \"0\"", 2, `"0"`, []string{"out of range"}},
 		{"DNS server name", "[dns]\nservers = [\"127.0.0.1\", \"dns.example.com\"]", 2, `"dns.example.com"`, []string{"DNS server", "tls://"}},
 		{"DNS server port", "[dns]\nservers = [\"127.0.0.1:0\"]", 2, `"127.0.0.1:0"`, []string{"port 0"}},

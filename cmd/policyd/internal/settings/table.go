@@ -80,7 +80,7 @@ func sections() []section {
 			{
 				"idle_timeout", "duration, 1s to 24h",
 				"How long a connection may be silent between requests.",
-				func(s *Settings) error { return duration(s.Server.IdleTimeout, time.Second, 24*time.Hour) },
+				func(s *Settings) error { return duration(s.Server.IdleTimeout, 10*time.Millisecond, 24*time.Hour) },
 			},
 			{
 				"drain_timeout", "duration, 0s to 10m",
