@@ -32,6 +32,9 @@ func Dial(ctx context.Context, address string) (*Client, error) {
 // Lookup asks one question. After an error the answer is not known, the Reply is TEMP, and the Client
 // is of no more use: close it.
 func (c *Client) Lookup(ctx context.Context, req Request) (Reply, error) {
+	if err := ctx.Err(); err != nil {
+		return Reply{}, err
+	}
 	deadline, _ := ctx.Deadline() // the zero Time is no deadline
 	if err := c.conn.SetDeadline(deadline); err != nil {
 		return Reply{}, err
