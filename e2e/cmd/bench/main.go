@@ -39,7 +39,8 @@ func main() {
 	flag.StringVar(&c.constant, "constant", "", "be the constant server on these `addresses`, separated by commas")
 	flag.StringVar(&c.reply, "reply", "", "the one `reply` of the constant server")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	signal.Ignore(syscall.SIGPIPE) // whoever stops reading still wants everything cleaned up
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	err := run(ctx, c)
 	stop()
 	if err != nil {

@@ -15,6 +15,16 @@ import (
 
 var update = flag.Bool("update", false, "write the golden file anew")
 
+// TestMain is the command itself in the processes that the tests start.
+func TestMain(m *testing.M) {
+	if binary := os.Getenv("DEMO_OF"); binary != "" {
+		os.Args = []string{"demo", "-policyd", binary}
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
 // build builds policyd as make does.
 func build(t *testing.T) (binary string) {
 	t.Helper()
@@ -60,6 +70,21 @@ func TestDemo(t *testing.T) {
 		err := run(t.Context(), binary, of, page{to: &out})
 		require.ErrorContains(t, err, "1 of 17 answers are not the expected ones")
 		require.Contains(t, out.String(), "expected: OK encrypt")
+		nothingLeft(t)
+	})
+
+	t.Run("who stops reading leaves nothing behind", func(t *testing.T) {
+		self, err := os.Executable()
+		require.NoError(t, err)
+		command := exec.Command(self)
+		command.Env = append(os.Environ(), "DEMO_OF="+binary)
+		read, write, err := os.Pipe()
+		require.NoError(t, err)
+		command.Stdout = write
+		require.NoError(t, command.Start())
+		require.NoError(t, write.Close())
+		require.NoError(t, read.Close())
+		require.NoError(t, command.Wait())
 		nothingLeft(t)
 	})
 

@@ -24,7 +24,8 @@ import (
 func main() {
 	binary := flag.String("policyd", "bin/policyd", "the built `binary`")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	signal.Ignore(syscall.SIGPIPE) // whoever stops reading still wants everything cleaned up
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	colour := os.Getenv("NO_COLOR") == "" && term.IsTerminal(int(os.Stdout.Fd()))
 	if err := run(ctx, *binary, domains(), page{to: os.Stdout, colour: colour}); err != nil {
