@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -30,6 +31,18 @@ type Options struct {
 	Settings string
 	// Listen is an address that the settings have policyd listen on. DIR is replaced here too.
 	Listen string
+	// Process is how the process is started.
+	Process Environment
+}
+
+// Environment is what a process gets from the one that starts it. The zero Environment adds nothing.
+type Environment struct {
+	// Variables are added to those of this process.
+	Variables []string
+	// OpenFiles is RLIMIT_NOFILE, soft and hard; 0 leaves it.
+	OpenFiles int
+	// Listeners are passed as systemd does, sd_listen_fds(3).
+	Listeners []*os.File
 }
 
 // Start starts policyd and returns once it accepts connections. Stop it.
@@ -44,7 +57,7 @@ func Start(ctx context.Context, o Options) (*Process, error) {
 	}
 	return Run(ctx, Command{
 		Path: o.Binary, Arguments: []string{"serve", "--config", config},
-		Output: filepath.Join(o.Dir, "log"), Address: inDir.Replace(o.Listen), Config: config,
+		Output: filepath.Join(o.Dir, "log"), Address: inDir.Replace(o.Listen), Config: config, Environment: o.Process,
 	})
 }
 
@@ -52,12 +65,32 @@ func Start(ctx context.Context, o Options) (*Process, error) {
 type Command struct {
 	Path      string
 	Arguments []string
-	// Output is the file for what it says.
+	// Output is the file for what it says; what is in it stays.
 	Output string
 	// Address is where it listens, as socketmap.Dial takes it.
 	Address string
 	// Config is the path of the settings file of a policyd.
 	Config string
+	Environment
+}
+
+// build makes the command. LISTEN_PID and the limit are those of the process, so a shell sets them and becomes it.
+func (c Command) build() *exec.Cmd {
+	path, arguments := c.Path, c.Arguments
+	script := ""
+	if len(c.Listeners) > 0 {
+		script = "export LISTEN_PID=$$ LISTEN_FDS=" + strconv.Itoa(len(c.Listeners)) + "; "
+	}
+	if c.OpenFiles > 0 {
+		script += "ulimit -n " + strconv.Itoa(c.OpenFiles) + "; "
+	}
+	if script != "" {
+		path, arguments = "/bin/sh", append([]string{"-c", script + `exec "$@"`, "sh", path}, arguments...)
+	}
+	cmd := exec.Command(path, arguments...)
+	cmd.Env = append(os.Environ(), c.Variables...)
+	cmd.ExtraFiles = c.Listeners
+	return cmd
 }
 
 // Process is a running server.
@@ -71,13 +104,13 @@ type Process struct {
 // Run starts a server and returns once it accepts connections. Stop it.
 func Run(ctx context.Context, c Command) (*Process, error) {
 	p := &Process{Command: c, ended: make(chan struct{})}
-	output, err := os.Create(c.Output)
+	output, err := os.OpenFile(c.Output, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = output.Close() }()
 	// Not bound to ctx: Stop ends it, and lets it drain.
-	p.cmd = exec.Command(c.Path, c.Arguments...)
+	p.cmd = c.build()
 	p.cmd.Stdout, p.cmd.Stderr = output, output
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("%w: make build first", err)
@@ -112,6 +145,19 @@ func (p *Process) ready(ctx context.Context) error {
 		}
 	}
 }
+
+// Signal sends a signal to this process.
+func (p *Process) Signal(s os.Signal) error { return p.cmd.Process.Signal(s) }
+
+// Kill ends it at once, without a chance to tidy up.
+func (p *Process) Kill() error {
+	err := p.cmd.Process.Kill()
+	<-p.ended
+	return err
+}
+
+// Ended is closed when the process is gone.
+func (p *Process) Ended() <-chan struct{} { return p.ended }
 
 // PID is the process.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
