@@ -37,6 +37,8 @@ type Sources struct {
 	Asking resolver.Resolver
 	// Cached never waits: what it does not have is resolver.ErrNotCached.
 	Cached resolver.Resolver
+	// Version is that of the cache behind Cached; nil: an answer is never given again without a look at each fact.
+	Version func() resolver.Version
 	// STS and CachedSTS are the same two views of MTA-STS policies; nil knows nothing. PassiveSTS and
 	// CachedPassiveSTS are for lookups that strangers cause, which neither fetch a policy nor have it renewed.
 	STS, CachedSTS, PassiveSTS, CachedPassiveSTS policy.STS
@@ -121,7 +123,7 @@ func (s *Service) handler(m mapID) socketmap.HandlerFunc {
 	}
 	return func(ctx context.Context, req socketmap.Request) socketmap.Reply {
 		start, set := time.Now(), s.settings.Load()
-		a := s.guarded(answer, call{ctx: ctx, m: m, key: key(m, req.Key), set: set})
+		a := s.guarded(answer, call{ctx: ctx, m: m, key: key(m, req.Key), set: set, start: start, version: s.sources.Version})
 		if a.decision.Unsigned {
 			s.counters.unsigned.Add(1)
 		}
@@ -148,6 +150,9 @@ type call struct {
 	m   mapID
 	key string
 	set *Settings
+	// start is when the request came.
+	start   time.Time
+	version func() resolver.Version
 }
 
 // answered is what becomes of a call. decided is set where decision is one.

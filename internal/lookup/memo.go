@@ -5,6 +5,7 @@ import (
 	"hash/maphash"
 	"net/netip"
 	"sync/atomic"
+	"time"
 
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
@@ -17,10 +18,31 @@ import (
 // of deciding and rendering, and never decides anything. Its size is fixed whatever strangers ask for.
 type memory struct {
 	seed  maphash.Seed
-	slots [maps][memorySlots]atomic.Pointer[memo]
+	slots [maps][memorySlots]slot
 }
 
-const memorySlots = 1 << 14
+const memorySlots = 1 << 13
+
+// slot has room for two, so that two keys in use that share one do not drive each other out.
+type slot [2]atomic.Pointer[memo]
+
+// find returns the memo for c, or nil.
+func (s *slot) find(c call) *memo {
+	for i := range s {
+		if l := s[i].Load(); l != nil && l.set == c.set && l.key == c.key {
+			return l
+		}
+	}
+	return nil
+}
+
+// put makes l the newest of the two. A race can lose a memo, which costs time and nothing else.
+func (s *slot) put(l *memo) {
+	if first := s[0].Load(); first != nil && first.key != l.key {
+		s[1].Store(first)
+	}
+	s[0].Store(l)
+}
 
 // memo is one answer. It is not changed.
 type memo struct {
@@ -28,6 +50,35 @@ type memo struct {
 	set    *Settings
 	facts  []fact
 	answer answered
+	// expires is when the first of the DNS answers among the facts does; zero: there is none.
+	expires time.Time
+	// seen is when all facts were looked at last.
+	seen atomic.Pointer[look]
+}
+
+// look is a look at all facts of a memo.
+type look struct {
+	version resolver.Version // of the cache, before
+	until   time.Time
+}
+
+// lookFor is for how long facts are not looked at again while nothing in the cache has changed. It is so short
+// that the cache still learns which answers are in use.
+const lookFor = 250 * time.Millisecond
+
+// fresh says that all facts were looked at just now.
+func (l *memo) fresh(now time.Time, v resolver.Version) bool {
+	seen := l.seen.Load()
+	return seen != nil && seen.version == v && now.Before(seen.until)
+}
+
+// note remembers a look that began at now.
+func (l *memo) note(now time.Time, v resolver.Version) {
+	until := now.Add(lookFor)
+	if !l.expires.IsZero() && l.expires.Before(until) {
+		until = l.expires
+	}
+	l.seen.Store(&look{v, until})
 }
 
 // fact says whether something is still as it was.
@@ -35,20 +86,29 @@ type fact func() bool
 
 func newMemory() *memory { return &memory{seed: maphash.MakeSeed()} }
 
-func (m *memory) slot(c call) *atomic.Pointer[memo] {
+func (m *memory) slot(c call) *slot {
 	return &m.slots[c.m][maphash.String(m.seed, c.key)%memorySlots]
 }
 
 // recall returns the answer to c if it is the same as the last time.
 func (m *memory) recall(c call) (*answered, bool) {
-	last := m.slot(c).Load()
-	if last == nil || last.set != c.set || last.key != c.key {
+	last := m.slot(c).find(c)
+	if last == nil {
 		return nil, false
+	}
+	var version resolver.Version
+	if c.version != nil {
+		if version = c.version(); last.fresh(c.start, version) {
+			return &last.answer, true
+		}
 	}
 	for _, same := range last.facts {
 		if !same() {
 			return nil, false
 		}
+	}
+	if c.version != nil {
+		last.note(c.start, version)
 	}
 	return &last.answer, true
 }
@@ -56,7 +116,7 @@ func (m *memory) recall(c call) (*answered, bool) {
 // keep remembers the answer to c, if r has seen all that led there.
 func (m *memory) keep(c call, a answered, r *recorder) {
 	if !r.incomplete {
-		m.slot(c).Store(&memo{key: c.key, set: c.set, facts: r.facts, answer: a})
+		m.slot(c).put(&memo{key: c.key, set: c.set, facts: r.facts, answer: a, expires: r.expires})
 	}
 }
 
@@ -66,7 +126,8 @@ type recorder struct {
 	sts        policy.STS
 	site       policy.OwnSite
 	facts      []fact
-	incomplete bool // something that failed, or is not in a cache, has led there too
+	expires    time.Time // of the DNS answers, the first
+	incomplete bool      // something that failed, or is not in a cache, has led there too
 }
 
 // view is an Engine that sees the world through r.
@@ -85,6 +146,9 @@ func (r *recorder) Lookup(ctx context.Context, q resolver.Question) (*resolver.R
 	if err != nil {
 		r.incomplete = true
 		return found, err
+	}
+	if r.expires.IsZero() || found.Expires.Before(r.expires) {
+		r.expires = found.Expires
 	}
 	r.facts = append(r.facts, func() bool {
 		now, err := cached.Lookup(context.Background(), q)

@@ -49,6 +49,7 @@ const (
 
 type cacheCounters struct {
 	hits, misses, failures, stale, kept, evicted, refreshed atomic.Uint64
+	changes                                                 atomic.Uint64 // entries put and removed
 	secure, insecure, bogus, failed                         atomic.Uint64
 }
 
@@ -111,6 +112,18 @@ func (c *Cache) Stats() CacheStats {
 		st.Bytes += bytes
 	}
 	return st
+}
+
+// Version tells two moments between which no answer came, went or changed from others, but for answers that
+// expired meanwhile. It costs next to nothing.
+func (c *Cache) Version() Version {
+	return Version{changes: c.stats.changes.Load(), generation: c.generation()}
+}
+
+// Version is a moment in the life of a Cache.
+type Version struct {
+	changes    uint64
+	generation Generation
 }
 
 // canonical returns the question as the cache keys it. It does not allocate where the name is so already.

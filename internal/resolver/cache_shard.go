@@ -72,6 +72,7 @@ func (s *shard) put(e, old *entry) {
 	s.ring[e.slot] = e
 	s.bytes += e.bytes
 	of.Set(e.question.Name, e, gocache.NoExpiration)
+	s.stats.changes.Add(1) // after the change: who reads the number before a lookup notices
 	for s.count() > s.limit || s.bytes > s.bytesLimit {
 		s.evict()
 	}
@@ -107,6 +108,7 @@ func (s *shard) evict() {
 // remove takes e out; s.mu is held.
 func (s *shard) remove(e *entry) {
 	s.byType[e.question.Type].Delete(e.question.Name)
+	s.stats.changes.Add(1)
 	s.ring[e.slot] = nil
 	s.free = append(s.free, e.slot)
 	s.bytes -= e.bytes

@@ -108,7 +108,7 @@ func New(o Options) (*Daemon, error) {
 // sources are where lookups get their facts.
 func (d *Daemon) sources() lookup.Sources {
 	return lookup.Sources{
-		Asking: d.cache, Cached: d.cache.Cached(),
+		Asking: d.cache, Cached: d.cache.Cached(), Version: d.cache.Version,
 		STS: d.store, CachedSTS: d.store.Cached(), PassiveSTS: d.store.Passive(), CachedPassiveSTS: d.store.Cached().Passive(),
 		Probes: d.prober, Observe: d.observeLookup(),
 	}

@@ -1,0 +1,56 @@
+package lookup_test
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/resolver"
+)
+
+// TestFactsAreNotLookedAtWhileNothingChanges: what saves the look never outlives a change of the cache, an expiry, or
+// a quarter of a second.
+func TestFactsAreNotLookedAtWhileNothingChanges(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cache := resolver.NewCache(resolverFunc(everyKind), resolver.CacheOptions{})
+		var looks atomic.Int64
+		cached := resolverFunc(func(ctx context.Context, q resolver.Question) (*resolver.RRset, error) {
+			looks.Add(1)
+			return cache.Cached().Lookup(ctx, q)
+		})
+		s := lookup.New(lookup.Sources{Asking: cache, Cached: cached, Version: cache.Version}, settings(), slog.New(slog.DiscardHandler))
+		looked := func() bool {
+			looks.Store(0)
+			require.Equal(t, "OK secure match=smtps-mx.example.com:starttls-mx.example.com servername=hostname", ask(s, "tls-policy example.com"))
+			return looks.Load() > 0
+		}
+		settled := func() {
+			for range 3 { // asked, remembered, looked at
+				looked()
+			}
+			require.False(t, looked())
+		}
+		settled()
+		_, err := cache.Lookup(t.Context(), resolver.Question{Name: "another.example", Type: resolver.TypeMX})
+		require.NoError(t, err)
+		require.True(t, looked(), "something has changed")
+		settled()
+		require.Positive(t, cache.Flush("example.com"))
+		require.True(t, looked(), "the very answer is gone")
+		settled()
+		time.Sleep(time.Second)
+		require.True(t, looked(), "so that the cache learns what is in use")
+		settled()
+		time.Sleep(24*time.Hour - time.Second - 100*time.Millisecond)
+		settled()
+		time.Sleep(100 * time.Millisecond)
+		require.True(t, looked(), "expired")
+	})
+}
