@@ -174,7 +174,12 @@ func decodeProblems(document []byte, err error) []Problem {
 			text = fmt.Sprintf("%s: %s: write %s, as in %s = %s", name, mismatch(message), e.Type, name, e.Default)
 		}
 	}
-	return []Problem{decodeProblem(document, wrong, text)}
+	found := decodeProblem(document, wrong, text)
+	// The decoder has no place for a list within a list and says the first line: the key is what it is about.
+	if key := locate(document).problem(document, strings.Join(wrong.Key(), "."), text); key.Line > found.Line {
+		found = key
+	}
+	return []Problem{found}
 }
 
 // mismatch says of a message of the decoder that a value has the wrong type, without the names of our own types.

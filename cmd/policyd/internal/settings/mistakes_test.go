@@ -35,6 +35,8 @@ func TestMistakes(t *testing.T) {
 		{"text for a list", "[server]\nlisten = \"127.0.0.1:1\"", 2, `"127.0.0.1:1"`, []string{`listen = ["127.0.0.1:2526"]`}},
 		{"number for a duration", "[server]\nidle_timeout = 120", 2, "120", []string{`idle_timeout = "2m"`}},
 		{"number in a list", "[server]\nlisten = [\"127.0.0.1:1\",\n 5]", 3, "5", []string{"listen"}},
+		{"a list in a list", "mode = \"off\"\n[dns]\nservers = [[\"127.0.0.1\"]]", 3, "servers", []string{"servers: this takes no array"}},
+		{"a table in a list", "mode = \"off\"\n[dns]\nservers = [{a = 1}]", 3, "", []string{"servers: this takes no"}},
 		{"a table for a value", "[mode]\n", 1, "mode", []string{""}},
 		{"a value for a table", "server = 5\n", 1, "5", []string{""}},
 		{"number out of all range", "[port26]\nport = 99999999999999999999", 2, "99999999999999999999", []string{""}},
