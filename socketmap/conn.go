@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -66,6 +67,25 @@ func (c *conn) rest(now time.Time) {
 		idle |= 1
 	}
 	c.state.Store(idle)
+}
+
+// pending says whether a request waits in the socket that the connection's goroutine has not come to read. The end of the
+// connection is not pending: nobody waits for an answer there.
+func (c *conn) pending() bool {
+	socket, ok := c.net.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return false
+	}
+	var n int
+	var one [1]byte
+	err = raw.Control(func(fd uintptr) {
+		n, _, _ = syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT) // an error leaves nothing to be read
+	})
+	return err == nil && n > 0
 }
 
 // become moves an idle connection to another state. It returns false when the server has ended it.

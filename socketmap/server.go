@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -168,10 +169,7 @@ func (s *Server) pause(d time.Duration) bool {
 // too many.
 func (s *Server) start(c net.Conn) {
 	s.stats.accepted.Add(1)
-	s.mu.Lock()
-	full := len(s.conns) >= s.limit().MaxConnections
-	s.mu.Unlock()
-	if full && !s.evict() {
+	if s.full() && !s.evict() {
 		s.stats.refused.Add(1)
 		_ = c.Close()
 		return
@@ -188,20 +186,42 @@ func (s *Server) start(c net.Conn) {
 	s.active.Go(sc.serve)
 }
 
-// evict closes the connection that has been idle for longest. It returns false if none is idle.
+// full says whether there are as many connections as may be. Those that their clients have closed stop counting when
+// their goroutines have run, so these get a chance first: nobody is closed for the sake of a connection that is over.
+func (s *Server) full() bool {
+	const chances = 4
+	for range chances {
+		s.mu.Lock()
+		open := len(s.conns)
+		s.mu.Unlock()
+		if open < s.limit().MaxConnections {
+			return false
+		}
+		runtime.Gosched()
+	}
+	return true
+}
+
+// evict closes the connection that has been idle for longest. It returns false if none is idle. Under a flood a request
+// may have arrived that nobody has come to read yet: some such connections are spared.
 func (s *Server) evict() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for {
+	const spared = 16
+	for passed := map[*conn]bool{}; ; {
 		var longest *conn
 		var since int64
 		for c := range s.conns {
-			if at := c.state.Load(); at > working && (longest == nil || at>>1 < since>>1) {
+			if at := c.state.Load(); at > working && (longest == nil || at>>1 < since>>1) && !passed[c] {
 				longest, since = c, at
 			}
 		}
 		if longest == nil {
 			return false
+		}
+		if len(passed) < spared && longest.pending() {
+			passed[longest] = true
+			continue
 		}
 		if longest.state.CompareAndSwap(since, ended) {
 			s.stats.evicted.Add(1)
