@@ -44,6 +44,9 @@ func interpret(m *dns.Msg, v verdict) (*RRset, error) {
 	}
 	owner := chain[len(chain)-1]
 	r.Owner = trimRoot(owner)
+	if r.Owner == r.Name {
+		r.Owner = r.Name // in the memory of one
+	}
 	foreign := false
 	for _, rr := range m.Answer {
 		h := rr.Header()
@@ -69,6 +72,7 @@ func interpret(m *dns.Msg, v verdict) (*RRset, error) {
 		return fail("NXDOMAIN with records of the name")
 	}
 	r.sort()
+	r.clip()
 	r.Expires = v.now.Add(ttl)
 	return r, nil
 }
@@ -186,10 +190,25 @@ func (r *RRset) sort() {
 		return strings.Compare(a.Host, b.Host)
 	})
 	r.MX = slices.Compact(r.MX)
+	if len(r.Addrs) < 2 {
+		return
+	}
 	seen := make(map[netip.Addr]bool, len(r.Addrs))
 	r.Addrs = slices.DeleteFunc(r.Addrs, func(a netip.Addr) bool {
 		twice := seen[a]
 		seen[a] = true
 		return twice
 	})
+}
+
+// clip gives back the room that is left in the slices: an answer is kept for long.
+func (r *RRset) clip() {
+	r.MX, r.Addrs, r.TLSA, r.TXT, r.Names = clipped(r.MX), clipped(r.Addrs), clipped(r.TLSA), clipped(r.TXT), clipped(r.Names)
+}
+
+func clipped[S ~[]E, E any](s S) S {
+	if cap(s) == len(s) {
+		return s
+	}
+	return slices.Clone(s)
 }

@@ -34,6 +34,7 @@ type Cache struct {
 	queue      *semaphore.Weighted // for flights, running or waiting
 	room       *semaphore.Weighted // for flights that run
 	refreshes  chan Question
+	worlds     atomic.Pointer[Generation] // the last that an answer was of
 	stats      cacheCounters
 }
 
@@ -132,6 +133,15 @@ func canonical(q Question) Question {
 	return q
 }
 
+// world returns a Generation for an entry to point to: one for all that have the same.
+func (c *Cache) world(g Generation) *Generation {
+	if w := c.worlds.Load(); w != nil && *w == g {
+		return w
+	}
+	c.worlds.Store(&g)
+	return &g
+}
+
 func (c *Cache) shard(q Question) *shard {
 	return c.shards[maphash.String(c.seed, q.Name)%shards]
 }
@@ -205,5 +215,5 @@ func (c *Cache) remembered(q Question) (*RRset, error) {
 		return e.rrset, nil
 	}
 	c.stats.failures.Add(1)
-	return nil, e.failure
+	return nil, e.failure()
 }

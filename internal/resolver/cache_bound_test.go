@@ -23,13 +23,13 @@ func (s *shard) sound(t *testing.T) {
 	entries, bytes := 0, int64(0)
 	for slot, e := range s.ring {
 		if e == nil {
-			require.Contains(t, s.free, slot)
+			require.Contains(t, s.free, int32(slot))
 			continue
 		}
 		entries++
-		bytes += e.bytes
-		require.Equal(t, slot, e.slot)
-		require.Same(t, e, s.get(e.question))
+		bytes += int64(e.bytes)
+		require.EqualValues(t, slot, e.slot)
+		require.Same(t, e, s.get(e.question()))
 	}
 	stored := 0
 	for _, of := range s.byType {
@@ -120,6 +120,11 @@ func TestBoundSmallAndChanged(t *testing.T) {
 	})
 }
 
+// unsaid is an entry of a name, whatever it says.
+func unsaid(name string) *entry {
+	return newEntry(mxOf(name), &RRset{Name: name, Type: TypeMX}, time.Now())
+}
+
 // Who is asked for by this site stays, refreshed or not; who is asked for by strangers goes.
 func TestBoundWhoGoes(t *testing.T) {
 	var stats cacheCounters
@@ -128,7 +133,7 @@ func TestBoundWhoGoes(t *testing.T) {
 	put := func(name string, old *entry) *entry {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		e := &entry{question: mxOf(name), rrset: &RRset{}}
+		e := unsaid(name)
 		s.put(e, old)
 		return e
 	}
@@ -152,7 +157,7 @@ func TestBoundEvictionEnds(t *testing.T) {
 	s := newShard(&stats)
 	s.setLimit(4)
 	for i := range 4 {
-		s.put(&entry{question: mxOf(fmt.Sprint(i)), rrset: &RRset{}}, nil)
+		s.put(unsaid(fmt.Sprint(i)), nil)
 	}
 	var stop atomic.Bool
 	var all sync.WaitGroup
@@ -160,14 +165,14 @@ func TestBoundEvictionEnds(t *testing.T) {
 		for !stop.Load() {
 			for _, q := range []string{"0", "1", "2", "3"} {
 				if e := s.get(mxOf(q)); e != nil {
-					e.used.Store(true)
+					e.mark(used)
 				}
 			}
 		}
 	})
 	for i := range 2000 {
 		s.mu.Lock()
-		s.put(&entry{question: mxOf(fmt.Sprint("n", i)), rrset: &RRset{}}, nil)
+		s.put(unsaid(fmt.Sprint("n", i)), nil)
 		s.mu.Unlock()
 	}
 	stop.Store(true)
@@ -304,4 +309,31 @@ func TestBytesIsAnHonestEstimate(t *testing.T) {
 	t.Logf("%d entries, said %d bytes each, really %d", c.Stats().Entries, said/int64(c.Stats().Entries), grown/int64(c.Stats().Entries))
 	require.InEpsilon(t, grown, said, 0.3)
 	runtime.KeepAlive(questions)
+}
+
+// An answer whose name is spelt otherwise than the question's is kept under that of the question, and as it is.
+func TestKeptUnderTheQuestion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		next := &facts{}
+		var said *RRset
+		next.set(func(q Question) (*RRset, error) {
+			said = &RRset{Name: `a\.b.example`, Type: q.Type, Owner: `a\.b.example`, Status: Secure, Expires: time.Now().Add(time.Hour), MX: []MX{{10, "mx.example"}}}
+			return said, nil
+		})
+		c := NewCache(next, CacheOptions{})
+		q := mxOf(`a\046b.example`)
+		for range 2 {
+			r, err := c.Lookup(t.Context(), q)
+			require.NoError(t, err)
+			require.Same(t, said, r)
+		}
+		require.Equal(t, 1, next.queries())
+		require.Equal(t, ErrNotCached.Error(), gets(c.Cached(), mxOf(`a\.b.example`)))
+		next.set(fails)
+		c.refresh(t.Context(), q)
+		require.Equal(t, "secure", gets(c, q))
+		require.Equal(t, []string{q.Name}, []string{c.Get(q.Name)[0].Name})
+		c.sound(t)
+		require.Equal(t, 1, c.Flush(q.Name))
+	})
 }

@@ -5,36 +5,80 @@ import (
 	"time"
 )
 
-// entry is what is known for one name and type. It is replaced and not changed, but for its flags.
+// entry is what is known for one name and type. It is replaced and not changed, but for its marks. There are hundreds of
+// thousands, so it is small: what few of them need is aside.
 type entry struct {
-	question   Question
-	rrset      *RRset // nil: nothing but a failure is known
-	stored     time.Time
-	failure    *Error // of the last lookup, nil if that succeeded
-	backOff    time.Duration
-	retry      time.Time // before, a failure is not tried again
-	generation Generation
-
-	used       atomic.Bool // since the hand of the clock passed
-	refreshing atomic.Bool
+	rrset *RRset // nil: nothing but a failure is known
+	aside *aside // nil: the last lookup succeeded, and the answer is named as it is asked for
+	world *Generation
+	life  time.Duration // of the answer, from when it was stored
+	marks atomic.Uint32
 
 	// The mutex of the shard guards these.
-	slot   int   // in the ring
-	bytes  int64 // about what the entry takes in memory
-	warned bool  // that an insecure answer did not displace this one
+	slot  int32  // in the ring
+	bytes uint32 // about what the entry takes in memory
 }
+
+// aside is what few entries have.
+type aside struct {
+	question Question
+	failure  *Error // of the last lookup, nil if that succeeded
+	backOff  time.Duration
+	retry    time.Time // before, a failure is not tried again
+}
+
+// The marks of an entry.
+const (
+	used       uint32 = 1 << iota // since the hand of the clock passed
+	refreshing                    // it is being looked up again
+	warned                        // that an insecure answer did not displace this one
+)
+
+// newEntry returns the entry for an answer that came at now.
+func newEntry(q Question, r *RRset, now time.Time) *entry {
+	e := &entry{rrset: r, life: r.Expires.Sub(now)}
+	if r.Name != q.Name || r.Type != q.Type { // a name that is escaped in an unusual way
+		e.aside = &aside{question: q}
+	}
+	return e
+}
+
+// question is what the entry is kept under.
+func (e *entry) question() Question {
+	if e.aside != nil {
+		return e.aside.question
+	}
+	return Question{Name: e.rrset.Name, Type: e.rrset.Type}
+}
+
+// failure is why the last lookup failed, nil if it did not.
+func (e *entry) failure() *Error {
+	if e.aside == nil {
+		return nil
+	}
+	return e.aside.failure
+}
+
+// marked says whether the entry has a mark.
+func (e *entry) marked(m uint32) bool { return e.marks.Load()&m != 0 }
+
+// mark says whether the mark is a new one.
+func (e *entry) mark(m uint32) bool { return e.marks.Or(m)&m == 0 }
+
+// unmark says whether there was a mark.
+func (e *entry) unmark(m uint32) bool { return e.marks.And(^m)&m != 0 }
 
 // use marks the entry as one that is wanted. Strangers want nothing: with their questions they could push out what this
 // site needs.
 func (e *entry) use(q Question) {
-	if !q.Passive && !e.used.Load() {
-		e.used.Store(true)
+	if !q.Passive && !e.marked(used) {
+		e.mark(used)
 	}
 }
 
 // valid says that the answer is of the world of generation g.
 func (e *entry) valid(g Generation) bool {
-	return e.rrset != nil && e.generation.Any == g.Any && (e.rrset.Status != Secure || e.generation.Secure == g.Secure)
+	return e.rrset != nil && e.world.Any == g.Any && (e.rrset.Status != Secure || e.world.Secure == g.Secure)
 }
 
 // alive says that the answer can be given.
@@ -44,7 +88,7 @@ func (e *entry) alive(now time.Time, g Generation) bool {
 
 // failed says that the last lookup failed, so recently that it is not tried again.
 func (e *entry) failed(now time.Time, g Generation) bool {
-	return e.failure != nil && e.generation == g && now.Before(e.retry)
+	return e.failure() != nil && *e.world == g && now.Before(e.aside.retry)
 }
 
 // stale says that the answer, though expired, can be given for a failing resolver: it protects. Denials and
@@ -59,26 +103,32 @@ func (e *entry) stale(now time.Time, g Generation) bool {
 // dead says that nothing of the entry is of use any more. A failure is of use for a while after its back-off: the next
 // one then takes longer.
 func (e *entry) dead(now time.Time, g Generation) bool {
-	return !e.alive(now, g) && !e.stale(now, g) && (e.failure == nil || e.generation != g || now.After(e.retry.Add(maxBackOff)))
+	return !e.alive(now, g) && !e.stale(now, g) && (e.failure() == nil || *e.world != g || now.After(e.aside.retry.Add(maxBackOff)))
 }
 
 // weigh estimates what the entry takes in memory: with Go 1.26 on 64 bits, and within a third of the truth.
 func (e *entry) weigh() int64 {
 	const (
-		overhead = 144 + 64 // entry, and its places in the map and in the ring
-		answer   = 232
-		failure  = 128
+		overhead = 48 + 72 // entry, and its places in the map and in the ring
+		answer   = 192
+		failure  = 64 + 64
 		mx       = 24
 		addr     = 24
 		tlsa     = 32
 		text     = 16
 	)
-	n := overhead + len(e.question.Name)
-	if e.failure != nil {
-		n += failure + len(e.failure.Reason)
+	n := overhead
+	if e.aside != nil {
+		n += failure + len(e.aside.question.Name)
+	}
+	if f := e.failure(); f != nil {
+		n += len(f.Reason)
 	}
 	if r := e.rrset; r != nil {
-		n += answer + len(r.Name) + len(r.Owner) + mx*len(r.MX) + addr*len(r.Addrs) + tlsa*len(r.TLSA) + text*(len(r.TXT)+len(r.Names))
+		n += answer + len(r.Name) + mx*len(r.MX) + addr*len(r.Addrs) + tlsa*len(r.TLSA) + text*(len(r.TXT)+len(r.Names))
+		if r.Owner != r.Name {
+			n += len(r.Owner)
+		}
 		for i := range r.MX {
 			n += len(r.MX[i].Host)
 		}

@@ -53,7 +53,7 @@ func (c *Cache) Get(domain string) []CacheEntry {
 // were. For "" and "." it does nothing: see FlushAll.
 func (c *Cache) Flush(domain string) int {
 	in := within(domain)
-	return c.removeIf(func(e *entry) bool { return in(e.question.Name) })
+	return c.removeIf(func(e *entry) bool { return in(e.question().Name) })
 }
 
 // FlushAll forgets everything, and returns how many entries that were.
@@ -81,10 +81,11 @@ func (c *Cache) entries(limit int, match func(name string) bool) []CacheEntry {
 	now, g := time.Now(), c.generation()
 	var found []*entry
 	for _, s := range c.shards {
-		found = append(found, s.all(func(e *entry) bool { return match(e.question.Name) && !e.dead(now, g) })...)
+		found = append(found, s.all(func(e *entry) bool { return match(e.question().Name) && !e.dead(now, g) })...)
 	}
 	slices.SortFunc(found, func(a, b *entry) int {
-		return cmp.Or(strings.Compare(a.question.Name, b.question.Name), cmp.Compare(a.question.Type, b.question.Type))
+		qa, qb := a.question(), b.question()
+		return cmp.Or(strings.Compare(qa.Name, qb.Name), cmp.Compare(qa.Type, qb.Type))
 	})
 	if limit > 0 {
 		found = found[:min(limit, len(found))]
@@ -98,15 +99,16 @@ func (c *Cache) entries(limit int, match func(name string) bool) []CacheEntry {
 
 // show returns the entry for people.
 func (e *entry) show(now time.Time, g Generation) CacheEntry {
-	shown := CacheEntry{Name: e.question.Name, Type: e.question.Type}
-	if e.failure != nil && e.generation == g {
-		shown.Failure, shown.Retry = e.failure.Reason, e.retry
+	q := e.question()
+	shown := CacheEntry{Name: q.Name, Type: q.Type}
+	if f := e.failure(); f != nil && *e.world == g {
+		shown.Failure, shown.Retry = f.Reason, e.aside.retry
 	}
 	if !e.alive(now, g) && !e.stale(now, g) {
 		return shown
 	}
 	r := e.rrset
-	shown.Status, shown.Stored, shown.Expires, shown.Data = r.Status, e.stored, r.Expires, r.presentation()
+	shown.Status, shown.Stored, shown.Expires, shown.Data = r.Status, r.Expires.Add(-e.life), r.Expires, r.presentation()
 	switch {
 	case r.NXDomain:
 		shown.Denial = "NXDOMAIN"

@@ -16,18 +16,17 @@ const (
 // refreshAhead has an entry looked up again in the background in the last tenth of its life, earlier or later
 // by chance. It is called for hits only, so an entry that nobody asks for is never refreshed.
 func (c *Cache) refreshAhead(e *entry, now time.Time) {
-	ttl := e.rrset.Expires.Sub(e.stored)
 	left := e.rrset.Expires.Sub(now)
-	if ttl < refreshMinTTL || left > ttl/10 || e.failure != nil && now.Before(e.retry) {
+	if e.life < refreshMinTTL || left > e.life/10 || e.failure() != nil && now.Before(e.aside.retry) {
 		return
 	}
-	if left > ttl/20 && rand.IntN(4) > 0 || !e.refreshing.CompareAndSwap(false, true) {
+	if left > e.life/20 && rand.IntN(4) > 0 || e.marked(refreshing) || !e.mark(refreshing) {
 		return
 	}
 	select {
-	case c.refreshes <- e.question:
+	case c.refreshes <- e.question():
 	default: // there is more to do than is good: the entry expires, and is asked for when it is needed
-		e.refreshing.Store(false)
+		e.unmark(refreshing)
 	}
 }
 

@@ -1,6 +1,7 @@
 package resolver
 
 import (
+	"math"
 	"sync"
 	"time"
 
@@ -20,7 +21,7 @@ type shard struct {
 	bytesLimit int64
 	bytes      int64
 	ring       []*entry
-	free       []int // empty places of the ring
+	free       []int32 // empty places of the ring
 	hand       int
 }
 
@@ -48,21 +49,24 @@ func (s *shard) get(q Question) *entry {
 
 // put stores e in the place of old, which may be nil; s.mu is held.
 func (s *shard) put(e, old *entry) {
-	of := s.byType[e.question.Type]
+	q := e.question()
+	of := s.byType[q.Type]
 	if of == nil {
 		return // a type that is never asked for
 	}
 	const share = 4
-	if e.bytes = e.weigh(); e.bytes > s.bytesLimit/share {
+	weight := e.weigh()
+	if weight > min(s.bytesLimit/share, math.MaxUint32) {
 		if old != nil { // so large that much else would have to go
 			s.remove(old)
 		}
 		return
 	}
+	e.bytes = uint32(weight)
 	if old != nil {
 		e.slot = old.slot
-		e.used.Store(old.used.Load())
-		s.bytes -= old.bytes
+		e.marks.Or(old.marks.Load() & used)
+		s.bytes -= int64(old.bytes)
 	} else {
 		for s.count() >= s.limit {
 			s.evict()
@@ -70,8 +74,8 @@ func (s *shard) put(e, old *entry) {
 		e.slot = s.place()
 	}
 	s.ring[e.slot] = e
-	s.bytes += e.bytes
-	of.Set(e.question.Name, e, gocache.NoExpiration)
+	s.bytes += int64(e.bytes)
+	of.Set(q.Name, e, gocache.NoExpiration)
 	s.stats.changes.Add(1) // after the change: who reads the number before a lookup notices
 	for s.count() > s.limit || s.bytes > s.bytesLimit {
 		s.evict()
@@ -79,14 +83,14 @@ func (s *shard) put(e, old *entry) {
 }
 
 // place returns an empty place of the ring; s.mu is held.
-func (s *shard) place() int {
+func (s *shard) place() int32 {
 	if last := len(s.free) - 1; last >= 0 {
 		slot := s.free[last]
 		s.free = s.free[:last]
 		return slot
 	}
 	s.ring = append(s.ring, nil)
-	return len(s.ring) - 1
+	return int32(len(s.ring) - 1)
 }
 
 func (s *shard) count() int { return len(s.ring) - len(s.free) }
@@ -97,7 +101,7 @@ func (s *shard) evict() {
 	for steps := 0; ; steps++ {
 		e := s.ring[s.hand]
 		s.hand = (s.hand + 1) % len(s.ring)
-		if e != nil && (!e.used.Swap(false) || steps > 2*len(s.ring)) {
+		if e != nil && (!e.unmark(used) || steps > 2*len(s.ring)) {
 			s.remove(e)
 			s.stats.evicted.Add(1)
 			return
@@ -107,11 +111,12 @@ func (s *shard) evict() {
 
 // remove takes e out; s.mu is held.
 func (s *shard) remove(e *entry) {
-	s.byType[e.question.Type].Delete(e.question.Name)
+	q := e.question()
+	s.byType[q.Type].Delete(q.Name)
 	s.stats.changes.Add(1)
 	s.ring[e.slot] = nil
 	s.free = append(s.free, e.slot)
-	s.bytes -= e.bytes
+	s.bytes -= int64(e.bytes)
 }
 
 // removeIf removes the entries of which f says so, and returns how many. It lets writers in now and then; hits

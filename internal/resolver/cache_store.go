@@ -74,13 +74,14 @@ func (c *Cache) store(q Question, r *RRset, err error, g Generation) (*RRset, er
 	switch {
 	case old != nil && old.alive(now, g) && old.rrset.Status == Secure && r.Status != Secure:
 		c.stats.kept.Add(1)
-		if !old.warned {
-			old.warned = true
+		if old.mark(warned) {
 			c.log.Warn("a secure answer is kept against an insecure one until it expires", "name", q.Name, "type", q.Type.String(), "expires", old.rrset.Expires)
 		}
 		return old.rrset, nil
 	case now.Before(r.Expires):
-		s.put(&entry{question: q, rrset: r, stored: now, generation: g}, old)
+		e := newEntry(q, r, now)
+		e.world = c.world(g)
+		s.put(e, old)
 	case old != nil: // superseded by an answer that must not be kept
 		s.remove(old)
 	}
@@ -102,16 +103,18 @@ func (c *Cache) storeFailure(old *entry, failure *Error, q Question, g Generatio
 		c.stats.failed.Add(1)
 	}
 	now := time.Now()
-	e := &entry{question: q, failure: failure, backOff: time.Second, generation: g}
+	backOff := time.Second
+	e := &entry{world: c.world(g)}
 	if old != nil {
-		if old.failure != nil && old.generation == g {
-			e.backOff = min(2*old.backOff, maxBackOff)
+		if old.failure() != nil && *old.world == g {
+			backOff = min(2*old.aside.backOff, maxBackOff)
 		}
 		if old.alive(now, g) || old.stale(now, g) {
-			e.rrset, e.stored, e.warned = old.rrset, old.stored, old.warned
+			e.rrset, e.life = old.rrset, old.life
+			e.marks.Store(old.marks.Load() & warned)
 		}
 	}
-	e.retry = now.Add(e.backOff)
+	e.aside = &aside{question: q, failure: failure, backOff: backOff, retry: now.Add(backOff)}
 	c.shard(q).put(e, old)
 	switch {
 	case e.alive(now, g):

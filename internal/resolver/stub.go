@@ -199,7 +199,9 @@ func (s *Stub) Lookup(ctx context.Context, q Question) (*RRset, error) {
 	if !ok {
 		return nil, &Error{Question: q, Reason: "not a domain name"}
 	}
-	q.Name = trimRoot(fqdn)
+	if name := trimRoot(fqdn); name != q.Name { // else in the memory of the caller's, which the answer shares
+		q.Name = name
+	}
 	const wholeLookup = 4
 	ctx, cancel := context.WithTimeout(ctx, wholeLookup*s.now.Load().options.Timeout)
 	defer cancel()
