@@ -17,18 +17,42 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(lab.Isolated(m.Run)) }
 
-// TestMail runs all cases, one phase after the other.
+// The top of the source tree, and what fetch-postfix310 has put there.
+const (
+	source     = ".."
+	postfix310 = source + "/bin/postfix310/root"
+)
+
+// TestMail runs all cases with the Postfix that is installed.
 func TestMail(t *testing.T) {
-	const root = ".."
-	l, err := lab.New(root+"/bin/policyd", root)
+	l := newLab(t, lab.Options{})
+	run(t, l, cases.Build(l))
+}
+
+// TestPostfix310 runs those that turn on what policyd answers with Postfix 3.10, which asks for the attributes
+// of TLSRPT too.
+func TestPostfix310(t *testing.T) {
+	l := newLab(t, lab.Options{System: postfix310, Settings: cases.ReportSettings})
+	run(t, l, cases.BuildReports(l))
+}
+
+func newLab(t *testing.T, o lab.Options) *lab.Lab {
+	t.Helper()
+	o.Policyd, o.Source = source+"/bin/policyd", source
+	l, err := lab.New(o)
 	require.NoError(t, err)
-	phases := cases.Build(l)
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("policyd's log ends:\n%s", l.Policyd.Log(60))
 		}
 		l.Close()
 	})
+	return l
+}
+
+// run starts the lab and runs all cases, one phase after the other.
+func run(t *testing.T, l *lab.Lab, phases []cases.Phase) {
+	t.Helper()
 	require.NoError(t, l.Start(t.Context()))
 	for _, p := range phases {
 		require.NoError(t, l.Policyd.SetPort26(t.Context(), p.Port26))

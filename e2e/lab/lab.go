@@ -35,7 +35,8 @@ type Lab struct {
 	Resolver  *Unbound // Postfix's own, in /etc/resolv.conf
 	Upstream  *Unbound // policyd's: the same zones, so that it can be away while Postfix has its own
 
-	tree *zone.Tree
+	tree    *zone.Tree
+	reports *lines // what a collector of TLSRPT is told, if there is one
 
 	mu        sync.Mutex
 	err       error // the first of building
@@ -56,9 +57,19 @@ func zones() []zone.Zone {
 	}
 }
 
-// New returns a lab that is not yet running, around a policyd binary. The Postfix examples are read from root,
-// the top of the source tree.
-func New(policyd, root string) (*Lab, error) {
+// Options say what a lab is made of.
+type Options struct {
+	Policyd string // the binary
+	Source  string // the top of the source tree, where the Postfix examples are
+	// System is a directory with the files of another Debian release, whose Postfix is to be used; "" is the one that is
+	// installed.
+	System string
+	// Settings are added to main.cf.
+	Settings string
+}
+
+// New returns a lab that is not yet running.
+func New(o Options) (*Lab, error) {
 	dir := os.Getenv(insideEnv)
 	if dir == "" {
 		return nil, errors.New("lab: New was called outside of Isolated")
@@ -82,10 +93,15 @@ func New(policyd, root string) (*Lab, error) {
 	if l.Upstream, err = newUnbound(netip.MustParseAddrPort("127.0.0.1:5353"), zoneDir, tree.Origins()); err != nil {
 		return nil, err
 	}
-	if l.Policyd, err = newPolicyd(policyd, dir, l.Upstream.Addr); err != nil {
+	if l.Policyd, err = newPolicyd(o.Policyd, dir, l.Upstream.Addr); err != nil {
 		return nil, err
 	}
-	l.Postfix = &Postfix{root: root, dir: dir}
+	l.Postfix = &Postfix{source: o.Source, dir: dir, more: o.Settings}
+	if o.System != "" {
+		if l.Postfix.system, err = enter(o.System, dir); err != nil {
+			return nil, err
+		}
+	}
 	l.Records(Hostname + ". A 127.0.0.1")
 	return l, nil
 }
@@ -220,6 +236,11 @@ func (l *Lab) Start(ctx context.Context) error {
 	if err := l.Policyd.Start(ctx); err != nil {
 		return err
 	}
+	if l.reports != nil {
+		if err := collect(l.Postfix.path("/var/spool/postfix/"+ReportSocket), l.reports); err != nil {
+			return err
+		}
+	}
 	return l.Postfix.Start(ctx)
 }
 
@@ -232,6 +253,7 @@ func caFile(dir string) string { return filepath.Join(dir, "ca.pem") }
 func (l *Lab) Close() {
 	l.Postfix.Stop()
 	l.Policyd.Stop()
+	l.Policyd.close()
 	l.Resolver.Kill()
 	l.Upstream.Kill()
 	l.mu.Lock()

@@ -136,13 +136,13 @@ func (m *Sent) Wait(ctx context.Context) (Delivery, error) {
 
 // Retry has Postfix try a deferred mail again, now.
 func (m *Sent) Retry(ctx context.Context) error {
-	_, err := run(ctx, "postqueue", "-i", m.ID)
+	_, err := m.postfix.run(ctx, "postqueue", "-i", m.ID)
 	return err
 }
 
 // Queued reports whether the mail is still in the queue.
 func (m *Sent) Queued(ctx context.Context) (bool, error) {
-	out, err := run(ctx, "postqueue", "-p")
+	out, err := m.postfix.run(ctx, "postqueue", "-p")
 	return strings.Contains(out, m.ID), err
 }
 

@@ -128,6 +128,13 @@ func (p *Policyd) Kill() { p.proc.stop(syscall.SIGKILL) }
 // Stop ends policyd.
 func (p *Policyd) Stop() { p.proc.stop(syscall.SIGTERM) }
 
+// close gives up what outlives policyd.
+func (p *Policyd) close() {
+	_ = p.listener.Close()
+	_ = p.notify.Close()
+	_ = os.Remove(p.notify.LocalAddr().String())
+}
+
 // SetPort26 has the running policyd take over another mode for port 26.
 func (p *Policyd) SetPort26(ctx context.Context, mode string) error {
 	if p.mode == mode {

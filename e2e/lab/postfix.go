@@ -18,8 +18,11 @@ import (
 // Postfix is the sender: Debian's own default files, then the examples of this project as they are, then what
 // only the lab needs.
 type Postfix struct {
-	root, dir string
-	proc      *process
+	source string // the top of the source tree
+	dir    string // of the lab
+	system string // the directory that is the root of its file system; "" is our own
+	more   string // settings of this lab alone
+	proc   *process
 }
 
 // What only the lab needs comes last, so that it holds. Retries are made when a case asks for them. A destination
@@ -55,11 +58,10 @@ func (p *Postfix) Start(ctx context.Context) error {
 	if err := p.configure(); err != nil {
 		return err
 	}
-	path, err := look("postfix")
+	cmd, err := p.command(context.WithoutCancel(ctx), "postfix", "start-fg")
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(path, "start-fg")
 	if p.proc, err = start("postfix", cmd); err != nil {
 		return err
 	}
@@ -78,8 +80,16 @@ func (p *Postfix) Start(ctx context.Context) error {
 	return nil
 }
 
-// Stop ends Postfix.
-func (p *Postfix) Stop() { p.proc.stop(syscall.SIGTERM) }
+// Stop ends Postfix: a shell script that waits for the master, and the master with its children.
+func (p *Postfix) Stop() {
+	if p.proc == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), endWithin)
+	defer cancel()
+	_, _ = p.run(ctx, "postfix", "stop") // an error is that it has ended by itself
+	p.proc.stop(syscall.SIGTERM)
+}
 
 // configure writes /etc/postfix and the queue directory.
 func (p *Postfix) configure() error {
@@ -87,15 +97,15 @@ func (p *Postfix) configure() error {
 	if err != nil {
 		return fmt.Errorf("lab: %w", err)
 	}
+	own := fmt.Sprintf(labMain, Hostname, OwnDomain, p.inside("ca.pem"), HostedDomain) + p.more
+	share := p.path("/usr/share/postfix")
 	err = errors.Join(
-		compose("/etc/postfix/main.cf", example+fmt.Sprintf(labMain, Hostname, OwnDomain, caFile(p.dir), HostedDomain),
-			"/usr/share/postfix/main.cf.debian", "/usr/share/postfix/main.cf.tls"),
-		compose("/etc/postfix/master.cf", "",
-			"/usr/share/postfix/master.cf.dist", filepath.Join(p.root, "postfix", "master.cf.example")),
-		write("/etc/postfix/aliases", "someone "+p.mailbox()+"\n"),
+		compose(p.path("/etc/postfix/main.cf"), example+own, share+"/main.cf.debian", share+"/main.cf.tls"),
+		compose(p.path("/etc/postfix/master.cf"), "", share+"/master.cf.dist", filepath.Join(p.source, "postfix", "master.cf.example")),
+		write(p.path("/etc/postfix/aliases"), "someone "+p.inside("mailbox")+"\n"),
 		// Written to by local(8) with the rights of nobody.
 		write(p.mailbox(), ""), os.Chmod(p.mailbox(), 0o666),
-		give("/var/lib/postfix", "postfix"),
+		give(p.path("/var/lib/postfix"), "postfix"),
 	)
 	if err != nil {
 		return fmt.Errorf("lab: %w", err)
@@ -106,16 +116,54 @@ func (p *Postfix) configure() error {
 		if err != nil {
 			return fmt.Errorf("lab: %w", err)
 		}
-		if err := write(filepath.Join("/var/spool/postfix/etc", file), string(data)); err != nil {
-			return fmt.Errorf("lab: %w", err)
+		for _, dir := range []string{"/var/spool/postfix/etc", "/etc"} {
+			if err := write(filepath.Join(p.path(dir), file), string(data)); err != nil {
+				return fmt.Errorf("lab: %w", err)
+			}
 		}
 	}
 	return nil
 }
 
+// path is where we see a file of Postfix's.
+func (p *Postfix) path(file string) string { return filepath.Join("/", p.system, file) }
+
+// inside is where Postfix sees a file of the lab's.
+func (p *Postfix) inside(file string) string {
+	if p.system != "" {
+		return filepath.Join("/lab", file)
+	}
+	return filepath.Join(p.dir, file)
+}
+
+// command is a program of this Postfix.
+func (p *Postfix) command(ctx context.Context, program string, args ...string) (*exec.Cmd, error) {
+	if p.system != "" {
+		cmd := exec.CommandContext(ctx, "/usr/sbin/"+program, args...)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: p.system}
+		cmd.Dir, cmd.Env = "/", []string{"PATH=/usr/sbin:/usr/bin"}
+		return cmd, nil
+	}
+	path, err := look(program)
+	return exec.CommandContext(ctx, path, args...), err
+}
+
+// run runs a program of this Postfix to its end.
+func (p *Postfix) run(ctx context.Context, program string, args ...string) (string, error) {
+	cmd, err := p.command(ctx, program, args...)
+	if err != nil {
+		return "", err
+	}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return string(out), fmt.Errorf("lab: %s: %w: %s", program, err, out)
+	}
+	return string(out), nil
+}
+
 // example returns main.cf.example as an operator would use it: with the line for a domain of one's own.
 func (p *Postfix) example() (string, error) {
-	path := filepath.Join(p.root, "postfix", "main.cf.example")
+	path := filepath.Join(p.source, "postfix", "main.cf.example")
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return "", err

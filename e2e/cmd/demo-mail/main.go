@@ -45,7 +45,7 @@ func show(ctx context.Context, binary string, p page) error {
 	if err != nil {
 		return err
 	}
-	l, err := lab.New(binary, root)
+	l, err := lab.New(lab.Options{Policyd: binary, Source: root})
 	if err != nil {
 		return err
 	}
