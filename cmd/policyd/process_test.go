@@ -184,3 +184,15 @@ func TestLogFitsTheJournal(t *testing.T) {
 	require.Contains(t, read(), "\n<6>msg=started version=devel ")
 	require.NotContains(t, read(), "time=")
 }
+
+// "RestartPreventExitStatus=2": 2 is for bad settings alone. Whatever else goes wrong, such as the watchdog's SIGABRT, does
+// not look like them, and the service is started again.
+func TestCrashIsNoExitStatus(t *testing.T) {
+	files, addresses := listeners(t)
+	p := serve(t, settingsFile(t), files...)
+	_, err := once(addresses[0], socketmap.Request{Map: "tls-policy", Key: "starttls.example"})
+	require.NoError(t, err)
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGABRT))
+	require.Error(t, p.cmd.Wait())
+	require.True(t, p.cmd.ProcessState.Sys().(syscall.WaitStatus).Signaled(), p.cmd.ProcessState.String())
+}

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/coreos/go-systemd/v22/activation"
@@ -33,6 +34,9 @@ Exit status: 0 after SIGTERM, 1 if it cannot run, 2 if the settings are bad.`,
 			signal.Notify(hangup, syscall.SIGHUP)
 			defer signal.Stop(hangup)
 			signal.Ignore(syscall.SIGPIPE)
+			// A crash, or the watchdog's SIGABRT, ends the process by a signal. Go's default is exit status 2, which says
+			// that the settings are bad, and then nobody would start the service again.
+			debug.SetTraceback("crash")
 			passed, err := passedListeners()
 			if err != nil {
 				return failed(err)
