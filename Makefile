@@ -22,7 +22,7 @@ help: ## show the targets
 build: ## bin/policyd
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/policyd ./cmd/policyd
 
-test: deps check unit e2e ## everything, as in CI; installs postfix and unbound if root on Debian
+test: deps check unit e2e package-test ## everything, as in CI; installs what it needs if root on Debian
 
 unit: ## tests that need no root and no packages
 	go test -race -shuffle=on -timeout 10m $(UNIT)
@@ -98,6 +98,10 @@ rpm: $(NFPM) ## an RPM package in dist/
 
 $(NFPM): tools/nfpm/go.mod
 	cd tools/nfpm && go build -o ../../$(NFPM) github.com/goreleaser/nfpm/v2/cmd/nfpm
+
+package-test: $(NFPM) cross ## the packages on a clean Debian that is booted for it; root only
+	@packaging/install-deps
+	go test -tags e2e -count=1 -timeout 20m -v ./packaging
 
 cross: ## dist/policyd-OS-ARCH for Linux, FreeBSD and OpenBSD
 	@set -e; for target in $(CROSS); do \

@@ -1,0 +1,225 @@
+//go:build e2e
+
+package packaging_test
+
+import (
+	"encoding/json"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/socketmap"
+)
+
+// The machine of TestInDebian: its socket, and an answer that needs no DNS.
+const (
+	socket    = "/var/spool/postfix/policyd/sock"
+	literal   = "secure match=mx.override.example servername=hostname"
+	overrides = "# ours\noverride.example " + literal + "\n"
+)
+
+func question() socketmap.Request {
+	return socketmap.Request{Map: "tls-policy", Key: "override.example"}
+}
+
+// TestInDebian is the life of the package on a clean Debian: each part goes on where the last one ended.
+func TestInDebian(t *testing.T) {
+	deb, next := build(t, "deb", "v1.0.0"), build(t, "deb", "v1.0.1")
+	d := newTree(t)
+	install(t, d, deb, "/root/first.deb")
+	install(t, d, next, "/root/next.deb")
+
+	step(t, "without a running systemd it installs, removes and purges", func(t *testing.T) {
+		d.sh(t, "dpkg -i /root/first.deb")
+		require.Contains(t, d.sh(t, "policyd version"), "policyd v1.0.0\n")
+		require.Equal(t, "root root 644", d.sh(t, "stat -c '%U %G %a' /etc/policyd/policyd.toml"))
+		require.Contains(t, d.sh(t, "getent passwd policyd"), ":/var/lib/policyd:/usr/sbin/nologin")
+		require.Equal(t, "enabled\nenabled", d.sh(t, "systemctl is-enabled policyd.socket policyd.service"))
+		require.Contains(t, d.sh(t, "policyd config check"), "policyd.toml: ok\n/etc/policyd/overrides: ok")
+		d.sh(t, "dpkg -r policyd")
+		require.FileExists(t, d.path("/etc/policyd/overrides"))
+		d.sh(t, "dpkg -P policyd")
+		nothingLeft(t, d)
+	})
+
+	d.sh(t, "dpkg -i /root/first.deb")
+	d.boot(t)
+
+	step(t, "it runs from the start, sandboxed", func(t *testing.T) {
+		require.Equal(t, "active\nactive", d.sh(t, "systemctl is-active policyd.socket policyd.service"))
+		require.Equal(t, "policyd policyd 660 socket", d.sh(t, "stat -c '%U %G %a %F' /run/policyd/admin.sock"))
+		require.Equal(t, "policyd policyd 750", d.sh(t, "stat -c '%U %G %a' /var/lib/policyd"))
+		s := status(t, d)
+		require.ElementsMatch(t, []string{"127.0.0.1:2526", "unix:" + socket}, s.Connections.Listeners)
+		require.Empty(t, d.sh(t, "systemctl --failed --no-legend --plain"))
+	})
+
+	step(t, "without Postfix its socket is root's", func(t *testing.T) {
+		require.Equal(t, "root root 660 socket", d.sh(t, "stat -c '%U %G %a %F' "+socket))
+	})
+
+	step(t, "the units are sound and closed", func(t *testing.T) {
+		require.Empty(t, d.sh(t, "systemd-analyze --man=no verify policyd.socket policyd.service"))
+		out := d.sh(t, "systemd-analyze security --no-pager --offline=true policyd.service | tail -n 1")
+		exposure, err := strconv.ParseFloat(regexp.MustCompile(`[0-9]+\.[0-9]+`).FindString(out), 64)
+		require.NoError(t, err, out)
+		t.Log(strings.TrimSpace(out))
+		require.Less(t, exposure, 1.5)
+	})
+
+	step(t, "Postfix comes: its group has the socket", func(t *testing.T) {
+		d.sh(t, "apt-get install -qq -y --no-install-recommends --no-download postfix")
+		d.eventually(t, `test "$(stat -c '%U %G %a %F' `+socket+`)" = 'root postfix 660 socket'`)
+		require.Equal(t, "root postfix 2750", d.sh(t, "stat -c '%U %G %a' "+socket[:strings.LastIndex(socket, "/")]))
+		require.Equal(t, "active\nactive", d.sh(t, "systemctl is-active policyd.socket policyd.service"))
+	})
+
+	step(t, "overrides are put in force by a reload", func(t *testing.T) {
+		d.write(t, "/etc/policyd/overrides", overrides)
+		d.sh(t, "systemctl reload policyd.service")
+		d.eventually(t, "policyd status --json | grep -Eq '\"overrides\": ?1'")
+	})
+
+	step(t, "Postfix asks as it does in its chroot, and over TCP", func(t *testing.T) {
+		// postmap(1) resolves a relative path as smtp(8) does: from the queue directory, which is its root.
+		for _, endpoint := range []string{"unix:policyd/sock", "inet:127.0.0.1:2526"} {
+			require.Equal(t, literal, d.sh(t, "cd /var/spool/postfix && setpriv --reuid=postfix --regid=postfix --init-groups "+
+				"postmap -q override.example socketmap:"+endpoint+":tls-policy"))
+		}
+	})
+
+	step(t, "the sandbox lets it read what Postfix receives", func(t *testing.T) {
+		require.Contains(t, d.sh(t, "policyd doctor --json || true"), `"own-domains-known"`)
+	})
+
+	restarts(t, d)
+	settings(t, d)
+	goes(t, d)
+}
+
+// restarts is what must not be noticed: the listeners stay, and no lookup fails or has a weaker answer.
+func restarts(t *testing.T, d *tree) {
+	opened := d.sh(t, "systemctl show --value -p ActiveEnterTimestampMonotonic policyd.socket")
+	for _, c := range []struct{ name, script string }{
+		{"a restart", "systemctl restart policyd.service"},
+		{"a crash", "kill -9 $(systemctl show --value -p MainPID policyd.service)"},
+		{"an upgrade", "dpkg -i /root/next.deb"},
+	} {
+		step(t, c.name+" is not noticed", func(t *testing.T) {
+			before := d.sh(t, "systemctl show --value -p MainPID policyd.service")
+			l := startLoad(t, d.path(socket), question(), "OK "+literal)
+			d.sh(t, c.script)
+			d.eventually(t, `pid=$(systemctl show --value -p MainPID policyd.service); test "$pid" != 0 -a "$pid" != `+before)
+			d.eventually(t, "systemctl is-active policyd.service")
+			l.goOn(t)
+			l.stop(t)
+			require.Equal(t, opened, d.sh(t, "systemctl show --value -p ActiveEnterTimestampMonotonic policyd.socket"))
+		})
+	}
+	step(t, "an upgrade keeps settings and state", func(t *testing.T) {
+		require.Contains(t, status(t, d).Version, "v1.0.1")
+		require.Equal(t, overrides, d.read(t, "/etc/policyd/overrides"))
+		require.FileExists(t, d.path("/var/lib/policyd/mtasts.db"))
+	})
+	step(t, "the watchdog replaces a daemon that hangs", func(t *testing.T) {
+		d.write(t, "/etc/systemd/system/policyd.service.d/test.conf", "[Service]\nWatchdogSec=3s\n")
+		d.sh(t, "systemctl daemon-reload && systemctl restart policyd.service")
+		before := d.sh(t, "systemctl show --value -p MainPID policyd.service")
+		d.sh(t, "kill -STOP "+before)
+		d.eventually(t, `pid=$(systemctl show --value -p MainPID policyd.service); test "$pid" != 0 -a "$pid" != `+before)
+		d.eventually(t, "systemctl is-active policyd.service")
+		require.NoError(t, os.RemoveAll(d.path("/etc/systemd/system/policyd.service.d")))
+		d.sh(t, "systemctl daemon-reload")
+	})
+}
+
+// settings is what becomes of bad ones.
+func settings(t *testing.T, d *tree) {
+	const restart = "systemctl restart policyd.service"
+	step(t, "an upgrade with bad settings leaves the old one running", func(t *testing.T) {
+		before := d.sh(t, "systemctl show --value -p MainPID policyd.service")
+		d.write(t, "/etc/policyd/policyd.toml", "nonsense = 1\n")
+		require.Contains(t, d.sh(t, "dpkg -i /root/next.deb 2>&1"), "policyd.toml:1: unknown key nonsense")
+		require.Equal(t, before, d.sh(t, "systemctl show --value -p MainPID policyd.service"))
+	})
+	step(t, "a start with bad settings is not tried for ever", func(t *testing.T) {
+		d.sh(t, restart+" || true")
+		require.Equal(t, "2", d.sh(t, "systemctl show --value -p ExecMainStatus policyd.service"))
+		// Somebody waits at the socket all the while.
+		d.eventually(t, "postmap -q override.example socketmap:inet:127.0.0.1:2526:tls-policy 2>&1 | grep -q refused")
+		require.Equal(t, "failed", d.sh(t, "systemctl is-active policyd.service || true"))
+	})
+	step(t, "mended settings and one restart bring all of it back", func(t *testing.T) {
+		d.write(t, "/etc/policyd/policyd.toml", "mode = \"enforce\"\n")
+		d.sh(t, restart)
+		require.Equal(t, "active\nactive", d.sh(t, "systemctl is-active policyd.socket policyd.service"))
+		l := startLoad(t, d.path(socket), question(), "OK "+literal)
+		l.stop(t)
+	})
+}
+
+// goes is the end of the package.
+func goes(t *testing.T, d *tree) {
+	step(t, "remove stops it and keeps settings and state", func(t *testing.T) {
+		d.sh(t, "dpkg -r policyd")
+		require.Equal(t, "inactive\ninactive", d.sh(t, "systemctl is-active policyd.socket policyd.service || true"))
+		require.NoFileExists(t, d.path(socket))
+		require.FileExists(t, d.path("/etc/policyd/overrides"))
+		require.FileExists(t, d.path("/var/lib/policyd/mtasts.db"))
+	})
+	step(t, "purge leaves nothing", func(t *testing.T) {
+		d.sh(t, "dpkg -P policyd")
+		nothingLeft(t, d)
+		require.Empty(t, d.sh(t, "systemctl list-units --all --no-legend --plain 'policyd*'"))
+	})
+	d.poweroff(t)
+	step(t, "the scripts of the rpm work", func(t *testing.T) {
+		install(t, d, build(t, "rpm", "v1.0.0"), "/root/first.rpm")
+		install(t, d, build(t, "rpm", "v1.0.1"), "/root/next.rpm")
+		run(t, "rpm", "--root", d.dir, "--nodeps", "-i", d.path("/root/first.rpm"))
+		run(t, "rpm", "--root", d.dir, "--nodeps", "-U", d.path("/root/next.rpm"))
+		require.Equal(t, "enabled\nenabled", d.sh(t, "systemctl is-enabled policyd.socket policyd.service"))
+		require.Equal(t, "root postfix 2750", d.sh(t, "stat -c '%U %G %a' /var/spool/postfix/policyd"))
+		run(t, "rpm", "--root", d.dir, "-e", "policyd")
+		require.NoFileExists(t, d.path("/usr/sbin/policyd"))
+	})
+}
+
+// step is a part of the test without which the next ones make no sense.
+func step(t *testing.T, name string, part func(*testing.T)) {
+	t.Helper()
+	if !t.Run(name, part) {
+		t.FailNow()
+	}
+}
+
+// nothingLeft looks for what the package has left, but for what dpkg itself keeps of all there ever was.
+func nothingLeft(t *testing.T, d *tree) {
+	t.Helper()
+	require.Empty(t, d.sh(t, "find / -xdev -name '*policyd*' ! -path '/root/*' ! -path '/proc/*' ! -path '/sys/*' ! -path '/var/log/*' ! -path '/tmp/*'"))
+	require.Empty(t, d.sh(t, "getent passwd policyd || getent group policyd || true"))
+}
+
+// install copies a package into the tree.
+func install(t *testing.T, d *tree, pkg, as string) {
+	t.Helper()
+	run(t, "cp", pkg, d.path(as))
+}
+
+// statusJSON is what is looked at of `policyd status --json`.
+type statusJSON struct {
+	Version     string `json:"version"`
+	Connections struct {
+		Listeners []string `json:"listeners"`
+	} `json:"connections"`
+}
+
+func status(t *testing.T, d *tree) (s statusJSON) {
+	t.Helper()
+	require.NoError(t, json.Unmarshal([]byte(d.sh(t, "policyd status --json")), &s))
+	return s
+}

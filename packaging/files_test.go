@@ -1,0 +1,114 @@
+//go:build e2e
+
+package packaging_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// build makes a package from the top directory and returns its path.
+func build(t *testing.T, kind, version string) string {
+	t.Helper()
+	return buildIn(t, "..", kind, version)
+}
+
+func buildIn(t *testing.T, dir, kind, version string) string {
+	t.Helper()
+	run(t, "make", "-C", mustAbs(t, dir), "NFPM="+mustAbs(t, "../bin/nfpm"), "VERSION="+version, kind)
+	found, err := filepath.Glob(filepath.Join(dir, "dist", "policyd*."+kind))
+	require.NoError(t, err)
+	require.Len(t, found, 1)
+	kept := filepath.Join(t.TempDir(), filepath.Base(found[0]))
+	run(t, "cp", mustAbs(t, found[0]), kept)
+	return kept
+}
+
+func mustAbs(t *testing.T, path string) string {
+	t.Helper()
+	abs, err := filepath.Abs(path)
+	require.NoError(t, err)
+	return abs
+}
+
+// contents is what every package has, but for the documents.
+func contents() []string {
+	return []string{
+		"/etc/policyd/overrides",
+		"/etc/policyd/policyd.toml",
+		"/usr/lib/systemd/system/policyd.service",
+		"/usr/lib/systemd/system/policyd.socket",
+		"/usr/lib/sysusers.d/policyd.conf",
+		"/usr/lib/tmpfiles.d/policyd.conf",
+		"/usr/sbin/policyd",
+		"/usr/share/bash-completion/completions/policyd",
+		"/usr/share/doc/policyd/examples/main.cf.example",
+		"/usr/share/doc/policyd/examples/master.cf.example",
+		"/usr/share/doc/policyd/examples/policyd.json",
+		"/usr/share/doc/policyd/examples/policyd.rules.yml",
+		"/usr/share/doc/policyd/operator-guide.md",
+		"/usr/share/fish/vendor_completions.d/policyd.fish",
+		"/usr/share/man/man1/policyd-check.1.gz",
+		"/usr/share/man/man1/policyd-doctor.1.gz",
+		"/usr/share/man/man1/policyd-query.1.gz",
+		"/usr/share/man/man5/policyd.toml.5.gz",
+		"/usr/share/man/man8/policyd.8.gz",
+	}
+}
+
+func TestContents(t *testing.T) {
+	deb, rpm := build(t, "deb", "v1.0.0"), build(t, "rpm", "v1.0.0")
+	inDeb, inRPM := run(t, "dpkg-deb", "-c", deb), run(t, "rpm", "-qlp", rpm)
+	t.Log("\n" + inDeb + run(t, "dpkg-deb", "-I", deb))
+	for _, file := range contents() {
+		require.Contains(t, inDeb, " ."+file+"\n")
+		require.Contains(t, inRPM, file+"\n")
+	}
+	require.Contains(t, inDeb, "/usr/share/zsh/vendor-completions/_policyd\n")
+	require.Contains(t, inRPM, "/usr/share/zsh/site-functions/_policyd\n")
+
+	conffiles := "/etc/policyd/overrides\n/etc/policyd/policyd.toml\n"
+	require.ElementsMatch(t, strings.Fields(conffiles), strings.Fields(run(t, "dpkg-deb", "-I", deb, "conffiles")))
+	require.ElementsMatch(t, strings.Fields(conffiles), strings.Fields(run(t, "rpm", "-qcp", rpm)))
+	require.Equal(t, "postfix, unbound, ca-certificates\n", run(t, "dpkg-deb", "-f", deb, "Recommends"))
+	require.Equal(t, "postfix\nunbound\nca-certificates\n", run(t, "rpm", "-qp", "--recommends", rpm))
+}
+
+func TestLintian(t *testing.T) {
+	out := run(t, "lintian", "--allow-root", "--fail-on", "error,warning", "--display-info", build(t, "deb", "v1.0.0"))
+	t.Log("\n" + out)
+}
+
+// Two builds from the same commit are the same, wherever and by whom they are made.
+func TestReproducible(t *testing.T) {
+	elsewhere := filepath.Join(t.TempDir(), "elsewhere")
+	require.NoError(t, os.Mkdir(elsewhere, 0o700))
+	run(t, "sh", "-c", "tar --exclude=./bin --exclude=./dist -cf - . | tar -xf - -C "+elsewhere)
+	// Other times, another group's permissions.
+	run(t, "sh", "-c", "find "+elsewhere+" -name .git -prune -o -type f -exec touch -d 2001-01-01 {} + -exec chmod g+w {} +")
+	for _, kind := range []string{"deb", "rpm"} {
+		first := build(t, kind, "v1.0.0")
+		t.Setenv("TZ", "Pacific/Auckland")
+		run(t, "cmp", first, buildIn(t, elsewhere, kind, "v1.0.0"))
+	}
+}
+
+// Every page renders in 80 columns without a warning.
+func TestManualPages(t *testing.T) {
+	run(t, "make", "man")
+	pages, err := filepath.Glob("../dist/man/man*/*")
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, len(pages), 5)
+	for _, page := range pages {
+		out := run(t, "sh", "-c", "MANWIDTH=80 MANROFFOPT= man --warnings -E UTF-8 -l -Tutf8 "+mustAbs(t, page)+" 2>&1 >/dev/null")
+		require.Empty(t, out, page)
+		text := run(t, "sh", "-c", "MANWIDTH=80 man -l -Tutf8 "+mustAbs(t, page)+" | col -bx")
+		for line := range strings.Lines(text) {
+			require.LessOrEqual(t, len([]rune(strings.TrimSpace(line))), 80, "%s: %s", page, line)
+		}
+	}
+}

@@ -1,0 +1,151 @@
+//go:build e2e
+
+package packaging_test
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// patience bounds every wait: generous, for a machine that is busy otherwise.
+const patience = 2 * time.Minute
+
+// run runs a command of the host in the top directory and returns what it prints. It must succeed.
+func run(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), name, args...)
+	cmd.Dir = ".."
+	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s %s\n%s", name, strings.Join(args, " "), out)
+	return string(out)
+}
+
+// tree is a clean Debian in a directory. Booted, it is a machine of its own: its own processes, files, host name and
+// loopback, and no other network.
+type tree struct {
+	dir    string
+	leader int // the process id of its systemd; zero: it is not booted
+}
+
+// newTree installs the smallest Debian there is, with systemd. Postfix is not installed and can be, without a network.
+func newTree(t *testing.T) *tree {
+	t.Helper()
+	d := &tree{dir: filepath.Join(t.TempDir(), "policyd-test")}
+	run(t, "mmdebstrap", "--quiet", "--variant=minbase", "--include=systemd,systemd-sysv",
+		"--skip=cleanup/apt",
+		`--customize-hook=chroot "$1" apt-get install -qq -y -d --no-install-recommends postfix`,
+		"bookworm", d.dir)
+	d.write(t, "/etc/resolv.conf", "nameserver 127.0.0.1\n")
+	return d
+}
+
+// path is that of a file of the tree on the host.
+func (d *tree) path(file string) string { return filepath.Join(d.dir, file) }
+
+func (d *tree) write(t *testing.T, file, text string) {
+	t.Helper()
+	require.NoError(t, os.MkdirAll(filepath.Dir(d.path(file)), 0o755))
+	require.NoError(t, os.WriteFile(d.path(file), []byte(text), 0o644))
+}
+
+func (d *tree) read(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(d.path(file))
+	require.NoError(t, err)
+	return string(text)
+}
+
+// command is a shell script inside the tree, whether it is booted or not.
+func (d *tree) command(ctx context.Context, script string) *exec.Cmd {
+	args := []string{"chroot", d.dir}
+	if d.leader != 0 {
+		args = []string{"nsenter", "--target", strconv.Itoa(d.leader), "--all"}
+	}
+	cmd := exec.CommandContext(ctx, args[0], append(args[1:], "/bin/sh", "-euc", script)...)
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive"}
+	return cmd
+}
+
+// sh runs a shell script inside the tree and returns what it prints, without the last newline. It must succeed.
+func (d *tree) sh(t *testing.T, script string) string {
+	t.Helper()
+	out, err := d.command(t.Context(), script).CombinedOutput()
+	require.NoError(t, err, "%s\n%s", script, out)
+	return strings.TrimSuffix(string(out), "\n")
+}
+
+// eventually waits until a script succeeds.
+func (d *tree) eventually(t *testing.T, script string) {
+	t.Helper()
+	require.Eventually(t, func() bool { return d.command(t.Context(), script).Run() == nil },
+		patience, 100*time.Millisecond, script)
+}
+
+// boot starts systemd inside the tree, until the end of the test.
+func (d *tree) boot(t *testing.T) {
+	t.Helper()
+	cmd := exec.Command("systemd-nspawn", "--quiet", "--boot", "--directory="+d.dir, "--register=no", "--keep-unit",
+		"--private-network", "--resolv-conf=off", "--timezone=off", "--link-journal=no", "--console=pipe")
+	cmd.Env = append(os.Environ(), "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	var console bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &console, &console
+	require.NoError(t, cmd.Start())
+	ended := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(ended) }() // what it says is on the console
+	t.Cleanup(func() {
+		if d.leader != 0 {
+			d.poweroff(t)
+		}
+		_ = cmd.Process.Kill()
+		<-ended
+	})
+	require.Eventually(t, func() bool {
+		d.leader = child(cmd.Process.Pid)
+		select {
+		case <-ended:
+			return true
+		default:
+			return d.leader != 0
+		}
+	}, patience, 50*time.Millisecond)
+	require.NotZero(t, d.leader, "the tree does not boot: %s", &console)
+	d.eventually(t, "systemctl is-system-running | grep -Eq 'running|degraded'")
+}
+
+// child is a child of a process; zero: it has none.
+func child(pid int) int {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/task/" + strconv.Itoa(pid) + "/children")
+	if err != nil {
+		return 0
+	}
+	first, _, _ := strings.Cut(strings.TrimSpace(string(text)), " ")
+	found, err := strconv.Atoi(first)
+	if err != nil {
+		return 0
+	}
+	return found
+}
+
+// poweroff ends the machine and leaves the tree.
+func (d *tree) poweroff(t *testing.T) {
+	t.Helper()
+	leader := d.leader
+	_ = d.command(context.Background(), "systemctl poweroff").Run()
+	d.leader = 0
+	require.Eventually(t, func() bool {
+		_, err := os.Stat("/proc/" + strconv.Itoa(leader))
+		return os.IsNotExist(err)
+	}, patience, 50*time.Millisecond)
+}
