@@ -14,6 +14,9 @@ const (
 	backgroundQueue   = 1024 // lookups waiting for a worker; the oldest is dropped
 	waitingRequests   = 8    // requests that wait for one, over all connections
 	backgroundTimeout = 15 * time.Second
+	// spare is the part of Wait that is left for everything around a lookup that was waited for in vain, so that the
+	// answer is there by Wait and not begun by then.
+	spare = 8
 )
 
 // background gathers the facts of routes away from the requests that asked for them. One domain is
@@ -22,10 +25,11 @@ type background struct {
 	gather  func(context.Context, task) policy.Facts // does not panic
 	waiting chan struct{}                            // one token a request that waits
 
-	mu    sync.Mutex
-	jobs  map[task]*job // waiting and running
-	stack []*job        // waiting for a worker, oldest first
-	wake  chan struct{} // a token where the stack may hold something
+	mu      sync.Mutex
+	jobs    map[task]*job // waiting and running
+	stack   []*job        // waiting for a worker, oldest first
+	running int           // jobs that workers are doing
+	wake    chan struct{} // a token where the stack may hold something
 }
 
 // task is what is gathered: under one set of settings, so that a reload is obeyed by all that ask after it.
@@ -34,10 +38,12 @@ type task struct {
 	set  *Settings
 }
 
-// job is one task being done. facts is written before done is closed and not after.
+// job is one task being done. facts is written before done is closed and not after. begun is guarded by the
+// mutex of background.
 type job struct {
 	task  task
 	done  chan struct{}
+	begun bool
 	facts policy.Facts
 	ok    bool
 }
@@ -52,16 +58,20 @@ func newBackground(gather func(context.Context, task) policy.Facts) *background 
 }
 
 // wait has t done and waits for it, for as long as its settings say. It returns false without waiting where too
-// many wait already; the gathering goes on all the same and leaves its finds in the cache.
+// many wait already, and where no worker is free: in a flood of slow domains there would not be one in time
+// either, and all mail would wait for that. The gathering goes on all the same and leaves its finds in the cache.
 func (b *background) wait(ctx context.Context, t task) (policy.Facts, bool) {
-	j := b.ask(t)
+	j, soon := b.ask(t)
+	if !soon {
+		return policy.Facts{}, false
+	}
 	select {
 	case b.waiting <- struct{}{}:
 		defer func() { <-b.waiting }()
 	default:
 		return policy.Facts{}, false
 	}
-	timer := time.NewTimer(t.set.Wait)
+	timer := time.NewTimer(t.set.Wait - t.set.Wait/spare)
 	defer timer.Stop()
 	select {
 	case <-j.done:
@@ -72,14 +82,15 @@ func (b *background) wait(ctx context.Context, t task) (policy.Facts, bool) {
 	return policy.Facts{}, false
 }
 
-// ask returns the job for t, a new one if there is none.
-func (b *background) ask(t task) *job {
+// ask returns the job for t, a new one if there is none, and whether it is being done or a worker is free for it.
+func (b *background) ask(t task) (j *job, soon bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	soon = b.running < backgroundWorkers
 	if j, ok := b.jobs[t]; ok {
-		return j
+		return j, soon || j.begun
 	}
-	j := &job{task: t, done: make(chan struct{})}
+	j = &job{task: t, done: make(chan struct{})}
 	b.jobs[t] = j
 	b.stack = append(b.stack, j)
 	if len(b.stack) > backgroundQueue {
@@ -89,7 +100,7 @@ func (b *background) ask(t task) *job {
 		close(oldest.done)
 	}
 	b.signal()
-	return j
+	return j, soon
 }
 
 // signal wakes a worker; b.mu is held.
@@ -111,6 +122,8 @@ func (b *background) take() *job {
 	j := b.stack[last]
 	b.stack[last] = nil
 	b.stack = b.stack[:last]
+	j.begun = true
+	b.running++
 	if last > 0 {
 		b.signal()
 	}
@@ -145,6 +158,7 @@ func (b *background) do(ctx context.Context, j *job) {
 	j.facts, j.ok = b.gather(ctx, j.task), true
 	b.mu.Lock()
 	delete(b.jobs, j.task)
+	b.running--
 	b.mu.Unlock()
 	close(j.done)
 }
