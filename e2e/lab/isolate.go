@@ -93,7 +93,7 @@ func again() (int, error) {
 // furnish makes the inside a machine of its own: /etc, the mail directories, /proc, loopback and the host's name.
 func furnish(dir string) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("mount: %w", err)
+		return fmt.Errorf("/ cannot be made private (in a chroot it has to be a mount point): %w", err)
 	}
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=0755"); err != nil {
 		return fmt.Errorf("tmpfs: %w", err)
