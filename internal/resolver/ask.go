@@ -106,11 +106,17 @@ func networkWire(o StubOptions) exchanger { return wire{roots: o.RootCAs} }
 // is tested again: who knows what has been started there.
 func (s *Stub) rate(now *state, server Server, err error) {
 	log := now.options.Logger
-	switch {
-	case err != nil && s.penalties.punish(server, time.Now()):
-		log.Warn("a DNS server does not answer", "server", server.String(), "reason", networkReason(err))
-	case err == nil && s.penalties.pardon(server):
+	if err != nil {
+		if s.penalties.punish(server, time.Now()) {
+			log.Warn("a DNS server does not answer", "server", server.String(), "reason", networkReason(err))
+		}
+		return
+	}
+	punished, said := s.penalties.pardon(server)
+	if said {
 		log.Info("a DNS server answers again", "server", server.String())
+	}
+	if punished {
 		s.testAgain()
 	}
 }
@@ -133,9 +139,21 @@ func rcodeLabel(answer *dns.Msg, err error) string {
 type penalties struct {
 	mu    sync.Mutex
 	until map[Server]time.Time
+	said  map[Server]said
 }
 
-const penalty = 30 * time.Second
+// said is that a log line says of a server that it does not answer.
+type said struct {
+	at   time.Time
+	last bool // and none since that it does
+}
+
+const (
+	penalty = 30 * time.Second
+	// saidAgain is how long it is not said again of a server that it does not answer. A stranger's slow name servers
+	// make a server that is well look dead for a moment, as often as the stranger likes.
+	saidAgain = time.Minute
+)
 
 // order returns the servers in the order in which they are asked. One whose penalty has ended is tried again by the
 // one lookup that comes first: for the others the penalty goes on until it has answered.
@@ -161,25 +179,32 @@ func (p *penalties) order(servers []Server, now time.Time) []Server {
 	return append(quick, slow...)
 }
 
-// punish says whether the penalty is a new one.
+// punish says whether there is news for the log.
 func (p *penalties) punish(s Server, now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.until == nil {
-		p.until = map[Server]time.Time{}
+		p.until, p.said = map[Server]time.Time{}, map[Server]said{}
 	}
-	_, already := p.until[s]
 	p.until[s] = now.Add(penalty)
-	return !already
+	if before, ever := p.said[s]; ever && (before.last || now.Sub(before.at) < saidAgain) {
+		return false
+	}
+	p.said[s] = said{at: now, last: true}
+	return true
 }
 
-// pardon says whether there was a penalty to be lifted.
-func (p *penalties) pardon(s Server) bool {
+// pardon says whether there was a penalty to be lifted, and whether that is news for the log.
+func (p *penalties) pardon(s Server) (punished, news bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	_, punished := p.until[s]
+	if _, punished = p.until[s]; !punished {
+		return false, false
+	}
 	delete(p.until, s)
-	return punished
+	last := p.said[s]
+	p.said[s] = said{at: last.at}
+	return true, last.last
 }
 
 // silent returns those of servers that did not answer when they were last asked.
@@ -198,4 +223,5 @@ func (p *penalties) forget() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	clear(p.until)
+	clear(p.said)
 }
