@@ -26,6 +26,7 @@ type CacheOptions struct {
 // ends, and never lets a live secure answer be displaced by an insecure one or by a failure.
 type Cache struct {
 	next       Resolver
+	worldly    worldly // next, if it knows of which generation its answers are
 	generation func() Generation
 	log        *slog.Logger
 	seed       maphash.Seed
@@ -72,14 +73,15 @@ type CacheStats struct {
 
 // NewCache returns an empty cache before next. Run it for refresh ahead and for the sweeping of what has expired.
 func NewCache(next Resolver, o CacheOptions) *Cache {
+	known, _ := next.(worldly)
 	if o.Generation == nil {
-		o.Generation = func() Generation { return Generation{} }
+		known, o.Generation = nil, func() Generation { return Generation{} }
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	c := &Cache{
-		next: next, generation: o.Generation, log: o.Logger, seed: maphash.MakeSeed(),
+		next: next, worldly: known, generation: o.Generation, log: o.Logger, seed: maphash.MakeSeed(),
 		queue: semaphore.NewWeighted(maxQueue), room: semaphore.NewWeighted(maxFlights), refreshes: make(chan Question, refreshQueue),
 	}
 	for i := range c.shards {

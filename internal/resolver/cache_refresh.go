@@ -17,7 +17,8 @@ const (
 // by chance. It is called for hits only, so an entry that nobody asks for is never refreshed.
 func (c *Cache) refreshAhead(e *entry, now time.Time) {
 	left := e.rrset.Expires.Sub(now)
-	if e.life < refreshMinTTL || left > e.life/10 || e.failure() != nil && now.Before(e.aside.retry) {
+	// A TTL of a minute has lost some of it on the way into the cache.
+	if e.life.Round(time.Second) < refreshMinTTL || left > e.life/10 || e.failure() != nil && now.Before(e.aside.retry) {
 		return
 	}
 	if left > e.life/20 && rand.IntN(4) > 0 || e.marked(refreshing) || !e.mark(refreshing) {

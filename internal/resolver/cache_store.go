@@ -41,8 +41,7 @@ func (c *Cache) fly(ctx context.Context, q Question) (l landing, err error) {
 	q = Question{Name: strings.Clone(q.Name), Type: q.Type} // the caller's name may be a small part of something large
 	const tries = 2
 	for range tries {
-		generation := c.generation()
-		r, err := c.next.Lookup(ctx, q)
+		r, generation, err := c.ask(ctx, q)
 		if c.generation() == generation {
 			r, err = c.store(q, r, err, generation)
 			return landing{rrset: r, generation: generation}, err
@@ -50,6 +49,21 @@ func (c *Cache) fly(ctx context.Context, q Question) (l landing, err error) {
 		// Of a world that has ended meanwhile.
 	}
 	return landing{}, &Error{Question: q, Reason: "the DNS servers keep changing"}
+}
+
+// worldly is a Resolver that knows of which generation an answer or a failure is.
+type worldly interface {
+	lookup(ctx context.Context, q Question) (*RRset, Generation, error)
+}
+
+// ask asks the next resolver. One that does not know of generations may have asked for its answer in the one before.
+func (c *Cache) ask(ctx context.Context, q Question) (*RRset, Generation, error) {
+	if c.worldly != nil {
+		return c.worldly.lookup(ctx, q)
+	}
+	before := c.generation()
+	r, err := c.next.Lookup(ctx, q)
+	return r, before, err
 }
 
 // store remembers what the next resolver said, and returns what the callers get: a live secure answer is replaced

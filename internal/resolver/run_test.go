@@ -60,7 +60,7 @@ func running(t *testing.T, servers []string, f func(t *testing.T, s *Stub, w *fa
 	synctest.Test(t, func(t *testing.T) {
 		s, err := NewStub(StubOptions{Servers: servers})
 		require.NoError(t, err)
-		w := &fakeWire{began: time.Now(), dead: map[string]bool{}}
+		w := &fakeWire{began: time.Now(), dead: map[string]bool{"127.0.0.9": true}}
 		s.wire = w
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
@@ -96,10 +96,9 @@ func TestRunRepeatsTheSelfTest(t *testing.T) {
 
 // "repeated with back-off from 1 s to 30 s until it succeeds, so that a resolver started later is trusted within the minute"
 func TestRunTrustsAResolverThatComesUpLater(t *testing.T) {
-	running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {
-		w.set(func() { w.dead["127.0.0.1"] = true })
+	running(t, []string{"127.0.0.9"}, func(t *testing.T, s *Stub, w *fakeWire) {
 		require.Equal(t, Unknown, s.waitFor(t, time.Hour))
-		require.Contains(t, s.State().Reason, "127.0.0.1:53: timed out")
+		require.Contains(t, s.State().Reason, "127.0.0.9:53: timed out")
 		const test = 6 * time.Second // two names, 3 s each
 		at := []time.Duration{0}
 		for _, wait := range []time.Duration{1, 2, 4, 8, 16, 30, 30, 30} {
@@ -107,7 +106,7 @@ func TestRunTrustsAResolverThatComesUpLater(t *testing.T) {
 		}
 		require.Equal(t, at, w.times[:len(at)])
 
-		w.set(func() { w.dead["127.0.0.1"] = false })
+		w.set(func() { w.dead["127.0.0.9"] = false })
 		require.Equal(t, Validating, s.waitFor(t, time.Minute))
 		_, err := s.Lookup(t.Context(), Question{Name: "example.com", Type: TypeMX})
 		require.NoError(t, err)
@@ -115,25 +114,36 @@ func TestRunTrustsAResolverThatComesUpLater(t *testing.T) {
 }
 
 func TestLookupWaitsForAResolverThatComesUp(t *testing.T) {
-	running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {
-		w.set(func() { w.dead["127.0.0.1"] = true })
+	running(t, []string{"127.0.0.9"}, func(t *testing.T, s *Stub, w *fakeWire) {
 		s.waitFor(t, 5*time.Second)
-		w.set(func() { w.dead["127.0.0.1"] = false })
+		w.set(func() { w.dead["127.0.0.9"] = false })
 		r, err := s.Lookup(t.Context(), Question{Name: "example.com", Type: TypeMX})
 		require.NoError(t, err)
 		require.Equal(t, Secure, r.Status)
 
-		w.set(func() { w.dead["127.0.0.9"] = true })
-		require.NoError(t, s.Configure(StubOptions{Servers: []string{"127.0.0.9"}}))
+		w.set(func() { w.dead["127.0.0.8"] = true })
+		require.NoError(t, s.Configure(StubOptions{Servers: []string{"127.0.0.8"}}))
 		began := time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
 		defer cancel()
 		_, err = s.Lookup(ctx, Question{Name: "example.com", Type: TypeMX})
-		require.ErrorContains(t, err, "127.0.0.9:53: timed out")
+		require.ErrorContains(t, err, "127.0.0.8:53: timed out")
 		require.Equal(t, 8*time.Second, time.Since(began), "as long as the caller's context allows")
 		_, err = s.Lookup(t.Context(), Question{Name: "example.com", Type: TypeMX})
 		require.Error(t, err)
 		require.Equal(t, 20*time.Second, time.Since(began), "but not for ever")
+	})
+}
+
+// A lookup that waits for the first self-test is of the world after it, and asks once.
+func TestCacheAsksOnceDuringTheFirstSelfTest(t *testing.T) {
+	running(t, []string{"127.0.0.9"}, func(t *testing.T, s *Stub, w *fakeWire) {
+		c := NewCache(s, CacheOptions{Generation: s.Generation})
+		time.AfterFunc(5*time.Second, func() { w.set(func() { w.dead["127.0.0.9"] = false }) })
+		require.Equal(t, "secure", gets(c, mxOf("example.com")))
+		require.Equal(t, "secure", gets(c.Cached(), mxOf("example.com")))
+		require.Len(t, w.log, 1)
+		require.Equal(t, "secure", gets(NewCache(s, CacheOptions{}), mxOf("example.com")), "nor is a generation needed")
 	})
 }
 

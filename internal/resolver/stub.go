@@ -195,9 +195,15 @@ func (s *Stub) Generation() Generation { return s.now.Load().generation }
 // Lookup asks the servers. The error is an *Error. Before the first self-test of trusted servers has a
 // result there is no answer: Lookup waits for it, as long as ctx and the time of a lookup allow.
 func (s *Stub) Lookup(ctx context.Context, q Question) (*RRset, error) {
+	r, _, err := s.lookup(ctx, q)
+	return r, err
+}
+
+// lookup is Lookup that says too of which generation the answer or the failure is.
+func (s *Stub) lookup(ctx context.Context, q Question) (*RRset, Generation, error) {
 	fqdn, ok := onWire(q.Name)
 	if !ok {
-		return nil, &Error{Question: q, Reason: "not a domain name"}
+		return nil, s.Generation(), &Error{Question: q, Reason: "not a domain name"}
 	}
 	if name := trimRoot(fqdn); name != q.Name { // else in the memory of the caller's, which the answer shares
 		q.Name = name
@@ -209,15 +215,15 @@ func (s *Stub) Lookup(ctx context.Context, q Question) (*RRset, error) {
 	for range tries {
 		now, reason := s.tested(ctx)
 		if now == nil {
-			return nil, &Error{Question: q, Reason: "the self-test of the resolver has no result: " + reason, Err: ctx.Err()}
+			return nil, s.Generation(), &Error{Question: q, Reason: "the self-test of the resolver has no result: " + reason, Err: ctx.Err()}
 		}
 		rrset, err := s.ask(ctx, q, now)
 		if err != nil || s.Generation() == now.generation {
-			return rrset, err
+			return rrset, now.generation, err
 		}
 		// The servers or the trust in them changed meanwhile: the answer is of another world.
 	}
-	return nil, &Error{Question: q, Reason: "the DNS servers keep changing"}
+	return nil, s.Generation(), &Error{Question: q, Reason: "the DNS servers keep changing"}
 }
 
 // tested waits until the self-test has a result, and returns nil and a reason if it has none.
