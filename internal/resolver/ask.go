@@ -95,12 +95,12 @@ func (s *Stub) try(ctx context.Context, o tryOptions, query *dns.Msg) (*dns.Msg,
 	query.Id = dns.Id()
 	wire := s.wire
 	if wire == nil {
-		wire = networkWire(o.state.options)
+		wire = s.network(o.state.options)
 	}
 	return wire.exchange(limited, o.server, query)
 }
 
-func networkWire(o StubOptions) exchanger { return wire{roots: o.RootCAs} }
+func (s *Stub) network(o StubOptions) exchanger { return wire{roots: o.RootCAs, buffers: &s.buffers} }
 
 // rate has a server that did not answer asked last for a while, and says once that it does not. One that answers again
 // is tested again: who knows what has been started there.

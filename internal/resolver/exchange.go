@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/miekg/dns"
@@ -20,8 +21,12 @@ type exchanger interface {
 
 // wire is the exchanger that speaks UDP, TCP and TLS.
 type wire struct {
-	roots *x509.CertPool // for TLS; nil: the system's
+	roots   *x509.CertPool // for TLS; nil: the system's
+	buffers *sync.Pool     // of *datagram
 }
+
+// datagram has room for a message over UDP. We ask for less.
+type datagram [4096]byte
 
 // newQuery makes the query of a security-aware stub: RD and AD set (RFC 6840 section 5.7), DO and CD clear.
 func newQuery(name string, qtype, class uint16) *dns.Msg {
@@ -63,8 +68,7 @@ func (w wire) once(ctx context.Context, s Server, query *dns.Msg, stream bool) (
 	defer func() { _ = socket.Close() }()
 	stop := context.AfterFunc(ctx, func() { _ = socket.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	const largest = 4096 // we ask for less
-	conn := &dns.Conn{Conn: socket, UDPSize: largest}
+	conn := &dns.Conn{Conn: socket}
 	if s.TLSName != "" {
 		secured := tls.Client(socket, s.tlsConfig(w.roots))
 		if err := secured.HandshakeContext(ctx); err != nil {
@@ -75,14 +79,39 @@ func (w wire) once(ctx context.Context, s Server, query *dns.Msg, stream bool) (
 	if err := conn.WriteMsg(query); err != nil {
 		return nil, ended(ctx, err)
 	}
-	return await(ctx, conn, query, stream)
+	read := conn.ReadMsg
+	if !stream {
+		buffer, _ := w.buffers.Get().(*datagram)
+		if buffer == nil {
+			buffer = new(datagram)
+		}
+		defer w.buffers.Put(buffer) // no message keeps a part of it
+		read = func() (*dns.Msg, error) { return readDatagram(socket, buffer) }
+	}
+	return await(ctx, query, stream, read)
+}
+
+// readDatagram is what ReadMsg of the library does for UDP, without making a buffer for every message.
+func readDatagram(socket net.Conn, buffer *datagram) (*dns.Msg, error) {
+	n, err := socket.Read(buffer[:])
+	if err != nil {
+		return nil, err
+	}
+	m := new(dns.Msg)
+	if err := m.Unpack(buffer[:n]); err != nil {
+		return nil, err
+	}
+	if m.IsTsig() != nil { // nobody has a key
+		return nil, dns.ErrSecret
+	}
+	return m, nil
 }
 
 // await reads until the answer to the query is there. What else arrives, stray, forged or no message at all, is passed
 // over: the answer may still come.
-func await(ctx context.Context, conn *dns.Conn, query *dns.Msg, stream bool) (*dns.Msg, error) {
+func await(ctx context.Context, query *dns.Msg, stream bool, read func() (*dns.Msg, error)) (*dns.Msg, error) {
 	for strays := 0; ; strays++ {
-		answer, err := readMsg(conn)
+		answer, err := readMsg(read)
 		var network net.Error
 		switch {
 		case err == nil && matches(answer, query):
@@ -107,13 +136,13 @@ func ended(ctx context.Context, err error) error {
 }
 
 // readMsg reads one message; a message that makes the library panic is a malformed one.
-func readMsg(conn *dns.Conn) (m *dns.Msg, err error) {
+func readMsg(read func() (*dns.Msg, error)) (m *dns.Msg, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			m, err = nil, fmt.Errorf("malformed message: %v", p)
 		}
 	}()
-	return conn.ReadMsg()
+	return read()
 }
 
 // matches says whether a message answers the query: ID, QR, opcode, name, class and type (RFC 5452 section 9.1).

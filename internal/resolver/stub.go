@@ -48,6 +48,7 @@ type Stub struct {
 	testing   chan struct{} // holds an element while a self-test runs
 	now       atomic.Pointer[state]
 	penalties penalties
+	buffers   sync.Pool // of *datagram
 
 	mu         sync.Mutex // guards the replacing of now, and what follows
 	serverless int        // how often in succession resolv.conf had no server
