@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -98,7 +99,7 @@ func (d *tree) boot(t *testing.T) {
 	cmd := exec.Command("systemd-nspawn", "--quiet", "--boot", "--directory="+d.dir, "--register=no", "--keep-unit",
 		"--private-network", "--resolv-conf=off", "--timezone=off", "--link-journal=no", "--console=pipe")
 	cmd.Env = append(os.Environ(), "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, UseCgroupFD: true, CgroupFD: cgroup(t)}
 	var console bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &console, &console
 	require.NoError(t, cmd.Start())
@@ -122,6 +123,22 @@ func (d *tree) boot(t *testing.T) {
 	}, patience, 50*time.Millisecond)
 	require.NotZero(t, d.leader, "the tree does not boot: %s", &console)
 	d.eventually(t, "systemctl is-system-running | grep -Eq 'running|degraded'")
+}
+
+// cgroup makes a control group for the machine, which another one beside it must not share, and returns its descriptor.
+func cgroup(t *testing.T) int {
+	t.Helper()
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	require.NoError(t, err)
+	found := regexp.MustCompile(`(?m)^\S+ (\S+) cgroup2 `).FindSubmatch(mounts)
+	require.NotNil(t, found, "cgroup2 is not mounted: systemd cannot be booted here")
+	dir := filepath.Join(string(found[1]), "policyd-test-"+strconv.Itoa(os.Getpid()))
+	require.NoError(t, os.Mkdir(dir, 0o755))
+	t.Cleanup(func() { _ = exec.Command("find", dir, "-depth", "-type", "d", "-exec", "rmdir", "{}", ";").Run() })
+	fd, err := os.Open(dir)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = fd.Close() })
+	return int(fd.Fd())
 }
 
 // child is a child of a process; zero: it has none.
