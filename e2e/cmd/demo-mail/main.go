@@ -7,6 +7,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -61,6 +62,9 @@ func show(ctx context.Context, binary string, p page) error {
 		}
 		p.heading(phase)
 		for name, result := range phase.Run(ctx) {
+			if ctx.Err() != nil {
+				return errors.New("interrupted")
+			}
 			all++
 			if result.Err != nil {
 				wrong++
@@ -87,7 +91,7 @@ func root() (string, error) {
 			return dir, nil
 		}
 	}
-	return "", fmt.Errorf("run it inside the source tree")
+	return "", errors.New("run it inside the source tree")
 }
 
 // page is where the show is written.
