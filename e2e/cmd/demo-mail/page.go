@@ -28,9 +28,11 @@ func (p page) heading(phase cases.Phase) {
 	_, _ = fmt.Fprintf(p.to, "\n%s (port26.mode = %q)\n", p.paint(bold, phase.Name), phase.Port26)
 }
 
+// column is as wide as the longest outcome of a mail.
+const column = 26
+
 // line shows one case: whether it is as it should be, what became of the mail, and what the case is.
 func (p page) line(name string, r cases.Result) {
-	const column = 26 // the longest outcome
 	mark := p.paint(green, "ok  ")
 	if r.Err != nil {
 		mark = p.paint(red, "BAD ")
@@ -59,8 +61,9 @@ var (
 func outcome(line string) string {
 	all := attempts.FindAllStringSubmatch(line, -1)
 	if all == nil {
-		first, _, _ := strings.Cut(line, ",")
-		return first
+		first, _, _ := strings.Cut(line, "\n")
+		first, _, _ = strings.Cut(first, ",")
+		return first[:min(len(first), column)]
 	}
 	last := all[len(all)-1]
 	tls, relay, status := last[1], last[2], last[3]

@@ -20,7 +20,8 @@ func TestOutcome(t *testing.T) {
 		"postfix/local[7]: ABC: to=<a@b.test>, relay=local, dsn=2.0.0, status=sent (delivered)":                               "sent, local",
 		to + "none, dsn=4.4.1, status=deferred (refused)":                                                                     "deferred",
 		to + "none, dsn=4.4.1, status=deferred (refused)\n" + to + "mx[1]:25, dsn=2.0.0, status=sent (250 Ok)":                "sent on 25, in the clear",
-		"60 mails sent, 60 received": "60 mails sent",
+		"60 mails sent, 60 received":                      "60 mails sent",
+		"posttls-finger -c -l secure mx.b.test\nand more": "posttls-finger -c -l secur",
 	} {
 		require.Equal(t, want, outcome(line))
 	}
