@@ -29,7 +29,7 @@ unit: ## tests that need no root and no packages
 
 e2e: deps build ## real Postfix, real unbound, real receivers; root only
 	e2e/fetch-postfix310 bin/postfix310
-	go test -tags e2e -count=1 -timeout 20m -v ./e2e/... ./internal/postfix ./cmd/policyd/internal/doctor
+	go test -p 1 -tags e2e -count=1 -timeout 20m -v ./e2e/... ./internal/postfix ./cmd/policyd/internal/doctor
 
 check: $(LINT) ## format, vet, lint
 	go mod verify
