@@ -46,6 +46,7 @@ func (s shower) explanation(x lookup.Explanation, another bool) error {
 		wrap(&b, "MTA-STS     ", stsLine(*x.MTASTS))
 	}
 	b.WriteString("\n")
+	wrap(&b, "decided by  ", plain(x.Source))
 	s.answer(&b, "tls-policy  ", x.TLSPolicy)
 	if x.TLSPolicyTLSRPT != x.TLSPolicy {
 		s.answer(&b, "tls-policy-tlsrpt  ", x.TLSPolicyTLSRPT)

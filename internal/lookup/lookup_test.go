@@ -311,7 +311,7 @@ func TestExplain(t *testing.T) {
 		TLSPolicyTLSRPT: lookup.Answer{Status: "OK", Text: "secure match=smtps-mx.example.com servername=hostname"},
 		Transport:       lookup.Answer{Status: "OK", Text: "smtps26:example.com:26"},
 		Source:          "prefix",
-		Why:             []string{"every MX host carries a prefix"}, WhyTransport: []string{"every MX host is an smtps- host (port26.mode = \"always\": no probe is asked for)"},
+		Why:             []string{"every MX host carries a prefix", "DANE: switched off, dane = false", "MTA-STS: switched off, mta_sts = false"}, WhyTransport: []string{"every MX host is an smtps- host (port26.mode = \"always\": no probe is asked for)"},
 	}, e)
 	require.Equal(t, 0, e.Exit())
 

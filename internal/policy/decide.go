@@ -178,7 +178,7 @@ func noPolicy(f Facts, _ Options, d *Decision) bool {
 	d.none(ReasonNone)
 	switch {
 	case f.Nexthop.Host:
-		d.because("the name of the host carries no prefix for port " + portText(f.Nexthop.Port))
+		d.because(noPrefix(f))
 	case f.MX.NXDomain:
 		d.because("the domain does not exist")
 	case f.MX.Null:
@@ -187,7 +187,7 @@ func noPolicy(f Facts, _ Options, d *Decision) bool {
 		d.because("no MX RRset: an implicit MX carries no prefix (RFC 5321 section 5.1)")
 	default:
 		if match, _ := promised(f); len(match) == 0 {
-			d.because("prefix: no MX host carries one for port " + portText(f.Nexthop.Port))
+			d.because(noPrefix(f))
 		}
 	}
 	return true
