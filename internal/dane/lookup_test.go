@@ -94,7 +94,7 @@ func tlsa(s resolver.Status, records ...resolver.TLSA) answer {
 
 // cname is the answer to a question of type CNAME.
 func cname(s resolver.Status, target string) answer {
-	return answer{rrset: resolver.RRset{Status: s, Names: []string{target}}}
+	return answer{rrset: resolver.RRset{Status: s, TXT: []string{target}}}
 }
 
 func TestLookup(t *testing.T) {

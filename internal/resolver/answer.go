@@ -153,10 +153,10 @@ func (r *RRset) add(rr dns.RR) bool {
 		r.TXT = append(r.TXT, unescape(strings.Join(rr.Txt, "")))
 		return len(rr.Txt) > 0
 	case *dns.CNAME:
-		r.Names = append(r.Names, hostName(rr.Target))
+		r.TXT = append(r.TXT, hostName(rr.Target))
 		return rr.Target != ""
 	case *dns.NS:
-		r.Names = append(r.Names, hostName(rr.Ns))
+		r.TXT = append(r.TXT, hostName(rr.Ns))
 		return rr.Ns != ""
 	case *dns.TLSA:
 		data, err := hex.DecodeString(rr.Certificate)
@@ -177,7 +177,7 @@ func (r *RRset) addAddr(ip []byte) bool {
 }
 
 func (r *RRset) size() int {
-	return len(r.MX) + len(r.Addrs) + len(r.TLSA) + len(r.TXT) + len(r.Names)
+	return len(r.MX) + len(r.Addrs) + len(r.TLSA) + len(r.TXT)
 }
 
 // sort puts MX records into the order of preference and name, and takes out what is there twice. Addresses keep
@@ -203,7 +203,7 @@ func (r *RRset) sort() {
 
 // clip gives back the room that is left in the slices: an answer is kept for long.
 func (r *RRset) clip() {
-	r.MX, r.Addrs, r.TLSA, r.TXT, r.Names = clipped(r.MX), clipped(r.Addrs), clipped(r.TLSA), clipped(r.TXT), clipped(r.Names)
+	r.MX, r.Addrs, r.TLSA, r.TXT = clipped(r.MX), clipped(r.Addrs), clipped(r.TLSA), clipped(r.TXT)
 }
 
 func clipped[S ~[]E, E any](s S) S {

@@ -190,7 +190,7 @@ func gist(r *RRset) string {
 	case r.Type == TypeTLSA:
 		data = fmt.Sprint(r.TLSA)
 	case r.Type == TypeCNAME:
-		data = fmt.Sprint(r.Names)
+		data = fmt.Sprint(r.TXT)
 	default:
 		data = fmt.Sprint(r.Addrs)
 	}

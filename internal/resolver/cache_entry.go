@@ -110,7 +110,7 @@ func (e *entry) dead(now time.Time, g Generation) bool {
 func (e *entry) weigh() int64 {
 	const (
 		overhead = 48 + 72 // entry, and its places in the map and in the ring
-		answer   = 192
+		answer   = 160
 		failure  = 64 + 64
 		mx       = 24
 		addr     = 24
@@ -125,7 +125,7 @@ func (e *entry) weigh() int64 {
 		n += len(f.Reason)
 	}
 	if r := e.rrset; r != nil {
-		n += answer + len(r.Name) + mx*len(r.MX) + addr*len(r.Addrs) + tlsa*len(r.TLSA) + text*(len(r.TXT)+len(r.Names))
+		n += answer + len(r.Name) + mx*len(r.MX) + addr*len(r.Addrs) + tlsa*len(r.TLSA) + text*len(r.TXT)
 		if r.Owner != r.Name {
 			n += len(r.Owner)
 		}
@@ -136,9 +136,6 @@ func (e *entry) weigh() int64 {
 			n += len(r.TLSA[i].Data)
 		}
 		for _, s := range r.TXT {
-			n += len(s)
-		}
-		for _, s := range r.Names {
 			n += len(s)
 		}
 	}

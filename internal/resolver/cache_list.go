@@ -133,8 +133,11 @@ func (r *RRset) presentation() (data []string) {
 	for _, t := range r.TLSA {
 		data = append(data, fmt.Sprintf("%d %d %d %s", t.Usage, t.Selector, t.MatchingType, hex.EncodeToString(t.Data)))
 	}
+	if r.Type == TypeCNAME || r.Type == TypeNS {
+		return append(data, r.TXT...)
+	}
 	for _, text := range r.TXT {
 		data = append(data, strconv.QuoteToASCII(text))
 	}
-	return append(data, r.Names...)
+	return data
 }

@@ -115,7 +115,7 @@ func TestPresentation(t *testing.T) {
 		"[192.0.2.1 2001:db8::1]":        {Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}},
 		"[2 0 1 00ff 3 1 0 ]":            {TLSA: []TLSA{{2, 0, 1, []byte{0, 255}}, {3, 1, 0, nil}}},
 		`["v=STSv1; id=1" "\x00\xff\""]`: {TXT: []string{"v=STSv1; id=1", "\x00\xff\""}},
-		"[ns.example]":                   {Names: []string{"ns.example"}},
+		"[ns.example]":                   {Type: TypeNS, TXT: []string{"ns.example"}},
 	} {
 		require.Equal(t, want, fmt.Sprint(r.presentation()))
 	}

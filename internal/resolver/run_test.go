@@ -280,6 +280,34 @@ func TestLookupAcrossAChange(t *testing.T) {
 	})
 }
 
+// A resolver that is slow in everything validates all the same.
+func TestSelfTestOfASlowResolver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, err := NewStub(StubOptions{Servers: []string{"127.0.0.1"}})
+		require.NoError(t, err)
+		s.wire = lateWire(2 * time.Second)
+		require.True(t, s.SelfTest(t.Context()))
+		require.Equal(t, Validating, s.State().Result)
+		s.wire = lateWire(4 * time.Second)
+		require.False(t, s.SelfTest(t.Context()))
+		require.Equal(t, Validating, s.State().Result, "no result is no result")
+	})
+}
+
+// lateWire answers after a while.
+type lateWire time.Duration
+
+func (w lateWire) exchange(ctx context.Context, _ Server, query *dns.Msg) (*dns.Msg, error) {
+	select {
+	case <-time.After(time.Duration(w)):
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	m := new(dns.Msg).SetReply(query)
+	m.AuthenticatedData = query.Question[0].Qclass == dns.ClassINET
+	return m, nil
+}
+
 // slowWire answers for MX when it is released.
 type slowWire struct {
 	release chan struct{}

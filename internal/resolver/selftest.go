@@ -160,13 +160,16 @@ func (s *Stub) settle(before *state, after state) bool {
 // testServer tests one server. What fails or times out says nothing about it: the outcome is Unknown, and an earlier one
 // counts, so that neither load nor a lost uplink makes the answers of a good resolver insecure.
 func (s *Stub) testServer(ctx context.Context, st *state, server Server) outcome {
+	began := time.Now()
 	signed := s.testSigned(ctx, st, server)
 	if signed.result == Unknown {
 		return signed
 	}
-	// Some servers drop this question, and a start must not wait long for them.
-	const tries = 3
-	o := tryOptions{state: st, server: server, timeout: st.options.Timeout / tries}
+	// Some servers drop this question, and a start must not wait long for them. One that is slow drops nothing: it gets
+	// longer, or its answers would be insecure for being slow.
+	const tries, slower = 3, 2
+	patience := min(max(st.options.Timeout/tries, slower*time.Since(began)), st.options.Timeout)
+	o := tryOptions{state: st, server: server, timeout: patience}
 	for range tries {
 		m, err := s.try(ctx, o, newQuery("version.bind.", dns.TypeTXT, dns.ClassCHAOS))
 		switch {
