@@ -197,6 +197,7 @@ func (s *Service) tlsPolicy(c call) answered {
 	if !ok || c.set.Policy.Mode == policy.ModeOff {
 		return answered{reply: socketmap.NotFound(), cached: true}
 	}
+	c.key, next.Name = strings.Clone(c.key), strings.Clone(next.Name)
 	seen := &recorder{sources: &s.sources, sts: s.sources.CachedSTS}
 	engine := seen.view(c.set)
 	facts, err := engine.Gather(c.ctx, next, c.set.Policy)
@@ -224,6 +225,8 @@ func (s *Service) transport(c call) answered {
 	if !ok || c.set.Policy.Mode == policy.ModeOff || c.set.Policy.Port26.Mode == policy.PortOff {
 		return answered{reply: socketmap.NotFound(), cached: true}
 	}
+	// What is kept of the request must not keep all of it: there may be a local part.
+	c.key, next.Name = strings.Clone(c.key), strings.Clone(next.Name)
 	seen := &recorder{sources: &s.sources, sts: s.sources.CachedPassiveSTS, site: c.set.CachedSite}
 	engine := seen.view(c.set)
 	engine.Passive = true

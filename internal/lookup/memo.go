@@ -4,6 +4,7 @@ import (
 	"context"
 	"hash/maphash"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -21,7 +22,8 @@ type memory struct {
 	slots [maps][memorySlots]slot
 }
 
-const memorySlots = 1 << 13
+// memorySlots are for each map. A memo takes about a kilobyte, so that all of them are some 24 MiB.
+const memorySlots = 1 << 12
 
 // slot has room for two, so that two keys in use that share one do not drive each other out.
 type slot [2]atomic.Pointer[memo]
@@ -116,7 +118,7 @@ func (m *memory) recall(c call) (*answered, bool) {
 // keep remembers the answer to c, if r has seen all that led there.
 func (m *memory) keep(c call, a answered, r *recorder) {
 	if !r.incomplete {
-		m.slot(c).put(&memo{key: c.key, set: c.set, facts: r.facts, answer: a, expires: r.expires})
+		m.slot(c).put(&memo{key: c.key, set: c.set, facts: slices.Clone(r.facts), answer: a, expires: r.expires})
 	}
 }
 
@@ -166,10 +168,11 @@ func (r recordedSTS) Lookup(ctx context.Context, domain string) mtasts.Result {
 	if found.State == mtasts.Unknown {
 		r.incomplete = true
 	}
+	state, stale, id, failure, fetched, expires := found.State, found.Stale, found.ID, found.Failure, found.Fetched, found.Expires // and not all of it
 	r.facts = append(r.facts, func() bool {
 		now := cached.Lookup(context.Background(), domain)
-		return now.State == found.State && now.ID == found.ID && now.Stale == found.Stale && now.Failure == found.Failure &&
-			now.Fetched.Equal(found.Fetched) && now.Expires.Equal(found.Expires)
+		return now.State == state && now.ID == id && now.Stale == stale && now.Failure == failure &&
+			now.Fetched.Equal(fetched) && now.Expires.Equal(expires)
 	})
 	return found
 }
