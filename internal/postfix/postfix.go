@@ -30,6 +30,10 @@ type Options struct {
 	ExcludeDomains []string
 	// OwnHosts are further names of this host, as MX records may have them.
 	OwnHosts []string
+	// LoopbackProbed says that no host gets a route that has not shown a certificate for its own name on its own
+	// address, loopback included. Then ::1 alone does not make a host this one: it is the only IPv6 loopback address
+	// there is, where IPv4 has 127.0.0.2 and more for the receivers of a test. 127.0.0.1 still is this host.
+	LoopbackProbed bool
 	// Postconf is the path of postconf(1); the other commands are beside it. "": it is looked for in PATH and
 	// in the sbin directories, and if there is no Postfix there are no lists.
 	Postconf string

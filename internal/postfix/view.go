@@ -41,6 +41,9 @@ func readView(ctx context.Context, c *config) *view {
 		return v
 	}
 	maps.Copy(v.addrs, v.interfaces)
+	if c.LoopbackProbed {
+		delete(v.addrs, netip.IPv6Loopback()) // unless a setting of Postfix names it
+	}
 	if name := machine(); name != "" {
 		v.hosts[name] = true
 	}

@@ -50,7 +50,10 @@ func (l *Loaded) Lookup() lookup.Settings {
 
 // Site returns the options of what this site receives itself, but for the resolver.
 func (l *Loaded) Site(log *slog.Logger) postfix.Options {
-	return postfix.Options{ExcludeDomains: l.Port26.ExcludeDomains, OwnHosts: l.Port26.OwnHosts, Logger: log}
+	return postfix.Options{
+		ExcludeDomains: l.Port26.ExcludeDomains, OwnHosts: l.Port26.OwnHosts, Logger: log,
+		LoopbackProbed: l.Port26.Mode == policy.PortProbe.String() && l.Port26.ProbeSpecialAddresses,
+	}
 }
 
 // Probe returns the options of probes, but for the resolver.

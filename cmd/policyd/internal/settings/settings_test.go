@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -222,4 +223,16 @@ func FuzzLoad(f *testing.F) {
 			require.NotContains(t, p.String(), "\x1b")
 		}
 	})
+}
+
+func TestLoopbackIsAnotherHostOnlyWhereItIsProbed(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"probe", "always", "off"} {
+		for _, special := range []bool{true, false} {
+			s := Default()
+			s.Port26.Mode, s.Port26.ProbeSpecialAddresses = mode, special
+			l := Loaded{Settings: s}
+			require.Equal(t, mode == "probe" && special, l.Site(slog.New(slog.DiscardHandler)).LoopbackProbed, "%s %v", mode, special)
+		}
+	}
 }
