@@ -302,6 +302,8 @@ func TestBytesIsAnHonestEstimate(t *testing.T) {
 		runtime.ReadMemStats(&m)
 		return int64(m.HeapAlloc)
 	}
+	require.LessOrEqual(t, reflect.TypeFor[RRset]().Size(), uintptr(160), "the next size that the runtime has is 176")
+	require.LessOrEqual(t, reflect.TypeFor[entry]().Size(), uintptr(48))
 	before := heap()
 	c, questions := full(t, 50_000)
 	grown := heap() - before - int64(cap(questions))*int64(reflect.TypeFor[Question]().Size())

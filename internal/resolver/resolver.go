@@ -92,10 +92,10 @@ type RRset struct {
 	// Name and Type are those of the question, the name in lower case and
 	// without the final dot.
 	Name string
-	Type Type
 	// Owner is the name at the end of the CNAME chain; equal to Name where
 	// there is no CNAME.
 	Owner string
+	Type  Type
 	// Status holds over the whole CNAME chain (RFC 7672 section 2.1.3).
 	Status Status
 	// NXDomain is set when the name does not exist. An answer without data and
