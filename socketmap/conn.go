@@ -42,6 +42,7 @@ type conn struct {
 	idleBy    time.Time // the read deadline while idle; zero: to be set anew
 	requestBy time.Time // the read deadline of the request that has begun to arrive
 	writeBy   time.Time // the write deadline
+	looked    bool      // the last look is over
 }
 
 func (c *conn) serve() {
@@ -114,7 +115,9 @@ func (c *conn) receive() (Request, bool) {
 		case size > 0 && len(c.in) >= size:
 			return c.take(size)
 		case len(c.in) == 0:
-			c.expect()
+			if !c.expect() {
+				return Request{}, false
+			}
 		case !begun:
 			if begun = c.begin(); !begun {
 				return Request{}, false
@@ -146,17 +149,24 @@ func (c *conn) take(size int) (Request, bool) {
 }
 
 // expect gives the client its time to begin a request. While requests come quickly the deadline is left as
-// it is, so it may be early by the slack.
-func (c *conn) expect() {
+// it is, so it may be early by the slack. It returns false when the server is closing and has had its last look: a
+// client that asks and asks must not keep it.
+func (c *conn) expect() bool {
 	limits := c.server.limit()
 	by := c.since.Add(limits.IdleTimeout)
 	if early := by.Sub(c.idleBy); early < 0 || early > min(time.Second, limits.IdleTimeout/16) {
 		c.idleBy = by
 		_ = c.net.SetReadDeadline(by)
 	}
-	if c.server.isClosing() { // after the line above: wake may have come before it
-		_ = c.net.SetReadDeadline(time.Now().Add(lastLook))
+	if !c.server.isClosing() { // after the line above: wake may come before it
+		return true
 	}
+	if c.looked {
+		return false
+	}
+	c.looked = true
+	_ = c.net.SetReadDeadline(time.Now().Add(lastLook))
+	return true
 }
 
 // begin gives the client its time for the rest of a request. It returns false when the server has
@@ -175,12 +185,13 @@ func (c *conn) fill(size int) bool {
 		c.in = append(make([]byte, 0, want), c.in...)
 	}
 	n, err := c.net.Read(c.in[len(c.in):cap(c.in)])
-	if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) && c.server.isClosing() {
+	if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) && c.server.isClosing() && (len(c.in) > 0 || !c.looked) {
 		// Woken up for shutdown. A request that has begun keeps its time; otherwise one last look,
 		// so that a request that is under way is answered.
-		by := time.Now().Add(lastLook)
-		if len(c.in) > 0 {
-			by = c.requestBy
+		by := c.requestBy
+		if len(c.in) == 0 {
+			c.looked = true
+			by = time.Now().Add(lastLook)
 		}
 		_ = c.net.SetReadDeadline(by)
 		n, err = c.net.Read(c.in[len(c.in):cap(c.in)])

@@ -15,6 +15,9 @@ import (
 // ErrServerClosed is returned by Serve after Shutdown or Close.
 var ErrServerClosed = errors.New("socketmap: server closed")
 
+// saidAgain is how long it is not said again that connections cannot be accepted.
+const saidAgain = time.Minute
+
 // Limits are what a server allows its clients; a zero field means the default.
 type Limits struct {
 	// MaxConnections is how many connections are open at most, 4096 by default. For one more, the
@@ -119,6 +122,7 @@ func (s *Server) Serve(l net.Listener) error {
 		_ = l.Close()
 	}()
 	var wait time.Duration
+	var said time.Time
 	for {
 		c, err := l.Accept()
 		switch {
@@ -130,7 +134,9 @@ func (s *Server) Serve(l net.Listener) error {
 		case !passing(err):
 			return err
 		default:
-			if wait == 0 {
+			// At the limit accepts succeed and fail in turn: that is one trouble, and not a line for each.
+			if now := time.Now(); said.IsZero() || now.Sub(said) >= saidAgain {
+				said = now
 				s.logger().Error("cannot accept connections: raise the limit of open files", "listener", l.Addr().String(), "err", err)
 			}
 			s.stats.acceptErrors.Add(1)

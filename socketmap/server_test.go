@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -302,6 +303,41 @@ func TestShutdownAnswersARequestOfWhichAByteHasCome(t *testing.T) {
 	require.Eventually(t, func() bool { _, err := net.Dial("tcp", tcp); return err != nil }, 10*time.Second, time.Millisecond)
 	says(t, c, " hello,", "8:OK hello,")
 	require.NoError(t, <-done)
+}
+
+// A client that asks again as soon as it has its answer does not keep the server from closing: it is answered what is under
+// way and once more.
+func TestShutdownEndsUnderLoad(t *testing.T) {
+	t.Parallel()
+	var closing atomic.Bool
+	var before, after atomic.Int64
+	s := &socketmap.Server{Handler: socketmap.HandlerFunc(func(context.Context, socketmap.Request) socketmap.Reply {
+		if before.Add(1); closing.Load() {
+			after.Add(1)
+		}
+		return socketmap.OK("hello")
+	})}
+	tcp, unix := serve(t, s)
+	addresses := []string{tcp, unix, tcp, unix}
+	var clients sync.WaitGroup
+	for _, address := range addresses {
+		c, err := socketmap.Dial(t.Context(), address)
+		require.NoError(t, err)
+		clients.Go(func() {
+			defer func() { _ = c.Close() }()
+			for err == nil {
+				_, err = c.Lookup(t.Context(), socketmap.Request{Map: "map", Key: "key"})
+			}
+		})
+	}
+	require.Eventually(t, func() bool { return before.Load() > 100 }, 10*time.Second, time.Millisecond)
+	done := make(chan error, 1)
+	go func() { done <- s.Shutdown(context.Background()) }()
+	require.Eventually(t, func() bool { _, err := net.Dial("tcp", tcp); return err != nil }, 10*time.Second, time.Millisecond)
+	closing.Store(true)
+	require.NoError(t, <-done)
+	clients.Wait()
+	require.LessOrEqual(t, after.Load(), int64(2*len(addresses)))
 }
 
 func TestShutdownGivesUpWithItsContext(t *testing.T) {
