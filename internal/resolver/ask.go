@@ -36,7 +36,7 @@ func (s *Stub) ask(ctx context.Context, q Question, now *state) (*RRset, error) 
 		}
 		if err != nil {
 			if failed == nil { // what a resolver says is worth more than a time-out
-				failed = &Error{Question: q, Reason: server.String() + ": " + networkReason(err), Err: err}
+				failed = &Error{Question: q, Reason: server.String() + ": " + networkReason(err), Err: err, outage: s.penalties.outageNow()}
 			}
 			if ctx.Err() != nil || len(servers) == 1 && !timedOut(err) {
 				break
@@ -112,7 +112,7 @@ func (s *Stub) rate(now *state, server Server, err error) {
 		}
 		return
 	}
-	punished, said := s.penalties.pardon(server)
+	punished, said := s.penalties.pardon(server, time.Now())
 	if said {
 		log.Info("a DNS server answers again", "server", server.String())
 	}
@@ -140,6 +140,8 @@ type penalties struct {
 	mu    sync.Mutex
 	until map[Server]time.Time
 	said  map[Server]said
+	// outage is the one that goes on, nil where every server answers.
+	outage *outage
 }
 
 // said is that a log line says of a server that it does not answer.
@@ -187,6 +189,7 @@ func (p *penalties) punish(s Server, now time.Time) bool {
 		p.until, p.said = map[Server]time.Time{}, map[Server]said{}
 	}
 	p.until[s] = now.Add(penalty)
+	p.begins(now)
 	if before, ever := p.said[s]; ever && (before.last || now.Sub(before.at) < saidAgain) {
 		return false
 	}
@@ -195,13 +198,14 @@ func (p *penalties) punish(s Server, now time.Time) bool {
 }
 
 // pardon says whether there was a penalty to be lifted, and whether that is news for the log.
-func (p *penalties) pardon(s Server) (punished, news bool) {
+func (p *penalties) pardon(s Server, now time.Time) (punished, news bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if _, punished = p.until[s]; !punished {
 		return false, false
 	}
 	delete(p.until, s)
+	p.ends(now)
 	last := p.said[s]
 	p.said[s] = said{at: last.at}
 	return true, last.last
@@ -223,5 +227,6 @@ func (p *penalties) forget() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	clear(p.until)
+	p.outage = nil
 	clear(p.said)
 }

@@ -88,7 +88,7 @@ func (e *entry) alive(now time.Time, g Generation) bool {
 
 // failed says that the last lookup failed, so recently that it is not tried again.
 func (e *entry) failed(now time.Time, g Generation) bool {
-	return e.failure() != nil && *e.world == g && now.Before(e.aside.retry)
+	return e.failure() != nil && *e.world == g && now.Before(e.aside.retry) && !e.failure().over()
 }
 
 // stale says that the answer, though expired, can be given for a failing resolver: it protects. Denials and

@@ -120,7 +120,7 @@ func (c *Cache) storeFailure(old *entry, failure *Error, q Question, g Generatio
 	backOff := time.Second
 	e := &entry{world: c.world(g)}
 	if old != nil {
-		if old.failure() != nil && *old.world == g {
+		if old.failure() != nil && *old.world == g && !old.failure().over() {
 			backOff = min(2*old.aside.backOff, maxBackOff)
 		}
 		if old.alive(now, g) || old.stale(now, g) {

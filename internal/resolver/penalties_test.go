@@ -20,7 +20,7 @@ func TestAServerThatIsSlowNowAndThenIsSaidToBeOnceAMinute(t *testing.T) {
 		if p.punish(server, now) {
 			said++
 		}
-		punished, news := p.pardon(server)
+		punished, news := p.pardon(server, now)
 		require.True(t, punished)
 		if news {
 			back++
@@ -33,8 +33,8 @@ func TestAServerThatIsSlowNowAndThenIsSaidToBeOnceAMinute(t *testing.T) {
 	require.False(t, p.punish(server, now.Add(-time.Second)), "it was said just now")
 	require.True(t, p.punish(server, now.Add(saidAgain)), "it is still dead")
 	require.False(t, p.punish(server, now.Add(time.Hour)), "that has been said")
-	_, news := p.pardon(server)
+	_, news := p.pardon(server, now)
 	require.True(t, news)
-	punished, news := p.pardon(server)
+	punished, news := p.pardon(server, now)
 	require.False(t, punished || news)
 }

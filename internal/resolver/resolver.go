@@ -155,6 +155,8 @@ type Error struct {
 	Bogus bool
 	// Err is the cause, where there is one.
 	Err error
+
+	outage *outage // nil: a server has answered
 }
 
 // Error returns the question and the reason in one line.

@@ -1,0 +1,80 @@
+package resolver
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+const (
+	// silentInterval is how often a server that does not answer is looked at, whether somebody asks for something or not.
+	silentInterval = 2 * time.Second
+	// outageLeast is how long a server must have been silent for what failed meanwhile to be tried again at once. A
+	// stranger's slow name servers make one look silent for shorter than that.
+	outageLeast = 5 * time.Second
+)
+
+// outage is a time in which a server does not answer. What fails meanwhile says nothing about the names that were asked
+// for, so their back-off (RFC 9520 section 3.2), which may have grown to minutes, ends with it.
+type outage struct {
+	since time.Time
+	ended atomic.Bool
+}
+
+// over says of a failure that it was for want of a server that answers now.
+func (e *Error) over() bool { return e.outage != nil && e.outage.ended.Load() }
+
+// outageNow returns the outage that goes on, or nil.
+func (p *penalties) outageNow() *outage {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.outage
+}
+
+// begins notes that a server does not answer; p.mu is held.
+func (p *penalties) begins(now time.Time) {
+	if p.outage == nil {
+		p.outage = &outage{since: now}
+	}
+}
+
+// ends notes that one answers again; p.mu is held.
+func (p *penalties) ends(now time.Time) {
+	if p.outage != nil && now.Sub(p.outage.since) >= outageLeast {
+		p.outage.ended.Store(true)
+	}
+	p.outage = nil
+}
+
+// watchSilent asks servers that do not answer whether they do again, until ctx ends: names that back off would not.
+func (s *Stub) watchSilent(ctx context.Context) {
+	tick := time.NewTicker(silentInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now := s.now.Load()
+		for _, server := range now.servers {
+			if !s.penalties.punished(server) {
+				continue
+			}
+			name, _ := onWire(now.options.SelfTestNames[0])
+			query := newQuery(name, dns.TypeNS, dns.ClassINET)
+			if _, err := s.try(ctx, tryOptions{state: now, server: server, timeout: now.options.Timeout}, query); err == nil {
+				s.rate(now, server, nil)
+			}
+		}
+	}
+}
+
+func (p *penalties) punished(s Server) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, punished := p.until[s]
+	return punished
+}
