@@ -283,7 +283,9 @@ func TestNothingToListenOn(t *testing.T) {
 	require.NoError(t, os.WriteFile(l.config, []byte("[server]\nlisten = []\n"), 0o600))
 	d, err := New(l.options)
 	require.NoError(t, err)
-	require.ErrorContains(t, d.Run(t.Context()), "listen is empty")
+	err = d.Run(t.Context())
+	require.ErrorContains(t, err, ":2: listen: it is empty")
+	require.ErrorContains(t, err, "listen = []\n      | ^~~~~~")
 }
 
 // "Never a local part": not at any level, not in any map, not in a malformed key.

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -19,9 +18,7 @@ func (d *Daemon) open(ctx context.Context) ([]net.Listener, error) {
 	}
 	l := d.loaded.Load()
 	if len(l.Server.Listen) == 0 {
-		return nil, &settings.Error{Problems: []settings.Problem{{
-			File: l.Path, Text: `listen is empty and systemd has passed no listener: write listen = ["127.0.0.1:2526"] under [server]`,
-		}}}
+		return nil, l.Mistake("server.listen", `listen: it is empty and systemd has passed no listener: write listen = ["127.0.0.1:2526"] under [server]`)
 	}
 	var open []net.Listener
 	for _, address := range l.Server.Listen {

@@ -28,7 +28,7 @@ func Load(path string) (*Loaded, error) {
 	if err != nil && (path != "" || !errors.Is(err, fs.ErrNotExist)) {
 		return nil, &Error{[]Problem{{File: l.Path, Text: "the settings cannot be read: " + cause(err)}}}
 	}
-	l.Found = err == nil
+	l.Found, l.document = err == nil, document
 	if problems := l.read(document); len(problems) > 0 {
 		for i := range problems {
 			if problems[i].File == "" {
@@ -39,6 +39,13 @@ func Load(path string) (*Loaded, error) {
 	}
 	l.Warnings = l.warnings()
 	return l, nil
+}
+
+// Mistake returns the error for a mistake at a key that shows only where the setting is used.
+func (l *Loaded) Mistake(key, text string) *Error {
+	p := locate(l.document).problem(l.document, key, text)
+	p.File = l.Path
+	return &Error{[]Problem{p}}
 }
 
 // cause is an error of a file without the path, which the reader has seen.

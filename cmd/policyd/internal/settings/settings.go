@@ -129,4 +129,6 @@ type Loaded struct {
 	Roots *x509.CertPool
 	// Warnings are what may be meant so and may be a mistake.
 	Warnings []string
+
+	document []byte // what the file says
 }
