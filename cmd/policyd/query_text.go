@@ -31,6 +31,8 @@ func (s shower) explanation(x lookup.Explanation, another bool) error {
 	}
 	b.WriteString(s.paint(bold, name))
 	switch {
+	case strings.HasPrefix(x.Nexthop, "["):
+		// This very host, whatever the MX RRset is.
 	case len(x.MX) > 0:
 		b.WriteString("   MX RRset: " + x.DNSSEC)
 	case x.DNSSEC != resolver.Indeterminate.String():
