@@ -1,0 +1,40 @@
+package probe
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// The clock jumps one hour either way, or one day forward: no verdict is believed beyond its time or before it, and the host
+// is probed again within minutes and not hours later.
+func TestClockJumps(t *testing.T) {
+	t.Parallel()
+	for name, jump := range map[string]time.Duration{"an hour back": -time.Hour, "an hour forward": time.Hour, "a day forward": 24 * time.Hour} {
+		for _, state := range []State{Open, Closed} {
+			t.Run(name+", "+state.String(), func(t *testing.T) {
+				t.Parallel()
+				run(t, func(t *testing.T, w *world, p *Prober) {
+					w.host(mx, map[State]func(*Transcript){Open: good, Closed: refusing}[state], "8.8.8.8")
+					p.Verdict(mx)
+					pass(time.Second)
+					require.Equal(t, state, p.Verdict(mx).State)
+					p.mu.Lock()
+					h, now := p.hosts[mx], wallClock().Add(jump)
+					p.unschedule(h)
+					believed := h.believed(now)
+					h.asked = now
+					p.plan(h, now)
+					due := h.due
+					p.unschedule(h)
+					p.mu.Unlock()
+					if jump != time.Hour { // that is well within the life of a verdict
+						require.Equal(t, Unknown, believed.State)
+					}
+					require.LessOrEqual(t, due.Sub(now), usedEvery)
+				})
+			})
+		}
+	}
+}
