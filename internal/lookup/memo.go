@@ -50,37 +50,64 @@ func (s *slot) put(l *memo) {
 type memo struct {
 	key    string
 	set    *Settings
-	facts  []fact
+	dns    []fact // that are in the cache of which version tells when it changes
+	others []fact
 	answer answered
 	// expires is when the first of the DNS answers among the facts does; zero: there is none.
 	expires time.Time
-	// seen is when all facts were looked at last.
+	// seen is when the facts were looked at last.
 	seen atomic.Pointer[look]
 }
 
-// look is a look at all facts of a memo.
+// look is a look at the facts of a memo.
 type look struct {
-	version resolver.Version // of the cache, before
-	until   time.Time
+	version    resolver.Version // of the DNS cache, before
+	dns, other time.Time        // until when it holds for those facts
 }
 
-// lookFor is for how long facts are not looked at again while nothing in the cache has changed. It is so short
-// that the cache still learns which answers are in use.
-const lookFor = 250 * time.Millisecond
+// A look at the DNS answers holds for lookForDNS while nothing in their cache has changed: so short that the cache still
+// learns which are in use, and renews them. Of the other facts nobody says when they change.
+const (
+	lookForDNS   = 2 * time.Second
+	lookForOther = 250 * time.Millisecond
+)
 
-// fresh says that all facts were looked at just now.
-func (l *memo) fresh(now time.Time, v resolver.Version) bool {
-	seen := l.seen.Load()
-	return seen != nil && seen.version == v && now.Before(seen.until)
-}
-
-// note remembers a look that began at now.
-func (l *memo) note(now time.Time, v resolver.Version) {
-	until := now.Add(lookFor)
-	if !l.expires.IsZero() && l.expires.Before(until) {
-		until = l.expires
+// same looks at the facts that were not looked at just now, and says whether all are what they were.
+func (l *memo) same(now time.Time, version func() resolver.Version) bool {
+	if version == nil {
+		return all(l.dns) && all(l.others)
 	}
-	l.seen.Store(&look{v, until})
+	next, seen := look{version: version()}, l.seen.Load()
+	known := seen != nil && seen.version == next.version
+	if known && now.Before(seen.dns) {
+		if now.Before(seen.other) {
+			return true
+		}
+		next.dns = seen.dns
+	} else {
+		if !all(l.dns) {
+			return false
+		}
+		next.dns = now.Add(lookForDNS)
+		if !l.expires.IsZero() && l.expires.Before(next.dns) {
+			next.dns = l.expires
+		}
+	}
+	if !all(l.others) {
+		return false
+	}
+	next.other = now.Add(lookForOther)
+	l.seen.Store(&next)
+	return true
+}
+
+func all(facts []fact) bool {
+	for _, same := range facts {
+		if !same() {
+			return false
+		}
+	}
+	return true
 }
 
 // fact says whether something is still as it was.
@@ -98,19 +125,8 @@ func (m *memory) recall(c call) (*answered, bool) {
 	if last == nil {
 		return nil, false
 	}
-	var version resolver.Version
-	if c.version != nil {
-		if version = c.version(); last.fresh(c.start, version) {
-			return &last.answer, true
-		}
-	}
-	for _, same := range last.facts {
-		if !same() {
-			return nil, false
-		}
-	}
-	if c.version != nil {
-		last.note(c.start, version)
+	if !last.same(c.start, c.version) {
+		return nil, false
 	}
 	return &last.answer, true
 }
@@ -118,7 +134,7 @@ func (m *memory) recall(c call) (*answered, bool) {
 // keep remembers the answer to c, if r has seen all that led there.
 func (m *memory) keep(c call, a answered, r *recorder) {
 	if !r.incomplete {
-		m.slot(c).put(&memo{key: c.key, set: c.set, facts: slices.Clone(r.facts), answer: a, expires: r.expires})
+		m.slot(c).put(&memo{key: c.key, set: c.set, dns: slices.Clone(r.dns), others: slices.Clone(r.others), answer: a, expires: r.expires})
 	}
 }
 
@@ -127,9 +143,10 @@ type recorder struct {
 	sources    *Sources
 	sts        policy.STS
 	site       policy.OwnSite
-	facts      []fact
+	dns        []fact
 	expires    time.Time // of the DNS answers, the first
-	incomplete bool      // something that failed, or is not in a cache, has led there too
+	others     []fact
+	incomplete bool // something that failed, or is not in a cache, has led there too
 }
 
 // view is an Engine that sees the world through r.
@@ -152,7 +169,7 @@ func (r *recorder) Lookup(ctx context.Context, q resolver.Question) (*resolver.R
 	if r.expires.IsZero() || found.Expires.Before(r.expires) {
 		r.expires = found.Expires
 	}
-	r.facts = append(r.facts, func() bool {
+	r.dns = append(r.dns, func() bool {
 		now, err := cached.Lookup(context.Background(), q)
 		return err == nil && now == found
 	})
@@ -169,7 +186,7 @@ func (r recordedSTS) Lookup(ctx context.Context, domain string) mtasts.Result {
 		r.incomplete = true
 	}
 	state, stale, id, failure, fetched, expires := found.State, found.Stale, found.ID, found.Failure, found.Fetched, found.Expires // and not all of it
-	r.facts = append(r.facts, func() bool {
+	r.others = append(r.others, func() bool {
 		now := cached.Lookup(context.Background(), domain)
 		return now.State == state && now.ID == id && now.Stale == stale && now.Failure == failure &&
 			now.Fetched.Equal(fetched) && now.Expires.Equal(expires)
@@ -183,7 +200,7 @@ type recordedProbes struct{ *recorder }
 func (r recordedProbes) Verdict(host string) probe.Verdict {
 	probes := r.sources.Probes
 	found := probes.Verdict(host)
-	r.facts = append(r.facts, func() bool { return probes.Verdict(host) == found })
+	r.others = append(r.others, func() bool { return probes.Verdict(host) == found })
 	return found
 }
 
@@ -196,7 +213,7 @@ func (r recordedSite) Own(ctx context.Context, domain string) (bool, string, err
 	if err != nil {
 		r.incomplete = true
 	}
-	r.facts = append(r.facts, func() bool {
+	r.others = append(r.others, func() bool {
 		now, _, err := site.Own(context.Background(), domain)
 		return err == nil && now == own
 	})
@@ -206,13 +223,13 @@ func (r recordedSite) Own(ctx context.Context, domain string) (bool, string, err
 func (r recordedSite) OwnHost(name string) bool {
 	site := r.site
 	own := site.OwnHost(name)
-	r.facts = append(r.facts, func() bool { return site.OwnHost(name) == own })
+	r.others = append(r.others, func() bool { return site.OwnHost(name) == own })
 	return own
 }
 
 func (r recordedSite) OwnAddr(a netip.Addr) bool {
 	site := r.site
 	own := site.OwnAddr(a)
-	r.facts = append(r.facts, func() bool { return site.OwnAddr(a) == own })
+	r.others = append(r.others, func() bool { return site.OwnAddr(a) == own })
 	return own
 }

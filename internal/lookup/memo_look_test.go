@@ -11,11 +11,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/resolver"
 )
 
 // TestFactsAreNotLookedAtWhileNothingChanges: what saves the look never outlives a change of the cache, an expiry, or
-// a quarter of a second.
+// two seconds.
 func TestFactsAreNotLookedAtWhileNothingChanges(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -45,12 +46,36 @@ func TestFactsAreNotLookedAtWhileNothingChanges(t *testing.T) {
 		require.Positive(t, cache.Flush("example.com"))
 		require.True(t, looked(), "the very answer is gone")
 		settled()
-		time.Sleep(time.Second)
+		time.Sleep(2 * time.Second)
 		require.True(t, looked(), "so that the cache learns what is in use")
 		settled()
-		time.Sleep(24*time.Hour - time.Second - 100*time.Millisecond)
+		time.Sleep(24*time.Hour - 2*time.Second - 100*time.Millisecond)
 		settled()
 		time.Sleep(100 * time.Millisecond)
 		require.True(t, looked(), "expired")
+	})
+}
+
+// TestOtherFactsAreLookedAtFourTimesASecond: of an MTA-STS policy nobody says when it changes.
+func TestOtherFactsAreLookedAtFourTimesASecond(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cache := resolver.NewCache(resolverFunc(everyKind), resolver.CacheOptions{})
+		w := &world{sts: mtasts.Result{State: mtasts.Absent}}
+		set := settings()
+		set.Policy.MTASTS = true
+		s := lookup.New(lookup.Sources{Asking: cache, Cached: cache.Cached(), Version: cache.Version, STS: worldSTS{w}, CachedSTS: worldSTS{w}}, set, slog.New(slog.DiscardHandler))
+		const plain = "tls-policy plain.example"
+		for range 3 {
+			require.Equal(t, "NOTFOUND ", ask(s, plain))
+		}
+		time.Sleep(time.Second)
+		require.Equal(t, "NOTFOUND ", ask(s, plain))
+		w.sts = mtasts.Result{
+			Domain: "plain.example", State: mtasts.Found, ID: "1", Expires: time.Now().Add(time.Hour),
+			Policy: mtasts.Policy{Mode: mtasts.Enforce, MX: []string{"mx.plain.example"}, MaxAge: time.Hour},
+		}
+		time.Sleep(250 * time.Millisecond)
+		require.Equal(t, "OK secure match=mx.plain.example servername=hostname", ask(s, plain))
 	})
 }
