@@ -72,16 +72,16 @@ UNITS = $(DESTDIR)$(PREFIX)/lib
 
 install: build man ## policyd, manual, completions, units and examples under DESTDIR and PREFIX
 	install -D -m 0755 bin/policyd $(DESTDIR)$(PREFIX)/sbin/policyd
-	@set -e; for page in dist/man/man*/*; do \
+	@set -e; umask 022; for page in dist/man/man*/*; do \
 	  install -d $(SHARE)/man/$$(basename $$(dirname $$page)); \
 	  gzip -9n <$$page >$(SHARE)/man/$${page#dist/man/}.gz; \
 	done
 	install -d $(SHARE)/bash-completion/completions $(SHARE)/fish/vendor_completions.d $(SHARE)/zsh/site-functions
-	bin/policyd completion bash >$(SHARE)/bash-completion/completions/policyd
-	bin/policyd completion fish >$(SHARE)/fish/vendor_completions.d/policyd.fish
-	bin/policyd completion zsh >$(SHARE)/zsh/site-functions/_policyd
+	umask 022; bin/policyd completion bash >$(SHARE)/bash-completion/completions/policyd
+	umask 022; bin/policyd completion fish >$(SHARE)/fish/vendor_completions.d/policyd.fish
+	umask 022; bin/policyd completion zsh >$(SHARE)/zsh/site-functions/_policyd
 	install -d $(UNITS)/systemd/system
-	sed 's,/usr/sbin/,$(PREFIX)/sbin/,' packaging/systemd/policyd.service >$(UNITS)/systemd/system/policyd.service
+	umask 022; sed 's,/usr/sbin/,$(PREFIX)/sbin/,' packaging/systemd/policyd.service >$(UNITS)/systemd/system/policyd.service
 	install -m 0644 packaging/systemd/policyd.socket $(UNITS)/systemd/system/
 	install -D -m 0644 packaging/systemd/sysusers.conf $(UNITS)/sysusers.d/policyd.conf
 	install -D -m 0644 packaging/systemd/tmpfiles.conf $(UNITS)/tmpfiles.d/policyd.conf
