@@ -97,7 +97,7 @@ rpm: $(NFPM) ## an RPM package in dist/
 	@VERSION='$(VERSION)' ARCH=$(ARCH) NFPM=$(NFPM) packaging/build rpm
 
 $(NFPM): tools/nfpm/go.mod
-	cd tools/nfpm && go build -o ../../$(NFPM) github.com/goreleaser/nfpm/v2/cmd/nfpm
+	cd tools/nfpm && go build -o $(abspath $(NFPM)) github.com/goreleaser/nfpm/v2/cmd/nfpm
 
 package-test: $(NFPM) cross ## the packages on a clean Debian that is booted for it; root only
 	@packaging/install-deps
