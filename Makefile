@@ -14,7 +14,7 @@ FUZZTIME ?= 10s
 UNIT = $(shell go list ./...)
 
 .DEFAULT_GOAL = help
-.PHONY: help build test unit e2e check fuzz bench demo demo-mail deps man install deb rpm cross package-test clean
+.PHONY: help build test unit e2e torture torture-short soak check fuzz bench demo demo-mail deps man install deb rpm cross package-test clean
 
 help: ## show the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 14
@@ -22,7 +22,7 @@ help: ## show the targets
 build: ## bin/policyd
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/policyd ./cmd/policyd
 
-test: deps check unit e2e package-test ## everything, as in CI; installs what it needs if root on Debian
+test: deps check unit e2e torture-short package-test ## everything, as in CI; installs what it needs if root on Debian
 
 unit: ## tests that need no root and no packages
 	go test -race -shuffle=on -timeout 10m $(UNIT)
@@ -30,6 +30,17 @@ unit: ## tests that need no root and no packages
 e2e: deps build ## real Postfix, real unbound, real receivers; root only
 	e2e/fetch-postfix310 bin/postfix310
 	go test -p 1 -tags e2e -count=1 -timeout 20m -v ./e2e/... ./internal/postfix ./cmd/policyd/internal/doctor
+
+torture: build ## what must hold under faults, written to docs/faults.md; less than 10 minutes, all of it as root only
+	go run ./e2e/cmd/torture -policyd bin/policyd
+
+torture-short: build
+	go run ./e2e/cmd/torture -policyd bin/policyd -short
+
+SOAK ?= 10m
+
+soak: build ## mixed load for SOAK (10m), in which nothing may grow
+	go run ./e2e/cmd/torture -policyd bin/policyd -soak $(SOAK)
 
 check: $(LINT) ## format, vet, lint
 	go mod verify

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/policyd/policyd/e2e/cmd/internal/daemon"
+	"github.com/policyd/policyd/internal/resolver/resolvertest"
+)
+
+func limitFaults() []trial {
+	return []trial{
+		{fault: "limits: file descriptors exhausted", busy: true, play: fewFiles, holds: "idle connections make room, lookups are answered or TEMP, and all is well when the clients have gone"},
+		{fault: "limits: memory limit reached", busy: true, play: littleMemory, holds: "the cache forgets in time; memory stays bounded and everybody is answered"},
+	}
+}
+
+func fewFiles(ctx context.Context, s *scene) (string, error) {
+	const files, clients = 48, 300
+	w, p, err := s.stage(ctx, setup{Environment: daemon.Environment{OpenFiles: files}})
+	if err != nil {
+		return "", err
+	}
+	questions := w.all
+	// Connections that do nothing, more of them than there are files.
+	var conns []net.Conn
+	for range clients {
+		c, err := dialTCP(ctx, p.tcp)
+		if err != nil {
+			return "", err
+		}
+		defer func() { _ = c.Close() }()
+		conns = append(conns, c)
+	}
+	l := p.load(ctx, loading{connections: 4, pause: 20 * time.Millisecond, questions: append(w.unknown(50), questions...)})
+	err = wait(ctx, s.span(10*time.Second, 4*time.Second))
+	for _, c := range conns {
+		_ = c.Close()
+	}
+	asked, held := l.end()
+	back, recovered := p.recover(ctx, w.all)
+	line, unnamed := p.logged("cannot accept connections: raise the limit of open files")
+	return fmt.Sprintf("%d files, %d connections; %s; %s; %s", files, clients, asked, back, line), errors.Join(err, held, recovered, unnamed)
+}
+
+func littleMemory(ctx context.Context, s *scene) (string, error) {
+	const limit, most = 48, 160 // MiB
+	total := s.count(150_000, 12_000)
+	w, p, err := s.stage(ctx, setup{
+		cache:       "max_entries = 20000",
+		Environment: daemon.Environment{Variables: []string{fmt.Sprintf("GOMEMLIMIT=%dMiB", limit)}},
+	})
+	if err != nil {
+		return "", err
+	}
+	// Every name has a long answer.
+	long := resolvertest.Answer{TTL: 3600, Secure: true}
+	for i := range 20 {
+		long.Records = append(long.Records, fmt.Sprintf("MX %d mx%d.a-rather-long-name-of-a-host-that-takes-its-place.example.", i, i))
+	}
+	w.dns.SetOther(long)
+	l := p.load(ctx, loading{connections: 4, pause: 5 * time.Millisecond, questions: w.all})
+	var all sync.WaitGroup
+	const clients = 16
+	errs := make([]error, clients)
+	for i := range clients {
+		all.Go(func() { errs[i] = p.flood(ctx, i, total/clients) })
+	}
+	highest := 0.0
+	done := make(chan struct{})
+	go func() { all.Wait(); close(done) }()
+	for running := true; running; {
+		select {
+		case <-done:
+			running = false
+		case <-time.After(200 * time.Millisecond):
+		}
+		now, err := p.rss()
+		if err != nil {
+			return "", err
+		}
+		highest = max(highest, now)
+	}
+	asked, held := l.end()
+	if highest > most {
+		held = errors.Join(held, fmt.Errorf("%.0f MiB", highest))
+	}
+	_, recovered := p.best(ctx, w.all)
+	return fmt.Sprintf("GOMEMLIMIT of %d MiB, %d distinct domains: %.0f MiB resident at most; %s", limit, total, highest, asked), errors.Join(append(errs, held, recovered)...)
+}
+
+// flood asks for distinct domains over one connection, as fast as the answers come.
+func (p *policyd) flood(ctx context.Context, client, n int) error {
+	c, err := dialTCP(ctx, p.tcp)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }()
+	for i := range n {
+		q := plain.questions(fmt.Sprintf("c%d-%d.flood.example", client, i))[0]
+		if err := answersOn(c, q); err != nil {
+			return err
+		}
+	}
+	return nil
+}
