@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/e2e/cmd/internal/daemon"
+	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/internal/resolver/resolvertest"
 	"github.com/policyd/policyd/socketmap"
@@ -57,6 +58,9 @@ func TestTheConstantServerUnderLoad(t *testing.T) {
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, len(got.took), 4, "each connection was answered")
 	require.Positive(t, got.rate)
+	w, err := look(ctx, address, 50*time.Millisecond)
+	require.ErrorContains(t, err, "an unexpected reply")
+	require.Zero(t, w.n)
 	_, err = to.expect("OK no!", "OK no!").load(ctx, 1, time.Millisecond)
 	require.ErrorContains(t, err, "an unexpected reply", "a wrong reply is no measurement")
 
@@ -129,4 +133,36 @@ func TestProcess(t *testing.T) {
 	require.GreaterOrEqual(t, used, time.Duration(0))
 	_, err = daemon.Start(t.Context(), daemon.Options{Binary: "/nonexistent", Dir: t.TempDir(), Listen: "unix:DIR/sock"})
 	require.ErrorContains(t, err, "make build first")
+}
+
+func TestWatch(t *testing.T) {
+	t.Parallel()
+	address := "unix:" + filepath.Join(t.TempDir(), "sock")
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- serveConstant(ctx, []string{address}, "OK secure match=starttls-mx.h000.example servername=hostname")
+	}()
+	require.Eventually(t, func() bool {
+		w, err := look(ctx, address, time.Millisecond)
+		return err == nil && w.n > 0 && w.longest > 0
+	}, 30*time.Second, time.Millisecond)
+	cancel()
+	require.NoError(t, <-ended)
+}
+
+// TestStoredPolicies has a store find what the bench puts on disk.
+func TestStoredPolicies(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	require.NoError(t, storePolicies(dir, 10))
+	lab := resolvertest.New(t)
+	stub, err := resolver.NewStub(resolver.StubOptions{Servers: []string{lab.Addr()}})
+	require.NoError(t, err)
+	require.True(t, stub.SelfTest(t.Context()))
+	lab.Set("_mta-sts.p7.example", resolver.TypeTXT, resolvertest.Answer{Records: []string{`TXT "v=STSv1; id=1;"`}})
+	store, err := mtasts.NewStore(mtasts.StoreOptions{Resolver: stub, StateDir: dir})
+	require.NoError(t, err)
+	require.Equal(t, mtasts.Found, store.Lookup(t.Context(), "p7.example").State)
+	require.NoError(t, store.Close())
 }

@@ -42,7 +42,7 @@ func (b *bench) cached(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, lab.Close()) }()
-	policyd, err := b.startPolicyd(ctx, lab, 0)
+	policyd, err := b.startPolicyd(ctx, lab, process{})
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // config is the command line.
@@ -23,21 +24,28 @@ type config struct {
 	quick       bool
 	million     bool
 	coldQueries bool
+	only        string
 
 	// constant is set in the processes that are the constant server: its addresses.
 	constant string
 	reply    string
+	// watch is set in the processes that are clients: the address, and for how long.
+	watch    string
+	watchFor time.Duration
 }
 
 func main() {
 	var c config
 	flag.StringVar(&c.policyd, "policyd", "bin/policyd", "the built `binary`")
-	flag.StringVar(&c.out, "out", "docs/benchmarks.md", "the `file` to write; not written by -quick and -coldqueries")
+	flag.StringVar(&c.out, "out", "docs/benchmarks.md", "the `file` to write; not written by -quick, -only and -coldqueries")
 	flag.BoolVar(&c.quick, "quick", false, "measure for less than a minute: figures are rough")
 	flag.BoolVar(&c.million, "million", false, "also fill the cache with 1,000,000 domains, which takes minutes")
 	flag.BoolVar(&c.coldQueries, "coldqueries", false, "only count the DNS queries of cold lookups")
+	flag.StringVar(&c.only, "only", "", "measure this `section` only and write no file: cached, cold, fresh, memory, pauses or start")
 	flag.StringVar(&c.constant, "constant", "", "be the constant server on these `addresses`, separated by commas")
 	flag.StringVar(&c.reply, "reply", "", "the one `reply` of the constant server")
+	flag.StringVar(&c.watch, "watch", "", "be a client of this `address`")
+	flag.DurationVar(&c.watchFor, "for", 0, "for how `long`")
 	flag.Parse()
 	signal.Ignore(syscall.SIGPIPE) // whoever stops reading still wants everything cleaned up
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
@@ -53,6 +61,9 @@ func run(ctx context.Context, c config) error {
 	if c.constant != "" {
 		return serveConstant(ctx, strings.Split(c.constant, ","), c.reply)
 	}
+	if c.watch != "" {
+		return watch(ctx, c.watch, c.watchFor)
+	}
 	dir, err := os.MkdirTemp("", "policyd-bench-")
 	if err != nil {
 		return err
@@ -67,19 +78,40 @@ func run(ctx context.Context, c config) error {
 	return errors.Join(b.all(ctx), os.RemoveAll(dir))
 }
 
+// section is a part of the report.
+type section struct {
+	name    string
+	measure func(context.Context) error
+}
+
+func (b *bench) sections() []section {
+	return []section{
+		{"cached", b.cached}, {"cold", b.coldQueries}, {"fresh", b.coldThroughput},
+		{"memory", b.sizes}, {"pauses", b.pauses}, {"start", b.starts},
+	}
+}
+
 // all measures everything and writes the report.
 func (b *bench) all(ctx context.Context) error {
 	b.report.text("# Benchmarks", "Written by `make bench`. "+machine(ctx, b.config.policyd))
-	steps := []func(context.Context) error{b.cached, b.coldQueries, b.coldThroughput, b.sizes, b.starts}
+	only := b.config.only
 	if b.config.coldQueries {
-		steps = []func(context.Context) error{b.coldQueries}
+		only = "cold"
 	}
-	for _, step := range steps {
-		if err := step(ctx); err != nil {
+	found := false
+	for _, s := range b.sections() {
+		if only != "" && only != s.name {
+			continue
+		}
+		found = true
+		if err := s.measure(ctx); err != nil {
 			return err
 		}
 	}
-	if b.config.quick || b.config.coldQueries {
+	if !found {
+		return fmt.Errorf("no section %q", only)
+	}
+	if b.config.quick || only != "" {
 		return nil
 	}
 	if err := os.MkdirAll(filepath.Dir(b.config.out), 0o755); err != nil {

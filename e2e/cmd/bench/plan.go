@@ -15,16 +15,28 @@ type plan struct {
 	single, fresh int
 	// sizes are the numbers of domains to measure memory at.
 	sizes []int
-	// starts is how often policyd is started.
-	starts int
+	// starts is how often policyd is started, policies how many of MTA-STS are there then.
+	starts, policies int
+	// Pauses: how many domains expire, for how long their sweeping is watched, how many fill a cache, how many evict
+	// those, and for how long that and the calm is watched.
+	expiring       int
+	sweep          time.Duration
+	full, evicting int
+	calm           time.Duration
 }
 
 func full() plan {
-	return plan{rounds: 5, round: 700 * time.Millisecond, warm: 1000, single: 10, fresh: 20_000, sizes: []int{1000, 100_000}, starts: 9}
+	return plan{
+		rounds: 5, round: 700 * time.Millisecond, warm: 1000, single: 10, fresh: 20_000, sizes: []int{1000, 100_000}, starts: 5, policies: 100_000,
+		expiring: 40_000, sweep: 35 * time.Second, full: 50_000, evicting: 10_000, calm: 8 * time.Second,
+	}
 }
 
 func quick() plan {
-	return plan{rounds: 3, round: 300 * time.Millisecond, warm: 1000, single: 5, fresh: 1000, sizes: []int{1000, 5000}, starts: 3}
+	return plan{
+		rounds: 3, round: 300 * time.Millisecond, warm: 1000, single: 5, fresh: 1000, sizes: []int{1000, 5000}, starts: 3, policies: 5000,
+		expiring: 2000, sweep: 5 * time.Second, full: 2000, evicting: 2000, calm: 2 * time.Second,
+	}
 }
 
 // bench is one run.

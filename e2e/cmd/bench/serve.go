@@ -36,6 +36,7 @@ listen = "%s"
 // server is a process under measurement: a policyd, or the constant server.
 type server struct {
 	tcp, unix string
+	metrics   string // "" for none
 	pid       int
 	stop      func() error
 }
@@ -47,12 +48,36 @@ func (b *bench) subdir() (string, error) {
 	return dir, os.Mkdir(dir, 0o700)
 }
 
-// startPolicyd starts one with an empty cache of that many entries; 0 means the default.
-func (b *bench) startPolicyd(ctx context.Context, lab *resolvertest.Server, entries int) (*server, error) {
-	const usual = 400_000
+// process says how a policyd is started.
+type process struct {
+	// entries are max_entries; 0 means the default.
+	entries int
+	// policies are how many MTA-STS policies there are on disk.
+	policies int
+}
+
+// prepare makes its directory.
+func (b *bench) prepare(p process) (string, error) {
 	dir, err := b.subdir()
+	if err == nil && p.policies > 0 {
+		err = storePolicies(dir, p.policies)
+	}
+	return dir, err
+}
+
+// startPolicyd starts one with an empty cache.
+func (b *bench) startPolicyd(ctx context.Context, lab *resolvertest.Server, p process) (*server, error) {
+	dir, err := b.prepare(p)
 	if err != nil {
 		return nil, err
+	}
+	return b.startIn(ctx, dir, lab, p)
+}
+
+// startIn starts one in a directory that is prepared.
+func (b *bench) startIn(ctx context.Context, dir string, lab *resolvertest.Server, p process) (*server, error) {
+	if p.entries == 0 {
+		p.entries = 400_000
 	}
 	ports, err := freePorts(ctx, 2)
 	if err != nil {
@@ -60,12 +85,12 @@ func (b *bench) startPolicyd(ctx context.Context, lab *resolvertest.Server, entr
 	}
 	d, err := daemon.Start(ctx, daemon.Options{
 		Binary: b.config.policyd, Dir: dir, Listen: "unix:DIR/policyd.sock",
-		Settings: fmt.Sprintf(settings, ports[0], lab.Addr(), max(entries, usual), ports[1]),
+		Settings: fmt.Sprintf(settings, ports[0], lab.Addr(), p.entries, ports[1]),
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &server{tcp: ports[0], unix: d.Address, pid: d.PID(), stop: d.Stop}, nil
+	return &server{tcp: ports[0], unix: d.Address, metrics: ports[1], pid: d.PID(), stop: d.Stop}, nil
 }
 
 // freePorts returns addresses on loopback that were free just now.

@@ -27,13 +27,13 @@ func (b *bench) sizes(ctx context.Context) error {
 func mebibytes(n float64) string { return fmt.Sprintf("%.0f MiB", n/(1<<20)) }
 
 func (b *bench) size(ctx context.Context, n int) (after, highest float64, err error) {
-	const entriesEach, connections = 8, 64
+	const entriesEach, usual, connections = 8, 400_000, 64
 	lab, err := resolvertest.Start("127.0.0.1")
 	if err != nil {
 		return 0, 0, err
 	}
 	defer func() { err = errors.Join(err, lab.Close()) }()
-	policyd, err := b.startPolicyd(ctx, lab, entriesEach*n)
+	policyd, err := b.startPolicyd(ctx, lab, process{entries: max(entriesEach*n, usual)})
 	if err != nil {
 		return 0, 0, err
 	}
@@ -50,35 +50,45 @@ func (b *bench) size(ctx context.Context, n int) (after, highest float64, err er
 
 // starts measures from the start of the process to the first answer.
 func (b *bench) starts(ctx context.Context) error {
-	b.report.text("## Start", fmt.Sprintf("From the start of the process to the first answer, with an empty state directory; the median of %d. The one with a DNS query waits for the self-test of the resolver.", b.plan.starts))
-	rows := [][]string{{"first answer", "after"}}
+	b.report.text("## Start", fmt.Sprintf("From the start of the process to the first answer; the median of %d. The ones with a DNS query wait for the self-test of the resolver.", b.plan.starts))
+	rows := [][]string{{"first answer", "state directory", "after"}}
 	for _, first := range []struct{ what, key string }{
 		{"to a host whose name says all", "[starttls-mx.example]"},
 		{"to a domain", "f0000000.example"},
 	} {
-		var took []float64
-		for range b.plan.starts {
-			one, err := b.start(ctx, first.key)
-			if err != nil {
-				return err
+		for _, policies := range []int{0, b.plan.policies} {
+			var took []float64
+			for range b.plan.starts {
+				one, err := b.start(ctx, first.key, process{policies: policies})
+				if err != nil {
+					return err
+				}
+				took = append(took, float64(one))
 			}
-			took = append(took, float64(one))
+			directory := "empty"
+			if policies > 0 {
+				directory = thousands(float64(policies)) + " MTA-STS policies"
+			}
+			rows = append(rows, []string{first.what, directory, millis(time.Duration(median(took)))})
 		}
-		rows = append(rows, []string{first.what, millis(time.Duration(median(took)))})
 	}
 	b.report.table(rows...)
 	return nil
 }
 
-func (b *bench) start(ctx context.Context, key string) (took time.Duration, err error) {
+func (b *bench) start(ctx context.Context, key string, p process) (took time.Duration, err error) {
 	lab, err := resolvertest.Start("127.0.0.1")
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, lab.Close()) }()
 	fresh(lab, 1, 0)
+	dir, err := b.prepare(p)
+	if err != nil {
+		return 0, err
+	}
 	begin := time.Now()
-	policyd, err := b.startPolicyd(ctx, lab, 0)
+	policyd, err := b.startIn(ctx, dir, lab, p)
 	if err != nil {
 		return 0, err
 	}

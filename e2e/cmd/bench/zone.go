@@ -13,6 +13,14 @@ type kind struct {
 	name string
 	// signed domains have DNSSEC. The host of one with a prefix promises STARTTLS; tlsa is DANE, sts MTA-STS.
 	signed, prefix, tlsa, sts bool
+	// ttl of all answers; 0 means two hours.
+	ttl time.Duration
+}
+
+// last returns the kind with another TTL.
+func (k kind) last(ttl time.Duration) kind {
+	k.ttl = ttl
+	return k
 }
 
 func plain() kind { return kind{name: "plain"} }
@@ -54,7 +62,10 @@ func (k kind) names(domain string) []resolver.Question {
 // publish has the lab know a domain; each of its answers takes that long. The addresses are of a block that nobody
 // has (RFC 5737), so nothing is ever connected to.
 func (k kind) publish(lab *resolvertest.Server, domain string, delay time.Duration) {
-	const ttl = 7200
+	ttl := 7200
+	if k.ttl > 0 {
+		ttl = int(k.ttl / time.Second)
+	}
 	for _, q := range k.names(domain) {
 		a := resolvertest.Answer{Secure: k.signed, TTL: ttl, Delay: delay}
 		switch {
@@ -70,7 +81,7 @@ func (k kind) publish(lab *resolvertest.Server, domain string, delay time.Durati
 		default:
 			a.Rcode = "NXDOMAIN"
 		}
-		if len(a.Records) == 0 && a.Rcode == "NXDOMAIN" && delay == 0 {
+		if len(a.Records) == 0 && a.Rcode == "NXDOMAIN" && delay == 0 && k.ttl == 0 {
 			continue // what the lab says anyway, but for the AD bit of names in unsigned domains
 		}
 		lab.Set(q.Name, q.Type, a)

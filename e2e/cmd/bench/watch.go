@@ -1,0 +1,214 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/policyd/policyd/internal/resolver/resolvertest"
+	"github.com/policyd/policyd/socketmap"
+)
+
+// hot is how many domains the watcher asks for, in turn. They do not expire while it watches.
+const hot = 100
+
+func hotDomain(i int) string { return fmt.Sprintf("h%03d.example", i%hot) }
+
+// watch looks and prints what it saw. It is a process of its own, so that it sees no collector but that of policyd.
+func watch(ctx context.Context, address string, d time.Duration) error {
+	s, err := look(ctx, address, d)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Println(s.longest.Nanoseconds(), s.over, s.n)
+	return err
+}
+
+// look asks for hot domains on one connection, one request after the other.
+func look(ctx context.Context, address string, d time.Duration) (s seen, err error) {
+	c, err := dial(ctx, address)
+	if err != nil {
+		return s, err
+	}
+	defer func() { _ = c.Close() }()
+	t := target{address: address}
+	for i := range hot {
+		t.requests = append(t.requests, socketmap.AppendNetstring(nil, "tls-policy "+hotDomain(i)))
+	}
+	policy := "OK secure match=starttls-mx." + hotDomain(0) + " servername=hostname"
+	took, err := t.expect(policy, "OK secure match=starttls-mx.h").drive(c, time.Now().Add(d))
+	s.n = len(took)
+	for _, one := range took {
+		s.longest = max(s.longest, one)
+		if one > limit {
+			s.over++
+		}
+	}
+	return s, err
+}
+
+// limit is what no request may take.
+const limit = 10 * time.Millisecond
+
+// seen is what a watcher saw.
+type seen struct {
+	longest time.Duration
+	over, n int // requests over the limit, requests
+}
+
+// startWatch watches in the background; the function that it returns waits for the end.
+func (b *bench) startWatch(ctx context.Context, s *server, d time.Duration) (func() (seen, error), error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	var out, problems strings.Builder
+	cmd := exec.CommandContext(ctx, self, "-watch", s.unix, "-for", d.String())
+	cmd.Stdout, cmd.Stderr = &out, &problems
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	return func() (w seen, err error) {
+		if err := cmd.Wait(); err != nil {
+			return w, fmt.Errorf("%w: %s", err, problems.String())
+		}
+		_, err = fmt.Sscan(out.String(), &w.longest, &w.over, &w.n)
+		return w, err
+	}, nil
+}
+
+// pauses measures the longest time that a client waits for a cached answer while policyd has other things to do.
+func (b *bench) pauses(ctx context.Context) error {
+	b.report.text("## Pauses", fmt.Sprintf("The longest that one client waited for a cached answer, asking one after the other over a unix socket from a process of its own. Beside it, the number of its requests, of those that took over %v, and what went on meanwhile: entries that were swept out or evicted, and rounds of the garbage collector. The constant server, and policyd with nothing else to do, show what the machine itself has a part in. New domains come over 4 connections, and the resolver shares the processor.", limit))
+	rows := [][]string{{"meanwhile", "longest", "requests", "over the limit", "entries gone", "collections"}}
+	for _, measure := range []func(context.Context) ([][]string, error){b.expiring, b.evicting} {
+		more, err := measure(ctx)
+		if err != nil {
+			return err
+		}
+		rows = append(rows, more...)
+	}
+	b.report.table(rows...)
+	return nil
+}
+
+// busyCache starts a policyd whose cache has n domains with that TTL, and the hot ones.
+func (b *bench) busyCache(ctx context.Context, lab *resolvertest.Server, n int, ttl time.Duration, entries int) (*server, error) {
+	policyd, err := b.startPolicyd(ctx, lab, process{entries: entries})
+	if err != nil {
+		return nil, err
+	}
+	var warm []string
+	for i := range hot {
+		prefixed().publish(lab, hotDomain(i), 0)
+		warm = append(warm, hotDomain(i))
+	}
+	const connections = 64
+	err = errors.Join(policyd.fill(ctx, connections, lasting(lab, "b", n, ttl)), policyd.fill(ctx, 1, warm))
+	if err != nil {
+		return nil, errors.Join(err, policyd.stop())
+	}
+	return policyd, nil
+}
+
+// lasting publishes so many domains with a prefix, of which the answers last that long.
+func lasting(lab *resolvertest.Server, letter string, n int, ttl time.Duration) []string {
+	domains := make([]string, n)
+	for i := range domains {
+		domains[i] = fmt.Sprintf("%s%07d.example", letter, i)
+		prefixed().last(ttl).publish(lab, domains[i], 0)
+	}
+	return domains
+}
+
+// expiring watches while the entries of many domains expire and are swept out.
+func (b *bench) expiring(ctx context.Context) (rows [][]string, err error) {
+	lab, err := resolvertest.Start("127.0.0.1")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, lab.Close()) }()
+	constant, err := b.startConstant(ctx, "OK secure match=starttls-mx."+hotDomain(0)+" servername=hostname")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, constant.stop()) }()
+	row, err := b.during(ctx, "nothing; the constant server", constant, b.plan.calm, nil)
+	if err != nil {
+		return nil, err
+	}
+	rows = append(rows, row)
+	const ttl = 10 * time.Second
+	policyd, err := b.busyCache(ctx, lab, b.plan.expiring, ttl, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, policyd.stop()) }()
+	row, err = b.during(ctx, "entries expire", policyd, ttl+b.plan.sweep, nil)
+	if err != nil {
+		return nil, err
+	}
+	return append(rows, row), nil
+}
+
+// evicting watches a full cache, with nothing else to do and while new domains drive out others.
+func (b *bench) evicting(ctx context.Context) (rows [][]string, err error) {
+	lab, err := resolvertest.Start("127.0.0.1")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, lab.Close()) }()
+	const each, ttl, connections = 5, time.Hour, 4 // RRsets of a domain
+	policyd, err := b.busyCache(ctx, lab, b.plan.full, ttl, each*b.plan.full)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, policyd.stop()) }()
+	row, err := b.during(ctx, "nothing; the cache is full", policyd, b.plan.calm, nil)
+	if err != nil {
+		return nil, err
+	}
+	rows = append(rows, row)
+	more := lasting(lab, "e", b.plan.evicting, ttl)
+	row, err = b.during(ctx, "the bound evicts, the collector runs", policyd, b.plan.calm, func() error {
+		return policyd.fill(ctx, connections, more)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return append(rows, row), nil
+}
+
+// during watches a server for so long, or for as long as f takes where that is less, and returns a row.
+func (b *bench) during(ctx context.Context, name string, s *server, d time.Duration, f func() error) ([]string, error) {
+	before, err := s.counters(ctx)
+	if err != nil {
+		return nil, err
+	}
+	wait, err := b.startWatch(ctx, s, d)
+	if err != nil {
+		return nil, err
+	}
+	var failed error
+	if f != nil {
+		failed = f()
+	}
+	w, err := wait()
+	if err = errors.Join(err, failed); err != nil {
+		return nil, err
+	}
+	after, err := s.counters(ctx)
+	if err != nil {
+		return nil, err
+	}
+	gone, collections := "", ""
+	if s.metrics != "" {
+		gone = thousands(max(before.entries-after.entries, 0) + after.evicted - before.evicted)
+		collections = thousands(after.collections - before.collections)
+	}
+	return []string{name, millis(w.longest), thousands(float64(w.n)), thousands(float64(w.over)), gone, collections}, nil
+}
