@@ -58,9 +58,6 @@ func TestTheConstantServerUnderLoad(t *testing.T) {
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, len(got.took), 4, "each connection was answered")
 	require.Positive(t, got.rate)
-	w, err := look(ctx, address, 50*time.Millisecond)
-	require.ErrorContains(t, err, "an unexpected reply")
-	require.Zero(t, w.n)
 	_, err = to.expect("OK no!", "OK no!").load(ctx, 1, time.Millisecond)
 	require.ErrorContains(t, err, "an unexpected reply", "a wrong reply is no measurement")
 
