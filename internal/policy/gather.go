@@ -42,9 +42,13 @@ func (e *Engine) Gather(ctx context.Context, n Nexthop, o Options) (Facts, error
 		return f, err
 	}
 	if o.DANE {
-		// At most half of the time, so that slow name servers of a backup host leave some for the rest.
-		share, cancel := e.share(ctx, 1, 2)
-		defer cancel()
+		share := ctx
+		if o.MTASTS {
+			// At most half of the time, so that slow name servers of a backup host leave some for the rest.
+			var cancel context.CancelFunc
+			share, cancel = e.share(ctx, 1, 2)
+			defer cancel()
+		}
 		if err := e.each(len(f.Hosts), func(i int) (err error) {
 			f.Hosts[i].DANE, err = e.dane(share, f.Hosts[i].Name, n.Port)
 			return err

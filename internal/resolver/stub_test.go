@@ -355,7 +355,7 @@ func TestStubObserve(t *testing.T) {
 	server := resolvertest.New(t)
 	var mu sync.Mutex
 	var events []string
-	s := stub(t, resolver.StubOptions{Servers: []string{server.Addr()}, Timeout: hasty, Observe: func(e resolver.QueryEvent) {
+	s := stub(t, resolver.StubOptions{Servers: []string{server.Addr()}, Timeout: 2 * hasty, Observe: func(e resolver.QueryEvent) {
 		mu.Lock()
 		defer mu.Unlock()
 		events = append(events, e.Type.String()+" "+e.Rcode)
