@@ -48,15 +48,15 @@ func (s *slot) put(l *memo) {
 
 // memo is one answer. It is not changed.
 type memo struct {
-	key    string
-	set    *Settings
+	key string
+	set *Settings
+	// seen is when the facts were looked at last.
+	seen   atomic.Pointer[look]
+	answer answered
 	dns    []fact // that are in the cache of which version tells when it changes
 	others []fact
-	answer answered
 	// expires is when the first of the DNS answers among the facts does; zero: there is none.
 	expires time.Time
-	// seen is when the facts were looked at last.
-	seen atomic.Pointer[look]
 }
 
 // look is a look at the facts of a memo.
