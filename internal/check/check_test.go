@@ -549,3 +549,27 @@ func TestPolite(t *testing.T) {
 	}
 	require.Equal(t, 1, r25.Most(), "one connection at a time")
 }
+
+// Both maps answer NOTFOUND for a domain that does not exist: Postfix finds that out by itself, and the mail bounces.
+func TestAnswersForADomainThatDoesNotExist(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	r := l.check("nowhere.example")
+	require.Equal(t, "nxdomain", r.RRset.State)
+	require.Equal(t, check.Answer{Status: "NOTFOUND"}, r.TLSPolicy)
+	require.Equal(t, check.Answer{Status: "NOTFOUND"}, r.Transport)
+	require.Equal(t, []string{"the domain does not exist"}, r.Why)
+}
+
+// The table names the step at which a dialogue ended.
+func TestTableNamesTheStep(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.domain("example.com", signed(), mx)
+	addr := l.host(mx)
+	l.receive(addr, probetest.Behaviour{Cert: l.cert(mx), EHLO: "502 what?"})
+	l.receive(addr, probetest.Behaviour{Cert: l.cert(mx), Implicit: true, Banner: "554 no"})
+	text := screen(t, l.check("example.com"), check.Screen{})
+	require.Regexp(t, addr+` +\d+ +- +- +\d+ +EHLO\n`, text)
+	require.Regexp(t, addr+` +\d+ +1\.3 +\d+ +\d+ +banner\n`, text)
+}

@@ -37,7 +37,7 @@ func Codes() []Code {
 		{"address-special", Warning, false, "An address is not one of the public Internet."},
 		{"address-too-many", Warning, false, "The host has over 16 addresses: those beyond are not tested, and policyd does not use its port of implicit TLS."},
 		{"address-silent", Warning, false, "An address does not answer where others of the host do: senders lose time."},
-		{"address-unreachable", Info, true, "There is no route from here to an address, such as to any IPv6 address, or it failed on our side otherwise."},
+		{"address-unreachable", Info, true, "There is no route from here to an address, such as to any IPv6 address, or it failed on our side otherwise; or it does not answer and no other of its family has."},
 		{"port25-untested", Info, true, "Port 25 of the host does not answer, and no other has answered from here: it may be filtered on our side."},
 		{"port25-timeout", Error, false, "Port 25 of the host does not answer, though others answer from here."},
 		{"port25-refused", Error, false, "Port 25 refuses connections."},

@@ -86,6 +86,7 @@ func (d *domain) skip(a netip.Addr) string {
 }
 
 func (d *domain) dialogue(name string, t *heard) probe.Dialogue {
+	// Who asks for more time than usual wants a host that is slow to greet to have it.
 	const longestConnect, longestStep = 10 * time.Second, 20 * time.Second
 	at := d.o.At
 	port := d.o.SMTPPort
@@ -94,7 +95,7 @@ func (d *domain) dialogue(name string, t *heard) probe.Dialogue {
 	}
 	return probe.Dialogue{
 		Host: name, Addr: netip.AddrPortFrom(t.addr, port), Implicit: t.implicit, Roots: d.o.Roots, At: at,
-		Connect: min(d.o.Timeout, longestConnect), Each: min(d.o.Timeout, longestStep), Whole: d.o.Timeout,
+		Connect: min(d.o.Timeout, longestConnect), Each: min(d.o.Timeout, max(longestStep, 2*d.o.Timeout/3)), Whole: d.o.Timeout,
 	}
 }
 
@@ -106,8 +107,17 @@ type endpoints struct {
 	mu      sync.Mutex
 	known   map[endpoint]*dialogue
 	busy    map[netip.Addr]*turn
-	reached map[uint16]bool // ports on which a connection was taken
+	reached map[way]bool // those on which a connection was taken
 }
+
+// way is what a firewall or a missing route may close to us as a whole. A port that IPv4 addresses answer at says nothing
+// about IPv6.
+type way struct {
+	port uint16
+	ipv4 bool
+}
+
+func wayTo(a netip.Addr, port uint16) way { return way{port, a.Unmap().Is4()} }
 
 type endpoint struct {
 	host     string
@@ -129,14 +139,14 @@ type turn struct {
 }
 
 func newEndpoints() *endpoints {
-	return &endpoints{known: map[endpoint]*dialogue{}, busy: map[netip.Addr]*turn{}, reached: map[uint16]bool{}}
+	return &endpoints{known: map[endpoint]*dialogue{}, busy: map[netip.Addr]*turn{}, reached: map[way]bool{}}
 }
 
-// proven says whether a port has taken a connection anywhere: it is not filtered on our side.
-func (e *endpoints) proven(port uint16) bool {
+// proven says whether a connection was taken anywhere on this way: it is not filtered on our side.
+func (e *endpoints) proven(w way) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.reached[port]
+	return e.reached[w]
 }
 
 // talk has a dialogue, or waits for the same one. Where ctx ends first it says so, and nobody else hears of it.
@@ -178,7 +188,7 @@ func (e *endpoints) inTurn(ctx context.Context, what probe.Dialogue) probe.Trans
 	t := probe.Talk(ctx, what)
 	if t.Connected() {
 		e.mu.Lock()
-		e.reached[what.Addr.Port()] = true
+		e.reached[wayTo(what.Addr.Addr(), what.Addr.Port())] = true
 		e.mu.Unlock()
 	}
 	return t

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -28,7 +29,8 @@ func TestWhoGivesUpDoesNotSpoilItForOthers(t *testing.T) {
 	require.True(t, first.OK(), first.Why)
 	require.Equal(t, first, e.talk(t.Context(), what), "and the next one gets the same")
 	require.Equal(t, 1, r.Connections())
-	require.True(t, e.proven(r.Addr().Port()))
+	require.True(t, e.proven(wayTo(r.Addr().Addr(), r.Addr().Port())))
+	require.False(t, e.proven(wayTo(netip.IPv6Loopback(), r.Addr().Port())), "IPv4 is no witness for IPv6")
 	require.Empty(t, e.busy)
 
 	// Somebody else is connected for long.
@@ -50,5 +52,53 @@ func TestRefusalIsNoWitness(t *testing.T) {
 	e := newEndpoints()
 	transcript := e.talk(t.Context(), probe.Dialogue{Host: "starttls-a.example.com", Addr: nobody})
 	require.Equal(t, probe.Refused, transcript.Cause)
-	require.False(t, e.proven(nobody.Port()), "our own firewall may refuse as well")
+	require.False(t, e.proven(wayTo(nobody.Addr(), nobody.Port())), "our own firewall may refuse as well")
+}
+
+// A network without IPv6 is ours: that an IPv6 address does not answer there is no fault of the host, whatever
+// answers over IPv4.
+func TestOneFamilyIsNoWitnessForTheOther(t *testing.T) {
+	t.Parallel()
+	v4, v6 := netip.MustParseAddr("198.51.100.25"), netip.MustParseAddr("2001:db8::25")
+	silent := func(a netip.Addr) heard {
+		return heard{addr: a, transcript: probe.Transcript{Addr: netip.AddrPortFrom(a, 25), Failed: probe.StepConnect, Silent: true, Cause: probe.Timeout}}
+	}
+	answers := heard{addr: v4, transcript: probe.Transcript{Addr: netip.AddrPortFrom(v4, 25)}}
+	for name, c := range map[string]struct {
+		heard []heard
+		known []netip.Addr // addresses that have answered before
+		code  string
+	}{
+		"IPv6 only, and IPv4 has answered elsewhere": {[]heard{silent(v6)}, []netip.Addr{v4}, "port25-untested"},
+		"IPv6 only, and IPv6 has answered elsewhere": {[]heard{silent(v6)}, []netip.Addr{v6}, "port25-timeout"},
+		"IPv4 only, and IPv6 has answered elsewhere": {[]heard{silent(v4)}, []netip.Addr{v6}, "port25-untested"},
+		"both, and IPv4 answers":                     {[]heard{answers, silent(v6)}, []netip.Addr{v4}, "address-unreachable"},
+		"both, and IPv6 has answered elsewhere":      {[]heard{answers, silent(v6)}, []netip.Addr{v4, v6}, "address-silent"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := &domain{Checker: &Checker{o: Options{SMTPPort: 25}, endpoints: newEndpoints()}}
+			for _, a := range c.known {
+				d.endpoints.reached[wayTo(a, 25)] = true
+			}
+			h := &host{Host: Host{Host: "starttls-a.example.com"}, heard: c.heard}
+			for i := range c.heard {
+				h.addrs = append(h.addrs, c.heard[i].addr)
+			}
+			d.judgePort(h, false)
+			require.Len(t, d.Findings, 1)
+			require.Equal(t, c.code, d.Findings[0].Code)
+		})
+	}
+}
+
+func TestMoreTimeIsMoreTimeForEachStep(t *testing.T) {
+	t.Parallel()
+	step := func(timeout time.Duration) time.Duration {
+		d := &domain{Checker: &Checker{o: Options{Timeout: timeout}}}
+		return d.dialogue("", &heard{}).Each
+	}
+	require.Equal(t, 4*time.Second, step(4*time.Second))
+	require.Equal(t, 20*time.Second, step(30*time.Second))
+	require.Equal(t, 2*time.Minute, step(3*time.Minute))
 }

@@ -124,9 +124,11 @@ func (d *domain) judgePort(h *host, implicit bool) {
 			d.find("address-unreachable", where, "this address could not be tested from here: "+t.Why)
 		case !t.Silent:
 			d.judgeDialogue(name, where, t)
+		case reached > 0 && !d.endpoints.proven(wayTo(t.Addr.Addr(), port)):
+			d.find("address-unreachable", where, "this address does not answer, and none of its family has answered from here yet: there may be no way to them on our side")
 		case reached > 0:
 			d.find("address-silent", where, "this address does not answer, and others of the host do")
-		case d.endpoints.proven(port):
+		case d.endpoints.proven(wayTo(t.Addr.Addr(), port)):
 			d.find(name+"timeout", where, "the port does not answer, though others answer from here")
 		default:
 			d.find(name+"untested", where, "the port does not answer, and none has answered from here yet: it may be filtered on our side")

@@ -78,6 +78,7 @@ func (d *domain) lookUpMX(ctx context.Context) bool {
 	case rrset.NXDomain:
 		d.RRset.State = "nxdomain"
 		d.find("no-such-domain", about{}, d.Domain+" does not exist")
+		d.gather(ctx)
 		return false
 	case len(rrset.MX) == 0:
 		d.RRset.State = "implicit"
@@ -104,10 +105,7 @@ func (d *domain) lookUpMX(ctx context.Context) bool {
 func (d *domain) lookUpHosts(ctx context.Context) {
 	limited, cancel := context.WithTimeout(ctx, lookupBudget)
 	defer cancel()
-	var err error
-	if d.facts, err = d.engine(nil).Gather(limited, policy.Nexthop{Name: d.Domain, Port: policy.SMTPPort}, d.o.Policy); err != nil {
-		d.facts = policy.Facts{Nexthop: d.facts.Nexthop}
-	}
+	d.gather(limited)
 	if d.facts.MX.Rest > 0 {
 		d.find("mx-too-many", about{}, fmt.Sprintf("there are %d MX hosts: those after the first %d are not looked at", d.facts.MX.Rest+len(d.facts.Hosts), policy.MaxHosts))
 	}
@@ -149,6 +147,14 @@ func (d *domain) lookUpHosts(ctx context.Context) {
 		d.Set = "all"
 	case prefixed > 0:
 		d.Set = "mixed"
+	}
+}
+
+// gather gathers what the answers of the maps follow from.
+func (d *domain) gather(ctx context.Context) {
+	var err error
+	if d.facts, err = d.engine(nil).Gather(ctx, policy.Nexthop{Name: d.Domain, Port: policy.SMTPPort}, d.o.Policy); err != nil {
+		d.facts = policy.Facts{Nexthop: d.facts.Nexthop}
 	}
 }
 

@@ -68,8 +68,11 @@ func (p *Progress) start() func() {
 }
 
 func (p *Progress) show(end string) {
-	// What is written over may be longer by a few characters.
-	_, _ = fmt.Fprintf(p.Out, "%-60s%s", p.line(time.Since(p.began)), end) // who does not want to see it need not
+	width := 0
+	if p.Terminal {
+		width = 60 // what is written over may be longer by a few characters
+	}
+	_, _ = fmt.Fprintf(p.Out, "%-*s%s", width, p.line(time.Since(p.began)), end) // who does not want to see it need not
 }
 
 // line is the progress after a time: how many of how many, the rate, and the time left.

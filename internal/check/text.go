@@ -186,8 +186,11 @@ func (s Screen) result(c *Connection) string {
 		return s.paint(yellow, "no way from here")
 	}
 	text := c.Cause
-	if c.Step == "STARTTLS" {
+	switch {
+	case c.Step == "STARTTLS":
 		text = "no STARTTLS"
+	case strings.HasPrefix(c.Step, "EHLO"):
+		text = c.Step
 	}
 	return s.paint(red, text)
 }
