@@ -54,6 +54,8 @@ func (a *asking) ask(cmd *cobra.Command, f func(context.Context, *admin.Client) 
 		err = fmt.Errorf(`no daemon answers at %s: start it with "systemctl start policyd" or "policyd serve", or name its socket with --socket`, path)
 	case errors.Is(err, admin.ErrForbidden):
 		err = fmt.Errorf("permission denied at %s: be root or a member of the %s", path, groupOf(path))
+	case errors.Is(err, admin.ErrUnreadable):
+		err = fmt.Errorf("%s is not the admin socket of a policyd, or the daemon broke off: %w", path, err)
 	}
 	if own, ok := errors.AsType[*exit](err); ok {
 		return own

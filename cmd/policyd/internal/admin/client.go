@@ -24,6 +24,8 @@ var (
 	ErrNotRunning = errors.New("admin: no daemon answers")
 	// ErrForbidden: the permissions of the socket, or of a directory above it, forbid.
 	ErrForbidden = errors.New("admin: permission denied")
+	// ErrUnreadable: something answers and it is no admin API, or it broke off. Look whether it is the right socket.
+	ErrUnreadable = errors.New("admin: what answers is no admin API, or has broken off")
 )
 
 // RefusedError is a request that the daemon refused.
@@ -57,8 +59,8 @@ func NewClient(path string) *Client {
 // Close closes idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// Status asks how the daemon is doing. The errors of this and of all others are ErrNotRunning, ErrForbidden, a
-// RefusedError, or that of a broken connection.
+// Status asks how the daemon is doing. The errors of this and of all others are ErrNotRunning, ErrForbidden,
+// ErrUnreadable, a RefusedError, or that of ctx.
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	return call[Status](ctx, c, http.MethodGet, "/v1/status", nil)
 }
@@ -127,8 +129,13 @@ func call[T any](ctx context.Context, c *Client, method, path string, body []byt
 		return v, ErrNotRunning
 	case errors.Is(err, fs.ErrPermission):
 		return v, ErrForbidden
+	case err != nil && ctx.Err() != nil:
+		return v, fmt.Errorf("admin: no answer in time: %w", ctx.Err())
 	case err != nil:
-		return v, fmt.Errorf("admin: %w", err)
+		if without, ok := errors.AsType[*url.Error](err); ok {
+			err = without.Err // the URL is made up
+		}
+		return v, fmt.Errorf("%w: %w", ErrUnreadable, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	answer := io.LimitReader(resp.Body, maxAnswer)
@@ -140,7 +147,7 @@ func call[T any](ctx context.Context, c *Client, method, path string, body []byt
 		return v, &RefusedError{Code: resp.StatusCode, Message: r.Message}
 	}
 	if err := json.NewDecoder(answer).Decode(&v); err != nil {
-		return v, fmt.Errorf("admin: what the daemon answers cannot be read: %w", err)
+		return v, fmt.Errorf("%w: %w", ErrUnreadable, err)
 	}
 	return v, nil
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -205,6 +206,39 @@ func TestNobodyThere(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))
 	_, err = client(t, filepath.Join(dir, "file")).Status(t.Context())
 	require.ErrorIs(t, err, admin.ErrNotRunning, "a file")
+}
+
+// Such as the socket of the lookups, or that of another program.
+func TestSomebodyElseThere(t *testing.T) {
+	t.Parallel()
+	for name, says := range map[string]string{
+		"nothing":        "",
+		"no HTTP":        "5:PERM ,",
+		"no JSON":        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+		"half an answer": "HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "sock")
+			l, err := net.Listen("unix", path)
+			require.NoError(t, err)
+			served := make(chan error, 1)
+			go func() {
+				conn, err := l.Accept()
+				if err == nil {
+					_, _ = conn.Read(make([]byte, 4096))
+					_, _ = io.WriteString(conn, says)
+					err = conn.Close()
+				}
+				served <- err
+			}()
+			_, err = client(t, path).Status(t.Context())
+			require.ErrorIs(t, err, admin.ErrUnreadable)
+			require.NotContains(t, err.Error(), "http://", "the URL is none of the operator's")
+			require.NoError(t, l.Close())
+			require.NoError(t, <-served)
+		})
+	}
 }
 
 func TestShutdownLetsARequestEnd(t *testing.T) {

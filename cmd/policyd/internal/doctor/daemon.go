@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,7 +31,8 @@ func (e *exam) policyd(ctx context.Context) {
 	st := e.daemon.status
 	e.found("daemon-running", "policyd "+st.Version+" is running, mode "+st.Settings.Mode)
 	for _, w := range st.Warnings {
-		if !strings.HasPrefix(w, "mode = ") { // the settings have said that
+		// What the settings have said need not be said twice. Of the mode daemon-running has told.
+		if !strings.HasPrefix(w, "mode = ") && !slices.Contains(e.Settings.Warnings, w) {
 			e.found("daemon-warning", w)
 		}
 	}

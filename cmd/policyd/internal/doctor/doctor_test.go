@@ -183,6 +183,19 @@ func TestSettingsWarningsArePassedOn(t *testing.T) {
 	r := Examine(t.Context(), Options{Settings: l, Postconf: "/nonexistent/postconf", ResolvConf: s.dir + "/resolv.conf"})
 	require.Contains(t, codes(r), "settings-warning")
 	require.Contains(t, codes(r), "postfix-unreadable")
+
+	// The daemon says the same of itself, and something else.
+	l = s.loaded()
+	l.Warnings = []string{"strange settings"}
+	s.status.Warnings = []string{"strange settings", "the cache is full"}
+	s.administer()
+	r = Examine(t.Context(), Options{Settings: l, Postconf: "/nonexistent/postconf", ResolvConf: s.dir + "/resolv.conf"})
+	said := map[string]int{}
+	for _, f := range r.Findings {
+		said[f.What]++
+	}
+	require.Equal(t, 1, said["the cache is full"])
+	require.Equal(t, 1, said["strange settings"], "once is enough")
 }
 
 func TestForbidden(t *testing.T) {
