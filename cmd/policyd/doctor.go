@@ -2,11 +2,15 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
+	"net/netip"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/doctor"
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
+	"github.com/policyd/policyd/internal/policy"
 )
 
 type doctorFlags struct {
@@ -36,6 +40,13 @@ settings.`,
 		Example: "  policyd doctor\n  policyd doctor --egress mx.example.com\n  policyd doctor --json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			for i, h := range f.egress {
+				host, err := egressHost(h)
+				if err != nil {
+					return err
+				}
+				f.egress[i] = host
+			}
 			return examine(cmd, c, f)
 		},
 	}
@@ -44,6 +55,19 @@ settings.`,
 	cmd.Flags().StringVar(&f.instance, "postfix-dir", "", "configuration `directory` of Postfix (default Postfix's own)")
 	_ = cmd.MarkFlagDirname("postfix-dir") // fails for a flag that does not exist only
 	return cmd
+}
+
+// egressHost reads a host of --egress: a name, or an address, also as Postfix writes it.
+func egressHost(s string) (string, error) {
+	address := strings.TrimSuffix(strings.TrimPrefix(s, "["), "]")
+	if a, err := netip.ParseAddr(address); err == nil {
+		return a.String(), nil
+	}
+	name, ok := policy.ParseName(s)
+	if !ok {
+		return "", fmt.Errorf("--egress %q is neither the name of a host nor an address", s)
+	}
+	return name, nil
 }
 
 func examine(cmd *cobra.Command, c *common, f doctorFlags) error {

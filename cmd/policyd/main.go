@@ -88,7 +88,7 @@ func newRoot() *cobra.Command {
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages ", ".FlagUsagesWrapped "+columns+" "))
 	root.PersistentFlags().StringVar(&c.config, "config", "", "settings file (default "+settings.DefaultPath+")")
 	_ = root.MarkPersistentFlagFilename("config", "toml") // fails for a flag that does not exist only
-	root.AddCommand(newServe(c), newQuery(c), newCheck(c), newStatus(c), newCache(c), newReload(c), newLogLevel(c), newConfig(c), newPostfixConfig(c), newDoctor(c), newVersion())
+	root.AddCommand(newServe(c), newQuery(c), newCheck(c), newStatus(c), newCache(c), newReload(c), newLogLevel(c), newConfig(c), newPostfixConfig(c), newDoctor(c), newVersion(), newCompletion())
 	return root
 }
 
