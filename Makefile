@@ -14,7 +14,7 @@ FUZZTIME ?= 10s
 UNIT = $(shell go list ./...)
 
 .DEFAULT_GOAL = help
-.PHONY: help build test unit e2e torture torture-short soak check fuzz bench demo demo-mail deps man install deb rpm cross package-test clean
+.PHONY: help build test unit e2e torture torture-short soak check fuzz fuzz-short bench demo demo-mail deps man install deb rpm cross package-test clean
 
 help: ## show the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 14
@@ -22,7 +22,7 @@ help: ## show the targets
 build: ## bin/policyd
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/policyd ./cmd/policyd
 
-test: deps check unit e2e torture-short package-test ## everything, as in CI; installs what it needs if root on Debian
+test: deps check unit fuzz-short e2e torture-short package-test ## everything, as in CI; installs what it needs if root on Debian
 
 unit: ## tests that need no root and no packages
 	go test -race -shuffle=on -timeout 10m $(UNIT)
@@ -52,11 +52,14 @@ $(LINT): tools/lint/go.mod
 	cd tools/lint && go build -o ../../$(LINT) github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 
 fuzz: ## every fuzz target for FUZZTIME (10s)
-	@set -e; for p in $(UNIT); do \
-	  for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
-	    echo "== $$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p; \
+	@set -e; for p in $$(grep -rl --include='*_test.go' '^func Fuzz' cmd e2e internal prefix socketmap | xargs -n1 dirname | sort -u); do \
+	  for f in $$(grep -ho '^func Fuzz[A-Za-z0-9_]*' $$p/*_test.go | cut -d' ' -f2); do \
+	    echo "== $$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) ./$$p; \
 	  done; \
 	done
+
+fuzz-short: # counted and not timed, so that a busy machine does the same
+	@$(MAKE) --no-print-directory fuzz FUZZTIME=2000x
 
 bench: build ## cached lookups beside a server that knows one answer
 	go run ./e2e/cmd/bench -policyd bin/policyd

@@ -49,7 +49,7 @@ func fewFiles(ctx context.Context, s *scene) (string, error) {
 
 func littleMemory(ctx context.Context, s *scene) (string, error) {
 	const limit, most = 48, 160 // MiB
-	total := s.count(150_000, 12_000)
+	total := s.count(60_000, 12_000)
 	w, p, err := s.stage(ctx, setup{
 		cache:       "max_entries = 20000",
 		Environment: daemon.Environment{Variables: []string{fmt.Sprintf("GOMEMLIMIT=%dMiB", limit)}},

@@ -86,7 +86,7 @@ func terminations(ctx context.Context, s *scene) (string, error) {
 	const storm = 50
 	times := s.count(20, 5)
 	// Lookups that take a while are under way at the end: their resolver is slow.
-	l := p.load(ctx, loading{connections: 8, pause: 2 * time.Millisecond, questions: w.all})
+	l := p.load(ctx, loading{connections: 8, pause: 2 * time.Millisecond, questions: w.all, gaps: true})
 	for range times {
 		w.dns.SetDelay(200 * time.Millisecond)
 		l.add(w.unknown(20))
@@ -118,7 +118,7 @@ func handover(ctx context.Context, s *scene) (string, error) {
 	}
 	times := s.count(50, 8)
 	// A policyd that has just been started knows its answers only when it has asked: none of them may be TEMP.
-	l := p.load(ctx, loading{connections: 16, pause: time.Millisecond, questions: sure(w.all)})
+	l := p.load(ctx, loading{connections: 16, pause: time.Millisecond, questions: sure(w.all), gaps: true})
 	longest := time.Duration(0)
 	for range times {
 		began := time.Now()
