@@ -23,27 +23,47 @@ type memory struct {
 }
 
 // memorySlots are for each map. A memo takes about a kilobyte, so that all of them are some 24 MiB.
-const memorySlots = 1 << 12
+const (
+	memorySlots = 1 << 11
+	ways        = 4
+)
 
-// slot has room for two, so that two keys in use that share one do not drive each other out.
-type slot [2]atomic.Pointer[memo]
+// slot has room for a few, so that keys in use that share one do not drive each other out. The hashes of the keys are
+// beside the memos: to pass over one that is of another key takes no look at it. Hash and memo are not read at once, so
+// one can be of another key than the other: then nothing is found.
+type slot struct {
+	hashes [ways]atomic.Uint64
+	memos  [ways]atomic.Pointer[memo]
+}
 
 // find returns the memo for c, or nil.
-func (s *slot) find(c call) *memo {
-	for i := range s {
-		if l := s[i].Load(); l != nil && l.set == c.set && l.key == c.key {
+func (s *slot) find(hash uint64, c call) *memo {
+	for i := range s.memos {
+		if s.hashes[i].Load() != hash {
+			continue
+		}
+		if l := s.memos[i].Load(); l != nil && l.set == c.set && l.key == c.key {
 			return l
 		}
 	}
 	return nil
 }
 
-// put makes l the newest of the two. A race can lose a memo, which costs time and nothing else.
-func (s *slot) put(l *memo) {
-	if first := s[0].Load(); first != nil && first.key != l.key {
-		s[1].Store(first)
+// put makes l the newest, in the place of one for the same key or of the oldest. A race can lose a memo, which costs time
+// and nothing else.
+func (s *slot) put(hash uint64, l *memo) {
+	last := 0
+	for ; last < ways-1; last++ {
+		if old := s.memos[last].Load(); old == nil || old.key == l.key {
+			break
+		}
 	}
-	s[0].Store(l)
+	for i := last; i > 0; i-- {
+		s.memos[i].Store(s.memos[i-1].Load())
+		s.hashes[i].Store(s.hashes[i-1].Load())
+	}
+	s.memos[0].Store(l)
+	s.hashes[0].Store(hash)
 }
 
 // memo is one answer. It is not changed.
@@ -115,13 +135,15 @@ type fact func() bool
 
 func newMemory() *memory { return &memory{seed: maphash.MakeSeed()} }
 
-func (m *memory) slot(c call) *slot {
-	return &m.slots[c.m][maphash.String(m.seed, c.key)%memorySlots]
+func (m *memory) slot(c call) (*slot, uint64) {
+	hash := maphash.String(m.seed, c.key)
+	return &m.slots[c.m][hash%memorySlots], hash
 }
 
 // recall returns the answer to c if it is the same as the last time.
 func (m *memory) recall(c call) (*answered, bool) {
-	last := m.slot(c).find(c)
+	slot, hash := m.slot(c)
+	last := slot.find(hash, c)
 	if last == nil {
 		return nil, false
 	}
@@ -133,9 +155,11 @@ func (m *memory) recall(c call) (*answered, bool) {
 
 // keep remembers the answer to c, if r has seen all that led there.
 func (m *memory) keep(c call, a answered, r *recorder) {
-	if !r.incomplete {
-		m.slot(c).put(&memo{key: c.key, set: c.set, dns: slices.Clone(r.dns), others: slices.Clone(r.others), answer: a, expires: r.expires})
+	if r.incomplete {
+		return
 	}
+	slot, hash := m.slot(c)
+	slot.put(hash, &memo{key: c.key, set: c.set, dns: slices.Clone(r.dns), others: slices.Clone(r.others), answer: a, expires: r.expires})
 }
 
 // recorder passes questions on to the views that never wait, and notes the facts that come back.
