@@ -105,14 +105,16 @@ func (p *Prober) examine(ctx context.Context, name string, set *settings) findin
 	var group errgroup.Group
 	group.SetLimit(sideBySide)
 	for i, a := range addrs {
-		group.Go(func() error {
-			heard[i] = p.talk(ctx, Dialogue{
+		group.Go(func() (err error) {
+			heard[i], err = p.hear(ctx, Dialogue{
 				Host: name, Addr: netip.AddrPortFrom(a, set.Port), Implicit: true, Helo: set.Helo, Roots: set.Roots,
-			})
-			return nil
+			}, set.Logger)
+			return err
 		})
 	}
-	_ = group.Wait() // no error: what failed is in the transcripts
+	if err := group.Wait(); err != nil { // what failed otherwise is in the transcripts
+		return unknown(err.Error())
+	}
 	f := judge(heard)
 	f.first = addrs[0]
 	return f

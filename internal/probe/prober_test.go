@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -327,4 +328,20 @@ func TestVerdictDoesNotAllocate(t *testing.T) {
 	require.Equal(t, Open, p.Probe(t.Context(), mx).State)
 	p.Verdict(mx)
 	require.Zero(t, testing.AllocsPerRun(100, func() { p.Verdict(mx) }))
+}
+
+// A dialogue that panics must not end the daemon, though it has a goroutine of its own, and is no verdict: not even beside
+// an address that is right.
+func TestAPanicOfADialogueIsNoVerdict(t *testing.T) {
+	t.Parallel()
+	run(t, func(t *testing.T, w *world, p *Prober) {
+		w.host(mx, good, "8.8.8.8", "8.8.4.4")
+		w.mu.Lock()
+		w.answers[netip.MustParseAddr("8.8.4.4")] = func(*Transcript) { panic("what a certificate") }
+		w.mu.Unlock()
+		require.Equal(t, Verdict{Why: "internal error"}, p.Probe(t.Context(), mx))
+		require.Contains(t, w.logged(), "what a certificate")
+		w.host(mx, good, "8.8.8.8")
+		require.Equal(t, Open, p.Probe(t.Context(), mx).State)
+	})
 }

@@ -2,6 +2,7 @@ package probe
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -101,7 +102,7 @@ func (p *Prober) probe(ctx context.Context, h *host, limited bool) Verdict {
 	set, generation := &settings{Options: p.options, limited: limited}, p.generation
 	p.mu.Unlock()
 	began := time.Now()
-	f := p.carefully(ctx, h.name, set)
+	f := p.examine(ctx, h.name, set)
 	now := wallClock()
 
 	p.mu.Lock()
@@ -125,15 +126,16 @@ func (p *Prober) probe(ctx context.Context, h *host, limited bool) Verdict {
 	return event.Verdict
 }
 
-// carefully examines a host: a stranger's certificate that makes the library panic is a failed probe.
-func (p *Prober) carefully(ctx context.Context, name string, set *settings) (f finding) {
+// hear has a dialogue. A stranger's certificate that makes the library panic is a failed probe, and would end the
+// daemon otherwise: each dialogue has a goroutine of its own.
+func (p *Prober) hear(ctx context.Context, d Dialogue, log *slog.Logger) (t Transcript, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			set.Logger.Error("panic in a probe: please report this", slog.String("mx", name), slog.String("err", fmt.Sprint(r)), slog.String("stack", string(debug.Stack())))
-			f = unknown("internal error")
+			log.Error("panic in a probe: please report this", slog.String("mx", d.Host), slog.String("err", fmt.Sprint(r)), slog.String("stack", string(debug.Stack())))
+			err = errors.New("internal error")
 		}
 	}()
-	return p.examine(ctx, name, set)
+	return p.talk(ctx, d), nil
 }
 
 // tell logs and reports a probe that has ended.
