@@ -66,7 +66,7 @@ func (v View) Lookup(ctx context.Context, domain string) Result {
 		v.use(e, now)
 		return s.stale(e, err)
 	case errors.Is(err, ErrNoRecord), errors.Is(err, ErrManyRecords), errors.Is(err, ErrBadRecord):
-		return Result{Domain: domain, State: Absent, Why: err.Error()}
+		return Result{Domain: domain, State: Absent, Why: strings.TrimPrefix(err.Error(), "mtasts: ")}
 	case err != nil && ctx.Err() != nil:
 		return unknown(domain, err)
 	case err != nil:

@@ -95,7 +95,9 @@ func refused(f Facts, o Options) string {
 		return "the overrides file has a line for " + f.Override.Pattern
 	case f.Nexthop.Host || f.Nexthop.Name == "" || f.MX.Err != nil || !f.MX.Asked:
 		return "no route without an MX RRset"
-	case len(f.Hosts) == 0 || f.Hosts[0].Class != prefix.SMTPS:
+	case len(f.Hosts) == 0:
+		return "there is no MX host"
+	case f.Hosts[0].Class != prefix.SMTPS:
 		return "the best MX host is no smtps- host"
 	}
 	_, mixed := promised(f)

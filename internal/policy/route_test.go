@@ -40,6 +40,14 @@ func TestRouteByProbe(t *testing.T) {
 	}
 }
 
+// Whoever reads why there is no route is not to look for a host where there is none.
+func TestRouteWithoutHosts(t *testing.T) {
+	t.Parallel()
+	d := policy.Route(by(signed), with(func(o *policy.Options) { o.Port26.Mode = policy.PortProbe }))
+	require.Equal(t, "NOTFOUND ", d.Reply.String())
+	require.Equal(t, []string{"there is no MX host"}, d.Why)
+}
+
 // TestRouteWithDANEAndSTS is the part that is about the other mechanisms.
 func TestRouteWithDANEAndSTS(t *testing.T) {
 	t.Parallel()
