@@ -198,9 +198,6 @@ func (p *Prober) settle(h *host, f finding, now time.Time) Event {
 		h.open = open
 		h.place = p.known[kind(open)].PushFront(h)
 	}
-	if h.used {
-		p.plan(h, now)
-	}
 	signal(p.dirty)
 	return event
 }
