@@ -97,8 +97,16 @@ func (c *conversation) talk(ctx context.Context) {
 	if err == nil {
 		err = c.expect(&bye, 221)
 	}
+	took := time.Since(began)
+	if err == nil {
+		// The host closes first (RFC 5321 section 4.1.1.10), so that it never sees two connections of ours at once. One that
+		// does not is not waited for.
+		const parting = 250 * time.Millisecond
+		_ = c.conn.SetDeadline(time.Now().Add(parting))
+		_, _ = c.lines.ReadByte()
+	}
 	// A host that hangs up without a word has kept its promise all the same.
-	c.t.Steps = append(c.t.Steps, Done{Step: StepQUIT, Took: time.Since(began), Err: err})
+	c.t.Steps = append(c.t.Steps, Done{Step: StepQUIT, Took: took, Err: err})
 }
 
 // step takes a step and notes how it went. It returns false when it failed.

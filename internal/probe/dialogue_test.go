@@ -3,6 +3,8 @@ package probe_test
 import (
 	"context"
 	"crypto/tls"
+	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"strings"
@@ -127,6 +129,43 @@ func TestDialogueSTARTTLS(t *testing.T) {
 	require.True(t, tr.OK(), "and thrown away: %s", tr.Why)
 	require.NotContains(t, strings.Join(tr.EHLOAgain.Lines, " "), "AUTH")
 	require.Equal(t, []string{"EHLO client.example", "STARTTLS", "EHLO client.example", "QUIT"}, commands)
+}
+
+// A host counts its connections until it has closed them: the next one of ours comes after that.
+func TestDialoguesDoNotOverlap(t *testing.T) {
+	t.Parallel()
+	ca := probetest.NewCA(t)
+	good := ca.Names(t, mx)
+	for _, implicit := range []bool{true, false} {
+		r := probetest.Start(t, "127.0.0.1:0", probetest.Behaviour{Cert: &good, Implicit: implicit})
+		for range 20 {
+			tr := probe.Talk(t.Context(), probe.Dialogue{Host: mx, Addr: r.Addr(), Implicit: implicit, Roots: ca.Roots})
+			require.True(t, tr.OK(), tr.Why)
+		}
+		require.Equal(t, 1, r.Most())
+	}
+}
+
+// A host that says 221 and stays is not waited for.
+func TestDialogueWithAHostThatStays(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	gone := make(chan error, 1)
+	go func() {
+		conn, err := l.Accept()
+		if err == nil {
+			_, err = io.WriteString(conn, "220 here\r\n250 hello\r\n221 bye\r\n") // EHLO has no STARTTLS
+			_, _ = io.Copy(io.Discard, conn)                                      // until the other side goes
+			err = errors.Join(err, conn.Close())
+		}
+		gone <- err
+	}()
+	tr := probe.Talk(t.Context(), probe.Dialogue{Host: mx, Addr: netip.MustParseAddrPort(l.Addr().String())})
+	require.Equal(t, "STARTTLS: not offered", tr.Why)
+	require.NoError(t, <-gone)
+	require.NoError(t, tr.Steps[len(tr.Steps)-1].Err, "QUIT")
+	require.NoError(t, l.Close())
 }
 
 func TestDialogueThatDoesNotConnect(t *testing.T) {
