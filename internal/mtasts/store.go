@@ -157,7 +157,8 @@ func (s *Store) begin() bool {
 // known returns what is kept for a domain, live or not, or nil. sure is false where that is not the last word,
 // because what is on disk has not been read yet and the caller may not wait for it.
 func (s *Store) known(domain string, mayWait bool) (e *entry, sure bool) {
-	if e = s.table.get(domain); e != nil || s.loaded.Load() {
+	all := s.loaded.Load() // before the look: what is read in between is seen or not taken for missing
+	if e = s.table.get(domain); e != nil || all {
 		return e, true
 	}
 	if !mayWait {
