@@ -51,7 +51,7 @@ func ParseRecord(txt string) (id string, err error) {
 	if id == "" {
 		return "", fmt.Errorf("%w: no id", ErrBadRecord)
 	}
-	return id, nil
+	return strings.Clone(id), nil // it is kept for long, and must not keep the whole record
 }
 
 // recordID picks the one MTA-STS record out of a TXT RRset, RFC 8461 section 3.1:

@@ -3,10 +3,12 @@ package mtasts_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 
@@ -488,4 +490,16 @@ func TestAStoreNeedsAResolver(t *testing.T) {
 	t.Parallel()
 	_, err := mtasts.NewStore(mtasts.StoreOptions{})
 	require.Error(t, err)
+}
+
+// The id is a small part of a record that may be as long as a DNS message: neither a policy nor a failure keeps
+// the whole of it, which is of no account in what bounds them.
+func TestAnIDDoesNotKeepItsRecord(t *testing.T) {
+	t.Parallel()
+	record := "v=STSv1; id=20260101; x=" + strings.Repeat("x", 1<<10)
+	id, err := mtasts.ParseRecord(record)
+	require.NoError(t, err)
+	require.Equal(t, "20260101", id)
+	from, to := uintptr(unsafe.Pointer(unsafe.StringData(record))), uintptr(unsafe.Pointer(unsafe.StringData(id)))
+	require.False(t, to >= from && to < from+uintptr(len(record)), "the id is in the memory of the record")
 }
