@@ -25,7 +25,7 @@ type announced struct {
 }
 
 // records spares lookups that are answered from caches the making of names and the parsing of records.
-// Its size is fixed: what collides is made anew.
+// Its size is fixed: what collides is made anew, and so is what is large.
 type records struct {
 	seed  maphash.Seed
 	slots []atomic.Pointer[announced]
@@ -53,13 +53,25 @@ func (r *records) of(domain string) *announced {
 
 // parse reads an RRset that was found for a.
 func (r *records) parse(a *announced, rrset *resolver.RRset) (string, error) {
-	if a.rrset != rrset {
-		n := &announced{domain: a.domain, name: a.name, rrset: rrset}
-		n.id, n.err = recordID(rrset.TXT)
-		r.slot(a.domain).Store(n)
-		a = n
+	if a.rrset == rrset {
+		return a.id, a.err
 	}
-	return a.id, a.err
+	n := &announced{domain: a.domain, name: a.name, rrset: rrset}
+	n.id, n.err = recordID(rrset.TXT)
+	if small(rrset) {
+		r.slot(a.domain).Store(n)
+	}
+	return n.id, n.err
+}
+
+// small says that an RRset may be kept here, where no cache counts it.
+func small(rrset *resolver.RRset) bool {
+	const most, stringHeader = 1 << 10, 16
+	size := len(rrset.Owner)
+	for _, txt := range rrset.TXT {
+		size += stringHeader + len(txt)
+	}
+	return size <= most
 }
 
 const (
