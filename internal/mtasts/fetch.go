@@ -77,13 +77,11 @@ func (e *answerError) Error() string { return e.reason }
 // get fetches the policy from one address of the host.
 func (o *StoreOptions) get(ctx context.Context, host string, addr netip.Addr) ([]byte, error) {
 	to := netip.AddrPortFrom(addr, o.Port).String()
-	dialer := net.Dialer{Timeout: connectTimeout}
 	transport := &http.Transport{
 		Proxy: nil, // a proxy would resolve the name itself
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return dialer.DialContext(ctx, "tcp", to)
+		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dial(ctx, to, &tls.Config{ServerName: host, RootCAs: o.Roots, MinVersion: tls.VersionTLS12})
 		},
-		TLSClientConfig:        &tls.Config{RootCAs: o.Roots, MinVersion: tls.VersionTLS12},
 		DisableKeepAlives:      true,
 		DisableCompression:     true,
 		MaxResponseHeaderBytes: maxHeader,
@@ -122,6 +120,26 @@ func (o *StoreOptions) get(ctx context.Context, host string, addr netip.Addr) ([
 		err = ctx.Err()
 	}
 	return body, err
+}
+
+// dial connects and shakes hands. The transport has it done by a goroutine of its own, where a certificate that makes the
+// library panic would end the daemon.
+func dial(ctx context.Context, to string, config *tls.Config) (conn net.Conn, err error) {
+	dialer := net.Dialer{Timeout: connectTimeout}
+	plain, err := dialer.DialContext(ctx, "tcp", to)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic in the TLS handshake: %v", p)
+		}
+		if err != nil {
+			conn, _ = nil, plain.Close()
+		}
+	}()
+	secured := tls.Client(plain, config)
+	return secured, secured.HandshakeContext(ctx)
 }
 
 // acceptable checks all but the body, RFC 8461 sections 3.2 and 3.3.

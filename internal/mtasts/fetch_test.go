@@ -510,3 +510,16 @@ func TestTheProxyOfTheEnvironmentIsNotUsed(t *testing.T) {
 	r := lookup(t, cache, mtasts.StoreOptions{Roots: ca.pool(), Special: true, Port: host.port(t)})
 	require.Equal(t, found1, short(r), r.Why)
 }
+
+// The library's own goroutine shakes hands: a certificate that makes it panic there must not end the daemon.
+func TestAPanicOverACertificateIsAFailure(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	host := at(t, "127.0.0.1:0", ca.certificate(t, nil, "mta-sts.example.com"), nil, serve(enforce))
+	_, cache := dns(t, "127.0.0.1")
+	roots := x509.NewCertPool()
+	roots.AddCertWithConstraint(ca.cert, func([]*x509.Certificate) error { panic("what a certificate") })
+	r := lookup(t, cache, mtasts.StoreOptions{Roots: roots, Special: true, Port: host.port(t)})
+	require.Equal(t, "failed sts-policy-fetch-error", short(r))
+	require.ErrorContains(t, r.Err, "what a certificate")
+}
