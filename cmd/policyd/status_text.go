@@ -143,7 +143,7 @@ func (t *sheet) connections(c admin.Connections) {
 	}
 	t.row("connections", "%d of %d open, %s since the start", c.Open, c.Max, number(c.Total))
 	t.row("", "closed: %s", counts(c.Dropped, "idle", "evicted", "refused", "stalled"))
-	t.row("", "errors: %s", counts(c.Errors, "malformed", "write", "accept"))
+	t.row("", "errors: %s", counts(c.Errors, "malformed", "unknown-map", "write", "accept"))
 }
 
 // counts lists counters: the first ones always, then the others that are not zero, by name.

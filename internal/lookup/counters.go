@@ -24,6 +24,7 @@ type counters struct {
 	replies  [maps][socketmap.StatusPerm + 1]atomic.Uint64
 	unsigned atomic.Uint64
 	panics   atomic.Uint64
+	unknown  atomic.Uint64
 }
 
 func (c *counters) count(m mapID, s socketmap.Status) { c.replies[m][s].Add(1) }
@@ -36,11 +37,13 @@ type Stats struct {
 	Unsigned uint64
 	// Panics counts lookups that ended in an internal error.
 	Panics uint64
+	// UnknownMaps counts lookups in maps that there are not: main.cf names them, and the mail waits.
+	UnknownMaps uint64
 }
 
 // Stats returns the counters as they are.
 func (s *Service) Stats() Stats {
-	st := Stats{Replies: map[string]map[string]uint64{}, Unsigned: s.counters.unsigned.Load(), Panics: s.counters.panics.Load()}
+	st := Stats{Replies: map[string]map[string]uint64{}, Unsigned: s.counters.unsigned.Load(), Panics: s.counters.panics.Load(), UnknownMaps: s.counters.unknown.Load()}
 	for m := range maps {
 		byStatus := map[string]uint64{}
 		for status := range s.counters.replies[m] {

@@ -111,7 +111,13 @@ func (s *Service) Handler() socketmap.Handler {
 	} {
 		mux.Handle(name, s.handler(m))
 	}
-	return mux
+	return socketmap.HandlerFunc(func(ctx context.Context, req socketmap.Request) socketmap.Reply {
+		r := mux.ServeSocketmap(ctx, req)
+		if r.Status == socketmap.StatusPerm { // no map of ours says that
+			s.counters.unknown.Add(1)
+		}
+		return r
+	})
 }
 
 // handler counts and observes the answers of one map, and turns a panic into the safe one: nothing in here may

@@ -122,7 +122,10 @@ func TestMaps(t *testing.T) {
 	for _, mode := range []policy.Mode{policy.ModeEnforce, policy.ModeReport, policy.ModeOff} {
 		s := settings()
 		s.Policy.Mode = mode
-		require.Contains(t, ask(service(full, full, s), "tls-polity example.com"), "PERM ", "an unknown map, whatever the mode")
+		svc := service(full, full, s)
+		require.Contains(t, ask(svc, "tls-polity example.com"), "PERM ", "an unknown map, whatever the mode")
+		ask(svc, "tls-policy example.com")
+		require.EqualValues(t, 1, svc.Stats().UnknownMaps)
 	}
 }
 

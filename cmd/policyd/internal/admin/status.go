@@ -118,6 +118,6 @@ type Connections struct {
 	Total     uint64   `json:"total"`
 	// Dropped counts by reason: evicted, refused, idle, stalled.
 	Dropped map[string]uint64 `json:"dropped"`
-	// Errors counts by kind: malformed, stalled, write, accept.
+	// Errors counts by kind: malformed, stalled, write, accept, and unknown-map for lookups in a map that there is not.
 	Errors map[string]uint64 `json:"errors"`
 }

@@ -15,14 +15,19 @@ func (st *Status) warn() []string {
 		}
 	}
 	r := st.Resolver
+	does := "is " + r.SelfTest
+	if r.SelfTest == "echoes AD" {
+		does = r.SelfTest
+	}
 	asks := st.Settings.Mode != "off" // otherwise there is no self-test, and nothing that could be weak
 	add(asks && r.SelfTest == "unknown", "the self-test of the resolver has no result, so lookups fail and mail waits: "+r.Reason)
-	add(asks && r.SelfTest != "unknown" && !r.Validating, "no answer is taken for secure, the resolver is "+r.SelfTest+": "+r.Reason)
+	add(asks && r.SelfTest != "unknown" && !r.Validating, "no answer is taken for secure, the resolver "+does+": "+r.Reason)
 	if last := st.Reload; last != nil {
 		add(!last.OK, "the last reload was refused and the old settings are in force: "+last.Error)
 		add(len(last.Restart) > 0, "changed settings wait for a restart: "+strings.Join(last.Restart, ", "))
 	}
 	add(st.Lookups.Panics > 0, fmt.Sprintf("%d lookups ended in an internal error: please report what the log says", st.Lookups.Panics))
+	add(st.Connections.Errors["unknown-map"] > 0, fmt.Sprintf("%d lookups were for a map that there is not, and the mail waits: see the log of Postfix, and main.cf", st.Connections.Errors["unknown-map"]))
 	full := st.Cache.Evicted > 0 && st.Cache.Entries >= st.Cache.MaxEntries/10*9
 	add(full, fmt.Sprintf("the cache is full, %d entries had to go: raise cache.max_entries", st.Cache.Evicted))
 	add(st.Probes != nil && st.Probes.EgressFiltered, "the port of implicit TLS seems to be filtered on our side: nothing goes by it")

@@ -19,7 +19,7 @@ func TestWarnings(t *testing.T) {
 		},
 		"the resolver does not validate": {
 			func(st *Status) { st.Resolver = Resolver{SelfTest: "echoes AD", Reason: "it copies the bit"} },
-			"no answer is taken for secure, the resolver is echoes AD: it copies the bit",
+			"no answer is taken for secure, the resolver echoes AD: it copies the bit",
 		},
 		"a refused reload": {
 			func(st *Status) { st.Reload = &Reload{At: time.Unix(1, 0), Error: "line 3"} },
@@ -34,6 +34,10 @@ func TestWarnings(t *testing.T) {
 		"panics": {
 			func(st *Status) { st.Lookups.Panics = 2 },
 			"2 lookups ended in an internal error: please report what the log says",
+		},
+		"a map that there is not": {
+			func(st *Status) { st.Connections.Errors = map[string]uint64{"unknown-map": 3} },
+			"3 lookups were for a map that there is not, and the mail waits: see the log of Postfix, and main.cf",
 		},
 		"a full cache": {
 			func(st *Status) { st.Cache = Cache{Entries: 960, MaxEntries: 1000, Evicted: 7} },

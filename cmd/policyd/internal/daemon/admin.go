@@ -135,7 +135,10 @@ func (d *Daemon) connectionStatus() admin.Connections {
 	return admin.Connections{
 		Listeners: append([]string{}, d.Listening()...), Open: st.Open, Max: l.Server.MaxConnections, Total: st.Accepted,
 		Dropped: map[string]uint64{"evicted": st.Evicted, "refused": st.Refused, "idle": st.Idle, "stalled": st.Stalled},
-		Errors:  map[string]uint64{"malformed": st.Malformed, "stalled": st.Stalled, "write": st.WriteErrors, "accept": st.AcceptErrors},
+		Errors: map[string]uint64{
+			"malformed": st.Malformed, "stalled": st.Stalled, "write": st.WriteErrors, "accept": st.AcceptErrors,
+			"unknown-map": d.service.Stats().UnknownMaps,
+		},
 	}
 }
 

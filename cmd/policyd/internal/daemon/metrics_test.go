@@ -44,6 +44,8 @@ func TestMetricsOfRealLookups(t *testing.T) {
 	require.Contains(t, ask(t, c, "bogus.example"), "TEMP ")
 	_, err := c.Lookup(t.Context(), socketmap.Request{Map: "transport", Key: "jane.doe@signed.example"})
 	require.NoError(t, err)
+	_, err = c.Lookup(t.Context(), socketmap.Request{Map: "no-such-map", Key: "signed.example"})
+	require.NoError(t, err)
 	broken, err := net.Dial("unix", l.path())
 	require.NoError(t, err)
 	_, err = broken.Write([]byte("no netstring"))
@@ -74,6 +76,7 @@ func TestMetricsOfRealLookups(t *testing.T) {
 		`policyd_resolver_validating 1`,
 		`policyd_connections_total 2`,
 		`policyd_protocol_errors_total{kind="malformed"} 1`,
+		`policyd_protocol_errors_total{kind="unknown-map"} 1`,
 		`policyd_config_reload_success 1`,
 		`policyd_build_info{goversion="` + runtime.Version() + `",version="test"} 1`,
 	} {

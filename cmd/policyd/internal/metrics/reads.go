@@ -104,8 +104,8 @@ func reads() []read {
 			values: func(st *admin.Status) map[string]uint64 { return st.Connections.Dropped },
 		},
 		{
-			name: "protocol_errors_total", help: "Socketmap connections that ended in an error, by kind.", kind: counter,
-			label: "kind", known: []string{"malformed", "stalled", "write", "accept"},
+			name: "protocol_errors_total", help: "Errors of the socketmap protocol by kind: connections that ended in one, and lookups in unknown maps.", kind: counter,
+			label: "kind", known: []string{"malformed", "stalled", "write", "accept", "unknown-map"},
 			values: func(st *admin.Status) map[string]uint64 { return st.Connections.Errors },
 		},
 		{
