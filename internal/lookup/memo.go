@@ -169,7 +169,6 @@ type recorder struct {
 	site       policy.OwnSite
 	dns        []fact
 	expires    time.Time // of the DNS answers, the first
-	bytes      int       // of the DNS answers
 	others     []fact
 	incomplete bool // something that failed, or is not in a cache, has led there too
 }
@@ -194,7 +193,6 @@ func (r *recorder) Lookup(ctx context.Context, q resolver.Question) (*resolver.R
 	if r.expires.IsZero() || found.Expires.Before(r.expires) {
 		r.expires = found.Expires
 	}
-	r.bytes += found.Size()
 	r.dns = append(r.dns, func() bool {
 		now, err := cached.Lookup(context.Background(), q)
 		return err == nil && now == found
