@@ -22,10 +22,14 @@ type memory struct {
 	slots [maps][memorySlots]slot
 }
 
-// memorySlots are for each map. A memo takes about a kilobyte, so that all of them are some 24 MiB.
+// memorySlots are for each map. A memo takes about a kilobyte, so that all of them are some 24 MiB. What strangers put
+// into their zones can make one larger, and keeps in memory what the cache has let go of: so there are bounds on
+// the facts of a memo, and on the bytes of the answers among them and of its own.
 const (
 	memorySlots = 1 << 11
 	ways        = 4
+	mostFacts   = 48
+	mostBytes   = 8 << 10
 )
 
 // slot has room for a few, so that keys in use that share one do not drive each other out. The hashes of the keys are
@@ -153,9 +157,9 @@ func (m *memory) recall(c call) (*answered, bool) {
 	return &last.answer, true
 }
 
-// keep remembers the answer to c, if r has seen all that led there.
+// keep remembers the answer to c, if r has seen all that led there and it is not too much.
 func (m *memory) keep(c call, a answered, r *recorder) {
-	if r.incomplete {
+	if r.incomplete || len(r.dns)+len(r.others) > mostFacts || r.bytes+len(a.reply.Text) > mostBytes {
 		return
 	}
 	slot, hash := m.slot(c)
@@ -169,6 +173,7 @@ type recorder struct {
 	site       policy.OwnSite
 	dns        []fact
 	expires    time.Time // of the DNS answers, the first
+	bytes      int       // of the DNS answers
 	others     []fact
 	incomplete bool // something that failed, or is not in a cache, has led there too
 }
@@ -193,6 +198,7 @@ func (r *recorder) Lookup(ctx context.Context, q resolver.Question) (*resolver.R
 	if r.expires.IsZero() || found.Expires.Before(r.expires) {
 		r.expires = found.Expires
 	}
+	r.bytes += found.Size()
 	r.dns = append(r.dns, func() bool {
 		now, err := cached.Lookup(context.Background(), q)
 		return err == nil && now == found

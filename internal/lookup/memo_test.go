@@ -2,12 +2,15 @@ package lookup_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
+	"weak"
 
 	"github.com/stretchr/testify/require"
 
@@ -171,6 +174,43 @@ func TestMemoryHoldsNoLocalPartAndNoFailure(t *testing.T) {
 	require.Contains(t, ask(s, "tls-policy example.com"), "OK secure")
 	w.missing["MX example.com"] = true
 	require.Equal(t, "TEMP no facts were gathered", ask(s, "tls-policy example.com"), "what has expired is not answered")
+}
+
+// TestMemoryKeepsNothingHuge: strangers choose the domains of routes, and what their zones hold. What is remembered must
+// not keep in memory what the cache has let go of.
+func TestMemoryKeepsNothingHuge(t *testing.T) {
+	t.Parallel()
+	hosts := func(n int) *resolver.RRset {
+		r := &resolver.RRset{Name: "example.com", Owner: "example.com", Type: resolver.TypeMX, Status: resolver.Insecure}
+		for i := range n {
+			r.MX = append(r.MX, resolver.MX{Host: fmt.Sprint("mx", i, ".", strings.Repeat("long.", 40), "example.com")})
+		}
+		return r
+	}
+	for _, c := range []struct {
+		request string
+		hosts   int
+		kept    bool
+	}{
+		{"transport user@example.com", 5, true},
+		{"transport user@example.com", 4096, false},
+		{"tls-policy example.com", 5, true},
+		{"tls-policy example.com", 20, false}, // 20 small answers, and some for each of them
+	} {
+		w := newWorld()
+		rrset := hosts(c.hosts)
+		w.answers["MX example.com"] = rrset
+		s := w.service(w.settings())
+		for range 3 {
+			require.Equal(t, "NOTFOUND ", ask(s, c.request))
+		}
+		pinned := weak.Make(rrset)
+		rrset = nil
+		clear(w.answers)
+		runtime.GC()
+		require.Equal(t, c.kept, pinned.Value() != nil, "%s with %d hosts", c.request, c.hosts)
+		runtime.KeepAlive(s)
+	}
 }
 
 // BenchmarkCached counts the allocations of a lookup whose facts are all at hand.

@@ -110,12 +110,7 @@ func (e *entry) dead(now time.Time, g Generation) bool {
 func (e *entry) weigh() int64 {
 	const (
 		overhead = 48 + 72 // entry, and its places in the map and in the ring
-		answer   = 160
 		failure  = 64 + 64
-		mx       = 24
-		addr     = 24
-		tlsa     = 32
-		text     = 16
 	)
 	n := overhead
 	if e.aside != nil {
@@ -124,20 +119,33 @@ func (e *entry) weigh() int64 {
 	if f := e.failure(); f != nil {
 		n += len(f.Reason)
 	}
-	if r := e.rrset; r != nil {
-		n += answer + len(r.Name) + mx*len(r.MX) + addr*len(r.Addrs) + tlsa*len(r.TLSA) + text*len(r.TXT)
-		if r.Owner != r.Name {
-			n += len(r.Owner)
-		}
-		for i := range r.MX {
-			n += len(r.MX[i].Host)
-		}
-		for i := range r.TLSA {
-			n += len(r.TLSA[i].Data)
-		}
-		for _, s := range r.TXT {
-			n += len(s)
-		}
+	if e.rrset != nil {
+		n += e.rrset.Size()
 	}
 	return int64(n)
+}
+
+// Size estimates what the answer takes in memory, in bytes.
+func (r *RRset) Size() int {
+	const (
+		answer = 160
+		mx     = 24
+		addr   = 24
+		tlsa   = 32
+		text   = 16
+	)
+	n := answer + len(r.Name) + mx*len(r.MX) + addr*len(r.Addrs) + tlsa*len(r.TLSA) + text*len(r.TXT)
+	if r.Owner != r.Name {
+		n += len(r.Owner)
+	}
+	for i := range r.MX {
+		n += len(r.MX[i].Host)
+	}
+	for i := range r.TLSA {
+		n += len(r.TLSA[i].Data)
+	}
+	for _, s := range r.TXT {
+		n += len(s)
+	}
+	return n
 }
