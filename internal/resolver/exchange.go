@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -79,7 +80,7 @@ func (w wire) once(ctx context.Context, s Server, query *dns.Msg, stream bool) (
 	if err := conn.WriteMsg(query); err != nil {
 		return nil, ended(ctx, err)
 	}
-	read := conn.ReadMsg
+	read := func() (*dns.Msg, error) { return readStream(conn) }
 	if !stream {
 		buffer, _ := w.buffers.Get().(*datagram)
 		if buffer == nil {
@@ -97,12 +98,32 @@ func readDatagram(socket net.Conn, buffer *datagram) (*dns.Msg, error) {
 	if err != nil {
 		return nil, err
 	}
+	return unpack(buffer[:n])
+}
+
+// readStream reads a message over TCP or TLS.
+func readStream(conn *dns.Conn) (*dns.Msg, error) {
+	octets, err := conn.ReadMsgHeader(nil)
+	if err != nil {
+		return nil, err
+	}
+	return unpack(octets)
+}
+
+// unpack reads a message, all of it: the library takes one that ends too soon for one that has no more records.
+func unpack(octets []byte) (*dns.Msg, error) {
 	m := new(dns.Msg)
-	if err := m.Unpack(buffer[:n]); err != nil {
+	if err := m.Unpack(octets); err != nil {
 		return nil, err
 	}
 	if m.IsTsig() != nil { // nobody has a key
 		return nil, dns.ErrSecret
+	}
+	const counts = 4 // where in the header they begin
+	for i, n := range []int{len(m.Question), len(m.Answer), len(m.Ns), len(m.Extra)} {
+		if n != int(binary.BigEndian.Uint16(octets[counts+2*i:])) {
+			return nil, dns.ErrShortRead
+		}
 	}
 	return m, nil
 }
