@@ -198,14 +198,12 @@ func TestMemoryKeepsNothingHuge(t *testing.T) {
 		{"tls-policy example.com", 20, false}, // 20 small answers, and some for each of them
 	} {
 		w := newWorld()
-		rrset := hosts(c.hosts)
-		w.answers["MX example.com"] = rrset
+		w.answers["MX example.com"] = hosts(c.hosts)
+		pinned := weak.Make(w.answers["MX example.com"])
 		s := w.service(w.settings())
 		for range 3 {
 			require.Equal(t, "NOTFOUND ", ask(s, c.request))
 		}
-		pinned := weak.Make(rrset)
-		rrset = nil
 		clear(w.answers)
 		runtime.GC()
 		require.Equal(t, c.kept, pinned.Value() != nil, "%s with %d hosts", c.request, c.hosts)
