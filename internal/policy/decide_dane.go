@@ -26,6 +26,10 @@ func byDANE(f Facts, o Options, d *Decision) bool {
 		// this one would break its promise. The set as a whole is no stronger than PKIX anyway.
 		d.because("DANE: only some MX hosts have TLSA records, and one without them carries a prefix")
 		return false
+	case s.hidden && !s.full(f):
+		// The same, were Postfix to find the addresses that could not be looked up here. "dane-only" is safe.
+		d.because("DANE: the addresses of an MX host that carries a prefix could not be looked up, so it may be without TLSA records")
+		return false
 	}
 	d.dane(f, s)
 	return true
@@ -75,10 +79,17 @@ func (d *Decision) dane(f Facts, s daneSurvey) {
 type daneSurvey struct {
 	// usable and unusable count hosts with secure TLSA records, absent those known to have none.
 	usable, unusable, absent int
-	// promise is set when a host without TLSA records carries a prefix for the port.
-	promise bool
+	// promise is set when a host without TLSA records carries a prefix for the port, hidden when that is one of which the
+	// addresses could not be looked up.
+	promise, hidden bool
 	// doubt says what must be known and is not, "" if everything is.
 	doubt string
+}
+
+// full says that every host that can be reached can be held to its TLSA records, and that the names of the hosts are
+// authentic.
+func (s daneSurvey) full(f Facts) bool {
+	return s.absent == 0 && s.unusable == 0 && (f.Nexthop.Host || f.MX.signed())
 }
 
 // survey counts what is known of the hosts. On the port of implicit TLS only smtps- hosts count, where there
@@ -108,6 +119,7 @@ func survey(f Facts) daneSurvey {
 			if h.DANE.Err != nil && !excused(f, h) {
 				s.doubt = "address lookup for " + printable(h.Name) + " failed: " + reason(h.DANE.Err)
 			}
+			s.hidden = s.hidden || h.DANE.Err != nil && promises(h.Class, f.Nexthop.Port)
 		case dane.Failed:
 			s.doubt = "TLSA lookup for port " + portText(f.Nexthop.Port) + " of " + printable(h.Name) + " failed"
 			if h.DANE.Err != nil {
