@@ -66,6 +66,8 @@ func interpret(m *dns.Msg, v verdict) (*RRset, error) {
 	case r.Empty() && foreign:
 		// Records of other names deny nothing.
 		return fail("the answer is for another name or type")
+	case r.Empty() && !r.NXDomain && referral(m.Ns):
+		return fail("a referral to other servers: the server is no resolver")
 	case r.Empty():
 		ttl = min(ttl, negativeTTL(m.Ns, owner))
 	case r.NXDomain:
@@ -124,6 +126,15 @@ func seconds(ttl uint32) time.Duration {
 		return 0
 	}
 	return time.Duration(ttl) * time.Second
+}
+
+// referral tells a referral from NODATA: it has NS records in the authority section and no SOA record (RFC 2308
+// section 2.2).
+func referral(authority []dns.RR) bool {
+	has := func(t uint16) bool {
+		return slices.ContainsFunc(authority, func(rr dns.RR) bool { return rr.Header().Rrtype == t })
+	}
+	return has(dns.TypeNS) && !has(dns.TypeSOA)
 }
 
 // negativeTTL is how long a denial lasts: the smaller of the TTL and the MINIMUM of the zone's SOA, 0 without one

@@ -118,6 +118,23 @@ func TestInterpret(t *testing.T) {
 			records: []string{"evil.example. 60 IN MX 10 mx.example.", "--", soa},
 			want:    "!the answer is for another name or type",
 		},
+		"a referral denies nothing (RFC 2308 2.2)": {
+			records: []string{"--", "example. 60 IN NS ns.example."},
+			want:    "!a referral to other servers: the server is no resolver",
+		},
+		"a referral behind a CNAME": {
+			records: []string{"a.example. 60 IN CNAME b.other.", "--", "other. 60 IN NS ns.example."},
+			want:    "!a referral to other servers: the server is no resolver",
+		},
+		"a denial with NS records beside the SOA": {
+			records: []string{"--", "example. 60 IN NS ns.example.", soa},
+			want:    "a.example denied 1m0s",
+		},
+		"NXDOMAIN with NS records (RFC 2308 2.1)": {
+			rcode:   dns.RcodeNameError,
+			records: []string{"--", "example. 60 IN NS ns.example."},
+			want:    "a.example NXDOMAIN 0s",
+		},
 		"CNAME loop": {
 			records: []string{"a.example. 60 IN CNAME b.example.", "b.example. 60 IN CNAME a.example."},
 			want:    "!CNAME loop, chain of over 16, or two CNAME records at a name",
