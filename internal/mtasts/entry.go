@@ -22,7 +22,7 @@ const (
 	// freeRotations is how many times the id may change within rotationMemory without being held back.
 	freeRotations  = 4
 	rotationMemory = 2 * time.Hour
-	// heavy is how many octets a policy may have and still count as one.
+	// heavy is how many octets a policy may take and still count as one.
 	heavy = 2 << 10
 )
 
@@ -73,10 +73,12 @@ func (e *entry) after(old *entry) *entry {
 	return e
 }
 
+// size is about what the policy takes in memory. The patterns are parts of the lines.
 func (p Policy) size() int {
-	n := 0
+	const header = 16 // of a string
+	n := header * len(p.MX)
 	for _, line := range p.Raw {
-		n += len(line) + 1
+		n += header + len(line)
 	}
 	return n
 }

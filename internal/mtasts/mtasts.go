@@ -52,8 +52,8 @@ type Policy struct {
 	// the policy: host names, or "*." and a domain. Empty in mode none only.
 	MX []string
 	// Raw are the lines of the policy, in order, without line ends and trailing
-	// blanks, unknown fields included: UTF-8 without control characters. They are
-	// the policy-string of RFC 8460 section 4.4.
+	// blanks, unknown fields included: UTF-8 without control characters, but for tabs
+	// before a value. They are the policy-string of RFC 8460 section 4.4.
 	Raw []string
 }
 
