@@ -3,6 +3,8 @@ package policy
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -38,10 +40,10 @@ type Engine struct {
 // again with one that may. Any other failure is a fact.
 func (e *Engine) Gather(ctx context.Context, n Nexthop, o Options) (Facts, error) {
 	f, err := e.gatherMX(ctx, n, o)
-	if err != nil || len(f.Hosts) == 0 || f.decided() && !e.Thorough {
+	if err != nil || f.decided() && !e.Thorough {
 		return f, err
 	}
-	if o.DANE {
+	if o.DANE && len(f.Hosts) > 0 {
 		share := ctx
 		if o.MTASTS {
 			// At most half of the time, so that slow name servers of a backup host leave some for the rest.
@@ -56,10 +58,10 @@ func (e *Engine) Gather(ctx context.Context, n Nexthop, o Options) (Facts, error
 			return f, err
 		}
 	}
-	if e.needsSTS(f, o) {
-		return f, e.gatherSTS(ctx, &f)
+	if needs, err := e.needsSTS(f, o); err != nil || !needs {
+		return f, err
 	}
-	return f, nil
+	return f, e.gatherSTS(ctx, &f)
 }
 
 // gatherMX finds the hosts of a next hop.
@@ -143,19 +145,35 @@ func (e *Engine) dane(ctx context.Context, host string, port uint16) (dane.Resul
 	return dane.Lookup(ctx, e.Resolver, dane.Query{Host: host, Port: port, Passive: e.Passive, Waits: e.Waits})
 }
 
-// needsSTS says whether the decision depends on MTA-STS.
-func (e *Engine) needsSTS(f Facts, o Options) bool {
+// needsSTS says whether the decision depends on MTA-STS. The error is resolver.ErrNotCached only.
+func (e *Engine) needsSTS(f Facts, o Options) (bool, error) {
 	if !o.MTASTS || f.Nexthop.Host {
-		return false
+		return false, nil
 	}
-	if e.Thorough {
-		return true
+	if len(f.Hosts) > 0 {
+		if e.Thorough {
+			return true, nil
+		}
+		if match, _ := promised(f); f.Nexthop.Port != SMTPPort && len(match) == 0 {
+			return false, nil
+		}
+		var d Decision
+		if !byDANE(f, o, &d) {
+			return true, nil
+		}
+		if d.Level == LevelNone { // it defers
+			return false, nil
+		}
 	}
-	if match, _ := promised(f); f.Nexthop.Port != SMTPPort && len(match) == 0 {
-		return false
+	// Nothing depends on it, unless a live policy says that the MX RRset is forged.
+	if e.STS == nil || !f.MX.Asked || f.MX.signed() {
+		return false, nil
 	}
-	var d Decision
-	return !byDANE(f, o, &d)
+	f.STS = e.STS.Live(f.Nexthop.Name)
+	if errors.Is(f.STS.Err, resolver.ErrNotCached) {
+		return false, resolver.ErrNotCached
+	}
+	return contested(f, o), nil
 }
 
 // gatherSTS finds the domain's MTA-STS policy. The error is resolver.ErrNotCached only.
@@ -200,8 +218,23 @@ func (e *Engine) each(n int, do func(i int) error) error {
 	const sideBySide = 8
 	var group errgroup.Group
 	group.SetLimit(sideBySide)
+	panics := make([]error, n)
 	for i := range n {
-		group.Go(func() error { return do(i) })
+		group.Go(func() error {
+			defer func() {
+				// A stranger's records led here: the caller recovers, and nobody would in this goroutine.
+				if p := recover(); p != nil {
+					panics[i] = fmt.Errorf("%v\n%s", p, debug.Stack())
+				}
+			}()
+			return do(i)
+		})
 	}
-	return group.Wait()
+	err := group.Wait()
+	for _, p := range panics {
+		if p != nil {
+			panic(p)
+		}
+	}
+	return err
 }

@@ -3,6 +3,8 @@ package policy_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -21,6 +23,17 @@ import (
 type stsFunc func(ctx context.Context, domain string) mtasts.Result
 
 func (f stsFunc) Lookup(ctx context.Context, domain string) mtasts.Result { return f(ctx, domain) }
+
+// Live knows of no live policy.
+func (stsFunc) Live(domain string) mtasts.Result {
+	return mtasts.Result{Domain: domain, State: mtasts.Absent}
+}
+
+// keeps is a policy.STS with a live policy, that it can be asked for too.
+type keeps struct{ mtasts.Result }
+
+func (k keeps) Lookup(context.Context, string) mtasts.Result { return k.Result }
+func (k keeps) Live(string) mtasts.Result                    { return k.Result }
 
 // notAsked fails the test when MTA-STS is asked for.
 func notAsked(t *testing.T) policy.STS {
@@ -88,6 +101,59 @@ func TestGatherAsksNoMoreThanItNeeds(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, c.want, policy.Decide(f, withDANEAndSTS()).Reply.String())
 			require.Len(t, d.asked, len(c.answers), "every question once")
+		})
+	}
+}
+
+// TestALivePolicyHoldsAgainstAForgedMX: "If no "live" policy can be discovered … but a valid (non-expired) policy exists in the
+// sender's cache, the sender MUST apply that cached policy" (RFC 8461 section 3.3). It is the one thing here that who can
+// forge an unsigned MX RRset cannot forge.
+func TestALivePolicyHoldsAgainstAForgedMX(t *testing.T) {
+	t.Parallel()
+	const mx, evil = "mx.example.com", "mx.evil.example"
+	held := keeps{stsPolicy(mtasts.Enforce, mx)}
+	loading := keeps{mtasts.Result{Err: resolver.ErrNotCached}}
+	host := func(name string, t answer) map[string]answer {
+		return map[string]answer{"A " + name: addrs("192.0.2.1"), "AAAA " + name: denial(signed), "TLSA _25._tcp." + name: t, "TLSA _26._tcp." + name: t}
+	}
+	gone := answer{rrset: resolver.RRset{Status: unsigned, NXDomain: true}}
+	for _, c := range []struct {
+		name string
+		mx   answer
+		sts  policy.STS
+		want string
+	}{
+		{"another host, with DANE of its own", mxs(unsigned, resolver.MX{Host: evil}), held, "OK secure match=mx.example.com servername=hostname"},
+		{"another host beside the right one", mxs(unsigned, resolver.MX{Host: evil}, resolver.MX{Host: mx}), held, "OK secure match=mx.example.com servername=hostname"},
+		{"the right host: DANE", mxs(unsigned, resolver.MX{Host: mx}), held, "OK dane"},
+		{"a signed RRset is not forged: DANE", mxs(signed, resolver.MX{Host: evil}), held, "OK dane-only"},
+		{"the domain does not exist", gone, held, "OK secure match=mx.example.com servername=hostname"},
+		{"null MX", mxs(unsigned, resolver.MX{}), held, "OK secure match=mx.example.com servername=hostname"},
+		{"the domain securely does not exist", answer{rrset: resolver.RRset{Status: signed, NXDomain: true}}, held, "NOTFOUND "},
+		{"a policy that is not enforced", gone, keeps{stsPolicy(mtasts.Testing, mx)}, "NOTFOUND "},
+		{"no live policy: nobody is asked for one", gone, notAsked(t), "NOTFOUND "},
+		{"no live policy, DANE: nobody is asked for one", mxs(unsigned, resolver.MX{Host: evil}), notAsked(t), "OK dane"},
+		{"the policies are being read", gone, loading, "not cached"},
+		{"the policies are being read, DANE", mxs(unsigned, resolver.MX{Host: evil}), loading, "not cached"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			answers := map[string]answer{"MX example.com": c.mx}
+			maps.Copy(answers, host(mx, tlsa(signed)))
+			maps.Copy(answers, host(evil, tlsa(signed)))
+			e := policy.Engine{Resolver: &dns{t: t, answers: answers}, STS: c.sts}
+			f, err := e.Gather(t.Context(), domain, withDANEAndSTS())
+			if c.want == "not cached" {
+				require.ErrorIs(t, err, resolver.ErrNotCached)
+				return
+			}
+			require.NoError(t, err)
+			require.Equal(t, c.want, policy.Decide(f, withDANEAndSTS()).Reply.String())
+			off := withDANEAndSTS()
+			off.MTASTS = false
+			f, err = e.Gather(t.Context(), domain, off)
+			require.NoError(t, err)
+			require.NotEqual(t, policy.SourceMTASTS, policy.Decide(f, off).Source)
 		})
 	}
 }
@@ -215,4 +281,33 @@ func TestGatherRouteByProbe(t *testing.T) {
 		require.True(t, q.Passive)
 		require.False(t, q.Type == resolver.TypeTLSA && slices.Contains([]string{u}, q.Name))
 	}
+}
+
+// panicking is a resolver that panics over a question of one type.
+type panicking struct {
+	resolver.Resolver
+	over resolver.Type
+}
+
+func (p panicking) Lookup(ctx context.Context, q resolver.Question) (*resolver.RRset, error) {
+	if q.Type == p.over {
+		panic("what a record")
+	}
+	return p.Resolver.Lookup(ctx, q)
+}
+
+// What panics side by side with others panics where the caller can recover, and does not end the daemon.
+func TestGatherPanicsInTheGoroutineOfItsCaller(t *testing.T) {
+	t.Parallel()
+	d := &dns{t: t, answers: map[string]answer{
+		"MX example.com":     mxs(signed, resolver.MX{Preference: 10, Host: "a.example.com"}, resolver.MX{Preference: 20, Host: "b.example.com"}),
+		"A a.example.com":    addrs("192.0.2.1"),
+		"A b.example.com":    addrs("192.0.2.2"),
+		"AAAA a.example.com": denial(signed),
+		"AAAA b.example.com": denial(signed),
+	}}
+	e := policy.Engine{Resolver: panicking{d, resolver.TypeTLSA}, Waits: true}
+	defer func() { require.Contains(t, fmt.Sprint(recover()), "what a record") }()
+	_, err := e.Gather(t.Context(), policy.Nexthop{Name: "example.com", Port: 25}, policy.Options{DANE: true})
+	require.Fail(t, "no panic", err)
 }
