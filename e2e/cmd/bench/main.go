@@ -111,6 +111,7 @@ func (b *bench) all(ctx context.Context) error {
 	if !found {
 		return fmt.Errorf("no section %q", only)
 	}
+	b.report.text("Load average at the end: " + busy() + ", of which the last measurements have a part themselves.")
 	if b.config.quick || only != "" {
 		return nil
 	}
