@@ -49,6 +49,10 @@ func (noSTS) Lookup(_ context.Context, domain string) mtasts.Result {
 	return mtasts.Result{Domain: domain, State: mtasts.Absent, Why: "the domain announces no policy"}
 }
 
+func (noSTS) Live(domain string) mtasts.Result {
+	return mtasts.Result{Domain: domain, State: mtasts.Absent}
+}
+
 // warm returns the requests that are measured, and a handler that has answered each once from a real cache: with
 // DANE, MTA-STS, a log and an observer, as in the daemon.
 func warm(tb testing.TB) (socketmap.Handler, map[string]string) {

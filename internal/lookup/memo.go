@@ -211,13 +211,23 @@ type recordedSTS struct{ *recorder }
 
 func (r recordedSTS) Lookup(ctx context.Context, domain string) mtasts.Result {
 	cached := r.sts
-	found := cached.Lookup(ctx, domain)
+	return r.noted(cached.Lookup(ctx, domain), func() mtasts.Result { return cached.Lookup(context.Background(), domain) })
+}
+
+// Live implements policy.STS.
+func (r recordedSTS) Live(domain string) mtasts.Result {
+	cached := r.sts
+	return r.noted(cached.Live(domain), func() mtasts.Result { return cached.Live(domain) })
+}
+
+// noted notes what was found, which again finds again.
+func (r recordedSTS) noted(found mtasts.Result, again func() mtasts.Result) mtasts.Result {
 	if found.State == mtasts.Unknown {
 		r.incomplete = true
 	}
 	state, stale, id, failure, fetched, expires := found.State, found.Stale, found.ID, found.Failure, found.Fetched, found.Expires // and not all of it
 	r.others = append(r.others, func() bool {
-		now := cached.Lookup(context.Background(), domain)
+		now := again()
 		return now.State == state && now.ID == id && now.Stale == stale && now.Failure == failure &&
 			now.Fetched.Equal(fetched) && now.Expires.Equal(expires)
 	})

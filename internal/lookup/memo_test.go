@@ -63,6 +63,13 @@ type worldSTS struct{ *world }
 
 func (w worldSTS) Lookup(context.Context, string) mtasts.Result { return w.sts }
 
+func (w worldSTS) Live(domain string) mtasts.Result {
+	if w.sts.State != mtasts.Found {
+		return mtasts.Result{Domain: domain, State: mtasts.Absent}
+	}
+	return w.sts
+}
+
 func newWorld() *world {
 	return &world{
 		answers: map[string]*resolver.RRset{}, failing: map[string]bool{}, missing: map[string]bool{}, denial: map[string]*resolver.RRset{},

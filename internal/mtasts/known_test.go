@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/resolver"
 )
 
 // A lookup that meets the end of the reading of the disk must not take a policy that was read just then for none.
@@ -29,4 +31,13 @@ func TestWhatIsReadJustNowIsKnown(t *testing.T) {
 		s.loaded.Store(false)
 		s.table.remove(e)
 	}
+}
+
+// While the disk is read, who may not wait is told nothing; who may gets the last word.
+func TestLiveWhileTheDiskIsRead(t *testing.T) {
+	t.Parallel()
+	s := &Store{table: newTable()}
+	r := View{store: s, cached: true}.Live("example.com")
+	require.Equal(t, Unknown, r.State)
+	require.ErrorIs(t, r.Err, resolver.ErrNotCached)
 }

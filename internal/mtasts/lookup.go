@@ -10,6 +10,8 @@ import (
 	"github.com/policyd/policyd/internal/resolver"
 )
 
+var errReading = fmt.Errorf("mtasts: the stored policies are being read: %w", resolver.ErrNotCached)
+
 // View is a way to ask a Store.
 type View struct {
 	store           *Store
@@ -48,7 +50,7 @@ func (v View) Lookup(ctx context.Context, domain string) Result {
 	}
 	e, sure := s.known(domain, !v.cached)
 	if !sure {
-		return unknown(domain, fmt.Errorf("mtasts: the stored policies are being read: %w", resolver.ErrNotCached))
+		return unknown(domain, errReading)
 	}
 	now := time.Now()
 	live := e.live(now)
@@ -77,6 +79,24 @@ func (v View) Lookup(ctx context.Context, domain string) Result {
 	}
 	// What is kept must not keep the whole request alive.
 	return v.renew(ctx, want{strings.Clone(domain), id, e, now})
+}
+
+// Live returns the policy of a domain that is kept and live, confirmed or not, Absent where there is none. It asks and fetches
+// nothing, and what it finds does not count as used.
+func (s *Store) Live(domain string) Result { return View{store: s}.Live(domain) }
+
+// Live is Store.Live; a cached view returns Unknown and an error that wraps resolver.ErrNotCached while the stored policies are
+// being read.
+func (v View) Live(domain string) Result {
+	domain = strings.ToLower(strings.TrimSuffix(domain, "."))
+	e, sure := v.store.known(domain, !v.cached)
+	switch {
+	case !sure:
+		return unknown(domain, errReading)
+	case !e.live(time.Now()):
+		return Result{Domain: domain, State: Absent, Why: "no live policy"}
+	}
+	return e.result()
 }
 
 // want is a policy that is announced and not there.

@@ -21,6 +21,9 @@ func byDANE(f Facts, o Options, d *Decision) bool {
 	case s.usable+s.unusable == 0:
 		d.because("DANE: no MX host that can be reached has secure TLSA records for port " + portText(f.Nexthop.Port))
 		return false
+	case contested(f, o):
+		d.because("DANE: the MX RRset is not signed, and it has hosts that the live MTA-STS policy does not allow")
+		return false
 	case s.absent > 0 && s.promise:
 		// Under "dane" Postfix would treat the host without TLSA as "may": whoever blocks the others and strips
 		// this one would break its promise. The set as a whole is no stronger than PKIX anyway.
@@ -38,7 +41,7 @@ func byDANE(f Facts, o Options, d *Decision) bool {
 // byPartialDANE is for the set of which the prefixes do not count, by the settings: DANE for the hosts that
 // have it.
 func byPartialDANE(f Facts, o Options, d *Decision) bool {
-	if !o.DANE || d.Conflict {
+	if !o.DANE || d.Conflict || contested(f, o) {
 		return false
 	}
 	s := survey(f)

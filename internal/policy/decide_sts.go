@@ -14,6 +14,21 @@ func enforced(f Facts, o Options) bool {
 	return o.MTASTS && !f.Nexthop.Host && f.STS.State == mtasts.Found && f.STS.Policy.Mode == mtasts.Enforce
 }
 
+// contested says that the MX RRset may be forged: it is not signed, and the domain has a live MTA-STS policy that is to be
+// enforced and does not allow each of the hosts. Who forges an MX RRset has TLSA records for his host, or has it say that
+// the domain takes no mail; the policy is authentic.
+func contested(f Facts, o Options) bool {
+	if !enforced(f, o) || !f.MX.Asked || f.MX.signed() {
+		return false
+	}
+	for i := range f.Hosts {
+		if h := f.Hosts[i].Name; prefix.ValidHost(h) && !f.STS.Policy.Matches(h) {
+			return true
+		}
+	}
+	return len(f.Hosts) == 0
+}
+
 // stsDoubt says why nothing is known about MTA-STS.
 func stsDoubt(r mtasts.Result) string {
 	switch {
@@ -28,7 +43,7 @@ func stsDoubt(r mtasts.Result) string {
 // bySTS enforces the domain's MTA-STS policy, RFC 8461 section 5. On the port of implicit TLS a domain is
 // spoken to by its smtps- hosts only, and those are for byPrefix.
 func bySTS(f Facts, o Options, d *Decision) bool {
-	if !o.MTASTS || f.Nexthop.Host || len(f.Hosts) == 0 || f.Nexthop.Port != SMTPPort {
+	if !o.MTASTS || f.Nexthop.Host || f.Nexthop.Port != SMTPPort || len(f.Hosts) == 0 && !contested(f, o) {
 		return false
 	}
 	switch {

@@ -95,6 +95,9 @@ const (
 // resolver.ErrNotCached where it would have to.
 type STS interface {
 	Lookup(ctx context.Context, domain string) mtasts.Result
+	// Live is the policy that was fetched before and is live, and mtasts.Absent where there is none. It asks and
+	// fetches nothing.
+	Live(domain string) mtasts.Result
 }
 
 // Probes knows what probes of port 26 have found. It never blocks; to ask for a host is to have it probed
