@@ -56,7 +56,8 @@ func (s *shard) put(e, old *entry) {
 	}
 	const share = 4
 	weight := e.weigh()
-	if weight > min(s.bytesLimit/share, math.MaxUint32) {
+	noted := old != nil && e.rrset != nil && e.rrset == old.rrset // a failure, beside the answer that is there
+	if weight > min(s.bytesLimit/share, math.MaxUint32) && !noted {
 		if old != nil { // so large that much else would have to go
 			s.remove(old)
 		}
