@@ -46,7 +46,7 @@ func Listen(ctx context.Context, address string, o ListenOptions) (net.Listener,
 	if err != nil {
 		return nil, err
 	}
-	unlock, err := lockDir(filepath.Dir(path))
+	unlock, err := lockDir(ctx, filepath.Dir(path), patienceToOpen)
 	if err != nil {
 		return nil, fmt.Errorf("socketmap: cannot make the socket %s: %w", path, err)
 	}
@@ -71,17 +71,39 @@ func groupID(group string) (int, error) {
 	return strconv.Atoi(g.Gid)
 }
 
+// How long the lock of a directory is waited for: whoever may read the directory can hold it for ever. To open takes longer
+// than another process may need to find out that nobody answers.
+const (
+	patienceToOpen  = 5 * time.Second
+	patienceToClose = time.Second
+)
+
 // lockDir locks a directory against other processes that make or remove sockets in it.
-func lockDir(dir string) (unlock func(), err error) {
+func lockDir(ctx context.Context, dir string, patience time.Duration) (unlock func(), err error) {
 	d, err := os.Open(dir)
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(d.Fd()), syscall.LOCK_EX); err != nil {
-		_ = d.Close()
-		return nil, fmt.Errorf("lock %s: %w", dir, err)
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for {
+		err = syscall.Flock(int(d.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		switch {
+		case err == nil:
+			return func() { _ = d.Close() }, nil
+		case !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR):
+			_ = d.Close()
+			return nil, fmt.Errorf("lock %s: %w", dir, err)
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			_ = d.Close()
+			return nil, fmt.Errorf("another process has locked it: %s: %w", dir, ctx.Err())
+		}
 	}
-	return func() { _ = d.Close() }, nil
 }
 
 // vacant returns nil if there is nothing at path, or a socket that nobody answers on.
@@ -151,9 +173,10 @@ type unixListener struct {
 // Addr returns the path at which the socket can be reached.
 func (l *unixListener) Addr() net.Addr { return &net.UnixAddr{Name: l.path, Net: "unix"} }
 
-// Close closes the listener and removes the socket, unless something else is at the path by now.
+// Close closes the listener and removes the socket, unless something else is at the path by now, or the lock of the directory
+// cannot be had: a socket that nobody answers on does no harm.
 func (l *unixListener) Close() error {
-	if unlock, err := lockDir(filepath.Dir(l.path)); err == nil {
+	if unlock, err := lockDir(context.Background(), filepath.Dir(l.path), patienceToClose); err == nil {
 		defer unlock()
 		if there, err := os.Lstat(l.path); err == nil && os.SameFile(there, l.own) {
 			_ = os.Remove(l.path)

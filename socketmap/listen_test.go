@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -102,4 +103,30 @@ func TestCloseLeavesAnothersSocket(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, nil, 0o600))
 	require.NoError(t, l.Close())
 	require.FileExists(t, path)
+}
+
+// Whoever may read the directory can lock it, and keep the lock: that must hold up neither the start nor the end for ever.
+func TestListenInADirectoryThatStaysLocked(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	l, err := socketmap.Listen(t.Context(), "unix:"+dir+"/sock", socketmap.ListenOptions{})
+	require.NoError(t, err)
+
+	other, err := os.Open(dir)
+	require.NoError(t, err)
+	defer func() { _ = other.Close() }()
+	require.NoError(t, syscall.Flock(int(other.Fd()), syscall.LOCK_EX))
+
+	_, err = socketmap.Listen(t.Context(), "unix:"+dir+"/another", socketmap.ListenOptions{})
+	require.ErrorContains(t, err, "another process has locked it")
+	require.NoFileExists(t, dir+"/another")
+	require.NoError(t, l.Close())
+	_, err = net.Dial("unix", dir+"/sock")
+	require.ErrorIs(t, err, syscall.ECONNREFUSED, "closed all the same")
+
+	require.NoError(t, other.Close())
+	l, err = socketmap.Listen(t.Context(), "unix:"+dir+"/sock", socketmap.ListenOptions{})
+	require.NoError(t, err, "and what was left there is taken over")
+	require.NoError(t, l.Close())
+	require.NoFileExists(t, dir+"/sock")
 }
