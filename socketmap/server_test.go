@@ -203,12 +203,17 @@ func TestTheLongestIdleConnectionMakesRoom(t *testing.T) {
 	s.SetLimits(socketmap.Limits{MaxConnections: 3})
 	tcp, _ := serve(t, s)
 	var conns []net.Conn
+	rested := func() {
+		require.Eventually(t, func() bool { return s.Idle() == len(conns) }, 10*time.Second, time.Millisecond)
+	}
 	for range 3 {
 		c := dial(t, tcp)
 		says(t, c, "10:echo hello,", "8:OK hello,")
 		conns = append(conns, c)
+		rested()
 	}
 	says(t, conns[0], "10:echo again,", "8:OK again,")
+	rested()
 	says(t, dial(t, tcp), "10:echo hello,", "8:OK hello,")
 	closed(t, conns[1])
 	says(t, conns[0], "10:echo again,", "8:OK again,")
