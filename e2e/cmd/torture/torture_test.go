@@ -45,9 +45,9 @@ func TestAllows(t *testing.T) {
 
 func TestGrowth(t *testing.T) {
 	t.Parallel()
-	steady := usage{memory: 50, goroutines: 100, files: 20}
-	require.NoError(t, growth([]usage{steady, {90, 300, 90}, steady, {60, 105, 22}}), "chance is no growth")
-	for what, u := range map[string]usage{"memory": {90, 100, 20}, "goroutines": {50, 200, 20}, "descriptors": {50, 100, 60}} {
+	steady := usage{memory: 50, live: 20, goroutines: 100, files: 20}
+	require.NoError(t, growth([]usage{steady, {90, 60, 300, 90}, steady, {60, 21, 105, 22}}), "chance is no growth")
+	for what, u := range map[string]usage{"memory": {90, 20, 100, 20}, "live memory": {50, 40, 100, 20}, "goroutines": {50, 20, 200, 20}, "descriptors": {50, 20, 100, 60}} {
 		require.ErrorContains(t, growth([]usage{steady, steady, u, u}), what)
 	}
 }

@@ -104,6 +104,7 @@ type world struct {
 	receiver *receiver
 	hosts    *policyHosts // nil: not root
 	all      []question
+	pool     []question // of a soak
 	fresh    int
 }
 
