@@ -15,7 +15,7 @@ import (
 
 func signalFaults() []trial {
 	return []trial{
-		{fault: "signals: SIGHUP storm under load", busy: true, play: hangups, holds: "every lookup is answered with its best answer; many signals are few reloads"},
+		{fault: "signals: SIGHUP storm under load", busy: true, play: hangups, holds: "every lookup is answered with its best answer; signals that come during a reload are one"},
 		{fault: "signals: SIGTERM storm under load", busy: true, play: terminations, holds: "what has begun is answered, and the exit status is 0"},
 		{fault: "signals: upgrade by socket hand-over under load", busy: true, play: handover, holds: "no lookup fails: what comes while no policyd runs is answered by the next one"},
 	}
