@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// The states of a connection, beside being idle: that is a positive number, twice the time in
-// nanoseconds since when, plus one where a part of a request has arrived.
+// The states of a connection, beside being idle: that is a positive number, twice the time since when on the server's
+// clock, plus one where a part of a request has arrived.
 const (
 	working int64 = 0  // the handler runs, or a reply is being written
 	ended   int64 = -1 // closed by the server; nothing more is served
@@ -26,8 +26,12 @@ const (
 	keepBuffer = 16 << 10 // larger buffers are not kept by an idle connection
 )
 
-// lastLook is how long a connection that is shut down is still looked at: a request may be under way.
-const lastLook = 10 * time.Millisecond
+const (
+	// lastLook is how long a connection that is shut down is still looked at: a request may be under way.
+	lastLook = 10 * time.Millisecond
+	// unread is how long a connection is taken to be empty that was not read to the end.
+	unread = time.Second
+)
 
 // conn is one connection, served by one goroutine.
 type conn struct {
@@ -35,16 +39,24 @@ type conn struct {
 	net    net.Conn
 	// state is written by the connection's goroutine, and by Server.evict, which may end an idle one.
 	state atomic.Int64
+	// replies are those counters of the server that this connection counts in.
+	replies *replyCounters
 
-	in        []byte // what has been read and not been consumed
-	out       []byte
-	since     time.Time // the connection is idle since then
-	idleBy    time.Time // the read deadline while idle; zero: to be set anew
-	requestBy time.Time // the read deadline of the request that has begun to arrive
-	writeBy   time.Time // the write deadline
-	looked    bool      // the last look is over
+	in     []byte // what has been read and not been consumed
+	out    []byte
+	size   int  // of the request that has begun to arrive; 0: not known
+	served bool // a request was answered before
+	empty  bool // the socket need not be read again before something arrives
+	looked bool // the last look is over
+
+	// Times on the server's clock.
+	since     time.Duration // the connection is idle since then
+	idleBy    time.Duration // the read deadline while idle; zero: to be set anew
+	requestBy time.Duration // the read deadline of the request that has begun to arrive; zero: none has
+	writeBy   time.Duration // the write deadline
 }
 
+// serve answers requests until the connection is to be closed.
 func (c *conn) serve() {
 	defer func() {
 		_ = c.net.Close()
@@ -52,18 +64,191 @@ func (c *conn) serve() {
 		delete(c.server.conns, c)
 		c.server.mu.Unlock()
 	}()
+	read := c.readAny
+	if socket, ok := c.net.(syscall.Conn); ok {
+		if raw, err := socket.SyscallConn(); err == nil {
+			read = func() error { return c.readSocket(raw) }
+		}
+	}
+	for more := c.expect(); more; {
+		more = c.goOn(read())
+	}
+}
+
+// readAny reads and serves until the connection is to be closed, which is nil, or an error of reading.
+func (c *conn) readAny() error {
 	for {
-		req, ok := c.receive()
-		if !ok || !c.send(c.server.answer(req)) {
-			return
+		n, err := c.net.Read(c.room())
+		if n == 0 && err != nil {
+			return err
+		}
+		if !c.got(n) {
+			return nil
 		}
 	}
 }
 
+// readSocket is readAny for a socket. net.Conn reads first and waits when there is nothing; here it is the other way
+// round where it can be, because a client asks again only when it has its reply: of three system calls for a request that
+// saves one.
+func (c *conn) readSocket(raw syscall.RawConn) (err error) {
+	waited := raw.Read(func(fd uintptr) (over bool) {
+		for {
+			n, e := syscall.Read(int(fd), c.room())
+			switch {
+			case e == syscall.EINTR:
+				continue
+			case e == syscall.EAGAIN:
+				return false
+			case e != nil:
+				err = e
+				return true
+			case n == 0:
+				err = io.EOF
+				return true
+			case !c.got(n):
+				return true
+			case c.empty:
+				return false
+			}
+		}
+	})
+	return errors.Join(err, waited)
+}
+
+// room returns room to read into.
+func (c *conn) room() []byte {
+	if want := max(c.size, len(c.in)+minRead); cap(c.in) < want {
+		c.in = append(make([]byte, 0, want), c.in...)
+	}
+	return c.in[len(c.in):cap(c.in)]
+}
+
+// got takes n bytes that have been read into the room, and answers the requests that are whole now. It returns false when
+// the connection is to be closed.
+func (c *conn) got(n int) bool {
+	full := n == cap(c.in)-len(c.in)
+	c.in = c.in[:len(c.in)+n]
+	before, answered := c.served, 0
+	for ; ; answered++ {
+		size, err := measure(c.in, MaxQuery)
+		if err != nil {
+			c.server.stats.malformed.Add(1)
+			return false
+		}
+		if c.size = size; size == 0 || len(c.in) < size {
+			break
+		}
+		if req, ok := c.take(size); !ok || !c.send(c.server.answer(req)) {
+			return false
+		}
+		c.served = true
+	}
+	switch {
+	case len(c.in) == 0:
+		// One request and nothing else has come, and not for the first time: most likely there is no more, not
+		// even the end of the connection. If there is, goOn finds it.
+		c.empty = before && answered == 1 && !full
+		return c.expect()
+	case c.requestBy == 0:
+		return c.begin()
+	}
+	return true
+}
+
+// take consumes the whole request of that size.
+func (c *conn) take(size int) (Request, bool) {
+	payload, err := payloadOf(c.in[:size])
+	space := bytes.IndexByte(payload, ' ')
+	if err != nil || space < 0 {
+		c.server.stats.malformed.Add(1)
+		return Request{}, false
+	}
+	if !c.become(func(int64) int64 { return working }) {
+		return Request{}, false
+	}
+	text := string(payload)
+	c.in = c.in[:copy(c.in, c.in[size:])]
+	if cap(c.in) > keepBuffer && len(c.in) == 0 {
+		c.in = nil
+	}
+	c.requestBy = 0
+	return Request{Map: text[:space], Key: text[space+1:]}, true
+}
+
+// expect gives the client its time to begin a request. While requests come quickly the deadline is left as
+// it is, so it may be early by the slack. It returns false when the server is closing and has had its last look: a
+// client that asks and asks must not keep it.
+func (c *conn) expect() bool {
+	patience := c.server.limit().IdleTimeout
+	if c.empty {
+		patience = min(patience, unread)
+	}
+	by := c.since + patience
+	if early := by - c.idleBy; early < 0 || early > min(time.Second, patience/16) {
+		c.idleBy = by
+		c.readUntil(by)
+	}
+	if !c.server.isClosing() { // after the line above: wake may come before it
+		return true
+	}
+	if c.looked {
+		return false
+	}
+	c.looked, c.empty = true, false
+	c.readUntil(c.server.clock() + lastLook)
+	return true
+}
+
+// begin gives the client its time for the rest of a request. It returns false when the server has
+// ended the connection.
+func (c *conn) begin() bool {
+	c.idleBy, c.empty = 0, false
+	c.requestBy = c.server.clock() + c.server.limit().RequestTimeout
+	c.readUntil(c.requestBy)
+	return c.become(func(idle int64) int64 { return idle | 1 })
+}
+
+// goOn says whether the connection is to be read again after reading has ended with err, or without an error where the
+// connection is to be closed. It counts why it is closed.
+func (c *conn) goOn(err error) bool {
+	stats, now := &c.server.stats, c.server.clock()
+	partial := len(c.in) > 0
+	switch {
+	case errors.Is(err, io.EOF) && partial:
+		stats.malformed.Add(1)
+		return false
+	case !errors.Is(err, os.ErrDeadlineExceeded):
+		return false
+	case partial && now < c.requestBy: // woken up for shutdown, but a request that has begun keeps its time
+		c.readUntil(c.requestBy)
+		return true
+	case partial:
+		stats.stalled.Add(1)
+		return false
+	case c.server.isClosing():
+		// One last look, so that a request that is under way is answered.
+		first := !c.looked
+		c.looked, c.empty = true, false
+		c.readUntil(now + lastLook)
+		return first
+	}
+	c.empty, c.idleBy = false, c.since+c.server.limit().IdleTimeout
+	if now < c.idleBy {
+		c.readUntil(c.idleBy)
+		return true
+	}
+	stats.idle.Add(1)
+	return false
+}
+
+// readUntil sets the deadline for reading.
+func (c *conn) readUntil(by time.Duration) { _ = c.net.SetReadDeadline(c.server.started.Add(by)) }
+
 // rest marks the connection as idle since now; a part of the next request may have come with the last one.
-func (c *conn) rest(now time.Time) {
+func (c *conn) rest(now time.Duration) {
 	c.since = now
-	idle := now.UnixNano() << 1
+	idle := int64(now) << 1
 	if len(c.in) > 0 {
 		idle |= 1
 	}
@@ -102,115 +287,6 @@ func (c *conn) wake() {
 	}
 }
 
-// receive waits for a whole request. It returns false when the connection is to be closed.
-func (c *conn) receive() (Request, bool) {
-	begun := false
-	for {
-		size, err := measure(c.in, MaxQuery)
-		if err != nil {
-			c.server.stats.malformed.Add(1)
-			return Request{}, false
-		}
-		switch {
-		case size > 0 && len(c.in) >= size:
-			return c.take(size)
-		case len(c.in) == 0:
-			if !c.expect() {
-				return Request{}, false
-			}
-		case !begun:
-			if begun = c.begin(); !begun {
-				return Request{}, false
-			}
-		}
-		if !c.fill(size) {
-			return Request{}, false
-		}
-	}
-}
-
-// take consumes the whole request of that size.
-func (c *conn) take(size int) (Request, bool) {
-	payload, err := payloadOf(c.in[:size])
-	space := bytes.IndexByte(payload, ' ')
-	if err != nil || space < 0 {
-		c.server.stats.malformed.Add(1)
-		return Request{}, false
-	}
-	if !c.become(func(int64) int64 { return working }) {
-		return Request{}, false
-	}
-	text := string(payload)
-	c.in = c.in[:copy(c.in, c.in[size:])]
-	if cap(c.in) > keepBuffer && len(c.in) == 0 {
-		c.in = nil
-	}
-	return Request{Map: text[:space], Key: text[space+1:]}, true
-}
-
-// expect gives the client its time to begin a request. While requests come quickly the deadline is left as
-// it is, so it may be early by the slack. It returns false when the server is closing and has had its last look: a
-// client that asks and asks must not keep it.
-func (c *conn) expect() bool {
-	limits := c.server.limit()
-	by := c.since.Add(limits.IdleTimeout)
-	if early := by.Sub(c.idleBy); early < 0 || early > min(time.Second, limits.IdleTimeout/16) {
-		c.idleBy = by
-		_ = c.net.SetReadDeadline(by)
-	}
-	if !c.server.isClosing() { // after the line above: wake may come before it
-		return true
-	}
-	if c.looked {
-		return false
-	}
-	c.looked = true
-	_ = c.net.SetReadDeadline(time.Now().Add(lastLook))
-	return true
-}
-
-// begin gives the client its time for the rest of a request. It returns false when the server has
-// ended the connection.
-func (c *conn) begin() bool {
-	c.idleBy = time.Time{}
-	c.requestBy = time.Now().Add(c.server.limit().RequestTimeout)
-	_ = c.net.SetReadDeadline(c.requestBy)
-	return c.become(func(idle int64) int64 { return idle | 1 })
-}
-
-// fill reads more of a request, of which the whole has size bytes where that is known. It returns false
-// when the connection is to be closed, and counts why.
-func (c *conn) fill(size int) bool {
-	if want := max(size, len(c.in)+minRead); cap(c.in) < want {
-		c.in = append(make([]byte, 0, want), c.in...)
-	}
-	n, err := c.net.Read(c.in[len(c.in):cap(c.in)])
-	if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) && c.server.isClosing() && (len(c.in) > 0 || !c.looked) {
-		// Woken up for shutdown. A request that has begun keeps its time; otherwise one last look,
-		// so that a request that is under way is answered.
-		by := c.requestBy
-		if len(c.in) == 0 {
-			c.looked = true
-			by = time.Now().Add(lastLook)
-		}
-		_ = c.net.SetReadDeadline(by)
-		n, err = c.net.Read(c.in[len(c.in):cap(c.in)])
-	}
-	c.in = c.in[:len(c.in)+n]
-	if n > 0 {
-		return true
-	}
-	switch late := errors.Is(err, os.ErrDeadlineExceeded); {
-	case late && len(c.in) > 0:
-		c.server.stats.stalled.Add(1)
-	case late && !c.server.isClosing():
-		c.server.stats.idle.Add(1)
-	case errors.Is(err, io.EOF) && len(c.in) > 0:
-		c.server.stats.malformed.Add(1)
-	}
-	return false
-}
-
 // send writes a reply. It returns false when the connection is to be closed.
 func (c *conn) send(r Reply) bool {
 	// The length goes in front of the payload, into room that is kept for it.
@@ -222,10 +298,10 @@ func (c *conn) send(r Reply) bool {
 	wire := c.out[room-len(head):]
 	copy(wire, head)
 
-	now := time.Now() // the one look at the clock that a request costs
-	if by := now.Add(c.server.limit().WriteTimeout); by.Sub(c.writeBy) > c.server.limit().WriteTimeout/8 {
+	now, patience := c.server.clock(), c.server.limit().WriteTimeout // the one look at the clock that a request costs
+	if by := now + patience; by-c.writeBy > patience/8 {
 		c.writeBy = by
-		_ = c.net.SetWriteDeadline(by)
+		_ = c.net.SetWriteDeadline(c.server.started.Add(by))
 	}
 	_, err := c.net.Write(wire)
 	if err != nil {
@@ -235,7 +311,7 @@ func (c *conn) send(r Reply) bool {
 	if cap(c.out) > keepBuffer {
 		c.out = nil
 	}
-	c.server.stats.replies[r.Status].Add(1)
+	c.replies[r.Status].Add(1)
 	c.rest(now)
 	return true
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // idleConn returns a connection that nobody serves, idle since then, and its client's side.
-func idleConn(t *testing.T, s *Server, since time.Time) (*conn, net.Conn) {
+func idleConn(t *testing.T, s *Server, since time.Duration) (*conn, net.Conn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -29,9 +29,9 @@ func TestEvictSparesRequestsThatHaveArrived(t *testing.T) {
 	t.Parallel()
 	s := &Server{}
 	s.prepare()
-	asked, client := idleConn(t, s, time.Unix(1, 0))
-	over, gone := idleConn(t, s, time.Unix(2, 0))
-	silent, _ := idleConn(t, s, time.Unix(3, 0))
+	asked, client := idleConn(t, s, 1)
+	over, gone := idleConn(t, s, 2)
+	silent, _ := idleConn(t, s, 3)
 	_, err := client.Write([]byte("7:map key,"))
 	require.NoError(t, err)
 	require.NoError(t, gone.Close())
@@ -54,7 +54,7 @@ func TestEvictSparesSomeOnly(t *testing.T) {
 	s := &Server{}
 	s.prepare()
 	for i := range 20 {
-		c, client := idleConn(t, s, time.Unix(int64(i)+1, 0))
+		c, client := idleConn(t, s, time.Duration(i)+1)
 		_, err := client.Write([]byte("7:map key,"))
 		require.NoError(t, err)
 		require.Eventually(t, c.pending, 10*time.Second, time.Millisecond)

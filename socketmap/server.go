@@ -62,6 +62,7 @@ type Server struct {
 	mu        sync.Mutex
 	conns     map[*conn]struct{}
 	listeners map[net.Listener]struct{}
+	started   time.Time       // where the server's clock begins
 	closing   chan struct{}   // closed by Shutdown and Close; made on first use
 	ctx       context.Context // of the handlers
 	cancel    context.CancelFunc
@@ -85,7 +86,7 @@ func (s *Server) limit() *Limits {
 // prepare makes what the zero Server lacks; s.mu is held.
 func (s *Server) prepare() {
 	if s.closing == nil {
-		s.closing = make(chan struct{})
+		s.closing, s.started = make(chan struct{}), time.Now()
 		s.conns, s.listeners = map[*conn]struct{}{}, map[net.Listener]struct{}{}
 		s.ctx, s.cancel = context.WithCancel(context.Background())
 		if s.limits.Load() == nil {
@@ -93,6 +94,10 @@ func (s *Server) prepare() {
 		}
 	}
 }
+
+// clock tells the time since the server was started; no two moments of a connection's life are at zero. To look at it costs
+// half of a time.Now.
+func (s *Server) clock() time.Duration { return time.Since(s.started) + 1 }
 
 func (s *Server) isClosing() bool {
 	select {
@@ -174,7 +179,7 @@ func (s *Server) pause(d time.Duration) bool {
 // start serves c at once, in place of the connection that has been idle for longest if there are
 // too many.
 func (s *Server) start(c net.Conn) {
-	s.stats.accepted.Add(1)
+	nth := s.stats.accepted.Add(1)
 	if s.full() && !s.evict() {
 		s.stats.refused.Add(1)
 		_ = c.Close()
@@ -186,8 +191,8 @@ func (s *Server) start(c net.Conn) {
 		_ = c.Close()
 		return
 	}
-	sc := &conn{server: s, net: c}
-	sc.rest(time.Now())
+	sc := &conn{server: s, net: c, replies: s.stats.of(nth)}
+	sc.rest(s.clock())
 	s.conns[sc] = struct{}{}
 	s.active.Go(sc.serve)
 }
