@@ -62,7 +62,7 @@ func warm(tb testing.TB) (socketmap.Handler, map[string]string) {
 	set.Policy.DANE, set.Policy.MTASTS, set.Policy.Port26.Mode = true, true, policy.PortAlways
 	log := slog.New(slog.NewTextHandler(new(bytes.Buffer), &slog.HandlerOptions{Level: slog.LevelInfo}))
 	s := lookup.New(lookup.Sources{
-		Asking: cache, Cached: cache.Cached(), STS: noSTS{}, CachedSTS: noSTS{}, PassiveSTS: noSTS{}, CachedPassiveSTS: noSTS{}, Observe: func(lookup.Observation) {},
+		Asking: cache, Cached: cache.Cached(), Version: cache.Version, STS: noSTS{}, CachedSTS: noSTS{}, PassiveSTS: noSTS{}, CachedPassiveSTS: noSTS{}, Observe: func(lookup.Kind) func(time.Duration) { return func(time.Duration) {} },
 	}, set, log)
 	defer running(s)() // it is needed only for what is not in the cache
 	requests := map[string]string{

@@ -1,7 +1,10 @@
 package lookup
 
 import (
+	"maps"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/policyd/policyd/socketmap"
 )
@@ -13,21 +16,66 @@ const (
 	mapTLSPolicy mapID = iota
 	mapTLSRPT
 	mapTransport
-	maps
+	mapIDs
 )
 
 func (m mapID) String() string {
-	return [maps]string{"tls-policy", "tls-policy-tlsrpt", "transport"}[m]
+	return [mapIDs]string{"tls-policy", "tls-policy-tlsrpt", "transport"}[m]
 }
 
 type counters struct {
-	replies  [maps][socketmap.StatusPerm + 1]atomic.Uint64
+	replies  [mapIDs][socketmap.StatusPerm + 1]atomic.Uint64
 	unsigned atomic.Uint64
 	panics   atomic.Uint64
 	unknown  atomic.Uint64
+
+	observe func(Kind) func(took time.Duration)
+	kinds   atomic.Pointer[map[Kind]*counted] // that there have been; replaced, not changed
+	mu      sync.Mutex                        // of those who replace it
 }
 
-func (c *counters) count(m mapID, s socketmap.Status) { c.replies[m][s].Add(1) }
+// counted is how answers of a kind are counted.
+type counted struct {
+	replies  *atomic.Uint64
+	unsigned bool
+	observe  func(took time.Duration) // nil: nobody looks
+}
+
+// of returns how a, an answer of map m, is counted. There are as many kinds as the fixed sets of values make, so a kind is
+// mostly one that there has been, and then this takes no lock and no memory.
+func (c *counters) of(m mapID, a *answered) *counted {
+	kind := a.kindIn(m)
+	if known := c.kinds.Load(); known != nil && (*known)[kind] != nil {
+		return (*known)[kind]
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	more := map[Kind]*counted{}
+	if known := c.kinds.Load(); known != nil {
+		if k := (*known)[kind]; k != nil {
+			return k
+		}
+		more = maps.Clone(*known)
+	}
+	k := &counted{replies: &c.replies[m][a.reply.Status], unsigned: a.decision.Unsigned}
+	if c.observe != nil {
+		k.observe = c.observe(kind)
+	}
+	more[kind] = k
+	c.kinds.Store(&more)
+	return k
+}
+
+// count counts an answer to a request that came at start.
+func (k *counted) count(s *Service, start time.Duration) {
+	k.replies.Add(1)
+	if k.unsigned {
+		s.counters.unsigned.Add(1)
+	}
+	if k.observe != nil {
+		k.observe(s.clock() - start)
+	}
+}
 
 // Stats are counters since the start.
 type Stats struct {
@@ -44,7 +92,7 @@ type Stats struct {
 // Stats returns the counters as they are.
 func (s *Service) Stats() Stats {
 	st := Stats{Replies: map[string]map[string]uint64{}, Unsigned: s.counters.unsigned.Load(), Panics: s.counters.panics.Load(), UnknownMaps: s.counters.unknown.Load()}
-	for m := range maps {
+	for m := range mapIDs {
 		byStatus := map[string]uint64{}
 		for status := range s.counters.replies[m] {
 			byStatus[socketmap.Status(status).String()] = s.counters.replies[m][status].Load()

@@ -44,19 +44,19 @@ type Sources struct {
 	STS, CachedSTS, PassiveSTS, CachedPassiveSTS policy.STS
 	// Probes knows what probes of port 26 have found; nil: nothing is known.
 	Probes policy.Probes
-	// Observe is told of every answer, if it is not nil. It must not block.
-	Observe func(Observation)
+	// Observe is asked once for every kind of answers, if it is not nil. What it returns is told of each answer of that kind
+	// how long it took, and must not block.
+	Observe func(Kind) func(took time.Duration)
 }
 
-// Observation is an answer, for metrics: every field has a small fixed set of values.
-type Observation struct {
+// Kind is a kind of answers, for metrics: every field has a small fixed set of values.
+type Kind struct {
 	// Map is tls-policy, tls-policy-tlsrpt or transport; an alias counts as what it stands for.
 	Map string
 	// Status is the status word of the reply.
 	Status string
 	// Cached is set when nothing had to be asked or waited for.
 	Cached bool
-	Took   time.Duration
 	// Decided is set when there was a decision: the key was a next hop and the mode is not off. The fields
 	// below are empty without.
 	Decided bool
@@ -75,12 +75,14 @@ type Service struct {
 	memory     *memory
 	counters   counters
 	log        *slog.Logger
+	started    time.Time // where the clock begins
 }
 
 // New returns a Service that answers from res under s. Run it for the sake of lookups of routes that
 // are not in the cache.
 func New(res Sources, s Settings, log *slog.Logger) *Service {
-	svc := &Service{sources: res, log: log, changes: newChanges(), memory: newMemory()}
+	svc := &Service{sources: res, log: log, changes: newChanges(), memory: newMemory(), started: time.Now()}
+	svc.counters.observe = res.Observe
 	svc.background = newBackground(svc.gatherRoute)
 	svc.Configure(s)
 	return svc
@@ -96,6 +98,9 @@ func (s *Service) Configure(set Settings) {
 	}
 	s.settings.Store(&set)
 }
+
+// clock tells the time since the service was made; it goes on when somebody sets that of the machine.
+func (s *Service) clock() time.Duration { return time.Since(s.started) }
 
 // Run works off background lookups until ctx ends.
 func (s *Service) Run(ctx context.Context) error { return s.background.run(ctx) }
@@ -128,15 +133,9 @@ func (s *Service) handler(m mapID) socketmap.HandlerFunc {
 		answer = s.transport
 	}
 	return func(ctx context.Context, req socketmap.Request) socketmap.Reply {
-		start, set := time.Now(), s.settings.Load()
-		a := s.guarded(answer, call{ctx: ctx, m: m, key: key(m, req.Key), set: set, start: start, version: s.sources.Version})
-		if a.decision.Unsigned {
-			s.counters.unsigned.Add(1)
-		}
-		s.counters.count(m, a.reply.Status)
-		if s.sources.Observe != nil {
-			s.sources.Observe(a.observation(m, time.Since(start)))
-		}
+		now := s.clock()
+		a := s.guarded(answer, call{ctx: ctx, m: m, key: key(m, req.Key), set: s.settings.Load(), now: now})
+		a.kind.count(s, now)
 		return a.reply
 	}
 }
@@ -156,26 +155,26 @@ type call struct {
 	m   mapID
 	key string
 	set *Settings
-	// start is when the request came.
-	start   time.Time
-	version func() resolver.Version
+	now time.Duration // when the request came
 }
 
 // answered is what becomes of a call. decided is set where decision is one.
 type answered struct {
 	reply    socketmap.Reply
+	kind     *counted
 	next     policy.Nexthop
 	decision policy.Decision
 	decided  bool
 	cached   bool
 }
 
-func (a *answered) observation(m mapID, took time.Duration) Observation {
-	o := Observation{Map: m.String(), Status: a.reply.Status.String(), Cached: a.cached, Took: took, Decided: a.decided}
+// kindIn says of which kind the answer is.
+func (a *answered) kindIn(m mapID) Kind {
+	k := Kind{Map: m.String(), Status: a.reply.Status.String(), Cached: a.cached, Decided: a.decided}
 	if a.decided {
-		o.Source, o.Class, o.Reason, o.Unsigned = a.decision.Source.String(), a.decision.Class(), string(a.decision.Reason), a.decision.Unsigned
+		k.Source, k.Class, k.Reason, k.Unsigned = a.decision.Source.String(), a.decision.Class(), string(a.decision.Reason), a.decision.Unsigned
 	}
-	return o
+	return k
 }
 
 // guarded turns a panic into TEMP, or NOTFOUND for a route and where policies are not enforced.
@@ -187,13 +186,17 @@ func (s *Service) guarded(answer func(call) answered, c call) (a *answered) {
 			if c.m == mapTransport || c.set.Policy.Mode != policy.ModeEnforce {
 				a.reply = socketmap.NotFound()
 			}
+			a.kind = s.counters.of(c.m, a)
 		}
 	}()
-	if a, ok := s.memory.recall(c); ok {
+	if a := s.memory.recall(c, s.sources.Version); a != nil {
 		s.noteAgain(c.m, a, c.set)
 		return a
 	}
 	fresh := answer(c)
+	if fresh.kind == nil {
+		fresh.kind = s.counters.of(c.m, &fresh)
+	}
 	return &fresh
 }
 
@@ -221,8 +224,7 @@ func (s *Service) tlsPolicy(c call) answered {
 	if c.m == mapTLSRPT && a.reply.Status == socketmap.StatusOK {
 		a.reply.Text += a.decision.TLSRPT
 	}
-	s.memory.keep(c, a, seen)
-	return a
+	return s.remembered(c, a, seen)
 }
 
 // transport answers transport_maps, never later than Wait: while qmgr(8) waits, no mail moves.
@@ -253,7 +255,13 @@ func (s *Service) transport(c call) answered {
 	a.decision, a.decided = policy.Route(facts, c.set.Policy), true
 	s.note(c.m, next, &a.decision, c.set)
 	a.reply = a.decision.Reply
-	s.memory.keep(c, a, seen)
+	return s.remembered(c, a, seen)
+}
+
+// remembered returns a, which may be given again if it rests on what seen has recorded.
+func (s *Service) remembered(c call, a answered, seen *recorder) answered {
+	a.kind = s.counters.of(c.m, &a)
+	s.memory.keep(c, &a, seen, s.started)
 	return a
 }
 

@@ -18,8 +18,8 @@ import (
 // again only where every single fact, asked for again in its cache, is still the very same: it saves the work
 // of deciding and rendering, and never decides anything. Its size is fixed whatever strangers ask for.
 type memory struct {
+	slots [mapIDs][memorySlots]slot // first, so that a slot is a line of the processor's cache
 	seed  maphash.Seed
-	slots [maps][memorySlots]slot
 }
 
 // memorySlots are for each map. A memo takes about a kilobyte, so that all of them are some 24 MiB. What strangers put
@@ -70,23 +70,17 @@ func (s *slot) put(hash uint64, l *memo) {
 	s.hashes[0].Store(hash)
 }
 
-// memo is one answer. It is not changed.
+// memo is one answer. But for when its facts were looked at last, it is not changed. What a request needs stands first.
 type memo struct {
-	key string
+	key string // with the text of the reply behind it in memory
 	set *Settings
-	// seen is when the facts were looked at last.
-	seen   atomic.Pointer[look]
-	answer answered
-	dns    []fact // that are in the cache of which version tells when it changes
-	others []fact
-	// expires is when the first of the DNS answers among the facts does; zero: there is none.
-	expires time.Time
-}
+	// The facts are as they were: those of DNS while their cache is of that version, and until then; the others until then.
+	version              atomic.Uint64
+	dnsUntil, otherUntil atomic.Int64 // on the clock of the service
+	answer               answered
 
-// look is a look at the facts of a memo.
-type look struct {
-	version    resolver.Version // of the DNS cache, before
-	dns, other time.Time        // until when it holds for those facts
+	dns, others []fact        // dns are in the cache whose version tells when it changes
+	expires     time.Duration // when the first of the DNS answers does; 0: there is none
 }
 
 // A look at the DNS answers holds for lookForDNS while nothing in their cache has changed: so short that the cache still
@@ -96,32 +90,30 @@ const (
 	lookForOther = 250 * time.Millisecond
 )
 
-// same looks at the facts that were not looked at just now, and says whether all are what they were.
-func (l *memo) same(now time.Time, version func() resolver.Version) bool {
+// same looks at the facts that were not looked at just now, and says whether all are what they were. Several requests may
+// look at once and write down their looks in any order: a version is never that of an earlier time again, and no
+// time is later than it may be for any of them.
+func (l *memo) same(now time.Duration, version func() resolver.Version) bool {
 	if version == nil {
 		return all(l.dns) && all(l.others)
 	}
-	next, seen := look{version: version()}, l.seen.Load()
-	known := seen != nil && seen.version == next.version
-	if known && now.Before(seen.dns) {
-		if now.Before(seen.other) {
-			return true
-		}
-		next.dns = seen.dns
-	} else {
+	if current := uint64(version()); current != l.version.Load() || int64(now) >= l.dnsUntil.Load() {
 		if !all(l.dns) {
 			return false
 		}
-		next.dns = now.Add(lookForDNS)
-		if !l.expires.IsZero() && l.expires.Before(next.dns) {
-			next.dns = l.expires
+		until := now + lookForDNS
+		if l.expires != 0 {
+			until = min(until, l.expires)
 		}
+		l.dnsUntil.Store(int64(until))
+		l.version.Store(current)
 	}
-	if !all(l.others) {
-		return false
+	if int64(now) >= l.otherUntil.Load() {
+		if !all(l.others) {
+			return false
+		}
+		l.otherUntil.Store(int64(now + lookForOther))
 	}
-	next.other = now.Add(lookForOther)
-	l.seen.Store(&next)
 	return true
 }
 
@@ -144,26 +136,30 @@ func (m *memory) slot(c call) (*slot, uint64) {
 	return &m.slots[c.m][hash%memorySlots], hash
 }
 
-// recall returns the answer to c if it is the same as the last time.
-func (m *memory) recall(c call) (*answered, bool) {
+// recall returns the answer to c if it is the same as the last time, and nil otherwise. version is that of the cache of DNS
+// answers, or nil.
+func (m *memory) recall(c call, version func() resolver.Version) *answered {
 	slot, hash := m.slot(c)
-	last := slot.find(hash, c)
-	if last == nil {
-		return nil, false
+	if last := slot.find(hash, c); last != nil && last.same(c.now, version) {
+		return &last.answer
 	}
-	if !last.same(c.start, c.version) {
-		return nil, false
-	}
-	return &last.answer, true
+	return nil
 }
 
-// keep remembers the answer to c, if r has seen all that led there and it is not too much.
-func (m *memory) keep(c call, a answered, r *recorder) {
+// keep remembers the answer to c, if r has seen all that led there and it is not too much. started is where the clock of the
+// service begins.
+func (m *memory) keep(c call, a *answered, r *recorder, started time.Time) {
 	if r.incomplete || len(r.dns)+len(r.others) > mostFacts || r.bytes+len(a.reply.Text) > mostBytes {
 		return
 	}
+	text := c.key + a.reply.Text
+	l := &memo{key: text[:len(c.key)], set: c.set, answer: *a, dns: slices.Clone(r.dns), others: slices.Clone(r.others)}
+	l.answer.reply.Text = text[len(c.key):]
+	if !r.expires.IsZero() {
+		l.expires = max(r.expires.Sub(started), 1)
+	}
 	slot, hash := m.slot(c)
-	slot.put(hash, &memo{key: c.key, set: c.set, dns: slices.Clone(r.dns), others: slices.Clone(r.others), answer: a, expires: r.expires})
+	slot.put(hash, l)
 }
 
 // recorder passes questions on to the views that never wait, and notes the facts that come back.

@@ -120,14 +120,13 @@ func (c *Cache) Stats() CacheStats {
 // Version tells two moments between which no answer came, went or changed from others, but for answers that
 // expired meanwhile. It costs next to nothing.
 func (c *Cache) Version() Version {
-	return Version{changes: c.stats.changes.Load(), generation: c.generation()}
+	g := c.generation()
+	return Version(c.stats.changes.Load() + g.Secure + g.Any)
 }
 
-// Version is a moment in the life of a Cache.
-type Version struct {
-	changes    uint64
-	generation Generation
-}
+// Version is a moment in the life of a Cache. It is a sum of what only grows, so it never comes again; and where that grew
+// while it was summed up, it is of a moment in between, or of none.
+type Version uint64
 
 // canonical returns the question as the cache keys it. It does not allocate where the name is so already.
 func canonical(q Question) Question {

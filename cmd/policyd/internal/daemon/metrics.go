@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -32,7 +33,7 @@ func (d *Daemon) newTelemetry() *telemetry {
 }
 
 // observeLookup is for lookup.Sources, and observeQuery for resolver.StubOptions: nil where nobody looks.
-func (d *Daemon) observeLookup() func(lookup.Observation) {
+func (d *Daemon) observeLookup() func(lookup.Kind) func(time.Duration) {
 	if d.telemetry == nil {
 		return nil
 	}

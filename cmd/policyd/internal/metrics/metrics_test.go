@@ -64,9 +64,9 @@ func scrape(t *testing.T, g prometheus.Gatherer) string {
 	return strings.Join(lines, "")
 }
 
-func observation() lookup.Observation {
-	return lookup.Observation{
-		Map: "tls-policy", Status: "OK", Cached: true, Took: 3 * time.Microsecond, Decided: true,
+func kind() lookup.Kind {
+	return lookup.Kind{
+		Map: "tls-policy", Status: "OK", Cached: true, Decided: true,
 		Source: "prefix", Class: "secure", Reason: "prefix-all", Unsigned: true,
 	}
 }
@@ -75,9 +75,9 @@ func TestMetrics(t *testing.T) {
 	t.Parallel()
 	m, reg := registered(t)
 	for range 2 {
-		m.Lookup(observation())
+		m.Lookup(kind())(3 * time.Microsecond)
 	}
-	m.Lookup(lookup.Observation{Map: "transport", Status: "NOTFOUND", Took: 150 * time.Millisecond})
+	m.Lookup(lookup.Kind{Map: "transport", Status: "NOTFOUND"})(150 * time.Millisecond)
 	m.Query(metrics.Query{Type: resolver.TypeMX, Rcode: "NOERROR", Took: 2 * time.Millisecond})
 	m.Query(metrics.Query{Type: resolver.TypeMX, Rcode: "BADCOOKIE"})
 	m.Query(metrics.Query{Type: 65, Rcode: "timeout"})
@@ -140,7 +140,7 @@ func TestMetrics(t *testing.T) {
 func TestTheNamesAreAsPrometheusWantsThem(t *testing.T) {
 	t.Parallel()
 	m, reg := registered(t)
-	m.Lookup(observation())
+	m.Lookup(kind())(3 * time.Microsecond)
 	problems, err := testutil.GatherAndLint(reg)
 	require.NoError(t, err)
 	require.Empty(t, problems)
@@ -161,8 +161,8 @@ func TestADaemonWithoutProbesAndMTASTS(t *testing.T) {
 
 func TestObservingDoesNotAllocate(t *testing.T) {
 	m, _ := registered(t)
-	o, q := observation(), metrics.Query{Type: resolver.TypeTLSA, Rcode: "NXDOMAIN"}
-	require.Zero(t, testing.AllocsPerRun(1000, func() { m.Lookup(o); m.Query(q) }))
+	count, q := m.Lookup(kind()), metrics.Query{Type: resolver.TypeTLSA, Rcode: "NXDOMAIN"}
+	require.Zero(t, testing.AllocsPerRun(1000, func() { count(time.Microsecond); m.Query(q) }))
 }
 
 func TestSeriesAreBounded(t *testing.T) {
@@ -172,9 +172,9 @@ func TestSeriesAreBounded(t *testing.T) {
 	for i := range 4 {
 		all.Go(func() {
 			for n := range 1000 {
-				o := observation()
-				o.Reason = fmt.Sprint(i, n)
-				m.Lookup(o)
+				k := kind()
+				k.Reason = fmt.Sprint(i, n)
+				m.Lookup(k)(time.Microsecond)
 			}
 		})
 	}
@@ -190,9 +190,9 @@ func TestTheBoundIsFarFromWhatThereIs(t *testing.T) {
 	m, reg := registered(t)
 	for source := policy.SourceNone; source <= policy.SourceMTASTS; source++ {
 		for _, class := range []string{"none", "temp", "literal", "dane", "secure", "dane-only"} {
-			o := observation()
-			o.Source, o.Class = source.String(), class
-			m.Lookup(o)
+			k := kind()
+			k.Source, k.Class = source.String(), class
+			m.Lookup(k)(time.Microsecond)
 		}
 	}
 	require.NotContains(t, scrape(t, reg), `policyd_decisions_total{class="other",reason="other",source="other"} 1`)
@@ -235,11 +235,11 @@ func TestServer(t *testing.T) {
 
 func BenchmarkLookup(b *testing.B) {
 	m := metrics.New(prometheus.NewRegistry(), "v1", status)
-	o := observation()
+	count := m.Lookup(kind())
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			m.Lookup(o)
+			count(time.Microsecond)
 		}
 	})
 }

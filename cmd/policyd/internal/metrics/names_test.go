@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert/yaml"
 	"github.com/stretchr/testify/require"
@@ -18,7 +19,7 @@ const packaging = "../../../../packaging/"
 func series(t *testing.T) map[string][]string {
 	t.Helper()
 	m, reg := registered(t)
-	m.Lookup(observation())
+	m.Lookup(kind())(time.Microsecond)
 	families, err := reg.Gather()
 	require.NoError(t, err)
 	names := map[string][]string{}
