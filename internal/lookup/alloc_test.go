@@ -49,6 +49,8 @@ func (noSTS) Lookup(_ context.Context, domain string) mtasts.Result {
 	return mtasts.Result{Domain: domain, State: mtasts.Absent, Why: "the domain announces no policy"}
 }
 
+func (noSTS) Announce(string) {}
+
 func (noSTS) Live(domain string) mtasts.Result {
 	return mtasts.Result{Domain: domain, State: mtasts.Absent}
 }

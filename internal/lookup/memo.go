@@ -210,6 +210,9 @@ func (r recordedSTS) Lookup(ctx context.Context, domain string) mtasts.Result {
 	return r.noted(cached.Lookup(ctx, domain), func() mtasts.Result { return cached.Lookup(context.Background(), domain) })
 }
 
+// Announce implements policy.STS: this view asks nothing.
+func (recordedSTS) Announce(string) {}
+
 // Live implements policy.STS.
 func (r recordedSTS) Live(domain string) mtasts.Result {
 	cached := r.sts

@@ -63,6 +63,8 @@ type worldSTS struct{ *world }
 
 func (w worldSTS) Lookup(context.Context, string) mtasts.Result { return w.sts }
 
+func (worldSTS) Announce(string) {}
+
 func (w worldSTS) Live(domain string) mtasts.Result {
 	if w.sts.State != mtasts.Found {
 		return mtasts.Result{Domain: domain, State: mtasts.Absent}

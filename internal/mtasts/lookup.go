@@ -81,6 +81,21 @@ func (v View) Lookup(ctx context.Context, domain string) Result {
 	return v.renew(ctx, want{strings.Clone(domain), id, e, now})
 }
 
+// Announce has the TXT record of a domain looked up that Lookup will need, where the view may ask for it, and does not wait for
+// it.
+func (s *Store) Announce(domain string) { View{store: s}.Announce(domain) }
+
+// Announce is Store.Announce as far as the view allows it.
+func (v View) Announce(domain string) {
+	domain = strings.ToLower(strings.TrimSuffix(domain, "."))
+	if v.cached || !policyDomain(domain) {
+		return
+	}
+	over, cancel := context.WithCancel(context.Background())
+	cancel() // a question to the cache goes on when nobody waits for it any more
+	_, _ = v.announcement(over, domain, false)
+}
+
 // Live returns the policy of a domain that is kept and live, confirmed or not, Absent where there is none. It asks and fetches
 // nothing, and what it finds does not count as used.
 func (s *Store) Live(domain string) Result { return View{store: s}.Live(domain) }

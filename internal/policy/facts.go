@@ -95,6 +95,8 @@ const (
 // resolver.ErrNotCached where it would have to.
 type STS interface {
 	Lookup(ctx context.Context, domain string) mtasts.Result
+	// Announce begins to ask what a Lookup will need first, and does not wait for it.
+	Announce(domain string)
 	// Live is the policy that was fetched before and is live, and mtasts.Absent where there is none. It asks and
 	// fetches nothing.
 	Live(domain string) mtasts.Result

@@ -44,6 +44,9 @@ func (e *Engine) Gather(ctx context.Context, n Nexthop, o Options) (Facts, error
 		return f, err
 	}
 	if o.DANE && len(f.Hosts) > 0 {
+		if e.likelySTS(f, o) {
+			e.STS.Announce(n.Name)
+		}
 		share := ctx
 		if o.MTASTS {
 			// At most half of the time, so that slow name servers of a backup host leave some for the rest.
@@ -174,6 +177,16 @@ func (e *Engine) needsSTS(f Facts, o Options) (bool, error) {
 		return false, resolver.ErrNotCached
 	}
 	return contested(f, o), nil
+}
+
+// likelySTS says that the decision will most likely depend on MTA-STS: DANE seldom decides where the MX RRset is not signed.
+// The record is then asked for together with the addresses of the hosts, which saves its round trip.
+func (e *Engine) likelySTS(f Facts, o Options) bool {
+	if !e.Waits || !o.MTASTS || e.STS == nil || !f.MX.Asked || f.MX.signed() {
+		return false
+	}
+	match, _ := promised(f)
+	return f.Nexthop.Port == SMTPPort || len(match) > 0
 }
 
 // gatherSTS finds the domain's MTA-STS policy. The error is resolver.ErrNotCached only.

@@ -24,6 +24,8 @@ type stsFunc func(ctx context.Context, domain string) mtasts.Result
 
 func (f stsFunc) Lookup(ctx context.Context, domain string) mtasts.Result { return f(ctx, domain) }
 
+func (stsFunc) Announce(string) {}
+
 // Live knows of no live policy.
 func (stsFunc) Live(domain string) mtasts.Result {
 	return mtasts.Result{Domain: domain, State: mtasts.Absent}
@@ -33,6 +35,7 @@ func (stsFunc) Live(domain string) mtasts.Result {
 type keeps struct{ mtasts.Result }
 
 func (k keeps) Lookup(context.Context, string) mtasts.Result { return k.Result }
+func (k keeps) Announce(string)                              {}
 func (k keeps) Live(string) mtasts.Result                    { return k.Result }
 
 // notAsked fails the test when MTA-STS is asked for.
@@ -101,6 +104,58 @@ func TestGatherAsksNoMoreThanItNeeds(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, c.want, policy.Decide(f, withDANEAndSTS()).Reply.String())
 			require.Len(t, d.asked, len(c.answers), "every question once")
+		})
+	}
+}
+
+// announcing is a policy.STS that knows no policies and notes what its record was asked for after.
+type announcing struct {
+	stsFunc
+	dns   *dns
+	after []int
+}
+
+func (a *announcing) Announce(string) {
+	a.dns.mu.Lock()
+	defer a.dns.mu.Unlock()
+	a.after = append(a.after, len(a.dns.asked))
+}
+
+// TestTheRecordIsAskedForWithTheAddresses: only where it is hardly ever in vain.
+func TestTheRecordIsAskedForWithTheAddresses(t *testing.T) {
+	t.Parallel()
+	const mx, smtps = "mx.example.com", "smtps-a.example.com"
+	for _, c := range []struct {
+		name   string
+		next   policy.Nexthop
+		status resolver.Status
+		host   string
+		waits  bool
+		change func(*policy.Options)
+		want   []int
+	}{
+		{"unsigned: after the MX records", domain, unsigned, mx, true, nil, []int{1}},
+		{"unsigned, with a prefix", domain, unsigned, smtps, true, nil, []int{1}},
+		{"signed: DANE may decide", domain, signed, mx, true, nil, nil},
+		{"from the cache", domain, unsigned, mx, false, nil, nil},
+		{"without MTA-STS", domain, unsigned, mx, true, func(o *policy.Options) { o.MTASTS = false }, nil},
+		{"port 26 of a plain host", policy.Nexthop{Name: "example.com", Port: 26}, unsigned, mx, true, nil, nil},
+		{"port 26 of a host with a prefix", policy.Nexthop{Name: "example.com", Port: 26}, unsigned, smtps, true, nil, []int{1}},
+		{"null MX", domain, unsigned, "", true, nil, nil},
+		{"a host", policy.Nexthop{Name: mx, Host: true, Port: 25}, unsigned, mx, true, nil, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			d := &dns{t: t, answers: map[string]answer{"MX example.com": mxs(c.status, resolver.MX{Preference: 10, Host: c.host}), "A " + c.host: insecureAddrs(), "AAAA " + c.host: denial(unsigned)}}
+			sts := &announcing{dns: d, stsFunc: func(context.Context, string) mtasts.Result { return mtasts.Result{State: mtasts.Absent} }}
+			o := withDANEAndSTS()
+			if c.change != nil {
+				c.change(&o)
+			}
+			e := policy.Engine{Resolver: d, STS: sts, Waits: c.waits}
+			_, err := e.Gather(t.Context(), c.next, o)
+			require.NoError(t, err)
+			require.Equal(t, c.want, sts.after)
 		})
 	}
 }
