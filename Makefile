@@ -82,6 +82,8 @@ man: ## the manual pages, in dist/man
 
 SHARE = $(DESTDIR)$(PREFIX)/share
 DOC   = $(SHARE)/doc/policyd
+# The documents and the examples lie in other directories there: so that the links between them hold.
+LINKS = -e 's,](docs/,](,g' -e 's,](\.\./,](,g' -e 's,](packaging/,](examples/,g' -e 's,](postfix/,](examples/,g'
 UNITS = $(DESTDIR)$(PREFIX)/lib
 
 install: build man ## policyd, manual, completions, units and examples under DESTDIR and PREFIX
@@ -99,7 +101,10 @@ install: build man ## policyd, manual, completions, units and examples under DES
 	install -m 0644 packaging/systemd/policyd.socket $(UNITS)/systemd/system/
 	install -D -m 0644 packaging/systemd/sysusers.conf $(UNITS)/sysusers.d/policyd.conf
 	install -D -m 0644 packaging/systemd/tmpfiles.conf $(UNITS)/tmpfiles.d/policyd.conf
-	install -D -m 0644 -t $(DOC) README.md CHANGELOG.md docs/*.md
+	install -D -m 0644 -t $(DOC) docs/*.png
+	@set -e; umask 022; for page in README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md docs/*.md; do \
+	  sed $(LINKS) $$page >$(DOC)/$${page##*/}; \
+	done
 	install -D -m 0644 -t $(DOC)/decisions docs/decisions/*.md
 	install -D -m 0644 -t $(DOC)/schema docs/schema/*
 	install -D -m 0644 -t $(DOC)/examples postfix/*.example packaging/policyd.toml packaging/overrides packaging/grafana/* packaging/prometheus/*

@@ -3,8 +3,10 @@
 package packaging_test
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -46,6 +48,7 @@ func contents() []string {
 		"/usr/lib/tmpfiles.d/policyd.conf",
 		"/usr/sbin/policyd",
 		"/usr/share/bash-completion/completions/policyd",
+		"/usr/share/doc/policyd/dashboard.png",
 		"/usr/share/doc/policyd/examples/main.cf.example",
 		"/usr/share/doc/policyd/examples/master.cf.example",
 		"/usr/share/doc/policyd/examples/policyd.json",
@@ -60,6 +63,25 @@ func contents() []string {
 	}
 }
 
+// requireLinks follows the relative links of all documents below a directory.
+func requireLinks(t *testing.T, dir string) {
+	t.Helper()
+	link := regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`)
+	followed := 0
+	require.NoError(t, filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || filepath.Ext(path) != ".md" {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
+			require.FileExists(t, filepath.Join(filepath.Dir(path), m[1]), "%s has a link to %s", path, m[1])
+			followed++
+		}
+		return err
+	}))
+	require.GreaterOrEqual(t, followed, 15)
+}
+
 func TestPackages(t *testing.T) {
 	deb, rpm := build(t, "deb", "v1.0.0"), build(t, "rpm", "v1.0.0")
 
@@ -72,6 +94,12 @@ func TestPackages(t *testing.T) {
 		for _, file := range append(contents(), "/usr/share/zsh/site-functions/_policyd", "/usr/share/licenses/policyd/LICENSE") {
 			require.Contains(t, strings.Fields(inRPM), file)
 		}
+	})
+
+	t.Run("every link in the documents leads to something that is in them too", func(t *testing.T) {
+		dir := t.TempDir()
+		run(t, "dpkg-deb", "-x", deb, dir)
+		requireLinks(t, dir+"/usr/share/doc/policyd")
 	})
 
 	t.Run("the settings are the operator's, and Postfix and a resolver recommended", func(t *testing.T) {
