@@ -81,9 +81,13 @@ func newRoot() *cobra.Command {
 (starttls-…, smtps-…), by DANE and by MTA-STS.`,
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Version:       version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
+	// A flag of our own: cobra's has -v, which is another thing to check. It shows the first line of policyd version.
+	root.Flags().Bool("version", false, "show the version")
+	root.SetVersionTemplate("policyd {{.Version}}\n")
 	const columns = "80" // of a terminal
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages ", ".FlagUsagesWrapped "+columns+" "))
 	root.PersistentFlags().StringVar(&c.config, "config", "", "settings file (default "+settings.DefaultPath+")")
