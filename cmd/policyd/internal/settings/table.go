@@ -167,7 +167,7 @@ func sections() []section {
 				"Further names of this host: a domain with one of them among its MX hosts never gets a route, because that would make a mail loop.",
 				func(s *Settings) error { return distinct(s.Port26.OwnHosts, ownHost) },
 			},
-			{"probe_special_addresses", "true or false", "Whether private, loopback and other special addresses are probed, and MTA-STS policies fetched from them. True only for tests and private networks: strangers choose the addresses.", nil},
+			{"probe_special_addresses", "true or false", "Whether private, loopback and other special addresses are probed, and MTA-STS policies fetched from them. True only for tests and private networks: strangers choose the addresses. With mode = \"probe\" the address ::1 is then not taken for this host; 127.0.0.1 always is.", nil},
 		}},
 		{"tls", "", []row{
 			{
