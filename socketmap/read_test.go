@@ -1,7 +1,6 @@
 package socketmap_test
 
 import (
-	"errors"
 	"io"
 	"net"
 	"sync"
@@ -121,5 +120,5 @@ func TestAListenerOfAnyKindIsServed(t *testing.T) {
 	require.Equal(t, uint64(1), s.Stats().Idle)
 	require.Equal(t, uint64(1), s.Stats().Stalled)
 	require.NoError(t, s.Shutdown(t.Context()))
-	require.True(t, errors.Is(<-served, socketmap.ErrServerClosed))
+	require.ErrorIs(t, <-served, socketmap.ErrServerClosed)
 }

@@ -48,25 +48,23 @@ type asker func(table string, keys []string) (string, error)
 // search: an entry after it may still show that the domain is received here. But a "no" is none then.
 func (l list) match(domain string, ask asker) (own bool, by string, err error) {
 	for _, e := range l.entries {
-		found := ""
+		found, covers := e.text, false
 		if e.table {
-			var failed error
-			if found, failed = ask(e.text, l.keys(e, domain)); failed != nil {
+			key, failed := ask(e.text, l.keys(e, domain))
+			if failed != nil {
 				if err == nil {
 					err = failed
 				}
 				continue
 			}
-			if found != "" {
-				found += " in " + e.text
-			}
-		} else if l.covers(e, domain) {
-			found = e.text
+			found, covers = key+" in "+e.text, key != ""
+		} else {
+			covers = l.covers(e, domain)
 		}
-		if found != "" && e.negate {
+		if covers && e.negate {
 			return false, "", err
 		}
-		if found != "" {
+		if covers {
 			return true, found, nil
 		}
 	}
