@@ -14,7 +14,7 @@ FUZZTIME ?= 10s
 UNIT = $(shell go list ./...)
 
 .DEFAULT_GOAL = help
-.PHONY: help build test unit e2e torture torture-short soak check fuzz fuzz-short bench demo demo-mail deps man install deb rpm cross package-test clean
+.PHONY: help build test test-in-turn unit e2e torture torture-short soak check fuzz fuzz-short bench demo demo-mail deps man install deb rpm cross package-test clean
 
 help: ## show the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 14
@@ -22,7 +22,12 @@ help: ## show the targets
 build: ## bin/policyd
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/policyd ./cmd/policyd
 
-test: deps check unit fuzz-short e2e torture-short package-test ## everything, as in CI; installs what it needs if root on Debian
+test: deps build ## everything, as in CI; installs what it needs if root on Debian
+	@# The soak takes long and little of the processor, so it goes on beside the rest.
+	$(MAKE) --no-print-directory -j2 soak test-in-turn
+
+test-in-turn:
+	$(MAKE) --no-print-directory -j1 check unit fuzz-short e2e torture-short package-test
 
 unit: ## tests that need no root and no packages
 	go test -race -shuffle=on -timeout 10m $(UNIT)
