@@ -14,7 +14,7 @@ FUZZTIME ?= 10s
 UNIT = $(shell go list ./...)
 
 .DEFAULT_GOAL = help
-.PHONY: help build test test-in-turn unit e2e torture torture-short soak check fuzz fuzz-short bench demo demo-mail deps man install deb rpm cross package-test clean
+.PHONY: help build test unit e2e torture torture-short soak check fuzz fuzz-short bench demo demo-mail deps man install deb rpm cross package-test clean
 
 help: ## show the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 14
@@ -24,10 +24,9 @@ build: ## bin/policyd
 
 test: deps build ## everything, as in CI; installs what it needs if root on Debian
 	@# The soak takes long and little of the processor, so it goes on beside the rest.
-	$(MAKE) --no-print-directory -j2 soak test-in-turn
-
-test-in-turn:
-	$(MAKE) --no-print-directory -j1 check unit fuzz-short e2e torture-short package-test
+	@$(MAKE) --no-print-directory soak & soak=$$!; \
+	$(MAKE) --no-print-directory check unit fuzz-short e2e torture-short package-test || { kill $$soak; wait; exit 1; }; \
+	wait $$soak
 
 unit: ## tests that need no root and no packages
 	go test -race -shuffle=on -timeout 10m $(UNIT)
@@ -56,7 +55,7 @@ check: $(LINT) ## format, vet, lint
 $(LINT): tools/lint/go.mod
 	cd tools/lint && go build -o ../../$(LINT) github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 
-fuzz: ## every fuzz target for FUZZTIME (10s)
+fuzz: ## every fuzz target for FUZZTIME (10s), one after the other
 	@set -e; for p in $$(grep -rl --include='*_test.go' '^func Fuzz' cmd e2e internal prefix socketmap | xargs -n1 dirname | sort -u); do \
 	  for f in $$(grep -ho '^func Fuzz[A-Za-z0-9_]*' $$p/*_test.go | cut -d' ' -f2); do \
 	    echo "== $$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) ./$$p; \
