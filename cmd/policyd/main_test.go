@@ -49,9 +49,11 @@ func zones(s *resolvertest.Server) {
 	mx("plain.example", true, "mx.plain.example")
 	mx("open.example", true, "smtps-mx.open.example")
 	mx("closed.example", true, "smtps-mx.closed.example")
+	mx("dane25.example", true, "smtps-mx.dane25.example")
+	s.Set("_25._tcp.smtps-mx.dane25.example", resolver.TypeTLSA, resolvertest.Answer{Secure: true, Records: []string{"TLSA 3 1 1 " + strings.Repeat("ab", 32)}})
 	s.Set("smtps-mx.open.example", resolver.TypeA, resolvertest.Answer{Secure: true, Records: []string{"A 127.0.0.2"}})
 	s.Set("smtps-mx.closed.example", resolver.TypeA, resolvertest.Answer{Secure: true, Records: []string{"A 127.0.0.3"}})
-	for _, host := range []string{"starttls-mx.starttls", "smtps-mx.smtps", "starttls-mx.mixed", "mx.mixed", "starttls-mx.unsigned", "mx.plain"} {
+	for _, host := range []string{"starttls-mx.starttls", "smtps-mx.smtps", "smtps-mx.dane25", "starttls-mx.mixed", "mx.mixed", "starttls-mx.unsigned", "mx.plain"} {
 		s.Set(host+".example", resolver.TypeA, resolvertest.Answer{Secure: true, Records: []string{"A 192.0.2.1"}})
 	}
 	s.Set("bogus.example", resolver.TypeMX, resolvertest.Answer{Rcode: "SERVFAIL", EDE: 6, EDEText: "signature expired"})

@@ -95,20 +95,27 @@ func query(cmd *cobra.Command, c *common, f queryFlags, args []string) error {
 			})
 		}
 	}()
-	return showExplanations(cmd, f, len(args), func(i int) (lookup.Explanation, error) { return <-found[i], nil })
+	screen := queryScreen{json: f.json, port: loaded.Port26.Port}
+	return showExplanations(cmd, screen, len(args), func(i int) (lookup.Explanation, error) { return <-found[i], nil })
+}
+
+// queryScreen is how next hops are shown.
+type queryScreen struct {
+	json bool
+	port int // of implicit TLS, as the settings in force have it
 }
 
 // showExplanations shows n next hops in their order, and ends with the exit status that fits them.
-func showExplanations(cmd *cobra.Command, f queryFlags, n int, explanation func(i int) (lookup.Explanation, error)) error {
+func showExplanations(cmd *cobra.Command, q queryScreen, n int, explanation func(i int) (lookup.Explanation, error)) error {
 	out := cmd.OutOrStdout()
-	show := shower{out: out, colour: colourful(out)}
+	show := shower{out: out, colour: colourful(out), port: q.port}
 	status := exitPolicy
 	for i := range n {
 		x, err := explanation(i)
 		if err != nil {
 			return err
 		}
-		if f.json {
+		if q.json {
 			err = json.NewEncoder(out).Encode(x)
 		} else {
 			err = show.explanation(x, i > 0)

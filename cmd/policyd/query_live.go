@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/lookup"
 )
 
@@ -14,7 +17,17 @@ import (
 func queryLive(cmd *cobra.Command, c *common, f queryFlags, args []string) error {
 	a := &asking{common: c}
 	err := a.ask(cmd, func(ctx context.Context, client *admin.Client) error {
-		return showExplanations(cmd, f, len(args), func(i int) (lookup.Explanation, error) {
+		screen := queryScreen{json: f.json}
+		if !f.json {
+			st, err := client.Status(ctx) // the settings here may be others than those in force there
+			if err != nil {
+				return err
+			}
+			if screen.port, err = portOf(st); err != nil {
+				return err
+			}
+		}
+		return showExplanations(cmd, screen, len(args), func(i int) (lookup.Explanation, error) {
 			return client.Explain(ctx, domainOf(args[i]))
 		})
 	})
@@ -22,4 +35,13 @@ func queryLive(cmd *cobra.Command, c *common, f queryFlags, args []string) error
 		return &exit{exitNoAnswer, e.err} // 1 would say that no policy applies
 	}
 	return err
+}
+
+// portOf is the port of implicit TLS that a daemon has in force.
+func portOf(st admin.Status) (int, error) {
+	var inForce settings.Settings
+	if err := json.Unmarshal(st.Settings.All, &inForce); err != nil {
+		return 0, fmt.Errorf("the daemon's settings cannot be read: %w", err)
+	}
+	return inForce.Port26.Port, nil
 }

@@ -17,6 +17,7 @@ const columns = 80
 type shower struct {
 	out    io.Writer
 	colour bool
+	port   int // of implicit TLS; for explanations
 }
 
 // explanation shows one next hop, after an empty line if others came before.
@@ -41,7 +42,7 @@ func (s shower) explanation(x lookup.Explanation, another bool) error {
 	b.WriteString("\n")
 	if len(x.MX) > 0 {
 		b.WriteString("\n")
-		mxTable(&b, x)
+		s.mxTable(&b, x)
 	}
 	if x.MTASTS != nil {
 		b.WriteString("\n")
@@ -61,19 +62,19 @@ func (s shower) explanation(x lookup.Explanation, another bool) error {
 	return err
 }
 
-func mxTable(b *strings.Builder, x lookup.Explanation) {
+func (s shower) mxTable(b *strings.Builder, x lookup.Explanation) {
 	const padding = 2
 	w := tabwriter.NewWriter(b, 0, 0, padding, ' ', 0)
 	_, _ = fmt.Fprintln(w, "PREF\tHOST\tPREFIX\tDNSSEC\tDANE\tPROBE")
 	for _, h := range x.MX {
-		_, _ = fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\n", h.Preference, plain(h.Host), h.Prefix, dash(h.DNSSEC), dash(daneCell(h)), dash(probeCell(h)))
+		_, _ = fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\n", h.Preference, plain(h.Host), h.Prefix, dash(h.DNSSEC), dash(s.daneCell(h)), dash(probeCell(h)))
 	}
 	_ = w.Flush() // a strings.Builder does not fail
 }
 
-func daneCell(h lookup.MXHost) string {
+func (s shower) daneCell(h lookup.MXHost) string {
 	if h.DANE26 != "" && h.DANE26 != h.DANE {
-		return h.DANE + ", on 26 " + h.DANE26
+		return fmt.Sprintf("%s, on %d %s", h.DANE, s.port, h.DANE26)
 	}
 	return h.DANE
 }
