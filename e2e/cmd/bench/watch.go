@@ -137,7 +137,8 @@ func (b *bench) expiring(ctx context.Context) (rows [][]string, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, constant.stop()) }()
-	row, err := b.during(ctx, "nothing; the constant server", constant, b.plan.calm, nil)
+	// For as long as policyd below: the longer, the longer the longest pause of the machine itself.
+	row, err := b.during(ctx, "nothing; the constant server", constant, b.plan.sweep, nil)
 	if err != nil {
 		return nil, err
 	}
