@@ -60,9 +60,7 @@ func (s *sender) golden(r Report, name string) {
 	require.NoError(s.t, err)
 	require.Equal(s.t, string(want), got)
 	for line := range strings.Lines(text.String()) {
-		if !strings.Contains(line, "> ") { // what is to be copied stays in one line
-			require.LessOrEqual(s.t, len(line), columns+1, line)
-		}
+		require.LessOrEqual(s.t, len(line), columns+1, line)
 	}
 }
 

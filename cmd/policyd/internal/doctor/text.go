@@ -8,7 +8,7 @@ import (
 
 const columns = 80
 
-// Text writes a report for people, in 80 columns but for lines that are to be copied.
+// Text writes a report for people, in 80 columns but for what is to be copied and is wider in itself.
 func (r Report) Text(w io.Writer, colour bool) error {
 	var b strings.Builder
 	area := ""
@@ -64,8 +64,48 @@ func (f Finding) text(b *strings.Builder, colour bool) {
 		b.WriteString(wrap(f.Why))
 	}
 	for _, line := range f.Change {
-		b.WriteString(strings.Repeat(" ", indent) + "> " + printable(line) + "\n")
+		b.WriteString(change(printable(line)))
 	}
+}
+
+// change writes a line to be copied. Where it is too wide the file has a line of its own, and what is still too wide goes
+// on where the reader does too: after the comma of a list, which main.cf continues on an indented line, and after the &&
+// of a shell. Paths and commands stay whole.
+func change(text string) string {
+	margin := strings.Repeat(" ", indent) + "> "
+	if len(margin)+len(text) <= columns {
+		return margin + text + "\n"
+	}
+	below := strings.Repeat(" ", len(margin))
+	var b strings.Builder
+	line := margin
+	if file, rest, found := strings.Cut(text, ": "); found && strings.HasPrefix(strings.TrimPrefix(file, "or "), "/") {
+		b.WriteString(margin + file + ":\n")
+		line, text = below, rest
+	}
+	below += "  "
+	empty := true
+	for text != "" {
+		part := text[:next(text)]
+		text = text[len(part):]
+		if !empty && len(line)+len(strings.TrimRight(part, " ")) > columns {
+			b.WriteString(strings.TrimRight(line, " ") + "\n")
+			line = below
+		}
+		line, empty = line+part, false
+	}
+	return b.String() + line + "\n"
+}
+
+// next is where a text that is to be copied may go on in another line.
+func next(text string) int {
+	end := len(text)
+	for _, separator := range []string{", ", " && "} {
+		if i := strings.Index(text, separator); i >= 0 {
+			end = min(end, i+len(separator))
+		}
+	}
+	return end
 }
 
 // wrap fills lines that begin at the indentation.
