@@ -34,8 +34,9 @@ type ScanOptions struct {
 	Progress *Progress
 }
 
-// Scan checks the domains of a list, one a line; empty lines and those that begin with # are left out. The error is that
-// of reading, of writing or of ctx. What was checked until then has been written, each report whole.
+// Scan checks the domains of a list, one a line; empty lines and those that begin with # are left out, and of an e-mail
+// address its domain is checked. The error is that of reading, of writing or of ctx. What was checked until then has been
+// written, each report whole.
 func (c *Checker) Scan(ctx context.Context, list io.Reader, o ScanOptions) (Summary, error) {
 	lines := make(chan string, readAhead)
 	var failed error // of reading; written before lines is closed
@@ -70,6 +71,7 @@ func read(ctx context.Context, list io.Reader, lines chan<- string, p *Progress)
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue
 		}
+		line = line[strings.LastIndexByte(line, '@')+1:] // nobody's local part is to be in a report
 		p.add()
 		select {
 		case lines <- line:

@@ -46,6 +46,28 @@ func inputs(reports []check.Report) []string {
 	return names
 }
 
+func TestScanReadsWhatOthersWrite(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, list string
+		want       []string
+	}{
+		{"lines that end in CRLF, and an empty one", "a.example\r\n\r\nb.example\r\n", []string{"a.example", "b.example"}},
+		{"a comment with blanks in front", "  # a.example\n\tb.example\n", []string{"b.example"}},
+		{"addresses, without their local parts", "user@a.example\n\"user @ home\"@b.example\r\nuser@", []string{"a.example", "b.example", ""}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			reports, _, _ := l.scan(c.list, check.ScanOptions{})
+			require.Equal(t, c.want, inputs(reports))
+			for _, r := range reports {
+				require.Equal(t, r.Input, r.Domain)
+			}
+		})
+	}
+}
+
 func TestScan(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
