@@ -44,6 +44,8 @@ func checks(l *lab.Lab) []Case {
 		on26("port26-certificate-expired", "check-o.test", lab.Implicit, lab.ExpiredCert),
 		filtered(l),
 		mismatched(l),
+		allowed(l),
+		excluded(l),
 		unvalidated(l, "bogus.expired.test"),
 		byHand(l),
 		screens(l),
@@ -55,10 +57,19 @@ type checkReport struct {
 	Verdict, DNSSEC string
 	TLSPolicy       struct{ Text string } `json:"tls_policy"`
 	Transport       struct{ Status, Text string }
-	Commands        []string
-	Findings        []struct {
-		Code, Severity string
-		Untested       bool
+	Source          string
+	MTASTS          struct {
+		State, Mode string
+		MX          []string
+	} `json:"mta_sts"`
+	MX []struct {
+		Host   string
+		MTASTS *bool `json:"mta_sts"`
+	}
+	Commands []string
+	Findings []struct {
+		Code, Severity, Host string
+		Untested             bool
 	}
 }
 
