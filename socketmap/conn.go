@@ -64,11 +64,16 @@ func (c *conn) serve() {
 		delete(c.server.conns, c)
 		c.server.mu.Unlock()
 	}()
+	var raw syscall.RawConn
+	switch socket := c.net.(type) { // not what is made of a socket: that may read in its own way
+	case *net.TCPConn:
+		raw, _ = socket.SyscallConn()
+	case *net.UnixConn:
+		raw, _ = socket.SyscallConn()
+	}
 	read := c.readAny
-	if socket, ok := c.net.(syscall.Conn); ok {
-		if raw, err := socket.SyscallConn(); err == nil {
-			read = func() error { return c.readSocket(raw) }
-		}
+	if raw != nil {
+		read = func() error { return c.readSocket(raw) }
 	}
 	for more := c.expect(); more; {
 		more = c.goOn(read())
@@ -90,7 +95,7 @@ func (c *conn) readAny() error {
 
 // readSocket is readAny for a socket. net.Conn reads first and waits when there is nothing; here it is the other way
 // round where it can be, because a client asks again only when it has its reply: of three system calls for a request that
-// saves one.
+// saves one. All of it is one read to net.Conn, handlers and all: its Close waits until that is over.
 func (c *conn) readSocket(raw syscall.RawConn) (err error) {
 	waited := raw.Read(func(fd uintptr) (over bool) {
 		for {
@@ -233,10 +238,9 @@ func (c *conn) goOn(err error) bool {
 		c.readUntil(now + lastLook)
 		return first
 	}
-	c.empty, c.idleBy = false, c.since+c.server.limit().IdleTimeout
-	if now < c.idleBy {
-		c.readUntil(c.idleBy)
-		return true
+	c.empty, c.idleBy = false, 0
+	if now < c.since+c.server.limit().IdleTimeout {
+		return c.expect()
 	}
 	stats.idle.Add(1)
 	return false
@@ -303,7 +307,10 @@ func (c *conn) send(r Reply) bool {
 		c.writeBy = by
 		_ = c.net.SetWriteDeadline(c.server.started.Add(by))
 	}
-	_, err := c.net.Write(wire)
+	err := c.server.ctx.Err() // after Close, whose closing of the connection waits for this
+	if err == nil {
+		_, err = c.net.Write(wire)
+	}
 	if err != nil {
 		c.server.stats.writeErrors.Add(1)
 		return false

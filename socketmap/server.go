@@ -266,14 +266,15 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 }
 
-// Close stops accepting and closes all connections; handlers see their context end.
+// Close stops accepting and closes all connections; handlers see their context end. It does not wait for them: their
+// connections are closed when they return.
 func (s *Server) Close() error {
 	s.stop()
 	s.cancel()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.conns {
-		_ = c.net.Close()
+		s.active.Go(func() { _ = c.net.Close() }) // which waits for a handler that runs, and that may need s.mu
 	}
 	return nil
 }
