@@ -124,7 +124,7 @@ func (e *exam) routed(ctx context.Context, at string, domains []string) {
 			return
 		}
 		if reply.Status == socketmap.StatusOK && !strings.HasPrefix(d, ".") {
-			e.found("own-domain-routed", d+" gets the route "+reply.Text, e.Settings.Path+`: [port26] exclude_domains = ["`+d+`"]`)
+			e.found("own-domain-routed", d+" gets the route "+reply.Text, e.Settings.Path+`, [port26]: exclude_domains = ["`+d+`"]`)
 		}
 	}
 }

@@ -21,7 +21,7 @@ func (e *exam) version() {
 	case !v.since(4):
 		e.found("postfix-too-old", "Postfix "+v.text, "an upgrade to Postfix 3.4 or later")
 	case !v.since(5):
-		e.found("postfix-no-host-list", "Postfix "+v.text, e.Settings.Path+`: [port26] mode = "off", or an upgrade to Postfix 3.5 or later`)
+		e.found("postfix-no-host-list", "Postfix "+v.text, e.Settings.Path+`, [port26]: mode = "off", or an upgrade to Postfix 3.5 or later`)
 	case v.since(10):
 		e.found("postfix-version", "Postfix "+v.text+": TLS policies, with TLSRPT if you like, and every kind of route")
 	default:
@@ -129,7 +129,7 @@ func (e *exam) transportMaps() {
 	e.found("transport-map-present", "transport_maps has "+list[at[0]].text)
 	e.proxied(list, at)
 	if off {
-		e.found("transport-map-unused", "port26.mode is off", e.Settings.Path+`: [port26] mode = "probe"`, "or "+s.mainCF()+": take "+list[at[0]].text+" out of transport_maps")
+		e.found("transport-map-unused", "port26.mode is off", e.Settings.Path+`, [port26]: mode = "probe"`, "or "+s.mainCF()+": take "+list[at[0]].text+" out of transport_maps")
 	}
 	guard := slices.IndexFunc(list, table.isPattern)
 	switch {

@@ -60,13 +60,13 @@ func (e *exam) reach(at string) bool {
 	if filepath.IsAbs(path) && slices.ContainsFunc(s.services, func(svc service) bool { return svc.chroot && asks(svc) }) {
 		change := s.mainCF() + ": " + string(endpointOf([]string{at}, s.queue))
 		if !strings.HasPrefix(path, s.queue+"/") {
-			change = e.Settings.Path + `: [server] listen = ["unix:` + s.queue + `/policyd/sock"], and ` + s.mainCF() + ": unix:policyd/sock"
+			change = e.Settings.Path + `, [server]: listen = ["unix:` + s.queue + `/policyd/sock"], and ` + s.mainCF() + ": unix:policyd/sock"
 		}
 		e.found("socket-outside-chroot", at+" in "+s.mainCF(), change)
 		return false
 	}
 	if why := forbidden(s.absolute(at), s.params["mail_owner"]); why != "" {
-		e.found("socket-forbidden", why, e.Settings.Path+`: [server] socket_group = "`+s.params["mail_owner"]+`"`)
+		e.found("socket-forbidden", why, e.Settings.Path+`, [server]: socket_group = "`+s.params["mail_owner"]+`"`)
 		return false
 	}
 	return true

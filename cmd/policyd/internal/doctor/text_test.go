@@ -26,6 +26,10 @@ func TestWhatIsToBeCopiedFits(t *testing.T) {
 			"  transport_maps = regexp:{ {/@$myhostname$$/ :} },",
 			"    socketmap:inet:127.0.0.1:2526:transport",
 		}},
+		{"a setting goes below its section", `/etc/policyd/policyd.toml, [port26]: exclude_domains = ["relay.example.net"]`, []string{
+			"> /etc/policyd/policyd.toml, [port26]:",
+			`  exclude_domains = ["relay.example.net"]`,
+		}},
 		{"a shell goes on after an &&", "cp /etc/resolv.conf /var/spool/postfix/private/etc/resolv.conf && postfix reload", []string{
 			"> cp /etc/resolv.conf /var/spool/postfix/private/etc/resolv.conf &&",
 			"    postfix reload",
