@@ -22,7 +22,6 @@ type config struct {
 	policyd     string
 	out         string
 	quick       bool
-	million     bool
 	coldQueries bool
 	only        string
 
@@ -39,7 +38,6 @@ func main() {
 	flag.StringVar(&c.policyd, "policyd", "bin/policyd", "the built `binary`")
 	flag.StringVar(&c.out, "out", "docs/benchmarks.md", "the `file` to write; not written by -quick, -only and -coldqueries")
 	flag.BoolVar(&c.quick, "quick", false, "measure for less than a minute: figures are rough")
-	flag.BoolVar(&c.million, "million", false, "also fill the cache with 1,000,000 domains, which takes minutes")
 	flag.BoolVar(&c.coldQueries, "coldqueries", false, "only count the DNS queries of cold lookups")
 	flag.StringVar(&c.only, "only", "", "measure this `section` only and write no file: cached, cold, fresh, memory, pauses or start")
 	flag.StringVar(&c.constant, "constant", "", "be the constant server on these `addresses`, separated by commas")
@@ -71,9 +69,6 @@ func run(ctx context.Context, c config) error {
 	b := &bench{config: c, plan: full(), dir: dir, report: &report{to: os.Stdout}}
 	if c.quick {
 		b.plan = quick()
-	}
-	if c.million {
-		b.plan.sizes = append(b.plan.sizes, 1_000_000)
 	}
 	return errors.Join(b.all(ctx), os.RemoveAll(dir))
 }

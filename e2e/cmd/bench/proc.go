@@ -11,7 +11,12 @@ import (
 
 // memory reads a line of proc_pid_status(5), in bytes.
 func (s *server) memory(field string) (float64, error) {
-	f, err := os.Open(fmt.Sprintf("/proc/%d/status", s.pid))
+	return kibibytes(fmt.Sprintf("/proc/%d/status", s.pid), field)
+}
+
+// kibibytes reads a line of a file in which sizes are in kibibytes, and returns it in bytes.
+func kibibytes(path, field string) (float64, error) {
+	f, err := os.Open(path)
 	if err != nil {
 		return 0, err
 	}
@@ -22,7 +27,7 @@ func (s *server) memory(field string) (float64, error) {
 			return kib * 1024, err
 		}
 	}
-	return 0, fmt.Errorf("no %s in the status of process %d", field, s.pid)
+	return 0, fmt.Errorf("no %s in %s", field, path)
 }
 
 // cpu is the processor time that the process has used, proc_pid_stat(5).
