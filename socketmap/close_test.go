@@ -2,7 +2,9 @@ package socketmap_test
 
 import (
 	"context"
+	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -45,6 +47,40 @@ func TestAHandlerMayCloseTheServer(t *testing.T) {
 	says(t, c, "10:echo hello,", "")
 	require.NoError(t, <-done)
 	closed(t, c)
+}
+
+// Whoever sends the beginning of a request with every request does not keep the server either.
+func TestShutdownEndsUnderBeginnings(t *testing.T) {
+	t.Parallel()
+	s := &socketmap.Server{}
+	tcp, unix := serve(t, s)
+	var clients sync.WaitGroup
+	for _, address := range []string{tcp, unix} {
+		c := dial(t, address)
+		says(t, c, "10:echo hello,10:ec", "8:OK hello,")
+		clients.Go(func() {
+			reply := make([]byte, len("8:OK hello,"))
+			for err := error(nil); err == nil; {
+				if _, err = c.Write([]byte("ho hello,10:ec")); err == nil {
+					_, err = io.ReadFull(c, reply)
+				}
+			}
+		})
+	}
+	require.NoError(t, s.Shutdown(t.Context()))
+	clients.Wait()
+}
+
+func TestAStatusThatThereIsNotIsTemporary(t *testing.T) {
+	t.Parallel()
+	for _, status := range []socketmap.Status{socketmap.StatusPerm + 1, 8, 255} {
+		s := &socketmap.Server{Handler: socketmap.HandlerFunc(func(context.Context, socketmap.Request) socketmap.Reply {
+			return socketmap.Reply{Status: status, Text: "yes"}
+		})}
+		tcp, _ := serve(t, s)
+		says(t, dial(t, tcp), "10:echo hello,", "47:TEMP internal error: a status that there is not,")
+		require.Eventually(t, func() bool { return s.Stats().Replies[socketmap.StatusTemp] == 1 }, 10*time.Second, time.Millisecond)
+	}
 }
 
 // hooked tells of a read deadline before it is set.

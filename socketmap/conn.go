@@ -48,6 +48,7 @@ type conn struct {
 	served bool // a request was answered before
 	empty  bool // the socket need not be read again before something arrives
 	looked bool // the last look is over
+	final  bool // a request has begun to arrive while the server was closing
 
 	// Times on the server's clock.
 	since     time.Duration // the connection is idle since then
@@ -206,8 +207,15 @@ func (c *conn) expect() bool {
 }
 
 // begin gives the client its time for the rest of a request. It returns false when the server has
-// ended the connection.
+// ended the connection, or is closing and has waited for such a rest before: a client that always sends the beginning of
+// the next request must not keep it.
 func (c *conn) begin() bool {
+	if c.server.isClosing() {
+		if c.final {
+			return false
+		}
+		c.final = true
+	}
 	c.idleBy, c.empty = 0, false
 	c.requestBy = c.server.clock() + c.server.limit().RequestTimeout
 	c.readUntil(c.requestBy)
@@ -293,6 +301,9 @@ func (c *conn) wake() {
 
 // send writes a reply. It returns false when the connection is to be closed.
 func (c *conn) send(r Reply) bool {
+	if r.Status > StatusPerm {
+		r = Temp("internal error: a status that there is not")
+	}
 	// The length goes in front of the payload, into room that is kept for it.
 	const room = len("100000:")
 	c.out = r.appendTo(append(c.out[:0], make([]byte, room)...))
