@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -210,4 +211,23 @@ func TestForbidden(t *testing.T) {
 	require.NoError(t, os.Chmod(s.dir, 0o700))
 	require.Contains(t, forbidden(s.dir+"/sock", "nobody"), "may not enter "+s.dir)
 	require.Empty(t, forbidden(s.dir+"/sock", "nobody-that-exists"), "what cannot be told is no finding")
+}
+
+// Where systemd has passed the listeners, its unit is to be changed: the settings would do nothing.
+func TestAListenerIsChangedWhereItIsMade(t *testing.T) {
+	t.Parallel()
+	const code = "socket-outside-chroot"
+	s := newSender(t)
+	s.serve()
+	s.params["smtp_tls_policy_maps"] = "socketmap:unix:/run/policyd/sock:tls-policy"
+	change := func() string {
+		r := s.examine()
+		i := slices.IndexFunc(r.Findings, func(f Finding) bool { return f.Code == code })
+		require.GreaterOrEqual(t, i, 0, "%v", codes(r))
+		return strings.Join(r.Findings[i].Change, "\n")
+	}
+	s.administer()
+	require.Contains(t, change(), `[server]: listen = ["unix:`)
+	s.status.Connections.Listeners = []string{"unix:/run/policyd/sock"}
+	require.Contains(t, change(), "systemctl edit policyd.socket, [Socket]: ListenStream=")
 }

@@ -60,16 +60,29 @@ func (e *exam) reach(at string) bool {
 	if filepath.IsAbs(path) && slices.ContainsFunc(s.services, func(svc service) bool { return svc.chroot && asks(svc) }) {
 		change := s.mainCF() + ": " + string(endpointOf([]string{at}, s.queue))
 		if !strings.HasPrefix(path, s.queue+"/") {
-			change = e.Settings.Path + `, [server]: listen = ["unix:` + s.queue + `/policyd/sock"], and ` + s.mainCF() + ": unix:policyd/sock"
+			inside := s.queue + "/policyd/sock"
+			change = e.listener(`listen = ["unix:`+inside+`"]`, "ListenStream="+inside) + ", and " + s.mainCF() + ": unix:policyd/sock"
 		}
 		e.found("socket-outside-chroot", at+" in "+s.mainCF(), change)
 		return false
 	}
 	if why := forbidden(s.absolute(at), s.params["mail_owner"]); why != "" {
-		e.found("socket-forbidden", why, e.Settings.Path+`, [server]: socket_group = "`+s.params["mail_owner"]+`"`)
+		group := s.params["mail_owner"]
+		e.found("socket-forbidden", why, e.listener(`socket_group = "`+group+`"`, "SocketGroup="+group))
 		return false
 	}
 	return true
+}
+
+// listener says where a listener is changed: in the settings, unless the daemon has listeners that those do not name. Then
+// systemd has passed them, and its unit counts.
+func (e *exam) listener(setting, unit string) string {
+	for _, address := range e.daemon.status.Connections.Listeners {
+		if !slices.Contains(e.Settings.Server.Listen, address) {
+			return "systemctl edit policyd.socket, [Socket]: " + unit
+		}
+	}
+	return e.Settings.Path + ", [server]: " + setting
 }
 
 // asks says whether a service is one of those that ask policyd.

@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -113,7 +114,7 @@ func (l *Loaded) warnings() []string {
 		w = append(w, "metrics.listen: "+l.Metrics.Listen+" can be reached from other machines")
 	}
 	if l.Port26.Mode == "always" {
-		w = append(w, `port26.mode = "always": mail for an smtps- host whose port 26 does not work waits until it is returned`)
+		w = append(w, fmt.Sprintf(`port26.mode = "always": mail for an smtps- host whose port %d does not work waits until it is returned`, l.Port26.Port))
 	}
 	if l.Port26.ProbeSpecialAddresses {
 		w = append(w, "probe_special_addresses = true: strangers choose which addresses of your network are probed")
