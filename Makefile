@@ -25,7 +25,7 @@ build: ## bin/policyd
 test: deps build ## everything, as in CI; installs what it needs if root on Debian
 	@# The soak takes long and little of the processor, so it goes on beside the rest.
 	@$(MAKE) --no-print-directory soak & soak=$$!; \
-	$(MAKE) --no-print-directory check unit fuzz-short e2e torture-short package-test || { kill $$soak; wait; exit 1; }; \
+	$(MAKE) --no-print-directory check unit fuzz-short e2e torture-short package-test || { kill $$soak 2>/dev/null; wait; exit 1; }; \
 	wait $$soak
 
 unit: ## tests that need no root and no packages
