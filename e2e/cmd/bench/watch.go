@@ -58,6 +58,9 @@ const limit = 10 * time.Millisecond
 type seen struct {
 	longest time.Duration
 	over, n int // requests over the limit, requests
+
+	counted           bool    // that the server tells the following
+	gone, collections float64 // entries that were swept out or evicted, rounds of the garbage collector
 }
 
 // startWatch watches in the background; the function that it returns waits for the end.
@@ -83,7 +86,7 @@ func (b *bench) startWatch(ctx context.Context, s *server, d time.Duration) (fun
 
 // pauses measures the longest time that a client waits for a cached answer while policyd has other things to do.
 func (b *bench) pauses(ctx context.Context) error {
-	b.report.text("## Pauses", fmt.Sprintf("The longest that one client waited for a cached answer, asking one after the other over a unix socket from a process of its own. Beside it, the number of its requests, of those that took over %v, and what went on meanwhile: entries that were swept out or evicted, and rounds of the garbage collector. The constant server, and policyd with nothing else to do, show what the machine itself has a part in. New domains come over 4 connections, and the resolver shares the processor.", limit))
+	b.report.text("## Pauses", fmt.Sprintf("The longest that one client waited for a cached answer, asking one after the other over a unix socket from a process of its own. Beside it, in all, the number of its requests, of those that took over %v, and what went on meanwhile: entries that were swept out or evicted, and rounds of the garbage collector. What policyd does is measured %d times, and the longest of each time is given: what it has a part in comes every time, and what the machine does by chance. The constant server, and policyd with nothing else to do, show what the machine itself has a part in. New domains come over 4 connections, and the resolver shares the processor.", limit, b.plan.again))
 	rows := [][]string{{"meanwhile", "longest", "requests", "over the limit", "entries gone", "collections"}}
 	for _, measure := range []func(context.Context) ([][]string, error){b.expiring, b.evicting} {
 		more, err := measure(ctx)
@@ -138,22 +141,32 @@ func (b *bench) expiring(ctx context.Context) (rows [][]string, err error) {
 	}
 	defer func() { err = errors.Join(err, constant.stop()) }()
 	// For as long as policyd below: the longer, the longer the longest pause of the machine itself.
-	row, err := b.during(ctx, "nothing; the constant server", constant, b.plan.sweep, nil)
+	w, err := b.during(ctx, constant, b.plan.sweep, nil)
 	if err != nil {
 		return nil, err
 	}
-	rows = append(rows, row)
+	rows = append(rows, row("nothing; the constant server", w))
 	const ttl = 10 * time.Second
 	policyd, err := b.busyCache(ctx, lab, b.plan.expiring, ttl, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, policyd.stop()) }()
-	row, err = b.during(ctx, "entries expire", policyd, b.plan.sweep, nil) // some have, while the others were looked up
-	if err != nil {
-		return nil, err
+	var all []seen
+	for i := range b.plan.again {
+		if i > 0 {
+			const connections = 64
+			if err := policyd.fill(ctx, connections, lasting(lab, "b", b.plan.expiring, ttl)); err != nil {
+				return nil, err
+			}
+		}
+		w, err := b.during(ctx, policyd, b.plan.sweep, nil) // some have, while the others were looked up
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, w)
 	}
-	return append(rows, row), nil
+	return append(rows, row("entries expire", all...)), nil
 }
 
 // evicting watches a full cache, with nothing else to do and while new domains drive out others.
@@ -169,47 +182,60 @@ func (b *bench) evicting(ctx context.Context) (rows [][]string, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, policyd.stop()) }()
-	row, err := b.during(ctx, "nothing; the cache is full", policyd, b.plan.calm, nil)
-	if err != nil {
-		return nil, err
+	var calm, evicting []seen
+	for i := range b.plan.again {
+		w, err := b.during(ctx, policyd, b.plan.calm, nil)
+		if err != nil {
+			return nil, err
+		}
+		calm = append(calm, w)
+		more := lasting(lab, string(rune('e'+i)), b.plan.evicting, ttl)
+		w, err = b.during(ctx, policyd, b.plan.calm, func() error { return policyd.fill(ctx, connections, more) })
+		if err != nil {
+			return nil, err
+		}
+		evicting = append(evicting, w)
 	}
-	rows = append(rows, row)
-	more := lasting(lab, "e", b.plan.evicting, ttl)
-	row, err = b.during(ctx, "the bound evicts, the collector runs", policyd, b.plan.calm, func() error {
-		return policyd.fill(ctx, connections, more)
-	})
-	if err != nil {
-		return nil, err
-	}
-	return append(rows, row), nil
+	return append(rows, row("nothing; the cache is full", calm...), row("the bound evicts, the collector runs", evicting...)), nil
 }
 
-// during watches a server for so long, or for as long as f takes where that is less, and returns a row.
-func (b *bench) during(ctx context.Context, name string, s *server, d time.Duration, f func() error) ([]string, error) {
+// during watches a server for so long, or for as long as f takes where that is less.
+func (b *bench) during(ctx context.Context, s *server, d time.Duration, f func() error) (w seen, err error) {
 	before, err := s.counters(ctx)
 	if err != nil {
-		return nil, err
+		return w, err
 	}
 	wait, err := b.startWatch(ctx, s, d)
 	if err != nil {
-		return nil, err
+		return w, err
 	}
 	var failed error
 	if f != nil {
 		failed = f()
 	}
-	w, err := wait()
+	w, err = wait()
 	if err = errors.Join(err, failed); err != nil {
-		return nil, err
+		return w, err
 	}
 	after, err := s.counters(ctx)
-	if err != nil {
-		return nil, err
+	w.counted = s.metrics != ""
+	w.gone = max(before.entries-after.entries, 0) + after.evicted - before.evicted
+	w.collections = after.collections - before.collections
+	return w, err
+}
+
+// row is what was seen in all, and the longest of each time.
+func row(name string, times ...seen) []string {
+	var longest []string
+	var all seen
+	for _, w := range times {
+		longest = append(longest, millis(w.longest))
+		all.n, all.over, all.counted = all.n+w.n, all.over+w.over, w.counted
+		all.gone, all.collections = all.gone+w.gone, all.collections+w.collections
 	}
 	gone, collections := "", ""
-	if s.metrics != "" {
-		gone = thousands(max(before.entries-after.entries, 0) + after.evicted - before.evicted)
-		collections = thousands(after.collections - before.collections)
+	if all.counted {
+		gone, collections = thousands(all.gone), thousands(all.collections)
 	}
-	return []string{name, millis(w.longest), thousands(float64(w.n)), thousands(float64(w.over)), gone, collections}, nil
+	return []string{name, strings.Join(longest, ", "), thousands(float64(all.n)), thousands(float64(all.over)), gone, collections}
 }
