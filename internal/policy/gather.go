@@ -179,14 +179,15 @@ func (e *Engine) needsSTS(f Facts, o Options) (bool, error) {
 	return contested(f, o), nil
 }
 
-// likelySTS says that the decision will most likely depend on MTA-STS: DANE seldom decides where the MX RRset is not signed.
-// The record is then asked for together with the addresses of the hosts, which saves its round trip.
+// likelySTS says that the decision will most likely depend on MTA-STS: DANE seldom decides where the MX RRset is not signed, or
+// where a host has a prefix instead. The record is then asked for together with the addresses of the hosts, which saves its round
+// trip. A signed domain without a prefix is asked for TLSA records first, because those of DANE need nothing more.
 func (e *Engine) likelySTS(f Facts, o Options) bool {
-	if !e.Waits || !o.MTASTS || e.STS == nil || !f.MX.Asked || f.MX.signed() {
+	if !e.Waits || !o.MTASTS || e.STS == nil || !f.MX.Asked {
 		return false
 	}
 	match, _ := promised(f)
-	return f.Nexthop.Port == SMTPPort || len(match) > 0
+	return len(match) > 0 || f.Nexthop.Port == SMTPPort && !f.MX.signed()
 }
 
 // gatherSTS finds the domain's MTA-STS policy. The error is resolver.ErrNotCached only.

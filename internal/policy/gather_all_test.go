@@ -137,6 +137,7 @@ func TestTheRecordIsAskedForWithTheAddresses(t *testing.T) {
 		{"unsigned: after the MX records", domain, unsigned, mx, true, nil, []int{1}},
 		{"unsigned, with a prefix", domain, unsigned, smtps, true, nil, []int{1}},
 		{"signed: DANE may decide", domain, signed, mx, true, nil, nil},
+		{"signed, with a prefix", domain, signed, smtps, true, nil, []int{1}},
 		{"from the cache", domain, unsigned, mx, false, nil, nil},
 		{"without MTA-STS", domain, unsigned, mx, true, func(o *policy.Options) { o.MTASTS = false }, nil},
 		{"port 26 of a plain host", policy.Nexthop{Name: "example.com", Port: 26}, unsigned, mx, true, nil, nil},
@@ -365,4 +366,27 @@ func TestGatherPanicsInTheGoroutineOfItsCaller(t *testing.T) {
 	defer func() { require.Contains(t, fmt.Sprint(recover()), "what a record") }()
 	_, err := e.Gather(t.Context(), policy.Nexthop{Name: "example.com", Port: 25}, policy.Options{DANE: true})
 	require.Fail(t, "no panic", err)
+}
+
+// TestARouteHasTheRecordAskedForBesideDANE: a route always depends on it.
+func TestARouteHasTheRecordAskedForBesideDANE(t *testing.T) {
+	t.Parallel()
+	const s = "smtps-s.example.com"
+	for _, elsewhere := range []bool{true, false} {
+		d := &dns{t: t, answers: map[string]answer{
+			"MX example.com": mxs(signed, resolver.MX{Preference: 10, Host: s}),
+			"A " + s:         addrs("192.0.2.1"), "AAAA " + s: denial(signed),
+			"TLSA _25._tcp." + s: denial(signed), "TLSA _26._tcp." + s: denial(signed),
+		}}
+		sts := &announcing{dns: d, stsFunc: func(context.Context, string) mtasts.Result { return mtasts.Result{State: mtasts.Absent} }}
+		own, want := site{}, []int{3} // MX, A, AAAA
+		if !elsewhere {
+			own, want = site{addrs: []string{"192.0.2.1"}}, nil
+		}
+		o := withDANEAndSTS()
+		o.Port26.Mode = policy.PortAlways
+		_, err := (&policy.Engine{Resolver: d, STS: sts, Site: own, Waits: true}).GatherRoute(t.Context(), domain, o)
+		require.NoError(t, err)
+		require.Equal(t, want, sts.after)
+	}
 }

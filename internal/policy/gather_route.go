@@ -33,6 +33,9 @@ func (e *Engine) GatherRoute(ctx context.Context, n Nexthop, o Options) (Facts, 
 		return f, err
 	}
 	if o.DANE {
+		if e.likelySTS(f, o) {
+			e.STS.Announce(n.Name)
+		}
 		if err := e.each(2*len(hosts), func(i int) (err error) {
 			h := &hosts[i/2]
 			if i%2 == 0 {

@@ -24,7 +24,7 @@ func (b *bench) coldQueries(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, policyd.stop()) }()
-	b.report.text("## Cold lookups", fmt.Sprintf("DNS queries for a domain that is not in the cache, with one MX host, and the time until the answer over the round trip of the resolver, which is %v here; the median of %d lookups one after the other. The policy of the domain with MTA-STS cannot be fetched here, which costs no query more or less.", delay, b.plan.single))
+	b.report.text("## Cold lookups", fmt.Sprintf("DNS queries for a domain that is not in the cache, with one MX host, and the time until the answer over the round trip of the resolver, which is %v here; the median of %d lookups one after the other. The policy of the domain with MTA-STS cannot be fetched here, which costs no query more or less. The records of the hosts and of MTA-STS are asked for side by side after the MX records. It takes longer where an answer has to be had before the next question: TLSA records only of a host whose addresses are signed (RFC 7672 section 2.2.2), MTA-STS of a signed domain without a prefix only when there are none, and the addresses of the policy host only of a domain that has a policy.", delay, b.plan.single))
 	plain().publish(lab, "first.example", 0)
 	if err := policyd.fill(ctx, 1, []string{"first.example"}); err != nil { // waits for the self-test
 		return err
