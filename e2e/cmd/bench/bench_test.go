@@ -141,11 +141,38 @@ func TestWatch(t *testing.T) {
 		ended <- serveConstant(ctx, []string{address}, "OK secure match=starttls-mx.h000.example servername=hostname")
 	}()
 	require.Eventually(t, func() bool {
-		w, err := look(ctx, address, time.Millisecond)
+		w, _, err := look(ctx, address, time.Millisecond)
 		return err == nil && w.n > 0 && w.longest > 0
 	}, 30*time.Second, time.Millisecond)
 	cancel()
 	require.NoError(t, <-ended)
+}
+
+func TestStalls(t *testing.T) {
+	t.Parallel()
+	at := func(from, to int) span { return span{time.Unix(0, int64(from)*1e6), time.Unix(0, int64(to)*1e6)} }
+	all := merge([]span{at(30, 50), at(10, 20), at(12, 14), at(18, 25), at(90, 91)})
+	require.Equal(t, []span{at(10, 25), at(30, 50), at(90, 91)}, all)
+	require.Equal(t, 15*time.Millisecond, at(0, 35).without(all), "one whole, and the beginning of another")
+	require.Equal(t, 5*time.Millisecond, at(25, 30).without(all), "none")
+	require.Zero(t, at(35, 45).without(all), "within one")
+
+	s := seen{longest: 35 * time.Millisecond, over: 2}
+	s.forgive([]span{at(0, 35), at(25, 36), at(60, 75)}, all)
+	require.Equal(t, 15*time.Millisecond, s.own)
+	require.Equal(t, 2, s.ownOver)
+	s.forgive([]span{at(30, 45)}, all)
+	require.Equal(t, late, s.own, "no more is known of the others")
+	require.Zero(t, s.ownOver)
+
+	end, err := watchStalls(t.Context())
+	require.NoError(t, err)
+	time.Sleep(20 * time.Millisecond)
+	found, err := end()
+	require.NoError(t, err)
+	for _, one := range found {
+		require.Greater(t, one.to.Sub(one.from), late)
+	}
 }
 
 // TestStoredPolicies has a store find what the bench puts on disk.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -20,19 +21,26 @@ func hotDomain(i int) string { return fmt.Sprintf("h%03d.example", i%hot) }
 
 // watch looks and prints what it saw. It is a process of its own, so that it sees no collector but that of policyd.
 func watch(ctx context.Context, address string, d time.Duration) error {
-	s, err := look(ctx, address, d)
+	debug.SetGCPercent(-1)
+	end, err := watchStalls(ctx)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Println(s.longest.Nanoseconds(), s.over, s.n)
+	s, slow, err := look(ctx, address, d)
+	stalls, failed := end()
+	if err := errors.Join(err, failed); err != nil {
+		return err
+	}
+	s.forgive(slow, stalls)
+	_, err = fmt.Println(s.n, s.longest.Nanoseconds(), s.over, s.own.Nanoseconds(), s.ownOver)
 	return err
 }
 
-// look asks for hot domains on one connection, one request after the other.
-func look(ctx context.Context, address string, d time.Duration) (s seen, err error) {
+// look asks for hot domains on one connection, one request after the other. It returns the slow ones too.
+func look(ctx context.Context, address string, d time.Duration) (s seen, slow []span, err error) {
 	c, err := dial(ctx, address)
 	if err != nil {
-		return s, err
+		return s, nil, err
 	}
 	defer func() { _ = c.Close() }()
 	t := target{address: address}
@@ -40,15 +48,20 @@ func look(ctx context.Context, address string, d time.Duration) (s seen, err err
 		t.requests = append(t.requests, socketmap.AppendNetstring(nil, "tls-policy "+hotDomain(i)))
 	}
 	policy := "OK secure match=starttls-mx." + hotDomain(0) + " servername=hostname"
-	took, err := t.expect(policy, "OK secure match=starttls-mx.h").drive(c, time.Now().Add(d))
+	at := time.Now()
+	took, err := t.expect(policy, "OK secure match=starttls-mx.h").drive(c, at.Add(d))
 	s.n = len(took)
 	for _, one := range took {
 		s.longest = max(s.longest, one)
 		if one > limit {
 			s.over++
 		}
+		if one > late {
+			slow = append(slow, span{at, at.Add(one)})
+		}
+		at = at.Add(one) // each is sent when the one before has been answered
 	}
-	return s, err
+	return s, slow, err
 }
 
 // limit is what no request may take.
@@ -59,8 +72,24 @@ type seen struct {
 	longest time.Duration
 	over, n int // requests over the limit, requests
 
+	// The same, the stalls of the machine taken off.
+	own     time.Duration
+	ownOver int
+
 	counted           bool    // that the server tells the following
 	gone, collections float64 // entries that were swept out or evicted, rounds of the garbage collector
+}
+
+// forgive takes stalls off what was seen; slow are the requests that took more than late.
+func (s *seen) forgive(slow, stalls []span) {
+	s.own, s.ownOver = min(s.longest, late), 0
+	for _, r := range slow {
+		own := r.without(stalls)
+		s.own = max(s.own, own)
+		if own > limit {
+			s.ownOver++
+		}
+	}
 }
 
 // startWatch watches in the background; the function that it returns waits for the end.
@@ -79,15 +108,20 @@ func (b *bench) startWatch(ctx context.Context, s *server, d time.Duration) (fun
 		if err := cmd.Wait(); err != nil {
 			return w, fmt.Errorf("%w: %s", err, problems.String())
 		}
-		_, err = fmt.Sscan(out.String(), &w.longest, &w.over, &w.n)
+		_, err = fmt.Sscan(out.String(), &w.n, &w.longest, &w.over, &w.own, &w.ownOver)
 		return w, err
 	}, nil
 }
 
 // pauses measures the longest time that a client waits for a cached answer while policyd has other things to do.
 func (b *bench) pauses(ctx context.Context) error {
-	b.report.text("## Pauses", fmt.Sprintf("The longest that one client waited for a cached answer, asking one after the other over a unix socket from a process of its own. Beside it, in all, the number of its requests, of those that took over %v, and what went on meanwhile: entries that were swept out or evicted, and rounds of the garbage collector. What policyd does is measured %d times, and the longest of each time is given: what it has a part in comes every time, and what the machine does by chance. The constant server, and policyd with nothing else to do, show what the machine itself has a part in. New domains come over 4 connections, and the resolver shares the processor.", limit, b.plan.again))
-	rows := [][]string{{"meanwhile", "longest", "requests", "over the limit", "entries gone", "collections"}}
+	b.report.text("## Pauses",
+		fmt.Sprintf("The longest that one client waited for a cached answer, asking one after the other over a unix socket from a process of its own, each of %d times; the number of its requests, and of those that took over %v; and what went on meanwhile, in all: entries that were swept out or evicted, and rounds of the garbage collector. New domains come over 4 connections, and the resolver shares the processor.", b.plan.again, limit),
+		fmt.Sprintf("The machine itself has pauses, which any server shows. So a thread on each processor naps for %v again and again: when it wakes up more than %v late, its processor was not there for anybody. The second column of times has these stalls taken off, where a request was under way.", nap, late))
+	if !mayGoFirst() {
+		b.report.text("These threads could not go before all others here, so a stall can also be that somebody else was busy: ask as root.")
+	}
+	rows := [][]string{{"meanwhile", "longest", "stalls taken off", "requests", fmt.Sprintf("over %v", limit), "stalls taken off", "entries gone", "collections"}}
 	for _, measure := range []func(context.Context) ([][]string, error){b.expiring, b.evicting} {
 		more, err := measure(ctx)
 		if err != nil {
@@ -226,16 +260,18 @@ func (b *bench) during(ctx context.Context, s *server, d time.Duration, f func()
 
 // row is what was seen in all, and the longest of each time.
 func row(name string, times ...seen) []string {
-	var longest []string
+	var longest, own []string
 	var all seen
 	for _, w := range times {
-		longest = append(longest, millis(w.longest))
-		all.n, all.over, all.counted = all.n+w.n, all.over+w.over, w.counted
+		longest, own = append(longest, millis(w.longest)), append(own, millis(w.own))
+		all.n, all.over, all.ownOver, all.counted = all.n+w.n, all.over+w.over, all.ownOver+w.ownOver, w.counted
 		all.gone, all.collections = all.gone+w.gone, all.collections+w.collections
 	}
 	gone, collections := "", ""
 	if all.counted {
 		gone, collections = thousands(all.gone), thousands(all.collections)
 	}
-	return []string{name, strings.Join(longest, ", "), thousands(float64(all.n)), thousands(float64(all.over)), gone, collections}
+	return []string{
+		name, strings.Join(longest, ", "), strings.Join(own, ", "), thousands(float64(all.n)), thousands(float64(all.over)), thousands(float64(all.ownOver)), gone, collections,
+	}
 }
