@@ -108,7 +108,7 @@ func (t *sheet) lookups(l admin.Lookups) {
 }
 
 func (t *sheet) cache(c admin.Cache) {
-	t.row("cache", "%s of %s entries, about %s", number(uint64(max(c.Entries, 0))), number(uint64(max(c.MaxEntries, 0))), size(c.Bytes))
+	t.row("cache", "%s of %s entries, about %s of %s", number(uint64(max(c.Entries, 0))), number(uint64(max(c.MaxEntries, 0))), size(c.Bytes), size(c.MaxBytes))
 	share := ""
 	if all := c.Hits + c.Misses + c.Failures + c.Stale; all > 0 {
 		share = fmt.Sprintf(" (%.1f %%)", 100*float64(c.Hits)/float64(all))

@@ -14,9 +14,11 @@ import (
 
 // CacheOptions are for NewCache.
 type CacheOptions struct {
-	// MaxEntries bounds the entries, 400,000 by default and never less than 64. Their size is bounded with it, at 1 KiB
-	// for each but never below 32 MiB in all, so that huge answers of a stranger cannot fill the memory.
+	// MaxEntries bounds the entries, 400,000 by default and never less than 64. Their size is bounded with it, to MaxBytes
+	// of it, so that huge answers of a stranger cannot fill the memory.
 	MaxEntries int
+	// MaxBytes bounds their size where that is less; 0: not.
+	MaxBytes int64
 	// Generation says which world answers are of; nil: there is but one.
 	Generation func() Generation
 	Logger     *slog.Logger
@@ -31,6 +33,7 @@ type Cache struct {
 	log        *slog.Logger
 	seed       maphash.Seed
 	shards     [shards]*shard
+	maxBytes   int64 // 0: none
 	flights    singleflight.Group
 	queue      *semaphore.Weighted // for flights, running or waiting
 	room       *semaphore.Weighted // for flights that run
@@ -58,8 +61,8 @@ type cacheCounters struct {
 // CacheStats are counters since the start, and the size.
 type CacheStats struct {
 	Entries int
-	// Bytes is about what the entries take in memory.
-	Bytes int64
+	// Bytes is about what the entries take in memory, MaxBytes what they may take.
+	Bytes, MaxBytes int64
 	// Hits counts answers from the cache, Misses those that were asked for, Failures remembered failures,
 	// Stale expired secure answers given for a failing resolver.
 	Hits, Misses, Failures, Stale uint64
@@ -81,7 +84,7 @@ func NewCache(next Resolver, o CacheOptions) *Cache {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	c := &Cache{
-		next: next, worldly: known, generation: o.Generation, log: o.Logger, seed: maphash.MakeSeed(),
+		next: next, worldly: known, maxBytes: o.MaxBytes, generation: o.Generation, log: o.Logger, seed: maphash.MakeSeed(),
 		queue: semaphore.NewWeighted(maxQueue), room: semaphore.NewWeighted(maxFlights), refreshes: make(chan Question, refreshQueue),
 	}
 	for i := range c.shards {
@@ -91,13 +94,23 @@ func NewCache(next Resolver, o CacheOptions) *Cache {
 	return c
 }
 
+// MaxBytes is how many bytes so many entries may take in all: 1 KiB for each, but never less than 32 MiB.
+func MaxBytes(entries int) int64 {
+	const each, least = 1 << 10, 32 << 20
+	return max(int64(entries)*each, least)
+}
+
 // SetMaxEntries changes the bound; what is too much goes as new entries come.
 func (c *Cache) SetMaxEntries(n int) {
 	if n <= 0 {
 		n = 400_000
 	}
+	bytes := MaxBytes(n)
+	if c.maxBytes > 0 {
+		bytes = min(bytes, c.maxBytes)
+	}
 	for _, s := range c.shards {
-		s.setLimit(max(n/shards, 1))
+		s.setLimit(max(n/shards, 1), bytes/shards)
 	}
 }
 
@@ -110,9 +123,10 @@ func (c *Cache) Stats() CacheStats {
 		Secure: n.secure.Load(), Insecure: n.insecure.Load(), Bogus: n.bogus.Load(), Failed: n.failed.Load(),
 	}
 	for _, s := range c.shards {
-		entries, bytes := s.size()
+		entries, bytes, most := s.size()
 		st.Entries += entries
 		st.Bytes += bytes
+		st.MaxBytes += most
 	}
 	return st
 }

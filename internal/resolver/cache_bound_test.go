@@ -129,7 +129,7 @@ func unsaid(name string) *entry {
 func TestBoundWhoGoes(t *testing.T) {
 	var stats cacheCounters
 	s := newShard(&stats)
-	s.setLimit(3)
+	s.setLimit(3, 1<<20)
 	put := func(name string, old *entry) *entry {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -155,7 +155,7 @@ func TestBoundWhoGoes(t *testing.T) {
 func TestBoundEvictionEnds(t *testing.T) {
 	var stats cacheCounters
 	s := newShard(&stats)
-	s.setLimit(4)
+	s.setLimit(4, 1<<20)
 	for i := range 4 {
 		s.put(unsaid(fmt.Sprint(i)), nil)
 	}
@@ -224,6 +224,29 @@ func TestBoundBytes(t *testing.T) {
 		c.refresh(t.Context(), mxOf("grows.example"))
 		require.Equal(t, ErrNotCached.Error(), gets(c.Cached(), mxOf("grows.example")))
 		c.sound(t)
+	})
+}
+
+// A bound on the size holds whatever the number of entries may be.
+func TestBoundBytesGiven(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const most = 1 << 20
+		c := NewCache(&facts{say: says(Secure, time.Hour, false)}, CacheOptions{MaxEntries: 1_000_000, MaxBytes: most})
+		fill := func() {
+			for i := range 10_000 {
+				gets(c, mxOf(fmt.Sprint("d", i, ".example")))
+			}
+			c.sound(t)
+			require.LessOrEqual(t, c.Stats().Bytes, int64(most))
+			require.Greater(t, c.Stats().Bytes, int64(most/2))
+			require.EqualValues(t, most, c.Stats().MaxBytes)
+			require.Positive(t, c.Stats().Evicted)
+		}
+		fill()
+		c.SetMaxEntries(2_000_000)
+		fill()
+		c.SetMaxEntries(64)
+		require.EqualValues(t, most, c.Stats().MaxBytes)
 	})
 }
 

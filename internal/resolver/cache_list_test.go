@@ -141,7 +141,7 @@ func TestStats(t *testing.T) {
 		st := c.Stats()
 		require.Positive(t, st.Bytes)
 		st.Bytes = 0
-		require.Equal(t, CacheStats{Entries: 4, Hits: 1, Misses: 4, Failures: 1, Secure: 1, Insecure: 1, Bogus: 1, Failed: 1}, st)
+		require.Equal(t, CacheStats{Entries: 4, MaxBytes: MaxBytes(400_000), Hits: 1, Misses: 4, Failures: 1, Secure: 1, Insecure: 1, Bogus: 1, Failed: 1}, st)
 	})
 }
 

@@ -155,15 +155,14 @@ func (s *shard) all(f func(*entry) bool) (found []*entry) {
 	return found
 }
 
-func (s *shard) setLimit(n int) {
-	const perEntry, least = 1 << 10, 512 << 10
+func (s *shard) setLimit(entries int, bytes int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.limit, s.bytesLimit = n, max(int64(n)*perEntry, least)
+	s.limit, s.bytesLimit = entries, bytes
 }
 
-func (s *shard) size() (entries int, bytes int64) {
+func (s *shard) size() (entries int, bytes, maxBytes int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.count(), s.bytes
+	return s.count(), s.bytes, s.bytesLimit
 }

@@ -15,7 +15,8 @@ import (
 func limitFaults() []trial {
 	return []trial{
 		{fault: "limits: file descriptors exhausted", busy: true, play: fewFiles, holds: "idle connections make room, lookups are answered or TEMP, and all is well when the clients have gone"},
-		{fault: "limits: memory limit reached", busy: true, play: littleMemory, holds: "the cache forgets in time; memory stays bounded and everybody is answered"},
+		{fault: "limits: GOMEMLIMIT reached", busy: true, play: fewBytes, holds: "the cache forgets in time; memory stays bounded and everybody is answered"},
+		{fault: "limits: memory limit of the control group reached", root: true, busy: true, play: smallGroup, holds: "the cache forgets in time, so that the kernel has no cause to end the process, and everybody is answered"},
 	}
 }
 
@@ -47,13 +48,32 @@ func fewFiles(ctx context.Context, s *scene) (string, error) {
 	return fmt.Sprintf("%d files, %d connections; %s; %s; %s", files, clients, asked, back, line), errors.Join(err, held, recovered, unnamed)
 }
 
-func littleMemory(ctx context.Context, s *scene) (string, error) {
-	const limit, most = 48, 160 // MiB
+// littleMemory is the limit of the two trials; the cache alone could take 400 MiB. Memory may be a little over GOMEMLIMIT, which is
+// not hard, and not at all over the limit of a control group.
+const littleMemory = 64 << 20
+
+func fewBytes(ctx context.Context, s *scene) (string, error) {
+	return s.fillMemory(ctx, daemon.Environment{Variables: []string{fmt.Sprintf("GOMEMLIMIT=%d", littleMemory)}})
+}
+
+func smallGroup(ctx context.Context, s *scene) (string, error) {
+	group, err := s.memoryGroup(littleMemory)
+	if err != nil {
+		return "", err
+	}
+	found, err := s.fillMemory(ctx, daemon.Environment{Group: group})
+	ended, failed := oomKills(group)
+	if ended > 0 {
+		failed = errors.Join(failed, fmt.Errorf("the kernel ended %d processes", ended))
+	}
+	return found, errors.Join(err, failed)
+}
+
+// fillMemory has strangers ask for ever more domains.
+func (s *scene) fillMemory(ctx context.Context, environment daemon.Environment) (string, error) {
+	const most = 96 // MiB
 	total := s.count(60_000, 12_000)
-	w, p, err := s.stage(ctx, setup{
-		cache:       "max_entries = 20000",
-		Environment: daemon.Environment{Variables: []string{fmt.Sprintf("GOMEMLIMIT=%dMiB", limit)}},
-	})
+	w, p, err := s.stage(ctx, setup{Environment: environment})
 	if err != nil {
 		return "", err
 	}
@@ -90,7 +110,8 @@ func littleMemory(ctx context.Context, s *scene) (string, error) {
 		held = errors.Join(held, fmt.Errorf("%.0f MiB", highest))
 	}
 	_, recovered := p.best(ctx, w.all)
-	return fmt.Sprintf("GOMEMLIMIT of %d MiB, %d distinct domains: %.0f MiB resident at most; %s", limit, total, highest, asked), errors.Join(append(errs, held, recovered)...)
+	line, unnamed := p.logged("the DNS cache is bounded by the memory limit")
+	return fmt.Sprintf("%d MiB, %d distinct domains: %.0f MiB resident at most; %s; %s", littleMemory>>20, total, highest, asked, line), errors.Join(append(errs, held, recovered, unnamed)...)
 }
 
 // flood asks for distinct domains over one connection, as fast as the answers come.

@@ -74,11 +74,12 @@ type Lookups struct {
 	Panics   uint64 `json:"panics"`
 }
 
-// Cache is how the DNS cache is doing. The fields behind MaxEntries count since the start.
+// Cache is how the DNS cache is doing. The fields behind MaxBytes count since the start.
 type Cache struct {
 	Entries    int   `json:"entries"`
 	MaxEntries int   `json:"max_entries"`
 	Bytes      int64 `json:"bytes"`
+	MaxBytes   int64 `json:"max_bytes"`
 
 	Hits      uint64 `json:"hits"`
 	Misses    uint64 `json:"misses"`

@@ -28,8 +28,10 @@ func (st *Status) warn() []string {
 	}
 	add(st.Lookups.Panics > 0, fmt.Sprintf("%d lookups ended in an internal error: please report what the log says", st.Lookups.Panics))
 	add(st.Connections.Errors["unknown-map"] > 0, fmt.Sprintf("%d lookups were for a map that there is not, and the mail waits: see the log of Postfix, and main.cf", st.Connections.Errors["unknown-map"]))
-	full := st.Cache.Evicted > 0 && st.Cache.Entries >= st.Cache.MaxEntries/10*9
-	add(full, fmt.Sprintf("the cache is full, %d entries had to go: raise cache.max_entries", st.Cache.Evicted))
+	c := st.Cache
+	full := c.Entries >= c.MaxEntries/10*9
+	add(c.Evicted > 0 && full, fmt.Sprintf("the cache is full, %d entries had to go: raise cache.max_entries", c.Evicted))
+	add(c.Evicted > 0 && !full && c.Bytes >= c.MaxBytes/10*9, fmt.Sprintf("the cache takes all the memory that it may, %d entries had to go: raise the memory limit of the process, or cache.max_entries if there is none", c.Evicted))
 	add(st.Probes != nil && st.Probes.EgressFiltered, "the port of implicit TLS seems to be filtered on our side: nothing goes by it")
 	add(st.MTASTS != nil && !st.MTASTS.Kept, "MTA-STS policies do not survive a restart: see cache.state_dir")
 	dropped := st.Connections.Dropped["evicted"] + st.Connections.Dropped["refused"]

@@ -43,6 +43,12 @@ func TestWarnings(t *testing.T) {
 			func(st *Status) { st.Cache = Cache{Entries: 960, MaxEntries: 1000, Evicted: 7} },
 			"the cache is full, 7 entries had to go: raise cache.max_entries",
 		},
+		"a cache without memory": {
+			func(st *Status) {
+				st.Cache = Cache{Entries: 600, MaxEntries: 1000, Bytes: 95, MaxBytes: 100, Evicted: 7}
+			},
+			"the cache takes all the memory that it may, 7 entries had to go: raise the memory limit of the process, or cache.max_entries if there is none",
+		},
 		"egress": {
 			func(st *Status) { st.Probes = &Probes{EgressFiltered: true} },
 			"the port of implicit TLS seems to be filtered on our side: nothing goes by it",

@@ -123,7 +123,7 @@ func (d *Daemon) lookupStatus() admin.Lookups {
 func (d *Daemon) cacheStatus() admin.Cache {
 	st := d.cache.Stats()
 	return admin.Cache{
-		Entries: st.Entries, MaxEntries: d.loaded.Load().Cache.MaxEntries, Bytes: st.Bytes,
+		Entries: st.Entries, MaxEntries: d.loaded.Load().Cache.MaxEntries, Bytes: st.Bytes, MaxBytes: st.MaxBytes,
 		Hits: st.Hits, Misses: st.Misses, Failures: st.Failures, Stale: st.Stale,
 		Kept: st.Kept, Evicted: st.Evicted, Refreshed: st.Refreshed,
 		Answers: map[string]uint64{"secure": st.Secure, "insecure": st.Insecure, "bogus": st.Bogus, "failed": st.Failed},

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
@@ -82,7 +83,7 @@ func New(o Options) (*Daemon, error) {
 		return nil, err
 	}
 	d.cache = resolver.NewCache(d.stub, resolver.CacheOptions{
-		MaxEntries: loaded.Cache.MaxEntries, Generation: d.stub.Generation, Logger: d.log,
+		MaxEntries: loaded.Cache.MaxEntries, MaxBytes: d.limitMemory(memlimit.FromCgroup), Generation: d.stub.Generation, Logger: d.log,
 	})
 	if d.site, err = postfix.New(d.siteOptions(loaded)); err != nil {
 		return nil, err

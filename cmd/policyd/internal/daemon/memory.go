@@ -2,10 +2,17 @@ package daemon
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"math"
 	"os"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
+
+	"github.com/KimMachineGun/automemlimit/memlimit"
+
+	"github.com/policyd/policyd/internal/resolver"
 )
 
 // The garbage collector may let the heap grow by a fifth before it collects, but by spare in any case: with an
@@ -17,6 +24,38 @@ const (
 	mostGrow   = 100
 	lookAtHeap = time.Second
 )
+
+// limitMemory has the collector keep to nine tenths of what the control group of this process may take, where GOMEMLIMIT is
+// not less, and returns how many bytes of that the DNS cache may take; 0: there is no limit. Whatever strangers ask for, the
+// kernel shall have no cause to end policyd.
+func (d *Daemon) limitMemory(group func() (uint64, error)) int64 {
+	limit := debug.SetMemoryLimit(-1)
+	most, err := group()
+	switch {
+	case err == nil && most/10*9 < uint64(limit):
+		limit = int64(most / 10 * 9)
+		debug.SetMemoryLimit(limit)
+	case err != nil && !errors.Is(err, memlimit.ErrNoLimit) && !errors.Is(err, memlimit.ErrNoCgroup):
+		d.log.Warn("the memory limit of the control group is not known", "error", err)
+	}
+	if limit == math.MaxInt64 {
+		return 0
+	}
+	share := cacheShare(limit)
+	if most := resolver.MaxBytes(d.loaded.Load().Cache.MaxEntries); share < most {
+		d.log.Info("the DNS cache is bounded by the memory limit", "limit", mebibytes(limit), "cache", mebibytes(share), "without", mebibytes(most))
+	}
+	return share
+}
+
+func mebibytes(n int64) string { return fmt.Sprintf("%d MiB", n>>20) }
+
+// cacheShare is how much of a memory limit the DNS cache may take: half of what is beyond the needs of everything else, and of a
+// small limit a quarter.
+func cacheShare(limit int64) int64 {
+	const others = 64 << 20
+	return max((limit-others)/2, limit/4)
+}
 
 // growth is how many percent a heap of that many live bytes may grow.
 func growth(live uint64) int {

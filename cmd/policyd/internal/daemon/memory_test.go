@@ -2,14 +2,21 @@ package daemon
 
 import (
 	"context"
+	"errors"
+	"log/slog"
+	"math"
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 )
 
 func TestGrowth(t *testing.T) {
@@ -53,4 +60,44 @@ func TestPaceCollector(t *testing.T) {
 	runFor(t, time.Minute)
 	require.EqualValues(t, leastGrow, gogc())
 	runtime.KeepAlive(kept)
+}
+
+func TestCacheShare(t *testing.T) {
+	t.Parallel()
+	for limit, want := range map[int64]int64{16 << 20: 4 << 20, 64 << 20: 16 << 20, 128 << 20: 32 << 20, 256 << 20: 96 << 20, 2 << 30: 992 << 20} {
+		require.Equal(t, want, cacheShare(limit), limit)
+	}
+}
+
+// A limit of the process is kept to, whoever has set it, and the log says so where it leaves less than the settings do.
+func TestLimitMemory(t *testing.T) {
+	const none = math.MaxInt64
+	before := debug.SetMemoryLimit(-1)
+	defer debug.SetMemoryLimit(before)
+	for _, c := range []struct {
+		name        string
+		env         int64 // as GOMEMLIMIT would have set it
+		group       uint64
+		err         error
+		limit, want int64
+		log         string
+	}{
+		{name: "none", env: none, err: memlimit.ErrNoLimit, limit: none},
+		{name: "no control group", env: none, err: memlimit.ErrNoCgroup, limit: none},
+		{name: "not known", env: none, err: errors.New("no such file"), limit: none, log: "the memory limit of the control group is not known"},
+		{name: "a small control group", env: none, group: 100 << 20, limit: 90 << 20, want: 90 << 20 / 4, log: "bounded by the memory limit"},
+		{name: "a large one", env: none, group: 10 << 30, limit: 9 << 30, want: (9<<30 - 64<<20) / 2},
+		{name: "GOMEMLIMIT", env: 80 << 20, err: memlimit.ErrNoLimit, limit: 80 << 20, want: 20 << 20, log: "bounded by the memory limit"},
+		{name: "GOMEMLIMIT is less", env: 80 << 20, group: 100 << 20, limit: 80 << 20, want: 20 << 20, log: "bounded by the memory limit"},
+		{name: "GOMEMLIMIT is more", env: 80 << 30, group: 100 << 20, limit: 90 << 20, want: 90 << 20 / 4, log: "bounded by the memory limit"},
+	} {
+		debug.SetMemoryLimit(c.env)
+		var said strings.Builder
+		d := &Daemon{log: slog.New(slog.NewTextHandler(&said, nil))}
+		d.loaded.Store(&settings.Loaded{Settings: settings.Default()})
+		require.Equal(t, c.want, d.limitMemory(func() (uint64, error) { return c.group, c.err }), c.name)
+		require.Equal(t, c.limit, debug.SetMemoryLimit(-1), c.name)
+		require.Equal(t, c.log != "", said.Len() > 0, c.name)
+		require.Contains(t, said.String(), c.log, c.name)
+	}
 }

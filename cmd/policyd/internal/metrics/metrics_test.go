@@ -33,7 +33,7 @@ func status() admin.Status {
 		Resolver: admin.Resolver{Validating: true},
 		Lookups:  admin.Lookups{Panics: 1},
 		Cache: admin.Cache{
-			Entries: 10, MaxEntries: 400, Bytes: 4096, Hits: 7, Misses: 3, Failures: 2, Stale: 1, Kept: 4, Evicted: 5, Refreshed: 6,
+			Entries: 10, MaxEntries: 400, Bytes: 4096, MaxBytes: 8192, Hits: 7, Misses: 3, Failures: 2, Stale: 1, Kept: 4, Evicted: 5, Refreshed: 6,
 			Answers: map[string]uint64{"secure": 8, "bogus": 1},
 		},
 		MTASTS:      &admin.MTASTS{Policies: 2, Fetches: map[string]uint64{"ok": 3, "failed": 1}},
@@ -105,6 +105,7 @@ func TestMetrics(t *testing.T) {
 		`policyd_cache_entries 10`,
 		`policyd_cache_max_entries 400`,
 		`policyd_cache_bytes 4096`,
+		`policyd_cache_max_bytes 8192`,
 		`policyd_cache_evictions_total 5`,
 		`policyd_cache_refreshes_total 6`,
 		`policyd_cache_kept_total 4`,

@@ -30,6 +30,10 @@ func reads() []read {
 			value: func(st *admin.Status) float64 { return float64(st.Cache.Bytes) },
 		},
 		{
+			name: "cache_max_bytes", help: "Bound on the estimated memory of the DNS cache.", kind: gauge,
+			value: func(st *admin.Status) float64 { return float64(st.Cache.MaxBytes) },
+		},
+		{
 			name: "cache_evictions_total", help: "Entries that had to go because the DNS cache was full.", kind: counter,
 			value: func(st *admin.Status) float64 { return float64(st.Cache.Evicted) },
 		},

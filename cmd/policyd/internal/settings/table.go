@@ -113,7 +113,7 @@ func sections() []section {
 		{"cache", "What is remembered.", []row{
 			{
 				"max_entries", "1 to 100000000",
-				"How many DNS answers are kept in memory, about 8 for a domain with DANE.",
+				"How many DNS answers are kept in memory, about 8 for a domain with DANE; fewer where a memory limit of the process does not leave room for so many.",
 				func(s *Settings) error { return between(s.Cache.MaxEntries, 1, 100_000_000) },
 			},
 			{

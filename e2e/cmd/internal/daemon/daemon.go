@@ -41,6 +41,8 @@ type Environment struct {
 	Variables []string
 	// OpenFiles is RLIMIT_NOFILE, soft and hard; 0 leaves it.
 	OpenFiles int
+	// Group is the directory of a control group that it begins in; "" leaves it.
+	Group string
 	// Listeners are passed as systemd does, sd_listen_fds(3).
 	Listeners []*os.File
 }
@@ -74,7 +76,7 @@ type Command struct {
 	Environment
 }
 
-// build makes the command. LISTEN_PID and the limit are those of the process, so a shell sets them and becomes it.
+// build makes the command. LISTEN_PID, the limit and the group are those of the process, so a shell sets them and becomes it.
 func (c Command) build() *exec.Cmd {
 	path, arguments := c.Path, c.Arguments
 	script := ""
@@ -83,6 +85,9 @@ func (c Command) build() *exec.Cmd {
 	}
 	if c.OpenFiles > 0 {
 		script += "ulimit -n " + strconv.Itoa(c.OpenFiles) + "; "
+	}
+	if c.Group != "" {
+		script += "echo $$ >'" + filepath.Join(c.Group, "cgroup.procs") + "'; "
 	}
 	if script != "" {
 		path, arguments = "/bin/sh", append([]string{"-c", script + `exec "$@"`, "sh", path}, arguments...)
