@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -138,7 +141,7 @@ func TestWatch(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- serveConstant(ctx, []string{address}, "OK secure match=starttls-mx.h000.example servername=hostname")
+		ended <- serveConstant(ctx, []string{address}, "OK secure match=starttls-mx.h0000000.example servername=hostname")
 	}()
 	require.Eventually(t, func() bool {
 		w, _, err := look(ctx, address, time.Millisecond)
@@ -173,6 +176,47 @@ func TestStalls(t *testing.T) {
 	for _, one := range found {
 		require.Greater(t, one.to.Sub(one.from), late)
 	}
+}
+
+// TestNeighbours has them do what they are told, and say what went wrong.
+func TestNeighbours(t *testing.T) {
+	t.Parallel()
+	orders, give := io.Pipe()
+	take, said := io.Pipe()
+	ended := make(chan error, 1)
+	go func() { ended <- beNeighbours(t.Context(), orders, said) }()
+	n := &neighbours{in: give, out: bufio.NewScanner(take)}
+	resolverAddress, err := n.heard()
+	require.NoError(t, err)
+
+	address := "unix:" + filepath.Join(t.TempDir(), "sock")
+	go func() { _ = serveConstant(t.Context(), []string{address}, "OK yes") }()
+	require.Eventually(t, func() bool {
+		c, err := socketmap.Dial(t.Context(), address)
+		return err == nil && c.Close() == nil
+	}, 30*time.Second, time.Millisecond)
+	require.NoError(t, n.do(order{letter: "x", n: 3, ttl: time.Hour, connections: 2, address: address}))
+	require.Error(t, n.do(order{letter: "x", n: 3, connections: 2, address: address + "no"}))
+
+	stub, err := resolver.NewStub(resolver.StubOptions{Servers: []string{resolverAddress}})
+	require.NoError(t, err)
+	require.True(t, stub.SelfTest(t.Context()))
+	mx, err := stub.Lookup(t.Context(), resolver.Question{Name: numbered("x", 2), Type: resolver.TypeMX})
+	require.NoError(t, err)
+	require.Equal(t, []resolver.MX{{Preference: 10, Host: "starttls-mx.x0000002.example"}}, mx.MX)
+	require.NoError(t, give.Close())
+	require.NoError(t, <-ended)
+}
+
+func TestIdly(t *testing.T) {
+	t.Parallel()
+	var text []byte
+	require.NoError(t, idly(func() (err error) {
+		text, err = exec.CommandContext(t.Context(), "cat", "/proc/self/stat").Output()
+		return err
+	}))
+	const policy, idle = 41 - 1, "5" // proc_pid_stat(5), sched(7)
+	require.Equal(t, idle, strings.Fields(string(text))[policy], "what is started is as idle")
 }
 
 // TestStoredPolicies has a store find what the bench puts on disk.

@@ -42,7 +42,7 @@ func (b *bench) cached(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, lab.Close()) }()
-	policyd, err := b.startPolicyd(ctx, lab, process{})
+	policyd, err := b.startPolicyd(ctx, lab.Addr(), process{})
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ func (b *bench) coldQueries(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, lab.Close()) }()
-	policyd, err := b.startPolicyd(ctx, lab, process{})
+	policyd, err := b.startPolicyd(ctx, lab.Addr(), process{})
 	if err != nil {
 		return err
 	}
@@ -82,7 +82,7 @@ func (b *bench) flood(ctx context.Context, delay time.Duration, connections int)
 		return 0, 0, err
 	}
 	defer func() { err = errors.Join(err, lab.Close()) }()
-	policyd, err := b.startPolicyd(ctx, lab, process{})
+	policyd, err := b.startPolicyd(ctx, lab.Addr(), process{})
 	if err != nil {
 		return 0, 0, err
 	}

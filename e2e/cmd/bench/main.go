@@ -31,6 +31,8 @@ type config struct {
 	// watch is set in the processes that are clients: the address, and for how long.
 	watch    string
 	watchFor time.Duration
+	// neighbours is set in the process that is the neighbours of who is watched.
+	neighbours bool
 }
 
 func main() {
@@ -44,6 +46,7 @@ func main() {
 	flag.StringVar(&c.reply, "reply", "", "the one `reply` of the constant server")
 	flag.StringVar(&c.watch, "watch", "", "be a client of this `address`")
 	flag.DurationVar(&c.watchFor, "for", 0, "for how `long`")
+	flag.BoolVar(&c.neighbours, "neighbours", false, "be a resolver, and look up domains as told")
 	flag.Parse()
 	signal.Ignore(syscall.SIGPIPE) // whoever stops reading still wants everything cleaned up
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
@@ -61,6 +64,9 @@ func run(ctx context.Context, c config) error {
 	}
 	if c.watch != "" {
 		return watch(ctx, c.watch, c.watchFor)
+	}
+	if c.neighbours {
+		return beNeighbours(ctx, os.Stdin, os.Stdout)
 	}
 	dir, err := os.MkdirTemp("", "policyd-bench-")
 	if err != nil {

@@ -9,7 +9,6 @@ import (
 	"strconv"
 
 	"github.com/policyd/policyd/e2e/cmd/internal/daemon"
-	"github.com/policyd/policyd/internal/resolver/resolvertest"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -65,17 +64,17 @@ func (b *bench) prepare(p process) (string, error) {
 	return dir, err
 }
 
-// startPolicyd starts one with an empty cache.
-func (b *bench) startPolicyd(ctx context.Context, lab *resolvertest.Server, p process) (*server, error) {
+// startPolicyd starts one with an empty cache, that asks the resolver at that address.
+func (b *bench) startPolicyd(ctx context.Context, resolver string, p process) (*server, error) {
 	dir, err := b.prepare(p)
 	if err != nil {
 		return nil, err
 	}
-	return b.startIn(ctx, dir, lab, p)
+	return b.startIn(ctx, dir, resolver, p)
 }
 
 // startIn starts one in a directory that is prepared.
-func (b *bench) startIn(ctx context.Context, dir string, lab *resolvertest.Server, p process) (*server, error) {
+func (b *bench) startIn(ctx context.Context, dir string, resolver string, p process) (*server, error) {
 	if p.entries == 0 {
 		p.entries = 400_000
 	}
@@ -85,7 +84,7 @@ func (b *bench) startIn(ctx context.Context, dir string, lab *resolvertest.Serve
 	}
 	d, err := daemon.Start(ctx, daemon.Options{
 		Binary: b.config.policyd, Dir: dir, Listen: "unix:DIR/policyd.sock",
-		Settings: fmt.Sprintf(settings, ports[0], lab.Addr(), p.entries, ports[1]),
+		Settings: fmt.Sprintf(settings, ports[0], resolver, p.entries, ports[1]),
 	})
 	if err != nil {
 		return nil, err

@@ -42,7 +42,7 @@ func (b *bench) size(ctx context.Context, n int) (after, highest float64, err er
 		return 0, 0, err
 	}
 	defer func() { err = errors.Join(err, lab.Close()) }()
-	policyd, err := b.startPolicyd(ctx, lab, process{entries: max(entriesEach*n, usual)})
+	policyd, err := b.startPolicyd(ctx, lab.Addr(), process{entries: max(entriesEach*n, usual)})
 	if err != nil {
 		return 0, 0, err
 	}
@@ -97,7 +97,7 @@ func (b *bench) start(ctx context.Context, key string, p process) (took time.Dur
 		return 0, err
 	}
 	begin := time.Now()
-	policyd, err := b.startIn(ctx, dir, lab, p)
+	policyd, err := b.startIn(ctx, dir, lab.Addr(), p)
 	if err != nil {
 		return 0, err
 	}
