@@ -17,8 +17,8 @@ import (
 	"github.com/policyd/policyd/internal/resolver/resolvertest"
 )
 
-// neighbours are the resolver, and clients that look up new domains, while somebody else is watched. They are a process that
-// gets the processor when nobody else wants it, sched(7): what it does shall not be taken for a pause of policyd.
+// neighbours are the resolver, and clients that look up new domains, while somebody else is watched: a process of its own. An idle
+// one gets the processor when nobody else wants it, sched(7), so that what it does is not taken for a pause of policyd.
 type neighbours struct {
 	resolver string // the address
 	cmd      *exec.Cmd
@@ -38,7 +38,7 @@ type order struct {
 	address     string
 }
 
-func (b *bench) startNeighbours(ctx context.Context) (n *neighbours, err error) {
+func (b *bench) startNeighbours(ctx context.Context, idle bool) (n *neighbours, err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -53,7 +53,11 @@ func (b *bench) startNeighbours(ctx context.Context) (n *neighbours, err error) 
 		return nil, err
 	}
 	n.out = bufio.NewScanner(out)
-	if err := idly(n.cmd.Start); err != nil {
+	start := n.cmd.Start
+	if idle {
+		start = func() error { return idly(n.cmd.Start) }
+	}
+	if err := start(); err != nil {
 		return nil, err
 	}
 	if n.resolver, err = n.heard(); err != nil {

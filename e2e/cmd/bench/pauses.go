@@ -13,13 +13,13 @@ import (
 // pauses measures the longest time that a client waits for a cached answer while policyd has other things to do.
 func (b *bench) pauses(ctx context.Context) error {
 	b.report.text("## Pauses",
-		fmt.Sprintf("The longest that one client waited for a cached answer, asking one after the other over a unix socket from a process of its own, each of %d times; the number of its requests, and of those that took over %v; and what went on meanwhile, in all: entries that were swept out or evicted, and rounds of the garbage collector. The resolver, and who looks up new domains over 4 connections, get the processor when neither that client nor policyd wants it.", b.plan.again, limit),
+		fmt.Sprintf("The longest that one client waited for a cached answer, asking one after the other over a unix socket from a process of its own, each of %d times; the number of its requests, and of those that took over %v; and what went on meanwhile, in all: entries that were swept out or evicted, and rounds of the garbage collector. The resolver, and who looks up new domains over 4 connections, get the processor when neither that client nor policyd wants it, but for the last row.", b.plan.again, limit),
 		fmt.Sprintf("The machine itself has pauses, which any server shows. So a thread on each processor naps for %v again and again: when it wakes up more than %v late, its processor was not there for anybody. Where it says so, these stalls are taken off the requests that were under way.", nap, late))
 	if !mayGoFirst() {
 		b.report.text("These threads could not go before all others here, so a stall can also be that somebody else was busy: ask as root.")
 	}
 	rows := [][]string{{"meanwhile", "longest", "stalls taken off", "requests", fmt.Sprintf("over %v", limit), "stalls taken off", "entries gone", "collections"}}
-	for _, measure := range []func(context.Context) ([][]string, error){b.constantly, b.expiring, b.evicting} {
+	for _, measure := range []func(context.Context) ([][]string, error){b.constantly, b.expiring, b.evicting, b.crowded} {
 		more, err := measure(ctx)
 		if err != nil {
 			return err
@@ -43,8 +43,8 @@ func (b *bench) constantly(ctx context.Context) (rows [][]string, err error) {
 
 // busyCache starts neighbours, and a policyd with room for so many entries, or the usual number, of which the cache has what
 // they are ordered to look up, and the hot domains.
-func (b *bench) busyCache(ctx context.Context, entries int, fill order) (*neighbours, *server, error) {
-	n, err := b.startNeighbours(ctx)
+func (b *bench) busyCache(ctx context.Context, idle bool, entries int, fill order) (*neighbours, *server, error) {
+	n, err := b.startNeighbours(ctx, idle)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -65,7 +65,7 @@ func (b *bench) busyCache(ctx context.Context, entries int, fill order) (*neighb
 // expiring watches while the entries of many domains expire and are swept out.
 func (b *bench) expiring(ctx context.Context) (rows [][]string, err error) {
 	fill := order{letter: "b", n: b.plan.expiring, ttl: 10 * time.Second, connections: 64}
-	n, policyd, err := b.busyCache(ctx, 0, fill)
+	n, policyd, err := b.busyCache(ctx, true, 0, fill)
 	if err != nil {
 		return nil, err
 	}
@@ -88,28 +88,38 @@ func (b *bench) expiring(ctx context.Context) (rows [][]string, err error) {
 }
 
 // evicting watches a full cache, with nothing else to do and while new domains drive out others.
-func (b *bench) evicting(ctx context.Context) (rows [][]string, err error) {
+func (b *bench) evicting(ctx context.Context) ([][]string, error) {
+	calm, evicting, err := b.full(ctx, true)
+	return [][]string{row("nothing; the cache is full", calm...), row("the bound evicts, the collector runs", evicting...)}, err
+}
+
+// crowded is the same with neighbours that want the processor as much as policyd does.
+func (b *bench) crowded(ctx context.Context) ([][]string, error) {
+	_, evicting, err := b.full(ctx, false)
+	return [][]string{row("the same, and the neighbours are as eager", evicting...)}, err
+}
+
+func (b *bench) full(ctx context.Context, idle bool) (calm, evicting []seen, err error) {
 	const each, ttl = 5, time.Hour // RRsets of a domain
-	n, policyd, err := b.busyCache(ctx, each*b.plan.full, order{letter: "b", n: b.plan.full, ttl: ttl, connections: 64})
+	n, policyd, err := b.busyCache(ctx, idle, each*b.plan.full, order{letter: "b", n: b.plan.full, ttl: ttl, connections: 64})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer func() { err = errors.Join(err, policyd.stop(), n.stop()) }()
-	var calm, evicting []seen
 	for i := range b.plan.again {
 		w, err := b.during(ctx, policyd, b.plan.calm, nil)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		calm = append(calm, w)
 		more := order{letter: string(rune('i' + i)), n: b.plan.evicting, ttl: ttl, connections: 4, address: policyd.unix}
 		w, err = b.during(ctx, policyd, b.plan.calm, func() error { return n.do(more) })
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		evicting = append(evicting, w)
 	}
-	return append(rows, row("nothing; the cache is full", calm...), row("the bound evicts, the collector runs", evicting...)), nil
+	return calm, evicting, nil
 }
 
 // startWatch watches in the background; the function that it returns waits for the end.

@@ -131,6 +131,7 @@ func (d *Daemon) parts() []func(context.Context) error {
 // nil after that, and an error if the daemon could not start or something broke. A Daemon runs once.
 func (d *Daemon) Run(ctx context.Context) error {
 	defer d.closeStore()
+	spareThreads()
 	listeners, err := d.open(ctx)
 	if err != nil {
 		return err
