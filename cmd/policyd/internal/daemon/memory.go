@@ -35,8 +35,9 @@ func (d *Daemon) limitMemory(group func() (uint64, error)) int64 {
 	case err == nil && most/10*9 < uint64(limit):
 		limit = int64(most / 10 * 9)
 		debug.SetMemoryLimit(limit)
-	case err != nil && !errors.Is(err, memlimit.ErrNoLimit) && !errors.Is(err, memlimit.ErrNoCgroup):
-		d.log.Warn("the memory limit of the control group is not known", "error", err)
+	case err == nil, errors.Is(err, memlimit.ErrNoLimit), errors.Is(err, memlimit.ErrNoCgroup), errors.Is(err, memlimit.ErrCgroupsNotSupported):
+	default:
+		d.log.Info("the memory limit of the control group is not known", "error", err)
 	}
 	if limit == math.MaxInt64 {
 		return 0
