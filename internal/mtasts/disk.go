@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -43,8 +44,9 @@ type disk struct {
 
 	writing sync.Mutex // held by the one writer, taken before mu
 	mu      sync.RWMutex
-	db      *bbolt.DB // nil: there is none
-	frozen  bool      // db may only be read
+	db      *bbolt.DB   // nil: there is none
+	file    os.FileInfo // of db
+	frozen  bool        // db may only be read
 	ruined  int
 	closed  bool
 
@@ -91,7 +93,9 @@ func (d *disk) openLocked(patience time.Duration) error {
 			db, d.frozen = read, true
 		}
 	}
-	d.db = db
+	if d.db = db; db != nil {
+		d.file, _ = os.Stat(d.path) // nil is no file, and noticed
+	}
 	return err
 }
 
@@ -132,6 +136,9 @@ func guarded(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%w: %v", errCorrupt, p)
+			if _, slip := p.(runtime.Error); slip { // its words are about the program and not about the file
+				err = errCorrupt
+			}
 		}
 	}()
 	return f()

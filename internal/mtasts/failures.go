@@ -1,16 +1,22 @@
 package mtasts
 
 import (
+	"errors"
 	"maps"
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/policyd/policyd/internal/resolver"
 )
 
 const (
 	firstBackOff = time.Minute
 	nextBackOff  = 5 * time.Minute // doubling
-	maxBackOff   = 6 * time.Hour
+	// dnsBackOff is for a policy host whose addresses could not be looked up: doubling up to firstBackOff, because the resolver
+	// can be well again soon, and remembers by itself what has failed.
+	dnsBackOff = 2 * time.Second
+	maxBackOff = 6 * time.Hour
 	// otherBackOff is for an id other than the one whose policy could not be fetched: who repairs a
 	// policy and announces it need not wait for the end of the back-off.
 	otherBackOff = 15 * time.Second
@@ -56,9 +62,13 @@ func (f *failures) held(e *entry, now time.Time) bool {
 func (f *failures) add(err *Error, id string, now, expires time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	n := failure{id: id, err: err, at: now, step: firstBackOff}
+	first, next, most := firstBackOff, nextBackOff, maxBackOff
+	if _, dns := errors.AsType[*resolver.Error](err); dns {
+		first, next, most = dnsBackOff, dnsBackOff, firstBackOff
+	}
+	n := failure{id: id, err: err, at: now, step: first}
 	if last, ok := f.list[err.Domain]; ok {
-		n.step = min(max(2*last.step, nextBackOff), maxBackOff)
+		n.step = min(max(2*last.step, next), most)
 	} else if len(f.list) >= maxFailures {
 		f.makeRoom(now)
 	}

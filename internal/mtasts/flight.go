@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 )
 
@@ -71,6 +72,9 @@ func (s *Store) fly(w want, refresh bool) (e *entry, err error) {
 		return nil, errClosed
 	}
 	s.observe(o, err, Event{Refresh: refresh, Took: time.Since(begun)})
+	if ours(err) {
+		return nil, fmt.Errorf("mtasts: %s: the policy cannot be fetched now: %s", w.domain, tidy(err.Error()))
+	}
 	if err != nil {
 		failed, ok := errors.AsType[*Error](err)
 		if !ok {
@@ -80,6 +84,17 @@ func (s *Store) fly(w want, refresh bool) (e *entry, err error) {
 	}
 	s.failures.forget(w.domain)
 	return s.keep(newEntry(w.domain, w.id, policy, time.Now())), nil
+}
+
+// ours says that a failure is of this machine and says nothing of the domain: it has no file descriptor, memory or port left.
+// Mail waits then, which it need not do for a domain that cannot be reached.
+func ours(err error) bool {
+	for _, want := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOBUFS, syscall.EADDRNOTAVAIL} {
+		if errors.Is(err, want) {
+			return true
+		}
+	}
+	return false
 }
 
 // failed notes that a policy could not be fetched.

@@ -69,7 +69,7 @@ func (v View) Lookup(ctx context.Context, domain string) Result {
 		return s.stale(e, err)
 	case errors.Is(err, ErrNoRecord), errors.Is(err, ErrManyRecords), errors.Is(err, ErrBadRecord):
 		return Result{Domain: domain, State: Absent, Why: strings.TrimPrefix(err.Error(), "mtasts: ")}
-	case err != nil && ctx.Err() != nil:
+	case err != nil && (ctx.Err() != nil || ours(err)):
 		return unknown(domain, err)
 	case err != nil:
 		return Result{Domain: domain, State: Failed, Err: err, Why: tidy("the TXT record could not be looked up: " + err.Error())}

@@ -11,6 +11,7 @@
 package mtasts
 
 import (
+	"strings"
 	"time"
 )
 
@@ -149,6 +150,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // 300 octets at most.
 func tidy(s string) string {
 	const most = 300
+	s = strings.ReplaceAll(s, "\n", "; ") // of errors.Join
 	out := make([]byte, 0, min(len(s), most))
 	for _, c := range []byte(s[:min(len(s), most)]) {
 		if c < ' ' || c > '~' {

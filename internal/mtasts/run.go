@@ -52,6 +52,10 @@ func (s *Store) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-tick.C:
+			if s.disk != nil && s.disk.gone() {
+				s.loaded.Store(false)
+				s.load(ctx)
+			}
 			s.tidyUp(due)
 		case <-reopen.C:
 			if s.disk != nil && s.disk.open(laterPatience) {

@@ -139,6 +139,7 @@ func (s *Store) Close() error {
 	if s.disk == nil {
 		return nil
 	}
+	s.disk.gone()
 	s.saveAll()
 	return s.disk.close()
 }

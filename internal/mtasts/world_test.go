@@ -21,6 +21,7 @@ type world struct {
 	mu      sync.Mutex
 	txt     map[string]string // of a domain; missing: denied
 	dnsFail bool
+	dnsErr  error
 	dnsWait time.Duration
 	policy  map[string]string
 	wait    time.Duration
@@ -91,8 +92,11 @@ func (w *world) Lookup(ctx context.Context, q resolver.Question) (*resolver.RRse
 	w.asked++
 	domain := q.Name[len("_mta-sts."):]
 	txt, ok := w.txt[domain]
-	fail, wait := w.dnsFail, w.dnsWait
+	fail, wait, failed := w.dnsFail, w.dnsWait, w.dnsErr
 	w.mu.Unlock()
+	if failed != nil {
+		return nil, failed
+	}
 	if err := sleep(ctx, wait); err != nil {
 		return nil, &resolver.Error{Question: q, Reason: "timed out", Err: err}
 	}

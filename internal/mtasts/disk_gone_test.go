@@ -1,0 +1,96 @@
+package mtasts_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/mtasts"
+)
+
+// TestADatabaseThatIsRemovedIsWrittenAgain: what is written to a file that nobody can find is lost with the process.
+func TestADatabaseThatIsRemovedIsWrittenAgain(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		runs bool
+		do   func(t *testing.T, dir string)
+	}{
+		{"the directory", true, func(t *testing.T, dir string) { t.Helper(); require.NoError(t, os.RemoveAll(dir)) }},
+		{"the directory, just before the end", false, func(t *testing.T, dir string) { t.Helper(); require.NoError(t, os.RemoveAll(dir)) }},
+		{"the directory, and it is made again", true, func(t *testing.T, dir string) {
+			t.Helper()
+			require.NoError(t, os.RemoveAll(dir))
+			require.NoError(t, os.Mkdir(dir, 0o700))
+		}},
+		{"the file", true, func(t *testing.T, dir string) {
+			t.Helper()
+			require.NoError(t, os.Remove(filepath.Join(dir, "mtasts.db")))
+		}},
+		{"the file, and another is in its place", true, func(t *testing.T, dir string) {
+			t.Helper()
+			require.NoError(t, os.Remove(filepath.Join(dir, "mtasts.db")))
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "mtasts.db"), nil, 0o600))
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			dir := filepath.Join(t.TempDir(), "state")
+			synctest.Test(t, func(t *testing.T) {
+				w, j := newWorld(), &journal{}
+				w.set(domain, "1", enforce)
+				w.set("other.example", "1", enforce)
+				s := w.store(t, func(o *mtasts.StoreOptions) { o.StateDir, o.Logger = dir, j.logger() })
+				if c.runs {
+					run(t, s)
+				}
+				require.Equal(t, found1, short(s.Lookup(t.Context(), domain)))
+				c.do(t, dir)
+				require.Equal(t, found1, short(s.Lookup(t.Context(), "other.example")))
+				if c.runs {
+					time.Sleep(15 * time.Second)
+					require.Equal(t, 1, j.count("was removed or replaced"))
+				}
+				require.True(t, s.Stats().Persistent)
+				require.NoError(t, s.Close())
+
+				w.down(mtasts.FetchError)
+				w.change(func() { clear(w.txt) })
+				s = w.store(t, in(dir))
+				require.Equal(t, found1+" stale", short(s.Lookup(t.Context(), domain)))
+				require.Equal(t, found1+" stale", short(s.Lookup(t.Context(), "other.example")))
+			})
+		})
+	}
+}
+
+// TestADatabaseThatCannotBeMadeAgainIsMissed until it can.
+func TestADatabaseThatCannotBeMadeAgainIsMissed(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "state")
+	synctest.Test(t, func(t *testing.T) {
+		w, j := newWorld(), &journal{}
+		w.set(domain, "1", enforce)
+		s := w.store(t, func(o *mtasts.StoreOptions) { o.StateDir, o.Logger = dir, j.logger() })
+		run(t, s)
+		require.Equal(t, found1, short(s.Lookup(t.Context(), domain)))
+		require.NoError(t, os.RemoveAll(dir))
+		require.NoError(t, os.WriteFile(dir, nil, 0o600))
+		time.Sleep(time.Minute)
+		require.False(t, s.Stats().Persistent)
+		require.Equal(t, 1, j.count("cannot be written to disk"))
+		require.Equal(t, found1, short(s.Lookup(t.Context(), domain)), "in memory it holds")
+
+		require.NoError(t, os.Remove(dir))
+		time.Sleep(2 * time.Minute)
+		require.True(t, s.Stats().Persistent)
+		require.NoError(t, s.Close())
+		w.down(mtasts.FetchError)
+		w.change(func() { clear(w.txt) })
+		require.Equal(t, found1+" stale", short(w.store(t, in(dir)).Lookup(t.Context(), domain)))
+	})
+}
