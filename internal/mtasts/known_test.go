@@ -14,7 +14,7 @@ import (
 func TestWhatIsReadJustNowIsKnown(t *testing.T) {
 	t.Parallel()
 	s := &Store{table: newTable()}
-	s.table.setLimit(defaultMaxPolicies)
+	s.table.setLimit(DefaultMaxPolicies)
 	for range 20_000 {
 		e := newEntry("example.com", "1", Policy{Mode: Enforce, MaxAge: time.Hour, MX: []string{"mx.example.com"}}, time.Now())
 		var reading sync.WaitGroup

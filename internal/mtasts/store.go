@@ -35,7 +35,7 @@ type StoreOptions struct {
 	Special bool
 	// Port of the policy hosts: 443 unless a test says otherwise.
 	Port uint16
-	// MaxPolicies bounds the policies that are kept, 100,000 by default; one over 2 KiB counts as several. Those unused
+	// MaxPolicies bounds the policies that are kept, DefaultMaxPolicies by default; one over 2 KiB counts as several. Those unused
 	// for longest go first.
 	MaxPolicies int
 	Logger      *slog.Logger
@@ -52,11 +52,12 @@ type Event struct {
 	Took    time.Duration
 }
 
-const defaultMaxPolicies = 100_000
+// DefaultMaxPolicies is how many policies a store keeps.
+const DefaultMaxPolicies = 100_000
 
 func (o StoreOptions) withDefaults() *StoreOptions {
 	if o.MaxPolicies <= 0 {
-		o.MaxPolicies = defaultMaxPolicies
+		o.MaxPolicies = DefaultMaxPolicies
 	}
 	if o.Port == 0 {
 		o.Port = 443

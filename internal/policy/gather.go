@@ -49,9 +49,9 @@ func (e *Engine) Gather(ctx context.Context, n Nexthop, o Options) (Facts, error
 		}
 		share := ctx
 		if o.MTASTS {
-			// At most half of the time, so that slow name servers of a backup host leave some for the rest.
+			// Not all of the time, so that slow name servers of a backup host leave some for the rest.
 			var cancel context.CancelFunc
-			share, cancel = e.share(ctx, 1, 2)
+			share, cancel = e.share(ctx, 2, 3)
 			defer cancel()
 		}
 		if err := e.each(len(f.Hosts), func(i int) (err error) {

@@ -48,6 +48,8 @@ type Daemon struct {
 	log     *slog.Logger
 	notify  *notifier
 
+	maxPolicies int // of MTA-STS, as far as a memory limit has a say in it; 0: none
+
 	stub    *resolver.Stub
 	site    *postfix.Site
 	cache   *resolver.Cache

@@ -12,6 +12,7 @@ import (
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 
+	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/resolver"
 )
 
@@ -42,6 +43,7 @@ func (d *Daemon) limitMemory(group func() (uint64, error)) int64 {
 	if limit == math.MaxInt64 {
 		return 0
 	}
+	d.maxPolicies = policiesFor(limit)
 	share := cacheShare(limit)
 	if most := resolver.MaxBytes(d.loaded.Load().Cache.MaxEntries); share < most {
 		d.log.Info("the DNS cache is bounded by the memory limit", "limit", mebibytes(limit), "cache", mebibytes(share), "without", mebibytes(most))
@@ -50,6 +52,13 @@ func (d *Daemon) limitMemory(group func() (uint64, error)) int64 {
 }
 
 func mebibytes(n int64) string { return fmt.Sprintf("%d MiB", n>>20) }
+
+// policiesFor is how many MTA-STS policies may be kept under a memory limit: in an eighth of it, at the 2 KiB that one may have
+// and still count as one.
+func policiesFor(limit int64) int {
+	const eighth, each = 8, 2 << 10
+	return int(min(max(limit/eighth/each, 1), mtasts.DefaultMaxPolicies))
+}
 
 // cacheShare is how much of a memory limit the DNS cache may take: half of what is beyond the needs of everything else, and of a
 // small limit a quarter.

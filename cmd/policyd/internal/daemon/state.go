@@ -52,7 +52,7 @@ func (d *Daemon) probeOptions(l *settings.Loaded) probe.Options {
 func (d *Daemon) storeOptions(l *settings.Loaded) mtasts.StoreOptions {
 	o := l.Store(d.log)
 	o.Resolver, o.CachedResolver = d.cache, d.cache.Cached()
-	o.Observe = d.observeFetch()
+	o.Observe, o.MaxPolicies = d.observeFetch(), d.maxPolicies
 	return o
 }
 
