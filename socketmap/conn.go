@@ -318,8 +318,8 @@ func (c *conn) send(r Reply) bool {
 		c.writeBy = by
 		_ = c.net.SetWriteDeadline(c.server.started.Add(by))
 	}
-	err := c.server.ctx.Err() // after Close, whose closing of the connection waits for this
-	if err == nil {
+	err := net.ErrClosed
+	if !c.server.closed.Load() { // by Close, whose closing of the connection waits for this
 		_, err = c.net.Write(wire)
 	}
 	if err != nil {

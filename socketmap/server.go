@@ -66,6 +66,7 @@ type Server struct {
 	closing   chan struct{}   // closed by Shutdown and Close; made on first use
 	ctx       context.Context // of the handlers
 	cancel    context.CancelFunc
+	closed    atomic.Bool    // by Close: nothing is sent any more
 	active    sync.WaitGroup // connections
 }
 
@@ -244,8 +245,8 @@ func (s *Server) evict() bool {
 }
 
 // Shutdown stops accepting, closes idle connections at once, has the requests that have begun to arrive
-// answered, and returns when all connections are closed. When ctx ends before, it closes what is left and
-// returns the error of ctx.
+// answered, and returns when all connections are closed. When ctx ends before, the contexts of the handlers end, and what they
+// say within half a second is sent; then it closes what is left and returns the error of ctx.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.stop()
 	s.mu.Lock()
@@ -260,8 +261,14 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		s.cancel()
 		return nil
 	case <-ctx.Done():
-		_ = s.Close()
-		<-done
+		s.cancel()
+		const lastWords = 500 * time.Millisecond
+		select {
+		case <-done:
+		case <-time.After(lastWords):
+			_ = s.Close()
+			<-done
+		}
 		return ctx.Err()
 	}
 }
@@ -270,6 +277,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 // connections are closed when they return.
 func (s *Server) Close() error {
 	s.stop()
+	s.closed.Store(true)
 	s.cancel()
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -345,12 +345,36 @@ func TestShutdownEndsUnderLoad(t *testing.T) {
 	require.LessOrEqual(t, after.Load(), int64(2*len(addresses)))
 }
 
+// A handler that ends with its context is still heard when the time of Shutdown is over: who asked gets an answer, and not the
+// end of the connection.
+func TestShutdownHearsWhoEndsWithTheContext(t *testing.T) {
+	t.Parallel()
+	entered := make(chan struct{})
+	s := &socketmap.Server{Handler: socketmap.HandlerFunc(func(ctx context.Context, _ socketmap.Request) socketmap.Reply {
+		close(entered)
+		<-ctx.Done()
+		return socketmap.Temp("no time left")
+	})}
+	tcp, _ := serve(t, s)
+	busy := dial(t, tcp)
+	says(t, busy, "10:echo hello,", "")
+	<-entered
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	done := make(chan error, 1)
+	go func() { done <- s.Shutdown(ctx) }()
+	says(t, busy, "", "17:TEMP no time left,")
+	closed(t, busy)
+	require.ErrorIs(t, <-done, context.Canceled)
+}
+
 func TestShutdownGivesUpWithItsContext(t *testing.T) {
 	t.Parallel()
 	entered := make(chan struct{})
 	s := &socketmap.Server{Handler: socketmap.HandlerFunc(func(ctx context.Context, _ socketmap.Request) socketmap.Reply {
 		close(entered)
 		<-ctx.Done()
+		time.Sleep(time.Second)
 		return socketmap.OK("too late")
 	})}
 	tcp, _ := serve(t, s)
