@@ -21,7 +21,7 @@ func diskFaults() []trial {
 	return []trial{
 		{fault: "disk: state directory full", root: true, play: diskFull, holds: "policies hold from memory; what could not be written is written when there is room, and is there after a restart"},
 		{fault: "disk: state directory read-only", root: true, play: diskReadOnly, holds: "policies that are on it hold, new ones hold from memory"},
-		{fault: "disk: state directory missing", play: diskMissing, holds: "policyd starts and answers all the same; one that vanishes does no harm"},
+		{fault: "disk: state directory missing", play: diskMissing, holds: "policyd starts and answers all the same; one that vanishes is made again, and no policy is lost"},
 		{fault: "disk: torn by kill -9 in mid-write", root: true, busy: true, play: torn, holds: "every policy that was ever answered with is enforced after it, with the policy host down"},
 	}
 }
@@ -167,12 +167,23 @@ func diskMissing(ctx context.Context, s *scene) (string, error) {
 	}
 	line, unnamed := without.logged("MTA-STS policies cannot be written to disk")
 	l := vanishes.load(ctx, loading{connections: 4, pause: 10 * time.Millisecond, questions: w.all})
+	var fresh []question
 	if w.hosts != nil {
-		_, err = vanishes.best(ctx, w.sts(false, "afterwards.example"))
+		fresh = w.sts(false, "afterwards.example")
+		_, err = vanishes.best(ctx, fresh)
 	}
 	err = errors.Join(err, wait(ctx, 2*time.Second))
 	asked, held := l.end()
-	return asked + "; " + line, errors.Join(unnamed, held, err)
+	if err := errors.Join(unnamed, held, err); err != nil || w.hosts == nil {
+		return asked + "; " + line, err
+	}
+	// The policy host is down: what holds is what was written again.
+	if err := errors.Join(vanishes.Stop(), w.hosts.close(), vanishes.again(ctx)); err != nil {
+		return "", err
+	}
+	_, err = vanishes.best(ctx, append(fresh, w.all...))
+	again, unnamed := vanishes.logged("the MTA-STS database was removed or replaced")
+	return asked + "; enforced after a restart with the policy host down; " + line + "; " + again, errors.Join(err, unnamed)
 }
 
 // torn kills the process while it writes, again and again.

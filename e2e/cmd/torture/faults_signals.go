@@ -105,7 +105,7 @@ func terminations(ctx context.Context, s *scene) (string, error) {
 		}
 	}
 	asked, held := l.end()
-	if strings.Contains(p.Log(), "some lookups were cut off") {
+	if strings.Contains(p.Log(), "some lookups took longer than drain_timeout") {
 		held = errors.Join(held, errors.New("lookups were cut off"))
 	}
 	return fmt.Sprintf("%d storms of %d signals, exit status 0; %s", times, storm, asked), held

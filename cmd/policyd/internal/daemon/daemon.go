@@ -204,7 +204,7 @@ func (d *Daemon) drain() {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := d.server.Shutdown(ctx); err != nil {
-		d.log.Warn("some lookups were cut off: they took longer than drain_timeout", "drain_timeout", patience)
+		d.log.Warn("some lookups took longer than drain_timeout, and were answered TEMP or cut off", "drain_timeout", patience)
 	}
 	d.log.Info("stopped")
 }
