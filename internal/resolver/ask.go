@@ -11,11 +11,23 @@ import (
 )
 
 // ask asks one server after the other: a time-out or a network error leads to the next try, a failure that
-// a server reports to the next server.
+// a server reports to the next server. What has come of it, it notes for the list as a whole.
 func (s *Stub) ask(ctx context.Context, q Question, now *state) (*RRset, error) {
+	began := time.Now()
+	rrset, last, err := s.askEach(ctx, q, now)
+	switch {
+	case err == nil:
+		s.drought.ends(time.Now())
+	case ctx.Err() == nil, time.Since(began) >= now.options.Timeout: // else the caller had enough before the servers had their time
+		s.drought.failed(q, began, at(last, err))
+	}
+	return rrset, err
+}
+
+// askEach is ask that says too whose failure is the one that it returns.
+func (s *Stub) askEach(ctx context.Context, q Question, now *state) (rrset *RRset, last Server, failed error) {
 	servers := s.penalties.order(now.candidates(), time.Now())
 	query := newQuery(dns.Fqdn(q.Name), uint16(q.Type), dns.ClassINET)
-	var failed error
 	worst := 0 // grade that a server must have to be asked
 	for try := range max(len(servers), 2) {
 		server := servers[try%len(servers)]
@@ -36,7 +48,7 @@ func (s *Stub) ask(ctx context.Context, q Question, now *state) (*RRset, error) 
 		}
 		if err != nil {
 			if failed == nil { // what a resolver says is worth more than a time-out
-				failed = &Error{Question: q, Reason: server.String() + ": " + networkReason(err), Err: err, outage: s.penalties.outageNow()}
+				last, failed = server, &Error{Question: q, Reason: server.String() + ": " + networkReason(err), Err: err, outage: s.penalties.outageNow()}
 			}
 			if ctx.Err() != nil || len(servers) == 1 && !timedOut(err) {
 				break
@@ -45,9 +57,9 @@ func (s *Stub) ask(ctx context.Context, q Question, now *state) (*RRset, error) 
 		}
 		rrset, err := interpret(answer, verdict{question: q, secure: slices.Contains(now.proven, server), now: time.Now()})
 		if err == nil {
-			return rrset, nil
+			return rrset, server, nil
 		}
-		failed = err
+		last, failed = server, err
 		if answer.Rcode == dns.RcodeServerFailure {
 			// It may be bogus: who validates less would make an insecure answer of it.
 			worst = max(worst, now.grade(server))
@@ -56,7 +68,7 @@ func (s *Stub) ask(ctx context.Context, q Question, now *state) (*RRset, error) 
 			break
 		}
 	}
-	return nil, failed
+	return nil, last, failed
 }
 
 // candidates returns the servers that may be asked. Where some have passed the self-test, the others are left out: they

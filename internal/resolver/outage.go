@@ -2,6 +2,7 @@ package resolver
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -48,7 +49,8 @@ func (p *penalties) ends(now time.Time) {
 	p.outage = nil
 }
 
-// watchSilent asks servers that do not answer whether they do again, until ctx ends: names that back off would not.
+// watchSilent asks servers that do not answer whether they do again, until ctx ends: names that back off would not. While
+// no question has an answer, it asks all of them.
 func (s *Stub) watchSilent(ctx context.Context) {
 	tick := time.NewTicker(silentInterval)
 	defer tick.Stop()
@@ -58,16 +60,25 @@ func (s *Stub) watchSilent(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		now := s.now.Load()
+		now, began := s.now.Load(), time.Now()
+		failing, dry := s.drought.watched()
+		var sound []Server
 		for _, server := range now.servers {
-			if !s.penalties.punished(server) {
+			if !dry && !s.penalties.punished(server) {
 				continue
 			}
 			name, _ := onWire(now.options.SelfTestNames[0])
-			query := newQuery(name, dns.TypeNS, dns.ClassINET)
-			if _, err := s.try(ctx, tryOptions{state: now, server: server, timeout: now.options.Timeout}, query); err == nil {
+			answer, err := s.try(ctx, tryOptions{state: now, server: server, timeout: now.options.Timeout}, newQuery(name, dns.TypeNS, dns.ClassINET))
+			if err == nil {
 				s.rate(now, server, nil)
 			}
+			if err == nil && ofUse(answer) && slices.Contains(now.candidates(), server) {
+				sound = append(sound, server)
+			}
+		}
+		if dry && ctx.Err() == nil {
+			s.drought.checked(began, len(sound) == 0)
+			s.askAgain(ctx, tryOptions{state: now, timeout: now.options.Timeout}, failing, sound)
 		}
 	}
 }

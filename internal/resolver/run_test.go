@@ -22,6 +22,7 @@ type fakeWire struct {
 	log   []string        // of all other questions: when, server, timeout
 	dead  map[string]bool
 	weak  bool
+	fails func(q dns.Question) bool // with SERVFAIL; nil: none does
 }
 
 func (w *fakeWire) exchange(ctx context.Context, s Server, query *dns.Msg) (*dns.Msg, error) {
@@ -35,12 +36,17 @@ func (w *fakeWire) exchange(ctx context.Context, s Server, query *dns.Msg) (*dns
 		w.log = append(w.log, fmt.Sprint(time.Since(w.began), " ", s.Addr.Addr(), " ", time.Until(deadline)))
 	}
 	dead, weak := w.dead[s.Addr.Addr().String()], w.weak
+	fails := w.fails != nil && w.fails(q)
 	w.mu.Unlock()
 	if dead {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
 	m := new(dns.Msg).SetReply(query)
+	if fails {
+		m.Rcode = dns.RcodeServerFailure
+		return m, nil
+	}
 	m.AuthenticatedData = q.Qclass == dns.ClassINET && !weak
 	if q.Qtype == dns.TypeMX {
 		m.Answer = []dns.RR{&dns.MX{Hdr: dns.RR_Header{Name: q.Name, Rrtype: dns.TypeMX, Class: dns.ClassINET, Ttl: 300}, Preference: 10, Mx: "mx.example."}}

@@ -39,6 +39,10 @@ type State struct {
 	Checked time.Time
 	// Silent are the servers that did not answer when they were last asked.
 	Silent []string
+	// FailingSince is since when no question has had an answer that is of use, zero where that is not so.
+	FailingSince time.Time
+	// FailingReason is what failed last, and at which server.
+	FailingReason string
 }
 
 // State returns what is known about the servers.
@@ -49,6 +53,7 @@ func (s *Stub) State() State {
 		st.Servers = append(st.Servers, server.String())
 	}
 	st.Silent = s.penalties.silent(now.servers)
+	st.FailingSince, st.FailingReason = s.drought.state(time.Now())
 	return st
 }
 

@@ -48,6 +48,7 @@ type Stub struct {
 	testing   chan struct{} // holds an element while a self-test runs
 	now       atomic.Pointer[state]
 	penalties penalties
+	drought   drought
 	buffers   sync.Pool // of *datagram
 
 	mu         sync.Mutex // guards the replacing of now, and what follows
@@ -172,6 +173,7 @@ func (s *Stub) use(o StubOptions, servers []Server, source string) {
 		close(next.known)
 	}
 	s.penalties.forget()
+	s.drought.ends(time.Now())
 	s.now.Store(&next)
 }
 
