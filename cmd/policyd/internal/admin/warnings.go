@@ -3,6 +3,7 @@ package admin
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 // warn returns what an operator should look at, the worst first. What the settings themselves give rise to is not among it:
@@ -20,6 +21,7 @@ func (st *Status) warn() []string {
 		does = r.SelfTest
 	}
 	asks := st.Settings.Mode != "off" // otherwise there is no self-test, and nothing that could be weak
+	add(asks && !r.FailingSince.IsZero(), "no DNS server answers since "+clock(r.FailingSince)+", so lookups fail and mail waits: "+r.FailingReason)
 	add(asks && r.SelfTest == "unknown", "the self-test of the resolver has no result, so lookups fail and mail waits: "+r.Reason)
 	add(asks && r.SelfTest != "unknown" && !r.Validating, "no answer is taken for secure, the resolver "+does+": "+r.Reason)
 	if last := st.Reload; last != nil {
@@ -35,6 +37,19 @@ func (st *Status) warn() []string {
 	add(st.Probes != nil && st.Probes.EgressFiltered, "the port of implicit TLS seems to be filtered on our side: nothing goes by it")
 	add(st.MTASTS != nil && !st.MTASTS.Kept, "MTA-STS policies do not survive a restart: see cache.state_dir")
 	dropped := st.Connections.Dropped["evicted"] + st.Connections.Dropped["refused"]
-	add(dropped > 0, fmt.Sprintf("%d connections were dropped for server.max_connections", dropped))
+	why := "server.max_connections"
+	if st.Connections.Errors["accept"] > 0 { // connections are dropped to make room then too, and are not counted apart
+		why += " or for want of file descriptors"
+	}
+	add(dropped > 0, fmt.Sprintf("%d connections were dropped for %s", dropped, why))
 	return w
+}
+
+// clock is a time as the clock on the wall has it, with the date if that is not plain.
+func clock(t time.Time) string {
+	const plain = 12 * time.Hour
+	if time.Since(t) < plain {
+		return t.Format(time.TimeOnly)
+	}
+	return t.Format(time.DateTime)
 }

@@ -9,6 +9,7 @@ import (
 
 func TestWarnings(t *testing.T) {
 	t.Parallel()
+	now := time.Now()
 	for name, c := range map[string]struct {
 		change func(*Status)
 		want   string
@@ -20,6 +21,18 @@ func TestWarnings(t *testing.T) {
 		"the resolver does not validate": {
 			func(st *Status) { st.Resolver = Resolver{SelfTest: "echoes AD", Reason: "it copies the bit"} },
 			"no answer is taken for secure, the resolver echoes AD: it copies the bit",
+		},
+		"no DNS server answers": {
+			func(st *Status) {
+				st.Resolver.FailingSince, st.Resolver.FailingReason = now, "127.0.0.1:53: connection refused"
+			},
+			"no DNS server answers since " + now.Format("15:04:05") + ", so lookups fail and mail waits: 127.0.0.1:53: connection refused",
+		},
+		"no DNS server has answered for days": {
+			func(st *Status) {
+				st.Resolver.FailingSince, st.Resolver.FailingReason = now.AddDate(0, 0, -3), "127.0.0.1:53: SERVFAIL"
+			},
+			"no DNS server answers since " + now.AddDate(0, 0, -3).Format("2006-01-02 15:04:05") + ", so lookups fail and mail waits: 127.0.0.1:53: SERVFAIL",
 		},
 		"a refused reload": {
 			func(st *Status) { st.Reload = &Reload{At: time.Unix(1, 0), Error: "line 3"} },
@@ -61,6 +74,13 @@ func TestWarnings(t *testing.T) {
 			func(st *Status) { st.Connections.Dropped = map[string]uint64{"evicted": 3, "refused": 1, "idle": 9} },
 			"4 connections were dropped for server.max_connections",
 		},
+		"connections dropped for want of descriptors": {
+			func(st *Status) {
+				st.Connections.Dropped = map[string]uint64{"evicted": 3}
+				st.Connections.Errors = map[string]uint64{"accept": 1}
+			},
+			"3 connections were dropped for server.max_connections or for want of file descriptors",
+		},
 	} {
 		st := Status{Resolver: Resolver{SelfTest: "validating", Validating: true}, MTASTS: &MTASTS{Kept: true}}
 		require.Equal(t, []string{}, st.warn(), "a sound daemon")
@@ -71,6 +91,6 @@ func TestWarnings(t *testing.T) {
 
 func TestAResolverThatNobodyAsks(t *testing.T) {
 	t.Parallel()
-	st := Status{Settings: Settings{Mode: "off"}, Resolver: Resolver{SelfTest: "unknown"}}
+	st := Status{Settings: Settings{Mode: "off"}, Resolver: Resolver{SelfTest: "unknown", FailingSince: time.Now()}}
 	require.Empty(t, st.warn())
 }

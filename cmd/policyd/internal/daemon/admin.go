@@ -112,6 +112,7 @@ func (d *Daemon) resolverStatus() admin.Resolver {
 	return admin.Resolver{
 		Servers: append([]string{}, st.Servers...), Source: st.Source, Trusted: st.Trusted,
 		Validating: st.Result == resolver.Validating, SelfTest: st.Result.String(), Reason: st.Reason, Checked: st.Checked,
+		FailingSince: st.FailingSince, FailingReason: st.FailingReason,
 	}
 }
 

@@ -100,6 +100,28 @@ func TestStatusOfADaemon(t *testing.T) {
 	require.Equal(t, 4096, st.Connections.Max)
 }
 
+// A DNS server that is dead is said to be so while it is, though all that is seen of it else are counters.
+func TestStatusSaysThatNoDNSServerAnswers(t *testing.T) {
+	t.Parallel()
+	l := operated(t, "").start()
+	c, op := l.client(), l.operator()
+	ask(t, c, "signed.example")
+	began := time.Now()
+	require.NoError(t, l.dns.Close())
+	require.Contains(t, ask(t, c, "other.example"), "TEMP")
+	var st admin.Status
+	require.Eventually(t, func() bool {
+		var err error
+		st, err = op.Status(t.Context())
+		return err == nil && len(st.Warnings) > 0
+	}, patience, 100*time.Millisecond)
+	require.WithinRange(t, st.Resolver.FailingSince, began, time.Now())
+	require.Equal(t, l.dns.Addr()+": connection refused", st.Resolver.FailingReason)
+	require.Equal(t, []string{
+		"no DNS server answers since " + st.Resolver.FailingSince.Format(time.TimeOnly) + ", so lookups fail and mail waits: " + st.Resolver.FailingReason,
+	}, st.Warnings)
+}
+
 func TestFlushHasTheResolverAskedAgain(t *testing.T) {
 	t.Parallel()
 	l := operated(t, "").start()
