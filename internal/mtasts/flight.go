@@ -86,10 +86,10 @@ func (s *Store) fly(w want, refresh bool) (e *entry, err error) {
 	return s.keep(newEntry(w.domain, w.id, policy, time.Now())), nil
 }
 
-// ours says that a failure is of this machine and says nothing of the domain: it has no file descriptor, memory or port left.
-// Mail waits then, which it need not do for a domain that cannot be reached.
+// ours says that a failure is of this machine and says nothing of the domain: it has no file descriptor or memory left, which
+// passes. Mail waits then, which it need not do for a domain that cannot be reached, be it for want of IPv6.
 func ours(err error) bool {
-	for _, want := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOBUFS, syscall.EADDRNOTAVAIL} {
+	for _, want := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOBUFS} {
 		if errors.Is(err, want) {
 			return true
 		}

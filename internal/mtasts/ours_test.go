@@ -65,3 +65,14 @@ func TestAResolverThatFailsIsAskedAgainSoon(t *testing.T) {
 		require.Equal(t, found1, short(s.Lookup(t.Context(), domain)), "a short failure is over soon")
 	})
 }
+
+// TestAFamilyThatThisMachineLacksIsNoReasonToWait: without IPv6 it says EADDRNOTAVAIL or ENETUNREACH, for ever.
+func TestAFamilyThatThisMachineLacksIsNoReasonToWait(t *testing.T) {
+	t.Parallel()
+	for _, errno := range []syscall.Errno{syscall.EADDRNOTAVAIL, syscall.ENETUNREACH, syscall.EAFNOSUPPORT} {
+		w := newWorld()
+		w.set(domain, "1", enforce)
+		w.change(func() { w.fail = &mtasts.Error{Failure: mtasts.FetchError, Err: os.NewSyscallError("connect", errno)} })
+		require.Equal(t, "failed sts-policy-fetch-error", short(w.store(t, nil).Lookup(t.Context(), domain)), errno)
+	}
+}
