@@ -116,7 +116,8 @@ func TestStatusSaysThatNoDNSServerAnswers(t *testing.T) {
 		return err == nil && len(st.Warnings) > 0
 	}, patience, 100*time.Millisecond)
 	require.WithinRange(t, st.Resolver.FailingSince, began, time.Now())
-	require.Equal(t, l.dns.Addr()+": connection refused", st.Resolver.FailingReason)
+	// On a busy machine somebody else can have the port by then.
+	require.Contains(t, []string{l.dns.Addr() + ": connection refused", l.dns.Addr() + ": timed out"}, st.Resolver.FailingReason)
 	require.Equal(t, []string{
 		"no DNS server answers since " + st.Resolver.FailingSince.Format(time.TimeOnly) + ", so lookups fail and mail waits: " + st.Resolver.FailingReason,
 	}, st.Warnings)
