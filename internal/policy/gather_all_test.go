@@ -290,6 +290,56 @@ func TestASlowBackupHostLeavesTimeForTheRest(t *testing.T) {
 	})
 }
 
+// TestASlowResolverHidesNoPolicy: where the resolver takes its time for every answer, a policy that is announced is not taken for
+// missing because there was no time left to fetch it.
+func TestASlowResolverHidesNoPolicy(t *testing.T) {
+	t.Parallel()
+	for _, status := range []resolver.Status{signed, unsigned} {
+		for each := 100 * time.Millisecond; each < 5*time.Second; each += 50 * time.Millisecond {
+			synctest.Test(t, func(t *testing.T) {
+				takes := func(ctx context.Context, n int) error {
+					select {
+					case <-time.After(time.Duration(n) * each):
+						return nil
+					case <-ctx.Done():
+						return ctx.Err()
+					}
+				}
+				slow := resolverFunc(func(ctx context.Context, q resolver.Question) (*resolver.RRset, error) {
+					if err := takes(ctx, 1); err != nil {
+						return nil, &resolver.Error{Question: q, Reason: "no answer in time", Err: err}
+					}
+					r := &resolver.RRset{Status: status}
+					switch q.Type {
+					case resolver.TypeMX:
+						r.MX = []resolver.MX{{Preference: 10, Host: "mx.example.com"}}
+					case resolver.TypeA:
+						r.Addrs = addrs("192.0.2.1").rrset.Addrs
+					default:
+					}
+					return r, nil
+				})
+				questions := 2 // for the record, and for the addresses of the policy host
+				if status == unsigned {
+					questions = 1 // the record was asked for before
+				}
+				sts := stsFunc(func(ctx context.Context, domain string) mtasts.Result {
+					if err := takes(ctx, questions); err != nil {
+						return mtasts.Result{Domain: domain, Err: err}
+					}
+					return stsPolicy(mtasts.Enforce, "mx.example.com")
+				})
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				defer cancel()
+				e := policy.Engine{Resolver: slow, STS: sts, Waits: true}
+				f, err := e.Gather(ctx, domain, withDANEAndSTS())
+				require.NoError(t, err)
+				require.Contains(t, []string{"OK", "TEMP"}, policy.Decide(f, withDANEAndSTS()).Reply.Status.String(), "%v each", each)
+			})
+		}
+	}
+}
+
 type resolverFunc func(context.Context, resolver.Question) (*resolver.RRset, error)
 
 func (f resolverFunc) Lookup(ctx context.Context, q resolver.Question) (*resolver.RRset, error) {
