@@ -37,9 +37,7 @@ func (s *scene) people(w *world) error {
 	if !s.config.root {
 		return nil
 	}
-	if w.hosts, err = newPolicyHosts(ca); err != nil {
-		return err
-	}
+	w.hosts = newPolicyHosts(s.loopback(), ca)
 	s.atEnd(w.hosts.close)
 	return w.hosts.open()
 }
@@ -99,16 +97,8 @@ type policyHosts struct {
 	server       *http.Server
 }
 
-func newPolicyHosts(ca *lab.Authority) (*policyHosts, error) {
-	// Each trial has an address of its own.
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = l.Close() }()
-	port := l.Addr().(*net.TCPAddr).Port
-	addr := netip.AddrFrom4([4]byte{127, 40, byte(port >> 8), byte(port)})
-	return &policyHosts{addr: netip.AddrPortFrom(addr, 443), ca: ca, certificates: map[string]*tls.Certificate{}}, nil
+func newPolicyHosts(at netip.Addr, ca *lab.Authority) *policyHosts {
+	return &policyHosts{addr: netip.AddrPortFrom(at, 443), ca: ca, certificates: map[string]*tls.Certificate{}}
 }
 
 // open starts to serve.

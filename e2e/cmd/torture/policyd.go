@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -71,7 +72,7 @@ func (s *scene) startAt(ctx context.Context, w *world, address string, with setu
 	if err != nil {
 		return nil, err
 	}
-	ports, err := freePorts(2)
+	ports, err := freePorts(s.loopback(), 2)
 	if err != nil {
 		return nil, err
 	}
@@ -132,11 +133,11 @@ func tail(log string) string {
 	return log[max(0, len(log)-longest):]
 }
 
-// freePorts returns addresses on loopback that were free just now.
-func freePorts(n int) ([]string, error) {
+// freePorts returns ports of an address that were free just now.
+func freePorts(at netip.Addr, n int) ([]string, error) {
 	var addresses []string
 	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := net.Listen("tcp", netip.AddrPortFrom(at, 0).String())
 		if err != nil {
 			return nil, err
 		}

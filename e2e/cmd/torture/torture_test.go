@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"regexp"
 	"strings"
 	"testing"
@@ -105,4 +106,19 @@ func TestQuantile(t *testing.T) {
 	t.Parallel()
 	require.Zero(t, quantile(nil, 0.5))
 	require.Equal(t, time.Duration(3), quantile([]time.Duration{1, 2, 3}, 0.999))
+}
+
+// Trials that run side by side are not in each other's way.
+func TestLoopback(t *testing.T) {
+	t.Parallel()
+	seen := map[netip.Addr]bool{}
+	for i := range all() {
+		s := scene{number: i}
+		for range 10 {
+			at := s.loopback()
+			require.True(t, at.IsLoopback())
+			require.NotContains(t, seen, at)
+			seen[at] = true
+		}
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -85,7 +86,7 @@ func (r *runner) one(ctx context.Context, number int, t trial) result {
 	limit := longest + r.config.soak
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	s := &scene{config: r.config, dir: filepath.Join(r.dir, strconv.Itoa(number))}
+	s := &scene{config: r.config, number: number, dir: filepath.Join(r.dir, strconv.Itoa(number))}
 	if err := os.Mkdir(s.dir, 0o700); err != nil {
 		return result{trial: t, err: err}
 	}
@@ -109,8 +110,10 @@ func (r *runner) print(mark string, t trial, found string) {
 // scene is the stage of one trial.
 type scene struct {
 	config config
+	number int
 	dir    string
 	used   int
+	places int
 	ending []func() error
 }
 
@@ -130,6 +133,13 @@ func (s *scene) subdir() (string, error) {
 	s.used++
 	dir := filepath.Join(s.dir, strconv.Itoa(s.used))
 	return dir, os.Mkdir(dir, 0o700)
+}
+
+// loopback is an address that nobody else has, and that no connection goes out from: a port that is free there stays so
+// while another process gets it.
+func (s *scene) loopback() netip.Addr {
+	s.places++
+	return netip.AddrFrom4([4]byte{127, 40, byte(s.number), byte(s.places)})
 }
 
 // choose is the long or the short form of a number.

@@ -129,7 +129,7 @@ func (s *scene) resolver(address string) (*resolvertest.Server, error) {
 func (s *scene) world(ttl int) (*world, error) {
 	w := &world{ttl: ttl}
 	var err error
-	if w.dns, err = s.resolver("127.0.0.1"); err != nil {
+	if w.dns, err = s.resolver(s.loopback().String()); err != nil {
 		return nil, err
 	}
 	if err := s.people(w); err != nil {
