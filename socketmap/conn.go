@@ -35,8 +35,9 @@ const (
 
 // conn is one connection, served by one goroutine.
 type conn struct {
-	server *Server
-	net    net.Conn
+	server   *Server
+	net      net.Conn
+	listener string // its address
 	// state is written by the connection's goroutine, and by Server.evict, which may end an idle one.
 	state atomic.Int64
 	// replies are those counters of the server that this connection counts in.
@@ -139,7 +140,7 @@ func (c *conn) got(n int) bool {
 	for ; ; answered++ {
 		size, err := measure(c.in, MaxQuery)
 		if err != nil {
-			c.server.stats.malformed.Add(1)
+			c.malformed("it is no netstring of at most " + strconv.Itoa(MaxQuery) + " bytes")
 			return false
 		}
 		if c.size = size; size == 0 || len(c.in) < size {
@@ -166,8 +167,12 @@ func (c *conn) got(n int) bool {
 func (c *conn) take(size int) (Request, bool) {
 	payload, err := payloadOf(c.in[:size])
 	space := bytes.IndexByte(payload, ' ')
-	if err != nil || space < 0 {
-		c.server.stats.malformed.Add(1)
+	switch {
+	case err != nil:
+		c.malformed("no comma ends the netstring")
+		return Request{}, false
+	case space < 0:
+		c.malformed("there is no space between a map and a key")
 		return Request{}, false
 	}
 	if !c.become(func(int64) int64 { return working }) {
@@ -225,11 +230,11 @@ func (c *conn) begin() bool {
 // goOn says whether the connection is to be read again after reading has ended with err, or without an error where the
 // connection is to be closed. It counts why it is closed.
 func (c *conn) goOn(err error) bool {
-	stats, now := &c.server.stats, c.server.clock()
+	now := c.server.clock()
 	partial := len(c.in) > 0
 	switch {
 	case errors.Is(err, io.EOF) && partial:
-		stats.malformed.Add(1)
+		c.malformed("the connection ended in the middle of it")
 		return false
 	case !errors.Is(err, os.ErrDeadlineExceeded):
 		return false
@@ -237,7 +242,7 @@ func (c *conn) goOn(err error) bool {
 		c.readUntil(c.requestBy)
 		return true
 	case partial:
-		stats.stalled.Add(1)
+		c.stalled()
 		return false
 	case c.server.isClosing():
 		// One last look, so that a request that is under way is answered.
@@ -250,7 +255,7 @@ func (c *conn) goOn(err error) bool {
 	if now < c.since+c.server.limit().IdleTimeout {
 		return c.expect()
 	}
-	stats.idle.Add(1)
+	c.server.stats.idle.Add(1)
 	return false
 }
 
@@ -323,7 +328,7 @@ func (c *conn) send(r Reply) bool {
 		_, err = c.net.Write(wire)
 	}
 	if err != nil {
-		c.server.stats.writeErrors.Add(1)
+		c.unwritten(err)
 		return false
 	}
 	if cap(c.out) > keepBuffer {

@@ -15,9 +15,6 @@ import (
 // ErrServerClosed is returned by Serve after Shutdown or Close.
 var ErrServerClosed = errors.New("socketmap: server closed")
 
-// saidAgain is how long it is not said again that connections cannot be accepted.
-const saidAgain = time.Minute
-
 // Limits are what a server allows its clients; a zero field means the default.
 type Limits struct {
 	// MaxConnections is how many connections are open at most, 4096 by default. For one more, the
@@ -56,8 +53,9 @@ type Server struct {
 	// Logger gets what goes wrong in the server itself; nil: nothing is logged.
 	Logger *slog.Logger
 
-	limits atomic.Pointer[Limits]
-	stats  counters
+	limits   atomic.Pointer[Limits]
+	stats    counters
+	troubles troubles
 
 	mu        sync.Mutex
 	conns     map[*conn]struct{}
@@ -128,22 +126,21 @@ func (s *Server) Serve(l net.Listener) error {
 		_ = l.Close()
 	}()
 	var wait time.Duration
-	var said time.Time
+	address := l.Addr().String()
 	for {
 		c, err := l.Accept()
 		switch {
 		case err == nil:
 			wait = 0
-			s.start(c)
+			s.start(c, address)
 		case s.isClosing():
 			return ErrServerClosed
 		case !passing(err):
 			return err
 		default:
 			// At the limit accepts succeed and fail in turn: that is one trouble, and not a line for each.
-			if now := time.Now(); said.IsZero() || now.Sub(said) >= saidAgain {
-				said = now
-				s.logger().Error("cannot accept connections: raise the limit of open files", "listener", l.Addr().String(), "err", err)
+			if times, yes := s.troubles.accept.due(); yes {
+				s.logger().Error("cannot accept connections: raise the limit of open files", "listener", address, "err", err, "times", times)
 			}
 			s.stats.acceptErrors.Add(1)
 			s.evict()
@@ -177,14 +174,17 @@ func (s *Server) pause(d time.Duration) bool {
 	}
 }
 
-// start serves c at once, in place of the connection that has been idle for longest if there are
-// too many.
-func (s *Server) start(c net.Conn) {
+// start serves c, which has come to that listener, at once, in place of the connection that has been idle for longest if
+// there are too many.
+func (s *Server) start(c net.Conn, listener string) {
 	nth := s.stats.accepted.Add(1)
-	if s.full() && !s.evict() {
-		s.stats.refused.Add(1)
-		_ = c.Close()
-		return
+	if s.full() {
+		s.crowded()
+		if !s.evict() {
+			s.stats.refused.Add(1)
+			_ = c.Close()
+			return
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -192,7 +192,7 @@ func (s *Server) start(c net.Conn) {
 		_ = c.Close()
 		return
 	}
-	sc := &conn{server: s, net: c, replies: s.stats.of(nth)}
+	sc := &conn{server: s, net: c, listener: listener, replies: s.stats.of(nth)}
 	sc.rest(s.clock())
 	s.conns[sc] = struct{}{}
 	s.active.Go(sc.serve)

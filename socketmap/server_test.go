@@ -52,7 +52,9 @@ func serve(t *testing.T, s *socketmap.Server) (tcp, unix string) {
 	if s.Handler == nil {
 		s.Handler = maps()
 	}
-	s.Logger = slog.New(slog.DiscardHandler)
+	if s.Logger == nil {
+		s.Logger = slog.New(slog.DiscardHandler)
+	}
 	path := "unix:" + filepath.Join(t.TempDir(), "sock")
 	var addresses []string
 	var serving sync.WaitGroup

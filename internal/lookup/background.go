@@ -2,6 +2,7 @@ package lookup
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -17,19 +18,24 @@ const (
 	// spare is the part of Wait that is left for everything around a lookup that was waited for in vain, so that the
 	// answer is there by Wait and not begun by then.
 	spare = 8
+	// saidAgain is how long it is not said again that lookups were dropped.
+	saidAgain = time.Minute
 )
 
 // background gathers the facts of routes away from the requests that asked for them. One domain is
 // gathered once at a time, however many ask.
 type background struct {
 	gather  func(context.Context, task) policy.Facts // does not panic
-	waiting chan struct{}                            // one token a request that waits
+	log     *slog.Logger
+	waiting chan struct{} // one token a request that waits
 
 	mu      sync.Mutex
 	jobs    map[task]*job // waiting and running
 	stack   []*job        // waiting for a worker, oldest first
 	running int           // jobs that workers are doing
 	wake    chan struct{} // a token where the stack may hold something
+	said    time.Time     // when it was last logged that lookups were dropped
+	dropped int           // since then
 }
 
 // task is what is gathered: under one set of settings, so that a reload is obeyed by all that ask after it.
@@ -48,9 +54,10 @@ type job struct {
 	ok    bool
 }
 
-func newBackground(gather func(context.Context, task) policy.Facts) *background {
+func newBackground(gather func(context.Context, task) policy.Facts, log *slog.Logger) *background {
 	return &background{
 		gather:  gather,
+		log:     log,
 		waiting: make(chan struct{}, waitingRequests),
 		jobs:    map[task]*job{},
 		wake:    make(chan struct{}, 1),
@@ -98,9 +105,20 @@ func (b *background) ask(t task) (j *job, soon bool) {
 		b.stack = append(b.stack[:0], b.stack[1:]...)
 		delete(b.jobs, oldest.task)
 		close(oldest.done)
+		b.noteDropped(time.Now())
 	}
 	b.signal()
 	return j, soon
+}
+
+// noteDropped logs that a lookup was dropped, once in a while; b.mu is held.
+func (b *background) noteDropped(now time.Time) {
+	b.dropped++
+	if b.said.IsZero() || now.Sub(b.said) >= saidAgain {
+		b.log.Warn("more routes of unknown domains are asked for than can be looked up: the oldest are not looked up, and their mail goes to port 25 under its TLS policy",
+			slog.Int("waiting", backgroundQueue), slog.Int("dropped", b.dropped))
+		b.said, b.dropped = now, 0
+	}
 }
 
 // signal wakes a worker; b.mu is held.

@@ -83,7 +83,7 @@ type Service struct {
 func New(res Sources, s Settings, log *slog.Logger) *Service {
 	svc := &Service{sources: res, log: log, changes: newChanges(), memory: newMemory(), started: time.Now()}
 	svc.counters.observe = res.Observe
-	svc.background = newBackground(svc.gatherRoute)
+	svc.background = newBackground(svc.gatherRoute, log)
 	svc.Configure(s)
 	return svc
 }

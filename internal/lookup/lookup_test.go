@@ -222,7 +222,8 @@ func TestBackgroundLookupsAreBounded(t *testing.T) {
 			all.Add(1)
 			return everywhere(time.Second, nil).Lookup(ctx, resolver.Question{Name: q.Name, Type: resolver.TypeA})
 		})
-		svc := service(asking, nothing(), settings())
+		var log bytes.Buffer
+		svc := lookup.New(lookup.Sources{Asking: asking, Cached: nothing()}, settings(), slog.New(slog.NewTextHandler(&log, nil)))
 		defer running(svc)()
 		for i := range 20_000 {
 			go ask(svc, fmt.Sprintf("transport user@example%d.com", i))
@@ -231,6 +232,15 @@ func TestBackgroundLookupsAreBounded(t *testing.T) {
 		require.LessOrEqual(t, most.Load(), int64(64))
 		require.LessOrEqual(t, all.Load(), int64(64+1024+64), "the oldest waiting are dropped")
 		require.Equal(t, int64(20_000), int64(svc.Stats().Replies["transport"]["NOTFOUND"]))
+		const line = "more routes of unknown domains are asked for than can be looked up"
+		require.Equal(t, 1, strings.Count(log.String(), line), "the cause is named, and not by the thousand")
+		require.Contains(t, log.String(), "waiting=1024 dropped=1\n")
+		for i := range 3000 {
+			go ask(svc, fmt.Sprintf("transport user@again%d.com", i))
+		}
+		time.Sleep(time.Hour)
+		require.Equal(t, 2, strings.Count(log.String(), line))
+		require.NotContains(t, log.String(), "user")
 	})
 }
 

@@ -46,6 +46,9 @@ func (s *Stub) askEach(ctx context.Context, q Question, now *state) (rrset *RRse
 		if ctx.Err() == nil || err == nil { // that the caller had enough is no fault of the server
 			s.rate(now, server, err)
 		}
+		if err == nil {
+			s.late.answered(server, time.Since(began))
+		}
 		if err != nil {
 			if failed == nil { // what a resolver says is worth more than a time-out
 				last, failed = server, &Error{Question: q, Reason: server.String() + ": " + networkReason(err), Err: err, outage: s.penalties.outageNow()}

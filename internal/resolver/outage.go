@@ -49,8 +49,8 @@ func (p *penalties) ends(now time.Time) {
 	p.outage = nil
 }
 
-// watchSilent asks servers that do not answer whether they do again, until ctx ends: names that back off would not. While
-// no question has an answer, it asks all of them.
+// watchSilent asks servers that do not answer, or answered late, whether they do again, until ctx ends: names that back off
+// would not. While no question has an answer, it asks all of them.
 func (s *Stub) watchSilent(ctx context.Context) {
 	tick := time.NewTicker(silentInterval)
 	defer tick.Stop()
@@ -64,13 +64,15 @@ func (s *Stub) watchSilent(ctx context.Context) {
 		failing, dry := s.drought.watched()
 		var sound []Server
 		for _, server := range now.servers {
-			if !dry && !s.penalties.punished(server) {
+			if !dry && !s.penalties.punished(server) && !s.late.watched(server) {
 				continue
 			}
+			asked := time.Now()
 			name, _ := onWire(now.options.SelfTestNames[0])
 			answer, err := s.try(ctx, tryOptions{state: now, server: server, timeout: now.options.Timeout}, newQuery(name, dns.TypeNS, dns.ClassINET))
 			if err == nil {
 				s.rate(now, server, nil)
+				s.late.checked(now.options.Logger, server, time.Since(asked))
 			}
 			if err == nil && ofUse(answer) && slices.Contains(now.candidates(), server) {
 				sound = append(sound, server)

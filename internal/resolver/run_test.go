@@ -23,6 +23,7 @@ type fakeWire struct {
 	dead  map[string]bool
 	weak  bool
 	fails func(q dns.Question) bool // with SERVFAIL; nil: none does
+	slow  func(q dns.Question) time.Duration
 }
 
 func (w *fakeWire) exchange(ctx context.Context, s Server, query *dns.Msg) (*dns.Msg, error) {
@@ -37,9 +38,18 @@ func (w *fakeWire) exchange(ctx context.Context, s Server, query *dns.Msg) (*dns
 	}
 	dead, weak := w.dead[s.Addr.Addr().String()], w.weak
 	fails := w.fails != nil && w.fails(q)
+	var delay time.Duration
+	if w.slow != nil {
+		delay = w.slow(q)
+	}
 	w.mu.Unlock()
 	if dead {
 		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	select {
+	case <-time.After(delay):
+	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 	m := new(dns.Msg).SetReply(query)

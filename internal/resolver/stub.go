@@ -49,6 +49,7 @@ type Stub struct {
 	now       atomic.Pointer[state]
 	penalties penalties
 	drought   drought
+	late      lateness
 	buffers   sync.Pool // of *datagram
 
 	mu         sync.Mutex // guards the replacing of now, and what follows
@@ -174,6 +175,7 @@ func (s *Stub) use(o StubOptions, servers []Server, source string) {
 	}
 	s.penalties.forget()
 	s.drought.ends(time.Now())
+	s.late.forget()
 	s.now.Store(&next)
 }
 

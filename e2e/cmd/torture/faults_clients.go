@@ -20,8 +20,8 @@ import (
 func clientFaults() []trial {
 	return []trial{
 		{fault: "clients: 10,000 connections", busy: true, play: manyConnections, holds: "the one idle for longest makes room, and everybody who asks is answered"},
-		{fault: "clients: slow loris and half requests", play: slowClients, holds: "each is cut off when its time is over, and counted; others do not notice"},
-		{fault: "clients: floods of malformed netstrings", busy: true, play: malformed, holds: "each is closed without an answer and counted, the log stays quiet, others do not notice"},
+		{fault: "clients: slow loris and half requests", play: slowClients, holds: "each is cut off when its time is over, and counted; the log says so once a minute; others do not notice"},
+		{fault: "clients: floods of malformed netstrings", busy: true, play: malformed, holds: "each is closed without an answer and counted; the log says so once a minute; others do not notice"},
 		{fault: "clients: 1,000 requests pipelined", busy: true, play: pipelined, holds: "1,000 answers in the order of the requests"},
 		{fault: "clients: mass reconnects", busy: true, play: reconnects, holds: "all are answered, and no descriptor is left behind"},
 	}
@@ -111,8 +111,12 @@ func manyConnections(ctx context.Context, s *scene) (string, error) {
 	if connections > usual && evicted == 0 {
 		held = errors.Join(held, errors.New("nobody had to make room"))
 	}
-	return fmt.Sprintf("%d connections; %s; %.0f made room; %d files open at most", connections, asked, evicted, during),
-		errors.Join(held, p.filesBack(ctx, before))
+	line, unnamed := "", error(nil)
+	if connections > usual {
+		line, unnamed = p.logged("there are max_connections connections")
+	}
+	return fmt.Sprintf("%d connections; %s; %.0f made room; %d files open at most; %s", connections, asked, evicted, during, line),
+		errors.Join(held, p.filesBack(ctx, before), unnamed)
 }
 
 // filesBack waits until no more descriptors are open than before, but for a few of what goes on at any time.
@@ -179,7 +183,9 @@ func slowClients(ctx context.Context, s *scene) (string, error) {
 	if err == nil && counted < 3*each {
 		err = fmt.Errorf("%.0f of %d were counted", counted, 3*each)
 	}
-	return fmt.Sprintf("%d cut off, %.0f counted; %s", 3*each, counted, asked), errors.Join(append(errs, held, err)...)
+	stalled, silent := p.logged("a client began a request and did not send the rest in time")
+	cut, unnamed := p.logged("a client sent what is no socketmap request … the connection ended in the middle of it")
+	return fmt.Sprintf("%d cut off, %.0f counted; %s; %s; %s", 3*each, counted, asked, stalled, cut), errors.Join(append(errs, held, err, silent, unnamed)...)
 }
 
 // slow is a client that sends a request of which the end never comes: byte by byte, the half of it, or the half and a FIN.
@@ -255,7 +261,8 @@ func malformed(ctx context.Context, s *scene) (string, error) {
 	if grown := len(p.Log()) - before; grown > quiet {
 		err = errors.Join(err, fmt.Errorf("the log has grown by %d bytes", grown))
 	}
-	return fmt.Sprintf("%d closed and counted; %s", sent, asked), errors.Join(err, held)
+	line, unnamed := p.logged("a client sent what is no socketmap request")
+	return fmt.Sprintf("%d closed and counted; %s; %s", sent, asked, line), errors.Join(err, held, unnamed)
 }
 
 // refused sends something, and wants to be hung up on without an answer.

@@ -31,7 +31,7 @@ func resolverFaults() []trial {
 			func(s *resolvertest.Server, on bool) { s.SetDelay(map[bool]time.Duration{true: 30 * time.Second}[on]) }),
 		outage("resolver: answers garbage", holds+"nothing is read into it", "a DNS server does not answer … only messages that are no answer came",
 			func(s *resolvertest.Server, on bool) { s.SetGarbage(on) }),
-		outage("resolver: answers after 2 s", "answers come late, or TEMP does; no route", "",
+		outage("resolver: answers after 2 s", "answers come late, or TEMP does; no route", "a DNS server answers late",
 			func(s *resolvertest.Server, on bool) { s.SetDelay(map[bool]time.Duration{true: 2 * time.Second}[on]) }),
 		{fault: "resolver: lies about AD", play: liesAboutAD, holds: "nothing of it is taken for secure, from the first moment on; prefixes go on to protect; an honest resolver is believed again"},
 		{fault: "resolver: restarts", play: restarts, holds: "no answer is weaker while it is gone, and the best ones come back by themselves each time"},
@@ -62,13 +62,8 @@ func outage(fault, holds, log string, set func(*resolvertest.Server, bool)) tria
 		set(w.dns, false)
 		back, recovered := p.recover(ctx, append(fresh, w.all...))
 		asked, held := l.end()
-		line := "no line, as it does answer"
-		if log != "" {
-			var unnamed error
-			line, unnamed = p.logged(log)
-			recovered = errors.Join(recovered, unnamed)
-		}
-		return asked + "; " + back + "; " + line, errors.Join(held, recovered)
+		line, unnamed := p.logged(log)
+		return asked + "; " + back + "; " + line, errors.Join(held, recovered, unnamed)
 	}}
 }
 

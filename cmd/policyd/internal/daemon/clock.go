@@ -1,0 +1,36 @@
+package daemon
+
+import (
+	"context"
+	"time"
+)
+
+const (
+	clockLook = 10 * time.Second
+	// clockStep is by how much a clock must be off at once for it to have been set: what keeps it right moves it by less.
+	clockStep = 30 * time.Second
+)
+
+// watchClock logs when the clock of this machine has been set, until ctx ends.
+func (d *Daemon) watchClock(ctx context.Context) error {
+	tick := time.NewTicker(clockLook)
+	defer tick.Stop()
+	for last := time.Now(); ; {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		now := time.Now()
+		d.noteClock(now.Round(0).Sub(last.Round(0)), now.Sub(last)) // without the monotonic readings, and with them
+		last = now
+	}
+}
+
+// noteClock logs it where the clock on the wall has gone on by another time than has passed.
+func (d *Daemon) noteClock(wall, passed time.Duration) {
+	if step := wall - passed; step.Abs() >= clockStep {
+		d.log.Warn("the clock of this machine was set, or the machine slept: certificates, and what was stored by a process before this one, are judged by the new time; what is cached ages by the time that passes",
+			"step", step.Round(time.Second))
+	}
+}
