@@ -20,9 +20,9 @@ import (
 )
 
 const (
-	// startPatience is how long the start waits for the lock on the file, laterPatience each attempt after it.
+	// startPatience is how long the start waits for the lock on the file; later it is tried once, again and again.
 	startPatience = time.Second
-	laterPatience = 100 * time.Millisecond
+	laterPatience = time.Millisecond
 	// maxRuined is how many files may turn out corrupt before the disk is given up.
 	maxRuined = 3
 	// quiet is how long nothing must fail until all is said to be well.
@@ -63,20 +63,38 @@ func newDisk(dir string, log *slog.Logger) *disk {
 // bucket returns the name of the one bucket: domains and what entry.encode makes.
 func bucket() []byte { return []byte("policies-1") }
 
-// open opens the database if it is not, and reports whether it is now and was not before.
+// open opens the database if it is not, or again if it may only be read and that is over. It reports whether it did.
 func (d *disk) open(patience time.Duration) bool {
+	d.writing.Lock()
+	defer d.writing.Unlock()
 	d.mu.Lock()
-	if d.db != nil || d.closed || d.ruined >= maxRuined {
+	if d.closed || d.ruined >= maxRuined || d.db != nil && !d.thaws() {
 		d.mu.Unlock()
 		return false
 	}
 	err := d.openLocked(patience)
 	opened := d.db != nil
+	d.failed = time.Time{} // what has failed was for want of this
 	d.mu.Unlock()
 	if err != nil {
 		d.trouble(err)
 	}
 	return opened
+}
+
+// thaws closes a database that may only be read if it can be written now; d.writing and d.mu are held.
+func (d *disk) thaws() bool {
+	if !d.frozen {
+		return false
+	}
+	file, err := os.OpenFile(d.path, os.O_RDWR, 0)
+	if err != nil {
+		return false
+	}
+	_ = file.Close()
+	_ = guarded(d.db.Close)
+	d.db = nil
+	return true
 }
 
 // openLocked opens the database; d.mu is held. With an error it may still be open for reading.

@@ -86,11 +86,45 @@ func TestADatabaseThatCannotBeMadeAgainIsMissed(t *testing.T) {
 		require.Equal(t, found1, short(s.Lookup(t.Context(), domain)), "in memory it holds")
 
 		require.NoError(t, os.Remove(dir))
-		time.Sleep(2 * time.Minute)
+		time.Sleep(5 * time.Second) // "recovery within seconds of the fault's end"
 		require.True(t, s.Stats().Persistent)
+		require.Equal(t, 1, j.count("can be written to disk again"))
 		require.NoError(t, s.Close())
 		w.down(mtasts.FetchError)
 		w.change(func() { clear(w.txt) })
 		require.Equal(t, found1+" stale", short(w.store(t, in(dir)).Lookup(t.Context(), domain)))
 	})
+}
+
+// TestADiskThatWasReadOnlyIsWritten as soon as it can be, and at the latest at the end.
+func TestADiskThatWasReadOnlyIsWritten(t *testing.T) {
+	t.Parallel()
+	for name, runs := range map[string]bool{"while it runs": true, "at the end": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				w, j := newWorld(), &journal{}
+				w.set(domain, "1", enforce)
+				w.set("other.example", "1", enforce)
+				s := w.store(t, func(o *mtasts.StoreOptions) { o.StateDir, o.Logger = dir, j.logger() })
+				require.Equal(t, found1, short(s.Lookup(t.Context(), domain)))
+				require.NoError(t, s.FreezeDisk())
+				require.Equal(t, found1, short(s.Lookup(t.Context(), "other.example")))
+				require.False(t, s.Stats().Persistent)
+				if runs {
+					run(t, s)
+					time.Sleep(5 * time.Second)
+					require.True(t, s.Stats().Persistent)
+				}
+				require.NoError(t, s.Close())
+				require.Equal(t, 1, j.count("can be written to disk again"))
+				w.down(mtasts.FetchError)
+				w.change(func() { clear(w.txt) })
+				s = w.store(t, in(dir))
+				require.Equal(t, found1+" stale", short(s.Lookup(t.Context(), domain)))
+				require.Equal(t, found1+" stale", short(s.Lookup(t.Context(), "other.example")))
+			})
+		})
+	}
 }

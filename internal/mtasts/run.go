@@ -15,7 +15,8 @@ const (
 	refreshWorkers = 8
 	refreshQueue   = 256 // filled at each tick
 	tickInterval   = 10 * time.Second
-	reopenInterval = time.Minute
+	// diskInterval is how often it is looked whether the disk is what it was.
+	diskInterval = 2 * time.Second
 	// keepExpired is how long a policy that has ended is kept, as not live: a clock that was wrong for a while
 	// must not cost a policy.
 	keepExpired = 24 * time.Hour
@@ -45,24 +46,30 @@ func (s *Store) Run(ctx context.Context) error {
 	s.load(ctx)
 	tick := time.NewTicker(tickInterval)
 	defer tick.Stop()
-	reopen := time.NewTicker(reopenInterval)
-	defer reopen.Stop()
+	disk := time.NewTicker(diskInterval)
+	defer disk.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-tick.C:
-			if s.disk != nil && s.disk.gone() {
-				s.loaded.Store(false)
-				s.load(ctx)
-			}
 			s.tidyUp(due)
-		case <-reopen.C:
-			if s.disk != nil && s.disk.open(laterPatience) {
-				s.loaded.Store(false)
-				s.load(ctx)
-			}
+		case <-disk.C:
+			s.mend(ctx)
 		}
+	}
+}
+
+// mend opens a database that was removed, or could not be opened or written, reads it, and writes what is not on it.
+func (s *Store) mend(ctx context.Context) {
+	if s.disk == nil {
+		return
+	}
+	gone, opened := s.disk.gone(), s.disk.open(laterPatience)
+	if gone || opened {
+		s.loaded.Store(false)
+		s.load(ctx)
+		s.saveAll()
 	}
 }
 
@@ -143,14 +150,13 @@ func (s *Store) saveAll() {
 	if s.disk.replaced.Swap(false) {
 		s.table.each(func(e *entry) { e.saved.Store(false) })
 	}
-	unsaved := s.unsaved()
-	if len(unsaved) == 0 && s.disk.writable() {
-		s.disk.settle(time.Now())
-	}
-	for len(unsaved) > 0 {
+	for unsaved := s.unsaved(); len(unsaved) > 0; {
 		n := min(len(unsaved), atOnce)
 		s.save(unsaved[:n]...)
 		unsaved = unsaved[n:]
+	}
+	if s.disk.writable() {
+		s.disk.settle(time.Now())
 	}
 }
 

@@ -140,7 +140,7 @@ func (s *Store) Close() error {
 	if s.disk == nil {
 		return nil
 	}
-	s.disk.gone()
+	s.mend(context.Background())
 	s.saveAll()
 	return s.disk.close()
 }

@@ -29,7 +29,7 @@ type plan struct {
 
 func full() plan {
 	return plan{
-		rounds: 11, round: 400 * time.Millisecond, warm: 1000, single: 10, fresh: 20_000, sizes: []int{1000, 100_000, 1_000_000}, starts: 5, policies: 100_000,
+		rounds: 21, round: 400 * time.Millisecond, warm: 1000, single: 10, fresh: 20_000, sizes: []int{1000, 100_000, 1_000_000}, starts: 5, policies: 100_000,
 		expiring: 40_000, sweep: 35 * time.Second, full: 30_000, evicting: 10_000, calm: 5 * time.Second, again: 3,
 	}
 }

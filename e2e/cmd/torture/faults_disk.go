@@ -20,7 +20,7 @@ import (
 func diskFaults() []trial {
 	return []trial{
 		{fault: "disk: state directory full", root: true, play: diskFull, holds: "policies hold from memory; what could not be written is written when there is room, and is there after a restart"},
-		{fault: "disk: state directory read-only", root: true, play: diskReadOnly, holds: "policies that are on it hold, new ones hold from memory"},
+		{fault: "disk: state directory read-only", root: true, play: diskReadOnly, holds: "policies that are on it hold, new ones hold from memory, and are written within seconds when it can be written"},
 		{fault: "disk: state directory missing", play: diskMissing, holds: "policyd starts and answers all the same; one that vanishes is made again, and no policy is lost"},
 		{fault: "disk: torn by kill -9 in mid-write", root: true, busy: true, play: torn, holds: "every policy that was ever answered with is enforced after it, with the policy host down"},
 	}
@@ -141,7 +141,21 @@ func diskReadOnly(ctx context.Context, s *scene) (string, error) {
 	err = errors.Join(err, wait(ctx, time.Second))
 	asked, held := l.end()
 	line, unnamed := p.logged("MTA-STS policies cannot be written to disk")
-	return asked + "; " + line, errors.Join(err, held, unnamed)
+	if err := errors.Join(err, held, unnamed, unix.Mount("", disk, "", unix.MS_REMOUNT, "")); err != nil {
+		return "", err
+	}
+	began := time.Now()
+	if err := p.awaitLog(ctx, "MTA-STS policies can be written to disk again"); err != nil {
+		return "", err
+	}
+	took := time.Since(began)
+	// As after kill -9: nothing is written at the end.
+	_ = p.Kill()
+	if err := errors.Join(w.hosts.close(), p.again(ctx)); err != nil {
+		return "", err
+	}
+	_, err = p.best(ctx, slices.Concat(fresh, old))
+	return fmt.Sprintf("%s; written after %.1f s and enforced after a restart with the policy host down; %s", asked, took.Seconds(), line), err
 }
 
 func diskMissing(ctx context.Context, s *scene) (string, error) {
