@@ -37,6 +37,9 @@ type Options struct {
 	Resolver resolver.Resolver
 	// StateDir is where the verdicts survive a restart; "" means nowhere. It is read by New only.
 	StateDir string
+	// Unwritable says that StateDir cannot be written and that somebody has said so already: another warning comes only
+	// when it could be written meanwhile. It is read by New only.
+	Unwritable bool
 	// Helo is the name in EHLO; "" means the literal of our own address.
 	Helo   string
 	Logger *slog.Logger
@@ -125,6 +128,7 @@ func New(o Options) (*Prober, error) {
 	if err := p.Configure(o); err != nil {
 		return nil, err
 	}
+	p.unsaved.Store(o.Unwritable)
 	p.load()
 	return p, nil
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -67,6 +68,9 @@ func (p *Prober) saveNowAndThen(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
+		}
+		if p.unsaved.Load() { // once more
+			signal(p.dirty)
 		}
 	}
 }
@@ -142,7 +146,7 @@ func (p *Prober) load() {
 	}
 	removeLeftovers(o.StateDir)
 	state, err := readState(filepath.Join(o.StateDir, stateFile))
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return
 	}
 	if err == nil {

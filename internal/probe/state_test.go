@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -9,8 +10,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"context"
 
 	"github.com/stretchr/testify/require"
 )
@@ -166,4 +165,35 @@ func TestStateThatCannotBeSavedIsOneWarning(t *testing.T) {
 	p.save()
 	require.Equal(t, 2, strings.Count(w.logged(), "cannot be saved"), "and another when it fails anew")
 	require.Equal(t, Open, p.Verdict(mx).State)
+}
+
+// A disk that could not be written at the start is not given up: what can be read holds, it is tried again without a change,
+// and the warning is somebody else's.
+func TestStateIsSavedWhenItCanBe(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		o := w.options()
+		o.StateDir = filepath.Join(dir, "file", "state")
+		o.Unwritable = true
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))
+		p := w.prober(t, o)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- p.Run(ctx) }()
+		w.host(mx, good, "8.8.8.8")
+		require.Equal(t, Open, p.Probe(t.Context(), mx).State)
+		time.Sleep(time.Minute)
+		require.NotContains(t, w.logged(), "level=WARN")
+		require.NoError(t, os.Remove(filepath.Join(dir, "file")))
+		time.Sleep(10 * time.Second)
+		require.FileExists(t, filepath.Join(o.StateDir, stateFile))
+		require.NoError(t, os.RemoveAll(filepath.Join(dir, "file")))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))
+		p.save()
+		require.Equal(t, 1, strings.Count(w.logged(), "level=WARN"), "it fails anew")
+		cancel()
+		require.ErrorIs(t, <-ended, context.Canceled)
+	})
 }

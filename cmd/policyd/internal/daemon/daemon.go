@@ -94,9 +94,7 @@ func New(o Options) (*Daemon, error) {
 		return nil, err
 	}
 	probing := d.probeOptions(loaded)
-	if probing.StateDir != "" && !writable(probing.StateDir) {
-		probing.StateDir = "" // the store has made it if it could, and said why not
-	}
+	probing.Unwritable = probing.StateDir != "" && !writable(probing.StateDir) // the store has made it if it could, and said why not
 	if d.prober, err = probe.New(probing); err != nil {
 		d.closeStore()
 		return nil, err
