@@ -56,7 +56,8 @@ type Site struct {
 
 	mu      sync.Mutex // guards what follows
 	config  *config
-	problem string // the last one that was logged
+	problem string        // the last one that was logged
+	retry   time.Duration // of the last view
 }
 
 // config is an Options that has been checked.

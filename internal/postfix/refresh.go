@@ -10,8 +10,8 @@ import (
 const (
 	// lookRound is how often Run looks whether a file or an address has changed.
 	lookRound = 2 * time.Second
-	// retryAfter is for reading again after a failure.
-	retryAfter = 10 * time.Second
+	// retryAfter is for reading again after failures in succession, lookRound after the first; doubling.
+	retryAfter = 5 * time.Second
 	// longestRead is for all the commands of one reading.
 	longestRead = 30 * time.Second
 )
@@ -36,7 +36,7 @@ func (s *Site) Run(ctx context.Context) error {
 
 func (s *Site) due(v *view) bool {
 	age := time.Since(v.read)
-	if v.err != nil && age >= retryAfter || age >= s.options().Refresh {
+	if v.err != nil && age >= v.retry || age >= s.options().Refresh {
 		return true
 	}
 	if v.changed() {
@@ -91,6 +91,10 @@ func (s *Site) read(ctx context.Context) (*view, error) {
 	s.tell(c, v)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.retry = min(max(lookRound, 2*s.retry), retryAfter); v.err == nil {
+		s.retry = 0
+	}
+	v.retry = s.retry
 	if s.config == c { // else Configure has been called meanwhile
 		s.current.Store(v)
 	}

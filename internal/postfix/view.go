@@ -25,6 +25,8 @@ type view struct {
 	read       time.Time
 	// err is set when something could not be read: then it is not known what is received here.
 	err error
+	// retry is how long after read it is read again then.
+	retry time.Duration
 }
 
 // siteList is a list and the commands of the instance that has it.
