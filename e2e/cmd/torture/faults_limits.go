@@ -5,11 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/policyd/policyd/e2e/cmd/internal/daemon"
 	"github.com/policyd/policyd/internal/resolver/resolvertest"
+	"github.com/policyd/policyd/socketmap"
 )
 
 func limitFaults() []trial {
@@ -90,6 +94,8 @@ func (s *scene) fillMemory(ctx context.Context, environment daemon.Environment) 
 	for i := range clients {
 		all.Go(func() { errs[i] = p.flood(ctx, i, total/clients) })
 	}
+	hoarders, hoarding := p.hoard(ctx)
+	defer hoarders()
 	highest := 0.0
 	done := make(chan struct{})
 	go func() { all.Wait(); close(done) }()
@@ -111,7 +117,31 @@ func (s *scene) fillMemory(ctx context.Context, environment daemon.Environment) 
 	}
 	_, recovered := p.best(ctx, w.all)
 	line, unnamed := p.logged("the DNS cache is bounded by the memory limit")
-	return fmt.Sprintf("%d MiB, %d distinct domains: %.0f MiB resident at most; %s; %s", littleMemory>>20, total, highest, asked, line), errors.Join(append(errs, held, recovered, unnamed)...)
+	return fmt.Sprintf("%d MiB, %d distinct domains and 2,000 held back requests: %.0f MiB resident at most; %s; %s", littleMemory>>20, total, highest, asked, line), errors.Join(append(errs, held, recovered, unnamed, hoarding)...)
+}
+
+// hoard opens connections that hold back the end of the longest request there is, and returns what closes them.
+func (p *policyd) hoard(ctx context.Context) (done func(), err error) {
+	const connections = 2000
+	var conns []net.Conn
+	done = func() {
+		for _, c := range conns {
+			_ = c.Close()
+		}
+	}
+	request := socketmap.AppendNetstring(nil, "tls-policy "+strings.Repeat("x", socketmap.MaxQuery-len("tls-policy ")))
+	for range connections {
+		c, err := dialTCP(ctx, p.tcp)
+		if err != nil {
+			return done, err
+		}
+		conns = append(conns, c)
+		_ = c.SetDeadline(time.Now().Add(patience))
+		if _, err := c.Write(request[:len(request)-1]); err != nil && !errors.Is(err, unix.ECONNRESET) && !errors.Is(err, unix.EPIPE) {
+			return done, err
+		}
+	}
+	return done, nil
 }
 
 // flood asks for distinct domains over one connection, as fast as the answers come.

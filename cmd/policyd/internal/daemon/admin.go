@@ -134,7 +134,7 @@ func (d *Daemon) cacheStatus() admin.Cache {
 func (d *Daemon) connectionStatus() admin.Connections {
 	st, l := d.server.Stats(), d.loaded.Load()
 	return admin.Connections{
-		Listeners: append([]string{}, d.Listening()...), Open: st.Open, Max: l.Server.MaxConnections, Total: st.Accepted,
+		Listeners: append([]string{}, d.Listening()...), Open: st.Open, Max: d.limits(l).MaxConnections, Total: st.Accepted,
 		Dropped: map[string]uint64{"evicted": st.Evicted, "refused": st.Refused, "idle": st.Idle, "stalled": st.Stalled},
 		Errors: map[string]uint64{
 			"malformed": st.Malformed, "stalled": st.Stalled, "write": st.WriteErrors, "accept": st.AcceptErrors,

@@ -48,7 +48,8 @@ type Daemon struct {
 	log     *slog.Logger
 	notify  *notifier
 
-	maxPolicies int // of MTA-STS, as far as a memory limit has a say in it; 0: none
+	// As far as a memory limit has a say in it; 0: it has none.
+	maxPolicies, maxConnections int
 
 	stub    *resolver.Stub
 	site    *postfix.Site
@@ -102,7 +103,7 @@ func New(o Options) (*Daemon, error) {
 	d.service = lookup.New(d.sources(), d.lookupSettings(loaded), d.log)
 	d.handler = d.service.Handler()
 	d.server = &socketmap.Server{Handler: d.handler, Logger: d.log}
-	d.server.SetLimits(loaded.Limits())
+	d.server.SetLimits(d.limits(loaded))
 	return d, nil
 }
 

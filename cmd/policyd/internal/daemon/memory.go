@@ -12,8 +12,10 @@ import (
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 
+	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/socketmap"
 )
 
 // The garbage collector may let the heap grow by a fifth before it collects, but by spare in any case: with an
@@ -43,7 +45,10 @@ func (d *Daemon) limitMemory(group func() (uint64, error)) int64 {
 	if limit == math.MaxInt64 {
 		return 0
 	}
-	d.maxPolicies = policiesFor(limit)
+	d.maxPolicies, d.maxConnections = policiesFor(limit), connectionsFor(limit)
+	if l := d.loaded.Load(); d.limits(l).MaxConnections < l.Server.MaxConnections {
+		d.log.Info("max_connections is bounded by the memory limit", "limit", mebibytes(limit), "connections", d.maxConnections, "without", l.Server.MaxConnections)
+	}
 	share := cacheShare(limit)
 	if most := resolver.MaxBytes(d.loaded.Load().Cache.MaxEntries); share < most {
 		d.log.Info("the DNS cache is bounded by the memory limit", "limit", mebibytes(limit), "cache", mebibytes(share), "without", mebibytes(most))
@@ -58,6 +63,23 @@ func mebibytes(n int64) string { return fmt.Sprintf("%d MiB", n>>20) }
 func policiesFor(limit int64) int {
 	const eighth, each = 8, 2 << 10
 	return int(min(max(limit/eighth/each, 1), mtasts.DefaultMaxPolicies))
+}
+
+// connectionsFor is how many connections there may be under a memory limit: each can take 14 KiB while it holds half of a
+// request back, and the collector needs as much again; so they take half of the limit at
+// most, and the cache a quarter of a small one.
+func connectionsFor(limit int64) int {
+	const each = 64 << 10
+	return int(max(limit/each, 16))
+}
+
+// limits are what clients may do under the settings and the memory limit.
+func (d *Daemon) limits(l *settings.Loaded) socketmap.Limits {
+	limits := l.Limits()
+	if d.maxConnections > 0 {
+		limits.MaxConnections = min(limits.MaxConnections, d.maxConnections)
+	}
+	return limits
 }
 
 // cacheShare is how much of a memory limit the DNS cache may take: half of what is beyond the needs of everything else, and of a

@@ -101,3 +101,21 @@ func TestLimitMemory(t *testing.T) {
 		require.Contains(t, said.String(), c.log, c.name)
 	}
 }
+
+// Clients that hold requests back take memory too.
+func TestConnectionsUnderAMemoryLimit(t *testing.T) {
+	before := debug.SetMemoryLimit(-1)
+	defer debug.SetMemoryLimit(before)
+	for limit, want := range map[int64]int{math.MaxInt64: 4096, 1 << 30: 4096, 256 << 20: 4096, 64 << 20: 1024, 1 << 10: 16} {
+		debug.SetMemoryLimit(limit)
+		var said strings.Builder
+		d := &Daemon{log: slog.New(slog.NewTextHandler(&said, nil))}
+		loaded := &settings.Loaded{Settings: settings.Default()}
+		d.loaded.Store(loaded)
+		d.limitMemory(func() (uint64, error) { return 0, memlimit.ErrNoLimit })
+		require.Equal(t, want, d.limits(loaded).MaxConnections, limit)
+		require.Equal(t, want < 4096, strings.Contains(said.String(), "max_connections is bounded by the memory limit"), limit)
+		loaded.Server.MaxConnections = 10
+		require.Equal(t, 10, d.limits(loaded).MaxConnections)
+	}
+}

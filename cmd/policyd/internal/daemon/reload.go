@@ -93,7 +93,7 @@ func (d *Daemon) apply(l *settings.Loaded) {
 	d.logs.configure(l.LogLevel(), l.Log.Format)
 	d.cache.SetMaxEntries(l.Cache.MaxEntries)
 	d.store.Configure(d.storeOptions(l))
-	d.server.SetLimits(l.Limits())
+	d.server.SetLimits(d.limits(l))
 	d.service.Configure(d.lookupSettings(l))
 }
 
