@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -113,7 +114,7 @@ func (d *tree) boot(t *testing.T) {
 		<-ended
 	})
 	require.Eventually(t, func() bool {
-		d.leader = child(cmd.Process.Pid)
+		d.leader = leader(cmd.Process.Pid)
 		select {
 		case <-ended:
 			return true
@@ -122,7 +123,11 @@ func (d *tree) boot(t *testing.T) {
 		}
 	}, patience, 50*time.Millisecond)
 	require.NotZero(t, d.leader, "the tree does not boot: %s", &console)
-	d.eventually(t, "systemctl is-system-running | grep -Eq 'running|degraded'")
+	const running = "systemctl is-system-running | grep -Eq 'running|degraded'"
+	if !assert.Eventually(t, func() bool { return d.command(t.Context(), running).Run() == nil }, patience, 100*time.Millisecond) {
+		doing, _ := d.command(t.Context(), "systemctl is-system-running; systemctl --no-pager list-jobs; systemctl --no-pager --failed").CombinedOutput()
+		require.Fail(t, "the machine does not come up", "%s\n%s", doing, &console)
+	}
 }
 
 // cgroup makes a control group for the machine, which another one beside it must not share, and returns its descriptor.
@@ -141,18 +146,24 @@ func cgroup(t *testing.T) int {
 	return int(fd.Fd())
 }
 
-// child is a child of a process; zero: it has none.
-func child(pid int) int {
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/task/" + strconv.Itoa(pid) + "/children")
+// leader is that child of systemd-nspawn that has a PID namespace of its own, the first process of the machine; zero: there is
+// none yet, but perhaps one that is to make it and goes away.
+func leader(nspawn int) int {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(nspawn) + "/task/" + strconv.Itoa(nspawn) + "/children")
 	if err != nil {
 		return 0
 	}
-	first, _, _ := strings.Cut(strings.TrimSpace(string(text)), " ")
-	found, err := strconv.Atoi(first)
+	ours, err := os.Readlink("/proc/self/ns/pid")
 	if err != nil {
 		return 0
 	}
-	return found
+	for field := range strings.FieldsSeq(string(text)) {
+		theirs, err := os.Readlink("/proc/" + field + "/ns/pid")
+		if pid, bad := strconv.Atoi(field); err == nil && bad == nil && theirs != ours {
+			return pid
+		}
+	}
+	return 0
 }
 
 // poweroff ends the machine and leaves the tree.
