@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -92,6 +93,24 @@ func running(s *lookup.Service) (stop func()) {
 		cancel()
 		<-ended
 	}
+}
+
+// journal is a log that may be read while it is written.
+type journal struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
 }
 
 func TestMaps(t *testing.T) {
@@ -222,7 +241,7 @@ func TestBackgroundLookupsAreBounded(t *testing.T) {
 			all.Add(1)
 			return everywhere(time.Second, nil).Lookup(ctx, resolver.Question{Name: q.Name, Type: resolver.TypeA})
 		})
-		var log bytes.Buffer
+		var log journal
 		svc := lookup.New(lookup.Sources{Asking: asking, Cached: nothing()}, settings(), slog.New(slog.NewTextHandler(&log, nil)))
 		defer running(svc)()
 		for i := range 20_000 {
@@ -261,7 +280,7 @@ func TestOneDomainIsLookedUpOnceAtATime(t *testing.T) {
 func TestAPanicIsNoAnswer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var log bytes.Buffer
+		var log journal
 		broken := resolverFunc(func(context.Context, resolver.Question) (*resolver.RRset, error) { panic("broken") })
 		svc := lookup.New(lookup.Sources{Asking: broken, Cached: broken}, settings(), slog.New(slog.NewTextHandler(&log, nil)))
 		defer running(svc)()
