@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log"
+	"net"
 
 	"github.com/policyd/policyd/socketmap"
 )
@@ -18,7 +19,7 @@ func Example() {
 		return socketmap.NotFound()
 	}))
 	ctx := context.Background()
-	l, err := socketmap.Listen(ctx, "127.0.0.1:0", socketmap.ListenOptions{})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/policyd/policyd/internal/unixsock"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -31,7 +32,7 @@ func FuzzServe(f *testing.F) {
 		return socketmap.Temp(r.Map + "=" + r.Key)
 	})}
 	path := filepath.Join(f.TempDir(), "sock")
-	l, err := socketmap.Listen(f.Context(), "unix:"+path, socketmap.ListenOptions{})
+	l, err := unixsock.Listen(f.Context(), "unix:"+path, unixsock.Options{})
 	require.NoError(f, err)
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(l) }()

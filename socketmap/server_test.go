@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/policyd/policyd/internal/unixsock"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -59,7 +60,7 @@ func serve(t *testing.T, s *socketmap.Server) (tcp, unix string) {
 	var addresses []string
 	var serving sync.WaitGroup
 	for _, address := range []string{"127.0.0.1:0", path} {
-		l, err := socketmap.Listen(t.Context(), address, socketmap.ListenOptions{})
+		l, err := unixsock.Listen(t.Context(), address, unixsock.Options{})
 		require.NoError(t, err)
 		addresses = append(addresses, l.Addr().String())
 		serving.Go(func() {

@@ -18,6 +18,7 @@ import (
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/unixsock"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -95,7 +96,7 @@ func TestACachedLookupAllocatesLittle(t *testing.T) {
 	handler, requests := warm(t)
 	server := &socketmap.Server{Handler: handler}
 	path := filepath.Join(t.TempDir(), "sock")
-	l, err := socketmap.Listen(t.Context(), "unix:"+path, socketmap.ListenOptions{})
+	l, err := unixsock.Listen(t.Context(), "unix:"+path, unixsock.Options{})
 	require.NoError(t, err)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()

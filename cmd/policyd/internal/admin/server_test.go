@@ -23,7 +23,7 @@ import (
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/internal/lookup"
-	"github.com/policyd/policyd/socketmap"
+	"github.com/policyd/policyd/internal/unixsock"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -60,7 +60,7 @@ func fake() admin.Daemon {
 func start(t *testing.T, d admin.Daemon) (path string, stop func()) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "admin.sock")
-	l, err := socketmap.Listen(t.Context(), "unix:"+path, socketmap.ListenOptions{Mode: 0o660})
+	l, err := unixsock.Listen(t.Context(), "unix:"+path, unixsock.Options{Mode: 0o660})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup

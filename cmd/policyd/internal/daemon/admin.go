@@ -15,7 +15,7 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/resolver"
-	"github.com/policyd/policyd/socketmap"
+	"github.com/policyd/policyd/internal/unixsock"
 )
 
 // openAdmin opens the admin socket. It returns nil if there is to be none. Where the socket is at its default path and
@@ -27,7 +27,7 @@ func (d *Daemon) openAdmin(ctx context.Context) (net.Listener, error) {
 		return nil, nil
 	}
 	const mode = 0o660
-	l, err := socketmap.Listen(ctx, "unix:"+path, socketmap.ListenOptions{Mode: mode})
+	l, err := unixsock.Listen(ctx, "unix:"+path, unixsock.Options{Mode: mode})
 	switch {
 	case err == nil:
 		d.log.Info("admin socket", "listener", addressOf(l))

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/policyd/policyd/socketmap"
+	"github.com/policyd/policyd/internal/unixsock"
 )
 
 // open opens every listener, or none: a daemon that answers on some of them only would hide the mistake.
@@ -22,7 +22,7 @@ func (d *Daemon) open(ctx context.Context) ([]net.Listener, error) {
 	}
 	var open []net.Listener
 	for _, address := range l.Server.Listen {
-		listener, err := socketmap.Listen(ctx, address, l.ListenOptions())
+		listener, err := unixsock.Listen(ctx, address, l.ListenOptions())
 		if err != nil {
 			for _, o := range open {
 				_ = o.Close()

@@ -14,7 +14,7 @@ import (
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/resolver"
-	"github.com/policyd/policyd/socketmap"
+	"github.com/policyd/policyd/internal/unixsock"
 )
 
 // telemetry is what Prometheus is shown; nil where there is no listener for it.
@@ -94,7 +94,7 @@ func (d *Daemon) openMetrics(ctx context.Context) (net.Listener, error) {
 	if address == "" {
 		return nil, nil
 	}
-	l, err := socketmap.Listen(ctx, address, socketmap.ListenOptions{})
+	l, err := unixsock.Listen(ctx, address, unixsock.Options{})
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen on %s for metrics: %w%s", address, err, whoToAsk(address, err))
 	}

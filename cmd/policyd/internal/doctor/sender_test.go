@@ -22,6 +22,7 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/resolver/resolvertest"
+	"github.com/policyd/policyd/internal/unixsock"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -99,7 +100,7 @@ func (s *sender) write(name, text string) {
 func (s *sender) serve() {
 	s.t.Helper()
 	require.NoError(s.t, os.MkdirAll(s.dir+"/queue/policyd", 0o755))
-	listener, err := socketmap.Listen(s.t.Context(), "unix:"+s.dir+"/queue/policyd/sock", socketmap.ListenOptions{Mode: 0o666})
+	listener, err := unixsock.Listen(s.t.Context(), "unix:"+s.dir+"/queue/policyd/sock", unixsock.Options{Mode: 0o666})
 	require.NoError(s.t, err)
 	mux := &socketmap.Mux{}
 	mux.Handle("tls-policy", socketmap.HandlerFunc(func(context.Context, socketmap.Request) socketmap.Reply { return socketmap.NotFound() }))

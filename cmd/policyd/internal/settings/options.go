@@ -16,6 +16,7 @@ import (
 	"github.com/policyd/policyd/internal/postfix"
 	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/unixsock"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -75,9 +76,9 @@ func (l *Loaded) Limits() socketmap.Limits {
 }
 
 // ListenOptions returns permission and group of unix sockets.
-func (l *Loaded) ListenOptions() socketmap.ListenOptions {
+func (l *Loaded) ListenOptions() unixsock.Options {
 	mode, _ := strconv.ParseUint(l.Server.SocketMode, 8, 32) // checked; 0 means 0660
-	return socketmap.ListenOptions{Mode: fs.FileMode(mode), Group: l.Server.SocketGroup}
+	return unixsock.Options{Mode: fs.FileMode(mode), Group: l.Server.SocketGroup}
 }
 
 // DrainTimeout returns how long the end of open requests is waited for.

@@ -1,4 +1,7 @@
-package socketmap
+// Package unixsock opens listeners on TCP addresses and unix sockets (unix(7)).
+// It replaces a stale socket safely and sets its mode and group before clients can
+// reach it.
+package unixsock
 
 import (
 	"context"
@@ -15,8 +18,8 @@ import (
 	"time"
 )
 
-// ListenOptions are for unix sockets; they do nothing for TCP.
-type ListenOptions struct {
+// Options are for unix sockets; they do nothing for TCP.
+type Options struct {
 	// Mode is the permission of the socket; 0 means 0660.
 	Mode fs.FileMode
 	// Group owns the socket, by name or number; "" means the group of the process.
@@ -30,14 +33,14 @@ type ListenOptions struct {
 // Permission and group are set before the socket can be reached at its path: it is made in a private
 // directory beside it and then renamed. Two processes that do so at once do not steal from each other: the
 // directory is locked meanwhile. Closing the listener removes the socket if it is still the one at the path.
-func Listen(ctx context.Context, address string, o ListenOptions) (net.Listener, error) {
+func Listen(ctx context.Context, address string, o Options) (net.Listener, error) {
 	path, ok := strings.CutPrefix(address, "unix:")
 	if !ok {
 		var lc net.ListenConfig
 		return lc.Listen(ctx, "tcp", address)
 	}
 	if path == "" || path[0] == '@' {
-		return nil, fmt.Errorf("socketmap: %q is not the path of a socket: write unix:/path", address)
+		return nil, fmt.Errorf("%q is not the path of a socket: write unix:/path", address)
 	}
 	if o.Mode == 0 {
 		o.Mode = 0o660
@@ -48,7 +51,7 @@ func Listen(ctx context.Context, address string, o ListenOptions) (net.Listener,
 	}
 	unlock, err := lockDir(ctx, filepath.Dir(path), patienceToOpen)
 	if err != nil {
-		return nil, fmt.Errorf("socketmap: cannot make the socket %s: %w", path, err)
+		return nil, fmt.Errorf("cannot make the socket %s: %w", path, err)
 	}
 	defer unlock()
 	if err := vacant(ctx, path); err != nil {
@@ -66,7 +69,7 @@ func groupID(group string) (int, error) {
 	}
 	g, err := user.LookupGroup(group)
 	if err != nil {
-		return 0, fmt.Errorf("socketmap: the group of the socket: %w", err)
+		return 0, fmt.Errorf("the group of the socket: %w", err)
 	}
 	return strconv.Atoi(g.Gid)
 }
@@ -113,34 +116,34 @@ func vacant(ctx context.Context, path string) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
-		return fmt.Errorf("socketmap: %w", err)
+		return fmt.Errorf("%w", err)
 	case what.Mode().Type() != fs.ModeSocket:
-		return fmt.Errorf("socketmap: there is something at %s that is not a socket (%s): move it away or choose another path", path, what.Mode())
+		return fmt.Errorf("there is something at %s that is not a socket (%s): move it away or choose another path", path, what.Mode())
 	}
 	d := net.Dialer{Timeout: 2 * time.Second}
 	c, err := d.DialContext(ctx, "unix", path)
 	switch {
 	case err == nil:
 		_ = c.Close()
-		return fmt.Errorf("socketmap: another process answers at %s: is the service running already?", path)
+		return fmt.Errorf("another process answers at %s: is the service running already?", path)
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, fs.ErrNotExist):
 		return nil
 	}
-	return fmt.Errorf("socketmap: it is not clear whether somebody answers at %s: %w", path, err)
+	return fmt.Errorf("it is not clear whether somebody answers at %s: %w", path, err)
 }
 
 // place makes a listening socket and puts it at path.
 func place(ctx context.Context, path string, mode fs.FileMode, gid int) (net.Listener, error) {
 	private, err := os.MkdirTemp(filepath.Dir(path), ".s")
 	if err != nil {
-		return nil, fmt.Errorf("socketmap: cannot make the socket %s: %w", path, err)
+		return nil, fmt.Errorf("cannot make the socket %s: %w", path, err)
 	}
 	defer func() { _ = os.RemoveAll(private) }()
 	made := filepath.Join(private, "s")
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "unix", made)
 	if err != nil {
-		return nil, fmt.Errorf("socketmap: cannot make the socket %s (by way of %s): %w", path, made, err)
+		return nil, fmt.Errorf("cannot make the socket %s (by way of %s): %w", path, made, err)
 	}
 	if u, ok := l.(*net.UnixListener); ok {
 		u.SetUnlinkOnClose(false)
@@ -158,7 +161,7 @@ func place(ctx context.Context, path string, mode fs.FileMode, gid int) (net.Lis
 	}
 	if err != nil {
 		_ = l.Close()
-		return nil, fmt.Errorf("socketmap: cannot make the socket %s: %w", path, err)
+		return nil, fmt.Errorf("cannot make the socket %s: %w", path, err)
 	}
 	return &unixListener{Listener: l, path: path, own: own}, nil
 }

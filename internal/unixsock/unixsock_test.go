@@ -1,4 +1,4 @@
-package socketmap_test
+package unixsock_test
 
 import (
 	"context"
@@ -13,14 +13,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/policyd/policyd/socketmap"
+	"github.com/policyd/policyd/internal/unixsock"
 )
 
 func TestListenTakesOverOnlyADeadSocket(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "sock")
 	listen := func() (net.Listener, error) {
-		return socketmap.Listen(context.Background(), "unix:"+path, socketmap.ListenOptions{Mode: 0o600, Group: strconv.Itoa(os.Getgid())})
+		return unixsock.Listen(context.Background(), "unix:"+path, unixsock.Options{Mode: 0o600, Group: strconv.Itoa(os.Getgid())})
 	}
 	first, err := listen()
 	require.NoError(t, err)
@@ -56,7 +56,7 @@ func TestListenTouchesNothingElse(t *testing.T) {
 	require.NoError(t, os.Symlink(filepath.Join(dir, "nowhere"), link))
 	require.NoError(t, os.Mkdir(sub, 0o700))
 	for _, path := range []string{file, link, sub} {
-		_, err := socketmap.Listen(t.Context(), "unix:"+path, socketmap.ListenOptions{})
+		_, err := unixsock.Listen(t.Context(), "unix:"+path, unixsock.Options{})
 		require.ErrorContains(t, err, "not a socket")
 	}
 	content, err := os.ReadFile(file)
@@ -68,9 +68,9 @@ func TestListenTouchesNothingElse(t *testing.T) {
 		"unix:" + dir + "/none/sock":        "no such file or directory",
 		"unix:" + filepath.Join(dir, "new"): "unknown group",
 	} {
-		_, err := socketmap.Listen(t.Context(), address, socketmap.ListenOptions{Group: "no-such-group"})
+		_, err := unixsock.Listen(t.Context(), address, unixsock.Options{Group: "no-such-group"})
 		if want != "unknown group" {
-			_, err = socketmap.Listen(t.Context(), address, socketmap.ListenOptions{})
+			_, err = unixsock.Listen(t.Context(), address, unixsock.Options{})
 		}
 		require.ErrorContains(t, err, want)
 	}
@@ -83,7 +83,7 @@ func TestOneOfManyGetsTheSocket(t *testing.T) {
 	var all sync.WaitGroup
 	for range 20 {
 		all.Go(func() {
-			l, err := socketmap.Listen(context.Background(), "unix:"+path, socketmap.ListenOptions{})
+			l, err := unixsock.Listen(context.Background(), "unix:"+path, unixsock.Options{})
 			if err == nil {
 				won.Add(1)
 				t.Cleanup(func() { _ = l.Close() })
@@ -97,7 +97,7 @@ func TestOneOfManyGetsTheSocket(t *testing.T) {
 func TestCloseLeavesAnothersSocket(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "sock")
-	l, err := socketmap.Listen(t.Context(), "unix:"+path, socketmap.ListenOptions{})
+	l, err := unixsock.Listen(t.Context(), "unix:"+path, unixsock.Options{})
 	require.NoError(t, err)
 	require.NoError(t, os.Remove(path))
 	require.NoError(t, os.WriteFile(path, nil, 0o600))
@@ -109,7 +109,7 @@ func TestCloseLeavesAnothersSocket(t *testing.T) {
 func TestListenInADirectoryThatStaysLocked(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	l, err := socketmap.Listen(t.Context(), "unix:"+dir+"/sock", socketmap.ListenOptions{})
+	l, err := unixsock.Listen(t.Context(), "unix:"+dir+"/sock", unixsock.Options{})
 	require.NoError(t, err)
 
 	other, err := os.Open(dir)
@@ -117,7 +117,7 @@ func TestListenInADirectoryThatStaysLocked(t *testing.T) {
 	defer func() { _ = other.Close() }()
 	require.NoError(t, syscall.Flock(int(other.Fd()), syscall.LOCK_EX))
 
-	_, err = socketmap.Listen(t.Context(), "unix:"+dir+"/another", socketmap.ListenOptions{})
+	_, err = unixsock.Listen(t.Context(), "unix:"+dir+"/another", unixsock.Options{})
 	require.ErrorContains(t, err, "another process has locked it")
 	require.NoFileExists(t, dir+"/another")
 	require.NoError(t, l.Close())
@@ -125,7 +125,7 @@ func TestListenInADirectoryThatStaysLocked(t *testing.T) {
 	require.ErrorIs(t, err, syscall.ECONNREFUSED, "closed all the same")
 
 	require.NoError(t, other.Close())
-	l, err = socketmap.Listen(t.Context(), "unix:"+dir+"/sock", socketmap.ListenOptions{})
+	l, err = unixsock.Listen(t.Context(), "unix:"+dir+"/sock", unixsock.Options{})
 	require.NoError(t, err, "and what was left there is taken over")
 	require.NoError(t, l.Close())
 	require.NoFileExists(t, dir+"/sock")
