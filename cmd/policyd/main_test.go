@@ -16,9 +16,9 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/stretchr/testify/require"
 
-	"github.com/policyd/policyd/internal/probe/probetest"
 	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/internal/resolver/resolvertest"
+	"github.com/policyd/policyd/internal/smtptls/smtptest"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -69,9 +69,9 @@ func TestScripts(t *testing.T) {
 			e.Setenv("DNS", s.Addr())
 			e.Setenv("GORACE", "atexit_sleep_ms=0") // otherwise each run takes a second more
 			config := "dns.servers = [\"" + s.Addr() + "\"]\ncache.state_dir = \"\"\nadmin.socket = \"\"\n"
-			ca := probetest.NewCA(t)
+			ca := smtptest.NewCA(t)
 			cert := ca.Names(t, "smtps-mx.open.example")
-			receiver := probetest.Start(t, "127.0.0.2:0", probetest.Behaviour{Cert: &cert, Implicit: true})
+			receiver := smtptest.Start(t, "127.0.0.2:0", smtptest.Behaviour{Cert: &cert, Implicit: true})
 			bundle := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Cert.Raw})
 			if err := os.WriteFile(filepath.Join(e.WorkDir, "ca.pem"), bundle, 0o600); err != nil {
 				return err

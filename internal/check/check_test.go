@@ -12,9 +12,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/internal/check"
-	"github.com/policyd/policyd/internal/probe/probetest"
 	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/internal/resolver/resolvertest"
+	"github.com/policyd/policyd/internal/smtptls/smtptest"
 )
 
 const mx = "smtps-a.example.com"
@@ -62,35 +62,35 @@ func TestBrokenReceivers(t *testing.T) {
 	t.Parallel()
 	type cases map[string]struct {
 		code string
-		b    func(l *lab) *probetest.Behaviour // nil: nobody listens
+		b    func(l *lab) *smtptest.Behaviour // nil: nobody listens
 	}
-	with := func(b probetest.Behaviour) func(*lab) *probetest.Behaviour {
-		return func(l *lab) *probetest.Behaviour {
+	with := func(b smtptest.Behaviour) func(*lab) *smtptest.Behaviour {
+		return func(l *lab) *smtptest.Behaviour {
 			b.Cert = l.cert(mx)
 			return &b
 		}
 	}
-	leaf := func(leaf probetest.Leaf) func(*lab) *probetest.Behaviour {
-		return func(l *lab) *probetest.Behaviour { return &probetest.Behaviour{Cert: l.leaf(leaf)} }
+	leaf := func(leaf smtptest.Leaf) func(*lab) *smtptest.Behaviour {
+		return func(l *lab) *smtptest.Behaviour { return &smtptest.Behaviour{Cert: l.leaf(leaf)} }
 	}
 	both := cases{
-		"nobody listens":             {"refused", func(*lab) *probetest.Behaviour { return nil }},
-		"the banner refuses":         {"banner", with(probetest.Behaviour{Banner: "554 no"})},
-		"EHLO is refused":            {"ehlo", with(probetest.Behaviour{EHLO: "502 what?"})},
-		"the handshake is dropped":   {"tls-handshake", with(probetest.Behaviour{Drop: "handshake"})},
-		"TLS 1.1":                    {"tls-handshake", with(probetest.Behaviour{MaxVersion: tls.VersionTLS11})},
-		"self-signed":                {"certificate-chain", leaf(probetest.Leaf{Names: []string{mx}, SelfSigned: true})},
-		"for the name without":       {"certificate-name", leaf(probetest.Leaf{Names: []string{"a.example.com"}})},
-		"the common name only":       {"certificate-name", leaf(probetest.Leaf{CommonName: mx})},
-		"a certificate that expired": {"certificate-expired", leaf(probetest.Leaf{Names: []string{mx}, NotBefore: time.Now().AddDate(0, 0, -9), NotAfter: time.Now().AddDate(0, 0, -1)})},
+		"nobody listens":             {"refused", func(*lab) *smtptest.Behaviour { return nil }},
+		"the banner refuses":         {"banner", with(smtptest.Behaviour{Banner: "554 no"})},
+		"EHLO is refused":            {"ehlo", with(smtptest.Behaviour{EHLO: "502 what?"})},
+		"the handshake is dropped":   {"tls-handshake", with(smtptest.Behaviour{Drop: "handshake"})},
+		"TLS 1.1":                    {"tls-handshake", with(smtptest.Behaviour{MaxVersion: tls.VersionTLS11})},
+		"self-signed":                {"certificate-chain", leaf(smtptest.Leaf{Names: []string{mx}, SelfSigned: true})},
+		"for the name without":       {"certificate-name", leaf(smtptest.Leaf{Names: []string{"a.example.com"}})},
+		"the common name only":       {"certificate-name", leaf(smtptest.Leaf{CommonName: mx})},
+		"a certificate that expired": {"certificate-expired", leaf(smtptest.Leaf{Names: []string{mx}, NotBefore: time.Now().AddDate(0, 0, -9), NotAfter: time.Now().AddDate(0, 0, -1)})},
 	}
 	only := map[bool]cases{
 		false: {
-			"no STARTTLS":      {"starttls-missing", func(*lab) *probetest.Behaviour { return &probetest.Behaviour{} }},
-			"STARTTLS refused": {"starttls-refused", with(probetest.Behaviour{STARTTLS: "454 not now"})},
+			"no STARTTLS":      {"starttls-missing", func(*lab) *smtptest.Behaviour { return &smtptest.Behaviour{} }},
+			"STARTTLS refused": {"starttls-refused", with(smtptest.Behaviour{STARTTLS: "454 not now"})},
 		},
 		true: {
-			"in the clear": {"plaintext", func(*lab) *probetest.Behaviour { return &probetest.Behaviour{} }},
+			"in the clear": {"plaintext", func(*lab) *smtptest.Behaviour { return &smtptest.Behaviour{} }},
 		},
 	}
 	for _, implicit := range []bool{false, true} {
@@ -102,7 +102,7 @@ func TestBrokenReceivers(t *testing.T) {
 					l := newLab(t)
 					l.domain("example.com", signed(), mx)
 					addr := l.host(mx)
-					good := probetest.Behaviour{Cert: l.cert(mx), Implicit: !implicit}
+					good := smtptest.Behaviour{Cert: l.cert(mx), Implicit: !implicit}
 					l.receive(addr, good)
 					if b := c.b(l); b != nil {
 						// "In the clear" is a port of implicit TLS that is not.
@@ -111,7 +111,7 @@ func TestBrokenReceivers(t *testing.T) {
 						if r.Implicit || !implicit {
 							l.receive(addr, r)
 						} else {
-							probetest.Start(t, fmt.Sprintf("%s:%d", addr, l.smtps), r)
+							smtptest.Start(t, fmt.Sprintf("%s:%d", addr, l.smtps), r)
 						}
 					}
 					r := l.check("example.com")
@@ -301,7 +301,7 @@ func TestHostWithoutAPrefixHasPromisedNothing(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	l.domain("example.com", signed(), "mx.example.com")
-	l.receive(l.host("mx.example.com"), probetest.Behaviour{})
+	l.receive(l.host("mx.example.com"), smtptest.Behaviour{})
 	r := l.check("example.com")
 	require.Equal(t, check.Info, finding(t, r, "port25-starttls-missing").Severity)
 	require.Equal(t, check.VerdictNone, r.Verdict)
@@ -314,7 +314,7 @@ func TestHintForAHostThatCouldPromise(t *testing.T) {
 	l := newLab(t)
 	l.domain("example.com", signed(), "mx.example.com")
 	addr := l.host("mx.example.com")
-	l.receive(addr, probetest.Behaviour{Cert: l.cert("mx.example.com")})
+	l.receive(addr, smtptest.Behaviour{Cert: l.cert("mx.example.com")})
 	require.Equal(t, []string{
 		"example.com. IN MX 10 starttls-mx.example.com.",
 		"starttls-mx.example.com. IN A " + addr,
@@ -329,7 +329,7 @@ func TestSilenceNeedsAWitness(t *testing.T) {
 	l.domain("silent.example", signed(), "smtps-b.silent.example")
 	l.dns.Set("smtps-b.silent.example", resolver.TypeA, resolvertest.Answer{Records: []string{"A " + hole}})
 	l.dns.Set("smtps-b.silent.example", resolver.TypeAAAA, signed())
-	l.receive(hole, probetest.Behaviour{Cert: l.cert("smtps-b.silent.example")})
+	l.receive(hole, smtptest.Behaviour{Cert: l.cert("smtps-b.silent.example")})
 	l.options.Timeout = 2 * time.Second
 	c, err := check.New(l.options)
 	require.NoError(t, err)
@@ -363,8 +363,8 @@ func TestDANE(t *testing.T) {
 		l := newLab(t)
 		l.domain("example.com", signed(), mx)
 		addr, cert := l.host(mx), l.cert(mx)
-		l.receive(addr, probetest.Behaviour{Cert: cert})
-		l.receive(addr, probetest.Behaviour{Cert: cert, Implicit: true})
+		l.receive(addr, smtptest.Behaviour{Cert: cert})
+		l.receive(addr, smtptest.Behaviour{Cert: cert, Implicit: true})
 		return l, fmt.Sprintf("_25._tcp.%s", mx), fmt.Sprintf("_%d._tcp.%s", l.smtps, mx), cert
 	}
 	t.Run("records that match", func(t *testing.T) {
@@ -417,7 +417,7 @@ func TestDANE(t *testing.T) {
 		l, p25, _, cert := set(t)
 		chain := tls.Certificate{Certificate: [][]byte{cert.Certificate[0], l.ca.Cert.Raw}, PrivateKey: cert.PrivateKey}
 		addr := l.host("starttls-ta.example.com")
-		l.receive(addr, probetest.Behaviour{Cert: &chain})
+		l.receive(addr, smtptest.Behaviour{Cert: &chain})
 		sum := sha256.Sum256(l.ca.Cert.Raw)
 		for host, want := range map[string]bool{mx: true, "starttls-ta.example.com": false} {
 			l.domain("ta.example", signed(), host)
@@ -438,7 +438,7 @@ func TestOptions(t *testing.T) {
 		t.Parallel()
 		l := newLab(t)
 		l.domain("example.com", signed(), mx)
-		r25 := l.receive(l.host(mx), probetest.Behaviour{})
+		r25 := l.receive(l.host(mx), smtptest.Behaviour{})
 		l.dns.Set("_mta-sts.example.com", resolver.TypeTXT, resolvertest.Answer{Records: []string{`TXT "v=STSv1; id=1;"`}})
 		l.options.NoConnect = true
 		r := l.check("example.com")
@@ -454,7 +454,7 @@ func TestOptions(t *testing.T) {
 		t.Parallel()
 		l := newLab(t)
 		l.domain("example.com", signed(), mx)
-		l.receive(l.host(mx), probetest.Behaviour{Cert: l.cert(mx)})
+		l.receive(l.host(mx), smtptest.Behaviour{Cert: l.cert(mx)})
 		l.options.Port25Only = true
 		r := l.check("example.com")
 		require.Equal(t, check.VerdictKept, r.Verdict)
@@ -492,7 +492,7 @@ func TestOptions(t *testing.T) {
 		t.Parallel()
 		l := newLab(t)
 		l.domain("example.com", signed(), mx)
-		r25 := l.receive(l.host(mx), probetest.Behaviour{Cert: l.cert(mx)})
+		r25 := l.receive(l.host(mx), smtptest.Behaviour{Cert: l.cert(mx)})
 		l.options.Special, l.options.Careful = false, true
 		r := l.check("example.com")
 		require.Contains(t, codes(r, check.Warning), "address-special")
@@ -534,8 +534,8 @@ func TestPolite(t *testing.T) {
 	l.dns.Set("starttls-b.example.com", resolver.TypeA, resolvertest.Answer{Records: []string{"A " + addr}})
 	l.dns.Set("starttls-b.example.com", resolver.TypeAAAA, signed())
 	cert := l.cert(mx, "starttls-b.example.com")
-	r25 := l.receive(addr, probetest.Behaviour{Cert: cert})
-	r26 := l.receive(addr, probetest.Behaviour{Cert: cert, Implicit: true})
+	r25 := l.receive(addr, smtptest.Behaviour{Cert: cert})
+	r26 := l.receive(addr, smtptest.Behaviour{Cert: cert, Implicit: true})
 	c, err := check.New(l.options)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.Close()) })
@@ -567,8 +567,8 @@ func TestTableNamesTheStep(t *testing.T) {
 	l := newLab(t)
 	l.domain("example.com", signed(), mx)
 	addr := l.host(mx)
-	l.receive(addr, probetest.Behaviour{Cert: l.cert(mx), EHLO: "502 what?"})
-	l.receive(addr, probetest.Behaviour{Cert: l.cert(mx), Implicit: true, Banner: "554 no"})
+	l.receive(addr, smtptest.Behaviour{Cert: l.cert(mx), EHLO: "502 what?"})
+	l.receive(addr, smtptest.Behaviour{Cert: l.cert(mx), Implicit: true, Banner: "554 no"})
 	text := screen(t, l.check("example.com"), check.Screen{})
 	require.Regexp(t, addr+` +\d+ +- +- +\d+ +EHLO\n`, text)
 	require.Regexp(t, addr+` +\d+ +1\.3 +\d+ +\d+ +banner\n`, text)

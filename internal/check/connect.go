@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/policyd/policyd/internal/probe"
+	"github.com/policyd/policyd/internal/smtptls"
 	"github.com/policyd/policyd/prefix"
 )
 
@@ -23,12 +24,12 @@ type heard struct {
 	addr       netip.Addr
 	implicit   bool
 	skipped    string // why nobody connected, "" if somebody did
-	transcript probe.Transcript
+	transcript smtptls.Transcript
 }
 
 // spoken returns the dialogues with a host on one of its ports.
-func (h *host) spoken(implicit bool) []probe.Transcript {
-	var all []probe.Transcript
+func (h *host) spoken(implicit bool) []smtptls.Transcript {
+	var all []smtptls.Transcript
 	for _, t := range h.heard {
 		if t.implicit == implicit && t.skipped == "" {
 			all = append(all, t.transcript)
@@ -85,7 +86,7 @@ func (d *domain) skip(a netip.Addr) string {
 	return ""
 }
 
-func (d *domain) dialogue(name string, t *heard) probe.Dialogue {
+func (d *domain) dialogue(name string, t *heard) smtptls.Dialogue {
 	// Who asks for more time than usual wants a host that is slow to greet to have it.
 	const longestConnect, longestStep = 10 * time.Second, 20 * time.Second
 	at := d.o.At
@@ -93,7 +94,7 @@ func (d *domain) dialogue(name string, t *heard) probe.Dialogue {
 	if t.implicit {
 		port = d.o.Policy.Port26.Port
 	}
-	return probe.Dialogue{
+	return smtptls.Dialogue{
 		Host: name, Addr: netip.AddrPortFrom(t.addr, port), Implicit: t.implicit, Roots: d.o.Roots, At: at,
 		Connect: min(d.o.Timeout, longestConnect), Each: min(d.o.Timeout, max(longestStep, 2*d.o.Timeout/3)), Whole: d.o.Timeout,
 	}
@@ -128,7 +129,7 @@ type endpoint struct {
 // dialogue is one that is being held, or was. transcript is written before done is closed and not after.
 type dialogue struct {
 	done       chan struct{}
-	transcript probe.Transcript
+	transcript smtptls.Transcript
 }
 
 // turn is the right to connect to an address, which whoever has put something into taken has. users counts them and who
@@ -150,7 +151,7 @@ func (e *endpoints) proven(w way) bool {
 }
 
 // talk has a dialogue, or waits for the same one. Where ctx ends first it says so, and nobody else hears of it.
-func (e *endpoints) talk(ctx context.Context, what probe.Dialogue) probe.Transcript {
+func (e *endpoints) talk(ctx context.Context, what smtptls.Dialogue) smtptls.Transcript {
 	key := endpoint{what.Host, what.Addr, what.Implicit}
 	e.mu.Lock()
 	d, ok := e.known[key]
@@ -183,9 +184,9 @@ func (e *endpoints) talk(ctx context.Context, what probe.Dialogue) probe.Transcr
 
 // inTurn has a dialogue once nobody else is connected to the address. Where ctx ends before that, the dialogue fails on
 // our side without a connection.
-func (e *endpoints) inTurn(ctx context.Context, what probe.Dialogue) probe.Transcript {
+func (e *endpoints) inTurn(ctx context.Context, what smtptls.Dialogue) smtptls.Transcript {
 	defer e.take(ctx, what.Addr.Addr())()
-	t := probe.Talk(ctx, what)
+	t := smtptls.Talk(ctx, what)
 	if t.Connected() {
 		e.mu.Lock()
 		e.reached[wayTo(what.Addr.Addr(), what.Addr.Port())] = true

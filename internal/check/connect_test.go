@@ -9,17 +9,17 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/policyd/policyd/internal/probe"
-	"github.com/policyd/policyd/internal/probe/probetest"
+	"github.com/policyd/policyd/internal/smtptls"
+	"github.com/policyd/policyd/internal/smtptls/smtptest"
 )
 
 func TestWhoGivesUpDoesNotSpoilItForOthers(t *testing.T) {
 	t.Parallel()
-	ca := probetest.NewCA(t)
+	ca := smtptest.NewCA(t)
 	cert := ca.Names(t, "starttls-a.example.com")
-	r := probetest.Start(t, "127.0.0.1:0", probetest.Behaviour{Cert: &cert})
+	r := smtptest.Start(t, "127.0.0.1:0", smtptest.Behaviour{Cert: &cert})
 	e := newEndpoints()
-	what := probe.Dialogue{Host: "starttls-a.example.com", Addr: r.Addr(), Roots: ca.Roots}
+	what := smtptls.Dialogue{Host: "starttls-a.example.com", Addr: r.Addr(), Roots: ca.Roots}
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
 	late := e.talk(over, what)
@@ -50,8 +50,8 @@ func TestRefusalIsNoWitness(t *testing.T) {
 	nobody := netip.MustParseAddrPort(l.Addr().String())
 	require.NoError(t, l.Close())
 	e := newEndpoints()
-	transcript := e.talk(t.Context(), probe.Dialogue{Host: "starttls-a.example.com", Addr: nobody})
-	require.Equal(t, probe.Refused, transcript.Cause)
+	transcript := e.talk(t.Context(), smtptls.Dialogue{Host: "starttls-a.example.com", Addr: nobody})
+	require.Equal(t, smtptls.Refused, transcript.Cause)
 	require.False(t, e.proven(wayTo(nobody.Addr(), nobody.Port())), "our own firewall may refuse as well")
 }
 
@@ -61,9 +61,9 @@ func TestOneFamilyIsNoWitnessForTheOther(t *testing.T) {
 	t.Parallel()
 	v4, v6 := netip.MustParseAddr("198.51.100.25"), netip.MustParseAddr("2001:db8::25")
 	silent := func(a netip.Addr) heard {
-		return heard{addr: a, transcript: probe.Transcript{Addr: netip.AddrPortFrom(a, 25), Failed: probe.StepConnect, Silent: true, Cause: probe.Timeout}}
+		return heard{addr: a, transcript: smtptls.Transcript{Addr: netip.AddrPortFrom(a, 25), Failed: smtptls.StepConnect, Silent: true, Cause: smtptls.Timeout}}
 	}
-	answers := heard{addr: v4, transcript: probe.Transcript{Addr: netip.AddrPortFrom(v4, 25)}}
+	answers := heard{addr: v4, transcript: smtptls.Transcript{Addr: netip.AddrPortFrom(v4, 25)}}
 	for name, c := range map[string]struct {
 		heard []heard
 		known []netip.Addr // addresses that have answered before

@@ -8,8 +8,8 @@ import (
 
 	"github.com/policyd/policyd/internal/dane"
 	"github.com/policyd/policyd/internal/mtasts"
-	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/smtptls"
 	"github.com/policyd/policyd/prefix"
 )
 
@@ -137,28 +137,28 @@ func (d *domain) judgePort(h *host, implicit bool) {
 }
 
 // judgeDialogue looks at one dialogue.
-func (d *domain) judgeDialogue(name string, where about, t *probe.Transcript) {
+func (d *domain) judgeDialogue(name string, where about, t *smtptls.Transcript) {
 	switch t.Failed {
-	case probe.StepNone, probe.StepCertificate, probe.StepQUIT:
-	case probe.StepConnect:
+	case smtptls.StepNone, smtptls.StepCertificate, smtptls.StepQUIT:
+	case smtptls.StepConnect:
 		d.find(name+"refused", where, "connection refused")
-	case probe.StepBanner:
+	case smtptls.StepBanner:
 		d.find(name+"banner", where, t.Why)
-	case probe.StepEHLO:
+	case smtptls.StepEHLO:
 		d.find(name+"ehlo", where, t.Why)
-	case probe.StepSTARTTLS:
+	case smtptls.StepSTARTTLS:
 		if t.Offered {
 			d.find(name+"starttls-refused", where, t.Why)
 		} else {
 			d.find(name+"starttls-missing", where, "EHLO does not offer STARTTLS")
 		}
-	case probe.StepTLS:
-		if t.Cause == probe.Plaintext {
+	case smtptls.StepTLS:
+		if t.Cause == smtptls.Plaintext {
 			d.find(name+"plaintext", where, "the port speaks in the clear: "+t.Why)
 		} else {
 			d.find(name+"tls-handshake", where, t.Why)
 		}
-	case probe.StepEHLOAgain:
+	case smtptls.StepEHLOAgain:
 		d.find(name+"ehlo-in-tls", where, t.Why)
 	}
 	if t.Stray {
@@ -170,7 +170,7 @@ func (d *domain) judgeDialogue(name string, where about, t *probe.Transcript) {
 }
 
 // judgeSession looks at a certificate, all that is wrong with it, and at the cipher.
-func (d *domain) judgeSession(name string, where about, s *probe.Session) {
+func (d *domain) judgeSession(name string, where about, s *smtptls.Session) {
 	for _, wrong := range []struct {
 		code string
 		err  error

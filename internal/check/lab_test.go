@@ -14,9 +14,9 @@ import (
 
 	"github.com/policyd/policyd/internal/check"
 	"github.com/policyd/policyd/internal/policy"
-	"github.com/policyd/policyd/internal/probe/probetest"
 	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/internal/resolver/resolvertest"
+	"github.com/policyd/policyd/internal/smtptls/smtptest"
 )
 
 func TestMain(m *testing.M) {
@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 type lab struct {
 	t           *testing.T
 	dns         *resolvertest.Server
-	ca          *probetest.CA
+	ca          *smtptest.CA
 	smtp, smtps uint16
 	next        byte
 	options     check.Options
@@ -35,7 +35,7 @@ type lab struct {
 
 func newLab(t *testing.T) *lab {
 	t.Helper()
-	l := &lab{t: t, dns: resolvertest.New(t), ca: probetest.NewCA(t), smtp: freePort(t), smtps: freePort(t), next: 10}
+	l := &lab{t: t, dns: resolvertest.New(t), ca: smtptest.NewCA(t), smtp: freePort(t), smtps: freePort(t), next: 10}
 	stub, err := resolver.NewStub(resolver.StubOptions{Servers: []string{l.dns.Addr()}, Timeout: 5 * time.Second})
 	require.NoError(t, err)
 	stub.SelfTest(t.Context())
@@ -82,13 +82,13 @@ func (l *lab) host(name string) string {
 }
 
 // receive has an address behave on port 25 and, where implicit is set, on the port of implicit TLS.
-func (l *lab) receive(addr string, b probetest.Behaviour) *probetest.Receiver {
+func (l *lab) receive(addr string, b smtptest.Behaviour) *smtptest.Receiver {
 	l.t.Helper()
 	port := l.smtp
 	if b.Implicit {
 		port = l.smtps
 	}
-	return probetest.Start(l.t, fmt.Sprintf("%s:%d", addr, port), b)
+	return smtptest.Start(l.t, fmt.Sprintf("%s:%d", addr, port), b)
 }
 
 func (l *lab) cert(names ...string) *tls.Certificate {
@@ -96,7 +96,7 @@ func (l *lab) cert(names ...string) *tls.Certificate {
 	return &c
 }
 
-func (l *lab) leaf(leaf probetest.Leaf) *tls.Certificate {
+func (l *lab) leaf(leaf smtptest.Leaf) *tls.Certificate {
 	c := l.ca.Issue(l.t, leaf)
 	return &c
 }
@@ -105,8 +105,8 @@ func (l *lab) leaf(leaf probetest.Leaf) *tls.Certificate {
 func (l *lab) sound(domain, host string) string {
 	l.domain(domain, signed(), host)
 	a := l.host(host)
-	l.receive(a, probetest.Behaviour{Cert: l.cert(host)})
-	l.receive(a, probetest.Behaviour{Cert: l.cert(host), Implicit: true})
+	l.receive(a, smtptest.Behaviour{Cert: l.cert(host)})
+	l.receive(a, smtptest.Behaviour{Cert: l.cert(host), Implicit: true})
 	l.dns.Set("_smtp._tls."+domain, resolver.TypeTXT, resolvertest.Answer{Records: []string{`TXT "v=TLSRPTv1; rua=mailto:tls@` + domain + `"`}})
 	return a
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/smtptls"
 	"github.com/policyd/policyd/prefix"
 )
 
@@ -272,7 +273,7 @@ func (d *domain) answer(ctx context.Context) {
 func (d *domain) verdict26(h *host) probe.Verdict {
 	switch spoken := h.spoken(true); {
 	case !d.o.Special && slices.ContainsFunc(h.addrs, special), len(h.addrs) > probe.MaxAddresses:
-		return probe.Verdict{State: probe.Closed, Cause: probe.AddressNotAllowed}
+		return probe.Verdict{State: probe.Closed, Cause: smtptls.AddressNotAllowed}
 	case len(spoken) > 0:
 		return probe.Judge(spoken)
 	}

@@ -15,9 +15,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/internal/check"
-	"github.com/policyd/policyd/internal/probe/probetest"
 	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/internal/resolver/resolvertest"
+	"github.com/policyd/policyd/internal/smtptls/smtptest"
 )
 
 // scan checks a list and returns the reports, in the order of the output.
@@ -73,7 +73,7 @@ func TestScan(t *testing.T) {
 	l := newLab(t)
 	l.sound("kept.example", "smtps-a.kept.example")
 	l.domain("broken.example", signed(), "starttls-b.broken.example")
-	l.receive(l.host("starttls-b.broken.example"), probetest.Behaviour{})
+	l.receive(l.host("starttls-b.broken.example"), smtptest.Behaviour{})
 	l.domain("plain.example", resolvertest.Answer{}, "mx.plain.example")
 	l.dns.Set("down.example", resolver.TypeMX, resolvertest.Answer{Rcode: "SERVFAIL"})
 	list := "# a comment\nkept.example\n\n  broken.example \nno domain\nplain.example\ndown.example"

@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/internal/check"
-	"github.com/policyd/policyd/internal/probe/probetest"
+	"github.com/policyd/policyd/internal/smtptls/smtptest"
 )
 
 // schema is as much of a JSON Schema as docs/schema/check.json uses; another keyword in it is an error.
@@ -144,8 +144,8 @@ func TestReportsAreAsTheSchemaSays(t *testing.T) {
 	l.options.Verbose = true
 	l.sound("kept.example", "smtps-a.kept.example")
 	l.domain("broken.example", signed(), "starttls-b.broken.example", "smtps-c.broken.example", "mx.broken.example")
-	l.receive(l.host("starttls-b.broken.example"), probetest.Behaviour{})
-	l.receive(l.host("smtps-c.broken.example"), probetest.Behaviour{Cert: l.cert("other.example"), STARTTLS: "454 no"})
+	l.receive(l.host("starttls-b.broken.example"), smtptest.Behaviour{})
+	l.receive(l.host("smtps-c.broken.example"), smtptest.Behaviour{Cert: l.cert("other.example"), STARTTLS: "454 no"})
 	reports := []check.Report{soundReport(), brokenReport()}
 	for _, name := range []string{"kept.example", "broken.example", "nowhere.example", "no domain"} {
 		reports = append(reports, l.check(name))

@@ -10,11 +10,11 @@ import (
 	"math"
 	"time"
 
-	"github.com/policyd/policyd/internal/probe"
+	"github.com/policyd/policyd/internal/smtptls"
 )
 
 // show fills in what a dialogue has shown.
-func (d *domain) show(c *Connection, t *probe.Transcript) {
+func (d *domain) show(c *Connection, t *smtptls.Transcript) {
 	c.Result = ResultOK
 	switch {
 	case t.Ours:
@@ -22,7 +22,7 @@ func (d *domain) show(c *Connection, t *probe.Transcript) {
 	case !t.OK():
 		c.Result = ResultFailed
 	}
-	c.Step, c.Cause, c.Why = t.Failed.String(), t.Cause.String(), t.Why
+	c.Step, c.Cause, c.Why = t.Failed.String(), string(t.Cause), t.Why
 	c.Banner = t.Banner.String()
 	if !t.Implicit && t.EHLO.Code != 0 {
 		switch {
@@ -57,7 +57,7 @@ func (d *domain) show(c *Connection, t *probe.Transcript) {
 }
 
 // certificate shows the certificate of a session, as of a moment.
-func certificate(s *probe.Session, at time.Time) *Certificate {
+func certificate(s *smtptls.Session, at time.Time) *Certificate {
 	if len(s.Chain) == 0 {
 		return nil
 	}

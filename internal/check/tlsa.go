@@ -9,8 +9,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/smtptls"
 )
 
 // The values of RFC 6698 section 2.1 that SMTP can use, RFC 7672 section 3.1.
@@ -21,7 +21,7 @@ const (
 
 // matches says whether one of the records authenticates a session: the certificate itself (DANE-EE: neither its names nor
 // its dates matter, RFC 7671 section 5.1), or an issuer on its chain that then stands in for the roots (DANE-TA).
-func matches(records []resolver.TLSA, s *probe.Session, name string, at time.Time) bool {
+func matches(records []resolver.TLSA, s *smtptls.Session, name string, at time.Time) bool {
 	for _, r := range records {
 		switch r.Usage {
 		case usageDANEEE:
@@ -35,8 +35,8 @@ func matches(records []resolver.TLSA, s *probe.Session, name string, at time.Tim
 				}
 				roots := x509.NewCertPool()
 				roots.AddCert(issuer)
-				v := probe.Trust{Host: name, Roots: roots, At: at}.Verify(s.Chain)
-				if cause, _ := v.Cause(); cause == probe.CauseNone {
+				v := smtptls.Trust{Host: name, Roots: roots, At: at}.Verify(s.Chain)
+				if cause, _ := v.Cause(); cause == smtptls.CauseNone {
 					return true
 				}
 			}

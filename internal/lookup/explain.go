@@ -137,7 +137,7 @@ func hosts(facts, routed policy.Facts, o policy.Options) []MXHost {
 				m.DANE26 = r.DANE26.State.String()
 			}
 			if o.Port26.Mode == policy.PortProbe {
-				m.Probe, m.ProbeCause = r.Probe.State.String(), r.Probe.Cause.String()
+				m.Probe, m.ProbeCause = r.Probe.State.String(), string(r.Probe.Cause)
 			}
 		}
 		list = append(list, m)

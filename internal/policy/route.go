@@ -4,6 +4,7 @@ import (
 	"github.com/policyd/policyd/internal/dane"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/probe"
+	"github.com/policyd/policyd/internal/smtptls"
 	"github.com/policyd/policyd/prefix"
 	"github.com/policyd/policyd/socketmap"
 )
@@ -120,8 +121,8 @@ func closedHost(f Facts, o Options) string {
 			continue
 		}
 		text := ": " + h.Name + " is " + h.Probe.State.String()
-		if h.Probe.Cause != probe.CauseNone {
-			text += " (" + h.Probe.Cause.String() + ")"
+		if h.Probe.Cause != smtptls.CauseNone {
+			text += " (" + string(h.Probe.Cause) + ")"
 		}
 		return text
 	}

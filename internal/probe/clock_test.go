@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/smtptls"
 )
 
 // The clock jumps one hour either way, or one day forward: no verdict is believed beyond its time or before it, and the host
@@ -16,7 +18,7 @@ func TestClockJumps(t *testing.T) {
 			t.Run(name+", "+state.String(), func(t *testing.T) {
 				t.Parallel()
 				run(t, func(t *testing.T, w *world, p *Prober) {
-					w.host(mx, map[State]func(*Transcript){Open: good, Closed: refusing}[state], "8.8.8.8")
+					w.host(mx, map[State]func(*smtptls.Transcript){Open: good, Closed: refusing}[state], "8.8.8.8")
 					p.Verdict(mx)
 					pass(time.Second)
 					require.Equal(t, state, p.Verdict(mx).State)

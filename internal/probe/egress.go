@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/policyd/policyd/internal/address"
+	"github.com/policyd/policyd/internal/smtptls"
 )
 
 // That many hosts, in as many networks, have to be closed by time-out or refusal, and none open, before our own side
@@ -58,7 +59,7 @@ func (p *Prober) judgeEgress(name string, f finding, now time.Time) {
 		*e = egress{}
 		return
 	}
-	if f.verdict.State != Closed || f.verdict.Cause != Timeout && f.verdict.Cause != Refused {
+	if f.verdict.State != Closed || f.verdict.Cause != smtptls.Timeout && f.verdict.Cause != smtptls.Refused {
 		return
 	}
 	if e.suspects == nil {

@@ -7,11 +7,13 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/smtptls"
 )
 
 func TestEgressFilter(t *testing.T) {
 	t.Parallel()
-	ask := func(p *Prober, w *world, from, n int, like func(*Transcript)) {
+	ask := func(p *Prober, w *world, from, n int, like func(*smtptls.Transcript)) {
 		for i := range n {
 			w.host(mxn(from+i), like, fmt.Sprintf("9.%d.%d.1", from, i))
 			p.Verdict(mxn(from + i))

@@ -11,6 +11,7 @@ import (
 
 	"github.com/policyd/policyd/internal/address"
 	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/smtptls"
 )
 
 // MaxAddresses is how many addresses a host may have. One with more is closed: nobody needs them, and what has
@@ -36,10 +37,10 @@ type finding struct {
 	first netip.Addr
 }
 
-func unknown(why string) finding { return finding{verdict: Verdict{Why: tidy(why)}} }
+func unknown(why string) finding { return finding{verdict: Verdict{Why: smtptls.Tidy(why)}} }
 
-func closed(c Cause, why string) finding {
-	return finding{verdict: Verdict{State: Closed, Cause: c, Why: tidy(why)}}
+func closed(c smtptls.Cause, why string) finding {
+	return finding{verdict: Verdict{State: Closed, Cause: c, Why: smtptls.Tidy(why)}}
 }
 
 // Addresses looks up the A and the AAAA addresses of a host, each once, A first. The error is that of the
@@ -84,29 +85,29 @@ func (p *Prober) examine(ctx context.Context, name string, set *settings) findin
 		return unknown("the addresses could not be looked up: " + reason(err))
 	}
 	if len(addrs) == 0 {
-		return closed(NoAddress, "the host has no address")
+		return closed(smtptls.NoAddress, "the host has no address")
 	}
 	// One special address among others closes the host: the others alone are not "every address", and Postfix
 	// would connect to this one too.
 	for _, a := range addrs {
 		if !set.Special && address.Special(a) {
-			return closed(AddressNotAllowed, a.String()+" is a special-purpose address")
+			return closed(smtptls.AddressNotAllowed, a.String()+" is a special-purpose address")
 		}
 	}
 	if len(addrs) > MaxAddresses {
-		return closed(AddressNotAllowed, fmt.Sprintf("the host has %d addresses, over %d", len(addrs), MaxAddresses))
+		return closed(smtptls.AddressNotAllowed, fmt.Sprintf("the host has %d addresses, over %d", len(addrs), MaxAddresses))
 	}
 	if set.limited {
 		if late := p.rates.admit(ctx, addrs); late > 0 {
 			return finding{late: late, verdict: Verdict{Why: "put off: its network has been probed a lot"}}
 		}
 	}
-	heard := make([]Transcript, len(addrs))
+	heard := make([]smtptls.Transcript, len(addrs))
 	var group errgroup.Group
 	group.SetLimit(sideBySide)
 	for i, a := range addrs {
 		group.Go(func() (err error) {
-			heard[i], err = p.hear(ctx, Dialogue{
+			heard[i], err = p.hear(ctx, smtptls.Dialogue{
 				Host: name, Addr: netip.AddrPortFrom(a, set.Port), Implicit: true, Helo: set.Helo, Roots: set.Roots,
 			}, set.Logger)
 			return err
@@ -121,7 +122,7 @@ func (p *Prober) examine(ctx context.Context, name string, set *settings) findin
 }
 
 // Judge makes the verdict about a host from dialogues in implicit TLS with all its addresses, held now.
-func Judge(heard []Transcript) Verdict {
+func Judge(heard []smtptls.Transcript) Verdict {
 	return judge(heard).verdict.dated(wallClock())
 }
 
@@ -129,9 +130,9 @@ func Judge(heard []Transcript) Verdict {
 // any way but the right one closes it: Postfix might meet that one. Where no address answers at all it is
 // closed too; one that is silent beside others that are right costs Postfix a moment and no more. What failed on
 // our side says nothing.
-func judge(heard []Transcript) finding {
+func judge(heard []smtptls.Transcript) finding {
 	var f finding
-	var silent, ours *Transcript
+	var silent, ours *smtptls.Transcript
 	var right int
 	for i := range heard {
 		t := &heard[i]

@@ -6,29 +6,31 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/smtptls"
 )
 
 func TestEveryAddressThatAnswersMustBeRight(t *testing.T) {
 	t.Parallel()
-	type ways []func(*Transcript)
+	type ways []func(*smtptls.Transcript)
 	for name, c := range map[string]struct {
 		ways  ways
 		state State
-		cause Cause
+		cause smtptls.Cause
 	}{
-		"one, right":                             {ways{good}, Open, CauseNone},
-		"both right":                             {ways{good, good}, Open, CauseNone},
-		"one right, one silent":                  {ways{good, silent}, Open, CauseNone},
-		"one silent, one right":                  {ways{silent, good}, Open, CauseNone},
-		"one right, one we cannot reach":         {ways{good, unreachable}, Open, CauseNone},
-		"one right, one refuses":                 {ways{good, refusing}, Closed, Refused},
-		"one refuses, one right":                 {ways{refusing, good}, Closed, Refused},
-		"one right, one in the clear":            {ways{good, plain}, Closed, Plaintext},
-		"one silent, one in the clear":           {ways{silent, plain}, Closed, Plaintext},
-		"all silent":                             {ways{silent, silent}, Closed, Timeout},
-		"one silent, one we cannot reach":        {ways{silent, unreachable}, Closed, Timeout},
-		"none that we can reach":                 {ways{unreachable, unreachable}, Unknown, CauseNone},
-		"one we cannot reach, the other refuses": {ways{unreachable, refusing}, Closed, Refused},
+		"one, right":                             {ways{good}, Open, smtptls.CauseNone},
+		"both right":                             {ways{good, good}, Open, smtptls.CauseNone},
+		"one right, one silent":                  {ways{good, silent}, Open, smtptls.CauseNone},
+		"one silent, one right":                  {ways{silent, good}, Open, smtptls.CauseNone},
+		"one right, one we cannot reach":         {ways{good, unreachable}, Open, smtptls.CauseNone},
+		"one right, one refuses":                 {ways{good, refusing}, Closed, smtptls.Refused},
+		"one refuses, one right":                 {ways{refusing, good}, Closed, smtptls.Refused},
+		"one right, one in the clear":            {ways{good, plain}, Closed, smtptls.Plaintext},
+		"one silent, one in the clear":           {ways{silent, plain}, Closed, smtptls.Plaintext},
+		"all silent":                             {ways{silent, silent}, Closed, smtptls.Timeout},
+		"one silent, one we cannot reach":        {ways{silent, unreachable}, Closed, smtptls.Timeout},
+		"none that we can reach":                 {ways{unreachable, unreachable}, Unknown, smtptls.CauseNone},
+		"one we cannot reach, the other refuses": {ways{unreachable, refusing}, Closed, smtptls.Refused},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -60,23 +62,23 @@ func TestAddresses(t *testing.T) {
 	for name, c := range map[string]struct {
 		addrs   []string
 		special bool
-		cause   Cause
+		cause   smtptls.Cause
 		state   State
 	}{
-		"none":                          {nil, false, NoAddress, Closed},
-		"loopback":                      {[]string{"127.0.0.1"}, false, AddressNotAllowed, Closed},
-		"loopback of IPv6":              {[]string{"::1"}, false, AddressNotAllowed, Closed},
-		"private":                       {[]string{"10.1.2.3"}, false, AddressNotAllowed, Closed},
-		"link-local":                    {[]string{"169.254.169.254"}, false, AddressNotAllowed, Closed},
-		"multicast":                     {[]string{"224.0.0.1"}, false, AddressNotAllowed, Closed},
-		"one special among others":      {[]string{"8.8.8.8", "192.168.0.1"}, false, AddressNotAllowed, Closed},
-		"too many":                      {many, false, AddressNotAllowed, Closed},
-		"as many as may be":             {many[1:], false, CauseNone, Open},
-		"loopback where it is allowed":  {[]string{"127.0.0.1", "::1"}, true, CauseNone, Open},
-		"the same address twice":        {[]string{"8.8.8.8", "8.8.8.8"}, false, CauseNone, Open},
-		"both families":                 {[]string{"8.8.8.8", "2600::1"}, false, CauseNone, Open},
-		"an IPv4 address in disguise":   {[]string{"::ffff:8.8.8.8"}, false, AddressNotAllowed, Closed},
-		"too many where all is allowed": {many, true, AddressNotAllowed, Closed},
+		"none":                          {nil, false, smtptls.NoAddress, Closed},
+		"loopback":                      {[]string{"127.0.0.1"}, false, smtptls.AddressNotAllowed, Closed},
+		"loopback of IPv6":              {[]string{"::1"}, false, smtptls.AddressNotAllowed, Closed},
+		"private":                       {[]string{"10.1.2.3"}, false, smtptls.AddressNotAllowed, Closed},
+		"link-local":                    {[]string{"169.254.169.254"}, false, smtptls.AddressNotAllowed, Closed},
+		"multicast":                     {[]string{"224.0.0.1"}, false, smtptls.AddressNotAllowed, Closed},
+		"one special among others":      {[]string{"8.8.8.8", "192.168.0.1"}, false, smtptls.AddressNotAllowed, Closed},
+		"too many":                      {many, false, smtptls.AddressNotAllowed, Closed},
+		"as many as may be":             {many[1:], false, smtptls.CauseNone, Open},
+		"loopback where it is allowed":  {[]string{"127.0.0.1", "::1"}, true, smtptls.CauseNone, Open},
+		"the same address twice":        {[]string{"8.8.8.8", "8.8.8.8"}, false, smtptls.CauseNone, Open},
+		"both families":                 {[]string{"8.8.8.8", "2600::1"}, false, smtptls.CauseNone, Open},
+		"an IPv4 address in disguise":   {[]string{"::ffff:8.8.8.8"}, false, smtptls.AddressNotAllowed, Closed},
+		"too many where all is allowed": {many, true, smtptls.AddressNotAllowed, Closed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -104,15 +106,12 @@ func TestOpenVerdictEndsWithTheFirstCertificate(t *testing.T) {
 	w.answers[w.addrs[mx][1]] = goodUntil(soon)
 	require.True(t, soon.Equal(p.Probe(t.Context(), mx).Expires))
 	w.answers[w.addrs[mx][0]] = goodUntil(time.Now().Add(-time.Second))
-	require.Equal(t, CertificateExpired, p.Probe(t.Context(), mx).Cause)
+	require.Equal(t, smtptls.CertificateExpired, p.Probe(t.Context(), mx).Cause)
 }
 
 func TestWords(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, "unknown", State(0).String())
 	require.Equal(t, "unknown", State(99).String())
-	require.Equal(t, "address not allowed", AddressNotAllowed.String())
-	require.Equal(t, "address not allowed", Cause(99).String())
-	require.Empty(t, CauseNone.String())
-	require.Equal(t, "QUIT", StepQUIT.String())
+	require.Equal(t, "QUIT", smtptls.StepQUIT.String())
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/smtptls"
 )
 
 // world is a network and a DNS for a Prober, without sockets.
@@ -21,14 +22,14 @@ type world struct {
 	mu      sync.Mutex
 	addrs   map[string][]netip.Addr // of hosts; those that are not there do not exist
 	broken  bool                    // no lookup succeeds
-	answers map[netip.Addr]func(*Transcript)
+	answers map[netip.Addr]func(*smtptls.Transcript)
 	talks   map[string][]time.Time // when each host was connected to
 	takes   time.Duration
 	log     bytes.Buffer
 }
 
 func newWorld() *world {
-	return &world{addrs: map[string][]netip.Addr{}, answers: map[netip.Addr]func(*Transcript){}, talks: map[string][]time.Time{}}
+	return &world{addrs: map[string][]netip.Addr{}, answers: map[netip.Addr]func(*smtptls.Transcript){}, talks: map[string][]time.Time{}}
 }
 
 // Write is the log.
@@ -60,7 +61,7 @@ func (w *world) Lookup(_ context.Context, q resolver.Question) (*resolver.RRset,
 }
 
 // host gives a host addresses that behave like this.
-func (w *world) host(name string, like func(*Transcript), addrs ...string) {
+func (w *world) host(name string, like func(*smtptls.Transcript), addrs ...string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.addrs[name] = nil
@@ -71,7 +72,7 @@ func (w *world) host(name string, like func(*Transcript), addrs ...string) {
 	}
 }
 
-func (w *world) talk(ctx context.Context, d Dialogue) Transcript {
+func (w *world) talk(ctx context.Context, d smtptls.Dialogue) smtptls.Transcript {
 	w.mu.Lock()
 	w.talks[d.Host] = append(w.talks[d.Host], time.Now())
 	like, takes := w.answers[d.Addr.Addr()], w.takes
@@ -82,7 +83,7 @@ func (w *world) talk(ctx context.Context, d Dialogue) Transcript {
 		case <-ctx.Done():
 		}
 	}
-	t := Transcript{Addr: d.Addr, Steps: []Done{{Step: StepConnect}}, Session: &Session{}}
+	t := smtptls.Transcript{Addr: d.Addr, Steps: []smtptls.Done{{Step: smtptls.StepConnect}}, Session: &smtptls.Session{}}
 	like(&t)
 	return t
 }
@@ -111,24 +112,24 @@ func (w *world) waits(host string) (waits []time.Duration) {
 }
 
 // Ways to behave.
-func good(t *Transcript) { t.Session.NotAfter = time.Now().Add(90 * 24 * time.Hour) }
-func goodUntil(end time.Time) func(*Transcript) {
-	return func(t *Transcript) { t.Session.NotAfter = end }
+func good(t *smtptls.Transcript) { t.Session.NotAfter = time.Now().Add(90 * 24 * time.Hour) }
+func goodUntil(end time.Time) func(*smtptls.Transcript) {
+	return func(t *smtptls.Transcript) { t.Session.NotAfter = end }
 }
-func silent(t *Transcript) {
+func silent(t *smtptls.Transcript) {
 	t.Steps[0].Err = context.DeadlineExceeded
-	t.Failed, t.Cause, t.Silent, t.Why = StepConnect, Timeout, true, "connect: timeout"
+	t.Failed, t.Cause, t.Silent, t.Why = smtptls.StepConnect, smtptls.Timeout, true, "connect: timeout"
 }
-func refusing(t *Transcript) {
+func refusing(t *smtptls.Transcript) {
 	t.Steps[0].Err = context.DeadlineExceeded
-	t.Failed, t.Cause, t.Why = StepConnect, Refused, "connect: connection refused"
+	t.Failed, t.Cause, t.Why = smtptls.StepConnect, smtptls.Refused, "connect: connection refused"
 }
-func unreachable(t *Transcript) {
+func unreachable(t *smtptls.Transcript) {
 	t.Steps[0].Err = context.DeadlineExceeded
-	t.Failed, t.Ours, t.Why = StepConnect, true, "connect: network is unreachable"
+	t.Failed, t.Ours, t.Why = smtptls.StepConnect, true, "connect: network is unreachable"
 }
-func plain(t *Transcript) {
-	t.Failed, t.Cause, t.Why = StepTLS, Plaintext, "TLS handshake: the host speaks in the clear: 220"
+func plain(t *smtptls.Transcript) {
+	t.Failed, t.Cause, t.Why = smtptls.StepTLS, smtptls.Plaintext, "TLS handshake: the host speaks in the clear: 220"
 }
 
 func (w *world) options() Options {

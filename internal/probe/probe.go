@@ -32,7 +32,11 @@
 // /48 are bounded; hosts that were open are served first and forgotten last.
 package probe
 
-import "time"
+import (
+	"time"
+
+	"github.com/policyd/policyd/internal/smtptls"
+)
 
 // State says whether port 26 of a host can be used.
 type State uint8
@@ -56,34 +60,10 @@ func (s State) String() string {
 	return "unknown"
 }
 
-// Cause says why a host is closed.
-type Cause uint8
-
-// The causes.
-const (
-	CauseNone Cause = iota
-	Refused
-	Timeout
-	Plaintext
-	TLSHandshake
-	CertificateName
-	CertificateChain
-	CertificateExpired
-	Banner
-	NoAddress
-	AddressNotAllowed
-)
-
-// String returns the cause in words, "" for CauseNone.
-func (c Cause) String() string {
-	return [...]string{"", "refused", "timeout", "plaintext", "tls handshake", "certificate name", "certificate chain",
-		"certificate expired", "banner", "no address", "address not allowed"}[min(int(c), int(AddressNotAllowed))]
-}
-
 // Verdict is what is known about port 26 of a host. The zero Verdict is Unknown.
 type Verdict struct {
 	State State
-	Cause Cause
+	Cause smtptls.Cause
 	// Checked is when the probe ended; zero for Unknown.
 	Checked time.Time
 	// Expires is when the verdict is no longer believed: an open one never outlives

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/smtptls"
 	"github.com/policyd/policyd/prefix"
 )
 
@@ -65,7 +66,7 @@ type settings struct {
 
 // Prober knows the verdicts. Make one with New and Run it.
 type Prober struct {
-	talk  func(context.Context, Dialogue) Transcript
+	talk  func(context.Context, smtptls.Dialogue) smtptls.Transcript
 	room  *semaphore.Weighted // one for each host that is being probed
 	rates *rates
 	wake  chan struct{} // a token where something may have become due sooner
@@ -119,7 +120,7 @@ type flight struct {
 // New returns a Prober with the verdicts that the state directory has.
 func New(o Options) (*Prober, error) {
 	p := &Prober{
-		talk: Talk, room: semaphore.NewWeighted(workers), rates: newRates(),
+		talk: smtptls.Talk, room: semaphore.NewWeighted(workers), rates: newRates(),
 		wake: make(chan struct{}, 1), ready: make(chan struct{}, 1), dirty: make(chan struct{}, 1),
 		hosts: map[string]*host{},
 		known: [2]*list.List{list.New(), list.New()}, queues: [2]*list.List{list.New(), list.New()},

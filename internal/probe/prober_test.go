@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/smtptls"
 )
 
 func TestVerdictNeverWaitsAndHasTheHostProbed(t *testing.T) {
@@ -116,7 +118,7 @@ func TestClosedHostBacksOff(t *testing.T) {
 		w.host(mx, plain, "8.8.8.8")
 		p.Verdict(mx)
 		pass(time.Second)
-		require.Equal(t, Plaintext, p.Verdict(mx).Cause)
+		require.Equal(t, smtptls.Plaintext, p.Verdict(mx).Cause)
 		for range 3 * 24 * 60 {
 			require.Equal(t, Closed, p.Verdict(mx).State)
 			pass(time.Minute)
@@ -226,7 +228,7 @@ func TestProbeNow(t *testing.T) {
 		}
 		require.Equal(t, 1, w.count(mx), "all three share one probe")
 		require.Equal(t, Open, p.Verdict(mx).State, "and it is remembered")
-		require.Equal(t, Refused, p.Probe(t.Context(), "smtps-b.example.com").Cause)
+		require.Equal(t, smtptls.Refused, p.Probe(t.Context(), "smtps-b.example.com").Cause)
 
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -337,7 +339,7 @@ func TestAPanicOfADialogueIsNoVerdict(t *testing.T) {
 	run(t, func(t *testing.T, w *world, p *Prober) {
 		w.host(mx, good, "8.8.8.8", "8.8.4.4")
 		w.mu.Lock()
-		w.answers[netip.MustParseAddr("8.8.4.4")] = func(*Transcript) { panic("what a certificate") }
+		w.answers[netip.MustParseAddr("8.8.4.4")] = func(*smtptls.Transcript) { panic("what a certificate") }
 		w.mu.Unlock()
 		require.Equal(t, Verdict{Why: "internal error"}, p.Probe(t.Context(), mx))
 		require.Contains(t, w.logged(), "what a certificate")

@@ -13,9 +13,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/internal/probe"
-	"github.com/policyd/policyd/internal/probe/probetest"
 	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/internal/resolver/resolvertest"
+	"github.com/policyd/policyd/internal/smtptls"
+	"github.com/policyd/policyd/internal/smtptls/smtptest"
 )
 
 // TestProberOnTheWire goes the whole way, from the question to the verdict: a real resolver, real sockets, every cause.
@@ -25,7 +26,7 @@ func TestProberOnTheWire(t *testing.T) {
 	stub, err := resolver.NewStub(resolver.StubOptions{Servers: []string{server.Addr()}})
 	require.NoError(t, err)
 	require.True(t, stub.SelfTest(t.Context()))
-	ca := probetest.NewCA(t)
+	ca := smtptest.NewCA(t)
 	free, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", ":0") // on all addresses of both families
 	require.NoError(t, err)
 	port := uint16(free.Addr().(*net.TCPAddr).Port)
@@ -33,35 +34,35 @@ func TestProberOnTheWire(t *testing.T) {
 
 	type at struct {
 		address string
-		b       *probetest.Behaviour // nil: nobody listens
+		b       *smtptest.Behaviour // nil: nobody listens
 	}
-	cert := func(l probetest.Leaf) *tls.Certificate {
+	cert := func(l smtptest.Leaf) *tls.Certificate {
 		c := ca.Issue(t, l)
 		return &c
 	}
-	sound := func(host string) *probetest.Behaviour {
-		return &probetest.Behaviour{Implicit: true, Cert: cert(probetest.Leaf{Names: []string{host}})}
+	sound := func(host string) *smtptest.Behaviour {
+		return &smtptest.Behaviour{Implicit: true, Cert: cert(smtptest.Leaf{Names: []string{host}})}
 	}
 	const name = "smtps-x.%s.example"
 	hosts := map[string]struct {
 		at    []at
 		state probe.State
-		cause probe.Cause
+		cause smtptls.Cause
 	}{
-		"open":  {[]at{{"127.31.0.1", sound("smtps-x.open.example")}}, probe.Open, probe.CauseNone},
-		"open6": {[]at{{"::1", sound("smtps-x.open6.example")}}, probe.Open, probe.CauseNone},
-		"both":  {[]at{{"127.31.0.2", sound("smtps-x.both.example")}, {"127.31.0.3", sound("smtps-x.both.example")}}, probe.Open, probe.CauseNone},
-		"half":  {[]at{{"127.31.0.4", sound("smtps-x.half.example")}, {"127.31.0.5", nil}}, probe.Closed, probe.Refused},
-		"shut":  {[]at{{"127.31.0.6", nil}}, probe.Closed, probe.Refused},
-		"clear": {[]at{{"127.31.0.7", &probetest.Behaviour{}}}, probe.Closed, probe.Plaintext},
-		"name":  {[]at{{"127.31.0.8", sound("x.name.example")}}, probe.Closed, probe.CertificateName},
-		"chain": {[]at{{"127.31.0.9", &probetest.Behaviour{Implicit: true, Cert: cert(probetest.Leaf{Names: []string{"smtps-x.chain.example"}, SelfSigned: true})}}}, probe.Closed, probe.CertificateChain},
-		"old": {[]at{{"127.31.0.10", &probetest.Behaviour{Implicit: true, Cert: cert(probetest.Leaf{
-			Names: []string{"smtps-x.old.example"}, NotBefore: time.Now().AddDate(0, 0, -2), NotAfter: time.Now().AddDate(0, 0, -1)})}}}, probe.Closed, probe.CertificateExpired},
-		"busy":    {[]at{{"127.31.0.11", &probetest.Behaviour{Implicit: true, Cert: cert(probetest.Leaf{Names: []string{"smtps-x.busy.example"}}), Banner: "421 later"}}}, probe.Closed, probe.Banner},
-		"drops":   {[]at{{"127.31.0.12", &probetest.Behaviour{Implicit: true, Drop: "handshake"}}}, probe.Closed, probe.TLSHandshake},
-		"nowhere": {nil, probe.Closed, probe.NoAddress},
-		"far":     {[]at{{"255.255.255.255", nil}}, probe.Unknown, probe.CauseNone},
+		"open":  {[]at{{"127.31.0.1", sound("smtps-x.open.example")}}, probe.Open, smtptls.CauseNone},
+		"open6": {[]at{{"::1", sound("smtps-x.open6.example")}}, probe.Open, smtptls.CauseNone},
+		"both":  {[]at{{"127.31.0.2", sound("smtps-x.both.example")}, {"127.31.0.3", sound("smtps-x.both.example")}}, probe.Open, smtptls.CauseNone},
+		"half":  {[]at{{"127.31.0.4", sound("smtps-x.half.example")}, {"127.31.0.5", nil}}, probe.Closed, smtptls.Refused},
+		"shut":  {[]at{{"127.31.0.6", nil}}, probe.Closed, smtptls.Refused},
+		"clear": {[]at{{"127.31.0.7", &smtptest.Behaviour{}}}, probe.Closed, smtptls.Plaintext},
+		"name":  {[]at{{"127.31.0.8", sound("x.name.example")}}, probe.Closed, smtptls.CertificateName},
+		"chain": {[]at{{"127.31.0.9", &smtptest.Behaviour{Implicit: true, Cert: cert(smtptest.Leaf{Names: []string{"smtps-x.chain.example"}, SelfSigned: true})}}}, probe.Closed, smtptls.CertificateChain},
+		"old": {[]at{{"127.31.0.10", &smtptest.Behaviour{Implicit: true, Cert: cert(smtptest.Leaf{
+			Names: []string{"smtps-x.old.example"}, NotBefore: time.Now().AddDate(0, 0, -2), NotAfter: time.Now().AddDate(0, 0, -1)})}}}, probe.Closed, smtptls.CertificateExpired},
+		"busy":    {[]at{{"127.31.0.11", &smtptest.Behaviour{Implicit: true, Cert: cert(smtptest.Leaf{Names: []string{"smtps-x.busy.example"}}), Banner: "421 later"}}}, probe.Closed, smtptls.Banner},
+		"drops":   {[]at{{"127.31.0.12", &smtptest.Behaviour{Implicit: true, Drop: "handshake"}}}, probe.Closed, smtptls.TLSHandshake},
+		"nowhere": {nil, probe.Closed, smtptls.NoAddress},
+		"far":     {[]at{{"255.255.255.255", nil}}, probe.Unknown, smtptls.CauseNone},
 	}
 	for domain, h := range hosts {
 		var a, aaaa []string
@@ -72,7 +73,7 @@ func TestProberOnTheWire(t *testing.T) {
 				aaaa = append(aaaa, "AAAA "+where.address)
 			}
 			if where.b != nil {
-				probetest.Start(t, net.JoinHostPort(where.address, fmt.Sprint(port)), *where.b)
+				smtptest.Start(t, net.JoinHostPort(where.address, fmt.Sprint(port)), *where.b)
 			}
 		}
 		server.Set(fmt.Sprintf(name, domain), resolver.TypeA, resolvertest.Answer{Records: a})
@@ -120,8 +121,8 @@ func TestProberOnTheWire(t *testing.T) {
 	require.Equal(t, probe.Open, again.Verdict("smtps-x.open6.example").State, "after a restart")
 
 	// Other roots are another world: what they say of the host is not known.
-	options.Roots = probetest.NewCA(t).Roots
+	options.Roots = smtptest.NewCA(t).Roots
 	require.NoError(t, again.Configure(options))
 	require.Equal(t, probe.Unknown, again.Verdict("smtps-x.open6.example").State)
-	require.Equal(t, probe.CertificateChain, again.Probe(t.Context(), "smtps-x.open6.example").Cause)
+	require.Equal(t, smtptls.CertificateChain, again.Probe(t.Context(), "smtps-x.open6.example").Cause)
 }

@@ -8,6 +8,8 @@ import (
 	"runtime/debug"
 	"sync"
 	"time"
+
+	"github.com/policyd/policyd/internal/smtptls"
 )
 
 // Run probes what is due, and keeps the state directory up to date, until ctx ends.
@@ -128,7 +130,7 @@ func (p *Prober) probe(ctx context.Context, h *host, limited bool) Verdict {
 
 // hear has a dialogue. A stranger's certificate that makes the library panic is a failed probe, and would end the
 // daemon otherwise: each dialogue has a goroutine of its own.
-func (p *Prober) hear(ctx context.Context, d Dialogue, log *slog.Logger) (t Transcript, err error) {
+func (p *Prober) hear(ctx context.Context, d smtptls.Dialogue, log *slog.Logger) (t smtptls.Transcript, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			log.Error("panic in a probe: please report this", slog.String("mx", d.Host), slog.String("err", fmt.Sprint(r)), slog.String("stack", string(debug.Stack())))
@@ -149,6 +151,6 @@ func (p *Prober) tell(set *settings, e Event) {
 	}
 	set.Logger.LogAttrs(context.Background(), level, "port of implicit TLS probed",
 		slog.String("mx", e.Host), slog.Int("port", int(set.Port)), slog.String("status", e.Verdict.State.String()),
-		slog.String("cause", e.Verdict.Cause.String()), slog.String("reason", e.Verdict.Why),
+		slog.String("cause", string(e.Verdict.Cause)), slog.String("reason", e.Verdict.Why),
 		slog.Bool("changed", e.Changed), slog.Duration("dur", e.Took.Round(time.Millisecond)))
 }

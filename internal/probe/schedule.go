@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/policyd/policyd/internal/smtptls"
 )
 
 // The life of a verdict; the package comment has the reasons.
@@ -169,7 +171,7 @@ func (p *Prober) settle(h *host, f finding, now time.Time) Event {
 	event := Event{Host: h.name, Verdict: f.verdict.dated(now)}
 	if event.Verdict.State == Open && !now.Before(event.Verdict.Expires) {
 		// The certificate has expired since the handshake.
-		event.Verdict = closed(CertificateExpired, "the certificate has just expired").verdict.dated(now)
+		event.Verdict = closed(smtptls.CertificateExpired, "the certificate has just expired").verdict.dated(now)
 	}
 	switch event.Verdict.State {
 	case Open:

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/policyd/policyd/internal/smtptls"
 )
 
 // The state file. It is a cache: one that is torn or foreign is worth a warning and nothing more.
@@ -83,7 +85,7 @@ func (p *Prober) save() {
 	for _, h := range p.hosts {
 		if v := h.verdict; v.State != Unknown {
 			state.Hosts = append(state.Hosts, savedHost{
-				Host: h.name, State: v.State.String(), Cause: v.Cause.String(), Checked: v.Checked, Expires: v.Expires,
+				Host: h.name, State: v.State.String(), Cause: string(v.Cause), Checked: v.Checked, Expires: v.Expires,
 				Asked: h.asked, BackOff: h.closedFor, Why: v.Why,
 			})
 		}
@@ -232,8 +234,8 @@ func (s saved) check() error {
 		}
 		switch {
 		case !ok, name != h.Host, seen[name]:
-			return fmt.Errorf("%q is no smtps- host, or there twice", tidy(h.Host))
-		case v.State == Unknown, (v.State == Closed) != (v.Cause != CauseNone), tidy(v.Why) != v.Why:
+			return fmt.Errorf("%q is no smtps- host, or there twice", smtptls.Tidy(h.Host))
+		case v.State == Unknown, (v.State == Closed) != (v.Cause != smtptls.CauseNone), smtptls.Tidy(v.Why) != v.Why:
 			return fmt.Errorf("%s has no verdict", name)
 		case v.Checked.IsZero(), v.Expires.Sub(v.Checked) > longest:
 			return fmt.Errorf("the verdict about %s lasts too long", name)
@@ -253,11 +255,9 @@ func (h savedHost) verdict() Verdict {
 			v.State = s
 		}
 	}
-	for c := CauseNone; c <= AddressNotAllowed; c++ {
-		if c.String() == h.Cause {
-			v.Cause = c
-			return v
-		}
+	if h.Cause == "" || slices.Contains(smtptls.Causes(), smtptls.Cause(h.Cause)) {
+		v.Cause = smtptls.Cause(h.Cause)
+		return v
 	}
 	return Verdict{}
 }

@@ -17,7 +17,7 @@ type counters struct {
 func (c *counters) count(v Verdict) {
 	result := v.State.String()
 	if v.State == Closed {
-		result = v.Cause.String()
+		result = string(v.Cause)
 	}
 	c.results[result]++
 }

@@ -74,7 +74,7 @@ func (d *Daemon) probesOf(hosts []string) []admin.Probe {
 func shownProbe(e probe.Entry) admin.Probe {
 	v := e.Verdict
 	return admin.Probe{
-		Host: e.Host, State: v.State.String(), Cause: strings.ReplaceAll(v.Cause.String(), " ", "-"),
+		Host: e.Host, State: v.State.String(), Cause: strings.ReplaceAll(string(v.Cause), " ", "-"),
 		Checked: v.Checked, Expires: v.Expires, Why: v.Why,
 	}
 }

@@ -17,18 +17,18 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
-	"github.com/policyd/policyd/internal/probe/probetest"
 	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/internal/resolver/resolvertest"
+	"github.com/policyd/policyd/internal/smtptls/smtptest"
 	"github.com/policyd/policyd/socketmap"
 )
 
 // What probes find is shown with the domain, counted in status and metrics, and outlives a flush.
 func TestProbesAreShown(t *testing.T) {
 	t.Parallel()
-	ca := probetest.NewCA(t)
+	ca := smtptest.NewCA(t)
 	cert := ca.Names(t, "smtps-mx.open.example")
-	receiver := probetest.Start(t, "127.0.0.1:0", probetest.Behaviour{Cert: &cert, Implicit: true})
+	receiver := smtptest.Start(t, "127.0.0.1:0", smtptest.Behaviour{Cert: &cert, Implicit: true})
 	l := newLab(t, "")
 	roots := filepath.Join(l.dir, "ca.pem")
 	require.NoError(t, os.WriteFile(roots, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Cert.Raw}), 0o600))
@@ -79,7 +79,7 @@ func TestProbesAreShown(t *testing.T) {
 // A stored MTA-STS policy outlives a flush, unless it is named.
 func TestMTASTSPoliciesAreShownAndFlushed(t *testing.T) {
 	t.Parallel()
-	ca := probetest.NewCA(t)
+	ca := smtptest.NewCA(t)
 	host := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain")
 		_, _ = io.WriteString(w, "version: STSv1\nmode: enforce\nmx: mx.sts.example\nmax_age: 86400\n")

@@ -1,6 +1,6 @@
-// Package probetest has receivers for tests of the SMTP and TLS dialogue: they keep their
+// Package smtptest has receivers for tests of the SMTP and TLS dialogue: they keep their
 // promise, or break it in one way each.
-package probetest
+package smtptest
 
 import (
 	"crypto/ecdsa"

@@ -1,4 +1,4 @@
-package probe
+package smtptls
 
 import (
 	"bufio"
@@ -31,6 +31,6 @@ func FuzzReply(f *testing.F) {
 		second, err := readReply(bufio.NewReaderSize(strings.NewReader(again.String()), 2*maxLine))
 		require.NoError(t, err)
 		require.Equal(t, reply, second, "what was read reads the same")
-		require.Equal(t, tidy(reply.String()), reply.String())
+		require.Equal(t, Tidy(reply.String()), reply.String())
 	})
 }

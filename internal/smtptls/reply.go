@@ -1,4 +1,4 @@
-package probe
+package smtptls
 
 import (
 	"bufio"
@@ -40,7 +40,7 @@ func (r Reply) String() string {
 	if len(r.Lines) > 0 && r.Lines[0] != "" {
 		text = " " + r.Lines[0]
 	}
-	return tidy(fmt.Sprint(r.Code) + text)
+	return Tidy(fmt.Sprint(r.Code) + text)
 }
 
 // keyword says whether an EHLO reply offers a service extension, RFC 5321 section 4.1.1.1.
@@ -74,7 +74,7 @@ func readReply(r *bufio.Reader) (Reply, error) {
 		text := strings.TrimSuffix(strings.TrimSuffix(string(line), "\n"), "\r")
 		code, last, ok := parseLine(text)
 		if !ok || reply.Code != 0 && code != reply.Code {
-			return Reply{}, fmt.Errorf("%w: %q", ErrNotSMTP, tidy(text[:min(len(text), 60)]))
+			return Reply{}, fmt.Errorf("%w: %q", ErrNotSMTP, Tidy(text[:min(len(text), 60)]))
 		}
 		reply.Code = code
 		reply.Lines = append(reply.Lines, printable(text[min(4, len(text)):]))
@@ -112,7 +112,7 @@ func printable(s string) string {
 	}, s)
 }
 
-// tidy makes them fit for a log line as well.
-func tidy(s string) string {
+// Tidy makes them fit for a log line as well.
+func Tidy(s string) string {
 	return printable(s[:min(len(s), maxText)])
 }

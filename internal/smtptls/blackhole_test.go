@@ -1,4 +1,4 @@
-package probe_test
+package smtptls_test
 
 import (
 	"net/netip"

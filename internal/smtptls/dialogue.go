@@ -1,4 +1,10 @@
-package probe
+// Package smtptls talks to one address of a mail server, with STARTTLS (RFC 3207) or with implicit TLS (RFC 8314),
+// as far as EHLO within TLS, and judges what it showed. Talk returns a Transcript: every step, the certificate and
+// the first failure with its cause. It never sends MAIL FROM.
+//
+// The verdict is as strict as Postfix with "secure match=<host> servername=hostname", or stricter. A failure on our
+// side (no route, no time left) is marked as ours and says nothing about the server.
+package smtptls
 
 import (
 	"bufio"
@@ -238,7 +244,7 @@ func (c *conversation) fail(s Step, err error) {
 	default:
 		c.t.Cause = Banner
 	}
-	c.t.Why = tidy(s.String() + ": " + text)
+	c.t.Why = Tidy(s.String() + ": " + text)
 }
 
 // failedToConnect tells a refusal from silence, and both from a failure on our side.

@@ -1,4 +1,4 @@
-package probe
+package smtptls
 
 import (
 	"crypto/tls"
