@@ -10,11 +10,11 @@ import (
 
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/lookup"
-	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/postfix"
 	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/stsstore"
 	"github.com/policyd/policyd/prefix"
 )
 
@@ -39,9 +39,9 @@ func newEvaluator(ctx context.Context, l *settings.Loaded, f queryFlags) (*evalu
 		return nil, err
 	}
 	cache := resolver.NewCache(stub, resolver.CacheOptions{Generation: stub.Generation})
-	options := l.Store(quiet)
-	options.Resolver, options.CachedResolver, options.StateDir = cache, cache.Cached(), ""
-	store, err := mtasts.NewStore(options)
+	options := l.Store(cache, quiet)
+	options.CachedResolver, options.StateDir = cache.Cached(), ""
+	store, err := stsstore.New(options)
 	if err != nil {
 		return nil, err
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/stsstore"
 	"github.com/policyd/policyd/prefix"
 )
 
@@ -64,7 +65,7 @@ type Options struct {
 // Checker checks domains. Make one with New, and Close it.
 type Checker struct {
 	o         Options
-	sts       *mtasts.Store // nil where nothing is connected to
+	sts       *stsstore.Store // nil where nothing is connected to
 	endpoints *endpoints
 }
 
@@ -87,7 +88,10 @@ func New(o Options) (*Checker, error) {
 	}
 	const policies = 2048 // as many as are of use to a scan
 	var err error
-	c.sts, err = mtasts.NewStore(mtasts.StoreOptions{Resolver: o.Resolver, Roots: o.Roots, Special: o.Special || !o.Careful, MaxPolicies: policies, Logger: o.Logger})
+	c.sts, err = stsstore.New(stsstore.Options{
+		Resolver: o.Resolver, MaxPolicies: policies, Logger: o.Logger,
+		Fetcher: &mtasts.Fetcher{Resolver: o.Resolver, Roots: o.Roots, Special: o.Special || !o.Careful},
+	})
 	return c, err
 }
 

@@ -3,6 +3,7 @@ package mtasts
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -24,10 +25,22 @@ const (
 	maxHeader      = 64 << 10
 )
 
-// fetchPolicy fetches the policy of a domain, RFC 8461 section 3.3, from each address of the policy host until one
+// Fetcher fetches policies over HTTPS. It is not changed after its first use.
+type Fetcher struct {
+	// Resolver looks up the addresses of the policy host.
+	Resolver resolver.Resolver
+	// Roots verify the certificate of the policy host; nil means the system's root certificates.
+	Roots *x509.CertPool
+	// Special allows policy hosts at special-purpose addresses, such as loopback: for tests and private networks.
+	Special bool
+	// Port of the policy hosts; 0 means 443.
+	Port uint16
+}
+
+// Fetch fetches the policy of a domain, RFC 8461 section 3.3, from each address of the policy host until one
 // answers. The error is an *Error.
-func fetchPolicy(ctx context.Context, domain string, o *StoreOptions) (Policy, error) {
-	addrs, err := o.addrs(ctx, hostLabel+domain)
+func (f *Fetcher) Fetch(ctx context.Context, domain string) (Policy, error) {
+	addrs, err := f.addrs(ctx, hostLabel+domain)
 	if err != nil {
 		return Policy{}, &Error{domain, FetchError, err}
 	}
@@ -39,7 +52,7 @@ func fetchPolicy(ctx context.Context, domain string, o *StoreOptions) (Policy, e
 			const half = 2
 			attempt, cancel = context.WithTimeout(ctx, time.Until(end)/half)
 		}
-		body, err := o.get(attempt, hostLabel+domain, addr)
+		body, err := f.get(attempt, hostLabel+domain, addr)
 		cancel()
 		if err == nil {
 			p, err := ParsePolicy(body)
@@ -75,12 +88,17 @@ type answerError struct{ reason string }
 func (e *answerError) Error() string { return e.reason }
 
 // get fetches the policy from one address of the host.
-func (o *StoreOptions) get(ctx context.Context, host string, addr netip.Addr) ([]byte, error) {
-	to := netip.AddrPortFrom(addr, o.Port).String()
+func (f *Fetcher) get(ctx context.Context, host string, addr netip.Addr) ([]byte, error) {
+	const https = 443
+	port := f.Port
+	if port == 0 {
+		port = https
+	}
+	to := netip.AddrPortFrom(addr, port).String()
 	transport := &http.Transport{
 		Proxy: nil, // a proxy would resolve the name itself
 		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return dial(ctx, to, &tls.Config{ServerName: host, RootCAs: o.Roots, MinVersion: tls.VersionTLS12})
+			return dial(ctx, to, &tls.Config{ServerName: host, RootCAs: f.Roots, MinVersion: tls.VersionTLS12})
 		},
 		DisableKeepAlives:      true,
 		DisableCompression:     true,
@@ -93,8 +111,8 @@ func (o *StoreOptions) get(ctx context.Context, host string, addr netip.Addr) ([
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	at := url.URL{Scheme: "https", Host: host, Path: "/.well-known/mta-sts.txt"}
-	if o.Port != 443 {
-		at.Host = net.JoinHostPort(host, strconv.Itoa(int(o.Port)))
+	if port != https {
+		at.Host = net.JoinHostPort(host, strconv.Itoa(int(port)))
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), nil)
 	if err != nil {
@@ -161,13 +179,13 @@ func acceptable(response *http.Response) error {
 }
 
 // addrs returns the addresses of a policy host that may be connected to, the families in turn.
-func (o *StoreOptions) addrs(ctx context.Context, host string) ([]netip.Addr, error) {
+func (f *Fetcher) addrs(ctx context.Context, host string) ([]netip.Addr, error) {
 	type answer struct {
 		addrs []netip.Addr
 		err   error
 	}
 	ask := func(t resolver.Type) answer {
-		rrset, err := o.Resolver.Lookup(ctx, resolver.Question{Name: host, Type: t, Passive: true})
+		rrset, err := f.Resolver.Lookup(ctx, resolver.Question{Name: host, Type: t, Passive: true})
 		if err != nil {
 			return answer{err: err}
 		}
@@ -183,7 +201,7 @@ func (o *StoreOptions) addrs(ctx context.Context, host string) ([]netip.Addr, er
 		for _, family := range [][]netip.Addr{v4.addrs, v6.addrs} {
 			switch {
 			case i >= len(family) || len(list) == maxAddrs:
-			case !o.Special && address.Special(family[i]):
+			case !f.Special && address.Special(family[i]):
 				special = true
 			default:
 				list = append(list, family[i])

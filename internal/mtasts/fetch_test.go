@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -132,12 +133,10 @@ func serve(body string) http.HandlerFunc {
 	}
 }
 
-// dns is a stub and a cache before a fake recursive resolver that has the record of example.com and puts its policy host
-// at some addresses.
+// dns is a stub and a cache before a fake recursive resolver that has the policy host of example.com at some addresses.
 func dns(t testing.TB, addrs ...string) (*resolvertest.Server, *resolver.Cache) {
 	t.Helper()
 	srv := resolvertest.New(t)
-	srv.Set("_mta-sts.example.com", resolver.TypeTXT, resolvertest.Answer{Records: []string{`TXT "v=STSv1; id" "=1;"`}})
 	set(srv, addrs...)
 	stub, err := resolver.NewStub(resolver.StubOptions{Servers: []string{srv.Addr()}, Timeout: 5 * time.Second})
 	require.NoError(t, err)
@@ -164,16 +163,25 @@ func set(srv *resolvertest.Server, addrs ...string) {
 	srv.Set("mta-sts.example.com", resolver.TypeAAAA, aaaa)
 }
 
-// lookup looks example.com up in a new store.
-func lookup(t testing.TB, cache *resolver.Cache, o mtasts.StoreOptions) mtasts.Result {
+const (
+	domain  = "example.com"
+	enforce = "version: STSv1\nmode: enforce\nmax_age: 86400\nmx: mx.example.com\n"
+	fetched = "enforce [mx.example.com]"
+)
+
+// fetch fetches the policy of example.com and describes the outcome: mode and patterns, or how to report the failure.
+func fetch(t testing.TB, f mtasts.Fetcher) (outcome, why string) {
 	t.Helper()
-	o.Resolver, o.CachedResolver = cache, cache.Cached()
-	s, err := mtasts.NewStore(o)
-	require.NoError(t, err)
-	defer func() { require.NoError(t, s.Close()) }()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
 	defer cancel()
-	return s.Lookup(ctx, domain)
+	p, err := f.Fetch(ctx, domain)
+	if err == nil {
+		return fmt.Sprintf("%s %v", p.Mode, p.MX), ""
+	}
+	failed, ok := errors.AsType[*mtasts.Error](err)
+	require.True(t, ok, err)
+	require.Equal(t, domain, failed.Domain)
+	return string(failed.Failure), err.Error()
 }
 
 func TestFetch(t *testing.T) {
@@ -190,11 +198,11 @@ func TestFetch(t *testing.T) {
 		want    string
 		why     string
 	}{
-		{name: "a policy", want: found1},
-		{name: "a wildcard certificate", cert: ca.certificate(t, nil, "*.example.com"), want: found1},
-		{name: "TLS 1.2", tls: func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }, want: found1},
+		{name: "a policy", want: fetched},
+		{name: "a wildcard certificate", cert: ca.certificate(t, nil, "*.example.com"), want: fetched},
+		{name: "TLS 1.2", tls: func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }, want: fetched},
 		{
-			name: "the path, the host and the method are those of section 3.3", want: found1,
+			name: "the path, the host and the method are those of section 3.3", want: fetched,
 			handler: func(w http.ResponseWriter, r *http.Request) {
 				host, _, _ := strings.Cut(r.Host, ":")
 				if r.Method != http.MethodGet || r.URL.String() != "/.well-known/mta-sts.txt" || host != policyHostName || r.TLS.ServerName != policyHostName ||
@@ -205,51 +213,51 @@ func TestFetch(t *testing.T) {
 			},
 		},
 		{
-			name: "parameters of the media type are ignored", want: found1,
+			name: "parameters of the media type are ignored", want: fetched,
 			handler: func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Type", "Text/Plain; charset=utf-8; format=flowed; x=")
 				_, _ = io.WriteString(w, enforce)
 			},
 		},
 		{
-			name: "64 KiB", want: found1,
+			name: "64 KiB", want: fetched,
 			handler: serve(enforce + strings.Repeat("x: "+strings.Repeat("y", 1020)+"\n", 63)),
 		},
 
 		{
 			name: "another authority", cert: other.certificate(t, nil, policyHostName),
-			want: "failed sts-webpki-invalid", why: "unknown authority",
+			want: "sts-webpki-invalid", why: "unknown authority",
 		},
 		{
 			name: "a certificate for another name", cert: ca.certificate(t, nil, "example.com", "mx.example.com"),
-			want: "failed sts-webpki-invalid", why: "valid for",
+			want: "sts-webpki-invalid", why: "valid for",
 		},
 		{
 			name: "a name in the subject only", cert: ca.certificate(t, nil),
-			want: "failed sts-webpki-invalid",
+			want: "sts-webpki-invalid",
 		},
 		{
 			name: "a wildcard for two labels", cert: ca.certificate(t, nil, "*.com"),
-			want: "failed sts-webpki-invalid",
+			want: "sts-webpki-invalid",
 		},
 		{
-			name: "an expired certificate", want: "failed sts-webpki-invalid", why: "expired",
+			name: "an expired certificate", want: "sts-webpki-invalid", why: "expired",
 			cert: ca.certificate(t, func(c *x509.Certificate) {
 				c.NotBefore, c.NotAfter = time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour)
 			}, policyHostName),
 		},
 		{
-			name: "a certificate for clients", want: "failed sts-webpki-invalid",
+			name: "a certificate for clients", want: "sts-webpki-invalid",
 			cert: ca.certificate(t, func(c *x509.Certificate) {
 				c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 			}, policyHostName),
 		},
 		{
-			name: "TLS 1.1", want: "failed sts-policy-fetch-error", why: "protocol version",
+			name: "TLS 1.1", want: "sts-policy-fetch-error", why: "protocol version",
 			tls: func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 },
 		},
 		{
-			name: "HTTP 3xx redirects MUST NOT be followed", want: "failed sts-policy-fetch-error", why: "HTTP status 302",
+			name: "HTTP 3xx redirects MUST NOT be followed", want: "sts-policy-fetch-error", why: "HTTP status 302",
 			handler: func(w http.ResponseWriter, r *http.Request) {
 				if r.URL.Path == "/policy" {
 					serve(enforce)(w, r)
@@ -260,7 +268,7 @@ func TestFetch(t *testing.T) {
 			},
 		},
 		{
-			name: "only valid if the HTTP response code is 200", want: "failed sts-policy-fetch-error", why: "HTTP status 203",
+			name: "only valid if the HTTP response code is 200", want: "sts-policy-fetch-error", why: "HTTP status 203",
 			handler: func(w http.ResponseWriter, _ *http.Request) {
 				text(w)
 				w.WriteHeader(http.StatusNonAuthoritativeInfo)
@@ -268,36 +276,36 @@ func TestFetch(t *testing.T) {
 			},
 		},
 		{
-			name: "not found", want: "failed sts-policy-fetch-error", why: "HTTP status 404",
+			name: "not found", want: "sts-policy-fetch-error", why: "HTTP status 404",
 			handler: http.NotFound,
 		},
 		{
-			name: "the media type is text/plain", want: "failed sts-policy-fetch-error", why: "media type",
+			name: "the media type is text/plain", want: "sts-policy-fetch-error", why: "media type",
 			handler: func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Type", "text/html; charset=utf-8")
 				_, _ = io.WriteString(w, enforce)
 			},
 		},
 		{
-			name: "no media type", want: "failed sts-policy-fetch-error", why: "media type",
+			name: "no media type", want: "sts-policy-fetch-error", why: "media type",
 			handler: func(w http.ResponseWriter, _ *http.Request) {
 				w.Header()["Content-Type"] = nil
 				_, _ = io.WriteString(w, enforce)
 			},
 		},
 		{
-			name: "compressed", want: "failed sts-policy-fetch-error", why: "encoded",
+			name: "compressed", want: "sts-policy-fetch-error", why: "encoded",
 			handler: func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Content-Encoding", "gzip")
 				serve(enforce)(w, r)
 			},
 		},
 		{
-			name: "over 64 KiB", want: "failed sts-policy-invalid", why: "64 KiB",
+			name: "over 64 KiB", want: "sts-policy-invalid", why: "64 KiB",
 			handler: serve(enforce + strings.Repeat("x: "+strings.Repeat("y", 1020)+"\n", 64)),
 		},
 		{
-			name: "without end", want: "failed sts-policy-invalid", why: "64 KiB",
+			name: "without end", want: "sts-policy-invalid", why: "64 KiB",
 			handler: func(w http.ResponseWriter, r *http.Request) {
 				text(w)
 				for r.Context().Err() == nil {
@@ -308,25 +316,25 @@ func TestFetch(t *testing.T) {
 			},
 		},
 		{
-			name: "cut off", want: "failed sts-policy-fetch-error", why: "EOF",
+			name: "cut off", want: "sts-policy-fetch-error", why: "EOF",
 			handler: func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Content-Length", "1000")
 				serve(enforce)(w, r)
 			},
 		},
 		{
-			name: "headers without end", want: "failed sts-policy-fetch-error",
+			name: "headers without end", want: "sts-policy-fetch-error",
 			handler: func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("X-Long", strings.Repeat("x", 1<<20))
 				serve(enforce)(w, r)
 			},
 		},
 		{
-			name: "no policy", want: "failed sts-policy-invalid", why: "malformed policy",
+			name: "no policy", want: "sts-policy-invalid", why: "malformed policy",
 			handler: serve("It works!\n"),
 		},
 		{
-			name: "the connection is dropped", want: "failed sts-policy-fetch-error",
+			name: "the connection is dropped", want: "sts-policy-fetch-error",
 			handler: func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 		},
 	} {
@@ -340,10 +348,9 @@ func TestFetch(t *testing.T) {
 			}
 			host := at(t, "127.0.0.1:0", c.cert, c.tls, c.handler)
 			_, cache := dns(t, "127.0.0.1")
-			r := lookup(t, cache, mtasts.StoreOptions{Roots: ca.pool(), Special: true, Port: host.port(t)})
-			require.Equal(t, c.want, short(r), r.Why)
-			require.Equal(t, "1", r.ID)
-			require.Contains(t, r.Why, c.why)
+			outcome, why := fetch(t, mtasts.Fetcher{Resolver: cache, Roots: ca.pool(), Special: true, Port: host.port(t)})
+			require.Equal(t, c.want, outcome, why)
+			require.Contains(t, why, c.why)
 			require.LessOrEqual(t, host.asked.Load(), int64(1), "a redirect is not followed, and nothing is tried twice")
 		})
 	}
@@ -368,77 +375,55 @@ func TestFetchAddresses(t *testing.T) {
 		want  string
 		why   string
 	}{
-		{"a refused connection: the next address", []string{"127.0.0.9", "127.0.0.1"}, found1, ""},
-		{"a wrong certificate: the next address", []string{"127.0.0.2", "127.0.0.1"}, found1, ""},
-		{"a host that hangs: the next address", []string{"127.0.0.4", "127.0.0.1"}, found1, ""},
-		{"an address family that does not work", []string{"::2", "127.0.0.1"}, found1, ""},
-		{"all refuse", []string{"127.0.0.9", "127.0.0.8"}, "failed sts-policy-fetch-error", "refused"},
-		{"the wrong certificate is what is reported", []string{"127.0.0.2", "127.0.0.9"}, "failed sts-webpki-invalid", "unknown authority"},
-		{"no policy there is the last word of a verified host", []string{"127.0.0.3"}, "failed sts-policy-fetch-error", "404"},
-		{"no address", nil, "failed sts-policy-fetch-error", "no address"},
+		{"a refused connection: the next address", []string{"127.0.0.9", "127.0.0.1"}, fetched, ""},
+		{"a wrong certificate: the next address", []string{"127.0.0.2", "127.0.0.1"}, fetched, ""},
+		{"a host that hangs: the next address", []string{"127.0.0.4", "127.0.0.1"}, fetched, ""},
+		{"an address family that does not work", []string{"::2", "127.0.0.1"}, fetched, ""},
+		{"all refuse", []string{"127.0.0.9", "127.0.0.8"}, "sts-policy-fetch-error", "refused"},
+		{"the wrong certificate is what is reported", []string{"127.0.0.2", "127.0.0.9"}, "sts-webpki-invalid", "unknown authority"},
+		{"no policy there is the last word of a verified host", []string{"127.0.0.3"}, "sts-policy-fetch-error", "404"},
+		{"no address", nil, "sts-policy-fetch-error", "no address"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			_, cache := dns(t, c.addrs...)
-			r := lookup(t, cache, mtasts.StoreOptions{Roots: ca.pool(), Special: true, Port: port})
-			require.Equal(t, c.want, short(r), r.Why)
-			require.Contains(t, r.Why, c.why)
+			outcome, why := fetch(t, mtasts.Fetcher{Resolver: cache, Roots: ca.pool(), Special: true, Port: port})
+			require.Equal(t, c.want, outcome, why)
+			require.Contains(t, why, c.why)
 		})
 	}
 	t.Run("special-purpose addresses are refused", func(t *testing.T) {
 		t.Parallel()
 		_, cache := dns(t, "127.0.0.1", "::1", "10.0.0.1", "169.254.169.254")
 		before := host.asked.Load()
-		r := lookup(t, cache, mtasts.StoreOptions{Roots: ca.pool(), Port: port})
-		require.Equal(t, "failed sts-policy-fetch-error", short(r))
-		require.Contains(t, r.Why, "special-purpose")
+		outcome, why := fetch(t, mtasts.Fetcher{Resolver: cache, Roots: ca.pool(), Port: port})
+		require.Equal(t, "sts-policy-fetch-error", outcome, why)
+		require.Contains(t, why, "special-purpose")
 		require.LessOrEqual(t, before, host.asked.Load())
 	})
 	t.Run("the addresses cannot be looked up", func(t *testing.T) {
 		t.Parallel()
 		srv, cache := dns(t)
 		srv.Set("mta-sts.example.com", resolver.TypeA, resolvertest.Answer{Rcode: "SERVFAIL"})
-		r := lookup(t, cache, mtasts.StoreOptions{Roots: ca.pool(), Special: true, Port: port})
-		require.Equal(t, "failed sts-policy-fetch-error", short(r))
-		require.Contains(t, r.Why, "SERVFAIL")
+		outcome, why := fetch(t, mtasts.Fetcher{Resolver: cache, Roots: ca.pool(), Special: true, Port: port})
+		require.Equal(t, "sts-policy-fetch-error", outcome, why)
+		require.Contains(t, why, "SERVFAIL")
 	})
 	t.Run("one family cannot be looked up", func(t *testing.T) {
 		t.Parallel()
 		srv, cache := dns(t, "127.0.0.1")
 		srv.Set("mta-sts.example.com", resolver.TypeAAAA, resolvertest.Answer{Rcode: "SERVFAIL"})
-		r := lookup(t, cache, mtasts.StoreOptions{Roots: ca.pool(), Special: true, Port: port})
-		require.Equal(t, found1, short(r), r.Why)
+		outcome, why := fetch(t, mtasts.Fetcher{Resolver: cache, Roots: ca.pool(), Special: true, Port: port})
+		require.Equal(t, fetched, outcome, why)
 	})
-	t.Run("CNAMEs of the record and of the policy host", func(t *testing.T) {
+	t.Run("a CNAME of the policy host", func(t *testing.T) {
 		t.Parallel()
 		srv, cache := dns(t)
-		srv.Set("_mta-sts.example.com", resolver.TypeTXT, resolvertest.Answer{Records: []string{
-			"CNAME _mta-sts.provider.example.", `=_mta-sts.provider.example. TXT "v=STSv1; id=1;"`,
-		}})
 		srv.Set("mta-sts.example.com", resolver.TypeA, resolvertest.Answer{Records: []string{
 			"CNAME sts.provider.example.", "=sts.provider.example. A 127.0.0.1",
 		}})
-		r := lookup(t, cache, mtasts.StoreOptions{Roots: ca.pool(), Special: true, Port: port})
-		require.Equal(t, found1, short(r), r.Why)
-	})
-	t.Run("two records", func(t *testing.T) {
-		t.Parallel()
-		srv, cache := dns(t, "127.0.0.1")
-		srv.Set("_mta-sts.example.com", resolver.TypeTXT, resolvertest.Answer{Records: []string{
-			`TXT "v=STSv1; id=1;"`, `TXT "v=STSv1; id=2;"`,
-		}})
-		r := lookup(t, cache, mtasts.StoreOptions{Roots: ca.pool(), Special: true, Port: port})
-		require.Equal(t, "absent", short(r))
-		require.Contains(t, r.Why, "more than one")
-	})
-	t.Run("records about other things are discarded", func(t *testing.T) {
-		t.Parallel()
-		srv, cache := dns(t, "127.0.0.1")
-		srv.Set("_mta-sts.example.com", resolver.TypeTXT, resolvertest.Answer{Records: []string{
-			`TXT "v=spf1 -all"`, `TXT "v=STSv1; id=1;"`, `TXT "v=STSv2; id=2;"`,
-		}})
-		r := lookup(t, cache, mtasts.StoreOptions{Roots: ca.pool(), Special: true, Port: port})
-		require.Equal(t, found1, short(r), r.Why)
+		outcome, why := fetch(t, mtasts.Fetcher{Resolver: cache, Roots: ca.pool(), Special: true, Port: port})
+		require.Equal(t, fetched, outcome, why)
 	})
 }
 
@@ -480,25 +465,9 @@ func TestAHostThatAnswersTooSlowlyIsGivenUp(t *testing.T) {
 	})
 	t.Cleanup(func() { close(over) })
 	_, cache := dns(t, "127.0.0.1")
-	r := lookup(t, cache, mtasts.StoreOptions{Roots: ca.pool(), Special: true, Port: host.port(t)})
-	require.Equal(t, "failed sts-policy-fetch-error", short(r))
-	require.ErrorIs(t, r.Err, context.DeadlineExceeded)
-}
-
-func TestConfigurePutsRootsInForce(t *testing.T) {
-	t.Parallel()
-	ca := newAuthority(t)
-	host := at(t, "127.0.0.1:0", ca.certificate(t, nil, "mta-sts.example.com", "mta-sts.example.net"), nil, serve(enforce))
-	srv, cache := dns(t, "127.0.0.1")
-	srv.Set("_mta-sts.example.net", resolver.TypeTXT, resolvertest.Answer{Records: []string{`TXT "v=STSv1; id=1;"`}})
-	srv.Set("mta-sts.example.net", resolver.TypeA, resolvertest.Answer{Records: []string{"A 127.0.0.1"}})
-	o := mtasts.StoreOptions{Resolver: cache, CachedResolver: cache.Cached(), Roots: x509.NewCertPool(), Special: true, Port: host.port(t)}
-	s, err := mtasts.NewStore(o)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, s.Close()) })
-	require.Equal(t, "failed sts-webpki-invalid", short(s.Lookup(t.Context(), domain)))
-	s.Configure(mtasts.StoreOptions{Roots: ca.pool(), Special: true, Port: host.port(t)})
-	require.Equal(t, found1, short(s.Lookup(t.Context(), "example.net")))
+	outcome, why := fetch(t, mtasts.Fetcher{Resolver: cache, Roots: ca.pool(), Special: true, Port: host.port(t)})
+	require.Equal(t, "sts-policy-fetch-error", outcome, why)
+	require.Contains(t, why, "deadline exceeded")
 }
 
 func TestTheProxyOfTheEnvironmentIsNotUsed(t *testing.T) {
@@ -507,8 +476,8 @@ func TestTheProxyOfTheEnvironmentIsNotUsed(t *testing.T) {
 	ca := newAuthority(t)
 	host := at(t, "127.0.0.5:0", ca.certificate(t, nil, "mta-sts.example.com"), nil, serve(enforce))
 	_, cache := dns(t, "127.0.0.5")
-	r := lookup(t, cache, mtasts.StoreOptions{Roots: ca.pool(), Special: true, Port: host.port(t)})
-	require.Equal(t, found1, short(r), r.Why)
+	outcome, why := fetch(t, mtasts.Fetcher{Resolver: cache, Roots: ca.pool(), Special: true, Port: host.port(t)})
+	require.Equal(t, fetched, outcome, why)
 }
 
 // The library's own goroutine shakes hands: a certificate that makes it panic there must not end the daemon.
@@ -519,7 +488,7 @@ func TestAPanicOverACertificateIsAFailure(t *testing.T) {
 	_, cache := dns(t, "127.0.0.1")
 	roots := x509.NewCertPool()
 	roots.AddCertWithConstraint(ca.cert, func([]*x509.Certificate) error { panic("what a certificate") })
-	r := lookup(t, cache, mtasts.StoreOptions{Roots: roots, Special: true, Port: host.port(t)})
-	require.Equal(t, "failed sts-policy-fetch-error", short(r))
-	require.ErrorContains(t, r.Err, "what a certificate")
+	outcome, why := fetch(t, mtasts.Fetcher{Resolver: cache, Roots: roots, Special: true, Port: host.port(t)})
+	require.Equal(t, "sts-policy-fetch-error", outcome, why)
+	require.Contains(t, why, "what a certificate")
 }

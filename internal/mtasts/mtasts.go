@@ -140,15 +140,14 @@ type Error struct {
 
 // Error returns the domain, the result type and the cause in one line of printable ASCII.
 func (e *Error) Error() string {
-	return tidy("mtasts: " + e.Domain + ": " + string(e.Failure) + ": " + e.Err.Error())
+	return Printable("mtasts: " + e.Domain + ": " + string(e.Failure) + ": " + e.Err.Error())
 }
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// tidy makes text that holds a stranger's words fit for a log line: printable ASCII,
-// 300 octets at most.
-func tidy(s string) string {
+// Printable makes text from a remote party safe for a log line: printable ASCII, 300 octets at most.
+func Printable(s string) string {
 	const most = 300
 	s = strings.ReplaceAll(s, "\n", "; ") // of errors.Join
 	out := make([]byte, 0, min(len(s), most))

@@ -43,7 +43,7 @@ func ParseRecord(txt string) (id string, err error) {
 		if name != "id" || id != "" {
 			continue
 		}
-		if !validID(value) {
+		if !ValidID(value) {
 			return "", fmt.Errorf("%w: the id is not 1 to 32 letters and digits", ErrBadRecord)
 		}
 		id = value
@@ -54,9 +54,9 @@ func ParseRecord(txt string) (id string, err error) {
 	return strings.Clone(id), nil // it is kept for long, and must not keep the whole record
 }
 
-// recordID picks the one MTA-STS record out of a TXT RRset, RFC 8461 section 3.1:
-// records that do not begin with the version are discarded first.
-func recordID(txts []string) (string, error) {
+// RecordID returns the id of the one MTA-STS record in a TXT RRset, RFC 8461 section 3.1: "TXT records ... that do
+// not begin with "v=STSv1;" are discarded" first. The error is ErrNoRecord, ErrManyRecords or ErrBadRecord.
+func RecordID(txts []string) (string, error) {
 	id, err := "", ErrNoRecord
 	for _, txt := range txts {
 		i, e := ParseRecord(txt)
@@ -71,11 +71,26 @@ func recordID(txts []string) (string, error) {
 	return id, err
 }
 
+const (
+	recordLabel = "_mta-sts."
+	hostLabel   = "mta-sts."
+)
+
+// RecordName returns the name of the TXT record of a policy domain.
+func RecordName(domain string) string { return recordLabel + domain }
+
+// ValidDomain reports whether s, in lower case, can be a policy domain: a host name, short enough that the name of its
+// record fits in DNS.
+func ValidDomain(s string) bool {
+	const longest = 253
+	return len(s) <= longest-len(recordLabel) && validDomain(s, true)
+}
+
 // blanks is WSP of RFC 5234.
 const blanks = " \t"
 
-// validID reports whether s is 1*32(ALPHA / DIGIT).
-func validID(s string) bool {
+// ValidID reports whether s can be the id of a record: 1*32(ALPHA / DIGIT).
+func ValidID(s string) bool {
 	if s == "" || len(s) > 32 {
 		return false
 	}

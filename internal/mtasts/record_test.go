@@ -3,6 +3,7 @@ package mtasts_test
 import (
 	"strings"
 	"testing"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 
@@ -91,4 +92,28 @@ func FuzzParseRecord(f *testing.F) {
 			require.Equal(t, id, again)
 		}
 	})
+}
+
+// The id is a small part of a record that may be as long as a DNS message. A policy or a failure that keeps the id must
+// not keep the record, because their bounds do not count it.
+func TestAnIDDoesNotKeepItsRecord(t *testing.T) {
+	t.Parallel()
+	record := "v=STSv1; id=20260101; x=" + strings.Repeat("x", 1<<10)
+	id, err := mtasts.ParseRecord(record)
+	require.NoError(t, err)
+	require.Equal(t, "20260101", id)
+	from, to := uintptr(unsafe.Pointer(unsafe.StringData(record))), uintptr(unsafe.Pointer(unsafe.StringData(id)))
+	require.False(t, to >= from && to < from+uintptr(len(record)), "the id is in the memory of the record")
+}
+
+func TestRecordID(t *testing.T) {
+	t.Parallel()
+	one, two := "v=STSv1; id=1;", "v=STSv1; id=2;"
+	id, err := mtasts.RecordID([]string{"v=spf1 -all", one, "v=STSv2; id=3;"})
+	require.NoError(t, err, "records about other things are discarded first")
+	require.Equal(t, "1", id)
+	_, err = mtasts.RecordID([]string{one, two})
+	require.ErrorIs(t, err, mtasts.ErrManyRecords)
+	_, err = mtasts.RecordID(nil)
+	require.ErrorIs(t, err, mtasts.ErrNoRecord)
 }

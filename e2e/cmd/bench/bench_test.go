@@ -18,6 +18,7 @@ import (
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/internal/resolver/resolvertest"
+	"github.com/policyd/policyd/internal/stsstore"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -229,7 +230,7 @@ func TestStoredPolicies(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, stub.SelfTest(t.Context()))
 	lab.Set("_mta-sts.p7.example", resolver.TypeTXT, resolvertest.Answer{Records: []string{`TXT "v=STSv1; id=1;"`}})
-	store, err := mtasts.NewStore(mtasts.StoreOptions{Resolver: stub, StateDir: dir})
+	store, err := stsstore.New(stsstore.Options{Resolver: stub, Fetcher: &mtasts.Fetcher{Resolver: stub}, StateDir: dir})
 	require.NoError(t, err)
 	require.Equal(t, mtasts.Found, store.Lookup(t.Context(), "p7.example").State)
 	require.NoError(t, store.Close())

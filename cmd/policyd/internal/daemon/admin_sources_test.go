@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/internal/resolver/resolvertest"
 	"github.com/policyd/policyd/internal/smtptls/smtptest"
@@ -101,7 +102,7 @@ func TestMTASTSPoliciesAreShownAndFlushed(t *testing.T) {
 	l.dns.Set("mta-sts.sts.example", resolver.TypeA, resolvertest.Answer{Records: []string{"A 127.0.0.1"}})
 	l.start()
 	options := l.daemon.storeOptions(l.daemon.Settings())
-	options.Port, options.Special, options.Roots = uint16(port), true, ca.Roots
+	options.Fetcher = &mtasts.Fetcher{Resolver: l.daemon.cache, Port: uint16(port), Special: true, Roots: ca.Roots}
 	l.daemon.store.Configure(options)
 
 	c, op := l.client(), l.operator()

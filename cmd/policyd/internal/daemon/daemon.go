@@ -19,10 +19,10 @@ import (
 
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/lookup"
-	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/postfix"
 	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/stsstore"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -55,7 +55,7 @@ type Daemon struct {
 	site    *postfix.Site
 	cache   *resolver.Cache
 	prober  *probe.Prober
-	store   *mtasts.Store
+	store   *stsstore.Store
 	service *lookup.Service
 	handler socketmap.Handler
 	server  *socketmap.Server
@@ -91,7 +91,7 @@ func New(o Options) (*Daemon, error) {
 	if d.site, err = postfix.New(d.siteOptions(loaded)); err != nil {
 		return nil, err
 	}
-	if d.store, err = mtasts.NewStore(d.storeOptions(loaded)); err != nil {
+	if d.store, err = stsstore.New(d.storeOptions(loaded)); err != nil {
 		return nil, err
 	}
 	probing := d.probeOptions(loaded)

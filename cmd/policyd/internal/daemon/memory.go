@@ -13,8 +13,8 @@ import (
 	"github.com/KimMachineGun/automemlimit/memlimit"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
-	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/stsstore"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -62,7 +62,7 @@ func mebibytes(n int64) string { return fmt.Sprintf("%d MiB", n>>20) }
 // and still count as one.
 func policiesFor(limit int64) int {
 	const eighth, each = 8, 2 << 10
-	return int(min(max(limit/eighth/each, 1), mtasts.DefaultMaxPolicies))
+	return int(min(max(limit/eighth/each, 1), stsstore.DefaultMaxPolicies))
 }
 
 // connectionsFor is how many connections there may be under a memory limit: each can take 14 KiB while it holds half of a

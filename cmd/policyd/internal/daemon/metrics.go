@@ -12,8 +12,8 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/metrics"
 	"github.com/policyd/policyd/internal/lookup"
-	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/stsstore"
 	"github.com/policyd/policyd/internal/unixsock"
 )
 
@@ -49,12 +49,12 @@ func (d *Daemon) observeQuery() func(resolver.QueryEvent) {
 	}
 }
 
-// observeFetch is for mtasts.StoreOptions.
-func (d *Daemon) observeFetch() func(mtasts.Event) {
+// observeFetch is for stsstore.Options.
+func (d *Daemon) observeFetch() func(stsstore.Event) {
 	if d.telemetry == nil {
 		return nil
 	}
-	return func(e mtasts.Event) { d.telemetry.Fetch(e.Result) }
+	return func(e stsstore.Event) { d.telemetry.Fetch(e.Result) }
 }
 
 // operator opens the listeners for the operator, of the admin socket and of the metrics, and returns what serves them as

@@ -6,10 +6,10 @@ import (
 
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/lookup"
-	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/postfix"
 	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/stsstore"
 )
 
 // Settings returns the settings in force.
@@ -49,9 +49,9 @@ func (d *Daemon) probeOptions(l *settings.Loaded) probe.Options {
 	return o
 }
 
-func (d *Daemon) storeOptions(l *settings.Loaded) mtasts.StoreOptions {
-	o := l.Store(d.log)
-	o.Resolver, o.CachedResolver = d.cache, d.cache.Cached()
+func (d *Daemon) storeOptions(l *settings.Loaded) stsstore.Options {
+	o := l.Store(d.cache, d.log)
+	o.CachedResolver = d.cache.Cached()
 	o.Observe, o.MaxPolicies = d.observeFetch(), d.maxPolicies
 	return o
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/policyd/policyd/internal/postfix"
 	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/stsstore"
 	"github.com/policyd/policyd/internal/unixsock"
 	"github.com/policyd/policyd/socketmap"
 )
@@ -65,9 +66,12 @@ func (l *Loaded) Probe(log *slog.Logger) probe.Options {
 	}
 }
 
-// Store returns the options of the store of MTA-STS policies, but for the resolvers.
-func (l *Loaded) Store(log *slog.Logger) mtasts.StoreOptions {
-	return mtasts.StoreOptions{Roots: l.Roots, Special: l.Port26.ProbeSpecialAddresses, StateDir: l.Cache.StateDir, Logger: log}
+// Store returns the options of the store of MTA-STS policies, which asks r.
+func (l *Loaded) Store(r resolver.Resolver, log *slog.Logger) stsstore.Options {
+	return stsstore.Options{
+		Resolver: r, StateDir: l.Cache.StateDir, Logger: log,
+		Fetcher: &mtasts.Fetcher{Resolver: r, Roots: l.Roots, Special: l.Port26.ProbeSpecialAddresses},
+	}
 }
 
 // Limits returns what the server allows its clients.

@@ -1,4 +1,4 @@
-package mtasts_test
+package stsstore_test
 
 import (
 	"context"
@@ -9,13 +9,13 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-	"unsafe"
 	"weak"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/stsstore"
 )
 
 const (
@@ -54,7 +54,7 @@ func TestAPolicyIsFetchedOnceAndHolds(t *testing.T) {
 		require.Equal(t, found1, short(s.Lookup(t.Context(), domain)))
 		require.Equal(t, 2, w.queries())
 		require.Equal(t, 1, w.fetches())
-		require.Equal(t, mtasts.Stats{Enforce: 1, Hits: 21, Fetched: 1}, s.Stats())
+		require.Equal(t, stsstore.Stats{Enforce: 1, Hits: 21, Fetched: 1}, s.Stats())
 	})
 }
 
@@ -344,13 +344,12 @@ func TestADomainTakesOnePlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		w.change(func() { w.wait = time.Second })
-		s, err := mtasts.NewStore(mtasts.StoreOptions{Resolver: w})
+		s, err := stsstore.New(stsstore.Options{Resolver: w, Fetcher: w})
 		require.NoError(t, err)
 		defer func() { require.NoError(t, s.Close()) }()
-		s.FetchBy(w.fetch)
 		// Without a cache, each lookup sees another id.
 		var all sync.WaitGroup
-		for i := range 2 * mtasts.MaxFlights {
+		for i := range 2 * stsstore.MaxFlights {
 			w.set(domain, fmt.Sprint("x", i), enforce)
 			all.Go(func() {
 				if r := s.Lookup(t.Context(), domain); r.State != mtasts.Found {
@@ -373,7 +372,7 @@ func TestTooManyFetchesAreBusy(t *testing.T) {
 		w.change(func() { w.wait = time.Second })
 		s := w.store(t, nil)
 		var all sync.WaitGroup
-		for i := range mtasts.MaxFlights {
+		for i := range stsstore.MaxFlights {
 			name := fmt.Sprintf("d%d.example", i)
 			w.set(name, "1", enforce)
 			all.Go(func() { s.Lookup(t.Context(), name) })
@@ -382,7 +381,7 @@ func TestTooManyFetchesAreBusy(t *testing.T) {
 		w.set(domain, "1", enforce)
 		r := s.Lookup(t.Context(), domain)
 		require.Equal(t, "unknown", short(r))
-		require.ErrorIs(t, r.Err, mtasts.ErrBusy)
+		require.ErrorIs(t, r.Err, stsstore.ErrBusy)
 		all.Wait()
 		require.Equal(t, found1, short(s.Lookup(t.Context(), domain)), "being busy is no failure")
 	})
@@ -459,7 +458,7 @@ func TestAPanicOfAFetchIsAFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, j := newWorld(), &journal{}
 		w.set(domain, "1", "panic")
-		s := w.store(t, func(o *mtasts.StoreOptions) { o.Logger = j.logger() })
+		s := w.store(t, func(o *stsstore.Options) { o.Logger = j.logger() })
 		require.Equal(t, "failed sts-policy-fetch-error", short(s.Lookup(t.Context(), domain)))
 		require.Equal(t, 1, j.count("panicked"))
 	})
@@ -488,14 +487,14 @@ func TestObserveIsToldOfFetches(t *testing.T) {
 		w := newWorld()
 		w.set(domain, "1", enforce)
 		w.change(func() { w.wait = time.Second })
-		var events []mtasts.Event
-		s := w.store(t, func(o *mtasts.StoreOptions) {
-			o.Observe = func(e mtasts.Event) { events = append(events, e) }
+		var events []stsstore.Event
+		s := w.store(t, func(o *stsstore.Options) {
+			o.Observe = func(e stsstore.Event) { events = append(events, e) }
 		})
 		s.Lookup(t.Context(), domain)
 		w.set("bad.example", "1", "no policy")
 		s.Lookup(t.Context(), "bad.example")
-		require.Equal(t, []mtasts.Event{{Result: "ok", Took: time.Second}, {Result: "sts-policy-invalid", Took: time.Second}}, events)
+		require.Equal(t, []stsstore.Event{{Result: "ok", Took: time.Second}, {Result: "sts-policy-invalid", Took: time.Second}}, events)
 	})
 }
 
@@ -510,22 +509,12 @@ func TestAnswersFromTheCachesDoNotAllocate(t *testing.T) {
 	}
 }
 
-func TestAStoreNeedsAResolver(t *testing.T) {
+func TestAStoreNeedsAResolverAndAFetcher(t *testing.T) {
 	t.Parallel()
-	_, err := mtasts.NewStore(mtasts.StoreOptions{})
+	_, err := stsstore.New(stsstore.Options{Fetcher: newWorld()})
 	require.Error(t, err)
-}
-
-// The id is a small part of a record that may be as long as a DNS message: neither a policy nor a failure keeps
-// the whole of it, which is of no account in what bounds them.
-func TestAnIDDoesNotKeepItsRecord(t *testing.T) {
-	t.Parallel()
-	record := "v=STSv1; id=20260101; x=" + strings.Repeat("x", 1<<10)
-	id, err := mtasts.ParseRecord(record)
-	require.NoError(t, err)
-	require.Equal(t, "20260101", id)
-	from, to := uintptr(unsafe.Pointer(unsafe.StringData(record))), uintptr(unsafe.Pointer(unsafe.StringData(id)))
-	require.False(t, to >= from && to < from+uintptr(len(record)), "the id is in the memory of the record")
+	_, err = stsstore.New(stsstore.Options{Resolver: newWorld()})
+	require.Error(t, err)
 }
 
 // large is a resolver of records that are too large for a cache.
@@ -543,7 +532,7 @@ func (l *large) Lookup(_ context.Context, q resolver.Question) (*resolver.RRset,
 func TestALargeRecordIsNotKept(t *testing.T) {
 	t.Parallel()
 	l := &large{}
-	s, err := mtasts.NewStore(mtasts.StoreOptions{Resolver: l})
+	s, err := stsstore.New(stsstore.Options{Resolver: l, Fetcher: newWorld()})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	for i := range 8 {

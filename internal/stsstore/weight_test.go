@@ -1,4 +1,4 @@
-package mtasts
+package stsstore
 
 import (
 	"strings"
@@ -7,12 +7,14 @@ import (
 	"unsafe"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/mtasts"
 )
 
 // What bounds the policies must bound their memory: a line of three octets takes more than three octets.
 func TestAPolicyOfManyLinesWeighsWhatItTakes(t *testing.T) {
 	t.Parallel()
-	p, err := ParsePolicy([]byte("version: STSv1\nmode: enforce\nmax_age: 1\nmx: a\n" + strings.Repeat("a:b\n", 16_000)))
+	p, err := mtasts.ParsePolicy([]byte("version: STSv1\nmode: enforce\nmax_age: 1\nmx: a\n" + strings.Repeat("a:b\n", 16_000)))
 	require.NoError(t, err)
 	takes := 0
 	for _, line := range p.Raw {

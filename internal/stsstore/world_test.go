@@ -1,4 +1,4 @@
-package mtasts_test
+package stsstore_test
 
 import (
 	"bytes"
@@ -14,9 +14,10 @@ import (
 
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/stsstore"
 )
 
-// world is what DNS and the policy hosts of all domains say. It is a resolver.Resolver.
+// world is what DNS and the policy hosts of all domains say. It is a resolver.Resolver and a stsstore.Fetcher.
 type world struct {
 	mu      sync.Mutex
 	txt     map[string]string // of a domain; missing: denied
@@ -110,7 +111,7 @@ func (w *world) Lookup(ctx context.Context, q resolver.Question) (*resolver.RRse
 	return r, nil
 }
 
-func (w *world) fetch(ctx context.Context, domain string) (mtasts.Policy, error) {
+func (w *world) Fetch(ctx context.Context, domain string) (mtasts.Policy, error) {
 	w.mu.Lock()
 	w.fetched++
 	body, fail, wait := w.policy[domain], w.fail, w.wait
@@ -132,22 +133,21 @@ func (w *world) fetch(ctx context.Context, domain string) (mtasts.Policy, error)
 }
 
 // store returns a store in this world, which ends with the test. It runs if run says so.
-func (w *world) store(t testing.TB, change func(*mtasts.StoreOptions)) *mtasts.Store {
+func (w *world) store(t testing.TB, change func(*stsstore.Options)) *stsstore.Store {
 	t.Helper()
 	cache := resolver.NewCache(w, resolver.CacheOptions{})
-	o := mtasts.StoreOptions{Resolver: cache, CachedResolver: cache.Cached()}
+	o := stsstore.Options{Resolver: cache, CachedResolver: cache.Cached(), Fetcher: w}
 	if change != nil {
 		change(&o)
 	}
-	s, err := mtasts.NewStore(o)
+	s, err := stsstore.New(o)
 	require.NoError(t, err)
-	s.FetchBy(w.fetch)
 	t.Cleanup(func() { _ = s.Close() })
 	return s
 }
 
 // run runs a store until the test ends.
-func run(t testing.TB, s *mtasts.Store) {
+func run(t testing.TB, s *stsstore.Store) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -158,8 +158,8 @@ func run(t testing.TB, s *mtasts.Store) {
 	})
 }
 
-func in(dir string) func(*mtasts.StoreOptions) {
-	return func(o *mtasts.StoreOptions) { o.StateDir = dir }
+func in(dir string) func(*stsstore.Options) {
+	return func(o *stsstore.Options) { o.StateDir = dir }
 }
 
 // journal is a logger and what it was told.

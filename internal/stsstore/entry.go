@@ -1,4 +1,4 @@
-package mtasts
+package stsstore
 
 import (
 	"encoding/json"
@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/policyd/policyd/internal/mtasts"
 )
 
 const (
@@ -29,7 +31,7 @@ const (
 // entry is a policy that was fetched. It is replaced and not changed, but for its flags.
 type entry struct {
 	domain  string
-	policy  Policy
+	policy  mtasts.Policy
 	id      string
 	fetched time.Time
 	expires time.Time
@@ -49,14 +51,14 @@ type entry struct {
 //
 // A time of this process has a monotonic reading, so that a policy fetched by it does not age by a jump of the clock. A time
 // from disk has none: where the clock was set back, that policy holds for longer, and never for less.
-func newEntry(domain, id string, p Policy, fetched time.Time) *entry {
+func newEntry(domain, id string, p mtasts.Policy, fetched time.Time) *entry {
 	life := max(p.MaxAge, minLife)
 	// Earlier than needed by chance, so that what was fetched together is not fetched together for ever.
 	ahead := min(life/2, refreshEvery)
 	ahead -= rand.N(ahead/5 + 1)
 	e := &entry{
 		domain: domain, policy: p, id: id,
-		fetched: fetched, expires: fetched.Add(life), refresh: fetched.Add(ahead), weight: 1 + p.size()/heavy,
+		fetched: fetched, expires: fetched.Add(life), refresh: fetched.Add(ahead), weight: 1 + size(p)/heavy,
 	}
 	e.touched.Store(fetched.Unix())
 	return e
@@ -74,7 +76,7 @@ func (e *entry) after(old *entry) *entry {
 }
 
 // size is about what the policy takes in memory. The patterns are parts of the lines.
-func (p Policy) size() int {
+func size(p mtasts.Policy) int {
 	const header = 16 // of a string
 	n := header * len(p.MX)
 	for _, line := range p.Raw {
@@ -125,10 +127,10 @@ func decode(domain string, value []byte) (*entry, error) {
 	if err := json.Unmarshal(value, &v); err != nil {
 		return nil, fmt.Errorf("mtasts: a stored policy cannot be read: %w", err)
 	}
-	if !policyDomain(domain) || domain != strings.ToLower(domain) || !validID(v.ID) {
+	if !mtasts.ValidDomain(domain) || domain != strings.ToLower(domain) || !mtasts.ValidID(v.ID) {
 		return nil, errors.New("mtasts: a stored policy has a malformed domain or id")
 	}
-	p, err := ParsePolicy([]byte(strings.Join(v.Lines, "\n")))
+	p, err := mtasts.ParsePolicy([]byte(strings.Join(v.Lines, "\n")))
 	if err != nil {
 		return nil, err
 	}

@@ -1,10 +1,12 @@
-package mtasts
+package stsstore
 
 import (
 	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/policyd/policyd/internal/mtasts"
 )
 
 type counters struct {
@@ -43,9 +45,9 @@ func (s *Store) Stats() Stats {
 	s.table.each(func(e *entry) {
 		switch {
 		case !e.live(now):
-		case e.policy.Mode == Enforce:
+		case e.policy.Mode == mtasts.Enforce:
 			st.Enforce++
-		case e.policy.Mode == Testing:
+		case e.policy.Mode == mtasts.Testing:
 			st.Testing++
 		default:
 			st.None++
@@ -63,7 +65,7 @@ func (s *Store) Stats() Stats {
 type Entry struct {
 	Domain string
 	// Mode, ID, MX, MaxAge, Fetched and Expires are those of the policy; Mode is ModeUnknown where there is none.
-	Mode             Mode
+	Mode             mtasts.Mode
 	ID               string
 	MX               []string
 	MaxAge           time.Duration
@@ -71,7 +73,7 @@ type Entry struct {
 	// Used says that the policy was asked for since it was fetched, and so will be renewed.
 	Used bool
 	// Failure, Reason and Retry are set where the last fetch failed: how, why, and when it is tried again.
-	Failure Failure
+	Failure mtasts.Failure
 	Reason  string
 	Retry   time.Time
 }

@@ -1,4 +1,4 @@
-package mtasts
+package stsstore
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/resolver"
 )
 
@@ -45,7 +46,7 @@ func (r *records) of(domain string) *announced {
 	slot := r.slot(domain)
 	a := slot.Load()
 	if a == nil || a.domain != domain {
-		a = &announced{domain: strings.Clone(domain), name: recordLabel + domain}
+		a = &announced{domain: strings.Clone(domain), name: mtasts.RecordName(domain)}
 		slot.Store(a)
 	}
 	return a
@@ -57,7 +58,7 @@ func (r *records) parse(a *announced, rrset *resolver.RRset) (string, error) {
 		return a.id, a.err
 	}
 	n := &announced{domain: a.domain, name: a.name, rrset: rrset}
-	n.id, n.err = recordID(rrset.TXT)
+	n.id, n.err = mtasts.RecordID(rrset.TXT)
 	if small(rrset) {
 		r.slot(a.domain).Store(n)
 	}
@@ -72,17 +73,6 @@ func small(rrset *resolver.RRset) bool {
 		size += stringHeader + len(txt)
 	}
 	return size <= most
-}
-
-const (
-	recordLabel = "_mta-sts."
-	hostLabel   = "mta-sts."
-)
-
-// policyDomain reports whether s, in lower case, can have a policy: whether both names fit in DNS.
-func policyDomain(s string) bool {
-	const longest = 253
-	return len(s) <= longest-len(recordLabel) && validDomain(s, true)
 }
 
 // announcement returns the id that the domain announces. The error is one of ParseRecord's, resolver.ErrNotCached, or that

@@ -1,4 +1,4 @@
-package mtasts
+package stsstore
 
 import (
 	"cmp"

@@ -1,4 +1,4 @@
-package mtasts
+package stsstore
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/resolver"
 )
 
@@ -22,7 +23,7 @@ type View struct {
 // is asked for when it is not in the resolver's cache, and the policy is fetched when the record announces one that
 // the store does not have. A caller with a deadline gets Unknown where that ends before an answer is there; the
 // fetch goes on.
-func (s *Store) Lookup(ctx context.Context, domain string) Result {
+func (s *Store) Lookup(ctx context.Context, domain string) mtasts.Result {
 	return View{store: s}.Lookup(ctx, domain)
 }
 
@@ -42,11 +43,11 @@ func (v View) Passive() View {
 }
 
 // Lookup is Store.Lookup as far as the view allows it.
-func (v View) Lookup(ctx context.Context, domain string) Result {
+func (v View) Lookup(ctx context.Context, domain string) mtasts.Result {
 	s := v.store
 	domain = strings.ToLower(strings.TrimSuffix(domain, "."))
-	if !policyDomain(domain) {
-		return Result{Domain: domain, State: Absent, Why: "no domain that could have a policy"}
+	if !mtasts.ValidDomain(domain) {
+		return mtasts.Result{Domain: domain, State: mtasts.Absent, Why: "no domain that could have a policy"}
 	}
 	e, sure := s.known(domain, !v.cached)
 	if !sure {
@@ -67,12 +68,12 @@ func (v View) Lookup(ctx context.Context, domain string) Result {
 		// policy exists in the sender's cache, the sender MUST apply that cached policy" (section 3.3).
 		v.use(e, now)
 		return s.stale(e, err)
-	case errors.Is(err, ErrNoRecord), errors.Is(err, ErrManyRecords), errors.Is(err, ErrBadRecord):
-		return Result{Domain: domain, State: Absent, Why: strings.TrimPrefix(err.Error(), "mtasts: ")}
+	case errors.Is(err, mtasts.ErrNoRecord), errors.Is(err, mtasts.ErrManyRecords), errors.Is(err, mtasts.ErrBadRecord):
+		return mtasts.Result{Domain: domain, State: mtasts.Absent, Why: strings.TrimPrefix(err.Error(), "mtasts: ")}
 	case err != nil && (ctx.Err() != nil || ours(err)):
 		return unknown(domain, err)
 	case err != nil:
-		return Result{Domain: domain, State: Failed, Err: err, Why: tidy("the TXT record could not be looked up: " + err.Error())}
+		return mtasts.Result{Domain: domain, State: mtasts.Failed, Err: err, Why: mtasts.Printable("the TXT record could not be looked up: " + err.Error())}
 	}
 	if live {
 		v.use(e, now)
@@ -88,7 +89,7 @@ func (s *Store) Announce(domain string) { View{store: s}.Announce(domain) }
 // Announce is Store.Announce as far as the view allows it.
 func (v View) Announce(domain string) {
 	domain = strings.ToLower(strings.TrimSuffix(domain, "."))
-	if v.cached || !policyDomain(domain) {
+	if v.cached || !mtasts.ValidDomain(domain) {
 		return
 	}
 	over, cancel := context.WithCancel(context.Background())
@@ -98,18 +99,18 @@ func (v View) Announce(domain string) {
 
 // Live returns the policy of a domain that is kept and live, confirmed or not, Absent where there is none. It asks and fetches
 // nothing, and what it finds does not count as used.
-func (s *Store) Live(domain string) Result { return View{store: s}.Live(domain) }
+func (s *Store) Live(domain string) mtasts.Result { return View{store: s}.Live(domain) }
 
 // Live is Store.Live; a cached view returns Unknown and an error that wraps resolver.ErrNotCached while the stored policies are
 // being read.
-func (v View) Live(domain string) Result {
+func (v View) Live(domain string) mtasts.Result {
 	domain = strings.ToLower(strings.TrimSuffix(domain, "."))
 	e, sure := v.store.known(domain, !v.cached)
 	switch {
 	case !sure:
 		return unknown(domain, errReading)
 	case !e.live(time.Now()):
-		return Result{Domain: domain, State: Absent, Why: "no live policy"}
+		return mtasts.Result{Domain: domain, State: mtasts.Absent, Why: "no live policy"}
 	}
 	return e.result()
 }
@@ -122,7 +123,7 @@ type want struct {
 }
 
 // renew has the announced policy fetched, unless that was tried just now.
-func (v View) renew(ctx context.Context, w want) Result {
+func (v View) renew(ctx context.Context, w want) mtasts.Result {
 	s, live := v.store, w.have.live(w.now)
 	if last, held := s.failures.holds(w.domain, w.id, w.now); held {
 		return s.without(w, last.err)
@@ -141,15 +142,15 @@ func (v View) renew(ctx context.Context, w want) Result {
 }
 
 // without is the result where the announced policy cannot be had.
-func (s *Store) without(w want, err error) Result {
+func (s *Store) without(w want, err error) mtasts.Result {
 	if w.have.live(w.now) {
 		return s.stale(w.have, err)
 	}
-	failed, ok := errors.AsType[*Error](err)
+	failed, ok := errors.AsType[*mtasts.Error](err)
 	if !ok {
 		return unknown(w.domain, err)
 	}
-	return Result{Domain: w.domain, State: Failed, ID: w.id, Failure: failed.Failure, Err: err, Why: failed.Error()}
+	return mtasts.Result{Domain: w.domain, State: mtasts.Failed, ID: w.id, Failure: failed.Failure, Err: err, Why: failed.Error()}
 }
 
 func (v View) use(e *entry, now time.Time) {
@@ -159,32 +160,32 @@ func (v View) use(e *entry, now time.Time) {
 }
 
 // result is the entry as an answer. It does not allocate.
-func (e *entry) result() Result {
-	r := Result{Domain: e.domain, State: Found, Policy: e.policy, ID: e.id, Fetched: e.fetched, Expires: e.expires}
+func (e *entry) result() mtasts.Result {
+	r := mtasts.Result{Domain: e.domain, State: mtasts.Found, Policy: e.policy, ID: e.id, Fetched: e.fetched, Expires: e.expires}
 	switch e.policy.Mode {
-	case Enforce:
+	case mtasts.Enforce:
 		r.Why = "policy of mode enforce"
-	case Testing:
+	case mtasts.Testing:
 		r.Why = "policy of mode testing: failures are only reported"
-	case None:
+	case mtasts.None:
 		r.Why = "policy of mode none: the domain wants no MTA-STS"
-	case ModeUnknown: // ParsePolicy returns none
+	case mtasts.ModeUnknown: // ParsePolicy returns none
 	}
 	return r
 }
 
 // stale is an entry that is live, and that the domain could not confirm because of err.
-func (s *Store) stale(e *entry, err error) Result {
+func (s *Store) stale(e *entry, err error) mtasts.Result {
 	s.counters.stale.Add(1)
 	r := e.result()
 	r.Stale, r.Err = true, err
-	r.Why = tidy("the stored " + r.Why + " holds, as nothing newer could be had: " + err.Error())
-	if failed, ok := errors.AsType[*Error](err); ok {
+	r.Why = mtasts.Printable("the stored " + r.Why + " holds, as nothing newer could be had: " + err.Error())
+	if failed, ok := errors.AsType[*mtasts.Error](err); ok {
 		r.Failure = failed.Failure
 	}
 	return r
 }
 
-func unknown(domain string, err error) Result {
-	return Result{Domain: domain, State: Unknown, Err: err, Why: tidy(err.Error())}
+func unknown(domain string, err error) mtasts.Result {
+	return mtasts.Result{Domain: domain, State: mtasts.Unknown, Err: err, Why: mtasts.Printable(err.Error())}
 }

@@ -1,4 +1,4 @@
-package mtasts_test
+package stsstore_test
 
 import (
 	"fmt"

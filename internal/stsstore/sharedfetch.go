@@ -1,4 +1,4 @@
-package mtasts
+package stsstore
 
 import (
 	"context"
@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"syscall"
 	"time"
+
+	"github.com/policyd/policyd/internal/mtasts"
 )
 
 const (
@@ -50,7 +52,7 @@ func (s *Store) fly(w want, refresh bool) (e *entry, err error) {
 		// A stranger's words led here: they must not end the daemon. The panic is a failure like another.
 		if p := recover(); p != nil {
 			o.Logger.Error("fetching an MTA-STS policy panicked", "domain", w.domain, "panic", fmt.Sprint(p))
-			e, err = nil, s.failed(w, &Error{w.domain, FetchError, errors.New("internal error")})
+			e, err = nil, s.failed(w, &mtasts.Error{Domain: w.domain, Failure: mtasts.FetchError, Err: errors.New("internal error")})
 		}
 	}()
 	// Another flight may have landed between the caller's look and this.
@@ -67,18 +69,18 @@ func (s *Store) fly(w want, refresh bool) (e *entry, err error) {
 	defer s.room.Release(1)
 	ctx, cancel := context.WithTimeout(s.life, fetchTimeout)
 	defer cancel()
-	policy, err := s.fetch(ctx, w.domain, o)
+	policy, err := o.Fetcher.Fetch(ctx, w.domain)
 	if s.life.Err() != nil {
 		return nil, errClosed
 	}
 	s.observe(o, err, Event{Refresh: refresh, Took: time.Since(begun)})
 	if ours(err) {
-		return nil, fmt.Errorf("mtasts: %s: the policy cannot be fetched now: %s", w.domain, tidy(err.Error()))
+		return nil, fmt.Errorf("mtasts: %s: the policy cannot be fetched now: %s", w.domain, mtasts.Printable(err.Error()))
 	}
 	if err != nil {
-		failed, ok := errors.AsType[*Error](err)
+		failed, ok := errors.AsType[*mtasts.Error](err)
 		if !ok {
-			failed = &Error{w.domain, FetchError, err}
+			failed = &mtasts.Error{Domain: w.domain, Failure: mtasts.FetchError, Err: err}
 		}
 		return nil, s.failed(w, failed)
 	}
@@ -98,7 +100,7 @@ func ours(err error) bool {
 }
 
 // failed notes that a policy could not be fetched.
-func (s *Store) failed(w want, err *Error) error {
+func (s *Store) failed(w want, err *mtasts.Error) error {
 	now := time.Now()
 	var expires time.Time
 	if w.have.live(now) {
@@ -106,7 +108,7 @@ func (s *Store) failed(w want, err *Error) error {
 	}
 	s.failures.add(err, w.id, now, expires)
 	s.options.Load().Logger.Info("an MTA-STS policy could not be fetched",
-		"domain", w.domain, "id", w.id, "live_policy", w.have.live(now), "failure", string(err.Failure), "err", tidy(err.Err.Error()))
+		"domain", w.domain, "id", w.id, "live_policy", w.have.live(now), "failure", string(err.Failure), "err", mtasts.Printable(err.Err.Error()))
 	return err
 }
 
@@ -124,13 +126,13 @@ func (s *Store) keep(e *entry) *entry {
 	return e
 }
 
-func (s *Store) observe(o *StoreOptions, err error, event Event) {
+func (s *Store) observe(o *Options, err error, event Event) {
 	if err == nil {
 		event.Result = "ok"
 		s.counters.fetched.Add(1)
 	} else {
-		event.Result = string(FetchError)
-		if failed, ok := errors.AsType[*Error](err); ok {
+		event.Result = string(mtasts.FetchError)
+		if failed, ok := errors.AsType[*mtasts.Error](err); ok {
 			event.Result = string(failed.Failure)
 		}
 		s.counters.failed.Add(1)

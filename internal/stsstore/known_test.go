@@ -1,4 +1,4 @@
-package mtasts
+package stsstore
 
 import (
 	"sync"
@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/resolver"
 )
 
@@ -16,7 +17,7 @@ func TestWhatIsReadJustNowIsKnown(t *testing.T) {
 	s := &Store{table: newTable()}
 	s.table.setLimit(DefaultMaxPolicies)
 	for range 20_000 {
-		e := newEntry("example.com", "1", Policy{Mode: Enforce, MaxAge: time.Hour, MX: []string{"mx.example.com"}}, time.Now())
+		e := newEntry("example.com", "1", mtasts.Policy{Mode: mtasts.Enforce, MaxAge: time.Hour, MX: []string{"mx.example.com"}}, time.Now())
 		var reading sync.WaitGroup
 		reading.Go(func() {
 			s.table.putNew(e)
@@ -38,6 +39,6 @@ func TestLiveWhileTheDiskIsRead(t *testing.T) {
 	t.Parallel()
 	s := &Store{table: newTable()}
 	r := View{store: s, cached: true}.Live("example.com")
-	require.Equal(t, Unknown, r.State)
+	require.Equal(t, mtasts.Unknown, r.State)
 	require.ErrorIs(t, r.Err, resolver.ErrNotCached)
 }

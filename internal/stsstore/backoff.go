@@ -1,4 +1,4 @@
-package mtasts
+package stsstore
 
 import (
 	"errors"
@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/resolver"
 )
 
@@ -28,7 +29,7 @@ const (
 // failure is a fetch that failed.
 type failure struct {
 	id        string
-	err       *Error
+	err       *mtasts.Error
 	at, retry time.Time
 	step      time.Duration
 }
@@ -59,7 +60,7 @@ func (f *failures) held(e *entry, now time.Time) bool {
 }
 
 // add notes a failure. With a live policy, which ends at expires, it is tried again well before that.
-func (f *failures) add(err *Error, id string, now, expires time.Time) {
+func (f *failures) add(err *mtasts.Error, id string, now, expires time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	first, next, most := firstBackOff, nextBackOff, maxBackOff

@@ -1,15 +1,6 @@
-package mtasts
+package stsstore
 
-import (
-	"context"
-
-	"go.etcd.io/bbolt"
-)
-
-// FetchBy has a store fetch by f instead of over HTTPS.
-func (s *Store) FetchBy(f func(ctx context.Context, domain string) (Policy, error)) {
-	s.fetch = func(ctx context.Context, domain string, _ *StoreOptions) (Policy, error) { return f(ctx, domain) }
-}
+import "go.etcd.io/bbolt"
 
 // BreakDisk closes the database behind the back of a store, so that every use of it fails from now on.
 func (s *Store) BreakDisk() error { return s.disk.db.Close() }

@@ -1,4 +1,4 @@
-package mtasts_test
+package stsstore_test
 
 import (
 	"bufio"
@@ -17,6 +17,7 @@ import (
 
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/stsstore"
 )
 
 func TestPoliciesSurviveARestart(t *testing.T) {
@@ -118,7 +119,7 @@ func TestTheFewestUsedGo(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
-		limit := func(o *mtasts.StoreOptions) { o.StateDir, o.MaxPolicies = dir, 10 }
+		limit := func(o *stsstore.Options) { o.StateDir, o.MaxPolicies = dir, 10 }
 		s := w.store(t, limit)
 		for i := range 30 {
 			name := fmt.Sprintf("d%02d.example", i)
@@ -169,7 +170,7 @@ func TestExpiredPoliciesAreRemoved(t *testing.T) {
 }
 
 // stored closes s and counts what is on its disk.
-func stored(t *testing.T, s *mtasts.Store, dir string) (n int) {
+func stored(t *testing.T, s *stsstore.Store, dir string) (n int) {
 	t.Helper()
 	require.NoError(t, s.Close())
 	db, err := bbolt.Open(filepath.Join(dir, "mtasts.db"), 0o600, nil)
@@ -273,7 +274,7 @@ func TestAFileThatIsCorruptIsMovedAside(t *testing.T) {
 			dir := t.TempDir()
 			file := filepath.Join(dir, "mtasts.db")
 			w, j := newWorld(), &journal{}
-			log := func(o *mtasts.StoreOptions) { o.StateDir, o.Logger = dir, j.logger() }
+			log := func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.logger() }
 			s := w.store(t, log)
 			for i := range 60 {
 				name := fmt.Sprintf("d%d.example", i)
@@ -310,12 +311,12 @@ func TestAFileThatIsDamagedInUseIsMovedAside(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		damage func(file string, size int64) error
-		first  func(t *testing.T, w *world, s *mtasts.Store) // use of the damaged file
+		first  func(t *testing.T, w *world, s *stsstore.Store) // use of the damaged file
 	}{
 		{
 			"cut, and read",
 			func(file string, _ int64) error { return os.Truncate(file, 8192) },
-			func(t *testing.T, w *world, s *mtasts.Store) {
+			func(t *testing.T, w *world, s *stsstore.Store) {
 				t.Helper()
 				w.set("d1.example", "1", enforce)
 				require.Equal(t, found1, short(s.Lookup(t.Context(), "d1.example")))
@@ -324,7 +325,7 @@ func TestAFileThatIsDamagedInUseIsMovedAside(t *testing.T) {
 		{
 			"overwritten, and read as a whole",
 			func(file string, size int64) error { return overwrite(file, size) },
-			func(t *testing.T, _ *world, s *mtasts.Store) {
+			func(t *testing.T, _ *world, s *stsstore.Store) {
 				t.Helper()
 				run(t, s)
 				require.Eventually(t, s.Loaded, time.Minute, time.Millisecond)
@@ -333,7 +334,7 @@ func TestAFileThatIsDamagedInUseIsMovedAside(t *testing.T) {
 		{
 			"cut, and written",
 			func(file string, _ int64) error { return os.Truncate(file, 8192) },
-			func(t *testing.T, w *world, s *mtasts.Store) {
+			func(t *testing.T, w *world, s *stsstore.Store) {
 				t.Helper()
 				w.set("new.example", "1", enforce)
 				require.Equal(t, found1, short(s.Lookup(t.Context(), "new.example")))
@@ -353,7 +354,7 @@ func TestAFileThatIsDamagedInUseIsMovedAside(t *testing.T) {
 			}
 			require.NoError(t, s.Close())
 
-			s = w.store(t, func(o *mtasts.StoreOptions) { o.StateDir, o.Logger = dir, j.logger() })
+			s = w.store(t, func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.logger() })
 			info, err := os.Stat(file)
 			require.NoError(t, err)
 			require.NoError(t, c.damage(file, info.Size()))
@@ -408,7 +409,7 @@ func TestADiskThatCannotBeUsedIsDoneWithout(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w.set(domain, "1", enforce)
 				w.set("other.example", "1", enforce)
-				s := w.store(t, func(o *mtasts.StoreOptions) { o.StateDir, o.Logger = dir, j.logger() })
+				s := w.store(t, func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.logger() })
 				run(t, s)
 				require.Equal(t, found1, short(s.Lookup(t.Context(), domain)))
 				require.Equal(t, found1, short(s.Lookup(t.Context(), "other.example")))
@@ -426,7 +427,7 @@ func TestADiskThatFailsLaterIsDoneWithout(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		w, j := newWorld(), &journal{}
-		s := w.store(t, func(o *mtasts.StoreOptions) { o.StateDir, o.Logger = dir, j.logger() })
+		s := w.store(t, func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.logger() })
 		run(t, s)
 		w.set(domain, "1", enforce)
 		w.set("other.example", "1", enforce)
@@ -451,7 +452,7 @@ func TestAFileThatIsOpenElsewhereIsWaitedForInTheBackground(t *testing.T) {
 		elsewhere := w.store(t, in(dir))
 		require.Equal(t, found1, short(elsewhere.Lookup(t.Context(), domain)))
 
-		s := w.store(t, func(o *mtasts.StoreOptions) { o.StateDir, o.Logger = dir, j.logger() })
+		s := w.store(t, func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.logger() })
 		run(t, s)
 		require.Equal(t, found1, short(s.Lookup(t.Context(), "other.example")))
 		require.Equal(t, 1, j.count("another process has it open"))
@@ -495,7 +496,7 @@ func TestKill(t *testing.T) {
 	}
 	require.GreaterOrEqual(t, len(acknowledged), rounds*each)
 	w, j := newWorld(), &journal{}
-	s := w.store(t, func(o *mtasts.StoreOptions) { o.StateDir, o.Logger = dir, j.logger() })
+	s := w.store(t, func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.logger() })
 	for _, name := range acknowledged {
 		require.Equal(t, found1+" stale", short(s.Lookup(t.Context(), name)), name)
 	}
@@ -506,7 +507,7 @@ func TestKill(t *testing.T) {
 func storeUntilKilled(t *testing.T, dir, round string) {
 	t.Helper()
 	w, j := newWorld(), &journal{}
-	s := w.store(t, func(o *mtasts.StoreOptions) { o.StateDir, o.Logger = dir, j.logger() })
+	s := w.store(t, func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.logger() })
 	require.Zero(t, j.count("level"), "the file was whole")
 	run(t, s)
 	for i := 0; ; i++ {

@@ -1,4 +1,4 @@
-package mtasts_test
+package stsstore_test
 
 import (
 	"os"
@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/internal/mtasts"
+	"github.com/policyd/policyd/internal/stsstore"
 )
 
 // TestADatabaseThatIsRemovedIsWrittenAgain: what is written to a file that nobody can find is lost with the process.
@@ -44,7 +45,7 @@ func TestADatabaseThatIsRemovedIsWrittenAgain(t *testing.T) {
 				w, j := newWorld(), &journal{}
 				w.set(domain, "1", enforce)
 				w.set("other.example", "1", enforce)
-				s := w.store(t, func(o *mtasts.StoreOptions) { o.StateDir, o.Logger = dir, j.logger() })
+				s := w.store(t, func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.logger() })
 				if c.runs {
 					run(t, s)
 				}
@@ -75,7 +76,7 @@ func TestADatabaseThatCannotBeMadeAgainIsMissed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, j := newWorld(), &journal{}
 		w.set(domain, "1", enforce)
-		s := w.store(t, func(o *mtasts.StoreOptions) { o.StateDir, o.Logger = dir, j.logger() })
+		s := w.store(t, func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.logger() })
 		run(t, s)
 		require.Equal(t, found1, short(s.Lookup(t.Context(), domain)))
 		require.NoError(t, os.RemoveAll(dir))
@@ -107,7 +108,7 @@ func TestADiskThatWasReadOnlyIsWritten(t *testing.T) {
 				w, j := newWorld(), &journal{}
 				w.set(domain, "1", enforce)
 				w.set("other.example", "1", enforce)
-				s := w.store(t, func(o *mtasts.StoreOptions) { o.StateDir, o.Logger = dir, j.logger() })
+				s := w.store(t, func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.logger() })
 				require.Equal(t, found1, short(s.Lookup(t.Context(), domain)))
 				require.NoError(t, s.FreezeDisk())
 				require.Equal(t, found1, short(s.Lookup(t.Context(), "other.example")))

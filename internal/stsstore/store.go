@@ -1,8 +1,8 @@
-package mtasts
+// Package stsstore keeps MTA-STS policies (RFC 8461) in memory and on disk, and renews those in use.
+package stsstore
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"log/slog"
 	"sync"
@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/sync/singleflight"
 
+	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/resolver"
 )
 
@@ -21,20 +22,21 @@ var ErrBusy = errors.New("mtasts: too many policies are being fetched")
 // errClosed says the same of a store that is no more.
 var errClosed = errors.New("mtasts: the store is closed")
 
-// StoreOptions are for NewStore and Configure.
-type StoreOptions struct {
-	// Resolver looks up the TXT record and the addresses of the policy host.
+// Fetcher fetches the policy of a domain; *mtasts.Fetcher does it over HTTPS. The error is an *mtasts.Error.
+type Fetcher interface {
+	Fetch(ctx context.Context, domain string) (mtasts.Policy, error)
+}
+
+// Options are for New and Configure.
+type Options struct {
+	// Resolver looks up the TXT record.
 	Resolver resolver.Resolver
 	// CachedResolver is the same without waiting; nil knows nothing.
 	CachedResolver resolver.Resolver
 	// StateDir keeps policies across restarts, in the file mtasts.db; "" keeps them in memory only.
 	StateDir string
-	// Roots are the authorities that policy hosts are verified against; nil: the system's.
-	Roots *x509.CertPool
-	// Special allows policy hosts at special-purpose addresses, such as loopback: for tests and private networks.
-	Special bool
-	// Port of the policy hosts: 443 unless a test says otherwise.
-	Port uint16
+	// Fetcher fetches policies.
+	Fetcher Fetcher
 	// MaxPolicies bounds the policies that are kept, DefaultMaxPolicies by default; one over 2 KiB counts as several. Those unused
 	// for longest go first.
 	MaxPolicies int
@@ -55,12 +57,9 @@ type Event struct {
 // DefaultMaxPolicies is how many policies a store keeps.
 const DefaultMaxPolicies = 100_000
 
-func (o StoreOptions) withDefaults() *StoreOptions {
+func (o Options) withDefaults() *Options {
 	if o.MaxPolicies <= 0 {
 		o.MaxPolicies = DefaultMaxPolicies
-	}
-	if o.Port == 0 {
-		o.Port = 443
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -68,10 +67,10 @@ func (o StoreOptions) withDefaults() *StoreOptions {
 	return &o
 }
 
-// Store finds policies and keeps them. Make one with NewStore, Run it for what is to be
+// Store finds policies and keeps them. Make one with New, Run it for what is to be
 // done without being asked, and Close it.
 type Store struct {
-	options  atomic.Pointer[StoreOptions]
+	options  atomic.Pointer[Options]
 	table    *table
 	failures *failures
 	records  records
@@ -85,8 +84,6 @@ type Store struct {
 
 	flights singleflight.Group
 	room    *semaphore.Weighted // for flights
-	// fetch is fetchPolicy, but for tests.
-	fetch func(ctx context.Context, domain string, o *StoreOptions) (Policy, error)
 
 	life    context.Context // of flights, which outlive the lookups that began them
 	stop    context.CancelFunc
@@ -95,15 +92,15 @@ type Store struct {
 	flying  sync.WaitGroup
 }
 
-// NewStore returns a store, with the policies that are in o.StateDir. A state directory that cannot be used is no
-// error: a warning is logged, and policies are kept in memory. The one error is a missing Resolver.
-func NewStore(o StoreOptions) (*Store, error) {
-	if o.Resolver == nil {
-		return nil, errors.New("mtasts: a store needs a resolver")
+// New returns a store, with the policies that are in o.StateDir. A state directory that cannot be used is no
+// error: a warning is logged, and policies are kept in memory. The one error is a missing Resolver or Fetcher.
+func New(o Options) (*Store, error) {
+	if o.Resolver == nil || o.Fetcher == nil {
+		return nil, errors.New("stsstore: Resolver and Fetcher must be set")
 	}
 	s := &Store{
 		table: newTable(), failures: newFailures(), records: newRecords(),
-		room: semaphore.NewWeighted(maxFlights), fetch: fetchPolicy,
+		room: semaphore.NewWeighted(maxFlights),
 	}
 	s.life, s.stop = context.WithCancel(context.Background())
 	s.Configure(o)
@@ -115,14 +112,11 @@ func NewStore(o StoreOptions) (*Store, error) {
 	return s, nil
 }
 
-// Configure puts new options in force for whatever begins after it. Resolver and CachedResolver stay if o.Resolver is
-// nil; StateDir and Logger stay what they were.
-func (s *Store) Configure(o StoreOptions) {
+// Configure puts new options in force for whatever begins after it. StateDir and Logger stay what
+// they were.
+func (s *Store) Configure(o Options) {
 	n := o.withDefaults()
 	if old := s.options.Load(); old != nil {
-		if o.Resolver == nil {
-			n.Resolver, n.CachedResolver = old.Resolver, old.CachedResolver
-		}
 		n.StateDir, n.Logger = old.StateDir, old.Logger
 	}
 	s.options.Store(n)
