@@ -51,7 +51,7 @@ terminal long lines are cut.
 					return encode(cmd, list)
 				}
 				out := cmd.OutOrStdout()
-				if err := (shower{out: out, colour: colourful(out)}).cacheList(list, widthOf(out)); err != nil {
+				if err := (shower{out: out, colour: palette(out)}).cacheList(list, widthOf(out)); err != nil {
 					return err
 				}
 				if list.More {
@@ -93,7 +93,7 @@ policy, and the results of probes.
 					return encode(cmd, known)
 				}
 				out := cmd.OutOrStdout()
-				return shower{out: out, colour: colourful(out)}.domain(known)
+				return shower{out: out, colour: palette(out)}.domain(known)
 			})
 		},
 	}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/internal/text"
 )
 
 // widthOf is the width of a terminal; 0, no bound, for anything else.
@@ -20,7 +21,7 @@ func widthOf(out io.Writer) int {
 	}
 	width, _, err := term.GetSize(int(file.Fd()))
 	if err != nil || width <= 0 {
-		return columns
+		return text.Columns
 	}
 	return width
 }
@@ -41,12 +42,12 @@ func (s shower) cacheList(list admin.CacheList, width int) error {
 		nameWidth = max(nameWidth, min(len(e.Name), mostName))
 	}
 	line := func(kind, status, left, name, records string) {
-		text := fmt.Sprintf("%-*s  %-*s  %*s  %-*s  %s", typeWidth, kind, statusWidth, status, leftWidth, left, nameWidth, plain(name), plain(records))
-		text = strings.TrimRight(text, " ")
-		if width > 0 && len(text) > width {
-			text = text[:width-1] + ">"
+		words := fmt.Sprintf("%-*s  %-*s  %*s  %-*s  %s", typeWidth, kind, statusWidth, status, leftWidth, left, nameWidth, text.Printable(name), text.Printable(records))
+		words = strings.TrimRight(words, " ")
+		if width > 0 && len(words) > width {
+			words = words[:width-1] + ">"
 		}
-		b.WriteString(text + "\n")
+		b.WriteString(words + "\n")
 	}
 	if len(list.Entries) > 0 {
 		line("TYPE", "STATUS", "LEFT", "NAME", "RECORDS")
@@ -97,7 +98,7 @@ func entryText(e admin.CacheEntry) string {
 // domain shows what is known about a domain.
 func (s shower) domain(d admin.Domain) error {
 	var b strings.Builder
-	b.WriteString(s.paint(bold, plain(d.Domain)) + "\n\n")
+	b.WriteString(s.colour.Paint(text.Bold, text.Printable(d.Domain)) + "\n\n")
 	now := time.Now()
 	if len(d.Cache) == 0 {
 		b.WriteString("DNS         nothing is cached\n")
@@ -115,17 +116,17 @@ func (s shower) domain(d admin.Domain) error {
 		if i > 0 {
 			label = strings.Repeat(" ", len(label))
 		}
-		text := p.Host + " " + p.State
+		words := p.Host + " " + p.State
 		if p.Cause != "" {
-			text += ": " + p.Cause
+			words += ": " + p.Cause
 		}
 		if !p.Checked.IsZero() {
-			text += ", probed " + span(now.Sub(p.Checked)) + " ago"
+			words += ", probed " + span(now.Sub(p.Checked)) + " ago"
 		}
 		if p.Why != "" {
-			text += "; " + p.Why
+			words += "; " + p.Why
 		}
-		wrap(&b, label, plain(text))
+		text.Wrap(&b, label, text.Printable(words))
 	}
 	_, err := io.WriteString(s.out, b.String())
 	return err
@@ -134,7 +135,7 @@ func (s shower) domain(d admin.Domain) error {
 // entryLines shows an entry whole: its name with type, status and time, and below it what it says.
 func entryLines(b *strings.Builder, e admin.CacheEntry, now time.Time) {
 	status, left := entryState(e, now)
-	head := plain(nameOr(e.Name)) + " " + e.Type + "  " + status + ", "
+	head := text.Printable(nameOr(e.Name)) + " " + e.Type + "  " + status + ", "
 	switch {
 	case left == "-":
 		head += "asked again when it is needed"
@@ -147,13 +148,13 @@ func entryLines(b *strings.Builder, e admin.CacheEntry, now time.Time) {
 	}
 	b.WriteString(head + "\n")
 	for _, r := range e.Records {
-		b.WriteString("    " + plain(r) + "\n")
+		b.WriteString("    " + text.Printable(r) + "\n")
 	}
 	if e.Denial != "" {
 		b.WriteString("    " + e.Denial + "\n")
 	}
 	if e.Failure != "" {
-		wrap(b, "    the last lookup failed: ", plain(e.Failure))
+		text.Wrap(b, "    the last lookup failed: ", text.Printable(e.Failure))
 	}
 }
 
@@ -164,9 +165,9 @@ func (s shower) storedPolicy(b *strings.Builder, p *admin.StoredPolicy, now time
 		return
 	}
 	if p.Mode != "" {
-		wrap(b, label, plain(fmt.Sprintf("mode %s, id %s, mx %s; fetched %s ago, %s left", p.Mode, p.ID, strings.Join(p.MX, " "), span(now.Sub(p.Fetched)), span(p.Expires.Sub(now)))))
+		text.Wrap(b, label, text.Printable(fmt.Sprintf("mode %s, id %s, mx %s; fetched %s ago, %s left", p.Mode, p.ID, strings.Join(p.MX, " "), span(now.Sub(p.Fetched)), span(p.Expires.Sub(now)))))
 	}
 	if p.Failure != "" {
-		wrap(b, label, plain("the last fetch failed: "+p.Failure+"; tried again after "+span(p.Retry.Sub(now))))
+		text.Wrap(b, label, text.Printable("the last fetch failed: "+p.Failure+"; tried again after "+span(p.Retry.Sub(now))))
 	}
 }

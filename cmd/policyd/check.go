@@ -143,7 +143,7 @@ func runCheck(cmd *cobra.Command, c *common, f checkFlags, args []string) error 
 		return scan(cmd, checker, f)
 	}
 	out := cmd.OutOrStdout()
-	screen := check.Screen{Colour: colourful(out), Verbose: f.verbose}
+	screen := check.Screen{Colour: palette(out), Verbose: f.verbose}
 	status := exitOK
 	for i, arg := range args {
 		r := checker.Check(cmd.Context(), domainOf(arg))

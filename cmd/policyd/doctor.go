@@ -82,7 +82,7 @@ func examine(cmd *cobra.Command, c *common, f doctorFlags) error {
 		e.SetIndent("", "  ")
 		err = e.Encode(report)
 	} else {
-		err = report.Text(out, colourful(out))
+		err = report.Text(out, palette(out))
 	}
 	if err == nil && !report.Sound() {
 		return &exit{status: exitFailed}

@@ -12,15 +12,16 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/internal/text"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
 
-// fits checks that text fits into 80 columns.
-func fits(t *testing.T, text string) {
+// fits checks that no line is wider than 80 columns.
+func fits(t *testing.T, output string) {
 	t.Helper()
-	for line := range strings.Lines(text) {
-		require.LessOrEqual(t, len(strings.TrimSuffix(line, "\n")), columns, line)
+	for line := range strings.Lines(output) {
+		require.LessOrEqual(t, len(strings.TrimSuffix(line, "\n")), text.Columns, line)
 	}
 }
 
@@ -106,14 +107,14 @@ func TestCacheScreens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		now := time.Now()
 		var b strings.Builder
-		require.NoError(t, shower{out: &b}.cacheList(admin.CacheList{Entries: entries(now)}, columns))
+		require.NoError(t, shower{out: &b}.cacheList(admin.CacheList{Entries: entries(now)}, text.Columns))
 		golden(t, "cache_list.txt", b.String())
 		fits(t, b.String())
 		b.Reset()
 		require.NoError(t, shower{out: &b}.cacheList(admin.CacheList{Entries: entries(now)}, 0))
 		require.Contains(t, b.String(), "778899aabbccddeeff00112233445566778899\n", "not cut where there is no terminal")
 		b.Reset()
-		require.NoError(t, shower{out: &b}.cacheList(admin.CacheList{}, columns))
+		require.NoError(t, shower{out: &b}.cacheList(admin.CacheList{}, text.Columns))
 		require.Empty(t, b.String())
 
 		require.NoError(t, shower{out: &b}.domain(admin.Domain{

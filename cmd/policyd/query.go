@@ -13,6 +13,7 @@ import (
 
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/text"
 )
 
 // The exit statuses of query.
@@ -108,7 +109,7 @@ type queryScreen struct {
 // showExplanations shows n next hops in their order, and ends with the exit status that fits them.
 func showExplanations(cmd *cobra.Command, q queryScreen, n int, explanation func(i int) (lookup.Explanation, error)) error {
 	out := cmd.OutOrStdout()
-	show := shower{out: out, colour: colourful(out), port: q.port}
+	show := shower{out: out, colour: palette(out), port: q.port}
 	status := exitPolicy
 	for i := range n {
 		x, err := explanation(i)
@@ -137,9 +138,9 @@ func domainOf(arg string) string {
 	return arg[strings.LastIndexByte(arg, '@')+1:]
 }
 
-// colourful says whether out is a terminal on which colours are wanted, no-color.org.
-func colourful(out io.Writer) bool {
-	return terminal(out) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+// palette returns the colours for out: none unless it is a terminal on which they are wanted (no-color.org).
+func palette(out io.Writer) text.Palette {
+	return text.Palette(terminal(out) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb")
 }
 
 func terminal(w io.Writer) bool {

@@ -15,6 +15,7 @@ import (
 	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/internal/stsstore"
+	"github.com/policyd/policyd/internal/text"
 	"github.com/policyd/policyd/prefix"
 )
 
@@ -108,7 +109,7 @@ func (e *evaluator) probe(ctx context.Context, hosts []string) verdicts {
 	group.SetLimit(sideBySide)
 	for i, host := range hosts {
 		group.Go(func() error {
-			e.progress("probing " + plain(host))
+			e.progress("probing " + text.Printable(host))
 			found[i] = e.prober.Probe(ctx, host)
 			return nil
 		})

@@ -30,7 +30,7 @@ settings.`,
 					return encode(cmd, st)
 				}
 				out := cmd.OutOrStdout()
-				return shower{out: out, colour: colourful(out)}.status(st)
+				return shower{out: out, colour: palette(out)}.status(st)
 			})
 		},
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/internal/text"
 )
 
 // sheet is text in two columns: labels, and what there is to say.
@@ -21,23 +22,23 @@ const labels = 13 // width of the left column
 
 // row writes a line, or several if it is too long. An empty label continues the row above.
 func (t *sheet) row(label, format string, args ...any) {
-	wrap(&t.b, fmt.Sprintf("%-*s", labels, label), plain(fmt.Sprintf(format, args...)))
+	text.Wrap(&t.b, fmt.Sprintf("%-*s", labels, label), text.Printable(fmt.Sprintf(format, args...)))
 }
 
 // whole writes what is to be copied, such as paths and lines of a settings file: in one line however long.
-func (t *sheet) whole(label, text string) {
-	t.b.WriteString(fmt.Sprintf("%-*s", labels, label) + plain(text) + "\n")
+func (t *sheet) whole(label, words string) {
+	t.b.WriteString(fmt.Sprintf("%-*s", labels, label) + text.Printable(words) + "\n")
 }
 
 // status shows how a daemon is doing, in 80 columns.
 func (s shower) status(st admin.Status) error {
 	t := &sheet{s: s}
-	t.b.WriteString(s.paint(bold, "policyd "+plain(st.Version)) + ", mode " + plain(st.Settings.Mode) +
+	t.b.WriteString(s.colour.Paint(text.Bold, "policyd "+text.Printable(st.Version)) + ", mode " + text.Printable(st.Settings.Mode) +
 		", up " + span(time.Duration(st.Uptime)*time.Second) + ", process " + strconv.Itoa(st.PID) + "\n")
 	for _, w := range st.Warnings {
 		var b strings.Builder
-		wrap(&b, "  ! ", plain(w))
-		t.b.WriteString(s.paint(yellow, strings.TrimSuffix(b.String(), "\n")) + "\n")
+		text.Wrap(&b, "  ! ", text.Printable(w))
+		t.b.WriteString(s.colour.Paint(text.Yellow, strings.TrimSuffix(b.String(), "\n")) + "\n")
 	}
 	t.b.WriteString("\n")
 	t.settings(st)
@@ -206,11 +207,11 @@ func span(d time.Duration) string {
 		if d < u.length {
 			continue
 		}
-		text := fmt.Sprintf("%d%s", d/u.length, u.name)
+		words := fmt.Sprintf("%d%s", d/u.length, u.name)
 		if rest := d % u.length / next.length; rest > 0 {
-			text += fmt.Sprintf("%d%s", rest, next.name)
+			words += fmt.Sprintf("%d%s", rest, next.name)
 		}
-		return text
+		return words
 	}
 	return fmt.Sprintf("%ds", d/time.Second)
 }

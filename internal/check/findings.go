@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/policyd/policyd/internal/text"
 	"github.com/policyd/policyd/prefix"
 )
 
@@ -18,9 +19,9 @@ type about struct {
 }
 
 // find adds a finding. One that is there already for another address is about that address too.
-func (d *domain) find(name string, a about, text string) {
+func (d *domain) find(name string, a about, words string) {
 	c, _ := code(name)
-	f := Finding{Code: name, Severity: c.Severity, Untested: c.Untested, Host: printable(a.host), Port: a.port, Text: text, Zone: a.zone}
+	f := Finding{Code: name, Severity: c.Severity, Untested: c.Untested, Host: text.Printable(a.host), Port: a.port, Text: words, Zone: a.zone}
 	if a.addr.IsValid() {
 		f.Addresses = []string{a.addr.String()}
 	}

@@ -134,7 +134,7 @@ func TestScreens(t *testing.T) {
 			golden(t, name, shown)
 			for line := range strings.Lines(shown) {
 				whole := strings.Contains(line, "posttls-finger") || strings.Contains(line, " IN ")
-				if line = strings.TrimRight(line, "\n"); !whole && !c.screen.Colour {
+				if line = strings.TrimRight(line, "\n"); !whole && !bool(c.screen.Colour) {
 					require.LessOrEqual(t, len(line), 80, line)
 				}
 			}

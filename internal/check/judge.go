@@ -10,6 +10,7 @@ import (
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/internal/smtptls"
+	"github.com/policyd/policyd/internal/text"
 	"github.com/policyd/policyd/prefix"
 )
 
@@ -176,7 +177,7 @@ func (d *domain) judgeSession(name string, where about, s *smtptls.Session) {
 		err  error
 	}{{"certificate-chain", s.ChainErr}, {"certificate-expired", s.DatesErr}, {"certificate-name", s.NameErr}} {
 		if wrong.err != nil {
-			d.find(name+wrong.code, where, printable(strings.TrimPrefix(wrong.err.Error(), "x509: ")))
+			d.find(name+wrong.code, where, text.Printable(strings.TrimPrefix(wrong.err.Error(), "x509: ")))
 		}
 	}
 	if left := daysLeft(s.NotAfter, d.At); s.DatesErr == nil && left < soonDays {

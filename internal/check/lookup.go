@@ -20,6 +20,7 @@ import (
 	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/internal/smtptls"
+	"github.com/policyd/policyd/internal/text"
 	"github.com/policyd/policyd/prefix"
 )
 
@@ -41,7 +42,7 @@ type host struct {
 
 func (d *domain) showResolver() {
 	st := d.o.DNS.State()
-	d.Resolver = Resolver{Servers: append([]string{}, st.Servers...), Result: st.Result.String(), Reason: printable(st.Reason)}
+	d.Resolver = Resolver{Servers: append([]string{}, st.Servers...), Result: st.Result.String(), Reason: text.Printable(st.Reason)}
 	if st.Result != resolver.Validating {
 		d.find("resolver-not-validating", about{}, "the resolver is "+d.Resolver.Result+": "+orElse(d.Resolver.Reason, "no reason is known"))
 	}
@@ -65,13 +66,13 @@ func (d *domain) lookUpMX(ctx context.Context) bool {
 	d.DNSSEC = rrset.Status.String()
 	d.RRset.TTL = max(int(math.Ceil(time.Until(rrset.Expires).Seconds())), 0)
 	if rrset.Owner != "" && rrset.Owner != d.Domain {
-		d.RRset.Alias = printable(rrset.Owner)
+		d.RRset.Alias = text.Printable(rrset.Owner)
 		d.find("mx-alias", about{}, d.Domain+" is an alias of "+d.RRset.Alias)
 	}
 	seen := map[string]int{}
 	for _, mx := range rrset.MX {
 		if seen[mx.Host]++; seen[mx.Host] == 2 {
-			d.RRset.Duplicates = append(d.RRset.Duplicates, printable(mx.Host))
+			d.RRset.Duplicates = append(d.RRset.Duplicates, text.Printable(mx.Host))
 			d.find("mx-duplicate", about{host: mx.Host}, "the host is listed more than once, with different preferences")
 		}
 	}
@@ -116,7 +117,7 @@ func (d *domain) lookUpHosts(ctx context.Context) {
 	for i := range d.facts.Hosts {
 		f := &d.facts.Hosts[i]
 		h := &host{class: f.Class, dane: f.DANE, Host: Host{
-			Host: printable(f.Name), Preference: f.Preference, Prefix: f.Class.String(), Valid: prefix.ValidHost(f.Name),
+			Host: text.Printable(f.Name), Preference: f.Preference, Prefix: f.Class.String(), Valid: prefix.ValidHost(f.Name),
 			A: resolver.Indeterminate.String(), AAAA: resolver.Indeterminate.String(), Addresses: []string{}, Connections: []Connection{},
 		}}
 		d.hosts[i] = h
@@ -175,7 +176,7 @@ func (d *domain) lookUpAddresses(ctx context.Context, h *host) {
 		}
 		*family.state = rrset.Status.String()
 		if rrset.Owner != "" && rrset.Owner != h.Host.Host {
-			h.Alias = printable(rrset.Owner)
+			h.Alias = text.Printable(rrset.Owner)
 		}
 		for _, a := range rrset.Addrs {
 			if !slices.Contains(h.addrs, a) {
@@ -218,7 +219,7 @@ func (d *domain) lookUpContext(ctx context.Context) {
 			d.TLSRPT.State = "invalid" // and of several none counts
 			continue
 		}
-		d.TLSRPT = TLSRPT{State: "found", Record: printable(record)}
+		d.TLSRPT = TLSRPT{State: "found", Record: text.Printable(record)}
 		if !strings.Contains(record, "rua=") {
 			d.TLSRPT.State = "invalid"
 		}
@@ -304,19 +305,9 @@ func bogus(err error) bool {
 // reason returns what failed in a lookup, without the question.
 func reason(err error) string {
 	if failed, ok := errors.AsType[*resolver.Error](err); ok {
-		return printable(failed.Reason)
+		return text.Printable(failed.Reason)
 	}
-	return printable(err.Error())
-}
-
-// printable makes a stranger's words fit for a terminal.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' {
-			return '?'
-		}
-		return r
-	}, s)
+	return text.Printable(err.Error())
 }
 
 func orElse(s, otherwise string) string {

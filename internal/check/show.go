@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/policyd/policyd/internal/smtptls"
+	"github.com/policyd/policyd/internal/text"
 )
 
 // show fills in what a dialogue has shown.
@@ -37,7 +38,7 @@ func (d *domain) show(c *Connection, t *smtptls.Transcript) {
 	for _, s := range t.Steps {
 		step := Step{Step: s.Step.String(), Milliseconds: math.Round(10*float64(s.Took)/float64(time.Millisecond)) / 10}
 		if s.Err != nil {
-			step.Error = printable(s.Err.Error())
+			step.Error = text.Printable(s.Err.Error())
 		}
 		c.Steps = append(c.Steps, step)
 	}
@@ -63,13 +64,13 @@ func certificate(s *smtptls.Session, at time.Time) *Certificate {
 	}
 	leaf := s.Chain[0]
 	c := &Certificate{
-		Subject: printable(leaf.Subject.String()), Issuer: printable(leaf.Issuer.String()), Names: []string{},
+		Subject: text.Printable(leaf.Subject.String()), Issuer: text.Printable(leaf.Issuer.String()), Names: []string{},
 		Matched: s.SAN, Trusted: s.Path != nil, Chain: []string{},
 		NotBefore: leaf.NotBefore.UTC(), NotAfter: s.NotAfter.UTC(), DaysLeft: daysLeft(s.NotAfter, at),
 		Key: keyName(leaf), Signature: leaf.SignatureAlgorithm.String(),
 	}
 	for _, n := range leaf.DNSNames {
-		c.Names = append(c.Names, printable(n))
+		c.Names = append(c.Names, text.Printable(n))
 	}
 	path := s.Path
 	if path == nil {
@@ -91,11 +92,11 @@ func daysLeft(end, at time.Time) int {
 func nameOf(c *x509.Certificate) string {
 	switch {
 	case c.Subject.CommonName != "":
-		return printable(c.Subject.CommonName)
+		return text.Printable(c.Subject.CommonName)
 	case len(c.DNSNames) > 0:
-		return printable(c.DNSNames[0])
+		return text.Printable(c.DNSNames[0])
 	}
-	return printable(c.Subject.String())
+	return text.Printable(c.Subject.String())
 }
 
 func keyName(c *x509.Certificate) string {

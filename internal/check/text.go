@@ -7,13 +7,15 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/policyd/policyd/internal/text"
 )
 
 // Screen shows reports to people, in 80 columns but for what must not be wrapped: the answers of the maps, zone-file
 // lines and commands.
 type Screen struct {
 	// Colour is for terminals.
-	Colour bool
+	Colour text.Palette
 	// Verbose shows the dialogues.
 	Verbose bool
 }
@@ -23,7 +25,7 @@ const columns = 80
 // Write shows a report.
 func (s Screen) Write(w io.Writer, r *Report) error {
 	var b strings.Builder
-	b.WriteString(s.paint(bold, orElse(r.Domain, printable(r.Input))) + "   " + s.verdict(r) + "\n\n")
+	b.WriteString(s.Colour.Paint(text.Bold, orElse(r.Domain, text.Printable(r.Input))) + "   " + s.verdict(r) + "\n\n")
 	line(&b, "resolver", resolverLine(r.Resolver))
 	line(&b, "MX RRset", rrsetLine(r))
 	if r.RRset.State == "found" {
@@ -42,7 +44,7 @@ func (s Screen) Write(w io.Writer, r *Report) error {
 	s.answer(&b, "transport", r.Transport)
 	s.findings(&b, r.Findings)
 	if len(r.Commands) > 0 {
-		b.WriteString("\n" + s.paint(bold, "By hand") + "\n")
+		b.WriteString("\n" + s.Colour.Paint(text.Bold, "By hand") + "\n")
 		for _, c := range r.Commands {
 			b.WriteString("  " + c + "\n")
 		}
@@ -54,81 +56,81 @@ func (s Screen) Write(w io.Writer, r *Report) error {
 func (s Screen) verdict(r *Report) string {
 	switch r.Verdict {
 	case VerdictKept:
-		return s.paint(green, "keeps its promise")
+		return s.Colour.Paint(text.Green, "keeps its promise")
 	case VerdictBroken:
-		return s.paint(red, "does not work as it should")
+		return s.Colour.Paint(text.Red, "does not work as it should")
 	case VerdictNone:
 		return "promises nothing"
 	case VerdictPromised:
-		return s.paint(yellow, "promises, and was not tested")
+		return s.Colour.Paint(text.Yellow, "promises, and was not tested")
 	}
-	return s.paint(yellow, "could not be tested from here")
+	return s.Colour.Paint(text.Yellow, "could not be tested from here")
 }
 
 func resolverLine(r Resolver) string {
-	text := strings.Join(r.Servers, " ") + ": " + r.Result
+	words := strings.Join(r.Servers, " ") + ": " + r.Result
 	if r.Reason != "" {
-		text += ", " + r.Reason
+		words += ", " + r.Reason
 	}
-	return text
+	return words
 }
 
 func rrsetLine(r *Report) string {
 	if r.RRset.State == "failed" {
 		return "failed: " + r.RRset.Error
 	}
-	text := r.DNSSEC
+	words := r.DNSSEC
 	switch r.RRset.State {
 	case "found":
 		noun := "hosts"
 		if len(r.MX) == 1 {
 			noun = "host"
 		}
-		text += fmt.Sprintf(", %d %s, TTL %d", len(r.MX), noun, r.RRset.TTL)
+		words += fmt.Sprintf(", %d %s, TTL %d", len(r.MX), noun, r.RRset.TTL)
 	case "implicit":
-		text += ", none: the domain is its own mail host"
+		words += ", none: the domain is its own mail host"
 	case "null":
-		text += ", null MX: the domain takes no mail"
+		words += ", null MX: the domain takes no mail"
 	case "nxdomain":
-		text += ", the domain does not exist"
+		words += ", the domain does not exist"
 	}
 	if r.RRset.Alias != "" {
-		text += ", at " + r.RRset.Alias
+		words += ", at " + r.RRset.Alias
 	}
 	if r.RRset.SignatureExpires != nil {
-		text += ", signed until " + r.RRset.SignatureExpires.Format(time.DateOnly)
+		words += ", signed until " + r.RRset.SignatureExpires.Format(time.DateOnly)
 	}
-	return text
+	return words
 }
 
 func stsLine(m MTASTS) string {
-	text := m.State
+	words := m.State
 	if m.Mode != "" {
-		text += ", mode " + m.Mode
+		words += ", mode " + m.Mode
 	}
 	if len(m.MX) > 0 {
-		text += ", mx " + strings.Join(m.MX, " ")
+		words += ", mx " + strings.Join(m.MX, " ")
 	}
 	if m.Why != "" && m.State != "found" && m.State != "absent" {
-		text += ": " + m.Why
+		words += ": " + m.Why
 	}
-	return printable(text)
+	return text.Printable(words)
 }
 
 // host shows a host: its addresses and ports as a table, then what they have in common.
 func (s Screen) host(b *strings.Builder, h *Host) {
-	fmt.Fprintf(b, "\n%s\n", s.paint(bold, fmt.Sprintf("%d %s", h.Preference, h.Host)))
-	text := map[string]string{"smtps": "smtps-: STARTTLS, and implicit TLS", "starttls": "starttls-: STARTTLS", "none": "nothing"}[h.Prefix]
-	line(b, "promises", text)
+	fmt.Fprintf(b, "\n%s\n", s.Colour.Paint(text.Bold, fmt.Sprintf("%d %s", h.Preference, h.Host)))
+	words := map[string]string{"smtps": "smtps-: STARTTLS, and implicit TLS", "starttls": "starttls-: STARTTLS", "none": "nothing"}[h.Prefix]
+	line(b, "promises", words)
 	if h.Valid {
-		text = "A " + h.A + ", AAAA " + h.AAAA
+		words = "A " + h.A + ", AAAA " + h.AAAA
 		if h.Alias != "" {
-			text += ", alias of " + h.Alias
+			words += ", alias of " + h.Alias
 		}
 		if h.AddressError != "" {
-			text += ": " + h.AddressError
+			words += ": " + h.AddressError
 		}
-		line(b, "addresses", text)
+		line(b, "addresses", words)
 	}
 	if len(h.Connections) == 0 && len(h.Addresses) > 0 {
 		line(b, "", strings.Join(h.Addresses, " "))
@@ -137,10 +139,10 @@ func (s Screen) host(b *strings.Builder, h *Host) {
 	var shown []string
 	for i := range h.Connections {
 		if c := &h.Connections[i]; c.Certificate != nil {
-			text := certificateText(c)
-			if !slices.Contains(shown, text) {
-				shown = append(shown, text)
-				line(b, "certificate", text)
+			words := certificateText(c)
+			if !slices.Contains(shown, words) {
+				shown = append(shown, words)
+				line(b, "certificate", words)
 			}
 		}
 	}
@@ -179,20 +181,20 @@ func (s Screen) table(b *strings.Builder, h *Host) {
 func (s Screen) result(c *Connection) string {
 	switch c.Result {
 	case ResultOK:
-		return s.paint(green, "ok")
+		return s.Colour.Paint(text.Green, "ok")
 	case ResultSkipped:
 		return "not tested"
 	case ResultUntested:
-		return s.paint(yellow, "no way from here")
+		return s.Colour.Paint(text.Yellow, "no way from here")
 	}
-	text := c.Cause
+	words := c.Cause
 	switch {
 	case c.Step == "STARTTLS":
-		text = "no STARTTLS"
+		words = "no STARTTLS"
 	case strings.HasPrefix(c.Step, "EHLO"):
-		text = c.Step
+		words = c.Step
 	}
-	return s.paint(red, text)
+	return s.Colour.Paint(text.Red, words)
 }
 
 func certificateText(c *Connection) string {
@@ -209,22 +211,22 @@ func certificateText(c *Connection) string {
 }
 
 func daneLine(h *Host) string {
-	text := "port 25 " + daneText(h.DANE)
+	words := "port 25 " + daneText(h.DANE)
 	if h.DANE26 != nil {
-		text += "; implicit TLS " + daneText(*h.DANE26)
+		words += "; implicit TLS " + daneText(*h.DANE26)
 	}
-	return text
+	return words
 }
 
 func daneText(d DANE) string {
-	text := d.State
+	words := d.State
 	if len(d.Records) > 0 {
-		text += fmt.Sprintf(" (%d)", len(d.Records))
+		words += fmt.Sprintf(" (%d)", len(d.Records))
 	}
 	if d.Matches != nil {
-		text += map[bool]string{true: ", matches", false: ", does not match"}[*d.Matches]
+		words += map[bool]string{true: ", matches", false: ", does not match"}[*d.Matches]
 	}
-	return text
+	return words
 }
 
 func (s Screen) dialogues(b *strings.Builder, h *Host) {
@@ -235,11 +237,11 @@ func (s Screen) dialogues(b *strings.Builder, h *Host) {
 		}
 		fmt.Fprintf(b, "  %s port %d\n", c.Address, c.Port)
 		for _, step := range c.Steps {
-			text := fmt.Sprintf("%s: %.1f ms", step.Step, step.Milliseconds)
+			words := fmt.Sprintf("%s: %.1f ms", step.Step, step.Milliseconds)
 			if step.Error != "" {
-				text += ": " + step.Error
+				words += ": " + step.Error
 			}
-			wrap(b, "    - ", text)
+			text.Wrap(b, "    - ", words)
 		}
 		for _, said := range c.Dialogue {
 			b.WriteString("    " + said + "\n")
@@ -249,27 +251,27 @@ func (s Screen) dialogues(b *strings.Builder, h *Host) {
 
 // answer shows a reply as it goes to Postfix, in one line however long.
 func (s Screen) answer(b *strings.Builder, label string, a Answer) {
-	colour := map[string]string{"OK": green, "NOTFOUND": yellow}[a.Status]
-	if colour == "" {
-		colour = red
+	colour, normal := map[string]text.Style{"OK": text.Green, "NOTFOUND": ""}[a.Status]
+	if !normal {
+		colour = text.Red
 	}
-	fmt.Fprintf(b, "  %-12s%s\n", label, strings.TrimRight(s.paint(colour, a.Status)+" "+a.Text, " "))
+	fmt.Fprintf(b, "  %-12s%s\n", label, strings.TrimRight(s.Colour.Paint(colour, a.Status)+" "+a.Text, " "))
 }
 
 func (s Screen) findings(b *strings.Builder, findings []Finding) {
-	colours := map[Severity]string{Error: red, Warning: yellow, Info: "", Hint: ""}
+	colours := map[Severity]text.Style{Error: text.Red, Warning: text.Yellow, Info: "", Hint: ""}
 	for i := range findings {
 		f := &findings[i]
 		if i == 0 || findings[i-1].Severity != f.Severity {
 			title := map[Severity]string{Error: "Errors", Warning: "Warnings", Info: "Good to know", Hint: "To publish"}[f.Severity]
-			b.WriteString("\n" + s.paint(bold, title) + "\n")
+			b.WriteString("\n" + s.Colour.Paint(text.Bold, title) + "\n")
 		}
-		b.WriteString("  " + s.paint(colours[f.Severity], f.Code))
+		b.WriteString("  " + s.Colour.Paint(colours[f.Severity], f.Code))
 		if f.Untested {
 			b.WriteString(" (could not be tested)")
 		}
 		b.WriteString("\n")
-		text := f.Text
+		words := f.Text
 		if f.Host != "" {
 			where := f.Host
 			if f.Port != 0 {
@@ -278,46 +280,15 @@ func (s Screen) findings(b *strings.Builder, findings []Finding) {
 			if len(f.Addresses) > 0 {
 				where += " at " + strings.Join(f.Addresses, " ")
 			}
-			text = where + ": " + text
+			words = where + ": " + words
 		}
-		wrap(b, "    ", text)
+		text.Wrap(b, "    ", words)
 		for _, z := range f.Zone {
 			b.WriteString("    " + z + "\n")
 		}
 	}
 }
 
-func line(b *strings.Builder, label, text string) {
-	wrap(b, fmt.Sprintf("  %-12s", label), text)
-}
-
-// wrap writes text in lines of at most 80 columns, the first one after a label and the others below it.
-func wrap(b *strings.Builder, label, text string) {
-	row, empty := label, true
-	for w := range strings.FieldsSeq(text) {
-		if !empty && len(row)+1+len(w) > columns {
-			b.WriteString(row + "\n")
-			row, empty = strings.Repeat(" ", len(label)), true
-		}
-		if !empty {
-			row += " "
-		}
-		row, empty = row+w, false
-	}
-	b.WriteString(strings.TrimRight(row, " ") + "\n")
-}
-
-// The colours are the codes of ECMA-48, section 8.3.117.
-const (
-	bold   = "1"
-	red    = "31"
-	green  = "32"
-	yellow = "33"
-)
-
-func (s Screen) paint(colour, text string) string {
-	if !s.Colour || colour == "" {
-		return text
-	}
-	return "\x1b[" + colour + "m" + text + "\x1b[0m"
+func line(b *strings.Builder, label, words string) {
+	text.Wrap(b, fmt.Sprintf("  %-12s", label), words)
 }

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/text"
 	"github.com/policyd/policyd/prefix"
 )
 
@@ -203,10 +204,5 @@ func reason(err error) string {
 	if failed, ok := errors.AsType[*resolver.Error](err); ok {
 		return failed.Reason
 	}
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' {
-			return '?'
-		}
-		return r
-	}, err.Error())
+	return text.Printable(err.Error())
 }

@@ -11,8 +11,9 @@
 package mtasts
 
 import (
-	"strings"
 	"time"
+
+	"github.com/policyd/policyd/internal/text"
 )
 
 // Mode is what a domain wants to happen when its policy is not met, RFC 8461 section 5.
@@ -149,13 +150,5 @@ func (e *Error) Unwrap() error { return e.Err }
 // Printable makes text from a remote party safe for a log line: printable ASCII, 300 octets at most.
 func Printable(s string) string {
 	const most = 300
-	s = strings.ReplaceAll(s, "\n", "; ") // of errors.Join
-	out := make([]byte, 0, min(len(s), most))
-	for _, c := range []byte(s[:min(len(s), most)]) {
-		if c < ' ' || c > '~' {
-			c = '?'
-		}
-		out = append(out, c)
-	}
-	return string(out)
+	return text.Line(s, most)
 }

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"github.com/policyd/policyd/internal/dane"
+	"github.com/policyd/policyd/internal/text"
 	"github.com/policyd/policyd/prefix"
 	"github.com/policyd/policyd/socketmap"
 )
@@ -120,16 +121,16 @@ func survey(f Facts) daneSurvey {
 			s.absent++
 		case dane.Unreachable:
 			if h.DANE.Err != nil && !excused(f, h) {
-				s.doubt = "address lookup for " + printable(h.Name) + " failed: " + reason(h.DANE.Err)
+				s.doubt = "address lookup for " + text.Name(h.Name) + " failed: " + reason(h.DANE.Err)
 			}
 			s.hidden = s.hidden || h.DANE.Err != nil && promises(h.Class, f.Nexthop.Port)
 		case dane.Failed:
-			s.doubt = "TLSA lookup for port " + portText(f.Nexthop.Port) + " of " + printable(h.Name) + " failed"
+			s.doubt = "TLSA lookup for port " + portText(f.Nexthop.Port) + " of " + text.Name(h.Name) + " failed"
 			if h.DANE.Err != nil {
 				s.doubt += ": " + reason(h.DANE.Err)
 			}
 		case dane.Unknown:
-			s.doubt = "no facts were gathered about DANE for " + printable(h.Name)
+			s.doubt = "no facts were gathered about DANE for " + text.Name(h.Name)
 		}
 		s.promise = s.promise || promises(h.Class, f.Nexthop.Port)
 	}

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/policyd/policyd/internal/mtasts"
+	"github.com/policyd/policyd/internal/text"
 	"github.com/policyd/policyd/prefix"
 	"github.com/policyd/policyd/socketmap"
 )
@@ -33,7 +34,7 @@ func contested(f Facts, o Options) bool {
 func stsDoubt(r mtasts.Result) string {
 	switch {
 	case r.Why != "":
-		return printableText(r.Why)
+		return text.Printable(r.Why)
 	case r.Err != nil:
 		return reason(r.Err)
 	}
@@ -137,7 +138,7 @@ func tlsrpt(f Facts, failure mtasts.Failure) string {
 		}
 	}
 	for _, line := range f.STS.Policy.Raw {
-		if !strings.ContainsAny(line, "{}") && printableText(line) == line && strings.TrimSpace(line) != "" {
+		if !strings.ContainsAny(line, "{}") && text.Printable(line) == line && strings.TrimSpace(line) != "" {
 			b.WriteString(" { policy_string = " + line + " }")
 		}
 	}

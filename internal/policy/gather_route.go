@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/text"
 	"github.com/policyd/policyd/prefix"
 )
 
@@ -72,7 +73,7 @@ func (e *Engine) receiver(ctx context.Context, f Facts) (Receiver, error) {
 	}
 	for _, h := range f.Hosts {
 		if e.Site.OwnHost(h.Name) {
-			return Receiver{State: ReceiverHere, Why: "the MX host " + printable(h.Name) + " is this host"}, nil
+			return Receiver{State: ReceiverHere, Why: "the MX host " + text.Name(h.Name) + " is this host"}, nil
 		}
 	}
 	return e.receiverByAddress(ctx, f.Hosts)
@@ -110,11 +111,11 @@ func (e *Engine) addressed(ctx context.Context, host string, t resolver.Type) (R
 	case errors.Is(failed, resolver.ErrNotCached):
 		return Receiver{}, failed
 	case failed != nil:
-		return Receiver{Why: "an address of " + printable(host) + " could not be looked up: " + reason(failed)}, nil
+		return Receiver{Why: "an address of " + text.Name(host) + " could not be looked up: " + reason(failed)}, nil
 	}
 	for _, a := range rrset.Addrs {
 		if e.Site.OwnAddr(a) {
-			return Receiver{State: ReceiverHere, Why: "the MX host " + printable(host) + " has the address " + a.String() + " of this host"}, nil
+			return Receiver{State: ReceiverHere, Why: "the MX host " + text.Name(host) + " has the address " + a.String() + " of this host"}, nil
 		}
 	}
 	return Receiver{State: ReceiverElsewhere}, nil

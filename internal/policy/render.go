@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/text"
 	"github.com/policyd/policyd/prefix"
 	"github.com/policyd/policyd/socketmap"
 )
@@ -57,21 +58,5 @@ func reason(err error) string {
 	if failed, ok := errors.AsType[*resolver.Error](err); ok {
 		return failed.Reason
 	}
-	return printableText(err.Error())
-}
-
-// printable makes a name from the DNS fit for a log line or a terminal.
-func printable(s string) string { return replaced(s, '!') }
-
-// printableText is the same for text with spaces.
-func printableText(s string) string { return replaced(s, ' ') }
-
-// replaced has a question mark for every character outside lowest to "~".
-func replaced(s string, lowest rune) string {
-	return strings.Map(func(r rune) rune {
-		if r < lowest || r > '~' {
-			return '?'
-		}
-		return r
-	}, s)
+	return text.Printable(err.Error())
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/singleflight"
+
+	"github.com/policyd/policyd/internal/text"
 )
 
 // landing is the answer of a flight, and the world that it is of.
@@ -106,7 +108,7 @@ func asError(q Question, err error) *Error {
 	if failure, ok := errors.AsType[*Error](err); ok {
 		return failure
 	}
-	return &Error{Question: q, Reason: printable(err.Error()), Err: err}
+	return &Error{Question: q, Reason: text.Printable(err.Error()), Err: err}
 }
 
 // storeFailure notes a failure beside what may still be of use; the mutex of the shard is held.

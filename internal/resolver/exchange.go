@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/policyd/policyd/internal/text"
 )
 
 // exchanger sends a query to one server and returns its answer.
@@ -183,11 +185,11 @@ func timedOut(err error) bool {
 
 // networkReason says in a few words why a server could not be asked.
 func networkReason(err error) string {
-	text := err.Error()
-	head, _, strays := strings.Cut(text, ": "+context.DeadlineExceeded.Error())
+	message := err.Error()
+	head, _, strays := strings.Cut(message, ": "+context.DeadlineExceeded.Error())
 	switch {
 	case timedOut(err) && strays:
-		return "timed out, " + printable(head)
+		return "timed out, " + text.Printable(head)
 	case timedOut(err):
 		return "timed out"
 	case errors.Is(err, context.Canceled):
@@ -196,8 +198,8 @@ func networkReason(err error) string {
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
 		return "the certificate is of an unknown authority"
 	}
-	if i := strings.LastIndex(text, ": "); i >= 0 {
-		text = text[i+2:]
+	if i := strings.LastIndex(message, ": "); i >= 0 {
+		message = message[i+2:]
 	}
-	return printable(text)
+	return text.Printable(message)
 }

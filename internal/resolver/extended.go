@@ -4,6 +4,8 @@ import (
 	"strconv"
 
 	"github.com/miekg/dns"
+
+	"github.com/policyd/policyd/internal/text"
 )
 
 // rcodeText names an RCODE.
@@ -16,7 +18,7 @@ func rcodeText(rcode int) string {
 
 // extended returns the Extended DNS Errors of an answer (RFC 8914) for people, in printable ASCII, and whether
 // one of them says that validation failed.
-func extended(m *dns.Msg) (text string, bogus bool) {
+func extended(m *dns.Msg) (reason string, bogus bool) {
 	opt := m.IsEdns0()
 	if opt == nil {
 		return "", false
@@ -29,17 +31,17 @@ func extended(m *dns.Msg) (text string, bogus bool) {
 		}
 		// 5 DNSSEC Indeterminate is no verdict; 6 DNSSEC Bogus to 12 NSEC Missing are.
 		bogus = bogus || ede.InfoCode >= dns.ExtendedErrorCodeDNSBogus && ede.InfoCode <= dns.ExtendedErrorCodeNSECMissing
-		if text != "" {
+		if reason != "" {
 			continue
 		}
-		text = dns.ExtendedErrorCodeToString[ede.InfoCode]
-		if text == "" {
-			text = "EDE " + strconv.Itoa(int(ede.InfoCode))
+		reason = dns.ExtendedErrorCodeToString[ede.InfoCode]
+		if reason == "" {
+			reason = "EDE " + strconv.Itoa(int(ede.InfoCode))
 		}
 		if ede.ExtraText != "" {
-			text += ": " + ede.ExtraText
+			reason += ": " + ede.ExtraText
 		}
-		text = " (" + printable(text[:min(len(text), longest)]) + ")"
+		reason = " (" + text.Printable(reason[:min(len(reason), longest)]) + ")"
 	}
-	return text, bogus
+	return reason, bogus
 }

@@ -76,13 +76,3 @@ func unescape(s string) string {
 	}
 	return b.String()
 }
-
-// printable makes a text fit for a log line of Postfix.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' {
-			return '?'
-		}
-		return r
-	}, s)
-}

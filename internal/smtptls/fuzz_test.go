@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/text"
 )
 
 func FuzzReply(f *testing.F) {
@@ -24,7 +26,7 @@ func FuzzReply(f *testing.F) {
 		var again strings.Builder
 		for i, line := range reply.Lines {
 			require.LessOrEqual(t, len(line), maxLine)
-			require.Equal(t, printable(line), line)
+			require.Equal(t, text.Printable(line), line)
 			again.WriteString(s[:3])
 			again.WriteString(map[bool]string{true: " ", false: "-"}[i == len(reply.Lines)-1] + line + "\r\n")
 		}

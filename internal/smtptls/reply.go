@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/policyd/policyd/internal/text"
 )
 
 // The bounds on what a stranger's server may say. RFC 5321 section 4.5.3.1.5 allows 512 octets a line;
@@ -71,13 +73,13 @@ func readReply(r *bufio.Reader) (Reply, error) {
 		if size += len(line); size > maxReply {
 			return Reply{}, fmt.Errorf("%w: over %d octets", ErrNotSMTP, maxReply)
 		}
-		text := strings.TrimSuffix(strings.TrimSuffix(string(line), "\n"), "\r")
-		code, last, ok := parseLine(text)
+		row := strings.TrimSuffix(strings.TrimSuffix(string(line), "\n"), "\r")
+		code, last, ok := parseLine(row)
 		if !ok || reply.Code != 0 && code != reply.Code {
-			return Reply{}, fmt.Errorf("%w: %q", ErrNotSMTP, Tidy(text[:min(len(text), 60)]))
+			return Reply{}, fmt.Errorf("%w: %q", ErrNotSMTP, Tidy(row[:min(len(row), 60)]))
 		}
 		reply.Code = code
-		reply.Lines = append(reply.Lines, printable(text[min(4, len(text)):]))
+		reply.Lines = append(reply.Lines, text.Printable(row[min(4, len(row)):]))
 		if last {
 			return reply, nil
 		}
@@ -102,17 +104,7 @@ func parseLine(s string) (code int, last, ok bool) {
 	return code, len(s) == 3 || s[3] == ' ', true
 }
 
-// printable makes a stranger's words fit for a terminal.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' {
-			return '?'
-		}
-		return r
-	}, s)
-}
-
 // Tidy makes them fit for a log line as well.
 func Tidy(s string) string {
-	return printable(s[:min(len(s), maxText)])
+	return text.Printable(s[:min(len(s), maxText)])
 }

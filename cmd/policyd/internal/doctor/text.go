@@ -4,12 +4,12 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/policyd/policyd/internal/text"
 )
 
-const columns = 80
-
 // Text writes a report for people, in 80 columns but for what is to be copied and is wider in itself.
-func (r Report) Text(w io.Writer, colour bool) error {
+func (r Report) Text(w io.Writer, colour text.Palette) error {
 	var b strings.Builder
 	area := ""
 	for _, f := range r.Findings {
@@ -18,11 +18,11 @@ func (r Report) Text(w io.Writer, colour bool) error {
 				b.WriteString("\n")
 			}
 			area = f.Area
-			b.WriteString(paint(colour, "1", area) + "\n")
+			b.WriteString(colour.Paint(text.Bold, area) + "\n")
 		}
 		f.text(&b, colour)
 	}
-	b.WriteString("\n" + paint(colour, "1", r.summary()) + "\n")
+	b.WriteString("\n" + colour.Paint(text.Bold, r.summary()) + "\n")
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -51,44 +51,46 @@ func (r Report) summary() string {
 
 const indent = 11
 
-func (f Finding) text(b *strings.Builder, colour bool) {
-	code := map[Severity]string{Error: "31", Warning: "33", Untested: "36", Note: "36", OK: "32"}[f.Severity]
-	label := fmt.Sprintf("%-*s", indent-2, f.Severity)
-	b.WriteString("  " + paint(colour, code, label))
+func (f Finding) text(b *strings.Builder, colour text.Palette) {
+	style := map[Severity]text.Style{Error: text.Red, Warning: text.Yellow, Untested: text.Cyan, Note: text.Cyan, OK: text.Green}[f.Severity]
+	margin := strings.Repeat(" ", indent)
+	label := fmt.Sprintf("  %-*s", indent-2, f.Severity)
 	what := f.What
 	if f.Severity != OK {
 		what += " [" + f.Code + "]"
 	}
-	b.WriteString(strings.TrimLeft(wrap(what), " "))
+	var lines strings.Builder
+	text.Wrap(&lines, label, text.Visible(what))
 	if f.Why != "" {
-		b.WriteString(wrap(f.Why))
+		text.Wrap(&lines, margin, text.Visible(f.Why))
 	}
+	b.WriteString(colour.Paint(style, label) + strings.TrimPrefix(lines.String(), label))
 	for _, line := range f.Change {
-		b.WriteString(change(printable(line)))
+		b.WriteString(change(text.Visible(line)))
 	}
 }
 
 // change writes a line to be copied. Where it is too wide the file has a line of its own, and what is still too wide goes
 // on where the reader does too: after the comma of a list, which main.cf continues on an indented line, and after the &&
 // of a shell. Paths and commands stay whole.
-func change(text string) string {
+func change(command string) string {
 	margin := strings.Repeat(" ", indent) + "> "
-	if len(margin)+len(text) <= columns {
-		return margin + text + "\n"
+	if len(margin)+len(command) <= text.Columns {
+		return margin + command + "\n"
 	}
 	below := strings.Repeat(" ", len(margin))
 	var b strings.Builder
 	line := margin
-	if file, rest, found := strings.Cut(text, ": "); found && strings.HasPrefix(strings.TrimPrefix(file, "or "), "/") {
+	if file, rest, found := strings.Cut(command, ": "); found && strings.HasPrefix(strings.TrimPrefix(file, "or "), "/") {
 		b.WriteString(margin + file + ":\n")
-		line, text = below, rest
+		line, command = below, rest
 	}
 	below += "  "
 	empty := true
-	for text != "" {
-		part := text[:next(text)]
-		text = text[len(part):]
-		if !empty && len(line)+len(strings.TrimRight(part, " ")) > columns {
+	for command != "" {
+		part := command[:next(command)]
+		command = command[len(part):]
+		if !empty && len(line)+len(strings.TrimRight(part, " ")) > text.Columns {
 			b.WriteString(strings.TrimRight(line, " ") + "\n")
 			line = below
 		}
@@ -98,47 +100,12 @@ func change(text string) string {
 }
 
 // next is where a text that is to be copied may go on in another line.
-func next(text string) int {
-	end := len(text)
+func next(command string) int {
+	end := len(command)
 	for _, separator := range []string{", ", " && "} {
-		if i := strings.Index(text, separator); i >= 0 {
+		if i := strings.Index(command, separator); i >= 0 {
 			end = min(end, i+len(separator))
 		}
 	}
 	return end
-}
-
-// wrap fills lines that begin at the indentation.
-func wrap(text string) string {
-	var b strings.Builder
-	margin := strings.Repeat(" ", indent)
-	line := margin
-	for word := range strings.FieldsSeq(printable(text)) {
-		if line != margin && len(line)+1+len(word) > columns {
-			b.WriteString(line + "\n")
-			line = margin
-		}
-		if line != margin {
-			line += " "
-		}
-		line += word
-	}
-	return b.String() + line + "\n"
-}
-
-// printable makes what comes from elsewhere fit for a terminal.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
-			return '?'
-		}
-		return r
-	}, s)
-}
-
-func paint(colour bool, code, text string) string {
-	if !colour {
-		return text
-	}
-	return "\x1b[" + code + "m" + text + "\x1b[0m"
 }

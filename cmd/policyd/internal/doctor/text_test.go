@@ -5,11 +5,13 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/text"
 )
 
 func TestWhatIsToBeCopiedFits(t *testing.T) {
 	t.Parallel()
-	path := "/etc/" + strings.Repeat("a", columns)
+	path := "/etc/" + strings.Repeat("a", text.Columns)
 	for _, c := range []struct {
 		name, text string
 		want       []string

@@ -15,6 +15,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/text"
 )
 
 // Load reads and checks the settings file at path and the files that it names; "" means DefaultPath, which
@@ -96,7 +97,7 @@ func misspelt(document []byte, where spans) (problems []Problem) {
 	for key := range where {
 		name, _, _ := strings.Cut(key, "[")
 		if !known[name] {
-			problems = append(problems, where.problem(document, key, "unknown key "+visible(name)+": write it in lower case"))
+			problems = append(problems, where.problem(document, key, "unknown key "+text.Visible(name)+": write it in lower case"))
 		}
 	}
 	return inOrder(problems)
@@ -234,7 +235,7 @@ func unknownKey(key []string) string {
 				here = append(here, r.key)
 			}
 			if r.key == name && s.name != table && (table == "" || len(key) == 2) {
-				return fmt.Sprintf("unknown key %s: %s", visible(strings.Join(key, ".")), belongs(s.name))
+				return fmt.Sprintf("unknown key %s: %s", text.Visible(strings.Join(key, ".")), belongs(s.name))
 			}
 		}
 	}
@@ -245,7 +246,7 @@ func unknownKey(key []string) string {
 	case table == "":
 		at = "the top of the file"
 	}
-	return fmt.Sprintf("unknown key %s: write one of those of %s: %s", visible(strings.Join(key, ".")), at, strings.Join(here, ", "))
+	return fmt.Sprintf("unknown key %s: write one of those of %s: %s", text.Visible(strings.Join(key, ".")), at, strings.Join(here, ", "))
 }
 
 func unknownTable(key []string) string {
@@ -253,7 +254,7 @@ func unknownTable(key []string) string {
 	for _, s := range sections()[1:] {
 		tables = append(tables, "["+s.name+"]")
 	}
-	return fmt.Sprintf("unknown table [%s]: the tables are %s", visible(strings.Join(key, ".")), strings.Join(tables, ", "))
+	return fmt.Sprintf("unknown table [%s]: the tables are %s", text.Visible(strings.Join(key, ".")), strings.Join(tables, ", "))
 }
 
 func belongs(table string) string {

@@ -3,6 +3,8 @@ package settings
 import (
 	"fmt"
 	"strings"
+
+	"github.com/policyd/policyd/internal/text"
 )
 
 // Error is everything that is wrong with the settings and the files they name. Its text is for people:
@@ -65,18 +67,8 @@ func (p Problem) String() string {
 		return ' '
 	}, p.Source[:column-1])
 	number := fmt.Sprintf("%5d", p.Line)
-	return fmt.Sprintf("%s\n%s | %s\n%s | %s^%s", first, number, visible(p.Source),
+	return fmt.Sprintf("%s\n%s | %s\n%s | %s^%s", first, number, text.Visible(p.Source),
 		strings.Repeat(" ", len(number)), indent, strings.Repeat("~", width-1))
-}
-
-// visible shows control characters, but tabs, as question marks: a settings file must not steer a terminal.
-func visible(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r != '\t' && (r < ' ' || r == 0x7f) {
-			return '?'
-		}
-		return r
-	}, s)
 }
 
 // lineOf returns a line of a document by its number, without its end.
