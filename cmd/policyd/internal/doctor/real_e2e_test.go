@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/text"
 )
 
 var update = flag.Bool("update", false, "write the golden files") //nolint:gochecknoglobals // a flag of the test program
@@ -49,9 +51,9 @@ func (s *sender) golden(r Report, name string) {
 			f.Change[j] = same(f.Change[j])
 		}
 	}
-	var text strings.Builder
-	require.NoError(s.t, r.Text(&text, false))
-	got := text.String()
+	var screen strings.Builder
+	require.NoError(s.t, r.Text(&screen, false))
+	got := screen.String()
 	path := filepath.Join("testdata", name)
 	if *update {
 		require.NoError(s.t, os.WriteFile(path, []byte(got), 0o600))
@@ -59,8 +61,8 @@ func (s *sender) golden(r Report, name string) {
 	want, err := os.ReadFile(path)
 	require.NoError(s.t, err)
 	require.Equal(s.t, string(want), got)
-	for line := range strings.Lines(text.String()) {
-		require.LessOrEqual(s.t, len(line), columns+1, line)
+	for line := range strings.Lines(got) {
+		require.LessOrEqual(s.t, len(line), text.Columns+1, line)
 	}
 }
 
