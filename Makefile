@@ -32,7 +32,6 @@ unit: ## tests that need no root and no packages
 	go test -race -shuffle=on -timeout 10m $(UNIT)
 
 e2e: deps build ## real Postfix, real unbound, real receivers; root only
-	e2e/fetch-postfix310 bin/postfix310
 	go test -p 1 -tags e2e -count=1 -timeout 20m -v ./e2e/... ./internal/postfix ./cmd/policyd/internal/doctor
 
 torture: build ## what must hold under faults, written to docs/faults.md; less than 10 minutes, all of it as root only

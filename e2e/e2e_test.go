@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -17,9 +18,13 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(lab.Isolated(m.Run)) }
 
-// The top of the source tree, and what fetch-postfix310 has put there.
+// The top of the source tree, and what e2e/fetch has unpacked there.
 const (
-	source     = ".."
+	source = ".."
+	// A condition that never comes true is given up after longest; it is looked at every tick.
+	longest = time.Minute
+	tick    = 20 * time.Millisecond
+
 	postfix310 = source + "/bin/postfix310/root"
 )
 

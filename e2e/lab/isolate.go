@@ -125,49 +125,6 @@ func furnish(dir string) error {
 	return loopback()
 }
 
-// enter mounts the files of another Debian release below dir, with an /etc and a /var for Postfix to write in, and
-// returns where they are.
-func enter(system, dir string) (string, error) {
-	system, err := filepath.Abs(system)
-	if err != nil {
-		return "", err
-	}
-	if _, err := os.Stat(filepath.Join(system, "usr/sbin/postfix")); err != nil {
-		return "", fmt.Errorf("lab: no Postfix in %s: run e2e/fetch-postfix310: %w", system, err)
-	}
-	at, etc := filepath.Join(dir, "system"), filepath.Join(dir, "system-etc")
-	if out, err := exec.Command("cp", "-a", filepath.Join(system, "etc"), etc).CombinedOutput(); err != nil {
-		return "", fmt.Errorf("lab: copying %s: %w: %s", system, err, out)
-	}
-	// The users and groups are ours.
-	for _, file := range []string{"passwd", "group"} {
-		data, err := os.ReadFile(filepath.Join("/etc", file))
-		if err == nil {
-			err = write(filepath.Join(etc, file), string(data))
-		}
-		if err != nil {
-			return "", fmt.Errorf("lab: %w", err)
-		}
-	}
-	for _, m := range [][2]string{
-		{system, "/"}, {etc, "/etc"}, {dir, "/lab"}, {"/dev", "/dev"}, {"/proc", "/proc"},
-		{filepath.Join(dir, "system-spool"), "/var/spool/postfix"}, {filepath.Join(dir, "system-lib"), "/var/lib/postfix"},
-	} {
-		over := filepath.Join(at, m[1])
-		if err := errors.Join(os.MkdirAll(m[0], 0o755), os.MkdirAll(over, 0o755)); err != nil {
-			return "", fmt.Errorf("lab: %w", err)
-		}
-		if err := unix.Mount(m[0], over, "", unix.MS_BIND, ""); err != nil {
-			return "", fmt.Errorf("lab: %s: %w", over, err)
-		}
-	}
-	data, err := os.ReadFile(filepath.Join(at, "usr/share/postfix/dynamicmaps.cf"))
-	if err == nil {
-		err = write(filepath.Join(etc, "postfix/dynamicmaps.cf"), string(data))
-	}
-	return at, err
-}
-
 // loopback brings lo up. All of 127.0.0.0/8 is then this machine, without an address each: Postfix and policyd
 // see 127.0.0.1 as their own and the rest as other hosts. The same is done for IPv6: ::1 and a network lead here
 // without being addresses of the interface, and so they are other hosts too.

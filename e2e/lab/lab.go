@@ -45,8 +45,8 @@ type Lab struct {
 	hosts     int
 }
 
-// zones is the tree: nearly all domains of the lab are names in test., the others show what can be wrong with a zone.
-func zones() []zone.Zone {
+// labZones is the tree: nearly all domains of the lab are names in test., the others show what can be wrong with a zone.
+func labZones() []zone.Zone {
 	return []zone.Zone{
 		{Origin: "."},
 		{Origin: "test.", Broken: []string{"_25._tcp.mx.tlsabroken.test. TLSA"}},
@@ -78,7 +78,7 @@ func New(o Options) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	tree, err := zone.NewTree(zones())
+	tree, err := zone.NewTree(labZones())
 	if err != nil {
 		return nil, err
 	}
@@ -98,11 +98,11 @@ func New(o Options) (*Lab, error) {
 	}
 	l.Postfix = &Postfix{source: o.Source, dir: dir, more: o.Settings}
 	if o.System != "" {
-		if l.Postfix.system, err = enter(o.System, dir); err != nil {
+		if l.Postfix.system, err = enterPostfix(o.System, dir); err != nil {
 			return nil, err
 		}
 	}
-	l.Records(Hostname + ". A 127.0.0.1")
+	l.Records(Hostname+". A 127.0.0.1", zone.NameServer+" A "+AuthorityAddr.Addr().String())
 	return l, nil
 }
 
@@ -190,7 +190,7 @@ func (l *Lab) Replace(ctx context.Context, set zone.RRset) error {
 	if err := l.tree.Set(set); err != nil {
 		return err
 	}
-	if err := l.tree.Write(filepath.Join(l.Dir, "zones")); err != nil {
+	if err := l.tree.Write(l.zones()); err != nil {
 		return err
 	}
 	origin := l.tree.Origin(set.Owner)
@@ -208,26 +208,7 @@ func (l *Lab) keep(err error) {
 
 // Start starts everything: the resolvers, policyd and Postfix.
 func (l *Lab) Start(ctx context.Context) error {
-	l.mu.Lock()
-	err := l.err
-	l.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	files := map[string][]byte{
-		filepath.Join(l.Dir, "zones", "anchor"): []byte(l.tree.Anchor()),
-		l.CAFile():                              l.Authority.PEM(),
-		"/etc/resolv.conf":                      []byte("nameserver " + l.Resolver.Addr.Addr().String() + "\n"),
-		"/etc/hosts":                            []byte("127.0.0.1 localhost\n::1 localhost\n127.0.0.1 " + Hostname + "\n"),
-		"/etc/hostname":                         []byte(Hostname + "\n"),
-	}
-	for path, data := range files {
-		_ = os.Remove(path) // it may be a link to somewhere else
-		if err := os.WriteFile(path, data, 0o644); err != nil {
-			return fmt.Errorf("lab: %w", err)
-		}
-	}
-	if err := l.tree.Write(filepath.Join(l.Dir, "zones")); err != nil {
+	if err := l.Prepare(); err != nil {
 		return err
 	}
 	if err := errors.Join(l.Resolver.Start(ctx), l.Upstream.Start(ctx)); err != nil {
@@ -243,6 +224,34 @@ func (l *Lab) Start(ctx context.Context) error {
 	}
 	return l.Postfix.Start(ctx)
 }
+
+// Prepare writes the zones and the files of the machine. Start calls it; a test that runs programs of its own instead of
+// Start calls it first.
+func (l *Lab) Prepare() error {
+	l.mu.Lock()
+	err := l.err
+	l.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	files := map[string][]byte{
+		filepath.Join(l.zones(), "anchor"): []byte(l.tree.Anchor()),
+		l.CAFile():                         l.Authority.PEM(),
+		"/etc/resolv.conf":                 []byte("nameserver " + l.Resolver.Addr.Addr().String() + "\n"),
+		"/etc/hosts":                       []byte("127.0.0.1 localhost\n::1 localhost\n127.0.0.1 " + Hostname + "\n"),
+		"/etc/hostname":                    []byte(Hostname + "\n"),
+	}
+	for path, data := range files {
+		_ = os.Remove(path) // it may be a link to somewhere else
+		if err := os.WriteFile(path, data, 0o644); err != nil {
+			return fmt.Errorf("lab: %w", err)
+		}
+	}
+	return l.tree.Write(l.zones())
+}
+
+// zones is the directory of the zone files.
+func (l *Lab) zones() string { return filepath.Join(l.Dir, "zones") }
 
 // CAFile is where the private authority's certificate is.
 func (l *Lab) CAFile() string { return caFile(l.Dir) }

@@ -198,6 +198,9 @@ type Question struct{ Map, Key string }
 
 // Log returns the last lines of policyd's log.
 func (p *Policyd) Log(count int, words ...string) string {
+	if p.proc == nil {
+		return ""
+	}
 	if len(words) == 0 {
 		words = []string{""}
 	}

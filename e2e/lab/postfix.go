@@ -139,10 +139,7 @@ func (p *Postfix) inside(file string) string {
 // command is a program of this Postfix.
 func (p *Postfix) command(ctx context.Context, program string, args ...string) (*exec.Cmd, error) {
 	if p.system != "" {
-		cmd := exec.CommandContext(ctx, "/usr/sbin/"+program, args...)
-		cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: p.system}
-		cmd.Dir, cmd.Env = "/", []string{"PATH=/usr/sbin:/usr/bin"}
-		return cmd, nil
+		return within(ctx, p.system, "/usr/sbin/"+program, args...), nil
 	}
 	path, err := look(program)
 	return exec.CommandContext(ctx, path, args...), err

@@ -9,7 +9,7 @@ import (
 	"os/exec"
 	"time"
 
-	"github.com/policyd/policyd/e2e/cmd/internal/daemon"
+	"github.com/policyd/policyd/e2e/daemon"
 	"github.com/policyd/policyd/socketmap"
 )
 

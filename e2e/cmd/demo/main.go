@@ -17,7 +17,7 @@ import (
 
 	"golang.org/x/term"
 
-	"github.com/policyd/policyd/e2e/cmd/internal/daemon"
+	"github.com/policyd/policyd/e2e/daemon"
 	"github.com/policyd/policyd/internal/resolver/resolvertest"
 )
 

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/policyd/policyd/e2e/cmd/internal/daemon"
+	"github.com/policyd/policyd/e2e/daemon"
 	"github.com/policyd/policyd/internal/resolver/resolvertest"
 	"github.com/policyd/policyd/socketmap"
 )

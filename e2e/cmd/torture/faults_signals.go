@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/policyd/policyd/e2e/cmd/internal/daemon"
+	"github.com/policyd/policyd/e2e/daemon"
 )
 
 func signalFaults() []trial {

@@ -14,7 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/policyd/policyd/e2e/cmd/internal/daemon"
+	"github.com/policyd/policyd/e2e/daemon"
 	"github.com/policyd/policyd/socketmap"
 )
 

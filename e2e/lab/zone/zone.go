@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -37,6 +38,23 @@ type Zone struct {
 
 // ttl of everything: long enough for a cache to be seen at work, and read by nothing in the lab but caches.
 const ttl = 600
+
+// NameServer is the name server of every zone. Resolvers that read the zone files need no address for it; for the others,
+// the root zone can hold one, and no delegation needs glue.
+const NameServer = "ns."
+
+// Names returns the owners of all records that were added, each once.
+func (t *Tree) Names() []string {
+	var names []string
+	for _, z := range t.zones {
+		for _, r := range z.Records {
+			owner, _, _ := strings.Cut(r, " ")
+			names = append(names, owner)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
 
 // Tree is zones under one root, with a key for each. Write may be called again after the zones have changed:
 // the keys stay.
@@ -210,8 +228,8 @@ func (z *signed) parse(record string) (dns.RR, error) {
 func (z *signed) begin() error {
 	z.rrs = nil
 	apex := []string{
-		fmt.Sprintf("%s SOA %s hostmaster.test. %d 3600 600 86400 %d", z.Origin, z.nameserver(), time.Now().Unix(), ttl),
-		fmt.Sprintf("%s NS %s", z.Origin, z.nameserver()),
+		fmt.Sprintf("%s SOA %s hostmaster.test. %d 3600 600 86400 %d", z.Origin, NameServer, time.Now().Unix(), ttl),
+		fmt.Sprintf("%s NS %s", z.Origin, NameServer),
 	}
 	for _, r := range append(apex, z.Records...) {
 		rr, err := z.parse(r)
@@ -223,13 +241,10 @@ func (z *signed) begin() error {
 	return nil
 }
 
-// nameserver never needs an address: the resolver answers from the zones themselves.
-func (z *signed) nameserver() string { return "ns." + strings.TrimPrefix(z.Origin, ".") }
-
 // delegation returns what the parent says of the zone.
 func (z *signed) delegation() []dns.RR {
 	h := dns.RR_Header{Name: z.Origin, Rrtype: dns.TypeNS, Class: dns.ClassINET, Ttl: ttl}
-	rrs := []dns.RR{&dns.NS{Hdr: h, Ns: z.nameserver()}}
+	rrs := []dns.RR{&dns.NS{Hdr: h, Ns: NameServer}}
 	switch z.State {
 	case Unsigned:
 	case WrongDS:

@@ -151,6 +151,11 @@ func (p *Process) ready(ctx context.Context) error {
 	}
 }
 
+// Run runs a command of policyd with the settings of this one, and returns what it prints.
+func (p *Process) Run(ctx context.Context, args ...string) ([]byte, error) {
+	return exec.CommandContext(ctx, p.Path, append(args, "--config", p.Config)...).CombinedOutput()
+}
+
 // Signal sends a signal to this process.
 func (p *Process) Signal(s os.Signal) error { return p.cmd.Process.Signal(s) }
 

@@ -1,0 +1,251 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/policyd/policyd/e2e/lab/zone"
+)
+
+// AuthorityAddr is where the lab's name server answers for all zones. Most resolvers only ask on port 53.
+//
+//nolint:gochecknoglobals // netip has no constants
+var AuthorityAddr = netip.MustParseAddrPort("127.0.0.100:53")
+
+// Server is a DNS server of a tree of unpacked packages: a real resolver, or the name server of all zones.
+type Server struct {
+	Name string
+	Addr netip.AddrPort
+	// Behind is the resolver that this one forwards to; it must run while this one does.
+	Behind *Server
+
+	system string
+	dir    string // of its own files, emptied at each start
+	// Configuration files by name, and the command that reads them.
+	files   map[string]string
+	command []string
+	proc    *process
+}
+
+// Start starts the server with an empty cache and waits until it answers.
+func (s *Server) Start(ctx context.Context) error {
+	if err := os.RemoveAll(s.dir); err != nil {
+		return fmt.Errorf("lab: %w", err)
+	}
+	for name, text := range s.files {
+		if err := write(filepath.Join(s.dir, name), text); err != nil {
+			return fmt.Errorf("lab: %w", err)
+		}
+	}
+	var err error
+	s.proc, err = start(s.Name, within(context.WithoutCancel(ctx), s.system, s.command[0], s.command[1:]...))
+	if err != nil {
+		return err
+	}
+	ctx, cancel := s.proc.context(ctx)
+	defer cancel()
+	err = until(ctx, s.Name+" answers", func() bool {
+		_, err := Ask(ctx, s.Addr, DNSQuestion{"SOA", "test."})
+		return err == nil
+	})
+	if err != nil {
+		return fmt.Errorf("%w: %s", err, s.Log(10))
+	}
+	return nil
+}
+
+// Stop ends the server.
+func (s *Server) Stop() { s.proc.stop(syscall.SIGTERM) }
+
+// Log returns the last lines that the server has logged.
+func (s *Server) Log(count int) string {
+	if s.proc == nil {
+		return ""
+	}
+	return s.proc.output.tail(count, "")
+}
+
+// Servers enters a tree of packages that has all resolvers, and returns the name server of all zones and the resolvers,
+// none of them running. Call it once, after Prepare.
+func (l *Lab) Servers(tree string) (*Server, []*Server, error) {
+	system, err := enter(tree, l.Dir, "/run", "/tmp", "/var")
+	if err != nil {
+		return nil, nil, err
+	}
+	// named listens only on addresses of an interface.
+	out, err := exec.Command("ip", "address", "add", AuthorityAddr.Addr().String()+"/32", "dev", "lo").CombinedOutput()
+	if err != nil {
+		return nil, nil, fmt.Errorf("lab: ip address add: %w: %s", err, out)
+	}
+	ds := strings.Fields(l.tree.Anchor())[4:] // key tag, algorithm, digest type, digest
+	hints := ". 600 IN NS ns.\nns. 600 IN A " + AuthorityAddr.Addr().String() + "\n"
+	port := uint16(5400)
+	server := func(name string, behind *Server, files map[string]string, command ...string) *Server {
+		port++
+		s := &Server{
+			Name: name, Addr: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port), Behind: behind,
+			system: system, dir: filepath.Join(l.Dir, name), files: map[string]string{"root.hints": hints, "anchor": l.tree.Anchor()},
+		}
+		forward := ""
+		if behind != nil {
+			forward = strconv.Itoa(int(behind.Addr.Port()))
+		}
+		fill := strings.NewReplacer("DIR", "/lab/"+name, "PORT", strconv.Itoa(int(port)), "UPSTREAM", forward,
+			"AUTHORITY", AuthorityAddr.Addr().String(), "ANCHOR", strings.Join(ds, " "),
+			"COMMAS", strings.Join(ds, ","), "QUOTED", fmt.Sprintf("%s %s %s %q", ds[0], ds[1], ds[2], ds[3]))
+		for file, text := range files {
+			s.files[file] = fill.Replace(text)
+		}
+		for _, word := range command {
+			s.command = append(s.command, fill.Replace(word))
+		}
+		return s
+	}
+	authority := server("authority", nil, map[string]string{"conf": authorityConfig + l.authorityZones()},
+		"/usr/sbin/named", "-g", "-n", "1", "-c", "DIR/conf")
+	authority.Addr = AuthorityAddr
+	unbound := server("unbound", nil, map[string]string{"conf": unboundResolver}, "/usr/sbin/unbound", "-d", "-p", "-c", "DIR/conf")
+	return authority, []*Server{
+		unbound,
+		server("bind", nil, map[string]string{"conf": bindResolver}, "/usr/sbin/named", "-g", "-n", "1", "-c", "DIR/conf"),
+		server("knot", unbound, map[string]string{"conf": knotResolver}, "/usr/sbin/kresd", "-n", "-c", "DIR/conf", "DIR"),
+		server("powerdns", nil, map[string]string{"recursor.conf": powerDNSConfig, "anchor.lua": powerDNSAnchor},
+			"/usr/sbin/pdns_recursor", "--config-dir=DIR"),
+		server("dnsmasq", unbound, map[string]string{"conf": dnsmasqConfig + "dnssec\ntrust-anchor=.,COMMAS\n"},
+			"/usr/sbin/dnsmasq", "-k", "--conf-file=DIR/conf"),
+		server("dnsmasq-proxy", unbound, map[string]string{"conf": dnsmasqConfig + "proxy-dnssec\n"},
+			"/usr/sbin/dnsmasq", "-k", "--conf-file=DIR/conf"),
+		server("dnsdist", unbound, map[string]string{"conf": dnsdistConfig},
+			"/usr/bin/dnsdist", "--supervised", "--disable-syslog", "-C", "DIR/conf"),
+	}, nil
+}
+
+// Names returns the names of all records of the lab.
+func (l *Lab) Names() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.tree.Names()
+}
+
+func (l *Lab) authorityZones() string {
+	var b strings.Builder
+	for _, origin := range l.tree.Origins() {
+		fmt.Fprintf(&b, "zone %q { type primary; file %q; };\n", origin, filepath.Join("/lab/zones", zone.File(origin)))
+	}
+	return b.String()
+}
+
+const authorityConfig = `options {
+  directory "DIR"; listen-on port 53 { AUTHORITY; }; listen-on-v6 { none; };
+  recursion no; allow-query { any; }; dnssec-validation no; pid-file none; minimal-responses yes; notify no;
+  check-names primary ignore; check-mx ignore; check-mx-cname ignore; check-integrity no; check-sibling no;
+};
+controls {};
+`
+
+const unboundResolver = `server:
+  interface: 127.0.0.1@PORT
+  do-not-query-localhost: no
+  use-syslog: no
+  username: ""
+  chroot: ""
+  pidfile: ""
+  directory: "DIR"
+  module-config: "validator iterator"
+  trust-anchor-file: "DIR/anchor"
+  root-hints: "DIR/root.hints"
+  local-zone: "test." nodefault
+  ede: yes
+  val-bogus-ttl: 1
+  num-threads: 1
+`
+
+const bindResolver = `options {
+  directory "DIR"; listen-on port PORT { 127.0.0.1; }; listen-on-v6 { none; };
+  recursion yes; allow-query { any; }; dnssec-validation yes; pid-file none; empty-zones-enable no;
+};
+trust-anchors { . static-ds QUOTED; };
+zone "." { type hint; file "DIR/root.hints"; };
+controls {};
+`
+
+const knotResolver = `net.listen('127.0.0.1', PORT, { kind = 'dns' })
+modules.unload('ta_update')
+modules.unload('ta_signal_query')
+modules.unload('priming')
+trust_anchors.remove('.')
+trust_anchors.add('. 600 IN DS ANCHOR')
+policy.add(policy.all(policy.FORWARD({'127.0.0.1@UPSTREAM'})))
+cache.open(20 * MB, 'lmdb://DIR/cache')
+`
+
+const powerDNSConfig = `local-address=127.0.0.1
+local-port=PORT
+allow-from=127.0.0.0/8
+dont-query=
+hint-file=DIR/root.hints
+dnssec=validate
+lua-config-file=DIR/anchor.lua
+security-poll-suffix=
+socket-dir=DIR
+daemon=no
+disable-syslog=yes
+threads=1
+version-string=
+`
+
+const powerDNSAnchor = `clearTA()
+addTA('.', 'ANCHOR')
+`
+
+const dnsmasqConfig = `port=PORT
+listen-address=127.0.0.1
+bind-interfaces
+no-resolv
+no-hosts
+user=root
+pid-file=
+cache-size=10000
+server=127.0.0.1#UPSTREAM
+log-facility=-
+`
+
+const dnsdistConfig = `setLocal('127.0.0.1:PORT')
+setSecurityPollSuffix('')
+newServer({address = '127.0.0.1:UPSTREAM', checkName = 'test.', checkType = 'SOA'})
+getPool(''):setCache(newPacketCache(10000))
+`
+
+// Ask sends one question over UDP as a plain client does, without EDNS, and returns the size of the answer.
+func Ask(ctx context.Context, server netip.AddrPort, q DNSQuestion) (int, error) {
+	const patience = 5 * time.Second
+	message, err := plainQuestion(q)
+	if err != nil {
+		return 0, err
+	}
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "udp", server.String())
+	if err != nil {
+		return 0, fmt.Errorf("lab: %w", err)
+	}
+	defer func() { _ = c.Close() }()
+	_ = c.SetDeadline(time.Now().Add(patience))
+	if _, err := c.Write(message); err != nil {
+		return 0, fmt.Errorf("lab: %w", err)
+	}
+	answer := make([]byte, 1<<16)
+	n, err := c.Read(answer)
+	if err != nil {
+		return 0, fmt.Errorf("lab: %v %s: %w", q, server, err)
+	}
+	return n, nil
+}
