@@ -1,6 +1,9 @@
 // Package unixsock opens listeners on TCP addresses and unix sockets (unix(7)).
-// It replaces a stale socket safely and sets its mode and group before clients can
-// reach it.
+//
+// A unix socket gets its mode and group before clients can reach it, replaces only a
+// socket that nobody answers on, and is removed when its listener is closed. All of
+// that works on a descriptor of the directory, never on a path: a user who can write
+// to the directory cannot redirect a chmod or chown to a file of their choice.
 package unixsock
 
 import (
@@ -16,31 +19,37 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// Options are for unix sockets; they do nothing for TCP.
+// Options are for unix sockets; TCP listeners ignore them.
 type Options struct {
 	// Mode is the permission of the socket; 0 means 0660.
 	Mode fs.FileMode
-	// Group owns the socket, by name or number; "" means the group of the process.
+	// Group owns the socket, by name or number; "" means the group of the process, or of the directory if that has
+	// the set-group-ID bit.
 	Group string
 }
 
-// Listen opens a listener at "host:port" or "unix:/path".
+// Listen opens a listener at "host:port" or "unix:/path". The listener of a unix socket is a *Listener.
 //
-// A path is taken over only if a socket is there that nobody answers on. Anything else at the path, a live
-// socket, a file, a directory or a symbolic link, is left as it is and an error says what it is.
-// Permission and group are set before the socket can be reached at its path: it is made in a private
-// directory beside it and then renamed. Two processes that do so at once do not steal from each other: the
-// directory is locked meanwhile. Closing the listener removes the socket if it is still the one at the path.
+// A socket at the path is replaced only if nobody answers on it. Anything else at the path (a live socket, a file,
+// a directory, a symbolic link) is left as it is, and the error names it. Concurrent processes do not replace each
+// other's sockets. The last component of the directory must not be a symbolic link. As root, Listen refuses a
+// directory that another user can write.
 func Listen(ctx context.Context, address string, o Options) (net.Listener, error) {
 	path, ok := strings.CutPrefix(address, "unix:")
 	if !ok {
 		var lc net.ListenConfig
 		return lc.Listen(ctx, "tcp", address)
 	}
-	if path == "" || path[0] == '@' {
+	base := filepath.Base(path)
+	if path == "" || path[0] == '@' || base == "." || base == "/" || base == ".." {
 		return nil, fmt.Errorf("%q is not the path of a socket: write unix:/path", address)
+	}
+	if longest := len(unix.RawSockaddrUnix{}.Path) - 1; len(path) > longest {
+		return nil, fmt.Errorf("the path of the socket has %d bytes, and at most %d can be used: %s", len(path), longest, path)
 	}
 	if o.Mode == 0 {
 		o.Mode = 0o660
@@ -49,17 +58,19 @@ func Listen(ctx context.Context, address string, o Options) (net.Listener, error
 	if err != nil {
 		return nil, err
 	}
-	unlock, err := lockDir(ctx, filepath.Dir(path), patienceToOpen)
+	dir, err := openDirectory(filepath.Dir(path))
 	if err != nil {
 		return nil, fmt.Errorf("cannot make the socket %s: %w", path, err)
 	}
-	defer unlock()
-	if err := vacant(ctx, path); err != nil {
+	l, err := dir.listen(ctx, path, o.Mode, gid)
+	if err != nil {
+		dir.close()
 		return nil, err
 	}
-	return place(ctx, path, o.Mode, gid)
+	return l, nil
 }
 
+// groupID returns -1 for "", which leaves the group as it is.
 func groupID(group string) (int, error) {
 	if group == "" {
 		return -1, nil
@@ -74,116 +85,118 @@ func groupID(group string) (int, error) {
 	return strconv.Atoi(g.Gid)
 }
 
-// How long the lock of a directory is waited for: whoever may read the directory can hold it for ever. To open takes longer
-// than another process may need to find out that nobody answers.
-const (
-	patienceToOpen  = 5 * time.Second
-	patienceToClose = time.Second
-)
-
-// lockDir locks a directory against other processes that make or remove sockets in it.
-func lockDir(ctx context.Context, dir string, patience time.Duration) (unlock func(), err error) {
-	d, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	again := time.NewTicker(20 * time.Millisecond)
-	defer again.Stop()
-	for {
-		err = syscall.Flock(int(d.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		switch {
-		case err == nil:
-			return func() { _ = d.Close() }, nil
-		case !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR):
-			_ = d.Close()
-			return nil, fmt.Errorf("lock %s: %w", dir, err)
-		}
-		select {
-		case <-again.C:
-		case <-ctx.Done():
-			_ = d.Close()
-			return nil, fmt.Errorf("another process has locked it: %s: %w", dir, ctx.Err())
-		}
-	}
-}
-
-// vacant returns nil if there is nothing at path, or a socket that nobody answers on.
-func vacant(ctx context.Context, path string) error {
-	what, err := os.Lstat(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err != nil:
-		return fmt.Errorf("%w", err)
-	case what.Mode().Type() != fs.ModeSocket:
-		return fmt.Errorf("there is something at %s that is not a socket (%s): move it away or choose another path", path, what.Mode())
-	}
-	d := net.Dialer{Timeout: 2 * time.Second}
-	c, err := d.DialContext(ctx, "unix", path)
-	switch {
-	case err == nil:
-		_ = c.Close()
-		return fmt.Errorf("another process answers at %s: is the service running already?", path)
-	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, fs.ErrNotExist):
-		return nil
-	}
-	return fmt.Errorf("it is not clear whether somebody answers at %s: %w", path, err)
-}
-
-// place makes a listening socket and puts it at path.
-func place(ctx context.Context, path string, mode fs.FileMode, gid int) (net.Listener, error) {
-	private, err := os.MkdirTemp(filepath.Dir(path), ".s")
+// listen makes a listening socket and moves it to path, which is in d.
+func (d *directory) listen(ctx context.Context, path string, mode fs.FileMode, gid int) (*Listener, error) {
+	base := filepath.Base(path)
+	unlock, err := d.lock(ctx, base, waitToOpen)
 	if err != nil {
 		return nil, fmt.Errorf("cannot make the socket %s: %w", path, err)
 	}
-	defer func() { _ = os.RemoveAll(private) }()
-	made := filepath.Join(private, "s")
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "unix", made)
+	defer unlock()
+	if err := d.vacant(ctx, path); err != nil {
+		return nil, err
+	}
+	private, err := d.private()
 	if err != nil {
-		return nil, fmt.Errorf("cannot make the socket %s (by way of %s): %w", path, made, err)
+		return nil, fmt.Errorf("cannot make the socket %s: %w", path, err)
 	}
-	if u, ok := l.(*net.UnixListener); ok {
-		u.SetUnlinkOnClose(false)
+	defer d.removePrivate(private)
+	l, err := private.bind(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("cannot make the socket %s: %w", path, err)
 	}
-	err = os.Chown(made, -1, gid)
+	id, err := private.adjust(mode, gid)
 	if err == nil {
-		err = os.Chmod(made, mode)
-	}
-	var own fs.FileInfo
-	if err == nil {
-		own, err = os.Lstat(made)
-	}
-	if err == nil {
-		err = os.Rename(made, path)
+		err = unix.Renameat(private.fd(), socketName, d.fd(), base)
 	}
 	if err != nil {
 		_ = l.Close()
 		return nil, fmt.Errorf("cannot make the socket %s: %w", path, err)
 	}
-	return &unixListener{Listener: l, path: path, own: own}, nil
+	return &Listener{Listener: l, path: path, id: id, dir: d}, nil
 }
 
-// unixListener removes its socket when it is closed.
-type unixListener struct {
+// vacant returns nil if there is nothing at path, or a socket that nobody answers on.
+func (d *directory) vacant(ctx context.Context, path string) error {
+	st, err := d.stat(filepath.Base(path))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("cannot examine %s: %w", path, err)
+	case st.Mode&unix.S_IFMT != unix.S_IFSOCK:
+		return fmt.Errorf("%s exists and is not a socket: move it away or choose another path", path)
+	}
+	dialer := net.Dialer{Timeout: 2 * time.Second}
+	c, err := dialer.DialContext(ctx, "unix", path)
+	switch {
+	case err == nil:
+		_ = c.Close()
+		return fmt.Errorf("another process answers at %s: is the service already running?", path)
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, fs.ErrNotExist):
+		return nil
+	}
+	return fmt.Errorf("cannot tell whether another process answers at %s: %w", path, err)
+}
+
+// Listener is the listener of a unix socket that knows which file is its own.
+type Listener struct {
 	net.Listener
 	path string
-	own  fs.FileInfo
+	id   identity   // of the socket at path; the zero value if there was none
+	dir  *directory // nil for an adopted listener, which leaves its socket alone
 }
 
-// Addr returns the path at which the socket can be reached.
-func (l *unixListener) Addr() net.Addr { return &net.UnixAddr{Name: l.path, Net: "unix"} }
+// Adopt wraps the listener of a unix socket that another process made, such as systemd. The socket that is at its
+// path now is taken to be its own. Closing it does not remove the socket.
+func Adopt(l net.Listener) *Listener {
+	a := &Listener{Listener: l, path: l.Addr().String()}
+	a.id, _ = socketAt(a.path) // no socket there is what Reachable reports
+	return a
+}
 
-// Close closes the listener and removes the socket, unless something else is at the path by now, or the lock of the directory
-// cannot be had: a socket that nobody answers on does no harm.
-func (l *unixListener) Close() error {
-	if unlock, err := lockDir(context.Background(), filepath.Dir(l.path), patienceToClose); err == nil {
-		defer unlock()
-		if there, err := os.Lstat(l.path); err == nil && os.SameFile(there, l.own) {
-			_ = os.Remove(l.path)
+// Addr returns the path of the socket.
+func (l *Listener) Addr() net.Addr { return &net.UnixAddr{Name: l.path, Net: "unix"} }
+
+// Reachable returns nil while clients that connect to the path reach this listener. The error says why they do not:
+// the socket was removed, or something else is at the path.
+func (l *Listener) Reachable() error {
+	there, err := socketAt(l.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("the socket %s was removed", l.path)
+	case err != nil:
+		return fmt.Errorf("cannot examine %s: %w", l.path, err)
+	case there != l.id:
+		return fmt.Errorf("%s was replaced by something else", l.path)
+	}
+	return nil
+}
+
+// Close closes the listener and removes the socket, unless something else is at the path by now, or another process
+// of this user holds the lock: a socket that nobody answers on does no harm.
+func (l *Listener) Close() error {
+	if l.dir != nil {
+		if unlock, err := l.dir.lock(context.Background(), filepath.Base(l.path), waitToClose); err == nil {
+			if st, err := l.dir.stat(filepath.Base(l.path)); err == nil && identityOf(st) == l.id {
+				_ = unix.Unlinkat(l.dir.fd(), filepath.Base(l.path), 0)
+			}
+			unlock()
 		}
+		l.dir.close()
 	}
 	return l.Listener.Close()
+}
+
+// identity tells one file from another.
+type identity struct{ dev, ino uint64 }
+
+func identityOf(st *unix.Stat_t) identity { return identity{uint64(st.Dev), uint64(st.Ino)} }
+
+func socketAt(path string) (identity, error) {
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		return identity{}, &os.PathError{Op: "lstat", Path: path, Err: err}
+	}
+	return identityOf(&st), nil
 }

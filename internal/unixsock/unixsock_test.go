@@ -6,10 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -105,28 +107,164 @@ func TestCloseLeavesAnothersSocket(t *testing.T) {
 	require.FileExists(t, path)
 }
 
-// Whoever may read the directory can lock it, and keep the lock: that must hold up neither the start nor the end for ever.
-func TestListenInADirectoryThatStaysLocked(t *testing.T) {
+// Every user who can read the directory can flock(2) it, and keep the lock.
+func TestALockOnTheDirectoryHoldsUpNeitherListenNorClose(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	l, err := unixsock.Listen(t.Context(), "unix:"+dir+"/sock", unixsock.Options{})
-	require.NoError(t, err)
-
 	other, err := os.Open(dir)
 	require.NoError(t, err)
 	defer func() { _ = other.Close() }()
 	require.NoError(t, syscall.Flock(int(other.Fd()), syscall.LOCK_EX))
 
-	_, err = unixsock.Listen(t.Context(), "unix:"+dir+"/another", unixsock.Options{})
-	require.ErrorContains(t, err, "another process has locked it")
-	require.NoFileExists(t, dir+"/another")
+	l, err := unixsock.Listen(t.Context(), "unix:"+dir+"/sock", unixsock.Options{})
+	require.NoError(t, err)
 	require.NoError(t, l.Close())
-	_, err = net.Dial("unix", dir+"/sock")
-	require.ErrorIs(t, err, syscall.ECONNREFUSED, "closed all the same")
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, entries, "neither the socket nor the lock file is left")
+}
 
-	require.NoError(t, other.Close())
-	l, err = unixsock.Listen(t.Context(), "unix:"+dir+"/sock", unixsock.Options{})
-	require.NoError(t, err, "and what was left there is taken over")
+// A lock file of another user, or one that others can open, is not used.
+func TestLockFileOfOthers(t *testing.T) {
+	t.Parallel()
+	for name, plant := range map[string]func(path string) error{
+		"readable by others": func(path string) error { return os.WriteFile(path, nil, 0o644) },
+		"a directory":        func(path string) error { return os.Mkdir(path, 0o700) },
+		"a FIFO":             func(path string) error { return syscall.Mkfifo(path, 0o600) },
+		"a symbolic link":    func(path string) error { return os.Symlink("/dev/null", path) },
+	} {
+		dir := t.TempDir()
+		require.NoError(t, plant(dir+"/.sock.lock"))
+		_, err := unixsock.Listen(t.Context(), "unix:"+dir+"/sock", unixsock.Options{})
+		require.ErrorContains(t, err, "cannot lock "+dir+"/.sock.lock: ", name)
+	}
+}
+
+// Another policyd of the same user that is just making the socket: Listen waits, and no longer than its context.
+func TestListenWaitsForAnotherProcessOfThisUser(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	held, err := os.OpenFile(dir+"/.sock.lock", os.O_CREATE|os.O_RDWR, 0o600)
+	require.NoError(t, err)
+	require.NoError(t, syscall.Flock(int(held.Fd()), syscall.LOCK_EX))
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err = unixsock.Listen(ctx, "unix:"+dir+"/sock", unixsock.Options{})
+	require.ErrorContains(t, err, "another process holds the lock")
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.NoError(t, held.Close())
+	l, err := unixsock.Listen(t.Context(), "unix:"+dir+"/sock", unixsock.Options{})
+	require.NoError(t, err)
 	require.NoError(t, l.Close())
-	require.NoFileExists(t, dir+"/sock")
+}
+
+// otherGroup returns a group that files of this process do not get by themselves, if the process may use one.
+func otherGroup(t *testing.T) int {
+	t.Helper()
+	if os.Geteuid() == 0 {
+		return 65533
+	}
+	groups, err := os.Getgroups()
+	require.NoError(t, err)
+	for _, g := range groups {
+		if g != os.Getegid() {
+			return g
+		}
+	}
+	return os.Getegid()
+}
+
+func TestTheSocketHasModeAndGroupOfTheOptions(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "sock")
+	gid := otherGroup(t)
+	l, err := unixsock.Listen(t.Context(), "unix:"+path, unixsock.Options{Mode: 0o620, Group: strconv.Itoa(gid)})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, l.Close()) }()
+	what, err := os.Lstat(path)
+	require.NoError(t, err)
+	require.Equal(t, os.ModeSocket|0o620, what.Mode())
+	require.EqualValues(t, gid, what.Sys().(*syscall.Stat_t).Gid)
+}
+
+func TestTheDirectoryMustNotBeASymbolicLink(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	require.NoError(t, os.Mkdir(dir+"/real", 0o755))
+	require.NoError(t, os.Symlink("real", dir+"/link"))
+	_, err := unixsock.Listen(t.Context(), "unix:"+dir+"/link/sock", unixsock.Options{})
+	require.ErrorContains(t, err, dir+"/link is a symbolic link: write the path of the directory itself")
+	entries, err := os.ReadDir(dir + "/real")
+	require.NoError(t, err)
+	require.Empty(t, entries)
+}
+
+// As root, a directory that another user can write is refused. Other users decide for themselves.
+func TestDirectoryThatAnotherUserCanWrite(t *testing.T) {
+	t.Parallel()
+	const nobody = 65534
+	for name, prepare := range map[string]func(dir string) error{
+		"mode 0777":  func(dir string) error { return os.Chmod(dir, 0o777) },
+		"mode 1777":  func(dir string) error { return os.Chmod(dir, 0o777|os.ModeSticky) },
+		"mode 0775":  func(dir string) error { return os.Chmod(dir, 0o775) },
+		"mode 02770": func(dir string) error { return os.Chmod(dir, 0o770|os.ModeSetgid) },
+		"owner": func(dir string) error {
+			if os.Geteuid() != 0 {
+				return nil
+			}
+			return os.Chown(dir, nobody, -1)
+		},
+	} {
+		dir := t.TempDir()
+		require.NoError(t, prepare(dir))
+		l, err := unixsock.Listen(t.Context(), "unix:"+dir+"/sock", unixsock.Options{})
+		if os.Geteuid() == 0 {
+			require.ErrorContains(t, err, "another user can write to this directory", name)
+			entries, err := os.ReadDir(dir)
+			require.NoError(t, err)
+			require.Empty(t, entries, name)
+			continue
+		}
+		require.NoError(t, err, name)
+		require.NoError(t, l.Close())
+	}
+}
+
+func TestPathThatIsTooLong(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), strings.Repeat("x", 110))
+	_, err := unixsock.Listen(t.Context(), "unix:"+path, unixsock.Options{})
+	require.ErrorContains(t, err, "the path of the socket has ")
+}
+
+func TestReachable(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := dir + "/sock"
+	made, err := unixsock.Listen(t.Context(), "unix:"+path, unixsock.Options{})
+	require.NoError(t, err)
+	l, ok := made.(*unixsock.Listener)
+	require.True(t, ok)
+	require.NoError(t, l.Reachable())
+	require.NoError(t, os.Rename(path, dir+"/moved"))
+	require.EqualError(t, l.Reachable(), "the socket "+path+" was removed")
+	other, err := net.Listen("unix", path)
+	require.NoError(t, err)
+	require.EqualError(t, l.Reachable(), path+" was replaced by something else")
+	require.NoError(t, other.Close())
+	require.NoError(t, os.Rename(dir+"/moved", path))
+	require.NoError(t, l.Reachable())
+	require.NoError(t, l.Close())
+	require.NoFileExists(t, path)
+
+	passed, err := net.Listen("unix", path)
+	require.NoError(t, err)
+	passed.(*net.UnixListener).SetUnlinkOnClose(false)
+	a := unixsock.Adopt(passed)
+	require.NoError(t, a.Reachable())
+	require.Equal(t, path, a.Addr().String())
+	require.NoError(t, os.Remove(path))
+	require.Error(t, a.Reachable())
+	require.Error(t, unixsock.Adopt(passed).Reachable(), "already gone when it was adopted")
+	require.NoError(t, a.Close())
 }
