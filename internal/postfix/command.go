@@ -2,6 +2,7 @@ package postfix
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -105,6 +106,7 @@ type process struct {
 	path           string
 	args           []string
 	stdin          string
+	limit          int // of standard output in bytes; 0 means 4 MiB
 	stdout, stderr limited
 }
 
@@ -114,7 +116,7 @@ func (p *process) run(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, p.path, p.args...)
-	p.stdout.limit, p.stderr.limit = 4<<20, 4<<10
+	p.stdout.limit, p.stderr.limit = cmp.Or(p.limit, 4<<20), 4<<10
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(p.stdin), &p.stdout, &p.stderr
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin", "LC_ALL=C"}
 	if dir := os.Getenv("MAIL_CONFIG"); dir != "" { // as Postfix's own commands have it; -c beats it

@@ -35,9 +35,11 @@ func (v *view) changed() bool {
 	return err != nil || !maps.Equal(now, v.interfaces)
 }
 
-// readFile reads a file of a list, whole and at most 16 MiB.
+// maxFile bounds the text of a list or a table.
+const maxFile = 16 << 20
+
+// readFile reads a regular file of at most maxFile bytes.
 func readFile(path string) (string, error) {
-	const limit = 16 << 20
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err
@@ -46,8 +48,8 @@ func readFile(path string) (string, error) {
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
 		return "", fmt.Errorf("%s is not a regular file", path)
 	}
-	text, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && len(text) > limit {
+	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(text) > maxFile {
 		err = fmt.Errorf("%s is too large: keep it in a table", path)
 	}
 	return string(text), err

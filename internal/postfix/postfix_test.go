@@ -47,12 +47,17 @@ func (f fake) lines(name string) int {
 
 func (f fake) site(o postfix.Options) *postfix.Site {
 	f.t.Helper()
-	path, err := filepath.Abs("testdata/bin/postconf")
-	require.NoError(f.t, err)
-	o.Postconf, o.ConfigDirectory = path, f.dir
+	o.Postconf, o.ConfigDirectory = fakePostconf(f.t), f.dir
 	s, err := postfix.New(o)
 	require.NoError(f.t, err)
 	return s
+}
+
+func fakePostconf(t *testing.T) string {
+	t.Helper()
+	path, err := filepath.Abs("testdata/bin/postconf")
+	require.NoError(t, err)
+	return path
 }
 
 func (f fake) owns(s *postfix.Site, domain, want string) {

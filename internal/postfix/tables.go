@@ -19,7 +19,8 @@ type tables struct {
 	mu         sync.Mutex // guards what follows
 	young, old map[question]answer
 	failing    map[string]failure // by table
-	generation int                // answers of before a flush are not remembered after it
+	listings   map[question]listing
+	generation int // answers of before a flush are not remembered after it
 }
 
 // question is what a table was asked for. The keys follow from the domain and the list.
@@ -57,6 +58,7 @@ func (t *tables) flush() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.young, t.old, t.failing = map[question]answer{}, map[question]answer{}, map[string]failure{}
+	t.listings = map[question]listing{}
 	t.generation++
 }
 

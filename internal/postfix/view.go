@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,8 +22,11 @@ type view struct {
 	hosts      map[string]bool
 	addrs      map[netip.Addr]bool
 	interfaces map[netip.Addr]bool
-	files      []stamp
-	read       time.Time
+	// relays are hosts in brackets that Postfix itself delivers to; relayTables may have more of them.
+	relays      map[string]bool
+	relayTables []question
+	files       []stamp
+	read        time.Time
 	// err is set when something could not be read: then it is not known what is received here.
 	err error
 	// retry is how long after read it is read again then.
@@ -37,7 +41,7 @@ type siteList struct {
 
 // readView reads everything.
 func readView(ctx context.Context, c *config) *view {
-	v := &view{hosts: map[string]bool{}, addrs: map[netip.Addr]bool{}}
+	v := &view{hosts: map[string]bool{}, relays: map[string]bool{}, addrs: map[netip.Addr]bool{}}
 	if v.interfaces, v.err = interfaces(); v.err != nil {
 		v.read = time.Now()
 		return v
@@ -105,10 +109,14 @@ func (v *view) readInstance(ctx context.Context, c Commands, res resolver.Resolv
 		return nil, err
 	}
 	v.note(p["config_directory"]+"/main.cf", p["config_directory"]+"/master.cf")
-	p, err = c.Parameters(ctx, append(listParameters(),
-		"transport_maps", "parent_domain_matches_subdomains", "myhostname", "proxy_interfaces", "inet_interfaces", "multi_instance_directories")...)
+	nexthops := append(nexthopParameters(), nexthopTables()...)
+	p, err = c.Parameters(ctx, append(append(listParameters(), nexthops...),
+		"parent_domain_matches_subdomains", "myhostname", "proxy_interfaces", "inet_interfaces", "multi_instance_directories")...)
 	if err != nil {
 		return nil, err
+	}
+	for _, name := range nexthops {
+		v.addRelays(c, name, p[name])
 	}
 	parents := p["parent_domain_matches_subdomains"]
 	for _, name := range listParameters() {
@@ -164,6 +172,9 @@ func (v *view) addOverrides(ctx context.Context, c Commands) error {
 		name, value, ok := strings.Cut(strings.TrimSpace(line), " =")
 		fields := strings.Split(name, "/")
 		parameter := fields[len(fields)-1]
+		if ok && slices.Contains(nexthopParameters(), parameter) {
+			v.addRelays(c, parameter, value)
+		}
 		for _, known := range listParameters() {
 			if ok && parameter == known && strings.TrimSpace(value) != "" {
 				l := list{parameter: name, parents: known == "relay_domains", below: known == "relay_domains"}
