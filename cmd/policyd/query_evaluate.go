@@ -54,9 +54,11 @@ func newEvaluator(ctx context.Context, l *settings.Loaded, f queryFlags) (*evalu
 		settings: l.Lookup(),
 		close:    store.Close,
 	}
-	if e.settings.Site, err = postfix.New(site); err != nil {
+	own, err := postfix.New(site)
+	if err != nil {
 		return nil, err
 	}
+	e.settings.Site, e.settings.Relays = own, own
 	if !f.noProbe && e.settings.Policy.Port26.Mode == policy.PortProbe {
 		options := l.Probe(quiet)
 		options.Resolver, options.StateDir = cache, ""

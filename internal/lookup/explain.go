@@ -101,7 +101,7 @@ func Explain(ctx context.Context, src Sources, key string, s Settings) Explanati
 			WhyTransport: []string{"not a domain"},
 		}
 	}
-	engine := policy.Engine{Resolver: src.Asking, Overrides: s.Overrides, STS: src.STS, Probes: src.Probes, Site: s.Site, Waits: true, Thorough: true}
+	engine := policy.Engine{Resolver: src.Asking, Overrides: s.Overrides, STS: src.STS, Probes: src.Probes, Site: s.Site, Relays: s.Relays, Waits: true, Thorough: true}
 	facts, err := engine.Gather(ctx, next, s.Policy)
 	if err != nil {
 		facts = policy.Facts{Nexthop: next}

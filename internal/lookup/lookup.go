@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/policyd/policyd/internal/oncelog"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/socketmap"
@@ -24,6 +25,8 @@ type Settings struct {
 	// Site knows what this site receives itself and may wait to find out; CachedSite is the
 	// same without waiting.
 	Site, CachedSite policy.OwnSite
+	// Relays knows Postfix's own relay hosts; nil knows none.
+	Relays policy.Relays
 	// Wait is the longest that a transport lookup takes; zero means 200 ms.
 	Wait time.Duration
 	// Budget is the longest that a TLS policy lookup takes; zero means 10 s.
@@ -74,8 +77,10 @@ type Service struct {
 	changes    *changes
 	memory     *memory
 	counters   counters
-	log        *slog.Logger
-	started    time.Time // where the clock begins
+	// relayLookups limits the warning about relay hosts that cannot be looked up.
+	relayLookups oncelog.Limiter
+	log          *slog.Logger
+	started      time.Time // where the clock begins
 }
 
 // New returns a Service that answers from res under s. Run it for the sake of lookups of routes that
@@ -209,6 +214,7 @@ func (s *Service) tlsPolicy(c call) answered {
 	c.key, next.Name = strings.Clone(c.key), strings.Clone(next.Name)
 	seen := &recorder{sources: &s.sources, sts: s.sources.CachedSTS}
 	engine := seen.view(c.set)
+	engine.Relays = c.set.Relays
 	facts, err := engine.Gather(c.ctx, next, c.set.Policy)
 	a := answered{next: next, decided: true, cached: err == nil}
 	if err != nil {
@@ -221,6 +227,13 @@ func (s *Service) tlsPolicy(c call) answered {
 	a.decision = policy.Decide(facts, c.set.Policy)
 	s.note(c.m, next, &a.decision, c.set)
 	a.reply = a.decision.Reply
+	if a.decision.Reason == policy.ReasonOwnRelay {
+		if times, due := s.relayLookups.Due(); due {
+			s.log.Warn("relay host of Postfix cannot be looked up; delivering without a TLS policy",
+				"nexthop", next.String(), "reason", a.decision.Why[0], "times", times)
+		}
+		return a // not remembered: it depends on the configuration of Postfix
+	}
 	if c.m == mapTLSRPT && a.reply.Status == socketmap.StatusOK {
 		a.reply.Text += a.decision.TLSRPT
 	}

@@ -13,8 +13,8 @@ import (
 type rule func(f Facts, o Options, d *Decision) bool
 
 // rules are all there are, in the order in which they are asked: the first that applies decides.
-func rules() [8]rule {
-	return [...]rule{switchedOff, override, unknownMX, byDANE, byPrefix, byPartialDANE, bySTS, noPolicy}
+func rules() [9]rule {
+	return [...]rule{switchedOff, override, unknownMX, byOwnRelay, byDANE, byPrefix, byPartialDANE, bySTS, noPolicy}
 }
 
 // Decide answers what the TLS policy for f.Nexthop is. The rules are asked in order and the first

@@ -27,6 +27,8 @@ type Facts struct {
 	Hosts []Host
 	// STS is the domain's MTA-STS policy; gathered where DANE does not decide.
 	STS mtasts.Result
+	// OwnRelay is set for a next hop that is a host, could not be looked up, and is one of Postfix's own relay hosts.
+	OwnRelay bool
 	// Receiver says whether mail for the domain is received here; gathered for
 	// a route only, and only where there would be one.
 	Receiver Receiver

@@ -26,6 +26,8 @@ type Engine struct {
 	Probes Probes
 	// Site is asked for a route only; nil knows nothing, so there is no route.
 	Site OwnSite
+	// Relays is asked about a host that cannot be looked up; nil knows no relay hosts.
+	Relays Relays
 	// Passive marks lookups that a stranger can cause: they never make the cache
 	// refresh an entry ahead of its expiry.
 	Passive bool
@@ -60,6 +62,9 @@ func (e *Engine) Gather(ctx context.Context, n Nexthop, o Options) (Facts, error
 		}); err != nil {
 			return f, err
 		}
+	}
+	if err := e.gatherRelay(ctx, &f, o); err != nil {
+		return f, err
 	}
 	if needs, err := e.needsSTS(f, o); err != nil || !needs {
 		return f, err

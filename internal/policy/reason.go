@@ -20,6 +20,7 @@ const (
 	ReasonSTSNoHost      Reason = "sts-no-host"
 	ReasonSTSConflict    Reason = "sts-conflict"
 	ReasonSTSUnknown     Reason = "sts-unknown"
+	ReasonOwnRelay       Reason = "own-relay"
 	ReasonNone           Reason = "none"
 	// Of routes.
 	ReasonRouteDomain Reason = "route-domain"

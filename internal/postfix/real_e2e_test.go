@@ -21,6 +21,8 @@ mydestination = $myhostname, localhost.$mydomain,
 relay_domains = hash:DIR/relay !a.regexp.example regexp:DIR/patterns
 virtual_alias_maps = inline:{ {alias.example=x}, {user@mail.example = x} } texthash:DIR/virtual
 proxy_interfaces = 198.51.100.77
+relayhost = [$mydomain]:25
+transport_maps = hash:DIR/transport
 no_such_parameter = x
 myhostname = mx.own.example
 `)
@@ -28,7 +30,10 @@ myhostname = mx.own.example
 	f.write("relay", "relay.example x\n")
 	f.write("patterns", "/^(.*\\.)?regexp\\.example$/ x\n/^[^.]+$/ x\n")
 	f.write("virtual", "virtual.example x\n")
-	require.NoError(t, exec.CommandContext(t.Context(), "/usr/sbin/postmap", "hash:"+f.path("relay")).Run())
+	f.write("transport", "far.example relay:[hub.example]\n")
+	for _, table := range []string{"relay", "transport"} {
+		require.NoError(t, exec.CommandContext(t.Context(), "/usr/sbin/postmap", "hash:"+f.path(table)).Run())
+	}
 	s, err := postfix.New(postfix.Options{ConfigDirectory: f.dir})
 	require.NoError(t, err)
 	for domain, want := range map[string]string{
@@ -46,6 +51,11 @@ myhostname = mx.own.example
 		"service.example":       "smtp/inet/mydestination has service.example",
 	} {
 		f.owns(s, domain, want)
+	}
+	for host, want := range map[string]bool{"own.example": true, "hub.example": true, "far.example": false} {
+		relay, err := s.RelayHost(t.Context(), host)
+		require.NoError(t, err)
+		require.Equal(t, want, relay, host)
 	}
 	require.True(t, s.OwnHost("smtps-mx.own.example"))
 	require.Empty(t, s.State().Problem)

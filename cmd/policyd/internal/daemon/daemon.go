@@ -119,7 +119,7 @@ func (d *Daemon) sources() lookup.Sources {
 // lookupSettings are the settings of lookups, with what this site receives itself.
 func (d *Daemon) lookupSettings(l *settings.Loaded) lookup.Settings {
 	s := l.Lookup()
-	s.Site, s.CachedSite = d.site, d.site.Cached()
+	s.Site, s.CachedSite, s.Relays = d.site, d.site.Cached(), d.site
 	return s
 }
 

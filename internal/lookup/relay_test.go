@@ -1,0 +1,82 @@
+package lookup_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/dane"
+	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/resolver"
+)
+
+// relays knows one relay host; "broken" is an error.
+type relays string
+
+func (r relays) RelayHost(_ context.Context, host string) (bool, error) {
+	if host == "broken.corp.example" {
+		return false, errors.New("postmap: fatal: no such table")
+	}
+	return host == string(r), nil
+}
+
+func TestARelayHostOfPostfixThatCannotBeLookedUpDoesNotStopMail(t *testing.T) {
+	t.Parallel()
+	servfail := resolverFunc(func(_ context.Context, q resolver.Question) (*resolver.RRset, error) {
+		return nil, &resolver.Error{Question: q, Reason: "SERVFAIL"}
+	})
+	set := settings()
+	set.Policy.DANE, set.Policy.MTASTS = true, true
+	set.Relays = relays("relay.corp.example")
+	for name, cached := range map[string]resolver.Resolver{"failure not in the cache": nothing(), "failure in the cache": servfail} {
+		log := &journal{}
+		s := lookup.New(lookup.Sources{Asking: servfail, Cached: cached}, set, slog.New(slog.NewTextHandler(log, nil)))
+		for request, want := range map[string]string{
+			"tls-policy [relay.corp.example]":            "NOTFOUND",
+			"tls-policy [Relay.Corp.Example]:25":         "NOTFOUND",
+			"tls-policy [relay.corp.example]:smtp":       "NOTFOUND",
+			"tls-policy-tlsrpt [relay.corp.example]":     "NOTFOUND",
+			"tls-policy [other.corp.example]":            "TEMP",
+			"tls-policy [broken.corp.example]":           "TEMP",
+			"tls-policy [smtps-relay.corp.example]":      "TEMP",
+			"tls-policy [starttls-relay.corp.example]":   "TEMP",
+			"tls-policy relay.corp.example":              "TEMP",
+			"tls-policy [relay.corp.example]:587":        "NOTFOUND",
+			"tls-policy [relay.corp.example.attacker.x]": "TEMP",
+		} {
+			for range 2 {
+				got, _, _ := strings.Cut(ask(s, request), " ")
+				require.Equal(t, want, got, "%s, %s", name, request)
+			}
+		}
+		require.Equal(t, 1, strings.Count(log.String(), "relay host of Postfix cannot be looked up"), "one warning per minute")
+		require.Contains(t, log.String(), "level=WARN")
+		require.Contains(t, log.String(), "relay.corp.example")
+	}
+
+	e := lookup.Explain(t.Context(), lookup.Sources{Asking: servfail}, "[relay.corp.example]", set)
+	require.Equal(t, "NOTFOUND", e.TLSPolicy.Status)
+	require.Contains(t, strings.Join(e.Why, "\n"), "relay host in Postfix's own configuration")
+
+	set.Relays = relays("smtps-relay.corp.example")
+	e = lookup.Explain(t.Context(), lookup.Sources{Asking: servfail}, "[smtps-relay.corp.example]", set)
+	require.NotEqual(t, "NOTFOUND", e.TLSPolicy.Status, "a prefix is a promise, whoever names the host")
+}
+
+func TestARelayHostThatCanBeLookedUpKeepsItsPolicy(t *testing.T) {
+	t.Parallel()
+	f := policy.Facts{Nexthop: policy.Nexthop{Name: "relay.corp.example", Host: true, Port: 25}, OwnRelay: true}
+	f.Hosts = []policy.Host{{Name: "relay.corp.example"}}
+	usable := f
+	usable.Hosts = []policy.Host{{Name: "relay.corp.example", DANE: dane.Result{State: dane.Usable}}}
+	o := policy.Options{DANE: true}
+	require.Equal(t, "OK dane-only", policy.Decide(usable, o).Reply.String())
+	require.Equal(t, "NOTFOUND ", policy.Decide(f, o).Reply.String())
+	f.OwnRelay = false
+	require.Equal(t, "TEMP", policy.Decide(f, o).Reply.Status.String())
+}
