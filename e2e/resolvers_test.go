@@ -76,7 +76,7 @@ func (m *matrix) run(s *lab.Server) {
 	m.start(s)
 	out, err := p.Run(ctx, "cache", "flush", "--all")
 	require.NoError(m.t, err, "%s", out)
-	m.trusted(p)
+	trusted(m.t, p)
 	m.round(s, p, "after a restart")
 	m.end(p)
 	s.Stop()
@@ -119,16 +119,8 @@ func (m *matrix) policyd(s *lab.Server, round string) *daemon.Process {
 		Settings: fmt.Sprintf(matrixSettings, s.Addr, m.lab.CAFile()),
 	})
 	require.NoError(m.t, err)
-	m.trusted(p)
+	trusted(m.t, p)
 	return p
-}
-
-// trusted waits until policyd has tested its resolver: until then every answer is TEMP.
-func (m *matrix) trusted(p *daemon.Process) {
-	require.Eventually(m.t, func() bool {
-		r, err := ask(m.t.Context(), p, lab.Question{Map: "tls-policy", Key: "nullmx.test"})
-		return err == nil && r.Status == socketmap.StatusNotFound
-	}, longest, tick, "policyd trusts no resolver:\n%s", p.Log())
 }
 
 func (m *matrix) end(p *daemon.Process) { require.NoError(m.t, p.Stop()) }
@@ -229,4 +221,13 @@ func ask(ctx context.Context, p *daemon.Process, q lab.Question) (socketmap.Repl
 	}
 	reply, err := c.Lookup(ctx, socketmap.Request{Map: q.Map, Key: q.Key})
 	return reply, errors.Join(err, c.Close())
+}
+
+// trusted waits until policyd has tested its resolver: until then every answer is TEMP.
+func trusted(t *testing.T, p *daemon.Process) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		r, err := ask(t.Context(), p, lab.Question{Map: "tls-policy", Key: "no-such-name.test"})
+		return err == nil && r.Status == socketmap.StatusNotFound
+	}, longest, tick, "policyd trusts no resolver:\n%s", p.Log())
 }

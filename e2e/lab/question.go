@@ -11,23 +11,29 @@ type DNSQuestion struct{ Type, Name string }
 
 const typeTLSA = dnsmessage.Type(52)
 
-// typeNumber returns the number of a record type.
-func typeNumber(name string) (dnsmessage.Type, error) {
-	types := map[string]dnsmessage.Type{
+// types are the record types that the lab asks for.
+func types() map[string]dnsmessage.Type {
+	return map[string]dnsmessage.Type{
 		"A": dnsmessage.TypeA, "AAAA": dnsmessage.TypeAAAA, "MX": dnsmessage.TypeMX, "TXT": dnsmessage.TypeTXT,
 		"SOA": dnsmessage.TypeSOA, "NS": dnsmessage.TypeNS, "CNAME": dnsmessage.TypeCNAME, "TLSA": typeTLSA,
 	}
-	if t := types[name]; t != 0 {
-		return t, nil
+}
+
+// typeName returns the name of a record type.
+func typeName(t dnsmessage.Type) string {
+	for name, number := range types() {
+		if number == t {
+			return name
+		}
 	}
-	return 0, fmt.Errorf("lab: unknown record type %q", name)
+	return t.String()
 }
 
 // plainQuestion is a query message as a client sends it that knows neither EDNS nor DNSSEC.
 func plainQuestion(q DNSQuestion) ([]byte, error) {
-	t, err := typeNumber(q.Type)
-	if err != nil {
-		return nil, err
+	t := types()[q.Type]
+	if t == 0 {
+		return nil, fmt.Errorf("lab: unknown record type %q", q.Type)
 	}
 	name, err := dnsmessage.NewName(q.Name)
 	if err != nil {
