@@ -205,6 +205,9 @@ func (d *domain) judgeDANE(h *host) {
 		where := about{host: h.Host.Host, port: p.port}
 		switch p.found.State {
 		case dane.Failed:
+			if p.found.Addresses == resolver.Indeterminate {
+				break // the addresses could not be looked up, which is a finding of its own
+			}
 			if bogus(p.found.Err) {
 				d.find("dane-bogus", where, "the TLSA records fail DNSSEC validation: "+p.found.Why)
 			} else {

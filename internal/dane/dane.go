@@ -17,11 +17,10 @@ type State uint8
 // The states. In Unknown, the zero value, nothing is known: mail must wait.
 const (
 	Unknown State = iota
-	// Failed: the TLSA lookup of a host that can be reached failed, bogus or
-	// not. DANE may apply, so mail must wait (RFC 7672 section 2.1.2).
+	// Failed: the address or the TLSA lookup of the host failed, bogus or not. DANE may apply, so
+	// the host must not be used (RFC 7672 section 2.1.2).
 	Failed
-	// Unreachable: the host has no address, its name is no host name, or its
-	// addresses could not be looked up. Result.Err is set in the last case only.
+	// Unreachable: the host has no address, or its name is not a host name.
 	Unreachable
 	// Absent: it is known that DANE does not apply: the addresses or the TLSA
 	// base domain are insecure, or there is securely no TLSA RRset.
@@ -74,7 +73,7 @@ type Result struct {
 	// Records are the TLSA records as they are, usable or not. They are shared and must
 	// not be changed.
 	Records []resolver.TLSA
-	// Err is the failed lookup when State is Failed, or Unreachable for that reason.
+	// Err is the failed lookup when State is Failed.
 	Err error
 	// Why says the same in a few words for people: printable ASCII.
 	Why string

@@ -34,7 +34,7 @@ func Lookup(ctx context.Context, res resolver.Resolver, q Query) (Result, error)
 	}
 	best := found.best()
 	if best == nil {
-		return found.unreachable(), nil
+		return found.without(s.query.Host), nil
 	}
 	names, result, err := s.candidates(ctx, best)
 	if err == nil && len(names) > 0 {
@@ -116,11 +116,12 @@ func (a addresses) best() *resolver.RRset {
 
 func isAlias(r *resolver.RRset) bool { return r.Owner != r.Name }
 
-func (a addresses) unreachable() Result {
+// without is the result for a host of which no address was found.
+func (a addresses) without(host string) Result {
 	for i, err := range a.errs {
 		if err != nil {
 			t := [...]resolver.Type{resolver.TypeA, resolver.TypeAAAA}[i]
-			return Result{State: Unreachable, Err: err, Why: t.String() + " lookup failed: " + reason(err)}
+			return Result{State: Failed, Err: err, Why: t.String() + " lookup for " + host + " failed: " + reason(err)}
 		}
 	}
 	return Result{State: Unreachable, Why: "no address"}
@@ -145,7 +146,7 @@ func (s search) candidates(ctx context.Context, addrs *resolver.RRset) ([]string
 	case errors.Is(err, resolver.ErrNotCached):
 		return nil, Result{}, err
 	case err != nil:
-		return nil, Result{State: Failed, Err: err, Why: "CNAME lookup failed: " + reason(err)}, nil
+		return nil, Result{State: Failed, Err: err, Why: "CNAME lookup for " + original + " failed: " + reason(err)}, nil
 	case cname.Status != resolver.Secure:
 		return nil, Result{State: Absent, Why: "its alias and its addresses are not signed"}, nil
 	}

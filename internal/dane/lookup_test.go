@@ -118,9 +118,9 @@ func TestLookup(t *testing.T) {
 		{"the name does not exist: unreachable", map[string]answer{a: nxdomain(signed), aaaa: nxdomain(signed)}, dane.Unreachable, 0, "", ""},
 		{"an unsigned denial: unreachable as well", map[string]answer{a: nxdomain(unsigned), aaaa: nxdomain(unsigned)}, dane.Unreachable, 0, "", ""},
 		{"an alias to a name without addresses: unreachable", map[string]answer{a: {rrset: resolver.RRset{Status: signed, Owner: "target.example.net"}}, aaaa: none(signed)}, dane.Unreachable, 0, "", ""},
-		{"both address lookups fail: unreachable, with the failure", map[string]answer{a: failing("SERVFAIL"), aaaa: failing("timed out")}, dane.Unreachable, 0, "", "A lookup failed: SERVFAIL"},
-		{"A fails and AAAA denies: unreachable, with the failure", map[string]answer{a: failing("SERVFAIL"), aaaa: none(signed)}, dane.Unreachable, 0, "", "A lookup failed: SERVFAIL"},
-		{"AAAA fails and A denies: unreachable, with the failure", map[string]answer{a: none(unsigned), aaaa: failing("bogus")}, dane.Unreachable, 0, "", "AAAA lookup failed: bogus"},
+		{"both address lookups fail: failed", map[string]answer{a: failing("SERVFAIL"), aaaa: failing("timed out")}, dane.Failed, 0, "", "A lookup for mx.example.com failed: SERVFAIL"},
+		{"A fails and AAAA denies: failed", map[string]answer{a: failing("SERVFAIL"), aaaa: none(signed)}, dane.Failed, 0, "", "A lookup for mx.example.com failed: SERVFAIL"},
+		{"AAAA fails and A denies: failed", map[string]answer{a: none(unsigned), aaaa: failing("bogus")}, dane.Failed, 0, "", "AAAA lookup for mx.example.com failed: bogus"},
 
 		// "Non-CNAME".
 		{"the address RRset is secure: the initial name is the candidate TLSA base domain", map[string]answer{a: with(signed), aaaa: with(signed), at: tlsa(signed, digest())}, dane.Usable, signed, "mx.example.com", ""},
@@ -156,7 +156,7 @@ func TestLookup(t *testing.T) {
 		{"the initial CNAME is secure, the addresses are not: the original name only", map[string]answer{a: alias(unsigned, "target.example.net"), aaaa: alias(unsigned, "target.example.net"), link: cname(signed, "target.example.net"), at: tlsa(signed, digest())}, dane.Usable, unsigned, "mx.example.com", ""},
 		{"an intermediate name is never a candidate", map[string]answer{a: alias(unsigned, "target.example.net"), aaaa: none(unsigned), link: cname(signed, "middle.example.org"), at: none(signed)}, dane.Absent, unsigned, "", ""},
 		{"the initial CNAME response is also insecure: DANE TLS does not apply", map[string]answer{a: alias(unsigned, "target.example.net"), aaaa: none(unsigned), link: cname(unsigned, "target.example.net")}, dane.Absent, unsigned, "", ""},
-		{"the CNAME lookup fails: nothing is known", map[string]answer{a: alias(unsigned, "target.example.net"), aaaa: none(unsigned), link: failing("SERVFAIL")}, dane.Failed, unsigned, "", "CNAME lookup failed: SERVFAIL"},
+		{"the CNAME lookup fails: nothing is known", map[string]answer{a: alias(unsigned, "target.example.net"), aaaa: none(unsigned), link: failing("SERVFAIL")}, dane.Failed, unsigned, "", "CNAME lookup for mx.example.com failed: SERVFAIL"},
 		{"the alias is gone meanwhile, securely: the original name", map[string]answer{a: alias(unsigned, "target.example.net"), aaaa: none(unsigned), link: none(signed), at: none(signed)}, dane.Absent, unsigned, "", ""},
 		{"an alias in one of two insecure answers is looked into", map[string]answer{a: with(unsigned), aaaa: alias(unsigned, "target.example.net"), link: cname(signed, "target.example.net"), at: tlsa(signed, digest())}, dane.Usable, unsigned, "mx.example.com", ""},
 	} {

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/prefix"
 )
 
 func update() bool { return *updateFlag }
@@ -28,8 +30,7 @@ type combination struct {
 	port                  uint16
 }
 
-// facts returns the facts of example.com: its first host has TLSA records where only some have, and does not carry
-// the prefix where the set is mixed.
+// facts returns the facts of example.com. In a mixed set only the second host carries the prefix.
 func (c combination) facts() policy.Facts {
 	names := map[string][2]string{
 		"all":   {"smtps-a.example.com", "smtps-b.example.com"},
@@ -38,25 +39,34 @@ func (c combination) facts() policy.Facts {
 	}[c.prefix]
 	status := map[string]resolver.Status{"secure": signed, "insecure": unsigned}[c.mx]
 	f := on(c.port, by(status, "10 "+names[0], "20 "+names[1]))
-	states := map[string][2]dane.State{
-		"full": {dane.Usable, dane.Usable}, "partial": {dane.Usable, dane.Absent}, "unusable": {dane.Unusable, dane.Unusable},
-		"failing": {dane.Absent, dane.Failed}, "none": {dane.Absent, dane.Absent},
-	}[c.dane]
-	for i := range f.Hosts {
-		f.Hosts[i].DANE = dane.Result{State: states[i]}
-	}
-	f.Hosts[1].DANE.Err = map[bool]error{true: errors.New("SERVFAIL")}[c.dane == "failing"]
+	f.Hosts[0].DANE, f.Hosts[1].DANE = c.hosts()
 	f.STS = map[string]mtasts.Result{
 		"enforce": stsPolicy(mtasts.Enforce, "*.example.com"),
 		"testing": stsPolicy(mtasts.Testing, "*.example.com"),
 		"none":    {Domain: "example.com", State: mtasts.Absent},
 		"failing": {Domain: "example.com", State: mtasts.Failed, Failure: mtasts.FetchError, Why: "HTTP status 500"},
 		"stale":   stale(stsPolicy(mtasts.Enforce, "*.example.com")),
+		"unknown": {Domain: "example.com", Err: errors.New("busy")},
 	}[c.sts]
 	if c.mx == "bogus" {
 		f = on(c.port, failed("SERVFAIL (DNSSEC Bogus)"))
 	}
 	return f
+}
+
+// hosts returns what DANE says of the two hosts: "usable+failed", for example.
+func (c combination) hosts() (first, second dane.Result) {
+	result := func(state string) dane.Result {
+		r := dane.Result{State: map[string]dane.State{
+			"usable": dane.Usable, "unusable": dane.Unusable, "absent": dane.Absent, "failed": dane.Failed,
+		}[state]}
+		if r.State == dane.Failed {
+			r.Err = errors.New("SERVFAIL")
+		}
+		return r
+	}
+	one, two, _ := strings.Cut(c.dane, "+")
+	return result(one), result(two)
 }
 
 func stsPolicy(m mtasts.Mode, mx ...string) mtasts.Result {
@@ -79,14 +89,20 @@ func withDANEAndSTS() policy.Options {
 	return with(func(o *policy.Options) { o.DANE, o.MTASTS = true, true })
 }
 
-// TestDecideCombinations decides every combination. The lines below are asked in order, and the first that fits says
-// what must come out, and why; "*" fits everything.
+// TestDecideCombinations decides every combination. The first of the lines below that fits names the answer and the
+// sentence behind it. "*" fits every value, and "a|b" fits two.
 func TestDecideCombinations(t *testing.T) {
 	t.Parallel()
 	const (
-		all   = "OK secure match=smtps-a.example.com:smtps-b.example.com servername=hostname"
-		some  = "OK secure match=smtps-b.example.com servername=hostname"
-		named = "OK secure match=mx-a.example.com:mx-b.example.com servername=hostname"
+		all    = "OK secure match=smtps-a.example.com:smtps-b.example.com servername=hostname"
+		some   = "OK secure match=smtps-b.example.com servername=hostname"
+		named  = "OK secure match=mx-a.example.com:mx-b.example.com servername=hostname"
+		failed = "TEMP DANE lookup for port %s of second failed: SERVFAIL"
+		notYet = "TEMP the MTA-STS policy of example.com is not known: busy"
+		none   = "NOTFOUND "
+
+		partial = "usable+absent|usable+unusable"
+		noPKIX  = `RFC 8461 2: "MUST NOT allow MTA-STS Policy validation to override a failing DANE validation"`
 	)
 	lines := []struct {
 		dane, mx, sts, prefix, port string
@@ -94,66 +110,72 @@ func TestDecideCombinations(t *testing.T) {
 	}{
 		{"*", "bogus", "*", "*", "*", "TEMP MX lookup for example.com failed: SERVFAIL (DNSSEC Bogus)",
 			`RFC 7672 2.1.2: "any [such] lookup error MUST … defer": a bogus answer must not hide a promise`},
-		// Port 26: smtps- hosts only, where there are any.
-		{"failing", "*", "*", "*", "26", "TEMP TLSA lookup for port 26 of second failed: SERVFAIL",
-			`RFC 7672 2.1.2: a TLSA lookup that fails is no denial; RFC 8461 2: "MUST NOT allow MTA-STS Policy validation to override a failing DANE validation"`},
-		{"failing", "*", "*", "*", "25", "TEMP TLSA lookup for port 25 of second failed: SERVFAIL",
-			`RFC 7672 2.1.2, RFC 8461 2: as above`},
-		{"full", "secure", "*", "*", "*", "OK dane-only",
-			`RFC 7672 2.2: "usable TLSA records … the SMTP client MUST authenticate"; DANE first, RFC 8461 2`},
-		{"full", "insecure", "*", "*", "*", "OK dane",
-			`RFC 7672 2.1.1, 2.2.1: with an insecure MX RRset DANE protects the hosts that it names; dane-only would defer for ever`},
-		{"unusable", "*", "*", "*", "*", "OK dane",
+
+		// An insecure MX RRset with a promise: an attacker who forges it can add TLSA records of their own.
+		{"*", "insecure", "unknown", "*", "25", notYet, "RFC 8461 3.1: the policy is always looked for, because it authenticates the MX names"},
+		{"*", "insecure", "unknown", "all|mixed", "26", notYet, "the policy can narrow the prefixed hosts"},
+		{"*", "insecure", "*", "all", "*", all, "RFC 7672 2.2.1: DANE is not required with an insecure MX RRset; dane names no host"},
+		{"*", "insecure", "*", "mixed", "*", some, "the same for a mixed set"},
+		{"*", "insecure", "enforce|stale", "none", "25", named, "the same for an enforced MTA-STS policy: RFC 8461 4.1"},
+		// Without a promise.
+		{"absent+absent", "insecure", "*", "none", "*", none, "nothing is promised"},
+		{"failed+failed", "insecure", "*", "none", "*", failed, "RFC 7672 2.1.2: every server is unreachable"},
+		{"*", "insecure", "*", "none", "*", "OK dane",
+			`RFC 7672 2.2.1: "clients MAY choose to use DANE TLS" with an insecure MX RRset; dane-only would defer indefinitely`},
+
+		// A secure MX RRset. On port 26 of a mixed set only the second host counts, which carries smtps-.
+		{"usable+usable", "secure", "*", "*", "*", "OK dane-only",
+			`RFC 7672 2.2: "the SMTP client MUST authenticate"; DANE comes first, RFC 8461 2`},
+		{"usable+failed|unusable+failed|absent+failed|failed+failed", "secure", "*", "mixed", "26", failed, "RFC 7672 2.1.2: the only host of this port failed"},
+		{"*", "secure", "unknown", "mixed", "26", notYet, "the policy can narrow the prefixed hosts"},
+		{"*", "secure", "*", "mixed", "26", some, "unusable records are weaker than the promise of a valid certificate"},
+		{"usable+failed", "secure", "*", "*", "*", "OK dane-only", `RFC 7672 2.1.2: "MUST treat that server as unreachable", and only that one`},
+		{"failed+failed", "secure", "*", "*", "*", failed, "RFC 7672 2.1.2: every server is unreachable"},
+		{partial, "secure", "*", "all|mixed", "*", "OK dane-only", noPKIX + "; dane would use the other host without authentication"},
+		{partial, "secure", "enforce|stale", "none", "25", "OK dane-only", noPKIX},
+		{partial, "secure", "unknown", "none", "25", "OK dane-only", "an unknown policy counts as a promise: dane-only is the stronger answer"},
+		{partial, "secure", "*", "none", "*", "OK dane", "RFC 7672 2.2: each host is held to its own records"},
+		// None usable.
+		{"*", "secure", "unknown", "none", "25", notYet, "the policy may ask for a valid certificate, which is more than unusable records do"},
+		{"*", "secure", "unknown", "all|mixed", "*", notYet, "the policy can narrow the prefixed hosts"},
+		{"unusable+failed|absent+failed", "secure", "*", "all|mixed", "*", failed, noPKIX + ": the host that failed may have TLSA records, and match= names it"},
+		{"unusable+failed|absent+failed", "secure", "enforce|stale", "none", "25", failed, noPKIX + ": the same"},
+		{"unusable+failed|absent+failed", "secure", "*", "none", "*", "OK dane", "RFC 7672 2.1.2: Postfix applies DANE to each host that it reaches"},
+		{"unusable+unusable|unusable+absent|absent+absent", "secure", "*", "all", "*", all, "RFC 7672 2.2: unusable records require TLS without authentication, and the promise requires more"},
+		{"unusable+unusable|unusable+absent|absent+absent", "secure", "*", "mixed", "25", some, "the same for a mixed set"},
+		{"unusable+unusable|unusable+absent|absent+absent", "secure", "enforce|stale", "none", "25", named,
+			`RFC 8461 4.1, 5: "enforce"; 3.3: "if a valid policy is cached … MUST apply it": a failed refresh ends nothing`},
+		{"unusable+unusable|unusable+absent", "secure", "*", "none", "*", "OK dane",
 			`RFC 7672 2.2: "if all … are unusable … the SMTP client MUST use TLS … authentication is not required"`},
-		// Only the first host has TLSA records.
-		{"partial", "*", "*", "all", "25", all, "under dane the prefixed host without TLSA would be treated as may"},
-		{"partial", "*", "*", "all", "26", all, "the same on port 26"},
-		{"partial", "*", "*", "mixed", "25", some, "the host without TLSA carries the prefix: the prefixed hosts decide"},
-		{"partial", "*", "*", "mixed", "26", some, "on port 26 only the smtps- host counts, and it has no TLSA"},
-		{"partial", "*", "*", "none", "*", "OK dane", "no prefix is at stake: the hosts that have TLSA are held to it"},
-		// No DANE. The MTA-STS policy of these lines allows every host, so it narrows nothing.
-		{"none", "*", "*", "all", "*", all, "every host carries a prefix"},
-		{"none", "*", "*", "mixed", "*", some, "mixed set: only the prefixed hosts"},
-		{"none", "*", "enforce", "none", "25", named, `RFC 8461 4.1, 5: "enforce": the MX host must match and its certificate must verify`},
-		{"none", "*", "stale", "none", "25", named, `RFC 8461 3.3: "if a valid policy is cached … MUST apply it": a failed refresh ends nothing`},
-		{"none", "*", "testing", "none", "25", "NOTFOUND ", `RFC 8461 5: "testing": "Senders … send a report … messages may be delivered as though there were no MTA-STS validation failure"`},
-		{"none", "*", "failing", "none", "25", "NOTFOUND ", `RFC 8461 3.3: "Senders MUST continue with delivery as though the domain has not implemented MTA-STS"`},
-		{"none", "*", "none", "none", "*", "NOTFOUND ", "nothing promised"},
-		{"none", "*", "*", "none", "26", "NOTFOUND ", "a domain is spoken to on port 26 by its smtps- hosts only"},
+		{"absent+absent", "secure", "testing", "none", "25", none, `RFC 8461 5: "testing": "messages may be delivered as though there were no MTA-STS validation failure"`},
+		{"absent+absent", "secure", "failing", "none", "25", none, `RFC 8461 3.3: "Senders MUST continue with delivery as though the domain has not implemented MTA-STS"`},
+		{"absent+absent", "secure", "*", "none", "*", none, "nothing is promised for this port"},
 	}
 	var golden bytes.Buffer
 	n := 0
-	for _, d := range []string{"full", "partial", "unusable", "failing", "none"} {
-		for _, mx := range []string{"secure", "insecure", "bogus"} {
-			for _, sts := range []string{"enforce", "testing", "none", "failing", "stale"} {
-				for _, p := range []string{"all", "mixed", "none"} {
-					for _, port := range []uint16{25, 26} {
-						c := combination{d, mx, sts, p, port}
-						f := c.facts()
-						got := policy.Decide(f, withDANEAndSTS())
-						found := false
-						for _, l := range lines {
-							if !fits(l.dane, d) || !fits(l.mx, mx) || !fits(l.sts, sts) || !fits(l.prefix, p) || !fits(l.port, fmt.Sprint(port)) {
-								continue
-							}
-							want := l.want
-							if len(f.Hosts) > 0 {
-								want = strings.ReplaceAll(want, "second", f.Hosts[1].Name)
-							}
-							require.Equal(t, want, got.Reply.String(), "%+v: %s", c, l.why)
-							found = true
-							break
-						}
-						require.True(t, found, "no line for %+v", c)
-						require.Equal(t, p == "none" && got.Source == policy.SourceMTASTS, got.TLSRPT != "", "TLSRPT for genuine MTA-STS only: %+v", c)
-						_, _ = fmt.Fprintf(&golden, "dane=%-8s mx=%-8s sts=%-7s prefix=%-5s port=%d  %-7s %s\n", d, mx, sts, p, port, got.Source, got.Reply)
-						n++
-					}
-				}
+	for _, c := range combinations() {
+		f := c.facts()
+		got := policy.Decide(f, withDANEAndSTS())
+		found := false
+		for _, l := range lines {
+			port := fmt.Sprint(c.port)
+			if !fits(l.dane, c.dane) || !fits(l.mx, c.mx) || !fits(l.sts, c.sts) || !fits(l.prefix, c.prefix) || !fits(l.port, port) {
+				continue
 			}
+			want := l.want
+			if strings.Contains(want, "%s") {
+				want = strings.ReplaceAll(fmt.Sprintf(want, port), "second", f.Hosts[1].Name)
+			}
+			require.Equal(t, want, got.Reply.String(), "%+v: %s", c, l.why)
+			found = true
+			break
 		}
+		require.True(t, found, "no line for %+v", c)
+		require.Equal(t, c.prefix == "none" && got.Source == policy.SourceMTASTS, got.TLSRPT != "", "TLSRPT for genuine MTA-STS only: %+v", c)
+		_, _ = fmt.Fprintf(&golden, "dane=%-17s mx=%-8s sts=%-7s prefix=%-5s port=%d  %-7s %s\n", c.dane, c.mx, c.sts, c.prefix, c.port, got.Source, got.Reply)
+		n++
 	}
-	require.Equal(t, 450, n)
+	require.Equal(t, 1080, n)
 	const path = "testdata/combinations.golden"
 	if update() {
 		require.NoError(t, os.WriteFile(path, golden.Bytes(), 0o644))
@@ -163,7 +185,29 @@ func TestDecideCombinations(t *testing.T) {
 	require.Equal(t, string(want), golden.String(), "run with -update and read the difference")
 }
 
-func fits(pattern, value string) bool { return pattern == "*" || pattern == value }
+// combinations returns every combination.
+func combinations() []combination {
+	var all []combination
+	for _, d := range []string{
+		"usable+usable", "usable+absent", "usable+unusable", "usable+failed", "unusable+unusable", "unusable+absent",
+		"unusable+failed", "absent+failed", "failed+failed", "absent+absent",
+	} {
+		for _, mx := range []string{"secure", "insecure", "bogus"} {
+			for _, sts := range []string{"enforce", "testing", "none", "failing", "stale", "unknown"} {
+				for _, p := range []string{"all", "mixed", "none"} {
+					for _, port := range []uint16{25, 26} {
+						all = append(all, combination{d, mx, sts, p, port})
+					}
+				}
+			}
+		}
+	}
+	return all
+}
+
+func fits(pattern, value string) bool {
+	return pattern == "*" || slices.Contains(strings.Split(pattern, "|"), value)
+}
 
 // TestMTASTS is the part of the specification that is about MTA-STS.
 func TestMTASTS(t *testing.T) {
@@ -244,7 +288,7 @@ func TestDANE(t *testing.T) {
 			h := one.Hosts[0]
 			h.DANE = map[string]dane.Result{
 				"usable": {State: dane.Usable}, "unusable": {State: dane.Unusable}, "absent": {State: dane.Absent},
-				"nowhere": {State: dane.Unreachable}, "dead": {State: dane.Unreachable, Err: &resolver.Error{Reason: "SERVFAIL"}},
+				"nowhere": {State: dane.Unreachable}, "dead": {State: dane.Failed, Err: &resolver.Error{Reason: "SERVFAIL"}},
 				"failed": {State: dane.Failed, Err: &resolver.Error{Reason: "timed out"}}, "unknown": {},
 			}[fields[2]]
 			f.Hosts = append(f.Hosts, h)
@@ -252,32 +296,69 @@ func TestDANE(t *testing.T) {
 		f.STS.State = mtasts.Absent
 		return f
 	}
+	enforced := func(f policy.Facts, mx ...string) policy.Facts {
+		f.STS = stsPolicy(mtasts.Enforce, mx...)
+		return f
+	}
+	const of = "OK secure match=%s servername=hostname"
+	match := func(names ...string) string { return fmt.Sprintf(of, strings.Join(names, ":")) }
 	for _, c := range []struct {
 		name  string
 		facts policy.Facts
 		want  string
 	}{
-		{"a host without an address is skipped", hosts(signed, "10 a.example usable", "20 b.example nowhere"), "OK dane-only"},
+		// A secure MX RRset with usable hosts.
+		{"a host without an address is ignored", hosts(signed, "10 a.example usable", "20 b.example nowhere"), "OK dane-only"},
 		{"no host has an address: nothing to say", hosts(signed, "10 a.example nowhere"), "NOTFOUND "},
-		{"a failing backup host defers nothing", hosts(signed, "10 a.example usable", "20 b.example dead"), "OK dane-only"},
-		{"a failing backup host that carries a prefix: nobody is to connect to it without TLSA", hosts(signed, "10 a.example usable", "20 starttls-b.example dead"), "OK dane-only"},
-		{"the same where the MX RRset is not signed: dane would let it be stripped", hosts(unsigned, "10 a.example usable", "20 starttls-b.example dead"), "OK secure match=starttls-b.example servername=hostname"},
-		{"the same where the records of the other cannot be used", hosts(signed, "10 a.example unusable", "20 starttls-b.example dead"), "OK secure match=starttls-b.example servername=hostname"},
-		{"a host with a prefix that has no address promises nothing", hosts(unsigned, "10 a.example usable", "20 starttls-b.example nowhere"), "OK dane"},
-		{"a failing host beside a good one of equal preference defers nothing", hosts(signed, "10 a.example dead", "10 b.example absent"), "NOTFOUND "},
-		{"a failing best host defers: DANE may apply to it", hosts(signed, "10 a.example dead", "20 b.example usable"), "TEMP address lookup for a.example failed: SERVFAIL"},
-		{"a better host that cannot be reached excuses nobody", hosts(signed, "10 a.example nowhere", "20 b.example dead"), "TEMP address lookup for b.example failed: SERVFAIL"},
-		{"a TLSA failure at a reachable backup host defers", hosts(signed, "10 a.example usable", "20 b.example failed"), "TEMP TLSA lookup for port 25 of b.example failed: timed out"},
-		{"nothing is known about a host: TEMP", hosts(signed, "10 a.example usable", "20 b.example unknown"), "TEMP no facts were gathered about DANE for b.example"},
-		{"usable and unusable: dane", hosts(signed, "10 a.example usable", "20 b.example unusable"), "OK dane"},
-		{"some hosts only", hosts(signed, "10 a.example usable", "20 b.example absent"), "OK dane"},
-		{"some hosts only, and a prefixed one has TLSA", hosts(signed, "10 starttls-a.example usable", "20 b.example absent"), "OK dane"},
-		{"some hosts only, and a prefixed one has none", hosts(signed, "10 a.example usable", "20 starttls-b.example absent"), "OK secure match=starttls-b.example servername=hostname"},
+		{"the TLSA lookup of a backup host fails", hosts(signed, "10 a.example usable", "20 b.example failed"), "OK dane-only"},
+		{"the TLSA lookup of the best host fails", hosts(signed, "10 a.example failed", "20 b.example usable"), "OK dane-only"},
+		{"the same with a prefix", hosts(signed, "10 starttls-a.example usable", "20 starttls-b.example failed"), "OK dane-only"},
+		{"one host fails beside one that is absent: dane-only would let it block the absent one", hosts(signed, "10 a.example usable", "20 b.example failed", "30 c.example absent"), "OK dane"},
+		{"the same with a promise", hosts(signed, "10 a.example usable", "20 b.example failed", "30 starttls-c.example absent"), "OK dane-only"},
+		{"usable and unusable", hosts(signed, "10 a.example usable", "20 b.example unusable"), "OK dane"},
+		{"some usable, none promises", hosts(signed, "10 a.example usable", "20 b.example absent"), "OK dane"},
+		{"the usable host promises", hosts(signed, "10 starttls-a.example usable", "20 b.example absent"), "OK dane-only"},
+		{"the absent host promises", hosts(signed, "10 a.example usable", "20 starttls-b.example absent"), "OK dane-only"},
+		{"both promise", hosts(signed, "10 starttls-a.example usable", "20 starttls-b.example absent"), "OK dane-only"},
+		{"some usable, and an enforced policy", enforced(hosts(signed, "10 a.example usable", "20 b.example absent"), "*.example"), "OK dane-only"},
+		{"some usable, and a policy that allows the absent host only", enforced(hosts(signed, "10 a.example usable", "20 b.example absent"), "b.example"), "OK dane-only"},
 		{"prefix and DANE: DANE", hosts(signed, "10 starttls-a.example usable"), "OK dane-only"},
-		{"hosts beyond the bound have nothing", rest(hosts(signed, "10 a.example usable"), 5), "OK dane"},
+		{"hosts beyond the bound have no TLSA records", rest(hosts(signed, "10 a.example usable"), 5), "OK dane"},
+		{"hosts beyond the bound, with a promise", rest(hosts(signed, "10 starttls-a.example usable"), 5), "OK dane-only"},
+
+		// A secure MX RRset without a usable host.
+		{"the addresses of the only host with TLSA records fail once", hosts(signed, "10 a.example absent", "20 b.example failed"), "OK dane"},
+		{"the same in the other order", hosts(signed, "10 a.example failed", "20 b.example absent"), "OK dane"},
+		{"unusable, and the host promises", hosts(signed, "10 starttls-a.example unusable"), match("starttls-a.example")},
+		{"unusable, and an enforced policy", enforced(hosts(signed, "10 mx.example unusable"), "mx.example"), match("mx.example")},
+		{"unusable", hosts(signed, "10 mx.example unusable"), "OK dane"},
+		{"unusable and failed, and neither promises", hosts(signed, "10 a.example unusable", "20 b.example failed"), "OK dane"},
+		{"the host that promises failed", hosts(signed, "10 a.example absent", "20 starttls-b.example failed"), "TEMP DANE lookup for port 25 of starttls-b.example failed: timed out"},
+		{"both promise, one failed: they may share a certificate", hosts(signed, "10 starttls-a.example absent", "20 starttls-b.example failed"), "TEMP DANE lookup for port 25 of starttls-b.example failed: timed out"},
+		{"the host that failed promises nothing, and match= does not name it", hosts(signed, "10 starttls-a.example absent", "20 b.example failed"), match("starttls-a.example")},
+		{"the policy keeps the host that failed out", enforced(hosts(signed, "10 starttls-a.example absent", "20 starttls-b.example failed"), "starttls-a.example"), match("starttls-a.example")},
+		{"the policy allows the host that failed", enforced(hosts(signed, "10 a.example absent", "20 b.example failed"), "*.example"), "TEMP DANE lookup for port 25 of b.example failed: timed out"},
+		{"the policy allows the other host only", enforced(hosts(signed, "10 a.example absent", "20 b.example failed"), "a.example"), match("a.example")},
+		{"every host failed", hosts(signed, "10 a.example failed", "20 b.example dead"), "TEMP DANE lookup for port 25 of b.example failed: SERVFAIL"},
+		{"every host that has an address failed", hosts(signed, "10 a.example failed", "20 b.example nowhere"), "TEMP DANE lookup for port 25 of a.example failed: timed out"},
+		{"nothing is known about a host: TEMP", hosts(signed, "10 a.example usable", "20 b.example unknown"), "TEMP no facts were gathered about DANE for b.example"},
+
+		// An insecure MX RRset.
+		{"TLSA records and a prefix", hosts(unsigned, "10 starttls-a.example usable"), match("starttls-a.example")},
+		{"TLSA records at a host beside one with a prefix", hosts(unsigned, "10 a.example usable", "20 starttls-b.example dead"), match("starttls-b.example")},
+		{"the host with a prefix has no address", hosts(unsigned, "10 a.example usable", "20 starttls-b.example nowhere"), match("starttls-b.example")},
+		{"TLSA records of a forged host, and an enforced policy", enforced(hosts(unsigned, "10 mx.attacker.example usable"), "mx.example"), match("mx.example")},
+		{"every host failed, and one promises", hosts(unsigned, "10 starttls-a.example failed"), match("starttls-a.example")},
+		{"every host failed", hosts(unsigned, "10 a.example failed"), "TEMP DANE lookup for port 25 of a.example failed: timed out"},
+		{"one failed and one is absent", hosts(unsigned, "10 a.example failed", "20 b.example absent"), "OK dane"},
+		{"one failed and one is usable", hosts(unsigned, "10 a.example usable", "20 b.example failed"), "OK dane"},
+		{"unusable", hosts(unsigned, "10 a.example unusable"), "OK dane"},
+
 		{"port 26: only the smtps- hosts count", on(26, hosts(signed, "10 smtps-a.example usable", "20 b.example absent")), "OK dane-only"},
 		{"port 26: without smtps- hosts every host counts", on(26, hosts(signed, "10 a.example usable", "20 b.example usable")), "OK dane-only"},
-		{"port 26, insecure MX", on(26, hosts(unsigned, "10 smtps-a.example usable")), "OK dane"},
+		{"port 26: some smtps- hosts are usable", on(26, hosts(signed, "10 smtps-a.example usable", "20 smtps-b.example absent")), "OK dane-only"},
+		{"port 26: an smtps- host failed", on(26, hosts(signed, "10 smtps-a.example absent", "20 smtps-b.example failed")), "TEMP DANE lookup for port 26 of smtps-b.example failed: timed out"},
+		{"port 26: an insecure MX RRset", on(26, hosts(unsigned, "10 smtps-a.example usable")), match("smtps-a.example")},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -294,7 +375,30 @@ func TestDANE(t *testing.T) {
 	require.Equal(t, "OK dane", policy.Decide(hosts(signed, "10 a.example usable", "20 starttls-b.example absent"), ignoring).Reply.String(),
 		"where the prefixes do not count, DANE for the hosts that have it")
 
-	single := host("mx.example.com", 25)
-	single.Hosts = []policy.Host{{Name: "mx.example.com", DANE: dane.Result{State: dane.Usable}}}
-	require.Equal(t, "OK dane-only", policy.Decide(single, withDANEAndSTS()).Reply.String(), "[host] has no MX RRset that could be insecure")
+	ignoring.UnsignedMX = policy.Ignore
+	require.Equal(t, "OK dane", policy.Decide(hosts(unsigned, "10 starttls-a.example usable"), ignoring).Reply.String(),
+		"a prefix that does not count is no promise")
+}
+
+// TestDANEOfANextHopInBrackets has no MX RRset that could be insecure.
+func TestDANEOfANextHopInBrackets(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name  string
+		state dane.State
+		want  string
+	}{
+		{"mx.example.com", dane.Usable, "OK dane-only"},
+		{"mx.example.com", dane.Unusable, "OK dane"},
+		{"mx.example.com", dane.Absent, "NOTFOUND "},
+		{"mx.example.com", dane.Unreachable, "NOTFOUND "},
+		{"mx.example.com", dane.Failed, "TEMP DANE lookup for port 25 of mx.example.com failed"},
+		{"starttls-a.example.com", dane.Usable, "OK dane-only"},
+		{"starttls-a.example.com", dane.Unusable, "OK secure match=starttls-a.example.com servername=hostname"},
+		{"starttls-a.example.com", dane.Failed, "TEMP DANE lookup for port 25 of starttls-a.example.com failed"},
+	} {
+		f := host(c.name, 25)
+		f.Hosts = []policy.Host{{Name: c.name, Class: prefix.Of(c.name), DANE: dane.Result{State: c.state}}}
+		require.Equal(t, c.want, policy.Decide(f, withDANEAndSTS()).Reply.String(), "[%s] %s", c.name, c.state)
+	}
 }

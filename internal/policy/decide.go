@@ -13,8 +13,8 @@ import (
 type rule func(f Facts, o Options, d *Decision) bool
 
 // rules are all there are, in the order in which they are asked: the first that applies decides.
-func rules() [9]rule {
-	return [...]rule{switchedOff, override, unknownMX, byOwnRelay, byDANE, byPrefix, byPartialDANE, bySTS, noPolicy}
+func rules() [8]rule {
+	return [...]rule{switchedOff, override, unknownMX, byOwnRelay, byDANE, byPrefix, bySTS, noPolicy}
 }
 
 // Decide answers what the TLS policy for f.Nexthop is. The rules are asked in order and the first
@@ -75,9 +75,9 @@ func unknownMX(f Facts, _ Options, d *Decision) bool {
 // byPrefix honours the promise in the names of the MX hosts.
 func byPrefix(f Facts, o Options, d *Decision) bool {
 	if f.Nexthop.Host {
-		return prefixedHost(f.Nexthop, d)
+		return prefixedHost(f, o, d)
 	}
-	match, mixed := promised(f)
+	match, mixed := prefixed(f)
 	if len(match) == 0 {
 		return false
 	}
@@ -105,6 +105,9 @@ func byPrefix(f Facts, o Options, d *Decision) bool {
 			return true
 		}
 		return false
+	}
+	if d.undelivered(f, o, allowed) {
+		return true
 	}
 	d.secure(SourcePrefix, allowed)
 	d.Reason = ReasonPrefixAll
@@ -139,9 +142,9 @@ func dishonoured(f Facts, mixed bool, o Options) string {
 	return ""
 }
 
-// promised returns the names of the hosts that promise a valid certificate on the port of
+// prefixed returns the names of the hosts that promise a valid certificate on the port of
 // the next hop, and whether the set has a host without any prefix.
-func promised(f Facts) (match []string, mixed bool) {
+func prefixed(f Facts) (match []string, mixed bool) {
 	mixed = f.MX.Rest > 0
 	for i := range f.Hosts {
 		switch h := &f.Hosts[i]; {
@@ -163,9 +166,13 @@ func promises(c prefix.Class, port uint16) bool {
 
 // prefixedHost honours the promise of a host that is named as the next hop itself: no MX RRset that
 // could be forged leads to it.
-func prefixedHost(n Nexthop, d *Decision) bool {
+func prefixedHost(f Facts, o Options, d *Decision) bool {
+	n := f.Nexthop
 	if !promises(prefix.Of(n.Name), n.Port) {
 		return false
+	}
+	if d.undelivered(f, o, []string{n.Name}) {
+		return true
 	}
 	d.secure(SourcePrefix, []string{n.Name})
 	d.Reason = ReasonPrefixAll
@@ -186,7 +193,7 @@ func noPolicy(f Facts, _ Options, d *Decision) bool {
 	case f.MX.Implicit:
 		d.because("no MX RRset: an implicit MX carries no prefix (RFC 5321 section 5.1)")
 	default:
-		if match, _ := promised(f); len(match) == 0 {
+		if match, _ := prefixed(f); len(match) == 0 {
 			d.because(noPrefix(f))
 		}
 	}

@@ -2,107 +2,154 @@ package policy
 
 import (
 	"github.com/policyd/policyd/internal/dane"
+	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/text"
 	"github.com/policyd/policyd/prefix"
 	"github.com/policyd/policyd/socketmap"
 )
 
-// byDANE has DANE decide where it can, RFC 7672: every MX host that can be reached has TLSA records, or some
-// have and no prefix is at stake. A lookup that failed defers: "a sender MUST NOT" take it for a denial
-// (section 2.1.2), and no other mechanism overrides it (RFC 8461 section 2).
+// byDANE applies RFC 7672 where it decides. Each case below is one line of this table; "promise" is a prefix that
+// counts or an enforced MTA-STS policy, and the hosts without any address are left out.
+//
+//	MX RRset  hosts                                        promise  answer
+//	insecure  any                                          yes      the rules that follow
+//	any       all absent                                   any      the rules that follow
+//	any       all failed                                   any      TEMP
+//	insecure  the others                                   no       dane
+//	secure    all usable, or usable and failed             any      dane-only
+//	secure    some usable, some absent or unusable         yes      dane-only
+//	secure    some usable, some absent or unusable         no       dane
+//	secure    none usable                                  yes      the rules that follow; see undelivered
+//	secure    none usable, some unusable, or some failed   no       dane
 func byDANE(f Facts, o Options, d *Decision) bool {
 	if !o.DANE || len(f.Hosts) == 0 {
 		return false
 	}
-	s := survey(f)
+	s, promised := survey(f), promise(f, o)
 	switch {
-	case s.doubt != "":
-		d.temp(ReasonDANEFailed, s.doubt)
-		return true
-	case s.usable+s.unusable == 0:
+	case s.unknown != "":
+		d.temp(ReasonDANEFailed, s.unknown)
+	case s.usable+s.unusable+s.failed == 0:
 		d.because("DANE: no MX host that can be reached has secure TLSA records for port " + portText(f.Nexthop.Port))
 		return false
-	case contested(f, o):
-		d.because("DANE: the MX RRset is not signed, and it has hosts that the live MTA-STS policy does not allow")
+	case !authentic(f) && promised != promiseNo:
+		// An attacker who forges the MX RRset can publish TLSA records for a host of their own, and "dane" names no
+		// host. "DANE TLS [is] not applicable" to an insecure MX RRset unless a client chooses so (RFC 7672 section 2.2.1).
+		d.because("DANE: the MX RRset is not signed, so the promise of the domain decides")
 		return false
-	case s.absent > 0 && s.promise:
-		// Under "dane" Postfix would treat the host without TLSA as "may": whoever blocks the others and strips
-		// this one would break its promise. The set as a whole is no stronger than PKIX anyway.
-		d.because("DANE: only some MX hosts have TLSA records, and one without them carries a prefix")
+	case s.usable+s.unusable+s.absent == 0:
+		// "If any DNS queries used to locate TLSA records fail …, then the SMTP client MUST treat that server as
+		// unreachable" (RFC 7672 section 2.1.2), and every server is.
+		d.temp(ReasonDANEFailed, s.failure)
+	case !authentic(f):
+		// "dane-only" would defer indefinitely: Postfix requires a secure MX RRset for it.
+		d.dane(LevelDANE, ReasonDANEInsecureMX, "DANE: the MX RRset is not signed; each MX host that has secure TLSA records"+
+			" for port "+portText(f.Nexthop.Port)+" is authenticated")
+		d.Unsigned = true
+	case s.usable > 0 && s.absent+s.unusable == 0:
+		d.dane(LevelDANEOnly, ReasonDANEFull, "DANE: every MX host that can be reached has secure TLSA records for port "+
+			portText(f.Nexthop.Port))
+	case s.usable > 0 && promised != promiseNo:
+		// "secure" would let PKIX override a failing DANE validation, which RFC 8461 section 2 forbids, and "dane" would
+		// use the other hosts without authentication.
+		d.dane(LevelDANEOnly, ReasonDANEPartial, "DANE: some MX hosts have usable TLSA records for port "+
+			portText(f.Nexthop.Port)+", and the domain promises authenticated TLS: mail goes to those hosts only")
+	case s.usable > 0:
+		d.dane(LevelDANE, ReasonDANEPartial, "DANE: some MX hosts have usable TLSA records for port "+
+			portText(f.Nexthop.Port)+": those are authenticated")
+	case promised != promiseNo:
+		d.because("DANE: no MX host has usable TLSA records for port " + portText(f.Nexthop.Port) +
+			", so the promise of the domain decides")
 		return false
-	case s.hidden && !s.full(f):
-		// The same, were Postfix to find the addresses that could not be looked up here. "dane-only" is safe.
-		d.because("DANE: the addresses of an MX host that carries a prefix could not be looked up, so it may be without TLSA records")
-		return false
-	}
-	d.dane(f, s)
-	return true
-}
-
-// byPartialDANE is for the set of which the prefixes do not count, by the settings: DANE for the hosts that
-// have it.
-func byPartialDANE(f Facts, o Options, d *Decision) bool {
-	if !o.DANE || d.Conflict || contested(f, o) {
-		return false
-	}
-	s := survey(f)
-	if s.usable+s.unusable == 0 {
-		return false
-	}
-	d.dane(f, s)
-	return true
-}
-
-// dane fills in the level: "dane-only" where every host must be authenticated and the names of the hosts are,
-// "dane" otherwise. An insecure MX RRset is never "dane-only": Postfix would defer for ever.
-func (d *Decision) dane(f Facts, s daneSurvey) {
-	d.Source = SourceDANE
-	port := portText(f.Nexthop.Port)
-	switch {
-	case s.absent > 0:
-		d.because("DANE: some MX hosts have secure TLSA records for port " + port + ": those are held to them")
-		d.Reason = ReasonDANEPartial
 	case s.unusable > 0:
-		d.because("DANE: TLSA records that cannot be used oblige to TLS without authentication (RFC 7672 section 2.2)")
-		d.Reason = ReasonDANEUnusable
-	case !f.Nexthop.Host && !f.MX.signed():
-		d.because("DANE: every MX host that can be reached has secure TLSA records for port " + port + ", but the MX RRset is not signed")
-		d.Reason = ReasonDANEInsecureMX
+		d.dane(LevelDANE, ReasonDANEUnusable,
+			"DANE: unusable TLSA records require TLS without authentication (RFC 7672 section 2.2)")
 	default:
-		d.because("DANE: every MX host that can be reached has secure TLSA records for port " + port)
-		d.Level, d.Reason, d.Reply = LevelDANEOnly, ReasonDANEFull, socketmap.OK("dane-only")
-		return
+		// NOTFOUND would give up DANE for a host whose lookup an attacker made fail once.
+		d.dane(LevelDANE, ReasonDANEPartial, "DANE: "+s.failure+"; Postfix applies DANE to each host that it reaches")
 	}
-	d.Level, d.Reply = LevelDANE, socketmap.OK("dane")
-	if !f.Nexthop.Host {
-		d.Unsigned = !f.MX.signed()
-	}
+	return true
 }
 
-// daneSurvey is what DANE says of a set of hosts.
+// dane answers with a level of DANE.
+func (d *Decision) dane(level Level, r Reason, why string) {
+	d.Source, d.Level, d.Reason, d.Reply = SourceDANE, level, r, socketmap.OK(level.String())
+	d.because(why)
+}
+
+// authentic reports whether the names of the hosts are: DNSSEC protects the MX RRset, or the next hop is the host.
+func authentic(f Facts) bool { return f.Nexthop.Host || f.MX.signed() }
+
+// promised is what is known about the promise of a domain.
+type promised uint8
+
+const (
+	promiseUnknown promised = iota // nothing is known about MTA-STS
+	promiseNo
+	promiseYes
+)
+
+// promise returns whether a prefix counts for the next hop, or the domain has an enforced MTA-STS policy.
+func promise(f Facts, o Options) promised {
+	match, mixed := prefixed(f)
+	switch {
+	case len(match) > 0 && dishonoured(f, mixed, o) == "":
+		return promiseYes
+	case !o.MTASTS || f.Nexthop.Host || f.Nexthop.Port != SMTPPort:
+		return promiseNo // MTA-STS says nothing about such a next hop
+	case f.STS.State == mtasts.Unknown:
+		return promiseUnknown
+	case enforced(f, o):
+		return promiseYes
+	}
+	return promiseNo
+}
+
+// undelivered reports whether a policy that verifies the names in match would let Postfix deliver to an MX host of a
+// signed MX RRset whose lookups failed. Such a host "MUST [be treated] as unreachable" (RFC 7672 section 2.1.2), and a
+// valid certificate does not replace DANE (RFC 8461 section 2). To leave it out of match= is no way out: it can share
+// the certificate of another host.
+func (d *Decision) undelivered(f Facts, o Options, match []string) bool {
+	if !o.DANE || !authentic(f) {
+		return false
+	}
+	for i := range f.Hosts {
+		if h := &f.Hosts[i]; h.DANE.State == dane.Failed && matches(match, h.Name) {
+			*d = Decision{Why: d.Why}
+			d.temp(ReasonDANEFailed, failure(f, h))
+			return true
+		}
+	}
+	return false
+}
+
+// matches reports whether Postfix accepts a certificate for the name under match=: postconf(5),
+// smtp_tls_secure_cert_match.
+func matches(match []string, name string) bool {
+	for _, m := range match {
+		if m == name || m[0] == '.' && len(name) > len(m) && name[len(name)-len(m):] == m {
+			return true
+		}
+	}
+	return false
+}
+
+// daneSurvey counts the hosts of a next hop by what DANE says of them.
 type daneSurvey struct {
-	// usable and unusable count hosts with secure TLSA records, absent those known to have none.
-	usable, unusable, absent int
-	// promise is set when a host without TLSA records carries a prefix for the port, hidden when that is one of which the
-	// addresses could not be looked up.
-	promise, hidden bool
-	// doubt says what must be known and is not, "" if everything is.
-	doubt string
+	usable, unusable, absent, failed int
+	// failure says what failed, "" if nothing did.
+	failure string
+	// unknown names a host about which nothing was gathered.
+	unknown string
 }
 
-// full says that every host that can be reached can be held to its TLSA records, and that the names of the hosts are
-// authentic.
-func (s daneSurvey) full(f Facts) bool {
-	return s.absent == 0 && s.unusable == 0 && (f.Nexthop.Host || f.MX.signed())
-}
-
-// survey counts what is known of the hosts. On the port of implicit TLS only smtps- hosts count, where there
-// are any: nobody is to connect to the others.
+// survey counts the hosts. On the port of implicit TLS only smtps- hosts count, where there are any: Postfix must not
+// connect to the others.
 func survey(f Facts) daneSurvey {
 	var s daneSurvey
 	smtpsOnly := false
 	if f.Nexthop.Port != SMTPPort && !f.Nexthop.Host {
-		match, _ := promised(f)
+		match, _ := prefixed(f)
 		smtpsOnly = len(match) > 0
 	}
 	for i := range f.Hosts {
@@ -113,46 +160,32 @@ func survey(f Facts) daneSurvey {
 		switch h.DANE.State {
 		case dane.Usable:
 			s.usable++
-			continue
 		case dane.Unusable:
 			s.unusable++
-			continue
 		case dane.Absent:
 			s.absent++
-		case dane.Unreachable:
-			if h.DANE.Err != nil && !excused(f, h) {
-				s.doubt = "address lookup for " + text.Name(h.Name) + " failed: " + reason(h.DANE.Err)
-			}
-			s.hidden = s.hidden || h.DANE.Err != nil && promises(h.Class, f.Nexthop.Port)
 		case dane.Failed:
-			s.doubt = "TLSA lookup for port " + portText(f.Nexthop.Port) + " of " + text.Name(h.Name) + " failed"
-			if h.DANE.Err != nil {
-				s.doubt += ": " + reason(h.DANE.Err)
-			}
+			s.failed++
+			s.failure = failure(f, h)
+		case dane.Unreachable:
 		case dane.Unknown:
-			s.doubt = "no facts were gathered about DANE for " + text.Name(h.Name)
+			s.unknown = "no facts were gathered about DANE for " + text.Name(h.Name)
 		}
-		s.promise = s.promise || promises(h.Class, f.Nexthop.Port)
 	}
 	if f.MX.Rest > 0 && !smtpsOnly {
-		s.absent++ // the hosts beyond the bound count as hosts with nothing
+		s.absent++ // the hosts beyond the bound count as hosts without TLSA records
 	}
 	return s
 }
 
-// excused says of a host whose addresses could not be looked up that this defers nothing: another host of equal
-// or better preference can be reached, so Postfix gets there first.
-func excused(f Facts, h *Host) bool {
-	for i := range f.Hosts {
-		other := &f.Hosts[i]
-		if other == h || other.Preference > h.Preference {
-			continue
-		}
-		switch other.DANE.State {
-		case dane.Usable, dane.Unusable, dane.Absent:
-			return true
-		case dane.Unknown, dane.Failed, dane.Unreachable:
-		}
+// failure says what failed for a host.
+func failure(f Facts, h *Host) string {
+	if h.DANE.Why != "" {
+		return text.Printable(h.DANE.Why)
 	}
-	return false
+	what := "DANE lookup for port " + portText(f.Nexthop.Port) + " of " + text.Name(h.Name) + " failed"
+	if h.DANE.Err != nil {
+		what += ": " + reason(h.DANE.Err)
+	}
+	return what
 }

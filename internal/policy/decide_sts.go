@@ -15,19 +15,10 @@ func enforced(f Facts, o Options) bool {
 	return o.MTASTS && !f.Nexthop.Host && f.STS.State == mtasts.Found && f.STS.Policy.Mode == mtasts.Enforce
 }
 
-// contested says that the MX RRset may be forged: it is not signed, and the domain has a live MTA-STS policy that is to be
-// enforced and does not allow each of the hosts. Who forges an MX RRset has TLSA records for his host, or has it say that
-// the domain takes no mail; the policy is authentic.
-func contested(f Facts, o Options) bool {
-	if !enforced(f, o) || !f.MX.Asked || f.MX.signed() {
-		return false
-	}
-	for i := range f.Hosts {
-		if h := f.Hosts[i].Name; prefix.ValidHost(h) && !f.STS.Policy.Matches(h) {
-			return true
-		}
-	}
-	return len(f.Hosts) == 0
+// forgedNull reports whether an unsigned null MX contradicts an enforced MTA-STS policy. An attacker who forges the MX
+// RRset can publish a null MX, and the policy is authentic.
+func forgedNull(f Facts, o Options) bool {
+	return f.MX.Null && !f.MX.signed() && enforced(f, o)
 }
 
 // stsDoubt says why nothing is known about MTA-STS.
@@ -44,7 +35,7 @@ func stsDoubt(r mtasts.Result) string {
 // bySTS enforces the domain's MTA-STS policy, RFC 8461 section 5. On the port of implicit TLS a domain is
 // spoken to by its smtps- hosts only, and those are for byPrefix.
 func bySTS(f Facts, o Options, d *Decision) bool {
-	if !o.MTASTS || f.Nexthop.Host || f.Nexthop.Port != SMTPPort || len(f.Hosts) == 0 && !contested(f, o) {
+	if !o.MTASTS || f.Nexthop.Host || f.Nexthop.Port != SMTPPort || len(f.Hosts) == 0 && !forgedNull(f, o) {
 		return false
 	}
 	switch {
@@ -67,6 +58,9 @@ func bySTS(f Facts, o Options, d *Decision) bool {
 	match, failure := stsMatch(f)
 	if len(match) == 0 {
 		d.temp(ReasonSTSNoHost, "no MX host of "+f.Nexthop.Name+" is allowed by its MTA-STS policy")
+		return true
+	}
+	if d.undelivered(f, o, match) {
 		return true
 	}
 	d.Level = LevelSecure

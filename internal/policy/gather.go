@@ -101,9 +101,11 @@ func (f *Facts) setMX(rrset *resolver.RRset, err error) {
 		f.MX.Err = err
 		return
 	}
-	f.MX.Asked, f.MX.Status, f.MX.NXDomain = true, rrset.Status, rrset.NXDomain
+	// Only a secure NXDOMAIN proves that the domain does not exist. Postfix does not believe an insecure one either:
+	// it delivers to the address of the domain itself.
+	f.MX.Asked, f.MX.Status, f.MX.NXDomain = true, rrset.Status, rrset.NXDomain && rrset.Status == resolver.Secure
 	switch {
-	case rrset.NXDomain:
+	case f.MX.NXDomain:
 		return
 	case len(rrset.MX) == 0:
 		f.MX.Implicit = true
@@ -162,26 +164,25 @@ func (e *Engine) needsSTS(f Facts, o Options) (bool, error) {
 		if e.Thorough {
 			return true, nil
 		}
-		if match, _ := promised(f); f.Nexthop.Port != SMTPPort && len(match) == 0 {
+		if match, _ := prefixed(f); f.Nexthop.Port != SMTPPort && len(match) == 0 {
 			return false, nil
 		}
-		var d Decision
-		if !byDANE(f, o, &d) {
-			return true, nil
-		}
-		if d.Level == LevelNone { // it defers
-			return false, nil
-		}
+		// Whatever the state of MTA-STS is, the answer is the same where DANE decides without it.
+		var unknown, absent Decision
+		byUnknown := byDANE(f, o, &unknown)
+		f.STS.State = mtasts.Absent
+		byAbsent := byDANE(f, o, &absent)
+		return !byUnknown || !byAbsent || unknown.Reply != absent.Reply, nil
 	}
-	// Nothing depends on it, unless a live policy says that the MX RRset is forged.
-	if e.STS == nil || !f.MX.Asked || f.MX.signed() {
+	// Nothing depends on it, unless a live policy says that the null MX is forged.
+	if e.STS == nil || !f.MX.Null || f.MX.signed() {
 		return false, nil
 	}
 	f.STS = e.STS.Live(f.Nexthop.Name)
 	if errors.Is(f.STS.Err, resolver.ErrNotCached) {
 		return false, resolver.ErrNotCached
 	}
-	return contested(f, o), nil
+	return forgedNull(f, o), nil
 }
 
 // likelySTS says that the decision will most likely depend on MTA-STS: DANE seldom decides where the MX RRset is not signed, or
@@ -191,7 +192,7 @@ func (e *Engine) likelySTS(f Facts, o Options) bool {
 	if !e.Waits || !o.MTASTS || e.STS == nil || !f.MX.Asked {
 		return false
 	}
-	match, _ := promised(f)
+	match, _ := prefixed(f)
 	return len(match) > 0 || f.Nexthop.Port == SMTPPort && !f.MX.signed()
 }
 

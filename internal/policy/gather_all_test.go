@@ -83,7 +83,7 @@ func TestGatherAsksNoMoreThanItNeeds(t *testing.T) {
 		{"DANE decides: no MTA-STS", domain, map[string]answer{"MX example.com": one, "A " + mx: addrs("192.0.2.1"), "AAAA " + mx: denial(signed), "TLSA _25._tcp." + mx: tlsa(signed)},
 			notAsked, "OK dane-only"},
 		{"DANE defers: no MTA-STS", domain, map[string]answer{"MX example.com": one, "A " + mx: addrs("192.0.2.1"), "AAAA " + mx: denial(signed), "TLSA _25._tcp." + mx: {err: &resolver.Error{Reason: "SERVFAIL"}}},
-			notAsked, "TEMP TLSA lookup for port 25 of mx.example.com failed: SERVFAIL"},
+			notAsked, "TEMP TLSA lookup at _25._tcp.mx.example.com failed: SERVFAIL"},
 		{"null MX: nothing more", domain, map[string]answer{"MX example.com": mxs(signed, resolver.MX{})}, notAsked, "NOTFOUND "},
 		{"NXDOMAIN: nothing more", domain, map[string]answer{"MX example.com": {rrset: resolver.RRset{Status: signed, NXDomain: true}}}, notAsked, "NOTFOUND "},
 		{"implicit MX: the domain is its host, without a prefix", policy.Nexthop{Name: "starttls-x.example", Port: 25}, map[string]answer{"MX starttls-x.example": denial(signed), "A starttls-x.example": addrs("192.0.2.1"), "AAAA starttls-x.example": denial(signed), "TLSA _25._tcp.starttls-x.example": denial(signed)},
@@ -181,15 +181,16 @@ func TestALivePolicyHoldsAgainstAForgedMX(t *testing.T) {
 	}{
 		{"another host, with DANE of its own", mxs(unsigned, resolver.MX{Host: evil}), held, "OK secure match=mx.example.com servername=hostname"},
 		{"another host beside the right one", mxs(unsigned, resolver.MX{Host: evil}, resolver.MX{Host: mx}), held, "OK secure match=mx.example.com servername=hostname"},
-		{"the right host: DANE", mxs(unsigned, resolver.MX{Host: mx}), held, "OK dane"},
+		{"the right host: the policy decides", mxs(unsigned, resolver.MX{Host: mx}), held, "OK secure match=mx.example.com servername=hostname"},
 		{"a signed RRset is not forged: DANE", mxs(signed, resolver.MX{Host: evil}), held, "OK dane-only"},
 		{"the domain does not exist", gone, held, "OK secure match=mx.example.com servername=hostname"},
 		{"null MX", mxs(unsigned, resolver.MX{}), held, "OK secure match=mx.example.com servername=hostname"},
 		{"the domain securely does not exist", answer{rrset: resolver.RRset{Status: signed, NXDomain: true}}, held, "NOTFOUND "},
 		{"a policy that is not enforced", gone, keeps{stsPolicy(mtasts.Testing, mx)}, "NOTFOUND "},
-		{"no live policy: nobody is asked for one", gone, notAsked(t), "NOTFOUND "},
-		{"no live policy, DANE: nobody is asked for one", mxs(unsigned, resolver.MX{Host: evil}), notAsked(t), "OK dane"},
-		{"the policies are being read", gone, loading, "not cached"},
+		{"null MX, and no live policy: the store is not asked to fetch one", mxs(unsigned, resolver.MX{}), notAsked(t), "NOTFOUND "},
+		{"no policy: DANE", mxs(unsigned, resolver.MX{Host: evil}), says(mtasts.Result{State: mtasts.Absent}), "OK dane"},
+		{"a policy that has not been fetched yet", mxs(unsigned, resolver.MX{Host: evil}), says(stsPolicy(mtasts.Enforce, mx)), "OK secure match=mx.example.com servername=hostname"},
+		{"the policies are being read", mxs(unsigned, resolver.MX{}), loading, "not cached"},
 		{"the policies are being read, DANE", mxs(unsigned, resolver.MX{Host: evil}), loading, "not cached"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -197,6 +198,7 @@ func TestALivePolicyHoldsAgainstAForgedMX(t *testing.T) {
 			answers := map[string]answer{"MX example.com": c.mx}
 			maps.Copy(answers, host(mx, tlsa(signed)))
 			maps.Copy(answers, host(evil, tlsa(signed)))
+			maps.Copy(answers, map[string]answer{"A example.com": denial(unsigned), "AAAA example.com": denial(unsigned)})
 			e := policy.Engine{Resolver: &dns{t: t, answers: answers}, STS: c.sts}
 			f, err := e.Gather(t.Context(), domain, withDANEAndSTS())
 			if c.want == "not cached" {
@@ -280,7 +282,7 @@ func TestASlowBackupHostLeavesTimeForTheRest(t *testing.T) {
 		f, err = e.Gather(budget(), domain, withDANEAndSTS())
 		require.NoError(t, err)
 		require.Equal(t, mtasts.Failed, f.STS.State, `"as though the domain has not implemented MTA-STS" (RFC 8461 section 3.3)`)
-		require.Equal(t, "NOTFOUND ", policy.Decide(f, withDANEAndSTS()).Reply.String())
+		require.Equal(t, "OK dane", policy.Decide(f, withDANEAndSTS()).Reply.String())
 
 		over, cancel := context.WithCancel(context.Background())
 		cancel()

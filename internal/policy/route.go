@@ -101,7 +101,7 @@ func refused(f Facts, o Options) string {
 	case f.Hosts[0].Class != prefix.SMTPS:
 		return "the best MX host is no smtps- host"
 	}
-	_, mixed := promised(f)
+	_, mixed := prefixed(f)
 	return dishonoured(f, mixed, o)
 }
 
@@ -141,7 +141,7 @@ func stays(f Facts, h *Host, o Options) string {
 			}
 		case dane.Absent, dane.Unreachable:
 		}
-		if h.DANE26.State == dane.Unknown || h.DANE26.State == dane.Failed || h.DANE26.State == dane.Unreachable && h.DANE26.Err != nil {
+		if h.DANE26.State == dane.Unknown || h.DANE26.State == dane.Failed {
 			return "no route, in doubt: DANE for port " + portText(o.Port26.Port) + " of " + h.Name + " is " + h.DANE26.State.String()
 		}
 	}

@@ -76,7 +76,8 @@ func TestRouteWithDANEAndSTS(t *testing.T) {
 		{"TLSA for port 25 and securely none for port 26: it stays on 25 with DANE", facts(absent, dane.Usable, dane.Absent), none},
 		{"the same for the second host: the first as a list", second(facts(absent, dane.Absent, dane.Absent), dane.Usable, dane.Absent), "OK smtps26:[" + s + "]:26"},
 		{"the first with TLSA for both ports as a list", second(facts(absent, dane.Usable, dane.Usable), dane.Usable, dane.Absent), "OK smtps26:[" + s + "]:26"},
-		{"TLSA for port 26 that cannot be used: no verified host", facts(absent, dane.Absent, dane.Unusable), none},
+		{"unusable TLSA for port 26: the promise verifies the host", facts(absent, dane.Absent, dane.Unusable), "OK smtps26:example.com:26"},
+		{"usable TLSA for port 25 and unusable for port 26: it stays on 25 with DANE", facts(absent, dane.Usable, dane.Unusable), none},
 		{"in doubt about port 25", facts(absent, dane.Failed, dane.Usable), none},
 		{"in doubt about port 26", facts(absent, dane.Absent, dane.Failed), none},
 		{"nothing known about DANE", facts(absent, dane.Unknown, dane.Unknown), none},
@@ -92,5 +93,5 @@ func TestRouteWithDANEAndSTS(t *testing.T) {
 	}
 	f := facts(absent, dane.Usable, dane.Usable)
 	f.MX.Status = unsigned
-	require.Equal(t, none, policy.Route(f, withDANEAndSTS()).Reply.String(), `an insecure MX RRset with DANE is answered "dane" on port 26, which verifies nothing`)
+	require.Equal(t, "OK smtps26:example.com:26", policy.Route(f, withDANEAndSTS()).Reply.String(), "an insecure MX RRset: the promise verifies the hosts")
 }
