@@ -6,8 +6,10 @@ package lookup
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -47,6 +49,9 @@ type Sources struct {
 	STS, CachedSTS, PassiveSTS, CachedPassiveSTS policy.STS
 	// Probes knows what probes of port 26 have found; nil: nothing is known.
 	Probes policy.Probes
+	// WantProbe makes a host due for a probe, and must not block. It is called after TLS-policy lookups only: those are for
+	// mail that leaves, while untrusted senders choose the domains of the transport map. nil: nothing is probed.
+	WantProbe func(host string)
 	// Observe is asked once for every kind of answers, if it is not nil. What it returns is told of each answer of that kind
 	// how long it took, and must not block.
 	Observe func(Kind) func(took time.Duration)
@@ -171,6 +176,8 @@ type answered struct {
 	decision policy.Decision
 	decided  bool
 	cached   bool
+	// probe are the hosts that a route could lead to once their port of implicit TLS is open.
+	probe []string
 }
 
 // kindIn says of which kind the answer is.
@@ -196,9 +203,11 @@ func (s *Service) guarded(answer func(call) answered, c call) (a *answered) {
 	}()
 	if a := s.memory.recall(c, s.sources.Version); a != nil {
 		s.noteAgain(c.m, a, c.set)
+		s.wantProbes(c, a)
 		return a
 	}
 	fresh := answer(c)
+	s.wantProbes(c, &fresh)
 	if fresh.kind == nil {
 		fresh.kind = s.counters.of(c.m, &fresh)
 	}
@@ -225,6 +234,9 @@ func (s *Service) tlsPolicy(c call) answered {
 		facts, _ = engine.Gather(budget, next, c.set.Policy)
 	}
 	a.decision = policy.Decide(facts, c.set.Policy)
+	if s.sources.WantProbe != nil {
+		a.probe = policy.ProbeTargets(facts, c.set.Overrides, c.set.Policy)
+	}
 	s.note(c.m, next, &a.decision, c.set)
 	a.reply = a.decision.Reply
 	if a.decision.Reason == policy.ReasonOwnRelay {
@@ -238,6 +250,23 @@ func (s *Service) tlsPolicy(c call) answered {
 		a.reply.Text += a.decision.TLSRPT
 	}
 	return s.remembered(c, a, seen)
+}
+
+// wantProbes makes the hosts of a TLS-policy answer due for a probe, unless this site receives the domain itself or cannot
+// find out: no route follows then. A site that has not been read yet does not delay the probe.
+func (s *Service) wantProbes(c call, a *answered) {
+	if len(a.probe) == 0 || c.set.CachedSite == nil {
+		return
+	}
+	own, _, err := c.set.CachedSite.Own(c.ctx, a.next.Name)
+	switch {
+	case errors.Is(err, resolver.ErrNotCached):
+	case own, err != nil, slices.ContainsFunc(a.probe, c.set.CachedSite.OwnHost):
+		return
+	}
+	for _, host := range a.probe {
+		s.sources.WantProbe(host)
+	}
 }
 
 // transport answers transport_maps, never later than Wait: while qmgr(8) waits, no mail moves.

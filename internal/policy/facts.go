@@ -104,8 +104,7 @@ type STS interface {
 	Live(domain string) mtasts.Result
 }
 
-// Probes knows what probes of port 26 have found. It never blocks; to ask for a host is to have it probed
-// soon, where that is due.
+// Probes knows what probes of port 26 have found. It never blocks, and reading a verdict causes no probe.
 type Probes interface {
 	Verdict(host string) probe.Verdict
 }

@@ -19,9 +19,9 @@ func TestClockJumps(t *testing.T) {
 				t.Parallel()
 				run(t, func(t *testing.T, w *world, p *Prober) {
 					w.host(mx, map[State]func(*smtptls.Transcript){Open: good, Closed: refusing}[state], "8.8.8.8")
-					p.Verdict(mx)
+					ask(p, mx)
 					pass(time.Second)
-					require.Equal(t, state, p.Verdict(mx).State)
+					require.Equal(t, state, ask(p, mx).State)
 					p.mu.Lock()
 					h, now := p.hosts[mx], wallClock().Add(jump)
 					p.unschedule(h)

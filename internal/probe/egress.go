@@ -9,25 +9,25 @@ import (
 	"github.com/policyd/policyd/internal/smtptls"
 )
 
-// That many hosts, in as many networks, have to be closed by time-out or refusal, and none open, before our own side
-// comes under suspicion.
+// egressSuspects hosts, in as many networks, must have timed out and none may be open before the port counts as filtered
+// on our side.
 const (
 	egressSuspects = 5
 	egressMost     = 64
 )
 
-// egress is the suspicion that the port is filtered on our side.
+// egress collects the signs that the port is filtered on our side.
 type egress struct {
-	suspects map[netip.Prefix]string // the network of a closed host, and its name
-	since    time.Time               // zero while there is no suspicion
+	suspects map[netip.Prefix]string // the network of a host that timed out, and its name
+	since    time.Time               // when the port was first found filtered; zero: it is not
 }
 
-// Egress says whether the port seems to be filtered on our side.
+// Egress reports whether the port seems to be filtered on our side.
 type Egress struct {
 	Filtered bool
 	// Since is when that was first seen.
 	Since time.Time
-	// Hosts is how many hosts speak for it: closed by time-out or refusal since a connection last succeeded.
+	// Hosts is the number of hosts that have timed out since a connection last succeeded.
 	Hosts int
 }
 
@@ -46,20 +46,20 @@ func (e *egress) hosts() int {
 	return len(names)
 }
 
-// judgeEgress takes a probe as a witness; p.mu is held. Any connection that was taken, whatever came of it, shows that the
-// port gets through.
+// judgeEgress counts a probe for or against a filter on our side; p.mu is held. An accepted connection, whatever came of
+// it, shows that the port gets through. A refusal is an answer and counts for neither: only silence is suspicious.
 func (p *Prober) judgeEgress(name string, f finding, now time.Time) {
 	e := &p.egress
 	log := p.options.Logger.With(slog.Int("port", int(p.options.Port)))
 	if f.connected {
 		if !e.since.IsZero() {
-			log.Info("connections to the port of implicit TLS succeed again: it is no longer taken for filtered on our side")
+			log.Info("outbound connections to the port of implicit TLS succeed again")
 			p.rates.slow(false)
 		}
 		*e = egress{}
 		return
 	}
-	if f.verdict.State != Closed || f.verdict.Cause != smtptls.Timeout && f.verdict.Cause != smtptls.Refused {
+	if f.verdict.State != Closed || f.verdict.Cause != smtptls.Timeout {
 		return
 	}
 	if e.suspects == nil {
@@ -67,7 +67,7 @@ func (p *Prober) judgeEgress(name string, f finding, now time.Time) {
 	}
 	where := network(f.first)
 	if address.Special(f.first) {
-		// Loopback and private networks are small worlds: there an address is a network of its own.
+		// In loopback and private networks each address counts as a network.
 		where = netip.PrefixFrom(f.first, f.first.BitLen())
 	}
 	if len(e.suspects) < egressMost {
@@ -76,6 +76,6 @@ func (p *Prober) judgeEgress(name string, f finding, now time.Time) {
 	if e.since.IsZero() && e.hosts() >= egressSuspects && p.known[kind(true)].Len() == 0 {
 		e.since = now
 		p.rates.slow(true)
-		log.Warn("the port of implicit TLS is probably filtered on our side: every host is closed by time-out or refusal; mail goes to port 25 under the TLS policy, and probing is slowed down", slog.Int("hosts", e.hosts()))
+		log.Warn("outbound port of implicit TLS appears to be blocked; all mail uses port 25 under its TLS policy", slog.Int("hosts", e.hosts()))
 	}
 }

@@ -16,16 +16,15 @@ func TestEgressFilter(t *testing.T) {
 	ask := func(p *Prober, w *world, from, n int, like func(*smtptls.Transcript)) {
 		for i := range n {
 			w.host(mxn(from+i), like, fmt.Sprintf("9.%d.%d.1", from, i))
-			p.Verdict(mxn(from + i))
+			p.Want(mxn(from + i))
 		}
 		pass(10 * time.Minute)
 	}
-	const noticed, cleared = "filtered on our side: every host", "no longer taken for filtered"
-	t.Run("many hosts in many networks are silent or refuse", func(t *testing.T) {
+	const noticed, cleared = "appears to be blocked", "succeed again"
+	t.Run("many hosts in many networks are silent", func(t *testing.T) {
 		t.Parallel()
 		run(t, func(t *testing.T, w *world, p *Prober) {
-			ask(p, w, 0, 2, silent)
-			ask(p, w, 100, 2, refusing)
+			ask(p, w, 0, 4, silent)
 			require.False(t, p.Egress().Filtered)
 			ask(p, w, 120, 5, silent)
 			require.True(t, p.Egress().Filtered)
@@ -37,7 +36,7 @@ func TestEgressFilter(t *testing.T) {
 			before := w.hosts()
 			for i := range 200 {
 				w.host(mxn(1000+i), silent, fmt.Sprintf("11.0.%d.1", i))
-				p.Verdict(mxn(1000 + i))
+				p.Want(mxn(1000 + i))
 			}
 			pass(10 * time.Minute)
 			require.LessOrEqual(t, w.hosts()-before, perSecondMost+61, "probing is slow now")
@@ -53,7 +52,7 @@ func TestEgressFilter(t *testing.T) {
 		run(t, func(t *testing.T, w *world, p *Prober) {
 			for i := range 10 {
 				w.host(mxn(i), silent, fmt.Sprintf("8.8.8.%d", i+1))
-				p.Verdict(mxn(i))
+				p.Want(mxn(i))
 			}
 			pass(10 * time.Minute)
 			require.False(t, p.Egress().Filtered)
@@ -70,11 +69,37 @@ func TestEgressFilter(t *testing.T) {
 			require.False(t, p.Egress().Filtered)
 		})
 	})
+	t.Run("a refusal is an answer", func(t *testing.T) {
+		t.Parallel()
+		run(t, func(t *testing.T, w *world, p *Prober) {
+			ask(p, w, 0, 120, refusing)
+			require.False(t, p.Egress().Filtered)
+			require.Zero(t, p.Egress().Hosts)
+		})
+	})
+	t.Run("the host wanted last does not wait for 120 silent ones", func(t *testing.T) {
+		t.Parallel()
+		run(t, func(t *testing.T, w *world, p *Prober) {
+			ask(p, w, 0, 9, silent)
+			require.True(t, p.Egress().Filtered)
+			w.host(mx, good, "8.8.8.8")
+			p.Want(mx)
+			for i := range 120 {
+				w.host(mxn(2000+i), silent, fmt.Sprintf("11.0.%d.1", i))
+				p.Want(mxn(2000 + i))
+			}
+			pass(time.Second)
+			p.Want(mx) // the next mail to it
+			pass(time.Minute)
+			require.Equal(t, Open, p.Verdict(mx).State)
+			require.False(t, p.Egress().Filtered)
+		})
+	})
 	t.Run("nor any number while a host is open", func(t *testing.T) {
 		t.Parallel()
 		run(t, func(t *testing.T, w *world, p *Prober) {
 			w.host(mx, good, "8.8.8.8")
-			p.Verdict(mx)
+			p.Want(mx)
 			pass(time.Second)
 			ask(p, w, 50, 10, silent)
 			require.False(t, p.Egress().Filtered)

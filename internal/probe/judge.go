@@ -138,6 +138,7 @@ func judge(heard []smtptls.Transcript) finding {
 		t := &heard[i]
 		f.connected = f.connected || t.Connected()
 		switch {
+		case f.verdict.State == Closed:
 		case t.OK():
 			end := t.Session.NotAfter
 			if f.verdict.State == Unknown || end.Before(f.verdict.Expires) {
@@ -150,15 +151,13 @@ func judge(heard []smtptls.Transcript) finding {
 		case t.Silent:
 			silent = t
 		default:
-			bad := closed(t.Cause, t.Addr.Addr().String()+": "+t.Why)
-			bad.connected = f.connected
-			for j := range heard[i:] {
-				bad.connected = bad.connected || heard[i+j].Connected()
+			if f.verdict.State != Closed {
+				f.verdict = closed(t.Cause, t.Addr.Addr().String()+": "+t.Why).verdict
 			}
-			return bad
 		}
 	}
 	switch {
+	case f.verdict.State == Closed:
 	case right > 0:
 		f.verdict.Why = fmt.Sprintf("%d of %d addresses: implicit TLS with a valid certificate", right, len(heard))
 	case silent != nil:

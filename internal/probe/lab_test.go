@@ -168,3 +168,9 @@ func pass(d time.Duration) {
 const mx = "smtps-a.example.com"
 
 func mxn(i int) string { return fmt.Sprintf("smtps-%d.example.com", i) }
+
+// ask wants a host probed, as a TLS-policy lookup does, and returns its verdict.
+func ask(p *Prober, name string) Verdict {
+	p.Want(name)
+	return p.Verdict(name)
+}

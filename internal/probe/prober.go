@@ -183,12 +183,28 @@ func hostName(name string) (string, bool) {
 	return name, prefix.Of(name) == prefix.SMTPS && prefix.ValidHost(name)
 }
 
-// Verdict returns what is known about a host, and sees to it that it is probed when that is due. It never blocks.
-// What is not the name of an smtps- host is Unknown, and not remembered.
+// Verdict returns what is known about a host: Unknown for a host that was never wanted. It never blocks, and it neither
+// causes a probe nor keeps the host from being forgotten: smtpd(8) reads the transport map for every envelope sender, so
+// untrusted senders choose these names.
 func (p *Prober) Verdict(name string) Verdict {
 	name, ok := hostName(name)
 	if !ok {
 		return Verdict{}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if h := p.hosts[name]; h != nil {
+		return h.believed(wallClock())
+	}
+	return Verdict{}
+}
+
+// Want tells the prober that mail is about to go to a host, so that it is probed when that is due. It never blocks. A name
+// that is not that of an smtps- host is ignored.
+func (p *Prober) Want(name string) {
+	name, ok := hostName(name)
+	if !ok {
+		return
 	}
 	now := wallClock()
 	p.mu.Lock()
@@ -199,10 +215,8 @@ func (p *Prober) Verdict(name string) Verdict {
 	}
 	h.asked = now
 	p.known[kind(h.open)].MoveToFront(h.place)
-	v := h.believed(now)
-	h.used = h.used || v.State == Open
+	h.used = h.used || h.believed(now).State == Open
 	p.plan(h, now)
-	return v
 }
 
 // wallClock is the time by the clock on the wall, which may jump: verdicts outlive a restart, and certificates

@@ -20,12 +20,12 @@ func TestVerdictNeverWaitsAndHasTheHostProbed(t *testing.T) {
 		w.host(mx, good, "8.8.8.8", "2600::1")
 		began := time.Now()
 		for range 1000 {
-			require.Equal(t, Unknown, p.Verdict("SMTPS-A.Example.COM.").State)
+			require.Equal(t, Unknown, ask(p, "SMTPS-A.Example.COM.").State)
 		}
 		require.Equal(t, began, time.Now())
 		pass(6 * time.Second)
 		require.Equal(t, 2, w.count(mx), "one probe, at both addresses, for all who asked")
-		v := p.Verdict(mx)
+		v := ask(p, mx)
 		require.Equal(t, Open, v.State, v.Why)
 		require.Equal(t, v.Checked.Add(2*time.Hour), v.Expires)
 		require.Equal(t, "2 of 2 addresses: implicit TLS with a valid certificate", v.Why)
@@ -37,7 +37,7 @@ func TestWhatMakesNoPromiseIsNotProbed(t *testing.T) {
 	t.Parallel()
 	run(t, func(t *testing.T, w *world, p *Prober) {
 		for _, name := range []string{"", ".", "mx.example.com", "starttls-a.example.com", "smtps.example.com", "smtps-.example.com", "smtps-a b.example.com", `smtps-a\046b.example.com`, "smtps-a..com", "192.0.2.1", "smtps-ä.example.com"} {
-			require.Equal(t, Verdict{}, p.Verdict(name), name)
+			require.Equal(t, Verdict{}, ask(p, name), name)
 			require.Equal(t, Unknown, p.Probe(t.Context(), name).State, name)
 		}
 		pass(time.Minute)
@@ -50,18 +50,18 @@ func TestOpenHostIsProbedAfterUse(t *testing.T) {
 	t.Parallel()
 	run(t, func(t *testing.T, w *world, p *Prober) {
 		w.host(mx, good, "8.8.8.8")
-		p.Verdict(mx)
+		ask(p, mx)
 		pass(time.Second)
 		require.Equal(t, 1, w.count(mx))
 
 		pass(3 * time.Hour)
 		require.Equal(t, 1, w.count(mx), "nobody has asked since")
-		require.Equal(t, Unknown, p.Verdict(mx).State, "and a verdict of three hours ago is not believed")
+		require.Equal(t, Unknown, ask(p, mx).State, "and a verdict of three hours ago is not believed")
 		pass(time.Second)
 		require.Equal(t, 2, w.count(mx))
 
 		for range 24 * 60 {
-			require.Equal(t, Open, p.Verdict(mx).State, "in use it stays open all the while")
+			require.Equal(t, Open, ask(p, mx).State, "in use it stays open all the while")
 			pass(time.Minute)
 		}
 		n := w.count(mx)
@@ -83,16 +83,16 @@ func TestHostThatClosesBetweenTwoMails(t *testing.T) {
 			t.Parallel()
 			run(t, func(t *testing.T, w *world, p *Prober) {
 				w.host(mx, good, "8.8.8.8")
-				p.Verdict(mx)
+				ask(p, mx)
 				pass(time.Second)
 				for range before.mails {
-					p.Verdict(mx)
+					ask(p, mx)
 					pass(before.apart)
 				}
 				w.host(mx, refusing, "8.8.8.8")
-				p.Verdict(mx) // this mail may go to port 26, and is deferred
+				ask(p, mx) // this mail may go to port 26, and is deferred
 				pass(300 * time.Second)
-				require.Equal(t, Closed, p.Verdict(mx).State, "the first retry goes by port 25")
+				require.Equal(t, Closed, ask(p, mx).State, "the first retry goes by port 25")
 			})
 		})
 	}
@@ -100,14 +100,14 @@ func TestHostThatClosesBetweenTwoMails(t *testing.T) {
 		t.Parallel()
 		run(t, func(t *testing.T, w *world, p *Prober) {
 			w.host(mx, good, "8.8.8.8")
-			p.Verdict(mx)
+			ask(p, mx)
 			pass(2 * time.Second)
-			require.Equal(t, Open, p.Verdict(mx).State)
+			require.Equal(t, Open, ask(p, mx).State)
 			pass(2 * time.Second)
 			w.host(mx, refusing, "8.8.8.8")
-			require.Equal(t, Open, p.Verdict(mx).State)
+			require.Equal(t, Open, ask(p, mx).State)
 			pass(time.Second)
-			require.Equal(t, Closed, p.Verdict(mx).State)
+			require.Equal(t, Closed, ask(p, mx).State)
 		})
 	})
 }
@@ -116,11 +116,11 @@ func TestClosedHostBacksOff(t *testing.T) {
 	t.Parallel()
 	run(t, func(t *testing.T, w *world, p *Prober) {
 		w.host(mx, plain, "8.8.8.8")
-		p.Verdict(mx)
+		ask(p, mx)
 		pass(time.Second)
-		require.Equal(t, smtptls.Plaintext, p.Verdict(mx).Cause)
+		require.Equal(t, smtptls.Plaintext, ask(p, mx).Cause)
 		for range 3 * 24 * 60 {
-			require.Equal(t, Closed, p.Verdict(mx).State)
+			require.Equal(t, Closed, ask(p, mx).State)
 			pass(time.Minute)
 		}
 		waits := w.waits(mx)
@@ -132,15 +132,15 @@ func TestClosedHostBacksOff(t *testing.T) {
 		}
 		w.host(mx, good, "8.8.8.8")
 		pass(6 * time.Hour)
-		p.Verdict(mx)
+		ask(p, mx)
 		pass(time.Minute)
-		require.Equal(t, Open, p.Verdict(mx).State)
+		require.Equal(t, Open, ask(p, mx).State)
 		w.host(mx, plain, "8.8.8.8")
 		pass(10 * time.Second)
-		require.Equal(t, Closed, p.Verdict(mx).State)
+		require.Equal(t, Closed, ask(p, mx).State)
 		n := w.count(mx)
 		pass(11 * time.Minute)
-		p.Verdict(mx)
+		ask(p, mx)
 		pass(time.Second)
 		require.Equal(t, n+1, w.count(mx), "the back-off begins anew")
 	})
@@ -150,7 +150,7 @@ func TestClosedHostThatNobodyAsksForIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	run(t, func(t *testing.T, w *world, p *Prober) {
 		w.host(mx, plain, "8.8.8.8")
-		p.Verdict(mx)
+		ask(p, mx)
 		pass(20 * time.Hour)
 		require.Equal(t, 1, w.count(mx))
 		require.Len(t, p.List(), 1)
@@ -164,18 +164,18 @@ func TestCertificateBoundsAnOpenVerdict(t *testing.T) {
 	run(t, func(t *testing.T, w *world, p *Prober) {
 		end := time.Now().Add(30 * time.Minute)
 		w.host(mx, goodUntil(end), "8.8.8.8")
-		p.Verdict(mx)
+		ask(p, mx)
 		pass(time.Second)
-		v := p.Verdict(mx)
+		v := ask(p, mx)
 		require.Equal(t, Open, v.State)
 		require.True(t, v.Expires.Equal(end))
 		w.mu.Lock()
 		w.broken = true // no re-check succeeds
 		w.mu.Unlock()
 		pass(29 * time.Minute)
-		require.Equal(t, Open, p.Verdict(mx).State, "a probe that fails on our side changes nothing")
+		require.Equal(t, Open, ask(p, mx).State, "a probe that fails on our side changes nothing")
 		pass(time.Minute)
-		require.Equal(t, Unknown, p.Verdict(mx).State)
+		require.Equal(t, Unknown, ask(p, mx).State)
 	})
 }
 
@@ -184,9 +184,9 @@ func TestFailedAddressLookupIsNoVerdict(t *testing.T) {
 	run(t, func(t *testing.T, w *world, p *Prober) {
 		w.broken = true
 		w.host(mx, good, "8.8.8.8")
-		p.Verdict(mx)
+		ask(p, mx)
 		pass(time.Second)
-		v := p.Verdict(mx)
+		v := ask(p, mx)
 		require.Equal(t, Unknown, v.State)
 		require.Equal(t, "the addresses could not be looked up: SERVFAIL", v.Why)
 		w.mu.Lock()
@@ -195,7 +195,7 @@ func TestFailedAddressLookupIsNoVerdict(t *testing.T) {
 		pass(20 * time.Second)
 		require.Zero(t, w.count(mx), "there is a back-off")
 		pass(20 * time.Second)
-		require.Equal(t, Open, p.Verdict(mx).State)
+		require.Equal(t, Open, ask(p, mx).State)
 		require.Equal(t, map[string]uint64{"unknown": 1, "open": 1}, p.Stats().Results)
 	})
 }
@@ -227,13 +227,13 @@ func TestProbeNow(t *testing.T) {
 			require.Equal(t, Open, (<-done).State)
 		}
 		require.Equal(t, 1, w.count(mx), "all three share one probe")
-		require.Equal(t, Open, p.Verdict(mx).State, "and it is remembered")
+		require.Equal(t, Open, ask(p, mx).State, "and it is remembered")
 		require.Equal(t, smtptls.Refused, p.Probe(t.Context(), "smtps-b.example.com").Cause)
 
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		require.Equal(t, Unknown, p.Probe(ctx, mx).State)
-		require.Equal(t, Open, p.Verdict(mx).State)
+		require.Equal(t, Open, ask(p, mx).State)
 	})
 }
 
@@ -241,10 +241,10 @@ func TestConfigure(t *testing.T) {
 	t.Parallel()
 	run(t, func(t *testing.T, w *world, p *Prober) {
 		w.host(mx, good, "8.8.8.8")
-		p.Verdict(mx)
+		ask(p, mx)
 		pass(time.Second)
 		require.NoError(t, p.Configure(w.options()))
-		require.Equal(t, Open, p.Verdict(mx).State, "a reload keeps the verdicts")
+		require.Equal(t, Open, ask(p, mx).State, "a reload keeps the verdicts")
 		require.Error(t, p.Configure(Options{Resolver: w}))
 		require.Error(t, p.Configure(Options{Port: 26}))
 		pass(5 * time.Second)
@@ -252,17 +252,17 @@ func TestConfigure(t *testing.T) {
 		w.mu.Lock()
 		w.takes = 10 * time.Second
 		w.mu.Unlock()
-		p.Verdict(mx)
+		ask(p, mx)
 		pass(time.Second) // a probe is under way
 		o := w.options()
 		o.Port = 2626
 		require.NoError(t, p.Configure(o))
-		require.Equal(t, Unknown, p.Verdict(mx).State, "another port is another world")
+		require.Equal(t, Unknown, ask(p, mx).State, "another port is another world")
 		w.host(mx, silent, "8.8.8.8")
 		pass(10 * time.Second)
-		require.NotEqual(t, Open, p.Verdict(mx).State, "what the old probe found is thrown away")
+		require.NotEqual(t, Open, ask(p, mx).State, "what the old probe found is thrown away")
 		pass(30 * time.Second)
-		require.Equal(t, Closed, p.Verdict(mx).State)
+		require.Equal(t, Closed, ask(p, mx).State)
 	})
 }
 
@@ -274,7 +274,7 @@ func TestBounds(t *testing.T) {
 		p := w.prober(t, w.options())
 		require.Equal(t, Open, p.Probe(t.Context(), mx).State)
 		for i := range 3 * maxHosts {
-			p.Verdict(mxn(i))
+			ask(p, mxn(i))
 			p.sweep(wallClock())
 		}
 		st := p.Stats()
@@ -282,7 +282,7 @@ func TestBounds(t *testing.T) {
 		require.Equal(t, maxQueue, st.Queue)
 		require.Positive(t, st.Dropped)
 		require.LessOrEqual(t, len(p.due), maxHosts)
-		require.Equal(t, Open, p.Verdict(mx).State, "strangers do not push out what is in use")
+		require.Equal(t, Open, ask(p, mx).State, "strangers do not push out what is in use")
 		require.Equal(t, 1, st.Open)
 		require.Equal(t, maxHosts-1, st.Unknown)
 
@@ -300,18 +300,18 @@ func TestStrangersCannotMakeUsKnock(t *testing.T) {
 			w.host(mxn(5000+i), plain, fmt.Sprintf("9.%d.%d.1", i%250, i/250))
 		}
 		for i := range 2000 {
-			p.Verdict(mxn(i))
+			ask(p, mxn(i))
 		}
 		pass(10 * time.Minute)
 		knocks := 0
 		for i := range 2000 {
-			p.Verdict(mxn(i))
+			ask(p, mxn(i))
 			knocks += w.count(mxn(i))
 		}
 		require.LessOrEqual(t, knocks, netMost+10*60*netPerSecond+1, "one network")
 		require.Greater(t, knocks, netMost)
 		for i := range 2000 {
-			p.Verdict(mxn(5000 + i))
+			ask(p, mxn(5000+i))
 		}
 		pass(time.Minute)
 		all := 0
@@ -328,8 +328,8 @@ func TestVerdictDoesNotAllocate(t *testing.T) {
 	w.host(mx, good, "8.8.8.8")
 	p := w.prober(t, w.options())
 	require.Equal(t, Open, p.Probe(t.Context(), mx).State)
-	p.Verdict(mx)
-	require.Zero(t, testing.AllocsPerRun(100, func() { p.Verdict(mx) }))
+	ask(p, mx)
+	require.Zero(t, testing.AllocsPerRun(100, func() { ask(p, mx) }))
 }
 
 // A dialogue that panics must not end the daemon, though it has a goroutine of its own, and is no verdict: not even beside

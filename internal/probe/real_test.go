@@ -96,13 +96,13 @@ func TestProberOnTheWire(t *testing.T) {
 	var ended sync.WaitGroup
 	ended.Go(func() { _ = p.Run(ctx) })
 	for domain := range hosts {
-		require.Equal(t, probe.Unknown, p.Verdict(fmt.Sprintf(name, domain)).State)
+		require.Equal(t, probe.Unknown, ask(p, fmt.Sprintf(name, domain)).State)
 	}
 	for range hosts {
 		<-events
 	}
 	for domain, h := range hosts {
-		v := p.Verdict(fmt.Sprintf(name, domain))
+		v := ask(p, fmt.Sprintf(name, domain))
 		require.Equal(t, h.state, v.State, "%s: %s", domain, v.Why)
 		require.Equal(t, h.cause, v.Cause, "%s: %s", domain, v.Why)
 		require.NotEmpty(t, v.Why)
@@ -118,11 +118,16 @@ func TestProberOnTheWire(t *testing.T) {
 
 	again, err := probe.New(options)
 	require.NoError(t, err)
-	require.Equal(t, probe.Open, again.Verdict("smtps-x.open6.example").State, "after a restart")
+	require.Equal(t, probe.Open, ask(again, "smtps-x.open6.example").State, "after a restart")
 
 	// Other roots are another world: what they say of the host is not known.
 	options.Roots = smtptest.NewCA(t).Roots
 	require.NoError(t, again.Configure(options))
-	require.Equal(t, probe.Unknown, again.Verdict("smtps-x.open6.example").State)
+	require.Equal(t, probe.Unknown, ask(again, "smtps-x.open6.example").State)
 	require.Equal(t, smtptls.CertificateChain, again.Probe(t.Context(), "smtps-x.open6.example").Cause)
+}
+
+func ask(p *probe.Prober, name string) probe.Verdict {
+	p.Want(name)
+	return p.Verdict(name)
 }

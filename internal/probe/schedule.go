@@ -25,7 +25,11 @@ const (
 
 // plan schedules the next probe of a host that is being asked for; p.mu is held.
 func (p *Prober) plan(h *host, now time.Time) {
-	if h.waiting != nil || h.flight != nil {
+	if h.waiting != nil {
+		p.queues[kind(h.urgent)].MoveToBack(h.waiting)
+		return
+	}
+	if h.flight != nil {
 		return
 	}
 	at := now
@@ -100,13 +104,14 @@ func (p *Prober) unqueue(h *host) {
 	}
 }
 
-// take returns the host whose turn it is, with its probe begun, or nil. Hosts that mail goes to come first.
+// take returns the host to probe next, with its probe begun, or nil. Hosts that were open come first; within a queue the
+// host that was wanted last, so that a flood of others does not delay it.
 func (p *Prober) take() *host {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, queue := range p.queues {
-		if first := queue.Front(); first != nil {
-			h, _ := first.Value.(*host)
+		if last := queue.Back(); last != nil {
+			h, _ := last.Value.(*host)
 			p.begin(h)
 			if p.queues[0].Len()+p.queues[1].Len() > 0 {
 				signal(p.ready)

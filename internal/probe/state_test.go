@@ -29,7 +29,7 @@ func TestVerdictsSurviveARestart(t *testing.T) {
 		var ended sync.WaitGroup
 		ended.Go(func() { _ = p.Run(ctx) })
 		for _, host := range []string{mx, "smtps-b.example.com", "smtps-c.example.com"} {
-			p.Verdict(host)
+			ask(p, host)
 		}
 		pass(3 * time.Second)
 		before := p.List()
@@ -48,7 +48,7 @@ func TestVerdictsSurviveARestart(t *testing.T) {
 		for _, crashed := range []bool{false, true} {
 			p = again(crashed)
 			for i, host := range []string{mx, "smtps-b.example.com"} {
-				v := p.Verdict(host)
+				v := ask(p, host)
 				require.Equal(t, before[i].Verdict, v, "with its times")
 			}
 			require.Len(t, p.List(), 2, "what is unknown is not saved")
@@ -60,7 +60,7 @@ func TestVerdictsSurviveARestart(t *testing.T) {
 		require.Len(t, names, 1, "what a crash left behind is removed")
 
 		pass(2 * time.Hour)
-		require.Equal(t, Unknown, again(false).Verdict(mx).State, "an old verdict is not young again after a restart")
+		require.Equal(t, Unknown, ask(again(false), mx).State, "an old verdict is not young again after a restart")
 		o.Port = 2626
 		require.Empty(t, again(false).List(), "and one about another port is none")
 		o.Port, o.Special = 26, true
@@ -127,7 +127,7 @@ func TestStateFileThatIsNotOursIsNotBelieved(t *testing.T) {
 			if c.hosts > 0 {
 				want = Open
 			}
-			require.Equal(t, want, p.Verdict(mx).State)
+			require.Equal(t, want, ask(p, mx).State)
 			if c.warns {
 				require.Equal(t, 1, strings.Count(w.logged(), "level=WARN"))
 			} else {
@@ -164,7 +164,7 @@ func TestStateThatCannotBeSavedIsOneWarning(t *testing.T) {
 	require.NoError(t, os.WriteFile(o.StateDir, nil, 0o600))
 	p.save()
 	require.Equal(t, 2, strings.Count(w.logged(), "cannot be saved"), "and another when it fails anew")
-	require.Equal(t, Open, p.Verdict(mx).State)
+	require.Equal(t, Open, ask(p, mx).State)
 }
 
 // A disk that could not be written at the start is not given up: what can be read holds, it is tried again without a change,

@@ -44,7 +44,7 @@ func TestProbesAreShown(t *testing.T) {
 	l.start()
 	c, op := l.client(), l.operator()
 	probesOf := func(domain string) []admin.Probe {
-		_, err := c.Lookup(t.Context(), socketmap.Request{Map: "transport", Key: domain})
+		_, err := c.Lookup(t.Context(), socketmap.Request{Map: "tls-policy", Key: domain})
 		require.NoError(t, err)
 		known, err := op.Get(t.Context(), domain)
 		require.NoError(t, err)

@@ -112,7 +112,7 @@ func (d *Daemon) sources() lookup.Sources {
 	return lookup.Sources{
 		Asking: d.cache, Cached: d.cache.Cached(), Version: d.cache.Version,
 		STS: d.store, CachedSTS: d.store.Cached(), PassiveSTS: d.store.Passive(), CachedPassiveSTS: d.store.Cached().Passive(),
-		Probes: d.prober, Observe: d.observeLookup(),
+		Probes: d.prober, WantProbe: d.prober.Want, Observe: d.observeLookup(),
 	}
 }
 

@@ -1,0 +1,71 @@
+package lookup_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/socketmap"
+)
+
+// Untrusted senders choose the domains of the transport map, so that no number of its lookups causes a probe. Mail that
+// leaves does: each TLS-policy lookup, also one that is answered from memory.
+func TestOnlyMailThatLeavesCausesProbes(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	for i := range 25 {
+		domain := fmt.Sprintf("d%d.example", i)
+		rrset := &resolver.RRset{Name: domain, Owner: domain, Type: resolver.TypeMX, Status: resolver.Insecure}
+		for j := range 32 {
+			rrset.MX = append(rrset.MX, resolver.MX{Preference: 10, Host: fmt.Sprintf("smtps-%d.%s", j, domain)})
+		}
+		w.answers["MX "+domain] = rrset
+	}
+	w.own["d3.example"] = true
+	var mu sync.Mutex
+	wanted := map[string]int{}
+	svc := func(set lookup.Settings) socketmap.Handler {
+		return lookup.New(lookup.Sources{
+			Asking: w, Cached: w, STS: worldSTS{w}, CachedSTS: worldSTS{w}, PassiveSTS: worldSTS{w}, CachedPassiveSTS: worldSTS{w}, Probes: w,
+			WantProbe: func(host string) {
+				mu.Lock()
+				defer mu.Unlock()
+				wanted[host]++
+			},
+		}, set, slog.New(slog.DiscardHandler)).Handler()
+	}
+	handler := svc(w.settings())
+	ask := func(h socketmap.Handler, m, key string) {
+		h.ServeSocketmap(context.Background(), socketmap.Request{Map: m, Key: key})
+	}
+	for range 4 {
+		for i := range 25 {
+			ask(handler, "transport", fmt.Sprintf("someone@d%d.example", i))
+		}
+	}
+	require.Empty(t, wanted)
+	ask(handler, "tls-policy", "d3.example")
+	require.Empty(t, wanted, "this site receives the domain")
+	for _, m := range []string{"tls-policy", "tls-policy-tlsrpt", "QUERY"} {
+		for range 2 {
+			ask(handler, m, "d1.example")
+		}
+	}
+	ask(handler, "tls-policy", "d1.example:26")
+	ask(handler, "tls-policy", "[smtps-7.d2.example]:26")
+	require.Len(t, wanted, 33)
+	require.Equal(t, 7, wanted["smtps-0.d1.example"])
+	require.Equal(t, 1, wanted["smtps-7.d2.example"])
+
+	set := w.settings()
+	set.Policy.Mode = policy.ModeReport
+	ask(svc(set), "tls-policy", "d9.example")
+	require.Len(t, wanted, 33, "report mode")
+}
