@@ -1,17 +1,29 @@
-// Package address knows which IP addresses are not ordinary hosts on the
-// Internet: the IANA special-purpose registries of RFC 6890, and multicast.
+// Package address tells ordinary IP addresses of the Internet from special-purpose ones: the IANA registries of
+// RFC 6890, multicast, and IPv6 space that IANA has not allocated for unicast.
 package address
 
-import "net/netip"
+import (
+	"net/netip"
+	"strings"
+)
 
-// Special reports whether a must not be connected to on the word of somebody
-// else's DNS: loopback, private, link-local, shared, documentation, benchmarking,
-// translation and reserved ranges, multicast, and the invalid zero Addr.
-// An IPv4-mapped, IPv4-compatible, 6to4, Teredo or NAT64 address is special: it leads to an IPv4
-// address that would have to be judged instead.
+// Special reports whether policyd must not connect to a just because someone's DNS names it: loopback, private,
+// link-local, shared, documentation, benchmarking and reserved ranges, multicast, anycast addresses of AS112, and the
+// zero Addr.
+//
+// NAT64 addresses in the well-known prefix 64:ff9b::/96 (RFC 6052 section 2.1) are judged by the IPv4 address in them,
+// because that is where the translator connects to. All other addresses that carry an IPv4 address are special:
+//   - 64:ff9b:1::/48 is for local use and not globally reachable (RFC 8215 section 5). Each network chooses the length of
+//     its prefix in that range, and with it the place of the IPv4 address, so an address that looks ordinary under one
+//     length can be loopback under another.
+//   - IPv4-mapped, IPv4-compatible, 6to4 and Teredo addresses do not belong in DNS.
 func Special(a netip.Addr) bool {
 	if !a.IsValid() || a.Zone() != "" || a.Is4In6() {
 		return true
+	}
+	if netip.MustParsePrefix(nat64).Contains(a) {
+		b := a.As16()
+		return Special(netip.AddrFrom4([4]byte(b[12:])))
 	}
 	for _, p := range registry() {
 		if netip.MustParsePrefix(p).Contains(a) {
@@ -21,35 +33,63 @@ func Special(a netip.Addr) bool {
 	return a.Is6() && !netip.MustParsePrefix(globalUnicast6).Contains(a)
 }
 
-// globalUnicast6 is the only IPv6 range that IANA has handed out for unicast
-// on the Internet.
-const globalUnicast6 = "2000::/3"
+// Split returns the ordinary and the special addresses of list, each in the order of list.
+func Split(list []netip.Addr) (ordinary, special []netip.Addr) {
+	for _, a := range list {
+		if Special(a) {
+			special = append(special, a)
+		} else {
+			ordinary = append(ordinary, a)
+		}
+	}
+	return ordinary, special
+}
 
-// registry lists the IPv4 and IPv6 special-purpose registries, and the parts of
-// 2000::/3 that are not ordinary hosts.
+// Join returns addresses as text, separated by a comma and a space.
+func Join(list []netip.Addr) string {
+	var text strings.Builder
+	for i, a := range list {
+		if i > 0 {
+			text.WriteString(", ")
+		}
+		text.WriteString(a.String())
+	}
+	return text.String()
+}
+
+const (
+	// nat64 is the Well-Known Prefix of RFC 6052. It has one length, so the last four octets are the IPv4 address.
+	nat64 = "64:ff9b::/96"
+	// globalUnicast6 is the only IPv6 range that IANA has allocated for unicast on the Internet.
+	globalUnicast6 = "2000::/3"
+)
+
+// registry returns the IANA IPv4 and IPv6 special-purpose registries, except for entries outside globalUnicast6 and for
+// nat64, and IPv4 multicast.
 func registry() []string {
 	return []string{
-		"0.0.0.0/8",       // this network, RFC 791
-		"10.0.0.0/8",      // private use, RFC 1918
-		"100.64.0.0/10",   // shared address space, RFC 6598
-		"127.0.0.0/8",     // loopback, RFC 1122
-		"169.254.0.0/16",  // link-local, RFC 3927
-		"172.16.0.0/12",   // private use, RFC 1918
-		"192.0.0.0/24",    // IETF protocol assignments, RFC 6890
-		"192.0.2.0/24",    // documentation, RFC 5737
-		"192.31.196.0/24", // AS112, RFC 7535
-		"192.52.193.0/24", // AMT, RFC 7450
-		"192.88.99.0/24",  // 6to4 relay, RFC 7526
-		"192.168.0.0/16",  // private use, RFC 1918
-		"192.175.48.0/24", // AS112, RFC 7534
-		"198.18.0.0/15",   // benchmarking, RFC 2544
-		"198.51.100.0/24", // documentation, RFC 5737
-		"203.0.113.0/24",  // documentation, RFC 5737
-		"224.0.0.0/4",     // multicast, RFC 5771
-		"240.0.0.0/4",     // reserved and broadcast, RFC 1112
-		"2001::/23",       // IETF protocol assignments and Teredo, RFC 2928
-		"2001:db8::/32",   // documentation, RFC 3849
-		"2002::/16",       // 6to4, RFC 3056
-		"3fff::/20",       // documentation, RFC 9637
+		"0.0.0.0/8",         // this network, RFC 791
+		"10.0.0.0/8",        // private use, RFC 1918
+		"100.64.0.0/10",     // shared address space, RFC 6598
+		"127.0.0.0/8",       // loopback, RFC 1122
+		"169.254.0.0/16",    // link-local, RFC 3927
+		"172.16.0.0/12",     // private use, RFC 1918
+		"192.0.0.0/24",      // IETF protocol assignments, RFC 6890
+		"192.0.2.0/24",      // documentation, RFC 5737
+		"192.31.196.0/24",   // AS112, RFC 7535
+		"192.52.193.0/24",   // AMT, RFC 7450
+		"192.88.99.0/24",    // 6to4 relay, RFC 7526
+		"192.168.0.0/16",    // private use, RFC 1918
+		"192.175.48.0/24",   // AS112, RFC 7534
+		"198.18.0.0/15",     // benchmarking, RFC 2544
+		"198.51.100.0/24",   // documentation, RFC 5737
+		"203.0.113.0/24",    // documentation, RFC 5737
+		"224.0.0.0/4",       // multicast, RFC 5771
+		"240.0.0.0/4",       // reserved and broadcast, RFC 1112
+		"2001::/23",         // IETF protocol assignments, RFC 2928: Teredo, benchmarking, AMT, AS112, ORCHID, DRIP
+		"2001:db8::/32",     // documentation, RFC 3849
+		"2002::/16",         // 6to4, RFC 3056
+		"2620:4f:8000::/48", // AS112, RFC 7534
+		"3fff::/20",         // documentation, RFC 9637
 	}
 }
