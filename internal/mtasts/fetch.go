@@ -15,66 +15,92 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/policyd/policyd/internal/address"
+	"golang.org/x/net/http/httpproxy"
+
 	"github.com/policyd/policyd/internal/resolver"
 )
 
 const (
-	maxAddrs       = 8
+	httpsPort      = 443
 	connectTimeout = 3 * time.Second
 	maxHeader      = 64 << 10
 )
 
-// Fetcher fetches policies over HTTPS. It is not changed after its first use.
+// Fetcher fetches policies over HTTPS. It must not be changed after its first use.
 type Fetcher struct {
-	// Resolver looks up the addresses of the policy host.
+	// Resolver looks up the addresses of policy hosts.
 	Resolver resolver.Resolver
 	// Roots verify the certificate of the policy host; nil means the system's root certificates.
 	Roots *x509.CertPool
 	// Special allows policy hosts at special-purpose addresses, such as loopback: for tests and private networks.
 	Special bool
+	// ProxyFromEnvironment sends requests through the proxy that HTTPS_PROXY and NO_PROXY name for the policy host. The
+	// proxy then looks up the host, so Resolver and Special do not matter. The TLS connection still ends at the policy host.
+	ProxyFromEnvironment bool
 	// Port of the policy hosts; 0 means 443.
 	Port uint16
 }
 
-// Fetch fetches the policy of a domain, RFC 8461 section 3.3, from each address of the policy host until one
-// answers. The error is an *Error.
+// Fetch fetches the policy of a domain, RFC 8461 section 3.3, from each address of the policy host in turn until one
+// answers. It takes as long as ctx allows. The error is an *Error and names each address with what happened there.
 func (f *Fetcher) Fetch(ctx context.Context, domain string) (Policy, error) {
-	addrs, err := f.addrs(ctx, hostLabel+domain)
+	host := hostLabel + domain
+	proxy, err := f.proxy(host)
 	if err != nil {
-		return Policy{}, &Error{domain, FetchError, err}
+		return Policy{}, &Error{Domain: domain, Failure: FetchError, Err: err}
 	}
-	var last *Error
-	for i, addr := range addrs {
+	var body []byte
+	if proxy != nil {
+		if body, err = f.get(ctx, host, proxy, netip.Addr{}); err != nil {
+			err = fmt.Errorf("proxy %s: %w", proxy.Host, err)
+		}
+	} else {
+		var tried []netip.Addr
+		if body, tried, err = f.getFromAny(ctx, host); err != nil && len(tried) > 0 {
+			return Policy{}, &Error{Domain: domain, Failure: failureOf(err), Err: err, Addr: tried[0]}
+		}
+	}
+	if err != nil {
+		return Policy{}, &Error{Domain: domain, Failure: failureOf(err), Err: err}
+	}
+	p, err := ParsePolicy(body)
+	if err != nil {
+		return Policy{}, &Error{Domain: domain, Failure: PolicyInvalid, Err: err}
+	}
+	return p, nil
+}
+
+// getFromAny fetches the policy from the first address of the host that answers, and returns the addresses it tried.
+func (f *Fetcher) getFromAny(ctx context.Context, host string) (body []byte, tried []netip.Addr, err error) {
+	candidates := f.newCandidates(ctx, host)
+	defer candidates.close()
+	var failed []error
+	for {
+		addr, more, ok := candidates.next()
+		if !ok {
+			return nil, tried, errors.Join(append(failed, candidates.problems()...)...)
+		}
+		tried = append(tried, addr)
 		// An address that hangs leaves time for the others.
 		attempt, cancel := ctx, context.CancelFunc(func() {})
-		if end, ok := ctx.Deadline(); ok && i < len(addrs)-1 {
+		if end, limited := ctx.Deadline(); limited && more {
 			const half = 2
 			attempt, cancel = context.WithTimeout(ctx, time.Until(end)/half)
 		}
-		body, err := f.get(attempt, hostLabel+domain, addr)
+		body, err := f.get(attempt, host, nil, addr)
 		cancel()
 		if err == nil {
-			p, err := ParsePolicy(body)
-			if err != nil {
-				return Policy{}, &Error{domain, PolicyInvalid, err}
-			}
-			return p, nil
+			return body, tried, nil
 		}
-		if _, answered := errors.AsType[*answerError](err); answered {
-			return Policy{}, &Error{domain, FetchError, err}
-		}
-		// A certificate that does not verify says more than an address that does not answer.
-		if failed := (&Error{domain, failureOf(err), fmt.Errorf("%s: %w", addr, err)}); last == nil || last.Failure != WebPKIInvalid {
-			last = failed
-		}
-		if ctx.Err() != nil {
-			break
+		failed = append(failed, fmt.Errorf("%s: %w", addr, err))
+		if _, answered := errors.AsType[*answerError](err); answered || ctx.Err() != nil {
+			return nil, tried, errors.Join(failed...)
 		}
 	}
-	return Policy{}, last
 }
 
+// failureOf returns how to report an error. A certificate that does not verify says more than an address that does not
+// answer.
 func failureOf(err error) Failure {
 	if _, invalid := errors.AsType[*tls.CertificateVerificationError](err); invalid {
 		return WebPKIInvalid
@@ -82,39 +108,57 @@ func failureOf(err error) Failure {
 	return FetchError
 }
 
-// answerError is an answer of the verified policy host that is no policy: its other addresses are not tried.
+// answerError is an answer of the verified policy host that is not a policy. Its other addresses are not tried.
 type answerError struct{ reason string }
 
 func (e *answerError) Error() string { return e.reason }
 
-// get fetches the policy from one address of the host.
-func (f *Fetcher) get(ctx context.Context, host string, addr netip.Addr) ([]byte, error) {
-	const https = 443
-	port := f.Port
-	if port == 0 {
-		port = https
+// proxy returns the proxy for a policy host, nil for none.
+func (f *Fetcher) proxy(host string) (*url.URL, error) {
+	if !f.ProxyFromEnvironment {
+		return nil, nil //nolint:nilnil // no proxy is not an error
 	}
-	to := netip.AddrPortFrom(addr, port).String()
+	proxy, err := httpproxy.FromEnvironment().ProxyFunc()(f.url(host))
+	if err != nil {
+		return nil, fmt.Errorf("HTTPS_PROXY: %w", err)
+	}
+	return proxy, nil
+}
+
+func (f *Fetcher) url(host string) *url.URL {
+	if f.Port != 0 && f.Port != httpsPort {
+		host = net.JoinHostPort(host, strconv.Itoa(int(f.Port)))
+	}
+	return &url.URL{Scheme: "https", Host: host, Path: "/.well-known/mta-sts.txt"}
+}
+
+// get fetches the policy from one address of the host, or through a proxy if that is not nil.
+func (f *Fetcher) get(ctx context.Context, host string, proxy *url.URL, addr netip.Addr) ([]byte, error) {
+	config := &tls.Config{ServerName: host, RootCAs: f.Roots, MinVersion: tls.VersionTLS12}
 	transport := &http.Transport{
-		Proxy: nil, // a proxy would resolve the name itself
-		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return dial(ctx, to, &tls.Config{ServerName: host, RootCAs: f.Roots, MinVersion: tls.VersionTLS12})
-		},
 		DisableKeepAlives:      true,
 		DisableCompression:     true,
 		MaxResponseHeaderBytes: maxHeader,
 	}
 	defer transport.CloseIdleConnections()
+	if proxy != nil {
+		transport.Proxy = http.ProxyURL(proxy)
+		transport.DialContext = dial
+		transport.TLSClientConfig = config
+	} else {
+		port := uint16(httpsPort)
+		if f.Port != 0 {
+			port = f.Port
+		}
+		to := netip.AddrPortFrom(addr, port).String()
+		transport.DialTLSContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return dialTLS(ctx, to, config) }
+	}
 	client := http.Client{
 		Transport: transport,
 		// "HTTP 3xx redirects MUST NOT be followed."
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	at := url.URL{Scheme: "https", Host: host, Path: "/.well-known/mta-sts.txt"}
-	if port != https {
-		at.Host = net.JoinHostPort(host, strconv.Itoa(int(port)))
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, f.url(host).String(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -122,29 +166,39 @@ func (f *Fetcher) get(ctx context.Context, host string, addr netip.Addr) ([]byte
 	request.Header.Set("Accept", "text/plain")
 	response, err := client.Do(request)
 	if err != nil {
-		if wrapped, ok := errors.AsType[*url.Error](err); ok {
-			err = wrapped.Err // the URL says nothing new
-		}
-		return nil, err
+		return nil, bare(err)
 	}
 	defer func() { _ = response.Body.Close() }()
 	if err := acceptable(response); err != nil {
 		return nil, err
 	}
-	// ParsePolicy refuses what is longer than it may be.
+	// ParsePolicy refuses a body that is longer than MaxPolicySize.
 	body, err := io.ReadAll(io.LimitReader(response.Body, MaxPolicySize+1))
 	if err == nil {
-		// A host that sees us give up may end its answer in good order: what came until then is not all of it.
+		// A host that sees policyd give up may end its answer properly, although it has not sent all of it.
 		err = ctx.Err()
 	}
 	return body, err
 }
 
-// dial connects and shakes hands. The transport has it done by a goroutine of its own, where a certificate that makes the
-// library panic would end the daemon.
-func dial(ctx context.Context, to string, config *tls.Config) (conn net.Conn, err error) {
-	dialer := net.Dialer{Timeout: connectTimeout}
-	plain, err := dialer.DialContext(ctx, "tcp", to)
+// bare returns an error without the URL and the address, which its reader already knows.
+func bare(err error) error {
+	if wrapped, ok := errors.AsType[*url.Error](err); ok {
+		err = wrapped.Err
+	}
+	for {
+		wrapped, ok := errors.AsType[*net.OpError](err)
+		if !ok || wrapped.Op != "dial" && wrapped.Op != "proxyconnect" {
+			return err
+		}
+		err = wrapped.Err
+	}
+}
+
+// dialTLS connects and does the TLS handshake. http.Transport would do the handshake in a goroutine of its own, where a
+// certificate that makes crypto/x509 panic would end the daemon.
+func dialTLS(ctx context.Context, to string, config *tls.Config) (conn net.Conn, err error) {
+	plain, err := dial(ctx, "tcp", to)
 	if err != nil {
 		return nil, err
 	}
@@ -160,62 +214,45 @@ func dial(ctx context.Context, to string, config *tls.Config) (conn net.Conn, er
 	return secured, secured.HandshakeContext(ctx)
 }
 
-// acceptable checks all but the body, RFC 8461 sections 3.2 and 3.3.
+func dial(ctx context.Context, network, to string) (net.Conn, error) {
+	dialer := net.Dialer{Timeout: connectTimeout}
+	conn, err := dialer.DialContext(ctx, network, to)
+	if err != nil {
+		return nil, err
+	}
+	return noEOF{conn}, nil
+}
+
+// errTruncated is the end of a TCP connection without the TLS close_notify alert before it.
+var errTruncated = errors.New("connection closed without a TLS close_notify alert")
+
+// noEOF is a TCP connection below TLS. A client that sees it end has not received close_notify, and an attacker on the
+// path may have cut the connection: a response without Content-Length and without chunks is then incomplete (RFC 9112
+// section 9.8). crypto/tls reports io.EOF for both ends, so Read returns errTruncated for this one.
+type noEOF struct{ net.Conn }
+
+func (c noEOF) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if errors.Is(err, io.EOF) {
+		err = errTruncated
+	}
+	return n, err
+}
+
+// acceptable checks everything except the body, RFC 8461 sections 3.2 and 3.3.
 func acceptable(response *http.Response) error {
 	// "Policies fetched via HTTPS are only valid if the HTTP response code is 200 (OK)."
 	if response.StatusCode != http.StatusOK {
-		return &answerError{"the policy host answers HTTP status " + strconv.Itoa(response.StatusCode)}
+		return &answerError{"HTTP status " + strconv.Itoa(response.StatusCode)}
 	}
 	// "Senders SHOULD validate that the media type is "text/plain" to guard against cases where web servers allow
 	// untrusted users to host non-text content." Its parameters do not matter.
 	kind, _, err := mime.ParseMediaType(response.Header.Get("Content-Type"))
 	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) || kind != "text/plain" {
-		return &answerError{"the policy has a media type other than text/plain"}
+		return &answerError{"media type is not text/plain"}
 	}
 	if encoding := response.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
-		return &answerError{"the policy is encoded, which nobody asked for"}
+		return &answerError{"unexpected Content-Encoding"}
 	}
 	return nil
-}
-
-// addrs returns the addresses of a policy host that may be connected to, the families in turn.
-func (f *Fetcher) addrs(ctx context.Context, host string) ([]netip.Addr, error) {
-	type answer struct {
-		addrs []netip.Addr
-		err   error
-	}
-	ask := func(t resolver.Type) answer {
-		rrset, err := f.Resolver.Lookup(ctx, resolver.Question{Name: host, Type: t, Passive: true})
-		if err != nil {
-			return answer{err: err}
-		}
-		return answer{addrs: rrset.Addrs}
-	}
-	six := make(chan answer, 1)
-	go func() { six <- ask(resolver.TypeAAAA) }()
-	v4 := ask(resolver.TypeA)
-	v6 := <-six
-	var list []netip.Addr
-	special := false
-	for i := range max(len(v4.addrs), len(v6.addrs)) {
-		for _, family := range [][]netip.Addr{v4.addrs, v6.addrs} {
-			switch {
-			case i >= len(family) || len(list) == maxAddrs:
-			case !f.Special && address.Special(family[i]):
-				special = true
-			default:
-				list = append(list, family[i])
-			}
-		}
-	}
-	err := errors.Join(v4.err, v6.err)
-	switch {
-	case len(list) > 0:
-		return list, nil
-	case err != nil:
-		return nil, err
-	case special:
-		return nil, errors.New("the policy host has special-purpose addresses only")
-	}
-	return nil, errors.New("the policy host has no address")
 }

@@ -11,6 +11,8 @@
 package mtasts
 
 import (
+	"errors"
+	"net/netip"
 	"time"
 
 	"github.com/policyd/policyd/internal/text"
@@ -137,18 +139,21 @@ type Error struct {
 	Failure Failure
 	// Err is the cause.
 	Err error
+	// Addr is the first address of the policy host that was tried; invalid if none was, or a proxy was used.
+	Addr netip.Addr
+}
+
+// Answered reports whether the policy host answered over verified HTTPS: the domain has a fault, and not the path to it.
+func (e *Error) Answered() bool {
+	_, answered := errors.AsType[*answerError](e.Err)
+	return answered || e.Failure == PolicyInvalid
 }
 
 // Error returns the domain, the result type and the cause in one line of printable ASCII.
 func (e *Error) Error() string {
-	return Printable("mtasts: " + e.Domain + ": " + string(e.Failure) + ": " + e.Err.Error())
+	const longest = 1000 // several addresses, each with what happened there
+	return text.Line("mtasts: "+e.Domain+": "+string(e.Failure)+": "+e.Err.Error(), longest)
 }
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
-
-// Printable makes text from a remote party safe for a log line: printable ASCII, 300 octets at most.
-func Printable(s string) string {
-	const most = 300
-	return text.Line(s, most)
-}

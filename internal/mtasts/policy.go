@@ -56,7 +56,7 @@ func ParsePolicy(body []byte) (Policy, error) {
 			}
 		case name == "max_age" && !maxAge:
 			if p.MaxAge, maxAge = parseMaxAge(value); !maxAge {
-				return Policy{}, bad("max_age is not a number of seconds up to 31557600")
+				return Policy{}, bad("max_age is not a number of seconds")
 			}
 		case name == "mx":
 			if !validPattern(value) {
@@ -115,14 +115,15 @@ func parseMode(s string) Mode {
 	return ModeUnknown
 }
 
-// parseMaxAge reads 1*10(DIGIT), at most MaxMaxAge.
+// parseMaxAge reads a number of seconds, of any length. More than MaxMaxAge counts as MaxMaxAge: the domain asks for
+// protection, and RFC 8461 does not say that such a policy is invalid (erratum 7282).
 func parseMaxAge(s string) (time.Duration, bool) {
-	if len(s) > 10 || strings.Trim(s, "0123456789") != "" {
+	if s == "" || strings.Trim(s, "0123456789") != "" {
 		return 0, false
 	}
 	seconds, err := strconv.ParseUint(s, 10, 64)
-	if err != nil || seconds > uint64(MaxMaxAge/time.Second) {
-		return 0, false
+	if err != nil || seconds > uint64(MaxMaxAge/time.Second) { // the only possible error is ErrRange
+		return MaxMaxAge, true
 	}
 	return time.Duration(seconds) * time.Second, true
 }

@@ -77,8 +77,10 @@ func TestParsePolicyRefuses(t *testing.T) {
 		{"a mode in another case", "version: STSv1\nmode: Enforce\nmax_age: 86400\nmx: a.example\n"},
 		{"an unknown mode", "version: STSv1\nmode: report\nmax_age: 86400\nmx: a.example\n"},
 		{"a wrong mode before a right one", "version: STSv1\nmode: report\nmode: enforce\nmax_age: 86400\nmx: a.example\n"},
-		{"a max_age beyond the maximum", "version: STSv1\nmode: none\nmax_age: 31557601\n"},
-		{"a max_age of eleven digits", "version: STSv1\nmode: none\nmax_age: 00000086400\n"},
+		{"a max_age that is not a number, however long", "version: STSv1\nmode: none\nmax_age: 99999999999999999999999x\n"},
+		{"a max_age with blanks in it", "version: STSv1\nmode: none\nmax_age: 86 400\n"},
+		{"a hexadecimal max_age", "version: STSv1\nmode: none\nmax_age: 0x15180\n"},
+		{"a max_age with an exponent", "version: STSv1\nmode: none\nmax_age: 1e9\n"},
 		{"a negative max_age", "version: STSv1\nmode: none\nmax_age: -1\n"},
 		{"a signed max_age", "version: STSv1\nmode: none\nmax_age: +1\n"},
 		{"a max_age with a fraction", "version: STSv1\nmode: none\nmax_age: 1.5\n"},
@@ -126,6 +128,31 @@ func TestParsePolicyRefuses(t *testing.T) {
 			require.ErrorIs(t, err, mtasts.ErrBadPolicy)
 			require.Equal(t, mtasts.Policy{}, p)
 		})
+	}
+}
+
+// A domain with a max_age over the maximum asks for protection: it gets the maximum (erratum 7282).
+func TestMaxAgeIsCapped(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]time.Duration{
+		"0":                             0,
+		"31557599":                      mtasts.MaxMaxAge - time.Second,
+		"31557600":                      mtasts.MaxMaxAge,
+		"31557601":                      mtasts.MaxMaxAge,
+		"100000000":                     mtasts.MaxMaxAge,
+		"4294967296":                    mtasts.MaxMaxAge,
+		"9999999999":                    mtasts.MaxMaxAge,
+		"00000086400":                   24 * time.Hour,
+		"9223372036854775808":           mtasts.MaxMaxAge, // beyond int64
+		"18446744073709551616":          mtasts.MaxMaxAge, // beyond uint64
+		"18446744073709551617":          mtasts.MaxMaxAge,
+		"1" + strings.Repeat("0", 500):  mtasts.MaxMaxAge,
+		strings.Repeat("0", 500) + "60": time.Minute,
+		"9223372037":                    mtasts.MaxMaxAge, // beyond a time.Duration
+	} {
+		p, err := mtasts.ParsePolicy([]byte("version: STSv1\nmode: enforce\nmx: a.example\nmax_age: " + value + "\n"))
+		require.NoError(t, err, value)
+		require.Equal(t, want, p.MaxAge, value)
 	}
 }
 

@@ -15,10 +15,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/policyd/policyd/internal/text"
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
-
-	"github.com/policyd/policyd/internal/mtasts"
 )
 
 const (
@@ -169,10 +168,10 @@ func (d *disk) setAside(cause error) {
 	d.ruined++
 	aside := d.path + ".corrupt"
 	if err := os.Rename(d.path, aside); err != nil {
-		d.log.Error("the MTA-STS database is corrupt and cannot be moved aside", "file", d.path, "reason", mtasts.Printable(cause.Error()), "err", mtasts.Printable(err.Error()))
+		d.log.Error("the MTA-STS database is corrupt and cannot be moved aside", "file", d.path, "reason", text.Line(cause.Error(), maxText), "err", text.Line(err.Error(), maxText))
 		return
 	}
-	d.log.Error("the MTA-STS database is corrupt and was moved aside: the policies in it are lost", "file", d.path, "aside", aside, "reason", mtasts.Printable(cause.Error()))
+	d.log.Error("the MTA-STS database is corrupt and was moved aside: the policies in it are lost", "file", d.path, "aside", aside, "reason", text.Line(cause.Error(), maxText))
 }
 
 // use calls f with the database.
@@ -296,7 +295,7 @@ func (d *disk) trouble(err error) {
 	if errors.Is(err, berrors.ErrTimeout) {
 		err = errors.New("another process has it open")
 	}
-	d.log.Warn("MTA-STS policies cannot be written to disk: new ones will not survive a restart", "file", d.path, "err", mtasts.Printable(err.Error()))
+	d.log.Warn("MTA-STS policies cannot be written to disk: new ones will not survive a restart", "file", d.path, "err", text.Line(err.Error(), maxText))
 }
 
 // writable says that it is worth trying to write.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/text"
 )
 
 var errReading = fmt.Errorf("mtasts: the stored policies are being read: %w", resolver.ErrNotCached)
@@ -73,7 +74,7 @@ func (v View) Lookup(ctx context.Context, domain string) mtasts.Result {
 	case err != nil && (ctx.Err() != nil || ours(err)):
 		return unknown(domain, err)
 	case err != nil:
-		return mtasts.Result{Domain: domain, State: mtasts.Failed, Err: err, Why: mtasts.Printable("the TXT record could not be looked up: " + err.Error())}
+		return mtasts.Result{Domain: domain, State: mtasts.Failed, Err: err, Why: text.Line("the TXT record could not be looked up: "+err.Error(), maxText)}
 	}
 	if live {
 		v.use(e, now)
@@ -179,13 +180,16 @@ func (s *Store) stale(e *entry, err error) mtasts.Result {
 	s.counters.stale.Add(1)
 	r := e.result()
 	r.Stale, r.Err = true, err
-	r.Why = mtasts.Printable("the stored " + r.Why + " holds, as nothing newer could be had: " + err.Error())
+	r.Why = text.Line("the stored "+r.Why+" holds, as nothing newer could be had: "+err.Error(), maxText)
 	if failed, ok := errors.AsType[*mtasts.Error](err); ok {
 		r.Failure = failed.Failure
 	}
 	return r
 }
 
+// maxText bounds text from remote parties in a result or a log line.
+const maxText = 1000
+
 func unknown(domain string, err error) mtasts.Result {
-	return mtasts.Result{Domain: domain, State: mtasts.Unknown, Err: err, Why: mtasts.Printable(err.Error())}
+	return mtasts.Result{Domain: domain, State: mtasts.Unknown, Err: err, Why: text.Line(err.Error(), maxText)}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/policyd/policyd/internal/mtasts"
+	"github.com/policyd/policyd/internal/text"
 )
 
 const (
@@ -75,7 +76,7 @@ func (s *Store) fly(w want, refresh bool) (e *entry, err error) {
 	}
 	s.observe(o, err, Event{Refresh: refresh, Took: time.Since(begun)})
 	if ours(err) {
-		return nil, fmt.Errorf("mtasts: %s: the policy cannot be fetched now: %s", w.domain, mtasts.Printable(err.Error()))
+		return nil, fmt.Errorf("mtasts: %s: the policy cannot be fetched now: %s", w.domain, text.Line(err.Error(), maxText))
 	}
 	if err != nil {
 		failed, ok := errors.AsType[*mtasts.Error](err)
@@ -108,7 +109,7 @@ func (s *Store) failed(w want, err *mtasts.Error) error {
 	}
 	s.failures.add(err, w.id, now, expires)
 	s.options.Load().Logger.Info("an MTA-STS policy could not be fetched",
-		"domain", w.domain, "id", w.id, "live_policy", w.have.live(now), "failure", string(err.Failure), "err", mtasts.Printable(err.Err.Error()))
+		"domain", w.domain, "id", w.id, "live_policy", w.have.live(now), "failure", string(err.Failure), "err", text.Line(err.Err.Error(), maxText))
 	return err
 }
 

@@ -1,0 +1,139 @@
+package mtasts
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/policyd/policyd/internal/address"
+	"github.com/policyd/policyd/internal/resolver"
+)
+
+const (
+	// maxAddrs is how many addresses of a policy host are tried.
+	maxAddrs = 8
+	// otherFamilyWait is how long a fetch waits for the addresses of the other family when it has some of one.
+	otherFamilyWait = time.Second
+)
+
+// candidates are the addresses of a policy host, in the order in which they are tried. One address family is enough to
+// begin; the other joins when its answer arrives.
+type candidates struct {
+	cancel  context.CancelFunc
+	group   errgroup.Group
+	answers chan familyAnswer
+	waiting int // for so many answers
+	begun   time.Time
+	special bool // allow special-purpose addresses
+
+	list    []netip.Addr // not tried yet
+	tried   int
+	refused []netip.Addr // special-purpose addresses
+	errs    []error      // of the lookups
+}
+
+type familyAnswer struct {
+	addrs []netip.Addr
+	err   error
+}
+
+// newCandidates begins the lookups. The caller must call close.
+func (f *Fetcher) newCandidates(ctx context.Context, host string) *candidates {
+	families := []resolver.Type{resolver.TypeA, resolver.TypeAAAA}
+	ctx, cancel := context.WithCancel(ctx)
+	c := &candidates{
+		cancel: cancel, answers: make(chan familyAnswer, len(families)), waiting: len(families),
+		begun: time.Now(), special: f.Special,
+	}
+	for _, t := range families {
+		c.group.Go(func() error {
+			rrset, err := f.Resolver.Lookup(ctx, resolver.Question{Name: host, Type: t, Passive: true})
+			if err != nil {
+				c.answers <- familyAnswer{err: err}
+				return nil
+			}
+			c.answers <- familyAnswer{addrs: rrset.Addrs}
+			return nil
+		})
+	}
+	return c
+}
+
+// close ends the lookups.
+func (c *candidates) close() {
+	c.cancel()
+	_ = c.group.Wait() // the errors are in answers
+}
+
+// next returns the next address, and whether more may follow. ok is false at the end of the list. It waits for the
+// lookups, which end with their context.
+func (c *candidates) next() (a netip.Addr, more, ok bool) {
+	for c.waiting > 0 {
+		var late <-chan time.Time
+		if len(c.list) > 0 {
+			timer := time.NewTimer(time.Until(c.begun.Add(otherFamilyWait)))
+			defer timer.Stop()
+			late = timer.C
+		}
+		select {
+		case answer := <-c.answers:
+			c.add(answer)
+			continue
+		default:
+		}
+		select {
+		case answer := <-c.answers:
+			c.add(answer)
+			continue
+		case <-late:
+		}
+		break
+	}
+	if len(c.list) == 0 || c.tried == maxAddrs {
+		return netip.Addr{}, false, false
+	}
+	a, c.list = c.list[0], c.list[1:]
+	c.tried++
+	return a, len(c.list) > 0 || c.waiting > 0, true
+}
+
+// add puts the addresses of a family into the list, so that the families alternate.
+func (c *candidates) add(answer familyAnswer) {
+	c.waiting--
+	if answer.err != nil {
+		c.errs = append(c.errs, answer.err)
+		return
+	}
+	addrs := answer.addrs
+	if !c.special {
+		var refused []netip.Addr
+		addrs, refused = address.Split(addrs)
+		c.refused = append(c.refused, refused...)
+	}
+	var list []netip.Addr
+	for i := range max(len(c.list), len(addrs)) {
+		if i < len(c.list) {
+			list = append(list, c.list[i])
+		}
+		if i < len(addrs) {
+			list = append(list, addrs[i])
+		}
+	}
+	c.list = list
+}
+
+// problems returns why there are no more addresses.
+func (c *candidates) problems() []error {
+	errs := c.errs
+	if len(c.refused) > 0 {
+		errs = append(errs, fmt.Errorf("special-purpose addresses are not allowed: %s", address.Join(c.refused)))
+	}
+	if len(errs) == 0 && c.tried == 0 {
+		errs = append(errs, errors.New("the policy host has no address"))
+	}
+	return errs
+}
