@@ -17,6 +17,7 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/check"
 	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/regfile"
 	"github.com/policyd/policyd/internal/resolver"
 )
 
@@ -216,7 +217,7 @@ func newChecker(ctx context.Context, c *common, f checkFlags) (*check.Checker, e
 }
 
 func readRoots(path string) (*x509.CertPool, error) {
-	pem, err := os.ReadFile(path)
+	pem, err := regfile.Read(path)
 	if err != nil {
 		return nil, fmt.Errorf("--ca-file: %w", err)
 	}

@@ -2,9 +2,10 @@ package postfix
 
 import (
 	"fmt"
-	"io"
 	"maps"
 	"os"
+
+	"github.com/policyd/policyd/internal/regfile"
 )
 
 // stamp is what a file was like before it was read.
@@ -40,15 +41,7 @@ const maxFile = 16 << 20
 
 // readFile reads a regular file of at most maxFile bytes.
 func readFile(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = f.Close() }()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return "", fmt.Errorf("%s is not a regular file", path)
-	}
-	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	text, err := regfile.Read(path)
 	if err == nil && len(text) > maxFile {
 		err = fmt.Errorf("%s is too large: keep it in a table", path)
 	}

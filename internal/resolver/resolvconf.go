@@ -1,11 +1,13 @@
 package resolver
 
 import (
+	"errors"
 	"fmt"
-	"io"
+	"io/fs"
 	"net/netip"
-	"os"
 	"strings"
+
+	"github.com/policyd/policyd/internal/regfile"
 )
 
 // maxServers is how many servers are asked, as resolv.conf(5) has it.
@@ -18,20 +20,15 @@ func onThisMachine() []Server {
 
 // readResolvConf returns the servers of a resolv.conf(5), none for a file that is missing.
 func readResolvConf(path string) ([]Server, error) {
-	file, err := os.Open(path)
-	if os.IsNotExist(err) {
+	text, err := regfile.Read(path)
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("resolver: %w", err)
 	}
-	defer func() { _ = file.Close() }()
-	const longest = 64 << 10
-	text, err := io.ReadAll(io.LimitReader(file, longest))
-	if err != nil {
-		return nil, fmt.Errorf("resolver: %w", err)
-	}
-	return parseResolvConf(string(text)), nil
+	const longest = 64 << 10 // what the C library would read is less
+	return parseResolvConf(string(text[:min(len(text), longest)])), nil
 }
 
 // parseResolvConf returns the first three servers. A line that cannot be read is passed over, as the C library does.

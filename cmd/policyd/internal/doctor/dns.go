@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/policyd/policyd/internal/regfile"
 	"github.com/policyd/policyd/internal/resolver"
 )
 
@@ -101,7 +102,7 @@ func sorted(list []string) []string { return slices.Sorted(slices.Values(list)) 
 // nameservers reads a resolv.conf(5) as the C library does: three servers at most, and without any the one on this
 // machine.
 func nameservers(path string) []string {
-	text, _ := os.ReadFile(path)
+	text, _ := regfile.Read(path)
 	var servers []string
 	for line := range strings.Lines(string(text)) {
 		if f := strings.Fields(line); len(f) > 1 && f[0] == "nameserver" {

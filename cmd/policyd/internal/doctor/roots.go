@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+
+	"github.com/policyd/policyd/internal/regfile"
 )
 
 // roots examines the certificate authorities that Postfix verifies with.
@@ -36,7 +38,7 @@ func (e *exam) roots() {
 
 // rootsFile examines smtp_tls_CAfile, which is read before the chroot is entered.
 func (e *exam) rootsFile(file, line string) {
-	pem, err := os.ReadFile(file)
+	pem, err := regfile.Read(file)
 	pool := x509.NewCertPool()
 	switch {
 	case err != nil:

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +14,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/regfile"
 	"github.com/policyd/policyd/internal/text"
 )
 
@@ -25,7 +25,7 @@ func Load(path string) (*Loaded, error) {
 	if path == "" {
 		l.Path = DefaultPath
 	}
-	document, err := os.ReadFile(l.Path)
+	document, err := regfile.Read(l.Path)
 	if err != nil && (path != "" || !errors.Is(err, fs.ErrNotExist)) {
 		return nil, &Error{[]Problem{{File: l.Path, Text: "the settings cannot be read: " + cause(err)}}}
 	}
@@ -120,7 +120,7 @@ func element(err error) string {
 // readFiles reads the files that the settings name.
 func (l *Loaded) readFiles(document []byte, where spans) (problems []Problem) {
 	if l.TLS.CAFile != "" {
-		pem, err := os.ReadFile(l.TLS.CAFile)
+		pem, err := regfile.Read(l.TLS.CAFile)
 		l.Roots = x509.NewCertPool()
 		switch {
 		case err != nil:
@@ -129,7 +129,7 @@ func (l *Loaded) readFiles(document []byte, where spans) (problems []Problem) {
 			problems = append(problems, where.problem(document, "tls.ca_file", "ca_file: there is no certificate in "+l.TLS.CAFile+": write the path of a PEM file with root certificates"))
 		}
 	}
-	rules, err := os.ReadFile(l.Overrides)
+	rules, err := regfile.Read(l.Overrides)
 	_, named := where["overrides"]
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && !named:
