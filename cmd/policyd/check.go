@@ -16,9 +16,10 @@ import (
 
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/check"
+	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/regfile"
-	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/stub"
 )
 
 type checkFlags struct {
@@ -197,17 +198,17 @@ func newChecker(ctx context.Context, c *common, f checkFlags) (*check.Checker, e
 	quiet := slog.New(slog.DiscardHandler)
 	o := l.Stub(quiet)
 	o.RootCAs = roots
-	stub, err := resolver.NewStub(o)
+	servers, err := stub.New(o)
 	if err != nil {
 		return nil, &exit{exitUsage, err}
 	}
-	stub.SelfTest(ctx)
+	servers.SelfTest(ctx)
 	// Enough for many domains that share name servers and hosts, and no more: a long list must not fill the memory.
 	const remembered = 50_000
 	at, _ := moment(f.at, time.Now()) // checked
 	checker, err := check.New(check.Options{
-		Resolver: resolver.NewCache(stub, resolver.CacheOptions{Generation: stub.Generation, MaxEntries: remembered}),
-		DNS:      stub, Signatures: stub, Policy: l.PolicyOptions(), Roots: roots, CAFile: caFile,
+		Resolver: dnscache.New(servers, dnscache.Options{Epoch: servers.Epoch, MaxEntries: remembered}),
+		DNS:      servers, Signatures: servers, Policy: l.PolicyOptions(), Roots: roots, CAFile: caFile,
 		// Who names a domain knows what he does; who scans a list does not know where it leads.
 		Special: l.Port26.ProbeSpecialAddresses, Careful: f.stdin,
 		NoConnect: f.noConnect, Port25Only: f.port25Only, IPv4: f.ipv4, IPv6: f.ipv6,

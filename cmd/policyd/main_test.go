@@ -16,8 +16,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/stretchr/testify/require"
 
-	"github.com/policyd/policyd/internal/resolver"
-	"github.com/policyd/policyd/internal/resolver/resolvertest"
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dns/dnstest"
 	"github.com/policyd/policyd/internal/smtptls/smtptest"
 	"github.com/policyd/policyd/socketmap"
 )
@@ -34,13 +34,13 @@ func TestMain(m *testing.M) {
 }
 
 // zones fills a resolver with the domains of the scripts.
-func zones(s *resolvertest.Server) {
+func zones(s *dnstest.Server) {
 	mx := func(domain string, secure bool, hosts ...string) {
-		a := resolvertest.Answer{Secure: secure}
+		a := dnstest.Answer{Secure: secure}
 		for i, h := range hosts {
 			a.Records = append(a.Records, fmt.Sprintf("MX %d %s.", 10*(i+1), h))
 		}
-		s.Set(domain, resolver.TypeMX, a)
+		s.Set(domain, dns.TypeMX, a)
 	}
 	mx("starttls.example", true, "starttls-mx.starttls.example")
 	mx("smtps.example", true, "smtps-mx.smtps.example")
@@ -50,21 +50,21 @@ func zones(s *resolvertest.Server) {
 	mx("open.example", true, "smtps-mx.open.example")
 	mx("closed.example", true, "smtps-mx.closed.example")
 	mx("dane25.example", true, "smtps-mx.dane25.example")
-	s.Set("_25._tcp.smtps-mx.dane25.example", resolver.TypeTLSA, resolvertest.Answer{Secure: true, Records: []string{"TLSA 3 1 1 " + strings.Repeat("ab", 32)}})
-	s.Set("smtps-mx.open.example", resolver.TypeA, resolvertest.Answer{Secure: true, Records: []string{"A 127.0.0.2"}})
-	s.Set("smtps-mx.closed.example", resolver.TypeA, resolvertest.Answer{Secure: true, Records: []string{"A 127.0.0.3"}})
+	s.Set("_25._tcp.smtps-mx.dane25.example", dns.TypeTLSA, dnstest.Answer{Secure: true, Records: []string{"TLSA 3 1 1 " + strings.Repeat("ab", 32)}})
+	s.Set("smtps-mx.open.example", dns.TypeA, dnstest.Answer{Secure: true, Records: []string{"A 127.0.0.2"}})
+	s.Set("smtps-mx.closed.example", dns.TypeA, dnstest.Answer{Secure: true, Records: []string{"A 127.0.0.3"}})
 	for _, host := range []string{"starttls-mx.starttls", "smtps-mx.smtps", "smtps-mx.dane25", "starttls-mx.mixed", "mx.mixed", "starttls-mx.unsigned", "mx.plain"} {
-		s.Set(host+".example", resolver.TypeA, resolvertest.Answer{Secure: true, Records: []string{"A 192.0.2.1"}})
+		s.Set(host+".example", dns.TypeA, dnstest.Answer{Secure: true, Records: []string{"A 192.0.2.1"}})
 	}
-	s.Set("bogus.example", resolver.TypeMX, resolvertest.Answer{Rcode: "SERVFAIL", EDE: 6, EDEText: "signature expired"})
-	s.Set("down.example", resolver.TypeMX, resolvertest.Answer{Rcode: "SERVFAIL"})
+	s.Set("bogus.example", dns.TypeMX, dnstest.Answer{Rcode: "SERVFAIL", EDE: 6, EDEText: "signature expired"})
+	s.Set("down.example", dns.TypeMX, dnstest.Answer{Rcode: "SERVFAIL"})
 }
 
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(e *testscript.Env) error {
-			s := resolvertest.New(t)
+			s := dnstest.New(t)
 			zones(s)
 			e.Setenv("DNS", s.Addr())
 			e.Setenv("GORACE", "atexit_sleep_ms=0") // otherwise each run takes a second more

@@ -16,8 +16,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/policyd/policyd/internal/resolver"
-	"github.com/policyd/policyd/internal/resolver/resolvertest"
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dns/dnstest"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -56,9 +56,9 @@ func (p *process) stop(t *testing.T) {
 // settingsFile makes settings with a resolver.
 func settingsFile(t *testing.T) string {
 	t.Helper()
-	s := resolvertest.New(t)
+	s := dnstest.New(t)
 	zones(s)
-	s.Set("slow.example", resolver.TypeMX, resolvertest.Answer{Secure: true, Delay: 300 * time.Millisecond, Records: []string{"MX 10 starttls-a.slow.example."}})
+	s.Set("slow.example", dns.TypeMX, dnstest.Answer{Secure: true, Delay: 300 * time.Millisecond, Records: []string{"MX 10 starttls-a.slow.example."}})
 	path := filepath.Join(t.TempDir(), "policyd.toml")
 	text := "dns.servers = [\"" + s.Addr() + "\"]\ncache.state_dir = \"\"\nadmin.socket = \"\"\nserver.listen = [\"unix:/nonexistent/not-used\"]\n"
 	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))

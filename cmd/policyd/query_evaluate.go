@@ -9,12 +9,13 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
+	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/postfix"
 	"github.com/policyd/policyd/internal/probe"
-	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/internal/stsstore"
+	"github.com/policyd/policyd/internal/stub"
 	"github.com/policyd/policyd/internal/text"
 	"github.com/policyd/policyd/prefix"
 )
@@ -35,13 +36,13 @@ type evaluator struct {
 
 func newEvaluator(ctx context.Context, l *settings.Loaded, f queryFlags) (*evaluator, error) {
 	quiet := slog.New(slog.DiscardHandler)
-	stub, err := resolver.NewStub(l.Stub(quiet))
+	servers, err := stub.New(l.Stub(quiet))
 	if err != nil {
 		return nil, err
 	}
-	cache := resolver.NewCache(stub, resolver.CacheOptions{Generation: stub.Generation})
+	cache := dnscache.New(servers, dnscache.Options{Epoch: servers.Epoch})
 	options := l.Store(cache, quiet)
-	options.CachedResolver, options.StateDir = cache.Cached(), ""
+	options.StateDir = ""
 	store, err := stsstore.New(options)
 	if err != nil {
 		return nil, err
@@ -50,7 +51,7 @@ func newEvaluator(ctx context.Context, l *settings.Loaded, f queryFlags) (*evalu
 	site.Resolver = cache
 	e := &evaluator{
 		progress: func(string) {},
-		sources:  lookup.Sources{Asking: cache, Cached: cache.Cached(), STS: store, CachedSTS: store.Cached(), PassiveSTS: store.Passive()},
+		sources:  lookup.Sources{Resolver: cache, STS: store, CachedSTS: store.Cached(), PassiveSTS: store.Passive()},
 		settings: l.Lookup(),
 		close:    store.Close,
 	}
@@ -69,8 +70,8 @@ func newEvaluator(ctx context.Context, l *settings.Loaded, f queryFlags) (*evalu
 	if e.settings.Policy.Mode == policy.ModeOff {
 		return e, nil // sends no DNS query
 	}
-	stub.SelfTest(ctx)
-	if st := stub.State(); st.Result != resolver.Validating {
+	servers.SelfTest(ctx)
+	if st := servers.State(); st.Result != stub.Validating {
 		e.doubt = fmt.Sprintf("no answer can be secure: the resolver (%s) is %s: %s", strings.Join(st.Servers, ", "), st.Result, st.Reason)
 	}
 	return e, nil

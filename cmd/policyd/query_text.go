@@ -6,8 +6,8 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/lookup"
-	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/internal/text"
 	"github.com/policyd/policyd/socketmap"
 )
@@ -35,7 +35,7 @@ func (s shower) explanation(x lookup.Explanation, another bool) error {
 		// This very host, whatever the MX RRset is.
 	case len(x.MX) > 0:
 		b.WriteString("   MX RRset: " + x.DNSSEC)
-	case x.DNSSEC != resolver.Indeterminate.String():
+	case x.DNSSEC != dns.Indeterminate.String():
 		b.WriteString("   MX RRset: " + x.DNSSEC + ", no hosts")
 	}
 	b.WriteString("\n")
@@ -86,7 +86,7 @@ func probeCell(h lookup.MXHost) string {
 }
 
 func dash(s string) string {
-	if s == "" || s == resolver.Indeterminate.String() {
+	if s == "" || s == dns.Indeterminate.String() {
 		return "-"
 	}
 	return text.Printable(s)

@@ -15,27 +15,28 @@ import (
 	"strings"
 	"time"
 
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
-	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/internal/stsstore"
+	"github.com/policyd/policyd/internal/stub"
 	"github.com/policyd/policyd/prefix"
 )
 
 // DNS is the resolver, as the self-test sees it. A Stub has it.
 type DNS interface {
-	State() resolver.State
+	State() stub.State
 }
 
 // Signatures knows when the signatures of an RRset expire; false where that cannot be had.
 type Signatures interface {
-	SignatureExpires(ctx context.Context, q resolver.Question) (time.Time, bool)
+	SignatureExpires(ctx context.Context, q dns.Question) (time.Time, bool)
 }
 
 // Options say how to check.
 type Options struct {
 	// Resolver is asked, and DNS says whether its answers can be secure.
-	Resolver resolver.Resolver
+	Resolver dns.Resolver
 	DNS      DNS
 	// Signatures is nil where nobody knows.
 	Signatures Signatures
@@ -115,7 +116,7 @@ type domain struct {
 func (c *Checker) Check(ctx context.Context, input string) Report {
 	d := &domain{Checker: c, Report: Report{
 		Input: strings.ToValidUTF8(input, "?"), Checked: time.Now().UTC().Truncate(time.Second), Set: "none",
-		DNSSEC: resolver.Indeterminate.String(), MX: []Host{}, Findings: []Finding{}, Commands: []string{},
+		DNSSEC: dns.Indeterminate.String(), MX: []Host{}, Findings: []Finding{}, Commands: []string{},
 		Why: []string{}, WhyTransport: []string{}, RRset: RRset{State: "failed"}, Source: policy.SourceNone.String(),
 		TLSPolicy: Answer{Status: "TEMP"}, Transport: Answer{Status: "NOTFOUND"}, MTASTS: MTASTS{State: "unknown"}, TLSRPT: TLSRPT{State: "failed"},
 	}}

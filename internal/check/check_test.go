@@ -12,9 +12,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/internal/check"
-	"github.com/policyd/policyd/internal/resolver"
-	"github.com/policyd/policyd/internal/resolver/resolvertest"
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dns/dnstest"
 	"github.com/policyd/policyd/internal/smtptls/smtptest"
+	"github.com/policyd/policyd/internal/stub"
 )
 
 const mx = "smtps-a.example.com"
@@ -138,7 +139,7 @@ func TestWhatCannotBeTestedIsNotBroken(t *testing.T) {
 	t.Run("the MX lookup fails", func(t *testing.T) {
 		t.Parallel()
 		l := newLab(t)
-		l.dns.Set("example.com", resolver.TypeMX, resolvertest.Answer{Rcode: "SERVFAIL"})
+		l.dns.Set("example.com", dns.TypeMX, dnstest.Answer{Rcode: "SERVFAIL"})
 		r := l.check("example.com")
 		require.Empty(t, codes(r, check.Error))
 		require.True(t, finding(t, r, "mx-lookup-failed").Untested)
@@ -150,8 +151,8 @@ func TestWhatCannotBeTestedIsNotBroken(t *testing.T) {
 		t.Parallel()
 		l := newLab(t)
 		l.domain("example.com", signed(), mx)
-		l.dns.Set(mx, resolver.TypeA, resolvertest.Answer{Rcode: "SERVFAIL"})
-		l.dns.Set(mx, resolver.TypeAAAA, resolvertest.Answer{Rcode: "SERVFAIL"})
+		l.dns.Set(mx, dns.TypeA, dnstest.Answer{Rcode: "SERVFAIL"})
+		l.dns.Set(mx, dns.TypeAAAA, dnstest.Answer{Rcode: "SERVFAIL"})
 		r := l.check("example.com")
 		require.Empty(t, codes(r, check.Error))
 		require.True(t, finding(t, r, "host-lookup-failed").Untested)
@@ -161,8 +162,8 @@ func TestWhatCannotBeTestedIsNotBroken(t *testing.T) {
 		t.Parallel()
 		l := newLab(t)
 		l.domain("example.com", signed(), mx)
-		l.dns.Set(mx, resolver.TypeA, resolvertest.Answer{Records: []string{"A 255.255.255.255"}})
-		l.dns.Set(mx, resolver.TypeAAAA, signed())
+		l.dns.Set(mx, dns.TypeA, dnstest.Answer{Records: []string{"A 255.255.255.255"}})
+		l.dns.Set(mx, dns.TypeAAAA, signed())
 		r := l.check("example.com")
 		require.Empty(t, codes(r, check.Error), "%v", r.Findings)
 		require.True(t, finding(t, r, "port25-untested").Untested)
@@ -173,7 +174,7 @@ func TestWhatCannotBeTestedIsNotBroken(t *testing.T) {
 		t.Parallel()
 		l := newLab(t)
 		addr := l.sound("example.com", mx)
-		l.dns.Set(mx, resolver.TypeA, resolvertest.Answer{Records: []string{"A " + addr, "A 255.255.255.255"}})
+		l.dns.Set(mx, dns.TypeA, dnstest.Answer{Records: []string{"A " + addr, "A 255.255.255.255"}})
 		r := l.check("example.com")
 		require.Empty(t, codes(r, check.Error), "%v", r.Findings)
 		require.True(t, finding(t, r, "address-unreachable").Untested)
@@ -196,7 +197,7 @@ func TestWhatCannotBeTestedIsNotBroken(t *testing.T) {
 		l := newLab(t)
 		l.sound("example.com", mx)
 		l.dns.SetValidating(false)
-		stub, err := resolver.NewStub(resolver.StubOptions{Servers: []string{l.dns.Addr()}})
+		stub, err := stub.New(stub.Options{Servers: []string{l.dns.Addr()}})
 		require.NoError(t, err)
 		stub.SelfTest(t.Context())
 		l.options.Resolver, l.options.DNS, l.options.Signatures = stub, stub, nil
@@ -209,7 +210,7 @@ func TestWhatCannotBeTestedIsNotBroken(t *testing.T) {
 
 func TestDNSFindings(t *testing.T) {
 	t.Parallel()
-	bogus := resolvertest.Answer{Rcode: "SERVFAIL", EDE: 6}
+	bogus := dnstest.Answer{Rcode: "SERVFAIL", EDE: 6}
 	signature := func(end time.Time) string {
 		return "RRSIG MX 13 2 300 " + end.UTC().Format("20060102150405") + " 20260101000000 1 example.com. c2ln"
 	}
@@ -219,32 +220,32 @@ func TestDNSFindings(t *testing.T) {
 		severity check.Severity
 		verdict  string
 	}{
-		"the MX RRset is bogus": {zone: func(l *lab) { l.dns.Set("example.com", resolver.TypeMX, bogus) }, code: "mx-bogus", severity: check.Error, verdict: check.VerdictBroken},
+		"the MX RRset is bogus": {zone: func(l *lab) { l.dns.Set("example.com", dns.TypeMX, bogus) }, code: "mx-bogus", severity: check.Error, verdict: check.VerdictBroken},
 		"the domain does not exist": {zone: func(l *lab) {
-			l.dns.Set("example.com", resolver.TypeMX, resolvertest.Answer{Rcode: "NXDOMAIN", Secure: true})
+			l.dns.Set("example.com", dns.TypeMX, dnstest.Answer{Rcode: "NXDOMAIN", Secure: true})
 		}, code: "no-such-domain", severity: check.Error, verdict: check.VerdictBroken},
 		"null MX": {zone: func(l *lab) {
-			l.dns.Set("example.com", resolver.TypeMX, resolvertest.Answer{Records: []string{"MX 0 ."}})
+			l.dns.Set("example.com", dns.TypeMX, dnstest.Answer{Records: []string{"MX 0 ."}})
 		}, code: "null-mx", severity: check.Info, verdict: check.VerdictNone},
 		"implicit MX":           {zone: func(l *lab) { l.domain("example.com", signed()); l.host("example.com") }, code: "mx-implicit", severity: check.Info, verdict: check.VerdictNone},
 		"no prefix":             {zone: func(l *lab) { l.domain("example.com", signed(), "mx.example.com"); l.host("mx.example.com") }, code: "no-promise", severity: check.Info, verdict: check.VerdictNone},
 		"a prefix that is none": {zone: func(l *lab) { l.domain("example.com", signed(), "smtps.example.com"); l.host("smtps.example.com") }, code: "prefix-malformed", severity: check.Warning, verdict: check.VerdictNone},
 		"a name that is no host name": {zone: func(l *lab) {
-			l.dns.Set("example.com", resolver.TypeMX, resolvertest.Answer{Secure: true, Records: []string{`MX 10 a\032b.example.com.`}})
+			l.dns.Set("example.com", dns.TypeMX, dnstest.Answer{Secure: true, Records: []string{`MX 10 a\032b.example.com.`}})
 		}, code: "mx-host-invalid", severity: check.Warning, verdict: check.VerdictNone},
 		"the domain is an alias": {zone: func(l *lab) {
 			l.sound("example.org", mx)
-			l.dns.Set("example.com", resolver.TypeMX, resolvertest.Answer{Secure: true, Records: []string{"CNAME example.org.", "=example.org. MX 10 " + mx + "."}})
+			l.dns.Set("example.com", dns.TypeMX, dnstest.Answer{Secure: true, Records: []string{"CNAME example.org.", "=example.org. MX 10 " + mx + "."}})
 		}, code: "mx-alias", severity: check.Info, verdict: check.VerdictKept},
 		"a host twice": {zone: func(l *lab) { l.sound("example.com", mx); l.domain("example.com", signed(), mx, mx) }, code: "mx-duplicate", severity: check.Warning, verdict: check.VerdictKept},
-		"unsigned":     {zone: func(l *lab) { l.sound("example.com", mx); l.domain("example.com", resolvertest.Answer{}, mx) }, code: "mx-unsigned", severity: check.Warning, verdict: check.VerdictKept},
+		"unsigned":     {zone: func(l *lab) { l.sound("example.com", mx); l.domain("example.com", dnstest.Answer{}, mx) }, code: "mx-unsigned", severity: check.Warning, verdict: check.VerdictKept},
 		"a signature that ends tomorrow": {zone: func(l *lab) {
 			l.sound("example.com", mx)
-			l.domain("example.com", resolvertest.Answer{Secure: true, Records: []string{signature(time.Now().AddDate(0, 0, 1))}}, mx)
+			l.domain("example.com", dnstest.Answer{Secure: true, Records: []string{signature(time.Now().AddDate(0, 0, 1))}}, mx)
 		}, code: "mx-signature-expires", severity: check.Warning, verdict: check.VerdictKept},
 		"a host that is an alias": {zone: func(l *lab) {
 			addr := l.sound("example.com", mx)
-			l.dns.Set(mx, resolver.TypeA, resolvertest.Answer{Secure: true, Records: []string{"CNAME real.example.com.", "=real.example.com. A " + addr}})
+			l.dns.Set(mx, dns.TypeA, dnstest.Answer{Secure: true, Records: []string{"CNAME real.example.com.", "=real.example.com. A " + addr}})
 		}, code: "mx-host-alias", severity: check.Warning, verdict: check.VerdictKept},
 		"mixed": {zone: func(l *lab) {
 			l.sound("example.com", mx)
@@ -265,25 +266,25 @@ func TestDNSFindings(t *testing.T) {
 			for i := range 20 {
 				many = append(many, fmt.Sprintf("A 127.250.1.%d", i+1))
 			}
-			l.dns.Set(mx, resolver.TypeA, resolvertest.Answer{Records: many})
+			l.dns.Set(mx, dns.TypeA, dnstest.Answer{Records: many})
 		}, code: "address-too-many", severity: check.Warning, verdict: check.VerdictBroken},
 		"no address": {zone: func(l *lab) {
 			l.domain("example.com", signed(), mx)
-			l.dns.Set(mx, resolver.TypeA, signed())
-			l.dns.Set(mx, resolver.TypeAAAA, signed())
+			l.dns.Set(mx, dns.TypeA, signed())
+			l.dns.Set(mx, dns.TypeAAAA, signed())
 		}, code: "host-no-address", severity: check.Error, verdict: check.VerdictBroken},
 		"bogus addresses": {zone: func(l *lab) {
 			l.domain("example.com", signed(), mx)
-			l.dns.Set(mx, resolver.TypeA, bogus)
-			l.dns.Set(mx, resolver.TypeAAAA, bogus)
+			l.dns.Set(mx, dns.TypeA, bogus)
+			l.dns.Set(mx, dns.TypeAAAA, bogus)
 		}, code: "host-address-bogus", severity: check.Error, verdict: check.VerdictBroken},
 		"TLSRPT without an address": {zone: func(l *lab) {
 			l.sound("example.com", mx)
-			l.dns.Set("_smtp._tls.example.com", resolver.TypeTXT, resolvertest.Answer{Records: []string{`TXT "v=TLSRPTv1; x=y"`}})
+			l.dns.Set("_smtp._tls.example.com", dns.TypeTXT, dnstest.Answer{Records: []string{`TXT "v=TLSRPTv1; x=y"`}})
 		}, code: "tlsrpt-invalid", severity: check.Warning, verdict: check.VerdictKept},
 		"no TLSRPT": {zone: func(l *lab) {
 			l.sound("example.com", mx)
-			l.dns.Set("_smtp._tls.example.com", resolver.TypeTXT, resolvertest.Answer{Rcode: "NXDOMAIN"})
+			l.dns.Set("_smtp._tls.example.com", dns.TypeTXT, dnstest.Answer{Rcode: "NXDOMAIN"})
 		}, code: "publish-tlsrpt", severity: check.Hint, verdict: check.VerdictKept},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -327,8 +328,8 @@ func TestSilenceNeedsAWitness(t *testing.T) {
 	addr := l.sound("example.com", mx)
 	hole := blackHole(t, l.smtps)
 	l.domain("silent.example", signed(), "smtps-b.silent.example")
-	l.dns.Set("smtps-b.silent.example", resolver.TypeA, resolvertest.Answer{Records: []string{"A " + hole}})
-	l.dns.Set("smtps-b.silent.example", resolver.TypeAAAA, signed())
+	l.dns.Set("smtps-b.silent.example", dns.TypeA, dnstest.Answer{Records: []string{"A " + hole}})
+	l.dns.Set("smtps-b.silent.example", dns.TypeAAAA, signed())
 	l.receive(hole, smtptest.Behaviour{Cert: l.cert("smtps-b.silent.example")})
 	l.options.Timeout = 2 * time.Second
 	c, err := check.New(l.options)
@@ -345,8 +346,8 @@ func TestSilenceNeedsAWitness(t *testing.T) {
 	require.Equal(t, []string{"port26-timeout"}, codes(r, check.Error), "now it is known that the port is not filtered here")
 	require.Equal(t, 1, r.Exit())
 
-	l.dns.Set("smtps-c.two.example", resolver.TypeA, resolvertest.Answer{Records: []string{"A " + addr, "A " + hole}})
-	l.dns.Set("smtps-c.two.example", resolver.TypeAAAA, signed())
+	l.dns.Set("smtps-c.two.example", dns.TypeA, dnstest.Answer{Records: []string{"A " + addr, "A " + hole}})
+	l.dns.Set("smtps-c.two.example", dns.TypeAAAA, signed())
 	l.domain("two.example", signed(), "smtps-c.two.example")
 	r = c.Check(t.Context(), "two.example")
 	require.Equal(t, []string{hole}, finding(t, r, "address-silent").Addresses)
@@ -370,8 +371,8 @@ func TestDANE(t *testing.T) {
 	t.Run("records that match", func(t *testing.T) {
 		t.Parallel()
 		l, p25, p26, cert := set(t)
-		l.dns.Set(p25, resolver.TypeTLSA, resolvertest.Answer{Secure: true, Records: []string{other, tlsa(cert)}})
-		l.dns.Set(p26, resolver.TypeTLSA, resolvertest.Answer{Secure: true, Records: []string{tlsa(cert)}})
+		l.dns.Set(p25, dns.TypeTLSA, dnstest.Answer{Secure: true, Records: []string{other, tlsa(cert)}})
+		l.dns.Set(p26, dns.TypeTLSA, dnstest.Answer{Secure: true, Records: []string{tlsa(cert)}})
 		r := l.check("example.com")
 		require.Empty(t, codes(r, check.Error, check.Warning), "%v", r.Findings)
 		require.True(t, *r.MX[0].DANE.Matches)
@@ -381,8 +382,8 @@ func TestDANE(t *testing.T) {
 	t.Run("records that do not", func(t *testing.T) {
 		t.Parallel()
 		l, p25, p26, cert := set(t)
-		l.dns.Set(p25, resolver.TypeTLSA, resolvertest.Answer{Secure: true, Records: []string{other}})
-		l.dns.Set(p26, resolver.TypeTLSA, resolvertest.Answer{Secure: true, Records: []string{tlsa(cert)}})
+		l.dns.Set(p25, dns.TypeTLSA, dnstest.Answer{Secure: true, Records: []string{other}})
+		l.dns.Set(p26, dns.TypeTLSA, dnstest.Answer{Secure: true, Records: []string{tlsa(cert)}})
 		r := l.check("example.com")
 		require.Equal(t, []string{"dane-mismatch"}, codes(r, check.Error))
 		require.False(t, *r.MX[0].DANE.Matches)
@@ -390,8 +391,8 @@ func TestDANE(t *testing.T) {
 	t.Run("port 25 only", func(t *testing.T) {
 		t.Parallel()
 		l, p25, p26, cert := set(t)
-		l.dns.Set(p25, resolver.TypeTLSA, resolvertest.Answer{Secure: true, Records: []string{tlsa(cert)}})
-		l.dns.Set(p26, resolver.TypeTLSA, resolvertest.Answer{Secure: true, Rcode: "NXDOMAIN"})
+		l.dns.Set(p25, dns.TypeTLSA, dnstest.Answer{Secure: true, Records: []string{tlsa(cert)}})
+		l.dns.Set(p26, dns.TypeTLSA, dnstest.Answer{Secure: true, Rcode: "NXDOMAIN"})
 		r := l.check("example.com")
 		require.Equal(t, []string{"dane-missing-26"}, codes(r, check.Warning))
 		require.Equal(t, []string{p26 + ". IN " + tlsa(cert)}, finding(t, r, "publish-tlsa-26").Zone)
@@ -400,8 +401,8 @@ func TestDANE(t *testing.T) {
 	t.Run("bogus, and failed", func(t *testing.T) {
 		t.Parallel()
 		l, p25, p26, _ := set(t)
-		l.dns.Set(p25, resolver.TypeTLSA, resolvertest.Answer{Rcode: "SERVFAIL", EDE: 6})
-		l.dns.Set(p26, resolver.TypeTLSA, resolvertest.Answer{Rcode: "SERVFAIL"})
+		l.dns.Set(p25, dns.TypeTLSA, dnstest.Answer{Rcode: "SERVFAIL", EDE: 6})
+		l.dns.Set(p26, dns.TypeTLSA, dnstest.Answer{Rcode: "SERVFAIL"})
 		r := l.check("example.com")
 		require.Equal(t, []string{"dane-bogus"}, codes(r, check.Error))
 		require.True(t, finding(t, r, "dane-lookup-failed").Untested)
@@ -409,7 +410,7 @@ func TestDANE(t *testing.T) {
 	t.Run("unusable", func(t *testing.T) {
 		t.Parallel()
 		l, p25, _, _ := set(t)
-		l.dns.Set(p25, resolver.TypeTLSA, resolvertest.Answer{Secure: true, Records: []string{"TLSA 1 1 1 " + strings.Repeat("ab", 32)}})
+		l.dns.Set(p25, dns.TypeTLSA, dnstest.Answer{Secure: true, Records: []string{"TLSA 1 1 1 " + strings.Repeat("ab", 32)}})
 		require.Contains(t, codes(l.check("example.com"), check.Warning), "dane-unusable")
 	})
 	t.Run("a trust anchor", func(t *testing.T) {
@@ -421,9 +422,9 @@ func TestDANE(t *testing.T) {
 		sum := sha256.Sum256(l.ca.Cert.Raw)
 		for host, want := range map[string]bool{mx: true, "starttls-ta.example.com": false} {
 			l.domain("ta.example", signed(), host)
-			l.dns.Set(host, resolver.TypeA, resolvertest.Answer{Secure: true, Records: []string{"A " + addr}})
-			l.dns.Set("_25._tcp."+host, resolver.TypeTLSA, resolvertest.Answer{Secure: true, Records: []string{"TLSA 2 0 1 " + hex.EncodeToString(sum[:])}})
-			l.options.Resolver, l.options.Port25Only = l.options.DNS.(*resolver.Stub), true // no cache
+			l.dns.Set(host, dns.TypeA, dnstest.Answer{Secure: true, Records: []string{"A " + addr}})
+			l.dns.Set("_25._tcp."+host, dns.TypeTLSA, dnstest.Answer{Secure: true, Records: []string{"TLSA 2 0 1 " + hex.EncodeToString(sum[:])}})
+			l.options.Resolver, l.options.Port25Only = l.options.DNS.(*stub.Stub), true // no cache
 			r := l.check("ta.example")
 			require.NotNil(t, r.MX[0].DANE.Matches, "%v", r.Findings)
 			require.Equal(t, want, *r.MX[0].DANE.Matches, "the name counts: %s", host)
@@ -439,7 +440,7 @@ func TestOptions(t *testing.T) {
 		l := newLab(t)
 		l.domain("example.com", signed(), mx)
 		r25 := l.receive(l.host(mx), smtptest.Behaviour{})
-		l.dns.Set("_mta-sts.example.com", resolver.TypeTXT, resolvertest.Answer{Records: []string{`TXT "v=STSv1; id=1;"`}})
+		l.dns.Set("_mta-sts.example.com", dns.TypeTXT, dnstest.Answer{Records: []string{`TXT "v=STSv1; id=1;"`}})
 		l.options.NoConnect = true
 		r := l.check("example.com")
 		require.Equal(t, check.VerdictPromised, r.Verdict)
@@ -531,8 +532,8 @@ func TestPolite(t *testing.T) {
 	l := newLab(t)
 	l.domain("example.com", signed(), mx, "starttls-b.example.com")
 	addr := l.host(mx)
-	l.dns.Set("starttls-b.example.com", resolver.TypeA, resolvertest.Answer{Records: []string{"A " + addr}})
-	l.dns.Set("starttls-b.example.com", resolver.TypeAAAA, signed())
+	l.dns.Set("starttls-b.example.com", dns.TypeA, dnstest.Answer{Records: []string{"A " + addr}})
+	l.dns.Set("starttls-b.example.com", dns.TypeAAAA, signed())
 	cert := l.cert(mx, "starttls-b.example.com")
 	r25 := l.receive(addr, smtptest.Behaviour{Cert: cert})
 	r26 := l.receive(addr, smtptest.Behaviour{Cert: cert, Implicit: true})

@@ -6,7 +6,8 @@ import (
 	"strings"
 
 	"github.com/policyd/policyd/internal/dane"
-	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/stub"
 	"github.com/policyd/policyd/prefix"
 )
 
@@ -26,7 +27,7 @@ func (d *domain) hints() {
 			"_smtp._tls." + d.Domain + `. IN TXT "v=TLSRPTv1; rua=mailto:tls-reports@` + d.Domain + `"`,
 		}}, "have senders report failures of TLS")
 	}
-	if d.DNSSEC == resolver.Insecure.String() && d.Resolver.Result == resolver.Validating.String() {
+	if d.DNSSEC == dns.Insecure.String() && d.Resolver.Result == stub.Validating.String() {
 		d.find("sign-zone", about{}, "sign the zone with DNSSEC, so that nobody can hide the prefix")
 	}
 }

@@ -7,9 +7,10 @@ import (
 	"time"
 
 	"github.com/policyd/policyd/internal/dane"
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
-	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/internal/smtptls"
+	"github.com/policyd/policyd/internal/stub"
 	"github.com/policyd/policyd/internal/text"
 	"github.com/policyd/policyd/prefix"
 )
@@ -205,7 +206,7 @@ func (d *domain) judgeDANE(h *host) {
 		where := about{host: h.Host.Host, port: p.port}
 		switch p.found.State {
 		case dane.Failed:
-			if p.found.Addresses == resolver.Indeterminate {
+			if p.found.Addresses == dns.Indeterminate {
 				break // the addresses could not be looked up, which is a finding of its own
 			}
 			if bogus(p.found.Err) {
@@ -248,7 +249,7 @@ func (d *domain) judgeSet() {
 	case d.Set == "none" && d.RRset.State == "found":
 		d.find("no-promise", about{}, "no MX host carries a prefix")
 	}
-	if d.Set != "none" && d.DNSSEC == resolver.Insecure.String() && d.Resolver.Result == resolver.Validating.String() {
+	if d.Set != "none" && d.DNSSEC == dns.Insecure.String() && d.Resolver.Result == stub.Validating.String() {
 		d.find("mx-unsigned", about{}, "the MX RRset is not signed: who can forge DNS can hide the promise")
 	}
 }

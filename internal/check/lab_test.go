@@ -13,10 +13,12 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/policyd/policyd/internal/check"
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dns/dnstest"
+	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/policy"
-	"github.com/policyd/policyd/internal/resolver"
-	"github.com/policyd/policyd/internal/resolver/resolvertest"
 	"github.com/policyd/policyd/internal/smtptls/smtptest"
+	"github.com/policyd/policyd/internal/stub"
 )
 
 func TestMain(m *testing.M) {
@@ -26,7 +28,7 @@ func TestMain(m *testing.M) {
 // lab is a DNS, a CA, and addresses of 127.0.0.0/8 whose ports are all the same two.
 type lab struct {
 	t           *testing.T
-	dns         *resolvertest.Server
+	dns         *dnstest.Server
 	ca          *smtptest.CA
 	smtp, smtps uint16
 	next        byte
@@ -35,12 +37,12 @@ type lab struct {
 
 func newLab(t *testing.T) *lab {
 	t.Helper()
-	l := &lab{t: t, dns: resolvertest.New(t), ca: smtptest.NewCA(t), smtp: freePort(t), smtps: freePort(t), next: 10}
-	stub, err := resolver.NewStub(resolver.StubOptions{Servers: []string{l.dns.Addr()}, Timeout: 5 * time.Second})
+	l := &lab{t: t, dns: dnstest.New(t), ca: smtptest.NewCA(t), smtp: freePort(t), smtps: freePort(t), next: 10}
+	stub, err := stub.New(stub.Options{Servers: []string{l.dns.Addr()}, Timeout: 5 * time.Second})
 	require.NoError(t, err)
 	stub.SelfTest(t.Context())
 	l.options = check.Options{
-		Resolver: resolver.NewCache(stub, resolver.CacheOptions{Generation: stub.Generation}), DNS: stub, Signatures: stub,
+		Resolver: dnscache.New(stub, dnscache.Options{Epoch: stub.Epoch}), DNS: stub, Signatures: stub,
 		Policy: policy.Options{DANE: true, Port26: policy.Port26Options{Port: l.smtps, Transport: "smtps26"}},
 		Roots:  l.ca.Roots, Special: true, SMTPPort: l.smtp,
 	}
@@ -64,20 +66,20 @@ func (l *lab) addr() string {
 }
 
 // domain publishes the MX hosts of a domain.
-func (l *lab) domain(name string, a resolvertest.Answer, hosts ...string) {
+func (l *lab) domain(name string, a dnstest.Answer, hosts ...string) {
 	for i, h := range hosts {
 		a.Records = append(a.Records, fmt.Sprintf("MX %d %s.", 10*(i+1), h))
 	}
-	l.dns.Set(name, resolver.TypeMX, a)
+	l.dns.Set(name, dns.TypeMX, a)
 }
 
-func signed() resolvertest.Answer { return resolvertest.Answer{Secure: true} }
+func signed() dnstest.Answer { return dnstest.Answer{Secure: true} }
 
 // host publishes the address of a host, and returns it.
 func (l *lab) host(name string) string {
 	a := l.addr()
-	l.dns.Set(name, resolver.TypeA, resolvertest.Answer{Secure: true, Records: []string{"A " + a}})
-	l.dns.Set(name, resolver.TypeAAAA, signed())
+	l.dns.Set(name, dns.TypeA, dnstest.Answer{Secure: true, Records: []string{"A " + a}})
+	l.dns.Set(name, dns.TypeAAAA, signed())
 	return a
 }
 
@@ -107,7 +109,7 @@ func (l *lab) sound(domain, host string) string {
 	a := l.host(host)
 	l.receive(a, smtptest.Behaviour{Cert: l.cert(host)})
 	l.receive(a, smtptest.Behaviour{Cert: l.cert(host), Implicit: true})
-	l.dns.Set("_smtp._tls."+domain, resolver.TypeTXT, resolvertest.Answer{Records: []string{`TXT "v=TLSRPTv1; rua=mailto:tls@` + domain + `"`}})
+	l.dns.Set("_smtp._tls."+domain, dns.TypeTXT, dnstest.Answer{Records: []string{`TXT "v=TLSRPTv1; rua=mailto:tls@` + domain + `"`}})
 	return a
 }
 

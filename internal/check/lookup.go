@@ -15,11 +15,12 @@ import (
 
 	"github.com/policyd/policyd/internal/address"
 	"github.com/policyd/policyd/internal/dane"
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/probe"
-	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/internal/smtptls"
+	"github.com/policyd/policyd/internal/stub"
 	"github.com/policyd/policyd/internal/text"
 	"github.com/policyd/policyd/prefix"
 )
@@ -43,15 +44,15 @@ type host struct {
 func (d *domain) showResolver() {
 	st := d.o.DNS.State()
 	d.Resolver = Resolver{Servers: append([]string{}, st.Servers...), Result: st.Result.String(), Reason: text.Printable(st.Reason)}
-	if st.Result != resolver.Validating {
+	if st.Result != stub.Validating {
 		d.find("resolver-not-validating", about{}, "the resolver is "+d.Resolver.Result+": "+orElse(d.Resolver.Reason, "no reason is known"))
 	}
 }
 
 // lookUpMX looks up the MX RRset. It returns false where that ends the matter.
 func (d *domain) lookUpMX(ctx context.Context) bool {
-	q := resolver.Question{Name: d.Domain, Type: resolver.TypeMX}
-	rrset, err := d.o.Resolver.Lookup(ctx, q)
+	q := dns.Question{Name: d.Domain, Type: dns.TypeMX}
+	rrset, err := d.o.Resolver.Lookup(ctx, q, dns.Effort{})
 	if err != nil {
 		d.RRset.Error = reason(err)
 		d.TLSPolicy.Text = "MX lookup for " + d.Domain + " failed: " + d.RRset.Error
@@ -91,7 +92,7 @@ func (d *domain) lookUpMX(ctx context.Context) bool {
 	default:
 		d.RRset.State = "found"
 	}
-	if d.o.Signatures != nil && rrset.Status == resolver.Secure {
+	if d.o.Signatures != nil && rrset.Status == dns.Secure {
 		if end, ok := d.o.Signatures.SignatureExpires(ctx, q); ok {
 			end = end.UTC()
 			d.RRset.SignatureExpires = &end
@@ -118,7 +119,7 @@ func (d *domain) lookUpHosts(ctx context.Context) {
 		f := &d.facts.Hosts[i]
 		h := &host{class: f.Class, dane: f.DANE, Host: Host{
 			Host: text.Printable(f.Name), Preference: f.Preference, Prefix: f.Class.String(), Valid: prefix.ValidHost(f.Name),
-			A: resolver.Indeterminate.String(), AAAA: resolver.Indeterminate.String(), Addresses: []string{}, Connections: []Connection{},
+			A: dns.Indeterminate.String(), AAAA: dns.Indeterminate.String(), Addresses: []string{}, Connections: []Connection{},
 		}}
 		d.hosts[i] = h
 		if h.Valid {
@@ -163,10 +164,10 @@ func (d *domain) gather(ctx context.Context) {
 // lookUpAddresses looks up the addresses of a host.
 func (d *domain) lookUpAddresses(ctx context.Context, h *host) {
 	for _, family := range []struct {
-		t     resolver.Type
+		t     dns.Type
 		state *string
-	}{{resolver.TypeA, &h.A}, {resolver.TypeAAAA, &h.AAAA}} {
-		rrset, err := d.o.Resolver.Lookup(ctx, resolver.Question{Name: h.Host.Host, Type: family.t})
+	}{{dns.TypeA, &h.A}, {dns.TypeAAAA, &h.AAAA}} {
+		rrset, err := d.o.Resolver.Lookup(ctx, dns.Question{Name: h.Host.Host, Type: family.t}, dns.Effort{})
 		if err != nil {
 			h.AddressError = family.t.String() + ": " + reason(err)
 			if bogus(err) {
@@ -206,7 +207,7 @@ func (d *domain) lookUpContext(ctx context.Context) {
 	if d.sts == nil {
 		d.MTASTS = d.announcement(ctx)
 	}
-	txt, err := d.o.Resolver.Lookup(ctx, resolver.Question{Name: "_smtp._tls." + d.Domain, Type: resolver.TypeTXT})
+	txt, err := d.o.Resolver.Lookup(ctx, dns.Question{Name: "_smtp._tls." + d.Domain, Type: dns.TypeTXT}, dns.Effort{})
 	if err != nil {
 		return
 	}
@@ -228,7 +229,7 @@ func (d *domain) lookUpContext(ctx context.Context) {
 
 // announcement is what is known about MTA-STS without fetching a policy.
 func (d *domain) announcement(ctx context.Context) MTASTS {
-	txt, err := d.o.Resolver.Lookup(ctx, resolver.Question{Name: "_mta-sts." + d.Domain, Type: resolver.TypeTXT})
+	txt, err := d.o.Resolver.Lookup(ctx, dns.Question{Name: "_mta-sts." + d.Domain, Type: dns.TypeTXT}, dns.Effort{})
 	if err != nil {
 		return MTASTS{State: "failed", Why: reason(err)}
 	}
@@ -298,13 +299,13 @@ func special(a netip.Addr) bool { return address.Special(a) }
 
 // bogus says whether the resolver said that validation failed.
 func bogus(err error) bool {
-	failed, ok := errors.AsType[*resolver.Error](err)
+	failed, ok := errors.AsType[*dns.Error](err)
 	return ok && failed.Bogus
 }
 
 // reason returns what failed in a lookup, without the question.
 func reason(err error) string {
-	if failed, ok := errors.AsType[*resolver.Error](err); ok {
+	if failed, ok := errors.AsType[*dns.Error](err); ok {
 		return text.Printable(failed.Reason)
 	}
 	return text.Printable(err.Error())

@@ -15,9 +15,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/internal/check"
-	"github.com/policyd/policyd/internal/resolver"
-	"github.com/policyd/policyd/internal/resolver/resolvertest"
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dns/dnstest"
 	"github.com/policyd/policyd/internal/smtptls/smtptest"
+	"github.com/policyd/policyd/internal/stub"
 )
 
 // scan checks a list and returns the reports, in the order of the output.
@@ -74,8 +75,8 @@ func TestScan(t *testing.T) {
 	l.sound("kept.example", "smtps-a.kept.example")
 	l.domain("broken.example", signed(), "starttls-b.broken.example")
 	l.receive(l.host("starttls-b.broken.example"), smtptest.Behaviour{})
-	l.domain("plain.example", resolvertest.Answer{}, "mx.plain.example")
-	l.dns.Set("down.example", resolver.TypeMX, resolvertest.Answer{Rcode: "SERVFAIL"})
+	l.domain("plain.example", dnstest.Answer{}, "mx.plain.example")
+	l.dns.Set("down.example", dns.TypeMX, dnstest.Answer{Rcode: "SERVFAIL"})
 	list := "# a comment\nkept.example\n\n  broken.example \nno domain\nplain.example\ndown.example"
 	all := []string{"kept.example", "broken.example", "no domain", "plain.example", "down.example"}
 
@@ -141,19 +142,19 @@ func TestScanThatCannotGoOn(t *testing.T) {
 // counting is a resolver with every domain in the world, and counts the lookups under way.
 type counting struct{ now, most atomic.Int64 }
 
-func (c *counting) Lookup(_ context.Context, q resolver.Question) (*resolver.RRset, error) {
+func (c *counting) Lookup(_ context.Context, q dns.Question, _ dns.Effort) (*dns.RRset, error) {
 	n := c.now.Add(1)
 	defer c.now.Add(-1)
 	for most := c.most.Load(); n > most && !c.most.CompareAndSwap(most, n); most = c.most.Load() {
 	}
-	r := &resolver.RRset{Name: q.Name, Type: q.Type, Owner: q.Name, Status: resolver.Secure, Expires: time.Now().Add(time.Hour)}
-	if q.Type == resolver.TypeMX {
-		r.MX = []resolver.MX{{Preference: 10, Host: "starttls-mx." + q.Name}}
+	r := &dns.RRset{Name: q.Name, Type: q.Type, Owner: q.Name, Status: dns.Secure, Expires: time.Now().Add(time.Hour)}
+	if q.Type == dns.TypeMX {
+		r.MX = []dns.MX{{Preference: 10, Host: "starttls-mx." + q.Name}}
 	}
 	return r, nil
 }
 
-func (*counting) State() resolver.State { return resolver.State{Result: resolver.Validating} }
+func (*counting) State() stub.State { return stub.State{Result: stub.Validating} }
 
 func TestScanOfTenThousandDomains(t *testing.T) {
 	t.Parallel()

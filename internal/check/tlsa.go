@@ -9,7 +9,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/smtptls"
 )
 
@@ -21,7 +21,7 @@ const (
 
 // matches says whether one of the records authenticates a session: the certificate itself (DANE-EE: neither its names nor
 // its dates matter, RFC 7671 section 5.1), or an issuer on its chain that then stands in for the roots (DANE-TA).
-func matches(records []resolver.TLSA, s *smtptls.Session, name string, at time.Time) bool {
+func matches(records []dns.TLSA, s *smtptls.Session, name string, at time.Time) bool {
 	for _, r := range records {
 		switch r.Usage {
 		case usageDANEEE:
@@ -46,7 +46,7 @@ func matches(records []resolver.TLSA, s *smtptls.Session, name string, at time.T
 }
 
 // selected says whether a record is about a certificate.
-func selected(r resolver.TLSA, c *x509.Certificate) bool {
+func selected(r dns.TLSA, c *x509.Certificate) bool {
 	var data []byte
 	switch r.Selector {
 	case 0:

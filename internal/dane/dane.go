@@ -8,7 +8,7 @@
 package dane
 
 import (
-	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/dns"
 )
 
 // State says what is known about DANE for one host and port.
@@ -55,8 +55,8 @@ type Query struct {
 	// Host is the name of the MX record, or of a next hop in brackets.
 	Host string
 	Port uint16
-	// Passive is passed on to the resolver.
-	Passive bool
+	// Effort is passed on to the resolver.
+	Effort dns.Effort
 	// Waits says that lookups take time, so that A and AAAA are looked up side by side. A resolver that never waits
 	// is asked by one goroutine.
 	Waits bool
@@ -67,12 +67,12 @@ type Result struct {
 	State State
 	// Addresses is the security status of the address records, the better one where
 	// A and AAAA differ; Indeterminate if they could not be looked up, or there are none.
-	Addresses resolver.Status
+	Addresses dns.Status
 	// Base is the TLSA base domain of the records, "" if there are none.
 	Base string
 	// Records are the TLSA records as they are, usable or not. They are shared and must
 	// not be changed.
-	Records []resolver.TLSA
+	Records []dns.TLSA
 	// Err is the failed lookup when State is Failed.
 	Err error
 	// Why says the same in a few words for people: printable ASCII.

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/text"
 	"github.com/policyd/policyd/prefix"
 )
@@ -19,9 +19,9 @@ import (
 // more: type CNAME where the addresses are insecure, or TLSA at the second name.
 //
 // A lookup that fails is a Result and not an error. The only error is
-// resolver.ErrNotCached, from a resolver that may not ask: the Result is then
+// dns.ErrNotCached, from a resolver that may not ask: the Result is then
 // Unknown; ask again with one that may.
-func Lookup(ctx context.Context, res resolver.Resolver, q Query) (Result, error) {
+func Lookup(ctx context.Context, res dns.Resolver, q Query) (Result, error) {
 	s := search{resolver: res, query: q}
 	s.query.Host = strings.ToLower(strings.TrimSuffix(q.Host, "."))
 	if !prefix.ValidHost(s.query.Host) {
@@ -49,31 +49,31 @@ func Lookup(ctx context.Context, res resolver.Resolver, q Query) (Result, error)
 
 // search is one Lookup under way.
 type search struct {
-	resolver resolver.Resolver
+	resolver dns.Resolver
 	query    Query // Host in lower case without the final dot
 }
 
-func (s search) ask(ctx context.Context, name string, t resolver.Type) (*resolver.RRset, error) {
-	return s.resolver.Lookup(ctx, resolver.Question{Name: name, Type: t, Passive: s.query.Passive})
+func (s search) ask(ctx context.Context, name string, t dns.Type) (*dns.RRset, error) {
+	return s.resolver.Lookup(ctx, dns.Question{Name: name, Type: t}, s.query.Effort)
 }
 
 // addresses are the answers to the A and the AAAA lookup: an RRset or the error in its place.
 type addresses struct {
-	rrsets [2]*resolver.RRset
+	rrsets [2]*dns.RRset
 	errs   [2]error
 }
 
 // addresses looks up A and AAAA. "The SMTP client MUST perform any A and/or AAAA queries for the
 // destination before attempting to locate the associated TLSA records" (RFC 7672 section 2.2.2): name
-// servers that choke on TLSA questions are in unsigned zones. The error is resolver.ErrNotCached.
+// servers that choke on TLSA questions are in unsigned zones. The error is dns.ErrNotCached.
 func (s search) addresses(ctx context.Context) (addresses, error) {
 	if s.query.Waits {
 		return s.sideBySide(ctx)
 	}
 	var a addresses
-	for i, t := range [...]resolver.Type{resolver.TypeA, resolver.TypeAAAA} {
+	for i, t := range [...]dns.Type{dns.TypeA, dns.TypeAAAA} {
 		a.rrsets[i], a.errs[i] = s.ask(ctx, s.query.Host, t)
-		if errors.Is(a.errs[i], resolver.ErrNotCached) {
+		if errors.Is(a.errs[i], dns.ErrNotCached) {
 			return a, a.errs[i]
 		}
 	}
@@ -85,13 +85,13 @@ func (s search) sideBySide(ctx context.Context) (addresses, error) {
 	var a addresses
 	var group errgroup.Group
 	group.Go(func() error {
-		a.rrsets[1], a.errs[1] = s.ask(ctx, s.query.Host, resolver.TypeAAAA)
+		a.rrsets[1], a.errs[1] = s.ask(ctx, s.query.Host, dns.TypeAAAA)
 		return nil
 	})
-	a.rrsets[0], a.errs[0] = s.ask(ctx, s.query.Host, resolver.TypeA)
+	a.rrsets[0], a.errs[0] = s.ask(ctx, s.query.Host, dns.TypeA)
 	_ = group.Wait() // the failures are facts
 	for _, err := range a.errs {
-		if errors.Is(err, resolver.ErrNotCached) {
+		if errors.Is(err, dns.ErrNotCached) {
 			return a, err
 		}
 	}
@@ -101,8 +101,8 @@ func (s search) sideBySide(ctx context.Context) (addresses, error) {
 // best returns the answer that says where TLSA records may be, nil if there is no address. One of the two
 // lookups suffices: were both needed, who can make one of them fail could turn DANE off. For the same reason
 // a secure answer outweighs an insecure one. Of two insecure ones, an alias is looked into.
-func (a addresses) best() *resolver.RRset {
-	var best *resolver.RRset
+func (a addresses) best() *dns.RRset {
+	var best *dns.RRset
 	for i, r := range a.rrsets {
 		if a.errs[i] != nil || len(r.Addrs) == 0 {
 			continue
@@ -114,13 +114,13 @@ func (a addresses) best() *resolver.RRset {
 	return best
 }
 
-func isAlias(r *resolver.RRset) bool { return r.Owner != r.Name }
+func isAlias(r *dns.RRset) bool { return r.Owner != r.Name }
 
 // without is the result for a host of which no address was found.
 func (a addresses) without(host string) Result {
 	for i, err := range a.errs {
 		if err != nil {
-			t := [...]resolver.Type{resolver.TypeA, resolver.TypeAAAA}[i]
+			t := [...]dns.Type{dns.TypeA, dns.TypeAAAA}[i]
 			return Result{State: Failed, Err: err, Why: t.String() + " lookup for " + host + " failed: " + reason(err)}
 		}
 	}
@@ -129,9 +129,9 @@ func (a addresses) without(host string) Result {
 
 // candidates returns the TLSA base domains to try, best first, by the cases of RFC 7672 section 2.2.2. Names between
 // the two ends of a chain of aliases are never among them. Where there are none, Result says what that means.
-func (s search) candidates(ctx context.Context, addrs *resolver.RRset) ([]string, Result, error) {
+func (s search) candidates(ctx context.Context, addrs *dns.RRset) ([]string, Result, error) {
 	original := s.query.Host
-	switch secure := addrs.Status == resolver.Secure; {
+	switch secure := addrs.Status == dns.Secure; {
 	case secure && isAlias(addrs):
 		return []string{addrs.Owner, original}, Result{}, nil
 	case secure:
@@ -141,13 +141,13 @@ func (s search) candidates(ctx context.Context, addrs *resolver.RRset) ([]string
 	}
 	// "If the initial CNAME response is also insecure, DANE TLS does not apply." Whether it is cannot be told
 	// from the answer to an address question: its status is that of the whole chain.
-	cname, err := s.ask(ctx, original, resolver.TypeCNAME)
+	cname, err := s.ask(ctx, original, dns.TypeCNAME)
 	switch {
-	case errors.Is(err, resolver.ErrNotCached):
+	case errors.Is(err, dns.ErrNotCached):
 		return nil, Result{}, err
 	case err != nil:
 		return nil, Result{State: Failed, Err: err, Why: "CNAME lookup for " + original + " failed: " + reason(err)}, nil
-	case cname.Status != resolver.Secure:
+	case cname.Status != dns.Secure:
 		return nil, Result{State: Absent, Why: "its alias and its addresses are not signed"}, nil
 	}
 	return []string{original}, Result{}, nil
@@ -163,13 +163,13 @@ func (s search) tlsa(ctx context.Context, names []string) (Result, error) {
 		if tooLong(owner) {
 			continue
 		}
-		r, err := s.ask(ctx, owner, resolver.TypeTLSA)
+		r, err := s.ask(ctx, owner, dns.TypeTLSA)
 		switch {
-		case errors.Is(err, resolver.ErrNotCached):
+		case errors.Is(err, dns.ErrNotCached):
 			return Result{}, err
 		case err != nil:
 			return Result{State: Failed, Err: err, Why: "TLSA lookup at " + owner + " failed: " + reason(err)}, nil
-		case r.Status != resolver.Secure:
+		case r.Status != dns.Secure:
 			none.Why = "the TLSA records or their denial at " + owner + " are not signed"
 		case len(r.TLSA) > 0:
 			return judge(r.TLSA, base, owner), nil
@@ -185,7 +185,7 @@ func tooLong(name string) bool {
 }
 
 // judge says what a secure TLSA RRset means.
-func judge(records []resolver.TLSA, base, owner string) Result {
+func judge(records []dns.TLSA, base, owner string) Result {
 	r := Result{State: Unusable, Base: base, Records: records}
 	n := 0
 	for _, record := range records {
@@ -202,7 +202,7 @@ func judge(records []resolver.TLSA, base, owner string) Result {
 
 // reason is what failed, for people.
 func reason(err error) string {
-	if failed, ok := errors.AsType[*resolver.Error](err); ok {
+	if failed, ok := errors.AsType[*dns.Error](err); ok {
 		return failed.Reason
 	}
 	return text.Printable(err.Error())

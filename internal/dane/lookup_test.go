@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/internal/dane"
-	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/dns"
 )
 
 // zone is a resolver that answers "TYPE name" from a table, fails the test for any other question and for one that
@@ -26,11 +26,11 @@ type zone struct {
 }
 
 type answer struct {
-	rrset resolver.RRset
+	rrset dns.RRset
 	err   error
 }
 
-func (z *zone) Lookup(_ context.Context, q resolver.Question) (*resolver.RRset, error) {
+func (z *zone) Lookup(_ context.Context, q dns.Question, _ dns.Effort) (*dns.RRset, error) {
 	key := q.Type.String() + " " + q.Name
 	z.mu.Lock()
 	defer z.mu.Unlock()
@@ -41,7 +41,7 @@ func (z *zone) Lookup(_ context.Context, q resolver.Question) (*resolver.RRset, 
 	a, ok := z.answers[key]
 	if !ok {
 		z.t.Errorf("needless question: %s", key)
-		return nil, &resolver.Error{Question: q, Reason: "needless question"}
+		return nil, &dns.Error{Question: q, Reason: "needless question"}
 	}
 	if a.err != nil {
 		return nil, a.err
@@ -54,47 +54,47 @@ func (z *zone) Lookup(_ context.Context, q resolver.Question) (*resolver.RRset, 
 }
 
 const (
-	signed   = resolver.Secure
-	unsigned = resolver.Insecure
+	signed   = dns.Secure
+	unsigned = dns.Insecure
 )
 
-func with(s resolver.Status) answer {
-	return answer{rrset: resolver.RRset{Status: s, Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}}
+func with(s dns.Status) answer {
+	return answer{rrset: dns.RRset{Status: s, Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}}
 }
 
 // alias is an answer with an address at the end of a chain of aliases.
-func alias(s resolver.Status, owner string) answer {
+func alias(s dns.Status, owner string) answer {
 	a := with(s)
 	a.rrset.Owner = owner
 	return a
 }
 
-func none(s resolver.Status) answer { return answer{rrset: resolver.RRset{Status: s}} }
+func none(s dns.Status) answer { return answer{rrset: dns.RRset{Status: s}} }
 
-func nxdomain(s resolver.Status) answer {
-	return answer{rrset: resolver.RRset{Status: s, NXDomain: true}}
+func nxdomain(s dns.Status) answer {
+	return answer{rrset: dns.RRset{Status: s, NXDomain: true}}
 }
 
-func failing(reason string) answer { return answer{err: &resolver.Error{Reason: reason}} }
+func failing(reason string) answer { return answer{err: &dns.Error{Reason: reason}} }
 
-func notCached() answer { return answer{err: resolver.ErrNotCached} }
+func notCached() answer { return answer{err: dns.ErrNotCached} }
 
 // digest is a usable record, pkix one that SMTP cannot use.
-func digest() resolver.TLSA {
-	return resolver.TLSA{Usage: 3, Selector: 1, MatchingType: 1, Data: make([]byte, 32)}
+func digest() dns.TLSA {
+	return dns.TLSA{Usage: 3, Selector: 1, MatchingType: 1, Data: make([]byte, 32)}
 }
 
-func pkix() resolver.TLSA {
-	return resolver.TLSA{Usage: 1, Selector: 1, MatchingType: 1, Data: make([]byte, 32)}
+func pkix() dns.TLSA {
+	return dns.TLSA{Usage: 1, Selector: 1, MatchingType: 1, Data: make([]byte, 32)}
 }
 
-func tlsa(s resolver.Status, records ...resolver.TLSA) answer {
-	return answer{rrset: resolver.RRset{Status: s, TLSA: records}}
+func tlsa(s dns.Status, records ...dns.TLSA) answer {
+	return answer{rrset: dns.RRset{Status: s, TLSA: records}}
 }
 
 // cname is the answer to a question of type CNAME.
-func cname(s resolver.Status, target string) answer {
-	return answer{rrset: resolver.RRset{Status: s, TXT: []string{target}}}
+func cname(s dns.Status, target string) answer {
+	return answer{rrset: dns.RRset{Status: s, TXT: []string{target}}}
 }
 
 func TestLookup(t *testing.T) {
@@ -109,7 +109,7 @@ func TestLookup(t *testing.T) {
 		name  string
 		zone  map[string]answer
 		state dane.State
-		addrs resolver.Status
+		addrs dns.Status
 		base  string
 		err   string
 	}{
@@ -117,7 +117,7 @@ func TestLookup(t *testing.T) {
 		{"neither addresses nor a CNAME: the destination is unreachable", map[string]answer{a: none(signed), aaaa: none(signed)}, dane.Unreachable, 0, "", ""},
 		{"the name does not exist: unreachable", map[string]answer{a: nxdomain(signed), aaaa: nxdomain(signed)}, dane.Unreachable, 0, "", ""},
 		{"an unsigned denial: unreachable as well", map[string]answer{a: nxdomain(unsigned), aaaa: nxdomain(unsigned)}, dane.Unreachable, 0, "", ""},
-		{"an alias to a name without addresses: unreachable", map[string]answer{a: {rrset: resolver.RRset{Status: signed, Owner: "target.example.net"}}, aaaa: none(signed)}, dane.Unreachable, 0, "", ""},
+		{"an alias to a name without addresses: unreachable", map[string]answer{a: {rrset: dns.RRset{Status: signed, Owner: "target.example.net"}}, aaaa: none(signed)}, dane.Unreachable, 0, "", ""},
 		{"both address lookups fail: failed", map[string]answer{a: failing("SERVFAIL"), aaaa: failing("timed out")}, dane.Failed, 0, "", "A lookup for mx.example.com failed: SERVFAIL"},
 		{"A fails and AAAA denies: failed", map[string]answer{a: failing("SERVFAIL"), aaaa: none(signed)}, dane.Failed, 0, "", "A lookup for mx.example.com failed: SERVFAIL"},
 		{"AAAA fails and A denies: failed", map[string]answer{a: none(unsigned), aaaa: failing("bogus")}, dane.Failed, 0, "", "AAAA lookup for mx.example.com failed: bogus"},
@@ -132,7 +132,7 @@ func TestLookup(t *testing.T) {
 		{"insecure addresses: do not proceed to search for TLSA records", map[string]answer{a: with(unsigned), aaaa: with(unsigned)}, dane.Absent, unsigned, "", ""},
 		{"one usable record among others suffices", map[string]answer{a: with(signed), aaaa: none(signed), at: tlsa(signed, pkix(), digest())}, dane.Usable, signed, "mx.example.com", ""},
 		{"secure records, none usable: TLS is mandatory, unauthenticated", map[string]answer{a: with(signed), aaaa: none(signed), at: tlsa(signed, pkix())}, dane.Unusable, signed, "mx.example.com", ""},
-		{"a TLSA RRset that is an alias counts, if the chain is secure", map[string]answer{a: with(signed), aaaa: none(signed), at: {rrset: resolver.RRset{Status: signed, Owner: "tlsa.example.net", TLSA: []resolver.TLSA{digest()}}}}, dane.Usable, signed, "mx.example.com", ""},
+		{"a TLSA RRset that is an alias counts, if the chain is secure", map[string]answer{a: with(signed), aaaa: none(signed), at: {rrset: dns.RRset{Status: signed, Owner: "tlsa.example.net", TLSA: []dns.TLSA{digest()}}}}, dane.Usable, signed, "mx.example.com", ""},
 
 		// Section 2.1.2: an error is no denial.
 		{"the TLSA lookup fails: the server MUST be treated as unreachable", map[string]answer{a: with(signed), aaaa: with(signed), at: failing("SERVFAIL (DNSSEC Bogus)")}, dane.Failed, signed, "", "TLSA lookup at _25._tcp.mx.example.com failed: SERVFAIL (DNSSEC Bogus)"},
@@ -228,34 +228,33 @@ func TestWhatIsNotCachedIsTheCallersBusiness(t *testing.T) {
 			t.Parallel()
 			z := &zone{t: t, answers: answers}
 			r, err := dane.Lookup(t.Context(), z, dane.Query{Host: "mx.example.com", Port: 25})
-			require.ErrorIs(t, err, resolver.ErrNotCached)
+			require.ErrorIs(t, err, dns.ErrNotCached)
 			require.Equal(t, dane.Result{}, r, "nothing is known")
 			require.Len(t, z.asked, len(answers))
 		})
 	}
 }
 
-// TestAStrangersLookupStaysPassive: every question that a stranger causes is marked so.
-func TestAStrangersLookupStaysPassive(t *testing.T) {
+func TestEveryQuestionHasTheEffortOfTheQuery(t *testing.T) {
 	t.Parallel()
-	for _, passive := range []bool{true, false} {
+	for _, effort := range []dns.Effort{{}, {Untrusted: true}, {CacheOnly: true}} {
 		z := &zone{t: t, answers: map[string]answer{"A mx.example.com": with(signed), "AAAA mx.example.com": none(signed), "TLSA _25._tcp.mx.example.com": none(signed)}}
-		marked := resolverFunc(func(ctx context.Context, q resolver.Question) (*resolver.RRset, error) {
-			if q.Passive != passive {
-				t.Errorf("%s: passive is %v", q.Type, q.Passive)
+		marked := resolverFunc(func(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
+			if e != effort {
+				t.Errorf("%s: effort %+v", q.Type, e)
 			}
-			return z.Lookup(ctx, q)
+			return z.Lookup(ctx, q, e)
 		})
-		_, err := dane.Lookup(t.Context(), marked, dane.Query{Host: "mx.example.com", Port: 25, Passive: passive})
+		_, err := dane.Lookup(t.Context(), marked, dane.Query{Host: "mx.example.com", Port: 25, Effort: effort})
 		require.NoError(t, err)
 		require.Len(t, z.asked, 3)
 	}
 }
 
-type resolverFunc func(context.Context, resolver.Question) (*resolver.RRset, error)
+type resolverFunc func(context.Context, dns.Question, dns.Effort) (*dns.RRset, error)
 
-func (f resolverFunc) Lookup(ctx context.Context, q resolver.Question) (*resolver.RRset, error) {
-	return f(ctx, q)
+func (f resolverFunc) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
+	return f(ctx, q, e)
 }
 
 // TestAddressLookupsRunSideBySide: either of the two is answered only once both were asked.
@@ -263,13 +262,13 @@ func TestAddressLookupsRunSideBySide(t *testing.T) {
 	t.Parallel()
 	var both sync.WaitGroup
 	both.Add(2)
-	res := resolverFunc(func(_ context.Context, q resolver.Question) (*resolver.RRset, error) {
-		if q.Type != resolver.TypeA && q.Type != resolver.TypeAAAA {
-			return &resolver.RRset{Name: q.Name, Owner: q.Name, Status: signed}, nil
+	res := resolverFunc(func(_ context.Context, q dns.Question, _ dns.Effort) (*dns.RRset, error) {
+		if q.Type != dns.TypeA && q.Type != dns.TypeAAAA {
+			return &dns.RRset{Name: q.Name, Owner: q.Name, Status: signed}, nil
 		}
 		both.Done()
 		both.Wait()
-		return &resolver.RRset{Name: q.Name, Owner: q.Name, Status: signed, Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}, nil
+		return &dns.RRset{Name: q.Name, Owner: q.Name, Status: signed, Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}, nil
 	})
 	r, err := dane.Lookup(t.Context(), res, dane.Query{Host: "mx.example.com", Port: 25, Waits: true})
 	require.NoError(t, err)
@@ -288,5 +287,5 @@ func TestAnErrorOfAnyKindIsAFailure(t *testing.T) {
 func TestTheZeroResultKnowsNothing(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, "unknown", dane.Result{}.State.String())
-	require.Equal(t, resolver.Indeterminate, dane.Result{}.Addresses)
+	require.Equal(t, dns.Indeterminate, dane.Result{}.Addresses)
 }

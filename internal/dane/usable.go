@@ -5,7 +5,7 @@ import (
 	"crypto/sha512"
 	"crypto/x509"
 
-	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/dns"
 )
 
 // The values of RFC 6698 sections 2.1.1 to 2.1.3 that SMTP can use.
@@ -24,7 +24,7 @@ const (
 // usable says whether a record can authenticate a host. Usages 0 and 1 cannot: "SMTP clients cannot be expected to be
 // configured with a suitably complete set of trusted public CAs" (RFC 7672 section 3.1.3). The other values are those
 // that are known, with data of the form they ask for (RFC 6698 section 4.1); Postfix judges the same way.
-func usable(r resolver.TLSA) bool {
+func usable(r dns.TLSA) bool {
 	switch {
 	case r.Usage != usageDANETA && r.Usage != usageDANEEE:
 		return false

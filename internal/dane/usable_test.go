@@ -11,7 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/dns"
 )
 
 // certificate returns one in DER, and its SubjectPublicKeyInfo.
@@ -66,7 +66,7 @@ func TestUsable(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			require.Equal(t, c.want, usable(resolver.TLSA{Usage: c.usage, Selector: c.selector, MatchingType: c.matching, Data: c.data}))
+			require.Equal(t, c.want, usable(dns.TLSA{Usage: c.usage, Selector: c.selector, MatchingType: c.matching, Data: c.data}))
 		})
 	}
 }
@@ -80,7 +80,7 @@ func FuzzUsable(f *testing.F) {
 	f.Add(byte(3), byte(0), byte(2), make([]byte, 64))
 	f.Add(byte(0), byte(255), byte(9), []byte(nil))
 	f.Fuzz(func(t *testing.T, usage, selector, matching byte, data []byte) {
-		r := resolver.TLSA{Usage: usage, Selector: selector, MatchingType: matching, Data: data}
+		r := dns.TLSA{Usage: usage, Selector: selector, MatchingType: matching, Data: data}
 		if !usable(r) {
 			return
 		}

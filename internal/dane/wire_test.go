@@ -7,42 +7,45 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/internal/dane"
-	"github.com/policyd/policyd/internal/resolver"
-	"github.com/policyd/policyd/internal/resolver/resolvertest"
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dns/dnstest"
+	"github.com/policyd/policyd/internal/dnscache"
+	"github.com/policyd/policyd/internal/stub"
 )
 
 // TestLookupOverTheWire goes the whole way: a resolver on loopback, the stub, the cache and its view that never waits.
 func TestLookupOverTheWire(t *testing.T) {
 	t.Parallel()
-	server := resolvertest.New(t)
+	server := dnstest.New(t)
 	const host, target = "mx.example.com", "target.example.net"
 	const link, end = "CNAME " + target + ".", "=" + target + ". "
-	server.Set(host, resolver.TypeA, resolvertest.Answer{Secure: true, Records: []string{link, end + "A 192.0.2.1"}})
-	server.Set(host, resolver.TypeAAAA, resolvertest.Answer{Secure: true, Records: []string{link, end + "AAAA 2001:db8::1"}})
-	server.Set("_25._tcp."+target, resolver.TypeTLSA, resolvertest.Answer{Secure: true, Rcode: "NXDOMAIN"})
-	server.Set("_25._tcp."+host, resolver.TypeTLSA, resolvertest.Answer{Secure: true, Records: []string{
+	server.Set(host, dns.TypeA, dnstest.Answer{Secure: true, Records: []string{link, end + "A 192.0.2.1"}})
+	server.Set(host, dns.TypeAAAA, dnstest.Answer{Secure: true, Records: []string{link, end + "AAAA 2001:db8::1"}})
+	server.Set("_25._tcp."+target, dns.TypeTLSA, dnstest.Answer{Secure: true, Rcode: "NXDOMAIN"})
+	server.Set("_25._tcp."+host, dns.TypeTLSA, dnstest.Answer{Secure: true, Records: []string{
 		"CNAME _dane.example.com.", "=_dane.example.com. TLSA 3 1 1 " + strings.Repeat("ab", 32),
 	}})
-	server.Set("_26._tcp."+target, resolver.TypeTLSA, resolvertest.Answer{Rcode: "SERVFAIL", EDE: 6})
+	server.Set("_26._tcp."+target, dns.TypeTLSA, dnstest.Answer{Rcode: "SERVFAIL", EDE: 6})
 
-	stub, err := resolver.NewStub(resolver.StubOptions{Servers: []string{server.Addr()}})
+	stub, err := stub.New(stub.Options{Servers: []string{server.Addr()}})
 	require.NoError(t, err)
 	require.True(t, stub.SelfTest(t.Context()))
-	cache := resolver.NewCache(stub, resolver.CacheOptions{Generation: stub.Generation})
+	cache := dnscache.New(stub, dnscache.Options{Epoch: stub.Epoch})
 
 	query := dane.Query{Host: host, Port: 25, Waits: true}
-	_, err = dane.Lookup(t.Context(), cache.Cached(), query)
-	require.ErrorIs(t, err, resolver.ErrNotCached)
+	known := dane.Query{Host: host, Port: 25, Effort: dns.Effort{CacheOnly: true}}
+	_, err = dane.Lookup(t.Context(), cache, known)
+	require.ErrorIs(t, err, dns.ErrNotCached)
 	require.Zero(t, server.Queries())
 
 	asked, err := dane.Lookup(t.Context(), cache, query)
 	require.NoError(t, err)
 	require.Equal(t, dane.Usable, asked.State, asked.Why)
-	require.Equal(t, resolver.Secure, asked.Addresses)
+	require.Equal(t, dns.Secure, asked.Addresses)
 	require.Equal(t, host, asked.Base, "the expanded name has none")
 	require.Equal(t, 4, server.Queries(), "A, AAAA, and TLSA at both names")
 
-	cached, err := dane.Lookup(t.Context(), cache.Cached(), query)
+	cached, err := dane.Lookup(t.Context(), cache, known)
 	require.NoError(t, err)
 	require.Equal(t, asked, cached)
 
@@ -51,7 +54,7 @@ func TestLookupOverTheWire(t *testing.T) {
 	require.Equal(t, dane.Failed, failed.State, "a bogus TLSA RRset is not the same as none")
 	require.Equal(t, 5, server.Queries())
 
-	server.Set("unsigned.example", resolver.TypeA, resolvertest.Answer{Records: []string{"A 192.0.2.1"}})
+	server.Set("unsigned.example", dns.TypeA, dnstest.Answer{Records: []string{"A 192.0.2.1"}})
 	unsigned, err := dane.Lookup(t.Context(), cache, dane.Query{Host: "unsigned.example", Port: 25})
 	require.NoError(t, err)
 	require.Equal(t, dane.Absent, unsigned.State)

@@ -14,31 +14,32 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
-	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/internal/unixsock"
 	"github.com/policyd/policyd/socketmap"
 )
 
 // everyKind has a domain of each kind: dane.example with TLSA records, unsigned.example with a prefix and without DNSSEC,
 // plain.example with neither, and any other with a prefix.
-func everyKind(_ context.Context, q resolver.Question) (*resolver.RRset, error) {
-	r := &resolver.RRset{Name: q.Name, Type: q.Type, Owner: q.Name, Status: resolver.Secure, Expires: time.Now().Add(24 * time.Hour)}
+func everyKind(_ context.Context, q dns.Question) (*dns.RRset, error) {
+	r := &dns.RRset{Name: q.Name, Type: q.Type, Owner: q.Name, Status: dns.Secure, Expires: time.Now().Add(24 * time.Hour)}
 	if strings.HasSuffix(q.Name, "unsigned.example") || strings.HasSuffix(q.Name, "plain.example") {
-		r.Status = resolver.Insecure
+		r.Status = dns.Insecure
 	}
 	bare := strings.HasSuffix(q.Name, "plain.example") || strings.HasSuffix(q.Name, "dane.example")
 	switch {
-	case q.Type == resolver.TypeMX && bare:
-		r.MX = []resolver.MX{{Preference: 10, Host: "mx." + q.Name}}
-	case q.Type == resolver.TypeMX:
-		r.MX = []resolver.MX{{Preference: 10, Host: "smtps-mx." + q.Name}, {Preference: 20, Host: "starttls-mx." + q.Name}}
-	case q.Type == resolver.TypeA:
+	case q.Type == dns.TypeMX && bare:
+		r.MX = []dns.MX{{Preference: 10, Host: "mx." + q.Name}}
+	case q.Type == dns.TypeMX:
+		r.MX = []dns.MX{{Preference: 10, Host: "smtps-mx." + q.Name}, {Preference: 20, Host: "starttls-mx." + q.Name}}
+	case q.Type == dns.TypeA:
 		r.Addrs = []netip.Addr{netip.MustParseAddr("192.0.2.1")}
-	case q.Type == resolver.TypeTLSA && strings.HasPrefix(q.Name, "_25._tcp.mx.dane."):
-		r.TLSA = []resolver.TLSA{{Usage: 3, Selector: 1, MatchingType: 1, Data: make([]byte, 32)}}
+	case q.Type == dns.TypeTLSA && strings.HasPrefix(q.Name, "_25._tcp.mx.dane."):
+		r.TLSA = []dns.TLSA{{Usage: 3, Selector: 1, MatchingType: 1, Data: make([]byte, 32)}}
 	}
 	return r, nil
 }
@@ -60,12 +61,12 @@ func (noSTS) Live(domain string) mtasts.Result {
 // DANE, MTA-STS, a log and an observer, as in the daemon.
 func warm(tb testing.TB) (socketmap.Handler, map[string]string) {
 	tb.Helper()
-	cache := resolver.NewCache(resolverFunc(everyKind), resolver.CacheOptions{})
+	cache := dnscache.New(resolverFunc(everyKind), dnscache.Options{})
 	set := settings()
 	set.Policy.DANE, set.Policy.MTASTS, set.Policy.Port26.Mode = true, true, policy.PortAlways
 	log := slog.New(slog.NewTextHandler(new(bytes.Buffer), &slog.HandlerOptions{Level: slog.LevelInfo}))
 	s := lookup.New(lookup.Sources{
-		Asking: cache, Cached: cache.Cached(), Version: cache.Version, STS: noSTS{}, CachedSTS: noSTS{}, PassiveSTS: noSTS{}, CachedPassiveSTS: noSTS{}, Observe: func(lookup.Kind) func(time.Duration) { return func(time.Duration) {} },
+		Resolver: cache, Version: cache.Version, STS: noSTS{}, CachedSTS: noSTS{}, PassiveSTS: noSTS{}, CachedPassiveSTS: noSTS{}, Observe: func(lookup.Kind) func(time.Duration) { return func(time.Duration) {} },
 	}, set, log)
 	defer running(s)() // it is needed only for what is not in the cache
 	requests := map[string]string{

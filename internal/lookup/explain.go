@@ -6,9 +6,9 @@ import (
 	"time"
 
 	"github.com/policyd/policyd/internal/dane"
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
-	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/prefix"
 	"github.com/policyd/policyd/socketmap"
 )
@@ -95,13 +95,13 @@ func Explain(ctx context.Context, src Sources, key string, s Settings) Explanati
 	if !ok {
 		none := answer(socketmap.NotFound())
 		return Explanation{
-			Nexthop: socketmap.Temp(key).Text, DNSSEC: resolver.Indeterminate.String(), MX: []MXHost{},
+			Nexthop: socketmap.Temp(key).Text, DNSSEC: dns.Indeterminate.String(), MX: []MXHost{},
 			TLSPolicy: none, TLSPolicyTLSRPT: none, Transport: none, Source: policy.SourceNone.String(),
 			Why:          []string{"not a next hop that policyd answers for: give a domain, [host], domain:port or [host]:port with port 25 or the port of implicit TLS"},
 			WhyTransport: []string{"not a domain"},
 		}
 	}
-	engine := policy.Engine{Resolver: src.Asking, Overrides: s.Overrides, STS: src.STS, Probes: src.Probes, Site: s.Site, Relays: s.Relays, Waits: true, Thorough: true}
+	engine := policy.Engine{Resolver: src.Resolver, Overrides: s.Overrides, STS: src.STS, Probes: src.Probes, Site: s.Site, Relays: s.Relays, Waits: true, Thorough: true}
 	facts, err := engine.Gather(ctx, next, s.Policy)
 	if err != nil {
 		facts = policy.Facts{Nexthop: next}
@@ -162,7 +162,7 @@ func answer(r socketmap.Reply) Answer {
 }
 
 func dnssec(mx policy.MX) string {
-	var failed *resolver.Error
+	var failed *dns.Error
 	if errors.As(mx.Err, &failed) && failed.Bogus {
 		return "bogus"
 	}

@@ -14,9 +14,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/oncelog"
 	"github.com/policyd/policyd/internal/policy"
-	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -38,12 +39,10 @@ type Settings struct {
 
 // Sources are where a Service gets its facts.
 type Sources struct {
-	// Asking looks up what the cache does not have.
-	Asking resolver.Resolver
-	// Cached never waits: what it does not have is resolver.ErrNotCached.
-	Cached resolver.Resolver
-	// Version is that of the cache behind Cached; nil: an answer is never given again without a look at each fact.
-	Version func() resolver.Version
+	// Resolver has a cache, which it alone uses where dns.Effort.CacheOnly is set.
+	Resolver dns.Resolver
+	// Version is that of the cache; nil: an answer is never given again without a look at each fact.
+	Version func() dnscache.Version
 	// STS and CachedSTS are the same two views of MTA-STS policies; nil knows nothing. PassiveSTS and
 	// CachedPassiveSTS are for lookups that strangers cause, which neither fetch a policy nor have it renewed.
 	STS, CachedSTS, PassiveSTS, CachedPassiveSTS policy.STS
@@ -229,7 +228,7 @@ func (s *Service) tlsPolicy(c call) answered {
 	if err != nil {
 		budget, cancel := context.WithTimeout(c.ctx, c.set.Budget)
 		defer cancel()
-		engine.Resolver, engine.STS, engine.Waits = s.sources.Asking, s.sources.STS, true
+		engine.Resolver, engine.STS, engine.Waits = s.sources.Resolver, s.sources.STS, true
 		// What cannot be had even now leaves facts that trust nothing.
 		facts, _ = engine.Gather(budget, next, c.set.Policy)
 	}
@@ -260,7 +259,7 @@ func (s *Service) wantProbes(c call, a *answered) {
 	}
 	own, _, err := c.set.CachedSite.Own(c.ctx, a.next.Name)
 	switch {
-	case errors.Is(err, resolver.ErrNotCached):
+	case errors.Is(err, dns.ErrNotCached):
 	case own, err != nil, slices.ContainsFunc(a.probe, c.set.CachedSite.OwnHost):
 		return
 	}
@@ -279,7 +278,7 @@ func (s *Service) transport(c call) answered {
 	c.key, next.Name = strings.Clone(c.key), strings.Clone(next.Name)
 	seen := &recorder{sources: &s.sources, sts: s.sources.CachedPassiveSTS, site: c.set.CachedSite}
 	engine := seen.view(c.set)
-	engine.Passive = true
+	engine.Effort.Untrusted = true
 	if s.sources.Probes != nil {
 		engine.Probes = recordedProbes{seen}
 	}
@@ -316,8 +315,8 @@ func (s *Service) gatherRoute(ctx context.Context, t task) (found policy.Facts) 
 		}
 	}()
 	engine := policy.Engine{
-		Resolver: s.sources.Asking, Overrides: t.set.Overrides, STS: s.sources.PassiveSTS, Probes: s.sources.Probes,
-		Site: t.set.Site, Passive: true, Waits: true,
+		Resolver: s.sources.Resolver, Overrides: t.set.Overrides, STS: s.sources.PassiveSTS, Probes: s.sources.Probes,
+		Site: t.set.Site, Effort: dns.Effort{Untrusted: true}, Waits: true,
 	}
 	facts, err := engine.GatherRoute(ctx, t.next, t.set.Policy)
 	if err != nil {

@@ -15,27 +15,37 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/policy"
-	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/socketmap"
 )
 
 // resolverFunc is a Resolver made of a function.
-type resolverFunc func(context.Context, resolver.Question) (*resolver.RRset, error)
+type resolverFunc func(context.Context, dns.Question) (*dns.RRset, error)
 
-func (f resolverFunc) Lookup(ctx context.Context, q resolver.Question) (*resolver.RRset, error) {
+func (f resolverFunc) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
 	return f(ctx, q)
 }
 
+// views asks one resolver, and looks what is cached in another.
+type views struct{ asking, cached dns.Resolver }
+
+func (v views) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
+	if e.CacheOnly {
+		return v.cached.Lookup(ctx, q, e)
+	}
+	return v.asking.Lookup(ctx, q, e)
+}
+
 // nothing is a cache that has nothing.
-func nothing() resolver.Resolver {
-	return resolverFunc(func(context.Context, resolver.Question) (*resolver.RRset, error) { return nil, resolver.ErrNotCached })
+func nothing() dns.Resolver {
+	return resolverFunc(func(context.Context, dns.Question) (*dns.RRset, error) { return nil, dns.ErrNotCached })
 }
 
 // everywhere says for every domain that its one MX host is smtps-mx.<domain>, after a delay.
-func everywhere(delay time.Duration, asked *atomic.Int64) resolver.Resolver {
-	return resolverFunc(func(ctx context.Context, q resolver.Question) (*resolver.RRset, error) {
+func everywhere(delay time.Duration, asked *atomic.Int64) dns.Resolver {
+	return resolverFunc(func(ctx context.Context, q dns.Question) (*dns.RRset, error) {
 		if asked != nil {
 			asked.Add(1)
 		}
@@ -43,14 +53,14 @@ func everywhere(delay time.Duration, asked *atomic.Int64) resolver.Resolver {
 			select {
 			case <-time.After(delay):
 			case <-ctx.Done():
-				return nil, &resolver.Error{Question: q, Reason: "timed out", Err: ctx.Err()}
+				return nil, &dns.Error{Question: q, Reason: "timed out", Err: ctx.Err()}
 			}
 		}
-		r := &resolver.RRset{Name: q.Name, Type: q.Type, Owner: q.Name, Status: resolver.Secure}
+		r := &dns.RRset{Name: q.Name, Type: q.Type, Owner: q.Name, Status: dns.Secure}
 		switch q.Type {
-		case resolver.TypeMX:
-			r.MX = []resolver.MX{{Preference: 10, Host: "smtps-mx." + q.Name}}
-		case resolver.TypeA:
+		case dns.TypeMX:
+			r.MX = []dns.MX{{Preference: 10, Host: "smtps-mx." + q.Name}}
+		case dns.TypeA:
 			r.Addrs = []netip.Addr{netip.MustParseAddr("192.0.2.1")}
 		default:
 		}
@@ -77,8 +87,8 @@ func ask(s *lookup.Service, request string) string {
 	return s.Handler().ServeSocketmap(context.Background(), socketmap.Request{Map: m, Key: key}).String()
 }
 
-func service(asking, cached resolver.Resolver, s lookup.Settings) *lookup.Service {
-	return lookup.New(lookup.Sources{Asking: asking, Cached: cached}, s, slog.New(slog.DiscardHandler))
+func service(asking, cached dns.Resolver, s lookup.Settings) *lookup.Service {
+	return lookup.New(lookup.Sources{Resolver: views{asking: asking, cached: cached}}, s, slog.New(slog.DiscardHandler))
 }
 
 // running starts s inside a synctest bubble and stops it when the test function returns.
@@ -235,14 +245,14 @@ func TestBackgroundLookupsAreBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var now, most, all atomic.Int64
-		asking := resolverFunc(func(ctx context.Context, q resolver.Question) (*resolver.RRset, error) {
+		asking := resolverFunc(func(ctx context.Context, q dns.Question) (*dns.RRset, error) {
 			most.Store(max(most.Load(), now.Add(1)))
 			defer now.Add(-1)
 			all.Add(1)
-			return everywhere(time.Second, nil).Lookup(ctx, resolver.Question{Name: q.Name, Type: resolver.TypeA})
+			return everywhere(time.Second, nil).Lookup(ctx, dns.Question{Name: q.Name, Type: dns.TypeA}, dns.Effort{})
 		})
 		var log journal
-		svc := lookup.New(lookup.Sources{Asking: asking, Cached: nothing()}, settings(), slog.New(slog.NewTextHandler(&log, nil)))
+		svc := lookup.New(lookup.Sources{Resolver: views{asking: asking, cached: nothing()}}, settings(), slog.New(slog.NewTextHandler(&log, nil)))
 		defer running(svc)()
 		for i := range 20_000 {
 			go ask(svc, fmt.Sprintf("transport user@example%d.com", i))
@@ -281,8 +291,8 @@ func TestAPanicIsNoAnswer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var log journal
-		broken := resolverFunc(func(context.Context, resolver.Question) (*resolver.RRset, error) { panic("broken") })
-		svc := lookup.New(lookup.Sources{Asking: broken, Cached: broken}, settings(), slog.New(slog.NewTextHandler(&log, nil)))
+		broken := resolverFunc(func(context.Context, dns.Question) (*dns.RRset, error) { panic("broken") })
+		svc := lookup.New(lookup.Sources{Resolver: broken}, settings(), slog.New(slog.NewTextHandler(&log, nil)))
 		defer running(svc)()
 		require.Equal(t, "TEMP internal error", ask(svc, "tls-policy example.com"))
 		require.Equal(t, "NOTFOUND ", ask(svc, "transport jane.doe@example.com"))
@@ -301,10 +311,10 @@ func TestDecisionsAreLoggedWhenTheyChange(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
 	host := "starttls-a.example.com"
-	full := resolverFunc(func(context.Context, resolver.Question) (*resolver.RRset, error) {
-		return &resolver.RRset{Status: resolver.Insecure, MX: []resolver.MX{{Host: host}}}, nil
+	full := resolverFunc(func(context.Context, dns.Question) (*dns.RRset, error) {
+		return &dns.RRset{Status: dns.Insecure, MX: []dns.MX{{Host: host}}}, nil
 	})
-	svc := lookup.New(lookup.Sources{Asking: full, Cached: full}, settings(), slog.New(slog.NewTextHandler(&log, nil)))
+	svc := lookup.New(lookup.Sources{Resolver: full}, settings(), slog.New(slog.NewTextHandler(&log, nil)))
 	lines := func() int { defer log.Reset(); return strings.Count(log.String(), "changed=true") }
 
 	ask(svc, "tls-policy example.com")
@@ -325,7 +335,7 @@ func TestStrangersCannotFillTheLog(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
 	full := everywhere(0, nil)
-	svc := lookup.New(lookup.Sources{Asking: full, Cached: full}, settings(), slog.New(slog.NewTextHandler(&log, nil)))
+	svc := lookup.New(lookup.Sources{Resolver: full}, settings(), slog.New(slog.NewTextHandler(&log, nil)))
 	for i := range 10_000 {
 		ask(svc, fmt.Sprintf("transport jane.doe@example%d.com", i))
 	}
@@ -335,7 +345,7 @@ func TestStrangersCannotFillTheLog(t *testing.T) {
 
 func TestExplain(t *testing.T) {
 	t.Parallel()
-	e := lookup.Explain(t.Context(), lookup.Sources{Asking: everywhere(0, nil)}, "example.com", settings())
+	e := lookup.Explain(t.Context(), lookup.Sources{Resolver: everywhere(0, nil)}, "example.com", settings())
 	require.Equal(t, lookup.Explanation{
 		Nexthop: "example.com", DNSSEC: "secure",
 		MX:              []lookup.MXHost{{Host: "smtps-mx.example.com", Preference: 10, Prefix: "smtps", DNSSEC: "indeterminate", DANE: "off"}},
@@ -347,14 +357,14 @@ func TestExplain(t *testing.T) {
 	}, e)
 	require.Equal(t, 0, e.Exit())
 
-	bogus := resolverFunc(func(_ context.Context, q resolver.Question) (*resolver.RRset, error) {
-		return nil, &resolver.Error{Question: q, Reason: "SERVFAIL (DNSSEC Bogus)", Bogus: true}
+	bogus := resolverFunc(func(_ context.Context, q dns.Question) (*dns.RRset, error) {
+		return nil, &dns.Error{Question: q, Reason: "SERVFAIL (DNSSEC Bogus)", Bogus: true}
 	})
-	e = lookup.Explain(t.Context(), lookup.Sources{Asking: bogus}, "example.com", settings())
+	e = lookup.Explain(t.Context(), lookup.Sources{Resolver: bogus}, "example.com", settings())
 	require.Equal(t, "bogus", e.DNSSEC)
 	require.Equal(t, 3, e.Exit())
 
-	e = lookup.Explain(t.Context(), lookup.Sources{Asking: bogus}, "user@[192.0.2.1]", settings())
+	e = lookup.Explain(t.Context(), lookup.Sources{Resolver: bogus}, "user@[192.0.2.1]", settings())
 	require.Equal(t, "NOTFOUND", e.TLSPolicy.Status)
 	require.Equal(t, 1, e.Exit())
 }

@@ -8,10 +8,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/probe"
-	"github.com/policyd/policyd/internal/resolver"
 )
 
 // memory keeps what was answered last to some keys together with the facts that led there. An answer is given
@@ -93,7 +94,7 @@ const (
 // same looks at the facts that were not looked at just now, and says whether all are what they were. Several requests may
 // look at once and write down their looks in any order: a version is never that of an earlier time again, and no
 // time is later than it may be for any of them.
-func (l *memo) same(now time.Duration, version func() resolver.Version) bool {
+func (l *memo) same(now time.Duration, version func() dnscache.Version) bool {
 	if version == nil {
 		return all(l.dns) && all(l.others)
 	}
@@ -138,7 +139,7 @@ func (m *memory) slot(c call) (*slot, uint64) {
 
 // recall returns the answer to c if it is the same as the last time, and nil otherwise. version is that of the cache of DNS
 // answers, or nil.
-func (m *memory) recall(c call, version func() resolver.Version) *answered {
+func (m *memory) recall(c call, version func() dnscache.Version) *answered {
 	slot, hash := m.slot(c)
 	if last := slot.find(hash, c); last != nil && last.same(c.now, version) {
 		return &last.answer
@@ -183,10 +184,11 @@ func (r *recorder) view(set *Settings) policy.Engine {
 	return e
 }
 
-// Lookup implements resolver.Resolver.
-func (r *recorder) Lookup(ctx context.Context, q resolver.Question) (*resolver.RRset, error) {
-	cached := r.sources.Cached
-	found, err := cached.Lookup(ctx, q)
+// Lookup implements dns.Resolver.
+func (r *recorder) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
+	e.CacheOnly = true
+	cached := r.sources.Resolver
+	found, err := cached.Lookup(ctx, q, e)
 	if err != nil {
 		r.incomplete = true
 		return found, err
@@ -196,7 +198,7 @@ func (r *recorder) Lookup(ctx context.Context, q resolver.Question) (*resolver.R
 	}
 	r.bytes += found.Size()
 	r.dns = append(r.dns, func() bool {
-		now, err := cached.Lookup(context.Background(), q)
+		now, err := cached.Lookup(context.Background(), q, e)
 		return err == nil && now == found
 	})
 	return found, nil

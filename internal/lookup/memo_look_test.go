@@ -10,9 +10,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/mtasts"
-	"github.com/policyd/policyd/internal/resolver"
 )
 
 // TestFactsAreNotLookedAtWhileNothingChanges: what saves the look never outlives a change of the cache, an expiry, or
@@ -20,13 +21,13 @@ import (
 func TestFactsAreNotLookedAtWhileNothingChanges(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		cache := resolver.NewCache(resolverFunc(everyKind), resolver.CacheOptions{})
+		cache := dnscache.New(resolverFunc(everyKind), dnscache.Options{})
 		var looks atomic.Int64
-		cached := resolverFunc(func(ctx context.Context, q resolver.Question) (*resolver.RRset, error) {
+		cached := resolverFunc(func(ctx context.Context, q dns.Question) (*dns.RRset, error) {
 			looks.Add(1)
-			return cache.Cached().Lookup(ctx, q)
+			return cache.Lookup(ctx, q, dns.Effort{CacheOnly: true})
 		})
-		s := lookup.New(lookup.Sources{Asking: cache, Cached: cached, Version: cache.Version}, settings(), slog.New(slog.DiscardHandler))
+		s := lookup.New(lookup.Sources{Resolver: views{asking: cache, cached: cached}, Version: cache.Version}, settings(), slog.New(slog.DiscardHandler))
 		looked := func() bool {
 			looks.Store(0)
 			require.Equal(t, "OK secure match=smtps-mx.example.com:starttls-mx.example.com servername=hostname", ask(s, "tls-policy example.com"))
@@ -39,7 +40,7 @@ func TestFactsAreNotLookedAtWhileNothingChanges(t *testing.T) {
 			require.False(t, looked())
 		}
 		settled()
-		_, err := cache.Lookup(t.Context(), resolver.Question{Name: "another.example", Type: resolver.TypeMX})
+		_, err := cache.Lookup(t.Context(), dns.Question{Name: "another.example", Type: dns.TypeMX}, dns.Effort{})
 		require.NoError(t, err)
 		require.True(t, looked(), "something has changed")
 		settled()
@@ -60,11 +61,11 @@ func TestFactsAreNotLookedAtWhileNothingChanges(t *testing.T) {
 func TestOtherFactsAreLookedAtFourTimesASecond(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		cache := resolver.NewCache(resolverFunc(everyKind), resolver.CacheOptions{})
+		cache := dnscache.New(resolverFunc(everyKind), dnscache.Options{})
 		w := &world{sts: mtasts.Result{State: mtasts.Absent}}
 		set := settings()
 		set.Policy.MTASTS = true
-		s := lookup.New(lookup.Sources{Asking: cache, Cached: cache.Cached(), Version: cache.Version, STS: worldSTS{w}, CachedSTS: worldSTS{w}}, set, slog.New(slog.DiscardHandler))
+		s := lookup.New(lookup.Sources{Resolver: cache, Version: cache.Version, STS: worldSTS{w}, CachedSTS: worldSTS{w}}, set, slog.New(slog.DiscardHandler))
 		const plain = "tls-policy plain.example"
 		for range 3 {
 			require.Equal(t, "NOTFOUND ", ask(s, plain))

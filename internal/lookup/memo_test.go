@@ -14,40 +14,40 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/probe"
-	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/socketmap"
 )
 
-// world is every source at once: what it says can be changed, and it answers from memory. It stands for caches that
-// have everything, so it is both views.
+// world is every source at once: what it says can be changed, and it answers from memory, like a cache that has
+// everything.
 type world struct {
-	answers map[string]*resolver.RRset // "MX example.com"; a name that is missing is a denial
+	answers map[string]*dns.RRset // "MX example.com"; a name that is missing is a denial
 	failing map[string]bool
 	missing map[string]bool // not cached
 	sts     mtasts.Result
 	verdict map[string]probe.Verdict
 	own     map[string]bool
 	ownAddr map[netip.Addr]bool
-	denial  map[string]*resolver.RRset
+	denial  map[string]*dns.RRset
 }
 
-func (w *world) Lookup(_ context.Context, q resolver.Question) (*resolver.RRset, error) {
+func (w *world) Lookup(_ context.Context, q dns.Question, _ dns.Effort) (*dns.RRset, error) {
 	key := q.Type.String() + " " + q.Name
 	switch {
 	case w.missing[key]:
-		return nil, resolver.ErrNotCached
+		return nil, dns.ErrNotCached
 	case w.failing[key]:
-		return nil, &resolver.Error{Question: q, Reason: "SERVFAIL"}
+		return nil, &dns.Error{Question: q, Reason: "SERVFAIL"}
 	}
 	if r := w.answers[key]; r != nil {
 		return r, nil
 	}
 	if w.denial[key] == nil {
-		w.denial[key] = &resolver.RRset{Name: q.Name, Owner: q.Name, Type: q.Type, Status: resolver.Insecure}
+		w.denial[key] = &dns.RRset{Name: q.Name, Owner: q.Name, Type: q.Type, Status: dns.Insecure}
 	}
 	return w.denial[key], nil
 }
@@ -74,13 +74,13 @@ func (w worldSTS) Live(domain string) mtasts.Result {
 
 func newWorld() *world {
 	return &world{
-		answers: map[string]*resolver.RRset{}, failing: map[string]bool{}, missing: map[string]bool{}, denial: map[string]*resolver.RRset{},
+		answers: map[string]*dns.RRset{}, failing: map[string]bool{}, missing: map[string]bool{}, denial: map[string]*dns.RRset{},
 		sts: mtasts.Result{State: mtasts.Absent}, verdict: map[string]probe.Verdict{}, own: map[string]bool{}, ownAddr: map[netip.Addr]bool{},
 	}
 }
 
 func (w *world) service(set lookup.Settings) *lookup.Service {
-	return lookup.New(lookup.Sources{Asking: w, Cached: w, STS: worldSTS{w}, CachedSTS: worldSTS{w}, PassiveSTS: worldSTS{w}, CachedPassiveSTS: worldSTS{w}, Probes: w}, set, slog.New(slog.DiscardHandler))
+	return lookup.New(lookup.Sources{Resolver: w, STS: worldSTS{w}, CachedSTS: worldSTS{w}, PassiveSTS: worldSTS{w}, CachedPassiveSTS: worldSTS{w}, Probes: w}, set, slog.New(slog.DiscardHandler))
 }
 
 func (w *world) settings() lookup.Settings {
@@ -94,21 +94,21 @@ func (w *world) settings() lookup.Settings {
 func (w *world) change(r *rand.Rand) {
 	hosts := []string{"smtps-a.example.com", "smtps-b.example.com", "starttls-c.example.com", "mx.example.com"}
 	host := hosts[r.IntN(len(hosts))]
-	status := []resolver.Status{resolver.Secure, resolver.Insecure}[r.IntN(2)]
+	status := []dns.Status{dns.Secure, dns.Insecure}[r.IntN(2)]
 	flip := func(m map[string]bool, key string) { m[key] = !m[key] }
 	names := []string{"MX example.com", "A " + host, "AAAA " + host, "TLSA _25._tcp." + host, "TLSA _26._tcp." + host}
 	switch r.IntN(9) {
 	case 0, 1:
-		rrset := &resolver.RRset{Name: "example.com", Owner: "example.com", Type: resolver.TypeMX, Status: status}
+		rrset := &dns.RRset{Name: "example.com", Owner: "example.com", Type: dns.TypeMX, Status: status}
 		for _, i := range r.Perm(len(hosts))[:r.IntN(4)] {
-			rrset.MX = append(rrset.MX, resolver.MX{Preference: 10, Host: hosts[i]})
+			rrset.MX = append(rrset.MX, dns.MX{Preference: 10, Host: hosts[i]})
 		}
 		w.answers["MX example.com"] = rrset
 	case 2:
-		w.answers["A "+host] = &resolver.RRset{Name: host, Owner: host, Type: resolver.TypeA, Status: status, Addrs: []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, byte(r.IntN(3))})}}
+		w.answers["A "+host] = &dns.RRset{Name: host, Owner: host, Type: dns.TypeA, Status: status, Addrs: []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, byte(r.IntN(3))})}}
 	case 3:
 		name := "_2" + []string{"5", "6"}[r.IntN(2)] + "._tcp." + host
-		w.answers["TLSA "+name] = &resolver.RRset{Name: name, Owner: name, Type: resolver.TypeTLSA, Status: status, TLSA: []resolver.TLSA{{Usage: 3, Selector: 1, MatchingType: 1, Data: make([]byte, 32)}}}
+		w.answers["TLSA "+name] = &dns.RRset{Name: name, Owner: name, Type: dns.TypeTLSA, Status: status, TLSA: []dns.TLSA{{Usage: 3, Selector: 1, MatchingType: 1, Data: make([]byte, 32)}}}
 	case 4:
 		modes := []mtasts.Mode{mtasts.Enforce, mtasts.Testing, mtasts.None}
 		w.sts = mtasts.Result{Domain: "example.com", State: mtasts.Found, ID: string(rune('a' + r.IntN(26))), Fetched: time.Unix(r.Int64N(1e9), 0),
@@ -179,7 +179,7 @@ func TestMemoryHoldsNoLocalPartAndNoFailure(t *testing.T) {
 	s := w.service(w.settings())
 	require.Equal(t, "TEMP MX lookup for example.com failed: SERVFAIL", ask(s, "tls-policy example.com"))
 	w.failing["MX example.com"] = false
-	w.answers["MX example.com"] = &resolver.RRset{Status: resolver.Secure, MX: []resolver.MX{{Host: "starttls-a.example.com"}}}
+	w.answers["MX example.com"] = &dns.RRset{Status: dns.Secure, MX: []dns.MX{{Host: "starttls-a.example.com"}}}
 	require.Contains(t, ask(s, "tls-policy example.com"), "OK secure")
 	w.missing["MX example.com"] = true
 	require.Equal(t, "TEMP no facts were gathered", ask(s, "tls-policy example.com"), "what has expired is not answered")
@@ -189,10 +189,10 @@ func TestMemoryHoldsNoLocalPartAndNoFailure(t *testing.T) {
 // not keep in memory what the cache has let go of.
 func TestMemoryKeepsNothingHuge(t *testing.T) {
 	t.Parallel()
-	hosts := func(n int) *resolver.RRset {
-		r := &resolver.RRset{Name: "example.com", Owner: "example.com", Type: resolver.TypeMX, Status: resolver.Insecure}
+	hosts := func(n int) *dns.RRset {
+		r := &dns.RRset{Name: "example.com", Owner: "example.com", Type: dns.TypeMX, Status: dns.Insecure}
 		for i := range n {
-			r.MX = append(r.MX, resolver.MX{Host: fmt.Sprint("mx", i, ".", strings.Repeat("long.", 40), "example.com")})
+			r.MX = append(r.MX, dns.MX{Host: fmt.Sprint("mx", i, ".", strings.Repeat("long.", 40), "example.com")})
 		}
 		return r
 	}
@@ -223,7 +223,7 @@ func TestMemoryKeepsNothingHuge(t *testing.T) {
 // BenchmarkCached counts the allocations of a lookup whose facts are all at hand.
 func BenchmarkCached(b *testing.B) {
 	w := newWorld()
-	w.answers["MX example.com"] = &resolver.RRset{Status: resolver.Secure, MX: []resolver.MX{{Host: "starttls-a.example.com"}}}
+	w.answers["MX example.com"] = &dns.RRset{Status: dns.Secure, MX: []dns.MX{{Host: "starttls-a.example.com"}}}
 	h := w.service(w.settings()).Handler()
 	b.ReportAllocs()
 	for b.Loop() {

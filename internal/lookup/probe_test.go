@@ -9,9 +9,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/policy"
-	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -22,9 +22,9 @@ func TestOnlyMailThatLeavesCausesProbes(t *testing.T) {
 	w := newWorld()
 	for i := range 25 {
 		domain := fmt.Sprintf("d%d.example", i)
-		rrset := &resolver.RRset{Name: domain, Owner: domain, Type: resolver.TypeMX, Status: resolver.Insecure}
+		rrset := &dns.RRset{Name: domain, Owner: domain, Type: dns.TypeMX, Status: dns.Insecure}
 		for j := range 32 {
-			rrset.MX = append(rrset.MX, resolver.MX{Preference: 10, Host: fmt.Sprintf("smtps-%d.%s", j, domain)})
+			rrset.MX = append(rrset.MX, dns.MX{Preference: 10, Host: fmt.Sprintf("smtps-%d.%s", j, domain)})
 		}
 		w.answers["MX "+domain] = rrset
 	}
@@ -33,7 +33,7 @@ func TestOnlyMailThatLeavesCausesProbes(t *testing.T) {
 	wanted := map[string]int{}
 	svc := func(set lookup.Settings) socketmap.Handler {
 		return lookup.New(lookup.Sources{
-			Asking: w, Cached: w, STS: worldSTS{w}, CachedSTS: worldSTS{w}, PassiveSTS: worldSTS{w}, CachedPassiveSTS: worldSTS{w}, Probes: w,
+			Resolver: w, STS: worldSTS{w}, CachedSTS: worldSTS{w}, PassiveSTS: worldSTS{w}, CachedPassiveSTS: worldSTS{w}, Probes: w,
 			WantProbe: func(host string) {
 				mu.Lock()
 				defer mu.Unlock()

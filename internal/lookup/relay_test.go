@@ -10,9 +10,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/internal/dane"
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/policy"
-	"github.com/policyd/policyd/internal/resolver"
 )
 
 // relays knows one relay host; "broken" is an error.
@@ -27,15 +27,15 @@ func (r relays) RelayHost(_ context.Context, host string) (bool, error) {
 
 func TestARelayHostOfPostfixThatCannotBeLookedUpDoesNotStopMail(t *testing.T) {
 	t.Parallel()
-	servfail := resolverFunc(func(_ context.Context, q resolver.Question) (*resolver.RRset, error) {
-		return nil, &resolver.Error{Question: q, Reason: "SERVFAIL"}
+	servfail := resolverFunc(func(_ context.Context, q dns.Question) (*dns.RRset, error) {
+		return nil, &dns.Error{Question: q, Reason: "SERVFAIL"}
 	})
 	set := settings()
 	set.Policy.DANE, set.Policy.MTASTS = true, true
 	set.Relays = relays("relay.corp.example")
-	for name, cached := range map[string]resolver.Resolver{"failure not in the cache": nothing(), "failure in the cache": servfail} {
+	for name, cached := range map[string]dns.Resolver{"failure not in the cache": nothing(), "failure in the cache": servfail} {
 		log := &journal{}
-		s := lookup.New(lookup.Sources{Asking: servfail, Cached: cached}, set, slog.New(slog.NewTextHandler(log, nil)))
+		s := lookup.New(lookup.Sources{Resolver: views{asking: servfail, cached: cached}}, set, slog.New(slog.NewTextHandler(log, nil)))
 		for request, want := range map[string]string{
 			"tls-policy [relay.corp.example]":            "NOTFOUND",
 			"tls-policy [Relay.Corp.Example]:25":         "NOTFOUND",
@@ -59,12 +59,12 @@ func TestARelayHostOfPostfixThatCannotBeLookedUpDoesNotStopMail(t *testing.T) {
 		require.Contains(t, log.String(), "relay.corp.example")
 	}
 
-	e := lookup.Explain(t.Context(), lookup.Sources{Asking: servfail}, "[relay.corp.example]", set)
+	e := lookup.Explain(t.Context(), lookup.Sources{Resolver: servfail}, "[relay.corp.example]", set)
 	require.Equal(t, "NOTFOUND", e.TLSPolicy.Status)
 	require.Contains(t, strings.Join(e.Why, "\n"), "relay host in Postfix's own configuration")
 
 	set.Relays = relays("smtps-relay.corp.example")
-	e = lookup.Explain(t.Context(), lookup.Sources{Asking: servfail}, "[smtps-relay.corp.example]", set)
+	e = lookup.Explain(t.Context(), lookup.Sources{Resolver: servfail}, "[smtps-relay.corp.example]", set)
 	require.NotEqual(t, "NOTFOUND", e.TLSPolicy.Status, "a prefix is a promise, whoever names the host")
 }
 

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/policyd/policyd/internal/address"
-	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/dns"
 )
 
 const (
@@ -43,7 +43,7 @@ type familyAnswer struct {
 
 // newCandidates begins the lookups. The caller must call close.
 func (f *Fetcher) newCandidates(ctx context.Context, host string) *candidates {
-	families := []resolver.Type{resolver.TypeA, resolver.TypeAAAA}
+	families := []dns.Type{dns.TypeA, dns.TypeAAAA}
 	ctx, cancel := context.WithCancel(ctx)
 	c := &candidates{
 		cancel: cancel, answers: make(chan familyAnswer, len(families)), waiting: len(families),
@@ -51,7 +51,7 @@ func (f *Fetcher) newCandidates(ctx context.Context, host string) *candidates {
 	}
 	for _, t := range families {
 		c.group.Go(func() error {
-			rrset, err := f.Resolver.Lookup(ctx, resolver.Question{Name: host, Type: t, Passive: true})
+			rrset, err := f.Resolver.Lookup(ctx, dns.Question{Name: host, Type: t}, dns.Effort{Untrusted: true})
 			if err != nil {
 				c.answers <- familyAnswer{err: err}
 				return nil

@@ -9,8 +9,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
-	"github.com/policyd/policyd/internal/resolver"
 )
 
 // families answers the two address lookups. A family without a channel is answered immediately, another when its channel
@@ -20,19 +20,19 @@ type families struct {
 	wait4, wait6 chan struct{}
 }
 
-func (f *families) Lookup(ctx context.Context, q resolver.Question) (*resolver.RRset, error) {
+func (f *families) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
 	addrs, wait := f.v4, f.wait4
-	if q.Type == resolver.TypeAAAA {
+	if q.Type == dns.TypeAAAA {
 		addrs, wait = f.v6, f.wait6
 	}
 	if wait != nil {
 		select {
 		case <-wait:
 		case <-ctx.Done():
-			return nil, &resolver.Error{Question: q, Reason: "timed out", Err: ctx.Err()}
+			return nil, &dns.Error{Question: q, Reason: "timed out", Err: ctx.Err()}
 		}
 	}
-	return &resolver.RRset{Name: q.Name, Type: q.Type, Owner: q.Name, Status: resolver.Insecure, Addrs: addrs}, nil
+	return &dns.RRset{Name: q.Name, Type: q.Type, Owner: q.Name, Status: dns.Insecure, Addrs: addrs}, nil
 }
 
 func addrs(list ...string) (all []netip.Addr) {

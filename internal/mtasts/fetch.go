@@ -17,7 +17,7 @@ import (
 
 	"golang.org/x/net/http/httpproxy"
 
-	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/dns"
 )
 
 const (
@@ -29,7 +29,7 @@ const (
 // Fetcher fetches policies over HTTPS. It must not be changed after its first use.
 type Fetcher struct {
 	// Resolver looks up the addresses of policy hosts.
-	Resolver resolver.Resolver
+	Resolver dns.Resolver
 	// Roots verify the certificate of the policy host; nil means the system's root certificates.
 	Roots *x509.CertPool
 	// Special allows policy hosts at special-purpose addresses, such as loopback: for tests and private networks.

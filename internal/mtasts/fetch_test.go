@@ -24,9 +24,11 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dns/dnstest"
+	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/mtasts"
-	"github.com/policyd/policyd/internal/resolver"
-	"github.com/policyd/policyd/internal/resolver/resolvertest"
+	"github.com/policyd/policyd/internal/stub"
 )
 
 // authority signs certificates.
@@ -133,12 +135,12 @@ func serve(body string) http.HandlerFunc {
 	}
 }
 
-// dns is a stub and a cache before a fake recursive resolver that has the policy host of example.com at some addresses.
-func dns(t testing.TB, addrs ...string) (*resolvertest.Server, *resolver.Cache) {
+// labDNS returns a stub and a cache before a fake recursive resolver that has the policy host of example.com at some addresses.
+func labDNS(t testing.TB, addrs ...string) (*dnstest.Server, *dnscache.Cache) {
 	t.Helper()
-	srv := resolvertest.New(t)
+	srv := dnstest.New(t)
 	set(srv, addrs...)
-	stub, err := resolver.NewStub(resolver.StubOptions{Servers: []string{srv.Addr()}, Timeout: 5 * time.Second})
+	stub, err := stub.New(stub.Options{Servers: []string{srv.Addr()}, Timeout: 5 * time.Second})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -147,11 +149,11 @@ func dns(t testing.TB, addrs ...string) (*resolvertest.Server, *resolver.Cache) 
 		cancel()
 		require.ErrorIs(t, <-done, context.Canceled)
 	})
-	return srv, resolver.NewCache(stub, resolver.CacheOptions{})
+	return srv, dnscache.New(stub, dnscache.Options{})
 }
 
-func set(srv *resolvertest.Server, addrs ...string) {
-	var a, aaaa resolvertest.Answer
+func set(srv *dnstest.Server, addrs ...string) {
+	var a, aaaa dnstest.Answer
 	for _, addr := range addrs {
 		if strings.Contains(addr, ":") {
 			aaaa.Records = append(aaaa.Records, "AAAA "+addr)
@@ -159,8 +161,8 @@ func set(srv *resolvertest.Server, addrs ...string) {
 			a.Records = append(a.Records, "A "+addr)
 		}
 	}
-	srv.Set("mta-sts.example.com", resolver.TypeA, a)
-	srv.Set("mta-sts.example.com", resolver.TypeAAAA, aaaa)
+	srv.Set("mta-sts.example.com", dns.TypeA, a)
+	srv.Set("mta-sts.example.com", dns.TypeAAAA, aaaa)
 }
 
 const (
@@ -347,7 +349,7 @@ func TestFetch(t *testing.T) {
 				c.handler = serve(enforce)
 			}
 			host := at(t, "127.0.0.1:0", c.cert, c.tls, c.handler)
-			_, cache := dns(t, "127.0.0.1")
+			_, cache := labDNS(t, "127.0.0.1")
 			outcome, why := fetch(t, mtasts.Fetcher{Resolver: cache, Roots: ca.pool(), Special: true, Port: host.port(t)})
 			require.Equal(t, c.want, outcome, why)
 			require.Contains(t, why, c.why)
@@ -386,7 +388,7 @@ func TestFetchAddresses(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			_, cache := dns(t, c.addrs...)
+			_, cache := labDNS(t, c.addrs...)
 			outcome, why := fetch(t, mtasts.Fetcher{Resolver: cache, Roots: ca.pool(), Special: true, Port: port})
 			require.Equal(t, c.want, outcome, why)
 			require.Contains(t, why, c.why)
@@ -394,7 +396,7 @@ func TestFetchAddresses(t *testing.T) {
 	}
 	t.Run("special-purpose addresses are refused", func(t *testing.T) {
 		t.Parallel()
-		_, cache := dns(t, "127.0.0.1", "::1", "10.0.0.1", "169.254.169.254")
+		_, cache := labDNS(t, "127.0.0.1", "::1", "10.0.0.1", "169.254.169.254")
 		before := host.asked.Load()
 		outcome, why := fetch(t, mtasts.Fetcher{Resolver: cache, Roots: ca.pool(), Port: port})
 		require.Equal(t, "sts-policy-fetch-error", outcome, why)
@@ -403,23 +405,23 @@ func TestFetchAddresses(t *testing.T) {
 	})
 	t.Run("the addresses cannot be looked up", func(t *testing.T) {
 		t.Parallel()
-		srv, cache := dns(t)
-		srv.Set("mta-sts.example.com", resolver.TypeA, resolvertest.Answer{Rcode: "SERVFAIL"})
+		srv, cache := labDNS(t)
+		srv.Set("mta-sts.example.com", dns.TypeA, dnstest.Answer{Rcode: "SERVFAIL"})
 		outcome, why := fetch(t, mtasts.Fetcher{Resolver: cache, Roots: ca.pool(), Special: true, Port: port})
 		require.Equal(t, "sts-policy-fetch-error", outcome, why)
 		require.Contains(t, why, "SERVFAIL")
 	})
 	t.Run("one family cannot be looked up", func(t *testing.T) {
 		t.Parallel()
-		srv, cache := dns(t, "127.0.0.1")
-		srv.Set("mta-sts.example.com", resolver.TypeAAAA, resolvertest.Answer{Rcode: "SERVFAIL"})
+		srv, cache := labDNS(t, "127.0.0.1")
+		srv.Set("mta-sts.example.com", dns.TypeAAAA, dnstest.Answer{Rcode: "SERVFAIL"})
 		outcome, why := fetch(t, mtasts.Fetcher{Resolver: cache, Roots: ca.pool(), Special: true, Port: port})
 		require.Equal(t, fetched, outcome, why)
 	})
 	t.Run("a CNAME of the policy host", func(t *testing.T) {
 		t.Parallel()
-		srv, cache := dns(t)
-		srv.Set("mta-sts.example.com", resolver.TypeA, resolvertest.Answer{Records: []string{
+		srv, cache := labDNS(t)
+		srv.Set("mta-sts.example.com", dns.TypeA, dnstest.Answer{Records: []string{
 			"CNAME sts.provider.example.", "=sts.provider.example. A 127.0.0.1",
 		}})
 		outcome, why := fetch(t, mtasts.Fetcher{Resolver: cache, Roots: ca.pool(), Special: true, Port: port})
@@ -464,7 +466,7 @@ func TestAHostThatAnswersTooSlowlyIsGivenUp(t *testing.T) {
 		}
 	})
 	t.Cleanup(func() { close(over) })
-	_, cache := dns(t, "127.0.0.1")
+	_, cache := labDNS(t, "127.0.0.1")
 	outcome, why := fetch(t, mtasts.Fetcher{Resolver: cache, Roots: ca.pool(), Special: true, Port: host.port(t)})
 	require.Equal(t, "sts-policy-fetch-error", outcome, why)
 	require.Contains(t, why, "deadline exceeded")
@@ -475,7 +477,7 @@ func TestAPanicOverACertificateIsAFailure(t *testing.T) {
 	t.Parallel()
 	ca := newAuthority(t)
 	host := at(t, "127.0.0.1:0", ca.certificate(t, nil, "mta-sts.example.com"), nil, serve(enforce))
-	_, cache := dns(t, "127.0.0.1")
+	_, cache := labDNS(t, "127.0.0.1")
 	roots := x509.NewCertPool()
 	roots.AddCertWithConstraint(ca.cert, func([]*x509.Certificate) error { panic("what a certificate") })
 	outcome, why := fetch(t, mtasts.Fetcher{Resolver: cache, Roots: roots, Special: true, Port: host.port(t)})

@@ -59,7 +59,7 @@ func TestATruncatedResponseIsRefused(t *testing.T) {
 				}
 				_ = conn.Close()
 			})
-			_, cache := dns(t, "127.0.0.1")
+			_, cache := labDNS(t, "127.0.0.1")
 			outcome, why := fetch(t, mtasts.Fetcher{Resolver: cache, Roots: ca.pool(), Special: true, Port: host.port(t)})
 			require.Equal(t, c.want, outcome, why)
 			require.Contains(t, why, c.why)
@@ -74,7 +74,7 @@ func TestAnHTTP2HostServesHTTP1(t *testing.T) {
 	host := at(t, "127.0.0.1:0", ca.certificate(t, nil, "mta-sts.example.com"), func(c *tls.Config) {
 		c.NextProtos = []string{"h2", "http/1.1"}
 	}, serve(enforce))
-	_, cache := dns(t, "127.0.0.1")
+	_, cache := labDNS(t, "127.0.0.1")
 	outcome, why := fetch(t, mtasts.Fetcher{Resolver: cache, Roots: ca.pool(), Special: true, Port: host.port(t)})
 	require.Equal(t, fetched, outcome, why)
 }

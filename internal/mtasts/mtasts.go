@@ -124,7 +124,7 @@ type Result struct {
 	// the policy that holds.
 	Failure Failure
 	// Err is the cause when State is Unknown or Failed, or Stale is set. In Unknown it
-	// wraps resolver.ErrNotCached when a view that may not ask would have had to, ErrBusy
+	// wraps dns.ErrNotCached when a view that may not ask would have had to, ErrBusy
 	// when this store had too much to do, or the error of the caller's context.
 	Err error
 	// Why says the same in a few words for people: printable ASCII.

@@ -14,9 +14,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/internal/dane"
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
-	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/prefix"
 )
 
@@ -37,7 +37,7 @@ func (c combination) facts() policy.Facts {
 		"mixed": {"mx-a.example.com", "smtps-b.example.com"},
 		"none":  {"mx-a.example.com", "mx-b.example.com"},
 	}[c.prefix]
-	status := map[string]resolver.Status{"secure": signed, "insecure": unsigned}[c.mx]
+	status := map[string]dns.Status{"secure": signed, "insecure": unsigned}[c.mx]
 	f := on(c.port, by(status, "10 "+names[0], "20 "+names[1]))
 	f.Hosts[0].DANE, f.Hosts[1].DANE = c.hosts()
 	f.STS = map[string]mtasts.Result{
@@ -280,7 +280,7 @@ func with2(r mtasts.Result, raw ...string) mtasts.Result {
 // TestDANE is the part of the specification that is about hosts which differ.
 func TestDANE(t *testing.T) {
 	t.Parallel()
-	hosts := func(status resolver.Status, mx ...string) policy.Facts {
+	hosts := func(status dns.Status, mx ...string) policy.Facts {
 		f := by(status)
 		for _, m := range mx {
 			fields := strings.Fields(m)
@@ -288,8 +288,8 @@ func TestDANE(t *testing.T) {
 			h := one.Hosts[0]
 			h.DANE = map[string]dane.Result{
 				"usable": {State: dane.Usable}, "unusable": {State: dane.Unusable}, "absent": {State: dane.Absent},
-				"nowhere": {State: dane.Unreachable}, "dead": {State: dane.Failed, Err: &resolver.Error{Reason: "SERVFAIL"}},
-				"failed": {State: dane.Failed, Err: &resolver.Error{Reason: "timed out"}}, "unknown": {},
+				"nowhere": {State: dane.Unreachable}, "dead": {State: dane.Failed, Err: &dns.Error{Reason: "SERVFAIL"}},
+				"failed": {State: dane.Failed, Err: &dns.Error{Reason: "timed out"}}, "unknown": {},
 			}[fields[2]]
 			f.Hosts = append(f.Hosts, h)
 		}

@@ -7,15 +7,15 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/policy"
-	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/prefix"
 )
 
 // The short names of the tables below.
 const (
-	signed   = resolver.Secure
-	unsigned = resolver.Insecure
+	signed   = dns.Secure
+	unsigned = dns.Insecure
 )
 
 func defaults() policy.Options {
@@ -29,7 +29,7 @@ func with(change func(*policy.Options)) policy.Options {
 }
 
 // by returns the facts of example.com, reached by its MX hosts: "10 host" each, in order.
-func by(status resolver.Status, mx ...string) policy.Facts {
+func by(status dns.Status, mx ...string) policy.Facts {
 	f := policy.Facts{
 		Nexthop:  policy.Nexthop{Name: "example.com", Port: 25},
 		MX:       policy.MX{Asked: true, Status: status},
@@ -63,8 +63,8 @@ func overridden(f policy.Facts, o policy.Override) policy.Facts {
 }
 
 func failed(reason string) policy.Facts {
-	f := by(resolver.Indeterminate)
-	f.MX = policy.MX{Err: &resolver.Error{Reason: reason}}
+	f := by(dns.Indeterminate)
+	f.MX = policy.MX{Err: &dns.Error{Reason: reason}}
 	return f
 }
 
@@ -103,7 +103,7 @@ func TestDecide(t *testing.T) {
 		{"names are sorted, not in MX order", by(signed, "10 "+b, "20 "+a), defaults(), "OK secure match=" + a + ":" + b + " servername=hostname", policy.SourcePrefix},
 		{"smtps- and starttls- mixed: all promise STARTTLS on 25", by(signed, "10 "+s, "20 "+a), defaults(), "OK secure match=" + s + ":" + a + " servername=hostname", policy.SourcePrefix},
 		{"unsigned: the promise is still honoured", by(unsigned, "10 "+a), defaults(), "OK secure match=" + a + " servername=hostname", policy.SourcePrefix},
-		{"an indeterminate status counts as unsigned", by(resolver.Indeterminate, "10 "+a), ignoreUnsigned, none, policy.SourceNone},
+		{"an indeterminate status counts as unsigned", by(dns.Indeterminate, "10 "+a), ignoreUnsigned, none, policy.SourceNone},
 		{"unsigned_mx ignore: not for unsigned", by(unsigned, "10 "+a), ignoreUnsigned, none, policy.SourceNone},
 		{"unsigned_mx ignore: signed counts", by(signed, "10 "+a), ignoreUnsigned, "OK secure match=" + a + " servername=hostname", policy.SourcePrefix},
 		{"mixed set: only the prefixed hosts", by(signed, "10 mx.example.com", "20 "+a), defaults(), "OK secure match=" + a + " servername=hostname", policy.SourcePrefix},
@@ -242,7 +242,7 @@ func TestRouteAgreesWithPolicy(t *testing.T) {
 				mx = append(mx, preference+names[j])
 			}
 		}
-		for _, status := range []resolver.Status{resolver.Indeterminate, signed, unsigned} {
+		for _, status := range []dns.Status{dns.Indeterminate, signed, unsigned} {
 			for _, o := range []policy.Options{defaults(),
 				with(func(o *policy.Options) { o.UnsignedMX = policy.Ignore }),
 				with(func(o *policy.Options) { o.MixedMX = policy.Ignore })} {

@@ -5,9 +5,9 @@ import (
 	"net/netip"
 
 	"github.com/policyd/policyd/internal/dane"
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/probe"
-	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/prefix"
 )
 
@@ -37,7 +37,7 @@ type Facts struct {
 // MX is what is known about the MX RRset.
 type MX struct {
 	// Status is that of the RRset or of its denial.
-	Status resolver.Status
+	Status dns.Status
 	// Err is set when the lookup failed. The facts are then unknown.
 	Err error
 	// Asked is set when the lookup succeeded; false for a next hop that is a
@@ -56,7 +56,7 @@ type MX struct {
 }
 
 // signed says that DNSSEC protects the RRset, or its denial.
-func (m MX) signed() bool { return m.Status == resolver.Secure }
+func (m MX) signed() bool { return m.Status == dns.Secure }
 
 // Host is what is known about one MX host.
 type Host struct {
@@ -94,7 +94,7 @@ const (
 )
 
 // STS finds MTA-STS policies. A view that may not ask returns mtasts.Unknown with an error that wraps
-// resolver.ErrNotCached where it would have to.
+// dns.ErrNotCached where it would have to.
 type STS interface {
 	Lookup(ctx context.Context, domain string) mtasts.Result
 	// Announce begins to ask what a Lookup will need first, and does not wait for it.
@@ -113,7 +113,7 @@ type Probes interface {
 type OwnSite interface {
 	// Own reports whether mail for domain is received here, and which list says
 	// so. After an error nothing is known: no route. A site that may not wait
-	// returns resolver.ErrNotCached where it would have to ask somebody.
+	// returns dns.ErrNotCached where it would have to ask somebody.
 	Own(ctx context.Context, domain string) (own bool, why string, err error)
 	// OwnHost reports whether name is a name of this host.
 	OwnHost(name string) bool

@@ -10,15 +10,15 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/policyd/policyd/internal/dane"
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
-	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/prefix"
 )
 
 // Engine gathers facts. It keeps nothing: what is remembered is in the resolver
 // and in the site.
 type Engine struct {
-	Resolver  resolver.Resolver
+	Resolver  dns.Resolver
 	Overrides *Overrides
 	// STS finds MTA-STS policies; nil knows nothing, which defers where the options ask for MTA-STS.
 	STS STS
@@ -28,9 +28,8 @@ type Engine struct {
 	Site OwnSite
 	// Relays is asked about a host that cannot be looked up; nil knows no relay hosts.
 	Relays Relays
-	// Passive marks lookups that a stranger can cause: they never make the cache
-	// refresh an entry ahead of its expiry.
-	Passive bool
+	// Effort is passed on to the resolver.
+	Effort dns.Effort
 	// Waits says that lookups take time, so that independent ones are done side by side.
 	Waits bool
 	// Thorough gathers also what the decision does not need, for people to see.
@@ -38,7 +37,7 @@ type Engine struct {
 }
 
 // Gather finds the facts that Decide needs about a next hop, and none that it does not need: MX, then DANE, then
-// MTA-STS where DANE does not decide. The one error is resolver.ErrNotCached, from a source that may not ask: gather
+// MTA-STS where DANE does not decide. The one error is dns.ErrNotCached, from a source that may not ask: gather
 // again with one that may. Any other failure is a fact.
 func (e *Engine) Gather(ctx context.Context, n Nexthop, o Options) (Facts, error) {
 	f, err := e.gatherMX(ctx, n, o)
@@ -82,8 +81,8 @@ func (e *Engine) gatherMX(ctx context.Context, n Nexthop, o Options) (Facts, err
 		f.Hosts = []Host{{Name: n.Name, Class: prefix.Of(n.Name)}}
 		return f, nil
 	}
-	rrset, err := e.Resolver.Lookup(ctx, resolver.Question{Name: n.Name, Type: resolver.TypeMX, Passive: e.Passive})
-	if errors.Is(err, resolver.ErrNotCached) {
+	rrset, err := e.Resolver.Lookup(ctx, dns.Question{Name: n.Name, Type: dns.TypeMX}, e.Effort)
+	if errors.Is(err, dns.ErrNotCached) {
 		return f, err
 	}
 	f.setMX(rrset, err)
@@ -96,14 +95,14 @@ func (f *Facts) decided() bool {
 }
 
 // setMX fills in the MX RRset. Its hosts arrive sorted by preference and name.
-func (f *Facts) setMX(rrset *resolver.RRset, err error) {
+func (f *Facts) setMX(rrset *dns.RRset, err error) {
 	if err != nil {
 		f.MX.Err = err
 		return
 	}
 	// Only a secure NXDOMAIN proves that the domain does not exist. Postfix does not believe an insecure one either:
 	// it delivers to the address of the domain itself.
-	f.MX.Asked, f.MX.Status, f.MX.NXDomain = true, rrset.Status, rrset.NXDomain && rrset.Status == resolver.Secure
+	f.MX.Asked, f.MX.Status, f.MX.NXDomain = true, rrset.Status, rrset.NXDomain && rrset.Status == dns.Secure
 	switch {
 	case f.MX.NXDomain:
 		return
@@ -152,10 +151,10 @@ func (e *Engine) dane(ctx context.Context, host string, port uint16) (dane.Resul
 	if !prefix.ValidHost(host) {
 		return dane.Result{State: dane.Unreachable, Why: "not a host name"}, nil
 	}
-	return dane.Lookup(ctx, e.Resolver, dane.Query{Host: host, Port: port, Passive: e.Passive, Waits: e.Waits})
+	return dane.Lookup(ctx, e.Resolver, dane.Query{Host: host, Port: port, Effort: e.Effort, Waits: e.Waits})
 }
 
-// needsSTS says whether the decision depends on MTA-STS. The error is resolver.ErrNotCached only.
+// needsSTS says whether the decision depends on MTA-STS. The error is dns.ErrNotCached only.
 func (e *Engine) needsSTS(f Facts, o Options) (bool, error) {
 	if !o.MTASTS || f.Nexthop.Host {
 		return false, nil
@@ -179,8 +178,8 @@ func (e *Engine) needsSTS(f Facts, o Options) (bool, error) {
 		return false, nil
 	}
 	f.STS = e.STS.Live(f.Nexthop.Name)
-	if errors.Is(f.STS.Err, resolver.ErrNotCached) {
-		return false, resolver.ErrNotCached
+	if errors.Is(f.STS.Err, dns.ErrNotCached) {
+		return false, dns.ErrNotCached
 	}
 	return forgedNull(f, o), nil
 }
@@ -196,7 +195,7 @@ func (e *Engine) likelySTS(f Facts, o Options) bool {
 	return len(match) > 0 || f.Nexthop.Port == SMTPPort && !f.MX.signed()
 }
 
-// gatherSTS finds the domain's MTA-STS policy. The error is resolver.ErrNotCached only.
+// gatherSTS finds the domain's MTA-STS policy. The error is dns.ErrNotCached only.
 func (e *Engine) gatherSTS(ctx context.Context, f *Facts) error {
 	if e.STS == nil {
 		f.STS = mtasts.Result{Domain: f.Nexthop.Name, Why: "nobody to ask"}
@@ -208,8 +207,8 @@ func (e *Engine) gatherSTS(ctx context.Context, f *Facts) error {
 	f.STS = e.STS.Lookup(share, f.Nexthop.Name)
 	switch {
 	case f.STS.State != mtasts.Unknown:
-	case errors.Is(f.STS.Err, resolver.ErrNotCached):
-		return resolver.ErrNotCached
+	case errors.Is(f.STS.Err, dns.ErrNotCached):
+		return dns.ErrNotCached
 	case time.Since(begun) < fair:
 		// It is our resolver that is slow: what came before has taken the time. The lookup goes on, and next time its
 		// result is there.

@@ -13,10 +13,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/internal/dane"
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/probe"
-	"github.com/policyd/policyd/internal/resolver"
 )
 
 // stsFunc is a policy.STS made of a function.
@@ -56,18 +56,18 @@ func insecureAddrs() answer {
 	return a
 }
 
-func tlsa(status resolver.Status) answer {
-	return answer{rrset: resolver.RRset{Status: status, TLSA: []resolver.TLSA{{Usage: 3, Selector: 1, MatchingType: 1, Data: make([]byte, 32)}}}}
+func tlsa(status dns.Status) answer {
+	return answer{rrset: dns.RRset{Status: status, TLSA: []dns.TLSA{{Usage: 3, Selector: 1, MatchingType: 1, Data: make([]byte, 32)}}}}
 }
 
-func denial(status resolver.Status) answer { return answer{rrset: resolver.RRset{Status: status}} }
+func denial(status dns.Status) answer { return answer{rrset: dns.RRset{Status: status}} }
 
 // TestGatherAsksNoMoreThanItNeeds counts the questions of a cold domain; any that is not listed fails the test.
 func TestGatherAsksNoMoreThanItNeeds(t *testing.T) {
 	t.Parallel()
 	const mx = "mx.example.com"
-	one := mxs(signed, resolver.MX{Preference: 10, Host: mx})
-	prefixed := mxs(unsigned, resolver.MX{Preference: 10, Host: "starttls-a.example.com"})
+	one := mxs(signed, dns.MX{Preference: 10, Host: mx})
+	prefixed := mxs(unsigned, dns.MX{Preference: 10, Host: "starttls-a.example.com"})
 	absent := mtasts.Result{State: mtasts.Absent}
 	for _, c := range []struct {
 		name    string
@@ -76,16 +76,16 @@ func TestGatherAsksNoMoreThanItNeeds(t *testing.T) {
 		sts     func(*testing.T) policy.STS
 		want    string
 	}{
-		{"plain and unsigned: no TLSA", domain, map[string]answer{"MX example.com": mxs(unsigned, resolver.MX{Host: mx}), "A " + mx: insecureAddrs(), "AAAA " + mx: denial(unsigned)},
+		{"plain and unsigned: no TLSA", domain, map[string]answer{"MX example.com": mxs(unsigned, dns.MX{Host: mx}), "A " + mx: insecureAddrs(), "AAAA " + mx: denial(unsigned)},
 			func(*testing.T) policy.STS { return says(absent) }, "NOTFOUND "},
 		{"prefix and unsigned", domain, map[string]answer{"MX example.com": prefixed, "A starttls-a.example.com": insecureAddrs(), "AAAA starttls-a.example.com": denial(unsigned)},
 			func(*testing.T) policy.STS { return says(absent) }, "OK secure match=starttls-a.example.com servername=hostname"},
 		{"DANE decides: no MTA-STS", domain, map[string]answer{"MX example.com": one, "A " + mx: addrs("192.0.2.1"), "AAAA " + mx: denial(signed), "TLSA _25._tcp." + mx: tlsa(signed)},
 			notAsked, "OK dane-only"},
-		{"DANE defers: no MTA-STS", domain, map[string]answer{"MX example.com": one, "A " + mx: addrs("192.0.2.1"), "AAAA " + mx: denial(signed), "TLSA _25._tcp." + mx: {err: &resolver.Error{Reason: "SERVFAIL"}}},
+		{"DANE defers: no MTA-STS", domain, map[string]answer{"MX example.com": one, "A " + mx: addrs("192.0.2.1"), "AAAA " + mx: denial(signed), "TLSA _25._tcp." + mx: {err: &dns.Error{Reason: "SERVFAIL"}}},
 			notAsked, "TEMP TLSA lookup at _25._tcp.mx.example.com failed: SERVFAIL"},
-		{"null MX: nothing more", domain, map[string]answer{"MX example.com": mxs(signed, resolver.MX{})}, notAsked, "NOTFOUND "},
-		{"NXDOMAIN: nothing more", domain, map[string]answer{"MX example.com": {rrset: resolver.RRset{Status: signed, NXDomain: true}}}, notAsked, "NOTFOUND "},
+		{"null MX: nothing more", domain, map[string]answer{"MX example.com": mxs(signed, dns.MX{})}, notAsked, "NOTFOUND "},
+		{"NXDOMAIN: nothing more", domain, map[string]answer{"MX example.com": {rrset: dns.RRset{Status: signed, NXDomain: true}}}, notAsked, "NOTFOUND "},
 		{"implicit MX: the domain is its host, without a prefix", policy.Nexthop{Name: "starttls-x.example", Port: 25}, map[string]answer{"MX starttls-x.example": denial(signed), "A starttls-x.example": addrs("192.0.2.1"), "AAAA starttls-x.example": denial(signed), "TLSA _25._tcp.starttls-x.example": denial(signed)},
 			func(*testing.T) policy.STS { return says(absent) }, "NOTFOUND "},
 		{"implicit MX with TLSA", domain, map[string]answer{"MX example.com": denial(signed), "A example.com": addrs("192.0.2.1"), "AAAA example.com": denial(signed), "TLSA _25._tcp.example.com": tlsa(signed)},
@@ -93,12 +93,12 @@ func TestGatherAsksNoMoreThanItNeeds(t *testing.T) {
 		{"[host]: no MX, no MTA-STS", policy.Nexthop{Name: mx, Host: true, Port: 25}, map[string]answer{"A " + mx: addrs("192.0.2.1"), "AAAA " + mx: denial(signed), "TLSA _25._tcp." + mx: tlsa(signed)}, notAsked, "OK dane-only"},
 		{"[host] on port 26: its own TLSA records", policy.Nexthop{Name: mx, Host: true, Port: 26}, map[string]answer{"A " + mx: addrs("192.0.2.1"), "AAAA " + mx: denial(signed), "TLSA _26._tcp." + mx: denial(signed)}, notAsked, "NOTFOUND "},
 		{"port 26 without smtps- hosts: no MTA-STS", policy.Nexthop{Name: "example.com", Port: 26}, map[string]answer{"MX example.com": one, "A " + mx: addrs("192.0.2.1"), "AAAA " + mx: denial(signed), "TLSA _26._tcp." + mx: denial(signed)}, notAsked, "NOTFOUND "},
-		{"an MX that is no host name is not looked up", domain, map[string]answer{"MX example.com": mxs(signed, resolver.MX{Preference: 10, Host: mx}, resolver.MX{Preference: 20, Host: `a\032b.example`}), "A " + mx: addrs("192.0.2.1"), "AAAA " + mx: denial(signed), "TLSA _25._tcp." + mx: tlsa(signed)},
+		{"an MX that is no host name is not looked up", domain, map[string]answer{"MX example.com": mxs(signed, dns.MX{Preference: 10, Host: mx}, dns.MX{Preference: 20, Host: `a\032b.example`}), "A " + mx: addrs("192.0.2.1"), "AAAA " + mx: denial(signed), "TLSA _25._tcp." + mx: tlsa(signed)},
 			notAsked, "OK dane-only"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			d := &dns{t: t, answers: c.answers}
+			d := &table{t: t, answers: c.answers}
 			e := policy.Engine{Resolver: d, STS: c.sts(t)}
 			f, err := e.Gather(t.Context(), c.next, withDANEAndSTS())
 			require.NoError(t, err)
@@ -111,7 +111,7 @@ func TestGatherAsksNoMoreThanItNeeds(t *testing.T) {
 // announcing is a policy.STS that knows no policies and notes what its record was asked for after.
 type announcing struct {
 	stsFunc
-	dns   *dns
+	dns   *table
 	after []int
 }
 
@@ -128,7 +128,7 @@ func TestTheRecordIsAskedForWithTheAddresses(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		next   policy.Nexthop
-		status resolver.Status
+		status dns.Status
 		host   string
 		waits  bool
 		change func(*policy.Options)
@@ -147,7 +147,7 @@ func TestTheRecordIsAskedForWithTheAddresses(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			d := &dns{t: t, answers: map[string]answer{"MX example.com": mxs(c.status, resolver.MX{Preference: 10, Host: c.host}), "A " + c.host: insecureAddrs(), "AAAA " + c.host: denial(unsigned)}}
+			d := &table{t: t, answers: map[string]answer{"MX example.com": mxs(c.status, dns.MX{Preference: 10, Host: c.host}), "A " + c.host: insecureAddrs(), "AAAA " + c.host: denial(unsigned)}}
 			sts := &announcing{dns: d, stsFunc: func(context.Context, string) mtasts.Result { return mtasts.Result{State: mtasts.Absent} }}
 			o := withDANEAndSTS()
 			if c.change != nil {
@@ -168,30 +168,30 @@ func TestALivePolicyHoldsAgainstAForgedMX(t *testing.T) {
 	t.Parallel()
 	const mx, evil = "mx.example.com", "mx.evil.example"
 	held := keeps{stsPolicy(mtasts.Enforce, mx)}
-	loading := keeps{mtasts.Result{Err: resolver.ErrNotCached}}
+	loading := keeps{mtasts.Result{Err: dns.ErrNotCached}}
 	host := func(name string, t answer) map[string]answer {
 		return map[string]answer{"A " + name: addrs("192.0.2.1"), "AAAA " + name: denial(signed), "TLSA _25._tcp." + name: t, "TLSA _26._tcp." + name: t}
 	}
-	gone := answer{rrset: resolver.RRset{Status: unsigned, NXDomain: true}}
+	gone := answer{rrset: dns.RRset{Status: unsigned, NXDomain: true}}
 	for _, c := range []struct {
 		name string
 		mx   answer
 		sts  policy.STS
 		want string
 	}{
-		{"another host, with DANE of its own", mxs(unsigned, resolver.MX{Host: evil}), held, "OK secure match=mx.example.com servername=hostname"},
-		{"another host beside the right one", mxs(unsigned, resolver.MX{Host: evil}, resolver.MX{Host: mx}), held, "OK secure match=mx.example.com servername=hostname"},
-		{"the right host: the policy decides", mxs(unsigned, resolver.MX{Host: mx}), held, "OK secure match=mx.example.com servername=hostname"},
-		{"a signed RRset is not forged: DANE", mxs(signed, resolver.MX{Host: evil}), held, "OK dane-only"},
+		{"another host, with DANE of its own", mxs(unsigned, dns.MX{Host: evil}), held, "OK secure match=mx.example.com servername=hostname"},
+		{"another host beside the right one", mxs(unsigned, dns.MX{Host: evil}, dns.MX{Host: mx}), held, "OK secure match=mx.example.com servername=hostname"},
+		{"the right host: the policy decides", mxs(unsigned, dns.MX{Host: mx}), held, "OK secure match=mx.example.com servername=hostname"},
+		{"a signed RRset is not forged: DANE", mxs(signed, dns.MX{Host: evil}), held, "OK dane-only"},
 		{"the domain does not exist", gone, held, "OK secure match=mx.example.com servername=hostname"},
-		{"null MX", mxs(unsigned, resolver.MX{}), held, "OK secure match=mx.example.com servername=hostname"},
-		{"the domain securely does not exist", answer{rrset: resolver.RRset{Status: signed, NXDomain: true}}, held, "NOTFOUND "},
+		{"null MX", mxs(unsigned, dns.MX{}), held, "OK secure match=mx.example.com servername=hostname"},
+		{"the domain securely does not exist", answer{rrset: dns.RRset{Status: signed, NXDomain: true}}, held, "NOTFOUND "},
 		{"a policy that is not enforced", gone, keeps{stsPolicy(mtasts.Testing, mx)}, "NOTFOUND "},
-		{"null MX, and no live policy: the store is not asked to fetch one", mxs(unsigned, resolver.MX{}), notAsked(t), "NOTFOUND "},
-		{"no policy: DANE", mxs(unsigned, resolver.MX{Host: evil}), says(mtasts.Result{State: mtasts.Absent}), "OK dane"},
-		{"a policy that has not been fetched yet", mxs(unsigned, resolver.MX{Host: evil}), says(stsPolicy(mtasts.Enforce, mx)), "OK secure match=mx.example.com servername=hostname"},
-		{"the policies are being read", mxs(unsigned, resolver.MX{}), loading, "not cached"},
-		{"the policies are being read, DANE", mxs(unsigned, resolver.MX{Host: evil}), loading, "not cached"},
+		{"null MX, and no live policy: the store is not asked to fetch one", mxs(unsigned, dns.MX{}), notAsked(t), "NOTFOUND "},
+		{"no policy: DANE", mxs(unsigned, dns.MX{Host: evil}), says(mtasts.Result{State: mtasts.Absent}), "OK dane"},
+		{"a policy that has not been fetched yet", mxs(unsigned, dns.MX{Host: evil}), says(stsPolicy(mtasts.Enforce, mx)), "OK secure match=mx.example.com servername=hostname"},
+		{"the policies are being read", mxs(unsigned, dns.MX{}), loading, "not cached"},
+		{"the policies are being read, DANE", mxs(unsigned, dns.MX{Host: evil}), loading, "not cached"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -199,10 +199,10 @@ func TestALivePolicyHoldsAgainstAForgedMX(t *testing.T) {
 			maps.Copy(answers, host(mx, tlsa(signed)))
 			maps.Copy(answers, host(evil, tlsa(signed)))
 			maps.Copy(answers, map[string]answer{"A example.com": denial(unsigned), "AAAA example.com": denial(unsigned)})
-			e := policy.Engine{Resolver: &dns{t: t, answers: answers}, STS: c.sts}
+			e := policy.Engine{Resolver: &table{t: t, answers: answers}, STS: c.sts}
 			f, err := e.Gather(t.Context(), domain, withDANEAndSTS())
 			if c.want == "not cached" {
-				require.ErrorIs(t, err, resolver.ErrNotCached)
+				require.ErrorIs(t, err, dns.ErrNotCached)
 				return
 			}
 			require.NoError(t, err)
@@ -221,20 +221,20 @@ func TestGatherFromACacheThatLacksSomething(t *testing.T) {
 	const mx = "mx.example.com"
 	full := func() map[string]answer {
 		return map[string]answer{
-			"MX example.com": mxs(signed, resolver.MX{Host: mx}), "A " + mx: addrs("192.0.2.1"), "AAAA " + mx: denial(signed), "TLSA _25._tcp." + mx: denial(signed),
+			"MX example.com": mxs(signed, dns.MX{Host: mx}), "A " + mx: addrs("192.0.2.1"), "AAAA " + mx: denial(signed), "TLSA _25._tcp." + mx: denial(signed),
 		}
 	}
 	for missing := range full() {
 		answers := full()
-		answers[missing] = answer{err: resolver.ErrNotCached}
-		e := policy.Engine{Resolver: &dns{t: t, answers: answers}, STS: says(mtasts.Result{State: mtasts.Absent})}
+		answers[missing] = answer{err: dns.ErrNotCached}
+		e := policy.Engine{Resolver: &table{t: t, answers: answers}, STS: says(mtasts.Result{State: mtasts.Absent})}
 		f, err := e.Gather(t.Context(), domain, withDANEAndSTS())
-		require.ErrorIs(t, err, resolver.ErrNotCached, missing)
+		require.ErrorIs(t, err, dns.ErrNotCached, missing)
 		require.Equal(t, "TEMP", policy.Decide(f, withDANEAndSTS()).Reply.Status.String(), "what was gathered so far trusts nothing")
 	}
-	e := policy.Engine{Resolver: &dns{t: t, answers: full()}, STS: says(mtasts.Result{Err: resolver.ErrNotCached})}
+	e := policy.Engine{Resolver: &table{t: t, answers: full()}, STS: says(mtasts.Result{Err: dns.ErrNotCached})}
 	_, err := e.Gather(t.Context(), domain, withDANEAndSTS())
-	require.ErrorIs(t, err, resolver.ErrNotCached)
+	require.ErrorIs(t, err, dns.ErrNotCached)
 	e.STS = says(mtasts.Result{Err: errors.New("busy")})
 	f, err := e.Gather(t.Context(), domain, withDANEAndSTS())
 	require.NoError(t, err)
@@ -249,15 +249,15 @@ func TestGatherFromACacheThatLacksSomething(t *testing.T) {
 func TestASlowBackupHostLeavesTimeForTheRest(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		slow := resolverFunc(func(ctx context.Context, q resolver.Question) (*resolver.RRset, error) {
+		slow := resolverFunc(func(ctx context.Context, q dns.Question) (*dns.RRset, error) {
 			switch {
-			case q.Type == resolver.TypeMX:
-				return &resolver.RRset{Status: signed, MX: []resolver.MX{{Preference: 10, Host: "a.example"}, {Preference: 20, Host: "b.example"}}}, nil
+			case q.Type == dns.TypeMX:
+				return &dns.RRset{Status: signed, MX: []dns.MX{{Preference: 10, Host: "a.example"}, {Preference: 20, Host: "b.example"}}}, nil
 			case q.Name == "b.example":
 				<-ctx.Done()
-				return nil, &resolver.Error{Question: q, Reason: "timed out", Err: ctx.Err()}
-			case q.Type == resolver.TypeTLSA:
-				return &resolver.RRset{Status: signed}, nil
+				return nil, &dns.Error{Question: q, Reason: "timed out", Err: ctx.Err()}
+			case q.Type == dns.TypeTLSA:
+				return &dns.RRset{Status: signed}, nil
 			}
 			found := addrs("192.0.2.1")
 			return &found.rrset, nil
@@ -296,7 +296,7 @@ func TestASlowBackupHostLeavesTimeForTheRest(t *testing.T) {
 // missing because there was no time left to fetch it.
 func TestASlowResolverHidesNoPolicy(t *testing.T) {
 	t.Parallel()
-	for _, status := range []resolver.Status{signed, unsigned} {
+	for _, status := range []dns.Status{signed, unsigned} {
 		for each := 100 * time.Millisecond; each < 5*time.Second; each += 50 * time.Millisecond {
 			synctest.Test(t, func(t *testing.T) {
 				takes := func(ctx context.Context, n int) error {
@@ -307,15 +307,15 @@ func TestASlowResolverHidesNoPolicy(t *testing.T) {
 						return ctx.Err()
 					}
 				}
-				slow := resolverFunc(func(ctx context.Context, q resolver.Question) (*resolver.RRset, error) {
+				slow := resolverFunc(func(ctx context.Context, q dns.Question) (*dns.RRset, error) {
 					if err := takes(ctx, 1); err != nil {
-						return nil, &resolver.Error{Question: q, Reason: "no answer in time", Err: err}
+						return nil, &dns.Error{Question: q, Reason: "no answer in time", Err: err}
 					}
-					r := &resolver.RRset{Status: status}
+					r := &dns.RRset{Status: status}
 					switch q.Type {
-					case resolver.TypeMX:
-						r.MX = []resolver.MX{{Preference: 10, Host: "mx.example.com"}}
-					case resolver.TypeA:
+					case dns.TypeMX:
+						r.MX = []dns.MX{{Preference: 10, Host: "mx.example.com"}}
+					case dns.TypeA:
 						r.Addrs = addrs("192.0.2.1").rrset.Addrs
 					default:
 					}
@@ -342,9 +342,9 @@ func TestASlowResolverHidesNoPolicy(t *testing.T) {
 	}
 }
 
-type resolverFunc func(context.Context, resolver.Question) (*resolver.RRset, error)
+type resolverFunc func(context.Context, dns.Question) (*dns.RRset, error)
 
-func (f resolverFunc) Lookup(ctx context.Context, q resolver.Question) (*resolver.RRset, error) {
+func (f resolverFunc) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
 	return f(ctx, q)
 }
 
@@ -365,11 +365,11 @@ func TestGatherRouteByProbe(t *testing.T) {
 	o := withDANEAndSTS()
 	o.Port26.Mode = policy.PortProbe
 	answers := map[string]answer{
-		"MX example.com": mxs(signed, resolver.MX{Preference: 10, Host: s}, resolver.MX{Preference: 20, Host: u}, resolver.MX{Preference: 30, Host: "starttls-x.example.com"}),
+		"MX example.com": mxs(signed, dns.MX{Preference: 10, Host: s}, dns.MX{Preference: 20, Host: u}, dns.MX{Preference: 30, Host: "starttls-x.example.com"}),
 	}
-	d := &dns{t: t, answers: answers}
+	d := &table{t: t, answers: answers}
 	v := &verdicts{found: map[string]probe.State{}}
-	e := policy.Engine{Resolver: d, Probes: v, Site: site{}, STS: notAsked(t), Passive: true}
+	e := policy.Engine{Resolver: d, Probes: v, Site: site{}, STS: notAsked(t), Effort: dns.Effort{Untrusted: true}}
 	f, err := e.GatherRoute(t.Context(), domain, o)
 	require.NoError(t, err)
 	require.Equal(t, "NOTFOUND ", policy.Route(f, o).Reply.String(), "closed or unknown: nothing more is looked up")
@@ -385,36 +385,36 @@ func TestGatherRouteByProbe(t *testing.T) {
 	require.Equal(t, "OK smtps26:["+s+"]:26", policy.Route(f, o).Reply.String())
 	require.Equal(t, dane.Absent, f.Hosts[0].DANE26.State)
 	require.Equal(t, dane.Unknown, f.Hosts[1].DANE26.State, "not needed")
+	require.Equal(t, map[dns.Effort]bool{{Untrusted: true}: true}, d.efforts)
 	for _, q := range d.asked {
-		require.True(t, q.Passive)
-		require.False(t, q.Type == resolver.TypeTLSA && slices.Contains([]string{u}, q.Name))
+		require.False(t, q.Type == dns.TypeTLSA && slices.Contains([]string{u}, q.Name))
 	}
 }
 
 // panicking is a resolver that panics over a question of one type.
 type panicking struct {
-	resolver.Resolver
-	over resolver.Type
+	dns.Resolver
+	over dns.Type
 }
 
-func (p panicking) Lookup(ctx context.Context, q resolver.Question) (*resolver.RRset, error) {
+func (p panicking) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
 	if q.Type == p.over {
 		panic("what a record")
 	}
-	return p.Resolver.Lookup(ctx, q)
+	return p.Resolver.Lookup(ctx, q, e)
 }
 
 // What panics side by side with others panics where the caller can recover, and does not end the daemon.
 func TestGatherPanicsInTheGoroutineOfItsCaller(t *testing.T) {
 	t.Parallel()
-	d := &dns{t: t, answers: map[string]answer{
-		"MX example.com":     mxs(signed, resolver.MX{Preference: 10, Host: "a.example.com"}, resolver.MX{Preference: 20, Host: "b.example.com"}),
+	d := &table{t: t, answers: map[string]answer{
+		"MX example.com":     mxs(signed, dns.MX{Preference: 10, Host: "a.example.com"}, dns.MX{Preference: 20, Host: "b.example.com"}),
 		"A a.example.com":    addrs("192.0.2.1"),
 		"A b.example.com":    addrs("192.0.2.2"),
 		"AAAA a.example.com": denial(signed),
 		"AAAA b.example.com": denial(signed),
 	}}
-	e := policy.Engine{Resolver: panicking{d, resolver.TypeTLSA}, Waits: true}
+	e := policy.Engine{Resolver: panicking{d, dns.TypeTLSA}, Waits: true}
 	defer func() { require.Contains(t, fmt.Sprint(recover()), "what a record") }()
 	_, err := e.Gather(t.Context(), policy.Nexthop{Name: "example.com", Port: 25}, policy.Options{DANE: true})
 	require.Fail(t, "no panic", err)
@@ -425,8 +425,8 @@ func TestARouteHasTheRecordAskedForBesideDANE(t *testing.T) {
 	t.Parallel()
 	const s = "smtps-s.example.com"
 	for _, elsewhere := range []bool{true, false} {
-		d := &dns{t: t, answers: map[string]answer{
-			"MX example.com": mxs(signed, resolver.MX{Preference: 10, Host: s}),
+		d := &table{t: t, answers: map[string]answer{
+			"MX example.com": mxs(signed, dns.MX{Preference: 10, Host: s}),
 			"A " + s:         addrs("192.0.2.1"), "AAAA " + s: denial(signed),
 			"TLSA _25._tcp." + s: denial(signed), "TLSA _26._tcp." + s: denial(signed),
 		}}

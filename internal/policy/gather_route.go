@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 
-	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/text"
 	"github.com/policyd/policyd/prefix"
 )
@@ -57,14 +57,14 @@ func (e *Engine) GatherRoute(ctx context.Context, n Nexthop, o Options) (Facts, 
 
 // receiver finds out whether this site receives the mail of a domain: by its lists,
 // by a name or by an address of one of the domain's MX hosts. Every doubt ends in
-// ReceiverUnknown. The error is resolver.ErrNotCached only.
+// ReceiverUnknown. The error is dns.ErrNotCached only.
 func (e *Engine) receiver(ctx context.Context, f Facts) (Receiver, error) {
 	if e.Site == nil {
 		return Receiver{Why: "it is not known what this site receives"}, nil
 	}
 	own, why, failed := e.Site.Own(ctx, f.Nexthop.Name)
 	switch {
-	case errors.Is(failed, resolver.ErrNotCached):
+	case errors.Is(failed, dns.ErrNotCached):
 		return Receiver{}, failed
 	case failed != nil:
 		return Receiver{Why: "whether this site receives it is not known: " + reason(failed)}, nil
@@ -83,9 +83,9 @@ func (e *Engine) receiver(ctx context.Context, f Facts) (Receiver, error) {
 func (e *Engine) receiverByAddress(ctx context.Context, hosts []Host) (Receiver, error) {
 	found := make([]Receiver, 2*len(hosts))
 	err := e.each(len(found), func(i int) (err error) {
-		t := resolver.TypeA
+		t := dns.TypeA
 		if i%2 == 1 {
-			t = resolver.TypeAAAA
+			t = dns.TypeAAAA
 		}
 		found[i], err = e.addressed(ctx, hosts[i/2].Name, t)
 		return err
@@ -105,10 +105,10 @@ func (e *Engine) receiverByAddress(ctx context.Context, hosts []Host) (Receiver,
 	return all, nil
 }
 
-func (e *Engine) addressed(ctx context.Context, host string, t resolver.Type) (Receiver, error) {
-	rrset, failed := e.Resolver.Lookup(ctx, resolver.Question{Name: host, Type: t, Passive: e.Passive})
+func (e *Engine) addressed(ctx context.Context, host string, t dns.Type) (Receiver, error) {
+	rrset, failed := e.Resolver.Lookup(ctx, dns.Question{Name: host, Type: t}, e.Effort)
 	switch {
-	case errors.Is(failed, resolver.ErrNotCached):
+	case errors.Is(failed, dns.ErrNotCached):
 		return Receiver{}, failed
 	case failed != nil:
 		return Receiver{Why: "an address of " + text.Name(host) + " could not be looked up: " + reason(failed)}, nil

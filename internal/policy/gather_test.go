@@ -11,27 +11,32 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/policy"
-	"github.com/policyd/policyd/internal/resolver"
 )
 
-// dns answers from a table and fails the test for any other question.
-type dns struct {
+// table is a resolver that answers from a table and fails the test for any other question.
+type table struct {
 	t       *testing.T
 	answers map[string]answer
 
-	mu    sync.Mutex
-	asked []resolver.Question
+	mu      sync.Mutex
+	asked   []dns.Question
+	efforts map[dns.Effort]bool // of all questions
 }
 
 type answer struct {
-	rrset resolver.RRset
+	rrset dns.RRset
 	err   error
 }
 
-func (d *dns) Lookup(_ context.Context, q resolver.Question) (*resolver.RRset, error) {
+func (d *table) Lookup(_ context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
 	d.mu.Lock()
 	d.asked = append(d.asked, q)
+	if d.efforts == nil {
+		d.efforts = map[dns.Effort]bool{}
+	}
+	d.efforts[e] = true
 	d.mu.Unlock()
 	a, ok := d.answers[q.Type.String()+" "+q.Name]
 	if !ok {
@@ -44,12 +49,12 @@ func (d *dns) Lookup(_ context.Context, q resolver.Question) (*resolver.RRset, e
 	return &a.rrset, nil
 }
 
-func mxs(status resolver.Status, mx ...resolver.MX) answer {
-	return answer{rrset: resolver.RRset{Status: status, MX: mx}}
+func mxs(status dns.Status, mx ...dns.MX) answer {
+	return answer{rrset: dns.RRset{Status: status, MX: mx}}
 }
 
 func addrs(a ...string) answer {
-	r := resolver.RRset{Status: resolver.Secure}
+	r := dns.RRset{Status: dns.Secure}
 	for _, s := range a {
 		r.Addrs = append(r.Addrs, netip.MustParseAddr(s))
 	}
@@ -90,7 +95,7 @@ func TestGather(t *testing.T) {
 	t.Parallel()
 	t.Run("no DNS query for a host, with mode off, or where the overrides decide", func(t *testing.T) {
 		t.Parallel()
-		e := policy.Engine{Resolver: &dns{t: t}}
+		e := policy.Engine{Resolver: &table{t: t}}
 		_, err := e.Gather(t.Context(), policy.Nexthop{Name: "starttls-a.example", Host: true, Port: 25}, defaults())
 		require.NoError(t, err)
 		_, err = e.Gather(t.Context(), domain, with(func(o *policy.Options) { o.Mode = policy.ModeOff }))
@@ -98,22 +103,22 @@ func TestGather(t *testing.T) {
 	})
 	t.Run("a failed lookup is a fact", func(t *testing.T) {
 		t.Parallel()
-		broken := &resolver.Error{Reason: "SERVFAIL"}
-		e := policy.Engine{Resolver: &dns{t: t, answers: map[string]answer{"MX example.com": {err: broken}}}}
+		broken := &dns.Error{Reason: "SERVFAIL"}
+		e := policy.Engine{Resolver: &table{t: t, answers: map[string]answer{"MX example.com": {err: broken}}}}
 		f, err := e.Gather(t.Context(), domain, defaults())
 		require.NoError(t, err)
 		require.Equal(t, policy.MX{Err: broken}, f.MX)
 	})
 	t.Run("what is not cached is the caller's business", func(t *testing.T) {
 		t.Parallel()
-		e := policy.Engine{Resolver: &dns{t: t, answers: map[string]answer{"MX example.com": {err: resolver.ErrNotCached}}}}
+		e := policy.Engine{Resolver: &table{t: t, answers: map[string]answer{"MX example.com": {err: dns.ErrNotCached}}}}
 		f, err := e.Gather(t.Context(), domain, defaults())
-		require.ErrorIs(t, err, resolver.ErrNotCached)
+		require.ErrorIs(t, err, dns.ErrNotCached)
 		require.Equal(t, "TEMP no facts were gathered", policy.Decide(f, defaults()).Reply.String())
 	})
 	t.Run("null MX", func(t *testing.T) {
 		t.Parallel()
-		e := policy.Engine{Resolver: &dns{t: t, answers: map[string]answer{"MX example.com": mxs(signed, resolver.MX{})}}}
+		e := policy.Engine{Resolver: &table{t: t, answers: map[string]answer{"MX example.com": mxs(signed, dns.MX{})}}}
 		f, err := e.Gather(t.Context(), domain, defaults())
 		require.NoError(t, err)
 		require.True(t, f.MX.Null)
@@ -121,11 +126,11 @@ func TestGather(t *testing.T) {
 	})
 	t.Run("1,500 hosts: the 32 best are considered, each once", func(t *testing.T) {
 		t.Parallel()
-		var many []resolver.MX
+		var many []dns.MX
 		for i := range uint16(1500) {
-			many = append(many, resolver.MX{Preference: i, Host: fmt.Sprintf("starttls-%d.example.com", i/2)})
+			many = append(many, dns.MX{Preference: i, Host: fmt.Sprintf("starttls-%d.example.com", i/2)})
 		}
-		e := policy.Engine{Resolver: &dns{t: t, answers: map[string]answer{"MX example.com": mxs(signed, many...)}}}
+		e := policy.Engine{Resolver: &table{t: t, answers: map[string]answer{"MX example.com": mxs(signed, many...)}}}
 		f, err := e.Gather(t.Context(), domain, defaults())
 		require.NoError(t, err)
 		require.Len(t, f.Hosts, policy.MaxHosts)
@@ -140,12 +145,12 @@ func TestGatherRoute(t *testing.T) {
 	const s, backup = "smtps-s.example.com", "mx.example.net"
 	zone := func() map[string]answer {
 		return map[string]answer{
-			"MX example.com": mxs(signed, resolver.MX{Preference: 10, Host: s}, resolver.MX{Preference: 20, Host: backup}),
+			"MX example.com": mxs(signed, dns.MX{Preference: 10, Host: s}, dns.MX{Preference: 20, Host: backup}),
 			"A " + s:         addrs("192.0.2.1"), "AAAA " + s: addrs("2001:db8::1"),
 			"A " + backup: addrs("192.0.2.2"), "AAAA " + backup: addrs(),
 		}
 	}
-	broken := &resolver.Error{Reason: "SERVFAIL"}
+	broken := &dns.Error{Reason: "SERVFAIL"}
 	for _, c := range []struct {
 		name   string
 		site   policy.OwnSite
@@ -163,7 +168,7 @@ func TestGatherRoute(t *testing.T) {
 		{"an address lookup fails, another address is ours", site{addrs: []string{"192.0.2.1"}}, func(m map[string]answer) { m["AAAA "+backup] = answer{err: broken} }, policy.ReceiverHere},
 		{"no smtps- host first: nothing more is looked up", nil, func(m map[string]answer) {
 			clearAddrs(m)
-			m["MX example.com"] = mxs(signed, resolver.MX{Preference: 10, Host: backup})
+			m["MX example.com"] = mxs(signed, dns.MX{Preference: 10, Host: backup})
 		}, policy.ReceiverUnknown},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -172,23 +177,21 @@ func TestGatherRoute(t *testing.T) {
 			if c.change != nil {
 				c.change(answers)
 			}
-			d := &dns{t: t, answers: answers}
-			e := policy.Engine{Resolver: d, Site: c.site, Passive: true}
+			d := &table{t: t, answers: answers}
+			e := policy.Engine{Resolver: d, Site: c.site, Effort: dns.Effort{Untrusted: true}}
 			f, err := e.GatherRoute(t.Context(), domain, defaults())
 			require.NoError(t, err)
 			require.Equal(t, c.want, f.Receiver.State, f.Receiver.Why)
-			for _, q := range d.asked {
-				require.True(t, q.Passive, "a domain seen only here is never refreshed ahead")
-			}
+			require.Equal(t, map[dns.Effort]bool{{Untrusted: true}: true}, d.efforts)
 		})
 	}
 	t.Run("not cached", func(t *testing.T) {
 		t.Parallel()
 		answers := zone()
-		answers["A "+backup] = answer{err: resolver.ErrNotCached}
-		e := policy.Engine{Resolver: &dns{t: t, answers: answers}, Site: site{}}
+		answers["A "+backup] = answer{err: dns.ErrNotCached}
+		e := policy.Engine{Resolver: &table{t: t, answers: answers}, Site: site{}}
 		_, err := e.GatherRoute(t.Context(), domain, defaults())
-		require.ErrorIs(t, err, resolver.ErrNotCached)
+		require.ErrorIs(t, err, dns.ErrNotCached)
 	})
 }
 

@@ -3,7 +3,7 @@ package policy
 import (
 	"context"
 
-	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/prefix"
 	"github.com/policyd/policyd/socketmap"
 )
@@ -15,13 +15,13 @@ type Relays interface {
 }
 
 // gatherRelay finds out whether a host that cannot be looked up is one of Postfix's own relay hosts. The error
-// is resolver.ErrNotCached only.
+// is dns.ErrNotCached only.
 func (e *Engine) gatherRelay(ctx context.Context, f *Facts, o Options) error {
 	if e.Relays == nil || !relayDoubt(*f, o, &Decision{}) {
 		return nil
 	}
 	if !e.Waits {
-		return resolver.ErrNotCached
+		return dns.ErrNotCached
 	}
 	relay, err := e.Relays.RelayHost(ctx, f.Nexthop.Name)
 	f.OwnRelay = relay && err == nil

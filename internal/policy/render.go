@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/text"
 	"github.com/policyd/policyd/prefix"
 	"github.com/policyd/policyd/socketmap"
@@ -55,7 +55,7 @@ func portText(p uint16) string { return strconv.Itoa(int(p)) }
 
 // reason returns what failed, without the question, for a TEMP reply.
 func reason(err error) string {
-	if failed, ok := errors.AsType[*resolver.Error](err); ok {
+	if failed, ok := errors.AsType[*dns.Error](err); ok {
 		return failed.Reason
 	}
 	return text.Printable(err.Error())

@@ -6,8 +6,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/policy"
-	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/prefix"
 )
 
@@ -17,8 +17,8 @@ func FuzzRender(f *testing.F) {
 	f.Add("smtps-a\\032b.example.com", "smtps-b.example.com, [evil", uint16(20))
 	f.Add("smtps-"+strings.Repeat("x", 300), "smtps-é.example", uint16(0))
 	f.Fuzz(func(t *testing.T, first, second string, preference uint16) {
-		zone := mxs(signed, resolver.MX{Host: first}, resolver.MX{Host: second, Preference: preference})
-		e := policy.Engine{Resolver: &dns{t: t, answers: map[string]answer{"MX example.com": zone}}}
+		zone := mxs(signed, dns.MX{Host: first}, dns.MX{Host: second, Preference: preference})
+		e := policy.Engine{Resolver: &table{t: t, answers: map[string]answer{"MX example.com": zone}}}
 		facts, err := e.Gather(t.Context(), domain, defaults())
 		require.NoError(t, err)
 		facts.Receiver.State = policy.ReceiverElsewhere

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"strings"
 
-	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/dns"
 )
 
 // own goes through the settings and all of Postfix's lists. One list that has the domain is enough; only if
@@ -33,9 +33,9 @@ func (s *Site) own(ctx context.Context, domain string, wait bool) (own bool, why
 		if has {
 			return true, l.parameter + " has " + by, nil
 		}
-		if failed != nil && (err == nil || errors.Is(err, resolver.ErrNotCached)) {
+		if failed != nil && (err == nil || errors.Is(err, dns.ErrNotCached)) {
 			err = failed
-			if !errors.Is(failed, resolver.ErrNotCached) {
+			if !errors.Is(failed, dns.ErrNotCached) {
 				err = errors.New(l.parameter + ": " + failed.Error())
 			}
 		}

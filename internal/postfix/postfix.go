@@ -20,7 +20,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/dns"
 )
 
 // Options say what a Site knows without asking, and how it asks Postfix.
@@ -42,7 +42,7 @@ type Options struct {
 	// Refresh is how often the lists are read again when no file has changed; zero means a minute.
 	Refresh time.Duration
 	// Resolver looks up names in proxy_interfaces and inet_interfaces. Without one they are a doubt.
-	Resolver resolver.Resolver
+	Resolver dns.Resolver
 	Logger   *slog.Logger
 }
 
@@ -149,7 +149,7 @@ func (s *Site) OwnAddr(a netip.Addr) bool {
 type CachedSite struct{ site *Site }
 
 // Cached returns the view that never waits: where Postfix would have to be asked, the error is
-// resolver.ErrNotCached.
+// dns.ErrNotCached.
 func (s *Site) Cached() CachedSite { return CachedSite{s} }
 
 // Own is Site.Own without waiting.

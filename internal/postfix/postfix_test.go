@@ -12,8 +12,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/postfix"
-	"github.com/policyd/policyd/internal/resolver"
 )
 
 // fake is a configuration directory for the commands in testdata/bin.
@@ -175,7 +175,7 @@ func TestADoubtIsAnError(t *testing.T) {
 			own, _, err := s.Own(t.Context(), "elsewhere.example")
 			require.ErrorContains(t, err, c.want)
 			require.False(t, own)
-			require.NotErrorIs(t, err, resolver.ErrNotCached)
+			require.NotErrorIs(t, err, dns.ErrNotCached)
 			_, _, cached := s.Cached().Own(t.Context(), "elsewhere.example")
 			require.Equal(t, err.Error(), cached.Error(), "the view that does not wait knows of the failure")
 			require.NotEmpty(t, s.State().Problem)
@@ -198,7 +198,7 @@ func TestCachedNeverWaits(t *testing.T) {
 	s := f.site(postfix.Options{})
 	c := s.Cached()
 	_, _, err := c.Own(t.Context(), "table.example")
-	require.ErrorIs(t, err, resolver.ErrNotCached, "the lists have not been read")
+	require.ErrorIs(t, err, dns.ErrNotCached, "the lists have not been read")
 	require.True(t, c.OwnHost("elsewhere.example"), "nothing is known")
 	require.True(t, c.OwnAddr(netip.MustParseAddr("198.51.100.99")), "nothing is known")
 	f.owns(s, "table.example", "relay_domains has table.example in texthash:"+f.path("relay"))
@@ -215,7 +215,7 @@ func TestCachedNeverWaits(t *testing.T) {
 		require.False(t, own)
 	}
 	_, _, err = c.Own(t.Context(), "other.example")
-	require.ErrorIs(t, err, resolver.ErrNotCached, "the table has not been asked")
+	require.ErrorIs(t, err, dns.ErrNotCached, "the table has not been asked")
 	require.Equal(t, asked, f.lines("asked"))
 	require.Equal(t, 3, f.lines("calls"), "read once: the directory, the lists, master.cf")
 }
@@ -231,7 +231,7 @@ func TestCallersThatGoAwayLeaveNoTrace(t *testing.T) {
 	_, _, err := s.Own(ctx, "table.example")
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	_, _, err = s.Cached().Own(t.Context(), "table.example")
-	require.ErrorIs(t, err, resolver.ErrNotCached)
+	require.ErrorIs(t, err, dns.ErrNotCached)
 	require.NoError(t, os.Remove(f.path("slow")))
 	f.owns(s, "table.example", "relay_domains has table.example in texthash:"+f.path("relay"))
 }
@@ -266,7 +266,7 @@ func TestRunFollowsChanges(t *testing.T) {
 	f.write("main.cf", "mydestination = nothing\n")
 	require.Eventually(t, func() bool {
 		_, _, err := s.Cached().Own(ctx, "one.example")
-		return err != nil && !errors.Is(err, resolver.ErrNotCached)
+		return err != nil && !errors.Is(err, dns.ErrNotCached)
 	}, time.Minute, 10*time.Millisecond, "old lists are not believed any more")
 	cancel()
 	require.NoError(t, <-done)
@@ -298,13 +298,13 @@ func TestWithoutPostfix(t *testing.T) {
 // names answers for one name.
 type names map[string]string
 
-func (n names) Lookup(_ context.Context, q resolver.Question) (*resolver.RRset, error) {
+func (n names) Lookup(_ context.Context, q dns.Question, _ dns.Effort) (*dns.RRset, error) {
 	text, ok := n[q.Name]
 	if !ok {
-		return nil, &resolver.Error{Question: q, Reason: "SERVFAIL"}
+		return nil, &dns.Error{Question: q, Reason: "SERVFAIL"}
 	}
-	r := &resolver.RRset{}
-	if a, err := netip.ParseAddr(text); err == nil && a.Is4() == (q.Type == resolver.TypeA) {
+	r := &dns.RRset{}
+	if a, err := netip.ParseAddr(text); err == nil && a.Is4() == (q.Type == dns.TypeA) {
 		r.Addrs = []netip.Addr{a}
 	}
 	return r, nil

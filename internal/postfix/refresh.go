@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/dns"
 )
 
 const (
@@ -49,13 +49,13 @@ func (s *Site) due(v *view) bool {
 }
 
 // knowledge returns what was read, while that is fresh. Otherwise it reads, or, if it may not wait, returns
-// resolver.ErrNotCached.
+// dns.ErrNotCached.
 func (s *Site) knowledge(ctx context.Context, wait bool) (*view, error) {
 	if v := s.current.Load(); v != nil && s.fresh(v) {
 		return v, v.err
 	}
 	if !wait {
-		return nil, resolver.ErrNotCached
+		return nil, dns.ErrNotCached
 	}
 	return s.read(ctx)
 }

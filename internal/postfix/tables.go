@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/dns"
 )
 
 // tables asks Postfix's tables and remembers the answers for a while. Strangers choose the domains, so
@@ -75,7 +75,7 @@ func (t *tables) problem() string {
 	return first
 }
 
-// known returns what is remembered, otherwise resolver.ErrNotCached. A table that has just failed counts as failing.
+// known returns what is remembered, otherwise dns.ErrNotCached. A table that has just failed counts as failing.
 func (t *tables) known(_ context.Context, q question) (string, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -90,13 +90,13 @@ func (t *tables) known(_ context.Context, q question) (string, error) {
 	if f, ok := t.failing[q.table]; ok && now.Before(f.retry) {
 		return "", f.err
 	}
-	return "", resolver.ErrNotCached
+	return "", dns.ErrNotCached
 }
 
 // ask returns what is remembered, or asks the table.
 func (t *tables) ask(ctx context.Context, q question) (string, error) {
 	found, err := t.known(ctx, q)
-	if !errors.Is(err, resolver.ErrNotCached) {
+	if !errors.Is(err, dns.ErrNotCached) {
 		return found, err
 	}
 	select {
@@ -106,7 +106,7 @@ func (t *tables) ask(ctx context.Context, q question) (string, error) {
 		return "", fmt.Errorf("%s was not asked: %w", q.table, ctx.Err())
 	}
 	// Somebody else may have asked meanwhile.
-	if found, err = t.known(ctx, q); !errors.Is(err, resolver.ErrNotCached) {
+	if found, err = t.known(ctx, q); !errors.Is(err, dns.ErrNotCached) {
 		return found, err
 	}
 	generation := t.now()

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/dns"
 )
 
 // view is everything that was read at one time. It is replaced as a whole and not changed.
@@ -79,7 +79,7 @@ func exists(path string) bool {
 
 // readInstances reads the lists of the first Postfix instance and of those that it manages (postmulti(1)):
 // what any of them receives is received here.
-func (v *view) readInstances(ctx context.Context, first Commands, res resolver.Resolver) error {
+func (v *view) readInstances(ctx context.Context, first Commands, res dns.Resolver) error {
 	const maxInstances = 64
 	others, err := v.readInstance(ctx, first, res)
 	if err != nil {
@@ -103,7 +103,7 @@ func listParameters() []string {
 
 // readInstance reads the lists, names and addresses of one instance and returns the configuration directories of
 // others. The files are noted before they are read, so that a change in between is noticed.
-func (v *view) readInstance(ctx context.Context, c Commands, res resolver.Resolver) (others []string, err error) {
+func (v *view) readInstance(ctx context.Context, c Commands, res dns.Resolver) (others []string, err error) {
 	p, err := c.Parameters(ctx, "config_directory")
 	if err != nil {
 		return nil, err
@@ -232,7 +232,7 @@ func asksPolicyd(table string) bool {
 }
 
 // addInterface adds an address of proxy_interfaces or inet_interfaces, or those of a name.
-func (v *view) addInterface(ctx context.Context, text string, res resolver.Resolver) error {
+func (v *view) addInterface(ctx context.Context, text string, res dns.Resolver) error {
 	if text == "all" || text == "loopback-only" {
 		return nil
 	}
@@ -253,8 +253,8 @@ func (v *view) addInterface(ctx context.Context, text string, res resolver.Resol
 		return fmt.Errorf("the name %s in proxy_interfaces or inet_interfaces: write its address", name)
 	}
 	found := false
-	for _, t := range []resolver.Type{resolver.TypeA, resolver.TypeAAAA} {
-		rrset, err := res.Lookup(ctx, resolver.Question{Name: name, Type: t})
+	for _, t := range []dns.Type{dns.TypeA, dns.TypeAAAA} {
+		rrset, err := res.Lookup(ctx, dns.Question{Name: name, Type: t}, dns.Effort{})
 		if err != nil {
 			return fmt.Errorf("the name %s in proxy_interfaces or inet_interfaces: %w", name, err)
 		}

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/policyd/policyd/internal/address"
-	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/smtptls"
 )
 
@@ -45,16 +45,16 @@ func closed(c smtptls.Cause, why string) finding {
 
 // Addresses looks up the A and the AAAA addresses of a host, each once, A first. The error is that of the
 // first lookup that failed: then not all addresses are known.
-func Addresses(ctx context.Context, res resolver.Resolver, host string) ([]netip.Addr, error) {
+func Addresses(ctx context.Context, res dns.Resolver, host string) ([]netip.Addr, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
-	types := [...]resolver.Type{resolver.TypeA, resolver.TypeAAAA}
+	types := [...]dns.Type{dns.TypeA, dns.TypeAAAA}
 	var found [len(types)][]netip.Addr
 	var group errgroup.Group
 	for i, t := range types {
 		group.Go(func() error {
 			// Strangers choose the hosts, so the cache is not to refresh them.
-			rrset, err := res.Lookup(ctx, resolver.Question{Name: host, Type: t, Passive: true})
+			rrset, err := res.Lookup(ctx, dns.Question{Name: host, Type: t}, dns.Effort{Untrusted: true})
 			if err != nil {
 				return err
 			}
@@ -185,7 +185,7 @@ func (v Verdict) dated(now time.Time) Verdict {
 
 // reason returns what failed in a lookup, without the question.
 func reason(err error) string {
-	if failed, ok := errors.AsType[*resolver.Error](err); ok {
+	if failed, ok := errors.AsType[*dns.Error](err); ok {
 		return failed.Reason
 	}
 	return err.Error()

@@ -13,7 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/smtptls"
 )
 
@@ -45,15 +45,15 @@ func (w *world) logged() string {
 	return w.log.String()
 }
 
-func (w *world) Lookup(_ context.Context, q resolver.Question) (*resolver.RRset, error) {
+func (w *world) Lookup(_ context.Context, q dns.Question, _ dns.Effort) (*dns.RRset, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.broken {
-		return nil, &resolver.Error{Question: q, Reason: "SERVFAIL"}
+		return nil, &dns.Error{Question: q, Reason: "SERVFAIL"}
 	}
-	r := &resolver.RRset{Status: resolver.Insecure}
+	r := &dns.RRset{Status: dns.Insecure}
 	for _, a := range w.addrs[q.Name] {
-		if a.Is4() == (q.Type == resolver.TypeA) {
+		if a.Is4() == (q.Type == dns.TypeA) {
 			r.Addrs = append(r.Addrs, a)
 		}
 	}

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 
-	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/smtptls"
 	"github.com/policyd/policyd/prefix"
 )
@@ -35,7 +35,7 @@ type Options struct {
 	// Special allows special-purpose addresses: for tests and private networks.
 	Special bool
 	// Resolver looks up the addresses of hosts.
-	Resolver resolver.Resolver
+	Resolver dns.Resolver
 	// StateDir is where the verdicts survive a restart; "" means nowhere. It is read by New only.
 	StateDir string
 	// Unwritable says that StateDir cannot be written and that somebody has said so already: another warning comes only

@@ -12,18 +12,19 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dns/dnstest"
 	"github.com/policyd/policyd/internal/probe"
-	"github.com/policyd/policyd/internal/resolver"
-	"github.com/policyd/policyd/internal/resolver/resolvertest"
 	"github.com/policyd/policyd/internal/smtptls"
 	"github.com/policyd/policyd/internal/smtptls/smtptest"
+	"github.com/policyd/policyd/internal/stub"
 )
 
 // TestProberOnTheWire goes the whole way, from the question to the verdict: a real resolver, real sockets, every cause.
 func TestProberOnTheWire(t *testing.T) {
 	t.Parallel()
-	server := resolvertest.New(t)
-	stub, err := resolver.NewStub(resolver.StubOptions{Servers: []string{server.Addr()}})
+	server := dnstest.New(t)
+	stub, err := stub.New(stub.Options{Servers: []string{server.Addr()}})
 	require.NoError(t, err)
 	require.True(t, stub.SelfTest(t.Context()))
 	ca := smtptest.NewCA(t)
@@ -76,8 +77,8 @@ func TestProberOnTheWire(t *testing.T) {
 				smtptest.Start(t, net.JoinHostPort(where.address, fmt.Sprint(port)), *where.b)
 			}
 		}
-		server.Set(fmt.Sprintf(name, domain), resolver.TypeA, resolvertest.Answer{Records: a})
-		server.Set(fmt.Sprintf(name, domain), resolver.TypeAAAA, resolvertest.Answer{Records: aaaa})
+		server.Set(fmt.Sprintf(name, domain), dns.TypeA, dnstest.Answer{Records: a})
+		server.Set(fmt.Sprintf(name, domain), dns.TypeAAAA, dnstest.Answer{Records: aaaa})
 	}
 
 	events := make(chan probe.Event, len(hosts))

@@ -7,8 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
-	"github.com/policyd/policyd/internal/resolver"
 )
 
 const (
@@ -64,7 +64,7 @@ func (f *failures) add(err *mtasts.Error, id string, now, expires time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	first, next, most := firstBackOff, nextBackOff, maxBackOff
-	if _, dns := errors.AsType[*resolver.Error](err); dns {
+	if _, dns := errors.AsType[*dns.Error](err); dns {
 		first, next, most = dnsBackOff, dnsBackOff, firstBackOff
 	}
 	n := failure{id: id, err: err, at: now, step: first}

@@ -15,8 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/bbolt"
 
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
-	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/internal/stsstore"
 )
 
@@ -44,7 +44,7 @@ func TestPoliciesSurviveARestart(t *testing.T) {
 				s = w.store(t, in(dir))
 				r := s.Cached().Lookup(t.Context(), domain)
 				require.Equal(t, "unknown", short(r), "the disk is not read without waiting")
-				require.ErrorIs(t, r.Err, resolver.ErrNotCached)
+				require.ErrorIs(t, r.Err, dns.ErrNotCached)
 				if c.runs {
 					run(t, s)
 					synctest.Wait()

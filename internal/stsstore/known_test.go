@@ -7,8 +7,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
-	"github.com/policyd/policyd/internal/resolver"
 )
 
 // A lookup that meets the end of the reading of the disk must not take a policy that was read just then for none.
@@ -40,5 +40,5 @@ func TestLiveWhileTheDiskIsRead(t *testing.T) {
 	s := &Store{table: newTable()}
 	r := View{store: s, cached: true}.Live("example.com")
 	require.Equal(t, mtasts.Unknown, r.State)
-	require.ErrorIs(t, r.Err, resolver.ErrNotCached)
+	require.ErrorIs(t, r.Err, dns.ErrNotCached)
 }

@@ -7,12 +7,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
-	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/internal/text"
 )
 
-var errReading = fmt.Errorf("mtasts: the stored policies are being read: %w", resolver.ErrNotCached)
+var errReading = fmt.Errorf("mtasts: the stored policies are being read: %w", dns.ErrNotCached)
 
 // View is a way to ask a Store.
 type View struct {
@@ -29,11 +29,11 @@ func (s *Store) Lookup(ctx context.Context, domain string) mtasts.Result {
 }
 
 // Cached returns a view that never waits: where Lookup would ask or fetch, it returns Unknown and an error that wraps
-// resolver.ErrNotCached.
+// dns.ErrNotCached.
 func (s *Store) Cached() View { return View{store: s, cached: true} }
 
 // Passive returns a view for domains that strangers choose, such as those of envelope senders. It asks for the TXT record,
-// but never fetches: where Lookup would, it returns Unknown and an error that wraps resolver.ErrNotCached. What
+// but never fetches: where Lookup would, it returns Unknown and an error that wraps dns.ErrNotCached. What
 // it finds does not count as used, so it is not renewed for its sake and does not drive out others.
 func (s *Store) Passive() View { return View{store: s, passive: true} }
 
@@ -58,7 +58,7 @@ func (v View) Lookup(ctx context.Context, domain string) mtasts.Result {
 	live := e.live(now)
 	id, err := v.announcement(ctx, domain, live)
 	switch {
-	case errors.Is(err, resolver.ErrNotCached):
+	case errors.Is(err, dns.ErrNotCached):
 		return unknown(domain, err)
 	case live && err == nil && id == e.id && !e.fromFuture(now):
 		v.use(e, now)
@@ -102,7 +102,7 @@ func (v View) Announce(domain string) {
 // nothing, and what it finds does not count as used.
 func (s *Store) Live(domain string) mtasts.Result { return View{store: s}.Live(domain) }
 
-// Live is Store.Live; a cached view returns Unknown and an error that wraps resolver.ErrNotCached while the stored policies are
+// Live is Store.Live; a cached view returns Unknown and an error that wraps dns.ErrNotCached while the stored policies are
 // being read.
 func (v View) Live(domain string) mtasts.Result {
 	domain = strings.ToLower(strings.TrimSuffix(domain, "."))
@@ -133,7 +133,7 @@ func (v View) renew(ctx context.Context, w want) mtasts.Result {
 		return s.stale(w.have, errors.New("mtasts: "+w.domain+": the id changes too often"))
 	}
 	if v.cached || v.passive {
-		return unknown(w.domain, fmt.Errorf("mtasts: %s: the policy %s has to be fetched: %w", w.domain, w.id, resolver.ErrNotCached))
+		return unknown(w.domain, fmt.Errorf("mtasts: %s: the policy %s has to be fetched: %w", w.domain, w.id, dns.ErrNotCached))
 	}
 	e, err := s.await(ctx, w)
 	if err != nil {

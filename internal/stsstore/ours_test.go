@@ -10,8 +10,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
-	"github.com/policyd/policyd/internal/resolver"
 )
 
 // TestWhatThisMachineLacksSaysNothingOfADomain: without a file descriptor nothing is known, and mail waits; with one again all is
@@ -36,7 +36,7 @@ func TestWhatThisMachineLacksSaysNothingOfADomain(t *testing.T) {
 		time.Sleep(ttl)
 		require.Equal(t, found1+" stale", short(s.Lookup(t.Context(), domain)), "what is live holds")
 
-		w.change(func() { w.dnsErr = &resolver.Error{Reason: "too many open files", Err: lacking} })
+		w.change(func() { w.dnsErr = &dns.Error{Reason: "too many open files", Err: lacking} })
 		require.Equal(t, "unknown", short(w.store(t, nil).Lookup(t.Context(), domain)))
 	})
 }
@@ -49,7 +49,7 @@ func TestAResolverThatFailsIsAskedAgainSoon(t *testing.T) {
 		w.set(domain, "1", enforce)
 		s := w.store(t, nil)
 		w.change(func() {
-			w.fail = &mtasts.Error{Failure: mtasts.FetchError, Err: &resolver.Error{Reason: "SERVFAIL"}}
+			w.fail = &mtasts.Error{Failure: mtasts.FetchError, Err: &dns.Error{Reason: "SERVFAIL"}}
 		})
 		for range 600 {
 			require.Equal(t, "failed sts-policy-fetch-error", short(s.Lookup(t.Context(), domain)))

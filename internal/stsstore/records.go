@@ -8,8 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
-	"github.com/policyd/policyd/internal/resolver"
 )
 
 // livePatience is how long a lookup waits for the TXT record, and again for a newer policy, while the one it
@@ -20,7 +20,7 @@ const livePatience = 5 * time.Second
 type announced struct {
 	domain string
 	name   string // of the RRset
-	rrset  *resolver.RRset
+	rrset  *dns.RRset
 	id     string
 	err    error
 }
@@ -53,7 +53,7 @@ func (r *records) of(domain string) *announced {
 }
 
 // parse reads an RRset that was found for a.
-func (r *records) parse(a *announced, rrset *resolver.RRset) (string, error) {
+func (r *records) parse(a *announced, rrset *dns.RRset) (string, error) {
 	if a.rrset == rrset {
 		return a.id, a.err
 	}
@@ -66,7 +66,7 @@ func (r *records) parse(a *announced, rrset *resolver.RRset) (string, error) {
 }
 
 // small says that an RRset may be kept here, where no cache counts it.
-func small(rrset *resolver.RRset) bool {
+func small(rrset *dns.RRset) bool {
 	const most, stringHeader = 1 << 10, 16
 	size := len(rrset.Owner)
 	for _, txt := range rrset.TXT {
@@ -75,22 +75,19 @@ func small(rrset *resolver.RRset) bool {
 	return size <= most
 }
 
-// announcement returns the id that the domain announces. The error is one of ParseRecord's, resolver.ErrNotCached, or that
+// announcement returns the id that the domain announces. The error is one of ParseRecord's, dns.ErrNotCached, or that
 // the lookup failed.
 func (v View) announcement(ctx context.Context, domain string, live bool) (string, error) {
 	o, a := v.store.options.Load(), v.store.records.of(domain)
-	q := resolver.Question{Name: a.name, Type: resolver.TypeTXT, Passive: v.passive}
-	rrset, err := (*resolver.RRset)(nil), resolver.ErrNotCached
-	if o.CachedResolver != nil {
-		rrset, err = o.CachedResolver.Lookup(ctx, q)
-	}
-	if !v.cached && errors.Is(err, resolver.ErrNotCached) {
+	q := dns.Question{Name: a.name, Type: dns.TypeTXT}
+	rrset, err := o.Resolver.Lookup(ctx, q, dns.Effort{CacheOnly: true, Untrusted: v.passive})
+	if !v.cached && errors.Is(err, dns.ErrNotCached) {
 		if live {
 			limited, cancel := context.WithTimeout(ctx, livePatience)
 			defer cancel()
 			ctx = limited
 		}
-		rrset, err = o.Resolver.Lookup(ctx, q)
+		rrset, err = o.Resolver.Lookup(ctx, q, dns.Effort{Untrusted: v.passive})
 	}
 	if err != nil {
 		return "", err

@@ -8,7 +8,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
-	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/dns"
 )
 
 const (
@@ -216,7 +216,7 @@ func (s *Store) refresh(ctx context.Context, have *entry) {
 	switch {
 	case ctx.Err() != nil:
 		return
-	case err != nil && errors.Is(err, resolver.ErrNotCached):
+	case err != nil && errors.Is(err, dns.ErrNotCached):
 		return // a resolver that may not ask has no place here
 	case err != nil:
 		id = have.id

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/sync/singleflight"
 
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
-	"github.com/policyd/policyd/internal/resolver"
 )
 
 // ErrBusy says that more policies are being fetched than is good: nothing is known, ask again later.
@@ -30,9 +30,7 @@ type Fetcher interface {
 // Options are for New and Configure.
 type Options struct {
 	// Resolver looks up the TXT record.
-	Resolver resolver.Resolver
-	// CachedResolver is the same without waiting; nil knows nothing.
-	CachedResolver resolver.Resolver
+	Resolver dns.Resolver
 	// StateDir keeps policies across restarts, in the file mtasts.db; "" keeps them in memory only.
 	StateDir string
 	// Fetcher fetches policies.

@@ -13,8 +13,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
-	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/internal/stsstore"
 )
 
@@ -32,7 +32,7 @@ func TestAPolicyIsFetchedOnceAndHolds(t *testing.T) {
 		s := w.store(t, nil)
 		r := s.Cached().Lookup(t.Context(), domain)
 		require.Equal(t, "unknown", short(r))
-		require.ErrorIs(t, r.Err, resolver.ErrNotCached)
+		require.ErrorIs(t, r.Err, dns.ErrNotCached)
 		require.Zero(t, w.queries())
 
 		begun := time.Now()
@@ -50,7 +50,7 @@ func TestAPolicyIsFetchedOnceAndHolds(t *testing.T) {
 
 		// The record is asked for again when its TTL is over, and says the same.
 		time.Sleep(ttl)
-		require.ErrorIs(t, s.Cached().Lookup(t.Context(), domain).Err, resolver.ErrNotCached)
+		require.ErrorIs(t, s.Cached().Lookup(t.Context(), domain).Err, dns.ErrNotCached)
 		require.Equal(t, found1, short(s.Lookup(t.Context(), domain)))
 		require.Equal(t, 2, w.queries())
 		require.Equal(t, 1, w.fetches())
@@ -108,8 +108,8 @@ func TestARotatedPolicyIsFetchedAtTheEndOfTheTTL(t *testing.T) {
 		w.set(domain, "3", "version: STSv1\nmode: none\nmax_age: 86400\n")
 		time.Sleep(ttl)
 		// What is known by the record, and not by the store, is for the asking path.
-		require.ErrorIs(t, s.Passive().Lookup(t.Context(), domain).Err, resolver.ErrNotCached)
-		require.ErrorIs(t, s.Cached().Lookup(t.Context(), domain).Err, resolver.ErrNotCached)
+		require.ErrorIs(t, s.Passive().Lookup(t.Context(), domain).Err, dns.ErrNotCached)
+		require.ErrorIs(t, s.Cached().Lookup(t.Context(), domain).Err, dns.ErrNotCached)
 		require.Equal(t, "found 3 none []", short(s.Lookup(t.Context(), domain)))
 		require.Equal(t, "found 3 none []", short(s.Cached().Lookup(t.Context(), domain)))
 	})
@@ -398,7 +398,7 @@ func TestMaxAgeZeroServesTheMailAtHand(t *testing.T) {
 		}
 		require.Equal(t, 1, w.fetches())
 		time.Sleep(5 * time.Second)
-		require.ErrorIs(t, s.Cached().Lookup(t.Context(), domain).Err, resolver.ErrNotCached)
+		require.ErrorIs(t, s.Cached().Lookup(t.Context(), domain).Err, dns.ErrNotCached)
 		require.Equal(t, found1, short(s.Lookup(t.Context(), domain)))
 		require.Equal(t, 2, w.fetches())
 		time.Sleep(5 * time.Second)
@@ -416,7 +416,7 @@ func TestStrangersCauseNoFetch(t *testing.T) {
 		run(t, s)
 		r := s.Passive().Lookup(t.Context(), domain)
 		require.Equal(t, "unknown", short(r))
-		require.ErrorIs(t, r.Err, resolver.ErrNotCached)
+		require.ErrorIs(t, r.Err, dns.ErrNotCached)
 		require.Equal(t, 1, w.queries())
 		require.Zero(t, w.fetches())
 
@@ -519,11 +519,14 @@ func TestAStoreNeedsAResolverAndAFetcher(t *testing.T) {
 
 // large is a resolver of records that are too large for a cache.
 type large struct {
-	rrsets []weak.Pointer[resolver.RRset]
+	rrsets []weak.Pointer[dns.RRset]
 }
 
-func (l *large) Lookup(_ context.Context, q resolver.Question) (*resolver.RRset, error) {
-	r := &resolver.RRset{Name: q.Name, Type: q.Type, Status: resolver.Insecure, TXT: []string{strings.Repeat("x", 1<<14)}}
+func (l *large) Lookup(_ context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
+	if e.CacheOnly {
+		return nil, dns.ErrNotCached
+	}
+	r := &dns.RRset{Name: q.Name, Type: q.Type, Status: dns.Insecure, TXT: []string{strings.Repeat("x", 1<<14)}}
 	l.rrsets = append(l.rrsets, weak.Make(r))
 	return r, nil
 }

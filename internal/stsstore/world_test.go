@@ -12,12 +12,13 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/mtasts"
-	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/internal/stsstore"
 )
 
-// world is what DNS and the policy hosts of all domains say. It is a resolver.Resolver and a stsstore.Fetcher.
+// world is what DNS and the policy hosts of all domains say. It is a dns.Resolver and a stsstore.Fetcher.
 type world struct {
 	mu      sync.Mutex
 	txt     map[string]string // of a domain; missing: denied
@@ -88,7 +89,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-func (w *world) Lookup(ctx context.Context, q resolver.Question) (*resolver.RRset, error) {
+func (w *world) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
 	w.mu.Lock()
 	w.asked++
 	domain := q.Name[len("_mta-sts."):]
@@ -99,12 +100,12 @@ func (w *world) Lookup(ctx context.Context, q resolver.Question) (*resolver.RRse
 		return nil, failed
 	}
 	if err := sleep(ctx, wait); err != nil {
-		return nil, &resolver.Error{Question: q, Reason: "timed out", Err: err}
+		return nil, &dns.Error{Question: q, Reason: "timed out", Err: err}
 	}
 	if fail {
-		return nil, &resolver.Error{Question: q, Reason: "SERVFAIL"}
+		return nil, &dns.Error{Question: q, Reason: "SERVFAIL"}
 	}
-	r := &resolver.RRset{Name: q.Name, Type: q.Type, Owner: q.Name, Status: resolver.Insecure, Expires: time.Now().Add(ttl)}
+	r := &dns.RRset{Name: q.Name, Type: q.Type, Owner: q.Name, Status: dns.Insecure, Expires: time.Now().Add(ttl)}
 	if ok {
 		r.TXT = []string{"something else", txt}
 	}
@@ -135,8 +136,8 @@ func (w *world) Fetch(ctx context.Context, domain string) (mtasts.Policy, error)
 // store returns a store in this world, which ends with the test. It runs if run says so.
 func (w *world) store(t testing.TB, change func(*stsstore.Options)) *stsstore.Store {
 	t.Helper()
-	cache := resolver.NewCache(w, resolver.CacheOptions{})
-	o := stsstore.Options{Resolver: cache, CachedResolver: cache.Cached(), Fetcher: w}
+	cache := dnscache.New(w, dnscache.Options{})
+	o := stsstore.Options{Resolver: cache, Fetcher: w}
 	if change != nil {
 		change(&o)
 	}

@@ -15,10 +15,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/e2e/daemon"
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dns/dnstest"
 	"github.com/policyd/policyd/internal/mtasts"
-	"github.com/policyd/policyd/internal/resolver"
-	"github.com/policyd/policyd/internal/resolver/resolvertest"
 	"github.com/policyd/policyd/internal/stsstore"
+	"github.com/policyd/policyd/internal/stub"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -101,21 +102,21 @@ func TestTable(t *testing.T) {
 // TestKinds has the lab answer what the names of the kinds promise.
 func TestKinds(t *testing.T) {
 	t.Parallel()
-	lab := resolvertest.New(t)
-	stub, err := resolver.NewStub(resolver.StubOptions{Servers: []string{lab.Addr()}})
+	lab := dnstest.New(t)
+	stub, err := stub.New(stub.Options{Servers: []string{lab.Addr()}})
 	require.NoError(t, err)
 	require.True(t, stub.SelfTest(t.Context()))
 	for i, k := range kinds() {
 		domain := fmt.Sprintf("k%d.example", i)
 		k.publish(lab, domain, time.Nanosecond)
-		mx, err := stub.Lookup(t.Context(), resolver.Question{Name: domain, Type: resolver.TypeMX})
+		mx, err := stub.Lookup(t.Context(), dns.Question{Name: domain, Type: dns.TypeMX}, dns.Effort{})
 		require.NoError(t, err)
-		require.Equal(t, []resolver.MX{{Preference: 10, Host: k.host(domain)}}, mx.MX)
-		require.Equal(t, k.signed, mx.Status == resolver.Secure, k.name)
-		tlsa, err := stub.Lookup(t.Context(), resolver.Question{Name: "_25._tcp." + k.host(domain), Type: resolver.TypeTLSA})
+		require.Equal(t, []dns.MX{{Preference: 10, Host: k.host(domain)}}, mx.MX)
+		require.Equal(t, k.signed, mx.Status == dns.Secure, k.name)
+		tlsa, err := stub.Lookup(t.Context(), dns.Question{Name: "_25._tcp." + k.host(domain), Type: dns.TypeTLSA}, dns.Effort{})
 		require.NoError(t, err)
 		require.Equal(t, k.tlsa, len(tlsa.TLSA) > 0, k.name)
-		txt, err := stub.Lookup(t.Context(), resolver.Question{Name: "_mta-sts." + domain, Type: resolver.TypeTXT})
+		txt, err := stub.Lookup(t.Context(), dns.Question{Name: "_mta-sts." + domain, Type: dns.TypeTXT}, dns.Effort{})
 		require.NoError(t, err)
 		require.Equal(t, k.sts, len(txt.TXT) > 0, k.name)
 	}
@@ -199,12 +200,12 @@ func TestNeighbours(t *testing.T) {
 	require.NoError(t, n.do(order{letter: "x", n: 3, ttl: time.Hour, connections: 2, address: address}))
 	require.Error(t, n.do(order{letter: "x", n: 3, connections: 2, address: address + "no"}))
 
-	stub, err := resolver.NewStub(resolver.StubOptions{Servers: []string{resolverAddress}})
+	stub, err := stub.New(stub.Options{Servers: []string{resolverAddress}})
 	require.NoError(t, err)
 	require.True(t, stub.SelfTest(t.Context()))
-	mx, err := stub.Lookup(t.Context(), resolver.Question{Name: numbered("x", 2), Type: resolver.TypeMX})
+	mx, err := stub.Lookup(t.Context(), dns.Question{Name: numbered("x", 2), Type: dns.TypeMX}, dns.Effort{})
 	require.NoError(t, err)
-	require.Equal(t, []resolver.MX{{Preference: 10, Host: "starttls-mx.x0000002.example"}}, mx.MX)
+	require.Equal(t, []dns.MX{{Preference: 10, Host: "starttls-mx.x0000002.example"}}, mx.MX)
 	require.NoError(t, give.Close())
 	require.NoError(t, <-ended)
 }
@@ -225,11 +226,11 @@ func TestStoredPolicies(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	require.NoError(t, storePolicies(dir, 10))
-	lab := resolvertest.New(t)
-	stub, err := resolver.NewStub(resolver.StubOptions{Servers: []string{lab.Addr()}})
+	lab := dnstest.New(t)
+	stub, err := stub.New(stub.Options{Servers: []string{lab.Addr()}})
 	require.NoError(t, err)
 	require.True(t, stub.SelfTest(t.Context()))
-	lab.Set("_mta-sts.p7.example", resolver.TypeTXT, resolvertest.Answer{Records: []string{`TXT "v=STSv1; id=1;"`}})
+	lab.Set("_mta-sts.p7.example", dns.TypeTXT, dnstest.Answer{Records: []string{`TXT "v=STSv1; id=1;"`}})
 	store, err := stsstore.New(stsstore.Options{Resolver: stub, Fetcher: &mtasts.Fetcher{Resolver: stub}, StateDir: dir})
 	require.NoError(t, err)
 	require.Equal(t, mtasts.Found, store.Lookup(t.Context(), "p7.example").State)

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/policyd/policyd/internal/resolver/resolvertest"
+	"github.com/policyd/policyd/internal/dns/dnstest"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -37,7 +37,7 @@ func (c cachedCase) domain(i int) string {
 
 // cached compares cached lookups with the constant server.
 func (b *bench) cached(ctx context.Context) (err error) {
-	lab, err := resolvertest.Start("127.0.0.1")
+	lab, err := dnstest.Start("127.0.0.1")
 	if err != nil {
 		return err
 	}

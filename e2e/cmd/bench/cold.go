@@ -7,14 +7,14 @@ import (
 	"strings"
 	"time"
 
-	"github.com/policyd/policyd/internal/resolver/resolvertest"
+	"github.com/policyd/policyd/internal/dns/dnstest"
 )
 
 // coldQueries counts the DNS queries of lookups of domains that are not in the cache, and how many round trips to the
 // resolver they wait for.
 func (b *bench) coldQueries(ctx context.Context) (err error) {
 	const delay = 50 * time.Millisecond
-	lab, err := resolvertest.Start("127.0.0.1")
+	lab, err := dnstest.Start("127.0.0.1")
 	if err != nil {
 		return err
 	}
@@ -50,7 +50,7 @@ func (b *bench) coldQueries(ctx context.Context) (err error) {
 }
 
 // asked lists the questions that came about a domain.
-func asked(lab *resolvertest.Server, k kind, domain string) string {
+func asked(lab *dnstest.Server, k kind, domain string) string {
 	var types []string
 	for _, q := range k.names(domain) {
 		if n := lab.Asked(q.Name, q.Type); n > 0 {
@@ -77,7 +77,7 @@ func (b *bench) coldThroughput(ctx context.Context) (err error) {
 }
 
 func (b *bench) flood(ctx context.Context, delay time.Duration, connections int) (rate, queries float64, err error) {
-	lab, err := resolvertest.Start("127.0.0.1")
+	lab, err := dnstest.Start("127.0.0.1")
 	if err != nil {
 		return 0, 0, err
 	}
@@ -97,7 +97,7 @@ func (b *bench) flood(ctx context.Context, delay time.Duration, connections int)
 }
 
 // fresh publishes so many domains with a prefix.
-func fresh(lab *resolvertest.Server, n int, delay time.Duration) []string {
+func fresh(lab *dnstest.Server, n int, delay time.Duration) []string {
 	domains := make([]string, n)
 	for i := range domains {
 		domains[i] = fmt.Sprintf("f%07d.example", i)

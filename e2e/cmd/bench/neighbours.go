@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/policyd/policyd/internal/resolver/resolvertest"
+	"github.com/policyd/policyd/internal/dns/dnstest"
 )
 
 // neighbours are the resolver, and clients that look up new domains, while somebody else is watched: a process of its own. An idle
@@ -113,7 +113,7 @@ const done = "done"
 
 // beNeighbours carries out orders until there are no more.
 func beNeighbours(ctx context.Context, in io.Reader, out io.Writer) (err error) {
-	lab, err := resolvertest.Start("127.0.0.1")
+	lab, err := dnstest.Start("127.0.0.1")
 	if err != nil {
 		return err
 	}
@@ -133,7 +133,7 @@ func beNeighbours(ctx context.Context, in io.Reader, out io.Writer) (err error) 
 	return nil
 }
 
-func carryOut(ctx context.Context, lab *resolvertest.Server, text string) error {
+func carryOut(ctx context.Context, lab *dnstest.Server, text string) error {
 	var o order
 	if _, err := fmt.Sscan(text, &o.letter, &o.n, &o.ttl, &o.connections, &o.address); err != nil {
 		return err

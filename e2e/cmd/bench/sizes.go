@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/policyd/policyd/internal/resolver/resolvertest"
+	"github.com/policyd/policyd/internal/dns/dnstest"
 )
 
 // sizes measures memory by the number of domains that were looked up.
@@ -37,7 +37,7 @@ func mebibytes(n float64) string { return fmt.Sprintf("%.0f MiB", n/(1<<20)) }
 
 func (b *bench) size(ctx context.Context, n int) (after, highest float64, err error) {
 	const entriesEach, usual, connections = 8, 400_000, 64
-	lab, err := resolvertest.Start("127.0.0.1")
+	lab, err := dnstest.Start("127.0.0.1")
 	if err != nil {
 		return 0, 0, err
 	}
@@ -86,7 +86,7 @@ func (b *bench) starts(ctx context.Context) error {
 }
 
 func (b *bench) start(ctx context.Context, key string, p process) (took time.Duration, err error) {
-	lab, err := resolvertest.Start("127.0.0.1")
+	lab, err := dnstest.Start("127.0.0.1")
 	if err != nil {
 		return 0, err
 	}

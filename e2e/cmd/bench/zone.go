@@ -4,8 +4,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/policyd/policyd/internal/resolver"
-	"github.com/policyd/policyd/internal/resolver/resolvertest"
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dns/dnstest"
 )
 
 // kind is a kind of domain. Each has one MX host, with one IPv4 address.
@@ -48,36 +48,36 @@ func (k kind) host(domain string) string {
 }
 
 // names are the questions that can be asked about a domain.
-func (k kind) names(domain string) []resolver.Question {
+func (k kind) names(domain string) []dns.Question {
 	host := k.host(domain)
-	return []resolver.Question{
-		{Name: domain, Type: resolver.TypeMX},
-		{Name: host, Type: resolver.TypeA}, {Name: host, Type: resolver.TypeAAAA}, {Name: host, Type: resolver.TypeCNAME},
-		{Name: "_25._tcp." + host, Type: resolver.TypeTLSA}, {Name: "_26._tcp." + host, Type: resolver.TypeTLSA},
-		{Name: "_mta-sts." + domain, Type: resolver.TypeTXT},
-		{Name: "mta-sts." + domain, Type: resolver.TypeA}, {Name: "mta-sts." + domain, Type: resolver.TypeAAAA},
+	return []dns.Question{
+		{Name: domain, Type: dns.TypeMX},
+		{Name: host, Type: dns.TypeA}, {Name: host, Type: dns.TypeAAAA}, {Name: host, Type: dns.TypeCNAME},
+		{Name: "_25._tcp." + host, Type: dns.TypeTLSA}, {Name: "_26._tcp." + host, Type: dns.TypeTLSA},
+		{Name: "_mta-sts." + domain, Type: dns.TypeTXT},
+		{Name: "mta-sts." + domain, Type: dns.TypeA}, {Name: "mta-sts." + domain, Type: dns.TypeAAAA},
 	}
 }
 
 // publish has the lab know a domain; each of its answers takes that long. The addresses are of a block that nobody
 // has (RFC 5737), so nothing is ever connected to.
-func (k kind) publish(lab *resolvertest.Server, domain string, delay time.Duration) {
+func (k kind) publish(lab *dnstest.Server, domain string, delay time.Duration) {
 	ttl := 7200
 	if k.ttl > 0 {
 		ttl = int(k.ttl / time.Second)
 	}
 	for _, q := range k.names(domain) {
-		a := resolvertest.Answer{Secure: k.signed, TTL: ttl, Delay: delay}
+		a := dnstest.Answer{Secure: k.signed, TTL: ttl, Delay: delay}
 		switch {
-		case q.Type == resolver.TypeMX:
+		case q.Type == dns.TypeMX:
 			a.Records = []string{"MX 10 " + k.host(domain) + "."}
-		case q.Type == resolver.TypeA && (k.sts || !strings.HasPrefix(q.Name, "mta-sts.")):
+		case q.Type == dns.TypeA && (k.sts || !strings.HasPrefix(q.Name, "mta-sts.")):
 			a.Records = []string{"A 192.0.2.1"}
-		case q.Type == resolver.TypeTLSA && k.tlsa && strings.HasPrefix(q.Name, "_25."):
+		case q.Type == dns.TypeTLSA && k.tlsa && strings.HasPrefix(q.Name, "_25."):
 			a.Records = []string{"TLSA 3 1 1 " + strings.Repeat("ab", 32)}
-		case q.Type == resolver.TypeTXT && k.sts:
+		case q.Type == dns.TypeTXT && k.sts:
 			a.Records = []string{`TXT "v=STSv1; id=1;"`}
-		case q.Type == resolver.TypeAAAA && strings.HasPrefix(q.Name, k.host(domain)):
+		case q.Type == dns.TypeAAAA && strings.HasPrefix(q.Name, k.host(domain)):
 		default:
 			a.Rcode = "NXDOMAIN"
 		}

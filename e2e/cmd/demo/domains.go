@@ -4,8 +4,8 @@ import (
 	"crypto/sha256"
 	"strings"
 
-	"github.com/policyd/policyd/internal/resolver"
-	"github.com/policyd/policyd/internal/resolver/resolvertest"
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dns/dnstest"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -82,24 +82,24 @@ func domains() []domain {
 }
 
 // publish has the lab's resolver know the domain.
-func (d domain) publish(lab *resolvertest.Server) {
-	mx := resolvertest.Answer{Secure: !d.unsigned}
+func (d domain) publish(lab *dnstest.Server) {
+	mx := dnstest.Answer{Secure: !d.unsigned}
 	for i, m := range d.mx {
 		preference, label, _ := strings.Cut(m, " ")
 		host := label + "." + d.name
 		mx.Records = append(mx.Records, "MX "+preference+" "+host+".")
 		address := "A 192.0.2." + string('1'+rune(i))
-		lab.Set(host, resolver.TypeA, resolvertest.Answer{Secure: !d.unsigned, Records: []string{address}})
-		lab.Set(host, resolver.TypeAAAA, resolvertest.Answer{Secure: !d.unsigned})
+		lab.Set(host, dns.TypeA, dnstest.Answer{Secure: !d.unsigned, Records: []string{address}})
+		lab.Set(host, dns.TypeAAAA, dnstest.Answer{Secure: !d.unsigned})
 		if d.tlsa != "" {
-			lab.Set("_25._tcp."+host, resolver.TypeTLSA, resolvertest.Answer{Secure: true, Records: []string{"TLSA " + d.tlsa}})
+			lab.Set("_25._tcp."+host, dns.TypeTLSA, dnstest.Answer{Secure: true, Records: []string{"TLSA " + d.tlsa}})
 		}
 	}
 	if d.bogus {
 		const dnssecBogus = 6 // RFC 8914 section 4.7
-		mx = resolvertest.Answer{Rcode: "SERVFAIL", EDE: dnssecBogus}
+		mx = dnstest.Answer{Rcode: "SERVFAIL", EDE: dnssecBogus}
 	}
-	lab.Set(d.name, resolver.TypeMX, mx)
+	lab.Set(d.name, dns.TypeMX, mx)
 }
 
 // question is one lookup as Postfix makes it, with the reply that is expected.

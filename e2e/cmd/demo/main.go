@@ -18,7 +18,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/policyd/policyd/e2e/daemon"
-	"github.com/policyd/policyd/internal/resolver/resolvertest"
+	"github.com/policyd/policyd/internal/dns/dnstest"
 )
 
 func main() {
@@ -82,8 +82,8 @@ func run(ctx context.Context, binary string, of []domain, out page) (err error) 
 }
 
 // startLab starts a resolver that knows these domains and nothing else.
-func startLab(of []domain) (*resolvertest.Server, error) {
-	lab, err := resolvertest.Start("127.0.0.1")
+func startLab(of []domain) (*dnstest.Server, error) {
+	lab, err := dnstest.Start("127.0.0.1")
 	if err != nil {
 		return nil, err
 	}

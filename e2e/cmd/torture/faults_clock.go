@@ -16,7 +16,7 @@ func clockFaults() []trial {
 
 // clockJumps runs the tests of the packages in which the clock jumps.
 func clockJumps(ctx context.Context, _ *scene) (string, error) {
-	packages := []string{"./internal/resolver", "./internal/mtasts", "./internal/probe", "./cmd/policyd/internal/daemon"}
+	packages := []string{"./internal/stub", "./internal/dnscache", "./internal/mtasts", "./internal/probe", "./cmd/policyd/internal/daemon"}
 	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-count=1", "-v", "-run", "Clock"}, packages...)...)
 	out, err := cmd.CombinedOutput()
 	if err != nil {

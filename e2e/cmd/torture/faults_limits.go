@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/policyd/policyd/e2e/daemon"
-	"github.com/policyd/policyd/internal/resolver/resolvertest"
+	"github.com/policyd/policyd/internal/dns/dnstest"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -82,7 +82,7 @@ func (s *scene) fillMemory(ctx context.Context, environment daemon.Environment) 
 		return "", err
 	}
 	// Every name has a long answer.
-	long := resolvertest.Answer{TTL: 3600, Secure: true}
+	long := dnstest.Answer{TTL: 3600, Secure: true}
 	for i := range 20 {
 		long.Records = append(long.Records, fmt.Sprintf("MX %d mx%d.a-rather-long-name-of-a-host-that-takes-its-place.example.", i, i))
 	}

@@ -10,8 +10,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/policyd/policyd/internal/resolver"
-	"github.com/policyd/policyd/internal/resolver/resolvertest"
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dns/dnstest"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -26,13 +26,13 @@ func resolverFaults() []trial {
 			holds: "the secure answer is kept until it expires, and is not asked away by a refresh",
 		},
 		outage("resolver: dead", holds+"transport goes on answering in time", "a DNS server does not answer",
-			func(s *resolvertest.Server, on bool) { s.SetDead(on) }),
+			func(s *dnstest.Server, on bool) { s.SetDead(on) }),
 		outage("resolver: answers after 30 s", holds+"transport goes on answering in time", "a DNS server does not answer",
-			func(s *resolvertest.Server, on bool) { s.SetDelay(map[bool]time.Duration{true: 30 * time.Second}[on]) }),
+			func(s *dnstest.Server, on bool) { s.SetDelay(map[bool]time.Duration{true: 30 * time.Second}[on]) }),
 		outage("resolver: answers garbage", holds+"nothing is read into it", "a DNS server does not answer … only messages that are no answer came",
-			func(s *resolvertest.Server, on bool) { s.SetGarbage(on) }),
+			func(s *dnstest.Server, on bool) { s.SetGarbage(on) }),
 		outage("resolver: answers after 2 s", "answers come late, or TEMP does; no route", "a DNS server answers late",
-			func(s *resolvertest.Server, on bool) { s.SetDelay(map[bool]time.Duration{true: 2 * time.Second}[on]) }),
+			func(s *dnstest.Server, on bool) { s.SetDelay(map[bool]time.Duration{true: 2 * time.Second}[on]) }),
 		{fault: "resolver: lies about AD", play: liesAboutAD, holds: "nothing of it is taken for secure, from the first moment on; prefixes go on to protect; an honest resolver is believed again"},
 		{fault: "resolver: restarts", play: restarts, holds: "no answer is weaker while it is gone, and the best ones come back by themselves each time"},
 		{fault: "resolver: replaced in resolv.conf", root: true, play: replaced, holds: "the new one is followed and tested first, nothing of the old one is secure any more, and a file that is missing for a moment changes nothing"},
@@ -40,7 +40,7 @@ func resolverFaults() []trial {
 }
 
 // outage is a trial in which the resolver is broken for a while, for all that is known and for names that nobody has asked for.
-func outage(fault, holds, log string, set func(*resolvertest.Server, bool)) trial {
+func outage(fault, holds, log string, set func(*dnstest.Server, bool)) trial {
 	return trial{fault: fault, holds: holds, play: func(ctx context.Context, s *scene) (string, error) {
 		w, err := s.world(shortTTL)
 		if err != nil {
@@ -84,9 +84,9 @@ func changesItsMind(ctx context.Context, s *scene) (string, error) {
 	began := time.Now()
 	// Stripped, as an attacker would.
 	domain := "k0.example"
-	w.dns.Set(domain, resolver.TypeMX, resolvertest.Answer{TTL: ttl, Records: []string{"MX 10 mx.attacker.example."}})
-	w.dns.Set("_25._tcp.mx.k3.example", resolver.TypeTLSA, resolvertest.Answer{TTL: ttl})
-	before := w.dns.Asked(domain, resolver.TypeMX)
+	w.dns.Set(domain, dns.TypeMX, dnstest.Answer{TTL: ttl, Records: []string{"MX 10 mx.attacker.example."}})
+	w.dns.Set("_25._tcp.mx.k3.example", dns.TypeTLSA, dnstest.Answer{TTL: ttl})
+	before := w.dns.Asked(domain, dns.TypeMX)
 	var questions []question
 	for _, kind := range []facts{signed, withTLSA} {
 		for _, q := range kind.questions(fmt.Sprintf("k%d.example", kind)) {
@@ -99,7 +99,7 @@ func changesItsMind(ctx context.Context, s *scene) (string, error) {
 	err = wait(ctx, life-time.Since(began))
 	asked, held := l.end()
 	line, unnamed := p.logged("a secure answer is kept against an insecure one")
-	refreshed := w.dns.Asked(domain, resolver.TypeMX) - before
+	refreshed := w.dns.Asked(domain, dns.TypeMX) - before
 	if refreshed == 0 {
 		err = errors.Join(err, errors.New("nothing was refreshed, so nothing was tried"))
 	}
@@ -115,7 +115,7 @@ func liesAboutAD(ctx context.Context, s *scene) (string, error) {
 	// TLSA records that nobody has signed: with an AD bit that is an echo they would be DANE.
 	forged := socketmap.Request{Map: "tls-policy", Key: "forged.example"}
 	plain.publish(w.dns, forged.Key, shortTTL)
-	w.dns.Set("_25._tcp."+plain.host(forged.Key), resolver.TypeTLSA, resolvertest.Answer{TTL: shortTTL, Records: []string{"TLSA 3 1 1 " + strings.Repeat("ab", 32)}})
+	w.dns.Set("_25._tcp."+plain.host(forged.Key), dns.TypeTLSA, dnstest.Answer{TTL: shortTTL, Records: []string{"TLSA 3 1 1 " + strings.Repeat("ab", 32)}})
 	w.dns.SetEchoAD(true)
 	p, err := s.start(ctx, w, setup{})
 	if err != nil {
@@ -196,7 +196,7 @@ func replaced(ctx context.Context, s *scene) (string, error) {
 		_ = os.Remove(conf) // it may be a link
 		return os.WriteFile(conf, []byte("nameserver "+server+"\n"), 0o644)
 	}
-	var servers []*resolvertest.Server
+	var servers []*dnstest.Server
 	for _, address := range []string{first, second, untrusted} {
 		server, err := s.resolver(address + ":53")
 		if err != nil {
@@ -226,7 +226,7 @@ func replaced(ctx context.Context, s *scene) (string, error) {
 		}
 	}
 	l.mu.Unlock()
-	servers[1].Set("k0.example", resolver.TypeMX, resolvertest.Answer{Secure: true, TTL: 300, Records: []string{"MX 10 starttls-new.k0.example."}})
+	servers[1].Set("k0.example", dns.TypeMX, dnstest.Answer{Secure: true, TTL: 300, Records: []string{"MX 10 starttls-new.k0.example."}})
 	if err := name(second); err != nil {
 		return "", err
 	}

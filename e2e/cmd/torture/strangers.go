@@ -10,8 +10,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/policyd/policyd/internal/resolver"
-	"github.com/policyd/policyd/internal/resolver/resolvertest"
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dns/dnstest"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -105,7 +105,7 @@ func strangersFlood(ctx context.Context, s *scene, delay time.Duration) (string,
 // strangers publishes the domains and returns their addresses.
 func (w *world) strangers(n int, delay time.Duration) []string {
 	keys := make([]string, n)
-	w.dns.SetOther(resolvertest.Answer{Rcode: "NXDOMAIN", Delay: delay, TTL: 3600})
+	w.dns.SetOther(dnstest.Answer{Rcode: "NXDOMAIN", Delay: delay, TTL: 3600})
 	for i := range keys {
 		domain := fmt.Sprintf("s%d.strangers.example", i)
 		keys[i] = "someone@" + domain
@@ -115,10 +115,10 @@ func (w *world) strangers(n int, delay time.Duration) []string {
 			continue
 		case 1:
 			host = "smtps-" + host
-			w.dns.Set(host, resolver.TypeA, resolvertest.Answer{TTL: 3600, Delay: delay, Records: []string{fmt.Sprintf("A 127.%d.%d.%d", 50+i>>16, i>>8&0xff, i&0xff)}})
-			w.dns.Set(host, resolver.TypeAAAA, resolvertest.Answer{TTL: 3600, Delay: delay})
+			w.dns.Set(host, dns.TypeA, dnstest.Answer{TTL: 3600, Delay: delay, Records: []string{fmt.Sprintf("A 127.%d.%d.%d", 50+i>>16, i>>8&0xff, i&0xff)}})
+			w.dns.Set(host, dns.TypeAAAA, dnstest.Answer{TTL: 3600, Delay: delay})
 		}
-		w.dns.Set(domain, resolver.TypeMX, resolvertest.Answer{TTL: 3600, Delay: delay, Records: []string{"MX 10 " + host + "."}})
+		w.dns.Set(domain, dns.TypeMX, dnstest.Answer{TTL: 3600, Delay: delay, Records: []string{"MX 10 " + host + "."}})
 	}
 	return keys
 }

@@ -5,8 +5,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/policyd/policyd/internal/resolver"
-	"github.com/policyd/policyd/internal/resolver/resolvertest"
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dns/dnstest"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -43,26 +43,26 @@ const (
 func kinds() []facts { return []facts{signed, unsigned, plain, withTLSA, bogus} }
 
 // publish has the resolver know a domain of a kind. The addresses are of a block that nobody has (RFC 5737).
-func (f facts) publish(dns *resolvertest.Server, domain string, ttl int) {
+func (f facts) publish(server *dnstest.Server, domain string, ttl int) {
 	secure := f == signed || f == withTLSA
-	set := func(name string, t resolver.Type, a resolvertest.Answer) {
+	set := func(name string, t dns.Type, a dnstest.Answer) {
 		a.Secure, a.TTL = secure, ttl
-		dns.Set(name, t, a)
+		server.Set(name, t, a)
 	}
 	host := f.host(domain)
 	if f == bogus {
-		dns.Set(domain, resolver.TypeMX, resolvertest.Answer{Rcode: "SERVFAIL", EDE: 6, EDEText: "no valid signature"})
+		server.Set(domain, dns.TypeMX, dnstest.Answer{Rcode: "SERVFAIL", EDE: 6, EDEText: "no valid signature"})
 		return
 	}
-	set(domain, resolver.TypeMX, resolvertest.Answer{Records: []string{"MX 10 " + host + "."}})
-	set(host, resolver.TypeA, resolvertest.Answer{Records: []string{"A 192.0.2.1"}})
-	set(host, resolver.TypeAAAA, resolvertest.Answer{})
-	tlsa := resolvertest.Answer{}
+	set(domain, dns.TypeMX, dnstest.Answer{Records: []string{"MX 10 " + host + "."}})
+	set(host, dns.TypeA, dnstest.Answer{Records: []string{"A 192.0.2.1"}})
+	set(host, dns.TypeAAAA, dnstest.Answer{})
+	tlsa := dnstest.Answer{}
 	if f == withTLSA {
 		tlsa.Records = []string{"TLSA 3 1 1 " + strings.Repeat("ab", 32)}
 	}
-	set("_25._tcp."+host, resolver.TypeTLSA, tlsa)
-	set("_mta-sts."+domain, resolver.TypeTXT, resolvertest.Answer{Rcode: "NXDOMAIN"})
+	set("_25._tcp."+host, dns.TypeTLSA, tlsa)
+	set("_mta-sts."+domain, dns.TypeTXT, dnstest.Answer{Rcode: "NXDOMAIN"})
 }
 
 func (f facts) host(domain string) string {
@@ -98,7 +98,7 @@ func secure(hosts ...string) string {
 // world is what there is outside of the policyd of a trial: a resolver, with domains of every kind, a receiver on the
 // port of implicit TLS, and, as root, a policy host.
 type world struct {
-	dns      *resolvertest.Server
+	dns      *dnstest.Server
 	ttl      int
 	caFile   string
 	receiver *receiver
@@ -117,8 +117,8 @@ const (
 )
 
 // resolver starts a resolver. The trial may close it before its end.
-func (s *scene) resolver(address string) (*resolvertest.Server, error) {
-	dns, err := resolvertest.Start(address)
+func (s *scene) resolver(address string) (*dnstest.Server, error) {
+	dns, err := dnstest.Start(address)
 	if err == nil {
 		s.atEnd(func() error { _ = dns.Close(); return nil })
 	}
@@ -156,10 +156,10 @@ func (w *world) publish() {
 
 func (w *world) publishSMTPS() {
 	addr := w.receiver.addr
-	w.dns.Set(smtpsDomain, resolver.TypeMX, resolvertest.Answer{Secure: true, TTL: w.ttl, Records: []string{"MX 10 " + smtpsHost + "."}})
-	w.dns.Set(smtpsHost, resolver.TypeA, resolvertest.Answer{Secure: true, TTL: w.ttl, Records: []string{"A " + addr.Addr().String()}})
-	w.dns.Set(smtpsHost, resolver.TypeAAAA, resolvertest.Answer{Secure: true, TTL: w.ttl})
-	w.dns.Set("_25._tcp."+smtpsHost, resolver.TypeTLSA, resolvertest.Answer{Secure: true, TTL: w.ttl})
+	w.dns.Set(smtpsDomain, dns.TypeMX, dnstest.Answer{Secure: true, TTL: w.ttl, Records: []string{"MX 10 " + smtpsHost + "."}})
+	w.dns.Set(smtpsHost, dns.TypeA, dnstest.Answer{Secure: true, TTL: w.ttl, Records: []string{"A " + addr.Addr().String()}})
+	w.dns.Set(smtpsHost, dns.TypeAAAA, dnstest.Answer{Secure: true, TTL: w.ttl})
+	w.dns.Set("_25._tcp."+smtpsHost, dns.TypeTLSA, dnstest.Answer{Secure: true, TTL: w.ttl})
 	port := addr.Port()
 	w.all = append(w.all,
 		question{request: socketmap.Request{Map: "tls-policy", Key: smtpsDomain}, best: secure(smtpsHost), temp: true},
@@ -171,12 +171,12 @@ func (w *world) publishSMTPS() {
 }
 
 func (w *world) publishSTS(domain, id string) {
-	w.dns.Set(domain, resolver.TypeMX, resolvertest.Answer{TTL: w.ttl, Records: []string{"MX 10 mx." + domain + "."}})
-	w.dns.Set("mx."+domain, resolver.TypeA, resolvertest.Answer{TTL: w.ttl, Records: []string{"A 192.0.2.1"}})
-	w.dns.Set("mx."+domain, resolver.TypeAAAA, resolvertest.Answer{TTL: w.ttl})
-	w.dns.Set("_mta-sts."+domain, resolver.TypeTXT, resolvertest.Answer{TTL: w.ttl, Records: []string{`TXT "v=STSv1; id=` + id + `;"`}})
-	w.dns.Set("mta-sts."+domain, resolver.TypeA, resolvertest.Answer{TTL: w.ttl, Records: []string{"A " + w.hosts.addr.Addr().String()}})
-	w.dns.Set("mta-sts."+domain, resolver.TypeAAAA, resolvertest.Answer{TTL: w.ttl})
+	w.dns.Set(domain, dns.TypeMX, dnstest.Answer{TTL: w.ttl, Records: []string{"MX 10 mx." + domain + "."}})
+	w.dns.Set("mx."+domain, dns.TypeA, dnstest.Answer{TTL: w.ttl, Records: []string{"A 192.0.2.1"}})
+	w.dns.Set("mx."+domain, dns.TypeAAAA, dnstest.Answer{TTL: w.ttl})
+	w.dns.Set("_mta-sts."+domain, dns.TypeTXT, dnstest.Answer{TTL: w.ttl, Records: []string{`TXT "v=STSv1; id=` + id + `;"`}})
+	w.dns.Set("mta-sts."+domain, dns.TypeA, dnstest.Answer{TTL: w.ttl, Records: []string{"A " + w.hosts.addr.Addr().String()}})
+	w.dns.Set("mta-sts."+domain, dns.TypeAAAA, dnstest.Answer{TTL: w.ttl})
 }
 
 // unknown publishes new domains that nobody has asked for, and returns the questions about them.

@@ -14,7 +14,7 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/lookup"
-	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/stub"
 	"github.com/policyd/policyd/internal/unixsock"
 )
 
@@ -111,7 +111,7 @@ func (d *Daemon) resolverStatus() admin.Resolver {
 	st := d.stub.State()
 	return admin.Resolver{
 		Servers: append([]string{}, st.Servers...), Source: st.Source, Trusted: st.Trusted,
-		Validating: st.Result == resolver.Validating, SelfTest: st.Result.String(), Reason: st.Reason, Checked: st.Checked,
+		Validating: st.Result == stub.Validating, SelfTest: st.Result.String(), Reason: st.Reason, Checked: st.Checked,
 		FailingSince: st.FailingSince, FailingReason: st.FailingReason,
 	}
 }

@@ -5,8 +5,9 @@ import (
 	"strings"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/policy"
-	"github.com/policyd/policyd/internal/resolver"
 )
 
 // listCache shows what the cache has.
@@ -19,7 +20,7 @@ func (d *Daemon) listCache(f admin.CacheFilter) admin.CacheList {
 	return list
 }
 
-func shown(e resolver.CacheEntry) admin.CacheEntry {
+func shown(e dnscache.Entry) admin.CacheEntry {
 	return admin.CacheEntry{
 		Name: e.Name, Type: e.Type.String(), Status: e.Status.String(), Denial: e.Denial, Records: append([]string{}, e.Data...),
 		Stored: e.Stored, Expires: e.Expires, Failure: e.Failure, Retry: e.Retry,
@@ -35,7 +36,7 @@ func (d *Daemon) getDomain(domain string) admin.Domain {
 		MTASTS: d.storedPolicy(domain), Probes: d.probesOf(append([]string{domain}, hosts...)),
 	}
 	seen := map[string]bool{}
-	add := func(entries []resolver.CacheEntry, wanted func(name string) bool) {
+	add := func(entries []dnscache.Entry, wanted func(name string) bool) {
 		for _, e := range entries {
 			if key := e.Type.String() + " " + e.Name; wanted(e.Name) && !seen[key] {
 				seen[key] = true
@@ -58,7 +59,7 @@ func (d *Daemon) getDomain(domain string) admin.Domain {
 // hostsOf returns the MX hosts of a domain as far as the cache has them.
 func (d *Daemon) hostsOf(domain string) (hosts []string) {
 	for _, e := range d.cache.Get(domain) {
-		if e.Name != domain || e.Type != resolver.TypeMX {
+		if e.Name != domain || e.Type != dns.TypeMX {
 			continue
 		}
 		for _, record := range e.Data {

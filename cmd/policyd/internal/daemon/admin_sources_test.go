@@ -17,9 +17,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dns/dnstest"
 	"github.com/policyd/policyd/internal/mtasts"
-	"github.com/policyd/policyd/internal/resolver"
-	"github.com/policyd/policyd/internal/resolver/resolvertest"
 	"github.com/policyd/policyd/internal/smtptls/smtptest"
 	"github.com/policyd/policyd/socketmap"
 )
@@ -37,9 +37,9 @@ func TestProbesAreShown(t *testing.T) {
 		"metrics.listen = \"127.0.0.1:0\"\nadmin.socket = %q\npolicy.mta_sts = false\nport26.port = %d\nport26.probe_special_addresses = true\ntls.ca_file = %q\n",
 		l.path(), l.dns.Addr(), l.adminPath(), receiver.Addr().Port(), roots), 0o600))
 	for domain, host := range map[string]string{"open.example": "smtps-mx.open.example", "closed.example": "smtps-mx.closed.example"} {
-		l.dns.Set(domain, resolver.TypeMX, resolvertest.Answer{Secure: true, Records: []string{"MX 10 " + host + "."}})
-		l.dns.Set(host, resolver.TypeA, resolvertest.Answer{Secure: true, Records: []string{"A 127.0.0.1"}})
-		l.dns.Set(host, resolver.TypeAAAA, resolvertest.Answer{Secure: true})
+		l.dns.Set(domain, dns.TypeMX, dnstest.Answer{Secure: true, Records: []string{"MX 10 " + host + "."}})
+		l.dns.Set(host, dns.TypeA, dnstest.Answer{Secure: true, Records: []string{"A 127.0.0.1"}})
+		l.dns.Set(host, dns.TypeAAAA, dnstest.Answer{Secure: true})
 	}
 	l.start()
 	c, op := l.client(), l.operator()
@@ -96,10 +96,10 @@ func TestMTASTSPoliciesAreShownAndFlushed(t *testing.T) {
 	l := newLab(t, "")
 	require.NoError(t, os.WriteFile(l.config, fmt.Appendf(nil, "server.listen = [\"unix:%s\"]\ndns.servers = [%q]\ncache.state_dir = %q\n"+
 		"metrics.listen = \"127.0.0.1:0\"\nadmin.socket = %q\nport26.mode = \"off\"\n", l.path(), l.dns.Addr(), l.dir, l.adminPath()), 0o600))
-	l.dns.Set("sts.example", resolver.TypeMX, resolvertest.Answer{Records: []string{"MX 10 mx.sts.example."}})
-	l.dns.Set("mx.sts.example", resolver.TypeA, resolvertest.Answer{Records: []string{"A 192.0.2.1"}})
-	l.dns.Set("_mta-sts.sts.example", resolver.TypeTXT, resolvertest.Answer{Records: []string{`TXT "v=STSv1; id=7;"`}})
-	l.dns.Set("mta-sts.sts.example", resolver.TypeA, resolvertest.Answer{Records: []string{"A 127.0.0.1"}})
+	l.dns.Set("sts.example", dns.TypeMX, dnstest.Answer{Records: []string{"MX 10 mx.sts.example."}})
+	l.dns.Set("mx.sts.example", dns.TypeA, dnstest.Answer{Records: []string{"A 192.0.2.1"}})
+	l.dns.Set("_mta-sts.sts.example", dns.TypeTXT, dnstest.Answer{Records: []string{`TXT "v=STSv1; id=7;"`}})
+	l.dns.Set("mta-sts.sts.example", dns.TypeA, dnstest.Answer{Records: []string{"A 127.0.0.1"}})
 	l.start()
 	options := l.daemon.storeOptions(l.daemon.Settings())
 	options.Fetcher = &mtasts.Fetcher{Resolver: l.daemon.cache, Port: uint16(port), Special: true, Roots: ca.Roots}

@@ -18,11 +18,12 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
+	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/postfix"
 	"github.com/policyd/policyd/internal/probe"
-	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/internal/stsstore"
+	"github.com/policyd/policyd/internal/stub"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -51,9 +52,9 @@ type Daemon struct {
 	// As far as a memory limit has a say in it; 0: it has none.
 	maxPolicies, maxConnections int
 
-	stub    *resolver.Stub
+	stub    *stub.Stub
 	site    *postfix.Site
-	cache   *resolver.Cache
+	cache   *dnscache.Cache
 	prober  *probe.Prober
 	store   *stsstore.Store
 	service *lookup.Service
@@ -82,11 +83,11 @@ func New(o Options) (*Daemon, error) {
 	d.log = d.logs.logger()
 	d.notify = &notifier{log: d.log}
 	d.telemetry = d.newTelemetry()
-	if d.stub, err = resolver.NewStub(d.stubOptions(loaded)); err != nil {
+	if d.stub, err = stub.New(d.stubOptions(loaded)); err != nil {
 		return nil, err
 	}
-	d.cache = resolver.NewCache(d.stub, resolver.CacheOptions{
-		MaxEntries: loaded.Cache.MaxEntries, MaxBytes: d.limitMemory(memlimit.FromCgroup), Generation: d.stub.Generation, Logger: d.log,
+	d.cache = dnscache.New(d.stub, dnscache.Options{
+		MaxEntries: loaded.Cache.MaxEntries, MaxBytes: d.limitMemory(memlimit.FromCgroup), Epoch: d.stub.Epoch, Logger: d.log,
 	})
 	if d.site, err = postfix.New(d.siteOptions(loaded)); err != nil {
 		return nil, err
@@ -110,7 +111,7 @@ func New(o Options) (*Daemon, error) {
 // sources are where lookups get their facts.
 func (d *Daemon) sources() lookup.Sources {
 	return lookup.Sources{
-		Asking: d.cache, Cached: d.cache.Cached(), Version: d.cache.Version,
+		Resolver: d.cache, Version: d.cache.Version,
 		STS: d.store, CachedSTS: d.store.Cached(), PassiveSTS: d.store.Passive(), CachedPassiveSTS: d.store.Cached().Passive(),
 		Probes: d.prober, WantProbe: d.prober.Want, Observe: d.observeLookup(),
 	}

@@ -14,8 +14,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"github.com/policyd/policyd/internal/resolver"
-	"github.com/policyd/policyd/internal/resolver/resolvertest"
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dns/dnstest"
+	"github.com/policyd/policyd/internal/stub"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -45,7 +46,7 @@ func (b *buffer) String() string {
 // lab is a daemon that runs, with its resolver and its settings file.
 type lab struct {
 	t        *testing.T
-	dns      *resolvertest.Server
+	dns      *dnstest.Server
 	dir      string
 	config   string
 	log      *buffer
@@ -60,12 +61,12 @@ type lab struct {
 // the file in its first lines if it has no table.
 func newLab(t *testing.T, text string) *lab {
 	t.Helper()
-	l := &lab{t: t, dns: resolvertest.New(t), dir: t.TempDir(), log: &buffer{}, hangup: make(chan os.Signal, 1), finished: make(chan error, 1)}
+	l := &lab{t: t, dns: dnstest.New(t), dir: t.TempDir(), log: &buffer{}, hangup: make(chan os.Signal, 1), finished: make(chan error, 1)}
 	l.config = filepath.Join(l.dir, "policyd.toml")
 	l.write(text)
 	l.options = Options{ConfigPath: l.config, Version: "test", Stderr: l.log, Hangup: l.hangup}
-	l.dns.Set("signed.example", resolver.TypeMX, resolvertest.Answer{Secure: true, Records: []string{"MX 10 starttls-a.signed.example."}})
-	l.dns.Set("unsigned.example", resolver.TypeMX, resolvertest.Answer{Records: []string{"MX 10 starttls-a.unsigned.example."}})
+	l.dns.Set("signed.example", dns.TypeMX, dnstest.Answer{Secure: true, Records: []string{"MX 10 starttls-a.signed.example."}})
+	l.dns.Set("unsigned.example", dns.TypeMX, dnstest.Answer{Records: []string{"MX 10 starttls-a.unsigned.example."}})
 	return l
 }
 
@@ -101,7 +102,7 @@ func (l *lab) start() *lab {
 	})
 	require.Eventually(l.t, func() bool { return l.daemon.Listening() != nil }, patience, time.Millisecond, "%s", l.log)
 	// What is asked before the self-test has ended may be asked again after it.
-	require.Eventually(l.t, func() bool { return l.daemon.off() || l.daemon.Resolver().Result == resolver.Validating }, patience, time.Millisecond)
+	require.Eventually(l.t, func() bool { return l.daemon.off() || l.daemon.Resolver().Result == stub.Validating }, patience, time.Millisecond)
 	return l
 }
 
@@ -148,7 +149,7 @@ func TestServes(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, socketmap.StatusPerm, r.Status)
 	require.Equal(t, []string{"unix:" + l.path()}, l.daemon.Listening())
-	require.Equal(t, resolver.Validating, l.daemon.Resolver().Result)
+	require.Equal(t, stub.Validating, l.daemon.Resolver().Result)
 	require.EqualValues(t, 1, l.daemon.server.Stats().Accepted)
 	l.stop()
 	require.NoError(t, l.end())
@@ -162,23 +163,23 @@ func TestModeOffSendsNoQuery(t *testing.T) {
 	require.Equal(t, "NOTFOUND ", ask(t, c, "signed.example"))
 	require.Contains(t, l.log.String(), "nothing is looked up")
 	require.Zero(t, l.dns.Queries())
-	require.Zero(t, l.dns.Asked("", resolver.TypeNS))
+	require.Zero(t, l.dns.Asked("", dns.TypeNS))
 	for range 3 {
 		l.write("")
 		require.NoError(t, l.daemon.Reload())
-		require.Eventually(t, func() bool { return l.daemon.Resolver().Result == resolver.Validating }, patience, time.Millisecond)
+		require.Eventually(t, func() bool { return l.daemon.Resolver().Result == stub.Validating }, patience, time.Millisecond)
 		require.Equal(t, signedPolicy, ask(t, c, "signed.example"))
 		l.write(`mode = "off"`)
 		require.NoError(t, l.daemon.Reload())
 		require.Equal(t, "NOTFOUND ", ask(t, c, "signed.example"))
 	}
-	require.Equal(t, 1, l.dns.Asked("signed.example", resolver.TypeMX))
+	require.Equal(t, 1, l.dns.Asked("signed.example", dns.TypeMX))
 }
 
 // "SIGTERM: in-flight lookups are answered."
 func TestStopAnswersWhatHasBegun(t *testing.T) {
 	l := newLab(t, "")
-	l.dns.Set("slow.example", resolver.TypeMX, resolvertest.Answer{Secure: true, Delay: 300 * time.Millisecond, Records: []string{"MX 10 starttls-a.slow.example."}})
+	l.dns.Set("slow.example", dns.TypeMX, dnstest.Answer{Secure: true, Delay: 300 * time.Millisecond, Records: []string{"MX 10 starttls-a.slow.example."}})
 	l.start()
 	busy, idle := l.client(), l.client()
 	require.Equal(t, "NOTFOUND ", ask(t, idle, "plain.example"))
@@ -191,7 +192,7 @@ func TestStopAnswersWhatHasBegun(t *testing.T) {
 		}
 		answer <- r.String()
 	}()
-	require.Eventually(t, func() bool { return l.dns.Asked("slow.example", resolver.TypeMX) > 0 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return l.dns.Asked("slow.example", dns.TypeMX) > 0 }, patience, time.Millisecond)
 	l.stop()
 	require.Equal(t, "OK secure match=starttls-a.slow.example servername=hostname", <-answer)
 	require.NoError(t, l.end())
@@ -202,7 +203,7 @@ func TestStopAnswersWhatHasBegun(t *testing.T) {
 // A lookup that takes longer than drain_timeout does not keep the daemon.
 func TestStopDoesNotWaitForever(t *testing.T) {
 	l := newLab(t, "server.drain_timeout = \"50ms\"\ndns.timeout = \"100ms\"")
-	l.dns.Set("dead.example", resolver.TypeMX, resolvertest.Answer{Drop: true})
+	l.dns.Set("dead.example", dns.TypeMX, dnstest.Answer{Drop: true})
 	l.start()
 	c := l.client()
 	cut := make(chan struct{})
@@ -213,7 +214,7 @@ func TestStopDoesNotWaitForever(t *testing.T) {
 			t.Errorf("answered %s", r)
 		}
 	}()
-	require.Eventually(t, func() bool { return l.dns.Asked("dead.example", resolver.TypeMX) > 0 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return l.dns.Asked("dead.example", dns.TypeMX) > 0 }, patience, time.Millisecond)
 	l.stop()
 	require.NoError(t, l.end())
 	<-cut

@@ -13,7 +13,7 @@ import (
 	"github.com/KimMachineGun/automemlimit/memlimit"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
-	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/stsstore"
 	"github.com/policyd/policyd/socketmap"
 )
@@ -50,7 +50,7 @@ func (d *Daemon) limitMemory(group func() (uint64, error)) int64 {
 		d.log.Info("max_connections is bounded by the memory limit", "limit", mebibytes(limit), "connections", d.maxConnections, "without", l.Server.MaxConnections)
 	}
 	share := cacheShare(limit)
-	if most := resolver.MaxBytes(d.loaded.Load().Cache.MaxEntries); share < most {
+	if most := dnscache.MaxBytes(d.loaded.Load().Cache.MaxEntries); share < most {
 		d.log.Info("the DNS cache is bounded by the memory limit", "limit", mebibytes(limit), "cache", mebibytes(share), "without", mebibytes(most))
 	}
 	return share

@@ -12,8 +12,8 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/metrics"
 	"github.com/policyd/policyd/internal/lookup"
-	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/internal/stsstore"
+	"github.com/policyd/policyd/internal/stub"
 	"github.com/policyd/policyd/internal/unixsock"
 )
 
@@ -32,7 +32,7 @@ func (d *Daemon) newTelemetry() *telemetry {
 	return &telemetry{registry: registry, Metrics: metrics.New(registry, d.options.Version, d.Status)}
 }
 
-// observeLookup is for lookup.Sources, and observeQuery for resolver.StubOptions: nil where nobody looks.
+// observeLookup is for lookup.Sources, and observeQuery for stub.Options: nil where nobody looks.
 func (d *Daemon) observeLookup() func(lookup.Kind) func(time.Duration) {
 	if d.telemetry == nil {
 		return nil
@@ -40,11 +40,11 @@ func (d *Daemon) observeLookup() func(lookup.Kind) func(time.Duration) {
 	return d.telemetry.Lookup
 }
 
-func (d *Daemon) observeQuery() func(resolver.QueryEvent) {
+func (d *Daemon) observeQuery() func(stub.QueryEvent) {
 	if d.telemetry == nil {
 		return nil
 	}
-	return func(e resolver.QueryEvent) {
+	return func(e stub.QueryEvent) {
 		d.telemetry.Query(metrics.Query{Type: e.Type, Rcode: e.Rcode, Took: e.Took})
 	}
 }
@@ -108,7 +108,7 @@ func (d *Daemon) readiness(running context.Context) error {
 	if running.Err() != nil {
 		return errors.New("policyd is stopping")
 	}
-	if st := d.stub.State(); st.Result == resolver.Unknown && !d.off() {
+	if st := d.stub.State(); st.Result == stub.Unknown && !d.off() {
 		return fmt.Errorf("the self-test of the resolver has no result: %s", st.Reason)
 	}
 	return nil

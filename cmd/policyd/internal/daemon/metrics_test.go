@@ -13,8 +13,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/policyd/policyd/internal/resolver"
-	"github.com/policyd/policyd/internal/resolver/resolvertest"
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dns/dnstest"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -35,7 +35,7 @@ func (l *lab) get(path string) (code int, body string) {
 func TestMetricsOfRealLookups(t *testing.T) {
 	t.Parallel()
 	l := operated(t, "").start()
-	l.dns.Set("bogus.example", resolver.TypeMX, resolvertest.Answer{Rcode: "SERVFAIL", EDE: 6})
+	l.dns.Set("bogus.example", dns.TypeMX, dnstest.Answer{Rcode: "SERVFAIL", EDE: 6})
 	c := l.client()
 	for range 3 {
 		require.Equal(t, signedPolicy, ask(t, c, "signed.example"))

@@ -16,8 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
-	"github.com/policyd/policyd/internal/resolver"
-	"github.com/policyd/policyd/internal/resolver/resolvertest"
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dns/dnstest"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -150,11 +150,11 @@ func TestFlushHasTheResolverAskedAgain(t *testing.T) {
 	flushed, err := op.Flush(t.Context(), admin.FlushRequest{Domain: "SIGNED.example."})
 	require.NoError(t, err)
 	require.Equal(t, admin.Flushed{Cache: 1}, flushed)
-	require.Equal(t, 1, l.dns.Asked("signed.example", resolver.TypeMX))
+	require.Equal(t, 1, l.dns.Asked("signed.example", dns.TypeMX))
 	ask(t, c, "signed.example")
 	ask(t, c, "unsigned.example")
-	require.Equal(t, 2, l.dns.Asked("signed.example", resolver.TypeMX))
-	require.Equal(t, 1, l.dns.Asked("unsigned.example", resolver.TypeMX))
+	require.Equal(t, 2, l.dns.Asked("signed.example", dns.TypeMX))
+	require.Equal(t, 1, l.dns.Asked("unsigned.example", dns.TypeMX))
 	flushed, err = op.Flush(t.Context(), admin.FlushRequest{All: true})
 	require.NoError(t, err)
 	require.Equal(t, admin.Flushed{Cache: 2}, flushed)
@@ -169,8 +169,8 @@ func TestADomainIsShownWithItsHosts(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(l.config, []byte(strings.Replace(string(text), "policy.dane = false\n", "", 1)), 0o600))
 	l.start()
-	l.dns.Set("hosted.example", resolver.TypeMX, resolvertest.Answer{Secure: true, Records: []string{"MX 10 starttls-mx.provider.example."}})
-	l.dns.Set("starttls-mx.provider.example", resolver.TypeA, resolvertest.Answer{Secure: true, Records: []string{"A 192.0.2.1"}})
+	l.dns.Set("hosted.example", dns.TypeMX, dnstest.Answer{Secure: true, Records: []string{"MX 10 starttls-mx.provider.example."}})
+	l.dns.Set("starttls-mx.provider.example", dns.TypeA, dnstest.Answer{Secure: true, Records: []string{"A 192.0.2.1"}})
 	ask(t, l.client(), "hosted.example")
 	known, err := l.operator().Get(t.Context(), "hosted.example")
 	require.NoError(t, err)
@@ -195,7 +195,7 @@ func TestLiveQueryUsesTheCacheOfTheDaemon(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "signed.example", e.Nexthop)
 	require.Equal(t, "prefix", e.Source)
-	require.Equal(t, 1, l.dns.Asked("signed.example", resolver.TypeMX))
+	require.Equal(t, 1, l.dns.Asked("signed.example", dns.TypeMX))
 }
 
 func TestReloadAndLevelOverTheSocket(t *testing.T) {

@@ -9,7 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -24,8 +24,8 @@ func TestReloadKeepsConnectionsAndCache(t *testing.T) {
 	require.NoError(t, l.daemon.Reload())
 	require.Equal(t, "NOTFOUND ", ask(t, c, "unsigned.example"))
 	require.Equal(t, signedPolicy, ask(t, c, "signed.example"))
-	require.Equal(t, 1, l.dns.Asked("unsigned.example", resolver.TypeMX))
-	require.Equal(t, 1, l.dns.Asked("signed.example", resolver.TypeMX))
+	require.Equal(t, 1, l.dns.Asked("unsigned.example", dns.TypeMX))
+	require.Equal(t, 1, l.dns.Asked("signed.example", dns.TypeMX))
 	require.EqualValues(t, 1, l.daemon.server.Stats().Accepted)
 	require.NoError(t, l.daemon.LastReload().Err)
 	require.Equal(t, "ignore", l.daemon.Settings().Policy.UnsignedMX)
@@ -147,5 +147,5 @@ func TestManyReloadsUnderLoad(t *testing.T) {
 		require.Positive(t, <-finished)
 	}
 	require.EqualValues(t, clients, l.daemon.server.Stats().Accepted)
-	require.Equal(t, 1, l.dns.Asked("signed.example", resolver.TypeMX))
+	require.Equal(t, 1, l.dns.Asked("signed.example", dns.TypeMX))
 }

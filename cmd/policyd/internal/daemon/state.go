@@ -8,8 +8,8 @@ import (
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/postfix"
 	"github.com/policyd/policyd/internal/probe"
-	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/internal/stsstore"
+	"github.com/policyd/policyd/internal/stub"
 )
 
 // Settings returns the settings in force.
@@ -19,7 +19,7 @@ func (d *Daemon) Settings() *settings.Loaded { return d.loaded.Load() }
 func (d *Daemon) LastReload() *LastReload { return d.last.Load() }
 
 // Resolver returns what is known about the DNS servers.
-func (d *Daemon) Resolver() resolver.State { return d.stub.State() }
+func (d *Daemon) Resolver() stub.State { return d.stub.State() }
 
 // Listening returns the addresses of the socketmap server; none before it answers.
 func (d *Daemon) Listening() []string {
@@ -37,7 +37,7 @@ func (d *Daemon) Explain(ctx context.Context, key string) lookup.Explanation {
 	return lookup.Explain(ctx, d.sources(), key, d.lookupSettings(d.loaded.Load()))
 }
 
-func (d *Daemon) stubOptions(l *settings.Loaded) resolver.StubOptions {
+func (d *Daemon) stubOptions(l *settings.Loaded) stub.Options {
 	o := l.Stub(d.log)
 	o.Observe = d.observeQuery()
 	return o
@@ -51,7 +51,6 @@ func (d *Daemon) probeOptions(l *settings.Loaded) probe.Options {
 
 func (d *Daemon) storeOptions(l *settings.Loaded) stsstore.Options {
 	o := l.Store(d.cache, d.log)
-	o.CachedResolver = d.cache.Cached()
 	o.Observe, o.MaxPolicies = d.observeFetch(), d.maxPolicies
 	return o
 }

@@ -9,33 +9,33 @@ import (
 	"strings"
 
 	"github.com/policyd/policyd/internal/regfile"
-	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/stub"
 )
 
 // resolver runs the self-test of the resolver and returns its servers.
-func (e *exam) resolver(ctx context.Context) resolver.State {
+func (e *exam) resolver(ctx context.Context) stub.State {
 	o := e.Settings.Stub(quiet())
 	o.ResolvConf = e.ResolvConf
-	stub, err := resolver.NewStub(o)
+	tested, err := stub.New(o)
 	if err != nil {
 		e.found("resolver-silent", err.Error())
-		return resolver.State{}
+		return stub.State{}
 	}
-	stub.SelfTest(ctx)
-	st := stub.State()
+	tested.SelfTest(ctx)
+	st := tested.State()
 	servers := strings.Join(st.Servers, ", ")
 	const local = "a validating resolver on this machine: apt-get install unbound"
 	switch st.Result {
-	case resolver.Validating:
+	case stub.Validating:
 		e.found("resolver-validating", servers+" (from "+st.Source+") validates and is trusted")
-	case resolver.NotTrusted:
+	case stub.NotTrusted:
 		e.found("resolver-untrusted", servers+" (from "+st.Source+") is not trusted: "+st.Reason, local,
 			"/etc/resolv.conf: nameserver 127.0.0.1")
-	case resolver.NotValidating:
+	case stub.NotValidating:
 		e.found("resolver-not-validating", st.Reason, local, "/etc/resolv.conf: nameserver 127.0.0.1")
-	case resolver.EchoesAD:
+	case stub.EchoesAD:
 		e.found("resolver-echoes-ad", st.Reason, local, "/etc/resolv.conf: nameserver 127.0.0.1")
-	case resolver.Unknown:
+	case stub.Unknown:
 		if answers(st.Reason) {
 			e.found("resolver-untested", "the self-test has no result: "+st.Reason)
 		} else {
@@ -52,7 +52,7 @@ func answers(reason string) bool {
 
 // resolvConf compares the servers of policyd with those of Postfix, which are in resolv.conf and, for chrooted
 // services, in its copy.
-func (e *exam) resolvConf(st resolver.State) {
+func (e *exam) resolvConf(st stub.State) {
 	system := nameservers(e.ResolvConf)
 	if st.Source != e.ResolvConf && len(st.Servers) > 0 {
 		var own []string

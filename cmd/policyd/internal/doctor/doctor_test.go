@@ -11,8 +11,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/policyd/policyd/internal/resolver"
-	"github.com/policyd/policyd/internal/resolver/resolvertest"
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dns/dnstest"
 )
 
 func TestASoundSender(t *testing.T) {
@@ -68,7 +68,7 @@ func TestEveryFinding(t *testing.T) {
 		{"resolver-silent", "nobody on that port", func(s *sender) { s.settings.DNS.Servers = []string{"127.0.0.1:" + closed} }},
 		{"resolver-untested", "SERVFAIL for the names of the self-test", func(s *sender) {
 			s.settings.DNS.SelfTest = []string{"signed.example"}
-			s.dns.Set("signed.example", resolver.TypeNS, resolvertest.Answer{Rcode: "SERVFAIL"})
+			s.dns.Set("signed.example", dns.TypeNS, dnstest.Answer{Rcode: "SERVFAIL"})
 		}},
 		{"resolver-differs", "resolv.conf has another server", func(s *sender) { s.write("resolv.conf", "nameserver 192.0.2.1\n") }},
 		{"chroot-resolver-differs", "an old copy", func(s *sender) { s.write("queue/etc/resolv.conf", "nameserver 192.0.2.1\n") }},

@@ -21,7 +21,7 @@ import (
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
-	"github.com/policyd/policyd/internal/resolver/resolvertest"
+	"github.com/policyd/policyd/internal/dns/dnstest"
 	"github.com/policyd/policyd/internal/unixsock"
 	"github.com/policyd/policyd/socketmap"
 )
@@ -31,7 +31,7 @@ import (
 type sender struct {
 	t        *testing.T
 	dir      string // short, for the sake of unix sockets
-	dns      *resolvertest.Server
+	dns      *dnstest.Server
 	settings settings.Settings
 	status   admin.Status
 	params   map[string]string
@@ -48,7 +48,7 @@ func newSender(t *testing.T) *sender {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	require.NoError(t, os.Chmod(dir, 0o755)) // the user postfix is to get to the socket
-	s := &sender{t: t, dir: dir, dns: resolvertest.New(t), settings: settings.Default(), routes: map[string]string{}}
+	s := &sender{t: t, dir: dir, dns: dnstest.New(t), settings: settings.Default(), routes: map[string]string{}}
 	s.settings.DNS.Servers = []string{s.dns.Addr()}
 	s.settings.Server.Listen = []string{"unix:" + dir + "/queue/policyd/sock"}
 	s.settings.Admin.Socket = dir + "/admin.sock"

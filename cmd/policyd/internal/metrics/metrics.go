@@ -14,9 +14,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/mtasts"
-	"github.com/policyd/policyd/internal/resolver"
 )
 
 const namespace = "policyd"
@@ -101,7 +101,7 @@ func (m *Metrics) begin() {
 		m.durations.of(durationLabels{lookupMap, false})
 		m.durations.of(durationLabels{lookupMap, true})
 	}
-	for _, t := range []resolver.Type{resolver.TypeMX, resolver.TypeA, resolver.TypeAAAA, resolver.TypeTLSA, resolver.TypeTXT} {
+	for _, t := range []dns.Type{dns.TypeMX, dns.TypeA, dns.TypeAAAA, dns.TypeTLSA, dns.TypeTXT} {
 		m.latencies.of(t.String())
 		for _, rcode := range []string{"NOERROR", "SERVFAIL", "timeout"} {
 			m.queries.of(queryLabels{t.String(), rcode})
@@ -141,7 +141,7 @@ func (m *Metrics) Lookup(k lookup.Kind) func(took time.Duration) {
 
 // Query is a query to a DNS server.
 type Query struct {
-	Type resolver.Type
+	Type dns.Type
 	// Rcode is the mnemonic of the response code, or timeout or error.
 	Rcode string
 	Took  time.Duration
@@ -167,9 +167,9 @@ func (m *Metrics) Fetch(result string) {
 }
 
 // typeLabel is one of a fixed set.
-func typeLabel(t resolver.Type) string {
+func typeLabel(t dns.Type) string {
 	switch t {
-	case resolver.TypeA, resolver.TypeAAAA, resolver.TypeCNAME, resolver.TypeMX, resolver.TypeNS, resolver.TypeTLSA, resolver.TypeTXT:
+	case dns.TypeA, dns.TypeAAAA, dns.TypeCNAME, dns.TypeMX, dns.TypeNS, dns.TypeTLSA, dns.TypeTXT:
 		return t.String()
 	}
 	return other

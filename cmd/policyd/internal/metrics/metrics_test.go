@@ -19,9 +19,9 @@ import (
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/metrics"
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/policy"
-	"github.com/policyd/policyd/internal/resolver"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -78,8 +78,8 @@ func TestMetrics(t *testing.T) {
 		m.Lookup(kind())(3 * time.Microsecond)
 	}
 	m.Lookup(lookup.Kind{Map: "transport", Status: "NOTFOUND"})(150 * time.Millisecond)
-	m.Query(metrics.Query{Type: resolver.TypeMX, Rcode: "NOERROR", Took: 2 * time.Millisecond})
-	m.Query(metrics.Query{Type: resolver.TypeMX, Rcode: "BADCOOKIE"})
+	m.Query(metrics.Query{Type: dns.TypeMX, Rcode: "NOERROR", Took: 2 * time.Millisecond})
+	m.Query(metrics.Query{Type: dns.TypeMX, Rcode: "BADCOOKIE"})
 	m.Query(metrics.Query{Type: 65, Rcode: "timeout"})
 	m.Fetch("ok")
 	m.Fetch("sts-webpki-invalid")
@@ -162,7 +162,7 @@ func TestADaemonWithoutProbesAndMTASTS(t *testing.T) {
 
 func TestObservingDoesNotAllocate(t *testing.T) {
 	m, _ := registered(t)
-	count, q := m.Lookup(kind()), metrics.Query{Type: resolver.TypeTLSA, Rcode: "NXDOMAIN"}
+	count, q := m.Lookup(kind()), metrics.Query{Type: dns.TypeTLSA, Rcode: "NXDOMAIN"}
 	require.Zero(t, testing.AllocsPerRun(1000, func() { count(time.Microsecond); m.Query(q) }))
 }
 

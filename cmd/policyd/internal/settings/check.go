@@ -14,7 +14,7 @@ import (
 
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/postfix"
-	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/stub"
 )
 
 // elementError is what is wrong with one element of a list.
@@ -182,7 +182,7 @@ func dnsServers(servers []string) error {
 		if i == most {
 			return &elementError{i, fmt.Errorf("there are %d servers and at most %d are used: leave some out", len(servers), most)}
 		}
-		if _, err := resolver.ParseServer(s); err != nil {
+		if _, err := stub.ParseServer(s); err != nil {
 			return &elementError{i, err}
 		}
 	}

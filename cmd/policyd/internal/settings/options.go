@@ -10,21 +10,22 @@ import (
 	"strings"
 	"time"
 
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/postfix"
 	"github.com/policyd/policyd/internal/probe"
-	"github.com/policyd/policyd/internal/resolver"
 	"github.com/policyd/policyd/internal/stsstore"
+	"github.com/policyd/policyd/internal/stub"
 	"github.com/policyd/policyd/internal/unixsock"
 	"github.com/policyd/policyd/socketmap"
 )
 
 // Stub returns the options of the resolver.
-func (l *Loaded) Stub(log *slog.Logger) resolver.StubOptions {
-	return resolver.StubOptions{
-		Servers: l.DNS.Servers, Trust: parsed[resolver.TrustMode](l.DNS.TrustAD),
+func (l *Loaded) Stub(log *slog.Logger) stub.Options {
+	return stub.Options{
+		Servers: l.DNS.Servers, Trust: parsed[stub.TrustMode](l.DNS.TrustAD),
 		Timeout: durationOf(l.DNS.Timeout), SelfTestNames: l.DNS.SelfTest, RootCAs: l.Roots, Logger: log,
 	}
 }
@@ -67,7 +68,7 @@ func (l *Loaded) Probe(log *slog.Logger) probe.Options {
 }
 
 // Store returns the options of the store of MTA-STS policies, which asks r.
-func (l *Loaded) Store(r resolver.Resolver, log *slog.Logger) stsstore.Options {
+func (l *Loaded) Store(r dns.Resolver, log *slog.Logger) stsstore.Options {
 	return stsstore.Options{
 		Resolver: r, StateDir: l.Cache.StateDir, Logger: log,
 		Fetcher: &mtasts.Fetcher{Resolver: r, Roots: l.Roots, Special: l.Port26.ProbeSpecialAddresses},
@@ -129,7 +130,7 @@ func (l *Loaded) warnings() []string {
 
 // exposed says of a server in plain DNS that others may be on the way to it.
 func exposed(text string) bool {
-	s, err := resolver.ParseServer(text)
+	s, err := stub.ParseServer(text)
 	return err == nil && s.TLSName == "" && !s.Addr.Addr().Unmap().IsLoopback()
 }
 

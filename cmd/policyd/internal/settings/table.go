@@ -7,7 +7,7 @@ import (
 
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/policy"
-	"github.com/policyd/policyd/internal/resolver"
+	"github.com/policyd/policyd/internal/stub"
 )
 
 // Entry documents one setting.
@@ -97,7 +97,7 @@ func sections() []section {
 			{
 				"trust_ad", `"auto", "always" or "never"`,
 				"Whether the resolver's word (the AD bit) that an answer is secure is believed: auto believes servers on loopback other than systemd-resolved. Whatever this says, a resolver that does not pass the self-test is not believed.",
-				func(s *Settings) error { return word[resolver.TrustMode](s.DNS.TrustAD) },
+				func(s *Settings) error { return word[stub.TrustMode](s.DNS.TrustAD) },
 			},
 			{
 				"timeout", "duration, 10ms to 30s",

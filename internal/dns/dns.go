@@ -1,0 +1,178 @@
+// Package dns is what the rest of policyd knows about DNS: questions, answers with their security status, and errors.
+//
+// An answer is Secure or Insecure (RFC 4033 section 5). A bogus answer arrives only as an *Error, like every other failed
+// lookup, so that no caller can use it as data. The zero value of every type trusts nothing.
+package dns
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"strconv"
+	"time"
+)
+
+// Status is the security status of an answer, RFC 4033 section 5. Bogus is not
+// among them: it is an Error.
+type Status uint8
+
+// The states of an answer that could be had. Indeterminate, the zero value, is
+// what a lookup that failed leaves behind.
+const (
+	Indeterminate Status = iota
+	Insecure
+	Secure
+)
+
+// String returns the status as RFC 4033 spells it, in lower case.
+func (s Status) String() string {
+	switch s {
+	case Secure:
+		return "secure"
+	case Insecure:
+		return "insecure"
+	case Indeterminate:
+	}
+	return "indeterminate"
+}
+
+// Type is a DNS RR type by its IANA number.
+type Type uint16
+
+// The types that policyd asks for.
+const (
+	TypeA     Type = 1
+	TypeNS    Type = 2
+	TypeCNAME Type = 5
+	TypeMX    Type = 15
+	TypeTXT   Type = 16
+	TypeAAAA  Type = 28
+	TypeTLSA  Type = 52
+)
+
+// String returns the mnemonic, such as "MX".
+func (t Type) String() string {
+	switch t {
+	case TypeA:
+		return "A"
+	case TypeNS:
+		return "NS"
+	case TypeCNAME:
+		return "CNAME"
+	case TypeMX:
+		return "MX"
+	case TypeTXT:
+		return "TXT"
+	case TypeAAAA:
+		return "AAAA"
+	case TypeTLSA:
+		return "TLSA"
+	}
+	return "TYPE" + strconv.Itoa(int(t)) // RFC 3597 section 5
+}
+
+// Question is what is asked, in class IN.
+type Question struct {
+	// Name is the owner name in presentation format with A-labels, with or
+	// without the final dot, in any case.
+	Name string
+	Type Type
+}
+
+// RRset is the whole answer to a question: the RRset at the end of the CNAME
+// chain, or its denial. It is shared between callers and must not be changed.
+type RRset struct {
+	// Name and Type are those of the question, the name in lower case and
+	// without the final dot.
+	Name string
+	// Owner is the name at the end of the CNAME chain; equal to Name where
+	// there is no CNAME.
+	Owner string
+	Type  Type
+	// Status holds over the whole CNAME chain (RFC 7672 section 2.1.3).
+	Status Status
+	// NXDomain is set when the name does not exist. An answer without data and
+	// without NXDomain is NODATA.
+	NXDomain bool
+	// Epoch is Epoch.Answers of the moment when the lookup began.
+	Epoch uint32
+	// Expires is when the answer must no longer be used: the smallest TTL of
+	// everything that was used, or the negative TTL of RFC 2308 section 5.
+	Expires time.Time
+	// At most one of these holds the data, by Type: MX; A and AAAA; TLSA; and TXT,
+	// which for CNAME and NS has the names they point to. A field of their own would
+	// cost every RRset in the cache a twelfth of its room.
+	MX    []MX
+	Addrs []netip.Addr
+	TLSA  []TLSA
+	TXT   []string
+}
+
+// Empty says that the answer is a denial: the name or the type does not exist.
+func (r *RRset) Empty() bool {
+	return len(r.MX) == 0 && len(r.Addrs) == 0 && len(r.TLSA) == 0 && len(r.TXT) == 0
+}
+
+// MX is one MX record. Host is in lower case, without the final dot, and not
+// checked for being a host name: what a zone holds may have any octets, escaped
+// as in a zone file. The null MX (RFC 7505) has Host "".
+type MX struct {
+	Preference uint16
+	Host       string
+}
+
+// TLSA is one TLSA record, RFC 6698 section 2.1.
+type TLSA struct {
+	Usage, Selector, MatchingType uint8
+	Data                          []byte
+}
+
+// Resolver answers questions. It returns an answer, or an *Error if the lookup failed: the caller then knows nothing and
+// must defer. A denial is an answer, not an error. With Effort.CacheOnly the error can also be ErrNotCached.
+type Resolver interface {
+	Lookup(ctx context.Context, q Question, e Effort) (*RRset, error)
+}
+
+// Effort says how much a lookup may cost. The zero Effort asks the servers if the answer is not cached.
+type Effort struct {
+	// CacheOnly returns ErrNotCached instead of asking. Such a lookup never waits.
+	CacheOnly bool
+	// Untrusted marks a name that a remote party chose, such as the domain of an envelope sender. The lookup never
+	// refreshes an entry ahead of its expiry and does not mark it as used.
+	Untrusted bool
+}
+
+// ErrNotCached is returned for a lookup with Effort.CacheOnly if the answer is not in the cache.
+var ErrNotCached = errors.New("dns: not cached")
+
+// Epoch tells apart answers and failures that were obtained under different conditions.
+type Epoch struct {
+	// Answers changes when the servers, the trust in them or the result of their self-test change. Answers of an earlier
+	// value are void: what was secure may no longer be, and what was insecure may be secure now.
+	Answers uint32
+	// Failures changes when an outage of the servers ends. Failures of an earlier value say nothing about the names.
+	Failures uint32
+}
+
+// Error is a failed lookup: SERVFAIL (bogus or not), a timeout, no server, or an answer that cannot be used. The caller
+// must treat the facts as unknown.
+type Error struct {
+	Question Question
+	// Reason says in a few words what failed, in printable ASCII.
+	Reason string
+	// Bogus is set if the resolver reported by an Extended DNS Error (RFC 8914) that validation failed. It is for display
+	// only: every failed lookup is treated alike.
+	Bogus bool
+	// Epoch is that of the moment when the lookup began.
+	Epoch Epoch
+	// Err is the cause, or nil.
+	Err error
+}
+
+// Error returns the question and the reason in one line.
+func (e *Error) Error() string {
+	return "dns: " + e.Question.Type.String() + " " + e.Question.Name + ": " + e.Reason
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }

@@ -1,0 +1,114 @@
+package dnstest
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	miekg "github.com/miekg/dns"
+)
+
+// Answer is what a Server says to one question. The zero Answer is a denial: NODATA, insecure.
+type Answer struct {
+	// Secure sets the AD bit.
+	Secure bool
+	// TTL of the records, and of the SOA of a denial; 300 s by default, negative for 0.
+	TTL int
+	// Minimum is the MINIMUM of the SOA of a denial; that of TTL by default.
+	Minimum int
+	// Records are in the form of a zone file without owner, TTL and class: "MX 10 mx.example.com.". One with an
+	// owner is written "=owner. MX 10 mx.example.com.".
+	Records []string
+	// Rcode is NOERROR unless set: "NXDOMAIN", "SERVFAIL", …
+	Rcode string
+	// EDE is an Extended DNS Error (RFC 8914), with EDEText; 0 for none.
+	EDE     uint16
+	EDEText string
+	// Delay is how long the answer takes.
+	Delay time.Duration
+	// Drop leaves the question without an answer.
+	Drop bool
+	// Truncate answers TC=1 over UDP, with the AD bit and without records.
+	Truncate bool
+	// NoSOA leaves the SOA out of a denial.
+	NoSOA bool
+	// Strays are sent before the answer over UDP, and with Drop instead of it: a wrong ID, question, class, type, opcode
+	// and QR bit, and no message at all.
+	Strays bool
+	// OtherQuestion answers a question for another name.
+	OtherQuestion bool
+	// Change, if not nil, has the last word on the message.
+	Change func(*miekg.Msg)
+}
+
+func payload(query *miekg.Msg) int {
+	if opt := query.IsEdns0(); opt != nil {
+		return int(opt.UDPSize())
+	}
+	return miekg.MinMsgSize
+}
+
+// message makes the answer to a query.
+func (a Answer) message(query *miekg.Msg) (*miekg.Msg, error) {
+	m := new(miekg.Msg).SetReply(query)
+	m.RecursionAvailable, m.AuthenticatedData, m.Compress = true, a.Secure, true
+	if a.Rcode != "" {
+		m.Rcode = miekg.StringToRcode[a.Rcode]
+	}
+	ttl := seconds(a.TTL, 300)
+	for _, record := range a.Records {
+		owner := query.Question[0].Name
+		if rest, ok := strings.CutPrefix(record, "="); ok {
+			owner, record, _ = strings.Cut(rest, " ")
+		}
+		rr, err := miekg.NewRR(fmt.Sprintf("%s %d IN %s", owner, ttl, record))
+		if err != nil {
+			return nil, err
+		}
+		m.Answer = append(m.Answer, rr)
+	}
+	if len(a.Records) == 0 && !a.NoSOA && (m.Rcode == miekg.RcodeSuccess || m.Rcode == miekg.RcodeNameError) {
+		zone := query.Question[0].Name
+		rr, err := miekg.NewRR(fmt.Sprintf("%s %d IN SOA ns. hostmaster. 1 3600 600 86400 %d", zone, ttl, seconds(a.Minimum, ttl)))
+		if err != nil {
+			return nil, err
+		}
+		m.Ns = append(m.Ns, rr)
+	}
+	if a.EDE != 0 {
+		opt := &miekg.OPT{Hdr: miekg.RR_Header{Name: ".", Rrtype: miekg.TypeOPT}}
+		opt.Option = append(opt.Option, &miekg.EDNS0_EDE{InfoCode: a.EDE, ExtraText: a.EDEText})
+		m.Extra = append(m.Extra, opt)
+	}
+	if a.OtherQuestion {
+		m.Question[0].Name = "other.example."
+	}
+	return m, nil
+}
+
+// seconds reads a TTL of an Answer: 0 is the default, negative is 0.
+func seconds(n, byDefault int) int {
+	if n == 0 {
+		return byDefault
+	}
+	return max(n, 0)
+}
+
+// sendStrays sends what a stub must not take for the answer m: all of it says NXDOMAIN, with the AD bit.
+func sendStrays(w miekg.ResponseWriter, m *miekg.Msg) {
+	for _, wrong := range []func(*miekg.Msg){
+		func(s *miekg.Msg) { s.Id++ },
+		func(s *miekg.Msg) { s.Question[0].Name = "other.example." },
+		func(s *miekg.Msg) { s.Question[0].Qtype = miekg.TypeTXT },
+		func(s *miekg.Msg) { s.Question[0].Qclass = miekg.ClassCHAOS },
+		func(s *miekg.Msg) { s.Question = nil },
+		func(s *miekg.Msg) { s.Response = false },
+		func(s *miekg.Msg) { s.Opcode = miekg.OpcodeNotify },
+	} {
+		stray := m.Copy()
+		stray.Rcode, stray.AuthenticatedData, stray.Answer, stray.Ns = miekg.RcodeNameError, true, nil, nil
+		wrong(stray)
+		_ = w.WriteMsg(stray)
+	}
+	_, _ = w.Write([]byte("no DNS message at all"))
+}

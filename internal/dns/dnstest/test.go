@@ -1,0 +1,24 @@
+package dnstest
+
+import (
+	"net/netip"
+	"os"
+	"sync/atomic"
+	"testing"
+)
+
+var started atomic.Uint32
+
+// New starts a server on loopback for a test and stops it with it. Its address is its own, and no connection goes out
+// from there: when it has stopped, its port refuses and is free for another one.
+func New(t testing.TB) *Server {
+	t.Helper()
+	process, number := os.Getpid(), started.Add(1)
+	at := netip.AddrFrom4([4]byte{127, 64 | byte(process>>8)&63, byte(process), byte(number)})
+	s, err := Start(at.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}

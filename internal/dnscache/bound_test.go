@@ -1,0 +1,366 @@
+package dnscache
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/dns"
+)
+
+// sound checks that the parts of a shard agree.
+func (s *shard) sound(t *testing.T) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	entries, bytes := 0, int64(0)
+	for slot, e := range s.ring {
+		if e == nil {
+			require.Contains(t, s.free, int32(slot))
+			continue
+		}
+		entries++
+		bytes += int64(e.bytes)
+		require.EqualValues(t, slot, e.slot)
+		require.Same(t, e, s.get(e.question()))
+	}
+	stored := 0
+	for _, of := range s.byType {
+		stored += of.ItemCount()
+	}
+	require.Equal(t, entries, stored)
+	require.Equal(t, entries, s.count())
+	require.Equal(t, bytes, s.bytes)
+	require.LessOrEqual(t, entries, s.limit)
+	require.LessOrEqual(t, s.bytes, s.bytesLimit)
+}
+
+func (c *Cache) sound(t *testing.T) {
+	t.Helper()
+	for _, s := range c.shards {
+		s.sound(t)
+	}
+}
+
+// "a hard bound, hot keys survive a flood"
+func TestBoundFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		next := &facts{say: says(dns.Insecure, time.Hour, false)}
+		const bound = 6400
+		c := New(next, Options{MaxEntries: bound})
+		const hot = 500
+		name := func(i int) dns.Question { return mxOf(fmt.Sprint("hot", i, ".example")) }
+		next.set(says(dns.Secure, time.Hour, false))
+		for i := range hot {
+			require.Equal(t, "secure", gets(c, name(i)))
+		}
+		next.set(says(dns.Insecure, time.Hour, false))
+		for i := range 4 * bound {
+			flood, by := mxOf(fmt.Sprint("flood", i, ".example")), dns.Effort{Untrusted: i%2 == 0}
+			require.Equal(t, "insecure", gets(c, flood, by))
+			if by.Untrusted {
+				gets(c, flood, by) // a stranger cannot make a name hot
+			}
+			if i%100 == 0 {
+				for i := range hot {
+					require.Equal(t, "secure", cached(c, name(i)))
+				}
+			}
+		}
+		c.sound(t)
+		st := c.Stats()
+		require.LessOrEqual(t, st.Entries, bound)
+		require.Greater(t, st.Entries, bound*9/10)
+		require.EqualValues(t, 4*bound+hot-st.Entries, st.Evicted)
+	})
+}
+
+func TestBoundSmallAndChanged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		next := &facts{say: says(dns.Insecure, time.Hour, false)}
+		c := New(next, Options{MaxEntries: 1})
+		fill := func(n int) {
+			for i := range n {
+				require.Equal(t, "insecure", gets(c, mxOf(fmt.Sprint("d", i, ".example"))))
+				gets(c, mxOf(fmt.Sprint("d", i, ".example")))
+			}
+			c.sound(t)
+		}
+		fill(1000)
+		require.Equal(t, shards, c.Stats().Entries, "never less than one for each shard")
+		c.SetMaxEntries(-1)
+		fill(1000)
+		require.Equal(t, 1000, c.Stats().Entries)
+		c.SetMaxEntries(640)
+		require.Equal(t, 1000, c.Stats().Entries, "it goes as new entries come")
+		for i := range 2000 {
+			gets(c, mxOf(fmt.Sprint("more", i, ".example")))
+		}
+		c.sound(t)
+		require.Equal(t, 640, c.Stats().Entries)
+		c.SetMaxEntries(64)
+		next.set(says(dns.Insecure, 2*time.Hour, false))
+		time.Sleep(time.Hour)
+		fill(1000)
+		require.Equal(t, 64, c.Stats().Entries)
+		for range 3 {
+			require.Equal(t, 64, c.FlushAll())
+			c.sound(t)
+			require.Zero(t, c.FlushAll())
+			require.Zero(t, c.Stats().Bytes)
+			fill(1000)
+		}
+	})
+}
+
+// unsaid is an entry of a name, whatever it says.
+func unsaid(name string) *entry {
+	return newEntry(mxOf(name), &dns.RRset{Name: name, Type: dns.TypeMX}, time.Now())
+}
+
+// Who is asked for by this site stays, refreshed or not; who is asked for by strangers goes.
+func TestBoundWhoGoes(t *testing.T) {
+	var stats cacheCounters
+	s := newShard(&stats)
+	s.setLimit(3, 1<<20)
+	put := func(name string, old *entry) *entry {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		e := unsaid(name)
+		s.put(e, old)
+		return e
+	}
+	hot, strange, refreshed := put("hot", nil), put("strange", nil), put("refreshed", nil)
+	hot.use(dns.Effort{})
+	refreshed.use(dns.Effort{})
+	strange.use(dns.Effort{Untrusted: true})
+	put("refreshed", refreshed)
+	put("new", nil)
+	require.Nil(t, s.get(mxOf("strange")))
+	require.NotNil(t, s.get(mxOf("hot")))
+	require.NotNil(t, s.get(mxOf("refreshed")))
+	put("newer", nil)
+	require.NotNil(t, s.get(mxOf("refreshed")), "its mark goes over to the new answer")
+	s.sound(t)
+}
+
+// The hand of the clock stops though every entry is marked again before it comes.
+func TestBoundEvictionEnds(t *testing.T) {
+	var stats cacheCounters
+	s := newShard(&stats)
+	s.setLimit(4, 1<<20)
+	for i := range 4 {
+		s.put(unsaid(fmt.Sprint(i)), nil)
+	}
+	var stop atomic.Bool
+	var all sync.WaitGroup
+	all.Go(func() {
+		for !stop.Load() {
+			for _, q := range []string{"0", "1", "2", "3"} {
+				if e := s.get(mxOf(q)); e != nil {
+					e.mark(used)
+				}
+			}
+		}
+	})
+	for i := range 2000 {
+		s.mu.Lock()
+		s.put(unsaid(fmt.Sprint("n", i)), nil)
+		s.mu.Unlock()
+	}
+	stop.Store(true)
+	all.Wait()
+	s.sound(t)
+	require.EqualValues(t, 2000, stats.evicted.Load())
+}
+
+// Huge answers of a stranger are bounded by their size, and do not push out everything else.
+func TestBoundBytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		next := &facts{say: says(dns.Secure, time.Hour, false)}
+		c := New(next, Options{MaxEntries: 6400})
+		for i := range 1000 {
+			gets(c, mxOf(fmt.Sprint("d", i, ".example")))
+		}
+		of := func(hosts int) func(q dns.Question) (*dns.RRset, error) {
+			return func(q dns.Question) (*dns.RRset, error) {
+				r, _ := says(dns.Insecure, time.Hour, false)(q)
+				r.MX = nil
+				for range hosts {
+					r.MX = append(r.MX, dns.MX{Preference: 10, Host: strings.Repeat("x", 250)})
+				}
+				return r, nil
+			}
+		}
+		next.set(of(4000)) // about a megabyte each
+		for i := range 200 {
+			require.Equal(t, "insecure", gets(c, mxOf(fmt.Sprint("huge", i, ".example"))))
+		}
+		c.sound(t)
+		require.Equal(t, 1000, c.Stats().Entries)
+		next.set(of(200)) // about 50 KiB each
+		for i := range 1500 {
+			require.Equal(t, "insecure", gets(c, mxOf(fmt.Sprint("large", i, ".example"))))
+		}
+		c.sound(t)
+		require.LessOrEqual(t, c.Stats().Bytes, int64(32<<20))
+		require.Greater(t, c.Stats().Bytes, int64(24<<20))
+		require.Equal(t, dns.ErrNotCached.Error(), cached(c, mxOf("huge7.example")))
+		// An entry that grows too large gives way.
+		next.set(says(dns.Secure, time.Hour, false))
+		gets(c, mxOf("grows.example"))
+		next.set(func(q dns.Question) (*dns.RRset, error) {
+			r, _ := of(4000)(q)
+			r.Status = dns.Secure
+			return r, nil
+		})
+		c.refresh(t.Context(), mxOf("grows.example"))
+		require.Equal(t, dns.ErrNotCached.Error(), cached(c, mxOf("grows.example")))
+		c.sound(t)
+	})
+}
+
+// A bound on the size holds whatever the number of entries may be.
+func TestBoundBytesGiven(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const most = 1 << 20
+		c := New(&facts{say: says(dns.Secure, time.Hour, false)}, Options{MaxEntries: 1_000_000, MaxBytes: most})
+		fill := func() {
+			for i := range 10_000 {
+				gets(c, mxOf(fmt.Sprint("d", i, ".example")))
+			}
+			c.sound(t)
+			require.LessOrEqual(t, c.Stats().Bytes, int64(most))
+			require.Greater(t, c.Stats().Bytes, int64(most/2))
+			require.EqualValues(t, most, c.Stats().MaxBytes)
+			require.Positive(t, c.Stats().Evicted)
+		}
+		fill()
+		c.SetMaxEntries(2_000_000)
+		fill()
+		c.SetMaxEntries(64)
+		require.EqualValues(t, most, c.Stats().MaxBytes)
+	})
+}
+
+func TestSweep(t *testing.T) {
+	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
+		for i := range 2000 {
+			next.set(says(dns.Insecure, time.Duration(i+1)*time.Second, false))
+			gets(c, mxOf(fmt.Sprint("d", i, ".example")))
+		}
+		next.set(fails)
+		gets(c, mxOf("failed.example"))
+		require.Equal(t, 2001, c.Stats().Entries)
+		time.Sleep(1000 * time.Second)
+		require.LessOrEqual(t, c.Stats().Entries, 1000+shards*int(sweepInterval/time.Second))
+		c.sound(t)
+		time.Sleep(1100 * time.Second)
+		require.Zero(t, c.Stats().Entries)
+		require.Zero(t, c.Stats().Bytes)
+	})
+}
+
+// Everything at once: for the race detector.
+func TestCacheConcurrent(t *testing.T) {
+	var n atomic.Int64
+	next := &facts{say: func(q dns.Question) (*dns.RRset, error) {
+		switch n.Add(1) % 5 {
+		case 0:
+			return fails(q)
+		case 1:
+			return says(dns.Insecure, time.Microsecond*100, false)(q)
+		}
+		return says(dns.Secure, time.Millisecond, false)(q)
+	}}
+	c := New(next, Options{MaxEntries: 128, Epoch: next.now})
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 2000 {
+				q := dns.Question{Name: fmt.Sprint("d", rand.IntN(300), ".example"), Type: []dns.Type{dns.TypeMX, dns.TypeTLSA}[rand.IntN(2)]}
+				switch rand.IntN(20) {
+				case 0:
+					c.Flush(q.Name)
+				case 1:
+					c.List("d1", 10)
+				case 2:
+					c.shards[rand.IntN(shards)].sweep(time.Now(), c.epoch())
+				case 3:
+					c.Stats()
+				case 4:
+					c.SetMaxEntries(64 + rand.IntN(256))
+				case 5:
+					next.change(dns.Epoch{Answers: uint32(rand.IntN(3))})
+				case 6:
+					c.refresh(t.Context(), q)
+				default:
+					_, _ = c.Lookup(t.Context(), q, dns.Effort{})
+				}
+			}
+		})
+	}
+	all.Wait()
+	c.SetMaxEntries(128)
+	for i := range 2000 {
+		gets(c, mxOf(fmt.Sprint("last", i, ".example")))
+	}
+	c.FlushAll()
+	c.sound(t)
+}
+
+// What is said of the size is not far from the truth.
+func TestBytesIsAnHonestEstimate(t *testing.T) {
+	heap := func() int64 {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	require.LessOrEqual(t, reflect.TypeFor[dns.RRset]().Size(), uintptr(160), "the next size that the runtime has is 176")
+	require.LessOrEqual(t, reflect.TypeFor[entry]().Size(), uintptr(48))
+	before := heap()
+	c, questions := full(t, 50_000)
+	grown := heap() - before - int64(cap(questions))*int64(reflect.TypeFor[dns.Question]().Size())
+	said := c.Stats().Bytes
+	t.Logf("%d entries, said %d bytes each, really %d", c.Stats().Entries, said/int64(c.Stats().Entries), grown/int64(c.Stats().Entries))
+	require.InEpsilon(t, grown, said, 0.3)
+	runtime.KeepAlive(questions)
+}
+
+// An answer whose name is spelt otherwise than the question's is kept under that of the question, and as it is.
+func TestKeptUnderTheQuestion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		next := &facts{}
+		var said *dns.RRset
+		next.set(func(q dns.Question) (*dns.RRset, error) {
+			said = &dns.RRset{Name: `a\.b.example`, Type: q.Type, Owner: `a\.b.example`, Status: dns.Secure, Expires: time.Now().Add(time.Hour), MX: []dns.MX{{Preference: 10, Host: "mx.example"}}}
+			return said, nil
+		})
+		c := New(next, Options{})
+		q := mxOf(`a\046b.example`)
+		for range 2 {
+			r, err := c.Lookup(t.Context(), q, dns.Effort{})
+			require.NoError(t, err)
+			require.Same(t, said, r)
+		}
+		require.Equal(t, 1, next.queries())
+		require.Equal(t, dns.ErrNotCached.Error(), cached(c, mxOf(`a\.b.example`)))
+		next.set(fails)
+		c.refresh(t.Context(), q)
+		require.Equal(t, "secure", gets(c, q))
+		require.Equal(t, []string{q.Name}, []string{c.Get(q.Name)[0].Name})
+		c.sound(t)
+		require.Equal(t, 1, c.Flush(q.Name))
+	})
+}

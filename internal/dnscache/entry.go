@@ -1,0 +1,131 @@
+package dnscache
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/policyd/policyd/internal/dns"
+)
+
+// entry is what is known for one name and type. It is replaced and not changed, but for its marks. There are hundreds of
+// thousands, so it is small: what few of them need is aside.
+type entry struct {
+	rrset *dns.RRset    // nil: nothing but a failure is known
+	aside *aside        // nil: the last lookup succeeded, and the answer is named as it is asked for
+	life  time.Duration // of the answer, from when it was stored
+	marks atomic.Uint32
+
+	// The mutex of the shard guards these.
+	slot  int32  // in the ring
+	bytes uint32 // about what the entry takes in memory
+}
+
+// aside is what few entries have.
+type aside struct {
+	question dns.Question
+	failure  *dns.Error // of the last lookup, nil if that succeeded
+	backOff  time.Duration
+	retry    time.Time // before, a failure is not tried again
+}
+
+// The marks of an entry.
+const (
+	used       uint32 = 1 << iota // since the hand of the clock passed
+	refreshing                    // it is being looked up again
+	warned                        // that an insecure answer did not displace this one
+)
+
+// newEntry returns the entry for an answer that came at now.
+func newEntry(q dns.Question, r *dns.RRset, now time.Time) *entry {
+	e := &entry{rrset: r, life: r.Expires.Sub(now)}
+	if r.Name != q.Name || r.Type != q.Type { // a name that is escaped in an unusual way
+		e.aside = &aside{question: q}
+	}
+	return e
+}
+
+// question is what the entry is kept under.
+func (e *entry) question() dns.Question {
+	if e.aside != nil {
+		return e.aside.question
+	}
+	return dns.Question{Name: e.rrset.Name, Type: e.rrset.Type}
+}
+
+// failure is why the last lookup failed, nil if it did not.
+func (e *entry) failure() *dns.Error {
+	if e.aside == nil {
+		return nil
+	}
+	return e.aside.failure
+}
+
+// marked says whether the entry has a mark.
+func (e *entry) marked(m uint32) bool { return e.marks.Load()&m != 0 }
+
+// mark says whether the mark is a new one.
+func (e *entry) mark(m uint32) bool { return e.marks.Or(m)&m == 0 }
+
+// unmark says whether there was a mark.
+func (e *entry) unmark(m uint32) bool { return e.marks.And(^m)&m != 0 }
+
+// use marks the entry as used. An untrusted lookup does not: a remote party could otherwise evict what this site needs.
+func (e *entry) use(by dns.Effort) {
+	if !by.Untrusted && !e.marked(used) {
+		e.mark(used)
+	}
+}
+
+// valid reports whether there is an answer, obtained from the present servers under the present trust.
+func (e *entry) valid(now dns.Epoch) bool {
+	return e.rrset != nil && e.rrset.Epoch == now.Answers
+}
+
+// counts reports whether the last lookup failed, and not because of an outage that has ended.
+func (e *entry) counts(now dns.Epoch) bool {
+	return e.failure() != nil && e.failure().Epoch == now
+}
+
+// alive says that the answer can be given.
+func (e *entry) alive(now time.Time, g dns.Epoch) bool {
+	return e.valid(g) && now.Before(e.rrset.Expires)
+}
+
+// failed says that the last lookup failed, so recently that it is not tried again.
+func (e *entry) failed(now time.Time, g dns.Epoch) bool {
+	return e.counts(g) && now.Before(e.aside.retry)
+}
+
+// stale says that the answer, though expired, can be given for a failing resolver: it protects. Denials and
+// insecure answers do not (RFC 8767 section 10).
+func (e *entry) stale(now time.Time, g dns.Epoch) bool {
+	if !e.valid(g) || e.rrset.Status != dns.Secure || now.After(e.rrset.Expires.Add(maxStale)) {
+		return false
+	}
+	return len(e.rrset.MX) > 0 || len(e.rrset.TLSA) > 0
+}
+
+// dead says that nothing of the entry is of use any more. A failure is of use for a while after its back-off: the next
+// one then takes longer.
+func (e *entry) dead(now time.Time, g dns.Epoch) bool {
+	return !e.alive(now, g) && !e.stale(now, g) && (!e.counts(g) || now.After(e.aside.retry.Add(maxBackOff)))
+}
+
+// weigh estimates what the entry takes in memory: with Go 1.26 on 64 bits, and within a third of the truth.
+func (e *entry) weigh() int64 {
+	const (
+		overhead = 48 + 72 // entry, and its places in the map and in the ring
+		failure  = 64 + 64
+	)
+	n := overhead
+	if e.aside != nil {
+		n += failure + len(e.aside.question.Name)
+	}
+	if f := e.failure(); f != nil {
+		n += len(f.Reason)
+	}
+	if e.rrset != nil {
+		n += e.rrset.Size()
+	}
+	return int64(n)
+}

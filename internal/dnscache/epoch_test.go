@@ -1,0 +1,93 @@
+package dnscache
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/dns"
+)
+
+// "Drop every secure entry when servers, trust or the self-test's result change."
+func TestEpochDropsEntries(t *testing.T) {
+	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
+		gets(c, mxOf("secure.example"))
+		next.set(says(dns.Secure, time.Hour, true))
+		gets(c, mxOf("denied.example"))
+		next.set(says(dns.Insecure, time.Hour, false))
+		gets(c, mxOf("insecure.example"))
+		next.set(fails)
+		gets(c, mxOf("failed.example"))
+
+		next.change(dns.Epoch{Answers: 1})
+		require.Equal(t, dns.ErrNotCached.Error(), cached(c, mxOf("secure.example")))
+		require.Equal(t, dns.ErrNotCached.Error(), cached(c, mxOf("denied.example")))
+		require.Equal(t, dns.ErrNotCached.Error(), cached(c, mxOf("failed.example")), "other servers may not fail")
+		require.Equal(t, dns.ErrNotCached.Error(), cached(c, mxOf("insecure.example")), "it may be secure now")
+		require.Equal(t, "SERVFAIL", gets(c, mxOf("secure.example")), "nor is it given stale")
+		require.Len(t, c.List("", 0), 1, "the failure")
+		next.set(says(dns.Secure, time.Hour, false))
+		require.Equal(t, "secure", gets(c, mxOf("insecure.example")))
+		require.Zero(t, c.Stats().Kept)
+		time.Sleep(70 * time.Second)
+		require.Equal(t, 2, c.Stats().Entries, "the sweep takes the others")
+	})
+}
+
+func TestEpochEndsTheProtection(t *testing.T) {
+	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
+		gets(c, mxOf("example.com"))
+		next.change(dns.Epoch{Answers: 1})
+		next.set(says(dns.Insecure, time.Hour, false))
+		require.Equal(t, "insecure", gets(c, mxOf("example.com")), "the secure answer was of another world")
+		require.Zero(t, c.Stats().Kept)
+	})
+}
+
+// An answer that was on its way when the world changed is not of the new one.
+func TestEpochChangesInFlight(t *testing.T) {
+	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
+		next.delay = 2 * time.Second
+		first, second := make(chan string, 1), make(chan string, 1)
+		go func() { first <- gets(c, mxOf("example.com")) }()
+		time.Sleep(time.Second)
+		next.change(dns.Epoch{Answers: 1})
+		go func() { second <- gets(c, mxOf("example.com")) }()
+		time.Sleep(500 * time.Millisecond)
+		next.set(says(dns.Insecure, time.Hour, false))
+		require.Equal(t, "insecure", <-first)
+		require.Equal(t, "insecure", <-second)
+		require.Equal(t, "insecure", cached(c, mxOf("example.com")))
+		require.Equal(t, 2, next.queries())
+	})
+	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
+		next.set(func(q dns.Question) (*dns.RRset, error) {
+			g := next.now()
+			next.change(dns.Epoch{Answers: g.Answers + 1})
+			return says(dns.Secure, time.Hour, false)(q)
+		})
+		require.Equal(t, "the DNS servers keep changing", gets(c, mxOf("example.com")))
+		require.Zero(t, c.Stats().Entries)
+		require.EqualValues(t, 2, next.now().Answers)
+	})
+}
+
+// The servers change between the storing of an answer and its arrival at a caller.
+func TestEpochChangesOnArrival(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		next := &facts{say: says(dns.Secure, time.Hour, false)}
+		calls := 0
+		c := New(next, Options{Epoch: func() dns.Epoch {
+			// Before the lookup, when its answer is stored, and by the caller, who finds new servers.
+			if calls++; calls == 3 {
+				next.change(dns.Epoch{Answers: 1})
+			}
+			return next.now()
+		}})
+		require.Equal(t, "secure", gets(c, mxOf("example.com")))
+		require.Equal(t, 2, next.queries(), "the answer of the previous servers is not used")
+		require.Equal(t, "secure", cached(c, mxOf("example.com")))
+	})
+}

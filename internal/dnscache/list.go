@@ -1,0 +1,118 @@
+package dnscache
+
+import (
+	"cmp"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/policyd/policyd/internal/dns"
+)
+
+// CacheEntry is an entry of a Cache, for people.
+type Entry struct {
+	// Name is in lower case, without the final dot; the root is "".
+	Name string
+	Type dns.Type
+	// Status is Indeterminate where nothing but a failure is known.
+	Status dns.Status
+	// Stored and Expires are zero where nothing but a failure is known. What has expired is here only as long as it
+	// may be given for a failing resolver.
+	Stored, Expires time.Time
+	// Data are the records in the form of a zone file, empty for a denial.
+	Data []string
+	// Denial is "NXDOMAIN" or "NODATA" where the answer is a denial.
+	Denial string
+	// Failure is why the last lookup failed, "" if it did not; it is not tried again before Retry.
+	Failure string
+	Retry   time.Time
+}
+
+// List returns the entries that are of use, sorted by name and type, limit at most (0: all). Match selects names: a pattern
+// as of path.Match if there is one of *?[ in it ("*" matches dots too: there are no slashes in names), else a
+// part of the name; "" is every name.
+func (c *Cache) List(match string, limit int) []Entry {
+	match = dns.Lower(dns.TrimRoot(match))
+	return c.entries(limit, func(name string) bool {
+		if strings.ContainsAny(match, "*?[") {
+			matched, err := path.Match(match, name)
+			return matched && err == nil
+		}
+		return strings.Contains(name, match)
+	})
+}
+
+// Get returns the entries of a domain and of all names below it: what Flush would forget.
+func (c *Cache) Get(domain string) []Entry {
+	return c.entries(0, within(domain))
+}
+
+// Flush forgets what is known of a domain and of all names below it, failures too, and returns how many entries that
+// were. For "" and "." it does nothing: see FlushAll.
+func (c *Cache) Flush(domain string) int {
+	in := within(domain)
+	return c.removeIf(func(e *entry) bool { return in(e.question().Name) })
+}
+
+// FlushAll forgets everything, and returns how many entries that were.
+func (c *Cache) FlushAll() int {
+	return c.removeIf(func(*entry) bool { return true })
+}
+
+func (c *Cache) removeIf(f func(*entry) bool) (removed int) {
+	for _, s := range c.shards {
+		removed += s.removeIf(f)
+	}
+	return removed
+}
+
+// within says which names are a domain or below it.
+func within(domain string) func(string) bool {
+	domain = dns.Lower(dns.TrimRoot(domain))
+	return func(name string) bool {
+		above, ok := strings.CutSuffix(name, domain)
+		return domain != "" && ok && (above == "" || strings.HasSuffix(above, ".") && dns.TrimRoot(above) != above)
+	}
+}
+
+func (c *Cache) entries(limit int, match func(name string) bool) []Entry {
+	now, g := time.Now(), c.epoch()
+	var found []*entry
+	for _, s := range c.shards {
+		found = append(found, s.all(func(e *entry) bool { return match(e.question().Name) && !e.dead(now, g) })...)
+	}
+	slices.SortFunc(found, func(a, b *entry) int {
+		qa, qb := a.question(), b.question()
+		return cmp.Or(strings.Compare(qa.Name, qb.Name), cmp.Compare(qa.Type, qb.Type))
+	})
+	if limit > 0 {
+		found = found[:min(limit, len(found))]
+	}
+	list := make([]Entry, 0, len(found))
+	for _, e := range found {
+		list = append(list, e.show(now, g))
+	}
+	return list
+}
+
+// show returns the entry for people.
+func (e *entry) show(now time.Time, g dns.Epoch) Entry {
+	q := e.question()
+	shown := Entry{Name: q.Name, Type: q.Type}
+	if f := e.failure(); f != nil && e.counts(g) {
+		shown.Failure, shown.Retry = f.Reason, e.aside.retry
+	}
+	if !e.alive(now, g) && !e.stale(now, g) {
+		return shown
+	}
+	r := e.rrset
+	shown.Status, shown.Stored, shown.Expires, shown.Data = r.Status, r.Expires.Add(-e.life), r.Expires, r.Data()
+	switch {
+	case r.NXDomain:
+		shown.Denial = "NXDOMAIN"
+	case r.Empty():
+		shown.Denial = "NODATA"
+	}
+	return shown
+}

@@ -1,0 +1,167 @@
+package dnscache
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/dns"
+)
+
+// names lists names and types in a line.
+func names(list []Entry) string {
+	text := ""
+	for _, e := range list {
+		text += e.Name + "/" + e.Type.String() + " "
+	}
+	return text
+}
+
+func TestList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		next := &facts{say: says(dns.Secure, time.Hour, false)}
+		c := New(next, Options{})
+		stored := time.Now()
+		gets(c, mxOf("example.com"))
+		gets(c, dns.Question{Name: "_25._tcp.mx.Example.com", Type: dns.TypeTLSA})
+		gets(c, dns.Question{Name: "mx.example.com", Type: dns.TypeA})
+		gets(c, mxOf("notexample.com"))
+		next.set(says(dns.Secure, time.Hour, true))
+		gets(c, dns.Question{Name: "example.com", Type: dns.TypeTXT})
+		next.set(func(dns.Question) (*dns.RRset, error) {
+			return &dns.RRset{Status: dns.Insecure, Expires: time.Now().Add(time.Hour)}, nil
+		})
+		gets(c, mxOf("nodata.example"))
+		next.set(fails)
+		gets(c, mxOf("failed.example"))
+		next.set(says(dns.Insecure, time.Second, false))
+		gets(c, mxOf("short.example"))
+		time.Sleep(time.Second)
+
+		require.Equal(t, "_25._tcp.mx.example.com/TLSA example.com/MX example.com/TXT failed.example/MX mx.example.com/A nodata.example/MX notexample.com/MX ",
+			names(c.List("", 0)), "by name and type, without what is of no use any more")
+		for match, want := range map[string]string{
+			"mx.":              "_25._tcp.mx.example.com/TLSA mx.example.com/A ",
+			"EXAMPLE.com.":     "_25._tcp.mx.example.com/TLSA example.com/MX example.com/TXT mx.example.com/A notexample.com/MX ",
+			"*.example.com":    "_25._tcp.mx.example.com/TLSA mx.example.com/A ",
+			"[a-f]*.example":   "failed.example/MX ",
+			"not?xample.com":   "notexample.com/MX ",
+			"[":                "",
+			"none.example":     "",
+			"_25._tcp.mx.exam": "_25._tcp.mx.example.com/TLSA ",
+		} {
+			require.Equal(t, want, names(c.List(match, 0)), match)
+		}
+		require.Equal(t, "_25._tcp.mx.example.com/TLSA example.com/MX ", names(c.List("", 2)))
+		require.NotNil(t, c.List("none.example", 0), "[] and not null in JSON")
+
+		require.Equal(t, "_25._tcp.mx.example.com/TLSA example.com/MX example.com/TXT mx.example.com/A ", names(c.Get("Example.com.")))
+		require.Empty(t, c.Get("com.example"))
+		require.Equal(t, []Entry{{Name: "failed.example", Type: dns.TypeMX, Failure: "SERVFAIL", Retry: stored.Add(time.Second)}}, c.Get("failed.example"))
+		require.Equal(t, []Entry{{Name: "nodata.example", Type: dns.TypeMX, Status: dns.Insecure, Stored: stored, Expires: stored.Add(time.Hour), Denial: "NODATA"}}, c.Get("nodata.example"))
+		list := c.Get("example.com")
+		require.Equal(t, Entry{Name: "example.com", Type: dns.TypeMX, Status: dns.Secure, Stored: stored, Expires: stored.Add(time.Hour), Data: []string{"10 mx.example.com"}}, list[1])
+		require.Equal(t, []string{"3 1 1 abcd"}, list[0].Data)
+		require.Equal(t, "NXDOMAIN", list[2].Denial)
+
+		// A live answer and a failure beside it.
+		next.set(fails)
+		c.refresh(t.Context(), mxOf("example.com"))
+		e := c.Get("example.com")[1]
+		require.Equal(t, dns.Secure, e.Status)
+		require.Equal(t, "SERVFAIL", e.Failure)
+		require.Equal(t, []string{"10 mx.example.com"}, e.Data)
+	})
+}
+
+func TestFlush(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		next := &facts{say: says(dns.Secure, time.Hour, false)}
+		c := New(next, Options{})
+		fill := func() {
+			next.set(says(dns.Secure, time.Hour, false))
+			for _, name := range []string{"example.com", "a.example.com", "b.a.example.com", "notexample.com", `odd\.example.com`, "com", "example.org"} {
+				gets(c, mxOf(name))
+			}
+			next.set(fails)
+			gets(c, mxOf("failed.example.com"))
+		}
+		fill()
+		require.Zero(t, c.Flush("none.example"))
+		require.Zero(t, c.Flush(""))
+		require.Zero(t, c.Flush("."))
+		require.Equal(t, 4, c.Flush("EXAMPLE.com."), "the domain and all names below it, and no others")
+		require.Equal(t, `com/MX example.org/MX notexample.com/MX odd\.example.com/MX `, names(c.List("", 0)))
+		n := next.queries()
+		next.set(says(dns.Insecure, time.Hour, false))
+		require.Equal(t, "insecure", gets(c, mxOf("failed.example.com")), "failures too")
+		require.Equal(t, "insecure", gets(c, mxOf("example.com")))
+		require.Equal(t, n+2, next.queries())
+		c.sound(t)
+		fill()
+		require.Equal(t, 8, c.FlushAll())
+		require.Empty(t, c.List("", 0))
+		c.sound(t)
+	})
+}
+
+func TestPresentation(t *testing.T) {
+	for want, r := range map[string]dns.RRset{
+		"[]":                             {},
+		"[0 .]":                          {MX: []dns.MX{{Preference: 0, Host: ""}}},
+		"[5 a.example 10 b.example]":     {MX: []dns.MX{{Preference: 5, Host: "a.example"}, {Preference: 10, Host: "b.example"}}},
+		"[192.0.2.1 2001:db8::1]":        {Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}},
+		"[2 0 1 00ff 3 1 0 ]":            {TLSA: []dns.TLSA{{Usage: 2, Selector: 0, MatchingType: 1, Data: []byte{0, 255}}, {Usage: 3, Selector: 1, MatchingType: 0}}},
+		`["v=STSv1; id=1" "\x00\xff\""]`: {TXT: []string{"v=STSv1; id=1", "\x00\xff\""}},
+		"[ns.example]":                   {Type: dns.TypeNS, TXT: []string{"ns.example"}},
+	} {
+		require.Equal(t, want, fmt.Sprint(r.Data()))
+	}
+}
+
+// Every answer of the resolver is counted once, however often it is given.
+func TestStats(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		next := &facts{say: says(dns.Secure, time.Hour, false)}
+		c := New(next, Options{})
+		gets(c, mxOf("a.example"))
+		gets(c, mxOf("a.example"))
+		next.set(says(dns.Insecure, time.Hour, false))
+		gets(c, mxOf("b.example"))
+		cached(c, mxOf("c.example"))
+		next.set(fails)
+		gets(c, mxOf("d.example"))
+		gets(c, mxOf("d.example"))
+		next.set(func(q dns.Question) (*dns.RRset, error) {
+			return nil, &dns.Error{Question: q, Reason: "SERVFAIL (DNSSEC Bogus)", Bogus: true}
+		})
+		gets(c, mxOf("e.example"))
+		st := c.Stats()
+		require.Positive(t, st.Bytes)
+		st.Bytes = 0
+		require.Equal(t, Stats{Entries: 4, MaxBytes: MaxBytes(400_000), Hits: 1, Misses: 4, Failures: 1, Secure: 1, Insecure: 1, Bogus: 1, Failed: 1}, st)
+	})
+}
+
+// A hit costs nothing on the heap.
+func TestHitAllocatesNothing(t *testing.T) {
+	next := &facts{say: says(dns.Secure, time.Hour, false)}
+	c := New(next, Options{Epoch: next.now})
+	for _, e := range []dns.Effort{{CacheOnly: true}, {}} {
+		q := mxOf("example.com")
+		gets(c, q, e)
+		gets(c, q)
+		require.Zero(t, testing.AllocsPerRun(1000, func() {
+			if r, err := c.Lookup(t.Context(), q, e); err != nil || r.Status != dns.Secure {
+				t.Error("no hit")
+			}
+		}))
+	}
+	next.set(fails)
+	gets(c, mxOf("failed.example"))
+	require.Zero(t, testing.AllocsPerRun(100, func() { _, _ = c.Lookup(t.Context(), mxOf("failed.example"), dns.Effort{CacheOnly: true}) }))
+}

@@ -1,0 +1,235 @@
+package dnscache
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/dns"
+)
+
+// model is what the rules say about one question, in the plainest words.
+type model struct {
+	answer    *dns.RRset // the last that counted
+	failing   bool
+	failureOf dns.Epoch
+	backOff   time.Duration
+	retry     time.Time
+	epoch     dns.Epoch
+}
+
+func (m *model) usable() bool {
+	return m.answer != nil && m.answer.Epoch == m.epoch.Answers
+}
+
+func (m *model) alive() bool { return m.usable() && time.Now().Before(m.answer.Expires) }
+
+func (m *model) stale() bool {
+	return m.usable() && m.answer.Status == dns.Secure && (len(m.answer.MX) > 0 || len(m.answer.TLSA) > 0) && time.Since(m.answer.Expires) <= time.Hour
+}
+
+func (m *model) backingOff() bool {
+	return m.failing && m.failureOf == m.epoch && time.Now().Before(m.retry)
+}
+
+// cached returns what is known without asking; asks is set if there is nothing. A nil answer is a failure.
+func (m *model) cached() (r *dns.RRset, asks bool) {
+	switch {
+	case m.alive():
+		return m.answer, false
+	case m.backingOff() && m.stale():
+		return m.answer, false
+	case m.backingOff():
+		return nil, false
+	}
+	return nil, true
+}
+
+// learn takes what the resolver says, nil for a failure, and returns what the caller gets.
+func (m *model) learn(r *dns.RRset) *dns.RRset {
+	if r == nil {
+		m.backOff = min(2*m.backOff, 5*time.Minute)
+		if !m.failing || m.failureOf != m.epoch {
+			m.backOff = time.Second
+		}
+		m.failing, m.failureOf, m.retry = true, m.epoch, time.Now().Add(m.backOff)
+		if m.alive() || m.stale() {
+			return m.answer
+		}
+		m.answer = nil
+		return nil
+	}
+	if m.alive() && m.answer.Status == dns.Secure && r.Status != dns.Secure {
+		return m.answer
+	}
+	m.failing, m.answer = false, r
+	if !time.Now().Before(r.Expires) {
+		m.answer = nil
+	}
+	return r
+}
+
+// sweep forgets what is of no use.
+func (m *model) sweep() {
+	if !m.alive() && !m.stale() && (!m.failing || m.failureOf != m.epoch || time.Since(m.retry) > 5*time.Minute) {
+		*m = model{epoch: m.epoch}
+	}
+}
+
+// world is a cache, what its resolver says, and the model of it.
+type world struct {
+	rand  *rand.Rand
+	cache *Cache
+	next  *facts
+	model map[dns.Question]*model
+	now   dns.Epoch
+	said  *dns.RRset // in the last query, nil for a failure
+	// secure is the last secure answer to each question in this epoch.
+	secure map[dns.Question]*dns.RRset
+}
+
+func newWorld(seed uint64) *world {
+	w := &world{rand: rand.New(rand.NewPCG(seed, 1)), model: map[dns.Question]*model{}, secure: map[dns.Question]*dns.RRset{}}
+	w.next = &facts{}
+	w.next.set(w.say)
+	w.cache = New(w.next, Options{Epoch: w.next.now})
+	for _, name := range []string{"a.example", "b.example"} {
+		for _, t := range []dns.Type{dns.TypeMX, dns.TypeTLSA, dns.TypeA} {
+			w.model[dns.Question{Name: name, Type: t}] = &model{}
+		}
+	}
+	return w
+}
+
+// say makes up an answer.
+func (w *world) say(q dns.Question) (*dns.RRset, error) {
+	w.said = nil
+	if w.rand.IntN(3) == 0 {
+		return fails(q)
+	}
+	ttls := []time.Duration{0, time.Second, 30 * time.Second, time.Minute, time.Hour, 24 * time.Hour}
+	w.said, _ = says(dns.Insecure+dns.Status(w.rand.IntN(2)), ttls[w.rand.IntN(len(ttls))], w.rand.IntN(3) == 0)(q)
+	return w.said, nil
+}
+
+func (w *world) question() (dns.Question, *model, dns.Effort) {
+	q := dns.Question{Name: []string{"a.example", "b.example"}[w.rand.IntN(2)], Type: []dns.Type{dns.TypeMX, dns.TypeTLSA, dns.TypeA}[w.rand.IntN(3)]}
+	m := w.model[q]
+	return q, m, dns.Effort{Untrusted: w.rand.IntN(4) == 0}
+}
+
+// step does something at random, in the cache and in the model, and compares.
+func (w *world) step(t *testing.T) string {
+	t.Helper()
+	q, m, by := w.question()
+	before := w.next.queries()
+	switch action := w.rand.IntN(20); action {
+	case 0, 1, 2, 3, 4, 5, 6, 7:
+		want, asks := m.cached()
+		got, err := w.cache.Lookup(t.Context(), q, by)
+		require.Equal(t, asks, w.next.queries() > before, "a query is sent where nothing is known, and only there")
+		if asks {
+			want = w.learn(q, m)
+		}
+		w.compare(t, q, got, err, want)
+		return "lookup"
+	case 8, 9, 10:
+		want, asks := m.cached()
+		got, err := w.cache.Lookup(t.Context(), q, dns.Effort{CacheOnly: true, Untrusted: by.Untrusted})
+		require.Equal(t, before, w.next.queries())
+		if asks {
+			require.ErrorIs(t, err, dns.ErrNotCached)
+			return "cached: nothing"
+		}
+		w.compare(t, q, got, err, want)
+		return "cached"
+	case 11, 12, 13:
+		w.cache.refresh(t.Context(), q)
+		w.learn(q, m)
+		return "refresh"
+	case 14, 15, 16:
+		steps := []time.Duration{time.Millisecond, time.Second, 30 * time.Second, 5 * time.Minute, time.Hour, 24 * time.Hour}
+		d := steps[w.rand.IntN(len(steps))]
+		time.Sleep(d)
+		return d.String()
+	case 17:
+		if w.rand.IntN(2) == 0 {
+			w.now.Answers++
+			clear(w.secure)
+		} else {
+			w.now.Failures++
+		}
+		w.next.change(w.now)
+		for _, m := range w.model {
+			m.epoch = w.now
+		}
+		return "epoch"
+	case 18:
+		for _, s := range w.cache.shards {
+			s.sweep(time.Now(), w.now)
+		}
+		for _, m := range w.model {
+			m.sweep()
+		}
+		return "sweep"
+	default:
+		w.cache.Flush(q.Name)
+		for other, m := range w.model {
+			if other.Name == q.Name {
+				*m = model{epoch: w.now}
+				delete(w.secure, other)
+			}
+		}
+		return "flush"
+	}
+}
+
+func (w *world) learn(q dns.Question, m *model) *dns.RRset {
+	if w.said != nil && w.said.Status == dns.Secure {
+		w.secure[q] = w.said
+	}
+	return m.learn(w.said)
+}
+
+// compare checks a result against the model, and, whatever the model says, that it is never weaker than the freshest facts
+// that were secure and are alive, and never older than they may be.
+func (w *world) compare(t *testing.T, q dns.Question, got *dns.RRset, err error, want *dns.RRset) {
+	t.Helper()
+	require.Equal(t, want == nil, err != nil)
+	require.Same(t, want, got)
+	if secure := w.secure[q]; secure != nil && time.Now().Before(secure.Expires) {
+		require.Same(t, secure, got, "weaker than the freshest facts that were secure and alive")
+	}
+	if got == nil || w.said == got {
+		return
+	}
+	if age := time.Since(got.Expires); age >= 0 {
+		require.Equal(t, dns.Secure, got.Status, "stale")
+		require.False(t, got.Empty(), "stale denial")
+		require.LessOrEqual(t, age, time.Hour)
+	}
+}
+
+// Random sequences of DNS facts, clock steps, failures, changes of the servers and lookups against the model.
+func TestCacheModel(t *testing.T) {
+	const seeds, steps = 100, 300
+	for seed := range uint64(seeds) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(seed)
+			var done []string
+			defer func() {
+				if t.Failed() {
+					fmt.Println("seed", seed, "steps", done)
+				}
+			}()
+			for range steps {
+				done = append(done, w.step(t))
+			}
+			w.cache.sound(t)
+		})
+	}
+}

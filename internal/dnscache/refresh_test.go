@@ -1,0 +1,174 @@
+package dnscache
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/dns"
+)
+
+// until asks for q every second until the resolver has been asked n times, and returns how long that took.
+func until(t *testing.T, c *Cache, next *facts, q dns.Question, n int) time.Duration {
+	t.Helper()
+	began := time.Now()
+	for next.queries() < n {
+		require.Less(t, time.Since(began), 24*time.Hour)
+		gets(c, q)
+		time.Sleep(time.Second)
+		synctest.Wait()
+	}
+	return time.Since(began)
+}
+
+// "Refresh ahead: on a hit in the last 10 % of a TTL of a minute or more, in the background."
+func TestRefreshAhead(t *testing.T) {
+	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
+		const ttl = 1000 * time.Second
+		next.set(says(dns.Insecure, ttl, false))
+		gets(c, mxOf("example.com"))
+		time.Sleep(899 * time.Second)
+		for range 100 {
+			require.Equal(t, "insecure", gets(c, mxOf("example.com")))
+		}
+		synctest.Wait()
+		require.Equal(t, 1, next.queries(), "not before the last tenth")
+		took := until(t, c, next, mxOf("example.com"), 2)
+		require.Less(t, took, 101*time.Second)
+		require.EqualValues(t, 1, c.Stats().Refreshed)
+		require.EqualValues(t, 1, c.Stats().Misses, "nobody has waited")
+		time.Sleep(ttl - took)
+		require.Equal(t, "insecure", cached(c, mxOf("example.com")), "the new answer has its own time")
+
+		for i := 3; i < 10; i++ { // always in time while it is asked for
+			until(t, c, next, mxOf("example.com"), i)
+		}
+		require.EqualValues(t, 1, c.Stats().Misses)
+	})
+}
+
+// A TTL of just a minute is one "of a minute or more", though some of it has gone by when the answer is stored.
+func TestRefreshAheadFromAMinute(t *testing.T) {
+	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
+		next.set(says(dns.Secure, time.Minute-time.Millisecond, false))
+		gets(c, mxOf("example.com"))
+		time.Sleep(58 * time.Second)
+		gets(c, mxOf("example.com"))
+		synctest.Wait()
+		require.Equal(t, 2, next.queries())
+	})
+}
+
+// "An entry nobody asks for is never refreshed."
+func TestRefreshStopsWhenNobodyAsks(t *testing.T) {
+	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
+		next.set(says(dns.Secure, 1000*time.Second, false))
+		gets(c, mxOf("example.com"))
+		gets(c, mxOf("other.example"))
+		time.Sleep(980 * time.Second)
+		for range 50 {
+			gets(c, mxOf("example.com"))
+		}
+		synctest.Wait()
+		require.Equal(t, 3, next.queries(), "the one that is asked for, once")
+		time.Sleep(24 * time.Hour)
+		require.Equal(t, 3, next.queries())
+		require.Zero(t, c.Stats().Entries)
+	})
+}
+
+// Strangers cannot keep us busy: a lookup that they cause refreshes nothing.
+func TestRefreshNotForStrangers(t *testing.T) {
+	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
+		stranger := dns.Effort{Untrusted: true}
+		next.set(says(dns.Secure, 1000*time.Second, false))
+		gets(c, mxOf("example.com"), stranger)
+		time.Sleep(990 * time.Second)
+		for range 100 {
+			require.Equal(t, "secure", gets(c, mxOf("example.com"), stranger))
+			require.Equal(t, "secure", gets(c, mxOf("example.com"), dns.Effort{CacheOnly: true, Untrusted: true}))
+		}
+		synctest.Wait()
+		require.Equal(t, 1, next.queries())
+		for range 100 {
+			gets(c, mxOf("example.com"))
+		}
+		synctest.Wait()
+		require.Equal(t, 2, next.queries())
+	})
+}
+
+// "of a TTL of a minute or more"
+func TestRefreshNotForShortTTL(t *testing.T) {
+	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
+		next.set(says(dns.Secure, 59*time.Second, false))
+		gets(c, mxOf("example.com"))
+		time.Sleep(58 * time.Second)
+		for range 100 {
+			gets(c, mxOf("example.com"))
+		}
+		synctest.Wait()
+		require.Equal(t, 1, next.queries())
+	})
+}
+
+// "one per key, bounded workers"
+func TestRefreshOncePerKey(t *testing.T) {
+	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
+		const names = 100
+		for i := range names {
+			gets(c, mxOf(fmt.Sprint("d", i, ".example")))
+		}
+		next.mu.Lock()
+		next.delay = time.Second
+		next.mu.Unlock()
+		time.Sleep(time.Hour - 30*time.Second)
+		for range 50 {
+			for i := range names {
+				gets(c, mxOf(fmt.Sprint("d", i, ".example")))
+			}
+		}
+		synctest.Wait()
+		require.Equal(t, names+refreshWorkers, next.queries(), "the workers are at work")
+		time.Sleep(20 * time.Second)
+		require.Equal(t, 2*names, next.queries())
+	})
+}
+
+// A failing refresh does no harm, and backs off.
+func TestRefreshFails(t *testing.T) {
+	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
+		next.set(says(dns.Secure, 1000*time.Second, false))
+		gets(c, mxOf("example.com"))
+		next.set(fails)
+		time.Sleep(950 * time.Second)
+		for range 49 {
+			for range 20 {
+				require.Equal(t, "secure", gets(c, mxOf("example.com")))
+			}
+			time.Sleep(time.Second)
+		}
+		require.Greater(t, next.queries(), 3)
+		require.Less(t, next.queries(), 9, "1 s, 2 s, 4 s …")
+		require.Equal(t, "secure", gets(c, mxOf("example.com")))
+	})
+}
+
+// Without Run nothing is refreshed, and nothing waits for it.
+func TestRefreshWithoutRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		next := &facts{say: says(dns.Secure, time.Hour, false)}
+		c := New(next, Options{})
+		for i := range 2 * refreshQueue {
+			gets(c, mxOf(fmt.Sprint("d", i, ".example")))
+		}
+		time.Sleep(time.Hour - time.Minute)
+		for i := range 2 * refreshQueue {
+			require.Equal(t, "secure", gets(c, mxOf(fmt.Sprint("d", i, ".example"))))
+		}
+		require.Equal(t, 2*refreshQueue, next.queries())
+	})
+}

@@ -1,0 +1,256 @@
+package stub
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	miekg "github.com/miekg/dns"
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/dns"
+)
+
+// message makes an answer that went over the wire. Records are in the form of a zone file; behind "--" they are of the
+// authority section.
+func message(t *testing.T, rcode int, records ...string) *miekg.Msg {
+	t.Helper()
+	m := new(miekg.Msg)
+	m.Response, m.Rcode, m.AuthenticatedData, m.Compress = true, rcode, true, true
+	authority := false
+	for _, record := range records {
+		if record == "--" {
+			authority = true
+			continue
+		}
+		rr, err := miekg.NewRR(record)
+		require.NoError(t, err)
+		if authority {
+			m.Ns = append(m.Ns, rr)
+		} else {
+			m.Answer = append(m.Answer, rr)
+		}
+	}
+	wire, err := m.Pack()
+	require.NoError(t, err)
+	m = new(miekg.Msg)
+	require.NoError(t, m.Unpack(wire))
+	return m
+}
+
+func about(q dns.Question) verdict { return verdict{question: q, secure: true, now: time.Unix(1e9, 0)} }
+
+const soa = "example. 300 IN SOA ns. hostmaster. 1 3600 600 86400 60"
+
+func TestInterpret(t *testing.T) {
+	mxQuestion := dns.Question{Name: "a.example", Type: dns.TypeMX}
+	tests := map[string]struct {
+		question dns.Question
+		rcode    int
+		records  []string
+		want     string // what of the RRset matters, or "!" and the reason of the failure
+	}{
+		"data": {
+			records: []string{"a.example. 60 IN MX 10 mx.example."},
+			want:    "a.example [{10 mx.example}] 1m0s",
+		},
+		"an MX of another name never counts": {
+			records: []string{"evil.example. 60 IN MX 10 evil.example."},
+			want:    "!the answer is for another name or type",
+		},
+		"an MX of another name beside ours does not count": {
+			records: []string{"evil.example. 1 IN MX 10 evil.example.", "a.example. 60 IN MX 10 mx.example."},
+			want:    "a.example [{10 mx.example}] 1m0s",
+		},
+		"a TLSA of another name never counts": {
+			question: dns.Question{Name: "_25._tcp.mx.example", Type: dns.TypeTLSA},
+			records:  []string{"_25._tcp.evil.example. 60 IN TLSA 3 1 1 abcd"},
+			want:     "!the answer is for another name or type",
+		},
+		"a record of another type denies nothing": {
+			records: []string{"a.example. 60 IN A 192.0.2.1"},
+			want:    "!the answer is for another name or type",
+		},
+		"a record of another class does not count": {
+			records: []string{"a.example. 60 CH MX 10 mx.example."},
+			want:    "!the answer is for another name or type",
+		},
+		"records of another name behind a CNAME deny nothing": {
+			records: []string{"a.example. 60 IN CNAME b.example.", "c.example. 60 IN MX 10 mx.example.", "--", soa},
+			want:    "!the answer is for another name or type",
+		},
+		"a CNAME of another name is no part of the chain": {
+			records: []string{"x.example. 60 IN CNAME y.example.", "--", soa},
+			want:    "!the answer is for another name or type",
+		},
+		"a signature is no answer": {
+			records: []string{"a.example. 60 IN RRSIG MX 13 2 60 20300101000000 20200101000000 1 example. AAAA", "--", soa},
+			want:    "a.example denied 1m0s",
+		},
+		"CNAME chain, records in any order": {
+			records: []string{"c.example. 300 IN MX 10 mx.example.", "b.example. 30 IN CNAME C.example.", "A.example. 60 IN CNAME b.example."},
+			want:    "c.example [{10 mx.example}] 30s",
+		},
+		"the TTL of each CNAME counts": {
+			records: []string{"a.example. 7 IN CNAME b.example.", "b.example. 3600 IN MX 10 mx.example."},
+			want:    "b.example [{10 mx.example}] 7s",
+		},
+		"DNAME with the CNAME made from it": {
+			question: dns.Question{Name: "a.old.example", Type: dns.TypeMX},
+			records:  []string{"old.example. 60 IN DNAME new.example.", "a.old.example. 60 IN CNAME a.new.example.", "--", soa},
+			want:     "a.new.example denied 1m0s",
+		},
+		"a denial at the end of a chain": {
+			records: []string{"a.example. 20 IN CNAME b.example.", "--", soa},
+			want:    "b.example denied 20s",
+		},
+		"NXDOMAIN at the end of a chain": {
+			rcode:   miekg.RcodeNameError,
+			records: []string{"a.example. 600 IN CNAME b.example.", "--", soa},
+			want:    "b.example NXDOMAIN 1m0s",
+		},
+		"NXDOMAIN with records of the name": {
+			rcode:   miekg.RcodeNameError,
+			records: []string{"a.example. 60 IN MX 10 mx.example."},
+			want:    "!NXDOMAIN with records of the name",
+		},
+		"NXDOMAIN with records of other names": {
+			rcode:   miekg.RcodeNameError,
+			records: []string{"evil.example. 60 IN MX 10 mx.example.", "--", soa},
+			want:    "!the answer is for another name or type",
+		},
+		"a referral denies nothing (RFC 2308 2.2)": {
+			records: []string{"--", "example. 60 IN NS ns.example."},
+			want:    "!a referral to other servers: the server is no resolver",
+		},
+		"a referral behind a CNAME": {
+			records: []string{"a.example. 60 IN CNAME b.other.", "--", "other. 60 IN NS ns.example."},
+			want:    "!a referral to other servers: the server is no resolver",
+		},
+		"a denial with NS records beside the SOA": {
+			records: []string{"--", "example. 60 IN NS ns.example.", soa},
+			want:    "a.example denied 1m0s",
+		},
+		"NXDOMAIN with NS records (RFC 2308 2.1)": {
+			rcode:   miekg.RcodeNameError,
+			records: []string{"--", "example. 60 IN NS ns.example."},
+			want:    "a.example NXDOMAIN 0s",
+		},
+		"CNAME loop": {
+			records: []string{"a.example. 60 IN CNAME b.example.", "b.example. 60 IN CNAME a.example."},
+			want:    "!CNAME loop, chain of over 16, or two CNAME records at a name",
+		},
+		"CNAME to itself": {
+			records: []string{"a.example. 60 IN CNAME a.example."},
+			want:    "!CNAME loop, chain of over 16, or two CNAME records at a name",
+		},
+		"two CNAME records at a name": {
+			records: []string{"a.example. 60 IN CNAME b.example.", "a.example. 60 IN CNAME c.example.", "b.example. 60 IN MX 10 mx.example."},
+			want:    "!CNAME loop, chain of over 16, or two CNAME records at a name",
+		},
+		"the same CNAME twice": {
+			records: []string{"a.example. 60 IN CNAME b.example.", "a.example. 50 IN CNAME B.example.", "b.example. 60 IN MX 10 mx.example."},
+			want:    "b.example [{10 mx.example}] 50s",
+		},
+		"a chain of 16": {records: chain(16), want: "n16.example [{10 mx.example}] 1m0s"},
+		"a chain of 17": {records: chain(17), want: "!CNAME loop, chain of over 16, or two CNAME records at a name"},
+		"type CNAME follows nothing": {
+			question: dns.Question{Name: "a.example", Type: dns.TypeCNAME},
+			records:  []string{"a.example. 60 IN CNAME b.example.", "b.example. 5 IN CNAME c.example."},
+			want:     "a.example [b.example] 1m0s",
+		},
+		"TTL: the minimum over everything used":                  {records: []string{"a.example. 60 IN MX 10 m1.example.", "a.example. 5 IN MX 10 m2.example."}, want: "a.example [{10 m1.example} {10 m2.example}] 5s"},
+		"TTL: what is not used does not count":                   {records: []string{"a.example. 60 IN MX 10 m1.example.", "m1.example. 5 IN A 192.0.2.1"}, want: "a.example [{10 m1.example}] 1m0s"},
+		"TTL 0":                                                  {records: []string{"a.example. 0 IN MX 10 m1.example."}, want: "a.example [{10 m1.example}] 0s"},
+		"TTL with the top bit set is 0 (RFC 2181 8)":             {records: []string{"a.example. 2147483648 IN MX 10 m1.example."}, want: "a.example [{10 m1.example}] 0s"},
+		"TTL: the greatest that there is, capped":                {records: []string{"a.example. 2147483647 IN MX 10 m1.example."}, want: "a.example [{10 m1.example}] 24h0m0s"},
+		"negative: min(SOA TTL, SOA MINIMUM), the latter":        {records: []string{"--", soa}, want: "a.example denied 1m0s"},
+		"negative: min(SOA TTL, SOA MINIMUM), the former":        {records: []string{"--", "example. 6 IN SOA ns. hostmaster. 1 2 3 4 60"}, want: "a.example denied 6s"},
+		"negative: cap 3 h":                                      {records: []string{"--", "example. 90000 IN SOA ns. hostmaster. 1 2 3 4 90000"}, want: "a.example denied 3h0m0s"},
+		"negative: MINIMUM with the top bit set":                 {records: []string{"--", "example. 60 IN SOA ns. hostmaster. 1 2 3 4 4294967295"}, want: "a.example denied 0s"},
+		"negative: without SOA not cached (RFC 2308 5)":          {rcode: miekg.RcodeNameError, want: "a.example NXDOMAIN 0s"},
+		"negative: the SOA of another zone does not count":       {records: []string{"--", "other. 60 IN SOA ns. hostmaster. 1 2 3 4 60"}, want: "a.example denied 0s"},
+		"negative: the SOA of a sibling does not count":          {records: []string{"--", "b.example. 60 IN SOA ns. hostmaster. 1 2 3 4 60"}, want: "a.example denied 0s"},
+		"negative: the zone of the chain's end counts":           {records: []string{"a.example. 60 IN CNAME b.other.", "--", "example. 7 IN SOA ns. hostmaster. 1 2 3 4 60", "other. 8 IN SOA ns. hostmaster. 1 2 3 4 60"}, want: "b.other denied 8s"},
+		"an IPv4-mapped address is what it stands for":           {question: dns.Question{Name: "a.example", Type: dns.TypeAAAA}, records: []string{"a.example. 60 IN AAAA ::ffff:192.0.2.1"}, want: "a.example [192.0.2.1] 1m0s"},
+		"a TLSA record without data is an unusable record":       {question: dns.Question{Name: "a.example", Type: dns.TypeTLSA}, records: []string{`a.example. 60 IN TLSA \# 3 030101`}, want: "a.example [{3 1 1 []}] 1m0s"},
+		"an MX host with odd octets stays as a zone file has it": {records: []string{`a.example. 60 IN MX 10 A\032b\\c\000\.d.example.`}, want: `a.example [{10 a\ b\\c\000\.d.example}] 1m0s`},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			if tc.question == (dns.Question{}) {
+				tc.question = mxQuestion
+			}
+			r, err := interpret(message(t, tc.rcode, tc.records...), about(tc.question))
+			if reason, ok := strings.CutPrefix(tc.want, "!"); ok {
+				require.Nil(t, r)
+				require.EqualError(t, err, "dns: "+tc.question.Type.String()+" "+tc.question.Name+": "+reason)
+				return
+			}
+			require.NoError(t, err)
+			require.Equal(t, dns.Secure, r.Status)
+			require.Equal(t, tc.question.Name, r.Name)
+			require.Equal(t, tc.want, gist(r))
+		})
+	}
+}
+
+// gist is what of an RRset matters here.
+func gist(r *dns.RRset) string {
+	var data string
+	switch {
+	case r.NXDomain:
+		data = "NXDOMAIN"
+	case r.Empty():
+		data = "denied"
+	case r.Type == dns.TypeMX:
+		data = fmt.Sprint(r.MX)
+	case r.Type == dns.TypeTLSA:
+		data = fmt.Sprint(r.TLSA)
+	case r.Type == dns.TypeCNAME:
+		data = fmt.Sprint(r.TXT)
+	default:
+		data = fmt.Sprint(r.Addrs)
+	}
+	return r.Owner + " " + data + " " + r.Expires.Sub(time.Unix(1e9, 0)).String()
+}
+
+// chain is a CNAME chain of n records from a.example with an MX record at its end.
+func chain(n int) (records []string) {
+	from := "a.example."
+	for i := range n {
+		to := fmt.Sprintf("n%d.example.", i+1)
+		records = append(records, from+" 60 IN CNAME "+to)
+		from = to
+	}
+	return append(records, from+" 60 IN MX 10 mx.example.")
+}
+
+// The library lets records without data pass. An MX record without data must not look like the null MX.
+func TestInterpretRecordsWithoutData(t *testing.T) {
+	for _, ty := range []dns.Type{dns.TypeA, dns.TypeAAAA, dns.TypeMX, dns.TypeTXT, dns.TypeNS, dns.TypeCNAME} {
+		m := &miekg.Msg{Answer: []miekg.RR{&miekg.RFC3597{Hdr: miekg.RR_Header{Name: "a.example.", Rrtype: uint16(ty), Class: miekg.ClassINET, Ttl: 60}}}}
+		m.Response, m.AuthenticatedData = true, true
+		wire, err := m.Pack()
+		require.NoError(t, err)
+		m = new(miekg.Msg)
+		require.NoError(t, m.Unpack(wire))
+		r, err := interpret(m, about(dns.Question{Name: "a.example", Type: ty}))
+		require.Nil(t, r)
+		require.ErrorContains(t, err, "malformed "+ty.String()+" record")
+	}
+}
+
+func TestInterpretTrust(t *testing.T) {
+	m := message(t, 0, "a.example. 60 IN MX 10 mx.example.")
+	v := about(dns.Question{Name: "a.example", Type: dns.TypeMX})
+	v.secure = false
+	r, err := interpret(m, v)
+	require.NoError(t, err)
+	require.Equal(t, dns.Insecure, r.Status, "the AD bit of a server that is not trusted")
+	m.AuthenticatedData, v.secure = false, true
+	r, err = interpret(m, v)
+	require.NoError(t, err)
+	require.Equal(t, dns.Insecure, r.Status)
+}

@@ -1,0 +1,114 @@
+package stub
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	miekg "github.com/miekg/dns"
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/dns"
+)
+
+// lockedBuffer may be read while it is written.
+type lockedBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+// logged has the log of a Stub on that server written to the buffer.
+func (s *Stub) logged(t *testing.T, server string) *lockedBuffer {
+	t.Helper()
+	log := &lockedBuffer{}
+	require.NoError(t, s.Configure(Options{Servers: []string{server}, Logger: slog.New(slog.NewTextHandler(log, nil))}))
+	return log
+}
+
+// "one log line that names the cause": a resolver that is slow in everything. It is said when it begins and when it ends.
+func TestAServerThatAnswersLateIsSaid(t *testing.T) {
+	t.Parallel()
+	running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {
+		log := s.logged(t, "127.0.0.1")
+		require.Equal(t, Validating, s.waitFor(t, 0))
+		const late, again = "a DNS server answers late", "a DNS server answers in time again"
+		lookup := func(name string) {
+			_, err := s.Lookup(t.Context(), mxOf(name), dns.Effort{})
+			require.NoError(t, err)
+		}
+		w.set(func() { w.slow = func(miekg.Question) time.Duration { return 2 * time.Second } })
+		time.Sleep(time.Minute)
+		require.NotContains(t, log.String(), late, "nobody has asked")
+		lookup("a.example")
+		time.Sleep(silentInterval + 3*time.Second)
+		require.Equal(t, 1, strings.Count(log.String(), late), log)
+		require.Contains(t, log.String(), "level=WARN")
+		require.Contains(t, log.String(), "server=127.0.0.1:53 took=2s")
+		for range 100 {
+			lookup("b.example")
+			time.Sleep(silentInterval)
+		}
+		require.Equal(t, 1, strings.Count(log.String(), late), "it goes on")
+		require.NotContains(t, log.String(), again)
+		w.set(func() { w.slow = nil })
+		time.Sleep(silentInterval + 3*time.Second)
+		require.Equal(t, 1, strings.Count(log.String(), again), "without a lookup")
+
+		w.set(func() { w.slow = func(miekg.Question) time.Duration { return 2 * time.Second } })
+		lookup("c.example")
+		time.Sleep(time.Minute)
+		require.Equal(t, 2, strings.Count(log.String(), late))
+		w.set(func() { w.slow = nil })
+		time.Sleep(time.Minute)
+		for range 20 { // it comes and goes
+			w.set(func() { w.slow = func(miekg.Question) time.Duration { return time.Second } })
+			lookup("c.example")
+			time.Sleep(5 * time.Second)
+			w.set(func() { w.slow = nil })
+			time.Sleep(5 * time.Second)
+		}
+		require.LessOrEqual(t, strings.Count(log.String(), late), 2+20*11/60+1, "once a minute at most")
+	})
+}
+
+// A stranger's name servers may be as slow as he likes: that is not the resolver's fault.
+func TestASlowDomainIsNoLateServer(t *testing.T) {
+	t.Parallel()
+	running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {
+		log := s.logged(t, "127.0.0.1")
+		require.Equal(t, Validating, s.waitFor(t, 0))
+		w.set(func() {
+			w.slow = func(q miekg.Question) time.Duration {
+				if q.Name == "." {
+					return 900 * time.Millisecond
+				}
+				return 2 * time.Second
+			}
+		})
+		for range 20 {
+			_, err := s.Lookup(t.Context(), mxOf("slow.example"), dns.Effort{})
+			require.NoError(t, err)
+			time.Sleep(5 * time.Second)
+		}
+		require.NotContains(t, log.String(), "answers late")
+		asked := 0
+		w.set(func() { asked = len(w.times) })
+		time.Sleep(7 * time.Minute) // until before the next self-test
+		w.set(func() { require.Len(t, w.times, asked, "it is looked at once for a late answer") })
+	})
+}

@@ -1,0 +1,359 @@
+package stub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	miekg "github.com/miekg/dns"
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dnscache"
+)
+
+// fakeWire is an exchanger that tells when it was asked what.
+type fakeWire struct {
+	began time.Time
+
+	mu    sync.Mutex
+	times []time.Duration // of the questions for NS ".": one for each self-test
+	log   []string        // of all other questions: when, server, timeout
+	dead  map[string]bool
+	weak  bool
+	fails func(q miekg.Question) bool // with SERVFAIL; nil: none does
+	slow  func(q miekg.Question) time.Duration
+}
+
+func (w *fakeWire) exchange(ctx context.Context, s Server, query *miekg.Msg) (*miekg.Msg, error) {
+	w.mu.Lock()
+	q := query.Question[0]
+	switch {
+	case q.Qtype == miekg.TypeNS && q.Name == ".":
+		w.times = append(w.times, time.Since(w.began))
+	case q.Qclass == miekg.ClassINET && q.Qtype != miekg.TypeNS:
+		deadline, _ := ctx.Deadline()
+		w.log = append(w.log, fmt.Sprint(time.Since(w.began), " ", s.Addr.Addr(), " ", time.Until(deadline)))
+	}
+	dead, weak := w.dead[s.Addr.Addr().String()], w.weak
+	fails := w.fails != nil && w.fails(q)
+	var delay time.Duration
+	if w.slow != nil {
+		delay = w.slow(q)
+	}
+	w.mu.Unlock()
+	if dead {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	select {
+	case <-time.After(delay):
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	m := new(miekg.Msg).SetReply(query)
+	if fails {
+		m.Rcode = miekg.RcodeServerFailure
+		return m, nil
+	}
+	m.AuthenticatedData = q.Qclass == miekg.ClassINET && !weak
+	if q.Qtype == miekg.TypeMX {
+		m.Answer = []miekg.RR{&miekg.MX{Hdr: miekg.RR_Header{Name: q.Name, Rrtype: miekg.TypeMX, Class: miekg.ClassINET, Ttl: 300}, Preference: 10, Mx: "mx.example."}}
+	}
+	return m, nil
+}
+
+func (w *fakeWire) set(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f()
+}
+
+func mxOf(name string) dns.Question { return dns.Question{Name: name, Type: dns.TypeMX} }
+
+// status looks a name up and returns the status of the answer, or the reason of the error.
+func status(r dns.Resolver, q dns.Question, e dns.Effort) string {
+	rrset, err := r.Lookup(context.Background(), q, e)
+	if err != nil {
+		return err.Error()
+	}
+	return rrset.Status.String()
+}
+
+// running runs f beside a Stub on servers of a fake wire, in a bubble of time.
+func running(t *testing.T, servers []string, f func(t *testing.T, s *Stub, w *fakeWire)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s, err := New(Options{Servers: servers})
+		require.NoError(t, err)
+		w := &fakeWire{began: time.Now(), dead: map[string]bool{"127.0.0.9": true}}
+		s.wire = w
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- s.Run(ctx) }()
+		f(t, s, w)
+		cancel()
+		require.ErrorIs(t, <-done, context.Canceled)
+	})
+}
+
+func (s *Stub) waitFor(t *testing.T, d time.Duration) Result {
+	t.Helper()
+	time.Sleep(d)
+	synctest.Wait()
+	return s.State().Result
+}
+
+// "Self-test at start …, then every 10 minutes and on reload."
+func TestRunRepeatsTheSelfTest(t *testing.T) {
+	running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {
+		require.Equal(t, Validating, s.waitFor(t, 0))
+		require.Equal(t, Validating, s.waitFor(t, 25*time.Minute))
+		require.Equal(t, []time.Duration{0, 10 * time.Minute, 20 * time.Minute}, w.times)
+		require.NoError(t, s.Configure(Options{Servers: []string{"127.0.0.1"}}))
+		s.waitFor(t, 0)
+		require.Len(t, w.times, 4)
+		w.set(func() { w.weak = true })
+		require.Equal(t, NotValidating, s.waitFor(t, 10*time.Minute))
+		w.set(func() { w.weak = false })
+		require.Equal(t, Validating, s.waitFor(t, time.Second), "what is not right is looked at again soon")
+	})
+}
+
+// "repeated with back-off from 1 s to 30 s until it succeeds, so that a resolver started later is trusted within the minute"
+func TestRunTrustsAResolverThatComesUpLater(t *testing.T) {
+	running(t, []string{"127.0.0.9"}, func(t *testing.T, s *Stub, w *fakeWire) {
+		require.Equal(t, Unknown, s.waitFor(t, time.Hour))
+		require.Contains(t, s.State().Reason, "127.0.0.9:53: timed out")
+		const test = 6 * time.Second // two names, 3 s each
+		at := []time.Duration{0}
+		for _, wait := range []time.Duration{1, 2, 4, 8, 16, 30, 30, 30} {
+			at = append(at, at[len(at)-1]+test+wait*time.Second)
+		}
+		require.Equal(t, at, w.times[:len(at)])
+
+		w.set(func() { w.dead["127.0.0.9"] = false })
+		require.Equal(t, Validating, s.waitFor(t, time.Minute))
+		_, err := s.Lookup(t.Context(), dns.Question{Name: "example.com", Type: dns.TypeMX}, dns.Effort{})
+		require.NoError(t, err)
+	})
+}
+
+func TestLookupWaitsForAResolverThatComesUp(t *testing.T) {
+	running(t, []string{"127.0.0.9"}, func(t *testing.T, s *Stub, w *fakeWire) {
+		s.waitFor(t, 5*time.Second)
+		w.set(func() { w.dead["127.0.0.9"] = false })
+		r, err := s.Lookup(t.Context(), dns.Question{Name: "example.com", Type: dns.TypeMX}, dns.Effort{})
+		require.NoError(t, err)
+		require.Equal(t, dns.Secure, r.Status)
+
+		w.set(func() { w.dead["127.0.0.8"] = true })
+		require.NoError(t, s.Configure(Options{Servers: []string{"127.0.0.8"}}))
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
+		defer cancel()
+		_, err = s.Lookup(ctx, dns.Question{Name: "example.com", Type: dns.TypeMX}, dns.Effort{})
+		require.ErrorContains(t, err, "127.0.0.8:53: timed out")
+		require.Equal(t, 8*time.Second, time.Since(began), "as long as the caller's context allows")
+		_, err = s.Lookup(t.Context(), dns.Question{Name: "example.com", Type: dns.TypeMX}, dns.Effort{})
+		require.Error(t, err)
+		require.Equal(t, 20*time.Second, time.Since(began), "but not for ever")
+	})
+}
+
+// A lookup that waits for the first self-test is of the world after it, and asks once.
+func TestCacheAsksOnceDuringTheFirstSelfTest(t *testing.T) {
+	running(t, []string{"127.0.0.9"}, func(t *testing.T, s *Stub, w *fakeWire) {
+		c := dnscache.New(s, dnscache.Options{Epoch: s.Epoch})
+		time.AfterFunc(5*time.Second, func() { w.set(func() { w.dead["127.0.0.9"] = false }) })
+		require.Equal(t, "secure", status(c, mxOf("example.com"), dns.Effort{}))
+		require.Equal(t, "secure", status(c, mxOf("example.com"), dns.Effort{CacheOnly: true}))
+		require.Len(t, w.log, 1)
+		require.Equal(t, "secure", status(dnscache.New(s, dnscache.Options{}), mxOf("example.com"), dns.Effort{}), "an Epoch is optional")
+	})
+}
+
+// A test of servers that are no longer asked is given up.
+func TestConfigureEndsATest(t *testing.T) {
+	running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {
+		s.waitFor(t, 0)
+		w.set(func() { w.dead["127.0.0.1"] = true })
+		require.Equal(t, Validating, s.waitFor(t, 10*time.Minute+time.Second), "in the middle of a test")
+		require.NoError(t, s.Configure(Options{Servers: []string{"127.0.0.2"}}))
+		require.Equal(t, Validating, s.waitFor(t, 0))
+		require.Equal(t, []string{"127.0.0.2:53"}, s.State().Servers)
+	})
+}
+
+// "Times: 3 s, then the next server 5 s, 12 s per lookup, all under the caller's context."
+func TestTimes(t *testing.T) {
+	question := dns.Question{Name: "example.com", Type: dns.TypeMX}
+	failing := func(t *testing.T, s *Stub, timeout, takes time.Duration) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), timeout)
+		defer cancel()
+		began := time.Now()
+		_, err := s.Lookup(ctx, question, dns.Effort{})
+		var failed *dns.Error
+		require.ErrorAs(t, err, &failed)
+		require.Contains(t, failed.Reason, "timed out")
+		require.Equal(t, takes, time.Since(began))
+	}
+	running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {
+		s.waitFor(t, 0)
+		w.set(func() { w.dead["127.0.0.1"] = true })
+		failing(t, s, time.Hour, 8*time.Second)
+		require.Equal(t, []string{"0s 127.0.0.1 3s", "3s 127.0.0.1 5s"}, w.log)
+		failing(t, s, 4*time.Second, 4*time.Second)
+		failing(t, s, time.Second, time.Second)
+	})
+	running(t, []string{"127.0.0.1", "127.0.0.2", "127.0.0.3"}, func(t *testing.T, s *Stub, w *fakeWire) {
+		s.waitFor(t, 0)
+		w.set(func() { w.dead["127.0.0.1"], w.dead["127.0.0.2"], w.dead["127.0.0.3"] = true, true, true })
+		failing(t, s, time.Hour, 12*time.Second)
+		require.Equal(t, []string{"0s 127.0.0.1 3s", "3s 127.0.0.2 5s", "8s 127.0.0.3 4s"}, w.log)
+	})
+}
+
+func TestADeadServerIsTriedNowAndThen(t *testing.T) {
+	running(t, []string{"127.0.0.1", "127.0.0.2"}, func(t *testing.T, s *Stub, w *fakeWire) {
+		s.waitFor(t, 0)
+		w.set(func() { w.dead["127.0.0.1"] = true })
+		slow := 0
+		lookup := func() {
+			began := time.Now()
+			r, err := s.Lookup(t.Context(), dns.Question{Name: "example.com", Type: dns.TypeMX}, dns.Effort{})
+			if err != nil || r.Status != dns.Secure {
+				t.Error("one dead server must not defer mail")
+			}
+			if time.Since(began) > 0 {
+				slow++
+			}
+		}
+		for range 5 * 60 {
+			lookup()
+			time.Sleep(time.Second)
+		}
+		require.LessOrEqual(t, slow, 10, "one lookup in half a minute")
+		require.GreaterOrEqual(t, slow, 8)
+
+		time.Sleep(penalty)
+		slow = 0
+		var mu sync.Mutex
+		var all sync.WaitGroup
+		for range 50 { // at once
+			all.Go(func() {
+				began := time.Now()
+				_, err := s.Lookup(t.Context(), dns.Question{Name: "example.com", Type: dns.TypeMX}, dns.Effort{})
+				mu.Lock()
+				defer mu.Unlock()
+				if err != nil || time.Since(began) > 0 {
+					slow++
+				}
+			})
+		}
+		all.Wait()
+		require.Equal(t, 1, slow)
+
+		w.set(func() { w.dead["127.0.0.1"], w.log = false, nil })
+		time.Sleep(penalty)
+		for range 10 {
+			lookup()
+		}
+		for _, line := range w.log {
+			require.Contains(t, line, "127.0.0.1", "back in its place")
+		}
+	})
+}
+
+// A server that was gone may come back as another.
+func TestAServerThatComesBackIsTested(t *testing.T) {
+	running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {
+		s.waitFor(t, 0)
+		w.set(func() { w.dead["127.0.0.1"] = true })
+		_, err := s.Lookup(t.Context(), dns.Question{Name: "example.com", Type: dns.TypeMX}, dns.Effort{})
+		require.Error(t, err)
+		require.Len(t, s.State().Silent, 1)
+		w.set(func() { w.dead["127.0.0.1"], w.weak = false, true })
+		_, err = s.Lookup(t.Context(), dns.Question{Name: "example.com", Type: dns.TypeMX}, dns.Effort{})
+		require.NoError(t, err)
+		require.Equal(t, NotValidating, s.waitFor(t, 0))
+		require.Empty(t, s.State().Silent)
+	})
+}
+
+// An answer that began in one world is not given in another.
+func TestLookupAcrossAChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, err := New(Options{Servers: []string{"127.0.0.1"}})
+		require.NoError(t, err)
+		w := &slowWire{release: make(chan struct{})}
+		s.wire = w
+		require.True(t, s.SelfTest(t.Context()))
+		done := make(chan error)
+		var r *dns.RRset
+		go func() {
+			var err error
+			r, err = s.Lookup(t.Context(), dns.Question{Name: "example.com", Type: dns.TypeMX}, dns.Effort{})
+			done <- err
+		}()
+		synctest.Wait()
+		require.NoError(t, s.Configure(Options{Servers: []string{"127.0.0.1"}, Trust: TrustNever}))
+		close(w.release)
+		require.NoError(t, <-done)
+		require.Equal(t, dns.Insecure, r.Status)
+		require.Equal(t, 2, w.asked, "asked again")
+	})
+}
+
+// A resolver that is slow in everything validates all the same.
+func TestSelfTestOfASlowResolver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, err := New(Options{Servers: []string{"127.0.0.1"}})
+		require.NoError(t, err)
+		s.wire = lateWire(2 * time.Second)
+		require.True(t, s.SelfTest(t.Context()))
+		require.Equal(t, Validating, s.State().Result)
+		s.wire = lateWire(4 * time.Second)
+		require.False(t, s.SelfTest(t.Context()))
+		require.Equal(t, Validating, s.State().Result, "no result is no result")
+	})
+}
+
+// lateWire answers after a while.
+type lateWire time.Duration
+
+func (w lateWire) exchange(ctx context.Context, _ Server, query *miekg.Msg) (*miekg.Msg, error) {
+	select {
+	case <-time.After(time.Duration(w)):
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	m := new(miekg.Msg).SetReply(query)
+	m.AuthenticatedData = query.Question[0].Qclass == miekg.ClassINET
+	return m, nil
+}
+
+// slowWire answers for MX when it is released.
+type slowWire struct {
+	release chan struct{}
+	asked   int
+}
+
+func (w *slowWire) exchange(ctx context.Context, _ Server, query *miekg.Msg) (*miekg.Msg, error) {
+	if query.Question[0].Qtype == miekg.TypeMX {
+		w.asked++
+		select {
+		case <-w.release:
+		case <-ctx.Done():
+			return nil, errors.New("not released")
+		}
+	}
+	m := new(miekg.Msg).SetReply(query)
+	m.AuthenticatedData = query.Question[0].Qclass == miekg.ClassINET
+	return m, nil
+}

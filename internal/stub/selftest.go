@@ -1,0 +1,223 @@
+package stub
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	miekg "github.com/miekg/dns"
+
+	"github.com/policyd/policyd/internal/dns"
+)
+
+// Result is what the self-test has found out about the servers.
+type Result uint8
+
+// The results. Unknown, the zero value, is no result: lookups fail. Only Validating lets answers be secure.
+const (
+	Unknown Result = iota
+	NotTrusted
+	EchoesAD
+	NotValidating
+	Validating
+)
+
+// String returns the result for people.
+func (r Result) String() string {
+	return [...]string{"unknown", "not trusted", "echoes AD", "not validating", "validating"}[min(int(r), 4)]
+}
+
+// State is what a Stub knows about its servers, for people.
+type State struct {
+	Servers []string
+	// Source is "settings" or the path of the resolv.conf.
+	Source  string
+	Trusted bool
+	Result  Result
+	// Reason says why the result is not Validating.
+	Reason string
+	// Checked is when the self-test last had a result.
+	Checked time.Time
+	// Silent are the servers that did not answer when they were last asked.
+	Silent []string
+	// FailingSince is since when no question has had an answer that is of use, zero where that is not so.
+	FailingSince time.Time
+	// FailingReason is what failed last, and at which server.
+	FailingReason string
+}
+
+// State returns what is known about the servers.
+func (s *Stub) State() State {
+	now := s.now.Load()
+	st := State{Source: now.source, Trusted: now.trusted, Result: now.result, Reason: now.reason, Checked: now.checked}
+	for _, server := range now.servers {
+		st.Servers = append(st.Servers, server.String())
+	}
+	st.Silent = s.penalties.silent(now.servers)
+	st.FailingSince, st.FailingReason = s.drought.state(time.Now())
+	return st
+}
+
+// outcome is what the self-test of one server has found. Its zero value is no result.
+type outcome struct {
+	result Result
+	reason string
+}
+
+// SelfTest tests every server now: one that sets AD where nothing can be validated lies (EchoesAD); one that sets
+// it for a signed name validates. It returns whether the test need not be repeated soon. A test that no server
+// answered is no result and leaves an earlier one in force.
+func (s *Stub) SelfTest(ctx context.Context) bool {
+	select {
+	case s.testing <- struct{}{}:
+		defer func() { <-s.testing }()
+	case <-ctx.Done():
+		return false
+	}
+	before := s.now.Load()
+	if !before.trusted {
+		return true
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	outcomes := make([]outcome, len(before.servers))
+	var servers, watch sync.WaitGroup
+	watch.Go(func() {
+		select {
+		case <-before.gone: // nobody wants to know any more
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	for i, server := range before.servers {
+		servers.Go(func() { outcomes[i] = s.testServer(ctx, before, server) })
+	}
+	servers.Wait()
+	interrupted := ctx.Err() != nil
+	cancel()
+	watch.Wait()
+	if interrupted {
+		return false
+	}
+	after, complete := before.judge(outcomes)
+	return s.settle(before, after) && complete && after.result == Validating
+}
+
+// judge returns the state after a self-test, and whether every server had a result.
+func (st *state) judge(outcomes []outcome) (after state, complete bool) {
+	after = *st
+	after.result, after.reason, after.passed, after.proven = Unknown, "", nil, nil
+	complete = true
+	for i, out := range outcomes {
+		server := st.servers[i]
+		complete = complete && out.result != Unknown
+		if out.result == Validating || out.result == Unknown && slices.Contains(st.passed, server) {
+			after.passed = append(after.passed, server)
+		}
+		// The worst answer counts for the list; a server that did not answer says nothing.
+		if out.result != Unknown && (after.result == Unknown || out.result < after.result) {
+			after.result, after.reason = out.result, out.reason
+		}
+		if after.result == Unknown {
+			after.reason = out.reason
+		}
+	}
+	switch {
+	case after.result != Unknown:
+		after.checked = time.Now()
+	case st.result != Unknown:
+		after.result, after.reason = st.result, st.reason
+	}
+	if after.result == Validating {
+		after.proven = after.passed
+	}
+	return after, complete
+}
+
+// settle puts the result of a self-test in force, unless the servers have changed meanwhile; then it returns false.
+func (s *Stub) settle(before *state, after state) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now.Load()
+	if now.gone != before.gone {
+		return false
+	}
+	after.options, after.source, after.epoch = now.options, now.source, now.epoch
+	log, servers := after.options.Logger, serverList(after.servers)
+	if after.result != now.result {
+		after.epoch++
+		if after.result == Validating {
+			log.Info("the resolver validates", "servers", servers)
+		} else {
+			log.Warn("no answer is taken for secure: the resolver does not pass the self-test", "servers", servers, "result", after.result.String(), "reason", after.reason)
+		}
+	} else if after.result == Unknown && after.reason != now.reason {
+		log.Warn("the self-test of the resolver has no result: lookups fail until it has", "servers", servers, "reason", after.reason)
+	}
+	s.now.Store(&after)
+	if now.result == Unknown && after.result != Unknown {
+		close(after.known)
+	}
+	return true
+}
+
+// testServer tests one server. What fails or times out says nothing about it: the outcome is Unknown, and an earlier one
+// counts, so that neither load nor a lost uplink makes the answers of a good resolver insecure.
+func (s *Stub) testServer(ctx context.Context, st *state, server Server) outcome {
+	began := time.Now()
+	signed := s.testSigned(ctx, st, server)
+	if signed.result == Unknown {
+		return signed
+	}
+	// Some servers drop this question, and a start must not wait long for them. One that is slow drops nothing: it gets
+	// longer, or its answers would be insecure for being slow.
+	const tries, slower = 3, 2
+	patience := min(max(st.options.Timeout/tries, slower*time.Since(began)), st.options.Timeout)
+	o := tryOptions{state: st, server: server, timeout: patience}
+	for range tries {
+		m, err := s.try(ctx, o, newQuery("version.bind.", miekg.TypeTXT, miekg.ClassCHAOS))
+		switch {
+		case err == nil && m.AuthenticatedData:
+			return outcome{EchoesAD, server.String() + " sets the AD bit even for version.bind: it copies it from the query"}
+		case err == nil:
+			return signed
+		case ctx.Err() != nil:
+			return outcome{Unknown, "interrupted"}
+		}
+	}
+	out := outcome{NotValidating, server.String() + " does not answer version.bind CH TXT, so its AD bit cannot be told from an echo"}
+	if slices.Contains(st.passed, server) {
+		out.result = Unknown
+	}
+	return out
+}
+
+// testSigned asks for the names that are signed: one AD bit suffices.
+func (s *Stub) testSigned(ctx context.Context, st *state, server Server) outcome {
+	o := tryOptions{state: st, server: server, timeout: st.options.Timeout}
+	answered, unsure, reason := false, false, ""
+	for _, name := range st.options.SelfTestNames {
+		fqdn, _ := dns.OnWire(name)
+		m, err := s.try(ctx, o, newQuery(fqdn, miekg.TypeNS, miekg.ClassINET))
+		switch {
+		case err != nil:
+			unsure, reason = true, server.String()+": "+networkReason(err)
+			if !timedOut(err) || ctx.Err() != nil {
+				return outcome{Unknown, reason}
+			}
+		case m.Rcode == miekg.RcodeSuccess, m.Rcode == miekg.RcodeNameError:
+			if m.AuthenticatedData { // a proof that com. does not exist under a private root is as good
+				return outcome{result: Validating}
+			}
+			answered = true
+		default:
+			text, _ := extended(m)
+			unsure = unsure || m.Rcode == miekg.RcodeServerFailure
+			reason = server.String() + ": " + rcodeText(m.Rcode) + text + " for NS " + fqdn
+		}
+	}
+	if unsure || !answered {
+		return outcome{Unknown, reason}
+	}
+	return outcome{NotValidating, server.String() + " sets the AD bit for none of the self-test names"}
+}

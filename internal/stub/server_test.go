@@ -1,0 +1,159 @@
+package stub
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestParseServer(t *testing.T) {
+	good := map[string]string{
+		"127.0.0.1":                    "127.0.0.1:53",
+		"127.0.0.1:5300":               "127.0.0.1:5300",
+		"::1":                          "[::1]:53",
+		"[::1]":                        "[::1]:53",
+		"[::1]:53":                     "[::1]:53",
+		"fe80::1%eth0":                 "[fe80::1%eth0]:53",
+		"tls://dns.example@192.0.2.1":  "tls://dns.example@192.0.2.1:853",
+		"tls://192.0.2.1@192.0.2.1:85": "tls://192.0.2.1@192.0.2.1:85",
+		"tls://dns.example@[::1]:853":  "tls://dns.example@[::1]:853",
+	}
+	for text, want := range good {
+		server, err := ParseServer(text)
+		require.NoError(t, err, text)
+		require.Equal(t, want, server.String())
+		again, err := ParseServer(server.String())
+		require.NoError(t, err)
+		require.Equal(t, server, again)
+	}
+	bad := []string{
+		"", "localhost", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536", "127.0.0.1:dns", "[127.0.0.1]", "[::1", "::1]", "127.0.0.1 ", "127.1",
+		"tls://192.0.2.1", "tls://@192.0.2.1", "tls://a b@192.0.2.1", "tls://a@", "tls://a@b@192.0.2.1", "tls://m\u00fc@192.0.2.1", "tls://.@192.0.2.1",
+		"https://dns.example/", "udp://127.0.0.1",
+	}
+	for _, text := range bad {
+		server, err := ParseServer(text)
+		require.Error(t, err, text)
+		require.Contains(t, err.Error(), `write "127.0.0.1"`)
+		require.Zero(t, server)
+	}
+}
+
+// "auto: every server is loopback and none is 127.0.0.53 or 127.0.0.54 … If one server is untrusted, nothing is secure."
+func TestTrust(t *testing.T) {
+	tests := []struct {
+		servers string
+		auto    bool
+	}{
+		{"127.0.0.1", true},
+		{"127.0.0.1:5300", true},
+		{"127.8.9.10", true},
+		{"::1", true},
+		{"::ffff:127.0.0.1", true},
+		{"tls://a@127.0.0.1", true},
+		{"127.0.0.1 ::1 127.0.0.2", true},
+		{"127.0.0.53", false},
+		{"127.0.0.54", false},
+		{"127.0.0.53:5353", false},
+		{"::ffff:127.0.0.53", false},
+		{"192.0.2.1", false},
+		{"10.0.0.1", false},
+		{"0.0.0.0", false},
+		{"::", false},
+		{"fe80::1%lo", false},
+		{"tls://dns.example@192.0.2.1", false},
+		{"127.0.0.1 192.0.2.1", false},
+		{"192.0.2.1 127.0.0.1", false},
+		{"127.0.0.1 127.0.0.53", false},
+		{"", false},
+	}
+	for _, tc := range tests {
+		var servers []Server
+		for text := range strings.FieldsSeq(tc.servers) {
+			server, err := ParseServer(text)
+			require.NoError(t, err)
+			servers = append(servers, server)
+		}
+		auto, reason := TrustAuto.trusts(servers)
+		require.Equal(t, tc.auto, auto, tc.servers)
+		require.Equal(t, tc.auto || len(servers) == 0, reason == "", tc.servers)
+		always, _ := TrustAlways.trusts(servers)
+		require.Equal(t, len(servers) > 0, always)
+		for _, mode := range []TrustMode{TrustNever, TrustMode(77)} {
+			never, _ := mode.trusts(servers)
+			require.False(t, never)
+		}
+	}
+}
+
+func TestTrustModeText(t *testing.T) {
+	require.Zero(t, TrustAuto, "the default")
+	for text, mode := range map[string]TrustMode{"auto": TrustAuto, "always": TrustAlways, "never": TrustNever} {
+		var m TrustMode
+		require.NoError(t, m.UnmarshalText([]byte(text)))
+		require.Equal(t, mode, m)
+		b, err := m.MarshalText()
+		require.NoError(t, err)
+		require.Equal(t, text, string(b))
+	}
+	m := TrustNever
+	for _, text := range []string{"", "Always", "true", "auto "} {
+		require.Error(t, m.UnmarshalText([]byte(text)), text)
+	}
+	require.Equal(t, TrustNever, m)
+}
+
+func TestReadResolvConf(t *testing.T) {
+	tests := map[string]struct{ text, want string }{
+		"as it is":                    {"search example.com\nnameserver 127.0.0.1\noptions edns0\n", "127.0.0.1:53"},
+		"three at most":               {"nameserver 127.0.0.1\nnameserver ::1\nnameserver 127.0.0.3\nnameserver 192.0.2.1\n", "127.0.0.1:53 [::1]:53 127.0.0.3:53"},
+		"comments":                    {"# nameserver 192.0.2.1\n; nameserver 192.0.2.2\n#nameserver 192.0.2.3\nnameserver\t127.0.0.1 # ours\n", "127.0.0.1:53"},
+		"a scope":                     {"nameserver fe80::1%eth0", "[fe80::1%eth0]:53"},
+		"a line that cannot be read":  {"nameserver 127.0.0.1:53\nnameserver\nnameserver resolver.example\nnameserver 192.0.2.1\n", "192.0.2.1:53"},
+		"the word must be whole":      {"nameservers 192.0.2.1\nNAMESERVER 192.0.2.1\n", ""},
+		"nothing":                     {"", ""},
+		"garbage":                     {"\x00\xff\xfe\x00nameserver\x00", ""},
+		"more than anybody reads":     {strings.Repeat("#\n", 1<<16) + "nameserver 192.0.2.1\n", ""},
+		"a line without end of line":  {"nameserver 192.0.2.1", "192.0.2.1:53"},
+		"CRLF":                        {"nameserver 192.0.2.1\r\n", "192.0.2.1:53"},
+		"the same server three times": {strings.Repeat("nameserver ::1\n", 3), "[::1]:53 [::1]:53 [::1]:53"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "resolv.conf")
+			require.NoError(t, os.WriteFile(path, []byte(tc.text), 0o600))
+			servers, err := readResolvConf(path)
+			require.NoError(t, err)
+			require.Equal(t, tc.want, serverList(servers))
+		})
+	}
+	servers, err := readResolvConf(filepath.Join(t.TempDir(), "missing"))
+	require.NoError(t, err)
+	require.Empty(t, servers)
+	_, err = readResolvConf(t.TempDir())
+	require.Error(t, err, "a directory")
+}
+
+func TestConfigure(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "missing")
+	s, err := New(Options{ResolvConf: missing})
+	require.NoError(t, err)
+	require.Equal(t, State{Servers: []string{"127.0.0.1:53"}, Source: missing, Trusted: true}, s.State(), "as the C library does")
+	for name, o := range map[string]Options{
+		"a wrong server":         {Servers: []string{"localhost"}},
+		"four servers":           {Servers: []string{"127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"}},
+		"a wrong self-test name": {Servers: []string{"127.0.0.9"}, SelfTestNames: []string{"a..b"}},
+		"an unreadable file":     {ResolvConf: t.TempDir()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.Error(t, s.Configure(o))
+			require.Equal(t, []string{"127.0.0.1:53"}, s.State().Servers, "the old ones are still in force")
+			none, err := New(o)
+			require.Error(t, err)
+			require.Nil(t, none)
+		})
+	}
+}

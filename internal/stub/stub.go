@@ -1,0 +1,262 @@
+// Package stub is a security-aware, non-validating stub resolver (RFC 4033 section 2) without a cache.
+//
+// It trusts the AD bit of a validating resolver only if the channel to that resolver is secure (RFC 4035 section 4.9.3)
+// and a self-test has shown that the resolver validates.
+package stub
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/policyd/policyd/internal/dns"
+)
+
+// StubOptions say which servers a Stub asks and when it believes them.
+type Options struct {
+	// Servers are as ParseServer takes them, three at most; empty: those of ResolvConf.
+	Servers []string
+	// ResolvConf is the path of a resolv.conf(5), followed when it changes; "" means /etc/resolv.conf.
+	ResolvConf string
+	Trust      TrustMode
+	// Timeout is for the first try of a query, 3 s by default. The next try has 5/3 of it, a lookup 4 times.
+	Timeout time.Duration
+	// SelfTestNames have a signed NS RRset, in order of preference; "." and "com." by default.
+	SelfTestNames []string
+	// RootCAs are for DNS over TLS; nil means the system's roots.
+	RootCAs *x509.CertPool
+	// Observe, if not nil, is told of every query of a lookup when it has ended; those of the self-test are left out.
+	// It is called from many goroutines and must not block.
+	Observe func(QueryEvent)
+	Logger  *slog.Logger
+}
+
+// QueryEvent is a query to a server that has ended.
+type QueryEvent struct {
+	Type dns.Type
+	// Rcode is the mnemonic of the answer's RCODE, "timeout", or "error" for everything else.
+	Rcode string
+	Took  time.Duration
+}
+
+// Stub is a security-aware, non-validating stub resolver (RFC 4033 section 2) without a cache. Its answers
+// are Secure only where every server may be trusted, the self-test has shown that it validates, and the
+// answer has the AD bit.
+type Stub struct {
+	wire      exchanger // nil: the network
+	change    chan struct{}
+	testing   chan struct{} // holds an element while a self-test runs
+	now       atomic.Pointer[state]
+	penalties penalties
+	drought   drought
+	late      lateness
+	buffers   sync.Pool // of *datagram
+
+	mu         sync.Mutex // guards the replacing of now, and what follows
+	serverless int        // how often in succession resolv.conf had no server
+}
+
+// state is what a lookup needs. It is replaced as a whole and never changed. The zero state trusts nothing.
+type state struct {
+	options Options
+	servers []Server
+	source  string
+	trusted bool
+	result  Result
+	reason  string
+	checked time.Time
+	passed  []Server // those that passed the self-test, each for itself
+	proven  []Server // those whose AD bit counts: the same, if the list as a whole has passed
+	epoch   uint32   // dns.Epoch.Answers
+
+	known chan struct{} // closed when the self-test of these servers has a result
+	gone  chan struct{} // closed when other servers, or other trust, have taken the place of these
+}
+
+// NewStub returns a Stub. Lookups at trusted servers wait for the result of a self-test: see Run and SelfTest.
+func New(o Options) (*Stub, error) {
+	s := &Stub{change: make(chan struct{}, 1), testing: make(chan struct{}, 1)}
+	s.now.Store(&state{})
+	if err := s.Configure(o); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Configure puts new options in force, and has Run repeat the self-test. After an error the old options are still in
+// force.
+func (s *Stub) Configure(o Options) error {
+	if o.Timeout <= 0 {
+		o.Timeout = 3 * time.Second
+	}
+	if o.ResolvConf == "" {
+		o.ResolvConf = "/etc/resolv.conf"
+	}
+	if len(o.SelfTestNames) == 0 {
+		o.SelfTestNames = []string{".", "com."}
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	for _, name := range o.SelfTestNames {
+		if _, ok := dns.OnWire(name); !ok {
+			return fmt.Errorf("resolver: %q is not a domain name: the self-test needs names with a signed NS RRset, such as \".\"", name)
+		}
+	}
+	servers, source, err := serversOf(o)
+	if err != nil {
+		return err
+	}
+	if len(servers) == 0 {
+		servers = onThisMachine()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.use(o, servers, source)
+	s.testAgain()
+	return nil
+}
+
+// testAgain has Run repeat the self-test at once.
+func (s *Stub) testAgain() {
+	select {
+	case s.change <- struct{}{}:
+	default:
+	}
+}
+
+func serversOf(o Options) (servers []Server, source string, err error) {
+	if len(o.Servers) == 0 {
+		servers, err = readResolvConf(o.ResolvConf)
+		return servers, o.ResolvConf, err
+	}
+	if len(o.Servers) > maxServers {
+		return nil, "", fmt.Errorf("resolver: %d servers, at most %d are used", len(o.Servers), maxServers)
+	}
+	for _, text := range o.Servers {
+		server, err := ParseServer(text)
+		if err != nil {
+			return nil, "", err
+		}
+		servers = append(servers, server)
+	}
+	return servers, "settings", nil
+}
+
+// use puts options and servers in force; s.mu is held. What was secure is void if the servers, the way their
+// certificates are checked or the trust in them have changed.
+func (s *Stub) use(o Options, servers []Server, source string) {
+	old := s.now.Load()
+	trusted, reason := o.Trust.trusts(servers)
+	next := *old
+	next.options, next.source = o, source
+	if slices.Equal(servers, old.servers) && trusted == old.trusted && sameRoots(o.RootCAs, old.options.RootCAs) {
+		if !trusted {
+			next.reason = reason
+		}
+		s.now.Store(&next)
+		return
+	}
+	if old.gone != nil {
+		o.Logger.Info("DNS servers or the trust in them changed", "servers", serverList(servers), "source", source, "trusted", trusted)
+		defer close(old.gone)
+	}
+	next = state{
+		options: o, servers: servers, source: source, trusted: trusted, reason: reason, epoch: old.epoch + 1,
+		known: make(chan struct{}), gone: make(chan struct{}),
+	}
+	if !trusted {
+		next.result = NotTrusted
+		close(next.known)
+	}
+	s.penalties.forget()
+	s.drought.ends(time.Now())
+	s.late.forget()
+	s.now.Store(&next)
+}
+
+func sameRoots(a, b *x509.CertPool) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Equal(b)
+}
+
+func serverList(servers []Server) string {
+	var texts []string
+	for _, s := range servers {
+		texts = append(texts, s.String())
+	}
+	return strings.Join(texts, " ")
+}
+
+// Epoch returns the epoch that a lookup which begins now would have.
+func (s *Stub) Epoch() dns.Epoch { return s.epochOf(s.now.Load()) }
+
+func (s *Stub) epochOf(st *state) dns.Epoch {
+	return dns.Epoch{Answers: st.epoch, Failures: s.penalties.ended.Load()}
+}
+
+// Lookup asks the servers. The error is a *dns.Error, or dns.ErrNotCached with e.CacheOnly. Before the first self-test of
+// trusted servers has a result there is no answer: Lookup waits for it, as long as ctx and the time of a lookup allow.
+func (s *Stub) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
+	if e.CacheOnly {
+		return nil, dns.ErrNotCached
+	}
+	before := s.Epoch()
+	fqdn, ok := dns.OnWire(q.Name)
+	if !ok {
+		return nil, &dns.Error{Question: q, Reason: "not a domain name", Epoch: before}
+	}
+	if name := dns.TrimRoot(fqdn); name != q.Name { // else keep the caller's string, which the answer shares
+		q.Name = name
+	}
+	const wholeLookup = 4
+	ctx, cancel := context.WithTimeout(ctx, wholeLookup*s.now.Load().options.Timeout)
+	defer cancel()
+	const tries = 2
+	for range tries {
+		now, reason := s.tested(ctx)
+		if now == nil {
+			return nil, &dns.Error{Question: q, Reason: "the self-test of the resolver has no result: " + reason, Epoch: before, Err: ctx.Err()}
+		}
+		before = s.epochOf(now)
+		rrset, err := s.ask(ctx, q, now)
+		if failure, ok := errors.AsType[*dns.Error](err); ok {
+			failure.Epoch = before
+			return nil, failure
+		}
+		if s.now.Load().epoch == before.Answers {
+			rrset.Epoch = before.Answers
+			return rrset, nil
+		}
+		// The servers or the trust in them changed during this lookup: its answer no longer counts, so ask again.
+	}
+	return nil, &dns.Error{Question: q, Reason: "the DNS servers keep changing", Epoch: before}
+}
+
+// tested waits until the self-test has a result, and returns nil and a reason if it has none.
+func (s *Stub) tested(ctx context.Context) (now *state, reason string) {
+	for {
+		now = s.now.Load()
+		if now.result != Unknown {
+			return now, ""
+		}
+		select {
+		case <-now.known:
+		case <-now.gone:
+		case <-ctx.Done():
+			if reason = s.now.Load().reason; reason == "" {
+				reason = "it has not ended yet"
+			}
+			return nil, reason
+		}
+	}
+}

@@ -1,0 +1,397 @@
+package stub_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	miekg "github.com/miekg/dns"
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dns/dnstest"
+	"github.com/policyd/policyd/internal/stub"
+)
+
+// patient is a time-out that no answer on loopback reaches, and that no test waits for.
+const patient = 20 * time.Second
+
+// hasty is a time-out for tests that wait for it.
+const hasty = 400 * time.Millisecond
+
+// newStub returns a Stub on servers that has tested them.
+func newStub(t *testing.T, o stub.Options) *stub.Stub {
+	t.Helper()
+	s, err := stub.New(o)
+	require.NoError(t, err)
+	s.SelfTest(t.Context())
+	return s
+}
+
+// on returns a server and a Stub that trusts it.
+func on(t *testing.T, timeout time.Duration) (*dnstest.Server, *stub.Stub) {
+	t.Helper()
+	server := dnstest.New(t)
+	s := newStub(t, stub.Options{Servers: []string{server.Addr()}, Timeout: timeout})
+	require.Equal(t, stub.Validating, s.State().Result, s.State().Reason)
+	return server, s
+}
+
+func mx(name string) dns.Question { return dns.Question{Name: name, Type: dns.TypeMX} }
+
+// failure returns the error of a lookup that must fail.
+func failure(t *testing.T, s dns.Resolver, q dns.Question) *dns.Error {
+	t.Helper()
+	rrset, err := s.Lookup(t.Context(), q, dns.Effort{})
+	require.Nil(t, rrset)
+	var failed *dns.Error
+	require.ErrorAs(t, err, &failed)
+	for _, b := range []byte(failed.Reason) {
+		require.True(t, b >= ' ' && b <= '~', "a reason is printable ASCII: %q", failed.Reason)
+	}
+	return failed
+}
+
+func answer(t *testing.T, s dns.Resolver, q dns.Question) *dns.RRset {
+	t.Helper()
+	rrset, err := s.Lookup(t.Context(), q, dns.Effort{})
+	require.NoError(t, err)
+	return rrset
+}
+
+// udp serves DNS over UDP with a function, and returns the address.
+func udp(t *testing.T, serve func(miekg.ResponseWriter, *miekg.Msg)) string {
+	t.Helper()
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	require.NoError(t, err)
+	started := make(chan struct{})
+	server := &miekg.Server{PacketConn: conn, Handler: miekg.HandlerFunc(serve), NotifyStartedFunc: func() { close(started) }}
+	go func() { _ = server.ActivateAndServe() }()
+	<-started
+	t.Cleanup(func() { _ = server.Shutdown() })
+	return conn.LocalAddr().String()
+}
+
+// "RD=1, AD=1, DO=0, CD=0, EDNS 1232 … A new socket per UDP query."
+func TestStubQuery(t *testing.T) {
+	t.Parallel() // it waits more than it works
+	type seen struct {
+		query *miekg.Msg
+		port  string
+	}
+	queries := make(chan seen, 10)
+	addr := udp(t, func(w miekg.ResponseWriter, m *miekg.Msg) {
+		queries <- seen{m.Copy(), w.RemoteAddr().String()}
+		_ = w.WriteMsg(new(miekg.Msg).SetReply(m))
+	})
+	s := newStub(t, stub.Options{Servers: []string{addr}, Trust: stub.TrustNever})
+	ports, ids := map[string]bool{}, map[uint16]bool{}
+	for _, name := range []string{"example.com", "EXAMPLE.com", "Example.com.", "example.COM", "example.com."} {
+		answer(t, s, mx(name))
+		one := <-queries
+		ports[one.port], ids[one.query.Id] = true, true
+		q := one.query
+		require.True(t, q.RecursionDesired)
+		require.True(t, q.AuthenticatedData)
+		require.False(t, q.CheckingDisabled, "CD=1 would give bogus data")
+		require.Equal(t, uint16(1232), q.IsEdns0().UDPSize())
+		require.False(t, q.IsEdns0().Do())
+		require.Equal(t, []miekg.Question{{Name: "example.com.", Qtype: miekg.TypeMX, Qclass: miekg.ClassINET}}, q.Question)
+	}
+	require.Greater(t, len(ports), 1)
+	require.Greater(t, len(ids), 1)
+}
+
+func TestStubAnswer(t *testing.T) {
+	t.Parallel() // it waits more than it works
+	server, s := on(t, patient)
+	server.Set("example.com", dns.TypeMX, dnstest.Answer{Secure: true, Records: []string{"MX 10 MX.example.com.", "MX 5 b.example.com.", "MX 5 a.example.com.", "MX 5 a.example.com."}})
+	r := answer(t, s, mx("EXAMPLE.com."))
+	require.Equal(t, "example.com", r.Name)
+	require.Equal(t, "example.com", r.Owner)
+	require.Equal(t, dns.Secure, r.Status)
+	require.Equal(t, []dns.MX{{Preference: 5, Host: "a.example.com"}, {Preference: 5, Host: "b.example.com"}, {Preference: 10, Host: "mx.example.com"}}, r.MX, "by preference and name, each once, in lower case")
+	require.WithinDuration(t, time.Now().Add(300*time.Second), r.Expires, time.Minute)
+}
+
+// "the ID and QR, opcode, name, class, type (RFC 5452 9.1) … keep reading until the deadline."
+func TestStubPassesOverStrays(t *testing.T) {
+	t.Parallel() // it waits more than it works
+	t.Run("the answer comes after them", func(t *testing.T) {
+		server, s := on(t, patient)
+		server.Set("example.com", dns.TypeMX, dnstest.Answer{Strays: true, Secure: true, Records: []string{"MX 10 mx.example.com."}})
+		r := answer(t, s, mx("example.com"))
+		require.False(t, r.NXDomain, "the strays say NXDOMAIN")
+		require.Equal(t, []dns.MX{{Preference: 10, Host: "mx.example.com"}}, r.MX)
+		require.Equal(t, 1, server.Asked("example.com", dns.TypeMX))
+	})
+	t.Run("the answer does not come", func(t *testing.T) {
+		server, s := on(t, hasty)
+		server.Set("example.com", dns.TypeMX, dnstest.Answer{Strays: true, Drop: true})
+		require.Contains(t, failure(t, s, mx("example.com")).Reason, "timed out, only messages that are no answer came")
+		require.Equal(t, 2, server.Asked("example.com", dns.TypeMX), "a second try")
+	})
+	t.Run("an answer to another question, over TCP too", func(t *testing.T) {
+		server, s := on(t, hasty)
+		server.Set("example.com", dns.TypeMX, dnstest.Answer{OtherQuestion: true, Secure: true, Records: []string{"MX 10 evil.example."}})
+		require.Contains(t, failure(t, s, mx("example.com")).Reason, "timed out")
+		server.Set("tcp.example", dns.TypeMX, dnstest.Answer{Secure: true, Records: []string{"MX 10 evil.example."}, Change: func(m *miekg.Msg) {
+			if !m.Truncated {
+				m.Question[0].Name = "other.example."
+			}
+		}, Truncate: true})
+		require.Contains(t, failure(t, s, mx("tcp.example")).Reason, "timed out")
+	})
+	t.Run("garbage", func(t *testing.T) {
+		server, s := on(t, hasty)
+		server.SetGarbage(true)
+		require.Contains(t, failure(t, s, mx("example.com")).Reason, "timed out")
+	})
+}
+
+func TestStubTruncated(t *testing.T) {
+	t.Parallel() // it waits more than it works
+	t.Run("TC=1: TCP (RFC 7766)", func(t *testing.T) {
+		server, s := on(t, patient)
+		server.Set("example.com", dns.TypeMX, dnstest.Answer{Truncate: true, Secure: true, Records: []string{"MX 10 mx.example.com."}})
+		require.Len(t, answer(t, s, mx("example.com")).MX, 1)
+		require.Equal(t, 2, server.Asked("example.com", dns.TypeMX))
+	})
+	t.Run("a truncated answer can carry AD: never use it; no TCP: failure", func(t *testing.T) {
+		server, s := on(t, patient)
+		server.Set("example.com", dns.TypeMX, dnstest.Answer{Truncate: true, Secure: true, Records: []string{"MX 10 mx.example.com."}})
+		require.NoError(t, server.StopTCP())
+		require.Contains(t, failure(t, s, mx("example.com")).Reason, "connection refused")
+	})
+	t.Run("truncated over TCP", func(t *testing.T) {
+		server, s := on(t, patient)
+		server.Set("example.com", dns.TypeMX, dnstest.Answer{Secure: true, Records: []string{"MX 10 mx.example.com."}, Change: func(m *miekg.Msg) { m.Truncated = true }})
+		require.Contains(t, failure(t, s, mx("example.com")).Reason, "truncated answer over TCP")
+	})
+	t.Run("1,500 MX records", func(t *testing.T) {
+		server, s := on(t, patient)
+		var records []string
+		for i := range 1500 {
+			records = append(records, fmt.Sprintf("MX 10 mx%04d.example.com.", i))
+		}
+		server.Set("example.com", dns.TypeMX, dnstest.Answer{Secure: true, Records: records})
+		r := answer(t, s, mx("example.com"))
+		require.Len(t, r.MX, 1500)
+		require.Equal(t, dns.Secure, r.Status)
+		require.Equal(t, "mx0000.example.com", r.MX[0].Host)
+		require.Equal(t, 2, server.Asked("example.com", dns.TypeMX), "one query over UDP and one over TCP")
+	})
+}
+
+func TestStubAD(t *testing.T) {
+	t.Parallel() // it waits more than it works
+	server, s := on(t, patient)
+	tests := map[string]struct {
+		answer dnstest.Answer
+		want   dns.Status
+	}{
+		"AD counts with NOERROR":  {dnstest.Answer{Secure: true, Records: []string{"MX 10 mx.example."}}, dns.Secure},
+		"AD counts with NODATA":   {dnstest.Answer{Secure: true}, dns.Secure},
+		"AD counts with NXDOMAIN": {dnstest.Answer{Secure: true, Rcode: "NXDOMAIN"}, dns.Secure},
+		"no AD: data":             {dnstest.Answer{Records: []string{"MX 10 mx.example."}}, dns.Insecure},
+		"no AD: NXDOMAIN":         {dnstest.Answer{Rcode: "NXDOMAIN"}, dns.Insecure},
+		"AD with SERVFAIL":        {dnstest.Answer{Secure: true, Rcode: "SERVFAIL"}, dns.Indeterminate},
+		"AD with REFUSED":         {dnstest.Answer{Secure: true, Rcode: "REFUSED", Records: []string{"MX 10 mx.example."}}, dns.Indeterminate},
+		"AD with YXDOMAIN":        {dnstest.Answer{Secure: true, Rcode: "YXDOMAIN"}, dns.Indeterminate},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			domain := strings.NewReplacer(" ", "-", ":", "").Replace(strings.ToLower(name)) + ".example"
+			server.Set(domain, dns.TypeMX, tc.answer)
+			if tc.want == dns.Indeterminate {
+				require.Equal(t, tc.answer.Rcode, failure(t, s, mx(domain)).Reason)
+				return
+			}
+			require.Equal(t, tc.want, answer(t, s, mx(domain)).Status)
+		})
+	}
+}
+
+// "SERVFAIL is a failure, bogus or not. EDE (RFC 8914) is for logs, metrics and the reason text only."
+func TestStubServfail(t *testing.T) {
+	t.Parallel() // it waits more than it works
+	server, s := on(t, patient)
+	server.Set("bogus.example", dns.TypeMX, dnstest.Answer{Rcode: "SERVFAIL", EDE: miekg.ExtendedErrorCodeDNSBogus, EDEText: "no\x01 sign\xe4ture\n" + strings.Repeat("x", 1000)})
+	failed := failure(t, s, mx("bogus.example"))
+	require.True(t, failed.Bogus)
+	require.True(t, strings.HasPrefix(failed.Reason, "SERVFAIL (DNSSEC Bogus: no? sign?ture?xx"), failed.Reason)
+	require.Less(t, len(failed.Reason), 200)
+	require.Equal(t, "dns: MX bogus.example: "+failed.Reason, failed.Error())
+	require.Equal(t, 1, server.Asked("bogus.example", dns.TypeMX), "it is not asked again")
+
+	server.Set("lame.example", dns.TypeMX, dnstest.Answer{Rcode: "SERVFAIL", EDE: miekg.ExtendedErrorCodeNoReachableAuthority})
+	failed = failure(t, s, mx("lame.example"))
+	require.False(t, failed.Bogus)
+	require.Equal(t, "SERVFAIL (No Reachable Authority)", failed.Reason)
+
+	server.Set("fine.example", dns.TypeMX, dnstest.Answer{Secure: true, Records: []string{"MX 10 mx.example."}, EDE: miekg.ExtendedErrorCodeDNSBogus})
+	require.Len(t, answer(t, s, mx("fine.example")).MX, 1, "an EDE decides nothing")
+}
+
+func TestStubNames(t *testing.T) {
+	t.Parallel() // it waits more than it works
+	server, s := on(t, patient)
+	long := strings.Join(slices.Repeat([]string{strings.Repeat("a", 61)}, 4), ".") // 249 octets on the wire
+	for name, tc := range map[string]struct{ asked, want string }{
+		"an escaped space":              {`mail\032host.example`, `mail\ host.example`},
+		"a space":                       {`mail host.example`, `mail\ host.example`},
+		"an octet spelt in digits":      {`\109\097il.example`, `mail.example`},
+		"a backslash":                   {`a\\b.example.`, `a\\b.example`},
+		"a dot at the end of the label": {`example.a\.`, `example.a\.`},
+		"an octet beyond ASCII":         {"m\xfcnchen.example", `m\252nchen.example`},
+		"a letter like a K":             {"\u212a.example", `\226\132\170.example`},
+		"255 octets":                    {long + ".abcd", long + ".abcd"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server.Set(tc.want, dns.TypeMX, dnstest.Answer{Secure: true, Records: []string{"MX 10 " + miekg.Fqdn(tc.want)}})
+			r := answer(t, s, mx(tc.asked))
+			require.Equal(t, []dns.MX{{Preference: 10, Host: tc.want}}, r.MX)
+			require.Equal(t, tc.want, r.Name)
+			require.Equal(t, tc.want, r.Owner)
+		})
+	}
+	for name, asked := range map[string]string{
+		"256 octets": long + ".abcdef", "a label of 64 octets": strings.Repeat("a", 64) + ".example", "an empty label": "a..example",
+		"a lone backslash": `a\`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.Equal(t, "not a domain name", failure(t, s, mx(asked)).Reason)
+		})
+	}
+	server.Set("null.example", dns.TypeMX, dnstest.Answer{Secure: true, Records: []string{"MX 0 ."}})
+	require.Equal(t, []dns.MX{{Preference: 0, Host: ""}}, answer(t, s, mx("null.example")).MX, "null MX, RFC 7505")
+	require.False(t, answer(t, s, mx("null.example")).Empty())
+}
+
+func TestStubTypes(t *testing.T) {
+	t.Parallel() // it waits more than it works
+	server, s := on(t, patient)
+	set := func(ty dns.Type, records ...string) *dns.RRset {
+		server.Set("example.com", ty, dnstest.Answer{Secure: true, Records: records})
+		return answer(t, s, dns.Question{Name: "example.com", Type: ty})
+	}
+	require.Equal(t, "[192.0.2.1 192.0.2.2]", fmt.Sprint(set(dns.TypeA, "A 192.0.2.1", "A 192.0.2.2", "A 192.0.2.1").Addrs))
+	require.Equal(t, "[2001:db8::1]", fmt.Sprint(set(dns.TypeAAAA, "AAAA 2001:db8::1").Addrs))
+	require.Equal(t, []dns.TLSA{{Usage: 3, Selector: 1, MatchingType: 1, Data: []byte{0xab, 0xcd}}}, set(dns.TypeTLSA, "TLSA 3 1 1 abcd").TLSA)
+	require.Equal(t, []string{"v=STSv1; id=1;", "a\"b\\c\x00\xff"}, set(dns.TypeTXT, `TXT "v=STSv1; " "id=1;"`, `TXT "a\"b\\c\000\255"`).TXT)
+	require.Equal(t, []string{"mx.example.net"}, set(dns.TypeCNAME, "CNAME MX.example.net.").TXT)
+	require.Equal(t, []string{"ns.example.net"}, set(dns.TypeNS, "NS ns.example.net.").TXT)
+}
+
+// A query costs 3 s, the next 5 s, the lookup 12 s; here in small.
+func TestStubTimeouts(t *testing.T) {
+	t.Parallel() // it waits more than it works
+	t.Run("all under the caller's context", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		var asked atomic.Int64
+		addr := udp(t, func(miekg.ResponseWriter, *miekg.Msg) {
+			asked.Add(1)
+			cancel()
+		})
+		logged := &log{}
+		s := newStub(t, stub.Options{Servers: []string{addr}, Trust: stub.TrustNever, Timeout: patient, Logger: logged.logger()})
+		_, err := s.Lookup(ctx, mx("example.com"), dns.Effort{})
+		require.ErrorIs(t, err, context.Canceled)
+		require.EqualValues(t, 1, asked.Load())
+		require.Empty(t, logged.String(), "the server is not to blame")
+	})
+	t.Run("one dead server of several does not cost each lookup its time", func(t *testing.T) {
+		dead, alive := dnstest.New(t), dnstest.New(t)
+		alive.SetOther(dnstest.Answer{Secure: true, Records: []string{"MX 10 mx.example.com."}})
+		dead.SetOther(dnstest.Answer{Secure: true, Records: []string{"MX 10 mx.example.com."}})
+		logged := &log{}
+		s := newStub(t, stub.Options{Servers: []string{dead.Addr(), alive.Addr()}, Timeout: hasty, Logger: logged.logger()})
+		dead.SetDead(true)
+		for i := range 20 {
+			require.Equal(t, dns.Secure, answer(t, s, mx(fmt.Sprint("d", i, ".example"))).Status)
+		}
+		require.Equal(t, 1, dead.Queries(), "the others begin with the server that answers")
+		require.Equal(t, 20, alive.Queries())
+		require.Equal(t, 1, strings.Count(logged.String(), "a DNS server does not answer"), logged.String())
+		require.Contains(t, logged.String(), dead.Addr())
+		require.Equal(t, []string{dead.Addr()}, s.State().Silent)
+	})
+	t.Run("a server that refuses leads to the next at once", func(t *testing.T) {
+		gone, alive := dnstest.New(t), dnstest.New(t)
+		alive.SetOther(dnstest.Answer{Secure: true, Records: []string{"MX 10 mx.example.com."}})
+		s := newStub(t, stub.Options{Servers: []string{gone.Addr(), alive.Addr()}, Timeout: patient})
+		require.NoError(t, gone.Close())
+		require.Equal(t, dns.Secure, answer(t, s, mx("example.com")).Status)
+	})
+	t.Run("a server that is slow, and one that restarts", func(t *testing.T) {
+		server, s := on(t, patient)
+		server.SetOther(dnstest.Answer{Secure: true, Records: []string{"MX 10 mx.example.com."}})
+		server.SetDelay(20 * time.Millisecond)
+		require.Equal(t, dns.Secure, answer(t, s, mx("slow.example")).Status)
+		require.NoError(t, server.Close())
+		require.Contains(t, failure(t, s, mx("gone.example")).Reason, "connection refused")
+		again, err := dnstest.Start(server.Addr())
+		require.NoError(t, err)
+		defer func() { _ = again.Close() }()
+		require.Equal(t, again.AddrPort().String(), server.Addr())
+		again.SetOther(dnstest.Answer{Secure: true, Records: []string{"MX 10 mx.example.com."}})
+		require.Equal(t, dns.Secure, answer(t, s, mx("back.example")).Status)
+	})
+	t.Run("no server", func(t *testing.T) {
+		server, s := on(t, patient)
+		require.NoError(t, server.Close())
+		require.Equal(t, server.Addr()+": connection refused", failure(t, s, mx("example.com")).Reason)
+	})
+}
+
+func TestStubObserve(t *testing.T) {
+	t.Parallel() // it waits more than it works
+	server := dnstest.New(t)
+	var mu sync.Mutex
+	var events []string
+	s := newStub(t, stub.Options{Servers: []string{server.Addr()}, Timeout: 2 * hasty, Observe: func(e stub.QueryEvent) {
+		mu.Lock()
+		defer mu.Unlock()
+		events = append(events, e.Type.String()+" "+e.Rcode)
+		if e.Took <= 0 {
+			events = append(events, "took no time")
+		}
+	}})
+	server.Set("servfail.example", dns.TypeTLSA, dnstest.Answer{Rcode: "SERVFAIL"})
+	server.Set("dead.example", dns.TypeMX, dnstest.Answer{Drop: true})
+	server.Set("odd.example", dns.TypeMX, dnstest.Answer{Change: func(m *miekg.Msg) { m.Rcode = 14 }})
+	_, _ = s.Lookup(t.Context(), mx("none.example"), dns.Effort{})
+	_, _ = s.Lookup(t.Context(), dns.Question{Name: "servfail.example", Type: dns.TypeTLSA}, dns.Effort{})
+	_, _ = s.Lookup(t.Context(), mx("dead.example"), dns.Effort{})
+	_, _ = s.Lookup(t.Context(), mx("odd.example"), dns.Effort{})
+	require.NoError(t, server.Close())
+	_, _ = s.Lookup(t.Context(), mx("none.example"), dns.Effort{})
+	require.Equal(t, []string{"MX NXDOMAIN", "TLSA SERVFAIL", "MX timeout", "MX timeout", "MX error", "MX error"}, events)
+}
+
+// log collects log lines.
+type log struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *log) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+func (l *log) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }

@@ -1,0 +1,80 @@
+package stub
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dnscache"
+)
+
+// The stub and the cache through the life of a resolver that is started late, dies, comes back, changes its mind and is
+// replaced: no answer is weaker than the facts allow, and all is well soon after each fault.
+func TestLifeOfAResolver(t *testing.T) {
+	running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {
+		c := dnscache.New(s, dnscache.Options{Epoch: s.Epoch})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- c.Run(ctx) }()
+		defer func() {
+			cancel()
+			require.ErrorIs(t, <-done, context.Canceled)
+		}()
+		dead := func(yes bool) { w.set(func() { w.dead["127.0.0.1"] = yes }) }
+		weak := func(yes bool) { w.set(func() { w.weak = yes }) }
+		pass := func(d time.Duration) {
+			time.Sleep(d)
+			synctest.Wait()
+		}
+		within := func(budget time.Duration, name string) string {
+			ctx, cancel := context.WithTimeout(t.Context(), budget)
+			defer cancel()
+			r, err := c.Lookup(ctx, mxOf(name), dns.Effort{})
+			if err != nil {
+				return "failed"
+			}
+			return r.Status.String()
+		}
+		const budget = 10 * time.Second
+
+		dead(true)
+		require.Equal(t, "failed", within(budget, "a.example"), "nothing is known yet")
+		dead(false)
+		pass(time.Minute)
+		require.Equal(t, "secure", within(budget, "a.example"), "trusted within the minute, and the failure is forgotten")
+
+		dead(true)
+		require.Equal(t, "secure", within(time.Millisecond, "a.example"), "a live answer needs no resolver")
+		require.Equal(t, "failed", within(budget, "b.example"))
+		pass(6 * time.Minute)
+		require.Equal(t, "secure", within(budget, "a.example"), "expired, and given for a failing resolver")
+		require.Equal(t, "secure", within(time.Millisecond, "a.example"), "at once while it is not asked again")
+		require.Equal(t, Validating, s.State().Result)
+		pass(2 * time.Hour)
+		require.Equal(t, "failed", within(budget, "a.example"), "but not for ever")
+
+		dead(false)
+		pass(5 * time.Minute)
+		require.Equal(t, "secure", within(budget, "a.example"))
+		pass(time.Second) // the server that answers again is tested
+
+		weak(true)
+		pass(time.Second)
+		require.Equal(t, "secure", within(budget, "a.example"), "an insecure answer does not displace it")
+		pass(10 * time.Minute)
+		require.Equal(t, NotValidating, s.State().Result)
+		require.Equal(t, "insecure", within(budget, "a.example"))
+		weak(false)
+		pass(time.Minute)
+		require.Equal(t, "secure", within(budget, "a.example"), "what was insecure is not believed any longer")
+
+		require.NoError(t, s.Configure(Options{Servers: []string{"127.0.0.2"}, Trust: TrustNever}))
+		require.Equal(t, "insecure", within(budget, "a.example"))
+		require.NoError(t, s.Configure(Options{Servers: []string{"127.0.0.2"}}))
+		require.Equal(t, "secure", within(budget, "a.example"), "as soon as it is tested")
+	})
+}
