@@ -1,0 +1,264 @@
+// Package fleet shares what the policyd nodes of one site have learned, through a Redis or Valkey server, so that a new
+// node knows the MTA-STS policies and the promises that its peers know (RFC 8461 section 10.2: the first contact is
+// unprotected).
+//
+// The server is not trusted and is never on the path of a lookup. Each record carries an HMAC under the key of the site,
+// and a record can only strengthen an answer: see [Record] for what is refused. What a node has found by itself stays in
+// its own state directory; the server holds copies. When the server is down, slow or empty, lookups are not affected.
+//
+// In the server a record is the value of the key PREFIXr:KIND:DOMAIN, which expires, and each change is added to the
+// stream PREFIXs. A node reads everything when it starts and the stream from then on. The key PREFIXe names the present
+// life of the server's data: when it changes, the data was lost, and every node writes what it has again.
+package fleet
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Local is what one node knows of one kind. Its methods may be called concurrently with lookups and must not wait.
+type Local interface {
+	// Domains calls yield for each domain that has something to share, until yield returns false.
+	Domains(yield func(domain string) bool)
+	// Content returns what peers should know about a domain, when it was learned and for how long it holds. It returns
+	// false when there is nothing to share.
+	Content(domain string) (Content, bool)
+	// Merge adds what a peer knows. It must only strengthen. It returns ErrStale when the node knows at least as much, and
+	// ErrRefused when the content is not acceptable.
+	Merge(domain string, c Content) error
+}
+
+// Content is one piece of knowledge about a domain.
+type Content struct {
+	// Time is when it was learned.
+	Time time.Time
+	// Lifetime is how long it holds from then on.
+	Lifetime time.Duration
+	// Data is the encoding of the kind.
+	Data []byte
+}
+
+// Reasons why a Local does not take a record.
+var (
+	ErrStale   = errors.New("fleet: nothing new")
+	ErrRefused = errors.New("fleet: record refused")
+)
+
+// Options of a Fleet.
+type Options struct {
+	// URL names the server, as redis://, rediss:// or unix://. With the parameter master_name it names a Sentinel.
+	URL string
+	// Keys are the site key and, during a change of keys, the previous one. The first signs, both verify.
+	Keys []Key
+	// Prefix precedes every key in the server; "" means "policyd:".
+	Prefix string
+	// Pull is the interval between two reads of the stream; 0 means 10 seconds.
+	Pull time.Duration
+	// Locals are what is shared, by kind.
+	Locals map[Kind]Local
+	// Log gets one WARN per minute at most while the server cannot be used; nil logs nothing.
+	Log *slog.Logger
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// Fleet copies records between this node and the server while Run runs.
+type Fleet struct {
+	client redis.UniversalClient
+	keys   []Key
+	prefix string
+	pull   time.Duration
+	locals map[Kind]Local
+	log    *slog.Logger
+	now    func() time.Time
+
+	mu    sync.Mutex
+	dirty map[name]struct{} // to be written to the server
+	wake  chan struct{}
+
+	// Of the one goroutine of Run.
+	epoch  string // the life of the server's data
+	cursor string // the last entry of the stream that was read
+	warned time.Time
+
+	stats counters
+}
+
+// name names a record.
+type name struct {
+	kind   Kind
+	domain string
+}
+
+func (n name) String() string { return string(n.kind) + ":" + n.domain }
+
+// maxDirty bounds the records that wait to be written. Beyond it everything is compared with the server instead.
+const maxDirty = 100_000
+
+// timeout bounds each exchange with the server.
+const timeout = 2 * time.Second
+
+// New returns a Fleet that does nothing until Run is called. The error names a mistake in the URL or the keys.
+func New(o Options) (*Fleet, error) {
+	if len(o.Keys) == 0 {
+		return nil, errors.New("fleet: a site key is required: make one with policyd fleet key")
+	}
+	client, err := newClient(o.URL)
+	if err != nil {
+		return nil, err
+	}
+	f := &Fleet{
+		client: client, keys: o.Keys, prefix: o.Prefix, pull: o.Pull, locals: o.Locals, log: o.Log, now: o.Now,
+		dirty: map[name]struct{}{}, wake: make(chan struct{}, 1),
+	}
+	if f.prefix == "" {
+		f.prefix = "policyd:"
+	}
+	if f.pull == 0 {
+		f.pull = 10 * time.Second
+	}
+	if f.log == nil {
+		f.log = slog.New(slog.DiscardHandler)
+	}
+	if f.now == nil {
+		f.now = time.Now
+	}
+	return f, nil
+}
+
+// Changed notes that this node has learned something that its peers should know. It returns immediately.
+func (f *Fleet) Changed(kind Kind, domain string) {
+	f.mu.Lock()
+	if len(f.dirty) < maxDirty {
+		f.dirty[name{kind, domain}] = struct{}{}
+	} else {
+		f.stats.overflow.Store(true)
+	}
+	f.mu.Unlock()
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run exchanges records with the server until ctx ends. Failures are logged and tried again, with a back-off of at most
+// thirty seconds.
+func (f *Fleet) Run(ctx context.Context) error {
+	defer func() { _ = f.client.Close() }()
+	const firstRetry, lastRetry = time.Second, 30 * time.Second
+	retry := firstRetry
+	for ctx.Err() == nil {
+		wait := f.pull
+		if err := f.exchange(ctx); err != nil {
+			if ctx.Err() != nil {
+				break
+			}
+			f.failed(err)
+			wait, retry = retry, min(2*retry, lastRetry)
+		} else {
+			f.succeeded()
+			retry = firstRetry
+		}
+		f.sleep(ctx, wait)
+	}
+	return ctx.Err()
+}
+
+// sleep waits for the time of the next exchange. New knowledge shortens the wait to a moment in which more can gather,
+// unless the server is out of order.
+func (f *Fleet) sleep(ctx context.Context, wait time.Duration) {
+	const gather = 200 * time.Millisecond
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	wake := f.wake
+	if !f.stats.up.Load() {
+		wake = nil
+	}
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-wake:
+		select {
+		case <-ctx.Done():
+		case <-time.After(min(gather, wait)):
+		}
+	}
+}
+
+// failed notes that the server cannot be used.
+func (f *Fleet) failed(err error) {
+	f.stats.up.Store(false)
+	f.stats.failures.Add(1)
+	f.stats.setError(err)
+	if now := f.now(); now.Sub(f.warned) >= time.Minute {
+		f.warned = now
+		f.log.Warn("fleet store unavailable", "err", f.stats.lastError())
+	}
+}
+
+func (f *Fleet) succeeded() {
+	f.stats.setError(nil)
+	f.stats.lastSuccess.Store(f.now().Unix())
+	if !f.stats.up.Swap(true) {
+		f.log.Info("fleet store available")
+	}
+}
+
+// counters are what Stats returns.
+type counters struct {
+	up, overflow                     atomic.Bool
+	lastSuccess                      atomic.Int64
+	sent, received, merged, failures atomic.Uint64
+	ignored                          [len(reasonList)]atomic.Uint64
+	mu                               sync.Mutex
+	err                              string
+}
+
+func (c *counters) setError(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err = ""; err != nil {
+		c.err = describe(err)
+	}
+}
+
+func (c *counters) lastError() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+// Stats says how the exchange goes.
+type Stats struct {
+	// Up reports whether the latest exchange with the server succeeded.
+	Up bool
+	// LastSuccess is when an exchange last succeeded; zero means never.
+	LastSuccess time.Time
+	// Error is why the latest exchange failed, in printable ASCII; "" means that it succeeded.
+	Error string
+	// Sent and Received count records, Merged those that were new here, Failures the exchanges that failed.
+	Sent, Received, Merged, Failures uint64
+	// Ignored counts refused records by reason.
+	Ignored map[Reason]uint64
+}
+
+// Stats returns the present state.
+func (f *Fleet) Stats() Stats {
+	s := Stats{
+		Up: f.stats.up.Load(), Error: f.stats.lastError(), Sent: f.stats.sent.Load(), Received: f.stats.received.Load(),
+		Merged: f.stats.merged.Load(), Failures: f.stats.failures.Load(), Ignored: map[Reason]uint64{},
+	}
+	if t := f.stats.lastSuccess.Load(); t != 0 {
+		s.LastSuccess = time.Unix(t, 0)
+	}
+	for i, r := range reasonList {
+		s.Ignored[r] = f.stats.ignored[i].Load()
+	}
+	return s
+}

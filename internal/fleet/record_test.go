@@ -1,0 +1,131 @@
+package fleet
+
+import (
+	"encoding/binary"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// reasonOf returns why a record is ignored, "" if it is not.
+func reasonOf(err error) Reason {
+	why, _ := errors.AsType[ignored](err)
+	return why.reason
+}
+
+func TestARecordIsUsedOnlyIfAuthenticValidAndInItsPlace(t *testing.T) {
+	t.Parallel()
+	key, previous, other := NewKey(), NewKey(), NewKey()
+	now := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
+	good := Record{Policy, "example.com", Content{Time: now.Add(-time.Hour), Lifetime: 2 * time.Hour, Data: []byte("data")}}
+	with := func(change func(*Record)) []byte {
+		r := good
+		change(&r)
+		b, err := r.seal(key)
+		require.NoError(t, err)
+		return b
+	}
+	flipped := func(at int) []byte {
+		b := with(func(*Record) {})
+		b[(at+len(b))%len(b)] ^= 1
+		return b
+	}
+	byKey := func(k Key) []byte {
+		b, err := good.seal(k)
+		require.NoError(t, err)
+		return b
+	}
+	for _, c := range []struct {
+		name  string
+		value []byte
+		want  Reason
+	}{
+		{"good", byKey(key), ""},
+		{"signed with the previous key", byKey(previous), ""},
+		{"signed with another key", byKey(other), MAC},
+		{"empty", nil, Malformed},
+		{"a version only", []byte{1}, Malformed},
+		{"too long", append([]byte{1}, make([]byte, maxData+2048)...), Malformed},
+		{"another version", flipped(0), Version},
+		{"a flipped bit in the kind", flipped(3), MAC},
+		{"a flipped bit in the domain", flipped(8), MAC},
+		{"a flipped bit in the HMAC", flipped(-1), MAC},
+		{"a flipped bit in the content", flipped(-35), MAC},
+		{"another domain", with(func(r *Record) { r.Domain = "example.net" }), Misplaced},
+		{"another kind", with(func(r *Record) { r.Kind = Promise }), Misplaced},
+		{"five minutes ahead", with(func(r *Record) { r.Time = now.Add(5 * time.Minute) }), ""},
+		{"six minutes ahead", with(func(r *Record) { r.Time = now.Add(6 * time.Minute) }), Future},
+		{"expired", with(func(r *Record) { r.Lifetime = time.Hour }), Expired},
+		{"a lifetime beyond a year", with(func(r *Record) { r.Lifetime = maxLifetime + time.Second }), Malformed},
+		{"a time before 1970", with(func(r *Record) { r.Time = time.Unix(-1, 0) }), Malformed},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			r, err := open(c.value, name{Policy, "example.com"}, []Key{key, previous}, now)
+			require.Equal(t, c.want, reasonOf(err))
+			if c.want == "" {
+				require.NoError(t, err)
+				require.Equal(t, "data", string(r.Data))
+			}
+		})
+	}
+}
+
+func TestKeysAreReadAsTheyAreWritten(t *testing.T) {
+	t.Parallel()
+	k := NewKey()
+	again, err := ParseKey([]byte(" " + k.Text() + "\n"))
+	require.NoError(t, err)
+	require.Equal(t, k, again)
+	require.NotContains(t, k.String(), k.Text())
+	for _, bad := range []string{"", "secret", k.Text()[:20], k.Text() + k.Text(), Key{}.Text()} {
+		_, err := ParseKey([]byte(bad))
+		require.Error(t, err, bad)
+	}
+}
+
+func TestAMistakeInTheURLDoesNotShowThePassword(t *testing.T) {
+	t.Parallel()
+	for _, bad := range []string{"", "http://host", "redis://user:secret@host:notaport", "redis://user:secret@[::1", "redis://:secret@h/notanumber", "redis://u:secret@h?master_name=m&db=x"} {
+		_, err := New(Options{URL: bad, Keys: []Key{NewKey()}})
+		require.Error(t, err, bad)
+		require.NotContains(t, err.Error(), "secret")
+	}
+	for _, good := range []string{"redis://localhost:6379", "rediss://u:p@host:6380/1", "unix:///run/redis/redis.sock", "redis://u:p@s1:26379?master_name=mymaster&addr=s2:26379"} {
+		_, err := New(Options{URL: good, Keys: []Key{NewKey()}})
+		require.NoError(t, err, good)
+	}
+	_, err := New(Options{URL: "redis://localhost"})
+	require.ErrorContains(t, err, "policyd fleet key")
+}
+
+func TestStreamIDsAreComparedAsNumbers(t *testing.T) {
+	t.Parallel()
+	require.True(t, before("9-5", "10-1"))
+	require.True(t, before("10-9", "10-10"))
+	require.False(t, before("10-10", "10-9"))
+	require.False(t, before("10-1", "10-1"))
+	require.False(t, before("", "10-1"))
+	require.True(t, before("0", "10-1"))
+}
+
+func FuzzOpen(f *testing.F) {
+	key, now := Key{1}, time.Unix(1_800_000_000, 0)
+	seed, _ := Record{Policy, "example.com", Content{now, time.Hour, []byte("x")}}.seal(key)
+	f.Add(seed[:len(seed)-32])
+	f.Add(binary.BigEndian.AppendUint64([]byte{1, 0, 0}, 1<<63))
+	f.Add([]byte("\x01\xff" + strings.Repeat("a", 300)))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		r, err := open(append(body, key.mac(body)...), name{Policy, "example.com"}, []Key{key}, now)
+		if err != nil {
+			require.NotEmpty(t, reasonOf(err))
+			return
+		}
+		again, err := r.seal(key)
+		require.NoError(t, err)
+		require.Equal(t, body, again[:len(again)-32])
+	})
+}

@@ -1,0 +1,173 @@
+// Package promises remembers which next hops promised authenticated TLS, so that a promise cannot disappear without
+// anyone noticing.
+//
+// An attacker who can forge DNS answers for an unsigned domain can make its MX prefix, its MTA-STS record or its TLSA
+// records vanish. The single answer then looks like that of a domain without any promise. What the attacker cannot
+// forge is the past: [Store] keeps, for each next hop that this site sends to, which [Kind] of promise was seen, on how
+// many days, and whether the MX RRset was signed. RFC 8461 section 10.2 describes the same weakness of a first contact.
+//
+// The package keeps facts. What follows from them is decided in package policy.
+package promises
+
+import (
+	"math/bits"
+	"time"
+)
+
+// Kind is a way in which a domain promises authenticated TLS.
+type Kind string
+
+// The kinds of promise.
+const (
+	Prefix Kind = "prefix"
+	MTASTS Kind = "mta-sts"
+	DANE   Kind = "dane"
+)
+
+// Kinds returns every kind, in the order in which they are stored and shown.
+func Kinds() []Kind { return []Kind{Prefix, MTASTS, DANE} }
+
+// A promise is established once it was seen on at least minDays of the last window days.
+const (
+	minDays = 3
+	window  = 30
+)
+
+// A hold lasts for at most HoldFor, and a domain is held at most once in HoldEvery.
+const (
+	HoldFor   = 6 * time.Hour
+	HoldEvery = 30 * 24 * time.Hour
+)
+
+// Day is a date in UTC: the number of days since 1970-01-01.
+type Day uint16
+
+// DayOf returns the date of t in UTC. Times before 1970 are day 0.
+func DayOf(t time.Time) Day {
+	return Day(max(0, min(t.Unix()/86400, 1<<16-1)))
+}
+
+// Time returns the first second of the day, in UTC.
+func (d Day) Time() time.Time { return time.Unix(int64(d)*86400, 0).UTC() }
+
+// Sightings says when one kind of promise was seen. The zero value means never.
+type Sightings struct {
+	// First and Last are the first and the last day on which the promise was seen.
+	First, Last Day
+	// Days is the number of days on which it was seen.
+	Days uint16
+	// Signed reports whether the MX RRset was secure when the promise was last seen.
+	Signed bool
+
+	recent uint32 // bit i: seen on the day Last - i
+}
+
+// add notes that the promise was seen on a day. A day in the past, which a clock set back or a peer brings, counts too.
+func (s *Sightings) add(day Day, signed bool) {
+	switch {
+	case s.Days == 0:
+		*s = Sightings{First: day, Last: day, Days: 1, Signed: signed, recent: 1}
+		return
+	case day > s.Last:
+		s.recent = s.recent<<min(day-s.Last, 32) | 1
+		s.Last, s.Signed = day, signed
+	case day == s.Last:
+		s.Signed = signed
+		return
+	default:
+		bit := uint32(1) << min(s.Last-day, 31)
+		if s.Last-day >= window || s.recent&bit != 0 {
+			s.First = min(s.First, day)
+			return
+		}
+		s.recent |= bit
+		s.First = min(s.First, day)
+	}
+	if s.Days < 1<<16-1 {
+		s.Days++
+	}
+}
+
+// within returns on how many of the last thirty days, today included, the promise was seen.
+func (s *Sightings) within(today Day) int {
+	if s.Days == 0 || s.Last > today {
+		// A last day in the future is a clock that was set back: count back from that day.
+		return bits.OnesCount32(s.recent & (1<<window - 1))
+	}
+	age := today - s.Last
+	if age >= window {
+		return 0
+	}
+	return bits.OnesCount32(s.recent & (1<<(window-age) - 1))
+}
+
+// merge adds what another node has seen. It only ever adds.
+func (s *Sightings) merge(o Sightings) {
+	if o.Days == 0 {
+		return
+	}
+	if s.Days == 0 {
+		*s = o
+		return
+	}
+	a, b := *s, o
+	if b.Last > a.Last {
+		a, b = b, a
+	}
+	if gap := a.Last - b.Last; gap < 32 {
+		a.recent |= b.recent << gap
+	}
+	a.First = min(a.First, b.First)
+	a.Days = max(a.Days, b.Days, uint16(bits.OnesCount32(a.recent)))
+	*s = a
+}
+
+// record is what is remembered about one domain.
+type record struct {
+	seen [3]Sightings // by the order of Kinds
+	// held is when the latest hold began, in seconds since 1970; zero means never.
+	held int64
+	// released reports whether that hold ended early.
+	released bool
+	// missing is when the promise was first found missing, in seconds since 1970; zero means that it is there.
+	missing int64
+}
+
+// established returns the kinds that were seen often enough, and lately enough, to be missed.
+func (r *record) established(today Day) (kinds []Kind) {
+	for i, k := range Kinds() {
+		if r.seen[i].within(today) >= minDays {
+			kinds = append(kinds, k)
+		}
+	}
+	return kinds
+}
+
+// last returns the last day on which any promise was seen.
+func (r *record) last() Day {
+	return max(r.seen[0].Last, r.seen[1].Last, r.seen[2].Last)
+}
+
+// empty reports whether nothing is worth keeping.
+func (r *record) empty() bool {
+	return r.held == 0 && r.seen[0].Days == 0 && r.seen[1].Days == 0 && r.seen[2].Days == 0
+}
+
+// holdable reports whether an answer without the promise may be held back now: a hold is running, or none began within
+// the last HoldEvery. A hold that began in the future is left behind by a clock that was set back; it does not count.
+func (r *record) holdable(now time.Time) bool {
+	since := now.Sub(time.Unix(r.held, 0))
+	switch {
+	case r.held == 0 || since < 0:
+		return true
+	case since < HoldFor:
+		return !r.released
+	}
+	return since >= HoldEvery
+}
+
+// holding reports whether a hold is running.
+func (r *record) holding(now time.Time) bool {
+	since := now.Sub(time.Unix(r.held, 0))
+	return r.held != 0 && r.missing != 0 && !r.released && since >= 0 && since < HoldFor
+}

@@ -1,0 +1,357 @@
+package promises_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/promises"
+)
+
+const domain = "example.com"
+
+// clock is a clock that the test moves.
+type clock struct{ now time.Time }
+
+func (c *clock) days(n int)                { c.now = c.now.Add(time.Duration(n) * 24 * time.Hour) }
+func (c *clock) pass(d time.Duration)      { c.now = c.now.Add(d) }
+func newClock() *clock                     { return &clock{time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)} }
+func with(k promises.Kind) promises.Answer { return promises.Answer{Kinds: []promises.Kind{k}} }
+
+// fixture is a store with a clock and a log of its own.
+type fixture struct {
+	*promises.Store
+	*clock
+	log *bytes.Buffer
+}
+
+func newFixture(o promises.Options) fixture {
+	f := fixture{clock: newClock(), log: new(bytes.Buffer)}
+	o.Now = func() time.Time { return f.now }
+	o.Log = slog.New(slog.NewTextHandler(f.log, nil))
+	f.Store = promises.New(o)
+	return f
+}
+
+// establish has the promise seen on three days; the clock ends on the third.
+func (f fixture) establish(k promises.Kind) {
+	for i := range 3 {
+		if i > 0 {
+			f.days(1)
+		}
+		f.Observe(domain, with(k))
+	}
+}
+
+func TestAPromiseIsEstablishedAfterThreeDaysWithinThirty(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		days []int // between sightings
+		wait int   // after the last one
+		want bool
+	}{
+		{"never seen", nil, 0, false},
+		{"one day", []int{0}, 0, false},
+		{"often on one day", []int{0, 0, 0, 0}, 0, false},
+		{"two days", []int{0, 1}, 0, false},
+		{"three days in a row", []int{0, 1, 1}, 0, true},
+		{"three days within thirty", []int{0, 14, 15}, 0, true},
+		{"three days, the first thirty days ago", []int{0, 15, 15}, 0, false},
+		{"three days, seen 27 days ago", []int{0, 1, 1}, 27, true},
+		{"three days, of which one has dropped out", []int{0, 1, 1}, 28, false},
+		{"all long ago", []int{0, 1, 1}, 400, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(promises.Options{})
+			for _, d := range c.days {
+				f.days(d)
+				f.Observe(domain, with(promises.Prefix))
+			}
+			f.days(c.wait)
+			require.Equal(t, c.want, len(f.Recall(domain).Kinds) > 0)
+			f.Observe(domain, promises.Answer{})
+			f.Observe(domain, promises.Answer{})
+			n := strings.Count(f.log.String(), "promise vanished from an unsigned answer")
+			require.Equal(t, map[bool]int{true: 1}[c.want], n, "one warning, for an established promise only")
+			require.EqualValues(t, n, f.Stats().Vanished)
+		})
+	}
+}
+
+func TestAnAuthenticAnswerWithdrawsAPromise(t *testing.T) {
+	t.Parallel()
+	f := newFixture(promises.Options{})
+	f.establish(promises.DANE)
+	f.Observe(domain, promises.Answer{Authentic: true})
+	require.Empty(t, f.Recall(domain).Kinds)
+	require.Zero(t, f.Stats())
+	f.Observe(domain, promises.Answer{})
+	require.NotContains(t, f.log.String(), "level=WARN")
+	require.Contains(t, f.log.String(), "promise withdrawn by an authentic answer")
+}
+
+func TestAnotherKindOfPromiseReplacesOne(t *testing.T) {
+	t.Parallel()
+	f := newFixture(promises.Options{})
+	f.establish(promises.Prefix)
+	f.Observe(domain, with(promises.MTASTS))
+	require.NotContains(t, f.log.String(), "level=WARN")
+	f.Observe(domain, promises.Answer{})
+	require.Contains(t, f.log.String(), "promise=prefix", "the new kind was seen on one day only")
+}
+
+func TestAPromiseThatReturnsAndVanishesAgainIsReportedTwice(t *testing.T) {
+	t.Parallel()
+	f := newFixture(promises.Options{})
+	f.establish(promises.MTASTS)
+	f.Observe(domain, promises.Answer{})
+	require.Len(t, f.Vanished(), 1)
+	f.Observe(domain, with(promises.MTASTS))
+	require.Empty(t, f.Vanished())
+	f.Observe(domain, promises.Answer{})
+	require.EqualValues(t, 2, f.Stats().Vanished)
+	f.days(31)
+	require.Empty(t, f.Vanished()[0].Kinds, "what was not seen for thirty days is no longer missed")
+	require.Zero(t, f.Stats().Missing)
+}
+
+// look does what a lookup in mode hold does with an answer that has no promise, and reports whether it was held.
+func (f fixture) look() bool {
+	m := f.Recall(domain)
+	held := len(m.Kinds) > 0 && m.Holdable
+	f.Observe(domain, promises.Answer{Held: held})
+	return held
+}
+
+func TestAHoldLastsSixHoursOnceInThirtyDays(t *testing.T) {
+	t.Parallel()
+	f := newFixture(promises.Options{})
+	f.establish(promises.Prefix)
+	require.True(t, f.look())
+	require.Equal(t, f.now.Add(6*time.Hour).Unix(), f.Recall(domain).Until.Unix())
+	f.pass(6*time.Hour - time.Second)
+	require.True(t, f.look())
+	require.Equal(t, 1, f.Stats().Held)
+	f.pass(time.Second)
+	require.False(t, f.look(), "six hours are the most")
+	require.Contains(t, f.log.String(), "new answer accepted after a hold")
+	require.Empty(t, f.Recall(domain).Kinds, "the new answer is remembered")
+	f.days(1)
+	f.establish(promises.Prefix)
+	require.False(t, f.look(), "once in thirty days")
+	f.days(26)
+	f.establish(promises.Prefix)
+	require.True(t, f.look(), "thirty days later")
+}
+
+func TestAHoldContinuesWhenThePromiseReturnsForAMoment(t *testing.T) {
+	t.Parallel()
+	f := newFixture(promises.Options{})
+	f.establish(promises.Prefix)
+	require.True(t, f.look())
+	f.pass(time.Hour)
+	f.Observe(domain, with(promises.Prefix))
+	require.Zero(t, f.Recall(domain).Until)
+	f.pass(time.Hour)
+	require.True(t, f.look())
+	f.pass(4 * time.Hour)
+	require.False(t, f.look(), "six hours after the first answer without the promise")
+}
+
+func TestForgetEndsAHold(t *testing.T) {
+	t.Parallel()
+	f := newFixture(promises.Options{})
+	require.False(t, f.Forget(domain))
+	f.establish(promises.Prefix)
+	require.True(t, f.look())
+	require.True(t, f.Forget(domain))
+	require.False(t, f.look())
+	require.Empty(t, f.List())
+}
+
+func TestASecondResolverEndsAHoldWhenItAgreesTwice(t *testing.T) {
+	t.Parallel()
+	f := newFixture(promises.Options{})
+	f.establish(promises.Prefix)
+	f.Agree(domain, true)
+	require.True(t, f.look(), "agreement before a hold counts for nothing")
+	f.Agree(domain, true)
+	f.pass(29 * time.Minute)
+	f.Agree(domain, true)
+	require.True(t, f.look(), "29 minutes are not enough")
+	f.Agree(domain, false)
+	f.pass(29 * time.Minute)
+	f.Agree(domain, true)
+	require.True(t, f.look(), "a different answer starts again")
+	f.pass(30 * time.Minute)
+	f.Agree(domain, true)
+	require.False(t, f.look())
+}
+
+func TestTheClockMaySlip(t *testing.T) {
+	t.Parallel()
+	f := newFixture(promises.Options{})
+	f.establish(promises.Prefix)
+	f.days(-10)
+	require.Len(t, f.Recall(domain).Kinds, 1)
+	f.Observe(domain, with(promises.Prefix))
+	f.days(-4000)
+	f.Observe(domain, with(promises.Prefix))
+	f.now = time.Date(1960, 1, 1, 0, 0, 0, 0, time.UTC)
+	f.Observe(domain, with(promises.Prefix))
+	require.Len(t, f.Recall(domain).Kinds, 1, "days in the future still count")
+	f.now = newClock().now
+	f.days(12)
+	require.True(t, f.look())
+	f.days(-1)
+	require.True(t, f.look(), "a hold that began in the future starts again")
+	f.pass(6 * time.Hour)
+	require.False(t, f.look())
+}
+
+func TestMergeOnlyAdds(t *testing.T) {
+	t.Parallel()
+	a, b := newFixture(promises.Options{}), newFixture(promises.Options{})
+	a.Observe(domain, with(promises.Prefix))
+	b.days(1)
+	b.Observe(domain, with(promises.Prefix))
+	b.days(2)
+	b.Observe(domain, with(promises.Prefix))
+	seen, ok := b.Sightings(domain)
+	require.True(t, ok)
+	require.True(t, a.Merge(domain, seen))
+	a.days(3)
+	require.Equal(t, []promises.Kind{promises.Prefix}, a.Recall(domain).Kinds, "one day here and two days there")
+	before, _ := a.Get(domain)
+	require.False(t, a.Merge(domain, [3]promises.Sightings{}))
+	require.False(t, a.Merge(domain, seen))
+	after, _ := a.Get(domain)
+	require.Equal(t, before, after)
+}
+
+func TestTheMemoryIsBounded(t *testing.T) {
+	t.Parallel()
+	f := newFixture(promises.Options{Max: 100})
+	f.establish(promises.Prefix)
+	f.days(-3)
+	for i := range 1000 {
+		f.Observe(fmt.Sprintf("d%d.example", i), with(promises.DANE))
+	}
+	require.Len(t, f.List(), 100)
+	f.days(3)
+	require.Len(t, f.Recall(domain).Kinds, 1, "those seen least recently go first")
+	f.Observe("none.example", promises.Answer{})
+	require.Len(t, f.List(), 100, "a domain without a promise takes no place")
+}
+
+func TestAHundredThousandDomainsTakeLessThan16MiB(t *testing.T) {
+	f := newFixture(promises.Options{})
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for i := range promises.MaxDomains {
+		f.Observe(fmt.Sprintf("some-company-%d.example.com", i), with(promises.Prefix))
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	require.Len(t, f.List(), promises.MaxDomains)
+	require.Less(t, after.HeapAlloc-before.HeapAlloc, uint64(16<<20))
+	runtime.KeepAlive(f)
+}
+
+// memoryDisk is a Disk in memory that can be told to fail.
+type memoryDisk struct {
+	mu     sync.Mutex
+	values map[string][]byte
+	writes int
+	err    error
+}
+
+func (d *memoryDisk) Read(visit func(string, []byte)) error {
+	for k, v := range d.values {
+		visit(k, v)
+	}
+	return d.err
+}
+
+func (d *memoryDisk) Write(changes map[string][]byte) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.writes++
+	if d.err != nil {
+		return d.err
+	}
+	for k, v := range changes {
+		if v == nil {
+			delete(d.values, k)
+		} else {
+			d.values[k] = v
+		}
+	}
+	return nil
+}
+
+func TestWhatIsRememberedSurvivesARestart(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		disk := &memoryDisk{values: map[string][]byte{"odd.example": {1, 2, 3}, "older.example": make([]byte, 51)}}
+		f := newFixture(promises.Options{Disk: disk})
+		require.NoError(t, f.Load())
+		require.Empty(t, f.List(), "what cannot be decoded is skipped")
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- f.Run(ctx) }()
+		f.establish(promises.Prefix)
+		require.True(t, f.look())
+		f.Observe("other.example", with(promises.DANE))
+		synctest.Wait()
+		again := newFixture(promises.Options{Disk: &memoryDisk{values: maps.Clone(disk.values)}})
+		again.now = f.now
+		require.NoError(t, again.Load())
+		require.Equal(t, f.List(), again.List(), "without an orderly stop")
+
+		disk.mu.Lock()
+		disk.err = errors.New("disk full")
+		disk.mu.Unlock()
+		f.Forget(domain)
+		synctest.Wait()
+		disk.mu.Lock()
+		require.Contains(t, disk.values, domain)
+		disk.err = nil
+		disk.mu.Unlock()
+		f.Observe("third.example", with(promises.DANE))
+		time.Sleep(11 * time.Second) // of the bubble's clock
+		synctest.Wait()
+		require.NotContains(t, disk.values, domain, "written as soon as the disk takes it")
+		f.Forget("other.example")
+		stop()
+		require.ErrorIs(t, <-done, context.Canceled)
+		require.NotContains(t, disk.values, "other.example", "the last change is written before the end")
+	})
+}
+
+func FuzzSightings(f *testing.F) {
+	f.Add([]byte{0, 1, 0, 2, 0, 2, 1, 0, 0, 0, 3})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var s promises.Sightings
+		if s.UnmarshalBinary(b) != nil {
+			return
+		}
+		again, err := s.AppendBinary(nil)
+		require.NoError(t, err)
+		require.Equal(t, b, again)
+	})
+}

@@ -1,0 +1,428 @@
+package promises
+
+import (
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// MaxDomains bounds the memory. One domain takes about 150 bytes.
+const MaxDomains = 100_000
+
+// Mode says what happens when an unsigned promise disappears. It is the setting promises.vanished.
+type Mode string
+
+// The modes. The zero value behaves like Alert.
+const (
+	// Off keeps no memory of promises.
+	Off Mode = "off"
+	// Alert raises one warning, and mail is sent by the new answer.
+	Alert Mode = "alert"
+	// Hold defers mail for at most HoldFor in addition.
+	Hold Mode = "hold"
+)
+
+// Options of a Store.
+type Options struct {
+	// Disk keeps the memory across restarts; nil keeps it in this process only.
+	Disk Disk
+	// Log gets one WARN when a promise vanishes; nil logs nothing.
+	Log *slog.Logger
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+	// Max is the largest number of domains; 0 means MaxDomains.
+	Max int
+	// Seen is called after a promise was seen on a new day, with a lock held: it must return immediately. It may be nil.
+	Seen func(domain string)
+}
+
+// Store remembers promises. All methods may be called concurrently, and none of them waits for the disk.
+type Store struct {
+	disk Disk
+	log  *slog.Logger
+	now  func() time.Time
+	max  int
+
+	mu      sync.RWMutex
+	records map[string]record
+	agreed  map[string]time.Time // when the second resolver first gave the answer that is held
+	dirty   map[string]struct{}  // records that differ from those on disk
+	wake    chan struct{}
+
+	vanished atomic.Uint64
+	seen     func(domain string)
+}
+
+// New returns an empty store. Load reads what the disk has, and Run keeps the disk up to date.
+func New(o Options) *Store {
+	s := &Store{
+		disk: o.Disk, log: o.Log, now: o.Now, max: o.Max, seen: o.Seen,
+		records: map[string]record{}, agreed: map[string]time.Time{}, dirty: map[string]struct{}{},
+		wake: make(chan struct{}, 1),
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if s.max == 0 {
+		s.max = MaxDomains
+	}
+	return s
+}
+
+// Memory is what is remembered about a domain, as a fact for a decision. The zero value remembers nothing.
+type Memory struct {
+	// Kinds are the promises seen on at least three of the last thirty days.
+	Kinds []Kind
+	// Days is the largest number of days, and Last the latest day, on which one of Kinds was seen.
+	Days int
+	Last Day
+	// Holdable reports whether an answer without any promise may be held back now.
+	Holdable bool
+	// Until is when a running hold ends; zero means that no hold is running.
+	Until time.Time
+}
+
+// Recall returns what is remembered about a domain, which is in lower case and without the final dot.
+func (s *Store) Recall(domain string) Memory {
+	now := s.now()
+	s.mu.RLock()
+	r, ok := s.records[domain]
+	s.mu.RUnlock()
+	if !ok {
+		return Memory{}
+	}
+	return r.memory(now)
+}
+
+func (r *record) memory(now time.Time) Memory {
+	m := Memory{Kinds: r.established(DayOf(now)), Holdable: r.holdable(now)}
+	for i, k := range Kinds() {
+		if slices.Contains(m.Kinds, k) {
+			m.Days, m.Last = max(m.Days, int(r.seen[i].Days)), max(m.Last, r.seen[i].Last)
+		}
+	}
+	if r.holding(now) {
+		m.Until = time.Unix(r.held, 0).Add(HoldFor)
+	}
+	return m
+}
+
+// Answer is what a lookup for mail that leaves this site has found.
+type Answer struct {
+	// Kinds are the promises that were found.
+	Kinds []Kind
+	// Authentic reports whether an attacker on the path could not have made this answer: the MX RRset is secure, or
+	// the domain's own web server ended its MTA-STS policy.
+	Authentic bool
+	// Held reports whether the answer was held back.
+	Held bool
+}
+
+// Observe notes the answer of a lookup for a domain. Call it for mail that leaves this site only, never for a domain that
+// an untrusted sender chose, and never after a failed lookup.
+func (s *Store) Observe(domain string, a Answer) {
+	now := s.now()
+	s.mu.RLock()
+	old, known := s.records[domain]
+	s.mu.RUnlock()
+	if !known && len(a.Kinds) == 0 {
+		return
+	}
+	if old.seenToday(a, DayOf(now)) {
+		return // nothing changes: this is nearly every call
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.records[domain]
+	was := r
+	if len(a.Kinds) > 0 {
+		s.see(domain, &r, a, now)
+	} else {
+		s.miss(domain, &r, a, now)
+	}
+	s.put(domain, was, r)
+}
+
+// seenToday reports whether the record has nothing to learn from an answer with a promise.
+func (r *record) seenToday(a Answer, today Day) bool {
+	if len(a.Kinds) == 0 || r.missing != 0 {
+		return false
+	}
+	for i, k := range Kinds() {
+		if slices.Contains(a.Kinds, k) && (r.seen[i].Last != today || r.seen[i].Signed != a.Authentic) {
+			return false
+		}
+	}
+	return true
+}
+
+// see notes that a domain keeps its promise.
+func (s *Store) see(domain string, r *record, a Answer, now time.Time) {
+	if r.missing != 0 {
+		s.log.Info("promise is back", "nexthop", domain, "promise", a.Kinds[0])
+		r.missing = 0
+		delete(s.agreed, domain)
+	}
+	for i, k := range Kinds() {
+		if !slices.Contains(a.Kinds, k) {
+			continue
+		}
+		r.seen[i].add(DayOf(now), a.Authentic)
+	}
+	if s.seen != nil {
+		s.seen(domain)
+	}
+}
+
+// miss notes that a domain has no promise any more.
+func (s *Store) miss(domain string, r *record, a Answer, now time.Time) {
+	kinds := r.established(DayOf(now))
+	switch {
+	case a.Authentic:
+		if len(kinds) > 0 {
+			s.log.Info("promise withdrawn by an authentic answer", "nexthop", domain, "promise", kinds[0])
+		}
+		*r = record{held: r.held, released: r.released}
+		delete(s.agreed, domain)
+	case len(kinds) == 0:
+		r.missing = 0
+	case r.missing == 0:
+		r.missing = now.Unix()
+		s.vanished.Add(1)
+		m := r.memory(now)
+		s.log.Warn("promise vanished from an unsigned answer", "nexthop", domain, "promise", kinds[0],
+			"days", m.Days, "last", m.Last.Time().Format(time.DateOnly))
+	}
+	switch {
+	case r.missing == 0:
+	case a.Held && !r.holding(now) && r.holdable(now):
+		r.held, r.released = now.Unix(), false
+	case !a.Held && r.held != 0 && r.missing < r.held+int64(HoldFor/time.Second):
+		// The hold is over: the new answer is the one that counts from now on.
+		s.log.Info("new answer accepted after a hold", "nexthop", domain, "promise", kinds[0])
+		*r = record{held: r.held, released: r.released}
+		delete(s.agreed, domain)
+	}
+}
+
+// put stores a record, removes an empty one and keeps the bound. s.mu is held.
+func (s *Store) put(domain string, was, r record) {
+	if r == was {
+		return
+	}
+	if r.empty() {
+		delete(s.records, domain)
+	} else {
+		if _, known := s.records[domain]; !known && len(s.records) >= s.max {
+			s.evict()
+		}
+		s.records[domain] = r
+	}
+	s.mark(domain)
+}
+
+// evict removes the record that was seen least recently among a few that the map offers first. s.mu is held.
+func (s *Store) evict() {
+	const sample = 64
+	var oldest string
+	var last Day
+	n := 0
+	for domain, r := range s.records {
+		if n == 0 || r.last() < last {
+			oldest, last = domain, r.last()
+		}
+		if n++; n == sample {
+			break
+		}
+	}
+	delete(s.records, oldest)
+	delete(s.agreed, oldest)
+	s.mark(oldest)
+}
+
+// mark has Run write or delete a record. s.mu is held.
+func (s *Store) mark(domain string) {
+	if s.disk == nil {
+		return
+	}
+	s.dirty[domain] = struct{}{}
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Forget removes what is remembered about a domain and ends a hold. It reports whether there was anything.
+func (s *Store) Forget(domain string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.records[domain]; !ok {
+		return false
+	}
+	delete(s.records, domain)
+	delete(s.agreed, domain)
+	s.mark(domain)
+	return true
+}
+
+// Entry is one remembered domain, for display.
+type Entry struct {
+	Domain string
+	Seen   map[Kind]Sightings
+	Memory
+	// Missing is when the promise was first found missing; zero means that it is there.
+	Missing time.Time
+}
+
+// List returns everything that is remembered, sorted by domain.
+func (s *Store) List() []Entry {
+	return s.list(func(*record) bool { return true })
+}
+
+// Vanished returns the domains whose established promise is missing at present, sorted by domain.
+func (s *Store) Vanished() []Entry {
+	return s.list(func(r *record) bool { return r.missing != 0 })
+}
+
+// Get returns what is remembered about one domain.
+func (s *Store) Get(domain string) (Entry, bool) {
+	now := s.now()
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	r, ok := s.records[domain]
+	return r.entry(domain, now), ok
+}
+
+func (s *Store) list(keep func(*record) bool) []Entry {
+	now := s.now()
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var list []Entry
+	for domain, r := range s.records {
+		if keep(&r) {
+			list = append(list, r.entry(domain, now))
+		}
+	}
+	slices.SortFunc(list, func(a, b Entry) int { return strings.Compare(a.Domain, b.Domain) })
+	return list
+}
+
+func (r *record) entry(domain string, now time.Time) Entry {
+	e := Entry{Domain: domain, Seen: map[Kind]Sightings{}, Memory: r.memory(now)}
+	for i, k := range Kinds() {
+		if r.seen[i].Days > 0 {
+			e.Seen[k] = r.seen[i]
+		}
+	}
+	if r.missing != 0 && len(e.Kinds) > 0 {
+		e.Missing = time.Unix(r.missing, 0)
+	}
+	return e
+}
+
+// Stats are counts for metrics and the status page.
+type Stats struct {
+	// Domains is the number of domains that are remembered.
+	Domains int
+	// Missing is the number of domains whose established promise is missing now, and Held how many of them are held.
+	Missing, Held int
+	// Vanished counts the promises that have vanished since the start.
+	Vanished uint64
+}
+
+// Stats returns the present counts. It visits every record.
+func (s *Store) Stats() Stats {
+	now := s.now()
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	st := Stats{Domains: len(s.records), Vanished: s.vanished.Load()}
+	for _, r := range s.records {
+		if r.missing != 0 && len(r.established(DayOf(now))) > 0 {
+			st.Missing++
+			if r.holding(now) {
+				st.Held++
+			}
+		}
+	}
+	return st
+}
+
+// Merge adds what another node of the same site has seen of a domain, in the order of Kinds. It can add days and promises,
+// and removes nothing. It reports whether there was anything new.
+func (s *Store) Merge(domain string, seen [3]Sightings) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.records[domain]
+	was := r
+	for i := range seen {
+		r.seen[i].merge(seen[i])
+	}
+	s.put(domain, was, r)
+	return r != was
+}
+
+// Sightings returns what was seen of a domain, in the order of Kinds.
+func (s *Store) Sightings(domain string) (seen [3]Sightings, ok bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	r, ok := s.records[domain]
+	return r.seen, ok
+}
+
+// Domains calls yield for each domain that is remembered, in no order, until yield returns false.
+func (s *Store) Domains(yield func(domain string) bool) {
+	s.mu.RLock()
+	domains := slices.Collect(maps.Keys(s.records))
+	s.mu.RUnlock()
+	for _, d := range domains {
+		if !yield(d) {
+			return
+		}
+	}
+}
+
+// Holds returns the domains whose answer is held at present.
+func (s *Store) Holds() (domains []string) {
+	now := s.now()
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for domain, r := range s.records {
+		if r.holding(now) {
+			domains = append(domains, domain)
+		}
+	}
+	slices.Sort(domains)
+	return domains
+}
+
+// agreeAfter is how far apart two equal answers of the second resolver must be to end a hold.
+const agreeAfter = 30 * time.Minute
+
+// Agree notes whether a second resolver gives the answer that is held. Two such answers, at least half an hour apart and
+// with no other between them, end the hold.
+func (s *Store) Agree(domain string, agrees bool) {
+	now := s.now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, ok := s.records[domain]
+	first, before := s.agreed[domain]
+	switch {
+	case !ok || !r.holding(now) || !agrees:
+		delete(s.agreed, domain)
+	case !before || now.Before(first):
+		s.agreed[domain] = now
+	case now.Sub(first) >= agreeAfter:
+		was := r
+		r.released = true
+		delete(s.agreed, domain)
+		s.log.Info("hold ended by the second resolver", "nexthop", domain)
+		s.put(domain, was, r)
+	}
+}
