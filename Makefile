@@ -14,36 +14,60 @@ FUZZTIME ?= 10s
 UNIT = $(shell go list ./...)
 
 .DEFAULT_GOAL = help
-.PHONY: help build test unit e2e torture torture-short soak check fuzz fuzz-short bench demo demo-mail deps man install deb rpm cross package-test clean
+.PHONY: help go-version build test ci unit race e2e torture torture-short soak check size golden portable fuzz fuzz-short bench demo demo-mail \
+	deps man install deb rpm cross package-test clean
 
 help: ## show the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 14
 
-build: ## bin/policyd
+GO_NEEDED = $(shell sed -n 's/^go //p' go.mod)
+
+go-version:
+	@have=$$(go env GOVERSION 2>/dev/null || echo none); printf '%s\n' 'go$(GO_NEEDED)' "$${have#devel }" | sort -V -C || \
+	{ echo "policyd needs Go $(GO_NEEDED) or later, and the go command here is $$have: install a newer Go and put it first in PATH."; exit 1; }
+
+build: go-version ## bin/policyd
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/policyd ./cmd/policyd
 
-test: deps build ## everything, as in CI; installs what it needs if root on Debian
-	@# The soak takes long and little of the processor, so it goes on beside the rest.
-	@$(MAKE) --no-print-directory soak & soak=$$!; \
-	$(MAKE) --no-print-directory check unit fuzz-short e2e torture-short package-test || { kill $$soak 2>/dev/null; wait; exit 1; }; \
-	wait $$soak
+test: go-version ## the tests for a change, about 5 minutes; the end-to-end tests only as root
+	@.ci/steps test unit root:e2e
 
-unit: ## tests that need no root and no packages
+ci: go-version ## all that CI runs, about 20 minutes; make test is a part of it; root only
+	@.ci/steps ci test size portable beside:soak check race fuzz-short torture-short package-test
+
+unit: go-version ## the tests of every package; they need no root and no other programs
+	go test -shuffle=on -timeout 10m $(UNIT)
+
+race: go-version ## the same with the race detector, which needs a C compiler
 	go test -race -shuffle=on -timeout 10m $(UNIT)
 
-e2e: deps build ## real Postfix, real unbound, real receivers; root only
-	go test -p 1 -tags e2e -count=1 -timeout 20m -v ./e2e/... ./internal/postfix ./cmd/policyd/internal/doctor
+e2e: deps build ## real Postfix, real resolvers, real receivers; root only
+	cd e2e && go test -tags e2e -count=1 -timeout 20m
+	go test -p 1 -tags e2e -count=1 -timeout 20m ./e2e/lab/... ./internal/postfix ./cmd/policyd/internal/doctor
 
-torture: build ## what must hold under faults, written to docs/faults.md; less than 10 minutes, all of it as root only
+torture: build ## what must hold under faults, less than 10 minutes; all of it as root only
 	go run ./e2e/cmd/torture -policyd bin/policyd
 
-torture-short: build
+torture-short: build ## the same faults for a short time
 	go run ./e2e/cmd/torture -policyd bin/policyd -short
 
-SOAK ?= 10m
+SOAK ?= 5m
 
-soak: build ## mixed load for SOAK (10m), in which nothing may grow
+soak: build ## mixed load for SOAK (5m), in which nothing may grow
 	go run ./e2e/cmd/torture -policyd bin/policyd -soak $(SOAK)
+
+size: ## the size of each package and its budget
+	@go run ./tools/size
+
+golden: ## write the golden files again; look at the difference before you commit it
+	go test -count=1 $$(grep -rl --include='*_test.go' 'Bool("update"' cmd e2e internal | xargs grep -L '^//go:build' | xargs -n1 dirname | sort -u | sed 's,^,./,') -update
+	@[ "$$(id -u)" != 0 ] || go test -count=1 -tags e2e ./cmd/policyd/internal/doctor -update
+
+# The public packages, for every system that a mail server or a tool may run on.
+portable: ## compile socketmap and prefix for six systems
+	@set -e; for target in linux/amd64 darwin/arm64 freebsd/amd64 openbsd/amd64 windows/amd64 js/wasm; do \
+	  echo $$target; CGO_ENABLED=0 GOOS=$${target%/*} GOARCH=$${target#*/} go build ./socketmap ./prefix; \
+	done
 
 check: $(LINT) ## format, vet, lint
 	go mod verify
@@ -61,10 +85,10 @@ fuzz: ## every fuzz target for FUZZTIME (10s), one after the other
 	  done; \
 	done
 
-fuzz-short: # counted and not timed, so that a busy machine does the same
+fuzz-short: ## every fuzz target, counted and not timed, so that a busy machine does the same
 	@$(MAKE) --no-print-directory fuzz FUZZTIME=2000x
 
-bench: build ## cached lookups beside a server that knows one answer
+bench: build ## throughput and memory, as ratios to a server that knows one answer
 	go run ./e2e/cmd/bench -policyd bin/policyd
 
 demo: build ## ask a policyd on a built-in lab resolver; no root, no packages
