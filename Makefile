@@ -134,7 +134,7 @@ install: build man ## policyd, manual, completions, units and examples under DES
 	done
 	install -D -m 0644 -t $(DOC)/decisions docs/decisions/*.md
 	install -D -m 0644 -t $(DOC)/schema docs/schema/*
-	install -D -m 0644 -t $(DOC)/examples postfix/*.example packaging/policyd.toml packaging/overrides packaging/grafana/* packaging/prometheus/*
+	install -D -m 0644 -t $(DOC)/examples postfix/*.example docs/examples/* packaging/overrides packaging/grafana/* packaging/prometheus/*
 
 deb: $(NFPM) ## a Debian package in dist/; ARCH=arm64 for another machine
 	@VERSION='$(VERSION)' ARCH=$(ARCH) NFPM=$(NFPM) packaging/build deb

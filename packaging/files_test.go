@@ -53,6 +53,7 @@ func contents() []string {
 		"/usr/share/doc/policyd/examples/master.cf.example",
 		"/usr/share/doc/policyd/examples/policyd.json",
 		"/usr/share/doc/policyd/examples/policyd.rules.yml",
+		"/usr/share/doc/policyd/examples/policyd.toml",
 		"/usr/share/doc/policyd/operator-guide.md",
 		"/usr/share/fish/vendor_completions.d/policyd.fish",
 		"/usr/share/man/man1/policyd-check.1.gz",

@@ -14,7 +14,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/check"
 	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/policy"
@@ -136,7 +135,7 @@ func moment(text string, now time.Time) (time.Time, error) {
 }
 
 func runCheck(cmd *cobra.Command, c *common, f checkFlags, args []string) error {
-	checker, err := newChecker(cmd.Context(), c, f)
+	checker, err := newChecker(cmd, c, f)
 	if err != nil {
 		return err
 	}
@@ -180,8 +179,8 @@ func statusOnly(status int) error {
 }
 
 // newChecker makes a checker of the settings and the flags. The error has exit status 2.
-func newChecker(ctx context.Context, c *common, f checkFlags) (*check.Checker, error) {
-	l, err := settings.Load(c.config)
+func newChecker(cmd *cobra.Command, c *common, f checkFlags) (*check.Checker, error) {
+	l, err := c.load(cmd)
 	if err != nil {
 		return nil, failed(err)
 	}
@@ -202,7 +201,7 @@ func newChecker(ctx context.Context, c *common, f checkFlags) (*check.Checker, e
 	if err != nil {
 		return nil, &exit{exitUsage, err}
 	}
-	servers.SelfTest(ctx)
+	servers.SelfTest(cmd.Context())
 	// Enough for many domains that share name servers and hosts, and no more: a long list must not fill the memory.
 	const remembered = 50_000
 	at, _ := moment(f.at, time.Now()) // checked

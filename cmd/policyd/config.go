@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -20,40 +21,67 @@ func newConfig(c *common) *cobra.Command {
 	return cmd
 }
 
-// checked is what `policyd config check --json` shows of settings without a mistake.
+// load reads the settings: of --config, where "-" is standard input, or of the default file.
+func (c *common) load(cmd *cobra.Command) (*settings.Loaded, error) {
+	if c.config == "-" || c.config == "/dev/stdin" {
+		return settings.Read("standard input", cmd.InOrStdin())
+	}
+	return settings.Load(c.config)
+}
+
+// checked is what `policyd config check --json` shows.
 type checked struct {
-	Settings  string   `json:"settings"`
-	Found     bool     `json:"found"`
-	Overrides int      `json:"overrides"`
-	Warnings  []string `json:"warnings"`
+	// Settings is the settings file, and Found whether it exists.
+	Settings string `json:"settings"`
+	Found    bool   `json:"found"`
+	// Overrides counts the rules in the overrides file.
+	Overrides int       `json:"overrides"`
+	Warnings  []string  `json:"warnings"`
+	Errors    []mistake `json:"errors"`
+}
+
+// mistake is one error in the settings or in a file that they name.
+type mistake struct {
+	File string `json:"file"`
+	// Line is 0 where the error concerns the whole file.
+	Line int    `json:"line"`
+	Text string `json:"text"`
 }
 
 func newConfigCheck(c *common) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "check",
+		Use:   "check [FILE|-]",
 		Short: "Check the settings file and the files it names",
-		Long: `Check the settings file, the overrides file and the CA file.
+		Long: `Check the settings file, the overrides file and the CA file. FILE is checked in
+place of the settings file; "-" is standard input, as in
 
-Exit status: 0 if all is well, 2 if not: then each mistake is shown with its line
-and what to write instead.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, err := settings.Load(c.config)
-			if err != nil {
-				return failed(err)
+  policyd config show | policyd config check -
+
+Every mistake is printed in a line of its own, with the file, the line, the name
+of the setting and what to write.
+
+Exit status: 0 no mistake, 2 at least one.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				c.config = args[0]
 			}
+			l, err := c.load(cmd)
 			out := cmd.OutOrStdout()
 			if asJSON {
-				return failed(json.NewEncoder(out).Encode(checked{l.Path, l.Found, l.Rules.Len(), append([]string{}, l.Warnings...)}))
+				return checkJSON(cmd, l, err)
+			}
+			if err != nil {
+				return failed(err)
 			}
 			if l.Found {
 				_, err = fmt.Fprintf(out, "%s: ok\n", l.Path)
 			} else {
-				_, err = fmt.Fprintf(out, "%s: ok, there is no such file and the defaults are in force\n", l.Path)
+				_, err = fmt.Fprintf(out, "%s: ok; the file does not exist, so the defaults apply\n", l.Path)
 			}
 			if err == nil && l.Rules != nil {
-				_, err = fmt.Fprintf(out, "%s: ok, overrides: %d\n", l.Overrides, l.Rules.Len())
+				_, err = fmt.Fprintf(out, "%s: ok, rules: %d\n", l.Overrides, l.Rules.Len())
 			}
 			for _, w := range l.Warnings {
 				if err == nil {
@@ -63,20 +91,44 @@ and what to write instead.`,
 			return failed(err)
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+// checkJSON prints the outcome of a check, with its mistakes.
+func checkJSON(cmd *cobra.Command, l *settings.Loaded, err error) error {
+	c := checked{Warnings: []string{}, Errors: []mistake{}}
+	status := exitOK
+	if bad, ok := errors.AsType[*settings.Error](err); ok {
+		status = exitUsage
+		c.Settings, c.Found = bad.Path, bad.Found
+		for _, p := range bad.Problems {
+			c.Errors = append(c.Errors, mistake{p.File, p.Line, p.Text})
+		}
+	} else if err != nil {
+		return failed(err)
+	} else {
+		c.Settings, c.Found, c.Overrides = l.Path, l.Found, l.Rules.Len()
+		c.Warnings = append(c.Warnings, l.Warnings...)
+	}
+	if err := encode(cmd, c); err != nil {
+		return failed(err)
+	}
+	return statusOnly(status)
 }
 
 func newConfigShow(c *common) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "show",
-		Short: "Show all settings, with the defaults of those that are not set",
-		Long: `Show all settings as policyd understands them: those of the settings file and the
-defaults of all others. The output is a settings file.`,
+		Short: "Show all settings that apply, including defaults",
+		Long: `Show all settings that apply: those of the settings file, and the defaults of all
+others. The output is a settings file that "policyd config check -" accepts.
+
+Exit status: 0, 2 the settings have a mistake.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, err := settings.Load(c.config)
+			l, err := c.load(cmd)
 			if err != nil {
 				return failed(err)
 			}
@@ -89,15 +141,15 @@ defaults of all others. The output is a settings file.`,
 			return failed(err)
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
 
-// newConfigSample makes packaging/policyd.toml.
+// newConfigSample prints docs/examples/policyd.toml.
 func newConfigSample() *cobra.Command {
 	return &cobra.Command{
 		Use:    "sample",
-		Short:  "Print a settings file with every setting, explained",
+		Short:  "Print the annotated settings file",
 		Hidden: true,
 		Args:   cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/doctor"
-	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/policy"
 )
 
@@ -71,7 +70,7 @@ func egressHost(s string) (string, error) {
 }
 
 func examine(cmd *cobra.Command, c *common, f doctorFlags) error {
-	loaded, err := settings.Load(c.config)
+	loaded, err := c.load(cmd)
 	if err != nil {
 		return failed(err)
 	}

@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/doctor"
-	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 )
 
 func newPostfixConfig(c *common) *cobra.Command {
@@ -27,7 +26,7 @@ Exit status: 0, 1 if there is no Postfix that could use them, 2 usage or setting
 		Example: "  policyd postfix-config\n  policyd postfix-config --postfix-version 3.10",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			loaded, err := settings.Load(c.config)
+			loaded, err := c.load(cmd)
 			if err != nil {
 				return failed(err)
 			}

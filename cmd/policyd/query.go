@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/term"
 
-	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/text"
 )
@@ -66,7 +65,7 @@ looked up; of several domains the worst of 3, 1, 0.`,
 
 // query looks up all domains side by side and shows them in the order in which they were given.
 func query(cmd *cobra.Command, c *common, f queryFlags, args []string) error {
-	loaded, err := settings.Load(c.config)
+	loaded, err := c.load(cmd)
 	if err != nil {
 		return failed(err)
 	}

@@ -2,10 +2,14 @@ package policy
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
+
+	"github.com/policyd/policyd/internal/text"
+	"github.com/policyd/policyd/prefix"
 )
 
 // Action is what an operator has ruled for a domain.
@@ -60,11 +64,12 @@ func (o *Overrides) Len() int {
 	return len(o.byPattern)
 }
 
-// ParseOverrides reads an overrides file: "domain action" a line, "#" comments. The
-// error names the file (by name), the line, what is wrong and what to write.
+// ParseOverrides reads an overrides file: one "domain action" per line, "#" comments. The error has one line for each
+// mistake: "name:line: what is wrong: what to write".
 func ParseOverrides(name string, r io.Reader) (*Overrides, error) {
 	o := &Overrides{byPattern: map[string]Override{}}
 	lines := bufio.NewScanner(r)
+	var mistakes []error
 	n := 0
 	for lines.Scan() {
 		n++
@@ -74,15 +79,20 @@ func ParseOverrides(name string, r io.Reader) (*Overrides, error) {
 		}
 		rule, err := parseOverride(line)
 		if err != nil {
-			return nil, fmt.Errorf("%s:%d: %w", name, n, err)
+			mistakes = append(mistakes, fmt.Errorf("%s:%d: %w", name, n, err))
+			continue
 		}
 		if _, twice := o.byPattern[rule.Pattern]; twice {
-			return nil, fmt.Errorf("%s:%d: a second line for %s: keep one of them", name, n, rule.Pattern)
+			mistakes = append(mistakes, fmt.Errorf("%s:%d: a second line for %s: keep one of them", name, n, rule.Pattern))
+			continue
 		}
 		o.byPattern[rule.Pattern] = rule
 	}
 	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("%s:%d: %w", name, n+1, err)
+		mistakes = append(mistakes, fmt.Errorf("%s:%d: %w", name, n+1, err))
+	}
+	if len(mistakes) > 0 {
+		return nil, errors.Join(mistakes...)
 	}
 	return o, nil
 }
@@ -122,32 +132,90 @@ func parseOverride(line string) (Override, error) {
 
 // checkPolicy refuses what Postfix would refuse: a bad policy text defers all mail
 // for the destination (postconf(5), smtp_tls_policy_maps).
-func checkPolicy(text string) error {
-	for i := range len(text) {
-		if text[i] < ' ' || text[i] > '~' {
+func checkPolicy(policy string) error {
+	for i := range len(policy) {
+		if policy[i] < ' ' || policy[i] > '~' {
 			return fmt.Errorf("the policy has a character outside printable ASCII at byte %d", i+1)
 		}
 	}
-	fields := strings.Fields(text)
+	fields := strings.Fields(policy)
 	levels := []string{"none", "may", "encrypt", "dane", "dane-only", "fingerprint", "verify", "secure"}
 	if !slices.Contains(levels, fields[0]) {
-		return fmt.Errorf("%q is neither ignore nor no-port26 nor a TLS level (%s)", fields[0], strings.Join(levels, ", "))
+		if near := text.Nearest(fields[0], append([]string{"ignore", "no-port26"}, levels...)); near != "" {
+			return fmt.Errorf("unknown action %q: did you mean %s?", fields[0], near)
+		}
+		return fmt.Errorf("unknown action %q: write ignore, no-port26 or a policy that begins with a TLS level (%s)", fields[0], strings.Join(levels, ", "))
 	}
 	attributes := []string{"match", "exclude", "ciphers", "protocols", "tafile", "servername", "connection_reuse", "enable_rpk"}
 	for _, f := range fields[1:] {
 		attribute, value, _ := strings.Cut(f, "=")
 		if !slices.Contains(attributes, attribute) {
-			return fmt.Errorf("%q is not a policy attribute (%s)", attribute, strings.Join(attributes, ", "))
+			if near := text.Nearest(attribute, attributes); near != "" {
+				return fmt.Errorf("unknown policy attribute %q: did you mean %s?", attribute, near)
+			}
+			return fmt.Errorf("unknown policy attribute %q: use %s", attribute, strings.Join(attributes, ", "))
 		}
 		if value == "" {
-			return fmt.Errorf("the policy attribute %s has no value: write %s=…", attribute, attribute)
+			return fmt.Errorf("the policy attribute %s has no value: write %s=value", attribute, attribute)
 		}
-		if attribute == "match" && !slices.Contains([]string{"fingerprint", "verify", "secure"}, fields[0]) {
-			return fmt.Errorf("match= goes with the levels fingerprint, verify and secure only, not with %s", fields[0])
+		if err := checkAttribute(fields[0], attribute, value); err != nil {
+			return err
 		}
 	}
-	if fields[0] == "fingerprint" && !strings.Contains(text, " match=") {
+	if fields[0] == "fingerprint" && !strings.Contains(policy, " match=") {
 		return fmt.Errorf("the level fingerprint needs match=")
+	}
+	return nil
+}
+
+// checkAttribute refuses a value that Postfix would refuse, or that could never match.
+func checkAttribute(level, attribute, value string) error {
+	choice := func(words ...string) error {
+		if slices.Contains(words, value) {
+			return nil
+		}
+		return fmt.Errorf("%s=%s: use %s", attribute, value, strings.Join(words, ", "))
+	}
+	switch attribute {
+	case "match":
+		if !slices.Contains([]string{"fingerprint", "verify", "secure"}, level) {
+			return fmt.Errorf("match= goes with the levels fingerprint, verify and secure only, not with %s", level)
+		}
+		if level == "fingerprint" {
+			return nil
+		}
+		for name := range strings.SplitSeq(value, ":") {
+			if err := checkMatch(name); err != nil {
+				return err
+			}
+		}
+	case "servername":
+		if name, ok := ParseName(value); value != "hostname" && (!ok || strings.HasSuffix(value, ".") || !prefix.ValidHost(name)) {
+			return fmt.Errorf("servername=%s: write hostname or the name of a host", value)
+		}
+	case "ciphers":
+		return choice("high", "medium", "low", "export", "null")
+	case "connection_reuse", "enable_rpk":
+		return choice("yes", "no")
+	}
+	return nil
+}
+
+// checkMatch checks one name of match= (postconf(5), smtp_tls_secure_cert_match).
+func checkMatch(name string) error {
+	if slices.Contains([]string{"hostname", "nexthop", "dot-nexthop"}, name) {
+		return nil
+	}
+	below, wildcard := strings.CutPrefix(name, "*.")
+	host := strings.TrimSuffix(strings.TrimPrefix(below, "."), ".")
+	if parsed, ok := ParseName(host); !ok || !prefix.ValidHost(parsed) {
+		return fmt.Errorf("match=%s: %q is not a host name: write mx.example.com, or .example.com for all names below it", name, name)
+	}
+	switch {
+	case wildcard:
+		return fmt.Errorf("match=%s: Postfix knows no wildcards here: write match=.%s for all names below %s", name, host, host)
+	case strings.HasSuffix(name, "."):
+		return fmt.Errorf("match=%s: with a final dot Postfix never matches: write match=%s", name, strings.TrimSuffix(name, "."))
 	}
 	return nil
 }

@@ -46,23 +46,51 @@ MÜNCHEN.example. ignore
 func TestOverridesMistakesNameTheLine(t *testing.T) {
 	t.Parallel()
 	for line, want := range map[string]string{
-		"example.com":                               "/etc/o:2: no action for example.com",
-		"example.com ignored":                       `/etc/o:2: "ignored" is neither ignore nor no-port26 nor a TLS level`,
-		"example.com IGNORE":                        `/etc/o:2: "IGNORE" is neither`,
-		"exa..mple ignore":                          `/etc/o:2: "exa..mple" is not a domain`,
-		"* ignore":                                  `/etc/o:2: "*" is not a domain`,
-		"user@example.com ignore":                   "is not a domain",
-		"a.example ignore\nA.example. ignore":       "/etc/o:3: a second line for a.example",
-		"example.com secure mtch=x":                 `"mtch" is not a policy attribute`,
-		"example.com secure match=":                 "match has no value",
-		"example.com secure match":                  "match has no value",
-		"example.com may match=x":                   "match= goes with the levels",
-		"example.com fingerprint":                   "needs match=",
-		"example.com secure match=é":                "outside printable ASCII",
-		"example.com " + strings.Repeat("x", 70000): "/etc/o:2: ",
+		"example.com":                                   "/etc/o:2: no action for example.com",
+		"example.com ignored":                           `/etc/o:2: unknown action "ignored": did you mean ignore?`,
+		"example.com IGNORE":                            `/etc/o:2: unknown action "IGNORE": did you mean ignore?`,
+		"exa..mple ignore":                              `/etc/o:2: "exa..mple" is not a domain`,
+		"* ignore":                                      `/etc/o:2: "*" is not a domain`,
+		"user@example.com ignore":                       "is not a domain",
+		"a.example ignore\nA.example. ignore":           "/etc/o:3: a second line for a.example",
+		"example.com secure mtch=x":                     `unknown policy attribute "mtch": did you mean match?`,
+		"example.com secure match=":                     "match has no value",
+		"example.com secure match":                      "match has no value",
+		"example.com may match=x":                       "match= goes with the levels",
+		"example.com fingerprint":                       "needs match=",
+		"example.com secure match=é":                    "outside printable ASCII",
+		"bank.com secure match=*.bank.com":              "/etc/o:2: match=*.bank.com: Postfix knows no wildcards here: write match=.bank.com",
+		"bank.com secure match=a.bank.com:*.b.bank.com": "write match=.b.bank.com",
+		"bank.com verify match=*.bank.com":              "write match=.bank.com",
+		"bank.com secure match=*":                       `"*" is not a host name`,
+		"bank.com secure match=mx*.bank.com":            "is not a host name",
+		"bank.com secure match=mx.bank.com.":            "with a final dot Postfix never matches: write match=mx.bank.com",
+		"bank.com secure match=.bank.com.":              "with a final dot Postfix never matches: write match=.bank.com",
+		"bank.com secure match=[192.0.2.1]":             "is not a host name",
+		"bank.com secure match=a.bank.com,b.bank.com":   "is not a host name",
+		"bank.com secure match=a.bank.com::b.bank.com":  "is not a host name",
+		"bank.com secure servername=*.bank.com":         "servername=*.bank.com: write hostname or the name of a host",
+		"bank.com encrypt ciphers=strong":               "ciphers=strong: use high, medium",
+		"bank.com encrypt connection_reuse=true":        "connection_reuse=true: use yes, no",
+		"bank.com secure policy_type=sts":               "unknown policy attribute",
+		"bank.com secrue match=a.bank.com":              "did you mean secure?",
+		"bank.com xyzzy":                                "write ignore, no-port26 or a policy",
+		"a.example ignoer\nb.example ignore\nc.example": "/etc/o:4: no action for c.example",
+		"example.com " + strings.Repeat("x", 70000):     "/etc/o:2: ",
 	} {
 		_, err := policy.ParseOverrides("/etc/o", strings.NewReader("# first\n"+line+"\n"))
 		require.ErrorContains(t, err, want)
+	}
+}
+
+func TestOverridesTakeWhatPostfixTakes(t *testing.T) {
+	t.Parallel()
+	for _, policyText := range []string{
+		"secure match=.bank.com", "secure match=hostname", "verify match=nexthop:dot-nexthop", "secure match=A.bank.com:.b.bank.com servername=mx.bank.com",
+		"fingerprint match=3D:95:34:51", "secure match=a.bank.com match=b.bank.com", "encrypt ciphers=high connection_reuse=yes", "dane-only",
+	} {
+		_, err := policy.ParseOverrides("o", strings.NewReader("bank.com "+policyText+"\n"))
+		require.NoError(t, err, policyText)
 	}
 }
 

@@ -59,3 +59,16 @@ func TestPaint(t *testing.T) {
 	require.Equal(t, "x", text.Palette(true).Paint("", "x"))
 	require.Equal(t, "x", text.Palette(false).Paint(text.Red, "x"))
 }
+
+func TestNearest(t *testing.T) {
+	maps := []string{"tls-policy", "tls-policy-tlsrpt", "transport"}
+	for word, want := range map[string]string{
+		"tls_policy": "tls-policy", "TLS-Policy": "tls-policy", "tlspolicy": "tls-policy", "tls-polciy": "tls-policy",
+		"transports": "transport", "tarnsport": "transport", "tls-policy-tlsrp": "tls-policy-tlsrpt",
+		"xyz": "", "": "", "relay": "", "t": "", strings.Repeat("transport", 20): "",
+	} {
+		require.Equal(t, want, text.Nearest(word, maps), word)
+	}
+	require.Equal(t, "mode", text.Nearest("moed", []string{"mode", "overrides"}))
+	require.Empty(t, text.Nearest("ab", []string{"cd"}))
+}

@@ -18,7 +18,7 @@ func (d *Daemon) open(ctx context.Context) ([]net.Listener, error) {
 	}
 	l := d.loaded.Load()
 	if len(l.Server.Listen) == 0 {
-		return nil, l.Mistake("server.listen", `listen: it is empty and systemd has passed no listener: write listen = ["127.0.0.1:2526"] under [server]`)
+		return nil, l.Mistake("server.listen", `the list is empty, and systemd has passed no listener: write listen = ["127.0.0.1:2526"] under [server]`)
 	}
 	var open []net.Listener
 	for _, address := range l.Server.Listen {

@@ -206,7 +206,7 @@ func TestReloadAndLevelOverTheSocket(t *testing.T) {
 	_, err := op.Reload(t.Context())
 	var refused *admin.RefusedError
 	require.ErrorAs(t, err, &refused)
-	require.Contains(t, refused.Message, "^~~~", "with the line and a caret")
+	require.Contains(t, refused.Message, `mode: unknown value "reprt"`, "with the setting")
 	st, err := op.Status(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, "enforce", st.Settings.Mode)

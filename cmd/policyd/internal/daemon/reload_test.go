@@ -59,7 +59,7 @@ func TestBadReloadKeepsTheOldSettings(t *testing.T) {
 	l.write("policy.unsigned_mx = \"secure\"\npolicy.mixed_mx = \"maybe\"")
 	require.Error(t, l.daemon.Reload())
 	require.Equal(t, "NOTFOUND ", ask(t, c, "unsigned.example"))
-	require.Contains(t, l.log.String(), l.config+":2: mixed_mx: ")
+	require.Contains(t, l.log.String(), l.config+":2: policy.mixed_mx: ")
 	require.Error(t, l.daemon.LastReload().Err)
 	require.Equal(t, "ignore", l.daemon.Settings().Policy.UnsignedMX)
 	for line := range strings.Lines(l.log.String()) {

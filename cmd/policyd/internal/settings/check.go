@@ -15,24 +15,16 @@ import (
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/postfix"
 	"github.com/policyd/policyd/internal/stub"
+	"github.com/policyd/policyd/internal/text"
 )
 
-// elementError is what is wrong with one element of a list.
-type elementError struct {
-	index int
-	err   error
-}
-
-func (e *elementError) Error() string { return e.err.Error() }
-func (e *elementError) Unwrap() error { return e.err }
-
-// textual is a pointer to a type of another package that reads its own words.
+// textual is a pointer to a type that reads its own words.
 type textual[T any] interface {
 	*T
 	encoding.TextUnmarshaler
 }
 
-// parsed returns the value that a checked word stands for.
+// parsed returns the value of a word that has been checked.
 func parsed[T any, P textual[T]](s string) T {
 	var v T
 	if P(&v).UnmarshalText([]byte(s)) != nil {
@@ -42,18 +34,25 @@ func parsed[T any, P textual[T]](s string) T {
 	return v
 }
 
-func word[T any, P textual[T]](s string) error {
-	var v T
-	return P(&v).UnmarshalText([]byte(s))
+// mistake returns what is wrong with the value of a setting, and what to write.
+func (r row) mistake(s *Settings) error {
+	if r.check == nil {
+		return nil
+	}
+	return r.check(s)
 }
 
-func levels() []string { return []string{"debug", "info", "warn", "error"} }
-
-func oneOf(s string, words []string) error {
-	if !slices.Contains(words, s) {
-		return fmt.Errorf("%q is none of %s", s, strings.Join(words, ", "))
+// oneOf checks a setting that takes one of a few words.
+func oneOf(s string, words ...string) error {
+	if slices.Contains(words, s) {
+		return nil
 	}
-	return nil
+	last := len(words) - 1
+	hint := ""
+	if near := text.Nearest(s, words); near != "" {
+		hint = fmt.Sprintf("; did you mean %q?", near)
+	}
+	return fmt.Errorf("unknown value %q: use %s or %s%s", s, strings.Join(words[:last], ", "), words[last], hint)
 }
 
 func optional(s string, check func(string) error) error {
@@ -63,14 +62,14 @@ func optional(s string, check func(string) error) error {
 	return check(s)
 }
 
-// distinct checks the elements of a list, and that none is there twice.
+// distinct checks the elements of a list, and that no element is in it twice.
 func distinct(list []string, check func(string) error) error {
 	for i, s := range list {
 		if err := check(s); err != nil {
-			return &elementError{i, err}
+			return err
 		}
 		if slices.Contains(list[:i], s) {
-			return &elementError{i, fmt.Errorf("%q is there twice: keep one of them", s)}
+			return fmt.Errorf("%q is in the list twice: keep one of them", s)
 		}
 	}
 	return nil
@@ -120,7 +119,7 @@ func socketPath(s string) error {
 		return err
 	}
 	if len(s) > longest {
-		return fmt.Errorf("the path has %d bytes and a socket's may have %d: write a shorter one", len(s), longest)
+		return fmt.Errorf("the path has %d bytes, and a socket path may have %d: write a shorter one", len(s), longest)
 	}
 	return nil
 }
@@ -149,7 +148,7 @@ func hostPort(s string) error {
 	}
 	if addr, _, _ := strings.Cut(host, "%"); net.ParseIP(addr) == nil {
 		if _, ok := policy.ParseName(host); !ok || strings.Trim(host, "0123456789.") == "" {
-			return fmt.Errorf(`%q is neither an IP address nor a host name: write one, as in "127.0.0.1:2526"`, host)
+			return fmt.Errorf(`%q is neither an IP address nor a host name: write an address and a port, such as "127.0.0.1:2526"`, host)
 		}
 	}
 	return nil
@@ -158,7 +157,7 @@ func hostPort(s string) error {
 func socketMode(s string) error {
 	n, err := strconv.ParseUint(s, 8, 32)
 	if err != nil || n == 0 || fs.FileMode(n)&^fs.ModePerm != 0 {
-		return fmt.Errorf(`%q is not a permission of a socket: write octal digits, such as "0660"`, s)
+		return fmt.Errorf(`%q is not a file mode: write octal digits, such as "0660"`, s)
 	}
 	return nil
 }
@@ -171,7 +170,7 @@ func group(s string) error {
 		return nil
 	}
 	if _, err := user.LookupGroup(s); err != nil {
-		return fmt.Errorf("there is no group %q: write the name or the number of one that exists", s)
+		return fmt.Errorf("unknown group %q: write the name or the number of a group", s)
 	}
 	return nil
 }
@@ -180,10 +179,10 @@ func dnsServers(servers []string) error {
 	const most = 3 // resolv.conf(5)
 	for i, s := range servers {
 		if i == most {
-			return &elementError{i, fmt.Errorf("there are %d servers and at most %d are used: leave some out", len(servers), most)}
+			return fmt.Errorf("%d servers, and at most %d are used: leave some out", len(servers), most)
 		}
 		if _, err := stub.ParseServer(s); err != nil {
-			return &elementError{i, err}
+			return err
 		}
 	}
 	return distinct(servers, func(string) error { return nil })
@@ -191,7 +190,7 @@ func dnsServers(servers []string) error {
 
 func selfTest(names []string) error {
 	if len(names) == 0 {
-		return fmt.Errorf(`no name: write at least one with a signed NS RRset, such as "."`)
+		return fmt.Errorf(`empty list: write at least one name with a signed NS RRset, such as "."`)
 	}
 	return distinct(names, func(s string) error {
 		if _, ok := policy.ParseName(s); !ok && s != "." {
@@ -212,11 +211,11 @@ func transport(s string) error {
 	const longest = 64
 	letters := "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
 	if s == "" || len(s) > longest || strings.Trim(s, letters) != "" {
-		return fmt.Errorf(`%q is not the name of a service in master.cf: write letters, digits, _ and -, as in "smtps26"`, s)
+		return fmt.Errorf(`%q is not a valid service name of master.cf: write letters, digits, _ and -, as in "smtps26"`, s)
 	}
 	for _, r := range s {
 		if !strings.ContainsRune(letters, r) {
-			return fmt.Errorf(`%q has a %q: write letters, digits, _ and -, as in "smtps26"`, s, r)
+			return fmt.Errorf(`%q contains %q: write letters, digits, _ and -, as in "smtps26"`, s, r)
 		}
 	}
 	return nil

@@ -98,37 +98,37 @@ func durationOf(s string) time.Duration {
 	return d
 }
 
-// warnings are for settings that are possible and seldom meant.
+// warnings returns a line for each setting that is valid and may still be a mistake.
 func (l *Loaded) warnings() []string {
 	var w []string
 	switch parsed[policy.Mode](l.Mode) {
 	case policy.ModeOff:
-		w = append(w, `mode = "off": nothing is looked up and everything is answered NOTFOUND`)
+		w = append(w, `mode = "off": every lookup is answered NOTFOUND`)
 	case policy.ModeReport:
-		w = append(w, `mode = "report": decisions are logged and not answered`)
+		w = append(w, `mode = "report": decisions are logged, and every lookup is answered NOTFOUND`)
 	case policy.ModeEnforce:
 	}
 	if l.DNS.TrustAD == "always" && slices.ContainsFunc(l.DNS.Servers, exposed) {
-		w = append(w, `trust_ad = "always" with a DNS server that is not on loopback: whoever is on the way to it can forge secure answers`)
+		w = append(w, `dns.trust_ad = "always" with a server that is not on the loopback interface: an attacker on the path to it can forge secure answers`)
 	}
 	for _, a := range l.Server.Listen {
 		if !strings.HasPrefix(a, "unix:") && !loopback(a) {
-			w = append(w, "server.listen: "+a+" can be reached from other machines")
+			w = append(w, "server.listen: "+a+" is reachable from other machines")
 		}
 	}
 	if l.Metrics.Listen != "" && !loopback(l.Metrics.Listen) {
-		w = append(w, "metrics.listen: "+l.Metrics.Listen+" can be reached from other machines")
+		w = append(w, "metrics.listen: "+l.Metrics.Listen+" is reachable from other machines")
 	}
 	if l.Port26.Mode == "always" {
-		w = append(w, fmt.Sprintf(`port26.mode = "always": mail for an smtps- host whose port %d does not work waits until it is returned`, l.Port26.Port))
+		w = append(w, fmt.Sprintf(`port26.mode = "always": mail for an smtps- host whose port %d does not work stays in the queue until it bounces`, l.Port26.Port))
 	}
 	if l.Port26.ProbeSpecialAddresses {
-		w = append(w, "probe_special_addresses = true: strangers choose which addresses of your network are probed")
+		w = append(w, "port26.probe_special_addresses = true: remote senders choose which addresses of your network are probed")
 	}
 	return w
 }
 
-// exposed says of a server in plain DNS that others may be on the way to it.
+// exposed reports whether queries to a server leave this machine without TLS.
 func exposed(text string) bool {
 	s, err := stub.ParseServer(text)
 	return err == nil && s.TLSName == "" && !s.Addr.Addr().Unmap().IsLoopback()

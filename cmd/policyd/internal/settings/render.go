@@ -21,12 +21,12 @@ func (s Settings) TOML() string {
 	return b.String()
 }
 
-// Sample returns a settings file with every setting, its documentation and its default, all commented out.
+// Sample returns the annotated file: every setting with its documentation and its default, all commented out.
 func Sample() string {
 	var b strings.Builder
-	b.WriteString("# Settings of policyd, see policyd.toml(5). Every key may be left out; what is shown is\n" +
-		"# its default. Check a change with \"policyd config check\" and put it in force with\n" +
-		"# \"systemctl reload policyd\".\n")
+	b.WriteString("# Every setting of policyd with its explanation and its default. In the settings file,\n" +
+		"# write only what differs. Check a change with \"policyd config check\" and apply it with\n" +
+		"# \"policyd reload\".\n")
 	for _, t := range Tables() {
 		if t.Name != "" {
 			b.WriteString("\n[" + t.Name + "]\n")
@@ -60,7 +60,7 @@ func comment(b *strings.Builder, text string) {
 	}
 }
 
-// valueTOML returns a setting as TOML. A JSON string is a TOML basic string, but for DEL.
+// valueTOML returns a setting as TOML. A JSON string is a TOML basic string, except for DEL.
 func valueTOML(v reflect.Value) string {
 	switch v.Kind() {
 	case reflect.Bool:

@@ -1,7 +1,6 @@
-// Package settings reads policyd.toml, strictly: an unknown key or a bad value is
-// an *Error that shows the line and what to write. The table of all settings
-// (table.go) is their one documentation; `policyd config show`, the sample file
-// and policyd.toml(5) are made from it.
+// Package settings reads policyd.toml. An unknown key or a bad value is an *Error that names the line and what to write;
+// one Error has every mistake in the file. The table of all settings (table.go) is their only documentation:
+// `policyd config show`, the annotated file and policyd.toml(5) are made from it.
 package settings
 
 import (
@@ -10,13 +9,13 @@ import (
 	"github.com/policyd/policyd/internal/policy"
 )
 
-// The files that are read where nobody names others. Neither has to exist.
+// The default files. Neither has to exist.
 const (
 	DefaultPath      = "/etc/policyd/policyd.toml"
 	defaultOverrides = "/etc/policyd/overrides"
 )
 
-// Settings are the settings as the file has them. What each means is in the table.
+// Settings are the settings as the file has them. The table documents each one.
 type Settings struct {
 	Mode      string  `toml:"mode" json:"mode"`
 	Overrides string  `toml:"overrides" json:"overrides"`
@@ -24,6 +23,7 @@ type Settings struct {
 	DNS       DNS     `toml:"dns" json:"dns"`
 	Cache     Cache   `toml:"cache" json:"cache"`
 	Policy    Policy  `toml:"policy" json:"policy"`
+	MTASTS    MTASTS  `toml:"mta_sts" json:"mta_sts"`
 	Port26    Port26  `toml:"port26" json:"port26"`
 	TLS       TLS     `toml:"tls" json:"tls"`
 	Admin     Admin   `toml:"admin" json:"admin"`
@@ -61,6 +61,11 @@ type Policy struct {
 	MixedMX    string `toml:"mixed_mx" json:"mixed_mx"`
 	DANE       bool   `toml:"dane" json:"dane"`
 	MTASTS     bool   `toml:"mta_sts" json:"mta_sts"`
+}
+
+// MTASTS is the table [mta_sts].
+type MTASTS struct {
+	ProxyFromEnvironment bool `toml:"proxy_from_environment" json:"proxy_from_environment"`
 }
 
 // Port26 is the table [port26].
@@ -117,7 +122,7 @@ func Default() Settings {
 	}
 }
 
-// Loaded are settings that were read and checked, with the files that they name. It is not changed after.
+// Loaded is a settings file that was read and checked, with the files that it names. It is immutable.
 type Loaded struct {
 	Settings
 	// Path is the settings file, and Found whether there is one.
@@ -127,8 +132,8 @@ type Loaded struct {
 	Rules *policy.Overrides
 	// Roots are the certificates of ca_file; nil means the system's.
 	Roots *x509.CertPool
-	// Warnings are what may be meant so and may be a mistake.
+	// Warnings are about settings that are valid and may still be mistakes.
 	Warnings []string
 
-	document []byte // what the file says
+	document *document // the text of the file
 }
