@@ -2,18 +2,24 @@ package socketmap
 
 import (
 	"bufio"
+	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"net"
+	"os"
 	"strings"
 	"time"
 )
 
-// Client asks a server over one connection, one lookup at a time. It is not for use by several
-// goroutines at once.
+// Client sends requests over one connection, one at a time. Several goroutines must not use it concurrently.
 type Client struct {
 	conn net.Conn
 	in   *bufio.Reader
 }
+
+// NewClient returns a Client for a connection. The Client owns conn from then on.
+func NewClient(conn net.Conn) *Client { return &Client{conn: conn, in: bufio.NewReader(conn)} }
 
 // Dial connects to a server at "host:port" or "unix:/path".
 func Dial(ctx context.Context, address string) (*Client, error) {
@@ -24,24 +30,39 @@ func Dial(ctx context.Context, address string) (*Client, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, network, address)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("socketmap: %w", err)
 	}
-	return &Client{conn: conn, in: bufio.NewReader(conn)}, nil
+	return NewClient(conn), nil
 }
 
-// Lookup asks one question. After an error the answer is not known, the Reply is TEMP, and the Client
-// is of no more use: close it.
+// Lookup sends one request and returns its reply. RemoteAddr of the request is ignored. A map name with a space and a
+// request over [MaxQuery] bytes are a [*ProtocolError], and nothing is sent.
+//
+// After any other error the reply is unknown: Lookup returns TEMP with the error and closes the connection. A server may
+// close a connection between requests; io.EOF means that the request can be sent again on a new connection.
 func (c *Client) Lookup(ctx context.Context, req Request) (Reply, error) {
-	if err := ctx.Err(); err != nil {
-		return Reply{}, err
+	text := req.Map + " " + req.Key
+	if strings.Contains(req.Map, " ") || len(text) > MaxQuery {
+		return Temp("request not sent"), &ProtocolError{"map name with a space, or request too long"}
 	}
+	reply, err := c.exchange(ctx, text)
+	if err == nil {
+		return reply, nil
+	}
+	_ = c.conn.Close()
+	if _, limited := ctx.Deadline(); limited && errors.Is(err, os.ErrDeadlineExceeded) {
+		err = context.DeadlineExceeded // the connection has noticed before ctx
+	}
+	return Temp("no reply"), fmt.Errorf("socketmap: lookup: %w", cmp.Or(ctx.Err(), err))
+}
+
+func (c *Client) exchange(ctx context.Context, text string) (Reply, error) {
 	deadline, _ := ctx.Deadline() // the zero Time is no deadline
-	if err := c.conn.SetDeadline(deadline); err != nil {
+	if err := cmp.Or(ctx.Err(), c.conn.SetDeadline(deadline)); err != nil {
 		return Reply{}, err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = c.conn.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	if _, err := c.conn.Write(AppendNetstring(nil, req.Map+" "+req.Key)); err != nil {
+	defer context.AfterFunc(ctx, func() { _ = c.conn.SetDeadline(time.Unix(1, 0)) })()
+	if _, err := c.conn.Write(AppendNetstring(nil, text)); err != nil {
 		return Reply{}, err
 	}
 	payload, err := ReadNetstring(c.in, MaxReply)

@@ -7,47 +7,51 @@ import (
 	"strconv"
 )
 
-// ErrNetstring says that what was read is no netstring, or one that is too long. The connection is
-// no longer in step: close it.
-var ErrNetstring = errors.New("socketmap: malformed netstring")
-
-// AppendNetstring appends payload as a netstring: "<length>:<payload>,".
-func AppendNetstring(dst []byte, payload string) []byte {
+// AppendNetstring appends payload to dst as a netstring: "<length>:<payload>,".
+func AppendNetstring[T string | []byte](dst []byte, payload T) []byte {
 	dst = strconv.AppendInt(dst, int64(len(payload)), 10)
 	dst = append(dst, ':')
 	dst = append(dst, payload...)
 	return append(dst, ',')
 }
 
-// ReadNetstring reads one netstring of at most limit bytes of payload. It returns ErrNetstring for
-// anything else, io.EOF where there is nothing more to read, and io.ErrUnexpectedEOF in the middle.
+// ReadNetstring reads one netstring with at most limit bytes of payload. The error is a [*ProtocolError] as soon as
+// the bytes cannot become such a netstring, io.EOF at the end of r, and io.ErrUnexpectedEOF in the middle of a netstring.
 func ReadNetstring(r *bufio.Reader, limit int) (string, error) {
-	buf := make([]byte, 0, 64)
+	size, digits := 0, 0
 	for {
-		size, err := measure(buf, limit)
-		switch {
-		case err != nil:
-			return "", err
-		case size > 0 && len(buf) == size:
-			payload, err := payloadOf(buf)
-			return string(payload), err
-		case size > 0:
-			rest := make([]byte, size-len(buf))
-			if _, err := io.ReadFull(r, rest); err != nil {
-				return "", unexpected(err)
-			}
-			buf = append(buf, rest...)
-			continue
-		}
 		c, err := r.ReadByte()
-		if err != nil {
-			if len(buf) > 0 {
-				err = unexpected(err)
-			}
+		switch {
+		case err != nil && digits == 0:
 			return "", err
+		case err != nil:
+			return "", unexpected(err)
+		case c == ':' && digits > 0:
+			return readPayload(r, size)
+		case c < '0' || c > '9', digits > 0 && size == 0:
+			return "", &ProtocolError{"not a netstring"}
 		}
-		buf = append(buf, c)
+		if size, digits = 10*size+int(c-'0'), digits+1; size > limit {
+			return "", &ProtocolError{"netstring over " + strconv.Itoa(limit) + " bytes"}
+		}
 	}
+}
+
+// readPayload reads size bytes and the comma.
+func readPayload(r *bufio.Reader, size int) (string, error) {
+	if whole, _ := r.Peek(min(r.Buffered(), size+1)); len(whole) == size+1 && whole[size] == ',' {
+		payload := string(whole[:size])
+		_, err := r.Discard(size + 1)
+		return payload, err
+	}
+	whole := make([]byte, size+1)
+	if _, err := io.ReadFull(r, whole); err != nil {
+		return "", unexpected(err)
+	}
+	if whole[size] != ',' {
+		return "", &ProtocolError{"missing comma after a netstring"}
+	}
+	return string(whole[:size]), nil
 }
 
 func unexpected(err error) error {
@@ -55,36 +59,4 @@ func unexpected(err error) error {
 		return io.ErrUnexpectedEOF
 	}
 	return err
-}
-
-// measure returns the size of the whole netstring that buf begins with, 0 if that cannot be told yet, or
-// ErrNetstring as soon as it cannot become one of at most limit bytes.
-func measure(buf []byte, limit int) (int, error) {
-	n := 0
-	for i, c := range buf {
-		switch {
-		case c == ':' && i > 0:
-			return i + 1 + n + 1, nil
-		case c < '0' || c > '9', i > 0 && buf[0] == '0':
-			return 0, ErrNetstring
-		}
-		n = 10*n + int(c-'0')
-		if n > limit {
-			return 0, ErrNetstring
-		}
-	}
-	return 0, nil
-}
-
-// payloadOf returns the payload of a whole netstring, ErrNetstring if its comma is missing.
-func payloadOf(whole []byte) ([]byte, error) {
-	for i, c := range whole {
-		if c == ':' {
-			if whole[len(whole)-1] != ',' {
-				return nil, ErrNetstring
-			}
-			return whole[i+1 : len(whole)-1], nil
-		}
-	}
-	return nil, ErrNetstring
 }

@@ -1,11 +1,12 @@
 package socketmap
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
 	"net"
-	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -15,228 +16,206 @@ import (
 // ErrServerClosed is returned by Serve after Shutdown or Close.
 var ErrServerClosed = errors.New("socketmap: server closed")
 
-// Limits are what a server allows its clients; a zero field means the default.
+// Limits bound what clients can cause. A zero or negative field means its default.
 type Limits struct {
-	// MaxConnections is how many connections are open at most, 4096 by default. For one more, the
-	// connection that has been idle for longest is closed.
+	// MaxConnections is how many connections may be open; default 4096. When it is reached, the one that has been idle
+	// longest is closed for a new one. A connection is also idle after a part of a request, but not while it is answered.
 	MaxConnections int
-	// IdleTimeout is how long a connection may be silent between requests, 2 minutes by default.
+	// IdleTimeout is how long a connection may be silent between requests; default 2 minutes.
 	IdleTimeout time.Duration
-	// RequestTimeout is how long a request may take to arrive after its first byte, 10 s by default,
-	// and never longer than IdleTimeout.
+	// RequestTimeout is how long a request may take to arrive after its first byte; default 10 seconds, and
+	// never longer than IdleTimeout.
 	RequestTimeout time.Duration
-	// WriteTimeout is how long a client may take to accept a reply, 10 s by default.
+	// WriteTimeout is how long a client may take to accept a reply; default 10 seconds.
 	WriteTimeout time.Duration
 }
 
-func (l Limits) withDefaults() Limits {
-	if l.MaxConnections <= 0 {
-		l.MaxConnections = 4096
-	}
-	if l.IdleTimeout <= 0 {
-		l.IdleTimeout = 2 * time.Minute
-	}
-	if l.RequestTimeout <= 0 {
-		l.RequestTimeout = 10 * time.Second
-	}
-	l.RequestTimeout = min(l.RequestTimeout, l.IdleTimeout)
-	if l.WriteTimeout <= 0 {
-		l.WriteTimeout = 10 * time.Second
-	}
-	return l
+func (l Limits) withDefaults() *Limits {
+	l.MaxConnections = cmp.Or(max(l.MaxConnections, 0), 4096)
+	l.IdleTimeout = cmp.Or(max(l.IdleTimeout, 0), 2*time.Minute)
+	l.RequestTimeout = min(cmp.Or(max(l.RequestTimeout, 0), 10*time.Second), l.IdleTimeout)
+	l.WriteTimeout = cmp.Or(max(l.WriteTimeout, 0), 10*time.Second)
+	return &l
 }
 
-// Server serves lookups on any number of listeners. Handler and Logger must not change once Serve has
-// been called; limits are changed with SetLimits.
+// Server answers requests on any number of listeners. Its fields must not change after the first call of
+// Serve; SetLimits changes the limits.
 type Server struct {
+	// Handler answers the requests; it must not be nil.
 	Handler Handler
-	// Logger gets what goes wrong in the server itself; nil: nothing is logged.
+	// Limits are the limits at the start; zero fields mean the defaults.
+	Limits Limits
+	// Logger receives problems with clients, listeners and handlers, at most one message of each kind per minute. Keys are
+	// never logged. Nil logs nothing.
 	Logger *slog.Logger
 
-	limits   atomic.Pointer[Limits]
-	stats    counters
-	troubles troubles
+	limits  atomic.Pointer[Limits] // in force; nil before the first use
+	closing atomic.Bool            // Shutdown or Close was called
+	serving sync.WaitGroup         // goroutines of connections
 
 	mu        sync.Mutex
 	conns     map[*conn]struct{}
 	listeners map[net.Listener]struct{}
-	started   time.Time       // where the server's clock begins
-	closing   chan struct{}   // closed by Shutdown and Close; made on first use
+	started   time.Time
+	closed    chan struct{}   // closed together with closing
 	ctx       context.Context // of the handlers
 	cancel    context.CancelFunc
-	closed    atomic.Bool    // by Close: nothing is sent any more
-	active    sync.WaitGroup // connections
+	stats     Stats
+	logged    map[*uint64]logged // by counter in stats
 }
 
-// SetLimits puts limits in force, for open connections from their next request on.
-func (s *Server) SetLimits(l Limits) {
-	l = l.withDefaults()
-	s.limits.Store(&l)
+// Stats are counters since the server was made, except Open.
+type Stats struct {
+	Open         int    // connections that are open now
+	Accepted     uint64 // connections accepted
+	Evicted      uint64 // idle connections closed to make room for a new one
+	Refused      uint64 // new connections closed because no other one was idle
+	Idle         uint64 // connections closed after IdleTimeout
+	Stalled      uint64 // connections closed because a request was not complete after RequestTimeout
+	Malformed    uint64 // connections closed because of a malformed or truncated request
+	Unread       uint64 // connections closed because the client did not read a reply within WriteTimeout
+	WriteErrors  uint64 // replies that could not be written, for Unread or because the client had left
+	AcceptErrors uint64 // temporary errors of a listener
+	Panics       uint64 // handlers that panicked
 }
+
+// logged is the last log message of a kind.
+type logged struct {
+	at    time.Time
+	count uint64 // value of the counter
+}
+
+// Stats returns the current counters.
+func (s *Server) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.stats
+	st.Open = len(s.conns)
+	return st
+}
+
+// event increments a counter in s.stats. It returns the logger for its message, which has the number of events since
+// the last message, or a logger that discards it if that was less than a minute ago.
+func (s *Server) event(counter *uint64) *slog.Logger {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	*counter++
+	now, last := time.Now(), s.logged[counter]
+	if s.Logger == nil || last.count > 0 && now.Sub(last.at) < time.Minute {
+		return slog.New(slog.DiscardHandler)
+	}
+	s.logged[counter] = logged{now, *counter}
+	return s.Logger.With("times", *counter-last.count)
+}
+
+// SetLimits replaces the limits. Open connections follow them from their next request on.
+func (s *Server) SetLimits(l Limits) { s.limits.Store(l.withDefaults()) }
 
 func (s *Server) limit() *Limits {
-	if l := s.limits.Load(); l != nil {
-		return l
+	if s.limits.Load() == nil {
+		s.limits.CompareAndSwap(nil, s.Limits.withDefaults())
 	}
-	l := Limits{}.withDefaults()
-	return &l
+	return s.limits.Load()
 }
 
-// prepare makes what the zero Server lacks; s.mu is held.
+// prepare initializes a zero Server. s.mu is held.
 func (s *Server) prepare() {
-	if s.closing == nil {
-		s.closing, s.started = make(chan struct{}), time.Now()
+	if s.closed == nil {
+		s.closed, s.started, s.logged = make(chan struct{}), time.Now(), map[*uint64]logged{}
 		s.conns, s.listeners = map[*conn]struct{}{}, map[net.Listener]struct{}{}
 		s.ctx, s.cancel = context.WithCancel(context.Background())
-		if s.limits.Load() == nil {
-			s.SetLimits(Limits{})
-		}
 	}
 }
 
-// clock tells the time since the server was started; no two moments of a connection's life are at zero. To look at it costs
-// half of a time.Now.
+// clock returns the time since the server started, which is never zero.
 func (s *Server) clock() time.Duration { return time.Since(s.started) + 1 }
 
-func (s *Server) isClosing() bool {
-	select {
-	case <-s.closing:
-		return true
-	default:
-		return false
-	}
-}
-
-// Serve accepts connections on l until Shutdown or Close, then returns ErrServerClosed. A lack of file
-// descriptors is waited out; any other error of l is returned. Serve closes l.
+// Serve accepts connections on l until Shutdown or Close is called; then it returns ErrServerClosed. After a temporary
+// error of l, such as a lack of file descriptors, it closes the connection that has been idle longest and tries again; any
+// other error is returned. Serve closes l.
 func (s *Server) Serve(l net.Listener) error {
+	defer func() { _ = l.Close() }()
 	s.mu.Lock()
 	s.prepare()
-	if s.isClosing() {
-		s.mu.Unlock()
-		_ = l.Close()
-		return ErrServerClosed
-	}
 	s.listeners[l] = struct{}{}
 	s.mu.Unlock()
 	defer func() {
 		s.mu.Lock()
 		delete(s.listeners, l)
 		s.mu.Unlock()
-		_ = l.Close()
 	}()
-	var wait time.Duration
-	address := l.Addr().String()
-	for {
+	var delay time.Duration
+	for !s.closing.Load() {
 		c, err := l.Accept()
 		switch {
 		case err == nil:
-			wait = 0
-			s.start(c, address)
-		case s.isClosing():
+			delay = 0
+			s.start(c, l.Addr().String())
+			continue
+		case s.closing.Load():
 			return ErrServerClosed
-		case !passing(err):
+		case !temporary(err):
 			return err
-		default:
-			// At the limit accepts succeed and fail in turn: that is one trouble, and not a line for each.
-			if times, yes := s.troubles.accept.due(); yes {
-				s.logger().Error("cannot accept connections: raise the limit of open files", "listener", address, "err", err, "times", times)
-			}
-			s.stats.acceptErrors.Add(1)
-			s.evict()
-			wait = min(max(2*wait, 5*time.Millisecond), time.Second)
-			if !s.pause(wait) {
-				return ErrServerClosed
-			}
 		}
-	}
-}
-
-// passing says of an accept error that the next accept may succeed, accept(2).
-func passing(err error) bool {
-	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.ECONNRESET, syscall.EINTR, syscall.EAGAIN, syscall.EPERM, syscall.EPROTO} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
-}
-
-// pause waits; it returns false when the server is closing.
-func (s *Server) pause(d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-s.closing:
-		return false
-	}
-}
-
-// start serves c, which has come to that listener, at once, in place of the connection that has been idle for longest if
-// there are too many.
-func (s *Server) start(c net.Conn, listener string) {
-	nth := s.stats.accepted.Add(1)
-	if s.full() {
-		s.crowded()
-		if !s.evict() {
-			s.stats.refused.Add(1)
-			_ = c.Close()
-			return
-		}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.isClosing() {
-		_ = c.Close()
-		return
-	}
-	sc := &conn{server: s, net: c, listener: listener, replies: s.stats.of(nth)}
-	sc.rest(s.clock())
-	s.conns[sc] = struct{}{}
-	s.active.Go(sc.serve)
-}
-
-// full says whether there are as many connections as may be. Those that their clients have closed stop counting when
-// their goroutines have run, so these get a chance first: nobody is closed for the sake of a connection that is over.
-func (s *Server) full() bool {
-	const chances = 4
-	for range chances {
+		s.event(&s.stats.AcceptErrors).Error("cannot accept connections", "listener", l.Addr().String(), "err", err)
 		s.mu.Lock()
-		open := len(s.conns)
+		s.evict()
 		s.mu.Unlock()
-		if open < s.limit().MaxConnections {
-			return false
+		delay = min(max(2*delay, 5*time.Millisecond), time.Second)
+		select {
+		case <-time.After(delay):
+		case <-s.closed:
 		}
-		runtime.Gosched()
 	}
-	return true
+	return ErrServerClosed
 }
 
-// evict closes the connection that has been idle for longest. It returns false if none is idle. Under a flood a request
-// may have arrived that nobody has come to read yet: some such connections are spared.
-func (s *Server) evict() bool {
+// temporary reports whether another accept may succeed after this error, accept(2).
+func temporary(err error) bool {
+	return slices.ContainsFunc([]syscall.Errno{
+		syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EPERM, syscall.EPROTO,
+		syscall.ECONNABORTED, syscall.ECONNRESET, syscall.EINTR, syscall.EAGAIN,
+	}, func(e syscall.Errno) bool { return errors.Is(err, e) })
+}
+
+// start serves c. When the connection limit is reached, it first closes the connection that has been idle longest or, if
+// none is idle, c.
+func (s *Server) start(c net.Conn, listener string) {
+	limit := s.limit().MaxConnections
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	const spared = 16
-	for passed := map[*conn]bool{}; ; {
+	s.stats.Accepted++
+	full := len(s.conns) >= limit
+	served := !s.closing.Load() && (!full || s.evict())
+	if served {
+		sc := newConn(s, c, listener)
+		s.conns[sc] = struct{}{}
+		s.serving.Go(sc.serve)
+	} else {
+		_ = c.Close()
+	}
+	s.mu.Unlock()
+	switch {
+	case full && served:
+		s.event(&s.stats.Evicted).Warn("connection limit reached; closing the connection that has been idle longest", "limit", limit)
+	case full:
+		s.event(&s.stats.Refused).Warn("connection limit reached and none is idle; closing the new connection", "limit", limit)
+	}
+}
+
+// evict closes the connection that has been idle longest. It reports whether there was one. s.mu is held.
+func (s *Server) evict() bool {
+	for {
 		var longest *conn
 		var since int64
 		for c := range s.conns {
-			if at := c.state.Load(); at > working && (longest == nil || at>>1 < since>>1) && !passed[c] {
+			if at := c.idleSince.Load(); at > 0 && (longest == nil || at < since) {
 				longest, since = c, at
 			}
 		}
 		if longest == nil {
 			return false
 		}
-		if len(passed) < spared && longest.pending() {
-			passed[longest] = true
-			continue
-		}
-		if longest.state.CompareAndSwap(since, ended) {
-			s.stats.evicted.Add(1)
+		if longest.idleSince.CompareAndSwap(since, evicted) { // otherwise a request has just arrived
 			delete(s.conns, longest)
 			_ = longest.net.Close()
 			return true
@@ -244,65 +223,49 @@ func (s *Server) evict() bool {
 	}
 }
 
-// Shutdown stops accepting, closes idle connections at once, has the requests that have begun to arrive
-// answered, and returns when all connections are closed. When ctx ends before, the contexts of the handlers end, and what they
-// say within half a second is sent; then it closes what is left and returns the error of ctx.
+// Shutdown stops accepting connections, answers the requests that have begun to arrive, closes each connection when it is
+// idle, and returns when all are closed. When ctx ends first, the contexts of the handlers end too; replies that are ready
+// within half a second are still sent. Then Shutdown closes the remaining connections and returns the error of ctx. It does
+// not wait for a handler that ignores its context.
 func (s *Server) Shutdown(ctx context.Context) error {
-	s.stop()
-	s.mu.Lock()
-	for c := range s.conns {
-		c.wake()
-	}
-	s.mu.Unlock()
+	s.stop(func(c *conn) { _ = c.net.SetReadDeadline(time.Now().Add(lastRead)) }) // wakes up the idle ones
 	done := make(chan struct{})
-	go func() { s.active.Wait(); close(done) }()
+	go func() { s.serving.Wait(); close(done) }()
 	select {
 	case <-done:
 		s.cancel()
 		return nil
 	case <-ctx.Done():
-		s.cancel()
-		const lastWords = 500 * time.Millisecond
-		select {
-		case <-done:
-		case <-time.After(lastWords):
-			_ = s.Close()
-			<-done
-		}
-		return ctx.Err()
 	}
+	s.cancel()
+	const grace = 500 * time.Millisecond
+	select {
+	case <-done:
+	case <-time.After(grace):
+		_ = s.Close()
+	}
+	return ctx.Err()
 }
 
-// Close stops accepting and closes all connections; handlers see their context end. It does not wait for them: their
-// connections are closed when they return.
+// Close closes all listeners and connections and ends the contexts of the handlers, without waiting. It returns nil.
 func (s *Server) Close() error {
-	s.stop()
-	s.closed.Store(true)
+	s.stop(func(c *conn) { _ = c.net.Close() })
 	s.cancel()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for c := range s.conns {
-		s.active.Go(func() { _ = c.net.Close() }) // which waits for a handler that runs, and that may need s.mu
-	}
 	return nil
 }
 
-// stop closes the listeners.
-func (s *Server) stop() {
+// stop closes the listeners and calls each for every connection.
+func (s *Server) stop(each func(*conn)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.prepare()
-	if !s.isClosing() {
-		close(s.closing)
+	if !s.closing.Swap(true) {
+		close(s.closed)
 	}
 	for l := range s.listeners {
 		_ = l.Close()
 	}
-}
-
-func (s *Server) logger() *slog.Logger {
-	if s.Logger != nil {
-		return s.Logger
+	for c := range s.conns {
+		each(c)
 	}
-	return slog.New(slog.DiscardHandler)
 }

@@ -1,72 +1,87 @@
-// Package socketmap speaks the protocol of Postfix's socketmap tables
-// (socketmap_table(5)): a client sends "mapname key" as a netstring, the server
-// replies "OK data", "NOTFOUND ", "TEMP reason", "TIMEOUT reason" or "PERM
-// reason" as a netstring, one after the other on a connection that stays open.
+// Package socketmap is a server and a client for the protocol of Postfix's socketmap tables, which Sendmail uses too.
 //
-// Server and Handler work in the manner of net/http. The zero Reply is TEMP:
-// a handler that forgets to answer defers mail and never weakens it.
+// # Protocol
+//
+// A client sends "mapname key" as a netstring, and the server sends one reply as a netstring: "OK data", "NOTFOUND ",
+// "TEMP reason", "TIMEOUT reason" or "PERM reason". The connection stays open for further requests. A client may send
+// requests before earlier ones are answered; replies have the order of the requests. See socketmap_table(5).
+//
+// # Server
+//
+// [Server], [Handler] and [Mux] work like their namesakes in net/http: one goroutine per connection, [Server.Serve] for
+// each listener, [Server.Shutdown] for an orderly end. The zero [Reply] is TEMP, so a handler that forgets to set a
+// reply defers mail and never tells Postfix that a key does not exist.
+//
+// # Hostile clients
+//
+// A server protects itself with [Limits]. It closes the connection without an answer when a request is malformed,
+// longer than [MaxQuery] or not complete in time, and when a client does not read its replies. When the connection
+// limit is reached, the connection that has been idle longest makes room for a new one. A panic in a handler becomes
+// TEMP. A reply that Postfix would misread, such as an OK without data, is sent as TEMP.
+//
+// # Client
+//
+// [Dial] or [NewClient] makes a [Client], which sends one request at a time.
+//
+// # Errors
+//
+// Bytes that do not follow the protocol are a [*ProtocolError], which matches [ErrProtocol]. Errors of the connection
+// and of the context are wrapped: errors.Is finds net.ErrClosed, io.EOF, context.Canceled and so on.
 package socketmap
 
 import (
 	"context"
 	"errors"
+	"net"
 	"strings"
 )
 
-// The limits of the protocol. Postfix takes replies of up to 100,000 bytes, and
-// from 3.12 sends queries of up to 10,000.
+// The limits of the protocol, in bytes of payload. Postfix accepts replies of up to
+// 100,000 bytes; from version 3.12 on it sends queries of up to 10,000 bytes.
 const (
 	MaxQuery = 10_000
 	MaxReply = 100_000
 
-	maxReason = 200 // what Postfix logs of a reason
+	maxReason = 200 // Postfix logs no more of a reason
 )
 
-// Request is one lookup. Map and Key are as the client sent them: the key may
-// hold any bytes.
-type Request struct {
-	Map, Key string
+// ErrProtocol matches every [*ProtocolError].
+var ErrProtocol = errors.New("socketmap: protocol error")
+
+// ProtocolError reports bytes that are not a netstring, not a request or not a reply. After one, the
+// two sides may disagree about where the next message begins: close the connection.
+type ProtocolError struct {
+	Reason string // such as "missing comma after a netstring"; no bytes of the peer
 }
 
-// Handler answers requests. It is called by several goroutines at once. The context
-// ends when the server is closed, or when the patience of Shutdown is over.
+func (e *ProtocolError) Error() string { return "socketmap: " + e.Reason }
+
+// Is reports whether target is ErrProtocol.
+func (e *ProtocolError) Is(target error) bool { return target == ErrProtocol }
+
+// Request is one lookup. Map and Key are as the client sent them: the key may contain any bytes.
+type Request struct {
+	Map, Key string
+	// RemoteAddr is the client's address. The server sets it; a client ignores it.
+	RemoteAddr net.Addr
+}
+
+// Handler answers requests. The server calls it from several goroutines concurrently. The context ends
+// when [Server.Close] is called or the context of [Server.Shutdown] ends, but not when the client leaves.
 type Handler interface {
 	ServeSocketmap(ctx context.Context, req Request) Reply
 }
 
-// HandlerFunc is a Handler made of a function.
+// HandlerFunc is a function that is a [Handler].
 type HandlerFunc func(ctx context.Context, req Request) Reply
 
 // ServeSocketmap calls f.
 func (f HandlerFunc) ServeSocketmap(ctx context.Context, req Request) Reply { return f(ctx, req) }
 
-// Mux passes requests on by their map name. The zero Mux knows no maps. Handle
-// must not be called while requests are served.
-type Mux struct {
-	handlers map[string]Handler
-}
-
-// Handle has h answer the map of that name.
-func (m *Mux) Handle(name string, h Handler) {
-	if m.handlers == nil {
-		m.handlers = map[string]Handler{}
-	}
-	m.handlers[name] = h
-}
-
-// ServeSocketmap has the handler of the map answer; a map that is not known is PERM.
-func (m *Mux) ServeSocketmap(ctx context.Context, req Request) Reply {
-	h, ok := m.handlers[req.Map]
-	if !ok {
-		return Perm("unknown map name: " + req.Map)
-	}
-	return h.ServeSocketmap(ctx, req)
-}
-
 // Status is the first word of a reply. The zero Status is StatusTemp.
 type Status uint8
 
-// The statuses. Postfix defers mail for all but the first two.
+// The statuses. Postfix defers the mail for every status except StatusOK and StatusNotFound.
 const (
 	StatusTemp Status = iota
 	StatusOK
@@ -75,97 +90,73 @@ const (
 	StatusPerm
 )
 
-// String returns the word on the wire.
+// String returns the word that is sent, and TEMP for an unknown status.
 func (s Status) String() string {
-	switch s {
-	case StatusOK:
-		return "OK"
-	case StatusNotFound:
-		return "NOTFOUND"
-	case StatusTimeout:
-		return "TIMEOUT"
-	case StatusPerm:
-		return "PERM"
-	case StatusTemp:
+	if s > StatusPerm {
+		s = StatusTemp
 	}
-	return "TEMP"
+	return [...]string{"TEMP", "OK", "NOTFOUND", "TIMEOUT", "PERM"}[s]
 }
 
-// Reply is an answer: the data of OK, or a reason for people.
+// Reply is the answer to a request.
 type Reply struct {
 	Status Status
-	Text   string
+	// Text is the data of StatusOK, nothing for StatusNotFound, and otherwise a reason for the log of the client.
+	Text string
 }
 
 // OK returns a reply with data, which must be printable ASCII and not empty.
 func OK(data string) Reply { return Reply{Status: StatusOK, Text: data} }
 
-// NotFound returns the reply for a key that is not in the map.
+// NotFound returns the reply for a key that the map does not contain.
 func NotFound() Reply { return Reply{Status: StatusNotFound} }
 
-// Temp returns a temporary error: Postfix defers the mail and logs the reason.
+// Temp returns a temporary error. Postfix defers the mail and logs the reason.
 func Temp(reason string) Reply { return Reply{Status: StatusTemp, Text: reason} }
 
-// Perm returns a permanent error, which Postfix treats like a temporary one.
+// Perm returns a permanent error. Postfix treats it like a temporary one.
 func Perm(reason string) Reply { return Reply{Status: StatusPerm, Text: reason} }
 
-// String returns the reply as it leaves: "NOTFOUND " with its space, reasons cut to
-// 200 characters of printable ASCII. An OK that Postfix would misread (without data, with other bytes,
-// over 100,000 bytes) leaves as TEMP: "OK" without a space means "not found" to Postfix 3.7 to 3.10.8.
+// String returns the reply as it is sent. A reason is cut to 200 bytes, and characters outside printable ASCII
+// become "?". An OK that Postfix would misread is sent as TEMP: one without data (Postfix 3.7 to 3.10.8 take "OK"
+// without a space as "not found"), one with bytes outside printable ASCII, and one over [MaxReply].
 func (r Reply) String() string { return string(r.appendTo(nil)) }
 
 func (r Reply) appendTo(b []byte) []byte {
-	switch r.Status {
-	case StatusOK:
-		switch {
-		case r.Text == "":
-			r = Temp("internal error: a reply without data")
-		case len(r.Text) > MaxReply-len("OK "):
-			r = Temp("internal error: a reply over 100,000 bytes")
-		case !printable(r.Text):
-			r = Temp("internal error: a reply with bytes outside printable ASCII")
-		}
-	case StatusTemp, StatusTimeout:
-		if r.Text == "" {
-			r.Text = "no answer"
-		}
-	case StatusNotFound, StatusPerm:
+	switch {
+	case r.Status > StatusPerm:
+		r = Temp("internal error: unknown reply status")
+	case r.Status == StatusOK && r.Text == "":
+		r = Temp("internal error: OK without data")
+	case r.Status == StatusOK && len(r.Text) > MaxReply-len("OK "):
+		r = Temp("internal error: reply over 100,000 bytes")
+	case r.Status == StatusOK && strings.ContainsFunc(r.Text, unprintable):
+		r = Temp("internal error: reply with bytes outside printable ASCII")
+	case r.Text == "" && (r.Status == StatusTemp || r.Status == StatusTimeout):
+		r.Text = "no answer"
 	}
-	b = append(b, r.Status.String()...)
-	b = append(b, ' ')
+	b = append(append(b, r.Status.String()...), ' ')
 	if r.Status == StatusOK {
 		return append(b, r.Text...)
 	}
-	for i := range min(len(r.Text), maxReason) {
-		c := r.Text[i]
-		if c < ' ' || c > '~' {
-			c = '?'
+	return append(b, strings.Map(func(c rune) rune {
+		if unprintable(c) {
+			return '?'
 		}
-		b = append(b, c)
-	}
-	return b
+		return c
+	}, r.Text[:min(len(r.Text), maxReason)])...)
 }
 
-func printable(s string) bool {
-	for i := range len(s) {
-		if s[i] < ' ' || s[i] > '~' {
-			return false
-		}
-	}
-	return true
-}
+func unprintable(c rune) bool { return c < ' ' || c > '~' }
 
-// ErrReply says that a peer's reply is none of the protocol. Take it as TEMP.
-var ErrReply = errors.New("socketmap: malformed reply")
-
-// ParseReply reads the payload of a reply. It is stricter than Postfix: OK needs its space and data. The
-// error is ErrReply, and the Reply is then TEMP.
+// ParseReply parses the payload of a reply. It is stricter than Postfix: the word needs its space, and OK
+// needs data. The error is a [*ProtocolError], and the Reply is then TEMP.
 func ParseReply(payload string) (Reply, error) {
 	word, text, spaced := strings.Cut(payload, " ")
-	for _, s := range []Status{StatusTemp, StatusOK, StatusNotFound, StatusTimeout, StatusPerm} {
+	for s := StatusTemp; s <= StatusPerm; s++ {
 		if word == s.String() && spaced && (s != StatusOK || text != "") {
 			return Reply{Status: s, Text: text}, nil
 		}
 	}
-	return Reply{Text: "malformed reply"}, ErrReply
+	return Temp("malformed reply"), &ProtocolError{"malformed reply"}
 }

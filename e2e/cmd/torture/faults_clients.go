@@ -113,7 +113,7 @@ func manyConnections(ctx context.Context, s *scene) (string, error) {
 	}
 	line, unnamed := "", error(nil)
 	if connections > usual {
-		line, unnamed = p.logged("there are max_connections connections")
+		line, unnamed = p.logged("connection limit reached")
 	}
 	return fmt.Sprintf("%d connections; %s; %.0f made room; %d files open at most; %s", connections, asked, evicted, during, line),
 		errors.Join(held, p.filesBack(ctx, before), unnamed)
@@ -183,8 +183,8 @@ func slowClients(ctx context.Context, s *scene) (string, error) {
 	if err == nil && counted < 3*each {
 		err = fmt.Errorf("%.0f of %d were counted", counted, 3*each)
 	}
-	stalled, silent := p.logged("a client began a request and did not send the rest in time")
-	cut, unnamed := p.logged("a client sent what is no socketmap request … the connection ended in the middle of it")
+	stalled, silent := p.logged("request not complete in time; connection closed")
+	cut, unnamed := p.logged("malformed request; connection closed … connection closed in the middle of a request")
 	return fmt.Sprintf("%d cut off, %.0f counted; %s; %s; %s", 3*each, counted, asked, stalled, cut), errors.Join(append(errs, held, err, silent, unnamed)...)
 }
 
@@ -261,7 +261,7 @@ func malformed(ctx context.Context, s *scene) (string, error) {
 	if grown := len(p.Log()) - before; grown > quiet {
 		err = errors.Join(err, fmt.Errorf("the log has grown by %d bytes", grown))
 	}
-	line, unnamed := p.logged("a client sent what is no socketmap request")
+	line, unnamed := p.logged("malformed request; connection closed")
 	return fmt.Sprintf("%d closed and counted; %s; %s", sent, asked, line), errors.Join(err, held, unnamed)
 }
 

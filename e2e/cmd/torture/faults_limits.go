@@ -48,7 +48,7 @@ func fewFiles(ctx context.Context, s *scene) (string, error) {
 	}
 	asked, held := l.end()
 	back, recovered := p.recover(ctx, w.all)
-	line, unnamed := p.logged("cannot accept connections: raise the limit of open files")
+	line, unnamed := p.logged("cannot accept connections")
 	return fmt.Sprintf("%d files, %d connections; %s; %s; %s", files, clients, asked, back, line), errors.Join(err, held, recovered, unnamed)
 }
 
