@@ -15,7 +15,7 @@ UNIT = $(shell go list ./...)
 
 .DEFAULT_GOAL = help
 .PHONY: help go-version build test ci unit race e2e torture torture-short soak check size golden portable fuzz fuzz-short bench demo demo-mail \
-	deps man install deb rpm cross package-test clean
+	deps man install deb rpm image cross package-test clean
 
 help: ## show the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 14
@@ -142,12 +142,15 @@ deb: $(NFPM) ## a Debian package in dist/; ARCH=arm64 for another machine
 rpm: $(NFPM) ## an RPM package in dist/
 	@VERSION='$(VERSION)' ARCH=$(ARCH) NFPM=$(NFPM) packaging/build rpm
 
+image: ## OCI images in dist/ for amd64 and arm64, without a container engine
+	@VERSION='$(VERSION)' packaging/container/build
+
 $(NFPM): tools/nfpm/go.mod
 	cd tools/nfpm && go build -o $(abspath $(NFPM)) github.com/goreleaser/nfpm/v2/cmd/nfpm
 
 package-test: $(NFPM) cross ## the packages on a clean Debian that is booted for it; root only
 	@packaging/install-deps
-	go test -tags e2e -count=1 -timeout 20m -v ./packaging
+	go test -tags e2e -count=1 -timeout 20m -v ./packaging/...
 
 cross: ## dist/policyd-OS-ARCH for Linux, FreeBSD and OpenBSD
 	@set -e; for target in $(CROSS); do \
