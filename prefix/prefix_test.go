@@ -20,6 +20,34 @@ func ExampleOf() {
 	// mx.example.com none
 }
 
+func ExampleClass() {
+	for _, c := range prefix.Classes() {
+		fmt.Printf("%s %v on port 25, %v on port 26: %s\n", c.Prefix(), c.Promises(25), c.Promises(26), c.Promise())
+	}
+	// Output:
+	// starttls- true on port 25, false on port 26: STARTTLS with a valid certificate on port 25
+	// smtps- true on port 25, true on port 26: implicit TLS on port 26 and STARTTLS on port 25, both with a valid certificate
+}
+
+// Classes, constants and descriptions agree.
+func TestClasses(t *testing.T) {
+	t.Parallel()
+	for i, c := range prefix.Classes() {
+		require.Equal(t, prefix.Class(i+1), c, "Classes lists every class in order")
+		require.Equal(t, c.String()+"-", c.Prefix())
+		require.Equal(t, c, prefix.Of(c.Prefix()+"a.example"))
+		require.True(t, c.Promises(prefix.SMTPPort))
+		require.Equal(t, c.ImplicitTLS(), c.Promises(prefix.ImplicitTLSPort))
+		require.Equal(t, c.ImplicitTLS(), c.Promises(2626))
+	}
+	for _, none := range []prefix.Class{prefix.None, prefix.Class(len(prefix.Classes()) + 1), 255} {
+		require.Equal(t, "none", none.String())
+		require.Equal(t, "nothing", none.Promise())
+		require.Empty(t, none.Prefix())
+		require.False(t, none.Promises(prefix.SMTPPort) || none.Promises(prefix.ImplicitTLSPort) || none.ImplicitTLS())
+	}
+}
+
 func TestOf(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("x", 63)
@@ -38,12 +66,12 @@ func TestOf(t *testing.T) {
 		{"something must follow within the label", prefix.None, []string{"smtps.example.com", "smtps-.example.com", "starttls-", "starttls-.", "smtps-", "starttls.example.com"}},
 		{"something valid must follow: not starting or ending in a hyphen", prefix.None, []string{"smtps--a.example.com", "smtps-a-.example.com", "starttls--.example.com"}},
 		{"something valid must follow: LDH", prefix.None, []string{"smtps-a_b.example.com", "smtps-a b.example.com", `smtps-a\032b.example.com`, `smtps-a\.b.example.com`, "smtps-é.example.com", "smtps-a\x00.example.com", "smtps-*.example.com", "smtps-a:b.example.com", "smtps-a,b.example.com"}},
-		{"the prefix is at the very beginning", prefix.None, []string{"xsmtps-a.example.com", "a-smtps-b.example.com", "-smtps-a.example.com", " smtps-a.example.com"}},
+		{"nothing precedes the prefix", prefix.None, []string{"xsmtps-a.example.com", "a-smtps-b.example.com", "-smtps-a.example.com", " smtps-a.example.com"}},
 		{"of the leftmost label", prefix.None, []string{"mx.smtps-a.example.com", "mx.starttls-a.com"}},
 		{"only the first prefix counts", prefix.SMTPS, []string{"smtps-starttls-x.example.com"}},
 		{"only the first prefix counts", prefix.STARTTLS, []string{"starttls-smtps-x.example.com"}},
 		{"a closed list of two", prefix.None, []string{"tls-a.example.com", "smtp-a.example.com", "starttls_a.example.com", "starttlss-a.example.com", "smtps26-a.example.com"}},
-		{"underscores in other labels are let through", prefix.SMTPS, []string{"smtps-a._x.example.com"}},
+		{"other labels may have underscores", prefix.SMTPS, []string{"smtps-a._x.example.com"}},
 		{"the whole name is a host name", prefix.None, []string{"smtps-a..example.com", "smtps-a.-b.example.com", "smtps-a.b-.example.com", "smtps-a.exa mple.com", "smtps-" + long + ".example.com", "smtps-a." + strings.Repeat("x.", 124) + "com"}},
 		{"253 octets", prefix.SMTPS, []string{"smtps-a." + strings.Repeat("x.", 121) + "com", "smtps-" + long[:57] + ".example.com"}},
 		{"not a host name", prefix.None, []string{"", "192.0.2.1", "[192.0.2.1]"}},
@@ -72,15 +100,15 @@ func FuzzOf(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, host string) {
 		c := prefix.Of(host)
-		require.Equal(t, c, prefix.Of(asciiUpper(host)), "case does not count")
+		require.Equal(t, c, prefix.Of(asciiUpper(host)), "case makes no difference")
 		if c == prefix.None {
 			return
 		}
 		name := strings.TrimSuffix(host, ".")
-		require.True(t, prefix.ValidHost(name), "only a host name promises anything")
-		require.Equal(t, c, prefix.Of(name), "nor does the final dot")
+		require.True(t, prefix.ValidHost(name), "only a host name can promise")
+		require.Equal(t, c, prefix.Of(name), "a final dot makes no difference")
 		require.True(t, strings.HasPrefix(strings.ToLower(name), c.String()+"-"))
-		require.Equal(t, prefix.None, prefix.Of("x"+name), "the prefix stands at the very beginning")
+		require.Equal(t, prefix.None, prefix.Of("x"+name), "nothing may precede the prefix")
 	})
 }
 
