@@ -42,8 +42,8 @@ type class struct {
 func classes() [SMTPS + 1]class {
 	return [...]class{
 		None:     {name: "none", promise: "nothing"},
-		STARTTLS: {"starttls", "starttls-", "STARTTLS with a valid certificate on port 25", false},
-		SMTPS:    {"smtps", "smtps-", "implicit TLS on port 26 and STARTTLS on port 25, both with a valid certificate", true},
+		STARTTLS: {"starttls", "starttls-", "STARTTLS", false},
+		SMTPS:    {"smtps", "smtps-", "STARTTLS and implicit TLS", true},
 	}
 }
 
@@ -63,7 +63,7 @@ func (c Class) String() string { return c.class().name }
 // Prefix returns what names of this class begin with, such as "smtps-", and "" for None.
 func (c Class) Prefix() string { return c.class().prefix }
 
-// Promise returns the promise in words, with the default ports.
+// Promise returns the promise in words, such as "STARTTLS and implicit TLS".
 func (c Class) Promise() string { return c.class().promise }
 
 // Promises reports whether the class promises TLS with a valid certificate on this port: STARTTLS on port 25,

@@ -25,8 +25,8 @@ func ExampleClass() {
 		fmt.Printf("%s %v on port 25, %v on port 26: %s\n", c.Prefix(), c.Promises(25), c.Promises(26), c.Promise())
 	}
 	// Output:
-	// starttls- true on port 25, false on port 26: STARTTLS with a valid certificate on port 25
-	// smtps- true on port 25, true on port 26: implicit TLS on port 26 and STARTTLS on port 25, both with a valid certificate
+	// starttls- true on port 25, false on port 26: STARTTLS
+	// smtps- true on port 25, true on port 26: STARTTLS and implicit TLS
 }
 
 // Classes, constants and descriptions agree.

@@ -12,7 +12,6 @@ import (
 
 	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/internal/smtptls"
-	"github.com/policyd/policyd/prefix"
 )
 
 // connectBudget is how often the longest that a connection may take fits into the longest that all for one domain may: a
@@ -58,7 +57,7 @@ func (d *domain) connect(ctx context.Context) {
 				break
 			}
 			h.heard = append(h.heard, heard{addr: a})
-			if h.class == prefix.SMTPS && !d.o.Port25Only {
+			if h.class.ImplicitTLS() && !d.o.Port25Only {
 				h.heard = append(h.heard, heard{addr: a, implicit: true})
 			}
 		}

@@ -40,7 +40,7 @@ func (d *domain) hintPrefix() {
 		if h.class != prefix.None || !h.Valid || !strings.HasSuffix(h.Host.Host, "."+d.Domain) || !h.keeps() {
 			continue
 		}
-		name := "starttls-" + h.Host.Host
+		name := prefix.STARTTLS.Prefix() + h.Host.Host
 		if prefix.Of(name) != prefix.STARTTLS {
 			continue
 		}

@@ -23,7 +23,7 @@ func (d *domain) judge() {
 		d.judgeName(h)
 		d.judgeAddresses(h)
 		for _, implicit := range []bool{false, true} {
-			if implicit && (h.class != prefix.SMTPS || d.o.Port25Only) {
+			if implicit && (!h.class.ImplicitTLS() || d.o.Port25Only) {
 				continue
 			}
 			d.judgePort(h, implicit)
@@ -60,8 +60,8 @@ func (d *domain) judgeName(h *host) {
 
 // looksPrefixed says whether a label was meant to be a prefix.
 func looksPrefixed(label string) bool {
-	for _, p := range []string{"starttls", "smtps"} {
-		if rest, ok := strings.CutPrefix(label, p); ok && (rest == "" || rest[0] == '-' || rest[0] == '_') {
+	for _, c := range prefix.Classes() {
+		if rest, ok := strings.CutPrefix(label, c.String()); ok && (rest == "" || rest[0] == '-' || rest[0] == '_') {
 			return true
 		}
 	}

@@ -125,7 +125,7 @@ func (d *domain) lookUpHosts(ctx context.Context) {
 		if h.Valid {
 			group.Go(func() error {
 				d.lookUpAddresses(limited, h)
-				if h.class == prefix.SMTPS && d.o.Policy.DANE {
+				if h.class.ImplicitTLS() && d.o.Policy.DANE {
 					// The one error is ErrNotCached, from a resolver that may not ask.
 					h.dane26, _ = dane.Lookup(limited, d.o.Resolver, dane.Query{Host: h.Host.Host, Port: d.o.Policy.Port26.Port})
 				}
@@ -140,7 +140,7 @@ func (d *domain) lookUpHosts(ctx context.Context) {
 			prefixed++
 		}
 		h.DANE = showDANE(h.dane)
-		if h.class == prefix.SMTPS {
+		if h.class.ImplicitTLS() {
 			shown := showDANE(h.dane26)
 			h.DANE26 = &shown
 		}
@@ -254,7 +254,7 @@ func (d *domain) answer(ctx context.Context) {
 	}
 	probes := verdicts{}
 	for _, h := range d.hosts {
-		if h.class == prefix.SMTPS {
+		if h.class.ImplicitTLS() {
 			probes[h.Host.Host] = d.verdict26(h)
 		}
 	}

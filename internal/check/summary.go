@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"text/tabwriter"
+
+	"github.com/policyd/policyd/prefix"
 )
 
 // Summary counts what a scan has found.
@@ -28,8 +30,8 @@ func (s *Summary) count(r *Report) {
 	var starttls, smtps, usable bool
 	for i := range r.MX {
 		h := &r.MX[i]
-		starttls = starttls || h.Prefix == "starttls"
-		smtps = smtps || h.Prefix == "smtps"
+		starttls = starttls || h.Prefix == prefix.STARTTLS.String()
+		smtps = smtps || h.Prefix == prefix.SMTPS.String()
 		usable = usable || h.DANE.State == "usable"
 	}
 	signed := r.DNSSEC == "secure" && r.RRset.State == "found"

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/policyd/policyd/internal/text"
+	"github.com/policyd/policyd/prefix"
 )
 
 // Screen shows reports to people, in 80 columns but for what must not be wrapped: the answers of the maps, zone-file
@@ -120,7 +121,10 @@ func stsLine(m MTASTS) string {
 // host shows a host: its addresses and ports as a table, then what they have in common.
 func (s Screen) host(b *strings.Builder, h *Host) {
 	fmt.Fprintf(b, "\n%s\n", s.Colour.Paint(text.Bold, fmt.Sprintf("%d %s", h.Preference, h.Host)))
-	words := map[string]string{"smtps": "smtps-: STARTTLS, and implicit TLS", "starttls": "starttls-: STARTTLS", "none": "nothing"}[h.Prefix]
+	words := prefix.Of(h.Host).Promise()
+	if h.Prefix == prefix.None.String() {
+		words = prefix.None.Promise()
+	}
 	line(b, "promises", words)
 	if h.Valid {
 		words = "A " + h.A + ", AAAA " + h.AAAA

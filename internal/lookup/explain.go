@@ -9,7 +9,6 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
-	"github.com/policyd/policyd/prefix"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -131,7 +130,7 @@ func hosts(facts, routed policy.Facts, o policy.Options) []MXHost {
 		if !o.DANE {
 			m.DANE = "off"
 		}
-		if i < len(routed.Hosts) && routed.Hosts[i].Class == prefix.SMTPS {
+		if i < len(routed.Hosts) && routed.Hosts[i].Class.ImplicitTLS() {
 			r := &routed.Hosts[i]
 			if r.DANE26.State != dane.Unknown {
 				m.DANE26 = r.DANE26.State.String()

@@ -150,7 +150,7 @@ func prefixed(f Facts) (match []string, mixed bool) {
 		switch h := &f.Hosts[i]; {
 		case h.Class == prefix.None:
 			mixed = true
-		case promises(h.Class, f.Nexthop.Port):
+		case h.Class.Promises(f.Nexthop.Port):
 			match = append(match, h.Name)
 		}
 	}
@@ -158,17 +158,11 @@ func prefixed(f Facts) (match []string, mixed bool) {
 	return match, mixed
 }
 
-// promises says whether a class holds on a port: both prefixes promise STARTTLS on port
-// 25, only smtps- promises implicit TLS.
-func promises(c prefix.Class, port uint16) bool {
-	return c == prefix.SMTPS || c == prefix.STARTTLS && port == SMTPPort
-}
-
 // prefixedHost honours the promise of a host that is named as the next hop itself: no MX RRset that
 // could be forged leads to it.
 func prefixedHost(f Facts, o Options, d *Decision) bool {
 	n := f.Nexthop
-	if !promises(prefix.Of(n.Name), n.Port) {
+	if !prefix.Of(n.Name).Promises(n.Port) {
 		return false
 	}
 	if d.undelivered(f, o, []string{n.Name}) {

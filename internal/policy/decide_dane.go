@@ -4,7 +4,6 @@ import (
 	"github.com/policyd/policyd/internal/dane"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/text"
-	"github.com/policyd/policyd/prefix"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -154,7 +153,7 @@ func survey(f Facts) daneSurvey {
 	}
 	for i := range f.Hosts {
 		h := &f.Hosts[i]
-		if smtpsOnly && h.Class != prefix.SMTPS {
+		if smtpsOnly && !h.Class.ImplicitTLS() {
 			continue
 		}
 		switch h.DANE.State {

@@ -68,7 +68,7 @@ func alone(f Facts, o Options, s Source) []string {
 
 // noPrefix says that no host has a prefix that counts for the port.
 func noPrefix(f Facts) string {
-	if f.Nexthop.Host && !promises(prefix.Of(f.Nexthop.Name), f.Nexthop.Port) {
+	if f.Nexthop.Host && !prefix.Of(f.Nexthop.Name).Promises(f.Nexthop.Port) {
 		return "the name of the host carries no prefix for port " + portText(f.Nexthop.Port)
 	}
 	return "prefix: no MX host carries one for port " + portText(f.Nexthop.Port)

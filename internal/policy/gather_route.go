@@ -6,7 +6,6 @@ import (
 
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/text"
-	"github.com/policyd/policyd/prefix"
 )
 
 // GatherRoute finds the facts that Route needs about a domain; otherwise as Gather. What costs more than the MX
@@ -22,7 +21,7 @@ func (e *Engine) GatherRoute(ctx context.Context, n Nexthop, o Options) (Facts, 
 	for i := range f.Hosts {
 		h := &f.Hosts[i]
 		h.Override = e.Overrides.For(h.Name)
-		if h.Class == prefix.SMTPS && o.Port26.Mode == PortProbe && e.Probes != nil {
+		if h.Class.ImplicitTLS() && o.Port26.Mode == PortProbe && e.Probes != nil {
 			h.Probe = e.Probes.Verdict(h.Name)
 		}
 	}

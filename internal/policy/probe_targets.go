@@ -1,7 +1,5 @@
 package policy
 
-import "github.com/policyd/policyd/prefix"
-
 // ProbeTargets returns the hosts whose port of implicit TLS must be probed before Route can lead to them: the smtps-
 // hosts of the leading preference groups that have no other hosts. It returns none where no route can follow whatever a
 // probe finds: in report mode, for a domain with a line in the overrides file, and where the settings rule a route
@@ -33,5 +31,5 @@ func ProbeTargets(f Facts, overrides *Overrides, o Options) []string {
 
 // probeable reports whether a route could lead to a host once its port is open.
 func probeable(h *Host, overrides *Overrides) bool {
-	return h.Class == prefix.SMTPS && overrides.For(h.Name).Action == ActionNone
+	return h.Class.ImplicitTLS() && overrides.For(h.Name).Action == ActionNone
 }

@@ -5,7 +5,6 @@ import (
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/internal/smtptls"
-	"github.com/policyd/policyd/prefix"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -98,7 +97,7 @@ func refused(f Facts, o Options) string {
 		return "no route without an MX RRset"
 	case len(f.Hosts) == 0:
 		return "there is no MX host"
-	case f.Hosts[0].Class != prefix.SMTPS:
+	case !f.Hosts[0].Class.ImplicitTLS():
 		return "the best MX host is no smtps- host"
 	}
 	_, mixed := prefixed(f)
@@ -107,7 +106,7 @@ func refused(f Facts, o Options) string {
 
 // open says whether implicit TLS can be used with a host, as far as its name and its port go.
 func open(h *Host, o Options) bool {
-	if h.Class != prefix.SMTPS {
+	if !h.Class.ImplicitTLS() {
 		return false
 	}
 	return o.Port26.Mode == PortAlways || o.Port26.Mode == PortProbe && h.Probe.State == probe.Open
@@ -117,7 +116,7 @@ func open(h *Host, o Options) bool {
 func closedHost(f Facts, o Options) string {
 	for i := range f.Hosts {
 		h := &f.Hosts[i]
-		if h.Preference != f.Hosts[0].Preference || h.Class != prefix.SMTPS || open(h, o) {
+		if h.Preference != f.Hosts[0].Preference || !h.Class.ImplicitTLS() || open(h, o) {
 			continue
 		}
 		text := ": " + h.Name + " is " + h.Probe.State.String()

@@ -180,7 +180,7 @@ func sameRoots(a, b *x509.CertPool) bool {
 // hostName returns the name under which a host is known, and false for what makes no promise about the port.
 func hostName(name string) (string, bool) {
 	name = strings.ToLower(strings.TrimSuffix(name, "."))
-	return name, prefix.Of(name) == prefix.SMTPS && prefix.ValidHost(name)
+	return name, prefix.Of(name).ImplicitTLS() && prefix.ValidHost(name)
 }
 
 // Verdict returns what is known about a host: Unknown for a host that was never wanted. It never blocks, and it neither

@@ -64,7 +64,7 @@ func (d *Daemon) probeStatus() *admin.Probes {
 func (d *Daemon) probesOf(hosts []string) []admin.Probe {
 	probes := []admin.Probe{}
 	for _, e := range d.prober.List() {
-		if slices.Contains(hosts, e.Host) && prefix.Of(e.Host) == prefix.SMTPS {
+		if slices.Contains(hosts, e.Host) && prefix.Of(e.Host).ImplicitTLS() {
 			probes = append(probes, shownProbe(e))
 		}
 	}
