@@ -192,7 +192,7 @@ func (d *domain) lookUpAddresses(ctx context.Context, h *host) {
 func (d *domain) engine(probes policy.Probes) *policy.Engine {
 	e := &policy.Engine{Resolver: d.o.Resolver, Probes: probes, Site: nowhere{}, Waits: true, Thorough: true}
 	if d.sts != nil {
-		e.STS = d.sts
+		e.STS = d.sts.View(dns.Effort{})
 	}
 	return e
 }

@@ -14,12 +14,12 @@ import (
 const (
 	firstBackOff = time.Minute
 	nextBackOff  = 5 * time.Minute // doubling
-	// dnsBackOff is for a policy host whose addresses could not be looked up: doubling up to firstBackOff, because the resolver
-	// can be well again soon, and remembers by itself what has failed.
+	// dnsBackOff is for a policy host with addresses that could not be looked up. The resolver backs off by itself, and a
+	// fetch must not back off for longer than it does. If another address was tried, it doubles up to firstBackOff.
 	dnsBackOff = 2 * time.Second
 	maxBackOff = 6 * time.Hour
-	// otherBackOff is for an id other than the one whose policy could not be fetched: who repairs a
-	// policy and announces it need not wait for the end of the back-off.
+	// otherBackOff is for another id than the one whose policy could not be fetched, so that a repaired policy with a new
+	// id is fetched soon.
 	otherBackOff = 15 * time.Second
 	// failureMemory is how long after its back-off a failure still counts for the next one.
 	failureMemory = 24 * time.Hour
@@ -30,11 +30,12 @@ const (
 type failure struct {
 	id        string
 	err       *mtasts.Error
+	first     time.Time // when the fetches began to fail
 	at, retry time.Time
 	step      time.Duration
 }
 
-// failures remembers the fetches that failed, so that not every message costs another.
+// failures remembers the fetches that failed, so that not every message causes another.
 type failures struct {
 	mu   sync.RWMutex
 	list map[string]failure
@@ -42,7 +43,7 @@ type failures struct {
 
 func newFailures() *failures { return &failures{list: map[string]failure{}} }
 
-// holds returns the failure that forbids to fetch the policy that id announces.
+// holds returns the failure because of which the policy that id announces must not be fetched now.
 func (f *failures) holds(domain, id string, now time.Time) (failure, bool) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
@@ -53,23 +54,27 @@ func (f *failures) holds(domain, id string, now time.Time) (failure, bool) {
 	return last, true
 }
 
-// held says that a policy is not to be renewed now.
+// held reports whether a policy must not be renewed now.
 func (f *failures) held(e *entry, now time.Time) bool {
 	_, held := f.holds(e.domain, e.id, now)
 	return held
 }
 
-// add notes a failure. With a live policy, which ends at expires, it is tried again well before that.
-func (f *failures) add(err *mtasts.Error, id string, now, expires time.Time) {
+// add remembers a failure, and returns when the fetches for the domain began to fail. With a live policy, which ends at
+// expires, the next attempt comes well before that.
+func (f *failures) add(err *mtasts.Error, id string, now, expires time.Time) (first time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	first, next, most := firstBackOff, nextBackOff, maxBackOff
-	if _, dns := errors.AsType[*dns.Error](err); dns {
-		first, next, most = dnsBackOff, dnsBackOff, firstBackOff
+	least, next, most := firstBackOff, nextBackOff, maxBackOff
+	if _, lookup := errors.AsType[*dns.Error](err); lookup {
+		least, next, most = dnsBackOff, dnsBackOff, dnsBackOff
+		if err.Addr.IsValid() {
+			most = firstBackOff
+		}
 	}
-	n := failure{id: id, err: err, at: now, step: first}
+	n := failure{id: id, err: err, first: now, at: now, step: least}
 	if last, ok := f.list[err.Domain]; ok {
-		n.step = min(max(2*last.step, next), most)
+		n.first, n.step = last.first, min(max(2*last.step, next), most)
 	} else if len(f.list) >= maxFailures {
 		f.makeRoom(now)
 	}
@@ -81,9 +86,10 @@ func (f *failures) add(err *mtasts.Error, id string, now, expires time.Time) {
 	const jitter = 10
 	n.retry = now.Add(wait - rand.N(wait/jitter))
 	f.list[err.Domain] = n
+	return n.first
 }
 
-// makeRoom removes what has been waited for, or else any one; f.mu is held.
+// makeRoom removes the failures whose back-off has ended, and otherwise any one. The caller holds f.mu.
 func (f *failures) makeRoom(now time.Time) {
 	for domain, last := range f.list {
 		if !now.Before(last.retry) {
@@ -107,7 +113,7 @@ func (f *failures) forget(domain string) bool {
 	return ok
 }
 
-// sweep removes failures that count no more.
+// sweep removes failures that no longer count.
 func (f *failures) sweep(now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -118,7 +124,7 @@ func (f *failures) sweep(now time.Time) {
 	}
 }
 
-// all returns what is remembered.
+// all returns all failures.
 func (f *failures) all() map[string]failure {
 	f.mu.RLock()
 	defer f.mu.RUnlock()

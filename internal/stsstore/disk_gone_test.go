@@ -3,6 +3,7 @@ package stsstore_test
 import (
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -49,9 +50,9 @@ func TestADatabaseThatIsRemovedIsWrittenAgain(t *testing.T) {
 				if c.runs {
 					run(t, s)
 				}
-				require.Equal(t, found1, short(s.Lookup(t.Context(), domain)))
+				require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))
 				c.do(t, dir)
-				require.Equal(t, found1, short(s.Lookup(t.Context(), "other.example")))
+				require.Equal(t, found1, short(s.Lookup(t.Context(), "other.example", anything)))
 				if c.runs {
 					time.Sleep(15 * time.Second)
 					require.Equal(t, 1, j.count("was removed or replaced"))
@@ -62,8 +63,8 @@ func TestADatabaseThatIsRemovedIsWrittenAgain(t *testing.T) {
 				w.down(mtasts.FetchError)
 				w.change(func() { clear(w.txt) })
 				s = w.store(t, in(dir))
-				require.Equal(t, found1+" stale", short(s.Lookup(t.Context(), domain)))
-				require.Equal(t, found1+" stale", short(s.Lookup(t.Context(), "other.example")))
+				require.Equal(t, found1+" stale", short(s.Lookup(t.Context(), domain, anything)))
+				require.Equal(t, found1+" stale", short(s.Lookup(t.Context(), "other.example", anything)))
 			})
 		})
 	}
@@ -78,13 +79,13 @@ func TestADatabaseThatCannotBeMadeAgainIsMissed(t *testing.T) {
 		w.set(domain, "1", enforce)
 		s := w.store(t, func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.logger() })
 		run(t, s)
-		require.Equal(t, found1, short(s.Lookup(t.Context(), domain)))
+		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))
 		require.NoError(t, os.RemoveAll(dir))
 		require.NoError(t, os.WriteFile(dir, nil, 0o600))
 		time.Sleep(time.Minute)
 		require.False(t, s.Stats().Persistent)
 		require.Equal(t, 1, j.count("cannot be written to disk"))
-		require.Equal(t, found1, short(s.Lookup(t.Context(), domain)), "in memory it holds")
+		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)), "in memory it holds")
 
 		require.NoError(t, os.Remove(dir))
 		time.Sleep(5 * time.Second) // "recovery within seconds of the fault's end"
@@ -93,12 +94,12 @@ func TestADatabaseThatCannotBeMadeAgainIsMissed(t *testing.T) {
 		require.NoError(t, s.Close())
 		w.down(mtasts.FetchError)
 		w.change(func() { clear(w.txt) })
-		require.Equal(t, found1+" stale", short(w.store(t, in(dir)).Lookup(t.Context(), domain)))
+		require.Equal(t, found1+" stale", short(w.store(t, in(dir)).Lookup(t.Context(), domain, anything)))
 	})
 }
 
-// TestADiskThatWasReadOnlyIsWritten as soon as it can be, and at the latest at the end.
-func TestADiskThatWasReadOnlyIsWritten(t *testing.T) {
+// The policies of a read-only disk still hold, and it is written as soon as that is possible, at the latest at the end.
+func TestAReadOnlyDiskIsReadAndWrittenLater(t *testing.T) {
 	t.Parallel()
 	for name, runs := range map[string]bool{"while it runs": true, "at the end": false} {
 		t.Run(name, func(t *testing.T) {
@@ -107,12 +108,23 @@ func TestADiskThatWasReadOnlyIsWritten(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w, j := newWorld(), &journal{}
 				w.set(domain, "1", enforce)
+				w.set("flushed.example", "1", enforce)
+				s := w.store(t, in(dir))
+				require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))
+				require.Equal(t, found1, short(s.Lookup(t.Context(), "flushed.example", anything)))
+				require.NoError(t, s.Close())
+
+				var writable atomic.Bool
+				s, err := stsstore.NewReadOnly(stsstore.Options{Resolver: w, Fetcher: w, StateDir: dir, Logger: j.logger()}, &writable)
+				require.NoError(t, err)
 				w.set("other.example", "1", enforce)
-				s := w.store(t, func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.logger() })
-				require.Equal(t, found1, short(s.Lookup(t.Context(), domain)))
-				require.NoError(t, s.FreezeDisk())
-				require.Equal(t, found1, short(s.Lookup(t.Context(), "other.example")))
+				require.Equal(t, found1, short(s.Lookup(t.Context(), "other.example", anything)))
+				require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)), "read from the disk")
+				require.Equal(t, 3, w.fetches())
+				require.True(t, s.Flush("flushed.example"))
 				require.False(t, s.Stats().Persistent)
+				require.Equal(t, 1, j.count("cannot be written to disk"))
+				writable.Store(true)
 				if runs {
 					run(t, s)
 					time.Sleep(5 * time.Second)
@@ -123,8 +135,9 @@ func TestADiskThatWasReadOnlyIsWritten(t *testing.T) {
 				w.down(mtasts.FetchError)
 				w.change(func() { clear(w.txt) })
 				s = w.store(t, in(dir))
-				require.Equal(t, found1+" stale", short(s.Lookup(t.Context(), domain)))
-				require.Equal(t, found1+" stale", short(s.Lookup(t.Context(), "other.example")))
+				require.Equal(t, found1+" stale", short(s.Lookup(t.Context(), domain, anything)))
+				require.Equal(t, found1+" stale", short(s.Lookup(t.Context(), "other.example", anything)))
+				require.Equal(t, "absent", short(s.Lookup(t.Context(), "flushed.example", anything)))
 			})
 		})
 	}

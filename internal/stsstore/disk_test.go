@@ -15,51 +15,34 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/bbolt"
 
-	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/stsstore"
 )
 
 func TestPoliciesSurviveARestart(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct {
-		name string
-		runs bool
-	}{{"read when they are asked for", false}, {"read at the start", true}} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			dir := filepath.Join(t.TempDir(), "state")
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
-				w.set(domain, "1", enforce+"x: ✉ and \"more\"\n")
-				s := w.store(t, in(dir))
-				require.Equal(t, found1, short(s.Lookup(t.Context(), domain)))
-				first := s.Lookup(t.Context(), domain)
-				require.True(t, s.Stats().Persistent)
-				require.NoError(t, s.Close())
+	dir := filepath.Join(t.TempDir(), "state")
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.set(domain, "1", enforce+"x: \u2709 and \"more\"\n")
+		s := w.store(t, in(dir))
+		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))
+		first := s.Lookup(t.Context(), domain, anything)
+		require.True(t, s.Stats().Persistent)
+		require.NoError(t, s.Close())
 
-				// HTTPS is down, and DNS says that there was never a policy.
-				w.down(mtasts.FetchError)
-				w.change(func() { delete(w.txt, domain) })
-				s = w.store(t, in(dir))
-				r := s.Cached().Lookup(t.Context(), domain)
-				require.Equal(t, "unknown", short(r), "the disk is not read without waiting")
-				require.ErrorIs(t, r.Err, dns.ErrNotCached)
-				if c.runs {
-					run(t, s)
-					synctest.Wait()
-					require.True(t, s.Loaded())
-				}
-				r = s.Lookup(t.Context(), domain)
-				require.Equal(t, found1+" stale", short(r))
-				require.Equal(t, first.Policy, r.Policy)
-				require.True(t, first.Expires.Equal(r.Expires))
-				require.Equal(t, found1+" stale", short(s.Cached().Lookup(t.Context(), domain)))
-				time.Sleep(24 * time.Hour)
-				require.Equal(t, "absent", short(s.Lookup(t.Context(), domain)))
-			})
-		})
-	}
+		// HTTPS is down, and DNS denies that there ever was a policy.
+		w.down(mtasts.FetchError)
+		w.change(func() { delete(w.txt, domain) })
+		s = w.store(t, in(dir))
+		r := s.Lookup(t.Context(), domain, anything)
+		require.Equal(t, found1+" stale", short(r))
+		require.Equal(t, first.Policy, r.Policy)
+		require.True(t, first.Expires.Equal(r.Expires))
+		require.Equal(t, found1+" stale", short(s.Lookup(t.Context(), domain, cacheOnly)))
+		time.Sleep(24 * time.Hour)
+		require.Equal(t, "absent", short(s.Lookup(t.Context(), domain, anything)))
+	})
 }
 
 func TestWhatIsNewerWinsOverTheDisk(t *testing.T) {
@@ -69,18 +52,18 @@ func TestWhatIsNewerWinsOverTheDisk(t *testing.T) {
 		w := newWorld()
 		w.set(domain, "1", enforce)
 		s := w.store(t, in(dir))
-		s.Lookup(t.Context(), domain)
+		s.Lookup(t.Context(), domain, anything)
 		require.NoError(t, s.Close())
 		w.set(domain, "2", "")
 		s = w.store(t, in(dir))
 		time.Sleep(ttl)
-		require.Equal(t, "found 2 enforce [mx.example.com]", short(s.Lookup(t.Context(), domain)))
+		require.Equal(t, "found 2 enforce [mx.example.com]", short(s.Lookup(t.Context(), domain, anything)))
 		run(t, s)
 		synctest.Wait()
 		require.Equal(t, "2", s.List("", 0)[0].ID)
 		require.NoError(t, s.Close())
 		s = w.store(t, in(dir))
-		require.Equal(t, "found 2 enforce [mx.example.com]", short(s.Lookup(t.Context(), domain)))
+		require.Equal(t, "found 2 enforce [mx.example.com]", short(s.Lookup(t.Context(), domain, anything)))
 		require.Equal(t, 2, w.fetches())
 	})
 }
@@ -92,14 +75,14 @@ func TestFlushForgetsAlsoOnDisk(t *testing.T) {
 		w := newWorld()
 		w.set(domain, "1", enforce)
 		s := w.store(t, in(dir))
-		s.Lookup(t.Context(), domain)
+		s.Lookup(t.Context(), domain, anything)
 		require.NoError(t, s.Close())
 		w.down(mtasts.WebPKIInvalid)
 
 		s = w.store(t, in(dir))
 		require.True(t, s.Flush("Example.COM."))
 		require.False(t, s.Flush(domain))
-		require.Equal(t, "failed sts-webpki-invalid", short(s.Lookup(t.Context(), domain)))
+		require.Equal(t, "failed sts-webpki-invalid", short(s.Lookup(t.Context(), domain, anything)))
 		list := s.List("", 0)
 		require.Len(t, list, 1)
 		require.Equal(t, mtasts.WebPKIInvalid, list[0].Failure)
@@ -110,7 +93,7 @@ func TestFlushForgetsAlsoOnDisk(t *testing.T) {
 		require.NoError(t, s.Close())
 
 		s = w.store(t, in(dir))
-		require.Equal(t, "failed sts-webpki-invalid", short(s.Lookup(t.Context(), domain)))
+		require.Equal(t, "failed sts-webpki-invalid", short(s.Lookup(t.Context(), domain, anything)))
 	})
 }
 
@@ -124,9 +107,9 @@ func TestTheFewestUsedGo(t *testing.T) {
 		for i := range 30 {
 			name := fmt.Sprintf("d%02d.example", i)
 			w.set(name, "1", enforce)
-			require.Equal(t, found1, short(s.Lookup(t.Context(), name)))
+			require.Equal(t, found1, short(s.Lookup(t.Context(), name, anything)))
 			time.Sleep(time.Minute)
-			require.Equal(t, mtasts.Found, s.Lookup(t.Context(), "d00.example").State, "in use")
+			require.Equal(t, mtasts.Found, s.Lookup(t.Context(), "d00.example", anything).State, "in use")
 			require.LessOrEqual(t, s.Stats().Policies(), 10)
 		}
 		require.Len(t, s.List("d00", 0), 1)
@@ -144,7 +127,7 @@ func TestTheFewestUsedGo(t *testing.T) {
 
 		// A policy of 64 KiB is not one like another.
 		w.set("big.example", "1", enforce+"x: "+strings.Repeat("y", 60<<10)+"\n")
-		require.Equal(t, found1, short(s.Lookup(t.Context(), "big.example")))
+		require.Equal(t, found1, short(s.Lookup(t.Context(), "big.example", anything)))
 		require.Equal(t, 1, s.Stats().Policies())
 	})
 }
@@ -157,7 +140,7 @@ func TestExpiredPoliciesAreRemoved(t *testing.T) {
 		w.set(domain, "1", enforce)
 		s := w.store(t, in(dir))
 		run(t, s)
-		s.Lookup(t.Context(), domain)
+		s.Lookup(t.Context(), domain, anything)
 		time.Sleep(25 * time.Hour)
 		require.Zero(t, s.Stats().Policies())
 		require.Equal(t, 1, stored(t, s, dir), "kept for a while, for the case of a clock that is wrong")
@@ -193,8 +176,8 @@ func TestAClockThatWasSetBackCostsNoPolicy(t *testing.T) {
 		w.set("down.example", "1", enforce)
 		time.Sleep(ahead)
 		s := w.store(t, in(dir))
-		s.Lookup(t.Context(), domain)
-		s.Lookup(t.Context(), "down.example")
+		s.Lookup(t.Context(), domain, anything)
+		s.Lookup(t.Context(), "down.example", anything)
 		require.NoError(t, s.Close())
 	})
 	synctest.Test(t, func(t *testing.T) {
@@ -202,15 +185,15 @@ func TestAClockThatWasSetBackCostsNoPolicy(t *testing.T) {
 		w.set(domain, "1", enforce)
 		w.set("down.example", "1", "no policy")
 		s := w.store(t, in(dir))
-		r := s.Lookup(t.Context(), domain)
+		r := s.Lookup(t.Context(), domain, anything)
 		require.Equal(t, found1, short(r))
 		require.Equal(t, time.Now().Add(24*time.Hour), r.Expires, "it was fetched again")
-		require.Equal(t, found1+" stale sts-policy-invalid", short(s.Lookup(t.Context(), "down.example")), "it holds")
-		require.Equal(t, found1+" stale sts-policy-invalid", short(s.Cached().Lookup(t.Context(), "down.example")))
+		require.Equal(t, found1+" stale sts-policy-invalid", short(s.Lookup(t.Context(), "down.example", anything)), "it holds")
+		require.Equal(t, found1+" stale sts-policy-invalid", short(s.Lookup(t.Context(), "down.example", cacheOnly)))
 		time.Sleep(ahead)
-		require.Equal(t, found1, short(s.Lookup(t.Context(), "down.example")), "for longer, and not for less")
+		require.Equal(t, found1, short(s.Lookup(t.Context(), "down.example", anything)), "for longer, and not for less")
 		time.Sleep(24 * time.Hour)
-		require.Equal(t, "failed sts-policy-invalid", short(s.Lookup(t.Context(), "down.example")))
+		require.Equal(t, "failed sts-policy-invalid", short(s.Lookup(t.Context(), "down.example", anything)))
 	})
 }
 
@@ -245,16 +228,15 @@ func TestTheDiskIsBelievedNoMoreThanAPolicyHost(t *testing.T) {
 	w := newWorld()
 	s := w.store(t, in(dir))
 	for k := range bad {
-		require.NotEqual(t, mtasts.Found, s.Lookup(t.Context(), k).State, k)
+		require.NotEqual(t, mtasts.Found, s.Lookup(t.Context(), k, anything).State, k)
 	}
 	run(t, s)
-	require.Eventually(t, s.Loaded, time.Minute, time.Millisecond)
-	require.Equal(t, found1+" stale", short(s.Lookup(t.Context(), "good.example")))
+	require.Equal(t, found1+" stale", short(s.Lookup(t.Context(), "good.example", anything)))
 	require.Equal(t, 1, s.Stats().Policies())
 	require.Equal(t, 1, stored(t, s, dir))
 }
 
-func TestAFileThatIsCorruptIsMovedAside(t *testing.T) {
+func TestAFileThatIsCorruptIsRenamed(t *testing.T) {
 	t.Parallel()
 	garbage := bytes.Repeat([]byte("this is no database. "), 20000)
 	for _, c := range []struct {
@@ -279,7 +261,7 @@ func TestAFileThatIsCorruptIsMovedAside(t *testing.T) {
 			for i := range 60 {
 				name := fmt.Sprintf("d%d.example", i)
 				w.set(name, "1", enforce)
-				require.Equal(t, mtasts.Found, s.Lookup(t.Context(), name).State)
+				require.Equal(t, mtasts.Found, s.Lookup(t.Context(), name, anything).State)
 			}
 			require.NoError(t, s.Close())
 			whole, err := os.ReadFile(file)
@@ -287,85 +269,53 @@ func TestAFileThatIsCorruptIsMovedAside(t *testing.T) {
 			require.NoError(t, os.WriteFile(file, c.damage(whole), 0o600))
 
 			s = w.store(t, log)
-			require.Equal(t, mtasts.Found, s.Lookup(t.Context(), "d1.example").State)
+			require.Equal(t, mtasts.Found, s.Lookup(t.Context(), "d1.example", anything).State)
 			run(t, s)
-			require.Eventually(t, s.Loaded, time.Minute, time.Millisecond)
 			w.set(domain, "1", enforce)
-			require.Equal(t, found1, short(s.Lookup(t.Context(), domain)))
-			require.Equal(t, 1, j.count("moved aside"))
+			require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))
+			require.Equal(t, 1, j.count("renamed it"))
 			require.FileExists(t, file+".corrupt")
 			require.True(t, s.Stats().Persistent, "and a new file is there")
 			require.NoError(t, s.Close())
 
 			w.down(mtasts.FetchError)
 			s = w.store(t, log)
-			require.Equal(t, found1, short(s.Lookup(t.Context(), domain)))
-			require.Equal(t, found1, short(s.Lookup(t.Context(), "d1.example")))
-			require.Equal(t, 1, j.count("moved aside"))
+			require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))
+			require.Equal(t, found1, short(s.Lookup(t.Context(), "d1.example", anything)))
+			require.Equal(t, 1, j.count("renamed it"))
 		})
 	}
 }
 
-func TestAFileThatIsDamagedInUseIsMovedAside(t *testing.T) {
+func TestAFileThatIsDamagedInUseIsReplaced(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct {
-		name   string
-		damage func(file string, size int64) error
-		first  func(t *testing.T, w *world, s *stsstore.Store) // use of the damaged file
-	}{
-		{
-			"cut, and read",
-			func(file string, _ int64) error { return os.Truncate(file, 8192) },
-			func(t *testing.T, w *world, s *stsstore.Store) {
-				t.Helper()
-				w.set("d1.example", "1", enforce)
-				require.Equal(t, found1, short(s.Lookup(t.Context(), "d1.example")))
-			},
-		},
-		{
-			"overwritten, and read as a whole",
-			func(file string, size int64) error { return overwrite(file, size) },
-			func(t *testing.T, _ *world, s *stsstore.Store) {
-				t.Helper()
-				run(t, s)
-				require.Eventually(t, s.Loaded, time.Minute, time.Millisecond)
-			},
-		},
-		{
-			"cut, and written",
-			func(file string, _ int64) error { return os.Truncate(file, 8192) },
-			func(t *testing.T, w *world, s *stsstore.Store) {
-				t.Helper()
-				w.set("new.example", "1", enforce)
-				require.Equal(t, found1, short(s.Lookup(t.Context(), "new.example")))
-			},
-		},
+	for name, damage := range map[string]func(file string, size int64) error{
+		"cut":         func(file string, _ int64) error { return os.Truncate(file, 8192) },
+		"overwritten": overwrite,
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			file := filepath.Join(dir, "mtasts.db")
 			w, j := newWorld(), &journal{}
-			s := w.store(t, in(dir))
+			s := w.store(t, func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.logger() })
 			for i := range 60 {
 				name := fmt.Sprintf("d%d.example", i)
 				w.set(name, "1", enforce)
-				require.Equal(t, mtasts.Found, s.Lookup(t.Context(), name).State)
+				require.Equal(t, mtasts.Found, s.Lookup(t.Context(), name, anything).State)
 			}
-			require.NoError(t, s.Close())
-
-			s = w.store(t, func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.logger() })
 			info, err := os.Stat(file)
 			require.NoError(t, err)
-			require.NoError(t, c.damage(file, info.Size()))
-			c.first(t, w, s)
-			require.Equal(t, 1, j.count("moved aside"))
+			require.NoError(t, damage(file, info.Size()))
 			w.set(domain, "1", enforce)
-			require.Equal(t, found1, short(s.Lookup(t.Context(), domain)))
+			require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))
+			require.Equal(t, 1, j.count("is corrupt"))
+			require.False(t, s.Stats().Persistent)
 			require.NoError(t, s.Close())
 			w.down(mtasts.FetchError)
 			s = w.store(t, in(dir))
-			require.Equal(t, found1, short(s.Lookup(t.Context(), domain)), "the new file is used")
+			require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)), "the new file has the last policy")
+			require.Equal(t, found1, short(s.Lookup(t.Context(), "d7.example", anything)), "and those that were in memory")
 		})
 	}
 }
@@ -411,8 +361,8 @@ func TestADiskThatCannotBeUsedIsDoneWithout(t *testing.T) {
 				w.set("other.example", "1", enforce)
 				s := w.store(t, func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.logger() })
 				run(t, s)
-				require.Equal(t, found1, short(s.Lookup(t.Context(), domain)))
-				require.Equal(t, found1, short(s.Lookup(t.Context(), "other.example")))
+				require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))
+				require.Equal(t, found1, short(s.Lookup(t.Context(), "other.example", anything)))
 				time.Sleep(time.Hour)
 				require.False(t, s.Stats().Persistent)
 				require.Equal(t, 1, j.count("level=WARN"), "one warning")
@@ -422,23 +372,25 @@ func TestADiskThatCannotBeUsedIsDoneWithout(t *testing.T) {
 	}
 }
 
-func TestADiskThatFailsLaterIsDoneWithout(t *testing.T) {
+func TestADiskThatFailsLaterIsOpenedAgain(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		w, j := newWorld(), &journal{}
 		s := w.store(t, func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.logger() })
-		run(t, s)
 		w.set(domain, "1", enforce)
 		w.set("other.example", "1", enforce)
-		require.Equal(t, found1, short(s.Lookup(t.Context(), domain)))
+		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))
 		require.NoError(t, s.BreakDisk())
-		require.Equal(t, found1, short(s.Lookup(t.Context(), "other.example")))
-		time.Sleep(time.Hour)
-		require.Equal(t, found1, short(s.Lookup(t.Context(), "other.example")))
-		require.Equal(t, found1, short(s.Lookup(t.Context(), domain)))
+		require.Equal(t, found1, short(s.Lookup(t.Context(), "other.example", anything)))
+		require.Equal(t, found1, short(s.Lookup(t.Context(), "other.example", anything)))
+		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))
 		require.Equal(t, 1, j.count("level=WARN"))
 		require.False(t, s.Stats().Persistent)
+		run(t, s)
+		time.Sleep(5 * time.Second)
+		require.True(t, s.Stats().Persistent)
+		require.Equal(t, 2, stored(t, s, dir))
 	})
 }
 
@@ -450,16 +402,16 @@ func TestAFileThatIsOpenElsewhereIsWaitedForInTheBackground(t *testing.T) {
 		w.set(domain, "1", enforce)
 		w.set("other.example", "1", enforce)
 		elsewhere := w.store(t, in(dir))
-		require.Equal(t, found1, short(elsewhere.Lookup(t.Context(), domain)))
+		require.Equal(t, found1, short(elsewhere.Lookup(t.Context(), domain, anything)))
 
 		s := w.store(t, func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.logger() })
 		run(t, s)
-		require.Equal(t, found1, short(s.Lookup(t.Context(), "other.example")))
+		require.Equal(t, found1, short(s.Lookup(t.Context(), "other.example", anything)))
 		require.Equal(t, 1, j.count("another process has it open"))
 		require.NoError(t, elsewhere.Close())
 		time.Sleep(2 * time.Minute)
 		w.down(mtasts.FetchError)
-		require.Equal(t, found1, short(s.Lookup(t.Context(), domain)), "read from the file")
+		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)), "read from the file")
 		require.Equal(t, 1, j.count("level=WARN"))
 		require.Equal(t, 2, stored(t, s, dir), "and what was fetched meanwhile is in it")
 	})
@@ -498,7 +450,7 @@ func TestKill(t *testing.T) {
 	w, j := newWorld(), &journal{}
 	s := w.store(t, func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.logger() })
 	for _, name := range acknowledged {
-		require.Equal(t, found1+" stale", short(s.Lookup(t.Context(), name)), name)
+		require.Equal(t, found1+" stale", short(s.Lookup(t.Context(), name, anything)), name)
 	}
 	require.Zero(t, w.fetches())
 	require.Zero(t, j.count("level"))
@@ -513,7 +465,7 @@ func storeUntilKilled(t *testing.T, dir, round string) {
 	for i := 0; ; i++ {
 		name := fmt.Sprintf("r%s-%d.example", round, i)
 		w.set(name, "1", enforce)
-		require.Equal(t, found1, short(s.Lookup(t.Context(), name)))
+		require.Equal(t, found1, short(s.Lookup(t.Context(), name, anything)))
 		fmt.Println("stored", name)
 	}
 }

@@ -13,13 +13,13 @@ import (
 )
 
 const (
-	// minLife is how long a policy is used at least. With max_age 0 it is for the delivery at hand, and so it is
-	// for all that begin in these seconds: a burst of mail does not fetch a policy for each message.
+	// minLife is how long a policy is used at least. A policy with max_age 0 is for the current delivery; this makes it
+	// serve all deliveries that begin within these seconds, so that a burst of mail fetches it once.
 	minLife = 5 * time.Second
 	// refreshEvery is the "suggested refresh frequency" of RFC 8461 section 3.3.
 	refreshEvery = 24 * time.Hour
-	// future is how far ahead of our clock the time of a fetch may be. A policy from further ahead was fetched
-	// under a clock that was wrong, or ours is: it holds, and is fetched again.
+	// future is how far ahead of the clock the time of a fetch may be. For a policy from further ahead, the clock was
+	// wrong then or is wrong now: the policy holds, and is fetched again.
 	future = time.Minute
 	// freeRotations is how many times the id may change within rotationMemory without being held back.
 	freeRotations  = 4
@@ -28,7 +28,7 @@ const (
 	heavy = 2 << 10
 )
 
-// entry is a policy that was fetched. It is replaced and not changed, but for its flags.
+// entry is a policy that was fetched. Only its flags change; a newer policy replaces the entry.
 type entry struct {
 	domain  string
 	policy  mtasts.Policy
@@ -43,17 +43,16 @@ type entry struct {
 
 	used       atomic.Bool  // since it was fetched
 	touched    atomic.Int64 // when it was used last, in Unix seconds
-	saved      atomic.Bool  // on disk
 	refreshing atomic.Bool
 }
 
-// newEntry returns the entry for a policy that was fetched at a time, in the place of old, which may be nil.
+// newEntry returns the entry for a policy that was fetched at the time fetched.
 //
-// A time of this process has a monotonic reading, so that a policy fetched by it does not age by a jump of the clock. A time
-// from disk has none: where the clock was set back, that policy holds for longer, and never for less.
+// A time of this process has a monotonic reading, so a jump of the clock does not age a policy that it fetched. A time
+// from disk has none: if the clock was set back, that policy holds for longer, and never for less.
 func newEntry(domain, id string, p mtasts.Policy, fetched time.Time) *entry {
 	life := max(p.MaxAge, minLife)
-	// Earlier than needed by chance, so that what was fetched together is not fetched together for ever.
+	// Earlier than necessary by a random time, so that policies fetched together are not renewed together.
 	ahead := min(life/2, refreshEvery)
 	ahead -= rand.N(ahead/5 + 1)
 	e := &entry{
@@ -64,7 +63,7 @@ func newEntry(domain, id string, p mtasts.Policy, fetched time.Time) *entry {
 	return e
 }
 
-// after notes the policy that e replaces.
+// after counts changes of the id since old, the policy that e replaces, which may be nil.
 func (e *entry) after(old *entry) *entry {
 	if old != nil && e.fetched.Sub(old.fetched) < rotationMemory {
 		e.rotations = old.rotations
@@ -75,7 +74,7 @@ func (e *entry) after(old *entry) *entry {
 	return e
 }
 
-// size is about what the policy takes in memory. The patterns are parts of the lines.
+// size returns about how many octets a policy takes in memory. The patterns are parts of the lines.
 func size(p mtasts.Policy) int {
 	const header = 16 // of a string
 	n := header * len(p.MX)
@@ -85,14 +84,14 @@ func size(p mtasts.Policy) int {
 	return n
 }
 
-// live says that the policy must be applied.
+// live reports whether the policy must be applied.
 func (e *entry) live(now time.Time) bool { return e != nil && now.Before(e.expires) }
 
-// fromFuture says that the policy was fetched under another clock.
+// fromFuture reports whether the policy was fetched under another clock.
 func (e *entry) fromFuture(now time.Time) bool { return e.fetched.After(now.Add(future)) }
 
-// heldBack says that the id changes so often that it is not followed every time: a record that is different at
-// every look must not cost a fetch for every message.
+// heldBack reports whether the id changes so often that it is not followed every time: a record that is different in
+// every answer must not cause a fetch for every message.
 func (e *entry) heldBack(now time.Time) bool {
 	if e.rotations < freeRotations {
 		return false
@@ -120,21 +119,19 @@ func (e *entry) encode() ([]byte, error) {
 	return json.Marshal(stored{ID: e.id, Fetched: e.fetched.UTC(), Lines: e.policy.Raw})
 }
 
-// decode reads what encode wrote. What is on disk is believed no more than what a policy host
-// serves: the policy is parsed again.
+// decode reads what encode wrote. It trusts the disk no more than a policy host: it parses the policy again.
 func decode(domain string, value []byte) (*entry, error) {
 	var v stored
 	if err := json.Unmarshal(value, &v); err != nil {
-		return nil, fmt.Errorf("mtasts: a stored policy cannot be read: %w", err)
+		return nil, fmt.Errorf("stsstore: %w", err)
 	}
 	if !mtasts.ValidDomain(domain) || domain != strings.ToLower(domain) || !mtasts.ValidID(v.ID) {
-		return nil, errors.New("mtasts: a stored policy has a malformed domain or id")
+		return nil, errors.New("stsstore: malformed domain or id")
 	}
 	p, err := mtasts.ParsePolicy([]byte(strings.Join(v.Lines, "\n")))
 	if err != nil {
 		return nil, err
 	}
 	e := newEntry(domain, v.ID, p, v.Fetched)
-	e.saved.Store(true)
 	return e, nil
 }

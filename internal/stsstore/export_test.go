@@ -1,24 +1,29 @@
 package stsstore
 
-import "go.etcd.io/bbolt"
+import (
+	"os"
+	"sync/atomic"
+	"syscall"
+)
 
-// BreakDisk closes the database behind the back of a store, so that every use of it fails from now on.
+// BreakDisk closes the database under a store, so that every use of it fails from now on.
 func (s *Store) BreakDisk() error { return s.disk.db.Close() }
 
-// FreezeDisk has the database be what it is on a disk that is read-only at the start.
-func (s *Store) FreezeDisk() error {
-	s.disk.mu.Lock()
-	defer s.disk.mu.Unlock()
-	err := s.disk.db.Close()
-	if err == nil {
-		s.disk.db, err = openFile(s.disk.path, &bbolt.Options{ReadOnly: true})
+// NewReadOnly returns a store like New, on a file system that is read-only until writable is set.
+func NewReadOnly(o Options, writable *atomic.Bool) (*Store, error) {
+	s, err := newStore(o)
+	if err != nil {
+		return nil, err
 	}
-	s.disk.frozen, s.disk.troubled = true, true
-	return err
+	s.disk.openFile = func(name string, flag int, mode os.FileMode) (*os.File, error) {
+		if flag&(os.O_RDWR|os.O_CREATE) != 0 && !writable.Load() {
+			return nil, &os.PathError{Op: "open", Path: name, Err: syscall.EROFS}
+		}
+		return os.OpenFile(name, flag, mode)
+	}
+	s.openDisk(startLockTimeout)
+	return s, nil
 }
 
-// Loaded reports whether everything on disk is in memory.
-func (s *Store) Loaded() bool { return s.loaded.Load() }
-
-// MaxFlights is how many policies are fetched at a time.
-const MaxFlights = maxFlights
+// MaxFetches is how many policies are fetched concurrently.
+const MaxFetches = maxFetches

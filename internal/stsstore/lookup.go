@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/policyd/policyd/internal/dns"
@@ -12,137 +13,101 @@ import (
 	"github.com/policyd/policyd/internal/text"
 )
 
-var errReading = fmt.Errorf("mtasts: the stored policies are being read: %w", dns.ErrNotCached)
+const (
+	// liveWait is how long a lookup waits for the TXT record and for a newer policy while it has a live one, which holds
+	// in any case.
+	liveWait = time.Second
+	// maxText bounds text from remote parties in a result or a log line.
+	maxText = 1000
+)
 
-// View is a way to ask a Store.
-type View struct {
-	store           *Store
-	cached, passive bool
-}
-
-// Lookup finds the policy of a domain, in any case and with A-labels, of which the TXT record
-// is asked for when it is not in the resolver's cache, and the policy is fetched when the record announces one that
-// the store does not have. A caller with a deadline gets Unknown where that ends before an answer is there; the
-// fetch goes on.
-func (s *Store) Lookup(ctx context.Context, domain string) mtasts.Result {
-	return View{store: s}.Lookup(ctx, domain)
-}
-
-// Cached returns a view that never waits: where Lookup would ask or fetch, it returns Unknown and an error that wraps
-// dns.ErrNotCached.
-func (s *Store) Cached() View { return View{store: s, cached: true} }
-
-// Passive returns a view for domains that strangers choose, such as those of envelope senders. It asks for the TXT record,
-// but never fetches: where Lookup would, it returns Unknown and an error that wraps dns.ErrNotCached. What
-// it finds does not count as used, so it is not renewed for its sake and does not drive out others.
-func (s *Store) Passive() View { return View{store: s, passive: true} }
-
-// Passive returns the same view as one for domains that strangers choose.
-func (v View) Passive() View {
-	v.passive = true
-	return v
-}
-
-// Lookup is Store.Lookup as far as the view allows it.
-func (v View) Lookup(ctx context.Context, domain string) mtasts.Result {
-	s := v.store
-	domain = strings.ToLower(strings.TrimSuffix(domain, "."))
+// Lookup finds the policy of a domain, given with A-labels and in any case. It asks for the TXT record, and fetches the
+// policy if the record announces one that the store does not have. If the deadline of ctx is first, the result is
+// Unknown and the fetch continues. A live policy is returned after liveWait at the latest.
+//
+// With CacheOnly it never waits: where it would ask or fetch, the result is Unknown and its error wraps ErrNotCached.
+// With Untrusted it asks for the record, but never fetches (Unknown and ErrNotCached again), and the policy does not
+// count as used: it is not renewed and does not stay in memory on behalf of a remote party.
+func (s *Store) Lookup(ctx context.Context, domain string, e dns.Effort) mtasts.Result {
+	domain = normal(domain)
 	if !mtasts.ValidDomain(domain) {
-		return mtasts.Result{Domain: domain, State: mtasts.Absent, Why: "no domain that could have a policy"}
-	}
-	e, sure := s.known(domain, !v.cached)
-	if !sure {
-		return unknown(domain, errReading)
+		return mtasts.Result{Domain: domain, State: mtasts.Absent, Why: "not a domain that can have a policy"}
 	}
 	now := time.Now()
-	live := e.live(now)
-	id, err := v.announcement(ctx, domain, live)
+	have := s.table.get(domain)
+	live := have.live(now)
+	if live && !e.Untrusted {
+		have.use(now)
+	}
+	if live && !e.CacheOnly {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, liveWait)
+		defer cancel()
+	}
+	id, err := s.recordID(ctx, domain, e)
 	switch {
 	case errors.Is(err, dns.ErrNotCached):
 		return unknown(domain, err)
-	case live && err == nil && id == e.id && !e.fromFuture(now):
-		v.use(e, now)
+	case live && err == nil && id == have.id && !have.fromFuture(now):
 		s.counters.hits.Add(1)
-		return e.result()
+		return have.result()
 	case live && err != nil:
 		// "If no "live" policy can be discovered via DNS or fetched via HTTPS, but a valid (non-expired)
 		// policy exists in the sender's cache, the sender MUST apply that cached policy" (section 3.3).
-		v.use(e, now)
-		return s.stale(e, err)
+		return s.stale(have, err)
 	case errors.Is(err, mtasts.ErrNoRecord), errors.Is(err, mtasts.ErrManyRecords), errors.Is(err, mtasts.ErrBadRecord):
 		return mtasts.Result{Domain: domain, State: mtasts.Absent, Why: strings.TrimPrefix(err.Error(), "mtasts: ")}
-	case err != nil && (ctx.Err() != nil || ours(err)):
+	case err != nil && (ctx.Err() != nil || local(err)):
 		return unknown(domain, err)
 	case err != nil:
-		return mtasts.Result{Domain: domain, State: mtasts.Failed, Err: err, Why: text.Line("the TXT record could not be looked up: "+err.Error(), maxText)}
+		return mtasts.Result{
+			Domain: domain, State: mtasts.Failed, Err: err,
+			Why: text.Line("the TXT record could not be looked up: "+err.Error(), maxText),
+		}
 	}
-	if live {
-		v.use(e, now)
-	}
-	// What is kept must not keep the whole request alive.
-	return v.renew(ctx, want{strings.Clone(domain), id, e, now})
+	return s.renew(ctx, want{strings.Clone(domain), id, have, now}, e) // domain may be a part of the whole request
 }
 
-// Announce has the TXT record of a domain looked up that Lookup will need, where the view may ask for it, and does not wait for
-// it.
-func (s *Store) Announce(domain string) { View{store: s}.Announce(domain) }
+// normal returns a domain in lower case and without the final dot.
+func normal(domain string) string { return strings.ToLower(strings.TrimSuffix(domain, ".")) }
 
-// Announce is Store.Announce as far as the view allows it.
-func (v View) Announce(domain string) {
-	domain = strings.ToLower(strings.TrimSuffix(domain, "."))
-	if v.cached || !mtasts.ValidDomain(domain) {
-		return
+// recordID returns the id that the domain announces. The error is one of mtasts.RecordID, ErrNotCached, or that the
+// lookup failed.
+func (s *Store) recordID(ctx context.Context, domain string, e dns.Effort) (string, error) {
+	q := dns.Question{Name: mtasts.RecordName(domain), Type: dns.TypeTXT}
+	rrset, err := s.options.Load().Resolver.Lookup(ctx, q, e)
+	if err != nil {
+		return "", err
 	}
-	over, cancel := context.WithCancel(context.Background())
-	cancel() // a question to the cache goes on when nobody waits for it any more
-	_, _ = v.announcement(over, domain, false)
+	return mtasts.RecordID(rrset.TXT)
 }
 
-// Live returns the policy of a domain that is kept and live, confirmed or not, Absent where there is none. It asks and fetches
-// nothing, and what it finds does not count as used.
-func (s *Store) Live(domain string) mtasts.Result { return View{store: s}.Live(domain) }
-
-// Live is Store.Live; a cached view returns Unknown and an error that wraps dns.ErrNotCached while the stored policies are
-// being read.
-func (v View) Live(domain string) mtasts.Result {
-	domain = strings.ToLower(strings.TrimSuffix(domain, "."))
-	e, sure := v.store.known(domain, !v.cached)
-	switch {
-	case !sure:
-		return unknown(domain, errReading)
-	case !e.live(time.Now()):
-		return mtasts.Result{Domain: domain, State: mtasts.Absent, Why: "no live policy"}
-	}
-	return e.result()
-}
-
-// want is a policy that is announced and not there.
+// want is a policy that is announced and that the store does not have.
 type want struct {
 	domain, id string
 	have       *entry // an older one, live or not, or nil
 	now        time.Time
 }
 
-// renew has the announced policy fetched, unless that was tried just now.
-func (v View) renew(ctx context.Context, w want) mtasts.Result {
-	s, live := v.store, w.have.live(w.now)
+// renew fetches the announced policy, unless the last attempt was too recent.
+func (s *Store) renew(ctx context.Context, w want, e dns.Effort) mtasts.Result {
 	if last, held := s.failures.holds(w.domain, w.id, w.now); held {
 		return s.without(w, last.err)
 	}
-	if live && w.have.heldBack(w.now) {
+	if w.have.live(w.now) && w.have.heldBack(w.now) {
 		return s.stale(w.have, errors.New("mtasts: "+w.domain+": the id changes too often"))
 	}
-	if v.cached || v.passive {
-		return unknown(w.domain, fmt.Errorf("mtasts: %s: the policy %s has to be fetched: %w", w.domain, w.id, dns.ErrNotCached))
+	if e.CacheOnly || e.Untrusted {
+		return unknown(w.domain, fmt.Errorf("mtasts: %s: policy %s has not been fetched: %w", w.domain, w.id, dns.ErrNotCached))
 	}
-	e, err := s.await(ctx, w)
+	found, err := s.await(ctx, w)
 	if err != nil {
 		return s.without(w, err)
 	}
-	return e.result()
+	return found.result()
 }
 
-// without is the result where the announced policy cannot be had.
+// without returns the result if the announced policy is not available.
 func (s *Store) without(w want, err error) mtasts.Result {
 	if w.have.live(w.now) {
 		return s.stale(w.have, err)
@@ -154,13 +119,30 @@ func (s *Store) without(w want, err error) mtasts.Result {
 	return mtasts.Result{Domain: w.domain, State: mtasts.Failed, ID: w.id, Failure: failed.Failure, Err: err, Why: failed.Error()}
 }
 
-func (v View) use(e *entry, now time.Time) {
-	if !v.passive {
-		e.use(now)
+// Live returns the policy of a domain that is kept and live, confirmed or not, or Absent. It asks and fetches nothing, and
+// does not count as a use.
+func (s *Store) Live(domain string) mtasts.Result {
+	domain = normal(domain)
+	e := s.table.get(domain)
+	if !e.live(time.Now()) {
+		return mtasts.Result{Domain: domain, State: mtasts.Absent, Why: "no live policy"}
 	}
+	return e.result()
 }
 
-// result is the entry as an answer. It does not allocate.
+// local reports whether a failure is one of this machine and says nothing about the domain: no file descriptor or no
+// memory left. That passes, so mail waits. It need not wait for a domain that cannot be reached, even if the reason is
+// that this machine has no IPv6.
+func local(err error) bool {
+	for _, want := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOBUFS} {
+		if errors.Is(err, want) {
+			return true
+		}
+	}
+	return false
+}
+
+// result returns the entry as an answer.
 func (e *entry) result() mtasts.Result {
 	r := mtasts.Result{Domain: e.domain, State: mtasts.Found, Policy: e.policy, ID: e.id, Fetched: e.fetched, Expires: e.expires}
 	switch e.policy.Mode {
@@ -170,25 +152,22 @@ func (e *entry) result() mtasts.Result {
 		r.Why = "policy of mode testing: failures are only reported"
 	case mtasts.None:
 		r.Why = "policy of mode none: the domain wants no MTA-STS"
-	case mtasts.ModeUnknown: // ParsePolicy returns none
+	case mtasts.ModeUnknown: // ParsePolicy does not return it
 	}
 	return r
 }
 
-// stale is an entry that is live, and that the domain could not confirm because of err.
+// stale returns a live entry that the domain did not confirm, because of err.
 func (s *Store) stale(e *entry, err error) mtasts.Result {
 	s.counters.stale.Add(1)
 	r := e.result()
 	r.Stale, r.Err = true, err
-	r.Why = text.Line("the stored "+r.Why+" holds, as nothing newer could be had: "+err.Error(), maxText)
+	r.Why = text.Line("the stored "+r.Why+" still holds, because nothing newer is available: "+err.Error(), maxText)
 	if failed, ok := errors.AsType[*mtasts.Error](err); ok {
 		r.Failure = failed.Failure
 	}
 	return r
 }
-
-// maxText bounds text from remote parties in a result or a log line.
-const maxText = 1000
 
 func unknown(domain string, err error) mtasts.Result {
 	return mtasts.Result{Domain: domain, State: mtasts.Unknown, Err: err, Why: text.Line(err.Error(), maxText)}

@@ -23,14 +23,14 @@ func TestAPolicyInUseIsRenewedDaily(t *testing.T) {
 		w.set(domain, "1", long)
 		s := w.store(t, nil)
 		run(t, s)
-		first := s.Lookup(t.Context(), domain)
+		first := s.Lookup(t.Context(), domain, anything)
 		for range 24 * 7 {
 			time.Sleep(time.Hour)
-			r := s.Lookup(t.Context(), domain)
+			r := s.Lookup(t.Context(), domain, anything)
 			require.Equal(t, found1, short(r))
 			require.Less(t, time.Since(r.Fetched), 26*time.Hour)
 		}
-		require.Greater(t, s.Lookup(t.Context(), domain).Expires, first.Expires)
+		require.Greater(t, s.Lookup(t.Context(), domain, anything).Expires, first.Expires)
 		require.InDelta(t, 8, w.fetches(), 2)
 		require.InDelta(t, 8, s.Stats().Refreshed, 2)
 	})
@@ -43,15 +43,15 @@ func TestAPolicyThatNobodyAsksForIsNotRenewed(t *testing.T) {
 		w.set(domain, "1", long)
 		s := w.store(t, nil)
 		run(t, s)
-		s.Lookup(t.Context(), domain)
+		s.Lookup(t.Context(), domain, anything)
 		time.Sleep(9 * day)
 		require.Equal(t, 1, w.fetches())
 		require.Equal(t, 1, w.queries())
 		// It is used again at last, and renewed before it ends.
-		require.Equal(t, found1, short(s.Lookup(t.Context(), domain)))
+		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))
 		time.Sleep(time.Minute)
 		require.Equal(t, 2, w.fetches())
-		require.Greater(t, time.Until(s.Lookup(t.Context(), domain).Expires), 9*day)
+		require.Greater(t, time.Until(s.Lookup(t.Context(), domain, anything).Expires), 9*day)
 	})
 }
 
@@ -62,12 +62,12 @@ func TestARenewalNeedsNoRecord(t *testing.T) {
 		w.set(domain, "1", long)
 		s := w.store(t, nil)
 		run(t, s)
-		s.Lookup(t.Context(), domain)
+		s.Lookup(t.Context(), domain, anything)
 		// "Regardless of the state of the "_mta-sts" TXT record."
 		w.change(func() { delete(w.txt, domain) })
 		for range 24 * 20 {
 			time.Sleep(time.Hour)
-			require.Equal(t, found1+" stale", short(s.Lookup(t.Context(), domain)))
+			require.Equal(t, found1+" stale", short(s.Lookup(t.Context(), domain, anything)))
 		}
 	})
 }
@@ -79,11 +79,11 @@ func TestAPolicyHoldsUntilItsEndWhenItCannotBeRenewed(t *testing.T) {
 		w.set(domain, "1", long)
 		s := w.store(t, nil)
 		run(t, s)
-		first := s.Lookup(t.Context(), domain)
+		first := s.Lookup(t.Context(), domain, anything)
 		w.down(mtasts.WebPKIInvalid)
 		for time.Until(first.Expires) > time.Hour {
 			time.Sleep(time.Hour)
-			r := s.Lookup(t.Context(), domain)
+			r := s.Lookup(t.Context(), domain, anything)
 			require.Equal(t, found1, short(r))
 			require.Equal(t, first.Expires, r.Expires)
 		}
@@ -94,11 +94,11 @@ func TestAPolicyHoldsUntilItsEndWhenItCannotBeRenewed(t *testing.T) {
 		w.change(func() { w.fail = nil })
 		time.Sleep(59 * time.Minute)
 		require.Equal(t, n+1, w.fetches())
-		require.Greater(t, time.Until(s.Lookup(t.Context(), domain).Expires), 9*day)
+		require.Greater(t, time.Until(s.Lookup(t.Context(), domain, anything).Expires), 9*day)
 
 		w.down(mtasts.WebPKIInvalid)
 		time.Sleep(11 * day)
-		require.Equal(t, "failed sts-webpki-invalid", short(s.Lookup(t.Context(), domain)))
+		require.Equal(t, "failed sts-webpki-invalid", short(s.Lookup(t.Context(), domain, anything)))
 	})
 }
 
@@ -112,8 +112,8 @@ func TestManyRenewalsAreSpread(t *testing.T) {
 		for i := range names {
 			names[i] = string(rune('a'+i/26)) + string(rune('a'+i%26)) + ".example"
 			w.set(names[i], "1", long)
-			s.Lookup(t.Context(), names[i])
-			s.Lookup(t.Context(), names[i])
+			s.Lookup(t.Context(), names[i], anything)
+			s.Lookup(t.Context(), names[i], anything)
 		}
 		time.Sleep(19 * time.Hour)
 		require.Equal(t, len(names), w.fetches())

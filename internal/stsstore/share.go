@@ -67,12 +67,11 @@ func (s *Store) Import(domain string, p Shared) error {
 	if !s.begin() {
 		return errClosed
 	}
-	defer s.flying.Done()
-	old, _ := s.known(domain, true)
+	defer s.fetching.Done()
+	old := s.table.get(domain)
 	if old != nil && !e.fetched.After(old.fetched) {
 		return ErrNotNewer
 	}
-	e.saved.Store(false)
 	if old != nil {
 		e.touched.Store(old.touched.Load())
 		e.used.Store(old.used.Load())

@@ -20,7 +20,7 @@ func TestANodeThatCannotFetchUsesThePolicyOfAPeer(t *testing.T) {
 		w.set("testing.example", "1", strings.Replace(enforce, "enforce", "testing", 1))
 		a := w.store(t, nil)
 		for _, d := range []string{domain, "testing.example"} {
-			a.Lookup(t.Context(), d)
+			a.Lookup(t.Context(), d, anything)
 		}
 		require.Equal(t, []string{domain}, slices.Collect(a.Domains))
 		_, ok := a.Export("testing.example")
@@ -31,7 +31,7 @@ func TestANodeThatCannotFetchUsesThePolicyOfAPeer(t *testing.T) {
 		b := w.store(t, nil)
 		require.NoError(t, b.Import(domain, shared))
 		fetches := w.fetches()
-		require.Equal(t, found1, short(b.Lookup(t.Context(), domain)))
+		require.Equal(t, found1, short(b.Lookup(t.Context(), domain, anything)))
 		require.Equal(t, fetches, w.fetches())
 		require.ErrorIs(t, b.Import(domain, shared), stsstore.ErrNotNewer)
 		require.Error(t, b.Import("other domain", shared))
@@ -46,7 +46,7 @@ func TestANodeThatCannotFetchUsesThePolicyOfAPeer(t *testing.T) {
 		time.Sleep(time.Hour)
 		w.set(domain, "2", strings.Replace(enforce, "enforce", "none", 1))
 		c := w.store(t, nil)
-		c.Lookup(t.Context(), domain)
+		c.Lookup(t.Context(), domain, anything)
 		require.ErrorIs(t, c.Import(domain, shared), stsstore.ErrNotNewer, "an older policy never replaces a newer one")
 
 		time.Sleep(24 * time.Hour)

@@ -4,141 +4,171 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"syscall"
+	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/text"
 )
 
 const (
-	// maxFlights is how many policies are fetched at a time. Hosts that hang hold a place for fetchTimeout, and then
-	// for longer and longer not at all.
-	maxFlights = 128
-	// fetchTimeout is how long a fetch may take, shorter than the minute that RFC 8461 section 3.3 suggests, so that
+	// maxFetches is how many policies are fetched concurrently. A domain whose host hangs uses a place for its timeout,
+	// and backs off then.
+	maxFetches = 128
+	// fetchTimeout is how long a fetch may take. It is shorter than the minute that RFC 8461 section 3.3 suggests, so that
 	// a lookup with a budget of ten seconds learns how it ended.
 	fetchTimeout = 8 * time.Second
+	// crowded is the number of concurrent fetches from which on a fetch gets only crowdedTimeout, so that a domain that
+	// waits for a place behind hosts that hang is still answered within its budget.
+	crowded        = maxFetches / 2
+	crowdedTimeout = 3 * time.Second
 )
 
-// await has a policy fetched and waits for it. All callers for a domain share one fetch, which goes on when they give
-// up: also those that have seen another id, so that a domain with a new one at every look does not take all
-// places. They get what is served now; its id is then not the one they saw, and the next lookup fetches again. The error is an *Error when it failed; otherwise nothing is known.
-func (s *Store) await(ctx context.Context, w want) (*entry, error) {
-	flight := s.flights.DoChan(w.domain, func() (any, error) { return s.fly(w, false) })
-	var late <-chan time.Time
-	if w.have.live(w.now) {
-		timer := time.NewTimer(livePatience)
-		defer timer.Stop()
-		late = timer.C
+// ErrBusy means that no place was free for a fetch in time: nothing is known about the policy; ask again later.
+var ErrBusy = errors.New("stsstore: too many policies are being fetched")
+
+// errClosed means the same for a store that has been closed.
+var errClosed = errors.New("stsstore: closed")
+
+// places bound the concurrent fetches. Those who wait for one are served in order.
+type places struct {
+	free  *semaphore.Weighted
+	taken atomic.Int64
+}
+
+func newPlaces() places { return places{free: semaphore.NewWeighted(maxFetches)} }
+
+// take waits for a place and returns how long its holder may use it. The caller must call release.
+func (p *places) take(ctx context.Context) (time.Duration, error) {
+	if err := p.free.Acquire(ctx, 1); err != nil {
+		return 0, ErrBusy
 	}
+	if p.taken.Add(1) > crowded {
+		return crowdedTimeout, nil
+	}
+	return fetchTimeout, nil
+}
+
+func (p *places) release() {
+	p.taken.Add(-1)
+	p.free.Release(1)
+}
+
+// await fetches a policy and waits for it. All lookups of a domain share one fetch, which continues when they give up.
+// They share it even if they have seen different ids, so that a domain with a new id in every answer takes one place.
+// All get what the host serves now, and the next lookup fetches again if its id is another one. The error is an
+// *mtasts.Error if the fetch failed; with any other error nothing is known.
+func (s *Store) await(ctx context.Context, w want) (*entry, error) {
 	select {
-	case landed := <-flight:
-		e, _ := landed.Val.(*entry)
-		return e, landed.Err
-	case <-late:
-		return nil, errors.New("mtasts: " + w.domain + ": the newer policy is still being fetched")
+	case result := <-s.shared.DoChan(w.domain, func() (any, error) { return s.fetch(w, false) }):
+		e, _ := result.Val.(*entry)
+		return e, result.Err
 	case <-ctx.Done():
-		return nil, fmt.Errorf("mtasts: %s: the policy did not arrive in time: %w", w.domain, ctx.Err())
+		return nil, fmt.Errorf("mtasts: %s: the policy is still being fetched: %w", w.domain, ctx.Err())
 	}
 }
 
-// fly fetches a policy and keeps it.
-func (s *Store) fly(w want, refresh bool) (e *entry, err error) {
+// fetch fetches a policy and keeps it.
+func (s *Store) fetch(w want, refresh bool) (e *entry, err error) {
 	if !s.begin() {
 		return nil, errClosed
 	}
-	defer s.flying.Done()
+	defer s.fetching.Done()
 	o, begun := s.options.Load(), time.Now()
 	defer func() {
-		// A stranger's words led here: they must not end the daemon. The panic is a failure like another.
+		// The domain chose the input of the fetch, which must not end the daemon: a panic is a failed fetch.
 		if p := recover(); p != nil {
-			o.Logger.Error("fetching an MTA-STS policy panicked", "domain", w.domain, "panic", fmt.Sprint(p))
+			o.Logger.Error("panic while fetching an MTA-STS policy", "domain", w.domain, "panic", fmt.Sprint(p))
 			e, err = nil, s.failed(w, &mtasts.Error{Domain: w.domain, Failure: mtasts.FetchError, Err: errors.New("internal error")})
 		}
 	}()
-	// Another flight may have landed between the caller's look and this.
+	// Another fetch may have ended after the caller looked.
 	if e = s.table.get(w.domain); e != w.have && e.live(begun) && e.id == w.id {
 		return e, nil
 	}
 	if last, held := s.failures.holds(w.domain, w.id, begun); held {
 		return nil, last.err
 	}
-	if !s.room.TryAcquire(1) {
-		s.counters.busy.Add(1)
-		return nil, ErrBusy
-	}
-	defer s.room.Release(1)
-	ctx, cancel := context.WithTimeout(s.life, fetchTimeout)
-	defer cancel()
-	policy, err := o.Fetcher.Fetch(ctx, w.domain)
-	if s.life.Err() != nil {
+	policy, err := s.fetchInPlace(w.domain, o)
+	switch failed, ok := errors.AsType[*mtasts.Error](err); {
+	case s.life.Err() != nil:
 		return nil, errClosed
-	}
-	s.observe(o, err, Event{Refresh: refresh, Took: time.Since(begun)})
-	if ours(err) {
-		return nil, fmt.Errorf("mtasts: %s: the policy cannot be fetched now: %s", w.domain, text.Line(err.Error(), maxText))
-	}
-	if err != nil {
-		failed, ok := errors.AsType[*mtasts.Error](err)
-		if !ok {
-			failed = &mtasts.Error{Domain: w.domain, Failure: mtasts.FetchError, Err: err}
+	case errors.Is(err, ErrBusy):
+		s.counters.busy.Add(1)
+		return nil, err
+	case err == nil:
+		s.observe(o, "ok", refresh)
+		s.failures.forget(w.domain)
+		s.reach.succeeded(time.Now(), o.Logger)
+		return s.keep(newEntry(w.domain, w.id, policy, time.Now())), nil
+	case !ok:
+		return nil, fmt.Errorf("mtasts: %s: %w", w.domain, err)
+	default:
+		s.observe(o, string(failed.Failure), refresh)
+		if local(err) {
+			return nil, fmt.Errorf("mtasts: %s: the policy cannot be fetched now: %s", w.domain, text.Line(err.Error(), maxText))
 		}
 		return nil, s.failed(w, failed)
 	}
-	s.failures.forget(w.domain)
-	return s.keep(newEntry(w.domain, w.id, policy, time.Now())), nil
 }
 
-// ours says that a failure is of this machine and says nothing of the domain: it has no file descriptor or memory left, which
-// passes. Mail waits then, which it need not do for a domain that cannot be reached, be it for want of IPv6.
-func ours(err error) bool {
-	for _, want := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOBUFS} {
-		if errors.Is(err, want) {
-			return true
-		}
+// fetchInPlace fetches a policy when there is a place for it.
+func (s *Store) fetchInPlace(domain string, o *Options) (mtasts.Policy, error) {
+	ctx, cancel := context.WithTimeout(s.life, fetchTimeout)
+	defer cancel()
+	timeout, err := s.places.take(ctx)
+	if err != nil {
+		return mtasts.Policy{}, err
 	}
-	return false
+	defer s.places.release()
+	ctx, cancel = context.WithTimeout(s.life, timeout)
+	defer cancel()
+	return o.Fetcher.Fetch(ctx, domain)
 }
 
-// failed notes that a policy could not be fetched.
+func (s *Store) observe(o *Options, result string, refresh bool) {
+	switch {
+	case result != "ok":
+		s.counters.failed.Add(1)
+	case refresh:
+		s.counters.refreshed.Add(1)
+		fallthrough
+	default:
+		s.counters.fetched.Add(1)
+	}
+	if o.Observe != nil {
+		o.Observe(result)
+	}
+}
+
+// failed remembers that a policy could not be fetched, and returns err.
 func (s *Store) failed(w want, err *mtasts.Error) error {
-	now := time.Now()
+	now, log := time.Now(), s.options.Load().Logger
 	var expires time.Time
 	if w.have.live(now) {
 		expires = w.have.expires
 	}
-	s.failures.add(err, w.id, now, expires)
-	s.options.Load().Logger.Info("an MTA-STS policy could not be fetched",
-		"domain", w.domain, "id", w.id, "live_policy", w.have.live(now), "failure", string(err.Failure), "err", text.Line(err.Err.Error(), maxText))
+	first := s.failures.add(err, w.id, now, expires)
+	log.Info("MTA-STS policy could not be fetched", "domain", w.domain, "id", w.id, "live_policy", w.have.live(now),
+		"failure", string(err.Failure), "err", text.Line(err.Err.Error(), maxText))
+	if _, lookup := errors.AsType[*dns.Error](err); !lookup || err.Addr.IsValid() {
+		s.reach.failed(err, first, now, log)
+	}
 	return err
 }
 
 // keep puts an entry in the table and on disk, and returns it.
 func (s *Store) keep(e *entry) *entry {
-	// Without this, a policy on disk that has not been read yet would not be seen being replaced.
-	old, _ := s.known(e.domain, true)
+	old := s.table.get(e.domain)
 	evicted := s.table.put(e.after(old))
 	s.counters.evicted.Add(uint64(len(evicted)))
 	s.save(append(evicted, e.domain)...)
 	if old == nil || old.id != e.id {
-		s.options.Load().Logger.Info("an MTA-STS policy was fetched",
-			"domain", e.domain, "id", e.id, "mode", e.policy.Mode.String(), "mx", len(e.policy.MX), "max_age", e.policy.MaxAge.String())
+		s.options.Load().Logger.Info("MTA-STS policy fetched", "domain", e.domain, "id", e.id,
+			"mode", e.policy.Mode.String(), "mx", len(e.policy.MX), "max_age", e.policy.MaxAge.String())
 	}
 	return e
-}
-
-func (s *Store) observe(o *Options, err error, event Event) {
-	if err == nil {
-		event.Result = "ok"
-		s.counters.fetched.Add(1)
-	} else {
-		event.Result = string(mtasts.FetchError)
-		if failed, ok := errors.AsType[*mtasts.Error](err); ok {
-			event.Result = string(failed.Failure)
-		}
-		s.counters.failed.Add(1)
-	}
-	if o.Observe != nil {
-		o.Observe(event)
-	}
 }

@@ -17,16 +17,19 @@ type counters struct {
 type Stats struct {
 	// Enforce, Testing and None are the live policies by mode.
 	Enforce, Testing, None int
-	// Failing are the domains whose policy could not be fetched and is tried again later.
+	// Failing is the number of domains whose policy could not be fetched and is tried again later.
 	Failing int
-	// Hits counts lookups answered with a stored policy that the TXT record confirmed, Stale with one that nothing confirmed.
+	// Hits counts lookups answered with a stored policy that the TXT record confirmed, Stale those with one that it did not
+	// confirm.
 	Hits, Stale uint64
-	// Fetched and Failed count fetches, Refreshed those of Fetched that no lookup asked for, Busy those that did
-	// not begin because too many were going on.
+	// Fetched and Failed count fetches, Refreshed those of Fetched that no lookup asked for, Busy those that did not begin
+	// because no place became free in time.
 	Fetched, Failed, Refreshed, Busy uint64
 	Evicted                          uint64
-	// Persistent says that all policies are on disk and will survive a restart.
+	// Persistent is set if all policies are on disk and will survive a restart.
 	Persistent bool
+	// Blocked is since when no policy can be fetched from this host; zero if that is not so.
+	Blocked time.Time
 }
 
 // Policies is the number of live policies.
@@ -39,7 +42,7 @@ func (s *Store) Stats() Stats {
 		Hits: c.hits.Load(), Stale: c.stale.Load(),
 		Fetched: c.fetched.Load(), Failed: c.failed.Load(), Refreshed: c.refreshed.Load(), Busy: c.busy.Load(),
 		Evicted:    c.evicted.Load(),
-		Persistent: s.disk != nil && s.disk.writable() && len(s.unsaved()) == 0,
+		Persistent: s.disk != nil && s.disk.isOpen(), Blocked: s.reach.blocked(),
 	}
 	now := time.Now()
 	s.table.each(func(e *entry) {
@@ -61,24 +64,24 @@ func (s *Store) Stats() Stats {
 	return st
 }
 
-// Entry is what the store knows about a domain: a live policy, a failed fetch, or both.
+// Entry describes a domain: its live policy, its last failed fetch, or both.
 type Entry struct {
 	Domain string
-	// Mode, ID, MX, MaxAge, Fetched and Expires are those of the policy; Mode is ModeUnknown where there is none.
+	// Mode, ID, MX, MaxAge, Fetched and Expires are those of the policy; Mode is ModeUnknown if there is none.
 	Mode             mtasts.Mode
 	ID               string
 	MX               []string
 	MaxAge           time.Duration
 	Fetched, Expires time.Time
-	// Used says that the policy was asked for since it was fetched, and so will be renewed.
+	// Used is set if the policy was asked for since it was fetched, so that it will be renewed.
 	Used bool
-	// Failure, Reason and Retry are set where the last fetch failed: how, why, and when it is tried again.
+	// Failure, Reason and Retry are set if the last fetch failed: how, why, and when the next attempt may begin.
 	Failure mtasts.Failure
 	Reason  string
 	Retry   time.Time
 }
 
-// List returns what is known about the domains that contain match, by domain, at most limit (0: all).
+// List returns the domains that contain match, in order, at most limit of them; 0 means all.
 func (s *Store) List(match string, limit int) []Entry {
 	match = strings.ToLower(match)
 	now := time.Now()
@@ -107,20 +110,4 @@ func (s *Store) List(match string, limit int) []Entry {
 		list = list[:limit]
 	}
 	return list
-}
-
-// Flush forgets the policy and the failure of a domain, also on disk, and reports whether there was one. A live policy
-// stops protecting the domain until it is fetched again: this is for the operator who knows that it is wrong.
-func (s *Store) Flush(domain string) bool {
-	domain = strings.ToLower(strings.TrimSuffix(domain, "."))
-	s.known(domain, true) // has it read from disk, if it is not in memory yet
-	s.moving.Lock()
-	defer s.moving.Unlock()
-	failing := s.failures.forget(domain)
-	e := s.table.get(domain)
-	if e != nil {
-		s.table.remove(e)
-		s.save(domain)
-	}
-	return e != nil || failing
 }

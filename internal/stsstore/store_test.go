@@ -3,13 +3,10 @@ package stsstore_test
 import (
 	"context"
 	"fmt"
-	"runtime"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
-	"weak"
 
 	"github.com/stretchr/testify/require"
 
@@ -30,28 +27,28 @@ func TestAPolicyIsFetchedOnceAndHolds(t *testing.T) {
 		w := newWorld()
 		w.set(domain, "1", enforce)
 		s := w.store(t, nil)
-		r := s.Cached().Lookup(t.Context(), domain)
+		r := s.Lookup(t.Context(), domain, cacheOnly)
 		require.Equal(t, "unknown", short(r))
 		require.ErrorIs(t, r.Err, dns.ErrNotCached)
 		require.Zero(t, w.queries())
 
 		begun := time.Now()
-		r = s.Lookup(t.Context(), "EXAMPLE.com.")
+		r = s.Lookup(t.Context(), "EXAMPLE.com.", anything)
 		require.Equal(t, found1, short(r))
 		require.Equal(t, "example.com", r.Domain)
 		require.Equal(t, begun, r.Fetched)
 		require.Equal(t, begun.Add(24*time.Hour), r.Expires)
 		for range 10 {
-			require.Equal(t, found1, short(s.Cached().Lookup(t.Context(), domain)))
-			require.Equal(t, found1, short(s.Lookup(t.Context(), domain)))
+			require.Equal(t, found1, short(s.Lookup(t.Context(), domain, cacheOnly)))
+			require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))
 		}
 		require.Equal(t, 1, w.queries())
 		require.Equal(t, 1, w.fetches())
 
 		// The record is asked for again when its TTL is over, and says the same.
 		time.Sleep(ttl)
-		require.ErrorIs(t, s.Cached().Lookup(t.Context(), domain).Err, dns.ErrNotCached)
-		require.Equal(t, found1, short(s.Lookup(t.Context(), domain)))
+		require.ErrorIs(t, s.Lookup(t.Context(), domain, cacheOnly).Err, dns.ErrNotCached)
+		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))
 		require.Equal(t, 2, w.queries())
 		require.Equal(t, 1, w.fetches())
 		require.Equal(t, stsstore.Stats{Enforce: 1, Hits: 21, Fetched: 1}, s.Stats())
@@ -64,18 +61,18 @@ func TestADomainWithoutARecordCostsOneQuery(t *testing.T) {
 		w := newWorld()
 		s := w.store(t, nil)
 		for range 3 {
-			require.Equal(t, "absent", short(s.Lookup(t.Context(), domain)))
-			require.Equal(t, "absent", short(s.Cached().Lookup(t.Context(), domain)))
-			require.Equal(t, "absent", short(s.Passive().Lookup(t.Context(), domain)))
+			require.Equal(t, "absent", short(s.Lookup(t.Context(), domain, anything)))
+			require.Equal(t, "absent", short(s.Lookup(t.Context(), domain, cacheOnly)))
+			require.Equal(t, "absent", short(s.Lookup(t.Context(), domain, untrusted)))
 		}
 		require.Equal(t, 1, w.queries())
 		require.Zero(t, w.fetches())
 
 		// "Senders MUST NOT attempt to fetch a policy from the parent zone."
 		w.set(domain, "1", enforce)
-		require.Equal(t, "absent", short(s.Lookup(t.Context(), "mail.example.com")))
-		require.Equal(t, "absent", short(s.Lookup(t.Context(), "..")))
-		require.Equal(t, "absent", short(s.Lookup(t.Context(), "")))
+		require.Equal(t, "absent", short(s.Lookup(t.Context(), "mail.example.com", anything)))
+		require.Equal(t, "absent", short(s.Lookup(t.Context(), "..", anything)))
+		require.Equal(t, "absent", short(s.Lookup(t.Context(), "", anything)))
 	})
 }
 
@@ -85,8 +82,8 @@ func TestRecordsThatAnnounceNothing(t *testing.T) {
 		w := newWorld()
 		s := w.store(t, nil)
 		w.change(func() { w.txt[domain] = "v=STSv1; id=;"; w.txt["other.example"] = "v=spf1 -all" })
-		require.Equal(t, "absent", short(s.Lookup(t.Context(), domain)))
-		require.Equal(t, "absent", short(s.Lookup(t.Context(), "other.example")))
+		require.Equal(t, "absent", short(s.Lookup(t.Context(), domain, anything)))
+		require.Equal(t, "absent", short(s.Lookup(t.Context(), "other.example", anything)))
 		require.Zero(t, w.fetches())
 	})
 }
@@ -97,21 +94,21 @@ func TestARotatedPolicyIsFetchedAtTheEndOfTheTTL(t *testing.T) {
 		w := newWorld()
 		w.set(domain, "1", enforce)
 		s := w.store(t, nil)
-		require.Equal(t, found1, short(s.Lookup(t.Context(), domain)))
+		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))
 		w.set(domain, "2", head+"mx: mx2.example.com\n")
-		require.Equal(t, found1, short(s.Lookup(t.Context(), domain)), "the record is cached")
+		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)), "the record is cached")
 		time.Sleep(ttl)
-		require.Equal(t, "found 2 enforce [mx2.example.com]", short(s.Lookup(t.Context(), domain)))
+		require.Equal(t, "found 2 enforce [mx2.example.com]", short(s.Lookup(t.Context(), domain, anything)))
 		require.Equal(t, 2, w.fetches())
 
 		// "none: In this mode, Sending MTAs should treat the Policy Domain as though it does not have any active policy."
 		w.set(domain, "3", "version: STSv1\nmode: none\nmax_age: 86400\n")
 		time.Sleep(ttl)
 		// What is known by the record, and not by the store, is for the asking path.
-		require.ErrorIs(t, s.Passive().Lookup(t.Context(), domain).Err, dns.ErrNotCached)
-		require.ErrorIs(t, s.Cached().Lookup(t.Context(), domain).Err, dns.ErrNotCached)
-		require.Equal(t, "found 3 none []", short(s.Lookup(t.Context(), domain)))
-		require.Equal(t, "found 3 none []", short(s.Cached().Lookup(t.Context(), domain)))
+		require.ErrorIs(t, s.Lookup(t.Context(), domain, untrusted).Err, dns.ErrNotCached)
+		require.ErrorIs(t, s.Lookup(t.Context(), domain, cacheOnly).Err, dns.ErrNotCached)
+		require.Equal(t, "found 3 none []", short(s.Lookup(t.Context(), domain, anything)))
+		require.Equal(t, "found 3 none []", short(s.Lookup(t.Context(), domain, cacheOnly)))
 	})
 }
 
@@ -158,18 +155,18 @@ func TestALivePolicyHoldsWhateverFails(t *testing.T) {
 				w := newWorld()
 				w.set(domain, "1", enforce)
 				s := w.store(t, nil)
-				first := s.Lookup(t.Context(), domain)
+				first := s.Lookup(t.Context(), domain, anything)
 				require.Equal(t, found1, short(first))
 				w.change(func() { c.happen(w) })
 				for range 23 {
 					time.Sleep(time.Hour)
-					r := s.Lookup(t.Context(), domain)
+					r := s.Lookup(t.Context(), domain, anything)
 					require.Equal(t, c.during, short(r))
 					require.Error(t, r.Err)
 					require.Equal(t, first.Expires, r.Expires)
 				}
 				time.Sleep(time.Hour)
-				require.Equal(t, c.after, short(s.Lookup(t.Context(), domain)))
+				require.Equal(t, c.after, short(s.Lookup(t.Context(), domain, anything)))
 			})
 		})
 	}
@@ -181,7 +178,7 @@ func TestWithoutALivePolicyAFailureIsTold(t *testing.T) {
 		w := newWorld()
 		s := w.store(t, nil)
 		w.change(func() { w.dnsFail = true })
-		r := s.Lookup(t.Context(), domain)
+		r := s.Lookup(t.Context(), domain, anything)
 		require.Equal(t, "failed", short(r))
 		require.Error(t, r.Err)
 		require.NotEmpty(t, r.Why)
@@ -189,7 +186,7 @@ func TestWithoutALivePolicyAFailureIsTold(t *testing.T) {
 		w.change(func() { w.dnsFail = false })
 		w.set("down.example", "7", enforce)
 		w.down(mtasts.FetchError)
-		r = s.Lookup(t.Context(), "down.example")
+		r = s.Lookup(t.Context(), "down.example", anything)
 		require.Equal(t, "failed sts-policy-fetch-error", short(r))
 		require.Equal(t, "7", r.ID)
 		require.Equal(t, "mtasts: down.example: sts-policy-fetch-error: connection refused", r.Why)
@@ -207,9 +204,9 @@ func TestAFailedFetchIsNotRepeatedForEveryMessage(t *testing.T) {
 		begun := time.Now()
 		for time.Since(begun) < day {
 			n := w.fetches()
-			require.Equal(t, "failed sts-policy-fetch-error", short(s.Lookup(t.Context(), domain)))
-			require.Equal(t, "failed sts-policy-fetch-error", short(s.Cached().Lookup(t.Context(), domain)))
-			require.Equal(t, "failed sts-policy-fetch-error", short(s.Passive().Lookup(t.Context(), domain)))
+			require.Equal(t, "failed sts-policy-fetch-error", short(s.Lookup(t.Context(), domain, anything)))
+			require.Equal(t, "failed sts-policy-fetch-error", short(s.Lookup(t.Context(), domain, cacheOnly)))
+			require.Equal(t, "failed sts-policy-fetch-error", short(s.Lookup(t.Context(), domain, untrusted)))
 			if w.fetches() > n {
 				at = append(at, time.Since(begun))
 			}
@@ -225,7 +222,7 @@ func TestAFailedFetchIsNotRepeatedForEveryMessage(t *testing.T) {
 		w.change(func() { w.fail = nil })
 		w.set(domain, "2", "")
 		time.Sleep(ttl)
-		require.Equal(t, "found 2 enforce [mx.example.com]", short(s.Lookup(t.Context(), domain)))
+		require.Equal(t, "found 2 enforce [mx.example.com]", short(s.Lookup(t.Context(), domain, anything)))
 		require.Empty(t, s.List("", 0)[0].Failure)
 	})
 }
@@ -240,7 +237,7 @@ func TestFailuresAreBounded(t *testing.T) {
 		for i := range most + 100 {
 			name := fmt.Sprintf("d%d.example", i)
 			w.set(name, "1", enforce)
-			require.Equal(t, mtasts.Failed, s.Lookup(t.Context(), name).State)
+			require.Equal(t, mtasts.Failed, s.Lookup(t.Context(), name, anything).State)
 		}
 		require.Len(t, s.List("", 0), most)
 		require.Len(t, s.List(fmt.Sprintf("D%d.exam", most+99), 0), 1, "the last one is there, whatever had to go")
@@ -255,7 +252,7 @@ func TestAnIDThatChangesAllTheTimeIsHeldBack(t *testing.T) {
 		s := w.store(t, nil)
 		for i := range 60 * 24 {
 			w.set(domain, fmt.Sprint("x", i), "")
-			require.Equal(t, mtasts.Found, s.Lookup(t.Context(), domain).State)
+			require.Equal(t, mtasts.Found, s.Lookup(t.Context(), domain, anything).State)
 			time.Sleep(ttl)
 		}
 		require.Less(t, w.fetches(), 60)
@@ -272,29 +269,29 @@ func TestALookupGivesUpInTimeAndTheFetchGoesOn(t *testing.T) {
 		s := w.store(t, nil)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		r := s.Lookup(ctx, domain)
+		r := s.Lookup(ctx, domain, anything)
 		require.Equal(t, "unknown", short(r))
 		require.ErrorIs(t, r.Err, context.DeadlineExceeded)
 		time.Sleep(6 * time.Second)
-		require.Equal(t, found1, short(s.Cached().Lookup(t.Context(), domain)))
+		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, cacheOnly)))
 		require.Equal(t, 1, w.fetches())
 
 		// A live policy is not kept waiting for.
 		w.set(domain, "2", "")
 		time.Sleep(ttl)
 		begun := time.Now()
-		require.Equal(t, found1+" stale", short(s.Lookup(t.Context(), domain)))
-		require.Equal(t, 5*time.Second, time.Since(begun))
-		time.Sleep(2 * time.Second)
-		require.Equal(t, "found 2 enforce [mx.example.com]", short(s.Cached().Lookup(t.Context(), domain)))
+		require.Equal(t, found1+" stale", short(s.Lookup(t.Context(), domain, anything)))
+		require.Equal(t, time.Second, time.Since(begun))
+		time.Sleep(6 * time.Second)
+		require.Equal(t, "found 2 enforce [mx.example.com]", short(s.Lookup(t.Context(), domain, cacheOnly)))
 
 		// Nor is it for a record that does not come.
 		w.change(func() { w.dnsWait = time.Hour })
 		time.Sleep(ttl)
 		begun = time.Now()
-		require.Equal(t, "found 2 enforce [mx.example.com] stale", short(s.Lookup(t.Context(), domain)))
-		require.Equal(t, 5*time.Second, time.Since(begun))
-		require.Equal(t, "unknown", short(s.Lookup(ended(t), "other.example")))
+		require.Equal(t, "found 2 enforce [mx.example.com] stale", short(s.Lookup(t.Context(), domain, anything)))
+		require.Equal(t, time.Second, time.Since(begun))
+		require.Equal(t, "unknown", short(s.Lookup(ended(t), "other.example", anything)))
 		time.Sleep(ttl) // until the resolver gives up
 	})
 }
@@ -314,7 +311,7 @@ func TestAHostThatHangsIsGivenUp(t *testing.T) {
 		w.change(func() { w.wait = time.Hour })
 		s := w.store(t, nil)
 		begun := time.Now()
-		require.Equal(t, "failed sts-policy-fetch-error", short(s.Lookup(t.Context(), domain)))
+		require.Equal(t, "failed sts-policy-fetch-error", short(s.Lookup(t.Context(), domain, anything)))
 		require.Less(t, time.Since(begun), 10*time.Second, "within the budget of a lookup")
 	})
 }
@@ -329,7 +326,7 @@ func TestManyLookupsShareAFetch(t *testing.T) {
 		var all sync.WaitGroup
 		for range 100 {
 			all.Go(func() {
-				if got := short(s.Lookup(t.Context(), domain)); got != found1 {
+				if got := short(s.Lookup(t.Context(), domain, anything)); got != found1 {
 					t.Error(got)
 				}
 			})
@@ -349,10 +346,10 @@ func TestADomainTakesOnePlace(t *testing.T) {
 		defer func() { require.NoError(t, s.Close()) }()
 		// Without a cache, each lookup sees another id.
 		var all sync.WaitGroup
-		for i := range 2 * stsstore.MaxFlights {
+		for i := range 2 * stsstore.MaxFetches {
 			w.set(domain, fmt.Sprint("x", i), enforce)
 			all.Go(func() {
-				if r := s.Lookup(t.Context(), domain); r.State != mtasts.Found {
+				if r := s.Lookup(t.Context(), domain, anything); r.State != mtasts.Found {
 					t.Error(short(r), r.Err)
 				}
 			})
@@ -360,30 +357,99 @@ func TestADomainTakesOnePlace(t *testing.T) {
 		}
 		require.Equal(t, 1, w.fetches())
 		all.Wait()
-		require.Equal(t, mtasts.Found, s.Lookup(t.Context(), domain).State)
+		require.Equal(t, mtasts.Found, s.Lookup(t.Context(), domain, anything).State)
 		require.Equal(t, 2, w.fetches())
 	})
 }
 
-func TestTooManyFetchesAreBusy(t *testing.T) {
+// hang makes n lookups of domains whose policy hosts hang. They end with all.
+func (w *world) hang(ctx context.Context, s *stsstore.Store, all *sync.WaitGroup, n int) {
+	w.change(func() { w.hangs = "hangs.example" })
+	for i := range n {
+		name := fmt.Sprintf("d%d.hangs.example", i)
+		w.set(name, "1", enforce)
+		all.Go(func() { s.Lookup(ctx, name, anything) })
+		synctest.Wait() // each has its place before the next
+	}
+}
+
+// A domain whose policy can be fetched is answered within the budget of a lookup, also if its fetch has to wait for a
+// place behind hosts that hang.
+func TestAFetchWaitsForAPlace(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
-		w.change(func() { w.wait = time.Second })
 		s := w.store(t, nil)
+		w.set("known.example", "1", enforce)
+		w.set("rotated.example", "1", enforce)
+		require.Equal(t, found1, short(s.Lookup(t.Context(), "known.example", anything)))
+		require.Equal(t, found1, short(s.Lookup(t.Context(), "rotated.example", anything)))
+		w.set("rotated.example", "2", "")
+		time.Sleep(ttl)
+		require.Equal(t, found1, short(s.Lookup(t.Context(), "known.example", anything)))
+
 		var all sync.WaitGroup
-		for i := range stsstore.MaxFlights {
-			name := fmt.Sprintf("d%d.example", i)
-			w.set(name, "1", enforce)
-			all.Go(func() { s.Lookup(t.Context(), name) })
+		w.hang(t.Context(), s, &all, stsstore.MaxFetches)
+		w.set(domain, "1", enforce)
+		begun := time.Now()
+		var waiting sync.WaitGroup
+		for range 10 {
+			waiting.Go(func() {
+				if r := s.Lookup(t.Context(), domain, anything); short(r) != found1 {
+					t.Error(short(r), r.Err)
+				}
+				if took := time.Since(begun); took > 3500*time.Millisecond {
+					t.Error("answered after", took)
+				}
+			})
 		}
 		synctest.Wait()
+
+		require.Equal(t, found1, short(s.Lookup(t.Context(), "known.example", anything)))
+		require.Zero(t, time.Since(begun), "a policy that is confirmed does not wait for a place")
+		require.Equal(t, found1+" stale", short(s.Lookup(t.Context(), "rotated.example", anything)))
+		require.LessOrEqual(t, time.Since(begun), time.Second, "nor does one that is live")
+		waiting.Wait()
+		all.Wait()
+		require.Equal(t, "found 2 enforce [mx.example.com]", short(s.Lookup(t.Context(), "rotated.example", anything)))
+	})
+}
+
+// Untrusted names cannot take the places: a flood of them fetches nothing, and a domain is answered beside it.
+func TestUntrustedNamesTakeNoPlace(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		s := w.store(t, nil)
+		w.change(func() { w.hangs = "hangs.example" })
+		for i := range 10 * stsstore.MaxFetches {
+			name := fmt.Sprintf("d%d.hangs.example", i)
+			w.set(name, "1", enforce)
+			require.Equal(t, "unknown", short(s.Lookup(t.Context(), name, untrusted)))
+		}
 		w.set(domain, "1", enforce)
-		r := s.Lookup(t.Context(), domain)
+		begun := time.Now()
+		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))
+		require.Zero(t, time.Since(begun))
+		require.Equal(t, 1, w.fetches())
+	})
+}
+
+// A domain that gets no place in time is not treated as one without MTA-STS: mail waits.
+func TestWithoutAPlaceNothingIsKnown(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		s := w.store(t, nil)
+		var all sync.WaitGroup
+		w.hang(t.Context(), s, &all, 8*stsstore.MaxFetches)
+		w.set(domain, "1", enforce)
+		r := s.Lookup(t.Context(), domain, anything)
 		require.Equal(t, "unknown", short(r))
 		require.ErrorIs(t, r.Err, stsstore.ErrBusy)
+		require.Positive(t, s.Stats().Busy)
 		all.Wait()
-		require.Equal(t, found1, short(s.Lookup(t.Context(), domain)), "being busy is no failure")
+		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)), "to be busy is not a failure")
 	})
 }
 
@@ -394,16 +460,16 @@ func TestMaxAgeZeroServesTheMailAtHand(t *testing.T) {
 		w.set(domain, "1", "version: STSv1\nmode: enforce\nmax_age: 0\nmx: mx.example.com\n")
 		s := w.store(t, nil)
 		for range 100 {
-			require.Equal(t, found1, short(s.Lookup(t.Context(), domain)))
+			require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))
 		}
 		require.Equal(t, 1, w.fetches())
 		time.Sleep(5 * time.Second)
-		require.ErrorIs(t, s.Cached().Lookup(t.Context(), domain).Err, dns.ErrNotCached)
-		require.Equal(t, found1, short(s.Lookup(t.Context(), domain)))
+		require.ErrorIs(t, s.Lookup(t.Context(), domain, cacheOnly).Err, dns.ErrNotCached)
+		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))
 		require.Equal(t, 2, w.fetches())
 		time.Sleep(5 * time.Second)
 		w.down(mtasts.FetchError)
-		require.Equal(t, "failed sts-policy-fetch-error", short(s.Lookup(t.Context(), domain)))
+		require.Equal(t, "failed sts-policy-fetch-error", short(s.Lookup(t.Context(), domain, anything)))
 	})
 }
 
@@ -414,17 +480,17 @@ func TestStrangersCauseNoFetch(t *testing.T) {
 		w.set(domain, "1", enforce)
 		s := w.store(t, nil)
 		run(t, s)
-		r := s.Passive().Lookup(t.Context(), domain)
+		r := s.Lookup(t.Context(), domain, untrusted)
 		require.Equal(t, "unknown", short(r))
 		require.ErrorIs(t, r.Err, dns.ErrNotCached)
 		require.Equal(t, 1, w.queries())
 		require.Zero(t, w.fetches())
 
-		require.Equal(t, found1, short(s.Lookup(t.Context(), domain)))
+		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))
 		for range 23 {
 			time.Sleep(time.Hour)
-			require.Equal(t, found1, short(s.Passive().Lookup(t.Context(), domain)))
-			require.Equal(t, found1, short(s.Cached().Passive().Lookup(t.Context(), domain)))
+			require.Equal(t, found1, short(s.Lookup(t.Context(), domain, untrusted)))
+			require.Equal(t, found1, short(s.Lookup(t.Context(), domain, dns.Effort{CacheOnly: true, Untrusted: true})))
 		}
 		require.Equal(t, 1, w.fetches(), "not renewed for their sake")
 		require.False(t, s.List("", 0)[0].Used)
@@ -437,16 +503,16 @@ func TestAnnounceAsksForTheRecordOnly(t *testing.T) {
 		w := newWorld()
 		w.set(domain, "1", enforce)
 		s := w.store(t, nil)
-		s.Cached().Announce(domain)
-		s.Announce("..")
+		s.View(cacheOnly).Announce(domain)
+		s.View(anything).Announce("..")
 		synctest.Wait()
 		require.Zero(t, w.queries())
-		s.Announce("Example.COM.")
+		s.View(anything).Announce("Example.COM.")
 		synctest.Wait()
 		require.Equal(t, 1, w.queries())
 		require.Zero(t, w.fetches())
-		require.Equal(t, found1, short(s.Lookup(t.Context(), domain)))
-		s.Announce(domain)
+		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))
+		s.View(anything).Announce(domain)
 		synctest.Wait()
 		require.Equal(t, 1, w.queries(), "it was there")
 		require.Equal(t, 1, w.fetches())
@@ -459,8 +525,8 @@ func TestAPanicOfAFetchIsAFailure(t *testing.T) {
 		w, j := newWorld(), &journal{}
 		w.set(domain, "1", "panic")
 		s := w.store(t, func(o *stsstore.Options) { o.Logger = j.logger() })
-		require.Equal(t, "failed sts-policy-fetch-error", short(s.Lookup(t.Context(), domain)))
-		require.Equal(t, 1, j.count("panicked"))
+		require.Equal(t, "failed sts-policy-fetch-error", short(s.Lookup(t.Context(), domain, anything)))
+		require.Equal(t, 1, j.count("panic while fetching"))
 	})
 }
 
@@ -472,11 +538,11 @@ func TestAStoreThatIsClosedKnowsNothing(t *testing.T) {
 		w.change(func() { w.wait = time.Second })
 		s := w.store(t, nil)
 		result := make(chan mtasts.Result, 1)
-		go func() { result <- s.Lookup(t.Context(), domain) }()
+		go func() { result <- s.Lookup(t.Context(), domain, anything) }()
 		synctest.Wait()
 		require.NoError(t, s.Close())
 		require.Equal(t, "unknown", short(<-result), "a fetch that was cut off is no failure")
-		require.Equal(t, "unknown", short(s.Lookup(t.Context(), domain)))
+		require.Equal(t, "unknown", short(s.Lookup(t.Context(), domain, anything)))
 		require.NoError(t, s.Close())
 	})
 }
@@ -487,26 +553,15 @@ func TestObserveIsToldOfFetches(t *testing.T) {
 		w := newWorld()
 		w.set(domain, "1", enforce)
 		w.change(func() { w.wait = time.Second })
-		var events []stsstore.Event
+		var results []string
 		s := w.store(t, func(o *stsstore.Options) {
-			o.Observe = func(e stsstore.Event) { events = append(events, e) }
+			o.Observe = func(result string) { results = append(results, result) }
 		})
-		s.Lookup(t.Context(), domain)
+		s.Lookup(t.Context(), domain, anything)
 		w.set("bad.example", "1", "no policy")
-		s.Lookup(t.Context(), "bad.example")
-		require.Equal(t, []stsstore.Event{{Result: "ok", Took: time.Second}, {Result: "sts-policy-invalid", Took: time.Second}}, events)
+		s.Lookup(t.Context(), "bad.example", anything)
+		require.Equal(t, []string{"ok", "sts-policy-invalid"}, results)
 	})
-}
-
-func TestAnswersFromTheCachesDoNotAllocate(t *testing.T) {
-	w := newWorld()
-	w.set(domain, "1", enforce)
-	s := w.store(t, nil)
-	view := s.Cached()
-	for _, name := range []string{domain, "absent.example"} {
-		s.Lookup(t.Context(), name)
-		require.Zero(t, testing.AllocsPerRun(100, func() { view.Lookup(t.Context(), name) }), name)
-	}
 }
 
 func TestAStoreNeedsAResolverAndAFetcher(t *testing.T) {
@@ -515,39 +570,4 @@ func TestAStoreNeedsAResolverAndAFetcher(t *testing.T) {
 	require.Error(t, err)
 	_, err = stsstore.New(stsstore.Options{Resolver: newWorld()})
 	require.Error(t, err)
-}
-
-// large is a resolver of records that are too large for a cache.
-type large struct {
-	rrsets []weak.Pointer[dns.RRset]
-}
-
-func (l *large) Lookup(_ context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
-	if e.CacheOnly {
-		return nil, dns.ErrNotCached
-	}
-	r := &dns.RRset{Name: q.Name, Type: q.Type, Status: dns.Insecure, TXT: []string{strings.Repeat("x", 1<<14)}}
-	l.rrsets = append(l.rrsets, weak.Make(r))
-	return r, nil
-}
-
-// Strangers choose the domains that are asked for: what is kept of their records must be small.
-func TestALargeRecordIsNotKept(t *testing.T) {
-	t.Parallel()
-	l := &large{}
-	s, err := stsstore.New(stsstore.Options{Resolver: l, Fetcher: newWorld()})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, s.Close()) })
-	for i := range 8 {
-		require.Equal(t, mtasts.Absent, s.Passive().Lookup(t.Context(), fmt.Sprintf("d%d.example", i)).State)
-	}
-	runtime.GC()
-	kept := 0
-	for _, r := range l.rrsets {
-		if r.Value() != nil {
-			kept++
-		}
-	}
-	require.Zero(t, kept)
-	runtime.KeepAlive(s)
 }

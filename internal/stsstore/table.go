@@ -2,6 +2,7 @@ package stsstore
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"sync"
 )
@@ -29,7 +30,7 @@ func (t *table) get(domain string) *entry {
 	return t.entries[domain]
 }
 
-// put stores e in the place of what is there, and returns the domains that had to go.
+// put stores e, replacing the entry of its domain, and returns the domains that it evicted.
 func (t *table) put(e *entry) (evicted []string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -37,18 +38,7 @@ func (t *table) put(e *entry) (evicted []string) {
 	return t.evict(e)
 }
 
-// putNew stores e unless there is an entry already: what is in memory is newer than what is on disk.
-func (t *table) putNew(e *entry) (evicted []string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.entries[e.domain] != nil {
-		return nil
-	}
-	t.set(e)
-	return t.evict(e)
-}
-
-// set stores e; t.mu is held.
+// set stores e. The caller holds t.mu.
 func (t *table) set(e *entry) {
 	if old := t.entries[e.domain]; old != nil {
 		t.weight -= old.weight
@@ -57,14 +47,14 @@ func (t *table) set(e *entry) {
 	t.weight += e.weight
 }
 
-// evict removes entries, but for keep, until a sixty-fourth of the room is free, if there is none: those that were used
-// the longest ago. t.mu is held.
+// evict removes the entries that were used the longest ago, except keep, if the table is over its limit, until it is a
+// sixty-fourth below it. The caller holds t.mu.
 func (t *table) evict(keep *entry) (evicted []string) {
 	if t.weight <= t.limit {
 		return nil
 	}
 	const part = 64
-	// The flags change meanwhile: sort by what they were.
+	// The flags change during the sort, so it sorts copies of them.
 	type candidate struct {
 		touched int64
 		entry   *entry
@@ -86,19 +76,37 @@ func (t *table) evict(keep *entry) (evicted []string) {
 	return evicted
 }
 
-// drop removes e; t.mu is held.
+// drop removes e. The caller holds t.mu.
 func (t *table) drop(e *entry) {
 	delete(t.entries, e.domain)
 	t.weight -= e.weight
 }
 
-// remove removes e if it is still there.
+// remove removes e unless it has been replaced.
 func (t *table) remove(e *entry) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.entries[e.domain] == e {
 		t.drop(e)
 	}
+}
+
+// removeIf removes the entries for which f returns true. f must not call the table.
+func (t *table) removeIf(f func(*entry) bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, e := range t.entries {
+		if f(e) {
+			t.drop(e)
+		}
+	}
+}
+
+// domains returns the domains of all entries.
+func (t *table) domains() []string {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return slices.Collect(maps.Keys(t.entries))
 }
 
 // each calls f for every entry. f must not call the table.

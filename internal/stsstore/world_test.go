@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -27,14 +28,23 @@ type world struct {
 	dnsWait time.Duration
 	policy  map[string]string
 	wait    time.Duration
+	hangs   string // the fetches for domains with this suffix
 	fail    *mtasts.Error
 	asked   int
+	serial  int
 	fetched int
 }
 
 const (
 	ttl  = time.Minute
 	head = "version: STSv1\nmode: enforce\nmax_age: 86400\n"
+)
+
+// The efforts of a lookup.
+var ( //nolint:gochecknoglobals // constants
+	anything  = dns.Effort{}
+	cacheOnly = dns.Effort{CacheOnly: true}
+	untrusted = dns.Effort{Untrusted: true}
 )
 
 func newWorld() *world {
@@ -116,12 +126,15 @@ func (w *world) Fetch(ctx context.Context, domain string) (mtasts.Policy, error)
 	w.mu.Lock()
 	w.fetched++
 	body, fail, wait := w.policy[domain], w.fail, w.wait
+	if w.hangs != "" && strings.HasSuffix(domain, w.hangs) {
+		wait = time.Hour
+	}
 	w.mu.Unlock()
 	if err := sleep(ctx, wait); err != nil {
 		return mtasts.Policy{}, &mtasts.Error{Domain: domain, Failure: mtasts.FetchError, Err: err}
 	}
 	if fail != nil {
-		return mtasts.Policy{}, &mtasts.Error{Domain: domain, Failure: fail.Failure, Err: fail.Err}
+		return mtasts.Policy{}, &mtasts.Error{Domain: domain, Failure: fail.Failure, Err: fail.Err, Addr: fail.Addr}
 	}
 	if body == "panic" {
 		panic("what a body")
@@ -136,8 +149,7 @@ func (w *world) Fetch(ctx context.Context, domain string) (mtasts.Policy, error)
 // store returns a store in this world, which ends with the test. It runs if run says so.
 func (w *world) store(t testing.TB, change func(*stsstore.Options)) *stsstore.Store {
 	t.Helper()
-	cache := dnscache.New(w, dnscache.Options{})
-	o := stsstore.Options{Resolver: cache, Fetcher: w}
+	o := stsstore.Options{Resolver: dnscache.New(w, dnscache.Options{}), Fetcher: w}
 	if change != nil {
 		change(&o)
 	}

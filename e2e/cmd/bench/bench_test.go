@@ -233,6 +233,6 @@ func TestStoredPolicies(t *testing.T) {
 	lab.Set("_mta-sts.p7.example", dns.TypeTXT, dnstest.Answer{Records: []string{`TXT "v=STSv1; id=1;"`}})
 	store, err := stsstore.New(stsstore.Options{Resolver: stub, Fetcher: &mtasts.Fetcher{Resolver: stub}, StateDir: dir})
 	require.NoError(t, err)
-	require.Equal(t, mtasts.Found, store.Lookup(t.Context(), "p7.example").State)
+	require.Equal(t, mtasts.Found, store.Lookup(t.Context(), "p7.example", dns.Effort{}).State)
 	require.NoError(t, store.Close())
 }

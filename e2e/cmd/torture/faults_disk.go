@@ -196,7 +196,7 @@ func diskMissing(ctx context.Context, s *scene) (string, error) {
 		return "", err
 	}
 	_, err = vanishes.best(ctx, append(fresh, w.all...))
-	again, unnamed := vanishes.logged("the MTA-STS database was removed or replaced")
+	again, unnamed := vanishes.logged("MTA-STS database was removed or replaced")
 	return asked + "; enforced after a restart with the policy host down; " + line + "; " + again, errors.Join(err, unnamed)
 }
 

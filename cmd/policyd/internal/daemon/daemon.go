@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/postfix"
@@ -112,7 +113,8 @@ func New(o Options) (*Daemon, error) {
 func (d *Daemon) sources() lookup.Sources {
 	return lookup.Sources{
 		Resolver: d.cache, Version: d.cache.Version,
-		STS: d.store, CachedSTS: d.store.Cached(), PassiveSTS: d.store.Passive(), CachedPassiveSTS: d.store.Cached().Passive(),
+		STS: d.store.View(dns.Effort{}), CachedSTS: d.store.View(dns.Effort{CacheOnly: true}),
+		PassiveSTS: d.store.View(dns.Effort{Untrusted: true}), CachedPassiveSTS: d.store.View(dns.Effort{CacheOnly: true, Untrusted: true}),
 		Probes: d.prober, WantProbe: d.prober.Want, Observe: d.observeLookup(),
 	}
 }

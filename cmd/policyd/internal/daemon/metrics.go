@@ -12,7 +12,6 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/metrics"
 	"github.com/policyd/policyd/internal/lookup"
-	"github.com/policyd/policyd/internal/stsstore"
 	"github.com/policyd/policyd/internal/stub"
 	"github.com/policyd/policyd/internal/unixsock"
 )
@@ -50,11 +49,11 @@ func (d *Daemon) observeQuery() func(stub.QueryEvent) {
 }
 
 // observeFetch is for stsstore.Options.
-func (d *Daemon) observeFetch() func(stsstore.Event) {
+func (d *Daemon) observeFetch() func(result string) {
 	if d.telemetry == nil {
 		return nil
 	}
-	return func(e stsstore.Event) { d.telemetry.Fetch(e.Result) }
+	return d.telemetry.Fetch
 }
 
 // operator opens the listeners for the operator, of the admin socket and of the metrics, and returns what serves them as

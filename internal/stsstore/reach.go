@@ -1,0 +1,88 @@
+package stsstore
+
+import (
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/policyd/policyd/internal/address"
+	"github.com/policyd/policyd/internal/mtasts"
+	"github.com/policyd/policyd/internal/text"
+)
+
+// blockedDomains is how many policy domains, in as many networks, must fail before fetching counts as blocked.
+const blockedDomains = 5
+
+// reach notices when no policy can be fetched from this host at all: outbound port 443 is blocked, a proxy is needed, or
+// there are no root certificates. Nothing depends on it except what the operator is told. The zero value is ready.
+type reach struct {
+	mu      sync.Mutex
+	since   time.Time // when fetching was found to be blocked; zero if it is not
+	success time.Time // the last one
+	// networks are those that failed since then, each with one domain.
+	networks map[string]string
+}
+
+// failed notes a fetch that failed. A policy host that answered shows that the path is open, and a domain that has been
+// failing since before the last success shows nothing: first is when it began.
+func (r *reach) failed(err *mtasts.Error, first, now time.Time, log *slog.Logger) {
+	if err.Answered() {
+		r.succeeded(now, log)
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.since.IsZero() || first.Before(r.success) {
+		return
+	}
+	for _, domain := range r.networks {
+		if domain == err.Domain {
+			return
+		}
+	}
+	if r.networks == nil {
+		r.networks = map[string]string{}
+	}
+	r.networks[network(err)] = err.Domain
+	if len(r.networks) < blockedDomains {
+		return
+	}
+	r.since = now
+	log.Warn("no MTA-STS policy can be fetched from this host", "domains", len(r.networks), "last", err.Domain,
+		"err", text.Line(err.Err.Error(), maxText))
+}
+
+// network returns the network of the policy host. A special-purpose address is a network of its own, and if only a proxy
+// knows the address, so is the domain.
+func network(err *mtasts.Error) string {
+	const bits4, bits6 = 24, 48
+	switch a := err.Addr; {
+	case !a.IsValid():
+		return err.Domain
+	case address.Special(a):
+		return a.String()
+	case a.Is4():
+		return netip.PrefixFrom(a, bits4).Masked().String()
+	default:
+		return netip.PrefixFrom(a, bits6).Masked().String()
+	}
+}
+
+// succeeded notes that a policy host could be reached.
+func (r *reach) succeeded(now time.Time, log *slog.Logger) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.since.IsZero() {
+		log.Info("MTA-STS policies can be fetched again", "dur", now.Sub(r.since).Round(time.Second).String())
+	}
+	r.since, r.success = time.Time{}, now
+	clear(r.networks)
+}
+
+// blocked returns since when fetching has been blocked; the zero time if it is not.
+func (r *reach) blocked() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.since
+}
