@@ -68,10 +68,11 @@ func (c Case) run(ctx context.Context) Result {
 
 // Build adds to the lab, before it starts, all that the cases need.
 func Build(l *lab.Lab) []Phase {
-	zones, owns := names(l), own(l)
+	zones, owns := build(l, nameMails()), ownDomains(l)
 	return []Phase{
 		{Name: "promises", Port26: "always", Cases: promises(l)},
 		{Name: "names", Port26: "always", Cases: append(zones, owns...)},
+		{Name: "tables", Port26: "always", Cases: append(tables(l), relayed(l))},
 		{Name: "layers", Port26: "probe", Cases: layers(l)},
 		{Name: "port 26", Port26: "probe", Cases: append(port26(l), owns...)},
 		{Name: "check", Port26: "probe", Cases: checks(l)},

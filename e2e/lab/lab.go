@@ -36,7 +36,8 @@ type Lab struct {
 	Upstream  *Unbound // policyd's: the same zones, so that it can be away while Postfix has its own
 
 	tree    *zone.Tree
-	reports *lines // what a collector of TLSRPT is told, if there is one
+	local   strings.Builder // lines of /etc/hosts
+	reports *lines          // what a collector of TLSRPT is told, if there is one
 
 	mu        sync.Mutex
 	err       error // the first of building
@@ -152,6 +153,9 @@ func V6(number byte) netip.Addr {
 	return netip.AddrFrom16([16]byte{0xfd, 0, 0, 0x26, 0, number, 15: 1})
 }
 
+// InHostsFile adds a receiver to /etc/hosts. Call it before Start.
+func (l *Lab) InHostsFile(r *Receiver) { fmt.Fprintf(&l.local, "%s %s\n", r.Addrs[0], r.Name) }
+
 // TLSA adds the DANE-EE record that fits the certificate of a receiver's port.
 func (l *Lab) TLSA(r *Receiver, port int) {
 	l.Records(fmt.Sprintf("_%d._tcp.%s. TLSA %s", port, r.Name, TLSA(r.Certificate(port))))
@@ -238,7 +242,7 @@ func (l *Lab) Prepare() error {
 		filepath.Join(l.zones(), "anchor"): []byte(l.tree.Anchor()),
 		l.CAFile():                         l.Authority.PEM(),
 		"/etc/resolv.conf":                 []byte("nameserver " + l.Resolver.Addr.Addr().String() + "\n"),
-		"/etc/hosts":                       []byte("127.0.0.1 localhost\n::1 localhost\n127.0.0.1 " + Hostname + "\n"),
+		"/etc/hosts":                       []byte("127.0.0.1 localhost\n::1 localhost\n127.0.0.1 " + Hostname + "\n" + l.local.String()),
 		"/etc/hostname":                    []byte(Hostname + "\n"),
 	}
 	for path, data := range files {

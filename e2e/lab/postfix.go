@@ -39,6 +39,7 @@ alias_maps = texthash:/etc/postfix/aliases
 alias_database =
 local_recipient_maps =
 relayhost =
+sender_dependent_default_transport_maps = inline:{ { %[5]s = hosts:[%[6]s] } }
 smtp_tls_CAfile = %[3]s
 smtp_tls_CApath =
 smtp_tls_loglevel = 1
@@ -52,6 +53,38 @@ smtp_connect_timeout = 3s
 smtp_helo_timeout = 5s
 smtp_starttls_timeout = 3s
 `
+
+// labMaster is a transport that looks hosts up in /etc/hosts.
+const labMaster = `
+hosts unix - - y - - smtp
+  -o syslog_name=postfix/hosts
+  -o smtp_host_lookup=native
+  -o smtp_dns_support_level=enabled
+`
+
+// Mail from RelayedSender goes through RelayHost, whose zone does not validate.
+const (
+	RelayedSender = "relayed@" + OwnDomain
+	RelayHost     = "relay.expired.test"
+)
+
+// Lookup asks a lookup table for a key, as Postfix's own programs do. found is false for a key that the table does not have.
+func (p *Postfix) Lookup(ctx context.Context, table, key string) (value string, found bool, err error) {
+	cmd, err := p.command(ctx, "postmap", "-q", key, table)
+	if err != nil {
+		return "", false, err
+	}
+	var log strings.Builder
+	cmd.Stderr = &log
+	out, err := cmd.Output()
+	if err != nil && log.Len() == 0 && cmd.ProcessState.ExitCode() == 1 {
+		return "", false, nil
+	}
+	if err != nil {
+		err = fmt.Errorf("lab: postmap: %w: %s", err, &log)
+	}
+	return strings.TrimSpace(string(out)), err == nil, err
+}
 
 // Start starts Postfix and waits until it takes mail.
 func (p *Postfix) Start(ctx context.Context) error {
@@ -97,11 +130,11 @@ func (p *Postfix) configure() error {
 	if err != nil {
 		return fmt.Errorf("lab: %w", err)
 	}
-	own := fmt.Sprintf(labMain, Hostname, OwnDomain, p.inside("ca.pem"), HostedDomain) + p.more
+	own := fmt.Sprintf(labMain, Hostname, OwnDomain, p.inside("ca.pem"), HostedDomain, RelayedSender, RelayHost) + p.more
 	share := p.path("/usr/share/postfix")
 	err = errors.Join(
 		compose(p.path("/etc/postfix/main.cf"), example+own, share+"/main.cf.debian", share+"/main.cf.tls"),
-		compose(p.path("/etc/postfix/master.cf"), "", share+"/master.cf.dist", filepath.Join(p.source, "postfix", "master.cf.example")),
+		compose(p.path("/etc/postfix/master.cf"), labMaster, share+"/master.cf.dist", filepath.Join(p.source, "postfix", "master.cf.example")),
 		write(p.path("/etc/postfix/aliases"), "someone "+p.inside("mailbox")+"\n"),
 		// Written to by local(8) with the rights of nobody.
 		write(p.mailbox(), ""), os.Chmod(p.mailbox(), 0o666),

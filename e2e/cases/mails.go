@@ -1,0 +1,99 @@
+package cases
+
+import (
+	"strings"
+
+	"github.com/policyd/policyd/e2e/lab"
+)
+
+// promiseMails are hosts that carry a prefix and keep its promise, or do not, and hosts without one.
+func promiseMails() []mail {
+	return []mail{
+		{name: "starttls- host that keeps its promise: verified", domain: "good.test", hosts: []host{good("starttls-mx")}, by: "starttls-mx"},
+		{name: "STARTTLS stripped: waits, nothing in the clear", domain: "stripped.test", hosts: []host{stripped("starttls-mx")},
+			reason: "TLS is required, but was not offered"},
+		{name: "STARTTLS refused: waits, nothing in the clear", domain: "refused.test", hosts: []host{does("starttls-mx", lab.Refuses)},
+			reason: "TLS is required, but host"},
+		{name: "STARTTLS stalls: waits, nothing in the clear", domain: "stalls.test", hosts: []host{does("starttls-mx", lab.StallsTLS)},
+			reason: "Cannot start TLS"},
+		{name: "certificate for another name: waits", domain: "othername.test", hosts: []host{flawed("starttls-mx", lab.OtherName)},
+			reason: "Server certificate not verified"},
+		{name: "self-signed certificate: waits", domain: "selfsigned.test", hosts: []host{flawed("starttls-mx", lab.SelfSigned)},
+			reason: "Server certificate not"},
+		{name: "expired certificate: waits", domain: "expiredcert.test", hosts: []host{flawed("starttls-mx", lab.ExpiredCert)},
+			reason: "Server certificate not"},
+		{name: "plain domain without TLS: delivered as before", domain: "plain.test", hosts: []host{stripped("mx")}, by: "mx", tls: inClear},
+		{name: "plain domain with self-signed STARTTLS: delivered as before", domain: "plaintls.test",
+			hosts: []host{flawed("mx", lab.SelfSigned)}, by: "mx", tls: "Untrusted"},
+		// An attacker may have added the other host, or made the prefixed one unreachable.
+		{name: "mixed set: only the prefixed host receives", domain: "mixed.test", hosts: []host{good("mx"), good("starttls-mx")}, by: "starttls-mx"},
+		{name: "mixed set, prefixed host stripped: waits, the other does not get it", domain: "mixedstripped.test",
+			hosts: []host{stripped("starttls-mx"), good("mx")}},
+		{name: "six hosts, only the last has the prefix: verified", domain: "six.test",
+			hosts: []host{good("a"), good("b"), good("c"), good("d"), good("e"), good("starttls-f")}, by: "starttls-f"},
+	}
+}
+
+// nameMails are the ways in which the DNS gives, denies or garbles the MX hosts of a domain.
+func nameMails() []mail {
+	return []mail{
+		{name: "zone signed with NSEC3: verified", domain: "nsec3.test", hosts: []host{good("starttls-mx")}, by: "starttls-mx"},
+		{name: "unsigned zone: the promise is kept all the same", domain: "unsigned.test", hosts: []host{good("starttls-mx")}, by: "starttls-mx"},
+		{name: "unsigned zone, STARTTLS stripped: waits", domain: "stripped.unsigned.test", hosts: []host{stripped("starttls-mx")},
+			reason: "TLS is required"},
+		// This is what a forged answer looks like.
+		{name: "bogus zone (signatures expired): waits", domain: "expired.test", hosts: []host{good("starttls-mx")}, answer: temp},
+		{name: "bogus zone (DS of another key): waits", domain: "wrongds.test", hosts: []host{good("starttls-mx")}, answer: temp},
+		{name: "a CNAME into a signed zone: verified", domain: "alias-to.test", to: "alias.test",
+			records: []string{"alias.test. CNAME alias-to.test."}, hosts: []host{good("starttls-mx")}, by: "starttls-mx"},
+		{name: "a CNAME into an unsigned zone: verified", domain: "alias-to.unsigned.test", to: "alias-out.test",
+			records: []string{"alias-out.test. CNAME alias-to.unsigned.test."}, hosts: []host{good("starttls-mx")}, by: "starttls-mx"},
+		{name: "wildcard MX: verified", domain: "wild.test", to: "any.thing.wild.test", noMX: true,
+			records: []string{"*.wild.test. MX 10 starttls-mx.wild.test."}, hosts: []host{good("starttls-mx")}, by: "starttls-mx"},
+		{name: "null MX: Postfix returns it, policyd has no policy", domain: "nullmx.test", records: []string{"nullmx.test. MX 0 ."},
+			answer: notFound, status: "bounced", reason: "nullMX"},
+		// The name looks like a promise, which an implicit MX never makes.
+		{name: "no MX, the domain's own address: delivered as before", domain: "starttls-nomx.test", noMX: true,
+			hosts: []host{stripped("starttls-nomx.test")}, by: "starttls-nomx.test", tls: inClear},
+	}
+}
+
+// layerMails are domains with DANE, with MTA-STS, with prefixes, and with several of them.
+func layerMails() []mail {
+	foreign := " " + strings.Repeat("ab", 32)
+	return []mail{
+		{name: "DANE-EE, self-signed: dane-only, verified", domain: "dane.test", hosts: []host{dane("mx")}, answer: "dane-only", by: "mx"},
+		{name: "prefix and DANE, self-signed: dane-only, verified", domain: "prefixdane.test", hosts: []host{dane("starttls-mx")},
+			answer: "dane-only", by: "starttls-mx"},
+		// RFC 7672 section 2.2.1. Postfix calls it trusted and not verified, as the name of the host is not authentic.
+		{name: "unsigned MX, host with TLSA: dane, matched", domain: "daneinsecure.unsigned.test", hosts: []host{dane("mx.outside.test")},
+			answer: "dane", by: "mx.outside.test", tls: "Trusted"},
+		// MTA-STS would accept the certificate, and never overrides DANE (RFC 8461 section 2).
+		{name: "TLSA of another key, valid MTA-STS: waits", domain: "danewrong.test", hosts: []host{withTLSA(good("mx"), "3 1 1"+foreign)},
+			sts: "enforce mx", answer: "dane-only", reason: "not"},
+		{name: "TLSA bogus: waits", domain: "tlsabroken.test", hosts: []host{withTLSA(good("mx"), own)}, answer: temp},
+		// TLS is mandatory, but the server is not authenticated (RFC 7672 section 2.2).
+		{name: "TLSA unusable, STARTTLS stripped: waits", domain: "daneunusable.test", hosts: []host{withTLSA(stripped("mx"), "1 1 1"+foreign)},
+			answer: "dane", reason: "TLS is required"},
+		// One host has TLSA, the other has only the MTA-STS policy. Postfix never uses the one that DANE does not authenticate.
+		{name: "two hosts, TLSA at the first, MTA-STS: the first", domain: "first.test", hosts: []host{dane("a"), good("b")},
+			sts: "enforce a b", answer: "dane-only", by: "a"},
+		{name: "two hosts, TLSA at the second, MTA-STS: the second", domain: "second.test", hosts: []host{good("a"), dane("b")},
+			sts: "enforce a b", answer: "dane-only", by: "b"},
+		{name: "two hosts, the one with TLSA down, MTA-STS: waits", domain: "firstdown.test",
+			hosts: []host{withTLSA(does("a", lab.Closed), "3 1 1"+foreign), good("b")}, sts: "enforce a b", answer: "dane-only"},
+		{name: "two hosts, the one with TLSA stripped, MTA-STS: waits", domain: "firststripped.test",
+			hosts: []host{withTLSA(stripped("a"), "3 1 1"+foreign), good("b")}, sts: "enforce a b", answer: "dane-only"},
+		{name: "two hosts, the one with TLSA down, prefix: waits", domain: "prefixdown.test",
+			hosts: []host{withTLSA(does("starttls-a", lab.Closed), "3 1 1"+foreign), good("starttls-b")}, answer: "dane-only"},
+		{name: "MTA-STS enforce: verified", domain: "sts.test", hosts: []host{good("mx")}, sts: "enforce *.sts.test",
+			answer: secure("mx.sts.test"), by: "mx"},
+		{name: "MTA-STS enforce, MX outside the policy: waits", domain: "stsoutside.test", hosts: []host{good("evil")}, sts: "enforce mx"},
+		{name: "MTA-STS testing, MX outside the policy: delivered as before", domain: "ststesting.test", hosts: []host{stripped("mx")},
+			sts: "testing other", by: "mx", tls: inClear},
+		{name: "prefix and MTA-STS: the host that both allow", domain: "stsprefix.test",
+			hosts: []host{good("mx"), good("starttls-outside"), good("starttls-mx")}, sts: "enforce mx starttls-mx", by: "starttls-mx"},
+		{name: "prefix outside the MTA-STS policy: the policy decides", domain: "stsconflict.test",
+			hosts: []host{good("starttls-mx"), good("mx")}, sts: "enforce mx", by: "mx"},
+	}
+}
