@@ -1,6 +1,7 @@
 package stsstore
 
 import (
+	"encoding/json"
 	"errors"
 	"time"
 
@@ -17,7 +18,7 @@ var (
 
 // Shared is a policy in the form in which the nodes of one site exchange it.
 type Shared struct {
-	// Data is the encoded policy.
+	// Data is the encoded policy, which does not depend on when it was fetched.
 	Data []byte
 	// Fetched is when a node fetched it, and Expires when it must no longer be used.
 	Fetched, Expires time.Time
@@ -45,7 +46,7 @@ func (s *Store) Export(domain string) (Shared, bool) {
 	if !e.live(time.Now()) || e.policy.Mode != mtasts.Enforce {
 		return Shared{}, false
 	}
-	data, err := e.encode()
+	data, err := json.Marshal(stored{ID: e.id, Lines: e.policy.Raw})
 	if err != nil {
 		return Shared{}, false
 	}
@@ -56,12 +57,12 @@ func (s *Store) Export(domain string) (Shared, bool) {
 // fetched earlier, so that a record of old cannot undo a newer policy, not even one in mode none. The error is ErrNotNewer,
 // ErrNotEnforced, or says what is malformed.
 func (s *Store) Import(domain string, p Shared) error {
-	e, err := decode(domain, p.Data)
+	read, err := decode(domain, p.Data)
 	if err != nil {
 		return err
 	}
-	now := time.Now()
-	if !e.live(now) || e.policy.Mode != mtasts.Enforce || e.fetched.Unix() != p.Fetched.Unix() {
+	e := newEntry(domain, read.id, read.policy, p.Fetched)
+	if !e.live(time.Now()) || e.policy.Mode != mtasts.Enforce {
 		return ErrNotEnforced
 	}
 	if !s.begin() {
