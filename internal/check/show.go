@@ -23,7 +23,7 @@ func (d *domain) show(c *Connection, t *smtptls.Transcript) {
 	case !t.OK():
 		c.Result = ResultFailed
 	}
-	c.Step, c.Cause, c.Why = t.Failed.String(), string(t.Cause), t.Why
+	c.Step, c.Cause, c.Why = string(t.Failed), string(t.Cause), t.Why
 	c.Banner = t.Banner.String()
 	if !t.Implicit && t.EHLO.Code != 0 {
 		switch {
@@ -36,7 +36,7 @@ func (d *domain) show(c *Connection, t *smtptls.Transcript) {
 		}
 	}
 	for _, s := range t.Steps {
-		step := Step{Step: s.Step.String(), Milliseconds: math.Round(10*float64(s.Took)/float64(time.Millisecond)) / 10}
+		step := Step{Step: string(s.Step), Milliseconds: math.Round(10*float64(s.Took)/float64(time.Millisecond)) / 10}
 		if s.Err != nil {
 			step.Error = text.Printable(s.Err.Error())
 		}

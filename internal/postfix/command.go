@@ -101,6 +101,15 @@ func (c Commands) args(args ...string) []string {
 	return args
 }
 
+// environment is that of a command. MAIL_CONFIG is passed on, as Postfix's own commands do; -c has priority over it.
+func (c Commands) environment() []string {
+	env := []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin", "LC_ALL=C"}
+	if dir := cmp.Or(c.ConfigDirectory, os.Getenv("MAIL_CONFIG")); dir != "" {
+		env = append(env, "MAIL_CONFIG="+dir)
+	}
+	return env
+}
+
 // process is one run of a command.
 type process struct {
 	path           string
@@ -118,10 +127,7 @@ func (p *process) run(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, p.path, p.args...)
 	p.stdout.limit, p.stderr.limit = cmp.Or(p.limit, 4<<20), 4<<10
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(p.stdin), &p.stdout, &p.stderr
-	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin", "LC_ALL=C"}
-	if dir := os.Getenv("MAIL_CONFIG"); dir != "" { // as Postfix's own commands have it; -c beats it
-		cmd.Env = append(cmd.Env, "MAIL_CONFIG="+dir)
-	}
+	cmd.Env = Commands{}.environment()
 	cmd.WaitDelay = time.Second // a child that keeps the pipes open
 	err := cmd.Run()
 	switch {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -98,7 +99,11 @@ func (p *Prober) examine(ctx context.Context, name string, set *settings) findin
 		return closed(smtptls.AddressNotAllowed, fmt.Sprintf("the host has %d addresses, over %d", len(addrs), MaxAddresses))
 	}
 	if set.limited {
-		if late := p.rates.admit(ctx, addrs); late > 0 {
+		connections := addrs
+		if set.Postfix != nil {
+			connections = append(slices.Clone(addrs), addrs...) // it connects once more to each
+		}
+		if late := p.rates.admit(ctx, connections); late > 0 {
 			return finding{late: late, verdict: Verdict{Why: "put off: its network has been probed a lot"}}
 		}
 	}
@@ -108,7 +113,7 @@ func (p *Prober) examine(ctx context.Context, name string, set *settings) findin
 	for i, a := range addrs {
 		group.Go(func() (err error) {
 			heard[i], err = p.hear(ctx, smtptls.Dialogue{
-				Host: name, Addr: netip.AddrPortFrom(a, set.Port), Implicit: true, Helo: set.Helo, Roots: set.Roots,
+				Host: name, Addr: netip.AddrPortFrom(a, set.Port), Implicit: true, Helo: set.Helo, Roots: set.Roots, Postfix: set.Postfix,
 			}, set.Logger)
 			return err
 		})
@@ -134,30 +139,34 @@ func judge(heard []smtptls.Transcript) finding {
 	var f finding
 	var silent, ours *smtptls.Transcript
 	var right int
+	var pending bool // an address answers, and what it is like is not known
 	for i := range heard {
 		t := &heard[i]
 		f.connected = f.connected || t.Connected()
 		switch {
 		case f.verdict.State == Closed:
 		case t.OK():
-			end := t.Session.NotAfter
+			end := wallClock().Add(openFor)
+			if t.Session != nil { // otherwise only Postfix could speak with it
+				end = t.Session.NotAfter
+			}
 			if f.verdict.State == Unknown || end.Before(f.verdict.Expires) {
 				f.verdict.Expires = end
 			}
 			f.verdict.State = Open
 			right++
 		case t.Ours:
-			ours = t
+			ours, pending = t, pending || t.Connected()
 		case t.Silent:
 			silent = t
 		default:
-			if f.verdict.State != Closed {
-				f.verdict = closed(t.Cause, t.Addr.Addr().String()+": "+t.Why).verdict
-			}
+			f.verdict = closed(t.Cause, t.Addr.Addr().String()+": "+t.Why).verdict
 		}
 	}
 	switch {
 	case f.verdict.State == Closed:
+	case pending:
+		f.verdict = unknown(ours.Addr.Addr().String() + ": " + ours.Why).verdict
 	case right > 0:
 		f.verdict.Why = fmt.Sprintf("%d of %d addresses: implicit TLS with a valid certificate", right, len(heard))
 	case silent != nil:

@@ -41,9 +41,10 @@ type Options struct {
 	// Unwritable says that StateDir cannot be written and that somebody has said so already: another warning comes only
 	// when it could be written meanwhile. It is read by New only.
 	Unwritable bool
-	// Helo is the name in EHLO; "" means the literal of our own address.
-	Helo   string
-	Logger *slog.Logger
+	// Helo and Postfix are as in smtptls.Dialogue: an open host needs the verdict of Postfix too.
+	Helo    string
+	Postfix smtptls.Judge
+	Logger  *slog.Logger
 	// Observe is told of every probe that has ended, if it is not nil. It must not block.
 	Observe func(Event)
 }

@@ -13,14 +13,21 @@ const (
 	CertificateName    Cause = "certificate name"
 	CertificateChain   Cause = "certificate chain"
 	CertificateExpired Cause = "certificate expired"
-	Banner             Cause = "banner"
-	NoAddress          Cause = "no address"
-	AddressNotAllowed  Cause = "address not allowed"
+	// CertificateRules is for what Go accepts and OpenSSL, and so Postfix, refuses.
+	CertificateRules Cause = "certificate rules"
+	// RefusedByPostfix is for what Postfix's own TLS client refused.
+	RefusedByPostfix Cause = "refused by postfix"
+	// NotJudged is for what Go cannot judge and Postfix may accept: it says nothing against the server.
+	NotJudged         Cause = "not judged"
+	Banner            Cause = "banner"
+	NoAddress         Cause = "no address"
+	AddressNotAllowed Cause = "address not allowed"
 )
 
 // Causes lists every cause but CauseNone.
 func Causes() []Cause {
 	return []Cause{
-		Refused, Timeout, Plaintext, TLSHandshake, CertificateName, CertificateChain, CertificateExpired, Banner, NoAddress, AddressNotAllowed,
+		Refused, Timeout, Plaintext, TLSHandshake, CertificateName, CertificateChain, CertificateExpired, CertificateRules,
+		RefusedByPostfix, NotJudged, Banner, NoAddress, AddressNotAllowed,
 	}
 }

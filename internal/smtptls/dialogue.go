@@ -21,21 +21,23 @@ import (
 	"time"
 )
 
-// Dialogue says how to talk to one address of a host: as far as is needed to see whether mail could be handed
-// over under TLS, and no further. It never sends MAIL FROM.
+// Dialogue says how to talk to one address of a server.
 type Dialogue struct {
 	// Host is sent as SNI, and the certificate must be for it.
 	Host string
 	Addr netip.AddrPort
 	// Implicit is for TLS before everything else (RFC 8314 section 3); otherwise it is STARTTLS (RFC 3207).
 	Implicit bool
-	// Helo is how we introduce ourselves; "" means the literal of our own address (RFC 5321 section 4.1.4).
+	// Helo is the name in EHLO where Postfix knows none; "" means the literal of our own address (RFC 5321 section 4.1.4).
 	Helo string
 	// Roots and At are as in Trust.
 	Roots *x509.CertPool
 	At    time.Time
-	// Connect, Each and Whole bound the connect, each later step and the whole; zero means 10 s, 20 s and 60 s.
+	// Connect, Each and Whole bound the connect, each later step and the whole; zero means 10 s, 60 s and 90 s. RFC 5321
+	// section 4.5.3.2 allows a server minutes; one that greets after 25 s is not rare.
 	Connect, Each, Whole time.Duration
+	// Postfix is asked afterwards, over a connection of its own. nil: there is no second verdict.
+	Postfix Judge
 }
 
 // Talk has the dialogue. It ends when ctx does, and then says that it failed on our side.
@@ -43,36 +45,54 @@ func Talk(ctx context.Context, d Dialogue) Transcript {
 	for _, limit := range []struct {
 		of        *time.Duration
 		otherwise time.Duration
-	}{{&d.Connect, 10 * time.Second}, {&d.Each, 20 * time.Second}, {&d.Whole, 60 * time.Second}} {
+	}{{&d.Connect, 10 * time.Second}, {&d.Each, time.Minute}, {&d.Whole, 90 * time.Second}} {
 		if *limit.of <= 0 {
 			*limit.of = limit.otherwise
 		}
 	}
+	if d.Postfix != nil {
+		d.Helo = orElse(d.Postfix.Helo(ctx), d.Helo)
+	}
 	c := conversation{Dialogue: d, caller: ctx, t: Transcript{Addr: d.Addr, Implicit: d.Implicit, Began: time.Now()}}
-	ctx, cancel := context.WithTimeout(ctx, d.Whole)
+	limited, cancel := context.WithTimeout(ctx, d.Whole)
 	defer cancel()
-	if c.step(StepConnect, func() error { return c.connect(ctx) }) {
-		stop := context.AfterFunc(ctx, func() { _ = c.conn.Close() })
-		c.talk(ctx)
+	if c.step(StepConnect, func() error { return c.connect(limited) }) {
+		stop := context.AfterFunc(limited, func() { _ = c.conn.Close() })
+		c.talk(limited)
 		stop()
 		_ = c.conn.Close()
 	}
+	if d.Postfix != nil && c.t.worthASecondOpinion() {
+		c.t.weigh(d.Postfix.Ask(ctx, d))
+	}
 	c.t.Took = time.Since(c.t.Began)
 	return c.t
+}
+
+// worthASecondOpinion reports whether the result depends on what Postfix makes of TLS or of the certificate.
+func (t *Transcript) worthASecondOpinion() bool {
+	switch t.Failed {
+	case StepNone, StepCertificate:
+		return true
+	case StepTLS:
+		return t.Cause != Plaintext && !t.Ours
+	default:
+		return false
+	}
 }
 
 // conversation is a Dialogue under way.
 type conversation struct {
 	Dialogue
 	caller context.Context
-	conn   net.Conn // as it came from the dialer
+	conn   *bounded // as it came from the dialer
 	stream net.Conn // conn, or TLS over it
 	lines  *bufio.Reader
-	dead   bool // the host no longer listens, or makes no sense
+	dead   bool // the server no longer listens, or broke the protocol
 	t      Transcript
 }
 
-// talk takes the steps after the connection, and says QUIT where the host still listens.
+// talk takes the steps after the connection, and says QUIT where the server still listens.
 func (c *conversation) talk(ctx context.Context) {
 	if c.Implicit {
 		if !c.step(StepTLS, func() error { return c.handshake(ctx) }) {
@@ -80,7 +100,7 @@ func (c *conversation) talk(ctx context.Context) {
 		}
 		c.step(StepCertificate, c.certificate)
 	}
-	ok := c.step(StepBanner, func() error { return c.expect(&c.t.Banner, 220) }) &&
+	ok := c.step(StepBanner, func() error { return c.expect(&c.t.Banner) }) &&
 		c.step(StepEHLO, func() error { return c.ehlo(&c.t.EHLO) })
 	if ok && !c.Implicit {
 		c.t.Offered = c.t.EHLO.keyword("STARTTLS")
@@ -92,26 +112,28 @@ func (c *conversation) talk(ctx context.Context) {
 			c.step(StepEHLOAgain, func() error { return c.ehlo(&c.t.EHLOAgain) })
 		}
 	}
-	if c.dead {
-		return
+	if !c.dead {
+		c.quit()
 	}
+}
+
+// quit ends the dialogue. A server that hangs up without a word has kept its promise all the same.
+func (c *conversation) quit() {
+	// The server closes first (RFC 5321 section 4.1.1.10), so that it never sees two of our connections at the same time. One
+	// that does not close is not waited for.
+	const reply, close = 5 * time.Second, 250 * time.Millisecond
 	var bye Reply
 	began := time.Now()
-	const patience = 5 * time.Second
-	_ = c.conn.SetDeadline(began.Add(min(c.Each, patience)))
+	_ = c.conn.SetDeadline(began.Add(min(c.Each, reply)))
 	err := c.command("QUIT")
 	if err == nil {
-		err = c.expect(&bye, 221)
+		err = c.expect(&bye)
 	}
 	took := time.Since(began)
 	if err == nil {
-		// The host closes first (RFC 5321 section 4.1.1.10), so that it never sees two connections of ours at once. One that
-		// does not is not waited for.
-		const parting = 250 * time.Millisecond
-		_ = c.conn.SetDeadline(time.Now().Add(parting))
+		_ = c.conn.SetDeadline(time.Now().Add(close))
 		_, _ = c.lines.ReadByte()
 	}
-	// A host that hangs up without a word has kept its promise all the same.
 	c.t.Steps = append(c.t.Steps, Done{Step: StepQUIT, Took: took, Err: err})
 }
 
@@ -148,6 +170,7 @@ func (c *conversation) handshake(ctx context.Context) error {
 	if n := c.lines.Buffered(); n > 0 {
 		c.t.Stray = true
 	}
+	c.conn.keep = maxHello
 	session := tls.Client(c.conn, c.config())
 	if err := session.HandshakeContext(ctx); err != nil {
 		return err
@@ -158,23 +181,39 @@ func (c *conversation) handshake(ctx context.Context) error {
 	return nil
 }
 
-// certificate judges the certificate. The dialogue goes on whatever it is like: nothing is handed over in it.
+// certificate judges the certificate. The dialogue continues whatever it is like: no mail is handed over in it.
 func (c *conversation) certificate() error {
 	s := c.t.Session
 	s.Verification = Trust{Host: c.Host, Roots: c.Roots, At: c.At}.Verify(s.Chain)
+	if s.Version < tls.VersionTLS13 && s.RulesErr == nil {
+		switch has, ok := secureRenegotiation(c.conn.kept); {
+		case !ok:
+			s.RulesErr = fmt.Errorf("the ServerHello %w", errNotJudged)
+		case !has:
+			s.RulesErr = errors.New("the host does not support secure renegotiation (RFC 5746), which OpenSSL requires")
+		}
+	}
 	_, err := s.Cause()
 	return err
 }
 
+// ehlo says EHLO. Like smtp(8) it says HELO where EHLO is refused with another code than 421; the server then offers nothing.
 func (c *conversation) ehlo(reply *Reply) error {
-	helo := c.Helo
-	if helo == "" {
-		helo = literal(c.conn.LocalAddr())
+	helo := orElse(c.Helo, literal(c.conn.LocalAddr()))
+	err := c.command("EHLO " + helo)
+	if err == nil {
+		err = c.expect(reply)
 	}
-	if err := c.command("EHLO " + helo); err != nil {
+	const serviceNotAvailable = 421
+	if err == nil || c.dead || reply.Code == serviceNotAvailable {
 		return err
 	}
-	return c.expect(reply, 250)
+	var second Reply
+	if c.command("HELO "+helo) == nil && c.expect(&second) == nil {
+		*reply = Reply{Code: second.Code}
+		return nil
+	}
+	return err
 }
 
 func (c *conversation) starttls() error {
@@ -184,7 +223,7 @@ func (c *conversation) starttls() error {
 	if err := c.command("STARTTLS"); err != nil {
 		return err
 	}
-	return c.expect(&c.t.STARTTLS, 220)
+	return c.expect(&c.t.STARTTLS)
 }
 
 func (c *conversation) command(line string) error {
@@ -194,21 +233,21 @@ func (c *conversation) command(line string) error {
 	return err
 }
 
-// expect reads a reply, which must have the code.
-func (c *conversation) expect(reply *Reply, code int) error {
+// expect reads a reply, which must be positive.
+func (c *conversation) expect(reply *Reply) error {
 	var err error
 	if *reply, err = readReply(c.lines); err != nil {
 		c.dead = true
 		return err
 	}
-	for i, text := range reply.Lines {
+	for i, said := range reply.Lines {
 		separator := "-"
 		if i == len(reply.Lines)-1 {
 			separator = " "
 		}
-		c.t.Lines = append(c.t.Lines, Line{Text: fmt.Sprint(reply.Code) + separator + text})
+		c.t.Lines = append(c.t.Lines, Line{Text: fmt.Sprint(reply.Code) + separator + said})
 	}
-	if reply.Code != code {
+	if !reply.positive() {
 		return fmt.Errorf("the host says %s", reply)
 	}
 	return nil
@@ -217,25 +256,28 @@ func (c *conversation) expect(reply *Reply, code int) error {
 // fail notes the first failure and its cause.
 func (c *conversation) fail(s Step, err error) {
 	c.t.Failed = s
-	text := err.Error()
+	why, closed := err.Error(), false
 	switch {
 	case c.givenUp():
-		c.t.Ours, text = true, "given up: there was no more time"
+		c.t.Ours, why = true, "deadline exceeded"
 	case timedOut(err):
-		text = "timeout: no answer in time"
+		why, closed = "timeout: no answer in time", true
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		text = "the connection was closed"
+		why, closed = "the connection was closed", true
 	}
 	switch s {
 	case StepConnect:
-		text = c.failedToConnect(err, text)
+		why = c.failedToConnect(err, why)
 	case StepTLS:
 		c.t.Cause = TLSHandshake
-		var no tls.RecordHeaderError
-		if errors.As(err, &no) && c.Implicit {
-			if _, _, is := parseLine(string(no.RecordHeader[:3])); is {
-				c.t.Cause, text = Plaintext, "the host speaks in the clear: "+string(no.RecordHeader[:3])
-			}
+		var record tls.RecordHeaderError
+		switch {
+		case errors.As(err, &record) && c.Implicit && strings.Trim(string(record.RecordHeader[:3]), "0123456789") == "":
+			c.t.Cause, why = Plaintext, "the host speaks in plaintext: "+string(record.RecordHeader[:3])
+		case closed, errors.As(err, &record), c.t.Ours:
+		default:
+			// The server ended the handshake, or Go did: with other ciphers, groups or signatures it may succeed.
+			c.t.Cause, why = NotJudged, why+": "+errNotJudged.Error()
 		}
 	case StepCertificate:
 		c.t.Cause, _ = c.t.Session.Cause()
@@ -243,11 +285,14 @@ func (c *conversation) fail(s Step, err error) {
 		c.t.Cause = Plaintext
 	default:
 		c.t.Cause = Banner
+		if errors.Is(err, ErrTooLong) {
+			c.t.Cause = NotJudged
+		}
 	}
-	c.t.Why = Tidy(s.String() + ": " + text)
+	c.t.Why = Tidy(string(s) + ": " + why)
 }
 
-// failedToConnect tells a refusal from silence, and both from a failure on our side.
+// failedToConnect distinguishes a refusal, silence and a failure on our side.
 func (c *conversation) failedToConnect(err error, text string) string {
 	var errno syscall.Errno
 	_ = errors.As(err, &errno)
@@ -261,7 +306,7 @@ func (c *conversation) failedToConnect(err error, text string) string {
 	case errno == syscall.ECONNREFUSED, errno == syscall.ECONNRESET, errno == syscall.ECONNABORTED:
 		c.t.Cause, text = Refused, "connection refused"
 	default:
-		// No route, no address of the family, no descriptor left: none of it is the host's doing.
+		// No route, no address of the family or no descriptor left: the server is not to blame.
 		c.t.Ours = true
 		if errno != 0 {
 			text = errno.Error()
@@ -270,20 +315,20 @@ func (c *conversation) failedToConnect(err error, text string) string {
 	return text
 }
 
-// givenUp says whether it was the caller that ended it. A dialer's own clock may be a little ahead of the
-// caller's context.
+// givenUp reports whether the caller ended the dialogue. The dialer may notice the caller's deadline a little before the
+// context does.
 func (c *conversation) givenUp() bool {
 	end, limited := c.caller.Deadline()
 	return c.caller.Err() != nil || limited && !time.Now().Before(end)
 }
 
-// timedOut says whether err is the end of a time limit. We close a connection ourselves for no other reason.
+// timedOut reports whether err is the end of a time limit. Talk closes a connection early for no other reason.
 func timedOut(err error) bool {
 	var t net.Error
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, net.ErrClosed) || errors.As(err, &t) && t.Timeout()
 }
 
-// literal is an address as EHLO takes it, RFC 5321 section 4.1.3.
+// literal returns an address in the form for EHLO, RFC 5321 section 4.1.3.
 func literal(a net.Addr) string {
 	ap, err := netip.ParseAddrPort(a.String())
 	if err != nil {
@@ -296,17 +341,23 @@ func literal(a net.Addr) string {
 	return "[IPv6:" + strings.ToLower(ip.String()) + "]"
 }
 
-// bounded is a connection that may say so much and no more.
+// maxHello is how much of the start of a handshake is kept, to read the ServerHello.
+const maxHello = 8 << 10
+
+// bounded is a connection over which at most left octets can be read. It keeps the next keep octets.
 type bounded struct {
 	net.Conn
-	left int
+	left, keep int
+	kept       []byte
 }
 
 func (b *bounded) Read(p []byte) (int, error) {
 	if b.left <= 0 {
-		return 0, fmt.Errorf("%w: over %d octets in one connection", ErrNotSMTP, maxBytes)
+		return 0, ErrTooLong
 	}
 	n, err := b.Conn.Read(p[:min(len(p), b.left)])
 	b.left -= n
+	some := min(n, b.keep)
+	b.kept, b.keep = append(b.kept, p[:some]...), b.keep-some
 	return n, err
 }

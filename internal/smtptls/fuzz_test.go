@@ -2,6 +2,7 @@ package smtptls
 
 import (
 	"bufio"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -21,18 +22,26 @@ func FuzzReply(f *testing.F) {
 			require.Empty(t, reply.Lines)
 			return
 		}
-		require.True(t, reply.Code >= 200 && reply.Code <= 599)
-		require.True(t, len(reply.Lines) >= 1 && len(reply.Lines) <= maxLines)
+		require.True(t, reply.Code >= 0 && reply.Code <= 999)
+		require.NotEmpty(t, reply.Lines)
+		size := 0
 		var again strings.Builder
 		for i, line := range reply.Lines {
 			require.LessOrEqual(t, len(line), maxLine)
 			require.Equal(t, text.Printable(line), line)
-			again.WriteString(s[:3])
-			again.WriteString(map[bool]string{true: " ", false: "-"}[i == len(reply.Lines)-1] + line + "\r\n")
+			if i > 0 {
+				size += len(line)
+			}
+			again.WriteString(fmt.Sprintf("%03d", reply.Code) + map[bool]string{true: " ", false: "-"}[i == len(reply.Lines)-1] + line + "\r\n")
 		}
-		second, err := readReply(bufio.NewReaderSize(strings.NewReader(again.String()), 2*maxLine))
+		require.LessOrEqual(t, size, maxLine+maxText)
+		if size > maxText/2 {
+			return // cut again
+		}
+		second, err := readReply(bufio.NewReaderSize(strings.NewReader(again.String()), maxLine))
 		require.NoError(t, err)
-		require.Equal(t, reply, second, "what was read reads the same")
+		require.Equal(t, reply.Code, second.Code)
+		require.Len(t, second.Lines, len(reply.Lines))
 		require.Equal(t, Tidy(reply.String()), reply.String())
 	})
 }

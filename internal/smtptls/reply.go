@@ -5,31 +5,30 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"github.com/policyd/policyd/internal/text"
 )
 
-// The bounds on what a stranger's server may say. RFC 5321 section 4.5.3.1.5 allows 512 octets a line;
-// Postfix takes 2,048.
+// The bounds on replies. Like smtp(8), readReply ignores what is beyond maxLine octets of a line, and the lines after the
+// first maxText octets of a reply; RFC 5321 section 4.5.3.1.5 allows 512 octets per line.
 const (
-	maxLine  = 2048
-	maxLines = 128
-	maxReply = 64 << 10
-	// maxBytes bounds a whole connection, TLS records and all.
+	maxLine = 2048
+	maxText = 2048
+	// maxBytes bounds a whole connection, TLS records included.
 	maxBytes = 1 << 20
-	maxText  = 300
+	maxWhy   = 300
 )
 
-// ErrNotSMTP is the error of a reply that breaks the grammar of RFC 5321 section 4.2, or a bound. The
-// dialogue ends with it.
-var ErrNotSMTP = errors.New("not an SMTP reply")
+// ErrTooLong is the error of a server that sent more than 1 MiB in one connection.
+var ErrTooLong = errors.New("more than 1 MiB in one connection")
 
 // Reply is an SMTP reply, RFC 5321 section 4.2.
 type Reply struct {
-	// Code is 200 to 599; 0 for no reply.
+	// Code is 0 for no reply.
 	Code int
-	// Lines are the texts after the code: printable ASCII, what is not replaced by "?".
+	// Lines are the texts after the code, in printable ASCII.
 	Lines []string
 }
 
@@ -38,73 +37,80 @@ func (r Reply) String() string {
 	if r.Code == 0 {
 		return ""
 	}
-	text := ""
-	if len(r.Lines) > 0 && r.Lines[0] != "" {
-		text = " " + r.Lines[0]
+	if len(r.Lines) == 0 || r.Lines[0] == "" {
+		return strconv.Itoa(r.Code)
 	}
-	return Tidy(fmt.Sprint(r.Code) + text)
+	return Tidy(fmt.Sprintf("%03d %s", r.Code, r.Lines[0]))
 }
 
-// keyword says whether an EHLO reply offers a service extension, RFC 5321 section 4.1.1.1.
+// positive reports whether the reply has a 2yz code. Postfix asks for no more where the RFC names one code.
+func (r Reply) positive() bool { return r.Code/100 == 2 }
+
+// keyword reports whether an EHLO reply offers a service extension, RFC 5321 section 4.1.1.1. The first line names the
+// server; Postfix skips that line too, and ends a keyword at "=" as well.
 func (r Reply) keyword(k string) bool {
 	for i, line := range r.Lines {
-		word, _, _ := strings.Cut(line, " ")
-		if i > 0 && strings.EqualFold(word, k) {
+		words := strings.FieldsFunc(line, func(c rune) bool { return strings.ContainsRune(" \t=", c) })
+		if i > 0 && r.positive() && len(words) > 0 && strings.EqualFold(words[0], k) {
 			return true
 		}
 	}
 	return false
 }
 
-// readReply reads one reply. r has a buffer of maxLine octets. Every line must carry the same code.
+// readReply reads one reply as smtp(8) does: it ends with a line of three digits and a space, or nothing; every other
+// line continues it, and the code is that of the last line. r has a buffer of maxLine octets.
 func readReply(r *bufio.Reader) (Reply, error) {
 	var reply Reply
-	size := 0
-	for len(reply.Lines) < maxLines {
-		line, err := r.ReadSlice('\n')
-		switch {
-		case errors.Is(err, bufio.ErrBufferFull):
-			return Reply{}, fmt.Errorf("%w: a line of over %d octets", ErrNotSMTP, maxLine)
-		case errors.Is(err, io.EOF) && len(line) > 0:
-			return Reply{}, fmt.Errorf("connection closed within a reply: %w", io.ErrUnexpectedEOF)
-		case err != nil:
+	for kept := 0; ; {
+		line, err := readLine(r)
+		if err != nil {
 			return Reply{}, err
 		}
-		if size += len(line); size > maxReply {
-			return Reply{}, fmt.Errorf("%w: over %d octets", ErrNotSMTP, maxReply)
+		code, separator := parseLine(line)
+		if kept < maxText {
+			kept += len(line)
+			if separator != 0 {
+				line = line[min(len("250-"), len(line)):]
+			}
+			reply.Lines = append(reply.Lines, text.Printable(line))
 		}
-		row := strings.TrimSuffix(strings.TrimSuffix(string(line), "\n"), "\r")
-		code, last, ok := parseLine(row)
-		if !ok || reply.Code != 0 && code != reply.Code {
-			return Reply{}, fmt.Errorf("%w: %q", ErrNotSMTP, Tidy(row[:min(len(row), 60)]))
-		}
-		reply.Code = code
-		reply.Lines = append(reply.Lines, text.Printable(row[min(4, len(row)):]))
-		if last {
+		if separator == ' ' {
+			reply.Code = code
 			return reply, nil
 		}
 	}
-	return Reply{}, fmt.Errorf("%w: over %d lines", ErrNotSMTP, maxLines)
 }
 
-// parseLine reads the code of a line, and whether it is the last one of its reply.
-func parseLine(s string) (code int, last, ok bool) {
-	if len(s) < 3 || s[0] < '2' || s[0] > '5' {
-		return 0, false, false
+// readLine reads a line without its end, cut after maxLine octets.
+func readLine(r *bufio.Reader) (string, error) {
+	piece, err := r.ReadSlice('\n')
+	line := string(piece)
+	for errors.Is(err, bufio.ErrBufferFull) {
+		_, err = r.ReadSlice('\n')
 	}
-	for i := range 3 {
-		if s[i] < '0' || s[i] > '9' {
-			return 0, false, false
-		}
-		code = 10*code + int(s[i]-'0')
+	if errors.Is(err, io.EOF) && line != "" {
+		err = fmt.Errorf("connection closed within a reply: %w", io.ErrUnexpectedEOF)
 	}
-	if len(s) > 3 && s[3] != ' ' && s[3] != '-' {
-		return 0, false, false
-	}
-	return code, len(s) == 3 || s[3] == ' ', true
+	return strings.TrimRight(line, "\r\n"), err
 }
 
-// Tidy makes them fit for a log line as well.
-func Tidy(s string) string {
-	return text.Printable(s[:min(len(s), maxText)])
+// parseLine returns the code of a reply line and the character after it: '-', ' ', or 0 for a line without a code. The end
+// of the line counts as a space.
+func parseLine(s string) (code int, separator byte) {
+	digits := len(s) - len(strings.TrimLeft(s, "0123456789"))
+	if digits != len("250") {
+		return 0, 0
+	}
+	code, _ = strconv.Atoi(s[:digits]) // three digits
+	switch {
+	case len(s) == digits, s[digits] == ' ':
+		return code, ' '
+	case s[digits] == '-':
+		return code, '-'
+	}
+	return code, 0
 }
+
+// Tidy returns the beginning of s in printable ASCII, fit for a log line.
+func Tidy(s string) string { return text.Printable(s[:min(len(s), maxWhy)]) }

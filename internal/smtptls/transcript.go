@@ -6,37 +6,33 @@ import (
 )
 
 // Step is a part of a dialogue.
-type Step uint8
+type Step string
 
-// The steps. StepNone, the zero value, is none.
+// The steps. StepNone is the zero value.
 const (
-	StepNone Step = iota
-	StepConnect
-	StepBanner
-	StepEHLO
-	StepSTARTTLS
-	StepTLS
-	StepCertificate
-	StepEHLOAgain
-	StepQUIT
+	StepNone        Step = ""
+	StepConnect     Step = "connect"
+	StepBanner      Step = "banner"
+	StepEHLO        Step = "EHLO"
+	StepSTARTTLS    Step = "STARTTLS"
+	StepTLS         Step = "TLS handshake"
+	StepCertificate Step = "certificate"
+	StepEHLOAgain   Step = "EHLO within TLS"
+	StepQUIT        Step = "QUIT"
+	StepPostfix     Step = "posttls-finger"
 )
-
-// String returns the step for people.
-func (s Step) String() string {
-	return [...]string{"", "connect", "banner", "EHLO", "STARTTLS", "TLS handshake", "certificate", "EHLO within TLS", "QUIT"}[min(int(s), 8)]
-}
 
 // Done is a step that was taken.
 type Done struct {
 	Step Step
 	Took time.Duration
-	// Err is why it failed, nil if it did not.
+	// Err is why the step failed, nil if it did not.
 	Err error
 }
 
 // Line is a line of the dialogue.
 type Line struct {
-	// Sent is set for what was sent; otherwise it was received.
+	// Sent is set for a line that was sent; otherwise it was received.
 	Sent bool
 	// Text is printable ASCII.
 	Text string
@@ -47,40 +43,40 @@ type Transcript struct {
 	Addr netip.AddrPort
 	// Implicit is set where TLS came before the banner.
 	Implicit bool
-	// Began is when.
-	Began time.Time
-	Took  time.Duration
-	Steps []Done
-	Lines []Line
+	Began    time.Time
+	Took     time.Duration
+	Steps    []Done
+	Lines    []Line
 
-	// Banner and EHLO are the first of their kind; STARTTLS is the reply to the command, and EHLOAgain the
-	// second EHLO reply, within TLS, where there was STARTTLS.
+	// Banner and EHLO are the first of their kind; STARTTLS is the reply to the command, and EHLOAgain the second EHLO
+	// reply, within TLS, where there was STARTTLS.
 	Banner, EHLO, STARTTLS, EHLOAgain Reply
-	// Offered is set when the EHLO reply in the clear offered STARTTLS.
+	// Offered is set when the EHLO reply in plaintext offered STARTTLS.
 	Offered bool
-	// Stray is set when data in the clear came after the reply to STARTTLS: somebody on the path may have put
-	// it there. It was thrown away (RFC 3207 section 4.2).
+	// Stray is set when plaintext followed the reply to STARTTLS: an attacker on the path may have put it there. It was
+	// discarded (RFC 3207 section 4.2).
 	Stray bool
 	// Session is nil where there was no handshake.
 	Session *Session
+	// Postfix is what Postfix's own TLS client made of the address.
+	Postfix Opinion
 
-	// Failed is the first step that failed; StepNone if the host did all that was asked of it.
+	// Failed is the first step that failed; StepNone if the server did all that was asked of it.
 	Failed Step
 	// Cause is why, in the words of a verdict. STARTTLS that is not offered or refused counts as Plaintext.
 	Cause Cause
-	// Silent is set when the address gave no answer to the attempt to connect.
+	// Silent is set when the address did not answer the attempt to connect.
 	Silent bool
-	// Ours is set when it failed on our side: there is no route, or there was no more time. It says nothing
-	// about the host.
+	// Ours is set when it failed on our side: there is no route, or no time left. It says nothing about the server.
 	Ours bool
-	// Why says what failed, for people: printable ASCII. It does not name the address.
+	// Why says what failed, in printable ASCII. It does not name the address.
 	Why string
 }
 
-// OK says whether the host did all that was asked of it.
+// OK reports whether the server did all that was asked of it.
 func (t *Transcript) OK() bool { return t.Failed == StepNone && len(t.Steps) > 0 }
 
-// Connected says whether the address took the connection.
+// Connected reports whether the address accepted the connection.
 func (t *Transcript) Connected() bool {
 	return len(t.Steps) > 0 && t.Steps[0].Step == StepConnect && t.Steps[0].Err == nil
 }

@@ -5,56 +5,64 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
-// Session is a TLS session as the handshake made it, and whether its certificate may be believed.
+// Session is a TLS session as the handshake made it, and whether its certificate is valid.
 type Session struct {
 	// Version and Cipher are IANA numbers; crypto/tls names them.
 	Version, Cipher uint16
-	// Chain is what the host sent, its own certificate first.
+	// Chain is what the server sent, its own certificate first.
 	Chain []*x509.Certificate
 	Verification
 }
 
-// Verification is what became of a certificate, each part on its own. It is as strict as Postfix with
-// "secure match=<host> servername=hostname", or stricter: the common name is no substitute for a SAN.
+// Verification is the judgement of a certificate, each part on its own. It is as strict as Postfix with
+// "secure match=<host> servername=hostname", or stricter: a common name does not replace a SAN.
 type Verification struct {
-	// Path leads from the host's certificate to a trusted root; nil if there is none.
+	// Path leads from the server's certificate to a trusted root; nil if there is none.
 	Path []*x509.Certificate
 	// SAN is the name of the certificate that matched, "" if none did.
 	SAN string
-	// NotAfter is when the first certificate of Path expires, or the host's own where there is no Path.
+	// NotAfter is when the first certificate of Path expires, or the server's own where there is no Path.
 	NotAfter time.Time
-	// Chain, Name and Dates say what is wrong: no trusted path, another name, expired or not yet valid.
-	ChainErr, NameErr, DatesErr error
+	// ChainErr, NameErr and DatesErr say what is wrong: no trusted path, another name, expired or not yet valid. RulesErr
+	// names a rule of OpenSSL that a valid path breaks; it wraps errNotJudged where the rule was not evaluated.
+	ChainErr, NameErr, DatesErr, RulesErr error
 }
+
+// errNotJudged is wrapped by errors about certificates that Go cannot judge and OpenSSL may accept.
+var errNotJudged = errors.New("could not be judged from here")
 
 // Cause returns the first thing that is wrong, CauseNone for a valid certificate.
 func (v *Verification) Cause() (Cause, error) {
-	switch {
-	case v.ChainErr != nil:
-		return CertificateChain, v.ChainErr
-	case v.DatesErr != nil:
-		return CertificateExpired, v.DatesErr
-	case v.NameErr != nil:
-		return CertificateName, v.NameErr
+	for _, wrong := range []struct {
+		cause Cause
+		err   error
+	}{{CertificateChain, v.ChainErr}, {CertificateExpired, v.DatesErr}, {CertificateName, v.NameErr}, {CertificateRules, v.RulesErr}} {
+		switch {
+		case wrong.err == nil:
+		case errors.Is(wrong.err, errNotJudged):
+			return NotJudged, wrong.err
+		default:
+			return wrong.cause, wrong.err
+		}
 	}
 	return CauseNone, nil
 }
 
-// Trust says what a certificate is measured by.
+// Trust is what a certificate is measured against.
 type Trust struct {
-	// Host is the name that it must have, as a DNS name among its SANs (RFC 6125): the same, or with "*" for
-	// exactly the first label.
+	// Host must be among the DNS names of the SAN extension (RFC 6125), as it is or with "*" for exactly its first label.
 	Host string
 	// Roots are trusted; nil means the system's.
 	Roots *x509.CertPool
-	// At is the moment at which it must be valid; zero means now.
+	// At is the moment at which the certificate must be valid; zero means now.
 	At time.Time
 }
 
-// Verify judges the chain that a host sent, its own certificate first (RFC 5280 section 6).
+// Verify judges the chain that a server sent, its own certificate first (RFC 5280 section 6).
 func (t Trust) Verify(chain []*x509.Certificate) Verification {
 	if len(chain) == 0 {
 		none := errors.New("the host sent no certificate")
@@ -66,20 +74,15 @@ func (t Trust) Verify(chain []*x509.Certificate) Verification {
 	}
 	leaf := chain[0]
 	v := Verification{NotAfter: leaf.NotAfter}
-	options := x509.VerifyOptions{
-		Roots: t.Roots, Intermediates: x509.NewCertPool(), CurrentTime: at,
-		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	for _, c := range chain[1:] {
-		options.Intermediates.AddCert(c)
-	}
-	paths, err := leaf.Verify(options)
+	paths, err := t.paths(chain, chain[1:], at)
 	if err != nil {
-		// Whether it would be trusted but for the dates is told by a moment when its own are right.
-		options.CurrentTime = leaf.NotBefore.Add(time.Second)
-		var once error
-		if paths, once = leaf.Verify(options); once != nil {
-			v.ChainErr = once
+		// A moment at which the certificate itself is valid shows whether only the dates are wrong.
+		var later error
+		if paths, later = t.paths(chain, chain[1:], leaf.NotBefore.Add(time.Second)); later != nil {
+			v.ChainErr = later
+			if weak := (x509.InsecureAlgorithmError(0)); errors.As(later, &weak) || strings.Contains(later.Error(), "insecure algorithm") {
+				v.ChainErr = fmt.Errorf("%w: %w", later, errNotJudged) // OpenSSL may allow it, as Postfix configures it
+			}
 		} else {
 			v.DatesErr = outOfDate(paths[0], at)
 		}
@@ -92,8 +95,11 @@ func (t Trust) Verify(chain []*x509.Certificate) Verification {
 			v.Path, v.NotAfter = path, end
 		}
 	}
+	if v.ChainErr == nil && v.DatesErr == nil {
+		v.RulesErr = t.rules(chain, &v, at)
+	}
 	for _, san := range leaf.DNSNames {
-		if (&x509.Certificate{DNSNames: []string{san}}).VerifyHostname(t.Host) == nil {
+		if matches(san, t.Host) {
 			v.SAN = san
 			return v
 		}
@@ -102,7 +108,30 @@ func (t Trust) Verify(chain []*x509.Certificate) Verification {
 	return v
 }
 
-// outOfDate says which certificate of a path is not valid at a moment.
+// paths returns the paths from the first certificate of chain to a root.
+func (t Trust) paths(chain, intermediates []*x509.Certificate, at time.Time) ([][]*x509.Certificate, error) {
+	options := x509.VerifyOptions{
+		Roots: t.Roots, Intermediates: x509.NewCertPool(), CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	for _, c := range intermediates {
+		options.Intermediates.AddCert(c)
+	}
+	return chain[0].Verify(options)
+}
+
+// matches reports whether a DNS name of a certificate is for host. OpenSSL accepts "*" as the whole first label only,
+// in front of at least two more labels of letters, digits and hyphens.
+func matches(san, host string) bool {
+	san = strings.ToLower(san)
+	rest, wildcard := strings.CutPrefix(san, "*.")
+	if !wildcard {
+		return san == host
+	}
+	_, parent, _ := strings.Cut(host, ".")
+	return rest == parent && strings.Contains(rest, ".") && strings.Trim(rest, "abcdefghijklmnopqrstuvwxyz0123456789-.") == ""
+}
+
+// outOfDate names the first certificate of a path that is not valid at a moment.
 func outOfDate(path []*x509.Certificate, at time.Time) error {
 	for i, c := range path {
 		whose := "the certificate"
@@ -148,15 +177,17 @@ func names(c *x509.Certificate) string {
 	return text
 }
 
-// config is for a handshake that goes on whatever the certificate, so that people can be shown what is wrong
-// with it: the Verification decides. The versions are those that Postfix takes where TLS is mandatory
-// (smtp_tls_mandatory_protocols), and so are the ciphers, as far as crypto/tls has them.
+// config is for a handshake that continues whatever the certificate, so that every fault can be shown: the Verification
+// decides. The versions are those of TLS that RFC 8996 leaves; the ciphers are all that crypto/tls has and Postfix accepts
+// where TLS is mandatory (smtp_tls_mandatory_ciphers = medium).
 func (d Dialogue) config() *tls.Config {
 	var suites []uint16
 	for _, s := range tls.CipherSuites() {
 		suites = append(suites, s.ID)
 	}
-	suites = append(suites, tls.TLS_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_RSA_WITH_AES_256_GCM_SHA384,
+	suites = append(suites,
+		tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256,
+		tls.TLS_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_RSA_WITH_AES_256_GCM_SHA384, tls.TLS_RSA_WITH_AES_128_CBC_SHA256,
 		tls.TLS_RSA_WITH_AES_128_CBC_SHA, tls.TLS_RSA_WITH_AES_256_CBC_SHA)
 	return &tls.Config{
 		ServerName:         d.Host,

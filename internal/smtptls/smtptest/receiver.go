@@ -19,8 +19,8 @@ type Behaviour struct {
 	Cert *tls.Certificate
 	// Implicit begins with TLS; otherwise STARTTLS is offered where there is a Cert.
 	Implicit bool
-	// Banner and EHLO are the replies, "220 receiver" and a list with STARTTLS where it fits unless set.
-	Banner, EHLO string
+	// Banner and EHLO are the replies, "220 receiver" and a list with STARTTLS where it fits unless set. HELO is 502 unless set.
+	Banner, EHLO, HELO string
 	// STARTTLS is the reply to it, "220 go ahead" unless set. What follows a line end in it is sent in the clear.
 	STARTTLS string
 	// Stall goes silent instead of the "banner" or of the "handshake"; Drop hangs up there.
@@ -166,6 +166,8 @@ func (r *Receiver) serve(conn net.Conn, b Behaviour) {
 		switch {
 		case verb == "EHLO":
 			say(conn, b.EHLO, ehlo)
+		case verb == "HELO":
+			say(conn, b.HELO, "502 not implemented")
 		case verb == "QUIT":
 			say(conn, "221 bye", "")
 			return

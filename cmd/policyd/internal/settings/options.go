@@ -64,7 +64,13 @@ func (l *Loaded) Site(log *slog.Logger) postfix.Options {
 func (l *Loaded) Probe(log *slog.Logger) probe.Options {
 	return probe.Options{
 		Port: uint16(l.Port26.Port), Roots: l.Roots, Special: l.Port26.ProbeSpecialAddresses, StateDir: l.Cache.StateDir, Logger: log,
+		Helo: l.Port26.HeloName, Postfix: postfix.NewClient(l.SMTPClient(log)),
 	}
+}
+
+// SMTPClient returns the options of the SMTP client of Postfix, which judges receivers.
+func (l *Loaded) SMTPClient(log *slog.Logger) postfix.ClientOptions {
+	return postfix.ClientOptions{Transport: l.Port26.Transport, CAFile: l.TLS.CAFile, Logger: log}
 }
 
 // Store returns the options of the store of MTA-STS policies, which asks r.

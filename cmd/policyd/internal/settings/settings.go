@@ -76,6 +76,7 @@ type Port26 struct {
 	Wait                  string   `toml:"wait" json:"wait"`
 	ExcludeDomains        []string `toml:"exclude_domains" json:"exclude_domains"`
 	OwnHosts              []string `toml:"own_hosts" json:"own_hosts"`
+	HeloName              string   `toml:"helo_name" json:"helo_name"`
 	ProbeSpecialAddresses bool     `toml:"probe_special_addresses" json:"probe_special_addresses"`
 }
 

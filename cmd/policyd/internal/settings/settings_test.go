@@ -59,6 +59,7 @@ transport = "smtps26"
 wait = "200ms"
 exclude_domains = []
 own_hosts = []
+helo_name = ""
 probe_special_addresses = false
 [tls]
 ca_file = ""

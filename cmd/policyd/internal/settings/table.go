@@ -166,6 +166,11 @@ func sections() []section {
 				"Further names of this host. A domain with one of them among its MX hosts never gets a route, because that would cause a mail loop.",
 				func(s *Settings) error { return distinct(s.Port26.OwnHosts, ownHost) },
 			},
+			{
+				"helo_name", "host name",
+				"The name in EHLO for probes and policyd check on a machine without Postfix. Where Postfix is installed they use its smtp_helo_name. Empty without Postfix means the address of this machine in brackets, which many receivers refuse behind NAT and from containers.",
+				func(s *Settings) error { return optional(s.Port26.HeloName, ownHost) },
+			},
 			{"probe_special_addresses", "true or false", "Whether private, loopback and other special addresses are probed, and MTA-STS policies fetched from them. Use true only for tests and private networks, because remote senders choose the addresses. With mode = \"probe\" the address ::1 then does not count as this host; 127.0.0.1 always does.", nil},
 		}},
 		{"tls", "", []row{

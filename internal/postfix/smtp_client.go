@@ -1,0 +1,164 @@
+package postfix
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/policyd/policyd/internal/smtptls"
+)
+
+// ClientOptions say which Postfix a Client asks.
+type ClientOptions struct {
+	// Postconf and ConfigDirectory are as in Options.
+	Postconf, ConfigDirectory string
+	// Transport is the service of master.cf that delivers over implicit TLS: its -o options replace those of main.cf.
+	Transport string
+	// CAFile has the roots where smtp_tls_CAfile is empty; "" means none. OnlyCAFile uses it instead of Postfix's roots.
+	CAFile     string
+	OnlyCAFile bool
+	Logger     *slog.Logger
+}
+
+// Client is the SMTP client of Postfix on this machine, smtp(8): it knows the name that Postfix uses in EHLO, and asks
+// posttls-finger(1) with the roots, protocols and ciphers that Postfix uses for a "secure" destination. Without Postfix it
+// knows nothing. It reads main.cf again after a minute. It is a smtptls.Judge.
+type Client struct {
+	o     ClientOptions
+	slots *semaphore.Weighted
+
+	mu      sync.Mutex // guards what follows
+	read    time.Time
+	helo    string
+	fingers map[bool]*smtptls.Finger // for implicit TLS, and for STARTTLS; empty without posttls-finger
+	warned  bool
+}
+
+const (
+	clientRefresh = time.Minute
+	clientSlots   = 4 // processes at the same time
+)
+
+// NewClient returns a Client.
+func NewClient(o ClientOptions) *Client {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Client{o: o, slots: semaphore.NewWeighted(clientSlots)}
+}
+
+// Helo returns the name that Postfix uses in EHLO, "" if that is not known.
+func (c *Client) Helo(ctx context.Context) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.refresh(ctx)
+	return c.helo
+}
+
+// Ask implements smtptls.Judge. Without posttls-finger(1) it returns the zero Opinion.
+func (c *Client) Ask(ctx context.Context, d smtptls.Dialogue) smtptls.Opinion {
+	c.mu.Lock()
+	c.refresh(ctx)
+	finger := c.fingers[d.Implicit]
+	c.mu.Unlock()
+	switch {
+	case finger == nil:
+		return smtptls.Opinion{}
+	case len(finger.Args) == 0:
+		return smtptls.Opinion{Verdict: smtptls.NoVerdict, Why: "Postfix has no root certificates: set smtp_tls_CAfile"}
+	}
+	return finger.Ask(ctx, d)
+}
+
+// refresh reads the settings of Postfix if they are old; c.mu is held. What cannot be read is as it was before.
+func (c *Client) refresh(ctx context.Context) {
+	if !c.read.IsZero() && time.Since(c.read) < clientRefresh {
+		return
+	}
+	commands, err := Find(c.o.Postconf, c.o.ConfigDirectory)
+	if err == nil {
+		err = c.readSettings(ctx, commands)
+	}
+	if ctx.Err() != nil {
+		return // the caller went away, which says nothing about Postfix
+	}
+	c.read = time.Now()
+	switch {
+	case errors.Is(err, ErrNotInstalled):
+		c.helo, c.fingers = "", nil
+	case err != nil && !c.warned:
+		c.o.Logger.Warn("cannot read the settings of Postfix's SMTP client", "err", err)
+	}
+	c.warned = err != nil
+}
+
+func (c *Client) readSettings(ctx context.Context, commands Commands) error {
+	values, err := commands.Parameters(ctx, "smtp_helo_name", "smtp_tls_CAfile", "smtp_tls_CApath", "smtp_tls_mandatory_protocols",
+		"smtp_tls_mandatory_ciphers", "smtp_tls_exclude_ciphers", "smtp_tls_mandatory_exclude_ciphers",
+		"tls_high_cipherlist", "tls_medium_cipherlist")
+	if err != nil {
+		return err
+	}
+	services, err := commands.Show(ctx, "-xP")
+	if err != nil {
+		return err
+	}
+	onPort26 := maps.Clone(values)
+	for line := range strings.Lines(services) {
+		if option, ok := strings.CutPrefix(line, c.o.Transport+"/unix/"); ok {
+			name, value, _ := strings.Cut(option, "=")
+			onPort26[strings.TrimSpace(name)] = strings.TrimSpace(value)
+		}
+	}
+	c.helo = onPort26["smtp_helo_name"]
+	path, err := exec.LookPath(filepath.Join(filepath.Dir(commands.Postconf), "posttls-finger"))
+	if err != nil {
+		c.fingers = nil
+		return nil // the Go client judges alone
+	}
+	env := commands.environment()
+	c.fingers = map[bool]*smtptls.Finger{
+		true:  {Path: path, Args: c.fingerArgs(onPort26), Env: env, Slots: c.slots},
+		false: {Path: path, Args: c.fingerArgs(values), Env: env, Slots: c.slots},
+	}
+	return nil
+}
+
+// fingerArgs returns the options of posttls-finger for settings of smtp(8); none if there is no root certificate.
+func (c *Client) fingerArgs(values map[string]string) []string {
+	file, path := values["smtp_tls_CAfile"], values["smtp_tls_CApath"]
+	if file == "" || c.o.OnlyCAFile {
+		file = c.o.CAFile
+	}
+	if c.o.OnlyCAFile {
+		path = ""
+	}
+	if file == "" && path == "" {
+		return nil
+	}
+	var args []string
+	grade := values["smtp_tls_mandatory_ciphers"]
+	for _, o := range []struct{ option, value string }{
+		{"-F", file}, {"-P", path}, {"-p", values["smtp_tls_mandatory_protocols"]}, {"-g", grade},
+	} {
+		if o.value != "" {
+			args = append(args, o.option, o.value)
+		}
+	}
+	// posttls-finger has no option for excluded ciphers: they are taken out of the list of the grade.
+	list := "tls_" + grade + "_cipherlist"
+	excluded := strings.FieldsFunc(values["smtp_tls_exclude_ciphers"]+" "+values["smtp_tls_mandatory_exclude_ciphers"],
+		func(r rune) bool { return strings.ContainsRune(" \t,:", r) })
+	if values[list] != "" && len(excluded) > 0 {
+		args = append(args, "-o", list+"="+values[list]+":!"+strings.Join(excluded, ":!"))
+	}
+	return args
+}
