@@ -145,6 +145,9 @@ func (t *sheet) connections(c admin.Connections) {
 	t.row("connections", "%d of %d open, %s since the start", c.Open, c.Max, number(c.Total))
 	t.row("", "closed: %s", counts(c.Dropped, "idle", "evicted", "refused", "stalled"))
 	t.row("", "errors: %s", counts(c.Errors, "malformed", "unknown-map", "write", "accept"))
+	for _, m := range c.UnknownMaps {
+		t.row("unknown map", "%q, %s requests, last at %s", m.Name, number(m.Times), m.Last.Format(time.TimeOnly))
+	}
 }
 
 // counts lists counters: the first ones always, then the others that are not zero, by name.

@@ -81,6 +81,7 @@ type Service struct {
 	changes    *changes
 	memory     *memory
 	counters   counters
+	unknown    unknownMaps
 	// relayLookups limits the warning about relay hosts that cannot be looked up.
 	relayLookups oncelog.Limiter
 	log          *slog.Logger
@@ -113,26 +114,6 @@ func (s *Service) clock() time.Duration { return time.Since(s.started) }
 
 // Run works off background lookups until ctx ends.
 func (s *Service) Run(ctx context.Context) error { return s.background.run(ctx) }
-
-// Handler returns the maps of the service under all their names. QUERY and QUERYwithTLSRPT are what
-// postfix-tlspol calls the first two.
-func (s *Service) Handler() socketmap.Handler {
-	mux := &socketmap.Mux{}
-	for name, m := range map[string]mapID{
-		"tls-policy": mapTLSPolicy, "QUERY": mapTLSPolicy,
-		"tls-policy-tlsrpt": mapTLSRPT, "QUERYwithTLSRPT": mapTLSRPT,
-		"transport": mapTransport,
-	} {
-		mux.Handle(name, s.handler(m))
-	}
-	return socketmap.HandlerFunc(func(ctx context.Context, req socketmap.Request) socketmap.Reply {
-		r := mux.ServeSocketmap(ctx, req)
-		if r.Status == socketmap.StatusPerm { // no map of ours says that
-			s.counters.unknown.Add(1)
-		}
-		return r
-	})
-}
 
 // handler counts and observes the answers of one map, and turns a panic into the safe one: nothing in here may
 // look like an answer by accident.

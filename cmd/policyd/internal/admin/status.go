@@ -123,6 +123,17 @@ type Connections struct {
 	Total     uint64   `json:"total"`
 	// Dropped counts by reason: evicted, refused, idle, stalled.
 	Dropped map[string]uint64 `json:"dropped"`
-	// Errors counts by kind: malformed, stalled, write, accept, and unknown-map for lookups in a map that there is not.
+	// Errors counts by kind: malformed, stalled, write, accept, and unknown-map for requests for unknown maps.
 	Errors map[string]uint64 `json:"errors"`
+	// UnknownMaps are the unknown maps that clients have requested in the last 10 minutes.
+	UnknownMaps []UnknownMap `json:"unknown_maps"`
+}
+
+// UnknownMap is an unknown map that clients request. Postfix defers the mail.
+type UnknownMap struct {
+	Name string `json:"name"`
+	// Nearest is the map that was probably meant; "" if no name is near.
+	Nearest string    `json:"nearest,omitempty"`
+	Times   uint64    `json:"times"`
+	Last    time.Time `json:"last"`
 }

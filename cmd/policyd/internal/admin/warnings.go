@@ -29,7 +29,13 @@ func (st *Status) warn() []string {
 		add(len(last.Restart) > 0, "changed settings wait for a restart: "+strings.Join(last.Restart, ", "))
 	}
 	add(st.Lookups.Panics > 0, fmt.Sprintf("%d lookups ended in an internal error: please report what the log says", st.Lookups.Panics))
-	add(st.Connections.Errors["unknown-map"] > 0, fmt.Sprintf("%d lookups were for a map that there is not, and the mail waits: see the log of Postfix, and main.cf", st.Connections.Errors["unknown-map"]))
+	for _, m := range st.Connections.UnknownMaps {
+		use := "tls-policy, tls-policy-tlsrpt or transport"
+		if m.Nearest != "" {
+			use = m.Nearest
+		}
+		add(true, fmt.Sprintf("a client asks for the unknown map %q (%d times, last at %s) and its mail waits: use %s in main.cf", m.Name, m.Times, clock(m.Last), use))
+	}
 	c := st.Cache
 	full := c.Entries >= c.MaxEntries/10*9
 	add(c.Evicted > 0 && full, fmt.Sprintf("the cache is full, %d entries had to go: raise cache.max_entries", c.Evicted))

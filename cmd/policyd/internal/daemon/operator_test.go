@@ -100,6 +100,27 @@ func TestStatusOfADaemon(t *testing.T) {
 	require.Equal(t, 4096, st.Connections.Max)
 }
 
+func TestStatusNamesUnknownMaps(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"enforce", "report", "off"} {
+		l := operated(t, "mode = \""+mode+"\"\n").start()
+		c := l.client()
+		for _, name := range []string{"tls_policy", "tls_policy", "virtual"} {
+			r, err := c.Lookup(t.Context(), socketmap.Request{Map: name, Key: "signed.example"})
+			require.NoError(t, err)
+			require.Equal(t, socketmap.StatusPerm, r.Status)
+			require.Contains(t, r.Text, "tls-policy, tls-policy-tlsrpt, transport")
+		}
+		st, err := l.operator().Status(t.Context())
+		require.NoError(t, err)
+		require.Len(t, st.Connections.UnknownMaps, 2)
+		require.Equal(t, "tls-policy", st.Connections.UnknownMaps[0].Nearest)
+		require.Contains(t, strings.Join(st.Warnings, "\n"), `unknown map "tls_policy" (2 times`)
+		require.Contains(t, strings.Join(st.Warnings, "\n"), `unknown map "virtual" (1 times`)
+		require.Equal(t, 1, strings.Count(l.log.String(), `msg="unknown map" map=tls_policy nearest=tls-policy`), l.log)
+	}
+}
+
 // A DNS server that is dead is said to be so while it is, though all that is seen of it else are counters.
 func TestStatusSaysThatNoDNSServerAnswers(t *testing.T) {
 	t.Parallel()

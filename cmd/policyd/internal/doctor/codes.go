@@ -98,6 +98,7 @@ func Codes() []Code {
 		{"tls-map-shadowed", Warning, areaTLS, "The first map that has an answer wins, and policyd is asked only for what the others do not know."},
 		{"tls-map-tlsrpt-too-early", Error, areaTLS, "Before 3.10 Postfix does not know the attributes of this map and defers the mail."},
 		{"tls-map-no-tlsrpt", Warning, areaTLS, "TLSRPT reports lack the MTA-STS policy."},
+		{"map-unknown", Error, areaTLS, "policyd does not serve a map of that name: it answers every request with an error, and the mail waits."},
 		{"map-through-proxy", Warning, areaTLS, "proxymap(8) asks one question at a time: a slow answer for one domain holds up all the others, routes included."},
 		{"service-without-policies", Warning, areaTLS, "Mail that this service delivers goes out without policyd's policies."},
 

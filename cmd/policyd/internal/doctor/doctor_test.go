@@ -92,6 +92,9 @@ func TestEveryFinding(t *testing.T) {
 		{"tls-map-no-tlsrpt", "3.10 with reports", func(s *sender) {
 			s.params["mail_version"], s.params["smtp_tlsrpt_enable"] = "3.10.2", "yes"
 		}},
+		{"map-unknown", "a misspelt map", param("smtp_tls_policy_maps", "socketmap:unix:policyd/sock:tls_policy")},
+		{"map-unknown", "a misspelt map in a list", param("transport_maps", "regexp:/etc/x, socketmap:unix:policyd/sock:transports")},
+		{"map-unknown", "a map of a service", option("smtp/unix/smtp_tls_policy_maps = socketmap:unix:policyd/sock:postfix")},
 		{"map-through-proxy", "proxy:", param("smtp_tls_policy_maps", "proxy:socketmap:unix:policyd/sock:tls-policy")},
 		{"service-without-policies", "an option empties the maps", option("smtp/unix/smtp_tls_policy_maps =")},
 		{"transport-map-missing", "no maps", param("transport_maps", "")},
@@ -118,7 +121,7 @@ func TestEveryFinding(t *testing.T) {
 		}},
 		{"roots-differ", "policyd has a file of its own", func(s *sender) { s.settings.TLS.CAFile = "/etc/other.pem" }},
 		{"socket-silent", "another port", param("smtp_tls_policy_maps", "socketmap:inet:127.0.0.1:"+closed+":tls-policy")},
-		{"socket-not-policyd", "a map that is not served", param("smtp_tls_policy_maps", "socketmap:unix:policyd/sock:QUERY")},
+		{"socket-not-policyd", "an unknown map", param("smtp_tls_policy_maps", "socketmap:unix:policyd/sock:Query")},
 		{"socket-outside-chroot", "an absolute path", func(s *sender) {
 			s.params["smtp_tls_policy_maps"] = "socketmap:unix:" + s.dir + "/queue/policyd/sock:tls-policy"
 		}},

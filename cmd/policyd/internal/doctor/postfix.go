@@ -72,6 +72,7 @@ func (e *exam) dnssec(main func(string) string) {
 // policyMaps examines smtp_tls_policy_maps, of main.cf and of the services that have one of their own.
 func (e *exam) policyMaps() {
 	s := e.setup
+	e.unknownMaps()
 	list := tables(s.params["smtp_tls_policy_maps"])
 	at := policydTables(list, tlsNames())
 	name := "tls-policy"
@@ -88,7 +89,7 @@ func (e *exam) policyMaps() {
 			e.found("tls-map-shadowed", "smtp_tls_policy_maps asks "+list[0].text+" first", "nothing, if that table holds exceptions of your own; otherwise "+wanted)
 		}
 		first := list[at[0]]
-		switch has := slices.Contains(tlsrptNames(), first.name); {
+		switch has := first.isPolicyd(tlsrptNames()); {
 		case has && !s.version.since(10):
 			e.found("tls-map-tlsrpt-too-early", first.text+" with Postfix "+s.version.text, s.mainCF()+": smtp_tls_policy_maps = socketmap:"+first.endpoint+":tls-policy")
 		case !has && tlsrpt:

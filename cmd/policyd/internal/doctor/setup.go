@@ -155,7 +155,7 @@ func parseTable(text string) table {
 }
 
 func (t table) isPolicyd(names []string) bool {
-	return t.endpoint != "" && slices.Contains(names, t.name)
+	return t.endpoint != "" && slices.ContainsFunc(names, func(name string) bool { return strings.EqualFold(name, t.name) })
 }
 
 // isPattern says whether a table matches the whole address by pattern.
@@ -187,7 +187,7 @@ func tables(text string) []table {
 }
 
 func tlsNames() []string {
-	return []string{"tls-policy", "tls-policy-tlsrpt", "QUERY", "QUERYwithTLSRPT"}
+	return []string{"tls-policy", "tls-policy-tlsrpt", "QUERY", "QUERYwithTLSRPT", "sts"}
 }
 
 func tlsrptNames() []string { return []string{"tls-policy-tlsrpt", "QUERYwithTLSRPT"} }
