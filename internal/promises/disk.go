@@ -5,60 +5,102 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/policyd/policyd/internal/statedb"
 )
 
-// Disk keeps the memory across restarts.
-type Disk interface {
-	// Read calls visit for every key that is stored. The value is only valid during the call.
-	Read(visit func(key string, value []byte)) error
-	// Write stores the changes durably, all or none; a nil value removes the key.
-	Write(changes map[string][]byte) error
-}
+// diskInterval is how often Run looks whether the database is still in its place, or can be opened again.
+const diskInterval = 2 * time.Second
 
-// Load reads what the disk has. A record that cannot be decoded is skipped. On an error the store works with what could
-// be read.
-func (s *Store) Load() error {
-	if s.disk == nil {
-		return nil
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.disk.Read(func(domain string, value []byte) {
-		r, err := decode(value)
-		if err != nil {
-			return
-		}
-		if len(s.records) < s.max {
-			s.records[domain] = r
-		}
-	})
-}
-
-// Run writes changes to the disk until ctx ends, and what is left then. Changes that arrive during a write go together
-// into the next one. After an error it tries again, with the changes of the meantime.
+// Run writes changes to the state directory until ctx ends, and what is left then. It returns at once without a state
+// directory. Changes that arrive during a write go together into the next one.
 func (s *Store) Run(ctx context.Context) error {
-	const retry = 10 * time.Second
+	if s.disk == nil {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	tick := time.NewTicker(diskInterval)
+	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			_ = s.flush() // the disk has logged it
-			return ctx.Err()
+			s.checkDisk()
+			s.flush()
+			return errors.Join(ctx.Err(), s.disk.Close())
+		case <-tick.C:
+			s.checkDisk()
 		case <-s.wake:
-		}
-		if s.flush() == nil {
-			continue
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(retry):
+			s.flush()
 		}
 	}
 }
 
-// flush writes what has changed.
-func (s *Store) flush() error {
+func newDisk(o Options) *statedb.File {
+	return statedb.New(statedb.Options{Path: filepath.Join(o.StateDir, "promises.db"), Bucket: "promises-1", Log: o.Log})
+}
+
+// checkDisk opens the database if it is not open, and again if its file was removed or replaced.
+func (s *Store) checkDisk() {
+	s.disk.CloseIfReplaced()
+	if !s.disk.IsOpen() {
+		s.openDisk(statedb.RetryLockTimeout)
+	}
+}
+
+// openDisk opens the database. The first time it reads what survived the restart; in any case it then makes the disk agree
+// with the memory. A record that cannot be decoded is removed.
+func (s *Store) openDisk(lockTimeout time.Duration) {
 	s.mu.Lock()
+	for domain := range s.records {
+		s.dirty[domain] = struct{}{}
+	}
+	s.mu.Unlock()
+	s.disk.Open(lockTimeout, func(b *bbolt.Bucket) error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		err := b.ForEach(func(k, v []byte) error {
+			domain := string(k)
+			r, err := decode(v)
+			if _, known := s.records[domain]; err != nil || known || s.loaded || len(s.records) >= s.max {
+				s.dirty[domain] = struct{}{}
+				return nil //nolint:nilerr // what cannot be decoded is removed
+			}
+			s.records[domain] = r
+			return nil
+		})
+		s.loaded = s.loaded || err == nil
+		return err
+	}, s.write)
+}
+
+// flush writes what has changed.
+func (s *Store) flush() { s.disk.Update(s.write) }
+
+// write makes the disk agree with the memory about the domains that have changed. If the transaction fails, the database is
+// closed, and everything is written when it is opened again.
+func (s *Store) write(b *bbolt.Bucket) error {
+	for domain, value := range s.changes() {
+		var err error
+		if value == nil {
+			err = b.Delete([]byte(domain))
+		} else {
+			err = b.Put([]byte(domain), value)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// changes returns the encoded records that have changed since the last call, nil for a domain that was removed.
+func (s *Store) changes() map[string][]byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	changes := make(map[string][]byte, len(s.dirty))
 	for domain := range s.dirty {
 		if r, ok := s.records[domain]; ok {
@@ -68,19 +110,7 @@ func (s *Store) flush() error {
 		}
 	}
 	clear(s.dirty)
-	s.mu.Unlock()
-	if len(changes) == 0 {
-		return nil
-	}
-	err := s.disk.Write(changes)
-	if err != nil {
-		s.mu.Lock()
-		for domain := range changes {
-			s.mark(domain)
-		}
-		s.mu.Unlock()
-	}
-	return err
+	return changes
 }
 
 const (

@@ -3,13 +3,12 @@ package promises_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -272,75 +271,50 @@ func TestAHundredThousandDomainsTakeLessThan16MiB(t *testing.T) {
 	runtime.KeepAlive(f)
 }
 
-// memoryDisk is a Disk in memory that can be told to fail.
-type memoryDisk struct {
-	mu     sync.Mutex
-	values map[string][]byte
-	writes int
-	err    error
-}
-
-func (d *memoryDisk) Read(visit func(string, []byte)) error {
-	for k, v := range d.values {
-		visit(k, v)
-	}
-	return d.err
-}
-
-func (d *memoryDisk) Write(changes map[string][]byte) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.writes++
-	if d.err != nil {
-		return d.err
-	}
-	for k, v := range changes {
-		if v == nil {
-			delete(d.values, k)
-		} else {
-			d.values[k] = v
-		}
-	}
-	return nil
-}
-
 func TestWhatIsRememberedSurvivesARestart(t *testing.T) {
 	t.Parallel()
+	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		disk := &memoryDisk{values: map[string][]byte{"odd.example": {1, 2, 3}, "older.example": make([]byte, 51)}}
-		f := newFixture(promises.Options{Disk: disk})
-		require.NoError(t, f.Load())
-		require.Empty(t, f.List(), "what cannot be decoded is skipped")
+		f := newFixture(promises.Options{StateDir: dir})
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- f.Run(ctx) }()
 		f.establish(promises.Prefix)
 		require.True(t, f.look())
 		f.Observe("other.example", with(promises.DANE))
+		f.Observe("removed.example", with(promises.DANE))
+		f.Forget("removed.example")
 		synctest.Wait()
-		again := newFixture(promises.Options{Disk: &memoryDisk{values: maps.Clone(disk.values)}})
-		again.now = f.now
-		require.NoError(t, again.Load())
-		require.Equal(t, f.List(), again.List(), "without an orderly stop")
+		want := f.List()
+		require.Len(t, want, 2)
 
-		disk.mu.Lock()
-		disk.err = errors.New("disk full")
-		disk.mu.Unlock()
-		f.Forget(domain)
-		synctest.Wait()
-		disk.mu.Lock()
-		require.Contains(t, disk.values, domain)
-		disk.err = nil
-		disk.mu.Unlock()
-		f.Observe("third.example", with(promises.DANE))
-		time.Sleep(11 * time.Second) // of the bubble's clock
-		synctest.Wait()
-		require.NotContains(t, disk.values, domain, "written as soon as the disk takes it")
-		f.Forget("other.example")
+		copied := t.TempDir() // what kill -9 leaves behind
+		b, err := os.ReadFile(filepath.Join(dir, "promises.db"))
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(copied, "promises.db"), b, 0o600))
+		again := newFixture(promises.Options{StateDir: copied})
+		again.now = f.now
+		require.Equal(t, want, again.List())
+
+		require.NoError(t, os.Remove(filepath.Join(dir, "promises.db")))
+		time.Sleep(5 * time.Second) // of the bubble's clock
 		stop()
 		require.ErrorIs(t, <-done, context.Canceled)
-		require.NotContains(t, disk.values, "other.example", "the last change is written before the end")
+		third := newFixture(promises.Options{StateDir: dir})
+		third.now = f.now
+		require.Equal(t, want, third.List(), "a file that was removed is written again")
+		require.Contains(t, f.log.String(), "state database was removed or replaced")
 	})
+}
+
+func TestACorruptDatabaseIsSetAside(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "promises.db")
+	require.NoError(t, os.WriteFile(file, bytes.Repeat([]byte("not a database"), 1000), 0o600))
+	f := newFixture(promises.Options{StateDir: dir})
+	require.Empty(t, f.List())
+	require.FileExists(t, file+".corrupt")
 }
 
 func FuzzSightings(f *testing.F) {

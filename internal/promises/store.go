@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/policyd/policyd/internal/statedb"
 )
 
 // MaxDomains bounds the memory. One domain takes about 150 bytes.
@@ -28,8 +30,8 @@ const (
 
 // Options of a Store.
 type Options struct {
-	// Disk keeps the memory across restarts; nil keeps it in this process only.
-	Disk Disk
+	// StateDir keeps the memory across restarts, in the file promises.db; "" keeps it in this process only.
+	StateDir string
 	// Log gets one WARN when a promise vanishes; nil logs nothing.
 	Log *slog.Logger
 	// Now is the clock; nil means time.Now.
@@ -42,7 +44,7 @@ type Options struct {
 
 // Store remembers promises. All methods may be called concurrently, and none of them waits for the disk.
 type Store struct {
-	disk Disk
+	disk *statedb.File // nil without a state directory
 	log  *slog.Logger
 	now  func() time.Time
 	max  int
@@ -51,16 +53,18 @@ type Store struct {
 	records map[string]record
 	agreed  map[string]time.Time // when the second resolver first gave the answer that is held
 	dirty   map[string]struct{}  // records that differ from those on disk
+	loaded  bool                 // the records on disk were read
 	wake    chan struct{}
 
 	vanished atomic.Uint64
 	seen     func(domain string)
 }
 
-// New returns an empty store. Load reads what the disk has, and Run keeps the disk up to date.
+// New returns a store with what is in o.StateDir. A state directory that cannot be used is not an error: a warning is
+// logged, and the store tries again while Run runs.
 func New(o Options) *Store {
 	s := &Store{
-		disk: o.Disk, log: o.Log, now: o.Now, max: o.Max, seen: o.Seen,
+		log: o.Log, now: o.Now, max: o.Max, seen: o.Seen,
 		records: map[string]record{}, agreed: map[string]time.Time{}, dirty: map[string]struct{}{},
 		wake: make(chan struct{}, 1),
 	}
@@ -72,6 +76,11 @@ func New(o Options) *Store {
 	}
 	if s.max == 0 {
 		s.max = MaxDomains
+	}
+	if o.StateDir != "" {
+		o.Log = s.log
+		s.disk = newDisk(o)
+		s.openDisk(statedb.StartLockTimeout)
 	}
 	return s
 }

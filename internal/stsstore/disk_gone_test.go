@@ -84,13 +84,13 @@ func TestADatabaseThatCannotBeMadeAgainIsMissed(t *testing.T) {
 		require.NoError(t, os.WriteFile(dir, nil, 0o600))
 		time.Sleep(time.Minute)
 		require.False(t, s.Stats().Persistent)
-		require.Equal(t, 1, j.count("cannot be written to disk"))
+		require.Equal(t, 1, j.count("state database cannot be written"))
 		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)), "in memory it holds")
 
 		require.NoError(t, os.Remove(dir))
 		time.Sleep(5 * time.Second) // "recovery within seconds of the fault's end"
 		require.True(t, s.Stats().Persistent)
-		require.Equal(t, 1, j.count("can be written to disk again"))
+		require.Equal(t, 1, j.count("state database can be written again"))
 		require.NoError(t, s.Close())
 		w.down(mtasts.FetchError)
 		w.change(func() { clear(w.txt) })
@@ -123,7 +123,7 @@ func TestAReadOnlyDiskIsReadAndWrittenLater(t *testing.T) {
 				require.Equal(t, 3, w.fetches())
 				require.True(t, s.Flush("flushed.example"))
 				require.False(t, s.Stats().Persistent)
-				require.Equal(t, 1, j.count("cannot be written to disk"))
+				require.Equal(t, 1, j.count("state database cannot be written"))
 				writable.Store(true)
 				if runs {
 					run(t, s)
@@ -131,7 +131,7 @@ func TestAReadOnlyDiskIsReadAndWrittenLater(t *testing.T) {
 					require.True(t, s.Stats().Persistent)
 				}
 				require.NoError(t, s.Close())
-				require.Equal(t, 1, j.count("can be written to disk again"))
+				require.Equal(t, 1, j.count("state database can be written again"))
 				w.down(mtasts.FetchError)
 				w.change(func() { clear(w.txt) })
 				s = w.store(t, in(dir))

@@ -1,22 +1,32 @@
 package stsstore
 
 import (
+	"path/filepath"
 	"time"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/policyd/policyd/internal/statedb"
 )
 
 // diskInterval is how often the store looks whether the database is still in its place, or can be opened again.
 const diskInterval = 2 * time.Second
+
+// newDisk returns the database of policies, which maps domains to what entry.encode returns. A nil openFile means os.OpenFile.
+func newDisk(o *Options, openFile statedb.OpenFile) *statedb.File {
+	return statedb.New(statedb.Options{
+		Path: filepath.Join(o.StateDir, "mtasts.db"), Bucket: "policies-1", Log: o.Logger, OpenFile: openFile,
+	})
+}
 
 // checkDisk opens the database if it is not open, and again if its file was removed or replaced.
 func (s *Store) checkDisk() {
 	if s.disk == nil {
 		return
 	}
-	s.disk.closeIfReplaced()
-	if !s.disk.isOpen() {
-		s.openDisk(retryLockTimeout)
+	s.disk.CloseIfReplaced()
+	if !s.disk.IsOpen() {
+		s.openDisk(statedb.RetryLockTimeout)
 	}
 }
 
@@ -24,7 +34,7 @@ func (s *Store) checkDisk() {
 // restart; later, after a fault, memory is newer than the disk.
 func (s *Store) openDisk(lockTimeout time.Duration) {
 	changed := s.table.domains() // not on disk, or not as in the table
-	s.disk.open(lockTimeout, func(b *bbolt.Bucket) error {
+	s.disk.Open(lockTimeout, func(b *bbolt.Bucket) error {
 		err := b.ForEach(func(k, v []byte) error {
 			domain := string(k)
 			e, err := decode(domain, v)
@@ -43,7 +53,7 @@ func (s *Store) openDisk(lockTimeout time.Duration) {
 // save makes the disk agree with the table about some domains.
 func (s *Store) save(domains ...string) {
 	if s.disk != nil && len(domains) > 0 {
-		s.disk.update(func(b *bbolt.Bucket) error { return s.write(b, domains) })
+		s.disk.Update(func(b *bbolt.Bucket) error { return s.write(b, domains) })
 	}
 }
 

@@ -42,7 +42,7 @@ func (s *Store) Stats() Stats {
 		Hits: c.hits.Load(), Stale: c.stale.Load(),
 		Fetched: c.fetched.Load(), Failed: c.failed.Load(), Refreshed: c.refreshed.Load(), Busy: c.busy.Load(),
 		Evicted:    c.evicted.Load(),
-		Persistent: s.disk != nil && s.disk.isOpen(), Blocked: s.reach.blocked(),
+		Persistent: s.disk != nil && s.disk.IsOpen(), Blocked: s.reach.blocked(),
 	}
 	now := time.Now()
 	s.table.each(func(e *entry) {

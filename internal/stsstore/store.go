@@ -23,6 +23,7 @@ import (
 
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
+	"github.com/policyd/policyd/internal/statedb"
 )
 
 // Fetcher fetches the policy of a domain; *mtasts.Fetcher does it over HTTPS. The error is an *mtasts.Error.
@@ -66,8 +67,8 @@ type Store struct {
 	failures *failures
 	reach    reach
 	counters counters
-	disk     *disk // nil without a state directory
-	loaded   bool  // the policies on disk were read; used while the database is opened
+	disk     *statedb.File // nil without a state directory
+	loaded   bool          // the policies on disk were read; used while the database is opened
 
 	shared singleflight.Group
 	places places
@@ -84,7 +85,7 @@ type Store struct {
 func New(o Options) (*Store, error) {
 	s, err := newStore(o)
 	if err == nil && s.disk != nil {
-		s.openDisk(startLockTimeout)
+		s.openDisk(statedb.StartLockTimeout)
 	}
 	return s, err
 }
@@ -97,7 +98,7 @@ func newStore(o Options) (*Store, error) {
 	s.life, s.stop = context.WithCancel(context.Background())
 	s.Configure(o)
 	if o.StateDir != "" {
-		s.disk = newDisk(o.StateDir, s.options.Load().Logger)
+		s.disk = newDisk(s.options.Load(), nil)
 	}
 	return s, nil
 }
@@ -123,7 +124,7 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.checkDisk()
-	return s.disk.close()
+	return s.disk.Close()
 }
 
 // begin reports whether work may begin that Close must wait for. The caller then calls s.fetching.Done at its end.

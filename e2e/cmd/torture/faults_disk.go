@@ -77,13 +77,13 @@ func diskFull(ctx context.Context, s *scene) (string, error) {
 	l := p.load(ctx, loading{connections: 4, pause: 10 * time.Millisecond, questions: append(fresh, w.all...)})
 	_, err = p.best(ctx, fresh)
 	if err == nil {
-		err = p.awaitLog(ctx, "MTA-STS policies cannot be written to disk")
+		err = p.awaitLog(ctx, "state database cannot be written")
 	}
 	asked, held := l.end()
 	if err := errors.Join(err, held, os.Remove(filler)); err != nil {
 		return "", err
 	}
-	line, unnamed := p.logged("MTA-STS policies cannot be written to disk")
+	line, unnamed := p.logged("state database cannot be written")
 	// There is room again. At the latest the end of the process writes it all.
 	if err := errors.Join(unnamed, p.Stop(), w.hosts.close(), p.again(ctx)); err != nil {
 		return "", err
@@ -140,12 +140,12 @@ func diskReadOnly(ctx context.Context, s *scene) (string, error) {
 	_, err = p.best(ctx, fresh)
 	err = errors.Join(err, wait(ctx, time.Second))
 	asked, held := l.end()
-	line, unnamed := p.logged("MTA-STS policies cannot be written to disk")
+	line, unnamed := p.logged("state database cannot be written")
 	if err := errors.Join(err, held, unnamed, unix.Mount("", disk, "", unix.MS_REMOUNT, "")); err != nil {
 		return "", err
 	}
 	began := time.Now()
-	if err := p.awaitLog(ctx, "MTA-STS policies can be written to disk again"); err != nil {
+	if err := p.awaitLog(ctx, "state database can be written again"); err != nil {
 		return "", err
 	}
 	took := time.Since(began)
@@ -179,7 +179,7 @@ func diskMissing(ctx context.Context, s *scene) (string, error) {
 	if err := errors.Join(without.warm(ctx, w), vanishes.warm(ctx, w), os.RemoveAll(vanishes.state)); err != nil {
 		return "", err
 	}
-	line, unnamed := without.logged("MTA-STS policies cannot be written to disk")
+	line, unnamed := without.logged("state database cannot be written")
 	l := vanishes.load(ctx, loading{connections: 4, pause: 10 * time.Millisecond, questions: w.all})
 	var fresh []question
 	if w.hosts != nil {
@@ -196,7 +196,7 @@ func diskMissing(ctx context.Context, s *scene) (string, error) {
 		return "", err
 	}
 	_, err = vanishes.best(ctx, append(fresh, w.all...))
-	again, unnamed := vanishes.logged("MTA-STS database was removed or replaced")
+	again, unnamed := vanishes.logged("state database was removed or replaced")
 	return asked + "; enforced after a restart with the policy host down; " + line + "; " + again, errors.Join(err, unnamed)
 }
 
