@@ -17,7 +17,7 @@ import (
 	"github.com/policyd/policyd/internal/check"
 	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/policy"
-	"github.com/policyd/policyd/internal/regfile"
+	"github.com/policyd/policyd/internal/roots"
 	"github.com/policyd/policyd/internal/stub"
 )
 
@@ -187,16 +187,16 @@ func newChecker(cmd *cobra.Command, c *common, f checkFlags) (*check.Checker, er
 	if len(f.resolvers) > 0 {
 		l.DNS.Servers = f.resolvers
 	}
-	roots, caFile := l.Roots, l.TLS.CAFile
+	trusted, caFile := l.Roots, l.TLS.CAFile
 	if f.caFile != "" {
-		if roots, err = readRoots(f.caFile); err != nil {
+		if trusted, err = readRoots(f.caFile); err != nil {
 			return nil, &exit{exitUsage, err}
 		}
 		caFile = f.caFile
 	}
 	quiet := slog.New(slog.DiscardHandler)
 	o := l.Stub(quiet)
-	o.RootCAs = roots
+	o.RootCAs = trusted
 	servers, err := stub.New(o)
 	if err != nil {
 		return nil, &exit{exitUsage, err}
@@ -207,25 +207,21 @@ func newChecker(cmd *cobra.Command, c *common, f checkFlags) (*check.Checker, er
 	at, _ := moment(f.at, time.Now()) // checked
 	checker, err := check.New(check.Options{
 		Resolver: dnscache.New(servers, dnscache.Options{Epoch: servers.Epoch, MaxEntries: remembered}),
-		DNS:      servers, Signatures: servers, Policy: l.PolicyOptions(), Roots: roots, CAFile: caFile,
+		DNS:      servers, Signatures: servers, Policy: l.PolicyOptions(), Roots: trusted, CAFile: caFile,
 		// Who names a domain knows what he does; who scans a list does not know where it leads.
 		Special: l.Port26.ProbeSpecialAddresses, Careful: f.stdin,
 		NoConnect: f.noConnect, Port25Only: f.port25Only, IPv4: f.ipv4, IPv6: f.ipv6,
-		Timeout: f.timeout, At: at, Verbose: f.verbose, SMTPPort: f.smtpPort, Logger: quiet,
+		Timeout: f.timeout, At: at, Verbose: f.verbose, SMTPPort: f.smtpPort, ProxyFromEnvironment: l.MTASTS.ProxyFromEnvironment, Logger: quiet,
 	})
 	return checker, failed(err)
 }
 
 func readRoots(path string) (*x509.CertPool, error) {
-	pem, err := regfile.Read(path)
+	set, err := roots.Load(path)
 	if err != nil {
-		return nil, fmt.Errorf("--ca-file: %w", err)
+		return nil, fmt.Errorf("--ca-file %s: %w", path, err)
 	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("--ca-file: there is no certificate in %s", path)
-	}
-	return pool, nil
+	return set.Pool, nil
 }
 
 // scan checks the domains of standard input.

@@ -48,6 +48,8 @@ type Options struct {
 	// Special says that special-purpose addresses are nothing to remark; Careful, that they are not to be
 	// connected to otherwise.
 	Special, Careful bool
+	// ProxyFromEnvironment is as in mtasts.Fetcher.
+	ProxyFromEnvironment bool
 	// NoConnect leaves all connections out, Port25Only those to the port of implicit TLS.
 	NoConnect, Port25Only bool
 	// IPv4 and IPv6 are the families to connect to; neither is both.
@@ -91,7 +93,7 @@ func New(o Options) (*Checker, error) {
 	var err error
 	c.sts, err = stsstore.New(stsstore.Options{
 		Resolver: o.Resolver, MaxPolicies: policies, Logger: o.Logger,
-		Fetcher: &mtasts.Fetcher{Resolver: o.Resolver, Roots: o.Roots, Special: o.Special || !o.Careful},
+		Fetcher: &mtasts.Fetcher{Resolver: o.Resolver, Roots: o.Roots, Special: o.Special || !o.Careful, ProxyFromEnvironment: o.ProxyFromEnvironment},
 	})
 	return c, err
 }

@@ -103,6 +103,8 @@ type MTASTS struct {
 	Kept bool `json:"kept"`
 	// Fetches counts by result since the start.
 	Fetches map[string]uint64 `json:"fetches"`
+	// BlockedSince is since when no policy can be fetched from this host; missing if that is not so.
+	BlockedSince time.Time `json:"blocked_since,omitzero"`
 }
 
 // Probes is what the prober knows.

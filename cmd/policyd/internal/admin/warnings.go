@@ -41,6 +41,10 @@ func (st *Status) warn() []string {
 	add(c.Evicted > 0 && full, fmt.Sprintf("the cache is full, %d entries had to go: raise cache.max_entries", c.Evicted))
 	add(c.Evicted > 0 && !full && c.Bytes >= c.MaxBytes/10*9, fmt.Sprintf("the cache takes all the memory that it may, %d entries had to go: raise the memory limit of the process, or cache.max_entries if there is none", c.Evicted))
 	add(st.Probes != nil && st.Probes.EgressFiltered, "the port of implicit TLS seems to be filtered on our side: nothing goes by it")
+	if st.MTASTS != nil && !st.MTASTS.BlockedSince.IsZero() {
+		add(true, "no MTA-STS policy can be fetched from this host since "+clock(st.MTASTS.BlockedSince)+
+			": check outbound port 443, the root certificates and mta_sts.proxy_from_environment")
+	}
 	add(st.MTASTS != nil && !st.MTASTS.Kept, "MTA-STS policies do not survive a restart: see cache.state_dir")
 	dropped := st.Connections.Dropped["evicted"] + st.Connections.Dropped["refused"]
 	why := "server.max_connections"

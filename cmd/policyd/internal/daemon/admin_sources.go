@@ -17,7 +17,10 @@ func (d *Daemon) mtastsStatus() *admin.MTASTS {
 		return nil
 	}
 	st := d.store.Stats()
-	return &admin.MTASTS{Policies: st.Policies(), Kept: st.Persistent, Fetches: map[string]uint64{"ok": st.Fetched, "failed": st.Failed}}
+	return &admin.MTASTS{
+		Policies: st.Policies(), Kept: st.Persistent, BlockedSince: st.Blocked,
+		Fetches: map[string]uint64{"ok": st.Fetched, "failed": st.Failed},
+	}
 }
 
 // storedPolicy is what the store has for a domain; nil: nothing.

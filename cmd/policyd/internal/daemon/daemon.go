@@ -128,7 +128,7 @@ func (d *Daemon) lookupSettings(l *settings.Loaded) lookup.Settings {
 
 // parts are what runs beside the server, from before the first lookup until after the last.
 func (d *Daemon) parts() []func(context.Context) error {
-	return []func(context.Context) error{d.testResolver, d.cache.Run, d.site.Run, d.prober.Run, d.store.Run, d.service.Run, d.hangups, d.watchdog, d.watchClock, d.paceCollector}
+	return []func(context.Context) error{d.testResolver, d.cache.Run, d.site.Run, d.prober.Run, d.store.Run, d.service.Run, d.hangups, d.watchRoots, d.watchdog, d.watchClock, d.paceCollector}
 }
 
 // Run opens all listeners, serves until ctx ends and then has the lookups that have begun answered. It returns

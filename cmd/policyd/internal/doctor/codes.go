@@ -138,6 +138,8 @@ func Codes() []Code {
 
 		{"egress-open", OK, areaEgress, "The port can be reached from here."},
 		{"egress-filtered", Warning, areaEgress, "Probes of many hosts have all failed: the port is probably filtered on this side, and everything goes by port 25."},
+		{"mta-sts-fetched", OK, areaEgress, "MTA-STS policies can be fetched from here."},
+		{"mta-sts-blocked", Warning, areaEgress, "Fetching MTA-STS policies has failed for many domains and succeeded for none, so new domains are treated as if they had no MTA-STS."},
 		{"egress-untested", Untested, areaEgress, "Whether the port can be reached from here is not known."},
 	}
 }

@@ -8,9 +8,11 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dns/dnstest"
 )
@@ -130,6 +132,13 @@ func TestEveryFinding(t *testing.T) {
 		{"own-domain-unguarded", "a domain that the guard does not have", param("relay_domains", "relay.example")},
 		{"own-domain-routed", "a route for an own domain", func(s *sender) { s.routes["postmaster@mx.own.example"] = "smtps26:mx.own.example:26" }},
 		{"egress-filtered", "the daemon says so", func(s *sender) { s.status.Probes.EgressFiltered = true }},
+		{"mta-sts-blocked", "the daemon reports it", func(s *sender) {
+			s.status.MTASTS = &admin.MTASTS{BlockedSince: time.Now().Add(-time.Hour)}
+		}},
+		{"mta-sts-blocked", "the proxy does not work", func(s *sender) {
+			s.status.MTASTS = &admin.MTASTS{BlockedSince: time.Now().Add(-time.Hour)}
+			s.settings.MTASTS.ProxyFromEnvironment = true
+		}},
 		{"egress-untested", "nobody has tried", func(s *sender) { s.status.Probes = nil }},
 		{"egress-untested", "a host that refuses", func(s *sender) { s.egress = []string{"127.0.0.1"}; s.settings.Port26.Port = atoi(closed) }},
 	}

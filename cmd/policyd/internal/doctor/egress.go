@@ -12,6 +12,7 @@ import (
 // egress finds out whether port 25 and the port of implicit TLS can be reached from here. A host that
 // does not answer may be down, so that is never held against this side.
 func (e *exam) egress(ctx context.Context) {
+	e.fetches()
 	port, known := strconv.Itoa(e.Settings.Port26.Port), false
 	if p := e.daemon.status.Probes; e.daemon.running && p != nil {
 		known = p.EgressFiltered || p.Hosts["open"] > 0
@@ -29,6 +30,29 @@ func (e *exam) egress(ctx context.Context) {
 		for _, port := range []string{"25", port} {
 			e.connect(ctx, host, port)
 		}
+	}
+}
+
+// fetches reports whether the daemon can fetch MTA-STS policies. It says nothing while the daemon does not know.
+func (e *exam) fetches() {
+	m := e.daemon.status.MTASTS
+	if !e.daemon.running || m == nil {
+		return
+	}
+	switch {
+	case !m.BlockedSince.IsZero():
+		remedy := []string{"the firewall: allow TCP to port 443"}
+		if e.Settings.MTASTS.ProxyFromEnvironment {
+			remedy = append(remedy, "or HTTPS_PROXY in the environment of policyd.service: the address of a proxy that works")
+		} else {
+			remedy = append(remedy, "or "+e.Settings.Path+", [mta_sts]: proxy_from_environment = true, and HTTPS_PROXY in the environment of policyd.service")
+		}
+		if _, err := e.Settings.WithNewRoots(); err != nil {
+			remedy = append([]string{"apt-get install ca-certificates"}, remedy...)
+		}
+		e.found("mta-sts-blocked", "no MTA-STS policy could be fetched since "+m.BlockedSince.Format(time.DateTime), remedy...)
+	case m.Fetches["ok"] > 0:
+		e.found("mta-sts-fetched", strconv.FormatUint(m.Fetches["ok"], 10)+" MTA-STS policies were fetched")
 	}
 }
 

@@ -91,6 +91,10 @@ func reads() []read {
 			},
 		},
 		{
+			name: "sts_fetches_blocked", help: "1 if no MTA-STS policy can be fetched from this host.", kind: gauge,
+			value: func(st *admin.Status) float64 { return one(st.MTASTS != nil && !st.MTASTS.BlockedSince.IsZero()) },
+		},
+		{
 			name: "connections_open", help: "Socketmap connections that are open.", kind: gauge,
 			value: func(st *admin.Status) float64 { return float64(st.Connections.Open) },
 		},

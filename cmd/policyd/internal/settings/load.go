@@ -3,7 +3,6 @@ package settings
 import (
 	"bytes"
 	"cmp"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/regfile"
+	"github.com/policyd/policyd/internal/roots"
 	"github.com/policyd/policyd/internal/text"
 )
 
@@ -96,15 +96,11 @@ func (l *Loaded) readFiles() (problems []Problem) {
 	at := func(key, text string) {
 		problems = append(problems, Problem{Line: l.document.line(key), Text: key + ": " + text})
 	}
-	if l.TLS.CAFile != "" {
-		pem, err := regfile.Read(l.TLS.CAFile)
-		l.Roots = x509.NewCertPool()
-		switch {
-		case err != nil:
-			at("tls.ca_file", l.TLS.CAFile+" cannot be read: "+cause(err)+": write the path of a PEM file, or leave the setting out for the system's roots")
-		case !l.Roots.AppendCertsFromPEM(pem):
-			at("tls.ca_file", "no certificate in "+l.TLS.CAFile+": write the path of a PEM file with root certificates")
-		}
+	switch err := l.readRoots(); {
+	case errors.Is(err, roots.ErrNone):
+		at("tls.ca_file", "no certificate in "+l.TLS.CAFile+": write the path of a PEM file with root certificates")
+	case err != nil:
+		at("tls.ca_file", l.TLS.CAFile+" cannot be read: "+cause(err)+": write the path of a PEM file, or leave the setting out for the system's roots")
 	}
 	rules, err := regfile.Read(l.Overrides)
 	switch {

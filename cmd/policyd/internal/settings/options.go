@@ -26,7 +26,7 @@ import (
 func (l *Loaded) Stub(log *slog.Logger) stub.Options {
 	return stub.Options{
 		Servers: l.DNS.Servers, Trust: parsed[stub.TrustMode](l.DNS.TrustAD),
-		Timeout: durationOf(l.DNS.Timeout), SelfTestNames: l.DNS.SelfTest, RootCAs: l.Roots, Logger: log,
+		Timeout: durationOf(l.DNS.Timeout), SelfTestNames: l.DNS.SelfTest, RootCAs: l.resolverRoots(), Logger: log,
 	}
 }
 
@@ -77,7 +77,9 @@ func (l *Loaded) SMTPClient(log *slog.Logger) postfix.ClientOptions {
 func (l *Loaded) Store(r dns.Resolver, log *slog.Logger) stsstore.Options {
 	return stsstore.Options{
 		Resolver: r, StateDir: l.Cache.StateDir, Logger: log,
-		Fetcher: &mtasts.Fetcher{Resolver: r, Roots: l.Roots, Special: l.Port26.ProbeSpecialAddresses},
+		Fetcher: &mtasts.Fetcher{
+			Resolver: r, Roots: l.Roots, Special: l.Port26.ProbeSpecialAddresses, ProxyFromEnvironment: l.MTASTS.ProxyFromEnvironment,
+		},
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 
 	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/roots"
 )
 
 // The default files. Neither has to exist.
@@ -131,10 +132,11 @@ type Loaded struct {
 	Found bool
 	// Rules are the lines of the overrides file.
 	Rules *policy.Overrides
-	// Roots are the certificates of ca_file; nil means the system's.
+	// Roots are the root certificates of ca_file, or else of the system. It is never nil.
 	Roots *x509.CertPool
 	// Warnings are about settings that are valid and may still be mistakes.
 	Warnings []string
 
 	document *document // the text of the file
+	roots    *roots.Set
 }

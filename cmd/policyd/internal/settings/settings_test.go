@@ -83,7 +83,7 @@ func TestEmptyFileGivesTheDefaults(t *testing.T) {
 	require.Equal(t, Default(), l.Settings)
 	require.True(t, l.Found)
 	require.Nil(t, l.Rules)
-	require.Nil(t, l.Roots)
+	require.NotNil(t, l.Roots)
 	require.Empty(t, l.Warnings)
 }
 

@@ -133,7 +133,7 @@ func sections() []section {
 			{"mta_sts", "true or false", "Whether MTA-STS (RFC 8461) is applied.", nil},
 		}},
 		{"mta_sts", "How MTA-STS policies are fetched.", []row{
-			{"proxy_from_environment", "true or false", "Whether to use the proxy that the environment variables HTTPS_PROXY and NO_PROXY name. A change needs a restart.", nil},
+			{"proxy_from_environment", "true or false", "Whether to use the proxy that the environment variables HTTPS_PROXY and NO_PROXY of the process name.", nil},
 		}},
 		{"port26", "Implicit TLS on port 26, for hosts with the prefix smtps-.", []row{
 			{

@@ -1,0 +1,61 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/policyd/policyd/internal/oncelog"
+)
+
+// rootsInterval is how often the files with the root certificates are compared.
+const rootsInterval = 2 * time.Second
+
+// watchRoots reads the root certificates again when their files change, until ctx ends.
+func (d *Daemon) watchRoots(ctx context.Context) error {
+	tick := time.NewTicker(rootsInterval)
+	defer tick.Stop()
+	var failures oncelog.Limiter
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		// On a file system that does not answer this can take for ever, and the end of the daemon must not wait for it.
+		changed := make(chan bool, 1)
+		go func() { changed <- d.loaded.Load().RootsChanged() }()
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case yes := <-changed:
+			if !yes {
+				continue
+			}
+		}
+		if err := d.reloadRoots(); err != nil {
+			if times, due := failures.Due(); due {
+				d.log.Warn("root certificates changed and cannot be used; keeping the previous ones", "times", times, "err", err)
+			}
+		}
+	}
+}
+
+// reloadRoots applies the root certificates as they are on disk now. Without any, the previous ones stay: an update of the
+// files may be in progress.
+func (d *Daemon) reloadRoots() error {
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
+	old := d.loaded.Load()
+	next, err := old.WithNewRoots()
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(d.prober.Configure(d.probeOptions(next)), d.stub.Configure(d.stubOptions(next))); err != nil {
+		return errors.Join(err, d.stub.Configure(d.stubOptions(old)), d.prober.Configure(d.probeOptions(old)))
+	}
+	d.store.Configure(d.storeOptions(next))
+	d.loaded.Store(next)
+	d.log.Info("root certificates changed and were read again")
+	return nil
+}
