@@ -100,25 +100,26 @@ func TestLinesKeepWhatIsThere(t *testing.T) {
 	require.NoError(t, err)
 	l, err := MakeLines(t.Context(), LinesOptions{Settings: s.loaded(), Postconf: postconf, ConfigDirectory: s.dir + "/etc"})
 	require.NoError(t, err)
-	require.Equal(t, Lines{
-		Postfix: "3.7.11", Directory: s.dir + "/etc",
-		Main: []string{
-			"smtp_tls_security_level = dane",
-			"smtp_tls_policy_maps = hash:/etc/postfix/tls_policy, socketmap:unix:policyd/sock:tls-policy",
-			"transport_maps =",
-			"    regexp:{",
-			`        {/@$myhostname$$/  :}`,
-			`        {/@localhost(\.localdomain)?$$/  :}`,
-			`        {/@relay\.example$$/  :}`,
-			`        {/@.*\.below\.example$$/  :}`,
-			"    }",
-			"    hash:/etc/postfix/transport",
-			"    socketmap:unix:policyd/sock:transport",
-			"smtp_dns_support_level = dnssec",
-			"smtp_tls_dane_insecure_mx_policy = dane",
-			"smtp_tls_CAfile = /etc/ssl/certs/ca-certificates.crt",
-			"smtp_tls_loglevel = 1",
-		},
-		Master: serviceLines("smtps26", false),
-	}, l)
+	require.Equal(t, []string{"3.7.11", s.dir + "/etc"}, []string{l.Postfix, l.Directory})
+	require.Equal(t, []string{
+		"smtp_tls_security_level = dane",
+		"smtp_tls_policy_maps = hash:/etc/postfix/tls_policy, socketmap:unix:policyd/sock:tls-policy",
+		"transport_maps =",
+		"    regexp:{",
+		`        {/@$myhostname$$/  :}`,
+		`        {/@localhost(\.localdomain)?$$/  :}`,
+		`        {/@relay\.example$$/  :}`,
+		`        {/@.*\.below\.example$$/  :}`,
+		"    }",
+		"    hash:/etc/postfix/transport",
+		"    socketmap:unix:policyd/sock:transport",
+		"smtp_dns_support_level = dnssec",
+		"smtp_tls_dane_insecure_mx_policy = dane",
+		"smtp_mx_address_limit = 0",
+		"smtp_tls_CAfile = /etc/ssl/certs/ca-certificates.crt",
+		"smtp_tls_loglevel = 1",
+	}, l.Main)
+	require.Equal(t, serviceFor("smtps26", false).lines(), l.Master)
+	require.Equal(t, []Service{serviceFor("smtps26", false)}, l.Services)
+	require.Contains(t, l.Parameters, Parameter{"smtp_tls_policy_maps", "hash:/etc/postfix/tls_policy, socketmap:unix:policyd/sock:tls-policy"})
 }

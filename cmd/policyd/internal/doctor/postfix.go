@@ -89,7 +89,7 @@ func (e *exam) policyMaps() {
 			e.found("tls-map-shadowed", "smtp_tls_policy_maps asks "+list[0].text+" first", "nothing, if that table holds exceptions of your own; otherwise "+wanted)
 		}
 		first := list[at[0]]
-		switch has := first.isPolicyd(tlsrptNames()); {
+		switch has := foldContains(tlsrptNames(), first.name); {
 		case has && !s.version.since(10):
 			e.found("tls-map-tlsrpt-too-early", first.text+" with Postfix "+s.version.text, s.mainCF()+": smtp_tls_policy_maps = socketmap:"+first.endpoint+":tls-policy")
 		case !has && tlsrpt:
@@ -156,7 +156,7 @@ func (e *exam) service() {
 	svc := s.service(name, "unix")
 	if svc == nil || svc.command != "smtp" {
 		if used {
-			e.found("service-missing", "no service "+name+" of smtp(8) in "+s.masterCF(), append([]string{"add to " + s.masterCF() + ":"}, serviceLines(name, s.smtpChrooted())...)...)
+			e.found("service-missing", "no service "+name+" of smtp(8) in "+s.masterCF(), append([]string{"add to " + s.masterCF() + ":"}, serviceFor(name, s.smtpChrooted()).lines()...)...)
 		}
 		return
 	}
@@ -169,7 +169,7 @@ func (e *exam) service() {
 	if s.value(svc, "smtp_tls_wrappermode") != "yes" {
 		bad("service-no-wrappermode", "service "+name+": "+is("smtp_tls_wrappermode", s.value(svc, "smtp_tls_wrappermode")), option("smtp_tls_wrappermode=yes"))
 	}
-	if level := s.value(svc, "smtp_tls_security_level"); !slices.Contains([]string{"secure", "dane-only", "fingerprint"}, level) {
+	if level := s.value(svc, "smtp_tls_security_level"); !slices.Contains(closedLevels(), level) {
 		bad("service-fails-open", "service "+name+": "+is("smtp_tls_security_level", level), option("smtp_tls_security_level=secure"))
 	}
 	if relay := s.value(svc, "smtp_fallback_relay"); relay != "" {

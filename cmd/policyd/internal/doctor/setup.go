@@ -18,6 +18,7 @@ type setup struct {
 	directory string // of main.cf
 	queue     string
 	params    map[string]string // expanded
+	raw       map[string]string // the same for the parameters of main.cf that policyd needs, as they are written
 	services  []service
 }
 
@@ -54,16 +55,17 @@ func parseVersion(text string) (version, error) {
 func (v version) since(minor int) bool { return v.major > 3 || v.major == 3 && v.minor >= minor }
 
 func readSetup(ctx context.Context, c postfix.Commands) (*setup, error) {
-	s := &setup{commands: c, params: map[string]string{}}
+	s := &setup{commands: c}
 	text, err := c.Show(ctx, "-x")
 	if err != nil {
 		return nil, err
 	}
-	for line := range strings.Lines(text) {
-		if name, value, ok := strings.Cut(strings.TrimRight(line, "\n"), " ="); ok {
-			s.params[name] = strings.TrimSpace(value)
-		}
+	s.params = parameters(text)
+	if text, err = c.Show(ctx, "smtp_tls_security_level", "smtp_tls_policy_maps", "transport_maps", "smtp_dns_support_level",
+		"smtp_tls_dane_insecure_mx_policy", "smtp_mx_address_limit", "smtp_tls_CAfile", "smtp_tls_loglevel"); err != nil {
+		return nil, err
 	}
+	s.raw = parameters(text)
 	if s.version, err = parseVersion(s.params["mail_version"]); err != nil {
 		return nil, err
 	}
@@ -92,6 +94,17 @@ func readSetup(ctx context.Context, c postfix.Commands) (*setup, error) {
 		}
 	}
 	return s, nil
+}
+
+// parameters reads lines such as "name = value".
+func parameters(text string) map[string]string {
+	all := map[string]string{}
+	for line := range strings.Lines(text) {
+		if name, value, ok := strings.Cut(strings.TrimRight(line, "\n"), " ="); ok {
+			all[name] = strings.TrimSpace(value)
+		}
+	}
+	return all
 }
 
 // chrooted reads the fifth column of master.cf, whose default depends on the compatibility level (master(5)).
@@ -155,7 +168,7 @@ func parseTable(text string) table {
 }
 
 func (t table) isPolicyd(names []string) bool {
-	return t.endpoint != "" && slices.ContainsFunc(names, func(name string) bool { return strings.EqualFold(name, t.name) })
+	return t.endpoint != "" && foldContains(names, t.name)
 }
 
 // isPattern says whether a table matches the whole address by pattern.
@@ -188,6 +201,11 @@ func tables(text string) []table {
 
 func tlsNames() []string {
 	return []string{"tls-policy", "tls-policy-tlsrpt", "QUERY", "QUERYwithTLSRPT", "sts"}
+}
+
+// foldContains compares names of maps as policyd does, without regard to case.
+func foldContains(names []string, name string) bool {
+	return slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, name) })
 }
 
 func tlsrptNames() []string { return []string{"tls-policy-tlsrpt", "QUERYwithTLSRPT"} }

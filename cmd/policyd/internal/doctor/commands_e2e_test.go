@@ -1,0 +1,132 @@
+//go:build e2e
+
+package doctor
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/postfix"
+)
+
+// run runs shell commands.
+func run(t *testing.T, commands []string) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "sh", "-ec", strings.Join(commands, "\n")).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	require.Empty(t, string(out), "postconf prints nothing, not even a warning")
+}
+
+func (s *sender) value(dir, name string) string {
+	s.t.Helper()
+	out, err := exec.CommandContext(s.t.Context(), "/usr/sbin/postconf", "-c", dir, "-h", name).Output()
+	require.NoError(s.t, err)
+	return strings.TrimSpace(string(out))
+}
+
+// TestCommands runs the commands against the installed Postfix: once they change what differs, twice they have nothing to do,
+// and the way back leads back.
+func TestCommands(t *testing.T) {
+	t.Parallel()
+	const sock = "socketmap:unix:policyd/sock:"
+	for name, c := range map[string]struct {
+		main, master   string
+		policies       string // after the commands
+		transports     string // "" means the guard and policyd
+		policiesBefore string // after the way back
+		wayBack        string
+	}{
+		"nothing is there": {policies: sock + "MAP"},
+		"tables of the site are kept, with their names": {
+			main:     "smtp_tls_policy_maps = hash:$config_directory/tls_policy\ntransport_maps = hash:$config_directory/transport, regexp:{ {/x'y/ :} }\n",
+			policies: "hash:$config_directory/tls_policy, " + sock + "MAP", transports: "hash:$config_directory/transport, regexp:{ {/x'y/ :} }, " + sock + "transport",
+			policiesBefore: "hash:$config_directory/tls_policy", wayBack: "hash:$config_directory/transport, regexp:{ {/x'y/ :} }",
+		},
+		"an old address and an old name are corrected in place": {
+			main:     "smtp_tls_policy_maps = " + "socketmap:inet:127.0.0.1:1:tls-policy-tlsrpt, hash:/a\ntransport_maps = regexp:{ {/@own$$/ :} } proxy:socketmap:inet:127.0.0.1:1:transport hash:/b\n",
+			policies: sock + "MAP, hash:/a", transports: "regexp:{ {/@own$$/ :} }, " + sock + "transport, hash:/b",
+			policiesBefore: "hash:/a", wayBack: "hash:/b",
+		},
+		"a guard behind policyd moves to the front": {
+			main:     "transport_maps = " + sock + "transport regexp:/etc/postfix/guard\n",
+			policies: sock + "MAP", transports: "regexp:/etc/postfix/guard, " + sock + "transport", wayBack: "regexp:/etc/postfix/guard",
+		},
+		"another daemon's maps are not policyd's": {
+			main:     "smtp_tls_policy_maps = socketmap:inet:127.0.0.1:8642:QUERY\n",
+			policies: "socketmap:inet:127.0.0.1:8642:QUERY, " + sock + "MAP", policiesBefore: "socketmap:inet:127.0.0.1:8642:QUERY",
+		},
+		"a wrong service is corrected": {
+			master: "smtps26 unix - - n - - smtp\n  -o smtp_tls_security_level=may\n  -o smtp_connect_timeout=5s\n", policies: sock + "MAP",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSender(t)
+			dir := s.realConfig(debianMain+c.main, debianMaster+c.master)
+			before, err := os.ReadFile(dir + "/main.cf")
+			require.NoError(t, err)
+			o := LinesOptions{Settings: s.loaded(), ConfigDirectory: dir}
+			l, err := MakeLines(t.Context(), o)
+			require.NoError(t, err)
+			unchanged, err := os.ReadFile(dir + "/main.cf")
+			require.NoError(t, err)
+			require.Equal(t, string(before), string(unchanged), "policyd itself changes nothing")
+			require.NotEmpty(t, l.Commands)
+			run(t, l.Commands)
+			tlsMap := "tls-policy"
+			if v, err := parseVersion(l.Postfix); err == nil && v.since(10) {
+				tlsMap = "tls-policy-tlsrpt"
+			}
+			require.Equal(t, strings.ReplaceAll(c.policies, "MAP", tlsMap), s.value(dir, "smtp_tls_policy_maps"))
+			if c.transports == "" {
+				c.transports = `regexp:{ {/@$myhostname$$/ :} {/@localhost(\.localdomain)?$$/ :} {/@localhost\.own\.example$$/ :} }, ` + sock + "transport"
+			}
+			require.Equal(t, c.transports, s.value(dir, "transport_maps"))
+			require.Equal(t, "0", s.value(dir, "smtp_mx_address_limit"))
+			require.Equal(t, "$myhostname, localhost.own.example, localhost", s.value(dir, "mydestination"))
+			setup, err := readSetup(t.Context(), postfix.Commands{Postconf: "/usr/sbin/postconf", ConfigDirectory: dir})
+			require.NoError(t, err)
+			svc := setup.service("smtps26", "unix")
+			require.NotNil(t, svc)
+			require.True(t, svc.chroot)
+			require.Equal(t, []string{"yes", "secure", ""}, []string{svc.options["smtp_tls_wrappermode"], svc.options["smtp_tls_security_level"], svc.options["smtp_fallback_relay"]})
+
+			l, err = MakeLines(t.Context(), o)
+			require.NoError(t, err)
+			require.Empty(t, l.Commands, "a second run has nothing to do")
+
+			r, err := Remove(t.Context(), o)
+			require.NoError(t, err)
+			run(t, r.Commands)
+			require.Equal(t, c.policiesBefore, s.value(dir, "smtp_tls_policy_maps"))
+			require.Equal(t, c.wayBack, s.value(dir, "transport_maps"))
+			r, err = Remove(t.Context(), o)
+			require.NoError(t, err)
+			require.Empty(t, r.Commands)
+		})
+	}
+}
+
+// TestAnEntryBehindANameCounts has policyd's table in a parameter of the site's own.
+func TestAnEntryBehindANameCounts(t *testing.T) {
+	t.Parallel()
+	s := newSender(t)
+	dir := s.realConfig(debianMain, debianMaster)
+	o := LinesOptions{Settings: s.loaded(), ConfigDirectory: dir}
+	l, err := MakeLines(t.Context(), o)
+	require.NoError(t, err)
+	run(t, l.Commands)
+	run(t, []string{
+		"postconf -c " + dir + " -e 'my_tables = " + s.value(dir, "smtp_tls_policy_maps") + "'",
+		"postconf -c " + dir + " -e 'smtp_tls_policy_maps = hash:/x, $my_tables'",
+	})
+	l, err = MakeLines(t.Context(), o)
+	require.NoError(t, err)
+	require.Empty(t, l.Commands)
+	r, err := Remove(t.Context(), o)
+	require.NoError(t, err)
+	require.Equal(t, []string{"smtp_tls_policy_maps = hash:/x, $my_tables"}, r.Hidden)
+}
