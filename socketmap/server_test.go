@@ -130,10 +130,12 @@ func (p *pipes) Close() error {
 
 func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "unix"} }
 
-// dial returns a connection that the server has accepted.
+// dial returns a connection that the server has accepted. It first waits until earlier connections that have had their reply
+// are idle.
 func (p *pipes) dial(t *testing.T) net.Conn {
 	t.Helper()
 	ours, theirs := net.Pipe()
+	synctest.Wait()
 	p.conns <- theirs
 	synctest.Wait()
 	t.Cleanup(func() { _ = ours.Close() })

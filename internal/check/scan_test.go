@@ -19,6 +19,7 @@ import (
 	"github.com/policyd/policyd/internal/dns/dnstest"
 	"github.com/policyd/policyd/internal/smtptls/smtptest"
 	"github.com/policyd/policyd/internal/stub"
+	"github.com/policyd/policyd/prefix"
 )
 
 // scan checks a list and returns the reports, in the order of the output.
@@ -83,7 +84,7 @@ func TestScan(t *testing.T) {
 	reports, s, progress := l.scan(list, check.ScanOptions{Jobs: 3})
 	require.Equal(t, all, inputs(reports), "in the order of the list")
 	require.Equal(t, check.Summary{
-		Domains: 5, STARTTLS: 1, SMTPS: 1, Signed: 2, SignedPromise: 2, Kept: 1, Broken: 2, None: 1, Untested: 1, Exit: 3,
+		Domains: 5, Prefixed: map[prefix.Class]int{prefix.STARTTLS: 1, prefix.SMTPS: 1}, Signed: 2, SignedPromise: 2, Kept: 1, Broken: 2, None: 1, Untested: 1, Exit: 3,
 	}, s)
 	require.Regexp(t, `^5 of 5 domains, [0-9.]+/s, 0s left *\n$`, progress)
 
@@ -176,7 +177,9 @@ func TestScanOfTenThousandDomains(t *testing.T) {
 	s, err := c.Scan(t.Context(), strings.NewReader(list.String()), check.ScanOptions{Jobs: jobs, Out: out})
 	require.NoError(t, err)
 	require.Equal(t, many, next)
-	require.Equal(t, check.Summary{Domains: many, STARTTLS: many, Signed: many, SignedPromise: many, Broken: many, Exit: 1}, s, "they have no address")
+	require.Equal(t, check.Summary{
+		Domains: many, Prefixed: map[prefix.Class]int{prefix.STARTTLS: many}, Signed: many, SignedPromise: many, Broken: many, Exit: 1,
+	}, s, "they have no address")
 	require.LessOrEqual(t, dns.most.Load(), int64(8*jobs))
 }
 

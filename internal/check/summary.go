@@ -3,6 +3,7 @@ package check
 import (
 	"fmt"
 	"io"
+	"slices"
 	"text/tabwriter"
 
 	"github.com/policyd/policyd/prefix"
@@ -11,8 +12,10 @@ import (
 // Summary counts what a scan has found.
 type Summary struct {
 	Domains, Skipped int
-	// STARTTLS, SMTPS and Mixed count domains with at least one host of the prefix, and with hosts of none beside them.
-	STARTTLS, SMTPS, Mixed int
+	// Prefixed counts the domains with at least one host of the class.
+	Prefixed map[prefix.Class]int
+	// Mixed counts the domains with prefixed hosts and others.
+	Mixed int
 	// Signed counts domains whose MX RRset is secure; SignedPromise those among them with a prefix.
 	Signed, SignedPromise int
 	// Kept, Broken, None, Promised and Untested count the verdicts.
@@ -27,19 +30,21 @@ type Summary struct {
 func (s *Summary) count(r *Report) {
 	s.Domains++
 	s.Exit = max(s.Exit, r.Exit())
-	var starttls, smtps, usable bool
-	for i := range r.MX {
-		h := &r.MX[i]
-		starttls = starttls || h.Prefix == prefix.STARTTLS.String()
-		smtps = smtps || h.Prefix == prefix.SMTPS.String()
-		usable = usable || h.DANE.State == "usable"
+	for _, c := range prefix.Classes() {
+		if slices.ContainsFunc(r.MX, func(h Host) bool { return h.Prefix == c.String() }) {
+			if s.Prefixed == nil {
+				s.Prefixed = map[prefix.Class]int{}
+			}
+			s.Prefixed[c]++
+		}
 	}
+	usable := slices.ContainsFunc(r.MX, func(h Host) bool { return h.DANE.State == "usable" })
 	signed := r.DNSSEC == "secure" && r.RRset.State == "found"
 	for _, c := range []struct {
 		n   *int
 		yes bool
 	}{
-		{&s.STARTTLS, starttls}, {&s.SMTPS, smtps}, {&s.Mixed, r.Set == "mixed"}, {&s.Signed, signed},
+		{&s.Mixed, r.Set == "mixed"}, {&s.Signed, signed},
 		{&s.SignedPromise, signed && r.Set != "none"}, {&s.DANE, usable},
 		{&s.MTASTS, r.MTASTS.State == "found" || r.MTASTS.State == "announced"},
 		{&s.Kept, r.Verdict == VerdictKept}, {&s.Broken, r.Verdict == VerdictBroken}, {&s.None, r.Verdict == VerdictNone},
@@ -55,17 +60,21 @@ func (s *Summary) count(r *Report) {
 func (s *Summary) Write(w io.Writer) error {
 	const padding = 2
 	t := tabwriter.NewWriter(w, 0, 0, padding, ' ', tabwriter.AlignRight)
-	for _, row := range []struct {
+	type row struct {
 		n    int
 		what string
-	}{
-		{s.Domains, "domains checked"}, {s.Skipped, "left out: done before"},
-		{s.STARTTLS, "with a starttls- host"}, {s.SMTPS, "with an smtps- host"}, {s.Mixed, "with a prefix on some hosts only"},
+	}
+	rows := []row{{s.Domains, "domains checked"}, {s.Skipped, "left out: done before"}}
+	for _, c := range prefix.Classes() {
+		rows = append(rows, row{s.Prefixed[c], "with the prefix " + c.Prefix()})
+	}
+	for _, row := range append(rows, []row{
+		{s.Mixed, "with a prefix on some hosts only"},
 		{s.Signed, "with a signed MX RRset"}, {s.SignedPromise, "with a prefix and a signed MX RRset"},
 		{s.Kept, "keep their promise"}, {s.Broken, "do not work as they should"}, {s.Promised, "promise, and were not tested"},
 		{s.None, "promise nothing"}, {s.Untested, "could not be tested from here"},
 		{s.DANE, "with DANE"}, {s.MTASTS, "with MTA-STS"},
-	} {
+	}...) {
 		if _, err := fmt.Fprintf(t, "%d\t %s\n", row.n, row.what); err != nil {
 			return err
 		}
