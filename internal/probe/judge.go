@@ -90,10 +90,8 @@ func (p *Prober) examine(ctx context.Context, name string, set *settings) findin
 	}
 	// One special address among others closes the host: the others alone are not "every address", and Postfix
 	// would connect to this one too.
-	for _, a := range addrs {
-		if !set.Special && address.Special(a) {
-			return closed(smtptls.AddressNotAllowed, a.String()+" is a special-purpose address")
-		}
+	if _, special := address.Split(addrs); !set.Special && len(special) > 0 {
+		return closed(smtptls.AddressNotAllowed, "special-purpose addresses are not allowed: "+address.Join(special))
 	}
 	if len(addrs) > MaxAddresses {
 		return closed(smtptls.AddressNotAllowed, fmt.Sprintf("the host has %d addresses, over %d", len(addrs), MaxAddresses))
@@ -160,21 +158,32 @@ func judge(heard []smtptls.Transcript) finding {
 		case t.Silent:
 			silent = t
 		default:
-			f.verdict = closed(t.Cause, t.Addr.Addr().String()+": "+t.Why).verdict
+			f.verdict = closed(t.Cause, because(t, heard)).verdict
 		}
 	}
 	switch {
 	case f.verdict.State == Closed:
 	case pending:
-		f.verdict = unknown(ours.Addr.Addr().String() + ": " + ours.Why).verdict
+		f.verdict = unknown(because(ours, heard)).verdict
 	case right > 0:
 		f.verdict.Why = fmt.Sprintf("%d of %d addresses: implicit TLS with a valid certificate", right, len(heard))
 	case silent != nil:
-		f.verdict = closed(silent.Cause, silent.Addr.Addr().String()+": "+silent.Why).verdict
+		f.verdict = closed(silent.Cause, because(silent, heard)).verdict
 	case ours != nil:
-		f.verdict = unknown(ours.Addr.Addr().String() + ": " + ours.Why).verdict
+		f.verdict = unknown(because(ours, heard)).verdict
 	}
 	return f
+}
+
+// because returns what happened at each address that is not right: first the one that decides, then the others.
+func because(first *smtptls.Transcript, heard []smtptls.Transcript) string {
+	why := first.Addr.Addr().String() + ": " + first.Why
+	for i := range heard {
+		if t := &heard[i]; t != first && !t.OK() {
+			why += "; " + t.Addr.Addr().String() + ": " + t.Why
+		}
+	}
+	return why
 }
 
 // dated puts the times into a verdict that was found now.

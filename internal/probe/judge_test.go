@@ -2,11 +2,14 @@ package probe
 
 import (
 	"fmt"
+	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/policyd/policyd/internal/address"
 	"github.com/policyd/policyd/internal/smtptls"
 )
 
@@ -78,6 +81,11 @@ func TestAddresses(t *testing.T) {
 		"the same address twice":        {[]string{"8.8.8.8", "8.8.8.8"}, false, smtptls.CauseNone, Open},
 		"both families":                 {[]string{"8.8.8.8", "2600::1"}, false, smtptls.CauseNone, Open},
 		"an IPv4 address in disguise":   {[]string{"::ffff:8.8.8.8"}, false, smtptls.AddressNotAllowed, Closed},
+		"NAT64 of an ordinary address":  {[]string{"64:ff9b::808:808"}, false, smtptls.CauseNone, Open},
+		"NAT64 of loopback":             {[]string{"64:ff9b::7f00:1"}, false, smtptls.AddressNotAllowed, Closed},
+		"NAT64 of a private network":    {[]string{"8.8.8.8", "64:ff9b::a00:1"}, false, smtptls.AddressNotAllowed, Closed},
+		"NAT64 with a local prefix":     {[]string{"64:ff9b:1::808:808"}, false, smtptls.AddressNotAllowed, Closed},
+		"AS112":                         {[]string{"2620:4f:8000::1"}, false, smtptls.AddressNotAllowed, Closed},
 		"too many where all is allowed": {many, true, smtptls.AddressNotAllowed, Closed},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -92,6 +100,11 @@ func TestAddresses(t *testing.T) {
 			require.Equal(t, c.state, v.State, v.Why)
 			if c.state == Closed {
 				require.Zero(t, w.count(mx), "not one connection")
+			}
+			if c.cause == smtptls.AddressNotAllowed && len(c.addrs) < MaxAddresses {
+				for _, a := range c.addrs {
+					require.Equal(t, address.Special(netip.MustParseAddr(a)), strings.Contains(v.Why, a), v.Why)
+				}
 			}
 		})
 	}
