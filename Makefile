@@ -145,8 +145,8 @@ rpm: $(NFPM) ## an RPM package in dist/
 image: ## OCI images in dist/ for amd64 and arm64, without a container engine
 	@VERSION='$(VERSION)' packaging/container/build
 
-$(NFPM): tools/nfpm/go.mod
-	cd tools/nfpm && go build -o $(abspath $(NFPM)) github.com/goreleaser/nfpm/v2/cmd/nfpm
+$(NFPM): tools/nfpm/go.mod tools/nfpm/main.go
+	cd tools/nfpm && go build -o $(abspath $(NFPM)) .
 
 package-test: $(NFPM) cross ## the packages on a clean Debian that is booted for it; root only
 	@packaging/install-deps
