@@ -12,68 +12,36 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-
-	"github.com/policyd/policyd/socketmap"
 )
 
-// target is a server under load: every request has a reply of the same size that begins the same.
+// target is a server under load that gives every request the same reply.
 type target struct {
 	address  string
 	requests [][]byte
-	begins   string // with the length of the netstring
-	size     int
+	reply    []byte
 }
 
-// expect has the target reply with netstrings like that of text, in which only the part behind begins changes.
-func (t target) expect(text, begins string) target {
-	wire := string(socketmap.AppendNetstring(nil, text))
-	head, _, _ := strings.Cut(wire, text)
-	t.begins, t.size = head+begins, len(wire)
-	return t
-}
-
-// sample is what a load has measured.
-type sample struct {
-	rate float64         // requests a second
-	took []time.Duration // of each request
-}
-
-// load asks over so many connections, one request at a time on each, for so long.
-func (t target) load(ctx context.Context, connections int, d time.Duration) (sample, error) {
-	conns := make([]net.Conn, connections)
-	for i := range conns {
-		c, err := dial(ctx, t.address)
-		if err != nil {
-			return sample{}, err
-		}
-		defer func() { _ = c.Close() }()
-		conns[i] = c
-	}
+// load asks over so many connections, one request at a time on each, for d. It returns how long each answer took.
+func (t target) load(ctx context.Context, connections int, d time.Duration) ([]time.Duration, error) {
 	took := make([][]time.Duration, connections)
-	var group errgroup.Group
-	begin := time.Now()
-	for i, c := range conns {
+	group, ctx := errgroup.WithContext(ctx)
+	until := time.Now().Add(d)
+	for i := range connections {
 		group.Go(func() error {
-			var err error
-			took[i], err = t.drive(c, begin.Add(d))
+			var dialer net.Dialer
+			c, err := dialer.DialContext(ctx, "unix", strings.TrimPrefix(t.address, "unix:"))
+			if err != nil {
+				return err
+			}
+			defer func() { _ = c.Close() }()
+			took[i], err = t.drive(c, until)
 			return err
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return sample{}, fmt.Errorf("%s: %w", t.address, err)
+		return nil, fmt.Errorf("%s: %w", t.address, err)
 	}
-	elapsed := time.Since(begin)
-	all := slices.Concat(took...)
-	return sample{rate: float64(len(all)) / elapsed.Seconds(), took: all}, nil
-}
-
-func dial(ctx context.Context, address string) (net.Conn, error) {
-	network := "tcp"
-	if path, ok := strings.CutPrefix(address, "unix:"); ok {
-		network, address = "unix", path
-	}
-	var d net.Dialer
-	return d.DialContext(ctx, network, address)
+	return slices.Concat(took...), nil
 }
 
 // drive asks on one connection until the time is over.
@@ -83,7 +51,7 @@ func (t target) drive(c net.Conn, until time.Time) ([]time.Duration, error) {
 		return nil, err
 	}
 	took := make([]time.Duration, 0, 1<<14)
-	reply := make([]byte, t.size)
+	reply := make([]byte, len(t.reply))
 	for now := time.Now(); now.Before(until); {
 		if _, err := c.Write(t.requests[rand.IntN(len(t.requests))]); err != nil {
 			return nil, err
@@ -91,7 +59,7 @@ func (t target) drive(c net.Conn, until time.Time) ([]time.Duration, error) {
 		if _, err := io.ReadFull(c, reply); err != nil {
 			return nil, err
 		}
-		if !bytes.HasPrefix(reply, []byte(t.begins)) {
+		if !bytes.Equal(reply, t.reply) {
 			return nil, fmt.Errorf("an unexpected reply: %q", reply)
 		}
 		end := time.Now()

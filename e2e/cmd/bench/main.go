@@ -1,7 +1,6 @@
-// Command bench measures a built policyd on this machine: cached lookups beside a
-// minimal server that knows one answer, cold lookups, memory, and the start. All of it runs on
-// loopback, in processes that it starts and ends. Figures of different machines, and of different runs on a busy one, do
-// not compare; the ratios in one run do.
+// Command bench measures a built policyd on this machine, beside a minimal server that knows one answer and, if
+// PEER_TLSPOL names its binary, beside postfix-tlspol. All servers run on loopback in processes that it starts and ends.
+// Figures of different machines or different runs do not compare; the ratios in one run do.
 package main
 
 import (
@@ -12,112 +11,110 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
+	"text/tabwriter"
 	"time"
 )
 
-// config is the command line.
-type config struct {
-	policyd     string
-	out         string
-	quick       bool
-	coldQueries bool
-	only        string
+// bench is one run.
+type bench struct {
+	policyd, peer string // binaries; peer may be ""
+	dir           string
+	used          int // directories below dir
+	plan          plan
+}
 
-	// constant is set in the processes that are the constant server: its addresses.
-	constant string
-	reply    string
-	// watch is set in the processes that are clients: the address, and for how long.
-	watch    string
-	watchFor time.Duration
-	// neighbours is set in the process that is the neighbours of who is watched.
-	neighbours bool
+// plan says how much is measured.
+type plan struct {
+	rounds  int           // of each pair of servers, in turn
+	round   time.Duration // of cached lookups
+	warm    int           // domains in the cache then
+	cold    int           // lookups per round
+	domains []int         // to measure memory at
+	busy    time.Duration // while the full cache evicts
+	starts  int
+}
+
+func full() plan {
+	return plan{rounds: 7, round: 400 * time.Millisecond, warm: 1000, cold: 6000, domains: []int{50_000, 100_000}, busy: 8 * time.Second, starts: 5}
+}
+
+func quick() plan {
+	return plan{rounds: 2, round: 100 * time.Millisecond, warm: 100, cold: 200, domains: []int{500}, busy: 500 * time.Millisecond, starts: 2}
 }
 
 func main() {
-	var c config
-	flag.StringVar(&c.policyd, "policyd", "bin/policyd", "the built `binary`")
-	flag.StringVar(&c.out, "out", "docs/benchmarks.md", "the `file` to write; not written by -quick, -only and -coldqueries")
-	flag.BoolVar(&c.quick, "quick", false, "measure for less than a minute: figures are rough")
-	flag.BoolVar(&c.coldQueries, "coldqueries", false, "only count the DNS queries of cold lookups")
-	flag.StringVar(&c.only, "only", "", "measure this `section` only and write no file: cached, cold, fresh, memory, pauses or start")
-	flag.StringVar(&c.constant, "constant", "", "be the constant server on these `addresses`, separated by commas")
-	flag.StringVar(&c.reply, "reply", "", "the one `reply` of the constant server")
-	flag.StringVar(&c.watch, "watch", "", "be a client of this `address`")
-	flag.DurationVar(&c.watchFor, "for", 0, "for how `long`")
-	flag.BoolVar(&c.neighbours, "neighbours", false, "be a resolver, and look up domains as told")
+	b := bench{plan: full(), peer: os.Getenv("PEER_TLSPOL")}
+	var constant, reply, only string
+	fast := false
+	flag.StringVar(&b.policyd, "policyd", "bin/policyd", "the built `binary`")
+	flag.BoolVar(&fast, "quick", false, "measure so little that the figures mean nothing")
+	flag.StringVar(&only, "only", "", "measure this `section` only: cached, cold, queries, memory, pauses or start")
+	flag.StringVar(&constant, "constant", "", "be the constant server at this `socket`")
+	flag.StringVar(&reply, "reply", "", "the one `reply` of the constant server")
 	flag.Parse()
-	signal.Ignore(syscall.SIGPIPE) // whoever stops reading still wants everything cleaned up
+	if fast {
+		b.plan = quick()
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	err := run(ctx, c)
-	stop()
-	if err != nil {
+	defer stop()
+	run := func() error { return b.run(ctx, only) }
+	if constant != "" {
+		run = func() error { return serveConstant(ctx, constant, reply) }
+	}
+	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, c config) error {
-	if c.constant != "" {
-		return serveConstant(ctx, strings.Split(c.constant, ","), c.reply)
-	}
-	if c.watch != "" {
-		return watch(ctx, c.watch, c.watchFor)
-	}
-	if c.neighbours {
-		return beNeighbours(ctx, os.Stdin, os.Stdout)
-	}
-	dir, err := os.MkdirTemp("", "policyd-bench-")
-	if err != nil {
+// run measures all sections, or one.
+func (b *bench) run(ctx context.Context, only string) error {
+	var err error
+	if b.dir, err = os.MkdirTemp("", "policyd-bench-"); err != nil { // short: the paths of sockets are in it
 		return err
 	}
-	b := &bench{config: c, plan: full(), dir: dir, report: &report{to: os.Stdout}}
-	if c.quick {
-		b.plan = quick()
-	}
-	return errors.Join(b.all(ctx), os.RemoveAll(dir))
-}
-
-// section is a part of the report.
-type section struct {
-	name    string
-	measure func(context.Context) error
-}
-
-func (b *bench) sections() []section {
-	return []section{
-		{"cached", b.cached}, {"cold", b.coldQueries}, {"fresh", b.coldThroughput},
-		{"memory", b.sizes}, {"pauses", b.pauses}, {"start", b.starts},
-	}
-}
-
-// all measures everything and writes the report.
-func (b *bench) all(ctx context.Context) error {
-	b.report.text("# Benchmarks", "Written by `make bench`. "+machine(ctx, b.config.policyd))
-	only := b.config.only
-	if b.config.coldQueries {
-		only = "cold"
-	}
-	found := false
-	for _, s := range b.sections() {
+	load, _ := os.ReadFile("/proc/loadavg") // empty is as good as unknown
+	fmt.Printf("%d processors, %s/%s, %s; load average before: %s\n", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version(), strings.TrimSpace(string(load)))
+	begun, found := time.Now(), false
+	for _, s := range []struct {
+		name    string
+		measure func(context.Context) ([][]string, error)
+	}{
+		{"cached", b.cached}, {"cold", b.cold}, {"queries", b.queries}, {"memory", b.memory}, {"pauses", b.pauses}, {"start", b.start},
+	} {
 		if only != "" && only != s.name {
 			continue
 		}
 		found = true
-		if err := s.measure(ctx); err != nil {
-			return err
+		rows, failed := s.measure(ctx)
+		if err = errors.Join(err, failed); err != nil {
+			break
 		}
+		table(rows)
 	}
 	if !found {
-		return fmt.Errorf("no section %q", only)
+		err = fmt.Errorf("no section %q", only)
 	}
-	b.report.text("Load average at the end: " + busy() + ", of which the last measurements have a part themselves.")
-	if b.config.quick || only != "" {
-		return nil
+	fmt.Printf("\n%.0f s\n", time.Since(begun).Seconds())
+	return errors.Join(err, os.RemoveAll(b.dir))
+}
+
+// table prints rows; the first is the heading.
+func table(rows [][]string) {
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	_, _ = fmt.Fprintln(w) // as all writes here, to the terminal
+	for _, row := range rows {
+		_, _ = fmt.Fprintln(w, strings.Join(row, "\t")+"\t")
 	}
-	if err := os.MkdirAll(filepath.Dir(b.config.out), 0o755); err != nil {
-		return err
-	}
-	return os.WriteFile(b.config.out, []byte(b.report.String()), 0o644)
+	_ = w.Flush()
+}
+
+// subdir makes a directory for one process.
+func (b *bench) subdir() (string, error) {
+	b.used++
+	dir := filepath.Join(b.dir, fmt.Sprint(b.used))
+	return dir, os.Mkdir(dir, 0o700)
 }
