@@ -128,7 +128,7 @@ func (l *Lab) Host(h Host) *Receiver {
 		// A network each, as on the internet: policyd does not knock on one network many times a second.
 		h.Addrs = []netip.Addr{netip.AddrFrom4([4]byte{127, 20, byte(number), 1})}
 	}
-	r := newReceiver(h.Name, h.Addrs)
+	r := NewReceiver(h.Name, h.Addrs)
 	l.mu.Lock()
 	l.receivers = append(l.receivers, r)
 	l.mu.Unlock()

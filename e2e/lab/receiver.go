@@ -66,8 +66,8 @@ type port struct {
 	conns     map[net.Conn]bool
 }
 
-// newReceiver returns a receiver with all ports closed.
-func newReceiver(name string, addrs []netip.Addr) *Receiver {
+// NewReceiver returns a receiver with all ports closed.
+func NewReceiver(name string, addrs []netip.Addr) *Receiver {
 	return &Receiver{Name: name, Addrs: addrs, ports: map[int]*port{}}
 }
 

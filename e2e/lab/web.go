@@ -14,15 +14,21 @@ import (
 	"time"
 )
 
-// PolicyHost is the HTTPS server of an MTA-STS policy (RFC 8461 section 3.3).
+// PolicyHost is the HTTPS server of MTA-STS policies (RFC 8461 section 3.3), of one domain or of several.
 type PolicyHost struct {
-	addr        netip.AddrPort
-	certificate *tls.Certificate
+	addr      netip.AddrPort
+	authority *Authority
 
-	mu     sync.Mutex
-	policy string
-	server *http.Server
-	asked  int
+	mu           sync.Mutex
+	policy       func(domain string) string
+	certificates map[string]*tls.Certificate
+	server       *http.Server
+	asked        int
+}
+
+// NewPolicyHost returns a policy host that is not open yet. policy returns the policy of a domain.
+func NewPolicyHost(addr netip.AddrPort, a *Authority, policy func(domain string) string) *PolicyHost {
+	return &PolicyHost{addr: addr, authority: a, policy: policy, certificates: map[string]*tls.Certificate{}}
 }
 
 // STS is a policy with mode and mx patterns as given.
@@ -43,12 +49,8 @@ func (l *Lab) PolicyHost(domain, id, policy string) *PolicyHost {
 	number := len(l.webs) + 1
 	l.mu.Unlock()
 	name := "mta-sts." + domain
-	certificate, err := l.Authority.Issue(name, Good)
-	l.keep(err)
-	h := &PolicyHost{
-		addr:        netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 30, byte(number), 1}), 443),
-		certificate: certificate, policy: policy,
-	}
+	addr := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 30 + byte(number>>8), byte(number), 1}), 443)
+	h := NewPolicyHost(addr, l.Authority, func(string) string { return policy })
 	l.mu.Lock()
 	l.webs = append(l.webs, h)
 	l.mu.Unlock()
@@ -64,7 +66,7 @@ func Announcement(id string) string { return "v=STSv1; id=" + id + ";" }
 func (h *PolicyHost) Set(policy string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.policy = policy
+	h.policy = func(string) string { return policy }
 }
 
 // Asked returns how often the policy was fetched.
@@ -82,10 +84,23 @@ func (h *PolicyHost) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	h.mu.Lock()
 	h.asked++
-	policy := h.policy
+	policy := h.policy(strings.TrimPrefix(r.Host, "mta-sts."))
 	h.mu.Unlock()
 	w.Header().Set("Content-Type", "text/plain")
 	_, _ = io.WriteString(w, policy)
+}
+
+func (h *PolicyHost) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if c := h.certificates[hello.ServerName]; c != nil {
+		return c, nil
+	}
+	c, err := h.authority.Issue(hello.ServerName, Good)
+	if err == nil {
+		h.certificates[hello.ServerName] = c
+	}
+	return c, err
 }
 
 // Open starts to serve.
@@ -96,7 +111,7 @@ func (h *PolicyHost) Open() error {
 	}
 	server := &http.Server{
 		Handler: h, ReadHeaderTimeout: time.Minute, ErrorLog: log.New(io.Discard, "", 0),
-		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{*h.certificate}},
+		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: h.certificate},
 	}
 	h.mu.Lock()
 	h.server = server

@@ -16,17 +16,15 @@ import (
 type load struct {
 	cancel context.CancelFunc
 	ended  sync.WaitGroup
+	gaps   bool
 
-	mu       sync.Mutex
-	asked    int
-	temp     int
-	again    int // asked again on a new connection, as Postfix does
-	failed   []string
-	weaker   []string
-	slowest  time.Duration
-	routes   []time.Duration // how long each transport lookup took
-	question []question
-	gaps     bool
+	mu        sync.Mutex
+	questions []question
+	asked     int
+	temp      int
+	wrong     []string // the first few
+	slowest   time.Duration
+	routes    []time.Duration // how long each transport lookup took
 }
 
 // loading is how a load asks.
@@ -41,7 +39,7 @@ type loading struct {
 // load starts to ask. End it.
 func (p *policyd) load(ctx context.Context, how loading) *load {
 	ctx, cancel := context.WithCancel(ctx)
-	l := &load{cancel: cancel, question: how.questions, gaps: how.gaps}
+	l := &load{cancel: cancel, questions: how.questions, gaps: how.gaps}
 	for range how.connections {
 		l.ended.Go(func() { l.drive(ctx, p.Address, how.pause) })
 	}
@@ -58,25 +56,22 @@ func (l *load) drive(ctx context.Context, address string, pause time.Duration) {
 	}()
 	for wait(ctx, pause) == nil {
 		l.mu.Lock()
-		q := l.question[rand.IntN(len(l.question))]
+		q := l.questions[rand.IntN(len(l.questions))]
 		l.mu.Unlock()
-		began := time.Now()
+		begun := time.Now()
 		r, err := lookup(ctx, address, &c, q.request)
 		if err != nil && ctx.Err() == nil {
-			// Like Postfix, once more on a new connection: the old one may have been closed for being idle.
-			l.mu.Lock()
-			l.again++
-			l.mu.Unlock()
+			// Once more on a new connection, as Postfix does: the old one may have been idle for too long.
 			r, err = lookup(ctx, address, &c, q.request)
 		}
 		if ctx.Err() != nil {
 			return
 		}
-		l.note(q, r, err, time.Since(began))
+		l.note(q, r, err, time.Since(begun)) //nolint:contextcheck // it only counts
 	}
 }
 
-// lookup asks on *c, which it makes where there is none, and closes after an error.
+// lookup asks on *c, which it makes when there is none and closes after an error.
 func lookup(ctx context.Context, address string, c **socketmap.Client, request socketmap.Request) (socketmap.Reply, error) {
 	limited, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -105,46 +100,49 @@ func (l *load) note(q question, r socketmap.Reply, err error, took time.Duration
 		l.routes = append(l.routes, took)
 	}
 	switch {
-	case err != nil:
-		if len(l.failed) < kept {
-			l.failed = append(l.failed, fmt.Sprintf("%s %s: %v", q.request.Map, q.request.Key, err))
+	case err == nil && q.allows(r):
+		if r.Status == socketmap.StatusTemp {
+			l.temp++
 		}
-	case !q.allows(r):
-		if len(l.weaker) < kept {
-			l.weaker = append(l.weaker, fmt.Sprintf("%s %s: %q", q.request.Map, q.request.Key, r))
-		}
-	case r.Status == socketmap.StatusTemp:
-		l.temp++
+	case len(l.wrong) < kept:
+		l.wrong = append(l.wrong, fmt.Sprintf("%s %s: %q %v", q.request.Map, q.request.Key, r, err))
 	}
 }
 
-// add has more questions asked.
-func (l *load) add(q []question) {
+// change changes the questions.
+func (l *load) change(f func([]question) []question) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.question = slices.Concat(l.question, q)
+	l.questions = f(slices.Clone(l.questions))
 }
 
-// end stops asking and says how it went. An answer that is weaker than the facts, or none, is an error.
+// end stops asking and returns a summary. An answer that is weaker than the facts, or none, is an error.
 func (l *load) end() (string, error) {
 	l.cancel()
 	l.ended.Wait()
 	var errs []error
-	if len(l.weaker) > 0 {
-		errs = append(errs, fmt.Errorf("weaker than the facts: %v", l.weaker))
-	}
-	if len(l.failed) > 0 {
-		errs = append(errs, fmt.Errorf("without an answer: %v", l.failed))
+	if len(l.wrong) > 0 {
+		errs = append(errs, fmt.Errorf("weaker than the facts, or without an answer: %q", l.wrong))
 	}
 	if l.asked == 0 {
 		errs = append(errs, errors.New("nothing was asked"))
 	}
 	slices.Sort(l.routes)
-	// The promise is 200 ms; on a machine that is busy with this it may be a few times that, and never a resolver's time-out.
+	// 200 ms is promised. A busy machine may take a few times that, and never the timeout of a resolver.
 	const inTime = time.Second
 	route := quantile(l.routes, 0.99)
 	if route > inTime && !l.gaps {
 		errs = append(errs, fmt.Errorf("transport lookups took %v at p99", route))
 	}
-	return fmt.Sprintf("%d lookups, none weaker, %d TEMP, slowest %.1f s, p99 of transport %s", l.asked, l.temp, l.slowest.Seconds(), millis(route)), errors.Join(errs...)
+	return fmt.Sprintf("%d lookups, none weaker, %d TEMP, slowest %.1f s, transport p99 %s", l.asked, l.temp, l.slowest.Seconds(), millis(route)), errors.Join(errs...)
 }
+
+// quantile returns the time within which that part was answered. The times are sorted.
+func quantile(sorted []time.Duration, part float64) time.Duration {
+	if len(sorted) == 0 {
+		return 0
+	}
+	return sorted[min(int(part*float64(len(sorted))), len(sorted)-1)]
+}
+
+func millis(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000) }

@@ -1,9 +1,9 @@
-// Command torture does to a built policyd what an operator hopes never to see: dead and lying resolvers, full
-// disks, hostile clients, storms of signals, a lack of files and memory. Of each fault it says what must hold, makes it happen, and
-// checks that it held. All of it runs on loopback, in processes that it starts and ends; as root in namespaces of
-// its own, where it can fill a file system and replace resolv.conf.
+// Command torture exposes a built policyd to what operators fear: dead and lying resolvers, full disks, hostile clients,
+// storms of signals, a lack of files and memory. The table of faults names what must hold under each; the command causes
+// them and checks that it holds. Everything runs on loopback in processes that it starts and ends, and as root in
+// namespaces of its own.
 //
-// The exit status is 1 if anything did not hold, or if a fault had to be left out without -short.
+// The exit status is 1 if anything did not hold, or if a fault was left out without -short.
 package main
 
 import (
@@ -15,8 +15,12 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"strconv"
+	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/policyd/policyd/e2e/lab"
 )
@@ -24,21 +28,16 @@ import (
 // config is the command line.
 type config struct {
 	policyd string
-	out     string
 	short   bool
 	only    string
 	soak    time.Duration
-	// root says that the program is root, in namespaces of its own.
-	root bool
+	root    bool // the program is root, in namespaces of its own
 }
 
-func main() { os.Exit(start()) }
-
-func start() int {
+func main() {
 	var c config
 	flag.StringVar(&c.policyd, "policyd", "bin/policyd", "the built `binary`")
-	flag.StringVar(&c.out, "out", "docs/faults.md", "the `file` to write the table to; not written by -short, -only and -soak")
-	flag.BoolVar(&c.short, "short", false, "the short form: the same faults, for less than 90 seconds")
+	flag.BoolVar(&c.short, "short", false, "the same faults for a short time, less than 90 seconds")
 	flag.StringVar(&c.only, "only", "", "only the faults whose name matches this `expression`")
 	flag.DurationVar(&c.soak, "soak", 0, "no faults, but mixed load for this `long`")
 	flag.Parse()
@@ -51,14 +50,14 @@ func start() int {
 		}
 		return 0
 	}
-	if os.Getuid() != 0 {
-		return begin()
+	c.root = os.Getuid() == 0
+	if c.root {
+		os.Exit(lab.Isolated(begin))
 	}
-	c.root = true
-	return lab.Isolated(begin)
+	os.Exit(begin())
 }
 
-// run plays the faults and writes the table.
+// run plays the chosen faults.
 func run(ctx context.Context, c config) error {
 	only, err := regexp.Compile(c.only)
 	if err != nil {
@@ -67,42 +66,87 @@ func run(ctx context.Context, c config) error {
 	if c.policyd, err = filepath.Abs(c.policyd); err != nil {
 		return err
 	}
-	cases := all()
+	all := faults()
 	if c.soak > 0 {
-		cases = []trial{soak(c.soak)}
+		all = []fault{soak(c.soak)}
 	}
 	dir, err := os.MkdirTemp("", "policyd-torture-") // short: the paths of sockets are in it
 	if err != nil {
 		return err
 	}
-	r := &runner{config: c, dir: dir}
-	results, err := r.play(ctx, choose(cases, only))
-	err = errors.Join(err, os.RemoveAll(dir))
-	text := table(ctx, c, results)
-	fmt.Print("\n" + text)
-	if err != nil || c.short || c.only != "" || c.soak > 0 {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(c.out), 0o755); err != nil {
-		return err
-	}
-	return os.WriteFile(c.out, []byte(text), 0o644)
+	r := runner{config: c, dir: dir}
+	return errors.Join(r.play(ctx, choose(all, only)), os.RemoveAll(dir))
 }
 
-func choose(cases []trial, only *regexp.Regexp) (chosen []trial) {
-	for _, c := range cases {
-		if only.MatchString(c.fault) {
-			chosen = append(chosen, c)
+func choose(all []fault, only *regexp.Regexp) (chosen []fault) {
+	for _, f := range all {
+		if only.MatchString(f.name) {
+			chosen = append(chosen, f)
 		}
 	}
 	return chosen
 }
 
-// all are the faults of the table, in its order.
-func all() []trial {
-	var cases []trial
-	for _, group := range [][]trial{resolverFaults(), diskFaults(), clockFaults(), clientFaults(), signalFaults(), limitFaults(), strangers()} {
-		cases = append(cases, group...)
+// runner plays faults and prints a line for each.
+type runner struct {
+	config config
+	dir    string
+	mu     sync.Mutex
+	errs   []error
+}
+
+// play plays the faults that mostly wait side by side, and beside them those that keep the processor busy, one at a time.
+func (r *runner) play(ctx context.Context, all []fault) error {
+	const side = 8
+	var busy, waiting, lanes errgroup.Group
+	busy.SetLimit(1)
+	waiting.SetLimit(side)
+	for _, lane := range []*errgroup.Group{&waiting, &busy} {
+		lanes.Go(func() error {
+			for i, f := range all {
+				if f.busy == (lane == &busy) {
+					lane.Go(func() error { r.one(ctx, i, f); return nil })
+				}
+			}
+			return lane.Wait()
+		})
 	}
-	return append(cases, soak(shortSoak))
+	_ = lanes.Wait() // the errors are in r
+	return errors.Join(r.errs...)
+}
+
+// one plays one fault.
+func (r *runner) one(ctx context.Context, number int, f fault) {
+	report := func(mark, found string, err error) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		fmt.Printf("%-8s %s: %s\n", mark, f.name, found)
+		if err != nil {
+			r.errs = append(r.errs, err)
+		}
+	}
+	if f.root && !r.config.root {
+		var err error
+		if !r.config.short {
+			err = fmt.Errorf("%s: left out because it needs root", f.name)
+		}
+		report("left out", "needs root", err)
+		return
+	}
+	const longest = 12 * time.Minute
+	ctx, cancel := context.WithTimeout(ctx, longest+r.config.soak)
+	defer cancel()
+	s := &scene{config: r.config, number: number, dir: filepath.Join(r.dir, strconv.Itoa(number))}
+	begun := time.Now()
+	err := os.Mkdir(s.dir, 0o700)
+	found := ""
+	if err == nil {
+		found, err = s.play(ctx, f)
+		err = errors.Join(err, s.end())
+	}
+	if err != nil {
+		report("BROKEN", err.Error()+"\n         must hold: "+f.holds, fmt.Errorf("%s: did not hold, see above", f.name))
+		return
+	}
+	report("held", fmt.Sprintf("%s (%.0f s)", found, time.Since(begun).Seconds()), nil)
 }

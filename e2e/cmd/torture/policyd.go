@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -18,10 +17,10 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// patience is for a machine that has much else to do; what takes seconds otherwise may take so long.
+// patience is for a machine that is busy; what takes seconds otherwise may take this long.
 const patience = 45 * time.Second
 
-// settings are the defaults but for the paths, for what is on loopback here, and for what setup says.
+// settings are the defaults except for paths, for what is on loopback here, and for what setup says.
 const settings = `overrides = "DIR/overrides"
 [server]
 listen = ["unix:DIR/s", "%[1]s"]
@@ -29,122 +28,131 @@ listen = ["unix:DIR/s", "%[1]s"]
 [dns]
 servers = [%[3]s]
 [cache]
-state_dir = "%[4]s"
+state_dir = %[4]q
 %[5]s
 [port26]
 port = %[6]d
 probe_special_addresses = true
 [tls]
-ca_file = "%[7]s"
+ca_file = %[7]q
 [admin]
 socket = "DIR/admin"
 [metrics]
-listen = "%[8]s"
+listen = %[8]q
 `
 
-// setup is how a policyd of a trial differs from the default.
+// setup is how the policyd of a fault differs from the default.
 type setup struct {
 	// server and cache are further lines of these tables.
 	server, cache string
-	// resolvConf has it follow resolv.conf.
+	// resolvConf takes the servers from resolv.conf.
 	resolvConf bool
-	// state is the state directory; "" is one of its own.
+	// state is where the state directory is: "" is a directory of its own, otherwise the size of a file system for it.
 	state string
+	// passed says that the listener is passed, as policyd.socket does, and outlives the process.
+	passed bool
+	// memory is the limit of a control group for it, in bytes.
+	memory int64
 	daemon.Environment
 }
 
-// policyd is a policyd under torture.
+// policyd is the policyd of a fault.
 type policyd struct {
 	*daemon.Process
 	tcp, metrics string
 	state        string
-	stopped      bool
+	group        string
 }
 
-// start starts a policyd in a world. It is stopped with the trial, and must then still be there.
-func (s *scene) start(ctx context.Context, w *world, with setup) (*policyd, error) {
-	return s.startAt(ctx, w, "unix:DIR/s", with)
-}
-
-// startAt is start where the address is that of a listener that is passed.
-func (s *scene) startAt(ctx context.Context, w *world, address string, with setup) (*policyd, error) {
+// start starts a policyd. It is stopped at the end, and must be running then.
+func (s *scene) start(ctx context.Context, with setup) (*policyd, error) {
 	dir, err := s.subdir()
 	if err != nil {
 		return nil, err
 	}
-	ports, err := freePorts(s.loopback(), 2)
-	if err != nil {
-		return nil, err
+	at := s.loopback().String()
+	p := &policyd{tcp: at + ":2526", metrics: at + ":9526", state: filepath.Join(dir, "state")}
+	if with.state != "" {
+		if err := s.tmpfs(p.state, with.state); err != nil {
+			return nil, err
+		}
+		p.state = filepath.Join(p.state, "policyd")
 	}
-	if with.state == "" {
-		with.state = filepath.Join(dir, "state")
+	if with.memory > 0 {
+		if p.group, err = s.memoryGroup(with.memory); err != nil {
+			return nil, err
+		}
+		with.Group = p.group
 	}
-	servers := strconv.Quote(w.dns.Addr())
+	address := "unix:DIR/s"
+	if with.passed {
+		var listener *os.File
+		if listener, address, err = s.passed(dir); err != nil {
+			return nil, err
+		}
+		with.Listeners = []*os.File{listener}
+	}
+	servers := strconv.Quote(s.world.dns.Addr())
 	if with.resolvConf {
 		servers = ""
 	}
-	p := &policyd{tcp: ports[0], metrics: ports[1], state: with.state}
 	p.Process, err = daemon.Start(ctx, daemon.Options{
 		Binary: s.config.policyd, Dir: dir, Listen: address, Process: with.Environment,
-		Settings: fmt.Sprintf(settings, ports[0], with.server, servers, with.state, with.cache, w.receiver.addr.Port(), w.caFile, ports[1]),
+		Settings: fmt.Sprintf(settings, p.tcp, with.server, servers, p.state, with.cache, smtpsPort, s.world.caFile, p.metrics),
 	})
-	if err != nil {
-		return nil, err
+	if err == nil {
+		s.atEnd(p.finish)
 	}
-	s.atEnd(p.finish)
-	return p, nil
+	return p, err
 }
 
-// again starts another process in the place of one that is gone.
+// passed makes a listener as policyd.socket does.
+func (s *scene) passed(dir string) (*os.File, string, error) {
+	path := dir + "/passed"
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, "", err
+	}
+	l.SetUnlinkOnClose(false)
+	file, err := l.File()
+	if err := errors.Join(err, l.Close()); err != nil {
+		return nil, "", err
+	}
+	s.atEnd(file.Close)
+	return file, "unix:" + path, nil
+}
+
+// again starts another process in the place of one that has ended.
 func (p *policyd) again(ctx context.Context) error {
 	next, err := daemon.Run(ctx, p.Command)
 	if err != nil {
 		return err
 	}
 	p.Process = next
-	// On a passed listener a connection is no sign of life, and a signal that comes before life is the end.
-	_, err = p.ask(ctx, socketmap.Request{Map: "tls-policy", Key: "*"})
+	// On a passed listener a connection does not show that the process is ready for a signal; an answer does.
+	_, err = p.ask(ctx, policyOf("*"))
 	return err
 }
 
 // finish stops a policyd that must be running and well.
 func (p *policyd) finish() error {
-	if p.stopped {
-		return nil
-	}
-	p.stopped = true
 	select {
 	case <-p.Ended():
-		return fmt.Errorf("policyd is gone; it said:\n%s", tail(p.Log()))
+		return fmt.Errorf("policyd has ended; its log ends:\n%s", tail(p.Log()))
 	default:
 	}
 	if err := p.Stop(); err != nil {
-		return fmt.Errorf("policyd did not end well: %w; it said:\n%s", err, tail(p.Log()))
+		return fmt.Errorf("policyd did not end well: %w; its log ends:\n%s", err, tail(p.Log()))
 	}
 	if log := p.Log(); strings.Contains(log, "panic") || strings.Contains(log, "DATA RACE") {
-		return fmt.Errorf("policyd panicked; it said:\n%s", tail(log))
+		return fmt.Errorf("policyd panicked; its log ends:\n%s", tail(log))
 	}
 	return nil
 }
 
-// tail is the end of a log.
 func tail(log string) string {
 	const longest = 2000
 	return log[max(0, len(log)-longest):]
-}
-
-// freePorts returns ports of an address that were free just now.
-func freePorts(at netip.Addr, n int) ([]string, error) {
-	var addresses []string
-	for range n {
-		l, err := net.Listen("tcp", netip.AddrPortFrom(at, 0).String())
-		if err != nil {
-			return nil, err
-		}
-		defer func() { _ = l.Close() }() // not before all are found
-		addresses = append(addresses, l.Addr().String())
-	}
-	return addresses, nil
 }
 
 // ask asks one question on a connection of its own.
@@ -161,36 +169,25 @@ func (p *policyd) ask(ctx context.Context, request socketmap.Request) (socketmap
 
 // best asks until every question has its best answer, and returns how long that took.
 func (p *policyd) best(ctx context.Context, questions []question) (time.Duration, error) {
-	began := time.Now()
+	begun := time.Now()
 	for _, q := range questions {
-		for {
+		var last socketmap.Reply
+		err := poll(ctx, fmt.Sprintf("%s %s: %q", q.request.Map, q.request.Key, q.best), func() (bool, error) {
 			r, err := p.ask(ctx, q.request)
-			switch {
-			case err == nil && (r.String() == q.best || q.best == "" && r.Status == socketmap.StatusTemp):
-			case err == nil && !q.allows(r):
-				return 0, fmt.Errorf("%s %s: %q is weaker than the facts", q.request.Map, q.request.Key, r)
-			case time.Since(began) > patience:
-				return 0, fmt.Errorf("%s %s: not %q after %v, but %q %w", q.request.Map, q.request.Key, q.best, patience, r, errors.Join(err))
-			default:
-				const pause = 50 * time.Millisecond
-				if err := wait(ctx, pause); err != nil {
-					return 0, err
-				}
-				continue
+			last = r
+			if err == nil && !q.isBest(r) && !q.allows(r) {
+				return false, fmt.Errorf("%s %s: %q is weaker than the facts", q.request.Map, q.request.Key, r)
 			}
-			break
+			return err == nil && q.isBest(r), nil
+		})
+		if err != nil {
+			return 0, fmt.Errorf("%w; the last answer is %q", err, last)
 		}
 	}
-	return time.Since(began), nil
+	return time.Since(begun), nil
 }
 
-// warm has policyd know the usual domains, and what is behind them.
-func (p *policyd) warm(ctx context.Context, w *world) error {
-	_, err := p.best(ctx, w.all)
-	return err
-}
-
-// recover returns how long it took to have the best answers again. It must be seconds: back-offs of minutes would show.
+// recover returns how long it took until all answers were the best again. Back-offs of minutes would show.
 func (p *policyd) recover(ctx context.Context, questions []question) (string, error) {
 	const seconds = 25 * time.Second
 	took, err := p.best(ctx, questions)
@@ -200,9 +197,8 @@ func (p *policyd) recover(ctx context.Context, questions []question) (string, er
 	return fmt.Sprintf("back after %.1f s", took.Seconds()), err
 }
 
-// logged checks that the log has lines with the words, two parts of them with " … " between: at least one, and not by the
-// thousand.
-func (p *policyd) logged(words string) (string, error) {
+// logged checks that words are in the log, see fault.log.
+func (p *policyd) logged(words string) error {
 	const most = 20
 	n := 0
 	first, also, _ := strings.Cut(words, " … ")
@@ -211,18 +207,15 @@ func (p *policyd) logged(words string) (string, error) {
 			n++
 		}
 	}
-	switch {
-	case n == 0:
-		return "", fmt.Errorf("the log does not name the cause (%q); it says:\n%s", words, tail(p.Log()))
-	case n > most:
-		return "", fmt.Errorf("the log says %q %d times", words, n)
+	if n == 0 || n > most {
+		return fmt.Errorf("%q is in the log %d times; it ends:\n%s", words, n, tail(p.Log()))
 	}
-	return fmt.Sprintf("log: “%s” ×%d", words, n), nil
+	return nil
 }
 
-// awaitLog waits for a line.
-func (p *policyd) awaitLog(ctx context.Context, words string) error {
-	return p.awaitLogTimes(ctx, words, 1)
+// awaitLog waits until words are in the log so many times.
+func (p *policyd) awaitLog(ctx context.Context, words string, times int) error {
+	return poll(ctx, "log "+words, func() (bool, error) { return strings.Count(p.Log(), words) >= times, nil })
 }
 
 // metric reads the sum of a metric over its labels.
@@ -257,19 +250,16 @@ func (p *policyd) metric(ctx context.Context, name string) (float64, error) {
 	return sum, nil
 }
 
-// rss is the resident memory in MiB, proc_pid_status(5).
-func (p *policyd) rss() (float64, error) {
+// memory is the resident memory in MiB, proc_pid_status(5).
+func (p *policyd) memory() (float64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
 	if err != nil {
 		return 0, err
 	}
-	for line := range strings.Lines(string(text)) {
-		if value, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			kib, err := strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(value), "kB")), 64)
-			return kib / 1024, err
-		}
-	}
-	return 0, errors.New("no VmRSS")
+	_, after, _ := strings.Cut(string(text), "VmRSS:")
+	line, _, _ := strings.Cut(after, "kB")
+	kib, err := strconv.ParseFloat(strings.TrimSpace(line), 64)
+	return kib / 1024, err
 }
 
 // files is how many descriptors are open.
@@ -278,15 +268,11 @@ func (p *policyd) files() (int, error) {
 	return len(entries), err
 }
 
-// awaitLogTimes waits until words are there so many times.
-func (p *policyd) awaitLogTimes(ctx context.Context, words string, times int) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	for strings.Count(p.Log(), words) < times {
-		const pause = 50 * time.Millisecond
-		if wait(ctx, pause) != nil {
-			return fmt.Errorf("the log does not say %q %d times; it says:\n%s", words, times, tail(p.Log()))
-		}
-	}
-	return nil
+// filesBack waits until no more descriptors are open than before, except for a few of background work.
+func (p *policyd) filesBack(ctx context.Context, before int) error {
+	const few = 12
+	return poll(ctx, fmt.Sprintf("%d descriptors again", before), func() (bool, error) {
+		now, err := p.files()
+		return now <= before+few, err
+	})
 }

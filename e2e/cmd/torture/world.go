@@ -2,68 +2,66 @@ package main
 
 import (
 	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/policyd/policyd/e2e/lab"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dns/dnstest"
 	"github.com/policyd/policyd/socketmap"
 )
 
-// question is a lookup, and which answers the facts allow.
+// question is a lookup and the answers that the facts allow.
 type question struct {
 	request socketmap.Request
-	// best is the answer where everything can be looked up.
+	// best is the answer when everything can be looked up; "" is TEMP.
 	best string
-	// also are others that are no weaker than the facts at some time of the trial.
+	// also are other answers that are no weaker than the facts at some time of the fault.
 	also []string
-	// temp says that TEMP is allowed: mail waits.
+	// temp allows TEMP: mail waits.
 	temp bool
 }
 
-// allows says whether an answer is as strong as the facts ask for.
+// allows reports whether an answer is as strong as the facts ask for.
 func (q question) allows(r socketmap.Reply) bool {
 	text := r.String()
 	return text == q.best || q.temp && r.Status == socketmap.StatusTemp || slices.Contains(q.also, text)
 }
 
+// isBest reports whether an answer is the best one.
+func (q question) isBest(r socketmap.Reply) bool {
+	return r.String() == q.best || q.best == "" && r.Status == socketmap.StatusTemp
+}
+
+// sure are the questions with the best answer as the only one.
+func sure(questions []question) (without []question) {
+	for _, q := range questions {
+		q.temp = q.best == ""
+		without = append(without, q)
+	}
+	return without
+}
+
 const notFound = "NOTFOUND "
 
-// facts are the kinds of domains that there are in DNS.
+func secure(host string) string { return "OK secure match=" + host + " servername=hostname" }
+
+func policyOf(key string) socketmap.Request { return socketmap.Request{Map: "tls-policy", Key: key} }
+
+// facts are the kinds of domains in the DNS.
 type facts uint8
 
 const (
-	signed   facts = iota // a starttls- host, MX RRset signed
-	unsigned              // the same, not signed
-	plain                 // no promise, not signed
+	signed   facts = iota // a starttls- host, signed MX RRset
+	unsigned              // the same, unsigned
+	plain                 // no promise, unsigned
 	withTLSA              // DANE
 	bogus                 // SERVFAIL
+	kinds                 // how many there are
 )
-
-func kinds() []facts { return []facts{signed, unsigned, plain, withTLSA, bogus} }
-
-// publish has the resolver know a domain of a kind. The addresses are of a block that nobody has (RFC 5737).
-func (f facts) publish(server *dnstest.Server, domain string, ttl int) {
-	secure := f == signed || f == withTLSA
-	set := func(name string, t dns.Type, a dnstest.Answer) {
-		a.Secure, a.TTL = secure, ttl
-		server.Set(name, t, a)
-	}
-	host := f.host(domain)
-	if f == bogus {
-		server.Set(domain, dns.TypeMX, dnstest.Answer{Rcode: "SERVFAIL", EDE: 6, EDEText: "no valid signature"})
-		return
-	}
-	set(domain, dns.TypeMX, dnstest.Answer{Records: []string{"MX 10 " + host + "."}})
-	set(host, dns.TypeA, dnstest.Answer{Records: []string{"A 192.0.2.1"}})
-	set(host, dns.TypeAAAA, dnstest.Answer{})
-	tlsa := dnstest.Answer{}
-	if f == withTLSA {
-		tlsa.Records = []string{"TLSA 3 1 1 " + strings.Repeat("ab", 32)}
-	}
-	set("_25._tcp."+host, dns.TypeTLSA, tlsa)
-	set("_mta-sts."+domain, dns.TypeTXT, dnstest.Answer{Rcode: "NXDOMAIN"})
-}
 
 func (f facts) host(domain string) string {
 	if f == signed || f == unsigned {
@@ -72,121 +70,168 @@ func (f facts) host(domain string) string {
 	return "mx." + domain
 }
 
-// questions are what Postfix would ask about a domain of a kind.
+// publish publishes a domain of a kind. The addresses are of a block that is never in use (RFC 5737).
+func (w *world) publish(f facts, domain string) {
+	if f == bogus {
+		w.dns.Set(domain, dns.TypeMX, dnstest.Answer{Rcode: "SERVFAIL", EDE: 6, EDEText: "no valid signature"})
+		return
+	}
+	secure, host := f == signed || f == withTLSA, f.host(domain)
+	w.set(secure, domain, dns.TypeMX, "MX 10 "+host+".")
+	w.set(secure, host, dns.TypeA, "A 192.0.2.1")
+	w.set(secure, host, dns.TypeAAAA)
+	if f == withTLSA {
+		w.set(true, "_25._tcp."+host, dns.TypeTLSA, foreignTLSA)
+	} else {
+		w.set(secure, "_25._tcp."+host, dns.TypeTLSA)
+	}
+	w.dns.Set("_mta-sts."+domain, dns.TypeTXT, dnstest.Answer{Rcode: "NXDOMAIN", Secure: secure, TTL: w.ttl})
+}
+
+const foreignTLSA = "TLSA 3 1 1 abababababababababababababababababababababababababababababababab"
+
+func (w *world) set(secure bool, name string, t dns.Type, records ...string) { //nolint:revive // plain data
+	w.dns.Set(name, t, dnstest.Answer{Secure: secure, TTL: w.ttl, Records: records})
+}
+
+// questions are what Postfix asks about a domain of a kind.
 func (f facts) questions(domain string) []question {
-	best, temp := notFound, true
+	best := notFound
 	switch f {
 	case signed, unsigned:
 		best = secure(f.host(domain))
 	case withTLSA:
 		best = "OK dane-only"
 	case bogus:
-		best = "" // no answer but TEMP
-	case plain:
+		best = ""
+	case plain, kinds:
 	}
 	return []question{
-		{request: socketmap.Request{Map: "tls-policy", Key: domain}, best: best, temp: temp},
-		{request: socketmap.Request{Map: "QUERYwithTLSRPT", Key: domain}, best: best, temp: temp},
+		{request: policyOf(domain), best: best, temp: true},
+		{request: socketmap.Request{Map: "QUERYwithTLSRPT", Key: domain}, best: best, temp: true},
 		{request: socketmap.Request{Map: "transport", Key: "someone@" + domain}, best: notFound},
 	}
 }
 
-func secure(hosts ...string) string {
-	return "OK secure match=" + strings.Join(hosts, ":") + " servername=hostname"
-}
-
-// world is what there is outside of the policyd of a trial: a resolver, with domains of every kind, a receiver on the
-// port of implicit TLS, and, as root, a policy host.
+// world is what surrounds a policyd: a resolver with domains of every kind, a receiver on the port of implicit TLS and, as
+// root, an MTA-STS policy host, whose port is 443.
 type world struct {
 	dns      *dnstest.Server
 	ttl      int
 	caFile   string
-	receiver *receiver
-	hosts    *policyHosts // nil: not root
+	receiver *lab.Receiver
+	policies *lab.PolicyHost
+	webAddr  netip.Addr
 	all      []question
-	pool     []question // of a soak
-	fresh    int
+	domains  int // that unknown has made
 }
 
-// usual are the facts of the domains that all trials ask for. smtpsHost promises implicit TLS and keeps it.
-const (
-	smtpsDomain = "wrapped.example"
-	smtpsHost   = "smtps-mx.wrapped.example"
-	stsDomain   = "sts.example"
-	stsHost     = "mx.sts.example"
-)
+const smtpsPort = 2626
 
-// resolver starts a resolver. The trial may close it before its end.
-func (s *scene) resolver(address string) (*dnstest.Server, error) {
-	dns, err := dnstest.Start(address)
+// newWorld makes a world whose records live for ttl seconds.
+func (s *scene) newWorld(ttl int) error {
+	w := &world{ttl: ttl, caFile: filepath.Join(s.dir, "ca.pem")}
+	s.world = w
+	ca, err := lab.NewAuthority()
 	if err == nil {
-		s.atEnd(func() error { _ = dns.Close(); return nil })
+		err = os.WriteFile(w.caFile, ca.PEM(), 0o600)
 	}
-	return dns, err
+	if err == nil {
+		w.dns, err = s.resolver(s.loopback().String())
+	}
+	if err != nil {
+		return err
+	}
+	// The address of the receiver belongs to no interface, so that policyd does not take it for this host.
+	const host = "smtps-mx.wrapped.example"
+	w.receiver = lab.NewReceiver(host, []netip.Addr{s.loopback()})
+	certificate, err := ca.Issue(host, lab.Good)
+	if err == nil {
+		err = w.receiver.Serve(smtpsPort, lab.Service{Behaviour: lab.Implicit, Certificate: certificate})
+	}
+	if err != nil {
+		return err
+	}
+	s.atEnd(func() error { w.receiver.Close(); return nil })
+	if s.config.root {
+		w.webAddr = s.loopback()
+		w.policies = lab.NewPolicyHost(netip.AddrPortFrom(w.webAddr, 443), ca, func(domain string) string { return lab.STS("enforce", "mx."+domain) })
+		s.atEnd(func() error { w.policies.Close(); return nil })
+		if err := w.policies.Open(); err != nil {
+			return err
+		}
+	}
+	w.publishAll()
+	return nil
 }
 
-// world makes one whose records live for ttl seconds.
-func (s *scene) world(ttl int) (*world, error) {
-	w := &world{ttl: ttl}
-	var err error
-	if w.dns, err = s.resolver(s.loopback().String()); err != nil {
-		return nil, err
+// resolver starts a resolver, which may be closed before the end.
+func (s *scene) resolver(address string) (*dnstest.Server, error) {
+	server, err := dnstest.Start(address)
+	if err == nil {
+		s.atEnd(func() error { _ = server.Close(); return nil })
 	}
-	if err := s.people(w); err != nil {
-		return nil, err
-	}
-	w.publish()
-	return w, nil
+	return server, err
 }
 
-// publish has the resolver know all domains.
-func (w *world) publish() {
+// publishAll publishes all domains.
+func (w *world) publishAll() {
 	w.all = nil
-	for i, kind := range kinds() {
-		domain := fmt.Sprintf("k%d.example", i)
-		kind.publish(w.dns, domain, w.ttl)
+	for kind := range kinds {
+		domain := fmt.Sprintf("k%d.example", kind)
+		w.publish(kind, domain)
 		w.all = append(w.all, kind.questions(domain)...)
 	}
-	w.publishSMTPS()
-	if w.hosts != nil {
-		w.publishSTS(stsDomain, "1")
-		w.all = append(w.all, question{request: socketmap.Request{Map: "tls-policy", Key: stsDomain}, best: secure(stsHost), temp: true})
-	}
-}
-
-func (w *world) publishSMTPS() {
-	addr := w.receiver.addr
-	w.dns.Set(smtpsDomain, dns.TypeMX, dnstest.Answer{Secure: true, TTL: w.ttl, Records: []string{"MX 10 " + smtpsHost + "."}})
-	w.dns.Set(smtpsHost, dns.TypeA, dnstest.Answer{Secure: true, TTL: w.ttl, Records: []string{"A " + addr.Addr().String()}})
-	w.dns.Set(smtpsHost, dns.TypeAAAA, dnstest.Answer{Secure: true, TTL: w.ttl})
-	w.dns.Set("_25._tcp."+smtpsHost, dns.TypeTLSA, dnstest.Answer{Secure: true, TTL: w.ttl})
-	port := addr.Port()
+	const domain = "wrapped.example"
+	host := w.receiver.Name
+	w.set(true, domain, dns.TypeMX, "MX 10 "+host+".")
+	w.set(true, host, dns.TypeA, "A "+w.receiver.Addrs[0].String())
+	w.set(true, host, dns.TypeAAAA)
+	w.set(true, "_25._tcp."+host, dns.TypeTLSA)
 	w.all = append(w.all,
-		question{request: socketmap.Request{Map: "tls-policy", Key: smtpsDomain}, best: secure(smtpsHost), temp: true},
-		question{request: socketmap.Request{Map: "tls-policy", Key: fmt.Sprintf("%s:%d", smtpsDomain, port)}, best: secure(smtpsHost), temp: true},
+		question{request: policyOf(domain), best: secure(host), temp: true},
+		question{request: policyOf(fmt.Sprintf("%s:%d", domain, smtpsPort)), best: secure(host), temp: true},
 		question{
-			request: socketmap.Request{Map: "transport", Key: "someone@" + smtpsDomain},
-			best:    fmt.Sprintf("OK smtps26:%s:%d", smtpsDomain, port), also: []string{notFound},
+			request: socketmap.Request{Map: "transport", Key: "someone@" + domain},
+			best:    fmt.Sprintf("OK smtps26:%s:%d", domain, smtpsPort), also: []string{notFound},
 		})
+	w.all = append(w.all, w.enforced("sts.example")...)
 }
 
-func (w *world) publishSTS(domain, id string) {
-	w.dns.Set(domain, dns.TypeMX, dnstest.Answer{TTL: w.ttl, Records: []string{"MX 10 mx." + domain + "."}})
-	w.dns.Set("mx."+domain, dns.TypeA, dnstest.Answer{TTL: w.ttl, Records: []string{"A 192.0.2.1"}})
-	w.dns.Set("mx."+domain, dns.TypeAAAA, dnstest.Answer{TTL: w.ttl})
-	w.dns.Set("_mta-sts."+domain, dns.TypeTXT, dnstest.Answer{TTL: w.ttl, Records: []string{`TXT "v=STSv1; id=` + id + `;"`}})
-	w.dns.Set("mta-sts."+domain, dns.TypeA, dnstest.Answer{TTL: w.ttl, Records: []string{"A " + w.hosts.addr.Addr().String()}})
-	w.dns.Set("mta-sts."+domain, dns.TypeAAAA, dnstest.Answer{TTL: w.ttl})
+// enforced publishes domains with an enforced MTA-STS policy and returns the questions about them; without a policy host
+// there are none.
+func (w *world) enforced(domains ...string) (questions []question) {
+	if w.policies == nil {
+		return nil
+	}
+	for _, d := range domains {
+		w.set(false, d, dns.TypeMX, "MX 10 mx."+d+".")
+		w.set(false, "mx."+d, dns.TypeA, "A 192.0.2.1")
+		w.set(false, "mx."+d, dns.TypeAAAA)
+		w.set(false, "_mta-sts."+d, dns.TypeTXT, `TXT "v=STSv1; id=1;"`)
+		w.set(false, "mta-sts."+d, dns.TypeA, "A "+w.webAddr.String())
+		w.set(false, "mta-sts."+d, dns.TypeAAAA)
+		questions = append(questions, question{request: policyOf(d), best: secure("mx." + d), temp: true})
+	}
+	return questions
 }
 
-// unknown publishes new domains that nobody has asked for, and returns the questions about them.
+// unknown publishes new domains and returns the questions about them.
 func (w *world) unknown(n int) (questions []question) {
-	kinds := kinds()
 	for range n {
-		w.fresh++
-		kind, domain := kinds[w.fresh%len(kinds)], fmt.Sprintf("f%d.example", w.fresh)
-		kind.publish(w.dns, domain, w.ttl)
+		w.domains++
+		kind, domain := facts(w.domains)%kinds, fmt.Sprintf("f%d.example", w.domains)
+		w.publish(kind, domain)
 		questions = append(questions, kind.questions(domain)...)
 	}
 	return questions
+}
+
+// numbered are domains with a letter and a number.
+func numbered(letter string, n int) []string {
+	names := make([]string, n)
+	for i := range names {
+		names[i] = fmt.Sprintf("%s%d.example", strings.ToLower(letter), i)
+	}
+	return names
 }

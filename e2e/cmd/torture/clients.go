@@ -1,0 +1,308 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"github.com/policyd/policyd/socketmap"
+)
+
+// dial connects over TCP. Everything on the connection fails after patience.
+func (p *policyd) dial(ctx context.Context) (*net.TCPConn, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "tcp", p.tcp)
+	if err != nil {
+		return nil, err
+	}
+	_ = c.SetDeadline(time.Now().Add(patience))
+	return c.(*net.TCPConn), nil
+}
+
+// crowd opens connections and returns what closes them; each of them sends first.
+func (p *policyd) crowd(ctx context.Context, n int, first []byte) (conns []net.Conn, done func(), err error) {
+	done = func() {
+		for _, c := range conns {
+			_ = c.Close()
+		}
+	}
+	for range n {
+		c, err := p.dial(ctx)
+		if err != nil {
+			return conns, done, err
+		}
+		conns = append(conns, c)
+		if _, err := c.Write(first); len(first) > 0 && ignoreReset(err) != nil {
+			return conns, done, err
+		}
+	}
+	return conns, done, nil
+}
+
+// ignoreReset returns no error when the other side has closed the connection.
+func ignoreReset(err error) error {
+	if errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE) {
+		return nil
+	}
+	return err
+}
+
+func wire(q question) []byte { return socketmap.AppendNetstring(nil, q.request.Map+" "+q.request.Key) }
+
+// readAnswer reads an answer and checks it.
+func readAnswer(in *bufio.Reader, q question) error {
+	payload, err := socketmap.ReadNetstring(in, socketmap.MaxReply)
+	if err != nil {
+		return err
+	}
+	r, err := socketmap.ParseReply(payload)
+	if err == nil && !q.allows(r) {
+		err = fmt.Errorf("%s %s: %q", q.request.Map, q.request.Key, r)
+	}
+	return err
+}
+
+func answersOn(c net.Conn, q question) error {
+	if _, err := c.Write(wire(q)); err != nil {
+		return err
+	}
+	return readAnswer(bufio.NewReader(c), q)
+}
+
+// closedUnanswered checks that policyd closes a connection without an answer.
+func closedUnanswered(c net.Conn) error {
+	got, err := io.ReadAll(c)
+	if len(got) > 0 {
+		return fmt.Errorf("an answer to no request: %q", got)
+	}
+	return ignoreReset(err)
+}
+
+func manyConnections(ctx context.Context, s *scene) (string, error) {
+	const wanted, ours, usual = 10_000, 500, 4096 // max_connections
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return "", err
+	}
+	n := min(wanted, int(limit.Max)-ours)
+	if n < wanted && !s.config.short {
+		return "", fmt.Errorf("the limit of open files is %d: raise it to %d", limit.Max, wanted+ours)
+	}
+	before, err := s.p.files()
+	if err != nil {
+		return "", err
+	}
+	conns, done, err := s.p.crowd(ctx, n, nil)
+	defer done()
+	if err != nil {
+		return "", err
+	}
+	for _, c := range conns[n-100:] { // the last ones are open and served
+		if err := answersOn(c, s.world.all[0]); err != nil {
+			return "", err
+		}
+	}
+	during, err := s.p.files()
+	evicted, failed := s.p.metric(ctx, "policyd_connections_dropped_total")
+	done()
+	switch err = errors.Join(err, failed); {
+	case err != nil:
+	case during > before+usual+100:
+		err = fmt.Errorf("%d files were open", during)
+	case n > usual && evicted == 0:
+		err = errors.New("no connection made room")
+	case n > usual:
+		err = s.p.logged("connection limit reached")
+	}
+	return fmt.Sprintf("%d connections, %.0f made room, %d files open", n, evicted, during), errors.Join(err, s.p.filesBack(ctx, before))
+}
+
+// slowClients send a request whose end never comes: byte by byte, the half of it, or the half and a FIN.
+func slowClients(ctx context.Context, s *scene) (string, error) {
+	const all = 900
+	request := wire(s.world.all[0])
+	half := request[:len(request)/2]
+	var group errgroup.Group
+	for i := range all {
+		group.Go(func() error {
+			c, err := s.p.dial(ctx)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = c.Close() }()
+			switch i % 3 {
+			case 0:
+				go func() {
+					for i := range half {
+						if _, err := c.Write(half[i : i+1]); err != nil || wait(ctx, 500*time.Millisecond) != nil {
+							return
+						}
+					}
+				}()
+			case 1:
+				_, err = c.Write(half)
+			default:
+				_, err = c.Write(half)
+				err = errors.Join(err, c.CloseWrite())
+			}
+			return errors.Join(err, closedUnanswered(c))
+		})
+	}
+	err := group.Wait()
+	return s.counted(ctx, all, errors.Join(err, s.p.logged("malformed request; connection closed … connection closed in the middle of a request")))
+}
+
+// counted checks that protocol errors were counted.
+func (s *scene) counted(ctx context.Context, n int, err error) (string, error) {
+	counted, failed := s.p.metric(ctx, "policyd_protocol_errors_total")
+	if failed == nil && int(counted) < n {
+		failed = fmt.Errorf("%.0f of %d were counted", counted, n)
+	}
+	return fmt.Sprintf("%d closed, %.0f counted", n, counted), errors.Join(err, failed)
+}
+
+func malformed(ctx context.Context, s *scene) (string, error) {
+	bad := [][]byte{
+		[]byte("no netstring at all\n"), []byte("99999999999999999999:"), []byte("10001:"), []byte("-1:x,"), []byte("007:tls-pol,"),
+		[]byte("5:ab cdX"), []byte("3:abc,"), []byte(":,"), []byte("GET / HTTP/1.1\r\n\r\n"), bytes.Repeat([]byte{0xff}, 4096), {0},
+	}
+	before, rounds := len(s.p.Log()), s.count(2000, 300)
+	for range rounds {
+		for _, b := range bad {
+			c, err := s.p.dial(ctx)
+			if err != nil {
+				return "", err
+			}
+			_, err = c.Write(b)
+			if err = errors.Join(ignoreReset(err), closedUnanswered(c), c.Close()); err != nil {
+				return "", fmt.Errorf("%q: %w", b, err)
+			}
+		}
+	}
+	var err error
+	const quiet = 4096
+	if grown := len(s.p.Log()) - before; grown > quiet {
+		err = fmt.Errorf("the log has grown by %d bytes", grown)
+	}
+	return s.counted(ctx, rounds*len(bad), err)
+}
+
+func pipelined(ctx context.Context, s *scene) (string, error) {
+	const requests = 1000
+	questions := sure(s.world.all)
+	c, err := s.p.dial(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = c.Close() }()
+	var all []byte
+	for i := range requests {
+		all = append(all, wire(questions[i%len(questions)])...)
+	}
+	if _, err := c.Write(all); err != nil {
+		return "", err
+	}
+	in := bufio.NewReader(c)
+	for i := range requests {
+		if err := readAnswer(in, questions[i%len(questions)]); err != nil {
+			return "", fmt.Errorf("answer %d: %w", i, err)
+		}
+	}
+	return fmt.Sprintf("%d answers in order", requests), nil
+}
+
+func reconnects(ctx context.Context, s *scene) (string, error) {
+	total, clients := s.count(20_000, 4000), 50
+	before, err := s.p.files()
+	if err != nil {
+		return "", err
+	}
+	questions := sure(s.world.all)
+	var group errgroup.Group
+	group.SetLimit(clients)
+	for i := range total {
+		group.Go(func() error {
+			c, err := s.p.dial(ctx)
+			if err != nil {
+				return err
+			}
+			return errors.Join(answersOn(c, questions[i%len(questions)]), c.Close())
+		})
+	}
+	err = group.Wait()
+	return fmt.Sprintf("%d connections, all answered", total), errors.Join(err, s.p.filesBack(ctx, before))
+}
+
+func fewFiles(ctx context.Context, s *scene) (string, error) {
+	const clients = 300
+	_, done, err := s.p.crowd(ctx, clients, nil) // more than there are descriptors
+	defer done()
+	return fmt.Sprintf("%d idle connections", clients), errors.Join(err, s.span(ctx, 10*time.Second, 4*time.Second))
+}
+
+// fillMemory asks for ever more domains with long answers, while clients hold back the end of the longest request there is.
+func fillMemory(ctx context.Context, s *scene) (string, error) {
+	const most, clients, held = 96, 16, 2000 // MiB, connections, connections
+	total := s.count(60_000, 12_000)
+	s.world.publishLong()
+	request := socketmap.AppendNetstring(nil, "tls-policy "+string(bytes.Repeat([]byte("x"), socketmap.MaxQuery-len("tls-policy "))))
+	var all sync.WaitGroup
+	errs := make([]error, clients)
+	for i := range clients {
+		all.Go(func() {
+			c, err := s.p.dial(ctx)
+			for n := 0; err == nil && n < total/clients; n++ {
+				_ = c.SetDeadline(time.Now().Add(patience))
+				err = answersOn(c, question{request: policyOf(fmt.Sprintf("c%d-%d.flood.example", i, n)), best: notFound, temp: true})
+			}
+			errs[i] = err
+		})
+	}
+	_, done, err := s.p.crowd(ctx, held, request[:len(request)-1])
+	defer done()
+	highest, failed := highest(all.Wait, s.p.memory)
+	err = errors.Join(err, failed)
+	if highest > most {
+		err = errors.Join(err, fmt.Errorf("%.0f MiB", highest))
+	}
+	if s.p.group != "" {
+		err = errors.Join(err, noneKilled(s.p.group))
+	}
+	if failed = errors.Join(append(errs, err, s.p.logged("the DNS cache is bounded by the memory limit"))...); failed != nil {
+		return "", failed
+	}
+	_, err = s.p.best(ctx, s.world.all)
+	return fmt.Sprintf("%d MiB, %d domains and %d requests held back: %.0f MiB resident", littleMemory>>20, total, held, highest), err
+}
+
+// highest measures until done returns.
+func highest(done func(), measure func() (float64, error)) (float64, error) {
+	ended := make(chan struct{})
+	go func() { done(); close(ended) }()
+	highest := 0.0
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		now, err := measure()
+		if err != nil {
+			return highest, err
+		}
+		highest = max(highest, now)
+		select {
+		case <-ended:
+			return highest, nil
+		case <-tick.C:
+		}
+	}
+}

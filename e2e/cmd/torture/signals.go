@@ -1,0 +1,211 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dns/dnstest"
+	"github.com/policyd/policyd/socketmap"
+)
+
+func hangups(ctx context.Context, s *scene) (string, error) {
+	storm := s.count(3000, 500)
+	for range storm {
+		if err := errors.Join(s.p.Signal(syscall.SIGHUP), wait(ctx, 2*time.Millisecond)); err != nil {
+			return "", err
+		}
+	}
+	reloads := strings.Count(s.p.Log(), "msg=reloaded")
+	if reloads == 0 || reloads > storm {
+		return "", fmt.Errorf("%d signals were %d reloads", storm, reloads)
+	}
+	return fmt.Sprintf("%d signals were %d reloads", storm, reloads), nil
+}
+
+// terminations sends many SIGTERM while lookups are under way, as the resolver is slow.
+func terminations(ctx context.Context, s *scene) (string, error) {
+	const storm = 50
+	times := s.count(20, 5)
+	for range times {
+		s.world.dns.SetDelay(200 * time.Millisecond)
+		fresh := s.world.unknown(20)
+		s.load.change(func(q []question) []question { return append(q, fresh...) })
+		if err := wait(ctx, 300*time.Millisecond); err != nil {
+			return "", err
+		}
+		for range storm {
+			_ = s.p.Signal(syscall.SIGTERM) // it may have ended
+		}
+		if err := s.p.Stop(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			return "", fmt.Errorf("after the storm: %w; the log ends:\n%s", err, tail(s.p.Log()))
+		}
+		s.world.dns.SetDelay(0)
+		if err := s.p.again(ctx); err != nil {
+			return "", err
+		}
+	}
+	if strings.Contains(s.p.Log(), "some lookups took longer than drain_timeout") {
+		return "", errors.New("lookups were cut off")
+	}
+	return fmt.Sprintf("%d storms of %d signals, exit status 0", times, storm), nil
+}
+
+func handover(ctx context.Context, s *scene) (string, error) {
+	times, longest := s.count(50, 8), time.Duration(0)
+	for range times {
+		begun := time.Now()
+		if err := errors.Join(s.p.Stop(), s.p.again(ctx)); err != nil {
+			return "", err
+		}
+		longest = max(longest, time.Since(begun))
+		if err := wait(ctx, 200*time.Millisecond); err != nil {
+			return "", err
+		}
+	}
+	return fmt.Sprintf("%d restarts, none running for %v at most", times, longest.Round(time.Millisecond)), nil
+}
+
+// noneKilled checks that the kernel ended no process of a group for lack of memory.
+func noneKilled(group string) error {
+	for _, file := range []string{"memory.events", "memory.oom_control"} { // of version 2, of version 1
+		text, err := os.ReadFile(filepath.Join(group, file))
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(text)) {
+			if n, ok := strings.CutPrefix(line, "oom_kill "); ok && strings.TrimSpace(n) != "0" {
+				return fmt.Errorf("the kernel ended %s processes", strings.TrimSpace(n))
+			}
+		}
+		return nil
+	}
+	return fmt.Errorf("%s does not show how many processes were ended", group)
+}
+
+// publishLong gives every name that was not published a long answer.
+func (w *world) publishLong() {
+	long := dnstest.Answer{TTL: 3600, Secure: true}
+	for i := range 20 {
+		long.Records = append(long.Records, fmt.Sprintf("MX %d mx%d.a-rather-long-name-of-a-host-that-takes-its-place.example.", i, i))
+	}
+	w.dns.SetOther(long)
+}
+
+// senderFlood looks up the routes of 100,000 sender domains in a minute, or at the same rate for less, as smtpd does. A third
+// of them does not exist, a third promises nothing, and a third promises implicit TLS at addresses that never answer.
+func senderFlood(ctx context.Context, s *scene, delay time.Duration) (string, error) {
+	const rate, connections, portWait = 100_000 / 60, 32, 200 * time.Millisecond
+	seconds := s.count(60, 10)
+	if delay > 0 {
+		seconds = s.count(20, 5)
+	}
+	total := rate * seconds
+	keys := s.world.senders(total, delay)
+	queries := s.world.dns.Queries()
+	filesBefore, err := s.p.files()
+	if err != nil {
+		return "", err
+	}
+	due := make(chan string, total)
+	var all sync.WaitGroup
+	took := make([][]time.Duration, connections)
+	errs := make([]error, connections)
+	for i := range connections {
+		all.Go(func() { took[i], errs[i] = s.p.smtpd(ctx, due) })
+	}
+	files, memory := 0, 0.0
+	begun := time.Now()
+	for sent := 0; sent < total; {
+		if err := wait(ctx, 10*time.Millisecond); err != nil {
+			return "", err
+		}
+		for ; sent < min(total, int(time.Since(begun).Seconds()*rate)); sent++ {
+			due <- keys[sent]
+		}
+		n, err := s.p.files()
+		m, failed := s.p.memory()
+		if err := errors.Join(err, failed); err != nil {
+			return "", err
+		}
+		files, memory = max(files, n), max(memory, m)
+	}
+	close(due)
+	all.Wait()
+	times := slices.Concat(took...)
+	slices.Sort(times)
+	each := float64(s.world.dns.Queries()-queries) / float64(total)
+	const mostFiles, mostMemory, mostQueries = 64*3 + connections + 100, 250, 4
+	err = errors.Join(errs...)
+	switch p999 := quantile(times, 0.999); {
+	case err != nil:
+	case len(times) < total:
+		err = fmt.Errorf("%d of %d were answered", len(times), total)
+	case p999 >= portWait:
+		err = fmt.Errorf("p99.9 is %v", p999)
+	case files > filesBefore+mostFiles:
+		err = fmt.Errorf("%d files were open", files)
+	case memory > mostMemory:
+		err = fmt.Errorf("%.0f MiB", memory)
+	case each > mostQueries:
+		err = fmt.Errorf("%.1f queries per domain", each)
+	}
+	return fmt.Sprintf("%d domains: p50 %s, p99.9 %s, %d descriptors, %.0f MiB, %.1f queries per domain", total,
+		millis(quantile(times, 0.5)), millis(quantile(times, 0.999)), files, memory, each), errors.Join(err, s.p.filesBack(ctx, filesBefore))
+}
+
+// senders publishes the domains and returns an address in each.
+func (w *world) senders(n int, delay time.Duration) []string {
+	keys := make([]string, n)
+	set := func(name string, t dns.Type, records ...string) {
+		w.dns.Set(name, t, dnstest.Answer{TTL: 3600, Delay: delay, Records: records})
+	}
+	w.dns.SetOther(dnstest.Answer{Rcode: "NXDOMAIN", Delay: delay, TTL: 3600})
+	for i := range keys {
+		domain := fmt.Sprintf("s%d.senders.example", i)
+		keys[i] = "someone@" + domain
+		host := "mx." + domain
+		switch i % 3 {
+		case 0:
+			continue
+		case 1:
+			host = "smtps-" + host
+			set(host, dns.TypeA, fmt.Sprintf("A 127.%d.%d.%d", 50+i>>16, i>>8&0xff, i&0xff))
+			set(host, dns.TypeAAAA)
+		}
+		set(domain, dns.TypeMX, "MX 10 "+host+".")
+	}
+	return keys
+}
+
+// smtpd looks up routes on one connection and returns how long each took.
+func (p *policyd) smtpd(ctx context.Context, keys <-chan string) (took []time.Duration, err error) {
+	c, err := p.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = c.Close() }()
+	in := bufio.NewReader(c)
+	for key := range keys {
+		_ = c.SetDeadline(time.Now().Add(patience))
+		begun := time.Now()
+		q := question{request: socketmap.Request{Map: "transport", Key: key}, best: notFound}
+		if _, err := c.Write(wire(q)); err != nil {
+			return took, err
+		}
+		if err := readAnswer(in, q); err != nil {
+			return took, err
+		}
+		took = append(took, time.Since(begun))
+	}
+	return took, nil
+}
