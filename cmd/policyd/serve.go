@@ -1,53 +1,70 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
+	sd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/coreos/go-systemd/v22/journal"
 	"github.com/spf13/cobra"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/daemon"
+	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 )
+
+// exitLostSocket has policyd.service restart policyd.socket.
+const exitLostSocket = 75
 
 func newServe(c *common) *cobra.Command {
 	return &cobra.Command{
 		Use:   "serve",
 		Short: "Answer Postfix",
 		Long: `Answer the lookups of Postfix, at the addresses of the settings or on the listeners
-that systemd passes. Runs without a settings file too.
+that systemd passes. A settings file is optional.
 
-SIGHUP reads settings and overrides again: if anything in them is bad, those of
-before stay in force and the log says why. SIGTERM has the lookups that have
-begun answered and stops.
+SIGHUP reads settings and overrides again, as "policyd reload" does. If anything in
+them is wrong, the daemon keeps the previous settings and logs the reason. SIGTERM
+answers the lookups that have begun, and ends the process within drain_timeout plus
+one second.
 
-Exit status: 0 after SIGTERM, 1 if it cannot run, 2 if the settings are bad.`,
+Exit status: 0 after SIGTERM, 1 if it cannot run, 2 if the settings are wrong, 75
+if a socket of systemd was removed and policyd.socket must be restarted.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			// From the first moment on, SIGHUP must not end the process, nor a log that nobody reads any more.
+			// From the first moment on, neither SIGHUP nor a log that nobody reads may end the process.
 			hangup := make(chan os.Signal, 1)
 			signal.Notify(hangup, syscall.SIGHUP)
 			defer signal.Stop(hangup)
 			signal.Ignore(syscall.SIGPIPE)
-			// A crash, or the watchdog's SIGABRT, ends the process by a signal. Go's default is exit status 2, which says
-			// that the settings are bad, and then nobody would start the service again.
+			// A crash, or the watchdog's SIGABRT, ends the process by a signal. Go's default is exit status 2, which
+			// stands for wrong settings, and then systemd would not restart the service.
 			debug.SetTraceback("crash")
 			passed, err := passedListeners()
 			if err != nil {
 				return failed(err)
 			}
 			toJournal, _ := journal.StderrIsJournalStream() // an error means no
-			d, err := daemon.New(daemon.Options{
+			d, err := newDaemon(cmd.Context(), daemon.Options{
 				ConfigPath: c.config, Version: version, Stderr: cmd.ErrOrStderr(),
 				Journal: toJournal, Passed: passed, Hangup: hangup,
 			})
-			if err == nil {
-				err = d.Run(cmd.Context())
+			switch {
+			case cmd.Context().Err() != nil:
+				return nil // SIGTERM came first
+			case err != nil:
+				return failed(err)
+			}
+			err = d.Run(cmd.Context())
+			if errors.Is(err, daemon.ErrLostSocket) {
+				return &exit{exitLostSocket, err}
 			}
 			return failed(err)
 		},
@@ -62,8 +79,63 @@ func passedListeners() ([]net.Listener, error) {
 	}
 	for i, l := range passed {
 		if l == nil {
-			return nil, fmt.Errorf("the socket %d from systemd is no stream socket that listens: write ListenStream= in policyd.socket", i+1)
+			return nil, fmt.Errorf("socket %d from systemd is not a listening stream socket: write ListenStream= in policyd.socket", i+1)
 		}
 	}
 	return passed, nil
+}
+
+// While the settings are wrong, systemd starts the service again for every connection that waits at its sockets. Each
+// start takes settingsWait, so that the trigger limit of policyd.socket is never reached, which would remove the sockets.
+const (
+	settingsWait  = 3 * time.Second
+	settingsRetry = 250 * time.Millisecond
+)
+
+// newDaemon makes the daemon, or returns when ctx ends. Where systemd has passed listeners, it waits for wrong settings to
+// be corrected for a while.
+func newDaemon(ctx context.Context, o daemon.Options) (*daemon.Daemon, error) {
+	d, err := newDaemonOnce(ctx, o)
+	wrong, ok := errors.AsType[*settings.Error](err)
+	if !ok || len(o.Passed) == 0 {
+		return d, err
+	}
+	// An error means that there is no service manager to show it.
+	_, _ = sd.SdNotify(false, "STATUS=Not answering, mail waits. Settings: "+wrong.Summary())
+	deadline := time.NewTimer(settingsWait)
+	defer deadline.Stop()
+	retry := time.NewTicker(settingsRetry)
+	defer retry.Stop()
+	for ok {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-deadline.C:
+			return nil, err
+		case <-retry.C:
+			d, err = newDaemonOnce(ctx, o)
+			_, ok = errors.AsType[*settings.Error](err)
+		}
+	}
+	return d, err
+}
+
+// newDaemonOnce makes the daemon, or returns the error of ctx when that ends first: a file system that does not answer must
+// not keep the process.
+func newDaemonOnce(ctx context.Context, o daemon.Options) (*daemon.Daemon, error) {
+	type built struct {
+		daemon *daemon.Daemon
+		err    error
+	}
+	done := make(chan built, 1)
+	go func() {
+		d, err := daemon.New(o)
+		done <- built{d, err}
+	}()
+	select {
+	case b := <-done:
+		return b.daemon, b.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }

@@ -20,7 +20,7 @@ import (
 // takes longer than the other process may need to find out that nobody answers.
 const (
 	waitToOpen  = 5 * time.Second
-	waitToClose = time.Second
+	waitToClose = 200 * time.Millisecond
 	retryLock   = 20 * time.Millisecond
 )
 

@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -145,6 +146,8 @@ type Listener struct {
 	path string
 	id   identity   // of the socket at path; the zero value if there was none
 	dir  *directory // nil for an adopted listener, which leaves its socket alone
+	once sync.Once  // of Close
+	err  error      // of the first Close
 }
 
 // Adopt wraps the listener of a unix socket that another process made, such as systemd. The socket that is at its
@@ -174,18 +177,29 @@ func (l *Listener) Reachable() error {
 }
 
 // Close closes the listener and removes the socket, unless something else is at the path by now, or another process
-// of this user holds the lock: a socket that nobody answers on does no harm.
+// of this user holds the lock: a socket that nobody answers on does no harm. It may be called more than once.
 func (l *Listener) Close() error {
-	if l.dir != nil {
-		if unlock, err := l.dir.lock(context.Background(), filepath.Base(l.path), waitToClose); err == nil {
-			if st, err := l.dir.stat(filepath.Base(l.path)); err == nil && identityOf(st) == l.id {
-				_ = unix.Unlinkat(l.dir.fd(), filepath.Base(l.path), 0)
-			}
-			unlock()
+	l.once.Do(func() {
+		if l.dir != nil {
+			l.remove()
 		}
-		l.dir.close()
+		l.err = l.Listener.Close()
+	})
+	return l.err
+}
+
+// remove removes the socket from its directory and closes the directory.
+func (l *Listener) remove() {
+	defer l.dir.close()
+	base := filepath.Base(l.path)
+	unlock, err := l.dir.lock(context.Background(), base, waitToClose)
+	if err != nil {
+		return
 	}
-	return l.Listener.Close()
+	defer unlock()
+	if st, err := l.dir.stat(base); err == nil && identityOf(st) == l.id {
+		_ = unix.Unlinkat(l.dir.fd(), base, 0)
+	}
 }
 
 // identity tells one file from another.

@@ -24,7 +24,7 @@ func NewServer(d Daemon, log *slog.Logger) *Server {
 	return &Server{daemon: d, log: log, explained: make(chan struct{}, maxExplaining)}
 }
 
-// Run serves l until ctx ends, lets requests end that are under way, for two seconds, and closes l. The error is
+// Run serves l until ctx ends, lets requests that are under way end for half a second, and closes l. The error is
 // that of ctx, or of l.
 func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	if err := httpd.Run(ctx, l, s.Handler(), s.log); err != nil {

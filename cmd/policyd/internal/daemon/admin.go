@@ -3,8 +3,6 @@ package daemon
 import (
 	"context"
 	"encoding/json"
-	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -15,29 +13,7 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/stub"
-	"github.com/policyd/policyd/internal/unixsock"
 )
-
-// openAdmin opens the admin socket. It returns nil if there is to be none. Where the socket is at its default path and
-// cannot be made, because a person runs the daemon by hand or another one is running, the daemon goes
-// on without: answering Postfix is worth more. A path of the operator's own choice must do.
-func (d *Daemon) openAdmin(ctx context.Context) (net.Listener, error) {
-	path := d.loaded.Load().Admin.Socket
-	if path == "" {
-		return nil, nil
-	}
-	const mode = 0o660
-	l, err := unixsock.Listen(ctx, "unix:"+path, unixsock.Options{Mode: mode})
-	switch {
-	case err == nil:
-		d.log.Info("admin socket", "listener", addressOf(l))
-		return l, nil
-	case path == settings.Default().Admin.Socket:
-		d.log.Warn("there is no admin socket, so policyd status and the like cannot be used", "err", err)
-		return nil, nil
-	}
-	return nil, fmt.Errorf("cannot make the admin socket %s: %w%s", path, err, whoToAsk("unix:"+path, err))
-}
 
 // Admin returns what the admin socket shows and changes.
 func (d *Daemon) Admin() admin.Daemon {
@@ -57,7 +33,7 @@ func (d *Daemon) Status() admin.Status {
 	return admin.Status{
 		Version: d.options.Version, Go: runtime.Version(), PID: os.Getpid(),
 		Started: d.started, Uptime: int64(time.Since(d.started) / time.Second),
-		Warnings: append([]string(nil), d.loaded.Load().Warnings...),
+		Warnings: append(d.socketWarnings(), d.loaded.Load().Warnings...),
 		Settings: d.settingsInForce(), Reload: d.lastReload(), Resolver: d.resolverStatus(), Lookups: d.lookupStatus(),
 		Cache: d.cacheStatus(), MTASTS: d.mtastsStatus(), Probes: d.probeStatus(), Connections: d.connectionStatus(),
 	}

@@ -4,8 +4,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -15,7 +13,6 @@ import (
 	"time"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/dns"
@@ -68,7 +65,11 @@ type Daemon struct {
 	loaded    atomic.Pointer[settings.Loaded]
 	turned    chan struct{} // a token after a reload
 	last      atomic.Pointer[LastReload]
-	listening atomic.Pointer[[]string]
+	listening listeners
+	// operator are the listeners of the admin socket and of the metrics; set by Run before anything reads it.
+	operator []*operatorListener
+	// interval is that between two looks at the paths of unix sockets.
+	interval time.Duration
 }
 
 // New reads the settings and builds a Daemon. The error is a *settings.Error if they are bad.
@@ -77,7 +78,7 @@ func New(o Options) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Daemon{options: o, started: time.Now(), logs: newLogs(o.Stderr, o.Journal), turned: make(chan struct{}, 1)}
+	d := &Daemon{options: o, started: time.Now(), logs: newLogs(o.Stderr, o.Journal), turned: make(chan struct{}, 1), interval: lookAtSockets}
 	loaded.Warnings = append(loaded.Warnings, fewFiles(loaded)...)
 	d.loaded.Store(loaded)
 	d.logs.configure(loaded.LogLevel(), loaded.Log.Format)
@@ -128,95 +129,5 @@ func (d *Daemon) lookupSettings(l *settings.Loaded) lookup.Settings {
 
 // parts are what runs beside the server, from before the first lookup until after the last.
 func (d *Daemon) parts() []func(context.Context) error {
-	return []func(context.Context) error{d.testResolver, d.cache.Run, d.site.Run, d.prober.Run, d.store.Run, d.service.Run, d.hangups, d.watchRoots, d.watchdog, d.watchClock, d.paceCollector}
-}
-
-// Run opens all listeners, serves until ctx ends and then has the lookups that have begun answered. It returns
-// nil after that, and an error if the daemon could not start or something broke. A Daemon runs once.
-func (d *Daemon) Run(ctx context.Context) error {
-	defer d.closeStore()
-	spareThreads()
-	listeners, err := d.open(ctx)
-	if err != nil {
-		return err
-	}
-	operator, err := d.operator(ctx)
-	if err != nil {
-		for _, l := range listeners {
-			_ = l.Close()
-		}
-		return err
-	}
-	// The parts outlive ctx: lookups need them until the last one is answered.
-	life, end := context.WithCancel(context.WithoutCancel(ctx))
-	defer end()
-	group, life := errgroup.WithContext(life)
-	for _, part := range append(d.parts(), operator...) {
-		group.Go(func() error {
-			if err := part(life); err != nil && life.Err() == nil {
-				return err
-			}
-			return nil
-		})
-	}
-	addresses := []string{}
-	for _, l := range listeners {
-		addresses = append(addresses, addressOf(l))
-		group.Go(func() error {
-			if err := d.server.Serve(l); !errors.Is(err, socketmap.ErrServerClosed) {
-				return fmt.Errorf("the listener at %s failed: %w", l.Addr(), err)
-			}
-			return nil
-		})
-		d.log.Info("listening", "listener", addressOf(l))
-	}
-	d.greet()
-	d.listening.Store(&addresses)
-	d.notify.ready(d.status())
-	select {
-	case <-ctx.Done():
-	case <-life.Done():
-	}
-	d.drain()
-	end()
-	return group.Wait()
-}
-
-// closeStore writes what is not on disk yet.
-func (d *Daemon) closeStore() {
-	if err := d.store.Close(); err != nil {
-		d.log.Warn("the MTA-STS policies could not all be saved", "err", err)
-	}
-}
-
-// greet logs what is running, and what the operator should know of it.
-func (d *Daemon) greet() {
-	l := d.loaded.Load()
-	d.log.Info("started", "version", d.options.Version, "settings", l.Path, "found", l.Found, "mode", l.Mode, "overrides", l.Rules.Len())
-	for _, w := range l.Warnings {
-		d.log.Warn("settings", "warning", w)
-	}
-}
-
-// drain stops the server.
-func (d *Daemon) drain() {
-	patience := d.loaded.Load().DrainTimeout()
-	d.notify.stopping(patience)
-	d.log.Info("stopping", "drain_timeout", patience)
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	if err := d.server.Shutdown(ctx); err != nil {
-		d.log.Warn("some lookups took longer than drain_timeout, and were answered TEMP or cut off", "drain_timeout", patience)
-	}
-	d.log.Info("stopped")
-}
-
-// status is the line that systemctl status shows.
-func (d *Daemon) status() string {
-	l := d.loaded.Load()
-	s := fmt.Sprintf("Answering, mode %s", l.Mode)
-	if last := d.last.Load(); last != nil && last.Err != nil {
-		s += "; the last reload failed, the settings of before are in force"
-	}
-	return s
+	return []func(context.Context) error{d.testResolver, d.cache.Run, d.site.Run, d.prober.Run, d.store.Run, d.service.Run, d.hangups, d.watchRoots, d.watchdog, d.watchClock}
 }

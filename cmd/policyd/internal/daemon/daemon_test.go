@@ -53,6 +53,7 @@ type lab struct {
 	hangup   chan os.Signal
 	options  Options
 	daemon   *Daemon
+	interval time.Duration // between two looks at the sockets; 0: as in production
 	stop     context.CancelFunc
 	finished chan error
 }
@@ -88,6 +89,9 @@ func (l *lab) start() *lab {
 	var err error
 	l.daemon, err = New(l.options)
 	require.NoError(l.t, err)
+	if l.interval != 0 {
+		l.daemon.interval = l.interval
+	}
 	var ctx context.Context
 	ctx, l.stop = context.WithCancel(l.t.Context())
 	go func() { l.finished <- l.daemon.Run(ctx) }()

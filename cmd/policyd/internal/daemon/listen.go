@@ -5,16 +5,68 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/policyd/policyd/internal/unixsock"
 )
 
+// listeners are those of the socketmap server.
+type listeners struct {
+	mu    sync.Mutex
+	all   []net.Listener
+	ready bool
+}
+
+func (ls *listeners) add(l net.Listener) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	ls.all = append(ls.all, l)
+}
+
+func (ls *listeners) remove(l net.Listener) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	ls.all = slices.DeleteFunc(ls.all, func(other net.Listener) bool { return other == l })
+}
+
+func (ls *listeners) has(l net.Listener) bool { return slices.Contains(ls.list(), l) }
+
+// complete is called when all listeners are open.
+func (ls *listeners) complete() {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	ls.ready = true
+}
+
+// list returns none before all listeners are open.
+func (ls *listeners) list() []net.Listener {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	return slices.Clone(ls.all)
+}
+
+// Listening returns the addresses of the socketmap server; nil before all of them are open.
+func (d *Daemon) Listening() []string {
+	d.listening.mu.Lock()
+	ready := d.listening.ready
+	d.listening.mu.Unlock()
+	if !ready {
+		return nil
+	}
+	addresses := []string{}
+	for _, l := range d.listening.list() {
+		addresses = append(addresses, addressOf(l))
+	}
+	return addresses
+}
+
 // open opens every listener, or none: a daemon that answers on some of them only would hide the mistake.
 func (d *Daemon) open(ctx context.Context) ([]net.Listener, error) {
 	if len(d.options.Passed) > 0 {
-		return d.options.Passed, nil
+		return adopt(d.options.Passed), nil
 	}
 	l := d.loaded.Load()
 	if len(l.Server.Listen) == 0 {
@@ -27,15 +79,36 @@ func (d *Daemon) open(ctx context.Context) ([]net.Listener, error) {
 			for _, o := range open {
 				_ = o.Close()
 			}
-			return nil, fmt.Errorf("cannot listen on %s: %w%s", address, err, whoToAsk(address, err))
+			return nil, fmt.Errorf("cannot listen on %s: %w%s", address, err, remedy(address, err))
 		}
 		open = append(open, listener)
 	}
 	return open, nil
 }
 
-// whoToAsk says how to find out what is in the way of a listener.
-func whoToAsk(address string, err error) string {
+// adopt wraps the unix sockets among listeners from systemd, so that it is noticed when one is no longer reachable.
+func adopt(passed []net.Listener) []net.Listener {
+	all := slices.Clone(passed)
+	for i, l := range all {
+		if l.Addr().Network() == "unix" {
+			all[i] = unixsock.Adopt(l)
+		}
+	}
+	return all
+}
+
+// unusedListen returns the addresses of server.listen that listeners from systemd replace.
+func unusedListen(listen []string, passed []net.Listener) []string {
+	if len(passed) == 0 {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(listen), func(address string) bool {
+		return slices.ContainsFunc(passed, func(l net.Listener) bool { return addressOf(l) == address })
+	})
+}
+
+// remedy returns a line on how to find out what is in the way of a listener.
+func remedy(address string, err error) string {
 	path, unix := strings.CutPrefix(address, "unix:")
 	_, port, _ := net.SplitHostPort(address)
 	switch {

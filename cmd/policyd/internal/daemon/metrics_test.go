@@ -4,7 +4,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"regexp"
 	"runtime"
 	"strings"
@@ -112,22 +111,4 @@ func TestReadyWhenTheSelfTestHasAResult(t *testing.T) {
 	require.Contains(t, strings.Join(st.Warnings, "\n"), "the self-test of the resolver has no result")
 	dead.dns.SetDead(false)
 	require.Eventually(t, func() bool { code, _ := dead.get("/-/ready"); return code == http.StatusOK }, patience, 50*time.Millisecond)
-}
-
-func TestBusyMetricsPort(t *testing.T) {
-	t.Parallel()
-	l := operated(t, "")
-	busy, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer func() { _ = busy.Close() }()
-	text, err := os.ReadFile(l.config)
-	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(l.config, []byte(strings.Replace(string(text), "127.0.0.1:0", busy.Addr().String(), 1)), 0o600))
-	d, err := New(l.options)
-	require.NoError(t, err)
-	err = d.Run(t.Context())
-	require.ErrorContains(t, err, "cannot listen on "+busy.Addr().String()+" for metrics: ")
-	require.ErrorContains(t, err, "ss -ltnp")
-	require.NoFileExists(t, l.path())
-	require.NoFileExists(t, l.adminPath())
 }

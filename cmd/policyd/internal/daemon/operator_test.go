@@ -253,16 +253,6 @@ func TestReloadAndLevelOverTheSocket(t *testing.T) {
 	require.Len(t, st.Warnings, 2, st.Warnings)
 }
 
-func TestAdminSocketThatCannotBeMade(t *testing.T) {
-	t.Parallel()
-	l := operated(t, "admin.socket = \"/nonexistent/admin.sock\"\n")
-	d, err := New(l.options)
-	require.NoError(t, err)
-	err = d.Run(t.Context())
-	require.ErrorContains(t, err, "cannot make the admin socket /nonexistent/admin.sock: ")
-	require.NoFileExists(t, l.path(), "what was opened before is closed")
-}
-
 // Nothing that changes the daemon is reachable where Postfix or Prometheus ask.
 func TestOnlyTheAdminSocketChangesAnything(t *testing.T) {
 	t.Parallel()

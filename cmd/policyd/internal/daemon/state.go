@@ -21,14 +21,6 @@ func (d *Daemon) LastReload() *LastReload { return d.last.Load() }
 // Resolver returns what is known about the DNS servers.
 func (d *Daemon) Resolver() stub.State { return d.stub.State() }
 
-// Listening returns the addresses of the socketmap server; none before it answers.
-func (d *Daemon) Listening() []string {
-	if a := d.listening.Load(); a != nil {
-		return *a
-	}
-	return nil
-}
-
 // LogLevel is the level that is logged. Who sets it changes it until the next reload.
 func (d *Daemon) LogLevel() *slog.LevelVar { return &d.logs.level }
 

@@ -21,10 +21,10 @@ const (
 	readTimeout    = 10 * time.Second
 	writeTimeout   = time.Minute
 	idleTimeout    = 10 * time.Second
-	drainTimeout   = 2 * time.Second
+	drainTimeout   = 500 * time.Millisecond
 )
 
-// Run serves l until ctx ends, lets requests end that are under way, for two seconds, and closes l. The error is
+// Run serves l until ctx ends, lets requests end that are under way, for half a second, and closes l. The error is
 // that of ctx, or of a listener that is broken.
 func Run(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
 	requests, cancel := context.WithCancel(context.WithoutCancel(ctx))

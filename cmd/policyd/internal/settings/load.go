@@ -63,6 +63,11 @@ func (l *Loaded) check(document []byte) (*Loaded, error) {
 	return l, nil
 }
 
+// Sets reports whether the settings file has a key, such as "server.listen".
+func (l *Loaded) Sets(key string) bool {
+	return slices.ContainsFunc(l.document.statements, func(s statement) bool { return s.key == key })
+}
+
 // Mistake returns the error for a mistake in a setting that shows only where the setting is used.
 func (l *Loaded) Mistake(key, text string) *Error {
 	p := Problem{File: l.Path, Text: key + ": " + text}

@@ -1,0 +1,143 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/policyd/policyd/socketmap"
+)
+
+// afterDrain is how long the end of everything else may take once drain_timeout is over. A file system that does not
+// answer must not keep the process.
+const afterDrain = 900 * time.Millisecond
+
+// Run opens all listeners, serves until ctx ends, and then answers the lookups that have begun. It returns nil after
+// that, within drain_timeout plus one second, and an error if the daemon cannot start, if something breaks, or
+// ErrLostSocket. A Daemon runs once.
+func (d *Daemon) Run(ctx context.Context) error {
+	open, err := d.open(ctx)
+	if err != nil {
+		d.closeStore()
+		return err
+	}
+	// The parts outlive ctx: lookups need them until the last one is answered.
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	group, life := errgroup.WithContext(life)
+	run := func(part func(context.Context) error) {
+		group.Go(func() error {
+			if err := part(life); err != nil && life.Err() == nil {
+				return err
+			}
+			return nil
+		})
+	}
+	for _, part := range d.parts() {
+		run(part)
+	}
+	d.openOperator(ctx)
+	for _, o := range d.operator {
+		run(o.run)
+	}
+	serve := func(l net.Listener) {
+		d.listening.add(l)
+		group.Go(func() error { return d.serve(l) })
+		d.log.Info("listening", "listener", addressOf(l))
+	}
+	for _, l := range open {
+		serve(l)
+	}
+	run(func(ctx context.Context) error { return d.watchSockets(ctx, serve) })
+	d.greet()
+	d.listening.complete()
+	d.notify.ready(d.status())
+	select {
+	case <-ctx.Done():
+	case <-life.Done():
+	}
+	broken := context.Cause(life)
+	err = within(d.loaded.Load().DrainTimeout()+afterDrain, func() error {
+		d.drain()
+		end()
+		err := group.Wait()
+		d.closeStore()
+		return err
+	})
+	if errors.Is(err, errSlowEnd) {
+		d.log.Warn("stopping without waiting for a part that does not end", "err", err)
+		err = broken
+	}
+	if err == nil {
+		err = d.lostSocket()
+	}
+	return err
+}
+
+// serve answers on a listener until the server is shut down, or until the listener was replaced.
+func (d *Daemon) serve(l net.Listener) error {
+	err := d.server.Serve(l)
+	if errors.Is(err, socketmap.ErrServerClosed) || !d.listening.has(l) {
+		return nil
+	}
+	return fmt.Errorf("the listener at %s failed: %w", l.Addr(), err)
+}
+
+// errSlowEnd is the error of within when the time is over.
+var errSlowEnd = errors.New("deadline exceeded")
+
+// within returns what f returns, or errSlowEnd after d; f goes on by itself then.
+func within(d time.Duration, f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-timer.C:
+		return errSlowEnd
+	}
+}
+
+// closeStore writes what is not on disk yet.
+func (d *Daemon) closeStore() {
+	if err := d.store.Close(); err != nil {
+		d.log.Warn("cannot save all MTA-STS policies", "err", err)
+	}
+}
+
+// greet logs what is running, and the warnings about the settings.
+func (d *Daemon) greet() {
+	l := d.loaded.Load()
+	d.log.Info("started", "version", d.options.Version, "settings", l.Path, "found", l.Found, "mode", l.Mode, "overrides", l.Rules.Len())
+	for _, w := range append(d.listenWarnings(), l.Warnings...) {
+		d.log.Warn("settings", "warning", w)
+	}
+}
+
+// drain stops the server.
+func (d *Daemon) drain() {
+	timeout := d.loaded.Load().DrainTimeout()
+	d.notify.stopping(timeout)
+	d.log.Info("stopping", "drain_timeout", timeout)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	if err := d.server.Shutdown(ctx); err != nil {
+		d.log.Warn("some lookups took longer than drain_timeout; they were answered TEMP or their connections closed", "drain_timeout", timeout)
+	}
+	d.log.Info("stopped")
+}
+
+// status is the line that systemctl status shows.
+func (d *Daemon) status() string {
+	s := fmt.Sprintf("Answering, mode %s", d.loaded.Load().Mode)
+	if last := d.last.Load(); last != nil && last.Err != nil {
+		s += "; the last reload failed, keeping the previous settings"
+	}
+	return s
+}
