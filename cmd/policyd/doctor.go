@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -74,7 +75,7 @@ func examine(cmd *cobra.Command, c *common, f doctorFlags) error {
 	if err != nil {
 		return failed(err)
 	}
-	report := doctor.Examine(cmd.Context(), doctor.Options{Settings: loaded, ConfigDirectory: f.instance, Egress: f.egress})
+	report := doctor.Examine(cmd.Context(), doctor.Options{Settings: loaded, ConfigDirectory: f.instance, Egress: f.egress, User: os.Geteuid()})
 	out := cmd.OutOrStdout()
 	if f.json {
 		e := json.NewEncoder(out)

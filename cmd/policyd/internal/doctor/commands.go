@@ -98,10 +98,12 @@ func (d draft) serviceCommands(want Service) []string {
 // closedLevels are the levels under which a service never sends over an unverified connection.
 func closedLevels() []string { return []string{"secure", "dane-only", "fingerprint"} }
 
-// postconf returns a command that edits the configuration.
-func (d draft) postconf(option, argument string) string {
+func (d draft) postconf(option, argument string) string { return d.installed.edit(option, argument) }
+
+// edit returns a shell command that edits the configuration.
+func (s *setup) edit(option, argument string) string {
 	command := "postconf"
-	if dir := d.installed.commands.ConfigDirectory; dir != "" {
+	if dir := s.commands.ConfigDirectory; dir != "" {
 		command += " -c " + quoted(dir)
 	}
 	return command + " " + option + " " + quoted(argument)

@@ -24,22 +24,22 @@ func (e *exam) resolver(ctx context.Context) stub.State {
 	tested.SelfTest(ctx)
 	st := tested.State()
 	servers := strings.Join(st.Servers, ", ")
-	const local = "a validating resolver on this machine: apt-get install unbound"
+	const install = "apt-get install unbound    # a validating resolver on this machine"
+	use := "echo nameserver 127.0.0.1 > " + e.ResolvConf
 	switch st.Result {
 	case stub.Validating:
 		e.found("resolver-validating", servers+" (from "+st.Source+") validates and is trusted")
 	case stub.NotTrusted:
-		e.found("resolver-untrusted", servers+" (from "+st.Source+") is not trusted: "+st.Reason, local,
-			"/etc/resolv.conf: nameserver 127.0.0.1")
+		e.found("resolver-untrusted", servers+" (from "+st.Source+") is not trusted: "+st.Reason, install, use)
 	case stub.NotValidating:
-		e.found("resolver-not-validating", st.Reason, local, "/etc/resolv.conf: nameserver 127.0.0.1")
+		e.found("resolver-not-validating", st.Reason, install, use)
 	case stub.EchoesAD:
-		e.found("resolver-echoes-ad", st.Reason, local, "/etc/resolv.conf: nameserver 127.0.0.1")
+		e.found("resolver-echoes-ad", st.Reason, install, use)
 	case stub.Unknown:
 		if answers(st.Reason) {
 			e.found("resolver-untested", "the self-test has no result: "+st.Reason)
 		} else {
-			e.found("resolver-silent", "the self-test has no result: "+st.Reason, "systemctl status unbound", "/etc/resolv.conf: nameserver 127.0.0.1")
+			e.found("resolver-silent", "the self-test has no result: "+st.Reason, "systemctl status unbound", use)
 		}
 	}
 	return st
@@ -63,7 +63,7 @@ func (e *exam) resolvConf(st stub.State) {
 			e.found("resolver-same", "Postfix and policyd ask the same servers: "+strings.Join(st.Servers, ", "))
 		} else {
 			e.found("resolver-differs", "policyd asks "+strings.Join(st.Servers, ", ")+", and "+e.ResolvConf+" has "+strings.Join(system, ", "),
-				e.Settings.Path+": leave servers in [dns] out", "or "+e.ResolvConf+": "+nameserverLine(own))
+				e.setting("dns", "remove servers"), "# or:", "printf 'nameserver %s\\n' "+strings.Join(own, " ")+" > "+e.ResolvConf)
 		}
 	} else {
 		e.found("resolver-same", "Postfix and policyd both follow "+e.ResolvConf)
@@ -81,12 +81,8 @@ func (e *exam) resolvConf(st stub.State) {
 			what = "there is no " + inside + ", which means 127.0.0.1,"
 		}
 		e.found("chroot-resolver-differs", what+" and "+e.ResolvConf+" has "+strings.Join(system, ", "),
-			"systemctl restart postfix", "or cp "+e.ResolvConf+" "+inside+" && postfix reload")
+			"systemctl restart postfix", "# or:", "cp "+e.ResolvConf+" "+inside+" && postfix reload")
 	}
-}
-
-func nameserverLine(servers []string) string {
-	return "nameserver " + strings.Join(servers, ", nameserver ")
 }
 
 // bare is a server without the port where that is 53.

@@ -19,6 +19,10 @@ type Options struct {
 	Postconf, ConfigDirectory string
 	// ResolvConf is that of the system; "": /etc/resolv.conf.
 	ResolvConf string
+	// Proc is where the processes are, proc(5); "": /proc.
+	Proc string
+	// User is the user who runs this; 0 is root.
+	User int
 	// Egress are hosts to connect to, on 25 and on the port of implicit TLS.
 	Egress []string
 }
@@ -58,6 +62,7 @@ type exam struct {
 	codes    map[string]Code
 	findings []Finding
 	setup    *setup // nil: no Postfix, or its configuration cannot be read
+	draft    draft  // what that should be
 	daemon   daemon
 }
 
@@ -65,6 +70,9 @@ type exam struct {
 func Examine(ctx context.Context, o Options) Report {
 	if o.ResolvConf == "" {
 		o.ResolvConf = "/etc/resolv.conf"
+	}
+	if o.Proc == "" {
+		o.Proc = "/proc"
 	}
 	e := &exam{Options: o, codes: map[string]Code{}}
 	for _, c := range Codes() {
@@ -74,14 +82,18 @@ func Examine(ctx context.Context, o Options) Report {
 	if o.Settings.Found {
 		r.Settings = o.Settings.Path
 	}
+	e.ordinaryUser()
 	e.policyd(ctx)
 	servers := e.resolver(ctx)
 	if e.readSetup(ctx) {
 		r.Postfix, r.ConfigDirectory = e.setup.version.text, e.setup.directory
+		e.running()
 		e.version()
 		e.resolvConf(servers)
 		e.level()
+		e.tlsRequired()
 		e.policyMaps()
+		e.unknownMaps()
 		e.transportMaps()
 		e.service()
 		e.roots()
@@ -128,6 +140,10 @@ func (e *exam) readSetup(ctx context.Context) bool {
 		e.found("postfix-unreadable", err.Error(), "postfix check")
 		return false
 	}
+	o := LinesOptions{Settings: e.Settings, Postconf: e.Postconf, ConfigDirectory: e.ConfigDirectory}
+	e.draft = emptyDraft(o)
+	e.draft.from(ctx, e.setup, o)
+	e.draft.at(e.listeners(), e.setup.queue)
 	return true
 }
 

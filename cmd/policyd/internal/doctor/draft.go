@@ -26,10 +26,7 @@ type draft struct {
 }
 
 func draftFor(ctx context.Context, o LinesOptions) (draft, error) {
-	d := draft{
-		chroot: true, directory: "/etc/postfix", route: o.Settings.Port26.Mode != "off", transport: o.Settings.Port26.Transport,
-		own: []string{`/@localhost(\.localdomain)?$/`},
-	}
+	d := emptyDraft(o)
 	queue := "/var/spool/postfix"
 	commands, err := postfix.Find(o.Postconf, o.ConfigDirectory)
 	if err == nil {
@@ -41,8 +38,8 @@ func draftFor(ctx context.Context, o LinesOptions) (draft, error) {
 		return d, err
 	}
 	if s := d.installed; err == nil && s != nil {
-		d.version, d.directory, d.chroot, queue = s.version, s.directory, s.smtpChrooted(), s.queue
-		d.own = append(d.own, ownPatterns(ctx, o, s.params["myhostname"])...)
+		queue = s.queue
+		d.from(ctx, s, o)
 	}
 	if o.Version != "" {
 		if d.version, err = parseVersion(o.Version); err != nil {
@@ -56,11 +53,30 @@ func draftFor(ctx context.Context, o LinesOptions) (draft, error) {
 	if running, err := askDaemon(ctx, o.Settings.Admin.Socket); err == nil && len(running.status.Connections.Listeners) > 0 {
 		listeners = running.status.Connections.Listeners // systemd may have passed others
 	}
+	d.at(listeners, queue)
+	return d, nil
+}
+
+// from takes over what depends on the installed Postfix.
+func (d *draft) from(ctx context.Context, s *setup, o LinesOptions) {
+	d.installed, d.version, d.directory, d.chroot = s, s.version, s.directory, s.smtpChrooted()
+	d.own = append(d.own, ownPatterns(ctx, o, s.params["myhostname"])...)
+}
+
+// at takes over the listeners of policyd.
+func (d *draft) at(listeners []string, queue string) {
 	d.endpoint = endpointOf(listeners, queue)
 	for _, l := range listeners {
 		d.endpoints = append(d.endpoints, endpointOf([]string{l}, queue))
 	}
-	return d, nil
+}
+
+// emptyDraft is the draft without a Postfix.
+func emptyDraft(o LinesOptions) draft {
+	return draft{
+		chroot: true, directory: "/etc/postfix", route: o.Settings.Port26.Mode != "off", transport: o.Settings.Port26.Transport,
+		own: []string{`/@localhost(\.localdomain)?$/`},
+	}
 }
 
 // raw returns a parameter without expansion, "" without a Postfix.
@@ -109,15 +125,19 @@ func (d draft) keep(name, value string, good func(string) bool) Parameter {
 
 // policyMaps returns the tables of smtp_tls_policy_maps: those of the site stay in front, because they win.
 func (d draft) policyMaps() []string {
-	name := "tls-policy"
-	if d.version.since(10) {
-		name = "tls-policy-tlsrpt"
-	}
 	list, at := d.tables("smtp_tls_policy_maps", tlsNames())
 	if at < 0 {
-		return append(list, d.endpoint.table(name))
+		return append(list, d.endpoint.table(d.tlsMap()))
 	}
 	return list
+}
+
+// tlsMap is the map of TLS policies that fits the version.
+func (d draft) tlsMap() string {
+	if d.version.since(10) {
+		return "tls-policy-tlsrpt"
+	}
+	return "tls-policy"
 }
 
 // transportMaps returns the tables of transport_maps: a table of patterns with the domains of this site first, then the
@@ -147,14 +167,14 @@ func (d draft) tables(parameter string, names []string) (list []string, at int) 
 		case ours && at >= 0: // a second entry of policyd
 		case ours:
 			at = len(list)
-			list = append(list, d.corrected(t))
+			list = append(list, d.corrected(t, names))
 		default:
 			list = append(list, t.text)
 		}
 	}
 	if at < 0 {
 		for _, t := range tables(d.expanded(parameter)) {
-			if d.ours(t, names) && d.corrected(t) == t.text {
+			if d.ours(t, names) && d.corrected(t, names) == t.text {
 				at = slices.IndexFunc(list, func(raw string) bool { return strings.HasPrefix(raw, "$") })
 			}
 		}
@@ -162,26 +182,27 @@ func (d draft) tables(parameter string, names []string) (list []string, at int) 
 	return list, at
 }
 
-// ours reports whether a table is one of policyd's maps. The names that postfix-tlspol uses as well count at an endpoint
-// of policyd only.
+// ours reports whether a table is one of policyd's maps: everything at an endpoint of policyd, and policyd's names at
+// any other endpoint, except those that postfix-tlspol uses as well.
 func (d draft) ours(t table, names []string) bool {
-	if !t.isPolicyd(names) {
-		return false
+	if slices.Contains(d.endpoints, endpoint(t.endpoint)) {
+		return true
 	}
-	return slices.Contains(d.endpoints, endpoint(t.endpoint)) || !strings.HasPrefix(strings.ToLower(t.name), "query")
+	return t.isPolicyd(names) && !strings.HasPrefix(strings.ToLower(t.name), "query")
 }
 
-// corrected returns the entry for one of policyd's tables.
-func (d draft) corrected(t table) string {
+// corrected returns the entry for one of policyd's tables, of which names are the known ones.
+func (d draft) corrected(t table, names []string) string {
 	at, name := d.endpoint, t.name
 	if slices.Contains(d.endpoints, endpoint(t.endpoint)) {
 		at = endpoint(t.endpoint)
 	}
-	if tlsrpt := foldContains(tlsrptNames(), t.name); foldContains(tlsNames(), t.name) && tlsrpt != d.version.since(10) {
-		name = "tls-policy"
-		if d.version.since(10) {
-			name = "tls-policy-tlsrpt"
-		}
+	known := foldContains(names, name)
+	switch tlsrpt := foldContains(tlsrptNames(), name); {
+	case names[0] == "transport" && !known:
+		name = "transport"
+	case names[0] != "transport" && (!known || tlsrpt != d.version.since(10)):
+		name = d.tlsMap()
 	}
 	return at.table(name)
 }
@@ -235,14 +256,6 @@ func (d draft) guardEntries() []string {
 
 // dollars doubles the dollar signs of a text for main.cf.
 func dollars(text string) string { return strings.ReplaceAll(text, "$", "$$") }
-
-// guarded is transport_maps in one line, for a finding.
-func guarded(e endpoint, v version) string {
-	if !inlineTables(v) {
-		return "transport_maps = regexp:/etc/postfix/transport_own, " + e.table("transport")
-	}
-	return `transport_maps = regexp:{ {/@$myhostname$$/ :} }, ` + e.table("transport")
-}
 
 // systemRoots is the file with root certificates on Debian and its derivatives.
 func systemRoots() string { return "/etc/ssl/certs/ca-certificates.crt" }

@@ -18,13 +18,13 @@ func (e *exam) egress(ctx context.Context) {
 		known = p.EgressFiltered || p.Hosts["open"] > 0
 		switch {
 		case p.EgressFiltered:
-			e.found("egress-filtered", "policyd's probes of port "+port+" have all failed, at many hosts", "the firewall: allow TCP to port "+port, "or ask the provider")
+			e.found("egress-filtered", "all probes of port "+port+" have failed, at many hosts", "# allow outgoing TCP connections to port "+port+" in the firewall, or ask the provider")
 		case p.Hosts["open"] > 0:
-			e.found("egress-open", "policyd's probes have found port "+port+" open at "+strconv.FormatUint(p.Hosts["open"], 10)+" hosts")
+			e.found("egress-open", "probes have found port "+port+" open at "+strconv.FormatUint(p.Hosts["open"], 10)+" hosts")
 		}
 	}
 	if len(e.Egress) == 0 && !known {
-		e.found("egress-untested", "could not test: no host was named, and no probe has told", "policyd doctor --egress HOST, with a host that is known to have 25 and "+port+" open")
+		e.found("egress-untested", "not tested: --egress names no host, and there are no probe results", "# with a host whose ports 25 and "+port+" are known to be open:", "policyd doctor --egress mx.example.com")
 	}
 	for _, host := range e.Egress {
 		for _, port := range []string{"25", port} {
@@ -41,11 +41,11 @@ func (e *exam) fetches() {
 	}
 	switch {
 	case !m.BlockedSince.IsZero():
-		remedy := []string{"the firewall: allow TCP to port 443"}
+		remedy := []string{"# allow outgoing TCP connections to port 443 in the firewall"}
 		if e.Settings.MTASTS.ProxyFromEnvironment {
-			remedy = append(remedy, "or HTTPS_PROXY in the environment of policyd.service: the address of a proxy that works")
+			remedy = append(remedy, "# or set HTTPS_PROXY in the environment of policyd.service to a proxy that works")
 		} else {
-			remedy = append(remedy, "or "+e.Settings.Path+", [mta_sts]: proxy_from_environment = true, and HTTPS_PROXY in the environment of policyd.service")
+			remedy = append(remedy, "# or set HTTPS_PROXY in the environment of policyd.service, and:", e.setting("mta_sts", "proxy_from_environment = true"))
 		}
 		if _, err := e.Settings.WithNewRoots(); err != nil {
 			remedy = append([]string{"apt-get install ca-certificates"}, remedy...)
@@ -68,9 +68,9 @@ func (e *exam) connect(ctx context.Context, host, port string) {
 		if op := new(net.OpError); errors.As(err, &op) {
 			cause = op.Err
 		}
-		e.found("egress-untested", "could not test: "+where+": "+cause.Error())
+		e.found("egress-untested", "could not be tested: "+where+": "+cause.Error())
 		return
 	}
 	_ = conn.Close()
-	e.found("egress-open", where+" can be reached")
+	e.found("egress-open", where+" is reachable")
 }

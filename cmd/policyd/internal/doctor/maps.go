@@ -21,7 +21,7 @@ func (e *exam) unknownMaps() {
 					use = "transport"
 				}
 			}
-			e.found("map-unknown", parameter+" has "+t.text, file+": "+strings.TrimSuffix(t.text, t.name)+use)
+			e.found("map-unknown", parameter+" has "+t.text, "# in "+file+": "+strings.TrimSuffix(t.text, t.name)+use, "policyd postfix-config --commands | sh")
 		}
 	}
 	for _, parameter := range []string{"smtp_tls_policy_maps", "transport_maps"} {

@@ -24,7 +24,7 @@ func (e *exam) own(ctx context.Context) {
 	_, _, err = site.Own(ctx, "policyd.invalid")
 	st := site.State()
 	if err != nil {
-		e.found("own-domains-unknown", err.Error(), "the table in "+e.setup.mainCF()+", or its permissions: the user policyd must be able to read it")
+		e.found("own-domains-unknown", err.Error(), "# correct the table in "+e.setup.mainCF()+", or let the user policyd read it")
 	} else {
 		e.found("own-domains-known", readable(st))
 	}
@@ -81,7 +81,7 @@ func (e *exam) guarded(ctx context.Context, guards []table, domains []string) {
 			}
 			key, err := e.setup.commands.Query(ctx, g.text, []string{"postmaster@" + d})
 			if err != nil {
-				e.found("postmap-fails", err.Error(), "postmap -q postmaster@"+d+" "+g.text)
+				e.found("postmap-fails", err.Error(), "postmap -q postmaster@"+d+" "+quoted(g.text))
 				return
 			}
 			if key != "" {
@@ -96,16 +96,16 @@ func (e *exam) guarded(ctx context.Context, guards []table, domains []string) {
 	var change []string
 	for _, d := range domains {
 		if open[d] {
-			change = append(change, "        {"+dollars(pattern(d))+"  :}")
+			change = append(change, "#    {"+dollars(pattern(d))+"  :}")
 		}
 	}
 	const shown = 10
 	rest := len(change) - shown
 	if rest > 0 {
-		change = append(change[:shown], fmt.Sprintf("… and %d more: policyd postfix-config", rest))
+		change = append(change[:shown], fmt.Sprintf("# and %d more: policyd postfix-config", rest))
 	}
 	what := fmt.Sprintf("the guard in transport_maps does not cover %d of %d names", len(open), len(domains))
-	e.found("own-domain-unguarded", what, append([]string{e.setup.mainCF() + ": in the regexp: table of transport_maps"}, change...)...)
+	e.found("own-domain-unguarded", what, append([]string{"# in " + e.setup.mainCF() + ", in the regexp: table of transport_maps:"}, change...)...)
 }
 
 // routed asks the daemon for the route of each domain.
@@ -124,7 +124,7 @@ func (e *exam) routed(ctx context.Context, at string, domains []string) {
 			return
 		}
 		if reply.Status == socketmap.StatusOK && !strings.HasPrefix(d, ".") {
-			e.found("own-domain-routed", d+" gets the route "+reply.Text, e.Settings.Path+`, [port26]: exclude_domains = ["`+d+`"]`)
+			e.found("own-domain-routed", d+" gets the route "+reply.Text, e.setting("port26", `exclude_domains = ["`+d+`"]`))
 		}
 	}
 }

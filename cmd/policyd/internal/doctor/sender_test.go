@@ -40,6 +40,7 @@ type sender struct {
 	guarded  []string
 	routes   map[string]string // transport answers by key
 	egress   []string
+	user     int
 }
 
 func newSender(t *testing.T) *sender {
@@ -74,6 +75,10 @@ func newSender(t *testing.T) *sender {
 		"smtps26    unix  -       -       y       -       -       smtp -o smtp_tls_wrappermode=yes",
 	}
 	s.options = []string{"smtps26/unix/smtp_tls_wrappermode = yes", "smtps26/unix/smtp_tls_security_level = secure", "smtps26/unix/smtp_fallback_relay ="}
+	s.write("queue/pid/master.pid", "            4711\n")
+	s.write("proc/stat", "cpu 1 2 3\nbtime 4000000000\n") // in the future, so that no file is newer
+	s.write("proc/4711/stat", "4711 (master) S 1 4711 4711 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 100 1 1\n")
+	s.write("proc/4712/stat", "4712 (qmgr) S 4711 4711 4711 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 200 1 1\n")
 	s.guarded = []string{"postmaster@mx.own.example", "postmaster@localhost"}
 	return s
 }
@@ -155,5 +160,6 @@ func (s *sender) examine() Report {
 	require.NoError(s.t, err)
 	return Examine(s.t.Context(), Options{
 		Settings: s.loaded(), Postconf: postconf, ConfigDirectory: s.dir + "/etc", ResolvConf: s.dir + "/resolv.conf", Egress: s.egress,
+		Proc: s.dir + "/proc", User: s.user,
 	})
 }

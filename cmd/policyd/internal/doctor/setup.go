@@ -31,8 +31,8 @@ type service struct {
 
 // version is a Postfix version. The zero version is older than all others.
 type version struct {
-	major, minor int
-	text         string
+	major, minor, patch int
+	text                string
 }
 
 func parseVersion(text string) (version, error) {
@@ -45,14 +45,22 @@ func parseVersion(text string) (version, error) {
 	if v.major, err = strconv.Atoi(fields[0]); err == nil {
 		v.minor, err = strconv.Atoi(fields[1])
 	}
+	if len(fields) > 2 { // a snapshot has a date there, as in 3.12-20260101
+		v.patch, _ = strconv.Atoi(fields[2])
+	}
 	if err != nil || v.major < 0 || v.minor < 0 {
 		return v, fmt.Errorf("%q is not a Postfix version: write one such as 3.7 or 3.10.2", text)
 	}
 	return v, nil
 }
 
-// since says whether it is Postfix 3.minor or later.
+// since reports whether it is Postfix 3.minor or later.
 func (v version) since(minor int) bool { return v.major > 3 || v.major == 3 && v.minor >= minor }
+
+// between reports whether it is one of 3.minor.0 to 3.minor.last.
+func (v version) between(minor, last int) bool {
+	return v.major == 3 && v.minor == minor && v.patch <= last
+}
 
 func readSetup(ctx context.Context, c postfix.Commands) (*setup, error) {
 	s := &setup{commands: c}

@@ -58,12 +58,12 @@ func (e *exam) reach(at string) bool {
 	}
 	s := e.setup
 	if filepath.IsAbs(path) && slices.ContainsFunc(s.services, func(svc service) bool { return svc.chroot && asks(svc) }) {
-		change := s.mainCF() + ": " + string(endpointOf([]string{at}, s.queue))
+		change := []string{"# in " + s.mainCF() + ": " + string(endpointOf([]string{at}, s.queue)) + " in place of " + at}
 		if !strings.HasPrefix(path, s.queue+"/") {
 			inside := s.queue + "/policyd/sock"
-			change = e.listener(`listen = ["unix:`+inside+`"]`, "ListenStream="+inside) + ", and " + s.mainCF() + ": unix:policyd/sock"
+			change = []string{e.listener(`listen = ["unix:`+inside+`"]`, "ListenStream="+inside), "# and in " + s.mainCF() + ": unix:policyd/sock in place of " + at}
 		}
-		e.found("socket-outside-chroot", at+" in "+s.mainCF(), change)
+		e.found("socket-outside-chroot", at+" in "+s.mainCF(), change...)
 		return false
 	}
 	if why := forbidden(s.absolute(at), s.params["mail_owner"]); why != "" {
@@ -79,10 +79,10 @@ func (e *exam) reach(at string) bool {
 func (e *exam) listener(setting, unit string) string {
 	for _, address := range e.daemon.status.Connections.Listeners {
 		if !slices.Contains(e.Settings.Server.Listen, address) {
-			return "systemctl edit policyd.socket, [Socket]: " + unit
+			return "systemctl edit policyd.socket    # [Socket] " + unit
 		}
 	}
-	return e.Settings.Path + ", [server]: " + setting
+	return e.setting("server", setting)
 }
 
 // asks says whether a service is one of those that ask policyd.
@@ -117,7 +117,7 @@ func (e *exam) answer(ctx context.Context, at, name string) bool {
 	defer cancel()
 	change := []string{"systemctl start policyd.socket policyd.service"}
 	if e.endpoint() != endpoint(at) {
-		change = append(change, "or "+e.setup.mainCF()+": "+e.endpoint().table(name)+", where policyd listens")
+		change = append(change, "# or, because policyd listens at "+string(e.endpoint())+":", "policyd postfix-config --commands | sh")
 	}
 	silent := func(err error) bool {
 		e.found("socket-silent", at+": "+err.Error(), change...)
@@ -134,7 +134,7 @@ func (e *exam) answer(ctx context.Context, at, name string) bool {
 	}
 	if reply.Status != socketmap.StatusNotFound {
 		e.found("socket-not-policyd", fmt.Sprintf("%s, map %s answers %q for %s", at, name, reply.String(), notNexthop),
-			append([]string{"ss -lp, to see who that is"}, change[1:]...)...)
+			append([]string{"ss -lp    # shows which program that is"}, change[1:]...)...)
 		return false
 	}
 	e.found("socket-answers", "map "+name+" at "+at+" answers")
@@ -149,7 +149,7 @@ func (e *exam) postmap(ctx context.Context, at, name string) {
 	}
 	table := "socketmap:" + address + ":" + name
 	if _, err := e.setup.commands.Query(ctx, table, []string{notNexthop}); err != nil {
-		e.found("postmap-fails", err.Error(), "postmap -q example.com "+table)
+		e.found("postmap-fails", err.Error(), "postmap -q example.com "+quoted(table))
 		return
 	}
 	e.found("postmap-answers", "postmap -q "+notNexthop+" "+table+" answers")

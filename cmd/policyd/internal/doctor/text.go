@@ -8,7 +8,7 @@ import (
 	"github.com/policyd/policyd/internal/text"
 )
 
-// Text writes a report for people, in 80 columns but for what is to be copied and is wider in itself.
+// Text writes a human-readable report in 80 columns. A command that is wider stays in one line.
 func (r Report) Text(w io.Writer, colour text.Palette) error {
 	var b strings.Builder
 	area := ""
@@ -65,47 +65,7 @@ func (f Finding) text(b *strings.Builder, colour text.Palette) {
 		text.Wrap(&lines, margin, text.Visible(f.Why))
 	}
 	b.WriteString(colour.Paint(style, label) + strings.TrimPrefix(lines.String(), label))
-	for _, line := range f.Change {
-		b.WriteString(change(text.Visible(line)))
+	for _, line := range f.Change { // a command stays in one line, so that it can be pasted
+		b.WriteString(margin + text.Visible(line) + "\n")
 	}
-}
-
-// change writes a line to be copied. Where it is too wide the file has a line of its own, and what is still too wide goes
-// on where the reader does too: after the comma of a list, which main.cf continues on an indented line, and after the &&
-// of a shell. Paths and commands stay whole.
-func change(command string) string {
-	margin := strings.Repeat(" ", indent) + "> "
-	if len(margin)+len(command) <= text.Columns {
-		return margin + command + "\n"
-	}
-	below := strings.Repeat(" ", len(margin))
-	var b strings.Builder
-	line := margin
-	if file, rest, found := strings.Cut(command, ": "); found && strings.HasPrefix(strings.TrimPrefix(file, "or "), "/") {
-		b.WriteString(margin + file + ":\n")
-		line, command = below, rest
-	}
-	below += "  "
-	empty := true
-	for command != "" {
-		part := command[:next(command)]
-		command = command[len(part):]
-		if !empty && len(line)+len(strings.TrimRight(part, " ")) > text.Columns {
-			b.WriteString(strings.TrimRight(line, " ") + "\n")
-			line = below
-		}
-		line, empty = line+part, false
-	}
-	return b.String() + line + "\n"
-}
-
-// next is where a text that is to be copied may go on in another line.
-func next(command string) int {
-	end := len(command)
-	for _, separator := range []string{", ", " && "} {
-		if i := strings.Index(command, separator); i >= 0 {
-			end = min(end, i+len(separator))
-		}
-	}
-	return end
 }
