@@ -60,7 +60,7 @@ size: ## the size of each package and its budget
 	@go run ./tools/size
 
 golden: ## write the golden files again; look at the difference before you commit it
-	go test -count=1 $$(grep -rl --include='*_test.go' 'Bool("update"' cmd e2e internal | xargs grep -L '^//go:build' | xargs -n1 dirname | sort -u | sed 's,^,./,') -update
+	go test -count=1 $$(grep -rl --include='*_test.go' 'Bool("update"' cmd docs e2e internal | xargs grep -L '^//go:build' | xargs -n1 dirname | sort -u | sed 's,^,./,') -update
 	@[ "$$(id -u)" != 0 ] || go test -count=1 -tags e2e ./cmd/policyd/internal/doctor -update
 
 # The public packages, for every system that a mail server or a tool may run on.
@@ -69,10 +69,11 @@ portable: ## compile socketmap and prefix for six systems
 	  echo $$target; CGO_ENABLED=0 GOOS=$${target%/*} GOARCH=$${target#*/} go build ./socketmap ./prefix; \
 	done
 
-check: $(LINT) ## format, vet, lint
+check: $(LINT) ## format, vet, lint, language and documents
 	go mod verify
 	go mod tidy -diff
 	go vet -tags e2e ./...
+	go test -count=1 ./docs
 	$(LINT) run ./...
 
 $(LINT): tools/lint/go.mod

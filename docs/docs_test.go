@@ -1,0 +1,120 @@
+// Package docs_test keeps the documentation true: the table of packages, the entries for log messages, and the
+// language of all text.
+package docs_test
+
+import (
+	"flag"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const (
+	root   = ".."
+	module = "github.com/policyd/policyd/"
+)
+
+var update = flag.Bool("update", false, "rewrite what is derived from the code: imports in architecture.md, testdata/english-todo.txt")
+
+// goFile is a parsed file of Go.
+type goFile struct {
+	path string // relative to the root, with slashes
+	file *ast.File
+	set  *token.FileSet
+}
+
+func (f goFile) isTest() bool { return strings.HasSuffix(f.path, "_test.go") }
+
+// walk calls f for every file of the project under the directories, except build results, test data and other modules.
+func walk(t *testing.T, f func(path string), dirs ...string) {
+	t.Helper()
+	for _, dir := range dirs {
+		require.NoError(t, filepath.WalkDir(filepath.Join(root, dir), func(path string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			rel, err := filepath.Rel(root, path)
+			if err != nil {
+				return err
+			}
+			rel = filepath.ToSlash(rel)
+			if d.IsDir() {
+				if slices.Contains([]string{".git", "bin", "dist", "testdata", "tools", "man", "schema"}, d.Name()) {
+					return filepath.SkipDir
+				}
+				return nil
+			}
+			f(rel)
+			return nil
+		}))
+	}
+}
+
+func goFiles(t *testing.T, dirs ...string) []goFile {
+	t.Helper()
+	var files []goFile
+	walk(t, func(path string) {
+		if !strings.HasSuffix(path, ".go") {
+			return
+		}
+		set := token.NewFileSet()
+		file, err := parser.ParseFile(set, filepath.Join(root, path), nil, parser.ParseComments)
+		require.NoError(t, err)
+		files = append(files, goFile{path, file, set})
+	}, dirs...)
+	return files
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, path))
+	require.NoError(t, err)
+	return string(text)
+}
+
+// literal returns the constant text of an expression, with "…" for each part that is known only at run time.
+func literal(e ast.Expr) string {
+	switch e := e.(type) {
+	case *ast.BasicLit:
+		if text, err := strconv.Unquote(e.Value); err == nil && e.Kind == token.STRING {
+			return text
+		}
+	case *ast.BinaryExpr:
+		if e.Op == token.ADD {
+			return literal(e.X) + literal(e.Y)
+		}
+	case *ast.CallExpr:
+		if selector, ok := e.Fun.(*ast.SelectorExpr); ok && selector.Sel.Name == "Sprintf" {
+			return verb.ReplaceAllString(literal(e.Args[0]), "…")
+		}
+	}
+	return "…"
+}
+
+var codePath = regexp.MustCompile("`((?:cmd|internal|prefix|socketmap|docs|e2e|packaging|postfix)/[^` *]+)`")
+
+// TestPathsExist checks the paths that the documents name.
+func TestPathsExist(t *testing.T) {
+	t.Parallel()
+	walk(t, func(path string) {
+		if !strings.HasSuffix(path, ".md") {
+			return
+		}
+		for _, m := range codePath.FindAllStringSubmatch(read(t, path), -1) {
+			_, err := os.Stat(filepath.Join(root, m[1]))
+			require.NoError(t, err, path)
+		}
+	}, ".")
+}
+
+var verb = regexp.MustCompile(`%[+#]?[a-z]`)
