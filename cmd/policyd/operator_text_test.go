@@ -44,8 +44,8 @@ func TestStatusScreen(t *testing.T) {
 		busy := admin.Status{
 			Version: "1.0.0", Go: "go1.26.8", PID: 4711, Started: now.Add(-75 * time.Hour), Uptime: 75 * 3600, LogLevel: "debug",
 			Warnings: []string{
-				"no answer is taken for secure, the resolver is not trusted: not every server is a resolver on loopback",
-				"the last reload was refused and the old settings are in force: /etc/policyd/policyd.toml:3: unknown key mod",
+				"treating all answers as insecure, because the resolver is not trusted: not every server is a resolver on loopback",
+				"last reload failed; keeping the previous settings: /etc/policyd/policyd.toml:3: unknown key mod",
 			},
 			Settings: admin.Settings{
 				File: "/etc/policyd/policyd.toml", Mode: "report", Overrides: 12,
@@ -84,7 +84,7 @@ func TestStatusScreen(t *testing.T) {
 		busy.Version = "1\x1b[31m"
 		require.NoError(t, shower{out: &b, colour: true}.status(busy))
 		require.Contains(t, b.String(), "\x1b[1mpolicyd 1?[31m\x1b[0m", "nothing but our own codes steers the terminal")
-		require.Contains(t, b.String(), "\x1b[33m  ! no answer")
+		require.Contains(t, b.String(), "\x1b[33m  ! treating all answers")
 	})
 }
 

@@ -67,7 +67,7 @@ func (t *sheet) settings(st admin.Status) {
 	case st.Reload.OK:
 		t.row("reload", "in force since %s ago", ago(st.Reload.At))
 	default:
-		t.row("reload", "refused %s ago, the old settings are in force: %s", ago(st.Reload.At), st.Reload.Error)
+		t.row("reload", "failed %s ago; keeping the previous settings: %s", ago(st.Reload.At), st.Reload.Error)
 	}
 }
 

@@ -94,7 +94,7 @@ func TestClientAndServer(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "v1", status.Version)
 	require.Equal(t, "info", status.LogLevel)
-	require.Equal(t, []string{"no answer is taken for secure, the resolver is not trusted: far away", "told by the daemon"}, status.Warnings)
+	require.Equal(t, []string{"treating all answers as insecure, because the resolver is not trusted: far away", "told by the daemon"}, status.Warnings)
 
 	list, err := c.List(ctx, admin.CacheFilter{Match: "A&b=c"})
 	require.NoError(t, err)

@@ -21,14 +21,14 @@ func (st *Status) warn() []string {
 		does = r.SelfTest
 	}
 	asks := st.Settings.Mode != "off" // otherwise there is no self-test, and nothing that could be weak
-	add(asks && !r.FailingSince.IsZero(), "no DNS server answers since "+clock(r.FailingSince)+", so lookups fail and mail waits: "+r.FailingReason)
-	add(asks && r.SelfTest == "unknown", "the self-test of the resolver has no result, so lookups fail and mail waits: "+r.Reason)
-	add(asks && r.SelfTest != "unknown" && !r.Validating, "no answer is taken for secure, the resolver "+does+": "+r.Reason)
+	add(asks && !r.FailingSince.IsZero(), "no DNS server has answered since "+clock(r.FailingSince)+"; lookups fail and mail waits: "+r.FailingReason)
+	add(asks && r.SelfTest == "unknown", "resolver self-test has no result yet; lookups fail and mail waits: "+r.Reason)
+	add(asks && r.SelfTest != "unknown" && !r.Validating, "treating all answers as insecure, because the resolver "+does+": "+r.Reason)
 	if last := st.Reload; last != nil {
-		add(!last.OK, "the last reload was refused and the old settings are in force: "+last.Error)
-		add(len(last.Restart) > 0, "changed settings wait for a restart: "+strings.Join(last.Restart, ", "))
+		add(!last.OK, "last reload failed; keeping the previous settings: "+last.Error)
+		add(len(last.Restart) > 0, "changed settings take effect after a restart: "+strings.Join(last.Restart, ", "))
 	}
-	add(st.Lookups.Panics > 0, fmt.Sprintf("%d lookups ended in an internal error: please report what the log says", st.Lookups.Panics))
+	add(st.Lookups.Panics > 0, fmt.Sprintf("%d lookups ended in an internal error; please report the log lines", st.Lookups.Panics))
 	for _, m := range st.Connections.UnknownMaps {
 		use := "tls-policy, tls-policy-tlsrpt or transport"
 		if m.Nearest != "" {
@@ -38,20 +38,20 @@ func (st *Status) warn() []string {
 	}
 	c := st.Cache
 	full := c.Entries >= c.MaxEntries/10*9
-	add(c.Evicted > 0 && full, fmt.Sprintf("the cache is full, %d entries had to go: raise cache.max_entries", c.Evicted))
-	add(c.Evicted > 0 && !full && c.Bytes >= c.MaxBytes/10*9, fmt.Sprintf("the cache takes all the memory that it may, %d entries had to go: raise the memory limit of the process, or cache.max_entries if there is none", c.Evicted))
-	add(st.Probes != nil && st.Probes.EgressFiltered, "the port of implicit TLS seems to be filtered on our side: nothing goes by it")
+	add(c.Evicted > 0 && full, fmt.Sprintf("cache full; %d entries evicted; raise cache.max_entries", c.Evicted))
+	add(c.Evicted > 0 && !full && c.Bytes >= c.MaxBytes/10*9, fmt.Sprintf("cache memory exhausted; %d entries evicted; raise the memory limit of the process, or cache.max_entries if there is none", c.Evicted))
+	add(st.Probes != nil && st.Probes.EgressFiltered, "outbound port for implicit TLS appears to be blocked; all mail uses port 25")
 	if st.MTASTS != nil && !st.MTASTS.BlockedSince.IsZero() {
 		add(true, "no MTA-STS policy can be fetched from this host since "+clock(st.MTASTS.BlockedSince)+
 			": check outbound port 443, the root certificates and mta_sts.proxy_from_environment")
 	}
-	add(st.MTASTS != nil && !st.MTASTS.Kept, "MTA-STS policies do not survive a restart: see cache.state_dir")
+	add(st.MTASTS != nil && !st.MTASTS.Kept, "MTA-STS policies are not saved and are lost at a restart; check cache.state_dir")
 	dropped := st.Connections.Dropped["evicted"] + st.Connections.Dropped["refused"]
 	why := "server.max_connections"
 	if st.Connections.Errors["accept"] > 0 { // connections are dropped to make room then too, and are not counted apart
-		why += " or for want of file descriptors"
+		why += " or a lack of file descriptors"
 	}
-	add(dropped > 0, fmt.Sprintf("%d connections were dropped for %s", dropped, why))
+	add(dropped > 0, fmt.Sprintf("%d connections closed because of %s", dropped, why))
 	return w
 }
 

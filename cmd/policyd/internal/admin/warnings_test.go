@@ -16,37 +16,37 @@ func TestWarnings(t *testing.T) {
 	}{
 		"the self-test has no result": {
 			func(st *Status) { st.Resolver = Resolver{SelfTest: "unknown", Reason: "timed out"} },
-			"the self-test of the resolver has no result, so lookups fail and mail waits: timed out",
+			"resolver self-test has no result yet; lookups fail and mail waits: timed out",
 		},
 		"the resolver does not validate": {
 			func(st *Status) { st.Resolver = Resolver{SelfTest: "echoes AD", Reason: "it copies the bit"} },
-			"no answer is taken for secure, the resolver echoes AD: it copies the bit",
+			"treating all answers as insecure, because the resolver echoes AD: it copies the bit",
 		},
 		"no DNS server answers": {
 			func(st *Status) {
 				st.Resolver.FailingSince, st.Resolver.FailingReason = now, "127.0.0.1:53: connection refused"
 			},
-			"no DNS server answers since " + now.Format("15:04:05") + ", so lookups fail and mail waits: 127.0.0.1:53: connection refused",
+			"no DNS server has answered since " + now.Format("15:04:05") + "; lookups fail and mail waits: 127.0.0.1:53: connection refused",
 		},
 		"no DNS server has answered for days": {
 			func(st *Status) {
 				st.Resolver.FailingSince, st.Resolver.FailingReason = now.AddDate(0, 0, -3), "127.0.0.1:53: SERVFAIL"
 			},
-			"no DNS server answers since " + now.AddDate(0, 0, -3).Format("2006-01-02 15:04:05") + ", so lookups fail and mail waits: 127.0.0.1:53: SERVFAIL",
+			"no DNS server has answered since " + now.AddDate(0, 0, -3).Format("2006-01-02 15:04:05") + "; lookups fail and mail waits: 127.0.0.1:53: SERVFAIL",
 		},
 		"a refused reload": {
 			func(st *Status) { st.Reload = &Reload{At: time.Unix(1, 0), Error: "line 3"} },
-			"the last reload was refused and the old settings are in force: line 3",
+			"last reload failed; keeping the previous settings: line 3",
 		},
 		"a reload that needs a restart": {
 			func(st *Status) {
 				st.Reload = &Reload{At: time.Unix(1, 0), OK: true, Restart: []string{"admin.socket", "server.listen"}}
 			},
-			"changed settings wait for a restart: admin.socket, server.listen",
+			"changed settings take effect after a restart: admin.socket, server.listen",
 		},
 		"panics": {
 			func(st *Status) { st.Lookups.Panics = 2 },
-			"2 lookups ended in an internal error: please report what the log says",
+			"2 lookups ended in an internal error; please report the log lines",
 		},
 		"an unknown map": {
 			func(st *Status) {
@@ -62,32 +62,32 @@ func TestWarnings(t *testing.T) {
 		},
 		"a full cache": {
 			func(st *Status) { st.Cache = Cache{Entries: 960, MaxEntries: 1000, Evicted: 7} },
-			"the cache is full, 7 entries had to go: raise cache.max_entries",
+			"cache full; 7 entries evicted; raise cache.max_entries",
 		},
 		"a cache without memory": {
 			func(st *Status) {
 				st.Cache = Cache{Entries: 600, MaxEntries: 1000, Bytes: 95, MaxBytes: 100, Evicted: 7}
 			},
-			"the cache takes all the memory that it may, 7 entries had to go: raise the memory limit of the process, or cache.max_entries if there is none",
+			"cache memory exhausted; 7 entries evicted; raise the memory limit of the process, or cache.max_entries if there is none",
 		},
 		"egress": {
 			func(st *Status) { st.Probes = &Probes{EgressFiltered: true} },
-			"the port of implicit TLS seems to be filtered on our side: nothing goes by it",
+			"outbound port for implicit TLS appears to be blocked; all mail uses port 25",
 		},
 		"policies that are lost": {
 			func(st *Status) { st.MTASTS = &MTASTS{} },
-			"MTA-STS policies do not survive a restart: see cache.state_dir",
+			"MTA-STS policies are not saved and are lost at a restart; check cache.state_dir",
 		},
 		"dropped connections": {
 			func(st *Status) { st.Connections.Dropped = map[string]uint64{"evicted": 3, "refused": 1, "idle": 9} },
-			"4 connections were dropped for server.max_connections",
+			"4 connections closed because of server.max_connections",
 		},
 		"connections dropped for want of descriptors": {
 			func(st *Status) {
 				st.Connections.Dropped = map[string]uint64{"evicted": 3}
 				st.Connections.Errors = map[string]uint64{"accept": 1}
 			},
-			"3 connections were dropped for server.max_connections or for want of file descriptors",
+			"3 connections closed because of server.max_connections or a lack of file descriptors",
 		},
 	} {
 		st := Status{Resolver: Resolver{SelfTest: "validating", Validating: true}, MTASTS: &MTASTS{Kept: true}}

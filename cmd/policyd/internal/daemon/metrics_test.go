@@ -108,7 +108,7 @@ func TestReadyWhenTheSelfTestHasAResult(t *testing.T) {
 	require.Equal(t, http.StatusOK, code)
 	st, err := dead.operator().Status(t.Context())
 	require.NoError(t, err)
-	require.Contains(t, strings.Join(st.Warnings, "\n"), "the self-test of the resolver has no result")
+	require.Contains(t, strings.Join(st.Warnings, "\n"), "resolver self-test has no result")
 	dead.dns.SetDead(false)
 	require.Eventually(t, func() bool { code, _ := dead.get("/-/ready"); return code == http.StatusOK }, patience, 50*time.Millisecond)
 }

@@ -140,7 +140,7 @@ func TestStatusSaysThatNoDNSServerAnswers(t *testing.T) {
 	// On a busy machine somebody else can have the port by then.
 	require.Contains(t, []string{l.dns.Addr() + ": connection refused", l.dns.Addr() + ": timed out"}, st.Resolver.FailingReason)
 	require.Equal(t, []string{
-		"no DNS server answers since " + st.Resolver.FailingSince.Format(time.TimeOnly) + ", so lookups fail and mail waits: " + st.Resolver.FailingReason,
+		"no DNS server has answered since " + st.Resolver.FailingSince.Format(time.TimeOnly) + "; lookups fail and mail waits: " + st.Resolver.FailingReason,
 	}, st.Warnings)
 }
 
@@ -232,7 +232,7 @@ func TestReloadAndLevelOverTheSocket(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "enforce", st.Settings.Mode)
 	require.False(t, st.Reload.OK)
-	require.Contains(t, st.Warnings[0], "the last reload was refused and the old settings are in force: ")
+	require.Contains(t, st.Warnings[0], "last reload failed; keeping the previous settings: ")
 	_, text := l.get("/metrics")
 	require.Contains(t, text, "policyd_config_reload_success 0\n")
 
