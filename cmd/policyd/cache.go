@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
-	"github.com/policyd/policyd/internal/policy"
 )
 
 func newCache(c *common) *cobra.Command {
@@ -145,13 +144,4 @@ record. The results of probes stay in any case: they are renewed by themselves.
 	cmd.MarkFlagsMutuallyExclusive("all", "sts")
 	a.flags(cmd)
 	return cmd
-}
-
-// domainArgument returns a domain in its one form; of an address its domain.
-func domainArgument(arg string) (string, error) {
-	name, ok := policy.ParseName(domainOf(arg))
-	if !ok {
-		return "", fmt.Errorf("%q is no domain name", domainOf(arg))
-	}
-	return name, nil
 }

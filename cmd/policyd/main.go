@@ -12,8 +12,10 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
+	"github.com/policyd/policyd/internal/text"
 )
 
 // version is set by the linker, see the Makefile.
@@ -112,7 +114,48 @@ func report(w io.Writer, cmd *cobra.Command, err error) int {
 		}
 		return e.status
 	}
-	text := strings.TrimRight(err.Error(), "\n")
-	_, _ = fmt.Fprintf(w, "policyd: %s\nSee \"%s --help\".\n", text, cmd.CommandPath())
+	message := strings.ReplaceAll(reworded(strings.TrimRight(err.Error(), "\n")), "\n", "\npolicyd: ")
+	_, _ = fmt.Fprintf(w, "policyd: %s\nSee \"%s --help\".\n", message+suggestion(cmd, message), cmd.CommandPath())
 	return exitUsage
+}
+
+// reworded returns the messages of the command line parser that are hard to read in other words.
+func reworded(message string) string {
+	const group = "if any flags in the group ["
+	if flags, ok := strings.CutPrefix(message, group); ok {
+		flags, _, _ = strings.Cut(flags, "]")
+		return "use only one of --" + strings.Join(strings.Fields(flags), ", --")
+	}
+	if _, ok := strings.CutPrefix(message, "accepts "); ok {
+		return "wrong number of arguments: the command " + message
+	}
+	return message
+}
+
+// suggestion returns what was probably meant by an unknown command or flag, or by an argument that is one of a few words.
+func suggestion(cmd *cobra.Command, message string) string {
+	if flag, unknown := strings.CutPrefix(message, "unknown flag: --"); unknown {
+		var names []string
+		add := func(f *pflag.Flag) { names = append(names, f.Name) }
+		cmd.Flags().VisitAll(add)
+		cmd.InheritedFlags().VisitAll(add)
+		if near := text.Nearest(flag, names); near != "" {
+			return ": did you mean --" + near + "?"
+		}
+		return ""
+	}
+	var names []string
+	for _, c := range cmd.Commands() {
+		if !c.Hidden {
+			names = append(names, c.Name())
+		}
+	}
+	names = append(names, cmd.ValidArgs...)
+	if _, quoted, found := strings.Cut(message, `"`); found {
+		word, _, _ := strings.Cut(quoted, `"`)
+		if near := text.Nearest(word, names); near != "" && near != word {
+			return ": did you mean " + near + "?"
+		}
+	}
+	return ""
 }

@@ -30,25 +30,29 @@ func newQuery(c *common) *cobra.Command {
 	f := queryFlags{}
 	cmd := &cobra.Command{
 		Use:   "query DOMAIN...",
-		Short: "Show what Postfix would be told about a domain, and why",
-		Long: `Look up each DOMAIN afresh, in this process, and show its MX hosts with their
-promises, the answer of each map byte for byte, and why.
+		Short: "Show how mail to a domain is sent, and why",
+		Long: `Look up each DOMAIN in this process, without a cache, and show in one sentence how
+mail to it is sent, then its MX hosts with their promises, the answer of each map
+byte for byte, and the reasons.
 
-DOMAIN is a domain, or any other next hop that Postfix may ask for: [host],
-domain:26, [host]:26. Of an e-mail address its domain is looked up. Where port 26
-may be used, the smtps- hosts are probed there and then.
+DOMAIN is a domain, or another next hop that Postfix may look up: [host],
+domain:26, [host]:26. Where port 26 may be used, the smtps- hosts are probed too.
 
-With --live the running daemon is asked instead: it answers from its own cache and
-with what its own probes have found.
+With --live, ask the running daemon instead: it answers from its own cache and its
+own probe results.
 
-Exit status: 0 a policy applies, 1 none, 2 usage or settings, 3 it could not be
-looked up; of several domains the worst of 3, 1, 0.`,
+Exit status: 0 a policy applies, 1 none, 2 usage or settings, 3 the lookup failed;
+with several domains the worst of 3, 1, 0.`,
 		Example: "  policyd query example.com\n  policyd query --json example.com example.net",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return errors.New("no domain: name one or more")
 			}
-			return nil
+			var mistakes []error
+			for _, arg := range args {
+				mistakes = append(mistakes, nexthopArgument(arg))
+			}
+			return errors.Join(mistakes...)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if f.live {
@@ -57,13 +61,13 @@ looked up; of several domains the worst of 3, 1, 0.`,
 			return query(cmd, c, f, args)
 		},
 	}
-	cmd.Flags().BoolVar(&f.json, "json", false, "as JSON, one object for each domain and line")
+	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON, one object per domain and line")
 	cmd.Flags().BoolVar(&f.noProbe, "no-probe", false, "do not connect to port 26 of smtps- hosts")
 	cmd.Flags().BoolVar(&f.live, "live", false, "ask the running daemon")
 	return cmd
 }
 
-// query looks up all domains side by side and shows them in the order in which they were given.
+// query looks up all domains concurrently and shows them in the order of the arguments.
 func query(cmd *cobra.Command, c *common, f queryFlags, args []string) error {
 	loaded, err := c.load(cmd)
 	if err != nil {
@@ -75,7 +79,9 @@ func query(cmd *cobra.Command, c *common, f queryFlags, args []string) error {
 	}
 	defer func() { _ = e.close() }() // nothing is on disk
 	if terminal(cmd.ErrOrStderr()) {
-		e.progress = func(what string) { cmd.PrintErrln(what + " ...") }
+		p := &progress{out: cmd.ErrOrStderr()}
+		defer p.start()()
+		e.progress = p.now
 	}
 	if e.doubt != "" {
 		cmd.PrintErrln("policyd: warning: " + e.doubt)
@@ -90,7 +96,7 @@ func query(cmd *cobra.Command, c *common, f queryFlags, args []string) error {
 	go func() {
 		for i, arg := range args {
 			group.Go(func() error {
-				found[i] <- e.explain(ctx, domainOf(arg))
+				found[i] <- e.explain(ctx, arg)
 				return nil
 			})
 		}

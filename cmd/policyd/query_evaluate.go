@@ -21,17 +21,17 @@ import (
 	"github.com/policyd/policyd/prefix"
 )
 
-// evaluator looks up next hops as the daemon would, with a resolver and a cache of its own.
+// evaluator looks up next hops as the daemon does, with its own resolver and cache.
 type evaluator struct {
 	sources  lookup.Sources
 	settings lookup.Settings
 	// prober is nil where nothing is probed.
 	prober *probe.Prober
-	// progress tells a person who waits what is being done.
+	// progress shows what is being done.
 	progress func(string)
-	// close ends what is still going on.
+	// close releases what the evaluator holds.
 	close func() error
-	// doubt says why nothing can be secure; "" if it can.
+	// doubt says why no answer can be secure; "" if one can.
 	doubt string
 }
 
@@ -78,9 +78,10 @@ func newEvaluator(ctx context.Context, l *settings.Loaded, f queryFlags) (*evalu
 	return e, nil
 }
 
-// explain looks up one next hop. Where there are smtps- hosts they are probed, and it is looked up again with what
-// that has found: a lookup itself never waits for a probe.
+// explain looks up one next hop. If it has smtps- hosts, it probes them and looks the next hop up again with the results,
+// because a lookup itself never waits for a probe.
 func (e *evaluator) explain(ctx context.Context, key string) lookup.Explanation {
+	e.progress("looking up " + text.Printable(key))
 	x := lookup.Explain(ctx, e.sources, key, e.settings)
 	if e.prober == nil {
 		return x
@@ -99,13 +100,13 @@ func (e *evaluator) explain(ctx context.Context, key string) lookup.Explanation 
 	return lookup.Explain(ctx, sources, key, e.settings)
 }
 
-// verdicts are what probes have found.
+// verdicts are probe results by host.
 type verdicts map[string]probe.Verdict
 
 // Verdict implements policy.Probes.
 func (v verdicts) Verdict(host string) probe.Verdict { return v[host] }
 
-// probe probes hosts side by side.
+// probe probes hosts concurrently.
 func (e *evaluator) probe(ctx context.Context, hosts []string) verdicts {
 	found := make([]probe.Verdict, len(hosts))
 	var group errgroup.Group

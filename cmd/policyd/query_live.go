@@ -28,7 +28,7 @@ func queryLive(cmd *cobra.Command, c *common, f queryFlags, args []string) error
 			}
 		}
 		return showExplanations(cmd, screen, len(args), func(i int) (lookup.Explanation, error) {
-			return client.Explain(ctx, domainOf(args[i]))
+			return client.Explain(ctx, args[i])
 		})
 	})
 	if e, ok := errors.AsType[*exit](err); ok && e.err != nil && e.status == exitFailed {

@@ -12,7 +12,7 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// shower shows explanations to people.
+// shower prints human-readable output.
 type shower struct {
 	out    io.Writer
 	colour text.Palette
@@ -25,11 +25,8 @@ func (s shower) explanation(x lookup.Explanation, another bool) error {
 	if another {
 		b.WriteString("\n")
 	}
-	name := text.Printable(x.Nexthop)
-	if name == "" {
-		name = "(no domain)"
-	}
-	b.WriteString(s.colour.Paint(text.Bold, name))
+	text.Wrap(&b, "", summary(x))
+	b.WriteString("\n" + s.colour.Paint(text.Bold, text.Printable(x.Nexthop)))
 	switch {
 	case strings.HasPrefix(x.Nexthop, "["):
 		// This very host, whatever the MX RRset is.

@@ -75,7 +75,7 @@ func ParseLevel(s string) (slog.Level, error) {
 			return l, nil
 		}
 	}
-	return 0, fmt.Errorf("%q is none of debug, info, warn, error", s)
+	return 0, fmt.Errorf("unknown level %q: use debug, info, warn or error", s)
 }
 
 func levelText(l slog.Level) string { return strings.ToLower(l.String()) }
