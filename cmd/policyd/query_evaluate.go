@@ -9,7 +9,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
-	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/policy"
@@ -52,7 +51,7 @@ func newEvaluator(ctx context.Context, l *settings.Loaded, f queryFlags) (*evalu
 	site.Resolver = cache
 	e := &evaluator{
 		progress: func(string) {},
-		sources:  lookup.Sources{Resolver: cache, STS: store.View(dns.Effort{}), CachedSTS: store.View(dns.Effort{CacheOnly: true}), PassiveSTS: store.View(dns.Effort{Untrusted: true})},
+		sources:  lookup.Sources{Resolver: cache, STS: store},
 		settings: l.Lookup(),
 		close:    store.Close,
 	}

@@ -110,8 +110,9 @@ func (c *Checker) Close() error {
 type domain struct {
 	*Checker
 	Report
-	facts policy.Facts
-	hosts []*host
+	facts    policy.Facts
+	decision policy.Decision
+	hosts    []*host
 }
 
 // Check checks a domain, given with U-labels or A-labels.
@@ -157,6 +158,8 @@ func class(name string) prefix.Class {
 // nowhere is a site that receives nothing: the answers are those of any sender.
 type nowhere struct{}
 
-func (nowhere) Own(context.Context, string) (own bool, why string, err error) { return false, "", nil }
-func (nowhere) OwnHost(string) bool                                           { return false }
-func (nowhere) OwnAddr(netip.Addr) bool                                       { return false }
+func (nowhere) Own(context.Context, string, dns.Effort) (own bool, why string, err error) {
+	return false, "", nil
+}
+func (nowhere) OwnHost(string) bool     { return false }
+func (nowhere) OwnAddr(netip.Addr) bool { return false }

@@ -155,10 +155,7 @@ func (d *domain) lookUpHosts(ctx context.Context) {
 
 // gather gathers what the answers of the maps follow from.
 func (d *domain) gather(ctx context.Context) {
-	var err error
-	if d.facts, err = d.engine(nil).Gather(ctx, policy.Nexthop{Name: d.Domain, Port: policy.SMTPPort}, d.o.Policy); err != nil {
-		d.facts = policy.Facts{Nexthop: d.facts.Nexthop}
-	}
+	d.facts, d.decision = d.engine(nil).Survey(ctx, policy.Nexthop{Name: d.Domain, Port: policy.SMTPPort}, d.o.Policy)
 }
 
 // lookUpAddresses looks up the addresses of a host.
@@ -190,9 +187,9 @@ func (d *domain) lookUpAddresses(ctx context.Context, h *host) {
 
 // engine gathers facts for the answers of the maps.
 func (d *domain) engine(probes policy.Probes) *policy.Engine {
-	e := &policy.Engine{Resolver: d.o.Resolver, Probes: probes, Site: nowhere{}, Waits: true, Thorough: true}
+	e := &policy.Engine{Resolver: d.o.Resolver, Probes: probes, Site: nowhere{}}
 	if d.sts != nil {
-		e.STS = d.sts.View(dns.Effort{})
+		e.STS = d.sts
 	}
 	return e
 }
@@ -260,14 +257,9 @@ func (d *domain) answer(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookupBudget)
 	defer cancel()
-	tls := policy.Decide(d.facts, d.o.Policy)
-	d.TLSPolicy, d.Source, d.Why = shown(tls), tls.Source.String(), policy.Explain(d.facts, d.o.Policy)
-	routed, err := d.engine(probes).GatherRoute(ctx, d.facts.Nexthop, d.o.Policy)
-	if err != nil {
-		routed = policy.Facts{Nexthop: d.facts.Nexthop}
-	}
-	route := policy.Route(routed, d.o.Policy)
-	d.Transport, d.WhyTransport = shown(route), route.Why
+	d.TLSPolicy, d.Source, d.Why = shown(d.decision, d.o.Policy), d.decision.Source.String(), policy.Explain(d.facts, d.o.Policy)
+	_, route, _ := d.engine(probes).Route(ctx, d.facts.Nexthop, d.o.Policy, dns.Effort{}) // a failure is a fact
+	d.Transport, d.WhyTransport = shown(route, d.o.Policy), route.Why
 }
 
 // verdict26 is what the prober would make of what was heard on the port of implicit TLS. It does not connect to hosts with
@@ -282,8 +274,9 @@ func (d *domain) verdict26(h *host) probe.Verdict {
 	return probe.Verdict{}
 }
 
-func shown(d policy.Decision) Answer {
-	return Answer{Status: d.Reply.Status.String(), Text: d.Reply.Text}
+func shown(d policy.Decision, o policy.Options) Answer {
+	r := d.Reply(o, false)
+	return Answer{Status: r.Status.String(), Text: r.Text}
 }
 
 func showDANE(r dane.Result) DANE {

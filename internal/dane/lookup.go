@@ -4,132 +4,168 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
-
-	"golang.org/x/sync/errgroup"
+	"time"
 
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/text"
 	"github.com/policyd/policyd/prefix"
 )
 
-// Lookup finds out what DANE says of a host and port. It costs three queries: A and
-// AAAA, side by side where that saves time, then TLSA if one of the two is secure. An alias can cost one
-// more: type CNAME where the addresses are insecure, or TLSA at the second name.
+// secondFamily is how long an address family may take longer than the other, once that has an address. With noLimit
+// only the caller's Timeout counts.
+const (
+	secondFamily = time.Second
+	noLimit      = -1
+)
+
+// Lookup finds out what DANE says of a host and port. It costs three queries: A and AAAA at the same time, then TLSA if
+// one of the two is secure. An alias can cost more: type CNAME where the addresses are insecure, or TLSA at another name.
 //
-// A lookup that fails is a Result and not an error. The only error is
-// dns.ErrNotCached, from a resolver that may not ask: the Result is then
-// Unknown; ask again with one that may.
+// A lookup that fails is a Result and not an error. The only error is dns.ErrNotCached, with Effort.CacheOnly: the
+// Result is then Unknown; ask again without it.
 func Lookup(ctx context.Context, res dns.Resolver, q Query) (Result, error) {
-	s := search{resolver: res, query: q}
-	s.query.Host = strings.ToLower(strings.TrimSuffix(q.Host, "."))
-	if !prefix.ValidHost(s.query.Host) {
-		// No MTA connects to it, so it must not weaken what the other hosts of the domain get.
+	q.Host = strings.ToLower(strings.TrimSuffix(q.Host, "."))
+	if !prefix.ValidHost(q.Host) {
+		// Postfix does not connect to it, so it must not weaken what the other hosts of the domain get.
 		return Result{State: Unreachable, Why: "not a host name"}, nil
 	}
-	found, err := s.addresses(ctx)
-	if err != nil {
-		return Result{}, err
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // ends the question that is not needed any more
+	s := &search{resolver: res, query: q}
+	next := s.addresses(ctx)
+	// "The SMTP client MUST perform any A and/or AAAA queries for the destination before attempting to locate the
+	// associated TLSA records" (RFC 7672 section 2.2.2). One address family is enough.
+	first, both := next(noLimit), false
+	if !first.hasAddress() && !errors.Is(first.err, dns.ErrNotCached) {
+		other := next(noLimit)
+		both = true
+		if first.err == nil || other.hasAddress() || errors.Is(other.err, dns.ErrNotCached) {
+			first = other
+		}
 	}
-	best := found.best()
-	if best == nil {
-		return found.without(s.query.Host), nil
+	switch {
+	case errors.Is(first.err, dns.ErrNotCached):
+		return Result{}, first.err
+	case !first.hasAddress():
+		return s.without(first), nil
 	}
-	names, result, err := s.candidates(ctx, best)
-	if err == nil && len(names) > 0 {
-		result, err = s.tlsa(ctx, names)
+	arrived := time.Now()
+	r, err := s.family(ctx, first.rrset)
+	if err != nil || both || r.State == Usable || r.State == Unusable || r.State == Failed && first.rrset.Status == dns.Secure {
+		return r, err
 	}
-	if err != nil {
-		return Result{}, err
+	// The other family may be signed, or be an alias of another name. An attacker who can make one of two lookups fail
+	// must not be able to turn DANE off, so a secure answer outweighs an insecure one.
+	second := next(max(secondFamily-time.Since(arrived), 0))
+	switch {
+	case errors.Is(second.err, dns.ErrNotCached):
+		return Result{}, second.err
+	case !second.hasAddress() || second.rrset.Status < first.rrset.Status || second.rrset.Status != dns.Secure && isAlias(first.rrset):
+		return r, nil
 	}
-	result.Addresses = best.Status
-	return result, nil
+	return s.family(ctx, second.rrset)
 }
 
-// search is one Lookup under way.
+// TLSAQuestion asks for the TLSA records of a base domain and port.
+func TLSAQuestion(base string, port uint16) dns.Question {
+	return dns.Question{Name: "_" + strconv.Itoa(int(port)) + "._tcp." + base, Type: dns.TypeTLSA}
+}
+
+// search is one Lookup in progress.
 type search struct {
 	resolver dns.Resolver
-	query    Query // Host in lower case without the final dot
+	query    Query    // Host in lower case without the final dot
+	denied   []string // base domains that are known to have no secure TLSA records
 }
 
-func (s search) ask(ctx context.Context, name string, t dns.Type) (*dns.RRset, error) {
-	return s.resolver.Lookup(ctx, dns.Question{Name: name, Type: t}, s.query.Effort)
-}
-
-// addresses are the answers to the A and the AAAA lookup: an RRset or the error in its place.
-type addresses struct {
-	rrsets [2]*dns.RRset
-	errs   [2]error
-}
-
-// addresses looks up A and AAAA. "The SMTP client MUST perform any A and/or AAAA queries for the
-// destination before attempting to locate the associated TLSA records" (RFC 7672 section 2.2.2): name
-// servers that choke on TLSA questions are in unsigned zones. The error is dns.ErrNotCached.
-func (s search) addresses(ctx context.Context) (addresses, error) {
-	if s.query.Waits {
-		return s.sideBySide(ctx)
+func (s *search) ask(ctx context.Context, q dns.Question) (*dns.RRset, error) {
+	if s.query.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, s.query.Timeout)
+		defer cancel()
 	}
-	var a addresses
-	for i, t := range [...]dns.Type{dns.TypeA, dns.TypeAAAA} {
-		a.rrsets[i], a.errs[i] = s.ask(ctx, s.query.Host, t)
-		if errors.Is(a.errs[i], dns.ErrNotCached) {
-			return a, a.errs[i]
+	return s.resolver.Lookup(ctx, q, s.query.Effort)
+}
+
+// answer is the answer to an address question, or the error in its place.
+type answer struct {
+	question dns.Question
+	rrset    *dns.RRset
+	err      error
+}
+
+func (a answer) hasAddress() bool { return a.err == nil && len(a.rrset.Addrs) > 0 }
+
+var errLate = errors.New("no answer in time")
+
+// addresses asks for A and AAAA, and returns a function that returns the answers as they arrive. It waits for at most
+// limit. With Effort.CacheOnly the questions are asked one after the other, as they are needed.
+func (s *search) addresses(ctx context.Context) (next func(limit time.Duration) answer) {
+	questions := []dns.Question{{Name: s.query.Host, Type: dns.TypeA}, {Name: s.query.Host, Type: dns.TypeAAAA}}
+	one := func(q dns.Question) (a answer) {
+		defer func() {
+			if p := recover(); p != nil {
+				a = answer{question: q, err: fmt.Errorf("internal error: %v", p)}
+			}
+		}()
+		rrset, err := s.ask(ctx, q)
+		return answer{q, rrset, err}
+	}
+	if s.query.Effort.CacheOnly {
+		return func(time.Duration) answer {
+			q := questions[0]
+			questions = questions[1:]
+			return one(q)
 		}
 	}
-	return a, nil
-}
-
-// sideBySide does what addresses does in the time of one lookup.
-func (s search) sideBySide(ctx context.Context) (addresses, error) {
-	var a addresses
-	var group errgroup.Group
-	group.Go(func() error {
-		a.rrsets[1], a.errs[1] = s.ask(ctx, s.query.Host, dns.TypeAAAA)
-		return nil
-	})
-	a.rrsets[0], a.errs[0] = s.ask(ctx, s.query.Host, dns.TypeA)
-	_ = group.Wait() // the failures are facts
-	for _, err := range a.errs {
-		if errors.Is(err, dns.ErrNotCached) {
-			return a, err
+	answers := make(chan answer, len(questions))
+	for _, q := range questions {
+		go func() { answers <- one(q) }()
+	}
+	return func(limit time.Duration) answer {
+		if limit == noLimit || len(answers) > 0 {
+			return <-answers
+		}
+		timer := time.NewTimer(limit)
+		defer timer.Stop()
+		select {
+		case a := <-answers:
+			return a
+		case <-timer.C:
+			return answer{err: errLate}
 		}
 	}
-	return a, nil
-}
-
-// best returns the answer that says where TLSA records may be, nil if there is no address. One of the two
-// lookups suffices: were both needed, who can make one of them fail could turn DANE off. For the same reason
-// a secure answer outweighs an insecure one. Of two insecure ones, an alias is looked into.
-func (a addresses) best() *dns.RRset {
-	var best *dns.RRset
-	for i, r := range a.rrsets {
-		if a.errs[i] != nil || len(r.Addrs) == 0 {
-			continue
-		}
-		if best == nil || r.Status > best.Status || r.Status == best.Status && isAlias(r) && !isAlias(best) {
-			best = r
-		}
-	}
-	return best
 }
 
 func isAlias(r *dns.RRset) bool { return r.Owner != r.Name }
 
 // without is the result for a host of which no address was found.
-func (a addresses) without(host string) Result {
-	for i, err := range a.errs {
-		if err != nil {
-			t := [...]dns.Type{dns.TypeA, dns.TypeAAAA}[i]
-			return Result{State: Failed, Err: err, Why: t.String() + " lookup for " + host + " failed: " + reason(err)}
-		}
+func (s *search) without(a answer) Result {
+	if a.err == nil {
+		return Result{State: Unreachable, Why: "no address"}
 	}
-	return Result{State: Unreachable, Why: "no address"}
+	return Result{State: Failed, Err: a.err, Why: a.question.Type.String() + " lookup for " + s.query.Host + " failed: " + reason(a.err)}
+}
+
+// family returns what follows from the addresses of one family.
+func (s *search) family(ctx context.Context, addrs *dns.RRset) (Result, error) {
+	names, r, err := s.candidates(ctx, addrs)
+	if err == nil && len(names) > 0 {
+		r, err = s.tlsa(ctx, names)
+	}
+	if err != nil {
+		return Result{}, err
+	}
+	r.Addresses = addrs.Status
+	return r, nil
 }
 
 // candidates returns the TLSA base domains to try, best first, by the cases of RFC 7672 section 2.2.2. Names between
 // the two ends of a chain of aliases are never among them. Where there are none, Result says what that means.
-func (s search) candidates(ctx context.Context, addrs *dns.RRset) ([]string, Result, error) {
+func (s *search) candidates(ctx context.Context, addrs *dns.RRset) ([]string, Result, error) {
 	original := s.query.Host
 	switch secure := addrs.Status == dns.Secure; {
 	case secure && isAlias(addrs):
@@ -139,9 +175,9 @@ func (s search) candidates(ctx context.Context, addrs *dns.RRset) ([]string, Res
 	case !isAlias(addrs):
 		return nil, Result{State: Absent, Why: "its addresses are not signed"}, nil
 	}
-	// "If the initial CNAME response is also insecure, DANE TLS does not apply." Whether it is cannot be told
-	// from the answer to an address question: its status is that of the whole chain.
-	cname, err := s.ask(ctx, original, dns.TypeCNAME)
+	// "If the initial CNAME response is also insecure, DANE TLS does not apply." The answer to an address question does
+	// not show whether it is: its status is that of the whole chain.
+	cname, err := s.ask(ctx, dns.Question{Name: original, Type: dns.TypeCNAME})
 	switch {
 	case errors.Is(err, dns.ErrNotCached):
 		return nil, Result{}, err
@@ -153,33 +189,34 @@ func (s search) candidates(ctx context.Context, addrs *dns.RRset) ([]string, Res
 	return []string{original}, Result{}, nil
 }
 
-// tlsa looks for a secure TLSA RRset at one base domain after the other; the first that has one wins, even where
-// none of its records can be used. "If any DNS queries used to locate TLSA records fail, then the SMTP client
-// MUST treat that server as unreachable" (RFC 7672 section 2.1.2): a failure is no denial.
-func (s search) tlsa(ctx context.Context, names []string) (Result, error) {
+// tlsa looks for a secure TLSA RRset at one base domain after the other. The first that has one wins, even where none of
+// its records can be used. "If any DNS queries used to locate TLSA records fail, then the SMTP client MUST treat that
+// server as unreachable" (RFC 7672 section 2.1.2): a failure is not a denial.
+func (s *search) tlsa(ctx context.Context, names []string) (Result, error) {
 	none := Result{State: Absent, Why: "no TLSA records"}
 	for _, base := range names {
-		owner := "_" + strconv.Itoa(int(s.query.Port)) + "._tcp." + base
-		if tooLong(owner) {
+		q := TLSAQuestion(base, s.query.Port)
+		if tooLong(q.Name) || slices.Contains(s.denied, base) {
 			continue
 		}
-		r, err := s.ask(ctx, owner, dns.TypeTLSA)
+		r, err := s.ask(ctx, q)
 		switch {
 		case errors.Is(err, dns.ErrNotCached):
 			return Result{}, err
 		case err != nil:
-			return Result{State: Failed, Err: err, Why: "TLSA lookup at " + owner + " failed: " + reason(err)}, nil
+			return Result{State: Failed, Err: err, Why: "TLSA lookup at " + q.Name + " failed: " + reason(err)}, nil
 		case r.Status != dns.Secure:
-			none.Why = "the TLSA records or their denial at " + owner + " are not signed"
+			none.Why = "the TLSA records or their denial at " + q.Name + " are not signed"
 		case len(r.TLSA) > 0:
-			return judge(r.TLSA, base, owner), nil
+			return judge(r.TLSA, base, q.Name), nil
 		}
+		s.denied = append(s.denied, base)
 	}
 	return none, nil
 }
 
-// tooLong says that a name cannot exist, so that no record can be there (RFC 1035 section 2.3.4). A
-// name with escapes is shorter than it looks; the resolver judges those.
+// tooLong reports whether a name cannot exist, so that no record can be there (RFC 1035 section 2.3.4). A name with
+// escapes is shorter than it looks; the resolver judges those.
 func tooLong(name string) bool {
 	return len(name) > 253 && !strings.Contains(name, `\`)
 }
@@ -200,7 +237,7 @@ func judge(records []dns.TLSA, base, owner string) Result {
 	return r
 }
 
-// reason is what failed, for people.
+// reason says what failed.
 func reason(err error) string {
 	if failed, ok := errors.AsType[*dns.Error](err); ok {
 		return failed.Reason

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -20,6 +22,8 @@ import (
 type zone struct {
 	t       *testing.T
 	answers map[string]answer
+	// late are questions that are answered after half a second, silent those that are not answered.
+	late, silent string
 
 	mu    sync.Mutex
 	asked []string
@@ -30,8 +34,19 @@ type answer struct {
 	err   error
 }
 
-func (z *zone) Lookup(_ context.Context, q dns.Question, _ dns.Effort) (*dns.RRset, error) {
+func (z *zone) Lookup(ctx context.Context, q dns.Question, _ dns.Effort) (*dns.RRset, error) {
 	key := q.Type.String() + " " + q.Name
+	switch key {
+	case z.silent:
+		<-ctx.Done()
+		return nil, &dns.Error{Question: q, Reason: "no answer in time", Err: ctx.Err()}
+	case z.late:
+		select {
+		case <-ctx.Done():
+			return nil, &dns.Error{Question: q, Reason: "no answer in time", Err: ctx.Err()}
+		case <-time.After(time.Second / 2):
+		}
+	}
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	if slices.Contains(z.asked, key) {
@@ -162,25 +177,109 @@ func TestLookup(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			z := &zone{t: t, answers: c.zone}
-			r, err := dane.Lookup(t.Context(), z, dane.Query{Host: "MX.example.com.", Port: 25})
-			require.NoError(t, err)
-			side, err := dane.Lookup(t.Context(), &zone{t: t, answers: c.zone}, dane.Query{Host: "mx.example.com", Port: 25, Waits: true})
-			require.NoError(t, err)
-			require.Equal(t, r, side, "side by side or one after the other")
-			require.Equal(t, c.state.String(), r.State.String(), r.Why)
-			require.Equal(t, c.addrs, r.Addresses)
-			require.Equal(t, c.base, r.Base)
-			require.Equal(t, c.base != "", len(r.Records) > 0, "records go with their base domain")
-			require.NotEmpty(t, r.Why)
-			if c.err == "" {
-				require.NoError(t, r.Err)
-			} else {
-				require.Error(t, r.Err)
-				require.Equal(t, c.err, r.Why)
+			for _, late := range []string{"", a, aaaa} {
+				synctest.Test(t, func(t *testing.T) {
+					z := &zone{t: t, answers: c.zone, late: late}
+					start := time.Now()
+					r, err := dane.Lookup(t.Context(), z, dane.Query{Host: "MX.example.com.", Port: 25})
+					require.NoError(t, err)
+					require.LessOrEqual(t, time.Since(start), time.Second/2)
+					synctest.Wait()
+					require.Equal(t, c.state.String(), r.State.String(), r.Why)
+					require.Equal(t, c.addrs, r.Addresses)
+					require.Equal(t, c.base, r.Base)
+					require.Equal(t, c.base != "", len(r.Records) > 0, "records go with their base domain")
+					require.NotEmpty(t, r.Why)
+					if c.err == "" {
+						require.NoError(t, r.Err)
+					} else {
+						require.Error(t, r.Err)
+						require.Contains(t, []string{c.err, "AAAA lookup for mx.example.com failed: timed out"}, r.Why)
+					}
+					if late == "" {
+						require.Len(t, z.asked, len(c.zone), "every question that was expected, and no other: %q", z.asked)
+					}
+				})
 			}
-			require.Len(t, z.asked, len(c.zone), "every question that was expected, and no other: %q", z.asked)
 		})
+	}
+}
+
+// TestOneSilentQuestion: one question is never answered. The result is there in good time, and the same as without the
+// answer.
+func TestOneSilentQuestion(t *testing.T) {
+	t.Parallel()
+	const (
+		a, aaaa = "A mx.example.com", "AAAA mx.example.com"
+		at      = "TLSA _25._tcp.mx.example.com"
+		target  = "TLSA _25._tcp.target.example.net"
+		link    = "CNAME mx.example.com"
+
+		timeout = 3 * time.Second
+	)
+	insecureAlias := alias(unsigned, "target.example.net")
+	for _, c := range []struct {
+		name   string
+		zone   map[string]answer
+		silent string
+		state  dane.State
+		within time.Duration
+	}{
+		{"AAAA, insecure", map[string]answer{a: with(unsigned)}, aaaa, dane.Absent, time.Second},
+		{"A, insecure", map[string]answer{aaaa: with(unsigned)}, a, dane.Absent, time.Second},
+		{"AAAA, secure without TLSA", map[string]answer{a: with(signed), at: none(signed)}, aaaa, dane.Absent, time.Second},
+		{"AAAA, secure with TLSA", map[string]answer{a: with(signed), at: tlsa(signed, digest())}, aaaa, dane.Usable, 0},
+		{"A, secure with TLSA", map[string]answer{aaaa: with(signed), at: tlsa(signed, digest())}, a, dane.Usable, 0},
+		{"AAAA, insecure alias", map[string]answer{a: insecureAlias, link: cname(unsigned, "target.example.net")}, aaaa, dane.Absent, time.Second},
+		{"AAAA, secure alias", map[string]answer{a: alias(signed, "target.example.net"), target: tlsa(signed, digest())}, aaaa, dane.Usable, 0},
+		{"AAAA, no A", map[string]answer{a: none(signed)}, aaaa, dane.Failed, timeout},
+		{"A, no AAAA", map[string]answer{aaaa: none(signed)}, a, dane.Failed, timeout},
+		{"TLSA", map[string]answer{a: with(signed), aaaa: with(signed)}, at, dane.Failed, timeout},
+		{"TLSA at the expanded name", map[string]answer{a: alias(signed, "target.example.net"), aaaa: none(signed)}, target, dane.Failed, timeout},
+		{"CNAME", map[string]answer{a: insecureAlias, aaaa: insecureAlias}, link, dane.Failed, timeout},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				start := time.Now()
+				z := &zone{t: t, answers: c.zone, silent: c.silent}
+				r, err := dane.Lookup(t.Context(), z, dane.Query{Host: "mx.example.com", Port: 25, Timeout: timeout})
+				require.NoError(t, err)
+				require.Equal(t, c.state, r.State, r.Why)
+				require.Equal(t, c.within, time.Since(start))
+			})
+		})
+	}
+}
+
+// TestBothExpandedNamesAreBaseDomains: A and AAAA are aliases of different names, and TLSA records at either protect.
+func TestBothExpandedNamesAreBaseDomains(t *testing.T) {
+	t.Parallel()
+	const one, two = "TLSA _25._tcp.four.example", "TLSA _25._tcp.six.example"
+	zone4, zone6 := alias(signed, "four.example"), alias(signed, "six.example")
+	for _, late := range []string{"", "A mx.example.com", "AAAA mx.example.com"} {
+		for _, c := range []struct {
+			four, six, original answer
+			state               dane.State
+			base                string
+		}{
+			{tlsa(signed, digest()), none(signed), none(signed), dane.Usable, "four.example"},
+			{none(signed), tlsa(signed, digest()), none(signed), dane.Usable, "six.example"},
+			{none(signed), none(signed), tlsa(signed, digest()), dane.Usable, "mx.example.com"},
+			{none(signed), none(signed), none(signed), dane.Absent, ""},
+			{none(signed), tlsa(signed, pkix()), none(signed), dane.Unusable, "six.example"},
+			{none(signed), failing("SERVFAIL"), none(signed), dane.Failed, ""},
+		} {
+			synctest.Test(t, func(t *testing.T) {
+				z := &zone{t: t, late: late, answers: map[string]answer{
+					"A mx.example.com": zone4, "AAAA mx.example.com": zone6, one: c.four, two: c.six, "TLSA _25._tcp.mx.example.com": c.original,
+				}}
+				r, err := dane.Lookup(t.Context(), z, dane.Query{Host: "mx.example.com", Port: 25})
+				require.NoError(t, err)
+				require.Equal(t, c.state, r.State, r.Why)
+				require.Equal(t, c.base, r.Base)
+			})
+		}
 	}
 }
 
@@ -216,18 +315,19 @@ func TestWhatIsNotCachedIsTheCallersBusiness(t *testing.T) {
 	t.Parallel()
 	const a, aaaa, at, link = "A mx.example.com", "AAAA mx.example.com", "TLSA _25._tcp.mx.example.com", "CNAME mx.example.com"
 	for name, answers := range map[string]map[string]answer{
-		"A: AAAA is not even asked":  {a: notCached()},
-		"AAAA":                       {a: with(signed), aaaa: notCached()},
-		"AAAA, and A failed":         {a: failing("SERVFAIL"), aaaa: notCached()},
-		"TLSA":                       {a: with(signed), aaaa: with(signed), at: notCached()},
-		"CNAME":                      {a: alias(unsigned, "target.example.net"), aaaa: none(unsigned), link: notCached()},
-		"TLSA at the second name":    {a: alias(signed, "target.example.net"), aaaa: none(signed), "TLSA _25._tcp.target.example.net": none(signed), at: notCached()},
-		"TLSA behind a secure CNAME": {a: alias(unsigned, "target.example.net"), aaaa: none(unsigned), link: cname(signed, "target.example.net"), at: notCached()},
+		"A: AAAA is not even asked":            {a: notCached()},
+		"AAAA, and A leads to no TLSA records": {a: with(signed), at: none(signed), aaaa: notCached()},
+		"AAAA, and A is insecure":              {a: with(unsigned), aaaa: notCached()},
+		"AAAA, and A failed":                   {a: failing("SERVFAIL"), aaaa: notCached()},
+		"TLSA":                                 {a: with(signed), at: notCached()},
+		"CNAME":                                {a: alias(unsigned, "target.example.net"), link: notCached()},
+		"TLSA at the second name":              {a: alias(signed, "target.example.net"), "TLSA _25._tcp.target.example.net": none(signed), at: notCached()},
+		"TLSA behind a secure CNAME":           {a: alias(unsigned, "target.example.net"), link: cname(signed, "target.example.net"), at: notCached()},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			z := &zone{t: t, answers: answers}
-			r, err := dane.Lookup(t.Context(), z, dane.Query{Host: "mx.example.com", Port: 25})
+			r, err := dane.Lookup(t.Context(), z, dane.Query{Host: "mx.example.com", Port: 25, Effort: dns.Effort{CacheOnly: true}})
 			require.ErrorIs(t, err, dns.ErrNotCached)
 			require.Equal(t, dane.Result{}, r, "nothing is known")
 			require.Len(t, z.asked, len(answers))
@@ -270,7 +370,7 @@ func TestAddressLookupsRunSideBySide(t *testing.T) {
 		both.Wait()
 		return &dns.RRset{Name: q.Name, Owner: q.Name, Status: signed, Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}, nil
 	})
-	r, err := dane.Lookup(t.Context(), res, dane.Query{Host: "mx.example.com", Port: 25, Waits: true})
+	r, err := dane.Lookup(t.Context(), res, dane.Query{Host: "mx.example.com", Port: 25})
 	require.NoError(t, err)
 	require.Equal(t, dane.Absent, r.State)
 }

@@ -3,7 +3,6 @@ package lookup
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/policyd/policyd/internal/dane"
 	"github.com/policyd/policyd/internal/dns"
@@ -25,6 +24,10 @@ type Explanation struct {
 	// TLSPolicyTLSRPT is what tls-policy-tlsrpt answers.
 	TLSPolicyTLSRPT Answer `json:"tls_policy_tlsrpt"`
 	Transport       Answer `json:"transport"`
+	// WouldTLSPolicy and WouldTransport are what would be answered with mode = "enforce". They differ from TLSPolicy and
+	// Transport with mode = "report" only.
+	WouldTLSPolicy Answer `json:"would_tls_policy"`
+	WouldTransport Answer `json:"would_transport"`
 	// Source is the mechanism that decided the TLS policy.
 	Source string `json:"source"`
 	// Unsigned is set when the promise rests on an unsigned MX RRset.
@@ -84,42 +87,31 @@ func (e Explanation) Exit() int {
 // Explain evaluates a next hop from src as a lookup would, without its haste, and shows what was found.
 // key is a key of tls-policy, or an address or domain as transport takes it.
 func Explain(ctx context.Context, src Sources, key string, s Settings) Explanation {
-	budget := s.Budget
-	if budget <= 0 {
-		budget = 10 * time.Second
-	}
-	ctx, cancel := context.WithTimeout(ctx, budget)
+	ctx, cancel := context.WithTimeout(ctx, s.budget())
 	defer cancel()
 	next, ok := policy.ParseNexthop(key, s.Policy.Port26.Port)
 	if !ok {
 		none := answer(socketmap.NotFound())
 		return Explanation{
 			Nexthop: socketmap.Temp(key).Text, DNSSEC: dns.Indeterminate.String(), MX: []MXHost{},
-			TLSPolicy: none, TLSPolicyTLSRPT: none, Transport: none, Source: policy.SourceNone.String(),
+			TLSPolicy: none, TLSPolicyTLSRPT: none, Transport: none, WouldTLSPolicy: none, WouldTransport: none, Source: policy.SourceNone.String(),
 			Why:          []string{"not a next hop that policyd answers for: give a domain, [host], domain:port or [host]:port with port 25 or the port of implicit TLS"},
 			WhyTransport: []string{"not a domain"},
 		}
 	}
-	engine := policy.Engine{Resolver: src.Resolver, Overrides: s.Overrides, STS: src.STS, Probes: src.Probes, Site: s.Site, Relays: s.Relays, Waits: true, Thorough: true}
-	facts, err := engine.Gather(ctx, next, s.Policy)
-	if err != nil {
-		facts = policy.Facts{Nexthop: next}
-	}
-	routed, err := engine.GatherRoute(ctx, next, s.Policy)
-	if err != nil {
-		routed = policy.Facts{Nexthop: next}
-	}
-	decision, route := policy.Decide(facts, s.Policy), policy.Route(routed, s.Policy)
-	e := Explanation{
+	from := engine(src, s, nil)
+	facts, decision := from.Survey(ctx, next, s.Policy)
+	routed, route, _ := from.Route(ctx, next, s.Policy, dns.Effort{}) // a failure is a fact
+	tls, transport := decision.Reply(s.Policy, false), route.Reply(s.Policy, false)
+	return Explanation{
 		Nexthop: next.String(), DNSSEC: dnssec(facts.MX), MX: hosts(facts, routed, s.Policy), MTASTS: sts(facts, s.Policy),
-		TLSPolicy: answer(decision.Reply), TLSPolicyTLSRPT: answer(decision.Reply), Transport: answer(route.Reply),
+		TLSPolicy:       answer(inMode(s.Policy.Mode, tls)),
+		TLSPolicyTLSRPT: answer(inMode(s.Policy.Mode, decision.Reply(s.Policy, true))),
+		Transport:       answer(inMode(s.Policy.Mode, transport)),
+		WouldTLSPolicy:  answer(tls), WouldTransport: answer(transport),
 		Source: decision.Source.String(), Unsigned: decision.Unsigned,
 		Why: policy.Explain(facts, s.Policy), WhyTransport: route.Why,
 	}
-	if decision.Reply.Status == socketmap.StatusOK {
-		e.TLSPolicyTLSRPT.Text += decision.TLSRPT
-	}
-	return e
 }
 
 // hosts are the MX hosts as they are shown.

@@ -1,7 +1,6 @@
-// Package lookup answers socketmap requests (socketmap_table(5)): it reads the
-// key, has the facts gathered and the decision made, and replies. It is where a
-// time budget, a panic or a full queue ends in a safe answer: TEMP for a TLS
-// policy, NOTFOUND for a route.
+// Package lookup answers socketmap requests (socketmap_table(5)): it reads the key, gets the decision from package policy
+// and replies. Here a time budget, a panic or a full queue ends in a safe answer: TEMP for a TLS policy, NOTFOUND for a
+// route.
 package lookup
 
 import (
@@ -15,7 +14,6 @@ import (
 	"time"
 
 	"github.com/policyd/policyd/internal/dns"
-	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/oncelog"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/socketmap"
@@ -25,9 +23,8 @@ import (
 type Settings struct {
 	Policy    policy.Options
 	Overrides *policy.Overrides
-	// Site knows what this site receives itself and may wait to find out; CachedSite is the
-	// same without waiting.
-	Site, CachedSite policy.OwnSite
+	// Site knows what this site receives itself; nil knows nothing, so there is no route.
+	Site policy.OwnSite
 	// Relays knows Postfix's own relay hosts; nil knows none.
 	Relays policy.Relays
 	// Wait is the longest that a transport lookup takes; zero means 200 ms.
@@ -37,26 +34,34 @@ type Settings struct {
 	Log    LogMode
 }
 
+// budget returns Budget or its default.
+func (s *Settings) budget() time.Duration {
+	if s.Budget <= 0 {
+		return 10 * time.Second
+	}
+	return s.Budget
+}
+
 // Sources are where a Service gets its facts.
 type Sources struct {
 	// Resolver has a cache, which it alone uses where dns.Effort.CacheOnly is set.
 	Resolver dns.Resolver
-	// Version is that of the cache; nil: an answer is never given again without a look at each fact.
-	Version func() dnscache.Version
-	// STS and CachedSTS are the same two views of MTA-STS policies; nil knows nothing. PassiveSTS and
-	// CachedPassiveSTS are for lookups that strangers cause, which neither fetch a policy nor have it renewed.
-	STS, CachedSTS, PassiveSTS, CachedPassiveSTS policy.STS
+	// STS finds MTA-STS policies; nil knows nothing.
+	STS policy.STS
+	// Version changes whenever an answer of Resolver or STS may have changed, except by its expiry. nil: nothing is
+	// remembered here.
+	Version func() uint64
 	// Probes knows what probes of port 26 have found; nil: nothing is known.
 	Probes policy.Probes
-	// WantProbe makes a host due for a probe, and must not block. It is called after TLS-policy lookups only: those are for
-	// mail that leaves, while untrusted senders choose the domains of the transport map. nil: nothing is probed.
+	// WantProbe makes a host due for a probe, and must not block. It is called after TLS-policy lookups only: those are
+	// for mail that leaves, while untrusted senders choose the domains of the transport map. nil: nothing is probed.
 	WantProbe func(host string)
-	// Observe is asked once for every kind of answers, if it is not nil. What it returns is told of each answer of that kind
-	// how long it took, and must not block.
+	// Observe is called once for every kind of answer, if it is not nil. The function that it returns is called with
+	// the duration of each answer of that kind, and must not block.
 	Observe func(Kind) func(took time.Duration)
 }
 
-// Kind is a kind of answers, for metrics: every field has a small fixed set of values.
+// Kind is a kind of answers, for metrics. Every field has a small fixed set of values.
 type Kind struct {
 	// Map is tls-policy, tls-policy-tlsrpt or transport; an alias counts as what it stands for.
 	Map string
@@ -64,8 +69,8 @@ type Kind struct {
 	Status string
 	// Cached is set when nothing had to be asked or waited for.
 	Cached bool
-	// Decided is set when there was a decision: the key was a next hop and the mode is not off. The fields
-	// below are empty without.
+	// Decided is set when there was a decision: the key was a next hop and the mode is not off. Otherwise the
+	// fields below are empty.
 	Decided bool
 	// Source, Class and Reason are those of the Decision, as text.
 	Source, Class, Reason string
@@ -76,10 +81,10 @@ type Kind struct {
 // Service answers lookups. Make one with New.
 type Service struct {
 	sources    Sources
-	settings   atomic.Pointer[Settings]
+	force      atomic.Pointer[inForce]
 	background *background
 	changes    *changes
-	memory     *memory
+	hosts      *policy.HostLimit
 	counters   counters
 	unknown    unknownMaps
 	// relayLookups limits the warning about relay hosts that cannot be looked up.
@@ -88,14 +93,20 @@ type Service struct {
 	started      time.Time // where the clock begins
 }
 
-// New returns a Service that answers from res under s. Run it for the sake of lookups of routes that
-// are not in the cache.
-func New(res Sources, s Settings, log *slog.Logger) *Service {
-	svc := &Service{sources: res, log: log, changes: newChanges(), memory: newMemory(), started: time.Now()}
-	svc.counters.observe = res.Observe
-	svc.background = newBackground(svc.gatherRoute, log)
-	svc.Configure(s)
-	return svc
+// inForce is what belongs to one set of settings. Nothing outside keeps it after a reload, except requests in progress.
+type inForce struct {
+	Settings
+	engine policy.Engine
+	memo   memo
+}
+
+// New returns a Service that answers from src under set. Run it, so that routes that are not in the cache are looked up.
+func New(src Sources, set Settings, log *slog.Logger) *Service {
+	s := &Service{sources: src, log: log, changes: newChanges(), hosts: policy.NewHostLimit(), started: time.Now()}
+	s.counters.observe = src.Observe
+	s.background = newBackground(s.gatherRoute, log)
+	s.Configure(set)
+	return s
 }
 
 // Configure puts new settings in force for all requests that begin after it.
@@ -103,20 +114,24 @@ func (s *Service) Configure(set Settings) {
 	if set.Wait <= 0 {
 		set.Wait = 200 * time.Millisecond
 	}
-	if set.Budget <= 0 {
-		set.Budget = 10 * time.Second
-	}
-	s.settings.Store(&set)
+	s.force.Store(&inForce{Settings: set, engine: engine(s.sources, set, s.hosts), memo: newMemo()})
 }
 
-// clock tells the time since the service was made; it goes on when somebody sets that of the machine.
+// engine returns an Engine for a set of settings.
+func engine(src Sources, set Settings, hosts *policy.HostLimit) policy.Engine {
+	return policy.Engine{
+		Resolver: src.Resolver, STS: src.STS, Probes: src.Probes, Hosts: hosts,
+		Overrides: set.Overrides, Site: set.Site, Relays: set.Relays,
+	}
+}
+
+// clock returns the time since the service was made; setting the clock of the machine does not change it.
 func (s *Service) clock() time.Duration { return time.Since(s.started) }
 
-// Run works off background lookups until ctx ends.
+// Run looks up routes in the background until ctx ends.
 func (s *Service) Run(ctx context.Context) error { return s.background.run(ctx) }
 
-// handler counts and observes the answers of one map, and turns a panic into the safe one: nothing in here may
-// look like an answer by accident.
+// handler counts and observes the answers of one map. It turns a panic into a safe answer.
 func (s *Service) handler(m mapID) socketmap.HandlerFunc {
 	answer := s.tlsPolicy
 	if m == mapTransport {
@@ -124,14 +139,14 @@ func (s *Service) handler(m mapID) socketmap.HandlerFunc {
 	}
 	return func(ctx context.Context, req socketmap.Request) socketmap.Reply {
 		now := s.clock()
-		a := s.guarded(answer, call{ctx: ctx, m: m, key: key(m, req.Key), set: s.settings.Load(), now: now})
+		a := s.guarded(answer, call{ctx: ctx, m: m, key: key(m, req.Key), set: s.force.Load(), now: now})
 		a.kind.count(s, now)
 		return a.reply
 	}
 }
 
-// key is the part of a request's key that is looked at: of a recipient the domain, so that no local part gets
-// any further.
+// key returns the part of a request's key that is used: of a recipient the domain, so that no local part gets any
+// further.
 func key(m mapID, k string) string {
 	if m == mapTransport {
 		return k[strings.LastIndexByte(k, '@')+1:]
@@ -144,13 +159,14 @@ type call struct {
 	ctx context.Context
 	m   mapID
 	key string
-	set *Settings
+	set *inForce
 	now time.Duration // when the request came
 }
 
-// answered is what becomes of a call. decided is set where decision is one.
+// answered is the answer to a call. decided is set where decision is one.
 type answered struct {
 	reply    socketmap.Reply
+	would    socketmap.Reply // what reply would be if the mode were enforce
 	kind     *counted
 	next     policy.Nexthop
 	decision policy.Decision
@@ -160,7 +176,7 @@ type answered struct {
 	probe []string
 }
 
-// kindIn says of which kind the answer is.
+// kindIn returns the kind of the answer.
 func (a *answered) kindIn(m mapID) Kind {
 	k := Kind{Map: m.String(), Status: a.reply.Status.String(), Cached: a.cached, Decided: a.decided}
 	if a.decided {
@@ -181,7 +197,7 @@ func (s *Service) guarded(answer func(call) answered, c call) (a *answered) {
 			a.kind = s.counters.of(c.m, a)
 		}
 	}()
-	if a := s.memory.recall(c, s.sources.Version); a != nil {
+	if a := c.set.memo.recall(c, s.sources.Version); a != nil {
 		s.noteAgain(c.m, a, c.set)
 		s.wantProbes(c, a)
 		return a
@@ -194,54 +210,69 @@ func (s *Service) guarded(answer func(call) answered, c call) (a *answered) {
 	return &fresh
 }
 
-// tlsPolicy answers smtp_tls_policy_maps: from what is known where that suffices, otherwise within the budget.
+// tlsPolicy answers smtp_tls_policy_maps: from what is known where that is enough, otherwise within the budget.
 func (s *Service) tlsPolicy(c call) answered {
 	next, ok := policy.ParseNexthop(c.key, c.set.Policy.Port26.Port)
 	if !ok || c.set.Policy.Mode == policy.ModeOff {
 		return answered{reply: socketmap.NotFound(), cached: true}
 	}
+	// What is kept of the request must not keep all of it in memory.
 	c.key, next.Name = strings.Clone(c.key), strings.Clone(next.Name)
-	seen := &recorder{sources: &s.sources, sts: s.sources.CachedSTS}
-	engine := seen.view(c.set)
-	engine.Relays = c.set.Relays
-	facts, err := engine.Gather(c.ctx, next, c.set.Policy)
-	a := answered{next: next, decided: true, cached: err == nil}
-	if err != nil {
-		budget, cancel := context.WithTimeout(c.ctx, c.set.Budget)
+	before, first, o := s.version(), &expiry{Resolver: s.sources.Resolver}, c.set.Policy
+	engine := c.set.engine
+	engine.Resolver = first
+	facts, d, err := engine.Decide(c.ctx, next, o, dns.Effort{CacheOnly: true})
+	cached := err == nil
+	if !cached {
+		budget, cancel := context.WithTimeout(c.ctx, c.set.budget())
 		defer cancel()
-		engine.Resolver, engine.STS, engine.Waits = s.sources.Resolver, s.sources.STS, true
-		// What cannot be had even now leaves facts that trust nothing.
-		facts, _ = engine.Gather(budget, next, c.set.Policy)
+		facts, d, _ = c.set.engine.Decide(budget, next, o, dns.Effort{}) // a failure is a fact
 	}
-	a.decision = policy.Decide(facts, c.set.Policy)
+	a := s.answer(c, next, d)
+	a.cached = cached
 	if s.sources.WantProbe != nil {
-		a.probe = policy.ProbeTargets(facts, c.set.Overrides, c.set.Policy)
+		a.probe = policy.ProbeTargets(facts, c.set.Overrides, o)
 	}
-	s.note(c.m, next, &a.decision, c.set)
-	a.reply = a.decision.Reply
-	if a.decision.Reason == policy.ReasonOwnRelay {
+	if d.Reason == policy.ReasonOwnRelay {
 		if times, due := s.relayLookups.Due(); due {
 			s.log.Warn("relay host of Postfix cannot be looked up; delivering without a TLS policy",
-				"nexthop", next.String(), "reason", a.decision.Why[0], "times", times)
+				"nexthop", next.String(), "reason", d.Why[0], "times", times)
 		}
-		return a // not remembered: it depends on the configuration of Postfix
 	}
-	if c.m == mapTLSRPT && a.reply.Status == socketmap.StatusOK {
-		a.reply.Text += a.decision.TLSRPT
+	a.kind = s.counters.of(c.m, &a)
+	first.until(facts.STS.Expires)
+	if cached && lasting(facts, d) {
+		c.set.memo.keep(c, a, validity{before, first.at(s.started)})
 	}
-	return s.remembered(c, a, seen)
+	return a
+}
+
+// answer returns what Postfix gets for a decision, and logs it.
+func (s *Service) answer(c call, next policy.Nexthop, d policy.Decision) answered {
+	a := answered{next: next, decision: d, decided: true, would: d.Reply(c.set.Policy, c.m == mapTLSRPT)}
+	a.reply = inMode(c.set.Policy.Mode, a.would)
+	s.note(c.m, &a, c.set)
+	return a
+}
+
+// inMode returns what Postfix gets in a mode instead of a reply.
+func inMode(m policy.Mode, would socketmap.Reply) socketmap.Reply {
+	if m == policy.ModeReport {
+		return socketmap.NotFound()
+	}
+	return would
 }
 
 // wantProbes makes the hosts of a TLS-policy answer due for a probe, unless this site receives the domain itself or cannot
 // find out: no route follows then. A site that has not been read yet does not delay the probe.
 func (s *Service) wantProbes(c call, a *answered) {
-	if len(a.probe) == 0 || c.set.CachedSite == nil {
+	if len(a.probe) == 0 || c.set.Site == nil {
 		return
 	}
-	own, _, err := c.set.CachedSite.Own(c.ctx, a.next.Name)
+	own, _, err := c.set.Site.Own(c.ctx, a.next.Name, dns.Effort{CacheOnly: true})
 	switch {
 	case errors.Is(err, dns.ErrNotCached):
-	case own, err != nil, slices.ContainsFunc(a.probe, c.set.CachedSite.OwnHost):
+	case own, err != nil, slices.ContainsFunc(a.probe, c.set.Site.OwnHost):
 		return
 	}
 	for _, host := range a.probe {
@@ -255,53 +286,36 @@ func (s *Service) transport(c call) answered {
 	if !ok || c.set.Policy.Mode == policy.ModeOff || c.set.Policy.Port26.Mode == policy.PortOff {
 		return answered{reply: socketmap.NotFound(), cached: true}
 	}
-	// What is kept of the request must not keep all of it: there may be a local part.
+	// What is kept of the request must not keep all of it in memory: there may be a local part.
 	c.key, next.Name = strings.Clone(c.key), strings.Clone(next.Name)
-	seen := &recorder{sources: &s.sources, sts: s.sources.CachedPassiveSTS, site: c.set.CachedSite}
-	engine := seen.view(c.set)
-	engine.Effort.Untrusted = true
-	if s.sources.Probes != nil {
-		engine.Probes = recordedProbes{seen}
-	}
-	if seen.site != nil {
-		engine.Site = recordedSite{seen}
-	}
-	facts, err := engine.GatherRoute(c.ctx, next, c.set.Policy)
-	a := answered{next: next, cached: err == nil}
-	if err != nil {
-		if facts, ok = s.background.wait(c.ctx, task{next, c.set}); !ok {
-			a.reply = socketmap.NotFound()
-			return a
+	before, first := s.version(), &expiry{Resolver: s.sources.Resolver}
+	engine := c.set.engine
+	engine.Resolver = first
+	facts, d, err := engine.Route(c.ctx, next, c.set.Policy, dns.Effort{CacheOnly: true, Untrusted: true})
+	cached := err == nil
+	if !cached {
+		if d, ok = s.background.wait(c.ctx, next, c.set); !ok {
+			return answered{next: next, reply: socketmap.NotFound()}
 		}
 	}
-	a.decision, a.decided = policy.Route(facts, c.set.Policy), true
-	s.note(c.m, next, &a.decision, c.set)
-	a.reply = a.decision.Reply
-	return s.remembered(c, a, seen)
-}
-
-// remembered returns a, which may be given again if it rests on what seen has recorded.
-func (s *Service) remembered(c call, a answered, seen *recorder) answered {
+	a := s.answer(c, next, d)
+	a.cached = cached
 	a.kind = s.counters.of(c.m, &a)
-	s.memory.keep(c, &a, seen, s.started)
+	if cached && lasting(facts, d) {
+		c.set.memo.keep(c, a, validity{before, first.at(s.started)})
+	}
 	return a
 }
 
-// gatherRoute is the background half of transport. A panic leaves facts that trust nothing.
-func (s *Service) gatherRoute(ctx context.Context, t task) (found policy.Facts) {
+// gatherRoute is the background half of transport. A panic ends in no route.
+func (s *Service) gatherRoute(ctx context.Context, next policy.Nexthop) (d policy.Decision, set *inForce) {
+	set = s.force.Load()
 	defer func() {
 		if p := recover(); p != nil {
 			s.panicked("background", fmt.Sprint(p))
-			found = policy.Facts{}
+			d = policy.Decision{Verdict: policy.None}
 		}
 	}()
-	engine := policy.Engine{
-		Resolver: s.sources.Resolver, Overrides: t.set.Overrides, STS: s.sources.PassiveSTS, Probes: s.sources.Probes,
-		Site: t.set.Site, Effort: dns.Effort{Untrusted: true}, Waits: true,
-	}
-	facts, err := engine.GatherRoute(ctx, t.next, t.set.Policy)
-	if err != nil {
-		return policy.Facts{}
-	}
-	return facts
+	_, d, _ = set.engine.Route(ctx, next, set.Policy, dns.Effort{Untrusted: true}) // a failure is a fact
+	return d, set
 }

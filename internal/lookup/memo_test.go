@@ -2,19 +2,23 @@ package lookup_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 	"weak"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
@@ -33,6 +37,7 @@ type world struct {
 	own     map[string]bool
 	ownAddr map[netip.Addr]bool
 	denial  map[string]*dns.RRset
+	version uint64
 }
 
 func (w *world) Lookup(_ context.Context, q dns.Question, _ dns.Effort) (*dns.RRset, error) {
@@ -52,7 +57,7 @@ func (w *world) Lookup(_ context.Context, q dns.Question, _ dns.Effort) (*dns.RR
 	return w.denial[key], nil
 }
 
-func (w *world) Own(_ context.Context, domain string) (bool, string, error) {
+func (w *world) Own(_ context.Context, domain string, _ dns.Effort) (bool, string, error) {
 	return w.own[domain], "mydestination", nil
 }
 func (w *world) OwnHost(string) bool               { return false }
@@ -61,16 +66,7 @@ func (w *world) Verdict(host string) probe.Verdict { return w.verdict[host] }
 
 type worldSTS struct{ *world }
 
-func (w worldSTS) Lookup(context.Context, string) mtasts.Result { return w.sts }
-
-func (worldSTS) Announce(string) {}
-
-func (w worldSTS) Live(domain string) mtasts.Result {
-	if w.sts.State != mtasts.Found {
-		return mtasts.Result{Domain: domain, State: mtasts.Absent}
-	}
-	return w.sts
-}
+func (w worldSTS) Lookup(context.Context, string, dns.Effort) mtasts.Result { return w.sts }
 
 func newWorld() *world {
 	return &world{
@@ -80,13 +76,14 @@ func newWorld() *world {
 }
 
 func (w *world) service(set lookup.Settings) *lookup.Service {
-	return lookup.New(lookup.Sources{Resolver: w, STS: worldSTS{w}, CachedSTS: worldSTS{w}, PassiveSTS: worldSTS{w}, CachedPassiveSTS: worldSTS{w}, Probes: w}, set, slog.New(slog.DiscardHandler))
+	version := func() uint64 { return 1 + w.version }
+	return lookup.New(lookup.Sources{Resolver: w, STS: worldSTS{w}, Version: version, Probes: w}, set, slog.New(slog.DiscardHandler))
 }
 
 func (w *world) settings() lookup.Settings {
 	return lookup.Settings{
-		Policy: policy.Options{DANE: true, MTASTS: true, Port26: policy.Port26Options{Mode: policy.PortProbe, Port: 26, Transport: "smtps26"}},
-		Site:   w, CachedSite: w,
+		Policy: policy.Options{Mode: policy.ModeEnforce, DANE: true, MTASTS: true, Port26: policy.Port26Options{Mode: policy.PortProbe, Port: 26, Transport: "smtps26"}},
+		Site:   w,
 	}
 }
 
@@ -96,6 +93,7 @@ func (w *world) change(r *rand.Rand) {
 	host := hosts[r.IntN(len(hosts))]
 	status := []dns.Status{dns.Secure, dns.Insecure}[r.IntN(2)]
 	flip := func(m map[string]bool, key string) { m[key] = !m[key] }
+	w.version++
 	names := []string{"MX example.com", "A " + host, "AAAA " + host, "TLSA _25._tcp." + host, "TLSA _26._tcp." + host}
 	switch r.IntN(9) {
 	case 0, 1:
@@ -115,9 +113,11 @@ func (w *world) change(r *rand.Rand) {
 			Policy: mtasts.Policy{Mode: modes[r.IntN(3)], MX: []string{hosts[r.IntN(len(hosts))]}}}
 	case 5:
 		w.sts = mtasts.Result{Domain: "example.com", State: mtasts.State(r.IntN(2) + 1)}
-	case 6:
+	case 6: // the version is not that of the probes, nor of the site
+		w.version--
 		w.verdict[host] = probe.Verdict{State: probe.State(r.IntN(3)), Checked: time.Unix(r.Int64N(1e9), 0)}
 	case 7:
+		w.version--
 		flip(w.own, "example.com")
 		a := netip.AddrFrom4([4]byte{192, 0, 2, byte(r.IntN(3))})
 		w.ownAddr[a] = !w.ownAddr[a]
@@ -132,16 +132,14 @@ func (w *world) fresh(set lookup.Settings, request string) string {
 	e := policy.Engine{Resolver: w, STS: worldSTS{w}, Probes: w, Site: w}
 	if m == "transport" {
 		next, _ := policy.ParseRecipient(key)
-		f, _ := e.GatherRoute(context.Background(), next, set.Policy)
-		return policy.Route(f, set.Policy).Reply.String()
+		_, d, _ := e.Route(context.Background(), next, set.Policy, dns.Effort{CacheOnly: true})
+		r := d.Reply(set.Policy, false)
+		return r.String()
 	}
 	next, _ := policy.ParseNexthop(key, 26)
-	f, _ := e.Gather(context.Background(), next, set.Policy)
-	d := policy.Decide(f, set.Policy)
-	if m == "tls-policy-tlsrpt" && d.Reply.Status == socketmap.StatusOK {
-		d.Reply.Text += d.TLSRPT
-	}
-	return d.Reply.String()
+	_, d, _ := e.Decide(context.Background(), next, set.Policy, dns.Effort{CacheOnly: true})
+	r := d.Reply(set.Policy, m == "tls-policy-tlsrpt")
+	return r.String()
 }
 
 // TestMemoryNeverAnswersForOtherFacts changes the world at random and holds every answer of a service that remembers
@@ -158,7 +156,7 @@ func TestMemoryNeverAnswersForOtherFacts(t *testing.T) {
 			w.change(r)
 		}
 		if r.IntN(200) == 0 {
-			set.Policy.MixedMX = policy.Treatment(r.IntN(2))
+			set.Policy.MixedMX = []policy.Treatment{policy.Honour, policy.Ignore}[r.IntN(2)]
 			set.Policy.DANE = !set.Policy.DANE
 			old.Configure(set)
 		}
@@ -179,45 +177,144 @@ func TestMemoryHoldsNoLocalPartAndNoFailure(t *testing.T) {
 	s := w.service(w.settings())
 	require.Equal(t, "TEMP MX lookup for example.com failed: SERVFAIL", ask(s, "tls-policy example.com"))
 	w.failing["MX example.com"] = false
+	w.version++
 	w.answers["MX example.com"] = &dns.RRset{Status: dns.Secure, MX: []dns.MX{{Host: "starttls-a.example.com"}}}
 	require.Contains(t, ask(s, "tls-policy example.com"), "OK secure")
 	w.missing["MX example.com"] = true
-	require.Equal(t, "TEMP no facts were gathered", ask(s, "tls-policy example.com"), "what has expired is not answered")
+	w.version++
+	require.Contains(t, ask(s, "tls-policy example.com"), "TEMP", "what has expired is not answered")
 }
 
-// TestMemoryKeepsNothingHuge: strangers choose the domains of routes, and what their zones hold. What is remembered must
-// not keep in memory what the cache has let go of.
-func TestMemoryKeepsNothingHuge(t *testing.T) {
+// TestTheMemoKeepsNoAnswersOfTheCache: untrusted senders choose the domains of routes, and what their zones hold.
+func TestTheMemoKeepsNoAnswersOfTheCache(t *testing.T) {
 	t.Parallel()
-	hosts := func(n int) *dns.RRset {
-		r := &dns.RRset{Name: "example.com", Owner: "example.com", Type: dns.TypeMX, Status: dns.Insecure}
-		for i := range n {
-			r.MX = append(r.MX, dns.MX{Host: fmt.Sprint("mx", i, ".", strings.Repeat("long.", 40), "example.com")})
+	for _, request := range []string{"transport user@example.com", "tls-policy example.com"} {
+		for _, hosts := range []int{5, 4096} {
+			w := newWorld()
+			rrset := &dns.RRset{Name: "example.com", Owner: "example.com", Type: dns.TypeMX, Status: dns.Insecure}
+			for i := range hosts {
+				rrset.MX = append(rrset.MX, dns.MX{Host: fmt.Sprint("mx", i, ".", strings.Repeat("long.", 40), "example.com")})
+			}
+			w.answers["MX example.com"] = rrset
+			pinned := weak.Make(rrset)
+			s := w.service(w.settings())
+			for range 3 {
+				require.Equal(t, "NOTFOUND ", ask(s, request))
+			}
+			rrset = nil
+			clear(w.answers)
+			runtime.GC()
+			require.Nil(t, pinned.Value(), "%s with %d hosts", request, hosts)
+			runtime.KeepAlive(s)
 		}
-		return r
 	}
-	for _, c := range []struct {
-		request string
-		hosts   int
-		kept    bool
-	}{
-		{"transport user@example.com", 5, true},
-		{"transport user@example.com", 4096, false},
-		{"tls-policy example.com", 5, true},
-		{"tls-policy example.com", 20, false}, // 20 small answers, and some for each of them
-	} {
-		w := newWorld()
-		w.answers["MX example.com"] = hosts(c.hosts)
-		pinned := weak.Make(w.answers["MX example.com"])
-		s := w.service(w.settings())
+}
+
+// TestNothingKeepsPreviousSettings: remembered answers, and routes that are looked up, end with the settings they were
+// made under.
+func TestNothingKeepsPreviousSettings(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.answers["MX example.com"] = &dns.RRset{Status: dns.Secure, MX: []dns.MX{{Host: "starttls-a.example.com"}}}
+	overrides := func(n int) *policy.Overrides {
+		o, err := policy.ParseOverrides("overrides", strings.NewReader(fmt.Sprintf("d%d.example secure match=mx.d%d.example servername=hostname\n", n, n)))
+		require.NoError(t, err)
+		return o
+	}
+	set := w.settings()
+	set.Overrides = overrides(0)
+	s := w.service(set)
+	defer running(s)()
+	previous := []weak.Pointer[policy.Overrides]{weak.Make(set.Overrides)}
+	for n := range 5 {
+		for _, request := range []string{
+			"tls-policy example.com", fmt.Sprintf("tls-policy d%d.example", n), fmt.Sprintf("tls-policy-tlsrpt d%d.example", n),
+			"transport user@example.com", fmt.Sprintf("transport user@d%d.example", n),
+		} {
+			ask(s, request)
+			ask(s, request)
+		}
+		w.missing[fmt.Sprintf("MX slow%d.example", n)] = true
+		ask(s, fmt.Sprintf("transport user@slow%d.example", n)) // looked up in the background
+		set.Overrides = overrides(n + 1)
+		s.Configure(set)
+		previous = append(previous, weak.Make(set.Overrides))
+	}
+	for n, o := range previous[:5] {
+		require.Eventually(t, func() bool { runtime.GC(); return o.Value() == nil }, 10*time.Second, time.Millisecond, "reload %d", n)
+	}
+	require.NotNil(t, previous[5].Value())
+	runtime.KeepAlive(s)
+}
+
+// TestTheMemoEndsWithItsFacts: it never outlives a change of the cache, an expiry, or two seconds.
+func TestTheMemoEndsWithItsFacts(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cache := dnscache.New(resolverFunc(everyKind), dnscache.Options{})
+		var looks atomic.Int64
+		cached := resolverFunc(func(ctx context.Context, q dns.Question) (*dns.RRset, error) {
+			looks.Add(1)
+			return cache.Lookup(ctx, q, dns.Effort{CacheOnly: true})
+		})
+		sts := worldSTS{newWorld()}
+		version := func() uint64 { return uint64(cache.Version()) + sts.version }
+		set := settings()
+		set.Policy.MTASTS = true
+		s := lookup.New(lookup.Sources{Resolver: views{asking: cache, cached: cached}, Version: version, STS: sts}, set, slog.New(slog.DiscardHandler))
+		looked := func() bool {
+			looks.Store(0)
+			require.Equal(t, "OK secure match=smtps-mx.example.com:starttls-mx.example.com servername=hostname", ask(s, "tls-policy example.com"))
+			return looks.Load() > 0
+		}
+		settled := func() {
+			for range 2 { // asked, remembered
+				looked()
+			}
+			require.False(t, looked())
+		}
+		settled()
+		_, err := cache.Lookup(t.Context(), dns.Question{Name: "another.example", Type: dns.TypeMX}, dns.Effort{})
+		require.NoError(t, err)
+		require.True(t, looked(), "something has changed")
+		settled()
+		require.Positive(t, cache.Flush("example.com"))
+		require.True(t, looked(), "the very answer is gone")
+		settled()
+		time.Sleep(2 * time.Second)
+		require.True(t, looked(), "so that the cache learns what is in use")
+		settled()
+		time.Sleep(24*time.Hour - 2*time.Second - 100*time.Millisecond)
+		settled()
+		time.Sleep(100 * time.Millisecond)
+		require.True(t, looked(), "expired")
+		settled()
+
+		sts.sts = mtasts.Result{Domain: "example.com", State: mtasts.Found, ID: "1", Expires: time.Now().Add(time.Second), Policy: mtasts.Policy{Mode: mtasts.Testing}}
+		sts.version++
+		require.True(t, looked(), "a policy was fetched")
+		settled()
+		time.Sleep(time.Second)
+		require.True(t, looked(), "the policy has expired")
+
+		for name, unsure := range map[string]mtasts.Result{
+			"stale":  {Domain: "example.com", State: mtasts.Found, ID: "1", Stale: true, Policy: mtasts.Policy{Mode: mtasts.Testing}},
+			"failed": {Domain: "example.com", State: mtasts.Failed, Why: "HTTP status 500"},
+		} {
+			sts.sts = unsure
+			sts.version++
+			for range 4 {
+				require.True(t, looked(), "%s: it ends by itself", name)
+			}
+		}
+		sts.sts = mtasts.Result{Domain: "example.com", Err: errors.New("busy")}
+		sts.version++
 		for range 3 {
-			require.Equal(t, "NOTFOUND ", ask(s, c.request))
+			looks.Store(0)
+			require.Contains(t, ask(s, "tls-policy example.com"), "TEMP")
+			require.Positive(t, looks.Load(), "an unknown MTA-STS state is never remembered")
 		}
-		clear(w.answers)
-		runtime.GC()
-		require.Equal(t, c.kept, pinned.Value() != nil, "%s with %d hosts", c.request, c.hosts)
-		runtime.KeepAlive(s)
-	}
+	})
 }
 
 // BenchmarkCached counts the allocations of a lookup whose facts are all at hand.

@@ -33,7 +33,7 @@ func TestOnlyMailThatLeavesCausesProbes(t *testing.T) {
 	wanted := map[string]int{}
 	svc := func(set lookup.Settings) socketmap.Handler {
 		return lookup.New(lookup.Sources{
-			Resolver: w, STS: worldSTS{w}, CachedSTS: worldSTS{w}, PassiveSTS: worldSTS{w}, CachedPassiveSTS: worldSTS{w}, Probes: w,
+			Resolver: w, STS: worldSTS{w}, Probes: w,
 			WantProbe: func(host string) {
 				mu.Lock()
 				defer mu.Unlock()

@@ -18,7 +18,10 @@ import (
 // relays knows one relay host; "broken" is an error.
 type relays string
 
-func (r relays) RelayHost(_ context.Context, host string) (bool, error) {
+func (r relays) RelayHost(_ context.Context, host string, e dns.Effort) (bool, error) {
+	if e.CacheOnly {
+		return false, dns.ErrNotCached
+	}
 	if host == "broken.corp.example" {
 		return false, errors.New("postmap: fatal: no such table")
 	}
@@ -70,13 +73,16 @@ func TestARelayHostOfPostfixThatCannotBeLookedUpDoesNotStopMail(t *testing.T) {
 
 func TestARelayHostThatCanBeLookedUpKeepsItsPolicy(t *testing.T) {
 	t.Parallel()
-	f := policy.Facts{Nexthop: policy.Nexthop{Name: "relay.corp.example", Host: true, Port: 25}, OwnRelay: true}
-	f.Hosts = []policy.Host{{Name: "relay.corp.example"}}
+	f := policy.Facts{Nexthop: policy.Nexthop{Name: "relay.corp.example", Host: true, Port: 25}, Relay: policy.RelayOwn}
+	f.Hosts = []policy.Host{{Name: "relay.corp.example", DANE: dane.Result{State: dane.Failed}}}
 	usable := f
 	usable.Hosts = []policy.Host{{Name: "relay.corp.example", DANE: dane.Result{State: dane.Usable}}}
 	o := policy.Options{DANE: true}
-	require.Equal(t, "OK dane-only", policy.Decide(usable, o).Reply.String())
-	require.Equal(t, "NOTFOUND ", policy.Decide(f, o).Reply.String())
-	f.OwnRelay = false
-	require.Equal(t, "TEMP", policy.Decide(f, o).Reply.Status.String())
+	d, _ := policy.Decide(usable, o)
+	require.Equal(t, policy.LevelDANEOnly, d.TLS.Level)
+	d, _ = policy.Decide(f, o)
+	require.Equal(t, policy.None, d.Verdict)
+	f.Relay = policy.RelayOther
+	d, _ = policy.Decide(f, o)
+	require.Equal(t, policy.Defer, d.Verdict)
 }

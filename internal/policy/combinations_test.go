@@ -17,7 +17,6 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
-	"github.com/policyd/policyd/prefix"
 )
 
 func update() bool { return *updateFlag }
@@ -155,7 +154,9 @@ func TestDecideCombinations(t *testing.T) {
 	n := 0
 	for _, c := range combinations() {
 		f := c.facts()
-		got := policy.Decide(f, withDANEAndSTS())
+		got, need := policy.Decide(f, withDANEAndSTS())
+		require.True(t, need.Required.Empty(), "%+v", c)
+		reply := got.Reply(withDANEAndSTS(), false)
 		found := false
 		for _, l := range lines {
 			port := fmt.Sprint(c.port)
@@ -166,13 +167,13 @@ func TestDecideCombinations(t *testing.T) {
 			if strings.Contains(want, "%s") {
 				want = strings.ReplaceAll(fmt.Sprintf(want, port), "second", f.Hosts[1].Name)
 			}
-			require.Equal(t, want, got.Reply.String(), "%+v: %s", c, l.why)
+			require.Equal(t, want, reply.String(), "%+v: %s", c, l.why)
 			found = true
 			break
 		}
 		require.True(t, found, "no line for %+v", c)
-		require.Equal(t, c.prefix == "none" && got.Source == policy.SourceMTASTS, got.TLSRPT != "", "TLSRPT for genuine MTA-STS only: %+v", c)
-		_, _ = fmt.Fprintf(&golden, "dane=%-17s mx=%-8s sts=%-7s prefix=%-5s port=%d  %-7s %s\n", c.dane, c.mx, c.sts, c.prefix, c.port, got.Source, got.Reply)
+		require.Equal(t, c.prefix == "none" && got.Source == policy.SourceMTASTS, got.TLS.STS != nil, "TLSRPT for genuine MTA-STS only: %+v", c)
+		_, _ = fmt.Fprintf(&golden, "dane=%-17s mx=%-8s sts=%-7s prefix=%-5s port=%d  %-7s %s\n", c.dane, c.mx, c.sts, c.prefix, c.port, got.Source, reply)
 		n++
 	}
 	require.Equal(t, 1080, n)
@@ -244,7 +245,7 @@ func TestMTASTS(t *testing.T) {
 			" policy_type=sts policy_domain=example.com mx_host_pattern=mx.example.com { policy_string = z: a=b c, d }"},
 		{"mode none", sts(stsPolicy(mtasts.None), "10 mx.example.com"), none, ""},
 		{"nothing is known: TEMP", sts(mtasts.Result{Err: errors.New("busy")}, "10 mx.example.com"), "TEMP the MTA-STS policy of example.com is not known: busy", ""},
-		{"nothing is known, with a prefix: TEMP", sts(mtasts.Result{}, "10 starttls-a.example.com"), "TEMP the MTA-STS policy of example.com is not known: no facts were gathered", ""},
+		{"nothing is known, with a prefix: TEMP", sts(mtasts.Result{}, "10 starttls-a.example.com"), "TEMP no facts were gathered", ""},
 		{"the policy narrows the prefixed hosts", sts(stsPolicy(mtasts.Enforce, "starttls-a.example.com"), "10 starttls-a.example.com", "20 starttls-b.example.com"),
 			"OK secure match=starttls-a.example.com servername=hostname", ""},
 		{"a testing policy narrows nothing", sts(stsPolicy(mtasts.Testing, "starttls-a.example.com"), "10 starttls-a.example.com", "20 starttls-b.example.com"),
@@ -258,15 +259,16 @@ func TestMTASTS(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			d := policy.Decide(c.facts, withDANEAndSTS())
-			require.Equal(t, c.want, d.Reply.String())
+			d := decided(c.facts, withDANEAndSTS())
+			plain, report := d.Reply(withDANEAndSTS(), false), d.Reply(withDANEAndSTS(), true)
+			require.Equal(t, c.want, plain.String())
 			require.NotEmpty(t, d.Why)
 			if c.tlsrpt == "*" {
-				require.NotEmpty(t, d.TLSRPT)
+				require.NotEqual(t, plain, report)
 			} else {
-				require.Equal(t, c.tlsrpt, d.TLSRPT)
+				require.Equal(t, plain.Text+c.tlsrpt, report.Text)
 			}
-			off := policy.Decide(c.facts, with(func(o *policy.Options) { o.DANE = true }))
+			off := decided(c.facts, with(func(o *policy.Options) { o.DANE = true }))
 			require.NotEqual(t, policy.SourceMTASTS, off.Source, "mta_sts = false")
 		})
 	}
@@ -341,7 +343,7 @@ func TestDANE(t *testing.T) {
 		{"the policy allows the other host only", enforced(hosts(signed, "10 a.example absent", "20 b.example failed"), "a.example"), match("a.example")},
 		{"every host failed", hosts(signed, "10 a.example failed", "20 b.example dead"), "TEMP DANE lookup for port 25 of b.example failed: SERVFAIL"},
 		{"every host that has an address failed", hosts(signed, "10 a.example failed", "20 b.example nowhere"), "TEMP DANE lookup for port 25 of a.example failed: timed out"},
-		{"nothing is known about a host: TEMP", hosts(signed, "10 a.example usable", "20 b.example unknown"), "TEMP no facts were gathered about DANE for b.example"},
+		{"nothing is known about a host: TEMP", hosts(signed, "10 a.example usable", "20 b.example unknown"), "TEMP no facts were gathered"},
 
 		// An insecure MX RRset.
 		{"TLSA records and a prefix", hosts(unsigned, "10 starttls-a.example usable"), match("starttls-a.example")},
@@ -362,21 +364,21 @@ func TestDANE(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			require.Equal(t, c.want, policy.Decide(c.facts, withDANEAndSTS()).Reply.String())
+			require.Equal(t, c.want, answered(c.facts, withDANEAndSTS()))
 			if strings.Contains(c.want, "dane") {
 				o := withDANEAndSTS()
 				o.DANE = false
-				require.NotEqual(t, policy.SourceDANE, policy.Decide(c.facts, o).Source, "dane = false")
+				require.NotEqual(t, policy.SourceDANE, decided(c.facts, o).Source, "dane = false")
 			}
 		})
 	}
 	ignoring := withDANEAndSTS()
 	ignoring.MixedMX = policy.Ignore
-	require.Equal(t, "OK dane", policy.Decide(hosts(signed, "10 a.example usable", "20 starttls-b.example absent"), ignoring).Reply.String(),
+	require.Equal(t, "OK dane", answered(hosts(signed, "10 a.example usable", "20 starttls-b.example absent"), ignoring),
 		"where the prefixes do not count, DANE for the hosts that have it")
 
 	ignoring.UnsignedMX = policy.Ignore
-	require.Equal(t, "OK dane", policy.Decide(hosts(unsigned, "10 starttls-a.example usable"), ignoring).Reply.String(),
+	require.Equal(t, "OK dane", answered(hosts(unsigned, "10 starttls-a.example usable"), ignoring),
 		"a prefix that does not count is no promise")
 }
 
@@ -398,7 +400,7 @@ func TestDANEOfANextHopInBrackets(t *testing.T) {
 		{"starttls-a.example.com", dane.Failed, "TEMP DANE lookup for port 25 of starttls-a.example.com failed"},
 	} {
 		f := host(c.name, 25)
-		f.Hosts = []policy.Host{{Name: c.name, Class: prefix.Of(c.name), DANE: dane.Result{State: c.state}}}
-		require.Equal(t, c.want, policy.Decide(f, withDANEAndSTS()).Reply.String(), "[%s] %s", c.name, c.state)
+		f.Hosts[0].DANE, f.Relay = dane.Result{State: c.state}, policy.RelayOther
+		require.Equal(t, c.want, answered(f, withDANEAndSTS()), "[%s] %s", c.name, c.state)
 	}
 }

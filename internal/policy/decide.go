@@ -2,81 +2,92 @@ package policy
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/policyd/policyd/internal/mtasts"
+	"github.com/policyd/policyd/internal/text"
 	"github.com/policyd/policyd/prefix"
-	"github.com/policyd/policyd/socketmap"
 )
 
-// A rule looks at the facts and, if it applies, fills in the decision and returns
-// true. One that does not apply may say why not.
-type rule func(f Facts, o Options, d *Decision) bool
+// A rule looks at the facts. If it applies, it fills in the decision and returns true. It also returns true when a fact
+// that it rests on is missing, and then says so in the Need. A rule that does not apply may say why not.
+type rule func(f *Facts, o *Options, d *deciding) bool
 
-// rules are all there are, in the order in which they are asked: the first that applies decides.
-func rules() [8]rule {
-	return [...]rule{switchedOff, override, unknownMX, byOwnRelay, byDANE, byPrefix, bySTS, noPolicy}
+// rules are all rules, in the order in which they are tried: the first that applies decides.
+func rules() [7]rule {
+	return [...]rule{switchedOff, override, unknownMX, byDANE, byPrefix, bySTS, noPolicy}
 }
 
-// Decide answers what the TLS policy for f.Nexthop is. The rules are asked in order and the first
-// that applies decides; none applies: NOTFOUND.
-func Decide(f Facts, o Options) Decision {
-	var d Decision
+// deciding is a decision being made.
+type deciding struct {
+	Decision
+	need Need
+}
+
+// lacks notes facts that a rule rests on and that are missing, and returns true. The decision then defers.
+func (d *deciding) lacks(n Need) bool {
+	d.need = n
+	d.defers(ReasonMXFailed, "no facts were gathered")
+	return true
+}
+
+// Decide returns the TLS policy for f.Nexthop, and the facts that are missing. While Need.Required is not empty, the
+// Decision defers: find these facts and call Decide again.
+func Decide(f Facts, o Options) (Decision, Need) {
+	var d deciding
 	for _, r := range rules() {
-		if r(f, o, &d) {
+		if r(&f, &o, &d) {
 			break
 		}
 	}
-	d.Would = d.Reply
-	if o.Mode == ModeReport && d.Reply.Status != socketmap.StatusNotFound {
-		d.Reply = socketmap.NotFound()
-		d.because(`mode = "report": Postfix gets NOTFOUND in place of this`)
-	}
-	return d
+	reach(&f, &d)
+	return d.Decision, d.need
 }
 
-func switchedOff(_ Facts, o Options, d *Decision) bool {
+func switchedOff(_ *Facts, o *Options, d *deciding) bool {
 	if o.Mode != ModeOff {
 		return false
 	}
 	d.none(ReasonOff)
-	d.because(`mode = "off": everything is answered NOTFOUND`)
+	d.because(`mode = "off": every lookup gets NOTFOUND`)
 	return true
 }
 
 // override obeys the operator before anything else.
-func override(f Facts, _ Options, d *Decision) bool {
+func override(f *Facts, _ *Options, d *deciding) bool {
 	switch f.Override.Action {
 	case ActionIgnore:
 		d.none(ReasonOverride)
+		d.Source = SourceOverride
 	case ActionLiteral:
-		d.Reply, d.Reason = socketmap.OK(f.Override.Policy), ReasonOverride
+		d.apply(SourceOverride, ReasonOverride, TLSPolicy{Level: LevelLiteral, Literal: f.Override.Policy})
 	default:
 		return false
 	}
-	d.Source = SourceOverride
 	d.because("the overrides file has a line for " + f.Override.Pattern)
 	return true
 }
 
-// unknownMX defers when the MX RRset could not be had: a bogus or withheld answer must not
-// hide a promise (RFC 4035 section 5.5, RFC 7672 section 2.1.2).
-func unknownMX(f Facts, _ Options, d *Decision) bool {
-	if f.Nexthop.Name != "" && (f.Nexthop.Host || f.MX.Asked && f.MX.Err == nil) {
+// unknownMX defers when the MX lookup failed: a bogus or withheld answer must not hide a promise (RFC 4035 section 5.5,
+// RFC 7672 section 2.1.2).
+func unknownMX(f *Facts, _ *Options, d *deciding) bool {
+	switch {
+	case f.Nexthop.Name == "":
+		d.defers(ReasonMXFailed, "no facts were gathered")
+	case f.Nexthop.Host:
+		return false
+	case f.MX.Err != nil:
+		d.defers(ReasonMXFailed, "MX lookup for "+f.Nexthop.Name+" failed: "+reason(f.MX.Err))
+	case !f.MX.Asked:
+		return d.lacks(Need{Required: FactSet{MX: true}})
+	default:
 		return false
 	}
-	text := "no facts were gathered"
-	if f.MX.Err != nil {
-		text = "MX lookup for " + f.Nexthop.Name + " failed: " + reason(f.MX.Err)
-	}
-	d.temp(ReasonMXFailed, text)
 	return true
 }
 
 // byPrefix honours the promise in the names of the MX hosts.
-func byPrefix(f Facts, o Options, d *Decision) bool {
-	if f.Nexthop.Host {
-		return prefixedHost(f, o, d)
-	}
+func byPrefix(f *Facts, o *Options, d *deciding) bool {
 	match, mixed := prefixed(f)
 	if len(match) == 0 {
 		return false
@@ -85,56 +96,72 @@ func byPrefix(f Facts, o Options, d *Decision) bool {
 		d.because(why)
 		return false
 	}
-	allowed, narrowed := match, false
-	if o.MTASTS {
+	allowed := match
+	if stsApplies(f, o) {
 		switch {
+		case !f.stsKnown():
+			return d.lacks(Need{Required: FactSet{STS: true}})
 		case f.STS.State == mtasts.Unknown:
-			d.temp(ReasonSTSUnknown, "the MTA-STS policy of "+f.Nexthop.Name+" is not known: "+stsDoubt(f.STS))
+			d.defers(ReasonSTSUnknown, "the MTA-STS policy of "+f.Nexthop.Name+" is not known: "+stsFailure(f.STS))
 			return true
 		case enforced(f, o):
 			allowed = slices.DeleteFunc(slices.Clone(match), func(host string) bool { return !f.STS.Policy.Matches(host) })
-			narrowed = len(allowed) < len(match)
 		}
 	}
-	if len(allowed) == 0 {
-		// RFC 8461 section 5: a host that the policy does not name must not get the mail.
+	switch {
+	case len(allowed) > 0:
+	case f.Nexthop.Port != SMTPPort:
+		d.defers(ReasonSTSConflict, "the MTA-STS policy of "+f.Nexthop.Name+" allows none of its smtps- hosts")
+		return true
+	default:
+		// A host that the policy does not name must not get the mail (RFC 8461 section 5).
 		d.Conflict = true
-		d.because("conflict: the MTA-STS policy allows none of the prefixed hosts, so it alone decides")
-		if f.Nexthop.Port != SMTPPort {
-			d.temp(ReasonSTSConflict, "the MTA-STS policy of "+f.Nexthop.Name+" allows none of its smtps- hosts")
-			return true
-		}
+		d.because("conflict: the MTA-STS policy allows none of the prefixed hosts, so it decides alone")
 		return false
 	}
-	if d.undelivered(f, o, allowed) {
+	switch {
+	case d.undelivered(f, o, allowed):
 		return true
-	}
-	d.secure(SourcePrefix, allowed)
-	d.Reason = ReasonPrefixAll
-	if mixed {
-		d.Reason = ReasonPrefixMixed
+	case f.Nexthop.Host:
+		d.secure(SourcePrefix, ReasonPrefixAll, allowed)
+		d.because("the next hop is a host whose name carries a prefix")
+		return true
+	case mixed:
+		d.secure(SourcePrefix, ReasonPrefixMixed, allowed)
 		d.because("some MX hosts carry a prefix: mail goes through those only")
-	} else {
+	default:
+		d.secure(SourcePrefix, ReasonPrefixAll, allowed)
 		d.because("every MX host carries a prefix")
 	}
-	if narrowed {
+	if len(allowed) < len(match) {
 		d.because("of these, the MTA-STS policy allows those in match= only")
 	}
-	d.unsigned(f)
+	if d.Unsigned = !f.MX.signed(); d.Unsigned {
+		d.because("the MX RRset is not signed: an attacker who can forge DNS can hide the promise")
+	}
 	return true
 }
 
-// unsigned notes a promise that DNSSEC does not protect.
-func (d *Decision) unsigned(f Facts) {
-	if d.Unsigned = !f.MX.signed(); d.Unsigned {
-		d.because("the MX RRset is not signed: who can forge DNS can hide the promise")
+// secure answers with the policy that only the hosts in match satisfy. A name that is not a host name, or an empty
+// list, defers.
+func (d *deciding) secure(s Source, r Reason, match []string) {
+	for _, m := range match {
+		if !prefix.ValidHost(strings.TrimPrefix(m, ".")) {
+			d.defers(r, "internal error: not a host name in a policy")
+			return
+		}
 	}
+	if len(match) == 0 {
+		d.defers(r, "internal error: a policy that no host satisfies")
+		return
+	}
+	d.apply(s, r, TLSPolicy{Level: LevelSecure, Match: match})
 }
 
-// dishonoured says why the settings have the prefixes of a domain count for nothing, "" if they do count.
-func dishonoured(f Facts, mixed bool, o Options) string {
+// dishonoured says why the settings make the prefixes of a domain count for nothing, "" if they count.
+func dishonoured(f *Facts, mixed bool, o *Options) string {
 	switch {
-	case !f.MX.signed() && o.UnsignedMX == Ignore:
+	case !authentic(f) && o.UnsignedMX == Ignore:
 		return `prefix: the MX RRset is not signed, and unsigned_mx = "ignore"`
 	case mixed && o.MixedMX == Ignore:
 		return `prefix: not every MX host carries one, and mixed_mx = "ignore"`
@@ -142,9 +169,9 @@ func dishonoured(f Facts, mixed bool, o Options) string {
 	return ""
 }
 
-// prefixed returns the names of the hosts that promise a valid certificate on the port of
-// the next hop, and whether the set has a host without any prefix.
-func prefixed(f Facts) (match []string, mixed bool) {
+// prefixed returns the names of the hosts that promise a valid certificate on the port of the next hop, sorted, and
+// whether the set has a host without any prefix. For a next hop in brackets the host is the next hop.
+func prefixed(f *Facts) (match []string, mixed bool) {
 	mixed = f.MX.Rest > 0
 	for i := range f.Hosts {
 		switch h := &f.Hosts[i]; {
@@ -158,24 +185,8 @@ func prefixed(f Facts) (match []string, mixed bool) {
 	return match, mixed
 }
 
-// prefixedHost honours the promise of a host that is named as the next hop itself: no MX RRset that
-// could be forged leads to it.
-func prefixedHost(f Facts, o Options, d *Decision) bool {
-	n := f.Nexthop
-	if !prefix.Of(n.Name).Promises(n.Port) {
-		return false
-	}
-	if d.undelivered(f, o, []string{n.Name}) {
-		return true
-	}
-	d.secure(SourcePrefix, []string{n.Name})
-	d.Reason = ReasonPrefixAll
-	d.because("the next hop is a host whose name carries a prefix")
-	return true
-}
-
-// noPolicy says for people what there is instead of a promise.
-func noPolicy(f Facts, _ Options, d *Decision) bool {
+// noPolicy says what there is instead of a promise.
+func noPolicy(f *Facts, _ *Options, d *deciding) bool {
 	d.none(ReasonNone)
 	switch {
 	case f.Nexthop.Host:
@@ -183,7 +194,7 @@ func noPolicy(f Facts, _ Options, d *Decision) bool {
 	case f.MX.NXDomain:
 		d.because("the domain does not exist")
 	case f.MX.Null:
-		d.because("null MX: the domain takes no mail (RFC 7505)")
+		d.because("null MX: the domain accepts no mail (RFC 7505)")
 	case f.MX.Implicit:
 		d.because("no MX RRset: an implicit MX carries no prefix (RFC 5321 section 5.1)")
 	default:
@@ -192,4 +203,20 @@ func noPolicy(f Facts, _ Options, d *Decision) bool {
 		}
 	}
 	return true
+}
+
+// noPrefix says that no host has a prefix that counts for the port.
+func noPrefix(f *Facts) string {
+	if f.Nexthop.Host && !prefix.Of(f.Nexthop.Name).Promises(f.Nexthop.Port) {
+		return "the name of the host carries no prefix for port " + portText(f.Nexthop.Port)
+	}
+	return "prefix: no MX host carries one for port " + portText(f.Nexthop.Port)
+}
+
+// reason returns what failed, without the question.
+func reason(err error) string {
+	if failed, ok := asDNS(err); ok {
+		return failed.Reason
+	}
+	return text.Printable(err.Error())
 }

@@ -1,14 +1,16 @@
 package policy
 
 import (
+	"strings"
+
 	"github.com/policyd/policyd/internal/dane"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/text"
-	"github.com/policyd/policyd/socketmap"
+	"github.com/policyd/policyd/prefix"
 )
 
-// byDANE applies RFC 7672 where it decides. Each case below is one line of this table; "promise" is a prefix that
-// counts or an enforced MTA-STS policy, and the hosts without any address are left out.
+// byDANE applies RFC 7672 where it decides. Each case below is one line of this table. "Promise" is a prefix that counts
+// or an enforced MTA-STS policy; hosts without any address are left out.
 //
 //	MX RRset  hosts                                        promise  answer
 //	insecure  any                                          yes      the rules that follow
@@ -20,45 +22,52 @@ import (
 //	secure    some usable, some absent or unusable         no       dane
 //	secure    none usable                                  yes      the rules that follow; see undelivered
 //	secure    none usable, some unusable, or some failed   no       dane
-func byDANE(f Facts, o Options, d *Decision) bool {
+//
+// While the MTA-STS policy is unknown, it counts as a promise.
+func byDANE(f *Facts, o *Options, d *deciding) bool {
 	if !o.DANE || len(f.Hosts) == 0 {
 		return false
 	}
-	s, promised := survey(f), promise(f, o)
-	switch {
-	case s.unknown != "":
-		d.temp(ReasonDANEFailed, s.unknown)
-	case s.usable+s.unusable+s.failed == 0:
-		d.because("DANE: no MX host that can be reached has secure TLSA records for port " + portText(f.Nexthop.Port))
-		return false
-	case !authentic(f) && promised != promiseNo:
+	made := promise(f, o)
+	if !authentic(f) && made != promiseNo {
+		if made == promiseMissing {
+			return d.lacks(Need{Required: FactSet{STS: true}, Expected: expectAddresses(f)})
+		}
 		// An attacker who forges the MX RRset can publish TLSA records for a host of their own, and "dane" names no
-		// host. "DANE TLS [is] not applicable" to an insecure MX RRset unless a client chooses so (RFC 7672 section 2.2.1).
+		// host. With an insecure MX RRset a client may use DANE and need not (RFC 7672 section 2.2.1).
 		d.because("DANE: the MX RRset is not signed, so the promise of the domain decides")
 		return false
+	}
+	if missing := f.withoutDANE(); missing != 0 {
+		return d.lacks(Need{Required: FactSet{DANE: missing}, Expected: append(expectTLSA(f, o), expectSTS(f, o)...)})
+	}
+	s, port := survey(f), portText(f.Nexthop.Port)
+	switch {
+	case s.usable+s.unusable+s.failed == 0:
+		d.because("DANE: no MX host that can be reached has secure TLSA records for port " + port)
+		return false
 	case s.usable+s.unusable+s.absent == 0:
-		// "If any DNS queries used to locate TLSA records fail …, then the SMTP client MUST treat that server as
-		// unreachable" (RFC 7672 section 2.1.2), and every server is.
-		d.temp(ReasonDANEFailed, s.failure)
+		return d.unreachable(f, s)
 	case !authentic(f):
 		// "dane-only" would defer indefinitely: Postfix requires a secure MX RRset for it.
-		d.dane(LevelDANE, ReasonDANEInsecureMX, "DANE: the MX RRset is not signed; each MX host that has secure TLSA records"+
-			" for port "+portText(f.Nexthop.Port)+" is authenticated")
+		d.dane(LevelDANE, ReasonDANEInsecureMX, "DANE: each MX host that has secure TLSA records for port "+port+
+			" is authenticated, but the MX RRset is not signed")
 		d.Unsigned = true
 	case s.usable > 0 && s.absent+s.unusable == 0:
-		d.dane(LevelDANEOnly, ReasonDANEFull, "DANE: every MX host that can be reached has secure TLSA records for port "+
-			portText(f.Nexthop.Port))
-	case s.usable > 0 && promised != promiseNo:
+		d.dane(LevelDANEOnly, ReasonDANEFull,
+			"DANE: every MX host that can be reached has secure TLSA records for port "+port)
+	case made == promiseMissing:
+		return d.lacks(Need{Required: FactSet{STS: true}})
+	case s.usable > 0 && made != promiseNo:
 		// "secure" would let PKIX override a failing DANE validation, which RFC 8461 section 2 forbids, and "dane" would
 		// use the other hosts without authentication.
-		d.dane(LevelDANEOnly, ReasonDANEPartial, "DANE: some MX hosts have usable TLSA records for port "+
-			portText(f.Nexthop.Port)+", and the domain promises authenticated TLS: mail goes to those hosts only")
+		d.dane(LevelDANEOnly, ReasonDANEPartial, "DANE: some MX hosts have usable TLSA records for port "+port+
+			", and the domain promises authenticated TLS: mail goes to those hosts only")
 	case s.usable > 0:
-		d.dane(LevelDANE, ReasonDANEPartial, "DANE: some MX hosts have usable TLSA records for port "+
-			portText(f.Nexthop.Port)+": those are authenticated")
-	case promised != promiseNo:
-		d.because("DANE: no MX host has usable TLSA records for port " + portText(f.Nexthop.Port) +
-			", so the promise of the domain decides")
+		d.dane(LevelDANE, ReasonDANEPartial,
+			"DANE: some MX hosts have usable TLSA records for port "+port+": those are authenticated")
+	case made != promiseNo:
+		d.because("DANE: no MX host has usable TLSA records for port " + port + ", so the promise of the domain decides")
 		return false
 	case s.unusable > 0:
 		d.dane(LevelDANE, ReasonDANEUnusable,
@@ -71,31 +80,55 @@ func byDANE(f Facts, o Options, d *Decision) bool {
 }
 
 // dane answers with a level of DANE.
-func (d *Decision) dane(level Level, r Reason, why string) {
-	d.Source, d.Level, d.Reason, d.Reply = SourceDANE, level, r, socketmap.OK(level.String())
+func (d *deciding) dane(level Level, r Reason, why string) {
+	d.apply(SourceDANE, r, TLSPolicy{Level: level})
 	d.because(why)
 }
 
+// unreachable defers, because every host failed: "If any DNS queries used to locate TLSA records fail …, then the SMTP
+// client MUST treat that server as unreachable" (RFC 7672 section 2.1.2). A host in brackets that Postfix's own
+// configuration names and that carries no prefix may be known to /etc/hosts only: deferring would stop all mail of
+// this site.
+func (d *deciding) unreachable(f *Facts, s daneSurvey) bool {
+	if f.Nexthop.Host && prefix.Of(f.Nexthop.Name) == prefix.None {
+		switch f.Relay {
+		case RelayUnknown:
+			return d.lacks(Need{Required: FactSet{Relay: true}})
+		case RelayOwn:
+			d.none(ReasonOwnRelay)
+			d.because(s.failure)
+			d.because("[" + f.Nexthop.Name + "] is a relay host in Postfix's own configuration and carries no prefix, so there is no policy")
+			return true
+		case RelayOther:
+		}
+	}
+	d.defers(ReasonDANEFailed, s.failure)
+	return true
+}
+
 // authentic reports whether the names of the hosts are: DNSSEC protects the MX RRset, or the next hop is the host.
-func authentic(f Facts) bool { return f.Nexthop.Host || f.MX.signed() }
+func authentic(f *Facts) bool { return f.Nexthop.Host || f.MX.signed() }
 
 // promised is what is known about the promise of a domain.
-type promised uint8
+type promised string
 
 const (
-	promiseUnknown promised = iota // nothing is known about MTA-STS
-	promiseNo
-	promiseYes
+	promiseMissing promised = ""        // nobody has looked for an MTA-STS policy yet
+	promiseUnknown promised = "unknown" // the MTA-STS policy could not be had
+	promiseNo      promised = "no"
+	promiseYes     promised = "yes"
 )
 
 // promise returns whether a prefix counts for the next hop, or the domain has an enforced MTA-STS policy.
-func promise(f Facts, o Options) promised {
+func promise(f *Facts, o *Options) promised {
 	match, mixed := prefixed(f)
 	switch {
 	case len(match) > 0 && dishonoured(f, mixed, o) == "":
 		return promiseYes
-	case !o.MTASTS || f.Nexthop.Host || f.Nexthop.Port != SMTPPort:
-		return promiseNo // MTA-STS says nothing about such a next hop
+	case !stsApplies(f, o) || f.Nexthop.Port != SMTPPort:
+		return promiseNo
+	case !f.stsKnown():
+		return promiseMissing
 	case f.STS.State == mtasts.Unknown:
 		return promiseUnknown
 	case enforced(f, o):
@@ -104,18 +137,17 @@ func promise(f Facts, o Options) promised {
 	return promiseNo
 }
 
-// undelivered reports whether a policy that verifies the names in match would let Postfix deliver to an MX host of a
-// signed MX RRset whose lookups failed. Such a host "MUST [be treated] as unreachable" (RFC 7672 section 2.1.2), and a
-// valid certificate does not replace DANE (RFC 8461 section 2). To leave it out of match= is no way out: it can share
-// the certificate of another host.
-func (d *Decision) undelivered(f Facts, o Options, match []string) bool {
+// undelivered defers if a policy that verifies the names in match would let Postfix deliver to an MX host, of a signed
+// MX RRset, whose lookups failed. Such a host "MUST [be treated] as unreachable" (RFC 7672 section 2.1.2), and a valid
+// certificate does not replace DANE (RFC 8461 section 2). Leaving the host out of match= would not keep mail from it: it
+// can share the certificate of another host.
+func (d *deciding) undelivered(f *Facts, o *Options, match []string) bool {
 	if !o.DANE || !authentic(f) {
 		return false
 	}
 	for i := range f.Hosts {
 		if h := &f.Hosts[i]; h.DANE.State == dane.Failed && matches(match, h.Name) {
-			*d = Decision{Why: d.Why}
-			d.temp(ReasonDANEFailed, failure(f, h))
+			d.defers(ReasonDANEFailed, failure(f, h))
 			return true
 		}
 	}
@@ -126,7 +158,7 @@ func (d *Decision) undelivered(f Facts, o Options, match []string) bool {
 // smtp_tls_secure_cert_match.
 func matches(match []string, name string) bool {
 	for _, m := range match {
-		if m == name || m[0] == '.' && len(name) > len(m) && name[len(name)-len(m):] == m {
+		if m == name || m[0] == '.' && strings.HasSuffix(name, m) {
 			return true
 		}
 	}
@@ -138,22 +170,17 @@ type daneSurvey struct {
 	usable, unusable, absent, failed int
 	// failure says what failed, "" if nothing did.
 	failure string
-	// unknown names a host about which nothing was gathered.
-	unknown string
 }
 
 // survey counts the hosts. On the port of implicit TLS only smtps- hosts count, where there are any: Postfix must not
 // connect to the others.
-func survey(f Facts) daneSurvey {
+func survey(f *Facts) daneSurvey {
 	var s daneSurvey
-	smtpsOnly := false
-	if f.Nexthop.Port != SMTPPort && !f.Nexthop.Host {
-		match, _ := prefixed(f)
-		smtpsOnly = len(match) > 0
-	}
+	match, _ := prefixed(f)
+	prefixedOnly := f.Nexthop.Port != SMTPPort && len(match) > 0
 	for i := range f.Hosts {
 		h := &f.Hosts[i]
-		if smtpsOnly && !h.Class.ImplicitTLS() {
+		if prefixedOnly && !h.Class.ImplicitTLS() {
 			continue
 		}
 		switch h.DANE.State {
@@ -166,19 +193,17 @@ func survey(f Facts) daneSurvey {
 		case dane.Failed:
 			s.failed++
 			s.failure = failure(f, h)
-		case dane.Unreachable:
-		case dane.Unknown:
-			s.unknown = "no facts were gathered about DANE for " + text.Name(h.Name)
+		case dane.Unreachable, dane.Unknown:
 		}
 	}
-	if f.MX.Rest > 0 && !smtpsOnly {
+	if f.MX.Rest > 0 && !prefixedOnly {
 		s.absent++ // the hosts beyond the bound count as hosts without TLSA records
 	}
 	return s
 }
 
 // failure says what failed for a host.
-func failure(f Facts, h *Host) string {
+func failure(f *Facts, h *Host) string {
 	if h.DANE.Why != "" {
 		return text.Printable(h.DANE.Why)
 	}

@@ -39,22 +39,22 @@ func TestExplainNamesAllThreeMechanisms(t *testing.T) {
 		options policy.Options
 		want    []string
 	}{
-		{"none", facts(dane.Absent, 0, plain), all, []string{noDANE, noSTS, noPrefix}},
-		{"prefix", facts(dane.Absent, 0, s), all, []string{noDANE, everyPrefix, noSTS}},
+		{"none", facts(dane.Absent, mtasts.ModeUnknown, plain), all, []string{noDANE, noSTS, noPrefix}},
+		{"prefix", facts(dane.Absent, mtasts.ModeUnknown, s), all, []string{noDANE, everyPrefix, noSTS}},
 		{"prefix, with a policy for tests", facts(dane.Absent, mtasts.Testing, s), all, []string{noDANE, everyPrefix, "MTA-STS: the policy has mode testing: nothing is enforced"}},
 		{"prefix, and MTA-STS agrees", facts(dane.Absent, mtasts.Enforce, s), all, []string{noDANE, everyPrefix, "mta-sts alone would have said: secure match=smtps-s.example.com servername=hostname"}},
 		{"MTA-STS", facts(dane.Absent, mtasts.Enforce, plain), all, []string{noDANE, "MTA-STS: the policy is enforced, id 1", noPrefix}},
-		{"DANE", facts(dane.Usable, 0, plain), all, []string{fullDANE, noPrefix, noSTS}},
+		{"DANE", facts(dane.Usable, mtasts.ModeUnknown, plain), all, []string{fullDANE, noPrefix, noSTS}},
 		{"DANE before both", facts(dane.Usable, mtasts.Enforce, s), all, []string{
 			fullDANE,
 			"prefix alone would have said: secure match=smtps-s.example.com servername=hostname",
 			"mta-sts alone would have said: secure match=smtps-s.example.com servername=hostname",
 		}},
 		{"both switched off", facts(dane.Usable, mtasts.Enforce, s), defaults(), []string{everyPrefix, "DANE: switched off, dane = false", "MTA-STS: switched off, mta_sts = false"}},
-		{"an override before all", overridden(facts(dane.Usable, 0, plain), policy.Override{Action: policy.ActionIgnore}), all, []string{
+		{"an override before all", overridden(facts(dane.Usable, mtasts.ModeUnknown, plain), policy.Override{Action: policy.ActionIgnore}), all, []string{
 			"the overrides file has a line for example.com", "dane alone would have said: dane-only", noPrefix, noSTS,
 		}},
-		{"no host to say anything about", by(signed), all, policy.Decide(by(signed), all).Why},
+		{"no host to say anything about", by(signed), all, decided(by(signed), all).Why},
 		{"not known", failed("SERVFAIL"), all, []string{"MX lookup for example.com failed: SERVFAIL"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

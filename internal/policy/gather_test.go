@@ -8,20 +8,25 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/policyd/policyd/internal/dane"
 	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/probe"
 )
 
 // table is a resolver that answers from a table and fails the test for any other question.
 type table struct {
 	t       *testing.T
 	answers map[string]answer
+	silent  []string // questions that are not answered
 
 	mu      sync.Mutex
-	asked   []dns.Question
+	asked   []string
 	efforts map[dns.Effort]bool // of all questions
 }
 
@@ -30,21 +35,32 @@ type answer struct {
 	err   error
 }
 
-func (d *table) Lookup(_ context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
+func (d *table) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
+	key := q.Type.String() + " " + q.Name
 	d.mu.Lock()
-	d.asked = append(d.asked, q)
+	if !slices.Contains(d.asked, key) { // the cache shares concurrent questions and keeps the answers
+		d.asked = append(d.asked, key)
+	}
 	if d.efforts == nil {
 		d.efforts = map[dns.Effort]bool{}
 	}
 	d.efforts[e] = true
 	d.mu.Unlock()
-	a, ok := d.answers[q.Type.String()+" "+q.Name]
+	if slices.Contains(d.silent, key) {
+		<-ctx.Done()
+		return nil, &dns.Error{Question: q, Reason: "no answer in time", Err: ctx.Err()}
+	}
+	a, ok := d.answers[key]
 	if !ok {
-		d.t.Errorf("unexpected question: %s %s", q.Type, q.Name)
+		d.t.Errorf("unexpected question: %s", key)
 		return nil, errors.New("unexpected question")
 	}
 	if a.err != nil {
 		return nil, a.err
+	}
+	a.rrset.Name = q.Name
+	if a.rrset.Owner == "" {
+		a.rrset.Owner = q.Name
 	}
 	return &a.rrset, nil
 }
@@ -61,86 +77,231 @@ func addrs(a ...string) answer {
 	return answer{rrset: r}
 }
 
+func insecureAddrs() answer {
+	a := addrs("192.0.2.1")
+	a.rrset.Status = unsigned
+	return a
+}
+
+func tlsa(status dns.Status) answer {
+	return answer{rrset: dns.RRset{Status: status, TLSA: []dns.TLSA{{Usage: 3, Selector: 1, MatchingType: 1, Data: make([]byte, 32)}}}}
+}
+
+func denial(status dns.Status) answer { return answer{rrset: dns.RRset{Status: status}} }
+
+// stsFunc is a policy.STS made of a function.
+type stsFunc func(ctx context.Context, domain string) mtasts.Result
+
+func (f stsFunc) Lookup(ctx context.Context, domain string, _ dns.Effort) mtasts.Result {
+	return f(ctx, domain)
+}
+
+// notAsked fails the test when the store of MTA-STS policies is asked.
+func notAsked(t *testing.T) policy.STS {
+	return stsFunc(func(context.Context, string) mtasts.Result {
+		t.Error("the answer does not need MTA-STS")
+		return mtasts.Result{}
+	})
+}
+
+func says(r mtasts.Result) policy.STS {
+	return stsFunc(func(context.Context, string) mtasts.Result { return r })
+}
+
+func noPolicy(*testing.T) policy.STS { return says(mtasts.Result{State: mtasts.Absent}) }
+
 // site is an OwnSite of three lists.
 type site struct {
 	domains, hosts, addrs []string
 	err                   error
 }
 
-func (s site) Own(_ context.Context, domain string) (bool, string, error) {
-	for _, d := range s.domains {
-		if d == domain {
-			return true, "mydestination has " + d, nil
-		}
+func (s site) Own(_ context.Context, domain string, _ dns.Effort) (bool, string, error) {
+	if slices.Contains(s.domains, domain) {
+		return true, "mydestination has " + domain, nil
 	}
 	return false, "", s.err
 }
 
-func (s site) OwnHost(name string) bool {
-	return slices.Contains(s.hosts, name)
-}
+func (s site) OwnHost(name string) bool { return slices.Contains(s.hosts, name) }
 
-func (s site) OwnAddr(a netip.Addr) bool {
-	for _, o := range s.addrs {
-		if o == a.String() {
-			return true
-		}
-	}
-	return false
-}
+func (s site) OwnAddr(a netip.Addr) bool { return slices.Contains(s.addrs, a.String()) }
 
 var domain = policy.Nexthop{Name: "example.com", Port: 25}
 
-func TestGather(t *testing.T) {
+// reply is what Postfix gets for a next hop.
+func reply(t *testing.T, e *policy.Engine, n policy.Nexthop, o policy.Options) string {
+	t.Helper()
+	_, d, err := e.Decide(t.Context(), n, o, dns.Effort{})
+	require.NoError(t, err)
+	r := d.Reply(o, false)
+	return r.String()
+}
+
+// TestEngineAsksNoMoreThanItNeeds lists the questions of each kind of domain. Any other fails the test.
+func TestEngineAsksNoMoreThanItNeeds(t *testing.T) {
 	t.Parallel()
-	t.Run("no DNS query for a host, with mode off, or where the overrides decide", func(t *testing.T) {
+	const mx, s = "mx.example.com", "starttls-a.example.com"
+	one := mxs(signed, dns.MX{Preference: 10, Host: mx})
+	type zone = map[string]answer
+	record := denial(unsigned)
+	for _, c := range []struct {
+		name    string
+		next    policy.Nexthop
+		answers zone
+		sts     func(*testing.T) policy.STS
+		want    string
+	}{
+		{"unsigned: no TLSA", domain, zone{"MX example.com": mxs(unsigned, dns.MX{Host: mx}), "TXT _mta-sts.example.com": record, "A " + mx: insecureAddrs(), "AAAA " + mx: denial(unsigned)},
+			noPolicy, "NOTFOUND "},
+		{"unsigned with a prefix: no addresses", domain, zone{"MX example.com": mxs(unsigned, dns.MX{Host: s}), "TXT _mta-sts.example.com": record},
+			noPolicy, "OK secure match=" + s + " servername=hostname"},
+		{"unsigned mixed set: the addresses in front", domain, zone{"MX example.com": mxs(unsigned, dns.MX{Preference: 1, Host: mx}, dns.MX{Preference: 2, Host: s}), "TXT _mta-sts.example.com": record, "A " + mx: insecureAddrs(), "AAAA " + mx: denial(unsigned)},
+			noPolicy, "OK secure match=" + s + " servername=hostname"},
+		{"DANE decides: no MTA-STS policy is fetched", domain, zone{"MX example.com": one, "TXT _mta-sts.example.com": record, "A " + mx: addrs("192.0.2.1"), "AAAA " + mx: denial(signed), "TLSA _25._tcp." + mx: tlsa(signed)},
+			notAsked, "OK dane-only"},
+		{"DANE defers: no MTA-STS policy is fetched", domain, zone{"MX example.com": one, "TXT _mta-sts.example.com": record, "A " + mx: addrs("192.0.2.1"), "AAAA " + mx: denial(signed), "TLSA _25._tcp." + mx: {err: &dns.Error{Reason: "SERVFAIL"}}},
+			notAsked, "TEMP TLSA lookup at _25._tcp.mx.example.com failed: SERVFAIL"},
+		{"null MX: nothing more", domain, zone{"MX example.com": mxs(signed, dns.MX{})}, notAsked, "NOTFOUND "},
+		{"secure NXDOMAIN: nothing more", domain, zone{"MX example.com": {rrset: dns.RRset{Status: signed, NXDomain: true}}}, notAsked, "NOTFOUND "},
+		{"insecure NXDOMAIN: an implicit MX", domain, zone{"MX example.com": {rrset: dns.RRset{Status: unsigned, NXDomain: true}}, "TXT _mta-sts.example.com": record, "A example.com": insecureAddrs(), "AAAA example.com": denial(unsigned)},
+			func(*testing.T) policy.STS { return says(stsPolicy(mtasts.Enforce, "example.com")) }, "OK secure match=example.com servername=hostname"},
+		{"implicit MX: the domain is its host, without a prefix", policy.Nexthop{Name: "starttls-x.example", Port: 25}, zone{"MX starttls-x.example": denial(signed), "TXT _mta-sts.starttls-x.example": record, "A starttls-x.example": addrs("192.0.2.1"), "AAAA starttls-x.example": denial(signed), "TLSA _25._tcp.starttls-x.example": denial(signed)},
+			noPolicy, "NOTFOUND "},
+		{"implicit MX with TLSA", domain, zone{"MX example.com": denial(signed), "TXT _mta-sts.example.com": record, "A example.com": addrs("192.0.2.1"), "AAAA example.com": denial(signed), "TLSA _25._tcp.example.com": tlsa(signed)},
+			notAsked, "OK dane-only"},
+		{"[host]: no MX, no MTA-STS", policy.Nexthop{Name: mx, Host: true, Port: 25}, zone{"A " + mx: addrs("192.0.2.1"), "AAAA " + mx: denial(signed), "TLSA _25._tcp." + mx: tlsa(signed)}, notAsked, "OK dane-only"},
+		{"[host] on port 26: its own TLSA records", policy.Nexthop{Name: mx, Host: true, Port: 26}, zone{"A " + mx: addrs("192.0.2.1"), "AAAA " + mx: denial(signed), "TLSA _26._tcp." + mx: denial(signed)}, notAsked, "NOTFOUND "},
+		{"port 26 without smtps- hosts", policy.Nexthop{Name: "example.com", Port: 26}, zone{"MX example.com": one, "A " + mx: addrs("192.0.2.1"), "AAAA " + mx: denial(signed), "TLSA _26._tcp." + mx: denial(signed)}, notAsked, "NOTFOUND "},
+		{"an MX that is not a host name is not looked up", domain, zone{"MX example.com": mxs(signed, dns.MX{Preference: 10, Host: mx}, dns.MX{Preference: 20, Host: `a\032b.example`}), "TXT _mta-sts.example.com": record, "A " + mx: addrs("192.0.2.1"), "AAAA " + mx: denial(signed), "TLSA _25._tcp." + mx: tlsa(signed)},
+			notAsked, "OK dane-only"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				d := &table{t: t, answers: c.answers}
+				require.Equal(t, c.want, reply(t, &policy.Engine{Resolver: d, STS: c.sts(t)}, c.next, withDANEAndSTS()))
+				require.Len(t, d.asked, len(c.answers), "every question: %q", d.asked)
+			})
+		})
+	}
+	t.Run("no question with mode off, and for what the overrides decide", func(t *testing.T) {
 		t.Parallel()
-		e := policy.Engine{Resolver: &table{t: t}}
-		_, err := e.Gather(t.Context(), policy.Nexthop{Name: "starttls-a.example", Host: true, Port: 25}, defaults())
-		require.NoError(t, err)
-		_, err = e.Gather(t.Context(), domain, with(func(o *policy.Options) { o.Mode = policy.ModeOff }))
-		require.NoError(t, err)
-	})
-	t.Run("a failed lookup is a fact", func(t *testing.T) {
-		t.Parallel()
-		broken := &dns.Error{Reason: "SERVFAIL"}
-		e := policy.Engine{Resolver: &table{t: t, answers: map[string]answer{"MX example.com": {err: broken}}}}
-		f, err := e.Gather(t.Context(), domain, defaults())
-		require.NoError(t, err)
-		require.Equal(t, policy.MX{Err: broken}, f.MX)
-	})
-	t.Run("what is not cached is the caller's business", func(t *testing.T) {
-		t.Parallel()
-		e := policy.Engine{Resolver: &table{t: t, answers: map[string]answer{"MX example.com": {err: dns.ErrNotCached}}}}
-		f, err := e.Gather(t.Context(), domain, defaults())
-		require.ErrorIs(t, err, dns.ErrNotCached)
-		require.Equal(t, "TEMP no facts were gathered", policy.Decide(f, defaults()).Reply.String())
-	})
-	t.Run("null MX", func(t *testing.T) {
-		t.Parallel()
-		e := policy.Engine{Resolver: &table{t: t, answers: map[string]answer{"MX example.com": mxs(signed, dns.MX{})}}}
-		f, err := e.Gather(t.Context(), domain, defaults())
-		require.NoError(t, err)
-		require.True(t, f.MX.Null)
-		require.Empty(t, f.Hosts)
-	})
-	t.Run("1,500 hosts: the 32 best are considered, each once", func(t *testing.T) {
-		t.Parallel()
-		var many []dns.MX
-		for i := range uint16(1500) {
-			many = append(many, dns.MX{Preference: i, Host: fmt.Sprintf("starttls-%d.example.com", i/2)})
-		}
-		e := policy.Engine{Resolver: &table{t: t, answers: map[string]answer{"MX example.com": mxs(signed, many...)}}}
-		f, err := e.Gather(t.Context(), domain, defaults())
-		require.NoError(t, err)
-		require.Len(t, f.Hosts, policy.MaxHosts)
-		require.Equal(t, "starttls-31.example.com", f.Hosts[31].Name)
-		require.Equal(t, 1500-64, f.MX.Rest)
-		require.Equal(t, uint16(64), f.MX.RestPreference)
+		require.Equal(t, "NOTFOUND ", reply(t, &policy.Engine{Resolver: &table{t: t}}, domain, with(func(o *policy.Options) { o.Mode = policy.ModeOff })))
+		require.Equal(t, "OK secure match=starttls-a.example servername=hostname",
+			reply(t, &policy.Engine{Resolver: &table{t: t}}, policy.Nexthop{Name: "starttls-a.example", Host: true, Port: 25}, defaults()))
 	})
 }
 
-func TestGatherRoute(t *testing.T) {
+func TestAFailedMXLookupIsAFact(t *testing.T) {
+	t.Parallel()
+	broken := &dns.Error{Reason: "SERVFAIL"}
+	e := policy.Engine{Resolver: &table{t: t, answers: map[string]answer{"MX example.com": {err: broken}}}}
+	f, d, err := e.Decide(t.Context(), domain, withDANEAndSTS(), dns.Effort{})
+	require.NoError(t, err)
+	require.Equal(t, policy.MX{Err: broken}, f.MX)
+	require.Equal(t, policy.Defer, d.Verdict)
+}
+
+func TestThe32BestHostsAreConsidered(t *testing.T) {
+	t.Parallel()
+	var many []dns.MX
+	for i := range uint16(1500) {
+		many = append(many, dns.MX{Preference: i, Host: fmt.Sprintf("starttls-%d.example.com", i/2)})
+	}
+	e := policy.Engine{Resolver: &table{t: t, answers: map[string]answer{"MX example.com": mxs(signed, many...)}}}
+	f, d, err := e.Decide(t.Context(), domain, defaults(), dns.Effort{})
+	require.NoError(t, err)
+	require.Len(t, f.Hosts, policy.MaxHosts)
+	require.Equal(t, "starttls-31.example.com", f.Hosts[31].Name)
+	require.Equal(t, 1500-64, f.MX.Rest)
+	require.Equal(t, uint16(64), f.MX.RestPreference)
+	require.Equal(t, policy.ReasonPrefixMixed, d.Reason)
+}
+
+// TestFromACacheThatLacksSomething: the error ends the decision, and the caller asks again.
+func TestFromACacheThatLacksSomething(t *testing.T) {
+	t.Parallel()
+	const mx = "mx.example.com"
+	known := dns.Effort{CacheOnly: true}
+	full := func() map[string]answer {
+		return map[string]answer{
+			"MX example.com": mxs(signed, dns.MX{Host: mx}), "A " + mx: addrs("192.0.2.1"), "AAAA " + mx: denial(signed), "TLSA _25._tcp." + mx: denial(signed),
+		}
+	}
+	for missing := range full() {
+		answers := full()
+		answers[missing] = answer{err: dns.ErrNotCached}
+		d := &table{t: t, answers: answers}
+		e := policy.Engine{Resolver: d, STS: noPolicy(t)}
+		_, got, err := e.Decide(t.Context(), domain, withDANEAndSTS(), known)
+		require.ErrorIs(t, err, dns.ErrNotCached, missing)
+		require.Equal(t, policy.Defer, got.Verdict, "what was found so far trusts nothing")
+		require.Equal(t, map[dns.Effort]bool{known: true}, d.efforts)
+	}
+	e := policy.Engine{Resolver: &table{t: t, answers: full()}, STS: says(mtasts.Result{Err: dns.ErrNotCached})}
+	_, _, err := e.Decide(t.Context(), domain, withDANEAndSTS(), known)
+	require.ErrorIs(t, err, dns.ErrNotCached)
+
+	answers := full()
+	answers["TXT _mta-sts.example.com"] = denial(unsigned)
+	for _, c := range []struct {
+		sts  policy.STS
+		want string
+	}{
+		{says(mtasts.Result{Err: errors.New("busy")}), "TEMP the MTA-STS policy of example.com is not known: busy"},
+		{says(mtasts.Result{}), "TEMP the MTA-STS policy of example.com is not known: no answer"},
+		{nil, "TEMP the MTA-STS policy of example.com is not known: MTA-STS is not available"},
+	} {
+		e := policy.Engine{Resolver: &table{t: t, answers: answers}, STS: c.sts}
+		require.Equal(t, c.want, reply(t, &e, domain, withDANEAndSTS()))
+	}
+}
+
+// TestALivePolicyHoldsAgainstAForgedMX: "If no "live" policy can be discovered … but a valid (non-expired) policy exists
+// in the sender's cache, the sender MUST apply that cached policy" (RFC 8461 section 3.3). An attacker who can forge an
+// unsigned MX RRset cannot forge the policy.
+func TestALivePolicyHoldsAgainstAForgedMX(t *testing.T) {
+	t.Parallel()
+	const mx, evil = "mx.example.com", "mx.evil.example"
+	held := says(stsPolicy(mtasts.Enforce, mx))
+	gone := answer{rrset: dns.RRset{Status: unsigned, NXDomain: true}}
+	const of = "OK secure match=mx.example.com servername=hostname"
+	for _, c := range []struct {
+		name string
+		mx   answer
+		sts  policy.STS
+		want string
+	}{
+		{"another host, with DANE of its own", mxs(unsigned, dns.MX{Host: evil}), held, of},
+		{"another host beside the right one", mxs(unsigned, dns.MX{Host: evil}, dns.MX{Host: mx}), held, of},
+		{"the right host", mxs(unsigned, dns.MX{Host: mx}), held, of},
+		{"a signed RRset is not forged: DANE", mxs(signed, dns.MX{Host: evil}), held, "OK dane-only"},
+		{"the domain does not exist", gone, held, of},
+		{"null MX", mxs(unsigned, dns.MX{}), held, of},
+		{"the domain securely does not exist", answer{rrset: dns.RRset{Status: signed, NXDomain: true}}, held, "NOTFOUND "},
+		{"a policy that is not enforced", gone, says(stsPolicy(mtasts.Testing, mx)), "NOTFOUND "},
+		{"no policy: DANE", mxs(unsigned, dns.MX{Host: evil}), noPolicy(t), "OK dane"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			answers := map[string]answer{"MX example.com": c.mx, "TXT _mta-sts.example.com": denial(unsigned), "A example.com": denial(unsigned), "AAAA example.com": denial(unsigned)}
+			for _, h := range []string{mx, evil} {
+				answers["A "+h], answers["AAAA "+h], answers["TLSA _25._tcp."+h] = addrs("192.0.2.1"), denial(signed), tlsa(signed)
+			}
+			e := policy.Engine{Resolver: &table{t: t, answers: answers}, STS: c.sts}
+			require.Equal(t, c.want, reply(t, &e, domain, withDANEAndSTS()))
+			off := withDANEAndSTS()
+			off.MTASTS = false
+			_, d, err := e.Decide(t.Context(), domain, off, dns.Effort{})
+			require.NoError(t, err)
+			require.NotEqual(t, policy.SourceMTASTS, d.Source)
+		})
+	}
+}
+
+// TestReceiver finds out whether this site receives a domain, which would make a route a mail loop.
+func TestReceiver(t *testing.T) {
 	t.Parallel()
 	const s, backup = "smtps-s.example.com", "mx.example.net"
 	zone := func() map[string]answer {
@@ -150,24 +311,32 @@ func TestGatherRoute(t *testing.T) {
 			"A " + backup: addrs("192.0.2.2"), "AAAA " + backup: addrs(),
 		}
 	}
+	mxOnly := func(m map[string]answer) {
+		for k := range m {
+			if k != "MX example.com" {
+				delete(m, k)
+			}
+		}
+	}
 	broken := &dns.Error{Reason: "SERVFAIL"}
+	untrusted := dns.Effort{Untrusted: true}
 	for _, c := range []struct {
 		name   string
 		site   policy.OwnSite
 		change func(map[string]answer)
 		want   policy.ReceiverState
 	}{
-		{"somebody else", site{}, nil, policy.ReceiverElsewhere},
-		{"one of our domains", site{domains: []string{"example.com"}}, func(m map[string]answer) { clearAddrs(m) }, policy.ReceiverHere},
-		{"an MX host is this host by name: backup MX for somebody", site{hosts: []string{backup}}, func(m map[string]answer) { clearAddrs(m) }, policy.ReceiverHere},
+		{"another site", site{}, nil, policy.ReceiverElsewhere},
+		{"one of our domains", site{domains: []string{"example.com"}}, mxOnly, policy.ReceiverHere},
+		{"an MX host is this host by name", site{hosts: []string{backup}}, mxOnly, policy.ReceiverHere},
 		{"an MX host has an address of this host", site{addrs: []string{"192.0.2.2"}}, nil, policy.ReceiverHere},
 		{"an IPv6 address of this host", site{addrs: []string{"2001:db8::1"}}, nil, policy.ReceiverHere},
-		{"our lists cannot be read: in doubt", site{err: errors.New("postconf failed")}, func(m map[string]answer) { clearAddrs(m) }, policy.ReceiverUnknown},
-		{"no site at all: in doubt", nil, func(m map[string]answer) { clearAddrs(m) }, policy.ReceiverUnknown},
+		{"our lists cannot be read: in doubt", site{err: errors.New("postconf failed")}, mxOnly, policy.ReceiverUnknown},
+		{"no site at all: in doubt", nil, mxOnly, policy.ReceiverUnknown},
 		{"an address lookup fails: in doubt", site{}, func(m map[string]answer) { m["AAAA "+backup] = answer{err: broken} }, policy.ReceiverUnknown},
 		{"an address lookup fails, another address is ours", site{addrs: []string{"192.0.2.1"}}, func(m map[string]answer) { m["AAAA "+backup] = answer{err: broken} }, policy.ReceiverHere},
 		{"no smtps- host first: nothing more is looked up", nil, func(m map[string]answer) {
-			clearAddrs(m)
+			mxOnly(m)
 			m["MX example.com"] = mxs(signed, dns.MX{Preference: 10, Host: backup})
 		}, policy.ReceiverUnknown},
 	} {
@@ -178,11 +347,11 @@ func TestGatherRoute(t *testing.T) {
 				c.change(answers)
 			}
 			d := &table{t: t, answers: answers}
-			e := policy.Engine{Resolver: d, Site: c.site, Effort: dns.Effort{Untrusted: true}}
-			f, err := e.GatherRoute(t.Context(), domain, defaults())
+			e := policy.Engine{Resolver: d, Site: c.site, Hosts: policy.NewHostLimit()}
+			f, _, err := e.Route(t.Context(), domain, defaults(), untrusted)
 			require.NoError(t, err)
 			require.Equal(t, c.want, f.Receiver.State, f.Receiver.Why)
-			require.Equal(t, map[dns.Effort]bool{{Untrusted: true}: true}, d.efforts)
+			require.Equal(t, map[dns.Effort]bool{untrusted: true}, d.efforts)
 		})
 	}
 	t.Run("not cached", func(t *testing.T) {
@@ -190,15 +359,85 @@ func TestGatherRoute(t *testing.T) {
 		answers := zone()
 		answers["A "+backup] = answer{err: dns.ErrNotCached}
 		e := policy.Engine{Resolver: &table{t: t, answers: answers}, Site: site{}}
-		_, err := e.GatherRoute(t.Context(), domain, defaults())
+		_, d, err := e.Route(t.Context(), domain, defaults(), dns.Effort{CacheOnly: true, Untrusted: true})
 		require.ErrorIs(t, err, dns.ErrNotCached)
+		require.Equal(t, policy.None, d.Verdict)
 	})
 }
 
-func clearAddrs(m map[string]answer) {
-	for k := range m {
-		if k != "MX example.com" {
-			delete(m, k)
-		}
+// verdicts is a policy.Probes of a table; it notes what it is asked for.
+type verdicts struct {
+	found map[string]probe.State
+	asked []string
+}
+
+func (v *verdicts) Verdict(host string) probe.Verdict {
+	v.asked = append(v.asked, host)
+	return probe.Verdict{State: v.found[host]}
+}
+
+func TestARouteByProbe(t *testing.T) {
+	t.Parallel()
+	const s, u = "smtps-s.example.com", "smtps-u.example.com"
+	untrusted := dns.Effort{Untrusted: true}
+	o := withDANEAndSTS()
+	o.Port26.Mode = policy.PortProbe
+	answers := map[string]answer{
+		"MX example.com": mxs(signed, dns.MX{Preference: 10, Host: s}, dns.MX{Preference: 20, Host: u}, dns.MX{Preference: 30, Host: "starttls-x.example.com"}),
 	}
+	d := &table{t: t, answers: answers}
+	v := &verdicts{found: map[string]probe.State{}}
+	e := policy.Engine{Resolver: d, Probes: v, Site: site{}, STS: notAsked(t)}
+	_, got, err := e.Route(t.Context(), domain, o, untrusted)
+	require.NoError(t, err)
+	require.Equal(t, policy.None, got.Verdict, "closed or unknown: nothing more is looked up")
+	require.Equal(t, []string{s, u}, v.asked, "the smtps- hosts, and no other")
+
+	v.found[s] = probe.Open
+	for _, h := range []string{s, u, "starttls-x.example.com"} {
+		answers["A "+h], answers["AAAA "+h] = insecureAddrs(), denial(unsigned)
+	}
+	answers["TXT _mta-sts.example.com"] = denial(signed)
+	e.STS = noPolicy(t)
+	f, got, err := e.Route(t.Context(), domain, o, untrusted)
+	require.NoError(t, err)
+	r := got.Reply(o, false)
+	require.Equal(t, "OK smtps26:["+s+"]:26", r.String())
+	require.Equal(t, dane.Absent, f.Hosts[0].DANE26.State)
+	require.Equal(t, dane.Unknown, f.Hosts[1].DANE26.State, "not needed")
+	require.Equal(t, map[dns.Effort]bool{untrusted: true}, d.efforts)
+
+	e.STS = says(mtasts.Result{Err: fmt.Errorf("the policy has not been fetched: %w", dns.ErrNotCached)})
+	_, got, err = e.Route(t.Context(), domain, o, untrusted)
+	require.NoError(t, err, "no policy is fetched for a domain that a remote sender chose")
+	require.Equal(t, policy.None, got.Verdict)
+}
+
+// panicking is a resolver that panics over a question of one type.
+type panicking struct {
+	dns.Resolver
+	over dns.Type
+}
+
+func (p panicking) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
+	if q.Type == p.over {
+		panic("what a record")
+	}
+	return p.Resolver.Lookup(ctx, q, e)
+}
+
+// TestAPanicIsRaisedInTheGoroutineOfTheCaller, who recovers from it: it must not end the daemon.
+func TestAPanicIsRaisedInTheGoroutineOfTheCaller(t *testing.T) {
+	t.Parallel()
+	d := &table{t: t, answers: map[string]answer{
+		"MX example.com":     mxs(signed, dns.MX{Preference: 10, Host: "a.example.com"}, dns.MX{Preference: 20, Host: "b.example.com"}),
+		"A a.example.com":    addrs("192.0.2.1"),
+		"A b.example.com":    addrs("192.0.2.2"),
+		"AAAA a.example.com": denial(signed),
+		"AAAA b.example.com": denial(signed),
+	}}
+	e := policy.Engine{Resolver: panicking{d, dns.TypeTLSA}}
+	defer func() { require.Contains(t, fmt.Sprint(recover()), "what a record") }()
+	_, _, err := e.Decide(t.Context(), domain, policy.Options{DANE: true}, dns.Effort{})
+	require.Fail(t, "no panic", err)
 }

@@ -1,109 +1,72 @@
-// Package policy decides what Postfix is told about a next hop: the TLS policy
-// of smtp_tls_policy_maps and the port-26 route of transport_maps.
+// Package policy decides what Postfix gets for a next hop: the TLS policy of smtp_tls_policy_maps and the port-26
+// route of transport_maps.
 //
-// It works in two steps. Engine.Gather does all the I/O and puts what it found
-// into one value, Facts. Decide and Route are pure functions from Facts and
-// Options to a Decision; the rule behind any answer is in decide.go or
-// route.go, and the table tests beside them are the specification.
+// Decide and Route are pure functions. They take the Facts that are known so far and return a Decision, together with
+// the Need: the facts that are still missing. Engine fetches what is needed and asks again, until nothing is missing.
+// So a rule and the facts that it rests on stand in one place, and no fact is fetched without a rule that uses it.
+//
+// The rules are in decide.go, in the order in which they apply; decide_dane.go and decide_sts.go hold two of them, and
+// route.go the rules for routes. The table tests beside them are the specification. render.go alone writes what
+// Postfix reads.
 package policy
 
 import (
 	"fmt"
 	"slices"
 	"strings"
-
-	"github.com/policyd/policyd/socketmap"
 )
 
-// Mode says what is done with the decisions.
-type Mode uint8
+// Mode says what happens to decisions.
+type Mode string
 
-// The modes: answer them; decide, log and count but answer NOTFOUND; or answer
-// NOTFOUND without looking.
+// The modes: answer with the decision; decide, log and count but answer NOTFOUND; answer NOTFOUND to everything.
 const (
-	ModeEnforce Mode = iota
-	ModeReport
-	ModeOff
+	ModeEnforce Mode = "enforce"
+	ModeReport  Mode = "report"
+	ModeOff     Mode = "off"
 )
 
-func modes() []string { return []string{"enforce", "report", "off"} }
-
-// String returns the mode as it is written in the settings.
-func (m Mode) String() string { return wordOf(modes(), int(m)) }
-
-// MarshalText implements encoding.TextMarshaler.
-func (m Mode) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
-
-// UnmarshalText takes enforce, report or off.
+// UnmarshalText accepts enforce, report or off.
 func (m *Mode) UnmarshalText(b []byte) error {
-	i, err := indexOf(modes(), string(b))
-	*m = Mode(i)
-	return err
+	return word(m, b, ModeEnforce, ModeReport, ModeOff)
 }
 
-// Treatment says whether a promise that is weaker than it might be counts.
-type Treatment uint8
+// Treatment says whether the promise of an unsigned or of a mixed MX RRset counts.
+type Treatment string
 
-// The treatments of an unsigned or a mixed MX RRset: the promise is honoured, or
-// the set is taken as one without a promise.
+// The treatments: the promise counts, or the RRset is treated as one without prefixes.
 const (
-	Honour Treatment = iota
-	Ignore
+	Honour Treatment = "secure"
+	Ignore Treatment = "ignore"
 )
 
-func treatments() []string { return []string{"secure", "ignore"} }
+// UnmarshalText accepts secure or ignore.
+func (t *Treatment) UnmarshalText(b []byte) error { return word(t, b, Honour, Ignore) }
 
-// String returns the treatment as it is written in the settings.
-func (t Treatment) String() string { return wordOf(treatments(), int(t)) }
+// PortMode says which hosts are reached on the port of implicit TLS. The zero value means none.
+type PortMode string
 
-// MarshalText implements encoding.TextMarshaler.
-func (t Treatment) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
-
-// UnmarshalText takes secure or ignore.
-func (t *Treatment) UnmarshalText(b []byte) error {
-	i, err := indexOf(treatments(), string(b))
-	*t = Treatment(i)
-	return err
-}
-
-// PortMode says when port 26 is used.
-type PortMode uint8
-
-// The port modes: never; for hosts that a probe found open; for every smtps- host.
+// The port modes: no host; hosts that a probe found open; every smtps- host.
 const (
-	PortOff PortMode = iota
-	PortProbe
-	PortAlways
+	PortOff    PortMode = "off"
+	PortProbe  PortMode = "probe"
+	PortAlways PortMode = "always"
 )
 
-func portModes() []string { return []string{"off", "probe", "always"} }
+// UnmarshalText accepts off, probe or always.
+func (m *PortMode) UnmarshalText(b []byte) error { return word(m, b, PortOff, PortProbe, PortAlways) }
 
-// String returns the port mode as it is written in the settings.
-func (m PortMode) String() string { return wordOf(portModes(), int(m)) }
-
-// MarshalText implements encoding.TextMarshaler.
-func (m PortMode) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
-
-// UnmarshalText takes off, probe or always.
-func (m *PortMode) UnmarshalText(b []byte) error {
-	i, err := indexOf(portModes(), string(b))
-	*m = PortMode(i)
-	return err
-}
-
-func wordOf(words []string, i int) string {
-	if i < len(words) {
-		return words[i]
+// word sets v to the one of words that b spells.
+func word[T ~string](v *T, b []byte, words ...T) error {
+	if !slices.Contains(words, T(b)) {
+		list := make([]string, len(words))
+		for i, w := range words {
+			list[i] = string(w)
+		}
+		return fmt.Errorf("unknown value %q: use %s", b, strings.Join(list, ", "))
 	}
-	return "?"
-}
-
-func indexOf(words []string, word string) (int, error) {
-	i := slices.Index(words, word)
-	if i < 0 {
-		return 0, fmt.Errorf("%q is none of %s", word, strings.Join(words, ", "))
-	}
-	return i, nil
+	*v = T(b)
+	return nil
 }
 
 // Options are the settings that a decision depends on.
@@ -121,87 +84,6 @@ type Port26Options struct {
 	Mode PortMode
 	// Port is the port of implicit TLS, 26 unless set otherwise.
 	Port uint16
-	// Transport is the master.cf service that speaks implicit TLS.
+	// Transport is the master.cf service that uses implicit TLS.
 	Transport string
-}
-
-// Level is what a TLS policy asks for, as far as policyd itself makes it.
-type Level uint8
-
-// The levels, by postconf(5), smtp_tls_security_level. LevelNone is no policy.
-const (
-	LevelNone Level = iota
-	LevelDANE
-	LevelSecure
-	LevelDANEOnly
-)
-
-// String returns the level as postconf(5) has it, "" for none.
-func (l Level) String() string { return wordOf([]string{"", "dane", "secure", "dane-only"}, int(l)) }
-
-// Source is the mechanism that decided.
-type Source uint8
-
-// The sources of a decision, in no order.
-const (
-	SourceNone Source = iota
-	SourceOverride
-	SourceDANE
-	SourcePrefix
-	SourceMTASTS
-)
-
-// String returns the source as `policyd query --json` shows it.
-func (s Source) String() string {
-	return wordOf([]string{"none", "override", "dane", "prefix", "mta-sts"}, int(s))
-}
-
-// Decision is what is answered, and why. The zero Decision answers TEMP.
-type Decision struct {
-	// Reply is what Postfix gets.
-	Reply socketmap.Reply
-	// Would is what Postfix would get if the mode were enforce; it differs from
-	// Reply in ModeReport only.
-	Would socketmap.Reply
-	// TLSRPT is what is appended to the text of an OK for tls-policy-tlsrpt: the attributes of a genuine
-	// MTA-STS policy, with a space in front, or "".
-	TLSRPT string
-	// Level is what Would asks for, LevelNone if it is no policy of our own
-	// making.
-	Level  Level
-	Source Source
-	// Reason tells decisions apart for metrics.
-	Reason Reason
-	// Unsigned is set when the policy comes from an MX RRset that DNSSEC does
-	// not protect.
-	Unsigned bool
-	// Conflict is set when the MTA-STS policy allows none of the prefixed hosts.
-	Conflict bool
-	// Why explains the decision to people, a sentence an element; filled by the
-	// lines that decide.
-	Why []string
-}
-
-// Class says in a word what Would is: the level, "literal" for the text of an override, "none" or "temp".
-func (d *Decision) Class() string {
-	switch {
-	case d.Would.Status == socketmap.StatusNotFound:
-		return "none"
-	case d.Would.Status != socketmap.StatusOK:
-		return "temp"
-	case d.Level == LevelNone:
-		return "literal"
-	}
-	return d.Level.String()
-}
-
-func (d *Decision) because(why string) { d.Why = append(d.Why, why) }
-
-// none answers that there is no policy.
-func (d *Decision) none(r Reason) { d.Reply, d.Reason = socketmap.NotFound(), r }
-
-// temp defers: what must be known is not.
-func (d *Decision) temp(r Reason, text string) {
-	d.Reply, d.Reason = socketmap.Temp(text), r
-	d.because(text)
 }

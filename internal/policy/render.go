@@ -1,62 +1,76 @@
 package policy
 
 import (
-	"errors"
 	"strconv"
 	"strings"
 
-	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/text"
 	"github.com/policyd/policyd/prefix"
 	"github.com/policyd/policyd/socketmap"
 )
 
-// secure fills in the policy that only the hosts in match satisfy: a chain to a trusted root,
-// a certificate that names the host, and the host's name sent as SNI (postconf(5),
-// smtp_tls_policy_maps). It is never "match=hostname": another MX answer that Postfix may see
-// is not believed. A name that is no host name, or an empty list, ends in TEMP.
-func (d *Decision) secure(s Source, match []string) {
-	d.Source = s
-	for _, m := range match {
-		if !prefix.ValidHost(m) {
-			d.Reply = socketmap.Temp("internal error: not a host name in a policy")
-			return
-		}
+// Reply returns what Postfix gets for a decision of Decide or Route. tlsrpt adds what Postfix 3.10 and later read about
+// an MTA-STS policy.
+func (d *Decision) Reply(o Options, tlsrpt bool) socketmap.Reply {
+	switch {
+	case d.Verdict == None:
+		return socketmap.NotFound()
+	case d.Verdict != Apply:
+		return socketmap.Temp(d.Failure)
+	case d.Route.Domain != "" || len(d.Route.Hosts) > 0:
+		return socketmap.OK(d.Route.text(o.Port26))
 	}
-	if len(match) == 0 {
-		d.Reply = socketmap.Temp("internal error: a policy that no host satisfies")
-		return
+	reply := d.TLS.text()
+	if tlsrpt && d.TLS.STS != nil {
+		reply += d.TLS.STS.text()
 	}
-	d.Level = LevelSecure
-	d.Reply = socketmap.OK("secure match=" + strings.Join(match, ":") + " servername=hostname")
+	return socketmap.OK(reply)
 }
 
-// routeToDomain renders the route over all MX hosts of a domain, transport(5).
-func routeToDomain(transport, domain string, port uint16) string {
-	return transport + ":" + domain + ":" + portText(port)
+// text renders a policy, postconf(5), smtp_tls_policy_maps. "secure" is never "match=hostname": Postfix may see another
+// MX answer, which must not be believed. The host name is sent as SNI.
+func (p TLSPolicy) text() string {
+	switch p.Level {
+	case LevelLiteral:
+		return p.Literal
+	case LevelSecure:
+		return "secure match=" + strings.Join(p.Match, ":") + " servername=hostname"
+	case LevelDANE, LevelDANEOnly, LevelNone:
+	}
+	return string(p.Level)
 }
 
-// routeToHosts renders the route over some hosts, in order: a next-hop list (transport(5), since
-// Postfix 3.5).
-func routeToHosts(transport string, hosts []string, port uint16) string {
+// text renders a route, transport(5). A list of next hops needs Postfix 3.5 or later.
+func (r RoutePlan) text(o Port26Options) string {
+	port := ":" + portText(o.Port)
+	if r.Domain != "" {
+		return o.Transport + ":" + r.Domain + port
+	}
+	return o.Transport + ":[" + strings.Join(r.Hosts, "]"+port+", [") + "]" + port
+}
+
+// text renders the attributes of a report, with a space in front. It leaves out what Postfix could not read.
+func (r *STSReport) text() string {
 	var b strings.Builder
-	b.WriteString(transport)
-	b.WriteByte(':')
-	for i, h := range hosts {
-		if i > 0 {
-			b.WriteString(", ")
+	b.WriteString(" policy_type=sts policy_domain=" + r.Domain)
+	for _, pattern := range r.Policy.MX {
+		if prefix.ValidHost(strings.TrimPrefix(pattern, "*.")) {
+			b.WriteString(" mx_host_pattern=" + pattern)
 		}
-		b.WriteString("[" + h + "]:" + portText(port))
+	}
+	for _, line := range r.Policy.Raw {
+		if !strings.ContainsAny(line, "{}") && text.Printable(line) == line && strings.TrimSpace(line) != "" {
+			b.WriteString(" { policy_string = " + line + " }")
+		}
+	}
+	if r.Failure != "" {
+		b.WriteString(" policy_failure=" + string(r.Failure))
+	}
+	const limit = 50_000 // half of what a reply may have
+	if b.Len() > limit {
+		return ""
 	}
 	return b.String()
 }
 
 func portText(p uint16) string { return strconv.Itoa(int(p)) }
-
-// reason returns what failed, without the question, for a TEMP reply.
-func reason(err error) string {
-	if failed, ok := errors.AsType[*dns.Error](err); ok {
-		return failed.Reason
-	}
-	return text.Printable(err.Error())
-}

@@ -5,144 +5,198 @@ import (
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/internal/smtptls"
-	"github.com/policyd/policyd/socketmap"
 )
 
-// Route answers where transport_maps sends the mail of f.Nexthop.Name: over port 26, or
-// NOTFOUND, which leaves it to the default transport and port 25, where the TLS policy holds.
-// NOTFOUND is the answer to every doubt, so Route never says TEMP.
-func Route(f Facts, o Options) Decision {
-	d := Decision{Reply: socketmap.NotFound(), Reason: ReasonNoRoute}
-	route(f, o, &d)
-	d.Would = d.Reply
-	if o.Mode == ModeReport && d.Would.Status == socketmap.StatusOK {
-		d.Reply = socketmap.NotFound()
-		d.because(`mode = "report": Postfix gets NOTFOUND in place of this`)
-	}
-	return d
+// Route returns where transport_maps sends the mail of f.Nexthop.Name, and the facts that are missing: over port 26, or
+// no route, which leaves the mail to the default transport and port 25, where the TLS policy holds. That is the answer
+// to every doubt, so Route never defers.
+func Route(f Facts, o Options) (Decision, Need) {
+	d := deciding{Decision: Decision{Verdict: None, Reason: ReasonNoRoute}}
+	d.need.Required = route(&f, &o, &d)
+	return d.Decision, d.need
 }
 
-// route fills in the decision: first what rules a route out, then the hosts, then the key that Postfix asks for next.
-func route(f Facts, o Options, d *Decision) {
-	if why := refused(f, o); why != "" {
+// route fills in the decision: first what rules a route out, then the hosts, then the key that Postfix asks for next. It
+// returns the facts that it lacks.
+func route(f *Facts, o *Options, d *deciding) (missing FactSet) {
+	if ruled := ruledOut(f, o); ruled != "" {
+		d.because(ruled)
+		return missing
+	}
+	if f.MX.Err == nil && !f.MX.Asked {
+		return FactSet{MX: true}
+	}
+	if why := noTarget(f, o); why != "" {
 		d.because(why)
-		return
+		return missing
 	}
-	port := portText(o.Port26.Port)
-	if hosts, _ := leading(f, func(h *Host) bool { return open(h, o) }); len(hosts) == 0 {
-		d.because("not every MX host of the best preference is an smtps- host " + ported(o) + closedHost(f, o))
-		return
+	if o.Port26.Mode == PortProbe && !f.Probed {
+		return FactSet{Probes: true}
 	}
+	hosts, _ := leading(f, func(h *Host) bool { return open(h, o) })
 	switch {
+	case len(hosts) == 0:
+		d.because("not every MX host of the best preference is an smtps- host " + ported(o) + closedHost(f, o))
+		return missing
+	case f.Receiver == Receiver{}:
+		return FactSet{Receiver: true}
 	case f.Receiver.State == ReceiverHere:
 		d.Reason = ReasonReceiver
 		d.because("no route, this site receives the domain: " + f.Receiver.Why)
-		return
+		return missing
 	case f.Receiver.State != ReceiverElsewhere:
 		d.because("no route, in doubt: " + f.Receiver.Why)
-		return
-	case o.MTASTS && f.STS.State == mtasts.Unknown:
-		d.because("no route, in doubt: the MTA-STS policy is not known: " + stsDoubt(f.STS))
-		return
+		return missing
 	}
+	all := HostSet(1)<<len(hosts) - 1
+	if o.DANE {
+		missing.DANE = all & f.withoutDANE()
+		missing.DANE26 = all & f.hostsWhere(func(h *Host) bool { return h.DANE26.State == dane.Unknown })
+	}
+	missing.STS = stsApplies(f, o) && !f.stsKnown()
+	if !missing.Empty() {
+		return missing
+	}
+	if stsApplies(f, o) && f.STS.State == mtasts.Unknown {
+		d.because("no route, in doubt: the MTA-STS policy is not known: " + stsFailure(f.STS))
+		return missing
+	}
+	d.plan(f, o)
+	return missing
+}
+
+// plan chooses the hosts of a route when every fact is known.
+func (d *deciding) plan(f *Facts, o *Options) {
 	hosts, all := leading(f, func(h *Host) bool { return open(h, o) && stays(f, h, o) == "" })
-	if len(hosts) == 0 {
+	port := portText(o.Port26.Port)
+	switch {
+	case len(hosts) == 0:
 		for i := range f.Hosts {
 			if why := stays(f, &f.Hosts[i], o); why != "" {
 				d.because(why)
-				break
+				return
 			}
 		}
-		return
-	}
-	if all {
-		if !verified(onPort26(f, o), o) {
-			d.because("the policy for port " + port + " asks for no verified host")
-			return
-		}
-		d.Reply, d.Source, d.Reason = socketmap.OK(routeToDomain(o.Port26.Transport, f.Nexthop.Name, o.Port26.Port)), SourcePrefix, ReasonRouteDomain
+	case all && !verified(onPort26(*f, o), o):
+		d.because("the policy for port " + port + " requires no verified host")
+	case all:
+		d.Verdict, d.Source, d.Reason, d.Route.Domain = Apply, SourcePrefix, ReasonRouteDomain, f.Nexthop.Name
 		d.because("every MX host is an smtps- host " + ported(o))
-		return
+	default:
+		var names []string
+		for i := range hosts {
+			h := &hosts[i]
+			if h.Override.Action != ActionNone || !verified(hostOnPort26(h, o), o) {
+				d.because("the policy for [" + h.Name + "]:" + port + " requires no verified host")
+				return
+			}
+			names = append(names, h.Name)
+		}
+		d.Verdict, d.Source, d.Reason, d.Route.Hosts = Apply, SourcePrefix, ReasonRouteHosts, names
+		d.because("the best MX hosts are smtps- hosts " + ported(o))
 	}
+}
+
+// ProbeTargets returns the hosts whose port of implicit TLS must be probed before Route can lead to them: the smtps-
+// hosts of the leading preference groups that have no other hosts. It returns none where no route can follow whatever a
+// probe finds: in report mode, for a domain with a line in the overrides file, and where the settings rule a route
+// out. f are the facts of a TLS-policy lookup: mail for the domain, or already on its way to port 26, is leaving.
+func ProbeTargets(f Facts, overrides *Overrides, o Options) []string {
+	if o.Mode != ModeEnforce || o.Port26.Mode != PortProbe {
+		return nil
+	}
+	probeable := func(h *Host) bool {
+		return h.Class.ImplicitTLS() && overrides.For(h.Name).Action == ActionNone
+	}
+	if f.Nexthop.Host {
+		host := Host{Name: f.Nexthop.Name, Class: classOf(f.Nexthop.Name)}
+		if f.Nexthop.Port != o.Port26.Port || !probeable(&host) {
+			return nil
+		}
+		return []string{host.Name}
+	}
+	if ruledOut(&f, &o) != "" || noTarget(&f, &o) != "" {
+		return nil
+	}
+	hosts, _ := leading(&f, func(h *Host) bool {
+		return probeable(h) && (!enforced(&f, &o) || f.STS.Policy.Matches(h.Name))
+	})
 	names := make([]string, len(hosts))
 	for i := range hosts {
 		names[i] = hosts[i].Name
-		if hosts[i].Override.Action != ActionNone || !verified(hostOnPort26(&hosts[i], o), o) {
-			d.because("the policy for [" + names[i] + "]:" + port + " asks for no verified host")
-			return
-		}
 	}
-	d.Reply, d.Source, d.Reason = socketmap.OK(routeToHosts(o.Port26.Transport, names, o.Port26.Port)), SourcePrefix, ReasonRouteHosts
-	d.because("the best MX hosts are smtps- hosts " + ported(o))
+	return names
 }
 
-// ported says for people what is asked of the port of implicit TLS.
-func ported(o Options) string {
+// ported says what the port of implicit TLS must be for a route.
+func ported(o *Options) string {
 	if o.Port26.Mode == PortAlways {
-		return `(port26.mode = "always": no probe is asked for)`
+		return `(port26.mode = "always": no probe is needed)`
 	}
 	return "with port " + portText(o.Port26.Port) + " open"
 }
 
-// refused says what rules a route out before anything is known of the hosts' ports, "" if nothing does.
-func refused(f Facts, o Options) string {
+// ruledOut says what rules a route out before any lookup, "" if nothing does.
+func ruledOut(f *Facts, o *Options) string {
 	switch {
 	case o.Mode == ModeOff:
-		return `mode = "off": everything is answered NOTFOUND`
-	case o.Port26.Mode == PortOff:
+		return `mode = "off": every lookup gets NOTFOUND`
+	case o.Port26.Mode != PortProbe && o.Port26.Mode != PortAlways:
 		return `port26.mode = "off"`
 	case f.Override.Action != ActionNone:
 		return "the overrides file has a line for " + f.Override.Pattern
-	case f.Nexthop.Host || f.Nexthop.Name == "" || f.MX.Err != nil || !f.MX.Asked:
+	case f.Nexthop.Host || f.Nexthop.Name == "":
+		return "no route without an MX RRset"
+	}
+	return ""
+}
+
+// noTarget says why the MX RRset rules a route out, "" if it does not.
+func noTarget(f *Facts, o *Options) string {
+	switch {
+	case f.MX.Err != nil || !f.MX.Asked:
 		return "no route without an MX RRset"
 	case len(f.Hosts) == 0:
 		return "there is no MX host"
 	case !f.Hosts[0].Class.ImplicitTLS():
-		return "the best MX host is no smtps- host"
+		return "the best MX host is not an smtps- host"
 	}
 	_, mixed := prefixed(f)
 	return dishonoured(f, mixed, o)
 }
 
-// open says whether implicit TLS can be used with a host, as far as its name and its port go.
-func open(h *Host, o Options) bool {
-	if !h.Class.ImplicitTLS() {
-		return false
-	}
-	return o.Port26.Mode == PortAlways || o.Port26.Mode == PortProbe && h.Probe.State == probe.Open
+// open reports whether implicit TLS can be used with a host, as far as its name and its port are concerned.
+func open(h *Host, o *Options) bool {
+	return h.Class.ImplicitTLS() && (o.Port26.Mode == PortAlways || h.Probe.State == probe.Open)
 }
 
-// closedHost says for people which smtps- host of the best preference is not open.
-func closedHost(f Facts, o Options) string {
+// closedHost says which smtps- host of the best preference is not open.
+func closedHost(f *Facts, o *Options) string {
 	for i := range f.Hosts {
 		h := &f.Hosts[i]
 		if h.Preference != f.Hosts[0].Preference || !h.Class.ImplicitTLS() || open(h, o) {
 			continue
 		}
-		text := ": " + h.Name + " is " + h.Probe.State.String()
+		what := ": " + h.Name + " is " + h.Probe.State.String()
 		if h.Probe.Cause != smtptls.CauseNone {
-			text += " (" + string(h.Probe.Cause) + ")"
+			what += " (" + string(h.Probe.Cause) + ")"
 		}
-		return text
+		return what
 	}
 	return ""
 }
 
-// stays says why an open host stays on port 25 all the same, "" if it does not.
-func stays(f Facts, h *Host, o Options) string {
-	if o.DANE {
-		switch h.DANE.State {
-		case dane.Unknown, dane.Failed:
-			return "no route, in doubt: DANE for port 25 of " + h.Name + " is " + h.DANE.State.String()
-		case dane.Usable, dane.Unusable:
-			if h.DANE26.State != dane.Usable {
-				return h.Name + " has TLSA records for port 25 and no usable ones for port " + portText(o.Port26.Port) + ": it stays on port 25 with DANE"
-			}
-		case dane.Absent, dane.Unreachable:
-		}
-		if h.DANE26.State == dane.Unknown || h.DANE26.State == dane.Failed {
-			return "no route, in doubt: DANE for port " + portText(o.Port26.Port) + " of " + h.Name + " is " + h.DANE26.State.String()
-		}
+// stays says why mail for an open host stays on port 25, "" if it does not.
+func stays(f *Facts, h *Host, o *Options) string {
+	port := portText(o.Port26.Port)
+	switch {
+	case !o.DANE:
+	case h.DANE.State == dane.Unknown || h.DANE.State == dane.Failed:
+		return "no route, in doubt: DANE for port 25 of " + h.Name + " is " + h.DANE.State.String()
+	case (h.DANE.State == dane.Usable || h.DANE.State == dane.Unusable) && h.DANE26.State != dane.Usable:
+		return h.Name + " has TLSA records for port 25 and no usable ones for port " + port + ": it stays on port 25 with DANE"
+	case h.DANE26.State == dane.Unknown || h.DANE26.State == dane.Failed:
+		return "no route, in doubt: DANE for port " + port + " of " + h.Name + " is " + h.DANE26.State.String()
 	}
 	if enforced(f, o) && !f.STS.Policy.Matches(h.Name) {
 		return "the MTA-STS policy does not allow " + h.Name
@@ -151,7 +205,7 @@ func stays(f Facts, h *Host, o Options) string {
 }
 
 // onPort26 returns the facts for the key that Postfix asks for after following a route to the domain.
-func onPort26(f Facts, o Options) Facts {
+func onPort26(f Facts, o *Options) Facts {
 	hosts := make([]Host, len(f.Hosts))
 	for i, h := range f.Hosts {
 		h.DANE = h.DANE26
@@ -162,7 +216,7 @@ func onPort26(f Facts, o Options) Facts {
 }
 
 // hostOnPort26 returns the facts for the key that Postfix asks for after following a route to a host.
-func hostOnPort26(h *Host, o Options) Facts {
+func hostOnPort26(h *Host, o *Options) Facts {
 	return Facts{
 		Nexthop:  Nexthop{Name: h.Name, Host: true, Port: o.Port26.Port},
 		Override: h.Override,
@@ -170,15 +224,15 @@ func hostOnPort26(h *Host, o Options) Facts {
 	}
 }
 
-// verified says whether a key is answered with a policy that verifies the host.
-func verified(f Facts, o Options) bool {
-	level := Decide(f, o).Level
-	return level == LevelSecure || level == LevelDANEOnly
+// verified reports whether a key is answered with a policy that verifies the host.
+func verified(f Facts, o *Options) bool {
+	d, _ := Decide(f, *o)
+	return d.TLS.Level == LevelSecure || d.TLS.Level == LevelDANEOnly
 }
 
-// leading returns the hosts of the leading preference groups of which every host is good, and whether those are
-// all the MX hosts there are.
-func leading(f Facts, good func(*Host) bool) (hosts []Host, all bool) {
+// leading returns the hosts of the leading preference groups in which every host is good, and whether those are all MX
+// hosts.
+func leading(f *Facts, good func(*Host) bool) (hosts []Host, all bool) {
 	start := 0
 	for start < len(f.Hosts) {
 		end := start
@@ -189,7 +243,7 @@ func leading(f Facts, good func(*Host) bool) (hosts []Host, all bool) {
 			end++
 		}
 		if end == len(f.Hosts) && f.MX.Rest > 0 && f.MX.RestPreference == f.Hosts[start].Preference {
-			// The group goes on among the hosts that are not considered.
+			// The group continues among the hosts that are not considered.
 			return f.Hosts[:start], false
 		}
 		start = end

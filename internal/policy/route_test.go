@@ -35,16 +35,16 @@ func TestRouteByProbe(t *testing.T) {
 		{"the primary is closed: the backup is never preferred", states(by(signed, "10 "+s, "20 "+u), probe.Closed, probe.Open), none},
 		{"a primary without port 26: the backup is never preferred", states(by(signed, "10 mx.example.com", "20 "+u), probe.Unknown, probe.Open), none},
 	} {
-		require.Equal(t, c.want, policy.Route(c.facts, probing).Reply.String(), c.name)
-		require.NotEmpty(t, policy.Route(c.facts, probing).Why)
+		require.Equal(t, c.want, routed(c.facts, probing), c.name)
+		require.NotEmpty(t, planned(c.facts, probing).Why)
 	}
 }
 
 // Whoever reads why there is no route is not to look for a host where there is none.
 func TestRouteWithoutHosts(t *testing.T) {
 	t.Parallel()
-	d := policy.Route(by(signed), with(func(o *policy.Options) { o.Port26.Mode = policy.PortProbe }))
-	require.Equal(t, "NOTFOUND ", d.Reply.String())
+	d := planned(by(signed), with(func(o *policy.Options) { o.Port26.Mode = policy.PortProbe }))
+	require.Equal(t, policy.None, d.Verdict)
 	require.Equal(t, []string{"there is no MX host"}, d.Why)
 }
 
@@ -87,11 +87,11 @@ func TestRouteWithDANEAndSTS(t *testing.T) {
 		{"the policy allows the second only", facts(stsPolicy(mtasts.Enforce, u), dane.Absent, dane.Absent), none},
 		{"a testing policy keeps nobody out", facts(stsPolicy(mtasts.Testing, u), dane.Absent, dane.Absent), "OK smtps26:example.com:26"},
 	} {
-		d := policy.Route(c.facts, withDANEAndSTS())
-		require.Equal(t, c.want, d.Reply.String(), c.name)
-		require.NotEmpty(t, d.Why)
+		d, need := policy.Route(c.facts, withDANEAndSTS())
+		require.Equal(t, c.want, routed(c.facts, withDANEAndSTS()), c.name)
+		require.True(t, len(d.Why) > 0 || !need.Required.Empty())
 	}
 	f := facts(absent, dane.Usable, dane.Usable)
 	f.MX.Status = unsigned
-	require.Equal(t, "OK smtps26:example.com:26", policy.Route(f, withDANEAndSTS()).Reply.String(), "an insecure MX RRset: the promise verifies the hosts")
+	require.Equal(t, "OK smtps26:example.com:26", routed(f, withDANEAndSTS()), "an insecure MX RRset: the promise verifies the hosts")
 }

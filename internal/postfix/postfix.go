@@ -113,10 +113,10 @@ func (s *Site) options() *config {
 	return s.config
 }
 
-// Own reports whether mail for domain is received here and which list says so. After an error that is not
-// known.
-func (s *Site) Own(ctx context.Context, domain string) (own bool, why string, err error) {
-	return s.own(ctx, domain, true)
+// Own reports whether mail for domain is received here, and which list says so. After an error nothing is known. With
+// Effort.CacheOnly it never waits for Postfix's commands: the error is dns.ErrNotCached where it would have to.
+func (s *Site) Own(ctx context.Context, domain string, e dns.Effort) (own bool, why string, err error) {
+	return s.own(ctx, domain, !e.CacheOnly)
 }
 
 // OwnHost reports whether name is a name of this host: one of own_hosts, $myhostname, the machine's own name,
@@ -144,24 +144,6 @@ func (s *Site) OwnAddr(a netip.Addr) bool {
 	a = plain(a)
 	return v == nil || !a.IsValid() || a.IsUnspecified() || v.addrs[a]
 }
-
-// CachedSite is a Site that never waits.
-type CachedSite struct{ site *Site }
-
-// Cached returns the view that never waits: where Postfix would have to be asked, the error is
-// dns.ErrNotCached.
-func (s *Site) Cached() CachedSite { return CachedSite{s} }
-
-// Own is Site.Own without waiting.
-func (c CachedSite) Own(ctx context.Context, domain string) (own bool, why string, err error) {
-	return c.site.own(ctx, domain, false)
-}
-
-// OwnHost is Site.OwnHost.
-func (c CachedSite) OwnHost(name string) bool { return c.site.OwnHost(name) }
-
-// OwnAddr is Site.OwnAddr.
-func (c CachedSite) OwnAddr(a netip.Addr) bool { return c.site.OwnAddr(a) }
 
 // State is what a Site knows, for people.
 type State struct {

@@ -62,7 +62,7 @@ func fakePostconf(t *testing.T) string {
 
 func (f fake) owns(s *postfix.Site, domain, want string) {
 	f.t.Helper()
-	own, why, err := s.Own(f.t.Context(), domain)
+	own, why, err := s.Own(f.t.Context(), domain, dns.Effort{})
 	require.NoError(f.t, err, domain)
 	require.Equal(f.t, want != "", own, domain)
 	require.Equal(f.t, want, why)
@@ -172,14 +172,14 @@ func TestADoubtIsAnError(t *testing.T) {
 				f.write(file, text)
 			}
 			s := f.site(postfix.Options{ExcludeDomains: []string{"excluded.example"}})
-			own, _, err := s.Own(t.Context(), "elsewhere.example")
+			own, _, err := s.Own(t.Context(), "elsewhere.example", dns.Effort{})
 			require.ErrorContains(t, err, c.want)
 			require.False(t, own)
 			require.NotErrorIs(t, err, dns.ErrNotCached)
-			_, _, cached := s.Cached().Own(t.Context(), "elsewhere.example")
+			_, _, cached := s.Own(t.Context(), "elsewhere.example", dns.Effort{CacheOnly: true})
 			require.Equal(t, err.Error(), cached.Error(), "the view that does not wait knows of the failure")
 			require.NotEmpty(t, s.State().Problem)
-			own, _, err = s.Own(t.Context(), "excluded.example")
+			own, _, err = s.Own(t.Context(), "excluded.example", dns.Effort{})
 			require.NoError(t, err)
 			require.True(t, own, "what the settings say is known all the same")
 		})
@@ -196,25 +196,24 @@ func TestCachedNeverWaits(t *testing.T) {
 	f := newFake(t, "relay_domains = texthash:DIR/relay\n")
 	f.write("relay", "table.example x\n")
 	s := f.site(postfix.Options{})
-	c := s.Cached()
-	_, _, err := c.Own(t.Context(), "table.example")
+	_, _, err := s.Own(t.Context(), "table.example", dns.Effort{CacheOnly: true})
 	require.ErrorIs(t, err, dns.ErrNotCached, "the lists have not been read")
-	require.True(t, c.OwnHost("elsewhere.example"), "nothing is known")
-	require.True(t, c.OwnAddr(netip.MustParseAddr("198.51.100.99")), "nothing is known")
+	require.True(t, s.OwnHost("elsewhere.example"), "nothing is known")
+	require.True(t, s.OwnAddr(netip.MustParseAddr("198.51.100.99")), "nothing is known")
 	f.owns(s, "table.example", "relay_domains has table.example in texthash:"+f.path("relay"))
 	f.owns(s, "elsewhere.example", "")
-	require.False(t, c.OwnHost("elsewhere.example"))
-	require.False(t, c.OwnAddr(netip.MustParseAddr("198.51.100.99")))
+	require.False(t, s.OwnHost("elsewhere.example"))
+	require.False(t, s.OwnAddr(netip.MustParseAddr("198.51.100.99")))
 	asked := f.lines("asked")
 	for range 10 {
-		own, _, err := c.Own(t.Context(), "table.example")
+		own, _, err := s.Own(t.Context(), "table.example", dns.Effort{CacheOnly: true})
 		require.NoError(t, err)
 		require.True(t, own)
-		own, _, err = c.Own(t.Context(), "elsewhere.example")
+		own, _, err = s.Own(t.Context(), "elsewhere.example", dns.Effort{CacheOnly: true})
 		require.NoError(t, err)
 		require.False(t, own)
 	}
-	_, _, err = c.Own(t.Context(), "other.example")
+	_, _, err = s.Own(t.Context(), "other.example", dns.Effort{CacheOnly: true})
 	require.ErrorIs(t, err, dns.ErrNotCached, "the table has not been asked")
 	require.Equal(t, asked, f.lines("asked"))
 	require.Equal(t, 3, f.lines("calls"), "read once: the directory, the lists, master.cf")
@@ -228,9 +227,9 @@ func TestCallersThatGoAwayLeaveNoTrace(t *testing.T) {
 	s := f.site(postfix.Options{})
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	_, _, err := s.Own(ctx, "table.example")
+	_, _, err := s.Own(ctx, "table.example", dns.Effort{})
 	require.ErrorIs(t, err, context.DeadlineExceeded)
-	_, _, err = s.Cached().Own(t.Context(), "table.example")
+	_, _, err = s.Own(t.Context(), "table.example", dns.Effort{CacheOnly: true})
 	require.ErrorIs(t, err, dns.ErrNotCached)
 	require.NoError(t, os.Remove(f.path("slow")))
 	f.owns(s, "table.example", "relay_domains has table.example in texthash:"+f.path("relay"))
@@ -248,7 +247,7 @@ func TestRunFollowsChanges(t *testing.T) {
 	owns := func(domain string, want bool) {
 		t.Helper()
 		require.Eventually(t, func() bool {
-			own, _, err := s.Own(ctx, domain)
+			own, _, err := s.Own(ctx, domain, dns.Effort{})
 			return err == nil && own == want
 		}, time.Minute, 10*time.Millisecond, domain)
 	}
@@ -265,7 +264,7 @@ func TestRunFollowsChanges(t *testing.T) {
 	f.write("broken", "no more")
 	f.write("main.cf", "mydestination = nothing\n")
 	require.Eventually(t, func() bool {
-		_, _, err := s.Cached().Own(ctx, "one.example")
+		_, _, err := s.Own(ctx, "one.example", dns.Effort{CacheOnly: true})
 		return err != nil && !errors.Is(err, dns.ErrNotCached)
 	}, time.Minute, 10*time.Millisecond, "old lists are not believed any more")
 	cancel()
@@ -291,7 +290,7 @@ func TestWithoutPostfix(t *testing.T) {
 	t.Parallel()
 	s, err := postfix.New(postfix.Options{Postconf: "/nonexistent/postconf"})
 	require.NoError(t, err)
-	_, _, err = s.Own(t.Context(), "example.com")
+	_, _, err = s.Own(t.Context(), "example.com", dns.Effort{})
 	require.ErrorContains(t, err, "/nonexistent/postconf", "a path in the settings is meant to be there")
 }
 
@@ -319,7 +318,7 @@ func TestNamesInProxyInterfaces(t *testing.T) {
 	require.True(t, s.OwnHost("nat.example"))
 	for _, n := range []names{{}, {"nat.example": ""}} {
 		s = f.site(postfix.Options{Resolver: n})
-		_, _, err := s.Own(t.Context(), "a.example")
+		_, _, err := s.Own(t.Context(), "a.example", dns.Effort{})
 		require.ErrorContains(t, err, "nat.example in proxy_interfaces")
 	}
 }

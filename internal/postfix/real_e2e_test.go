@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/postfix"
 )
 
@@ -53,7 +54,7 @@ myhostname = mx.own.example
 		f.owns(s, domain, want)
 	}
 	for host, want := range map[string]bool{"own.example": true, "hub.example": true, "far.example": false} {
-		relay, err := s.RelayHost(t.Context(), host)
+		relay, err := s.RelayHost(t.Context(), host, dns.Effort{})
 		require.NoError(t, err)
 		require.Equal(t, want, relay, host)
 	}
@@ -65,7 +66,7 @@ myhostname = mx.own.example
 		f.write("master.cf", "")
 		s, err := postfix.New(postfix.Options{ConfigDirectory: f.dir})
 		require.NoError(t, err)
-		_, _, err = s.Own(t.Context(), "elsewhere.example")
+		_, _, err = s.Own(t.Context(), "elsewhere.example", dns.Effort{})
 		require.ErrorContains(t, err, "cannot be asked", table)
 	}
 }

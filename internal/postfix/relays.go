@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/policyd/policyd/internal/dns"
 )
 
 // nexthopParameters are the parameters whose values are next hops; nexthopTables are those whose tables have next hops
@@ -44,8 +46,11 @@ func addHosts(hosts map[string]bool, text string) {
 // RelayHost reports whether Postfix's own configuration delivers to [host]: relayhost, the fallback relays, the default
 // transports, and the results of the sender-dependent and transport tables. It may wait for Postfix's commands. Tables whose
 // contents cannot be listed, such as ldap:, are not searched; a table that fails is an error unless the host is
-// found elsewhere.
-func (s *Site) RelayHost(ctx context.Context, host string) (bool, error) {
+// found elsewhere. With Effort.CacheOnly it does not wait, and the error is dns.ErrNotCached.
+func (s *Site) RelayHost(ctx context.Context, host string, e dns.Effort) (bool, error) {
+	if e.CacheOnly {
+		return false, dns.ErrNotCached
+	}
 	host = canonical(host)
 	v, err := s.knowledge(ctx, true)
 	if v == nil {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/postfix"
 )
 
@@ -32,7 +33,7 @@ transport_maps = regexp:DIR/guard texthash:DIR/transport unionmap:{hash:DIR/unio
 		"service.corp.example": true,
 		"corp.example":         false, "comment.corp.example": false, "mx-lookup.corp.example": false, "x.relay.corp.example": false, "": false,
 	} {
-		relay, err := s.RelayHost(t.Context(), host)
+		relay, err := s.RelayHost(t.Context(), host, dns.Effort{})
 		require.NoError(t, err, host)
 		require.Equal(t, want, relay, host)
 	}
@@ -40,19 +41,19 @@ transport_maps = regexp:DIR/guard texthash:DIR/transport unionmap:{hash:DIR/unio
 
 	f.write("main.cf", "relayhost = [other.corp.example]\ntransport_maps = hash:DIR/missing, texthash:DIR/transport\n")
 	require.NoError(t, s.Configure(postfix.Options{Postconf: fakePostconf(t), ConfigDirectory: f.dir}))
-	relay, err := s.RelayHost(t.Context(), "other.corp.example")
+	relay, err := s.RelayHost(t.Context(), "other.corp.example", dns.Effort{})
 	require.NoError(t, err)
 	require.True(t, relay)
-	relay, err = s.RelayHost(t.Context(), "transport.corp.example")
+	relay, err = s.RelayHost(t.Context(), "transport.corp.example", dns.Effort{})
 	require.NoError(t, err, "a table that fails does not hide another")
 	require.True(t, relay)
-	relay, err = s.RelayHost(t.Context(), "elsewhere.example")
+	relay, err = s.RelayHost(t.Context(), "elsewhere.example", dns.Effort{})
 	require.ErrorContains(t, err, "No such file")
 	require.False(t, relay, "unknown is never a relay host")
 
 	f.write("broken", "bad main.cf")
 	require.NoError(t, s.Configure(postfix.Options{Postconf: fakePostconf(t), ConfigDirectory: f.dir}))
-	relay, err = s.RelayHost(t.Context(), "other.corp.example")
+	relay, err = s.RelayHost(t.Context(), "other.corp.example", dns.Effort{})
 	require.ErrorContains(t, err, "bad main.cf")
 	require.False(t, relay)
 }

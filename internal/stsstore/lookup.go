@@ -119,16 +119,8 @@ func (s *Store) without(w want, err error) mtasts.Result {
 	return mtasts.Result{Domain: w.domain, State: mtasts.Failed, ID: w.id, Failure: failed.Failure, Err: err, Why: failed.Error()}
 }
 
-// Live returns the policy of a domain that is kept and live, confirmed or not, or Absent. It asks and fetches nothing, and
-// does not count as a use.
-func (s *Store) Live(domain string) mtasts.Result {
-	domain = normal(domain)
-	e := s.table.get(domain)
-	if !e.live(time.Now()) {
-		return mtasts.Result{Domain: domain, State: mtasts.Absent, Why: "no live policy"}
-	}
-	return e.result()
-}
+// Version changes whenever a policy is stored or removed. It never returns to an earlier value.
+func (s *Store) Version() uint64 { return s.table.changes.Load() }
 
 // local reports whether a failure is one of this machine and says nothing about the domain: no file descriptor or no
 // memory left. That passes, so mail waits. It need not wait for a domain that cannot be reached, even if the reason is

@@ -497,28 +497,6 @@ func TestStrangersCauseNoFetch(t *testing.T) {
 	})
 }
 
-func TestAnnounceAsksForTheRecordOnly(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		w.set(domain, "1", enforce)
-		s := w.store(t, nil)
-		s.View(cacheOnly).Announce(domain)
-		s.View(anything).Announce("..")
-		synctest.Wait()
-		require.Zero(t, w.queries())
-		s.View(anything).Announce("Example.COM.")
-		synctest.Wait()
-		require.Equal(t, 1, w.queries())
-		require.Zero(t, w.fetches())
-		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))
-		s.View(anything).Announce(domain)
-		synctest.Wait()
-		require.Equal(t, 1, w.queries(), "it was there")
-		require.Equal(t, 1, w.fetches())
-	})
-}
-
 func TestAPanicOfAFetchIsAFailure(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

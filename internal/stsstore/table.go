@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // table holds the entries in memory, at most as many as its limit.
@@ -13,6 +14,7 @@ type table struct {
 	entries map[string]*entry
 	weight  int
 	limit   int
+	changes atomic.Uint64 // entries stored and removed
 }
 
 func newTable() *table { return &table{entries: map[string]*entry{}} }
@@ -40,6 +42,7 @@ func (t *table) put(e *entry) (evicted []string) {
 
 // set stores e. The caller holds t.mu.
 func (t *table) set(e *entry) {
+	t.changes.Add(1)
 	if old := t.entries[e.domain]; old != nil {
 		t.weight -= old.weight
 	}
@@ -78,6 +81,7 @@ func (t *table) evict(keep *entry) (evicted []string) {
 
 // drop removes e. The caller holds t.mu.
 func (t *table) drop(e *entry) {
+	t.changes.Add(1)
 	delete(t.entries, e.domain)
 	t.weight -= e.weight
 }

@@ -15,7 +15,6 @@ import (
 	"github.com/KimMachineGun/automemlimit/memlimit"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
-	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/postfix"
@@ -113,17 +112,18 @@ func New(o Options) (*Daemon, error) {
 // sources are where lookups get their facts.
 func (d *Daemon) sources() lookup.Sources {
 	return lookup.Sources{
-		Resolver: d.cache, Version: d.cache.Version,
-		STS: d.store.View(dns.Effort{}), CachedSTS: d.store.View(dns.Effort{CacheOnly: true}),
-		PassiveSTS: d.store.View(dns.Effort{Untrusted: true}), CachedPassiveSTS: d.store.View(dns.Effort{CacheOnly: true, Untrusted: true}),
+		Resolver: d.cache, STS: d.store, Version: d.version,
 		Probes: d.prober, WantProbe: d.prober.Want, Observe: d.observeLookup(),
 	}
 }
 
+// version changes whenever an answer of the cache or a policy of the store changes: each of the two only grows.
+func (d *Daemon) version() uint64 { return uint64(d.cache.Version()) + d.store.Version() }
+
 // lookupSettings are the settings of lookups, with what this site receives itself.
 func (d *Daemon) lookupSettings(l *settings.Loaded) lookup.Settings {
 	s := l.Lookup()
-	s.Site, s.CachedSite, s.Relays = d.site, d.site.Cached(), d.site
+	s.Site, s.Relays = d.site, d.site
 	return s
 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/postfix"
 )
 
@@ -215,7 +216,7 @@ func ownPatterns(ctx context.Context, o LinesOptions, myhostname string) []strin
 	if err != nil {
 		return nil
 	}
-	_, _, _ = s.Own(ctx, "policyd.invalid") // reads the lists
+	_, _, _ = s.Own(ctx, "policyd.invalid", dns.Effort{}) // reads the lists
 	var patterns []string
 	for _, d := range s.State().Domains {
 		if !slices.Contains([]string{"localhost", "localhost.localdomain", myhostname}, d) {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/postfix"
 	"github.com/policyd/policyd/socketmap"
 )
@@ -21,7 +22,7 @@ func (e *exam) own(ctx context.Context) {
 		e.found("own-domains-unknown", err.Error())
 		return
 	}
-	_, _, err = site.Own(ctx, "policyd.invalid")
+	_, _, err = site.Own(ctx, "policyd.invalid", dns.Effort{})
 	st := site.State()
 	if err != nil {
 		e.found("own-domains-unknown", err.Error(), "# correct the table in "+e.setup.mainCF()+", or let the user policyd read it")

@@ -56,7 +56,7 @@ func (l *Loaded) Lookup() lookup.Settings {
 func (l *Loaded) Site(log *slog.Logger) postfix.Options {
 	return postfix.Options{
 		ExcludeDomains: l.Port26.ExcludeDomains, OwnHosts: l.Port26.OwnHosts, Logger: log,
-		LoopbackProbed: l.Port26.Mode == policy.PortProbe.String() && l.Port26.ProbeSpecialAddresses,
+		LoopbackProbed: l.Port26.Mode == string(policy.PortProbe) && l.Port26.ProbeSpecialAddresses,
 	}
 }
 

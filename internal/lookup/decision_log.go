@@ -1,0 +1,108 @@
+package lookup
+
+import (
+	"context"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"runtime/debug"
+	"strings"
+	"sync/atomic"
+
+	"golang.org/x/time/rate"
+
+	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/socketmap"
+)
+
+// LogMode says which decisions are logged.
+type LogMode string
+
+// The log modes: a decision that differs from the last one for the same next hop; every one; none. The zero value means
+// LogChanges.
+const (
+	LogChanges LogMode = "changes"
+	LogAll     LogMode = "all"
+	LogNone    LogMode = "none"
+)
+
+// UnmarshalText accepts all, changes or none.
+func (m *LogMode) UnmarshalText(b []byte) error {
+	switch LogMode(b) {
+	case LogChanges, LogAll, LogNone:
+		*m = LogMode(b)
+		return nil
+	}
+	return fmt.Errorf("unknown value %q: use changes, all or none", b)
+}
+
+// changes remembers the last decision for as many next hops as it has slots, as hashes: its memory is fixed, whatever
+// untrusted senders ask for. Two next hops that share a slot are logged more often than necessary.
+type changes struct {
+	seed  maphash.Seed
+	slots [1 << 14]atomic.Uint64 // hash of the next hop in the upper half, of the answer in the lower
+	limit *rate.Limiter          // untrusted senders choose the next hops of transport lookups
+}
+
+func newChanges() *changes {
+	const linesPerSecond, burst = 20, 200
+	return &changes{seed: maphash.MakeSeed(), limit: rate.NewLimiter(linesPerSecond, burst)}
+}
+
+// differs reports whether the answer is another one than the last for the same next hop. A next hop that never had a
+// policy and has none now is not a change.
+func (c *changes) differs(m mapID, a *answered) bool {
+	const upper = uint64(0xffffffff) << 32
+	key := maphash.String(c.seed, m.String()+" "+a.next.String())
+	slot := &c.slots[key%uint64(len(c.slots))]
+	now := key&upper | uint64(a.would.Status)
+	nothing := a.would.Status == socketmap.StatusNotFound && a.decision.Source == policy.SourceNone
+	if a.would.Status == socketmap.StatusOK {
+		now = key&upper | maphash.String(c.seed, a.would.Text)&^upper
+	}
+	before := slot.Load()
+	if before == now || nothing && before&upper != key&upper {
+		return false
+	}
+	slot.Store(now)
+	return true
+}
+
+// note logs a decision as the settings require.
+func (s *Service) note(m mapID, a *answered, set *inForce) {
+	level, changed := slog.LevelDebug, false
+	switch {
+	case set.Log == LogNone:
+		return
+	case set.Log == LogAll:
+		level = slog.LevelInfo
+	case s.changes.differs(m, a) && s.changes.limit.Allow():
+		level, changed = slog.LevelInfo, true
+	}
+	ctx := context.Background()
+	if !s.log.Enabled(ctx, level) {
+		return
+	}
+	s.log.LogAttrs(ctx, level, "decision",
+		slog.String("map", m.String()),
+		slog.String("nexthop", a.next.String()),
+		slog.Bool("changed", changed),
+		slog.String("answer", a.would.String()),
+		slog.String("mode", string(set.Policy.Mode)),
+		slog.String("source", a.decision.Source.String()),
+		slog.Bool("unsigned", a.decision.Unsigned),
+		slog.String("reason", strings.Join(a.decision.Why, "; ")))
+}
+
+// noteAgain logs an answer that is given again, if the settings require every one.
+func (s *Service) noteAgain(m mapID, a *answered, set *inForce) {
+	if set.Log == LogAll || set.Log != LogNone && s.log.Enabled(context.Background(), slog.LevelDebug) {
+		s.note(m, a, set)
+	}
+}
+
+// panicked logs and counts a panic. The message never has the request, which may have a local part.
+func (s *Service) panicked(where, what string) {
+	s.counters.panics.Add(1)
+	s.log.Error("panic in a lookup: please report this", slog.String("where", where), slog.String("err", what), slog.String("stack", string(debug.Stack())))
+}

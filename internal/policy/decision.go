@@ -1,0 +1,150 @@
+package policy
+
+import "github.com/policyd/policyd/internal/mtasts"
+
+// Verdict is the kind of a Decision.
+type Verdict string
+
+// The verdicts. The zero Verdict is Defer, so that a decision that nobody made lets no mail out.
+const (
+	// Defer: mail waits, because a fact that decides could not be had.
+	Defer Verdict = ""
+	// None: there is no policy, or no route.
+	None Verdict = "none"
+	// Apply: the policy or the route of the Decision applies.
+	Apply Verdict = "apply"
+)
+
+// Level is a TLS security level, as in postconf(5), smtp_tls_security_level.
+type Level string
+
+// The levels that policyd answers with. LevelLiteral stands for the policy of an override, whatever its level.
+const (
+	LevelNone     Level = ""
+	LevelDANE     Level = "dane"
+	LevelSecure   Level = "secure"
+	LevelDANEOnly Level = "dane-only"
+	LevelLiteral  Level = "literal"
+)
+
+// Source is the mechanism that decided.
+type Source string
+
+// The sources of a decision. The zero Source means none.
+const (
+	SourceNone     Source = ""
+	SourceOverride Source = "override"
+	SourceDANE     Source = "dane"
+	SourcePrefix   Source = "prefix"
+	SourceMTASTS   Source = "mta-sts"
+)
+
+// String returns the source, or "none".
+func (s Source) String() string {
+	if s == SourceNone {
+		return "none"
+	}
+	return string(s)
+}
+
+// TLSPolicy is a policy of smtp_tls_policy_maps.
+type TLSPolicy struct {
+	Level Level
+	// Match are the names of which the certificate must have one, for LevelSecure: host names in lower case, or a
+	// domain with a dot in front, which stands for all names below it. They are sorted.
+	Match []string
+	// Literal is the text of LevelLiteral.
+	Literal string
+	// STS is what Postfix 3.10 and later report about an MTA-STS policy, or nil.
+	STS *STSReport
+}
+
+// STSReport is an MTA-STS policy as Postfix reports on it: TLSRPT_README, "MTA-STS support via smtp_tls_policy_maps".
+type STSReport struct {
+	Domain string
+	// Policy is as the domain serves it.
+	Policy mtasts.Policy
+	// Failure says how the policy fails, "" if it does not.
+	Failure mtasts.Failure
+}
+
+// RoutePlan is a route of transport_maps over the port of implicit TLS.
+type RoutePlan struct {
+	// Domain is set for a route over all MX hosts of a domain.
+	Domain string
+	// Hosts are set otherwise: the hosts to try, in order.
+	Hosts []string
+}
+
+// Decision is what Postfix gets, and why. The zero Decision defers.
+type Decision struct {
+	Verdict Verdict
+	// TLS is set where Decide returned Apply, Route where Route did.
+	TLS   TLSPolicy
+	Route RoutePlan
+	// Failure says what could not be had, for Defer.
+	Failure string
+	Source  Source
+	// Reason tells decisions apart in metrics.
+	Reason Reason
+	// Unsigned is set when the policy rests on an MX RRset that DNSSEC does not protect.
+	Unsigned bool
+	// Conflict is set when the MTA-STS policy allows none of the prefixed hosts.
+	Conflict bool
+	// Why explains the decision in sentences, one per element.
+	Why []string
+}
+
+// Class returns the level, or "none" or "temp" where there is no policy or no decision.
+func (d *Decision) Class() string {
+	switch {
+	case d.Verdict == None:
+		return "none"
+	case d.Verdict != Apply:
+		return "temp"
+	}
+	return string(d.TLS.Level)
+}
+
+func (d *Decision) because(why string) { d.Why = append(d.Why, why) }
+
+// none answers that there is no policy.
+func (d *Decision) none(r Reason) { d.Verdict, d.Reason = None, r }
+
+// defers answers that mail must wait. It keeps nothing but the sentences of what was decided before.
+func (d *Decision) defers(r Reason, failure string) {
+	*d = Decision{Reason: r, Failure: failure, Why: append(d.Why, failure)}
+}
+
+// apply answers with a TLS policy.
+func (d *Decision) apply(s Source, r Reason, p TLSPolicy) {
+	d.Verdict, d.Source, d.Reason, d.TLS = Apply, s, r, p
+}
+
+// Reason is a word for why a decision is what it is. Metrics have a time series for every value.
+type Reason string
+
+// The reasons. The zero Reason belongs to the zero Decision.
+const (
+	ReasonOff            Reason = "off"
+	ReasonOverride       Reason = "override"
+	ReasonMXFailed       Reason = "mx-failed"
+	ReasonDANEFailed     Reason = "dane-failed"
+	ReasonDANEFull       Reason = "dane-full"
+	ReasonDANEInsecureMX Reason = "dane-insecure-mx"
+	ReasonDANEUnusable   Reason = "dane-unusable"
+	ReasonDANEPartial    Reason = "dane-partial"
+	ReasonPrefixAll      Reason = "prefix-all"
+	ReasonPrefixMixed    Reason = "prefix-mixed"
+	ReasonSTSEnforce     Reason = "sts-enforce"
+	ReasonSTSNoHost      Reason = "sts-no-host"
+	ReasonSTSConflict    Reason = "sts-conflict"
+	ReasonSTSUnknown     Reason = "sts-unknown"
+	ReasonOwnRelay       Reason = "own-relay"
+	ReasonNone           Reason = "none"
+	// Of routes.
+	ReasonRouteDomain Reason = "route-domain"
+	ReasonRouteHosts  Reason = "route-hosts"
+	ReasonNoRoute     Reason = "no-route"
+	ReasonReceiver    Reason = "receiver"
+)

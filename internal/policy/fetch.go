@@ -1,0 +1,360 @@
+package policy
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/policyd/policyd/internal/dane"
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/mtasts"
+	"github.com/policyd/policyd/internal/text"
+	"github.com/policyd/policyd/prefix"
+)
+
+// The time of a decision is shared so that no question takes the time of the others, in whatever order and however fast
+// the answers come. The MX RRset, without which nothing is known, gets mxPart of mxOf parts of it. Each other question
+// gets timeout: time for one retry by the stub. If the MX question took longer than that, our own resolver is slow, and
+// the others get a quarter more than it took.
+const (
+	timeout = 3600 * time.Millisecond
+	// countTimeout is for questions whose answers only explain a decision.
+	countTimeout = time.Second
+	mxPart, mxOf = 6, 10
+)
+
+// limited returns a context with the time of one question.
+func (g *gathering) limited(most time.Duration) (context.Context, context.CancelFunc) {
+	if most == 0 {
+		return g.ctx, func() {}
+	}
+	return context.WithTimeout(g.ctx, most)
+}
+
+// notCached returns dns.ErrNotCached if err is that and the caller wants to know.
+func (g *gathering) notCached(err error) error {
+	if g.by.CacheOnly && errors.Is(err, dns.ErrNotCached) {
+		return dns.ErrNotCached
+	}
+	return nil
+}
+
+// mx finds the MX RRset, and with it the hosts.
+func (g *gathering) mx() error {
+	var most time.Duration
+	if deadline, ok := g.ctx.Deadline(); ok && !g.by.CacheOnly {
+		most = max(time.Until(deadline)*mxPart/mxOf, 1)
+	}
+	ctx, cancel := g.limited(most)
+	defer cancel()
+	start := time.Now()
+	rrset, err := g.Resolver.Lookup(ctx, dns.Question{Name: g.facts.Nexthop.Name, Type: dns.TypeMX}, g.by)
+	if err := g.notCached(err); err != nil {
+		return err
+	}
+	if took := time.Since(start); g.timeout > 0 {
+		g.timeout = max(g.timeout, took+took/4)
+	}
+	g.facts.setMX(rrset, err)
+	for i := range g.facts.Hosts {
+		g.facts.Hosts[i].Override = g.Overrides.For(g.facts.Hosts[i].Name)
+	}
+	return nil
+}
+
+// setMX fills in the MX RRset. Its hosts arrive sorted by preference and name.
+func (f *Facts) setMX(rrset *dns.RRset, err error) {
+	if err != nil {
+		f.MX.Err = err
+		return
+	}
+	// Only a secure NXDOMAIN proves that the domain does not exist. Postfix does not believe an insecure one either: it
+	// delivers to the address of the domain itself.
+	f.MX.Asked, f.MX.Status, f.MX.NXDomain = true, rrset.Status, rrset.NXDomain && rrset.Status == dns.Secure
+	switch {
+	case f.MX.NXDomain:
+		return
+	case len(rrset.MX) == 0:
+		f.MX.Implicit = true
+		f.Hosts = []Host{{Name: f.Nexthop.Name}}
+		return
+	case len(rrset.MX) == 1 && rrset.MX[0].Host == "":
+		f.MX.Null = true
+		return
+	}
+	f.Hosts = make([]Host, 0, min(len(rrset.MX), MaxHosts))
+	for _, mx := range rrset.MX {
+		switch {
+		case f.has(mx.Host):
+		case len(f.Hosts) < MaxHosts:
+			f.Hosts = append(f.Hosts, Host{Name: mx.Host, Preference: mx.Preference, Class: classOf(mx.Host)})
+		default:
+			if f.MX.Rest == 0 {
+				f.MX.RestPreference = mx.Preference
+			}
+			f.MX.Rest++
+		}
+	}
+}
+
+// classOf is the promise of a name that may reach a reply as it is.
+func classOf(host string) prefix.Class {
+	if !prefix.ValidHost(host) {
+		return prefix.None
+	}
+	return prefix.Of(host)
+}
+
+func (f *Facts) has(host string) bool {
+	for i := range f.Hosts {
+		if f.Hosts[i].Name == host {
+			return true
+		}
+	}
+	return false
+}
+
+// dane finds what DANE says of a host.
+func (g *gathering) dane(i int, port uint16, found *dane.Result) error {
+	host := g.facts.Hosts[i].Name
+	leave, left, err := g.Hosts.enter(g, i, g.timeout)
+	if err != nil {
+		*found = dane.Result{State: dane.Failed, Err: err, Why: "DANE lookup for " + text.Name(host) + " failed: " + err.Error()}
+		return nil
+	}
+	defer leave()
+	r, err := dane.Lookup(g.ctx, g.Resolver, dane.Query{Host: host, Port: port, Effort: g.by, Timeout: left})
+	if err != nil {
+		return g.notCached(err)
+	}
+	*found = r
+	return nil
+}
+
+// lookup asks about one of the hosts.
+func (g *gathering) lookup(i int, t dns.Type, most time.Duration) (*dns.RRset, error) {
+	leave, left, err := g.Hosts.enter(g, i, most)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	ctx, cancel := g.limited(left)
+	defer cancel()
+	return g.Resolver.Lookup(ctx, dns.Question{Name: g.facts.Hosts[i].Name, Type: t}, g.by)
+}
+
+// record is the lookup of the TXT record that announces an MTA-STS policy. late is written before done is closed, and not
+// after.
+type record struct {
+	done chan struct{}
+	late bool // it was not answered in its time
+}
+
+// limit cancels the fetching of a policy when its time is over: immediately if the record is late, since the store has a
+// live policy then or nothing, and otherwise when timeout has passed since the record was there.
+func (r *record) limit(ctx context.Context, cancel context.CancelFunc, timeout time.Duration) {
+	select {
+	case <-ctx.Done():
+		return
+	case <-r.done:
+	}
+	if !r.late {
+		timer := time.NewTimer(timeout)
+		defer timer.Stop()
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		}
+	}
+	cancel()
+}
+
+// announce begins the lookup of the record, which gets its time from now on.
+func (g *gathering) announce() {
+	if g.record != nil || g.by.CacheOnly || !mtasts.ValidDomain(g.facts.Nexthop.Name) {
+		return
+	}
+	r := &record{done: make(chan struct{})}
+	g.record = r
+	ctx, cancel := g.limited(g.timeout)
+	g.prefetches.Go(func() {
+		defer close(r.done)
+		defer cancel()
+		g.ask(ctx, recordQuestion(g.facts.Nexthop.Name))
+		r.late = ctx.Err() != nil && g.ctx.Err() == nil
+	})
+}
+
+// prefetch begins to ask a question so that the answer is in the cache when a rule needs it.
+func (g *gathering) prefetch(q dns.Question) {
+	if q.Type == dns.TypeTXT {
+		g.announce()
+		return
+	}
+	ctx, cancel := g.limited(g.timeout)
+	g.prefetches.Go(func() {
+		defer cancel()
+		g.ask(ctx, q)
+	})
+}
+
+// ask asks for the sake of the cache. A panic is left to the lookup that needs the answer.
+func (g *gathering) ask(ctx context.Context, q dns.Question) {
+	defer func() { _ = recover() }()
+	_, _ = g.Resolver.Lookup(ctx, q, g.by)
+}
+
+// sts finds the domain's MTA-STS policy. If it, or the record that announces it, could not be had in reasonable time, and
+// none is cached, the domain counts as one without a policy (RFC 8461 section 3.3).
+func (g *gathering) sts() error {
+	f := g.facts
+	if g.STS == nil {
+		f.STS = mtasts.Result{Domain: f.Nexthop.Name, Why: "MTA-STS is not available"}
+		return nil
+	}
+	ctx, cancel := g.ctx, func() {}
+	if g.record != nil {
+		ctx, cancel = context.WithCancel(g.ctx)
+		g.prefetches.Go(func() { g.record.limit(ctx, cancel, g.timeout) })
+	}
+	defer cancel()
+	f.STS = g.STS.Lookup(ctx, f.Nexthop.Name, g.by)
+	switch {
+	case f.STS.State != mtasts.Unknown:
+	case g.notCached(f.STS.Err) != nil:
+		f.STS = mtasts.Result{}
+		return dns.ErrNotCached
+	case ctx.Err() != nil && g.ctx.Err() == nil:
+		f.STS.State, f.STS.Why = mtasts.Failed, "no answer in time"
+	case f.STS.Err == nil && f.STS.Why == "":
+		f.STS.Why = "no answer"
+	}
+	return nil
+}
+
+// relay finds out whether the next hop is one of Postfix's own relay hosts.
+func (g *gathering) relay() error {
+	g.facts.Relay = RelayOther
+	if g.Relays == nil {
+		return nil
+	}
+	own, err := g.Relays.RelayHost(g.ctx, g.facts.Nexthop.Name, g.by)
+	if err := g.notCached(err); err != nil {
+		g.facts.Relay = RelayUnknown
+		return err
+	}
+	if own && err == nil {
+		g.facts.Relay = RelayOwn
+	}
+	return nil
+}
+
+// probes finds the verdicts about the smtps- hosts.
+func (g *gathering) probes() {
+	g.facts.Probed = true
+	for i := range g.facts.Hosts {
+		if h := &g.facts.Hosts[i]; h.Class.ImplicitTLS() && g.Probes != nil {
+			h.Probe = g.Probes.Verdict(h.Name)
+		}
+	}
+}
+
+// receiver finds out whether this site receives the mail of a domain: by its lists, by a name or by an address of one of
+// the domain's MX hosts. Every doubt ends in ReceiverUnknown.
+func (g *gathering) receiver() error {
+	f := g.facts
+	if g.Site == nil {
+		f.Receiver = Receiver{Why: "what this site receives is not known"}
+		return nil
+	}
+	own, why, err := g.Site.Own(g.ctx, f.Nexthop.Name, g.by)
+	switch {
+	case g.notCached(err) != nil:
+		return dns.ErrNotCached
+	case err != nil:
+		f.Receiver = Receiver{Why: "whether this site receives it is not known: " + reason(err)}
+		return nil
+	case own:
+		f.Receiver = Receiver{State: ReceiverHere, Why: why}
+		return nil
+	}
+	for _, h := range f.Hosts {
+		if g.Site.OwnHost(h.Name) {
+			f.Receiver = Receiver{State: ReceiverHere, Why: "the MX host " + text.Name(h.Name) + " is this host"}
+			return nil
+		}
+	}
+	return g.receiverByAddress()
+}
+
+// receiverByAddress looks up the addresses of every MX host that is considered.
+func (g *gathering) receiverByAddress() error {
+	f := g.facts
+	found := make([]Receiver, 2*len(f.Hosts))
+	fetches := make([]func() error, len(found))
+	for i := range found {
+		fetches[i] = func() (err error) {
+			t := []dns.Type{dns.TypeA, dns.TypeAAAA}[i%2]
+			found[i], err = g.addressed(i/2, t)
+			return err
+		}
+	}
+	if err := g.all(fetches); err != nil {
+		return err
+	}
+	f.Receiver = Receiver{State: ReceiverElsewhere}
+	for _, r := range found {
+		switch {
+		case r.State == ReceiverHere:
+			f.Receiver = r
+			return nil
+		case r.State != ReceiverElsewhere:
+			f.Receiver = r
+		}
+	}
+	return nil
+}
+
+// addressed finds out whether a host has an address of this host.
+func (g *gathering) addressed(i int, t dns.Type) (Receiver, error) {
+	host := text.Name(g.facts.Hosts[i].Name)
+	rrset, err := g.lookup(i, t, g.timeout)
+	switch {
+	case g.notCached(err) != nil:
+		return Receiver{}, dns.ErrNotCached
+	case err != nil:
+		return Receiver{Why: "an address of " + host + " could not be looked up: " + reason(err)}, nil
+	}
+	for _, a := range rrset.Addrs {
+		if g.Site.OwnAddr(a) {
+			return Receiver{State: ReceiverHere, Why: "the MX host " + host + " has the address " + a.String() + " of this host"}, nil
+		}
+	}
+	return Receiver{State: ReceiverElsewhere}, nil
+}
+
+// count finds how many addresses a host has.
+func (g *gathering) count(i int) error {
+	h := &g.facts.Hosts[i]
+	most := min(g.timeout, countTimeout)
+	var counts [2]int
+	one := func(family int, t dns.Type) func() error {
+		return func() error {
+			rrset, err := g.lookup(i, t, most)
+			if err == nil {
+				counts[family] = len(rrset.Addrs)
+			}
+			return g.notCached(err)
+		}
+	}
+	if prefix.ValidHost(h.Name) {
+		if err := g.all([]func() error{one(0, dns.TypeA), one(1, dns.TypeAAAA)}); err != nil {
+			return err
+		}
+	}
+	h.Addresses, h.Counted = counts[0]+counts[1], true
+	return nil
+}
+
+// asDNS returns the failed DNS lookup behind an error, if that is what it is.
+func asDNS(err error) (*dns.Error, bool) { return errors.AsType[*dns.Error](err) }

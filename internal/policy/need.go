@@ -1,0 +1,115 @@
+package policy
+
+import (
+	"math/bits"
+	"strings"
+
+	"github.com/policyd/policyd/internal/dane"
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/mtasts"
+	"github.com/policyd/policyd/prefix"
+)
+
+// Need says what a decision lacks.
+type Need struct {
+	// Required are the facts that the rule in question rests on. While there are any, the Decision beside them defers.
+	Required FactSet
+	// Expected are DNS questions that a later step will most likely ask. Asked together with the required ones, they
+	// save a round trip. Their answers only fill the cache.
+	Expected []dns.Question
+}
+
+// FactSet is a set of facts.
+type FactSet struct {
+	// MX is the MX RRset, STS the MTA-STS policy, Relay whether the next hop is a relay host of Postfix, Receiver
+	// whether this site receives the domain, Probes the verdicts about the smtps- hosts.
+	MX, STS, Relay, Receiver, Probes bool
+	// DANE and DANE26 are what DANE says of the hosts, for the port of the next hop and for the port of implicit TLS.
+	DANE, DANE26 HostSet
+	// Addresses are how many addresses the hosts have.
+	Addresses HostSet
+}
+
+// Empty reports whether no fact is in the set.
+func (s FactSet) Empty() bool { return s == FactSet{} }
+
+// HostSet is a set of indices into Facts.Hosts.
+type HostSet uint32
+
+// first returns the lowest index in the set, which must not be empty.
+func (s HostSet) first() int { return bits.TrailingZeros32(uint32(s)) }
+
+// each calls f for each index in the set, in order.
+func (s HostSet) each(f func(i int)) {
+	for ; s != 0; s &= s - 1 {
+		f(bits.TrailingZeros32(uint32(s)))
+	}
+}
+
+// hostsWhere returns the hosts for which f is true.
+func (f *Facts) hostsWhere(is func(h *Host) bool) HostSet {
+	var s HostSet
+	for i := range f.Hosts {
+		if is(&f.Hosts[i]) {
+			s |= 1 << i
+		}
+	}
+	return s
+}
+
+// withoutDANE returns the hosts of which it is not known what DANE says.
+func (f *Facts) withoutDANE() HostSet {
+	return f.hostsWhere(func(h *Host) bool { return h.DANE.State == dane.Unknown })
+}
+
+// stsKnown reports whether the store of MTA-STS policies was asked. It may have had no answer.
+func (f *Facts) stsKnown() bool {
+	return f.STS.State != mtasts.Unknown || f.STS.Err != nil || f.STS.Why != ""
+}
+
+// stsApplies reports whether an MTA-STS policy can have a say about the next hop: a policy is of a domain, never of an
+// MX host (RFC 8461 section 3.4), and it is about port 25.
+func stsApplies(f *Facts, o *Options) bool { return o.MTASTS && !f.Nexthop.Host }
+
+// expectSTS returns the question for the TXT record of the domain. On the port of implicit TLS the policy only narrows
+// the prefixed hosts.
+func expectSTS(f *Facts, o *Options) []dns.Question {
+	match, _ := prefixed(f)
+	if !stsApplies(f, o) || f.stsKnown() || f.Nexthop.Port != SMTPPort && len(match) == 0 {
+		return nil
+	}
+	return []dns.Question{recordQuestion(f.Nexthop.Name)}
+}
+
+// expectTLSA returns the questions for the TLSA records of the hosts at or below a domain with a secure MX RRset. For
+// other hosts it must not be asked before their addresses are known to be secure: "name servers … that mishandle TLSA
+// queries" (RFC 7672 section 2.2.2) make a resolver give up on them for all domains that they serve.
+func expectTLSA(f *Facts, o *Options) []dns.Question {
+	if !o.DANE || f.Nexthop.Host || !f.MX.signed() {
+		return nil
+	}
+	var questions []dns.Question
+	for _, h := range f.Hosts[:min(len(f.Hosts), freeHosts)] {
+		name := h.Name
+		if prefix.ValidHost(name) && (name == f.Nexthop.Name || strings.HasSuffix(name, "."+f.Nexthop.Name)) {
+			questions = append(questions, dane.TLSAQuestion(name, f.Nexthop.Port))
+		}
+	}
+	return questions
+}
+
+// expectAddresses returns the questions for the addresses of the first hosts: those that need no place in a HostLimit.
+func expectAddresses(f *Facts) []dns.Question {
+	questions := make([]dns.Question, 0, 2*freeHosts)
+	for _, h := range f.Hosts[:min(len(f.Hosts), freeHosts)] {
+		if name := h.Name; prefix.ValidHost(name) {
+			questions = append(questions, dns.Question{Name: name, Type: dns.TypeA}, dns.Question{Name: name, Type: dns.TypeAAAA})
+		}
+	}
+	return questions
+}
+
+// recordQuestion asks for the record that announces the MTA-STS policy of a domain.
+func recordQuestion(domain string) dns.Question {
+	return dns.Question{Name: mtasts.RecordName(domain), Type: dns.TypeTXT}
+}

@@ -1,0 +1,43 @@
+package policy
+
+import (
+	"strconv"
+
+	"github.com/policyd/policyd/internal/dane"
+)
+
+// addressLimit is the default of smtp_mx_address_limit: Postfix tries that many addresses of a destination, of both
+// families together, best preference first, and no more.
+const addressLimit = 5
+
+// reach warns of a policy that allows only hosts which Postfix may never try, because too many addresses come first. Such
+// mail waits until it bounces. The addresses are required facts, but the decision does not depend on them.
+func reach(f *Facts, d *deciding) {
+	if d.Verdict != Apply || f.Nexthop.Host {
+		return
+	}
+	allowed := func(h *Host) bool { return matches(d.TLS.Match, h.Name) }
+	switch d.TLS.Level {
+	case LevelSecure:
+	case LevelDANEOnly:
+		allowed = func(h *Host) bool { return h.DANE.State == dane.Usable }
+	default:
+		return
+	}
+	first := f.hostsWhere(allowed)
+	if first == 0 {
+		return
+	}
+	best := &f.Hosts[first.first()]
+	front := f.hostsWhere(func(h *Host) bool { return h.Preference < best.Preference })
+	if missing := front & f.hostsWhere(func(h *Host) bool { return !h.Counted }); missing != 0 {
+		d.need.Required.Addresses = missing
+		return
+	}
+	n := 0
+	front.each(func(i int) { n += f.Hosts[i].Addresses })
+	if n >= addressLimit {
+		d.because(strconv.Itoa(n) + " addresses come before " + best.Name + ", the first MX host that the policy allows: with smtp_mx_address_limit = " +
+			strconv.Itoa(addressLimit) + ", its default, Postfix never tries that host; set smtp_mx_address_limit = 0")
+	}
+}
