@@ -94,10 +94,12 @@ type RRset struct {
 	// NXDomain is set when the name does not exist. An answer without data and
 	// without NXDomain is NODATA.
 	NXDomain bool
+	// Stale is set if the answer had expired in the cache of the resolver, which could not obtain a fresh one (RFC 8767).
+	Stale bool
 	// Epoch is Epoch.Answers of the moment when the lookup began.
-	Epoch uint32
-	// Expires is when the answer must no longer be used: the smallest TTL of
-	// everything that was used, or the negative TTL of RFC 2308 section 5.
+	Epoch uint16
+	// Expires is when the answer must no longer be used: after the smallest TTL of everything that was used, or the
+	// negative TTL of RFC 2308 section 5. A cache sets it earlier.
 	Expires time.Time
 	// At most one of these holds the data, by Type: MX; A and AAAA; TLSA; and TXT,
 	// which for CNAME and NS has the names they point to. A field of their own would
@@ -149,7 +151,7 @@ var ErrNotCached = errors.New("dns: not cached")
 type Epoch struct {
 	// Answers changes when the servers, the trust in them or the result of their self-test change. Answers of an earlier
 	// value are void: what was secure may no longer be, and what was insecure may be secure now.
-	Answers uint32
+	Answers uint16
 	// Failures changes when an outage of the servers ends. Failures of an earlier value say nothing about the names.
 	Failures uint32
 }

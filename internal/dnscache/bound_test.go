@@ -129,7 +129,7 @@ func unsaid(name string) *entry {
 
 // Who is asked for by this site stays, refreshed or not; who is asked for by strangers goes.
 func TestBoundWhoGoes(t *testing.T) {
-	var stats cacheCounters
+	var stats counters
 	s := newShard(&stats)
 	s.setLimit(3, 1<<20)
 	put := func(name string, old *entry) *entry {
@@ -155,7 +155,7 @@ func TestBoundWhoGoes(t *testing.T) {
 
 // The hand of the clock stops though every entry is marked again before it comes.
 func TestBoundEvictionEnds(t *testing.T) {
-	var stats cacheCounters
+	var stats counters
 	s := newShard(&stats)
 	s.setLimit(4, 1<<20)
 	for i := range 4 {
@@ -300,7 +300,7 @@ func TestCacheConcurrent(t *testing.T) {
 				case 4:
 					c.SetMaxEntries(64 + rand.IntN(256))
 				case 5:
-					next.change(dns.Epoch{Answers: uint32(rand.IntN(3))})
+					next.change(dns.Epoch{Answers: uint16(rand.IntN(3))})
 				case 6:
 					c.refresh(t.Context(), q)
 				default:

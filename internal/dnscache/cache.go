@@ -9,21 +9,21 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/semaphore"
-	"golang.org/x/sync/singleflight"
-
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// CacheOptions are for NewCache.
+// Options are for New.
 type Options struct {
-	// MaxEntries bounds the entries, 400,000 by default and never less than 64. Their size is bounded with it, to MaxBytes
-	// of it, so that huge answers of a stranger cannot fill the memory.
+	// MaxEntries bounds the number of entries, 400,000 by default and never less than 64. It also bounds their size, to
+	// MaxBytes(MaxEntries), so that huge answers of a remote party cannot fill the memory.
 	MaxEntries int
-	// MaxBytes bounds their size where that is less; 0: not.
+	// MaxBytes bounds their size if it is less than that; 0: no further bound.
 	MaxBytes int64
 	// Epoch returns the present epoch of the next resolver. Without it answers are kept whatever their epoch.
-	Epoch  func() dns.Epoch
+	Epoch func() dns.Epoch
+	// Doubt, if not nil, is called when an insecure answer arrives although a live answer to the question is secure: the
+	// resolver may no longer validate. It must not block.
+	Doubt  func()
 	Logger *slog.Logger
 }
 
@@ -36,30 +36,25 @@ type Cache struct {
 	seed      maphash.Seed
 	shards    [shards]*shard
 	maxBytes  int64 // 0: none
-	flights   singleflight.Group
-	queue     *semaphore.Weighted // for flights, running or waiting
-	room      *semaphore.Weighted // for flights that run
+	doubt     func()
 	refreshes chan dns.Question
-	stats     cacheCounters
+	// deliveries and untrusted are for lookups without and with dns.Effort.Untrusted.
+	deliveries, untrusted *share
+	stats                 counters
 }
 
 const (
-	shards        = 64
-	maxQueue      = 16384
-	maxFlights    = 1024
-	flightTimeout = 15 * time.Second // a Stub gives up after 12 s
-	refreshQueue  = 1024
-	maxStale      = time.Hour
-	maxBackOff    = 5 * time.Minute // RFC 9520 section 3.2
+	shards       = 64
+	refreshQueue = 1024
 )
 
-type cacheCounters struct {
+type counters struct {
 	hits, misses, failures, stale, kept, evicted, refreshed atomic.Uint64
 	changes                                                 atomic.Uint64 // entries put and removed
 	secure, insecure, bogus, failed                         atomic.Uint64
 }
 
-// CacheStats are counters since the start, and the size.
+// Stats are counters since the start, and the size.
 type Stats struct {
 	Entries int
 	// Bytes is about what the entries take in memory, MaxBytes what they may take.
@@ -75,7 +70,7 @@ type Stats struct {
 	Secure, Insecure, Bogus, Failed uint64
 }
 
-// NewCache returns an empty cache before next. Run it for refresh ahead and for the sweeping of what has expired.
+// New returns an empty cache of the answers of next. Run refreshes entries ahead of their expiry and removes expired ones.
 func New(next dns.Resolver, o Options) *Cache {
 	if o.Epoch == nil {
 		next, o.Epoch = timeless{next}, func() dns.Epoch { return dns.Epoch{} }
@@ -83,9 +78,13 @@ func New(next dns.Resolver, o Options) *Cache {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	if o.Doubt == nil {
+		o.Doubt = func() {}
+	}
 	c := &Cache{
 		next: next, maxBytes: o.MaxBytes, epoch: o.Epoch, log: o.Logger, seed: maphash.MakeSeed(),
-		queue: semaphore.NewWeighted(maxQueue), room: semaphore.NewWeighted(maxFlights), refreshes: make(chan dns.Question, refreshQueue),
+		doubt: o.Doubt, refreshes: make(chan dns.Question, refreshQueue),
+		deliveries: newShare(maxCalls, maxWaiting), untrusted: newShare(maxUntrustedCalls, maxUntrustedWaiting),
 	}
 	for i := range c.shards {
 		c.shards[i] = newShard(&c.stats)
@@ -166,19 +165,27 @@ func (c *Cache) shard(q dns.Question) *shard {
 	return c.shards[maphash.String(c.seed, q.Name)%shards]
 }
 
-// Lookup returns a live answer or a remembered failure, or asks the next resolver unless e.CacheOnly is set. Concurrent
-// callers share one query, which goes on when they give up. The error is a *dns.Error, or dns.ErrNotCached.
+// Lookup returns a live answer or a remembered failure, or asks the next resolver unless e.CacheOnly is set. It starts no
+// call after ctx has ended. Concurrent callers share one call, which goes on when they give up. The error is a *dns.Error, or
+// dns.ErrNotCached.
 func (c *Cache) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
 	q = canonical(q)
 	const tries = 2
-	for range tries {
+	for changed := 0; changed < tries; changed++ {
 		r, err := c.remembered(q, e)
 		if e.CacheOnly || !errors.Is(err, dns.ErrNotCached) {
 			return r, err
 		}
+		if ctx.Err() != nil {
+			return c.lastResort(ctx, q)
+		}
 		c.stats.misses.Add(1)
 		select {
-		case result := <-c.flight(ctx, q):
+		case result := <-c.ask(ctx, q, e):
+			if errors.Is(result.Err, errAbandoned) {
+				changed--
+				continue
+			}
 			if result.Err != nil {
 				return nil, result.Err
 			}

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/policyd/policyd/internal/dns"
 )
@@ -23,7 +22,9 @@ type facts struct {
 	mu        sync.Mutex
 	say       func(q dns.Question) (*dns.RRset, error)
 	delay     time.Duration
+	delayOf   func(q dns.Question) time.Duration // instead of delay, unless nil
 	asked     []dns.Question
+	active    int // lookups that run
 	cancelled int
 	epoch     dns.Epoch
 }
@@ -31,8 +32,17 @@ type facts struct {
 func (f *facts) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
 	f.mu.Lock()
 	f.asked = append(f.asked, q)
+	f.active++
 	say, delay, epoch := f.say, f.delay, f.epoch
+	if f.delayOf != nil {
+		delay = f.delayOf(q)
+	}
 	f.mu.Unlock()
+	defer func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.active--
+	}()
 	select {
 	case <-time.After(delay):
 	case <-ctx.Done():
@@ -61,6 +71,12 @@ func (f *facts) queries() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(f.asked)
+}
+
+func (f *facts) running() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.active
 }
 
 func (f *facts) now() dns.Epoch {
@@ -413,29 +429,12 @@ func TestCacheCoalesces(t *testing.T) {
 	})
 }
 
-func TestCacheFlightsEnd(t *testing.T) {
+func TestCacheCallsEnd(t *testing.T) {
 	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
 		next.delay = time.Hour
 		began := time.Now()
 		require.Equal(t, "timed out", gets(c, mxOf("example.com")))
-		require.Equal(t, flightTimeout, time.Since(began))
+		require.Equal(t, callTimeout, time.Since(began))
 		require.Equal(t, 1, next.cancelled)
-	})
-}
-
-func TestCacheBoundsFlights(t *testing.T) {
-	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
-		const queue = 2 * maxFlights
-		c.queue = semaphore.NewWeighted(queue)
-		next.delay = 10 * time.Second
-		var all sync.WaitGroup
-		for i := range queue {
-			all.Go(func() { gets(c, mxOf(fmt.Sprint("d", i, ".example"))) })
-		}
-		synctest.Wait()
-		require.Equal(t, maxFlights, next.queries())
-		require.Equal(t, "too many lookups at once", gets(c, mxOf("one-more.example")))
-		all.Wait()
-		require.Equal(t, "secure", gets(c, mxOf("one-more.example")), "and it was not remembered")
 	})
 }

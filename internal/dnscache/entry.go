@@ -86,27 +86,23 @@ func (e *entry) counts(now dns.Epoch) bool {
 	return e.failure() != nil && e.failure().Epoch == now
 }
 
-// alive says that the answer can be given.
+// alive reports whether the answer can be used.
 func (e *entry) alive(now time.Time, g dns.Epoch) bool {
 	return e.valid(g) && now.Before(e.rrset.Expires)
 }
 
-// failed says that the last lookup failed, so recently that it is not tried again.
+// failed reports whether the last lookup failed so recently that it is not tried again.
 func (e *entry) failed(now time.Time, g dns.Epoch) bool {
 	return e.counts(g) && now.Before(e.aside.retry)
 }
 
-// stale says that the answer, though expired, can be given for a failing resolver: it protects. Denials and
-// insecure answers do not (RFC 8767 section 10).
+// stale reports whether the answer, though expired, can be used if the resolver fails.
 func (e *entry) stale(now time.Time, g dns.Epoch) bool {
-	if !e.valid(g) || e.rrset.Status != dns.Secure || now.After(e.rrset.Expires.Add(maxStale)) {
-		return false
-	}
-	return len(e.rrset.MX) > 0 || len(e.rrset.TLSA) > 0
+	return e.valid(g) && servedStale(e.rrset) && !now.After(e.rrset.Expires.Add(maxStale))
 }
 
-// dead says that nothing of the entry is of use any more. A failure is of use for a while after its back-off: the next
-// one then takes longer.
+// dead reports whether nothing of the entry is of use any more. A failure is of use for a while after its back-off: the
+// next back-off is then longer.
 func (e *entry) dead(now time.Time, g dns.Epoch) bool {
 	return !e.alive(now, g) && !e.stale(now, g) && (!e.counts(g) || now.After(e.aside.retry.Add(maxBackOff)))
 }

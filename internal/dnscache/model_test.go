@@ -29,7 +29,7 @@ func (m *model) usable() bool {
 func (m *model) alive() bool { return m.usable() && time.Now().Before(m.answer.Expires) }
 
 func (m *model) stale() bool {
-	return m.usable() && m.answer.Status == dns.Secure && (len(m.answer.MX) > 0 || len(m.answer.TLSA) > 0) && time.Since(m.answer.Expires) <= time.Hour
+	return m.usable() && m.answer.Status == dns.Secure && !m.answer.Stale && (len(m.answer.MX) > 0 || len(m.answer.TLSA) > 0) && time.Since(m.answer.Expires) <= time.Hour
 }
 
 func (m *model) backingOff() bool {
@@ -63,7 +63,7 @@ func (m *model) learn(r *dns.RRset) *dns.RRset {
 		m.answer = nil
 		return nil
 	}
-	if m.alive() && m.answer.Status == dns.Secure && r.Status != dns.Secure {
+	if m.alive() && m.answer.Status == dns.Secure && (r.Status != dns.Secure || r.Stale) {
 		return m.answer
 	}
 	m.failing, m.answer = false, r
@@ -112,7 +112,12 @@ func (w *world) say(q dns.Question) (*dns.RRset, error) {
 		return fails(q)
 	}
 	ttls := []time.Duration{0, time.Second, 30 * time.Second, time.Minute, time.Hour, 24 * time.Hour}
-	w.said, _ = says(dns.Insecure+dns.Status(w.rand.IntN(2)), ttls[w.rand.IntN(len(ttls))], w.rand.IntN(3) == 0)(q)
+	ttl, denied := ttls[w.rand.IntN(len(ttls))], w.rand.IntN(3) == 0
+	if denied {
+		ttl = min(ttl, maxDenialTTL) // the cap would make a copy
+	}
+	w.said, _ = says(dns.Insecure+dns.Status(w.rand.IntN(2)), ttl, denied)(q)
+	w.said.Stale = w.rand.IntN(8) == 0 && ttl <= maxStaleTTL
 	return w.said, nil
 }
 
@@ -189,7 +194,8 @@ func (w *world) step(t *testing.T) string {
 }
 
 func (w *world) learn(q dns.Question, m *model) *dns.RRset {
-	if w.said != nil && w.said.Status == dns.Secure {
+	live := w.secure[q] != nil && time.Now().Before(w.secure[q].Expires)
+	if w.said != nil && w.said.Status == dns.Secure && (!w.said.Stale || !live) {
 		w.secure[q] = w.said
 	}
 	return m.learn(w.said)

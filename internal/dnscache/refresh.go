@@ -2,7 +2,6 @@ package dnscache
 
 import (
 	"context"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -11,24 +10,19 @@ import (
 
 const (
 	refreshWorkers = 16
-	refreshMinTTL  = time.Minute
 	sweepInterval  = time.Second // one shard each
 )
 
-// refreshAhead has an entry looked up again in the background in the last tenth of its life, earlier or later
-// by chance. It is called for hits only, so an entry that nobody asks for is never refreshed.
+// refreshAhead looks an entry up again in the background shortly before it expires. It is called for hits only, so an
+// entry that is not in use is never refreshed.
 func (c *Cache) refreshAhead(e *entry, now time.Time) {
-	left := e.rrset.Expires.Sub(now)
-	// A TTL of a minute has lost some of it on the way into the cache.
-	if e.life.Round(time.Second) < refreshMinTTL || left > e.life/10 || e.failure() != nil && now.Before(e.aside.retry) {
-		return
-	}
-	if left > e.life/20 && rand.IntN(4) > 0 || e.marked(refreshing) || !e.mark(refreshing) {
+	backsOff := e.failure() != nil && now.Before(e.aside.retry)
+	if backsOff || !refreshDue(e.life, e.rrset.Expires.Sub(now)) || e.marked(refreshing) || !e.mark(refreshing) {
 		return
 	}
 	select {
 	case c.refreshes <- e.question():
-	default: // there is more to do than is good: the entry expires, and is asked for when it is needed
+	default: // too many are due: this entry expires and is looked up when it is needed
 		e.unmark(refreshing)
 	}
 }
@@ -61,10 +55,10 @@ func (c *Cache) Run(ctx context.Context) error {
 	}
 }
 
-// refresh asks again for what is in the cache.
+// refresh looks up again what is in the cache.
 func (c *Cache) refresh(ctx context.Context, q dns.Question) {
 	select {
-	case <-c.flight(ctx, q):
+	case <-c.ask(ctx, q, dns.Effort{}):
 		c.stats.refreshed.Add(1)
 	case <-ctx.Done():
 	}

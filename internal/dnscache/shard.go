@@ -16,7 +16,7 @@ import (
 // evicts the first that was not. So the bound is hard, and names in use survive a flood of others.
 type shard struct {
 	byType map[dns.Type]*gocache.Cache // not changed
-	stats  *cacheCounters
+	stats  *counters
 
 	mu         sync.Mutex // of writers; guards what follows and keeps it in step with byType
 	limit      int        // of entries, at least 1
@@ -27,7 +27,7 @@ type shard struct {
 	hand       int
 }
 
-func newShard(stats *cacheCounters) *shard {
+func newShard(stats *counters) *shard {
 	s := &shard{byType: map[dns.Type]*gocache.Cache{}, stats: stats}
 	for _, t := range []dns.Type{dns.TypeA, dns.TypeAAAA, dns.TypeCNAME, dns.TypeMX, dns.TypeNS, dns.TypeTLSA, dns.TypeTXT} {
 		s.byType[t] = gocache.New(gocache.NoExpiration, 0)

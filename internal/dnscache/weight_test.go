@@ -20,10 +20,9 @@ func TestTheWeightOfAFailureDisplacesNoAnswer(t *testing.T) {
 		r.TLSA = append(r.TLSA, dns.TLSA{Usage: 3})
 	}
 	r.TLSA = r.TLSA[1:]
-	_, err := c.store(q, r, nil)
-	require.NoError(t, err)
+	require.Same(t, r, c.store(q, r))
 	for range 2 {
-		got, err := c.store(q, nil, &dns.Error{Question: q, Reason: "SERVFAIL"})
+		got, err := c.storeFailure(q, &dns.Error{Question: q, Reason: "SERVFAIL"})
 		require.NoError(t, err)
 		require.Same(t, r, got)
 		got, err = c.remembered(q, dns.Effort{})

@@ -2,6 +2,7 @@ package stub
 
 import (
 	"encoding/hex"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -13,10 +14,9 @@ import (
 )
 
 const (
-	maxTTL         = 24 * time.Hour
-	maxNegativeTTL = 3 * time.Hour
-	maxChain       = 16   // CNAME records
-	maxRecords     = 4096 // of one RRset
+	longestTTL = math.MaxUint32 * time.Second
+	maxChain   = 16   // CNAME records
+	maxRecords = 4096 // of one RRset
 )
 
 // verdict is what the caller of interpret knows beside the message.
@@ -33,10 +33,10 @@ func interpret(m *miekg.Msg, v verdict) (*dns.RRset, error) {
 		return nil, &dns.Error{Question: v.question, Reason: reason}
 	}
 	if m.Rcode != miekg.RcodeSuccess && m.Rcode != miekg.RcodeNameError {
-		text, bogus := extended(m)
-		return nil, &dns.Error{Question: v.question, Reason: rcodeText(m.Rcode) + text, Bogus: bogus}
+		e := extended(m)
+		return nil, &dns.Error{Question: v.question, Reason: rcodeText(m.Rcode) + e.reason, Bogus: e.bogus}
 	}
-	r := &dns.RRset{Name: v.question.Name, Type: v.question.Type, Status: dns.Insecure, NXDomain: m.Rcode == miekg.RcodeNameError}
+	r := &dns.RRset{Name: v.question.Name, Type: v.question.Type, Status: dns.Insecure, NXDomain: m.Rcode == miekg.RcodeNameError, Stale: extended(m).stale}
 	if v.secure && m.AuthenticatedData {
 		r.Status = dns.Secure
 	}
@@ -81,10 +81,9 @@ func interpret(m *miekg.Msg, v verdict) (*dns.RRset, error) {
 	return r, nil
 }
 
-// follow returns the names of the CNAME chain that begins at name, name included, and the smallest TTL on the way, at
-// most the cap. It returns nil for a loop, a chain that is too long, and two targets for a name.
+// follow returns the names of the CNAME chain that begins at name, name included, and the smallest TTL on the way. It returns nil for a loop, a chain that is too long, and two targets for a name.
 func follow(answer []miekg.RR, name string, t dns.Type) (chain []string, ttl time.Duration) {
-	chain, ttl = []string{name}, maxTTL
+	chain, ttl = []string{name}, longestTTL
 	if t == dns.TypeCNAME {
 		return chain, ttl
 	}
@@ -122,13 +121,8 @@ func accompanies(rr miekg.RR, chain []string) bool {
 	return false
 }
 
-// seconds reads a TTL; one with the top bit set is 0 (RFC 2181 section 8).
-func seconds(ttl uint32) time.Duration {
-	if ttl > 1<<31-1 {
-		return 0
-	}
-	return time.Duration(ttl) * time.Second
-}
+// seconds converts a TTL. One with the top bit set is a large TTL, not 0 (RFC 8767 section 4); the cache caps it.
+func seconds(ttl uint32) time.Duration { return time.Duration(ttl) * time.Second }
 
 // referral tells a referral from NODATA: it has NS records in the authority section and no SOA record (RFC 2308
 // section 2.2).
@@ -145,7 +139,7 @@ func negativeTTL(authority []miekg.RR, owner string) time.Duration {
 	for _, rr := range authority {
 		soa, ok := rr.(*miekg.SOA)
 		if ok && soa.Hdr.Class == miekg.ClassINET && miekg.IsSubDomain(dns.Lower(soa.Hdr.Name), owner) {
-			return min(seconds(soa.Hdr.Ttl), seconds(soa.Minttl), maxNegativeTTL)
+			return min(seconds(soa.Hdr.Ttl), seconds(soa.Minttl))
 		}
 	}
 	return 0

@@ -55,18 +55,18 @@ func TestAServerThatAnswersLateIsSaid(t *testing.T) {
 		time.Sleep(time.Minute)
 		require.NotContains(t, log.String(), late, "nobody has asked")
 		lookup("a.example")
-		time.Sleep(silentInterval + 3*time.Second)
+		time.Sleep(watchInterval + 3*time.Second)
 		require.Equal(t, 1, strings.Count(log.String(), late), log)
 		require.Contains(t, log.String(), "level=WARN")
 		require.Contains(t, log.String(), "server=127.0.0.1:53 took=2s")
 		for range 100 {
 			lookup("b.example")
-			time.Sleep(silentInterval)
+			time.Sleep(watchInterval)
 		}
 		require.Equal(t, 1, strings.Count(log.String(), late), "it goes on")
 		require.NotContains(t, log.String(), again)
 		w.set(func() { w.slow = nil })
-		time.Sleep(silentInterval + 3*time.Second)
+		time.Sleep(watchInterval + 3*time.Second)
 		require.Equal(t, 1, strings.Count(log.String(), again), "without a lookup")
 
 		w.set(func() { w.slow = func(miekg.Question) time.Duration { return 2 * time.Second } })
@@ -109,6 +109,6 @@ func TestASlowDomainIsNoLateServer(t *testing.T) {
 		asked := 0
 		w.set(func() { asked = len(w.times) })
 		time.Sleep(7 * time.Minute) // until before the next self-test
-		w.set(func() { require.Len(t, w.times, asked, "it is looked at once for a late answer") })
+		w.set(func() { require.Len(t, w.times, asked, "it is watched once for a late answer") })
 	})
 }

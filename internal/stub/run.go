@@ -32,7 +32,7 @@ func (s *Stub) Run(ctx context.Context) error {
 			}
 		}
 	})
-	follow.Go(func() { s.watchSilent(ctx) })
+	follow.Go(func() { s.watch(ctx) })
 	defer follow.Wait()
 	select {
 	case <-s.change: // the first test comes at once anyway

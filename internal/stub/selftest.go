@@ -54,8 +54,8 @@ func (s *Stub) State() State {
 	for _, server := range now.servers {
 		st.Servers = append(st.Servers, server.String())
 	}
-	st.Silent = s.penalties.silent(now.servers)
-	st.FailingSince, st.FailingReason = s.drought.state(time.Now())
+	st.Silent = s.health.silent(now.servers)
+	st.FailingSince, st.FailingReason = s.health.state()
 	return st
 }
 
@@ -161,21 +161,19 @@ func (s *Stub) settle(before *state, after state) bool {
 	return true
 }
 
-// testServer tests one server. What fails or times out says nothing about it: the outcome is Unknown, and an earlier one
-// counts, so that neither load nor a lost uplink makes the answers of a good resolver insecure.
+// testServer tests one server. A failure or a timeout says nothing about it: the outcome is Unknown, and an earlier one
+// stays in force, so that neither load nor a lost uplink makes the answers of a good resolver insecure.
 func (s *Stub) testServer(ctx context.Context, st *state, server Server) outcome {
 	began := time.Now()
 	signed := s.testSigned(ctx, st, server)
 	if signed.result == Unknown {
 		return signed
 	}
-	// Some servers drop this question, and a start must not wait long for them. One that is slow drops nothing: it gets
-	// longer, or its answers would be insecure for being slow.
+	// Some servers drop the question for version.bind, and a start must not wait long for them. A slow server gets longer.
 	const tries, slower = 3, 2
-	patience := min(max(st.options.Timeout/tries, slower*time.Since(began)), st.options.Timeout)
-	o := tryOptions{state: st, server: server, timeout: patience}
+	timeout := min(max(st.options.Timeout/tries, slower*time.Since(began)), st.options.Timeout)
 	for range tries {
-		m, err := s.try(ctx, o, newQuery("version.bind.", miekg.TypeTXT, miekg.ClassCHAOS))
+		m, err := s.send(ctx, st, target{server, timeout}, newQuery("version.bind.", miekg.TypeTXT, miekg.ClassCHAOS))
 		switch {
 		case err == nil && m.AuthenticatedData:
 			return outcome{EchoesAD, server.String() + " sets the AD bit even for version.bind: it copies it from the query"}
@@ -185,39 +183,56 @@ func (s *Stub) testServer(ctx context.Context, st *state, server Server) outcome
 			return outcome{Unknown, "interrupted"}
 		}
 	}
-	out := outcome{NotValidating, server.String() + " does not answer version.bind CH TXT, so its AD bit cannot be told from an echo"}
+	out := outcome{NotValidating, server.String() + " does not answer version.bind CH TXT, so its AD bit may be a copy of the query's"}
 	if slices.Contains(st.passed, server) {
 		out.result = Unknown
 	}
 	return out
 }
 
-// testSigned asks for the names that are signed: one AD bit suffices.
+// testSigned asks for the NS RRset of the names that are signed: one AD bit suffices. That name is then tested with a
+// type that caches keep.
 func (s *Stub) testSigned(ctx context.Context, st *state, server Server) outcome {
-	o := tryOptions{state: st, server: server, timeout: st.options.Timeout}
+	to := target{server, st.options.Timeout}
 	answered, unsure, reason := false, false, ""
 	for _, name := range st.options.SelfTestNames {
 		fqdn, _ := dns.OnWire(name)
-		m, err := s.try(ctx, o, newQuery(fqdn, miekg.TypeNS, miekg.ClassINET))
+		m, err := s.send(ctx, st, to, newQuery(fqdn, miekg.TypeNS, miekg.ClassINET))
 		switch {
 		case err != nil:
 			unsure, reason = true, server.String()+": "+networkReason(err)
 			if !timedOut(err) || ctx.Err() != nil {
 				return outcome{Unknown, reason}
 			}
-		case m.Rcode == miekg.RcodeSuccess, m.Rcode == miekg.RcodeNameError:
-			if m.AuthenticatedData { // a proof that com. does not exist under a private root is as good
-				return outcome{result: Validating}
+		case useful(m):
+			if m.AuthenticatedData { // the proof that com. does not exist under a private root is as good
+				return s.testCached(ctx, st, to, fqdn)
 			}
 			answered = true
 		default:
-			text, _ := extended(m)
 			unsure = unsure || m.Rcode == miekg.RcodeServerFailure
-			reason = server.String() + ": " + rcodeText(m.Rcode) + text + " for NS " + fqdn
+			reason = server.String() + ": " + rcodeText(m.Rcode) + extended(m).reason + " for NS " + fqdn
 		}
 	}
 	if unsure || !answered {
 		return outcome{Unknown, reason}
 	}
 	return outcome{NotValidating, server.String() + " sets the AD bit for none of the self-test names"}
+}
+
+// testCached asks twice for the addresses of a signed name, or their denial: some forwarders pass the AD bit on, but lose
+// it when they answer from their own cache, which keeps no NS RRsets.
+func (s *Stub) testCached(ctx context.Context, st *state, to target, fqdn string) outcome {
+	for range 2 {
+		m, err := s.send(ctx, st, to, newQuery(fqdn, miekg.TypeA, miekg.ClassINET))
+		switch {
+		case err != nil:
+			return outcome{Unknown, to.server.String() + ": " + networkReason(err)}
+		case !useful(m):
+			return outcome{Unknown, to.server.String() + ": " + rcodeText(m.Rcode) + extended(m).reason + " for A " + fqdn}
+		case !m.AuthenticatedData:
+			return outcome{NotValidating, to.server.String() + " does not set the AD bit for A " + fqdn + ": it loses it in its cache, or does not validate"}
+		}
+	}
+	return outcome{result: Validating}
 }

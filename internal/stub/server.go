@@ -1,11 +1,10 @@
 package stub
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -40,6 +39,9 @@ func ParseServer(s string) (Server, error) {
 		}
 		rest, port = at, 853
 	}
+	if address, port, ok := unbracketed(rest); ok {
+		return wrong(fmt.Sprintf(`write "%[1]s[%[2]s]:%[3]s" for port %[3]s of that address, or "%[1]s[%[4]s]" for that whole address`, strings.TrimSuffix(s, rest), address, port, rest))
+	}
 	bare := rest
 	if strings.HasPrefix(rest, "[") && strings.HasSuffix(rest, "]") {
 		bare = rest[1 : len(rest)-1]
@@ -59,7 +61,19 @@ func ParseServer(s string) (Server, error) {
 	return server, nil
 }
 
-// isTLSName says whether a certificate can have the name: a host name or an address.
+// unbracketed splits an IPv6 address that seems to have a port at its end, without the brackets which that needs.
+func unbracketed(s string) (address, port string, ok bool) {
+	i := strings.LastIndexByte(s, ':')
+	if i < 0 {
+		return "", "", false
+	}
+	address, port = s[:i], s[i+1:]
+	a, err := netip.ParseAddr(address)
+	_, notNumber := strconv.ParseUint(port, 10, 16)
+	return address, port, err == nil && a.Is6() && notNumber == nil && len(port) > 1 && port[0] != '0'
+}
+
+// isTLSName reports whether a certificate can have the name: a host name or an address.
 func isTLSName(name string) bool {
 	const longest = 253
 	return name != "" && len(name) <= longest && !strings.HasPrefix(name, ".") && !strings.ContainsFunc(name, func(r rune) bool {
@@ -67,11 +81,11 @@ func isTLSName(name string) bool {
 	})
 }
 
-// TrustMode says when the AD bit of the servers is believed.
+// TrustMode says when the AD bit of the servers is trusted.
 type TrustMode uint8
 
-// The trust modes. TrustAuto believes a list of which every server is on loopback, and none is
-// systemd-resolved, which up to version 256.5 copies the AD bit of its upstream.
+// The trust modes. TrustAuto trusts 127.0.0.1 and ::1, and other loopback addresses that are written in the settings, but
+// never the addresses of known relays.
 const (
 	TrustAuto TrustMode = iota
 	TrustAlways
@@ -96,27 +110,40 @@ func (m *TrustMode) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// trusts says whether the AD bit may be believed. Trust is one property of the whole list: if one server is
-// not trusted, nothing is secure. The reason says why not.
-func (m TrustMode) trusts(servers []Server) (yes bool, reason string) {
+// trusts reports whether the AD bit of the servers is trusted, and if not, why. Trust is one property of the whole list: if
+// one server is not trusted, nothing is secure. RFC 4035 section 4.9.3 requires a secure channel to a trusted resolver, and
+// a relay on loopback only hides where the resolver is.
+func (o *Options) trusts(servers []Server) (yes bool, reason string) {
 	switch {
-	case m == TrustAlways:
+	case o.Trust == TrustAlways:
 		return len(servers) > 0, ""
-	case m != TrustAuto:
+	case o.Trust != TrustAuto:
 		return false, `trust_ad = "never"`
 	}
-	resolved := []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 53}), netip.AddrFrom4([4]byte{127, 0, 0, 54})}
 	for _, s := range servers {
-		switch a := s.Addr.Addr().Unmap(); {
-		case !a.IsLoopback():
-			return false, s.String() + " is not a resolver on loopback"
-		case slices.Contains(resolved, a):
-			return false, s.String() + " is systemd-resolved, which does not validate reliably"
+		if reason := distrust(s.Addr.Addr().Unmap(), len(o.Servers) > 0); reason != "" {
+			return false, s.String() + " " + reason
 		}
 	}
 	return len(servers) > 0, ""
 }
 
-func (s Server) tlsConfig(roots *x509.CertPool) *tls.Config {
-	return &tls.Config{ServerName: s.TLSName, RootCAs: roots, MinVersion: tls.VersionTLS12}
+// distrust returns why trust_ad = "auto" does not trust a server at that address, or "". Written means that the address
+// is in [dns] servers.
+func distrust(a netip.Addr, written bool) string {
+	switch a.String() {
+	case "127.0.0.1", "::1":
+		return ""
+	case "127.0.0.11":
+		return "is Docker's relay to a resolver elsewhere, and the way there is not secure"
+	case "127.0.0.53", "127.0.0.54":
+		return "is systemd-resolved, which does not validate reliably"
+	}
+	switch {
+	case !a.IsLoopback():
+		return "is not a resolver on loopback"
+	case !written:
+		return "is neither 127.0.0.1 nor ::1: write it in [dns] servers if it is a validating resolver on this machine"
+	}
+	return ""
 }

@@ -20,6 +20,11 @@ func TestParseServer(t *testing.T) {
 		"tls://dns.example@192.0.2.1":  "tls://dns.example@192.0.2.1:853",
 		"tls://192.0.2.1@192.0.2.1:85": "tls://192.0.2.1@192.0.2.1:85",
 		"tls://dns.example@[::1]:853":  "tls://dns.example@[::1]:853",
+		"[2620:fe::fe:10]":             "[2620:fe::fe:10]:53",
+		"2620:fe::fe":                  "[2620:fe::fe]:53",
+		"2620:fe::9":                   "[2620:fe::9]:53",
+		"2001:db8:0:0:0:0:0:53":        "[2001:db8::53]:53",
+		"2001:4860:4860::8888":         "[2001:4860:4860::8888]:53",
 	}
 	for text, want := range good {
 		server, err := ParseServer(text)
@@ -34,6 +39,18 @@ func TestParseServer(t *testing.T) {
 		"tls://192.0.2.1", "tls://@192.0.2.1", "tls://a b@192.0.2.1", "tls://a@", "tls://a@b@192.0.2.1", "tls://m\u00fc@192.0.2.1", "tls://.@192.0.2.1",
 		"https://dns.example/", "udp://127.0.0.1",
 	}
+	for text, form := range map[string]string{
+		"::1:53":              `"[::1]:53"`,
+		"::1:5353":            `"[::1]:5353"`,
+		"fe80::1:53":          `"[fe80::1]:53"`,
+		"2001:db8::53:853":    `"[2001:db8::53]:853"`,
+		"tls://dns.a@::1:853": `"tls://dns.a@[::1]:853"`,
+		"2620:fe::fe:10":      `"[2620:fe::fe:10]"`,
+	} {
+		_, err := ParseServer(text)
+		require.ErrorContains(t, err, form)
+		bad = append(bad, text)
+	}
 	for _, text := range bad {
 		server, err := ParseServer(text)
 		require.Error(t, err, text)
@@ -42,33 +59,45 @@ func TestParseServer(t *testing.T) {
 	}
 }
 
-// "auto: every server is loopback and none is 127.0.0.53 or 127.0.0.54 … If one server is untrusted, nothing is secure."
+// trust_ad = "auto" trusts 127.0.0.1 and ::1, other loopback addresses only if they are written in [dns] servers, and the
+// addresses of known relays never. If one server is not trusted, nothing is secure.
 func TestTrust(t *testing.T) {
+	const always, written, never = 2, 1, 0
+	const docker, resolved, elsewhere = "Docker's relay", "systemd-resolved", "not a resolver on loopback"
 	tests := []struct {
 		servers string
-		auto    bool
+		auto    int
+		reason  string
 	}{
-		{"127.0.0.1", true},
-		{"127.0.0.1:5300", true},
-		{"127.8.9.10", true},
-		{"::1", true},
-		{"::ffff:127.0.0.1", true},
-		{"tls://a@127.0.0.1", true},
-		{"127.0.0.1 ::1 127.0.0.2", true},
-		{"127.0.0.53", false},
-		{"127.0.0.54", false},
-		{"127.0.0.53:5353", false},
-		{"::ffff:127.0.0.53", false},
-		{"192.0.2.1", false},
-		{"10.0.0.1", false},
-		{"0.0.0.0", false},
-		{"::", false},
-		{"fe80::1%lo", false},
-		{"tls://dns.example@192.0.2.1", false},
-		{"127.0.0.1 192.0.2.1", false},
-		{"192.0.2.1 127.0.0.1", false},
-		{"127.0.0.1 127.0.0.53", false},
-		{"", false},
+		{"127.0.0.1", always, ""},
+		{"127.0.0.1:5300", always, ""},
+		{"::1", always, ""},
+		{"[::1]:5300", always, ""},
+		{"::ffff:127.0.0.1", always, ""},
+		{"tls://a@127.0.0.1", always, ""},
+		{"127.0.0.1 ::1", always, ""},
+		{"127.8.9.10", written, "127.8.9.10:53 is neither 127.0.0.1 nor ::1"},
+		{"127.0.0.2", written, "127.0.0.2:53 is neither 127.0.0.1 nor ::1"},
+		{"127.0.0.1 ::1 127.0.0.2", written, "127.0.0.2:53 is neither"},
+		{"127.0.0.11", never, docker},
+		{"127.0.0.11:5353", never, docker},
+		{"::ffff:127.0.0.11", never, docker},
+		{"tls://a@127.0.0.11", never, docker},
+		{"127.0.0.1 127.0.0.11", never, docker},
+		{"127.0.0.53", never, resolved},
+		{"127.0.0.54", never, resolved},
+		{"127.0.0.53:5353", never, resolved},
+		{"::ffff:127.0.0.53", never, resolved},
+		{"127.0.0.1 127.0.0.54", never, resolved},
+		{"192.0.2.1", never, elsewhere},
+		{"10.0.0.1", never, elsewhere},
+		{"0.0.0.0", never, elsewhere},
+		{"::", never, elsewhere},
+		{"fe80::1%lo", never, elsewhere},
+		{"tls://dns.example@192.0.2.1", never, elsewhere},
+		{"127.0.0.1 192.0.2.1", never, "192.0.2.1:53 is not"},
+		{"192.0.2.1 127.0.0.1", never, "192.0.2.1:53 is not"},
+		{"", never, ""},
 	}
 	for _, tc := range tests {
 		var servers []Server
@@ -77,14 +106,18 @@ func TestTrust(t *testing.T) {
 			require.NoError(t, err)
 			servers = append(servers, server)
 		}
-		auto, reason := TrustAuto.trusts(servers)
-		require.Equal(t, tc.auto, auto, tc.servers)
-		require.Equal(t, tc.auto || len(servers) == 0, reason == "", tc.servers)
-		always, _ := TrustAlways.trusts(servers)
-		require.Equal(t, len(servers) > 0, always)
+		followed, reason := (&Options{}).trusts(servers)
+		require.Equal(t, tc.auto == always, followed, tc.servers)
+		require.Contains(t, reason, tc.reason, tc.servers)
+		require.Equal(t, followed || len(servers) == 0, reason == "", tc.servers)
+		set, reason := (&Options{Servers: strings.Fields(tc.servers)}).trusts(servers)
+		require.Equal(t, tc.auto >= written, set, tc.servers)
+		require.Equal(t, set || len(servers) == 0, reason == "", tc.servers)
+		all, _ := (&Options{Trust: TrustAlways}).trusts(servers)
+		require.Equal(t, len(servers) > 0, all)
 		for _, mode := range []TrustMode{TrustNever, TrustMode(77)} {
-			never, _ := mode.trusts(servers)
-			require.False(t, never)
+			none, _ := (&Options{Trust: mode, Servers: []string{"127.0.0.1"}}).trusts(servers)
+			require.False(t, none)
 		}
 	}
 }

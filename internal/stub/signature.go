@@ -9,9 +9,8 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// SignatureExpires returns when the first of the signatures of an RRset expires (RFC 4034 section 3.1.5), as the servers
-// tell it to who asks for signatures (the DO bit, RFC 4035 section 3.2.1). It is for people to see and no part of any
-// decision; false where it cannot be had.
+// SignatureExpires returns when the first of the signatures of an RRset expires (RFC 4034 section 3.1.5), or false if no
+// server returns signatures (RFC 4035 section 3.2.1). It is for display only.
 func (s *Stub) SignatureExpires(ctx context.Context, q dns.Question) (time.Time, bool) {
 	now := s.now.Load()
 	name, ok := dns.OnWire(q.Name)
@@ -19,9 +18,8 @@ func (s *Stub) SignatureExpires(ctx context.Context, q dns.Question) (time.Time,
 		return time.Time{}, false
 	}
 	query := newQuery(name, uint16(q.Type), miekg.ClassINET)
-	query.IsEdns0().SetDo()
 	for _, server := range now.candidates() {
-		answer, err := s.try(ctx, tryOptions{state: now, server: server, timeout: now.options.Timeout}, query)
+		answer, err := s.send(ctx, now, target{server, now.options.Timeout}, query)
 		if err == nil {
 			return firstToExpire(answer, q.Type)
 		}
@@ -29,7 +27,7 @@ func (s *Stub) SignatureExpires(ctx context.Context, q dns.Question) (time.Time,
 	return time.Time{}, false
 }
 
-// firstToExpire is the earliest end of the signatures over a type in an answer, those of other names on a CNAME
+// firstToExpire returns the earliest end of the signatures over a type in an answer, those of other names on a CNAME
 // chain included.
 func firstToExpire(m *miekg.Msg, t dns.Type) (end time.Time, ok bool) {
 	for _, rr := range m.Answer {

@@ -19,11 +19,11 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// StubOptions say which servers a Stub asks and when it believes them.
+// Options say which servers a Stub asks and when it trusts them.
 type Options struct {
 	// Servers are as ParseServer takes them, three at most; empty: those of ResolvConf.
 	Servers []string
-	// ResolvConf is the path of a resolv.conf(5), followed when it changes; "" means /etc/resolv.conf.
+	// ResolvConf is the path of a resolv.conf(5), read again when it changes; "" means /etc/resolv.conf.
 	ResolvConf string
 	Trust      TrustMode
 	// Timeout is for the first try of a query, 3 s by default. The next try has 5/3 of it, a lookup 4 times.
@@ -32,8 +32,8 @@ type Options struct {
 	SelfTestNames []string
 	// RootCAs are for DNS over TLS; nil means the system's roots.
 	RootCAs *x509.CertPool
-	// Observe, if not nil, is told of every query of a lookup when it has ended; those of the self-test are left out.
-	// It is called from many goroutines and must not block.
+	// Observe, if not nil, is called after every query of a lookup, but not for queries of the self-test. It is called
+	// from many goroutines and must not block.
 	Observe func(QueryEvent)
 	Logger  *slog.Logger
 }
@@ -46,44 +46,42 @@ type QueryEvent struct {
 	Took  time.Duration
 }
 
-// Stub is a security-aware, non-validating stub resolver (RFC 4033 section 2) without a cache. Its answers
-// are Secure only where every server may be trusted, the self-test has shown that it validates, and the
-// answer has the AD bit.
+// Stub is a security-aware, non-validating stub resolver (RFC 4033 section 2) without a cache. Its answers are Secure only
+// if every server is trusted, the self-test has shown that the server validates, and the answer has the AD bit.
 type Stub struct {
-	wire      exchanger // nil: the network
-	change    chan struct{}
-	testing   chan struct{} // holds an element while a self-test runs
-	now       atomic.Pointer[state]
-	penalties penalties
-	drought   drought
-	late      lateness
-	buffers   sync.Pool // of *datagram
+	wire    exchanger // nil: the transport of the state
+	change  chan struct{}
+	testing chan struct{} // holds an element while a self-test runs
+	now     atomic.Pointer[state]
+	health  health
 
 	mu         sync.Mutex // guards the replacing of now, and what follows
 	serverless int        // how often in succession resolv.conf had no server
+	doubted    time.Time  // when Doubt last caused a self-test
 }
 
 // state is what a lookup needs. It is replaced as a whole and never changed. The zero state trusts nothing.
 type state struct {
-	options Options
-	servers []Server
-	source  string
-	trusted bool
-	result  Result
-	reason  string
-	checked time.Time
-	passed  []Server // those that passed the self-test, each for itself
-	proven  []Server // those whose AD bit counts: the same, if the list as a whole has passed
-	epoch   uint32   // dns.Epoch.Answers
+	options   Options
+	servers   []Server
+	source    string
+	transport *transport
+	trusted   bool
+	result    Result
+	reason    string
+	checked   time.Time
+	passed    []Server // those that passed the self-test, each for itself
+	proven    []Server // those whose AD bit counts: the same, if the list as a whole has passed
+	epoch     uint16   // dns.Epoch.Answers
 
 	known chan struct{} // closed when the self-test of these servers has a result
-	gone  chan struct{} // closed when other servers, or other trust, have taken the place of these
+	gone  chan struct{} // closed when other servers, or other trust, have replaced these
 }
 
-// NewStub returns a Stub. Lookups at trusted servers wait for the result of a self-test: see Run and SelfTest.
+// New returns a Stub. Lookups at trusted servers wait for the result of a self-test: see Run and SelfTest.
 func New(o Options) (*Stub, error) {
 	s := &Stub{change: make(chan struct{}, 1), testing: make(chan struct{}, 1)}
-	s.now.Store(&state{})
+	s.now.Store(&state{transport: newTransport(nil)})
 	if err := s.Configure(o); err != nil {
 		return nil, err
 	}
@@ -124,7 +122,19 @@ func (s *Stub) Configure(o Options) error {
 	return nil
 }
 
-// testAgain has Run repeat the self-test at once.
+// Doubt makes Run repeat the self-test soon: an answer was insecure although a live answer to the same question is secure.
+// The owner of a zone can cause that too, so it has no effect for ten seconds after it had one.
+func (s *Stub) Doubt() {
+	const pause = 10 * time.Second
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now := time.Now(); now.Sub(s.doubted) >= pause {
+		s.doubted = now
+		s.testAgain()
+	}
+}
+
+// testAgain makes Run repeat the self-test now.
 func (s *Stub) testAgain() {
 	select {
 	case s.change <- struct{}{}:
@@ -154,7 +164,7 @@ func serversOf(o Options) (servers []Server, source string, err error) {
 // certificates are checked or the trust in them have changed.
 func (s *Stub) use(o Options, servers []Server, source string) {
 	old := s.now.Load()
-	trusted, reason := o.Trust.trusts(servers)
+	trusted, reason := o.trusts(servers)
 	next := *old
 	next.options, next.source = o, source
 	if slices.Equal(servers, old.servers) && trusted == old.trusted && sameRoots(o.RootCAs, old.options.RootCAs) {
@@ -168,17 +178,18 @@ func (s *Stub) use(o Options, servers []Server, source string) {
 		o.Logger.Info("DNS servers or the trust in them changed", "servers", serverList(servers), "source", source, "trusted", trusted)
 		defer close(old.gone)
 	}
+	old.transport.close()
 	next = state{
 		options: o, servers: servers, source: source, trusted: trusted, reason: reason, epoch: old.epoch + 1,
-		known: make(chan struct{}), gone: make(chan struct{}),
+		transport: newTransport(o.RootCAs),
+		known:     make(chan struct{}), gone: make(chan struct{}),
 	}
 	if !trusted {
+		o.Logger.Warn("the DNS servers are not trusted; treating all answers as insecure", "servers", serverList(servers), "source", source, "reason", reason)
 		next.result = NotTrusted
 		close(next.known)
 	}
-	s.penalties.forget()
-	s.drought.ends(time.Now())
-	s.late.forget()
+	s.health.reset()
 	s.now.Store(&next)
 }
 
@@ -201,7 +212,7 @@ func serverList(servers []Server) string {
 func (s *Stub) Epoch() dns.Epoch { return s.epochOf(s.now.Load()) }
 
 func (s *Stub) epochOf(st *state) dns.Epoch {
-	return dns.Epoch{Answers: st.epoch, Failures: s.penalties.ended.Load()}
+	return dns.Epoch{Answers: st.epoch, Failures: s.health.ended()}
 }
 
 // Lookup asks the servers. The error is a *dns.Error, or dns.ErrNotCached with e.CacheOnly. Before the first self-test of
@@ -211,6 +222,9 @@ func (s *Stub) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.R
 		return nil, dns.ErrNotCached
 	}
 	before := s.Epoch()
+	if ctx.Err() != nil {
+		return nil, &dns.Error{Question: q, Reason: "no time left", Epoch: before, Err: ctx.Err()}
+	}
 	fqdn, ok := dns.OnWire(q.Name)
 	if !ok {
 		return nil, &dns.Error{Question: q, Reason: "not a domain name", Epoch: before}

@@ -79,33 +79,27 @@ func udp(t *testing.T, serve func(miekg.ResponseWriter, *miekg.Msg)) string {
 	return conn.LocalAddr().String()
 }
 
-// "RD=1, AD=1, DO=0, CD=0, EDNS 1232 … A new socket per UDP query."
+// The query is the one that Postfix sends.
 func TestStubQuery(t *testing.T) {
 	t.Parallel() // it waits more than it works
-	type seen struct {
-		query *miekg.Msg
-		port  string
-	}
-	queries := make(chan seen, 10)
+	queries := make(chan *miekg.Msg, 10)
 	addr := udp(t, func(w miekg.ResponseWriter, m *miekg.Msg) {
-		queries <- seen{m.Copy(), w.RemoteAddr().String()}
+		queries <- m.Copy()
 		_ = w.WriteMsg(new(miekg.Msg).SetReply(m))
 	})
 	s := newStub(t, stub.Options{Servers: []string{addr}, Trust: stub.TrustNever})
-	ports, ids := map[string]bool{}, map[uint16]bool{}
+	ids := map[uint16]bool{}
 	for _, name := range []string{"example.com", "EXAMPLE.com", "Example.com.", "example.COM", "example.com."} {
 		answer(t, s, mx(name))
-		one := <-queries
-		ports[one.port], ids[one.query.Id] = true, true
-		q := one.query
+		q := <-queries
+		ids[q.Id] = true
 		require.True(t, q.RecursionDesired)
 		require.True(t, q.AuthenticatedData)
 		require.False(t, q.CheckingDisabled, "CD=1 would give bogus data")
 		require.Equal(t, uint16(1232), q.IsEdns0().UDPSize())
-		require.False(t, q.IsEdns0().Do())
+		require.True(t, q.IsEdns0().Do(), "as Postfix asks")
 		require.Equal(t, []miekg.Question{{Name: "example.com.", Qtype: miekg.TypeMX, Qclass: miekg.ClassINET}}, q.Question)
 	}
-	require.Greater(t, len(ports), 1)
 	require.Greater(t, len(ids), 1)
 }
 
@@ -135,7 +129,7 @@ func TestStubPassesOverStrays(t *testing.T) {
 	t.Run("the answer does not come", func(t *testing.T) {
 		server, s := on(t, hasty)
 		server.Set("example.com", dns.TypeMX, dnstest.Answer{Strays: true, Drop: true})
-		require.Contains(t, failure(t, s, mx("example.com")).Reason, "timed out, only messages that are no answer came")
+		require.Contains(t, failure(t, s, mx("example.com")).Reason, "timed out, only messages that do not answer the query came")
 		require.Equal(t, 2, server.Asked("example.com", dns.TypeMX), "a second try")
 	})
 	t.Run("an answer to another question, over TCP too", func(t *testing.T) {
@@ -147,7 +141,7 @@ func TestStubPassesOverStrays(t *testing.T) {
 				m.Question[0].Name = "other.example."
 			}
 		}, Truncate: true})
-		require.Contains(t, failure(t, s, mx("tcp.example")).Reason, "timed out")
+		require.Contains(t, failure(t, s, mx("tcp.example")).Reason, "malformed answer")
 	})
 	t.Run("garbage", func(t *testing.T) {
 		server, s := on(t, hasty)
@@ -300,27 +294,26 @@ func TestStubTimeouts(t *testing.T) {
 			asked.Add(1)
 			cancel()
 		})
-		logged := &log{}
-		s := newStub(t, stub.Options{Servers: []string{addr}, Trust: stub.TrustNever, Timeout: patient, Logger: logged.logger()})
+		s := newStub(t, stub.Options{Servers: []string{addr}, Trust: stub.TrustNever, Timeout: patient})
 		_, err := s.Lookup(ctx, mx("example.com"), dns.Effort{})
 		require.ErrorIs(t, err, context.Canceled)
 		require.EqualValues(t, 1, asked.Load())
-		require.Empty(t, logged.String(), "the server is not to blame")
+		require.Empty(t, s.State().Silent, "the server is not to blame")
+		_, err = s.Lookup(ctx, mx("example.com"), dns.Effort{})
+		require.ErrorIs(t, err, context.Canceled)
+		require.EqualValues(t, 1, asked.Load(), "no query starts after the end of its context")
 	})
 	t.Run("one dead server of several does not cost each lookup its time", func(t *testing.T) {
 		dead, alive := dnstest.New(t), dnstest.New(t)
 		alive.SetOther(dnstest.Answer{Secure: true, Records: []string{"MX 10 mx.example.com."}})
 		dead.SetOther(dnstest.Answer{Secure: true, Records: []string{"MX 10 mx.example.com."}})
-		logged := &log{}
-		s := newStub(t, stub.Options{Servers: []string{dead.Addr(), alive.Addr()}, Timeout: hasty, Logger: logged.logger()})
+		s := newStub(t, stub.Options{Servers: []string{dead.Addr(), alive.Addr()}, Timeout: hasty})
 		dead.SetDead(true)
 		for i := range 20 {
 			require.Equal(t, dns.Secure, answer(t, s, mx(fmt.Sprint("d", i, ".example"))).Status)
 		}
 		require.Equal(t, 1, dead.Queries(), "the others begin with the server that answers")
 		require.Equal(t, 20, alive.Queries())
-		require.Equal(t, 1, strings.Count(logged.String(), "a DNS server does not answer"), logged.String())
-		require.Contains(t, logged.String(), dead.Addr())
 		require.Equal(t, []string{dead.Addr()}, s.State().Silent)
 	})
 	t.Run("a server that refuses leads to the next at once", func(t *testing.T) {

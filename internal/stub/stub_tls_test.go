@@ -79,7 +79,7 @@ func TestStubTLS(t *testing.T) {
 		reason string
 	}{
 		"another name":             {"tls://evil.example@" + addr, ca.pool(), "not evil.example"},
-		"a CA that is not trusted": {"tls://dns.example@" + addr, newAuthority(t).pool(), "the certificate is of an unknown authority"},
+		"a CA that is not trusted": {"tls://dns.example@" + addr, newAuthority(t).pool(), "the certificate is signed by an unknown authority"},
 		"a server without TLS":     {"tls://dns.example@" + server.Addr(), ca.pool(), ""},
 	}
 	for name, tc := range failing {

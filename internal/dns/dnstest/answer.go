@@ -30,6 +30,8 @@ type Answer struct {
 	Drop bool
 	// Truncate answers TC=1 over UDP, with the AD bit and without records.
 	Truncate bool
+	// Oversize sends the answer over UDP even if it is larger than the query allows.
+	Oversize bool
 	// NoSOA leaves the SOA out of a denial.
 	NoSOA bool
 	// Strays are sent before the answer over UDP, and with Drop instead of it: a wrong ID, question, class, type, opcode

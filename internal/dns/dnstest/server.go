@@ -169,13 +169,17 @@ func (s *Server) Asked(name string, t dns.Type) int {
 	return s.asked[t.String()+" "+strings.ToLower(name)]
 }
 
-// Queries returns how many questions have come, those of the self-test left out.
+// selfTest reports whether the self-test of a stub asks for the name.
+func selfTest(name string) bool { return name == "" || name == "com" }
+
+// Queries returns how many questions have come, except those of the self-test.
 func (s *Server) Queries() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := 0
 	for question, times := range s.asked {
-		if !strings.HasPrefix(question, dns.TypeNS.String()+" ") {
+		rrtype, name, _ := strings.Cut(question, " ")
+		if rrtype != dns.TypeNS.String() && !selfTest(name) {
 			n += times
 		}
 	}
@@ -205,8 +209,10 @@ func (s *Server) find(q miekg.Question) (a Answer, o orders) {
 		a = found
 	case q.Qclass == miekg.ClassCHAOS:
 		a = Answer{Rcode: "REFUSED", NoSOA: true}
-	case q.Qtype == miekg.TypeNS && (name == "" || name == "com"):
+	case q.Qtype == miekg.TypeNS && selfTest(name):
 		a = Answer{Secure: true, Records: []string{"NS a.root-servers.net."}}
+	case q.Qtype == miekg.TypeA && selfTest(name):
+		a = Answer{Secure: true}
 	case s.other != nil:
 		a = *s.other
 	default:
@@ -247,7 +253,7 @@ func (s *Server) ServeDNS(w miekg.ResponseWriter, query *miekg.Msg) {
 	if a.Drop {
 		return
 	}
-	if datagram && (a.Truncate || m.Len() > payload(query)) {
+	if datagram && (a.Truncate || !a.Oversize && m.Len() > payload(query)) {
 		m.Truncated, m.Answer, m.Ns = true, nil, nil
 	}
 	if a.Change != nil {

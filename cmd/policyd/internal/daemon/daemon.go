@@ -88,7 +88,7 @@ func New(o Options) (*Daemon, error) {
 		return nil, err
 	}
 	d.cache = dnscache.New(d.stub, dnscache.Options{
-		MaxEntries: loaded.Cache.MaxEntries, MaxBytes: d.limitMemory(memlimit.FromCgroup), Epoch: d.stub.Epoch, Logger: d.log,
+		MaxEntries: loaded.Cache.MaxEntries, MaxBytes: d.limitMemory(memlimit.FromCgroup), Epoch: d.stub.Epoch, Doubt: d.stub.Doubt, Logger: d.log,
 	})
 	if d.site, err = postfix.New(d.siteOptions(loaded)); err != nil {
 		return nil, err

@@ -1,0 +1,155 @@
+package dnscache
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/dns"
+)
+
+// Lookups of both classes are bounded. What is too much fails and is not remembered.
+func TestCallsAreBounded(t *testing.T) {
+	for name, c := range map[string]struct {
+		by    dns.Effort
+		share func(c *Cache) **share
+	}{
+		"deliveries": {dns.Effort{}, func(c *Cache) **share { return &c.deliveries }},
+		"untrusted":  {dns.Effort{Untrusted: true}, func(c *Cache) **share { return &c.untrusted }},
+	} {
+		cachedRun(t, func(t *testing.T, cache *Cache, next *facts) {
+			const running, waiting = 20, 30
+			*c.share(cache) = newShare(running, waiting)
+			next.delay = 10 * time.Second
+			var all sync.WaitGroup
+			for i := range running + waiting {
+				all.Go(func() { gets(cache, mxOf(fmt.Sprint("d", i, ".example")), c.by) })
+			}
+			synctest.Wait()
+			require.Equal(t, running, next.queries(), name)
+			require.Equal(t, "too many concurrent lookups", gets(cache, mxOf("one-more.example"), c.by))
+			all.Wait()
+			require.Equal(t, "secure", gets(cache, mxOf("one-more.example"), c.by), "it was not remembered")
+		})
+	}
+}
+
+// silent is a resolver that never answers names that begin with "silent", and answers all others in 20 ms.
+func silent(next *facts) {
+	next.set(says(dns.Secure, time.Hour, false))
+	next.delayOf = func(q dns.Question) time.Duration {
+		if strings.HasPrefix(q.Name, "silent") {
+			return 12 * time.Second
+		}
+		return 20 * time.Millisecond
+	}
+}
+
+// Ten envelope senders per second, each with 31 hosts whose name servers are silent: lookups for deliveries take no longer
+// than without them, and the work for the senders stays within its share.
+func TestUntrustedLookupsDoNotDelayDeliveries(t *testing.T) {
+	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
+		silent(next)
+		ctx, cancel := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		flood := func(sender int) {
+			for host := range 31 {
+				for _, rrtype := range []dns.Type{dns.TypeA, dns.TypeAAAA} {
+					all.Go(func() {
+						limited, cancel := context.WithTimeout(ctx, 10*time.Second)
+						defer cancel()
+						q := dns.Question{Name: fmt.Sprintf("silent%d-%d.example", sender, host), Type: rrtype}
+						_, _ = c.Lookup(limited, q, dns.Effort{Untrusted: true})
+					})
+				}
+			}
+		}
+		for i := range 300 {
+			flood(i)
+			began := time.Now()
+			require.Equal(t, "secure", gets(c, mxOf(fmt.Sprintf("sound%d.example", i))))
+			require.Equal(t, 20*time.Millisecond, time.Since(began))
+			require.LessOrEqual(t, next.running(), maxUntrustedCalls+1)
+			time.Sleep(80 * time.Millisecond)
+		}
+		cancel()
+		all.Wait()
+		time.Sleep(callTimeout)
+	})
+}
+
+// 100 concurrent deliveries that ask 16 silent questions each leave room for sound ones.
+func TestManyDeliveriesToSilentDomainsLeaveRoom(t *testing.T) {
+	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
+		silent(next)
+		var all sync.WaitGroup
+		for i := range 1600 {
+			all.Go(func() {
+				limited, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				defer cancel()
+				_, _ = c.Lookup(limited, mxOf(fmt.Sprintf("silent%d.example", i)), dns.Effort{})
+			})
+		}
+		synctest.Wait()
+		began := time.Now()
+		require.Equal(t, "secure", gets(c, mxOf("sound.example")))
+		require.Equal(t, 20*time.Millisecond, time.Since(began))
+		all.Wait()
+		time.Sleep(callTimeout)
+	})
+}
+
+// No call starts after the context of its caller has ended, also if it has waited for its turn.
+func TestNoCallStartsAfterItsContext(t *testing.T) {
+	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
+		c.deliveries = newShare(1, 100)
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, err := c.Lookup(ended, mxOf("a.example"), dns.Effort{})
+		require.ErrorIs(t, err, context.Canceled)
+		require.Zero(t, next.queries())
+
+		next.delay = 5 * time.Second
+		var all sync.WaitGroup
+		all.Go(func() { require.Equal(t, "secure", gets(c, mxOf("first.example"))) })
+		synctest.Wait()
+		for i := range 20 {
+			all.Go(func() {
+				limited, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				_, err := c.Lookup(limited, mxOf(fmt.Sprintf("late%d.example", i)), dns.Effort{})
+				require.ErrorIs(t, err, context.DeadlineExceeded)
+			})
+		}
+		all.Wait()
+		time.Sleep(time.Minute)
+		require.Equal(t, 1, next.queries())
+	})
+}
+
+// A caller that joined a waiting call still has its answer when the caller who started the call is gone.
+func TestAJoinedCallSurvivesItsFirstCaller(t *testing.T) {
+	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
+		c.deliveries = newShare(1, 100)
+		next.delay = 5 * time.Second
+		var all sync.WaitGroup
+		all.Go(func() { gets(c, mxOf("first.example")) })
+		synctest.Wait()
+		all.Go(func() {
+			limited, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			_, err := c.Lookup(limited, mxOf("shared.example"), dns.Effort{})
+			require.Error(t, err)
+		})
+		synctest.Wait()
+		all.Go(func() { require.Equal(t, "secure", gets(c, mxOf("shared.example"))) })
+		all.Wait()
+		require.Equal(t, 2, next.queries())
+	})
+}

@@ -1,0 +1,65 @@
+package dnscache
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/policyd/policyd/internal/dns"
+)
+
+const (
+	// maxTTL and maxDenialTTL cap how long an answer and a denial are kept (RFC 8767 section 4, RFC 2308 section 5).
+	maxTTL       = 24 * time.Hour
+	maxDenialTTL = 3 * time.Hour
+	// maxStaleTTL caps an answer that had expired in the cache of the resolver (RFC 8767 section 5).
+	maxStaleTTL = 30 * time.Second
+	// maxStale is how long after its expiry an answer is served if the resolver fails.
+	maxStale = time.Hour
+	// A failure is not tried again for minBackOff, then for twice as long each time, up to maxBackOff (RFC 9520 section 3.2).
+	minBackOff = time.Second
+	maxBackOff = 5 * time.Minute
+	// refreshMinTTL is how long an answer must live to be refreshed ahead of its expiry.
+	refreshMinTTL = time.Minute
+)
+
+// capped returns r, or a copy that expires at the cap.
+func capped(r *dns.RRset, now time.Time) *dns.RRset {
+	most := maxTTL
+	if r.Empty() {
+		most = maxDenialTTL
+	}
+	if r.Stale {
+		most = maxStaleTTL
+	}
+	if end := now.Add(most); r.Expires.After(end) {
+		shorter := *r
+		shorter.Expires = end
+		return &shorter
+	}
+	return r
+}
+
+// protected reports whether the live answer old must be kept although r has arrived: only a fresh secure answer replaces
+// a secure one.
+func protected(old, r *dns.RRset) bool {
+	return old.Status == dns.Secure && (r.Status != dns.Secure || r.Stale)
+}
+
+// servedStale reports whether an answer may be served after its expiry: if it is secure and protects mail. A stale denial
+// could take protection away (RFC 8767 section 10).
+func servedStale(r *dns.RRset) bool {
+	return r.Status == dns.Secure && !r.Stale && (len(r.MX) > 0 || len(r.TLSA) > 0)
+}
+
+// nextBackOff returns the back-off that follows one of d.
+func nextBackOff(d time.Duration) time.Duration { return min(2*d, maxBackOff) }
+
+// refreshDue reports whether a hit should cause a refresh: in the last tenth of the life of an answer, earlier or later by
+// chance, so that answers which arrived together are not refreshed together.
+func refreshDue(life, left time.Duration) bool {
+	// A TTL of a minute has lost some of it on the way into the cache.
+	if life.Round(time.Second) < refreshMinTTL || left > life/10 {
+		return false
+	}
+	return left <= life/20 || rand.IntN(4) == 0
+}

@@ -1,0 +1,355 @@
+package stub
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	miekg "github.com/miekg/dns"
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dnscache"
+)
+
+// failing looks up a name and requires that this fails.
+func (s *Stub) failing(t *testing.T, q dns.Question) {
+	t.Helper()
+	_, err := s.Lookup(t.Context(), q, dns.Effort{})
+	require.Error(t, err)
+}
+
+// requireNoOutage requires that no outage is reported.
+func (s *Stub) requireNoOutage(t *testing.T) {
+	t.Helper()
+	st := s.State()
+	require.Zero(t, st.FailingSince)
+	require.Empty(t, st.FailingReason)
+}
+
+// No server answers. One name is enough to tell, because a question of our own fails too.
+func TestMuteServersAreAnOutage(t *testing.T) {
+	t.Parallel()
+	running(t, []string{"127.0.0.8", "127.0.0.9"}, func(t *testing.T, s *Stub, w *fakeWire) {
+		w.set(func() { w.dead["127.0.0.9"] = false })
+		require.Equal(t, Validating, s.waitFor(t, 2*selfTestLate))
+		w.set(func() { w.dead["127.0.0.9"] = true })
+		_, err := s.Lookup(t.Context(), mxOf("a.example"), dns.Effort{})
+		require.NoError(t, err)
+		time.Sleep(time.Minute)
+		s.requireNoOutage(t) // one of two answers
+		w.set(func() { w.dead["127.0.0.8"] = true })
+		time.Sleep(time.Minute)
+		s.requireNoOutage(t) // nothing was looked up
+
+		since := time.Now()
+		s.failing(t, mxOf("a.example"))
+		s.requireNoOutage(t) // it may be the name's fault
+		time.Sleep(2 * (2*s.now.Load().options.Timeout + watchInterval))
+		st := s.State()
+		require.True(t, since.Equal(st.FailingSince), st.FailingSince)
+		require.Contains(t, []string{"127.0.0.8:53: timed out", "127.0.0.9:53: timed out"}, st.FailingReason)
+
+		w.set(func() { w.dead["127.0.0.8"], w.dead["127.0.0.9"] = false, false })
+		time.Sleep(2 * (s.now.Load().options.Timeout + watchInterval))
+		s.requireNoOutage(t) // it has ended without a lookup
+	})
+}
+
+// A resolver without an uplink answers from its cache, perhaps also the self-test names, and SERVFAIL to all else.
+func TestNothingButSERVFAILIsAnOutage(t *testing.T) {
+	t.Parallel()
+	for name, cached := range map[string]bool{"to everything": false, "except from its cache": true} {
+		running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {
+			require.Equal(t, Validating, s.waitFor(t, 0), name)
+			w.set(func() { w.fails = func(q miekg.Question) bool { return q.Name != "." || !cached } })
+			since := time.Now()
+			s.failing(t, mxOf("a.example"))
+			s.failing(t, mxOf("b.example"))
+			s.failing(t, mxOf("c.example"))
+			s.requireNoOutage(t) // too short
+			time.Sleep(minOutage)
+			st := s.State()
+			require.True(t, since.Equal(st.FailingSince), name)
+			require.Equal(t, "127.0.0.1:53: SERVFAIL", st.FailingReason, name)
+			time.Sleep(time.Hour)
+			require.True(t, since.Equal(s.State().FailingSince), name)
+
+			w.set(func() { w.fails = nil })
+			time.Sleep(watchInterval)
+			s.requireNoOutage(t)
+		})
+	}
+}
+
+// The first answer ends it.
+func TestAnAnswerEndsAnOutage(t *testing.T) {
+	t.Parallel()
+	running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {
+		require.Equal(t, Validating, s.waitFor(t, 0))
+		w.set(func() { w.fails = func(q miekg.Question) bool { return q.Qtype == miekg.TypeMX } })
+		for _, name := range []string{"a.example", "b.example", "c.example"} {
+			s.failing(t, mxOf(name))
+		}
+		time.Sleep(minOutage)
+		require.NotZero(t, s.State().FailingSince)
+		_, err := s.Lookup(t.Context(), dns.Question{Name: "a.example", Type: dns.TypeTXT}, dns.Effort{})
+		require.NoError(t, err)
+		s.requireNoOutage(t)
+	})
+}
+
+// Bogus domains are not the fault of a server: one that is asked for again and again, or many beside a sound one.
+func TestBogusDomainsAreNoOutage(t *testing.T) {
+	t.Parallel()
+	running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {
+		require.Equal(t, Validating, s.waitFor(t, 0))
+		asked := 0
+		w.set(func() {
+			w.fails = func(q miekg.Question) bool {
+				if q.Name == "." {
+					asked++
+				}
+				return q.Name != "." && q.Name != "sound.example."
+			}
+		})
+		for range 100 {
+			s.failing(t, mxOf("bogus.example"))
+			s.failing(t, dns.Question{Name: "bogus.example", Type: dns.TypeA})
+			s.failing(t, dns.Question{Name: "_mta-sts.bogus.example", Type: dns.TypeTXT})
+			s.failing(t, dns.Question{Name: "_25._tcp.bogus.example", Type: dns.TypeTLSA})
+			time.Sleep(minOutage)
+			s.requireNoOutage(t)
+		}
+		time.Sleep(watchInterval)
+		w.set(func() { asked = 0 })
+		time.Sleep(time.Minute)
+		require.Zero(t, asked, "the servers are watched once for each failure")
+		for range 100 {
+			s.failing(t, mxOf("a.example"))
+			s.failing(t, mxOf("b.example"))
+			_, err := s.Lookup(t.Context(), mxOf("sound.example"), dns.Effort{})
+			require.NoError(t, err)
+			s.failing(t, mxOf("c.example"))
+			s.failing(t, mxOf("d.example"))
+			time.Sleep(minOutage)
+			s.requireNoOutage(t)
+		}
+	})
+}
+
+// A caller that gives up early says nothing about the servers.
+func TestACancelledLookupIsNoOutage(t *testing.T) {
+	t.Parallel()
+	running(t, []string{"127.0.0.9"}, func(t *testing.T, s *Stub, w *fakeWire) {
+		w.set(func() { w.dead["127.0.0.9"] = false })
+		require.Equal(t, Validating, s.waitFor(t, 2*selfTestLate))
+		w.set(func() { w.dead["127.0.0.9"] = true })
+		for _, name := range []string{"a.example", "b.example", "c.example"} {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			_, err := s.Lookup(ctx, mxOf(name), dns.Effort{})
+			require.Error(t, err)
+			cancel()
+		}
+		time.Sleep(time.Minute)
+		s.requireNoOutage(t)
+	})
+}
+
+// A lookup that began before the last success and fails after it says nothing about the servers now.
+func TestALateFailureIsNoOutage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var h health
+		fail := func(began time.Time) {
+			for _, name := range []string{"a.example", "b.example", "c.example"} {
+				h.lookupFailed(mxOf(name), began, "timed out")
+			}
+		}
+		began := time.Now()
+		fail(began)
+		time.Sleep(minOutage - 1)
+		since, reason := h.state()
+		require.Zero(t, since)
+		require.Empty(t, reason)
+		time.Sleep(1)
+		since, reason = h.state()
+		require.Equal(t, began, since)
+		require.Equal(t, "timed out", reason)
+
+		h.succeeded()
+		require.EqualValues(t, 1, h.ended())
+		fail(began)
+		h.watched(began, true)
+		time.Sleep(time.Hour)
+		since, _ = h.state()
+		require.Zero(t, since)
+		h.succeeded()
+		require.EqualValues(t, 1, h.ended())
+	})
+}
+
+// The outage of the previous servers says nothing about the new ones.
+func TestOtherServersEndAnOutage(t *testing.T) {
+	t.Parallel()
+	running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {
+		require.Equal(t, Validating, s.waitFor(t, 0))
+		w.set(func() { w.fails = func(q miekg.Question) bool { return q.Name != "." } })
+		for _, name := range []string{"a.example", "b.example", "c.example"} {
+			s.failing(t, mxOf(name))
+		}
+		time.Sleep(minOutage)
+		require.NotZero(t, s.State().FailingSince)
+		require.NoError(t, s.Configure(Options{Servers: []string{"127.0.0.1"}}))
+		require.NotZero(t, s.State().FailingSince, "the same server as before")
+		require.NoError(t, s.Configure(Options{Servers: []string{"127.0.0.2"}}))
+		s.requireNoOutage(t)
+	})
+}
+
+// The back-off of names that failed during an outage, up to five minutes (RFC 9520 section 3.2), ends with the outage, even
+// if nothing else is looked up.
+func TestFailuresOfAnOutageEndWithIt(t *testing.T) {
+	t.Parallel()
+	running(t, []string{"127.0.0.9"}, func(t *testing.T, s *Stub, w *fakeWire) {
+		w.set(func() { w.dead["127.0.0.9"] = false })
+		require.Equal(t, Validating, s.waitFor(t, 2*selfTestLate))
+		c := dnscache.New(s, dnscache.Options{Epoch: s.Epoch})
+		w.set(func() { w.dead["127.0.0.9"] = true })
+		ask := func() error {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			_, err := c.Lookup(ctx, mxOf("a.example"), dns.Effort{})
+			return err
+		}
+		for range 600 {
+			require.Error(t, ask())
+			time.Sleep(time.Second)
+		}
+		w.set(func() { w.log = nil })
+		for range 60 {
+			require.Error(t, ask())
+			time.Sleep(time.Second)
+		}
+		require.LessOrEqual(t, len(w.log), 2, "during the outage the back-off holds")
+		w.set(func() { w.dead["127.0.0.9"] = false })
+		time.Sleep(2*watchInterval + s.now.Load().options.Timeout)
+		require.NoError(t, ask())
+		time.Sleep(20 * time.Second) // what has begun ends
+	})
+}
+
+// A resolver that answers SERVFAIL to everything, or to all that is not in its cache, for 20 minutes: two seconds after
+// its first success every name is asked for again.
+func TestFailuresOfAnOutageEndWithTheFirstSuccess(t *testing.T) {
+	t.Parallel()
+	for name, sound := range map[string]func(q miekg.Question) bool{
+		"everything fails":         func(miekg.Question) bool { return false },
+		"our own question is kept": func(q miekg.Question) bool { return q.Name == "." },
+	} {
+		running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {
+			require.Equal(t, Validating, s.waitFor(t, 0), name)
+			c := dnscache.New(s, dnscache.Options{Epoch: s.Epoch})
+			w.set(func() { w.fails = func(q miekg.Question) bool { return !sound(q) } })
+			names := []string{"a.example", "b.example", "c.example", "d.example"}
+			for range 20 * 60 {
+				for _, name := range names {
+					_, err := c.Lookup(t.Context(), mxOf(name), dns.Effort{})
+					require.Error(t, err)
+				}
+				time.Sleep(time.Second)
+			}
+			w.set(func() { w.fails = nil })
+			time.Sleep(watchInterval)
+			synctest.Wait()
+			for _, name := range names {
+				_, err := c.Lookup(t.Context(), mxOf(name), dns.Effort{})
+				require.NoError(t, err, name)
+			}
+		})
+	}
+}
+
+// On a machine that seldom asks, one or two names fail. The first success of any other name ends their back-off.
+func TestASuccessAfterAQuietOutageEndsTheBackOff(t *testing.T) {
+	t.Parallel()
+	running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {
+		require.Equal(t, Validating, s.waitFor(t, 0))
+		c := dnscache.New(s, dnscache.Options{Epoch: s.Epoch})
+		w.set(func() { w.fails = func(q miekg.Question) bool { return q.Name != "." } })
+		for range 20 * 60 {
+			_, err := c.Lookup(t.Context(), mxOf("a.example"), dns.Effort{})
+			require.Error(t, err)
+			time.Sleep(time.Second)
+		}
+		w.set(func() { w.fails = nil })
+		_, err := c.Lookup(t.Context(), mxOf("a.example"), dns.Effort{})
+		require.Error(t, err, "it backs off")
+		_, err = c.Lookup(t.Context(), mxOf("b.example"), dns.Effort{})
+		require.NoError(t, err)
+		_, err = c.Lookup(t.Context(), mxOf("a.example"), dns.Effort{})
+		require.NoError(t, err)
+	})
+}
+
+// A domain whose name servers are silent, or that is bogus, is no outage: its back-off stays in force.
+func TestABadDomainKeepsItsBackOff(t *testing.T) {
+	t.Parallel()
+	for name, slow := range map[string]time.Duration{"silent": time.Hour, "bogus": 0} {
+		running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {
+			require.Equal(t, Validating, s.waitFor(t, 0), name)
+			c := dnscache.New(s, dnscache.Options{Epoch: s.Epoch})
+			bad := func(q miekg.Question) bool { return q.Name == "bad.example." }
+			w.set(func() {
+				w.fails = bad
+				w.slow = func(q miekg.Question) time.Duration {
+					if bad(q) {
+						return slow
+					}
+					return 0
+				}
+			})
+			asked := 0
+			for i := range 600 {
+				before := len(w.log)
+				_, err := c.Lookup(t.Context(), mxOf("bad.example"), dns.Effort{})
+				require.Error(t, err)
+				if len(w.log) > before {
+					asked++
+				}
+				_, err = c.Lookup(t.Context(), mxOf(fmt.Sprint("sound", i, ".example")), dns.Effort{})
+				require.NoError(t, err)
+				time.Sleep(time.Second)
+			}
+			require.Less(t, asked, 12, name)
+		})
+	}
+}
+
+// A beginning is logged at most once a minute, and an end only if its beginning was.
+func TestAConditionIsLoggedOnceAMinute(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var h health
+		server := onThisMachine()[0]
+		begins, ends := 0, 0
+		for range 10 * 60 {
+			if h.log(server, silentServer, true) {
+				begins++
+			}
+			if h.log(server, silentServer, false) {
+				ends++
+			}
+			time.Sleep(time.Second)
+		}
+		require.Equal(t, 10, begins)
+		require.Equal(t, begins, ends)
+		time.Sleep(logInterval)
+		require.True(t, h.log(server, silentServer, true))
+		time.Sleep(time.Hour)
+		require.False(t, h.log(server, silentServer, true), "it goes on")
+		require.True(t, h.log(server, slowServer, true), "another condition")
+	})
+}

@@ -1,0 +1,317 @@
+package stub
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	miekg "github.com/miekg/dns"
+)
+
+const (
+	// idleStream is how long a connection stays open without an answer (RFC 7766 section 6.2.3).
+	idleStream = 10 * time.Second
+	// dialTimeout bounds the making of a connection, which goes on when the query that needed it has been given up.
+	dialTimeout = 5 * time.Second
+	// maxUseless is how often a query is asked again after a connection that was lost without having answered anything.
+	// A server that takes one query per connection may reset it while the answer is under way.
+	maxUseless = 5
+)
+
+var (
+	// errLost is returned for a query whose connection was closed before its answer came.
+	errLost = errors.New("the connection was closed")
+	errIdle = errors.New("idle")
+)
+
+// streams keeps one connection to each server, over TCP or TLS. Queries do not wait for each other, and answers come in
+// any order (RFC 7766 section 6.2.1.1, RFC 7858 section 3.4).
+type streams struct {
+	tls *tls.Config // without a server name; it remembers TLS sessions
+
+	mu   sync.Mutex
+	open map[Server]*stream
+}
+
+// exchange asks over the connection to s, or a new one. A query whose connection is lost is asked again until ctx ends,
+// but only a few times if no connection answers anything: an old connection, or a server that restarts, is not a failure.
+func (p *streams) exchange(ctx context.Context, s Server, query *miekg.Msg) (*miekg.Msg, error) {
+	for useless := 0; ; {
+		c := p.get(s)
+		answer, err := c.ask(ctx, query)
+		if err == nil || ctx.Err() != nil || !lost(err) {
+			return answer, err
+		}
+		if !c.useful() {
+			if useless++; useless > maxUseless {
+				return nil, err
+			}
+		}
+	}
+}
+
+// lost reports whether err means that the other side closed the connection.
+func lost(err error) bool {
+	return errors.Is(err, errLost) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, io.EOF)
+}
+
+// get returns the open connection to s, or one that is being made.
+func (p *streams) get(s Server) *stream {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c := p.open[s]; c != nil && !c.closed() {
+		return c
+	}
+	c := &stream{ready: make(chan struct{}), waiting: map[uint16]chan []byte{}}
+	p.open[s] = c
+	go c.run(s, p.tls)
+	return c
+}
+
+// close closes the connections that no query waits on. The others are closed when they are idle.
+func (p *streams) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.open {
+		c.retire()
+	}
+	clear(p.open)
+}
+
+// stream is a connection over TCP or TLS.
+type stream struct {
+	ready chan struct{} // closed when conn or failed is set
+
+	writing sync.Mutex // guards writes to conn
+
+	mu       sync.Mutex
+	conn     net.Conn
+	failed   error                  // why the connection cannot be used any more
+	waiting  map[uint16]chan []byte // by ID
+	answers  int
+	received time.Time
+	retired  bool // close when nothing is waiting
+}
+
+// run makes the connection and reads from it until it is closed.
+func (c *stream) run(s Server, config *tls.Config) {
+	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
+	conn, err := dial(ctx, s, config)
+	cancel()
+	c.mu.Lock()
+	c.conn, c.failed, c.received = conn, err, time.Now()
+	c.mu.Unlock()
+	close(c.ready)
+	if err != nil {
+		return
+	}
+	for {
+		_ = conn.SetReadDeadline(time.Now().Add(idleStream))
+		octets, err := readMessage(conn)
+		switch {
+		case err == nil:
+			c.deliver(octets)
+		case errors.Is(err, errIdle) && c.busy():
+		default:
+			c.fail(errLost)
+			return
+		}
+	}
+}
+
+func dial(ctx context.Context, s Server, config *tls.Config) (net.Conn, error) {
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "tcp", s.Addr.String())
+	if err != nil || s.TLSName == "" {
+		return conn, err
+	}
+	config = config.Clone()
+	config.ServerName = s.TLSName
+	secured := tls.Client(conn, config)
+	if err := secured.HandshakeContext(ctx); err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("TLS: %w", err)
+	}
+	return secured, nil
+}
+
+// readMessage reads a message with its length in front (RFC 1035 section 4.2.2). The error is errIdle if nothing has
+// arrived before the deadline.
+func readMessage(r io.Reader) ([]byte, error) {
+	var length [2]byte
+	if n, err := io.ReadFull(r, length[:]); err != nil {
+		if n == 0 && timedOut(err) {
+			err = errIdle
+		}
+		return nil, err
+	}
+	octets := make([]byte, binary.BigEndian.Uint16(length[:]))
+	_, err := io.ReadFull(r, octets)
+	return octets, err
+}
+
+// deliver hands a message to the query that waits for its ID, if there is one.
+func (c *stream) deliver(octets []byte) {
+	if len(octets) < 2 {
+		return
+	}
+	id := binary.BigEndian.Uint16(octets)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.received = time.Now()
+	if answer := c.waiting[id]; answer != nil {
+		c.answers++
+		delete(c.waiting, id)
+		answer <- octets
+	}
+	c.closeIfRetired()
+}
+
+// ask sends a query and waits for its answer. The error is errLost if the connection was closed in between.
+func (c *stream) ask(ctx context.Context, query *miekg.Msg) (*miekg.Msg, error) {
+	select {
+	case <-c.ready:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	answer, sent := make(chan []byte, 1), time.Now()
+	id, err := c.register(answer)
+	if err != nil {
+		return nil, err
+	}
+	defer c.forget(id)
+	query = query.Copy()
+	query.Id = id
+	if err := c.write(ctx, query); err != nil {
+		return nil, err
+	}
+	select {
+	case octets, ok := <-answer:
+		if !ok {
+			return nil, errLost
+		}
+		m, err := parse(octets)
+		if how := fitOf(m, query); err == nil && how == stray {
+			err = errMalformed // no other query on this connection has the ID
+		}
+		if err != nil {
+			return nil, err
+		}
+		return m, nil
+	case <-ctx.Done():
+		c.suspect(sent)
+		return nil, ctx.Err()
+	}
+}
+
+// register returns an ID that no other query on the connection has.
+func (c *stream) register(answer chan []byte) (uint16, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.failed != nil {
+		return 0, c.failed
+	}
+	const most = 1 << 15
+	if len(c.waiting) >= most {
+		return 0, errors.New("too many queries on one connection")
+	}
+	for {
+		if id := miekg.Id(); c.waiting[id] == nil {
+			c.waiting[id] = answer
+			return id, nil
+		}
+	}
+}
+
+func (c *stream) forget(id uint16) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.waiting, id)
+	c.closeIfRetired()
+}
+
+func (c *stream) write(ctx context.Context, query *miekg.Msg) error {
+	octets, err := query.Pack()
+	if err != nil {
+		return err
+	}
+	framed := append(binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(octets)), uint16(len(octets))), octets...)
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	deadline, _ := ctx.Deadline()
+	if err = c.conn.SetWriteDeadline(deadline); err == nil {
+		_, err = c.conn.Write(framed)
+	}
+	if err != nil { // a part of the query may have been sent: nothing else can follow
+		c.fail(errLost)
+		return errLost
+	}
+	return nil
+}
+
+// suspect is called when a query that was sent at that time has no answer. If nothing else has arrived since, the
+// connection may be dead, and later queries use a new one.
+func (c *stream) suspect(sent time.Time) {
+	c.mu.Lock()
+	silent := c.received.Before(sent)
+	c.mu.Unlock()
+	if silent {
+		c.fail(errLost)
+	}
+}
+
+// fail closes the connection. Queries that wait on it return errLost.
+func (c *stream) fail(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.failed != nil {
+		return
+	}
+	c.failed = err
+	_ = c.conn.Close()
+	for _, answer := range c.waiting {
+		close(answer)
+	}
+	clear(c.waiting)
+}
+
+func (c *stream) closed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.failed != nil
+}
+
+// busy reports whether a query waits on the connection.
+func (c *stream) busy() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.waiting) > 0
+}
+
+// useful reports whether the connection has answered a query.
+func (c *stream) useful() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.answers > 0
+}
+
+func (c *stream) retire() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.retired = true
+	c.closeIfRetired()
+}
+
+// closeIfRetired closes a retired connection that nothing waits on; c.mu is held. The reader then ends.
+func (c *stream) closeIfRetired() {
+	if c.retired && len(c.waiting) == 0 && c.conn != nil {
+		_ = c.conn.Close()
+	}
+}

@@ -1,0 +1,105 @@
+package stub
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	miekg "github.com/miekg/dns"
+
+	"github.com/policyd/policyd/internal/dns"
+)
+
+// watch looks after the servers every two seconds until ctx ends. It asks servers that did not answer, or were slow,
+// whether they are well again: names that back off would not. During an outage it asks all servers.
+func (s *Stub) watch(ctx context.Context) {
+	tick := time.NewTicker(watchInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			s.watchServers(ctx, s.now.Load())
+		}
+	}
+}
+
+func (s *Stub) watchServers(ctx context.Context, now *state) {
+	now.transport.sockets.closeOld()
+	began := time.Now()
+	questions, failing := s.health.failing()
+	sound := make([]bool, len(now.servers))
+	var all sync.WaitGroup
+	for i, server := range now.servers {
+		if failing || s.health.doubtful(server) {
+			all.Go(func() { sound[i] = s.watchServer(ctx, now, server) && slices.Contains(now.candidates(), server) })
+		}
+	}
+	all.Wait()
+	if !failing || ctx.Err() != nil || s.now.Load().gone != now.gone {
+		return
+	}
+	if s.health.watched(began, !slices.Contains(sound, true)) {
+		s.health.succeeded()
+	} else if len(questions) == outageNames {
+		s.askAgain(ctx, now, questions, sound)
+	}
+}
+
+// watchServer asks one server a question of our own, and reports whether the answer is of use.
+func (s *Stub) watchServer(ctx context.Context, now *state, server Server) bool {
+	log := now.options.Logger
+	name, _ := dns.OnWire(now.options.SelfTestNames[0])
+	began := time.Now()
+	answer, err := s.query(ctx, now, target{server, now.options.Timeout}, newQuery(name, miekg.TypeNS, miekg.ClassINET))
+	took := time.Since(began)
+	switch {
+	case ctx.Err() != nil:
+		return false
+	case err != nil:
+		if s.health.log(server, silentServer, true) {
+			log.Warn("a DNS server does not answer", "server", server.String(), "reason", networkReason(err))
+		}
+		return false
+	case took >= slowAnswer:
+		if s.health.log(server, slowServer, true) {
+			log.Warn("a DNS server answers late", "server", server.String(), "took", took.Round(time.Millisecond))
+		}
+	default:
+		s.health.inTime(server)
+		if s.health.log(server, slowServer, false) {
+			log.Info("a DNS server answers in time again", "server", server.String())
+		}
+	}
+	return useful(answer)
+}
+
+// askAgain asks the servers that answer for names that have failed: a resolver without an uplink still answers what it
+// has in its cache, such as our own question.
+func (s *Stub) askAgain(ctx context.Context, now *state, questions []dns.Question, sound []bool) {
+	var all sync.WaitGroup
+	var answered atomic.Bool
+	for i, server := range now.servers {
+		for _, q := range questions {
+			if !sound[i] {
+				continue
+			}
+			all.Go(func() {
+				query := newQuery(miekg.Fqdn(q.Name), uint16(q.Type), miekg.ClassINET)
+				answer, err := s.send(ctx, now, target{server, now.options.Timeout}, query)
+				if err == nil && useful(answer) && !answered.Swap(true) && s.now.Load().gone == now.gone {
+					s.health.succeeded()
+				}
+			})
+		}
+	}
+	all.Wait()
+}
+
+// useful reports whether an answer says something about its name.
+func useful(answer *miekg.Msg) bool {
+	return answer.Rcode == miekg.RcodeSuccess || answer.Rcode == miekg.RcodeNameError
+}
