@@ -5,7 +5,7 @@ import "github.com/policyd/policyd/internal/mtasts"
 // Verdict is the kind of a Decision.
 type Verdict string
 
-// The verdicts. The zero Verdict is Defer, so that a decision that nobody made lets no mail out.
+// The verdicts. The zero Verdict is Defer, so that mail waits where no rule has decided.
 const (
 	// Defer: mail waits, because a fact that decides could not be had.
 	Defer Verdict = ""

@@ -68,8 +68,8 @@ func (f *Facts) setMX(rrset *dns.RRset, err error) {
 		f.MX.Err = err
 		return
 	}
-	// Only a secure NXDOMAIN proves that the domain does not exist. Postfix does not believe an insecure one either: it
-	// delivers to the address of the domain itself.
+	// Only a secure NXDOMAIN proves that the domain does not exist. Postfix treats an insecure one as an empty answer
+	// too: it delivers to the address of the domain itself.
 	f.MX.Asked, f.MX.Status, f.MX.NXDomain = true, rrset.Status, rrset.NXDomain && rrset.Status == dns.Secure
 	switch {
 	case f.MX.NXDomain:
@@ -114,7 +114,7 @@ func (f *Facts) has(host string) bool {
 	return false
 }
 
-// dane finds what DANE says of a host.
+// dane finds the DANE result of a host.
 func (g *gathering) dane(i int, port uint16, found *dane.Result) error {
 	host := g.facts.Hosts[i].Name
 	leave, left, err := g.Hosts.enter(g, i, g.timeout)

@@ -28,7 +28,7 @@ func NewHostLimit() *HostLimit {
 	return &HostLimit{others: semaphore.NewWeighted(otherPlaces), untrusted: semaphore.NewWeighted(untrustedPlaces)}
 }
 
-var errHostLimit = errors.New("too many lookups at once")
+var errHostLimit = errors.New("too many lookups in progress")
 
 // enter waits for a place for host i for at most the given time, and returns what is left of it. Call leave when the
 // lookup is done. A nil HostLimit has a place for every host.

@@ -221,7 +221,7 @@ func TestASlowResolverHidesNoPolicy(t *testing.T) {
 				_, d, err := e.Decide(ctx, domain, withDANEAndSTS(), dns.Effort{})
 				require.NoError(t, err)
 				require.NotEqual(t, policy.None, d.Verdict, "%v each: %q", each, d.Why)
-				time.Sleep(time.Minute) // the questions that nobody waits for end
+				time.Sleep(time.Minute) // the questions without a caller end
 			})
 		}
 	}
@@ -419,7 +419,7 @@ func TestThreeRoundTrips(t *testing.T) {
 				if !slices.Contains(all.asked, "TLSA _25._tcp."+mx) && strings.HasPrefix(c.name, "signed, its own") {
 					require.Fail(t, "TLSA was not asked for")
 				}
-				time.Sleep(time.Minute) // the questions that nobody waits for end
+				time.Sleep(time.Minute) // the questions without a caller end
 			})
 		})
 	}
