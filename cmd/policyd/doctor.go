@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/doctor"
+	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/policy"
 )
 
@@ -17,6 +19,7 @@ type doctorFlags struct {
 	json     bool
 	instance string
 	egress   []string
+	socket   string
 }
 
 func newDoctor(c *common) *cobra.Command {
@@ -35,8 +38,10 @@ Each finding has a stable code, says why it matters, and what to change. What
 cannot be tested is "untested" and counts as no failure. Ports 25 and 26 of other
 hosts are tried with --egress only.
 
-Exit status: 0 nothing is to be changed, 1 there are warnings or errors, 2 usage or
-settings.`,
+Mistakes in the settings come first; the rest is examined with the defaults of those
+settings.
+
+Exit status: 0 nothing is to be changed, 1 there are warnings or errors, 2 usage.`,
 		Example: "  policyd doctor\n  policyd doctor --egress mx.example.com\n  policyd doctor --json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -54,6 +59,8 @@ settings.`,
 	cmd.Flags().StringArrayVar(&f.egress, "egress", nil, "connect to ports 25 and 26 of this `host`; may be repeated")
 	cmd.Flags().StringVar(&f.instance, "postfix-dir", "", "configuration `directory` of Postfix (default Postfix's own)")
 	_ = cmd.MarkFlagDirname("postfix-dir") // fails for a flag that does not exist only
+	cmd.Flags().StringVar(&f.socket, "socket", "", "admin socket of the daemon (default: that of the settings)")
+	_ = cmd.MarkFlagFilename("socket")
 	return cmd
 }
 
@@ -71,11 +78,16 @@ func egressHost(s string) (string, error) {
 }
 
 func examine(cmd *cobra.Command, c *common, f doctorFlags) error {
-	loaded, err := c.load(cmd)
-	if err != nil {
-		return failed(err)
+	o := doctor.Options{ConfigDirectory: f.instance, Egress: f.egress, User: os.Geteuid(), Socket: f.socket}
+	var err error
+	if o.Settings, err = c.load(cmd); err != nil {
+		wrong, ok := errors.AsType[*settings.Error](err)
+		if !ok || o.Settings == nil {
+			return failed(err)
+		}
+		o.Mistakes = wrong.Problems
 	}
-	report := doctor.Examine(cmd.Context(), doctor.Options{Settings: loaded, ConfigDirectory: f.instance, Egress: f.egress, User: os.Geteuid()})
+	report := doctor.Examine(cmd.Context(), o)
 	out := cmd.OutOrStdout()
 	if f.json {
 		e := json.NewEncoder(out)

@@ -28,6 +28,7 @@ type queryFlags struct {
 
 func newQuery(c *common) *cobra.Command {
 	f := queryFlags{}
+	a := &asking{common: c}
 	cmd := &cobra.Command{
 		Use:   "query DOMAIN...",
 		Short: "Show how mail to a domain is sent, and why",
@@ -56,7 +57,10 @@ with several domains the worst of 3, 1, 0.`,
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if f.live {
-				return queryLive(cmd, c, f, args)
+				return queryLive(cmd, a, f, args)
+			}
+			if a.socket != "" {
+				return errors.New("--socket is for --live only")
 			}
 			return query(cmd, c, f, args)
 		},
@@ -64,6 +68,7 @@ with several domains the worst of 3, 1, 0.`,
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON, one object per domain and line")
 	cmd.Flags().BoolVar(&f.noProbe, "no-probe", false, "do not connect to port 26 of smtps- hosts")
 	cmd.Flags().BoolVar(&f.live, "live", false, "ask the running daemon")
+	a.socketFlag(cmd)
 	return cmd
 }
 

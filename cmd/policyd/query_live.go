@@ -14,8 +14,7 @@ import (
 )
 
 // queryLive has the running daemon evaluate the domains, with what is in its cache and what its probes have found.
-func queryLive(cmd *cobra.Command, c *common, f queryFlags, args []string) error {
-	a := &asking{common: c}
+func queryLive(cmd *cobra.Command, a *asking, f queryFlags, args []string) error {
 	err := a.ask(cmd, func(ctx context.Context, client *admin.Client) error {
 		screen := queryScreen{json: f.json}
 		if !f.json {

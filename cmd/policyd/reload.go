@@ -15,18 +15,18 @@ func newReload(c *common) *cobra.Command {
 	a := &asking{common: c}
 	cmd := &cobra.Command{
 		Use:   "reload",
-		Short: "Have the running daemon read its settings again",
-		Long: `Have the running daemon read its settings and overrides again, as SIGHUP does, and
-say what came of it. If anything in them is bad the old ones stay in force.
+		Short: "Make the running daemon read its settings again",
+		Long: `Make the running daemon read its settings and overrides again, as SIGHUP does, and
+report the result. If they have a mistake, the daemon keeps the previous settings.
 
 Exit status: 0 the new settings are in force, 1 the daemon does not run or may
-not be asked, 2 usage, or the new settings are bad.`,
+not be asked, 2 usage, or the new settings have a mistake.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.ask(cmd, func(ctx context.Context, client *admin.Client) error {
 				r, err := client.Reload(ctx)
 				if refused, ok := errors.AsType[*admin.RefusedError](err); ok && refused.Code == http.StatusUnprocessableEntity {
-					return &exit{exitUsage, fmt.Errorf("the daemon refused the new settings, the old ones are in force:\n%w", refused)}
+					return &exit{exitUsage, fmt.Errorf("reload failed; keeping the previous settings:\n%w", refused)}
 				}
 				if err != nil {
 					return err
@@ -35,7 +35,7 @@ not be asked, 2 usage, or the new settings are bad.`,
 					return encode(cmd, r)
 				}
 				for _, key := range r.Restart {
-					cmd.PrintErrln("policyd: warning: " + key + " changes with a restart only")
+					cmd.PrintErrln("policyd: warning: " + key + " takes effect after a restart only")
 				}
 				_, err = fmt.Fprintln(cmd.OutOrStdout(), "reloaded: the new settings are in force")
 				return err

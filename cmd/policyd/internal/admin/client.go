@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strconv"
 	"syscall"
 
@@ -144,10 +145,12 @@ func call[T any](ctx context.Context, c *Client, method, path string, body []byt
 		if err := json.NewDecoder(answer).Decode(&r); err != nil || r.Message == "" {
 			r.Message = "the daemon answers " + resp.Status
 		}
+		clean(reflect.ValueOf(&r))
 		return v, &RefusedError{Code: resp.StatusCode, Message: r.Message}
 	}
 	if err := json.NewDecoder(answer).Decode(&v); err != nil {
 		return v, fmt.Errorf("%w: %w", ErrUnreadable, err)
 	}
+	clean(reflect.ValueOf(&v))
 	return v, nil
 }

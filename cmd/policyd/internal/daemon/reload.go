@@ -39,7 +39,7 @@ func (d *Daemon) Reload() error {
 	kept, err := d.reload()
 	d.last.Store(&LastReload{At: time.Now(), Err: err, Restart: kept})
 	if err != nil {
-		d.log.Error("reload failed: the settings of before stay in force", "err", oneLine(err))
+		d.log.Error("reload failed; keeping the previous settings", "err", oneLine(err))
 	}
 	d.notify.ready(d.status())
 	return err
@@ -79,7 +79,7 @@ func (d *Daemon) reload() (kept []string, err error) {
 	default:
 	}
 	for _, key := range kept {
-		d.log.Warn("reload: this setting changes with a restart only", "setting", key)
+		d.log.Warn("this setting takes effect after a restart only", "setting", key)
 	}
 	for _, w := range next.Warnings {
 		d.log.Warn("settings", "warning", w)

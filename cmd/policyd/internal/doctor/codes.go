@@ -68,6 +68,7 @@ func Codes() []Code {
 		{"daemon-running", OK, areaPolicyd, "The daemon answers at its admin socket."},
 		{"daemon-warning", Warning, areaPolicyd, "The daemon reports this warning, see policyd status."},
 		{"daemon-silent", Untested, areaPolicyd, "The daemon does not answer at its admin socket, so its listeners and probe results are unknown."},
+		{"settings-invalid", Error, areaPolicyd, "policyd does not start with this mistake, and a running daemon keeps its previous settings."},
 		{"settings-warning", Warning, areaPolicyd, "The setting is valid and may still be a mistake."},
 
 		{"resolver-validating", OK, areaDNS, "Answers can be secure."},

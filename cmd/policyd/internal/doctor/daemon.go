@@ -20,13 +20,20 @@ type daemon struct {
 
 // policyd asks the daemon for its state, and passes on what it and the settings warn of.
 func (e *exam) policyd(ctx context.Context) {
+	for _, p := range e.Mistakes {
+		e.found("settings-invalid", p.String(), "policyd config check")
+	}
 	for _, w := range e.Settings.Warnings {
 		if e.Settings.Mode != "report" || !strings.HasPrefix(w, "mode = ") { // a step on the way, not a mistake
 			e.found("settings-warning", w)
 		}
 	}
+	socket := e.Socket
+	if socket == "" {
+		socket = e.Settings.Admin.Socket
+	}
 	var err error
-	if e.daemon, err = askDaemon(ctx, e.Settings.Admin.Socket); err != nil {
+	if e.daemon, err = askDaemon(ctx, socket); err != nil {
 		e.found("daemon-silent", err.Error(), "systemctl status policyd.service policyd.socket")
 		return
 	}

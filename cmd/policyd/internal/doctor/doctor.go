@@ -15,6 +15,10 @@ import (
 // Options say what is examined.
 type Options struct {
 	Settings *settings.Loaded
+	// Mistakes are those in the settings file, if it has any. Settings has the defaults in their place.
+	Mistakes []settings.Problem
+	// Socket is the admin socket; "": that of Settings.
+	Socket string
 	// Postconf and ConfigDirectory choose a Postfix; "": the one that is installed.
 	Postconf, ConfigDirectory string
 	// ResolvConf is that of the system; "": /etc/resolv.conf.

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dns/dnstest"
 )
@@ -165,7 +166,7 @@ func TestEveryFinding(t *testing.T) {
 		{"egress-untested", "nobody has tried", func(s *sender) { s.status.Probes = nil }},
 		{"egress-untested", "a host that refuses", func(s *sender) { s.egress = []string{"127.0.0.1"}; s.settings.Port26.Port = atoi(closed) }},
 	}
-	tested := []string{"settings-warning", "postfix-missing", "postfix-state-unknown", "socket-forbidden"} // tests of their own
+	tested := []string{"settings-warning", "settings-invalid", "postfix-missing", "postfix-state-unknown", "socket-forbidden"} // tests of their own
 	for _, c := range cases {
 		tested = append(tested, c.code)
 		t.Run(c.code+": "+c.name, func(t *testing.T) {
@@ -212,6 +213,25 @@ func closedPort(t *testing.T) string {
 	_, port, err := net.SplitHostPort(l.Addr().String())
 	require.NoError(t, err)
 	return port
+}
+
+// A mistake in the settings is the first finding, and everything else is examined all the same.
+func TestMistakesInTheSettingsComeFirst(t *testing.T) {
+	t.Parallel()
+	s := newSender(t)
+	l := s.loaded()
+	socket := l.Admin.Socket
+	l.Admin.Socket = s.dir + "/none"
+	s.administer()
+	r := Examine(t.Context(), Options{
+		Settings: l, Socket: socket, Postconf: "/nonexistent/postconf", ResolvConf: s.dir + "/resolv.conf",
+		Mistakes: []settings.Problem{{File: "policyd.toml", Line: 3, Text: "unknown key mod"}},
+	})
+	require.Equal(t, "settings-invalid", r.Findings[0].Code)
+	require.Equal(t, Error, r.Findings[0].Severity)
+	require.Equal(t, "policyd.toml:3: unknown key mod", r.Findings[0].What)
+	require.Contains(t, codes(r), "daemon-running", "over the socket of the options")
+	require.Contains(t, codes(r), "postfix-unreadable")
 }
 
 func TestSettingsWarningsArePassedOn(t *testing.T) {

@@ -18,7 +18,8 @@ import (
 )
 
 // Load reads and checks the settings file at path and the files that it names; "" means DefaultPath, which
-// does not have to exist. The error is an *Error with every mistake.
+// does not have to exist. The error is an *Error with every mistake. The settings are returned even then: those with a
+// mistake have their default, for commands that only need to find the running daemon.
 func Load(path string) (*Loaded, error) {
 	l := &Loaded{Path: path, Settings: Default()}
 	if path == "" {
@@ -26,7 +27,7 @@ func Load(path string) (*Loaded, error) {
 	}
 	document, err := regfile.Read(l.Path)
 	if err != nil && (path != "" || !errors.Is(err, fs.ErrNotExist)) {
-		return nil, unreadable(l.Path, err)
+		return l, unreadable(l.Path, err)
 	}
 	l.Found = err == nil
 	return l.check(document)
@@ -57,7 +58,7 @@ func (l *Loaded) check(document []byte) (*Loaded, error) {
 				problems[i].File = l.Path
 			}
 		}
-		return nil, &Error{l.Path, l.Found, problems}
+		return l, &Error{l.Path, l.Found, problems}
 	}
 	l.Warnings = l.warnings()
 	return l, nil
