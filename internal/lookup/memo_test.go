@@ -112,7 +112,7 @@ func (w *world) change(r *rand.Rand) {
 		w.sts = mtasts.Result{Domain: "example.com", State: mtasts.Found, ID: string(rune('a' + r.IntN(26))), Fetched: time.Unix(r.Int64N(1e9), 0),
 			Policy: mtasts.Policy{Mode: modes[r.IntN(3)], MX: []string{hosts[r.IntN(len(hosts))]}}}
 	case 5:
-		w.sts = mtasts.Result{Domain: "example.com", State: mtasts.State(r.IntN(2) + 1)}
+		w.sts = mtasts.Result{Domain: "example.com", State: []mtasts.State{mtasts.Absent, mtasts.Found}[r.IntN(2)]}
 	case 6: // the version is not that of the probes, nor of the site
 		w.version--
 		w.verdict[host] = probe.Verdict{State: probe.State(r.IntN(3)), Checked: time.Unix(r.Int64N(1e9), 0)}

@@ -1,16 +1,12 @@
-// Package mtasts discovers, fetches and keeps the policies of SMTP MTA Strict
-// Transport Security, RFC 8461.
+// Package mtasts reads the records and policies of SMTP MTA Strict Transport Security (RFC 8461), and fetches policies.
 //
-// A policy domain (the next hop, never an MX host) announces a policy by a TXT
-// record at _mta-sts.<domain>, whose id changes when the policy does, and serves
-// it at https://mta-sts.<domain>/.well-known/mta-sts.txt. A policy, once fetched,
-// holds for its max_age whatever DNS says meanwhile: that is all that stands
-// between a domain and an attacker who suppresses the TXT record (section 10.2).
-// So a Store keeps policies across restarts, renews them while they are in use,
-// and never lets a failure of any kind end one that is live.
+// A policy domain (the next hop, never an MX host) announces a policy with a TXT record at _mta-sts.<domain>, whose id
+// changes when the policy does, and serves it at https://mta-sts.<domain>/.well-known/mta-sts.txt. A policy holds for its
+// max_age after it was fetched; package stsstore keeps it for that long.
 package mtasts
 
 import (
+	"cmp"
 	"errors"
 	"net/netip"
 	"time"
@@ -19,77 +15,52 @@ import (
 )
 
 // Mode is what a domain wants to happen when its policy is not met, RFC 8461 section 5.
-type Mode uint8
+type Mode string
 
 // The modes. ModeUnknown, the zero value, belongs to no policy.
 const (
-	ModeUnknown Mode = iota
+	ModeUnknown Mode = ""
 	// None: the domain wants to be treated as if it had no policy (section 8.3).
-	None
+	None Mode = "none"
 	// Testing: failures are reported and nothing else.
-	Testing
+	Testing Mode = "testing"
 	// Enforce: never deliver to a host that does not match or does not verify.
-	Enforce
+	Enforce Mode = "enforce"
 )
 
 // String returns the mode as a policy spells it, or "unknown".
-func (m Mode) String() string {
-	switch m {
-	case None:
-		return "none"
-	case Testing:
-		return "testing"
-	case Enforce:
-		return "enforce"
-	case ModeUnknown:
-	}
-	return "unknown"
-}
+func (m Mode) String() string { return cmp.Or(string(m), "unknown") }
 
-// Policy is a policy as its domain serves it, RFC 8461 section 3.2. It is shared
-// between callers and must not be changed.
+// Policy is a policy as its domain serves it, RFC 8461 section 3.2. It is shared between callers and must not be changed.
 type Policy struct {
 	Mode Mode
 	// MaxAge is how long the policy holds from the moment it was fetched.
 	MaxAge time.Duration
-	// MX are the patterns for MX hosts, in lower case, each once, in the order of
-	// the policy: host names, or "*." and a domain. Empty in mode none only.
+	// MX are the patterns for MX hosts, in lower case, each once, in the order of the policy: host names, or "*." and a
+	// domain. It is empty only in mode none.
 	MX []string
-	// Raw are the lines of the policy, in order, without line ends and trailing
-	// blanks, unknown fields included: UTF-8 without control characters, but for tabs
-	// before a value. They are the policy-string of RFC 8460 section 4.4.
+	// Raw are the lines of the policy, in order and with unknown fields, without line ends and trailing blanks: UTF-8 without
+	// control characters except tabs before a value. They are the policy-string of RFC 8460 section 4.4.
 	Raw []string
 }
 
-// State says what is known about the policy of a domain.
-type State uint8
+// State is what is known about the policy of a domain.
+type State string
 
-// The states. In Unknown, the zero value, nothing is known: mail must wait.
+// The states. In Unknown, the zero value, nothing is known, and mail must wait.
 const (
-	Unknown State = iota
+	Unknown State = ""
 	// Absent: the domain announces no usable policy, and none is live.
-	Absent
+	Absent State = "absent"
 	// Found: a policy is live. It may have mode none.
-	Found
-	// Failed: the TXT record could not be looked up, or it was there and the policy
-	// could not be fetched, and none is live. "Senders MUST continue with delivery as
-	// though the domain has not implemented MTA-STS" (RFC 8461 section 3.3).
-	Failed
+	Found State = "found"
+	// Failed: the TXT record could not be looked up, or it was there and the policy could not be fetched, and none is
+	// live. "Senders MUST continue with delivery as though the domain has not implemented MTA-STS" (RFC 8461 section 3.3).
+	Failed State = "failed"
 )
 
-// String returns the state in lower case.
-func (s State) String() string {
-	switch s {
-	case Absent:
-		return "absent"
-	case Found:
-		return "found"
-	case Failed:
-		return "failed"
-	case Unknown:
-	}
-	return "unknown"
-}
+// String returns the state in lower case, or "unknown".
+func (s State) String() string { return cmp.Or(string(s), "unknown") }
 
 // Failure is a result type of RFC 8460 section 4.3.2.2, for a report to the domain.
 type Failure string
@@ -98,7 +69,7 @@ type Failure string
 const (
 	// FetchError: the policy could not be retrieved.
 	FetchError Failure = "sts-policy-fetch-error"
-	// PolicyInvalid: what was retrieved is no valid policy.
+	// PolicyInvalid: the host served something else than a valid policy.
 	PolicyInvalid Failure = "sts-policy-invalid"
 	// WebPKIInvalid: the certificate of the policy host did not verify.
 	WebPKIInvalid Failure = "sts-webpki-invalid"
@@ -109,29 +80,25 @@ type Result struct {
 	// Domain is the policy domain, in lower case and without the final dot.
 	Domain string
 	State  State
-	// Policy, Fetched and Expires are set when State is Found, and ID is the id that
-	// the TXT record had when the policy was fetched. When State is Failed, ID is the
-	// one whose policy could not be fetched.
+	// Policy, Fetched and Expires are set if State is Found, and ID is the id that the TXT record had when the policy was
+	// fetched. If State is Failed, ID is the one whose policy could not be fetched.
 	Policy           Policy
 	ID               string
 	Fetched, Expires time.Time
-	// Stale is set when State is Found and the domain could not confirm the policy
-	// just now: the record is gone, or names a newer policy that could not be fetched.
-	// The policy holds nevertheless (RFC 8461 sections 3.3 and 5.1).
+	// Stale is set if State is Found and the domain did not confirm the policy: the record is gone, or names a newer policy
+	// that could not be fetched. The policy still holds (RFC 8461 sections 3.3 and 5.1).
 	Stale bool
-	// Failure is what to report when State is Failed because of a fetch. With a
-	// stale policy it says why the newer one could not be had: it does not weaken
-	// the policy that holds.
+	// Failure is what to report if State is Failed because of a fetch. With a stale policy it is why the newer one could not be
+	// fetched; it does not weaken the policy that holds.
 	Failure Failure
-	// Err is the cause when State is Unknown or Failed, or Stale is set. In Unknown it
-	// wraps dns.ErrNotCached when a view that may not ask would have had to, ErrBusy
-	// when this store had too much to do, or the error of the caller's context.
+	// Err is the cause if State is Unknown or Failed, or Stale is set. In Unknown it wraps dns.ErrNotCached if the lookup would
+	// have had to ask or fetch and must not, the store's ErrBusy, or the error of the caller's context.
 	Err error
-	// Why says the same in a few words for people: printable ASCII.
+	// Why is the same in a few words for a person: printable ASCII.
 	Why string
 }
 
-// Error is a policy that could not be had.
+// Error is a policy that could not be fetched.
 type Error struct {
 	// Domain is the policy domain.
 	Domain string

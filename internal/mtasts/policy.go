@@ -3,6 +3,7 @@ package mtasts
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,15 +17,28 @@ const MaxPolicySize = 64 << 10
 // MaxMaxAge is the longest max_age, RFC 8461 section 3.2: a little over a year.
 const MaxMaxAge = 31557600 * time.Second
 
-// ErrBadPolicy is what ParsePolicy returns, with the reason, for anything that is not
-// a valid policy. Report it as PolicyInvalid; the policy that was live before goes on holding.
+// ErrBadPolicy is what ParsePolicy returns, with the reason, for anything that is not a valid policy. Report it as
+// PolicyInvalid; an earlier policy that is live still holds.
 var ErrBadPolicy = errors.New("mtasts: malformed policy")
 
-// ParsePolicy reads the body that a policy host serves, by the grammar of RFC 8461
-// section 3.2: lines "name: value" ended by CRLF or LF, in any order, names and values
-// of version and mode in exactly this case. Unknown fields are kept in Raw and otherwise
-// ignored. Of a field that may not repeat, the first counts. Blank lines are allowed at
-// the end only, where many published policies have one more than the grammar gives.
+// The forms of what policies and records consist of.
+var (
+	// labels of letters, digits, hyphens and underscores, none beginning or ending with a hyphen.
+	domainForm = regexp.MustCompile(`^[0-9A-Za-z_](?:[0-9A-Za-z_-]{0,61}[0-9A-Za-z_])?(?:\.[0-9A-Za-z_](?:[0-9A-Za-z_-]{0,61}[0-9A-Za-z_])?)*$`)
+	// sts-ext-name and sts-policy-ext-name, which include all known names.
+	fieldName = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z_.-]{0,31}$`)
+	// sts-policy-ext-value: UTF-8 without control characters.
+	fieldValue = regexp.MustCompile(`^[^\x00-\x1f\x7f]+$`)
+	// sts-ext-value: visible ASCII without "=" and ";".
+	extensionValue = regexp.MustCompile(`^[!-:<>-~]+$`)
+	// 1*32(ALPHA / DIGIT).
+	idForm = regexp.MustCompile(`^[0-9A-Za-z]{1,32}$`)
+)
+
+// ParsePolicy reads the body that a policy host serves, by the grammar of RFC 8461 section 3.2: lines "name: value" ended by
+// CRLF or LF, in any order, with the names and the values of version and mode in exactly this case. It keeps unknown fields
+// in Raw and ignores them otherwise. If a field that may not repeat does, the first counts. Blank lines are allowed only at
+// the end, where many published policies have one more than the grammar.
 func ParsePolicy(body []byte) (Policy, error) {
 	if len(body) > MaxPolicySize {
 		return Policy{}, bad("longer than 64 KiB")
@@ -38,7 +52,7 @@ func ParsePolicy(body []byte) (Policy, error) {
 		line = strings.TrimRight(strings.TrimSuffix(line, "\r"), blanks)
 		name, value, ok := strings.Cut(line, ":")
 		value = strings.TrimLeft(value, blanks)
-		if !ok || !fieldName(name) || !fieldValue(value) {
+		if !ok || !fieldName.MatchString(name) || !fieldValue.MatchString(value) {
 			return Policy{}, bad("a line that is not name: value")
 		}
 		p.Raw = append(p.Raw, line)
@@ -51,7 +65,7 @@ func ParsePolicy(body []byte) (Policy, error) {
 				return Policy{}, bad("a version other than STSv1")
 			}
 		case name == "mode" && p.Mode == ModeUnknown:
-			if p.Mode = parseMode(value); p.Mode == ModeUnknown {
+			if p.Mode = Mode(value); p.Mode != Enforce && p.Mode != Testing && p.Mode != None {
 				return Policy{}, bad("a mode other than enforce, testing and none")
 			}
 		case name == "max_age" && !maxAge:
@@ -82,12 +96,12 @@ func ParsePolicy(body []byte) (Policy, error) {
 	return p, nil
 }
 
-// Matches reports whether the policy allows host, the name in an MX record, in any case,
-// with or without the final dot, RFC 8461 section 4.1: "*.example.com" stands for exactly
-// one label, so it allows mail.example.com but neither example.com nor a.b.example.com.
+// Matches reports whether the policy allows host, the name in an MX record, in any case, with or without the final dot
+// (RFC 8461 section 4.1): "*" stands for exactly one label, so "*.example.com" allows mail.example.com but neither
+// example.com nor a.b.example.com.
 func (p Policy) Matches(host string) bool {
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	if !validDomain(host, true) {
+	if !validDomain(host) {
 		return false
 	}
 	_, parent, _ := strings.Cut(host, ".")
@@ -103,18 +117,6 @@ func (p Policy) Matches(host string) bool {
 // bad returns ErrBadPolicy with the reason.
 func bad(reason string) error { return fmt.Errorf("%w: %s", ErrBadPolicy, reason) }
 
-func parseMode(s string) Mode {
-	switch s {
-	case "enforce":
-		return Enforce
-	case "testing":
-		return Testing
-	case "none":
-		return None
-	}
-	return ModeUnknown
-}
-
 // parseMaxAge reads a number of seconds, of any length. More than MaxMaxAge counts as MaxMaxAge: the domain asks for
 // protection, and RFC 8461 does not say that such a policy is invalid (erratum 7282).
 func parseMaxAge(s string) (time.Duration, bool) {
@@ -128,41 +130,13 @@ func parseMaxAge(s string) (time.Duration, bool) {
 	return time.Duration(seconds) * time.Second, true
 }
 
-// fieldValue reports whether s is a sts-policy-ext-value: UTF-8 without control
-// characters and without blanks around it. Blanks inside it are spaces.
-func fieldValue(s string) bool {
-	for _, r := range s {
-		if r < ' ' || r == 0x7f {
-			return false
-		}
-	}
-	return s != ""
-}
-
-// validPattern reports whether s is ["*."] Domain.
+// validPattern reports whether s is ["*."] Domain. Owner names and hosts in DNS may have underscores, patterns may not.
 func validPattern(s string) bool {
-	return validDomain(strings.TrimPrefix(s, "*."), false)
+	return validDomain(strings.TrimPrefix(s, "*.")) && !strings.Contains(s, "_")
 }
 
-// validDomain reports whether s is a Domain of RFC 5321 section 4.1.2 that fits in DNS:
-// labels of letters, digits and hyphens, none beginning or ending in a hyphen.
-// underscores allows those as well: owner names and hosts in DNS may have them.
-func validDomain(s string, underscores bool) bool {
-	if len(s) > 253 {
-		return false
-	}
-	for label := range strings.SplitSeq(s, ".") {
-		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
-			return false
-		}
-		for i := range len(label) {
-			if c := label[i]; !letterDigit(c) && c != '-' && (c != '_' || !underscores) {
-				return false
-			}
-		}
-	}
-	return true
-}
+// validDomain reports whether s is a Domain of RFC 5321 section 4.1.2 that fits in DNS.
+func validDomain(s string) bool { return len(s) <= 253 && domainForm.MatchString(s) }
 
 // unique returns list without repetitions, in order.
 func unique(list []string) []string {

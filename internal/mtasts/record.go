@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Errors of the TXT record. In every case the domain "does not have an available
-// MTA-STS Policy" (RFC 8461 section 3.1); a policy that is live goes on holding.
+// Errors of the TXT record. In every case the domain "does not have an available MTA-STS Policy" (RFC 8461 section 3.1); an
+// earlier policy that is live still holds.
 var (
 	// ErrNoRecord: no TXT record begins with "v=STSv1;".
 	ErrNoRecord = errors.New("mtasts: no MTA-STS record")
@@ -17,10 +17,8 @@ var (
 	ErrBadRecord = errors.New("mtasts: malformed MTA-STS record")
 )
 
-// ParseRecord reads one TXT record, its strings joined, by the grammar of RFC 8461
-// section 3.1, and returns its id: 1 to 32 letters and digits. The error is
-// ErrNoRecord for a record about something else and ErrBadRecord for one that is
-// broken.
+// ParseRecord reads one TXT record, its strings joined, by the grammar of RFC 8461 section 3.1, and returns its id: 1 to 32
+// letters and digits. The error is ErrNoRecord for a record about something else and ErrBadRecord for a malformed one.
 func ParseRecord(txt string) (id string, err error) {
 	version, rest, found := strings.Cut(txt, ";")
 	if !found || strings.TrimRight(version, blanks) != "v=STSv1" {
@@ -35,7 +33,7 @@ func ParseRecord(txt string) (id string, err error) {
 	}
 	for _, field := range fields {
 		name, value, ok := strings.Cut(strings.Trim(field, blanks), "=")
-		if !ok || !fieldName(name) || !extensionValue(value) {
+		if !ok || !fieldName.MatchString(name) || !extensionValue.MatchString(value) {
 			return "", fmt.Errorf("%w: a field that is not name=value", ErrBadRecord)
 		}
 		// "If any non-repeated field is duplicated, all entries except for the first
@@ -51,7 +49,7 @@ func ParseRecord(txt string) (id string, err error) {
 	if id == "" {
 		return "", fmt.Errorf("%w: no id", ErrBadRecord)
 	}
-	return strings.Clone(id), nil // it is kept for long, and must not keep the whole record
+	return strings.Clone(id), nil // a stored id must not keep the whole record in memory
 }
 
 // RecordID returns the id of the one MTA-STS record in a TXT RRset, RFC 8461 section 3.1: "TXT records ... that do
@@ -83,49 +81,11 @@ func RecordName(domain string) string { return recordLabel + domain }
 // record fits in DNS.
 func ValidDomain(s string) bool {
 	const longest = 253
-	return len(s) <= longest-len(recordLabel) && validDomain(s, true)
+	return len(s) <= longest-len(recordLabel) && validDomain(s)
 }
 
 // blanks is WSP of RFC 5234.
 const blanks = " \t"
 
-// ValidID reports whether s can be the id of a record: 1*32(ALPHA / DIGIT).
-func ValidID(s string) bool {
-	if s == "" || len(s) > 32 {
-		return false
-	}
-	for i := range len(s) {
-		if !letterDigit(s[i]) {
-			return false
-		}
-	}
-	return true
-}
-
-// fieldName reports whether s is a sts-ext-name or sts-policy-ext-name, which all
-// known names are as well.
-func fieldName(s string) bool {
-	if s == "" || len(s) > 32 || !letterDigit(s[0]) {
-		return false
-	}
-	for i := range len(s) {
-		if c := s[i]; !letterDigit(c) && c != '_' && c != '-' && c != '.' {
-			return false
-		}
-	}
-	return true
-}
-
-// extensionValue reports whether s is a sts-ext-value: visible ASCII without "=" and ";".
-func extensionValue(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; c <= ' ' || c > '~' || c == '=' || c == ';' {
-			return false
-		}
-	}
-	return s != ""
-}
-
-func letterDigit(c byte) bool {
-	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
-}
+// ValidID reports whether s can be the id of a record.
+func ValidID(s string) bool { return idForm.MatchString(s) }

@@ -2,7 +2,6 @@ package stsstore
 
 import (
 	"errors"
-	"maps"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -45,9 +44,7 @@ func newFailures() *failures { return &failures{list: map[string]failure{}} }
 
 // holds returns the failure because of which the policy that id announces must not be fetched now.
 func (f *failures) holds(domain, id string, now time.Time) (failure, bool) {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	last, ok := f.list[domain]
+	last, ok := f.get(domain)
 	if !ok || !now.Before(last.retry) || last.id != id && !now.Before(last.at.Add(otherBackOff)) {
 		return failure{}, false
 	}
@@ -124,9 +121,10 @@ func (f *failures) sweep(now time.Time) {
 	}
 }
 
-// all returns all failures.
-func (f *failures) all() map[string]failure {
+// get returns the last failure of a domain.
+func (f *failures) get(domain string) (failure, bool) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	return maps.Clone(f.list)
+	last, ok := f.list[domain]
+	return last, ok
 }

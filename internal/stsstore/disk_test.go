@@ -60,7 +60,7 @@ func TestWhatIsNewerWinsOverTheDisk(t *testing.T) {
 		require.Equal(t, "found 2 enforce [mx.example.com]", short(s.Lookup(t.Context(), domain, anything)))
 		run(t, s)
 		synctest.Wait()
-		require.Equal(t, "2", s.List("", 0)[0].ID)
+		require.Equal(t, "2", get(s, domain).Policy.ID)
 		require.NoError(t, s.Close())
 		s = w.store(t, in(dir))
 		require.Equal(t, "found 2 enforce [mx.example.com]", short(s.Lookup(t.Context(), domain, anything)))
@@ -83,13 +83,11 @@ func TestFlushForgetsAlsoOnDisk(t *testing.T) {
 		require.True(t, s.Flush("Example.COM."))
 		require.False(t, s.Flush(domain))
 		require.Equal(t, "failed sts-webpki-invalid", short(s.Lookup(t.Context(), domain, anything)))
-		list := s.List("", 0)
-		require.Len(t, list, 1)
-		require.Equal(t, mtasts.WebPKIInvalid, list[0].Failure)
-		require.Equal(t, mtasts.ModeUnknown, list[0].Mode)
-		require.Equal(t, 1, s.Stats().Failing)
+		require.Equal(t, mtasts.WebPKIInvalid, get(s, domain).Failure)
+		require.Equal(t, mtasts.Unknown, get(s, domain).Policy.State)
 		require.True(t, s.Flush(domain), "the failure is forgotten, too")
-		require.Empty(t, s.List("", 0))
+		_, known := s.Get(domain)
+		require.False(t, known)
 		require.NoError(t, s.Close())
 
 		s = w.store(t, in(dir))
@@ -110,25 +108,24 @@ func TestTheFewestUsedGo(t *testing.T) {
 			require.Equal(t, found1, short(s.Lookup(t.Context(), name, anything)))
 			time.Sleep(time.Minute)
 			require.Equal(t, mtasts.Found, s.Lookup(t.Context(), "d00.example", anything).State, "in use")
-			require.LessOrEqual(t, s.Stats().Policies(), 10)
+			require.LessOrEqual(t, s.Stats().Policies, 10)
 		}
-		require.Len(t, s.List("d00", 0), 1)
-		require.Len(t, s.List("d29", 0), 1)
-		require.Empty(t, s.List("d01", 0))
-		require.Len(t, s.List("", 3), 3)
-		require.Positive(t, s.Stats().Evicted)
-		n := s.Stats().Policies()
+		for name, kept := range map[string]bool{"d00.example": true, "d29.example": true, "d01.example": false} {
+			_, known := s.Get(name)
+			require.Equal(t, kept, known, name)
+		}
+		n := s.Stats().Policies
 		require.NoError(t, s.Close())
 
 		s = w.store(t, limit)
 		run(t, s)
 		synctest.Wait()
-		require.Equal(t, n, s.Stats().Policies(), "the disk has as many")
+		require.Equal(t, n, s.Stats().Policies, "the disk has as many")
 
 		// A policy of 64 KiB is not one like another.
 		w.set("big.example", "1", enforce+"x: "+strings.Repeat("y", 60<<10)+"\n")
 		require.Equal(t, found1, short(s.Lookup(t.Context(), "big.example", anything)))
-		require.Equal(t, 1, s.Stats().Policies())
+		require.Equal(t, 1, s.Stats().Policies)
 	})
 }
 
@@ -142,7 +139,7 @@ func TestExpiredPoliciesAreRemoved(t *testing.T) {
 		run(t, s)
 		s.Lookup(t.Context(), domain, anything)
 		time.Sleep(25 * time.Hour)
-		require.Zero(t, s.Stats().Policies())
+		require.Zero(t, s.Stats().Policies)
 		require.Equal(t, 1, stored(t, s, dir), "kept for a while, for the case of a clock that is wrong")
 
 		s = w.store(t, in(dir))
@@ -232,7 +229,7 @@ func TestTheDiskIsBelievedNoMoreThanAPolicyHost(t *testing.T) {
 	}
 	run(t, s)
 	require.Equal(t, found1+" stale", short(s.Lookup(t.Context(), "good.example", anything)))
-	require.Equal(t, 1, s.Stats().Policies())
+	require.Equal(t, 1, s.Stats().Policies)
 	require.Equal(t, 1, stored(t, s, dir))
 }
 

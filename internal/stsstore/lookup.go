@@ -49,12 +49,11 @@ func (s *Store) Lookup(ctx context.Context, domain string, e dns.Effort) mtasts.
 	case errors.Is(err, dns.ErrNotCached):
 		return unknown(domain, err)
 	case live && err == nil && id == have.id && !have.fromFuture(now):
-		s.counters.hits.Add(1)
 		return have.result()
 	case live && err != nil:
 		// "If no "live" policy can be discovered via DNS or fetched via HTTPS, but a valid (non-expired)
 		// policy exists in the sender's cache, the sender MUST apply that cached policy" (section 3.3).
-		return s.stale(have, err)
+		return have.stale(err)
 	case errors.Is(err, mtasts.ErrNoRecord), errors.Is(err, mtasts.ErrManyRecords), errors.Is(err, mtasts.ErrBadRecord):
 		return mtasts.Result{Domain: domain, State: mtasts.Absent, Why: strings.TrimPrefix(err.Error(), "mtasts: ")}
 	case err != nil && (ctx.Err() != nil || local(err)):
@@ -92,25 +91,25 @@ type want struct {
 // renew fetches the announced policy, unless the last attempt was too recent.
 func (s *Store) renew(ctx context.Context, w want, e dns.Effort) mtasts.Result {
 	if last, held := s.failures.holds(w.domain, w.id, w.now); held {
-		return s.without(w, last.err)
+		return without(w, last.err)
 	}
 	if w.have.live(w.now) && w.have.heldBack(w.now) {
-		return s.stale(w.have, errors.New("mtasts: "+w.domain+": the id changes too often"))
+		return w.have.stale(errors.New("mtasts: " + w.domain + ": the id changes too often"))
 	}
 	if e.CacheOnly || e.Untrusted {
 		return unknown(w.domain, fmt.Errorf("mtasts: %s: policy %s has not been fetched: %w", w.domain, w.id, dns.ErrNotCached))
 	}
 	found, err := s.await(ctx, w)
 	if err != nil {
-		return s.without(w, err)
+		return without(w, err)
 	}
 	return found.result()
 }
 
 // without returns the result if the announced policy is not available.
-func (s *Store) without(w want, err error) mtasts.Result {
+func without(w want, err error) mtasts.Result {
 	if w.have.live(w.now) {
-		return s.stale(w.have, err)
+		return w.have.stale(err)
 	}
 	failed, ok := errors.AsType[*mtasts.Error](err)
 	if !ok {
@@ -150,8 +149,7 @@ func (e *entry) result() mtasts.Result {
 }
 
 // stale returns a live entry that the domain did not confirm, because of err.
-func (s *Store) stale(e *entry, err error) mtasts.Result {
-	s.counters.stale.Add(1)
+func (e *entry) stale(err error) mtasts.Result {
 	r := e.result()
 	r.Stale, r.Err = true, err
 	r.Why = text.Line("the stored "+r.Why+" still holds, because nothing newer is available: "+err.Error(), maxText)

@@ -104,7 +104,7 @@ func (s *Store) refresh(ctx context.Context, have *entry) {
 	}
 	w := want{have.domain, id, have, time.Now()}
 	select {
-	case <-s.shared.DoChan(w.domain, func() (any, error) { return s.fetch(w, true) }):
+	case <-s.shared.DoChan(w.domain, func() (any, error) { return s.fetch(w) }):
 	case <-ctx.Done():
 	}
 }

@@ -77,8 +77,6 @@ func (s *Store) Import(domain string, p Shared) error {
 		e.touched.Store(old.touched.Load())
 		e.used.Store(old.used.Load())
 	}
-	evicted := s.table.put(e.after(old))
-	s.counters.evicted.Add(uint64(len(evicted)))
-	s.save(append(evicted, domain)...)
+	s.put(e.after(old))
 	return nil
 }

@@ -63,7 +63,7 @@ func (p *places) release() {
 // *mtasts.Error if the fetch failed; with any other error nothing is known.
 func (s *Store) await(ctx context.Context, w want) (*entry, error) {
 	select {
-	case result := <-s.shared.DoChan(w.domain, func() (any, error) { return s.fetch(w, false) }):
+	case result := <-s.shared.DoChan(w.domain, func() (any, error) { return s.fetch(w) }):
 		e, _ := result.Val.(*entry)
 		return e, result.Err
 	case <-ctx.Done():
@@ -72,7 +72,7 @@ func (s *Store) await(ctx context.Context, w want) (*entry, error) {
 }
 
 // fetch fetches a policy and keeps it.
-func (s *Store) fetch(w want, refresh bool) (e *entry, err error) {
+func (s *Store) fetch(w want) (e *entry, err error) {
 	if !s.begin() {
 		return nil, errClosed
 	}
@@ -97,17 +97,18 @@ func (s *Store) fetch(w want, refresh bool) (e *entry, err error) {
 	case s.life.Err() != nil:
 		return nil, errClosed
 	case errors.Is(err, ErrBusy):
-		s.counters.busy.Add(1)
 		return nil, err
 	case err == nil:
-		s.observe(o, "ok", refresh)
+		s.counters.fetched.Add(1)
+		o.Observe("ok")
 		s.failures.forget(w.domain)
 		s.reach.succeeded(time.Now(), o.Logger)
 		return s.keep(newEntry(w.domain, w.id, policy, time.Now())), nil
 	case !ok:
 		return nil, fmt.Errorf("mtasts: %s: %w", w.domain, err)
 	default:
-		s.observe(o, string(failed.Failure), refresh)
+		s.counters.failed.Add(1)
+		o.Observe(string(failed.Failure))
 		if local(err) {
 			return nil, fmt.Errorf("mtasts: %s: the policy cannot be fetched now: %s", w.domain, text.Line(err.Error(), maxText))
 		}
@@ -129,21 +130,6 @@ func (s *Store) fetchInPlace(domain string, o *Options) (mtasts.Policy, error) {
 	return o.Fetcher.Fetch(ctx, domain)
 }
 
-func (s *Store) observe(o *Options, result string, refresh bool) {
-	switch {
-	case result != "ok":
-		s.counters.failed.Add(1)
-	case refresh:
-		s.counters.refreshed.Add(1)
-		fallthrough
-	default:
-		s.counters.fetched.Add(1)
-	}
-	if o.Observe != nil {
-		o.Observe(result)
-	}
-}
-
 // failed remembers that a policy could not be fetched, and returns err.
 func (s *Store) failed(w want, err *mtasts.Error) error {
 	now, log := time.Now(), s.options.Load().Logger
@@ -160,12 +146,13 @@ func (s *Store) failed(w want, err *mtasts.Error) error {
 	return err
 }
 
-// keep puts an entry in the table and on disk, and returns it.
+// put puts an entry in the table and on disk.
+func (s *Store) put(e *entry) { s.save(append(s.table.put(e), e.domain)...) }
+
+// keep puts an entry that was fetched in the table and on disk, and returns it.
 func (s *Store) keep(e *entry) *entry {
 	old := s.table.get(e.domain)
-	evicted := s.table.put(e.after(old))
-	s.counters.evicted.Add(uint64(len(evicted)))
-	s.save(append(evicted, e.domain)...)
+	s.put(e.after(old))
 	if old == nil || old.id != e.id {
 		s.options.Load().Logger.Info("MTA-STS policy fetched", "domain", e.domain, "id", e.id,
 			"mode", e.policy.Mode.String(), "mx", len(e.policy.MX), "max_age", e.policy.MaxAge.String())

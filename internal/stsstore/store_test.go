@@ -51,7 +51,7 @@ func TestAPolicyIsFetchedOnceAndHolds(t *testing.T) {
 		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))
 		require.Equal(t, 2, w.queries())
 		require.Equal(t, 1, w.fetches())
-		require.Equal(t, stsstore.Stats{Enforce: 1, Hits: 21, Fetched: 1}, s.Stats())
+		require.Equal(t, stsstore.Stats{Policies: 1, Fetched: 1}, s.Stats())
 	})
 }
 
@@ -223,7 +223,7 @@ func TestAFailedFetchIsNotRepeatedForEveryMessage(t *testing.T) {
 		w.set(domain, "2", "")
 		time.Sleep(ttl)
 		require.Equal(t, "found 2 enforce [mx.example.com]", short(s.Lookup(t.Context(), domain, anything)))
-		require.Empty(t, s.List("", 0)[0].Failure)
+		require.Empty(t, get(s, domain).Failure)
 	})
 }
 
@@ -239,8 +239,15 @@ func TestFailuresAreBounded(t *testing.T) {
 			w.set(name, "1", enforce)
 			require.Equal(t, mtasts.Failed, s.Lookup(t.Context(), name, anything).State)
 		}
-		require.Len(t, s.List("", 0), most)
-		require.Len(t, s.List(fmt.Sprintf("D%d.exam", most+99), 0), 1, "the last one is there, whatever had to go")
+		known := 0
+		for i := range most + 100 {
+			if _, ok := s.Get(fmt.Sprintf("d%d.example", i)); ok {
+				known++
+			}
+		}
+		require.Equal(t, most, known)
+		_, ok := s.Get(fmt.Sprintf("D%d.example", most+99))
+		require.True(t, ok, "the last one is there, whatever had to go")
 	})
 }
 
@@ -447,7 +454,6 @@ func TestWithoutAPlaceNothingIsKnown(t *testing.T) {
 		r := s.Lookup(t.Context(), domain, anything)
 		require.Equal(t, "unknown", short(r))
 		require.ErrorIs(t, r.Err, stsstore.ErrBusy)
-		require.Positive(t, s.Stats().Busy)
 		all.Wait()
 		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)), "to be busy is not a failure")
 	})
@@ -493,7 +499,6 @@ func TestStrangersCauseNoFetch(t *testing.T) {
 			require.Equal(t, found1, short(s.Lookup(t.Context(), domain, dns.Effort{CacheOnly: true, Untrusted: true})))
 		}
 		require.Equal(t, 1, w.fetches(), "not renewed for their sake")
-		require.False(t, s.List("", 0)[0].Used)
 	})
 }
 

@@ -209,3 +209,9 @@ func short(r mtasts.Result) string {
 	}
 	return text
 }
+
+// get describes a domain that the store knows.
+func get(s *stsstore.Store, domain string) stsstore.Entry {
+	e, _ := s.Get(domain)
+	return e
+}

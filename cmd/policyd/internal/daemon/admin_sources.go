@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
-	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/prefix"
@@ -18,24 +17,21 @@ func (d *Daemon) mtastsStatus() *admin.MTASTS {
 	}
 	st := d.store.Stats()
 	return &admin.MTASTS{
-		Policies: st.Policies(), Kept: st.Persistent, BlockedSince: st.Blocked,
+		Policies: st.Policies, Kept: st.Persistent, BlockedSince: st.Blocked,
 		Fetches: map[string]uint64{"ok": st.Fetched, "failed": st.Failed},
 	}
 }
 
 // storedPolicy is what the store has for a domain; nil: nothing.
 func (d *Daemon) storedPolicy(domain string) *admin.StoredPolicy {
-	for _, e := range d.store.List(domain, 0) {
-		if e.Domain != domain {
-			continue // one that contains the name
-		}
-		p := &admin.StoredPolicy{ID: e.ID, MX: e.MX, Fetched: e.Fetched, Expires: e.Expires, Failure: e.Reason, Retry: e.Retry}
-		if e.Mode != mtasts.ModeUnknown {
-			p.Mode = e.Mode.String()
-		}
-		return p
+	e, ok := d.store.Get(domain)
+	if !ok {
+		return nil
 	}
-	return nil
+	return &admin.StoredPolicy{
+		Mode: string(e.Policy.Policy.Mode), ID: e.Policy.ID, MX: e.Policy.Policy.MX,
+		Fetched: e.Policy.Fetched, Expires: e.Policy.Expires, Failure: e.Reason, Retry: e.Retry,
+	}
 }
 
 // flushPolicy has the store forget a domain, and returns how many policies and failures that were.
