@@ -67,6 +67,11 @@ func TestScripts(t *testing.T) {
 			s := dnstest.New(t)
 			zones(s)
 			e.Setenv("DNS", s.Addr())
+			directory, err := filepath.Abs("../../docs/schema")
+			if err != nil {
+				return err
+			}
+			e.Setenv("SCHEMAS", directory)
 			e.Setenv("GORACE", "atexit_sleep_ms=0") // otherwise each run takes a second more
 			config := "dns.servers = [\"" + s.Addr() + "\"]\ncache.state_dir = \"\"\nadmin.socket = \"\"\n"
 			ca := smtptest.NewCA(t)
@@ -96,6 +101,7 @@ func TestScripts(t *testing.T) {
 			"lookup":   cmdLookup,
 			"widest":   cmdWidest,
 			"envsubst": cmdEnvSubst,
+			"schema":   cmdSchema,
 		},
 	})
 }

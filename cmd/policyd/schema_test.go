@@ -1,0 +1,239 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/cobra"
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/cmd/policyd/internal/doctor"
+	"github.com/policyd/policyd/cmd/policyd/internal/settings"
+	"github.com/policyd/policyd/internal/lookup"
+)
+
+// schemas are the types that commands print as JSON, by the name of the schema. That of check has its test in
+// internal/check.
+func schemas() map[string]reflect.Type {
+	return map[string]reflect.Type{
+		"query":                 reflect.TypeFor[lookup.Explanation](),
+		"status":                reflect.TypeFor[admin.Status](),
+		"cache-list":            reflect.TypeFor[admin.CacheList](),
+		"cache-get":             reflect.TypeFor[admin.Domain](),
+		"cache-flush":           reflect.TypeFor[admin.Flushed](),
+		"reload":                reflect.TypeFor[admin.Reload](),
+		"log-level":             reflect.TypeFor[admin.Level](),
+		"config-check":          reflect.TypeFor[checked](),
+		"config-show":           reflect.TypeFor[settings.Settings](),
+		"doctor":                reflect.TypeFor[doctor.Report](),
+		"postfix-config":        reflect.TypeFor[doctor.Lines](),
+		"postfix-config-remove": reflect.TypeFor[doctor.Removal](),
+		"version":               reflect.TypeFor[build](),
+	}
+}
+
+// enumerations are the fields that take one of a few words, by their place.
+func enumerations() map[string][]string {
+	status := []string{"OK", "NOTFOUND", "TEMP", "PERM"}
+	return map[string][]string{
+		"query.dnssec":                   {"secure", "insecure", "bogus", "indeterminate"},
+		"query.mx[].prefix":              {"starttls", "smtps", "none"},
+		"query.mx[].dnssec":              {"secure", "insecure", "indeterminate"},
+		"query.mta_sts.state":            {"found", "absent", "failed", "unknown"},
+		"query.mta_sts.mode":             {"enforce", "testing", "none"},
+		"query.tls_policy.status":        status,
+		"query.tls_policy_tlsrpt.status": status,
+		"query.transport.status":         status,
+		"query.source":                   {"prefix", "dane", "mta-sts", "override", "none"},
+		"status.settings.mode":           {"enforce", "report", "off"},
+		"doctor.findings[].severity":     {"error", "warning", "untested", "note", "ok"},
+		"log-level.level":                {"debug", "info", "warn", "error"},
+	}
+}
+
+// schema is as much of JSON Schema as the files in docs/schema use.
+type schema struct {
+	Schema     string             `json:"$schema,omitempty"`
+	Title      string             `json:"title,omitempty"`
+	Type       []string           `json:"type,omitempty"`
+	Format     string             `json:"format,omitempty"`
+	Enum       []string           `json:"enum,omitempty"`
+	Required   []string           `json:"required,omitempty"`
+	Properties map[string]*schema `json:"properties,omitempty"`
+	// Additional is that of the values of an object without fixed names.
+	Additional *schema `json:"additionalProperties,omitempty"`
+	Items      *schema `json:"items,omitempty"`
+}
+
+// schemaOf returns the schema of a type.
+func schemaOf(t *testing.T, of reflect.Type, where string) *schema {
+	t.Helper()
+	s := &schema{Enum: enumerations()[where]}
+	nullable := of.Kind() == reflect.Pointer
+	if nullable {
+		of = of.Elem()
+	}
+	kind := ""
+	switch {
+	case of == reflect.TypeFor[time.Time]():
+		kind, s.Format = "string", "date-time"
+	case of == reflect.TypeFor[json.RawMessage]():
+		kind = "object"
+	case of == reflect.TypeFor[doctor.Severity]():
+		kind = "string"
+	case of.Kind() == reflect.Struct:
+		kind, s.Properties = "object", map[string]*schema{}
+		for f := range of.Fields() {
+			name, option, _ := strings.Cut(f.Tag.Get("json"), ",")
+			require.NotEmpty(t, name, "%s.%s", of, f.Name)
+			if option == "" {
+				s.Required = append(s.Required, name)
+			}
+			s.Properties[name] = schemaOf(t, f.Type, where+"."+name)
+		}
+	case of.Kind() == reflect.Slice:
+		kind, s.Items = "array", schemaOf(t, of.Elem(), where+"[]")
+	case of.Kind() == reflect.Map:
+		kind, s.Additional = "object", schemaOf(t, of.Elem(), where+"{}")
+	case of.Kind() == reflect.String:
+		kind = "string"
+	case of.Kind() == reflect.Bool:
+		kind = "boolean"
+	case of.Kind() >= reflect.Int && of.Kind() <= reflect.Uint64:
+		kind = "integer"
+	case of.Kind() == reflect.Float64:
+		kind = "number"
+	}
+	require.NotEmpty(t, kind, "%s has a type without a schema: %s", where, of)
+	s.Type = []string{kind}
+	if nullable {
+		s.Type = append(s.Type, "null")
+	}
+	return s
+}
+
+// TestSchemas compares the files with the types: -update writes them.
+func TestSchemas(t *testing.T) {
+	for name, of := range schemas() {
+		s := schemaOf(t, of, name)
+		s.Schema, s.Title = "https://json-schema.org/draft/2020-12/schema", "policyd "+strings.ReplaceAll(name, "-", " ")+" --json"
+		want, err := json.MarshalIndent(s, "", "  ")
+		require.NoError(t, err)
+		want = append(want, '\n')
+		path := filepath.Join("..", "..", "docs", "schema", name+".json")
+		if *update {
+			require.NoError(t, os.WriteFile(path, want, 0o600))
+		}
+		got, err := os.ReadFile(path)
+		require.NoError(t, err, "run the test with -update")
+		require.Equal(t, string(want), string(got), "docs/schema/%s.json differs from the type: run the test with -update", name)
+	}
+}
+
+// Every command that prints JSON has a schema.
+func TestEveryJSONHasASchema(t *testing.T) {
+	t.Parallel()
+	var walk func(cmd *cobra.Command)
+	walk = func(cmd *cobra.Command) {
+		if cmd.Flags().Lookup("json") != nil {
+			name := strings.ReplaceAll(strings.TrimPrefix(cmd.CommandPath(), "policyd "), " ", "-")
+			require.FileExists(t, filepath.Join("..", "..", "docs", "schema", name+".json"), "add the type to schemas and run the test with -update")
+		}
+		for _, c := range cmd.Commands() {
+			walk(c)
+		}
+	}
+	walk(newRoot())
+}
+
+// cmdSchema checks the last standard output, one JSON value per line or one in all, against a schema.
+func cmdSchema(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: schema NAME")
+	}
+	text, err := os.ReadFile(filepath.Join(ts.Getenv("SCHEMAS"), args[0]+".json"))
+	ts.Check(err)
+	var s schema
+	ts.Check(json.Unmarshal(text, &s))
+	d := json.NewDecoder(bytes.NewReader([]byte(ts.ReadFile("stdout"))))
+	n := 0
+	for d.More() {
+		var v any
+		ts.Check(d.Decode(&v))
+		if wrong := s.validate(args[0], v); wrong != "" {
+			ts.Fatalf("%s", wrong)
+		}
+		n++
+	}
+	if n == 0 {
+		ts.Fatalf("no JSON")
+	}
+}
+
+// validate returns what is wrong with a value, "" if nothing is.
+func (s *schema) validate(where string, v any) string {
+	kind := ""
+	switch v := v.(type) {
+	case nil:
+		kind = "null"
+	case bool:
+		kind = "boolean"
+	case string:
+		kind = "string"
+		if s.Enum != nil && !slices.Contains(s.Enum, v) {
+			return fmt.Sprintf("%s: %q is not one of %v", where, v, s.Enum)
+		}
+		if _, err := time.Parse(time.RFC3339, v); s.Format == "date-time" && err != nil {
+			return where + ": " + err.Error()
+		}
+	case float64:
+		kind = "number"
+		if v == float64(int64(v)) && slices.Contains(s.Type, "integer") {
+			kind = "integer"
+		}
+	case []any:
+		kind = "array"
+		for i, item := range v {
+			if wrong := s.Items.validate(fmt.Sprintf("%s[%d]", where, i), item); wrong != "" {
+				return wrong
+			}
+		}
+	case map[string]any:
+		kind = "object"
+		for _, name := range s.Required {
+			if _, ok := v[name]; !ok {
+				return where + "." + name + " is missing"
+			}
+		}
+		for _, name := range slices.Sorted(maps.Keys(v)) {
+			of := s.Additional
+			if s.Properties != nil {
+				of = s.Properties[name]
+			}
+			if of == nil && s.Properties != nil {
+				return where + "." + name + " is not in the schema"
+			}
+			if of == nil { // an object of any form
+				continue
+			}
+			if wrong := of.validate(where+"."+name, v[name]); wrong != "" {
+				return wrong
+			}
+		}
+	}
+	if !slices.Contains(s.Type, kind) {
+		return fmt.Sprintf("%s: %v has the type %s, not %v", where, v, kind, s.Type)
+	}
+	return ""
+}
