@@ -135,7 +135,7 @@ func (c *Checker) Check(ctx context.Context, input string) Report {
 		d.conclude()
 		return d.Report
 	}
-	d.Domain = name
+	d.Domain, d.Nexthop = name, name
 	if d.lookUpMX(ctx) {
 		d.lookUpHosts(ctx)
 		d.lookUpContext(ctx)

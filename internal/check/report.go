@@ -34,6 +34,8 @@ type Report struct {
 	Findings []Finding `json:"findings"`
 	// Commands do the same by hand.
 	Commands []string `json:"commands"`
+	// Nexthop is the domain once more, under the name that policyd query uses.
+	Nexthop string `json:"nexthop"`
 }
 
 // Exit is the exit status that fits: 0 consistent, 1 errors, 3 it could not be tested.

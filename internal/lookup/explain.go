@@ -35,6 +35,9 @@ type Explanation struct {
 	// Why says how the TLS policy came about, WhyTransport the same of the route.
 	Why          []string `json:"why"`
 	WhyTransport []string `json:"why_transport"`
+	// Domain is the domain or host of the next hop, in A-labels and lower case, without brackets and port; "" where
+	// it is none. policyd check uses the same name.
+	Domain string `json:"domain"`
 }
 
 // MXHost is one MX host in an Explanation.
@@ -104,7 +107,7 @@ func Explain(ctx context.Context, src Sources, key string, s Settings) Explanati
 	routed, route, _ := from.Route(ctx, next, s.Policy, dns.Effort{}) // a failure is a fact
 	tls, transport := decision.Reply(s.Policy, false), route.Reply(s.Policy, false)
 	return Explanation{
-		Nexthop: next.String(), DNSSEC: dnssec(facts.MX), MX: hosts(facts, routed, s.Policy), MTASTS: sts(facts, s.Policy),
+		Nexthop: next.String(), Domain: next.Name, DNSSEC: dnssec(facts.MX), MX: hosts(facts, routed, s.Policy), MTASTS: sts(facts, s.Policy),
 		TLSPolicy:       answer(inMode(s.Policy.Mode, tls)),
 		TLSPolicyTLSRPT: answer(inMode(s.Policy.Mode, decision.Reply(s.Policy, true))),
 		Transport:       answer(inMode(s.Policy.Mode, transport)),

@@ -348,7 +348,7 @@ func TestExplain(t *testing.T) {
 	t.Parallel()
 	e := lookup.Explain(t.Context(), lookup.Sources{Resolver: everywhere(0, nil)}, "example.com", settings())
 	require.Equal(t, lookup.Explanation{
-		Nexthop: "example.com", DNSSEC: "secure",
+		Nexthop: "example.com", Domain: "example.com", DNSSEC: "secure",
 		MX:              []lookup.MXHost{{Host: "smtps-mx.example.com", Preference: 10, Prefix: "smtps", DNSSEC: "indeterminate", DANE: "off"}},
 		TLSPolicy:       lookup.Answer{Status: "OK", Text: "secure match=smtps-mx.example.com servername=hostname"},
 		TLSPolicyTLSRPT: lookup.Answer{Status: "OK", Text: "secure match=smtps-mx.example.com servername=hostname"},
