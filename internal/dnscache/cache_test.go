@@ -29,7 +29,7 @@ type facts struct {
 	epoch     dns.Epoch
 }
 
-func (f *facts) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
+func (f *facts) Lookup(ctx context.Context, q dns.Question, _ dns.Effort) (*dns.RRset, error) {
 	f.mu.Lock()
 	f.asked = append(f.asked, q)
 	f.active++

@@ -10,7 +10,7 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// CacheEntry is an entry of a Cache, for people.
+// Entry is a human-readable entry of a Cache.
 type Entry struct {
 	// Name is in lower case, without the final dot; the root is "".
 	Name string

@@ -149,10 +149,10 @@ func (s *Stub) settle(before *state, after state) bool {
 		if after.result == Validating {
 			log.Info("the resolver validates", "servers", servers)
 		} else {
-			log.Warn("no answer is taken for secure: the resolver does not pass the self-test", "servers", servers, "result", after.result.String(), "reason", after.reason)
+			log.Warn("resolver failed its self-test; treating all answers as insecure", "servers", servers, "result", after.result.String(), "reason", after.reason)
 		}
 	} else if after.result == Unknown && after.reason != now.reason {
-		log.Warn("the self-test of the resolver has no result: lookups fail until it has", "servers", servers, "reason", after.reason)
+		log.Warn("the self-test of the resolver has no result; lookups fail until it has one", "servers", servers, "reason", after.reason)
 	}
 	s.now.Store(&after)
 	if now.result == Unknown && after.result != Unknown {

@@ -40,7 +40,8 @@ func ParseServer(s string) (Server, error) {
 		rest, port = at, 853
 	}
 	if address, port, ok := unbracketed(rest); ok {
-		return wrong(fmt.Sprintf(`write "%[1]s[%[2]s]:%[3]s" for port %[3]s of that address, or "%[1]s[%[4]s]" for that whole address`, strings.TrimSuffix(s, rest), address, port, rest))
+		return Server{}, fmt.Errorf(`%[1]q needs brackets: write "%[2]s[%[3]s]:%[4]s" for port %[4]s of %[3]s, or "%[2]s[%[5]s]"`,
+			s, strings.TrimSuffix(s, rest), address, port, rest)
 	}
 	bare := rest
 	if strings.HasPrefix(rest, "[") && strings.HasSuffix(rest, "]") {

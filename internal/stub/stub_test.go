@@ -3,7 +3,6 @@ package stub_test
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"net"
 	"slices"
 	"strings"
@@ -368,23 +367,3 @@ func TestStubObserve(t *testing.T) {
 	_, _ = s.Lookup(t.Context(), mx("none.example"), dns.Effort{})
 	require.Equal(t, []string{"MX NXDOMAIN", "TLSA SERVFAIL", "MX timeout", "MX timeout", "MX error", "MX error"}, events)
 }
-
-// log collects log lines.
-type log struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *log) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *log) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
-func (l *log) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -150,17 +151,12 @@ func (s *socket) exchange(ctx context.Context, query *miekg.Msg) (*miekg.Msg, er
 // take returns a socket that is connected to the server.
 func (p *sockets) take(ctx context.Context, server netip.AddrPort) (*socket, error) {
 	p.mu.Lock()
-	for i := len(p.idle) - 1; i >= 0; i-- {
+	i := slices.IndexFunc(p.idle, func(s *socket) bool { return s.server == server && !s.old() })
+	if i >= 0 {
 		s := p.idle[i]
-		if s.server == server {
-			p.idle = append(p.idle[:i], p.idle[i+1:]...)
-			p.mu.Unlock()
-			if s.old() {
-				_ = s.Close()
-				return p.take(ctx, server)
-			}
-			return s, nil
-		}
+		p.idle = slices.Delete(p.idle, i, i+1)
+		p.mu.Unlock()
+		return s, nil
 	}
 	p.mu.Unlock()
 	var dialer net.Dialer

@@ -78,3 +78,45 @@ func TestLifeOfAResolver(t *testing.T) {
 		require.Equal(t, "secure", within(budget, "a.example"), "as soon as it is tested")
 	})
 }
+
+// A resolver that is restarted without validation while nothing is looked up: the first insecure answer that contradicts
+// a live secure one makes the self-test run, which is long before its next turn.
+func TestAResolverThatStopsValidatingIsNoticed(t *testing.T) {
+	t.Parallel()
+	running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {
+		require.Equal(t, Validating, s.waitFor(t, 0))
+		c := dnscache.New(s, dnscache.Options{Epoch: s.Epoch, Doubt: s.Doubt})
+		look := func() string { return status(c, mxOf("example.com"), dns.Effort{}) }
+		require.Equal(t, "secure", look())
+		w.set(func() { w.weak = true })
+		time.Sleep(290 * time.Second) // its TTL is 300 seconds
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		done := make(chan error, 1)
+		go func() { done <- c.Run(ctx) }()
+		for range 50 {
+			look() // refreshes
+		}
+		require.Equal(t, NotValidating, s.waitFor(t, time.Second))
+		require.Equal(t, "insecure", look(), "nothing of before counts")
+		w.set(func() { w.weak = false })
+		require.Equal(t, Validating, s.waitFor(t, time.Minute))
+		require.Equal(t, "secure", look())
+		require.ErrorIs(t, <-done, context.DeadlineExceeded)
+	})
+}
+
+// Whoever owns a zone can make its answers contradict each other: that causes a self-test every ten seconds at most.
+func TestDoubtIsBounded(t *testing.T) {
+	t.Parallel()
+	running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {
+		s.waitFor(t, 0)
+		before := len(w.times)
+		for range 600 {
+			s.Doubt()
+			time.Sleep(100 * time.Millisecond)
+		}
+		require.LessOrEqual(t, len(w.times)-before, 7)
+		require.GreaterOrEqual(t, len(w.times)-before, 6)
+	})
+}

@@ -67,6 +67,8 @@ func TestEveryFinding(t *testing.T) {
 		{"not-root", "an ordinary user", func(s *sender) { s.user = 1000 }},
 		{"daemon-silent", "no admin socket", func(s *sender) { s.settings.Admin.Socket = "" }},
 		{"resolver-untrusted", "trust_ad = never", func(s *sender) { s.settings.DNS.TrustAD = "never" }},
+		{"resolver-untrusted", "Docker's relay", func(s *sender) { s.settings.DNS.Servers = []string{"127.0.0.11"} }},
+		{"resolver-untrusted", "systemd-resolved", func(s *sender) { s.settings.DNS.Servers = []string{"127.0.0.53"} }},
 		{"resolver-not-validating", "no AD bit", func(s *sender) { s.dns.SetValidating(false) }},
 		{"resolver-echoes-ad", "the AD bit for everything", func(s *sender) { s.dns.SetEchoAD(true) }},
 		{"resolver-silent", "nobody on that port", func(s *sender) { s.settings.DNS.Servers = []string{"127.0.0.1:" + closed} }},
