@@ -48,6 +48,8 @@ type Sources struct {
 	Resolver dns.Resolver
 	// STS finds MTA-STS policies; nil knows nothing.
 	STS policy.STS
+	// Promises remembers what next hops promised before; nil remembers nothing.
+	Promises policy.Promises
 	// Version changes whenever an answer of Resolver or STS may have changed, except by its expiry. nil: nothing is
 	// remembered here.
 	Version func() uint64
@@ -121,7 +123,7 @@ func (s *Service) Configure(set Settings) {
 func engine(src Sources, set Settings, hosts *policy.HostLimit) policy.Engine {
 	return policy.Engine{
 		Resolver: src.Resolver, STS: src.STS, Probes: src.Probes, Hosts: hosts,
-		Overrides: set.Overrides, Site: set.Site, Relays: set.Relays,
+		Overrides: set.Overrides, Site: set.Site, Relays: set.Relays, Promises: src.Promises,
 	}
 }
 
@@ -227,6 +229,9 @@ func (s *Service) tlsPolicy(c call) answered {
 		budget, cancel := context.WithTimeout(c.ctx, c.set.budget())
 		defer cancel()
 		facts, d, _ = c.set.engine.Decide(budget, next, o, dns.Effort{}) // a failure is a fact
+	}
+	if seen, ok := policy.Observed(facts, o, d); ok && s.sources.Promises != nil {
+		s.sources.Promises.Observe(next.Name, seen)
 	}
 	a := s.answer(c, next, d)
 	a.cached = cached

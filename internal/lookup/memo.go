@@ -84,12 +84,12 @@ func (s *Service) version() uint64 {
 }
 
 // lasting reports whether a decision rests only on facts that change with the version of the sources: not on a failure,
-// which ends by itself, not on an MTA-STS policy that its domain could not confirm, not on Postfix's configuration and not
-// on a probe.
+// which ends by itself, not on an MTA-STS policy that its domain could not confirm, not on Postfix's configuration, not
+// on a probe and not on a remembered promise.
 func lasting(f policy.Facts, d policy.Decision) bool {
 	sts := f.STS.State == mtasts.Found && !f.STS.Stale || f.STS.State == mtasts.Absent ||
 		f.STS.State == mtasts.Unknown && f.STS.Err == nil && f.STS.Why == "" // not looked up
-	return sts && d.Verdict != policy.Defer && f.Relay == policy.RelayUnknown && !f.Probed && f.Receiver == (policy.Receiver{})
+	return sts && !d.Vanished && d.Verdict != policy.Defer && f.Relay == policy.RelayUnknown && !f.Probed && f.Receiver == (policy.Receiver{})
 }
 
 // expiry passes lookups on to a resolver, and notes when the first of its answers expires.

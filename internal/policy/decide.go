@@ -14,8 +14,8 @@ import (
 type rule func(f *Facts, o *Options, d *deciding) bool
 
 // rules are all rules, in the order in which they are tried: the first that applies decides.
-func rules() [7]rule {
-	return [...]rule{switchedOff, override, unknownMX, byDANE, byPrefix, bySTS, noPolicy}
+func rules() [8]rule {
+	return [...]rule{switchedOff, override, unknownMX, byDANE, byPrefix, bySTS, byMemory, noPolicy}
 }
 
 // deciding is a decision being made.

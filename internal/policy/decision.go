@@ -91,6 +91,8 @@ type Decision struct {
 	Unsigned bool
 	// Conflict is set when the MTA-STS policy allows none of the prefixed hosts.
 	Conflict bool
+	// Vanished is set when the domain promised authenticated TLS before, and the promise is missing from an unsigned answer.
+	Vanished bool
 	// Why explains the decision in sentences, one per element.
 	Why []string
 }
@@ -141,6 +143,7 @@ const (
 	ReasonSTSConflict    Reason = "sts-conflict"
 	ReasonSTSUnknown     Reason = "sts-unknown"
 	ReasonOwnRelay       Reason = "own-relay"
+	ReasonHeld           Reason = "promise-held"
 	ReasonNone           Reason = "none"
 	// Of routes.
 	ReasonRouteDomain Reason = "route-domain"

@@ -8,6 +8,7 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/probe"
+	"github.com/policyd/policyd/internal/promises"
 	"github.com/policyd/policyd/prefix"
 )
 
@@ -29,6 +30,8 @@ type Facts struct {
 	STS mtasts.Result
 	// Relay says whether the next hop is one of Postfix's own relay hosts.
 	Relay Relay
+	// Promises is what is remembered about the promises of the next hop, on port 25 and for a domain only.
+	Promises promises.Memory
 	// Receiver says whether this site receives the mail of the domain.
 	Receiver Receiver
 }

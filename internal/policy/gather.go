@@ -22,6 +22,8 @@ type Engine struct {
 	Site OwnSite
 	// Relays knows the relay hosts of Postfix; nil knows none.
 	Relays Relays
+	// Promises remembers promises; nil remembers none.
+	Promises Promises
 	// Hosts bounds the lookups about hosts; nil: no bound.
 	Hosts *HostLimit
 }
@@ -93,6 +95,9 @@ func (e *Engine) decide(ctx context.Context, by decider, f Facts, r request) (Fa
 	f.Override = e.Overrides.For(f.Nexthop.Name)
 	if f.Nexthop.Host {
 		f.Hosts = []Host{{Name: f.Nexthop.Name, Class: classOf(f.Nexthop.Name)}}
+	}
+	if e.Promises != nil && f.Nexthop.remembers() {
+		f.Promises = e.Promises.Recall(f.Nexthop.Name)
 	}
 	g := &gathering{Engine: e, ctx: ctx, request: r, facts: &f}
 	if !r.by.CacheOnly {

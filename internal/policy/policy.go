@@ -14,6 +14,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/policyd/policyd/internal/promises"
 )
 
 // Mode says what happens to decisions.
@@ -76,7 +78,9 @@ type Options struct {
 	MixedMX    Treatment
 	DANE       bool
 	MTASTS     bool
-	Port26     Port26Options
+	// Vanished says what happens when a remembered promise is missing; the zero value behaves like promises.Alert.
+	Vanished promises.Mode
+	Port26   Port26Options
 }
 
 // Port26Options are the settings of the port-26 route.

@@ -1,0 +1,73 @@
+package policy
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/policyd/policyd/internal/mtasts"
+	"github.com/policyd/policyd/internal/promises"
+)
+
+// Promises remembers what next hops promised before. Its methods never block.
+type Promises interface {
+	Recall(domain string) promises.Memory
+	Observe(domain string, a promises.Answer)
+}
+
+// remembers reports whether a memory of promises is kept for such a next hop: an MX lookup, an answer that can be
+// forged, leads from it to its hosts.
+func (n Nexthop) remembers() bool { return n.Name != "" && !n.Host && n.Port == SMTPPort }
+
+// byMemory notices a promise that has vanished from an unsigned answer, and holds the mail where the settings ask for
+// that. It comes after all rules that look for a promise.
+func byMemory(f *Facts, o *Options, d *deciding) bool {
+	m := f.Promises
+	if match, _ := prefixed(f); o.Vanished == promises.Off || len(m.Kinds) == 0 || len(match) > 0 || withdrawn(f, m.Kinds) {
+		return false
+	}
+	d.Vanished = true
+	since := fmt.Sprintf("the domain promised authenticated TLS (%s) on %d days, last on %s, and the promise is missing from "+
+		"an unsigned answer", m.Kinds[0], m.Days, m.Last.Time().Format(time.DateOnly))
+	if o.Vanished != promises.Hold || !m.Holdable {
+		d.because(since)
+		return false
+	}
+	d.defers(ReasonHeld, f.Nexthop.Name+" is held: "+since)
+	d.Vanished = true
+	return true
+}
+
+// withdrawn reports whether the absence of promises of some kinds is authentic: DNSSEC protects the MX RRset, or only
+// MTA-STS is missing and the domain's own web server serves a policy that is not enforced (RFC 8461 section 8.3).
+func withdrawn(f *Facts, kinds []promises.Kind) bool {
+	onlySTS := len(kinds) == 1 && kinds[0] == promises.MTASTS
+	return f.MX.signed() || onlySTS && f.STS.State == mtasts.Found && f.STS.Policy.Mode != mtasts.Enforce && !f.STS.Stale
+}
+
+// Observed returns what a decision shows about the promises of a next hop, and false if it shows nothing: because a fact
+// could not be had, because the operator decided, or because nothing is remembered for such a next hop.
+func Observed(f Facts, o Options, d Decision) (promises.Answer, bool) {
+	a := promises.Answer{Authentic: withdrawn(&f, f.Promises.Kinds)}
+	switch {
+	case !f.Nexthop.remembers() || o.Vanished == promises.Off || o.Mode == ModeOff:
+		return a, false
+	case d.Reason == ReasonHeld:
+		a.Held = true
+		return a, true
+	case d.Verdict == Defer || d.Source == SourceOverride:
+		return a, false
+	}
+	if match, _ := prefixed(&f); len(match) > 0 {
+		a.Kinds = append(a.Kinds, promises.Prefix)
+	}
+	if enforced(&f, &o) {
+		a.Kinds = append(a.Kinds, promises.MTASTS)
+	}
+	if d.Source == SourceDANE {
+		a.Kinds = append(a.Kinds, promises.DANE)
+	}
+	if len(a.Kinds) > 0 {
+		a.Authentic = f.MX.signed()
+	}
+	return a, true
+}

@@ -1,0 +1,117 @@
+package policy_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/dane"
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/mtasts"
+	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/promises"
+)
+
+// remembered returns f for a next hop whose promises of some kinds are established.
+func remembered(f policy.Facts, kinds ...promises.Kind) policy.Facts {
+	f.Promises = promises.Memory{Kinds: kinds, Days: 7, Last: 20000, Holdable: true}
+	return f
+}
+
+func TestAVanishedPromiseIsNoticedAndHeld(t *testing.T) {
+	t.Parallel()
+	plain := by(unsigned, "10 mx.example.com")
+	absent := func(f policy.Facts) policy.Facts {
+		f.STS = mtasts.Result{State: mtasts.Absent, Domain: "example.com"}
+		return f
+	}
+	sts := func(f policy.Facts, r mtasts.Result) policy.Facts {
+		f.STS = r
+		return f
+	}
+	stale := stsPolicy(mtasts.Testing, "mx.example.com")
+	stale.Stale = true
+	const gone = "TEMP example.com is held: the domain promised authenticated TLS (prefix) on 7 days, last on 2024-10-04, and " +
+		"the promise is missing from an unsigned answer"
+	spent := remembered(absent(plain), promises.Prefix)
+	spent.Promises.Holdable = false
+	onlyHost := host("mx.example.com", 25)
+	for _, c := range []struct {
+		name     string
+		facts    policy.Facts
+		held     string // with mode hold; the answer is NOTFOUND with mode alert
+		vanished bool
+	}{
+		{"nothing is remembered", absent(plain), "NOTFOUND ", false},
+		{"the prefix is gone from an unsigned answer", remembered(absent(plain), promises.Prefix), gone, true},
+		{"an unsigned denial of the MX RRset", remembered(absent(policy.Facts{Nexthop: domain, MX: policy.MX{Asked: true, Status: unsigned, Implicit: true}, Hosts: []policy.Host{{Name: "example.com", Counted: true}}}), promises.Prefix), gone, true},
+		{"an unsigned null MX", remembered(absent(policy.Facts{Nexthop: domain, MX: policy.MX{Asked: true, Status: unsigned, Null: true}}), promises.Prefix), gone, true},
+		{"held once in the last thirty days", spent, "NOTFOUND ", true},
+		{"a signed answer is authentic", remembered(absent(by(signed, "10 mx.example.com")), promises.Prefix), "NOTFOUND ", false},
+		{"the prefix is there", remembered(absent(by(unsigned, "10 starttls-mx.example.com")), promises.Prefix), "OK secure match=starttls-mx.example.com servername=hostname", false},
+		{"MTA-STS takes its place", remembered(sts(plain, stsPolicy(mtasts.Enforce, "mx.example.com")), promises.Prefix), "OK secure match=mx.example.com servername=hostname", false},
+		{"the web server of the domain ends the MTA-STS policy", remembered(sts(plain, stsPolicy(mtasts.None)), promises.MTASTS), "NOTFOUND ", false},
+		{"the web server says nothing about the prefix", remembered(sts(plain, stsPolicy(mtasts.None)), promises.Prefix), gone, true},
+		{"an older policy says nothing about today", remembered(sts(plain, stale), promises.Prefix), gone, true},
+		{"a failed MX lookup", remembered(policy.Facts{Nexthop: domain, MX: policy.MX{Err: &dns.Error{Reason: "SERVFAIL"}}}, promises.Prefix), "TEMP MX lookup for example.com failed: SERVFAIL", false},
+		{"a next hop in brackets", remembered(onlyHost), "NOTFOUND ", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			for i := range c.facts.Hosts {
+				c.facts.Hosts[i].DANE = dane.Result{State: dane.Absent}
+			}
+			c.facts.Relay = policy.RelayOther
+			o := withDANEAndSTS()
+			o.Vanished = promises.Hold
+			require.Equal(t, c.held, answered(c.facts, o))
+			require.Equal(t, c.vanished, decided(c.facts, o).Vanished)
+			o.Vanished = promises.Alert
+			alert := decided(c.facts, o)
+			require.Equal(t, c.vanished, alert.Vanished)
+			if c.vanished {
+				require.Equal(t, "NOTFOUND ", answered(c.facts, o))
+				require.Contains(t, alert.Why[len(alert.Why)-2], "promised authenticated TLS")
+			}
+			o.Vanished = promises.Off
+			require.False(t, decided(c.facts, o).Vanished)
+			_, ok := policy.Observed(c.facts, o, decided(c.facts, o))
+			require.False(t, ok)
+		})
+	}
+}
+
+func TestWhatADecisionShowsAboutPromises(t *testing.T) {
+	t.Parallel()
+	both := by(signed, "10 starttls-mx.example.com")
+	both.Hosts[0].DANE.State = dane.Usable
+	none := by(unsigned, "10 mx.example.com")
+	none.Hosts[0].DANE.State = dane.Absent
+	none.STS.State = mtasts.Absent
+	enforced := none
+	enforced.STS = stsPolicy(mtasts.Enforce, "mx.example.com")
+	ignored := none
+	ignored.Override = policy.Override{Action: policy.ActionIgnore}
+	for _, c := range []struct {
+		name  string
+		facts policy.Facts
+		want  promises.Answer
+		ok    bool
+	}{
+		{"DANE and a prefix, signed", both, promises.Answer{Kinds: []promises.Kind{promises.Prefix, promises.DANE}, Authentic: true}, true},
+		{"MTA-STS, unsigned", enforced, promises.Answer{Kinds: []promises.Kind{promises.MTASTS}}, true},
+		{"no promise, unsigned", none, promises.Answer{}, true},
+		{"the operator decided", ignored, promises.Answer{}, false},
+		{"port 26", on(26, both), promises.Answer{}, false},
+		{"a failed lookup", policy.Facts{Nexthop: domain, MX: policy.MX{Err: &dns.Error{Reason: "SERVFAIL"}}}, promises.Answer{}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			got, ok := policy.Observed(c.facts, withDANEAndSTS(), decided(c.facts, withDANEAndSTS()))
+			require.Equal(t, c.ok, ok)
+			if ok {
+				require.Equal(t, c.want, got)
+			}
+		})
+	}
+}
