@@ -5,9 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/policyd/policyd/internal/address"
 	"github.com/policyd/policyd/internal/dns"
@@ -24,7 +23,7 @@ const (
 // begin; the other joins when its answer arrives.
 type candidates struct {
 	cancel  context.CancelFunc
-	group   errgroup.Group
+	group   sync.WaitGroup
 	answers chan familyAnswer
 	waiting int // for so many answers
 	begun   time.Time
@@ -50,14 +49,13 @@ func (f *Fetcher) newCandidates(ctx context.Context, host string) *candidates {
 		begun: time.Now(), special: f.Special,
 	}
 	for _, t := range families {
-		c.group.Go(func() error {
-			rrset, err := f.Resolver.Lookup(ctx, dns.Question{Name: host, Type: t}, dns.Effort{Untrusted: true})
-			if err != nil {
-				c.answers <- familyAnswer{err: err}
-				return nil
+		c.group.Go(func() {
+			answer := familyAnswer{}
+			rrset, err := f.Resolver.Lookup(ctx, dns.Question{Name: host, Type: t}, dns.Effort{})
+			if answer.err = err; err == nil {
+				answer.addrs = rrset.Addrs
 			}
-			c.answers <- familyAnswer{addrs: rrset.Addrs}
-			return nil
+			c.answers <- answer
 		})
 	}
 	return c
@@ -66,7 +64,7 @@ func (f *Fetcher) newCandidates(ctx context.Context, host string) *candidates {
 // close ends the lookups.
 func (c *candidates) close() {
 	c.cancel()
-	_ = c.group.Wait() // the errors are in answers
+	c.group.Wait()
 }
 
 // next returns the next address, and whether more may follow. ok is false at the end of the list. It waits for the

@@ -21,6 +21,9 @@ type families struct {
 }
 
 func (f *families) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
+	if e != (dns.Effort{}) { // a fetch is for a delivery: untrusted lookups must not take its room
+		return nil, &dns.Error{Question: q, Reason: "not asked as for a delivery"}
+	}
 	addrs, wait := f.v4, f.wait4
 	if q.Type == dns.TypeAAAA {
 		addrs, wait = f.v6, f.wait6

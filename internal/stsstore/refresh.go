@@ -93,7 +93,7 @@ func (e *entry) due(now time.Time) bool {
 func (s *Store) refresh(ctx context.Context, have *entry) {
 	lookup, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
-	id, err := s.recordID(lookup, have.domain, dns.Effort{Untrusted: true}) // the record need not be refreshed ahead
+	id, err := s.recordID(lookup, have.domain, dns.Effort{})
 	switch {
 	case ctx.Err() != nil:
 		return

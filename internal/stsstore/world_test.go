@@ -99,7 +99,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-func (w *world) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
+func (w *world) Lookup(ctx context.Context, q dns.Question, _ dns.Effort) (*dns.RRset, error) {
 	w.mu.Lock()
 	w.asked++
 	domain := q.Name[len("_mta-sts."):]
