@@ -56,9 +56,12 @@ func contents() []string {
 		"/usr/share/doc/policyd/examples/policyd.toml",
 		"/usr/share/doc/policyd/operator-guide.md",
 		"/usr/share/fish/vendor_completions.d/policyd.fish",
+		"/usr/share/man/man1/policyd-cache.1.gz",
 		"/usr/share/man/man1/policyd-check.1.gz",
 		"/usr/share/man/man1/policyd-doctor.1.gz",
+		"/usr/share/man/man1/policyd-postfix-config.1.gz",
 		"/usr/share/man/man1/policyd-query.1.gz",
+		"/usr/share/man/man1/policyd-status.1.gz",
 		"/usr/share/man/man5/policyd.toml.5.gz",
 		"/usr/share/man/man8/policyd.8.gz",
 	}
@@ -139,5 +142,8 @@ func TestManualPages(t *testing.T) {
 		for line := range strings.Lines(text) {
 			require.LessOrEqual(t, len([]rune(strings.TrimSpace(line))), 80, "%s: %s", page, line)
 		}
+		// The C locale has ASCII only.
+		text = run(t, "sh", "-c", "LC_ALL=C MANWIDTH=80 man -l "+mustAbs(t, page)+" | col -bx")
+		require.NotRegexp(t, `[^\x00-\x7f]`, text, page)
 	}
 }

@@ -27,11 +27,11 @@ type asking struct {
 
 func (a *asking) flags(cmd *cobra.Command) {
 	a.socketFlag(cmd)
-	cmd.Flags().BoolVar(&a.json, "json", false, "as JSON")
+	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON")
 }
 
 func (a *asking) socketFlag(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&a.socket, "socket", "", "admin socket of the daemon (default: that of the settings)")
+	cmd.Flags().StringVar(&a.socket, "socket", "", "admin socket of the daemon (default: admin.socket of the settings)")
 	_ = cmd.MarkFlagFilename("socket") // fails for a flag that does not exist only
 }
 

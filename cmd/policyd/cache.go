@@ -13,7 +13,7 @@ import (
 func newCache(c *common) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cache",
-		Short: "Show and flush what the running daemon remembers",
+		Short: "Show and flush the cache of the running daemon",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -21,7 +21,7 @@ func newCache(c *common) *cobra.Command {
 	return cmd
 }
 
-const exitOfAsking = `Exit status: 0, 1 the daemon does not run or may not be asked, 2 usage or
+const exitOfAsking = `Exit status: 0, 1 the daemon does not run or its socket may not be used, 2 usage or
 settings.`
 
 func newCacheList(c *common) *cobra.Command {
@@ -30,9 +30,9 @@ func newCacheList(c *common) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the DNS answers in the cache",
-		Long: `List the DNS answers and failures in the cache of the running daemon, by name and
-type: a line each, with the security status and the time until it expires. On a
-terminal long lines are cut.
+		Long: `List the DNS answers and failures in the cache of the running daemon: one line per
+name and type, with the security status and the time until it expires. On a terminal,
+long lines are cut.
 
 ` + exitOfAsking,
 		Example: "  policyd cache list --match example.com\n  policyd cache list --match '_25._tcp.*' --limit 20",
@@ -54,15 +54,15 @@ terminal long lines are cut.
 					return err
 				}
 				if list.More {
-					cmd.PrintErrf("policyd: there are more than %d entries: narrow with --match or raise --limit\n", f.Limit)
+					cmd.PrintErrf("policyd: more than %d entries: narrow the list with --match or raise --limit\n", f.Limit)
 				}
 				return nil
 			})
 		},
 	}
 	const listed = 1000
-	cmd.Flags().StringVar(&f.Match, "match", "", "only names that contain this, or that match it if it has one of *?[")
-	cmd.Flags().IntVar(&f.Limit, "limit", listed, "at most this many")
+	cmd.Flags().StringVar(&f.Match, "match", "", "only names that contain this `text`, or match it as a pattern if it contains *, ? or [")
+	cmd.Flags().IntVar(&f.Limit, "limit", listed, "at most this `number` of entries")
 	a.flags(cmd)
 	return cmd
 }
@@ -71,10 +71,10 @@ func newCacheGet(c *common) *cobra.Command {
 	a := &asking{common: c}
 	cmd := &cobra.Command{
 		Use:   "get DOMAIN",
-		Short: "Show everything that is known about a domain",
-		Long: `Show what the running daemon knows about DOMAIN without asking anybody: the DNS
+		Short: "Show all that the running daemon knows about a domain",
+		Long: `Show what the running daemon knows about DOMAIN, without any new lookup: the DNS
 answers for it, for the names below it and for its MX hosts, the stored MTA-STS
-policy, and the results of probes.
+policy, and the probe results.
 
 ` + exitOfAsking,
 		Args: cobra.ExactArgs(1),
@@ -105,13 +105,14 @@ func newCacheFlush(c *common) *cobra.Command {
 	var f admin.FlushRequest
 	cmd := &cobra.Command{
 		Use:   "flush DOMAIN | --all",
-		Short: "Forget DNS answers, so that they are asked for again",
-		Long: `Have the running daemon forget the DNS answers and failures for DOMAIN, for the
-names below it and for its MX hosts, or all there are: the next lookup asks again.
+		Short: "Remove DNS answers from the cache",
+		Long: `Remove the DNS answers and failures for DOMAIN, for the names below it and for its MX
+hosts from the cache of the running daemon, or all of them: the next lookup queries
+the DNS again.
 
-The MTA-STS policy of DOMAIN stays unless --sts is given. Until a policy is
-fetched again nothing protects the domain from an attacker who suppresses its TXT
-record. The results of probes stay in any case: they are renewed by themselves.
+The MTA-STS policy of DOMAIN is kept unless --sts is given. Without a stored policy,
+an attacker who suppresses the TXT record of the domain can prevent that a policy is
+found. Probe results are kept in any case; the daemon renews them.
 
 ` + exitOfAsking,
 		Args: cobra.MaximumNArgs(1),
@@ -139,8 +140,8 @@ record. The results of probes stay in any case: they are renewed by themselves.
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&f.All, "all", false, "all DNS answers and failures")
-	cmd.Flags().BoolVar(&f.STS, "sts", false, "the MTA-STS policy of DOMAIN too")
+	cmd.Flags().BoolVar(&f.All, "all", false, "remove all DNS answers and failures")
+	cmd.Flags().BoolVar(&f.STS, "sts", false, "remove the MTA-STS policy of DOMAIN too")
 	cmd.MarkFlagsMutuallyExclusive("all", "sts")
 	a.flags(cmd)
 	return cmd

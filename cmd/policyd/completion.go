@@ -2,13 +2,13 @@ package main
 
 import "github.com/spf13/cobra"
 
-// newCompletion stands in for cobra's own command, which takes any word for a shell and exits 0.
+// newCompletion replaces the command of cobra, which accepts any word as a shell and exits 0.
 func newCompletion() *cobra.Command {
 	return &cobra.Command{
 		Use:   "completion bash|fish|powershell|zsh",
 		Short: "Print the completions for a shell",
-		Long: `Print a script by which the shell completes policyd's commands and options. The
-packages have installed those of bash, fish and zsh already.`,
+		Long: `Print a script that lets the shell complete the commands and options of policyd. The
+packages install the scripts for bash, fish and zsh.`,
 		Example:   "  source <(policyd completion bash)",
 		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
 		ValidArgs: []string{"bash", "fish", "powershell", "zsh"},

@@ -26,22 +26,23 @@ func newDoctor(c *common) *cobra.Command {
 	f := doctorFlags{}
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Examine this sender: resolver, Postfix, and the way between them",
+		Short: "Examine this sender: resolver, Postfix and the connection between them",
 		Long: `Examine the sender's side: whether the resolver validates, is trusted, and is the one
-that Postfix asks; what follows from the version of Postfix; main.cf and master.cf
-as postconf(1) reports them; certificate authorities; the chroot; whether the
-domains of this site are kept from routes; a question asked directly and through
-postmap(1). Nothing is changed. Run it as root: Postfix's tables and sockets may
-be closed to others.
+that Postfix uses; whether Postfix runs; its version; main.cf and master.cf as
+postconf(1) reports them; root certificates; the chroot; whether the domains of this
+site are excluded from routes; a lookup made directly and through postmap(1). Nothing
+is changed. Run it as root: the tables and sockets of Postfix may be closed to other
+users.
 
-Each finding has a stable code, says why it matters, and what to change. What
-cannot be tested is "untested" and counts as no failure. Ports 25 and 26 of other
-hosts are tried with --egress only.
+Each finding has a stable code and says why it matters. The lines below it are
+commands that correct it, or comments; they can be pasted into a shell. What cannot
+be tested is "untested" and does not count as a failure. Ports 25 and 26 of other
+hosts are tested with --egress only.
 
 Mistakes in the settings come first; the rest is examined with the defaults of those
 settings.
 
-Exit status: 0 nothing is to be changed, 1 there are warnings or errors, 2 usage.`,
+Exit status: 0 nothing to change, 1 warnings or errors, 2 usage.`,
 		Example: "  policyd doctor\n  policyd doctor --egress mx.example.com\n  policyd doctor --json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -55,9 +56,9 @@ Exit status: 0 nothing is to be changed, 1 there are warnings or errors, 2 usage
 			return examine(cmd, c, f)
 		},
 	}
-	cmd.Flags().BoolVar(&f.json, "json", false, "as JSON")
-	cmd.Flags().StringArrayVar(&f.egress, "egress", nil, "connect to ports 25 and 26 of this `host`; may be repeated")
-	cmd.Flags().StringVar(&f.instance, "postfix-dir", "", "configuration `directory` of Postfix (default Postfix's own)")
+	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
+	cmd.Flags().StringArrayVar(&f.egress, "egress", nil, "test the connection to ports 25 and 26 of this `host`; may be repeated")
+	cmd.Flags().StringVar(&f.instance, "postfix-dir", "", "configuration `directory` of Postfix (default: that of postconf)")
 	_ = cmd.MarkFlagDirname("postfix-dir") // fails for a flag that does not exist only
 	cmd.Flags().StringVar(&f.socket, "socket", "", "admin socket of the daemon (default: that of the settings)")
 	_ = cmd.MarkFlagFilename("socket")
@@ -72,7 +73,7 @@ func egressHost(s string) (string, error) {
 	}
 	name, ok := policy.ParseName(s)
 	if !ok {
-		return "", fmt.Errorf("--egress %q is neither the name of a host nor an address", s)
+		return "", fmt.Errorf("--egress %q is neither a host name nor an address", s)
 	}
 	return name, nil
 }

@@ -14,10 +14,10 @@ func newLogLevel(c *common) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "log-level [debug|info|warn|error]",
 		Short: "Show or change the log level of the running daemon",
-		Long: `Show what the running daemon logs, or change it at once. A reload or a restart
-sets it to log.level of the settings again.
+		Long: `Show the log level of the running daemon, or change it immediately. A reload or a
+restart sets it to log.level of the settings again.
 
-Exit status: 0, 1 the daemon does not run or may not be asked, 2 usage or
+Exit status: 0, 1 the daemon does not run or its socket may not be used, 2 usage or
 settings.`,
 		Args:      cobra.MaximumNArgs(1),
 		ValidArgs: []string{"debug", "info", "warn", "error"},

@@ -1,4 +1,4 @@
-// Command policyd tells Postfix which MX hosts promise TLS, see policyd(8).
+// Command policyd answers the lookups of Postfix for TLS policies, see policyd(8).
 package main
 
 import (
@@ -79,8 +79,8 @@ func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "policyd",
 		Short: "TLS policies for Postfix from the names of MX hosts, DANE and MTA-STS",
-		Long: `policyd tells Postfix which receiving hosts promise TLS: by the names of MX hosts
-(starttls-…, smtps-…), by DANE and by MTA-STS.`,
+		Long: `policyd answers the lookups of Postfix for TLS policies: from the promises in the names
+of MX hosts (starttls- and smtps-), from DANE and from MTA-STS.`,
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		Version:       version,

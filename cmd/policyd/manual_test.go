@@ -72,7 +72,41 @@ func TestManualHasEveryFinding(t *testing.T) {
 }
 
 // ownPage are the commands with a page of their own.
-func ownPage() map[string]bool { return map[string]bool{"query": true, "check": true, "doctor": true} }
+func ownPage() map[string]bool {
+	return map[string]bool{"query": true, "check": true, "doctor": true, "status": true, "cache": true, "postfix-config": true}
+}
+
+// withBelow returns a command and those below it.
+func withBelow(cmd *cobra.Command) []*cobra.Command {
+	all := []*cobra.Command{cmd}
+	for _, c := range cmd.Commands() {
+		all = append(all, withBelow(c)...)
+	}
+	return all
+}
+
+// The C locale has ASCII only: the pages and the help are readable there.
+func TestManualAndHelpAreASCII(t *testing.T) {
+	t.Parallel()
+	ascii := func(where, text string) {
+		for i, line := range strings.Split(text, "\n") {
+			for _, r := range line {
+				require.True(t, r >= ' ' && r <= '~' || r == '\t', "%s:%d: %q in %s", where, i+1, r, line)
+			}
+		}
+	}
+	pages, err := filepath.Glob(page("*"))
+	require.NoError(t, err)
+	require.NotEmpty(t, pages)
+	for _, path := range pages {
+		source, err := os.ReadFile(path)
+		require.NoError(t, err)
+		ascii(path, string(source))
+	}
+	for _, cmd := range withBelow(newRoot()) {
+		ascii(cmd.CommandPath(), cmd.Long+"\n"+cmd.UsageString())
+	}
+}
 
 func TestManualHasEveryCommand(t *testing.T) {
 	var b strings.Builder
@@ -87,7 +121,7 @@ func describe(b *strings.Builder, cmd *cobra.Command) {
 	if cmd.Hidden {
 		return
 	}
-	if below := cmd.Commands(); len(below) > 0 {
+	if below := cmd.Commands(); len(below) > 0 && !ownPage()[cmd.Name()] {
 		for _, c := range below {
 			describe(b, c)
 		}
@@ -138,13 +172,15 @@ func TestManualPagesHaveEveryOption(t *testing.T) {
 			}
 			cmd, _, err := newRoot().Find([]string{name})
 			require.NoError(t, err)
-			cmd.InheritedFlags() // merges them
-			cmd.Flags().VisitAll(func(f *pflag.Flag) {
-				mentioned := strings.Contains(string(source), "**--"+f.Name+"**") && (f.Shorthand == "" || strings.Contains(string(source), "**-"+f.Shorthand+"**"))
-				require.True(t, f.Hidden || f.Name == "help" || mentioned, "--%s is missing", f.Name)
-				delete(documented, f.Name)
-			})
-			require.Empty(t, documented, "there are no such options")
+			for _, c := range withBelow(cmd) {
+				c.InheritedFlags() // merges them
+				c.Flags().VisitAll(func(f *pflag.Flag) {
+					mentioned := strings.Contains(string(source), "**--"+f.Name+"**") && (f.Shorthand == "" || strings.Contains(string(source), "**-"+f.Shorthand+"**"))
+					require.True(t, f.Hidden || f.Name == "help" || mentioned, "--%s is missing", f.Name)
+					delete(documented, f.Name)
+				})
+			}
+			require.Empty(t, documented, "unknown options")
 		})
 	}
 }

@@ -12,13 +12,13 @@ func newStatus(c *common) *cobra.Command {
 	a := &asking{common: c}
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Show how the running daemon is doing",
-		Long: `Ask the running daemon for its version, the settings in force, the resolver and
-its self-test, counters of lookups, DNS and connections, the cache, MTA-STS
-policies, probes, the last reload, and what an operator should look at.
+		Short: "Show the state of the running daemon",
+		Long: `Show the version of the running daemon, its settings, the resolver and its
+self-test, counters of lookups, DNS queries and connections, the cache, MTA-STS
+policies, probes, the last reload, and warnings.
 
-Exit status: 0 the daemon runs, 1 it does not or may not be asked, 2 usage or
-settings.`,
+Exit status: 0 the daemon runs, 1 it does not or its socket may not be used, 2 usage
+or settings.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.ask(cmd, func(ctx context.Context, client *admin.Client) error {

@@ -56,6 +56,6 @@ func newVersion() *cobra.Command {
 			return failed(err)
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
