@@ -14,7 +14,7 @@ FUZZTIME ?= 10s
 UNIT = $(shell go list ./...)
 
 .DEFAULT_GOAL = help
-.PHONY: help go-version build test ci unit race e2e torture torture-short soak check size golden portable fuzz fuzz-short bench demo demo-mail \
+.PHONY: help go-version build test ci unit race e2e torture torture-short soak check size golden portable fuzz fuzz-short bench demo demo-mail pictures \
 	deps man install deb rpm image cross package-test clean
 
 help: ## show the targets
@@ -98,6 +98,9 @@ demo: build ## ask a policyd on a built-in lab resolver; no root, no packages
 demo-mail: deps build ## real mail through real Postfix as a show; root only
 	@go run ./e2e/cmd/demo-mail -policyd bin/policyd
 
+pictures: deps build ## the pictures in the README, from real output of the lab; root only
+	@go run ./e2e/cmd/pictures -policyd bin/policyd
+
 deps:
 	@e2e/install-deps
 
@@ -129,7 +132,7 @@ install: build man ## policyd, manual, completions, units and examples under DES
 	install -m 0644 packaging/systemd/policyd.socket $(UNITS)/systemd/system/
 	install -D -m 0644 packaging/systemd/sysusers.conf $(UNITS)/sysusers.d/policyd.conf
 	install -D -m 0644 packaging/systemd/tmpfiles.conf $(UNITS)/tmpfiles.d/policyd.conf
-	install -D -m 0644 -t $(DOC) docs/*.png
+	install -D -m 0644 -t $(DOC) docs/*.png docs/*.svg
 	@set -e; umask 022; for page in README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md docs/*.md; do \
 	  sed $(LINKS) $$page >$(DOC)/$${page##*/}; \
 	done
