@@ -59,7 +59,7 @@ func TestLayerTable(t *testing.T) {
 		require.NoError(t, os.WriteFile("architecture.md", []byte(want), 0o600))
 		return
 	}
-	require.Equal(t, want, text, "run the test with -update")
+	require.Equal(t, layerRow.FindAllString(want, -1), layerRow.FindAllString(text, -1), "run the test with -update")
 }
 
 func layerOf(pkg string) string {
