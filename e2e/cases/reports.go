@@ -10,7 +10,7 @@ import (
 )
 
 // ReportSettings are main.cf for a Postfix that knows TLSRPT (3.10 and later).
-const ReportSettings = `smtp_tls_policy_maps = socketmap:inet:` + lab.PolicydAddr + `:tls-policy-tlsrpt
+const ReportSettings = `smtp_tls_policy_maps = texthash:/lab/policies, socketmap:inet:` + lab.PolicydAddr + `:tls-policy-tlsrpt
 smtp_tlsrpt_enable = yes
 smtp_tlsrpt_socket_name = ` + lab.ReportSocket + `
 `
@@ -30,7 +30,44 @@ func reports(l *lab.Lab) []Case {
 		stsReported(l, "TLSRPT: an MTA-STS policy that is kept", "ststold.test", lab.STARTTLS),
 		stsReported(l, "TLSRPT: an MTA-STS policy that is broken", "stsbroken.test", lab.Clear),
 		prefixReported(l),
+		testingReported(l),
+		unenforced(l, "may.test", lab.OtherName, "{ policy_string = version: STSv1 } { policy_string = mode: testing } "+
+			"{ policy_string = mx: mx.may.test } { policy_string = max_age: 86400 } mx_host_pattern=mx.may.test"),
+		unenforced(l, "nofetch.test", lab.Good, "policy_failure=sts-policy-fetch-error"),
 	}
+}
+
+// testingReported has a policy in mode testing: policyd finds no honest report for it (docs/decisions/0008).
+func testingReported(l *lab.Lab) Case {
+	r := l.Host(lab.Host{Name: "mx.trial.test", On25: lab.STARTTLS, Flaw: lab.OtherName})
+	l.MX("trial.test", r.Name)
+	l.PolicyHost("trial.test", "1", lab.STS("testing", r.Name))
+	collected(l, "trial.test")
+	return Case{Name: "TLSRPT: a policy in mode testing is reported as no policy", Run: func(ctx context.Context) (string, error) {
+		_, line, err := attempt(ctx, l, want{status: "sent"}, "someone@trial.test")
+		if err != nil {
+			return line, err
+		}
+		report, err := l.Report(ctx, "trial.test")
+		return line + "\n" + report, errors.Join(err, says(report, `"policy-type":9`))
+	}}
+}
+
+// unenforced shows what docs/decisions/0008 rests on: with the attributes of an MTA-STS policy at the level may, Postfix
+// reports a success whatever is wrong.
+func unenforced(l *lab.Lab, domain string, f lab.Flaw, attributes string) Case {
+	r := l.Host(lab.Host{Name: "mx." + domain, On25: lab.STARTTLS, Flaw: f})
+	l.MX(domain, r.Name)
+	collected(l, domain)
+	l.Policy(domain, "may policy_type=sts policy_domain="+domain+" "+attributes)
+	return Case{Name: "TLSRPT: Postfix reports success for " + domain, Run: func(ctx context.Context) (string, error) {
+		_, line, err := attempt(ctx, l, want{status: "sent"}, "someone@"+domain)
+		if err != nil {
+			return line, err
+		}
+		report, err := l.Report(ctx, domain)
+		return line + "\n" + report, errors.Join(err, says(report, `"policy-type":2`, `"t":0,"f":0`))
+	}}
 }
 
 // collected has a domain ask for reports.

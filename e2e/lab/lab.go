@@ -35,9 +35,10 @@ type Lab struct {
 	Resolver  *Unbound // Postfix's own, in /etc/resolv.conf
 	Upstream  *Unbound // policyd's: the same zones, so that it can be away while Postfix has its own
 
-	tree    *zone.Tree
-	local   strings.Builder // lines of /etc/hosts
-	reports *lines          // what a collector of TLSRPT is told, if there is one
+	tree     *zone.Tree
+	local    strings.Builder // lines of /etc/hosts
+	policies strings.Builder // lines of a table for smtp_tls_policy_maps
+	reports  *lines          // what a collector of TLSRPT is told, if there is one
 
 	mu        sync.Mutex
 	err       error // the first of building
@@ -241,6 +242,7 @@ func (l *Lab) Prepare() error {
 	files := map[string][]byte{
 		filepath.Join(l.zones(), "anchor"): []byte(l.tree.Anchor()),
 		l.CAFile():                         l.Authority.PEM(),
+		filepath.Join(l.Dir, "policies"):   []byte(l.policies.String()),
 		"/etc/resolv.conf":                 []byte("nameserver " + l.Resolver.Addr.Addr().String() + "\n"),
 		"/etc/hosts":                       []byte("127.0.0.1 localhost\n::1 localhost\n127.0.0.1 " + Hostname + "\n" + l.local.String()),
 		"/etc/hostname":                    []byte(Hostname + "\n"),
@@ -256,6 +258,9 @@ func (l *Lab) Prepare() error {
 
 // zones is the directory of the zone files.
 func (l *Lab) zones() string { return filepath.Join(l.Dir, "zones") }
+
+// Policy adds a line to the table /lab/policies, for main.cf.
+func (l *Lab) Policy(domain, policy string) { l.policies.WriteString(domain + " " + policy + "\n") }
 
 // CAFile is where the private authority's certificate is.
 func (l *Lab) CAFile() string { return caFile(l.Dir) }
