@@ -24,28 +24,35 @@ const maxStream = 100_000
 // before the first New.
 func DiscardClientLog() { logging.Disable() }
 
-// newClient returns a client of the server that a URL names. It does not connect.
-func newClient(text string) (redis.UniversalClient, error) {
+// CheckURL returns what is wrong with the URL of a server, without its password, and nil if nothing is.
+func CheckURL(text string) error {
+	_, err := newClient(text)
+	return err
+}
+
+// newClient returns a function that makes a client of the server that a URL names. The client does not connect before it is
+// used.
+func newClient(text string) (func() redis.UniversalClient, error) {
 	u, err := url.Parse(text)
 	if err != nil {
-		return nil, errors.New("fleet.url: not a URL") // the text of err may contain the password
+		return nil, errors.New("not a URL") // the text of err may contain the password
 	}
 	if u.Query().Has("master_name") {
 		o, err := redis.ParseFailoverURL(text)
 		if err != nil {
-			return nil, fmt.Errorf("fleet.url: %s", describe(err))
+			return nil, errors.New(describe(err))
 		}
 		o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.ContextTimeoutEnabled = timeout, timeout, timeout, true
 		o.MaxRetries, o.DialerRetries, o.PoolSize, o.ClientName = -1, 1, 2, "policyd"
-		return redis.NewFailoverClient(o), nil
+		return func() redis.UniversalClient { return redis.NewFailoverClient(o) }, nil
 	}
 	o, err := redis.ParseURL(text)
 	if err != nil {
-		return nil, fmt.Errorf("fleet.url: %s", describe(err))
+		return nil, errors.New(describe(err))
 	}
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.ContextTimeoutEnabled = timeout, timeout, timeout, true
 	o.MaxRetries, o.DialerRetries, o.PoolSize, o.ClientName = -1, 1, 2, "policyd"
-	return redis.NewClient(o), nil
+	return func() redis.UniversalClient { return redis.NewClient(o) }, nil
 }
 
 // exchange reads what peers have learned and writes what this node has learned.

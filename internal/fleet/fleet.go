@@ -14,6 +14,7 @@ package fleet
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -111,10 +112,10 @@ func New(o Options) (*Fleet, error) {
 	}
 	client, err := newClient(o.URL)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("fleet: %w", err)
 	}
 	f := &Fleet{
-		client: client, keys: o.Keys, prefix: o.Prefix, pull: o.Pull, locals: o.Locals, log: o.Log, now: o.Now,
+		client: client(), keys: o.Keys, prefix: o.Prefix, pull: o.Pull, locals: o.Locals, log: o.Log, now: o.Now,
 		dirty: map[name]struct{}{}, wake: make(chan struct{}, 1),
 	}
 	if f.prefix == "" {

@@ -41,14 +41,14 @@ func (d *Daemon) Status() admin.Status {
 
 func (d *Daemon) settingsInForce() admin.Settings {
 	l := d.loaded.Load()
-	s := admin.Settings{Mode: l.Mode, Changed: changed(l.Settings), Overrides: l.Rules.Len()}
+	s := admin.Settings{Mode: l.Mode, Changed: changed(l.Redacted()), Overrides: l.Rules.Len()}
 	if l.Found {
 		s.File = l.Path
 		if abs, err := filepath.Abs(l.Path); err == nil {
 			s.File = abs
 		}
 	}
-	if all, err := json.Marshal(l.Settings); err == nil { // strings, numbers and lists do not fail
+	if all, err := json.Marshal(l.Redacted()); err == nil { // strings, numbers and lists do not fail
 		s.All = all
 	}
 	return s

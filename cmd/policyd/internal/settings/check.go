@@ -2,6 +2,7 @@ package settings
 
 import (
 	"encoding"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/policyd/policyd/internal/fleet"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/postfix"
 	"github.com/policyd/policyd/internal/stub"
@@ -231,6 +233,36 @@ func excludeDomain(s string) error {
 func ownHost(s string) error {
 	if _, err := postfix.New(postfix.Options{OwnHosts: []string{s}}); err != nil {
 		return fmt.Errorf(`%q is not a host name: write one, such as "mx.example.com"`, s)
+	}
+	return nil
+}
+
+func secondOpinion(s string) error {
+	server, err := stub.ParseServer(s)
+	if err == nil && server.TLSName == "" {
+		err = fmt.Errorf(`%q does not use TLS: write a resolver elsewhere with its name, such as "tls://name@192.0.2.1:853"`, s)
+	}
+	return err
+}
+
+func fleetURL(s string) error {
+	if err := fleet.CheckURL(s); err != nil {
+		return fmt.Errorf(`%w: write a URL such as "redis://127.0.0.1:6379" or "unix:///run/redis/redis.sock"`, err)
+	}
+	return nil
+}
+
+func fleetKeyFile(s *Settings) error {
+	if s.Fleet.URL != "" && s.Fleet.KeyFile == "" {
+		return errors.New(`required with fleet.url: make a key with "policyd fleet key" and write the path of its file`)
+	}
+	return optional(s.Fleet.KeyFile, absolutePath)
+}
+
+func fleetPrefix(s string) error {
+	const longest = 64
+	if len(s) > longest || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return fmt.Errorf("%q is not a prefix: write at most %d printable ASCII characters without spaces", s, longest)
 	}
 	return nil
 }

@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/policyd/policyd/internal/fleet"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/regfile"
 	"github.com/policyd/policyd/internal/roots"
@@ -108,6 +110,13 @@ func (l *Loaded) readFiles() (problems []Problem) {
 	case err != nil:
 		at("tls.ca_file", l.TLS.CAFile+" cannot be read: "+cause(err)+": write the path of a PEM file, or leave the setting out for the system's roots")
 	}
+	if l.Fleet.URL != "" {
+		for key, path := range map[string]string{"fleet.key_file": l.Fleet.KeyFile, "fleet.previous_key_file": l.Fleet.PreviousKeyFile} {
+			if err := l.readFleetKey(key, path); err != nil {
+				at(key, err.Error())
+			}
+		}
+	}
 	rules, err := regfile.Read(l.Overrides)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && l.Overrides == defaultOverrides:
@@ -119,6 +128,30 @@ func (l *Loaded) readFiles() (problems []Problem) {
 		}
 	}
 	return problems
+}
+
+// readFleetKey reads a site key. The site key itself comes first in FleetKeys, and the previous one after it.
+func (l *Loaded) readFleetKey(setting, path string) error {
+	if path == "" {
+		return nil
+	}
+	text, err := regfile.Read(path)
+	if err != nil {
+		return fmt.Errorf("%s cannot be read: %s", path, cause(err))
+	}
+	key, err := fleet.ParseKey(text)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o007 != 0 {
+		return fmt.Errorf("%s can be read by every user of this machine: chmod 0640 it", path)
+	}
+	if setting == "fleet.key_file" {
+		l.FleetKeys = append([]fleet.Key{key}, l.FleetKeys...)
+	} else {
+		l.FleetKeys = append(l.FleetKeys, key)
+	}
+	return nil
 }
 
 // overridesProblems returns the problems of an error with lines such as "file:line: what is wrong".

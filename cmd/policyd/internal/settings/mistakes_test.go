@@ -51,6 +51,13 @@ func TestMistakes(t *testing.T) {
 		{"a list of tables", "[[server]]\n", 1, []string{"server is a table: write [server]"}},
 		{"number out of all range", "[port26]\nport = 99999999999999999999", 2, []string{"port26.port: this is not TOML"}},
 
+		{"vanished", "[promises]\nvanished = \"holds\"", 2, []string{"promises.vanished: ", "use off, alert or hold", `did you mean "hold"`}},
+		{"second opinion without TLS", "[dns]\nsecond_opinion = \"192.0.2.1\"", 2, []string{"dns.second_opinion: ", "tls://name@192.0.2.1:853"}},
+		{"fleet URL", "[fleet]\nurl = \"http://user:secret@host\"\nkey_file = \"/x\"", 2, []string{"fleet.url: ", "redis://"}},
+		{"fleet without a key", "[fleet]\nurl = \"redis://host\"", 2, []string{"fleet.key_file: ", "policyd fleet key"}},
+		{"fleet key that is missing", "[fleet]\nurl = \"redis://host\"\nkey_file = \"/nonexistent\"", 3, []string{"fleet.key_file: /nonexistent cannot be read: no such file"}},
+		{"fleet prefix", "[fleet]\nprefix = \"a b\"", 2, []string{"fleet.prefix: "}},
+		{"fleet pull", "[fleet]\npull = \"10ms\"", 2, []string{"fleet.pull: 10ms is out of range"}},
 		{"mode", "mode = \"on\"", 1, []string{"mode: ", "use enforce, report or off"}},
 		{"overrides path", "overrides = \"overrides\"", 1, []string{"absolute path"}},
 		{"overrides file that does not exist", "overrides = \"/nonexistent/overrides\"", 1, []string{"no such file"}},

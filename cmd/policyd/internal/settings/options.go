@@ -11,11 +11,13 @@ import (
 	"time"
 
 	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/fleet"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/postfix"
 	"github.com/policyd/policyd/internal/probe"
+	"github.com/policyd/policyd/internal/promises"
 	"github.com/policyd/policyd/internal/stsstore"
 	"github.com/policyd/policyd/internal/stub"
 	"github.com/policyd/policyd/internal/unixsock"
@@ -38,6 +40,7 @@ func (l *Loaded) PolicyOptions() policy.Options {
 		MixedMX:    parsed[policy.Treatment](l.Policy.MixedMX),
 		DANE:       l.Policy.DANE,
 		MTASTS:     l.Policy.MTASTS,
+		Vanished:   promises.Mode(l.Promises.Vanished),
 		Port26: policy.Port26Options{
 			Mode: parsed[policy.PortMode](l.Port26.Mode), Port: uint16(l.Port26.Port), Transport: l.Port26.Transport,
 		},
@@ -81,6 +84,20 @@ func (l *Loaded) Store(r dns.Resolver, log *slog.Logger) stsstore.Options {
 			Resolver: r, Roots: l.Roots, Special: l.Port26.ProbeSpecialAddresses, ProxyFromEnvironment: l.MTASTS.ProxyFromEnvironment,
 		},
 	}
+}
+
+// SecondOpinion returns the options of the resolver that is asked about vanished promises, and false if there is none.
+func (l *Loaded) SecondOpinion(log *slog.Logger) (stub.Options, bool) {
+	o := l.Stub(log)
+	o.Servers, o.Trust = []string{l.DNS.SecondOpinion}, stub.TrustNever
+	return o, l.DNS.SecondOpinion != ""
+}
+
+// SharedFleet returns the options of the fleet, but for what is shared, and false if nothing is.
+func (l *Loaded) SharedFleet(log *slog.Logger) (fleet.Options, bool) {
+	return fleet.Options{
+		URL: l.Fleet.URL, Keys: l.FleetKeys, Prefix: l.Fleet.Prefix, Pull: durationOf(l.Fleet.Pull), Log: log,
+	}, l.Fleet.URL != ""
 }
 
 // Limits returns what the server allows its clients.

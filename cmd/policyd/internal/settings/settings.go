@@ -5,7 +5,9 @@ package settings
 
 import (
 	"crypto/x509"
+	"net/url"
 
+	"github.com/policyd/policyd/internal/fleet"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/roots"
 )
@@ -18,18 +20,20 @@ const (
 
 // Settings are the settings as the file has them. The table documents each one.
 type Settings struct {
-	Mode      string  `toml:"mode" json:"mode"`
-	Overrides string  `toml:"overrides" json:"overrides"`
-	Server    Server  `toml:"server" json:"server"`
-	DNS       DNS     `toml:"dns" json:"dns"`
-	Cache     Cache   `toml:"cache" json:"cache"`
-	Policy    Policy  `toml:"policy" json:"policy"`
-	MTASTS    MTASTS  `toml:"mta_sts" json:"mta_sts"`
-	Port26    Port26  `toml:"port26" json:"port26"`
-	TLS       TLS     `toml:"tls" json:"tls"`
-	Admin     Admin   `toml:"admin" json:"admin"`
-	Metrics   Metrics `toml:"metrics" json:"metrics"`
-	Log       Log     `toml:"log" json:"log"`
+	Mode      string   `toml:"mode" json:"mode"`
+	Overrides string   `toml:"overrides" json:"overrides"`
+	Server    Server   `toml:"server" json:"server"`
+	DNS       DNS      `toml:"dns" json:"dns"`
+	Cache     Cache    `toml:"cache" json:"cache"`
+	Policy    Policy   `toml:"policy" json:"policy"`
+	MTASTS    MTASTS   `toml:"mta_sts" json:"mta_sts"`
+	Promises  Promises `toml:"promises" json:"promises"`
+	Fleet     Fleet    `toml:"fleet" json:"fleet"`
+	Port26    Port26   `toml:"port26" json:"port26"`
+	TLS       TLS      `toml:"tls" json:"tls"`
+	Admin     Admin    `toml:"admin" json:"admin"`
+	Metrics   Metrics  `toml:"metrics" json:"metrics"`
+	Log       Log      `toml:"log" json:"log"`
 }
 
 // Server is the table [server].
@@ -44,10 +48,11 @@ type Server struct {
 
 // DNS is the table [dns].
 type DNS struct {
-	Servers  []string `toml:"servers" json:"servers"`
-	TrustAD  string   `toml:"trust_ad" json:"trust_ad"`
-	Timeout  string   `toml:"timeout" json:"timeout"`
-	SelfTest []string `toml:"self_test" json:"self_test"`
+	Servers       []string `toml:"servers" json:"servers"`
+	TrustAD       string   `toml:"trust_ad" json:"trust_ad"`
+	Timeout       string   `toml:"timeout" json:"timeout"`
+	SelfTest      []string `toml:"self_test" json:"self_test"`
+	SecondOpinion string   `toml:"second_opinion" json:"second_opinion"`
 }
 
 // Cache is the table [cache].
@@ -67,6 +72,20 @@ type Policy struct {
 // MTASTS is the table [mta_sts].
 type MTASTS struct {
 	ProxyFromEnvironment bool `toml:"proxy_from_environment" json:"proxy_from_environment"`
+}
+
+// Promises is the table [promises].
+type Promises struct {
+	Vanished string `toml:"vanished" json:"vanished"`
+}
+
+// Fleet is the table [fleet].
+type Fleet struct {
+	URL             string `toml:"url" json:"url"`
+	KeyFile         string `toml:"key_file" json:"key_file"`
+	PreviousKeyFile string `toml:"previous_key_file" json:"previous_key_file"`
+	Prefix          string `toml:"prefix" json:"prefix"`
+	Pull            string `toml:"pull" json:"pull"`
 }
 
 // Port26 is the table [port26].
@@ -112,9 +131,11 @@ func Default() Settings {
 			Listen: []string{"127.0.0.1:2526"}, SocketMode: "0660", MaxConnections: 4096,
 			IdleTimeout: "2m", DrainTimeout: "5s",
 		},
-		DNS:    DNS{Servers: []string{}, TrustAD: "auto", Timeout: "3s", SelfTest: []string{".", "com."}},
-		Cache:  Cache{MaxEntries: 400_000, StateDir: "/var/lib/policyd"},
-		Policy: Policy{UnsignedMX: "secure", MixedMX: "secure", DANE: true, MTASTS: true},
+		DNS:      DNS{Servers: []string{}, TrustAD: "auto", Timeout: "3s", SelfTest: []string{".", "com."}},
+		Cache:    Cache{MaxEntries: 400_000, StateDir: "/var/lib/policyd"},
+		Policy:   Policy{UnsignedMX: "secure", MixedMX: "secure", DANE: true, MTASTS: true},
+		Promises: Promises{Vanished: "alert"},
+		Fleet:    Fleet{Prefix: "policyd:", Pull: "10s"},
 		Port26: Port26{
 			Mode: "probe", Port: 26, Transport: "smtps26", Wait: "200ms",
 			ExcludeDomains: []string{}, OwnHosts: []string{},
@@ -122,6 +143,14 @@ func Default() Settings {
 		Admin: Admin{Socket: "/run/policyd/admin.sock"},
 		Log:   Log{Level: "info", Format: "auto", Lookups: "changes"},
 	}
+}
+
+// Redacted returns the settings without the password in fleet.url.
+func (s Settings) Redacted() Settings {
+	if u, err := url.Parse(s.Fleet.URL); err == nil && s.Fleet.URL != "" {
+		s.Fleet.URL = u.Redacted()
+	}
+	return s
 }
 
 // Loaded is a settings file that was read and checked, with the files that it names. It is immutable.
@@ -134,6 +163,8 @@ type Loaded struct {
 	Rules *policy.Overrides
 	// Roots are the root certificates of ca_file, or else of the system. It is never nil.
 	Roots *x509.CertPool
+	// FleetKeys are the site key and, during a change of keys, the previous one; none without fleet.url.
+	FleetKeys []fleet.Key
 	// Warnings are about settings that are valid and may still be mistakes.
 	Warnings []string
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -14,6 +15,8 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/fleet"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -42,6 +45,7 @@ servers = []
 trust_ad = "auto"
 timeout = "3s"
 self_test = [".", "com."]
+second_opinion = ""
 [cache]
 max_entries = 400000
 state_dir = "/var/lib/policyd"
@@ -52,6 +56,14 @@ dane = true
 mta_sts = true
 [mta_sts]
 proxy_from_environment = false
+[promises]
+vanished = "alert"
+[fleet]
+url = ""
+key_file = ""
+previous_key_file = ""
+prefix = "policyd:"
+pull = "10s"
 [port26]
 mode = "probe"
 port = 26
@@ -252,5 +264,30 @@ func TestLoopbackIsAnotherHostOnlyWhereItIsProbed(t *testing.T) {
 			l := Loaded{Settings: s}
 			require.Equal(t, mode == "probe" && special, l.Site(slog.New(slog.DiscardHandler)).LoopbackProbed, "%s %v", mode, special)
 		}
+	}
+}
+
+func TestTheFleetKeysAreReadAndKeptPrivate(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string, mode os.FileMode) string {
+		file := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(file, []byte(text), mode))
+		require.NoError(t, os.Chmod(file, mode))
+		return file
+	}
+	now, before := fleet.NewKey(), fleet.NewKey()
+	settingsFile := func(keyFile string) string {
+		return write("policyd.toml", fmt.Sprintf("[fleet]\nurl = \"redis://user:secret@host\"\nprevious_key_file = %q\nkey_file = %q\n",
+			write("old", before.Text(), 0o600), keyFile), 0o600)
+	}
+	l, err := Load(settingsFile(write("key", now.Text()+"\n", 0o640)))
+	require.NoError(t, err)
+	require.Equal(t, []fleet.Key{now, before}, l.FleetKeys)
+	require.Contains(t, l.TOML(), "secret")
+	require.NotContains(t, l.Redacted().TOML(), "secret")
+	for _, bad := range []struct{ text, says string }{{now.Text(), "every user"}, {"secret", "not a site key"}} {
+		_, err = Load(settingsFile(write("key", bad.text, 0o644)))
+		require.ErrorContains(t, err, bad.says)
+		require.NotContains(t, err.Error(), now.Text())
 	}
 }

@@ -105,6 +105,11 @@ func sections() []section {
 				"Names with a signed NS RRset, for which a validating resolver must set the AD bit. Change them only if the root zone is a private one.",
 				func(s *Settings) error { return selfTest(s.DNS.SelfTest) },
 			},
+			{
+				"second_opinion", "DNS server with TLS",
+				`A resolver elsewhere, such as "tls://name@192.0.2.1:853". It is asked only about a promise that vanished, and only with promises.vanished = "hold": when it gives the same answer twice, 30 minutes apart, the hold ends early. Empty means that no resolver is asked. A change needs a restart.`,
+				func(s *Settings) error { return optional(s.DNS.SecondOpinion, secondOpinion) },
+			},
 		}},
 		{"cache", "Answers in memory, and the state directory.", []row{
 			{
@@ -134,6 +139,40 @@ func sections() []section {
 		}},
 		{"mta_sts", "How MTA-STS policies are fetched.", []row{
 			{"proxy_from_environment", "true or false", "Whether to use the proxy that the environment variables HTTPS_PROXY and NO_PROXY of the process name.", nil},
+		}},
+		{"promises", "The memory of promises: which next hops promised authenticated TLS, kept in cache.state_dir.", []row{
+			{
+				"vanished", `"off", "alert" or "hold"`,
+				"What happens when a promise that was seen on at least 3 of the last 30 days is missing from an unsigned answer, which an attacker can forge: a warning in the log, in status, in report and in the metrics (alert); in addition the mail waits for at most 6 hours, once per domain in 30 days (hold); or nothing, and nothing is remembered (off).",
+				func(s *Settings) error { return oneOf(s.Promises.Vanished, "off", "alert", "hold") },
+			},
+		}},
+		{"fleet", "Sharing MTA-STS policies and promises with the other nodes of this site through Redis or Valkey. The server is not trusted and never delays a lookup. A change needs a restart.", []row{
+			{
+				"url", "redis://, rediss:// or unix:// URL",
+				`The server, such as "rediss://user:password@redis.example.com:6380/0" or "unix:///run/redis/redis.sock". A Sentinel has the parameter master_name: "redis://sentinel:26379?master_name=policyd". Empty means that nothing is shared.`,
+				func(s *Settings) error { return optional(s.Fleet.URL, fleetURL) },
+			},
+			{
+				"key_file", "path",
+				"File with the site key, which policyd fleet key prints. All nodes have the same key. Required with url.",
+				func(s *Settings) error { return fleetKeyFile(s) },
+			},
+			{
+				"previous_key_file", "path",
+				"File with the site key that was in use before, so that its records stay valid while the key is changed.",
+				func(s *Settings) error { return optional(s.Fleet.PreviousKeyFile, absolutePath) },
+			},
+			{
+				"prefix", "text",
+				"What the keys in the server begin with.",
+				func(s *Settings) error { return fleetPrefix(s.Fleet.Prefix) },
+			},
+			{
+				"pull", "duration, 1s to 1h",
+				"How often the records of the other nodes are read.",
+				func(s *Settings) error { return duration(s.Fleet.Pull, time.Second, time.Hour) },
+			},
 		}},
 		{"port26", "Implicit TLS on port 26, for hosts with the prefix smtps-.", []row{
 			{
