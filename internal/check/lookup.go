@@ -16,6 +16,7 @@ import (
 	"github.com/policyd/policyd/internal/address"
 	"github.com/policyd/policyd/internal/dane"
 	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/gather"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/probe"
@@ -186,8 +187,8 @@ func (d *domain) lookUpAddresses(ctx context.Context, h *host) {
 }
 
 // engine gathers facts for the answers of the maps.
-func (d *domain) engine(probes policy.Probes) *policy.Engine {
-	e := &policy.Engine{Resolver: d.o.Resolver, Probes: probes, Site: nowhere{}}
+func (d *domain) engine(probes gather.Probes) *gather.Engine {
+	e := &gather.Engine{Resolver: d.o.Resolver, Probes: probes, Site: nowhere{}}
 	if d.sts != nil {
 		e.STS = d.sts
 	}
@@ -241,7 +242,7 @@ func (d *domain) announcement(ctx context.Context) MTASTS {
 // verdicts are what the connections to the port of implicit TLS have shown.
 type verdicts map[string]probe.Verdict
 
-// Verdict implements policy.Probes.
+// Verdict implements gather.Probes.
 func (v verdicts) Verdict(name string) probe.Verdict { return v[name] }
 
 // answer makes the answers of both maps, as if the prober had found what was found here.

@@ -14,8 +14,10 @@ import (
 	"time"
 
 	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/gather"
 	"github.com/policyd/policyd/internal/oncelog"
 	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/promises"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -24,9 +26,9 @@ type Settings struct {
 	Policy    policy.Options
 	Overrides *policy.Overrides
 	// Site knows what this site receives itself; nil knows nothing, so there is no route.
-	Site policy.OwnSite
+	Site gather.OwnSite
 	// Relays knows Postfix's own relay hosts; nil knows none.
-	Relays policy.Relays
+	Relays gather.Relays
 	// Wait is the longest that a transport lookup takes; zero means 200 ms.
 	Wait time.Duration
 	// Budget is the longest that a TLS policy lookup takes; zero means 10 s.
@@ -47,14 +49,17 @@ type Sources struct {
 	// Resolver has a cache, which it alone uses where dns.Effort.CacheOnly is set.
 	Resolver dns.Resolver
 	// STS finds MTA-STS policies; nil knows nothing.
-	STS policy.STS
+	STS gather.STS
 	// Promises remembers what next hops promised before; nil remembers nothing.
-	Promises policy.Promises
+	Promises interface {
+		gather.Promises
+		Observe(domain string, a promises.Answer)
+	}
 	// Version changes whenever an answer of Resolver or STS may have changed, except by its expiry. nil: nothing is
 	// remembered here.
 	Version func() uint64
 	// Probes knows what probes of port 26 have found; nil: nothing is known.
-	Probes policy.Probes
+	Probes gather.Probes
 	// WantProbe makes a host due for a probe, and must not block. It is called after TLS-policy lookups only: those are
 	// for mail that leaves, while untrusted senders choose the domains of the transport map. nil: nothing is probed.
 	WantProbe func(host string)
@@ -86,7 +91,7 @@ type Service struct {
 	force      atomic.Pointer[inForce]
 	background *background
 	changes    *changes
-	hosts      *policy.HostLimit
+	hosts      *gather.HostLimit
 	counters   counters
 	unknown    unknownMaps
 	// relayLookups limits the warning about relay hosts that cannot be looked up.
@@ -98,13 +103,13 @@ type Service struct {
 // inForce is what belongs to one set of settings. Nothing outside keeps it after a reload, except requests in progress.
 type inForce struct {
 	Settings
-	engine policy.Engine
+	engine gather.Engine
 	memo   memo
 }
 
 // New returns a Service that answers from src under set. Run it, so that routes that are not in the cache are looked up.
 func New(src Sources, set Settings, log *slog.Logger) *Service {
-	s := &Service{sources: src, log: log, changes: newChanges(), hosts: policy.NewHostLimit(), started: time.Now()}
+	s := &Service{sources: src, log: log, changes: newChanges(), hosts: gather.NewHostLimit(), started: time.Now()}
 	s.counters.observe = src.Observe
 	s.background = newBackground(s.gatherRoute, log)
 	s.Configure(set)
@@ -120,8 +125,8 @@ func (s *Service) Configure(set Settings) {
 }
 
 // engine returns an Engine for a set of settings.
-func engine(src Sources, set Settings, hosts *policy.HostLimit) policy.Engine {
-	return policy.Engine{
+func engine(src Sources, set Settings, hosts *gather.HostLimit) gather.Engine {
+	return gather.Engine{
 		Resolver: src.Resolver, STS: src.STS, Probes: src.Probes, Hosts: hosts,
 		Overrides: set.Overrides, Site: set.Site, Relays: set.Relays, Promises: src.Promises,
 	}

@@ -89,7 +89,7 @@ func (s *Service) version() uint64 {
 func lasting(f policy.Facts, d policy.Decision) bool {
 	sts := f.STS.State == mtasts.Found && !f.STS.Stale || f.STS.State == mtasts.Absent ||
 		f.STS.State == mtasts.Unknown && f.STS.Err == nil && f.STS.Why == "" // not looked up
-	return sts && !d.Vanished && d.Verdict != policy.Defer && f.Relay == policy.RelayUnknown && !f.Probed && f.Receiver == (policy.Receiver{})
+	return sts && !d.Vanished && d.Verdict != policy.Defer && !f.RelayKnown && !f.Probed && f.Receiver == (policy.Receiver{})
 }
 
 // expiry passes lookups on to a resolver, and notes when the first of its answers expires.

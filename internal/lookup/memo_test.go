@@ -19,6 +19,7 @@ import (
 
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dnscache"
+	"github.com/policyd/policyd/internal/gather"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
@@ -129,7 +130,7 @@ func (w *world) change(r *rand.Rand) {
 // fresh gathers and decides without remembering anything.
 func (w *world) fresh(set lookup.Settings, request string) string {
 	m, key, _ := strings.Cut(request, " ")
-	e := policy.Engine{Resolver: w, STS: worldSTS{w}, Probes: w, Site: w}
+	e := gather.Engine{Resolver: w, STS: worldSTS{w}, Probes: w, Site: w}
 	if m == "transport" {
 		next, _ := policy.ParseRecipient(key)
 		_, d, _ := e.Route(context.Background(), next, set.Policy, dns.Effort{CacheOnly: true})

@@ -73,7 +73,7 @@ func TestARelayHostOfPostfixThatCannotBeLookedUpDoesNotStopMail(t *testing.T) {
 
 func TestARelayHostThatCanBeLookedUpKeepsItsPolicy(t *testing.T) {
 	t.Parallel()
-	f := policy.Facts{Nexthop: policy.Nexthop{Name: "relay.corp.example", Host: true, Port: 25}, Relay: policy.RelayOwn}
+	f := policy.Facts{Nexthop: policy.Nexthop{Name: "relay.corp.example", Host: true, Port: 25}, Relay: true, RelayKnown: true}
 	f.Hosts = []policy.Host{{Name: "relay.corp.example", DANE: dane.Result{State: dane.Failed}}}
 	usable := f
 	usable.Hosts = []policy.Host{{Name: "relay.corp.example", DANE: dane.Result{State: dane.Usable}}}
@@ -82,7 +82,7 @@ func TestARelayHostThatCanBeLookedUpKeepsItsPolicy(t *testing.T) {
 	require.Equal(t, policy.LevelDANEOnly, d.TLS.Level)
 	d, _ = policy.Decide(f, o)
 	require.Equal(t, policy.None, d.Verdict)
-	f.Relay = policy.RelayOther
+	f.Relay = false
 	d, _ = policy.Decide(f, o)
 	require.Equal(t, policy.Defer, d.Verdict)
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/policyd/policyd/internal/dns"
 )
 
 // Errors of the TXT record. In every case the domain "does not have an available MTA-STS Policy" (RFC 8461 section 3.1); an
@@ -74,8 +76,10 @@ const (
 	hostLabel   = "mta-sts."
 )
 
-// RecordName returns the name of the TXT record of a policy domain.
-func RecordName(domain string) string { return recordLabel + domain }
+// RecordQuestion asks for the TXT record of a policy domain.
+func RecordQuestion(domain string) dns.Question {
+	return dns.Question{Name: recordLabel + domain, Type: dns.TypeTXT}
+}
 
 // ValidDomain reports whether s, in lower case, can be a policy domain: a host name, short enough that the name of its
 // record fits in DNS.

@@ -400,7 +400,7 @@ func TestDANEOfANextHopInBrackets(t *testing.T) {
 		{"starttls-a.example.com", dane.Failed, "TEMP DANE lookup for port 25 of starttls-a.example.com failed"},
 	} {
 		f := host(c.name, 25)
-		f.Hosts[0].DANE, f.Relay = dane.Result{State: c.state}, policy.RelayOther
+		f.Hosts[0].DANE, f.RelayKnown = dane.Result{State: c.state}, true
 		require.Equal(t, c.want, answered(f, withDANEAndSTS()), "[%s] %s", c.name, c.state)
 	}
 }

@@ -1,50 +1,51 @@
 package policy
 
 import (
+	"errors"
 	"slices"
 	"strings"
 
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/text"
 	"github.com/policyd/policyd/prefix"
 )
 
-// A rule looks at the facts. If it applies, it fills in the decision and returns true. It also returns true when a fact
-// that it rests on is missing, and then says so in the Need. A rule that does not apply may say why not.
-type rule func(f *Facts, o *Options, d *deciding) bool
-
-// rules are all rules, in the order in which they are tried: the first that applies decides.
-func rules() [8]rule {
-	return [...]rule{switchedOff, override, unknownMX, byDANE, byPrefix, bySTS, byMemory, noPolicy}
-}
-
-// deciding is a decision being made.
-type deciding struct {
-	Decision
-	need Need
+// rules are all rules, in the order in which they are tried: the first that applies decides. A rule looks at the facts. If
+// it applies, it fills in the decision and returns true. It also returns true when a fact that it rests on is missing,
+// and then says so by lacks. A rule that does not apply may say why not.
+func rules() [8]func(f *Facts, o *Options, d *Decision) bool {
+	return [...]func(*Facts, *Options, *Decision) bool{switchedOff, override, unknownMX, byDANE, byPrefix, bySTS, byMemory, noPolicy}
 }
 
 // lacks notes facts that a rule rests on and that are missing, and returns true. The decision then defers.
-func (d *deciding) lacks(n Need) bool {
-	d.need = n
+func (d *Decision) lacks(n Need) bool {
 	d.defers(ReasonMXFailed, "no facts were gathered")
+	d.need = n
 	return true
 }
 
 // Decide returns the TLS policy for f.Nexthop, and the facts that are missing. While Need.Required is not empty, the
 // Decision defers: find these facts and call Decide again.
 func Decide(f Facts, o Options) (Decision, Need) {
-	var d deciding
-	for _, r := range rules() {
-		if r(&f, &o, &d) {
+	var d Decision
+	for _, rule := range rules() {
+		if rule(&f, &o, &d) {
 			break
 		}
 	}
 	reach(&f, &d)
-	return d.Decision, d.need
+	return d.split()
 }
 
-func switchedOff(_ *Facts, o *Options, d *deciding) bool {
+// split returns the decision and its need apart.
+func (d Decision) split() (Decision, Need) {
+	n := d.need
+	d.need = Need{}
+	return d, n
+}
+
+func switchedOff(_ *Facts, o *Options, d *Decision) bool {
 	if o.Mode != ModeOff {
 		return false
 	}
@@ -54,12 +55,12 @@ func switchedOff(_ *Facts, o *Options, d *deciding) bool {
 }
 
 // override obeys the operator before anything else.
-func override(f *Facts, _ *Options, d *deciding) bool {
-	switch f.Override.Action {
-	case ActionIgnore:
+func override(f *Facts, _ *Options, d *Decision) bool {
+	switch {
+	case f.Override.Ignore:
 		d.none(ReasonOverride)
 		d.Source = SourceOverride
-	case ActionLiteral:
+	case f.Override.Policy != "":
 		d.apply(SourceOverride, ReasonOverride, TLSPolicy{Level: LevelLiteral, Literal: f.Override.Policy})
 	default:
 		return false
@@ -70,14 +71,14 @@ func override(f *Facts, _ *Options, d *deciding) bool {
 
 // unknownMX defers when the MX lookup failed: a bogus or withheld answer must not hide a promise (RFC 4035 section 5.5,
 // RFC 7672 section 2.1.2).
-func unknownMX(f *Facts, _ *Options, d *deciding) bool {
+func unknownMX(f *Facts, _ *Options, d *Decision) bool {
 	switch {
 	case f.Nexthop.Name == "":
 		d.defers(ReasonMXFailed, "no facts were gathered")
 	case f.Nexthop.Host:
 		return false
 	case f.MX.Err != nil:
-		d.defers(ReasonMXFailed, "MX lookup for "+f.Nexthop.Name+" failed: "+reason(f.MX.Err))
+		d.defers(ReasonMXFailed, "MX lookup for "+f.Nexthop.Name+" failed: "+Cause(f.MX.Err))
 	case !f.MX.Asked:
 		return d.lacks(Need{Required: FactSet{MX: true}})
 	default:
@@ -87,7 +88,7 @@ func unknownMX(f *Facts, _ *Options, d *deciding) bool {
 }
 
 // byPrefix honours the promise in the names of the MX hosts.
-func byPrefix(f *Facts, o *Options, d *deciding) bool {
+func byPrefix(f *Facts, o *Options, d *Decision) bool {
 	match, mixed := prefixed(f)
 	if len(match) == 0 {
 		return false
@@ -144,7 +145,7 @@ func byPrefix(f *Facts, o *Options, d *deciding) bool {
 
 // secure answers with the policy that only the hosts in match satisfy. A name that is not a host name, or an empty
 // list, defers.
-func (d *deciding) secure(s Source, r Reason, match []string) {
+func (d *Decision) secure(s Source, r Reason, match []string) {
 	for _, m := range match {
 		if !prefix.ValidHost(strings.TrimPrefix(m, ".")) {
 			d.defers(r, "internal error: not a host name in a policy")
@@ -186,7 +187,7 @@ func prefixed(f *Facts) (match []string, mixed bool) {
 }
 
 // noPolicy says what there is instead of a promise.
-func noPolicy(f *Facts, _ *Options, d *deciding) bool {
+func noPolicy(f *Facts, _ *Options, d *Decision) bool {
 	d.none(ReasonNone)
 	switch {
 	case f.Nexthop.Host:
@@ -213,9 +214,9 @@ func noPrefix(f *Facts) string {
 	return "prefix: no MX host carries one for port " + portText(f.Nexthop.Port)
 }
 
-// reason returns what failed, without the question.
-func reason(err error) string {
-	if failed, ok := asDNS(err); ok {
+// Cause returns what failed in a lookup, without the question, in printable ASCII.
+func Cause(err error) string {
+	if failed, ok := errors.AsType[*dns.Error](err); ok {
 		return failed.Reason
 	}
 	return text.Printable(err.Error())

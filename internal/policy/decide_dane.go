@@ -24,13 +24,13 @@ import (
 //	secure    none usable, some unusable, or some failed   no       dane
 //
 // While the MTA-STS policy is unknown, it counts as a promise.
-func byDANE(f *Facts, o *Options, d *deciding) bool {
+func byDANE(f *Facts, o *Options, d *Decision) bool {
 	if !o.DANE || len(f.Hosts) == 0 {
 		return false
 	}
-	made := promise(f, o)
-	if !authentic(f) && made != promiseNo {
-		if made == promiseMissing {
+	made, missing := promise(f, o)
+	if !authentic(f) && (made || missing) {
+		if missing {
 			return d.lacks(Need{Required: FactSet{STS: true}, Expected: expectAddresses(f)})
 		}
 		// An attacker who forges the MX RRset can publish TLSA records for a host of their own, and "dane" names no
@@ -38,8 +38,8 @@ func byDANE(f *Facts, o *Options, d *deciding) bool {
 		d.because("DANE: the MX RRset is not signed, so the promise of the domain decides")
 		return false
 	}
-	if missing := f.withoutDANE(); missing != 0 {
-		return d.lacks(Need{Required: FactSet{DANE: missing}, Expected: append(expectTLSA(f, o), expectSTS(f, o)...)})
+	if hosts := f.withoutDANE(); hosts != 0 {
+		return d.lacks(Need{Required: FactSet{DANE: hosts}, Expected: append(expectTLSA(f, o), expectSTS(f, o)...)})
 	}
 	s, port := survey(f), portText(f.Nexthop.Port)
 	switch {
@@ -56,9 +56,9 @@ func byDANE(f *Facts, o *Options, d *deciding) bool {
 	case s.usable > 0 && s.absent+s.unusable == 0:
 		d.dane(LevelDANEOnly, ReasonDANEFull,
 			"DANE: every MX host that can be reached has secure TLSA records for port "+port)
-	case made == promiseMissing:
+	case missing:
 		return d.lacks(Need{Required: FactSet{STS: true}})
-	case s.usable > 0 && made != promiseNo:
+	case s.usable > 0 && made:
 		// "secure" would let PKIX override a failing DANE validation, which RFC 8461 section 2 forbids, and "dane" would
 		// use the other hosts without authentication.
 		d.dane(LevelDANEOnly, ReasonDANEPartial, "DANE: some MX hosts have usable TLSA records for port "+port+
@@ -66,7 +66,7 @@ func byDANE(f *Facts, o *Options, d *deciding) bool {
 	case s.usable > 0:
 		d.dane(LevelDANE, ReasonDANEPartial,
 			"DANE: some MX hosts have usable TLSA records for port "+port+": those are authenticated")
-	case made != promiseNo:
+	case made:
 		d.because("DANE: no MX host has usable TLSA records for port " + port + ", so the promise of the domain decides")
 		return false
 	case s.unusable > 0:
@@ -80,7 +80,7 @@ func byDANE(f *Facts, o *Options, d *deciding) bool {
 }
 
 // dane answers with a level of DANE.
-func (d *deciding) dane(level Level, r Reason, why string) {
+func (d *Decision) dane(level Level, r Reason, why string) {
 	d.apply(SourceDANE, r, TLSPolicy{Level: level})
 	d.because(why)
 }
@@ -89,17 +89,16 @@ func (d *deciding) dane(level Level, r Reason, why string) {
 // client MUST treat that server as unreachable" (RFC 7672 section 2.1.2). A host in brackets that Postfix's own
 // configuration names and that carries no prefix may be known to /etc/hosts only: deferring would stop all mail of
 // this site.
-func (d *deciding) unreachable(f *Facts, s daneSurvey) bool {
+func (d *Decision) unreachable(f *Facts, s daneSurvey) bool {
 	if f.Nexthop.Host && prefix.Of(f.Nexthop.Name) == prefix.None {
-		switch f.Relay {
-		case RelayUnknown:
+		switch {
+		case !f.RelayKnown:
 			return d.lacks(Need{Required: FactSet{Relay: true}})
-		case RelayOwn:
+		case f.Relay:
 			d.none(ReasonOwnRelay)
 			d.because(s.failure)
 			d.because("[" + f.Nexthop.Name + "] is a relay host in Postfix's own configuration and carries no prefix, so there is no policy")
 			return true
-		case RelayOther:
 		}
 	}
 	d.defers(ReasonDANEFailed, s.failure)
@@ -109,39 +108,26 @@ func (d *deciding) unreachable(f *Facts, s daneSurvey) bool {
 // authentic reports whether the names of the hosts are: DNSSEC protects the MX RRset, or the next hop is the host.
 func authentic(f *Facts) bool { return f.Nexthop.Host || f.MX.signed() }
 
-// promised is what is known about the promise of a domain.
-type promised string
-
-const (
-	promiseMissing promised = ""        // nobody has looked for an MTA-STS policy yet
-	promiseUnknown promised = "unknown" // the MTA-STS policy could not be had
-	promiseNo      promised = "no"
-	promiseYes     promised = "yes"
-)
-
-// promise returns whether a prefix counts for the next hop, or the domain has an enforced MTA-STS policy.
-func promise(f *Facts, o *Options) promised {
+// promise reports whether a prefix counts for the next hop, or the domain has an enforced MTA-STS policy, or one that could
+// not be had. missing is set when that depends on the policy and the policy has not been looked for.
+func promise(f *Facts, o *Options) (made, missing bool) {
 	match, mixed := prefixed(f)
 	switch {
 	case len(match) > 0 && dishonoured(f, mixed, o) == "":
-		return promiseYes
+		return true, false
 	case !stsApplies(f, o) || f.Nexthop.Port != SMTPPort:
-		return promiseNo
+		return false, false
 	case !f.stsKnown():
-		return promiseMissing
-	case f.STS.State == mtasts.Unknown:
-		return promiseUnknown
-	case enforced(f, o):
-		return promiseYes
+		return false, true
 	}
-	return promiseNo
+	return enforced(f, o) || f.STS.State == mtasts.Unknown, false
 }
 
 // undelivered defers if a policy that verifies the names in match would let Postfix deliver to an MX host, of a signed
 // MX RRset, whose lookups failed. Such a host "MUST [be treated] as unreachable" (RFC 7672 section 2.1.2), and a valid
 // certificate does not replace DANE (RFC 8461 section 2). Leaving the host out of match= would not keep mail from it: it
 // can share the certificate of another host.
-func (d *deciding) undelivered(f *Facts, o *Options, match []string) bool {
+func (d *Decision) undelivered(f *Facts, o *Options, match []string) bool {
 	if !o.DANE || !authentic(f) {
 		return false
 	}
@@ -209,7 +195,7 @@ func failure(f *Facts, h *Host) string {
 	}
 	what := "DANE lookup for port " + portText(f.Nexthop.Port) + " of " + text.Name(h.Name) + " failed"
 	if h.DANE.Err != nil {
-		what += ": " + reason(h.DANE.Err)
+		what += ": " + Cause(h.DANE.Err)
 	}
 	return what
 }

@@ -8,19 +8,13 @@ import (
 	"github.com/policyd/policyd/internal/promises"
 )
 
-// Promises remembers what next hops promised before. Its methods never block.
-type Promises interface {
-	Recall(domain string) promises.Memory
-	Observe(domain string, a promises.Answer)
-}
-
-// remembers reports whether a memory of promises is kept for such a next hop: an MX lookup, an answer that can be
+// Remembers reports whether a memory of promises is kept for such a next hop: an MX lookup, an answer that can be
 // forged, leads from it to its hosts.
-func (n Nexthop) remembers() bool { return n.Name != "" && !n.Host && n.Port == SMTPPort }
+func (n Nexthop) Remembers() bool { return n.Name != "" && !n.Host && n.Port == SMTPPort }
 
 // byMemory notices a promise that has vanished from an unsigned answer, and holds the mail where the settings ask for
 // that. It comes after all rules that look for a promise.
-func byMemory(f *Facts, o *Options, d *deciding) bool {
+func byMemory(f *Facts, o *Options, d *Decision) bool {
 	m := f.Promises
 	if match, _ := prefixed(f); o.Vanished == promises.Off || len(m.Kinds) == 0 || len(match) > 0 || withdrawn(f, m.Kinds) {
 		return false
@@ -49,7 +43,7 @@ func withdrawn(f *Facts, kinds []promises.Kind) bool {
 func Observed(f Facts, o Options, d Decision) (promises.Answer, bool) {
 	a := promises.Answer{Authentic: withdrawn(&f, f.Promises.Kinds)}
 	switch {
-	case !f.Nexthop.remembers() || o.Vanished == promises.Off || o.Mode == ModeOff:
+	case !f.Nexthop.Remembers() || o.Vanished == promises.Off || o.Mode == ModeOff:
 		return a, false
 	case d.Reason == ReasonHeld:
 		a.Held = true

@@ -20,14 +20,14 @@ func stsFailure(r mtasts.Result) string {
 	case r.Why != "":
 		return text.Printable(r.Why)
 	case r.Err != nil:
-		return reason(r.Err)
+		return Cause(r.Err)
 	}
 	return "no facts were gathered"
 }
 
 // bySTS enforces the domain's MTA-STS policy, RFC 8461 section 5. On the port of implicit TLS only smtps- hosts are
 // used, which byPrefix decides about. An unsigned null MX may be forged, and the policy is authentic.
-func bySTS(f *Facts, o *Options, d *deciding) bool {
+func bySTS(f *Facts, o *Options, d *Decision) bool {
 	forgedNull := f.MX.Null && !f.MX.signed()
 	if !stsApplies(f, o) || f.Nexthop.Port != SMTPPort || len(f.Hosts) == 0 && !forgedNull {
 		return false
@@ -63,7 +63,7 @@ func bySTS(f *Facts, o *Options, d *deciding) bool {
 		d.secure(SourceMTASTS, ReasonSTSEnforce, match)
 		d.because("MTA-STS: the policy is enforced, id " + f.STS.ID)
 	}
-	d.TLS.STS = &STSReport{Domain: f.Nexthop.Name, Policy: f.STS.Policy, Failure: broken}
+	d.TLS.STS = &mtasts.Result{Domain: f.Nexthop.Name, Policy: f.STS.Policy, Failure: broken}
 	d.Unsigned = !f.MX.signed()
 	if f.STS.Stale {
 		d.because("MTA-STS: the policy holds although the domain could not confirm it just now: " + stsFailure(f.STS))

@@ -55,7 +55,7 @@ func by(status dns.Status, mx ...string) policy.Facts {
 		Nexthop:  policy.Nexthop{Name: "example.com", Port: 25},
 		MX:       policy.MX{Asked: true, Status: status},
 		Probed:   true,
-		Receiver: policy.Receiver{State: policy.ReceiverElsewhere},
+		Receiver: policy.Receiver{Known: true},
 	}
 	for _, m := range mx {
 		preference, host, _ := strings.Cut(m, " ")
@@ -112,10 +112,10 @@ func TestDecide(t *testing.T) {
 		// 1. Mode and overrides.
 		{"mode off: NOTFOUND to everything", by(signed, "10 "+a), off, none, policy.SourceNone},
 		{"mode off beats a failed lookup", failed("SERVFAIL"), off, none, policy.SourceNone},
-		{"override ignore: NOTFOUND", overridden(by(signed, "10 "+a), policy.Override{Action: policy.ActionIgnore}), defaults(), none, policy.SourceOverride},
-		{"override ignore beats a failed lookup", overridden(failed("SERVFAIL"), policy.Override{Action: policy.ActionIgnore}), defaults(), none, policy.SourceOverride},
-		{"override with a literal policy: byte for byte", overridden(by(signed, "10 "+a), policy.Override{Action: policy.ActionLiteral, Policy: "secure match=x.example"}), defaults(), "OK secure match=x.example", policy.SourceOverride},
-		{"override no-port26 leaves the TLS policy alone", overridden(by(signed, "10 "+s), policy.Override{Action: policy.ActionNoPort26}), defaults(), "OK secure match=" + s + " servername=hostname", policy.SourcePrefix},
+		{"override ignore: NOTFOUND", overridden(by(signed, "10 "+a), policy.Override{Ignore: true}), defaults(), none, policy.SourceOverride},
+		{"override ignore beats a failed lookup", overridden(failed("SERVFAIL"), policy.Override{Ignore: true}), defaults(), none, policy.SourceOverride},
+		{"override with a literal policy: byte for byte", overridden(by(signed, "10 "+a), policy.Override{Policy: "secure match=x.example"}), defaults(), "OK secure match=x.example", policy.SourceOverride},
+		{"override no-port26 leaves the TLS policy alone", overridden(by(signed, "10 "+s), policy.Override{}), defaults(), "OK secure match=" + s + " servername=hostname", policy.SourcePrefix},
 
 		// A lookup that failed hides what it may hide.
 		{"no facts: TEMP", policy.Facts{}, defaults(), "TEMP no facts were gathered", policy.SourceNone},
@@ -221,11 +221,11 @@ func TestRoute(t *testing.T) {
 		{"unsigned_mx ignore and unsigned", by(unsigned, "10 "+s), with(func(o *policy.Options) { o.UnsignedMX = policy.Ignore }), none},
 		{"unsigned_mx ignore and signed", by(signed, "10 "+s), with(func(o *policy.Options) { o.UnsignedMX = policy.Ignore }), "OK smtps26:example.com:26"},
 		{"mixed_mx ignore and mixed", by(signed, "10 "+s, "20 mx.example.com"), with(func(o *policy.Options) { o.MixedMX = policy.Ignore }), none},
-		{"override no-port26", overridden(by(signed, "10 "+s), policy.Override{Action: policy.ActionNoPort26}), defaults(), none},
-		{"override ignore", overridden(by(signed, "10 "+s), policy.Override{Action: policy.ActionIgnore}), defaults(), none},
-		{"override with a literal policy", overridden(by(signed, "10 "+s), policy.Override{Action: policy.ActionLiteral, Policy: "secure"}), defaults(), none},
+		{"override no-port26", overridden(by(signed, "10 "+s), policy.Override{}), defaults(), none},
+		{"override ignore", overridden(by(signed, "10 "+s), policy.Override{Ignore: true}), defaults(), none},
+		{"override with a literal policy", overridden(by(signed, "10 "+s), policy.Override{Policy: "secure"}), defaults(), none},
 		{"an override for a host of the list", with1(by(signed, "10 "+s, "20 mx.example.com"), func(f *policy.Facts) {
-			f.Hosts[0].Override = policy.Override{Action: policy.ActionIgnore, Pattern: s}
+			f.Hosts[0].Override = policy.Override{Ignore: true, Pattern: s}
 		}), defaults(), none},
 
 		{"MX lookup failed: port 25 under the TLS policy is always safe", failed("SERVFAIL"), defaults(), none},
@@ -233,7 +233,7 @@ func TestRoute(t *testing.T) {
 		{"no MX RRset", by(signed), defaults(), none},
 		{"null MX", with1(by(signed), func(f *policy.Facts) { f.MX.Null = true }), defaults(), none},
 
-		{"received here: a loop", elsewhere(func(f *policy.Facts) { f.Receiver.State = policy.ReceiverHere }), defaults(), none},
+		{"received here: a loop", elsewhere(func(f *policy.Facts) { f.Receiver.Here = true }), defaults(), none},
 		{"not known whether it is received here", elsewhere(func(f *policy.Facts) { f.Receiver = policy.Receiver{Why: "postconf failed"} }), defaults(), none},
 	} {
 		t.Run(c.name, func(t *testing.T) {

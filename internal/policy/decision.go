@@ -55,33 +55,18 @@ type TLSPolicy struct {
 	Match []string
 	// Literal is the text of LevelLiteral.
 	Literal string
-	// STS is what Postfix 3.10 and later report about an MTA-STS policy, or nil.
-	STS *STSReport
-}
-
-// STSReport is an MTA-STS policy as Postfix reports on it: TLSRPT_README, "MTA-STS support via smtp_tls_policy_maps".
-type STSReport struct {
-	Domain string
-	// Policy is as the domain serves it.
-	Policy mtasts.Policy
-	// Failure says how the policy fails, "" if it does not.
-	Failure mtasts.Failure
-}
-
-// RoutePlan is a route of transport_maps over the port of implicit TLS.
-type RoutePlan struct {
-	// Domain is set for a route over all MX hosts of a domain.
-	Domain string
-	// Hosts are set otherwise: the hosts to try, in order.
-	Hosts []string
+	// STS is the MTA-STS policy that Postfix 3.10 and later report on, or nil. Its Failure says how the policy fails, ""
+	// if it does not.
+	STS *mtasts.Result
 }
 
 // Decision is what Postfix gets, and why. The zero Decision defers.
 type Decision struct {
 	Verdict Verdict
-	// TLS is set where Decide returned Apply, Route where Route did.
-	TLS   TLSPolicy
-	Route RoutePlan
+	// TLS is set where Decide returned Apply.
+	TLS TLSPolicy
+	// Route is set where Route did: the next hops to try, in order, on the port of implicit TLS.
+	Route []Nexthop
 	// Failure says what could not be had, for Defer.
 	Failure string
 	Source  Source
@@ -95,6 +80,8 @@ type Decision struct {
 	Vanished bool
 	// Why explains the decision in sentences, one per element.
 	Why []string
+
+	need Need // while a rule decides
 }
 
 // Class returns the level, or "none" or "temp" where there is no policy or no decision.

@@ -3,11 +3,11 @@ package policy
 import "slices"
 
 // Explain returns the sentences of Decide's decision, and after them why each of the mechanisms that did not decide did
-// not: what it would have answered alone, or why it has no answer. The facts are those of Engine.Survey.
+// not: what it would have answered alone, or why it has no answer. The facts are those of Survey.
 func Explain(f Facts, o Options) []string {
 	d, _ := Decide(f, o)
 	why := d.Why
-	var nothing deciding
+	var nothing Decision
 	if d.Reason == ReasonOff || len(f.Hosts) == 0 || unknownMX(&f, &o, &nothing) {
 		return why
 	}
@@ -24,10 +24,29 @@ func Explain(f Facts, o Options) []string {
 	return why
 }
 
+// Survey is Decide with a greater need: also what DANE and MTA-STS say about a next hop whose policy does not rest on that.
+func Survey(f Facts, o Options) (Decision, Need) {
+	d, need := Decide(f, o)
+	if !need.Required.Empty() {
+		return d, need
+	}
+	switch {
+	case o.Mode == ModeOff || f.Nexthop.Name == "" || f.MX.Err != nil:
+	case !f.Nexthop.Host && !f.MX.Asked:
+		need.Required.MX = true
+	case len(f.Hosts) > 0:
+		need.Required.STS = stsApplies(&f, &o) && !f.stsKnown()
+		if o.DANE {
+			need.Required.DANE = f.withoutDANE()
+		}
+	}
+	return d, need
+}
+
 // alone says what one mechanism would have answered, or why it has no answer; nothing if it has no say about such a
 // next hop, or has deferred.
 func alone(f Facts, o Options, s Source) []string {
-	var r rule
+	var r func(*Facts, *Options, *Decision) bool
 	var off, silent string
 	f.Override = Override{}
 	switch s {
@@ -47,7 +66,7 @@ func alone(f Facts, o Options, s Source) []string {
 	case SourceNone, SourceOverride:
 		return nil
 	}
-	var d deciding
+	var d Decision
 	switch decided := r(&f, &o, &d); {
 	case off != "":
 		return []string{off}

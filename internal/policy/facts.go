@@ -1,9 +1,6 @@
 package policy
 
 import (
-	"context"
-	"net/netip"
-
 	"github.com/policyd/policyd/internal/dane"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
@@ -28,11 +25,11 @@ type Facts struct {
 	Probed bool
 	// STS is the domain's MTA-STS policy.
 	STS mtasts.Result
-	// Relay says whether the next hop is one of Postfix's own relay hosts.
-	Relay Relay
+	// Relay is set when the next hop is one of Postfix's own relay hosts, where RelayKnown is set.
+	Relay, RelayKnown bool
 	// Promises is what is remembered about the promises of the next hop, on port 25 and for a domain only.
 	Promises promises.Memory
-	// Receiver says whether this site receives the mail of the domain.
+	// Receiver says whether this site receives the mail of the domain. A route for such a domain would be a mail loop.
 	Receiver Receiver
 }
 
@@ -78,59 +75,71 @@ type Host struct {
 	Counted   bool
 }
 
-// Relay says whether a next hop is one of Postfix's own relay hosts.
-type Relay string
-
-// What is known about a relay host. RelayUnknown, the zero value, has not been asked for.
-const (
-	RelayUnknown Relay = ""
-	RelayOwn     Relay = "own"
-	RelayOther   Relay = "other"
-)
-
-// Receiver says who receives the mail of a domain. A route for a domain that this site receives would be a mail loop.
+// Receiver says who receives the mail of a domain. The zero Receiver has not been looked for.
 type Receiver struct {
-	State ReceiverState
+	// Known is set when it is known who receives the mail, and Here when this site does.
+	Known, Here bool
 	// Why names the list, host or address that shows it, or what failed.
 	Why string
 }
 
-// ReceiverState is what is known about the receiver.
-type ReceiverState string
-
-// The states of a Receiver. Only ReceiverElsewhere allows a route.
-const (
-	ReceiverUnknown   ReceiverState = ""
-	ReceiverHere      ReceiverState = "here"
-	ReceiverElsewhere ReceiverState = "elsewhere"
-)
-
-// STS finds MTA-STS policies.
-type STS interface {
-	// Lookup returns the policy of a domain. Where it would have to wait, and must not, it returns mtasts.Unknown with an
-	// error that wraps dns.ErrNotCached.
-	Lookup(ctx context.Context, domain string, e dns.Effort) mtasts.Result
+// NewFacts returns what is known at first about a next hop.
+func NewFacts(n Nexthop, o *Overrides) Facts {
+	f := Facts{Nexthop: n, Override: o.For(n.Name)}
+	if n.Host {
+		f.Hosts = []Host{{Name: n.Name, Class: classOf(n.Name)}}
+	}
+	return f
 }
 
-// Probes knows what probes of port 26 have found. It never blocks.
-type Probes interface {
-	Verdict(host string) probe.Verdict
+// SetMX fills in the MX RRset, or why it could not be had. Its hosts arrive sorted by preference and name.
+func (f *Facts) SetMX(rrset *dns.RRset, err error) {
+	if err != nil {
+		f.MX.Err = err
+		return
+	}
+	// Only a secure NXDOMAIN proves that the domain does not exist. Postfix treats an insecure one as an empty answer
+	// too: it delivers to the address of the domain itself.
+	f.MX.Asked, f.MX.Status, f.MX.NXDomain = true, rrset.Status, rrset.NXDomain && rrset.Status == dns.Secure
+	switch {
+	case f.MX.NXDomain:
+		return
+	case len(rrset.MX) == 0:
+		f.MX.Implicit = true
+		f.Hosts = []Host{{Name: f.Nexthop.Name}}
+		return
+	case len(rrset.MX) == 1 && rrset.MX[0].Host == "":
+		f.MX.Null = true
+		return
+	}
+	f.Hosts = make([]Host, 0, min(len(rrset.MX), MaxHosts))
+	for _, mx := range rrset.MX {
+		switch {
+		case f.has(mx.Host):
+		case len(f.Hosts) < MaxHosts:
+			f.Hosts = append(f.Hosts, Host{Name: mx.Host, Preference: mx.Preference, Class: classOf(mx.Host)})
+		default:
+			if f.MX.Rest == 0 {
+				f.MX.RestPreference = mx.Preference
+			}
+			f.MX.Rest++
+		}
+	}
 }
 
-// OwnSite knows what this site receives itself.
-type OwnSite interface {
-	// Own reports whether mail for domain is received here, and which list says so. After an error nothing is known: no
-	// route. With Effort.CacheOnly the error can be dns.ErrNotCached.
-	Own(ctx context.Context, domain string, e dns.Effort) (own bool, why string, err error)
-	// OwnHost reports whether name is a name of this host.
-	OwnHost(name string) bool
-	// OwnAddr reports whether a is an address of this host.
-	OwnAddr(a netip.Addr) bool
+// classOf is the promise of a name that may reach a reply as it is.
+func classOf(host string) prefix.Class {
+	if !prefix.ValidHost(host) {
+		return prefix.None
+	}
+	return prefix.Of(host)
 }
 
-// Relays knows which hosts Postfix's own configuration delivers to as [host].
-type Relays interface {
-	// RelayHost may wait for Postfix's commands, except with Effort.CacheOnly, when it can return dns.ErrNotCached. After
-	// another error the host counts as unknown, not as a relay host.
-	RelayHost(ctx context.Context, host string, e dns.Effort) (bool, error)
+func (f *Facts) has(host string) bool {
+	for i := range f.Hosts {
+		if f.Hosts[i].Name == host {
+			return true
+		}
+	}
+	return false
 }

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"iter"
 	"math/bits"
 	"strings"
 
@@ -30,19 +31,23 @@ type FactSet struct {
 	Addresses HostSet
 }
 
+// FirstHosts is how many hosts of a next hop are looked up early. What a domain with more of them costs is bounded.
+const FirstHosts = 3
+
 // Empty reports whether no fact is in the set.
 func (s FactSet) Empty() bool { return s == FactSet{} }
 
 // HostSet is a set of indices into Facts.Hosts.
 type HostSet uint32
 
-// first returns the lowest index in the set, which must not be empty.
-func (s HostSet) first() int { return bits.TrailingZeros32(uint32(s)) }
-
-// each calls f for each index in the set, in order.
-func (s HostSet) each(f func(i int)) {
-	for ; s != 0; s &= s - 1 {
-		f(bits.TrailingZeros32(uint32(s)))
+// All returns the indices in the set, in order.
+func (s HostSet) All() iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for ; s != 0; s &= s - 1 {
+			if !yield(bits.TrailingZeros32(uint32(s))) {
+				return
+			}
+		}
 	}
 }
 
@@ -78,7 +83,7 @@ func expectSTS(f *Facts, o *Options) []dns.Question {
 	if !stsApplies(f, o) || f.stsKnown() || f.Nexthop.Port != SMTPPort && len(match) == 0 {
 		return nil
 	}
-	return []dns.Question{recordQuestion(f.Nexthop.Name)}
+	return []dns.Question{mtasts.RecordQuestion(f.Nexthop.Name)}
 }
 
 // expectTLSA returns the questions for the TLSA records of the hosts at or below a domain with a secure MX RRset. For
@@ -89,7 +94,7 @@ func expectTLSA(f *Facts, o *Options) []dns.Question {
 		return nil
 	}
 	var questions []dns.Question
-	for _, h := range f.Hosts[:min(len(f.Hosts), freeHosts)] {
+	for _, h := range f.Hosts[:min(len(f.Hosts), FirstHosts)] {
 		name := h.Name
 		if prefix.ValidHost(name) && (name == f.Nexthop.Name || strings.HasSuffix(name, "."+f.Nexthop.Name)) {
 			questions = append(questions, dane.TLSAQuestion(name, f.Nexthop.Port))
@@ -98,18 +103,13 @@ func expectTLSA(f *Facts, o *Options) []dns.Question {
 	return questions
 }
 
-// expectAddresses returns the questions for the addresses of the first hosts: those that need no place in a HostLimit.
+// expectAddresses returns the questions for the addresses of the first hosts.
 func expectAddresses(f *Facts) []dns.Question {
-	questions := make([]dns.Question, 0, 2*freeHosts)
-	for _, h := range f.Hosts[:min(len(f.Hosts), freeHosts)] {
+	questions := make([]dns.Question, 0, 2*FirstHosts)
+	for _, h := range f.Hosts[:min(len(f.Hosts), FirstHosts)] {
 		if name := h.Name; prefix.ValidHost(name) {
 			questions = append(questions, dns.Question{Name: name, Type: dns.TypeA}, dns.Question{Name: name, Type: dns.TypeAAAA})
 		}
 	}
 	return questions
-}
-
-// recordQuestion asks for the record that announces the MTA-STS policy of a domain.
-func recordQuestion(domain string) dns.Question {
-	return dns.Question{Name: mtasts.RecordName(domain), Type: dns.TypeTXT}
 }

@@ -31,7 +31,7 @@ func reveal(known *policy.Facts, all policy.Facts, set policy.FactSet) {
 		known.Receiver = all.Receiver
 	}
 	if set.Relay {
-		known.Relay = policy.RelayOther
+		known.RelayKnown = true
 	}
 	if set.Probes {
 		known.Probed = true
@@ -187,7 +187,7 @@ func TestNeedOfOtherNexthops(t *testing.T) {
 	require.Equal(t, policy.FactSet{STS: true}, need(null), "a null MX may be forged, and an MTA-STS policy cannot be")
 	gone := with1(by(signed), func(f *policy.Facts) { f.MX.NXDomain = true })
 	require.Empty(t, need(gone), "a domain that securely does not exist")
-	require.Empty(t, need(overridden(policy.Facts{Nexthop: domain}, policy.Override{Action: policy.ActionIgnore})))
+	require.Empty(t, need(overridden(policy.Facts{Nexthop: domain}, policy.Override{Ignore: true})))
 	o := withDANEAndSTS()
 	o.Mode = policy.ModeOff
 	_, n := policy.Decide(policy.Facts{Nexthop: domain}, o)

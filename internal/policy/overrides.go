@@ -12,24 +12,15 @@ import (
 	"github.com/policyd/policyd/prefix"
 )
 
-// Action is what an operator has ruled for a domain.
-type Action uint8
-
-// The actions of the overrides file.
-const (
-	ActionNone     Action = iota
-	ActionIgnore          // NOTFOUND to both maps
-	ActionNoPort26        // no route; the TLS policy as if there were no line
-	ActionLiteral         // the TLS policy is the text of the line; no route
-)
-
-// Override is one line of the overrides file. The zero Override rules nothing.
+// Override is one line of the overrides file. The zero Override has no effect. With any line there is no route.
 type Override struct {
-	Action Action
-	// Policy is the text of ActionLiteral, byte for byte what Postfix gets.
-	Policy string
 	// Pattern is the domain as the file has it: example.com or .example.com.
 	Pattern string
+	// Ignore is set for a domain that gets NOTFOUND from both maps.
+	Ignore bool
+	// Policy is the literal TLS policy, byte for byte what Postfix gets, or "". With neither Ignore nor Policy the TLS
+	// policy is as if there were no line.
+	Policy string
 }
 
 // Overrides are the lines of an overrides file. A nil *Overrides has none.
@@ -118,14 +109,13 @@ func parseOverride(line string) (Override, error) {
 	case "":
 		return Override{}, fmt.Errorf("no action for %s: write ignore, no-port26 or a policy such as \"secure match=mx.example.com servername=hostname\"", domain)
 	case "ignore":
-		rule.Action = ActionIgnore
+		rule.Ignore = true
 	case "no-port26":
-		rule.Action = ActionNoPort26
 	default:
 		if err := checkPolicy(action); err != nil {
 			return Override{}, err
 		}
-		rule.Action, rule.Policy = ActionLiteral, action
+		rule.Policy = action
 	}
 	return rule, nil
 }

@@ -61,7 +61,7 @@ func TestAVanishedPromiseIsNoticedAndHeld(t *testing.T) {
 			for i := range c.facts.Hosts {
 				c.facts.Hosts[i].DANE = dane.Result{State: dane.Absent}
 			}
-			c.facts.Relay = policy.RelayOther
+			c.facts.RelayKnown = true
 			o := withDANEAndSTS()
 			o.Vanished = promises.Hold
 			require.Equal(t, c.held, answered(c.facts, o))
@@ -91,7 +91,7 @@ func TestWhatADecisionShowsAboutPromises(t *testing.T) {
 	enforced := none
 	enforced.STS = stsPolicy(mtasts.Enforce, "mx.example.com")
 	ignored := none
-	ignored.Override = policy.Override{Action: policy.ActionIgnore}
+	ignored.Override = policy.Override{Pattern: "example.com", Ignore: true}
 	for _, c := range []struct {
 		name  string
 		facts policy.Facts

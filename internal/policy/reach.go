@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/policyd/policyd/internal/dane"
@@ -12,7 +13,7 @@ const addressLimit = 5
 
 // reach warns of a policy that allows only hosts which Postfix may never try, because too many addresses come first. Such
 // mail waits until it bounces. The addresses are required facts, but the decision does not depend on them.
-func reach(f *Facts, d *deciding) {
+func reach(f *Facts, d *Decision) {
 	if d.Verdict != Apply || f.Nexthop.Host {
 		return
 	}
@@ -24,18 +25,20 @@ func reach(f *Facts, d *deciding) {
 	default:
 		return
 	}
-	first := f.hostsWhere(allowed)
-	if first == 0 {
+	first := slices.IndexFunc(f.Hosts, func(h Host) bool { return allowed(&h) })
+	if first < 0 {
 		return
 	}
-	best := &f.Hosts[first.first()]
+	best := &f.Hosts[first]
 	front := f.hostsWhere(func(h *Host) bool { return h.Preference < best.Preference })
 	if missing := front & f.hostsWhere(func(h *Host) bool { return !h.Counted }); missing != 0 {
 		d.need.Required.Addresses = missing
 		return
 	}
 	n := 0
-	front.each(func(i int) { n += f.Hosts[i].Addresses })
+	for i := range front.All() {
+		n += f.Hosts[i].Addresses
+	}
 	if n >= addressLimit {
 		d.because(strconv.Itoa(n) + " addresses come before " + best.Name + ", the first MX host that the policy allows: with smtp_mx_address_limit = " +
 			strconv.Itoa(addressLimit) + ", its default, Postfix never tries that host; set smtp_mx_address_limit = 0")

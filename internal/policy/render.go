@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/text"
 	"github.com/policyd/policyd/prefix"
 	"github.com/policyd/policyd/socketmap"
@@ -17,12 +18,12 @@ func (d *Decision) Reply(o Options, tlsrpt bool) socketmap.Reply {
 		return socketmap.NotFound()
 	case d.Verdict != Apply:
 		return socketmap.Temp(d.Failure)
-	case d.Route.Domain != "" || len(d.Route.Hosts) > 0:
-		return socketmap.OK(d.Route.text(o.Port26))
+	case len(d.Route) > 0:
+		return socketmap.OK(routeText(d.Route, o.Port26.Transport))
 	}
 	reply := d.TLS.text()
 	if tlsrpt && d.TLS.STS != nil {
-		reply += d.TLS.STS.text()
+		reply += reportText(d.TLS.STS)
 	}
 	return socketmap.OK(reply)
 }
@@ -40,17 +41,18 @@ func (p TLSPolicy) text() string {
 	return string(p.Level)
 }
 
-// text renders a route, transport(5). A list of next hops needs Postfix 3.5 or later.
-func (r RoutePlan) text(o Port26Options) string {
-	port := ":" + portText(o.Port)
-	if r.Domain != "" {
-		return o.Transport + ":" + r.Domain + port
+// routeText renders a route, transport(5). A list of next hops needs Postfix 3.5 or later.
+func routeText(to []Nexthop, transport string) string {
+	names := make([]string, len(to))
+	for i, n := range to {
+		names[i] = n.String()
 	}
-	return o.Transport + ":[" + strings.Join(r.Hosts, "]"+port+", [") + "]" + port
+	return transport + ":" + strings.Join(names, ", ")
 }
 
-// text renders the attributes of a report, with a space in front. It leaves out what Postfix could not read.
-func (r *STSReport) text() string {
+// reportText renders what Postfix reports on, with a space in front: TLSRPT_README, "MTA-STS support via
+// smtp_tls_policy_maps". It leaves out what Postfix could not read.
+func reportText(r *mtasts.Result) string {
 	var b strings.Builder
 	b.WriteString(" policy_type=sts policy_domain=" + r.Domain)
 	for _, pattern := range r.Policy.MX {

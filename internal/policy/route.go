@@ -11,14 +11,14 @@ import (
 // no route, which leaves the mail to the default transport and port 25, where the TLS policy holds. That is the answer
 // to every doubt, so Route never defers.
 func Route(f Facts, o Options) (Decision, Need) {
-	d := deciding{Decision: Decision{Verdict: None, Reason: ReasonNoRoute}}
-	d.need.Required = route(&f, &o, &d)
-	return d.Decision, d.need
+	d := Decision{Verdict: None, Reason: ReasonNoRoute}
+	missing := route(&f, &o, &d)
+	return d, Need{Required: missing}
 }
 
 // route fills in the decision: first what rules a route out, then the hosts, then the key that Postfix asks for next. It
 // returns the facts that it lacks.
-func route(f *Facts, o *Options, d *deciding) (missing FactSet) {
+func route(f *Facts, o *Options, d *Decision) (missing FactSet) {
 	if ruled := ruledOut(f, o); ruled != "" {
 		d.because(ruled)
 		return missing
@@ -40,11 +40,11 @@ func route(f *Facts, o *Options, d *deciding) (missing FactSet) {
 		return missing
 	case f.Receiver == Receiver{}:
 		return FactSet{Receiver: true}
-	case f.Receiver.State == ReceiverHere:
+	case f.Receiver.Here:
 		d.Reason = ReasonReceiver
 		d.because("no route, this site receives the domain: " + f.Receiver.Why)
 		return missing
-	case f.Receiver.State != ReceiverElsewhere:
+	case !f.Receiver.Known:
 		d.because("no route, in doubt: " + f.Receiver.Why)
 		return missing
 	}
@@ -66,7 +66,7 @@ func route(f *Facts, o *Options, d *deciding) (missing FactSet) {
 }
 
 // plan chooses the hosts of a route when every fact is known.
-func (d *deciding) plan(f *Facts, o *Options) {
+func (d *Decision) plan(f *Facts, o *Options) {
 	hosts, all := leading(f, func(h *Host) bool { return open(h, o) && stays(f, h, o) == "" })
 	port := portText(o.Port26.Port)
 	switch {
@@ -80,19 +80,20 @@ func (d *deciding) plan(f *Facts, o *Options) {
 	case all && !verified(onPort26(*f, o), o):
 		d.because("the policy for port " + port + " requires no verified host")
 	case all:
-		d.Verdict, d.Source, d.Reason, d.Route.Domain = Apply, SourcePrefix, ReasonRouteDomain, f.Nexthop.Name
+		d.Verdict, d.Source, d.Reason = Apply, SourcePrefix, ReasonRouteDomain
+		d.Route = []Nexthop{{Name: f.Nexthop.Name, Port: o.Port26.Port}}
 		d.because("every MX host is an smtps- host " + ported(o))
 	default:
-		var names []string
+		var to []Nexthop
 		for i := range hosts {
 			h := &hosts[i]
-			if h.Override.Action != ActionNone || !verified(hostOnPort26(h, o), o) {
+			if h.Override.Pattern != "" || !verified(hostOnPort26(h, o), o) {
 				d.because("the policy for [" + h.Name + "]:" + port + " requires no verified host")
 				return
 			}
-			names = append(names, h.Name)
+			to = append(to, Nexthop{Name: h.Name, Host: true, Port: o.Port26.Port})
 		}
-		d.Verdict, d.Source, d.Reason, d.Route.Hosts = Apply, SourcePrefix, ReasonRouteHosts, names
+		d.Verdict, d.Source, d.Reason, d.Route = Apply, SourcePrefix, ReasonRouteHosts, to
 		d.because("the best MX hosts are smtps- hosts " + ported(o))
 	}
 }
@@ -106,7 +107,7 @@ func ProbeTargets(f Facts, overrides *Overrides, o Options) []string {
 		return nil
 	}
 	probeable := func(h *Host) bool {
-		return h.Class.ImplicitTLS() && overrides.For(h.Name).Action == ActionNone
+		return h.Class.ImplicitTLS() && overrides.For(h.Name).Pattern == ""
 	}
 	if f.Nexthop.Host {
 		host := Host{Name: f.Nexthop.Name, Class: classOf(f.Nexthop.Name)}
@@ -143,7 +144,7 @@ func ruledOut(f *Facts, o *Options) string {
 		return `mode = "off": every lookup gets NOTFOUND`
 	case o.Port26.Mode != PortProbe && o.Port26.Mode != PortAlways:
 		return `port26.mode = "off"`
-	case f.Override.Action != ActionNone:
+	case f.Override.Pattern != "":
 		return "the overrides file has a line for " + f.Override.Pattern
 	case f.Nexthop.Host || f.Nexthop.Name == "":
 		return "no route without an MX RRset"

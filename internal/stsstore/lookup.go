@@ -73,8 +73,7 @@ func normal(domain string) string { return strings.ToLower(strings.TrimSuffix(do
 // recordID returns the id that the domain announces. The error is one of mtasts.RecordID, ErrNotCached, or that the
 // lookup failed.
 func (s *Store) recordID(ctx context.Context, domain string, e dns.Effort) (string, error) {
-	q := dns.Question{Name: mtasts.RecordName(domain), Type: dns.TypeTXT}
-	rrset, err := s.options.Load().Resolver.Lookup(ctx, q, e)
+	rrset, err := s.options.Load().Resolver.Lookup(ctx, mtasts.RecordQuestion(domain), e)
 	if err != nil {
 		return "", err
 	}

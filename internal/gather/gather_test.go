@@ -1,4 +1,4 @@
-package policy_test
+package gather_test
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 
 	"github.com/policyd/policyd/internal/dane"
 	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/gather"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/probe"
@@ -89,7 +90,7 @@ func tlsa(status dns.Status) answer {
 
 func denial(status dns.Status) answer { return answer{rrset: dns.RRset{Status: status}} }
 
-// stsFunc is a policy.STS made of a function.
+// stsFunc is a gather.STS made of a function.
 type stsFunc func(ctx context.Context, domain string) mtasts.Result
 
 func (f stsFunc) Lookup(ctx context.Context, domain string, _ dns.Effort) mtasts.Result {
@@ -97,18 +98,18 @@ func (f stsFunc) Lookup(ctx context.Context, domain string, _ dns.Effort) mtasts
 }
 
 // notAsked fails the test when the store of MTA-STS policies is asked.
-func notAsked(t *testing.T) policy.STS {
+func notAsked(t *testing.T) gather.STS {
 	return stsFunc(func(context.Context, string) mtasts.Result {
 		t.Error("the answer does not need MTA-STS")
 		return mtasts.Result{}
 	})
 }
 
-func says(r mtasts.Result) policy.STS {
+func says(r mtasts.Result) gather.STS {
 	return stsFunc(func(context.Context, string) mtasts.Result { return r })
 }
 
-func noPolicy(*testing.T) policy.STS { return says(mtasts.Result{State: mtasts.Absent}) }
+func noPolicy(*testing.T) gather.STS { return says(mtasts.Result{State: mtasts.Absent}) }
 
 // site is an OwnSite of three lists.
 type site struct {
@@ -129,8 +130,27 @@ func (s site) OwnAddr(a netip.Addr) bool { return slices.Contains(s.addrs, a.Str
 
 var domain = policy.Nexthop{Name: "example.com", Port: 25}
 
+const (
+	signed   = dns.Secure
+	unsigned = dns.Insecure
+)
+
+func defaults() policy.Options {
+	return policy.Options{Mode: policy.ModeEnforce, Port26: policy.Port26Options{Mode: policy.PortAlways, Port: 26, Transport: "smtps26"}}
+}
+
+func withDANEAndSTS() policy.Options {
+	o := defaults()
+	o.DANE, o.MTASTS = true, true
+	return o
+}
+
+func stsPolicy(m mtasts.Mode, mx ...string) mtasts.Result {
+	return mtasts.Result{Domain: "example.com", State: mtasts.Found, ID: "20261101", Policy: mtasts.Policy{Mode: m, MX: mx}}
+}
+
 // reply is what Postfix gets for a next hop.
-func reply(t *testing.T, e *policy.Engine, n policy.Nexthop, o policy.Options) string {
+func reply(t *testing.T, e *gather.Engine, n policy.Nexthop, o policy.Options) string {
 	t.Helper()
 	_, d, err := e.Decide(t.Context(), n, o, dns.Effort{})
 	require.NoError(t, err)
@@ -149,7 +169,7 @@ func TestEngineAsksNoMoreThanItNeeds(t *testing.T) {
 		name    string
 		next    policy.Nexthop
 		answers zone
-		sts     func(*testing.T) policy.STS
+		sts     func(*testing.T) gather.STS
 		want    string
 	}{
 		{"unsigned: no TLSA", domain, zone{"MX example.com": mxs(unsigned, dns.MX{Host: mx}), "TXT _mta-sts.example.com": record, "A " + mx: insecureAddrs(), "AAAA " + mx: denial(unsigned)},
@@ -165,7 +185,7 @@ func TestEngineAsksNoMoreThanItNeeds(t *testing.T) {
 		{"null MX: nothing more", domain, zone{"MX example.com": mxs(signed, dns.MX{})}, notAsked, "NOTFOUND "},
 		{"secure NXDOMAIN: nothing more", domain, zone{"MX example.com": {rrset: dns.RRset{Status: signed, NXDomain: true}}}, notAsked, "NOTFOUND "},
 		{"insecure NXDOMAIN: an implicit MX", domain, zone{"MX example.com": {rrset: dns.RRset{Status: unsigned, NXDomain: true}}, "TXT _mta-sts.example.com": record, "A example.com": insecureAddrs(), "AAAA example.com": denial(unsigned)},
-			func(*testing.T) policy.STS { return says(stsPolicy(mtasts.Enforce, "example.com")) }, "OK secure match=example.com servername=hostname"},
+			func(*testing.T) gather.STS { return says(stsPolicy(mtasts.Enforce, "example.com")) }, "OK secure match=example.com servername=hostname"},
 		{"implicit MX: the domain is its host, without a prefix", policy.Nexthop{Name: "starttls-x.example", Port: 25}, zone{"MX starttls-x.example": denial(signed), "TXT _mta-sts.starttls-x.example": record, "A starttls-x.example": addrs("192.0.2.1"), "AAAA starttls-x.example": denial(signed), "TLSA _25._tcp.starttls-x.example": denial(signed)},
 			noPolicy, "NOTFOUND "},
 		{"implicit MX with TLSA", domain, zone{"MX example.com": denial(signed), "TXT _mta-sts.example.com": record, "A example.com": addrs("192.0.2.1"), "AAAA example.com": denial(signed), "TLSA _25._tcp.example.com": tlsa(signed)},
@@ -180,23 +200,23 @@ func TestEngineAsksNoMoreThanItNeeds(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				d := &table{t: t, answers: c.answers}
-				require.Equal(t, c.want, reply(t, &policy.Engine{Resolver: d, STS: c.sts(t)}, c.next, withDANEAndSTS()))
+				require.Equal(t, c.want, reply(t, &gather.Engine{Resolver: d, STS: c.sts(t)}, c.next, withDANEAndSTS()))
 				require.Len(t, d.asked, len(c.answers), "every question: %q", d.asked)
 			})
 		})
 	}
 	t.Run("no question with mode off, and for what the overrides decide", func(t *testing.T) {
 		t.Parallel()
-		require.Equal(t, "NOTFOUND ", reply(t, &policy.Engine{Resolver: &table{t: t}}, domain, with(func(o *policy.Options) { o.Mode = policy.ModeOff })))
+		require.Equal(t, "NOTFOUND ", reply(t, &gather.Engine{Resolver: &table{t: t}}, domain, policy.Options{Mode: policy.ModeOff}))
 		require.Equal(t, "OK secure match=starttls-a.example servername=hostname",
-			reply(t, &policy.Engine{Resolver: &table{t: t}}, policy.Nexthop{Name: "starttls-a.example", Host: true, Port: 25}, defaults()))
+			reply(t, &gather.Engine{Resolver: &table{t: t}}, policy.Nexthop{Name: "starttls-a.example", Host: true, Port: 25}, defaults()))
 	})
 }
 
 func TestAFailedMXLookupIsAFact(t *testing.T) {
 	t.Parallel()
 	broken := &dns.Error{Reason: "SERVFAIL"}
-	e := policy.Engine{Resolver: &table{t: t, answers: map[string]answer{"MX example.com": {err: broken}}}}
+	e := gather.Engine{Resolver: &table{t: t, answers: map[string]answer{"MX example.com": {err: broken}}}}
 	f, d, err := e.Decide(t.Context(), domain, withDANEAndSTS(), dns.Effort{})
 	require.NoError(t, err)
 	require.Equal(t, policy.MX{Err: broken}, f.MX)
@@ -209,7 +229,7 @@ func TestThe32BestHostsAreConsidered(t *testing.T) {
 	for i := range uint16(1500) {
 		many = append(many, dns.MX{Preference: i, Host: fmt.Sprintf("starttls-%d.example.com", i/2)})
 	}
-	e := policy.Engine{Resolver: &table{t: t, answers: map[string]answer{"MX example.com": mxs(signed, many...)}}}
+	e := gather.Engine{Resolver: &table{t: t, answers: map[string]answer{"MX example.com": mxs(signed, many...)}}}
 	f, d, err := e.Decide(t.Context(), domain, defaults(), dns.Effort{})
 	require.NoError(t, err)
 	require.Len(t, f.Hosts, policy.MaxHosts)
@@ -233,27 +253,27 @@ func TestFromACacheThatLacksSomething(t *testing.T) {
 		answers := full()
 		answers[missing] = answer{err: dns.ErrNotCached}
 		d := &table{t: t, answers: answers}
-		e := policy.Engine{Resolver: d, STS: noPolicy(t)}
+		e := gather.Engine{Resolver: d, STS: noPolicy(t)}
 		_, got, err := e.Decide(t.Context(), domain, withDANEAndSTS(), known)
 		require.ErrorIs(t, err, dns.ErrNotCached, missing)
 		require.Equal(t, policy.Defer, got.Verdict, "what was found so far trusts nothing")
 		require.Equal(t, map[dns.Effort]bool{known: true}, d.efforts)
 	}
-	e := policy.Engine{Resolver: &table{t: t, answers: full()}, STS: says(mtasts.Result{Err: dns.ErrNotCached})}
+	e := gather.Engine{Resolver: &table{t: t, answers: full()}, STS: says(mtasts.Result{Err: dns.ErrNotCached})}
 	_, _, err := e.Decide(t.Context(), domain, withDANEAndSTS(), known)
 	require.ErrorIs(t, err, dns.ErrNotCached)
 
 	answers := full()
 	answers["TXT _mta-sts.example.com"] = denial(unsigned)
 	for _, c := range []struct {
-		sts  policy.STS
+		sts  gather.STS
 		want string
 	}{
 		{says(mtasts.Result{Err: errors.New("busy")}), "TEMP the MTA-STS policy of example.com is not known: busy"},
 		{says(mtasts.Result{}), "TEMP the MTA-STS policy of example.com is not known: no answer"},
 		{nil, "TEMP the MTA-STS policy of example.com is not known: MTA-STS is not available"},
 	} {
-		e := policy.Engine{Resolver: &table{t: t, answers: answers}, STS: c.sts}
+		e := gather.Engine{Resolver: &table{t: t, answers: answers}, STS: c.sts}
 		require.Equal(t, c.want, reply(t, &e, domain, withDANEAndSTS()))
 	}
 }
@@ -270,7 +290,7 @@ func TestALivePolicyHoldsAgainstAForgedMX(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		mx   answer
-		sts  policy.STS
+		sts  gather.STS
 		want string
 	}{
 		{"another host, with DANE of its own", mxs(unsigned, dns.MX{Host: evil}), held, of},
@@ -289,7 +309,7 @@ func TestALivePolicyHoldsAgainstAForgedMX(t *testing.T) {
 			for _, h := range []string{mx, evil} {
 				answers["A "+h], answers["AAAA "+h], answers["TLSA _25._tcp."+h] = addrs("192.0.2.1"), denial(signed), tlsa(signed)
 			}
-			e := policy.Engine{Resolver: &table{t: t, answers: answers}, STS: c.sts}
+			e := gather.Engine{Resolver: &table{t: t, answers: answers}, STS: c.sts}
 			require.Equal(t, c.want, reply(t, &e, domain, withDANEAndSTS()))
 			off := withDANEAndSTS()
 			off.MTASTS = false
@@ -322,23 +342,23 @@ func TestReceiver(t *testing.T) {
 	untrusted := dns.Effort{Untrusted: true}
 	for _, c := range []struct {
 		name   string
-		site   policy.OwnSite
+		site   gather.OwnSite
 		change func(map[string]answer)
-		want   policy.ReceiverState
+		want   string
 	}{
-		{"another site", site{}, nil, policy.ReceiverElsewhere},
-		{"one of our domains", site{domains: []string{"example.com"}}, mxOnly, policy.ReceiverHere},
-		{"an MX host is this host by name", site{hosts: []string{backup}}, mxOnly, policy.ReceiverHere},
-		{"an MX host has an address of this host", site{addrs: []string{"192.0.2.2"}}, nil, policy.ReceiverHere},
-		{"an IPv6 address of this host", site{addrs: []string{"2001:db8::1"}}, nil, policy.ReceiverHere},
-		{"our lists cannot be read: in doubt", site{err: errors.New("postconf failed")}, mxOnly, policy.ReceiverUnknown},
-		{"no site at all: in doubt", nil, mxOnly, policy.ReceiverUnknown},
-		{"an address lookup fails: in doubt", site{}, func(m map[string]answer) { m["AAAA "+backup] = answer{err: broken} }, policy.ReceiverUnknown},
-		{"an address lookup fails, another address is ours", site{addrs: []string{"192.0.2.1"}}, func(m map[string]answer) { m["AAAA "+backup] = answer{err: broken} }, policy.ReceiverHere},
+		{"another site", site{}, nil, "elsewhere"},
+		{"one of our domains", site{domains: []string{"example.com"}}, mxOnly, "here"},
+		{"an MX host is this host by name", site{hosts: []string{backup}}, mxOnly, "here"},
+		{"an MX host has an address of this host", site{addrs: []string{"192.0.2.2"}}, nil, "here"},
+		{"an IPv6 address of this host", site{addrs: []string{"2001:db8::1"}}, nil, "here"},
+		{"our lists cannot be read: in doubt", site{err: errors.New("postconf failed")}, mxOnly, "unknown"},
+		{"no site at all: in doubt", nil, mxOnly, "unknown"},
+		{"an address lookup fails: in doubt", site{}, func(m map[string]answer) { m["AAAA "+backup] = answer{err: broken} }, "unknown"},
+		{"an address lookup fails, another address is ours", site{addrs: []string{"192.0.2.1"}}, func(m map[string]answer) { m["AAAA "+backup] = answer{err: broken} }, "here"},
 		{"no smtps- host first: nothing more is looked up", nil, func(m map[string]answer) {
 			mxOnly(m)
 			m["MX example.com"] = mxs(signed, dns.MX{Preference: 10, Host: backup})
-		}, policy.ReceiverUnknown},
+		}, "unknown"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -347,10 +367,17 @@ func TestReceiver(t *testing.T) {
 				c.change(answers)
 			}
 			d := &table{t: t, answers: answers}
-			e := policy.Engine{Resolver: d, Site: c.site, Hosts: policy.NewHostLimit()}
+			e := gather.Engine{Resolver: d, Site: c.site, Hosts: gather.NewHostLimit()}
 			f, _, err := e.Route(t.Context(), domain, defaults(), untrusted)
 			require.NoError(t, err)
-			require.Equal(t, c.want, f.Receiver.State, f.Receiver.Why)
+			got := "unknown"
+			switch {
+			case f.Receiver.Here:
+				got = "here"
+			case f.Receiver.Known:
+				got = "elsewhere"
+			}
+			require.Equal(t, c.want, got, f.Receiver.Why)
 			require.Equal(t, map[dns.Effort]bool{untrusted: true}, d.efforts)
 		})
 	}
@@ -358,14 +385,14 @@ func TestReceiver(t *testing.T) {
 		t.Parallel()
 		answers := zone()
 		answers["A "+backup] = answer{err: dns.ErrNotCached}
-		e := policy.Engine{Resolver: &table{t: t, answers: answers}, Site: site{}}
+		e := gather.Engine{Resolver: &table{t: t, answers: answers}, Site: site{}}
 		_, d, err := e.Route(t.Context(), domain, defaults(), dns.Effort{CacheOnly: true, Untrusted: true})
 		require.ErrorIs(t, err, dns.ErrNotCached)
 		require.Equal(t, policy.None, d.Verdict)
 	})
 }
 
-// verdicts is a policy.Probes of a table; it notes what it is asked for.
+// verdicts is a gather.Probes of a table; it notes what it is asked for.
 type verdicts struct {
 	found map[string]probe.State
 	asked []string
@@ -387,7 +414,7 @@ func TestARouteByProbe(t *testing.T) {
 	}
 	d := &table{t: t, answers: answers}
 	v := &verdicts{found: map[string]probe.State{}}
-	e := policy.Engine{Resolver: d, Probes: v, Site: site{}, STS: notAsked(t)}
+	e := gather.Engine{Resolver: d, Probes: v, Site: site{}, STS: notAsked(t)}
 	_, got, err := e.Route(t.Context(), domain, o, untrusted)
 	require.NoError(t, err)
 	require.Equal(t, policy.None, got.Verdict, "closed or unknown: nothing more is looked up")
@@ -436,7 +463,7 @@ func TestAPanicIsRaisedInTheGoroutineOfTheCaller(t *testing.T) {
 		"AAAA a.example.com": denial(signed),
 		"AAAA b.example.com": denial(signed),
 	}}
-	e := policy.Engine{Resolver: panicking{d, dns.TypeTLSA}}
+	e := gather.Engine{Resolver: panicking{d, dns.TypeTLSA}}
 	defer func() { require.Contains(t, fmt.Sprint(recover()), "what a record") }()
 	_, _, err := e.Decide(t.Context(), domain, policy.Options{DANE: true}, dns.Effort{})
 	require.Fail(t, "no panic", err)

@@ -1,4 +1,4 @@
-package policy
+package gather
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"github.com/policyd/policyd/internal/dane"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
+	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/text"
 	"github.com/policyd/policyd/prefix"
 )
@@ -55,63 +56,11 @@ func (g *gathering) mx() error {
 	if took := time.Since(start); g.timeout > 0 {
 		g.timeout = max(g.timeout, took+took/4)
 	}
-	g.facts.setMX(rrset, err)
+	g.facts.SetMX(rrset, err)
 	for i := range g.facts.Hosts {
 		g.facts.Hosts[i].Override = g.Overrides.For(g.facts.Hosts[i].Name)
 	}
 	return nil
-}
-
-// setMX fills in the MX RRset. Its hosts arrive sorted by preference and name.
-func (f *Facts) setMX(rrset *dns.RRset, err error) {
-	if err != nil {
-		f.MX.Err = err
-		return
-	}
-	// Only a secure NXDOMAIN proves that the domain does not exist. Postfix treats an insecure one as an empty answer
-	// too: it delivers to the address of the domain itself.
-	f.MX.Asked, f.MX.Status, f.MX.NXDomain = true, rrset.Status, rrset.NXDomain && rrset.Status == dns.Secure
-	switch {
-	case f.MX.NXDomain:
-		return
-	case len(rrset.MX) == 0:
-		f.MX.Implicit = true
-		f.Hosts = []Host{{Name: f.Nexthop.Name}}
-		return
-	case len(rrset.MX) == 1 && rrset.MX[0].Host == "":
-		f.MX.Null = true
-		return
-	}
-	f.Hosts = make([]Host, 0, min(len(rrset.MX), MaxHosts))
-	for _, mx := range rrset.MX {
-		switch {
-		case f.has(mx.Host):
-		case len(f.Hosts) < MaxHosts:
-			f.Hosts = append(f.Hosts, Host{Name: mx.Host, Preference: mx.Preference, Class: classOf(mx.Host)})
-		default:
-			if f.MX.Rest == 0 {
-				f.MX.RestPreference = mx.Preference
-			}
-			f.MX.Rest++
-		}
-	}
-}
-
-// classOf is the promise of a name that may reach a reply as it is.
-func classOf(host string) prefix.Class {
-	if !prefix.ValidHost(host) {
-		return prefix.None
-	}
-	return prefix.Of(host)
-}
-
-func (f *Facts) has(host string) bool {
-	for i := range f.Hosts {
-		if f.Hosts[i].Name == host {
-			return true
-		}
-	}
-	return false
 }
 
 // dane finds the DANE result of a host.
@@ -180,7 +129,7 @@ func (g *gathering) announce() {
 	g.prefetches.Go(func() {
 		defer close(r.done)
 		defer cancel()
-		g.ask(ctx, recordQuestion(g.facts.Nexthop.Name))
+		g.ask(ctx, mtasts.RecordQuestion(g.facts.Nexthop.Name))
 		r.late = ctx.Err() != nil && g.ctx.Err() == nil
 	})
 }
@@ -234,18 +183,15 @@ func (g *gathering) sts() error {
 
 // relay finds out whether the next hop is one of Postfix's own relay hosts.
 func (g *gathering) relay() error {
-	g.facts.Relay = RelayOther
-	if g.Relays == nil {
-		return nil
+	f := g.facts
+	if g.Relays != nil {
+		own, err := g.Relays.RelayHost(g.ctx, f.Nexthop.Name, g.by)
+		if err := g.notCached(err); err != nil {
+			return err
+		}
+		f.Relay = own && err == nil
 	}
-	own, err := g.Relays.RelayHost(g.ctx, g.facts.Nexthop.Name, g.by)
-	if err := g.notCached(err); err != nil {
-		g.facts.Relay = RelayUnknown
-		return err
-	}
-	if own && err == nil {
-		g.facts.Relay = RelayOwn
-	}
+	f.RelayKnown = true
 	return nil
 }
 
@@ -260,11 +206,11 @@ func (g *gathering) probes() {
 }
 
 // receiver finds out whether this site receives the mail of a domain: by its lists, by a name or by an address of one of
-// the domain's MX hosts. Every doubt ends in ReceiverUnknown.
+// the domain's MX hosts. Every doubt ends in a Receiver that is not known.
 func (g *gathering) receiver() error {
 	f := g.facts
 	if g.Site == nil {
-		f.Receiver = Receiver{Why: "what this site receives is not known"}
+		f.Receiver = policy.Receiver{Why: "what this site receives is not known"}
 		return nil
 	}
 	own, why, err := g.Site.Own(g.ctx, f.Nexthop.Name, g.by)
@@ -272,15 +218,15 @@ func (g *gathering) receiver() error {
 	case g.notCached(err) != nil:
 		return dns.ErrNotCached
 	case err != nil:
-		f.Receiver = Receiver{Why: "whether this site receives it is not known: " + reason(err)}
+		f.Receiver = policy.Receiver{Why: "whether this site receives it is not known: " + policy.Cause(err)}
 		return nil
 	case own:
-		f.Receiver = Receiver{State: ReceiverHere, Why: why}
+		f.Receiver = policy.Receiver{Known: true, Here: true, Why: why}
 		return nil
 	}
 	for _, h := range f.Hosts {
 		if g.Site.OwnHost(h.Name) {
-			f.Receiver = Receiver{State: ReceiverHere, Why: "the MX host " + text.Name(h.Name) + " is this host"}
+			f.Receiver = policy.Receiver{Known: true, Here: true, Why: "the MX host " + text.Name(h.Name) + " is this host"}
 			return nil
 		}
 	}
@@ -290,7 +236,7 @@ func (g *gathering) receiver() error {
 // receiverByAddress looks up the addresses of every MX host that is considered.
 func (g *gathering) receiverByAddress() error {
 	f := g.facts
-	found := make([]Receiver, 2*len(f.Hosts))
+	found := make([]policy.Receiver, 2*len(f.Hosts))
 	fetches := make([]func() error, len(found))
 	for i := range found {
 		fetches[i] = func() (err error) {
@@ -302,13 +248,13 @@ func (g *gathering) receiverByAddress() error {
 	if err := g.all(fetches); err != nil {
 		return err
 	}
-	f.Receiver = Receiver{State: ReceiverElsewhere}
+	f.Receiver = policy.Receiver{Known: true}
 	for _, r := range found {
 		switch {
-		case r.State == ReceiverHere:
+		case r.Here:
 			f.Receiver = r
 			return nil
-		case r.State != ReceiverElsewhere:
+		case !r.Known:
 			f.Receiver = r
 		}
 	}
@@ -316,21 +262,21 @@ func (g *gathering) receiverByAddress() error {
 }
 
 // addressed finds out whether a host has an address of this host.
-func (g *gathering) addressed(i int, t dns.Type) (Receiver, error) {
+func (g *gathering) addressed(i int, t dns.Type) (policy.Receiver, error) {
 	host := text.Name(g.facts.Hosts[i].Name)
 	rrset, err := g.lookup(i, t, g.timeout)
 	switch {
 	case g.notCached(err) != nil:
-		return Receiver{}, dns.ErrNotCached
+		return policy.Receiver{}, dns.ErrNotCached
 	case err != nil:
-		return Receiver{Why: "an address of " + host + " could not be looked up: " + reason(err)}, nil
+		return policy.Receiver{Why: "an address of " + host + " could not be looked up: " + policy.Cause(err)}, nil
 	}
 	for _, a := range rrset.Addrs {
 		if g.Site.OwnAddr(a) {
-			return Receiver{State: ReceiverHere, Why: "the MX host " + host + " has the address " + a.String() + " of this host"}, nil
+			return policy.Receiver{Known: true, Here: true, Why: "the MX host " + host + " has the address " + a.String() + " of this host"}, nil
 		}
 	}
-	return Receiver{State: ReceiverElsewhere}, nil
+	return policy.Receiver{Known: true}, nil
 }
 
 // count finds how many addresses a host has.
@@ -355,6 +301,3 @@ func (g *gathering) count(i int) error {
 	h.Addresses, h.Counted = counts[0]+counts[1], true
 	return nil
 }
-
-// asDNS returns the failed DNS lookup behind an error, if that is what it is.
-func asDNS(err error) (*dns.Error, bool) { return errors.AsType[*dns.Error](err) }

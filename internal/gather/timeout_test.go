@@ -1,4 +1,4 @@
-package policy_test
+package gather_test
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/gather"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
 )
@@ -37,7 +38,7 @@ func (s storeOf) Lookup(ctx context.Context, domain string, e dns.Effort) mtasts
 		}
 		return mtasts.Result{Domain: domain, Err: ctx.Err()}
 	}
-	record, err := s.resolver.Lookup(ctx, dns.Question{Name: mtasts.RecordName(domain), Type: dns.TypeTXT}, e)
+	record, err := s.resolver.Lookup(ctx, mtasts.RecordQuestion(domain), e)
 	switch {
 	case err != nil:
 		return fail(err)
@@ -110,7 +111,7 @@ func TestOneSilentQuestion(t *testing.T) {
 					t.Parallel()
 					synctest.Test(t, func(t *testing.T) {
 						d := delayed{&table{t: t, answers: c.answers, silent: []string{question}}, dns.TypeMX, mxTook}
-						e := policy.Engine{Resolver: d, STS: storeOf{resolver: d, live: c.live, policy: enforced}, Hosts: policy.NewHostLimit()}
+						e := gather.Engine{Resolver: d, STS: storeOf{resolver: d, live: c.live, policy: enforced}, Hosts: gather.NewHostLimit()}
 						ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 						defer cancel()
 						start := time.Now()
@@ -163,7 +164,7 @@ func TestADeadPolicyHost(t *testing.T) {
 				"MX example.com": mxs(unsigned, dns.MX{Host: host}), "A " + mx: insecureAddrs(), "AAAA " + mx: denial(unsigned),
 				"TXT _mta-sts.example.com": {rrset: dns.RRset{Status: unsigned, TXT: []string{"v=STSv1; id=1"}}},
 			}}
-			e := policy.Engine{Resolver: d, STS: storeOf{resolver: d, fetch: time.Hour}}
+			e := gather.Engine{Resolver: d, STS: storeOf{resolver: d, fetch: time.Hour}}
 			start := time.Now()
 			require.Equal(t, want, reply(t, &e, domain, withDANEAndSTS()))
 			require.Less(t, time.Since(start), 4*time.Second)
@@ -183,7 +184,7 @@ func TestSilentBackupHostAndRecord(t *testing.T) {
 					"A a.example":    addrs("192.0.2.1"), "AAAA a.example": denial(signed), "TLSA _25._tcp.a.example": denial(signed),
 				}, silent: []string{"A b.example", "AAAA b.example", "TXT _mta-sts.example.com"}}
 				d := delayed{table, dns.TypeMX, mxTook}
-				e := policy.Engine{Resolver: d, STS: storeOf{resolver: d, live: held}}
+				e := gather.Engine{Resolver: d, STS: storeOf{resolver: d, live: held}}
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 				defer cancel()
 				_, got, err := e.Decide(ctx, domain, withDANEAndSTS(), dns.Effort{})
@@ -217,7 +218,7 @@ func TestASlowResolverHidesNoPolicy(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 				defer cancel()
 				cache := shared(slow)
-				e := policy.Engine{Resolver: cache, STS: storeOf{resolver: cache, policy: stsPolicy(mtasts.Enforce, mx), fetch: each}}
+				e := gather.Engine{Resolver: cache, STS: storeOf{resolver: cache, policy: stsPolicy(mtasts.Enforce, mx), fetch: each}}
 				_, d, err := e.Decide(ctx, domain, withDANEAndSTS(), dns.Effort{})
 				require.NoError(t, err)
 				require.NotEqual(t, policy.None, d.Verdict, "%v each: %q", each, d.Why)
@@ -288,7 +289,7 @@ func TestNothingBeginsAfterTheDeadline(t *testing.T) {
 			<-within.Done()
 			return nil, &dns.Error{Question: q, Reason: "no answer in time", Err: within.Err()}
 		})
-		e := policy.Engine{Resolver: silent, STS: storeOf{resolver: denies{}}, Hosts: policy.NewHostLimit()}
+		e := gather.Engine{Resolver: silent, STS: storeOf{resolver: denies{}}, Hosts: gather.NewHostLimit()}
 		_, d, err := e.Decide(ctx, domain, withDANEAndSTS(), dns.Effort{})
 		require.NoError(t, err)
 		require.Equal(t, policy.Defer, d.Verdict)
@@ -338,8 +339,8 @@ func TestManySilentHosts(t *testing.T) {
 			}
 			return &a.rrset, nil
 		})
-		hosts := policy.NewHostLimit()
-		e := policy.Engine{Resolver: flood, STS: noPolicy(t), Site: site{}, Hosts: hosts}
+		hosts := gather.NewHostLimit()
+		e := gather.Engine{Resolver: flood, STS: noPolicy(t), Site: site{}, Hosts: hosts}
 		var all sync.WaitGroup
 		for i := range 100 {
 			all.Go(func() {
@@ -362,7 +363,7 @@ func TestManySilentHosts(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		start := time.Now()
-		_, d, err := e.Decide(t.Context(), policy.Nexthop{Name: "good-d", Port: 25}, with(func(o *policy.Options) {}), dns.Effort{})
+		_, d, err := e.Decide(t.Context(), policy.Nexthop{Name: "good-d", Port: 25}, defaults(), dns.Effort{})
 		require.NoError(t, err)
 		require.Equal(t, policy.Apply, d.Verdict)
 		require.Zero(t, time.Since(start), "a domain without silent hosts")
@@ -412,7 +413,7 @@ func TestThreeRoundTrips(t *testing.T) {
 					slow = delayed{slow, q, time.Second}
 				}
 				cache := shared(slow)
-				e := policy.Engine{Resolver: cache, STS: storeOf{resolver: cache}}
+				e := gather.Engine{Resolver: cache, STS: storeOf{resolver: cache}}
 				start := time.Now()
 				require.Equal(t, c.want, reply(t, &e, domain, withDANEAndSTS()))
 				require.Equal(t, time.Duration(c.steps)*time.Second, time.Since(start))

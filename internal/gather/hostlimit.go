@@ -1,4 +1,4 @@
-package policy
+package gather
 
 import (
 	"context"
@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/semaphore"
+
+	"github.com/policyd/policyd/internal/policy"
 )
 
 // HostLimit bounds the lookups about hosts that hostile domains can name in great number. A domain with one good MX host and
@@ -18,7 +20,6 @@ type HostLimit struct {
 }
 
 const (
-	freeHosts       = 3  // hosts of a next hop that need no place
 	otherPlaces     = 64 // places for the others
 	untrustedPlaces = 64
 )
@@ -38,7 +39,7 @@ func (l *HostLimit) enter(g *gathering, i int, most time.Duration) (leave func()
 	case l == nil || g.by.CacheOnly:
 	case g.by.Untrusted:
 		places = l.untrusted
-	case i >= freeHosts:
+	case i >= policy.FirstHosts:
 		places = l.others
 	}
 	if places == nil {

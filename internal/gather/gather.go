@@ -1,0 +1,208 @@
+// Package gather finds the facts that a decision of package policy needs. It asks the decider what it needs, fetches that
+// from the sources at the same time, and asks again, until nothing is missing.
+//
+// It shares the time of a decision, so that one silent question never takes the time of the others, and bounds what
+// domains with many hosts can cost.
+package gather
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/mtasts"
+	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/probe"
+	"github.com/policyd/policyd/internal/promises"
+)
+
+// STS finds MTA-STS policies.
+type STS interface {
+	// Lookup returns the policy of a domain. Where it would have to wait, and must not, it returns mtasts.Unknown with an
+	// error that wraps dns.ErrNotCached.
+	Lookup(ctx context.Context, domain string, e dns.Effort) mtasts.Result
+}
+
+// Probes knows what probes of port 26 have found. It never blocks.
+type Probes interface {
+	Verdict(host string) probe.Verdict
+}
+
+// OwnSite knows what this site receives itself.
+type OwnSite interface {
+	// Own reports whether mail for domain is received here, and which list says so. After an error nothing is known: no
+	// route. With Effort.CacheOnly the error can be dns.ErrNotCached.
+	Own(ctx context.Context, domain string, e dns.Effort) (own bool, why string, err error)
+	// OwnHost reports whether name is a name of this host.
+	OwnHost(name string) bool
+	// OwnAddr reports whether a is an address of this host.
+	OwnAddr(a netip.Addr) bool
+}
+
+// Relays knows which hosts Postfix's own configuration delivers to as [host].
+type Relays interface {
+	// RelayHost may wait for Postfix's commands, except with Effort.CacheOnly, when it can return dns.ErrNotCached. After
+	// another error the host counts as unknown, not as a relay host.
+	RelayHost(ctx context.Context, host string, e dns.Effort) (bool, error)
+}
+
+// Promises remembers what next hops promised before. It never blocks.
+type Promises interface {
+	Recall(domain string) promises.Memory
+}
+
+// Engine finds decisions. It keeps no facts: the sources do.
+type Engine struct {
+	Resolver  dns.Resolver
+	Overrides *policy.Overrides
+	// STS finds MTA-STS policies; nil knows nothing, which defers where the options require MTA-STS.
+	STS STS
+	// Probes has the verdicts for routes; nil knows nothing.
+	Probes Probes
+	// Site knows what this site receives; nil knows nothing, so there is no route.
+	Site OwnSite
+	// Relays knows the relay hosts of Postfix; nil knows none.
+	Relays Relays
+	// Promises remembers promises; nil remembers none.
+	Promises Promises
+	// Hosts bounds the lookups about hosts; nil: no bound.
+	Hosts *HostLimit
+}
+
+// decider is policy.Decide, policy.Route or policy.Survey.
+type decider func(policy.Facts, policy.Options) (policy.Decision, policy.Need)
+
+// Decide finds the TLS policy of a next hop, and the facts that it rests on. The one error is dns.ErrNotCached, with
+// Effort.CacheOnly: decide again without it. Any other failure is a fact.
+func (e *Engine) Decide(ctx context.Context, n policy.Nexthop, o policy.Options, by dns.Effort) (policy.Facts, policy.Decision, error) {
+	return e.decide(ctx, policy.Decide, n, request{o, by})
+}
+
+// Route finds the route of a domain; otherwise it is as Decide.
+func (e *Engine) Route(ctx context.Context, n policy.Nexthop, o policy.Options, by dns.Effort) (policy.Facts, policy.Decision, error) {
+	return e.decide(ctx, policy.Route, n, request{o, by})
+}
+
+// Survey finds the TLS policy of a next hop together with what policy.Explain shows. A failure is a fact.
+func (e *Engine) Survey(ctx context.Context, n policy.Nexthop, o policy.Options) (policy.Facts, policy.Decision) {
+	f, d, _ := e.decide(ctx, policy.Survey, n, request{options: o})
+	return f, d
+}
+
+// request is what a decision is made under.
+type request struct {
+	options policy.Options
+	by      dns.Effort
+}
+
+// gathering is a decision in progress.
+type gathering struct {
+	*Engine
+	request
+	ctx     context.Context
+	facts   *policy.Facts
+	timeout time.Duration // for one question; 0: no limit but that of ctx
+
+	prefetches sync.WaitGroup
+	record     *record // nil: not asked for
+}
+
+// decide calls the decider until it needs no more facts, and fetches what it needs in between.
+func (e *Engine) decide(ctx context.Context, by decider, n policy.Nexthop, r request) (policy.Facts, policy.Decision, error) {
+	f := policy.NewFacts(n, e.Overrides)
+	if e.Promises != nil && n.Remembers() {
+		f.Promises = e.Promises.Recall(n.Name)
+	}
+	g := &gathering{Engine: e, ctx: ctx, request: r, facts: &f}
+	if !r.by.CacheOnly {
+		var cancel context.CancelFunc
+		g.ctx, cancel = context.WithCancel(ctx)
+		g.timeout = timeout
+		defer g.prefetches.Wait()
+		defer cancel() // of the expected facts that no rule needed
+	}
+	const steps = 8
+	for range steps {
+		d, need := by(f, r.options)
+		if need.Required.Empty() {
+			return f, d, nil
+		}
+		if err := g.fetch(need); err != nil {
+			return f, d, err
+		}
+	}
+	return f, policy.Decision{Failure: "internal error: no decision"}, nil
+}
+
+// fetch finds the required facts at the same time, and begins to ask what is expected. The error is dns.ErrNotCached.
+func (g *gathering) fetch(n policy.Need) error {
+	f, need := g.facts, n.Required
+	if !g.by.CacheOnly && !g.by.Untrusted {
+		for _, q := range n.Expected {
+			g.prefetch(q)
+		}
+	}
+	var fetches []func() error
+	if need.MX {
+		fetches = append(fetches, g.mx)
+	}
+	if need.STS {
+		g.announce()
+		fetches = append(fetches, g.sts)
+	}
+	if need.Relay {
+		fetches = append(fetches, g.relay)
+	}
+	if need.Receiver {
+		fetches = append(fetches, g.receiver)
+	}
+	if need.Probes {
+		g.probes()
+	}
+	for i := range need.DANE.All() {
+		fetches = append(fetches, func() error { return g.dane(i, f.Nexthop.Port, &f.Hosts[i].DANE) })
+	}
+	for i := range need.DANE26.All() {
+		fetches = append(fetches, func() error { return g.dane(i, g.options.Port26.Port, &f.Hosts[i].DANE26) })
+	}
+	for i := range need.Addresses.All() {
+		fetches = append(fetches, func() error { return g.count(i) })
+	}
+	return g.all(fetches)
+}
+
+// all runs the fetches, at the same time where they may wait.
+func (g *gathering) all(fetches []func() error) error {
+	if g.by.CacheOnly || len(fetches) == 1 {
+		for _, fetch := range fetches {
+			if err := fetch(); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	var group sync.WaitGroup
+	panics := make([]error, len(fetches))
+	for i, fetch := range fetches {
+		group.Go(func() {
+			defer func() {
+				// Records of a remote party led here. The caller recovers from panics, but only in its own goroutine.
+				if p := recover(); p != nil {
+					panics[i] = fmt.Errorf("%v\n%s", p, debug.Stack())
+				}
+			}()
+			_ = fetch() // it may ask, so its failures are facts
+		})
+	}
+	group.Wait()
+	for _, p := range panics {
+		if p != nil {
+			panic(p)
+		}
+	}
+	return nil
+}
