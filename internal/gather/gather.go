@@ -34,7 +34,7 @@ type Probes interface {
 
 // OwnSite knows what this site receives itself.
 type OwnSite interface {
-	// Own reports whether mail for domain is received here, and which list says so. After an error nothing is known: no
+	// Own reports whether mail for domain is received here, and which list names it. After an error nothing is known: no
 	// route. With Effort.CacheOnly the error can be dns.ErrNotCached.
 	Own(ctx context.Context, domain string, e dns.Effort) (own bool, why string, err error)
 	// OwnHost reports whether name is a name of this host.
