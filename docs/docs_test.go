@@ -49,7 +49,7 @@ func walk(t *testing.T, f func(path string), dirs ...string) {
 			}
 			rel = filepath.ToSlash(rel)
 			if d.IsDir() {
-				if slices.Contains([]string{".git", "bin", "dist", "testdata", "tools", "man", "schema"}, d.Name()) {
+				if slices.Contains([]string{".git", "bin", "dist", "testdata", "tools", "schema"}, d.Name()) {
 					return filepath.SkipDir
 				}
 				return nil

@@ -21,7 +21,7 @@ type Limits struct {
 	// MaxConnections is how many connections may be open; default 4096. When it is reached, the one that has been idle
 	// longest is closed for a new one. A connection is also idle after a part of a request, but not while it is answered.
 	MaxConnections int
-	// IdleTimeout is how long a connection may be silent between requests; default 2 minutes.
+	// IdleTimeout is how long a connection may be silent between requests, less up to a second; default 2 minutes.
 	IdleTimeout time.Duration
 	// RequestTimeout is how long a request may take to arrive after its first byte; default 10 seconds, and
 	// never longer than IdleTimeout.

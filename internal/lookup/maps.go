@@ -70,7 +70,7 @@ func (s *Service) unknownMap(_ context.Context, req socketmap.Request) socketmap
 	if nearest != "" {
 		reason += "did you mean " + nearest + "? "
 	}
-	return socketmap.Perm(reason + "Known maps: " + strings.Join(knownMaps(), ", "))
+	return socketmap.Perm(reason + "known maps: " + strings.Join(knownMaps(), ", "))
 }
 
 // shownMap returns a map name that a client has chosen as it may be logged and shown: printable ASCII, at most 40

@@ -16,7 +16,7 @@ import (
 
 func TestAnUnknownMapIsPERMInEveryModeAndNamesTheKnownOnes(t *testing.T) {
 	t.Parallel()
-	const known = "Known maps: tls-policy, tls-policy-tlsrpt, transport, QUERY, QUERYwithTLSRPT, sts"
+	const known = "known maps: tls-policy, tls-policy-tlsrpt, transport, QUERY, QUERYwithTLSRPT, sts"
 	for _, mode := range []policy.Mode{policy.ModeEnforce, policy.ModeReport, policy.ModeOff} {
 		s := settings()
 		s.Policy.Mode = mode

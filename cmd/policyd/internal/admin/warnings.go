@@ -34,7 +34,7 @@ func (st *Status) warn() []string {
 		if m.Nearest != "" {
 			use = m.Nearest
 		}
-		add(true, fmt.Sprintf("a client asks for the unknown map %q (%d times, last at %s) and its mail waits: use %s in main.cf", m.Name, m.Times, clock(m.Last), use))
+		add(true, fmt.Sprintf("a client asks for the unknown map %q (requests: %d, last at %s); its mail waits: use %s in main.cf", m.Name, m.Times, clock(m.Last), use))
 	}
 	c := st.Cache
 	full := c.Entries >= c.MaxEntries/10*9

@@ -52,13 +52,13 @@ func TestWarnings(t *testing.T) {
 			func(st *Status) {
 				st.Connections.UnknownMaps = []UnknownMap{{Name: "tls_policy", Nearest: "tls-policy", Times: 3, Last: now}}
 			},
-			`a client asks for the unknown map "tls_policy" (3 times, last at ` + now.Format(time.TimeOnly) + `) and its mail waits: use tls-policy in main.cf`,
+			`a client asks for the unknown map "tls_policy" (requests: 3, last at ` + now.Format(time.TimeOnly) + `); its mail waits: use tls-policy in main.cf`,
 		},
 		"an unknown map that resembles none": {
 			func(st *Status) {
 				st.Connections.UnknownMaps = []UnknownMap{{Name: "virtual", Times: 1, Last: now}}
 			},
-			`a client asks for the unknown map "virtual" (1 times, last at ` + now.Format(time.TimeOnly) + `) and its mail waits: use tls-policy, tls-policy-tlsrpt or transport in main.cf`,
+			`a client asks for the unknown map "virtual" (requests: 1, last at ` + now.Format(time.TimeOnly) + `); its mail waits: use tls-policy, tls-policy-tlsrpt or transport in main.cf`,
 		},
 		"a full cache": {
 			func(st *Status) { st.Cache = Cache{Entries: 960, MaxEntries: 1000, Evicted: 7} },

@@ -115,8 +115,8 @@ func TestStatusNamesUnknownMaps(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, st.Connections.UnknownMaps, 2)
 		require.Equal(t, "tls-policy", st.Connections.UnknownMaps[0].Nearest)
-		require.Contains(t, strings.Join(st.Warnings, "\n"), `unknown map "tls_policy" (2 times`)
-		require.Contains(t, strings.Join(st.Warnings, "\n"), `unknown map "virtual" (1 times`)
+		require.Contains(t, strings.Join(st.Warnings, "\n"), `unknown map "tls_policy" (requests: 2,`)
+		require.Contains(t, strings.Join(st.Warnings, "\n"), `unknown map "virtual" (requests: 1,`)
 		require.Equal(t, 1, strings.Count(l.log.String(), `msg="unknown map" map=tls_policy nearest=tls-policy`), l.log)
 	}
 }
