@@ -245,18 +245,17 @@ func secondOpinion(s string) error {
 	return err
 }
 
-func fleetURL(s string) error {
-	if err := fleet.CheckURL(s); err != nil {
+func fleetURL(f Fleet) error {
+	if f.URL == "" {
+		return nil
+	}
+	if err := fleet.CheckURL(f.URL); err != nil {
 		return fmt.Errorf(`%w: write a URL such as "redis://127.0.0.1:6379" or "unix:///run/redis/redis.sock"`, err)
 	}
-	return nil
-}
-
-func fleetKeyFile(s *Settings) error {
-	if s.Fleet.URL != "" && s.Fleet.KeyFile == "" {
-		return errors.New(`required with fleet.url: make a key with "policyd fleet key" and write the path of its file`)
+	if f.KeyFile == "" {
+		return errors.New(`a site key is required: make one with "policyd fleet key" and write the path of its file as key_file`)
 	}
-	return optional(s.Fleet.KeyFile, absolutePath)
+	return nil
 }
 
 func fleetPrefix(s string) error {

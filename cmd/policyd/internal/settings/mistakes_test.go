@@ -54,7 +54,7 @@ func TestMistakes(t *testing.T) {
 		{"vanished", "[promises]\nvanished = \"holds\"", 2, []string{"promises.vanished: ", "use off, alert or hold", `did you mean "hold"`}},
 		{"second opinion without TLS", "[dns]\nsecond_opinion = \"192.0.2.1\"", 2, []string{"dns.second_opinion: ", "tls://name@192.0.2.1:853"}},
 		{"fleet URL", "[fleet]\nurl = \"http://user:secret@host\"\nkey_file = \"/x\"", 2, []string{"fleet.url: ", "redis://"}},
-		{"fleet without a key", "[fleet]\nurl = \"redis://host\"", 2, []string{"fleet.key_file: ", "policyd fleet key"}},
+		{"fleet without a key", "[fleet]\nurl = \"redis://host\"", 2, []string{"fleet.url: ", "policyd fleet key"}},
 		{"fleet key that is missing", "[fleet]\nurl = \"redis://host\"\nkey_file = \"/nonexistent\"", 3, []string{"fleet.key_file: /nonexistent cannot be read: no such file"}},
 		{"fleet prefix", "[fleet]\nprefix = \"a b\"", 2, []string{"fleet.prefix: "}},
 		{"fleet pull", "[fleet]\npull = \"10ms\"", 2, []string{"fleet.pull: 10ms is out of range"}},

@@ -151,12 +151,12 @@ func sections() []section {
 			{
 				"url", "redis://, rediss:// or unix:// URL",
 				`The server, such as "rediss://user:password@redis.example.com:6380/0" or "unix:///run/redis/redis.sock". A Sentinel has the parameter master_name: "redis://sentinel:26379?master_name=policyd". Empty means that nothing is shared.`,
-				func(s *Settings) error { return optional(s.Fleet.URL, fleetURL) },
+				func(s *Settings) error { return fleetURL(s.Fleet) },
 			},
 			{
 				"key_file", "path",
 				"File with the site key, which policyd fleet key prints. All nodes have the same key. Required with url.",
-				func(s *Settings) error { return fleetKeyFile(s) },
+				func(s *Settings) error { return optional(s.Fleet.KeyFile, absolutePath) },
 			},
 			{
 				"previous_key_file", "path",
