@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"encoding/json"
@@ -14,9 +15,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/check"
 	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/postfix"
 	"github.com/policyd/policyd/internal/roots"
 	"github.com/policyd/policyd/internal/stub"
 )
@@ -65,7 +68,7 @@ from here; of several domains the worst of 3, 1, 0.`,
 	set.BoolVar(&f.port25Only, "port25-only", false, "leave port 26 out")
 	set.BoolVarP(&f.ipv4, "ipv4", "4", false, "connect to IPv4 addresses only")
 	set.BoolVarP(&f.ipv6, "ipv6", "6", false, "connect to IPv6 addresses only")
-	set.DurationVar(&f.timeout, "timeout", 30*time.Second, "longest that a connection may take")
+	set.DurationVar(&f.timeout, "timeout", time.Minute, "longest that a connection may take")
 	set.StringVar(&f.at, "at", "", "judge certificates as of then: +14d, +36h, 2027-01-31 or an RFC 3339 time")
 	set.StringSliceVar(&f.resolvers, "resolver", nil, "DNS server to ask in place of those of the settings; may be repeated")
 	set.StringVar(&f.caFile, "ca-file", "", "PEM file with the roots to trust in place of those of the settings")
@@ -212,8 +215,21 @@ func newChecker(cmd *cobra.Command, c *common, f checkFlags) (*check.Checker, er
 		Special: l.Port26.ProbeSpecialAddresses, Careful: f.stdin,
 		NoConnect: f.noConnect, Port25Only: f.port25Only, IPv4: f.ipv4, IPv6: f.ipv6,
 		Timeout: f.timeout, At: at, Verbose: f.verbose, SMTPPort: f.smtpPort, ProxyFromEnvironment: l.MTASTS.ProxyFromEnvironment, Logger: quiet,
+		Helo: l.Port26.HeloName, Postfix: smtpClient(l, f.caFile),
 	})
 	return checker, failed(err)
+}
+
+// smtpClient returns the SMTP client of Postfix, which judges receivers too. caFile replaces its roots; "" keeps them, and where it
+// has none it uses those of policyd.
+func smtpClient(l *settings.Loaded, caFile string) *postfix.Client {
+	o := l.SMTPClient(slog.New(slog.DiscardHandler))
+	const system = "/etc/ssl/certs/ca-certificates.crt"
+	o.CAFile, o.OnlyCAFile = cmp.Or(caFile, o.CAFile), caFile != ""
+	if _, err := os.Stat(system); o.CAFile == "" && err == nil {
+		o.CAFile = system
+	}
+	return postfix.NewClient(o)
 }
 
 func readRoots(path string) (*x509.CertPool, error) {

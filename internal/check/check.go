@@ -18,6 +18,7 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/smtptls"
 	"github.com/policyd/policyd/internal/stsstore"
 	"github.com/policyd/policyd/internal/stub"
 	"github.com/policyd/policyd/prefix"
@@ -54,13 +55,16 @@ type Options struct {
 	NoConnect, Port25Only bool
 	// IPv4 and IPv6 are the families to connect to; neither is both.
 	IPv4, IPv6 bool
-	// Timeout bounds each connection; zero means 30 s.
+	// Timeout bounds each connection; zero means a minute.
 	Timeout time.Duration
 	// At is the moment at which certificates must be valid; zero means now.
 	At time.Time
 	// Verbose keeps the dialogue.
 	Verbose bool
-	// SMTPPort is 25 but in tests.
+	// Helo and Postfix are as in smtptls.Dialogue. Postfix judges the present only, so it is not asked where At is set.
+	Helo    string
+	Postfix smtptls.Judge
+	// SMTPPort is 25 except in tests.
 	SMTPPort uint16
 	Logger   *slog.Logger
 }
@@ -78,7 +82,7 @@ func New(o Options) (*Checker, error) {
 		o.SMTPPort = policy.SMTPPort
 	}
 	if o.Timeout <= 0 {
-		o.Timeout = 30 * time.Second
+		o.Timeout = time.Minute
 	}
 	// What an operator has switched off on this host says nothing about the receiver.
 	o.Policy.Mode = policy.ModeEnforce

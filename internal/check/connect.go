@@ -86,16 +86,18 @@ func (d *domain) skip(a netip.Addr) string {
 }
 
 func (d *domain) dialogue(name string, t *heard) smtptls.Dialogue {
-	// Who asks for more time than usual wants a host that is slow to greet to have it.
-	const longestConnect, longestStep = 10 * time.Second, 20 * time.Second
-	at := d.o.At
+	const longestConnect = 10 * time.Second
+	judge := d.o.Postfix
+	if !d.o.At.IsZero() {
+		judge = nil
+	}
 	port := d.o.SMTPPort
 	if t.implicit {
 		port = d.o.Policy.Port26.Port
 	}
 	return smtptls.Dialogue{
-		Host: name, Addr: netip.AddrPortFrom(t.addr, port), Implicit: t.implicit, Roots: d.o.Roots, At: at,
-		Connect: min(d.o.Timeout, longestConnect), Each: min(d.o.Timeout, max(longestStep, 2*d.o.Timeout/3)), Whole: d.o.Timeout,
+		Host: name, Addr: netip.AddrPortFrom(t.addr, port), Implicit: t.implicit, Roots: d.o.Roots, At: d.o.At, Helo: d.o.Helo,
+		Connect: min(d.o.Timeout, longestConnect), Each: d.o.Timeout, Whole: d.o.Timeout, Postfix: judge,
 	}
 }
 

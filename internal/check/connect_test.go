@@ -99,6 +99,5 @@ func TestMoreTimeIsMoreTimeForEachStep(t *testing.T) {
 		return d.dialogue("", &heard{}).Each
 	}
 	require.Equal(t, 4*time.Second, step(4*time.Second))
-	require.Equal(t, 20*time.Second, step(30*time.Second))
-	require.Equal(t, 2*time.Minute, step(3*time.Minute))
+	require.Equal(t, 3*time.Minute, step(3*time.Minute))
 }

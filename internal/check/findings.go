@@ -48,7 +48,7 @@ func (f *Finding) essential() bool {
 	switch f.Code {
 	case "resolver-not-validating", "address-unreachable":
 		return false
-	case "port25-untested", "port26-untested", "host-lookup-failed":
+	case "port25-untested", "port26-untested", "port25-not-judged", "port26-not-judged", "host-lookup-failed":
 		return class(f.Host) != prefix.None
 	}
 	return f.Untested

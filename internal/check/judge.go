@@ -1,6 +1,7 @@
 package check
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -140,6 +141,30 @@ func (d *domain) judgePort(h *host, implicit bool) {
 
 // judgeDialogue looks at one dialogue.
 func (d *domain) judgeDialogue(name string, where about, t *smtptls.Transcript) {
+	if t.Session != nil {
+		d.judgeSession(name, where, t)
+	}
+	if t.Stray {
+		d.find(name+"starttls-injection", where, "plaintext followed the reply to STARTTLS")
+	}
+	switch {
+	case !t.OfferedFirst:
+	case t.Postfix.Verdict == smtptls.Verified:
+		d.find(name+"starttls-first-line", where, "only the first line of the EHLO reply offers STARTTLS")
+	case t.OK():
+		d.find(name+"not-judged", where, "only the first line of the EHLO reply offers STARTTLS, and senders differ in whether they read it")
+	}
+	switch t.Cause {
+	case smtptls.NotJudged:
+		d.find(name+"not-judged", where, t.Why)
+		return
+	case smtptls.RefusedByPostfix:
+		d.find(name+"postfix", where, t.Why)
+		return
+	case smtptls.CertificateRules:
+		d.find(name+"certificate-rules", where, t.Why)
+		return
+	}
 	switch t.Failed {
 	case smtptls.StepNone, smtptls.StepCertificate, smtptls.StepQUIT:
 	case smtptls.StepConnect:
@@ -163,21 +188,21 @@ func (d *domain) judgeDialogue(name string, where about, t *smtptls.Transcript) 
 	case smtptls.StepEHLOAgain:
 		d.find(name+"ehlo-in-tls", where, t.Why)
 	}
-	if t.Stray {
-		d.find(name+"starttls-injection", where, "data in the clear came after the reply to STARTTLS")
-	}
-	if t.Session != nil {
-		d.judgeSession(name, where, t.Session)
-	}
 }
 
-// judgeSession looks at a certificate, all that is wrong with it, and at the cipher.
-func (d *domain) judgeSession(name string, where about, s *smtptls.Session) {
+// judgeSession looks at the certificate, with everything that is wrong with it, and at the cipher. Postfix delivers to a host that
+// it has verified, so that a fault which only Go finds is no error.
+func (d *domain) judgeSession(name string, where about, t *smtptls.Transcript) {
+	s := t.Session
 	for _, wrong := range []struct {
 		code string
 		err  error
 	}{{"certificate-chain", s.ChainErr}, {"certificate-expired", s.DatesErr}, {"certificate-name", s.NameErr}} {
-		if wrong.err != nil {
+		switch {
+		case wrong.err == nil, errors.Is(wrong.err, smtptls.ErrNotJudged):
+		case t.Postfix.Verdict == smtptls.Verified:
+			d.find(name+"disputed", where, "Postfix verifies this certificate; policyd does not: "+text.Printable(strings.TrimPrefix(wrong.err.Error(), "x509: ")))
+		default:
 			d.find(name+wrong.code, where, text.Printable(strings.TrimPrefix(wrong.err.Error(), "x509: ")))
 		}
 	}

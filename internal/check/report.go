@@ -132,6 +132,9 @@ type Connection struct {
 	Cause string `json:"cause,omitempty"`
 	Why   string `json:"why,omitempty"`
 
+	// Postfix is the verdict of Postfix's own TLS client; not there where it was not asked.
+	Postfix *Postfix `json:"postfix,omitempty"`
+
 	Banner string `json:"banner,omitempty"`
 	// STARTTLS is offered or missing, or the reply to it where that is not 220.
 	STARTTLS    string       `json:"starttls,omitempty"`
@@ -141,6 +144,13 @@ type Connection struct {
 	Steps       []Step       `json:"steps"`
 	// Dialogue has what was said, "C: " and "S: " before each line, where it was asked for.
 	Dialogue []string `json:"dialogue,omitempty"`
+}
+
+// Postfix is what posttls-finger(1) made of an address and port.
+type Postfix struct {
+	// Verdict is verified, rejected, no service (verified, and EHLO refused) or no verdict.
+	Verdict string `json:"verdict"`
+	Why     string `json:"why"`
 }
 
 // The results of a Connection.

@@ -18,13 +18,16 @@ import (
 func (d *domain) show(c *Connection, t *smtptls.Transcript) {
 	c.Result = ResultOK
 	switch {
-	case t.Ours:
+	case t.Ours, t.Cause == smtptls.NotJudged:
 		c.Result = ResultUntested
 	case !t.OK():
 		c.Result = ResultFailed
 	}
 	c.Step, c.Cause, c.Why = string(t.Failed), string(t.Cause), t.Why
 	c.Banner = t.Banner.String()
+	if t.Postfix.Verdict != smtptls.NotAsked {
+		c.Postfix = &Postfix{Verdict: string(t.Postfix.Verdict), Why: t.Postfix.Why}
+	}
 	if !t.Implicit && t.EHLO.Code != 0 {
 		switch {
 		case !t.Offered:

@@ -8,6 +8,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/policyd/policyd/internal/smtptls"
 	"github.com/policyd/policyd/internal/text"
 	"github.com/policyd/policyd/prefix"
 )
@@ -165,7 +166,12 @@ func (s Screen) table(b *strings.Builder, h *Host) {
 	}
 	const padding = 2
 	w := tabwriter.NewWriter(b, 0, 0, padding, ' ', 0)
-	_, _ = fmt.Fprintln(w, "  ADDRESS\tPORT\tTLS\tDAYS\tMS\tRESULT")
+	asked := slices.ContainsFunc(h.Connections, func(c Connection) bool { return c.Postfix != nil })
+	header := "  ADDRESS\tPORT\tTLS\tDAYS\tMS\tRESULT"
+	if asked {
+		header += "\tPOSTFIX"
+	}
+	_, _ = fmt.Fprintln(w, header)
 	for i := range h.Connections {
 		c := &h.Connections[i]
 		days := "-"
@@ -176,7 +182,14 @@ func (s Screen) table(b *strings.Builder, h *Host) {
 		for _, step := range c.Steps {
 			took += step.Milliseconds
 		}
-		_, _ = fmt.Fprintf(w, "  %s\t%d\t%s\t%s\t%.0f\t%s\n", c.Address, c.Port, orElse(strings.ReplaceAll(c.Protocol, "TLS ", ""), "-"), days, took, s.result(c))
+		postfix := ""
+		if asked {
+			postfix = "\t-"
+			if c.Postfix != nil {
+				postfix = "\t" + c.Postfix.Verdict
+			}
+		}
+		_, _ = fmt.Fprintf(w, "  %s\t%d\t%s\t%s\t%.0f\t%s%s\n", c.Address, c.Port, orElse(strings.ReplaceAll(c.Protocol, "TLS ", ""), "-"), days, took, s.result(c), postfix)
 	}
 	_ = w.Flush() // a strings.Builder does not fail
 }
@@ -189,6 +202,9 @@ func (s Screen) result(c *Connection) string {
 	case ResultSkipped:
 		return "not tested"
 	case ResultUntested:
+		if c.Cause == string(smtptls.NotJudged) {
+			return s.Colour.Paint(text.Yellow, c.Cause)
+		}
 		return s.Colour.Paint(text.Yellow, "no way from here")
 	}
 	words := c.Cause

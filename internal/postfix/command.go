@@ -157,9 +157,9 @@ func (p *process) complaint() string {
 	return last
 }
 
-// limited keeps the beginning of what is written to it.
+// limited keeps the beginning of what is written to it. It has no ReadFrom, which io.Copy would use instead of Write.
 type limited struct {
-	bytes.Buffer
+	kept     bytes.Buffer
 	limit    int
 	overflow bool
 }
@@ -168,8 +168,12 @@ type limited struct {
 func (l *limited) Write(b []byte) (int, error) {
 	if room := l.limit - l.Len(); len(b) > room {
 		l.overflow = true
-		_, _ = l.Buffer.Write(b[:max(room, 0)])
+		_, _ = l.kept.Write(b[:max(room, 0)])
 		return len(b), nil
 	}
-	return l.Buffer.Write(b)
+	return l.kept.Write(b)
 }
+
+// Len and String are those of what was kept.
+func (l *limited) Len() int       { return l.kept.Len() }
+func (l *limited) String() string { return l.kept.String() }

@@ -103,7 +103,8 @@ func (c *conversation) talk(ctx context.Context) {
 	ok := c.step(StepBanner, func() error { return c.expect(&c.t.Banner) }) &&
 		c.step(StepEHLO, func() error { return c.ehlo(&c.t.EHLO) })
 	if ok && !c.Implicit {
-		c.t.Offered = c.t.EHLO.keyword("STARTTLS")
+		line := c.t.EHLO.keyword("STARTTLS")
+		c.t.Offered, c.t.OfferedFirst = line >= 0, line == 0
 		if c.step(StepSTARTTLS, c.starttls) {
 			if !c.step(StepTLS, func() error { return c.handshake(ctx) }) {
 				return
@@ -188,7 +189,7 @@ func (c *conversation) certificate() error {
 	if s.Version < tls.VersionTLS13 && s.RulesErr == nil {
 		switch has, ok := secureRenegotiation(c.conn.kept); {
 		case !ok:
-			s.RulesErr = fmt.Errorf("the ServerHello %w", errNotJudged)
+			s.RulesErr = fmt.Errorf("the ServerHello %w", ErrNotJudged)
 		case !has:
 			s.RulesErr = errors.New("the host does not support secure renegotiation (RFC 5746), which OpenSSL requires")
 		}
@@ -274,10 +275,11 @@ func (c *conversation) fail(s Step, err error) {
 		switch {
 		case errors.As(err, &record) && c.Implicit && strings.Trim(string(record.RecordHeader[:3]), "0123456789") == "":
 			c.t.Cause, why = Plaintext, "the host speaks in plaintext: "+string(record.RecordHeader[:3])
-		case closed, errors.As(err, &record), c.t.Ours:
+		case closed, errors.As(err, &record), c.t.Ours, strings.HasSuffix(why, "protocol version not supported"):
+			// The last is a server without TLS 1.2, which RFC 8996 forbids.
 		default:
 			// The server ended the handshake, or Go did: with other ciphers, groups or signatures it may succeed.
-			c.t.Cause, why = NotJudged, why+": "+errNotJudged.Error()
+			c.t.Cause, why = NotJudged, why+": "+ErrNotJudged.Error()
 		}
 	case StepCertificate:
 		c.t.Cause, _ = c.t.Session.Cause()

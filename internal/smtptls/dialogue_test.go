@@ -43,7 +43,7 @@ func TestDialogue(t *testing.T) {
 		"a wildcard for the first label":    {b: smtptest.Behaviour{Cert: of(smtptest.Leaf{Names: []string{"*.example.com"}})}},
 		"one name of several":               {b: smtptest.Behaviour{Cert: of(smtptest.Leaf{Names: []string{"www.example.com", mx}})}},
 		"TLS 1.2":                           {b: smtptest.Behaviour{Cert: &good, MaxVersion: tls.VersionTLS12}},
-		"TLS 1.1":                           {b: smtptest.Behaviour{Cert: &good, MaxVersion: tls.VersionTLS11}, failed: smtptls.StepTLS, cause: smtptls.NotJudged, why: "protocol version not supported: could not be judged from here"},
+		"TLS 1.1":                           {b: smtptest.Behaviour{Cert: &good, MaxVersion: tls.VersionTLS11}, failed: smtptls.StepTLS, cause: smtptls.TLSHandshake, why: "protocol version not supported"},
 		"another name":                      {b: smtptest.Behaviour{Cert: of(smtptest.Leaf{Names: []string{"mx.example.com"}})}, failed: smtptls.StepCertificate, cause: smtptls.CertificateName, why: "is for mx.example.com, not for " + mx},
 		"a wildcard stands for one label":   {b: smtptest.Behaviour{Cert: of(smtptest.Leaf{Names: []string{"*.com"}})}, failed: smtptls.StepCertificate, cause: smtptls.CertificateName, why: "is for *.com"},
 		"a common name is no SAN":           {b: smtptest.Behaviour{Cert: of(smtptest.Leaf{CommonName: mx})}, failed: smtptls.StepCertificate, cause: smtptls.CertificateName, why: "no DNS name"},

@@ -1,7 +1,6 @@
 package smtptls
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net/netip"
@@ -96,7 +95,7 @@ func (f *Finger) Ask(ctx context.Context, d Dialogue) Opinion {
 		return Opinion{Why: Tidy(err.Error())}
 	}
 	_ = cmd.Wait() // posttls-finger exits 0 whatever it found
-	return opinion(out.String(), netip.AddrPortFrom(d.Addr.Addr().WithZone(""), d.Addr.Port()))
+	return opinion(out.kept.String(), netip.AddrPortFrom(d.Addr.Addr().WithZone(""), d.Addr.Port()))
 }
 
 // opinion reads the output of posttls-finger. Words of the server stand behind a fixed beginning of their line only, so that
@@ -143,7 +142,7 @@ func (t *Transcript) weigh(o Opinion) {
 	notJudged := t.Cause == NotJudged || t.Cause == CertificateRules
 	switch o.Verdict {
 	case Verified, GaveUp:
-		if notJudged && (o.Verdict == Verified || t.EHLO.positive() && t.EHLOAgain.positive() == !t.Implicit) {
+		if (notJudged || t.Failed == StepTLS) && (o.Verdict == Verified || t.EHLO.positive() && t.EHLOAgain.positive() == !t.Implicit) {
 			t.Failed, t.Cause, t.Why = StepNone, CauseNone, ""
 		}
 	case Rejected:
@@ -161,9 +160,9 @@ func (t *Transcript) weigh(o Opinion) {
 	}
 }
 
-// limited keeps the beginning of what is written to it.
+// limited keeps the beginning of what is written to it. It has no ReadFrom, which io.Copy would use instead of Write.
 type limited struct {
-	bytes.Buffer
+	kept strings.Builder
 	left int
 }
 
@@ -171,7 +170,7 @@ type limited struct {
 func (l *limited) Write(b []byte) (int, error) {
 	keep := min(len(b), l.left)
 	l.left -= keep
-	_, _ = l.Buffer.Write(b[:keep]) // never fails
+	l.kept.Write(b[:keep])
 	return len(b), nil
 }
 

@@ -16,7 +16,7 @@ import (
 // Postfix verifies with OpenSSL, which refuses some paths that crypto/x509 accepts. Mail to such a host would wait, so each
 // of these rules closes the host (x509v3_cache_extensions, check_purpose_ssl_server and build_chain of OpenSSL 3).
 const (
-	maxPath    = 11         // certificates, with smtp_tls_scert_verifydepth = 9
+	maxPath    = 12         // certificates, with smtp_tls_scert_verifydepth = 9
 	maxMessage = 100 * 1024 // octets of the certificate message, SSL_MAX_CERT_LIST_DEFAULT
 	entryBytes = 3          // that precede each certificate in the message
 )
@@ -47,7 +47,10 @@ func (t Trust) rules(chain []*x509.Certificate, v *Verification, at time.Time) e
 		return fmt.Errorf("the trusted certificate %q is not self-signed: OpenSSL requires a root", nameOf(root))
 	}
 	for i, c := range path {
-		err := purpose(c, i > 0)
+		err := purpose(c, i > 0 || len(path) == 1)
+		if err == nil && i == 0 {
+			err = purpose(c, false)
+		}
 		if err == nil && i+1 < len(path) {
 			err = issued(c, path[i+1])
 		}
@@ -100,7 +103,7 @@ func issued(c, issuer *x509.Certificate) error {
 		Serial *big.Int      `asn1:"optional,tag:2"`
 	}
 	if _, err := asn1.Unmarshal(raw, &id); err != nil {
-		return fmt.Errorf("has an authority key identifier that cannot be read: %w", errNotJudged)
+		return fmt.Errorf("has an authority key identifier that cannot be read: %w", ErrNotJudged)
 	}
 	const directoryName = 0xa4
 	switch {
@@ -114,9 +117,7 @@ func issued(c, issuer *x509.Certificate) error {
 
 // purpose applies check_purpose_ssl_server to one certificate of a path; ca is set for an issuer.
 func purpose(c *x509.Certificate, ca bool) error {
-	server := func(u x509.ExtKeyUsage) bool {
-		return u == x509.ExtKeyUsageServerAuth || u == x509.ExtKeyUsageMicrosoftServerGatedCrypto || u == x509.ExtKeyUsageNetscapeServerGatedCrypto
-	}
+	server := func(u x509.ExtKeyUsage) bool { return slices.Contains(serverUses(), u) }
 	if _, ok := extension(c, 37); ok && !slices.ContainsFunc(c.ExtKeyUsage, server) {
 		return errors.New("has an extended key usage without serverAuth")
 	}
@@ -131,15 +132,14 @@ func purpose(c *x509.Certificate, ca bool) error {
 		}
 		return nil
 	}
-	use := x509.KeyUsageDigitalSignature
-	if c.PublicKeyAlgorithm == x509.RSA {
-		use |= x509.KeyUsageKeyEncipherment | x509.KeyUsageKeyAgreement
-	}
-	if limited && c.KeyUsage&use == 0 {
+	const use = x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment | x509.KeyUsageKeyAgreement
+	switch {
+	case limited && c.KeyUsage&use == 0:
 		return errors.New("has a key usage that does not allow TLS")
-	}
-	if c.BasicConstraintsValid && !c.IsCA && (c.MaxPathLen > 0 || c.MaxPathLenZero) {
-		return errors.New("has a path length and is no CA certificate")
+	case limited && c.KeyUsage&x509.KeyUsageDigitalSignature == 0 && c.PublicKeyAlgorithm != x509.RSA:
+		return fmt.Errorf("has a key usage without digitalSignature: %w", ErrNotJudged) // it depends on the version of TLS
+	case c.BasicConstraintsValid && !c.IsCA && (c.MaxPathLen > 0 || c.MaxPathLenZero):
+		return fmt.Errorf("has a path length and is no CA certificate: %w", ErrNotJudged) // it depends on the version of OpenSSL
 	}
 	if key, ok := c.PublicKey.(*ecdsa.PublicKey); ok && key.Curve == elliptic.P224() {
 		return errors.New("has a key on the curve P-224, which Postfix does not offer")
@@ -169,7 +169,7 @@ func constraints(c *x509.Certificate) error {
 	if !ok {
 		return nil
 	}
-	notJudged := fmt.Errorf("has name constraints that policyd does not know: %w", errNotJudged)
+	notJudged := fmt.Errorf("has name constraints that policyd does not know: %w", ErrNotJudged)
 	var lists, trees []asn1.RawValue
 	if _, err := asn1.Unmarshal(raw, &lists); err != nil {
 		return notJudged

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -46,16 +47,16 @@ func (r Reply) String() string {
 // positive reports whether the reply has a 2yz code. Postfix asks for no more where the RFC names one code.
 func (r Reply) positive() bool { return r.Code/100 == 2 }
 
-// keyword reports whether an EHLO reply offers a service extension, RFC 5321 section 4.1.1.1. The first line names the
-// server; Postfix skips that line too, and ends a keyword at "=" as well.
-func (r Reply) keyword(k string) bool {
-	for i, line := range r.Lines {
-		words := strings.FieldsFunc(line, func(c rune) bool { return strings.ContainsRune(" \t=", c) })
-		if i > 0 && r.positive() && len(words) > 0 && strings.EqualFold(words[0], k) {
-			return true
-		}
+// keyword returns the first line of an EHLO reply that offers a service extension, RFC 5321 section 4.1.1.1, or -1. Line 0
+// is for the name of the server. Like in Postfix, "=" ends a keyword as well.
+func (r Reply) keyword(k string) int {
+	if !r.positive() {
+		return -1
 	}
-	return false
+	return slices.IndexFunc(r.Lines, func(line string) bool {
+		words := strings.FieldsFunc(line, func(c rune) bool { return strings.ContainsRune(" \t=", c) })
+		return len(words) > 0 && strings.EqualFold(words[0], k)
+	})
 }
 
 // readReply reads one reply as smtp(8) does: it ends with a line of three digits and a space, or nothing; every other

@@ -28,12 +28,12 @@ type Verification struct {
 	// NotAfter is when the first certificate of Path expires, or the server's own where there is no Path.
 	NotAfter time.Time
 	// ChainErr, NameErr and DatesErr say what is wrong: no trusted path, another name, expired or not yet valid. RulesErr
-	// names a rule of OpenSSL that a valid path breaks; it wraps errNotJudged where the rule was not evaluated.
+	// names a rule of OpenSSL that a valid path breaks; it wraps ErrNotJudged where the rule was not evaluated.
 	ChainErr, NameErr, DatesErr, RulesErr error
 }
 
-// errNotJudged is wrapped by errors about certificates that Go cannot judge and OpenSSL may accept.
-var errNotJudged = errors.New("could not be judged from here")
+// ErrNotJudged is wrapped by errors about certificates that Go cannot judge and OpenSSL may accept.
+var ErrNotJudged = errors.New("could not be judged from here")
 
 // Cause returns the first thing that is wrong, CauseNone for a valid certificate.
 func (v *Verification) Cause() (Cause, error) {
@@ -43,7 +43,7 @@ func (v *Verification) Cause() (Cause, error) {
 	}{{CertificateChain, v.ChainErr}, {CertificateExpired, v.DatesErr}, {CertificateName, v.NameErr}, {CertificateRules, v.RulesErr}} {
 		switch {
 		case wrong.err == nil:
-		case errors.Is(wrong.err, errNotJudged):
+		case errors.Is(wrong.err, ErrNotJudged):
 			return NotJudged, wrong.err
 		default:
 			return wrong.cause, wrong.err
@@ -81,7 +81,7 @@ func (t Trust) Verify(chain []*x509.Certificate) Verification {
 		if paths, later = t.paths(chain, chain[1:], leaf.NotBefore.Add(time.Second)); later != nil {
 			v.ChainErr = later
 			if weak := (x509.InsecureAlgorithmError(0)); errors.As(later, &weak) || strings.Contains(later.Error(), "insecure algorithm") {
-				v.ChainErr = fmt.Errorf("%w: %w", later, errNotJudged) // OpenSSL may allow it, as Postfix configures it
+				v.ChainErr = fmt.Errorf("%w: %w", later, ErrNotJudged) // OpenSSL may allow it, as Postfix configures it
 			}
 		} else {
 			v.DatesErr = outOfDate(paths[0], at)
@@ -111,12 +111,17 @@ func (t Trust) Verify(chain []*x509.Certificate) Verification {
 // paths returns the paths from the first certificate of chain to a root.
 func (t Trust) paths(chain, intermediates []*x509.Certificate, at time.Time) ([][]*x509.Certificate, error) {
 	options := x509.VerifyOptions{
-		Roots: t.Roots, Intermediates: x509.NewCertPool(), CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		Roots: t.Roots, Intermediates: x509.NewCertPool(), CurrentTime: at, KeyUsages: serverUses(),
 	}
 	for _, c := range intermediates {
 		options.Intermediates.AddCert(c)
 	}
 	return chain[0].Verify(options)
+}
+
+// serverUses are the extended key usages of a TLS server for OpenSSL; crypto/x509 wants one of them.
+func serverUses() []x509.ExtKeyUsage {
+	return []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageMicrosoftServerGatedCrypto, x509.ExtKeyUsageNetscapeServerGatedCrypto}
 }
 
 // matches reports whether a DNS name of a certificate is for host. OpenSSL accepts "*" as the whole first label only,

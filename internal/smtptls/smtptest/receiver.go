@@ -2,6 +2,7 @@ package smtptest
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"io"
@@ -25,11 +26,19 @@ type Behaviour struct {
 	STARTTLS string
 	// Stall goes silent instead of the "banner" or of the "handshake"; Drop hangs up there.
 	Stall, Drop string
+	// Delay precedes the banner.
+	Delay time.Duration
+	// InTLS is the reply to EHLO within TLS after STARTTLS; that to EHLO unless set.
+	InTLS string
+	// TLS does the handshake in place of crypto/tls and returns the plaintext side, nil after a failure.
+	TLS func(net.Conn) net.Conn
+	// Ciphers are the cipher suites up to TLS 1.2; nil for the default.
+	Ciphers []uint16
 	// MaxVersion is the newest TLS version that is spoken; 0 for all.
 	MaxVersion uint16
 }
 
-// Receiver is an SMTP server that takes no mail.
+// Receiver is an SMTP server that throws mail away.
 type Receiver struct {
 	listener net.Listener
 	all      sync.WaitGroup
@@ -147,6 +156,11 @@ func (r *Receiver) serve(conn net.Conn, b Behaviour) {
 	case b.Drop:
 		return
 	}
+	if b.Delay > 0 {
+		timer := time.NewTimer(b.Delay)
+		defer timer.Stop()
+		<-timer.C
+	}
 	say(conn, b.Banner, "220 receiver")
 	ehlo := "250-receiver\r\n250-SIZE 10240000\r\n250 8BITMIME"
 	if b.Cert != nil && !b.Implicit {
@@ -168,18 +182,27 @@ func (r *Receiver) serve(conn net.Conn, b Behaviour) {
 			say(conn, b.EHLO, ehlo)
 		case verb == "HELO":
 			say(conn, b.HELO, "502 not implemented")
+		case verb == "MAIL" || verb == "RCPT":
+			say(conn, "250 ok", "")
+		case verb == "DATA":
+			say(conn, "354 go on", "")
+			for line, err = lines.ReadString('\n'); err == nil && strings.TrimRight(line, "\r\n") != "."; {
+				line, err = lines.ReadString('\n')
+			}
+			say(conn, "250 thrown away", "")
 		case verb == "QUIT":
 			say(conn, "221 bye", "")
 			return
 		case verb == "STARTTLS" && b.Cert != nil:
 			say(conn, b.STARTTLS, "220 go ahead")
-			if b.STARTTLS != "" && !strings.HasPrefix(b.STARTTLS, "220") {
+			if b.STARTTLS != "" && !strings.HasPrefix(b.STARTTLS, "2") {
 				continue
 			}
 			if conn = r.secure(conn, b); conn == nil {
 				return
 			}
 			lines = bufio.NewReader(conn)
+			b.EHLO = cmp.Or(b.InTLS, b.EHLO)
 		default:
 			say(conn, "502 not implemented", "")
 		}
@@ -195,7 +218,10 @@ func (r *Receiver) secure(conn net.Conn, b Behaviour) net.Conn {
 	case b.Drop:
 		return nil
 	}
-	config := &tls.Config{MaxVersion: b.MaxVersion, GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if b.TLS != nil {
+		return b.TLS(conn)
+	}
+	config := &tls.Config{MaxVersion: b.MaxVersion, CipherSuites: b.Ciphers, GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 		r.mu.Lock()
 		r.names = append(r.names, hello.ServerName)
 		r.mu.Unlock()
