@@ -32,7 +32,7 @@ var patterns = []struct {
 	{regexp.MustCompile(`(^|[.:;,] )(W|w)ho(ever)? (is|has|can|may|sits|asks|sends|knows|forges|reads|reaches|wants)\b[^?]*$`), nil, "anyone who, an attacker who, a client that"},
 	{regexp.MustCompile(`(^|[.:;] )What (is|has|was|cannot|can|came|failed|clients|makes|they|it|that|they)\b[^?:]*$`), nil, "begin with a noun"},
 	{regexp.MustCompile(`\b(says?|tells?|said|told|hears?|heard) (of|whether|so)\b|\b(is|are|was|were) told\b|\bbelieve[sd]?\b`), nil, "reports whether, is notified, trusts"},
-	{regexp.MustCompile(`\b[0-9][0-9,]* [a-zA-Z]+ (a|an|each) (second|minute|hour|day|line|request|record|query|lookup)\b|\bone a (line|minute|second)\b`), nil, "per"},
+	{regexp.MustCompile(`\b[0-9]+(,[0-9]{3})* [a-zA-Z]+ (a|an|each) (second|minute|hour|day|line|request|record|query|lookup)\b|\bone a (line|minute|second)\b`), nil, "per"},
 	{regexp.MustCompile(`\bof (before|ours|theirs)\b`), nil, "previous, our"},
 	{regexp.MustCompile(`\b(goes on|go on|holds up|looks? on)\b`), nil, "continues, blocks, observes"},
 	{regexp.MustCompile(`(?i)\bclear text\b`), nil, "plaintext"},

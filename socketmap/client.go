@@ -57,7 +57,7 @@ func (c *Client) Lookup(ctx context.Context, req Request) (Reply, error) {
 }
 
 func (c *Client) exchange(ctx context.Context, text string) (Reply, error) {
-	deadline, _ := ctx.Deadline() // the zero Time is no deadline
+	deadline, _ := ctx.Deadline() // the zero Time means no deadline
 	if err := cmp.Or(ctx.Err(), c.conn.SetDeadline(deadline)); err != nil {
 		return Reply{}, err
 	}
