@@ -2,7 +2,6 @@ package settings
 
 import (
 	"encoding"
-	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -245,15 +244,9 @@ func secondOpinion(s string) error {
 	return err
 }
 
-func fleetURL(f Fleet) error {
-	if f.URL == "" {
-		return nil
-	}
-	if err := fleet.CheckURL(f.URL); err != nil {
+func fleetURL(s string) error {
+	if err := fleet.CheckURL(s); err != nil {
 		return fmt.Errorf(`%w: write a URL such as "redis://127.0.0.1:6379" or "unix:///run/redis/redis.sock"`, err)
-	}
-	if f.KeyFile == "" {
-		return errors.New(`a site key is required: make one with "policyd fleet key" and write the path of its file as key_file`)
 	}
 	return nil
 }

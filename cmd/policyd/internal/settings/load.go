@@ -111,6 +111,9 @@ func (l *Loaded) readFiles() (problems []Problem) {
 		at("tls.ca_file", l.TLS.CAFile+" cannot be read: "+cause(err)+": write the path of a PEM file, or leave the setting out for the system's roots")
 	}
 	if l.Fleet.URL != "" {
+		if l.Fleet.KeyFile == "" {
+			at("fleet.url", `a site key is required: make one with "policyd fleet key" and write the path of its file as key_file`)
+		}
 		for key, path := range map[string]string{"fleet.key_file": l.Fleet.KeyFile, "fleet.previous_key_file": l.Fleet.PreviousKeyFile} {
 			if err := l.readFleetKey(key, path); err != nil {
 				at(key, err.Error())

@@ -151,7 +151,7 @@ func sections() []section {
 			{
 				"url", "redis://, rediss:// or unix:// URL",
 				`The server, such as "rediss://user:password@redis.example.com:6380/0" or "unix:///run/redis/redis.sock". A Sentinel has the parameter master_name: "redis://sentinel:26379?master_name=policyd". Empty means that nothing is shared.`,
-				func(s *Settings) error { return fleetURL(s.Fleet) },
+				func(s *Settings) error { return optional(s.Fleet.URL, fleetURL) },
 			},
 			{
 				"key_file", "path",
