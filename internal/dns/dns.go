@@ -1,7 +1,7 @@
 // Package dns is what the rest of policyd knows about DNS: questions, answers with their security status, and errors.
 //
-// An answer is Secure or Insecure (RFC 4033 section 5). A bogus answer arrives only as an *Error, like every other failed
-// lookup, so that no caller can use it as data. The zero value of every type trusts nothing.
+// An answer is Secure or Insecure (RFC 4033 section 5). A bogus answer arrives only as an *Error, like every other
+// failed lookup, so that no caller can use it as data. The zero value of every type trusts nothing.
 package dns
 
 import (
@@ -12,12 +12,10 @@ import (
 	"time"
 )
 
-// Status is the security status of an answer, RFC 4033 section 5. Bogus is not
-// among them: it is an Error.
+// Status is the security status of an answer (RFC 4033 section 5). A bogus answer is an Error and has no Status.
 type Status uint8
 
-// The states of an answer that could be had. Indeterminate, the zero value, is
-// what a lookup that failed leaves behind.
+// The states of an answer. Indeterminate, the zero value, means that there is none.
 const (
 	Indeterminate Status = iota
 	Insecure
@@ -50,6 +48,11 @@ const (
 	TypeTLSA  Type = 52
 )
 
+// Types returns the types that policyd asks for.
+func Types() []Type {
+	return []Type{TypeA, TypeNS, TypeCNAME, TypeMX, TypeTXT, TypeAAAA, TypeTLSA}
+}
+
 // String returns the mnemonic, such as "MX".
 func (t Type) String() string {
 	switch t {
@@ -71,7 +74,7 @@ func (t Type) String() string {
 	return "TYPE" + strconv.Itoa(int(t)) // RFC 3597 section 5
 }
 
-// Question is what is asked, in class IN.
+// Question is a question in class IN.
 type Question struct {
 	// Name is the owner name in presentation format with A-labels, with or
 	// without the final dot, in any case.
@@ -101,23 +104,22 @@ type RRset struct {
 	// Expires is when the answer must no longer be used: after the smallest TTL of everything that was used, or the
 	// negative TTL of RFC 2308 section 5. A cache sets it earlier.
 	Expires time.Time
-	// At most one of these holds the data, by Type: MX; A and AAAA; TLSA; and TXT,
-	// which for CNAME and NS has the names they point to. A field of their own would
-	// cost every RRset in the cache a twelfth of its room.
+
+	// At most one of these holds the data, by Type: MX; A and AAAA; TLSA; and TXT, which for CNAME and NS holds the names
+	// that they point to. A field of their own would make every RRset in the cache a twelfth larger.
 	MX    []MX
 	Addrs []netip.Addr
 	TLSA  []TLSA
 	TXT   []string
 }
 
-// Empty says that the answer is a denial: the name or the type does not exist.
+// Empty reports whether the answer is a denial: the name or the type does not exist.
 func (r *RRset) Empty() bool {
 	return len(r.MX) == 0 && len(r.Addrs) == 0 && len(r.TLSA) == 0 && len(r.TXT) == 0
 }
 
-// MX is one MX record. Host is in lower case, without the final dot, and not
-// checked for being a host name: what a zone holds may have any octets, escaped
-// as in a zone file. The null MX (RFC 7505) has Host "".
+// MX is one MX record. Host is in lower case and without the final dot. It need not be a host name: a zone can contain any
+// octets, which are escaped as in a zone file. The null MX (RFC 7505) has Host "".
 type MX struct {
 	Preference uint16
 	Host       string
@@ -129,8 +131,8 @@ type TLSA struct {
 	Data                          []byte
 }
 
-// Resolver answers questions. It returns an answer, or an *Error if the lookup failed: the caller then knows nothing and
-// must defer. A denial is an answer, not an error. With Effort.CacheOnly the error can also be ErrNotCached.
+// Resolver answers questions. It returns an answer, or an *Error if the lookup failed: the caller then knows nothing
+// and must defer. A denial is an answer, not an error. With Effort.CacheOnly the error can also be ErrNotCached.
 type Resolver interface {
 	Lookup(ctx context.Context, q Question, e Effort) (*RRset, error)
 }

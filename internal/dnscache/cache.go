@@ -1,4 +1,16 @@
 // Package dnscache keeps the answers and the failures of another resolver.
+//
+// The life of a failure:
+//
+//  1. A lookup that the cache cannot answer calls the next resolver, which returns a *dns.Error. Concurrent lookups of
+//     the same question wait for the same call.
+//  2. A live answer stays, and the callers receive it. An expired secure MX or TLSA RRset is served for one hour more.
+//     Otherwise the callers receive the failure, and must defer.
+//  3. The failure is kept beside the answer. For one second the question is not asked again (RFC 9520 section 3.2).
+//  4. If it then fails again, the time doubles, up to five minutes. A success ends it.
+//  5. It also ends when the epoch changes: the servers, the trust in them or their self-test's result have changed, or
+//     an outage of all servers has ended, so that the failure says nothing about the name.
+//  6. Five minutes after its last back-off it is forgotten.
 package dnscache
 
 import (
@@ -27,8 +39,8 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// Cache is a Resolver that remembers the answers and the failures of another. It keeps facts until their TTL
-// ends, and never lets a live secure answer be displaced by an insecure one or by a failure.
+// Cache is a dns.Resolver in front of another. It keeps answers until their TTL ends. A live secure answer is never
+// replaced by an insecure one or by a failure.
 type Cache struct {
 	next      dns.Resolver
 	epoch     func() dns.Epoch
@@ -59,18 +71,19 @@ type Stats struct {
 	Entries int
 	// Bytes is about what the entries take in memory, MaxBytes what they may take.
 	Bytes, MaxBytes int64
-	// Hits counts answers from the cache, Misses those that were asked for, Failures remembered failures,
-	// Stale expired secure answers given for a failing resolver.
+	// Hits counts answers from the cache, Misses lookups that called the next resolver, Failures remembered failures, and
+	// Stale expired secure answers that were served because the resolver failed.
 	Hits, Misses, Failures, Stale uint64
-	// Kept counts insecure answers that did not displace a live secure one.
+	// Kept counts answers that did not replace a live secure one.
 	Kept               uint64
 	Evicted, Refreshed uint64
-	// What came from the resolver, each answer once, however often it was given since. Bogus are the failures of which
-	// the resolver said so, Failed all others.
+	// Results of the next resolver, each counted once. Bogus are failures that the resolver reported as bogus, Failed are
+	// all others.
 	Secure, Insecure, Bogus, Failed uint64
 }
 
-// New returns an empty cache of the answers of next. Run refreshes entries ahead of their expiry and removes expired ones.
+// New returns an empty cache of the answers of next. Run refreshes entries ahead of their expiry and removes expired
+// ones.
 func New(next dns.Resolver, o Options) *Cache {
 	if o.Epoch == nil {
 		next, o.Epoch = timeless{next}, func() dns.Epoch { return dns.Epoch{} }
@@ -107,13 +120,13 @@ func (t timeless) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dn
 	return r, err
 }
 
-// MaxBytes is how many bytes so many entries may take in all: 1 KiB for each, but never less than 32 MiB.
+// MaxBytes returns how many bytes that many entries may take: 1 KiB each, and at least 32 MiB.
 func MaxBytes(entries int) int64 {
 	const each, least = 1 << 10, 32 << 20
 	return max(int64(entries)*each, least)
 }
 
-// SetMaxEntries changes the bound; what is too much goes as new entries come.
+// SetMaxEntries changes the bound. Entries in excess are evicted as new ones are stored.
 func (c *Cache) SetMaxEntries(n int) {
 	if n <= 0 {
 		n = 400_000
@@ -127,7 +140,7 @@ func (c *Cache) SetMaxEntries(n int) {
 	}
 }
 
-// Stats returns the counters as they are.
+// Stats returns the present counters.
 func (c *Cache) Stats() Stats {
 	n := &c.stats
 	st := Stats{
@@ -144,18 +157,17 @@ func (c *Cache) Stats() Stats {
 	return st
 }
 
-// Version tells two moments between which no answer came, went or changed from others, but for answers that
-// expired meanwhile. It costs next to nothing.
+// Version returns a value that is equal at two moments only if no answer was stored or removed between them. Answers
+// can have expired.
 func (c *Cache) Version() Version {
 	e := c.epoch()
 	return Version(c.stats.changes.Load() + uint64(e.Answers) + uint64(e.Failures))
 }
 
-// Version is a moment in the life of a Cache. It is a sum of what only grows, so it never comes again; and where that grew
-// while it was summed up, it is of a moment in between, or of none.
+// Version is a sum of counters that only grow, so a value does not return.
 type Version uint64
 
-// canonical returns the question as the cache keys it. It does not allocate where the name is so already.
+// canonical returns the question as it is used as a key. It does not allocate if the name has that form already.
 func canonical(q dns.Question) dns.Question {
 	q.Name = dns.Lower(dns.TrimRoot(q.Name))
 	return q
@@ -165,9 +177,9 @@ func (c *Cache) shard(q dns.Question) *shard {
 	return c.shards[maphash.String(c.seed, q.Name)%shards]
 }
 
-// Lookup returns a live answer or a remembered failure, or asks the next resolver unless e.CacheOnly is set. It starts no
-// call after ctx has ended. Concurrent callers share one call, which goes on when they give up. The error is a *dns.Error, or
-// dns.ErrNotCached.
+// Lookup returns a live answer or a remembered failure, or asks the next resolver unless e.CacheOnly is set. It
+// starts no call after ctx has ended. Concurrent callers share one call, which goes on when they give up. The error
+// is a *dns.Error, or dns.ErrNotCached.
 func (c *Cache) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
 	q = canonical(q)
 	const tries = 2

@@ -7,12 +7,12 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// entry is what is known for one name and type. It is replaced and not changed, but for its marks. There are hundreds of
-// thousands, so it is small: what few of them need is aside.
+// entry is what is known for one name and type. It is replaced and never changed, except for its marks. There are
+// hundreds of thousands, so it is small: what few of them need is in aside.
 type entry struct {
-	rrset *dns.RRset    // nil: nothing but a failure is known
-	aside *aside        // nil: the last lookup succeeded, and the answer is named as it is asked for
-	life  time.Duration // of the answer, from when it was stored
+	rrset *dns.RRset    // nil: only a failure is known
+	aside *aside        // nil: the last lookup succeeded, and the answer has the name of the question
+	life  time.Duration // of the answer when it was stored
 	marks atomic.Uint32
 
 	// The mutex of the shard guards these.
@@ -20,31 +20,31 @@ type entry struct {
 	bytes uint32 // about what the entry takes in memory
 }
 
-// aside is what few entries have.
+// aside is what few entries need.
 type aside struct {
 	question dns.Question
 	failure  *dns.Error // of the last lookup, nil if that succeeded
 	backOff  time.Duration
-	retry    time.Time // before, a failure is not tried again
+	retry    time.Time // when a failure may be tried again
 }
 
 // The marks of an entry.
 const (
-	used       uint32 = 1 << iota // since the hand of the clock passed
-	refreshing                    // it is being looked up again
-	warned                        // that an insecure answer did not displace this one
+	used       uint32 = 1 << iota // since the eviction pointer passed
+	refreshing                    // it is being refreshed
+	warned                        // it has been logged that an insecure answer did not replace this one
 )
 
-// newEntry returns the entry for an answer that came at now.
+// newEntry returns the entry for an answer that arrived now.
 func newEntry(q dns.Question, r *dns.RRset, now time.Time) *entry {
 	e := &entry{rrset: r, life: r.Expires.Sub(now)}
-	if r.Name != q.Name || r.Type != q.Type { // a name that is escaped in an unusual way
+	if r.Name != q.Name || r.Type != q.Type { // the name was escaped in an unusual way
 		e.aside = &aside{question: q}
 	}
 	return e
 }
 
-// question is what the entry is kept under.
+// question returns the key of the entry.
 func (e *entry) question() dns.Question {
 	if e.aside != nil {
 		return e.aside.question
@@ -52,7 +52,7 @@ func (e *entry) question() dns.Question {
 	return dns.Question{Name: e.rrset.Name, Type: e.rrset.Type}
 }
 
-// failure is why the last lookup failed, nil if it did not.
+// failure returns why the last lookup failed, or nil.
 func (e *entry) failure() *dns.Error {
 	if e.aside == nil {
 		return nil
@@ -60,13 +60,13 @@ func (e *entry) failure() *dns.Error {
 	return e.aside.failure
 }
 
-// marked says whether the entry has a mark.
+// marked reports whether the entry has a mark.
 func (e *entry) marked(m uint32) bool { return e.marks.Load()&m != 0 }
 
-// mark says whether the mark is a new one.
+// mark sets a mark and reports whether it is new.
 func (e *entry) mark(m uint32) bool { return e.marks.Or(m)&m == 0 }
 
-// unmark says whether there was a mark.
+// unmark removes a mark and reports whether it was set.
 func (e *entry) unmark(m uint32) bool { return e.marks.And(^m)&m != 0 }
 
 // use marks the entry as used. An untrusted lookup does not: a remote party could otherwise evict what this site needs.
@@ -107,7 +107,7 @@ func (e *entry) dead(now time.Time, g dns.Epoch) bool {
 	return !e.alive(now, g) && !e.stale(now, g) && (!e.counts(g) || now.After(e.aside.retry.Add(maxBackOff)))
 }
 
-// weigh estimates what the entry takes in memory: with Go 1.26 on 64 bits, and within a third of the truth.
+// weigh estimates how many bytes the entry takes with Go 1.26 on 64 bits. The estimate is within a third of the truth.
 func (e *entry) weigh() int64 {
 	const (
 		overhead = 48 + 72 // entry, and its places in the map and in the ring

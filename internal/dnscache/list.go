@@ -15,23 +15,23 @@ type Entry struct {
 	// Name is in lower case, without the final dot; the root is "".
 	Name string
 	Type dns.Type
-	// Status is Indeterminate where nothing but a failure is known.
+	// Status is Indeterminate if only a failure is known.
 	Status dns.Status
-	// Stored and Expires are zero where nothing but a failure is known. What has expired is here only as long as it
-	// may be given for a failing resolver.
+	// Stored and Expires are zero if only a failure is known. An expired answer is listed as long as it may be served if
+	// the resolver fails.
 	Stored, Expires time.Time
 	// Data are the records in the form of a zone file, empty for a denial.
 	Data []string
-	// Denial is "NXDOMAIN" or "NODATA" where the answer is a denial.
+	// Denial is "NXDOMAIN" or "NODATA" if the answer is a denial.
 	Denial string
 	// Failure is why the last lookup failed, "" if it did not; it is not tried again before Retry.
 	Failure string
 	Retry   time.Time
 }
 
-// List returns the entries that are of use, sorted by name and type, limit at most (0: all). Match selects names: a pattern
-// as of path.Match if there is one of *?[ in it ("*" matches dots too: there are no slashes in names), else a
-// part of the name; "" is every name.
+// List returns at most limit entries that are of use (0: all), sorted by name and type. Match selects names: a
+// pattern of path.Match if it contains one of *?[ ("*" also matches dots, because names have no slashes), else a part
+// of the name; "" matches every name.
 func (c *Cache) List(match string, limit int) []Entry {
 	match = dns.Lower(dns.TrimRoot(match))
 	return c.entries(limit, func(name string) bool {
@@ -43,19 +43,19 @@ func (c *Cache) List(match string, limit int) []Entry {
 	})
 }
 
-// Get returns the entries of a domain and of all names below it: what Flush would forget.
+// Get returns the entries of a domain and of all names below it, which Flush would remove.
 func (c *Cache) Get(domain string) []Entry {
 	return c.entries(0, within(domain))
 }
 
-// Flush forgets what is known of a domain and of all names below it, failures too, and returns how many entries that
-// were. For "" and "." it does nothing: see FlushAll.
+// Flush removes the entries of a domain and of all names below it, with their failures, and returns their number. For
+// "" and "." it does nothing: see FlushAll.
 func (c *Cache) Flush(domain string) int {
 	in := within(domain)
 	return c.removeIf(func(e *entry) bool { return in(e.question().Name) })
 }
 
-// FlushAll forgets everything, and returns how many entries that were.
+// FlushAll removes all entries and returns their number.
 func (c *Cache) FlushAll() int {
 	return c.removeIf(func(*entry) bool { return true })
 }
@@ -67,7 +67,7 @@ func (c *Cache) removeIf(f func(*entry) bool) (removed int) {
 	return removed
 }
 
-// within says which names are a domain or below it.
+// within returns a function that reports whether a name is the domain or below it.
 func within(domain string) func(string) bool {
 	domain = dns.Lower(dns.TrimRoot(domain))
 	return func(name string) bool {
@@ -96,7 +96,7 @@ func (c *Cache) entries(limit int, match func(name string) bool) []Entry {
 	return list
 }
 
-// show returns the entry for people.
+// show returns the human-readable entry.
 func (e *entry) show(now time.Time, g dns.Epoch) Entry {
 	q := e.question()
 	shown := Entry{Name: q.Name, Type: q.Type}

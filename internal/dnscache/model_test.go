@@ -201,8 +201,8 @@ func (w *world) learn(q dns.Question, m *model) *dns.RRset {
 	return m.learn(w.said)
 }
 
-// compare checks a result against the model, and, whatever the model says, that it is never weaker than the freshest facts
-// that were secure and are alive, and never older than they may be.
+// compare checks a result against the model, and, whatever the model says, that it is never weaker than the freshest
+// facts that were secure and are alive, and never older than they may be.
 func (w *world) compare(t *testing.T, q dns.Question, got *dns.RRset, err error, want *dns.RRset) {
 	t.Helper()
 	require.Equal(t, want == nil, err != nil)

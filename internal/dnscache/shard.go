@@ -10,10 +10,10 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// shard holds a part of the entries. The go-cache instances hold them by name, one for each type, so that a hit needs
-// no key to be made; they are used without expiry and without janitor. The ring holds the same entries in
-// the order of a clock: where the shard is full, the hand passes over those used since its last round and
-// evicts the first that was not. So the bound is hard, and names in use survive a flood of others.
+// shard holds a part of the entries. A go-cache instance per type holds them by name, so that a hit does not have to
+// build a key; it is used without expiry and without janitor. The ring holds the same entries for eviction by the
+// CLOCK algorithm: if the shard is full, the pointer skips entries that were used since its last round and evicts the
+// first that was not. So the bound is hard, and names in use survive a flood of others.
 type shard struct {
 	byType map[dns.Type]*gocache.Cache // not changed
 	stats  *counters
@@ -24,12 +24,12 @@ type shard struct {
 	bytes      int64
 	ring       []*entry
 	free       []int32 // empty places of the ring
-	hand       int
+	pointer    int     // the next candidate for eviction
 }
 
 func newShard(stats *counters) *shard {
 	s := &shard{byType: map[dns.Type]*gocache.Cache{}, stats: stats}
-	for _, t := range []dns.Type{dns.TypeA, dns.TypeAAAA, dns.TypeCNAME, dns.TypeMX, dns.TypeNS, dns.TypeTLSA, dns.TypeTXT} {
+	for _, t := range dns.Types() {
 		s.byType[t] = gocache.New(gocache.NoExpiration, 0)
 	}
 	return s
@@ -49,18 +49,18 @@ func (s *shard) get(q dns.Question) *entry {
 	return e
 }
 
-// put stores e in the place of old, which may be nil; s.mu is held.
+// put stores e instead of old, which may be nil; s.mu is held.
 func (s *shard) put(e, old *entry) {
 	q := e.question()
 	of := s.byType[q.Type]
 	if of == nil {
-		return // a type that is never asked for
+		return // policyd does not ask for this type
 	}
 	const share = 4
 	weight := e.weigh()
-	noted := old != nil && e.rrset != nil && e.rrset == old.rrset // a failure, beside the answer that is there
+	noted := old != nil && e.rrset != nil && e.rrset == old.rrset // a failure beside the same answer
 	if weight > min(s.bytesLimit/share, math.MaxUint32) && !noted {
-		if old != nil { // so large that much else would have to go
+		if old != nil { // too large: many other entries would have to be evicted
 			s.remove(old)
 		}
 		return
@@ -79,13 +79,13 @@ func (s *shard) put(e, old *entry) {
 	s.ring[e.slot] = e
 	s.bytes += int64(e.bytes)
 	of.Set(q.Name, e, gocache.NoExpiration)
-	s.stats.changes.Add(1) // after the change: who reads the number before a lookup notices
+	s.stats.changes.Add(1) // after the change, for those who read the number before a lookup
 	for s.count() > s.limit || s.bytes > s.bytesLimit {
 		s.evict()
 	}
 }
 
-// place returns an empty place of the ring; s.mu is held.
+// place returns the index of an empty place of the ring; s.mu is held.
 func (s *shard) place() int32 {
 	if last := len(s.free) - 1; last >= 0 {
 		slot := s.free[last]
@@ -98,12 +98,12 @@ func (s *shard) place() int32 {
 
 func (s *shard) count() int { return len(s.ring) - len(s.free) }
 
-// evict removes the entry that the hand of the clock finds; s.mu is held and there is an entry. After two rounds it
-// takes any: hits go on meanwhile, and could mark each entry again before the hand comes.
+// evict removes one entry; s.mu is held and there is an entry. After two rounds it takes any entry, because
+// concurrent hits could mark each one again before the pointer arrives.
 func (s *shard) evict() {
 	for steps := 0; ; steps++ {
-		e := s.ring[s.hand]
-		s.hand = (s.hand + 1) % len(s.ring)
+		e := s.ring[s.pointer]
+		s.pointer = (s.pointer + 1) % len(s.ring)
 		if e != nil && (!e.unmark(used) || steps > 2*len(s.ring)) {
 			s.remove(e)
 			s.stats.evicted.Add(1)
@@ -112,7 +112,7 @@ func (s *shard) evict() {
 	}
 }
 
-// remove takes e out; s.mu is held.
+// remove removes e; s.mu is held.
 func (s *shard) remove(e *entry) {
 	q := e.question()
 	s.byType[q.Type].Delete(q.Name)
@@ -122,30 +122,30 @@ func (s *shard) remove(e *entry) {
 	s.bytes -= int64(e.bytes)
 }
 
-// removeIf removes the entries of which f says so, and returns how many. It lets writers in now and then; hits
-// it does not hold up.
+// removeIf removes the entries for which f returns true, and returns their number. It unlocks now and then for
+// writers, and never blocks hits.
 func (s *shard) removeIf(f func(*entry) bool) (removed int) {
-	const atOnce = 512
-	for from, more := 0, true; more; from += atOnce {
+	const step = 512
+	for from, more := 0, true; more; from += step {
 		s.mu.Lock()
-		for i := from; i < min(from+atOnce, len(s.ring)); i++ {
+		for i := from; i < min(from+step, len(s.ring)); i++ {
 			if e := s.ring[i]; e != nil && f(e) {
 				s.remove(e)
 				removed++
 			}
 		}
-		more = from+atOnce < len(s.ring)
+		more = from+step < len(s.ring)
 		s.mu.Unlock()
 	}
 	return removed
 }
 
-// sweep removes what is of no more use.
+// sweep removes the entries that are of no use any more.
 func (s *shard) sweep(now time.Time, g dns.Epoch) {
 	s.removeIf(func(e *entry) bool { return e.dead(now, g) })
 }
 
-// all returns the entries of which f says so.
+// all returns the entries for which f returns true.
 func (s *shard) all(f func(*entry) bool) (found []*entry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

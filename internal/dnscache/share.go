@@ -45,8 +45,8 @@ func (c *Cache) ask(ctx context.Context, q dns.Question, e dns.Effort) <-chan si
 	return s.calls.DoChan(q.Type.String()+" "+q.Name, func() (any, error) { return c.call(ctx, s, q) })
 }
 
-// call calls the next resolver and stores the result. While it waits for its turn it ends with ctx; afterwards it goes on
-// without the caller who started it, because others may have joined and the answer is of use later.
+// call calls the next resolver and stores the result. While it waits for its turn it ends with ctx; afterwards it
+// goes on without the caller who started it, because others may have joined and the answer is of use later.
 func (c *Cache) call(ctx context.Context, s *share, q dns.Question) (r *dns.RRset, err error) {
 	defer func() {
 		if p := recover(); p != nil {

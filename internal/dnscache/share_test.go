@@ -51,8 +51,8 @@ func silent(next *facts) {
 	}
 }
 
-// Ten envelope senders per second, each with 31 hosts whose name servers are silent: lookups for deliveries take no longer
-// than without them, and the work for the senders stays within its share.
+// Ten envelope senders per second, each with 31 hosts whose name servers are silent: lookups for deliveries take no
+// longer than without them, and the work for the senders stays within its share.
 func TestUntrustedLookupsDoNotDelayDeliveries(t *testing.T) {
 	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
 		silent(next)

@@ -25,7 +25,8 @@ func (c *Cache) store(q dns.Question, r *dns.RRset) *dns.RRset {
 		if r.Status != dns.Secure {
 			c.doubt()
 			if old.mark(warned) {
-				c.log.Warn("keeping a secure answer although an insecure one arrived", "name", q.Name, "type", q.Type.String(), "expires", old.rrset.Expires)
+				c.log.Warn("keeping a secure answer although an insecure one arrived",
+					"name", q.Name, "type", q.Type.String(), "expires", old.rrset.Expires)
 			}
 		}
 		return old.rrset

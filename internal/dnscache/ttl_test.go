@@ -10,8 +10,8 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// An answer is kept for 24 hours at most, a denial for 3 hours (RFC 8767 section 4, RFC 2308 section 5), and an answer that
-// was stale already for 30 seconds (RFC 8767 section 5).
+// An answer is kept for 24 hours at most, a denial for 3 hours (RFC 8767 section 4, RFC 2308 section 5), and an
+// answer that was stale already for 30 seconds (RFC 8767 section 5).
 func TestHowLongAnAnswerIsKept(t *testing.T) {
 	for name, c := range map[string]struct {
 		ttl           time.Duration
@@ -50,8 +50,8 @@ func TestHowLongAnAnswerIsKept(t *testing.T) {
 	}
 }
 
-// A resolver that cannot reach the zone may answer with what has expired, with the AD bit. It does not end a live secure
-// answer, whatever it says.
+// A resolver that cannot reach the zone may answer with what has expired, with the AD bit. It does not end a live
+// secure answer, whatever it says.
 func TestAStaleAnswerReplacesNoSecureOne(t *testing.T) {
 	for _, denied := range []bool{true, false} {
 		for _, status := range []dns.Status{dns.Secure, dns.Insecure} {
@@ -96,7 +96,8 @@ func TestAStaleAnswerIsNotServedStale(t *testing.T) {
 	})
 }
 
-// The resolver may have been restarted without validation: an insecure answer that meets a live secure one raises doubt.
+// The resolver may have been restarted without validation: an insecure answer that meets a live secure one raises
+// doubt.
 func TestAnInsecureAnswerToASecureQuestionRaisesDoubt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		next := &facts{say: says(dns.Secure, time.Hour, false)}

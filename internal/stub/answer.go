@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,43 +20,38 @@ const (
 	maxRecords = 4096 // of one RRset
 )
 
-// verdict is what the caller of interpret knows beside the message.
-type verdict struct {
-	question dns.Question // name as onWire has it, without the final dot
-	secure   bool         // the AD bit may be believed
-	now      time.Time
-}
-
-// interpret reads an answer that matches its query. Only the CNAME chain from the question and the RRset at its
-// end count. The error is an *Error: whatever is odd is a failure, never a denial.
-func interpret(m *miekg.Msg, v verdict) (*dns.RRset, error) {
-	fail := func(reason string) (*dns.RRset, error) {
-		return nil, &dns.Error{Question: v.question, Reason: reason}
+// interpret reads an answer that matches its query, and returns it with its TTL. Only the CNAME chain from the
+// question, whose name is as on the wire without the final dot, and the RRset at its end count. The error is a
+// *dns.Error: whatever is odd is a failure, never a denial. Trusted means that the AD bit counts.
+func interpret(m *miekg.Msg, q dns.Question, trusted bool) (*dns.RRset, time.Duration, error) {
+	fail := func(reason string) (*dns.RRset, time.Duration, error) {
+		return nil, 0, &dns.Error{Question: q, Reason: reason}
 	}
-	if m.Rcode != miekg.RcodeSuccess && m.Rcode != miekg.RcodeNameError {
-		e := extended(m)
-		return nil, &dns.Error{Question: v.question, Reason: rcodeText(m.Rcode) + e.reason, Bogus: e.bogus}
+	ede, bogus, stale := extended(m)
+	if !useful(m) {
+		return nil, 0, &dns.Error{Question: q, Reason: rcodeText(m.Rcode) + ede, Bogus: bogus}
 	}
-	r := &dns.RRset{Name: v.question.Name, Type: v.question.Type, Status: dns.Insecure, NXDomain: m.Rcode == miekg.RcodeNameError, Stale: extended(m).stale}
-	if v.secure && m.AuthenticatedData {
+	r := &dns.RRset{Name: q.Name, Type: q.Type, Status: dns.Insecure, Stale: stale}
+	r.NXDomain = m.Rcode == miekg.RcodeNameError
+	if trusted && m.AuthenticatedData {
 		r.Status = dns.Secure
 	}
-	chain, ttl := follow(m.Answer, miekg.Fqdn(v.question.Name), v.question.Type)
+	chain, ttl := follow(m.Answer, miekg.Fqdn(q.Name), q.Type)
 	if chain == nil {
 		return fail("CNAME loop, chain of over 16, or two CNAME records at a name")
 	}
 	owner := chain[len(chain)-1]
 	r.Owner = dns.TrimRoot(owner)
 	if r.Owner == r.Name {
-		r.Owner = r.Name // in the memory of one
+		r.Owner = r.Name // shares its memory
 	}
 	foreign := false
 	for _, rr := range m.Answer {
 		h := rr.Header()
 		switch {
-		case h.Class == miekg.ClassINET && h.Rrtype == uint16(v.question.Type) && dns.Lower(h.Name) == owner:
+		case h.Class == miekg.ClassINET && h.Rrtype == uint16(q.Type) && dns.Lower(h.Name) == owner:
 			if !add(r, rr) {
-				return fail("malformed " + v.question.Type.String() + " record")
+				return fail("malformed " + q.Type.String() + " record")
 			}
 			ttl = min(ttl, seconds(h.Ttl))
 		case !accompanies(rr, chain):
@@ -66,10 +62,10 @@ func interpret(m *miekg.Msg, v verdict) (*dns.RRset, error) {
 	case size(r) > maxRecords:
 		return fail("over 4,096 records")
 	case r.Empty() && foreign:
-		// Records of other names deny nothing.
+		// Records of other names are not a denial.
 		return fail("the answer is for another name or type")
 	case r.Empty() && !r.NXDomain && referral(m.Ns):
-		return fail("a referral to other servers: the server is no resolver")
+		return fail("a referral to other servers: the server is not a resolver")
 	case r.Empty():
 		ttl = min(ttl, negativeTTL(m.Ns, owner))
 	case r.NXDomain:
@@ -77,11 +73,11 @@ func interpret(m *miekg.Msg, v verdict) (*dns.RRset, error) {
 	}
 	normalise(r)
 	clip(r)
-	r.Expires = v.now.Add(ttl)
-	return r, nil
+	return r, ttl, nil
 }
 
-// follow returns the names of the CNAME chain that begins at name, name included, and the smallest TTL on the way. It returns nil for a loop, a chain that is too long, and two targets for a name.
+// follow returns the names of the CNAME chain that begins at name, name included, and the smallest TTL on the way. It
+// returns nil for a loop, a chain that is too long, and two targets for a name.
 func follow(answer []miekg.RR, name string, t dns.Type) (chain []string, ttl time.Duration) {
 	chain, ttl = []string{name}, longestTTL
 	if t == dns.TypeCNAME {
@@ -109,8 +105,8 @@ func follow(answer []miekg.RR, name string, t dns.Type) (chain []string, ttl tim
 	return nil, 0
 }
 
-// accompanies says of a record that is not the answer that it may stand beside it: a CNAME of the chain, the DNAME
-// that it was made from, a signature.
+// accompanies reports whether a record that is not the answer may be beside it: a CNAME of the chain, the DNAME that it
+// was made from, a signature.
 func accompanies(rr miekg.RR, chain []string) bool {
 	switch rr.Header().Rrtype {
 	case miekg.TypeCNAME:
@@ -124,8 +120,8 @@ func accompanies(rr miekg.RR, chain []string) bool {
 // seconds converts a TTL. One with the top bit set is a large TTL, not 0 (RFC 8767 section 4); the cache caps it.
 func seconds(ttl uint32) time.Duration { return time.Duration(ttl) * time.Second }
 
-// referral tells a referral from NODATA: it has NS records in the authority section and no SOA record (RFC 2308
-// section 2.2).
+// referral reports whether an empty answer is a referral and not NODATA: it has NS records in the authority section
+// and no SOA record (RFC 2308 section 2.2).
 func referral(authority []miekg.RR) bool {
 	has := func(t uint16) bool {
 		return slices.ContainsFunc(authority, func(rr miekg.RR) bool { return rr.Header().Rrtype == t })
@@ -133,8 +129,8 @@ func referral(authority []miekg.RR) bool {
 	return has(miekg.TypeNS) && !has(miekg.TypeSOA)
 }
 
-// negativeTTL is how long a denial lasts: the smaller of the TTL and the MINIMUM of the zone's SOA, 0 without one
-// (RFC 2308 section 5).
+// negativeTTL returns how long a denial may be kept: the smaller of the TTL and the MINIMUM of the zone's SOA, or 0
+// without an SOA (RFC 2308 section 5).
 func negativeTTL(authority []miekg.RR, owner string) time.Duration {
 	for _, rr := range authority {
 		soa, ok := rr.(*miekg.SOA)
@@ -145,8 +141,8 @@ func negativeTTL(authority []miekg.RR, owner string) time.Duration {
 	return 0
 }
 
-// add takes the data of a record. It returns false for a record without data: the library lets those pass, and
-// an MX record without data would look like the null MX.
+// add adds the data of a record. It returns false for a record without data: the library accepts those, and an MX
+// record without data would look like the null MX.
 func add(r *dns.RRset, rr miekg.RR) bool {
 	switch rr := rr.(type) {
 	case *miekg.MX:
@@ -168,13 +164,12 @@ func add(r *dns.RRset, rr miekg.RR) bool {
 	case *miekg.TLSA:
 		data, err := hex.DecodeString(rr.Certificate)
 		r.TLSA = append(r.TLSA, dns.TLSA{Usage: rr.Usage, Selector: rr.Selector, MatchingType: rr.MatchingType, Data: data})
-		return err == nil // without data it is an unusable record, but one (RFC 7672 section 2.2)
+		return err == nil // without data it is a record too, but unusable (RFC 7672 section 2.2)
 	}
 	return false
 }
 
-// addAddr takes an address as it is: an AAAA record with an IPv4-mapped address is no A record, but nobody would
-// connect to anything else.
+// addAddr adds an address. An IPv4-mapped one in an AAAA record becomes the IPv4 address that a connection would go to.
 func addAddr(r *dns.RRset, ip []byte) bool {
 	a, ok := netip.AddrFromSlice(ip)
 	if ok {
@@ -187,8 +182,7 @@ func size(r *dns.RRset) int {
 	return len(r.MX) + len(r.Addrs) + len(r.TLSA) + len(r.TXT)
 }
 
-// sort puts MX records into the order of preference and name, and takes out what is there twice. Addresses keep
-// their order.
+// normalise sorts MX records by preference and name and removes duplicates. Addresses keep their order.
 func normalise(r *dns.RRset) {
 	slices.SortFunc(r.MX, func(a, b dns.MX) int {
 		if a.Preference != b.Preference {
@@ -208,7 +202,7 @@ func normalise(r *dns.RRset) {
 	})
 }
 
-// clip gives back the room that is left in the slices: an answer is kept for long.
+// clip frees unused capacity, because answers are kept for long.
 func clip(r *dns.RRset) {
 	r.MX, r.Addrs, r.TLSA, r.TXT = clipped(r.MX), clipped(r.Addrs), clipped(r.TLSA), clipped(r.TXT)
 }
@@ -218,4 +212,31 @@ func clipped[S ~[]E, E any](s S) S {
 		return s
 	}
 	return slices.Clone(s)
+}
+
+// hostName returns a name from a message in the form that RRset uses.
+func hostName(name string) string { return dns.TrimRoot(dns.Lower(name)) }
+
+// unescape reverses the escapes that the library uses in TXT data.
+func unescape(s string) string {
+	if !strings.Contains(s, `\`) {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] != '\\' || i+1 == len(s) {
+			b.WriteByte(s[i])
+			continue
+		}
+		if i+3 < len(s) {
+			if n, err := strconv.ParseUint(s[i+1:i+4], 10, 8); err == nil {
+				b.WriteByte(byte(n))
+				i += 3
+				continue
+			}
+		}
+		i++
+		b.WriteByte(s[i])
+	}
+	return b.String()
 }

@@ -54,8 +54,9 @@ func (s *Stub) askEach(ctx context.Context, q dns.Question, now *state) (rrset *
 			}
 			continue
 		}
-		rrset, err := interpret(answer, verdict{question: q, secure: slices.Contains(now.proven, server), now: time.Now()})
+		rrset, ttl, err := interpret(answer, q, slices.Contains(now.proven, server))
 		if err == nil {
+			rrset.Expires = time.Now().Add(ttl)
 			return rrset, server, nil
 		}
 		last, failed = server, err
@@ -70,8 +71,8 @@ func (s *Stub) askEach(ctx context.Context, q dns.Question, now *state) (rrset *
 	return nil, last, failed
 }
 
-// candidates returns the servers that may be asked. If some have passed the self-test, the others are left out: they may
-// not validate, so their answers could be weaker.
+// candidates returns the servers that may be asked. If some have passed the self-test, the others are left out: they
+// may not validate, so their answers could be weaker.
 func (st *state) candidates() []Server {
 	if st.result == Validating {
 		return st.proven
@@ -91,7 +92,13 @@ func (st *state) grade(server Server) int {
 	return grade
 }
 
-// query sends a query to one server once and notes whether the server answers.
+// target is where a query goes, and how long its answer may take.
+type target struct {
+	server  Server
+	timeout time.Duration
+}
+
+// query sends a query once and notes whether the server answers.
 func (s *Stub) query(ctx context.Context, now *state, t target, query *miekg.Msg) (*miekg.Msg, error) {
 	began := time.Now()
 	answer, err := s.send(ctx, now, t, query)
@@ -107,13 +114,7 @@ func (s *Stub) query(ctx context.Context, now *state, t target, query *miekg.Msg
 	return answer, err
 }
 
-// target is where a query goes, and how long its answer may take.
-type target struct {
-	server  Server
-	timeout time.Duration
-}
-
-// send sends a query to one server once.
+// send sends a query once.
 func (s *Stub) send(ctx context.Context, now *state, t target, query *miekg.Msg) (*miekg.Msg, error) {
 	limited, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()

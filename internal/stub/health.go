@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/policyd/policyd/internal/dns"
@@ -35,7 +36,7 @@ type health struct {
 	streak  streak
 	success time.Time // when a lookup last succeeded
 	// outages counts the outages that have ended. It is dns.Epoch.Failures.
-	outages uint32
+	outages atomic.Uint32
 }
 
 // record is what is known about one server.
@@ -48,11 +49,9 @@ type record struct {
 	open   [conditions]bool
 }
 
-// condition is something about a server that is logged when it begins and when it ends.
-type condition int
-
+// Conditions of a server that are logged when they begin and when they end.
 const (
-	silentServer condition = iota
+	silentServer = iota
 	slowServer
 	conditions
 )
@@ -92,8 +91,8 @@ func (h *health) order(servers []Server) []Server {
 	return ordered
 }
 
-// answered notes that a server answered, and reports whether it had failed before: it may have been restarted with other
-// settings.
+// answered notes that a server answered, and reports whether it had failed before: it may have been restarted with
+// other settings.
 func (h *health) answered(s Server, took time.Duration) (again bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -111,21 +110,21 @@ func (h *health) failed(s Server) {
 	h.of(s).failures++
 }
 
-// log reports whether a change of a condition of a server should be logged: its beginning at most once a minute, its end
-// if the beginning was logged.
-func (h *health) log(s Server, c condition, begins bool) bool {
+// log reports whether a change of a condition of a server should be logged: its beginning at most once a minute, its
+// end if the beginning was logged.
+func (h *health) log(s Server, condition int, begins bool) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	r, now := h.of(s), time.Now()
-	was := r.open[c]
+	was := r.open[condition]
 	switch {
 	case !begins:
-		r.open[c] = false
+		r.open[condition] = false
 		return was
-	case was || now.Sub(r.logged[c]) < logInterval:
+	case was || now.Sub(r.logged[condition]) < logInterval:
 		return false
 	}
-	r.logged[c], r.open[c] = now, true
+	r.logged[condition], r.open[condition] = now, true
 	return true
 }
 
@@ -161,7 +160,7 @@ func (h *health) succeeded() {
 	defer h.mu.Unlock()
 	now := time.Now()
 	if !h.streak.since.IsZero() && (h.outage(now) || h.streak.ours || now.Sub(h.streak.since) >= quietOutage) {
-		h.outages++
+		h.outages.Add(1)
 	}
 	h.success, h.streak = now, streak{}
 }
@@ -191,7 +190,8 @@ func (h *health) outage(now time.Time) bool {
 	return !k.since.IsZero() && (k.ours || len(k.questions) == outageNames) && now.Sub(k.since) >= minOutage
 }
 
-// failing returns the questions that have failed since lookups last succeeded, and whether the servers should be watched.
+// failing returns the questions that have failed since lookups last succeeded, and whether the servers should be
+// watched.
 func (h *health) failing() (questions []dns.Question, watch bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -222,11 +222,7 @@ func (h *health) state() (since time.Time, reason string) {
 }
 
 // ended returns how many outages have ended.
-func (h *health) ended() uint32 {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.outages
-}
+func (h *health) ended() uint32 { return h.outages.Load() }
 
 // reset forgets everything about servers that are no longer asked.
 func (h *health) reset() {

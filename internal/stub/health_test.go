@@ -209,8 +209,8 @@ func TestOtherServersEndAnOutage(t *testing.T) {
 	})
 }
 
-// The back-off of names that failed during an outage, up to five minutes (RFC 9520 section 3.2), ends with the outage, even
-// if nothing else is looked up.
+// The back-off of names that failed during an outage, up to five minutes (RFC 9520 section 3.2), ends with the
+// outage, even if nothing else is looked up.
 func TestFailuresOfAnOutageEndWithIt(t *testing.T) {
 	t.Parallel()
 	running(t, []string{"127.0.0.9"}, func(t *testing.T, s *Stub, w *fakeWire) {

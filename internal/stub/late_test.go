@@ -40,7 +40,8 @@ func (s *Stub) logged(t *testing.T, server string) *lockedBuffer {
 	return log
 }
 
-// "one log line that names the cause": a resolver that is slow in everything. It is said when it begins and when it ends.
+// "one log line that names the cause": a resolver that is slow in everything. It is said when it begins and when it
+// ends.
 func TestAServerThatAnswersLateIsSaid(t *testing.T) {
 	t.Parallel()
 	running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {

@@ -14,9 +14,9 @@ import (
 // errMalformed is returned for a message that does not follow RFC 1035 section 4.
 var errMalformed = errors.New("malformed answer")
 
-// newQuery makes the query of a security-aware stub, the same that Postfix sends: RD, AD and DO set (RFC 6840 section 5.7,
-// RFC 3225 section 3), CD clear, and room for 1,232 octets. Some forwarders cache an answer together with the bits of the
-// query, so two clients that ask differently can see a different AD bit.
+// newQuery makes the query of a security-aware stub, the same that Postfix sends: RD, AD and DO set (RFC 6840 section
+// 5.7, RFC 3225 section 3), CD clear, and room for 1,232 octets. Some forwarders cache an answer together with the
+// bits of the query, so two clients that ask differently can see a different AD bit.
 func newQuery(name string, qtype, class uint16) *miekg.Msg {
 	const payload = 1232
 	m := new(miekg.Msg)
@@ -27,9 +27,9 @@ func newQuery(name string, qtype, class uint16) *miekg.Msg {
 	return m
 }
 
-// parse reads the header, the question and the records that policyd uses. If the header and the question can be read but
-// something else cannot, it returns both with errMalformed. A message that ends before its last record is malformed,
-// although the library would accept it as one with fewer records.
+// parse reads the header, the question and the records that policyd uses. If the header and the question can be read
+// but something else cannot, it returns both with errMalformed. A message that ends before its last record is
+// malformed, although the library would accept it as one with fewer records.
 func parse(octets []byte) (m *miekg.Msg, err error) {
 	defer func() {
 		if recover() != nil { // malformed messages have made the library panic
@@ -111,31 +111,27 @@ func parseRecord(octets []byte, off int, uses func(uint16) bool) (rr miekg.RR, n
 	return miekg.UnpackRRWithHeader(h, octets[:next], off) // some types are read to the end of the slice
 }
 
-// fit is how well a message fits as the answer to a query.
-type fit uint8
-
-const (
-	stray fit = iota // not an answer to this query
-	bare             // an error without a question section, from a server that does not know EDNS for example
-	fits
-)
-
-// fitOf compares ID, QR, opcode, name, class and type (RFC 5452 section 9.1).
-func fitOf(answer, query *miekg.Msg) fit {
-	if answer == nil || answer.Id != query.Id || !answer.Response || answer.Opcode != query.Opcode {
-		return stray
-	}
-	if len(answer.Question) == 0 && answer.Rcode != miekg.RcodeSuccess && answer.Rcode != miekg.RcodeNameError {
-		return bare
-	}
-	if len(answer.Question) != 1 {
-		return stray
+// matches reports whether a message answers the query: ID, QR, opcode, name, class and type (RFC 5452 section 9.1).
+func matches(answer, query *miekg.Msg) bool {
+	if !related(answer, query) || len(answer.Question) != 1 {
+		return false
 	}
 	a, q := answer.Question[0], query.Question[0]
-	if a.Qtype != q.Qtype || a.Qclass != q.Qclass || dns.Lower(a.Name) != dns.Lower(q.Name) {
-		return stray
-	}
-	return fits
+	return a.Qtype == q.Qtype && a.Qclass == q.Qclass && dns.Lower(a.Name) == dns.Lower(q.Name)
+}
+
+// bareError reports whether a message is an error without a question section, as servers that do not know EDNS send.
+func bareError(answer, query *miekg.Msg) bool {
+	return related(answer, query) && len(answer.Question) == 0 && !useful(answer)
+}
+
+func related(answer, query *miekg.Msg) bool {
+	return answer != nil && answer.Id == query.Id && answer.Response && answer.Opcode == query.Opcode
+}
+
+// useful reports whether an answer says something about its name.
+func useful(answer *miekg.Msg) bool {
+	return answer.Rcode == miekg.RcodeSuccess || answer.Rcode == miekg.RcodeNameError
 }
 
 // rcodeText returns the mnemonic of an RCODE.
@@ -149,20 +145,13 @@ func rcodeText(rcode int) string {
 	return "RCODE " + strconv.Itoa(rcode)
 }
 
-// extendedErrors are the Extended DNS Errors of an answer (RFC 8914). They only shorten how long an answer is kept.
-type extendedErrors struct {
-	// reason is the first of them in parentheses, in printable ASCII, with a space in front; or "".
-	reason string
-	// bogus is set if one of them reports that validation failed.
-	bogus bool
-	// stale is set if the answer had expired in the cache of the resolver (RFC 8767).
-	stale bool
-}
-
-func extended(m *miekg.Msg) (e extendedErrors) {
+// extended reads the Extended DNS Errors of an answer (RFC 8914): the first as text in parentheses, in printable
+// ASCII and with a space in front, whether one reports that validation failed, and whether one reports that the
+// answer had expired in the cache of the resolver (RFC 8767).
+func extended(m *miekg.Msg) (reason string, bogus, stale bool) {
 	opt := m.IsEdns0()
 	if opt == nil {
-		return e
+		return "", false, false
 	}
 	const longest = 100
 	for _, o := range opt.Option {
@@ -170,20 +159,20 @@ func extended(m *miekg.Msg) (e extendedErrors) {
 		if !ok {
 			continue
 		}
+		code := ede.InfoCode
 		// 5, DNSSEC Indeterminate, is not a failed validation; 6, DNSSEC Bogus, to 12, NSEC Missing, are.
-		e.bogus = e.bogus || ede.InfoCode >= miekg.ExtendedErrorCodeDNSBogus && ede.InfoCode <= miekg.ExtendedErrorCodeNSECMissing
-		e.stale = e.stale || ede.InfoCode == miekg.ExtendedErrorCodeStaleAnswer || ede.InfoCode == miekg.ExtendedErrorCodeStaleNXDOMAINAnswer
-		if e.reason != "" {
+		bogus = bogus || code >= miekg.ExtendedErrorCodeDNSBogus && code <= miekg.ExtendedErrorCodeNSECMissing
+		stale = stale || code == miekg.ExtendedErrorCodeStaleAnswer || code == miekg.ExtendedErrorCodeStaleNXDOMAINAnswer
+		if reason != "" {
 			continue
 		}
-		reason := miekg.ExtendedErrorCodeToString[ede.InfoCode]
-		if reason == "" {
-			reason = "EDE " + strconv.Itoa(int(ede.InfoCode))
+		if reason = miekg.ExtendedErrorCodeToString[code]; reason == "" {
+			reason = "EDE " + strconv.Itoa(int(code))
 		}
 		if ede.ExtraText != "" {
 			reason += ": " + ede.ExtraText
 		}
-		e.reason = " (" + text.Printable(reason[:min(len(reason), longest)]) + ")"
+		reason = " (" + text.Printable(reason[:min(len(reason), longest)]) + ")"
 	}
-	return e
+	return reason, bogus, stale
 }

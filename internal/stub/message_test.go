@@ -7,8 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The library accepts a message that ends before its last record as one with fewer records. That would be a denial, or a
-// part of an RRset, with the AD bit set.
+// The library accepts a message that ends before its last record as one with fewer records. That would be a denial,
+// or a part of an RRset, with the AD bit set.
 func TestAMessageThatEndsEarlyIsMalformed(t *testing.T) {
 	t.Parallel()
 	const question, answer, authority, additional = 4, 6, 8, 10 // where in the header the counts are

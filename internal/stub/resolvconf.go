@@ -10,28 +10,28 @@ import (
 	"github.com/policyd/policyd/internal/regfile"
 )
 
-// maxServers is how many servers are asked, as resolv.conf(5) has it.
+// maxServers is how many servers are asked, as in resolv.conf(5).
 const maxServers = 3
 
-// onThisMachine is the server that is asked where a resolv.conf names none, as the C library does.
+// onThisMachine returns the server that the C library asks if resolv.conf names none.
 func onThisMachine() []Server {
 	return []Server{{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 53)}}
 }
 
-// readResolvConf returns the servers of a resolv.conf(5), none for a file that is missing.
+// readResolvConf returns the servers of a resolv.conf(5), or none if the file is missing.
 func readResolvConf(path string) ([]Server, error) {
 	text, err := regfile.Read(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("resolver: %w", err)
+		return nil, fmt.Errorf("stub: %w", err)
 	}
-	const longest = 64 << 10 // what the C library would read is less
+	const longest = 64 << 10 // more than the C library reads
 	return parseResolvConf(string(text[:min(len(text), longest)])), nil
 }
 
-// parseResolvConf returns the first three servers. A line that cannot be read is passed over, as the C library does.
+// parseResolvConf returns the first three servers. It ignores lines that it cannot read, like the C library.
 func parseResolvConf(text string) []Server {
 	var servers []Server
 	for line := range strings.Lines(text) {

@@ -7,35 +7,23 @@ import (
 	"time"
 )
 
-// The self-test is repeated after these times: with back-off until every server has passed, then now and again.
+// The self-test is repeated with back-off until every server has passed, and then every ten minutes.
 const (
 	selfTestSoon  = time.Second
 	selfTestLate  = 30 * time.Second
 	selfTestAgain = 10 * time.Minute
-	confInterval  = 2 * time.Second
-	// confPatience is how many looks at a resolv.conf without a server are taken for a moment in its rewriting.
-	confPatience = 3
+	// emptyConf is how often in succession a resolv.conf without a server is ignored: it may be half written.
+	emptyConf = 3
 )
 
-// Run tests the servers, follows resolv.conf and returns when ctx ends.
+// Run tests the servers, watches those that fail, reads resolv.conf again when it changes, and returns when ctx ends.
 func (s *Stub) Run(ctx context.Context) error {
-	var follow sync.WaitGroup
-	follow.Go(func() {
-		conf := time.NewTicker(confInterval)
-		defer conf.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-conf.C:
-				s.followResolvConf()
-			}
-		}
-	})
-	follow.Go(func() { s.watch(ctx) })
-	defer follow.Wait()
+	var watch sync.WaitGroup
+	watch.Go(func() { s.watch(ctx) })
+	defer watch.Wait()
+	defer func() { s.now.Load().transport.close() }()
 	select {
-	case <-s.change: // the first test comes at once anyway
+	case <-s.change: // the first test starts now anyway
 	default:
 	}
 	test := time.NewTimer(0)
@@ -60,8 +48,8 @@ func (s *Stub) Run(ctx context.Context) error {
 	}
 }
 
-// followResolvConf takes the servers of the resolv.conf if they have changed. A file that cannot be read leaves the
-// servers as they are, and so does, for a while, one that is missing or names no server: it is being written.
+// followResolvConf puts the servers of the resolv.conf in force if they have changed. If the file cannot be read the
+// servers stay as they are, and also, for a while, if it is missing or names no server.
 func (s *Stub) followResolvConf() {
 	o := s.now.Load().options
 	if len(o.Servers) > 0 {
@@ -76,7 +64,7 @@ func (s *Stub) followResolvConf() {
 	}
 	if len(servers) > 0 {
 		s.serverless = 0
-	} else if s.serverless++; s.serverless < confPatience {
+	} else if s.serverless++; s.serverless < emptyConf {
 		return
 	} else {
 		servers = onThisMachine()

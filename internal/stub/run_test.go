@@ -124,7 +124,8 @@ func TestRunRepeatsTheSelfTest(t *testing.T) {
 	})
 }
 
-// "repeated with back-off from 1 s to 30 s until it succeeds, so that a resolver started later is trusted within the minute"
+// "repeated with back-off from 1 s to 30 s until it succeeds, so that a resolver started later is trusted within the
+// minute"
 func TestRunTrustsAResolverThatComesUpLater(t *testing.T) {
 	running(t, []string{"127.0.0.9"}, func(t *testing.T, s *Stub, w *fakeWire) {
 		require.Equal(t, Unknown, s.waitFor(t, time.Hour))

@@ -11,7 +11,7 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// Result is what the self-test has found out about the servers.
+// Result is the result of the self-test of all servers.
 type Result uint8
 
 // The results. Unknown, the zero value, is no result: lookups fail. Only Validating lets answers be secure.
@@ -23,12 +23,12 @@ const (
 	Validating
 )
 
-// String returns the result for people.
+// String returns the result in words.
 func (r Result) String() string {
 	return [...]string{"unknown", "not trusted", "echoes AD", "not validating", "validating"}[min(int(r), 4)]
 }
 
-// State is what a Stub knows about its servers, for people.
+// State is what a Stub knows about its servers. It is for display only.
 type State struct {
 	Servers []string
 	// Source is "settings" or the path of the resolv.conf.
@@ -41,13 +41,13 @@ type State struct {
 	Checked time.Time
 	// Silent are the servers that did not answer when they were last asked.
 	Silent []string
-	// FailingSince is since when no question has had an answer that is of use, zero where that is not so.
+	// FailingSince is when the present outage began, or zero.
 	FailingSince time.Time
 	// FailingReason is what failed last, and at which server.
 	FailingReason string
 }
 
-// State returns what is known about the servers.
+// State returns the present state of the servers.
 func (s *Stub) State() State {
 	now := s.now.Load()
 	st := State{Source: now.source, Trusted: now.trusted, Result: now.result, Reason: now.reason, Checked: now.checked}
@@ -59,15 +59,15 @@ func (s *Stub) State() State {
 	return st
 }
 
-// outcome is what the self-test of one server has found. Its zero value is no result.
+// outcome is the result of the self-test of one server. The zero value is no result.
 type outcome struct {
 	result Result
 	reason string
 }
 
-// SelfTest tests every server now: one that sets AD where nothing can be validated lies (EchoesAD); one that sets
-// it for a signed name validates. It returns whether the test need not be repeated soon. A test that no server
-// answered is no result and leaves an earlier one in force.
+// SelfTest tests every server now. A server that sets AD in an answer that cannot be validated copies the bit
+// (EchoesAD); a server that sets it for a signed name validates. SelfTest reports whether all have passed; otherwise
+// the test should be repeated soon. A test that no server answers leaves the earlier result in force.
 func (s *Stub) SelfTest(ctx context.Context) bool {
 	select {
 	case s.testing <- struct{}{}:
@@ -84,7 +84,7 @@ func (s *Stub) SelfTest(ctx context.Context) bool {
 	var servers, watch sync.WaitGroup
 	watch.Go(func() {
 		select {
-		case <-before.gone: // nobody wants to know any more
+		case <-before.gone: // the result is of no use any more
 			cancel()
 		case <-ctx.Done():
 		}
@@ -114,7 +114,7 @@ func (st *state) judge(outcomes []outcome) (after state, complete bool) {
 		if out.result == Validating || out.result == Unknown && slices.Contains(st.passed, server) {
 			after.passed = append(after.passed, server)
 		}
-		// The worst answer counts for the list; a server that did not answer says nothing.
+		// The worst result counts for the list. A server that did not answer has none.
 		if out.result != Unknown && (after.result == Unknown || out.result < after.result) {
 			after.result, after.reason = out.result, out.reason
 		}
@@ -134,7 +134,7 @@ func (st *state) judge(outcomes []outcome) (after state, complete bool) {
 	return after, complete
 }
 
-// settle puts the result of a self-test in force, unless the servers have changed meanwhile; then it returns false.
+// settle puts the result of a self-test in force and returns true, unless the servers have changed since it began.
 func (s *Stub) settle(before *state, after state) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -147,12 +147,14 @@ func (s *Stub) settle(before *state, after state) bool {
 	if after.result != now.result {
 		after.epoch++
 		if after.result == Validating {
-			log.Info("the resolver validates", "servers", servers)
+			log.Info("resolver passed its self-test", "servers", servers)
 		} else {
-			log.Warn("resolver failed its self-test; treating all answers as insecure", "servers", servers, "result", after.result.String(), "reason", after.reason)
+			log.Warn("resolver failed its self-test; treating all answers as insecure",
+				"servers", servers, "result", after.result.String(), "reason", after.reason)
 		}
 	} else if after.result == Unknown && after.reason != now.reason {
-		log.Warn("the self-test of the resolver has no result; lookups fail until it has one", "servers", servers, "reason", after.reason)
+		log.Warn("the self-test of the resolver has no result; lookups fail until it has one",
+			"servers", servers, "reason", after.reason)
 	}
 	s.now.Store(&after)
 	if now.result == Unknown && after.result != Unknown {
@@ -183,7 +185,8 @@ func (s *Stub) testServer(ctx context.Context, st *state, server Server) outcome
 			return outcome{Unknown, "interrupted"}
 		}
 	}
-	out := outcome{NotValidating, server.String() + " does not answer version.bind CH TXT, so its AD bit may be a copy of the query's"}
+	out := outcome{NotValidating, server.String() +
+		" does not answer version.bind CH TXT, so its AD bit may be a copy of the query's"}
 	if slices.Contains(st.passed, server) {
 		out.result = Unknown
 	}
@@ -193,11 +196,10 @@ func (s *Stub) testServer(ctx context.Context, st *state, server Server) outcome
 // testSigned asks for the NS RRset of the names that are signed: one AD bit suffices. That name is then tested with a
 // type that caches keep.
 func (s *Stub) testSigned(ctx context.Context, st *state, server Server) outcome {
-	to := target{server, st.options.Timeout}
 	answered, unsure, reason := false, false, ""
 	for _, name := range st.options.SelfTestNames {
 		fqdn, _ := dns.OnWire(name)
-		m, err := s.send(ctx, st, to, newQuery(fqdn, miekg.TypeNS, miekg.ClassINET))
+		m, err := s.send(ctx, st, target{server, st.options.Timeout}, newQuery(fqdn, miekg.TypeNS, miekg.ClassINET))
 		switch {
 		case err != nil:
 			unsure, reason = true, server.String()+": "+networkReason(err)
@@ -206,12 +208,16 @@ func (s *Stub) testSigned(ctx context.Context, st *state, server Server) outcome
 			}
 		case useful(m):
 			if m.AuthenticatedData { // the proof that com. does not exist under a private root is as good
-				return s.testCached(ctx, st, to, fqdn)
+				if out := s.testCached(ctx, st, server, fqdn); out.result != Unknown {
+					return out
+				} else if unsure, reason = true, out.reason; ctx.Err() != nil {
+					return out
+				}
 			}
 			answered = true
 		default:
 			unsure = unsure || m.Rcode == miekg.RcodeServerFailure
-			reason = server.String() + ": " + rcodeText(m.Rcode) + extended(m).reason + " for NS " + fqdn
+			reason = failureText(server, m) + " for NS " + fqdn
 		}
 	}
 	if unsure || !answered {
@@ -220,18 +226,25 @@ func (s *Stub) testSigned(ctx context.Context, st *state, server Server) outcome
 	return outcome{NotValidating, server.String() + " sets the AD bit for none of the self-test names"}
 }
 
-// testCached asks twice for the addresses of a signed name, or their denial: some forwarders pass the AD bit on, but lose
-// it when they answer from their own cache, which keeps no NS RRsets.
-func (s *Stub) testCached(ctx context.Context, st *state, to target, fqdn string) outcome {
+// failureText names the RCODE that a server returned.
+func failureText(server Server, m *miekg.Msg) string {
+	reason, _, _ := extended(m)
+	return server.String() + ": " + rcodeText(m.Rcode) + reason
+}
+
+// testCached asks twice for the addresses of a signed name, or their denial: some forwarders pass the AD bit on, but
+// lose it when they answer from their own cache, which keeps no NS RRsets.
+func (s *Stub) testCached(ctx context.Context, st *state, server Server, fqdn string) outcome {
 	for range 2 {
-		m, err := s.send(ctx, st, to, newQuery(fqdn, miekg.TypeA, miekg.ClassINET))
+		m, err := s.send(ctx, st, target{server, st.options.Timeout}, newQuery(fqdn, miekg.TypeA, miekg.ClassINET))
 		switch {
 		case err != nil:
-			return outcome{Unknown, to.server.String() + ": " + networkReason(err)}
+			return outcome{Unknown, server.String() + ": " + networkReason(err)}
 		case !useful(m):
-			return outcome{Unknown, to.server.String() + ": " + rcodeText(m.Rcode) + extended(m).reason + " for A " + fqdn}
+			return outcome{Unknown, failureText(server, m) + " for A " + fqdn}
 		case !m.AuthenticatedData:
-			return outcome{NotValidating, to.server.String() + " does not set the AD bit for A " + fqdn + ": it loses it in its cache, or does not validate"}
+			return outcome{NotValidating, server.String() + " does not set the AD bit for A " + fqdn +
+				": it loses it in its cache, or does not validate"}
 		}
 	}
 	return outcome{result: Validating}

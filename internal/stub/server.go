@@ -3,7 +3,6 @@ package stub
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -16,7 +15,7 @@ type Server struct {
 	TLSName string
 }
 
-// String returns the server as the settings have it.
+// String returns the server in the form of the settings.
 func (s Server) String() string {
 	if s.TLSName != "" {
 		return "tls://" + s.TLSName + "@" + s.Addr.String()
@@ -24,11 +23,12 @@ func (s Server) String() string {
 	return s.Addr.String()
 }
 
-// ParseServer reads a server as the settings have it: an address, an address and port, or
-// tls://name@address:port. The port is 53, or 853 for TLS, unless given.
+// ParseServer reads a server in the form of the settings: an address, an address and port, or tls://name@address:port.
+// The port is 53, or 853 for TLS, unless given.
 func ParseServer(s string) (Server, error) {
 	wrong := func(why string) (Server, error) {
-		return Server{}, fmt.Errorf(`%q is not a DNS server (%s): write "127.0.0.1", "127.0.0.1:5300", "[::1]:53" or "tls://name@192.0.2.1:853"`, s, why)
+		const forms = `"127.0.0.1", "127.0.0.1:5300", "[::1]:53" or "tls://name@192.0.2.1:853"`
+		return Server{}, fmt.Errorf("%q is not a DNS server (%s): write %s", s, why, forms)
 	}
 	var server Server
 	rest, port := s, uint16(53)
@@ -40,8 +40,9 @@ func ParseServer(s string) (Server, error) {
 		rest, port = at, 853
 	}
 	if address, port, ok := unbracketed(rest); ok {
-		return Server{}, fmt.Errorf(`%[1]q needs brackets: write "%[2]s[%[3]s]:%[4]s" for port %[4]s of %[3]s, or "%[2]s[%[5]s]"`,
-			s, strings.TrimSuffix(s, rest), address, port, rest)
+		scheme := strings.TrimSuffix(s, rest)
+		return Server{}, fmt.Errorf(`%q needs brackets: write "%s[%s]:%s" for port %s of %s, or "%s[%s]"`,
+			s, scheme, address, port, port, address, scheme, rest)
 	}
 	bare := rest
 	if strings.HasPrefix(rest, "[") && strings.HasSuffix(rest, "]") {
@@ -77,48 +78,30 @@ func unbracketed(s string) (address, port string, ok bool) {
 // isTLSName reports whether a certificate can have the name: a host name or an address.
 func isTLSName(name string) bool {
 	const longest = 253
-	return name != "" && len(name) <= longest && !strings.HasPrefix(name, ".") && !strings.ContainsFunc(name, func(r rune) bool {
-		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("-._:", r)
-	})
+	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._:"
+	return name != "" && len(name) <= longest && name[0] != '.' && strings.Trim(name, letters) == ""
 }
 
 // TrustMode says when the AD bit of the servers is trusted.
-type TrustMode uint8
+type TrustMode string
 
-// The trust modes. TrustAuto trusts 127.0.0.1 and ::1, and other loopback addresses that are written in the settings, but
-// never the addresses of known relays.
+// The trust modes. TrustAuto, also written "", trusts 127.0.0.1 and ::1, and other loopback addresses that are
+// written in the settings, but never the addresses of known relays.
 const (
-	TrustAuto TrustMode = iota
-	TrustAlways
-	TrustNever
+	TrustAuto   TrustMode = "auto"
+	TrustAlways TrustMode = "always"
+	TrustNever  TrustMode = "never"
 )
 
-func trustModes() []string { return []string{"auto", "always", "never"} }
-
-// String returns the mode as the settings have it.
-func (m TrustMode) String() string { return trustModes()[min(int(m), 2)] }
-
-// MarshalText implements encoding.TextMarshaler.
-func (m TrustMode) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
-
-// UnmarshalText takes auto, always or never.
-func (m *TrustMode) UnmarshalText(b []byte) error {
-	i := slices.Index(trustModes(), string(b))
-	if i < 0 {
-		return fmt.Errorf("%q is none of %s", b, strings.Join(trustModes(), ", "))
-	}
-	*m = TrustMode(i)
-	return nil
-}
-
-// trusts reports whether the AD bit of the servers is trusted, and if not, why. Trust is one property of the whole list: if
-// one server is not trusted, nothing is secure. RFC 4035 section 4.9.3 requires a secure channel to a trusted resolver, and
-// a relay on loopback only hides where the resolver is.
+// trusts reports whether the AD bit of the servers is trusted, and if not, why. Trust is one property of the whole
+// list: if one server is not trusted, nothing is secure. RFC 4035 section 4.9.3 requires a secure channel to a
+// trusted resolver, and a relay on loopback only hides where the resolver is.
 func (o *Options) trusts(servers []Server) (yes bool, reason string) {
-	switch {
-	case o.Trust == TrustAlways:
+	switch o.Trust {
+	case TrustAuto, "":
+	case TrustAlways:
 		return len(servers) > 0, ""
-	case o.Trust != TrustAuto:
+	default:
 		return false, `trust_ad = "never"`
 	}
 	for _, s := range servers {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -40,8 +41,9 @@ type streams struct {
 	open map[Server]*stream
 }
 
-// exchange asks over the connection to s, or a new one. A query whose connection is lost is asked again until ctx ends,
-// but only a few times if no connection answers anything: an old connection, or a server that restarts, is not a failure.
+// exchange asks over the connection to s, or a new one. A query whose connection is lost is asked again until ctx
+// ends, but only a few times if no connection answers anything: an old connection, or a server that restarts, is not
+// a failure.
 func (p *streams) exchange(ctx context.Context, s Server, query *miekg.Msg) (*miekg.Msg, error) {
 	for useless := 0; ; {
 		c := p.get(s)
@@ -59,7 +61,8 @@ func (p *streams) exchange(ctx context.Context, s Server, query *miekg.Msg) (*mi
 
 // lost reports whether err means that the other side closed the connection.
 func lost(err error) bool {
-	return errors.Is(err, errLost) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, io.EOF)
+	is := func(target error) bool { return errors.Is(err, target) }
+	return slices.ContainsFunc([]error{errLost, syscall.ECONNRESET, syscall.EPIPE, io.EOF}, is)
 }
 
 // get returns the open connection to s, or one that is being made.
@@ -198,11 +201,8 @@ func (c *stream) ask(ctx context.Context, query *miekg.Msg) (*miekg.Msg, error) 
 			return nil, errLost
 		}
 		m, err := parse(octets)
-		if how := fitOf(m, query); err == nil && how == stray {
-			err = errMalformed // no other query on this connection has the ID
-		}
-		if err != nil {
-			return nil, err
+		if err != nil || !matches(m, query) && !bareError(m, query) {
+			return nil, errMalformed // no other query on this connection has the ID
 		}
 		return m, nil
 	case <-ctx.Done():

@@ -46,8 +46,8 @@ type QueryEvent struct {
 	Took  time.Duration
 }
 
-// Stub is a security-aware, non-validating stub resolver (RFC 4033 section 2) without a cache. Its answers are Secure only
-// if every server is trusted, the self-test has shown that the server validates, and the answer has the AD bit.
+// Stub is a security-aware, non-validating stub resolver (RFC 4033 section 2) without a cache. Its answers are Secure
+// only if every server is trusted, the self-test has shown that the server validates, and the answer has the AD bit.
 type Stub struct {
 	wire    exchanger // nil: the transport of the state
 	change  chan struct{}
@@ -88,7 +88,7 @@ func New(o Options) (*Stub, error) {
 	return s, nil
 }
 
-// Configure puts new options in force, and has Run repeat the self-test. After an error the old options are still in
+// Configure puts new options in force and makes Run repeat the self-test. After an error the previous options stay in
 // force.
 func (s *Stub) Configure(o Options) error {
 	if o.Timeout <= 0 {
@@ -105,7 +105,8 @@ func (s *Stub) Configure(o Options) error {
 	}
 	for _, name := range o.SelfTestNames {
 		if _, ok := dns.OnWire(name); !ok {
-			return fmt.Errorf("resolver: %q is not a domain name: the self-test needs names with a signed NS RRset, such as \".\"", name)
+			return fmt.Errorf(`stub: %q is not a domain name: the self-test needs names with a signed NS RRset, such as "."`,
+				name)
 		}
 	}
 	servers, source, err := serversOf(o)
@@ -122,8 +123,8 @@ func (s *Stub) Configure(o Options) error {
 	return nil
 }
 
-// Doubt makes Run repeat the self-test soon: an answer was insecure although a live answer to the same question is secure.
-// The owner of a zone can cause that too, so it has no effect for ten seconds after it had one.
+// Doubt makes Run repeat the self-test soon: an answer was insecure although a live answer to the same question is
+// secure. The owner of a zone can cause that too, so it has no effect for ten seconds after it had one.
 func (s *Stub) Doubt() {
 	const pause = 10 * time.Second
 	s.mu.Lock()
@@ -148,7 +149,7 @@ func serversOf(o Options) (servers []Server, source string, err error) {
 		return servers, o.ResolvConf, err
 	}
 	if len(o.Servers) > maxServers {
-		return nil, "", fmt.Errorf("resolver: %d servers, at most %d are used", len(o.Servers), maxServers)
+		return nil, "", fmt.Errorf("stub: %d servers, and at most %d are used: leave some out", len(o.Servers), maxServers)
 	}
 	for _, text := range o.Servers {
 		server, err := ParseServer(text)
@@ -160,8 +161,8 @@ func serversOf(o Options) (servers []Server, source string, err error) {
 	return servers, "settings", nil
 }
 
-// use puts options and servers in force; s.mu is held. What was secure is void if the servers, the way their
-// certificates are checked or the trust in them have changed.
+// use puts options and servers in force; s.mu is held. A change of the servers, of the roots for their certificates
+// or of the trust in them begins a new epoch.
 func (s *Stub) use(o Options, servers []Server, source string) {
 	old := s.now.Load()
 	trusted, reason := o.trusts(servers)
@@ -175,7 +176,8 @@ func (s *Stub) use(o Options, servers []Server, source string) {
 		return
 	}
 	if old.gone != nil {
-		o.Logger.Info("DNS servers or the trust in them changed", "servers", serverList(servers), "source", source, "trusted", trusted)
+		o.Logger.Info("DNS servers or the trust in them changed",
+			"servers", serverList(servers), "source", source, "trusted", trusted)
 		defer close(old.gone)
 	}
 	old.transport.close()
@@ -185,7 +187,8 @@ func (s *Stub) use(o Options, servers []Server, source string) {
 		known:     make(chan struct{}), gone: make(chan struct{}),
 	}
 	if !trusted {
-		o.Logger.Warn("the DNS servers are not trusted; treating all answers as insecure", "servers", serverList(servers), "source", source, "reason", reason)
+		o.Logger.Warn("the DNS servers are not trusted; treating all answers as insecure",
+			"servers", serverList(servers), "source", source, "reason", reason)
 		next.result = NotTrusted
 		close(next.known)
 	}
@@ -215,8 +218,9 @@ func (s *Stub) epochOf(st *state) dns.Epoch {
 	return dns.Epoch{Answers: st.epoch, Failures: s.health.ended()}
 }
 
-// Lookup asks the servers. The error is a *dns.Error, or dns.ErrNotCached with e.CacheOnly. Before the first self-test of
-// trusted servers has a result there is no answer: Lookup waits for it, as long as ctx and the time of a lookup allow.
+// Lookup asks the servers. The error is a *dns.Error, or dns.ErrNotCached with e.CacheOnly. Before the first
+// self-test of trusted servers has a result there is no answer: Lookup waits for it, as long as ctx and the time of a
+// lookup allow.
 func (s *Stub) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
 	if e.CacheOnly {
 		return nil, dns.ErrNotCached
@@ -239,7 +243,8 @@ func (s *Stub) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.R
 	for range tries {
 		now, reason := s.tested(ctx)
 		if now == nil {
-			return nil, &dns.Error{Question: q, Reason: "the self-test of the resolver has no result: " + reason, Epoch: before, Err: ctx.Err()}
+			reason = "the self-test of the resolver has no result: " + reason
+			return nil, &dns.Error{Question: q, Reason: reason, Epoch: before, Err: ctx.Err()}
 		}
 		before = s.epochOf(now)
 		rrset, err := s.ask(ctx, q, now)

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -17,7 +18,11 @@ import (
 	"github.com/policyd/policyd/internal/text"
 )
 
-// exchanger sends a query to one server and returns its answer. The error is errMalformed, or one of package net or of ctx.
+// errStrays is joined to a timeout during which only messages arrived that do not fit.
+var errStrays = errors.New("only messages that do not answer the query came")
+
+// exchanger sends a query to one server and returns its answer. The error is errMalformed, or one of package net or
+// of ctx.
 type exchanger interface {
 	exchange(ctx context.Context, s Server, query *miekg.Msg) (*miekg.Msg, error)
 }
@@ -29,14 +34,13 @@ type transport struct {
 }
 
 func newTransport(roots *x509.CertPool) *transport {
-	return &transport{streams: streams{
-		tls:  &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(maxServers)},
-		open: map[Server]*stream{},
-	}}
+	sessions := tls.NewLRUClientSessionCache(maxServers)
+	config := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, ClientSessionCache: sessions}
+	return &transport{streams: streams{tls: config, open: map[Server]*stream{}}}
 }
 
-// exchange asks over UDP, and over TCP if the answer is truncated (RFC 7766): a truncated answer is never used, whatever
-// its AD bit says. A server with a TLS name is asked over TLS only.
+// exchange asks over UDP, and over TCP if the answer is truncated (RFC 7766): a truncated answer is never used,
+// whatever its AD bit says. A server with a TLS name is asked over TLS only.
 func (t *transport) exchange(ctx context.Context, s Server, query *miekg.Msg) (*miekg.Msg, error) {
 	if s.TLSName == "" {
 		answer, err := t.sockets.exchange(ctx, s.Addr, query)
@@ -57,8 +61,8 @@ func (t *transport) close() {
 	t.streams.close()
 }
 
-// sockets are UDP sockets that wait for their next query. Only sockets that are connected to a loopback address are used
-// again, with one query at a time: a query to any other address has a port of its own (RFC 5452 section 9.2).
+// sockets are UDP sockets that wait for their next query. Only sockets that are connected to a loopback address are
+// used again, with one query at a time: a query to any other address has a port of its own (RFC 5452 section 9.2).
 type sockets struct {
 	mu   sync.Mutex
 	idle []*socket
@@ -123,24 +127,25 @@ func (s *socket) exchange(ctx context.Context, query *miekg.Msg) (*miekg.Msg, er
 			case failure != nil:
 				return nil, failure
 			case strays:
-				return nil, strayError{endOf(ctx, err)}
+				return nil, fmt.Errorf("%w: %w", errStrays, endOf(ctx, err))
 			}
 			return nil, endOf(ctx, err)
 		}
 		answer, err := parse(s.buffer[:n])
-		switch how := fitOf(answer, query); {
-		case how == stray:
-			strays = true
-			continue
-		case how == fits && n > maxDatagram:
+		fits := matches(answer, query)
+		switch {
+		case fits && n > maxDatagram:
 			answer.Truncated = true
 			return answer, nil
-		case how == fits && (err == nil || answer.Truncated):
+		case fits && (err == nil || answer.Truncated):
 			return answer, nil
-		case how == bare && err == nil:
+		case fits:
+			failure = errMalformed
+		case err == nil && bareError(answer, query):
 			unusable = answer
 		default:
-			failure = errMalformed
+			strays = true
+			continue
 		}
 		if ctx.Err() == nil {
 			_ = s.SetReadDeadline(time.Now().Add(oneMore))
@@ -172,7 +177,8 @@ func (p *sockets) put(s *socket) {
 	s.queries++
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !s.server.Addr().Unmap().IsLoopback() || s.old() || len(p.idle) >= maxIdle || s.SetReadDeadline(time.Time{}) != nil {
+	full := len(p.idle) >= maxIdle
+	if !s.server.Addr().Unmap().IsLoopback() || s.old() || full || s.SetReadDeadline(time.Time{}) != nil {
 		_ = s.Close()
 		return
 	}
@@ -201,11 +207,6 @@ func (p *sockets) closeIf(f func(*socket) bool) {
 	p.idle = kept
 }
 
-// strayError is a timeout during which only messages arrived that do not fit.
-type strayError struct{ error }
-
-func (e strayError) Unwrap() error { return e.error }
-
 // endOf returns why ctx has ended, if it has, and else err: the deadline that ends a read does not tell its cause.
 func endOf(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
@@ -223,10 +224,9 @@ func timedOut(err error) bool {
 // networkReason says in a few words why a server could not be asked, in printable ASCII.
 func networkReason(err error) string {
 	message := err.Error()
-	_, strays := errors.AsType[strayError](err)
 	switch {
-	case timedOut(err) && strays:
-		return "timed out, only messages that do not answer the query came"
+	case timedOut(err) && errors.Is(err, errStrays):
+		return "timed out, " + errStrays.Error()
 	case timedOut(err):
 		return "timed out"
 	case errors.Is(err, context.Canceled):

@@ -12,8 +12,8 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// watch looks after the servers every two seconds until ctx ends. It asks servers that did not answer, or were slow,
-// whether they are well again: names that back off would not. During an outage it asks all servers.
+// watch reads resolv.conf and asks the servers that did not answer, or were slow, a question of our own, every two
+// seconds until ctx ends: names that back off would not be asked for. During an outage it asks all servers.
 func (s *Stub) watch(ctx context.Context) {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
@@ -22,6 +22,7 @@ func (s *Stub) watch(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			s.followResolvConf()
 			s.watchServers(ctx, s.now.Load())
 		}
 	}
@@ -97,9 +98,4 @@ func (s *Stub) askAgain(ctx context.Context, now *state, questions []dns.Questio
 		}
 	}
 	all.Wait()
-}
-
-// useful reports whether an answer says something about its name.
-func useful(answer *miekg.Msg) bool {
-	return answer.Rcode == miekg.RcodeSuccess || answer.Rcode == miekg.RcodeNameError
 }

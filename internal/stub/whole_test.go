@@ -79,8 +79,8 @@ func TestLifeOfAResolver(t *testing.T) {
 	})
 }
 
-// A resolver that is restarted without validation while nothing is looked up: the first insecure answer that contradicts
-// a live secure one makes the self-test run, which is long before its next turn.
+// A resolver that is restarted without validation while nothing is looked up: the first insecure answer that
+// contradicts a live secure one makes the self-test run, which is long before its next turn.
 func TestAResolverThatStopsValidatingIsNoticed(t *testing.T) {
 	t.Parallel()
 	running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {

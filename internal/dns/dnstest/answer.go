@@ -8,7 +8,7 @@ import (
 	miekg "github.com/miekg/dns"
 )
 
-// Answer is what a Server says to one question. The zero Answer is a denial: NODATA, insecure.
+// Answer is the answer of a Server to one question. The zero Answer is a denial: NODATA, insecure.
 type Answer struct {
 	// Secure sets the AD bit.
 	Secure bool
@@ -34,12 +34,12 @@ type Answer struct {
 	Oversize bool
 	// NoSOA leaves the SOA out of a denial.
 	NoSOA bool
-	// Strays are sent before the answer over UDP, and with Drop instead of it: a wrong ID, question, class, type, opcode
-	// and QR bit, and no message at all.
+	// Strays are sent before the answer over UDP, or with Drop instead of it: messages with a wrong ID, question, class,
+	// type, opcode or QR bit, and octets that are not a message.
 	Strays bool
 	// OtherQuestion answers a question for another name.
 	OtherQuestion bool
-	// Change, if not nil, has the last word on the message.
+	// Change, if not nil, is called with the message before it is sent.
 	Change func(*miekg.Msg)
 }
 
@@ -71,7 +71,8 @@ func (a Answer) message(query *miekg.Msg) (*miekg.Msg, error) {
 	}
 	if len(a.Records) == 0 && !a.NoSOA && (m.Rcode == miekg.RcodeSuccess || m.Rcode == miekg.RcodeNameError) {
 		zone := query.Question[0].Name
-		rr, err := miekg.NewRR(fmt.Sprintf("%s %d IN SOA ns. hostmaster. 1 3600 600 86400 %d", zone, ttl, seconds(a.Minimum, ttl)))
+		const soa = "%s %d IN SOA ns. hostmaster. 1 3600 600 86400 %d"
+		rr, err := miekg.NewRR(fmt.Sprintf(soa, zone, ttl, seconds(a.Minimum, ttl)))
 		if err != nil {
 			return nil, err
 		}
@@ -96,7 +97,7 @@ func seconds(n, byDefault int) int {
 	return max(n, 0)
 }
 
-// sendStrays sends what a stub must not take for the answer m: all of it says NXDOMAIN, with the AD bit.
+// sendStrays sends messages that a stub must not treat as the answer m: NXDOMAIN with the AD bit.
 func sendStrays(w miekg.ResponseWriter, m *miekg.Msg) {
 	for _, wrong := range []func(*miekg.Msg){
 		func(s *miekg.Msg) { s.Id++ },

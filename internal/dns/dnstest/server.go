@@ -1,6 +1,5 @@
-// Package dnstest is a recursive resolver that says what it is told to: for
-// tests, and for trying policyd out without a network. It answers on a loopback address over UDP
-// and TCP, like a validating resolver whose cache holds just the names that were set.
+// Package dnstest is a recursive resolver with scripted answers, for tests and for trying policyd without a network. It
+// answers on a loopback address over UDP and TCP, like a validating resolver whose cache holds only the names that were set.
 package dnstest
 
 import (
@@ -65,7 +64,7 @@ func Start(address string) (*Server, error) {
 	return nil, fmt.Errorf("dnstest: no port of %s is free for UDP and TCP", address)
 }
 
-// serve returns when d serves.
+// serve returns when d accepts queries.
 func serve(d *miekg.Server) {
 	started := make(chan struct{})
 	d.NotifyStartedFunc = func() { close(started) }
@@ -73,7 +72,7 @@ func serve(d *miekg.Server) {
 	<-started
 }
 
-// StartTLS has the server speak DNS over TLS too, on a free port of its own, and returns the address and port.
+// StartTLS also serves DNS over TLS, on a free port of its own, and returns the address and port.
 func (s *Server) StartTLS(config *tls.Config) (string, error) {
 	host, _, _ := net.SplitHostPort(s.addr)
 	var lc net.ListenConfig
@@ -89,13 +88,13 @@ func (s *Server) StartTLS(config *tls.Config) (string, error) {
 	return tcp.Addr().String(), nil
 }
 
-// StopTCP has the server refuse TCP from now on.
+// StopTCP makes the server refuse TCP from now on.
 func (s *Server) StopTCP() error { return s.tcp.Shutdown() }
 
-// Addr returns the address and port, as the settings take a server.
+// Addr returns the address and port in the form of the settings.
 func (s *Server) Addr() string { return s.addr }
 
-// AddrPort returns the same for programs.
+// AddrPort returns the address and port.
 func (s *Server) AddrPort() netip.AddrPort { return netip.MustParseAddrPort(s.addr) }
 
 // Close stops the server.
@@ -113,56 +112,56 @@ func (s *Server) Close() error {
 	return err
 }
 
-// Set says what the answer to a question is from now on. The name is without the final dot.
+// Set sets the answer to a question. The name is without the final dot.
 func (s *Server) Set(name string, t dns.Type, a Answer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.answers[t.String()+" "+strings.ToLower(name)] = a
 }
 
-// SetOther says what the answer to all other questions is; it is NXDOMAIN otherwise.
+// SetOther sets the answer to all other questions, which is NXDOMAIN otherwise.
 func (s *Server) SetOther(a Answer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.other = &a
 }
 
-// SetValidating says whether the names of the self-test, and other answers, may have the AD bit.
+// SetValidating sets whether answers may have the AD bit, those to the self-test included.
 func (s *Server) SetValidating(yes bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.validate = yes
 }
 
-// SetEchoAD has the server copy the AD bit of each query into its answer, as some forwarders do.
+// SetEchoAD makes the server copy the AD bit of each query into its answer, as some forwarders do.
 func (s *Server) SetEchoAD(yes bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.echoAD = yes
 }
 
-// SetDead has the server take questions and give no answers.
+// SetDead makes the server ignore all queries.
 func (s *Server) SetDead(yes bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.dead = yes
 }
 
-// SetDelay has every answer take so long, on top of its own Delay.
+// SetDelay delays every answer, in addition to its own Delay.
 func (s *Server) SetDelay(d time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.delay = d
 }
 
-// SetGarbage has the server answer with what is no message.
+// SetGarbage makes the server answer with octets that are not a message.
 func (s *Server) SetGarbage(yes bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.garbage = yes
 }
 
-// Asked returns how often a question has come.
+// Asked returns how often a question was asked.
 func (s *Server) Asked(name string, t dns.Type) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -172,7 +171,7 @@ func (s *Server) Asked(name string, t dns.Type) int {
 // selfTest reports whether the self-test of a stub asks for the name.
 func selfTest(name string) bool { return name == "" || name == "com" }
 
-// Queries returns how many questions have come, except those of the self-test.
+// Queries returns the number of queries, except those of the self-test.
 func (s *Server) Queries() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -186,7 +185,7 @@ func (s *Server) Queries() int {
 	return n
 }
 
-// orders are what a Server does to an answer.
+// orders are settings of a Server that change how it sends an answer.
 type orders struct {
 	echo, garbage bool
 	delay         time.Duration
@@ -259,5 +258,5 @@ func (s *Server) ServeDNS(w miekg.ResponseWriter, query *miekg.Msg) {
 	if a.Change != nil {
 		a.Change(m)
 	}
-	_ = w.WriteMsg(m) // who does not wait for the answer does not get it
+	_ = w.WriteMsg(m)
 }

@@ -27,7 +27,7 @@ import (
 // Stub returns the options of the resolver.
 func (l *Loaded) Stub(log *slog.Logger) stub.Options {
 	return stub.Options{
-		Servers: l.DNS.Servers, Trust: parsed[stub.TrustMode](l.DNS.TrustAD),
+		Servers: l.DNS.Servers, Trust: stub.TrustMode(l.DNS.TrustAD),
 		Timeout: durationOf(l.DNS.Timeout), SelfTestNames: l.DNS.SelfTest, RootCAs: l.resolverRoots(), Logger: log,
 	}
 }
