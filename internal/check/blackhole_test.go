@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/policyd/policyd/internal/testkit"
 )
 
 // blackHole returns an address that drops every SYN to a port: there is a listener whose queue is full.
@@ -18,6 +20,7 @@ func blackHole(t *testing.T, port uint16) string {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, unix.Close(fd)) })
+	require.NoError(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)) // the port is held by testkit.Port
 	require.NoError(t, unix.Bind(fd, at))
 	require.NoError(t, unix.Listen(fd, 0))
 	for range 4 {

@@ -3,7 +3,6 @@ package check_test
 import (
 	"crypto/tls"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -19,6 +18,7 @@ import (
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/smtptls/smtptest"
 	"github.com/policyd/policyd/internal/stub"
+	"github.com/policyd/policyd/internal/testkit"
 )
 
 func TestMain(m *testing.M) {
@@ -37,7 +37,7 @@ type lab struct {
 
 func newLab(t *testing.T) *lab {
 	t.Helper()
-	l := &lab{t: t, dns: dnstest.New(t), ca: smtptest.NewCA(t), smtp: freePort(t), smtps: freePort(t), next: 10}
+	l := &lab{t: t, dns: dnstest.New(t), ca: smtptest.NewCA(t), smtp: testkit.Port(t), smtps: testkit.Port(t), next: 10}
 	stub, err := stub.New(stub.Options{Servers: []string{l.dns.Addr()}, Timeout: 5 * time.Second})
 	require.NoError(t, err)
 	stub.SelfTest(t.Context())
@@ -47,16 +47,6 @@ func newLab(t *testing.T) *lab {
 		Roots:  l.ca.Roots, Special: true, SMTPPort: l.smtp,
 	}
 	return l
-}
-
-// freePort returns a port that is free on all addresses of 127.0.0.0/8 just now.
-func freePort(t *testing.T) uint16 {
-	t.Helper()
-	var lc net.ListenConfig
-	ln, err := lc.Listen(t.Context(), "tcp4", "0.0.0.0:0")
-	require.NoError(t, err)
-	defer func() { require.NoError(t, ln.Close()) }()
-	return uint16(ln.Addr().(*net.TCPAddr).Port)
 }
 
 // addr returns an address that nobody else uses.

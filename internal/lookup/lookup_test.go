@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -18,6 +17,7 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/testkit"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -105,24 +105,6 @@ func running(s *lookup.Service) (stop func()) {
 		cancel()
 		<-ended
 	}
-}
-
-// journal is a log that may be read while it is written.
-type journal struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(p)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.String()
 }
 
 func TestMaps(t *testing.T) {
@@ -252,7 +234,7 @@ func TestBackgroundLookupsAreBounded(t *testing.T) {
 			all.Add(1)
 			return everywhere(time.Second, nil).Lookup(ctx, dns.Question{Name: q.Name, Type: dns.TypeA}, dns.Effort{})
 		})
-		var log journal
+		var log testkit.Log
 		svc := lookup.New(lookup.Sources{Resolver: views{asking: asking, cached: nothing()}}, settings(), slog.New(slog.NewTextHandler(&log, nil)))
 		defer running(svc)()
 		for i := range 20_000 {
@@ -291,7 +273,7 @@ func TestOneDomainIsLookedUpOnceAtATime(t *testing.T) {
 func TestAPanicIsNoAnswer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var log journal
+		var log testkit.Log
 		broken := resolverFunc(func(context.Context, dns.Question) (*dns.RRset, error) { panic("broken") })
 		svc := lookup.New(lookup.Sources{Resolver: broken}, settings(), slog.New(slog.NewTextHandler(&log, nil)))
 		defer running(svc)()

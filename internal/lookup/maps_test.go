@@ -12,6 +12,7 @@ import (
 
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/testkit"
 )
 
 func TestAnUnknownMapIsPERMInEveryModeAndNamesTheKnownOnes(t *testing.T) {
@@ -42,7 +43,7 @@ func TestAnUnknownMapIsPERMInEveryModeAndNamesTheKnownOnes(t *testing.T) {
 func TestAnUnknownMapIsReportedWhileItIsInUse(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		log := &journal{}
+		log := &testkit.Log{}
 		svc := lookup.New(lookup.Sources{}, settings(), slog.New(slog.NewTextHandler(log, nil)))
 		require.Empty(t, svc.UnknownMaps())
 		for range 5 {
@@ -68,7 +69,7 @@ func TestAnUnknownMapIsReportedWhileItIsInUse(t *testing.T) {
 
 func TestUnknownMapsAreBounded(t *testing.T) {
 	t.Parallel()
-	log := &journal{}
+	log := &testkit.Log{}
 	svc := lookup.New(lookup.Sources{}, settings(), slog.New(slog.NewTextHandler(log, nil)))
 	for i := range 1000 {
 		require.Contains(t, ask(svc, fmt.Sprintf("map%d example.com", i)), "PERM ")

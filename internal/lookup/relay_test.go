@@ -13,6 +13,7 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/testkit"
 )
 
 // relays knows one relay host; "broken" is an error.
@@ -37,7 +38,7 @@ func TestARelayHostOfPostfixThatCannotBeLookedUpDoesNotStopMail(t *testing.T) {
 	set.Policy.DANE, set.Policy.MTASTS = true, true
 	set.Relays = relays("relay.corp.example")
 	for name, cached := range map[string]dns.Resolver{"failure not in the cache": nothing(), "failure in the cache": servfail} {
-		log := &journal{}
+		log := &testkit.Log{}
 		s := lookup.New(lookup.Sources{Resolver: views{asking: servfail, cached: cached}}, set, slog.New(slog.NewTextHandler(log, nil)))
 		for request, want := range map[string]string{
 			"tls-policy [relay.corp.example]":            "NOTFOUND",

@@ -12,6 +12,7 @@ import (
 
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/stsstore"
+	"github.com/policyd/policyd/internal/testkit"
 )
 
 // TestADatabaseThatIsRemovedIsWrittenAgain: what is written to a file that nobody can find is lost with the process.
@@ -43,10 +44,10 @@ func TestADatabaseThatIsRemovedIsWrittenAgain(t *testing.T) {
 			t.Parallel()
 			dir := filepath.Join(t.TempDir(), "state")
 			synctest.Test(t, func(t *testing.T) {
-				w, j := newWorld(), &journal{}
+				w, j := newWorld(), &testkit.Log{}
 				w.set(domain, "1", enforce)
 				w.set("other.example", "1", enforce)
-				s := w.store(t, func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.logger() })
+				s := w.store(t, func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.Logger() })
 				if c.runs {
 					run(t, s)
 				}
@@ -55,7 +56,7 @@ func TestADatabaseThatIsRemovedIsWrittenAgain(t *testing.T) {
 				require.Equal(t, found1, short(s.Lookup(t.Context(), "other.example", anything)))
 				if c.runs {
 					time.Sleep(15 * time.Second)
-					require.Equal(t, 1, j.count("was removed or replaced"))
+					require.Equal(t, 1, j.Count("was removed or replaced"))
 				}
 				require.True(t, s.Stats().Persistent)
 				require.NoError(t, s.Close())
@@ -75,22 +76,22 @@ func TestADatabaseThatCannotBeMadeAgainIsMissed(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "state")
 	synctest.Test(t, func(t *testing.T) {
-		w, j := newWorld(), &journal{}
+		w, j := newWorld(), &testkit.Log{}
 		w.set(domain, "1", enforce)
-		s := w.store(t, func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.logger() })
+		s := w.store(t, func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.Logger() })
 		run(t, s)
 		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))
 		require.NoError(t, os.RemoveAll(dir))
 		require.NoError(t, os.WriteFile(dir, nil, 0o600))
 		time.Sleep(time.Minute)
 		require.False(t, s.Stats().Persistent)
-		require.Equal(t, 1, j.count("state database cannot be written"))
+		require.Equal(t, 1, j.Count("state database cannot be written"))
 		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)), "in memory it holds")
 
 		require.NoError(t, os.Remove(dir))
 		time.Sleep(5 * time.Second) // "recovery within seconds of the fault's end"
 		require.True(t, s.Stats().Persistent)
-		require.Equal(t, 1, j.count("state database can be written again"))
+		require.Equal(t, 1, j.Count("state database can be written again"))
 		require.NoError(t, s.Close())
 		w.down(mtasts.FetchError)
 		w.change(func() { clear(w.txt) })
@@ -106,7 +107,7 @@ func TestAReadOnlyDiskIsReadAndWrittenLater(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			synctest.Test(t, func(t *testing.T) {
-				w, j := newWorld(), &journal{}
+				w, j := newWorld(), &testkit.Log{}
 				w.set(domain, "1", enforce)
 				w.set("flushed.example", "1", enforce)
 				s := w.store(t, in(dir))
@@ -115,7 +116,7 @@ func TestAReadOnlyDiskIsReadAndWrittenLater(t *testing.T) {
 				require.NoError(t, s.Close())
 
 				var writable atomic.Bool
-				s, err := stsstore.NewReadOnly(stsstore.Options{Resolver: w, Fetcher: w, StateDir: dir, Logger: j.logger()}, &writable)
+				s, err := stsstore.NewReadOnly(stsstore.Options{Resolver: w, Fetcher: w, StateDir: dir, Logger: j.Logger()}, &writable)
 				require.NoError(t, err)
 				w.set("other.example", "1", enforce)
 				require.Equal(t, found1, short(s.Lookup(t.Context(), "other.example", anything)))
@@ -123,7 +124,7 @@ func TestAReadOnlyDiskIsReadAndWrittenLater(t *testing.T) {
 				require.Equal(t, 3, w.fetches())
 				require.True(t, s.Flush("flushed.example"))
 				require.False(t, s.Stats().Persistent)
-				require.Equal(t, 1, j.count("state database cannot be written"))
+				require.Equal(t, 1, j.Count("state database cannot be written"))
 				writable.Store(true)
 				if runs {
 					run(t, s)
@@ -131,7 +132,7 @@ func TestAReadOnlyDiskIsReadAndWrittenLater(t *testing.T) {
 					require.True(t, s.Stats().Persistent)
 				}
 				require.NoError(t, s.Close())
-				require.Equal(t, 1, j.count("state database can be written again"))
+				require.Equal(t, 1, j.Count("state database can be written again"))
 				w.down(mtasts.FetchError)
 				w.change(func() { clear(w.txt) })
 				s = w.store(t, in(dir))

@@ -17,6 +17,7 @@ import (
 
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/stsstore"
+	"github.com/policyd/policyd/internal/testkit"
 )
 
 func TestPoliciesSurviveARestart(t *testing.T) {
@@ -252,8 +253,8 @@ func TestAFileThatIsCorruptIsRenamed(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			file := filepath.Join(dir, "mtasts.db")
-			w, j := newWorld(), &journal{}
-			log := func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.logger() }
+			w, j := newWorld(), &testkit.Log{}
+			log := func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.Logger() }
 			s := w.store(t, log)
 			for i := range 60 {
 				name := fmt.Sprintf("d%d.example", i)
@@ -270,7 +271,7 @@ func TestAFileThatIsCorruptIsRenamed(t *testing.T) {
 			run(t, s)
 			w.set(domain, "1", enforce)
 			require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))
-			require.Equal(t, 1, j.count("renamed it"))
+			require.Equal(t, 1, j.Count("renamed it"))
 			require.FileExists(t, file+".corrupt")
 			require.True(t, s.Stats().Persistent, "and a new file is there")
 			require.NoError(t, s.Close())
@@ -279,7 +280,7 @@ func TestAFileThatIsCorruptIsRenamed(t *testing.T) {
 			s = w.store(t, log)
 			require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))
 			require.Equal(t, found1, short(s.Lookup(t.Context(), "d1.example", anything)))
-			require.Equal(t, 1, j.count("renamed it"))
+			require.Equal(t, 1, j.Count("renamed it"))
 		})
 	}
 }
@@ -294,8 +295,8 @@ func TestAFileThatIsDamagedInUseIsReplaced(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			file := filepath.Join(dir, "mtasts.db")
-			w, j := newWorld(), &journal{}
-			s := w.store(t, func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.logger() })
+			w, j := newWorld(), &testkit.Log{}
+			s := w.store(t, func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.Logger() })
 			for i := range 60 {
 				name := fmt.Sprintf("d%d.example", i)
 				w.set(name, "1", enforce)
@@ -306,7 +307,7 @@ func TestAFileThatIsDamagedInUseIsReplaced(t *testing.T) {
 			require.NoError(t, damage(file, info.Size()))
 			w.set(domain, "1", enforce)
 			require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))
-			require.Equal(t, 1, j.count("is corrupt"))
+			require.Equal(t, 1, j.Count("is corrupt"))
 			require.False(t, s.Stats().Persistent)
 			require.NoError(t, s.Close())
 			w.down(mtasts.FetchError)
@@ -351,19 +352,19 @@ func TestADiskThatCannotBeUsedIsDoneWithout(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			w, j := newWorld(), &journal{}
+			w, j := newWorld(), &testkit.Log{}
 			dir := c.dir(t)
 			synctest.Test(t, func(t *testing.T) {
 				w.set(domain, "1", enforce)
 				w.set("other.example", "1", enforce)
-				s := w.store(t, func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.logger() })
+				s := w.store(t, func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.Logger() })
 				run(t, s)
 				require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))
 				require.Equal(t, found1, short(s.Lookup(t.Context(), "other.example", anything)))
 				time.Sleep(time.Hour)
 				require.False(t, s.Stats().Persistent)
-				require.Equal(t, 1, j.count("level=WARN"), "one warning")
-				require.Zero(t, j.count("corrupt"))
+				require.Equal(t, 1, j.Count("level=WARN"), "one warning")
+				require.Zero(t, j.Count("corrupt"))
 			})
 		})
 	}
@@ -373,8 +374,8 @@ func TestADiskThatFailsLaterIsOpenedAgain(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		w, j := newWorld(), &journal{}
-		s := w.store(t, func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.logger() })
+		w, j := newWorld(), &testkit.Log{}
+		s := w.store(t, func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.Logger() })
 		w.set(domain, "1", enforce)
 		w.set("other.example", "1", enforce)
 		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))
@@ -382,7 +383,7 @@ func TestADiskThatFailsLaterIsOpenedAgain(t *testing.T) {
 		require.Equal(t, found1, short(s.Lookup(t.Context(), "other.example", anything)))
 		require.Equal(t, found1, short(s.Lookup(t.Context(), "other.example", anything)))
 		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))
-		require.Equal(t, 1, j.count("level=WARN"))
+		require.Equal(t, 1, j.Count("level=WARN"))
 		require.False(t, s.Stats().Persistent)
 		run(t, s)
 		time.Sleep(5 * time.Second)
@@ -394,22 +395,22 @@ func TestADiskThatFailsLaterIsOpenedAgain(t *testing.T) {
 func TestAFileThatIsOpenElsewhereIsWaitedForInTheBackground(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	w, j := newWorld(), &journal{}
+	w, j := newWorld(), &testkit.Log{}
 	synctest.Test(t, func(t *testing.T) {
 		w.set(domain, "1", enforce)
 		w.set("other.example", "1", enforce)
 		elsewhere := w.store(t, in(dir))
 		require.Equal(t, found1, short(elsewhere.Lookup(t.Context(), domain, anything)))
 
-		s := w.store(t, func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.logger() })
+		s := w.store(t, func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.Logger() })
 		run(t, s)
 		require.Equal(t, found1, short(s.Lookup(t.Context(), "other.example", anything)))
-		require.Equal(t, 1, j.count("another process has it open"))
+		require.Equal(t, 1, j.Count("another process has it open"))
 		require.NoError(t, elsewhere.Close())
 		time.Sleep(2 * time.Minute)
 		w.down(mtasts.FetchError)
 		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)), "read from the file")
-		require.Equal(t, 1, j.count("level=WARN"))
+		require.Equal(t, 1, j.Count("level=WARN"))
 		require.Equal(t, 2, stored(t, s, dir), "and what was fetched meanwhile is in it")
 	})
 }
@@ -444,20 +445,20 @@ func TestKill(t *testing.T) {
 		require.Error(t, cmd.Wait(), "it was killed")
 	}
 	require.GreaterOrEqual(t, len(acknowledged), rounds*each)
-	w, j := newWorld(), &journal{}
-	s := w.store(t, func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.logger() })
+	w, j := newWorld(), &testkit.Log{}
+	s := w.store(t, func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.Logger() })
 	for _, name := range acknowledged {
 		require.Equal(t, found1+" stale", short(s.Lookup(t.Context(), name, anything)), name)
 	}
 	require.Zero(t, w.fetches())
-	require.Zero(t, j.count("level"))
+	require.Zero(t, j.Count("level"))
 }
 
 func storeUntilKilled(t *testing.T, dir, round string) {
 	t.Helper()
-	w, j := newWorld(), &journal{}
-	s := w.store(t, func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.logger() })
-	require.Zero(t, j.count("level"), "the file was whole")
+	w, j := newWorld(), &testkit.Log{}
+	s := w.store(t, func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.Logger() })
+	require.Zero(t, j.Count("level"), "the file was whole")
 	run(t, s)
 	for i := 0; ; i++ {
 		name := fmt.Sprintf("r%s-%d.example", round, i)

@@ -13,6 +13,7 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/stsstore"
+	"github.com/policyd/policyd/internal/testkit"
 )
 
 // failing looks up domains whose policy hosts are at the addresses, and fail with err.
@@ -90,23 +91,23 @@ func TestThatNoPolicyCanBeFetchedIsNoticed(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				w, j := newWorld(), &journal{}
-				s := w.store(t, func(o *stsstore.Options) { o.Logger = j.logger() })
+				w, j := newWorld(), &testkit.Log{}
+				s := w.store(t, func(o *stsstore.Options) { o.Logger = j.Logger() })
 				begun := time.Now()
 				c.do(t, w, s)
 				require.Equal(t, !c.blocked, s.Stats().Blocked.IsZero())
 				if !c.blocked {
-					require.Zero(t, j.count("level=WARN"))
+					require.Zero(t, j.Count("level=WARN"))
 					return
 				}
 				require.Equal(t, begun, s.Stats().Blocked)
 				c.do(t, w, s)
-				require.Equal(t, 1, j.count("level=WARN"))
-				require.Equal(t, 1, j.count("no MTA-STS policy can be fetched from this host"))
+				require.Equal(t, 1, j.Count("level=WARN"))
+				require.Equal(t, 1, j.Count("no MTA-STS policy can be fetched from this host"))
 				w.set(domain, "1", enforce)
 				require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))
 				require.Zero(t, s.Stats().Blocked)
-				require.Equal(t, 1, j.count("MTA-STS policies can be fetched again"))
+				require.Equal(t, 1, j.Count("MTA-STS policies can be fetched again"))
 			})
 		})
 	}

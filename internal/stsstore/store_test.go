@@ -13,6 +13,7 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/stsstore"
+	"github.com/policyd/policyd/internal/testkit"
 )
 
 const (
@@ -505,11 +506,11 @@ func TestStrangersCauseNoFetch(t *testing.T) {
 func TestAPanicOfAFetchIsAFailure(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w, j := newWorld(), &journal{}
+		w, j := newWorld(), &testkit.Log{}
 		w.set(domain, "1", "panic")
-		s := w.store(t, func(o *stsstore.Options) { o.Logger = j.logger() })
+		s := w.store(t, func(o *stsstore.Options) { o.Logger = j.Logger() })
 		require.Equal(t, "failed sts-policy-fetch-error", short(s.Lookup(t.Context(), domain, anything)))
-		require.Equal(t, 1, j.count("panic while fetching"))
+		require.Equal(t, 1, j.Count("panic while fetching"))
 	})
 }
 

@@ -1,11 +1,9 @@
 package stsstore_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -174,26 +172,6 @@ func run(t testing.TB, s *stsstore.Store) {
 func in(dir string) func(*stsstore.Options) {
 	return func(o *stsstore.Options) { o.StateDir = dir }
 }
-
-// journal is a logger and what it was told.
-type journal struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(p)
-}
-
-func (j *journal) count(s string) int {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return bytes.Count(j.text.Bytes(), []byte(s))
-}
-
-func (j *journal) logger() *slog.Logger { return slog.New(slog.NewTextHandler(j, nil)) }
 
 // short is a result in a word or two.
 func short(r mtasts.Result) string {

@@ -1,10 +1,7 @@
 package stub
 
 import (
-	"bytes"
-	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -12,31 +9,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/testkit"
 )
 
-// lockedBuffer may be read while it is written.
-type lockedBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
-
 // logged has the log of a Stub on that server written to the buffer.
-func (s *Stub) logged(t *testing.T, server string) *lockedBuffer {
+func (s *Stub) logged(t *testing.T, server string) *testkit.Log {
 	t.Helper()
-	log := &lockedBuffer{}
-	require.NoError(t, s.Configure(Options{Servers: []string{server}, Logger: slog.New(slog.NewTextHandler(log, nil))}))
+	log := &testkit.Log{}
+	require.NoError(t, s.Configure(Options{Servers: []string{server}, Logger: log.Logger()}))
 	return log
 }
 

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dns/dnstest"
 	"github.com/policyd/policyd/internal/stub"
+	"github.com/policyd/policyd/internal/testkit"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -25,31 +25,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // patience is for what happens in no time on a machine that is not busy.
 const patience = 30 * time.Second
 
-// buffer is a log that can be read while it is written.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
 // lab is a daemon that runs, with its resolver and its settings file.
 type lab struct {
 	t        *testing.T
 	dns      *dnstest.Server
 	dir      string
 	config   string
-	log      *buffer
+	log      *testkit.Log
 	hangup   chan os.Signal
 	options  Options
 	daemon   *Daemon
@@ -62,7 +44,7 @@ type lab struct {
 // the file in its first lines if it has no table.
 func newLab(t *testing.T, text string) *lab {
 	t.Helper()
-	l := &lab{t: t, dns: dnstest.New(t), dir: t.TempDir(), log: &buffer{}, hangup: make(chan os.Signal, 1), finished: make(chan error, 1)}
+	l := &lab{t: t, dns: dnstest.New(t), dir: t.TempDir(), log: &testkit.Log{}, hangup: make(chan os.Signal, 1), finished: make(chan error, 1)}
 	l.config = filepath.Join(l.dir, "policyd.toml")
 	l.write(text)
 	l.options = Options{ConfigPath: l.config, Version: "test", Stderr: l.log, Hangup: l.hangup}
