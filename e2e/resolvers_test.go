@@ -191,6 +191,7 @@ func answer(r socketmap.Reply) string {
 		return "NOTFOUND"
 	case socketmap.StatusTemp:
 		return "TEMP"
+	case socketmap.StatusTimeout, socketmap.StatusPerm:
 	}
 	return r.String()
 }

@@ -160,7 +160,7 @@ func answers(ctx context.Context, l *lab.Lab, key, answer string) error {
 	if err != nil {
 		return err
 	}
-	if got := strings.TrimPrefix(strings.TrimSpace(r.String()), "OK "); got != answer && !(answer == temp && strings.HasPrefix(got, temp)) {
+	if got := strings.TrimPrefix(strings.TrimSpace(r.String()), "OK "); got != answer && (answer != temp || !strings.HasPrefix(got, temp)) {
 		return fmt.Errorf("the policy for %s is %q, not %q", key, got, answer)
 	}
 	return nil

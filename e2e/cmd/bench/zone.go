@@ -56,7 +56,7 @@ func (k kind) publishHost(server *dnstest.Server, host string, delay time.Durati
 	}
 }
 
-func (k kind) set(server *dnstest.Server, delay time.Duration, name string, t dns.Type, records ...string) { //nolint:revive // plain data
+func (k kind) set(server *dnstest.Server, delay time.Duration, name string, t dns.Type, records ...string) {
 	server.Set(name, t, dnstest.Answer{Secure: k.signed, TTL: ttl, Delay: delay, Records: records})
 }
 

@@ -90,7 +90,7 @@ func (w *world) publish(f facts, domain string) {
 
 const foreignTLSA = "TLSA 3 1 1 abababababababababababababababababababababababababababababababab"
 
-func (w *world) set(secure bool, name string, t dns.Type, records ...string) { //nolint:revive // plain data
+func (w *world) set(secure bool, name string, t dns.Type, records ...string) {
 	w.dns.Set(name, t, dnstest.Answer{Secure: secure, TTL: w.ttl, Records: records})
 }
 
