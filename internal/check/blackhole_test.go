@@ -8,8 +8,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
-
-	"github.com/policyd/policyd/internal/testkit"
 )
 
 // blackHole returns an address that drops every SYN to a port: there is a listener whose queue is full.

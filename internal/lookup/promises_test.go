@@ -12,13 +12,14 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/promises"
+	"github.com/policyd/policyd/internal/testkit"
 )
 
 // TestAHeldNextHop plays the life of a promise: seen on three days, gone, held, forgotten.
 func TestAHeldNextHop(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w, log := newWorld(), &journal{}
+		w, log := newWorld(), &testkit.Log{}
 		mx := func(host string) {
 			w.version++
 			w.answers["MX example.com"] = &dns.RRset{Name: "example.com", Owner: "example.com", Type: dns.TypeMX, Status: dns.Insecure, MX: []dns.MX{{Preference: 10, Host: host}}}
