@@ -30,11 +30,29 @@ func reports(l *lab.Lab) []Case {
 		stsReported(l, "TLSRPT: an MTA-STS policy that is kept", "ststold.test", lab.STARTTLS),
 		stsReported(l, "TLSRPT: an MTA-STS policy that is broken", "stsbroken.test", lab.Clear),
 		prefixReported(l),
+		bothReported(l),
 		testingReported(l),
 		unenforced(l, "may.test", lab.OtherName, "{ policy_string = version: STSv1 } { policy_string = mode: testing } "+
 			"{ policy_string = mx: mx.may.test } { policy_string = max_age: 86400 } mx_host_pattern=mx.may.test"),
 		unenforced(l, "nofetch.test", lab.Good, "policy_failure=sts-policy-fetch-error"),
 	}
+}
+
+// bothReported has a prefix and an enforced policy: Postfix 3.10.5 and later connect only to the hosts that both allow.
+func bothReported(l *lab.Lab) Case {
+	plain := l.Host(lab.Host{Name: "mx.twice.test", On25: lab.STARTTLS})
+	r := l.Host(lab.Host{Name: "starttls-mx.twice.test", On25: lab.STARTTLS})
+	l.MX("twice.test", plain.Name, r.Name)
+	l.PolicyHost("twice.test", "1", lab.STS("enforce", "*.twice.test"))
+	collected(l, "twice.test")
+	return Case{Name: "TLSRPT: a prefix with an enforced policy", Run: func(ctx context.Context) (string, error) {
+		_, line, err := attempt(ctx, l, verified(r.Name), "someone@twice.test")
+		if err != nil {
+			return line, err
+		}
+		report, err := l.Report(ctx, "twice.test")
+		return line + "\n" + report, errors.Join(err, says(report, `"policy-type":2`, `"mx: *.twice.test"`, `"mx-host":["`+r.Name+`"]`))
+	}}
 }
 
 // testingReported has a policy in mode testing: policyd finds no honest report for it (docs/decisions/0008).

@@ -172,7 +172,11 @@ func TestDecideCombinations(t *testing.T) {
 			break
 		}
 		require.True(t, found, "no line for %+v", c)
-		require.Equal(t, c.prefix == "none" && got.Source == policy.SourceMTASTS, got.TLS.STS != nil, "TLSRPT for genuine MTA-STS only: %+v", c)
+		genuine := got.Source == policy.SourceMTASTS || got.Source == policy.SourcePrefix && (c.sts == "enforce" || c.sts == "stale")
+		require.Equal(t, genuine, got.TLS.STS != nil, "attributes for genuine MTA-STS only: %+v", c)
+		if genuine && got.Source == policy.SourcePrefix {
+			require.Equal(t, got.TLS.Match, got.TLS.STS.Policy.MX, "Postfix must not connect to other hosts: %+v", c)
+		}
 		_, _ = fmt.Fprintf(&golden, "dane=%-17s mx=%-8s sts=%-7s prefix=%-5s port=%d  %-7s %s\n", c.dane, c.mx, c.sts, c.prefix, c.port, got.Source, reply)
 		n++
 	}
@@ -247,7 +251,14 @@ func TestMTASTS(t *testing.T) {
 		{"nothing is known: TEMP", sts(mtasts.Result{Err: errors.New("busy")}, "10 mx.example.com"), "TEMP the MTA-STS policy of example.com is not known: busy", ""},
 		{"nothing is known, with a prefix: TEMP", sts(mtasts.Result{}, "10 starttls-a.example.com"), "TEMP no facts were gathered", ""},
 		{"the policy narrows the prefixed hosts", sts(stsPolicy(mtasts.Enforce, "starttls-a.example.com"), "10 starttls-a.example.com", "20 starttls-b.example.com"),
-			"OK secure match=starttls-a.example.com servername=hostname", ""},
+			"OK secure match=starttls-a.example.com servername=hostname",
+			" policy_type=sts policy_domain=example.com mx_host_pattern=starttls-a.example.com { policy_string = version: STSv1 } { policy_string = mode: enforce } { policy_string = mx: starttls-a.example.com } { policy_string = max_age: 3600 }"},
+		{"a wildcard policy: only the prefixed hosts that it allows", sts(stsPolicy(mtasts.Enforce, "*.example.com"), "10 mx.example.com", "20 starttls-b.example.com", "20 starttls-a.example.com", "30 starttls-c.example.net"),
+			"OK secure match=starttls-a.example.com:starttls-b.example.com servername=hostname",
+			" policy_type=sts policy_domain=example.com mx_host_pattern=starttls-a.example.com mx_host_pattern=starttls-b.example.com { policy_string = version: STSv1 } { policy_string = mode: enforce } { policy_string = mx: *.example.com } { policy_string = max_age: 3600 }"},
+		{"on port 26: only the smtps- hosts that the policy allows", on(26, sts(stsPolicy(mtasts.Enforce, "*.example.com"), "10 starttls-a.example.com", "20 smtps-b.example.com")),
+			"OK secure match=smtps-b.example.com servername=hostname",
+			" policy_type=sts policy_domain=example.com mx_host_pattern=smtps-b.example.com { policy_string = version: STSv1 } { policy_string = mode: enforce } { policy_string = mx: *.example.com } { policy_string = max_age: 3600 }"},
 		{"a testing policy narrows nothing", sts(stsPolicy(mtasts.Testing, "starttls-a.example.com"), "10 starttls-a.example.com", "20 starttls-b.example.com"),
 			"OK secure match=starttls-a.example.com:starttls-b.example.com servername=hostname", ""},
 		{"conflict: the policy alone decides", sts(stsPolicy(mtasts.Enforce, "mx.example.com"), "10 mx.example.com", "20 starttls-b.example.com"),

@@ -134,6 +134,11 @@ func byPrefix(f *Facts, o *Options, d *Decision) bool {
 		d.secure(SourcePrefix, ReasonPrefixAll, allowed)
 		d.because("every MX host carries a prefix")
 	}
+	if enforced(f, o) {
+		narrowed := f.STS.Policy
+		narrowed.MX = allowed // Postfix 3.10.5 and later connect to no other host; Raw is the policy as it is reported
+		d.TLS.STS = &mtasts.Result{Domain: f.Nexthop.Name, Policy: narrowed}
+	}
 	if len(allowed) < len(match) {
 		d.because("of these, the MTA-STS policy allows those in match= only")
 	}
