@@ -8,36 +8,36 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// summary returns one sentence about what happens to mail for a next hop.
+// summary returns one sentence about what happens to mail for a next hop, and in report mode another one about what would
+// happen.
 func summary(x lookup.Explanation) string {
 	mail := "Mail to " + text.Printable(x.Nexthop) + " "
-	answer := text.Printable(x.TLSPolicy.Text)
-	level, attributes, _ := strings.Cut(answer, " ")
-	switch {
-	case x.TLSPolicy.Status == socketmap.StatusNotFound.String():
-		return mail + "is sent as without policyd: over TLS where the server offers it, without verification." + reported(x)
-	case x.TLSPolicy.Status != socketmap.StatusOK.String():
-		return mail + "waits: " + answer + "."
-	case x.Source == "override":
-		return mail + "is sent under the policy of the overrides file: " + answer + "."
-	case level == "secure":
-		return mail + "is sent only over verified TLS to " + hostsOf(attributes) + route(x) + "."
-	case level == "dane-only":
-		return mail + "is sent only over TLS that DANE verifies" + route(x) + "."
-	case level == "dane":
-		return mail + "is sent over TLS that DANE verifies to hosts with usable TLSA records, and to other hosts as without policyd."
+	if x.TLSPolicy != x.WouldTLSPolicy {
+		return mail + `is sent as without policyd, because mode = "report". With mode = "enforce", mail to it ` +
+			fate(x.WouldTLSPolicy, x.WouldTransport, x.Source) + "."
 	}
-	return mail + "is sent under the policy " + answer + "."
+	return mail + fate(x.TLSPolicy, x.Transport, x.Source) + "."
 }
 
-// reported tells that a decision is not answered, in report mode.
-func reported(x lookup.Explanation) string {
-	for _, why := range x.Why {
-		if strings.HasPrefix(why, `mode = "report"`) {
-			return ` With mode = "enforce" a policy would apply.`
-		}
+// fate returns the rest of the sentence for the answers of both maps.
+func fate(tls, transport lookup.Answer, source string) string {
+	answer := text.Printable(tls.Text)
+	level, attributes, _ := strings.Cut(answer, " ")
+	switch {
+	case tls.Status == socketmap.StatusNotFound.String():
+		return "is sent as without policyd: over TLS where the server offers it, without verification"
+	case tls.Status != socketmap.StatusOK.String():
+		return "waits: " + answer
+	case source == "override":
+		return "is sent under the policy of the overrides file: " + answer
+	case level == "secure":
+		return "is sent only over verified TLS to " + hostsOf(attributes) + route(transport)
+	case level == "dane-only":
+		return "is sent only over TLS that DANE verifies" + route(transport)
+	case level == "dane":
+		return "is sent over TLS that DANE verifies to hosts with usable TLSA records, and to other hosts as without policyd"
 	}
-	return ""
+	return "is sent under the policy " + answer
 }
 
 // hostsOf names the hosts in the attributes of a policy.
@@ -67,10 +67,10 @@ func hostsOf(attributes string) string {
 }
 
 // route tells that implicit TLS is used.
-func route(x lookup.Explanation) string {
-	if x.Transport.Status != socketmap.StatusOK.String() {
+func route(transport lookup.Answer) string {
+	if transport.Status != socketmap.StatusOK.String() {
 		return ""
 	}
-	port := x.Transport.Text[strings.LastIndexByte(x.Transport.Text, ':')+1:]
+	port := transport.Text[strings.LastIndexByte(transport.Text, ':')+1:]
 	return ", with implicit TLS on port " + text.Printable(port)
 }

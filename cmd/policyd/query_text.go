@@ -47,10 +47,16 @@ func (s shower) explanation(x lookup.Explanation, another bool) error {
 	b.WriteString("\n")
 	text.Wrap(&b, "decided by  ", text.Printable(x.Source))
 	s.answer(&b, "tls-policy  ", x.TLSPolicy)
+	if x.WouldTLSPolicy != x.TLSPolicy {
+		s.answer(&b, "  would be  ", x.WouldTLSPolicy)
+	}
 	if x.TLSPolicyTLSRPT != x.TLSPolicy {
 		s.answer(&b, "tls-policy-tlsrpt  ", x.TLSPolicyTLSRPT)
 	}
 	s.answer(&b, "transport   ", x.Transport)
+	if x.WouldTransport != x.Transport {
+		s.answer(&b, "  would be  ", x.WouldTransport)
+	}
 	b.WriteString("\n")
 	list(&b, "tls-policy, why", x.Why)
 	list(&b, "transport, why", x.WhyTransport)

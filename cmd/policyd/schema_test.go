@@ -55,6 +55,8 @@ func enumerations() map[string][]string {
 		"query.tls_policy.status":        status,
 		"query.tls_policy_tlsrpt.status": status,
 		"query.transport.status":         status,
+		"query.would_tls_policy.status":  status,
+		"query.would_transport.status":   status,
 		"query.source":                   {"prefix", "dane", "mta-sts", "override", "none"},
 		"status.settings.mode":           {"enforce", "report", "off"},
 		"doctor.findings[].severity":     {"error", "warning", "untested", "note", "ok"},

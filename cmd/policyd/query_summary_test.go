@@ -1,0 +1,40 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/lookup"
+)
+
+func TestSummary(t *testing.T) {
+	t.Parallel()
+	ok := func(text string) lookup.Answer { return lookup.Answer{Status: "OK", Text: text} }
+	none := lookup.Answer{Status: "NOTFOUND"}
+	for _, c := range []struct {
+		tls, transport lookup.Answer
+		source, want   string
+	}{
+		{none, none, "none", "is sent as without policyd: over TLS where the server offers it, without verification."},
+		{ok("secure match=a.example servername=hostname"), none, "prefix", "is sent only over verified TLS to a.example."},
+		{ok("secure match=a.example:b.example servername=hostname"), none, "prefix", "is sent only over verified TLS to a.example or b.example."},
+		{ok("secure match=a.x:b.x:c.x:d.x servername=hostname"), none, "prefix", "is sent only over verified TLS to a.x, b.x, c.x or d.x."},
+		{ok("secure match=a.x:b.x:c.x:d.x:e.x servername=hostname"), none, "prefix", "is sent only over verified TLS to a.x, b.x, c.x and 2 other hosts."},
+		{ok("secure match=.example.net servername=hostname"), none, "mta-sts", "is sent only over verified TLS to hosts below example.net."},
+		{ok("secure match=smtps-a.example servername=hostname"), ok("smtps26:example.com:26"), "prefix", "is sent only over verified TLS to smtps-a.example, with implicit TLS on port 26."},
+		{ok("secure match=smtps-a.example servername=hostname"), ok("smtps26:[smtps-a.example]:2626, [smtps-b.example]:2626"), "prefix", "is sent only over verified TLS to smtps-a.example, with implicit TLS on port 2626."},
+		{ok("dane-only"), none, "dane", "is sent only over TLS that DANE verifies."},
+		{ok("dane"), none, "dane", "is sent over TLS that DANE verifies to hosts with usable TLSA records, and to other hosts as without policyd."},
+		{ok("may"), none, "override", "is sent under the policy of the overrides file: may."},
+		{lookup.Answer{Status: "TEMP", Text: "MX lookup failed"}, none, "none", "waits: MX lookup failed."},
+		{lookup.Answer{Status: "TEMP", Text: "bad \x1b[31m"}, none, "none", "waits: bad ?[31m."},
+	} {
+		x := lookup.Explanation{Nexthop: "example.com", TLSPolicy: c.tls, WouldTLSPolicy: c.tls, Transport: c.transport, Source: c.source}
+		require.Equal(t, "Mail to example.com "+c.want, summary(x))
+		x.TLSPolicy, x.Transport, x.WouldTransport = none, none, c.transport
+		if c.tls != none {
+			require.Equal(t, `Mail to example.com is sent as without policyd, because mode = "report". With mode = "enforce", mail to it `+c.want, summary(x))
+		}
+	}
+}
