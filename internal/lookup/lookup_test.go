@@ -24,7 +24,7 @@ import (
 // resolverFunc is a Resolver made of a function.
 type resolverFunc func(context.Context, dns.Question) (*dns.RRset, error)
 
-func (f resolverFunc) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
+func (f resolverFunc) Lookup(ctx context.Context, q dns.Question, _ dns.Effort) (*dns.RRset, error) {
 	return f(ctx, q)
 }
 

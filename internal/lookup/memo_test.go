@@ -328,3 +328,25 @@ func BenchmarkCached(b *testing.B) {
 		_ = h.ServeSocketmap(b.Context(), socketmap.Request{Map: "tls-policy", Key: "example.com"})
 	}
 }
+
+// TestAnAnswerThatRestsOnAnUnknownPolicyIsNotRemembered: DANE decides while the MTA-STS policy is unknown, and might decide
+// otherwise once it is known.
+func TestAnAnswerThatRestsOnAnUnknownPolicyIsNotRemembered(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	const a, b = "mx-a.example.com", "mx-b.example.com"
+	w.answers["MX example.com"] = &dns.RRset{Status: dns.Secure, MX: []dns.MX{{Host: a}, {Host: b}}}
+	for _, host := range []string{a, b} {
+		w.answers["A "+host] = &dns.RRset{Name: host, Owner: host, Status: dns.Secure, Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}
+	}
+	w.answers["TLSA _25._tcp."+a] = &dns.RRset{Status: dns.Secure, TLSA: []dns.TLSA{{Usage: 3, Selector: 1, MatchingType: 1, Data: make([]byte, 32)}}}
+	for _, unknown := range []mtasts.Result{{Err: errors.New("busy")}, {Why: "busy"}} {
+		w.sts = unknown
+		s := w.service(w.settings())
+		require.Equal(t, "OK dane-only", ask(s, "tls-policy example.com"))
+		w.sts = mtasts.Result{State: mtasts.Absent} // and the version is the same
+		require.Equal(t, "OK dane", ask(s, "tls-policy example.com"))
+		w.sts = unknown
+		require.Equal(t, "OK dane", ask(s, "tls-policy example.com"), "this one is remembered")
+	}
+}
