@@ -15,7 +15,6 @@ import (
 
 	"github.com/policyd/policyd/internal/check"
 	"github.com/policyd/policyd/internal/smtptls/smtptest"
-	"github.com/policyd/policyd/prefix"
 )
 
 // schema is as much of a JSON Schema as docs/schema/check.json uses; another keyword in it is an error.
@@ -44,15 +43,6 @@ func readSchema(t *testing.T) *schema {
 	var s schema
 	require.NoError(t, d.Decode(&s))
 	return &s
-}
-
-func TestSchemaListsEveryPrefix(t *testing.T) {
-	t.Parallel()
-	want := []string{prefix.None.String()}
-	for _, c := range prefix.Classes() {
-		want = append(want, c.String())
-	}
-	require.ElementsMatch(t, want, readSchema(t).Defs["host"].Properties["prefix"].Enum)
 }
 
 // validate returns what is wrong with a value, "" if nothing is.
