@@ -1,0 +1,56 @@
+package stub
+
+import (
+	"net"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Only sockets to loopback are used again: a query to any other address has a port of its own (RFC 5452 section 9.2).
+func TestWhichSocketsAreUsedAgain(t *testing.T) {
+	t.Parallel()
+	for server, again := range map[string]bool{
+		"127.0.0.1:53": true, "127.9.9.9:53": true, "[::1]:53": true, "[::ffff:127.0.0.1]:53": true,
+		"192.0.2.1:53": false, "10.0.0.1:53": false, "[2001:db8::1]:53": false, "[fe80::1]:53": false,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var p sockets
+			open := func() *socket {
+				here, there := net.Pipe()
+				t.Cleanup(func() {
+					_ = here.Close()
+					_ = there.Close()
+				})
+				return &socket{Conn: here, server: netip.MustParseAddrPort(server), opened: time.Now()}
+			}
+			s := open()
+			p.put(s)
+			require.Equal(t, again, len(p.idle) == 1, server)
+			if !again {
+				return
+			}
+			got, err := p.take(t.Context(), s.server)
+			require.NoError(t, err)
+			require.Same(t, s, got)
+			require.Empty(t, p.idle, "one query at a time")
+			s.queries = socketQueries - 1
+			p.put(s)
+			require.Empty(t, p.idle, "it has had its queries")
+
+			p.put(open())
+			time.Sleep(socketLife + 1)
+			p.closeOld()
+			require.Empty(t, p.idle, "it has had its time")
+			for range maxIdle + 3 {
+				p.put(open())
+			}
+			require.Len(t, p.idle, maxIdle)
+			p.close()
+			require.Empty(t, p.idle)
+		})
+	}
+}
