@@ -81,8 +81,8 @@ func (p *Prober) unschedule(h *host) {
 	h.due = time.Time{}
 }
 
-// enqueue has a host wait for a worker; p.mu is held. Where too many wait, the one that has waited longest is dropped: who
-// asks for it again has it put back.
+// enqueue makes a host wait for a worker; p.mu is held. Where too many wait, the one at the front is dropped until the next
+// mail wants it again.
 func (p *Prober) enqueue(h *host) {
 	p.unschedule(h)
 	h.urgent = h.open
@@ -93,7 +93,11 @@ func (p *Prober) enqueue(h *host) {
 			p.counters.dropped++
 		}
 	}
-	h.waiting = queue.PushBack(h)
+	if h.failedFor > 0 {
+		h.waiting = queue.PushFront(h) // it was put off: those that have not had a turn come first
+	} else {
+		h.waiting = queue.PushBack(h)
+	}
 	signal(p.ready)
 }
 
