@@ -223,10 +223,10 @@ func TestDNSFindings(t *testing.T) {
 		"the MX RRset is bogus": {zone: func(l *lab) { l.dns.Set("example.com", dns.TypeMX, bogus) }, code: "mx-bogus", severity: check.Error, verdict: check.VerdictBroken},
 		"the domain does not exist": {zone: func(l *lab) {
 			l.dns.Set("example.com", dns.TypeMX, dnstest.Answer{Rcode: "NXDOMAIN", Secure: true})
-		}, code: "no-such-domain", severity: check.Error, verdict: check.VerdictBroken},
+		}, code: "no-such-domain", severity: check.Error, verdict: check.VerdictNoMail},
 		"null MX": {zone: func(l *lab) {
 			l.dns.Set("example.com", dns.TypeMX, dnstest.Answer{Records: []string{"MX 0 ."}})
-		}, code: "null-mx", severity: check.Info, verdict: check.VerdictNone},
+		}, code: "null-mx", severity: check.Info, verdict: check.VerdictNoMail},
 		"implicit MX":           {zone: func(l *lab) { l.domain("example.com", signed()); l.host("example.com") }, code: "mx-implicit", severity: check.Info, verdict: check.VerdictNone},
 		"no prefix":             {zone: func(l *lab) { l.domain("example.com", signed(), "mx.example.com"); l.host("mx.example.com") }, code: "no-promise", severity: check.Info, verdict: check.VerdictNone},
 		"a prefix that is none": {zone: func(l *lab) { l.domain("example.com", signed(), "smtps.example.com"); l.host("smtps.example.com") }, code: "prefix-malformed", severity: check.Warning, verdict: check.VerdictNone},
@@ -260,6 +260,25 @@ func TestDNSFindings(t *testing.T) {
 			}
 			l.domain("example.com", signed(), hosts...)
 		}, code: "mx-too-many", severity: check.Warning, verdict: check.VerdictKept},
+		"too many addresses in front": {zone: func(l *lab) {
+			l.sound("example.com", mx)
+			l.domain("example.com", signed(), "mx.example.com", mx)
+			five := signed()
+			for range 5 {
+				five.Records = append(five.Records, "A "+l.addr())
+			}
+			l.host("mx.example.com")
+			l.dns.Set("mx.example.com", dns.TypeA, five)
+		}, code: "mx-address-limit", severity: check.Warning, verdict: check.VerdictKept},
+		"no MX RRset, unsigned, but an address": {zone: func(l *lab) {
+			l.dns.Set("example.com", dns.TypeMX, dnstest.Answer{Rcode: "NXDOMAIN"})
+			l.host("example.com")
+		}, code: "mx-implicit", severity: check.Info, verdict: check.VerdictNone},
+		"no such domain, unsigned": {zone: func(l *lab) {
+			for _, kind := range []dns.Type{dns.TypeMX, dns.TypeA, dns.TypeAAAA} {
+				l.dns.Set("example.com", kind, dnstest.Answer{Rcode: "NXDOMAIN"})
+			}
+		}, code: "no-such-domain", severity: check.Error, verdict: check.VerdictNoMail},
 		"too many addresses": {zone: func(l *lab) {
 			addr := l.sound("example.com", mx)
 			many := []string{"A " + addr}

@@ -29,6 +29,7 @@ func Codes() []Code {
 		{"mx-host-invalid", Warning, false, "The name of an MX host is not a host name: nobody can connect to it."},
 		{"mx-host-alias", Warning, false, "An MX host is a CNAME, which RFC 2181 section 10.3 forbids. The certificate must be for the name in the MX record."},
 		{"prefix-malformed", Warning, false, "A name looks like a prefix and is none: after starttls- or smtps- a letter or digit must follow within the first label."},
+		{"mx-address-limit", Warning, false, "Five or more addresses of MX hosts that the policy does not allow come before the first host that it allows. Postfix tries five addresses by default (smtp_mx_address_limit), so that mail waits until it bounces. Give the promising hosts the better preference."},
 		{"no-promise", Info, false, "No MX host carries a prefix: nothing is promised."},
 		{"set-mixed", Warning, false, "Only some MX hosts carry a prefix: mail goes through those alone."},
 		{"host-no-address", Error, false, "The host has no address."},

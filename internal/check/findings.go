@@ -72,6 +72,9 @@ func (d *domain) conclude() {
 			d.Verdict = VerdictUntested
 		}
 	}
+	if d.Domain == "" || d.RRset.State == "nxdomain" || d.RRset.State == "null" {
+		d.Verdict = VerdictNoMail
+	}
 	for _, h := range d.hosts {
 		d.MX = append(d.MX, h.Host)
 	}

@@ -274,6 +274,9 @@ func (d *domain) judgeSet() {
 	case d.Set == "none" && d.RRset.State == "found":
 		d.find("no-promise", about{}, "no MX host carries a prefix")
 	}
+	if n := d.decision.InFront; n > 0 {
+		d.find("mx-address-limit", about{}, fmt.Sprintf("%d addresses of MX hosts that senders must skip come before the first that they may use", n))
+	}
 	if d.Set != "none" && d.DNSSEC == dns.Insecure.String() && d.Resolver.Result == stub.Validating.String() {
 		d.find("mx-unsigned", about{}, "the MX RRset is not signed: who can forge DNS can hide the promise")
 	}

@@ -79,13 +79,18 @@ func (d *domain) lookUpMX(ctx context.Context) bool {
 		}
 	}
 	switch {
-	case rrset.NXDomain:
-		d.RRset.State = "nxdomain"
-		d.find("no-such-domain", about{}, d.Domain+" does not exist")
+	case rrset.NXDomain && rrset.Status == dns.Secure:
+		d.noSuchDomain()
 		d.gather(ctx)
 		return false
-	case len(rrset.MX) == 0:
+	case rrset.NXDomain || len(rrset.MX) == 0:
+		// Where nothing is signed, the denial may be forged or wrong: the addresses of the domain decide (RFC 5321 section 5.1).
 		d.RRset.State = "implicit"
+		if rrset.NXDomain && !d.hasAddress(ctx) {
+			d.noSuchDomain()
+			d.gather(ctx)
+			return false
+		}
 		d.find("mx-implicit", about{}, "there is no MX RRset: mail goes to the addresses of "+d.Domain+" itself")
 	case len(rrset.MX) == 1 && rrset.MX[0].Host == "":
 		d.RRset.State = "null"
@@ -103,6 +108,21 @@ func (d *domain) lookUpMX(ctx context.Context) bool {
 		}
 	}
 	return true
+}
+
+// hasAddress reports whether the domain itself has an address, or may have one.
+func (d *domain) hasAddress(ctx context.Context) bool {
+	for _, t := range []dns.Type{dns.TypeA, dns.TypeAAAA} {
+		if r, err := d.o.Resolver.Lookup(ctx, dns.Question{Name: d.Domain, Type: t}, dns.Effort{}); err != nil || len(r.Addrs) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func (d *domain) noSuchDomain() {
+	d.RRset.State = "nxdomain"
+	d.find("no-such-domain", about{}, d.Domain+" does not exist")
 }
 
 // lookUpHosts gathers what the decision needs, and looks up the addresses of the hosts.

@@ -1,13 +1,17 @@
 package check
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Report is what is known about one domain. Its JSON form is stable and described by docs/schema/check.json.
 type Report struct {
 	// Input is the domain as it was given, Domain as it is looked up: A-labels, lower case.
 	Input  string `json:"input"`
 	Domain string `json:"domain"`
-	// Verdict is kept, broken, none (nothing is promised), promised (nothing was connected to, as was asked for) or
+	// Verdict is kept, broken, none (nothing is promised), promised (nothing was connected to, as was asked for), no-mail (not
+	// a domain, a domain that does not exist, or one with a null MX) or
 	// untested.
 	Verdict string `json:"verdict"`
 	// Checked is when; At is the moment at which the certificates are measured.
@@ -43,6 +47,10 @@ func (r Report) Exit() int {
 	switch r.Verdict {
 	case VerdictBroken:
 		return 1
+	case VerdictNoMail:
+		if slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Severity == Error }) {
+			return 1
+		}
 	case VerdictUntested:
 		return 3
 	}
@@ -56,6 +64,7 @@ const (
 	VerdictNone     = "none"
 	VerdictPromised = "promised"
 	VerdictUntested = "untested"
+	VerdictNoMail   = "no-mail"
 )
 
 // Resolver is what the self-test says of the DNS servers.

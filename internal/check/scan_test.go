@@ -78,15 +78,18 @@ func TestScan(t *testing.T) {
 	l.receive(l.host("starttls-b.broken.example"), smtptest.Behaviour{})
 	l.domain("plain.example", dnstest.Answer{}, "mx.plain.example")
 	l.dns.Set("down.example", dns.TypeMX, dnstest.Answer{Rcode: "SERVFAIL"})
-	list := "# a comment\nkept.example\n\n  broken.example \nno domain\nplain.example\ndown.example"
-	all := []string{"kept.example", "broken.example", "no domain", "plain.example", "down.example"}
+	l.dns.Set("gone.example", dns.TypeMX, dnstest.Answer{Rcode: "NXDOMAIN", Secure: true})
+	l.dns.Set("null.example", dns.TypeMX, dnstest.Answer{Records: []string{"MX 0 ."}})
+	list := "# a comment\nkept.example\n\n  broken.example \nno domain\nplain.example\ndown.example\ngone.example\nnull.example"
+	all := []string{"kept.example", "broken.example", "no domain", "plain.example", "down.example", "gone.example", "null.example"}
 
 	reports, s, progress := l.scan(list, check.ScanOptions{Jobs: 3})
 	require.Equal(t, all, inputs(reports), "in the order of the list")
 	require.Equal(t, check.Summary{
-		Domains: 5, Prefixed: map[prefix.Class]int{prefix.STARTTLS: 1, prefix.SMTPS: 1}, Signed: 2, SignedPromise: 2, Kept: 1, Broken: 2, None: 1, Untested: 1, Exit: 3,
+		Domains: 7, Prefixed: map[prefix.Class]int{prefix.STARTTLS: 1, prefix.SMTPS: 1}, Signed: 2, SignedPromise: 2, Kept: 1, Broken: 1, None: 1, Untested: 1, Exit: 3,
+		NoMail: 3, NotDomains: 1, NoSuchDomain: 1, NullMX: 1,
 	}, s)
-	require.Regexp(t, `^5 of 5 domains, [0-9.]+/s, 0s left *\n$`, progress)
+	require.Regexp(t, `^7 of 7 domains, [0-9.]+/s, 0s left *\n$`, progress)
 
 	reports, _, _ = l.scan(list, check.ScanOptions{Jobs: 3, Unordered: true})
 	require.ElementsMatch(t, all, inputs(reports))
@@ -103,12 +106,26 @@ func TestScan(t *testing.T) {
 	rest, s, progress := l.scan(list, check.ScanOptions{Jobs: 3, Done: done})
 	require.ElementsMatch(t, inputs(reports[2:]), inputs(rest), "what is torn is done again")
 	require.Equal(t, 2, s.Skipped)
-	require.Contains(t, progress, "5 of 5 domains")
+	require.Contains(t, progress, "7 of 7 domains")
 
 	var table strings.Builder
 	require.NoError(t, s.Write(&table))
-	require.Contains(t, table.String(), "3 domains checked\n")
+	require.Contains(t, table.String(), "5 domains checked\n")
+	require.Regexp(t, `\d do not exist\n +\d accept no mail \(null MX\)\n +\d are not domain names\n`, table.String())
 	require.Contains(t, table.String(), "2 left out: done before\n")
+}
+
+// A list of domains without mail has no broken promise in it.
+func TestScanOfDomainsWithoutMail(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.options.NoConnect = true
+	l.dns.Set("gone.example", dns.TypeMX, dnstest.Answer{Rcode: "NXDOMAIN"})
+	l.dns.Set("gone.example", dns.TypeA, dnstest.Answer{Rcode: "NXDOMAIN"})
+	l.dns.Set("gone.example", dns.TypeAAAA, dnstest.Answer{Rcode: "NXDOMAIN"})
+	l.dns.Set("null.example", dns.TypeMX, dnstest.Answer{Records: []string{"MX 0 ."}})
+	_, s, _ := l.scan("gone.example\nnull.example\nhttps://a.example/\n[192.0.2.1]\n", check.ScanOptions{})
+	require.Equal(t, check.Summary{Domains: 4, NoMail: 4, NotDomains: 2, NoSuchDomain: 1, NullMX: 1}, s)
 }
 
 // broken is a writer whose disk is full.

@@ -18,8 +18,10 @@ type Summary struct {
 	Mixed int
 	// Signed counts domains whose MX RRset is secure; SignedPromise those among them with a prefix.
 	Signed, SignedPromise int
-	// Kept, Broken, None, Promised and Untested count the verdicts.
-	Kept, Broken, None, Promised, Untested int
+	// Kept, Broken, None, Promised, NoMail and Untested count the verdicts.
+	Kept, Broken, None, Promised, NoMail, Untested int
+	// NotDomains, NoSuchDomain and NullMX are the kinds of NoMail: they break no promise.
+	NotDomains, NoSuchDomain, NullMX int
 	// DANE counts domains with a host that has usable TLSA records, MTASTS those with a policy, or the
 	// announcement of one.
 	DANE, MTASTS int
@@ -29,7 +31,9 @@ type Summary struct {
 
 func (s *Summary) count(r *Report) {
 	s.Domains++
-	s.Exit = max(s.Exit, r.Exit())
+	if r.Verdict != VerdictNoMail {
+		s.Exit = max(s.Exit, r.Exit())
+	}
 	for _, c := range prefix.Classes() {
 		if slices.ContainsFunc(r.MX, func(h Host) bool { return h.Prefix == c.String() }) {
 			if s.Prefixed == nil {
@@ -49,6 +53,8 @@ func (s *Summary) count(r *Report) {
 		{&s.MTASTS, r.MTASTS.State == "found" || r.MTASTS.State == "announced"},
 		{&s.Kept, r.Verdict == VerdictKept}, {&s.Broken, r.Verdict == VerdictBroken}, {&s.None, r.Verdict == VerdictNone},
 		{&s.Promised, r.Verdict == VerdictPromised}, {&s.Untested, r.Verdict == VerdictUntested},
+		{&s.NoMail, r.Verdict == VerdictNoMail}, {&s.NotDomains, r.Domain == ""}, {&s.NoSuchDomain, r.RRset.State == "nxdomain"},
+		{&s.NullMX, r.RRset.State == "null"},
 	} {
 		if c.yes {
 			*c.n++
@@ -73,6 +79,7 @@ func (s *Summary) Write(w io.Writer) error {
 		{s.Signed, "with a signed MX RRset"}, {s.SignedPromise, "with a prefix and a signed MX RRset"},
 		{s.Kept, "keep their promise"}, {s.Broken, "do not work as they should"}, {s.Promised, "promise, and were not tested"},
 		{s.None, "promise nothing"}, {s.Untested, "could not be tested from here"},
+		{s.NoSuchDomain, "do not exist"}, {s.NullMX, "accept no mail (null MX)"}, {s.NotDomains, "are not domain names"},
 		{s.DANE, "with DANE"}, {s.MTASTS, "with MTA-STS"},
 	}...) {
 		if _, err := fmt.Fprintf(t, "%d\t %s\n", row.n, row.what); err != nil {

@@ -63,6 +63,8 @@ func (s Screen) verdict(r *Report) string {
 		return s.Colour.Paint(text.Red, "does not work as it should")
 	case VerdictNone:
 		return "promises nothing"
+	case VerdictNoMail:
+		return "accepts no mail"
 	case VerdictPromised:
 		return s.Colour.Paint(text.Yellow, "promises, and was not tested")
 	}

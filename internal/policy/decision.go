@@ -76,6 +76,9 @@ type Decision struct {
 	Unsigned bool
 	// Conflict is set when the MTA-STS policy allows none of the prefixed hosts.
 	Conflict bool
+	// InFront is the number of addresses that come before the first MX host that the policy allows, where Postfix with the
+	// default of smtp_mx_address_limit never tries that host; otherwise 0.
+	InFront int
 	// Vanished is set when the domain promised authenticated TLS before, and the promise is missing from an unsigned answer.
 	Vanished bool
 	// Why explains the decision in sentences, one per element.

@@ -40,6 +40,7 @@ func reach(f *Facts, d *Decision) {
 		n += f.Hosts[i].Addresses
 	}
 	if n >= addressLimit {
+		d.InFront = n
 		d.because(strconv.Itoa(n) + " addresses come before " + best.Name + ", the first MX host that the policy allows: with smtp_mx_address_limit = " +
 			strconv.Itoa(addressLimit) + ", its default, Postfix never tries that host; set smtp_mx_address_limit = 0")
 	}
