@@ -41,9 +41,8 @@ type entry struct {
 	// rotations counts changes of the id in quick succession.
 	rotations int
 
-	used       atomic.Bool  // since it was fetched
-	touched    atomic.Int64 // when it was used last, in Unix seconds
-	refreshing atomic.Bool
+	used    atomic.Bool  // since it was fetched
+	touched atomic.Int64 // when it was used last, in Unix seconds
 }
 
 // newEntry returns the entry for a policy that was fetched at the time fetched.

@@ -12,7 +12,6 @@ import (
 
 const (
 	refreshWorkers = 8
-	refreshQueue   = 256 // filled at each tick
 	tickInterval   = 10 * time.Second
 	// keepExpired is how long an expired policy is kept, in case the clock is wrong. It does not count as live.
 	keepExpired = 24 * time.Hour
@@ -21,71 +20,59 @@ const (
 // Run renews policies in use before they expire, removes expired ones, and opens the database again after a fault, until
 // ctx ends. A store that does not run still answers.
 func (s *Store) Run(ctx context.Context) error {
-	due := make(chan *entry, refreshQueue)
 	var group errgroup.Group
-	for range refreshWorkers {
-		group.Go(func() error {
-			for {
-				select {
-				case <-ctx.Done():
-					return ctx.Err()
-				case e := <-due:
-					s.refresh(ctx, e)
-					e.refreshing.Store(false)
-				}
-			}
-		})
-	}
-	group.Go(func() error {
-		tick, disk := time.NewTicker(tickInterval), time.NewTicker(diskInterval)
-		defer tick.Stop()
-		defer disk.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-tick.C:
-				s.tidyUp(due)
-			case <-disk.C:
-				s.checkDisk()
-			}
-		}
-	})
+	group.Go(func() error { return every(ctx, tickInterval, func() { s.renewAll(ctx, s.tidyUp(time.Now())) }) })
+	group.Go(func() error { return every(ctx, diskInterval, s.checkDisk) })
 	return group.Wait()
 }
 
-// tidyUp removes expired policies and fills due with those to renew.
-func (s *Store) tidyUp(due chan<- *entry) {
-	now := time.Now()
-	var renew []*entry
+// every calls f at an interval until ctx ends.
+func every(ctx context.Context, interval time.Duration, f func()) error {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+			f()
+		}
+	}
+}
+
+// tidyUp removes expired policies and returns those to renew: in use, and most of their life is over or their times are
+// wrong.
+func (s *Store) tidyUp(now time.Time) (renew []*entry) {
 	var expired []string
 	s.table.removeIf(func(e *entry) bool {
 		if now.After(e.expires.Add(keepExpired)) {
 			expired = append(expired, e.domain)
 			return true
 		}
-		if len(renew) < refreshQueue && e.due(now) && !s.failures.held(e, now) {
+		if e.live(now) && e.used.Load() && (!now.Before(e.refresh) || e.fromFuture(now)) && !s.failures.held(e, now) {
 			renew = append(renew, e)
 		}
 		return false
 	})
 	s.save(expired...)
 	s.failures.sweep(now)
-	for _, e := range renew {
-		if !e.refreshing.CompareAndSwap(false, true) {
-			continue
-		}
-		select {
-		case due <- e:
-		default: // the next tick tries again
-			e.refreshing.Store(false)
-		}
-	}
+	return renew
 }
 
-// due reports whether to renew a policy: it is in use, and most of its life is over or its times are wrong.
-func (e *entry) due(now time.Time) bool {
-	return e.live(now) && e.used.Load() && (!now.Before(e.refresh) || e.fromFuture(now))
+// renewAll fetches policies again, a few at a time.
+func (s *Store) renewAll(ctx context.Context, renew []*entry) {
+	var group errgroup.Group
+	group.SetLimit(refreshWorkers)
+	for _, e := range renew {
+		if ctx.Err() != nil {
+			break
+		}
+		group.Go(func() error {
+			s.refresh(ctx, e)
+			return nil
+		})
+	}
+	_ = group.Wait() // a fetch that failed has been logged
 }
 
 // refresh fetches a policy again, "regardless of the state of the "_mta-sts" TXT record" (RFC 8461 section 10.2). It looks

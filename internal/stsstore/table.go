@@ -36,18 +36,13 @@ func (t *table) get(domain string) *entry {
 func (t *table) put(e *entry) (evicted []string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.set(e)
-	return t.evict(e)
-}
-
-// set stores e. The caller holds t.mu.
-func (t *table) set(e *entry) {
 	t.changes.Add(1)
 	if old := t.entries[e.domain]; old != nil {
 		t.weight -= old.weight
 	}
 	t.entries[e.domain] = e
 	t.weight += e.weight
+	return t.evict(e)
 }
 
 // evict removes the entries that were used the longest ago, except keep, if the table is over its limit, until it is a
