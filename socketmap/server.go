@@ -50,14 +50,14 @@ type Server struct {
 	Logger *slog.Logger
 
 	limits  atomic.Pointer[Limits] // in force; nil before the first use
-	closing atomic.Bool            // Shutdown or Close was called
+	closing atomic.Bool            // connections end; set after all listeners are closed
 	serving sync.WaitGroup         // goroutines of connections
 
 	mu        sync.Mutex
 	conns     map[*conn]struct{}
 	listeners map[net.Listener]struct{}
 	started   time.Time
-	closed    chan struct{}   // closed together with closing
+	closed    chan struct{}   // closed by Shutdown and Close, before they close the listeners
 	ctx       context.Context // of the handlers
 	cancel    context.CancelFunc
 	stats     Stats
@@ -145,14 +145,14 @@ func (s *Server) Serve(l net.Listener) error {
 		s.mu.Unlock()
 	}()
 	var delay time.Duration
-	for !s.closing.Load() {
+	for !s.stopped() {
 		c, err := l.Accept()
 		switch {
 		case err == nil:
 			delay = 0
 			s.start(c, l.Addr().String())
 			continue
-		case s.closing.Load():
+		case s.stopped():
 			return ErrServerClosed
 		case !temporary(err):
 			return err
@@ -199,6 +199,16 @@ func (s *Server) start(c net.Conn, listener string) {
 		s.event(&s.stats.Evicted).Warn("connection limit reached; closing the connection that has been idle longest", "limit", limit)
 	case full:
 		s.event(&s.stats.Refused).Warn("connection limit reached and none is idle; closing the new connection", "limit", limit)
+	}
+}
+
+// stopped reports whether Shutdown or Close was called; s.prepare must have been.
+func (s *Server) stopped() bool {
+	select {
+	case <-s.closed:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -259,12 +269,14 @@ func (s *Server) stop(each func(*conn)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.prepare()
-	if !s.closing.Swap(true) {
+	if !s.stopped() {
 		close(s.closed)
 	}
 	for l := range s.listeners {
 		_ = l.Close()
 	}
+	// Connections close only when no listener accepts any more: a client that connects again must reach the next process.
+	s.closing.Store(true)
 	for c := range s.conns {
 		each(c)
 	}
