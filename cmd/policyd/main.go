@@ -71,7 +71,7 @@ func run() int {
 	go func() { <-terminate; cancel() }()
 	root := newRoot()
 	cmd, err := root.ExecuteContextC(ctx)
-	return report(root.ErrOrStderr(), cmd, err)
+	return complain(root.ErrOrStderr(), cmd, err)
 }
 
 func newRoot() *cobra.Command {
@@ -94,13 +94,13 @@ of MX hosts (starttls- and smtps-), from DANE and from MTA-STS.`,
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages ", ".FlagUsagesWrapped "+columns+" "))
 	root.PersistentFlags().StringVar(&c.config, "config", "", "settings file (default "+settings.DefaultPath+")")
 	_ = root.MarkPersistentFlagFilename("config", "toml") // fails for a flag that does not exist only
-	root.AddCommand(newServe(c), newQuery(c), newCheck(c), newStatus(c), newCache(c), newReload(c), newLogLevel(c), newConfig(c), newPostfixConfig(c), newDoctor(c), newVersion(), newCompletion())
+	root.AddCommand(newServe(c), newQuery(c), newCheck(c), newStatus(c), newReport(c), newCache(c), newReload(c), newLogLevel(c), newConfig(c), newPostfixConfig(c), newDoctor(c), newVersion(), newCompletion())
 	return root
 }
 
-// report says what went wrong and returns the exit status. What is no exit error comes from the command
+// complain prints an error and returns the exit status. What is no exit error comes from the command
 // line parser.
-func report(w io.Writer, cmd *cobra.Command, err error) int {
+func complain(w io.Writer, cmd *cobra.Command, err error) int {
 	if err == nil {
 		return exitOK
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/doctor"
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/report"
 )
 
 // schemas are the types that commands print as JSON, by the name of the schema. That of check has its test in
@@ -29,6 +30,7 @@ func schemas() map[string]reflect.Type {
 	return map[string]reflect.Type{
 		"query":                 reflect.TypeFor[lookup.Explanation](),
 		"status":                reflect.TypeFor[admin.Status](),
+		"report":                reflect.TypeFor[report.Report](),
 		"cache-list":            reflect.TypeFor[admin.CacheList](),
 		"cache-get":             reflect.TypeFor[admin.Domain](),
 		"cache-flush":           reflect.TypeFor[admin.Flushed](),
@@ -59,6 +61,7 @@ func enumerations() map[string][]string {
 		"query.would_transport.status":   status,
 		"query.source":                   {"prefix", "dane", "mta-sts", "override", "none"},
 		"status.settings.mode":           {"enforce", "report", "off"},
+		"report.mode":                    {"enforce", "report", "off"},
 		"doctor.findings[].severity":     {"error", "warning", "untested", "note", "ok"},
 		"log-level.level":                {"debug", "info", "warn", "error"},
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/policyd/policyd/internal/oncelog"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/promises"
+	"github.com/policyd/policyd/internal/report"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -63,6 +64,8 @@ type Sources struct {
 	// WantProbe makes a host due for a probe, and must not block. It is called after TLS-policy lookups only: those are
 	// for mail that leaves, while untrusted senders choose the domains of the transport map. nil: nothing is probed.
 	WantProbe func(host string)
+	// Record is called after every TLS-policy lookup that was decided, and must not block. nil: nothing is recorded.
+	Record func(report.Lookup)
 	// Observe is called once for every kind of answer, if it is not nil. The function that it returns is called with
 	// the duration of each answer of that kind, and must not block.
 	Observe func(Kind) func(took time.Duration)
@@ -179,6 +182,8 @@ type answered struct {
 	decision policy.Decision
 	decided  bool
 	cached   bool
+	// record is for Sources.Record; the zero value is not recorded.
+	record report.Lookup
 	// probe are the hosts that a route could lead to once their port of implicit TLS is open.
 	probe []string
 }
@@ -207,10 +212,12 @@ func (s *Service) guarded(answer func(call) answered, c call) (a *answered) {
 	if a := c.set.memo.recall(c, s.sources.Version); a != nil {
 		s.noteAgain(c.m, a, c.set)
 		s.wantProbes(c, a)
+		s.record(a)
 		return a
 	}
 	fresh := answer(c)
 	s.wantProbes(c, &fresh)
+	s.record(&fresh)
 	if fresh.kind == nil {
 		fresh.kind = s.counters.of(c.m, &fresh)
 	}
@@ -240,6 +247,9 @@ func (s *Service) tlsPolicy(c call) answered {
 	}
 	a := s.answer(c, next, d)
 	a.cached = cached
+	if s.sources.Record != nil {
+		a.record = recorded(next, &d)
+	}
 	if s.sources.WantProbe != nil {
 		a.probe = policy.ProbeTargets(facts, c.set.Overrides, o)
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/report"
 )
 
 // Daemon is what is shown and changed. Every function must be set, is called by several goroutines at once, and
@@ -28,6 +29,8 @@ type Daemon struct {
 	Reload func(context.Context) (Reload, error)
 	// Level is the level of the log, until a reload or a restart sets it to that of the settings.
 	Level *slog.LevelVar
+	// Report sums up the lookups since then; the zero time means all that are remembered.
+	Report func(since time.Time) report.Report
 	// Explain evaluates a next hop with what the daemon itself knows.
 	Explain func(ctx context.Context, nexthop string) lookup.Explanation
 }

@@ -15,8 +15,10 @@ import (
 	"reflect"
 	"strconv"
 	"syscall"
+	"time"
 
 	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/report"
 )
 
 // What keeps a client from the daemon.
@@ -116,6 +118,15 @@ func (c *Client) SetLevel(ctx context.Context, level slog.Level) (string, error)
 // Explain asks for the evaluation of a next hop.
 func (c *Client) Explain(ctx context.Context, nexthop string) (lookup.Explanation, error) {
 	return call[lookup.Explanation](ctx, c, http.MethodGet, "/v1/query?"+url.Values{"nexthop": {nexthop}}.Encode(), nil)
+}
+
+// Report asks for the sum of the lookups since then; the zero time means all that are remembered.
+func (c *Client) Report(ctx context.Context, since time.Time) (report.Report, error) {
+	query := url.Values{}
+	if !since.IsZero() {
+		query.Set("since", since.UTC().Format(time.RFC3339))
+	}
+	return call[report.Report](ctx, c, http.MethodGet, "/v1/report?"+query.Encode(), nil)
 }
 
 func call[T any](ctx context.Context, c *Client, method, path string, body []byte) (T, error) {

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/policyd/policyd/internal/policy"
 )
@@ -110,6 +111,22 @@ func decodeNexthop(query url.Values) (string, error) {
 		return "", fmt.Errorf("nexthop must have 1 to %d bytes", maxNexthop)
 	}
 	return next, nil
+}
+
+// decodeSince reads the query of a report: the time as in RFC 3339, or the zero time without one.
+func decodeSince(query url.Values) (time.Time, error) {
+	if err := only(query, "since"); err != nil {
+		return time.Time{}, err
+	}
+	text := query.Get("since")
+	if text == "" {
+		return time.Time{}, nil
+	}
+	since, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return time.Time{}, errors.New("since must be a time such as 2026-11-28T08:00:00Z")
+	}
+	return since, nil
 }
 
 // only refuses parameters that are not known, and those that come twice.

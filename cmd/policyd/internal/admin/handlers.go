@@ -21,6 +21,7 @@ func (s *Server) Handler() http.Handler {
 		"/v1/reload":         {http.MethodPost: s.reload},
 		"/v1/log-level":      {http.MethodGet: s.level, http.MethodPut: s.setLevel},
 		"/v1/query":          {http.MethodGet: s.explain},
+		"/v1/report":         {http.MethodGet: s.report},
 	} {
 		var allowed []string
 		for method := range by {
@@ -132,6 +133,15 @@ func (s *Server) setLevel(w http.ResponseWriter, r *http.Request) {
 	s.daemon.Level.Set(l)
 	s.log.Warn("log level changed by the operator", "before", levelText(before), "now", levelText(l))
 	s.level(w, r)
+}
+
+func (s *Server) report(w http.ResponseWriter, r *http.Request) {
+	since, err := decodeSince(r.URL.Query())
+	if err != nil {
+		refuse(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	answer(w, s.daemon.Report(since))
 }
 
 func (s *Server) explain(w http.ResponseWriter, r *http.Request) {

@@ -12,13 +12,14 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/report"
 	"github.com/policyd/policyd/internal/stub"
 )
 
 // Admin returns what the admin socket shows and changes.
 func (d *Daemon) Admin() admin.Daemon {
 	return admin.Daemon{
-		Status: d.Status, List: d.listCache, Get: d.getDomain, Flush: d.flush, Level: d.LogLevel(), Explain: d.explain,
+		Status: d.Status, List: d.listCache, Get: d.getDomain, Flush: d.flush, Level: d.LogLevel(), Explain: d.explain, Report: d.sum,
 		Reload: func(context.Context) (admin.Reload, error) {
 			if err := d.Reload(); err != nil {
 				return admin.Reload{}, err
@@ -26,6 +27,13 @@ func (d *Daemon) Admin() admin.Daemon {
 			return *d.lastReload(), nil
 		},
 	}
+}
+
+// sum returns the report on the lookups since then.
+func (d *Daemon) sum(since time.Time) report.Report {
+	r := d.report.Sum(since)
+	r.Mode = d.loaded.Load().Mode
+	return r
 }
 
 // Status returns how the daemon is doing.

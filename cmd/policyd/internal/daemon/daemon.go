@@ -19,6 +19,7 @@ import (
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/postfix"
 	"github.com/policyd/policyd/internal/probe"
+	"github.com/policyd/policyd/internal/report"
 	"github.com/policyd/policyd/internal/stsstore"
 	"github.com/policyd/policyd/internal/stub"
 	"github.com/policyd/policyd/socketmap"
@@ -54,6 +55,7 @@ type Daemon struct {
 	cache   *dnscache.Cache
 	prober  *probe.Prober
 	store   *stsstore.Store
+	report  *report.Store
 	service *lookup.Service
 	handler socketmap.Handler
 	server  *socketmap.Server
@@ -102,6 +104,8 @@ func New(o Options) (*Daemon, error) {
 		d.closeStore()
 		return nil, err
 	}
+	// Quiet: mtasts.db is in the same directory, and one warning about the directory is enough.
+	d.report = report.New(report.Options{StateDir: loaded.Cache.StateDir, Log: slog.New(slog.DiscardHandler)})
 	d.service = lookup.New(d.sources(), d.lookupSettings(loaded), d.log)
 	d.handler = d.service.Handler()
 	d.server = &socketmap.Server{Handler: d.handler, Logger: d.log}
@@ -113,7 +117,7 @@ func New(o Options) (*Daemon, error) {
 func (d *Daemon) sources() lookup.Sources {
 	return lookup.Sources{
 		Resolver: d.cache, STS: d.store, Version: d.version,
-		Probes: d.prober, WantProbe: d.prober.Want, Observe: d.observeLookup(),
+		Probes: d.prober, WantProbe: d.prober.Want, Record: d.report.Record, Observe: d.observeLookup(),
 	}
 }
 
@@ -129,5 +133,5 @@ func (d *Daemon) lookupSettings(l *settings.Loaded) lookup.Settings {
 
 // parts are what runs beside the server, from before the first lookup until after the last.
 func (d *Daemon) parts() []func(context.Context) error {
-	return []func(context.Context) error{d.testResolver, d.cache.Run, d.site.Run, d.prober.Run, d.store.Run, d.service.Run, d.hangups, d.watchRoots, d.watchdog, d.watchClock}
+	return []func(context.Context) error{d.testResolver, d.cache.Run, d.site.Run, d.prober.Run, d.store.Run, d.report.Run, d.service.Run, d.hangups, d.watchRoots, d.watchdog, d.watchClock}
 }

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/internal/report"
+	"github.com/policyd/policyd/internal/text"
+)
+
+func newReport(c *common) *cobra.Command {
+	a := &asking{common: c}
+	since := ""
+	cmd := &cobra.Command{
+		Use:   "report",
+		Short: "Sum up what the daemon has decided",
+		Long: `Ask the running daemon how many next hops it has seen, and how mail to them is
+sent, or would be sent with mode = "enforce": as before, by DANE, by prefix, by
+MTA-STS, by the port of implicit TLS, and how many would wait. Those that would
+wait are listed with their reasons, the worst first. The daemon collects this in
+every mode except "off", and keeps it across restarts.
+
+Exit status: 0, 1 the daemon does not run or may not be asked, 2 usage.`,
+		Example: "  policyd report --since 24h",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			from := time.Time{}
+			if since != "" {
+				d, err := parseAge(since)
+				if err != nil {
+					return err
+				}
+				from = time.Now().Add(-d)
+			}
+			return a.ask(cmd, func(ctx context.Context, client *admin.Client) error {
+				r, err := client.Report(ctx, from)
+				if err != nil {
+					return err
+				}
+				if a.json {
+					return encode(cmd, r)
+				}
+				out := cmd.OutOrStdout()
+				return shower{out: out, colour: palette(out)}.report(r)
+			})
+		},
+	}
+	a.flags(cmd)
+	cmd.Flags().StringVar(&since, "since", "", "only the lookups of this `time`, such as 24h or 7d (default: all that are remembered)")
+	return cmd
+}
+
+// parseAge reads a duration that may be in days.
+func parseAge(s string) (time.Duration, error) {
+	d, err := time.ParseDuration(s)
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		var n float64
+		n, err = strconv.ParseFloat(days, 64)
+		d = time.Duration(n * 24 * float64(time.Hour))
+	}
+	const longest = 10 * 365 * 24 * time.Hour
+	if err != nil || d <= 0 || d > longest {
+		return 0, fmt.Errorf("--since: %q is not a duration: write one such as 24h or 7d", s)
+	}
+	return d, nil
+}
+
+// report shows a report in 80 columns.
+func (s shower) report(r report.Report) error {
+	t := &sheet{s: s}
+	from := r.Since
+	if r.Recorded.After(from) {
+		from = r.Recorded
+	}
+	head := fmt.Sprintf("%s next hops in %s, mode %s", number(uint64(max(r.Nexthops, 0))), span(r.Until.Sub(from)), r.Mode)
+	if r.Nexthops == 0 {
+		head = "no next hop was looked up, mode " + r.Mode
+	}
+	t.b.WriteString(s.colour.Paint(text.Bold, text.Printable(head)) + "\n")
+	would := "how their mail is sent:"
+	if r.Mode == "report" {
+		would = "how their mail would be sent with mode = \"enforce\":"
+	}
+	t.b.WriteString(would + "\n\n")
+	for _, row := range []struct {
+		label string
+		n     int
+	}{
+		{"as before", r.AsBefore}, {"by DANE", r.DANE}, {"by prefix", r.Prefix}, {"by MTA-STS", r.MTASTS}, {"by overrides", r.Override}, {"would wait", r.Wait},
+	} {
+		fmt.Fprintf(&t.b, "  %-12s  %9s\n", row.label, number(uint64(max(row.n, 0))))
+	}
+	fmt.Fprintf(&t.b, "\n  %-12s  %9s  of them\n", "by port 26", number(uint64(max(r.Port26, 0))))
+	if r.Port26Promised > 0 {
+		text.Wrap(&t.b, strings.Repeat(" ", 27), fmt.Sprintf("%s more have only hosts that promise it: mail uses it once probes find them open; nothing is probed with mode = \"report\"",
+			number(uint64(r.Port26Promised))))
+	}
+	s.waiting(t, r)
+	if r.Dropped > 0 {
+		t.b.WriteString("\n")
+		text.Wrap(&t.b, "", fmt.Sprintf("There were too many next hops to remember: %s were forgotten since the start.", number(r.Dropped)))
+	}
+	_, err := io.WriteString(s.out, t.b.String())
+	return err
+}
+
+// waiting lists the next hops whose mail would wait.
+func (s shower) waiting(t *sheet, r report.Report) {
+	if len(r.Waiting) == 0 {
+		return
+	}
+	t.b.WriteString("\n" + s.colour.Paint(text.Bold, "mail waits, the worst first:") + "\n")
+	const shown = 50
+	for _, w := range r.Waiting[:min(len(r.Waiting), shown)] {
+		state := "still, "
+		if !w.Still {
+			state = "no longer, "
+		}
+		fmt.Fprintf(&t.b, "  %s\n", text.Printable(w.Nexthop))
+		text.Wrap(&t.b, "    ", text.Printable(fmt.Sprintf("%s%s of %s lookups, last %s ago: %s", state, number(w.Waits), number(w.Lookups), span(r.Until.Sub(w.LastWait)), w.Reason)))
+	}
+	if len(r.Waiting) > shown {
+		fmt.Fprintf(&t.b, "  … more of them: policyd report --json\n")
+	}
+}

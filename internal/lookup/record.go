@@ -1,0 +1,36 @@
+package lookup
+
+import (
+	"slices"
+
+	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/report"
+	"github.com/policyd/policyd/prefix"
+)
+
+// record reports a TLS-policy lookup to Sources.Record.
+func (s *Service) record(a *answered) {
+	if a.record.Outcome != "" {
+		s.sources.Record(a.record)
+	}
+}
+
+// recorded returns a decision of the TLS policy for the report. It is the same in every mode.
+func recorded(next policy.Nexthop, d *policy.Decision) report.Lookup {
+	l := report.Lookup{Nexthop: next.String(), Outcome: report.AsBefore, ImplicitTLS: next.Port != policy.SMTPPort}
+	switch {
+	case d.Verdict == policy.None:
+	case d.Verdict != policy.Apply:
+		l.Outcome, l.Reason = report.Wait, d.Failure
+	case d.Source == policy.SourceDANE:
+		l.Outcome = report.DANE
+	case d.Source == policy.SourcePrefix:
+		l.Outcome = report.Prefix
+		l.Promised = !slices.ContainsFunc(d.TLS.Match, func(host string) bool { return !prefix.Of(host).ImplicitTLS() })
+	case d.Source == policy.SourceMTASTS:
+		l.Outcome = report.MTASTS
+	case d.Source == policy.SourceOverride:
+		l.Outcome = report.Override
+	}
+	return l
+}

@@ -1,0 +1,142 @@
+// Package report remembers what policyd decided for each next hop, and sums it up: how mail would be sent with mode =
+// "enforce". It is what an operator reads before the change from "report" to "enforce".
+package report
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// Outcome is how mail to a next hop is sent under a decision.
+type Outcome string
+
+// The outcomes. AsBefore means that policyd has no policy: Postfix delivers as without it.
+const (
+	AsBefore Outcome = "as-before"
+	DANE     Outcome = "dane"
+	Prefix   Outcome = "prefix"
+	MTASTS   Outcome = "mta-sts"
+	Override Outcome = "override"
+	Wait     Outcome = "wait"
+)
+
+// Lookup is a TLS-policy lookup with its decision, whatever the mode made of the answer.
+type Lookup struct {
+	Nexthop string  `json:"-"`
+	Outcome Outcome `json:"outcome"`
+	// ImplicitTLS is set for a next hop on the port of implicit TLS, and Promised where all hosts that the policy
+	// allows promise that port.
+	ImplicitTLS bool `json:"implicit_tls,omitempty"`
+	Promised    bool `json:"promised,omitempty"`
+	// Reason says why mail waits, for the outcome Wait.
+	Reason string `json:"reason,omitempty"`
+}
+
+// Report sums up the next hops that were looked up in some time. Its JSON form is stable: fields are only added.
+type Report struct {
+	// Since and Until bound the time of the report. Recorded is when the first lookup was recorded that it could cover.
+	Since    time.Time `json:"since"`
+	Until    time.Time `json:"until"`
+	Recorded time.Time `json:"recorded,omitzero"`
+	// Mode is the mode of the daemon: with "report" nothing of this is answered to Postfix.
+	Mode string `json:"mode"`
+	// Nexthops counts the next hops, and the fields below those with each outcome of the last lookup.
+	Nexthops int `json:"nexthops"`
+	AsBefore int `json:"as_before"`
+	DANE     int `json:"dane"`
+	Prefix   int `json:"prefix"`
+	MTASTS   int `json:"mta_sts"`
+	Override int `json:"override"`
+	Wait     int `json:"wait"`
+	// Port26 counts the next hops on the port of implicit TLS, which the outcomes above include. Port26Promised counts
+	// those on port 25 whose hosts all promise that port: mail uses it once a probe has found the hosts open.
+	Port26         int `json:"port26"`
+	Port26Promised int `json:"port26_promised"`
+	// Waiting are next hops of which at least one lookup in this time ended with mail waiting, the worst first: those
+	// that still wait, then by the number of such lookups.
+	Waiting []Waiting `json:"waiting"`
+	// More is set if Waiting was cut off at its limit.
+	More bool `json:"more"`
+	// Dropped counts next hops that were forgotten because there were too many.
+	Dropped uint64 `json:"dropped"`
+}
+
+// Waiting is a next hop to which mail would wait, or would have waited.
+type Waiting struct {
+	Nexthop string `json:"nexthop"`
+	// Still is set if the last lookup ended so too.
+	Still bool `json:"still"`
+	// Lookups and Waits count since First, the first lookup that is remembered.
+	Lookups uint64    `json:"lookups"`
+	Waits   uint64    `json:"waits"`
+	First   time.Time `json:"first"`
+	// LastWait is the last lookup after which mail would have waited, and Reason why.
+	LastWait time.Time `json:"last_wait"`
+	Reason   string    `json:"reason"`
+}
+
+// maxWaiting bounds Report.Waiting.
+const maxWaiting = 1000
+
+// record is what is remembered about a next hop.
+type record struct {
+	Last Lookup `json:"last"`
+	// First, Seen and LastWait are seconds since 1970.
+	First    int64  `json:"first"`
+	Seen     int64  `json:"seen"`
+	LastWait int64  `json:"last_wait,omitempty"`
+	Lookups  uint64 `json:"lookups"`
+	Waits    uint64 `json:"waits,omitempty"`
+	// Reason is that of the last lookup that ended with mail waiting.
+	Reason string `json:"reason,omitempty"`
+}
+
+// add counts a next hop, if it was looked up since then.
+func (r *Report) add(nexthop string, rec *record) {
+	if rec.Seen < r.Since.Unix() {
+		return
+	}
+	r.Nexthops++
+	switch rec.Last.Outcome {
+	case AsBefore:
+		r.AsBefore++
+	case DANE:
+		r.DANE++
+	case Prefix:
+		r.Prefix++
+	case MTASTS:
+		r.MTASTS++
+	case Override:
+		r.Override++
+	case Wait:
+		r.Wait++
+	}
+	if rec.Last.ImplicitTLS {
+		r.Port26++
+	} else if rec.Last.Promised {
+		r.Port26Promised++
+	}
+	if rec.Waits > 0 && rec.LastWait >= r.Since.Unix() {
+		r.Waiting = append(r.Waiting, Waiting{
+			Nexthop: nexthop, Still: rec.Last.Outcome == Wait, Lookups: rec.Lookups, Waits: rec.Waits,
+			First: time.Unix(rec.First, 0), LastWait: time.Unix(rec.LastWait, 0), Reason: rec.Reason,
+		})
+	}
+}
+
+// sort puts the worst first and cuts the list off.
+func (r *Report) sort() {
+	slices.SortFunc(r.Waiting, func(a, b Waiting) int {
+		if a.Still != b.Still {
+			if a.Still {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Or(cmp.Compare(b.Waits, a.Waits), cmp.Compare(a.Nexthop, b.Nexthop))
+	})
+	if r.More = len(r.Waiting) > maxWaiting; r.More {
+		r.Waiting = r.Waiting[:maxWaiting]
+	}
+}
