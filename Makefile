@@ -118,7 +118,10 @@ LINKS = -e 's,](docs/,](,g' -e 's,](\.\./,](,g' -e 's,](packaging/,](examples/,g
 UNITS = $(DESTDIR)$(PREFIX)/lib
 
 install: build man ## policyd, manual, completions, units and examples under DESTDIR and PREFIX
-	install -D -m 0755 bin/policyd $(DESTDIR)$(PREFIX)/sbin/policyd
+	install -D -m 0755 bin/policyd $(DESTDIR)$(PREFIX)/bin/policyd
+	@# Earlier versions were in sbin, and scripts may name that path. Where sbin is bin, there is nothing to link.
+	install -d $(DESTDIR)$(PREFIX)/sbin
+	[ $(DESTDIR)$(PREFIX)/sbin -ef $(DESTDIR)$(PREFIX)/bin ] || ln -sf ../bin/policyd $(DESTDIR)$(PREFIX)/sbin/policyd
 	@set -e; umask 022; for page in dist/man/man*/*; do \
 	  install -d $(SHARE)/man/$$(basename $$(dirname $$page)); \
 	  gzip -9n <$$page >$(SHARE)/man/$${page#dist/man/}.gz; \
@@ -128,7 +131,7 @@ install: build man ## policyd, manual, completions, units and examples under DES
 	umask 022; bin/policyd completion fish >$(SHARE)/fish/vendor_completions.d/policyd.fish
 	umask 022; bin/policyd completion zsh >$(SHARE)/zsh/site-functions/_policyd
 	install -d $(UNITS)/systemd/system
-	umask 022; sed 's,/usr/sbin/,$(PREFIX)/sbin/,' packaging/systemd/policyd.service >$(UNITS)/systemd/system/policyd.service
+	umask 022; sed 's,/usr/bin/policyd,$(PREFIX)/bin/policyd,' packaging/systemd/policyd.service >$(UNITS)/systemd/system/policyd.service
 	install -m 0644 packaging/systemd/policyd.socket $(UNITS)/systemd/system/
 	install -D -m 0644 packaging/systemd/sysusers.conf $(UNITS)/sysusers.d/policyd.conf
 	install -D -m 0644 packaging/systemd/tmpfiles.conf $(UNITS)/tmpfiles.d/policyd.conf

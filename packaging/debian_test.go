@@ -3,12 +3,14 @@
 package packaging_test
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -81,7 +83,7 @@ func TestInDebian(t *testing.T) {
 	step(t, "overrides are put in force by a reload", func(t *testing.T) {
 		d.write(t, "/etc/policyd/overrides", overrides)
 		d.sh(t, "systemctl reload policyd.service")
-		d.eventually(t, "policyd status --json | grep -Eq '\"overrides\": ?1'")
+		require.Regexp(t, `"overrides": ?1`, d.sh(t, "policyd status --json"))
 	})
 
 	step(t, "Postfix asks as it does in its chroot, and over TCP", func(t *testing.T) {
@@ -97,6 +99,7 @@ func TestInDebian(t *testing.T) {
 	})
 
 	restarts(t, d)
+	failures(t, d)
 	settings(t, d)
 	goes(t, d)
 }
@@ -146,26 +149,65 @@ func settings(t *testing.T, d *tree) {
 		require.Contains(t, d.sh(t, "dpkg -i /root/next.deb 2>&1"), "policyd.toml:1: unknown key nonsense")
 		require.Equal(t, before, d.sh(t, "systemctl show --value -p MainPID policyd.service"))
 	})
-	step(t, "a start with bad settings is not tried for ever", func(t *testing.T) {
-		d.sh(t, restart+" || true")
+	step(t, "a start with wrong settings fails, the sockets stay, and mail flows again once they are fixed", func(t *testing.T) {
+		require.Error(t, d.command(t.Context(), restart).Run())
 		require.Equal(t, "2", d.sh(t, "systemctl show --value -p ExecMainStatus policyd.service"))
-		// Somebody waits at the socket all the while.
-		d.eventually(t, "postmap -q override.example socketmap:inet:127.0.0.1:2526:tls-policy 2>&1 | grep -q refused")
-		require.Equal(t, "failed", d.sh(t, "systemctl is-active policyd.service || true"))
-	})
-	step(t, "mended settings and one restart bring all of it back", func(t *testing.T) {
+		waiting := make(chan string, 1)
+		go func() { waiting <- asked(t.Context(), "unix:"+d.path(socket)) }()
+		const started = "journalctl -u policyd.service --no-pager | grep -c 'policyd.toml:1: unknown key nonsense'"
+		before, err := strconv.Atoi(d.sh(t, started))
+		require.NoError(t, err)
+		d.eventually(t, "test $("+started+") -ge "+strconv.Itoa(before+5)) // the connection starts it again and again
+		require.Contains(t, d.sh(t, "systemctl status --no-pager policyd.service || true"), "policyd.toml:1: unknown key nonsense")
+		require.Equal(t, "active", d.sh(t, "systemctl is-active policyd.socket"))
+		require.Empty(t, waiting)
 		d.write(t, "/etc/policyd/policyd.toml", "mode = \"enforce\"\n")
-		d.sh(t, restart)
-		require.Equal(t, "active\nactive", d.sh(t, "systemctl is-active policyd.socket policyd.service"))
-		l := startLoad(t, d.path(socket), question(), "OK "+literal)
-		l.stop(t)
+		require.Equal(t, "OK "+literal, <-waiting, "by itself")
+		d.eventually(t, "systemctl is-active policyd.service")
+		startLoad(t, d.path(socket), question(), "OK "+literal).stop(t)
 	})
+}
+
+// asked asks once, and waits for the answer as long as Postfix does.
+func asked(ctx context.Context, address string) string {
+	const timeout = 100 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	c, err := socketmap.Dial(ctx, address)
+	if err != nil {
+		return err.Error()
+	}
+	defer func() { _ = c.Close() }()
+	r, err := c.Lookup(ctx, question())
+	if err != nil {
+		return err.Error()
+	}
+	return r.String()
 }
 
 // goes is the end of the package.
 func goes(t *testing.T, d *tree) {
-	step(t, "remove stops it and keeps settings and state", func(t *testing.T) {
-		d.sh(t, "dpkg -r policyd")
+	step(t, "remove warns while Postfix still asks policyd", func(t *testing.T) {
+		d.sh(t, "postconf -e 'smtp_tls_policy_maps = socketmap:unix:policyd/sock:tls-policy'")
+		out := d.sh(t, "dpkg -r policyd 2>&1")
+		require.Equal(t, 2, strings.Count(out, "policyd: "), out)
+		require.Contains(t, out, "Postfix is configured to ask policyd")
+		d.sh(t, "postconf -X smtp_tls_policy_maps")
+	})
+	step(t, "an installation that fails for want of a terminal leaves no unit masked", func(t *testing.T) {
+		d.sh(t, "echo '# ours' >>/etc/policyd/policyd.toml")
+		d.sh(t, "mkdir -p /root/other && dpkg-deb -R /root/next.deb /root/other && echo '# theirs' >>/root/other/etc/policyd/policyd.toml && "+
+			"dpkg-deb -b /root/other /root/other.deb >/dev/null && rm -r /root/other")
+		require.Error(t, d.command(t.Context(), "dpkg -i /root/other.deb </dev/null").Run(), "the settings are a conffile that was changed on both sides")
+		require.NotContains(t, d.sh(t, "systemctl is-enabled policyd.socket policyd.service || true"), "masked")
+		d.sh(t, "dpkg --force-confold --configure policyd </dev/null")
+		require.Equal(t, "enabled\nenabled", d.sh(t, "systemctl is-enabled policyd.socket policyd.service"))
+		require.Equal(t, "active\nactive", d.sh(t, "systemctl is-active policyd.socket policyd.service"))
+		startLoad(t, d.path(socket), question(), "OK "+literal).stop(t)
+	})
+	step(t, "remove stops it, keeps settings and state, and masks nothing", func(t *testing.T) {
+		require.Empty(t, d.sh(t, "dpkg -r policyd 2>&1 >/dev/null"))
+		require.NotContains(t, d.sh(t, "systemctl is-enabled policyd.socket policyd.service 2>&1 || true"), "masked")
 		require.Equal(t, "inactive\ninactive", d.sh(t, "systemctl is-active policyd.socket policyd.service || true"))
 		require.NoFileExists(t, d.path(socket))
 		require.FileExists(t, d.path("/etc/policyd/overrides"))
@@ -186,7 +228,7 @@ func goes(t *testing.T, d *tree) {
 		require.Contains(t, d.sh(t, "getent passwd policyd"), ":/var/lib/policyd:/usr/sbin/nologin")
 		require.Contains(t, d.sh(t, "policyd version"), "policyd v1.0.1\n")
 		run(t, "rpm", "--root", d.dir, "-e", "policyd")
-		require.NoFileExists(t, d.path("/usr/sbin/policyd"))
+		require.NoFileExists(t, d.path("/usr/bin/policyd"))
 	})
 }
 

@@ -46,7 +46,7 @@ func contents() []string {
 		"/usr/lib/systemd/system/policyd.socket",
 		"/usr/lib/sysusers.d/policyd.conf",
 		"/usr/lib/tmpfiles.d/policyd.conf",
-		"/usr/sbin/policyd",
+		"/usr/bin/policyd",
 		"/usr/share/bash-completion/completions/policyd",
 		"/usr/share/doc/policyd/check.svg",
 		"/usr/share/doc/policyd/dashboard.png",

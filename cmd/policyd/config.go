@@ -68,6 +68,9 @@ Exit status: 0 no mistake, 2 at least one.`,
 				c.config = args[0]
 			}
 			l, err := c.load(cmd)
+			if err == nil {
+				l.Warnings = append(l.Warnings, l.UnusedListen(systemdListeners(cmd.Context()))...)
+			}
 			out := cmd.OutOrStdout()
 			if asJSON {
 				return checkJSON(cmd, l, err)

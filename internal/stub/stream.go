@@ -78,6 +78,16 @@ func (p *streams) get(s Server) *stream {
 	return c
 }
 
+// close closes the connections that no query waits on. The others are closed when they are idle.
+func (p *streams) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.open {
+		c.retire()
+	}
+	clear(p.open)
+}
+
 // stream is a connection over TCP or TLS.
 type stream struct {
 	ready chan struct{} // closed when conn or failed is set
@@ -90,6 +100,7 @@ type stream struct {
 	waiting  map[uint16]chan []byte // by ID
 	answers  int
 	received time.Time
+	retired  bool // close when nothing is waiting
 }
 
 // run makes the connection and reads from it until it is closed.
@@ -163,6 +174,7 @@ func (c *stream) deliver(octets []byte) {
 		delete(c.waiting, id)
 		answer <- octets
 	}
+	c.closeIfRetired()
 }
 
 // ask sends a query and waits for its answer. The error is errLost if the connection was closed in between.
@@ -222,6 +234,7 @@ func (c *stream) forget(id uint16) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.waiting, id)
+	c.closeIfRetired()
 }
 
 func (c *stream) write(ctx context.Context, query *miekg.Msg) error {
@@ -287,4 +300,18 @@ func (c *stream) useful() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.answers > 0
+}
+
+func (c *stream) retire() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.retired = true
+	c.closeIfRetired()
+}
+
+// closeIfRetired closes a retired connection that nothing waits on; c.mu is held. The reader then ends.
+func (c *stream) closeIfRetired() {
+	if c.retired && len(c.waiting) == 0 && c.conn != nil {
+		_ = c.conn.Close()
+	}
 }

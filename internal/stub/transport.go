@@ -55,6 +55,12 @@ func (t *transport) exchange(ctx context.Context, s Server, query *miekg.Msg) (*
 	return answer, err
 }
 
+// close closes what is not in use. Queries that are still under way end on their own.
+func (t *transport) close() {
+	t.sockets.close()
+	t.streams.close()
+}
+
 // sockets are UDP sockets that wait for their next query. Only sockets that are connected to a loopback address are
 // used again, with one query at a time: a query to any other address has a port of its own (RFC 5452 section 9.2).
 type sockets struct {

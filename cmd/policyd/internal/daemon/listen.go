@@ -97,14 +97,13 @@ func adopt(passed []net.Listener) []net.Listener {
 	return all
 }
 
-// unusedListen returns the addresses of server.listen that listeners from systemd replace.
-func unusedListen(listen []string, passed []net.Listener) []string {
-	if len(passed) == 0 {
-		return nil
+// listenWarnings returns a warning if listeners from systemd replace what the settings file names.
+func (d *Daemon) listenWarnings() []string {
+	var passed []string
+	for _, l := range d.options.Passed {
+		passed = append(passed, addressOf(l))
 	}
-	return slices.DeleteFunc(slices.Clone(listen), func(address string) bool {
-		return slices.ContainsFunc(passed, func(l net.Listener) bool { return addressOf(l) == address })
-	})
+	return d.loaded.Load().UnusedListen(passed)
 }
 
 // remedy returns a line on how to find out what is in the way of a listener.

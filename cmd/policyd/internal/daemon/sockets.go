@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/policyd/policyd/internal/unixsock"
@@ -101,17 +100,6 @@ func (d *Daemon) socketWarnings() []string {
 		}
 	}
 	return append(w, d.listenWarnings()...)
-}
-
-// listenWarnings returns a warning if listeners from systemd replace what the settings file names.
-func (d *Daemon) listenWarnings() []string {
-	l := d.loaded.Load()
-	unused := unusedListen(l.Server.Listen, d.options.Passed)
-	if len(unused) == 0 || !l.Sets("server.listen") {
-		return nil
-	}
-	return []string{"server.listen: " + strings.Join(unused, ", ") + " is not used, because systemd passes the listeners of policyd.socket: " +
-		`use "systemctl edit policyd.socket", or mask policyd.socket and restart policyd.service`}
 }
 
 // managed reports whether a service manager started the process, and can restart it.

@@ -186,8 +186,9 @@ func TestListenersOfSystemdReplaceServerListen(t *testing.T) {
 	want := "server.listen: unix:" + l.path() + " is not used, because systemd passes the listeners of policyd.socket"
 	require.Contains(t, strings.Join(l.daemon.Status().Warnings, "\n"), want)
 	require.Contains(t, l.log.String(), want)
-	require.Empty(t, unusedListen([]string{tcp.Addr().String()}, l.options.Passed), "the same address")
-	require.Empty(t, unusedListen([]string{"127.0.0.1:1"}, nil), "nothing was passed")
+	set := l.daemon.Settings()
+	require.Empty(t, set.UnusedListen(set.Server.Listen), "the same address")
+	require.Empty(t, set.UnusedListen(nil), "nothing was passed")
 }
 
 // SIGTERM ends the process although a part does not end, as on a file system that does not answer.

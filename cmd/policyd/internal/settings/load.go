@@ -66,9 +66,19 @@ func (l *Loaded) check(document []byte) (*Loaded, error) {
 	return l, nil
 }
 
-// Sets reports whether the settings file has a key, such as "server.listen".
-func (l *Loaded) Sets(key string) bool {
-	return slices.ContainsFunc(l.document.statements, func(s statement) bool { return s.key == key })
+// UnusedListen returns a warning if the file sets server.listen to addresses that are not among those that systemd
+// passes, which replace them. passed is empty if systemd passes none.
+func (l *Loaded) UnusedListen(passed []string) []string {
+	set := slices.ContainsFunc(l.document.statements, func(s statement) bool { return s.key == "server.listen" })
+	if !set || len(passed) == 0 {
+		return nil
+	}
+	unused := slices.DeleteFunc(slices.Clone(l.Server.Listen), func(address string) bool { return slices.Contains(passed, address) })
+	if len(unused) == 0 {
+		return nil
+	}
+	return []string{"server.listen: " + strings.Join(unused, ", ") + " is not used, because systemd passes the listeners of policyd.socket: " +
+		`use "systemctl edit policyd.socket", or mask policyd.socket and restart policyd.service`}
 }
 
 // Mistake returns the error for a mistake in a setting that shows only where the setting is used.
