@@ -22,6 +22,9 @@ const (
 	// countTimeout is for questions whose answers only explain a decision.
 	countTimeout = time.Second
 	mxPart, mxOf = 6, 10
+	// briefPart is the part of the time in which an MTA-STS policy is fetched for a decision that can do without it. The
+	// fetch continues, and narrows later decisions.
+	briefPart = 3
 )
 
 // limited returns a context with the time of one question.
@@ -155,7 +158,7 @@ func (g *gathering) ask(ctx context.Context, q dns.Question) {
 
 // sts finds the domain's MTA-STS policy. If it, or the record that announces it, could not be had in reasonable time, and
 // none is cached, the domain counts as one without a policy (RFC 8461 section 3.3).
-func (g *gathering) sts() error {
+func (g *gathering) sts(brief bool) error {
 	f := g.facts
 	if g.STS == nil {
 		f.STS = mtasts.Result{Domain: f.Nexthop.Name, Why: "MTA-STS is not available"}
@@ -164,7 +167,11 @@ func (g *gathering) sts() error {
 	ctx, cancel := g.ctx, func() {}
 	if g.record != nil {
 		ctx, cancel = context.WithCancel(g.ctx)
-		g.prefetches.Go(func() { g.record.limit(ctx, cancel, g.timeout) })
+		most := g.timeout
+		if brief {
+			most /= briefPart
+		}
+		g.prefetches.Go(func() { g.record.limit(ctx, cancel, most) })
 	}
 	defer cancel()
 	f.STS = g.STS.Lookup(ctx, f.Nexthop.Name, g.by)

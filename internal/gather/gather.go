@@ -152,7 +152,7 @@ func (g *gathering) fetch(n policy.Need) error {
 	}
 	if need.STS {
 		g.announce()
-		fetches = append(fetches, g.sts)
+		fetches = append(fetches, func() error { return g.sts(n.Brief) })
 	}
 	if need.Relay {
 		fetches = append(fetches, g.relay)

@@ -101,7 +101,7 @@ func byPrefix(f *Facts, o *Options, d *Decision) bool {
 	if stsApplies(f, o) {
 		switch {
 		case !f.stsKnown():
-			return d.lacks(Need{Required: FactSet{STS: true}})
+			return d.lacks(Need{Required: FactSet{STS: true}, Brief: true})
 		case f.STS.State == mtasts.Unknown:
 			d.defers(ReasonSTSUnknown, "the MTA-STS policy of "+f.Nexthop.Name+" is not known: "+stsFailure(f.STS))
 			return true

@@ -18,6 +18,9 @@ type Need struct {
 	// Expected are DNS questions that a later step will most likely ask. Asked together with the required ones, they
 	// save a round trip. Their answers only fill the cache.
 	Expected []dns.Question
+	// Brief is set if the decision does not have to wait for an MTA-STS policy that must be fetched first, because a prefix
+	// decides without it. A policy that the store has always counts.
+	Brief bool
 }
 
 // FactSet is a set of facts.
