@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/lookup"
@@ -54,6 +55,9 @@ func newEvaluator(ctx context.Context, l *settings.Loaded, f queryFlags) (*evalu
 		sources:  lookup.Sources{Resolver: cache, STS: store},
 		settings: l.Lookup(),
 		close:    store.Close,
+	}
+	if l.Admin.Socket != "" {
+		e.sources.Promises = rememberedBy{ctx, admin.NewClient(l.Admin.Socket)}
 	}
 	own, err := postfix.New(site)
 	if err != nil {

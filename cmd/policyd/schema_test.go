@@ -41,6 +41,10 @@ func schemas() map[string]reflect.Type {
 		"doctor":                reflect.TypeFor[doctor.Report](),
 		"postfix-config":        reflect.TypeFor[doctor.Lines](),
 		"postfix-config-remove": reflect.TypeFor[doctor.Removal](),
+		"promises-list":         reflect.TypeFor[admin.PromiseList](),
+		"promises-get":          reflect.TypeFor[admin.Promise](),
+		"promises-forget":       reflect.TypeFor[admin.Forgotten](),
+		"warm":                  reflect.TypeFor[warmed](),
 		"version":               reflect.TypeFor[build](),
 	}
 }

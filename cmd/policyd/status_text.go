@@ -46,6 +46,7 @@ func (s shower) status(st admin.Status) error {
 	t.lookups(st.Lookups)
 	t.cache(st.Cache)
 	t.features(st)
+	t.memory(st)
 	t.connections(st.Connections)
 	_, err := io.WriteString(s.out, t.b.String())
 	return err
@@ -217,4 +218,23 @@ func span(d time.Duration) string {
 		return words
 	}
 	return fmt.Sprintf("%ds", d/time.Second)
+}
+
+func (t *sheet) memory(st admin.Status) {
+	if p := st.Promises; p != nil {
+		t.row("promises", "remembered of %s domains, missing now %s, held %s, vanished %s", number(uint64(max(p.Remembered, 0))),
+			number(uint64(max(p.Missing, 0))), number(uint64(max(p.Held, 0))), number(p.Vanished))
+	}
+	f := st.Fleet
+	switch {
+	case f == nil:
+		return
+	case f.Up:
+		t.row("fleet", "available, last exchange %s ago", ago(f.LastSuccess))
+	case f.LastSuccess.IsZero():
+		t.row("fleet", "unavailable since the start: %s", f.Error)
+	default:
+		t.row("fleet", "unavailable, last exchange %s ago: %s", ago(f.LastSuccess), f.Error)
+	}
+	t.row("", "records sent %s, received %s, merged %s, ignored %s", number(f.Sent), number(f.Received), number(f.Merged), number(total(f.Ignored)))
 }

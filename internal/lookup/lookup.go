@@ -339,3 +339,13 @@ func (s *Service) gatherRoute(ctx context.Context, next policy.Nexthop) (d polic
 	_, d, _ = set.engine.Route(ctx, next, set.Policy, dns.Effort{Untrusted: true}) // a failure is a fact
 	return d, set
 }
+
+// Warm evaluates a domain as for mail to it, and returns the status word of the answer with mode "enforce" and the source of
+// the decision. It fills the caches and the memory of promises, and is not counted as a lookup.
+func (s *Service) Warm(ctx context.Context, domain string) (status, source string) {
+	a := s.tlsPolicy(call{ctx: ctx, m: mapTLSPolicy, key: domain, set: s.force.Load(), now: s.clock()})
+	if !a.decided {
+		return a.reply.Status.String(), policy.SourceNone.String()
+	}
+	return a.would.Status.String(), a.decision.Source.String()
+}

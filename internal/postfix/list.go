@@ -8,11 +8,11 @@ import (
 // list is one of Postfix's domain lists, as match_list(3) reads it: the first entry that matches decides.
 type list struct {
 	parameter string
-	// parents is set if an entry example.com covers its subdomains (parent_domain_matches_subdomains).
+	// parents is set where an entry example.com covers its subdomains (parent_domain_matches_subdomains).
 	parents bool
-	// below is set if an entry .example.com, or such a key in a table, covers the names below it.
+	// below is set where an entry .example.com, or such a key in a table, covers the names below it.
 	below bool
-	// rest is set if a table may have the key * for all domains.
+	// rest is set where a table may have the key * for all domains.
 	rest    bool
 	entries []entry
 }
@@ -24,11 +24,28 @@ type entry struct {
 	negate bool
 }
 
-// asker looks up keys in a table and returns the first one that is found, "" for none.
+// String returns the list in words.
+func (l list) String() string {
+	names, words := 0, []string{}
+	for _, e := range l.entries {
+		switch {
+		case e.table:
+			words = append(words, e.text)
+		default:
+			names++
+		}
+	}
+	if names > 0 || len(words) == 0 {
+		words = append([]string{fmt.Sprint(names, " names")}, words...)
+	}
+	return l.parameter + ": " + strings.Join(words, ", ")
+}
+
+// asker asks a table for keys and returns the one that is found, "" for none.
 type asker func(table string, keys []string) (string, error)
 
-// match reports whether the list has a domain, and by which entry. A table that fails does not end the search, because a
-// later entry may have the domain. Without such an entry the error is returned.
+// match reports whether the list has a domain, and by which entry. A table that fails does not end the
+// search: an entry after it may still show that the domain is received here. But a "no" is none then.
 func (l list) match(domain string, ask asker) (own bool, by string, err error) {
 	for _, e := range l.entries {
 		found, covers := e.text, false
@@ -54,8 +71,8 @@ func (l list) match(domain string, ask asker) (own bool, by string, err error) {
 	return false, "", err
 }
 
-// covers reports whether a name in the list covers a domain. An entry that excludes domains (!example.com) excludes as
-// few as possible.
+// covers says whether a name in the list covers a domain. An entry that takes domains out takes out as few
+// as it can.
 func (l list) covers(e entry, domain string) bool {
 	if e.text == domain {
 		return true
@@ -69,8 +86,8 @@ func (l list) covers(e entry, domain string) bool {
 	return l.parents && strings.HasSuffix(domain, "."+e.text)
 }
 
-// keys returns the keys to look up in a table: the domain and, if the list covers subdomains and the table has fixed
-// keys, its parent domains (access(5)).
+// keys are what a table is asked for: the domain and, where the list knows subdomains and the table has fixed
+// keys, its parents (access(5)).
 func (l list) keys(e entry, domain string) []string {
 	var keys []string
 	if l.rest {
@@ -96,9 +113,9 @@ func (l list) keys(e entry, domain string) []string {
 	return keys
 }
 
-// patterns reports whether a table matches by pattern. Postfix looks up only the whole name in such a table, and a pattern
-// for names without a dot would otherwise match every top-level domain. A combined table counts if one of its parts
-// does.
+// patterns says whether a table matches by pattern. Postfix asks those for the whole name only, and a
+// pattern for names without a dot would otherwise match every top-level domain. A table made of others counts as
+// one if any of them does.
 func patterns(table string) bool {
 	for _, t := range []string{"regexp:", "pcre:", "cidr:", "tcp:", "socketmap:"} {
 		if strings.HasPrefix(strings.TrimPrefix(table, "proxy:"), t) {
@@ -136,7 +153,7 @@ type parser struct {
 func (p *parser) add(text string, negate bool, nesting int) error {
 	comment := false
 	for _, token := range tokens(text) {
-		// Postfix warns and ignores the rest of the line. Here it counts, unless it excludes domains.
+		// Postfix warns and drops what follows. It is kept here unless it would take domains out.
 		comment = comment || token[0] == '#'
 		e := entry{text: token, negate: negate}
 		for strings.HasPrefix(e.text, "!") {
@@ -170,7 +187,7 @@ func (p *parser) add(text string, negate bool, nesting int) error {
 	return nil
 }
 
-// include reads a file of entries as Postfix does: lines that begin with # are comments.
+// include reads a file of entries, a line as Postfix reads it: whole lines that begin with # are comments.
 func (p *parser) include(file entry, nesting int) error {
 	if nesting >= maxNesting {
 		return fmt.Errorf("%s: files nested too deep", file.text)

@@ -40,7 +40,7 @@ func (s *Store) Run(ctx context.Context) error {
 }
 
 func newDisk(o Options) *statedb.File {
-	return statedb.New(statedb.Options{Path: filepath.Join(o.StateDir, "promises.db"), Bucket: "promises-1", Log: o.Log})
+	return statedb.New(statedb.Options{Path: filepath.Join(o.StateDir, "promises.db"), Bucket: "promises-1", Log: o.Log, Faults: o.Faults})
 }
 
 // checkDisk opens the database if it is not open, and again if its file was removed or replaced.

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/policyd/policyd/internal/oncelog"
 	"github.com/policyd/policyd/internal/statedb"
 )
 
@@ -32,6 +33,8 @@ const (
 type Options struct {
 	// StateDir keeps the memory across restarts, in the file promises.db; "" keeps it in this process only.
 	StateDir string
+	// Faults limits the warnings about the state directory; nil: one per minute.
+	Faults *oncelog.Limiter
 	// Log gets one WARN when a promise vanishes; nil logs nothing.
 	Log *slog.Logger
 	// Now is the clock; nil means time.Now.

@@ -51,7 +51,7 @@ type File struct {
 	file   os.FileInfo // of db
 	closed bool
 	warned bool // about the present fault
-	faults oncelog.Limiter
+	faults *oncelog.Limiter
 }
 
 // OpenFile opens a file like os.OpenFile.
@@ -66,6 +66,9 @@ type Options struct {
 	Log    *slog.Logger
 	// OpenFile replaces os.OpenFile in tests.
 	OpenFile OpenFile
+	// Faults limits the warnings; files in the same directory share it, so that one fault is one warning. nil limits those of
+	// this file.
+	Faults *oncelog.Limiter
 }
 
 // New returns a File that is not open yet.
@@ -73,7 +76,10 @@ func New(o Options) *File {
 	if o.OpenFile == nil {
 		o.OpenFile = os.OpenFile
 	}
-	return &File{path: o.Path, bucket: []byte(o.Bucket), log: o.Log, openFile: o.OpenFile}
+	if o.Faults == nil {
+		o.Faults = &oncelog.Limiter{}
+	}
+	return &File{path: o.Path, bucket: []byte(o.Bucket), log: o.Log, openFile: o.OpenFile, faults: o.Faults}
 }
 
 // IsOpen reports whether the database is open, so that an Update reaches the disk.

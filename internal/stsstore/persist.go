@@ -15,7 +15,7 @@ const diskInterval = 2 * time.Second
 // newDisk returns the database of policies, which maps domains to what entry.encode returns. A nil openFile means os.OpenFile.
 func newDisk(o *Options, openFile statedb.OpenFile) *statedb.File {
 	return statedb.New(statedb.Options{
-		Path: filepath.Join(o.StateDir, "mtasts.db"), Bucket: "policies-1", Log: o.Logger, OpenFile: openFile,
+		Path: filepath.Join(o.StateDir, "mtasts.db"), Bucket: "policies-1", Log: o.Logger, OpenFile: openFile, Faults: o.Faults,
 	})
 }
 

@@ -153,6 +153,7 @@ func (s *Store) put(e *entry) { s.save(append(s.table.put(e), e.domain)...) }
 func (s *Store) keep(e *entry) *entry {
 	old := s.table.get(e.domain)
 	s.put(e.after(old))
+	s.options.Load().Fetched(e.domain)
 	if old == nil || old.id != e.id {
 		s.options.Load().Logger.Info("MTA-STS policy fetched", "domain", e.domain, "id", e.id,
 			"mode", e.policy.Mode.String(), "mx", len(e.policy.MX), "max_age", e.policy.MaxAge.String())

@@ -1,7 +1,7 @@
 // Package stsstore keeps MTA-STS policies (RFC 8461) in memory and on disk.
 //
-// A policy that was fetched holds for its max_age, whatever DNS and the policy host do in that time. Nothing else protects a
-// domain from an attacker who suppresses its TXT record (section 10.2). So a Store
+// A policy that was fetched holds for its max_age, whatever DNS and the policy host do meanwhile: that is all that stands
+// between a domain and an attacker who suppresses its TXT record (section 10.2). So a Store
 //
 //   - never lets a failure of any kind end a policy that is live. Only a newer policy, fetched over verified HTTPS,
 //     replaces it;
@@ -23,6 +23,7 @@ import (
 
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
+	"github.com/policyd/policyd/internal/oncelog"
 	"github.com/policyd/policyd/internal/statedb"
 )
 
@@ -42,9 +43,13 @@ type Options struct {
 	// MaxPolicies bounds the policies that are kept; 0 means DefaultMaxPolicies. A policy over 2 KiB counts as several.
 	// Those that have been unused for longest are evicted first.
 	MaxPolicies int
-	Logger      *slog.Logger
+	// Faults limits the warnings about the state directory; nil: one per minute.
+	Faults *oncelog.Limiter
+	Logger *slog.Logger
 	// Observe is called with "ok" or an mtasts.Failure after every fetch, if it is not nil. It must not block.
 	Observe func(result string)
+	// Fetched is called after a policy was fetched and kept, if it is not nil. It must not block.
+	Fetched func(domain string)
 }
 
 // DefaultMaxPolicies is how many policies a store keeps.
@@ -59,6 +64,9 @@ func (o Options) withDefaults() *Options {
 	}
 	if o.Observe == nil {
 		o.Observe = func(string) {}
+	}
+	if o.Fetched == nil {
+		o.Fetched = func(string) {}
 	}
 	return &o
 }

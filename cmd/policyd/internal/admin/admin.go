@@ -24,7 +24,8 @@ type Daemon struct {
 	List func(CacheFilter) CacheList
 	Get  func(domain string) Domain
 	// Flush makes the daemon forget, so that it asks again.
-	Flush func(FlushRequest) (Flushed, error)
+	Flush    func(FlushRequest) (Flushed, error)
+	Promises Promises
 	// Reload reads the settings again. After an error the old ones are still in force.
 	Reload func(context.Context) (Reload, error)
 	// Level is the level of the log, until a reload or a restart sets it to that of the settings.

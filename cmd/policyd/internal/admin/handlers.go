@@ -14,14 +14,18 @@ func (s *Server) Handler() http.Handler {
 	type methods map[string]http.HandlerFunc
 	mux := http.NewServeMux()
 	for path, by := range map[string]methods{
-		"/v1/status":         {http.MethodGet: s.status},
-		"/v1/cache":          {http.MethodGet: s.list},
-		"/v1/cache/{domain}": {http.MethodGet: s.get},
-		"/v1/cache/flush":    {http.MethodPost: s.flush},
-		"/v1/reload":         {http.MethodPost: s.reload},
-		"/v1/log-level":      {http.MethodGet: s.level, http.MethodPut: s.setLevel},
-		"/v1/query":          {http.MethodGet: s.explain},
-		"/v1/report":         {http.MethodGet: s.report},
+		"/v1/status":            {http.MethodGet: s.status},
+		"/v1/cache":             {http.MethodGet: s.list},
+		"/v1/cache/{domain}":    {http.MethodGet: s.get},
+		"/v1/cache/flush":       {http.MethodPost: s.flush},
+		"/v1/reload":            {http.MethodPost: s.reload},
+		"/v1/log-level":         {http.MethodGet: s.level, http.MethodPut: s.setLevel},
+		"/v1/query":             {http.MethodGet: s.explain},
+		"/v1/report":            {http.MethodGet: s.report},
+		"/v1/promises":          {http.MethodGet: s.promises},
+		"/v1/promises/{domain}": {http.MethodGet: s.promise},
+		"/v1/promises/forget":   {http.MethodPost: s.forget},
+		"/v1/warm":              {http.MethodPost: s.warm},
 	} {
 		var allowed []string
 		for method := range by {

@@ -18,13 +18,16 @@ type Status struct {
 	Warnings []string `json:"warnings"`
 	Settings Settings `json:"settings"`
 	// Reload is the last one; null: there was none since the start.
-	Reload      *Reload     `json:"reload"`
-	Resolver    Resolver    `json:"resolver"`
-	Lookups     Lookups     `json:"lookups"`
-	Cache       Cache       `json:"cache"`
-	MTASTS      *MTASTS     `json:"mta_sts"`
-	Probes      *Probes     `json:"probes"`
-	Connections Connections `json:"connections"`
+	Reload   *Reload  `json:"reload"`
+	Resolver Resolver `json:"resolver"`
+	Lookups  Lookups  `json:"lookups"`
+	Cache    Cache    `json:"cache"`
+	MTASTS   *MTASTS  `json:"mta_sts"`
+	Probes   *Probes  `json:"probes"`
+	// Promises is null where promises.vanished is off, Fleet where fleet.url is empty.
+	Promises    *PromiseStatus `json:"promises"`
+	Fleet       *FleetStatus   `json:"fleet"`
+	Connections Connections    `json:"connections"`
 }
 
 // Settings are the settings in force.

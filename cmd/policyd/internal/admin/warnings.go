@@ -46,6 +46,13 @@ func (st *Status) warn() []string {
 			": check outbound port 443, the root certificates and mta_sts.proxy_from_environment")
 	}
 	add(st.MTASTS != nil && !st.MTASTS.Kept, "MTA-STS policies are not saved and are lost at a restart; check cache.state_dir")
+	if p := st.Promises; p != nil && p.Missing > 0 {
+		add(true, fmt.Sprintf("promises of %d domains vanished from unsigned answers, for example of %s: see policyd promises list --vanished",
+			p.Missing, strings.Join(p.Domains, ", ")))
+	}
+	if f := st.Fleet; f != nil && !f.Up {
+		add(true, "fleet store unavailable; nothing is shared, and lookups are not affected: "+f.Error)
+	}
 	dropped := st.Connections.Dropped["evicted"] + st.Connections.Dropped["refused"]
 	why := "server.max_connections"
 	if st.Connections.Errors["accept"] > 0 { // connections are dropped to make room then too, and are not counted apart

@@ -20,6 +20,7 @@ import (
 func (d *Daemon) Admin() admin.Daemon {
 	return admin.Daemon{
 		Status: d.Status, List: d.listCache, Get: d.getDomain, Flush: d.flush, Level: d.LogLevel(), Explain: d.explain, Report: d.sum,
+		Promises: d.adminPromises(),
 		Reload: func(context.Context) (admin.Reload, error) {
 			if err := d.Reload(); err != nil {
 				return admin.Reload{}, err
@@ -43,7 +44,7 @@ func (d *Daemon) Status() admin.Status {
 		Started: d.started, Uptime: int64(time.Since(d.started) / time.Second),
 		Warnings: append(d.socketWarnings(), d.loaded.Load().Warnings...),
 		Settings: d.settingsInForce(), Reload: d.lastReload(), Resolver: d.resolverStatus(), Lookups: d.lookupStatus(),
-		Cache: d.cacheStatus(), MTASTS: d.mtastsStatus(), Probes: d.probeStatus(), Connections: d.connectionStatus(),
+		Cache: d.cacheStatus(), MTASTS: d.mtastsStatus(), Probes: d.probeStatus(), Promises: d.promiseStatus(), Fleet: d.fleetStatus(), Connections: d.connectionStatus(),
 	}
 }
 

@@ -35,8 +35,6 @@ type Options struct {
 	Journal bool
 	// Passed are listeners from systemd; if there are any they replace those of the settings.
 	Passed []net.Listener
-	// ResolvConf is the resolv.conf(5) for dns.servers = []; "" means /etc/resolv.conf.
-	ResolvConf string
 	// Hangup asks for a reload; signals that come during one are one. It may be nil.
 	Hangup <-chan os.Signal
 }
@@ -58,6 +56,7 @@ type Daemon struct {
 	prober  *probe.Prober
 	store   *stsstore.Store
 	report  *report.Store
+	memory  remembering
 	service *lookup.Service
 	handler socketmap.Handler
 	server  *socketmap.Server
@@ -97,7 +96,13 @@ func New(o Options) (*Daemon, error) {
 	if d.site, err = postfix.New(d.siteOptions(loaded)); err != nil {
 		return nil, err
 	}
+	if err = d.newMemory(loaded); err != nil {
+		return nil, err
+	}
 	if d.store, err = stsstore.New(d.storeOptions(loaded)); err != nil {
+		return nil, err
+	}
+	if err = d.newFleet(loaded); err != nil {
 		return nil, err
 	}
 	probing := d.probeOptions(loaded)
@@ -118,7 +123,7 @@ func New(o Options) (*Daemon, error) {
 // sources are where lookups get their facts.
 func (d *Daemon) sources() lookup.Sources {
 	return lookup.Sources{
-		Resolver: d.cache, STS: d.store, Version: d.version,
+		Resolver: d.cache, STS: d.store, Promises: d.memory.promises, Version: d.version,
 		Probes: d.prober, WantProbe: d.prober.Want, Record: d.report.Record, Observe: d.observeLookup(),
 	}
 }
@@ -135,5 +140,5 @@ func (d *Daemon) lookupSettings(l *settings.Loaded) lookup.Settings {
 
 // parts are what runs beside the server, from before the first lookup until after the last.
 func (d *Daemon) parts() []func(context.Context) error {
-	return []func(context.Context) error{d.testResolver, d.cache.Run, d.site.Run, d.prober.Run, d.store.Run, d.report.Run, d.service.Run, d.hangups, d.watchRoots, d.watchdog, d.watchClock}
+	return append([]func(context.Context) error{d.testResolver, d.cache.Run, d.site.Run, d.prober.Run, d.store.Run, d.report.Run, d.service.Run, d.hangups, d.watchRoots, d.watchdog, d.watchClock}, d.memory.parts()...)
 }

@@ -62,13 +62,15 @@ func (d *Daemon) reload() (kept []string, err error) {
 	next.Warnings = append(next.Warnings, fewFiles(next)...)
 	old := d.loaded.Load()
 	kept = keep(next, old)
-	// All or nothing: what can fail comes first. The resolvers come before the rest, because only they depend on more than
-	// the settings: on resolv.conf.
-	if err := d.stub.Configure(d.stubOptions(next)); err != nil {
+	// What can fail comes first, so that it is all or nothing.
+	if err := d.prober.Configure(d.probeOptions(next)); err != nil {
 		return kept, err
 	}
-	if err := errors.Join(d.site.Configure(d.siteOptions(next)), d.prober.Configure(d.probeOptions(next))); err != nil {
-		return kept, errors.Join(err, d.stub.Configure(d.stubOptions(old)), d.site.Configure(d.siteOptions(old)), d.prober.Configure(d.probeOptions(old)))
+	if err := d.site.Configure(d.siteOptions(next)); err != nil {
+		return kept, err
+	}
+	if err := d.stub.Configure(d.stubOptions(next)); err != nil {
+		return kept, errors.Join(err, d.site.Configure(d.siteOptions(old)), d.prober.Configure(d.probeOptions(old)))
 	}
 	d.apply(next)
 	d.loaded.Store(next)
@@ -109,6 +111,12 @@ func keep(next, old *settings.Loaded) (kept []string) {
 		{"cache.state_dir", &next.Cache.StateDir, &old.Cache.StateDir},
 		{"admin.socket", &next.Admin.Socket, &old.Admin.Socket},
 		{"metrics.listen", &next.Metrics.Listen, &old.Metrics.Listen},
+		{"dns.second_opinion", &next.DNS.SecondOpinion, &old.DNS.SecondOpinion},
+		{"fleet.url", &next.Fleet.URL, &old.Fleet.URL},
+		{"fleet.key_file", &next.Fleet.KeyFile, &old.Fleet.KeyFile},
+		{"fleet.previous_key_file", &next.Fleet.PreviousKeyFile, &old.Fleet.PreviousKeyFile},
+		{"fleet.prefix", &next.Fleet.Prefix, &old.Fleet.Prefix},
+		{"fleet.pull", &next.Fleet.Pull, &old.Fleet.Pull},
 	} {
 		if *s.next != *s.old {
 			*s.next, kept = *s.old, append(kept, s.key)

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"github.com/policyd/policyd/internal/fleet"
 	"log/slog"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
@@ -31,7 +32,7 @@ func (d *Daemon) Explain(ctx context.Context, key string) lookup.Explanation {
 
 func (d *Daemon) stubOptions(l *settings.Loaded) stub.Options {
 	o := l.Stub(d.log)
-	o.Observe, o.ResolvConf = d.observeQuery(), d.options.ResolvConf
+	o.Observe = d.observeQuery()
 	return o
 }
 
@@ -44,6 +45,8 @@ func (d *Daemon) probeOptions(l *settings.Loaded) probe.Options {
 func (d *Daemon) storeOptions(l *settings.Loaded) stsstore.Options {
 	o := l.Store(d.cache, d.log)
 	o.Observe, o.MaxPolicies = d.observeFetch(), d.maxPolicies
+	o.Faults = &d.memory.faults
+	o.Fetched = func(domain string) { d.share(fleet.Policy, domain) }
 	return o
 }
 

@@ -1,6 +1,8 @@
 package metrics
 
 import (
+	"maps"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
@@ -65,6 +67,46 @@ func reads() []read {
 					return nil
 				}
 				return st.Probes.Results
+			},
+		},
+		{
+			name: "promises_remembered", help: "Domains whose promises are remembered.", kind: gauge,
+			value: func(st *admin.Status) float64 {
+				return promises(st, func(p *admin.PromiseStatus) float64 { return float64(p.Remembered) })
+			},
+		},
+		{
+			name: "promises_missing", help: "Domains whose established promise is missing from an unsigned answer now.", kind: gauge,
+			value: func(st *admin.Status) float64 {
+				return promises(st, func(p *admin.PromiseStatus) float64 { return float64(p.Missing) })
+			},
+		},
+		{
+			name: "promises_held", help: "Domains whose mail waits because their promise is missing.", kind: gauge,
+			value: func(st *admin.Status) float64 {
+				return promises(st, func(p *admin.PromiseStatus) float64 { return float64(p.Held) })
+			},
+		},
+		{
+			name: "promises_vanished_total", help: "Promises that vanished from an unsigned answer.", kind: counter,
+			value: func(st *admin.Status) float64 {
+				return promises(st, func(p *admin.PromiseStatus) float64 { return float64(p.Vanished) })
+			},
+		},
+		{
+			name: "fleet_up", help: "1 if the latest exchange with the fleet store succeeded, or nothing is shared.", kind: gauge,
+			value: func(st *admin.Status) float64 { return one(st.Fleet == nil || st.Fleet.Up) },
+		},
+		{
+			name: "fleet_records_total", help: "Records of the fleet store by what became of them.", kind: counter,
+			label: "result", known: []string{"sent", "merged", "malformed", "version", "mac", "misplaced", "future", "expired", "refused", "stale"},
+			values: func(st *admin.Status) map[string]uint64 {
+				if st.Fleet == nil {
+					return nil
+				}
+				values := map[string]uint64{"sent": st.Fleet.Sent, "merged": st.Fleet.Merged}
+				maps.Copy(values, st.Fleet.Ignored)
+				return values
 			},
 		},
 		{
@@ -134,4 +176,12 @@ func reads() []read {
 			},
 		},
 	}
+}
+
+// promises returns a figure about the memory of promises, 0 if it is switched off.
+func promises(st *admin.Status, figure func(*admin.PromiseStatus) float64) float64 {
+	if st.Promises == nil {
+		return 0
+	}
+	return figure(st.Promises)
 }

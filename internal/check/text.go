@@ -1,7 +1,6 @@
-package main
+package check
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -9,15 +8,14 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/policyd/policyd/internal/check/report"
 	"github.com/policyd/policyd/internal/smtptls"
 	"github.com/policyd/policyd/internal/text"
 	"github.com/policyd/policyd/prefix"
 )
 
-// reportScreen shows reports to people, in 80 columns but for what must not be wrapped: the answers of the maps, zone-file
+// Screen shows reports to people, in 80 columns but for what must not be wrapped: the answers of the maps, zone-file
 // lines and commands.
-type reportScreen struct {
+type Screen struct {
 	// Colour is for terminals.
 	Colour text.Palette
 	// Verbose shows the dialogues.
@@ -27,9 +25,9 @@ type reportScreen struct {
 const columns = 80
 
 // Write shows a report.
-func (s reportScreen) Write(w io.Writer, r *report.Report) error {
+func (s Screen) Write(w io.Writer, r *Report) error {
 	var b strings.Builder
-	b.WriteString(s.Colour.Paint(text.Bold, cmp.Or(r.Domain, text.Printable(r.Input))) + "   " + s.verdict(r) + "\n\n")
+	b.WriteString(s.Colour.Paint(text.Bold, orElse(r.Domain, text.Printable(r.Input))) + "   " + s.verdict(r) + "\n\n")
 	line(&b, "resolver", resolverLine(r.Resolver))
 	line(&b, "MX RRset", rrsetLine(r))
 	if r.RRset.State == "found" {
@@ -40,7 +38,7 @@ func (s reportScreen) Write(w io.Writer, r *report.Report) error {
 	}
 	if r.Domain != "" && r.RRset.State != "failed" {
 		b.WriteString("\n")
-		line(&b, "MTA-STS", reportedSTS(r.MTASTS))
+		line(&b, "MTA-STS", stsLine(r.MTASTS))
 		line(&b, "TLSRPT", strings.TrimRight(r.TLSRPT.State+", "+r.TLSRPT.Record, ", "))
 	}
 	b.WriteString("\n")
@@ -57,23 +55,23 @@ func (s reportScreen) Write(w io.Writer, r *report.Report) error {
 	return err
 }
 
-func (s reportScreen) verdict(r *report.Report) string {
+func (s Screen) verdict(r *Report) string {
 	switch r.Verdict {
-	case report.VerdictKept:
+	case VerdictKept:
 		return s.Colour.Paint(text.Green, "keeps its promise")
-	case report.VerdictBroken:
+	case VerdictBroken:
 		return s.Colour.Paint(text.Red, "does not work as it should")
-	case report.VerdictNone:
+	case VerdictNone:
 		return "promises nothing"
-	case report.VerdictNoMail:
+	case VerdictNoMail:
 		return "accepts no mail"
-	case report.VerdictPromised:
+	case VerdictPromised:
 		return s.Colour.Paint(text.Yellow, "promises, and was not tested")
 	}
 	return s.Colour.Paint(text.Yellow, "could not be tested from here")
 }
 
-func resolverLine(r report.Resolver) string {
+func resolverLine(r Resolver) string {
 	words := strings.Join(r.Servers, " ") + ": " + r.Result
 	if r.Reason != "" {
 		words += ", " + r.Reason
@@ -81,7 +79,7 @@ func resolverLine(r report.Resolver) string {
 	return words
 }
 
-func rrsetLine(r *report.Report) string {
+func rrsetLine(r *Report) string {
 	if r.RRset.State == "failed" {
 		return "failed: " + r.RRset.Error
 	}
@@ -109,7 +107,7 @@ func rrsetLine(r *report.Report) string {
 	return words
 }
 
-func reportedSTS(m report.MTASTS) string {
+func stsLine(m MTASTS) string {
 	words := m.State
 	if m.Mode != "" {
 		words += ", mode " + m.Mode
@@ -124,7 +122,7 @@ func reportedSTS(m report.MTASTS) string {
 }
 
 // host shows a host: its addresses and ports as a table, then what they have in common.
-func (s reportScreen) host(b *strings.Builder, h *report.Host) {
+func (s Screen) host(b *strings.Builder, h *Host) {
 	fmt.Fprintf(b, "\n%s\n", s.Colour.Paint(text.Bold, fmt.Sprintf("%d %s", h.Preference, h.Host)))
 	words := prefix.Of(h.Host).Promise()
 	if h.Prefix == prefix.None.String() {
@@ -164,13 +162,13 @@ func (s reportScreen) host(b *strings.Builder, h *report.Host) {
 	}
 }
 
-func (s reportScreen) table(b *strings.Builder, h *report.Host) {
+func (s Screen) table(b *strings.Builder, h *Host) {
 	if len(h.Connections) == 0 {
 		return
 	}
 	const padding = 2
 	w := tabwriter.NewWriter(b, 0, 0, padding, ' ', 0)
-	asked := slices.ContainsFunc(h.Connections, func(c report.Connection) bool { return c.Postfix != nil })
+	asked := slices.ContainsFunc(h.Connections, func(c Connection) bool { return c.Postfix != nil })
 	header := "  ADDRESS\tPORT\tTLS\tDAYS\tMS\tRESULT"
 	if asked {
 		header += "\tPOSTFIX"
@@ -193,19 +191,19 @@ func (s reportScreen) table(b *strings.Builder, h *report.Host) {
 				postfix = "\t" + c.Postfix.Verdict
 			}
 		}
-		_, _ = fmt.Fprintf(w, "  %s\t%d\t%s\t%s\t%.0f\t%s%s\n", c.Address, c.Port, cmp.Or(strings.ReplaceAll(c.Protocol, "TLS ", ""), "-"), days, took, s.result(c), postfix)
+		_, _ = fmt.Fprintf(w, "  %s\t%d\t%s\t%s\t%.0f\t%s%s\n", c.Address, c.Port, orElse(strings.ReplaceAll(c.Protocol, "TLS ", ""), "-"), days, took, s.result(c), postfix)
 	}
 	_ = w.Flush() // a strings.Builder does not fail
 }
 
 // result is a word or two: the findings say the rest.
-func (s reportScreen) result(c *report.Connection) string {
+func (s Screen) result(c *Connection) string {
 	switch c.Result {
-	case report.ResultOK:
+	case ResultOK:
 		return s.Colour.Paint(text.Green, "ok")
-	case report.ResultSkipped:
+	case ResultSkipped:
 		return "not tested"
-	case report.ResultUntested:
+	case ResultUntested:
 		if c.Cause == string(smtptls.NotJudged) {
 			return s.Colour.Paint(text.Yellow, c.Cause)
 		}
@@ -221,9 +219,9 @@ func (s reportScreen) result(c *report.Connection) string {
 	return s.Colour.Paint(text.Red, words)
 }
 
-func certificateText(c *report.Connection) string {
+func certificateText(c *Connection) string {
 	cert := c.Certificate
-	name := "not for this host, but for " + cmp.Or(strings.Join(cert.Names, " "), "no name")
+	name := "not for this host, but for " + orElse(strings.Join(cert.Names, " "), "no name")
 	if cert.Matched != "" {
 		name = "for " + cert.Matched
 	}
@@ -234,7 +232,7 @@ func certificateText(c *report.Connection) string {
 	return fmt.Sprintf("%s; until %s; %s: %s; %s, %s; %s", name, cert.NotAfter.Format(time.DateOnly), trust, strings.Join(cert.Chain, " < "), cert.Key, cert.Signature, c.Cipher)
 }
 
-func daneLine(h *report.Host) string {
+func daneLine(h *Host) string {
 	words := "port 25 " + daneText(h.DANE)
 	if h.DANE26 != nil {
 		words += "; implicit TLS " + daneText(*h.DANE26)
@@ -242,7 +240,7 @@ func daneLine(h *report.Host) string {
 	return words
 }
 
-func daneText(d report.DANE) string {
+func daneText(d DANE) string {
 	words := d.State
 	if len(d.Records) > 0 {
 		words += fmt.Sprintf(" (%d)", len(d.Records))
@@ -253,7 +251,7 @@ func daneText(d report.DANE) string {
 	return words
 }
 
-func (s reportScreen) dialogues(b *strings.Builder, h *report.Host) {
+func (s Screen) dialogues(b *strings.Builder, h *Host) {
 	for i := range h.Connections {
 		c := &h.Connections[i]
 		if len(c.Steps) == 0 {
@@ -274,7 +272,7 @@ func (s reportScreen) dialogues(b *strings.Builder, h *report.Host) {
 }
 
 // answer shows a reply as it goes to Postfix, in one line however long.
-func (s reportScreen) answer(b *strings.Builder, label string, a report.Answer) {
+func (s Screen) answer(b *strings.Builder, label string, a Answer) {
 	colour, normal := map[string]text.Style{"OK": text.Green, "NOTFOUND": ""}[a.Status]
 	if !normal {
 		colour = text.Red
@@ -282,12 +280,12 @@ func (s reportScreen) answer(b *strings.Builder, label string, a report.Answer) 
 	fmt.Fprintf(b, "  %-12s%s\n", label, strings.TrimRight(s.Colour.Paint(colour, a.Status)+" "+a.Text, " "))
 }
 
-func (s reportScreen) findings(b *strings.Builder, findings []report.Finding) {
-	colours := map[report.Severity]text.Style{report.Error: text.Red, report.Warning: text.Yellow, report.Info: "", report.Hint: ""}
+func (s Screen) findings(b *strings.Builder, findings []Finding) {
+	colours := map[Severity]text.Style{Error: text.Red, Warning: text.Yellow, Info: "", Hint: ""}
 	for i := range findings {
 		f := &findings[i]
 		if i == 0 || findings[i-1].Severity != f.Severity {
-			title := map[report.Severity]string{report.Error: "Errors", report.Warning: "Warnings", report.Info: "Good to know", report.Hint: "To publish"}[f.Severity]
+			title := map[Severity]string{Error: "Errors", Warning: "Warnings", Info: "Good to know", Hint: "To publish"}[f.Severity]
 			b.WriteString("\n" + s.Colour.Paint(text.Bold, title) + "\n")
 		}
 		b.WriteString("  " + s.Colour.Paint(colours[f.Severity], f.Code))

@@ -1,6 +1,4 @@
-// Package report has the result of policyd check about one domain, and the codes of its findings. Its JSON form is stable and
-// described by docs/schema/check.json.
-package report
+package check
 
 import (
 	"slices"

@@ -1,4 +1,4 @@
-package report
+package check
 
 // Code documents the code of a finding.
 type Code struct {
@@ -94,12 +94,12 @@ func Codes() []Code {
 	}
 }
 
-// CodeOf returns the documentation of a code. A code without one is a bug that a test finds.
-func CodeOf(name string) Code {
+// code returns the documentation of a code. A code without one is a bug that a test finds.
+func code(name string) (Code, bool) {
 	for _, c := range Codes() {
 		if c.Code == name {
-			return c
+			return c, true
 		}
 	}
-	return Code{Code: name, Severity: Error}
+	return Code{Code: name, Severity: Error}, false
 }

@@ -1,0 +1,70 @@
+package promises_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/promises"
+)
+
+// resolver answers every MX question with one host, and has no TXT records.
+type resolver struct {
+	host string
+	err  error
+	n    int
+}
+
+func (r *resolver) Lookup(_ context.Context, q dns.Question, _ dns.Effort) (*dns.RRset, error) {
+	r.n++
+	a := &dns.RRset{Name: q.Name, Type: q.Type, Status: dns.Insecure}
+	if q.Type == dns.TypeMX {
+		a.MX = []dns.MX{{Preference: 10, Host: r.host}}
+	}
+	return a, r.err
+}
+
+func TestTheSecondResolverIsAskedTwice(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name   string
+		second *resolver
+		ends   bool
+	}{
+		{"the same answer", &resolver{host: "mx.example.com"}, true},
+		{"another answer", &resolver{host: "starttls-mx.example.com"}, false},
+		{"no answer", &resolver{err: errors.New("timed out")}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := promises.New(promises.Options{})
+				for range 3 {
+					s.Observe(domain, with(promises.Prefix))
+					time.Sleep(24 * time.Hour)
+				}
+				ctx, stop := context.WithCancel(t.Context())
+				done := make(chan error)
+				o := &promises.Opinion{Store: s, First: &resolver{host: "mx.example.com"}, Second: c.second}
+				go func() { done <- o.Run(ctx) }()
+				time.Sleep(time.Hour)
+				require.Zero(t, c.second.n, "nothing is held yet")
+				s.Observe(domain, promises.Answer{Held: true})
+				time.Sleep(25 * time.Minute)
+				require.NotEmpty(t, s.Holds())
+				time.Sleep(10 * time.Minute)
+				require.Equal(t, c.ends, len(s.Holds()) == 0)
+				stop()
+				require.ErrorIs(t, <-done, context.Canceled)
+				if c.ends {
+					require.Equal(t, 4, c.second.n)
+				}
+			})
+		})
+	}
+}
