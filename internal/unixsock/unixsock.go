@@ -144,32 +144,36 @@ func (d *directory) vacant(ctx context.Context, path string) error {
 type Listener struct {
 	net.Listener
 	path string
-	id   identity   // of the socket at path; the zero value if there was none
-	dir  *directory // nil for an adopted listener, which leaves its socket alone
-	once sync.Once  // of Close
-	err  error      // of the first Close
+	id   identity // of the socket at path; the zero value if it was removed before
+	// hidden is set for an adopted listener whose path this user may not look at.
+	hidden bool
+	dir    *directory // nil for an adopted listener, which leaves its socket alone
+	once   sync.Once  // of Close
+	err    error      // of the first Close
 }
 
 // Adopt wraps the listener of a unix socket that another process made, such as systemd. The socket that is at its
 // path now is taken to be its own. Closing it does not remove the socket.
 func Adopt(l net.Listener) *Listener {
 	a := &Listener{Listener: l, path: l.Addr().String()}
-	a.id, _ = socketAt(a.path) // no socket there is what Reachable reports
+	var err error
+	a.id, err = socketAt(a.path)
+	a.hidden = err != nil && !errors.Is(err, fs.ErrNotExist)
 	return a
 }
 
 // Addr returns the path of the socket.
 func (l *Listener) Addr() net.Addr { return &net.UnixAddr{Name: l.path, Net: "unix"} }
 
-// Reachable returns nil while clients that connect to the path reach this listener. The error says why they do not:
-// the socket was removed, or something else is at the path.
+// Reachable returns nil while clients that connect to the path reach this listener, and also if this user may not look at
+// the path. The error names the reason otherwise: the socket was removed, or something else is at the path.
 func (l *Listener) Reachable() error {
 	there, err := socketAt(l.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("the socket %s was removed", l.path)
-	case err != nil:
-		return fmt.Errorf("cannot examine %s: %w", l.path, err)
+	case err != nil, l.hidden:
+		return nil //nolint:nilerr // unknown
 	case there != l.id:
 		return fmt.Errorf("%s was replaced by something else", l.path)
 	}

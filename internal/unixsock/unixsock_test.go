@@ -237,6 +237,27 @@ func TestPathThatIsTooLong(t *testing.T) {
 	require.ErrorContains(t, err, "the path of the socket has ")
 }
 
+// A directory that this user may not enter hides the path: that is no reason to give up the socket.
+func TestReachableWithoutPermission(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	l, err := net.Listen("unix", dir+"/sock")
+	require.NoError(t, err)
+	defer func() { require.NoError(t, l.Close()) }()
+	file := dir + "/file"
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	// Root may enter every directory; a file in the place of one refuses root too, and with another error than "not found".
+	require.NoError(t, unixsock.Adopt(named{l, file + "/sock"}).Reachable())
+}
+
+// named is a listener with another path.
+type named struct {
+	net.Listener
+	path string
+}
+
+func (n named) Addr() net.Addr { return &net.UnixAddr{Name: n.path, Net: "unix"} }
+
 func TestReachable(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
