@@ -91,3 +91,17 @@ func TestEpochChangesOnArrival(t *testing.T) {
 		require.Equal(t, "secure", cached(c, mxOf("example.com")))
 	})
 }
+
+// A memo that rests on cached answers compares versions: each epoch has versions of its own.
+func TestTheVersionChangesWithTheEpoch(t *testing.T) {
+	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
+		gets(c, mxOf("example.com"))
+		seen := map[Version]bool{c.Version(): true}
+		for _, epoch := range []dns.Epoch{{Answers: 1}, {Answers: 1, Failures: 1}, {Answers: 2, Failures: 1}} {
+			next.change(epoch)
+			require.False(t, seen[c.Version()])
+			seen[c.Version()] = true
+		}
+		require.Equal(t, c.Version(), c.Version())
+	})
+}

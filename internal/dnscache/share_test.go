@@ -153,3 +153,25 @@ func TestAJoinedCallSurvivesItsFirstCaller(t *testing.T) {
 		require.Equal(t, 2, next.queries())
 	})
 }
+
+// Calls whose callers have left while they waited leave their place in the queue.
+func TestAbandonedCallsLeaveTheQueue(t *testing.T) {
+	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
+		c.deliveries = newShare(1, 2)
+		next.delay = 10 * time.Second
+		var all sync.WaitGroup
+		all.Go(func() { gets(c, mxOf("first.example")) })
+		synctest.Wait()
+		for i := range 2 {
+			all.Go(func() {
+				limited, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				_, err := c.Lookup(limited, mxOf(fmt.Sprintf("waiting%d.example", i)), dns.Effort{})
+				require.Error(t, err)
+			})
+		}
+		time.Sleep(2 * time.Second)
+		require.Equal(t, "secure", gets(c, mxOf("later.example")))
+		all.Wait()
+	})
+}

@@ -208,11 +208,11 @@ func (s *Stub) testSigned(ctx context.Context, st *state, server Server) outcome
 			}
 		case useful(m):
 			if m.AuthenticatedData { // the proof that com. does not exist under a private root is as good
-				if out := s.testCached(ctx, st, server, fqdn); out.result != Unknown {
-					return out
-				} else if unsure, reason = true, out.reason; ctx.Err() != nil {
+				out := s.testCached(ctx, st, server, fqdn)
+				if out.result != Unknown || ctx.Err() != nil {
 					return out
 				}
+				unsure, reason = true, out.reason
 			}
 			answered = true
 		default:

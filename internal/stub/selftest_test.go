@@ -6,9 +6,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	miekg "github.com/miekg/dns"
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/internal/dns"
@@ -63,6 +65,30 @@ func TestSelfTest(t *testing.T) {
 				s.Set("corp.test", dns.TypeNS, signed)
 			},
 			names: []string{".", "corp.test"}, want: stub.Validating,
+		},
+		"a forwarder that passes AD on but loses it in its cache": {
+			set: func(s *dnstest.Server) {
+				var asked atomic.Int64
+				s.Set("", dns.TypeA, dnstest.Answer{Secure: true, Change: func(m *miekg.Msg) {
+					m.AuthenticatedData = asked.Add(1) == 1
+				}})
+			},
+			want: stub.NotValidating, reason: "loses it in its cache",
+		},
+		"a forwarder whose cache was filled by another program": {
+			set:  func(s *dnstest.Server) { s.Set("", dns.TypeA, dnstest.Answer{}) },
+			want: stub.NotValidating, reason: "does not set the AD bit for A .",
+		},
+		"the addresses of the first name cannot be looked up": {
+			set:  func(s *dnstest.Server) { s.Set("", dns.TypeA, dnstest.Answer{Rcode: "SERVFAIL"}) },
+			want: stub.Validating,
+		},
+		"no addresses can be looked up: no result": {
+			set: func(s *dnstest.Server) {
+				s.Set("", dns.TypeA, dnstest.Answer{Rcode: "SERVFAIL"})
+				s.Set("com", dns.TypeA, dnstest.Answer{Rcode: "REFUSED"})
+			},
+			want: stub.Unknown, reason: "REFUSED for A com.",
 		},
 		"a proof that com. does not exist is as good": {
 			set: func(s *dnstest.Server) {

@@ -24,6 +24,10 @@ const (
 	// maxUseless is how often a query is asked again after a connection that was lost without having answered anything.
 	// A server that takes one query per connection may reset it while the answer is under way.
 	maxUseless = 5
+	// After stallTime without a message, a connection on which queries wait gets no more of them, unless the server has
+	// maxStreams connections already.
+	stallTime  = 500 * time.Millisecond
+	maxStreams = 3
 )
 
 var (
@@ -32,13 +36,14 @@ var (
 	errIdle = errors.New("idle")
 )
 
-// streams keeps one connection to each server, over TCP or TLS. Queries do not wait for each other, and answers come in
-// any order (RFC 7766 section 6.2.1.1, RFC 7858 section 3.4).
+// streams keeps connections to servers, over TCP or TLS: one for each server, and a few more if a server answers the
+// queries of a connection one after the other and one of them stalls. Answers come in any order (RFC 7766 section 6.2.1.1,
+// RFC 7858 section 3.4).
 type streams struct {
 	tls *tls.Config // without a server name; it remembers TLS sessions
 
 	mu   sync.Mutex
-	open map[Server]*stream
+	open map[Server][]*stream
 }
 
 // exchange asks over the connection to s, or a new one. A query whose connection is lost is asked again until ctx
@@ -65,27 +70,19 @@ func lost(err error) bool {
 	return slices.ContainsFunc([]error{errLost, syscall.ECONNRESET, syscall.EPIPE, io.EOF}, is)
 }
 
-// get returns the open connection to s, or one that is being made.
+// get returns an open connection to s, or one that is being made. It prefers one that does not stall.
 func (p *streams) get(s Server) *stream {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if c := p.open[s]; c != nil && !c.closed() {
-		return c
+	open := slices.DeleteFunc(p.open[s], (*stream).closed)
+	i := slices.IndexFunc(open, func(c *stream) bool { return !c.stalls() })
+	if i < 0 && len(open) < maxStreams {
+		c := &stream{ready: make(chan struct{}), waiting: map[uint16]chan []byte{}, progress: time.Now()}
+		i, open = len(open), append(open, c)
+		go c.run(s, p.tls)
 	}
-	c := &stream{ready: make(chan struct{}), waiting: map[uint16]chan []byte{}}
-	p.open[s] = c
-	go c.run(s, p.tls)
-	return c
-}
-
-// close closes the connections that no query waits on. The others are closed when they are idle.
-func (p *streams) close() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, c := range p.open {
-		c.retire()
-	}
-	clear(p.open)
+	p.open[s] = open
+	return open[max(i, 0)]
 }
 
 // stream is a connection over TCP or TLS.
@@ -99,8 +96,8 @@ type stream struct {
 	failed   error                  // why the connection cannot be used any more
 	waiting  map[uint16]chan []byte // by ID
 	answers  int
-	received time.Time
-	retired  bool // close when nothing is waiting
+	received time.Time // when a message last arrived
+	progress time.Time // when a message last arrived, or a query was sent that is the only one
 }
 
 // run makes the connection and reads from it until it is closed.
@@ -169,12 +166,12 @@ func (c *stream) deliver(octets []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.received = time.Now()
+	c.progress = c.received
 	if answer := c.waiting[id]; answer != nil {
 		c.answers++
 		delete(c.waiting, id)
 		answer <- octets
 	}
-	c.closeIfRetired()
 }
 
 // ask sends a query and waits for its answer. The error is errLost if the connection was closed in between.
@@ -222,6 +219,9 @@ func (c *stream) register(answer chan []byte) (uint16, error) {
 	if len(c.waiting) >= most {
 		return 0, errors.New("too many queries on one connection")
 	}
+	if len(c.waiting) == 0 {
+		c.progress = time.Now()
+	}
 	for {
 		if id := miekg.Id(); c.waiting[id] == nil {
 			c.waiting[id] = answer
@@ -234,7 +234,6 @@ func (c *stream) forget(id uint16) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.waiting, id)
-	c.closeIfRetired()
 }
 
 func (c *stream) write(ctx context.Context, query *miekg.Msg) error {
@@ -295,23 +294,16 @@ func (c *stream) busy() bool {
 	return len(c.waiting) > 0
 }
 
+// stalls reports whether queries wait on the connection and nothing has arrived for a while.
+func (c *stream) stalls() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.waiting) > 0 && time.Since(c.progress) > stallTime
+}
+
 // useful reports whether the connection has answered a query.
 func (c *stream) useful() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.answers > 0
-}
-
-func (c *stream) retire() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.retired = true
-	c.closeIfRetired()
-}
-
-// closeIfRetired closes a retired connection that nothing waits on; c.mu is held. The reader then ends.
-func (c *stream) closeIfRetired() {
-	if c.retired && len(c.waiting) == 0 && c.conn != nil {
-		_ = c.conn.Close()
-	}
 }

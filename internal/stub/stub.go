@@ -180,7 +180,7 @@ func (s *Stub) use(o Options, servers []Server, source string) {
 			"servers", serverList(servers), "source", source, "trusted", trusted)
 		defer close(old.gone)
 	}
-	old.transport.close()
+	old.transport.sockets.close() // its connections close when they are idle
 	next = state{
 		options: o, servers: servers, source: source, trusted: trusted, reason: reason, epoch: old.epoch + 1,
 		transport: newTransport(o.RootCAs),

@@ -36,7 +36,7 @@ type transport struct {
 func newTransport(roots *x509.CertPool) *transport {
 	sessions := tls.NewLRUClientSessionCache(maxServers)
 	config := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, ClientSessionCache: sessions}
-	return &transport{streams: streams{tls: config, open: map[Server]*stream{}}}
+	return &transport{streams: streams{tls: config, open: map[Server][]*stream{}}}
 }
 
 // exchange asks over UDP, and over TCP if the answer is truncated (RFC 7766): a truncated answer is never used,
@@ -53,12 +53,6 @@ func (t *transport) exchange(ctx context.Context, s Server, query *miekg.Msg) (*
 		return nil, errors.New("truncated answer over TCP")
 	}
 	return answer, err
-}
-
-// close closes what is not in use. Queries that are still under way end on their own.
-func (t *transport) close() {
-	t.sockets.close()
-	t.streams.close()
 }
 
 // sockets are UDP sockets that wait for their next query. Only sockets that are connected to a loopback address are

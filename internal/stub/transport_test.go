@@ -403,3 +403,23 @@ func TestTLSSessionsAreResumed(t *testing.T) {
 	require.EqualValues(t, 2, resumed.Load())
 	require.EqualValues(t, 3, l.accepted.Load())
 }
+
+// A connection on which nothing arrives is replaced after the first timeout: the second try of the lookup has a new one.
+func TestASilentConnectionIsReplaced(t *testing.T) {
+	t.Parallel()
+	var connections atomic.Int64
+	l, s := overTLS(t, hasty, func(conn net.Conn) {
+		dead := connections.Add(1) == 1
+		for {
+			query, err := read(conn)
+			if err != nil {
+				return
+			}
+			if !dead {
+				write(conn, reply(t, query, nil))
+			}
+		}
+	})
+	require.Len(t, answer(t, s, mx("example.com")).MX, 1)
+	require.EqualValues(t, 2, l.accepted.Load())
+}
