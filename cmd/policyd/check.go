@@ -46,7 +46,7 @@ func newCheck(c *common) *cobra.Command {
 port 26 where the name of the host promises that, and say what holds and what to
 change. It never begins to send a mail: EHLO within TLS is the end.
 
-With --stdin the domains are read from standard input, one a line; a JSON object
+With --stdin the domains are read from standard input, one per line; a JSON object
 for each goes to standard output, progress and a summary to standard error.
 
 What each code means is in policyd-check(1).
@@ -64,7 +64,7 @@ from here; of several domains the worst of 3, 1, 0.`,
 	set := cmd.Flags()
 	set.BoolVar(&f.json, "json", false, "as JSON, one object for each domain and line")
 	set.BoolVarP(&f.verbose, "verbose", "v", false, "show the dialogues as well")
-	set.BoolVar(&f.noConnect, "no-connect", false, "look up only, and connect to nobody")
+	set.BoolVar(&f.noConnect, "no-connect", false, "look up only, and do not connect")
 	set.BoolVar(&f.port25Only, "port25-only", false, "leave port 26 out")
 	set.BoolVarP(&f.ipv4, "ipv4", "4", false, "connect to IPv4 addresses only")
 	set.BoolVarP(&f.ipv6, "ipv6", "6", false, "connect to IPv6 addresses only")
@@ -72,10 +72,10 @@ from here; of several domains the worst of 3, 1, 0.`,
 	set.StringVar(&f.at, "at", "", "judge certificates as of then: +14d, +36h, 2027-01-31 or an RFC 3339 time")
 	set.StringSliceVar(&f.resolvers, "resolver", nil, "DNS server to ask in place of those of the settings; may be repeated")
 	set.StringVar(&f.caFile, "ca-file", "", "PEM file with the roots to trust in place of those of the settings")
-	set.BoolVar(&f.stdin, "stdin", false, "read domains from standard input, one a line")
+	set.BoolVar(&f.stdin, "stdin", false, "read domains from standard input, one per line")
 	set.BoolVar(&f.unordered, "unordered", false, "with --stdin: write each result when it is ready")
 	set.StringVar(&f.skipDone, "skip-done", "", "with --stdin: leave out the domains of this earlier output")
-	set.IntVar(&f.jobs, "jobs", 0, "with --stdin: domains checked at once (default 16, or 256 with --no-connect)")
+	set.IntVar(&f.jobs, "jobs", 0, "with --stdin: domains checked concurrently (default 16, or 256 with --no-connect)")
 	set.Uint16Var(&f.smtpPort, "smtp-port", policy.SMTPPort, "port of STARTTLS, for tests")
 	// These fail for a flag that does not exist only.
 	_ = set.MarkHidden("smtp-port")
@@ -134,7 +134,7 @@ func moment(text string, now time.Time) (time.Time, error) {
 			return t, nil
 		}
 	}
-	return time.Time{}, fmt.Errorf("--at %q is no moment: write +14d, +2w, +36h, 2027-01-31 or 2027-01-31T12:00:00Z", text)
+	return time.Time{}, fmt.Errorf("--at: cannot parse %q as a time: write +14d, +2w, +36h, 2027-01-31 or 2027-01-31T12:00:00Z", text)
 }
 
 func runCheck(cmd *cobra.Command, c *common, f checkFlags, args []string) error {
@@ -268,7 +268,7 @@ func scan(cmd *cobra.Command, checker *check.Checker, f checkFlags) error {
 		err = e
 	}
 	if errors.Is(err, context.Canceled) {
-		err = errors.New("interrupted: go on with --skip-done")
+		err = errors.New("interrupted: continue with --skip-done")
 	}
 	if err != nil {
 		return failed(err)

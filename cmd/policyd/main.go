@@ -98,7 +98,7 @@ of MX hosts (starttls- and smtps-), from DANE and from MTA-STS.`,
 	return root
 }
 
-// complain prints an error and returns the exit status. What is no exit error comes from the command
+// complain prints an error and returns the exit status. Any other error comes from the command
 // line parser.
 func complain(w io.Writer, cmd *cobra.Command, err error) int {
 	if err == nil {

@@ -19,7 +19,7 @@ import (
 // page is the source of a manual page.
 func page(name string) string { return filepath.Join("..", "..", "docs", "man", name+".md") }
 
-// generated compares the part of a manual page between two comments with text; -update writes it anew.
+// generated compares the part of a manual page between two comments with text; -update rewrites it.
 func generated(t *testing.T, name, part, text string) {
 	t.Helper()
 	begin, end := "<!-- "+part+": go test ./cmd/policyd -update -->\n\n", "<!-- end -->\n"

@@ -25,7 +25,7 @@ func fits(t *testing.T, output string) {
 	}
 }
 
-// golden compares text with a file, which -update writes anew.
+// golden compares text with a file, which -update rewrites.
 func golden(t *testing.T, name, text string) {
 	t.Helper()
 	path := filepath.Join("testdata", name)

@@ -92,7 +92,7 @@ func TestPassedListenersOutliveTheProcess(t *testing.T) {
 	config := settingsFile(t)
 	req := socketmap.Request{Map: "tls-policy", Key: "starttls.example"}
 	for range 2 {
-		// Nobody serves: the connection waits in the backlog.
+		// No process accepts: the connection waits in the backlog.
 		ctx, cancel := testContext()
 		early, err := socketmap.Dial(ctx, addresses[0])
 		require.NoError(t, err)
@@ -144,7 +144,7 @@ func TestSignalStormsDoNotLoseAnswers(t *testing.T) {
 	require.Contains(t, p.log.String(), "msg=stopped")
 }
 
-// A socket that is no listener is a mistake in policyd.socket and not passed over.
+// A passed socket that does not listen is a mistake in policyd.socket, and is not ignored.
 func TestPassedSocketThatIsNoListener(t *testing.T) {
 	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	require.NoError(t, err)

@@ -142,7 +142,7 @@ func showExplanations(cmd *cobra.Command, q queryScreen, n int, explanation func
 	return nil
 }
 
-// domainOf returns what is looked up for an argument: of an e-mail address its domain, so that nobody's
+// domainOf returns what is looked up for an argument: of an e-mail address its domain, so that no
 // local part is shown.
 func domainOf(arg string) string {
 	return arg[strings.LastIndexByte(arg, '@')+1:]

@@ -111,7 +111,7 @@ func stsLine(p lookup.STSPolicy) string {
 
 // answer shows a reply as it goes to Postfix, in one line however long: a byte-for-byte answer is not wrapped.
 func (s shower) answer(b *strings.Builder, label string, a lookup.Answer) {
-	reply, _ := socketmap.ParseReply(a.Status + " " + a.Text) // what is no reply shows as TEMP
+	reply, _ := socketmap.ParseReply(a.Status + " " + a.Text) // anything else is shown as TEMP
 	words := reply.String()
 	word, rest, _ := strings.Cut(words, " ")
 	colour := text.Red

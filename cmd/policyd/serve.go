@@ -39,7 +39,7 @@ Exit status: 0 after SIGTERM, 1 if it cannot run, 2 if the settings are wrong, 7
 if a socket of systemd was removed and policyd.socket must be restarted.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			// From the first moment on, neither SIGHUP nor a log that nobody reads may end the process.
+			// From the first moment on, neither SIGHUP nor a closed log may end the process.
 			hangup := make(chan os.Signal, 1)
 			signal.Notify(hangup, syscall.SIGHUP)
 			defer signal.Stop(hangup)

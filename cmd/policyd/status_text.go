@@ -25,7 +25,7 @@ func (t *sheet) row(label, format string, args ...any) {
 	text.Wrap(&t.b, fmt.Sprintf("%-*s", labels, label), text.Printable(fmt.Sprintf(format, args...)))
 }
 
-// whole writes what is to be copied, such as paths and lines of a settings file: in one line however long.
+// whole writes text that people copy, such as paths and lines of a settings file: in one line however long.
 func (t *sheet) whole(label, words string) {
 	t.b.WriteString(fmt.Sprintf("%-*s", labels, label) + text.Printable(words) + "\n")
 }

@@ -33,7 +33,7 @@ func TestKeys(t *testing.T) {
 	require.Equal(t, "a.b.test", keys(relay, "hash:/x", true), "what takes domains out takes out as few as it can")
 	require.Equal(t, "a.b.test", keys(relay, "regexp:/x", false))
 	require.Equal(t, "a.b.test", keys(relay, "unionmap:{hash:/y, pcre:/x}", false))
-	require.Equal(t, "a.b.test .b.test b.test .test test", keys(relay, "hash:/etc/tcp: pcre:/x", false), "a path is no type")
+	require.Equal(t, "a.b.test .b.test b.test .test test", keys(relay, "hash:/etc/tcp: pcre:/x", false), "a path is not a type")
 	require.Equal(t, "a.b.test", keys(list{}, "hash:/x", false))
 	require.Equal(t, "* a.b.test .b.test .test", keys(list{below: true, rest: true}, "hash:/x", false))
 	require.Equal(t, "a.b.test .b.test .test", keys(list{below: true}, "hash:/x", false))

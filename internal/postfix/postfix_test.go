@@ -266,7 +266,7 @@ func TestRunFollowsChanges(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, _, err := s.Own(ctx, "one.example", dns.Effort{CacheOnly: true})
 		return err != nil && !errors.Is(err, dns.ErrNotCached)
-	}, time.Minute, 10*time.Millisecond, "old lists are not believed any more")
+	}, time.Minute, 10*time.Millisecond, "old lists are no longer used")
 	cancel()
 	require.NoError(t, <-done)
 }

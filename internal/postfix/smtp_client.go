@@ -78,7 +78,7 @@ func (c *Client) Ask(ctx context.Context, d smtptls.Dialogue) smtptls.Opinion {
 	return finger.Ask(ctx, d)
 }
 
-// refresh reads the settings of Postfix if they are old; c.mu is held. What cannot be read is as it was before.
+// refresh reads the settings of Postfix if they are old; c.mu is held. A setting that cannot be read stays as it was.
 func (c *Client) refresh(ctx context.Context) {
 	if !c.read.IsZero() && time.Since(c.read) < clientRefresh {
 		return

@@ -16,7 +16,7 @@ import (
 // diskInterval is how often Run looks whether the database is still in its place, or can be opened again.
 const diskInterval = 2 * time.Second
 
-// Run writes changes to the state directory until ctx ends, and what is left then. It returns at once without a state
+// Run writes changes to the state directory until ctx ends, and what is left then. It returns immediately without a state
 // directory. Changes that arrive during a write go together into the next one.
 func (s *Store) Run(ctx context.Context) error {
 	if s.disk == nil {

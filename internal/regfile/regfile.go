@@ -108,7 +108,7 @@ func regular(path string, info fs.FileInfo) error {
 }
 
 // within returns what f returns, or os.ErrDeadlineExceeded after d. A system call on a file system that does not answer
-// cannot be interrupted: f goes on by itself until the file system answers.
+// cannot be interrupted: f continues by itself until the file system answers.
 func within(d time.Duration, f func() ([]byte, error)) ([]byte, error) {
 	type result struct {
 		content []byte

@@ -11,7 +11,7 @@ import (
 const Columns = 80
 
 // Printable returns s with "?" in place of every character outside printable ASCII. The result is safe in a log
-// line, in a reply to Postfix and on a terminal, whoever wrote s.
+// line, in a reply to Postfix and on a terminal, whatever s contains.
 func Printable(s string) string { return replace(s, ' ') }
 
 // Name is Printable for a name from the DNS: a space becomes "?" too, so that a name stays one word.

@@ -17,7 +17,7 @@ import (
 )
 
 // How long Listen and Close wait for another process of the same user that makes or removes the same socket. To open
-// takes longer than the other process may need to find out that nobody answers.
+// takes longer than the other process may need to find out that no process answers.
 const (
 	waitToOpen  = 5 * time.Second
 	waitToClose = 200 * time.Millisecond

@@ -1,7 +1,7 @@
 // Package unixsock opens listeners on TCP addresses and unix sockets (unix(7)).
 //
 // A unix socket gets its mode and group before clients can reach it, replaces only a
-// socket that nobody answers on, and is removed when its listener is closed. All of
+// dead socket, and is removed when its listener is closed. All of
 // that works on a descriptor of the directory, never on a path: a user who can write
 // to the directory cannot redirect a chmod or chown to a file of their choice.
 package unixsock
@@ -35,7 +35,7 @@ type Options struct {
 
 // Listen opens a listener at "host:port" or "unix:/path". The listener of a unix socket is a *Listener.
 //
-// A socket at the path is replaced only if nobody answers on it. Anything else at the path (a live socket, a file,
+// A socket at the path is replaced only if no process answers on it. Anything else at the path (a live socket, a file,
 // a directory, a symbolic link) is left as it is, and the error names it. Concurrent processes do not replace each
 // other's sockets. The last component of the directory must not be a symbolic link. As root, Listen refuses a
 // directory that another user can write.
@@ -117,7 +117,7 @@ func (d *directory) listen(ctx context.Context, path string, mode fs.FileMode, g
 	return &Listener{Listener: l, path: path, id: id, dir: d}, nil
 }
 
-// vacant returns nil if there is nothing at path, or a socket that nobody answers on.
+// vacant returns nil if there is nothing at path, or a socket that no process answers on.
 func (d *directory) vacant(ctx context.Context, path string) error {
 	st, err := d.stat(filepath.Base(path))
 	switch {
@@ -137,7 +137,7 @@ func (d *directory) vacant(ctx context.Context, path string) error {
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, fs.ErrNotExist):
 		return nil
 	}
-	return fmt.Errorf("cannot tell whether another process answers at %s: %w", path, err)
+	return fmt.Errorf("it is unknown whether another process answers at %s: %w", path, err)
 }
 
 // Listener is the listener of a unix socket that knows which file is its own.
@@ -181,7 +181,7 @@ func (l *Listener) Reachable() error {
 }
 
 // Close closes the listener and removes the socket, unless something else is at the path by now, or another process
-// of this user holds the lock: a socket that nobody answers on does no harm. It may be called more than once.
+// of this user holds the lock: a dead socket does no harm. It may be called more than once.
 func (l *Listener) Close() error {
 	l.once.Do(func() {
 		if l.dir != nil {

@@ -43,7 +43,7 @@ func TestListenTakesOverOnlyADeadSocket(t *testing.T) {
 	dead.(*net.UnixListener).SetUnlinkOnClose(false)
 	require.NoError(t, dead.Close())
 	second, err := listen()
-	require.NoError(t, err, "a socket that nobody answers on is taken over")
+	require.NoError(t, err, "a dead socket is taken over")
 	entries, err := os.ReadDir(filepath.Dir(path))
 	require.NoError(t, err)
 	require.Len(t, entries, 1, "nothing is left beside the socket")

@@ -1,6 +1,6 @@
 // Package admin is the daemon's own door for its operator: HTTP with JSON over a
 // unix socket, described in docs/admin-api.md. The permissions of the socket are the access
-// control. Whoever may open it may see everything the daemon knows and change what can be
+// control. Anyone who can open it can see everything the daemon knows and change what can be
 // changed while it runs, so nothing of this is served anywhere else.
 //
 // A Server serves a Daemon, which is made of functions: what is behind them is wired by the caller. A Client asks
@@ -16,7 +16,7 @@ import (
 	"github.com/policyd/policyd/internal/report"
 )
 
-// Daemon is what is shown and changed. Every function must be set, is called by several goroutines at once, and
+// Daemon is what is shown and changed. Every function must be set, is called by several goroutines concurrently, and
 // gets names in the form of policy.ParseName.
 type Daemon struct {
 	Status func() Status

@@ -23,12 +23,12 @@ import (
 
 // What keeps a client from the daemon.
 var (
-	// ErrNotRunning: nobody answers at the socket. Start the daemon, or look at another socket.
+	// ErrNotRunning: no process answers at the socket. Start the daemon, or look at another socket.
 	ErrNotRunning = errors.New("admin: no daemon answers")
 	// ErrForbidden: the permissions of the socket, or of a directory above it, forbid.
 	ErrForbidden = errors.New("admin: permission denied")
 	// ErrUnreadable: something answers and it is no admin API, or it broke off. Look whether it is the right socket.
-	ErrUnreadable = errors.New("admin: what answers is no admin API, or has broken off")
+	ErrUnreadable = errors.New("admin: the peer is not an admin API, or has closed the connection")
 )
 
 // RefusedError is a request that the daemon refused.

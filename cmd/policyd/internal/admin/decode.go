@@ -147,7 +147,7 @@ func only(query url.Values, known ...string) error {
 func domainName(s string) (string, error) {
 	name, ok := policy.ParseName(s)
 	if !ok {
-		return "", fmt.Errorf("%q is no domain name", s)
+		return "", fmt.Errorf("%q is not a domain name", s)
 	}
 	return name, nil
 }

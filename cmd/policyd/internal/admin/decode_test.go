@@ -94,7 +94,7 @@ func TestDecodeQueries(t *testing.T) {
 	}
 }
 
-// What is let through is a domain in its one form, or all, or one of four levels.
+// The result is a domain in its one form, or all, or one of four levels.
 func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{`{"domain":"example.com"}`, `{"all":true,"sts":true}`, `{"level":"debug"}`, `{"domain":"münchen.example."}`, `{`, `{"all":true}x`} {
 		f.Add([]byte(seed))

@@ -158,7 +158,7 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
 	case s.explained <- struct{}{}:
 		defer func() { <-s.explained }()
 	default:
-		refuse(w, http.StatusServiceUnavailable, "too many queries at once: try again")
+		refuse(w, http.StatusServiceUnavailable, "too many concurrent queries: try again")
 		return
 	}
 	answer(w, s.daemon.Explain(r.Context(), next))

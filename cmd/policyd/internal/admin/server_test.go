@@ -234,7 +234,7 @@ func TestSomebodyElseThere(t *testing.T) {
 			}()
 			_, err = client(t, path).Status(t.Context())
 			require.ErrorIs(t, err, admin.ErrUnreadable)
-			require.NotContains(t, err.Error(), "http://", "the URL is none of the operator's")
+			require.NotContains(t, err.Error(), "http://", "the operator did not write the URL")
 			require.NoError(t, l.Close())
 			require.NoError(t, <-served)
 		})

@@ -7,7 +7,7 @@ import (
 
 const (
 	clockLook = 10 * time.Second
-	// clockStep is by how much a clock must be off at once for it to have been set: what keeps it right moves it by less.
+	// clockStep is by how much a clock must jump to count as set: time synchronization moves it by less.
 	clockStep = 30 * time.Second
 )
 

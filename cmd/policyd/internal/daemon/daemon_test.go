@@ -87,7 +87,7 @@ func (l *lab) start() *lab {
 		}
 	})
 	require.Eventually(l.t, func() bool { return l.daemon.Listening() != nil }, patience, time.Millisecond, "%s", l.log)
-	// What is asked before the self-test has ended may be asked again after it.
+	// A lookup before the self-test has ended may be repeated after it.
 	require.Eventually(l.t, func() bool { return l.daemon.off() || l.daemon.Resolver().Result == stub.Validating }, patience, time.Millisecond)
 	return l
 }
@@ -246,7 +246,7 @@ func TestPassedListenersReplaceThoseOfTheSettings(t *testing.T) {
 	require.NoFileExists(t, l.path())
 }
 
-// "if the directory cannot be used: log one warning naming the cause, go on without persistence"
+// "if the directory cannot be used: log one warning naming the cause, continue without persistence"
 func TestStateDirectoryThatCannotBeUsed(t *testing.T) {
 	l := newLab(t, "")
 	text, err := os.ReadFile(l.config)

@@ -20,7 +20,7 @@ func fewFiles(l *settings.Loaded) []string {
 	return fewFilesOf(l.Server.MaxConnections+others, uint64(limit.Cur))
 }
 
-// writable says whether files can be made in a directory.
+// writable reports whether files can be made in a directory.
 func writable(dir string) bool {
 	f, err := os.CreateTemp(dir, ".writable-*")
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 )
 
 // limitMemory has the collector keep to nine tenths of what the control group of this process may take, where GOMEMLIMIT is
-// not less, and returns how many bytes of that the DNS cache may take; 0: there is no limit. Whatever strangers ask for, the
+// not less, and returns how many bytes of that the DNS cache may take; 0: there is no limit. Whatever untrusted senders cause, the
 // kernel shall have no cause to end policyd.
 func (d *Daemon) limitMemory(group func() (uint64, error)) int64 {
 	limit := debug.SetMemoryLimit(-1)

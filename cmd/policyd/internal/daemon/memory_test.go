@@ -21,7 +21,7 @@ func TestCacheShare(t *testing.T) {
 	}
 }
 
-// A limit of the process is kept to, whoever has set it, and the log says so where it leaves less than the settings do.
+// The daemon keeps to a limit of the process from any source, and logs it if it leaves less than the settings do.
 func TestLimitMemory(t *testing.T) {
 	const none = math.MaxInt64
 	before := debug.SetMemoryLimit(-1)

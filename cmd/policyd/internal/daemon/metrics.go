@@ -19,7 +19,7 @@ type telemetry struct {
 	*metrics.Metrics
 }
 
-// newTelemetry registers the metrics, if somebody is to see them.
+// newTelemetry registers the metrics, if they are served.
 func (d *Daemon) newTelemetry() *telemetry {
 	if d.loaded.Load().Metrics.Listen == "" {
 		return nil
@@ -28,7 +28,7 @@ func (d *Daemon) newTelemetry() *telemetry {
 	return &telemetry{registry: registry, Metrics: metrics.New(registry, d.options.Version, d.Status)}
 }
 
-// observeLookup is for lookup.Sources, and observeQuery for stub.Options: nil where nobody looks.
+// observeLookup is for lookup.Sources, and observeQuery for stub.Options: nil if metrics are not served.
 func (d *Daemon) observeLookup() func(lookup.Kind) func(time.Duration) {
 	if d.telemetry == nil {
 		return nil
@@ -53,7 +53,7 @@ func (d *Daemon) observeFetch() func(result string) {
 	return d.telemetry.Fetch
 }
 
-// readiness returns what lookups wait for. It is asked when all listeners are open; running ends when the daemon is told to
+// readiness returns what lookups wait for. It is asked when all listeners are open; running ends when the daemon starts to
 // stop.
 func (d *Daemon) readiness(running context.Context) error {
 	if running.Err() != nil {

@@ -63,7 +63,7 @@ func (d *Daemon) watchdog(ctx context.Context) error {
 	}
 }
 
-// works looks up what is answered without asking anybody.
+// works looks up a key that is answered without any query.
 func (d *Daemon) works(ctx context.Context, patience time.Duration) bool {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

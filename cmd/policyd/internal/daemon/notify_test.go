@@ -13,7 +13,7 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// manager is a service manager that hears what it is told.
+// manager is a service manager that records its notifications.
 func manager(t *testing.T) <-chan string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "notify")

@@ -137,7 +137,7 @@ func TestStatusSaysThatNoDNSServerAnswers(t *testing.T) {
 		return err == nil && len(st.Warnings) > 0
 	}, patience, 100*time.Millisecond)
 	require.WithinRange(t, st.Resolver.FailingSince, began, time.Now())
-	// On a busy machine somebody else can have the port by then.
+	// On a busy machine another process can have the port by then.
 	require.Contains(t, []string{l.dns.Addr() + ": connection refused", l.dns.Addr() + ": timed out"}, st.Resolver.FailingReason)
 	require.Equal(t, []string{
 		"no DNS server has answered since " + st.Resolver.FailingSince.Format(time.TimeOnly) + "; lookups fail and mail waits: " + st.Resolver.FailingReason,
@@ -273,7 +273,7 @@ func TestOnlyTheAdminSocketChangesAnything(t *testing.T) {
 	require.NoError(t, err)
 	answer, err := io.ReadAll(conn)
 	require.NoError(t, err)
-	require.Empty(t, answer, "HTTP is no netstring")
+	require.Empty(t, answer, "HTTP is not a netstring")
 	require.NoError(t, conn.Close())
 	require.Nil(t, l.daemon.LastReload())
 }

@@ -90,7 +90,7 @@ func (d *Daemon) serve(l net.Listener) error {
 // errSlowEnd is the error of within when the time is over.
 var errSlowEnd = errors.New("deadline exceeded")
 
-// within returns what f returns, or errSlowEnd after d; f goes on by itself then.
+// within returns what f returns, or errSlowEnd after d; f then continues by itself.
 func within(d time.Duration, f func() error) error {
 	done := make(chan error, 1)
 	go func() { done <- f() }()

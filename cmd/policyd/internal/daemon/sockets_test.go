@@ -29,7 +29,7 @@ func answering(t *testing.T, path string) {
 	}, patience, time.Millisecond)
 }
 
-// A unix socket that is removed, or replaced by one that nobody answers on, is made again. Connections stay.
+// A unix socket that is removed, or replaced by a dead one, is made again. Connections stay.
 func TestALostSocketIsMadeAgain(t *testing.T) {
 	for name, lose := range map[string]func(path string) error{
 		"removed": os.Remove,
@@ -79,7 +79,7 @@ func TestALiveSocketInPlaceOfOursIsLeftAlone(t *testing.T) {
 	answering(t, l.path())
 }
 
-// Only systemd can make its sockets again: the daemon ends, so that systemd does. Without a service manager it goes on.
+// Only systemd can make its sockets again: the daemon ends, so that systemd does. Without a service manager it continues.
 func TestALostSocketOfSystemdEndsTheDaemon(t *testing.T) {
 	pass := func(t *testing.T, l *lab) string {
 		path := filepath.Join(l.dir, "passed")

@@ -12,7 +12,7 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 )
 
-// daemon is what the running daemon says of itself.
+// daemon is the status that the running daemon reports.
 type daemon struct {
 	running bool
 	status  admin.Status

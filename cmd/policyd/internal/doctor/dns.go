@@ -48,7 +48,7 @@ func (e *exam) resolver(ctx context.Context) stub.State {
 	return st
 }
 
-// answers says of the reason of a self-test without a result that the server has answered something.
+// answers reports whether the server answered something in a self-test without a result.
 func answers(reason string) bool {
 	return strings.Contains(reason, "SERVFAIL") || strings.Contains(reason, "REFUSED")
 }

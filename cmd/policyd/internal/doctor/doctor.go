@@ -57,10 +57,10 @@ type Finding struct {
 	Change []string `json:"change,omitempty"`
 }
 
-// Sound says that nothing is to be changed.
+// Sound reports whether nothing must be changed.
 func (r Report) Sound() bool { return r.Errors == 0 && r.Warnings == 0 }
 
-// exam is an examination while it goes on.
+// exam is an examination in progress.
 type exam struct {
 	Options
 	codes    map[string]Code

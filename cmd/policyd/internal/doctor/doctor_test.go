@@ -71,7 +71,7 @@ func TestEveryFinding(t *testing.T) {
 		{"resolver-untrusted", "systemd-resolved", func(s *sender) { s.settings.DNS.Servers = []string{"127.0.0.53"} }},
 		{"resolver-not-validating", "no AD bit", func(s *sender) { s.dns.SetValidating(false) }},
 		{"resolver-echoes-ad", "the AD bit for everything", func(s *sender) { s.dns.SetEchoAD(true) }},
-		{"resolver-silent", "nobody on that port", func(s *sender) { s.settings.DNS.Servers = []string{"127.0.0.1:" + closed} }},
+		{"resolver-silent", "a closed port", func(s *sender) { s.settings.DNS.Servers = []string{"127.0.0.1:" + closed} }},
 		{"resolver-untested", "SERVFAIL for the names of the self-test", func(s *sender) {
 			s.settings.DNS.SelfTest = []string{"signed.example"}
 			s.dns.Set("signed.example", dns.TypeNS, dnstest.Answer{Rcode: "SERVFAIL"})
@@ -157,7 +157,7 @@ func TestEveryFinding(t *testing.T) {
 		{"own-domains-unknown", "a table that cannot be asked", param("relay_domains", "mysql:/etc/x")},
 		{"own-domain-unguarded", "a domain that the guard does not have", param("relay_domains", "relay.example")},
 		{"own-domain-routed", "a route for an own domain", func(s *sender) { s.routes["postmaster@mx.own.example"] = "smtps26:mx.own.example:26" }},
-		{"egress-filtered", "the daemon says so", func(s *sender) { s.status.Probes.EgressFiltered = true }},
+		{"egress-filtered", "the daemon reports it", func(s *sender) { s.status.Probes.EgressFiltered = true }},
 		{"mta-sts-blocked", "the daemon reports it", func(s *sender) {
 			s.status.MTASTS = &admin.MTASTS{BlockedSince: time.Now().Add(-time.Hour)}
 		}},
@@ -165,7 +165,7 @@ func TestEveryFinding(t *testing.T) {
 			s.status.MTASTS = &admin.MTASTS{BlockedSince: time.Now().Add(-time.Hour)}
 			s.settings.MTASTS.ProxyFromEnvironment = true
 		}},
-		{"egress-untested", "nobody has tried", func(s *sender) { s.status.Probes = nil }},
+		{"egress-untested", "no probe yet", func(s *sender) { s.status.Probes = nil }},
 		{"egress-untested", "a host that refuses", func(s *sender) { s.egress = []string{"127.0.0.1"}; s.settings.Port26.Port = atoi(closed) }},
 	}
 	tested := []string{"settings-warning", "settings-invalid", "postfix-missing", "postfix-state-unknown", "socket-forbidden"} // tests of their own
@@ -206,7 +206,7 @@ func atoi(s string) int {
 	return n
 }
 
-// closedPort returns a port on 127.0.0.1 where nobody listens.
+// closedPort returns a port on 127.0.0.1 where no process listens.
 func closedPort(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -270,10 +270,10 @@ func TestForbidden(t *testing.T) {
 	require.Empty(t, forbidden(s.dir+"/sock", "nobody"))
 	require.NoError(t, os.Chmod(s.dir, 0o700))
 	require.Contains(t, forbidden(s.dir+"/sock", "nobody"), "may not enter "+s.dir)
-	require.Empty(t, forbidden(s.dir+"/sock", "nobody-that-exists"), "what cannot be told is no finding")
+	require.Empty(t, forbidden(s.dir+"/sock", "nobody-that-exists"), "an unknown user is not a finding")
 }
 
-// Where systemd has passed the listeners, its unit is to be changed: the settings would do nothing.
+// Where systemd has passed the listeners, its unit must be changed: the settings would do nothing.
 func TestAListenerIsChangedWhereItIsMade(t *testing.T) {
 	t.Parallel()
 	const code = "socket-outside-chroot"

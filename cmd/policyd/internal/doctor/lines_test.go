@@ -11,7 +11,7 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 )
 
-// example returns the lines of an example file that are no comments.
+// example returns the lines of an example file except its comments.
 func example(t *testing.T, name string) []string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("../../../../postfix", name))

@@ -116,7 +116,7 @@ func (e *exam) routed(ctx context.Context, at string, domains []string) {
 	defer cancel()
 	client, err := socketmap.Dial(ctx, e.setup.dialable(at))
 	if err != nil {
-		return // connections has said so
+		return // connections has reported it
 	}
 	defer func() { _ = client.Close() }()
 	for _, d := range domains {

@@ -179,7 +179,7 @@ func (t table) isPolicyd(names []string) bool {
 	return t.endpoint != "" && foldContains(names, t.name)
 }
 
-// isPattern says whether a table matches the whole address by pattern.
+// isPattern reports whether a table matches the whole address by pattern.
 func (t table) isPattern() bool {
 	return strings.HasPrefix(t.text, "regexp:") || strings.HasPrefix(t.text, "pcre:")
 }

@@ -50,7 +50,7 @@ func (e *exam) connections(ctx context.Context) {
 	}
 }
 
-// reach says whether Postfix's processes can get to a unix socket at all.
+// reach reports whether Postfix's processes can get to a unix socket at all.
 func (e *exam) reach(at string) bool {
 	path, unix := strings.CutPrefix(at, "unix:")
 	if !unix {
@@ -85,7 +85,7 @@ func (e *exam) listener(setting, unit string) string {
 	return e.setting("server", setting)
 }
 
-// asks says whether a service is one of those that ask policyd.
+// asks reports whether a service is one of those that ask policyd.
 func asks(svc service) bool {
 	return slices.Contains([]string{"smtp", "trivial-rewrite"}, svc.command)
 }
@@ -180,7 +180,7 @@ func forbidden(path, owner string) string {
 	return ""
 }
 
-// permits says whether the permissions of a file allow something; what cannot be looked at is not judged.
+// permits reports whether the permissions of a file allow something; true if they cannot be read.
 func permits(path, uid string, groups []string, bit fs.FileMode) bool {
 	info, err := os.Stat(path)
 	if err != nil {

@@ -1,5 +1,5 @@
 // Package metrics shows the daemon to Prometheus, in the text format over HTTP. Every label has a small fixed set of
-// values: a domain, a host or an address is never one of them, so strangers cannot make time series.
+// values: a domain, a host or an address is never one of them, so remote parties cannot create time series.
 //
 // What happens often is observed as it happens, without allocating; the rest is read from an admin.Status when
 // Prometheus asks.
@@ -42,7 +42,7 @@ type (
 	queryLabels    struct{ dnsType, rcode string }
 )
 
-// other stands for values that are not known: there are none, unless somebody forgets this package.
+// other stands for values that are not known: there are none, unless a change forgets this package.
 const other = "other"
 
 // New registers the metrics of a daemon of that version, which is in the state that status returns when it is called,

@@ -185,7 +185,7 @@ func TestSeriesAreBounded(t *testing.T) {
 	require.Contains(t, text, `policyd_decisions_total{class="other",reason="other",source="other"} 3745`, "nothing is lost")
 }
 
-// Whoever adds a source or a state must not run into the bound.
+// A new source or state must not reach the bound.
 func TestTheBoundIsFarFromWhatThereIs(t *testing.T) {
 	t.Parallel()
 	m, reg := registered(t)

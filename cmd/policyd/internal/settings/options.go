@@ -47,7 +47,7 @@ func (l *Loaded) PolicyOptions() policy.Options {
 	}
 }
 
-// Lookup returns the settings of lookups, but for the site.
+// Lookup returns the settings of lookups, except the site.
 func (l *Loaded) Lookup() lookup.Settings {
 	return lookup.Settings{
 		Policy: l.PolicyOptions(), Overrides: l.Rules,
@@ -55,7 +55,7 @@ func (l *Loaded) Lookup() lookup.Settings {
 	}
 }
 
-// Site returns the options of what this site receives itself, but for the resolver.
+// Site returns the options of what this site receives itself, except the resolver.
 func (l *Loaded) Site(log *slog.Logger) postfix.Options {
 	return postfix.Options{
 		ExcludeDomains: l.Port26.ExcludeDomains, OwnHosts: l.Port26.OwnHosts, Logger: log,
@@ -63,7 +63,7 @@ func (l *Loaded) Site(log *slog.Logger) postfix.Options {
 	}
 }
 
-// Probe returns the options of probes, but for the resolver.
+// Probe returns the options of probes, except the resolver.
 func (l *Loaded) Probe(log *slog.Logger) probe.Options {
 	return probe.Options{
 		Port: uint16(l.Port26.Port), Roots: l.Roots, Special: l.Port26.ProbeSpecialAddresses, StateDir: l.Cache.StateDir, Logger: log,
