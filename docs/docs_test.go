@@ -117,4 +117,17 @@ func TestPathsExist(t *testing.T) {
 	}, ".")
 }
 
+// TestDecisions checks the form of the decision records.
+func TestDecisions(t *testing.T) {
+	t.Parallel()
+	form := regexp.MustCompile(`^# (\d+)\. [^\n]+\n(?s:.*)\n## Context\n(?s:.*)\n## Decision\n(?s:.*)\n## Consequences\n`)
+	walk(t, func(path string) {
+		m := form.FindStringSubmatch(read(t, path))
+		require.NotNil(t, m, "%s: a number and a title, then the sections Context, Decision and Consequences", path)
+		number, err := strconv.Atoi(filepath.Base(path)[:4])
+		require.NoError(t, err, path)
+		require.Equal(t, strconv.Itoa(number), m[1], path)
+	}, "docs/decisions")
+}
+
 var verb = regexp.MustCompile(`%[+#]?[a-z]`)

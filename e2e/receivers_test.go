@@ -27,6 +27,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/policyd/policyd/internal/check"
+	"github.com/policyd/policyd/internal/check/report"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/postfix"
@@ -368,7 +369,7 @@ func TestReceivers(t *testing.T) {
 			})
 			group.Go(func() error {
 				for _, f := range checker.Check(t.Context(), r.domain).Findings {
-					if f.Severity == check.Error && f.Port == r.port() {
+					if f.Severity == report.Error && f.Port == r.port() {
 						j.errors = append(j.errors, strings.TrimPrefix(f.Code, "port"))
 					}
 				}

@@ -101,6 +101,7 @@ self_test = ["test."]
 state_dir = "DIR/state"
 [port26]
 mode = "always"
+wait = "10s"
 probe_special_addresses = true
 [tls]
 ca_file = %q

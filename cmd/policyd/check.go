@@ -17,6 +17,7 @@ import (
 
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/check"
+	"github.com/policyd/policyd/internal/check/bulk"
 	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/postfix"
@@ -147,7 +148,7 @@ func runCheck(cmd *cobra.Command, c *common, f checkFlags, args []string) error 
 		return scan(cmd, checker, f)
 	}
 	out := cmd.OutOrStdout()
-	screen := check.Screen{Colour: palette(out), Verbose: f.verbose}
+	screen := reportScreen{Colour: palette(out), Verbose: f.verbose}
 	status := exitOK
 	for i, arg := range args {
 		r := checker.Check(cmd.Context(), domainOf(arg))
@@ -242,7 +243,7 @@ func readRoots(path string) (*x509.CertPool, error) {
 
 // scan checks the domains of standard input.
 func scan(cmd *cobra.Command, checker *check.Checker, f checkFlags) error {
-	o := check.ScanOptions{Jobs: f.jobs, Unordered: f.unordered, Out: cmd.OutOrStdout(), Progress: &check.Progress{Out: cmd.ErrOrStderr(), Terminal: terminal(cmd.ErrOrStderr())}}
+	o := bulk.Options{Jobs: f.jobs, Unordered: f.unordered, Out: cmd.OutOrStdout(), Progress: &bulk.Progress{Out: cmd.ErrOrStderr(), Terminal: terminal(cmd.ErrOrStderr())}}
 	if o.Jobs == 0 {
 		const connecting, lookingUp = 16, 256
 		if o.Jobs = connecting; f.noConnect {
@@ -256,14 +257,14 @@ func scan(cmd *cobra.Command, checker *check.Checker, f checkFlags) error {
 		case err != nil:
 			return &exit{exitUsage, fmt.Errorf("--skip-done: %w", err)}
 		default:
-			o.Done, err = check.ReadDone(file)
+			o.Done, err = bulk.ReadDone(file)
 			_ = file.Close()
 			if err != nil {
 				return &exit{exitUsage, fmt.Errorf("--skip-done: %s: %w", f.skipDone, err)}
 			}
 		}
 	}
-	summary, err := checker.Scan(cmd.Context(), cmd.InOrStdin(), o)
+	summary, err := bulk.Scan(cmd.Context(), checker, cmd.InOrStdin(), o)
 	if e := summary.Write(cmd.ErrOrStderr()); err == nil {
 		err = e
 	}

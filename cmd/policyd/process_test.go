@@ -196,3 +196,56 @@ func TestCrashIsNoExitStatus(t *testing.T) {
 	require.Error(t, p.cmd.Wait())
 	require.True(t, p.cmd.ProcessState.Sys().(syscall.WaitStatus).Signaled(), p.cmd.ProcessState.String())
 }
+
+// A FIFO in place of a file does not hold up the reload, the next one, or the end.
+func TestAFIFOInPlaceOfTheOverrides(t *testing.T) {
+	files, addresses := listeners(t)
+	config := settingsFile(t)
+	text, err := os.ReadFile(config)
+	require.NoError(t, err)
+	overrides := filepath.Join(t.TempDir(), "overrides")
+	require.NoError(t, os.WriteFile(overrides, nil, 0o600))
+	require.NoError(t, os.WriteFile(config, append([]byte("overrides = \""+overrides+"\"\n"), text...), 0o600))
+	p := serve(t, config, files...)
+	req := socketmap.Request{Map: "tls-policy", Key: "starttls.example"}
+	_, err = once(addresses[0], req)
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(overrides))
+	require.NoError(t, syscall.Mkfifo(overrides, 0o600))
+	for range 3 {
+		require.NoError(t, p.cmd.Process.Signal(syscall.SIGHUP))
+	}
+	_, err = once(addresses[0], req)
+	require.NoError(t, err)
+	p.stop(t)
+
+	require.Error(t, serve(t, config, files...).cmd.Wait(), "at the start it is a mistake")
+}
+
+// Under socket activation, systemd starts the service again for each waiting connection: wrong settings end it only after a
+// while, so that the trigger limit is not reached, and not at all if they are corrected in that time.
+func TestWrongSettingsUnderSocketActivation(t *testing.T) {
+	files, addresses := listeners(t)
+	config := settingsFile(t)
+	right, err := os.ReadFile(config)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(config, append([]byte("nonsense = 1\n"), right...), 0o600))
+	began := time.Now()
+	p := serve(t, config, files...)
+	require.Error(t, p.cmd.Wait())
+	require.Equal(t, exitUsage, p.cmd.ProcessState.ExitCode())
+	require.GreaterOrEqual(t, time.Since(began), settingsWait)
+	require.Contains(t, p.log.String(), "policyd.toml:1: unknown key nonsense")
+
+	ctx, cancel := testContext()
+	defer cancel()
+	waiting, err := socketmap.Dial(ctx, addresses[0])
+	require.NoError(t, err)
+	p = serve(t, config, files...)
+	require.NoError(t, os.WriteFile(config, right, 0o600))
+	r, err := waiting.Lookup(ctx, socketmap.Request{Map: "tls-policy", Key: "starttls.example"})
+	require.NoError(t, err)
+	require.Equal(t, socketmap.StatusOK, r.Status)
+	require.NoError(t, waiting.Close())
+	p.stop(t)
+}

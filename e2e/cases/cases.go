@@ -36,7 +36,7 @@ type Result struct {
 }
 
 // longest is how long one case may take. Each waits for what has to happen, so only one that fails takes it.
-const longest = 2 * time.Minute
+const longest = time.Minute
 
 // Run runs the cases of a phase, all at once unless they have to be alone, and yields their results in order.
 func (p Phase) Run(ctx context.Context) iter.Seq2[string, Result] {

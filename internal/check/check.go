@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/policyd/policyd/internal/check/report"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
@@ -113,19 +114,19 @@ func (c *Checker) Close() error {
 // domain is a domain being checked.
 type domain struct {
 	*Checker
-	Report
+	report.Report
 	facts    policy.Facts
 	decision policy.Decision
 	hosts    []*host
 }
 
 // Check checks a domain, given with U-labels or A-labels.
-func (c *Checker) Check(ctx context.Context, input string) Report {
-	d := &domain{Checker: c, Report: Report{
+func (c *Checker) Check(ctx context.Context, input string) report.Report {
+	d := &domain{Checker: c, Report: report.Report{
 		Input: strings.ToValidUTF8(input, "?"), Checked: time.Now().UTC().Truncate(time.Second), Set: "none",
-		DNSSEC: dns.Indeterminate.String(), MX: []Host{}, Findings: []Finding{}, Commands: []string{},
-		Why: []string{}, WhyTransport: []string{}, RRset: RRset{State: "failed"}, Source: policy.SourceNone.String(),
-		TLSPolicy: Answer{Status: "TEMP"}, Transport: Answer{Status: "NOTFOUND"}, MTASTS: MTASTS{State: "unknown"}, TLSRPT: TLSRPT{State: "failed"},
+		DNSSEC: dns.Indeterminate.String(), MX: []report.Host{}, Findings: []report.Finding{}, Commands: []string{},
+		Why: []string{}, WhyTransport: []string{}, RRset: report.RRset{State: "failed"}, Source: policy.SourceNone.String(),
+		TLSPolicy: report.Answer{Status: "TEMP"}, Transport: report.Answer{Status: "NOTFOUND"}, MTASTS: report.MTASTS{State: "unknown"}, TLSRPT: report.TLSRPT{State: "failed"},
 	}}
 	d.At = d.Checked
 	if !c.o.At.IsZero() {

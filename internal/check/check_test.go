@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/internal/check"
+	"github.com/policyd/policyd/internal/check/report"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dns/dnstest"
 	"github.com/policyd/policyd/internal/smtptls/smtptest"
@@ -27,20 +28,20 @@ func TestSoundDomain(t *testing.T) {
 	r := l.check("Example.COM.")
 	require.Equal(t, "Example.COM.", r.Input)
 	require.Equal(t, "example.com", r.Domain)
-	require.Equal(t, check.VerdictKept, r.Verdict, "%v", r.Findings)
+	require.Equal(t, report.VerdictKept, r.Verdict, "%v", r.Findings)
 	require.Zero(t, r.Exit())
 	require.Equal(t, "secure", r.DNSSEC)
 	require.Equal(t, "all", r.Set)
-	require.Equal(t, []string{"promise-kept"}, codes(r, check.Error, check.Warning, check.Info, check.Hint))
-	require.Equal(t, check.Answer{Status: "OK", Text: "secure match=" + mx + " servername=hostname"}, r.TLSPolicy)
-	require.Equal(t, check.Answer{Status: "OK", Text: fmt.Sprintf("smtps26:example.com:%d", l.smtps)}, r.Transport)
+	require.Equal(t, []string{"promise-kept"}, codes(r, report.Error, report.Warning, report.Info, report.Hint))
+	require.Equal(t, report.Answer{Status: "OK", Text: "secure match=" + mx + " servername=hostname"}, r.TLSPolicy)
+	require.Equal(t, report.Answer{Status: "OK", Text: fmt.Sprintf("smtps26:example.com:%d", l.smtps)}, r.Transport)
 	require.Equal(t, "prefix", r.Source)
 	require.Equal(t, "found", r.TLSRPT.State)
 	require.Len(t, r.MX, 1)
 	require.Equal(t, []string{addr}, r.MX[0].Addresses)
 	require.Len(t, r.MX[0].Connections, 2)
 	for i, c := range r.MX[0].Connections {
-		require.Equal(t, check.ResultOK, c.Result, c.Why)
+		require.Equal(t, report.ResultOK, c.Result, c.Why)
 		require.Equal(t, i == 1, c.Implicit)
 		require.Equal(t, "TLS 1.3", c.Protocol)
 		require.Equal(t, mx, c.Certificate.Matched)
@@ -116,8 +117,8 @@ func TestBrokenReceivers(t *testing.T) {
 						}
 					}
 					r := l.check("example.com")
-					require.Equal(t, []string{port + c.code}, codes(r, check.Error), "%v", r.Findings)
-					require.Equal(t, check.VerdictBroken, r.Verdict)
+					require.Equal(t, []string{port + c.code}, codes(r, report.Error), "%v", r.Findings)
+					require.Equal(t, report.VerdictBroken, r.Verdict)
 					require.Equal(t, 1, r.Exit())
 					f := finding(t, r, port+c.code)
 					require.Equal(t, mx, f.Host)
@@ -126,7 +127,7 @@ func TestBrokenReceivers(t *testing.T) {
 						require.Equal(t, "NOTFOUND", r.Transport.Status, "no route to it")
 						require.Equal(t, l.smtps, f.Port)
 					}
-					require.NotContains(t, codes(r, check.Info), "promise-kept")
+					require.NotContains(t, codes(r, report.Info), "promise-kept")
 				})
 			}
 		}
@@ -141,7 +142,7 @@ func TestWhatCannotBeTestedIsNotBroken(t *testing.T) {
 		l := newLab(t)
 		l.dns.Set("example.com", dns.TypeMX, dnstest.Answer{Rcode: "SERVFAIL"})
 		r := l.check("example.com")
-		require.Empty(t, codes(r, check.Error))
+		require.Empty(t, codes(r, report.Error))
 		require.True(t, finding(t, r, "mx-lookup-failed").Untested)
 		require.Equal(t, 3, r.Exit())
 		require.Equal(t, "TEMP", r.TLSPolicy.Status)
@@ -154,9 +155,9 @@ func TestWhatCannotBeTestedIsNotBroken(t *testing.T) {
 		l.dns.Set(mx, dns.TypeA, dnstest.Answer{Rcode: "SERVFAIL"})
 		l.dns.Set(mx, dns.TypeAAAA, dnstest.Answer{Rcode: "SERVFAIL"})
 		r := l.check("example.com")
-		require.Empty(t, codes(r, check.Error))
+		require.Empty(t, codes(r, report.Error))
 		require.True(t, finding(t, r, "host-lookup-failed").Untested)
-		require.Equal(t, check.VerdictUntested, r.Verdict)
+		require.Equal(t, report.VerdictUntested, r.Verdict)
 	})
 	t.Run("no address can be reached from here", func(t *testing.T) {
 		t.Parallel()
@@ -165,7 +166,7 @@ func TestWhatCannotBeTestedIsNotBroken(t *testing.T) {
 		l.dns.Set(mx, dns.TypeA, dnstest.Answer{Records: []string{"A 255.255.255.255"}})
 		l.dns.Set(mx, dns.TypeAAAA, signed())
 		r := l.check("example.com")
-		require.Empty(t, codes(r, check.Error), "%v", r.Findings)
+		require.Empty(t, codes(r, report.Error), "%v", r.Findings)
 		require.True(t, finding(t, r, "port25-untested").Untested)
 		require.True(t, finding(t, r, "port26-untested").Untested)
 		require.Equal(t, 3, r.Exit())
@@ -176,7 +177,7 @@ func TestWhatCannotBeTestedIsNotBroken(t *testing.T) {
 		addr := l.sound("example.com", mx)
 		l.dns.Set(mx, dns.TypeA, dnstest.Answer{Records: []string{"A " + addr, "A 255.255.255.255"}})
 		r := l.check("example.com")
-		require.Empty(t, codes(r, check.Error), "%v", r.Findings)
+		require.Empty(t, codes(r, report.Error), "%v", r.Findings)
 		require.True(t, finding(t, r, "address-unreachable").Untested)
 		require.Zero(t, r.Exit())
 	})
@@ -187,7 +188,7 @@ func TestWhatCannotBeTestedIsNotBroken(t *testing.T) {
 		l.options.IPv6 = true
 		r := l.check("example.com")
 		require.Equal(t, 3, r.Exit())
-		require.Equal(t, check.ResultSkipped, r.MX[0].Connections[0].Result)
+		require.Equal(t, report.ResultSkipped, r.MX[0].Connections[0].Result)
 		require.Empty(t, r.Commands)
 		l.options.IPv6, l.options.IPv4 = false, true
 		require.Zero(t, l.check("example.com").Exit())
@@ -203,8 +204,8 @@ func TestWhatCannotBeTestedIsNotBroken(t *testing.T) {
 		l.options.Resolver, l.options.DNS, l.options.Signatures = stub, stub, nil
 		r := l.check("example.com")
 		require.True(t, finding(t, r, "resolver-not-validating").Untested)
-		require.NotContains(t, codes(r, check.Warning), "mx-unsigned", "nobody knows")
-		require.Equal(t, check.VerdictKept, r.Verdict)
+		require.NotContains(t, codes(r, report.Warning), "mx-unsigned", "nobody knows")
+		require.Equal(t, report.VerdictKept, r.Verdict)
 	})
 }
 
@@ -217,41 +218,41 @@ func TestDNSFindings(t *testing.T) {
 	for name, c := range map[string]struct {
 		zone     func(l *lab)
 		code     string
-		severity check.Severity
+		severity report.Severity
 		verdict  string
 	}{
-		"the MX RRset is bogus": {zone: func(l *lab) { l.dns.Set("example.com", dns.TypeMX, bogus) }, code: "mx-bogus", severity: check.Error, verdict: check.VerdictBroken},
+		"the MX RRset is bogus": {zone: func(l *lab) { l.dns.Set("example.com", dns.TypeMX, bogus) }, code: "mx-bogus", severity: report.Error, verdict: report.VerdictBroken},
 		"the domain does not exist": {zone: func(l *lab) {
 			l.dns.Set("example.com", dns.TypeMX, dnstest.Answer{Rcode: "NXDOMAIN", Secure: true})
-		}, code: "no-such-domain", severity: check.Error, verdict: check.VerdictNoMail},
+		}, code: "no-such-domain", severity: report.Error, verdict: report.VerdictNoMail},
 		"null MX": {zone: func(l *lab) {
 			l.dns.Set("example.com", dns.TypeMX, dnstest.Answer{Records: []string{"MX 0 ."}})
-		}, code: "null-mx", severity: check.Info, verdict: check.VerdictNoMail},
-		"implicit MX":           {zone: func(l *lab) { l.domain("example.com", signed()); l.host("example.com") }, code: "mx-implicit", severity: check.Info, verdict: check.VerdictNone},
-		"no prefix":             {zone: func(l *lab) { l.domain("example.com", signed(), "mx.example.com"); l.host("mx.example.com") }, code: "no-promise", severity: check.Info, verdict: check.VerdictNone},
-		"a prefix that is none": {zone: func(l *lab) { l.domain("example.com", signed(), "smtps.example.com"); l.host("smtps.example.com") }, code: "prefix-malformed", severity: check.Warning, verdict: check.VerdictNone},
+		}, code: "null-mx", severity: report.Info, verdict: report.VerdictNoMail},
+		"implicit MX":           {zone: func(l *lab) { l.domain("example.com", signed()); l.host("example.com") }, code: "mx-implicit", severity: report.Info, verdict: report.VerdictNone},
+		"no prefix":             {zone: func(l *lab) { l.domain("example.com", signed(), "mx.example.com"); l.host("mx.example.com") }, code: "no-promise", severity: report.Info, verdict: report.VerdictNone},
+		"a prefix that is none": {zone: func(l *lab) { l.domain("example.com", signed(), "smtps.example.com"); l.host("smtps.example.com") }, code: "prefix-malformed", severity: report.Warning, verdict: report.VerdictNone},
 		"a name that is no host name": {zone: func(l *lab) {
 			l.dns.Set("example.com", dns.TypeMX, dnstest.Answer{Secure: true, Records: []string{`MX 10 a\032b.example.com.`}})
-		}, code: "mx-host-invalid", severity: check.Warning, verdict: check.VerdictNone},
+		}, code: "mx-host-invalid", severity: report.Warning, verdict: report.VerdictNone},
 		"the domain is an alias": {zone: func(l *lab) {
 			l.sound("example.org", mx)
 			l.dns.Set("example.com", dns.TypeMX, dnstest.Answer{Secure: true, Records: []string{"CNAME example.org.", "=example.org. MX 10 " + mx + "."}})
-		}, code: "mx-alias", severity: check.Info, verdict: check.VerdictKept},
-		"a host twice": {zone: func(l *lab) { l.sound("example.com", mx); l.domain("example.com", signed(), mx, mx) }, code: "mx-duplicate", severity: check.Warning, verdict: check.VerdictKept},
-		"unsigned":     {zone: func(l *lab) { l.sound("example.com", mx); l.domain("example.com", dnstest.Answer{}, mx) }, code: "mx-unsigned", severity: check.Warning, verdict: check.VerdictKept},
+		}, code: "mx-alias", severity: report.Info, verdict: report.VerdictKept},
+		"a host twice": {zone: func(l *lab) { l.sound("example.com", mx); l.domain("example.com", signed(), mx, mx) }, code: "mx-duplicate", severity: report.Warning, verdict: report.VerdictKept},
+		"unsigned":     {zone: func(l *lab) { l.sound("example.com", mx); l.domain("example.com", dnstest.Answer{}, mx) }, code: "mx-unsigned", severity: report.Warning, verdict: report.VerdictKept},
 		"a signature that ends tomorrow": {zone: func(l *lab) {
 			l.sound("example.com", mx)
 			l.domain("example.com", dnstest.Answer{Secure: true, Records: []string{signature(time.Now().AddDate(0, 0, 1))}}, mx)
-		}, code: "mx-signature-expires", severity: check.Warning, verdict: check.VerdictKept},
+		}, code: "mx-signature-expires", severity: report.Warning, verdict: report.VerdictKept},
 		"a host that is an alias": {zone: func(l *lab) {
 			addr := l.sound("example.com", mx)
 			l.dns.Set(mx, dns.TypeA, dnstest.Answer{Secure: true, Records: []string{"CNAME real.example.com.", "=real.example.com. A " + addr}})
-		}, code: "mx-host-alias", severity: check.Warning, verdict: check.VerdictKept},
+		}, code: "mx-host-alias", severity: report.Warning, verdict: report.VerdictKept},
 		"mixed": {zone: func(l *lab) {
 			l.sound("example.com", mx)
 			l.domain("example.com", signed(), mx, "mx.example.com")
 			l.host("mx.example.com")
-		}, code: "set-mixed", severity: check.Warning, verdict: check.VerdictKept},
+		}, code: "set-mixed", severity: report.Warning, verdict: report.VerdictKept},
 		"too many hosts": {zone: func(l *lab) {
 			l.sound("example.com", mx)
 			hosts := []string{mx}
@@ -259,7 +260,7 @@ func TestDNSFindings(t *testing.T) {
 				hosts = append(hosts, fmt.Sprintf("mx%d.example.com", i))
 			}
 			l.domain("example.com", signed(), hosts...)
-		}, code: "mx-too-many", severity: check.Warning, verdict: check.VerdictKept},
+		}, code: "mx-too-many", severity: report.Warning, verdict: report.VerdictKept},
 		"too many addresses in front": {zone: func(l *lab) {
 			l.sound("example.com", mx)
 			l.domain("example.com", signed(), "mx.example.com", mx)
@@ -269,16 +270,16 @@ func TestDNSFindings(t *testing.T) {
 			}
 			l.host("mx.example.com")
 			l.dns.Set("mx.example.com", dns.TypeA, five)
-		}, code: "mx-address-limit", severity: check.Warning, verdict: check.VerdictKept},
+		}, code: "mx-address-limit", severity: report.Warning, verdict: report.VerdictKept},
 		"no MX RRset, unsigned, but an address": {zone: func(l *lab) {
 			l.dns.Set("example.com", dns.TypeMX, dnstest.Answer{Rcode: "NXDOMAIN"})
 			l.host("example.com")
-		}, code: "mx-implicit", severity: check.Info, verdict: check.VerdictNone},
+		}, code: "mx-implicit", severity: report.Info, verdict: report.VerdictNone},
 		"no such domain, unsigned": {zone: func(l *lab) {
 			for _, kind := range []dns.Type{dns.TypeMX, dns.TypeA, dns.TypeAAAA} {
 				l.dns.Set("example.com", kind, dnstest.Answer{Rcode: "NXDOMAIN"})
 			}
-		}, code: "no-such-domain", severity: check.Error, verdict: check.VerdictNoMail},
+		}, code: "no-such-domain", severity: report.Error, verdict: report.VerdictNoMail},
 		"too many addresses": {zone: func(l *lab) {
 			addr := l.sound("example.com", mx)
 			many := []string{"A " + addr}
@@ -286,25 +287,25 @@ func TestDNSFindings(t *testing.T) {
 				many = append(many, fmt.Sprintf("A 127.250.1.%d", i+1))
 			}
 			l.dns.Set(mx, dns.TypeA, dnstest.Answer{Records: many})
-		}, code: "address-too-many", severity: check.Warning, verdict: check.VerdictBroken},
+		}, code: "address-too-many", severity: report.Warning, verdict: report.VerdictBroken},
 		"no address": {zone: func(l *lab) {
 			l.domain("example.com", signed(), mx)
 			l.dns.Set(mx, dns.TypeA, signed())
 			l.dns.Set(mx, dns.TypeAAAA, signed())
-		}, code: "host-no-address", severity: check.Error, verdict: check.VerdictBroken},
+		}, code: "host-no-address", severity: report.Error, verdict: report.VerdictBroken},
 		"bogus addresses": {zone: func(l *lab) {
 			l.domain("example.com", signed(), mx)
 			l.dns.Set(mx, dns.TypeA, bogus)
 			l.dns.Set(mx, dns.TypeAAAA, bogus)
-		}, code: "host-address-bogus", severity: check.Error, verdict: check.VerdictBroken},
+		}, code: "host-address-bogus", severity: report.Error, verdict: report.VerdictBroken},
 		"TLSRPT without an address": {zone: func(l *lab) {
 			l.sound("example.com", mx)
 			l.dns.Set("_smtp._tls.example.com", dns.TypeTXT, dnstest.Answer{Records: []string{`TXT "v=TLSRPTv1; x=y"`}})
-		}, code: "tlsrpt-invalid", severity: check.Warning, verdict: check.VerdictKept},
+		}, code: "tlsrpt-invalid", severity: report.Warning, verdict: report.VerdictKept},
 		"no TLSRPT": {zone: func(l *lab) {
 			l.sound("example.com", mx)
 			l.dns.Set("_smtp._tls.example.com", dns.TypeTXT, dnstest.Answer{Rcode: "NXDOMAIN"})
-		}, code: "publish-tlsrpt", severity: check.Hint, verdict: check.VerdictKept},
+		}, code: "publish-tlsrpt", severity: report.Hint, verdict: report.VerdictKept},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -323,10 +324,10 @@ func TestHostWithoutAPrefixHasPromisedNothing(t *testing.T) {
 	l.domain("example.com", signed(), "mx.example.com")
 	l.receive(l.host("mx.example.com"), smtptest.Behaviour{})
 	r := l.check("example.com")
-	require.Equal(t, check.Info, finding(t, r, "port25-starttls-missing").Severity)
-	require.Equal(t, check.VerdictNone, r.Verdict)
+	require.Equal(t, report.Info, finding(t, r, "port25-starttls-missing").Severity)
+	require.Equal(t, report.VerdictNone, r.Verdict)
 	require.Zero(t, r.Exit())
-	require.Empty(t, codes(r, check.Hint))
+	require.Empty(t, codes(r, report.Hint))
 }
 
 func TestHintForAHostThatCouldPromise(t *testing.T) {
@@ -357,12 +358,12 @@ func TestSilenceNeedsAWitness(t *testing.T) {
 
 	r := c.Check(t.Context(), "silent.example")
 	require.True(t, finding(t, r, "port26-untested").Untested)
-	require.Empty(t, codes(r, check.Error))
+	require.Empty(t, codes(r, report.Error))
 	require.Equal(t, 3, r.Exit())
 
 	require.Zero(t, c.Check(t.Context(), "example.com").Exit())
 	r = c.Check(t.Context(), "silent.example")
-	require.Equal(t, []string{"port26-timeout"}, codes(r, check.Error), "now it is known that the port is not filtered here")
+	require.Equal(t, []string{"port26-timeout"}, codes(r, report.Error), "now it is known that the port is not filtered here")
 	require.Equal(t, 1, r.Exit())
 
 	l.dns.Set("smtps-c.two.example", dns.TypeA, dnstest.Answer{Records: []string{"A " + addr, "A " + hole}})
@@ -393,7 +394,7 @@ func TestDANE(t *testing.T) {
 		l.dns.Set(p25, dns.TypeTLSA, dnstest.Answer{Secure: true, Records: []string{other, tlsa(cert)}})
 		l.dns.Set(p26, dns.TypeTLSA, dnstest.Answer{Secure: true, Records: []string{tlsa(cert)}})
 		r := l.check("example.com")
-		require.Empty(t, codes(r, check.Error, check.Warning), "%v", r.Findings)
+		require.Empty(t, codes(r, report.Error, report.Warning), "%v", r.Findings)
 		require.True(t, *r.MX[0].DANE.Matches)
 		require.True(t, *r.MX[0].DANE26.Matches)
 		require.Equal(t, "dane-only", r.TLSPolicy.Text)
@@ -404,7 +405,7 @@ func TestDANE(t *testing.T) {
 		l.dns.Set(p25, dns.TypeTLSA, dnstest.Answer{Secure: true, Records: []string{other}})
 		l.dns.Set(p26, dns.TypeTLSA, dnstest.Answer{Secure: true, Records: []string{tlsa(cert)}})
 		r := l.check("example.com")
-		require.Equal(t, []string{"dane-mismatch"}, codes(r, check.Error))
+		require.Equal(t, []string{"dane-mismatch"}, codes(r, report.Error))
 		require.False(t, *r.MX[0].DANE.Matches)
 	})
 	t.Run("port 25 only", func(t *testing.T) {
@@ -413,7 +414,7 @@ func TestDANE(t *testing.T) {
 		l.dns.Set(p25, dns.TypeTLSA, dnstest.Answer{Secure: true, Records: []string{tlsa(cert)}})
 		l.dns.Set(p26, dns.TypeTLSA, dnstest.Answer{Secure: true, Rcode: "NXDOMAIN"})
 		r := l.check("example.com")
-		require.Equal(t, []string{"dane-missing-26"}, codes(r, check.Warning))
+		require.Equal(t, []string{"dane-missing-26"}, codes(r, report.Warning))
 		require.Equal(t, []string{p26 + ". IN " + tlsa(cert)}, finding(t, r, "publish-tlsa-26").Zone)
 		require.Equal(t, "NOTFOUND", r.Transport.Status, "DANE keeps it on port 25")
 	})
@@ -423,14 +424,14 @@ func TestDANE(t *testing.T) {
 		l.dns.Set(p25, dns.TypeTLSA, dnstest.Answer{Rcode: "SERVFAIL", EDE: 6})
 		l.dns.Set(p26, dns.TypeTLSA, dnstest.Answer{Rcode: "SERVFAIL"})
 		r := l.check("example.com")
-		require.Equal(t, []string{"dane-bogus"}, codes(r, check.Error))
+		require.Equal(t, []string{"dane-bogus"}, codes(r, report.Error))
 		require.True(t, finding(t, r, "dane-lookup-failed").Untested)
 	})
 	t.Run("unusable", func(t *testing.T) {
 		t.Parallel()
 		l, p25, _, _ := set(t)
 		l.dns.Set(p25, dns.TypeTLSA, dnstest.Answer{Secure: true, Records: []string{"TLSA 1 1 1 " + strings.Repeat("ab", 32)}})
-		require.Contains(t, codes(l.check("example.com"), check.Warning), "dane-unusable")
+		require.Contains(t, codes(l.check("example.com"), report.Warning), "dane-unusable")
 	})
 	t.Run("a trust anchor", func(t *testing.T) {
 		t.Parallel()
@@ -462,12 +463,12 @@ func TestOptions(t *testing.T) {
 		l.dns.Set("_mta-sts.example.com", dns.TypeTXT, dnstest.Answer{Records: []string{`TXT "v=STSv1; id=1;"`}})
 		l.options.NoConnect = true
 		r := l.check("example.com")
-		require.Equal(t, check.VerdictPromised, r.Verdict)
+		require.Equal(t, report.VerdictPromised, r.Verdict)
 		require.Zero(t, r.Exit())
 		require.Zero(t, r25.Connections())
 		require.Equal(t, "announced", r.MTASTS.State)
 		require.Equal(t, "OK", r.TLSPolicy.Status)
-		require.Contains(t, codes(r, check.Info), "tested-partly")
+		require.Contains(t, codes(r, report.Info), "tested-partly")
 		require.Empty(t, r.MX[0].Connections)
 	})
 	t.Run("--port25-only", func(t *testing.T) {
@@ -477,9 +478,9 @@ func TestOptions(t *testing.T) {
 		l.receive(l.host(mx), smtptest.Behaviour{Cert: l.cert(mx)})
 		l.options.Port25Only = true
 		r := l.check("example.com")
-		require.Equal(t, check.VerdictKept, r.Verdict)
+		require.Equal(t, report.VerdictKept, r.Verdict)
 		require.Len(t, r.MX[0].Connections, 1)
-		require.Contains(t, codes(r, check.Info), "tested-partly")
+		require.Contains(t, codes(r, report.Info), "tested-partly")
 	})
 	t.Run("--at", func(t *testing.T) {
 		t.Parallel()
@@ -487,11 +488,11 @@ func TestOptions(t *testing.T) {
 		l.sound("example.com", mx)
 		l.options.At = time.Now().AddDate(0, 0, 80)
 		r := l.check("example.com")
-		require.Equal(t, []string{"certificate-expires-soon"}, codes(r, check.Error, check.Warning))
+		require.Equal(t, []string{"certificate-expires-soon"}, codes(r, report.Error, report.Warning))
 		require.Contains(t, []int{9, 10}, r.MX[0].Connections[0].Certificate.DaysLeft)
 		l.options.At = time.Now().AddDate(0, 0, 91)
 		r = l.check("example.com")
-		require.Equal(t, []string{"port25-certificate-expired", "port26-certificate-expired"}, codes(r, check.Error))
+		require.Equal(t, []string{"port25-certificate-expired", "port26-certificate-expired"}, codes(r, report.Error))
 		require.Equal(t, "NOTFOUND", r.Transport.Status)
 	})
 	t.Run("-v", func(t *testing.T) {
@@ -504,9 +505,6 @@ func TestOptions(t *testing.T) {
 		require.Contains(t, said, "S: 220 receiver")
 		require.Contains(t, said, "C: STARTTLS")
 		require.Contains(t, said, "C: QUIT")
-		shown := screen(t, r, check.Screen{Verbose: true})
-		require.Contains(t, shown, "    C: STARTTLS\n")
-		require.Contains(t, shown, "    - TLS handshake: ")
 	})
 	t.Run("a careful one does not connect to special-purpose addresses", func(t *testing.T) {
 		t.Parallel()
@@ -515,7 +513,7 @@ func TestOptions(t *testing.T) {
 		r25 := l.receive(l.host(mx), smtptest.Behaviour{Cert: l.cert(mx)})
 		l.options.Special, l.options.Careful = false, true
 		r := l.check("example.com")
-		require.Contains(t, codes(r, check.Warning), "address-special")
+		require.Contains(t, codes(r, report.Warning), "address-special")
 		require.Equal(t, 3, r.Exit())
 		require.Zero(t, r25.Connections())
 	})
@@ -525,16 +523,15 @@ func TestOptions(t *testing.T) {
 		l.sound("example.com", mx)
 		l.options.Special = false
 		r := l.check("example.com")
-		require.Equal(t, []string{"address-special"}, codes(r, check.Error, check.Warning))
-		require.Equal(t, check.VerdictKept, r.Verdict)
+		require.Equal(t, []string{"address-special"}, codes(r, report.Error, report.Warning))
+		require.Equal(t, report.VerdictKept, r.Verdict)
 		require.Equal(t, "NOTFOUND", r.Transport.Status, "the prober would not have connected")
 	})
 	t.Run("a domain that is none", func(t *testing.T) {
 		t.Parallel()
 		l := newLab(t)
 		r := l.check("no domain\x1b[31m")
-		require.Equal(t, []string{"not-a-domain"}, codes(r, check.Error))
-		require.NotContains(t, screen(t, r, check.Screen{}), "\x1b")
+		require.Equal(t, []string{"not-a-domain"}, codes(r, report.Error))
 	})
 	t.Run("a U-label", func(t *testing.T) {
 		t.Parallel()
@@ -542,7 +539,7 @@ func TestOptions(t *testing.T) {
 		l.sound("xn--mnchen-3ya.example", "smtps-a.xn--mnchen-3ya.example")
 		r := l.check("münchen.example")
 		require.Equal(t, "xn--mnchen-3ya.example", r.Domain)
-		require.Equal(t, check.VerdictKept, r.Verdict)
+		require.Equal(t, report.VerdictKept, r.Verdict)
 	})
 }
 
@@ -576,20 +573,7 @@ func TestAnswersForADomainThatDoesNotExist(t *testing.T) {
 	l := newLab(t)
 	r := l.check("nowhere.example")
 	require.Equal(t, "nxdomain", r.RRset.State)
-	require.Equal(t, check.Answer{Status: "NOTFOUND"}, r.TLSPolicy)
-	require.Equal(t, check.Answer{Status: "NOTFOUND"}, r.Transport)
+	require.Equal(t, report.Answer{Status: "NOTFOUND"}, r.TLSPolicy)
+	require.Equal(t, report.Answer{Status: "NOTFOUND"}, r.Transport)
 	require.Equal(t, []string{"the domain does not exist"}, r.Why)
-}
-
-// The table names the step at which a dialogue ended.
-func TestTableNamesTheStep(t *testing.T) {
-	t.Parallel()
-	l := newLab(t)
-	l.domain("example.com", signed(), mx)
-	addr := l.host(mx)
-	l.receive(addr, smtptest.Behaviour{Cert: l.cert(mx), EHLO: "502 what?"})
-	l.receive(addr, smtptest.Behaviour{Cert: l.cert(mx), Implicit: true, Banner: "554 no"})
-	text := screen(t, l.check("example.com"), check.Screen{})
-	require.Regexp(t, addr+` +\d+ +- +- +\d+ +EHLO\n`, text)
-	require.Regexp(t, addr+` +\d+ +1\.3 +\d+ +\d+ +banner\n`, text)
 }

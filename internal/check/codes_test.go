@@ -1,6 +1,7 @@
 package check_test
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"regexp"
@@ -9,13 +10,15 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/policyd/policyd/internal/check"
+	"github.com/policyd/policyd/internal/check/report"
 )
+
+var update = flag.Bool("update", false, "write the golden files")
 
 // list is the list of codes in policyd-check(1).
 func list() string {
 	var b strings.Builder
-	for _, c := range check.Codes() {
+	for _, c := range report.Codes() {
 		severity := string(c.Severity)
 		if c.Untested {
 			severity += ", untested"
@@ -50,7 +53,7 @@ func TestCodesAreUsed(t *testing.T) {
 		source.Write(text)
 	}
 	seen := map[string]bool{}
-	for _, c := range check.Codes() {
+	for _, c := range report.Codes() {
 		require.Regexp(t, `^[a-z0-9]+(-[a-z0-9]+)*$`, c.Code)
 		require.False(t, seen[c.Code], c.Code)
 		seen[c.Code] = true

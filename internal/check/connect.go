@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/policyd/policyd/internal/check/report"
 	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/internal/smtptls"
 )
@@ -248,7 +249,7 @@ func (e *endpoints) take(ctx context.Context, a netip.Addr) func() {
 func (d *domain) connections(h *host) {
 	for i := range h.heard {
 		t := &h.heard[i]
-		c := Connection{Address: t.addr.String(), Port: d.dialogue("", t).Addr.Port(), Implicit: t.implicit, Result: ResultSkipped, Why: t.skipped, Steps: []Step{}}
+		c := report.Connection{Address: t.addr.String(), Port: d.dialogue("", t).Addr.Port(), Implicit: t.implicit, Result: report.ResultSkipped, Why: t.skipped, Steps: []report.Step{}}
 		if t.skipped == "" {
 			d.show(&c, &t.transcript)
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/policyd/policyd/internal/check/report"
 	"github.com/policyd/policyd/internal/smtptls"
 	"github.com/policyd/policyd/internal/smtptls/smtptest"
 )
@@ -81,7 +82,7 @@ func TestOneFamilyIsNoWitnessForTheOther(t *testing.T) {
 			for _, a := range c.known {
 				d.endpoints.reached[wayTo(a, 25)] = true
 			}
-			h := &host{Host: Host{Host: "starttls-a.example.com"}, heard: c.heard}
+			h := &host{Host: report.Host{Host: "starttls-a.example.com"}, heard: c.heard}
 			for i := range c.heard {
 				h.addrs = append(h.addrs, c.heard[i].addr)
 			}

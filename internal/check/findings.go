@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/policyd/policyd/internal/check/report"
 	"github.com/policyd/policyd/internal/text"
 	"github.com/policyd/policyd/prefix"
 )
@@ -20,13 +21,13 @@ type about struct {
 
 // find adds a finding. One that is there already for another address is about that address too.
 func (d *domain) find(name string, a about, words string) {
-	c, _ := code(name)
-	f := Finding{Code: name, Severity: c.Severity, Untested: c.Untested, Host: text.Printable(a.host), Port: a.port, Text: words, Zone: a.zone}
+	c := report.CodeOf(name)
+	f := report.Finding{Code: name, Severity: c.Severity, Untested: c.Untested, Host: text.Printable(a.host), Port: a.port, Text: words, Zone: a.zone}
 	if a.addr.IsValid() {
 		f.Addresses = []string{a.addr.String()}
 	}
-	if f.Severity == Error && f.Host != "" && promiseOnly(name) && class(a.host) == prefix.None {
-		f.Severity = Info // it has promised nothing
+	if f.Severity == report.Error && f.Host != "" && promiseOnly(name) && class(a.host) == prefix.None {
+		f.Severity = report.Info // it has promised nothing
 	}
 	for i := range d.Findings {
 		same := &d.Findings[i]
@@ -43,8 +44,8 @@ func promiseOnly(name string) bool {
 	return strings.HasPrefix(name, "port25-") || strings.HasPrefix(name, "port26-") || name == "host-no-address" || name == "host-address-bogus"
 }
 
-// essential says whether the domain cannot be judged where this could not be tested.
-func (f *Finding) essential() bool {
+// essential reports whether the domain cannot be judged where this could not be tested.
+func essential(f *report.Finding) bool {
 	switch f.Code {
 	case "resolver-not-validating", "address-unreachable":
 		return false
@@ -56,24 +57,24 @@ func (f *Finding) essential() bool {
 
 // conclude sorts the findings and makes the verdict of them.
 func (d *domain) conclude() {
-	slices.SortStableFunc(d.Findings, func(a, b Finding) int { return cmp.Compare(rank(a.Severity), rank(b.Severity)) })
-	d.Verdict = VerdictKept
+	slices.SortStableFunc(d.Findings, func(a, b report.Finding) int { return cmp.Compare(rank(a.Severity), rank(b.Severity)) })
+	d.Verdict = report.VerdictKept
 	if d.o.NoConnect {
-		d.Verdict = VerdictPromised
+		d.Verdict = report.VerdictPromised
 	}
 	if d.Set == "none" {
-		d.Verdict = VerdictNone
+		d.Verdict = report.VerdictNone
 	}
 	for i := range d.Findings {
 		switch f := &d.Findings[i]; {
-		case f.Severity == Error:
-			d.Verdict = VerdictBroken
-		case f.essential() && d.Verdict != VerdictBroken:
-			d.Verdict = VerdictUntested
+		case f.Severity == report.Error:
+			d.Verdict = report.VerdictBroken
+		case essential(f) && d.Verdict != report.VerdictBroken:
+			d.Verdict = report.VerdictUntested
 		}
 	}
 	if d.Domain == "" || d.RRset.State == "nxdomain" || d.RRset.State == "null" {
-		d.Verdict = VerdictNoMail
+		d.Verdict = report.VerdictNoMail
 	}
 	for _, h := range d.hosts {
 		d.MX = append(d.MX, h.Host)
@@ -81,4 +82,6 @@ func (d *domain) conclude() {
 	d.commands()
 }
 
-func rank(s Severity) int { return slices.Index([]Severity{Error, Warning, Info, Hint}, s) }
+func rank(s report.Severity) int {
+	return slices.Index([]report.Severity{report.Error, report.Warning, report.Info, report.Hint}, s)
+}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/policyd/policyd/internal/check/report"
 	"github.com/policyd/policyd/internal/dane"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
@@ -37,7 +38,7 @@ func (d *domain) judge() {
 	if d.TLSRPT.State == "invalid" {
 		d.find("tlsrpt-invalid", about{}, "the TLSRPT record has no rua=, or there are several")
 	}
-	clean := !slices.ContainsFunc(d.Findings, func(f Finding) bool { return f.Severity == Error || f.essential() })
+	clean := !slices.ContainsFunc(d.Findings, func(f report.Finding) bool { return f.Severity == report.Error || essential(&f) })
 	if d.Set != "none" && clean && !d.o.NoConnect {
 		d.find("promise-kept", about{}, "the promise is kept at every address that was tested")
 	}
@@ -222,7 +223,7 @@ func (d *domain) judgeDANE(h *host) {
 	for _, p := range []struct {
 		implicit bool
 		found    *dane.Result
-		shown    *DANE
+		shown    *report.DANE
 		port     uint16
 	}{{false, &h.dane, &h.DANE, d.o.SMTPPort}, {true, &h.dane26, h.DANE26, d.o.Policy.Port26.Port}} {
 		if p.shown == nil {
@@ -251,7 +252,7 @@ func (d *domain) judgeDANE(h *host) {
 	}
 }
 
-func (d *domain) matchTLSA(h *host, implicit bool, where about, found *dane.Result, shown *DANE) {
+func (d *domain) matchTLSA(h *host, implicit bool, where about, found *dane.Result, shown *report.DANE) {
 	for _, t := range h.spoken(implicit) {
 		if t.Session == nil {
 			continue

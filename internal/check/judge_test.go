@@ -2,12 +2,12 @@ package check
 
 import (
 	"net/netip"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/policyd/policyd/internal/check/report"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/prefix"
@@ -36,7 +36,7 @@ func TestMTASTSAndTheHosts(t *testing.T) {
 			t.Parallel()
 			d := &domain{Checker: &Checker{}, facts: policy.Facts{STS: c.sts}}
 			for _, name := range []string{"starttls-a.example.com", "starttls-b.example.com"} {
-				d.hosts = append(d.hosts, &host{Host: Host{Host: name}, class: prefix.STARTTLS})
+				d.hosts = append(d.hosts, &host{Host: report.Host{Host: name}, class: prefix.STARTTLS})
 			}
 			d.judgeMTASTS()
 			codes := []string{}
@@ -58,32 +58,8 @@ func TestFindingsOfOneKindAreOne(t *testing.T) {
 	d.find("port25-refused", about{host: "mx.example.com", addr: netip.MustParseAddr("192.0.2.3"), port: 25}, "connection refused")
 	require.Len(t, d.Findings, 2)
 	require.Equal(t, []string{"192.0.2.1", "192.0.2.2"}, d.Findings[0].Addresses)
-	require.Equal(t, Error, d.Findings[0].Severity)
-	require.Equal(t, Info, d.Findings[1].Severity, "a host without a prefix has promised nothing")
-}
-
-func TestProgress(t *testing.T) {
-	t.Parallel()
-	p := &Progress{}
-	for range 100 {
-		p.add()
-	}
-	for range 20 {
-		p.done()
-	}
-	require.Equal(t, "20 of 100+ domains, 2.0/s, time left unknown", p.line(10*time.Second))
-	p.end()
-	require.Equal(t, "20 of 100 domains, 2.0/s, 40s left", p.line(10*time.Second))
-	for terminal, pattern := range map[bool]string{false: `left\n$`, true: `left {5,}\n$`} {
-		var b strings.Builder
-		p.Out, p.Terminal, p.began = &b, terminal, time.Now()
-		p.show("\n")
-		require.Regexp(t, pattern, b.String(), "blanks are for what is written over")
-	}
-	var nobody *Progress
-	nobody.add()
-	nobody.done()
-	nobody.end()
+	require.Equal(t, report.Error, d.Findings[0].Severity)
+	require.Equal(t, report.Info, d.Findings[1].Severity, "a host without a prefix has promised nothing")
 }
 
 func TestDialoguesAreForgotten(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -12,6 +11,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/policyd/policyd/internal/check"
+	"github.com/policyd/policyd/internal/check/report"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dns/dnstest"
 	"github.com/policyd/policyd/internal/dnscache"
@@ -103,7 +103,7 @@ func (l *lab) sound(domain, host string) string {
 	return a
 }
 
-func (l *lab) check(domain string) check.Report {
+func (l *lab) check(domain string) report.Report {
 	l.t.Helper()
 	c, err := check.New(l.options)
 	require.NoError(l.t, err)
@@ -112,7 +112,7 @@ func (l *lab) check(domain string) check.Report {
 }
 
 // codes are the findings of a severity, in order, each once.
-func codes(r check.Report, severities ...check.Severity) []string {
+func codes(r report.Report, severities ...report.Severity) []string {
 	found := []string{}
 	for _, f := range r.Findings {
 		if slices.Contains(severities, f.Severity) && !slices.Contains(found, f.Code) {
@@ -122,16 +122,9 @@ func codes(r check.Report, severities ...check.Severity) []string {
 	return found
 }
 
-func finding(t *testing.T, r check.Report, code string) check.Finding {
+func finding(t *testing.T, r report.Report, code string) report.Finding {
 	t.Helper()
-	i := slices.IndexFunc(r.Findings, func(f check.Finding) bool { return f.Code == code })
+	i := slices.IndexFunc(r.Findings, func(f report.Finding) bool { return f.Code == code })
 	require.GreaterOrEqual(t, i, 0, "no %s: %v", code, r.Findings)
 	return r.Findings[i]
-}
-
-func screen(t *testing.T, r check.Report, s check.Screen) string {
-	t.Helper()
-	var b strings.Builder
-	require.NoError(t, s.Write(&b, &r))
-	return b.String()
 }

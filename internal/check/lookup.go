@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/policyd/policyd/internal/address"
+	"github.com/policyd/policyd/internal/check/report"
 	"github.com/policyd/policyd/internal/dane"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/gather"
@@ -34,7 +35,7 @@ const (
 
 // host is an MX host being checked.
 type host struct {
-	Host
+	report.Host
 	class  prefix.Class
 	addrs  []netip.Addr
 	dane   dane.Result
@@ -44,7 +45,7 @@ type host struct {
 
 func (d *domain) showResolver() {
 	st := d.o.DNS.State()
-	d.Resolver = Resolver{Servers: append([]string{}, st.Servers...), Result: st.Result.String(), Reason: text.Printable(st.Reason)}
+	d.Resolver = report.Resolver{Servers: append([]string{}, st.Servers...), Result: st.Result.String(), Reason: text.Printable(st.Reason)}
 	if st.Result != stub.Validating {
 		d.find("resolver-not-validating", about{}, "the resolver is "+d.Resolver.Result+": "+orElse(d.Resolver.Reason, "no reason is known"))
 	}
@@ -138,9 +139,9 @@ func (d *domain) lookUpHosts(ctx context.Context) {
 	group.SetLimit(sideBySide)
 	for i := range d.facts.Hosts {
 		f := &d.facts.Hosts[i]
-		h := &host{class: f.Class, dane: f.DANE, Host: Host{
+		h := &host{class: f.Class, dane: f.DANE, Host: report.Host{
 			Host: text.Printable(f.Name), Preference: f.Preference, Prefix: f.Class.String(), Valid: prefix.ValidHost(f.Name),
-			A: dns.Indeterminate.String(), AAAA: dns.Indeterminate.String(), Addresses: []string{}, Connections: []Connection{},
+			A: dns.Indeterminate.String(), AAAA: dns.Indeterminate.String(), Addresses: []string{}, Connections: []report.Connection{},
 		}}
 		d.hosts[i] = h
 		if h.Valid {
@@ -218,7 +219,7 @@ func (d *domain) engine(probes gather.Probes) *gather.Engine {
 // lookUpContext looks at MTA-STS and TLSRPT.
 func (d *domain) lookUpContext(ctx context.Context) {
 	sts := d.facts.STS
-	d.MTASTS = MTASTS{State: sts.State.String(), ID: sts.ID, MX: sts.Policy.MX, Why: sts.Why}
+	d.MTASTS = report.MTASTS{State: sts.State.String(), ID: sts.ID, MX: sts.Policy.MX, Why: sts.Why}
 	if sts.State == mtasts.Found {
 		d.MTASTS.Mode = sts.Policy.Mode.String()
 	}
@@ -238,7 +239,7 @@ func (d *domain) lookUpContext(ctx context.Context) {
 			d.TLSRPT.State = "invalid" // and of several none counts
 			continue
 		}
-		d.TLSRPT = TLSRPT{State: "found", Record: text.Printable(record)}
+		d.TLSRPT = report.TLSRPT{State: "found", Record: text.Printable(record)}
 		if !strings.Contains(record, "rua=") {
 			d.TLSRPT.State = "invalid"
 		}
@@ -246,17 +247,17 @@ func (d *domain) lookUpContext(ctx context.Context) {
 }
 
 // announcement is what is known about MTA-STS without fetching a policy.
-func (d *domain) announcement(ctx context.Context) MTASTS {
+func (d *domain) announcement(ctx context.Context) report.MTASTS {
 	txt, err := d.o.Resolver.Lookup(ctx, dns.Question{Name: "_mta-sts." + d.Domain, Type: dns.TypeTXT}, dns.Effort{})
 	if err != nil {
-		return MTASTS{State: "failed", Why: reason(err)}
+		return report.MTASTS{State: "failed", Why: reason(err)}
 	}
 	for _, record := range txt.TXT {
 		if id, err := mtasts.ParseRecord(record); err == nil {
-			return MTASTS{State: "announced", ID: id, Why: "the policy was not fetched"}
+			return report.MTASTS{State: "announced", ID: id, Why: "the policy was not fetched"}
 		}
 	}
-	return MTASTS{State: "absent"}
+	return report.MTASTS{State: "absent"}
 }
 
 // verdicts are what the connections to the port of implicit TLS have shown.
@@ -295,13 +296,13 @@ func (d *domain) verdict26(h *host) probe.Verdict {
 	return probe.Verdict{}
 }
 
-func shown(d policy.Decision, o policy.Options) Answer {
+func shown(d policy.Decision, o policy.Options) report.Answer {
 	r := d.Reply(o, false)
-	return Answer{Status: r.Status.String(), Text: r.Text}
+	return report.Answer{Status: r.Status.String(), Text: r.Text}
 }
 
-func showDANE(r dane.Result) DANE {
-	shown := DANE{State: r.State.String(), Why: r.Why}
+func showDANE(r dane.Result) report.DANE {
+	shown := report.DANE{State: r.State.String(), Why: r.Why}
 	for _, t := range r.Records {
 		shown.Records = append(shown.Records, fmt.Sprintf("%d %d %d %s", t.Usage, t.Selector, t.MatchingType, hex.EncodeToString(t.Data)))
 	}

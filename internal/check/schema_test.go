@@ -13,7 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/policyd/policyd/internal/check"
+	"github.com/policyd/policyd/internal/check/report"
 	"github.com/policyd/policyd/internal/smtptls/smtptest"
 )
 
@@ -134,7 +134,7 @@ func (s *schema) fields(t *testing.T, root *schema, of reflect.Type) {
 func TestSchemaDescribesTheReport(t *testing.T) {
 	t.Parallel()
 	s := readSchema(t)
-	s.fields(t, s, reflect.TypeFor[check.Report]())
+	s.fields(t, s, reflect.TypeFor[report.Report]())
 }
 
 func TestReportsAreAsTheSchemaSays(t *testing.T) {
@@ -146,7 +146,7 @@ func TestReportsAreAsTheSchemaSays(t *testing.T) {
 	l.domain("broken.example", signed(), "starttls-b.broken.example", "smtps-c.broken.example", "mx.broken.example")
 	l.receive(l.host("starttls-b.broken.example"), smtptest.Behaviour{})
 	l.receive(l.host("smtps-c.broken.example"), smtptest.Behaviour{Cert: l.cert("other.example"), STARTTLS: "454 no"})
-	reports := []check.Report{soundReport(), brokenReport()}
+	var reports []report.Report
 	for _, name := range []string{"kept.example", "broken.example", "nowhere.example", "no domain"} {
 		reports = append(reports, l.check(name))
 	}

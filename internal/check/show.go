@@ -10,23 +10,24 @@ import (
 	"math"
 	"time"
 
+	"github.com/policyd/policyd/internal/check/report"
 	"github.com/policyd/policyd/internal/smtptls"
 	"github.com/policyd/policyd/internal/text"
 )
 
 // show fills in what a dialogue has shown.
-func (d *domain) show(c *Connection, t *smtptls.Transcript) {
-	c.Result = ResultOK
+func (d *domain) show(c *report.Connection, t *smtptls.Transcript) {
+	c.Result = report.ResultOK
 	switch {
 	case t.Ours, t.Cause == smtptls.NotJudged:
-		c.Result = ResultUntested
+		c.Result = report.ResultUntested
 	case !t.OK():
-		c.Result = ResultFailed
+		c.Result = report.ResultFailed
 	}
 	c.Step, c.Cause, c.Why = string(t.Failed), string(t.Cause), t.Why
 	c.Banner = t.Banner.String()
 	if t.Postfix.Verdict != smtptls.NotAsked {
-		c.Postfix = &Postfix{Verdict: string(t.Postfix.Verdict), Why: t.Postfix.Why}
+		c.Postfix = &report.Postfix{Verdict: string(t.Postfix.Verdict), Why: t.Postfix.Why}
 	}
 	if !t.Implicit && t.EHLO.Code != 0 {
 		switch {
@@ -39,7 +40,7 @@ func (d *domain) show(c *Connection, t *smtptls.Transcript) {
 		}
 	}
 	for _, s := range t.Steps {
-		step := Step{Step: string(s.Step), Milliseconds: math.Round(10*float64(s.Took)/float64(time.Millisecond)) / 10}
+		step := report.Step{Step: string(s.Step), Milliseconds: math.Round(10*float64(s.Took)/float64(time.Millisecond)) / 10}
 		if s.Err != nil {
 			step.Error = text.Printable(s.Err.Error())
 		}
@@ -61,12 +62,12 @@ func (d *domain) show(c *Connection, t *smtptls.Transcript) {
 }
 
 // certificate shows the certificate of a session, as of a moment.
-func certificate(s *smtptls.Session, at time.Time) *Certificate {
+func certificate(s *smtptls.Session, at time.Time) *report.Certificate {
 	if len(s.Chain) == 0 {
 		return nil
 	}
 	leaf := s.Chain[0]
-	c := &Certificate{
+	c := &report.Certificate{
 		Subject: text.Printable(leaf.Subject.String()), Issuer: text.Printable(leaf.Issuer.String()), Names: []string{},
 		Matched: s.SAN, Trusted: s.Path != nil, Chain: []string{},
 		NotBefore: leaf.NotBefore.UTC(), NotAfter: s.NotAfter.UTC(), DaysLeft: daysLeft(s.NotAfter, at),

@@ -33,8 +33,8 @@ type Options struct {
 	MaxBytes int64
 	// Epoch returns the present epoch of the next resolver. Without it answers are kept whatever their epoch.
 	Epoch func() dns.Epoch
-	// Doubt, if not nil, is called when an insecure answer arrives although a live answer to the question is secure: the
-	// resolver may no longer validate. It must not block.
+	// Doubt, if not nil, is called when an insecure answer arrives although the last one to the question, live or just
+	// expired, is secure: the resolver may no longer validate. It must not block.
 	Doubt  func()
 	Logger *slog.Logger
 }

@@ -1,8 +1,6 @@
 package dnscache
 
 import (
-	"fmt"
-	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -107,20 +105,6 @@ func TestFlush(t *testing.T) {
 		require.Empty(t, c.List("", 0))
 		c.sound(t)
 	})
-}
-
-func TestPresentation(t *testing.T) {
-	for want, r := range map[string]dns.RRset{
-		"[]":                             {},
-		"[0 .]":                          {MX: []dns.MX{{Preference: 0, Host: ""}}},
-		"[5 a.example 10 b.example]":     {MX: []dns.MX{{Preference: 5, Host: "a.example"}, {Preference: 10, Host: "b.example"}}},
-		"[192.0.2.1 2001:db8::1]":        {Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}},
-		"[2 0 1 00ff 3 1 0 ]":            {TLSA: []dns.TLSA{{Usage: 2, Selector: 0, MatchingType: 1, Data: []byte{0, 255}}, {Usage: 3, Selector: 1, MatchingType: 0}}},
-		`["v=STSv1; id=1" "\x00\xff\""]`: {TXT: []string{"v=STSv1; id=1", "\x00\xff\""}},
-		"[ns.example]":                   {Type: dns.TypeNS, TXT: []string{"ns.example"}},
-	} {
-		require.Equal(t, want, fmt.Sprint(r.Data()))
-	}
 }
 
 // Every answer of the resolver is counted once, however often it is given.

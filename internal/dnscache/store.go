@@ -19,15 +19,16 @@ func (c *Cache) store(q dns.Question, r *dns.RRset) *dns.RRset {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old := s.get(q)
+	contradicted := old != nil && old.valid(epoch) && old.rrset.Status == dns.Secure && r.Status != dns.Secure
+	if contradicted {
+		c.doubt()
+	}
 	switch {
 	case old != nil && old.alive(now, epoch) && protected(old.rrset, r):
 		c.stats.kept.Add(1)
-		if r.Status != dns.Secure {
-			c.doubt()
-			if old.mark(warned) {
-				c.log.Warn("keeping a secure answer although an insecure one arrived",
-					"name", q.Name, "type", q.Type.String(), "expires", old.rrset.Expires)
-			}
+		if contradicted && old.mark(warned) {
+			c.log.Warn("keeping a secure answer although an insecure one arrived",
+				"name", q.Name, "type", q.Type.String(), "expires", old.rrset.Expires)
 		}
 		return old.rrset
 	case r.Epoch != epoch.Answers: // void already

@@ -362,7 +362,7 @@ func TestFetchAddresses(t *testing.T) {
 	t.Parallel()
 	ca, other := newAuthority(t), newAuthority(t)
 	good, bad := ca.certificate(t, nil, "mta-sts.example.com"), other.certificate(t, nil, "mta-sts.example.com")
-	// All hosts have the port of this one, each at its own address; nobody listens at 127.0.0.9.
+	// All hosts use the port of this one, each at its own address. There is no listener at 127.0.0.9.
 	host := at(t, "127.0.0.1:0", good, nil, serve(enforce))
 	port := host.port(t)
 	on := func(address string, cert tls.Certificate, h http.HandlerFunc) *policyHost {
@@ -429,7 +429,7 @@ func TestFetchAddresses(t *testing.T) {
 	})
 }
 
-// silent takes connections and says nothing.
+// silent accepts connections and sends nothing.
 func silent(t testing.TB, address string) {
 	t.Helper()
 	var lc net.ListenConfig
@@ -452,7 +452,7 @@ func silent(t testing.TB, address string) {
 	})
 }
 
-func TestAHostThatAnswersTooSlowlyIsGivenUp(t *testing.T) {
+func TestAFetchFromASlowHostTimesOut(t *testing.T) {
 	t.Parallel()
 	ca := newAuthority(t)
 	over := make(chan struct{})
@@ -472,8 +472,8 @@ func TestAHostThatAnswersTooSlowlyIsGivenUp(t *testing.T) {
 	require.Contains(t, why, "deadline exceeded")
 }
 
-// The library's own goroutine shakes hands: a certificate that makes it panic there must not end the daemon.
-func TestAPanicOverACertificateIsAFailure(t *testing.T) {
+// A certificate that makes crypto/x509 panic in the handshake must not end the daemon.
+func TestAPanicInTheHandshakeIsAFailure(t *testing.T) {
 	t.Parallel()
 	ca := newAuthority(t)
 	host := at(t, "127.0.0.1:0", ca.certificate(t, nil, "mta-sts.example.com"), nil, serve(enforce))

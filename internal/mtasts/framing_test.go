@@ -11,7 +11,7 @@ import (
 	"github.com/policyd/policyd/internal/mtasts"
 )
 
-// RFC 9112 section 9.8: a response that ends with the connection is complete only if TLS says so with close_notify. An
+// RFC 9112 section 9.8: a response that ends with the connection is complete only after a TLS close_notify alert. An
 // attacker on the path who cuts the connection must not remove the last mx of a policy. RFC 9112 section 8: a response
 // that is shorter than its framing says is incomplete.
 func TestATruncatedResponseIsRefused(t *testing.T) {

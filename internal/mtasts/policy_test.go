@@ -184,7 +184,7 @@ func TestMatches(t *testing.T) {
 		{"an empty label", ".example.net", false},
 		{"the pattern itself", "*.example.net", false},
 		{"one below a deeper domain", "a.b.example.org", true},
-		{"a label where there are to be two", "b.example.org", false},
+		{"one label in place of two", "b.example.org", false},
 		{"nothing", "", false},
 		{"the null MX", ".", false},
 		{"not a host name", "a b.example.net", false},

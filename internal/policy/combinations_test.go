@@ -383,6 +383,17 @@ func TestDANE(t *testing.T) {
 			}
 		})
 	}
+	for want, f := range map[policy.Reason]policy.Facts{
+		policy.ReasonDANEFull:       hosts(signed, "10 a.example usable", "20 b.example failed"),
+		policy.ReasonDANEPartial:    hosts(signed, "10 a.example absent", "20 b.example failed"),
+		policy.ReasonDANEUnusable:   hosts(signed, "10 a.example unusable", "20 b.example failed"),
+		policy.ReasonDANEInsecureMX: hosts(unsigned, "10 a.example usable"),
+		policy.ReasonDANEFailed:     hosts(signed, "10 a.example failed"),
+	} {
+		d := decided(f, withDANEAndSTS())
+		require.Equal(t, want, d.Reason)
+		require.Equal(t, want == policy.ReasonDANEInsecureMX, d.Unsigned, "%s: only where the MX RRset is insecure", want)
+	}
 	ignoring := withDANEAndSTS()
 	ignoring.MixedMX = policy.Ignore
 	require.Equal(t, "OK dane", answered(hosts(signed, "10 a.example usable", "20 starttls-b.example absent"), ignoring),
@@ -391,6 +402,18 @@ func TestDANE(t *testing.T) {
 	ignoring.UnsignedMX = policy.Ignore
 	require.Equal(t, "OK dane", answered(hosts(unsigned, "10 starttls-a.example usable"), ignoring),
 		"a prefix that does not count is no promise")
+}
+
+// TestARelayHostOfPostfixThatCannotBeLookedUp may be known to /etc/hosts only.
+func TestARelayHostOfPostfixThatCannotBeLookedUp(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]policy.Reason{"relay.corp.example": policy.ReasonOwnRelay, "smtps-relay.corp.example": policy.ReasonDANEFailed} {
+		f := host(name, 25)
+		f.Hosts[0].DANE, f.Relay, f.RelayKnown = dane.Result{State: dane.Failed}, true, true
+		d := decided(f, withDANEAndSTS())
+		require.Equal(t, want, d.Reason)
+		require.Equal(t, want == policy.ReasonOwnRelay, d.Verdict == policy.None)
+	}
 }
 
 // TestDANEOfANextHopInBrackets has no MX RRset that could be insecure.

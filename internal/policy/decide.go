@@ -116,7 +116,6 @@ func byPrefix(f *Facts, o *Options, d *Decision) bool {
 		return true
 	default:
 		// A host that the policy does not name must not get the mail (RFC 8461 section 5).
-		d.Conflict = true
 		d.because("conflict: the MTA-STS policy allows none of the prefixed hosts, so it decides alone")
 		return false
 	}

@@ -41,40 +41,42 @@ func byDANE(f *Facts, o *Options, d *Decision) bool {
 	if hosts := f.withoutDANE(); hosts != 0 {
 		return d.lacks(Need{Required: FactSet{DANE: hosts}, Expected: append(expectTLSA(f, o), expectSTS(f, o)...)})
 	}
-	s, port := survey(f), portText(f.Nexthop.Port)
+	port := portText(f.Nexthop.Port)
+	count, failed := survey(f)
+	usable, unusable, absent := count[dane.Usable], count[dane.Unusable], count[dane.Absent]
 	switch {
-	case s.usable+s.unusable+s.failed == 0:
+	case usable+unusable+count[dane.Failed] == 0:
 		d.because("DANE: no MX host that can be reached has secure TLSA records for port " + port)
 		return false
-	case s.usable+s.unusable+s.absent == 0:
-		return d.unreachable(f, s)
+	case usable+unusable+absent == 0:
+		return d.unreachable(f, failed)
 	case !authentic(f):
 		// "dane-only" would defer indefinitely: Postfix requires a secure MX RRset for it.
 		d.dane(LevelDANE, ReasonDANEInsecureMX, "DANE: each MX host that has secure TLSA records for port "+port+
 			" is authenticated, but the MX RRset is not signed")
 		d.Unsigned = true
-	case s.usable > 0 && s.absent+s.unusable == 0:
+	case usable > 0 && absent+unusable == 0:
 		d.dane(LevelDANEOnly, ReasonDANEFull,
 			"DANE: every MX host that can be reached has secure TLSA records for port "+port)
 	case missing:
 		return d.lacks(Need{Required: FactSet{STS: true}})
-	case s.usable > 0 && made:
+	case usable > 0 && made:
 		// "secure" would let PKIX override a failing DANE validation, which RFC 8461 section 2 forbids, and "dane" would
 		// use the other hosts without authentication.
 		d.dane(LevelDANEOnly, ReasonDANEPartial, "DANE: some MX hosts have usable TLSA records for port "+port+
 			", and the domain promises authenticated TLS: mail goes to those hosts only")
-	case s.usable > 0:
+	case usable > 0:
 		d.dane(LevelDANE, ReasonDANEPartial,
 			"DANE: some MX hosts have usable TLSA records for port "+port+": those are authenticated")
 	case made:
 		d.because("DANE: no MX host has usable TLSA records for port " + port + ", so the promise of the domain decides")
 		return false
-	case s.unusable > 0:
+	case unusable > 0:
 		d.dane(LevelDANE, ReasonDANEUnusable,
 			"DANE: unusable TLSA records require TLS without authentication (RFC 7672 section 2.2)")
 	default:
 		// NOTFOUND would give up DANE for a host whose lookup an attacker made fail once.
-		d.dane(LevelDANE, ReasonDANEPartial, "DANE: "+s.failure+"; Postfix applies DANE to each host that it reaches")
+		d.dane(LevelDANE, ReasonDANEPartial, "DANE: "+failed+"; Postfix applies DANE to each host that it reaches")
 	}
 	return true
 }
@@ -89,19 +91,19 @@ func (d *Decision) dane(level Level, r Reason, why string) {
 // client MUST treat that server as unreachable" (RFC 7672 section 2.1.2). A host in brackets that Postfix's own
 // configuration names and that carries no prefix may be known to /etc/hosts only: deferring would stop all mail of
 // this site.
-func (d *Decision) unreachable(f *Facts, s daneSurvey) bool {
+func (d *Decision) unreachable(f *Facts, failed string) bool {
 	if f.Nexthop.Host && prefix.Of(f.Nexthop.Name) == prefix.None {
 		switch {
 		case !f.RelayKnown:
 			return d.lacks(Need{Required: FactSet{Relay: true}})
 		case f.Relay:
 			d.none(ReasonOwnRelay)
-			d.because(s.failure)
+			d.because(failed)
 			d.because("[" + f.Nexthop.Name + "] is a relay host in Postfix's own configuration and carries no prefix, so there is no policy")
 			return true
 		}
 	}
-	d.defers(ReasonDANEFailed, s.failure)
+	d.defers(ReasonDANEFailed, failed)
 	return true
 }
 
@@ -151,17 +153,10 @@ func matches(match []string, name string) bool {
 	return false
 }
 
-// daneSurvey counts the hosts of a next hop by what DANE says of them.
-type daneSurvey struct {
-	usable, unusable, absent, failed int
-	// failure says what failed, "" if nothing did.
-	failure string
-}
-
-// survey counts the hosts. On the port of implicit TLS only smtps- hosts count, where there are any: Postfix must not
-// connect to the others.
-func survey(f *Facts) daneSurvey {
-	var s daneSurvey
+// survey counts the hosts by their DANE state, and returns what failed, "" if nothing did. On the port of implicit
+// TLS only smtps- hosts count, where there are any: Postfix must not connect to the others.
+func survey(f *Facts) (count map[dane.State]int, failed string) {
+	count = map[dane.State]int{}
 	match, _ := prefixed(f)
 	prefixedOnly := f.Nexthop.Port != SMTPPort && len(match) > 0
 	for i := range f.Hosts {
@@ -169,23 +164,15 @@ func survey(f *Facts) daneSurvey {
 		if prefixedOnly && !h.Class.ImplicitTLS() {
 			continue
 		}
-		switch h.DANE.State {
-		case dane.Usable:
-			s.usable++
-		case dane.Unusable:
-			s.unusable++
-		case dane.Absent:
-			s.absent++
-		case dane.Failed:
-			s.failed++
-			s.failure = failure(f, h)
-		case dane.Unreachable, dane.Unknown:
+		count[h.DANE.State]++
+		if h.DANE.State == dane.Failed {
+			failed = failure(f, h)
 		}
 	}
 	if f.MX.Rest > 0 && !prefixedOnly {
-		s.absent++ // the hosts beyond the bound count as hosts without TLSA records
+		count[dane.Absent]++ // the hosts beyond the bound count as hosts without TLSA records
 	}
-	return s
+	return count, failed
 }
 
 // failure says what failed for a host.

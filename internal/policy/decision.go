@@ -74,8 +74,6 @@ type Decision struct {
 	Reason Reason
 	// Unsigned is set when the policy rests on an MX RRset that DNSSEC does not protect.
 	Unsigned bool
-	// Conflict is set when the MTA-STS policy allows none of the prefixed hosts.
-	Conflict bool
 	// InFront is the number of addresses that come before the first MX host that the policy allows, where Postfix with the
 	// default of smtp_mx_address_limit never tries that host; otherwise 0.
 	InFront int

@@ -13,20 +13,19 @@ import (
 	"time"
 )
 
-// ErrNotInstalled says that there is no Postfix on this machine.
+// ErrNotInstalled is returned if no Postfix is installed on this machine.
 var ErrNotInstalled = errors.New("postfix: not installed")
 
-// Commands runs Postfix's own commands, without a shell, with a deadline and with bounds on what they
-// say.
+// Commands runs Postfix's own commands: without a shell, with a timeout, and with limits on their output.
 type Commands struct {
 	// Postconf is the path of postconf(1).
 	Postconf string
-	// ConfigDirectory is passed as -c; "": Postfix's own default.
+	// ConfigDirectory is passed as -c; "" means the default of Postfix.
 	ConfigDirectory string
 }
 
-// Find returns the commands: those beside postconf, or if that is "" the ones in PATH and then in the sbin
-// directories, which the PATH of a service may lack. The error is ErrNotInstalled if there are none.
+// Find returns the commands in the directory of postconf. If that is "", it searches PATH and then the sbin directories,
+// which the PATH of a service may lack. The error is ErrNotInstalled if there are none.
 func Find(postconf, configDirectory string) (Commands, error) {
 	if postconf != "" {
 		return Commands{postconf, configDirectory}, nil
@@ -43,8 +42,7 @@ func Find(postconf, configDirectory string) (Commands, error) {
 // Postmap returns the path of postmap(1).
 func (c Commands) Postmap() string { return filepath.Join(filepath.Dir(c.Postconf), "postmap") }
 
-// Parameters returns the values of parameters, with all $names in them expanded. The error says which is not
-// known.
+// Parameters returns the values of parameters, with all $names expanded. The error names a parameter that is unknown.
 func (c Commands) Parameters(ctx context.Context, names ...string) (map[string]string, error) {
 	out, err := c.Show(ctx, append([]string{"-x"}, names...)...)
 	if err != nil {
@@ -59,7 +57,7 @@ func (c Commands) Parameters(ctx context.Context, names ...string) (map[string]s
 	}
 	for _, name := range names {
 		if _, ok := values[name]; !ok {
-			return nil, fmt.Errorf("%s did not say what %s is", c.Postconf, name)
+			return nil, fmt.Errorf("%s did not print %s", c.Postconf, name)
 		}
 	}
 	return values, nil
@@ -74,9 +72,9 @@ func (c Commands) Show(ctx context.Context, args ...string) (string, error) {
 	return p.stdout.String(), nil
 }
 
-// Query asks a table, such as hash:/etc/postfix/relay, for keys that have neither spaces nor newlines, and returns the key that was
-// found first, "" for none. postmap(1) gives the same exit status for "none" and for "failed", so whatever it
-// says on stderr is a failure, unless something was found.
+// Query looks up keys without spaces in a table, such as hash:/etc/postfix/relay, and returns the first key that is found,
+// "" for none. postmap(1) has the same exit status for "not found" and "failed", so any message on standard error counts
+// as a failure, unless a key was found.
 func (c Commands) Query(ctx context.Context, table string, keys []string) (string, error) {
 	p := process{path: c.Postmap(), args: c.args("-q", "-", table), stdin: strings.Join(keys, "\n") + "\n"}
 	err := p.run(ctx)
@@ -89,7 +87,7 @@ func (c Commands) Query(ctx context.Context, table string, keys []string) (strin
 		return "", nil
 	}
 	if err == nil {
-		err = fmt.Errorf("%s -q - %s: success without an answer", p.path, table)
+		err = fmt.Errorf("%s -q - %s: exit status 0 without an answer", p.path, table)
 	}
 	return "", err
 }
@@ -119,7 +117,7 @@ type process struct {
 	stdout, stderr limited
 }
 
-// run returns an error that has what the command said on stderr.
+// run runs the command. The error has its message on standard error.
 func (p *process) run(ctx context.Context) error {
 	const longest = 10 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, longest)
@@ -132,7 +130,7 @@ func (p *process) run(ctx context.Context) error {
 	err := cmd.Run()
 	switch {
 	case p.stdout.overflow:
-		return fmt.Errorf("%s says too much", p.path)
+		return fmt.Errorf("%s: too much output", p.path)
 	case ctx.Err() != nil:
 		return fmt.Errorf("%s: %w", p.path, ctx.Err())
 	case err != nil:
@@ -144,7 +142,7 @@ func (p *process) run(ctx context.Context) error {
 	return nil
 }
 
-// complaint returns the last line of stderr that is more than a remark about the style of main.cf.
+// complaint returns the last line of standard error, except warnings about lines of main.cf.
 func (p *process) complaint() string {
 	last := ""
 	for line := range strings.Lines(p.stderr.String()) {
@@ -157,7 +155,7 @@ func (p *process) complaint() string {
 	return last
 }
 
-// limited keeps the beginning of what is written to it. It has no ReadFrom, which io.Copy would use instead of Write.
+// limited keeps the beginning of the data written to it. It has no ReadFrom, which io.Copy would use instead of Write.
 type limited struct {
 	kept     bytes.Buffer
 	limit    int

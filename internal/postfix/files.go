@@ -8,10 +8,10 @@ import (
 	"github.com/policyd/policyd/internal/regfile"
 )
 
-// stamp is what a file was like before it was read.
+// stamp is the state of a file before it was read.
 type stamp struct {
 	path string
-	info os.FileInfo // nil: there was none, or it could not be looked at
+	info os.FileInfo // nil: no such file, or no permission
 }
 
 func (v *view) note(paths ...string) {
@@ -21,7 +21,7 @@ func (v *view) note(paths ...string) {
 	}
 }
 
-// changed says whether a file or the addresses of this machine are not as they were.
+// changed reports whether a file or an address of this machine has changed.
 func (v *view) changed() bool {
 	for _, f := range v.files {
 		info, _ := os.Stat(f.path)

@@ -8,11 +8,11 @@ import (
 // list is one of Postfix's domain lists, as match_list(3) reads it: the first entry that matches decides.
 type list struct {
 	parameter string
-	// parents is set where an entry example.com covers its subdomains (parent_domain_matches_subdomains).
+	// parents is set if an entry example.com covers its subdomains (parent_domain_matches_subdomains).
 	parents bool
-	// below is set where an entry .example.com, or such a key in a table, covers the names below it.
+	// below is set if an entry .example.com, or such a key in a table, covers the names below it.
 	below bool
-	// rest is set where a table may have the key * for all domains.
+	// rest is set if a table may have the key * for all domains.
 	rest    bool
 	entries []entry
 }
@@ -24,28 +24,11 @@ type entry struct {
 	negate bool
 }
 
-// String returns the list in words.
-func (l list) String() string {
-	names, words := 0, []string{}
-	for _, e := range l.entries {
-		switch {
-		case e.table:
-			words = append(words, e.text)
-		default:
-			names++
-		}
-	}
-	if names > 0 || len(words) == 0 {
-		words = append([]string{fmt.Sprint(names, " names")}, words...)
-	}
-	return l.parameter + ": " + strings.Join(words, ", ")
-}
-
-// asker asks a table for keys and returns the one that is found, "" for none.
+// asker looks up keys in a table and returns the first one that is found, "" for none.
 type asker func(table string, keys []string) (string, error)
 
-// match reports whether the list has a domain, and by which entry. A table that fails does not end the
-// search: an entry after it may still show that the domain is received here. But a "no" is none then.
+// match reports whether the list has a domain, and by which entry. A table that fails does not end the search, because a
+// later entry may have the domain. Without such an entry the error is returned.
 func (l list) match(domain string, ask asker) (own bool, by string, err error) {
 	for _, e := range l.entries {
 		found, covers := e.text, false
@@ -71,8 +54,8 @@ func (l list) match(domain string, ask asker) (own bool, by string, err error) {
 	return false, "", err
 }
 
-// covers says whether a name in the list covers a domain. An entry that takes domains out takes out as few
-// as it can.
+// covers reports whether a name in the list covers a domain. An entry that excludes domains (!example.com) excludes as
+// few as possible.
 func (l list) covers(e entry, domain string) bool {
 	if e.text == domain {
 		return true
@@ -86,8 +69,8 @@ func (l list) covers(e entry, domain string) bool {
 	return l.parents && strings.HasSuffix(domain, "."+e.text)
 }
 
-// keys are what a table is asked for: the domain and, where the list knows subdomains and the table has fixed
-// keys, its parents (access(5)).
+// keys returns the keys to look up in a table: the domain and, if the list covers subdomains and the table has fixed
+// keys, its parent domains (access(5)).
 func (l list) keys(e entry, domain string) []string {
 	var keys []string
 	if l.rest {
@@ -113,9 +96,9 @@ func (l list) keys(e entry, domain string) []string {
 	return keys
 }
 
-// patterns says whether a table matches by pattern. Postfix asks those for the whole name only, and a
-// pattern for names without a dot would otherwise match every top-level domain. A table made of others counts as
-// one if any of them does.
+// patterns reports whether a table matches by pattern. Postfix looks up only the whole name in such a table, and a pattern
+// for names without a dot would otherwise match every top-level domain. A combined table counts if one of its parts
+// does.
 func patterns(table string) bool {
 	for _, t := range []string{"regexp:", "pcre:", "cidr:", "tcp:", "socketmap:"} {
 		if strings.HasPrefix(strings.TrimPrefix(table, "proxy:"), t) {
@@ -153,7 +136,7 @@ type parser struct {
 func (p *parser) add(text string, negate bool, nesting int) error {
 	comment := false
 	for _, token := range tokens(text) {
-		// Postfix warns and drops what follows. It is kept here unless it would take domains out.
+		// Postfix warns and ignores the rest of the line. Here it counts, unless it excludes domains.
 		comment = comment || token[0] == '#'
 		e := entry{text: token, negate: negate}
 		for strings.HasPrefix(e.text, "!") {
@@ -187,7 +170,7 @@ func (p *parser) add(text string, negate bool, nesting int) error {
 	return nil
 }
 
-// include reads a file of entries, a line as Postfix reads it: whole lines that begin with # are comments.
+// include reads a file of entries as Postfix does: lines that begin with # are comments.
 func (p *parser) include(file entry, nesting int) error {
 	if nesting >= maxNesting {
 		return fmt.Errorf("%s: files nested too deep", file.text)

@@ -1,17 +1,19 @@
-// Package postfix knows what Postfix on this machine receives itself.
+// Package postfix reads the configuration of Postfix on this machine.
 //
-// transport_maps beats mydestination, relay_domains and the virtual domains, so a route for a domain that
-// is received here makes a mail loop (transport(5)). A Site answers whether a domain is one of those: from
-// the settings, from Postfix's own lists, read with postconf(1) and matched as match_list(3) does, and from
-// the names and addresses of this machine. Every doubt is an error, which leaves the mail on port 25; where
-// this package differs from Postfix, it takes more domains for its own and not fewer.
+// A Site reports which domains Postfix receives. transport_maps takes precedence over mydestination, relay_domains and the
+// virtual domains, so a route for a domain that is received here causes a mail loop (transport(5)). The Site uses the
+// settings, Postfix's own lists, which it reads with postconf(1) and matches as match_list(3) does, and the names and
+// addresses of this machine. Every doubt is an error, which leaves the mail on port 25. Where this package differs from
+// Postfix, more domains count as received here, not fewer.
+//
+// It also reports which hosts Postfix itself relays to.
 package postfix
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -23,58 +25,57 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// Options say what a Site knows without asking, and how it asks Postfix.
+// Options are the settings of a Site.
 type Options struct {
 	// ExcludeDomains never get a route: example.com is that domain alone, .example.com all names below it, as
 	// in the overrides file.
 	ExcludeDomains []string
 	// OwnHosts are further names of this host, as MX records may have them.
 	OwnHosts []string
-	// LoopbackProbed says that no host gets a route that has not shown a certificate for its own name on its own
-	// address, loopback included. Then ::1 alone does not make a host this one: it is the only IPv6 loopback address
-	// there is, where IPv4 has 127.0.0.2 and more for the receivers of a test. 127.0.0.1 still is this host.
+	// LoopbackProbed is set if loopback addresses are probed too, so that a host gets a route only after it has presented a
+	// certificate for its own name. Then the address ::1 alone does not make a host this one, because there is only one
+	// IPv6 loopback address for the receivers of a test. 127.0.0.1 always is this host.
 	LoopbackProbed bool
-	// Postconf is the path of postconf(1); the other commands are beside it. "": it is looked for in PATH and
-	// in the sbin directories, and if there is no Postfix there are no lists.
+	// Postconf is the path of postconf(1); the other commands are in the same directory. "" means the one in PATH or in the
+	// sbin directories; without a Postfix there are no lists.
 	Postconf string
-	// ConfigDirectory is that of main.cf; "": Postfix's own default.
+	// ConfigDirectory is the directory of main.cf; "" means the default of Postfix.
 	ConfigDirectory string
-	// Refresh is how often the lists are read again when no file has changed; zero means a minute.
+	// Refresh is the time after which the lists are read again even if no file has changed; zero means a minute.
 	Refresh time.Duration
-	// Resolver looks up names in proxy_interfaces and inet_interfaces. Without one they are a doubt.
+	// Resolver looks up names in proxy_interfaces and inet_interfaces. Without a resolver, such a name is an error.
 	Resolver dns.Resolver
 	Logger   *slog.Logger
 }
 
-// Site knows what this site receives itself. It implements policy.OwnSite; its methods may wait for
-// Postfix's commands, those of Cached never do. Run keeps what it knows fresh; without Run it reads when asked.
+// Site reports what this site receives. Run keeps its data fresh; without Run it reads the configuration when it is
+// asked.
 type Site struct {
 	current atomic.Pointer[view] // nil: not read yet
-	reading chan struct{}        // holds a token while somebody reads
+	reading chan struct{}        // holds a token while the configuration is read
 	change  chan struct{}
 	tables  *tables
 
 	mu      sync.Mutex // guards what follows
 	config  *config
-	problem string        // the last one that was logged
-	retry   time.Duration // of the last view
+	problem string // the last problem that was logged
 }
 
 // config is an Options that has been checked.
 type config struct {
 	Options
-	exclude domains
+	exclude list
 	hosts   map[string]bool
 }
 
-// New returns a Site. The error says which domain or host of the options is none.
+// New returns a Site. The error names the domain or host of the options that is invalid.
 func New(o Options) (*Site, error) {
 	s := &Site{reading: make(chan struct{}, 1), change: make(chan struct{}, 1), tables: newTables()}
 	return s, s.Configure(o)
 }
 
-// Configure puts new options in force and has everything read again. After an error the old ones are
-// still in force.
+// Configure applies new options, and the configuration of Postfix is read again. After an error the previous options
+// remain.
 func (s *Site) Configure(o Options) error {
 	if o.Refresh <= 0 {
 		o.Refresh = time.Minute
@@ -84,9 +85,15 @@ func (s *Site) Configure(o Options) error {
 	}
 	c := &config{Options: o, hosts: map[string]bool{}}
 	for _, text := range o.ExcludeDomains {
-		if !c.exclude.add(text) {
+		rest, below := strings.CutPrefix(text, ".")
+		e := entry{text: canonical(rest)}
+		if !hostname(e.text) {
 			return fmt.Errorf("postfix: %q in exclude_domains is not a domain: write example.com, or .example.com for all its subdomains", text)
 		}
+		if below {
+			e.text = "." + e.text
+		}
+		c.exclude.entries = append(c.exclude.entries, e)
 	}
 	for _, text := range o.OwnHosts {
 		name := canonical(text)
@@ -113,15 +120,46 @@ func (s *Site) options() *config {
 	return s.config
 }
 
-// Own reports whether mail for domain is received here, and which list says so. After an error nothing is known. With
-// Effort.CacheOnly it never waits for Postfix's commands: the error is dns.ErrNotCached where it would have to.
+// Own reports whether mail for domain is received here, and which list says so: one of the settings, or one of
+// Postfix's. After an error it is unknown, unless a list has the domain. With Effort.CacheOnly it never waits for
+// Postfix's commands: the error is dns.ErrNotCached where it would have to.
 func (s *Site) Own(ctx context.Context, domain string, e dns.Effort) (own bool, why string, err error) {
-	return s.own(ctx, domain, !e.CacheOnly)
+	domain = canonical(domain)
+	ask := func(q question) answer { return s.tables.recall(q) }
+	if !e.CacheOnly {
+		ask = func(q question) answer { return s.tables.ask(ctx, q) }
+	}
+	if has, by, _ := s.options().exclude.match(domain, nil); has {
+		return true, "exclude_domains has " + by, nil
+	}
+	if localhost(domain) {
+		return true, domain + " is this machine", nil
+	}
+	v, err := s.knowledge(ctx, !e.CacheOnly)
+	if err != nil {
+		return false, "", err
+	}
+	for _, l := range v.lists {
+		has, by, failed := l.match(domain, func(table string, keys []string) (string, error) {
+			a := ask(question{l.at, table, strings.Join(keys, " ")})
+			return a.found, a.err
+		})
+		switch {
+		case has:
+			return true, l.parameter + " has " + by, nil
+		case failed == nil || err != nil && !errors.Is(err, dns.ErrNotCached): // a failure says more than "not cached"
+		case errors.Is(failed, dns.ErrNotCached):
+			err = failed
+		default:
+			err = errors.New(l.parameter + ": " + failed.Error())
+		}
+	}
+	return false, "", err
 }
 
 // OwnHost reports whether name is a name of this host: one of own_hosts, $myhostname, the machine's own name,
-// localhost, or one of these behind a prefix, since smtps-mx.example.com is what mx.example.com is
-// renamed to. Before anything has been read every name may be.
+// localhost, or one of these behind a prefix, because smtps-mx.example.com is the new name of
+// mx.example.com. Before anything has been read, every name counts.
 func (s *Site) OwnHost(name string) bool {
 	c, v := s.options(), s.current.Load()
 	if v == nil {
@@ -138,58 +176,34 @@ func (s *Site) OwnHost(name string) bool {
 
 // OwnAddr reports whether a is an address of this host: exactly one of a local interface or of
 // proxy_interfaces and inet_interfaces, or the unspecified address, which leads to this host too. Before
-// anything has been read every address may be.
+// anything has been read, every address counts.
 func (s *Site) OwnAddr(a netip.Addr) bool {
 	v := s.current.Load()
 	a = plain(a)
 	return v == nil || !a.IsValid() || a.IsUnspecified() || v.addrs[a]
 }
 
-// State is what a Site knows, for people.
-type State struct {
-	// Installed is set when Postfix was found.
-	Installed bool
-	// Read is when everything was last read; zero: never.
-	Read time.Time
-	// Problem says why it is not known what is received here; no domain gets a route then. "": it is known.
-	Problem string
-	// Lists are Postfix's lists in words, such as "relay_domains: 3 names, hash:/etc/postfix/relay".
-	Lists []string
-	// Domains are those that the lists name, without what is in tables; .example.com stands for what is below.
-	Domains []string
-	// Hosts and Addrs are the names and addresses of this host.
-	Hosts []string
-	Addrs []netip.Addr
-}
-
-// State returns what is known now.
-func (s *Site) State() State {
+// Lists returns the parameters of Postfix's lists that have entries, and the domains that the lists name, without what is in
+// tables; .example.com stands for all names below it.
+func (s *Site) Lists() (parameters, domains []string) {
 	v := s.current.Load()
 	if v == nil {
-		return State{Problem: "not read yet"}
-	}
-	st := State{Installed: v.installed, Read: v.read, Problem: s.tables.problem()}
-	if v.err != nil {
-		st.Problem = v.err.Error()
+		return nil, nil
 	}
 	seen := map[string]bool{}
 	for _, l := range v.lists {
-		st.Lists = append(st.Lists, l.String())
+		parameters = append(parameters, l.parameter)
 		for _, e := range l.entries {
 			if !e.table && !e.negate && hostname(strings.TrimPrefix(e.text, ".")) && !seen[e.text] {
 				seen[e.text] = true
-				st.Domains = append(st.Domains, e.text)
+				domains = append(domains, e.text)
 			}
 		}
 	}
-	hosts := maps.Clone(v.hosts)
-	maps.Copy(hosts, s.options().hosts)
-	st.Hosts = slices.Sorted(maps.Keys(hosts))
-	st.Addrs = slices.SortedFunc(maps.Keys(v.addrs), netip.Addr.Compare)
-	return st
+	return slices.Compact(parameters), domains
 }
 
-// machine returns the name of this machine if it is a full one.
+// machine returns the host name of this machine, "" if it is invalid.
 func machine() string {
 	name, err := os.Hostname()
 	if name = canonical(name); err != nil || !hostname(name) {

@@ -59,7 +59,6 @@ myhostname = mx.own.example
 		require.Equal(t, want, relay, host)
 	}
 	require.True(t, s.OwnHost("smtps-mx.own.example"))
-	require.Empty(t, s.State().Problem)
 
 	for _, table := range []string{"hash:/nonexistent/x", "nosuchtype:/x", "socketmap:inet:127.0.0.1:9:x", "proxy:hash:/nonexistent/x"} {
 		f := newFake(t, "compatibility_level = 3.6\nrelay_domains = "+table+"\n")

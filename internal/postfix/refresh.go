@@ -8,16 +8,14 @@ import (
 )
 
 const (
-	// lookRound is how often Run looks whether a file or an address has changed.
+	// lookRound is the interval in which Run checks for a changed file or address, and tries again after a failure.
 	lookRound = 2 * time.Second
-	// retryAfter is for reading again after failures in succession, lookRound after the first; doubling.
-	retryAfter = 5 * time.Second
-	// longestRead is for all the commands of one reading.
+	// longestRead is the timeout for all commands of one reading.
 	longestRead = 30 * time.Second
 )
 
-// Run keeps what is known fresh until ctx ends: it reads everything again when one of the files or an address of this
-// machine changes, after Configure, and once per Refresh.
+// Run keeps the data fresh until ctx ends: it reads everything again when a file or an address of this machine has
+// changed, after Configure, after a failure, and once per Refresh.
 func (s *Site) Run(ctx context.Context) error {
 	tick := time.NewTicker(lookRound)
 	defer tick.Stop()
@@ -36,11 +34,11 @@ func (s *Site) Run(ctx context.Context) error {
 
 func (s *Site) due(v *view) bool {
 	age := time.Since(v.read)
-	if v.err != nil && age >= v.retry || age >= s.options().Refresh {
+	if v.err != nil && age >= lookRound || age >= s.options().Refresh {
 		return true
 	}
 	if v.changed() {
-		// What is known is void at once: not even the time of a reading may pass with the old lists.
+		// The old lists are void immediately, not only when the new ones have been read.
 		s.current.CompareAndSwap(v, nil)
 		s.tables.flush()
 		return true
@@ -48,8 +46,8 @@ func (s *Site) due(v *view) bool {
 	return false
 }
 
-// knowledge returns what was read, while that is fresh. Otherwise it reads, or, if it may not wait, returns
-// dns.ErrNotCached.
+// knowledge returns the latest view while it is fresh. Otherwise it reads a new one, or returns dns.ErrNotCached if it
+// may not wait.
 func (s *Site) knowledge(ctx context.Context, wait bool) (*view, error) {
 	if v := s.current.Load(); v != nil && s.fresh(v) {
 		return v, v.err
@@ -60,16 +58,16 @@ func (s *Site) knowledge(ctx context.Context, wait bool) (*view, error) {
 	return s.read(ctx)
 }
 
-// fresh bounds how long anything is believed, whatever has become of Run.
+// fresh bounds the age of a view, whether or not Run works.
 func (s *Site) fresh(v *view) bool {
 	longest := 2*s.options().Refresh + longestRead
 	if v.err != nil {
-		longest = retryAfter + lookRound
+		longest = 3 * lookRound
 	}
 	return time.Since(v.read) < longest
 }
 
-// read reads everything, or waits for somebody who is reading.
+// read reads everything, or waits for a concurrent call that does.
 func (s *Site) read(ctx context.Context) (*view, error) {
 	before := s.current.Load()
 	select {
@@ -86,22 +84,18 @@ func (s *Site) read(ctx context.Context) (*view, error) {
 	c := s.options()
 	v := readView(bounded, c)
 	if v.err != nil && ctx.Err() != nil {
-		return nil, v.err // the caller went away: that says nothing about Postfix
+		return nil, v.err // the caller gave up, which says nothing about Postfix
 	}
 	s.tell(c, v)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.retry = min(max(lookRound, 2*s.retry), retryAfter); v.err == nil {
-		s.retry = 0
-	}
-	v.retry = s.retry
-	if s.config == c { // else Configure has been called meanwhile
+	if s.config == c { // otherwise Configure was called during the reading
 		s.current.Store(v)
 	}
 	return v, v.err
 }
 
-// tell logs that what is received here has become unknown, or known again.
+// tell logs that the domains received here have become unknown, or known again.
 func (s *Site) tell(c *config, v *view) {
 	problem := ""
 	if v.err != nil {
@@ -114,8 +108,8 @@ func (s *Site) tell(c *config, v *view) {
 	switch {
 	case problem == before:
 	case problem != "":
-		c.Logger.Warn("it is not known what this site receives: no mail takes the route to implicit TLS until it is", "reason", problem)
+		c.Logger.Warn("cannot read which domains Postfix receives; all mail uses port 25 until it works", "reason", problem)
 	default:
-		c.Logger.Info("it is known again what this site receives")
+		c.Logger.Info("reading the domains that Postfix receives works again")
 	}
 }

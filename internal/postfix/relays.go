@@ -6,7 +6,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/policyd/policyd/internal/dns"
 )
@@ -60,56 +59,30 @@ func (s *Site) RelayHost(ctx context.Context, host string, e dns.Effort) (bool, 
 		return true, nil
 	}
 	for _, table := range v.relayTables {
-		hosts, failed := s.tables.results(ctx, table)
-		if hosts[host] {
+		a := s.tables.ask(ctx, table)
+		if a.hosts[host] {
 			return true, nil
 		}
-		err = errors.Join(err, failed)
+		err = errors.Join(err, a.err)
 	}
 	return false, err
 }
 
-// listing is the set of bracketed hosts among the results of a table.
-type listing struct {
-	hosts   map[string]bool
-	expires time.Time
-}
-
-// results returns the bracketed hosts among the results of a table.
-func (t *tables) results(ctx context.Context, q question) (map[string]bool, error) {
-	t.mu.Lock()
-	known, generation := t.listings[q], t.generation
-	t.mu.Unlock()
-	if time.Now().Before(known.expires) {
-		return known.hosts, nil
-	}
-	select {
-	case t.slots <- struct{}{}:
-		defer func() { <-t.slots }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	text, err := q.at.Contents(ctx, q.table)
-	if err != nil {
-		return nil, err
-	}
-	known = listing{hosts: map[string]bool{}, expires: time.Now().Add(answerLife)}
+// resultHosts returns the bracketed hosts among the results of a table.
+func (c Commands) resultHosts(ctx context.Context, table string) (map[string]bool, error) {
+	text, err := c.contents(ctx, table)
+	hosts := map[string]bool{}
 	for line := range strings.Lines(text) {
 		if !strings.HasPrefix(strings.TrimSpace(line), "#") {
-			addHosts(known.hosts, line)
+			addHosts(hosts, line)
 		}
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if generation == t.generation {
-		t.listings[q] = known
-	}
-	return known.hosts, nil
+	return hosts, err
 }
 
-// Contents returns the text of a table that can be listed: the entries of an indexed file, or the source of a table of
+// contents returns the text of a table that can be listed: the entries of an indexed file, or the source of a table of
 // patterns. It is "" for other types, and for inline: tables, whose contents are in main.cf.
-func (c Commands) Contents(ctx context.Context, table string) (string, error) {
+func (c Commands) contents(ctx context.Context, table string) (string, error) {
 	kind, path, _ := strings.Cut(table, ":")
 	switch kind {
 	case "hash", "btree", "lmdb", "cdb", "dbm", "sdbm":
@@ -124,7 +97,7 @@ func (c Commands) Contents(ctx context.Context, table string) (string, error) {
 		var all strings.Builder
 		inside := strings.TrimSuffix(strings.TrimPrefix(path, "{"), "}")
 		for _, part := range tokens(inside) {
-			text, err := c.Contents(ctx, strings.TrimPrefix(part, "proxy:"))
+			text, err := c.contents(ctx, strings.TrimPrefix(part, "proxy:"))
 			if err != nil {
 				return "", err
 			}

@@ -11,33 +11,30 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// tables asks Postfix's tables and remembers the answers for a while. Strangers choose the domains, so
-// what is remembered and what runs at a time are bounded.
+// tables looks up keys in Postfix's tables and keeps the answers for a while. Remote senders choose the keys, so the
+// number of answers and of processes is bounded.
 type tables struct {
-	slots chan struct{} // one for each process that may run
+	slots chan struct{} // one per running process
 
-	mu         sync.Mutex // guards what follows
-	young, old map[question]answer
-	failing    map[string]failure // by table
-	listings   map[question]listing
-	generation int // answers of before a flush are not remembered after it
+	mu    sync.Mutex // guards what follows
+	known map[question]answer
+	// generation changes with each flush: an answer from before is not kept after it.
+	generation int
 }
 
-// question is what a table was asked for. The keys follow from the domain and the list.
+// question is a lookup in a table. The zero keys stand for the table as a whole.
 type question struct {
 	at    Commands
 	table string
 	keys  string
 }
 
+// answer is the key that was found, or for a whole table the hosts in its results, or a failure.
 type answer struct {
 	found   string
+	hosts   map[string]bool
+	err     error
 	expires time.Time
-}
-
-type failure struct {
-	err   error
-	retry time.Time
 }
 
 const (
@@ -48,97 +45,66 @@ const (
 )
 
 func newTables() *tables {
-	t := &tables{slots: make(chan struct{}, maxProcesses)}
-	t.flush()
-	return t
+	return &tables{slots: make(chan struct{}, maxProcesses), known: map[question]answer{}}
 }
 
 // flush forgets all answers.
 func (t *tables) flush() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.young, t.old, t.failing = map[question]answer{}, map[question]answer{}, map[string]failure{}
-	t.listings = map[question]listing{}
+	t.known = map[question]answer{}
 	t.generation++
 }
 
-// problem says which table fails, "" for none.
-func (t *tables) problem() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	first := ""
-	for _, f := range t.failing {
-		if text := f.err.Error(); first == "" || text < first {
-			first = text
-		}
-	}
-	return first
-}
-
-// known returns what is remembered, otherwise dns.ErrNotCached. A table that has just failed counts as failing.
-func (t *tables) known(_ context.Context, q question) (string, error) {
+// recall returns a kept answer, or one with dns.ErrNotCached. A table that has just failed fails for all keys.
+func (t *tables) recall(q question) answer {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := time.Now()
-	a, ok := t.young[q]
-	if !ok {
-		a, ok = t.old[q]
+	if a, ok := t.known[q]; ok && now.Before(a.expires) {
+		return a
 	}
-	if ok && now.Before(a.expires) {
-		return a.found, nil
+	if a, ok := t.known[question{at: q.at, table: q.table}]; ok && a.err != nil && now.Before(a.expires) {
+		return a
 	}
-	if f, ok := t.failing[q.table]; ok && now.Before(f.retry) {
-		return "", f.err
-	}
-	return "", dns.ErrNotCached
+	return answer{err: dns.ErrNotCached}
 }
 
-// ask returns what is remembered, or asks the table.
-func (t *tables) ask(ctx context.Context, q question) (string, error) {
-	found, err := t.known(ctx, q)
-	if !errors.Is(err, dns.ErrNotCached) {
-		return found, err
+// ask returns a kept answer, or runs a command for it.
+func (t *tables) ask(ctx context.Context, q question) answer {
+	if a := t.recall(q); !errors.Is(a.err, dns.ErrNotCached) {
+		return a
 	}
 	select {
 	case t.slots <- struct{}{}:
 		defer func() { <-t.slots }()
 	case <-ctx.Done():
-		return "", fmt.Errorf("%s was not asked: %w", q.table, ctx.Err())
+		return answer{err: fmt.Errorf("%s was not asked: %w", q.table, ctx.Err())}
 	}
-	// Somebody else may have asked meanwhile.
-	if found, err = t.known(ctx, q); !errors.Is(err, dns.ErrNotCached) {
-		return found, err
+	// A concurrent lookup may have found it.
+	if a := t.recall(q); !errors.Is(a.err, dns.ErrNotCached) {
+		return a
 	}
-	generation := t.now()
-	found, err = q.at.Query(ctx, q.table, strings.Fields(q.keys))
-	if err != nil {
-		err = fmt.Errorf("%s cannot be asked: %w", q.table, err)
+	t.mu.Lock()
+	generation := t.generation
+	t.mu.Unlock()
+	a := answer{expires: time.Now().Add(answerLife)}
+	if q.keys == "" {
+		a.hosts, a.err = q.at.resultHosts(ctx, q.table)
+	} else {
+		a.found, a.err = q.at.Query(ctx, q.table, strings.Fields(q.keys))
 	}
-	if ctx.Err() == nil {
-		t.remember(q, generation, found, err)
+	if a.err != nil {
+		a = answer{err: fmt.Errorf("%s cannot be asked: %w", q.table, a.err), expires: time.Now().Add(failureLife)}
+		q.keys = ""
 	}
-	return found, err
-}
-
-func (t *tables) now() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.generation
-}
-
-func (t *tables) remember(q question, generation int, found string, err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if generation != t.generation {
-		return
+	if generation == t.generation && ctx.Err() == nil {
+		if len(t.known) >= maxAnswers {
+			t.known = map[question]answer{}
+		}
+		t.known[q] = a
 	}
-	if err != nil {
-		t.failing[q.table] = failure{err, time.Now().Add(failureLife)}
-		return
-	}
-	delete(t.failing, q.table)
-	if len(t.young) >= maxAnswers/2 {
-		t.old, t.young = t.young, map[question]answer{}
-	}
-	t.young[q] = answer{found, time.Now().Add(answerLife)}
+	return a
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// view is everything that was read at one time. It is replaced as a whole and not changed.
+// view is everything that was read at one time. It is immutable; a new reading replaces it.
 type view struct {
 	installed  bool
 	lists      []siteList
@@ -27,13 +27,11 @@ type view struct {
 	relayTables []question
 	files       []stamp
 	read        time.Time
-	// err is set when something could not be read: then it is not known what is received here.
+	// err is set if something could not be read. Then the domains received here are unknown.
 	err error
-	// retry is how long after read it is read again then.
-	retry time.Duration
 }
 
-// siteList is a list and the commands of the instance that has it.
+// siteList is a list, with the commands of the Postfix instance that it belongs to.
 type siteList struct {
 	list
 	at Commands
@@ -48,7 +46,7 @@ func readView(ctx context.Context, c *config) *view {
 	}
 	maps.Copy(v.addrs, v.interfaces)
 	if c.LoopbackProbed {
-		delete(v.addrs, netip.IPv6Loopback()) // unless a setting of Postfix names it
+		delete(v.addrs, netip.IPv6Loopback()) // a setting of Postfix can add it again
 	}
 	if name := machine(); name != "" {
 		v.hosts[name] = true
@@ -59,7 +57,7 @@ func readView(ctx context.Context, c *config) *view {
 		v.installed = true
 		v.err = v.readInstances(ctx, commands, c.Resolver)
 	case exists(mainCF(c.ConfigDirectory)):
-		v.err = fmt.Errorf("there is a %s but no postconf to read it with", mainCF(c.ConfigDirectory))
+		v.err = fmt.Errorf("%s exists, but postconf is not installed", mainCF(c.ConfigDirectory))
 	}
 	v.read = time.Now()
 	return v
@@ -77,8 +75,8 @@ func exists(path string) bool {
 	return !errors.Is(err, os.ErrNotExist)
 }
 
-// readInstances reads the lists of the first Postfix instance and of those that it manages (postmulti(1)):
-// what any of them receives is received here.
+// readInstances reads the lists of the first Postfix instance and of the instances that it manages (postmulti(1)). Domains
+// that any of them receives are received here.
 func (v *view) readInstances(ctx context.Context, first Commands, res dns.Resolver) error {
 	const maxInstances = 64
 	others, err := v.readInstance(ctx, first, res)
@@ -101,8 +99,8 @@ func listParameters() []string {
 	return []string{"mydestination", "relay_domains", "virtual_alias_domains", "virtual_mailbox_domains"}
 }
 
-// readInstance reads the lists, names and addresses of one instance and returns the configuration directories of
-// others. The files are noted before they are read, so that a change in between is noticed.
+// readInstance reads the lists, names and addresses of one instance, and returns the configuration directories of the
+// others. Files are recorded before they are read, so that a change in between is noticed.
 func (v *view) readInstance(ctx context.Context, c Commands, res dns.Resolver) (others []string, err error) {
 	p, err := c.Parameters(ctx, "config_directory")
 	if err != nil {
@@ -143,14 +141,14 @@ func (v *view) readInstance(ctx context.Context, c Commands, res dns.Resolver) (
 	return tokens(p["multi_instance_directories"]), nil
 }
 
-// covers reads parent_domain_matches_subdomains. Where that is hard to read, subdomains count.
+// covers reports whether parent_domain_matches_subdomains has a parameter. If it contains tables, subdomains count.
 func covers(parents, parameter string) bool {
 	return strings.Contains(parents, parameter) || strings.ContainsAny(parents, ":/!")
 }
 
-// addTransports adds the tables of transport_maps that have domains for keys. A domain in there has a way of its
-// own, and would lose it: policyd is asked for the whole address, before any table is asked for the domain.
-// Tables of patterns match the whole address too; there the order in transport_maps decides.
+// addTransports adds the tables of transport_maps that have domains as keys. A domain in them has a route of its own, which
+// policyd would override, because Postfix looks up the whole address in all tables before it looks up the domain. Tables
+// of patterns match the whole address too, so their order in transport_maps decides.
 func (v *view) addTransports(c Commands, text, parents string) error {
 	var tables []string
 	for _, table := range tokens(text) {
@@ -162,7 +160,7 @@ func (v *view) addTransports(c Commands, text, parents string) error {
 	return v.addList(c, l, strings.Join(tables, " "))
 }
 
-// addOverrides adds the lists that services in master.cf have for themselves (-o mydestination=…).
+// addOverrides adds the lists and relay hosts that services in master.cf set with -o.
 func (v *view) addOverrides(ctx context.Context, c Commands) error {
 	text, err := c.Show(ctx, "-P", "-x")
 	if err != nil {
@@ -189,7 +187,7 @@ func (v *view) addOverrides(ctx context.Context, c Commands) error {
 
 func (v *view) addList(c Commands, l list, text string) error {
 	if strings.Contains(text, "$") && !strings.Contains(text, ":") {
-		return fmt.Errorf("%s: postconf has not expanded %q", l.parameter, text)
+		return fmt.Errorf("%s: postconf did not expand %q", l.parameter, text)
 	}
 	var err error
 	l.entries, err = parseEntries(text, func(path string) (string, error) {
@@ -204,7 +202,7 @@ func (v *view) addList(c Commands, l list, text string) error {
 			continue
 		}
 		if asksPolicyd(e.text) {
-			return fmt.Errorf("%s asks policyd itself (%s): take that table out", l.parameter, e.text)
+			return fmt.Errorf("%s asks policyd itself (%s): remove that table", l.parameter, e.text)
 		}
 		if _, path, ok := strings.Cut(e.text, ":/"); ok {
 			path = "/" + path
@@ -217,8 +215,8 @@ func (v *view) addList(c Commands, l list, text string) error {
 	return nil
 }
 
-// asksPolicyd says whether a table in a list of domains is one of policyd's maps. Those do not say what is received
-// here, and the question would come back.
+// asksPolicyd reports whether a table in a list of domains is one of policyd's maps. They do not tell which domains are
+// received here, and policyd would ask itself.
 func asksPolicyd(table string) bool {
 	if !strings.Contains(table, "socketmap:") {
 		return false
@@ -231,7 +229,7 @@ func asksPolicyd(table string) bool {
 	return false
 }
 
-// addInterface adds an address of proxy_interfaces or inet_interfaces, or those of a name.
+// addInterface adds an address of proxy_interfaces or inet_interfaces, or the addresses of a name.
 func (v *view) addInterface(ctx context.Context, text string, res dns.Resolver) error {
 	if text == "all" || text == "loopback-only" {
 		return nil
@@ -272,7 +270,7 @@ func (v *view) addInterface(ctx context.Context, text string, res dns.Resolver) 
 func interfaces() (map[netip.Addr]bool, error) {
 	nets, err := net.InterfaceAddrs()
 	if err != nil {
-		return nil, fmt.Errorf("the addresses of this machine cannot be read: %w", err)
+		return nil, fmt.Errorf("cannot read the addresses of this machine: %w", err)
 	}
 	addrs := map[netip.Addr]bool{}
 	for _, n := range nets {

@@ -16,7 +16,7 @@ import (
 func BenchmarkStart(b *testing.B) {
 	dir := b.TempDir()
 	fill(b, dir, 100_000)
-	w := newWorld()
+	w := newInternet()
 	for b.Loop() {
 		s := w.store(b, in(dir))
 		require.Equal(b, mtasts.Found, s.Lookup(b.Context(), "d77777.example", anything).State)
@@ -25,7 +25,7 @@ func BenchmarkStart(b *testing.B) {
 }
 
 func BenchmarkCached(b *testing.B) {
-	w := newWorld()
+	w := newInternet()
 	w.set(domain, "1", enforce)
 	s := w.store(b, nil)
 	s.Lookup(b.Context(), domain, anything)

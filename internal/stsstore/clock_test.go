@@ -28,7 +28,7 @@ func TestClockJumpsAcrossARestart(t *testing.T) {
 			dir := t.TempDir()
 			const fetched = 48 * time.Hour
 			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
+				w := newInternet()
 				w.set("week.example", "1", week)
 				w.set(domain, "1", enforce)
 				time.Sleep(fetched)
@@ -39,7 +39,7 @@ func TestClockJumpsAcrossARestart(t *testing.T) {
 			})
 			synctest.Test(t, func(t *testing.T) {
 				time.Sleep(fetched + c.jump)
-				w := newWorld()
+				w := newInternet()
 				w.set("week.example", "1", week)
 				w.set(domain, "1", enforce)
 				w.down(mtasts.FetchError)
@@ -54,7 +54,7 @@ func TestClockJumpsAcrossARestart(t *testing.T) {
 // A policy that this process has fetched ages by the time that passes: a jump of the clock neither ends nor prolongs it.
 func TestClockJumpsDoNotAgeAPolicy(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := newInternet()
 	w.set(domain, "1", enforce)
 	r := w.store(t, in(t.TempDir())).Lookup(t.Context(), domain, anything)
 	require.Equal(t, found1, short(r))

@@ -15,7 +15,7 @@ import (
 	"github.com/policyd/policyd/internal/testkit"
 )
 
-// TestADatabaseThatIsRemovedIsWrittenAgain: what is written to a file that nobody can find is lost with the process.
+// A file without a name is lost with the process that writes to it.
 func TestADatabaseThatIsRemovedIsWrittenAgain(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -44,7 +44,7 @@ func TestADatabaseThatIsRemovedIsWrittenAgain(t *testing.T) {
 			t.Parallel()
 			dir := filepath.Join(t.TempDir(), "state")
 			synctest.Test(t, func(t *testing.T) {
-				w, j := newWorld(), &testkit.Log{}
+				w, j := newInternet(), &testkit.Log{}
 				w.set(domain, "1", enforce)
 				w.set("other.example", "1", enforce)
 				s := w.store(t, func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.Logger() })
@@ -71,12 +71,12 @@ func TestADatabaseThatIsRemovedIsWrittenAgain(t *testing.T) {
 	}
 }
 
-// TestADatabaseThatCannotBeMadeAgainIsMissed until it can.
-func TestADatabaseThatCannotBeMadeAgainIsMissed(t *testing.T) {
+// A database that cannot be created again after it was removed is created as soon as that is possible.
+func TestAMissingDatabaseIsCreatedLater(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "state")
 	synctest.Test(t, func(t *testing.T) {
-		w, j := newWorld(), &testkit.Log{}
+		w, j := newInternet(), &testkit.Log{}
 		w.set(domain, "1", enforce)
 		s := w.store(t, func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.Logger() })
 		run(t, s)
@@ -107,7 +107,7 @@ func TestAReadOnlyDiskIsReadAndWrittenLater(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			synctest.Test(t, func(t *testing.T) {
-				w, j := newWorld(), &testkit.Log{}
+				w, j := newInternet(), &testkit.Log{}
 				w.set(domain, "1", enforce)
 				w.set("flushed.example", "1", enforce)
 				s := w.store(t, in(dir))

@@ -24,7 +24,7 @@ func TestPoliciesSurviveARestart(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "state")
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newInternet()
 		w.set(domain, "1", enforce+"x: \u2709 and \"more\"\n")
 		s := w.store(t, in(dir))
 		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))
@@ -46,11 +46,11 @@ func TestPoliciesSurviveARestart(t *testing.T) {
 	})
 }
 
-func TestWhatIsNewerWinsOverTheDisk(t *testing.T) {
+func TestANewerPolicyReplacesTheStoredOne(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newInternet()
 		w.set(domain, "1", enforce)
 		s := w.store(t, in(dir))
 		s.Lookup(t.Context(), domain, anything)
@@ -73,7 +73,7 @@ func TestFlushForgetsAlsoOnDisk(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newInternet()
 		w.set(domain, "1", enforce)
 		s := w.store(t, in(dir))
 		s.Lookup(t.Context(), domain, anything)
@@ -96,11 +96,11 @@ func TestFlushForgetsAlsoOnDisk(t *testing.T) {
 	})
 }
 
-func TestTheFewestUsedGo(t *testing.T) {
+func TestTheLeastRecentlyUsedAreEvicted(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newInternet()
 		limit := func(o *stsstore.Options) { o.StateDir, o.MaxPolicies = dir, 10 }
 		s := w.store(t, limit)
 		for i := range 30 {
@@ -134,7 +134,7 @@ func TestExpiredPoliciesAreRemoved(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newInternet()
 		w.set(domain, "1", enforce)
 		s := w.store(t, in(dir))
 		run(t, s)
@@ -164,12 +164,12 @@ func stored(t *testing.T, s *stsstore.Store, dir string) (n int) {
 	return n
 }
 
-func TestAClockThatWasSetBackCostsNoPolicy(t *testing.T) {
+func TestPoliciesHoldWhenTheClockIsSetBack(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	const ahead = 1000 * time.Hour
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newInternet()
 		w.set(domain, "1", enforce)
 		w.set("down.example", "1", enforce)
 		time.Sleep(ahead)
@@ -179,7 +179,7 @@ func TestAClockThatWasSetBackCostsNoPolicy(t *testing.T) {
 		require.NoError(t, s.Close())
 	})
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newInternet()
 		w.set(domain, "1", enforce)
 		w.set("down.example", "1", "no policy")
 		s := w.store(t, in(dir))
@@ -195,7 +195,7 @@ func TestAClockThatWasSetBackCostsNoPolicy(t *testing.T) {
 	})
 }
 
-func TestTheDiskIsBelievedNoMoreThanAPolicyHost(t *testing.T) {
+func TestTheDiskIsTrustedNoMoreThanAPolicyHost(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	now := time.Now().Format(time.RFC3339)
@@ -223,7 +223,7 @@ func TestTheDiskIsBelievedNoMoreThanAPolicyHost(t *testing.T) {
 		return nil
 	}))
 	require.NoError(t, db.Close())
-	w := newWorld()
+	w := newInternet()
 	s := w.store(t, in(dir))
 	for k := range bad {
 		require.NotEqual(t, mtasts.Found, s.Lookup(t.Context(), k, anything).State, k)
@@ -236,7 +236,7 @@ func TestTheDiskIsBelievedNoMoreThanAPolicyHost(t *testing.T) {
 
 func TestAFileThatIsCorruptIsRenamed(t *testing.T) {
 	t.Parallel()
-	garbage := bytes.Repeat([]byte("this is no database. "), 20000)
+	garbage := bytes.Repeat([]byte("not a database at all. "), 20000)
 	for _, c := range []struct {
 		name   string
 		damage func(whole []byte) []byte
@@ -253,7 +253,7 @@ func TestAFileThatIsCorruptIsRenamed(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			file := filepath.Join(dir, "mtasts.db")
-			w, j := newWorld(), &testkit.Log{}
+			w, j := newInternet(), &testkit.Log{}
 			log := func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.Logger() }
 			s := w.store(t, log)
 			for i := range 60 {
@@ -295,7 +295,7 @@ func TestAFileThatIsDamagedInUseIsReplaced(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			file := filepath.Join(dir, "mtasts.db")
-			w, j := newWorld(), &testkit.Log{}
+			w, j := newInternet(), &testkit.Log{}
 			s := w.store(t, func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.Logger() })
 			for i := range 60 {
 				name := fmt.Sprintf("d%d.example", i)
@@ -330,7 +330,7 @@ func overwrite(file string, size int64) error {
 	return f.Close()
 }
 
-func TestADiskThatCannotBeUsedIsDoneWithout(t *testing.T) {
+func TestWithoutAUsableDiskPoliciesStayInMemory(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name string
@@ -352,7 +352,7 @@ func TestADiskThatCannotBeUsedIsDoneWithout(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			w, j := newWorld(), &testkit.Log{}
+			w, j := newInternet(), &testkit.Log{}
 			dir := c.dir(t)
 			synctest.Test(t, func(t *testing.T) {
 				w.set(domain, "1", enforce)
@@ -374,7 +374,7 @@ func TestADiskThatFailsLaterIsOpenedAgain(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		w, j := newWorld(), &testkit.Log{}
+		w, j := newInternet(), &testkit.Log{}
 		s := w.store(t, func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.Logger() })
 		w.set(domain, "1", enforce)
 		w.set("other.example", "1", enforce)
@@ -392,10 +392,10 @@ func TestADiskThatFailsLaterIsOpenedAgain(t *testing.T) {
 	})
 }
 
-func TestAFileThatIsOpenElsewhereIsWaitedForInTheBackground(t *testing.T) {
+func TestAFileOfAnotherProcessIsOpenedLater(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	w, j := newWorld(), &testkit.Log{}
+	w, j := newInternet(), &testkit.Log{}
 	synctest.Test(t, func(t *testing.T) {
 		w.set(domain, "1", enforce)
 		w.set("other.example", "1", enforce)
@@ -411,12 +411,12 @@ func TestAFileThatIsOpenElsewhereIsWaitedForInTheBackground(t *testing.T) {
 		w.down(mtasts.FetchError)
 		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)), "read from the file")
 		require.Equal(t, 1, j.Count("level=WARN"))
-		require.Equal(t, 2, stored(t, s, dir), "and what was fetched meanwhile is in it")
+		require.Equal(t, 2, stored(t, s, dir), "with the policy that was fetched before it could be opened")
 	})
 }
 
-// TestKill has a process fetch and store policies, killed again and again: every policy
-// that it has answered with must be there afterwards.
+// TestKill kills a process that fetches and stores policies, again and again. Every policy that a lookup returned must be
+// on disk afterwards.
 func TestKill(t *testing.T) {
 	const rounds, each = 25, 8
 	if dir := os.Getenv("POLICYD_TEST_KILL"); dir != "" {
@@ -436,7 +436,7 @@ func TestKill(t *testing.T) {
 		for n := 0; lines.Scan(); {
 			if name, ok := strings.CutPrefix(lines.Text(), "stored "); ok {
 				acknowledged = append(acknowledged, name)
-				// It is killed while it goes on; what it says until then still counts.
+				// It is killed while it continues; the policies that it reports until then still count.
 				if n++; n == each+round%3 {
 					require.NoError(t, cmd.Process.Kill())
 				}
@@ -445,7 +445,7 @@ func TestKill(t *testing.T) {
 		require.Error(t, cmd.Wait(), "it was killed")
 	}
 	require.GreaterOrEqual(t, len(acknowledged), rounds*each)
-	w, j := newWorld(), &testkit.Log{}
+	w, j := newInternet(), &testkit.Log{}
 	s := w.store(t, func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.Logger() })
 	for _, name := range acknowledged {
 		require.Equal(t, found1+" stale", short(s.Lookup(t.Context(), name, anything)), name)
@@ -456,7 +456,7 @@ func TestKill(t *testing.T) {
 
 func storeUntilKilled(t *testing.T, dir, round string) {
 	t.Helper()
-	w, j := newWorld(), &testkit.Log{}
+	w, j := newInternet(), &testkit.Log{}
 	s := w.store(t, func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.Logger() })
 	require.Zero(t, j.Count("level"), "the file was whole")
 	run(t, s)

@@ -15,7 +15,7 @@ import (
 const blockedDomains = 5
 
 // reach notices when no policy can be fetched from this host at all: outbound port 443 is blocked, a proxy is needed, or
-// there are no root certificates. Nothing depends on it except what the operator is told. The zero value is ready.
+// there are no root certificates. Only reports to the operator depend on it. The zero value is ready.
 type reach struct {
 	mu      sync.Mutex
 	since   time.Time // when fetching was found to be blocked; zero if it is not

@@ -17,7 +17,7 @@ import (
 )
 
 // failing looks up domains whose policy hosts are at the addresses, and fail with err.
-func failing(t *testing.T, w *world, s *stsstore.Store, err *mtasts.Error, addrs ...string) {
+func failing(t *testing.T, w *internet, s *stsstore.Store, err *mtasts.Error, addrs ...string) {
 	t.Helper()
 	for _, a := range addrs {
 		e := *err
@@ -32,7 +32,7 @@ func failing(t *testing.T, w *world, s *stsstore.Store, err *mtasts.Error, addrs
 	w.change(func() { w.fail = nil })
 }
 
-// If no policy of five domains in five networks can be fetched, the fault is most likely on this host: the operator is told
+// If no policy of five domains in five networks can be fetched, the fault is most likely on this host. The log reports it
 // once, and again when it ends.
 func TestThatNoPolicyCanBeFetchedIsNoticed(t *testing.T) {
 	t.Parallel()
@@ -44,28 +44,28 @@ func TestThatNoPolicyCanBeFetchedIsNoticed(t *testing.T) {
 	five := []string{"11.0.0.1", "11.0.1.1", "11.1.0.1", "2600::1", "2600:0:1::1"}
 	for _, c := range []struct {
 		name    string
-		do      func(t *testing.T, w *world, s *stsstore.Store)
+		do      func(t *testing.T, w *internet, s *stsstore.Store)
 		blocked bool
 	}{
-		{"five networks", func(t *testing.T, w *world, s *stsstore.Store) { t.Helper(); failing(t, w, s, refused, five...) }, true},
-		{"no root certificates", func(t *testing.T, w *world, s *stsstore.Store) { t.Helper(); failing(t, w, s, noRoots, five...) }, true},
-		{"through a proxy", func(t *testing.T, w *world, s *stsstore.Store) {
+		{"five networks", func(t *testing.T, w *internet, s *stsstore.Store) { t.Helper(); failing(t, w, s, refused, five...) }, true},
+		{"no root certificates", func(t *testing.T, w *internet, s *stsstore.Store) { t.Helper(); failing(t, w, s, noRoots, five...) }, true},
+		{"through a proxy", func(t *testing.T, w *internet, s *stsstore.Store) {
 			t.Helper()
 			failing(t, w, s, refused, "proxy", "proxy", "proxy", "proxy", "proxy")
 		}, true},
-		{"five loopback addresses", func(t *testing.T, w *world, s *stsstore.Store) {
+		{"five loopback addresses", func(t *testing.T, w *internet, s *stsstore.Store) {
 			t.Helper()
 			failing(t, w, s, refused, "127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5")
 		}, true},
-		{"four networks", func(t *testing.T, w *world, s *stsstore.Store) {
+		{"four networks", func(t *testing.T, w *internet, s *stsstore.Store) {
 			t.Helper()
 			failing(t, w, s, refused, append(four, four...)...)
 		}, false},
-		{"one network", func(t *testing.T, w *world, s *stsstore.Store) {
+		{"one network", func(t *testing.T, w *internet, s *stsstore.Store) {
 			t.Helper()
 			failing(t, w, s, refused, "11.0.0.1", "11.0.0.2", "11.0.0.3", "11.0.0.4", "11.0.0.5", "11.0.0.6")
 		}, false},
-		{"one domain", func(t *testing.T, w *world, s *stsstore.Store) {
+		{"one domain", func(t *testing.T, w *internet, s *stsstore.Store) {
 			t.Helper()
 			w.set(domain, "1", enforce)
 			for _, a := range five {
@@ -76,14 +76,14 @@ func TestThatNoPolicyCanBeFetchedIsNoticed(t *testing.T) {
 				time.Sleep(day)
 			}
 		}, false},
-		{"hosts that answer", func(t *testing.T, w *world, s *stsstore.Store) { t.Helper(); failing(t, w, s, malformed, five...) }, false},
-		{"one host that answers", func(t *testing.T, w *world, s *stsstore.Store) {
+		{"hosts that answer", func(t *testing.T, w *internet, s *stsstore.Store) { t.Helper(); failing(t, w, s, malformed, five...) }, false},
+		{"one host that answers", func(t *testing.T, w *internet, s *stsstore.Store) {
 			t.Helper()
 			failing(t, w, s, refused, five[:4]...)
 			failing(t, w, s, malformed, five[4])
 			failing(t, w, s, refused, five[4])
 		}, false},
-		{"no DNS", func(t *testing.T, w *world, s *stsstore.Store) {
+		{"no DNS", func(t *testing.T, w *internet, s *stsstore.Store) {
 			t.Helper()
 			failing(t, w, s, noDNS, "proxy", "proxy", "proxy", "proxy", "proxy")
 		}, false},
@@ -91,7 +91,7 @@ func TestThatNoPolicyCanBeFetchedIsNoticed(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				w, j := newWorld(), &testkit.Log{}
+				w, j := newInternet(), &testkit.Log{}
 				s := w.store(t, func(o *stsstore.Options) { o.Logger = j.Logger() })
 				begun := time.Now()
 				c.do(t, w, s)
@@ -117,7 +117,7 @@ func TestThatNoPolicyCanBeFetchedIsNoticed(t *testing.T) {
 func TestBrokenDomainsAreNotABlockedHost(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newInternet()
 		s := w.store(t, nil)
 		w.set(domain, "1", enforce)
 		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))

@@ -19,7 +19,7 @@ const (
 func TestAPolicyInUseIsRenewedDaily(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newInternet()
 		w.set(domain, "1", long)
 		s := w.store(t, nil)
 		run(t, s)
@@ -35,10 +35,10 @@ func TestAPolicyInUseIsRenewedDaily(t *testing.T) {
 	})
 }
 
-func TestAPolicyThatNobodyAsksForIsNotRenewed(t *testing.T) {
+func TestAnUnusedPolicyIsNotRenewed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newInternet()
 		w.set(domain, "1", long)
 		s := w.store(t, nil)
 		run(t, s)
@@ -57,7 +57,7 @@ func TestAPolicyThatNobodyAsksForIsNotRenewed(t *testing.T) {
 func TestARenewalNeedsNoRecord(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newInternet()
 		w.set(domain, "1", long)
 		s := w.store(t, nil)
 		run(t, s)
@@ -74,7 +74,7 @@ func TestARenewalNeedsNoRecord(t *testing.T) {
 func TestAPolicyHoldsUntilItsEndWhenItCannotBeRenewed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newInternet()
 		w.set(domain, "1", long)
 		s := w.store(t, nil)
 		run(t, s)
@@ -104,7 +104,7 @@ func TestAPolicyHoldsUntilItsEndWhenItCannotBeRenewed(t *testing.T) {
 func TestManyRenewalsAreSpread(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newInternet()
 		s := w.store(t, nil)
 		run(t, s)
 		names := make([]string, 200)

@@ -15,7 +15,7 @@ import (
 func TestANodeThatCannotFetchUsesThePolicyOfAPeer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newInternet()
 		w.set(domain, "1", enforce)
 		w.set("testing.example", "1", strings.Replace(enforce, "enforce", "testing", 1))
 		a := w.store(t, nil)

@@ -1,7 +1,7 @@
 // Package stsstore keeps MTA-STS policies (RFC 8461) in memory and on disk.
 //
-// A policy that was fetched holds for its max_age, whatever DNS and the policy host do meanwhile: that is all that stands
-// between a domain and an attacker who suppresses its TXT record (section 10.2). So a Store
+// A policy that was fetched holds for its max_age, whatever DNS and the policy host do in that time. Nothing else protects a
+// domain from an attacker who suppresses its TXT record (section 10.2). So a Store
 //
 //   - never lets a failure of any kind end a policy that is live. Only a newer policy, fetched over verified HTTPS,
 //     replaces it;

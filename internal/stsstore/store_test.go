@@ -25,7 +25,7 @@ const (
 func TestAPolicyIsFetchedOnceAndHolds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newInternet()
 		w.set(domain, "1", enforce)
 		s := w.store(t, nil)
 		r := s.Lookup(t.Context(), domain, cacheOnly)
@@ -59,7 +59,7 @@ func TestAPolicyIsFetchedOnceAndHolds(t *testing.T) {
 func TestADomainWithoutARecordCostsOneQuery(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newInternet()
 		s := w.store(t, nil)
 		for range 3 {
 			require.Equal(t, "absent", short(s.Lookup(t.Context(), domain, anything)))
@@ -80,7 +80,7 @@ func TestADomainWithoutARecordCostsOneQuery(t *testing.T) {
 func TestRecordsThatAnnounceNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newInternet()
 		s := w.store(t, nil)
 		w.change(func() { w.txt[domain] = "v=STSv1; id=;"; w.txt["other.example"] = "v=spf1 -all" })
 		require.Equal(t, "absent", short(s.Lookup(t.Context(), domain, anything)))
@@ -92,7 +92,7 @@ func TestRecordsThatAnnounceNothing(t *testing.T) {
 func TestARotatedPolicyIsFetchedAtTheEndOfTheTTL(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newInternet()
 		w.set(domain, "1", enforce)
 		s := w.store(t, nil)
 		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))
@@ -105,7 +105,7 @@ func TestARotatedPolicyIsFetchedAtTheEndOfTheTTL(t *testing.T) {
 		// "none: In this mode, Sending MTAs should treat the Policy Domain as though it does not have any active policy."
 		w.set(domain, "3", "version: STSv1\nmode: none\nmax_age: 86400\n")
 		time.Sleep(ttl)
-		// What is known by the record, and not by the store, is for the asking path.
+		// The record announces a policy that the store does not have, and these lookups must not fetch it.
 		require.ErrorIs(t, s.Lookup(t.Context(), domain, untrusted).Err, dns.ErrNotCached)
 		require.ErrorIs(t, s.Lookup(t.Context(), domain, cacheOnly).Err, dns.ErrNotCached)
 		require.Equal(t, "found 3 none []", short(s.Lookup(t.Context(), domain, anything)))
@@ -117,28 +117,28 @@ func TestALivePolicyHoldsWhateverFails(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name   string
-		happen func(*world)
+		happen func(*internet)
 		during string
 		after  string
 	}{
 		{
 			"the record is gone",
-			func(w *world) { delete(w.txt, domain) },
+			func(w *internet) { delete(w.txt, domain) },
 			found1 + " stale", "absent",
 		},
 		{
 			"the record is broken",
-			func(w *world) { w.txt[domain] = "v=STSv1; id=?" },
+			func(w *internet) { w.txt[domain] = "v=STSv1; id=?" },
 			found1 + " stale", "absent",
 		},
 		{
 			"the record cannot be looked up",
-			func(w *world) { w.dnsFail = true },
+			func(w *internet) { w.dnsFail = true },
 			found1 + " stale", "failed",
 		},
 		{
 			"the newer policy cannot be fetched",
-			func(w *world) {
+			func(w *internet) {
 				w.txt[domain] = "v=STSv1; id=2;"
 				w.fail = &mtasts.Error{Failure: mtasts.WebPKIInvalid, Err: context.Canceled}
 			},
@@ -146,14 +146,14 @@ func TestALivePolicyHoldsWhateverFails(t *testing.T) {
 		},
 		{
 			"the newer policy is malformed",
-			func(w *world) { w.txt[domain] = "v=STSv1; id=2;"; w.policy[domain] = "mode: none" },
+			func(w *internet) { w.txt[domain] = "v=STSv1; id=2;"; w.policy[domain] = "mode: none" },
 			found1 + " stale sts-policy-invalid", "failed sts-policy-invalid",
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
+				w := newInternet()
 				w.set(domain, "1", enforce)
 				s := w.store(t, nil)
 				first := s.Lookup(t.Context(), domain, anything)
@@ -173,10 +173,10 @@ func TestALivePolicyHoldsWhateverFails(t *testing.T) {
 	}
 }
 
-func TestWithoutALivePolicyAFailureIsTold(t *testing.T) {
+func TestWithoutALivePolicyAFailureIsReported(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newInternet()
 		s := w.store(t, nil)
 		w.change(func() { w.dnsFail = true })
 		r := s.Lookup(t.Context(), domain, anything)
@@ -197,7 +197,7 @@ func TestWithoutALivePolicyAFailureIsTold(t *testing.T) {
 func TestAFailedFetchIsNotRepeatedForEveryMessage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newInternet()
 		w.set(domain, "1", enforce)
 		w.down(mtasts.FetchError)
 		s := w.store(t, nil)
@@ -232,7 +232,7 @@ func TestFailuresAreBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const most = 10_000
-		w := newWorld()
+		w := newInternet()
 		w.down(mtasts.FetchError)
 		s := w.store(t, nil)
 		for i := range most + 100 {
@@ -255,7 +255,7 @@ func TestFailuresAreBounded(t *testing.T) {
 func TestAnIDThatChangesAllTheTimeIsHeldBack(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newInternet()
 		w.set(domain, "1", enforce)
 		s := w.store(t, nil)
 		for i := range 60 * 24 {
@@ -268,10 +268,10 @@ func TestAnIDThatChangesAllTheTimeIsHeldBack(t *testing.T) {
 	})
 }
 
-func TestALookupGivesUpInTimeAndTheFetchGoesOn(t *testing.T) {
+func TestALookupTimesOutAndTheFetchContinues(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newInternet()
 		w.set(domain, "1", enforce)
 		w.change(func() { w.wait = 6 * time.Second })
 		s := w.store(t, nil)
@@ -311,10 +311,10 @@ func ended(t *testing.T) context.Context {
 	return ctx
 }
 
-func TestAHostThatHangsIsGivenUp(t *testing.T) {
+func TestAFetchFromAHostThatHangsTimesOut(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newInternet()
 		w.set(domain, "1", enforce)
 		w.change(func() { w.wait = time.Hour })
 		s := w.store(t, nil)
@@ -327,7 +327,7 @@ func TestAHostThatHangsIsGivenUp(t *testing.T) {
 func TestManyLookupsShareAFetch(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newInternet()
 		w.set(domain, "1", enforce)
 		w.change(func() { w.wait = time.Second })
 		s := w.store(t, nil)
@@ -347,7 +347,7 @@ func TestManyLookupsShareAFetch(t *testing.T) {
 func TestADomainTakesOnePlace(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newInternet()
 		w.change(func() { w.wait = time.Second })
 		s, err := stsstore.New(stsstore.Options{Resolver: w, Fetcher: w})
 		require.NoError(t, err)
@@ -371,7 +371,7 @@ func TestADomainTakesOnePlace(t *testing.T) {
 }
 
 // hang makes n lookups of domains whose policy hosts hang. They end with all.
-func (w *world) hang(ctx context.Context, s *stsstore.Store, all *sync.WaitGroup, n int) {
+func (w *internet) hang(ctx context.Context, s *stsstore.Store, all *sync.WaitGroup, n int) {
 	w.change(func() { w.hangs = "hangs.example" })
 	for i := range n {
 		name := fmt.Sprintf("d%d.hangs.example", i)
@@ -386,7 +386,7 @@ func (w *world) hang(ctx context.Context, s *stsstore.Store, all *sync.WaitGroup
 func TestAFetchWaitsForAPlace(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newInternet()
 		s := w.store(t, nil)
 		w.set("known.example", "1", enforce)
 		w.set("rotated.example", "1", enforce)
@@ -427,7 +427,7 @@ func TestAFetchWaitsForAPlace(t *testing.T) {
 func TestUntrustedNamesTakeNoPlace(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newInternet()
 		s := w.store(t, nil)
 		w.change(func() { w.hangs = "hangs.example" })
 		for i := range 10 * stsstore.MaxFetches {
@@ -447,7 +447,7 @@ func TestUntrustedNamesTakeNoPlace(t *testing.T) {
 func TestWithoutAPlaceNothingIsKnown(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newInternet()
 		s := w.store(t, nil)
 		var all sync.WaitGroup
 		w.hang(t.Context(), s, &all, 8*stsstore.MaxFetches)
@@ -463,7 +463,7 @@ func TestWithoutAPlaceNothingIsKnown(t *testing.T) {
 func TestMaxAgeZeroServesTheMailAtHand(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newInternet()
 		w.set(domain, "1", "version: STSv1\nmode: enforce\nmax_age: 0\nmx: mx.example.com\n")
 		s := w.store(t, nil)
 		for range 100 {
@@ -480,10 +480,10 @@ func TestMaxAgeZeroServesTheMailAtHand(t *testing.T) {
 	})
 }
 
-func TestStrangersCauseNoFetch(t *testing.T) {
+func TestUntrustedLookupsDoNotFetch(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newInternet()
 		w.set(domain, "1", enforce)
 		s := w.store(t, nil)
 		run(t, s)
@@ -506,7 +506,7 @@ func TestStrangersCauseNoFetch(t *testing.T) {
 func TestAPanicOfAFetchIsAFailure(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w, j := newWorld(), &testkit.Log{}
+		w, j := newInternet(), &testkit.Log{}
 		w.set(domain, "1", "panic")
 		s := w.store(t, func(o *stsstore.Options) { o.Logger = j.Logger() })
 		require.Equal(t, "failed sts-policy-fetch-error", short(s.Lookup(t.Context(), domain, anything)))
@@ -517,7 +517,7 @@ func TestAPanicOfAFetchIsAFailure(t *testing.T) {
 func TestAStoreThatIsClosedKnowsNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newInternet()
 		w.set(domain, "1", enforce)
 		w.change(func() { w.wait = time.Second })
 		s := w.store(t, nil)
@@ -525,16 +525,16 @@ func TestAStoreThatIsClosedKnowsNothing(t *testing.T) {
 		go func() { result <- s.Lookup(t.Context(), domain, anything) }()
 		synctest.Wait()
 		require.NoError(t, s.Close())
-		require.Equal(t, "unknown", short(<-result), "a fetch that was cut off is no failure")
+		require.Equal(t, "unknown", short(<-result), "a fetch that was cancelled is not a failed one")
 		require.Equal(t, "unknown", short(s.Lookup(t.Context(), domain, anything)))
 		require.NoError(t, s.Close())
 	})
 }
 
-func TestObserveIsToldOfFetches(t *testing.T) {
+func TestObserveIsCalledForEveryFetch(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newInternet()
 		w.set(domain, "1", enforce)
 		w.change(func() { w.wait = time.Second })
 		var results []string
@@ -550,8 +550,8 @@ func TestObserveIsToldOfFetches(t *testing.T) {
 
 func TestAStoreNeedsAResolverAndAFetcher(t *testing.T) {
 	t.Parallel()
-	_, err := stsstore.New(stsstore.Options{Fetcher: newWorld()})
+	_, err := stsstore.New(stsstore.Options{Fetcher: newInternet()})
 	require.Error(t, err)
-	_, err = stsstore.New(stsstore.Options{Resolver: newWorld()})
+	_, err = stsstore.New(stsstore.Options{Resolver: newInternet()})
 	require.Error(t, err)
 }

@@ -144,21 +144,10 @@ func FuzzResolvConf(f *testing.F) {
 	})
 }
 
-// FuzzNames: a name on the wire is itself again, and unescaping never makes a text longer.
-func FuzzNames(f *testing.F) {
-	for _, s := range []string{"Example.COM.", `a\.b.example`, `\000\255.example`, `a\`, "a..b", "", ".", "\xff", "\u212a.example"} {
+// FuzzUnescape: unescaping never makes a text longer.
+func FuzzUnescape(f *testing.F) {
+	for _, s := range []string{`a\.b`, `\000\255`, `a\`, "\xff", `\25`, `\999`} {
 		f.Add(s)
 	}
-	f.Fuzz(func(t *testing.T, name string) {
-		require.LessOrEqual(t, len(unescape(name)), len(name))
-		fqdn, ok := dns.OnWire(name)
-		if !ok {
-			return
-		}
-		again, ok := dns.OnWire(dns.TrimRoot(fqdn))
-		require.True(t, ok)
-		require.Equal(t, fqdn, again)
-		require.Equal(t, fqdn, miekg.Fqdn(dns.TrimRoot(fqdn)))
-		require.Empty(t, strings.Trim(fqdn, asciiText()))
-	})
+	f.Fuzz(func(t *testing.T, text string) { require.LessOrEqual(t, len(unescape(text)), len(text)) })
 }

@@ -3,6 +3,8 @@ package stub
 import (
 	"context"
 	"fmt"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -352,4 +354,45 @@ func TestAConditionIsLoggedOnceAMinute(t *testing.T) {
 		require.False(t, h.log(server, silentServer, true), "it goes on")
 		require.True(t, h.log(server, slowServer, true), "another condition")
 	})
+}
+
+// A name whose name servers are silent takes its own time and never that of other names, with one server and with two.
+func TestASilentNameDelaysNoOther(t *testing.T) {
+	t.Parallel()
+	for _, servers := range [][]string{{"127.0.0.1"}, {"127.0.0.1", "127.0.0.2"}} {
+		running(t, servers, func(t *testing.T, s *Stub, w *fakeWire) {
+			require.Equal(t, Validating, s.waitFor(t, 0))
+			log := s.logged(t, servers[0])
+			if len(servers) > 1 {
+				require.NoError(t, s.Configure(Options{Servers: servers}))
+			}
+			require.Equal(t, Validating, s.waitFor(t, 0))
+			w.set(func() {
+				w.slow = func(q miekg.Question) time.Duration {
+					if strings.HasPrefix(q.Name, "silent") {
+						return time.Hour
+					}
+					return 0
+				}
+			})
+			var all sync.WaitGroup
+			for i := range 50 {
+				all.Go(func() {
+					_, err := s.Lookup(t.Context(), mxOf(fmt.Sprintf("silent%d.example", i)), dns.Effort{})
+					require.Error(t, err)
+				})
+			}
+			for i := range 200 {
+				time.Sleep(100 * time.Millisecond)
+				began := time.Now()
+				r, err := s.Lookup(t.Context(), mxOf(fmt.Sprintf("sound%d.example", i)), dns.Effort{})
+				require.NoError(t, err)
+				require.Equal(t, dns.Secure, r.Status)
+				require.Zero(t, time.Since(began))
+			}
+			all.Wait()
+			s.requireNoOutage(t)
+			require.NotContains(t, log.String(), "does not answer", "the server is not to blame")
+		})
+	}
 }

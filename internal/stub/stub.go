@@ -123,7 +123,7 @@ func (s *Stub) Configure(o Options) error {
 	return nil
 }
 
-// Doubt makes Run repeat the self-test soon: an answer was insecure although a live answer to the same question is
+// Doubt makes Run repeat the self-test soon: an answer was insecure although the last answer to the same question is
 // secure. The owner of a zone can cause that too, so it has no effect for ten seconds after it had one.
 func (s *Stub) Doubt() {
 	const pause = 10 * time.Second

@@ -35,6 +35,8 @@ type Options struct {
 	Journal bool
 	// Passed are listeners from systemd; if there are any they replace those of the settings.
 	Passed []net.Listener
+	// ResolvConf is the resolv.conf(5) for dns.servers = []; "" means /etc/resolv.conf.
+	ResolvConf string
 	// Hangup asks for a reload; signals that come during one are one. It may be nil.
 	Hangup <-chan os.Signal
 }

@@ -62,15 +62,13 @@ func (d *Daemon) reload() (kept []string, err error) {
 	next.Warnings = append(next.Warnings, fewFiles(next)...)
 	old := d.loaded.Load()
 	kept = keep(next, old)
-	// What can fail comes first, so that it is all or nothing.
-	if err := d.prober.Configure(d.probeOptions(next)); err != nil {
-		return kept, err
-	}
-	if err := d.site.Configure(d.siteOptions(next)); err != nil {
-		return kept, err
-	}
+	// All or nothing: what can fail comes first. The resolvers come before the rest, because only they depend on more than
+	// the settings: on resolv.conf.
 	if err := d.stub.Configure(d.stubOptions(next)); err != nil {
-		return kept, errors.Join(err, d.site.Configure(d.siteOptions(old)), d.prober.Configure(d.probeOptions(old)))
+		return kept, err
+	}
+	if err := errors.Join(d.site.Configure(d.siteOptions(next)), d.prober.Configure(d.probeOptions(next))); err != nil {
+		return kept, errors.Join(err, d.stub.Configure(d.stubOptions(old)), d.site.Configure(d.siteOptions(old)), d.prober.Configure(d.probeOptions(old)))
 	}
 	d.apply(next)
 	d.loaded.Store(next)

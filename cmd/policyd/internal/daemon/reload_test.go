@@ -149,3 +149,29 @@ func TestManyReloadsUnderLoad(t *testing.T) {
 	require.EqualValues(t, clients, l.daemon.server.Stats().Accepted)
 	require.Equal(t, 1, l.dns.Asked("signed.example", dns.TypeMX))
 }
+
+// "if anything in them is bad the old ones stay in force": also if it is not the settings that are bad, but what they
+// depend on. Nothing of the new settings is in force then, and the next reload works.
+func TestReloadThatFailsHalfWay(t *testing.T) {
+	l := newLab(t, "")
+	l.options.ResolvConf = filepath.Join(l.dir, "resolv.conf")
+	require.NoError(t, syscall.Mkfifo(l.options.ResolvConf, 0o600))
+	l.start()
+	c := l.client()
+	require.Equal(t, signedPolicy, ask(t, c, "signed.example"))
+	next := "policy.unsigned_mx = \"ignore\"\nport26.exclude_domains = [\"signed.example\"]\nport26.port = 2626\n" +
+		"server.listen = [\"unix:" + l.path() + "\"]\ncache.state_dir = \"\"\nadmin.socket = \"\"\n"
+	require.NoError(t, os.WriteFile(l.config, []byte(next), 0o600))
+	require.ErrorContains(t, l.daemon.Reload(), "FIFO")
+	require.Equal(t, signedPolicy, ask(t, c, "signed.example"), "of the server that was asked before")
+	require.Equal(t, unsignedPolicy, ask(t, c, "unsigned.example"))
+	own, _, err := l.daemon.site.Own(t.Context(), "signed.example", dns.Effort{})
+	require.NoError(t, err)
+	require.False(t, own, "exclude_domains of the new settings")
+	require.Equal(t, 26, l.daemon.Settings().Port26.Port)
+	require.Equal(t, []string{l.dns.Addr()}, l.daemon.Resolver().Servers)
+
+	l.write("policy.unsigned_mx = \"ignore\"")
+	require.NoError(t, l.daemon.Reload())
+	require.Equal(t, "NOTFOUND ", ask(t, c, "unsigned.example"))
+}

@@ -22,7 +22,7 @@ func (d *Daemon) watchRoots(ctx context.Context) error {
 			return ctx.Err()
 		case <-tick.C:
 		}
-		// On a file system that does not answer this can take for ever, and the end of the daemon must not wait for it.
+		// A file system that does not answer must not delay the end of the daemon.
 		changed := make(chan bool, 1)
 		go func() { changed <- d.loaded.Load().RootsChanged() }()
 		select {

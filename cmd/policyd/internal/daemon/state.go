@@ -32,7 +32,7 @@ func (d *Daemon) Explain(ctx context.Context, key string) lookup.Explanation {
 
 func (d *Daemon) stubOptions(l *settings.Loaded) stub.Options {
 	o := l.Stub(d.log)
-	o.Observe = d.observeQuery()
+	o.Observe, o.ResolvConf = d.observeQuery(), d.options.ResolvConf
 	return o
 }
 

@@ -218,7 +218,8 @@ func ownPatterns(ctx context.Context, o LinesOptions, myhostname string) []strin
 	}
 	_, _, _ = s.Own(ctx, "policyd.invalid", dns.Effort{}) // reads the lists
 	var patterns []string
-	for _, d := range s.State().Domains {
+	_, domains := s.Lists()
+	for _, d := range domains {
 		if !slices.Contains([]string{"localhost", "localhost.localdomain", myhostname}, d) {
 			patterns = append(patterns, pattern(d))
 		}

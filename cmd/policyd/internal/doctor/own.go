@@ -23,11 +23,11 @@ func (e *exam) own(ctx context.Context) {
 		return
 	}
 	_, _, err = site.Own(ctx, "policyd.invalid", dns.Effort{})
-	st := site.State()
+	lists, domains := site.Lists()
 	if err != nil {
 		e.found("own-domains-unknown", err.Error(), "# correct the table in "+e.setup.mainCF()+", or let the user policyd read it")
 	} else {
-		e.found("own-domains-known", readable(st))
+		e.found("own-domains-known", readable(lists))
 	}
 	list := tables(e.setup.params["transport_maps"])
 	at := policydTables(list, []string{"transport"})
@@ -35,30 +35,19 @@ func (e *exam) own(ctx context.Context) {
 		return
 	}
 	const most = 200 // domains to try one by one
-	domains := st.Domains[:min(len(st.Domains), most)]
+	domains = domains[:min(len(domains), most)]
 	if guards := list[:at[0]]; slices.ContainsFunc(guards, table.isPattern) {
 		e.guarded(ctx, guards, domains)
 	}
 	e.routed(ctx, list[at[0]].endpoint, domains)
 }
 
-// readable says what policyd can read.
-func readable(st postfix.State) string {
-	names := listNames(st.Lists)
-	if len(names) == 0 {
+// readable reports the lists that policyd can read.
+func readable(lists []string) string {
+	if len(lists) == 0 {
 		return "Postfix's lists are empty: nothing is received here"
 	}
-	return "policyd reads " + strings.Join(names, ", ")
-}
-
-// listNames shortens "relay_domains: 3 names, …" to the parameter.
-func listNames(lists []string) []string {
-	var names []string
-	for _, l := range lists {
-		name, _, _ := strings.Cut(l, ":")
-		names = append(names, name)
-	}
-	return slices.Compact(names)
+	return "policyd reads " + strings.Join(lists, ", ")
 }
 
 // guarded asks the pattern tables before the socketmap for an address in each domain.

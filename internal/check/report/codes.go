@@ -1,4 +1,4 @@
-package check
+package report
 
 // Code documents the code of a finding.
 type Code struct {
@@ -94,12 +94,12 @@ func Codes() []Code {
 	}
 }
 
-// code returns the documentation of a code. A code without one is a bug that a test finds.
-func code(name string) (Code, bool) {
+// CodeOf returns the documentation of a code. A code without one is a bug that a test finds.
+func CodeOf(name string) Code {
 	for _, c := range Codes() {
 		if c.Code == name {
-			return c, true
+			return c
 		}
 	}
-	return Code{Code: name, Severity: Error}, false
+	return Code{Code: name, Severity: Error}
 }

@@ -16,13 +16,13 @@ import (
 	"github.com/policyd/policyd/internal/mtasts"
 )
 
-// TestWhatThisMachineLacksSaysNothingOfADomain: without a file descriptor nothing is known, and mail waits; with one again all is
-// well at once.
-func TestWhatThisMachineLacksSaysNothingOfADomain(t *testing.T) {
+// Without a free file descriptor nothing is known about a domain, and mail waits. As soon as there is one, the policy is
+// fetched.
+func TestAFailureOfThisMachineIsNotHeldAgainstADomain(t *testing.T) {
 	t.Parallel()
 	lacking := fmt.Errorf("dial tcp: %w", os.NewSyscallError("socket", syscall.EMFILE))
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newInternet()
 		w.set(domain, "1", enforce)
 		s := w.store(t, nil)
 		w.change(func() { w.fail = &mtasts.Error{Failure: mtasts.FetchError, Err: lacking} })
@@ -58,7 +58,7 @@ func TestAFailedAddressLookupIsRepeatedSoon(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
+				w := newInternet()
 				w.set(domain, "1", enforce)
 				s := w.store(t, nil)
 				c.fail.Failure = mtasts.FetchError
@@ -80,11 +80,11 @@ func TestAFailedAddressLookupIsRepeatedSoon(t *testing.T) {
 	}
 }
 
-// TestAFamilyThatThisMachineLacksIsNoReasonToWait: without IPv6 it says EADDRNOTAVAIL or ENETUNREACH, for ever.
-func TestAFamilyThatThisMachineLacksIsNoReasonToWait(t *testing.T) {
+// A machine without IPv6 reports EADDRNOTAVAIL or ENETUNREACH, always: mail must not wait for that.
+func TestAMissingAddressFamilyIsAFailedFetch(t *testing.T) {
 	t.Parallel()
 	for _, errno := range []syscall.Errno{syscall.EADDRNOTAVAIL, syscall.ENETUNREACH, syscall.EAFNOSUPPORT} {
-		w := newWorld()
+		w := newInternet()
 		w.set(domain, "1", enforce)
 		w.change(func() { w.fail = &mtasts.Error{Failure: mtasts.FetchError, Err: os.NewSyscallError("connect", errno)} })
 		require.Equal(t, "failed sts-policy-fetch-error", short(w.store(t, nil).Lookup(t.Context(), domain, anything)), errno)

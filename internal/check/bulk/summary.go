@@ -1,4 +1,4 @@
-package check
+package bulk
 
 import (
 	"fmt"
@@ -6,6 +6,7 @@ import (
 	"slices"
 	"text/tabwriter"
 
+	"github.com/policyd/policyd/internal/check/report"
 	"github.com/policyd/policyd/prefix"
 )
 
@@ -29,20 +30,20 @@ type Summary struct {
 	Exit int
 }
 
-func (s *Summary) count(r *Report) {
+func (s *Summary) count(r *report.Report) {
 	s.Domains++
-	if r.Verdict != VerdictNoMail {
+	if r.Verdict != report.VerdictNoMail {
 		s.Exit = max(s.Exit, r.Exit())
 	}
 	for _, c := range prefix.Classes() {
-		if slices.ContainsFunc(r.MX, func(h Host) bool { return h.Prefix == c.String() }) {
+		if slices.ContainsFunc(r.MX, func(h report.Host) bool { return h.Prefix == c.String() }) {
 			if s.Prefixed == nil {
 				s.Prefixed = map[prefix.Class]int{}
 			}
 			s.Prefixed[c]++
 		}
 	}
-	usable := slices.ContainsFunc(r.MX, func(h Host) bool { return h.DANE.State == "usable" })
+	usable := slices.ContainsFunc(r.MX, func(h report.Host) bool { return h.DANE.State == "usable" })
 	signed := r.DNSSEC == "secure" && r.RRset.State == "found"
 	for _, c := range []struct {
 		n   *int
@@ -51,9 +52,9 @@ func (s *Summary) count(r *Report) {
 		{&s.Mixed, r.Set == "mixed"}, {&s.Signed, signed},
 		{&s.SignedPromise, signed && r.Set != "none"}, {&s.DANE, usable},
 		{&s.MTASTS, r.MTASTS.State == "found" || r.MTASTS.State == "announced"},
-		{&s.Kept, r.Verdict == VerdictKept}, {&s.Broken, r.Verdict == VerdictBroken}, {&s.None, r.Verdict == VerdictNone},
-		{&s.Promised, r.Verdict == VerdictPromised}, {&s.Untested, r.Verdict == VerdictUntested},
-		{&s.NoMail, r.Verdict == VerdictNoMail}, {&s.NotDomains, r.Domain == ""}, {&s.NoSuchDomain, r.RRset.State == "nxdomain"},
+		{&s.Kept, r.Verdict == report.VerdictKept}, {&s.Broken, r.Verdict == report.VerdictBroken}, {&s.None, r.Verdict == report.VerdictNone},
+		{&s.Promised, r.Verdict == report.VerdictPromised}, {&s.Untested, r.Verdict == report.VerdictUntested},
+		{&s.NoMail, r.Verdict == report.VerdictNoMail}, {&s.NotDomains, r.Domain == ""}, {&s.NoSuchDomain, r.RRset.State == "nxdomain"},
 		{&s.NullMX, r.RRset.State == "null"},
 	} {
 		if c.yes {

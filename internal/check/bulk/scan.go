@@ -1,4 +1,6 @@
-package check
+// Package bulk checks a list of domains: it reads them, writes a report for each, leaves out those that were done before, and sums
+// up. Its memory does not grow with the list.
+package bulk
 
 import (
 	"bufio"
@@ -10,6 +12,8 @@ import (
 	"sync"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/policyd/policyd/internal/check/report"
 )
 
 // The bounds of a scan, so that its memory does not grow with the list.
@@ -20,8 +24,13 @@ const (
 	longestDone = 64 << 20
 )
 
-// ScanOptions say how to check a list of domains.
-type ScanOptions struct {
+// Checker checks one domain.
+type Checker interface {
+	Check(ctx context.Context, domain string) report.Report
+}
+
+// Options say how to check a list of domains.
+type Options struct {
 	// Jobs is how many domains are checked at once.
 	Jobs int
 	// Unordered writes each report when it is ready and not in the order of the list.
@@ -37,7 +46,7 @@ type ScanOptions struct {
 // Scan checks the domains of a list, one a line; empty lines and those that begin with # are left out, and of an e-mail
 // address its domain is checked. The error is that of reading, of writing or of ctx. What was checked until then has been
 // written, each report whole.
-func (c *Checker) Scan(ctx context.Context, list io.Reader, o ScanOptions) (Summary, error) {
+func Scan(ctx context.Context, c Checker, list io.Reader, o Options) (Summary, error) {
 	lines := make(chan string, readAhead)
 	var failed error // of reading; written before lines is closed
 	// A reader that blocks, as a terminal does, cannot be made to return: it is not waited for.
@@ -45,7 +54,7 @@ func (c *Checker) Scan(ctx context.Context, list io.Reader, o ScanOptions) (Summ
 		defer close(lines)
 		failed = read(ctx, list, lines, o.Progress)
 	}()
-	s := scan{Checker: c, o: o}
+	s := scan{c: c, o: o}
 	if o.Progress != nil {
 		stop := o.Progress.start()
 		defer stop()
@@ -85,8 +94,8 @@ func read(ctx context.Context, list io.Reader, lines chan<- string, p *Progress)
 
 // scan is one under way.
 type scan struct {
-	*Checker
-	o ScanOptions
+	c Checker
+	o Options
 
 	mu      sync.Mutex // guards what follows, and the writing
 	summary Summary
@@ -94,7 +103,7 @@ type scan struct {
 
 func (s *scan) run(ctx context.Context, lines <-chan string) error {
 	// One for each domain that has begun, in the order of the list.
-	turns := make(chan chan Report, outOfOrder)
+	turns := make(chan chan report.Report, outOfOrder)
 	all, ctx := errgroup.WithContext(ctx)
 	all.Go(func() error {
 		defer close(turns)
@@ -106,14 +115,14 @@ func (s *scan) run(ctx context.Context, lines <-chan string) error {
 				s.skip()
 				continue
 			}
-			report := make(chan Report, 1)
+			report := make(chan report.Report, 1)
 			select {
 			case turns <- report:
 			case <-ctx.Done():
 				return ctx.Err()
 			}
 			jobs.Go(func() error {
-				r := s.Check(ctx, line)
+				r := s.c.Check(ctx, line)
 				if s.o.Unordered {
 					err := s.write(ctx, &r)
 					close(report)
@@ -152,7 +161,7 @@ func (s *scan) skip() {
 }
 
 // write writes a report in one line. One that the end of ctx has cut short is not written: it would count as done.
-func (s *scan) write(ctx context.Context, r *Report) error {
+func (s *scan) write(ctx context.Context, r *report.Report) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}

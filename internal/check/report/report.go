@@ -1,4 +1,6 @@
-package check
+// Package report has the result of policyd check about one domain, and the codes of its findings. Its JSON form is stable and
+// described by docs/schema/check.json.
+package report
 
 import (
 	"slices"

@@ -1,6 +1,7 @@
-package check
+package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -8,14 +9,15 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/policyd/policyd/internal/check/report"
 	"github.com/policyd/policyd/internal/smtptls"
 	"github.com/policyd/policyd/internal/text"
 	"github.com/policyd/policyd/prefix"
 )
 
-// Screen shows reports to people, in 80 columns but for what must not be wrapped: the answers of the maps, zone-file
+// reportScreen shows reports to people, in 80 columns but for what must not be wrapped: the answers of the maps, zone-file
 // lines and commands.
-type Screen struct {
+type reportScreen struct {
 	// Colour is for terminals.
 	Colour text.Palette
 	// Verbose shows the dialogues.
@@ -25,9 +27,9 @@ type Screen struct {
 const columns = 80
 
 // Write shows a report.
-func (s Screen) Write(w io.Writer, r *Report) error {
+func (s reportScreen) Write(w io.Writer, r *report.Report) error {
 	var b strings.Builder
-	b.WriteString(s.Colour.Paint(text.Bold, orElse(r.Domain, text.Printable(r.Input))) + "   " + s.verdict(r) + "\n\n")
+	b.WriteString(s.Colour.Paint(text.Bold, cmp.Or(r.Domain, text.Printable(r.Input))) + "   " + s.verdict(r) + "\n\n")
 	line(&b, "resolver", resolverLine(r.Resolver))
 	line(&b, "MX RRset", rrsetLine(r))
 	if r.RRset.State == "found" {
@@ -38,7 +40,7 @@ func (s Screen) Write(w io.Writer, r *Report) error {
 	}
 	if r.Domain != "" && r.RRset.State != "failed" {
 		b.WriteString("\n")
-		line(&b, "MTA-STS", stsLine(r.MTASTS))
+		line(&b, "MTA-STS", reportedSTS(r.MTASTS))
 		line(&b, "TLSRPT", strings.TrimRight(r.TLSRPT.State+", "+r.TLSRPT.Record, ", "))
 	}
 	b.WriteString("\n")
@@ -55,23 +57,23 @@ func (s Screen) Write(w io.Writer, r *Report) error {
 	return err
 }
 
-func (s Screen) verdict(r *Report) string {
+func (s reportScreen) verdict(r *report.Report) string {
 	switch r.Verdict {
-	case VerdictKept:
+	case report.VerdictKept:
 		return s.Colour.Paint(text.Green, "keeps its promise")
-	case VerdictBroken:
+	case report.VerdictBroken:
 		return s.Colour.Paint(text.Red, "does not work as it should")
-	case VerdictNone:
+	case report.VerdictNone:
 		return "promises nothing"
-	case VerdictNoMail:
+	case report.VerdictNoMail:
 		return "accepts no mail"
-	case VerdictPromised:
+	case report.VerdictPromised:
 		return s.Colour.Paint(text.Yellow, "promises, and was not tested")
 	}
 	return s.Colour.Paint(text.Yellow, "could not be tested from here")
 }
 
-func resolverLine(r Resolver) string {
+func resolverLine(r report.Resolver) string {
 	words := strings.Join(r.Servers, " ") + ": " + r.Result
 	if r.Reason != "" {
 		words += ", " + r.Reason
@@ -79,7 +81,7 @@ func resolverLine(r Resolver) string {
 	return words
 }
 
-func rrsetLine(r *Report) string {
+func rrsetLine(r *report.Report) string {
 	if r.RRset.State == "failed" {
 		return "failed: " + r.RRset.Error
 	}
@@ -107,7 +109,7 @@ func rrsetLine(r *Report) string {
 	return words
 }
 
-func stsLine(m MTASTS) string {
+func reportedSTS(m report.MTASTS) string {
 	words := m.State
 	if m.Mode != "" {
 		words += ", mode " + m.Mode
@@ -122,7 +124,7 @@ func stsLine(m MTASTS) string {
 }
 
 // host shows a host: its addresses and ports as a table, then what they have in common.
-func (s Screen) host(b *strings.Builder, h *Host) {
+func (s reportScreen) host(b *strings.Builder, h *report.Host) {
 	fmt.Fprintf(b, "\n%s\n", s.Colour.Paint(text.Bold, fmt.Sprintf("%d %s", h.Preference, h.Host)))
 	words := prefix.Of(h.Host).Promise()
 	if h.Prefix == prefix.None.String() {
@@ -162,13 +164,13 @@ func (s Screen) host(b *strings.Builder, h *Host) {
 	}
 }
 
-func (s Screen) table(b *strings.Builder, h *Host) {
+func (s reportScreen) table(b *strings.Builder, h *report.Host) {
 	if len(h.Connections) == 0 {
 		return
 	}
 	const padding = 2
 	w := tabwriter.NewWriter(b, 0, 0, padding, ' ', 0)
-	asked := slices.ContainsFunc(h.Connections, func(c Connection) bool { return c.Postfix != nil })
+	asked := slices.ContainsFunc(h.Connections, func(c report.Connection) bool { return c.Postfix != nil })
 	header := "  ADDRESS\tPORT\tTLS\tDAYS\tMS\tRESULT"
 	if asked {
 		header += "\tPOSTFIX"
@@ -191,19 +193,19 @@ func (s Screen) table(b *strings.Builder, h *Host) {
 				postfix = "\t" + c.Postfix.Verdict
 			}
 		}
-		_, _ = fmt.Fprintf(w, "  %s\t%d\t%s\t%s\t%.0f\t%s%s\n", c.Address, c.Port, orElse(strings.ReplaceAll(c.Protocol, "TLS ", ""), "-"), days, took, s.result(c), postfix)
+		_, _ = fmt.Fprintf(w, "  %s\t%d\t%s\t%s\t%.0f\t%s%s\n", c.Address, c.Port, cmp.Or(strings.ReplaceAll(c.Protocol, "TLS ", ""), "-"), days, took, s.result(c), postfix)
 	}
 	_ = w.Flush() // a strings.Builder does not fail
 }
 
 // result is a word or two: the findings say the rest.
-func (s Screen) result(c *Connection) string {
+func (s reportScreen) result(c *report.Connection) string {
 	switch c.Result {
-	case ResultOK:
+	case report.ResultOK:
 		return s.Colour.Paint(text.Green, "ok")
-	case ResultSkipped:
+	case report.ResultSkipped:
 		return "not tested"
-	case ResultUntested:
+	case report.ResultUntested:
 		if c.Cause == string(smtptls.NotJudged) {
 			return s.Colour.Paint(text.Yellow, c.Cause)
 		}
@@ -219,9 +221,9 @@ func (s Screen) result(c *Connection) string {
 	return s.Colour.Paint(text.Red, words)
 }
 
-func certificateText(c *Connection) string {
+func certificateText(c *report.Connection) string {
 	cert := c.Certificate
-	name := "not for this host, but for " + orElse(strings.Join(cert.Names, " "), "no name")
+	name := "not for this host, but for " + cmp.Or(strings.Join(cert.Names, " "), "no name")
 	if cert.Matched != "" {
 		name = "for " + cert.Matched
 	}
@@ -232,7 +234,7 @@ func certificateText(c *Connection) string {
 	return fmt.Sprintf("%s; until %s; %s: %s; %s, %s; %s", name, cert.NotAfter.Format(time.DateOnly), trust, strings.Join(cert.Chain, " < "), cert.Key, cert.Signature, c.Cipher)
 }
 
-func daneLine(h *Host) string {
+func daneLine(h *report.Host) string {
 	words := "port 25 " + daneText(h.DANE)
 	if h.DANE26 != nil {
 		words += "; implicit TLS " + daneText(*h.DANE26)
@@ -240,7 +242,7 @@ func daneLine(h *Host) string {
 	return words
 }
 
-func daneText(d DANE) string {
+func daneText(d report.DANE) string {
 	words := d.State
 	if len(d.Records) > 0 {
 		words += fmt.Sprintf(" (%d)", len(d.Records))
@@ -251,7 +253,7 @@ func daneText(d DANE) string {
 	return words
 }
 
-func (s Screen) dialogues(b *strings.Builder, h *Host) {
+func (s reportScreen) dialogues(b *strings.Builder, h *report.Host) {
 	for i := range h.Connections {
 		c := &h.Connections[i]
 		if len(c.Steps) == 0 {
@@ -272,7 +274,7 @@ func (s Screen) dialogues(b *strings.Builder, h *Host) {
 }
 
 // answer shows a reply as it goes to Postfix, in one line however long.
-func (s Screen) answer(b *strings.Builder, label string, a Answer) {
+func (s reportScreen) answer(b *strings.Builder, label string, a report.Answer) {
 	colour, normal := map[string]text.Style{"OK": text.Green, "NOTFOUND": ""}[a.Status]
 	if !normal {
 		colour = text.Red
@@ -280,12 +282,12 @@ func (s Screen) answer(b *strings.Builder, label string, a Answer) {
 	fmt.Fprintf(b, "  %-12s%s\n", label, strings.TrimRight(s.Colour.Paint(colour, a.Status)+" "+a.Text, " "))
 }
 
-func (s Screen) findings(b *strings.Builder, findings []Finding) {
-	colours := map[Severity]text.Style{Error: text.Red, Warning: text.Yellow, Info: "", Hint: ""}
+func (s reportScreen) findings(b *strings.Builder, findings []report.Finding) {
+	colours := map[report.Severity]text.Style{report.Error: text.Red, report.Warning: text.Yellow, report.Info: "", report.Hint: ""}
 	for i := range findings {
 		f := &findings[i]
 		if i == 0 || findings[i-1].Severity != f.Severity {
-			title := map[Severity]string{Error: "Errors", Warning: "Warnings", Info: "Good to know", Hint: "To publish"}[f.Severity]
+			title := map[report.Severity]string{report.Error: "Errors", report.Warning: "Warnings", report.Info: "Good to know", report.Hint: "To publish"}[f.Severity]
 			b.WriteString("\n" + s.Colour.Paint(text.Bold, title) + "\n")
 		}
 		b.WriteString("  " + s.Colour.Paint(colours[f.Severity], f.Code))

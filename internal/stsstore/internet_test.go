@@ -17,8 +17,8 @@ import (
 	"github.com/policyd/policyd/internal/stsstore"
 )
 
-// world is what DNS and the policy hosts of all domains say. It is a dns.Resolver and a stsstore.Fetcher.
-type world struct {
+// internet is the DNS and the policy hosts of all domains. It is a dns.Resolver and a stsstore.Fetcher.
+type internet struct {
 	mu      sync.Mutex
 	txt     map[string]string // of a domain; missing: denied
 	dnsFail bool
@@ -45,12 +45,12 @@ var ( //nolint:gochecknoglobals // constants
 	untrusted = dns.Effort{Untrusted: true}
 )
 
-func newWorld() *world {
-	return &world{txt: map[string]string{}, policy: map[string]string{}}
+func newInternet() *internet {
+	return &internet{txt: map[string]string{}, policy: map[string]string{}}
 }
 
-// set has a domain announce a policy. The body is that of its host; "" leaves it as it is.
-func (w *world) set(domain, id, body string) {
+// set announces a policy of a domain. body is what its host serves; "" does not change it.
+func (w *internet) set(domain, id, body string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.txt[domain] = "v=STSv1; id=" + id + ";"
@@ -59,25 +59,25 @@ func (w *world) set(domain, id, body string) {
 	}
 }
 
-// change changes the world.
-func (w *world) change(f func()) {
+// change runs f under the lock.
+func (w *internet) change(f func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	f()
 }
 
-// down has every fetch fail.
-func (w *world) down(failure mtasts.Failure) {
+// down makes every fetch fail.
+func (w *internet) down(failure mtasts.Failure) {
 	w.change(func() { w.fail = &mtasts.Error{Failure: failure, Err: errors.New("connection refused")} })
 }
 
-func (w *world) fetches() int {
+func (w *internet) fetches() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.fetched
 }
 
-func (w *world) queries() int {
+func (w *internet) queries() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.asked
@@ -97,7 +97,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-func (w *world) Lookup(ctx context.Context, q dns.Question, _ dns.Effort) (*dns.RRset, error) {
+func (w *internet) Lookup(ctx context.Context, q dns.Question, _ dns.Effort) (*dns.RRset, error) {
 	w.mu.Lock()
 	w.asked++
 	domain := q.Name[len("_mta-sts."):]
@@ -120,7 +120,7 @@ func (w *world) Lookup(ctx context.Context, q dns.Question, _ dns.Effort) (*dns.
 	return r, nil
 }
 
-func (w *world) Fetch(ctx context.Context, domain string) (mtasts.Policy, error) {
+func (w *internet) Fetch(ctx context.Context, domain string) (mtasts.Policy, error) {
 	w.mu.Lock()
 	w.fetched++
 	body, fail, wait := w.policy[domain], w.fail, w.wait
@@ -144,8 +144,8 @@ func (w *world) Fetch(ctx context.Context, domain string) (mtasts.Policy, error)
 	return p, nil
 }
 
-// store returns a store in this world, which ends with the test. It runs if run says so.
-func (w *world) store(t testing.TB, change func(*stsstore.Options)) *stsstore.Store {
+// store returns a store that uses w and is closed at the end of the test. It does not run.
+func (w *internet) store(t testing.TB, change func(*stsstore.Options)) *stsstore.Store {
 	t.Helper()
 	o := stsstore.Options{Resolver: dnscache.New(w, dnscache.Options{}), Fetcher: w}
 	if change != nil {
