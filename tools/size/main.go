@@ -38,7 +38,12 @@ type row struct {
 	largest       int // lines of the largest file
 }
 
-const product = "product" // the directory that stands for all except e2e and tools
+const product = "product" // the directory that stands for all except tests and what serves them
+
+// servesTests reports whether a directory is for tests, although its files have not the names of tests.
+func servesTests(directory string) bool {
+	return directory == "e2e" || strings.HasSuffix(directory, "test") || strings.HasSuffix(directory, "testkit")
+}
 
 func run(file string, lower bool) error {
 	rows, err := read(file)
@@ -49,10 +54,10 @@ func run(file string, lower bool) error {
 		return err
 	}
 	const most, longest = 20, 500
-	fmt.Printf("%-22s %7s %7s %7s %7s %9s\n", "package", "lines", "limit", "target", "types", "largest")
+	fmt.Printf("%-26s %7s %7s %7s %7s %9s\n", "package", "lines", "limit", "target", "types", "largest")
 	var wrong []string
 	for _, r := range rows {
-		fmt.Printf("%-22s %7d %7d %7d %7d %9d\n", r.directory, r.lines, r.limit, r.target, r.types, r.largest)
+		fmt.Printf("%-26s %7d %7d %7d %7d %9d\n", r.directory, r.lines, r.limit, r.target, r.types, r.largest)
 		if r.lines > r.limit {
 			wrong = append(wrong, fmt.Sprintf("%s has %d lines, its limit is %d", r.directory, r.lines, r.limit))
 		}
@@ -124,7 +129,7 @@ func measure(rows []*row) error {
 		r.lines += lines
 		r.types = max(r.types, types[directory])
 		r.largest = max(r.largest, lines)
-		if i := slices.IndexFunc(rows, func(r *row) bool { return r.directory == product }); i >= 0 && r.directory != "e2e" {
+		if i := slices.IndexFunc(rows, func(r *row) bool { return r.directory == product }); i >= 0 && !servesTests(r.directory) {
 			rows[i].lines += lines
 		}
 		return nil
@@ -178,7 +183,7 @@ func write(file string, rows []*row) error {
 		if fields := strings.Fields(line); len(fields) == 3 && fields[0] != "#" {
 			i := slices.IndexFunc(rows, func(r *row) bool { return r.directory == fields[0] })
 			r := rows[i]
-			line = fmt.Sprintf("%-22s %7d %7d\n", r.directory, min(r.limit, max(r.lines, r.target)), r.target)
+			line = fmt.Sprintf("%-26s %7d %7d\n", r.directory, min(r.limit, max(r.lines, r.target)), r.target)
 		}
 		b.WriteString(line)
 	}
