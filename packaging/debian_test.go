@@ -28,7 +28,7 @@ func question() socketmap.Request {
 	return socketmap.Request{Map: "tls-policy", Key: "override.example"}
 }
 
-// TestInDebian is the life of the package on a clean Debian: each part goes on where the last one ended.
+// TestInDebian is the life of the package on a clean Debian: each part continues where the last one ended.
 func TestInDebian(t *testing.T) {
 	deb, next := build(t, "deb", "v1.0.0"), build(t, "deb", "v1.0.1")
 	d := newTree(t)

@@ -152,7 +152,7 @@ func (d *tree) answers(t *testing.T) {
 		defer func() { _ = c.Close() }()
 		r, err := c.Lookup(ctx, question())
 		return err == nil && r.String() == "OK "+literal
-	}, patience, 100*time.Millisecond)
+	}, waitLimit, 100*time.Millisecond)
 	d.eventually(t, active)
 	// A daemon that has lost its socket ends within two looks at it: what is well now stays so.
 	startLoad(t, d.path(socket), question(), "OK "+literal).stop(t)

@@ -37,7 +37,7 @@ func mustAbs(t *testing.T, path string) string {
 	return abs
 }
 
-// contents is what every package has, but for the documents.
+// contents is what every package has, except the documents.
 func contents() []string {
 	return []string{
 		"/etc/policyd/overrides",

@@ -69,7 +69,7 @@ func (l *load) run(ctx context.Context) error {
 func (l *load) goOn(t *testing.T) {
 	t.Helper()
 	until := l.answers.Load() + 100
-	require.Eventually(t, func() bool { return l.answers.Load() >= until || len(l.ended) > 0 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return l.answers.Load() >= until || len(l.ended) > 0 }, waitLimit, 10*time.Millisecond)
 	if len(l.ended) > 0 {
 		require.NoError(t, <-l.ended, "a lookup failed")
 	}

@@ -19,8 +19,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// patience bounds every wait: generous, for a machine that is busy otherwise.
-const patience = 2 * time.Minute
+// waitLimit bounds every wait; a busy machine needs long.
+const waitLimit = 2 * time.Minute
 
 // run runs a command of the host in the top directory and returns what it prints. It must succeed.
 func run(t *testing.T, name string, args ...string) string {
@@ -91,7 +91,7 @@ func (d *tree) sh(t *testing.T, script string) string {
 func (d *tree) eventually(t *testing.T, script string) {
 	t.Helper()
 	require.Eventually(t, func() bool { return d.command(t.Context(), script).Run() == nil },
-		patience, 100*time.Millisecond, script)
+		waitLimit, 100*time.Millisecond, script)
 }
 
 // boot starts systemd inside the tree, until the end of the test.
@@ -121,10 +121,10 @@ func (d *tree) boot(t *testing.T) {
 		default:
 			return d.leader != 0
 		}
-	}, patience, 50*time.Millisecond)
+	}, waitLimit, 50*time.Millisecond)
 	require.NotZero(t, d.leader, "the tree does not boot: %s", &console)
 	const running = "systemctl is-system-running | grep -Eq 'running|degraded'"
-	if !assert.Eventually(t, func() bool { return d.command(t.Context(), running).Run() == nil }, patience, 100*time.Millisecond) {
+	if !assert.Eventually(t, func() bool { return d.command(t.Context(), running).Run() == nil }, waitLimit, 100*time.Millisecond) {
 		doing, _ := d.command(t.Context(), "systemctl is-system-running; systemctl --no-pager list-jobs; systemctl --no-pager --failed").CombinedOutput()
 		require.Fail(t, "the machine does not come up", "%s\n%s", doing, &console)
 	}
@@ -175,5 +175,5 @@ func (d *tree) poweroff(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, err := os.Stat("/proc/" + strconv.Itoa(leader))
 		return os.IsNotExist(err)
-	}, patience, 50*time.Millisecond)
+	}, waitLimit, 50*time.Millisecond)
 }

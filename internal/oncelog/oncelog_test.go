@@ -23,9 +23,9 @@ func TestOneLinePerMinute(t *testing.T) {
 		}
 		want(1, true)
 		want(0, false)
-		time.Sleep(time.Minute - 1)
+		time.Sleep(time.Minute - time.Millisecond)
 		want(0, false)
-		time.Sleep(1)
+		time.Sleep(time.Millisecond)
 		want(3, true)
 		time.Sleep(time.Hour)
 		want(1, true)

@@ -135,14 +135,14 @@ func (d *directory) tryLock(name string) (*os.File, error) {
 	if err != nil {
 		_ = file.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) || errors.Is(err, syscall.EINTR) {
-			return nil, nil
+			return nil, nil //nolint:nilerr // the caller tries again
 		}
 		return nil, err
 	}
 	// The process that held the lock before may have removed the file between open and flock.
 	if there, err := d.stat(name); err != nil || identityOf(there) != identityOf(&st) {
 		_ = file.Close()
-		return nil, nil
+		return nil, nil //nolint:nilerr // the caller tries again
 	}
 	return file, nil
 }
@@ -177,11 +177,11 @@ func (d *directory) removePrivate(p *directory) {
 
 // bind makes a listening socket in a private directory. Linux reaches the directory by its descriptor; elsewhere, or
 // without /proc, bind(2) takes a path, and adjust verifies that the socket is where it should be.
-func (p *directory) bind(ctx context.Context) (net.Listener, error) {
+func (d *directory) bind(ctx context.Context) (net.Listener, error) {
 	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d/%s", p.fd(), socketName))
+	l, err := lc.Listen(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d/%s", d.fd(), socketName))
 	if errors.Is(err, fs.ErrNotExist) {
-		l, err = lc.Listen(ctx, "unix", filepath.Join(p.path, socketName))
+		l, err = lc.Listen(ctx, "unix", filepath.Join(d.path, socketName))
 	}
 	if err != nil {
 		return nil, err
@@ -193,8 +193,8 @@ func (p *directory) bind(ctx context.Context) (net.Listener, error) {
 }
 
 // adjust sets mode and group of the socket in a private directory. No other user can replace it there.
-func (p *directory) adjust(mode fs.FileMode, gid int) (identity, error) {
-	st, err := p.stat(socketName)
+func (d *directory) adjust(mode fs.FileMode, gid int) (identity, error) {
+	st, err := d.stat(socketName)
 	if err != nil {
 		return identity{}, err
 	}
@@ -202,12 +202,12 @@ func (p *directory) adjust(mode fs.FileMode, gid int) (identity, error) {
 		return identity{}, errors.New("another user replaced the socket while it was made")
 	}
 	if gid >= 0 {
-		if err := unix.Fchownat(p.fd(), socketName, -1, gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-			return identity{}, &os.PathError{Op: "chown", Path: filepath.Join(p.path, socketName), Err: err}
+		if err := unix.Fchownat(d.fd(), socketName, -1, gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return identity{}, &os.PathError{Op: "chown", Path: filepath.Join(d.path, socketName), Err: err}
 		}
 	}
-	if err := unix.Fchmodat(p.fd(), socketName, uint32(mode.Perm()), 0); err != nil {
-		return identity{}, &os.PathError{Op: "chmod", Path: filepath.Join(p.path, socketName), Err: err}
+	if err := unix.Fchmodat(d.fd(), socketName, uint32(mode.Perm()), 0); err != nil {
+		return identity{}, &os.PathError{Op: "chmod", Path: filepath.Join(d.path, socketName), Err: err}
 	}
 	return identityOf(st), nil
 }

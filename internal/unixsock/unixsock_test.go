@@ -237,7 +237,7 @@ func TestPathThatIsTooLong(t *testing.T) {
 	require.ErrorContains(t, err, "the path of the socket has ")
 }
 
-// A directory that this user may not enter hides the path: that is no reason to give up the socket.
+// A directory that this user may not enter hides the path: the socket then counts as reachable.
 func TestReachableWithoutPermission(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

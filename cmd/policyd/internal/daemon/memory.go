@@ -14,9 +14,9 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// limitMemory has the collector keep to nine tenths of what the control group of this process may take, where GOMEMLIMIT is
-// not less, and returns how many bytes of that the DNS cache may take; 0: there is no limit. Whatever untrusted senders cause, the
-// kernel shall have no cause to end policyd.
+// limitMemory sets Go's memory limit to nine tenths of the limit of the control group, unless GOMEMLIMIT is lower, and
+// returns how many bytes of it the DNS cache may take; 0 means that there is no limit. The load that untrusted senders cause
+// must never make the kernel kill policyd.
 func (d *Daemon) limitMemory(group func() (uint64, error)) int64 {
 	limit := debug.SetMemoryLimit(-1)
 	most, err := group()

@@ -19,7 +19,6 @@ import (
 // it, so a failure to open it does not keep the daemon from answering. It is opened again until that succeeds.
 type operatorListener struct {
 	name    string // the setting
-	event   string // what the log says when it is open
 	address string
 	options unixsock.Options
 	handle  func(context.Context, net.Listener) error
@@ -32,6 +31,8 @@ type operatorListener struct {
 	err error // why it is not open; nil while it is
 }
 
+const adminSocket = "admin.socket"
+
 const (
 	firstRetry = time.Second
 	lastRetry  = 30 * time.Second
@@ -43,13 +44,13 @@ func (d *Daemon) openOperator(ctx context.Context) {
 	if path := l.Admin.Socket; path != "" {
 		s := admin.NewServer(d.Admin(), d.log)
 		d.operator = append(d.operator, &operatorListener{
-			name: "admin.socket", event: "admin socket", address: "unix:" + path, options: unixsock.Options{Mode: 0o660}, handle: s.Run, log: d.log,
+			name: adminSocket, address: "unix:" + path, options: unixsock.Options{Mode: 0o660}, handle: s.Run, log: d.log,
 		})
 	}
 	if address := l.Metrics.Listen; address != "" {
 		s := &metrics.Server{Gatherer: d.telemetry.registry, Log: d.log, Ready: func() error { return d.readiness(ctx) }}
 		d.operator = append(d.operator, &operatorListener{
-			name: "metrics.listen", event: "metrics", address: address, handle: s.Run, log: d.log,
+			name: "metrics.listen", address: address, handle: s.Run, log: d.log,
 		})
 	}
 	for _, o := range d.operator {
@@ -62,7 +63,11 @@ func (d *Daemon) openOperator(ctx context.Context) {
 func (o *operatorListener) open(ctx context.Context) net.Listener {
 	l, err := unixsock.Listen(ctx, o.address, o.options)
 	if err == nil {
-		o.log.Info(o.event, "listener", addressOf(l))
+		if o.name == adminSocket {
+			o.log.Info("admin socket", "listener", addressOf(l))
+		} else {
+			o.log.Info("metrics", "listener", addressOf(l))
+		}
 	}
 	o.note(err)
 	return l
