@@ -70,6 +70,9 @@ func read(path string) ([]byte, error) {
 	if info, err = file.Stat(); err == nil {
 		err = regular(path, info)
 	}
+	if err == nil && info.Size() > maxSize {
+		err = tooLarge(path)
+	}
 	if err != nil {
 		_ = file.Close()
 		return nil, err
@@ -82,12 +85,16 @@ func readAll(file *os.File, path string) ([]byte, error) {
 	defer func() { _ = file.Close() }()
 	content, err := io.ReadAll(io.LimitReader(file, maxSize+1))
 	if err == nil && len(content) > maxSize {
-		err = &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("the file has more than %d MiB", maxSize>>20)}
+		err = tooLarge(path)
 	}
 	if err != nil {
 		return nil, err
 	}
 	return content, nil
+}
+
+func tooLarge(path string) error {
+	return &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("the file has more than %d MiB", maxSize>>20)}
 }
 
 func regular(path string, info fs.FileInfo) error {
