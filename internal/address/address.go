@@ -21,9 +21,8 @@ func Special(a netip.Addr) bool {
 	if !a.IsValid() || a.Zone() != "" || a.Is4In6() {
 		return true
 	}
-	if netip.MustParsePrefix(nat64).Contains(a) {
-		b := a.As16()
-		return Special(netip.AddrFrom4([4]byte(b[12:])))
+	if embedded, ok := translated(a); ok {
+		return Special(embedded)
 	}
 	for _, p := range registry() {
 		if netip.MustParsePrefix(p).Contains(a) {
@@ -31,6 +30,28 @@ func Special(a netip.Addr) bool {
 		}
 	}
 	return a.Is6() && !netip.MustParsePrefix(globalUnicast6).Contains(a)
+}
+
+// Network returns the network that an address counts with where something is bounded per network: a /24 for IPv4, also behind
+// NAT64, and a /48 for IPv6. An invalid address gets an invalid prefix.
+func Network(a netip.Addr) netip.Prefix {
+	const bits4, bits6 = 24, 48
+	if embedded, ok := translated(a); ok {
+		a = embedded
+	}
+	if a.Is4() {
+		return netip.PrefixFrom(a, bits4).Masked()
+	}
+	return netip.PrefixFrom(a.WithZone(""), bits6).Masked()
+}
+
+// translated returns the IPv4 address in a NAT64 address with the well-known prefix.
+func translated(a netip.Addr) (netip.Addr, bool) {
+	if !netip.MustParsePrefix(nat64).Contains(a) {
+		return netip.Addr{}, false
+	}
+	b := a.As16()
+	return netip.AddrFrom4([4]byte(b[12:])), true
 }
 
 // Split returns the ordinary and the special addresses of list, each in the order of list.

@@ -51,3 +51,14 @@ func TestSplit(t *testing.T) {
 	require.Equal(t, "10.0.0.1, 64:ff9b::7f00:1", address.Join(special))
 	require.Empty(t, address.Join(nil))
 }
+
+func TestNetwork(t *testing.T) {
+	t.Parallel()
+	for a, want := range map[string]string{
+		"192.0.2.77": "192.0.2.0/24", "2001:db8:1:2::3": "2001:db8:1::/48", "64:ff9b::808:404": "8.8.4.0/24",
+		"64:ff9b:1::808:404": "64:ff9b:1::/48", "fe80::1%lo": "fe80::/48",
+	} {
+		require.Equal(t, want, address.Network(netip.MustParseAddr(a)).String(), a)
+	}
+	require.False(t, address.Network(netip.Addr{}).IsValid())
+}

@@ -65,7 +65,7 @@ func (p *Prober) judgeEgress(name string, f finding, now time.Time) {
 	if e.suspects == nil {
 		e.suspects = map[netip.Prefix]string{}
 	}
-	where := network(f.first)
+	where := address.Network(f.first)
 	if address.Special(f.first) {
 		// In loopback and private networks each address counts as a network.
 		where = netip.PrefixFrom(f.first, f.first.BitLen())

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/policyd/policyd/internal/address"
 )
 
 // The rates. A stranger's DNS can name any address, so nobody's network is knocked on more often than this,
@@ -47,26 +49,13 @@ func (r *rates) slow(yes bool) {
 	r.all.SetLimit(perSecond)
 }
 
-// network is the part of the Internet that an address is counted with.
-func network(a netip.Addr) netip.Prefix {
-	bits := 24
-	if a.Is6() {
-		bits = 48
-	}
-	p, err := a.Prefix(bits)
-	if err != nil {
-		return netip.PrefixFrom(a, a.BitLen())
-	}
-	return p
-}
-
 // admit takes the connections to addrs out of the rates of their networks, and all but the first, which the worker
 // has taken, out of the rate over all, on credit: those who come later wait for them. It waits a little for the networks
 // if it must, and takes nothing where that is not enough: it then returns after what time to try again.
 func (r *rates) admit(ctx context.Context, addrs []netip.Addr) time.Duration {
 	count := map[netip.Prefix]int{}
 	for _, a := range addrs {
-		count[network(a)]++
+		count[address.Network(a)]++
 	}
 	now := time.Now()
 	var taken []*rate.Reservation

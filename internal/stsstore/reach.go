@@ -2,7 +2,6 @@ package stsstore
 
 import (
 	"log/slog"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -56,16 +55,13 @@ func (r *reach) failed(err *mtasts.Error, first, now time.Time, log *slog.Logger
 // network returns the network of the policy host. A special-purpose address is a network of its own, and if only a proxy
 // knows the address, so is the domain.
 func network(err *mtasts.Error) string {
-	const bits4, bits6 = 24, 48
 	switch a := err.Addr; {
 	case !a.IsValid():
 		return err.Domain
 	case address.Special(a):
 		return a.String()
-	case a.Is4():
-		return netip.PrefixFrom(a, bits4).Masked().String()
 	default:
-		return netip.PrefixFrom(a, bits6).Masked().String()
+		return address.Network(a).String()
 	}
 }
 

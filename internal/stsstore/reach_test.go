@@ -53,6 +53,10 @@ func TestThatNoPolicyCanBeFetchedIsNoticed(t *testing.T) {
 			t.Helper()
 			failing(t, w, s, refused, "proxy", "proxy", "proxy", "proxy", "proxy")
 		}, true},
+		{"behind NAT64", func(t *testing.T, w *internet, s *stsstore.Store) {
+			t.Helper()
+			failing(t, w, s, refused, "64:ff9b::101:101", "64:ff9b::808:808", "64:ff9b::909:909", "64:ff9b::5db8:d822", "64:ff9b::b00:1")
+		}, true},
 		{"five loopback addresses", func(t *testing.T, w *internet, s *stsstore.Store) {
 			t.Helper()
 			failing(t, w, s, refused, "127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5")
