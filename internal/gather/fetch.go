@@ -61,7 +61,8 @@ func (g *gathering) mx() error {
 	}
 	g.facts.SetMX(rrset, err)
 	for i := range g.facts.Hosts {
-		g.facts.Hosts[i].Override = g.Overrides.For(g.facts.Hosts[i].Name)
+		h := &g.facts.Hosts[i]
+		h.Override, h.Signed = g.Overrides.For(h.Name), g.Hosts.wasSigned(h.Name)
 	}
 	return nil
 }
@@ -79,6 +80,7 @@ func (g *gathering) dane(i int, port uint16, found *dane.Result) error {
 	if err != nil {
 		return g.notCached(err)
 	}
+	g.Hosts.note(g, host, r.Addresses)
 	*found = r
 	return nil
 }

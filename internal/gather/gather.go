@@ -70,7 +70,7 @@ type Engine struct {
 	// Promises remembers promises; nil remembers none.
 	Promises Promises
 	// Hosts bounds the lookups about hosts; nil: no bound.
-	Hosts *HostLimit
+	Hosts *Hosts
 }
 
 // decider is policy.Decide, policy.Route or policy.Survey.

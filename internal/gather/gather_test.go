@@ -367,7 +367,7 @@ func TestReceiver(t *testing.T) {
 				c.change(answers)
 			}
 			d := &table{t: t, answers: answers}
-			e := gather.Engine{Resolver: d, Site: c.site, Hosts: gather.NewHostLimit()}
+			e := gather.Engine{Resolver: d, Site: c.site, Hosts: gather.NewHosts()}
 			f, _, err := e.Route(t.Context(), domain, defaults(), untrusted)
 			require.NoError(t, err)
 			got := "unknown"

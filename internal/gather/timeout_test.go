@@ -111,7 +111,7 @@ func TestOneSilentQuestion(t *testing.T) {
 					t.Parallel()
 					synctest.Test(t, func(t *testing.T) {
 						d := delayed{&table{t: t, answers: c.answers, silent: []string{question}}, dns.TypeMX, mxTook}
-						e := gather.Engine{Resolver: d, STS: storeOf{resolver: d, live: c.live, policy: enforced}, Hosts: gather.NewHostLimit()}
+						e := gather.Engine{Resolver: d, STS: storeOf{resolver: d, live: c.live, policy: enforced}, Hosts: gather.NewHosts()}
 						ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 						defer cancel()
 						start := time.Now()
@@ -295,7 +295,7 @@ func TestNothingBeginsAfterTheDeadline(t *testing.T) {
 			<-within.Done()
 			return nil, &dns.Error{Question: q, Reason: "no answer in time", Err: within.Err()}
 		})
-		e := gather.Engine{Resolver: silent, STS: storeOf{resolver: denies{}}, Hosts: gather.NewHostLimit()}
+		e := gather.Engine{Resolver: silent, STS: storeOf{resolver: denies{}}, Hosts: gather.NewHosts()}
 		_, d, err := e.Decide(ctx, domain, withDANEAndSTS(), dns.Effort{})
 		require.NoError(t, err)
 		require.Equal(t, policy.Defer, d.Verdict)
@@ -345,7 +345,7 @@ func TestManySilentHosts(t *testing.T) {
 			}
 			return &a.rrset, nil
 		})
-		hosts := gather.NewHostLimit()
+		hosts := gather.NewHosts()
 		e := gather.Engine{Resolver: flood, STS: noPolicy(t), Site: site{}, Hosts: hosts}
 		var all sync.WaitGroup
 		for i := range 100 {
@@ -382,6 +382,42 @@ type resolverFunc func(context.Context, dns.Question) (*dns.RRset, error)
 
 func (f resolverFunc) Lookup(ctx context.Context, q dns.Question, _ dns.Effort) (*dns.RRset, error) {
 	return f(ctx, q)
+}
+
+// TestAHostThatWasSignedNeedsTwoRoundTrips: its TLSA records are asked for together with its addresses, until these are
+// found to be insecure. A remote sender changes nothing.
+func TestAHostThatWasSignedNeedsTwoRoundTrips(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const far = "mx.provider.example"
+		hosts := gather.NewHosts()
+		zone := map[string]answer{
+			"MX example.com": mxs(unsigned, dns.MX{Host: far}), "TXT _mta-sts.example.com": denial(unsigned),
+			"A " + far: addrs("192.0.2.1"), "AAAA " + far: denial(signed), "TLSA _25._tcp." + far: tlsa(signed),
+		}
+		steps := func(by dns.Effort) time.Duration {
+			var slow dns.Resolver = &table{t: t, answers: zone}
+			for _, q := range []dns.Type{dns.TypeMX, dns.TypeA, dns.TypeAAAA, dns.TypeTLSA, dns.TypeTXT} {
+				slow = delayed{slow, q, time.Second}
+			}
+			cache := shared(slow)
+			e := gather.Engine{Resolver: cache, STS: storeOf{resolver: cache}, Hosts: hosts}
+			start := time.Now()
+			_, _, err := e.Decide(t.Context(), domain, withDANEAndSTS(), by)
+			require.NoError(t, err)
+			took := time.Since(start)
+			time.Sleep(time.Minute) // the questions without a caller end
+			return took
+		}
+		untrusted := dns.Effort{Untrusted: true}
+		require.Equal(t, 4*time.Second, steps(untrusted), "nothing is asked early")
+		require.Equal(t, 3*time.Second, steps(dns.Effort{}), "not seen signed yet")
+		require.Equal(t, 2*time.Second, steps(dns.Effort{}))
+		zone["A "+far], zone["AAAA "+far] = insecureAddrs(), insecureAddrs()
+		require.Equal(t, 2*time.Second, steps(dns.Effort{}), "asked early for the last time")
+		delete(zone, "TLSA _25._tcp."+far)
+		require.Equal(t, 2*time.Second, steps(dns.Effort{}), "and not asked for any more")
+	})
 }
 
 // TestThreeRoundTrips counts the steps of questions, where every answer takes one second.

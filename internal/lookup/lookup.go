@@ -94,7 +94,7 @@ type Service struct {
 	force      atomic.Pointer[inForce]
 	background *background
 	changes    *changes
-	hosts      *gather.HostLimit
+	hosts      *gather.Hosts
 	counters   counters
 	unknown    unknownMaps
 	// relayLookups limits the warning about relay hosts that cannot be looked up.
@@ -112,7 +112,7 @@ type inForce struct {
 
 // New returns a Service that answers from src under set. Run it, so that routes that are not in the cache are looked up.
 func New(src Sources, set Settings, log *slog.Logger) *Service {
-	s := &Service{sources: src, log: log, changes: newChanges(), hosts: gather.NewHostLimit(), started: time.Now()}
+	s := &Service{sources: src, log: log, changes: newChanges(), hosts: gather.NewHosts(), started: time.Now()}
 	s.counters.observe = src.Observe
 	s.background = newBackground(s.gatherRoute, log)
 	s.Configure(set)
@@ -128,7 +128,7 @@ func (s *Service) Configure(set Settings) {
 }
 
 // engine returns an Engine for a set of settings.
-func engine(src Sources, set Settings, hosts *gather.HostLimit) gather.Engine {
+func engine(src Sources, set Settings, hosts *gather.Hosts) gather.Engine {
 	return gather.Engine{
 		Resolver: src.Resolver, STS: src.STS, Probes: src.Probes, Hosts: hosts,
 		Overrides: set.Overrides, Site: set.Site, Relays: set.Relays, Promises: src.Promises,

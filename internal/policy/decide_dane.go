@@ -31,7 +31,7 @@ func byDANE(f *Facts, o *Options, d *Decision) bool {
 	made, missing := promise(f, o)
 	if !authentic(f) && (made || missing) {
 		if missing {
-			return d.lacks(Need{Required: FactSet{STS: true}, Expected: expectAddresses(f)})
+			return d.lacks(Need{Required: FactSet{STS: true}, Expected: append(expectAddresses(f), expectTLSA(f, o)...)})
 		}
 		// An attacker who forges the MX RRset can publish TLSA records for a host of their own, and "dane" names no
 		// host. With an insecure MX RRset a client may use DANE and need not (RFC 7672 section 2.2.1).

@@ -63,6 +63,8 @@ type Host struct {
 	Preference uint16
 	// Class is the promise of the name; None if it is not a valid host name.
 	Class prefix.Class
+	// Signed is set when the addresses of the host were secure the last time. It decides nothing.
+	Signed bool
 	// Override is the line for the next hop [Name], which a route can lead to.
 	Override Override
 	// DANE is what DANE says of the host for the port of the next hop, DANE26 the same for the port of implicit TLS,

@@ -89,18 +89,19 @@ func expectSTS(f *Facts, o *Options) []dns.Question {
 	return []dns.Question{mtasts.RecordQuestion(f.Nexthop.Name)}
 }
 
-// expectTLSA returns the questions for the TLSA records of the hosts at or below a domain with a secure MX RRset. For
-// other hosts it must not be asked before their addresses are known to be secure: "name servers … that mishandle TLSA
-// queries" (RFC 7672 section 2.2.2) make a resolver give up on them for all domains that they serve.
+// expectTLSA returns the questions for the TLSA records of hosts that are signed in all likelihood: at or below a domain
+// with a secure MX RRset, or with secure addresses the last time. For other hosts they must not be asked before their
+// addresses are known to be secure: "name servers … that mishandle TLSA queries" (RFC 7672 section 2.2.2) make a resolver
+// give up on them for all domains that they serve.
 func expectTLSA(f *Facts, o *Options) []dns.Question {
-	if !o.DANE || f.Nexthop.Host || !f.MX.signed() {
+	if !o.DANE || f.Nexthop.Host {
 		return nil
 	}
 	var questions []dns.Question
 	for _, h := range f.Hosts[:min(len(f.Hosts), FirstHosts)] {
-		name := h.Name
-		if prefix.ValidHost(name) && (name == f.Nexthop.Name || strings.HasSuffix(name, "."+f.Nexthop.Name)) {
-			questions = append(questions, dane.TLSAQuestion(name, f.Nexthop.Port))
+		own := f.MX.signed() && (h.Name == f.Nexthop.Name || strings.HasSuffix(h.Name, "."+f.Nexthop.Name))
+		if (own || h.Signed) && prefix.ValidHost(h.Name) {
+			questions = append(questions, dane.TLSAQuestion(h.Name, f.Nexthop.Port))
 		}
 	}
 	return questions

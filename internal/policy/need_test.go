@@ -167,6 +167,23 @@ func TestTLSAIsExpectedOfSignedNamesOnly(t *testing.T) {
 	}
 }
 
+// TestTLSAIsExpectedOfHostsThatWereSigned, with an insecure MX RRset too.
+func TestTLSAIsExpectedOfHostsThatWereSigned(t *testing.T) {
+	t.Parallel()
+	for _, status := range []dns.Status{signed, unsigned} {
+		f := by(status, "10 mx.provider.example", "20 b.provider.example")
+		f.Hosts[1].Signed = true
+		_, need := policy.Decide(f, withDANEAndSTS())
+		var tlsa []string
+		for _, q := range need.Expected {
+			if q.Type == dns.TypeTLSA {
+				tlsa = append(tlsa, q.Name)
+			}
+		}
+		require.Equal(t, []string{"_25._tcp.b.provider.example"}, tlsa)
+	}
+}
+
 // TestNeedOfOtherNexthops has the facts for next hops that no combination has.
 func TestNeedOfOtherNexthops(t *testing.T) {
 	t.Parallel()

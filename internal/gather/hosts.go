@@ -1,0 +1,87 @@
+package gather
+
+import (
+	"context"
+	"errors"
+	"hash/maphash"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/policy"
+)
+
+// Hosts bounds the lookups about MX hosts, which hostile domains can name in great number. A domain with one good MX host
+// and 31 whose name servers are silent would otherwise hold so many places in the resolver that other domains wait.
+//
+// The first hosts of a next hop that mail is sent to never wait for a place. The others share a number of places, and so
+// do all hosts of domains that remote senders chose, who cannot take the place of mail that leaves.
+//
+// It also remembers, by a hash, which hosts had secure addresses: their TLSA records can be asked for early.
+type Hosts struct {
+	others, untrusted *semaphore.Weighted
+	seed              maphash.Seed
+	signed            [1 << 13]atomic.Uint64
+}
+
+const (
+	otherPlaces     = 64
+	untrustedPlaces = 64
+)
+
+// NewHosts returns a Hosts with all places free.
+func NewHosts() *Hosts {
+	return &Hosts{
+		others: semaphore.NewWeighted(otherPlaces), untrusted: semaphore.NewWeighted(untrustedPlaces), seed: maphash.MakeSeed(),
+	}
+}
+
+var errPlaces = errors.New("too many lookups in progress")
+
+// enter waits for a place for host i for at most the given time, and returns what is left of it. Call leave when the
+// lookup is done. A nil Hosts has a place for every host.
+func (h *Hosts) enter(g *gathering, i int, most time.Duration) (leave func(), left time.Duration, err error) {
+	var places *semaphore.Weighted
+	switch {
+	case h == nil || g.by.CacheOnly:
+	case g.by.Untrusted:
+		places = h.untrusted
+	case i >= policy.FirstHosts:
+		places = h.others
+	}
+	if places == nil {
+		return func() {}, most, nil
+	}
+	start := time.Now()
+	ctx, cancel := context.WithTimeout(g.ctx, most)
+	defer cancel()
+	if places.Acquire(ctx, 1) != nil {
+		return nil, 0, errPlaces
+	}
+	return func() { places.Release(1) }, max(most-time.Since(start), 1), nil
+}
+
+// note remembers whether the addresses of a host are secure. Remote senders change nothing.
+func (h *Hosts) note(g *gathering, host string, addresses dns.Status) {
+	if h == nil || g.by.CacheOnly || g.by.Untrusted || addresses == dns.Indeterminate {
+		return
+	}
+	hash := maphash.String(h.seed, host)
+	slot := &h.signed[hash%uint64(len(h.signed))]
+	if addresses == dns.Secure {
+		slot.Store(hash)
+	} else {
+		slot.CompareAndSwap(hash, 0)
+	}
+}
+
+// wasSigned reports whether the addresses of a host were secure the last time.
+func (h *Hosts) wasSigned(host string) bool {
+	if h == nil {
+		return false
+	}
+	hash := maphash.String(h.seed, host)
+	return h.signed[hash%uint64(len(h.signed))].Load() == hash
+}
