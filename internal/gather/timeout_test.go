@@ -153,6 +153,21 @@ func (d delayed) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns
 	return d.Resolver.Lookup(ctx, q, e)
 }
 
+// TestASilentMXQuestion gets the larger part of the budget: nothing can be known without it.
+func TestASilentMXQuestion(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		e := gather.Engine{Resolver: &table{t: t, silent: []string{"MX example.com"}}, STS: noPolicy(t)}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		start := time.Now()
+		_, d, err := e.Decide(ctx, domain, withDANEAndSTS(), dns.Effort{})
+		require.NoError(t, err)
+		require.Equal(t, policy.Defer, d.Verdict)
+		require.Equal(t, 6*time.Second, time.Since(start))
+	})
+}
+
 // TestADeadPolicyHost takes no more time than a silent question: the domain counts as one without a policy until the
 // policy has been fetched (RFC 8461 section 3.3). A prefix hardly waits for it.
 func TestADeadPolicyHost(t *testing.T) {

@@ -1,7 +1,7 @@
 package policy
 
 import (
-	"strings"
+	"slices"
 
 	"github.com/policyd/policyd/internal/dane"
 	"github.com/policyd/policyd/internal/mtasts"
@@ -134,19 +134,8 @@ func (d *Decision) undelivered(f *Facts, o *Options, match []string) bool {
 		return false
 	}
 	for i := range f.Hosts {
-		if h := &f.Hosts[i]; h.DANE.State == dane.Failed && matches(match, h.Name) {
+		if h := &f.Hosts[i]; h.DANE.State == dane.Failed && slices.Contains(match, h.Name) {
 			d.defers(ReasonDANEFailed, failure(f, h))
-			return true
-		}
-	}
-	return false
-}
-
-// matches reports whether Postfix accepts a certificate for the name under match=: postconf(5),
-// smtp_tls_secure_cert_match.
-func matches(match []string, name string) bool {
-	for _, m := range match {
-		if m == name || m[0] == '.' && strings.HasSuffix(name, m) {
 			return true
 		}
 	}

@@ -17,7 +17,7 @@ func reach(f *Facts, d *Decision) {
 	if d.Verdict != Apply || f.Nexthop.Host {
 		return
 	}
-	allowed := func(h *Host) bool { return matches(d.TLS.Match, h.Name) }
+	allowed := func(h *Host) bool { return slices.Contains(d.TLS.Match, h.Name) }
 	switch d.TLS.Level {
 	case LevelSecure:
 	case LevelDANEOnly:
