@@ -262,7 +262,7 @@ func (s *Service) tlsPolicy(c call) answered {
 	a.kind = s.counters.of(c.m, &a)
 	first.until(facts.STS.Expires)
 	if cached && lasting(facts, d) {
-		c.set.memo.keep(c, a, validity{before, first.at(s.started)})
+		c.set.memo.keep(c, a, before, first.at(s.started))
 	}
 	return a
 }
@@ -322,7 +322,7 @@ func (s *Service) transport(c call) answered {
 	a.cached = cached
 	a.kind = s.counters.of(c.m, &a)
 	if cached && lasting(facts, d) {
-		c.set.memo.keep(c, a, validity{before, first.at(s.started)})
+		c.set.memo.keep(c, a, before, first.at(s.started))
 	}
 	return a
 }

@@ -27,18 +27,14 @@ const (
 	memoFor = 2 * time.Second
 )
 
-// remembered is an answer and how long it is valid. It is not changed once it is in a slot.
+// remembered is an answer, and what it rests on: the sources at a version, and until a moment on the clock of the service.
+// It is not changed once it is in a slot.
 type remembered struct {
-	m   mapID
-	key string
-	validity
-	answer answered
-}
-
-// validity is what an answer rests on: the sources at a version, and until a moment on the clock of the service.
-type validity struct {
+	m       mapID
+	key     string
 	version uint64
-	first   time.Duration // when the first fact expires; 0: none does
+	until   time.Duration
+	answer  answered
 }
 
 func newMemo() memo {
@@ -55,24 +51,24 @@ func (m *memo) recall(c call, version func() uint64) *answered {
 		return nil
 	}
 	r := m.slot(c).Load()
-	if r == nil || r.m != c.m || r.key != c.key || c.now >= r.first || version() != r.version {
+	if r == nil || r.m != c.m || r.key != c.key || c.now >= r.until || version() != r.version {
 		return nil
 	}
 	return &r.answer
 }
 
-// keep remembers the answer to c.
-func (m *memo) keep(c call, a answered, v validity) {
-	if v.version == 0 || len(a.reply.Text) > memoBytes {
+// keep remembers the answer to c, which was decided from the sources at a version, and whose first fact expires then; 0:
+// none does.
+func (m *memo) keep(c call, a answered, version uint64, expires time.Duration) {
+	if version == 0 || len(a.reply.Text) > memoBytes {
 		return
 	}
 	until := c.now + memoFor
-	if v.first != 0 {
-		until = min(until, v.first)
+	if expires != 0 {
+		until = min(until, expires)
 	}
-	v.first = until
 	a.decision.TLS = policy.TLSPolicy{Level: a.decision.TLS.Level} // not the MTA-STS policy, which can be large
-	m.slot(c).Store(&remembered{m: c.m, key: c.key, validity: v, answer: a})
+	m.slot(c).Store(&remembered{m: c.m, key: c.key, version: version, until: until, answer: a})
 }
 
 // version returns the version of the sources, 0 if they have none.
