@@ -1,0 +1,41 @@
+package lookup
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/socketmap"
+)
+
+// TestASlotGivesBackItsOwnAnswerOnly: other keys and maps can have the same slot.
+func TestASlotGivesBackItsOwnAnswerOnly(t *testing.T) {
+	t.Parallel()
+	m := newMemo()
+	version := func() uint64 { return 7 }
+	c := call{m: mapTLSPolicy, key: "example.com"}
+	m.keep(c, answered{reply: socketmap.OK("dane")}, 7, 0)
+	require.Equal(t, "dane", m.recall(c, version).reply.Text)
+	require.Nil(t, m.recall(c, nil), "without versions nothing is remembered")
+	require.Nil(t, m.recall(c, func() uint64 { return 8 }), "another version")
+	later := c
+	later.now = memoFor
+	require.Nil(t, m.recall(later, version))
+
+	kept := m.slot(c).Load()
+	for _, other := range []call{{m: mapTLSRPT, key: "example.com"}, {m: mapTLSPolicy, key: "example.org"}, {m: mapTransport, key: "example.org"}} {
+		m.slot(other).Store(kept)
+		require.Nil(t, m.recall(other, version), "%s %s", other.m, other.key)
+	}
+
+	long := call{m: mapTLSRPT, key: "long.example"}
+	m.keep(long, answered{reply: socketmap.OK(strings.Repeat("x", memoBytes+1))}, 7, 0)
+	require.Nil(t, m.recall(long, version), "too long")
+	m.keep(long, answered{reply: socketmap.OK(strings.Repeat("x", memoBytes))}, 0, 0)
+	require.Nil(t, m.recall(long, func() uint64 { return 0 }), "without a version")
+	m.keep(long, answered{reply: socketmap.OK(strings.Repeat("x", memoBytes))}, 7, 1)
+	require.NotNil(t, m.recall(long, version))
+	long.now = 1
+	require.Nil(t, m.recall(long, version), "its first fact has expired")
+}
