@@ -68,7 +68,7 @@ func TestBoundFlood(t *testing.T) {
 			flood, by := mxOf(fmt.Sprint("flood", i, ".example")), dns.Effort{Untrusted: i%2 == 0}
 			require.Equal(t, "insecure", gets(c, flood, by))
 			if by.Untrusted {
-				gets(c, flood, by) // a stranger cannot make a name hot
+				gets(c, flood, by) // an untrusted lookup does not count as use
 			}
 			if i%100 == 0 {
 				for i := range hot {
@@ -127,7 +127,7 @@ func unsaid(name string) *entry {
 	return newEntry(mxOf(name), &dns.RRset{Name: name, Type: dns.TypeMX}, time.Now())
 }
 
-// Who is asked for by this site stays, refreshed or not; who is asked for by strangers goes.
+// Entries that this site uses stay, refreshed or not; entries of untrusted lookups are evicted.
 func TestBoundWhoGoes(t *testing.T) {
 	var stats counters
 	s := newShard(&stats)
@@ -183,7 +183,7 @@ func TestBoundEvictionEnds(t *testing.T) {
 	require.EqualValues(t, 2000, stats.evicted.Load())
 }
 
-// Huge answers of a stranger are bounded by their size, and do not push out everything else.
+// Huge answers are bounded by their size, and do not evict everything else.
 func TestBoundBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		next := &facts{say: says(dns.Secure, time.Hour, false)}
@@ -270,7 +270,7 @@ func TestSweep(t *testing.T) {
 	})
 }
 
-// Everything at once: for the race detector.
+// Everything concurrently, for the race detector.
 func TestCacheConcurrent(t *testing.T) {
 	var n atomic.Int64
 	next := &facts{say: func(q dns.Question) (*dns.RRset, error) {
@@ -318,7 +318,7 @@ func TestCacheConcurrent(t *testing.T) {
 	c.sound(t)
 }
 
-// What is said of the size is not far from the truth.
+// The estimate of the size is close to the truth.
 func TestBytesIsAnHonestEstimate(t *testing.T) {
 	heap := func() int64 {
 		runtime.GC()
@@ -333,7 +333,7 @@ func TestBytesIsAnHonestEstimate(t *testing.T) {
 	c, questions := full(t, 50_000)
 	grown := heap() - before - int64(cap(questions))*int64(reflect.TypeFor[dns.Question]().Size())
 	said := c.Stats().Bytes
-	t.Logf("%d entries, said %d bytes each, really %d", c.Stats().Entries, said/int64(c.Stats().Entries), grown/int64(c.Stats().Entries))
+	t.Logf("%d entries, estimated %d bytes each, really %d", c.Stats().Entries, said/int64(c.Stats().Entries), grown/int64(c.Stats().Entries))
 	require.InEpsilon(t, grown, said, 0.3)
 	runtime.KeepAlive(questions)
 }

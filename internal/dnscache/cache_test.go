@@ -17,7 +17,7 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// facts is a Resolver that says what it is told to, after a delay.
+// facts is a Resolver with scripted answers, after a delay.
 type facts struct {
 	mu        sync.Mutex
 	say       func(q dns.Question) (*dns.RRset, error)
@@ -136,7 +136,7 @@ func mxOf(name string) dns.Question { return dns.Question{Name: name, Type: dns.
 // cached is gets without asking the next resolver.
 func cached(c dns.Resolver, q dns.Question) string { return gets(c, q, dns.Effort{CacheOnly: true}) }
 
-// gets looks a name up, and says in a word what comes: a status, with "denied" where it is, or the reason of the error.
+// gets looks a name up and returns the status of the answer, with "denied" for a denial, or the reason of the error.
 func gets(c dns.Resolver, q dns.Question, efforts ...dns.Effort) string {
 	var e dns.Effort
 	if len(efforts) > 0 {
@@ -237,7 +237,7 @@ func TestCacheTTL(t *testing.T) {
 		require.Equal(t, "insecure", gets(c, mxOf("example.com")))
 		require.Equal(t, 1, next.queries(), "one name in all its spellings")
 		time.Sleep(time.Nanosecond)
-		require.Equal(t, dns.ErrNotCached.Error(), cached(c, mxOf("example.com")), "not a moment longer")
+		require.Equal(t, dns.ErrNotCached.Error(), cached(c, mxOf("example.com")), "not longer than that")
 		require.Equal(t, "insecure", gets(c, mxOf("example.com")))
 		require.Equal(t, 2, next.queries())
 		require.Equal(t, "insecure", gets(c, dns.Question{Name: "example.com", Type: dns.TypeA}))
@@ -269,7 +269,7 @@ func TestCacheTTLZero(t *testing.T) {
 		next.set(says(dns.Secure, 0, false))
 		time.Sleep(2 * time.Second)
 		require.Equal(t, "secure", gets(c, mxOf("example.com")))
-		require.Zero(t, c.Stats().Entries, "nor does the failure of before stay")
+		require.Zero(t, c.Stats().Entries, "the earlier failure is gone too")
 	})
 }
 
@@ -364,7 +364,7 @@ func TestCacheStale(t *testing.T) {
 				require.Equal(t, "insecure", gets(c, q))
 				next.set(fails)
 				time.Sleep(time.Minute)
-				require.Equal(t, "SERVFAIL", gets(c, q), "what is secure of before is gone")
+				require.Equal(t, "SERVFAIL", gets(c, q), "the earlier secure answer is gone")
 			})
 		})
 	}
@@ -419,7 +419,7 @@ func TestCacheCoalesces(t *testing.T) {
 		require.Equal(t, 1, next.queries())
 		require.Zero(t, next.cancelled)
 
-		// Nobody waits any more: the answer is stored all the same.
+		// No caller waits any more: the answer is still stored.
 		gone, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		_, err := c.Lookup(gone, mxOf("gone.example"), dns.Effort{})

@@ -41,12 +41,12 @@ func TestEpochEndsTheProtection(t *testing.T) {
 		gets(c, mxOf("example.com"))
 		next.change(dns.Epoch{Answers: 1})
 		next.set(says(dns.Insecure, time.Hour, false))
-		require.Equal(t, "insecure", gets(c, mxOf("example.com")), "the secure answer was of another world")
+		require.Equal(t, "insecure", gets(c, mxOf("example.com")), "the secure answer was of another epoch")
 		require.Zero(t, c.Stats().Kept)
 	})
 }
 
-// An answer that was on its way when the world changed is not of the new one.
+// An answer that was in flight when the epoch changed does not belong to the new one.
 func TestEpochChangesInFlight(t *testing.T) {
 	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
 		next.delay = 2 * time.Second
@@ -102,6 +102,5 @@ func TestTheVersionChangesWithTheEpoch(t *testing.T) {
 			require.False(t, seen[c.Version()])
 			seen[c.Version()] = true
 		}
-		require.Equal(t, c.Version(), c.Version())
 	})
 }

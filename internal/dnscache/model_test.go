@@ -12,7 +12,7 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// model is what the rules say about one question, in the plainest words.
+// model is the simplest form of the rules for one question.
 type model struct {
 	answer    *dns.RRset // the last that counted
 	failing   bool
@@ -49,7 +49,7 @@ func (m *model) cached() (r *dns.RRset, asks bool) {
 	return nil, true
 }
 
-// learn takes what the resolver says, nil for a failure, and returns what the caller gets.
+// learn takes the result of the resolver, nil for a failure, and returns what the caller receives.
 func (m *model) learn(r *dns.RRset) *dns.RRset {
 	if r == nil {
 		m.backOff = min(2*m.backOff, 5*time.Minute)
@@ -73,14 +73,14 @@ func (m *model) learn(r *dns.RRset) *dns.RRset {
 	return r
 }
 
-// sweep forgets what is of no use.
+// sweep removes what is of no use.
 func (m *model) sweep() {
 	if !m.alive() && !m.stale() && (!m.failing || m.failureOf != m.epoch || time.Since(m.retry) > 5*time.Minute) {
 		*m = model{epoch: m.epoch}
 	}
 }
 
-// world is a cache, what its resolver says, and the model of it.
+// world is a cache, its scripted resolver, and the model of both.
 type world struct {
 	rand  *rand.Rand
 	cache *Cache

@@ -39,7 +39,7 @@ func TestRefreshAhead(t *testing.T) {
 		took := until(t, c, next, mxOf("example.com"), 2)
 		require.Less(t, took, 101*time.Second)
 		require.EqualValues(t, 1, c.Stats().Refreshed)
-		require.EqualValues(t, 1, c.Stats().Misses, "nobody has waited")
+		require.EqualValues(t, 1, c.Stats().Misses, "no caller has waited")
 		time.Sleep(ttl - took)
 		require.Equal(t, "insecure", cached(c, mxOf("example.com")), "the new answer has its own time")
 
@@ -62,8 +62,8 @@ func TestRefreshAheadFromAMinute(t *testing.T) {
 	})
 }
 
-// "An entry nobody asks for is never refreshed."
-func TestRefreshStopsWhenNobodyAsks(t *testing.T) {
+// An entry that is not in use is never refreshed.
+func TestRefreshStopsWithoutHits(t *testing.T) {
 	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
 		next.set(says(dns.Secure, 1000*time.Second, false))
 		gets(c, mxOf("example.com"))
@@ -80,15 +80,15 @@ func TestRefreshStopsWhenNobodyAsks(t *testing.T) {
 	})
 }
 
-// Strangers cannot keep us busy: a lookup that they cause refreshes nothing.
-func TestRefreshNotForStrangers(t *testing.T) {
+// Untrusted lookups cause no refresh.
+func TestUntrustedLookupsDoNotRefresh(t *testing.T) {
 	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
-		stranger := dns.Effort{Untrusted: true}
+		untrusted := dns.Effort{Untrusted: true}
 		next.set(says(dns.Secure, 1000*time.Second, false))
-		gets(c, mxOf("example.com"), stranger)
+		gets(c, mxOf("example.com"), untrusted)
 		time.Sleep(990 * time.Second)
 		for range 100 {
-			require.Equal(t, "secure", gets(c, mxOf("example.com"), stranger))
+			require.Equal(t, "secure", gets(c, mxOf("example.com"), untrusted))
 			require.Equal(t, "secure", gets(c, mxOf("example.com"), dns.Effort{CacheOnly: true, Untrusted: true}))
 		}
 		synctest.Wait()

@@ -10,8 +10,8 @@ import (
 	"github.com/policyd/policyd/internal/dnscache"
 )
 
-// What is in the cache ages by the time that passes, and not by the clock on the wall: one that jumps an hour back
-// would keep answers for longer than their TTL, and one that jumps forward would end all that is secure at once.
+// Cached answers age by the monotonic clock, and not by the wall clock: a wall clock that jumps an hour back
+// would keep answers for longer than their TTL, and a clock that jumps forward would end all secure answers.
 func TestClockJumpsDoNotAgeAnswers(t *testing.T) {
 	t.Parallel()
 	server, s := on(t, patient)
@@ -23,7 +23,7 @@ func TestClockJumpsDoNotAgeAnswers(t *testing.T) {
 		server.Set(name, dns.TypeMX, a)
 		for range 2 { // from the resolver, and from the cache
 			rrset := answer(t, cache, mx(name))
-			// A time without a monotonic reading is one of the clock on the wall (package time).
+			// A time without a monotonic reading is wall clock time (package time).
 			require.NotEqual(t, rrset.Expires.Round(0).String(), rrset.Expires.String())
 		}
 	}

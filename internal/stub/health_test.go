@@ -396,3 +396,20 @@ func TestASilentNameDelaysNoOther(t *testing.T) {
 		})
 	}
 }
+
+// A short outage that a question of our own confirmed ends back-offs too. Failures that it did not confirm do not.
+func TestAShortOutageEndsBackOffs(t *testing.T) {
+	t.Parallel()
+	for _, confirmed := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			var h health
+			began := time.Now()
+			h.lookupFailed(mxOf("a.example"), began, "timed out")
+			time.Sleep(watchInterval)
+			require.False(t, h.watched(began, confirmed))
+			time.Sleep(time.Second)
+			h.succeeded()
+			require.Equal(t, confirmed, h.ended() == 1)
+		})
+	}
+}

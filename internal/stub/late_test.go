@@ -34,7 +34,7 @@ func TestAServerThatAnswersLateIsSaid(t *testing.T) {
 		}
 		w.set(func() { w.slow = func(miekg.Question) time.Duration { return 2 * time.Second } })
 		time.Sleep(time.Minute)
-		require.NotContains(t, log.String(), late, "nobody has asked")
+		require.NotContains(t, log.String(), late, "nothing was looked up")
 		lookup("a.example")
 		time.Sleep(watchInterval + 3*time.Second)
 		require.Equal(t, 1, strings.Count(log.String(), late), log)
@@ -67,7 +67,7 @@ func TestAServerThatAnswersLateIsSaid(t *testing.T) {
 	})
 }
 
-// A stranger's name servers may be as slow as he likes: that is not the resolver's fault.
+// The owner of a domain can make its name servers slow. The resolver is not to blame.
 func TestASlowDomainIsNoLateServer(t *testing.T) {
 	t.Parallel()
 	running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {

@@ -16,7 +16,7 @@ import (
 	"github.com/policyd/policyd/internal/dnscache"
 )
 
-// fakeWire is an exchanger that tells when it was asked what.
+// fakeWire is an exchanger that records when it was asked.
 type fakeWire struct {
 	began time.Time
 
@@ -162,11 +162,11 @@ func TestLookupWaitsForAResolverThatComesUp(t *testing.T) {
 		require.Equal(t, 8*time.Second, time.Since(began), "as long as the caller's context allows")
 		_, err = s.Lookup(t.Context(), dns.Question{Name: "example.com", Type: dns.TypeMX}, dns.Effort{})
 		require.Error(t, err)
-		require.Equal(t, 20*time.Second, time.Since(began), "but not for ever")
+		require.Equal(t, 20*time.Second, time.Since(began), "but not indefinitely")
 	})
 }
 
-// A lookup that waits for the first self-test is of the world after it, and asks once.
+// A lookup that waits for the first self-test has the epoch after it, and asks once.
 func TestCacheAsksOnceDuringTheFirstSelfTest(t *testing.T) {
 	running(t, []string{"127.0.0.9"}, func(t *testing.T, s *Stub, w *fakeWire) {
 		c := dnscache.New(s, dnscache.Options{Epoch: s.Epoch})
@@ -178,7 +178,7 @@ func TestCacheAsksOnceDuringTheFirstSelfTest(t *testing.T) {
 	})
 }
 
-// A test of servers that are no longer asked is given up.
+// A test of servers that are no longer used is cancelled.
 func TestConfigureEndsATest(t *testing.T) {
 	running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {
 		s.waitFor(t, 0)
@@ -252,7 +252,7 @@ func TestADeadServerDelaysOneLookup(t *testing.T) {
 	})
 }
 
-// A server that was gone may come back as another.
+// A server that did not answer may have been restarted with other settings.
 func TestAServerThatComesBackIsTested(t *testing.T) {
 	running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {
 		s.waitFor(t, 0)
@@ -268,7 +268,7 @@ func TestAServerThatComesBackIsTested(t *testing.T) {
 	})
 }
 
-// An answer that began in one world is not given in another.
+// The answer of a lookup that began in one epoch is not used in another.
 func TestLookupAcrossAChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, err := New(Options{Servers: []string{"127.0.0.1"}})

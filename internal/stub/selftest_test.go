@@ -97,7 +97,7 @@ func TestSelfTest(t *testing.T) {
 			},
 			want: stub.Validating,
 		},
-		"AD with SERVFAIL is none": {
+		"AD with SERVFAIL does not count": {
 			set: func(s *dnstest.Server) {
 				s.Set("", dns.TypeNS, root)
 				s.Set("com", dns.TypeNS, dnstest.Answer{Secure: true, Rcode: "SERVFAIL"})

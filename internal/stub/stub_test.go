@@ -315,7 +315,7 @@ func TestStubTimeouts(t *testing.T) {
 		require.Equal(t, 20, alive.Queries())
 		require.Equal(t, []string{dead.Addr()}, s.State().Silent)
 	})
-	t.Run("a server that refuses leads to the next at once", func(t *testing.T) {
+	t.Run("a server that refuses leads to the next immediately", func(t *testing.T) {
 		gone, alive := dnstest.New(t), dnstest.New(t)
 		alive.SetOther(dnstest.Answer{Secure: true, Records: []string{"MX 10 mx.example.com."}})
 		s := newStub(t, stub.Options{Servers: []string{gone.Addr(), alive.Addr()}, Timeout: patient})

@@ -93,7 +93,7 @@ func TestStubTLS(t *testing.T) {
 			require.Equal(t, before, server.Queries(), "nothing is asked in clear text")
 		})
 	}
-	t.Run("other roots are another world", func(t *testing.T) {
+	t.Run("other roots begin another epoch", func(t *testing.T) {
 		o := stub.Options{Servers: []string{"tls://dns.example@" + addr}, RootCAs: ca.pool(), Timeout: patient}
 		s := newStub(t, o)
 		before := s.Epoch()

@@ -12,8 +12,8 @@ import (
 	"github.com/policyd/policyd/internal/dnscache"
 )
 
-// The stub and the cache through the life of a resolver that is started late, dies, comes back, changes its mind and is
-// replaced: no answer is weaker than the facts allow, and all is well soon after each fault.
+// The stub and the cache with a resolver that is started late, dies, comes back, stops validating and is replaced: no
+// answer is weaker than the facts allow, and the best answers return soon after each fault.
 func TestLifeOfAResolver(t *testing.T) {
 	running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {
 		c := dnscache.New(s, dnscache.Options{Epoch: s.Epoch})
@@ -52,10 +52,10 @@ func TestLifeOfAResolver(t *testing.T) {
 		require.Equal(t, "failed", within(budget, "b.example"))
 		pass(6 * time.Minute)
 		require.Equal(t, "secure", within(budget, "a.example"), "expired, and given for a failing resolver")
-		require.Equal(t, "secure", within(time.Millisecond, "a.example"), "at once while it is not asked again")
+		require.Equal(t, "secure", within(time.Millisecond, "a.example"), "immediately while it is not asked again")
 		require.Equal(t, Validating, s.State().Result)
 		pass(2 * time.Hour)
-		require.Equal(t, "failed", within(budget, "a.example"), "but not for ever")
+		require.Equal(t, "failed", within(budget, "a.example"), "but not indefinitely")
 
 		dead(false)
 		pass(5 * time.Minute)
@@ -70,7 +70,7 @@ func TestLifeOfAResolver(t *testing.T) {
 		require.Equal(t, "insecure", within(budget, "a.example"))
 		weak(false)
 		pass(time.Minute)
-		require.Equal(t, "secure", within(budget, "a.example"), "what was insecure is not believed any longer")
+		require.Equal(t, "secure", within(budget, "a.example"), "the insecure answer is not used any longer")
 
 		require.NoError(t, s.Configure(Options{Servers: []string{"127.0.0.2"}, Trust: TrustNever}))
 		require.Equal(t, "insecure", within(budget, "a.example"))
@@ -98,7 +98,7 @@ func TestAResolverThatStopsValidatingIsNoticed(t *testing.T) {
 			look() // refreshes
 		}
 		require.Equal(t, NotValidating, s.waitFor(t, time.Second))
-		require.Equal(t, "insecure", look(), "nothing of before counts")
+		require.Equal(t, "insecure", look(), "no earlier answer counts")
 		w.set(func() { w.weak = false })
 		require.Equal(t, Validating, s.waitFor(t, time.Minute))
 		require.Equal(t, "secure", look())
@@ -106,7 +106,7 @@ func TestAResolverThatStopsValidatingIsNoticed(t *testing.T) {
 	})
 }
 
-// Whoever owns a zone can make its answers contradict each other: that causes a self-test every ten seconds at most.
+// The owner of a zone can make its answers contradict each other. That causes a self-test every ten seconds at most.
 func TestDoubtIsBounded(t *testing.T) {
 	t.Parallel()
 	running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {
