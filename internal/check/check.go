@@ -1,10 +1,8 @@
-// Package check finds out whether a receiving domain keeps what the names of its
-// MX hosts promise: it looks up everything that a sender would, connects to every
-// address of every MX host, as far as EHLO within TLS and no further, and says what
-// holds and what to change. What could not be tested from here is never taken for
-// a failure of the domain.
+// Package check tests whether a receiving domain keeps what the names of its MX hosts promise. It looks up everything that a
+// sender would, connects to every address of every MX host, as far as EHLO within TLS and no further, and reports what holds and
+// what to change. What could not be tested from here never counts as a failure of the domain.
 //
-// The SMTP and TLS dialogue is that of package probe.
+// The SMTP and TLS dialogue is that of package smtptls.
 package check
 
 import (
@@ -37,18 +35,17 @@ type Signatures interface {
 
 // Options say how to check.
 type Options struct {
-	// Resolver is asked, and DNS says whether its answers can be secure.
+	// Resolver answers the lookups; DNS reports whether the answers can be secure.
 	Resolver dns.Resolver
 	DNS      DNS
-	// Signatures is nil where nobody knows.
+	// Signatures is nil where the expiry of signatures cannot be looked up.
 	Signatures Signatures
 	// Policy has the settings that the answers of the maps depend on.
 	Policy policy.Options
 	// Roots are trusted, from the file CAFile; nil means the system's, "" that.
 	Roots  *x509.CertPool
 	CAFile string
-	// Special says that special-purpose addresses are nothing to remark; Careful, that they are not to be
-	// connected to otherwise.
+	// Special accepts special-purpose addresses without a finding. Otherwise Careful leaves them out.
 	Special, Careful bool
 	// ProxyFromEnvironment is as in mtasts.Fetcher.
 	ProxyFromEnvironment bool

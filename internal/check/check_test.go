@@ -64,7 +64,7 @@ func TestBrokenReceivers(t *testing.T) {
 	t.Parallel()
 	type cases map[string]struct {
 		code string
-		b    func(l *lab) *smtptest.Behaviour // nil: nobody listens
+		b    func(l *lab) *smtptest.Behaviour // nil: no listener
 	}
 	with := func(b smtptest.Behaviour) func(*lab) *smtptest.Behaviour {
 		return func(l *lab) *smtptest.Behaviour {
@@ -231,7 +231,7 @@ func TestDNSFindings(t *testing.T) {
 		"implicit MX":           {zone: func(l *lab) { l.domain("example.com", signed()); l.host("example.com") }, code: "mx-implicit", severity: report.Info, verdict: report.VerdictNone},
 		"no prefix":             {zone: func(l *lab) { l.domain("example.com", signed(), "mx.example.com"); l.host("mx.example.com") }, code: "no-promise", severity: report.Info, verdict: report.VerdictNone},
 		"a prefix that is none": {zone: func(l *lab) { l.domain("example.com", signed(), "smtps.example.com"); l.host("smtps.example.com") }, code: "prefix-malformed", severity: report.Warning, verdict: report.VerdictNone},
-		"a name that is no host name": {zone: func(l *lab) {
+		"a name that is not a host name": {zone: func(l *lab) {
 			l.dns.Set("example.com", dns.TypeMX, dnstest.Answer{Secure: true, Records: []string{`MX 10 a\032b.example.com.`}})
 		}, code: "mx-host-invalid", severity: report.Warning, verdict: report.VerdictNone},
 		"the domain is an alias": {zone: func(l *lab) {
@@ -517,7 +517,7 @@ func TestOptions(t *testing.T) {
 		require.Equal(t, 3, r.Exit())
 		require.Zero(t, r25.Connections())
 	})
-	t.Run("who is not careful connects to them, and is told what others do not", func(t *testing.T) {
+	t.Run("without care it connects to them and has findings about them", func(t *testing.T) {
 		t.Parallel()
 		l := newLab(t)
 		l.sound("example.com", mx)

@@ -15,15 +15,15 @@ import (
 	"github.com/policyd/policyd/internal/smtptls"
 )
 
-// connectBudget is how often the longest that a connection may take fits into the longest that all for one domain may: a
-// hostile one must not hold up a scan.
+// connectBudget limits the time for all connections of one domain, in multiples of Timeout: a hostile domain must not block a
+// scan.
 const connectBudget = 10
 
 // heard is one test: a dialogue, or why there was none.
 type heard struct {
 	addr       netip.Addr
 	implicit   bool
-	skipped    string // why nobody connected, "" if somebody did
+	skipped    string // why there was no connection, "" if there was one
 	transcript smtptls.Transcript
 }
 
@@ -134,8 +134,7 @@ type dialogue struct {
 	transcript smtptls.Transcript
 }
 
-// turn is the right to connect to an address, which whoever has put something into taken has. users counts them and who
-// waits.
+// turn is a semaphore per address; its holder may connect. users counts the holder and those that wait.
 type turn struct {
 	taken chan struct{}
 	users int
@@ -145,14 +144,14 @@ func newEndpoints() *endpoints {
 	return &endpoints{known: map[endpoint]*dialogue{}, busy: map[netip.Addr]*turn{}, reached: map[way]bool{}}
 }
 
-// proven says whether a connection was taken anywhere on this way: it is not filtered on our side.
+// proven reports whether any address accepted a connection on this way, so that it is not filtered on our side.
 func (e *endpoints) proven(w way) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.reached[w]
 }
 
-// talk has a dialogue, or waits for the same one. Where ctx ends first it says so, and nobody else hears of it.
+// talk has a dialogue, or waits for the same one. If ctx ends first, only this caller gets a transcript that failed on our side.
 func (e *endpoints) talk(ctx context.Context, what smtptls.Dialogue) smtptls.Transcript {
 	key := endpoint{what.Host, what.Addr, what.Implicit}
 	e.mu.Lock()
@@ -171,7 +170,7 @@ func (e *endpoints) talk(ctx context.Context, what smtptls.Dialogue) smtptls.Tra
 			}
 		case <-ctx.Done():
 		}
-		// What failed on our side for another may go well for this one.
+		// The dialogue of the other caller failed on our side; that of this one may succeed.
 		return e.inTurn(ctx, what)
 	}
 	d.transcript = e.inTurn(ctx, what)
@@ -184,8 +183,8 @@ func (e *endpoints) talk(ctx context.Context, what smtptls.Dialogue) smtptls.Tra
 	return d.transcript
 }
 
-// inTurn has a dialogue once nobody else is connected to the address. Where ctx ends before that, the dialogue fails on
-// our side without a connection.
+// inTurn has a dialogue when no other one is connected to the address. If ctx ends before that, the dialogue fails on our side
+// without a connection.
 func (e *endpoints) inTurn(ctx context.Context, what smtptls.Dialogue) smtptls.Transcript {
 	defer e.take(ctx, what.Addr.Addr())()
 	t := smtptls.Talk(ctx, what)
@@ -217,7 +216,7 @@ func (e *endpoints) makeRoom() {
 	}
 }
 
-// take waits until nobody else is connected to an address, or ctx ends, and returns what gives the turn back.
+// take waits for the turn to connect to an address, or for the end of ctx, and returns the function that gives the turn back.
 func (e *endpoints) take(ctx context.Context, a netip.Addr) func() {
 	e.mu.Lock()
 	t := e.busy[a]

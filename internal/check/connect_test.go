@@ -31,10 +31,10 @@ func TestWhoGivesUpDoesNotSpoilItForOthers(t *testing.T) {
 	require.Equal(t, first, e.talk(t.Context(), what), "and the next one gets the same")
 	require.Equal(t, 1, r.Connections())
 	require.True(t, e.proven(wayTo(r.Addr().Addr(), r.Addr().Port())))
-	require.False(t, e.proven(wayTo(netip.IPv6Loopback(), r.Addr().Port())), "IPv4 is no witness for IPv6")
+	require.False(t, e.proven(wayTo(netip.IPv6Loopback(), r.Addr().Port())), "IPv4 proves nothing about IPv6")
 	require.Empty(t, e.busy)
 
-	// Somebody else is connected for long.
+	// Another dialogue is connected for long.
 	giveBack := e.take(t.Context(), r.Addr().Addr())
 	what.Host = "starttls-b.example.com"
 	waiting := e.talk(over, what)

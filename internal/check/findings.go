@@ -39,7 +39,7 @@ func (d *domain) find(name string, a about, words string) {
 	d.Findings = append(d.Findings, f)
 }
 
-// promiseOnly says whether a code is about what a prefix promises, and nothing without one.
+// promiseOnly reports whether a code is about what a prefix promises, and nothing without one.
 func promiseOnly(name string) bool {
 	return strings.HasPrefix(name, "port25-") || strings.HasPrefix(name, "port26-") || name == "host-no-address" || name == "host-address-bogus"
 }

@@ -28,12 +28,12 @@ func (d *domain) hints() {
 		}}, "have senders report failures of TLS")
 	}
 	if d.DNSSEC == dns.Insecure.String() && d.Resolver.Result == stub.Validating.String() {
-		d.find("sign-zone", about{}, "sign the zone with DNSSEC, so that nobody can hide the prefix")
+		d.find("sign-zone", about{}, "sign the zone with DNSSEC, so that an attacker cannot hide the prefix")
 	}
 }
 
-// hintPrefix shows the records that give a prefix to hosts of the domain's own that keep the promise already, but for
-// the name in the certificate.
+// hintPrefix shows the records that give a prefix to hosts below the domain that keep the promise already, except for the name in
+// the certificate.
 func (d *domain) hintPrefix() {
 	var zone []string
 	for _, h := range d.hosts {
@@ -62,7 +62,7 @@ func (d *domain) hintPrefix() {
 	}
 }
 
-// keeps says whether port 25 of a host did all that the prefix starttls- promises, wherever it was tested.
+// keeps reports whether port 25 of a host did all that the prefix starttls- promises, wherever it was tested.
 func (h *host) keeps() bool {
 	spoken := h.spoken(false)
 	right := 0

@@ -17,9 +17,9 @@ import (
 	"github.com/policyd/policyd/prefix"
 )
 
-const soonDays = 14 // certificates are renewed by machines before that
+const soonDays = 14 // automatic renewal happens earlier
 
-// judge finds what is to be said about the domain, its hosts and their connections.
+// judge adds the findings about the domain, its hosts and their connections.
 func (d *domain) judge() {
 	for _, h := range d.hosts {
 		d.judgeName(h)
@@ -60,7 +60,7 @@ func (d *domain) judgeName(h *host) {
 	}
 }
 
-// looksPrefixed says whether a label was meant to be a prefix.
+// looksPrefixed reports whether a label was meant to be a prefix.
 func looksPrefixed(label string) bool {
 	for _, c := range prefix.Classes() {
 		if rest, ok := strings.CutPrefix(label, c.String()); ok && (rest == "" || rest[0] == '-' || rest[0] == '_') {
@@ -113,7 +113,7 @@ func (d *domain) judgePort(h *host, implicit bool) {
 		}
 	}
 	if len(spoken) == ours {
-		why := "no address of it was to be connected to"
+		why := "all its addresses were left out, as requested"
 		if ours > 0 {
 			why = "no address of it can be reached from here: " + spoken[0].Why
 		}
@@ -192,7 +192,7 @@ func (d *domain) judgeDialogue(name string, where about, t *smtptls.Transcript) 
 }
 
 // judgeSession looks at the certificate, with everything that is wrong with it, and at the cipher. Postfix delivers to a host that
-// it has verified, so that a fault which only Go finds is no error.
+// it has verified, so a fault that only Go finds is a warning.
 func (d *domain) judgeSession(name string, where about, t *smtptls.Transcript) {
 	s := t.Session
 	for _, wrong := range []struct {
@@ -279,7 +279,7 @@ func (d *domain) judgeSet() {
 		d.find("mx-address-limit", about{}, fmt.Sprintf("%d addresses of MX hosts that senders must skip come before the first that they may use", n))
 	}
 	if d.Set != "none" && d.DNSSEC == dns.Insecure.String() && d.Resolver.Result == stub.Validating.String() {
-		d.find("mx-unsigned", about{}, "the MX RRset is not signed: who can forge DNS can hide the promise")
+		d.find("mx-unsigned", about{}, "the MX RRset is not signed: anyone who can forge DNS can hide the promise")
 	}
 }
 
@@ -291,7 +291,7 @@ func (d *domain) judgeMTASTS() {
 		d.find("mta-sts-invalid", about{}, "the policy cannot be had: "+sts.Why)
 	case mtasts.Found:
 		if sts.Policy.Mode == mtasts.Testing {
-			d.find("mta-sts-testing", about{}, "the MTA-STS policy is in testing mode: nobody is held to it")
+			d.find("mta-sts-testing", about{}, "the MTA-STS policy is in testing mode: senders deliver in any case")
 		}
 	case mtasts.Unknown, mtasts.Absent:
 	}

@@ -23,14 +23,14 @@ func TestMTASTSAndTheHosts(t *testing.T) {
 		codes []string
 		first *bool
 	}{
-		"no policy":                     {mtasts.Result{State: mtasts.Absent}, []string{}, nil},
-		"enforced, both hosts":          {found(mtasts.Enforce, "*.example.com"), []string{}, new(true)},
-		"enforced, the names of before": {found(mtasts.Enforce, "mx1.example.com", "mx2.example.com"), []string{"mta-sts-excludes-all"}, new(false)},
-		"enforced, one host":            {found(mtasts.Enforce, "starttls-a.example.com"), []string{"mta-sts-excludes-host"}, new(true)},
-		"testing":                       {found(mtasts.Testing, "*.example.com"), []string{"mta-sts-testing"}, new(true)},
-		"testing, the names of before":  {found(mtasts.Testing, "mx1.example.com"), []string{"mta-sts-testing", "mta-sts-excludes-host", "mta-sts-excludes-host"}, new(false)},
-		"none":                          {found(mtasts.None), []string{}, nil},
-		"cannot be had":                 {mtasts.Result{State: mtasts.Failed, Why: "404"}, []string{"mta-sts-invalid"}, nil},
+		"no policy":                    {mtasts.Result{State: mtasts.Absent}, []string{}, nil},
+		"enforced, both hosts":         {found(mtasts.Enforce, "*.example.com"), []string{}, new(true)},
+		"enforced, the previous names": {found(mtasts.Enforce, "mx1.example.com", "mx2.example.com"), []string{"mta-sts-excludes-all"}, new(false)},
+		"enforced, one host":           {found(mtasts.Enforce, "starttls-a.example.com"), []string{"mta-sts-excludes-host"}, new(true)},
+		"testing":                      {found(mtasts.Testing, "*.example.com"), []string{"mta-sts-testing"}, new(true)},
+		"testing, the previous names":  {found(mtasts.Testing, "mx1.example.com"), []string{"mta-sts-testing", "mta-sts-excludes-host", "mta-sts-excludes-host"}, new(false)},
+		"none":                         {found(mtasts.None), []string{}, nil},
+		"cannot be had":                {mtasts.Result{State: mtasts.Failed, Why: "404"}, []string{"mta-sts-invalid"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

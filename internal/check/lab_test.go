@@ -49,7 +49,7 @@ func newLab(t *testing.T) *lab {
 	return l
 }
 
-// addr returns an address that nobody else uses.
+// addr returns an address that no other receiver uses.
 func (l *lab) addr() string {
 	l.next++
 	return fmt.Sprintf("127.0.%d.%d", 100+l.smtp%100, l.next)

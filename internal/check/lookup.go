@@ -309,10 +309,10 @@ func showDANE(r dane.Result) report.DANE {
 	return shown
 }
 
-// special says whether an address is not one of the public Internet.
+// special reports whether an address is not one of the public Internet.
 func special(a netip.Addr) bool { return address.Special(a) }
 
-// bogus says whether the resolver said that validation failed.
+// bogus reports whether the resolver said that validation failed.
 func bogus(err error) bool {
 	failed, ok := errors.AsType[*dns.Error](err)
 	return ok && failed.Bogus

@@ -115,7 +115,7 @@ func keyName(c *x509.Certificate) string {
 	return c.PublicKeyAlgorithm.String()
 }
 
-// weakKey says whether a key is shorter than what is asked of it today.
+// weakKey reports whether a key is shorter than what is asked of it today.
 func weakKey(c *x509.Certificate) bool {
 	const rsaBits, ecdsaBits = 2048, 256
 	switch key := c.PublicKey.(type) {
@@ -127,7 +127,7 @@ func weakKey(c *x509.Certificate) bool {
 	return false
 }
 
-// forwardSecret says whether a cipher is: every one of TLS 1.3, and those with an ephemeral key exchange.
+// forwardSecret reports whether a cipher is: every one of TLS 1.3, and those with an ephemeral key exchange.
 func forwardSecret(suite uint16) bool {
 	switch suite {
 	case tls.TLS_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_RSA_WITH_AES_256_GCM_SHA384,

@@ -19,7 +19,7 @@ const (
 	usageDANEEE = 3
 )
 
-// matches says whether one of the records authenticates a session: the certificate itself (DANE-EE: neither its names nor
+// matches reports whether one of the records authenticates a session: the certificate itself (DANE-EE: neither its names nor
 // its dates matter, RFC 7671 section 5.1), or an issuer on its chain that then stands in for the roots (DANE-TA).
 func matches(records []dns.TLSA, s *smtptls.Session, name string, at time.Time) bool {
 	for _, r := range records {
@@ -45,7 +45,7 @@ func matches(records []dns.TLSA, s *smtptls.Session, name string, at time.Time) 
 	return false
 }
 
-// selected says whether a record is about a certificate.
+// selected reports whether a record is about a certificate.
 func selected(r dns.TLSA, c *x509.Certificate) bool {
 	var data []byte
 	switch r.Selector {

@@ -9,7 +9,7 @@ import (
 	"github.com/policyd/policyd/internal/smtptls"
 )
 
-// The clock jumps one hour either way, or one day forward: no verdict is believed beyond its time or before it, and the host
+// The clock jumps one hour either way, or one day forward: no verdict is used beyond its time or before it, and the host
 // is probed again within minutes and not hours later.
 func TestClockJumps(t *testing.T) {
 	t.Parallel()
@@ -25,7 +25,7 @@ func TestClockJumps(t *testing.T) {
 					p.mu.Lock()
 					h, now := p.hosts[mx], wallClock().Add(jump)
 					p.unschedule(h)
-					believed := h.believed(now)
+					believed := h.valid(now)
 					h.asked = now
 					p.plan(h, now)
 					due := h.due

@@ -15,8 +15,8 @@ import (
 	"github.com/policyd/policyd/internal/smtptls"
 )
 
-// MaxAddresses is how many addresses a host may have. One with more is closed: nobody needs them, and what has
-// not been probed at every address is not open.
+// MaxAddresses is how many addresses a host may have. A host with more is closed, because a host is open only after a probe of every
+// address.
 const MaxAddresses = 16
 
 const (
@@ -129,10 +129,9 @@ func Judge(heard []smtptls.Transcript) Verdict {
 	return judge(heard).verdict.dated(wallClock())
 }
 
-// judge makes the verdict of a host from the dialogues with all its addresses. An address that answers in
-// any way but the right one closes it: Postfix might meet that one. Where no address answers at all it is
-// closed too; one that is silent beside others that are right costs Postfix a moment and no more. What failed on
-// our side says nothing.
+// judge makes the verdict of a host from the dialogues with all its addresses. A wrong answer from any address closes the host,
+// because Postfix picks the address; so does silence of all addresses. A silent address next to a good one only costs Postfix a
+// connect timeout. A failure on our side is not a verdict, and where the address answered, the host is not open either.
 func judge(heard []smtptls.Transcript) finding {
 	var f finding
 	var silent, ours *smtptls.Transcript

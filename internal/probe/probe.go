@@ -1,35 +1,29 @@
-// Package probe finds out, away from any lookup, whether an smtps- host keeps its
-// promise of implicit TLS (RFC 8314 section 3) on port 26, and remembers it.
+// Package probe finds out, away from any lookup, whether an smtps- host keeps its promise of implicit TLS (RFC 8314 section 3) on
+// port 26, and remembers the verdict.
 //
-// A host is open if every address of it that answers at all on the port gives a TLS
-// handshake, a certificate that verifies, a 220 banner and a reply to EHLO. An address
-// that is silent beside one that is right costs Postfix a moment; any other answer
-// closes the host, and so does silence everywhere, no address, a special-purpose
-// address among the others (nothing is then connected to), and more than
-// MaxAddresses. What fails on our side (the address lookup, no route, no descriptor)
-// is no verdict: the one before holds until it expires, and the probe is repeated
-// after 30 s, doubling to 10 minutes.
+// A host is open if every address that answers at all on the port gives a TLS handshake, a certificate that verifies, a positive
+// banner and a positive reply to EHLO, and if Postfix's own TLS client verifies it too, where it is installed. A silent address next
+// to a good one only costs Postfix a connect timeout. Any other answer closes the host; so do silence of all addresses, no address,
+// more than MaxAddresses, and a special-purpose address among the addresses, in which case the probe does not connect. A failure
+// on our side (an address lookup, no route, no file descriptor) is not a verdict: the previous one is valid until it expires, and
+// the probe is repeated after 30 s, doubling to 10 minutes.
 //
-// Verdict never waits; asking for a host is what has it probed:
+// Verdict reads and causes nothing. Want, for mail that is about to leave, makes a host due for a probe:
 //
-//   - A host that is unknown is probed at once.
-//   - Postfix has no way back from port 26 to 25 within a delivery. It asks again when it
-//     tries a deferred message again, 300 s later at the earliest as it comes
-//     (minimal_backoff_time), and must then be told what happened. It does not say
-//     that a delivery failed. So each use of an open verdict is followed by a probe:
-//     at once, six times, when the last one is a second old, and once in four minutes
-//     after that. One that finds a failed delivery's host closed is never later than
-//     the first retry. A host in constant use is probed far less often than mail goes
-//     to it, and an hour after its last probe at the very latest; one that is not used
-//     is left alone.
-//   - A closed host is probed after 10 minutes, doubling to 6 hours, if somebody asks.
-//   - An open verdict is believed for two hours, and never beyond the first expiry of a
-//     certificate on its chain. A host that nobody asks for in a day is forgotten.
-//   - Times are those of the clock on the wall; a verdict from its future is not believed.
+//   - An unknown host is due immediately.
+//   - Postfix cannot fall back from port 26 to 25 within a delivery, and does not report that a delivery failed. It asks again when
+//     it retries a deferred message, by default 300 s later at the earliest (minimal_backoff_time). So each use of an open verdict
+//     is followed by a probe: immediately if the last one is at least a second old, six times, and then once in four minutes. The
+//     probe that finds the host closed is never later than the first retry. A host in constant use is probed far less often than
+//     mail goes to it, and at the latest an hour after its last probe. A host that is not used is not probed.
+//   - A closed host is due after 10 minutes, doubling to 6 hours.
+//   - An open verdict is valid for two hours, and never beyond the first expiry of a certificate on its path. A host that is not
+//     wanted for a day is forgotten.
+//   - Times are those of the system clock. A verdict from its future is not used.
 //
-// Strangers choose the hosts: smtpd(8) asks about every envelope sender. Hosts known,
-// hosts waiting, probes at once, connections a second over all and to each /24 and
-// /48 are bounded; hosts that were open are served first and forgotten last.
+// Remote parties choose the names and addresses of hosts. The numbers of known hosts, waiting hosts and concurrent probes are
+// bounded, and so are the connections per second, in total and to each /24 and /48. Hosts that were open are served first and
+// forgotten last.
 package probe
 
 import (
@@ -38,7 +32,7 @@ import (
 	"github.com/policyd/policyd/internal/smtptls"
 )
 
-// State says whether port 26 of a host can be used.
+// State reports whether port 26 of a host can be used.
 type State uint8
 
 // The states. Unknown, the zero value, is not used.
@@ -66,9 +60,8 @@ type Verdict struct {
 	Cause smtptls.Cause
 	// Checked is when the probe ended; zero for Unknown.
 	Checked time.Time
-	// Expires is when the verdict is no longer believed: an open one never outlives
-	// the host's certificate.
+	// Expires is when the verdict is no longer valid: an open one never outlives the certificate of the host.
 	Expires time.Time
-	// Why says what the probe saw, for people: printable ASCII.
+	// Why describes what the probe saw, in printable ASCII.
 	Why string
 }

@@ -19,11 +19,11 @@ import (
 	"github.com/policyd/policyd/prefix"
 )
 
-// The bounds on what is kept and done, whoever asks for it.
+// The bounds on memory and work.
 const (
 	maxHosts = 16384 // hosts that are remembered
 	maxQueue = 1024  // hosts waiting for a probe, of each kind
-	workers  = 32    // hosts probed at once
+	workers  = 32    // hosts probed concurrently
 )
 
 // Options say how to probe.
@@ -38,14 +38,14 @@ type Options struct {
 	Resolver dns.Resolver
 	// StateDir is where the verdicts survive a restart; "" means nowhere. It is read by New only.
 	StateDir string
-	// Unwritable says that StateDir cannot be written and that somebody has said so already: another warning comes only
-	// when it could be written meanwhile. It is read by New only.
+	// Unwritable is set when StateDir cannot be written and a warning about that was logged: there is another warning only after it
+	// could be written. It is read by New only.
 	Unwritable bool
 	// Helo and Postfix are as in smtptls.Dialogue: an open host needs the verdict of Postfix too.
 	Helo    string
 	Postfix smtptls.Judge
 	Logger  *slog.Logger
-	// Observe is told of every probe that has ended, if it is not nil. It must not block.
+	// Observe is called after every probe, if it is not nil. It must not block.
 	Observe func(Event)
 }
 
@@ -76,16 +76,16 @@ type Prober struct {
 
 	mu         sync.Mutex // guards what follows, and every host
 	options    Options
-	generation int // of the options: a verdict of another world is not believed
+	generation int // of the options: the result of a probe under other options is discarded
 	hosts      map[string]*host
-	known      [2]*list.List // all hosts, the one asked for last first: those that are open, and the rest
+	known      [2]*list.List // all hosts, the one wanted last first: those that are open, and the rest
 	due        schedule
 	queues     [2]*list.List // hosts waiting for a worker, oldest first: those that were open, and the rest
 	egress     egress
 	closed     int // hosts whose last verdict is Closed
 	counters   counters
 
-	news    *rate.Limiter // lines in the log: strangers choose the hosts
+	news    *rate.Limiter // lines in the log: remote parties choose the hosts
 	unsaved atomic.Bool   // the verdicts could not be saved last time
 }
 
@@ -93,8 +93,7 @@ type Prober struct {
 type host struct {
 	name    string
 	verdict Verdict
-	// asked is when Verdict was last called for it; used is set once that has given an open verdict since the last
-	// probe began.
+	// asked is when it was last wanted; used is set when it was open then, since the last probe began.
 	asked time.Time
 	used  bool
 	// retry is when a closed host, or one whose probe failed on our side, may be probed again. closedFor and failedFor are
@@ -103,7 +102,7 @@ type host struct {
 	closedFor, failedFor time.Duration
 
 	early   *rate.Limiter // probes of an open host before its hour is over
-	due     time.Time     // when it goes to the queue; zero: nobody has asked
+	due     time.Time     // when it goes to the queue; zero: it is not wanted
 	index   int           // in the schedule; -1 if it is not there
 	place   *list.Element // in known
 	open    bool          // which list place is in
@@ -135,8 +134,8 @@ func New(o Options) (*Prober, error) {
 	return p, nil
 }
 
-// Configure puts new options in force; after an error the old ones still are. The verdicts stay unless the
-// port, the roots or the addresses that are allowed have changed: those were of another world.
+// Configure puts new options into effect; after an error the previous ones stay. It forgets all verdicts if the port, the roots or
+// the allowed addresses have changed.
 func (p *Prober) Configure(o Options) error {
 	if o.Port == 0 {
 		return errors.New("probe: port 0")
@@ -195,7 +194,7 @@ func (p *Prober) Verdict(name string) Verdict {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if h := p.hosts[name]; h != nil {
-		return h.believed(wallClock())
+		return h.valid(wallClock())
 	}
 	return Verdict{}
 }
@@ -216,17 +215,17 @@ func (p *Prober) Want(name string) {
 	}
 	h.asked = now
 	p.known[kind(h.open)].MoveToFront(h.place)
-	h.used = h.used || h.believed(now).State == Open
+	h.used = h.used || h.valid(now).State == Open
 	p.plan(h, now)
 }
 
-// wallClock is the time by the clock on the wall, which may jump: verdicts outlive a restart, and certificates
-// expire by it. What lies in its future is not believed.
+// wallClock returns the system time, which may jump: verdicts outlive a restart, and certificates expire by it. A verdict from its
+// future is not used.
 func wallClock() time.Time { return time.Now().UTC().Round(0) }
 
-// believed is the verdict as far as it may be used at a moment. A verdict that has expired, or was made in
-// the future, before the clock was put back, is Unknown.
-func (h *host) believed(now time.Time) Verdict {
+// valid returns the verdict as far as it may be used at a moment. A verdict that has expired, or that was made before the clock was
+// set back, is Unknown.
+func (h *host) valid(now time.Time) Verdict {
 	v := h.verdict
 	if v.State != Unknown && (now.Before(v.Checked) || !now.Before(v.Expires)) {
 		return Verdict{Why: "the last probe is too long ago"}
@@ -234,8 +233,8 @@ func (h *host) believed(now time.Time) Verdict {
 	return v
 }
 
-// add makes a host known; p.mu is held. Where there are too many, the one that nobody has asked for longest goes: of
-// those that are not open, unless most of them are.
+// add makes a host known; p.mu is held. Where there are too many, it forgets the one that was not wanted for longest: among those that
+// are not open, unless most of them are open.
 func (p *Prober) add(name string, now time.Time) *host {
 	if len(p.hosts) >= maxHosts {
 		victims := p.known[kind(false)]

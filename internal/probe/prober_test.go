@@ -55,8 +55,8 @@ func TestOpenHostIsProbedAfterUse(t *testing.T) {
 		require.Equal(t, 1, w.count(mx))
 
 		pass(3 * time.Hour)
-		require.Equal(t, 1, w.count(mx), "nobody has asked since")
-		require.Equal(t, Unknown, ask(p, mx).State, "and a verdict of three hours ago is not believed")
+		require.Equal(t, 1, w.count(mx), "it was not wanted since")
+		require.Equal(t, Unknown, ask(p, mx).State, "and a verdict of three hours ago is not used")
 		pass(time.Second)
 		require.Equal(t, 2, w.count(mx))
 
@@ -96,7 +96,7 @@ func TestHostThatClosesBetweenTwoMails(t *testing.T) {
 			})
 		})
 	}
-	t.Run("a retry at once", func(t *testing.T) {
+	t.Run("an immediate retry", func(t *testing.T) {
 		t.Parallel()
 		run(t, func(t *testing.T, w *world, p *Prober) {
 			w.host(mx, good, "8.8.8.8")
@@ -142,7 +142,7 @@ func TestClosedHostBacksOff(t *testing.T) {
 		pass(11 * time.Minute)
 		ask(p, mx)
 		pass(time.Second)
-		require.Equal(t, n+1, w.count(mx), "the back-off begins anew")
+		require.Equal(t, n+1, w.count(mx), "the back-off starts again")
 	})
 }
 
@@ -204,11 +204,11 @@ func TestVerdictOfTheFutureIsNotBelieved(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
 	h := host{verdict: Verdict{State: Open, Checked: now, Expires: now.Add(time.Hour)}}
-	require.Equal(t, Open, h.believed(now).State)
-	require.Equal(t, Unknown, h.believed(now.Add(-time.Second)).State)
-	require.Equal(t, Unknown, h.believed(now.Add(time.Hour)).State)
+	require.Equal(t, Open, h.valid(now).State)
+	require.Equal(t, Unknown, h.valid(now.Add(-time.Second)).State)
+	require.Equal(t, Unknown, h.valid(now.Add(time.Hour)).State)
 	h.verdict.State = Closed
-	require.Equal(t, Unknown, h.believed(now.Add(-time.Second)).State)
+	require.Equal(t, Unknown, h.valid(now.Add(-time.Second)).State)
 }
 
 func TestProbeNow(t *testing.T) {
@@ -282,7 +282,7 @@ func TestBounds(t *testing.T) {
 		require.Equal(t, maxQueue, st.Queue)
 		require.Positive(t, st.Dropped)
 		require.LessOrEqual(t, len(p.due), maxHosts)
-		require.Equal(t, Open, ask(p, mx).State, "strangers do not push out what is in use")
+		require.Equal(t, Open, ask(p, mx).State, "other hosts do not displace one in use")
 		require.Equal(t, 1, st.Open)
 		require.Equal(t, maxHosts-1, st.Unknown)
 
@@ -332,8 +332,8 @@ func TestVerdictDoesNotAllocate(t *testing.T) {
 	require.Zero(t, testing.AllocsPerRun(100, func() { ask(p, mx) }))
 }
 
-// A dialogue that panics must not end the daemon, though it has a goroutine of its own, and is no verdict: not even beside
-// an address that is right.
+// A dialogue that panics must not end the daemon, though it has a goroutine of its own, and there is no verdict, not even beside
+// a good address.
 func TestAPanicOfADialogueIsNoVerdict(t *testing.T) {
 	t.Parallel()
 	run(t, func(t *testing.T, w *world, p *Prober) {

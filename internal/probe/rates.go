@@ -11,16 +11,15 @@ import (
 	"github.com/policyd/policyd/internal/address"
 )
 
-// The rates. A stranger's DNS can name any address, so nobody's network is knocked on more often than this,
-// whoever asks.
+// The rates. A remote party can publish any address in DNS, so these bounds hold for every network.
 const (
 	perSecond     = 10 // connections, over all
-	perSecondMost = 40 // of these at once, after a quiet time
+	perSecondMost = 40 // of these in a burst, after a quiet time
 	slowed        = 10 * time.Second
 	netPerSecond  = 1 // connections to one /24 or /48
 	netMost       = 20
 	maxNetworks   = 4096
-	patience      = 2 * time.Second // waits longer than this are not worth a worker
+	patience      = 2 * time.Second // the longest that a worker waits
 )
 
 // rates bound the connections.

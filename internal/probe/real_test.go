@@ -34,7 +34,7 @@ func TestProberOnTheWire(t *testing.T) {
 
 	type at struct {
 		address string
-		b       *smtptest.Behaviour // nil: nobody listens
+		b       *smtptest.Behaviour // nil: no listener
 	}
 	cert := func(l smtptest.Leaf) *tls.Certificate {
 		c := ca.Issue(t, l)
@@ -120,7 +120,7 @@ func TestProberOnTheWire(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, probe.Open, ask(again, "smtps-x.open6.example").State, "after a restart")
 
-	// Other roots are another world: what they say of the host is not known.
+	// Under other roots nothing is known about the host.
 	options.Roots = smtptest.NewCA(t).Roots
 	require.NoError(t, again.Configure(options))
 	require.Equal(t, probe.Unknown, ask(again, "smtps-x.open6.example").State)

@@ -40,7 +40,7 @@ func (p *Prober) work(ctx context.Context) {
 
 // next probes the host whose turn it is. It returns false where none is waiting.
 func (p *Prober) next(ctx context.Context) bool {
-	if !p.anybody() || p.room.Acquire(ctx, 1) != nil {
+	if !p.pending() || p.room.Acquire(ctx, 1) != nil {
 		return false
 	}
 	defer p.room.Release(1)
@@ -55,15 +55,15 @@ func (p *Prober) next(ctx context.Context) bool {
 	return true
 }
 
-// anybody says whether a host waits for a worker.
-func (p *Prober) anybody() bool {
+// pending reports whether a host waits for a worker.
+func (p *Prober) pending() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.waiting() > 0
 }
 
 // Probe probes a host now, or waits for the probe that is under way. It obeys the rules about addresses and the
-// bound on probes at once, but no rates. The verdict is what this probe found: Unknown where it failed on our side.
+// bound on concurrent probes, but no rates. The verdict is what this probe found: Unknown where it failed on our side.
 func (p *Prober) Probe(ctx context.Context, name string) Verdict {
 	name, ok := hostName(name)
 	if !ok {
@@ -120,7 +120,7 @@ func (p *Prober) probe(ctx context.Context, h *host, limited bool) Verdict {
 	close(h.flight.done)
 	h.flight = nil
 	if h.used && p.hosts[h.name] == h {
-		// A mail went to it meanwhile: what that found is not in this verdict.
+		// Mail was sent while the probe ran; this verdict does not reflect its outcome.
 		p.plan(h, now)
 	}
 	p.mu.Unlock()
@@ -128,8 +128,8 @@ func (p *Prober) probe(ctx context.Context, h *host, limited bool) Verdict {
 	return event.Verdict
 }
 
-// hear has a dialogue. A stranger's certificate that makes the library panic is a failed probe, and would end the
-// daemon otherwise: each dialogue has a goroutine of its own.
+// hear has a dialogue. A certificate that makes the library panic is a failed probe; without the recover it would end the daemon,
+// because each dialogue has a goroutine of its own.
 func (p *Prober) hear(ctx context.Context, d smtptls.Dialogue, log *slog.Logger) (t smtptls.Transcript, err error) {
 	defer func() {
 		if r := recover(); r != nil {

@@ -33,7 +33,7 @@ func (p *Prober) plan(h *host, now time.Time) {
 		return
 	}
 	at := now
-	switch h.believed(now).State {
+	switch h.valid(now).State {
 	case Open:
 		if !h.due.IsZero() {
 			return
@@ -45,8 +45,7 @@ func (p *Prober) plan(h *host, now time.Time) {
 	case Closed:
 		at = h.retry
 	case Unknown:
-		// A verdict that is no longer believed has no say in when to ask again, and neither has a time that the
-		// clock was put back over.
+		// An expired verdict does not delay the next probe, and neither does a time that the clock was set back over.
 		if h.retry.After(now) && h.retry.Sub(now) <= unknownLast && h.verdict.State == Unknown {
 			at = h.retry
 		}
@@ -135,7 +134,7 @@ func (p *Prober) begin(h *host) {
 	p.counters.running++
 }
 
-// dispatch moves hosts that are due to the queues, and forgets those that nobody has asked for in a day, until ctx ends.
+// dispatch moves hosts that are due to the queues, and forgets those that were not wanted for a day, until ctx ends.
 func (p *Prober) dispatch(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -192,7 +191,7 @@ func (p *Prober) settle(h *host, f finding, now time.Time) Event {
 		h.closedFor = min(max(2*h.closedFor, closedFirst), closedLast)
 		h.verdict, h.failedFor, h.early, h.retry = event.Verdict, 0, nil, now.Add(h.closedFor)
 	case Unknown:
-		// What was known before still holds until it expires. A few more tries are made unasked.
+		// The previous verdict is valid until it expires. A few more tries follow in any case.
 		h.failedFor = min(max(2*h.failedFor, unknownFirst, f.late), unknownLast)
 		h.retry = now.Add(h.failedFor)
 		if before.State == Unknown {

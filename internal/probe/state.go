@@ -138,7 +138,7 @@ func (s saved) write(dir string) (err error) {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// load reads the state file, if there is one that can be believed.
+// load reads the state file, if there is a sound one.
 func (p *Prober) load() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -202,7 +202,7 @@ func readState(path string) (saved, error) {
 		return saved{}, err
 	}
 	if !what.Mode().IsRegular() || what.Size() > maxStateSize {
-		return saved{}, fmt.Errorf("%s is no regular file of at most %d bytes", path, maxStateSize)
+		return saved{}, fmt.Errorf("%s is not a regular file of at most %d bytes", path, maxStateSize)
 	}
 	var state saved
 	decoder := json.NewDecoder(io.LimitReader(file, maxStateSize))
@@ -216,7 +216,7 @@ func readState(path string) (saved, error) {
 	return state, nil
 }
 
-// check says whether a file is one that save has written. One bad host makes the whole of it foreign.
+// check reports whether a file is one that save has written. One bad host makes the whole of it foreign.
 func (s saved) check() error {
 	if s.Format != stateFormat {
 		return fmt.Errorf("it is not in the format %q", stateFormat)
@@ -234,7 +234,7 @@ func (s saved) check() error {
 		}
 		switch {
 		case !ok, name != h.Host, seen[name]:
-			return fmt.Errorf("%q is no smtps- host, or there twice", smtptls.Tidy(h.Host))
+			return fmt.Errorf("%q is not an smtps- host, or is listed twice", smtptls.Tidy(h.Host))
 		case v.State == Unknown, (v.State == Closed) != (v.Cause != smtptls.CauseNone), smtptls.Tidy(v.Why) != v.Why:
 			return fmt.Errorf("%s has no verdict", name)
 		case v.Checked.IsZero(), v.Expires.Sub(v.Checked) > longest:

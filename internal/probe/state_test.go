@@ -89,31 +89,31 @@ func TestStateFileThatIsNotOursIsNotBelieved(t *testing.T) {
 		hosts int
 		warns bool
 	}{
-		"sound":                     {sound, 1, false},
-		"torn":                      {sound[:len(sound)/2], 0, true},
-		"empty":                     {"", 0, true},
-		"garbage":                   {"\x00\x01\x02", 0, true},
-		"two of them":               {sound + sound, 0, true},
-		"unknown field":             {strings.Replace(sound, `"port"`, `"harbour":1,"port"`, 1), 0, true},
-		"another format":            {file(func(s *saved) { s.Format = "policyd probe verdicts, version 2" }), 0, true},
-		"no smtps- host":            {host(func(h *savedHost) { h.Host = "mx.example.com" }), 0, true},
-		"not a host name":           {host(func(h *savedHost) { h.Host = "smtps-a b.example.com" }), 0, true},
-		"upper case":                {host(func(h *savedHost) { h.Host = "SMTPS-A.example.com" }), 0, true},
-		"the same host twice":       {file(func(s *saved) { s.Hosts = append(s.Hosts, one) }), 0, true},
-		"another state":             {host(func(h *savedHost) { h.State = "ajar" }), 0, true},
-		"unknown":                   {host(func(h *savedHost) { h.State = "unknown" }), 0, true},
-		"another cause":             {host(func(h *savedHost) { h.State, h.Cause = "closed", "moody" }), 0, true},
-		"open with a cause":         {host(func(h *savedHost) { h.Cause = "refused" }), 0, true},
-		"closed without a cause":    {host(func(h *savedHost) { h.State = "closed" }), 0, true},
-		"open for ever":             {host(func(h *savedHost) { h.Expires = now.AddDate(1, 0, 0) }), 0, true},
-		"closed for ever":           {host(func(h *savedHost) { h.State, h.Cause, h.Expires = "closed", "refused", now.AddDate(1, 0, 0) }), 0, true},
-		"no back-off":               {host(func(h *savedHost) { h.State, h.Cause = "closed", "refused" }), 0, true},
-		"a negative back-off":       {host(func(h *savedHost) { h.BackOff = -1 }), 0, true},
-		"words that are not ASCII":  {host(func(h *savedHost) { h.Why = "\x1b[31m" }), 0, true},
-		"of the future":             {host(func(h *savedHost) { h.Checked = now.Add(time.Minute) }), 0, false},
-		"expired":                   {host(func(h *savedHost) { h.Expires = now.Add(-time.Second) }), 0, false},
-		"nobody has asked in a day": {host(func(h *savedHost) { h.Asked = now.AddDate(0, 0, -2) }), 0, false},
-		"another port":              {file(func(s *saved) { s.Port = 2626 }), 0, false},
+		"sound":                    {sound, 1, false},
+		"torn":                     {sound[:len(sound)/2], 0, true},
+		"empty":                    {"", 0, true},
+		"garbage":                  {"\x00\x01\x02", 0, true},
+		"two of them":              {sound + sound, 0, true},
+		"unknown field":            {strings.Replace(sound, `"port"`, `"harbour":1,"port"`, 1), 0, true},
+		"another format":           {file(func(s *saved) { s.Format = "policyd probe verdicts, version 2" }), 0, true},
+		"no smtps- host":           {host(func(h *savedHost) { h.Host = "mx.example.com" }), 0, true},
+		"not a host name":          {host(func(h *savedHost) { h.Host = "smtps-a b.example.com" }), 0, true},
+		"upper case":               {host(func(h *savedHost) { h.Host = "SMTPS-A.example.com" }), 0, true},
+		"the same host twice":      {file(func(s *saved) { s.Hosts = append(s.Hosts, one) }), 0, true},
+		"another state":            {host(func(h *savedHost) { h.State = "ajar" }), 0, true},
+		"unknown":                  {host(func(h *savedHost) { h.State = "unknown" }), 0, true},
+		"another cause":            {host(func(h *savedHost) { h.State, h.Cause = "closed", "moody" }), 0, true},
+		"open with a cause":        {host(func(h *savedHost) { h.Cause = "refused" }), 0, true},
+		"closed without a cause":   {host(func(h *savedHost) { h.State = "closed" }), 0, true},
+		"open indefinitely":        {host(func(h *savedHost) { h.Expires = now.AddDate(1, 0, 0) }), 0, true},
+		"closed indefinitely":      {host(func(h *savedHost) { h.State, h.Cause, h.Expires = "closed", "refused", now.AddDate(1, 0, 0) }), 0, true},
+		"no back-off":              {host(func(h *savedHost) { h.State, h.Cause = "closed", "refused" }), 0, true},
+		"a negative back-off":      {host(func(h *savedHost) { h.BackOff = -1 }), 0, true},
+		"words that are not ASCII": {host(func(h *savedHost) { h.Why = "\x1b[31m" }), 0, true},
+		"of the future":            {host(func(h *savedHost) { h.Checked = now.Add(time.Minute) }), 0, false},
+		"expired":                  {host(func(h *savedHost) { h.Expires = now.Add(-time.Second) }), 0, false},
+		"not wanted for a day":     {host(func(h *savedHost) { h.Asked = now.AddDate(0, 0, -2) }), 0, false},
+		"another port":             {file(func(s *saved) { s.Port = 2626 }), 0, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -163,12 +163,12 @@ func TestStateThatCannotBeSavedIsOneWarning(t *testing.T) {
 	require.NoError(t, os.RemoveAll(o.StateDir))
 	require.NoError(t, os.WriteFile(o.StateDir, nil, 0o600))
 	p.save()
-	require.Equal(t, 2, strings.Count(w.logged(), "cannot be saved"), "and another when it fails anew")
+	require.Equal(t, 2, strings.Count(w.logged(), "cannot be saved"), "and another when it fails again")
 	require.Equal(t, Open, ask(p, mx).State)
 }
 
-// A disk that could not be written at the start is not given up: what can be read holds, it is tried again without a change,
-// and the warning is somebody else's.
+// A disk that could not be written at the start is tried again without a change. It is read all the same, and the store has
+// logged the warning.
 func TestStateIsSavedWhenItCanBe(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -192,7 +192,7 @@ func TestStateIsSavedWhenItCanBe(t *testing.T) {
 		require.NoError(t, os.RemoveAll(filepath.Join(dir, "file")))
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))
 		p.save()
-		require.Equal(t, 1, strings.Count(w.logged(), "level=WARN"), "it fails anew")
+		require.Equal(t, 1, strings.Count(w.logged(), "level=WARN"), "it fails again")
 		cancel()
 		require.ErrorIs(t, <-ended, context.Canceled)
 	})

@@ -57,9 +57,9 @@ func (p *Prober) waiting() int { return p.queues[0].Len() + p.queues[1].Len() }
 type Entry struct {
 	Host    string
 	Verdict Verdict
-	// Asked is when somebody last asked for it.
+	// Asked is when mail last wanted it.
 	Asked time.Time
-	// Next is when it is probed again; zero if that waits until somebody asks.
+	// Next is when it is probed again; zero if that waits until it is wanted.
 	Next time.Time
 }
 
@@ -69,7 +69,7 @@ func (p *Prober) List() []Entry {
 	p.mu.Lock()
 	list := make([]Entry, 0, len(p.hosts))
 	for _, h := range p.hosts {
-		list = append(list, Entry{Host: h.name, Verdict: h.believed(now), Asked: h.asked, Next: h.due})
+		list = append(list, Entry{Host: h.name, Verdict: h.valid(now), Asked: h.asked, Next: h.due})
 	}
 	p.mu.Unlock()
 	slices.SortFunc(list, func(a, b Entry) int { return strings.Compare(a.Host, b.Host) })

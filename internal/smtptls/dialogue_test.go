@@ -46,7 +46,7 @@ func TestDialogue(t *testing.T) {
 		"TLS 1.1":                           {b: smtptest.Behaviour{Cert: &good, MaxVersion: tls.VersionTLS11}, failed: smtptls.StepTLS, cause: smtptls.TLSHandshake, why: "protocol version not supported"},
 		"another name":                      {b: smtptest.Behaviour{Cert: of(smtptest.Leaf{Names: []string{"mx.example.com"}})}, failed: smtptls.StepCertificate, cause: smtptls.CertificateName, why: "is for mx.example.com, not for " + mx},
 		"a wildcard stands for one label":   {b: smtptest.Behaviour{Cert: of(smtptest.Leaf{Names: []string{"*.com"}})}, failed: smtptls.StepCertificate, cause: smtptls.CertificateName, why: "is for *.com"},
-		"a common name is no SAN":           {b: smtptest.Behaviour{Cert: of(smtptest.Leaf{CommonName: mx})}, failed: smtptls.StepCertificate, cause: smtptls.CertificateName, why: "no DNS name"},
+		"a common name is not a SAN":        {b: smtptest.Behaviour{Cert: of(smtptest.Leaf{CommonName: mx})}, failed: smtptls.StepCertificate, cause: smtptls.CertificateName, why: "no DNS name"},
 		"a certificate that has expired":    {b: smtptest.Behaviour{Cert: of(smtptest.Leaf{Names: []string{mx}, NotBefore: time.Now().AddDate(0, 0, -9), NotAfter: time.Now().Add(-time.Hour)})}, failed: smtptls.StepCertificate, cause: smtptls.CertificateExpired, why: "expired on"},
 		"a certificate that is not yet":     {b: smtptest.Behaviour{Cert: of(smtptest.Leaf{Names: []string{mx}, NotBefore: time.Now().Add(time.Hour)})}, failed: smtptls.StepCertificate, cause: smtptls.CertificateExpired, why: "not valid before"},
 		"a self-signed certificate":         {b: smtptest.Behaviour{Cert: of(smtptest.Leaf{Names: []string{mx}, SelfSigned: true})}, failed: smtptls.StepCertificate, cause: smtptls.CertificateChain, why: "unknown authority"},
@@ -55,7 +55,7 @@ func TestDialogue(t *testing.T) {
 		"a banner that does not come":       {b: smtptest.Behaviour{Cert: &good, Stall: "banner"}, failed: smtptls.StepBanner, cause: smtptls.Banner, why: "timeout"},
 		"a connection dropped for a banner": {b: smtptest.Behaviour{Cert: &good, Drop: "banner"}, failed: smtptls.StepBanner, cause: smtptls.Banner, why: "the connection was closed"},
 		"a banner that refuses":             {b: smtptest.Behaviour{Cert: &good, Banner: "554 go\x07 away"}, failed: smtptls.StepBanner, cause: smtptls.Banner, why: "the host says 554 go? away"},
-		"a banner that is no SMTP":          {b: smtptest.Behaviour{Cert: &good, Banner: "HTTP/1.1 400 Bad Request"}, failed: smtptls.StepBanner, cause: smtptls.Banner, why: "timeout", slow: true},
+		"a banner that is not SMTP":         {b: smtptest.Behaviour{Cert: &good, Banner: "HTTP/1.1 400 Bad Request"}, failed: smtptls.StepBanner, cause: smtptls.Banner, why: "timeout", slow: true},
 		"a banner of two codes":             {b: smtptest.Behaviour{Cert: &good, Banner: "220-hello\r\n221 no"}},
 		"a banner of two codes, one bad":    {b: smtptest.Behaviour{Cert: &good, Banner: "220-hello\r\n421 no"}, failed: smtptls.StepBanner, cause: smtptls.Banner, why: "the host says 421 hello"},
 		"a banner with 250":                 {b: smtptest.Behaviour{Cert: &good, Banner: "250 hello"}},
@@ -145,7 +145,7 @@ func TestDialogueSTARTTLS(t *testing.T) {
 	require.Equal(t, []string{"EHLO client.example", "STARTTLS", "EHLO client.example", "QUIT"}, commands)
 }
 
-// A host counts its connections until it has closed them: the next one of ours comes after that.
+// A host counts its connections until it has closed them: our next one comes after that.
 func TestDialoguesDoNotOverlap(t *testing.T) {
 	t.Parallel()
 	ca := smtptest.NewCA(t)

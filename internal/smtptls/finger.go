@@ -15,7 +15,7 @@ import (
 	"github.com/policyd/policyd/prefix"
 )
 
-// Opinion is what Postfix's own TLS client made of an address. The zero Opinion is that nobody asked it.
+// Opinion is what Postfix's own TLS client made of an address. The zero Opinion means that it was not asked.
 type Opinion struct {
 	Verdict PostfixVerdict
 	// Why is the line of posttls-finger(1) that decided, in printable ASCII.
@@ -61,7 +61,7 @@ type Finger struct {
 // fingerOutput bounds what is read of the output of posttls-finger, which writes about a dozen lines.
 const fingerOutput = 64 << 10
 
-// Ask is as in Judge. A process that cannot be started is no opinion.
+// Ask is as in Judge. Without a process that can be started there is no opinion.
 func (f *Finger) Ask(ctx context.Context, d Dialogue) Opinion {
 	ip := d.Addr.Addr().WithZone("").String()
 	if !prefix.ValidHost(d.Host) || !d.Addr.IsValid() {

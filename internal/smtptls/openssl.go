@@ -139,7 +139,7 @@ func purpose(c *x509.Certificate, ca bool) error {
 	case limited && c.KeyUsage&x509.KeyUsageDigitalSignature == 0 && c.PublicKeyAlgorithm != x509.RSA:
 		return fmt.Errorf("has a key usage without digitalSignature: %w", ErrNotJudged) // it depends on the version of TLS
 	case c.BasicConstraintsValid && !c.IsCA && (c.MaxPathLen > 0 || c.MaxPathLenZero):
-		return fmt.Errorf("has a path length and is no CA certificate: %w", ErrNotJudged) // it depends on the version of OpenSSL
+		return fmt.Errorf("has a path length and is not a CA certificate: %w", ErrNotJudged) // it depends on the version of OpenSSL
 	}
 	if key, ok := c.PublicKey.(*ecdsa.PublicKey); ok && key.Curve == elliptic.P224() {
 		return errors.New("has a key on the curve P-224, which Postfix does not offer")

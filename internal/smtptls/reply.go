@@ -96,8 +96,8 @@ func readLine(r *bufio.Reader) (string, error) {
 	return strings.TrimRight(line, "\r\n"), err
 }
 
-// parseLine returns the code of a reply line and the character after it: '-', ' ', or 0 for a line without a code. The end
-// of the line counts as a space.
+// parseLine returns the code of a reply line and the character after it, '-' or ' '. The end of the line counts as a space. Both
+// are 0 if the line has no code.
 func parseLine(s string) (code int, separator byte) {
 	digits := len(s) - len(strings.TrimLeft(s, "0123456789"))
 	if digits != len("250") {

@@ -163,7 +163,7 @@ func earliest(path []*x509.Certificate) time.Time {
 	return end
 }
 
-// names lists a few of the names of a certificate for people.
+// names lists a few of the names of a certificate, for a message.
 func names(c *x509.Certificate) string {
 	const few = 3
 	text := ""

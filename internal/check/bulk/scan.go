@@ -31,7 +31,7 @@ type Checker interface {
 
 // Options say how to check a list of domains.
 type Options struct {
-	// Jobs is how many domains are checked at once.
+	// Jobs is the number of domains that are checked concurrently.
 	Jobs int
 	// Unordered writes each report when it is ready and not in the order of the list.
 	Unordered bool
@@ -39,13 +39,13 @@ type Options struct {
 	Done *Done
 	// Out gets a JSON object for each domain and line.
 	Out io.Writer
-	// Progress shows how far the scan is; nil for nobody.
+	// Progress shows how far the scan is; nil shows nothing.
 	Progress *Progress
 }
 
-// Scan checks the domains of a list, one a line; empty lines and those that begin with # are left out, and of an e-mail
-// address its domain is checked. The error is that of reading, of writing or of ctx. What was checked until then has been
-// written, each report whole.
+// Scan checks the domains of a list with one per line. It skips empty lines and lines that begin with #, and checks the domain of
+// an e-mail address. The error is that of reading, of writing or of ctx. Each report that was finished by then has been written as
+// a whole.
 func Scan(ctx context.Context, c Checker, list io.Reader, o Options) (Summary, error) {
 	lines := make(chan string, readAhead)
 	var failed error // of reading; written before lines is closed
@@ -80,7 +80,7 @@ func read(ctx context.Context, list io.Reader, lines chan<- string, p *Progress)
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue
 		}
-		line = line[strings.LastIndexByte(line, '@')+1:] // nobody's local part is to be in a report
+		line = line[strings.LastIndexByte(line, '@')+1:] // a report never has a local part
 		p.add()
 		select {
 		case lines <- line:

@@ -69,7 +69,7 @@ const (
 	VerdictNoMail   = "no-mail"
 )
 
-// Resolver is what the self-test says of the DNS servers.
+// Resolver is the result of the self-test of the DNS servers.
 type Resolver struct {
 	Servers []string `json:"servers"`
 	// Result is validating, not validating, echoes AD, not trusted or unknown.
@@ -99,7 +99,7 @@ type Host struct {
 	Preference uint16 `json:"preference"`
 	// Prefix is starttls, smtps or none.
 	Prefix string `json:"prefix"`
-	// Valid says whether the name is a host name.
+	// Valid reports whether the name is a host name.
 	Valid bool `json:"valid"`
 	// Alias is the target of a CNAME, where there is one.
 	Alias string `json:"alias,omitempty"`
@@ -112,19 +112,19 @@ type Host struct {
 	// DANE and DANE26 are what TLSA records say for port 25 and for the port of implicit TLS; the latter of smtps- hosts.
 	DANE   DANE  `json:"dane"`
 	DANE26 *DANE `json:"dane26,omitempty"`
-	// MTASTS says whether the domain's MTA-STS policy allows the host; not there without a policy.
+	// MTASTS reports whether the domain's MTA-STS policy allows the host; not there without a policy.
 	MTASTS *bool `json:"mta_sts,omitempty"`
 	// Connections are the tests, by address and port.
 	Connections []Connection `json:"connections"`
 }
 
-// DANE is what DANE says of a host and port.
+// DANE is the state of DANE for a host and port.
 type DANE struct {
 	// State is usable, unusable, absent, unreachable, failed or unknown.
 	State string `json:"state"`
 	// Records are the TLSA records as a zone file has them.
 	Records []string `json:"records,omitempty"`
-	// Matches says whether a record matches the certificate that the host showed, everywhere; not there where
+	// Matches reports whether a record matches the certificate that the host showed, everywhere; not there where
 	// none was seen, or no record is usable.
 	Matches *bool  `json:"matches,omitempty"`
 	Why     string `json:"why,omitempty"`
@@ -186,7 +186,7 @@ type Certificate struct {
 	// Names are its DNS names; Matched is the one that is for the host, "" if none is.
 	Names   []string `json:"names"`
 	Matched string   `json:"matched"`
-	// Trusted says whether a chain leads to a trusted root, Chain names what is on it, or what the host sent.
+	// Trusted reports whether a chain leads to a trusted root, Chain names what is on it, or what the host sent.
 	Trusted bool     `json:"trusted"`
 	Chain   []string `json:"chain"`
 	// NotBefore is its own; NotAfter is that of the first certificate on the chain to expire. DaysLeft are
@@ -204,7 +204,7 @@ type Answer struct {
 	Text   string `json:"text"`
 }
 
-// MTASTS is what MTA-STS says of the domain.
+// MTASTS is the state of MTA-STS for the domain.
 type MTASTS struct {
 	// State is found, absent, failed, announced (the policy was not fetched) or unknown.
 	State string   `json:"state"`

@@ -36,7 +36,7 @@ func NewCA(t testing.TB) *CA {
 	return ca
 }
 
-// Leaf says what a certificate is to be like. The zero Leaf is valid for 90 days and for no name.
+// Leaf describes a certificate. The zero Leaf is valid for 90 days and for no name.
 type Leaf struct {
 	Names []string
 	// CommonName is the subject; "" for none.

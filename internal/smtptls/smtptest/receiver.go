@@ -91,7 +91,7 @@ func (r *Receiver) Connections() int {
 	return r.taken
 }
 
-// Most returns how many it has had at once.
+// Most returns the highest number of concurrent connections.
 func (r *Receiver) Most() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -185,7 +185,7 @@ func (r *Receiver) serve(conn net.Conn, b Behaviour) {
 		case verb == "MAIL" || verb == "RCPT":
 			say(conn, "250 ok", "")
 		case verb == "DATA":
-			say(conn, "354 go on", "")
+			say(conn, "354 send it", "")
 			for line, err = lines.ReadString('\n'); err == nil && strings.TrimRight(line, "\r\n") != "."; {
 				line, err = lines.ReadString('\n')
 			}
