@@ -24,8 +24,6 @@ type reportScreen struct {
 	Verbose bool
 }
 
-const columns = 80
-
 // Write shows a report.
 func (s reportScreen) Write(w io.Writer, r *report.Report) error {
 	var b strings.Builder

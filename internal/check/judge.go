@@ -165,9 +165,10 @@ func (d *domain) judgeDialogue(name string, where about, t *smtptls.Transcript) 
 	case smtptls.CertificateRules:
 		d.find(name+"certificate-rules", where, t.Why)
 		return
+	default:
 	}
 	switch t.Failed {
-	case smtptls.StepNone, smtptls.StepCertificate, smtptls.StepQUIT:
+	case smtptls.StepNone, smtptls.StepCertificate, smtptls.StepQUIT, smtptls.StepPostfix:
 	case smtptls.StepConnect:
 		d.find(name+"refused", where, "connection refused")
 	case smtptls.StepBanner:

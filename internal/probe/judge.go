@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -176,13 +177,13 @@ func judge(heard []smtptls.Transcript) finding {
 
 // because returns what happened at each address that is not right: first the one that decides, then the others.
 func because(first *smtptls.Transcript, heard []smtptls.Transcript) string {
-	why := first.Addr.Addr().String() + ": " + first.Why
+	why := []string{first.Addr.Addr().String() + ": " + first.Why}
 	for i := range heard {
 		if t := &heard[i]; t != first && !t.OK() {
-			why += "; " + t.Addr.Addr().String() + ": " + t.Why
+			why = append(why, t.Addr.Addr().String()+": "+t.Why)
 		}
 	}
-	return why
+	return strings.Join(why, "; ")
 }
 
 // dated puts the times into a verdict that was found now.

@@ -122,17 +122,17 @@ func (c *conversation) talk(ctx context.Context) {
 func (c *conversation) quit() {
 	// The server closes first (RFC 5321 section 4.1.1.10), so that it never sees two of our connections at the same time. One
 	// that does not close is not waited for.
-	const reply, close = 5 * time.Second, 250 * time.Millisecond
+	const forReply, forClose = 5 * time.Second, 250 * time.Millisecond
 	var bye Reply
 	began := time.Now()
-	_ = c.conn.SetDeadline(began.Add(min(c.Each, reply)))
+	_ = c.conn.SetDeadline(began.Add(min(c.Each, forReply)))
 	err := c.command("QUIT")
 	if err == nil {
 		err = c.expect(&bye)
 	}
 	took := time.Since(began)
 	if err == nil {
-		_ = c.conn.SetDeadline(time.Now().Add(close))
+		_ = c.conn.SetDeadline(time.Now().Add(forClose))
 		_, _ = c.lines.ReadByte()
 	}
 	c.t.Steps = append(c.t.Steps, Done{Step: StepQUIT, Took: took, Err: err})
