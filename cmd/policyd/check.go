@@ -42,18 +42,19 @@ func newCheck(c *common) *cobra.Command {
 	f := checkFlags{}
 	cmd := &cobra.Command{
 		Use:   "check DOMAIN... | --stdin",
-		Short: "Test whether a receiving domain keeps what its MX hosts promise",
+		Short: "Test whether the MX hosts of a domain keep their promises",
 		Long: `Look up each DOMAIN, connect to every address of every MX host on port 25, and on
-port 26 where the name of the host promises that, and say what holds and what to
-change. It never begins to send a mail: EHLO within TLS is the end.
+port 26 if the name of the host promises it, and report which promises are kept and
+what to change. No mail is sent: the dialogue ends after EHLO within TLS.
 
-With --stdin the domains are read from standard input, one per line; a JSON object
-for each goes to standard output, progress and a summary to standard error.
+With --stdin, read the domains from standard input, one per line, and print one JSON
+object per domain to standard output, and the progress and a summary to standard
+error.
 
-What each code means is in policyd-check(1).
+The codes are explained in policyd-check(1).
 
-Exit status: 0 consistent, 1 errors, 2 usage or settings, 3 it could not be tested
-from here; of several domains the worst of 3, 1, 0.`,
+Exit status: 0 consistent, 1 errors, 2 usage or settings, 3 not testable from here;
+with several domains the worst of 3, 1, 0.`,
 		Example: `  policyd check example.com
   policyd check --at +14d --json example.com
   policyd check --stdin --no-connect --skip-done done.json < domains >> done.json`,

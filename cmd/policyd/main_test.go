@@ -22,8 +22,8 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// patience is for what happens in no time on a machine that is not busy.
-const patience = 30 * time.Second
+// stepTimeout is a timeout for steps that take no time on an idle machine.
+const stepTimeout = 30 * time.Second
 
 func TestMain(m *testing.M) {
 	// With this set, this binary is policyd.
@@ -150,7 +150,7 @@ func cmdLookup(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 4 {
 		ts.Fatalf("usage: lookup path map key answer")
 	}
-	for deadline := time.Now().Add(patience); ; {
+	for deadline := time.Now().Add(stepTimeout); ; {
 		got, err := once("unix:"+ts.MkAbs(args[0]), socketmap.Request{Map: args[1], Key: args[2]})
 		if err == nil && got == args[3] {
 			return

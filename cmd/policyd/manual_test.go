@@ -73,7 +73,7 @@ func TestManualHasEveryFinding(t *testing.T) {
 
 // ownPage are the commands with a page of their own.
 func ownPage() map[string]bool {
-	return map[string]bool{"query": true, "check": true, "doctor": true, "status": true, "cache": true, "postfix-config": true}
+	return map[string]bool{"query": true, "check": true, "doctor": true, "status": true, "cache": true, "report": true, "postfix-config": true}
 }
 
 // withBelow returns a command and those below it.

@@ -22,7 +22,7 @@ import (
 )
 
 func testContext() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.Background(), patience)
+	return context.WithTimeout(context.Background(), stepTimeout)
 }
 
 // process is a policyd serve of its own, with passed listeners.
@@ -178,7 +178,7 @@ func TestLogFitsTheJournal(t *testing.T) {
 		require.NoError(t, err)
 		return string(text)
 	}
-	require.Eventually(t, func() bool { return strings.Contains(read(), "<4>msg=settings") }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(read(), "<4>msg=settings") }, stepTimeout, 10*time.Millisecond)
 	require.NoError(t, cmd.Process.Signal(syscall.SIGINT))
 	require.NoError(t, cmd.Wait())
 	require.Contains(t, read(), "\n<6>msg=started version=devel ")

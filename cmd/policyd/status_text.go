@@ -12,7 +12,7 @@ import (
 	"github.com/policyd/policyd/internal/text"
 )
 
-// sheet is text in two columns: labels, and what there is to say.
+// sheet is text in two columns, labels and values.
 type sheet struct {
 	b strings.Builder
 	s shower
@@ -30,7 +30,7 @@ func (t *sheet) whole(label, words string) {
 	t.b.WriteString(fmt.Sprintf("%-*s", labels, label) + text.Printable(words) + "\n")
 }
 
-// status shows how a daemon is doing, in 80 columns.
+// status shows the state of a daemon in 80 columns.
 func (s shower) status(st admin.Status) error {
 	t := &sheet{s: s}
 	t.b.WriteString(s.colour.Paint(text.Bold, "policyd "+text.Printable(st.Version)) + ", mode " + text.Printable(st.Settings.Mode) +

@@ -120,8 +120,8 @@ func (s *Site) options() *config {
 	return s.config
 }
 
-// Own reports whether mail for domain is received here, and which list says so: one of the settings, or one of
-// Postfix's. After an error it is unknown, unless a list has the domain. With Effort.CacheOnly it never waits for
+// Own reports whether mail for domain is received here, and which list has it: one of the settings, or one of
+// Postfix. After an error it is unknown, unless a list has the domain. With Effort.CacheOnly it never waits for
 // Postfix's commands: the error is dns.ErrNotCached where it would have to.
 func (s *Site) Own(ctx context.Context, domain string, e dns.Effort) (own bool, why string, err error) {
 	domain = canonical(domain)

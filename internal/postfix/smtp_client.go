@@ -119,15 +119,13 @@ func (c *Client) readSettings(ctx context.Context, commands Commands) error {
 		}
 	}
 	c.helo = onPort26["smtp_helo_name"]
-	path, err := exec.LookPath(filepath.Join(filepath.Dir(commands.Postconf), "posttls-finger"))
-	if err != nil {
-		c.fingers = nil
-		return nil // the Go client judges alone
-	}
-	env := commands.environment()
-	c.fingers = map[bool]*smtptls.Finger{
-		true:  {Path: path, Args: c.fingerArgs(onPort26), Env: env, Slots: c.slots},
-		false: {Path: path, Args: c.fingerArgs(values), Env: env, Slots: c.slots},
+	c.fingers = nil // without posttls-finger the Go client judges alone
+	if path, err := exec.LookPath(filepath.Join(filepath.Dir(commands.Postconf), "posttls-finger")); err == nil {
+		env := commands.environment()
+		c.fingers = map[bool]*smtptls.Finger{
+			true:  {Path: path, Args: c.fingerArgs(onPort26), Env: env, Slots: c.slots},
+			false: {Path: path, Args: c.fingerArgs(values), Env: env, Slots: c.slots},
+		}
 	}
 	return nil
 }

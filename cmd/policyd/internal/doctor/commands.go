@@ -56,16 +56,16 @@ func (d draft) ownFile(l Lines) []string {
 	for line := range strings.Lines(string(text)) {
 		have[strings.Join(strings.Fields(line), " ")] = true
 	}
-	command := ""
+	var missing []string
 	for _, line := range l.Own {
 		if !have[strings.Join(strings.Fields(line), " ")] {
-			command += " " + quoted(line)
+			missing = append(missing, quoted(line))
 		}
 	}
-	if command == "" {
+	if len(missing) == 0 {
 		return nil
 	}
-	return []string{`printf '%s\n'` + command + " >> " + quoted(path)}
+	return []string{`printf '%s\n' ` + strings.Join(missing, " ") + " >> " + quoted(path)}
 }
 
 // serviceCommands returns the commands that make a service or correct it.

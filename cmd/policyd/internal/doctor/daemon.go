@@ -18,7 +18,7 @@ type daemon struct {
 	status  admin.Status
 }
 
-// policyd asks the daemon for its state, and passes on what it and the settings warn of.
+// policyd examines the daemon, and reports its warnings and those of the settings.
 func (e *exam) policyd(ctx context.Context) {
 	for _, p := range e.Mistakes {
 		e.found("settings-invalid", p.String(), "policyd config check")
@@ -40,7 +40,7 @@ func (e *exam) policyd(ctx context.Context) {
 	st := e.daemon.status
 	e.found("daemon-running", "policyd "+st.Version+" is running, mode "+st.Settings.Mode)
 	for _, w := range st.Warnings {
-		// What the settings have said need not be said twice. Of the mode daemon-running has told.
+		// A warning of the settings is not repeated, and daemon-running has the mode.
 		if !strings.HasPrefix(w, "mode = ") && !slices.Contains(e.Settings.Warnings, w) {
 			e.found("daemon-warning", w)
 		}

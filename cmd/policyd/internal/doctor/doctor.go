@@ -1,6 +1,6 @@
-// Package doctor examines the sender's side from the operator's chair: the resolver, Postfix's configuration as
-// postconf(1) reports it, and the way from Postfix to policyd. It changes nothing. What it cannot test it says it could not
-// test; that is never a failure.
+// Package doctor examines the sender's side: the resolver, the configuration of Postfix as postconf(1) reports it, and the
+// connection between Postfix and policyd. It changes nothing. A finding that could not be tested is never a failure. It also
+// makes the configuration that Postfix needs, and the commands that lead to it.
 package doctor
 
 import (

@@ -12,8 +12,8 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// own examines that domains of this site get no route: that policyd can read the lists, that the guard in
-// transport_maps covers what they name, and that the daemon answers accordingly.
+// own checks that domains of this site get no route: that policyd can read Postfix's lists, that the guard in
+// transport_maps covers them, and that the daemon returns no route for them.
 func (e *exam) own(ctx context.Context) {
 	o := e.Settings.Site(quiet())
 	o.Postconf, o.ConfigDirectory = e.Postconf, e.ConfigDirectory

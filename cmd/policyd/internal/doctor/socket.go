@@ -17,8 +17,8 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// connections tries the way from Postfix to policyd, for every endpoint in main.cf; without any for the one that
-// would be written there.
+// connections tests the connection from Postfix to policyd, for every endpoint in main.cf. Without any, it tests the endpoint
+// that postfix-config would write.
 func (e *exam) connections(ctx context.Context) {
 	type use struct{ endpoint, name string }
 	var uses []use
@@ -74,8 +74,8 @@ func (e *exam) reach(at string) bool {
 	return true
 }
 
-// listener says where a listener is changed: in the settings, unless the daemon has listeners that those do not name. Then
-// systemd has passed them, and its unit counts.
+// listener returns where to change a listener: in the settings, unless the daemon has listeners that the settings do not
+// name. Then systemd has passed them, and its unit must be changed.
 func (e *exam) listener(setting, unit string) string {
 	for _, address := range e.daemon.status.Connections.Listeners {
 		if !slices.Contains(e.Settings.Server.Listen, address) {
@@ -155,7 +155,7 @@ func (e *exam) postmap(ctx context.Context, at, name string) {
 	e.found("postmap-answers", "postmap -q "+notNexthop+" "+table+" answers")
 }
 
-// forbidden says why a user may not connect to a unix socket; "" if it may, or if that cannot be told.
+// forbidden returns the reason why a user may not connect to a unix socket; "" if the user may, or if that is unknown.
 func forbidden(path, owner string) string {
 	u, err := user.Lookup(owner)
 	if err != nil {
