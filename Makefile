@@ -132,7 +132,8 @@ install: build man ## policyd, manual, completions, units and examples under DES
 	umask 022; bin/policyd completion zsh >$(SHARE)/zsh/site-functions/_policyd
 	install -d $(UNITS)/systemd/system
 	umask 022; sed 's,/usr/bin/policyd,$(PREFIX)/bin/policyd,' packaging/systemd/policyd.service >$(UNITS)/systemd/system/policyd.service
-	install -m 0644 packaging/systemd/policyd.socket $(UNITS)/systemd/system/
+	umask 022; sed 's,/usr/bin/policyd,$(PREFIX)/bin/policyd,' packaging/systemd/policyd-warm.service >$(UNITS)/systemd/system/policyd-warm.service
+	install -m 0644 packaging/systemd/policyd.socket packaging/systemd/policyd-warm.timer $(UNITS)/systemd/system/
 	install -D -m 0644 packaging/systemd/sysusers.conf $(UNITS)/sysusers.d/policyd.conf
 	install -D -m 0644 packaging/systemd/tmpfiles.conf $(UNITS)/tmpfiles.d/policyd.conf
 	install -D -m 0644 -t $(DOC) docs/*.png docs/*.svg
