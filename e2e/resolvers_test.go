@@ -142,7 +142,8 @@ func (m *matrix) round(s *lab.Server, p *daemon.Process, round string) {
 		for i, k := range m.keys {
 			got := answer(answers[i])
 			if got != k.Answer {
-				m.wrong = append(m.wrong, fmt.Sprintf("%s, %s: %s %s is %q, not %q", s.Name, round, k.Map, k.Key, answers[i], k.Answer))
+				m.wrong = append(m.wrong, fmt.Sprintf("%s, %s: %s %s is %q, not %q", s.Name, round, k.Map, k.Key,
+					answers[i], k.Answer))
 			}
 			m.cells[s.Name][i] += letter(got)
 		}

@@ -83,7 +83,8 @@ func TestOneUnansweredQuestion(t *testing.T) {
 	for i := range trials {
 		group.Go(func() error {
 			begun := time.Now()
-			reply, err := ask(t.Context(), p, lab.Question{Map: trials[i].domain.Map, Key: trials[i].domain.Fill(trials[i].domain.Key)})
+			reply, err := ask(t.Context(), p, lab.Question{Map: trials[i].domain.Map,
+				Key: trials[i].domain.Fill(trials[i].domain.Key)})
 			trials[i].took, trials[i].got = time.Since(begun), reply
 			return err
 		})

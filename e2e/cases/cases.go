@@ -16,7 +16,7 @@ import (
 // Case is one of them.
 type Case struct {
 	Name string
-	// Run returns the lines that prove it, or what went otherwise.
+	// Run returns the log lines that prove it, or what was wrong.
 	Run func(context.Context) (string, error)
 }
 
@@ -24,7 +24,7 @@ type Case struct {
 type Phase struct {
 	Name   string
 	Port26 string // the mode
-	// Alone has the cases one after the other: they take away what others need.
+	// Alone runs the cases one after the other, because they stop what the others need.
 	Alone bool
 	Cases []Case
 }
@@ -35,10 +35,10 @@ type Result struct {
 	Err  error
 }
 
-// longest is how long one case may take. Each waits for what has to happen, so only one that fails takes it.
+// longest is how long one case may take. A case waits for an event, so only one that fails takes that long.
 const longest = time.Minute
 
-// Run runs the cases of a phase, all at once unless they have to be alone, and yields their results in order.
+// Run runs the cases of a phase, concurrently unless Alone is set, and yields their results in order.
 func (p Phase) Run(ctx context.Context) iter.Seq2[string, Result] {
 	return func(yield func(string, Result) bool) {
 		results := make([]chan Result, len(p.Cases))
@@ -66,7 +66,7 @@ func (c Case) run(ctx context.Context) Result {
 	return Result{line, err}
 }
 
-// Build adds to the lab, before it starts, all that the cases need.
+// Build adds everything that the cases need to a lab that has not started.
 func Build(l *lab.Lab) []Phase {
 	zones, owns := build(l, nameMails()), ownDomains(l)
 	return []Phase{
@@ -80,7 +80,7 @@ func Build(l *lab.Lab) []Phase {
 	}
 }
 
-// want is what is to become of one attempt to deliver. What is empty does not matter.
+// want is the expected result of one delivery attempt. Empty fields are not checked.
 type want struct {
 	status  string
 	relay   string // host and port: "mx.a.test:25", or "local"
@@ -90,7 +90,7 @@ type want struct {
 	reason  string
 }
 
-// Postfix's names of the two ways.
+// The names of the two transports in the log of Postfix.
 const (
 	viaDefault = "postfix/smtp"
 	via26      = "postfix/smtps26/smtp"
@@ -115,7 +115,7 @@ func (w want) check(d lab.Delivery) error {
 	return nil
 }
 
-// attempt is one mail and its first attempt.
+// attempt sends one mail and checks its first delivery attempt.
 func attempt(ctx context.Context, l *lab.Lab, w want, to string) (*lab.Sent, string, error) {
 	m, err := l.Postfix.Send(ctx, to)
 	if err != nil {
@@ -134,7 +134,7 @@ func next(ctx context.Context, m *lab.Sent, w want) (string, error) {
 	return shown(d), w.check(d)
 }
 
-// shown is the log line with the level of TLS in front, as Postfix logs that in a line of its own.
+// shown is the log line after the TLS level, which Postfix logs on a line of its own.
 func shown(d lab.Delivery) string {
 	if d.TLS == "" {
 		return d.Line
@@ -152,7 +152,7 @@ func verified26(host string) want {
 	return want{status: "sent", relay: host + ":26", service: via26, tls: "Verified"}
 }
 
-// received checks that a host has the mail, and that nobody on the path could read a byte of it.
+// received checks that a host has the mail, and that no one on the path could read any of it.
 func received(r *lab.Receiver, m *lab.Sent) error {
 	got := r.Got(m.Token)
 	if len(got) != 1 {
@@ -164,7 +164,7 @@ func received(r *lab.Receiver, m *lab.Sent) error {
 	return unread(r, m)
 }
 
-// unread checks that neither the message nor its envelope ever crossed the wire in the clear.
+// unread checks that neither the message nor its envelope ever crossed the wire in plaintext.
 func unread(r *lab.Receiver, m *lab.Sent) error {
 	for _, secret := range []string{m.Token, m.To, "MAIL FROM", "RCPT TO"} {
 		if r.Seen(secret) {

@@ -13,7 +13,7 @@ import (
 	"github.com/policyd/policyd/e2e/lab"
 )
 
-// checks are receivers that policyd check is to find sound, or broken in one way each.
+// checks are receivers that policyd check must find sound, or broken in one way each.
 func checks(l *lab.Lab) []Case {
 	const smtps, starttls = "smtps-mx.", "starttls-mx."
 	witness := l.Host(lab.Host{Name: smtps + "witness.test", On25: lab.STARTTLS, On26: lab.Implicit})
@@ -52,7 +52,7 @@ func checks(l *lab.Lab) []Case {
 	}
 }
 
-// checkReport is as much of what policyd check says as the cases look at.
+// checkReport is the part of the JSON of policyd check that the cases use.
 type checkReport struct {
 	Verdict, DNSSEC string
 	TLSPolicy       struct{ Text string } `json:"tls_policy"`
@@ -84,7 +84,7 @@ func (r checkReport) errors() string {
 	return strings.Join(codes, " ")
 }
 
-// runCheck checks a domain, and before it others; the report is that of the last one.
+// runCheck checks several domains and returns the report for the last one.
 func runCheck(ctx context.Context, l *lab.Lab, domains ...string) (r checkReport, exit int, err error) {
 	ran, err := l.Policyd.Command(ctx, append([]string{"check", "--json", "--timeout", "5s"}, domains...)...)
 	if err != nil {
@@ -104,7 +104,7 @@ func checked(l *lab.Lab, h lab.Host, code string) Case {
 		name = "policyd check: sound, " + h.Name
 	}
 	return Case{Name: name, Run: func(ctx context.Context) (string, error) {
-		// The witness shows that neither port is filtered on our side.
+		// The witness shows that neither port is filtered on this machine.
 		report, exit, err := runCheck(ctx, l, "witness.test", domain)
 		if err != nil {
 			return "", err
@@ -129,18 +129,19 @@ func checked(l *lab.Lab, h lab.Host, code string) Case {
 	}}
 }
 
-// filtered is a black hole without a witness: it may be our own firewall.
+// filtered is a black hole without a witness: the firewall of this machine may be the cause.
 func filtered(l *lab.Lab) Case {
 	r := l.Host(lab.Host{Name: "starttls-mx.check-p.test", On25: lab.BlackHole})
 	l.MX("check-p.test", r.Name)
-	return Case{Name: "policyd check: silence without a witness is no failure", Run: func(ctx context.Context) (string, error) {
-		report, exit, err := runCheck(ctx, l, "check-p.test")
-		line := fmt.Sprintf("%s, exit status %d, %s", report.Verdict, exit, report.errors())
-		if err == nil && (exit != 3 || report.Verdict != "untested" || report.errors() != "") {
-			err = fmt.Errorf("it should be untested, exit status 3")
-		}
-		return line, err
-	}}
+	return Case{Name: "policyd check: silence without a witness is no failure",
+		Run: func(ctx context.Context) (string, error) {
+			report, exit, err := runCheck(ctx, l, "check-p.test")
+			line := fmt.Sprintf("%s, exit status %d, %s", report.Verdict, exit, report.errors())
+			if err == nil && (exit != 3 || report.Verdict != "untested" || report.errors() != "") {
+				err = fmt.Errorf("it should be untested, exit status 3")
+			}
+			return line, err
+		}}
 }
 
 // mismatched has a TLSA record of another certificate.
@@ -163,7 +164,7 @@ func unvalidated(l *lab.Lab, domain string) Case {
 	return Case{Name: "policyd check: a zone that does not validate", Run: func(ctx context.Context) (string, error) {
 		report, exit, err := runCheck(ctx, l, domain)
 		line := fmt.Sprintf("%s, exit status %d, DNSSEC %s, %s", report.Verdict, exit, report.DNSSEC, report.errors())
-		// Only a resolver that says why it fails (RFC 8914) lets the two be told apart.
+		// Only a resolver that sends an extended error (RFC 8914) distinguishes the two.
 		told := exit == 1 && report.errors() == "mx-bogus"
 		untold := exit == 3 && report.errors() == ""
 		if err == nil && !told && !untold {
@@ -173,7 +174,7 @@ func unvalidated(l *lab.Lab, domain string) Case {
 	}}
 }
 
-// byHand runs the commands that the report shows: Postfix's own tool has to find the same.
+// byHand runs the commands in the report: Postfix's own tool must reach the same verdict.
 func byHand(l *lab.Lab) Case {
 	r := l.Host(lab.Host{Name: "smtps-mx.check-s.test", On25: lab.STARTTLS, On26: lab.Implicit})
 	l.MX("check-s.test", r.Name)
@@ -205,7 +206,8 @@ func screens(l *lab.Lab) Case {
 		if err != nil {
 			return "", err
 		}
-		for _, words := range []string{"witness.test   keeps its promise", "check-r.test   does not work as it should", "port25-starttls-missing", "port26-certificate-name", "posttls-finger"} {
+		for _, words := range []string{"witness.test   keeps its promise", "check-r.test   does not work as it should",
+			"port25-starttls-missing", "port26-certificate-name", "posttls-finger"} {
 			if !bytes.Contains(ran.Output, []byte(words)) {
 				return string(ran.Output), fmt.Errorf("%q is not on the screen", words)
 			}

@@ -20,8 +20,8 @@ func allowed(l *lab.Lab) Case {
 	}}
 }
 
-// excluded is a domain whose MTA-STS policy does not know one of its MX hosts. Mail goes through the other one, so that is
-// no error.
+// excluded is a domain whose MTA-STS policy does not know one of its MX hosts. Mail goes through the other one, so that
+// is no error.
 func excluded(l *lab.Lab) Case {
 	known := l.Host(lab.Host{Name: "mx.check-stsout.test", On25: lab.STARTTLS})
 	outside := l.Host(lab.Host{Name: "backup.check-stsout.test", On25: lab.STARTTLS})
@@ -55,14 +55,16 @@ func checkedSTS(ctx context.Context, l *lab.Lab, domain string, hosts map[string
 			warned = append(warned, f.Severity+" "+f.Code+" "+f.Host)
 		}
 	}
-	line := fmt.Sprintf("%s: MTA-STS %s, mode %s, %s, exit status %d, %s", domain, report.MTASTS.State, report.MTASTS.Mode, report.TLSPolicy.Text, exit, strings.Join(warned, ", "))
+	line := fmt.Sprintf("%s: MTA-STS %s, mode %s, %s, exit status %d, %s", domain, report.MTASTS.State,
+		report.MTASTS.Mode, report.TLSPolicy.Text, exit, strings.Join(warned, ", "))
 	if len(report.MX) != len(hosts) {
 		err = errors.Join(err, fmt.Errorf("%d MX hosts, not %d", len(report.MX), len(hosts)))
 	}
 	if report.MTASTS.State != "found" || report.MTASTS.Mode != "enforce" || len(report.MTASTS.MX) == 0 {
 		err = errors.Join(err, errors.New("the policy is not shown"))
 	}
-	if want := "secure match=" + strings.Join(allowed, ":") + " servername=hostname"; report.Source != "mta-sts" || report.TLSPolicy.Text != want {
+	if want := "secure match=" + strings.Join(allowed, ":") + " servername=hostname"; report.Source != "mta-sts" ||
+		report.TLSPolicy.Text != want {
 		err = errors.Join(err, fmt.Errorf("the policy is %q by %s, not %q", report.TLSPolicy.Text, report.Source, want))
 	}
 	for i, h := range excluded {

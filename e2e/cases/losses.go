@@ -12,7 +12,7 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// losses take away what everything rests on, while mail flows.
+// losses stop policyd, its resolver or a policy host while mail flows.
 func losses(l *lab.Lab) []Case {
 	return []Case{killed(l), stsKept(l), resolver(l, false), resolver(l, true)}
 }
@@ -22,42 +22,44 @@ func killed(l *lab.Lab) Case {
 	const mails, senders = 60, 4
 	r := l.Host(lab.Host{Name: "starttls-mx.stream.test", On25: lab.STARTTLS})
 	l.MX("stream.test", r.Name)
-	return Case{Name: "policyd killed and started again under mail: nothing is lost", Run: func(ctx context.Context) (string, error) {
-		sent := make([]*lab.Sent, mails)
-		var restarted error
-		var group errgroup.Group
-		group.SetLimit(senders)
-		for i := range mails {
-			group.Go(func() error {
-				var err error
-				sent[i], err = l.Postfix.Send(ctx, fmt.Sprintf("nr%d@stream.test", i))
-				return err
-			})
-			if i == mails/3 {
-				// The others go on asking all the while.
-				l.Policyd.Kill()
-				restarted = l.Policyd.Start(ctx)
+	return Case{Name: "policyd killed and started again under mail: nothing is lost",
+		Run: func(ctx context.Context) (string, error) {
+			sent := make([]*lab.Sent, mails)
+			var restarted error
+			var group errgroup.Group
+			group.SetLimit(senders)
+			for i := range mails {
+				group.Go(func() error {
+					var err error
+					sent[i], err = l.Postfix.Send(ctx, fmt.Sprintf("nr%d@stream.test", i))
+					return err
+				})
+				if i == mails/3 {
+					// Postfix keeps asking.
+					l.Policyd.Kill()
+					restarted = l.Policyd.Start(ctx)
+				}
 			}
-		}
-		if err := errors.Join(group.Wait(), restarted); err != nil {
-			return "", err
-		}
-		retries := 0
-		for _, m := range sent {
-			again, err := arrive(ctx, m, verified(r.Name))
-			if err != nil {
+			if err := errors.Join(group.Wait(), restarted); err != nil {
 				return "", err
 			}
-			retries += again
-			if err := received(r, m); err != nil {
-				return "", err
+			retries := 0
+			for _, m := range sent {
+				again, err := arrive(ctx, m, verified(r.Name))
+				if err != nil {
+					return "", err
+				}
+				retries += again
+				if err := received(r, m); err != nil {
+					return "", err
+				}
 			}
-		}
-		return fmt.Sprintf("%d mails sent, %d received once each under Verified TLS, %d retries", mails, mails, retries), nil
-	}}
+			return fmt.Sprintf("%d mails sent, %d received once each under Verified TLS, %d retries", mails, mails,
+				retries), nil
+		}}
 }
 
-// arrive waits until a mail is there, having it tried again when it was put off, and returns how often that was.
+// arrive waits until a mail is delivered, retries it when it is deferred, and returns the number of retries.
 func arrive(ctx context.Context, m *lab.Sent, w want) (int, error) {
 	const most = 5
 	for again := range most {
@@ -72,32 +74,34 @@ func arrive(ctx context.Context, m *lab.Sent, w want) (int, error) {
 			return again, err
 		}
 	}
-	return most, errors.New("it was put off again and again")
+	return most, errors.New("it was deferred every time")
 }
 
-// stsKept ends policyd, the policy host and the receiver's STARTTLS: what was promised for a week still holds.
+// stsKept ends policyd, the policy host and STARTTLS at the receiver: the policy, which is valid for a week, still
+// holds.
 func stsKept(l *lab.Lab) Case {
 	r := l.Host(lab.Host{Name: "mx.stskept.test", On25: lab.STARTTLS})
 	l.MX("stskept.test", r.Name)
 	web := l.PolicyHost("stskept.test", "1", lab.STS("enforce", r.Name))
-	return Case{Name: "MTA-STS host down, policyd killed, STARTTLS stripped: still enforced", Run: func(ctx context.Context) (string, error) {
-		if _, line, err := attempt(ctx, l, verified(r.Name), "first@stskept.test"); err != nil {
-			return line, err
-		}
-		l.Policyd.Kill()
-		web.Close()
-		if err := errors.Join(r.Serve(25, lab.Service{Behaviour: lab.Clear}), l.Policyd.Start(ctx)); err != nil {
-			return "", err
-		}
-		m, line, err := attempt(ctx, l, want{status: "deferred", reason: "TLS is required"}, "second@stskept.test")
-		if err != nil {
-			return line, err
-		}
-		return line, untouched(r, m)
-	}}
+	return Case{Name: "MTA-STS host down, policyd killed, STARTTLS stripped: still enforced",
+		Run: func(ctx context.Context) (string, error) {
+			if _, line, err := attempt(ctx, l, verified(r.Name), "first@stskept.test"); err != nil {
+				return line, err
+			}
+			l.Policyd.Kill()
+			web.Close()
+			if err := errors.Join(r.Serve(25, lab.Service{Behaviour: lab.Clear}), l.Policyd.Start(ctx)); err != nil {
+				return "", err
+			}
+			m, line, err := attempt(ctx, l, want{status: "deferred", reason: "TLS is required"}, "second@stskept.test")
+			if err != nil {
+				return line, err
+			}
+			return line, untouched(r, m)
+		}}
 }
 
-// resolver takes policyd's resolver away: silent, or gone. Answers that are known go on being used; routes are never
+// resolver stops policyd's resolver: it is silent, or its port refuses. Cached answers are still used, and no route is
 // waited for.
 func resolver(l *lab.Lab, gone bool) Case {
 	tag, how := "silent", "resolver silent"
@@ -110,40 +114,43 @@ func resolver(l *lab.Lab, gone bool) Case {
 	l.MX("known-"+tag+".test", known.Name)
 	fresh := l.Host(lab.Host{Name: "starttls-mx.fresh-" + tag + ".test", On25: lab.STARTTLS})
 	l.MX("fresh-"+tag+".test", fresh.Name)
-	return Case{Name: how + ": routes within 300 ms, known domains verified, others wait", Run: func(ctx context.Context) (string, error) {
-		if _, line, err := attempt(ctx, l, verified(known.Name), "someone@known-"+tag+".test"); err != nil {
-			return line, err
-		}
-		away()
-		slowest, failed := slowestRoute(ctx, l, tag)
-		_, line, err := attempt(ctx, l, verified(known.Name), "again@known-"+tag+".test")
-		failed = errors.Join(failed, err)
-		m, waits, err := attempt(ctx, l, want{status: "deferred"}, "someone@fresh-"+tag+".test")
-		if err = errors.Join(failed, err, back(ctx)); err != nil {
-			return line, err
-		}
-		if err := untouched(fresh, m); err != nil {
-			return waits, err
-		}
-		// The resolver is back: what waited goes out.
-		err = l.Policyd.Until(ctx, lab.Question{Map: "tls-policy", Key: "fresh-" + tag + ".test"}, func(r socketmap.Reply) bool {
-			return r.Status == socketmap.StatusOK
-		})
-		if err != nil {
-			return "", err
-		}
-		if err := m.Retry(ctx); err != nil {
-			return "", err
-		}
-		if _, err := arrive(ctx, m, verified(fresh.Name)); err != nil {
-			return "", err
-		}
-		return fmt.Sprintf("slowest route %v\nknown: %s\nunknown: %s", slowest.Round(time.Millisecond), line, waits), received(fresh, m)
-	}}
+	return Case{Name: how + ": routes within 300 ms, known domains verified, others wait",
+		Run: func(ctx context.Context) (string, error) {
+			if _, line, err := attempt(ctx, l, verified(known.Name), "someone@known-"+tag+".test"); err != nil {
+				return line, err
+			}
+			away()
+			slowest, failed := slowestRoute(ctx, l, tag)
+			_, line, err := attempt(ctx, l, verified(known.Name), "again@known-"+tag+".test")
+			failed = errors.Join(failed, err)
+			m, waits, err := attempt(ctx, l, want{status: "deferred"}, "someone@fresh-"+tag+".test")
+			if err = errors.Join(failed, err, back(ctx)); err != nil {
+				return line, err
+			}
+			if err := untouched(fresh, m); err != nil {
+				return waits, err
+			}
+			// The resolver is back: the deferred mail is delivered.
+			err = l.Policyd.Until(ctx, lab.Question{Map: "tls-policy", Key: "fresh-" + tag + ".test"},
+				func(r socketmap.Reply) bool {
+					return r.Status == socketmap.StatusOK
+				})
+			if err != nil {
+				return "", err
+			}
+			if err := m.Retry(ctx); err != nil {
+				return "", err
+			}
+			if _, err := arrive(ctx, m, verified(fresh.Name)); err != nil {
+				return "", err
+			}
+			return fmt.Sprintf("slowest route %v\nknown: %s\nunknown: %s", slowest.Round(time.Millisecond), line,
+				waits), received(fresh, m)
+		}}
 }
 
-// slowestRoute asks for the routes of names that nobody knows, and returns how long the slowest took. A machine that is
-// busy with something else may hold up an answer, so there are some rounds: one has to be fast throughout.
+// slowestRoute asks for the routes of unknown names and returns how long the slowest took. A busy machine can delay an
+// answer, so there are several rounds, of which one must be fast throughout.
 func slowestRoute(ctx context.Context, l *lab.Lab, tag string) (time.Duration, error) {
 	const rounds, limit = 6, 300 * time.Millisecond
 	var slowest time.Duration

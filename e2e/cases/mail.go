@@ -16,8 +16,8 @@ type mail struct {
 	domain string
 	// hosts are the MX hosts, best first. A domain without hosts has only records.
 	hosts []host
-	// sts is the MTA-STS policy: its mode and the names that it allows, separated by spaces. A name without a dot is below
-	// the domain.
+	// sts is the MTA-STS policy: its mode and the names that it allows, separated by spaces. A name without a dot is
+	// below the domain.
 	sts string
 	// records are further records, with absolute owner names.
 	records []string
@@ -160,7 +160,8 @@ func answers(ctx context.Context, l *lab.Lab, key, answer string) error {
 	if err != nil {
 		return err
 	}
-	if got := strings.TrimPrefix(strings.TrimSpace(r.String()), "OK "); got != answer && (answer != temp || !strings.HasPrefix(got, temp)) {
+	if got := strings.TrimPrefix(strings.TrimSpace(r.String()), "OK "); got != answer &&
+		(answer != temp || !strings.HasPrefix(got, temp)) {
 		return fmt.Errorf("the policy for %s is %q, not %q", key, got, answer)
 	}
 	return nil

@@ -18,7 +18,7 @@ func ownDomains(l *lab.Lab) []Case {
 	}
 }
 
-// local is a domain that this site receives itself. A route for it would send its mail in circles.
+// local is a domain that this site receives itself. A route for it would be a mail loop.
 func local(l *lab.Lab, domain, name string) Case {
 	r := l.Host(lab.Host{Name: "smtps-mx." + domain, On25: lab.STARTTLS, On26: lab.Implicit})
 	l.MX(domain, r.Name)

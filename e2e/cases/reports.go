@@ -24,7 +24,7 @@ func BuildReports(l *lab.Lab) []Phase {
 	}
 }
 
-// reports are what Postfix tells a collector of TLSRPT (RFC 8460): which policy it has found, as policyd has told it.
+// reports are what Postfix sends to a TLSRPT collector (RFC 8460): which policy it got from policyd.
 func reports(l *lab.Lab) []Case {
 	return []Case{
 		stsReported(l, "TLSRPT: an MTA-STS policy that is kept", "ststold.test", lab.STARTTLS),
@@ -32,8 +32,9 @@ func reports(l *lab.Lab) []Case {
 		prefixReported(l),
 		bothReported(l),
 		testingReported(l),
-		unenforced(l, "may.test", lab.OtherName, "{ policy_string = version: STSv1 } { policy_string = mode: testing } "+
-			"{ policy_string = mx: mx.may.test } { policy_string = max_age: 86400 } mx_host_pattern=mx.may.test"),
+		unenforced(l, "may.test", lab.OtherName,
+			"{ policy_string = version: STSv1 } { policy_string = mode: testing } "+
+				"{ policy_string = mx: mx.may.test } { policy_string = max_age: 86400 } mx_host_pattern=mx.may.test"),
 		unenforced(l, "nofetch.test", lab.Good, "policy_failure=sts-policy-fetch-error"),
 	}
 }
@@ -51,7 +52,8 @@ func bothReported(l *lab.Lab) Case {
 			return line, err
 		}
 		report, err := l.Report(ctx, "twice.test")
-		return line + "\n" + report, errors.Join(err, says(report, `"policy-type":2`, `"mx: *.twice.test"`, `"mx-host":["`+r.Name+`"]`))
+		return line + "\n" + report, errors.Join(err, says(report, `"policy-type":2`, `"mx: *.twice.test"`,
+			`"mx-host":["`+r.Name+`"]`))
 	}}
 }
 
@@ -61,18 +63,19 @@ func testingReported(l *lab.Lab) Case {
 	l.MX("trial.test", r.Name)
 	l.PolicyHost("trial.test", "1", lab.STS("testing", r.Name))
 	collected(l, "trial.test")
-	return Case{Name: "TLSRPT: a policy in mode testing is reported as no policy", Run: func(ctx context.Context) (string, error) {
-		_, line, err := attempt(ctx, l, want{status: "sent"}, "someone@trial.test")
-		if err != nil {
-			return line, err
-		}
-		report, err := l.Report(ctx, "trial.test")
-		return line + "\n" + report, errors.Join(err, says(report, `"policy-type":9`))
-	}}
+	return Case{Name: "TLSRPT: a policy in mode testing is reported as no policy",
+		Run: func(ctx context.Context) (string, error) {
+			_, line, err := attempt(ctx, l, want{status: "sent"}, "someone@trial.test")
+			if err != nil {
+				return line, err
+			}
+			report, err := l.Report(ctx, "trial.test")
+			return line + "\n" + report, errors.Join(err, says(report, `"policy-type":9`))
+		}}
 }
 
-// unenforced shows what docs/decisions/0008 rests on: with the attributes of an MTA-STS policy at the level may, Postfix
-// reports a success whatever is wrong.
+// unenforced shows what docs/decisions/0008 rests on: with the attributes of an MTA-STS policy at the level may,
+// Postfix reports a success whatever is wrong.
 func unenforced(l *lab.Lab, domain string, f lab.Flaw, attributes string) Case {
 	r := l.Host(lab.Host{Name: "mx." + domain, On25: lab.STARTTLS, Flaw: f})
 	l.MX(domain, r.Name)
@@ -123,7 +126,8 @@ func stsReported(l *lab.Lab, name, domain string, b lab.Behaviour) Case {
 			return line, err
 		}
 		// Type 2 is MTA-STS, in the words of libtlsrpt.
-		return line, says(report, `"policy-type":2`, `"policy-domain":"`+domain+`"`, `"version: STSv1"`, `"mode: enforce"`, `"mx: `+r.Name+`"`)
+		return line, says(report, `"policy-type":2`, `"policy-domain":"`+domain+`"`, `"version: STSv1"`,
+			`"mode: enforce"`, `"mx: `+r.Name+`"`)
 	}}
 }
 

@@ -6,21 +6,21 @@ import (
 	"github.com/policyd/policyd/e2e/lab"
 )
 
-// Kind is a kind of domain whose answer rests on several DNS answers, of which any one can be missing. In all its fields
-// the word DOMAIN stands for the domain.
+// Kind is a kind of domain whose answer rests on several DNS answers, of which any one can be missing. In all its
+// fields the word DOMAIN stands for the domain.
 type Kind struct {
 	Name string
 	Zone string // in which the domain is
-	// Records are of the domain. "mx.DOMAIN HOST" is a host with addresses of both families, as all MX hosts are that have no
-	// record; "mx.DOMAIN IPV4" is a host with an IPv4 address only.
+	// Records are of the domain. "mx.DOMAIN HOST" is a host with addresses of both families, as all MX hosts are that
+	// have no record; "mx.DOMAIN IPV4" is a host with an IPv4 address only.
 	Records []string
 	// Policy is the mode of the MTA-STS policy, which allows the host mx.DOMAIN; "" is none.
 	Policy string
 	lab.Question
 	// Answer is what policyd answers when every DNS question is answered, in the words of Key.
 	Answer string
-	// Without maps a question that is not answered, such as "TLSA _25._tcp.mx.DOMAIN", to the answers that are right then.
-	// For all others Answer is right.
+	// Without maps a question that is not answered, such as "TLSA _25._tcp.mx.DOMAIN", to the answers that are right
+	// then. For all others Answer is right.
 	Without map[string][]string
 }
 
@@ -56,24 +56,34 @@ func Kinds() []Kind {
 	const route = "smtps26:DOMAIN:26"
 	return []Kind{
 		{Name: "unsigned", Zone: unsigned, Records: []string{mx}, Question: tlsPolicy("DOMAIN"), Answer: notFound},
-		{Name: "unsigned, host is an alias", Zone: unsigned, Records: []string{mx, "mx.DOMAIN CNAME real.DOMAIN", "real.DOMAIN HOST"},
+		{Name: "unsigned, host is an alias", Zone: unsigned, Records: []string{mx, "mx.DOMAIN CNAME real.DOMAIN",
+			"real.DOMAIN HOST"},
 			Question: tlsPolicy("DOMAIN"), Answer: notFound, Without: waits("CNAME mx.DOMAIN")},
-		{Name: "unsigned, prefix", Zone: unsigned, Records: []string{prefixed}, Question: tlsPolicy("DOMAIN"), Answer: secure("starttls-mx.DOMAIN")},
-		{Name: "unsigned, MTA-STS", Zone: unsigned, Records: []string{mx}, Policy: "enforce", Question: tlsPolicy("DOMAIN"),
-			Answer: secure("mx.DOMAIN"), Without: noPolicy},
-		{Name: "unsigned, MTA-STS none", Zone: unsigned, Records: []string{mx}, Policy: "none", Question: tlsPolicy("DOMAIN"), Answer: notFound},
-		{Name: "unsigned, prefix and MTA-STS", Zone: unsigned, Records: []string{prefixed, "DOMAIN MX 20 mx.DOMAIN"}, Policy: "enforce",
+		{Name: "unsigned, prefix", Zone: unsigned, Records: []string{prefixed}, Question: tlsPolicy("DOMAIN"),
+			Answer: secure("starttls-mx.DOMAIN")},
+		{Name: "unsigned, MTA-STS", Zone: unsigned, Records: []string{mx}, Policy: "enforce",
+			Question: tlsPolicy("DOMAIN"),
+			Answer:   secure("mx.DOMAIN"), Without: noPolicy},
+		{Name: "unsigned, MTA-STS none", Zone: unsigned, Records: []string{mx}, Policy: "none",
+			Question: tlsPolicy("DOMAIN"), Answer: notFound},
+		{Name: "unsigned, prefix and MTA-STS", Zone: unsigned, Records: []string{prefixed, "DOMAIN MX 20 mx.DOMAIN"},
+			Policy:   "enforce",
 			Question: tlsPolicy("DOMAIN"), Answer: secure("mx.DOMAIN"),
-			Without: map[string][]string{"TXT _mta-sts.DOMAIN": {secure("starttls-mx.DOMAIN")}, "A mta-sts.DOMAIN": {secure("starttls-mx.DOMAIN")}}},
-		{Name: "signed", Zone: signed, Records: []string{mx}, Question: tlsPolicy("DOMAIN"), Answer: notFound, Without: waits("TLSA _25._tcp.mx.DOMAIN")},
-		{Name: "signed, TLSA", Zone: signed, Records: []string{mx, "_25._tcp.mx.DOMAIN" + tlsa}, Question: tlsPolicy("DOMAIN"),
-			Answer: "dane-only", Without: waits("TLSA _25._tcp.mx.DOMAIN")},
+			Without: map[string][]string{"TXT _mta-sts.DOMAIN": {secure("starttls-mx.DOMAIN")},
+				"A mta-sts.DOMAIN": {secure("starttls-mx.DOMAIN")}}},
+		{Name: "signed", Zone: signed, Records: []string{mx}, Question: tlsPolicy("DOMAIN"), Answer: notFound,
+			Without: waits("TLSA _25._tcp.mx.DOMAIN")},
+		{Name: "signed, TLSA", Zone: signed, Records: []string{mx, "_25._tcp.mx.DOMAIN" + tlsa},
+			Question: tlsPolicy("DOMAIN"),
+			Answer:   "dane-only", Without: waits("TLSA _25._tcp.mx.DOMAIN")},
 		{Name: "signed, TLSA, host is an alias", Zone: signed, Question: tlsPolicy("DOMAIN"), Answer: "dane-only",
 			Records: []string{mx, "mx.DOMAIN CNAME real.DOMAIN", "real.DOMAIN HOST", "_25._tcp.real.DOMAIN" + tlsa},
 			Without: waits("TLSA _25._tcp.real.DOMAIN")},
-		{Name: "signed, prefix", Zone: signed, Records: []string{prefixed}, Question: tlsPolicy("DOMAIN"), Answer: secure("starttls-mx.DOMAIN"),
+		{Name: "signed, prefix", Zone: signed, Records: []string{prefixed}, Question: tlsPolicy("DOMAIN"),
+			Answer:  secure("starttls-mx.DOMAIN"),
 			Without: waits("TLSA _25._tcp.starttls-mx.DOMAIN")},
-		{Name: "signed, MTA-STS", Zone: signed, Records: []string{mx}, Policy: "enforce", Question: tlsPolicy("DOMAIN"), Answer: secure("mx.DOMAIN"),
+		{Name: "signed, MTA-STS", Zone: signed, Records: []string{mx}, Policy: "enforce",
+			Question: tlsPolicy("DOMAIN"), Answer: secure("mx.DOMAIN"),
 			Without: map[string][]string{
 				"TXT _mta-sts.DOMAIN": {notFound}, "A mta-sts.DOMAIN": {notFound}, "TLSA _25._tcp.mx.DOMAIN": {temp},
 			}},
@@ -82,27 +92,43 @@ func Kinds() []Kind {
 		{Name: "signed, two hosts, TLSA at the first", Zone: signed, Question: tlsPolicy("DOMAIN"), Answer: "dane",
 			Records: []string{mx, "DOMAIN MX 20 b.DOMAIN", "_25._tcp.mx.DOMAIN" + tlsa},
 			Without: map[string][]string{"TLSA _25._tcp.b.DOMAIN": {"dane-only"}}},
-		{Name: "unsigned, IPv4 only", Zone: unsigned, Records: []string{mx, "mx.DOMAIN IPV4"}, Question: tlsPolicy("DOMAIN"), Answer: notFound,
+		{Name: "unsigned, IPv4 only", Zone: unsigned, Records: []string{mx, "mx.DOMAIN IPV4"},
+			Question: tlsPolicy("DOMAIN"), Answer: notFound,
 			Without: waits("A mx.DOMAIN")},
-		{Name: "unsigned, prefix, IPv4 only", Zone: unsigned, Records: []string{prefixed, "starttls-mx.DOMAIN IPV4"}, Question: tlsPolicy("DOMAIN"),
-			Answer: secure("starttls-mx.DOMAIN"), Without: map[string][]string{"A starttls-mx.DOMAIN": {temp, secure("starttls-mx.DOMAIN")}}},
-		{Name: "signed, TLSA, IPv4 only", Zone: signed, Records: []string{mx, "mx.DOMAIN IPV4", "_25._tcp.mx.DOMAIN" + tlsa},
-			Question: tlsPolicy("DOMAIN"), Answer: "dane-only", Without: waits("A mx.DOMAIN", "TLSA _25._tcp.mx.DOMAIN")},
-		{Name: "unsigned, port 26", Zone: unsigned, Records: []string{smtps}, Question: tlsPolicy("DOMAIN:26"), Answer: secure("smtps-mx.DOMAIN")},
-		{Name: "signed, port 26", Zone: signed, Records: []string{smtps}, Question: tlsPolicy("DOMAIN:26"), Answer: secure("smtps-mx.DOMAIN"),
+		{Name: "unsigned, prefix, IPv4 only", Zone: unsigned, Records: []string{prefixed, "starttls-mx.DOMAIN IPV4"},
+			Question: tlsPolicy("DOMAIN"),
+			Answer:   secure("starttls-mx.DOMAIN"), Without: map[string][]string{"A starttls-mx.DOMAIN": {temp,
+				secure("starttls-mx.DOMAIN")}}},
+		{Name: "signed, TLSA, IPv4 only", Zone: signed, Records: []string{mx, "mx.DOMAIN IPV4", "_25._tcp.mx.DOMAIN" +
+			tlsa},
+			Question: tlsPolicy("DOMAIN"), Answer: "dane-only", Without: waits("A mx.DOMAIN",
+				"TLSA _25._tcp.mx.DOMAIN")},
+		{Name: "unsigned, port 26", Zone: unsigned, Records: []string{smtps}, Question: tlsPolicy("DOMAIN:26"),
+			Answer: secure("smtps-mx.DOMAIN")},
+		{Name: "signed, port 26", Zone: signed, Records: []string{smtps}, Question: tlsPolicy("DOMAIN:26"),
+			Answer:  secure("smtps-mx.DOMAIN"),
 			Without: waits("TLSA _26._tcp.smtps-mx.DOMAIN")},
-		{Name: "[host], unsigned", Zone: unsigned, Records: []string{"mx.DOMAIN HOST"}, Question: tlsPolicy("[mx.DOMAIN]"), Answer: notFound},
-		{Name: "[host], TLSA", Zone: signed, Records: []string{"mx.DOMAIN HOST", "_25._tcp.mx.DOMAIN" + tlsa}, Question: tlsPolicy("[mx.DOMAIN]"),
-			Answer: "dane-only", Without: waits("TLSA _25._tcp.mx.DOMAIN")},
-		{Name: "[host], prefix", Zone: unsigned, Records: []string{"starttls-mx.DOMAIN HOST"}, Question: tlsPolicy("[starttls-mx.DOMAIN]"),
-			Answer: secure("starttls-mx.DOMAIN")},
+		{Name: "[host], unsigned", Zone: unsigned, Records: []string{"mx.DOMAIN HOST"},
+			Question: tlsPolicy("[mx.DOMAIN]"), Answer: notFound},
+		{Name: "[host], TLSA", Zone: signed, Records: []string{"mx.DOMAIN HOST", "_25._tcp.mx.DOMAIN" + tlsa},
+			Question: tlsPolicy("[mx.DOMAIN]"),
+			Answer:   "dane-only", Without: waits("TLSA _25._tcp.mx.DOMAIN")},
+		{Name: "[host], prefix", Zone: unsigned, Records: []string{"starttls-mx.DOMAIN HOST"},
+			Question: tlsPolicy("[starttls-mx.DOMAIN]"),
+			Answer:   secure("starttls-mx.DOMAIN")},
 		// Port 25 is always a safe answer for the transport map, but one address family is enough.
-		{Name: "unsigned, route", Zone: unsigned, Records: []string{smtps}, Question: transport("someone@DOMAIN"), Answer: route,
-			Without: map[string][]string{"A smtps-mx.DOMAIN": {route, notFound}, "AAAA smtps-mx.DOMAIN": {route, notFound},
-				"TXT _mta-sts.DOMAIN": {route, notFound}}},
-		{Name: "signed, route", Zone: signed, Records: []string{smtps}, Question: transport("someone@DOMAIN"), Answer: route,
-			Without: map[string][]string{"A smtps-mx.DOMAIN": {route, notFound}, "AAAA smtps-mx.DOMAIN": {route, notFound},
-				"TXT _mta-sts.DOMAIN": {route, notFound}, "TLSA _25._tcp.smtps-mx.DOMAIN": {notFound}, "TLSA _26._tcp.smtps-mx.DOMAIN": {notFound}}},
+		{Name: "unsigned, route", Zone: unsigned, Records: []string{smtps}, Question: transport("someone@DOMAIN"),
+			Answer: route,
+			Without: map[string][]string{"A smtps-mx.DOMAIN": {route, notFound},
+				"AAAA smtps-mx.DOMAIN": {route, notFound},
+				"TXT _mta-sts.DOMAIN":  {route, notFound}}},
+		{Name: "signed, route", Zone: signed, Records: []string{smtps}, Question: transport("someone@DOMAIN"),
+			Answer: route,
+			Without: map[string][]string{"A smtps-mx.DOMAIN": {route, notFound},
+				"AAAA smtps-mx.DOMAIN": {route, notFound},
+				"TXT _mta-sts.DOMAIN": {route,
+					notFound}, "TLSA _25._tcp.smtps-mx.DOMAIN": {notFound},
+				"TLSA _26._tcp.smtps-mx.DOMAIN": {notFound}}},
 	}
 }
 

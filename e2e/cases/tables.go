@@ -17,7 +17,8 @@ func tables(l *lab.Lab) []Case {
 	socketmap := func(name string) string { return "socketmap:inet:" + lab.PolicydAddr + ":" + name }
 	return []Case{
 		{Name: "postmap: every spelling of a map name", Run: func(ctx context.Context) (string, error) {
-			for _, name := range []string{"tls-policy", "Tls-Policy", "TLS-POLICY", "query", "QUERY", "Query", "sts", "STS"} {
+			for _, name := range []string{"tls-policy", "Tls-Policy", "TLS-POLICY", "query", "QUERY", "Query", "sts",
+				"STS"} {
 				value, found, err := l.Postfix.Lookup(ctx, socketmap(name), "tables.test")
 				if err != nil || !found || value != policy {
 					return name, errors.Join(err, fmt.Errorf("the answer of %s is %q", name, value))
@@ -26,7 +27,8 @@ func tables(l *lab.Lab) []Case {
 			return policy, nil
 		}},
 		{Name: "postmap: every spelling with the TLSRPT attributes", Run: func(ctx context.Context) (string, error) {
-			for _, name := range []string{"tls-policy-tlsrpt", "TLS-Policy-TLSRPT", "QUERYwithTLSRPT", "querywithtlsrpt"} {
+			for _, name := range []string{"tls-policy-tlsrpt", "TLS-Policy-TLSRPT", "QUERYwithTLSRPT",
+				"querywithtlsrpt"} {
 				value, found, err := l.Postfix.Lookup(ctx, socketmap(name), "tables.test")
 				if err != nil || !found || !strings.HasPrefix(value, policy) {
 					return name, errors.Join(err, fmt.Errorf("the answer of %s is %q", name, value))
@@ -34,36 +36,40 @@ func tables(l *lab.Lab) []Case {
 			}
 			return policy, nil
 		}},
-		{Name: "postmap: the transport map has no route without port 26", Run: func(ctx context.Context) (string, error) {
-			value, found, err := l.Postfix.Lookup(ctx, socketmap("Transport"), "someone@tables.test")
-			if err == nil && found {
-				err = fmt.Errorf("the answer is %q", value)
-			}
-			return "not found", err
-		}},
-		{Name: "postmap: an unknown map is an error that names the right one", Run: func(ctx context.Context) (string, error) {
-			_, _, err := l.Postfix.Lookup(ctx, socketmap("tls_policy"), "tables.test")
-			if err == nil || !strings.Contains(err.Error(), "tls-policy") {
-				return "", fmt.Errorf("the error is %w", errors.Join(err, errors.New("no hint in it")))
-			}
-			return err.Error(), nil
-		}},
+		{Name: "postmap: the transport map has no route without port 26",
+			Run: func(ctx context.Context) (string, error) {
+				value, found, err := l.Postfix.Lookup(ctx, socketmap("Transport"), "someone@tables.test")
+				if err == nil && found {
+					err = fmt.Errorf("the answer is %q", value)
+				}
+				return "not found", err
+			}},
+		{Name: "postmap: an unknown map is an error that names the right one",
+			Run: func(ctx context.Context) (string, error) {
+				_, _, err := l.Postfix.Lookup(ctx, socketmap("tls_policy"), "tables.test")
+				if err == nil || !strings.Contains(err.Error(), "tls-policy") {
+					return "", fmt.Errorf("the error is %w", errors.Join(err, errors.New("no hint in it")))
+				}
+				return err.Error(), nil
+			}},
 	}
 }
 
-// relayed is a relay host that only /etc/hosts knows, as a next hop in brackets: the lookup in the DNS fails, and mail goes out.
+// relayed is a relay host that only /etc/hosts knows, as a next hop in brackets: the lookup in the DNS fails, and mail
+// goes out.
 func relayed(l *lab.Lab) Case {
 	r := l.Host(lab.Host{Name: lab.RelayHost, On25: lab.Clear})
 	l.InHostsFile(r)
-	return Case{Name: "relay host that only /etc/hosts knows: delivered", Run: func(ctx context.Context) (string, error) {
-		m, err := l.Postfix.SendFrom(ctx, lab.RelayedSender, "someone@good.test")
-		if err != nil {
-			return "", err
-		}
-		line, err := next(ctx, m, want{status: "sent", relay: r.Name + ":25"})
-		if err == nil && len(r.Got(m.Token)) != 1 {
-			err = errors.New("the relay host does not have the mail")
-		}
-		return line, err
-	}}
+	return Case{Name: "relay host that only /etc/hosts knows: delivered",
+		Run: func(ctx context.Context) (string, error) {
+			m, err := l.Postfix.SendFrom(ctx, lab.RelayedSender, "someone@good.test")
+			if err != nil {
+				return "", err
+			}
+			line, err := next(ctx, m, want{status: "sent", relay: r.Name + ":25"})
+			if err == nil && len(r.Got(m.Token)) != 1 {
+				err = errors.New("the relay host does not have the mail")
+			}
+			return line, err
+		}}
 }

@@ -1,5 +1,4 @@
-// Package daemon runs servers for the commands of the lab: a built policyd as it is, without root and in a
-// directory of its caller's.
+// Package daemon runs servers for the commands of the lab: a built policyd, without root, in a directory of the caller.
 package daemon
 
 import (
@@ -17,31 +16,31 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// patience is for a machine that has much else to do.
+// patience is for a busy machine.
 const patience = 30 * time.Second
 
 // Options are for Start.
 type Options struct {
 	// Binary is the built policyd.
 	Binary string
-	// Dir is an empty directory, which stays the caller's to remove. Its path must be short: sockets are in it.
+	// Dir is an empty directory, which the caller removes. Its path must be short, because sockets are in it.
 	Dir string
 	// Settings is the text of the settings file. The word DIR in it stands for Dir, and DIR/overrides is an empty
-	// overrides file, so that the one of this machine has no part in it.
+	// overrides file, so that the one of this machine is not used.
 	Settings string
-	// Listen is an address that the settings have policyd listen on. DIR is replaced here too.
+	// Listen is one of the addresses in the settings that policyd listens on. DIR is replaced here too.
 	Listen string
 	// Process is how the process is started.
 	Process Environment
 }
 
-// Environment is what a process gets from the one that starts it. The zero Environment adds nothing.
+// Environment is what a process inherits. The zero Environment adds nothing.
 type Environment struct {
 	// Variables are added to those of this process.
 	Variables []string
-	// OpenFiles is RLIMIT_NOFILE, soft and hard; 0 leaves it.
+	// OpenFiles is RLIMIT_NOFILE, soft and hard; 0 does not change it.
 	OpenFiles int
-	// Group is the directory of a control group that it begins in; "" leaves it.
+	// Group is the directory of the control group that it starts in; "" does not change it.
 	Group string
 	// Listeners are passed as systemd does, sd_listen_fds(3).
 	Listeners []*os.File
@@ -67,16 +66,16 @@ func Start(ctx context.Context, o Options) (*Process, error) {
 type Command struct {
 	Path      string
 	Arguments []string
-	// Output is the file for what it says; what is in it stays.
+	// Output is the file that its output is appended to.
 	Output string
-	// Address is where it listens, as socketmap.Dial takes it.
+	// Address is where it listens, in the form that socketmap.Dial takes.
 	Address string
 	// Config is the path of the settings file of a policyd.
 	Config string
 	Environment
 }
 
-// build makes the command. LISTEN_PID, the limit and the group are those of the process, so a shell sets them and becomes it.
+// build makes the command. A shell sets LISTEN_PID, the limit and the group for itself, and then becomes the program.
 func (c Command) build() *exec.Cmd {
 	path, arguments := c.Path, c.Arguments
 	script := ""
@@ -114,7 +113,7 @@ func Run(ctx context.Context, c Command) (*Process, error) {
 		return nil, err
 	}
 	defer func() { _ = output.Close() }()
-	// Not bound to ctx: Stop ends it, and lets it drain.
+	// It does not end with ctx: Stop ends it and lets it drain.
 	p.cmd = c.build()
 	p.cmd.Stdout, p.cmd.Stderr = output, output
 	if err := p.cmd.Start(); err != nil {
@@ -144,7 +143,7 @@ func (p *Process) ready(ctx context.Context) error {
 		select {
 		case <-again.C:
 		case <-p.ended:
-			return fmt.Errorf("%s ended at once:\n%s", p.Path, p.Log())
+			return fmt.Errorf("%s ended immediately:\n%s", p.Path, p.Log())
 		case <-ctx.Done():
 			return fmt.Errorf("%s does not listen on %s:\n%s", p.Path, p.Address, p.Log())
 		}
@@ -159,7 +158,7 @@ func (p *Process) Run(ctx context.Context, args ...string) ([]byte, error) {
 // Signal sends a signal to this process.
 func (p *Process) Signal(s os.Signal) error { return p.cmd.Process.Signal(s) }
 
-// Kill ends it at once, without a chance to tidy up.
+// Kill ends it with SIGKILL.
 func (p *Process) Kill() error {
 	err := p.cmd.Process.Kill()
 	<-p.ended
@@ -172,7 +171,7 @@ func (p *Process) Ended() <-chan struct{} { return p.ended }
 // PID is the process.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
-// Log is what the server has said.
+// Log is the output of the server.
 func (p *Process) Log() string {
 	text, err := os.ReadFile(p.Output)
 	if err != nil {
@@ -181,7 +180,7 @@ func (p *Process) Log() string {
 	return string(text)
 }
 
-// Stop ends this process, and no other, and waits for its end. The error is for one that did not end as it should.
+// Stop sends SIGTERM to this process and waits for its end. The error is its exit status, or that it had to be killed.
 func (p *Process) Stop() error {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err

@@ -46,7 +46,7 @@ func (d *dialogue) run() {
 	}
 }
 
-// obey carries out one command; false ends the connection.
+// obey executes one command; false ends the connection.
 func (d *dialogue) obey(line string) bool {
 	verb, arg, _ := strings.Cut(line, " ")
 	switch strings.ToUpper(verb) {
@@ -95,7 +95,7 @@ func (d *dialogue) startTLS() bool {
 	return true
 }
 
-// handshake goes over to TLS; what came before it is forgotten (RFC 3207 section 4.2).
+// handshake starts TLS and discards the state from before (RFC 3207 section 4.2).
 func (d *dialogue) handshake() bool {
 	c := tls.Server(d.wire, &tls.Config{
 		MinVersion: tls.VersionTLS12,

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hole is a port that takes no connection and refuses none: its backlog is full, so Linux drops every SYN, as a
-// packet filter would.
+// hole is a port that neither accepts nor refuses connections: its backlog is full, so Linux drops every SYN, as a
+// packet filter does.
 type hole struct {
 	fds []int
 }

@@ -19,7 +19,7 @@ const insideEnv = "POLICYD_LAB_DIR"
 
 // Isolated runs main in network, mount, process and host name spaces of its own and returns its exit code: the
 // program starts itself again inside them. Root only. The host keeps its files, its ports and its processes; all
-// that main starts ends with it, and all that it mounts or writes is gone, however it ends.
+// that main starts ends with it, and all that it mounts or writes is removed, however it ends.
 func Isolated(main func() int) int {
 	if dir := os.Getenv(insideEnv); dir != "" {
 		if err := furnish(dir); err != nil {
@@ -36,7 +36,7 @@ func Isolated(main func() int) int {
 	return code
 }
 
-// again starts this very program with the same arguments inside new namespaces.
+// again starts this program with the same arguments inside new namespaces.
 func again() (int, error) {
 	if os.Getuid() != 0 {
 		return 1, errors.New("run it as root")
@@ -55,7 +55,7 @@ func again() (int, error) {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC,
-		// As the first process of its own space it takes all others with it.
+		// It is the first process of its PID namespace: when it ends, all others end.
 		Pdeathsig: syscall.SIGKILL,
 	}
 	// The death signal is sent when the thread ends that started the process, not the program.
@@ -90,7 +90,7 @@ func again() (int, error) {
 	return cmd.ProcessState.ExitCode(), nil
 }
 
-// furnish makes the inside a machine of its own: /etc, the mail directories, /proc, loopback and the host's name.
+// furnish gives the namespaces their own /etc, mail directories, /proc, loopback interface and host name.
 func furnish(dir string) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("/ cannot be made private (in a chroot it has to be a mount point): %w", err)
@@ -101,7 +101,7 @@ func furnish(dir string) error {
 	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
 		return fmt.Errorf("/proc: %w", err)
 	}
-	// A copy of all of /etc, as resolv.conf may be a link to anywhere.
+	// A copy of all of /etc, because resolv.conf may be a link to anywhere.
 	if out, err := exec.Command("cp", "-a", "/etc/.", filepath.Join(dir, "etc")).CombinedOutput(); err != nil {
 		return fmt.Errorf("copying /etc: %w: %s", err, out)
 	}

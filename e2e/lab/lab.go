@@ -1,6 +1,6 @@
 // Package lab is a small internet on one machine: a private DNS root, signed and not, behind real unbound; a
-// private certificate authority; receivers that do as they are told and write down what they hear; one Postfix
-// that sends through one policyd. It runs inside Isolated, on addresses in 127.0.0.0/8 and one IPv6 network.
+// private certificate authority; receivers that behave as a test sets them up and record their connections; one
+// Postfix that uses one policyd. It runs inside Isolated, on addresses in 127.0.0.0/8 and one IPv6 network.
 package lab
 
 import (
@@ -26,9 +26,9 @@ const (
 	ownV6     = "fd00:27::1"
 )
 
-// Lab is the whole. Make one with New inside Isolated, add hosts and records, then Start and at the end Close it.
+// Lab is all of it. Make one with New inside Isolated, add hosts and records, call Start, and Close it at the end.
 type Lab struct {
-	Dir       string // its files, gone with it
+	Dir       string // its files; removed with the lab
 	Authority *Authority
 	Postfix   *Postfix
 	Policyd   *Policyd
@@ -38,16 +38,17 @@ type Lab struct {
 	tree     *zone.Tree
 	local    strings.Builder // lines of /etc/hosts
 	policies strings.Builder // lines of a table for smtp_tls_policy_maps
-	reports  *lines          // what a collector of TLSRPT is told, if there is one
+	reports  *lines          // what Postfix reports to a TLSRPT collector, if there is one
 
 	mu        sync.Mutex
-	err       error // the first of building
+	err       error // the first error while hosts and records were added
 	receivers []*Receiver
 	webs      []*PolicyHost
 	hosts     int
 }
 
-// labZones is the tree: nearly all domains of the lab are names in test., the others show what can be wrong with a zone.
+// labZones are the zones: nearly all domains of the lab are names in test., and the other zones are each broken in one
+// way.
 func labZones() []zone.Zone {
 	return []zone.Zone{
 		{Origin: "."},
@@ -59,12 +60,12 @@ func labZones() []zone.Zone {
 	}
 }
 
-// Options say what a lab is made of.
+// Options are for New.
 type Options struct {
 	Policyd string // the binary
 	Source  string // the top of the source tree, where the Postfix examples are
-	// System is a directory with the files of another Debian release, whose Postfix is to be used; "" is the one that is
-	// installed.
+	// System is a directory with the files of another Debian release, whose Postfix the lab uses; "" is the installed
+	// one.
 	System string
 	// Settings are added to main.cf.
 	Settings string
@@ -108,14 +109,14 @@ func New(o Options) (*Lab, error) {
 	return l, nil
 }
 
-// Host is what a receiver is to be.
+// Host describes a receiver.
 type Host struct {
 	Name   string
 	On25   Behaviour
 	On26   Behaviour
 	Flaw   Flaw // of its certificate, on both ports
-	Flaw26 Flaw // of the one on 26, where that is to be another
-	// Addrs instead of one that is chosen.
+	Flaw26 Flaw // of the certificate on 26, if it has another one
+	// Addrs are its addresses; nil is one address of its own.
 	Addrs []netip.Addr
 }
 
@@ -126,7 +127,7 @@ func (l *Lab) Host(h Host) *Receiver {
 	number := l.hosts
 	l.mu.Unlock()
 	if h.Addrs == nil {
-		// A network each, as on the internet: policyd does not knock on one network many times a second.
+		// Every host has its own network, as on the internet: policyd limits its connections per network.
 		h.Addrs = []netip.Addr{netip.AddrFrom4([4]byte{127, 20, byte(number), 1})}
 	}
 	r := NewReceiver(h.Name, h.Addrs)
@@ -169,7 +170,8 @@ func (l *Lab) Service(host string, b Behaviour, f Flaw) Service {
 	return Service{Behaviour: b, Certificate: c}
 }
 
-// MX adds MX records of a domain; the hosts are in the order of preference, those of one preference separated by a space.
+// MX adds MX records of a domain; the hosts are in the order of preference, those of one preference separated by a
+// space.
 func (l *Lab) MX(domain string, groups ...string) {
 	const step = 10
 	for i, g := range groups {
@@ -188,7 +190,7 @@ func (l *Lab) Records(records ...string) {
 	}
 }
 
-// Replace replaces an RRset while the lab runs. Both resolvers know it at once.
+// Replace replaces an RRset while the lab runs. Both resolvers use it immediately.
 func (l *Lab) Replace(ctx context.Context, set zone.RRset) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -202,7 +204,7 @@ func (l *Lab) Replace(ctx context.Context, set zone.RRset) error {
 	return errors.Join(l.Resolver.Reload(ctx, origin, set.Owner), l.Upstream.Reload(ctx, origin, set.Owner))
 }
 
-// keep keeps the first error of building for Start.
+// keep stores the first error for Start to return.
 func (l *Lab) keep(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -230,8 +232,8 @@ func (l *Lab) Start(ctx context.Context) error {
 	return l.Postfix.Start(ctx)
 }
 
-// Prepare writes the zones and the files of the machine. Start calls it; a test that runs programs of its own instead of
-// Start calls it first.
+// Prepare writes the zones and the files of the machine. Start calls it; a test that runs programs of its own instead
+// of Start calls it first.
 func (l *Lab) Prepare() error {
 	l.mu.Lock()
 	err := l.err
@@ -244,8 +246,9 @@ func (l *Lab) Prepare() error {
 		l.CAFile():                         l.Authority.PEM(),
 		filepath.Join(l.Dir, "policies"):   []byte(l.policies.String()),
 		"/etc/resolv.conf":                 []byte("nameserver " + l.Resolver.Addr.Addr().String() + "\n"),
-		"/etc/hosts":                       []byte("127.0.0.1 localhost\n::1 localhost\n127.0.0.1 " + Hostname + "\n" + l.local.String()),
-		"/etc/hostname":                    []byte(Hostname + "\n"),
+		"/etc/hosts": []byte("127.0.0.1 localhost\n::1 localhost\n127.0.0.1 " + Hostname + "\n" +
+			l.local.String()),
+		"/etc/hostname": []byte(Hostname + "\n"),
 	}
 	for path, data := range files {
 		_ = os.Remove(path) // it may be a link to somewhere else

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Sent is a mail that Postfix has taken.
+// Sent is a mail that Postfix has accepted.
 type Sent struct {
 	To    string
 	Token string // in the message and nowhere else
@@ -21,7 +21,7 @@ type Sent struct {
 	seen    int // log lines that were read for it
 }
 
-// Delivery is one attempt as the mail log tells it.
+// Delivery is one delivery attempt, read from the mail log.
 type Delivery struct {
 	Service string // "postfix/smtp", "postfix/smtps26/smtp", "postfix/local"
 	Relay   string // "mx.a.test[127.20.1.1]:25", "none", "local"
@@ -31,7 +31,7 @@ type Delivery struct {
 	Line    string
 }
 
-// smtpClient speaks just enough SMTP to put a mail into the queue and learn its number.
+// smtpClient speaks just enough SMTP to queue a mail and read its queue ID.
 type smtpClient struct {
 	conn net.Conn
 	text *textproto.Conn
@@ -90,12 +90,14 @@ func (p *Postfix) SendFrom(ctx context.Context, from, to string) (*Sent, error) 
 		line string
 	}{
 		{250, "EHLO " + Hostname}, {250, "MAIL FROM:<" + from + ">"}, {250, "RCPT TO:<" + to + ">"}, {354, "DATA"},
-		{250, "From: <" + from + ">\r\nTo: <" + to + ">\r\nSubject: " + m.Token + "\r\n\r\nThe secret of this mail is " + m.Token + ".\r\n."},
+		{250, "From: <" + from + ">\r\nTo: <" + to + ">\r\nSubject: " + m.Token +
+			"\r\n\r\nThe secret of this mail is " + m.Token + ".\r\n."},
 		{221, "QUIT"},
 	} {
 		said, err := c.command(step.code, step.line)
 		if err != nil {
-			return nil, fmt.Errorf("lab: Postfix did not take a mail to %s: %w; the log says:\n%s", to, err, p.Log(10, "warning", "fatal"))
+			return nil, fmt.Errorf("lab: Postfix did not take a mail to %s: %w; the log says:\n%s", to, err,
+				p.Log(10, "warning", "fatal"))
 		}
 		answers.WriteString(said + "\n")
 	}
@@ -107,7 +109,7 @@ func (p *Postfix) SendFrom(ctx context.Context, from, to string) (*Sent, error) 
 	return m, nil
 }
 
-// The name of the service with its process, the queue number, the relay, the status and the reason.
+// The submatches are the service, its process, the queue ID, the relay, the status and the reason.
 var deliveryLine = regexp.MustCompile(`(postfix/\S+)(\[\d+\]): (\w+): to=<[^>]*>.*? relay=([^,]+), .*status=(\w+) \((.*)\)$`)
 
 // Wait returns the next attempt to deliver the mail.
@@ -122,7 +124,7 @@ func (m *Sent) Wait(ctx context.Context) (Delivery, error) {
 	before, _ := m.postfix.proc.output.since(0)
 	f := deliveryLine.FindStringSubmatch(line)
 	d := Delivery{Service: f[1], Relay: f[4], Status: f[5], Reason: f[6], Line: line[strings.Index(line, f[1]):]}
-	// The line about TLS has the process and the relay in it, but no queue number.
+	// The log line about TLS contains the process and the relay, but no queue ID.
 	for _, l := range before[m.seen:next] {
 		_, rest, ok := strings.Cut(l, f[1]+f[2]+": ")
 		level, what, established := strings.Cut(rest, " TLS connection established to ")
@@ -134,7 +136,7 @@ func (m *Sent) Wait(ctx context.Context) (Delivery, error) {
 	return d, nil
 }
 
-// Retry has Postfix try a deferred mail again, now.
+// Retry makes Postfix try a deferred mail again immediately.
 func (m *Sent) Retry(ctx context.Context) error {
 	_, err := m.postfix.run(ctx, "postqueue", "-i", m.ID)
 	return err

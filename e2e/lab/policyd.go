@@ -18,7 +18,7 @@ import (
 // PolicydAddr is where Postfix asks, as in the examples.
 const PolicydAddr = "127.0.0.1:2526"
 
-// Policyd is the daemon under test, with a listener that outlives it, as its socket unit would give it.
+// Policyd is the daemon under test. Its listener outlives it, as with a systemd socket unit.
 type Policyd struct {
 	binary, dir string
 	upstream    netip.AddrPort
@@ -85,14 +85,15 @@ func (p *Policyd) writeSettings() error {
 	return nil
 }
 
-// Start starts policyd in the manner of systemd, the listener passed, and waits until it says that it is ready.
+// Start starts policyd as systemd does, with the listener passed, and waits until it reports that it is ready.
 func (p *Policyd) Start(ctx context.Context) error {
 	if err := p.writeSettings(); err != nil {
 		return err
 	}
-	// LISTEN_PID has to be the number of the process that it is written for: the shell becomes policyd.
+	// LISTEN_PID must be the process ID of policyd: the shell sets it to its own and then becomes policyd.
 	cmd := exec.Command("/bin/sh", "-c", `LISTEN_PID=$$ exec "$@"`, "sh", p.binary, "serve", "--config", p.Settings())
-	cmd.Env = append(os.Environ(), "LISTEN_FDS=1", "NOTIFY_SOCKET="+p.notify.LocalAddr().String(), "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
+	cmd.Env = append(os.Environ(), "LISTEN_FDS=1", "NOTIFY_SOCKET="+p.notify.LocalAddr().String(),
+		"PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
 	cmd.ExtraFiles = []*os.File{p.listener}
 	var err error
 	if p.proc, err = start("policyd", cmd); err != nil {
@@ -122,20 +123,20 @@ func (p *Policyd) waitFor(ctx context.Context, state string) error {
 	}
 }
 
-// Kill ends policyd without a chance to tidy up; its listener stays open.
+// Kill ends policyd with SIGKILL; its listener stays open.
 func (p *Policyd) Kill() { p.proc.stop(syscall.SIGKILL) }
 
 // Stop ends policyd.
 func (p *Policyd) Stop() { p.proc.stop(syscall.SIGTERM) }
 
-// close gives up what outlives policyd.
+// close closes what outlives policyd.
 func (p *Policyd) close() {
 	_ = p.listener.Close()
 	_ = p.notify.Close()
 	_ = os.Remove(p.notify.LocalAddr().String())
 }
 
-// SetPort26 has the running policyd take over another mode for port 26.
+// SetPort26 changes port26.mode of the running policyd.
 func (p *Policyd) SetPort26(ctx context.Context, mode string) error {
 	if p.mode == mode {
 		return nil
@@ -163,7 +164,7 @@ func (p *Policyd) Ask(ctx context.Context, name, key string) (socketmap.Reply, e
 	return c.Lookup(ctx, socketmap.Request{Map: name, Key: key})
 }
 
-// Until asks a question again and again until the answer is as wanted.
+// Until repeats a question until fits returns true for the answer.
 func (p *Policyd) Until(ctx context.Context, q Question, fits func(socketmap.Reply) bool) error {
 	var last string
 	err := until(ctx, "policyd answers "+q.Map+" "+q.Key+" as it should", func() bool {
@@ -177,7 +178,7 @@ func (p *Policyd) Until(ctx context.Context, q Question, fits func(socketmap.Rep
 	return nil
 }
 
-// Logged waits until policyd has logged a line with all the words in it, since its start.
+// Logged waits until policyd has logged, since its start, a line that contains all the words.
 func (p *Policyd) Logged(ctx context.Context, words ...string) (string, error) {
 	line, _, err := p.proc.output.wait(ctx, 0, func(line string) bool {
 		for _, w := range words {

@@ -25,8 +25,8 @@ type Postfix struct {
 	proc   *process
 }
 
-// What only the lab needs comes last, so that it holds. Retries are made when a case asks for them. A destination
-// that failed is not held back, so that the next mail is seen to be tried.
+// The settings of the lab come last, so they take effect. Postfix retries only when a case asks for it, and does not
+// throttle a destination that failed, so that the next mail is tried.
 const labMain = `
 # The lab
 maillog_file = /dev/stdout
@@ -68,7 +68,8 @@ const (
 	RelayHost     = "relay.expired.test"
 )
 
-// Lookup asks a lookup table for a key, as Postfix's own programs do. found is false for a key that the table does not have.
+// Lookup asks a lookup table for a key, as Postfix's own programs do. found is false for a key that the table does not
+// have.
 func (p *Postfix) Lookup(ctx context.Context, table, key string) (value string, found bool, err error) {
 	cmd, err := p.command(ctx, "postmap", "-q", key, table)
 	if err != nil {
@@ -86,7 +87,7 @@ func (p *Postfix) Lookup(ctx context.Context, table, key string) (value string, 
 	return strings.TrimSpace(string(out)), err == nil, err
 }
 
-// Start starts Postfix and waits until it takes mail.
+// Start starts Postfix and waits until it accepts mail.
 func (p *Postfix) Start(ctx context.Context) error {
 	if err := p.configure(); err != nil {
 		return err
@@ -113,14 +114,14 @@ func (p *Postfix) Start(ctx context.Context) error {
 	return nil
 }
 
-// Stop ends Postfix: a shell script that waits for the master, and the master with its children.
+// Stop ends Postfix: the start script, the master process and its children.
 func (p *Postfix) Stop() {
 	if p.proc == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), endWithin)
 	defer cancel()
-	_, _ = p.run(ctx, "postfix", "stop") // an error is that it has ended by itself
+	_, _ = p.run(ctx, "postfix", "stop") // an error means that it has already ended
 	p.proc.stop(syscall.SIGTERM)
 }
 
@@ -130,20 +131,22 @@ func (p *Postfix) configure() error {
 	if err != nil {
 		return fmt.Errorf("lab: %w", err)
 	}
-	own := fmt.Sprintf(labMain, Hostname, OwnDomain, p.inside("ca.pem"), HostedDomain, RelayedSender, RelayHost) + p.more
+	own := fmt.Sprintf(labMain, Hostname, OwnDomain, p.inside("ca.pem"), HostedDomain, RelayedSender,
+		RelayHost) + p.more
 	share := p.path("/usr/share/postfix")
 	err = errors.Join(
 		compose(p.path("/etc/postfix/main.cf"), example+own, share+"/main.cf.debian", share+"/main.cf.tls"),
-		compose(p.path("/etc/postfix/master.cf"), labMaster, share+"/master.cf.dist", filepath.Join(p.source, "postfix", "master.cf.example")),
+		compose(p.path("/etc/postfix/master.cf"), labMaster, share+"/master.cf.dist",
+			filepath.Join(p.source, "postfix", "master.cf.example")),
 		write(p.path("/etc/postfix/aliases"), "someone "+p.inside("mailbox")+"\n"),
-		// Written to by local(8) with the rights of nobody.
+		// local(8) writes to it as the user nobody.
 		write(p.mailbox(), ""), os.Chmod(p.mailbox(), 0o666),
 		give(p.path("/var/lib/postfix"), "postfix"),
 	)
 	if err != nil {
 		return fmt.Errorf("lab: %w", err)
 	}
-	// Debian's services run in the queue directory as their root.
+	// Debian's services run in a chroot, the queue directory.
 	for _, file := range []string{"resolv.conf", "hosts", "services", "nsswitch.conf"} {
 		data, err := os.ReadFile(filepath.Join("/etc", file))
 		if err != nil {
@@ -158,10 +161,10 @@ func (p *Postfix) configure() error {
 	return nil
 }
 
-// path is where we see a file of Postfix's.
+// path is the path of a file of Postfix outside its tree.
 func (p *Postfix) path(file string) string { return filepath.Join("/", p.system, file) }
 
-// inside is where Postfix sees a file of the lab's.
+// inside is the path of a file of the lab inside the tree of Postfix.
 func (p *Postfix) inside(file string) string {
 	if p.system != "" {
 		return filepath.Join("/lab", file)
@@ -191,7 +194,7 @@ func (p *Postfix) run(ctx context.Context, program string, args ...string) (stri
 	return string(out), nil
 }
 
-// example returns main.cf.example as an operator would use it: with the line for a domain of one's own.
+// example returns main.cf.example as an operator uses it, with the line for their own domain filled in.
 func (p *Postfix) example() (string, error) {
 	path := filepath.Join(p.source, "postfix", "main.cf.example")
 	data, err := os.ReadFile(path)
@@ -205,7 +208,7 @@ func (p *Postfix) example() (string, error) {
 	return before + `        {/@(.*\.)?own\.test$$/  :}` + after, nil
 }
 
-// mailbox is where the lab's own mail ends.
+// mailbox is the file that the lab's own mail is delivered to.
 func (p *Postfix) mailbox() string { return filepath.Join(p.dir, "mailbox") }
 
 // Mailbox returns what was delivered to the lab's own user.
@@ -214,7 +217,7 @@ func (p *Postfix) Mailbox() (string, error) {
 	return string(data), err
 }
 
-// compose writes a file made of others and an end of its own.
+// compose writes a file that consists of other files and an end.
 func compose(path, end string, parts ...string) error {
 	var all []byte
 	for _, part := range parts {
@@ -229,12 +232,12 @@ func compose(path, end string, parts ...string) error {
 
 var parameter = regexp.MustCompile(`^(\w+)\s*=`)
 
-// last leaves of each parameter only the last setting, which is what Postfix goes by, but not without a warning from each
-// of its programs.
+// last keeps only the last setting of each parameter. Postfix uses that one too, but each of its programs warns about
+// the others.
 func last(text string) string {
 	lines := strings.SplitAfter(text, "\n")
 	set := map[string]bool{}
-	end := len(lines) // of the setting that is looked at, with its continuations
+	end := len(lines) // of the current setting, including its continuation lines
 	for i, line := range slices.Backward(lines) {
 		name := parameter.FindStringSubmatch(line)
 		continuation := strings.HasPrefix(line, " ") || strings.HasPrefix(line, "\t")

@@ -21,11 +21,11 @@ type process struct {
 	ended  chan struct{} // closed when it is gone
 }
 
-// start runs a program; what it prints is kept. It ends with the lab at the latest.
+// start runs a program and keeps its output. The program ends with the lab at the latest.
 func start(name string, cmd *exec.Cmd) (*process, error) {
 	p := &process{name: name, cmd: cmd, output: newLines(), ended: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = p.output, p.output
-	cmd.WaitDelay = time.Second // children of it may hold on to the pipe
+	cmd.WaitDelay = time.Second // its children may keep the pipe open
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
@@ -41,7 +41,7 @@ func start(name string, cmd *exec.Cmd) (*process, error) {
 	return p, nil
 }
 
-// stop asks a process to end, and ends it if it does not.
+// stop sends a signal to a process, and SIGKILL if it does not end.
 func (p *process) stop(s syscall.Signal) {
 	if p == nil {
 		return
@@ -70,7 +70,7 @@ func (p *process) context(ctx context.Context) (context.Context, context.CancelF
 
 const endWithin = 10 * time.Second
 
-// lines is output that can be waited for, line by line.
+// lines is the output of a program; callers can wait for a line.
 type lines struct {
 	mu      sync.Mutex
 	partial []byte
@@ -142,7 +142,7 @@ func (l *lines) wait(ctx context.Context, n int, fits func(string) bool) (string
 	}
 }
 
-// tail returns the last lines that mention any of the words, for the report of a failure.
+// tail returns the last lines that contain any of the words, to show after a failure.
 func (l *lines) tail(count int, words ...string) string {
 	all, _ := l.since(0)
 	var kept []string
@@ -157,7 +157,7 @@ func (l *lines) tail(count int, words ...string) string {
 	return strings.Join(kept[max(0, len(kept)-count):], "\n")
 }
 
-// until asks a question again and again until the answer is yes.
+// until calls yes repeatedly until it returns true.
 func until(ctx context.Context, what string, yes func() bool) error {
 	const pause = 20 * time.Millisecond
 	tick := time.NewTicker(pause)

@@ -13,12 +13,12 @@ import (
 // Behaviour is what a port of a receiver does.
 type Behaviour uint8
 
-// The behaviours. The zero value is a port where nobody listens.
+// The behaviours. The zero value is a closed port.
 const (
 	Closed    Behaviour = iota
-	STARTTLS            // in the clear at first, with STARTTLS in the EHLO reply
-	Clear               // SMTP without STARTTLS: never had it, or an attacker took it out
-	Refuses             // STARTTLS in the EHLO reply, but the command is answered 454
+	STARTTLS            // plaintext first, with STARTTLS in the EHLO reply
+	Clear               // SMTP without STARTTLS, or with STARTTLS stripped by an attacker
+	Refuses             // STARTTLS in the EHLO reply, but the reply to the command is 454
 	Implicit            // TLS from the first byte
 	StallsTLS           // TCP and, on 25, the 220 to STARTTLS; then not one byte of the handshake
 	BlackHole           // no answer even to the SYN
@@ -35,9 +35,9 @@ type Session struct {
 	Addr     netip.Addr // of the receiver
 	Port     int
 	TLS      bool   // a handshake was completed
-	Implicit bool   // before anything else was said
+	Implicit bool   // the handshake came first
 	SNI      string // server name of the client hello
-	Raw      []byte // what came over the wire, as anybody on the path sees it
+	Raw      []byte // the bytes on the wire, as anyone on the path sees them
 	Mails    []Mail // what was accepted
 }
 
@@ -47,7 +47,7 @@ type Mail struct {
 	Data     []byte
 }
 
-// Receiver is the SMTP server of one MX host. It may have several addresses, on which it does the same.
+// Receiver is the SMTP server of one MX host. It behaves the same on all its addresses.
 type Receiver struct {
 	Name  string
 	Addrs []netip.Addr
@@ -71,7 +71,7 @@ func NewReceiver(name string, addrs []netip.Addr) *Receiver {
 	return &Receiver{Name: name, Addrs: addrs, ports: map[int]*port{}}
 }
 
-// Serve changes what a port does. The connections that it had are cut.
+// Serve changes the behaviour of a port and closes its connections.
 func (r *Receiver) Serve(number int, s Service) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -101,7 +101,7 @@ func (r *Receiver) Serve(number int, s Service) error {
 	return nil
 }
 
-// Certificate returns that of a port that is served.
+// Certificate returns the certificate of a port.
 func (r *Receiver) Certificate(number int) *tls.Certificate {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -185,7 +185,8 @@ func (r *Receiver) accept(p *port, l net.Listener, at netip.AddrPort) {
 		r.sessions = append(r.sessions, session)
 		r.mu.Unlock()
 		go func() {
-			d := &dialogue{receiver: r, service: p.service, session: session, wire: &recorder{Conn: c, receiver: r, session: session}}
+			d := &dialogue{receiver: r, service: p.service, session: session,
+				wire: &recorder{Conn: c, receiver: r, session: session}}
 			d.run()
 			_ = c.Close()
 			r.mu.Lock()

@@ -51,7 +51,8 @@ func collect(path string, to *lines) error {
 func (l *Lab) Report(ctx context.Context, domain string) (string, error) {
 	line, _, err := l.reports.wait(ctx, 0, func(line string) bool { return strings.Contains(line, `"`+domain+`"`) })
 	if err != nil {
-		return "", fmt.Errorf("lab: waiting for a report about %s: %w; there are:\n%s", domain, err, l.reports.tail(5, ""))
+		return "", fmt.Errorf("lab: waiting for a report about %s: %w; there are:\n%s", domain, err,
+			l.reports.tail(5, ""))
 	}
 	return line, nil
 }

@@ -93,7 +93,8 @@ func (l *Lab) Servers(tree string) (*Server, []*Server, error) {
 		port++
 		s := &Server{
 			Name: name, Addr: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port), Behind: behind,
-			system: system, dir: filepath.Join(l.Dir, name), files: map[string]string{"root.hints": hints, "anchor": l.tree.Anchor()},
+			system: system, dir: filepath.Join(l.Dir, name), files: map[string]string{"root.hints": hints,
+				"anchor": l.tree.Anchor()},
 		}
 		forward := ""
 		if behind != nil {
@@ -113,11 +114,14 @@ func (l *Lab) Servers(tree string) (*Server, []*Server, error) {
 	authority := server("authority", nil, map[string]string{"conf": authorityConfig + l.authorityZones()},
 		"/usr/sbin/named", "-g", "-n", "1", "-c", "DIR/conf")
 	authority.Addr = AuthorityAddr
-	unbound := server("unbound", nil, map[string]string{"conf": unboundResolver}, "/usr/sbin/unbound", "-d", "-p", "-c", "DIR/conf")
+	unbound := server("unbound", nil, map[string]string{"conf": unboundResolver}, "/usr/sbin/unbound", "-d", "-p",
+		"-c", "DIR/conf")
 	return authority, []*Server{
 		unbound,
-		server("bind", nil, map[string]string{"conf": bindResolver}, "/usr/sbin/named", "-g", "-n", "1", "-c", "DIR/conf"),
-		server("knot", unbound, map[string]string{"conf": knotResolver}, "/usr/sbin/kresd", "-n", "-c", "DIR/conf", "DIR"),
+		server("bind", nil, map[string]string{"conf": bindResolver}, "/usr/sbin/named", "-g", "-n", "1", "-c",
+			"DIR/conf"),
+		server("knot", unbound, map[string]string{"conf": knotResolver}, "/usr/sbin/kresd", "-n", "-c", "DIR/conf",
+			"DIR"),
 		server("powerdns", nil, map[string]string{"recursor.conf": powerDNSConfig, "anchor.lua": powerDNSAnchor},
 			"/usr/sbin/pdns_recursor", "--config-dir=DIR"),
 		server("dnsmasq", unbound, map[string]string{"conf": dnsmasqConfig + "dnssec\ntrust-anchor=.,COMMAS\n"},

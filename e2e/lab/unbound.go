@@ -14,7 +14,7 @@ import (
 	"github.com/policyd/policyd/e2e/lab/zone"
 )
 
-// Unbound is a validating resolver over the lab's zones.
+// Unbound is a validating resolver that serves the lab's zones.
 type Unbound struct {
 	Addr netip.AddrPort
 
@@ -22,8 +22,8 @@ type Unbound struct {
 	proc   *process
 }
 
-// The options that matter are explained in unbound.conf(5). The zones are answered by the iterator as if a server
-// on the network had said them, so that all of them are validated from the trust anchor down.
+// The options that matter are explained in unbound.conf(5). The zones are answered by the iterator as if they came from
+// a server on the network, so that all of them are validated from the trust anchor down.
 const unboundConfig = `server:
   interface: %[1]s@%[2]d
   do-not-query-localhost: no
@@ -93,16 +93,16 @@ func (u *Unbound) Start(ctx context.Context) error {
 	return nil
 }
 
-// Kill ends the resolver at once.
+// Kill ends the resolver with SIGKILL.
 func (u *Unbound) Kill() { u.proc.stop(syscall.SIGKILL) }
 
-// Freeze has the resolver answer nothing any more, while its port is still there.
+// Freeze stops the resolver without closing its port: it answers nothing.
 func (u *Unbound) Freeze() { _ = u.proc.cmd.Process.Signal(syscall.SIGSTOP) }
 
 // Thaw ends that.
 func (u *Unbound) Thaw(context.Context) error { return u.proc.cmd.Process.Signal(syscall.SIGCONT) }
 
-// Reload has a resolver that runs read a zone anew and forget what it knew of name and the names below it.
+// Reload makes a running resolver read a zone again and drop its cache for name and the names below it.
 func (u *Unbound) Reload(ctx context.Context, origin, name string) error {
 	for _, args := range [][]string{{"auth_zone_reload", origin}, {"flush_zone", name}} {
 		if _, err := run(ctx, "unbound-control", append([]string{"-c", u.config}, args...)...); err != nil {
@@ -112,7 +112,7 @@ func (u *Unbound) Reload(ctx context.Context, origin, name string) error {
 	return nil
 }
 
-// look finds a program, in the directories of the system's own too.
+// look finds a program, also in the sbin directories.
 func look(program string) (string, error) {
 	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/sbin") {
 		path := filepath.Join(dir, program)

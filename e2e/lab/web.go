@@ -54,7 +54,8 @@ func (l *Lab) PolicyHost(domain, id, policy string) *PolicyHost {
 	l.mu.Lock()
 	l.webs = append(l.webs, h)
 	l.mu.Unlock()
-	l.Records(fmt.Sprintf("%s. A %s", name, h.addr.Addr()), fmt.Sprintf("_mta-sts.%s. 1 TXT %q", domain, Announcement(id)))
+	l.Records(fmt.Sprintf("%s. A %s", name, h.addr.Addr()), fmt.Sprintf("_mta-sts.%s. 1 TXT %q", domain,
+		Announcement(id)))
 	l.keep(h.Open())
 	return h
 }

@@ -1,5 +1,5 @@
-// Package testkit is what the tests of several packages share: a log that can be read while it is written, and ports that
-// stay free.
+// Package testkit is what the tests of several packages share: a log that can be read while it is written, and ports
+// that stay free.
 package testkit
 
 import (
@@ -36,11 +36,11 @@ func (l *Log) Count(s string) int { return strings.Count(l.String(), s) }
 // Logger returns a logger that writes text to l.
 func (l *Log) Logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
-// Port returns a TCP port on which no other program can start to listen before the test ends. The test itself can listen on
-// it, on several addresses of 127.0.0.0/8 at the same time; until then connections to it are refused.
+// Port returns a TCP port on which no other program can start to listen before the test ends. The test itself can
+// listen on it, on several addresses of 127.0.0.0/8 at the same time; until then connections to it are refused.
 //
-// The port is bound and does not listen: with SO_REUSEADDR, which Go sets, that keeps it from being given to a socket that asks
-// for any port, and not from one that asks for this port.
+// The port is bound and does not listen: with SO_REUSEADDR, which Go sets, that keeps it from being given to a socket
+// that asks for any port, and not from one that asks for this port.
 func Port(t testing.TB) uint16 {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)

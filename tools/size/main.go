@@ -62,10 +62,12 @@ func run(file string, lower bool) error {
 			wrong = append(wrong, fmt.Sprintf("%s has %d lines, its limit is %d", r.directory, r.lines, r.limit))
 		}
 		if r.types > most && r.limit == r.target {
-			wrong = append(wrong, fmt.Sprintf("%s has a package with %d types, %d are allowed", r.directory, r.types, most))
+			wrong = append(wrong, fmt.Sprintf("%s has a package with %d types, %d are allowed", r.directory, r.types,
+				most))
 		}
 		if r.largest > longest {
-			wrong = append(wrong, fmt.Sprintf("%s has a file of %d lines, %d are allowed", r.directory, r.largest, longest))
+			wrong = append(wrong, fmt.Sprintf("%s has a file of %d lines, %d are allowed", r.directory, r.largest,
+				longest))
 		}
 	}
 	if lower {
@@ -111,7 +113,8 @@ func measure(rows []*row) error {
 		switch {
 		case err != nil:
 			return err
-		case d.IsDir() && (slices.Contains([]string{"bin", "dist", "testdata", "tools"}, path) || len(path) > 1 && path[0] == '.'):
+		case d.IsDir() && (slices.Contains([]string{"bin", "dist", "testdata", "tools"}, path) || len(path) > 1 &&
+			path[0] == '.'):
 			return filepath.SkipDir
 		case d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go"):
 			return nil
@@ -129,7 +132,8 @@ func measure(rows []*row) error {
 		r.lines += lines
 		r.types = max(r.types, types[directory])
 		r.largest = max(r.largest, lines)
-		if i := slices.IndexFunc(rows, func(r *row) bool { return r.directory == product }); i >= 0 && !servesTests(r.directory) {
+		if i := slices.IndexFunc(rows, func(r *row) bool { return r.directory == product }); i >= 0 &&
+			!servesTests(r.directory) {
 			rows[i].lines += lines
 		}
 		return nil
@@ -139,7 +143,8 @@ func measure(rows []*row) error {
 // owner returns the row with the longest directory that contains this one.
 func owner(rows []*row, directory string) (best *row) {
 	for _, r := range rows {
-		if strings.HasPrefix(directory+"/", r.directory+"/") && (best == nil || len(r.directory) > len(best.directory)) {
+		if strings.HasPrefix(directory+"/", r.directory+"/") && (best == nil ||
+			len(r.directory) > len(best.directory)) {
 			best = r
 		}
 	}

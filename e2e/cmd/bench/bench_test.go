@@ -19,7 +19,8 @@ func TestQuantile(t *testing.T) {
 
 func TestRatios(t *testing.T) {
 	t.Parallel()
-	require.Equal(t, []string{"20", "10", "2.00", "40", "0.50"}, ratios([][]float64{{20, 10, 30}, {10, 5, 15}, {40, 20, 60}}, "%.0f"))
+	require.Equal(t, []string{"20", "10", "2.00", "40", "0.50"}, ratios([][]float64{{20, 10, 30}, {10, 5, 15}, {40, 20,
+		60}}, "%.0f"))
 }
 
 // TestEverySection builds policyd and measures everything once.
@@ -31,10 +32,12 @@ func TestEverySection(t *testing.T) {
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", dir, "../../../cmd/policyd", ".")
 	out, err := build.CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	run := exec.CommandContext(t.Context(), filepath.Join(dir, "bench"), "-quick", "-policyd", filepath.Join(dir, "policyd"))
+	run := exec.CommandContext(t.Context(), filepath.Join(dir, "bench"), "-quick", "-policyd",
+		filepath.Join(dir, "policyd"))
 	out, err = run.CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	for _, words := range []string{"cached lookups", "cold lookups", "round trips", "resident memory", "evicts", "start to first answer"} {
+	for _, words := range []string{"cached lookups", "cold lookups", "round trips", "resident memory", "evicts",
+		"start to first answer"} {
 		require.Contains(t, string(out), words)
 	}
 }

@@ -1,6 +1,6 @@
 // Command bench measures a built policyd on this machine, beside a minimal server that knows one answer and, if
-// PEER_TLSPOL names its binary, beside postfix-tlspol. All servers run on loopback in processes that it starts and ends.
-// Figures of different machines or different runs do not compare; the ratios in one run do.
+// PEER_TLSPOL names its binary, beside postfix-tlspol. All servers run on loopback in processes that it starts and
+// ends. Figures of different machines or different runs do not compare; the ratios in one run do.
 package main
 
 import (
@@ -38,11 +38,13 @@ type plan struct {
 }
 
 func full() plan {
-	return plan{rounds: 7, round: 400 * time.Millisecond, warm: 1000, cold: 6000, domains: []int{50_000, 100_000}, busy: 8 * time.Second, starts: 5}
+	return plan{rounds: 7, round: 400 * time.Millisecond, warm: 1000, cold: 6000, domains: []int{50_000, 100_000},
+		busy: 8 * time.Second, starts: 5}
 }
 
 func quick() plan {
-	return plan{rounds: 2, round: 100 * time.Millisecond, warm: 100, cold: 200, domains: []int{500}, busy: 500 * time.Millisecond, starts: 2}
+	return plan{rounds: 2, round: 100 * time.Millisecond, warm: 100, cold: 200, domains: []int{500},
+		busy: 500 * time.Millisecond, starts: 2}
 }
 
 func main() {
@@ -77,13 +79,15 @@ func (b *bench) run(ctx context.Context, only string) error {
 		return err
 	}
 	load, _ := os.ReadFile("/proc/loadavg") // empty is as good as unknown
-	fmt.Printf("%d processors, %s/%s, %s; load average before: %s\n", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version(), strings.TrimSpace(string(load)))
+	fmt.Printf("%d processors, %s/%s, %s; load average before: %s\n", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH,
+		runtime.Version(), strings.TrimSpace(string(load)))
 	begun, found := time.Now(), false
 	for _, s := range []struct {
 		name    string
 		measure func(context.Context) ([][]string, error)
 	}{
-		{"cached", b.cached}, {"cold", b.cold}, {"queries", b.queries}, {"memory", b.memory}, {"pauses", b.pauses}, {"start", b.start},
+		{"cached", b.cached}, {"cold", b.cold}, {"queries", b.queries}, {"memory", b.memory}, {"pauses",
+			b.pauses}, {"start", b.start},
 	} {
 		if only != "" && only != s.name {
 			continue

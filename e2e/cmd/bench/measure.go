@@ -18,7 +18,8 @@ type stage struct {
 	servers []*server
 }
 
-// with starts policyd, the peer if there is one, and the constant server if constant is its reply, and ends all after f.
+// with starts policyd, the peer if there is one, and the constant server if constant is its reply, and ends all after
+// f.
 func (b *bench) with(ctx context.Context, entries int, constant string, f func(stage) error) (err error) {
 	dns, err := dnstest.Start("127.0.0.1")
 	if err != nil {
@@ -65,7 +66,8 @@ func (st stage) heading(first, unit string) []string {
 	return row
 }
 
-// ratios are the cells of a row: the median of each server, and the median of the ratios of policyd to it, round by round.
+// ratios are the cells of a row: the median of each server, and the median of the ratios of policyd to it, round by
+// round.
 func ratios(values [][]float64, format string) []string {
 	var row []string
 	for i, v := range values {
@@ -220,16 +222,21 @@ func (b *bench) memory(ctx context.Context) (rows [][]string, err error) {
 	err = measure("70 % with the hosts of 20 providers", b.plan.domains[0], shared)
 	for _, n := range b.plan.domains {
 		if err == nil {
-			err = measure("a host each", n, func(s *dnstest.Server, n int) []string { return dane().several(s, "m", n, 0) })
+			err = measure("a host each", n, func(s *dnstest.Server, n int) []string {
+				return dane().several(s, "m", n,
+					0)
+			})
 		}
 	}
 	return rows, err
 }
 
-// pauses compares how long cached answers take while the full cache of policyd evicts; both servers are asked at the same time.
+// pauses compares how long cached answers take while the full cache of policyd evicts; both servers are asked at the
+// same time.
 func (b *bench) pauses(ctx context.Context) (rows [][]string, err error) {
 	const entries, busy, answer = 20_000, 4, "OK dane-only"
-	rows = [][]string{{"cached answer, cache of policyd", "policyd p99.9", "constant p99.9", "policyd longest", "constant longest"}}
+	rows = [][]string{{"cached answer, cache of policyd", "policyd p99.9", "constant p99.9", "policyd longest",
+		"constant longest"}}
 	return rows, b.with(ctx, entries, answer, func(st stage) error {
 		hot := dane().several(st.dns, "h", 1, 0)
 		more := dane().several(st.dns, "f", entries, 0)
@@ -262,7 +269,8 @@ func (b *bench) pauses(ctx context.Context) (rows [][]string, err error) {
 			}
 			slices.Sort(took[0])
 			slices.Sort(took[1])
-			rows = append(rows, []string{what, millis(quantile(took[0], 0.999)), millis(quantile(took[1], 0.999)), millis(quantile(took[0], 1)), millis(quantile(took[1], 1))})
+			rows = append(rows, []string{what, millis(quantile(took[0], 0.999)), millis(quantile(took[1], 0.999)),
+				millis(quantile(took[0], 1)), millis(quantile(took[1], 1))})
 		}
 		return nil
 	})

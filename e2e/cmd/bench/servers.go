@@ -77,7 +77,8 @@ func (b *bench) startOther(ctx context.Context, table, path string, arguments ..
 		arguments[i] = strings.ReplaceAll(arguments[i], "DIR", dir)
 	}
 	p, err := daemon.Run(ctx, daemon.Command{
-		Path: path, Arguments: arguments, Output: filepath.Join(dir, "log"), Address: "unix:" + filepath.Join(dir, "sock"),
+		Path: path, Arguments: arguments, Output: filepath.Join(dir, "log"), Address: "unix:" + filepath.Join(dir,
+			"sock"),
 	})
 	return &server{p, table}, err
 }
@@ -161,7 +162,8 @@ func (s *server) cpu() (time.Duration, error) {
 	var state string
 	var user, system int64
 	var skip [10]string
-	if _, err := fmt.Sscan(rest, &state, &skip[0], &skip[1], &skip[2], &skip[3], &skip[4], &skip[5], &skip[6], &skip[7], &skip[8], &skip[9], &user, &system); err != nil {
+	if _, err := fmt.Sscan(rest, &state, &skip[0], &skip[1], &skip[2], &skip[3], &skip[4], &skip[5], &skip[6],
+		&skip[7], &skip[8], &skip[9], &user, &system); err != nil {
 		return 0, fmt.Errorf("the status of process %d: %w", s.PID(), err)
 	}
 	return time.Duration(user+system) * tick, nil

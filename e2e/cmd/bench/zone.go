@@ -20,13 +20,14 @@ func dane() kind { return kind{name: "DANE", signed: true, tlsa: true} }
 
 func kinds() []kind {
 	return []kind{
-		{name: "plain"}, {name: "plain, signed", signed: true}, {name: "prefix", prefix: true}, {name: "prefix, signed", signed: true, prefix: true},
+		{name: "plain"}, {name: "plain, signed", signed: true}, {name: "prefix",
+			prefix: true}, {name: "prefix, signed", signed: true, prefix: true},
 		dane(), {name: "MTA-STS", sts: true},
 	}
 }
 
-// publish gives a domain of the kind an MX host in the DNS; each answer takes delay. The addresses are of a block that is
-// never in use (RFC 5737), so nothing is ever connected to.
+// publish gives a domain of the kind an MX host in the DNS; each answer takes delay. The addresses are of a block that
+// is never in use (RFC 5737), so nothing is ever connected to.
 func (k kind) publish(server *dnstest.Server, domain string, delay time.Duration) {
 	host := "mx." + domain
 	if k.prefix {
@@ -39,7 +40,8 @@ func (k kind) publish(server *dnstest.Server, domain string, delay time.Duration
 		k.set(server, delay, "mta-sts."+domain, dns.TypeA, "A 192.0.2.1")
 		k.set(server, delay, "mta-sts."+domain, dns.TypeAAAA)
 	} else {
-		server.Set("_mta-sts."+domain, dns.TypeTXT, dnstest.Answer{Secure: k.signed, TTL: ttl, Delay: delay, Rcode: "NXDOMAIN"})
+		server.Set("_mta-sts."+domain, dns.TypeTXT, dnstest.Answer{Secure: k.signed, TTL: ttl, Delay: delay,
+			Rcode: "NXDOMAIN"})
 	}
 }
 

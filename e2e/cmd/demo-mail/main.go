@@ -1,6 +1,6 @@
 // Command demo-mail is the end-to-end lab as a show: real mail through real Postfix, real unbound and a built policyd,
 // to receivers that keep their promises, break them or are under attack. Each case is a line with what became of
-// the mail. It runs in namespaces of its own, so it needs root, and leaves nothing behind.
+// the mail. It runs in namespaces of its own, so it needs root and leaves nothing behind.
 //
 // The exit status is 1 if anything is not as it should be.
 package main

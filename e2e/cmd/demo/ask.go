@@ -71,7 +71,8 @@ func (a asker) explain(ctx context.Context, of []domain) ([]explanation, error) 
 	command.Stdout, command.Stderr = &output, &complaints
 	// One domain without a policy makes it 1, one that cannot be looked up 3; both are in the table.
 	if exit, ok := errors.AsType[*exec.ExitError](command.Run()); !ok || exit.ExitCode() != 3 {
-		return nil, fmt.Errorf("policyd query did not end with the exit status 3 of a failed lookup: %v\n%s", command.ProcessState, complaints.String())
+		return nil, fmt.Errorf("policyd query did not end with the exit status 3 of a failed lookup: %v\n%s",
+			command.ProcessState, complaints.String())
 	}
 	var all []explanation
 	for in := json.NewDecoder(&output); in.More(); {

@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var update = flag.Bool("update", false, "write the golden file anew")
+var update = flag.Bool("update", false, "write the golden file")
 
 // TestMain is the command itself in the processes that the tests start.
 func TestMain(m *testing.M) {
@@ -60,7 +60,7 @@ func TestDemo(t *testing.T) {
 		}
 		want, err := os.ReadFile(golden)
 		require.NoError(t, err)
-		require.Empty(t, cmp.Diff(string(want), out.String()), "go test -update writes it anew")
+		require.Empty(t, cmp.Diff(string(want), out.String()), "go test -update writes it")
 	})
 
 	t.Run("one answer that is not the expected one is an error", func(t *testing.T) {
@@ -90,7 +90,7 @@ func TestDemo(t *testing.T) {
 
 	t.Run("a policyd that does not start is an error", func(t *testing.T) {
 		err := run(t.Context(), "/bin/false", domains(), page{to: &bytes.Buffer{}})
-		require.ErrorContains(t, err, "ended at once")
+		require.ErrorContains(t, err, "ended immediately")
 		nothingLeft(t)
 	})
 }

@@ -21,7 +21,7 @@ type domain struct {
 	// policy and route are the expected answers of the two maps; policy26 that for the key of the route, where
 	// there is one.
 	policy, route, policy26 string
-	// then says what Postfix does with them.
+	// then is what Postfix does with them.
 	then string
 }
 
@@ -81,7 +81,7 @@ func domains() []domain {
 	}
 }
 
-// publish has the lab's resolver know the domain.
+// publish publishes the domain in the lab's resolver.
 func (d domain) publish(lab *dnstest.Server) {
 	mx := dnstest.Answer{Secure: !d.unsigned}
 	for i, m := range d.mx {

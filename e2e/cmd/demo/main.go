@@ -24,7 +24,7 @@ import (
 func main() {
 	binary := flag.String("policyd", "bin/policyd", "the built `binary`")
 	flag.Parse()
-	signal.Ignore(syscall.SIGPIPE) // whoever stops reading still wants everything cleaned up
+	signal.Ignore(syscall.SIGPIPE) // clean up even if the reader has gone
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	colour := os.Getenv("NO_COLOR") == "" && term.IsTerminal(int(os.Stdout.Fd()))
@@ -35,8 +35,8 @@ func main() {
 	}
 }
 
-// settings are the defaults but for what keeps the demonstration to itself, and for the port 26 of the
-// made-up hosts, which nobody can probe.
+// settings are the defaults, except that everything is in one directory, and that port 26 of the made-up hosts is not
+// probed.
 const settings = `overrides = "DIR/overrides"
 
 [server]
@@ -50,13 +50,14 @@ state_dir = "DIR"
 
 [port26]
 mode = "always"
+wait = "10s"
 exclude_domains = ["own.example"]
 
 [admin]
 socket = "DIR/admin.sock"
 `
 
-// run is the whole demonstration. Whatever happens, the process is ended and the directory removed.
+// run is the whole demonstration. It always ends the process and removes the directory.
 func run(ctx context.Context, binary string, of []domain, out page) (err error) {
 	const enough = 2 * time.Minute
 	ctx, cancel := context.WithTimeout(ctx, enough)
@@ -81,7 +82,7 @@ func run(ctx context.Context, binary string, of []domain, out page) (err error) 
 	return asker{binary: binary, daemon: d}.show(ctx, of, out)
 }
 
-// startLab starts a resolver that knows these domains and nothing else.
+// startLab starts a resolver that has these domains and no others.
 func startLab(of []domain) (*dnstest.Server, error) {
 	lab, err := dnstest.Start("127.0.0.1")
 	if err != nil {
@@ -117,7 +118,8 @@ func (a asker) show(ctx context.Context, of []domain, out page) error {
 		out.reasons(d, explanations[i])
 	}
 	if wrong > 0 {
-		return fmt.Errorf("%d of %d answers are not the expected ones; policyd says:\n%s", wrong, answers, a.daemon.Log())
+		return fmt.Errorf("%d of %d answers are not the expected ones; policyd says:\n%s", wrong, answers,
+			a.daemon.Log())
 	}
 	out.end(answers)
 	return nil

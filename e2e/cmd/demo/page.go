@@ -35,7 +35,7 @@ func (p page) paint(style, text string) string {
 }
 
 func (p page) line(text string) {
-	_, _ = fmt.Fprintln(p.to, text) // a reader that has gone misses the rest
+	_, _ = fmt.Fprintln(p.to, text) // the reader may have gone
 }
 
 // paragraph writes text behind a label, in as many lines as it takes.

@@ -125,7 +125,8 @@ func manyConnections(ctx context.Context, s *scene) (string, error) {
 	case n > usual:
 		err = s.p.logged("connection limit reached")
 	}
-	return fmt.Sprintf("%d connections, %.0f made room, %d files open", n, evicted, during), errors.Join(err, s.p.filesBack(ctx, before))
+	return fmt.Sprintf("%d connections, %.0f made room, %d files open", n, evicted, during), errors.Join(err,
+		s.p.filesBack(ctx, before))
 }
 
 // slowClients send a request whose end never comes: byte by byte, the half of it, or the half and a FIN.
@@ -160,7 +161,8 @@ func slowClients(ctx context.Context, s *scene) (string, error) {
 		})
 	}
 	err := group.Wait()
-	return s.counted(ctx, all, errors.Join(err, s.p.logged("malformed request; connection closed … connection closed in the middle of a request")))
+	return s.counted(ctx, all, errors.Join(err,
+		s.p.logged("malformed request; connection closed … connection closed in the middle of a request")))
 }
 
 // counted checks that protocol errors were counted.
@@ -174,8 +176,10 @@ func (s *scene) counted(ctx context.Context, n int, err error) (string, error) {
 
 func malformed(ctx context.Context, s *scene) (string, error) {
 	bad := [][]byte{
-		[]byte("no netstring at all\n"), []byte("99999999999999999999:"), []byte("10001:"), []byte("-1:x,"), []byte("007:tls-pol,"),
-		[]byte("5:ab cdX"), []byte("3:abc,"), []byte(":,"), []byte("GET / HTTP/1.1\r\n\r\n"), bytes.Repeat([]byte{0xff}, 4096), {0},
+		[]byte("no netstring at all\n"), []byte("99999999999999999999:"), []byte("10001:"), []byte("-1:x,"),
+		[]byte("007:tls-pol,"),
+		[]byte("5:ab cdX"), []byte("3:abc,"), []byte(":,"), []byte("GET / HTTP/1.1\r\n\r\n"),
+		bytes.Repeat([]byte{0xff}, 4096), {0},
 	}
 	before, rounds := len(s.p.Log()), s.count(2000, 300)
 	for range rounds {
@@ -251,12 +255,14 @@ func fewFiles(ctx context.Context, s *scene) (string, error) {
 	return fmt.Sprintf("%d idle connections", clients), errors.Join(err, s.span(ctx, 10*time.Second, 4*time.Second))
 }
 
-// fillMemory asks for ever more domains with long answers, while clients hold back the end of the longest request there is.
+// fillMemory asks for more and more domains with long answers, while clients hold back the end of the longest request
+// there is.
 func fillMemory(ctx context.Context, s *scene) (string, error) {
 	const most, clients, held = 96, 16, 2000 // MiB, connections, connections
 	total := s.count(60_000, 12_000)
 	s.world.publishLong()
-	request := socketmap.AppendNetstring(nil, "tls-policy "+string(bytes.Repeat([]byte("x"), socketmap.MaxQuery-len("tls-policy "))))
+	request := socketmap.AppendNetstring(nil, "tls-policy "+string(bytes.Repeat([]byte("x"),
+		socketmap.MaxQuery-len("tls-policy "))))
 	var all sync.WaitGroup
 	errs := make([]error, clients)
 	for i := range clients {
@@ -264,7 +270,8 @@ func fillMemory(ctx context.Context, s *scene) (string, error) {
 			c, err := s.p.dial(ctx)
 			for n := 0; err == nil && n < total/clients; n++ {
 				_ = c.SetDeadline(time.Now().Add(patience))
-				err = answersOn(c, question{request: policyOf(fmt.Sprintf("c%d-%d.flood.example", i, n)), best: notFound, temp: true})
+				err = answersOn(c, question{request: policyOf(fmt.Sprintf("c%d-%d.flood.example", i, n)),
+					best: notFound, temp: true})
 			}
 			errs[i] = err
 		})
@@ -279,11 +286,13 @@ func fillMemory(ctx context.Context, s *scene) (string, error) {
 	if s.p.group != "" {
 		err = errors.Join(err, noneKilled(s.p.group))
 	}
-	if failed = errors.Join(append(errs, err, s.p.logged("the DNS cache is bounded by the memory limit"))...); failed != nil {
+	if failed = errors.Join(append(errs, err,
+		s.p.logged("the DNS cache is bounded by the memory limit"))...); failed != nil {
 		return "", failed
 	}
 	_, err = s.p.best(ctx, s.world.all)
-	return fmt.Sprintf("%d MiB, %d domains and %d requests held back: %.0f MiB resident", littleMemory>>20, total, held, highest), err
+	return fmt.Sprintf("%d MiB, %d domains and %d requests held back: %.0f MiB resident", littleMemory>>20, total,
+		held, highest), err
 }
 
 // highest measures until done returns.

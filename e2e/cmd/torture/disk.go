@@ -81,7 +81,8 @@ func diskReadOnly(ctx context.Context, s *scene) (string, error) {
 	if err == nil {
 		_, err = s.p.best(ctx, fresh)
 	}
-	if err = errors.Join(err, s.p.awaitLog(ctx, "state database cannot be written", 1), unix.Mount("", disk, "", unix.MS_REMOUNT, "")); err != nil {
+	if err = errors.Join(err, s.p.awaitLog(ctx, "state database cannot be written", 1),
+		unix.Mount("", disk, "", unix.MS_REMOUNT, "")); err != nil {
 		return "", err
 	}
 	begun := time.Now()
@@ -116,7 +117,8 @@ func killed(ctx context.Context, s *scene) (string, error) {
 	var answered []question
 	early := 0
 	for round := range rounds {
-		got := s.askUntilKilled(ctx, sure(s.world.enforced(numbered(fmt.Sprintf("r%d-", round), each)...)), 1+rand.IntN(each-1))
+		got := s.askUntilKilled(ctx, sure(s.world.enforced(numbered(fmt.Sprintf("r%d-", round), each)...)),
+			1+rand.IntN(each-1))
 		if len(got) < each {
 			early++
 		}
@@ -129,16 +131,18 @@ func killed(ctx context.Context, s *scene) (string, error) {
 		}
 	}
 	if len(answered) < rounds || early < rounds/2 {
-		return "", fmt.Errorf("%d policies in %d rounds, of which %d were cut short: too few to show anything", len(answered), rounds, early)
+		return "", fmt.Errorf("%d policies in %d rounds, of which %d were cut short: too few to show anything",
+			len(answered), rounds, early)
 	}
 	s.world.policies.Close()
 	// A policy that was lost would have to be fetched, which fails: NOTFOUND.
 	_, err := s.p.best(ctx, answered)
-	return fmt.Sprintf("%d kills, %d during lookups; all of %d policies are enforced", rounds, early, len(answered)), err
+	return fmt.Sprintf("%d kills, %d during lookups; all of %d policies are enforced", rounds, early,
+		len(answered)), err
 }
 
-// askUntilKilled asks concurrently, kills the process after so many answers, and returns the questions that had their best
-// answer before.
+// askUntilKilled asks concurrently, kills the process after so many answers, and returns the questions that had their
+// best answer before.
 func (s *scene) askUntilKilled(ctx context.Context, questions []question, enough int) (answered []question) {
 	var mu sync.Mutex
 	var all sync.WaitGroup
@@ -170,12 +174,14 @@ func (s *scene) askUntilKilled(ctx context.Context, questions []question, enough
 // memoryGroup makes a control group with a memory limit, cgroups(7), and removes it at the end.
 func (s *scene) memoryGroup(limit int64) (string, error) {
 	const all, name = "/sys/fs/cgroup", "policyd-torture"
-	group, files := filepath.Join(all, "memory", name), map[string]string{"memory.limit_in_bytes": strconv.FormatInt(limit, 10)}
+	group, files := filepath.Join(all, "memory",
+		name), map[string]string{"memory.limit_in_bytes": strconv.FormatInt(limit, 10)}
 	if _, err := os.Stat(filepath.Join(all, "memory")); err != nil { // version 2
 		if err := os.WriteFile(filepath.Join(all, "cgroup.subtree_control"), []byte("+memory"), 0o600); err != nil {
 			return "", fmt.Errorf("no control group with a memory limit: %w", err)
 		}
-		group, files = filepath.Join(all, name), map[string]string{"memory.max": strconv.FormatInt(limit, 10), "memory.swap.max": "0"}
+		group, files = filepath.Join(all, name), map[string]string{"memory.max": strconv.FormatInt(limit, 10),
+			"memory.swap.max": "0"}
 	}
 	if err := os.Mkdir(group, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 		return "", err

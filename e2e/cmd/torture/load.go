@@ -72,7 +72,8 @@ func (l *load) drive(ctx context.Context, address string, pause time.Duration) {
 }
 
 // lookup asks on *c, which it makes when there is none and closes after an error.
-func lookup(ctx context.Context, address string, c **socketmap.Client, request socketmap.Request) (socketmap.Reply, error) {
+func lookup(ctx context.Context, address string, c **socketmap.Client, request socketmap.Request) (socketmap.Reply,
+	error) {
 	limited, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if *c == nil {
@@ -134,7 +135,8 @@ func (l *load) end() (string, error) {
 	if route > inTime && !l.gaps {
 		errs = append(errs, fmt.Errorf("transport lookups took %v at p99", route))
 	}
-	return fmt.Sprintf("%d lookups, none weaker, %d TEMP, slowest %.1f s, transport p99 %s", l.asked, l.temp, l.slowest.Seconds(), millis(route)), errors.Join(errs...)
+	return fmt.Sprintf("%d lookups, none weaker, %d TEMP, slowest %.1f s, transport p99 %s", l.asked, l.temp,
+		l.slowest.Seconds(), millis(route)), errors.Join(errs...)
 }
 
 // quantile returns the time within which that part was answered. The times are sorted.

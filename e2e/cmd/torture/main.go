@@ -1,7 +1,7 @@
-// Command torture exposes a built policyd to what operators fear: dead and lying resolvers, full disks, hostile clients,
-// storms of signals, a lack of files and memory. The table of faults names what must hold under each; the command causes
-// them and checks that it holds. Everything runs on loopback in processes that it starts and ends, and as root in
-// namespaces of its own.
+// Command torture exposes a built policyd to what operators fear: dead and lying resolvers, full disks, hostile
+// clients, storms of signals, a lack of files and memory. The table of faults names what must hold under each; the
+// command causes them and checks that it holds. Everything runs on loopback in processes that it starts and ends, and
+// as root in namespaces of its own.
 //
 // The exit status is 1 if anything did not hold, or if a fault was left out without -short.
 package main
@@ -95,7 +95,8 @@ type runner struct {
 	errs   []error
 }
 
-// play plays the faults that mostly wait side by side, and beside them those that keep the processor busy, one at a time.
+// play plays the faults that mostly wait side by side, and beside them those that keep the processor busy, one at a
+// time.
 func (r *runner) play(ctx context.Context, all []fault) error {
 	const side = 8
 	var busy, waiting, lanes errgroup.Group
@@ -145,7 +146,8 @@ func (r *runner) one(ctx context.Context, number int, f fault) {
 		err = errors.Join(err, s.end())
 	}
 	if err != nil {
-		report("BROKEN", err.Error()+"\n         must hold: "+f.holds, fmt.Errorf("%s: did not hold, see above", f.name))
+		report("BROKEN", err.Error()+"\n         must hold: "+f.holds,
+			fmt.Errorf("%s: did not hold, see above", f.name))
 		return
 	}
 	report("held", fmt.Sprintf("%s (%.0f s)", found, time.Since(begun).Seconds()), nil)

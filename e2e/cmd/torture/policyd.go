@@ -98,7 +98,8 @@ func (s *scene) start(ctx context.Context, with setup) (*policyd, error) {
 	}
 	p.Process, err = daemon.Start(ctx, daemon.Options{
 		Binary: s.config.policyd, Dir: dir, Listen: address, Process: with.Environment,
-		Settings: fmt.Sprintf(settings, p.tcp, with.server, servers, p.state, with.cache, smtpsPort, s.world.caFile, p.metrics),
+		Settings: fmt.Sprintf(settings, p.tcp, with.server, servers, p.state, with.cache, smtpsPort, s.world.caFile,
+			p.metrics),
 	})
 	if err == nil {
 		s.atEnd(p.finish)

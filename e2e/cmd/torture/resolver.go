@@ -21,7 +21,8 @@ func changesItsMind(ctx context.Context, s *scene) (string, error) {
 	w.set(false, domain, dns.TypeMX, "MX 10 mx.attacker.example.")
 	w.set(false, "_25._tcp.mx.k3.example", dns.TypeTLSA)
 	before := w.dns.Asked(domain, dns.TypeMX)
-	l := s.p.load(ctx, loading{connections: 4, pause: 20 * time.Millisecond, questions: sure(append(signed.questions(domain), withTLSA.questions("k3.example")...))})
+	l := s.p.load(ctx, loading{connections: 4, pause: 20 * time.Millisecond,
+		questions: sure(append(signed.questions(domain), withTLSA.questions("k3.example")...))})
 	life := time.Duration(w.ttl-2) * time.Second // all answers are younger than the TTL until then
 	err := wait(ctx, life-time.Since(begun))
 	asked, held := l.end()
@@ -112,8 +113,10 @@ func resolvConf(server string) error {
 func replaced(ctx context.Context, s *scene) (string, error) {
 	w := s.world
 	// The second one has a newer MX host of a signed domain: nothing of the first may be in its way.
-	s.named[second].Set("k0.example", dns.TypeMX, dnstest.Answer{Secure: true, TTL: w.ttl, Records: []string{"MX 10 starttls-new.k0.example."}})
-	moved := question{request: policyOf("k0.example"), best: secure("starttls-new.k0.example"), also: []string{secure("starttls-mx.k0.example")}, temp: true}
+	s.named[second].Set("k0.example", dns.TypeMX, dnstest.Answer{Secure: true, TTL: w.ttl,
+		Records: []string{"MX 10 starttls-new.k0.example."}})
+	moved := question{request: policyOf("k0.example"), best: secure("starttls-new.k0.example"),
+		also: []string{secure("starttls-mx.k0.example")}, temp: true}
 	others := w.all[len(signed.questions("")):]
 	l := s.p.load(ctx, loading{connections: 4, pause: 20 * time.Millisecond, questions: append(others, moved)})
 	if err := resolvConf(second); err != nil {

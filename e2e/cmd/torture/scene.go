@@ -18,8 +18,8 @@ import (
 // fault is a row of the table.
 type fault struct {
 	name, holds string
-	// log is a part of the line that names the cause, two parts of it with " … " between. It must be logged a few times, and
-	// not by the thousand. "" is not checked.
+	// log is a part of the line that names the cause, two parts of it with " … " between. It must be logged a few
+	// times, and not by the thousand. "" is not checked.
 	log string
 	// root says that the fault needs namespaces of its own.
 	root bool
@@ -58,8 +58,8 @@ type scene struct {
 	fresh []question
 }
 
-// play starts everything, causes the fault under load, and checks what holds for every fault: no answer is weaker than the
-// facts, policyd still runs, the best answers come back, and the log names the cause.
+// play starts everything, causes the fault under load, and checks what holds for every fault: no answer is weaker than
+// the facts, policyd still runs, the best answers come back, and the log names the cause.
 func (s *scene) play(ctx context.Context, f fault) (string, error) {
 	ttl := f.ttl
 	if ttl == 0 {
@@ -84,7 +84,8 @@ func (s *scene) play(ctx context.Context, f fault) (string, error) {
 		questions = sure(questions)
 	}
 	if f.connections > 0 {
-		s.load = s.p.load(ctx, loading{connections: f.connections, pause: f.pause, questions: questions, gaps: f.setup.passed})
+		s.load = s.p.load(ctx, loading{connections: f.connections, pause: f.pause, questions: questions,
+			gaps: f.setup.passed})
 	}
 	var seen []string
 	note := func(text string, failed error) {

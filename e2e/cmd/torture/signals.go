@@ -96,13 +96,15 @@ func noneKilled(group string) error {
 func (w *world) publishLong() {
 	long := dnstest.Answer{TTL: 3600, Secure: true}
 	for i := range 20 {
-		long.Records = append(long.Records, fmt.Sprintf("MX %d mx%d.a-rather-long-name-of-a-host-that-takes-its-place.example.", i, i))
+		long.Records = append(long.Records,
+			fmt.Sprintf("MX %d mx%d.a-rather-long-name-of-a-host-that-takes-its-place.example.", i, i))
 	}
 	w.dns.SetOther(long)
 }
 
-// senderFlood looks up the routes of 100,000 sender domains in a minute, or at the same rate for less, as smtpd does. A third
-// of them does not exist, a third promises nothing, and a third promises implicit TLS at addresses that never answer.
+// senderFlood looks up the routes of 100,000 sender domains in a minute, or at the same rate for less, as smtpd does. A
+// third of them does not exist, a third promises nothing, and a third promises implicit TLS at addresses that never
+// answer.
 func senderFlood(ctx context.Context, s *scene, delay time.Duration) (string, error) {
 	const rate, connections, portWait = 100_000 / 60, 32, 200 * time.Millisecond
 	seconds := s.count(60, 10)
@@ -160,7 +162,8 @@ func senderFlood(ctx context.Context, s *scene, delay time.Duration) (string, er
 		err = fmt.Errorf("%.1f queries per domain", each)
 	}
 	return fmt.Sprintf("%d domains: p50 %s, p99.9 %s, %d descriptors, %.0f MiB, %.1f queries per domain", total,
-		millis(quantile(times, 0.5)), millis(quantile(times, 0.999)), files, memory, each), errors.Join(err, s.p.filesBack(ctx, filesBefore))
+		millis(quantile(times, 0.5)), millis(quantile(times,
+			0.999)), files, memory, each), errors.Join(err, s.p.filesBack(ctx, filesBefore))
 }
 
 // senders publishes the domains and returns an address in each.

@@ -16,7 +16,8 @@ const shortSoak = 12 * time.Second
 // soak is mixed load for so long.
 func soak(length time.Duration) fault {
 	return fault{
-		name: "soak: mixed load for " + length.String(), busy: true, ttl: shortTTL, holds: "no growth of memory, goroutines or descriptors",
+		name: "soak: mixed load for " + length.String(), busy: true, ttl: shortTTL,
+		holds:  "no growth of memory, goroutines or descriptors",
 		setup:  setup{cache: "max_entries = 2000"}, // a small cache is soon full: from then on nothing may grow
 		happen: func(ctx context.Context, s *scene) (string, error) { return soaked(ctx, s, length) },
 	}
@@ -30,15 +31,15 @@ type usage struct {
 	files      float64
 }
 
-// soaked mixes lookups of all maps, new, failing and vanishing domains, reloads, flushes, probes and MTA-STS, and looks now and
-// then at what is used while nothing is asked.
+// soaked mixes lookups of all maps, new, failing and vanishing domains, reloads, flushes, probes and MTA-STS, and looks
+// now and then at what is used while nothing is asked.
 func soaked(ctx context.Context, s *scene, length time.Duration) (string, error) {
 	looks, domains := 10, 6000
 	if length < time.Minute {
 		looks, domains = 2, 200
 	}
-	// What has a bound of its own, such as the memo, must be full before growth can be measured: all domains are asked for
-	// twice, and then there are no others.
+	// What has a bound of its own, such as the memo, must be full before growth can be measured: all domains are asked
+	// for twice, and then there are no others.
 	pool := s.world.unknown(domains)
 	l := s.p.load(ctx, loading{connections: 16, questions: pool})
 	err := poll(ctx, "all domains were asked for", func() (bool, error) {
@@ -103,7 +104,8 @@ func (s *scene) mixture(ctx context.Context, pool []question, length time.Durati
 		}
 		return chosen
 	}
-	l := s.p.load(ctx, loading{connections: 16, pause: 2 * time.Millisecond, questions: append(some(150), s.world.all...)})
+	l := s.p.load(ctx, loading{connections: 16, pause: 2 * time.Millisecond,
+		questions: append(some(150), s.world.all...)})
 	end := time.Now().Add(length)
 	var errs []error
 	for i := 0; time.Now().Before(end) && ctx.Err() == nil; i++ {

@@ -46,7 +46,8 @@ func TestGrowth(t *testing.T) {
 	t.Parallel()
 	steady := usage{memory: 50, live: 20, goroutines: 100, files: 20}
 	require.NoError(t, growth([]usage{steady, {90, 60, 300, 90}, steady, {60, 21, 105, 22}}), "chance is no growth")
-	for what, u := range map[string]usage{"memory": {90, 20, 100, 20}, "live memory": {50, 40, 100, 20}, "goroutines": {50, 20, 200, 20}, "descriptors": {50, 20, 100, 60}} {
+	for what, u := range map[string]usage{"memory": {90, 20, 100, 20}, "live memory": {50, 40, 100, 20},
+		"goroutines": {50, 20, 200, 20}, "descriptors": {50, 20, 100, 60}} {
 		require.ErrorContains(t, growth([]usage{steady, steady, u, u}), what)
 	}
 }
@@ -54,7 +55,10 @@ func TestGrowth(t *testing.T) {
 // A fault that needs root and is left out is an error, except with -short.
 func TestFaultsThatAreLeftOut(t *testing.T) {
 	t.Parallel()
-	needsRoot := []fault{{name: "three", root: true, happen: func(context.Context, *scene) (string, error) { panic("not played") }}}
+	needsRoot := []fault{{name: "three", root: true, happen: func(context.Context, *scene) (string,
+		error) {
+		panic("not played")
+	}}}
 	r := runner{dir: t.TempDir()}
 	require.ErrorContains(t, r.play(t.Context(), needsRoot), "three: left out")
 	r = runner{config: config{short: true}, dir: t.TempDir()}
@@ -73,8 +77,10 @@ func TestEveryFaultIsInTheTable(t *testing.T) {
 	}
 	text := strings.Join(names, "\n")
 	for _, words := range []string{
-		"dead", "2 s", "30 s", "garbage", "lies about AD", "changes its mind", "restarts", "resolv.conf", "full", "read-only", "vanishes", "kill -9",
-		"10,000", "half requests", "malformed", "pipelined", "reconnects", "SIGTERM", "SIGHUP", "passed listener", "descriptors", "memory limit", "100,000", "soak",
+		"dead", "2 s", "30 s", "garbage", "lies about AD", "changes its mind", "restarts", "resolv.conf", "full",
+		"read-only", "vanishes", "kill -9",
+		"10,000", "half requests", "malformed", "pipelined", "reconnects", "SIGTERM", "SIGHUP", "passed listener",
+		"descriptors", "memory limit", "100,000", "soak",
 	} {
 		require.Contains(t, text, words)
 	}

@@ -113,8 +113,8 @@ func (f facts) questions(domain string) []question {
 	}
 }
 
-// world is what surrounds a policyd: a resolver with domains of every kind, a receiver on the port of implicit TLS and, as
-// root, an MTA-STS policy host, whose port is 443.
+// world is what surrounds a policyd: a resolver with domains of every kind, a receiver on the port of implicit TLS and,
+// as root, an MTA-STS policy host, whose port is 443.
 type world struct {
 	dns      *dnstest.Server
 	ttl      int
@@ -155,7 +155,8 @@ func (s *scene) newWorld(ttl int) error {
 	s.atEnd(func() error { w.receiver.Close(); return nil })
 	if s.config.root {
 		w.webAddr = s.loopback()
-		w.policies = lab.NewPolicyHost(netip.AddrPortFrom(w.webAddr, 443), ca, func(domain string) string { return lab.STS("enforce", "mx."+domain) })
+		w.policies = lab.NewPolicyHost(netip.AddrPortFrom(w.webAddr, 443), ca,
+			func(domain string) string { return lab.STS("enforce", "mx."+domain) })
 		s.atEnd(func() error { w.policies.Close(); return nil })
 		if err := w.policies.Open(); err != nil {
 			return err
@@ -198,8 +199,8 @@ func (w *world) publishAll() {
 	w.all = append(w.all, w.enforced("sts.example")...)
 }
 
-// enforced publishes domains with an enforced MTA-STS policy and returns the questions about them; without a policy host
-// there are none.
+// enforced publishes domains with an enforced MTA-STS policy and returns the questions about them; without a policy
+// host there are none.
 func (w *world) enforced(domains ...string) (questions []question) {
 	if w.policies == nil {
 		return nil

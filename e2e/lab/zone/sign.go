@@ -175,7 +175,8 @@ func (z *signed) nsec3(types map[string][]uint16) []dns.RR {
 			there = append(there, dns.TypeRRSIG)
 		}
 		rrs = append(rrs, &dns.NSEC3{
-			Hdr:  dns.RR_Header{Name: strings.ToLower(h) + "." + z.Origin, Rrtype: dns.TypeNSEC3, Class: dns.ClassINET, Ttl: ttl},
+			Hdr: dns.RR_Header{Name: strings.ToLower(h) + "." + z.Origin, Rrtype: dns.TypeNSEC3, Class: dns.ClassINET,
+				Ttl: ttl},
 			Hash: dns.SHA1, HashLength: hashLength, NextDomain: chain[(i+1)%len(chain)], TypeBitMap: bitmap(there),
 		})
 	}

@@ -39,8 +39,8 @@ type Zone struct {
 // ttl of everything: long enough for a cache to be seen at work, and read by nothing in the lab but caches.
 const ttl = 600
 
-// NameServer is the name server of every zone. Resolvers that read the zone files need no address for it; for the others,
-// the root zone can hold one, and no delegation needs glue.
+// NameServer is the name server of every zone. Resolvers that read the zone files need no address for it; for the
+// others, the root zone can hold one, and no delegation needs glue.
 const NameServer = "ns."
 
 // Names returns the owners of all records that were added, each once.
@@ -112,11 +112,11 @@ type RRset struct {
 	Data  []string
 }
 
-// Set replaces an RRset in the zone that holds it; without data it is gone.
+// Set replaces an RRset in the zone that contains it, or removes it if there is no data.
 func (t *Tree) Set(set RRset) error {
 	z := t.holder(set.Owner)
 	if z == nil {
-		return fmt.Errorf("zone: nobody holds %s", set.Owner)
+		return fmt.Errorf("zone: no zone contains %s", set.Owner)
 	}
 	if set.TTL == 0 {
 		set.TTL = ttl
@@ -138,13 +138,13 @@ func (t *Tree) Set(set RRset) error {
 	return nil
 }
 
-// Add adds records to the zone that holds their owner, a name with the final dot at the start of each.
+// Add adds records to the zone that contains their owner. Each record starts with the owner, with the final dot.
 func (t *Tree) Add(records ...string) error {
 	for _, r := range records {
 		owner, _, _ := strings.Cut(r, " ")
 		z := t.holder(owner)
 		if z == nil || !dns.IsFqdn(owner) {
-			return fmt.Errorf("zone: nobody holds %q", r)
+			return fmt.Errorf("zone: no zone contains %q", r)
 		}
 		z.Records = append(z.Records, r)
 	}
@@ -181,7 +181,7 @@ func (t *Tree) parent(z *signed) *signed {
 	return best
 }
 
-// Write signs everything and writes one file a zone into dir, named by File. Files are replaced whole.
+// Write signs everything and writes one file per zone into dir, named by File. Files are replaced atomically.
 func (t *Tree) Write(dir string) error {
 	for _, z := range t.zones {
 		if err := z.begin(); err != nil {
@@ -224,7 +224,7 @@ func (z *signed) parse(record string) (dns.RR, error) {
 	return rr, nil
 }
 
-// begin fills rrs with what the zone says of itself.
+// begin fills rrs with the SOA, the NS and the records of the zone.
 func (z *signed) begin() error {
 	z.rrs = nil
 	apex := []string{
@@ -241,7 +241,7 @@ func (z *signed) begin() error {
 	return nil
 }
 
-// delegation returns what the parent says of the zone.
+// delegation returns the records for the zone in its parent.
 func (z *signed) delegation() []dns.RR {
 	h := dns.RR_Header{Name: z.Origin, Rrtype: dns.TypeNS, Class: dns.ClassINET, Ttl: ttl}
 	rrs := []dns.RR{&dns.NS{Hdr: h, Ns: NameServer}}

@@ -15,7 +15,8 @@ func tree(t *testing.T) (*Tree, string) {
 	t.Helper()
 	tr, err := NewTree([]Zone{
 		{Origin: "."},
-		{Origin: "test.", Records: []string{"a A 127.0.0.1", "b A 127.0.0.2", "*.w MX 10 a"}, Broken: []string{"b.test. A"}},
+		{Origin: "test.", Records: []string{"a A 127.0.0.1", "b A 127.0.0.2", "*.w MX 10 a"},
+			Broken: []string{"b.test. A"}},
 		{Origin: "three.test.", State: Signed3, Records: []string{"x.y A 127.0.0.3"}},
 		{Origin: "old.test.", State: Expired},
 		{Origin: "other.test.", State: WrongDS},
