@@ -14,8 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// patterns are expressions that make a text hard to read for people who learnt English as a foreign language, with what to
-// write in their place. The list is short on purpose: it catches habits, not every mistake.
+// patterns are expressions that make a text hard to read for people who learnt English as a foreign language, with what
+// to write in their place. The list is short on purpose: it catches habits, not every mistake.
 var patterns = []struct {
 	expression *regexp.Regexp
 	except     *regexp.Regexp // matches that are fine; nil: none
@@ -39,9 +39,9 @@ var patterns = []struct {
 	{regexp.MustCompile(`\bfor people\b`), nil, "human-readable"},
 }
 
-// TestEnglish finds the patterns in comments, strings and documents. testdata/english-todo.txt lists the files that have not
-// been rewritten yet. With -update the files without a match are removed from it; none is ever added, so the list shrinks.
-// testdata/english-quotes.txt lists texts of others that are quoted as they are.
+// TestEnglish finds the patterns in comments, strings and documents. testdata/english-todo.txt lists the files that
+// have not been rewritten yet. With -update the files without a match are removed from it; none is ever added, so the
+// list shrinks. testdata/english-quotes.txt lists texts of others that are quoted as they are.
 func TestEnglish(t *testing.T) {
 	t.Parallel()
 	todo, quotes := lines(t, "english-todo.txt"), lines(t, "english-quotes.txt")

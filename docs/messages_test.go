@@ -56,7 +56,8 @@ func TestMessages(t *testing.T) {
 	}
 }
 
-// messageOf returns the message of a call that logs a warning or an error, or adds a warning to the status; otherwise "".
+// messageOf returns the message of a call that logs a warning or an error, or adds a warning to the status; otherwise
+// "".
 func messageOf(path string, call *ast.CallExpr) string {
 	switch f := call.Fun.(type) {
 	case *ast.SelectorExpr:

@@ -10,8 +10,9 @@
 //
 // # Use
 //
-// [Of] returns the [Class] of a host name; the methods of Class say what it promises. [ValidHost] reports whether Postfix
-// accepts a host name. A domain without MX records, a null MX and an address literal promise nothing: do not ask for them.
+// [Of] returns the [Class] of a host name; the methods of Class say what it promises. [ValidHost] reports whether
+// Postfix accepts a host name. A domain without MX records, a null MX and an address literal promise nothing: do not
+// ask for them.
 package prefix
 
 import "strings"
@@ -75,9 +76,9 @@ func (c Class) Promises(port uint16) bool {
 // ImplicitTLS reports whether the class promises implicit TLS.
 func (c Class) ImplicitTLS() bool { return c.class().implicitTLS }
 
-// Of returns the class of a host name, in any case and with or without a final dot. Letters, digits and hyphens must follow
-// the prefix within the first label, and no hyphen may follow it directly or end the label; only the first prefix
-// counts. A name that is not a valid host name is None.
+// Of returns the class of a host name, in any case and with or without a final dot. Letters, digits and hyphens must
+// follow the prefix within the first label, and no hyphen may follow it directly or end the label; only the first
+// prefix counts. A name that is not a valid host name is None.
 func Of(host string) Class {
 	host = strings.TrimSuffix(host, ".")
 	label, _, _ := strings.Cut(host, ".")
@@ -94,9 +95,10 @@ func Of(host string) Class {
 	return None
 }
 
-// ValidHost reports whether Postfix accepts s as a host name: labels of 1 to 63 letters, digits, hyphens and underscores, none
-// of which begins or ends with a hyphen, at most 253 octets, no final dot, and not only digits and dots, which would be an
-// address (RFC 1123 section 2.1). An invalid host name in a route makes smtp(8) exit, so check every name that goes into one.
+// ValidHost reports whether Postfix accepts s as a host name: labels of 1 to 63 letters, digits, hyphens and
+// underscores, none of which begins or ends with a hyphen, at most 253 octets, no final dot, and not only digits and
+// dots, which would be an address (RFC 1123 section 2.1). An invalid host name in a route makes smtp(8) exit, so check
+// every name that goes into one.
 func ValidHost(s string) bool {
 	numeric := true
 	for label := range strings.SplitSeq(s, ".") {

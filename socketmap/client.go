@@ -38,8 +38,8 @@ func Dial(ctx context.Context, address string) (*Client, error) {
 // Lookup sends one request and returns its reply. RemoteAddr of the request is ignored. A map name with a space and a
 // request over [MaxQuery] bytes are a [*ProtocolError], and nothing is sent.
 //
-// After any other error the reply is unknown: Lookup returns TEMP with the error and closes the connection. A server may
-// close a connection between requests; io.EOF means that the request can be sent again on a new connection.
+// After any other error the reply is unknown: Lookup returns TEMP with the error and closes the connection. A server
+// may close a connection between requests; io.EOF means that the request can be sent again on a new connection.
 func (c *Client) Lookup(ctx context.Context, req Request) (Reply, error) {
 	text := req.Map + " " + req.Key
 	if strings.Contains(req.Map, " ") || len(text) > MaxQuery {

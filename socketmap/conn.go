@@ -106,8 +106,8 @@ func (c *conn) whole() bool {
 	return err == nil && size >= 0 && size < len(rest)
 }
 
-// expect sets the read deadline of an idle connection. It leaves a deadline that is early by a sixteenth of the timeout, and
-// not by more than a second: a new timer for every request would cost more than the rest of the reading.
+// expect sets the read deadline of an idle connection. It leaves a deadline that is early by a sixteenth of the
+// timeout, and not by more than a second: a new timer for every request would cost more than the rest of the reading.
 func (c *conn) expect() error {
 	timeout := c.server.limit().IdleTimeout
 	by := c.server.started.Add(time.Duration(c.idleSince.Load()) + timeout)
@@ -130,7 +130,7 @@ func (c *conn) begin() error {
 	return c.net.SetReadDeadline(c.requestBy)
 }
 
-// last allows one more read after Shutdown. A client that always has another request must not keep the server from closing.
+// last allows one more read after Shutdown: a client that always has another request must not delay it.
 func (c *conn) last(by time.Time) error {
 	if c.final {
 		return ErrServerClosed
@@ -203,7 +203,8 @@ func (c *conn) event(counter *uint64) *slog.Logger {
 func (c *conn) answer(req Request) (reply Reply) {
 	defer func() {
 		if p := recover(); p != nil {
-			c.event(&c.server.stats.Panics).Error("handler panicked", "map", req.Map, "err", fmt.Sprint(p), "stack", string(debug.Stack()))
+			log := c.event(&c.server.stats.Panics).With("stack", string(debug.Stack()))
+			log.Error("handler panicked", "map", req.Map, "err", fmt.Sprint(p))
 			reply = Temp("internal error")
 		}
 	}()

@@ -49,7 +49,8 @@ func (m *Mux) ServeSocketmap(ctx context.Context, req Request) Reply {
 		return m.Unknown.ServeSocketmap(ctx, req)
 	}
 	const most = 64 // bytes of the name, so that the list has room in the reason
-	return Perm("unknown map " + strconv.QuoteToASCII(req.Map[:min(len(req.Map), most)]) + ": use " + strings.Join(m.Names(), ", "))
+	name := strconv.QuoteToASCII(req.Map[:min(len(req.Map), most)])
+	return Perm("unknown map " + name + ": use " + strings.Join(m.Names(), ", "))
 }
 
 // find returns the handler of a map, or nil.

@@ -15,8 +15,8 @@ func AppendNetstring[T string | []byte](dst []byte, payload T) []byte {
 	return append(dst, ',')
 }
 
-// ReadNetstring reads one netstring with at most limit bytes of payload. The error is a [*ProtocolError] as soon as
-// the bytes cannot become such a netstring, io.EOF at the end of r, and io.ErrUnexpectedEOF in the middle of a netstring.
+// ReadNetstring reads one netstring with at most limit bytes of payload. The error is a [*ProtocolError] as soon as the
+// bytes cannot become such a netstring, io.EOF at the end of r, and io.ErrUnexpectedEOF in the middle of a netstring.
 func ReadNetstring(r *bufio.Reader, limit int) (string, error) {
 	size, digits := 0, 0
 	for {

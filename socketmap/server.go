@@ -131,8 +131,8 @@ func (s *Server) prepare() {
 func (s *Server) clock() time.Duration { return time.Since(s.started) + 1 }
 
 // Serve accepts connections on l until Shutdown or Close is called; then it returns ErrServerClosed. After a temporary
-// error of l, such as a lack of file descriptors, it closes the connection that has been idle longest and tries again; any
-// other error is returned. Serve closes l.
+// error of l, such as a lack of file descriptors, it closes the connection that has been idle longest and tries again;
+// any other error is returned. Serve closes l.
 func (s *Server) Serve(l net.Listener) error {
 	defer func() { _ = l.Close() }()
 	s.mu.Lock()
@@ -172,14 +172,13 @@ func (s *Server) Serve(l net.Listener) error {
 
 // temporary reports whether another accept may succeed after this error, accept(2).
 func temporary(err error) bool {
-	return slices.ContainsFunc([]syscall.Errno{
-		syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EPERM, syscall.EPROTO,
-		syscall.ECONNABORTED, syscall.ECONNRESET, syscall.EINTR, syscall.EAGAIN,
-	}, func(e syscall.Errno) bool { return errors.Is(err, e) })
+	again := []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EPERM,
+		syscall.EPROTO, syscall.ECONNABORTED, syscall.ECONNRESET, syscall.EINTR, syscall.EAGAIN}
+	return slices.ContainsFunc(again, func(e syscall.Errno) bool { return errors.Is(err, e) })
 }
 
-// start serves c. When the connection limit is reached, it first closes the connection that has been idle longest or, if
-// none is idle, c.
+// start serves c. When the connection limit is reached, it first closes the connection that has been idle longest or,
+// if none is idle, c.
 func (s *Server) start(c net.Conn, listener string) {
 	limit := s.limit().MaxConnections
 	s.mu.Lock()
@@ -233,10 +232,10 @@ func (s *Server) evict() bool {
 	}
 }
 
-// Shutdown stops accepting connections, answers the requests that have begun to arrive, closes each connection when it is
-// idle, and returns when all are closed. When ctx ends first, the contexts of the handlers end too; replies that are ready
-// within half a second are still sent. Then Shutdown closes the remaining connections and returns the error of ctx. It does
-// not wait for a handler that ignores its context.
+// Shutdown stops accepting connections, answers the requests that have begun to arrive, closes each connection when it
+// is idle, and returns when all are closed. When ctx ends first, the contexts of the handlers end too; replies that are
+// ready within half a second are still sent. Then Shutdown closes the remaining connections and returns the error of
+// ctx. It does not wait for a handler that ignores its context.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.stop(func(c *conn) { _ = c.net.SetReadDeadline(time.Now().Add(lastRead)) }) // wakes up the idle ones
 	done := make(chan struct{})

@@ -12,8 +12,8 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// mapNames returns the names under which the maps are served, in the order in which they are shown, with the map
-// that each stands for. QUERY and QUERYwithTLSRPT are the names of postfix-tlspol, sts is that of Sendmail's FEATURE(sts).
+// mapNames returns the names under which the maps are served, in the order in which they are shown, with the map that
+// each stands for. QUERY and QUERYwithTLSRPT are the names of postfix-tlspol, sts is that of Sendmail's FEATURE(sts).
 func mapNames() []struct {
 	Name string
 	id   mapID
@@ -27,8 +27,8 @@ func mapNames() []struct {
 	}
 }
 
-// CanonicalMap returns tls-policy, tls-policy-tlsrpt or transport for a name of that map in any case, and "" for an unknown
-// name.
+// CanonicalMap returns tls-policy, tls-policy-tlsrpt or transport for a name of that map in any case, and "" for an
+// unknown name.
 func CanonicalMap(name string) string {
 	for _, m := range mapNames() {
 		if strings.EqualFold(name, m.Name) {

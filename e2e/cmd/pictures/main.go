@@ -1,5 +1,5 @@
-// Command pictures draws the output of `policyd query`, `check` and `doctor` in a terminal as SVG files for the README. The
-// output is real: it comes from the end-to-end lab, with a real resolver, Postfix and receivers. It needs root.
+// Command pictures draws the output of `policyd query`, `check` and `doctor` in a terminal as SVG files for the README.
+// The output is real: it comes from the end-to-end lab, with a real resolver, Postfix and receivers. It needs root.
 package main
 
 import (
