@@ -302,6 +302,29 @@ func TestWhatIsNoHostNameIsUnreachableWithoutAQuery(t *testing.T) {
 	}
 }
 
+// TestAnExpandedNameTooLongForTLSARecords leaves the original name, and the bound is that of RFC 1035.
+func TestAnExpandedNameTooLongForTLSARecords(t *testing.T) {
+	t.Parallel()
+	const original = "TLSA _25._tcp.mx.example.com"
+	for octets, asked := range map[int]bool{244: true, 245: false} { // "_25._tcp." has 9
+		target := strings.Repeat("abcdefg.", 30)
+		target += strings.Repeat("x", octets-len(target))
+		answers := map[string]answer{"A mx.example.com": alias(signed, target), "AAAA mx.example.com": none(signed), original: tlsa(signed, digest())}
+		if asked {
+			answers["TLSA _25._tcp."+target] = none(signed)
+		}
+		synctest.Test(t, func(t *testing.T) {
+			z := &zone{t: t, answers: answers}
+			r, err := dane.Lookup(t.Context(), z, dane.Query{Host: "mx.example.com", Port: 25})
+			require.NoError(t, err)
+			synctest.Wait()
+			require.Equal(t, dane.Usable, r.State)
+			require.Equal(t, "mx.example.com", r.Base)
+			require.Len(t, z.asked, len(answers))
+		})
+	}
+}
+
 func TestANameTooLongForTLSARecordsHasNone(t *testing.T) {
 	t.Parallel()
 	host := strings.Repeat("abcdefg.", 31) + "com" // 251 octets
