@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/policyd/policyd/internal/dns"
@@ -32,9 +33,10 @@ func Lookup(ctx context.Context, res dns.Resolver, q Query) (Result, error) {
 		// Postfix does not connect to it, so it must not weaken what the other hosts of the domain get.
 		return Result{State: Unreachable, Why: "not a host name"}, nil
 	}
+	s := &search{resolver: res, query: q}
+	defer s.asking.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends the question that is not needed any more
-	s := &search{resolver: res, query: q}
 	next := s.addresses(ctx)
 	// "The SMTP client MUST perform any A and/or AAAA queries for the destination before attempting to locate the
 	// associated TLSA records" (RFC 7672 section 2.2.2). One address family is enough.
@@ -49,8 +51,11 @@ func Lookup(ctx context.Context, res dns.Resolver, q Query) (Result, error) {
 	switch {
 	case errors.Is(first.err, dns.ErrNotCached):
 		return Result{}, first.err
+	case first.err != nil:
+		why := first.question.Type.String() + " lookup for " + q.Host + " failed: " + reason(first.err)
+		return Result{State: Failed, Err: first.err, Why: why}, nil
 	case !first.hasAddress():
-		return s.without(first), nil
+		return Result{State: Unreachable, Why: "no address"}, nil
 	}
 	arrived := time.Now()
 	r, err := s.family(ctx, first.rrset)
@@ -79,6 +84,7 @@ type search struct {
 	resolver dns.Resolver
 	query    Query    // Host in lower case without the final dot
 	denied   []string // base domains that are known to have no secure TLSA records
+	asking   sync.WaitGroup
 }
 
 func (s *search) ask(ctx context.Context, q dns.Question) (*dns.RRset, error) {
@@ -123,7 +129,7 @@ func (s *search) addresses(ctx context.Context) (next func(limit time.Duration) 
 	}
 	answers := make(chan answer, len(questions))
 	for _, q := range questions {
-		go func() { answers <- one(q) }()
+		s.asking.Go(func() { answers <- one(q) })
 	}
 	return func(limit time.Duration) answer {
 		if limit == noLimit || len(answers) > 0 {
@@ -141,14 +147,6 @@ func (s *search) addresses(ctx context.Context) (next func(limit time.Duration) 
 }
 
 func isAlias(r *dns.RRset) bool { return r.Owner != r.Name }
-
-// without is the result for a host of which no address was found.
-func (s *search) without(a answer) Result {
-	if a.err == nil {
-		return Result{State: Unreachable, Why: "no address"}
-	}
-	return Result{State: Failed, Err: a.err, Why: a.question.Type.String() + " lookup for " + s.query.Host + " failed: " + reason(a.err)}
-}
 
 // family returns what follows from the addresses of one family.
 func (s *search) family(ctx context.Context, addrs *dns.RRset) (Result, error) {
@@ -196,7 +194,8 @@ func (s *search) tlsa(ctx context.Context, names []string) (Result, error) {
 	none := Result{State: Absent, Why: "no TLSA records"}
 	for _, base := range names {
 		q := TLSAQuestion(base, s.query.Port)
-		if tooLong(q.Name) || slices.Contains(s.denied, base) {
+		// A name of more octets cannot exist (RFC 1035 section 2.3.4). With escapes it is shorter than it looks.
+		if len(q.Name) > 253 && !strings.Contains(q.Name, `\`) || slices.Contains(s.denied, base) {
 			continue
 		}
 		r, err := s.ask(ctx, q)
@@ -215,26 +214,16 @@ func (s *search) tlsa(ctx context.Context, names []string) (Result, error) {
 	return none, nil
 }
 
-// tooLong reports whether a name cannot exist, so that no record can be there (RFC 1035 section 2.3.4). A name with
-// escapes is shorter than it looks; the resolver judges those.
-func tooLong(name string) bool {
-	return len(name) > 253 && !strings.Contains(name, `\`)
-}
-
 // judge says what a secure TLSA RRset means.
 func judge(records []dns.TLSA, base, owner string) Result {
-	r := Result{State: Unusable, Base: base, Records: records}
-	n := 0
+	state, n := Unusable, 0
 	for _, record := range records {
 		if usable(record) {
-			n++
+			state, n = Usable, n+1
 		}
 	}
-	if n > 0 {
-		r.State = Usable
-	}
-	r.Why = fmt.Sprintf("TLSA records at %s: %d, usable: %d", owner, len(records), n)
-	return r
+	why := fmt.Sprintf("TLSA records at %s: %d, usable: %d", owner, len(records), n)
+	return Result{State: state, Base: base, Records: records, Why: why}
 }
 
 // reason says what failed.

@@ -3,6 +3,8 @@ package gather
 import (
 	"context"
 	"errors"
+	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/policyd/policyd/internal/dane"
@@ -85,8 +87,8 @@ func (g *gathering) dane(i int, port uint16, found *dane.Result) error {
 	return nil
 }
 
-// lookup asks about one of the hosts.
-func (g *gathering) lookup(i int, t dns.Type, most time.Duration) (*dns.RRset, error) {
+// addresses finds the addresses of both families of a host, as far as they could be had, and what failed.
+func (g *gathering) addresses(i int, most time.Duration) ([]netip.Addr, error) {
 	leave, left, err := g.Hosts.enter(g, i, most)
 	if err != nil {
 		return nil, err
@@ -94,7 +96,21 @@ func (g *gathering) lookup(i int, t dns.Type, most time.Duration) (*dns.RRset, e
 	defer leave()
 	ctx, cancel := g.limited(left)
 	defer cancel()
-	return g.Resolver.Lookup(ctx, dns.Question{Name: g.facts.Hosts[i].Name, Type: t}, g.by)
+	var found [2][]netip.Addr
+	var failed [2]error
+	family := func(j int, t dns.Type) func() error {
+		return func() error {
+			rrset, err := g.Resolver.Lookup(ctx, dns.Question{Name: g.facts.Hosts[i].Name, Type: t}, g.by)
+			if failed[j] = err; err == nil {
+				found[j] = rrset.Addrs
+			}
+			return g.notCached(err)
+		}
+	}
+	if err := g.all([]func() error{family(0, dns.TypeA), family(1, dns.TypeAAAA)}); err != nil {
+		return nil, err
+	}
+	return slices.Concat(found[:]...), errors.Join(failed[:]...)
 }
 
 // record is the lookup of the TXT record that announces an MTA-STS policy. late is written before done is closed, and not
@@ -245,13 +261,21 @@ func (g *gathering) receiver() error {
 // receiverByAddress looks up the addresses of every MX host that is considered.
 func (g *gathering) receiverByAddress() error {
 	f := g.facts
-	found := make([]policy.Receiver, 2*len(f.Hosts))
+	found := make([]policy.Receiver, len(f.Hosts))
 	fetches := make([]func() error, len(found))
 	for i := range found {
-		fetches[i] = func() (err error) {
-			t := []dns.Type{dns.TypeA, dns.TypeAAAA}[i%2]
-			found[i], err = g.addressed(i/2, t)
-			return err
+		fetches[i] = func() error {
+			host := text.Name(f.Hosts[i].Name)
+			addrs, err := g.addresses(i, g.timeout)
+			found[i].Known = err == nil
+			if err != nil {
+				found[i].Why = "an address of " + host + " could not be looked up: " + policy.Cause(err)
+			}
+			if j := slices.IndexFunc(addrs, g.Site.OwnAddr); j >= 0 {
+				why := "the MX host " + host + " has the address " + addrs[j].String() + " of this host"
+				found[i] = policy.Receiver{Known: true, Here: true, Why: why}
+			}
+			return g.notCached(err)
 		}
 	}
 	if err := g.all(fetches); err != nil {
@@ -270,43 +294,16 @@ func (g *gathering) receiverByAddress() error {
 	return nil
 }
 
-// addressed finds out whether a host has an address of this host.
-func (g *gathering) addressed(i int, t dns.Type) (policy.Receiver, error) {
-	host := text.Name(g.facts.Hosts[i].Name)
-	rrset, err := g.lookup(i, t, g.timeout)
-	switch {
-	case g.notCached(err) != nil:
-		return policy.Receiver{}, dns.ErrNotCached
-	case err != nil:
-		return policy.Receiver{Why: "an address of " + host + " could not be looked up: " + policy.Cause(err)}, nil
-	}
-	for _, a := range rrset.Addrs {
-		if g.Site.OwnAddr(a) {
-			return policy.Receiver{Known: true, Here: true, Why: "the MX host " + host + " has the address " + a.String() + " of this host"}, nil
-		}
-	}
-	return policy.Receiver{Known: true}, nil
-}
-
 // count finds how many addresses a host has.
 func (g *gathering) count(i int) error {
 	h := &g.facts.Hosts[i]
-	most := min(g.timeout, countTimeout)
-	var counts [2]int
-	one := func(family int, t dns.Type) func() error {
-		return func() error {
-			rrset, err := g.lookup(i, t, most)
-			if err == nil {
-				counts[family] = len(rrset.Addrs)
-			}
-			return g.notCached(err)
-		}
-	}
 	if prefix.ValidHost(h.Name) {
-		if err := g.all([]func() error{one(0, dns.TypeA), one(1, dns.TypeAAAA)}); err != nil {
+		addrs, err := g.addresses(i, min(g.timeout, countTimeout))
+		if err := g.notCached(err); err != nil {
 			return err
 		}
+		h.Addresses = len(addrs)
 	}
-	h.Addresses, h.Counted = counts[0]+counts[1], true
+	h.Counted = true
 	return nil
 }
