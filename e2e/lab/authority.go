@@ -57,6 +57,8 @@ const (
 	OtherName
 	SelfSigned
 	ExpiredCert
+	AnyUse         // extended key usage any: Go accepts it, Postfix does not
+	NonRepudiation // a key usage that does not allow TLS: the same
 )
 
 const day = 24 * time.Hour
@@ -81,6 +83,10 @@ func (a *Authority) Issue(name string, flaw Flaw) (*tls.Certificate, error) {
 		parent, signer = template, key
 	case ExpiredCert:
 		template.NotAfter = time.Now().Add(-day)
+	case AnyUse:
+		template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageAny}
+	case NonRepudiation:
+		template.KeyUsage = x509.KeyUsageContentCommitment
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
 	if err != nil {
