@@ -48,6 +48,24 @@ func TestRouteWithoutHosts(t *testing.T) {
 	require.Equal(t, []string{"there is no MX host"}, d.Why)
 }
 
+// TestWhyThereIsNoRoute names the first host that is not open, and what is needed of its port.
+func TestWhyThereIsNoRoute(t *testing.T) {
+	t.Parallel()
+	probing := with(func(o *policy.Options) { o.Port26.Mode = policy.PortProbe })
+	f := by(signed, "10 smtps-s.example.com", "10 smtps-u.example.com")
+	f.Hosts[0].Probe.State = probe.Open
+	f.Hosts[1].Probe = probe.Verdict{State: probe.Closed, Cause: "name-mismatch"}
+	require.Equal(t, []string{"not every MX host of the best preference is an smtps- host with port 26 open: smtps-u.example.com is closed (name-mismatch)"}, planned(f, probing).Why)
+	require.Contains(t, planned(f, defaults()).Why[0], `port26.mode = "always": no probe is needed`)
+	f.Hosts[1].Probe = probe.Verdict{State: probe.Open}
+	require.Equal(t, []string{"every MX host is an smtps- host with port 26 open"}, planned(f, probing).Why)
+
+	// A line in the overrides file for a host of a list, where the rest of the list could be used.
+	list := by(signed, "10 smtps-s.example.com", "20 smtps-u.example.com", "30 mx.example.com")
+	list.Hosts[1].Override = policy.Override{Pattern: "smtps-u.example.com"}
+	require.Equal(t, "NOTFOUND ", routed(list, defaults()))
+}
+
 // TestRouteWithDANEAndSTS is the part that is about the other mechanisms.
 func TestRouteWithDANEAndSTS(t *testing.T) {
 	t.Parallel()
