@@ -123,3 +123,27 @@ func TestLinesKeepWhatIsThere(t *testing.T) {
 	require.Equal(t, []Service{serviceFor("smtps26", false)}, l.Services)
 	require.Contains(t, l.Parameters, Parameter{"smtp_tls_policy_maps", "hash:/etc/postfix/tls_policy, socketmap:unix:policyd/sock:tls-policy"})
 }
+
+// Before 3.7 Postfix has no inline tables: the domains of this site are in a file, to which only missing lines are added.
+func TestCommandsForAnOldPostfix(t *testing.T) {
+	t.Parallel()
+	s := newSender(t)
+	s.params["mail_version"], s.params["transport_maps"] = "3.6.4", ""
+	s.params["relay_domains"] = "it's.example, relay.example"
+	s.examine() // writes the configuration
+	postconf, err := filepath.Abs("testdata/bin/postconf")
+	require.NoError(t, err)
+	commands := func() string {
+		t.Helper()
+		l, err := MakeLines(t.Context(), LinesOptions{Settings: s.loaded(), Postconf: postconf, ConfigDirectory: s.dir + "/etc"})
+		require.NoError(t, err)
+		return strings.Join(l.Commands, "\n")
+	}
+	own := s.dir + "/etc/transport_own"
+	require.Contains(t, commands(), `printf '%s\n' '/@localhost(\.localdomain)?$/    :' '/@relay\.example$/    :' >> '`+own+`'`)
+	require.Contains(t, commands(), "transport_maps = regexp:"+own+", socketmap:unix:policyd/sock:transport")
+	s.write("etc/transport_own", "# mine\n/@localhost(\\.localdomain)?$/  :\n")
+	require.Contains(t, commands(), `printf '%s\n' '/@relay\.example$/    :' >> '`)
+	s.write("etc/transport_own", "/@localhost(\\.localdomain)?$/  :\n/@relay\\.example$/ :\n")
+	require.NotContains(t, commands(), "printf")
+}
