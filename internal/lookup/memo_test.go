@@ -350,3 +350,20 @@ func TestAnAnswerThatRestsOnAnUnknownPolicyIsNotRemembered(t *testing.T) {
 		require.Equal(t, "OK dane", ask(s, "tls-policy example.com"), "this one is remembered")
 	}
 }
+
+// TestAnAnswerThatRestsOnAFailureIsNotRemembered: a failure ends by itself, and no version tells when.
+func TestAnAnswerThatRestsOnAFailureIsNotRemembered(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	const a, b = "mx-a.example.com", "mx-b.example.com"
+	w.answers["MX example.com"] = &dns.RRset{Status: dns.Secure, MX: []dns.MX{{Host: a}, {Host: b}}}
+	for _, host := range []string{a, b} {
+		w.answers["A "+host] = &dns.RRset{Name: host, Owner: host, Status: dns.Secure, Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}
+	}
+	w.answers["TLSA _25._tcp."+a] = &dns.RRset{Status: dns.Secure, TLSA: []dns.TLSA{{Usage: 3, Selector: 1, MatchingType: 1, Data: make([]byte, 32)}}}
+	w.failing["TLSA _25._tcp."+b] = true
+	s := w.service(w.settings())
+	require.Equal(t, "OK dane-only", ask(s, "tls-policy example.com"))
+	w.failing["TLSA _25._tcp."+b] = false // and the version is the same
+	require.Equal(t, "OK dane", ask(s, "tls-policy example.com"))
+}

@@ -60,10 +60,21 @@ func TestWhyThereIsNoRoute(t *testing.T) {
 	f.Hosts[1].Probe = probe.Verdict{State: probe.Open}
 	require.Equal(t, []string{"every MX host is an smtps- host with port 26 open"}, planned(f, probing).Why)
 
+	// A worse preference is not named, and neither is a host without the prefix.
+	f = by(signed, "10 smtps-s.example.com", "10 mx.example.com", "20 smtps-u.example.com")
+	f.Hosts[0].Probe.State = probe.Open
+	require.Equal(t, []string{"not every MX host of the best preference is an smtps- host with port 26 open"}, planned(f, probing).Why)
+	require.Equal(t, []string{"no route without an MX RRset"}, planned(failed("SERVFAIL"), probing).Why)
+	require.Equal(t, []string{"no route without an MX RRset"}, planned(host("smtps-s.example.com", 25), probing).Why)
+	_, need := policy.Route(policy.Facts{}, probing)
+	require.Empty(t, need.Required, "without a name nothing is looked up")
+
 	// A line in the overrides file for a host of a list, where the rest of the list could be used.
 	list := by(signed, "10 smtps-s.example.com", "20 smtps-u.example.com", "30 mx.example.com")
 	list.Hosts[1].Override = policy.Override{Pattern: "smtps-u.example.com"}
 	require.Equal(t, "NOTFOUND ", routed(list, defaults()))
+	list.Hosts[1].Override = policy.Override{}
+	require.Equal(t, "OK smtps26:[smtps-s.example.com]:26, [smtps-u.example.com]:26", routed(list, defaults()))
 }
 
 // TestRouteWithDANEAndSTS is the part that is about the other mechanisms.
