@@ -194,8 +194,8 @@ func (f *forge) opensslLeaf(more []string, keygen ...string) string {
 	return dir
 }
 
-// opensslTLS returns a TLS server by openssl s_server, for what crypto/tls does not have: the plaintext of each connection
-// goes through a process of its own.
+// opensslTLS returns a TLS server by openssl s_server, for what crypto/tls does not have: the plaintext of each
+// connection goes through a process of its own.
 func (f *forge) opensslTLS(dir string, args ...string) func(net.Conn) net.Conn {
 	var n atomic.Int64
 	return func(wire net.Conn) net.Conn {

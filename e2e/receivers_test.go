@@ -310,8 +310,8 @@ func receivers() []*receiver {
 	}
 }
 
-// TestReceivers compares the verdict of policyd on each receiver with what the installed Postfix does with mail for it. A host
-// is never open where Postfix refuses it, and check never blames a receiver to which Postfix delivers.
+// TestReceivers compares the verdict of policyd on each receiver with what the installed Postfix does with mail for
+// it. A host is never open where Postfix refuses it, and check never blames a receiver to which Postfix delivers.
 func TestReceivers(t *testing.T) {
 	all := receivers()
 	require.Greater(t, len(all), 60)

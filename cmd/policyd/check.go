@@ -222,8 +222,8 @@ func newChecker(cmd *cobra.Command, c *common, f checkFlags) (*check.Checker, er
 	return checker, failed(err)
 }
 
-// smtpClient returns the SMTP client of Postfix, which judges receivers too. caFile replaces its roots; "" keeps them, and where it
-// has none it uses those of policyd.
+// smtpClient returns the SMTP client of Postfix, which judges receivers too. caFile replaces its roots; "" keeps
+// them, and where it has none it uses those of policyd.
 func smtpClient(l *settings.Loaded, caFile string) *postfix.Client {
 	o := l.SMTPClient(slog.New(slog.DiscardHandler))
 	const system = "/etc/ssl/certs/ca-certificates.crt"

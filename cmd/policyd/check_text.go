@@ -15,8 +15,8 @@ import (
 	"github.com/policyd/policyd/prefix"
 )
 
-// reportScreen shows reports to people, in 80 columns but for what must not be wrapped: the answers of the maps, zone-file
-// lines and commands.
+// reportScreen shows reports to people, in 80 columns but for what must not be wrapped: the answers of the maps,
+// zone-file lines and commands.
 type reportScreen struct {
 	// Colour is for terminals.
 	Colour text.Palette

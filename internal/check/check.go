@@ -1,6 +1,6 @@
-// Package check tests whether a receiving domain keeps what the names of its MX hosts promise. It looks up everything that a
-// sender would, connects to every address of every MX host, as far as EHLO within TLS and no further, and reports what holds and
-// what to change. What could not be tested from here never counts as a failure of the domain.
+// Package check tests whether a receiving domain keeps what the names of its MX hosts promise. It looks up everything
+// that a sender would, connects to every address of every MX host, as far as EHLO within TLS and no further, and
+// reports what holds and what to change. What could not be tested from here never counts as a failure of the domain.
 //
 // The SMTP and TLS dialogue is that of package smtptls.
 package check

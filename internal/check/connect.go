@@ -15,8 +15,8 @@ import (
 	"github.com/policyd/policyd/internal/smtptls"
 )
 
-// connectBudget limits the time for all connections of one domain, in multiples of Timeout: a hostile domain must not block a
-// scan.
+// connectBudget limits the time for all connections of one domain, in multiples of Timeout: a hostile domain must not
+// block a scan.
 const connectBudget = 10
 
 // heard is one test: a dialogue, or why there was none.
@@ -113,8 +113,8 @@ type endpoints struct {
 	reached map[way]bool // those on which a connection was taken
 }
 
-// way is what a firewall or a missing route may close to us as a whole. A port that IPv4 addresses answer at says nothing
-// about IPv6.
+// way is what a firewall or a missing route may close to us as a whole. A port that IPv4 addresses answer at says
+// nothing about IPv6.
 type way struct {
 	port uint16
 	ipv4 bool
@@ -151,7 +151,8 @@ func (e *endpoints) proven(w way) bool {
 	return e.reached[w]
 }
 
-// talk has a dialogue, or waits for the same one. If ctx ends first, only this caller gets a transcript that failed on our side.
+// talk has a dialogue, or waits for the same one. If ctx ends first, only this caller gets a transcript that failed
+// on our side.
 func (e *endpoints) talk(ctx context.Context, what smtptls.Dialogue) smtptls.Transcript {
 	key := endpoint{what.Host, what.Addr, what.Implicit}
 	e.mu.Lock()
@@ -183,8 +184,8 @@ func (e *endpoints) talk(ctx context.Context, what smtptls.Dialogue) smtptls.Tra
 	return d.transcript
 }
 
-// inTurn has a dialogue when no other one is connected to the address. If ctx ends before that, the dialogue fails on our side
-// without a connection.
+// inTurn has a dialogue when no other one is connected to the address. If ctx ends before that, the dialogue fails on
+// our side without a connection.
 func (e *endpoints) inTurn(ctx context.Context, what smtptls.Dialogue) smtptls.Transcript {
 	defer e.take(ctx, what.Addr.Addr())()
 	t := smtptls.Talk(ctx, what)
@@ -216,7 +217,8 @@ func (e *endpoints) makeRoom() {
 	}
 }
 
-// take waits for the turn to connect to an address, or for the end of ctx, and returns the function that gives the turn back.
+// take waits for the turn to connect to an address, or for the end of ctx, and returns the function that gives the
+// turn back.
 func (e *endpoints) take(ctx context.Context, a netip.Addr) func() {
 	e.mu.Lock()
 	t := e.busy[a]

@@ -32,8 +32,8 @@ func (d *domain) hints() {
 	}
 }
 
-// hintPrefix shows the records that give a prefix to hosts below the domain that keep the promise already, except for the name in
-// the certificate.
+// hintPrefix shows the records that give a prefix to hosts below the domain that keep the promise already, except for
+// the name in the certificate.
 func (d *domain) hintPrefix() {
 	var zone []string
 	for _, h := range d.hosts {

@@ -192,8 +192,8 @@ func (d *domain) judgeDialogue(name string, where about, t *smtptls.Transcript) 
 	}
 }
 
-// judgeSession looks at the certificate, with everything that is wrong with it, and at the cipher. Postfix delivers to a host that
-// it has verified, so a fault that only Go finds is a warning.
+// judgeSession looks at the certificate, with everything that is wrong with it, and at the cipher. Postfix delivers
+// to a host that it has verified, so a fault that only Go finds is a warning.
 func (d *domain) judgeSession(name string, where about, t *smtptls.Transcript) {
 	s := t.Session
 	for _, wrong := range []struct {

@@ -85,7 +85,8 @@ func (d *domain) lookUpMX(ctx context.Context) bool {
 		d.gather(ctx)
 		return false
 	case rrset.NXDomain || len(rrset.MX) == 0:
-		// Where nothing is signed, the denial may be forged or wrong: the addresses of the domain decide (RFC 5321 section 5.1).
+		// Where nothing is signed, the denial may be forged or wrong: the addresses of the domain decide (RFC 5321
+		// section 5.1).
 		d.RRset.State = "implicit"
 		if rrset.NXDomain && !d.hasAddress(ctx) {
 			d.noSuchDomain()
@@ -284,8 +285,8 @@ func (d *domain) answer(ctx context.Context) {
 	d.Transport, d.WhyTransport = shown(route, d.o.Policy), route.Why
 }
 
-// verdict26 is what the prober would make of what was heard on the port of implicit TLS. It does not connect to hosts with
-// special-purpose addresses, or with too many.
+// verdict26 is what the prober would make of what was heard on the port of implicit TLS. It does not connect to hosts
+// with special-purpose addresses, or with too many.
 func (d *domain) verdict26(h *host) probe.Verdict {
 	switch spoken := h.spoken(true); {
 	case !d.o.Special && slices.ContainsFunc(h.addrs, special), len(h.addrs) > probe.MaxAddresses:

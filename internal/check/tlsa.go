@@ -19,8 +19,9 @@ const (
 	usageDANEEE = 3
 )
 
-// matches reports whether one of the records authenticates a session: the certificate itself (DANE-EE: neither its names nor
-// its dates matter, RFC 7671 section 5.1), or an issuer on its chain that then stands in for the roots (DANE-TA).
+// matches reports whether one of the records authenticates a session: the certificate itself (DANE-EE: neither its
+// names nor its dates matter, RFC 7671 section 5.1), or an issuer on its chain that then stands in for the roots
+// (DANE-TA).
 func matches(records []dns.TLSA, s *smtptls.Session, name string, at time.Time) bool {
 	for _, r := range records {
 		switch r.Usage {

@@ -22,15 +22,16 @@ type ClientOptions struct {
 	Postconf, ConfigDirectory string
 	// Transport is the service of master.cf that delivers over implicit TLS: its -o options replace those of main.cf.
 	Transport string
-	// CAFile has the roots where smtp_tls_CAfile is empty; "" means none. OnlyCAFile uses it instead of Postfix's roots.
+	// CAFile has the roots where smtp_tls_CAfile is empty; "" means none. OnlyCAFile uses it instead of Postfix's
+	// roots.
 	CAFile     string
 	OnlyCAFile bool
 	Logger     *slog.Logger
 }
 
-// Client is the SMTP client of Postfix on this machine, smtp(8): it knows the name that Postfix uses in EHLO, and asks
-// posttls-finger(1) with the roots, protocols and ciphers that Postfix uses for a "secure" destination. Without Postfix it
-// knows nothing. It reads main.cf again after a minute. It is a smtptls.Judge.
+// Client is the SMTP client of Postfix on this machine, smtp(8): it knows the name that Postfix uses in EHLO, and
+// asks posttls-finger(1) with the roots, protocols and ciphers that Postfix uses for a "secure" destination. Without
+// Postfix it knows nothing. It reads main.cf again after a minute. It is a smtptls.Judge.
 type Client struct {
 	o     ClientOptions
 	slots *semaphore.Weighted

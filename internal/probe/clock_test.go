@@ -9,8 +9,8 @@ import (
 	"github.com/policyd/policyd/internal/smtptls"
 )
 
-// The clock jumps one hour either way, or one day forward: no verdict is used beyond its time or before it, and the host
-// is probed again within minutes and not hours later.
+// The clock jumps one hour either way, or one day forward: no verdict is used beyond its time or before it, and the
+// host is probed again within minutes and not hours later.
 func TestClockJumps(t *testing.T) {
 	t.Parallel()
 	for name, jump := range map[string]time.Duration{"an hour back": -time.Hour, "an hour forward": time.Hour, "a day forward": 24 * time.Hour} {

@@ -9,8 +9,8 @@ import (
 	"github.com/policyd/policyd/internal/smtptls"
 )
 
-// egressSuspects hosts, in as many networks, must have timed out and none may be open before the port counts as filtered
-// on our side.
+// egressSuspects hosts, in as many networks, must have timed out and none may be open before the port counts as
+// filtered on our side.
 const (
 	egressSuspects = 5
 	egressMost     = 64
@@ -46,8 +46,8 @@ func (e *egress) hosts() int {
 	return len(names)
 }
 
-// judgeEgress counts a probe for or against a filter on our side; p.mu is held. An accepted connection, whatever came of
-// it, shows that the port gets through. A refusal is an answer and counts for neither: only silence is suspicious.
+// judgeEgress counts a probe for or against a filter on our side; p.mu is held. An accepted connection, whatever came
+// of it, shows that the port gets through. A refusal is an answer and counts for neither: only silence is suspicious.
 func (p *Prober) judgeEgress(name string, f finding, now time.Time) {
 	e := &p.egress
 	log := p.options.Logger.With(slog.Int("port", int(p.options.Port)))

@@ -16,8 +16,8 @@ import (
 	"github.com/policyd/policyd/internal/smtptls"
 )
 
-// MaxAddresses is how many addresses a host may have. A host with more is closed, because a host is open only after a probe of every
-// address.
+// MaxAddresses is how many addresses a host may have. A host with more is closed, because a host is open only after a
+// probe of every address.
 const MaxAddresses = 16
 
 const (
@@ -130,9 +130,10 @@ func Judge(heard []smtptls.Transcript) Verdict {
 	return judge(heard).verdict.dated(wallClock())
 }
 
-// judge makes the verdict of a host from the dialogues with all its addresses. A wrong answer from any address closes the host,
-// because Postfix picks the address; so does silence of all addresses. A silent address next to a good one only costs Postfix a
-// connect timeout. A failure on our side is not a verdict, and where the address answered, the host is not open either.
+// judge makes the verdict of a host from the dialogues with all its addresses. A wrong answer from any address closes
+// the host, because Postfix picks the address; so does silence of all addresses. A silent address next to a good one
+// only costs Postfix a connect timeout. A failure on our side is not a verdict, and where the address answered, the
+// host is not open either.
 func judge(heard []smtptls.Transcript) finding {
 	var f finding
 	var silent, ours *smtptls.Transcript

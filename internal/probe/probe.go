@@ -1,29 +1,31 @@
-// Package probe finds out, away from any lookup, whether an smtps- host keeps its promise of implicit TLS (RFC 8314 section 3) on
-// port 26, and remembers the verdict.
+// Package probe finds out, away from any lookup, whether an smtps- host keeps its promise of implicit TLS (RFC 8314
+// section 3) on port 26, and remembers the verdict.
 //
-// A host is open if every address that answers at all on the port gives a TLS handshake, a certificate that verifies, a positive
-// banner and a positive reply to EHLO, and if Postfix's own TLS client verifies it too, where it is installed. A silent address next
-// to a good one only costs Postfix a connect timeout. Any other answer closes the host; so do silence of all addresses, no address,
-// more than MaxAddresses, and a special-purpose address among the addresses, in which case the probe does not connect. A failure
-// on our side (an address lookup, no route, no file descriptor) is not a verdict: the previous one is valid until it expires, and
-// the probe is repeated after 30 s, doubling to 10 minutes.
+// A host is open if every address that answers at all on the port gives a TLS handshake, a certificate that verifies,
+// a positive banner and a positive reply to EHLO, and if Postfix's own TLS client verifies it too, where it is
+// installed. A silent address next to a good one only costs Postfix a connect timeout. Any other answer closes the
+// host; so do silence of all addresses, no address, more than MaxAddresses, and a special-purpose address among the
+// addresses, in which case the probe does not connect. A failure on our side (an address lookup, no route, no file
+// descriptor) is not a verdict: the previous one is valid until it expires, and the probe is repeated after 30 s,
+// doubling to 10 minutes.
 //
 // Verdict reads and causes nothing. Want, for mail that is about to leave, makes a host due for a probe:
 //
 //   - An unknown host is due immediately.
-//   - Postfix cannot fall back from port 26 to 25 within a delivery, and does not report that a delivery failed. It asks again when
-//     it retries a deferred message, by default 300 s later at the earliest (minimal_backoff_time). So each use of an open verdict
-//     is followed by a probe: immediately if the last one is at least a second old, six times, and then once in four minutes. The
-//     probe that finds the host closed is never later than the first retry. A host in constant use is probed far less often than
-//     mail goes to it, and at the latest an hour after its last probe. A host that is not used is not probed.
+//   - Postfix cannot fall back from port 26 to 25 within a delivery, and does not report that a delivery failed. It
+//     asks again when it retries a deferred message, by default 300 s later at the earliest (minimal_backoff_time).
+//     So each use of an open verdict is followed by a probe: immediately if the last one is at least a second old,
+//     six times, and then once in four minutes. The probe that finds the host closed is never later than the first
+//     retry. A host in constant use is probed far less often than mail goes to it, and at the latest an hour after
+//     its last probe. A host that is not used is not probed.
 //   - A closed host is due after 10 minutes, doubling to 6 hours.
-//   - An open verdict is valid for two hours, and never beyond the first expiry of a certificate on its path. A host that is not
-//     wanted for a day is forgotten.
+//   - An open verdict is valid for two hours, and never beyond the first expiry of a certificate on its path. A host
+//     that is not wanted for a day is forgotten.
 //   - Times are those of the system clock. A verdict from its future is not used.
 //
-// Remote parties choose the names and addresses of hosts. The numbers of known hosts, waiting hosts and concurrent probes are
-// bounded, and so are the connections per second, in total and to each /24 and /48. Hosts that were open are served first and
-// forgotten last.
+// Remote parties choose the names and addresses of hosts. The numbers of known hosts, waiting hosts and concurrent
+// probes are bounded, and so are the connections per second, in total and to each /24 and /48. Hosts that were open
+// are served first and forgotten last.
 package probe
 
 import (

@@ -38,8 +38,8 @@ type Options struct {
 	Resolver dns.Resolver
 	// StateDir is where the verdicts survive a restart; "" means nowhere. It is read by New only.
 	StateDir string
-	// Unwritable is set when StateDir cannot be written and a warning about that was logged: there is another warning only after it
-	// could be written. It is read by New only.
+	// Unwritable is set when StateDir cannot be written and a warning about that was logged: there is another warning
+	// only after it could be written. It is read by New only.
 	Unwritable bool
 	// Helo and Postfix are as in smtptls.Dialogue: an open host needs the verdict of Postfix too.
 	Helo    string
@@ -96,8 +96,8 @@ type host struct {
 	// asked is when it was last wanted; used is set when it was open then, since the last probe began.
 	asked time.Time
 	used  bool
-	// retry is when a closed host, or one whose probe failed on our side, may be probed again. closedFor and failedFor are
-	// the back-offs that led to it.
+	// retry is when a closed host, or one whose probe failed on our side, may be probed again. closedFor and
+	// failedFor are the back-offs that led to it.
 	retry                time.Time
 	closedFor, failedFor time.Duration
 
@@ -134,8 +134,8 @@ func New(o Options) (*Prober, error) {
 	return p, nil
 }
 
-// Configure puts new options into effect; after an error the previous ones stay. It forgets all verdicts if the port, the roots or
-// the allowed addresses have changed.
+// Configure puts new options into effect; after an error the previous ones stay. It forgets all verdicts if the port,
+// the roots or the allowed addresses have changed.
 func (p *Prober) Configure(o Options) error {
 	if o.Port == 0 {
 		return errors.New("probe: port 0")
@@ -183,9 +183,9 @@ func hostName(name string) (string, bool) {
 	return name, prefix.Of(name).ImplicitTLS() && prefix.ValidHost(name)
 }
 
-// Verdict returns what is known about a host: Unknown for a host that was never wanted. It never blocks, and it neither
-// causes a probe nor keeps the host from being forgotten: smtpd(8) reads the transport map for every envelope sender, so
-// untrusted senders choose these names.
+// Verdict returns what is known about a host: Unknown for a host that was never wanted. It never blocks, and it
+// neither causes a probe nor keeps the host from being forgotten: smtpd(8) reads the transport map for every envelope
+// sender, so untrusted senders choose these names.
 func (p *Prober) Verdict(name string) Verdict {
 	name, ok := hostName(name)
 	if !ok {
@@ -199,8 +199,8 @@ func (p *Prober) Verdict(name string) Verdict {
 	return Verdict{}
 }
 
-// Want tells the prober that mail is about to go to a host, so that it is probed when that is due. It never blocks. A name
-// that is not that of an smtps- host is ignored.
+// Want tells the prober that mail is about to go to a host, so that it is probed when that is due. It never blocks. A
+// name that is not that of an smtps- host is ignored.
 func (p *Prober) Want(name string) {
 	name, ok := hostName(name)
 	if !ok {
@@ -219,12 +219,12 @@ func (p *Prober) Want(name string) {
 	p.plan(h, now)
 }
 
-// wallClock returns the system time, which may jump: verdicts outlive a restart, and certificates expire by it. A verdict from its
-// future is not used.
+// wallClock returns the system time, which may jump: verdicts outlive a restart, and certificates expire by it. A
+// verdict from its future is not used.
 func wallClock() time.Time { return time.Now().UTC().Round(0) }
 
-// valid returns the verdict as far as it may be used at a moment. A verdict that has expired, or that was made before the clock was
-// set back, is Unknown.
+// valid returns the verdict as far as it may be used at a moment. A verdict that has expired, or that was made before
+// the clock was set back, is Unknown.
 func (h *host) valid(now time.Time) Verdict {
 	v := h.verdict
 	if v.State != Unknown && (now.Before(v.Checked) || !now.Before(v.Expires)) {
@@ -233,8 +233,8 @@ func (h *host) valid(now time.Time) Verdict {
 	return v
 }
 
-// add makes a host known; p.mu is held. Where there are too many, it forgets the one that was not wanted for longest: among those that
-// are not open, unless most of them are open.
+// add makes a host known; p.mu is held. Where there are too many, it forgets the one that was not wanted for longest:
+// among those that are not open, unless most of them are open.
 func (p *Prober) add(name string, now time.Time) *host {
 	if len(p.hosts) >= maxHosts {
 		victims := p.known[kind(false)]

@@ -332,8 +332,8 @@ func TestVerdictDoesNotAllocate(t *testing.T) {
 	require.Zero(t, testing.AllocsPerRun(100, func() { ask(p, mx) }))
 }
 
-// A dialogue that panics must not end the daemon, though it has a goroutine of its own, and there is no verdict, not even beside
-// a good address.
+// A dialogue that panics must not end the daemon, though it has a goroutine of its own, and there is no verdict, not
+// even beside a good address.
 func TestAPanicOfADialogueIsNoVerdict(t *testing.T) {
 	t.Parallel()
 	run(t, func(t *testing.T, w *world, p *Prober) {

@@ -49,8 +49,8 @@ func (r *rates) slow(yes bool) {
 }
 
 // admit takes the connections to addrs out of the rates of their networks, and all but the first, which the worker
-// has taken, out of the rate over all, on credit: those who come later wait for them. It waits a little for the networks
-// if it must, and takes nothing where that is not enough: it then returns after what time to try again.
+// has taken, out of the rate over all, on credit: those who come later wait for them. It waits a little for the
+// networks if it must, and takes nothing where that is not enough: it then returns after what time to try again.
 func (r *rates) admit(ctx context.Context, addrs []netip.Addr) time.Duration {
 	count := map[netip.Prefix]int{}
 	for _, a := range addrs {

@@ -128,8 +128,8 @@ func (p *Prober) probe(ctx context.Context, h *host, limited bool) Verdict {
 	return event.Verdict
 }
 
-// hear has a dialogue. A certificate that makes the library panic is a failed probe; without the recover it would end the daemon,
-// because each dialogue has a goroutine of its own.
+// hear has a dialogue. A certificate that makes the library panic is a failed probe; without the recover it would end
+// the daemon, because each dialogue has a goroutine of its own.
 func (p *Prober) hear(ctx context.Context, d smtptls.Dialogue, log *slog.Logger) (t smtptls.Transcript, err error) {
 	defer func() {
 		if r := recover(); r != nil {

@@ -80,8 +80,8 @@ func (p *Prober) unschedule(h *host) {
 	h.due = time.Time{}
 }
 
-// enqueue makes a host wait for a worker; p.mu is held. Where too many wait, the one at the front is dropped until the next
-// mail wants it again.
+// enqueue makes a host wait for a worker; p.mu is held. Where too many wait, the one at the front is dropped until
+// the next mail wants it again.
 func (p *Prober) enqueue(h *host) {
 	p.unschedule(h)
 	h.urgent = h.open
@@ -107,8 +107,8 @@ func (p *Prober) unqueue(h *host) {
 	}
 }
 
-// take returns the host to probe next, with its probe begun, or nil. Hosts that were open come first; within a queue the
-// host that was wanted last, so that a flood of others does not delay it.
+// take returns the host to probe next, with its probe begun, or nil. Hosts that were open come first; within a queue
+// the host that was wanted last, so that a flood of others does not delay it.
 func (p *Prober) take() *host {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -167,8 +167,8 @@ func TestStateThatCannotBeSavedIsOneWarning(t *testing.T) {
 	require.Equal(t, Open, ask(p, mx).State)
 }
 
-// A disk that could not be written at the start is tried again without a change. It is read all the same, and the store has
-// logged the warning.
+// A disk that could not be written at the start is tried again without a change. It is read all the same, and the
+// store has logged the warning.
 func TestStateIsSavedWhenItCanBe(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

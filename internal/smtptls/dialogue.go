@@ -28,13 +28,14 @@ type Dialogue struct {
 	Addr netip.AddrPort
 	// Implicit is for TLS before everything else (RFC 8314 section 3); otherwise it is STARTTLS (RFC 3207).
 	Implicit bool
-	// Helo is the name in EHLO where Postfix knows none; "" means the literal of our own address (RFC 5321 section 4.1.4).
+	// Helo is the name in EHLO where Postfix knows none; "" means the literal of our own address (RFC 5321 section
+	// 4.1.4).
 	Helo string
 	// Roots and At are as in Trust.
 	Roots *x509.CertPool
 	At    time.Time
-	// Connect, Each and Whole bound the connect, each later step and the whole; zero means 10 s, 60 s and 90 s. RFC 5321
-	// section 4.5.3.2 allows a server minutes; one that greets after 25 s is not rare.
+	// Connect, Each and Whole bound the connect, each later step and the whole; zero means 10 s, 60 s and 90 s. RFC
+	// 5321 section 4.5.3.2 allows a server minutes; one that greets after 25 s is not rare.
 	Connect, Each, Whole time.Duration
 	// Postfix is asked afterwards, over a connection of its own. nil: there is no second verdict.
 	Postfix Judge
@@ -120,8 +121,8 @@ func (c *conversation) talk(ctx context.Context) {
 
 // quit ends the dialogue. A server that hangs up without a word has kept its promise all the same.
 func (c *conversation) quit() {
-	// The server closes first (RFC 5321 section 4.1.1.10), so that it never sees two of our connections at the same time. One
-	// that does not close is not waited for.
+	// The server closes first (RFC 5321 section 4.1.1.10), so that it never sees two of our connections at the same
+	// time. One that does not close is not waited for.
 	const forReply, forClose = 5 * time.Second, 250 * time.Millisecond
 	var bye Reply
 	began := time.Now()
@@ -198,7 +199,8 @@ func (c *conversation) certificate() error {
 	return err
 }
 
-// ehlo says EHLO. Like smtp(8) it says HELO where EHLO is refused with another code than 421; the server then offers nothing.
+// ehlo says EHLO. Like smtp(8) it says HELO where EHLO is refused with another code than 421; the server then offers
+// nothing.
 func (c *conversation) ehlo(reply *Reply) error {
 	helo := orElse(c.Helo, literal(c.conn.LocalAddr()))
 	err := c.command("EHLO " + helo)
@@ -317,8 +319,8 @@ func (c *conversation) failedToConnect(err error, text string) string {
 	return text
 }
 
-// givenUp reports whether the caller ended the dialogue. The dialer may notice the caller's deadline a little before the
-// context does.
+// givenUp reports whether the caller ended the dialogue. The dialer may notice the caller's deadline a little before
+// the context does.
 func (c *conversation) givenUp() bool {
 	end, limited := c.caller.Deadline()
 	return c.caller.Err() != nil || limited && !time.Now().Before(end)

@@ -46,8 +46,8 @@ type Judge interface {
 	Helo(ctx context.Context) string
 }
 
-// Finger runs posttls-finger(1), which has the TLS client of smtp(8), without a shell, with a time limit and a bound on its
-// output.
+// Finger runs posttls-finger(1), which has the TLS client of smtp(8), without a shell, with a time limit and a bound
+// on its output.
 type Finger struct {
 	// Path is that of posttls-finger, Args are its options for roots, protocols and ciphers.
 	Path string
@@ -98,8 +98,8 @@ func (f *Finger) Ask(ctx context.Context, d Dialogue) Opinion {
 	return opinion(out.kept.String(), netip.AddrPortFrom(d.Addr.Addr().WithZone(""), d.Addr.Port()))
 }
 
-// opinion reads the output of posttls-finger. Words of the server stand behind a fixed beginning of their line only, so that
-// they cannot imitate a verdict.
+// opinion reads the output of posttls-finger. Words of the server stand behind a fixed beginning of their line only,
+// so that they cannot imitate a verdict.
 func opinion(output string, addr netip.AddrPort) Opinion {
 	where := fmt.Sprintf("%s[%s]:%d", addr.Addr(), addr.Addr(), addr.Port())
 	o := Opinion{Verdict: NoVerdict, Why: "no result"}
@@ -135,8 +135,8 @@ func opinion(output string, addr netip.AddrPort) Opinion {
 	return o
 }
 
-// weigh adds the opinion of Postfix to what the dialogue found. Postfix decides what Go could not judge; what Go accepts must be
-// verified by Postfix too.
+// weigh adds the opinion of Postfix to what the dialogue found. Postfix decides what Go could not judge; what Go
+// accepts must be verified by Postfix too.
 func (t *Transcript) weigh(o Opinion) {
 	t.Postfix = o
 	notJudged := t.Cause == NotJudged || t.Cause == CertificateRules

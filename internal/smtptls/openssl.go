@@ -13,16 +13,17 @@ import (
 	"time"
 )
 
-// Postfix verifies with OpenSSL, which refuses some paths that crypto/x509 accepts. Mail to such a host would wait, so each
-// of these rules closes the host (x509v3_cache_extensions, check_purpose_ssl_server and build_chain of OpenSSL 3).
+// Postfix verifies with OpenSSL, which refuses some paths that crypto/x509 accepts. Mail to such a host would wait,
+// so each of these rules closes the host (x509v3_cache_extensions, check_purpose_ssl_server and build_chain of
+// OpenSSL 3).
 const (
 	maxPath    = 12         // certificates, with smtp_tls_scert_verifydepth = 9
 	maxMessage = 100 * 1024 // octets of the certificate message, SSL_MAX_CERT_LIST_DEFAULT
 	entryBytes = 3          // that precede each certificate in the message
 )
 
-// rules returns the first rule of OpenSSL that the path of v breaks, nil for none. It may replace the path by the one that
-// OpenSSL would build.
+// rules returns the first rule of OpenSSL that the path of v breaks, nil for none. It may replace the path by the one
+// that OpenSSL would build.
 func (t Trust) rules(chain []*x509.Certificate, v *Verification, at time.Time) error {
 	size := 0
 	for _, c := range chain {
@@ -61,8 +62,8 @@ func (t Trust) rules(chain []*x509.Certificate, v *Verification, at time.Time) e
 	return nil
 }
 
-// built returns the intermediates that OpenSSL would use: a trusted issuer if there is one, otherwise the first matching
-// certificate that the host sent and that is valid in time. OpenSSL never tries another one.
+// built returns the intermediates that OpenSSL would use: a trusted issuer if there is one, otherwise the first
+// matching certificate that the host sent and that is valid in time. OpenSSL never tries another one.
 func (t Trust) built(chain []*x509.Certificate, at time.Time) []*x509.Certificate {
 	var used []*x509.Certificate
 	for current := chain[0]; len(used) < len(chain); {
@@ -162,8 +163,8 @@ func nscert(c *x509.Certificate) error {
 	return nil
 }
 
-// constraints refuses to judge name constraints on anything but DNS names, addresses, mail domains and URIs: crypto/x509
-// ignores the others where they are not critical, and OpenSSL does not.
+// constraints refuses to judge name constraints on anything but DNS names, addresses, mail domains and URIs:
+// crypto/x509 ignores the others where they are not critical, and OpenSSL does not.
 func constraints(c *x509.Certificate) error {
 	raw, ok := extension(c, 30)
 	if !ok {
@@ -207,8 +208,8 @@ func nameOf(c *x509.Certificate) string {
 	return Tidy(c.Subject.String())
 }
 
-// secureRenegotiation reports whether a ServerHello has the extension of RFC 5746, which OpenSSL requires below TLS 1.3. data
-// is what the server sent first. ok is false where there is no whole ServerHello in it.
+// secureRenegotiation reports whether a ServerHello has the extension of RFC 5746, which OpenSSL requires below TLS
+// 1.3. data is what the server sent first. ok is false where there is no whole ServerHello in it.
 func secureRenegotiation(data []byte) (has, ok bool) {
 	const recordHeader, handshake, serverHello, renegotiationInfo = 5, 22, 2, 0xff01
 	var hello []byte

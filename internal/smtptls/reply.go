@@ -12,8 +12,8 @@ import (
 	"github.com/policyd/policyd/internal/text"
 )
 
-// The bounds on replies. Like smtp(8), readReply ignores what is beyond maxLine octets of a line, and the lines after the
-// first maxText octets of a reply; RFC 5321 section 4.5.3.1.5 allows 512 octets per line.
+// The bounds on replies. Like smtp(8), readReply ignores what is beyond maxLine octets of a line, and the lines after
+// the first maxText octets of a reply; RFC 5321 section 4.5.3.1.5 allows 512 octets per line.
 const (
 	maxLine = 2048
 	maxText = 2048
@@ -47,8 +47,8 @@ func (r Reply) String() string {
 // positive reports whether the reply has a 2yz code. Postfix asks for no more where the RFC names one code.
 func (r Reply) positive() bool { return r.Code/100 == 2 }
 
-// keyword returns the first line of an EHLO reply that offers a service extension, RFC 5321 section 4.1.1.1, or -1. Line 0
-// is for the name of the server. Like in Postfix, "=" ends a keyword as well.
+// keyword returns the first line of an EHLO reply that offers a service extension, RFC 5321 section 4.1.1.1, or -1.
+// Line 0 is for the name of the server. Like in Postfix, "=" ends a keyword as well.
 func (r Reply) keyword(k string) int {
 	if !r.positive() {
 		return -1
@@ -96,8 +96,8 @@ func readLine(r *bufio.Reader) (string, error) {
 	return strings.TrimRight(line, "\r\n"), err
 }
 
-// parseLine returns the code of a reply line and the character after it, '-' or ' '. The end of the line counts as a space. Both
-// are 0 if the line has no code.
+// parseLine returns the code of a reply line and the character after it, '-' or ' '. The end of the line counts as a
+// space. Both are 0 if the line has no code.
 func parseLine(s string) (code int, separator byte) {
 	digits := len(s) - len(strings.TrimLeft(s, "0123456789"))
 	if digits != len("250") {

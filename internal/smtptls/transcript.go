@@ -53,8 +53,8 @@ type Transcript struct {
 	Banner, EHLO, STARTTLS, EHLOAgain Reply
 	// Offered is set when the EHLO reply in plaintext offered STARTTLS.
 	Offered bool
-	// OfferedFirst is set when only the first line of that reply does, which is for the name of the server: posttls-finger
-	// uses such an offer, and smtp(8) does not.
+	// OfferedFirst is set when only the first line of that reply does, which is for the name of the server:
+	// posttls-finger uses such an offer, and smtp(8) does not.
 	OfferedFirst bool
 	// Stray is set when plaintext followed the reply to STARTTLS: an attacker on the path may have put it there. It was
 	// discarded (RFC 3207 section 4.2).

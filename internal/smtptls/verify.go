@@ -27,8 +27,9 @@ type Verification struct {
 	SAN string
 	// NotAfter is when the first certificate of Path expires, or the server's own where there is no Path.
 	NotAfter time.Time
-	// ChainErr, NameErr and DatesErr say what is wrong: no trusted path, another name, expired or not yet valid. RulesErr
-	// names a rule of OpenSSL that a valid path breaks; it wraps ErrNotJudged where the rule was not evaluated.
+	// ChainErr, NameErr and DatesErr say what is wrong: no trusted path, another name, expired or not yet valid.
+	// RulesErr names a rule of OpenSSL that a valid path breaks; it wraps ErrNotJudged where the rule was not
+	// evaluated.
 	ChainErr, NameErr, DatesErr, RulesErr error
 }
 
@@ -54,7 +55,8 @@ func (v *Verification) Cause() (Cause, error) {
 
 // Trust is what a certificate is measured against.
 type Trust struct {
-	// Host must be among the DNS names of the SAN extension (RFC 6125), as it is or with "*" for exactly its first label.
+	// Host must be among the DNS names of the SAN extension (RFC 6125), as it is or with "*" for exactly its first
+	// label.
 	Host string
 	// Roots are trusted; nil means the system's.
 	Roots *x509.CertPool
@@ -182,9 +184,9 @@ func names(c *x509.Certificate) string {
 	return text
 }
 
-// config is for a handshake that continues whatever the certificate, so that every fault can be shown: the Verification
-// decides. The versions are those of TLS that RFC 8996 leaves; the ciphers are all that crypto/tls has and Postfix accepts
-// where TLS is mandatory (smtp_tls_mandatory_ciphers = medium).
+// config is for a handshake that continues whatever the certificate, so that every fault can be shown: the
+// Verification decides. The versions are those of TLS that RFC 8996 leaves; the ciphers are all that crypto/tls has
+// and Postfix accepts where TLS is mandatory (smtp_tls_mandatory_ciphers = medium).
 func (d Dialogue) config() *tls.Config {
 	var suites []uint16
 	for _, s := range tls.CipherSuites() {

@@ -1,5 +1,5 @@
-// Package bulk checks a list of domains: it reads them, writes a report for each, leaves out those that were done before, and sums
-// up. Its memory does not grow with the list.
+// Package bulk checks a list of domains: it reads them, writes a report for each, leaves out those that were done
+// before, and sums up. Its memory does not grow with the list.
 package bulk
 
 import (
@@ -43,9 +43,9 @@ type Options struct {
 	Progress *Progress
 }
 
-// Scan checks the domains of a list with one per line. It skips empty lines and lines that begin with #, and checks the domain of
-// an e-mail address. The error is that of reading, of writing or of ctx. Each report that was finished by then has been written as
-// a whole.
+// Scan checks the domains of a list with one per line. It skips empty lines and lines that begin with #, and checks
+// the domain of an e-mail address. The error is that of reading, of writing or of ctx. Each report that was finished
+// by then has been written as a whole.
 func Scan(ctx context.Context, c Checker, list io.Reader, o Options) (Summary, error) {
 	lines := make(chan string, readAhead)
 	var failed error // of reading; written before lines is closed

@@ -1,5 +1,5 @@
-// Package report has the result of policyd check about one domain, and the codes of its findings. Its JSON form is stable and
-// described by docs/schema/check.json.
+// Package report has the result of policyd check about one domain, and the codes of its findings. Its JSON form is
+// stable and described by docs/schema/check.json.
 package report
 
 import (
@@ -12,9 +12,8 @@ type Report struct {
 	// Input is the domain as it was given, Domain as it is looked up: A-labels, lower case.
 	Input  string `json:"input"`
 	Domain string `json:"domain"`
-	// Verdict is kept, broken, none (nothing is promised), promised (nothing was connected to, as was asked for), no-mail (not
-	// a domain, a domain that does not exist, or one with a null MX) or
-	// untested.
+	// Verdict is kept, broken, none (nothing is promised), promised (nothing was connected to, as was asked for),
+	// no-mail (not a domain, a domain that does not exist, or one with a null MX) or untested.
 	Verdict string `json:"verdict"`
 	// Checked is when; At is the moment at which the certificates are measured.
 	Checked time.Time `json:"checked"`
@@ -109,7 +108,8 @@ type Host struct {
 	// AddressError says why a lookup of addresses failed.
 	AddressError string   `json:"address_error,omitempty"`
 	Addresses    []string `json:"addresses"`
-	// DANE and DANE26 are what TLSA records say for port 25 and for the port of implicit TLS; the latter of smtps- hosts.
+	// DANE and DANE26 are what TLSA records say for port 25 and for the port of implicit TLS; the latter of smtps-
+	// hosts.
 	DANE   DANE  `json:"dane"`
 	DANE26 *DANE `json:"dane26,omitempty"`
 	// MTASTS reports whether the domain's MTA-STS policy allows the host; not there without a policy.

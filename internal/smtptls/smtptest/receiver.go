@@ -20,7 +20,8 @@ type Behaviour struct {
 	Cert *tls.Certificate
 	// Implicit begins with TLS; otherwise STARTTLS is offered where there is a Cert.
 	Implicit bool
-	// Banner and EHLO are the replies, "220 receiver" and a list with STARTTLS where it fits unless set. HELO is 502 unless set.
+	// Banner and EHLO are the replies, "220 receiver" and a list with STARTTLS where it fits unless set. HELO is 502
+	// unless set.
 	Banner, EHLO, HELO string
 	// STARTTLS is the reply to it, "220 go ahead" unless set. What follows a line end in it is sent in the clear.
 	STARTTLS string
