@@ -102,13 +102,13 @@ func decodeFilter(query url.Values) (CacheFilter, error) {
 }
 
 // decodeNexthop reads the query of an explanation.
-func decodeNexthop(query url.Values) (string, error) {
-	if err := only(query, "nexthop"); err != nil {
+func decodeNexthop(query url.Values, parameter string) (string, error) {
+	if err := only(query, parameter); err != nil {
 		return "", err
 	}
-	next := query.Get("nexthop")
+	next := query.Get(parameter)
 	if next == "" || len(next) > maxNexthop {
-		return "", fmt.Errorf("nexthop must have 1 to %d bytes", maxNexthop)
+		return "", fmt.Errorf("%s must have 1 to %d bytes", parameter, maxNexthop)
 	}
 	return next, nil
 }

@@ -85,11 +85,11 @@ func TestDecodeQueries(t *testing.T) {
 		require.NoError(t, err, text)
 		require.Equal(t, want, got, text)
 	}
-	next, err := decodeNexthop(query("nexthop=[mx.example]:26"))
+	next, err := decodeNexthop(query("nexthop=[mx.example]:26"), "nexthop")
 	require.NoError(t, err)
 	require.Equal(t, "[mx.example]:26", next)
 	for _, text := range []string{"", "nexthop=", "nexthop=a&nexthop=b", "nexthop=a&x=", "nexthop=" + strings.Repeat("a", 1025)} {
-		_, err := decodeNexthop(query(text))
+		_, err := decodeNexthop(query(text), "nexthop")
 		require.Error(t, err, text)
 	}
 }

@@ -21,6 +21,8 @@ func (s *Server) Handler() http.Handler {
 		"/v1/reload":            {http.MethodPost: s.reload},
 		"/v1/log-level":         {http.MethodGet: s.level, http.MethodPut: s.setLevel},
 		"/v1/query":             {http.MethodGet: s.explain},
+		"/v1/policy":            {http.MethodGet: s.policy},
+		"/v1/route":             {http.MethodGet: s.route},
 		"/v1/report":            {http.MethodGet: s.report},
 		"/v1/promises":          {http.MethodGet: s.promises},
 		"/v1/promises/{domain}": {http.MethodGet: s.promise},
@@ -149,19 +151,9 @@ func (s *Server) report(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
-	next, err := decodeNexthop(r.URL.Query())
-	if err != nil {
-		refuse(w, http.StatusBadRequest, err.Error())
-		return
+	if x, ok := s.explanation(w, r, "nexthop"); ok {
+		answer(w, x)
 	}
-	select {
-	case s.explained <- struct{}{}:
-		defer func() { <-s.explained }()
-	default:
-		refuse(w, http.StatusServiceUnavailable, "too many concurrent queries: try again")
-		return
-	}
-	answer(w, s.daemon.Explain(r.Context(), next))
 }
 
 func answer[T any](w http.ResponseWriter, v T) { write(w, http.StatusOK, v) }

@@ -348,3 +348,31 @@ func FuzzHandler(f *testing.F) {
 		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &object), "%q", wire)
 	})
 }
+
+func TestOtherMailServersAskForOneDomain(t *testing.T) {
+	d := fake()
+	d.Explain = func(_ context.Context, nexthop string) lookup.Explanation {
+		return lookup.Explanation{
+			Nexthop: nexthop, DNSSEC: "secure", Source: "prefix", Why: []string{"a prefix"}, WhyTransport: []string{"no route"},
+			TLSPolicy: lookup.Answer{Status: "OK", Text: "secure match=starttls-mx." + nexthop}, Transport: lookup.Answer{Status: "NOTFOUND"},
+		}
+	}
+	h := admin.NewServer(d, slog.New(slog.DiscardHandler)).Handler()
+	for _, c := range []struct {
+		path string
+		code int
+		want string
+	}{
+		{"/v1/policy?domain=example.com", 200, `{"nexthop":"example.com","dnssec":"secure","tls_policy":{"status":"OK","text":"secure match=starttls-mx.example.com"},"source":"prefix","unsigned":false,"why":["a prefix"]}`},
+		{"/v1/route?domain=example.com", 200, `{"nexthop":"example.com","transport":{"status":"NOTFOUND","text":""},"why":["no route"]}`},
+		{"/v1/policy", 400, `{"error":"domain must have 1 to 1024 bytes"}`},
+		{"/v1/route?nexthop=example.com", 400, `{"error":"the parameters here are: domain"}`},
+		{"/v1/policy?domain=a&domain=b", 400, `{"error":"domain is given twice"}`},
+		{"/v1/route?domain=" + strings.Repeat("a", 2000), 400, `{"error":"domain must have 1 to 1024 bytes"}`},
+	} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, c.path, nil))
+		require.Equal(t, c.code, w.Code, c.path)
+		require.Equal(t, c.want+"\n", w.Body.String(), c.path)
+	}
+}
