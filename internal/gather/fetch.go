@@ -161,8 +161,8 @@ func (g *gathering) prefetch(q dns.Question) {
 		g.announce()
 		return
 	}
-	ctx, cancel := g.limited(g.timeout)
 	g.prefetches.Go(func() {
+		ctx, cancel := g.limited(g.timeout)
 		defer cancel()
 		g.ask(ctx, q)
 	})
@@ -209,15 +209,13 @@ func (g *gathering) sts(brief bool) error {
 // relay finds out whether the next hop is one of Postfix's own relay hosts.
 func (g *gathering) relay() error {
 	f := g.facts
-	if g.Relays != nil {
-		own, err := g.Relays.RelayHost(g.ctx, f.Nexthop.Name, g.by)
-		if err := g.notCached(err); err != nil {
-			return err
-		}
-		f.Relay = own && err == nil
-	}
 	f.RelayKnown = true
-	return nil
+	if g.Relays == nil {
+		return nil
+	}
+	own, err := g.Relays.RelayHost(g.ctx, f.Nexthop.Name, g.by)
+	f.Relay = own && err == nil
+	return g.notCached(err) // which ends the decision
 }
 
 // probes finds the verdicts about the smtps- hosts.
@@ -249,11 +247,10 @@ func (g *gathering) receiver() error {
 		f.Receiver = policy.Receiver{Known: true, Here: true, Why: why}
 		return nil
 	}
-	for _, h := range f.Hosts {
-		if g.Site.OwnHost(h.Name) {
-			f.Receiver = policy.Receiver{Known: true, Here: true, Why: "the MX host " + text.Name(h.Name) + " is this host"}
-			return nil
-		}
+	if i := slices.IndexFunc(f.Hosts, func(h policy.Host) bool { return g.Site.OwnHost(h.Name) }); i >= 0 {
+		why := "the MX host " + text.Name(f.Hosts[i].Name) + " is this host"
+		f.Receiver = policy.Receiver{Known: true, Here: true, Why: why}
+		return nil
 	}
 	return g.receiverByAddress()
 }
@@ -283,11 +280,7 @@ func (g *gathering) receiverByAddress() error {
 	}
 	f.Receiver = policy.Receiver{Known: true}
 	for _, r := range found {
-		switch {
-		case r.Here:
-			f.Receiver = r
-			return nil
-		case !r.Known:
+		if r.Here || !r.Known && !f.Receiver.Here {
 			f.Receiver = r
 		}
 	}

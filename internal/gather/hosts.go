@@ -13,11 +13,9 @@ import (
 	"github.com/policyd/policyd/internal/policy"
 )
 
-// Hosts bounds the lookups about MX hosts, which hostile domains can name in great number. A domain with one good MX host
-// and 31 whose name servers are silent would otherwise hold so many places in the resolver that other domains wait.
-//
-// The first hosts of a next hop that mail is sent to never wait for a place. The others share a number of places, and so
-// do all hosts of domains that remote senders chose, who cannot take the place of mail that leaves.
+// Hosts bounds the lookups about MX hosts: a domain with one good host and 31 whose name servers are silent would otherwise
+// hold so many places in the resolver that other domains wait. The first hosts of a next hop that mail is sent to need no
+// place. The others share a number of places, and so do all hosts of domains that remote senders chose.
 //
 // It also remembers, by a hash, which hosts had secure addresses: their TLSA records can be asked for early.
 type Hosts struct {
@@ -26,16 +24,11 @@ type Hosts struct {
 	signed            [1 << 13]atomic.Uint64
 }
 
-const (
-	otherPlaces     = 64
-	untrustedPlaces = 64
-)
+const places = 64 // of each kind
 
 // NewHosts returns a Hosts with all places free.
 func NewHosts() *Hosts {
-	return &Hosts{
-		others: semaphore.NewWeighted(otherPlaces), untrusted: semaphore.NewWeighted(untrustedPlaces), seed: maphash.MakeSeed(),
-	}
+	return &Hosts{others: semaphore.NewWeighted(places), untrusted: semaphore.NewWeighted(places), seed: maphash.MakeSeed()}
 }
 
 var errPlaces = errors.New("too many lookups in progress")
@@ -43,24 +36,24 @@ var errPlaces = errors.New("too many lookups in progress")
 // enter waits for a place for host i for at most the given time, and returns what is left of it. Call leave when the
 // lookup is done. A nil Hosts has a place for every host.
 func (h *Hosts) enter(g *gathering, i int, most time.Duration) (leave func(), left time.Duration, err error) {
-	var places *semaphore.Weighted
+	var shared *semaphore.Weighted
 	switch {
 	case h == nil || g.by.CacheOnly:
 	case g.by.Untrusted:
-		places = h.untrusted
+		shared = h.untrusted
 	case i >= policy.FirstHosts:
-		places = h.others
+		shared = h.others
 	}
-	if places == nil {
+	if shared == nil {
 		return func() {}, most, nil
 	}
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(g.ctx, most)
 	defer cancel()
-	if places.Acquire(ctx, 1) != nil {
+	if shared.Acquire(ctx, 1) != nil {
 		return nil, 0, errPlaces
 	}
-	return func() { places.Release(1) }, max(most-time.Since(start), 1), nil
+	return func() { shared.Release(1) }, max(most-time.Since(start), 1), nil
 }
 
 // note remembers whether the addresses of a host are secure. Remote senders change nothing.
@@ -68,13 +61,16 @@ func (h *Hosts) note(g *gathering, host string, addresses dns.Status) {
 	if h == nil || g.by.CacheOnly || g.by.Untrusted || addresses == dns.Indeterminate {
 		return
 	}
-	hash := maphash.String(h.seed, host)
-	slot := &h.signed[hash%uint64(len(h.signed))]
-	if addresses == dns.Secure {
+	if slot, hash := h.slot(host); addresses == dns.Secure {
 		slot.Store(hash)
 	} else {
 		slot.CompareAndSwap(hash, 0)
 	}
+}
+
+func (h *Hosts) slot(host string) (slot *atomic.Uint64, hash uint64) {
+	hash = maphash.String(h.seed, host)
+	return &h.signed[hash%uint64(len(h.signed))], hash
 }
 
 // wasSigned reports whether the addresses of a host were secure the last time.
@@ -82,6 +78,6 @@ func (h *Hosts) wasSigned(host string) bool {
 	if h == nil {
 		return false
 	}
-	hash := maphash.String(h.seed, host)
-	return h.signed[hash%uint64(len(h.signed))].Load() == hash
+	slot, hash := h.slot(host)
+	return slot.Load() == hash
 }
