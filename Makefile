@@ -30,7 +30,7 @@ build: go-version ## bin/policyd
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/policyd ./cmd/policyd
 
 test: go-version ## the tests for a change, about 5 minutes; the end-to-end tests only as root
-	@.ci/steps test unit root:e2e
+	@.ci/steps test root-beside:deps unit root:e2e
 
 ci: go-version ## all that CI runs, about 20 minutes; make test is a part of it; root only
 	@.ci/steps ci test size portable beside:soak check race fuzz-short torture-short package-test
@@ -101,8 +101,8 @@ demo-mail: deps build ## real mail through real Postfix as a show; root only
 pictures: deps build ## the pictures in the README, from real output of the lab; root only
 	@go run ./e2e/cmd/pictures -policyd bin/policyd
 
-deps:
-	@e2e/install-deps
+deps: ## install or fetch what the end-to-end tests need; root only
+	@mkdir -p bin && flock bin/deps.lock e2e/install-deps
 
 man: ## the manual pages, in dist/man
 	rm -rf dist/man
