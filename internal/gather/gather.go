@@ -125,8 +125,7 @@ func (e *Engine) decide(ctx context.Context, by decider, n policy.Nexthop, r req
 		defer g.prefetches.Wait()
 		defer cancel() // of the expected facts that no rule needed
 	}
-	const steps = 8
-	for range steps {
+	for range 8 { // more than any decision takes
 		d, need := by(f, r.options)
 		if need.Required.Empty() {
 			return f, d, nil
