@@ -78,7 +78,7 @@ func failures(t *testing.T, d *tree) {
 		require.Contains(t, d.sh(t, "policyd status"), "metrics.listen: cannot listen on "+lateAddress+":9526")
 		d.answers(t)
 		run(t, "nsenter", "--target", strconv.Itoa(d.leader), "--net", "ip", "address", "add", lateAddress+"/32", "dev", "lo")
-		d.eventually(t, "! policyd status | grep -q metrics.listen:")
+		d.eventually(t, "! policyd status | grep -q 'cannot listen on'")
 		d.write(t, tomlPath, goodToml)
 		d.sh(t, "systemctl restart policyd.service")
 	})
