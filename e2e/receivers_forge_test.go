@@ -8,33 +8,33 @@ import (
 	"crypto"
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hmac"
-	"crypto/sha256"
-	"sync"
-
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/pem"
 	"fmt"
-	"github.com/policyd/policyd/internal/dns"
-	"github.com/policyd/policyd/internal/stub"
 	"io"
 	"math/big"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/stub"
 )
 
 // forge makes certificates for receivers. Names of CAs are unique, so that one file can hold all roots.
@@ -294,6 +294,7 @@ func oldTLS(leaf *cert) func(net.Conn) net.Conn {
 		if len(exchange) < 6 || exchange[0] != 16 {
 			return nil
 		}
+		//nolint:staticcheck // the key exchange of these servers needs it
 		secret, err := rsa.DecryptPKCS1v15(nil, leaf.key.(*rsa.PrivateKey), exchange[6:])
 		if err != nil {
 			return nil

@@ -384,10 +384,10 @@ func TestReceivers(t *testing.T) {
 
 	var table strings.Builder
 	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "RECEIVER\tPOSTFIX\tPOSTTLS-FINGER\tPOLICYD\tCHECK\tPOLICYD ALONE\tCHECK ALONE\tWHY ALONE")
+	_, _ = fmt.Fprintln(w, "RECEIVER\tPOSTFIX\tPOSTTLS-FINGER\tPOLICYD\tCHECK\tPOLICYD ALONE\tCHECK ALONE\tWHY ALONE")
 	for _, r := range all {
 		both, alone := r.with[true], r.with[false]
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.name, word(r.sent, "delivers", "refuses"), both.talk.Postfix.Verdict, word(both.open, "open", "-"),
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.name, word(r.sent, "delivers", "refuses"), both.talk.Postfix.Verdict, word(both.open, "open", "-"),
 			strings.Join(both.errors, " "), word(alone.open, "open", "-"), strings.Join(alone.errors, " "), alone.talk.Why)
 	}
 	require.NoError(t, w.Flush())
