@@ -20,12 +20,10 @@ import (
 // gets timeout: time for one retry by the stub. If the MX question took longer than that, our own resolver is slow, and
 // the others get a quarter more than it took.
 const (
-	timeout = 3600 * time.Millisecond
-	// countTimeout is for questions whose answers only explain a decision.
-	countTimeout = time.Second
+	timeout      = 3600 * time.Millisecond
 	mxPart, mxOf = 6, 10
-	// briefPart is the part of the time in which an MTA-STS policy is fetched for a decision that can do without it. The
-	// fetch continues, and narrows later decisions.
+	countTimeout = time.Second // for questions whose answers only explain a decision
+	// briefPart is the part of the time for an MTA-STS policy that a decision can do without. The fetch continues.
 	briefPart = 3
 )
 
