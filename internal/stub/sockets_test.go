@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	miekg "github.com/miekg/dns"
 	"github.com/stretchr/testify/require"
 )
 
@@ -83,4 +84,56 @@ func TestAStalledConnectionGetsNoMoreQueries(t *testing.T) {
 		require.Same(t, connections[0], p.get(server), "all of them stall")
 		require.Len(t, p.open[server], maxStreams)
 	})
+}
+
+// The answer to a query that was given up may arrive when another query has its ID. It is not the answer to that one, and
+// no failure of it either. A query keeps its ID until it ends.
+func TestALateAnswerIsNotThatOfAnotherQuery(t *testing.T) {
+	t.Parallel()
+	late := map[string]func(query *miekg.Msg) []byte{
+		"of another name": func(q *miekg.Msg) []byte { return replyTo(t, q, "other.example.", q.Question[0].Qtype) },
+		"of another type": func(q *miekg.Msg) []byte { return replyTo(t, q, q.Question[0].Name, miekg.TypeA) },
+		"of another type, cut": func(q *miekg.Msg) []byte {
+			octets := replyTo(t, q, q.Question[0].Name, miekg.TypeA)
+			return octets[:len(octets)-1]
+		},
+	}
+	for name, message := range late {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ours, theirs := net.Pipe()
+			defer func() { _ = ours.Close(); _ = theirs.Close() }()
+			c := &stream{ready: make(chan struct{}), waiting: map[uint16]chan []byte{}, conn: ours}
+			close(c.ready)
+			sent := make(chan struct{})
+			go func() {
+				defer close(sent)
+				octets, err := readMessage(theirs)
+				query := new(miekg.Msg)
+				if err != nil || query.Unpack(octets) != nil {
+					return
+				}
+				c.deliver(message(query))
+				c.deliver(replyTo(t, query, query.Question[0].Name, query.Question[0].Qtype))
+			}()
+			answer, err := c.ask(t.Context(), newQuery("example.com.", miekg.TypeMX, miekg.ClassINET))
+			<-sent
+			require.NoError(t, err)
+			require.Equal(t, "example.com.", answer.Question[0].Name)
+			require.Equal(t, miekg.TypeMX, answer.Question[0].Qtype)
+			require.Empty(t, c.waiting, "the ID is free again")
+		})
+	}
+}
+
+// replyTo returns an answer with the ID of a query and a record of the question.
+func replyTo(t *testing.T, query *miekg.Msg, name string, qtype uint16) []byte {
+	t.Helper()
+	m := new(miekg.Msg)
+	m.SetReply(query)
+	m.Question[0].Name, m.Question[0].Qtype = name, qtype
+	m.Answer = []miekg.RR{&miekg.TXT{Hdr: miekg.RR_Header{Name: name, Rrtype: miekg.TypeTXT, Class: miekg.ClassINET}, Txt: []string{"text"}}}
+	octets, err := m.Pack()
+	require.NoError(t, err)
+	return octets
 }

@@ -24,6 +24,8 @@ const (
 	// maxUseless is how often a query is asked again after a connection that was lost without having answered anything.
 	// A server that takes one query per connection may reset it while the answer is under way.
 	maxUseless = 5
+	// maxMessages is how many messages with the ID of a query are kept until the query reads them.
+	maxMessages = 4
 	// After stallTime without a message, a connection on which queries wait gets no more of them, unless the server has
 	// maxStreams connections already.
 	stallTime  = 500 * time.Millisecond
@@ -157,7 +159,8 @@ func readMessage(r io.Reader) ([]byte, error) {
 	return octets, err
 }
 
-// deliver hands a message to the query that waits for its ID, if there is one.
+// deliver hands a message to the query that waits for its ID, if there is one. The query keeps the ID until it ends: the
+// message may be a late answer to an earlier query that had the ID.
 func (c *stream) deliver(octets []byte) {
 	if len(octets) < 2 {
 		return
@@ -169,8 +172,10 @@ func (c *stream) deliver(octets []byte) {
 	c.progress = c.received
 	if answer := c.waiting[id]; answer != nil {
 		c.answers++
-		delete(c.waiting, id)
-		answer <- octets
+		select {
+		case answer <- octets:
+		default: // it has more than enough messages already
+		}
 	}
 }
 
@@ -181,7 +186,7 @@ func (c *stream) ask(ctx context.Context, query *miekg.Msg) (*miekg.Msg, error) 
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	answer, sent := make(chan []byte, 1), time.Now()
+	answer, sent := make(chan []byte, maxMessages), time.Now()
 	id, err := c.register(answer)
 	if err != nil {
 		return nil, err
@@ -192,19 +197,28 @@ func (c *stream) ask(ctx context.Context, query *miekg.Msg) (*miekg.Msg, error) 
 	if err := c.write(ctx, query); err != nil {
 		return nil, err
 	}
-	select {
-	case octets, ok := <-answer:
-		if !ok {
-			return nil, errLost
+	for strays := false; ; {
+		select {
+		case octets, ok := <-answer:
+			if !ok {
+				return nil, errLost
+			}
+			m, err := parse(octets)
+			switch {
+			case m != nil && len(m.Question) == 1 && !matches(m, query):
+				strays = true // a late answer to a query that was given up
+				continue
+			case err != nil || !matches(m, query) && !bareError(m, query):
+				return nil, errMalformed
+			}
+			return m, nil
+		case <-ctx.Done():
+			c.suspect(sent)
+			if strays {
+				return nil, fmt.Errorf("%w: %w", errStrays, ctx.Err())
+			}
+			return nil, ctx.Err()
 		}
-		m, err := parse(octets)
-		if err != nil || !matches(m, query) && !bareError(m, query) {
-			return nil, errMalformed // no other query on this connection has the ID
-		}
-		return m, nil
-	case <-ctx.Done():
-		c.suspect(sent)
-		return nil, ctx.Err()
 	}
 }
 
