@@ -2,8 +2,10 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
+	"github.com/policyd/policyd/internal/dane"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/promises"
 )
@@ -50,6 +52,9 @@ func Observed(f Facts, o Options, d Decision) (promises.Answer, bool) {
 		return a, true
 	case d.Verdict == Defer || d.Source == SourceOverride:
 		return a, false
+	case d.Source == SourceDANE && !slices.ContainsFunc(f.Hosts, withTLSA):
+		// "dane" because of failed lookups, whose answers may be that there are no TLSA records.
+		return a, false
 	}
 	if match, _ := prefixed(&f); len(match) > 0 {
 		a.Kinds = append(a.Kinds, promises.Prefix)
@@ -65,3 +70,6 @@ func Observed(f Facts, o Options, d Decision) (promises.Answer, bool) {
 	}
 	return a, true
 }
+
+// withTLSA reports whether a host has secure TLSA records.
+func withTLSA(h Host) bool { return h.DANE.State == dane.Usable || h.DANE.State == dane.Unusable }

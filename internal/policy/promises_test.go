@@ -1,6 +1,7 @@
 package policy_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -92,6 +93,15 @@ func TestWhatADecisionShowsAboutPromises(t *testing.T) {
 	enforced.STS = stsPolicy(mtasts.Enforce, "mx.example.com")
 	ignored := none
 	ignored.Override = policy.Override{Pattern: "example.com", Ignore: true}
+	absent := mtasts.Result{State: mtasts.Absent, Domain: "example.com"}
+	hostsOf := func(status dns.Status, hosts string, states ...dane.State) policy.Facts {
+		f := by(status, strings.Split(hosts, ", ")...)
+		for i, s := range states {
+			f.Hosts[i].DANE.State = s
+		}
+		f.STS = absent
+		return f
+	}
 	for _, c := range []struct {
 		name  string
 		facts policy.Facts
@@ -101,6 +111,10 @@ func TestWhatADecisionShowsAboutPromises(t *testing.T) {
 		{"DANE and a prefix, signed", both, promises.Answer{Kinds: []promises.Kind{promises.Prefix, promises.DANE}, Authentic: true}, true},
 		{"MTA-STS, unsigned", enforced, promises.Answer{Kinds: []promises.Kind{promises.MTASTS}}, true},
 		{"no promise, unsigned", none, promises.Answer{}, true},
+		{"TLSA records, unsigned", hostsOf(unsigned, "10 a.example", dane.Usable), promises.Answer{Kinds: []promises.Kind{promises.DANE}}, true},
+		{"unusable TLSA records beside a failed host", hostsOf(unsigned, "10 a.example, 20 b.example", dane.Unusable, dane.Failed), promises.Answer{Kinds: []promises.Kind{promises.DANE}}, true},
+		{"dane because a lookup failed, unsigned", hostsOf(unsigned, "10 a.example, 20 b.example", dane.Absent, dane.Failed), promises.Answer{}, false},
+		{"dane because a lookup failed, signed", hostsOf(signed, "10 a.example, 20 b.example", dane.Failed, dane.Absent), promises.Answer{}, false},
 		{"the operator decided", ignored, promises.Answer{}, false},
 		{"port 26", on(26, both), promises.Answer{}, false},
 		{"a failed lookup", policy.Facts{Nexthop: domain, MX: policy.MX{Err: &dns.Error{Reason: "SERVFAIL"}}}, promises.Answer{}, false},
