@@ -55,7 +55,7 @@ settings.`,
 			if err != nil {
 				return err
 			}
-			return a.ask(cmd, func(ctx context.Context, client *admin.Client) error {
+			return a.ask(cmd, func(_ context.Context, client *admin.Client) error {
 				w := &warming{client: client, limit: rate.NewLimiter(rate.Limit(perSecond), 1), found: warmed{Domains: len(domains), Invalid: invalid}}
 				if terminal(cmd.ErrOrStderr()) {
 					w.progress = func(done int, left time.Duration) {
@@ -127,7 +127,6 @@ type warming struct {
 
 	mu    sync.Mutex
 	found warmed
-	done  int
 	err   error
 }
 
