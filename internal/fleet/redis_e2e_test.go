@@ -295,7 +295,9 @@ func TestPromisesAreMergedAndNeverRemoved(t *testing.T) {
 		go func() { done <- f.Run(ctx) }()
 		t.Cleanup(func() {
 			stop()
-			<-done
+			if err := <-done; !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
 		})
 	}
 	stores[0].Observe("example.com", promises.Answer{Kinds: []promises.Kind{promises.Prefix}})

@@ -135,7 +135,7 @@ func (d *directory) tryLock(name string) (*os.File, error) {
 	if err != nil {
 		_ = file.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) || errors.Is(err, syscall.EINTR) {
-			return nil, nil //nolint:nilerr // the caller tries again
+			return nil, nil // the caller tries again
 		}
 		return nil, err
 	}

@@ -2,10 +2,10 @@ package daemon
 
 import (
 	"context"
-	"github.com/policyd/policyd/internal/fleet"
 	"log/slog"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
+	"github.com/policyd/policyd/internal/fleet"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/postfix"
 	"github.com/policyd/policyd/internal/probe"
