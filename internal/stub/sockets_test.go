@@ -91,10 +91,10 @@ func TestAStalledConnectionGetsNoMoreQueries(t *testing.T) {
 func TestALateAnswerIsNotThatOfAnotherQuery(t *testing.T) {
 	t.Parallel()
 	late := map[string]func(query *miekg.Msg) []byte{
-		"of another name": func(q *miekg.Msg) []byte { return replyTo(t, q, "other.example.", q.Question[0].Qtype) },
-		"of another type": func(q *miekg.Msg) []byte { return replyTo(t, q, q.Question[0].Name, miekg.TypeA) },
+		"of another name": func(q *miekg.Msg) []byte { return replyTo(q, "other.example.", q.Question[0].Qtype) },
+		"of another type": func(q *miekg.Msg) []byte { return replyTo(q, q.Question[0].Name, miekg.TypeA) },
 		"of another type, cut": func(q *miekg.Msg) []byte {
-			octets := replyTo(t, q, q.Question[0].Name, miekg.TypeA)
+			octets := replyTo(q, q.Question[0].Name, miekg.TypeA)
 			return octets[:len(octets)-1]
 		},
 	}
@@ -114,7 +114,7 @@ func TestALateAnswerIsNotThatOfAnotherQuery(t *testing.T) {
 					return
 				}
 				c.deliver(message(query))
-				c.deliver(replyTo(t, query, query.Question[0].Name, query.Question[0].Qtype))
+				c.deliver(replyTo(query, query.Question[0].Name, query.Question[0].Qtype))
 			}()
 			answer, err := c.ask(t.Context(), newQuery("example.com.", miekg.TypeMX, miekg.ClassINET))
 			<-sent
@@ -126,14 +126,12 @@ func TestALateAnswerIsNotThatOfAnotherQuery(t *testing.T) {
 	}
 }
 
-// replyTo returns an answer with the ID of a query and a record of the question.
-func replyTo(t *testing.T, query *miekg.Msg, name string, qtype uint16) []byte {
-	t.Helper()
+// replyTo returns an answer with the ID of a query and a record of the question, nil if it cannot be packed.
+func replyTo(query *miekg.Msg, name string, qtype uint16) []byte {
 	m := new(miekg.Msg)
 	m.SetReply(query)
 	m.Question[0].Name, m.Question[0].Qtype = name, qtype
 	m.Answer = []miekg.RR{&miekg.TXT{Hdr: miekg.RR_Header{Name: name, Rrtype: miekg.TypeTXT, Class: miekg.ClassINET}, Txt: []string{"text"}}}
-	octets, err := m.Pack()
-	require.NoError(t, err)
+	octets, _ := m.Pack()
 	return octets
 }
