@@ -17,6 +17,9 @@ import (
 // batch is the number of records in one exchange with the server.
 const batch = 250
 
+// protocol is the version of RESP that replies follows.
+const protocol = 2
+
 // maxStream is about how many entries the stream keeps. A node that was away for longer reads everything again.
 const maxStream = 100_000
 
@@ -43,7 +46,8 @@ func newClient(text string) (func() redis.UniversalClient, error) {
 			return nil, errors.New(describe(err))
 		}
 		o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.ContextTimeoutEnabled = timeout, timeout, timeout, true
-		o.MaxRetries, o.DialerRetries, o.PoolSize, o.ClientName = -1, 1, 2, "policyd"
+		o.MaxRetries, o.DialerRetries, o.PoolSize, o.ClientName, o.Protocol = -1, 1, 2, "policyd", protocol
+		o.Dialer = dialer(&redis.Options{DialTimeout: timeout, TLSConfig: o.TLSConfig})
 		return func() redis.UniversalClient { return redis.NewFailoverClient(o) }, nil
 	}
 	o, err := redis.ParseURL(text)
@@ -51,8 +55,21 @@ func newClient(text string) (func() redis.UniversalClient, error) {
 		return nil, errors.New(describe(err))
 	}
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.ContextTimeoutEnabled = timeout, timeout, timeout, true
-	o.MaxRetries, o.DialerRetries, o.PoolSize, o.ClientName = -1, 1, 2, "policyd"
+	o.MaxRetries, o.DialerRetries, o.PoolSize, o.ClientName, o.Protocol = -1, 1, 2, "policyd", protocol
+	o.Dialer = dialer(o)
 	return func() redis.UniversalClient { return redis.NewClient(o) }, nil
+}
+
+// dialer returns a function that connects to the server with the address and TLS settings of o.
+func dialer(o *redis.Options) func(context.Context, string, string) (net.Conn, error) {
+	dial := redis.NewDialer(o)
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return &replies{Conn: conn}, nil
+	}
 }
 
 // exchange reads what peers have learned and writes what this node has learned.

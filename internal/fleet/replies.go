@@ -1,0 +1,94 @@
+package fleet
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"strconv"
+)
+
+// Bounds of one reply of the server. The client allocates what the length of a string or of an array asks for, before the
+// content has arrived, and reads nested arrays by recursion.
+const (
+	maxString = maxData + 1024
+	// maxElements bounds the elements that are still to come, maxArrays the arrays: SCAN replies with about 1,000 keys, and
+	// an exchange reads at most 250 entries of the stream.
+	maxElements = 1 << 16
+	maxArrays   = 1 << 12
+	maxOctets   = 64 << 20
+	maxLine     = 64 << 10
+)
+
+var errReply = errors.New("the reply of the server is too large or malformed")
+
+// replies is a connection to the server that breaks as soon as a reply exceeds the bounds: the server must not be able to
+// make this process run out of memory or of stack. It reads version 2 of the protocol, RESP.
+type replies struct {
+	net.Conn
+	line                     []byte // of the reply, up to now
+	skip                     int    // octets of the string that is being read
+	elements, arrays, octets int    // elements to come; arrays and octets of the reply up to now
+}
+
+// Read implements net.Conn.
+func (c *replies) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if !c.take(b[:n]) {
+		return 0, errReply
+	}
+	return n, err
+}
+
+// take follows what the server sends. It returns false when a bound is exceeded.
+func (c *replies) take(b []byte) bool {
+	for len(b) > 0 {
+		n := min(c.skip, len(b))
+		if n == 0 {
+			n = min(bytes.IndexByte(b, '\n')+1, maxLine)
+			if n == 0 {
+				n = len(b)
+			}
+			c.line = append(c.line, b[:n]...)
+		} else {
+			c.skip -= n
+		}
+		c.octets += n
+		whole := b[n-1] == '\n' && len(c.line) > 0
+		b = b[n:]
+		if c.octets > maxOctets || len(c.line) > maxLine || whole && !c.element() {
+			return false
+		}
+	}
+	return true
+}
+
+// element reads the line with which an element of a reply begins.
+func (c *replies) element() bool {
+	kind, text := c.line[0], string(bytes.TrimSpace(c.line[1:]))
+	c.line = c.line[:0]
+	if c.elements == 0 {
+		c.elements, c.arrays, c.octets = 1, 0, 0
+	}
+	c.elements--
+	switch kind {
+	case '+', '-', ':':
+		return true
+	case '$', '*':
+	default:
+		return false
+	}
+	n, err := strconv.Atoi(text)
+	switch {
+	case err != nil || n < -1:
+		return false
+	case n == -1:
+		return true
+	case kind == '$':
+		const end = 2 // CR and LF
+		c.skip = n + end
+		return n <= maxString
+	}
+	c.arrays++
+	c.elements += n
+	return n <= maxElements && c.elements <= maxElements && c.arrays <= maxArrays
+}
