@@ -147,14 +147,21 @@ func (f *Fleet) synchronize(ctx context.Context) error {
 		}
 	}
 	f.cursor = last
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	f.markAll()
+	return nil
+}
+
+// markAll marks every record of this node for writing. It holds no lock while it asks a Local, which calls Changed with a
+// lock of its own held.
+func (f *Fleet) markAll() {
 	for kind, local := range f.locals {
-		for domain := range local.Domains {
+		domains := slices.Collect(local.Domains)
+		f.mu.Lock()
+		for _, domain := range domains {
 			f.dirty[name{kind, domain}] = struct{}{}
 		}
+		f.mu.Unlock()
 	}
-	return nil
 }
 
 func (f *Fleet) scan(ctx context.Context, cursor uint64, match string) ([]string, uint64, error) {

@@ -112,6 +112,29 @@ func TestStreamIDsAreComparedAsNumbers(t *testing.T) {
 	require.True(t, before("0", "10-1"))
 }
 
+// unlocked is a Local that may wait for a lookup, which calls Changed.
+type unlocked struct {
+	Local
+	t     *testing.T
+	fleet *Fleet
+}
+
+func (l unlocked) Domains(yield func(string) bool) {
+	require.True(l.t, l.fleet.mu.TryLock(), "Changed would wait for a Local that waits for Changed")
+	l.fleet.mu.Unlock()
+	yield("example.com")
+}
+
+// A lookup that notes a promise and a synchronization that begins at the same time must not wait for each other.
+func TestEveryRecordIsMarkedWithoutALock(t *testing.T) {
+	t.Parallel()
+	f, err := New(Options{URL: "redis://localhost", Keys: []Key{NewKey()}})
+	require.NoError(t, err)
+	f.locals = map[Kind]Local{Policy: unlocked{t: t, fleet: f}, Promise: unlocked{t: t, fleet: f}}
+	f.markAll()
+	require.ElementsMatch(t, []name{{Policy, "example.com"}, {Promise, "example.com"}}, f.take())
+}
+
 func FuzzOpen(f *testing.F) {
 	key, now := Key{1}, time.Unix(1_800_000_000, 0)
 	seed, _ := Record{Policy, "example.com", Content{now, time.Hour, []byte("x")}}.seal(key)
