@@ -59,22 +59,31 @@ func (s *Store) openDisk(lockTimeout time.Duration) {
 		s.dirty[domain] = struct{}{}
 	}
 	s.mu.Unlock()
-	s.disk.Open(lockTimeout, func(b *bbolt.Bucket) error {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		err := b.ForEach(func(k, v []byte) error {
-			domain := string(k)
-			r, err := decode(v)
-			if _, known := s.records[domain]; err != nil || known || s.loaded || len(s.records) >= s.max {
-				s.dirty[domain] = struct{}{}
-				return nil //nolint:nilerr // what cannot be decoded is removed
-			}
-			s.records[domain] = r
-			return nil
-		})
-		s.loaded = s.loaded || err == nil
-		return err
-	}, s.write)
+	s.disk.Open(lockTimeout, s.read, s.write)
+}
+
+// read takes over the records of the disk, the first time it succeeds. It waits for the disk without the lock, which
+// lookups need.
+func (s *Store) read(b *bbolt.Bucket) error {
+	found := map[string]*record{} // nil: it cannot be decoded
+	err := b.ForEach(func(k, v []byte) error {
+		found[string(k)] = nil
+		if r, err := decode(v); err == nil {
+			found[string(k)] = &r
+		}
+		return nil
+	})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for domain, r := range found {
+		if _, known := s.records[domain]; r == nil || known || s.loaded || len(s.records) >= s.max {
+			s.dirty[domain] = struct{}{}
+		} else {
+			s.records[domain] = *r
+		}
+	}
+	s.loaded = s.loaded || err == nil
+	return err
 }
 
 // flush writes what has changed.

@@ -180,18 +180,26 @@ func (s *Store) open(lockTimeout time.Duration) {
 
 // read loads the records from disk. A record is removed or written again if it cannot be decoded, if there are too many,
 // or if its next hop was looked up since the start.
+// It waits for the disk without the lock, which lookups need.
 func (s *Store) read(b *bbolt.Bucket) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	found := map[string]*record{} // nil: it cannot be decoded
 	err := b.ForEach(func(k, v []byte) error {
-		nexthop, r := string(k), &record{}
-		if bad := json.Unmarshal(v, r); bad != nil || s.records[nexthop] != nil || s.loaded || len(s.records) >= s.max {
-			s.dirty[nexthop] = struct{}{}
-			return nil //nolint:nilerr // what cannot be decoded is removed
+		r := &record{}
+		if bad := json.Unmarshal(v, r); bad != nil {
+			r = nil
 		}
-		s.records[nexthop] = r
+		found[string(k)] = r
 		return nil
 	})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for nexthop, r := range found {
+		if r == nil || s.records[nexthop] != nil || s.loaded || len(s.records) >= s.max {
+			s.dirty[nexthop] = struct{}{}
+		} else {
+			s.records[nexthop] = r
+		}
+	}
 	s.loaded = s.loaded || err == nil
 	return err
 }
