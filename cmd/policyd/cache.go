@@ -111,8 +111,8 @@ hosts from the cache of the running daemon, or all of them: the next lookup quer
 the DNS again.
 
 The MTA-STS policy of DOMAIN is kept unless --sts is given. Without a stored policy,
-an attacker who suppresses the TXT record of the domain can prevent that a policy is
-found. Probe results are kept in any case; the daemon renews them.
+an attacker who suppresses the TXT record of the domain can keep policyd from finding
+a policy. Probe results are kept in any case; the daemon renews them.
 
 ` + exitOfAsking,
 		Args: cobra.MaximumNArgs(1),

@@ -132,7 +132,7 @@ func (s shower) domain(d admin.Domain) error {
 	return err
 }
 
-// entryLines shows an entry whole: its name with type, status and time, and below it what it says.
+// entryLines shows a complete entry: its name with type, status and time, and its content below.
 func entryLines(b *strings.Builder, e admin.CacheEntry, now time.Time) {
 	status, left := entryState(e, now)
 	head := text.Printable(nameOr(e.Name)) + " " + e.Type + "  " + status + ", "

@@ -45,7 +45,7 @@ func newCheck(c *common) *cobra.Command {
 		Short: "Test whether the MX hosts of a domain keep their promises",
 		Long: `Look up each DOMAIN, connect to every address of every MX host on port 25, and on
 port 26 if the name of the host promises it, and report which promises are kept and
-what to change. No mail is sent: the dialogue ends after EHLO within TLS.
+what must change. No mail is sent: the dialogue ends after EHLO within TLS.
 
 With --stdin, read the domains from standard input, one per line, and print one JSON
 object per domain to standard output, and the progress and a summary to standard
@@ -66,17 +66,17 @@ with several domains the worst of 3, 1, 0.`,
 	set := cmd.Flags()
 	set.BoolVar(&f.json, "json", false, "as JSON, one object for each domain and line")
 	set.BoolVarP(&f.verbose, "verbose", "v", false, "show the dialogues as well")
-	set.BoolVar(&f.noConnect, "no-connect", false, "look up only, and do not connect")
-	set.BoolVar(&f.port25Only, "port25-only", false, "leave port 26 out")
+	set.BoolVar(&f.noConnect, "no-connect", false, "only look up; make no connection")
+	set.BoolVar(&f.port25Only, "port25-only", false, "do not test port 26")
 	set.BoolVarP(&f.ipv4, "ipv4", "4", false, "connect to IPv4 addresses only")
 	set.BoolVarP(&f.ipv6, "ipv6", "6", false, "connect to IPv6 addresses only")
 	set.DurationVar(&f.timeout, "timeout", time.Minute, "longest that a connection may take")
-	set.StringVar(&f.at, "at", "", "judge certificates as of then: +14d, +36h, 2027-01-31 or an RFC 3339 time")
+	set.StringVar(&f.at, "at", "", "judge certificates as of this time: +14d, +36h, 2027-01-31 or an RFC 3339 time")
 	set.StringSliceVar(&f.resolvers, "resolver", nil, "DNS server to ask in place of those of the settings; may be repeated")
 	set.StringVar(&f.caFile, "ca-file", "", "PEM file with the roots to trust in place of those of the settings")
 	set.BoolVar(&f.stdin, "stdin", false, "read domains from standard input, one per line")
 	set.BoolVar(&f.unordered, "unordered", false, "with --stdin: write each result when it is ready")
-	set.StringVar(&f.skipDone, "skip-done", "", "with --stdin: leave out the domains of this earlier output")
+	set.StringVar(&f.skipDone, "skip-done", "", "with --stdin: skip the domains in this earlier output")
 	set.IntVar(&f.jobs, "jobs", 0, "with --stdin: domains checked concurrently (default 16, or 256 with --no-connect)")
 	set.Uint16Var(&f.smtpPort, "smtp-port", policy.SMTPPort, "port of STARTTLS, for tests")
 	// These fail for a flag that does not exist only.
@@ -94,15 +94,15 @@ func (f *checkFlags) arguments(cmd *cobra.Command, args []string) error {
 	case f.stdin && len(args) > 0:
 		return errors.New("--stdin takes the domains from standard input and none from the command line")
 	case !f.stdin && len(args) == 0:
-		return errors.New("which domain? Name one, or use --stdin")
+		return errors.New("no domain: name one or more, or use --stdin")
 	case f.timeout <= 0:
-		return errors.New("--timeout must be longer than nothing")
+		return errors.New("--timeout must be positive")
 	case f.jobs < 0:
 		return errors.New("--jobs must be at least 1")
 	}
 	for _, name := range []string{"unordered", "skip-done", "jobs"} {
 		if cmd.Flags().Changed(name) && !f.stdin {
-			return fmt.Errorf("--%s goes with --stdin only", name)
+			return fmt.Errorf("--%s can be used only with --stdin", name)
 		}
 	}
 	if _, err := moment(f.at, time.Now()); err != nil {

@@ -66,7 +66,7 @@ func (s reportScreen) verdict(r *report.Report) string {
 	case report.VerdictNoMail:
 		return "accepts no mail"
 	case report.VerdictPromised:
-		return s.Colour.Paint(text.Yellow, "promises, and was not tested")
+		return s.Colour.Paint(text.Yellow, "makes a promise; not tested")
 	}
 	return s.Colour.Paint(text.Yellow, "could not be tested from here")
 }
@@ -94,7 +94,7 @@ func rrsetLine(r *report.Report) string {
 	case "implicit":
 		words += ", none: the domain is its own mail host"
 	case "null":
-		words += ", null MX: the domain takes no mail"
+		words += ", null MX: the domain accepts no mail"
 	case "nxdomain":
 		words += ", the domain does not exist"
 	}
@@ -207,7 +207,7 @@ func (s reportScreen) result(c *report.Connection) string {
 		if c.Cause == string(smtptls.NotJudged) {
 			return s.Colour.Paint(text.Yellow, c.Cause)
 		}
-		return s.Colour.Paint(text.Yellow, "no way from here")
+		return s.Colour.Paint(text.Yellow, "unreachable")
 	}
 	words := c.Cause
 	switch {

@@ -50,7 +50,7 @@ func soundReport() report.Report {
 		MTASTS: report.MTASTS{State: "found", Mode: "enforce", ID: "20261101", MX: []string{"*.example.com"}},
 		TLSRPT: report.TLSRPT{State: "found", Record: "v=TLSRPTv1; rua=mailto:tls-reports@example.com"},
 		Findings: []report.Finding{
-			{Code: "dane-missing-26", Severity: report.Warning, Host: "smtps-a.example.com", Port: 26, Text: "there are TLSA records for port 25 only: senders that know DANE stay there"},
+			{Code: "dane-missing-26", Severity: report.Warning, Host: "smtps-a.example.com", Port: 26, Text: "there are TLSA records for port 25 only: senders that support DANE stay there"},
 			{Code: "promise-kept", Severity: report.Info, Text: "the promise is kept at every address that was tested"},
 			{Code: "publish-tlsa-26", Severity: report.Hint, Host: "smtps-a.example.com", Port: 26, Text: "publish TLSA records for the port of implicit TLS as well", Zone: []string{"_26._tcp.smtps-a.example.com. IN TLSA 3 1 1 " + strings.Repeat("ab", 32)}},
 		},

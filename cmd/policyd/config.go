@@ -58,8 +58,8 @@ place of the settings file; "-" is standard input, as in
 
   policyd config show | policyd config check -
 
-Every mistake is printed in a line of its own, with the file, the line, the name
-of the setting and what to write.
+Every mistake is printed on a separate line, with the file, the line number, the name
+of the setting and a correction.
 
 Exit status: 0 no mistake, 2 at least one.`,
 		Args: cobra.MaximumNArgs(1),
@@ -125,7 +125,7 @@ func newConfigShow(c *common) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show",
 		Short: "Show all settings that apply, including defaults",
-		Long: `Show all settings that apply: those of the settings file, and the defaults of all
+		Long: `Show the effective settings: those of the settings file, and the defaults of all
 others. The output is a settings file that "policyd config check -" accepts.
 
 Exit status: 0, 2 the settings have a mistake.`,

@@ -34,9 +34,9 @@ site are excluded from routes; a lookup made directly and through postmap(1). No
 is changed. Run it as root: the tables and sockets of Postfix may be closed to other
 users.
 
-Each finding has a stable code and says why it matters. The lines below it are
-commands that correct it, or comments; they can be pasted into a shell. What cannot
-be tested is "untested" and does not count as a failure. Ports 25 and 26 of other
+Each finding has a stable code and explains why it matters. The lines below it are
+commands that correct it, or comments; they can be pasted into a shell. A finding that
+cannot be tested is "untested" and does not count as a failure. Ports 25 and 26 of other
 hosts are tested with --egress only.
 
 Mistakes in the settings come first; the rest is examined with the defaults of those

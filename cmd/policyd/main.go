@@ -28,7 +28,7 @@ const (
 	exitUsage  = 2 // usage or settings
 )
 
-// exit is an error with an exit status of its own. A nil err says that all has been said.
+// exit is an error with its own exit status. A nil err means that the message has been printed already.
 type exit struct {
 	status int
 	err    error
@@ -87,7 +87,8 @@ of MX hosts (starttls- and smtps-), from DANE and from MTA-STS.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	// A flag of our own: cobra's has -v, which is another thing to check. It shows the first line of policyd version.
+	// Our own flag, because cobra's has the short form -v, which means --verbose for check. It shows the first line of
+	// policyd version.
 	root.Flags().Bool("version", false, "show the version")
 	root.SetVersionTemplate("policyd {{.Version}}\n")
 	const columns = "80" // of a terminal

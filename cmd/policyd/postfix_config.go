@@ -23,12 +23,12 @@ Existing tables in smtp_tls_policy_maps and transport_maps are kept. policyd
 itself changes nothing.
 
 With --commands, print the shell commands that make these changes where the
-installed configuration differs, and nothing where it does not. So this is safe to
-run twice:
+installed configuration differs, and nothing where it does not, so that you can
+safely run this twice:
 
   policyd postfix-config --commands | sh && postfix reload
 
-With --remove, print the commands that take policyd out again. Run them and
+With --remove, print the commands that remove policyd again. Run them and
 reload Postfix before you stop policyd: a map that does not answer defers mail.
 
 With --json, print parameters and values for tools such as Ansible, and the same
@@ -73,7 +73,7 @@ Exit status: 0, 1 no Postfix is installed or it is too old, 2 usage or settings.
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().BoolVar(&commands, "commands", false, "print the shell commands for what differs from the installed configuration")
-	cmd.Flags().BoolVar(&remove, "remove", false, "print the shell commands that take policyd out of the configuration")
+	cmd.Flags().BoolVar(&remove, "remove", false, "print the shell commands that remove policyd from the configuration")
 	cmd.Flags().StringVar(&version, "postfix-version", "", "print the lines for this `version` of Postfix (default: the installed one)")
 	cmd.Flags().StringVar(&instance, "postfix-dir", "", "configuration `directory` of Postfix (default: that of postconf)")
 	cmd.MarkFlagsMutuallyExclusive("commands", "remove", "postfix-version")

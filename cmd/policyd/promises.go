@@ -208,8 +208,8 @@ func newFleet() *cobra.Command {
 		Use:   "key",
 		Short: "Print a new random site key",
 		Long: `Print a new random key for the setting fleet.key_file. Every node of the site needs
-the same key; anyone who has it can add promises and policies to what the nodes
-know. To change the key, move the old file to fleet.previous_key_file on every
+the same key; anyone who has it can add promises and policies to those that the
+nodes share. To change the key, move the old file to fleet.previous_key_file on every
 node, and remove it there a day later.`,
 		Example: "  (umask 027; policyd fleet key >/etc/policyd/fleet.key)\n  chgrp policyd /etc/policyd/fleet.key",
 		Args:    cobra.NoArgs,

@@ -113,7 +113,7 @@ func query(cmd *cobra.Command, c *common, f queryFlags, args []string) error {
 // queryScreen is how next hops are shown.
 type queryScreen struct {
 	json bool
-	port int // of implicit TLS, as the settings in force have it
+	port int // of implicit TLS, in the effective settings
 }
 
 // showExplanations shows n next hops in their order, and ends with the exit status that fits them.

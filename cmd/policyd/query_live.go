@@ -18,7 +18,7 @@ func queryLive(cmd *cobra.Command, a *asking, f queryFlags, args []string) error
 	err := a.ask(cmd, func(ctx context.Context, client *admin.Client) error {
 		screen := queryScreen{json: f.json}
 		if !f.json {
-			st, err := client.Status(ctx) // the settings here may be others than those in force there
+			st, err := client.Status(ctx) // the daemon may use other settings than this process
 			if err != nil {
 				return err
 			}
@@ -36,7 +36,7 @@ func queryLive(cmd *cobra.Command, a *asking, f queryFlags, args []string) error
 	return err
 }
 
-// portOf is the port of implicit TLS that a daemon has in force.
+// portOf returns the port of implicit TLS that the daemon uses.
 func portOf(st admin.Status) (int, error) {
 	var inForce settings.Settings
 	if err := json.Unmarshal(st.Settings.All, &inForce); err != nil {

@@ -19,8 +19,8 @@ func newReload(c *common) *cobra.Command {
 		Long: `Make the running daemon read its settings and overrides again, as SIGHUP does, and
 report the result. If they have a mistake, the daemon keeps the previous settings.
 
-Exit status: 0 the new settings are in force, 1 the daemon does not run or may
-not be asked, 2 usage, or the new settings have a mistake.`,
+Exit status: 0 the new settings are in effect, 1 the daemon does not run or its socket
+may not be used, 2 usage, or the new settings have a mistake.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.ask(cmd, func(ctx context.Context, client *admin.Client) error {
@@ -37,7 +37,7 @@ not be asked, 2 usage, or the new settings have a mistake.`,
 				for _, key := range r.Restart {
 					cmd.PrintErrln("policyd: warning: " + key + " takes effect after a restart only")
 				}
-				_, err = fmt.Fprintln(cmd.OutOrStdout(), "reloaded: the new settings are in force")
+				_, err = fmt.Fprintln(cmd.OutOrStdout(), "reloaded: the new settings are in effect")
 				return err
 			})
 		},

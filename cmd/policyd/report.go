@@ -20,14 +20,14 @@ func newReport(c *common) *cobra.Command {
 	since := ""
 	cmd := &cobra.Command{
 		Use:   "report",
-		Short: "Sum up what the daemon has decided",
+		Short: "Summarize the decisions of the daemon",
 		Long: `Ask the running daemon how many next hops it has seen, and how mail to them is
 sent, or would be sent with mode = "enforce": as before, by DANE, by prefix, by
 MTA-STS, by the port of implicit TLS, and how many would wait. Those that would
-wait are listed with their reasons, the worst first. The daemon collects this in
-every mode except "off", and keeps it across restarts.
+wait are listed with their reasons, the worst first. The daemon collects these
+counts in every mode except "off", and keeps them across restarts.
 
-Exit status: 0, 1 the daemon does not run or may not be asked, 2 usage.`,
+Exit status: 0, 1 the daemon does not run or its socket may not be used, 2 usage.`,
 		Example: "  policyd report --since 24h",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -27,7 +27,7 @@ func newServe(c *common) *cobra.Command {
 	return &cobra.Command{
 		Use:   "serve",
 		Short: "Answer Postfix",
-		Long: `Answer the lookups of Postfix, at the addresses of the settings or on the listeners
+		Long: `Answer the lookups of Postfix, at the addresses in the settings or on the listeners
 that systemd passes. A settings file is optional.
 
 SIGHUP reads settings and overrides again, as "policyd reload" does. If anything in

@@ -66,7 +66,7 @@ func (t *sheet) settings(st admin.Status) {
 	case st.Reload == nil:
 		t.row("reload", "none since the start")
 	case st.Reload.OK:
-		t.row("reload", "in force since %s ago", ago(st.Reload.At))
+		t.row("reload", "succeeded %s ago", ago(st.Reload.At))
 	default:
 		t.row("reload", "failed %s ago; keeping the previous settings: %s", ago(st.Reload.At), st.Reload.Error)
 	}

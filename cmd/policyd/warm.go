@@ -43,7 +43,7 @@ mail to it: it fetches MTA-STS policies and remembers promises, so that the firs
 mail is protected too. One domain or address per line; # begins a comment. The
 rate is bounded, and a terminal shows the progress.
 
-Exit status: 0, 1 the daemon does not run or may not be asked, 2 usage or
+Exit status: 0, 1 the daemon does not run or its socket may not be used, 2 usage or
 settings.`,
 		Example: "  policyd warm /etc/policyd/partners\n  postqueue -j | jq -r .recipients[].address | policyd warm -",
 		Args:    cobra.ExactArgs(1),

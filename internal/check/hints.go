@@ -25,7 +25,7 @@ func (d *domain) hints() {
 	if d.TLSRPT.State == "absent" {
 		d.find("publish-tlsrpt", about{zone: []string{
 			"_smtp._tls." + d.Domain + `. IN TXT "v=TLSRPTv1; rua=mailto:tls-reports@` + d.Domain + `"`,
-		}}, "have senders report failures of TLS")
+		}}, "ask senders to report TLS failures")
 	}
 	if d.DNSSEC == dns.Insecure.String() && d.Resolver.Result == stub.Validating.String() {
 		d.find("sign-zone", about{}, "sign the zone with DNSSEC, so that an attacker cannot hide the prefix")
@@ -58,7 +58,7 @@ func (d *domain) hintPrefix() {
 	case d.Set == "mixed":
 		d.find("publish-prefix-everywhere", about{zone: zone}, "give the other hosts a prefix too: get certificates for the new names, then publish")
 	default:
-		d.find("publish-prefix", about{zone: zone}, "promise what the hosts keep already: get certificates for the new names, then publish")
+		d.find("publish-prefix", about{zone: zone}, "promise what the hosts already do: get certificates for the new names, then publish")
 	}
 }
 
@@ -98,7 +98,7 @@ func (d *domain) hintTLSA(h *host) {
 	}
 }
 
-// commands are those of posttls-finger(1) that test the same by hand.
+// commands returns posttls-finger(1) commands that repeat the tests manually.
 func (d *domain) commands() {
 	roots := orElse(d.o.CAFile, "/etc/ssl/certs/ca-certificates.crt")
 	for _, h := range d.hosts {

@@ -53,7 +53,7 @@ func (d *domain) judgeName(h *host) {
 	case !h.Valid:
 		d.find("mx-host-invalid", name, "this is not a host name")
 	case h.class == prefix.None && looksPrefixed(label):
-		d.find("prefix-malformed", name, "the name looks like a prefix and is none: it promises nothing")
+		d.find("prefix-malformed", name, "the name resembles a prefix but does not count as one: it promises nothing")
 	}
 	if h.Alias != "" {
 		d.find("mx-host-alias", name, "the host is an alias of "+h.Alias+": the certificate must be for "+h.Host.Host)
@@ -86,7 +86,7 @@ func (d *domain) judgeAddresses(h *host) {
 	}
 	for _, a := range h.addrs {
 		if special(a) {
-			d.find("address-special", about{host: h.Host.Host, addr: a}, "the address is not one of the public Internet")
+			d.find("address-special", about{host: h.Host.Host, addr: a}, "the address does not belong to the public Internet")
 		}
 	}
 }
@@ -129,13 +129,13 @@ func (d *domain) judgePort(h *host, implicit bool) {
 		case !t.Silent:
 			d.judgeDialogue(name, where, t)
 		case reached > 0 && !d.endpoints.proven(wayTo(t.Addr.Addr(), port)):
-			d.find("address-unreachable", where, "this address does not answer, and none of its family has answered from here yet: there may be no way to them on our side")
+			d.find("address-unreachable", where, "this address does not answer, and no address of its family has answered from here yet: there may be no route to them on our side")
 		case reached > 0:
-			d.find("address-silent", where, "this address does not answer, and others of the host do")
+			d.find("address-silent", where, "this address does not answer, but other addresses of the host do")
 		case d.endpoints.proven(wayTo(t.Addr.Addr(), port)):
-			d.find(name+"timeout", where, "the port does not answer, though others answer from here")
+			d.find(name+"timeout", where, "the port does not answer here, although it does at other addresses")
 		default:
-			d.find(name+"untested", where, "the port does not answer, and none has answered from here yet: it may be filtered on our side")
+			d.find(name+"untested", where, "the port does not answer, and has not answered at any other address yet: it may be filtered on our side")
 		}
 	}
 }
@@ -183,7 +183,7 @@ func (d *domain) judgeDialogue(name string, where about, t *smtptls.Transcript) 
 		}
 	case smtptls.StepTLS:
 		if t.Cause == smtptls.Plaintext {
-			d.find(name+"plaintext", where, "the port speaks in the clear: "+t.Why)
+			d.find(name+"plaintext", where, "the port speaks plaintext: "+t.Why)
 		} else {
 			d.find(name+"tls-handshake", where, t.Why)
 		}
@@ -249,7 +249,7 @@ func (d *domain) judgeDANE(h *host) {
 		}
 	}
 	if h.DANE26 != nil && h.dane.State == dane.Usable && h.dane26.State == dane.Absent {
-		d.find("dane-missing-26", about{host: h.Host.Host, port: d.o.Policy.Port26.Port}, "there are TLSA records for port 25 only: senders that know DANE stay there")
+		d.find("dane-missing-26", about{host: h.Host.Host, port: d.o.Policy.Port26.Port}, "there are TLSA records for port 25 only: senders that support DANE stay there")
 	}
 }
 
@@ -272,7 +272,7 @@ func (d *domain) matchTLSA(h *host, implicit bool, where about, found *dane.Resu
 func (d *domain) judgeSet() {
 	switch {
 	case d.Set == "mixed":
-		d.find("set-mixed", about{}, "only some MX hosts carry a prefix: mail goes through those alone, or waits")
+		d.find("set-mixed", about{}, "only some MX hosts carry a prefix: mail goes only through those hosts, or waits")
 	case d.Set == "none" && d.RRset.State == "found":
 		d.find("no-promise", about{}, "no MX host carries a prefix")
 	}
@@ -289,7 +289,7 @@ func (d *domain) judgeMTASTS() {
 	sts := d.facts.STS
 	switch sts.State {
 	case mtasts.Failed:
-		d.find("mta-sts-invalid", about{}, "the policy cannot be had: "+sts.Why)
+		d.find("mta-sts-invalid", about{}, "no valid policy was obtained: "+sts.Why)
 	case mtasts.Found:
 		if sts.Policy.Mode == mtasts.Testing {
 			d.find("mta-sts-testing", about{}, "the MTA-STS policy is in testing mode: senders deliver in any case")
@@ -308,7 +308,7 @@ func (d *domain) judgeMTASTS() {
 		}
 	}
 	if allowed == 0 && sts.Policy.Mode == mtasts.Enforce {
-		d.find("mta-sts-excludes-all", about{}, "the MTA-STS policy allows none of the MX hosts: senders that know it defer")
+		d.find("mta-sts-excludes-all", about{}, "the MTA-STS policy allows none of the MX hosts: senders that support it defer")
 		return
 	}
 	for _, h := range d.hosts {

@@ -96,7 +96,7 @@ func (d *domain) lookUpMX(ctx context.Context) bool {
 		d.find("mx-implicit", about{}, "there is no MX RRset: mail goes to the addresses of "+d.Domain+" itself")
 	case len(rrset.MX) == 1 && rrset.MX[0].Host == "":
 		d.RRset.State = "null"
-		d.find("null-mx", about{}, "the domain takes no mail")
+		d.find("null-mx", about{}, "the domain accepts no mail")
 	default:
 		d.RRset.State = "found"
 	}

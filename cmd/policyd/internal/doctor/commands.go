@@ -112,7 +112,7 @@ func (s *setup) edit(option, argument string) string {
 // quoted quotes an argument for the shell.
 func quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
-// Removal is the way back: the shell commands that take policyd out of the configuration of Postfix.
+// Removal has the shell commands that remove policyd from the configuration of Postfix.
 type Removal struct {
 	Directory string `json:"config_directory"`
 	// Commands are empty if Postfix does not use policyd.
