@@ -17,13 +17,13 @@ func (n Nexthop) Remembers() bool { return n.Name != "" && !n.Host && n.Port == 
 // byMemory notices a promise that has vanished from an unsigned answer, and holds the mail where the settings ask for
 // that. It comes after all rules that look for a promise.
 func byMemory(f *Facts, o *Options, d *Decision) bool {
-	m := f.Promises
-	if match, _ := prefixed(f); o.Vanished == promises.Off || len(m.Kinds) == 0 || len(match) > 0 || withdrawn(f, m.Kinds) {
+	m, kinds := f.Promises, lookedFor(f.Promises.Kinds, o)
+	if match, _ := prefixed(f); o.Vanished == promises.Off || len(kinds) == 0 || len(match) > 0 || withdrawn(f, kinds) {
 		return false
 	}
 	d.Vanished = true
 	since := fmt.Sprintf("the domain promised authenticated TLS (%s) on %d days, last on %s, and the promise is missing from "+
-		"an unsigned answer", m.Kinds[0], m.Days, m.Last.Time().Format(time.DateOnly))
+		"an unsigned answer", kinds[0], m.Days, m.Last.Time().Format(time.DateOnly))
 	if o.Vanished != promises.Hold || !m.Holdable {
 		d.because(since)
 		return false
@@ -31,6 +31,13 @@ func byMemory(f *Facts, o *Options, d *Decision) bool {
 	d.defers(ReasonHeld, f.Nexthop.Name+" is held: "+since)
 	d.Vanished = true
 	return true
+}
+
+// lookedFor returns those kinds of promises that the settings still look for. The others have not vanished.
+func lookedFor(kinds []promises.Kind, o *Options) []promises.Kind {
+	return slices.DeleteFunc(slices.Clone(kinds), func(k promises.Kind) bool {
+		return k == promises.MTASTS && !o.MTASTS || k == promises.DANE && !o.DANE
+	})
 }
 
 // withdrawn reports whether the absence of promises of some kinds is authentic: DNSSEC protects the MX RRset, or only
@@ -43,7 +50,8 @@ func withdrawn(f *Facts, kinds []promises.Kind) bool {
 // Observed returns what a decision shows about the promises of a next hop, and false if it shows nothing: because a fact
 // could not be had, because the operator decided, or because nothing is remembered for such a next hop.
 func Observed(f Facts, o Options, d Decision) (promises.Answer, bool) {
-	a := promises.Answer{Authentic: withdrawn(&f, f.Promises.Kinds)}
+	kinds := lookedFor(f.Promises.Kinds, &o)
+	a := promises.Answer{Authentic: withdrawn(&f, kinds)}
 	switch {
 	case !f.Nexthop.Remembers() || o.Vanished == promises.Off || o.Mode == ModeOff:
 		return a, false
@@ -68,7 +76,8 @@ func Observed(f Facts, o Options, d Decision) (promises.Answer, bool) {
 	if len(a.Kinds) > 0 {
 		a.Authentic = f.MX.signed()
 	}
-	return a, true
+	// Nothing was found, and what is remembered was not looked for: the operator has switched it off.
+	return a, len(a.Kinds) > 0 || len(kinds) > 0 || len(f.Promises.Kinds) == 0
 }
 
 // withTLSA reports whether a host has secure TLSA records.

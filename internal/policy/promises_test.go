@@ -129,3 +129,37 @@ func TestWhatADecisionShowsAboutPromises(t *testing.T) {
 		})
 	}
 }
+
+// A promise that the settings do not look for any more has not vanished: the operator has switched it off.
+func TestWhatTheOperatorSwitchedOffHasNotVanished(t *testing.T) {
+	t.Parallel()
+	plain := by(unsigned, "10 mx.example.com")
+	plain.Hosts[0].DANE.State = dane.Absent
+	plain.STS = mtasts.Result{State: mtasts.Absent, Domain: "example.com"}
+	for _, c := range []struct {
+		name          string
+		kinds         []promises.Kind
+		dane, sts     bool
+		vanished, saw bool
+	}{
+		{"MTA-STS is off", []promises.Kind{promises.MTASTS}, true, false, false, false},
+		{"DANE is off", []promises.Kind{promises.DANE}, false, true, false, false},
+		{"both are off", []promises.Kind{promises.MTASTS, promises.DANE}, false, false, false, false},
+		{"MTA-STS is off, and the prefix is gone", []promises.Kind{promises.Prefix, promises.MTASTS}, true, false, true, true},
+		{"MTA-STS is off, and DANE is gone", []promises.Kind{promises.MTASTS, promises.DANE}, true, false, true, true},
+		{"nothing is off", []promises.Kind{promises.MTASTS}, true, true, true, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			o := withDANEAndSTS()
+			o.DANE, o.MTASTS, o.Vanished = c.dane, c.sts, promises.Hold
+			f := remembered(plain, c.kinds...)
+			d := decided(f, o)
+			require.Equal(t, c.vanished, d.Vanished)
+			require.Equal(t, c.vanished, d.Verdict == policy.Defer)
+			a, ok := policy.Observed(f, o, d)
+			require.Equal(t, c.saw, ok)
+			require.Equal(t, c.saw, a.Held)
+		})
+	}
+}
