@@ -43,7 +43,7 @@ race: go-version ## the same with the race detector, which needs a C compiler
 
 e2e: deps build ## real Postfix, real resolvers, real receivers; root only
 	cd e2e && go test -tags e2e -count=1 -timeout 20m
-	go test -p 1 -tags e2e -count=1 -timeout 20m ./e2e/lab/... ./internal/postfix ./cmd/policyd/internal/doctor
+	go test -p 1 -tags e2e -count=1 -timeout 20m ./e2e/lab/... ./internal/postfix ./internal/fleet ./cmd/policyd/internal/doctor
 
 torture: build ## what must hold under faults, less than 10 minutes; all of it as root only
 	go run ./e2e/cmd/torture -policyd bin/policyd
