@@ -130,7 +130,7 @@ func TestFleet(t *testing.T) {
 		out, err := exec.Command("redis-cli", "-s", socket, "keys", "policyd:r:*").Output()
 		return err == nil && strings.Count(string(out), "policyd:r:") == 3
 	})
-	first.Close() // from now on nobody can fetch this policy
+	first.Close() // no node can fetch this policy from now on
 
 	b := start("b", site)
 	eventually("b merges the records", func() bool { return b.status(t).Fleet.Merged >= 3 })
