@@ -43,14 +43,17 @@ func (f *facts) Lookup(ctx context.Context, q dns.Question, _ dns.Effort) (*dns.
 		defer f.mu.Unlock()
 		f.active--
 	}()
-	select {
-	case <-time.After(delay):
-	case <-ctx.Done():
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.cancelled++
-		return nil, &dns.Error{Question: q, Reason: "timed out", Err: ctx.Err()}
+	if delay > 0 { // timers that have expired already crash the race detector in a synctest bubble
+		select {
+		case <-time.After(delay):
+		case <-ctx.Done():
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.cancelled++
+			return nil, &dns.Error{Question: q, Reason: "timed out", Err: ctx.Err()}
+		}
 	}
+
 	r, err := say(q)
 	if r != nil {
 		r.Epoch = epoch.Answers

@@ -45,6 +45,9 @@ func (s storeOf) Lookup(ctx context.Context, domain string, e dns.Effort) mtasts
 	case len(record.TXT) == 0:
 		return mtasts.Result{Domain: domain, State: mtasts.Absent}
 	}
+	if s.fetch == 0 { // timers that have expired already crash the race detector in a synctest bubble
+		return s.policy
+	}
 	select {
 	case <-time.After(s.fetch):
 		return s.policy

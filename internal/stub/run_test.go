@@ -50,10 +50,12 @@ func (w *fakeWire) exchange(ctx context.Context, s Server, query *miekg.Msg) (*m
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
-	select {
-	case <-time.After(delay):
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if delay > 0 { // timers that have expired already crash the race detector in a synctest bubble
+		select {
+		case <-time.After(delay):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
 	m := new(miekg.Msg).SetReply(query)
 	if fails {
