@@ -3,7 +3,9 @@ package main
 import (
 	"strings"
 
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/text"
 	"github.com/policyd/policyd/socketmap"
 )
@@ -12,11 +14,22 @@ import (
 // happen.
 func summary(x lookup.Explanation) string {
 	mail := "Mail to " + text.Printable(x.Nexthop) + " "
+	if nowhere(x) {
+		return mail + "is returned to the sender: the domain does not exist, or accepts no mail."
+	}
 	if x.TLSPolicy != x.WouldTLSPolicy {
 		return mail + `is sent as without policyd, because mode = "report". With mode = "enforce", mail to it ` +
 			fate(x.WouldTLSPolicy, x.WouldTransport, x.Source) + "."
 	}
 	return mail + fate(x.TLSPolicy, x.Transport, x.Source) + "."
+}
+
+// nowhere reports whether an answer from DNS proves that a domain has no MX host at all, not even an implicit one, and no
+// override decides.
+func nowhere(x lookup.Explanation) bool {
+	known := x.DNSSEC == dns.Secure.String() || x.DNSSEC == dns.Insecure.String()
+	return known && len(x.MX) == 0 && x.Source == string(policy.ReasonNone) && !strings.HasPrefix(x.Nexthop, "[") &&
+		x.WouldTLSPolicy.Status == socketmap.StatusNotFound.String()
 }
 
 // fate returns the rest of the sentence for the answers of both maps.

@@ -8,6 +8,29 @@ import (
 	"github.com/policyd/policyd/internal/lookup"
 )
 
+func TestSummaryOfADomainWithoutHosts(t *testing.T) {
+	t.Parallel()
+	none := lookup.Answer{Status: "NOTFOUND"}
+	nxdomain := lookup.Explanation{
+		Nexthop: "example.com", DNSSEC: "secure", Source: "none", TLSPolicy: none, WouldTLSPolicy: none, Transport: none,
+	}
+	require.Equal(t, "Mail to example.com is returned to the sender: the domain does not exist, or accepts no mail.", summary(nxdomain))
+	for name, change := range map[string]func(x *lookup.Explanation){
+		"the MX lookup was not made":       func(x *lookup.Explanation) { x.DNSSEC = "indeterminate" },
+		"the answer is bogus":              func(x *lookup.Explanation) { x.DNSSEC = "bogus" },
+		"an implicit MX host":              func(x *lookup.Explanation) { x.MX = []lookup.MXHost{{Host: "example.com"}} },
+		"one host instead of the MX hosts": func(x *lookup.Explanation) { x.Nexthop = "[example.com]" },
+		"an override":                      func(x *lookup.Explanation) { x.Source = "override" },
+		"an error": func(x *lookup.Explanation) {
+			x.TLSPolicy.Status, x.WouldTLSPolicy.Status = "TEMP", "TEMP"
+		},
+	} {
+		x := nxdomain
+		change(&x)
+		require.NotContains(t, summary(x), "returned", name)
+	}
+}
+
 func TestSummary(t *testing.T) {
 	t.Parallel()
 	ok := func(text string) lookup.Answer { return lookup.Answer{Status: "OK", Text: text} }
