@@ -23,6 +23,7 @@ type asking struct {
 	*common
 	socket string
 	json   bool
+	quiet  bool // no warning about mistakes in the settings
 }
 
 func (a *asking) flags(cmd *cobra.Command) {
@@ -50,7 +51,9 @@ func (a *asking) path(cmd *cobra.Command) (string, error) {
 		if path == "" {
 			path = settings.Default().Admin.Socket
 		}
-		cmd.PrintErrln("policyd: warning: the settings have mistakes; asking the daemon at " + path + "\n" + visible(err.Error()))
+		if !a.quiet {
+			cmd.PrintErrln("policyd: warning: the settings have mistakes; asking the daemon at " + path + "\n" + visible(err.Error()))
+		}
 	}
 	if path == "" {
 		return "", &exit{exitUsage, errors.New("the daemon has no admin socket: set socket under [admin] and restart it")}

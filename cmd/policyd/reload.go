@@ -23,6 +23,7 @@ Exit status: 0 the new settings are in effect, 1 the daemon does not run or its 
 may not be used, 2 usage, or the new settings have a mistake.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			a.quiet = true // the daemon reads the same files and reports their mistakes
 			return a.ask(cmd, func(ctx context.Context, client *admin.Client) error {
 				r, err := client.Reload(ctx)
 				if refused, ok := errors.AsType[*admin.RefusedError](err); ok && refused.Code == http.StatusUnprocessableEntity {
