@@ -313,3 +313,38 @@ func TestReportModeIsNotAWarning(t *testing.T) {
 	r := s.examine()
 	require.True(t, r.Sound(), "%v", codes(r))
 }
+
+// Postfix that asks for a map that does not exist does ask policyd, and its mail waits: "does not ask" is not said as well.
+func TestAnUnknownMapIsOneFinding(t *testing.T) {
+	t.Parallel()
+	for parameter, value := range map[string]string{
+		"smtp_tls_policy_maps": "hash:/etc/x, socketmap:unix:policyd/sock:tls-polcy",
+		"transport_maps":       "regexp:/etc/x, socketmap:unix:policyd/sock:transports",
+	} {
+		s := newSender(t)
+		s.serve()
+		s.administer()
+		s.params[parameter] = value
+		found := codes(s.examine())
+		require.Contains(t, found, "map-unknown")
+		require.NotContains(t, found, "tls-map-missing")
+		require.NotContains(t, found, "transport-map-missing")
+	}
+}
+
+func TestPostfixIsStartedByTheServiceManager(t *testing.T) {
+	t.Parallel()
+	for init, want := range map[string]string{
+		"1 (systemd) S 0 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 1 1 1\n": "systemctl start postfix",
+		"1 (runit) S 0 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 1 1 1\n":   "postfix start",
+		"": "postfix start",
+	} {
+		s := newSender(t)
+		require.NoError(t, os.RemoveAll(s.dir+"/proc/4711"))
+		s.write("proc/1/stat", init)
+		r := s.examine()
+		i := slices.IndexFunc(r.Findings, func(f Finding) bool { return f.Code == "postfix-not-running" })
+		require.GreaterOrEqual(t, i, 0, "%v", codes(r))
+		require.Equal(t, []string{want}, r.Findings[i].Change)
+	}
+}

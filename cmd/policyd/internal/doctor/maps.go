@@ -11,7 +11,7 @@ func (e *exam) unknownMaps() {
 	s := e.setup
 	examine := func(file, parameter, value string) {
 		for _, t := range tables(value) {
-			if t.endpoint == "" || !e.isEndpoint(t.endpoint) || lookup.CanonicalMap(t.name) != "" {
+			if !e.unknown(t) {
 				continue
 			}
 			use := lookup.NearestMap(t.name)
@@ -30,6 +30,11 @@ func (e *exam) unknownMaps() {
 			examine(s.masterCF(), parameter, svc.options[parameter])
 		}
 	}
+}
+
+// unknown reports whether a table is policyd's and has a map name that policyd does not serve.
+func (e *exam) unknown(t table) bool {
+	return t.endpoint != "" && e.isEndpoint(t.endpoint) && lookup.CanonicalMap(t.name) == ""
 }
 
 // isEndpoint reports whether policyd listens at the endpoint of a table: it is the one that Postfix should use, or one that a

@@ -28,12 +28,12 @@ func (e *exam) running() {
 		e.found("postfix-state-unknown", "this user may not read "+pidFile, "sudo policyd doctor")
 		return
 	case err != nil:
-		e.found("postfix-not-running", "there is no "+pidFile, "postfix start")
+		e.found("postfix-not-running", "there is no "+pidFile, e.start())
 		return
 	}
 	master, _ := strconv.Atoi(strings.TrimSpace(string(text)))
 	if name, _, _ := e.process(master); name != "master" {
-		e.found("postfix-not-running", "process "+strings.TrimSpace(string(text))+" of "+pidFile+" does not run", "postfix start")
+		e.found("postfix-not-running", "process "+strings.TrimSpace(string(text))+" of "+pidFile+" does not run", e.start())
 		return
 	}
 	read := e.lastRead(master)
@@ -44,6 +44,14 @@ func (e *exam) running() {
 		}
 	}
 	e.found("postfix-running", "Postfix is running with the configuration in "+s.directory)
+}
+
+// start returns the command that starts Postfix, which systemd has to know of where it runs.
+func (e *exam) start() string {
+	if name, _, _ := e.process(1); name == "systemd" {
+		return "systemctl start postfix"
+	}
+	return "postfix start"
 }
 
 // lastRead returns when Postfix last read its configuration: at the start of its queue manager, which a reload starts again.
