@@ -26,7 +26,7 @@ func (d *Daemon) limitMemory(group func() (uint64, error)) int64 {
 		debug.SetMemoryLimit(limit)
 	case err == nil, errors.Is(err, memlimit.ErrNoLimit), errors.Is(err, memlimit.ErrNoCgroup), errors.Is(err, memlimit.ErrCgroupsNotSupported):
 	default:
-		d.log.Info("the memory limit of the control group is not known", "error", err)
+		d.log.Info("the memory limit of the control group is not known", "err", err)
 	}
 	if limit == math.MaxInt64 {
 		return 0
