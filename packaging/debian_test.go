@@ -80,7 +80,7 @@ func TestInDebian(t *testing.T) {
 		require.Equal(t, "active\nactive", d.sh(t, "systemctl is-active policyd.socket policyd.service"))
 	})
 
-	step(t, "overrides are put in force by a reload", func(t *testing.T) {
+	step(t, "a reload applies the overrides", func(t *testing.T) {
 		d.write(t, "/etc/policyd/overrides", overrides)
 		d.sh(t, "systemctl reload policyd.service")
 		require.Regexp(t, `"overrides": ?1`, d.sh(t, "policyd status --json"))

@@ -66,10 +66,10 @@ func failures(t *testing.T, d *tree) {
 		require.Equal(t, "active\nactive", d.sh(t, active))
 		d.answers(t)
 	})
-	step(t, "an upgrade that changes policyd.socket prints how to put it in force", func(t *testing.T) {
+	step(t, "an upgrade that changes policyd.socket prints how to apply the change", func(t *testing.T) {
 		require.NotContains(t, d.sh(t, "dpkg -i /root/next.deb 2>&1"), "policyd.socket has changed")
 		d.sh(t, "sed -i 's/^SocketMode=.*/SocketMode=0600/' /usr/lib/systemd/system/policyd.socket")
-		require.Contains(t, d.sh(t, "dpkg -i /root/next.deb 2>&1"), "policyd.socket has changed; to put it in force: systemctl restart policyd.socket")
+		require.Contains(t, d.sh(t, "dpkg -i /root/next.deb 2>&1"), "policyd.socket has changed; to apply the change, run \"systemctl restart policyd.socket\"")
 		d.answers(t)
 	})
 	step(t, "metrics at an address that appears later", func(t *testing.T) {

@@ -28,7 +28,7 @@ type DNS interface {
 	State() stub.State
 }
 
-// Signatures knows when the signatures of an RRset expire; false where that cannot be had.
+// Signatures returns when the signatures of an RRset expire; false if that cannot be determined.
 type Signatures interface {
 	SignatureExpires(ctx context.Context, q dns.Question) (time.Time, bool)
 }

@@ -12,13 +12,13 @@ import (
 )
 
 // rules are all rules, in the order in which they are tried: the first that applies decides. A rule looks at the facts. If
-// it applies, it fills in the decision and returns true. It also returns true when a fact that it rests on is missing,
-// and then says so by lacks. A rule that does not apply may say why not.
+// it applies, it fills in the decision and returns true. It also returns true when a fact that it depends on is missing,
+// after it has called lacks. A rule that does not apply may add the reason to Why.
 func rules() [8]func(f *Facts, o *Options, d *Decision) bool {
 	return [...]func(*Facts, *Options, *Decision) bool{switchedOff, override, unknownMX, byDANE, byPrefix, bySTS, byMemory, noPolicy}
 }
 
-// lacks notes facts that a rule rests on and that are missing, and returns true. The decision then defers.
+// lacks records missing facts that a rule depends on, and returns true. The decision then defers.
 func (d *Decision) lacks(n Need) bool {
 	d.defers(ReasonMXFailed, "no facts were gathered")
 	d.need = n
@@ -163,7 +163,7 @@ func (d *Decision) secure(s Source, r Reason, match []string) {
 	d.apply(s, r, TLSPolicy{Level: LevelSecure, Match: match})
 }
 
-// dishonoured says why the settings make the prefixes of a domain count for nothing, "" if they count.
+// dishonoured returns the reason why the settings make policyd ignore the prefixes of a domain; "" if they count.
 func dishonoured(f *Facts, mixed bool, o *Options) string {
 	switch {
 	case !authentic(f) && o.UnsignedMX == Ignore:
@@ -190,7 +190,7 @@ func prefixed(f *Facts) (match []string, mixed bool) {
 	return match, mixed
 }
 
-// noPolicy says what there is instead of a promise.
+// noPolicy adds the reason why the domain has no promise.
 func noPolicy(f *Facts, _ *Options, d *Decision) bool {
 	d.none(ReasonNone)
 	switch {
@@ -210,7 +210,7 @@ func noPolicy(f *Facts, _ *Options, d *Decision) bool {
 	return true
 }
 
-// noPrefix says that no host has a prefix that counts for the port.
+// noPrefix returns the reason for a next hop without a prefix that counts for its port.
 func noPrefix(f *Facts) string {
 	if f.Nexthop.Host && !prefix.Of(f.Nexthop.Name).Promises(f.Nexthop.Port) {
 		return "the name of the host carries no prefix for port " + portText(f.Nexthop.Port)

@@ -164,7 +164,7 @@ func survey(f *Facts) (count map[dane.State]int, failed string) {
 	return count, failed
 }
 
-// failure says what failed for a host.
+// failure returns the failure of a host.
 func failure(f *Facts, h *Host) string {
 	if h.DANE.Why != "" {
 		return text.Printable(h.DANE.Why)

@@ -14,8 +14,7 @@ import (
 // forged, leads from it to its hosts.
 func (n Nexthop) Remembers() bool { return n.Name != "" && !n.Host && n.Port == SMTPPort }
 
-// byMemory notices a promise that has vanished from an unsigned answer, and holds the mail where the settings ask for
-// that. It comes after all rules that look for a promise.
+// byMemory detects a promise that has vanished from an unsigned answer, and holds the mail if the settings require it. It comes after all rules that look for a promise.
 func byMemory(f *Facts, o *Options, d *Decision) bool {
 	m, kinds := f.Promises, lookedFor(f.Promises.Kinds, o)
 	if match, _ := prefixed(f); o.Vanished == promises.Off || len(kinds) == 0 || len(match) > 0 || withdrawn(f, kinds) {
@@ -48,7 +47,7 @@ func withdrawn(f *Facts, kinds []promises.Kind) bool {
 }
 
 // Observed returns what a decision shows about the promises of a next hop, and false if it shows nothing: because a fact
-// could not be had, because the operator decided, or because nothing is remembered for such a next hop.
+// could not be obtained, because the operator decided, or because nothing is remembered for such a next hop.
 func Observed(f Facts, o Options, d Decision) (promises.Answer, bool) {
 	kinds := lookedFor(f.Promises.Kinds, &o)
 	a := promises.Answer{Authentic: withdrawn(&f, kinds)}

@@ -14,7 +14,7 @@ func enforced(f *Facts, o *Options) bool {
 	return stsApplies(f, o) && f.STS.State == mtasts.Found && f.STS.Policy.Mode == mtasts.Enforce
 }
 
-// stsFailure says why nothing is known about MTA-STS.
+// stsFailure returns the reason why the MTA-STS policy is not known.
 func stsFailure(r mtasts.Result) string {
 	switch {
 	case r.Why != "":
@@ -40,7 +40,7 @@ func bySTS(f *Facts, o *Options, d *Decision) bool {
 		return true
 	case f.STS.State == mtasts.Failed:
 		// "senders MUST continue with delivery as though the domain has not implemented MTA-STS" (section 3.3).
-		d.because("MTA-STS: the policy could not be had, and none is cached: " + stsFailure(f.STS))
+		d.because("MTA-STS: the policy could not be obtained, and none is cached: " + stsFailure(f.STS))
 		return false
 	case f.STS.State == mtasts.Absent:
 		d.because("MTA-STS: the domain announces no policy")
@@ -66,7 +66,7 @@ func bySTS(f *Facts, o *Options, d *Decision) bool {
 	d.TLS.STS = &mtasts.Result{Domain: f.Nexthop.Name, Policy: f.STS.Policy, Failure: broken}
 	d.Unsigned = !f.MX.signed()
 	if f.STS.Stale {
-		d.because("MTA-STS: the policy holds although the domain could not confirm it just now: " + stsFailure(f.STS))
+		d.because("MTA-STS: the cached policy remains valid, although the domain could not confirm it now: " + stsFailure(f.STS))
 	}
 	return true
 }

@@ -7,7 +7,7 @@ type Verdict string
 
 // The verdicts. The zero Verdict is Defer, so that mail waits where no rule has decided.
 const (
-	// Defer: mail waits, because a fact that decides could not be had.
+	// Defer: mail waits, because a fact that the decision depends on could not be obtained.
 	Defer Verdict = ""
 	// None: there is no policy, or no route.
 	None Verdict = "none"
@@ -67,7 +67,7 @@ type Decision struct {
 	TLS TLSPolicy
 	// Route is set where Route did: the next hops to try, in order, on the port of implicit TLS.
 	Route []Nexthop
-	// Failure says what could not be had, for Defer.
+	// Failure is the reason for Defer: the fact that could not be obtained.
 	Failure string
 	Source  Source
 	// Reason tells decisions apart in metrics.

@@ -94,7 +94,7 @@ func NewFacts(n Nexthop, o *Overrides) Facts {
 	return f
 }
 
-// SetMX fills in the MX RRset, or why it could not be had. Its hosts arrive sorted by preference and name.
+// SetMX fills in the MX RRset, or the error of the lookup. Its hosts arrive sorted by preference and name.
 func (f *Facts) SetMX(rrset *dns.RRset, err error) {
 	if err != nil {
 		f.MX.Err = err

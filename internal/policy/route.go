@@ -129,7 +129,7 @@ func ProbeTargets(f Facts, overrides *Overrides, o Options) []string {
 	return names
 }
 
-// ported says what the port of implicit TLS must be for a route.
+// ported returns the condition on the port of implicit TLS for a route.
 func ported(o *Options) string {
 	if o.Port26.Mode == PortAlways {
 		return `(port26.mode = "always": no probe is needed)`
@@ -137,7 +137,7 @@ func ported(o *Options) string {
 	return "with port " + portText(o.Port26.Port) + " open"
 }
 
-// ruledOut says what rules a route out before any lookup, "" if nothing does.
+// ruledOut returns the reason that rules a route out before any lookup; "" if there is none.
 func ruledOut(f *Facts, o *Options) string {
 	switch {
 	case o.Mode == ModeOff:
@@ -152,7 +152,7 @@ func ruledOut(f *Facts, o *Options) string {
 	return ""
 }
 
-// noTarget says why the MX RRset rules a route out, "" if it does not.
+// noTarget returns the reason why the MX RRset rules a route out; "" if it does not.
 func noTarget(f *Facts, o *Options) string {
 	switch {
 	case f.MX.Err != nil || !f.MX.Asked:
@@ -171,7 +171,7 @@ func open(h *Host, o *Options) bool {
 	return h.Class.ImplicitTLS() && (o.Port26.Mode == PortAlways || h.Probe.State == probe.Open)
 }
 
-// closedHost says which smtps- host of the best preference is not open.
+// closedHost names an smtps- host of the best preference that is not open.
 func closedHost(f *Facts, o *Options) string {
 	for i := range f.Hosts {
 		h := &f.Hosts[i]
@@ -187,7 +187,7 @@ func closedHost(f *Facts, o *Options) string {
 	return ""
 }
 
-// stays says why mail for an open host stays on port 25, "" if it does not.
+// stays returns the reason why mail for an open host stays on port 25; "" if it does not.
 func stays(f *Facts, h *Host, o *Options) string {
 	port := portText(o.Port26.Port)
 	switch {
@@ -195,7 +195,7 @@ func stays(f *Facts, h *Host, o *Options) string {
 	case h.DANE.State == dane.Unknown || h.DANE.State == dane.Failed:
 		return "no route, in doubt: DANE for port 25 of " + h.Name + " is " + h.DANE.State.String()
 	case (h.DANE.State == dane.Usable || h.DANE.State == dane.Unusable) && h.DANE26.State != dane.Usable:
-		return h.Name + " has TLSA records for port 25 and no usable ones for port " + port + ": it stays on port 25 with DANE"
+		return h.Name + " has TLSA records for port 25 but no usable ones for port " + port + ": it stays on port 25 with DANE"
 	case h.DANE26.State == dane.Unknown || h.DANE26.State == dane.Failed:
 		return "no route, in doubt: DANE for port " + port + " of " + h.Name + " is " + h.DANE26.State.String()
 	}

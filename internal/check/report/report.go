@@ -37,7 +37,7 @@ type Report struct {
 	TLSRPT TLSRPT `json:"tlsrpt"`
 
 	Findings []Finding `json:"findings"`
-	// Commands do the same by hand.
+	// Commands repeat the tests manually.
 	Commands []string `json:"commands"`
 	// Nexthop is the domain once more, under the name that policyd query uses.
 	Nexthop string `json:"nexthop"`
@@ -86,7 +86,7 @@ type RRset struct {
 	Alias string `json:"alias,omitempty"`
 	// Duplicates are hosts that are there more than once.
 	Duplicates []string `json:"duplicates,omitempty"`
-	// SignatureExpires is when the first of its signatures does; not there where that could not be had.
+	// SignatureExpires is when the first of its signatures expires; omitted if that could not be determined.
 	SignatureExpires *time.Time `json:"signature_expires,omitempty"`
 	// Error says why the lookup failed.
 	Error string `json:"error,omitempty"`

@@ -27,10 +27,10 @@ func (d *Daemon) watchClock(ctx context.Context) error {
 	}
 }
 
-// noteClock logs it where the clock on the wall has gone on by another time than has passed.
+// noteClock logs a step of the wall clock: a difference between its progress and the time that has passed.
 func (d *Daemon) noteClock(wall, passed time.Duration) {
 	if step := wall - passed; step.Abs() >= clockStep {
-		d.log.Warn("the clock of this machine was set, or the machine slept: certificates, and what was stored by a process before this one, are judged by the new time; what is cached ages by the time that passes",
+		d.log.Warn("system clock was set, or the machine was suspended",
 			"step", step.Round(time.Second))
 	}
 }

@@ -24,7 +24,7 @@ func TestAClockThatIsSetIsLogged(t *testing.T) {
 			require.Empty(t, log.String(), step)
 			continue
 		}
-		require.Contains(t, log.String(), "the clock of this machine was set")
+		require.Contains(t, log.String(), "system clock was set")
 		require.Contains(t, log.String(), logged+"\n")
 	}
 }

@@ -18,7 +18,7 @@ type notifier struct {
 
 func (n *notifier) send(state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {
-		n.log.Warn("the service manager could not be told", "err", err)
+		n.log.Warn("cannot notify the service manager", "err", err)
 	}
 }
 
@@ -53,7 +53,7 @@ func (d *Daemon) watchdog(ctx context.Context) error {
 		if d.works(ctx, interval/2) {
 			d.notify.send(daemon.SdNotifyWatchdog)
 		} else {
-			d.log.Error("the daemon does not answer its own lookup: the watchdog is not told")
+			d.log.Error("daemon does not answer its own lookup; not notifying the watchdog")
 		}
 		select {
 		case <-ctx.Done():
