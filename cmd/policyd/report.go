@@ -99,8 +99,11 @@ func (s shower) report(r report.Report) error {
 	}
 	fmt.Fprintf(&t.b, "\n  %-12s  %9s  of them\n", "by port 26", number(uint64(max(r.Port26, 0))))
 	if r.Port26Promised > 0 {
-		text.Wrap(&t.b, strings.Repeat(" ", 27), fmt.Sprintf("%s more have only hosts that promise it: mail uses it once probes find them open; nothing is probed with mode = \"report\"",
-			number(uint64(r.Port26Promised))))
+		more := number(uint64(r.Port26Promised)) + " more have only hosts that promise it: mail uses it once probes find them open"
+		if r.Mode == "report" {
+			more += `; nothing is probed with mode = "report"`
+		}
+		text.Wrap(&t.b, strings.Repeat(" ", 27), more)
 	}
 	s.waiting(t, r)
 	if r.Dropped > 0 {

@@ -15,9 +15,12 @@ func (s *Service) record(a *answered) {
 	}
 }
 
-// recorded returns a decision of the TLS policy for the report. It is the same in every mode.
+// recorded returns a decision of the TLS policy for the report. It is the same in every mode. A next hop is the same one
+// on port 25 and on the port of implicit TLS: mail uses the latter as soon as a probe found it open.
 func recorded(next policy.Nexthop, d *policy.Decision) report.Lookup {
-	l := report.Lookup{Nexthop: next.String(), Outcome: report.AsBefore, ImplicitTLS: next.Port != policy.SMTPPort}
+	l := report.Lookup{Outcome: report.AsBefore, ImplicitTLS: next.Port != policy.SMTPPort}
+	next.Port = policy.SMTPPort
+	l.Nexthop = next.String()
 	switch {
 	case d.Verdict == policy.None:
 	case d.Verdict != policy.Apply:

@@ -25,8 +25,8 @@ const (
 type Lookup struct {
 	Nexthop string  `json:"-"`
 	Outcome Outcome `json:"outcome"`
-	// ImplicitTLS is set for a next hop on the port of implicit TLS, and Promised where all hosts that the policy
-	// allows promise that port.
+	// Nexthop has no port. ImplicitTLS is set for a lookup for the port of implicit TLS, and Promised where all hosts
+	// that the policy allows promise that port.
 	ImplicitTLS bool `json:"implicit_tls,omitempty"`
 	Promised    bool `json:"promised,omitempty"`
 	// Reason says why mail waits, for the outcome Wait.
@@ -49,8 +49,9 @@ type Report struct {
 	MTASTS   int `json:"mta_sts"`
 	Override int `json:"override"`
 	Wait     int `json:"wait"`
-	// Port26 counts the next hops on the port of implicit TLS, which the outcomes above include. Port26Promised counts
-	// those on port 25 whose hosts all promise that port: mail uses it once a probe has found the hosts open.
+	// Port26 counts the next hops whose last lookup was for the port of implicit TLS; the outcomes above include them.
+	// Port26Promised counts those on port 25 whose hosts all promise that port: mail uses it once a probe has found the
+	// hosts open.
 	Port26         int `json:"port26"`
 	Port26Promised int `json:"port26_promised"`
 	// Waiting are next hops of which at least one lookup in this time ended with mail waiting, the worst first: those

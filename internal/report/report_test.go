@@ -22,7 +22,7 @@ func TestSum(t *testing.T) {
 			{Nexthop: "plain.example", Outcome: report.AsBefore},
 			{Nexthop: "dane.example", Outcome: report.DANE},
 			{Nexthop: "prefix.example", Outcome: report.Prefix, Promised: true},
-			{Nexthop: "prefix.example:26", Outcome: report.Prefix, ImplicitTLS: true, Promised: true},
+			{Nexthop: "smtps.example", Outcome: report.Prefix, ImplicitTLS: true, Promised: true},
 			{Nexthop: "sts.example", Outcome: report.MTASTS},
 			{Nexthop: "own.example", Outcome: report.Override},
 			{Nexthop: "once.example", Outcome: report.Wait, Reason: "timed out"},
