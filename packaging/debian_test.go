@@ -192,7 +192,7 @@ func goes(t *testing.T, d *tree) {
 		out := d.sh(t, "dpkg -r policyd 2>&1")
 		require.Equal(t, 2, strings.Count(out, "policyd: "), out)
 		require.Contains(t, out, "Postfix is configured to ask policyd")
-		require.Contains(t, out, "or install policyd again", "the program is gone when somebody reads this")
+		require.Contains(t, out, "or install policyd again", "the message appears after the program is removed")
 		d.sh(t, "postconf -X smtp_tls_policy_maps")
 	})
 	step(t, "an installation that fails for want of a terminal leaves no unit masked", func(t *testing.T) {

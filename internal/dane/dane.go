@@ -1,4 +1,4 @@
-// Package dane finds out what DNS-Based Authentication of Named Entities (RFC 7672, RFC 6698, RFC 7671) says of an MX
+// Package dane applies DNS-Based Authentication of Named Entities (RFC 7672, RFC 6698, RFC 7671) to an MX
 // host: its TLSA records authenticate it, require TLS, or do not exist.
 //
 // The order is that of RFC 7672 section 2.2: addresses before TLSA records, the CNAME-expanded name before the original.
@@ -11,7 +11,7 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// State says what is known about DANE for one host and port.
+// State is what is known about DANE for one host and port.
 type State string
 
 // The states. In Unknown, the zero value, nothing is known: mail must wait.

@@ -22,7 +22,7 @@ const (
 	noLimit      = -1
 )
 
-// Lookup finds out what DANE says of a host and port. It costs three queries: A and AAAA at the same time, then TLSA if
+// Lookup determines the DANE state of a host and port. It costs three queries: A and AAAA at the same time, then TLSA if
 // one of the two is secure. An alias can cost more: type CNAME where the addresses are insecure, or TLSA at another name.
 //
 // A lookup that fails is a Result and not an error. The only error is dns.ErrNotCached, with Effort.CacheOnly: the
@@ -214,7 +214,7 @@ func (s *search) tlsa(ctx context.Context, names []string) (Result, error) {
 	return none, nil
 }
 
-// judge says what a secure TLSA RRset means.
+// judge returns the meaning of a secure TLSA RRset.
 func judge(records []dns.TLSA, base, owner string) Result {
 	state, n := Unusable, 0
 	for _, record := range records {
@@ -226,7 +226,7 @@ func judge(records []dns.TLSA, base, owner string) Result {
 	return Result{State: state, Base: base, Records: records, Why: why}
 }
 
-// reason says what failed.
+// reason describes the failure.
 func reason(err error) string {
 	if failed, ok := errors.AsType[*dns.Error](err); ok {
 		return failed.Reason

@@ -149,14 +149,14 @@ func TestLookup(t *testing.T) {
 		{"secure records, none usable: TLS is mandatory, unauthenticated", map[string]answer{a: with(signed), aaaa: none(signed), at: tlsa(signed, pkix())}, dane.Unusable, signed, "mx.example.com", ""},
 		{"a TLSA RRset that is an alias counts, if the chain is secure", map[string]answer{a: with(signed), aaaa: none(signed), at: {rrset: dns.RRset{Status: signed, Owner: "tlsa.example.net", TLSA: []dns.TLSA{digest()}}}}, dane.Usable, signed, "mx.example.com", ""},
 
-		// Section 2.1.2: an error is no denial.
+		// Section 2.1.2: an error is not a denial.
 		{"the TLSA lookup fails: the server MUST be treated as unreachable", map[string]answer{a: with(signed), aaaa: with(signed), at: failing("SERVFAIL (DNSSEC Bogus)")}, dane.Failed, signed, "", "TLSA lookup at _25._tcp.mx.example.com failed: SERVFAIL (DNSSEC Bogus)"},
 		{"A fails and AAAA is secure: who makes one lookup fail does not turn DANE off", map[string]answer{a: failing("SERVFAIL"), aaaa: with(signed), at: tlsa(signed, digest())}, dane.Usable, signed, "mx.example.com", ""},
 		{"AAAA fails and A is secure: the same", map[string]answer{a: with(signed), aaaa: failing("timed out"), at: tlsa(signed, digest())}, dane.Usable, signed, "mx.example.com", ""},
 		{"AAAA fails and A is insecure: the zone is not signed", map[string]answer{a: with(unsigned), aaaa: failing("timed out")}, dane.Absent, unsigned, "", ""},
 		{"A insecure, AAAA secure: the better one counts", map[string]answer{a: with(unsigned), aaaa: with(signed), at: tlsa(signed, digest())}, dane.Usable, signed, "mx.example.com", ""},
 		{"A secure, AAAA insecure: the better one counts", map[string]answer{a: with(signed), aaaa: with(unsigned), at: none(signed)}, dane.Absent, signed, "", ""},
-		{"a secure denial is no secure address", map[string]answer{a: with(unsigned), aaaa: none(signed)}, dane.Absent, unsigned, "", ""},
+		{"a secure denial is not a secure address", map[string]answer{a: with(unsigned), aaaa: none(signed)}, dane.Absent, unsigned, "", ""},
 
 		// "Secure CNAME".
 		{"secure CNAME: the fully expanded name is tried first", map[string]answer{a: alias(signed, "target.example.net"), aaaa: alias(signed, "target.example.net"), target: tlsa(signed, digest())}, dane.Usable, signed, "target.example.net", ""},
@@ -164,7 +164,7 @@ func TestLookup(t *testing.T) {
 		{"insecure TLSA at the expanded name: the initial name", map[string]answer{a: alias(signed, "target.example.net"), aaaa: none(signed), target: tlsa(unsigned, digest()), at: tlsa(signed, digest())}, dane.Usable, signed, "mx.example.com", ""},
 		{"none at either: DANE TLS does not apply", map[string]answer{a: alias(signed, "target.example.net"), aaaa: none(signed), target: none(signed), at: none(signed)}, dane.Absent, signed, "", ""},
 		{"the first secure RRset wins, usable or not", map[string]answer{a: alias(signed, "target.example.net"), aaaa: none(signed), target: tlsa(signed, pkix())}, dane.Unusable, signed, "target.example.net", ""},
-		{"the lookup at the expanded name fails: the initial name is no way out", map[string]answer{a: alias(signed, "target.example.net"), aaaa: none(signed), target: failing("SERVFAIL")}, dane.Failed, signed, "", "TLSA lookup at _25._tcp.target.example.net failed: SERVFAIL"},
+		{"the lookup at the expanded name fails: the initial name does not replace it", map[string]answer{a: alias(signed, "target.example.net"), aaaa: none(signed), target: failing("SERVFAIL")}, dane.Failed, signed, "", "TLSA lookup at _25._tcp.target.example.net failed: SERVFAIL"},
 		{"the lookup at the initial name fails", map[string]answer{a: alias(signed, "target.example.net"), aaaa: none(signed), target: none(signed), at: failing("SERVFAIL")}, dane.Failed, signed, "", "TLSA lookup at _25._tcp.mx.example.com failed: SERVFAIL"},
 
 		// "Insecure CNAME".
@@ -172,7 +172,7 @@ func TestLookup(t *testing.T) {
 		{"an intermediate name is never a candidate", map[string]answer{a: alias(unsigned, "target.example.net"), aaaa: none(unsigned), link: cname(signed, "middle.example.org"), at: none(signed)}, dane.Absent, unsigned, "", ""},
 		{"the initial CNAME response is also insecure: DANE TLS does not apply", map[string]answer{a: alias(unsigned, "target.example.net"), aaaa: none(unsigned), link: cname(unsigned, "target.example.net")}, dane.Absent, unsigned, "", ""},
 		{"the CNAME lookup fails: nothing is known", map[string]answer{a: alias(unsigned, "target.example.net"), aaaa: none(unsigned), link: failing("SERVFAIL")}, dane.Failed, unsigned, "", "CNAME lookup for mx.example.com failed: SERVFAIL"},
-		{"the alias is gone meanwhile, securely: the original name", map[string]answer{a: alias(unsigned, "target.example.net"), aaaa: none(unsigned), link: none(signed), at: none(signed)}, dane.Absent, unsigned, "", ""},
+		{"the alias was removed since, securely: the original name", map[string]answer{a: alias(unsigned, "target.example.net"), aaaa: none(unsigned), link: none(signed), at: none(signed)}, dane.Absent, unsigned, "", ""},
 		{"an alias in one of two insecure answers is looked into", map[string]answer{a: with(unsigned), aaaa: alias(unsigned, "target.example.net"), link: cname(signed, "target.example.net"), at: tlsa(signed, digest())}, dane.Usable, unsigned, "mx.example.com", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -153,7 +153,7 @@ func TestBoundWhoGoes(t *testing.T) {
 	s.sound(t)
 }
 
-// The hand of the clock stops though every entry is marked again before it comes.
+// The eviction pointer stops although every entry is marked again before it arrives.
 func TestBoundEvictionEnds(t *testing.T) {
 	var stats counters
 	s := newShard(&stats)

@@ -178,7 +178,7 @@ func (c *Cache) shard(q dns.Question) *shard {
 }
 
 // Lookup returns a live answer or a remembered failure, or asks the next resolver unless e.CacheOnly is set. It
-// starts no call after ctx has ended. Concurrent callers share one call, which goes on when they give up. The error
+// starts no call after ctx has ended. Concurrent callers share one call, which continues when they give up. The error
 // is a *dns.Error, or dns.ErrNotCached.
 func (c *Cache) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
 	q = canonical(q)

@@ -46,7 +46,7 @@ func (c *Cache) ask(ctx context.Context, q dns.Question, e dns.Effort) <-chan si
 }
 
 // call calls the next resolver and stores the result. While it waits for its turn it ends with ctx; afterwards it
-// goes on without the caller who started it, because others may have joined and the answer is of use later.
+// continues without the caller that started it, because others may have joined and the answer is useful later.
 func (c *Cache) call(ctx context.Context, s *share, q dns.Question) (r *dns.RRset, err error) {
 	defer func() {
 		if p := recover(); p != nil {

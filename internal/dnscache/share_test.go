@@ -14,7 +14,7 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// Lookups of both classes are bounded. What is too much fails and is not remembered.
+// Lookups of both classes are bounded. A lookup beyond the bound fails, and its failure is not remembered.
 func TestCallsAreBounded(t *testing.T) {
 	for name, c := range map[string]struct {
 		by    dns.Effort

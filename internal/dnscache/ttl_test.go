@@ -81,7 +81,7 @@ func TestAStaleAnswerReplacesNoSecureOne(t *testing.T) {
 	}
 }
 
-// What was stale when it arrived is not served for another hour.
+// An answer that was stale when it arrived is not served for another hour.
 func TestAStaleAnswerIsNotServedStale(t *testing.T) {
 	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
 		next.set(func(q dns.Question) (*dns.RRset, error) {

@@ -38,7 +38,7 @@ type counters struct {
 type counted struct {
 	replies  *atomic.Uint64
 	unsigned bool
-	observe  func(took time.Duration) // nil: nobody looks
+	observe  func(took time.Duration) // nil: not observed
 }
 
 // of returns how a, an answer of map m, is counted. There are as many kinds as the fixed sets of values make, so a kind is
@@ -85,7 +85,7 @@ type Stats struct {
 	Unsigned uint64
 	// Panics counts lookups that ended in an internal error.
 	Panics uint64
-	// UnknownMaps counts lookups in maps that there are not: main.cf names them, and the mail waits.
+	// UnknownMaps counts lookups in unknown maps: main.cf has a wrong map name, and the mail waits.
 	UnknownMaps uint64
 }
 

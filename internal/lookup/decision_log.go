@@ -15,7 +15,7 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// LogMode says which decisions are logged.
+// LogMode selects the decisions that are logged.
 type LogMode string
 
 // The log modes: a decision that differs from the last one for the same next hop; every one; none. The zero value means

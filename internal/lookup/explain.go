@@ -30,13 +30,13 @@ type Explanation struct {
 	WouldTransport Answer `json:"would_transport"`
 	// Source is the mechanism that decided the TLS policy.
 	Source string `json:"source"`
-	// Unsigned is set when the promise rests on an unsigned MX RRset.
+	// Unsigned is set when the promise depends on an unsigned MX RRset.
 	Unsigned bool `json:"unsigned"`
-	// Why says how the TLS policy came about, WhyTransport the same of the route.
+	// Why has the reasons for the TLS policy, WhyTransport those for the route.
 	Why          []string `json:"why"`
 	WhyTransport []string `json:"why_transport"`
-	// Domain is the domain or host of the next hop, in A-labels and lower case, without brackets and port; "" where
-	// it is none. policyd check uses the same name.
+	// Domain is the domain or host of the next hop, in A-labels and lower case, without brackets and port; "" if
+	// the key is not a next hop. policyd check uses the same name.
 	Domain string `json:"domain"`
 }
 
@@ -47,25 +47,25 @@ type MXHost struct {
 	// Prefix is starttls, smtps or none.
 	Prefix string `json:"prefix"`
 	// DNSSEC is the status of the host's addresses: secure, insecure, or indeterminate where they could not be looked up
-	// or nobody asked.
+	// or were not needed.
 	DNSSEC string `json:"dnssec"`
 	// DANE and DANE26 are usable, unusable, absent, unreachable, failed, unknown or off, for port 25 and for the port
-	// of implicit TLS; the latter is empty where nobody asked.
+	// of implicit TLS; the latter is empty if it was not needed.
 	DANE   string `json:"dane"`
 	DANE26 string `json:"dane26,omitempty"`
-	// Probe is open, closed or unknown; ProbeCause says why it is closed. Empty for hosts that are not smtps-.
+	// Probe is open, closed or unknown; ProbeCause is the reason why it is closed. Empty for hosts that are not smtps-.
 	Probe      string `json:"probe,omitempty"`
 	ProbeCause string `json:"probe_cause,omitempty"`
 }
 
-// STSPolicy is what MTA-STS says in an Explanation.
+// STSPolicy is the MTA-STS part of an Explanation.
 type STSPolicy struct {
 	// State is found, absent, failed or unknown; Mode is enforce, testing or none where it is found.
 	State string   `json:"state"`
 	Mode  string   `json:"mode,omitempty"`
 	ID    string   `json:"id,omitempty"`
 	MX    []string `json:"mx,omitempty"`
-	// Why says why the state is what it is.
+	// Why is the reason for the state.
 	Why string `json:"why,omitempty"`
 }
 

@@ -230,7 +230,7 @@ func (s *Service) tlsPolicy(c call) answered {
 	if !ok || c.set.Policy.Mode == policy.ModeOff {
 		return answered{reply: socketmap.NotFound(), cached: true}
 	}
-	// What is kept of the request must not keep all of it in memory.
+	// Clone the parts that are kept, so that they do not keep the whole request in memory.
 	c.key, next.Name = strings.Clone(c.key), strings.Clone(next.Name)
 	before, first, o := s.version(), &expiry{Resolver: s.sources.Resolver}, c.set.Policy
 	engine := c.set.engine

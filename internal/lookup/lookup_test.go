@@ -172,7 +172,7 @@ func TestTransportNeverTakesLongerThanWait(t *testing.T) {
 		require.Equal(t, "NOTFOUND ", ask(svc, "transport user@example.com"))
 		require.Equal(t, 175*time.Millisecond, time.Since(start), "an eighth is left for the reply")
 		time.Sleep(5 * time.Second)
-		require.Equal(t, int64(3), asked.Load(), "the lookup goes on in the background: MX, A and AAAA")
+		require.Equal(t, int64(3), asked.Load(), "the lookup continues in the background: MX, A and AAAA")
 	})
 }
 
@@ -216,7 +216,7 @@ func TestNobodyWaitsWhileNoWorkerIsFree(t *testing.T) {
 		for i := range 100 {
 			require.Equal(t, "NOTFOUND ", ask(svc, fmt.Sprintf("transport user@example%d.net", i)))
 		}
-		require.Zero(t, time.Since(start), "a flood of slow domains costs nobody Wait")
+		require.Zero(t, time.Since(start), "a flood of slow domains does not make other requests wait")
 		time.Sleep(time.Hour)
 		start = time.Now()
 		require.Equal(t, "NOTFOUND ", ask(svc, "transport user@example.org"))

@@ -27,7 +27,7 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// world is every source at once: what it says can be changed, and it answers from memory, like a cache that has
+// world implements every source: its answers can be changed, and it answers from memory, like a cache that has
 // everything.
 type world struct {
 	answers map[string]*dns.RRset // "MX example.com"; a name that is missing is a denial

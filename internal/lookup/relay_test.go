@@ -69,7 +69,7 @@ func TestARelayHostOfPostfixThatCannotBeLookedUpDoesNotStopMail(t *testing.T) {
 
 	set.Relays = relays("smtps-relay.corp.example")
 	e = lookup.Explain(t.Context(), lookup.Sources{Resolver: servfail}, "[smtps-relay.corp.example]", set)
-	require.NotEqual(t, "NOTFOUND", e.TLSPolicy.Status, "a prefix is a promise, whoever names the host")
+	require.NotEqual(t, "NOTFOUND", e.TLSPolicy.Status, "a prefix is a promise, even of a host that Postfix's configuration names")
 }
 
 func TestARelayHostThatCanBeLookedUpKeepsItsPolicy(t *testing.T) {

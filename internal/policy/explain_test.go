@@ -10,7 +10,7 @@ import (
 	"github.com/policyd/policyd/internal/policy"
 )
 
-// Whatever decides, it is said of each of the three mechanisms why it did or did not.
+// Whatever decides, the reasons cover each of the three mechanisms.
 func TestExplainNamesAllThreeMechanisms(t *testing.T) {
 	t.Parallel()
 	all := with(func(o *policy.Options) { o.DANE, o.MTASTS = true, true })

@@ -29,7 +29,7 @@ type Facts struct {
 	Relay, RelayKnown bool
 	// Promises is what is remembered about the promises of the next hop, on port 25 and for a domain only.
 	Promises promises.Memory
-	// Receiver says whether this site receives the mail of the domain. A route for such a domain would be a mail loop.
+	// Receiver reports whether this site receives the mail of the domain. A route for such a domain would be a mail loop.
 	Receiver Receiver
 }
 
@@ -67,7 +67,7 @@ type Host struct {
 	Signed bool
 	// Override is the line for the next hop [Name], which a route can lead to.
 	Override Override
-	// DANE is what DANE says of the host for the port of the next hop, DANE26 the same for the port of implicit TLS,
+	// DANE is the DANE state of the host for the port of the next hop, DANE26 the state for the port of implicit TLS,
 	// which a route needs in addition.
 	DANE, DANE26 dane.Result
 	// Probe is the verdict about the port of implicit TLS.

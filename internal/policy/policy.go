@@ -33,7 +33,7 @@ func (m *Mode) UnmarshalText(b []byte) error {
 	return word(m, b, ModeEnforce, ModeReport, ModeOff)
 }
 
-// Treatment says whether the promise of an unsigned or of a mixed MX RRset counts.
+// Treatment determines whether the promise of an unsigned or of a mixed MX RRset counts.
 type Treatment string
 
 // The treatments: the promise counts, or the RRset is treated as one without prefixes.

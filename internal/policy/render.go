@@ -29,7 +29,7 @@ func (d *Decision) Reply(o Options, tlsrpt bool) socketmap.Reply {
 }
 
 // text renders a policy, postconf(5), smtp_tls_policy_maps. "secure" is never "match=hostname": Postfix may see another
-// MX answer, which must not be believed. The host name is sent as SNI.
+// MX answer, which must not be trusted. The host name is sent as SNI.
 func (p TLSPolicy) text() string {
 	switch p.Level {
 	case LevelLiteral:

@@ -40,7 +40,7 @@ func TestRouteByProbe(t *testing.T) {
 	}
 }
 
-// Whoever reads why there is no route is not to look for a host where there is none.
+// The reason for a missing route names no host where there is none.
 func TestRouteWithoutHosts(t *testing.T) {
 	t.Parallel()
 	d := planned(by(signed), with(func(o *policy.Options) { o.Port26.Mode = policy.PortProbe }))
@@ -117,7 +117,7 @@ func TestRouteWithDANEAndSTS(t *testing.T) {
 		{"the policy allows both", facts(stsPolicy(mtasts.Enforce, "*.example.com"), dane.Absent, dane.Absent), "OK smtps26:example.com:26"},
 		{"the policy allows the first: as a list", facts(stsPolicy(mtasts.Enforce, s), dane.Absent, dane.Absent), "OK smtps26:[" + s + "]:26"},
 		{"the policy allows the second only", facts(stsPolicy(mtasts.Enforce, u), dane.Absent, dane.Absent), none},
-		{"a testing policy keeps nobody out", facts(stsPolicy(mtasts.Testing, u), dane.Absent, dane.Absent), "OK smtps26:example.com:26"},
+		{"a testing policy excludes no host", facts(stsPolicy(mtasts.Testing, u), dane.Absent, dane.Absent), "OK smtps26:example.com:26"},
 	} {
 		d, need := policy.Route(c.facts, withDANEAndSTS())
 		require.Equal(t, c.want, routed(c.facts, withDANEAndSTS()), c.name)

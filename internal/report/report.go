@@ -29,7 +29,7 @@ type Lookup struct {
 	// that the policy allows promise that port.
 	ImplicitTLS bool `json:"implicit_tls,omitempty"`
 	Promised    bool `json:"promised,omitempty"`
-	// Reason says why mail waits, for the outcome Wait.
+	// Reason is the reason why mail waits, for the outcome Wait.
 	Reason string `json:"reason,omitempty"`
 }
 

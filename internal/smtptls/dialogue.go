@@ -21,7 +21,7 @@ import (
 	"time"
 )
 
-// Dialogue says how to talk to one address of a server.
+// Dialogue has the parameters of a dialogue with one address of a server.
 type Dialogue struct {
 	// Host is sent as SNI, and the certificate must be for it.
 	Host string
@@ -41,7 +41,7 @@ type Dialogue struct {
 	Postfix Judge
 }
 
-// Talk has the dialogue. It ends when ctx does, and then says that it failed on our side.
+// Talk carries out the dialogue. When ctx ends, it stops and reports a failure on our side.
 func Talk(ctx context.Context, d Dialogue) Transcript {
 	for _, limit := range []struct {
 		of        *time.Duration

@@ -72,7 +72,7 @@ type Transcript struct {
 	Silent bool
 	// Ours is set when it failed on our side: there is no route, or no time left. It says nothing about the server.
 	Ours bool
-	// Why says what failed, in printable ASCII. It does not name the address.
+	// Why describes the failure, in printable ASCII. It does not name the address.
 	Why string
 }
 

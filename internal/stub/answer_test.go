@@ -77,11 +77,11 @@ func TestInterpret(t *testing.T) {
 			records: []string{"a.example. 60 IN CNAME b.example.", "c.example. 60 IN MX 10 mx.example.", "--", soa},
 			want:    "!the answer is for another name or type",
 		},
-		"a CNAME of another name is no part of the chain": {
+		"a CNAME of another name is not part of the chain": {
 			records: []string{"x.example. 60 IN CNAME y.example.", "--", soa},
 			want:    "!the answer is for another name or type",
 		},
-		"a signature is no answer": {
+		"a signature is not an answer": {
 			records: []string{"a.example. 60 IN RRSIG MX 13 2 60 20300101000000 20200101000000 1 example. AAAA", "--", soa},
 			want:    "a.example denied 1m0s",
 		},

@@ -351,7 +351,7 @@ func TestAConditionIsLoggedOnceAMinute(t *testing.T) {
 		time.Sleep(logInterval)
 		require.True(t, h.log(server, silentServer, true))
 		time.Sleep(time.Hour)
-		require.False(t, h.log(server, silentServer, true), "it goes on")
+		require.False(t, h.log(server, silentServer, true), "it continues")
 		require.True(t, h.log(server, slowServer, true), "another condition")
 	})
 }

@@ -44,7 +44,7 @@ func TestAServerThatAnswersLateIsSaid(t *testing.T) {
 			lookup("b.example")
 			time.Sleep(watchInterval)
 		}
-		require.Equal(t, 1, strings.Count(log.String(), late), "it goes on")
+		require.Equal(t, 1, strings.Count(log.String(), late), "it continues")
 		require.NotContains(t, log.String(), again)
 		w.set(func() { w.slow = nil })
 		time.Sleep(watchInterval + 3*time.Second)

@@ -35,7 +35,7 @@ type State struct {
 	Source  string
 	Trusted bool
 	Result  Result
-	// Reason says why the result is not Validating.
+	// Reason is the reason why the result is not Validating.
 	Reason string
 	// Checked is when the self-test last had a result.
 	Checked time.Time
@@ -59,7 +59,7 @@ func (s *Stub) State() State {
 	return st
 }
 
-// outcome is the result of the self-test of one server. The zero value is no result.
+// outcome is the result of the self-test of one server. The zero value means that there is no result.
 type outcome struct {
 	result Result
 	reason string

@@ -242,7 +242,7 @@ func TestEpoch(t *testing.T) {
 	o.Trust = stub.TrustAlways
 	require.NoError(t, s.Configure(o))
 	require.Equal(t, stub.Unknown, s.State().Result, "trust begins with a test")
-	require.NotEqual(t, never.Answers, s.Epoch().Answers, "until then nothing of before is given")
+	require.NotEqual(t, never.Answers, s.Epoch().Answers, "until then no previous answer is given")
 	require.True(t, s.SelfTest(t.Context()))
 	require.NotEqual(t, never.Answers, s.Epoch().Answers)
 
@@ -338,7 +338,7 @@ func TestLists(t *testing.T) {
 		require.Equal(t, "SERVFAIL", failure(t, s, mx("bogus.example")).Reason)
 		require.Zero(t, b.Queries())
 		a.SetOther(dnstest.Answer{Drop: true})
-		require.Equal(t, dns.Insecure, answer(t, s, mx("example.com")).Status, "a time-out is no verdict")
+		require.Equal(t, dns.Insecure, answer(t, s, mx("example.com")).Status, "a timeout is not a verdict")
 		s = newStub(t, stub.Options{Servers: []string{b.Addr(), a.Addr()}, Timeout: hasty})
 		b.SetOther(dnstest.Answer{Rcode: "SERVFAIL"})
 		a.SetOther(data)

@@ -35,7 +35,7 @@ func ParseServer(s string) (Server, error) {
 	if after, ok := strings.CutPrefix(s, "tls://"); ok {
 		name, at, _ := strings.Cut(after, "@")
 		if server.TLSName = name; !isTLSName(name) {
-			return wrong("the name in the server's certificate is missing or is no host name")
+			return wrong("the name in the server's certificate is missing or is not a host name")
 		}
 		rest, port = at, 853
 	}
@@ -82,7 +82,7 @@ func isTLSName(name string) bool {
 	return name != "" && len(name) <= longest && name[0] != '.' && strings.Trim(name, letters) == ""
 }
 
-// TrustMode says when the AD bit of the servers is trusted.
+// TrustMode determines when the AD bit of the servers is trusted.
 type TrustMode string
 
 // The trust modes. TrustAuto, also written "", trusts 127.0.0.1 and ::1, and other loopback addresses that are

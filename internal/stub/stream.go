@@ -19,7 +19,7 @@ import (
 const (
 	// idleStream is how long a connection stays open without an answer (RFC 7766 section 6.2.3).
 	idleStream = 10 * time.Second
-	// dialTimeout bounds the making of a connection, which goes on when the query that needed it has been given up.
+	// dialTimeout bounds the opening of a connection, which continues after the query that needed it has been given up.
 	dialTimeout = 5 * time.Second
 	// maxUseless is how often a query is asked again after a connection that was lost without having answered anything.
 	// A server that takes one query per connection may reset it while the answer is under way.

@@ -90,7 +90,7 @@ func TestStubTLS(t *testing.T) {
 			require.Contains(t, s.State().Reason, tc.reason)
 			s = newStub(t, stub.Options{Servers: []string{tc.server}, RootCAs: tc.roots, Timeout: hasty, Trust: stub.TrustNever})
 			require.Contains(t, failure(t, s, mx("example.com")).Reason, tc.reason)
-			require.Equal(t, before, server.Queries(), "nothing is asked in clear text")
+			require.Equal(t, before, server.Queries(), "no query is sent in plaintext")
 		})
 	}
 	t.Run("other roots begin another epoch", func(t *testing.T) {

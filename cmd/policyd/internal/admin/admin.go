@@ -26,7 +26,7 @@ type Daemon struct {
 	// Flush makes the daemon forget, so that it asks again.
 	Flush    func(FlushRequest) (Flushed, error)
 	Promises Promises
-	// Reload reads the settings again. After an error the old ones are still in force.
+	// Reload reads the settings again. After an error the daemon keeps the previous ones.
 	Reload func(context.Context) (Reload, error)
 	// Level is the level of the log, until a reload or a restart sets it to that of the settings.
 	Level *slog.LevelVar
@@ -36,7 +36,7 @@ type Daemon struct {
 	Explain func(ctx context.Context, nexthop string) lookup.Explanation
 }
 
-// CacheFilter says what List is to show.
+// CacheFilter selects the entries that List returns.
 type CacheFilter struct {
 	// Match is a part of the names, or a pattern with * ? or [; "" matches all.
 	Match string
@@ -103,17 +103,17 @@ type Probe struct {
 	Why     string    `json:"why,omitempty"`
 }
 
-// FlushRequest says what to forget: a domain, or all.
+// FlushRequest names what to remove from the cache: one domain, or everything.
 type FlushRequest struct {
 	// Domain stands for itself, the names below it and the records of its MX hosts.
 	Domain string `json:"domain,omitempty"`
 	All    bool   `json:"all,omitempty"`
-	// STS has the MTA-STS policy of Domain forgotten too. Until it is fetched again, nothing but the TXT record, which
-	// an attacker can suppress, says that there is one (RFC 8461 section 10.2): so it is for one domain at a time.
+	// STS also removes the MTA-STS policy of Domain. Until it is fetched again, only the TXT record, which an attacker
+	// can suppress, shows that there is a policy (RFC 8461 section 10.2). It is therefore for one domain at a time.
 	STS bool `json:"sts,omitempty"`
 }
 
-// Flushed says how much was forgotten.
+// Flushed has the numbers of removed entries.
 type Flushed struct {
 	Cache    int `json:"cache"`
 	Policies int `json:"policies"`

@@ -94,7 +94,7 @@ func (c *Client) Flush(ctx context.Context, f FlushRequest) (Flushed, error) {
 	return call[Flushed](ctx, c, http.MethodPost, "/v1/cache/flush", body)
 }
 
-// Reload has the daemon read its settings again. A RefusedError says what is wrong with them.
+// Reload makes the daemon read its settings again. A RefusedError lists the mistakes in them.
 func (c *Client) Reload(ctx context.Context) (Reload, error) {
 	return call[Reload](ctx, c, http.MethodPost, "/v1/reload", nil)
 }

@@ -22,7 +22,7 @@ type Promises struct {
 	Warm func(ctx context.Context, domain string) Warmed
 }
 
-// PromiseFilter says what a list of promises contains.
+// PromiseFilter selects the promises in a list.
 type PromiseFilter struct {
 	// Match is a part of the domains, or a pattern with * ? or [; "" matches all.
 	Match string
@@ -52,7 +52,7 @@ type Promise struct {
 	MayHold bool `json:"may_hold"`
 }
 
-// SeenPromise says when one kind of promise was seen. First and Last are dates in UTC, such as 2026-11-28.
+// SeenPromise is the period in which one kind of promise was seen. First and Last are dates in UTC, such as 2026-11-28.
 type SeenPromise struct {
 	// Kind is prefix, mta-sts or dane.
 	Kind  string `json:"kind"`
@@ -83,7 +83,7 @@ type Warmed struct {
 	Source string `json:"source"`
 }
 
-// PromiseStatus says how the memory of promises is doing.
+// PromiseStatus is the state of the remembered promises.
 type PromiseStatus struct {
 	// Remembered counts domains, Missing those whose promise is missing now, Held those whose mail waits because of that.
 	Remembered int `json:"remembered"`
@@ -95,9 +95,9 @@ type PromiseStatus struct {
 	Domains []string `json:"domains"`
 }
 
-// FleetStatus says how the exchange with the other nodes goes.
+// FleetStatus is the state of the exchange with the other nodes.
 type FleetStatus struct {
-	// Up is set if the latest exchange with the server succeeded. Error says why not.
+	// Up is set if the latest exchange with the server succeeded. Otherwise Error is the reason.
 	Up          bool      `json:"up"`
 	Error       string    `json:"error,omitempty"`
 	LastSuccess time.Time `json:"last_success,omitzero"`

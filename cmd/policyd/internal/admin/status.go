@@ -30,7 +30,7 @@ type Status struct {
 	Connections Connections    `json:"connections"`
 }
 
-// Settings are the settings in force.
+// Settings are the effective settings.
 type Settings struct {
 	// File is where they are from; "" means that there is no file.
 	File string `json:"file"`
@@ -48,7 +48,7 @@ type Settings struct {
 type Reload struct {
 	At time.Time `json:"at"`
 	OK bool      `json:"ok"`
-	// Error says why the new settings were refused and the old ones kept.
+	// Error is the reason why the new settings were refused and the previous ones kept.
 	Error string `json:"error,omitempty"`
 	// Restart lists the settings that were changed and take effect with a restart only.
 	Restart []string `json:"restart,omitempty"`

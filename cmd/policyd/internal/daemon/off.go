@@ -6,10 +6,10 @@ import (
 	"github.com/policyd/policyd/internal/policy"
 )
 
-// off says that nothing is looked up. Then no DNS query is sent, not even those of the self-test.
+// off reports whether the mode is "off". Then no DNS query is sent, not even those of the self-test.
 func (d *Daemon) off() bool { return d.loaded.Load().PolicyOptions().Mode == policy.ModeOff }
 
-// testResolver tests the resolver now and then until ctx ends, but in mode "off".
+// testResolver tests the resolver periodically until ctx ends, except in mode "off".
 func (d *Daemon) testResolver(ctx context.Context) error {
 	for {
 		off := d.off()

@@ -36,7 +36,7 @@ func reads() []read {
 			value: func(st *admin.Status) float64 { return float64(st.Cache.MaxBytes) },
 		},
 		{
-			name: "cache_evictions_total", help: "Entries that had to go because the DNS cache was full.", kind: counter,
+			name: "cache_evictions_total", help: "Entries evicted because the DNS cache was full.", kind: counter,
 			value: func(st *admin.Status) float64 { return float64(st.Cache.Evicted) },
 		},
 		{
@@ -120,7 +120,7 @@ func reads() []read {
 			},
 		},
 		{
-			name: "probe_egress_filtered", help: "1 if the port of implicit TLS seems to be filtered on our side.", kind: gauge,
+			name: "probe_egress_filtered", help: "1 if the port of implicit TLS appears to be blocked on our side.", kind: gauge,
 			value: func(st *admin.Status) float64 { return one(st.Probes != nil && st.Probes.EgressFiltered) },
 		},
 		{
@@ -163,7 +163,7 @@ func reads() []read {
 			value: func(st *admin.Status) float64 { return float64(st.Lookups.Panics) },
 		},
 		{
-			name: "config_reload_success", help: "1 if the settings in force are those that were read last.", kind: gauge,
+			name: "config_reload_success", help: "1 unless the last reload of the settings failed.", kind: gauge,
 			value: func(st *admin.Status) float64 { return one(st.Reload == nil || st.Reload.OK) },
 		},
 		{

@@ -130,7 +130,7 @@ func (t tree) at(full string) (reflect.Value, bool) {
 	return tree(below).at(name)
 }
 
-// assign sets a field to a decoded value. The error says that the value has another type.
+// assign sets a field to a decoded value. The error is for a value of another type.
 func assign(field, value reflect.Value) error {
 	wrong := fmt.Errorf("this takes no %s", typeName(value))
 	switch {

@@ -19,7 +19,7 @@ type Problem struct {
 	File string
 	// Line counts from 1; 0 if the problem concerns the whole file.
 	Line int
-	// Text says what is wrong and what to write.
+	// Text describes the mistake and what to write instead.
 	Text string
 }
 

@@ -21,7 +21,7 @@ func (l *Loaded) readRoots() error {
 // RootsChanged reports whether the files with the root certificates have changed since they were read.
 func (l *Loaded) RootsChanged() bool { return l.roots.Changed() }
 
-// WithNewRoots returns the same settings with the root certificates read again. The error says why they cannot be used; it
+// WithNewRoots returns the same settings with the root certificates read again. The error is the reason why they cannot be used; it
 // is roots.ErrNone if there are none.
 func (l *Loaded) WithNewRoots() (*Loaded, error) {
 	next := *l

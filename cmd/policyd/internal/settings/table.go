@@ -114,7 +114,7 @@ func sections() []section {
 		{"cache", "Answers in memory, and the state directory.", []row{
 			{
 				"max_entries", "1 to 100000000",
-				"Most RRsets in the DNS cache. A domain with DANE needs about 8. A memory limit of the process can make the cache smaller.",
+				"Maximum number of RRsets in the DNS cache. A domain with DANE needs about 8. A memory limit of the process can make the cache smaller.",
 				func(s *Settings) error { return between(s.Cache.MaxEntries, 1, 100_000_000) },
 			},
 			{
@@ -160,12 +160,12 @@ func sections() []section {
 			},
 			{
 				"previous_key_file", "path",
-				"File with the site key that was in use before, so that its records stay valid while the key is changed.",
+				"File with the previous site key, so that records made with it stay valid while the key is changed.",
 				func(s *Settings) error { return optional(s.Fleet.PreviousKeyFile, absolutePath) },
 			},
 			{
 				"prefix", "text",
-				"What the keys in the server begin with.",
+				"Prefix of all keys in the server.",
 				func(s *Settings) error { return fleetPrefix(s.Fleet.Prefix) },
 			},
 			{
@@ -202,7 +202,7 @@ func sections() []section {
 			},
 			{
 				"own_hosts", "list of host names",
-				"Further names of this host. A domain with one of them among its MX hosts never gets a route, because that would cause a mail loop.",
+				"Additional names of this host. A domain with one of them among its MX hosts never gets a route, because that would cause a mail loop.",
 				func(s *Settings) error { return distinct(s.Port26.OwnHosts, ownHost) },
 			},
 			{
