@@ -49,7 +49,7 @@ type Server struct {
 	// never logged. Nil logs nothing.
 	Logger *slog.Logger
 
-	limits  atomic.Pointer[Limits] // in force; nil before the first use
+	limits  atomic.Pointer[Limits] // the effective limits; nil before the first use
 	closing atomic.Bool            // connections end; set after all listeners are closed
 	serving sync.WaitGroup         // goroutines of connections
 

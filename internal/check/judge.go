@@ -284,7 +284,7 @@ func (d *domain) judgeSet() {
 	}
 }
 
-// judgeMTASTS looks at whether the policy of the domain goes with its hosts.
+// judgeMTASTS examines whether the MTA-STS policy of the domain allows its hosts.
 func (d *domain) judgeMTASTS() {
 	sts := d.facts.STS
 	switch sts.State {

@@ -119,7 +119,7 @@ func New(src Sources, set Settings, log *slog.Logger) *Service {
 	return s
 }
 
-// Configure puts new settings in force for all requests that begin after it.
+// Configure applies new settings to all requests that begin after it.
 func (s *Service) Configure(set Settings) {
 	if set.Wait <= 0 {
 		set.Wait = 200 * time.Millisecond

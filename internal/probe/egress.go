@@ -22,7 +22,7 @@ type egress struct {
 	since    time.Time               // when the port was first found filtered; zero: it is not
 }
 
-// Egress reports whether the port seems to be filtered on our side.
+// Egress reports whether the port appears to be blocked on our side.
 type Egress struct {
 	Filtered bool
 	// Since is when that was first seen.

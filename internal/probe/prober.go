@@ -59,7 +59,7 @@ type Event struct {
 	Took    time.Duration
 }
 
-// settings are Options in force. limited is set for probes that keep to the rates.
+// settings are the effective Options. limited is set for probes that keep to the rates.
 type settings struct {
 	Options
 	limited bool

@@ -39,7 +39,7 @@ func newRates() *rates {
 	}
 }
 
-// slow sets the rate for a port that seems to be filtered on our side.
+// slow sets the rate for a port that appears to be blocked on our side.
 func (r *rates) slow(yes bool) {
 	if yes {
 		r.all.SetLimit(rate.Every(slowed))

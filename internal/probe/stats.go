@@ -33,7 +33,7 @@ type Stats struct {
 	Queue, Running int
 	// Dropped counts hosts that waited while too many others did.
 	Dropped uint64
-	// EgressFiltered is set while the port seems to be filtered on our side.
+	// EgressFiltered is set while the port appears to be blocked on our side.
 	EgressFiltered bool
 }
 

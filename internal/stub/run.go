@@ -48,7 +48,7 @@ func (s *Stub) Run(ctx context.Context) error {
 	}
 }
 
-// followResolvConf puts the servers of the resolv.conf in force if they have changed. If the file cannot be read the
+// followResolvConf uses the servers of resolv.conf if they have changed. If the file cannot be read the
 // servers stay as they are, and also, for a while, if it is missing or names no server.
 func (s *Stub) followResolvConf() {
 	o := s.now.Load().options

@@ -67,7 +67,7 @@ type outcome struct {
 
 // SelfTest tests every server now. A server that sets AD in an answer that cannot be validated copies the bit
 // (EchoesAD); a server that sets it for a signed name validates. SelfTest reports whether all have passed; otherwise
-// the test should be repeated soon. A test that no server answers leaves the earlier result in force.
+// the test should be repeated soon. A test that no server answers does not change the earlier result.
 func (s *Stub) SelfTest(ctx context.Context) bool {
 	select {
 	case s.testing <- struct{}{}:
@@ -134,7 +134,7 @@ func (st *state) judge(outcomes []outcome) (after state, complete bool) {
 	return after, complete
 }
 
-// settle puts the result of a self-test in force and returns true, unless the servers have changed since it began.
+// settle applies the result of a self-test and returns true, unless the servers have changed since it began.
 func (s *Stub) settle(before *state, after state) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -88,8 +88,8 @@ func New(o Options) (*Stub, error) {
 	return s, nil
 }
 
-// Configure puts new options in force and makes Run repeat the self-test. After an error the previous options stay in
-// force.
+// Configure applies new options and makes Run repeat the self-test. After an error the previous options remain
+// effective.
 func (s *Stub) Configure(o Options) error {
 	if o.Timeout <= 0 {
 		o.Timeout = 3 * time.Second
@@ -161,7 +161,7 @@ func serversOf(o Options) (servers []Server, source string, err error) {
 	return servers, "settings", nil
 }
 
-// use puts options and servers in force; s.mu is held. A change of the servers, of the roots for their certificates
+// use makes options and servers effective; s.mu is held. A change of the servers, of the roots for their certificates
 // or of the trust in them begins a new epoch.
 func (s *Stub) use(o Options, servers []Server, source string) {
 	old := s.now.Load()

@@ -114,7 +114,7 @@ type MTASTS struct {
 type Probes struct {
 	// Hosts counts the hosts by state: open, closed and unknown.
 	Hosts map[string]uint64 `json:"hosts"`
-	// EgressFiltered is set when the port seems to be filtered on our side.
+	// EgressFiltered is set when the port appears to be blocked on our side.
 	EgressFiltered bool `json:"egress_filtered"`
 	// Results counts probes by result since the start: open, or the cause.
 	Results map[string]uint64 `json:"results"`

@@ -12,7 +12,7 @@ import (
 // LastReload is the result of a reload.
 type LastReload struct {
 	At time.Time
-	// Err is nil if the new settings are in force; otherwise the previous settings are.
+	// Err is nil if the new settings are in effect; otherwise the daemon keeps the previous settings.
 	Err error
 	// Restart names the settings that have changed and take effect after a restart only.
 	Restart []string
@@ -30,8 +30,8 @@ func (d *Daemon) hangups(ctx context.Context) error {
 	}
 }
 
-// Reload reads settings and overrides again and puts them in force, all or nothing: after an error the previous settings
-// stay in force. Listeners, connections and the cache stay in any case.
+// Reload reads settings and overrides again and applies all of them or none: after an error the previous settings
+// remain in effect. Listeners, connections and the cache are kept in any case.
 func (d *Daemon) Reload() error {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
@@ -86,7 +86,7 @@ func (d *Daemon) reload() (kept []string, err error) {
 	return kept, nil
 }
 
-// apply puts settings in force. It cannot fail.
+// apply makes settings effective. It cannot fail.
 func (d *Daemon) apply(l *settings.Loaded) {
 	d.logs.configure(l.LogLevel(), l.Log.Format)
 	d.cache.SetMaxEntries(l.Cache.MaxEntries)

@@ -13,10 +13,10 @@ import (
 	"github.com/policyd/policyd/internal/stub"
 )
 
-// Settings returns the settings in force.
+// Settings returns the effective settings.
 func (d *Daemon) Settings() *settings.Loaded { return d.loaded.Load() }
 
-// LastReload returns what became of the last reload; nil: there was none.
+// LastReload returns the result of the last reload; nil if there was none.
 func (d *Daemon) LastReload() *LastReload { return d.last.Load() }
 
 // Resolver returns what is known about the DNS servers.

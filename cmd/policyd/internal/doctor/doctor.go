@@ -33,7 +33,7 @@ type Options struct {
 
 // Report is the outcome. Its JSON form is stable: fields are added, never changed or taken away.
 type Report struct {
-	// Settings is the settings file; "" means that there is none and the defaults are in force.
+	// Settings is the settings file; "" means that there is none and the defaults apply.
 	Settings string `json:"settings"`
 	// Postfix is the version of Postfix, ConfigDirectory where its main.cf is; "" without Postfix.
 	Postfix         string `json:"postfix"`
