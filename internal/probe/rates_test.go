@@ -1,0 +1,153 @@
+package probe
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/smtptls"
+)
+
+// One network takes 20 connections at once and then one a second. A worker waits two seconds at most, and takes nothing
+// where that is not enough.
+func TestRateOfANetwork(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRates()
+		addrs := slices.Repeat([]netip.Addr{netip.MustParseAddr("8.8.8.8")}, 32)
+		other := netip.MustParseAddr("9.9.9.9")
+		took := func(addrs ...netip.Addr) (late, waited time.Duration) {
+			began := time.Now()
+			late = r.admit(t.Context(), addrs)
+			return late, time.Since(began)
+		}
+		for _, c := range []struct {
+			addrs        []netip.Addr
+			late, waited time.Duration
+		}{
+			{addrs[:20], 0, 0},
+			{addrs[:2], 0, 2 * time.Second},
+			{addrs[:5], 5 * time.Second, 0},
+			{append(slices.Repeat([]netip.Addr{other}, 20), addrs[:5]...), 5 * time.Second, 0},
+			{slices.Repeat([]netip.Addr{other}, 20), 0, 0},
+		} {
+			late, waited := took(c.addrs...)
+			require.Equal(t, c.late, late)
+			require.Equal(t, c.waited, waited)
+		}
+		r = newRates()
+		late, waited := took(addrs...)
+		require.Zero(t, late+waited, "a host with more connections than a network takes at once is not put off for good")
+	})
+}
+
+func TestRateOverAll(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	r := newRates()
+	require.True(t, r.all.AllowN(now, 40))
+	require.False(t, r.all.AllowN(now, 1))
+	require.True(t, r.all.AllowN(now.Add(time.Second), 10))
+	require.False(t, r.all.AllowN(now.Add(time.Second), 1))
+}
+
+// Where 4096 networks are in use, all others share one rate until some are at rest.
+func TestNumberOfNetworksIsBounded(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	r := newRates()
+	network := func(i int) netip.Prefix {
+		return netip.MustParsePrefix(fmt.Sprintf("11.%d.%d.0/24", i/256, i%256))
+	}
+	for i := range 4096 {
+		l := r.limiter(network(i), now)
+		require.NotSame(t, r.rest, l)
+		l.ReserveN(now, 1)
+	}
+	busy := r.limiter(network(7), now)
+	busy.ReserveN(now, 20)
+	require.Same(t, r.rest, r.limiter(network(5000), now))
+	require.Same(t, busy, r.limiter(network(7), now))
+	later := now.Add(2 * time.Second)
+	require.NotSame(t, r.rest, r.limiter(network(5000), later))
+	require.Same(t, busy, r.limiter(network(7), later), "one that is in use keeps its rate")
+	require.Len(t, r.networks, 2)
+}
+
+// One connection that is taken ends what is believed about a filter, even beside a silent address, and so do other
+// settings: probes are no longer slow, and a filter needs five new hosts.
+func TestEndOfAnEgressFilter(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(*testing.T, *world, *Prober){
+		"a connection": func(t *testing.T, w *world, p *Prober) {
+			w.host(mx, plain, "8.8.8.8", "8.8.4.4")
+			w.host("smtps-x.example.com", silent, "8.8.4.4")
+			p.Probe(t.Context(), mx)
+		},
+		"other settings": func(t *testing.T, w *world, p *Prober) {
+			o := w.options()
+			o.Port = 2626
+			require.NoError(t, p.Configure(o))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld()
+			p := w.prober(t, w.options())
+			for i := range 5 {
+				w.host(mxn(i), silent, fmt.Sprintf("9.9.%d.1", i))
+				p.Probe(t.Context(), mxn(i))
+			}
+			require.True(t, p.Egress().Filtered)
+			require.Less(t, p.rates.all.Limit(), p.rates.rest.Limit())
+			end(t, w, p)
+			require.Equal(t, Egress{}, p.Egress())
+			require.InDelta(t, 10, float64(p.rates.all.Limit()), 0.001)
+		})
+	}
+}
+
+func TestNumberOfAddresses(t *testing.T) {
+	t.Parallel()
+	for n, cause := range map[int]smtptls.Cause{16: smtptls.CauseNone, 17: smtptls.AddressNotAllowed} {
+		w := newWorld()
+		p := w.prober(t, w.options())
+		var addrs []string
+		for i := range n {
+			addrs = append(addrs, fmt.Sprintf("8.8.8.%d", i+1))
+		}
+		w.host(mx, good, addrs...)
+		require.Equal(t, cause, p.Probe(t.Context(), mx).Cause)
+	}
+}
+
+// effortResolver notes the efforts of lookups.
+type effortResolver struct {
+	*world
+	efforts chan dns.Effort
+}
+
+func (r effortResolver) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
+	r.efforts <- e
+	return r.world.Lookup(ctx, q, e)
+}
+
+// Strangers choose the hosts: the cache must not refresh their addresses. An address counts once.
+func TestLookupOfAddresses(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.host(mx, good, "8.8.8.8", "8.8.8.8", "2600::1", "2600::1")
+	r := effortResolver{w, make(chan dns.Effort, 2)}
+	addrs, err := Addresses(t.Context(), r, mx)
+	require.NoError(t, err)
+	require.Equal(t, []netip.Addr{netip.MustParseAddr("8.8.8.8"), netip.MustParseAddr("2600::1")}, addrs)
+	require.Equal(t, dns.Effort{Untrusted: true}, <-r.efforts)
+	require.Equal(t, dns.Effort{Untrusted: true}, <-r.efforts)
+}

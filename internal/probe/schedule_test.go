@@ -1,0 +1,175 @@
+package probe
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Mail every second causes six early probes, and then one in four minutes.
+func TestEarlyProbesOfAnOpenHostAreBounded(t *testing.T) {
+	t.Parallel()
+	run(t, func(t *testing.T, w *world, p *Prober) {
+		w.host(mx, good, "8.8.8.8")
+		p.Want(mx)
+		for range 20 * 60 {
+			pass(time.Second)
+			p.Want(mx)
+		}
+		require.LessOrEqual(t, w.count(mx), 1+6+5+1)
+		require.GreaterOrEqual(t, w.count(mx), 1+6)
+	})
+}
+
+// Many mails at once use up one early probe only, and the verdict that they got is a second old when it is checked.
+func TestABurstOfMailIsOneEarlyProbe(t *testing.T) {
+	t.Parallel()
+	run(t, func(t *testing.T, w *world, p *Prober) {
+		w.host(mx, good, "8.8.8.8")
+		p.Want(mx)
+		pass(100 * time.Millisecond)
+		for range 100 {
+			p.Want(mx)
+		}
+		pass(800 * time.Millisecond)
+		require.Equal(t, 1, w.count(mx), "the verdict is not a second old")
+		pass(200 * time.Millisecond)
+		require.Equal(t, 2, w.count(mx))
+		pass(2 * time.Second)
+		p.Want(mx)
+		pass(time.Millisecond)
+		require.Equal(t, 3, w.count(mx), "the next mail causes a probe at once")
+	})
+}
+
+// A probe that fails on our side is repeated a few times without mail, and at least every ten minutes with it.
+func TestFailedProbeIsRepeated(t *testing.T) {
+	t.Parallel()
+	run(t, func(t *testing.T, w *world, p *Prober) {
+		w.host(mx, unreachable, "8.8.8.8")
+		p.Want(mx)
+		pass(3 * time.Hour)
+		require.Equal(t, 6, w.count(mx), "at once, and after 30 s, 1, 2, 4 and 8 minutes")
+		for range 3 * 60 {
+			p.Want(mx)
+			pass(time.Minute)
+		}
+		require.GreaterOrEqual(t, w.count(mx), 6+17)
+		require.LessOrEqual(t, w.count(mx), 6+19)
+	})
+}
+
+// The back-off of failed probes does not delay the probe of a host whose open verdict has expired, nor does a back-off
+// from before the clock was set back.
+func TestBackOffOfFailedProbesDoesNotHold(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	p := w.prober(t, w.options())
+	now := wallClock()
+	for name, c := range map[string]struct {
+		verdict Verdict
+		retry   time.Duration
+		due     time.Duration
+	}{
+		"unknown":               {Verdict{}, unknownLast, unknownLast},
+		"unknown, clock back":   {Verdict{}, unknownLast + time.Second, 0},
+		"an expired verdict":    {Verdict{State: Open, Checked: now.Add(-3 * time.Hour), Expires: now.Add(-time.Hour)}, time.Minute, 0},
+		"a verdict just ended":  {Verdict{State: Closed, Checked: now.Add(-3 * time.Hour), Expires: now}, time.Minute, 0},
+		"a closed one in force": {Verdict{State: Closed, Checked: now, Expires: now.Add(time.Hour)}, time.Minute, time.Minute},
+	} {
+		h := &host{name: mx, index: -1, verdict: c.verdict, retry: now.Add(c.retry)}
+		p.plan(h, now)
+		require.Equal(t, c.due, h.due.Sub(now), name)
+		p.unschedule(h)
+	}
+}
+
+// A host that the rates put off is not tried before its network has room, and after those that have not had a turn.
+func TestHostThatIsPutOffComesLater(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	p := w.prober(t, w.options())
+	now := wallClock()
+	first, putOff := p.add(mx, now), p.add(mxn(1), now)
+	p.settle(putOff, finding{late: 5 * time.Minute}, now)
+	require.Equal(t, now.Add(5*time.Minute), putOff.retry)
+	require.Equal(t, putOff.retry, putOff.due)
+	p.enqueue(first)
+	p.enqueue(putOff)
+	require.Equal(t, mx, p.take().name)
+	require.Equal(t, mxn(1), p.take().name)
+}
+
+// A closed host whose cause is another one is a change; the same verdict once more, and a failed probe, are none.
+func TestAnotherCauseIsAChange(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	o := w.options()
+	var changed []bool
+	o.Observe = func(e Event) { changed = append(changed, e.Changed) }
+	p := w.prober(t, o)
+	w.host(mx, refusing, "8.8.8.8")
+	p.Probe(t.Context(), mx)
+	p.Probe(t.Context(), mx)
+	w.host(mx, plain, "8.8.8.8")
+	p.Probe(t.Context(), mx)
+	w.host(mx, unreachable, "8.8.8.8")
+	p.Probe(t.Context(), mx)
+	require.Equal(t, []bool{true, false, true, false}, changed)
+}
+
+// The verdict of a probe does not show how a mail fared that was sent while it ran: another probe follows.
+func TestMailDuringAProbeCausesAnother(t *testing.T) {
+	t.Parallel()
+	run(t, func(t *testing.T, w *world, p *Prober) {
+		w.host(mx, good, "8.8.8.8")
+		p.Want(mx)
+		pass(time.Minute)
+		w.mu.Lock()
+		w.takes = 10 * time.Second
+		w.mu.Unlock()
+		p.Want(mx)
+		pass(5 * time.Second)
+		require.Equal(t, 2, w.count(mx))
+		p.Want(mx)
+		pass(20 * time.Second)
+		require.Equal(t, 3, w.count(mx))
+		pass(time.Hour)
+		require.Equal(t, 3, w.count(mx), "and no more without mail")
+	})
+}
+
+// Where there are too many hosts, the one that was not wanted for longest is forgotten.
+func TestHostWantedAgainIsNotForgottenFirst(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	p := w.prober(t, w.options())
+	for i := range maxHosts {
+		p.Want(mxn(i))
+	}
+	p.Want(mxn(0))
+	p.Want(mx)
+	require.Contains(t, p.hosts, mxn(0))
+	require.NotContains(t, p.hosts, mxn(1))
+}
+
+// Open hosts do not leave so little room that a new host is forgotten before it is probed.
+func TestOpenHostsLeaveRoomForOthers(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	p := w.prober(t, w.options())
+	now := wallClock()
+	for i := range maxHosts {
+		h := p.add(mxn(i), now)
+		if i <= maxHosts*3/4 {
+			p.settle(h, finding{verdict: Verdict{State: Open, Expires: now.Add(time.Hour)}}, now)
+		}
+	}
+	p.Want(mx)
+	require.NotContains(t, p.hosts, mxn(0), "an open one goes")
+	require.Contains(t, p.hosts, mxn(maxHosts-1))
+	p.Want("smtps-b.example.com")
+	require.NotContains(t, p.hosts, mxn(maxHosts*3/4+1), "now one that is not open")
+	require.Contains(t, p.hosts, mxn(1))
+}
