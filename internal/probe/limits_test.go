@@ -2,6 +2,7 @@ package probe
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"testing"
 	"time"
@@ -57,6 +58,7 @@ func TestVerdictsOfOtherSettingsAreForgotten(t *testing.T) {
 	for name, change := range map[string]func(*Options){
 		"port":              func(o *Options) { o.Port = 2626 },
 		"special addresses": func(o *Options) { o.Special = !o.Special },
+		"roots":             func(o *Options) { o.Roots = x509.NewCertPool() },
 	} {
 		for _, state := range []State{Open, Closed} {
 			t.Run(name+", "+state.String(), func(t *testing.T) {

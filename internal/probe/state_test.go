@@ -113,7 +113,16 @@ func TestStateFileThatIsNotOursIsNotBelieved(t *testing.T) {
 		"of the future":            {host(func(h *savedHost) { h.Checked = now.Add(time.Minute) }), 0, false},
 		"expired":                  {host(func(h *savedHost) { h.Expires = now.Add(-time.Second) }), 0, false},
 		"not wanted for a day":     {host(func(h *savedHost) { h.Asked = now.AddDate(0, 0, -2) }), 0, false},
-		"another port":             {file(func(s *saved) { s.Port = 2626 }), 0, false},
+		"wanted in the future":     {host(func(h *savedHost) { h.Asked = now.Add(time.Minute) }), 0, false},
+		"too large":                {sound + strings.Repeat(" ", 16<<20), 0, true},
+		"too many hosts": {file(func(s *saved) {
+			for i := range maxHosts {
+				another := one
+				another.Host = mxn(i)
+				s.Hosts = append(s.Hosts, another)
+			}
+		}), 0, true},
+		"another port": {file(func(s *saved) { s.Port = 2626 }), 0, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -196,4 +205,109 @@ func TestStateIsSavedWhenItCanBe(t *testing.T) {
 		cancel()
 		require.ErrorIs(t, <-ended, context.Canceled)
 	})
+}
+
+// A forgotten host no longer waits for a probe and is not counted.
+func TestForgottenHostLeavesNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	p := w.prober(t, w.options())
+	w.host(mx, refusing, "8.8.8.8")
+	p.Probe(t.Context(), mx)
+	p.Want(mxn(1))
+	p.sweep(wallClock())
+	require.Equal(t, 1, p.Stats().Closed)
+	require.Equal(t, 1, p.Stats().Queue)
+	o := w.options()
+	o.Port = 2626
+	require.NoError(t, p.Configure(o))
+	require.Zero(t, p.Stats().Closed)
+	require.Zero(t, p.Stats().Queue)
+	require.Nil(t, p.take())
+}
+
+// A reload does not move the state file.
+func TestReloadKeepsTheStateDirectory(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	o := w.options()
+	o.StateDir = t.TempDir()
+	p := w.prober(t, o)
+	first := o.StateDir
+	o.StateDir = t.TempDir()
+	require.NoError(t, p.Configure(o))
+	p.save()
+	require.FileExists(t, filepath.Join(first, stateFile))
+	require.NoFileExists(t, filepath.Join(o.StateDir, stateFile))
+}
+
+// The back-off of a closed host goes on after a restart.
+func TestBackOffSurvivesARestart(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	o := w.options()
+	o.StateDir = t.TempDir()
+	checked := wallClock().Add(-time.Minute)
+	state := saved{Format: stateFormat, Port: 26, Hosts: []savedHost{{
+		Host: mx, State: "closed", Cause: "refused", Checked: checked, Expires: checked.Add(time.Hour), Asked: checked,
+		BackOff: 40 * time.Minute,
+	}}}
+	require.NoError(t, state.write(o.StateDir))
+	p := w.prober(t, o)
+	p.Want(mx)
+	require.Equal(t, checked.Add(40*time.Minute), p.hosts[mx].due)
+	w.host(mx, refusing, "8.8.8.8")
+	p.Probe(t.Context(), mx)
+	require.Equal(t, 80*time.Minute, p.hosts[mx].closedFor)
+}
+
+// With many hosts the file is written less often, but a verdict is on the disk within seconds.
+func TestVerdictsOfManyHostsAreSavedSoon(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	run(t, func(t *testing.T, w *world, _ *Prober) {
+		o := w.options()
+		o.StateDir = dir
+		p := w.prober(t, o)
+		for i := range 1000 {
+			p.add(mxn(i), wallClock())
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var ended sync.WaitGroup
+		ended.Go(func() { p.saveNowAndThen(ctx) })
+		for i, passed := range []time.Duration{2 * time.Second, 9 * time.Second} {
+			w.host(mxn(i), good, "8.8.8.8")
+			p.Probe(t.Context(), mxn(i))
+			pass(passed)
+			text, err := os.ReadFile(filepath.Join(dir, stateFile))
+			require.NoError(t, err)
+			require.Contains(t, string(text), mxn(i))
+		}
+		cancel()
+		ended.Wait()
+	})
+}
+
+// After a restart the host that was not wanted for longest is still the first to be forgotten.
+func TestOrderOfHostsSurvivesARestart(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	o := w.options()
+	o.StateDir = t.TempDir()
+	now := wallClock()
+	state := saved{Format: stateFormat, Port: 26}
+	for i, minutes := range []time.Duration{3, 1, 4, 2} {
+		state.Hosts = append(state.Hosts, savedHost{
+			Host: mxn(i), State: "open", Checked: now.Add(-time.Hour), Expires: now.Add(time.Hour), Asked: now.Add(-minutes * time.Minute),
+		})
+	}
+	require.NoError(t, state.write(o.StateDir))
+	p := w.prober(t, o)
+	var order []string
+	for e := p.known[kind(true)].Front(); e != nil; e = e.Next() {
+		h, ok := e.Value.(*host)
+		require.True(t, ok)
+		order = append(order, h.name)
+	}
+	require.Equal(t, []string{mxn(1), mxn(3), mxn(0), mxn(2)}, order)
 }
