@@ -1,6 +1,7 @@
 package policy_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -283,6 +284,35 @@ func TestAddressesInFrontOfTheFirstAllowedHost(t *testing.T) {
 			continue
 		}
 		require.Contains(t, why, c.want, c.name)
+		require.True(t, strings.HasPrefix(c.want, fmt.Sprint(d.InFront)+" "), c.name)
 		require.Contains(t, why, "set smtp_mx_address_limit = 0")
+	}
+}
+
+// A domain with many MX hosts causes early questions about three of them.
+func TestExpectedQuestionsAreBounded(t *testing.T) {
+	t.Parallel()
+	for _, status := range []dns.Status{signed, unsigned} {
+		hosts := map[string]bool{}
+		_, need := policy.Decide(by(status, "1 a.example.com", "2 b.example.com", "3 c.example.com", "4 d.example.com", "5 e.example.com"), withDANEAndSTS())
+		for _, q := range need.Expected {
+			if q.Type != dns.TypeTXT {
+				hosts[strings.TrimPrefix(q.Name, "_25._tcp.")] = true
+			}
+		}
+		require.Equal(t, map[string]bool{"a.example.com": true, "b.example.com": true, "c.example.com": true}, hosts)
+	}
+}
+
+// A store of policies that had no answer, with an error or a reason, is not asked again: the mail waits.
+func TestPolicyThatCouldNotBeFoundIsNotNeededAgain(t *testing.T) {
+	t.Parallel()
+	for _, sts := range []mtasts.Result{{Why: "no answer in time"}, {Err: errors.New("no answer in time")}} {
+		f := by(unsigned, "10 mx.example.com")
+		f.STS, f.RelayKnown = sts, true
+		d, need := policy.Decide(f, with(func(o *policy.Options) { o.MTASTS = true }))
+		require.True(t, need.Required.Empty())
+		require.Equal(t, policy.ReasonSTSUnknown, d.Reason)
+		require.Contains(t, d.Failure, "no answer in time")
 	}
 }
