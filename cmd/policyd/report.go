@@ -106,6 +106,10 @@ func (s shower) report(r report.Report) error {
 		text.Wrap(&t.b, strings.Repeat(" ", 27), more)
 	}
 	s.waiting(t, r)
+	if len(r.Vanished) > 0 {
+		t.b.WriteString("\n")
+		text.Wrap(&t.b, "", "Promises vanished from unsigned answers (policyd promises list --vanished): "+text.Printable(strings.Join(r.Vanished, ", ")))
+	}
 	if r.Dropped > 0 {
 		t.b.WriteString("\n")
 		text.Wrap(&t.b, "", fmt.Sprintf("There were too many next hops to remember: %s were forgotten since the start.", number(r.Dropped)))

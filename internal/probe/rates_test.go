@@ -15,7 +15,7 @@ import (
 	"github.com/policyd/policyd/internal/smtptls"
 )
 
-// One network takes 20 connections at once and then one a second. A worker waits two seconds at most, and takes nothing
+// One network takes 20 connections immediately and then one per second. A worker waits two seconds at most, and takes nothing
 // where that is not enough.
 func TestRateOfANetwork(t *testing.T) {
 	t.Parallel()
@@ -44,7 +44,7 @@ func TestRateOfANetwork(t *testing.T) {
 		}
 		r = newRates()
 		late, waited := took(addrs...)
-		require.Zero(t, late+waited, "a host with more connections than a network takes at once is not put off for good")
+		require.Zero(t, late+waited, "a host with more connections than a network takes immediately is not put off for good")
 	})
 }
 
@@ -81,7 +81,7 @@ func TestNumberOfNetworksIsBounded(t *testing.T) {
 	require.Len(t, r.networks, 2)
 }
 
-// One connection that is taken ends what is believed about a filter, even beside a silent address, and so do other
+// One connection that is taken ends the suspicion of a filter, even beside a silent address, and so do other
 // settings: probes are no longer slow, and a filter needs five new hosts.
 func TestEndOfAnEgressFilter(t *testing.T) {
 	t.Parallel()

@@ -22,7 +22,7 @@ func TestEarlyProbesOfAnOpenHostAreBounded(t *testing.T) {
 	})
 }
 
-// Many mails at once use up one early probe only, and the verdict that they got is a second old when it is checked.
+// Many mails concurrently use up one early probe only, and the verdict that they got is a second old when it is checked.
 func TestABurstOfMailIsOneEarlyProbe(t *testing.T) {
 	t.Parallel()
 	run(t, func(t *testing.T, w *world, p *Prober) {
@@ -39,7 +39,7 @@ func TestABurstOfMailIsOneEarlyProbe(t *testing.T) {
 		pass(2 * time.Second)
 		p.Want(mx)
 		pass(time.Millisecond)
-		require.Equal(t, 3, w.count(mx), "the next mail causes a probe at once")
+		require.Equal(t, 3, w.count(mx), "the next mail causes a probe immediately")
 	})
 }
 
@@ -50,7 +50,7 @@ func TestFailedProbeIsRepeated(t *testing.T) {
 		w.host(mx, unreachable, "8.8.8.8")
 		p.Want(mx)
 		pass(3 * time.Hour)
-		require.Equal(t, 6, w.count(mx), "at once, and after 30 s, 1, 2, 4 and 8 minutes")
+		require.Equal(t, 6, w.count(mx), "immediately, and after 30 s, 1, 2, 4 and 8 minutes")
 		for range 3 * 60 {
 			p.Want(mx)
 			pass(time.Minute)

@@ -241,7 +241,7 @@ func TestReloadKeepsTheStateDirectory(t *testing.T) {
 	require.NoFileExists(t, filepath.Join(o.StateDir, stateFile))
 }
 
-// The back-off of a closed host goes on after a restart.
+// The back-off of a closed host continues after a restart.
 func TestBackOffSurvivesARestart(t *testing.T) {
 	t.Parallel()
 	w := newWorld()

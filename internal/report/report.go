@@ -59,6 +59,8 @@ type Report struct {
 	Waiting []Waiting `json:"waiting"`
 	// More is set if Waiting was cut off at its limit.
 	More bool `json:"more"`
+	// Vanished are domains whose remembered promise is missing from unsigned answers now.
+	Vanished []string `json:"vanished"`
 	// Dropped counts next hops that were forgotten because there were too many.
 	Dropped uint64 `json:"dropped"`
 }

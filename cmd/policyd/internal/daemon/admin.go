@@ -33,7 +33,13 @@ func (d *Daemon) Admin() admin.Daemon {
 // sum returns the report on the lookups since then.
 func (d *Daemon) sum(since time.Time) report.Report {
 	r := d.report.Sum(since)
-	r.Mode = d.loaded.Load().Mode
+	r.Mode, r.Vanished = d.loaded.Load().Mode, []string{}
+	const most = 50
+	if d.promiseStatus() != nil {
+		for _, p := range d.listPromises(admin.PromiseFilter{Vanished: true, Limit: most}).Promises {
+			r.Vanished = append(r.Vanished, p.Domain)
+		}
+	}
 	return r
 }
 
