@@ -2,6 +2,7 @@ package lookup_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -10,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/gather"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/socketmap"
@@ -68,4 +70,43 @@ func TestOnlyMailThatLeavesCausesProbes(t *testing.T) {
 	set.Policy.Mode = policy.ModeReport
 	ask(svc(set), "tls-policy", "d9.example")
 	require.Len(t, wanted, 33, "report mode")
+}
+
+// site is a site that receives domains or not, or cannot find out.
+type site struct {
+	elsewhere
+	own  bool
+	err  error
+	host string
+}
+
+func (s site) Own(context.Context, string, dns.Effort) (bool, string, error) { return s.own, "", s.err }
+func (s site) OwnHost(host string) bool                                      { return host == s.host }
+
+// A host is probed unless this site receives the domain, or is the host, or cannot find out. A site that has not been
+// read yet does not delay the probe.
+func TestProbesDependOnTheSite(t *testing.T) {
+	t.Parallel()
+	const mx = "smtps-a.example.com"
+	for name, c := range map[string]struct {
+		site gather.OwnSite
+		want []string
+	}{
+		"another site receives it": {site{}, []string{mx}},
+		"this site receives it":    {site{own: true}, nil},
+		"this site is the host":    {site{host: mx}, nil},
+		"not read yet":             {site{err: dns.ErrNotCached}, []string{mx}},
+		"cannot be read":           {site{err: errors.New("postconf failed")}, nil},
+		"no site":                  {nil, nil},
+	} {
+		w := newWorld()
+		w.answers["MX example.com"] = &dns.RRset{Name: "example.com", Owner: "example.com", Type: dns.TypeMX, Status: dns.Insecure, MX: []dns.MX{{Preference: 10, Host: mx}}}
+		var wanted []string
+		set := w.settings()
+		set.Site = c.site
+		s := lookup.New(lookup.Sources{Resolver: w, STS: worldSTS{w}, Probes: w, WantProbe: func(host string) { wanted = append(wanted, host) }},
+			set, slog.New(slog.DiscardHandler))
+		ask(s, "tls-policy example.com")
+		require.Equal(t, c.want, wanted, name)
+	}
 }

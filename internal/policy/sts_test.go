@@ -62,3 +62,24 @@ func TestWhatIsSaidAboutAnEnforcedPolicy(t *testing.T) {
 	f.STS.Stale, f.STS.Why = true, "HTTP status 503"
 	require.Contains(t, strings.Join(decided(f, o).Why, "\n"), "the cached policy remains valid, although the domain could not confirm it now: HTTP status 503")
 }
+
+// What Postfix could not read is left out of what it reports on, and so is all of it where it is too long; the policy
+// for TLS is the same.
+func TestReportOfAnEnforcedPolicy(t *testing.T) {
+	t.Parallel()
+	o := with(func(o *policy.Options) { o.MTASTS = true })
+	const tls = "OK secure match=mx.example.com servername=hostname"
+	f := by(unsigned, "10 mx.example.com")
+	f.STS = stsPolicy(mtasts.Enforce, "mx.example.com", "*.example.org", "a b.example.com")
+	f.STS.Policy.Raw = []string{"version: STSv1", "", " ", "x: {", "x: }", "x: \x01", "x: ü", "max_age: 3600"}
+	d := decided(f, o)
+	require.Equal(t, tls+" policy_type=sts policy_domain=example.com mx_host_pattern=mx.example.com mx_host_pattern=*.example.org"+
+		" { policy_string = version: STSv1 } { policy_string = max_age: 3600 }", d.Reply(o, true).String())
+	require.Equal(t, tls, d.Reply(o, false).String())
+	f.STS.Policy.Raw = []string{strings.Repeat("x", 40_000)}
+	d = decided(f, o)
+	require.Greater(t, len(d.Reply(o, true).String()), 40_000)
+	f.STS.Policy.Raw = []string{strings.Repeat("x", 50_000)}
+	d = decided(f, o)
+	require.Equal(t, tls, d.Reply(o, true).String())
+}
