@@ -316,3 +316,13 @@ func TestPolicyThatCouldNotBeFoundIsNotNeededAgain(t *testing.T) {
 		require.Contains(t, d.Failure, "no answer in time")
 	}
 }
+
+// No address is asked of a name that is not a host name.
+func TestNoQuestionAboutANameThatIsNoHostName(t *testing.T) {
+	t.Parallel()
+	_, need := policy.Decide(by(unsigned, "10 a b.example.com", "20 mx.example.com"), withDANEAndSTS())
+	for _, q := range need.Expected {
+		require.NotContains(t, q.Name, " ")
+	}
+	require.NotEmpty(t, need.Expected)
+}

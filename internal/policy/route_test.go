@@ -27,6 +27,7 @@ func TestRouteByProbe(t *testing.T) {
 		facts policy.Facts
 		want  string
 	}{
+		{"preference 0", states(by(signed, "0 "+s), probe.Open), "OK smtps26:example.com:26"},
 		{"every host smtps- and open: by the domain", states(by(signed, "10 "+s, "20 "+u), probe.Open, probe.Open), "OK smtps26:example.com:26"},
 		{"not yet probed is not used", states(by(signed, "10 "+s)), none},
 		{"closed is not used", states(by(signed, "10 "+s), probe.Closed), none},
@@ -107,6 +108,8 @@ func TestRouteWithDANEAndSTS(t *testing.T) {
 		{"the first with TLSA for both ports as a list", second(facts(absent, dane.Usable, dane.Usable), dane.Usable, dane.Absent), "OK smtps26:[" + s + "]:26"},
 		{"unusable TLSA for port 26: the promise verifies the host", facts(absent, dane.Absent, dane.Unusable), "OK smtps26:example.com:26"},
 		{"usable TLSA for port 25 and unusable for port 26: it stays on 25 with DANE", facts(absent, dane.Usable, dane.Unusable), none},
+		{"unusable TLSA for port 25 and securely none for port 26: it stays on 25", facts(absent, dane.Unusable, dane.Absent), none},
+		{"unusable TLSA for both ports", facts(absent, dane.Unusable, dane.Unusable), none},
 		{"no address, which both lookups found", facts(absent, dane.Unreachable, dane.Unreachable), "OK smtps26:example.com:26"},
 		{"the addresses cannot be looked up for port 26", facts(absent, dane.Absent, dane.Failed), none},
 		{"the addresses cannot be looked up for port 25", facts(absent, dane.Failed, dane.Absent), none},
