@@ -84,9 +84,7 @@ func TestFleet(t *testing.T) {
 	l.MX("promise.test", promise.Name)
 	require.NoError(t, l.Start(t.Context()))
 
-	dir, err := os.MkdirTemp("", "fleet")
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dir := t.TempDir()
 	socket := filepath.Join(dir, "redis.sock")
 	redis := exec.Command("redis-server", "--port", "0", "--unixsocket", socket, "--save", "", "--dir", dir)
 	require.NoError(t, redis.Start())
@@ -106,6 +104,7 @@ func TestFleet(t *testing.T) {
 	start := func(name, keyFile string) *node {
 		n := &node{dir: filepath.Join(dir, name)}
 		require.NoError(t, os.MkdirAll(filepath.Join(n.dir, "state"), 0o700))
+		var err error
 		n.Process, err = daemon.Start(t.Context(), daemon.Options{
 			Binary: source + "/bin/policyd", Dir: n.dir, Listen: "unix:DIR/sock",
 			Settings: fmt.Sprintf(nodeSettings, l.Upstream.Addr, l.CAFile(), socket, keyFile),
