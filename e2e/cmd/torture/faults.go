@@ -43,7 +43,7 @@ func faults() []fault {
 		{
 			name: "resolver: changes its mind from secure to insecure", ttl: 60, happen: changesItsMind,
 			holds: "the secure answer is kept until it expires, and no refresh replaces it",
-			log:   "a secure answer is kept against an insecure one",
+			log:   "keeping a secure answer although an insecure one arrived",
 		},
 		{
 			name: "resolver: lies about AD", ttl: shortTTL, happen: liesAboutAD, log: `result="echoes AD"`,

@@ -14,15 +14,16 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// limitMemory sets Go's memory limit to nine tenths of the limit of the control group, unless GOMEMLIMIT is lower, and
+// limitMemory sets Go's memory limit to the limit of the control group less a tenth of it, and of a small one less a quarter
+// or 16 MiB, whichever is less: the kernel counts the buffers of sockets too. It leaves a lower GOMEMLIMIT as it is, and
 // returns how many bytes of it the DNS cache may take; 0 means that there is no limit. The load that untrusted senders cause
 // must never make the kernel kill policyd.
 func (d *Daemon) limitMemory(group func() (uint64, error)) int64 {
 	limit := debug.SetMemoryLimit(-1)
 	most, err := group()
 	switch {
-	case err == nil && most/10*9 < uint64(limit):
-		limit = int64(most / 10 * 9)
+	case err == nil && usable(most) < uint64(limit):
+		limit = int64(usable(most))
 		debug.SetMemoryLimit(limit)
 	case err == nil, errors.Is(err, memlimit.ErrNoLimit), errors.Is(err, memlimit.ErrNoCgroup), errors.Is(err, memlimit.ErrCgroupsNotSupported):
 	default:
@@ -41,6 +42,9 @@ func (d *Daemon) limitMemory(group func() (uint64, error)) int64 {
 	}
 	return share
 }
+
+// usable returns how much of the limit of a control group Go may use.
+func usable(most uint64) uint64 { return most - max(most/10, min(most/4, 16<<20)) }
 
 func mebibytes(n int64) string { return fmt.Sprintf("%d MiB", n>>20) }
 
