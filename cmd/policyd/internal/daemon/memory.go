@@ -14,8 +14,8 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// limitMemory sets Go's memory limit to the limit of the control group less a tenth of it, and of a small one less a quarter
-// or 16 MiB, whichever is less: the kernel counts the buffers of sockets too. It leaves a lower GOMEMLIMIT as it is, and
+// limitMemory sets Go's memory limit to the limit of the control group less a tenth of it, and of a small one less a third
+// or 24 MiB, whichever is less: the kernel counts the buffers of sockets too. It leaves a lower GOMEMLIMIT as it is, and
 // returns how many bytes of it the DNS cache may take; 0 means that there is no limit. The load that untrusted senders cause
 // must never make the kernel kill policyd.
 func (d *Daemon) limitMemory(group func() (uint64, error)) int64 {
@@ -44,7 +44,7 @@ func (d *Daemon) limitMemory(group func() (uint64, error)) int64 {
 }
 
 // usable returns how much of the limit of a control group Go may use.
-func usable(most uint64) uint64 { return most - max(most/10, min(most/4, 16<<20)) }
+func usable(most uint64) uint64 { return most - max(most/10, min(most/3, 24<<20)) }
 
 func mebibytes(n int64) string { return fmt.Sprintf("%d MiB", n>>20) }
 

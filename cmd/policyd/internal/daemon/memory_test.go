@@ -37,11 +37,11 @@ func TestLimitMemory(t *testing.T) {
 		{name: "none", env: none, err: memlimit.ErrNoLimit, limit: none},
 		{name: "no control group", env: none, err: memlimit.ErrNoCgroup, limit: none},
 		{name: "not known", env: none, err: errors.New("no such file"), limit: none, log: "the memory limit of the control group is not known"},
-		{name: "a small control group", env: none, group: 100 << 20, limit: 84 << 20, want: 84 << 20 / 4, log: "bounded by the memory limit"},
+		{name: "a small control group", env: none, group: 100 << 20, limit: 76 << 20, want: 76 << 20 / 4, log: "bounded by the memory limit"},
 		{name: "a large one", env: none, group: 10 << 30, limit: 9 << 30, want: (9<<30 - 64<<20) / 2},
 		{name: "GOMEMLIMIT", env: 80 << 20, err: memlimit.ErrNoLimit, limit: 80 << 20, want: 20 << 20, log: "bounded by the memory limit"},
-		{name: "GOMEMLIMIT is less", env: 80 << 20, group: 100 << 20, limit: 80 << 20, want: 20 << 20, log: "bounded by the memory limit"},
-		{name: "GOMEMLIMIT is more", env: 80 << 30, group: 100 << 20, limit: 84 << 20, want: 84 << 20 / 4, log: "bounded by the memory limit"},
+		{name: "GOMEMLIMIT is less", env: 70 << 20, group: 100 << 20, limit: 70 << 20, want: 70 << 20 / 4, log: "bounded by the memory limit"},
+		{name: "GOMEMLIMIT is more", env: 80 << 30, group: 100 << 20, limit: 76 << 20, want: 76 << 20 / 4, log: "bounded by the memory limit"},
 	} {
 		debug.SetMemoryLimit(c.env)
 		var said strings.Builder
