@@ -10,6 +10,10 @@ ARCH    ?= $(shell go env GOARCH)
 CROSS    = linux/amd64 linux/arm64 freebsd/amd64 openbsd/amd64
 FUZZTIME ?= 10s
 
+# The same for every go command, so that what one compiles, the others find in Go's build cache.
+export CGO_ENABLED = 0
+export GOFLAGS    := $(filter-out -trimpath,$(GOFLAGS)) -trimpath
+
 # The packages that need neither root nor Postfix.
 UNIT = $(shell go list ./...)
 
@@ -27,7 +31,7 @@ go-version:
 	{ echo "policyd needs Go $(GO_NEEDED) or later, and the go command here is $$have: install a newer Go and put it first in PATH."; exit 1; }
 
 build: go-version ## bin/policyd
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/policyd ./cmd/policyd
+	go build -ldflags '$(LDFLAGS)' -o bin/policyd ./cmd/policyd
 
 test: go-version ## the tests for a change, about 5 minutes; the end-to-end tests only as root
 	@.ci/steps test root-beside:deps unit root:e2e
@@ -36,14 +40,14 @@ ci: go-version ## all that CI runs, about 20 minutes; make test is a part of it;
 	@.ci/steps ci test size portable beside:soak check race fuzz-short torture-short package-test
 
 unit: go-version ## the tests of every package; they need no root and no other programs
-	go test -shuffle=on -timeout 10m $(UNIT)
+	go test -vet=off -shuffle=on -timeout 10m $(UNIT)
 
 race: go-version ## the same with the race detector, which needs a C compiler
-	go test -race -shuffle=on -timeout 10m $(UNIT)
+	CGO_ENABLED=1 go test -vet=off -race -shuffle=on -timeout 10m $(UNIT)
 
 e2e: deps build ## real Postfix, real resolvers, real receivers; root only
-	cd e2e && go test -tags e2e -count=1 -timeout 20m
-	go test -p 1 -tags e2e -count=1 -timeout 20m ./e2e/lab/... ./internal/postfix ./internal/fleet ./cmd/policyd/internal/doctor
+	cd e2e && go test -vet=off -tags e2e -count=1 -timeout 20m
+	go test -vet=off -p 1 -tags e2e -count=1 -timeout 20m ./e2e/lab/... ./internal/postfix ./internal/fleet ./cmd/policyd/internal/doctor
 
 torture: build ## what must hold under faults, less than 10 minutes; all of it as root only
 	go run ./e2e/cmd/torture -policyd bin/policyd
@@ -66,7 +70,7 @@ golden: ## write the golden files again; look at the difference before you commi
 # The public packages, for every system that a mail server or a tool may run on.
 portable: ## compile socketmap and prefix for six systems
 	@set -e; for target in linux/amd64 darwin/arm64 freebsd/amd64 openbsd/amd64 windows/amd64 js/wasm; do \
-	  echo $$target; CGO_ENABLED=0 GOOS=$${target%/*} GOARCH=$${target#*/} go build ./socketmap ./prefix; \
+	  echo $$target; GOOS=$${target%/*} GOARCH=$${target#*/} go build ./socketmap ./prefix; \
 	done
 
 check: $(LINT) ## format, vet, lint, language and documents
@@ -163,7 +167,7 @@ package-test: $(NFPM) cross ## the packages on a clean Debian that is booted for
 cross: ## dist/policyd-OS-ARCH for Linux, FreeBSD and OpenBSD
 	@set -e; for target in $(CROSS); do \
 	  out=dist/policyd-$$(echo $$target | tr / -); echo $$out; \
-	  CGO_ENABLED=0 GOOS=$${target%/*} GOARCH=$${target#*/} go build -trimpath -ldflags '$(LDFLAGS)' -o $$out ./cmd/policyd; \
+	  GOOS=$${target%/*} GOARCH=$${target#*/} go build -ldflags '$(LDFLAGS)' -o $$out ./cmd/policyd; \
 	done
 
 clean: ## remove what was built

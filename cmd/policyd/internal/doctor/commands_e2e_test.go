@@ -64,6 +64,7 @@ func TestCommands(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := newSender(t)
 			dir := s.realConfig(debianMain+c.main, debianMaster+c.master)
 			before, err := os.ReadFile(dir + "/main.cf")
