@@ -1,0 +1,32 @@
+package policy
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/dane"
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/prefix"
+)
+
+// The key that Postfix asks for after following a route is decided by the TLSA records of port 26 and by none of those
+// of port 25: RFC 7672 section 2.2 applies to the port that is connected to.
+func TestTheKeyAfterARouteIsDecidedByTheRecordsOfPort26(t *testing.T) {
+	t.Parallel()
+	o := Options{Mode: ModeEnforce, DANE: true, Port26: Port26Options{Mode: PortAlways, Port: 26, Transport: "smtps26"}}
+	f := Facts{
+		Nexthop: Nexthop{Name: "example.com", Port: SMTPPort},
+		MX:      MX{Asked: true, Status: dns.Secure},
+		Hosts: []Host{{
+			Name: "smtps-mx.example.com", Class: prefix.SMTPS,
+			DANE: dane.Result{State: dane.Absent}, DANE26: dane.Result{State: dane.Usable},
+		}},
+	}
+	for name, then := range map[string]Facts{"by the domain": onPort26(f, &o), "by the host": hostOnPort26(&f.Hosts[0], &o)} {
+		d, need := Decide(then, o)
+		require.Empty(t, need.Required, name)
+		require.Equal(t, LevelDANEOnly, d.TLS.Level, name)
+	}
+	require.Equal(t, dane.Absent, f.Hosts[0].DANE.State, "the facts of port 25 are as before")
+}
