@@ -155,7 +155,7 @@ func (f *Fleet) synchronize(ctx context.Context) error {
 // lock of its own held.
 func (f *Fleet) markAll() {
 	for kind, local := range f.locals {
-		domains := slices.Collect(local.Domains)
+		domains := local.Domains()
 		f.mu.Lock()
 		for _, domain := range domains {
 			f.dirty[name{kind, domain}] = struct{}{}

@@ -25,8 +25,8 @@ import (
 
 // Local is what one node knows of one kind. Its methods may be called concurrently with lookups and must not wait.
 type Local interface {
-	// Domains calls yield for each domain that has something to share, until yield returns false.
-	Domains(yield func(domain string) bool)
+	// Domains returns the domains that have something to share.
+	Domains() []string
 	// Content returns what peers should know about a domain, when it was learned and for how long it holds. It returns
 	// false when there is nothing to share.
 	Content(domain string) (Content, bool)

@@ -12,7 +12,7 @@ type Policies struct{ Store *stsstore.Store }
 var _ Local = Policies{}
 
 // Domains implements Local.
-func (p Policies) Domains(yield func(string) bool) { p.Store.Domains(yield) }
+func (p Policies) Domains() []string { return p.Store.Domains() }
 
 // Content implements Local. The time is that of the fetch, and the lifetime the max_age of the policy.
 func (p Policies) Content(domain string) (Content, bool) {

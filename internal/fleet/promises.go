@@ -19,7 +19,7 @@ type Promises struct {
 var _ Local = Promises{}
 
 // Domains implements Local.
-func (p Promises) Domains(yield func(string) bool) { p.Store.Domains(yield) }
+func (p Promises) Domains() []string { return p.Store.Domains() }
 
 // Content implements Local. The time is the last day on which a promise was seen.
 func (p Promises) Content(domain string) (Content, bool) {

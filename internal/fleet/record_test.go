@@ -119,10 +119,10 @@ type unlocked struct {
 	fleet *Fleet
 }
 
-func (l unlocked) Domains(yield func(string) bool) {
+func (l unlocked) Domains() []string {
 	require.True(l.t, l.fleet.mu.TryLock(), "Changed would wait for a Local that waits for Changed")
 	l.fleet.mu.Unlock()
-	yield("example.com")
+	return []string{"example.com"}
 }
 
 // A lookup that notes a promise and a synchronization that begins at the same time must not wait for each other.

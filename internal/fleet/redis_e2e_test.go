@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -72,15 +73,10 @@ type memory struct {
 
 func newMemory() *memory { return &memory{values: map[string]fleet.Content{}} }
 
-func (m *memory) Domains(yield func(string) bool) {
+func (m *memory) Domains() []string {
 	m.mu.Lock()
-	domains := maps.Clone(m.values)
-	m.mu.Unlock()
-	for d := range domains {
-		if !yield(d) {
-			return
-		}
-	}
+	defer m.mu.Unlock()
+	return slices.Collect(maps.Keys(m.values))
 }
 
 func (m *memory) Content(domain string) (fleet.Content, bool) {

@@ -96,7 +96,6 @@ func (b *background) ask(next policy.Nexthop) (j *job, soon bool) {
 		oldest := b.stack[0]
 		b.stack = append(b.stack[:0], b.stack[1:]...)
 		delete(b.jobs, oldest.next)
-		close(oldest.done)
 		if times, due := b.full.Due(); due {
 			b.log.Warn("too many routes of unknown domains to look up; their mail goes to port 25 under its TLS policy",
 				"waiting", backgroundQueue, "dropped", times)

@@ -5,121 +5,50 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"time"
-
-	"go.etcd.io/bbolt"
-
-	"github.com/policyd/policyd/internal/statedb"
 )
 
 // diskInterval is how often Run looks whether the database is still in its place, or can be opened again.
 const diskInterval = 2 * time.Second
 
-// Run writes changes to the state directory until ctx ends, and what is left then. It returns immediately without a state
-// directory. Changes that arrive during a write go together into the next one.
+// Run writes changes to the state directory until ctx ends, and what is left then. Changes that arrive during a write go
+// together into the next one.
 func (s *Store) Run(ctx context.Context) error {
-	if s.disk == nil {
-		<-ctx.Done()
-		return ctx.Err()
-	}
 	tick := time.NewTicker(diskInterval)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			s.checkDisk()
-			s.flush()
 			return errors.Join(ctx.Err(), s.disk.Close())
 		case <-tick.C:
-			s.checkDisk()
+			s.disk.Sync()
 		case <-s.wake:
-			s.flush()
+			s.disk.Save()
 		}
 	}
 }
 
-func newDisk(o Options) *statedb.File {
-	return statedb.New(statedb.Options{Path: filepath.Join(o.StateDir, "promises.db"), Bucket: "promises-1", Log: o.Log, Faults: o.Faults})
-}
-
-// checkDisk opens the database if it is not open, and again if its file was removed or replaced.
-func (s *Store) checkDisk() {
-	s.disk.CloseIfReplaced()
-	if !s.disk.IsOpen() {
-		s.openDisk(statedb.RetryLockTimeout)
-	}
-}
-
-// openDisk opens the database. The first time it reads what survived the restart; in any case it then makes the disk agree
-// with the memory. A record that cannot be decoded is removed.
-func (s *Store) openDisk(lockTimeout time.Duration) {
-	s.mu.Lock()
-	for domain := range s.records {
-		s.dirty[domain] = struct{}{}
-	}
-	s.mu.Unlock()
-	s.disk.Open(lockTimeout, s.read, s.write)
-}
-
-// read takes over the records of the disk, the first time it succeeds. It waits for the disk without the lock, which
-// lookups need.
-func (s *Store) read(b *bbolt.Bucket) error {
-	found := map[string]*record{} // nil: it cannot be decoded
-	err := b.ForEach(func(k, v []byte) error {
-		found[string(k)] = nil
-		if r, err := decode(v); err == nil {
-			found[string(k)] = &r
-		}
+// encoded returns a record in the form in which it is on disk.
+func (s *Store) encoded(domain string) []byte {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	r, ok := s.records[domain]
+	if !ok {
 		return nil
-	})
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for domain, r := range found {
-		if _, known := s.records[domain]; r == nil || known || s.loaded || len(s.records) >= s.max {
-			s.dirty[domain] = struct{}{}
-		} else {
-			s.records[domain] = *r
-		}
 	}
-	s.loaded = s.loaded || err == nil
-	return err
+	return r.encode()
 }
 
-// flush writes what has changed.
-func (s *Store) flush() { s.disk.Update(s.write) }
-
-// write makes the disk agree with the memory about the domains that have changed. If the transaction fails, the database is
-// closed, and everything is written when it is opened again.
-func (s *Store) write(b *bbolt.Bucket) error {
-	for domain, value := range s.changes() {
-		var err error
-		if value == nil {
-			err = b.Delete([]byte(domain))
-		} else {
-			err = b.Put([]byte(domain), value)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// changes returns the encoded records that have changed since the last call, nil for a domain that was removed.
-func (s *Store) changes() map[string][]byte {
+// load takes over a record from the disk, unless the domain has one that is newer.
+func (s *Store) load(domain string, value []byte) bool {
+	r, err := decode(value)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	changes := make(map[string][]byte, len(s.dirty))
-	for domain := range s.dirty {
-		if r, ok := s.records[domain]; ok {
-			changes[domain] = r.encode()
-		} else {
-			changes[domain] = nil
-		}
+	if _, known := s.records[domain]; err != nil || known || len(s.records) >= s.max {
+		return false
 	}
-	clear(s.dirty)
-	return changes
+	s.records[domain] = r
+	return true
 }
 
 const (

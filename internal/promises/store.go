@@ -47,7 +47,7 @@ type Options struct {
 
 // Store remembers promises. All methods may be called concurrently, and none of them waits for the disk.
 type Store struct {
-	disk *statedb.File // nil without a state directory
+	disk *statedb.File
 	log  *slog.Logger
 	now  func() time.Time
 	max  int
@@ -55,9 +55,7 @@ type Store struct {
 	mu      sync.RWMutex
 	records map[string]record
 	agreed  map[string]time.Time // when the second resolver first gave the answer that is held
-	dirty   map[string]struct{}  // records that differ from those on disk
-	loaded  bool                 // the records on disk were read
-	wake    chan struct{}
+	wake    chan struct{}        // a token where the disk lacks a change
 
 	vanished atomic.Uint64
 	seen     func(domain string)
@@ -68,8 +66,7 @@ type Store struct {
 func New(o Options) *Store {
 	s := &Store{
 		log: o.Log, now: o.Now, max: o.Max, seen: o.Seen,
-		records: map[string]record{}, agreed: map[string]time.Time{}, dirty: map[string]struct{}{},
-		wake: make(chan struct{}, 1),
+		records: map[string]record{}, agreed: map[string]time.Time{}, wake: make(chan struct{}, 1),
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -80,11 +77,11 @@ func New(o Options) *Store {
 	if s.max == 0 {
 		s.max = MaxDomains
 	}
-	if o.StateDir != "" {
-		o.Log = s.log
-		s.disk = newDisk(o)
-		s.openDisk(statedb.StartLockTimeout)
-	}
+	s.disk = statedb.New(statedb.Options{
+		Dir: o.StateDir, Name: "promises.db", Bucket: "promises-1", Log: s.log, Faults: o.Faults,
+		Names: s.Domains, Encode: s.encoded, Load: s.load,
+	})
+	s.disk.Open()
 	return s
 }
 
@@ -261,10 +258,7 @@ func (s *Store) evict() {
 
 // mark has Run write or delete a record. s.mu is held.
 func (s *Store) mark(domain string) {
-	if s.disk == nil {
-		return
-	}
-	s.dirty[domain] = struct{}{}
+	s.disk.Mark(domain)
 	select {
 	case s.wake <- struct{}{}:
 	default:
@@ -388,16 +382,11 @@ func (s *Store) Sightings(domain string) (seen [3]Sightings, ok bool) {
 	return r.seen, ok
 }
 
-// Domains calls yield for each domain that is remembered, in no order, until yield returns false.
-func (s *Store) Domains(yield func(domain string) bool) {
+// Domains returns the domains that are remembered, in no order.
+func (s *Store) Domains() []string {
 	s.mu.RLock()
-	domains := slices.Collect(maps.Keys(s.records))
-	s.mu.RUnlock()
-	for _, d := range domains {
-		if !yield(d) {
-			return
-		}
-	}
+	defer s.mu.RUnlock()
+	return slices.Collect(maps.Keys(s.records))
 }
 
 // Holds returns the domains whose answer is held at present.

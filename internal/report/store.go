@@ -5,11 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
-	"path/filepath"
+	"maps"
+	"slices"
 	"sync"
 	"time"
-
-	"go.etcd.io/bbolt"
 
 	"github.com/policyd/policyd/internal/statedb"
 )
@@ -40,26 +39,25 @@ type Options struct {
 // Store remembers lookups. Make one with New, and Run it so that they survive a restart.
 type Store struct {
 	max  int
-	disk *statedb.File // nil without a state directory
+	disk *statedb.File
 
 	mu      sync.Mutex
 	records map[string]*record
-	dirty   map[string]struct{} // to be written or removed on disk
 	dropped uint64
-	loaded  bool // the disk has been read
 }
 
 // New returns a store with what is in the state directory. A state directory that cannot be used is logged, and tried
 // again while Run runs.
 func New(o Options) *Store {
-	s := &Store{max: o.Max, records: map[string]*record{}, dirty: map[string]struct{}{}}
+	s := &Store{max: o.Max, records: map[string]*record{}}
 	if s.max <= 0 {
 		s.max = MaxNexthops
 	}
-	if o.StateDir != "" {
-		s.disk = statedb.New(statedb.Options{Path: filepath.Join(o.StateDir, "report.db"), Bucket: "report-1", Log: o.Log})
-		s.open(statedb.StartLockTimeout)
-	}
+	s.disk = statedb.New(statedb.Options{
+		Dir: o.StateDir, Name: "report.db", Bucket: "report-1", Log: o.Log,
+		Names: s.names, Encode: s.encoded, Load: s.load,
+	})
+	s.disk.Open()
 	return s
 }
 
@@ -82,7 +80,7 @@ func (s *Store) Record(l Lookup) {
 	if l.Outcome == Wait {
 		r.Waits, r.LastWait, r.Reason = r.Waits+1, now, l.Reason
 	}
-	s.dirty[l.Nexthop] = struct{}{}
+	s.disk.Mark(l.Nexthop)
 }
 
 // drop forgets one record to make room; s.mu is held.
@@ -102,7 +100,7 @@ func (s *Store) drop() {
 
 func (s *Store) remove(nexthop string) {
 	delete(s.records, nexthop)
-	s.dirty[nexthop] = struct{}{}
+	s.disk.Mark(nexthop)
 }
 
 // Sum sums up the next hops that were looked up since then. The zero time means all.
@@ -132,16 +130,10 @@ func (s *Store) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			if s.disk == nil {
-				return ctx.Err()
-			}
-			s.save()
 			return errors.Join(ctx.Err(), s.disk.Close())
 		case <-tick.C:
 			s.expire(time.Now().Add(-keep))
-			if s.disk != nil {
-				s.save()
-			}
+			s.disk.Sync()
 		}
 	}
 }
@@ -157,80 +149,33 @@ func (s *Store) expire(since time.Time) {
 	}
 }
 
-// save writes what has changed, and opens the database again if it is not open or was replaced.
-func (s *Store) save() {
-	s.disk.CloseIfReplaced()
-	if !s.disk.IsOpen() {
-		s.open(statedb.RetryLockTimeout)
-		return
-	}
-	s.disk.Update(s.write)
-}
-
-// open opens the database. The first time it reads what survived the restart; then it makes the disk agree with the
-// memory.
-func (s *Store) open(lockTimeout time.Duration) {
+func (s *Store) names() []string {
 	s.mu.Lock()
-	for nexthop := range s.records {
-		s.dirty[nexthop] = struct{}{}
-	}
-	s.mu.Unlock()
-	s.disk.Open(lockTimeout, s.read, s.write)
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.records))
 }
 
-// read loads the records from disk. A record is removed or written again if it cannot be decoded, if there are too many,
-// or if its next hop was looked up since the start.
-// It waits for the disk without the lock, which lookups need.
-func (s *Store) read(b *bbolt.Bucket) error {
-	found := map[string]*record{} // nil: it cannot be decoded
-	err := b.ForEach(func(k, v []byte) error {
-		r := &record{}
-		if bad := json.Unmarshal(v, r); bad != nil {
-			r = nil
-		}
-		found[string(k)] = r
+// encoded returns a record in the form in which it is on disk.
+func (s *Store) encoded(nexthop string) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, ok := s.records[nexthop]
+	if !ok {
 		return nil
-	})
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for nexthop, r := range found {
-		if r == nil || s.records[nexthop] != nil || s.loaded || len(s.records) >= s.max {
-			s.dirty[nexthop] = struct{}{}
-		} else {
-			s.records[nexthop] = r
-		}
 	}
-	s.loaded = s.loaded || err == nil
-	return err
+	b, _ := json.Marshal(r) // strings and numbers do not fail
+	return b
 }
 
-// write makes the disk agree with the memory about the next hops that have changed.
-func (s *Store) write(b *bbolt.Bucket) error {
-	for nexthop, value := range s.changes() {
-		err := error(nil)
-		if value == nil {
-			err = b.Delete([]byte(nexthop))
-		} else {
-			err = b.Put([]byte(nexthop), value)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// changes returns the encoded records that have changed since the last call, nil for one that was removed.
-func (s *Store) changes() map[string][]byte {
+// load takes over a record from the disk. A next hop that was looked up since the start keeps its new record.
+func (s *Store) load(nexthop string, value []byte) bool {
+	r := &record{}
+	err := json.Unmarshal(value, r)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	changes := make(map[string][]byte, len(s.dirty))
-	for nexthop := range s.dirty {
-		changes[nexthop] = nil
-		if r, ok := s.records[nexthop]; ok {
-			changes[nexthop], _ = json.Marshal(r) // strings and numbers do not fail
-		}
+	if err != nil || s.records[nexthop] != nil || len(s.records) >= s.max {
+		return false
 	}
-	clear(s.dirty)
-	return changes
+	s.records[nexthop] = r
+	return true
 }

@@ -1,6 +1,6 @@
-// Package statedb keeps state across restarts in a bbolt database, and copes with whatever happens to the file: it can be
-// corrupt, read-only, on a full disk, removed or replaced at any moment. The owner keeps everything in memory; the file only
-// has to be right when the next process starts.
+// Package statedb keeps records across restarts in a bbolt database, and copes with whatever happens to the file: it can be
+// corrupt, read-only, on a full disk, removed or replaced at any moment. The owner keeps all records in memory; the file
+// only has to be right when the next process starts.
 package statedb
 
 import (
@@ -24,10 +24,9 @@ import (
 )
 
 const (
-	// StartLockTimeout is how long the start should wait for the lock on the file.
-	StartLockTimeout = time.Second
-	// RetryLockTimeout is how long later attempts should wait.
-	RetryLockTimeout = time.Millisecond
+	// startLockTimeout is how long the start waits for the lock on the file, and retryLockTimeout how long later attempts do.
+	startLockTimeout = time.Second
+	retryLockTimeout = time.Millisecond
 
 	dirMode  = 0o750
 	fileMode = 0o600
@@ -37,35 +36,42 @@ const (
 
 var errCorrupt = errors.New("statedb: corrupt database")
 
-// File is a bbolt database with one bucket, whose transactions are on disk when they return: a crash at any moment leaves
-// it whole. A database that is corrupt is set aside and started again. After any other fault the database is closed, and
-// the owner should try to open it again every few seconds.
+// File is a bbolt database whose one bucket has the records of its owner. Transactions are on disk when they return: a crash
+// at any moment leaves it whole. A database that is corrupt is set aside and started again. After any other fault the
+// database is closed; call Sync every few seconds, which opens it again. A nil File keeps nothing.
 type File struct {
-	path     string
-	bucket   []byte
-	log      *slog.Logger
-	openFile OpenFile
+	o Options
 
 	mu     sync.Mutex
 	db     *bbolt.DB   // nil if it is not open
 	file   os.FileInfo // of db
+	loaded bool        // the records on disk were read
 	closed bool
 	warned bool // about the present fault
-	faults *oncelog.Limiter
+
+	marking sync.Mutex // guards marked; never held while waiting for the disk or the owner
+	marked  map[string]struct{}
 }
 
-// OpenFile opens a file like os.OpenFile.
-type OpenFile func(name string, flag int, mode os.FileMode) (*os.File, error)
-
-// Options of a File. All fields are required except OpenFile.
+// Options of a File. All fields are required except Faults and OpenFile. Names, Encode and Load are called with the database
+// locked.
 type Options struct {
-	// Path is the file, whose directory is created if necessary.
-	Path string
-	// Bucket is the name of the bucket. Change it when the encoding of the values changes.
+	// Dir is the state directory, which is created if necessary; "" makes a nil File.
+	Dir string
+	// Name is the name of the file.
+	Name string
+	// Bucket is the name of the bucket. Change it when the encoding of the records changes.
 	Bucket string
-	Log    *slog.Logger
+	// Names returns the names of all records that are in memory.
+	Names func() []string
+	// Encode returns a record as it is now, nil if there is none.
+	Encode func(name string) []byte
+	// Load takes over a record from the disk. It returns false if the record must not stay there as it is: it cannot be
+	// decoded, there is a newer one, or there is no room for it.
+	Load func(name string, value []byte) bool
+	Log  *slog.Logger
 	// OpenFile replaces os.OpenFile in tests.
-	OpenFile OpenFile
+	OpenFile func(name string, flag int, mode os.FileMode) (*os.File, error)
 	// Faults limits the warnings; files in the same directory share it, so that one fault is one warning. nil limits those of
 	// this file.
 	Faults *oncelog.Limiter
@@ -73,72 +79,137 @@ type Options struct {
 
 // New returns a File that is not open yet.
 func New(o Options) *File {
+	if o.Dir == "" {
+		return nil
+	}
 	if o.OpenFile == nil {
 		o.OpenFile = os.OpenFile
 	}
 	if o.Faults == nil {
 		o.Faults = &oncelog.Limiter{}
 	}
-	return &File{path: o.Path, bucket: []byte(o.Bucket), log: o.Log, openFile: o.OpenFile, faults: o.Faults}
+	return &File{o: o, marked: map[string]struct{}{}}
 }
 
-// IsOpen reports whether the database is open, so that an Update reaches the disk.
+func (d *File) path() string { return filepath.Join(d.o.Dir, d.o.Name) }
+
+// IsOpen reports whether the database is open, so that what is saved reaches the disk.
 func (d *File) IsOpen() bool {
+	if d == nil {
+		return false
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.db != nil
 }
 
-// Use reads or writes a bucket in a transaction. It must not keep what it reads.
-type Use func(*bbolt.Bucket) error
-
-// Open opens the database and calls read and then write, if it is not open. A file that can only be read is read and
-// closed again. A fault is logged, once per minute at most; IsOpen is then false.
-func (d *File) Open(lockTimeout time.Duration, read, write Use) {
+// Open opens the database at the start of the owner and reads what survived the restart.
+func (d *File) Open() {
+	if d == nil {
+		return
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.open(startLockTimeout)
+}
+
+// Mark notes that records have changed, or were removed, so that the next Save writes or deletes them. It never waits.
+func (d *File) Mark(names ...string) {
+	if d == nil {
+		return
+	}
+	d.marking.Lock()
+	defer d.marking.Unlock()
+	for _, name := range names {
+		d.marked[name] = struct{}{}
+	}
+}
+
+// take returns the marked names and unmarks them.
+func (d *File) take() map[string]struct{} {
+	d.marking.Lock()
+	defer d.marking.Unlock()
+	names := d.marked
+	d.marked = map[string]struct{}{}
+	return names
+}
+
+// Save writes the marked records, if the database is open. After a fault it is not open any more, and everything is written
+// when it is opened again.
+func (d *File) Save() {
+	if d == nil {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	names := d.take()
+	if d.db == nil || len(names) == 0 {
+		return
+	}
+	if err := guarded(func() error { return d.write(d.db, names) }); err != nil {
+		d.fail(err)
+	}
+}
+
+// Sync opens the database if it is not open, and again if its file was removed or replaced, and saves.
+func (d *File) Sync() {
+	if d == nil {
+		return
+	}
+	d.mu.Lock()
+	d.closeIfReplaced()
+	d.open(retryLockTimeout)
+	d.mu.Unlock()
+	d.Save()
+}
+
+// open opens the database if it is not open. A file that can only be read is read and closed again. A fault is logged, once
+// per minute at most; d.db is then nil. The caller holds d.mu.
+func (d *File) open(lockTimeout time.Duration) {
 	if d.closed || d.db != nil {
 		return
 	}
-	try := func() error {
-		return d.openLocked(&bbolt.Options{Timeout: lockTimeout, FreelistType: bbolt.FreelistMapType}, read, write)
+	try := func(readOnly bool) error {
+		return d.openOnce(&bbolt.Options{Timeout: lockTimeout, FreelistType: bbolt.FreelistMapType, ReadOnly: readOnly})
 	}
-	err := try()
+	err := try(false)
 	if corrupt(err) {
 		d.setAside(err)
-		err = try()
+		err = try(false)
 	}
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
-		_ = d.openLocked(&bbolt.Options{Timeout: lockTimeout, ReadOnly: true}, read, nil) // err is the fault to report
+		_ = try(true) // err is the fault to report
 	}
 	if err != nil {
 		d.fail(err)
 		return
 	}
 	if d.warned {
-		d.log.Info("state database can be written again", "file", d.path)
+		d.o.Log.Info("state database can be written again", "file", d.path())
 		d.warned = false
 	}
 }
 
-// openLocked opens the file, reads and writes. Unless all of that succeeds, and with o.ReadOnly, it closes the file again.
-func (d *File) openLocked(o *bbolt.Options, read, write Use) error {
+// openOnce opens the file and makes it agree with the records in memory. Unless all of that succeeds, and with o.ReadOnly, it
+// closes the file again.
+func (d *File) openOnce(o *bbolt.Options) error {
 	if !o.ReadOnly {
-		if err := os.MkdirAll(filepath.Dir(d.path), dirMode); err != nil {
+		if err := os.MkdirAll(d.o.Dir, dirMode); err != nil {
 			return err
 		}
 	}
-	o.OpenFile = d.openFile
+	o.OpenFile = d.o.OpenFile
 	var db *bbolt.DB
 	err := guarded(func() (err error) {
-		if db, err = bbolt.Open(d.path, fileMode, o); err != nil {
+		if db, err = bbolt.Open(d.path(), fileMode, o); err != nil {
 			return err
 		}
-		d.file, _ = os.Stat(d.path) // nil does not equal any file, which CloseIfReplaced notices
-		if err := db.View(func(tx *bbolt.Tx) error { return d.inBucket(tx, read) }); err != nil || o.ReadOnly {
+		d.file, _ = os.Stat(d.path()) // nil does not equal any file, which closeIfReplaced notices
+		d.Mark(d.o.Names()...)
+		if err := db.View(d.read); err != nil || o.ReadOnly {
 			return err
 		}
-		return db.Update(func(tx *bbolt.Tx) error { return d.inBucket(tx, write) })
+		return d.write(db, d.take())
 	})
 	if err == nil && !o.ReadOnly {
 		d.db = db
@@ -150,46 +221,57 @@ func (d *File) openLocked(o *bbolt.Options, read, write Use) error {
 	return err
 }
 
-func (d *File) inBucket(tx *bbolt.Tx, f Use) error {
-	b := tx.Bucket(d.bucket)
-	if b == nil && tx.Writable() {
-		var err error
-		if b, err = tx.CreateBucket(d.bucket); err != nil {
-			return err
-		}
-	}
+// read hands the records on disk to the owner, the first time that it succeeds. Later, after a fault, memory is newer.
+func (d *File) read(tx *bbolt.Tx) error {
+	b := tx.Bucket([]byte(d.o.Bucket))
 	if b == nil {
+		d.loaded = true
 		return nil
 	}
-	return f(b)
+	err := b.ForEach(func(k, v []byte) error {
+		if name := string(k); d.loaded || !d.o.Load(name, v) {
+			d.Mark(name)
+		}
+		return nil
+	})
+	d.loaded = d.loaded || err == nil
+	return err
 }
 
-// Update calls write in a transaction, if the database is open. After a fault it is not open any more.
-func (d *File) Update(write Use) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+// write makes the disk agree with some records. It encodes them within the transaction, so the last change in memory is the
+// last on disk.
+func (d *File) write(db *bbolt.DB, names map[string]struct{}) error {
+	return db.Update(func(tx *bbolt.Tx) error {
+		b, err := tx.CreateBucketIfNotExists([]byte(d.o.Bucket))
+		if err != nil {
+			return err
+		}
+		for name := range names {
+			if value := d.o.Encode(name); value != nil {
+				err = b.Put([]byte(name), value)
+			} else {
+				err = b.Delete([]byte(name))
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// closeIfReplaced closes a database whose file is no longer in its place, because the file or its directory was removed or
+// replaced: what is written to it would be lost. The caller holds d.mu.
+func (d *File) closeIfReplaced() {
 	if d.db == nil {
 		return
 	}
-	if err := guarded(func() error { return d.db.Update(func(tx *bbolt.Tx) error { return d.inBucket(tx, write) }) }); err != nil {
-		d.fail(err)
-	}
-}
-
-// CloseIfReplaced closes a database whose file is no longer in its place, because the file or its directory was removed or
-// replaced: what is written to it would be lost.
-func (d *File) CloseIfReplaced() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.db == nil {
-		return
-	}
-	now, err := os.Stat(d.path)
+	now, err := os.Stat(d.path())
 	if err == nil && !os.SameFile(now, d.file) {
 		err = fs.ErrNotExist
 	}
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
-		d.log.Warn("state database was removed or replaced; writing it again", "file", d.path)
+		d.o.Log.Warn("state database was removed or replaced; writing it again", "file", d.path())
 		_ = guarded(d.db.Close)
 		d.db = nil
 	}
@@ -211,9 +293,9 @@ func (d *File) fail(err error) {
 	if errors.Is(err, berrors.ErrTimeout) {
 		err = errors.New("another process has it open")
 	}
-	if times, due := d.faults.Due(); due {
+	if times, due := d.o.Faults.Due(); due {
 		d.warned = true
-		d.log.Warn("state database cannot be written; keeping its content in memory", "file", d.path, "times", times,
+		d.o.Log.Warn("state database cannot be written; keeping its content in memory", "file", d.path(), "times", times,
 			"err", text.Line(err.Error(), maxText))
 	}
 }
@@ -230,13 +312,13 @@ func corrupt(err error) bool {
 
 // setAside renames a corrupt file.
 func (d *File) setAside(cause error) {
-	aside := d.path + ".corrupt"
-	if err := os.Rename(d.path, aside); err != nil {
-		d.log.Error("state database is corrupt and cannot be renamed", "file", d.path, "reason", text.Line(cause.Error(), maxText),
+	aside := d.path() + ".corrupt"
+	if err := os.Rename(d.path(), aside); err != nil {
+		d.o.Log.Error("state database is corrupt and cannot be renamed", "file", d.path(), "reason", text.Line(cause.Error(), maxText),
 			"err", text.Line(err.Error(), maxText))
 		return
 	}
-	d.log.Error("state database is corrupt; renamed it and started again", "file", d.path, "aside", aside,
+	d.o.Log.Error("state database is corrupt; renamed it and started again", "file", d.path(), "aside", aside,
 		"reason", text.Line(cause.Error(), maxText))
 }
 
@@ -255,8 +337,12 @@ func guarded(f func() error) (err error) {
 	return f()
 }
 
-// Close closes the database for good.
+// Close saves and closes the database for good.
 func (d *File) Close() error {
+	if d == nil {
+		return nil
+	}
+	d.Sync()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	db := d.db
@@ -265,7 +351,7 @@ func (d *File) Close() error {
 		return nil
 	}
 	if err := guarded(db.Close); err != nil {
-		return fmt.Errorf("statedb: %s: %w", d.path, err)
+		return fmt.Errorf("statedb: %s: %w", d.path(), err)
 	}
 	return nil
 }

@@ -114,8 +114,9 @@ type stored struct {
 	Lines   []string  `json:"lines"`
 }
 
-func (e *entry) encode() ([]byte, error) {
-	return json.Marshal(stored{ID: e.id, Fetched: e.fetched.UTC(), Lines: e.policy.Raw})
+func (e *entry) encode() []byte {
+	b, _ := json.Marshal(stored{ID: e.id, Fetched: e.fetched.UTC(), Lines: e.policy.Raw}) // strings and a time do not fail
+	return b
 }
 
 // decode reads what encode wrote. It trusts the disk no more than a policy host: it parses the policy again.

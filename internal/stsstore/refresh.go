@@ -22,7 +22,7 @@ const (
 func (s *Store) Run(ctx context.Context) error {
 	var group errgroup.Group
 	group.Go(func() error { return every(ctx, tickInterval, func() { s.renewAll(ctx, s.tidyUp(time.Now())) }) })
-	group.Go(func() error { return every(ctx, diskInterval, s.checkDisk) })
+	group.Go(func() error { return every(ctx, diskInterval, s.disk.Sync) })
 	return group.Wait()
 }
 

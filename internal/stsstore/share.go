@@ -24,20 +24,15 @@ type Shared struct {
 	Fetched, Expires time.Time
 }
 
-// Domains calls yield for each domain with a live policy in mode enforce, in no order, until yield returns false.
-func (s *Store) Domains(yield func(domain string) bool) {
-	var domains []string
+// Domains returns the domains with a live policy in mode enforce, in no order.
+func (s *Store) Domains() (domains []string) {
 	now := time.Now()
 	s.table.each(func(e *entry) {
 		if e.live(now) && e.policy.Mode == mtasts.Enforce {
 			domains = append(domains, e.domain)
 		}
 	})
-	for _, d := range domains {
-		if !yield(d) {
-			return
-		}
-	}
+	return domains
 }
 
 // Export returns the live policy of a domain for other nodes. It returns false when there is none in mode enforce.

@@ -26,7 +26,7 @@ type Stats struct {
 func (s *Store) Stats() Stats {
 	st := Stats{
 		Fetched: s.counters.fetched.Load(), Failed: s.counters.failed.Load(),
-		Persistent: s.disk != nil && s.disk.IsOpen(), Blocked: s.reach.blocked(),
+		Persistent: s.disk.IsOpen(), Blocked: s.reach.blocked(),
 	}
 	now := time.Now()
 	s.table.each(func(e *entry) {

@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"sync"
 	"sync/atomic"
 
@@ -50,6 +51,8 @@ type Options struct {
 	Observe func(result string)
 	// Fetched is called after a policy was fetched and kept, if it is not nil. It must not block.
 	Fetched func(domain string)
+
+	openFile func(name string, flag int, mode os.FileMode) (*os.File, error) // replaces os.OpenFile in tests
 }
 
 // DefaultMaxPolicies is how many policies a store keeps.
@@ -78,8 +81,7 @@ type Store struct {
 	failures *failures
 	reach    reach
 	counters counters
-	disk     *statedb.File // nil without a state directory
-	loaded   bool          // the policies on disk were read; used while the database is opened
+	disk     *statedb.File
 
 	shared singleflight.Group
 	places places
@@ -94,23 +96,14 @@ type Store struct {
 // New returns a store with the policies that are in o.StateDir. A state directory that cannot be used is not an error:
 // the store logs a warning and keeps policies in memory. The only error is a missing Resolver or Fetcher.
 func New(o Options) (*Store, error) {
-	s, err := newStore(o)
-	if err == nil && s.disk != nil {
-		s.openDisk(statedb.StartLockTimeout)
-	}
-	return s, err
-}
-
-func newStore(o Options) (*Store, error) {
 	if o.Resolver == nil || o.Fetcher == nil {
 		return nil, errors.New("stsstore: Resolver and Fetcher must be set")
 	}
 	s := &Store{table: newTable(), failures: newFailures(), places: newPlaces()}
 	s.life, s.stop = context.WithCancel(context.Background())
 	s.Configure(o)
-	if o.StateDir != "" {
-		s.disk = newDisk(s.options.Load(), nil)
-	}
+	s.disk = s.newDisk()
+	s.disk.Open()
 	return s, nil
 }
 
@@ -131,10 +124,6 @@ func (s *Store) Close() error {
 	s.closing.Unlock()
 	s.stop()
 	s.fetching.Wait()
-	if s.disk == nil {
-		return nil
-	}
-	s.checkDisk()
 	return s.disk.Close()
 }
 
