@@ -46,8 +46,7 @@ race: go-version ## the same with the race detector, which needs a C compiler
 	CGO_ENABLED=1 go test -vet=off -race -shuffle=on -timeout 10m $(UNIT)
 
 e2e: deps build ## real Postfix, real resolvers, real receivers; root only
-	cd e2e && go test -vet=off -tags e2e -count=1 -timeout 20m
-	go test -vet=off -p 1 -tags e2e -count=1 -timeout 20m ./e2e/lab/... ./internal/postfix ./internal/fleet ./cmd/policyd/internal/doctor
+	go test -vet=off -p 4 -tags e2e -count=1 -timeout 20m ./e2e ./e2e/lab/... ./internal/postfix ./internal/fleet ./cmd/policyd/internal/doctor
 
 torture: build ## what must hold under faults, less than 10 minutes; all of it as root only
 	go run ./e2e/cmd/torture -policyd bin/policyd

@@ -13,15 +13,16 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/e2e/cases"
+	"github.com/policyd/policyd/e2e/daemon"
 	"github.com/policyd/policyd/e2e/lab"
 )
 
-func TestMain(m *testing.M) { os.Exit(lab.Isolated(m.Run)) }
+func TestMain(m *testing.M) { os.Exit(lab.Tests(m)) }
 
 // The top of the source tree, and what e2e/fetch has unpacked there.
 const (
 	source = ".."
-	// A condition that never comes true is given up after longest; it is looked at every tick.
+	// A test checks a condition at every tick, and fails if it is still false after longest.
 	longest = time.Minute
 	tick    = 20 * time.Millisecond
 
@@ -34,8 +35,8 @@ func TestMail(t *testing.T) {
 	run(t, l, cases.Build(l))
 }
 
-// TestPostfix310 runs those that turn on what policyd answers with Postfix 3.10, which asks for the attributes
-// of TLSRPT too.
+// TestPostfix310 runs the cases that depend on the answers of policyd with Postfix 3.10, which asks for the attributes of
+// TLSRPT too.
 func TestPostfix310(t *testing.T) {
 	l := newLab(t, lab.Options{System: postfix310, Settings: cases.ReportSettings})
 	run(t, l, cases.BuildReports(l))
@@ -48,11 +49,19 @@ func newLab(t *testing.T, o lab.Options) *lab.Lab {
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("policyd's log ends:\n%s", l.Policyd.Log(60))
+			t.Logf("policyd's log ends:\n%s", logOf(l.Policyd.Process))
 		}
 		l.Close()
 	})
 	return l
+}
+
+// logOf is the end of the log of a process that may not have been started.
+func logOf(p *daemon.Process) string {
+	if p == nil {
+		return ""
+	}
+	return p.Log.Tail(60, "")
 }
 
 // run starts the lab and runs all cases, one phase after the other.

@@ -26,7 +26,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -129,7 +128,7 @@ func valid(from, to time.Duration) change {
 	return func(t *x509.Certificate) { t.NotBefore, t.NotAfter = time.Now().Add(from), time.Now().Add(to) }
 }
 
-// with adds an extension; oid is behind 2.5.29, or complete.
+// with adds an extension; oid is a number below 2.5.29, or complete.
 func with(critical bool, value any, oid ...int) change {
 	if len(oid) == 1 {
 		oid = []int{2, 5, 29, oid[0]}
@@ -251,8 +250,8 @@ func firstPEM(text []byte) []byte {
 	return block.Bytes
 }
 
-// oldTLS is a TLS 1.2 server without the extension of RFC 5746, which no library still makes: RSA key exchange with
-// AES-128-GCM, as far as the end of the handshake.
+// oldTLS is a TLS 1.2 server without the extension of RFC 5746, which no library still provides: RSA key exchange with
+// AES-128-GCM. It ends after the handshake.
 func oldTLS(leaf *cert) func(net.Conn) net.Conn {
 	return func(conn net.Conn) net.Conn {
 		var transcript []byte
@@ -340,8 +339,7 @@ func oldTLS(leaf *cert) func(net.Conn) net.Conn {
 		sealed := sealer.Seal(nonce, append(bytes.Clone(serverSalt), nonce...), end, extra(len(end)))
 		_ = send(20, []byte{1})
 		_ = send(22, sealed)
-		_, _ = io.Copy(io.Discard, conn) // the client has seen enough
-		return nil
+		return nil // the handshake is complete; the connection is closed without a greeting
 	}
 }
 
@@ -356,21 +354,3 @@ func (z zone) Lookup(_ context.Context, q dns.Question, _ dns.Effort) (*dns.RRse
 }
 
 func (zone) State() stub.State { return stub.State{Result: stub.Validating} }
-
-// logBuffer collects the log of a process.
-type logBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logBuffer) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}

@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -50,7 +49,7 @@ type matrix struct {
 	wrong []string
 }
 
-// run has one resolver answer in four situations.
+// run asks one resolver in four situations.
 func (m *matrix) run(s *lab.Server) {
 	ctx := m.t.Context()
 	m.cells[s.Name] = make([]string, len(m.keys))
@@ -74,8 +73,9 @@ func (m *matrix) run(s *lab.Server) {
 	// The resolver restarts under a policyd that runs.
 	s.Stop()
 	m.start(s)
-	out, err := p.Run(ctx, "cache", "flush", "--all")
-	require.NoError(m.t, err, "%s", out)
+	out, status, err := p.Run(ctx, "cache", "flush", "--all")
+	require.NoError(m.t, err)
+	require.Zero(m.t, status, "%s", out)
 	trusted(m.t, p)
 	m.round(s, p, "after a restart")
 	m.end(p)
@@ -115,10 +115,8 @@ socket = "DIR/admin"
 func (m *matrix) policyd(s *lab.Server, round string) *daemon.Process {
 	dir := filepath.Join(m.lab.Dir, strings.ReplaceAll(s.Name+"-"+round, " ", "-"))
 	require.NoError(m.t, os.MkdirAll(filepath.Join(dir, "state"), 0o700))
-	p, err := daemon.Start(m.t.Context(), daemon.Options{
-		Binary: source + "/bin/policyd", Dir: dir, Listen: "unix:DIR/sock",
-		Settings: fmt.Sprintf(matrixSettings, s.Addr, m.lab.CAFile()),
-	})
+	p, err := daemon.Policyd(m.t.Context(), dir, fmt.Sprintf(matrixSettings, s.Addr, m.lab.CAFile()),
+		daemon.Command{Path: source + "/bin/policyd", Address: "unix:DIR/sock"})
 	require.NoError(m.t, err)
 	trusted(m.t, p)
 	return p
@@ -134,7 +132,7 @@ func (m *matrix) round(s *lab.Server, p *daemon.Process, round string) {
 		group.SetLimit(4)
 		for i, k := range m.keys {
 			group.Go(func() (err error) {
-				answers[i], err = ask(ctx, p, k.Question)
+				answers[i], err = p.Ask(ctx, k.Request)
 				return err
 			})
 		}
@@ -157,8 +155,7 @@ func (m *matrix) askPlainly(ctx context.Context, s *lab.Server) {
 	for _, name := range m.lab.Names() {
 		for _, kind := range []string{"MX", "A", "AAAA", "TXT", "TLSA"} {
 			group.Go(func() error {
-				_, err := lab.Ask(ctx, s.Addr, lab.DNSQuestion{Type: kind, Name: name})
-				return err
+				return lab.Ask(ctx, s.Addr, lab.DNSQuestion{Type: kind, Name: name})
 			})
 		}
 	}
@@ -217,20 +214,11 @@ func letter(answer string) string {
 	return "?"
 }
 
-func ask(ctx context.Context, p *daemon.Process, q lab.Question) (socketmap.Reply, error) {
-	c, err := socketmap.Dial(ctx, p.Address)
-	if err != nil {
-		return socketmap.Reply{}, err
-	}
-	reply, err := c.Lookup(ctx, socketmap.Request{Map: q.Map, Key: q.Key})
-	return reply, errors.Join(err, c.Close())
-}
-
 // trusted waits until policyd has tested its resolver: until then every answer is TEMP.
 func trusted(t *testing.T, p *daemon.Process) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		r, err := ask(t.Context(), p, lab.Question{Map: "tls-policy", Key: "no-such-name.test"})
+		r, err := p.Ask(t.Context(), socketmap.Request{Map: "tls-policy", Key: "no-such-name.test"})
 		return err == nil && r.Status == socketmap.StatusNotFound
-	}, longest, tick, "policyd trusts no resolver:\n%s", p.Log())
+	}, longest, tick, "policyd trusts no resolver:\n%s", p.Log)
 }

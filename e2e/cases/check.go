@@ -86,12 +86,12 @@ func (r checkReport) errors() string {
 
 // runCheck checks several domains and returns the report for the last one.
 func runCheck(ctx context.Context, l *lab.Lab, domains ...string) (r checkReport, exit int, err error) {
-	ran, err := l.Policyd.Command(ctx, append([]string{"check", "--json", "--timeout", "5s"}, domains...)...)
+	output, exit, err := l.Policyd.Run(ctx, append([]string{"check", "--json", "--timeout", "5s"}, domains...)...)
 	if err != nil {
 		return r, 0, err
 	}
-	lines := bytes.Split(bytes.TrimSpace(ran.Output), []byte("\n"))
-	return r, ran.Exit, json.Unmarshal(lines[len(lines)-1], &r)
+	lines := bytes.Split(bytes.TrimSpace(output), []byte("\n"))
+	return r, exit, json.Unmarshal(lines[len(lines)-1], &r)
 }
 
 // checked is a domain of one host: sound where code is "", otherwise with that error and no other.
@@ -202,16 +202,16 @@ func screens(l *lab.Lab) Case {
 	r := l.Host(lab.Host{Name: broken, On25: lab.Clear, On26: lab.Implicit, Flaw26: lab.OtherName})
 	l.MX("check-r.test", r.Name)
 	return Case{Name: "policyd check: the screens", Run: func(ctx context.Context) (string, error) {
-		ran, err := l.Policyd.Command(ctx, "check", "witness.test", "check-r.test")
+		output, _, err := l.Policyd.Run(ctx, "check", "witness.test", "check-r.test")
 		if err != nil {
 			return "", err
 		}
 		for _, words := range []string{"witness.test   keeps its promise", "check-r.test   does not work as it should",
 			"port25-starttls-missing", "port26-certificate-name", "posttls-finger"} {
-			if !bytes.Contains(ran.Output, []byte(words)) {
-				return string(ran.Output), fmt.Errorf("%q is not on the screen", words)
+			if !bytes.Contains(output, []byte(words)) {
+				return string(output), fmt.Errorf("%q is not on the screen", words)
 			}
 		}
-		return string(ran.Output), nil
+		return string(output), nil
 	}}
 }

@@ -5,11 +5,12 @@ import (
 	"strings"
 
 	"github.com/policyd/policyd/e2e/lab"
+	"github.com/policyd/policyd/socketmap"
 )
 
 // Key is one question to policyd and the answer that it must get.
 type Key struct {
-	lab.Question
+	socketmap.Request
 	// Answer is the text of an OK reply, or NOTFOUND, or TEMP.
 	Answer string
 }
@@ -28,10 +29,10 @@ func secure(names ...string) string {
 func Keys(l *lab.Lab) []Key {
 	var keys []Key
 	key := func(name, answer string) {
-		keys = append(keys, Key{lab.Question{Map: "tls-policy", Key: name}, answer})
+		keys = append(keys, Key{socketmap.Request{Map: "tls-policy", Key: name}, answer})
 	}
 	route := func(name, answer string) {
-		keys = append(keys, Key{lab.Question{Map: "transport", Key: name}, answer})
+		keys = append(keys, Key{socketmap.Request{Map: "transport", Key: name}, answer})
 	}
 	address := func(hosts ...string) {
 		for _, h := range hosts {

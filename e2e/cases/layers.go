@@ -35,7 +35,7 @@ func stsRotated(l *lab.Lab) Case {
 			}
 			// Both records have a TTL of one second.
 			wanted := "secure match=" + after.Name + " servername=hostname"
-			err = l.Policyd.Until(ctx, lab.Question{Map: "tls-policy", Key: "rotated.test"},
+			err = l.Policyd.Until(ctx, socketmap.Request{Map: "tls-policy", Key: "rotated.test"},
 				func(r socketmap.Reply) bool { return r.Text == wanted })
 			if err != nil {
 				return "", err

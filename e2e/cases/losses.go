@@ -131,7 +131,7 @@ func resolver(l *lab.Lab, gone bool) Case {
 				return waits, err
 			}
 			// The resolver is back: the deferred mail is delivered.
-			err = l.Policyd.Until(ctx, lab.Question{Map: "tls-policy", Key: "fresh-" + tag + ".test"},
+			err = l.Policyd.Until(ctx, socketmap.Request{Map: "tls-policy", Key: "fresh-" + tag + ".test"},
 				func(r socketmap.Reply) bool {
 					return r.Status == socketmap.StatusOK
 				})
@@ -171,7 +171,7 @@ func roundOfRoutes(ctx context.Context, l *lab.Lab, tag string) (time.Duration, 
 	var slowest time.Duration
 	for i := range questions {
 		begun := time.Now()
-		reply, err := l.Policyd.Ask(ctx, "transport", fmt.Sprintf("someone@nobody-%s-%d.test", tag, i))
+		reply, err := l.Policyd.Ask(ctx, socketmap.Request{Map: "transport", Key: fmt.Sprintf("someone@unknown-%s-%d.test", tag, i)})
 		took := time.Since(begun)
 		if err != nil {
 			return 0, err

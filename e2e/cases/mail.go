@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/policyd/policyd/e2e/lab"
+	"github.com/policyd/policyd/socketmap"
 )
 
 // mail is a domain and what becomes of one mail to it.
@@ -156,7 +157,7 @@ func (m mail) want() want {
 
 // answers checks the answer of the map tls-policy.
 func answers(ctx context.Context, l *lab.Lab, key, answer string) error {
-	r, err := l.Policyd.Ask(ctx, "tls-policy", key)
+	r, err := l.Policyd.Ask(ctx, socketmap.Request{Map: "tls-policy", Key: key})
 	if err != nil {
 		return err
 	}

@@ -23,7 +23,7 @@ func local(l *lab.Lab, domain, name string) Case {
 	r := l.Host(lab.Host{Name: "smtps-mx." + domain, On25: lab.STARTTLS, On26: lab.Implicit})
 	l.MX(domain, r.Name)
 	return Case{Name: name, Run: func(ctx context.Context) (string, error) {
-		reply, err := l.Policyd.Ask(ctx, "transport", "someone@"+domain)
+		reply, err := l.Policyd.Ask(ctx, socketmap.Request{Map: "transport", Key: "someone@" + domain})
 		if err != nil {
 			return "", err
 		}

@@ -49,14 +49,14 @@ func probed(ctx context.Context, l *lab.Lab, host, state string) error {
 
 // routed waits until the route of a domain is as wanted: "" is none.
 func routed(ctx context.Context, l *lab.Lab, domain, route string) error {
-	return l.Policyd.Until(ctx, lab.Question{Map: "transport", Key: "someone@" + domain}, func(r socketmap.Reply) bool {
+	return l.Policyd.Until(ctx, socketmap.Request{Map: "transport", Key: "someone@" + domain}, func(r socketmap.Reply) bool {
 		return r.Text == route && (r.Status == socketmap.StatusOK) == (route != "")
 	})
 }
 
 // unrouted checks that a domain has no route.
 func unrouted(ctx context.Context, l *lab.Lab, domain string) error {
-	r, err := l.Policyd.Ask(ctx, "transport", "someone@"+domain)
+	r, err := l.Policyd.Ask(ctx, socketmap.Request{Map: "transport", Key: "someone@" + domain})
 	if err == nil && r.Status != socketmap.StatusNotFound {
 		err = fmt.Errorf("%s has the route %q", domain, r)
 	}
@@ -82,7 +82,7 @@ func opens(l *lab.Lab, name string, h lab.Host) Case {
 		if err != nil {
 			return line, err
 		}
-		policy, err := l.Policyd.Ask(ctx, "tls-policy", domain+":26")
+		policy, err := l.Policyd.Ask(ctx, socketmap.Request{Map: "tls-policy", Key: domain + ":26"})
 		if err == nil && policy.Text != "secure match="+r.Name+" servername=hostname" {
 			err = fmt.Errorf("the policy for port 26 is %q", policy)
 		}
@@ -277,7 +277,7 @@ func dane26(l *lab.Lab) Case {
 		if err != nil {
 			return line, err
 		}
-		policy, err := l.Policyd.Ask(ctx, "tls-policy", "dane26.test:26")
+		policy, err := l.Policyd.Ask(ctx, socketmap.Request{Map: "tls-policy", Key: "dane26.test:26"})
 		if err == nil && policy.Text != "dane-only" {
 			err = fmt.Errorf("the policy for port 26 is %q", policy)
 		}

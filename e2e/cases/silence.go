@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/policyd/policyd/e2e/lab"
+	"github.com/policyd/policyd/socketmap"
 )
 
 // Kind is a kind of domain whose answer rests on several DNS answers, of which any one can be missing. In all its
@@ -16,7 +17,7 @@ type Kind struct {
 	Records []string
 	// Policy is the mode of the MTA-STS policy, which allows the host mx.DOMAIN; "" is none.
 	Policy string
-	lab.Question
+	socketmap.Request
 	// Answer is what policyd answers when every DNS question is answered, in the words of Key.
 	Answer string
 	// Without maps a question that is not answered, such as "TLSA _25._tcp.mx.DOMAIN", to the answers that are right
@@ -38,8 +39,8 @@ func (d Domain) Generalise(text string) string { return strings.ReplaceAll(text,
 
 // Kinds are all kinds.
 func Kinds() []Kind {
-	tlsPolicy := func(key string) lab.Question { return lab.Question{Map: "tls-policy", Key: key} }
-	transport := func(key string) lab.Question { return lab.Question{Map: "transport", Key: key} }
+	tlsPolicy := func(key string) socketmap.Request { return socketmap.Request{Map: "tls-policy", Key: key} }
+	transport := func(key string) socketmap.Request { return socketmap.Request{Map: "transport", Key: key} }
 	const signed, unsigned = "test", "unsigned.test"
 	const mx, prefixed, smtps = "DOMAIN MX 10 mx.DOMAIN", "DOMAIN MX 10 starttls-mx.DOMAIN", "DOMAIN MX 10 smtps-mx.DOMAIN"
 	tlsa := " TLSA 3 1 1 " + strings.Repeat("ab", 32)
@@ -55,74 +56,74 @@ func Kinds() []Kind {
 	noPolicy := map[string][]string{"TXT _mta-sts.DOMAIN": {notFound}, "A mta-sts.DOMAIN": {notFound}}
 	const route = "smtps26:DOMAIN:26"
 	return []Kind{
-		{Name: "unsigned", Zone: unsigned, Records: []string{mx}, Question: tlsPolicy("DOMAIN"), Answer: notFound},
+		{Name: "unsigned", Zone: unsigned, Records: []string{mx}, Request: tlsPolicy("DOMAIN"), Answer: notFound},
 		{Name: "unsigned, host is an alias", Zone: unsigned, Records: []string{mx, "mx.DOMAIN CNAME real.DOMAIN",
 			"real.DOMAIN HOST"},
-			Question: tlsPolicy("DOMAIN"), Answer: notFound, Without: waits("CNAME mx.DOMAIN")},
-		{Name: "unsigned, prefix", Zone: unsigned, Records: []string{prefixed}, Question: tlsPolicy("DOMAIN"),
+			Request: tlsPolicy("DOMAIN"), Answer: notFound, Without: waits("CNAME mx.DOMAIN")},
+		{Name: "unsigned, prefix", Zone: unsigned, Records: []string{prefixed}, Request: tlsPolicy("DOMAIN"),
 			Answer: secure("starttls-mx.DOMAIN")},
 		{Name: "unsigned, MTA-STS", Zone: unsigned, Records: []string{mx}, Policy: "enforce",
-			Question: tlsPolicy("DOMAIN"),
-			Answer:   secure("mx.DOMAIN"), Without: noPolicy},
+			Request: tlsPolicy("DOMAIN"),
+			Answer:  secure("mx.DOMAIN"), Without: noPolicy},
 		{Name: "unsigned, MTA-STS none", Zone: unsigned, Records: []string{mx}, Policy: "none",
-			Question: tlsPolicy("DOMAIN"), Answer: notFound},
+			Request: tlsPolicy("DOMAIN"), Answer: notFound},
 		{Name: "unsigned, prefix and MTA-STS", Zone: unsigned, Records: []string{prefixed, "DOMAIN MX 20 mx.DOMAIN"},
-			Policy:   "enforce",
-			Question: tlsPolicy("DOMAIN"), Answer: secure("mx.DOMAIN"),
+			Policy:  "enforce",
+			Request: tlsPolicy("DOMAIN"), Answer: secure("mx.DOMAIN"),
 			Without: map[string][]string{"TXT _mta-sts.DOMAIN": {secure("starttls-mx.DOMAIN")},
 				"A mta-sts.DOMAIN": {secure("starttls-mx.DOMAIN")}}},
-		{Name: "signed", Zone: signed, Records: []string{mx}, Question: tlsPolicy("DOMAIN"), Answer: notFound,
+		{Name: "signed", Zone: signed, Records: []string{mx}, Request: tlsPolicy("DOMAIN"), Answer: notFound,
 			Without: waits("TLSA _25._tcp.mx.DOMAIN")},
 		{Name: "signed, TLSA", Zone: signed, Records: []string{mx, "_25._tcp.mx.DOMAIN" + tlsa},
-			Question: tlsPolicy("DOMAIN"),
-			Answer:   "dane-only", Without: waits("TLSA _25._tcp.mx.DOMAIN")},
-		{Name: "signed, TLSA, host is an alias", Zone: signed, Question: tlsPolicy("DOMAIN"), Answer: "dane-only",
+			Request: tlsPolicy("DOMAIN"),
+			Answer:  "dane-only", Without: waits("TLSA _25._tcp.mx.DOMAIN")},
+		{Name: "signed, TLSA, host is an alias", Zone: signed, Request: tlsPolicy("DOMAIN"), Answer: "dane-only",
 			Records: []string{mx, "mx.DOMAIN CNAME real.DOMAIN", "real.DOMAIN HOST", "_25._tcp.real.DOMAIN" + tlsa},
 			Without: waits("TLSA _25._tcp.real.DOMAIN")},
-		{Name: "signed, prefix", Zone: signed, Records: []string{prefixed}, Question: tlsPolicy("DOMAIN"),
+		{Name: "signed, prefix", Zone: signed, Records: []string{prefixed}, Request: tlsPolicy("DOMAIN"),
 			Answer:  secure("starttls-mx.DOMAIN"),
 			Without: waits("TLSA _25._tcp.starttls-mx.DOMAIN")},
 		{Name: "signed, MTA-STS", Zone: signed, Records: []string{mx}, Policy: "enforce",
-			Question: tlsPolicy("DOMAIN"), Answer: secure("mx.DOMAIN"),
+			Request: tlsPolicy("DOMAIN"), Answer: secure("mx.DOMAIN"),
 			Without: map[string][]string{
 				"TXT _mta-sts.DOMAIN": {notFound}, "A mta-sts.DOMAIN": {notFound}, "TLSA _25._tcp.mx.DOMAIN": {temp},
 			}},
-		{Name: "signed, two hosts with TLSA", Zone: signed, Question: tlsPolicy("DOMAIN"), Answer: "dane-only",
+		{Name: "signed, two hosts with TLSA", Zone: signed, Request: tlsPolicy("DOMAIN"), Answer: "dane-only",
 			Records: []string{mx, "DOMAIN MX 20 b.DOMAIN", "_25._tcp.mx.DOMAIN" + tlsa, "_25._tcp.b.DOMAIN" + tlsa}},
-		{Name: "signed, two hosts, TLSA at the first", Zone: signed, Question: tlsPolicy("DOMAIN"), Answer: "dane",
+		{Name: "signed, two hosts, TLSA at the first", Zone: signed, Request: tlsPolicy("DOMAIN"), Answer: "dane",
 			Records: []string{mx, "DOMAIN MX 20 b.DOMAIN", "_25._tcp.mx.DOMAIN" + tlsa},
 			Without: map[string][]string{"TLSA _25._tcp.b.DOMAIN": {"dane-only"}}},
 		{Name: "unsigned, IPv4 only", Zone: unsigned, Records: []string{mx, "mx.DOMAIN IPV4"},
-			Question: tlsPolicy("DOMAIN"), Answer: notFound,
+			Request: tlsPolicy("DOMAIN"), Answer: notFound,
 			Without: waits("A mx.DOMAIN")},
 		{Name: "unsigned, prefix, IPv4 only", Zone: unsigned, Records: []string{prefixed, "starttls-mx.DOMAIN IPV4"},
-			Question: tlsPolicy("DOMAIN"),
-			Answer:   secure("starttls-mx.DOMAIN"), Without: map[string][]string{"A starttls-mx.DOMAIN": {temp,
+			Request: tlsPolicy("DOMAIN"),
+			Answer:  secure("starttls-mx.DOMAIN"), Without: map[string][]string{"A starttls-mx.DOMAIN": {temp,
 				secure("starttls-mx.DOMAIN")}}},
 		{Name: "signed, TLSA, IPv4 only", Zone: signed, Records: []string{mx, "mx.DOMAIN IPV4", "_25._tcp.mx.DOMAIN" +
 			tlsa},
-			Question: tlsPolicy("DOMAIN"), Answer: "dane-only", Without: waits("A mx.DOMAIN",
+			Request: tlsPolicy("DOMAIN"), Answer: "dane-only", Without: waits("A mx.DOMAIN",
 				"TLSA _25._tcp.mx.DOMAIN")},
-		{Name: "unsigned, port 26", Zone: unsigned, Records: []string{smtps}, Question: tlsPolicy("DOMAIN:26"),
+		{Name: "unsigned, port 26", Zone: unsigned, Records: []string{smtps}, Request: tlsPolicy("DOMAIN:26"),
 			Answer: secure("smtps-mx.DOMAIN")},
-		{Name: "signed, port 26", Zone: signed, Records: []string{smtps}, Question: tlsPolicy("DOMAIN:26"),
+		{Name: "signed, port 26", Zone: signed, Records: []string{smtps}, Request: tlsPolicy("DOMAIN:26"),
 			Answer:  secure("smtps-mx.DOMAIN"),
 			Without: waits("TLSA _26._tcp.smtps-mx.DOMAIN")},
 		{Name: "[host], unsigned", Zone: unsigned, Records: []string{"mx.DOMAIN HOST"},
-			Question: tlsPolicy("[mx.DOMAIN]"), Answer: notFound},
+			Request: tlsPolicy("[mx.DOMAIN]"), Answer: notFound},
 		{Name: "[host], TLSA", Zone: signed, Records: []string{"mx.DOMAIN HOST", "_25._tcp.mx.DOMAIN" + tlsa},
-			Question: tlsPolicy("[mx.DOMAIN]"),
-			Answer:   "dane-only", Without: waits("TLSA _25._tcp.mx.DOMAIN")},
+			Request: tlsPolicy("[mx.DOMAIN]"),
+			Answer:  "dane-only", Without: waits("TLSA _25._tcp.mx.DOMAIN")},
 		{Name: "[host], prefix", Zone: unsigned, Records: []string{"starttls-mx.DOMAIN HOST"},
-			Question: tlsPolicy("[starttls-mx.DOMAIN]"),
-			Answer:   secure("starttls-mx.DOMAIN")},
+			Request: tlsPolicy("[starttls-mx.DOMAIN]"),
+			Answer:  secure("starttls-mx.DOMAIN")},
 		// Port 25 is always a safe answer for the transport map, but one address family is enough.
-		{Name: "unsigned, route", Zone: unsigned, Records: []string{smtps}, Question: transport("someone@DOMAIN"),
+		{Name: "unsigned, route", Zone: unsigned, Records: []string{smtps}, Request: transport("someone@DOMAIN"),
 			Answer: route,
 			Without: map[string][]string{"A smtps-mx.DOMAIN": {route, notFound},
 				"AAAA smtps-mx.DOMAIN": {route, notFound},
 				"TXT _mta-sts.DOMAIN":  {route, notFound}}},
-		{Name: "signed, route", Zone: signed, Records: []string{smtps}, Question: transport("someone@DOMAIN"),
+		{Name: "signed, route", Zone: signed, Records: []string{smtps}, Request: transport("someone@DOMAIN"),
 			Answer: route,
 			Without: map[string][]string{"A smtps-mx.DOMAIN": {route, notFound},
 				"AAAA smtps-mx.DOMAIN": {route, notFound},
@@ -162,6 +163,11 @@ func (k Kind) Add(l *lab.Lab, label string) Domain {
 		l.PolicyHost(d.Name, "1", lab.STS(k.Policy, "mx."+d.Name))
 	}
 	return d
+}
+
+// Question is the lookup that asks about the domain.
+func (d Domain) Question() socketmap.Request {
+	return socketmap.Request{Map: d.Map, Key: d.Fill(d.Key)}
 }
 
 // Right returns the answers that are right while one question is not answered.

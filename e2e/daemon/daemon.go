@@ -1,7 +1,8 @@
-// Package daemon runs servers for the commands of the lab: a built policyd, without root, in a directory of the caller.
+// Package daemon starts programs for the lab, such as a built policyd, keeps their output, and ends them.
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,69 +17,43 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// patience is for a busy machine.
-const patience = 30 * time.Second
+// Timeout bounds the start and the end of a program. A busy machine may need most of it.
+const Timeout = time.Minute
 
-// Options are for Start.
-type Options struct {
-	// Binary is the built policyd.
-	Binary string
-	// Dir is an empty directory, which the caller removes. Its path must be short, because sockets are in it.
-	Dir string
-	// Settings is the text of the settings file. The word DIR in it stands for Dir, and DIR/overrides is an empty
-	// overrides file, so that the one of this machine is not used.
-	Settings string
-	// Listen is one of the addresses in the settings that policyd listens on. DIR is replaced here too.
-	Listen string
-	// Process is how the process is started.
-	Process Environment
-}
-
-// Environment is what a process inherits. The zero Environment adds nothing.
-type Environment struct {
-	// Variables are added to those of this process.
-	Variables []string
-	// OpenFiles is RLIMIT_NOFILE, soft and hard; 0 does not change it.
-	OpenFiles int
-	// Group is the directory of the control group that it starts in; "" does not change it.
-	Group string
-	// Listeners are passed as systemd does, sd_listen_fds(3).
-	Listeners []*os.File
-}
-
-// Start starts policyd and returns once it accepts connections. Stop it.
-func Start(ctx context.Context, o Options) (*Process, error) {
-	inDir := strings.NewReplacer("DIR", o.Dir)
-	config := filepath.Join(o.Dir, "policyd.toml")
-	if err := os.WriteFile(config, []byte(inDir.Replace(o.Settings)), 0o600); err != nil {
-		return nil, err
-	}
-	if err := os.WriteFile(filepath.Join(o.Dir, "overrides"), nil, 0o600); err != nil {
-		return nil, err
-	}
-	return Run(ctx, Command{
-		Path: o.Binary, Arguments: []string{"serve", "--config", config},
-		Output: filepath.Join(o.Dir, "log"), Address: inDir.Replace(o.Listen), Config: config, Environment: o.Process,
-	})
-}
-
-// Command is a server that is started by Run.
+// Command is a program to start, and what the process inherits.
 type Command struct {
 	Path      string
 	Arguments []string
-	// Output is the file that its output is appended to.
-	Output string
-	// Address is where it listens, in the form that socketmap.Dial takes.
+	// Root is the root directory of the process, "" for that of this process. In a directory of its own the process gets
+	// no environment except PATH and Variables.
+	Root string
+	// Variables are added to the environment.
+	Variables []string
+	// OpenFiles is RLIMIT_NOFILE, soft and hard; 0 does not change it.
+	OpenFiles int
+	// Group is the directory of the control group that the process starts in; "" does not change it.
+	Group string
+	// Listeners are passed as systemd does, see sd_listen_fds(3).
+	Listeners []*os.File
+	// Address is where a socketmap server listens, in the form that socketmap.Dial takes.
 	Address string
 	// Config is the path of the settings file of a policyd.
 	Config string
-	Environment
+	// Log receives the output. Start makes one if it is nil; a process that replaces another one continues its log.
+	Log *Log
+}
+
+// Process is a program that was started.
+type Process struct {
+	Command
+	cmd  *exec.Cmd
+	life context.Context // ends with the process
+	err  error           // the exit status, once life has ended
 }
 
 // build makes the command. A shell sets LISTEN_PID, the limit and the group for itself, and then becomes the program.
 func (c Command) build() *exec.Cmd {
-	path, arguments := c.Path, c.Arguments
-	script := ""
+	path, arguments, script := c.Path, c.Arguments, ""
 	if len(c.Listeners) > 0 {
 		script = "export LISTEN_PID=$$ LISTEN_FDS=" + strconv.Itoa(len(c.Listeners)) + "; "
 	}
@@ -92,107 +67,175 @@ func (c Command) build() *exec.Cmd {
 		path, arguments = "/bin/sh", append([]string{"-c", script + `exec "$@"`, "sh", path}, arguments...)
 	}
 	cmd := exec.Command(path, arguments...)
-	cmd.Env = append(os.Environ(), c.Variables...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Chroot: c.Root}
+	cmd.WaitDelay = time.Second // its children may keep the pipe open
 	cmd.ExtraFiles = c.Listeners
+	if c.Root != "" {
+		cmd.Dir, cmd.Env = "/", append([]string{"PATH=" + sbin}, c.Variables...)
+	} else {
+		cmd.Env = append(os.Environ(), append([]string{"PATH=" + os.Getenv("PATH") + ":" + sbin}, c.Variables...)...)
+	}
 	return cmd
 }
 
-// Process is a running server.
-type Process struct {
-	Command
-	cmd   *exec.Cmd
-	ended chan struct{} // closed when the process is gone
-	err   error         // of the process; to be read when it is gone
+// sbin is where Debian has the programs of mail and DNS servers.
+const sbin = "/usr/sbin:/usr/bin:/sbin:/bin"
+
+// Start starts a program and does not wait until it is ready. The process does not end with ctx; Stop it.
+func (c Command) Start() (*Process, error) {
+	if c.Log == nil {
+		c.Log = &Log{}
+	}
+	if !strings.Contains(c.Path, "/") {
+		c.Path = Find(c.Path)
+	}
+	p := &Process{Command: c, cmd: c.build()}
+	p.cmd.Stdout, p.cmd.Stderr = c.Log, c.Log
+	if err := p.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("%w: run make build deps first", err)
+	}
+	life, end := context.WithCancelCause(context.Background())
+	p.life = life
+	go func() {
+		p.err = p.cmd.Wait()
+		end(fmt.Errorf("%s ended", c.Path))
+	}()
+	return p, nil
 }
 
-// Run starts a server and returns once it accepts connections. Stop it.
+// Find returns the path of a program, which may be in an sbin directory, or its name if it is missing.
+func Find(program string) string {
+	for _, dir := range filepath.SplitList(os.Getenv("PATH") + ":" + sbin) {
+		path := filepath.Join(dir, program)
+		if s, err := os.Stat(path); err == nil && !s.IsDir() {
+			return path
+		}
+	}
+	return program
+}
+
+// Run starts a socketmap server and returns once it accepts connections. Stop it.
 func Run(ctx context.Context, c Command) (*Process, error) {
-	p := &Process{Command: c, ended: make(chan struct{})}
-	output, err := os.OpenFile(c.Output, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	p, err := c.Start()
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = output.Close() }()
-	// It does not end with ctx: Stop ends it and lets it drain.
-	p.cmd = c.build()
-	p.cmd.Stdout, p.cmd.Stderr = output, output
-	if err := p.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("%w: make build first", err)
-	}
-	go func() {
-		p.err = p.cmd.Wait()
-		close(p.ended)
-	}()
-	if err := p.ready(ctx); err != nil {
+	err = p.Ready(ctx, "listens on "+p.Address, func(ctx context.Context) error {
+		c, err := socketmap.Dial(ctx, p.Address)
+		if err == nil {
+			err = c.Close()
+		}
+		return err
+	})
+	if err != nil {
 		return nil, errors.Join(err, p.Stop())
 	}
 	return p, nil
 }
 
-// ready waits until the server accepts connections.
-func (p *Process) ready(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	again := time.NewTicker(time.Millisecond)
-	defer again.Stop()
-	for {
-		c, err := socketmap.Dial(ctx, p.Address)
-		if err == nil {
-			return c.Close()
-		}
-		select {
-		case <-again.C:
-		case <-p.ended:
-			return fmt.Errorf("%s ended immediately:\n%s", p.Path, p.Log())
-		case <-ctx.Done():
-			return fmt.Errorf("%s does not listen on %s:\n%s", p.Path, p.Address, p.Log())
-		}
+// Policyd writes the settings of a policyd into the empty directory dir, starts it and returns once it accepts
+// connections. The word DIR in the settings and in the address stands for dir, whose path must be short, because sockets
+// are in it. DIR/overrides is an empty overrides file, so that the one of this machine is not used.
+func Policyd(ctx context.Context, dir, settings string, c Command) (*Process, error) {
+	c.Config = filepath.Join(dir, "policyd.toml")
+	c.Arguments = []string{"serve", "--config", c.Config}
+	c.Address = strings.ReplaceAll(c.Address, "DIR", dir)
+	err := os.WriteFile(c.Config, []byte(strings.ReplaceAll(settings, "DIR", dir)), 0o600)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "overrides"), nil, 0o600)
 	}
+	if err != nil {
+		return nil, err
+	}
+	return Run(ctx, c)
 }
 
-// Run runs a command of policyd with the settings of this one, and returns what it prints.
-func (p *Process) Run(ctx context.Context, args ...string) ([]byte, error) {
-	return exec.CommandContext(ctx, p.Path, append(args, "--config", p.Config)...).CombinedOutput()
+// Ready calls try until it returns no error. It fails when the process ends, or after Timeout.
+func (p *Process) Ready(ctx context.Context, what string, try func(context.Context) error) error {
+	ctx, cancel := p.Context(ctx)
+	defer cancel()
+	err := Until(ctx, p.Path+" "+what, func() (bool, error) { return try(ctx) == nil, nil })
+	if err != nil {
+		return fmt.Errorf("%w:\n%s", err, p.Log.Tail(20, ""))
+	}
+	return nil
 }
 
-// Signal sends a signal to this process.
+// Context returns a context that ends with the process, and after Timeout.
+func (p *Process) Context(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	ctx, end := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(p.life, func() { end(context.Cause(p.life)) })
+	return ctx, func() { stop(); cancel() }
+}
+
+// Ask asks a socketmap server one question on a connection of its own.
+func (p *Process) Ask(ctx context.Context, request socketmap.Request) (socketmap.Reply, error) {
+	return Ask(ctx, p.Address, request)
+}
+
+// Ask asks the socketmap server at an address one question on a connection of its own.
+func Ask(ctx context.Context, address string, request socketmap.Request) (socketmap.Reply, error) {
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	defer cancel()
+	c, err := socketmap.Dial(ctx, address)
+	if err != nil {
+		return socketmap.Reply{}, err
+	}
+	reply, err := c.Lookup(ctx, request)
+	return reply, errors.Join(err, c.Close())
+}
+
+// Run runs a command of policyd with the settings of this one, and returns its exit status and its output, or its
+// complaints if there is no output. It is an error if a signal ended the command.
+func (p *Process) Run(ctx context.Context, args ...string) (output []byte, status int, err error) {
+	cmd := exec.CommandContext(ctx, p.Path, append([]string{"--config", p.Config}, args...)...)
+	var complaints bytes.Buffer
+	cmd.Stderr = &complaints
+	output, err = cmd.Output()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.Exited() {
+		if len(output) == 0 {
+			output = complaints.Bytes()
+		}
+		return output, exit.ExitCode(), nil
+	}
+	if err != nil {
+		err = fmt.Errorf("policyd %v: %w: %s", args, err, &complaints)
+	}
+	return output, 0, err
+}
+
+// Signal sends a signal to the process.
 func (p *Process) Signal(s os.Signal) error { return p.cmd.Process.Signal(s) }
 
-// Kill ends it with SIGKILL.
-func (p *Process) Kill() error {
-	err := p.cmd.Process.Kill()
-	<-p.ended
-	return err
-}
-
 // Ended is closed when the process is gone.
-func (p *Process) Ended() <-chan struct{} { return p.ended }
+func (p *Process) Ended() <-chan struct{} { return p.life.Done() }
 
-// PID is the process.
+// PID is the process ID.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
-// Log is the output of the server.
-func (p *Process) Log() string {
-	text, err := os.ReadFile(p.Output)
-	if err != nil {
-		return err.Error()
+// Kill ends the process with SIGKILL. It accepts nil.
+func (p *Process) Kill() {
+	if p != nil {
+		_ = p.cmd.Process.Kill()
+		<-p.Ended()
 	}
-	return string(text)
 }
 
-// Stop sends SIGTERM to this process and waits for its end. The error is its exit status, or that it had to be killed.
+// Stop sends SIGTERM to the process and waits for its end. The error is its exit status, or that it had to be killed. It
+// accepts nil.
 func (p *Process) Stop() error {
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if p == nil {
+		return nil
+	}
+	if err := p.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
-	late := time.NewTimer(patience)
-	defer late.Stop()
 	select {
-	case <-p.ended:
+	case <-p.Ended():
 		return p.err
-	case <-late.C:
-		_ = p.cmd.Process.Kill()
-		<-p.ended
+	case <-time.After(Timeout / 2):
+		p.Kill()
 		return fmt.Errorf("%s did not end after SIGTERM", p.Path)
 	}
 }

@@ -1,20 +1,28 @@
 package lab
 
 import (
+	"bytes"
+	"cmp"
 	"errors"
+	"flag"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
+	"sync"
 	"syscall"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
-// insideEnv tells the program that it is inside, and which directory it was given there.
+// insideEnv marks a program that is inside, and names the directory that it was given there.
 const insideEnv = "POLICYD_LAB_DIR"
 
 // Isolated runs main in network, mount, process and host name spaces of its own and returns its exit code: the
@@ -28,7 +36,7 @@ func Isolated(main func() int) int {
 		}
 		return main()
 	}
-	code, err := again()
+	code, err := again(os.Args[1:], os.Stdout, os.Stderr)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "the lab needs namespaces of its own (root only):", err)
 		return 1
@@ -36,8 +44,48 @@ func Isolated(main func() int) int {
 	return code
 }
 
-// again starts this program with the same arguments inside new namespaces.
-func again() (int, error) {
+// Tests runs the tests of a package, each in namespaces of its own and beside the others: they mostly wait. The output of
+// a test is printed when it has ended.
+func Tests(m interface{ Run() int }) int {
+	flag.Parse()
+	if os.Getenv(insideEnv) != "" || flag.Lookup("test.list").Value.String() != "" {
+		return Isolated(m.Run)
+	}
+	pattern, subtests, nested := strings.Cut(flag.Lookup("test.run").Value.String(), "/")
+	list, err := exec.Command(os.Args[0], "-test.list", cmp.Or(pattern, ".")).Output()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "the tests cannot be listed:", err)
+		return 1
+	}
+	var mu sync.Mutex
+	var tests errgroup.Group
+	tests.SetLimit(2 * runtime.NumCPU())
+	for name := range strings.FieldsSeq(string(list)) {
+		tests.Go(func() error {
+			only := "^" + name + "$"
+			if nested {
+				only += "/" + subtests
+			}
+			var output bytes.Buffer
+			code, err := again(append(slices.Clone(os.Args[1:]), "-test.run", only), &output, &output)
+			mu.Lock()
+			defer mu.Unlock()
+			_, _ = output.WriteTo(os.Stdout)
+			if err == nil && code != 0 {
+				err = fmt.Errorf("%s: exit status %d", name, code)
+			}
+			return err
+		})
+	}
+	if err := tests.Wait(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// again starts this program inside new namespaces.
+func again(arguments []string, stdout, stderr io.Writer) (int, error) {
 	if os.Getuid() != 0 {
 		return 1, errors.New("run it as root")
 	}
@@ -50,9 +98,9 @@ func again() (int, error) {
 	if err != nil {
 		return 1, err
 	}
-	cmd := exec.Command(exe, os.Args[1:]...)
+	cmd := exec.Command(exe, arguments...)
 	cmd.Env = append(os.Environ(), insideEnv+"="+dir)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Stdout, cmd.Stderr = stdout, stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC,
 		// It is the first process of its PID namespace: when it ends, all others end.
@@ -63,23 +111,17 @@ func again() (int, error) {
 	defer runtime.UnlockOSThread()
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT)
-	defer signal.Stop(signals)
 	if err := cmd.Start(); err != nil {
 		return 1, err
 	}
-	ended := make(chan struct{})
 	go func() {
-		for {
-			select {
-			case s := <-signals:
-				_ = cmd.Process.Signal(s)
-			case <-ended:
-				return
-			}
+		for s := range signals {
+			_ = cmd.Process.Signal(s)
 		}
 	}()
 	err = cmd.Wait()
-	close(ended)
+	signal.Stop(signals)
+	close(signals)
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		return 1, err
@@ -93,7 +135,7 @@ func again() (int, error) {
 // furnish gives the namespaces their own /etc, mail directories, /proc, loopback interface and host name.
 func furnish(dir string) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("/ cannot be made private (in a chroot it has to be a mount point): %w", err)
+		return fmt.Errorf("/ cannot be made private (in a chroot it must be a mount point): %w", err)
 	}
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=0755"); err != nil {
 		return fmt.Errorf("tmpfs: %w", err)

@@ -5,6 +5,8 @@ package lab
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -13,7 +15,9 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/policyd/policyd/e2e/daemon"
 	"github.com/policyd/policyd/e2e/lab/zone"
+	"github.com/policyd/policyd/internal/smtptls/smtptest"
 )
 
 // The lab's own names.
@@ -29,22 +33,21 @@ const (
 // Lab is all of it. Make one with New inside Isolated, add hosts and records, call Start, and Close it at the end.
 type Lab struct {
 	Dir       string // its files; removed with the lab
-	Authority *Authority
+	Authority *smtptest.CA
 	Postfix   *Postfix
 	Policyd   *Policyd
-	Resolver  *Unbound // Postfix's own, in /etc/resolv.conf
-	Upstream  *Unbound // policyd's: the same zones, so that it can be away while Postfix has its own
+	Resolver  *Server // Postfix's own, in /etc/resolv.conf
+	Upstream  *Server // policyd's: the same zones, so that it can be away while Postfix has its own
 
 	tree     *zone.Tree
 	local    strings.Builder // lines of /etc/hosts
 	policies strings.Builder // lines of a table for smtp_tls_policy_maps
-	reports  *lines          // what Postfix reports to a TLSRPT collector, if there is one
+	reports  *daemon.Log     // the reports of Postfix to a TLSRPT collector; nil if there is no collector
 
 	mu        sync.Mutex
 	err       error // the first error while hosts and records were added
 	receivers []*Receiver
 	webs      []*PolicyHost
-	hosts     int
 }
 
 // labZones are the zones: nearly all domains of the lab are names in test., and the other zones are each broken in one
@@ -77,25 +80,12 @@ func New(o Options) (*Lab, error) {
 	if dir == "" {
 		return nil, errors.New("lab: New was called outside of Isolated")
 	}
-	authority, err := NewAuthority()
-	if err != nil {
-		return nil, err
-	}
 	tree, err := zone.NewTree(labZones())
 	if err != nil {
 		return nil, err
 	}
-	l := &Lab{Dir: dir, Authority: authority, tree: tree}
-	zoneDir := filepath.Join(dir, "zones")
-	if err := os.MkdirAll(zoneDir, 0o755); err != nil {
-		return nil, fmt.Errorf("lab: %w", err)
-	}
-	if l.Resolver, err = newUnbound(netip.MustParseAddrPort("127.0.0.1:53"), zoneDir, tree.Origins()); err != nil {
-		return nil, err
-	}
-	if l.Upstream, err = newUnbound(netip.MustParseAddrPort("127.0.0.1:5353"), zoneDir, tree.Origins()); err != nil {
-		return nil, err
-	}
+	l := &Lab{Dir: dir, Authority: smtptest.NewCA(Must{}), tree: tree}
+	l.Resolver, l.Upstream = l.newUnbound("resolver", "127.0.0.1:53"), l.newUnbound("upstream", "127.0.0.1:5353")
 	if l.Policyd, err = newPolicyd(o.Policyd, dir, l.Upstream.Addr); err != nil {
 		return nil, err
 	}
@@ -123,15 +113,11 @@ type Host struct {
 // Host adds a receiver and its address records.
 func (l *Lab) Host(h Host) *Receiver {
 	l.mu.Lock()
-	l.hosts++
-	number := l.hosts
-	l.mu.Unlock()
 	if h.Addrs == nil {
 		// Every host has its own network, as on the internet: policyd limits its connections per network.
-		h.Addrs = []netip.Addr{netip.AddrFrom4([4]byte{127, 20, byte(number), 1})}
+		h.Addrs = []netip.Addr{netip.AddrFrom4([4]byte{127, 20, byte(len(l.receivers) + 1), 1})}
 	}
 	r := NewReceiver(h.Name, h.Addrs)
-	l.mu.Lock()
 	l.receivers = append(l.receivers, r)
 	l.mu.Unlock()
 	for _, a := range h.Addrs {
@@ -160,14 +146,13 @@ func (l *Lab) InHostsFile(r *Receiver) { fmt.Fprintf(&l.local, "%s %s\n", r.Addr
 
 // TLSA adds the DANE-EE record that fits the certificate of a receiver's port.
 func (l *Lab) TLSA(r *Receiver, port int) {
-	l.Records(fmt.Sprintf("_%d._tcp.%s. TLSA %s", port, r.Name, TLSA(r.Certificate(port))))
+	key := sha256.Sum256(r.Certificate(port).Leaf.RawSubjectPublicKeyInfo)
+	l.Records(fmt.Sprintf("_%d._tcp.%s. TLSA 3 1 1 %x", port, r.Name, key))
 }
 
 // Service returns a behaviour with a new certificate for a host.
 func (l *Lab) Service(host string, b Behaviour, f Flaw) Service {
-	c, err := l.Authority.Issue(host, f)
-	l.keep(err)
-	return Service{Behaviour: b, Certificate: c}
+	return Service{Behaviour: b, Certificate: Issue(l.Authority, host, f)}
 }
 
 // MX adds MX records of a domain; the hosts are in the order of preference, those of one preference separated by a
@@ -201,7 +186,7 @@ func (l *Lab) Replace(ctx context.Context, set zone.RRset) error {
 		return err
 	}
 	origin := l.tree.Origin(set.Owner)
-	return errors.Join(l.Resolver.Reload(ctx, origin, set.Owner), l.Upstream.Reload(ctx, origin, set.Owner))
+	return errors.Join(l.Resolver.reload(ctx, origin, set.Owner), l.Upstream.reload(ctx, origin, set.Owner))
 }
 
 // keep stores the first error for Start to return.
@@ -243,12 +228,15 @@ func (l *Lab) Prepare() error {
 	}
 	files := map[string][]byte{
 		filepath.Join(l.zones(), "anchor"): []byte(l.tree.Anchor()),
-		l.CAFile():                         l.Authority.PEM(),
+		l.CAFile():                         pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: l.Authority.Cert.Raw}),
 		filepath.Join(l.Dir, "policies"):   []byte(l.policies.String()),
 		"/etc/resolv.conf":                 []byte("nameserver " + l.Resolver.Addr.Addr().String() + "\n"),
 		"/etc/hosts": []byte("127.0.0.1 localhost\n::1 localhost\n127.0.0.1 " + Hostname + "\n" +
 			l.local.String()),
 		"/etc/hostname": []byte(Hostname + "\n"),
+	}
+	if err := os.MkdirAll(l.zones(), 0o755); err != nil {
+		return fmt.Errorf("lab: %w", err)
 	}
 	for path, data := range files {
 		_ = os.Remove(path) // it may be a link to somewhere else
@@ -273,7 +261,6 @@ func caFile(dir string) string { return filepath.Join(dir, "ca.pem") }
 // Close ends all that the lab started.
 func (l *Lab) Close() {
 	l.Postfix.Stop()
-	l.Policyd.Stop()
 	l.Policyd.close()
 	l.Resolver.Kill()
 	l.Upstream.Kill()

@@ -3,8 +3,7 @@ package lab
 import (
 	"context"
 	"fmt"
-	"net"
-	"net/textproto"
+	"net/smtp"
 	"regexp"
 	"strings"
 	"sync/atomic"
@@ -31,40 +30,6 @@ type Delivery struct {
 	Line    string
 }
 
-// smtpClient speaks just enough SMTP to queue a mail and read its queue ID.
-type smtpClient struct {
-	conn net.Conn
-	text *textproto.Conn
-}
-
-func dialSMTP(ctx context.Context) (*smtpClient, error) {
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", "127.0.0.1:25")
-	if err != nil {
-		return nil, err
-	}
-	_ = conn.SetDeadline(time.Now().Add(patience))
-	c := &smtpClient{conn: conn, text: textproto.NewConn(conn)}
-	if _, _, err := c.text.ReadResponse(220); err != nil {
-		c.close()
-		return nil, err
-	}
-	return c, nil
-}
-
-func (c *smtpClient) close() { _ = c.text.Close() }
-
-func (c *smtpClient) command(code int, line string) (string, error) {
-	if err := c.text.PrintfLine("%s", line); err != nil {
-		return "", err
-	}
-	_, text, err := c.text.ReadResponse(code)
-	if err != nil {
-		return "", fmt.Errorf("%s: %w", line, err)
-	}
-	return text, nil
-}
-
 var (
 	queuedAs = regexp.MustCompile(`queued as (\w+)`)
 	tokens   atomic.Int64
@@ -78,57 +43,67 @@ func (p *Postfix) Send(ctx context.Context, to string) (*Sent, error) {
 // SendFrom gives Postfix a mail over SMTP.
 func (p *Postfix) SendFrom(ctx context.Context, from, to string) (*Sent, error) {
 	m := &Sent{To: to, Token: fmt.Sprintf("token-%d-%d", time.Now().UnixNano(), tokens.Add(1)), postfix: p}
-	_, m.seen = p.proc.output.since(0)
-	c, err := dialSMTP(ctx)
+	m.seen = len(p.Log.Lines(0))
+	reply, err := submit(from, to, "From: <"+from+">\r\nTo: <"+to+">\r\nSubject: "+m.Token+
+		"\r\n\r\nThe secret of this mail is "+m.Token+".")
 	if err != nil {
-		return nil, fmt.Errorf("lab: to Postfix: %w", err)
+		return nil, fmt.Errorf("lab: Postfix did not accept a mail to %s: %w; the log ends:\n%s", to, err,
+			p.Log.Tail(10, "warning", "fatal"))
 	}
-	defer c.close()
-	var answers strings.Builder
-	for _, step := range []struct {
-		code int
-		line string
-	}{
-		{250, "EHLO " + Hostname}, {250, "MAIL FROM:<" + from + ">"}, {250, "RCPT TO:<" + to + ">"}, {354, "DATA"},
-		{250, "From: <" + from + ">\r\nTo: <" + to + ">\r\nSubject: " + m.Token +
-			"\r\n\r\nThe secret of this mail is " + m.Token + ".\r\n."},
-		{221, "QUIT"},
-	} {
-		said, err := c.command(step.code, step.line)
-		if err != nil {
-			return nil, fmt.Errorf("lab: Postfix did not take a mail to %s: %w; the log says:\n%s", to, err,
-				p.Log(10, "warning", "fatal"))
-		}
-		answers.WriteString(said + "\n")
-	}
-	id := queuedAs.FindStringSubmatch(answers.String())
+	id := queuedAs.FindStringSubmatch(reply)
 	if id == nil {
-		return nil, fmt.Errorf("lab: no queue number in %q", answers.String())
+		return nil, fmt.Errorf("lab: no queue ID in %q", reply)
 	}
 	m.ID = id[1]
-	return m, nil
+	return m, ctx.Err()
 }
 
-// The submatches are the service, its process, the queue ID, the relay, the status and the reason.
+// submit returns the reply to the end of the data, which net/smtp discards.
+func submit(from, to, text string) (string, error) {
+	c, err := smtp.Dial("127.0.0.1:25")
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = c.Close() }()
+	if err := c.Mail(from); err != nil {
+		return "", err
+	}
+	if err := c.Rcpt(to); err != nil {
+		return "", err
+	}
+	if err := c.Text.PrintfLine("DATA"); err != nil {
+		return "", err
+	}
+	if _, _, err := c.Text.ReadResponse(354); err != nil {
+		return "", err
+	}
+	if err := c.Text.PrintfLine("%s\r\n.", text); err != nil {
+		return "", err
+	}
+	_, reply, err := c.Text.ReadResponse(250)
+	return reply, err
+}
+
+// deliveryLine matches the service, its process, the queue ID, the relay, the status and the reason.
 var deliveryLine = regexp.MustCompile(`(postfix/\S+)(\[\d+\]): (\w+): to=<[^>]*>.*? relay=([^,]+), .*status=(\w+) \((.*)\)$`)
 
 // Wait returns the next attempt to deliver the mail.
 func (m *Sent) Wait(ctx context.Context) (Delivery, error) {
-	line, next, err := m.postfix.proc.output.wait(ctx, m.seen, func(l string) bool {
+	log := m.postfix.Log
+	line, next, err := log.Wait(ctx, m.seen, func(l string) bool {
 		return strings.Contains(l, ": "+m.ID+": to=") && deliveryLine.MatchString(l)
 	})
 	if err != nil {
-		return Delivery{}, fmt.Errorf("lab: waiting for the delivery of %s to %s: %w; the log says:\n%s",
-			m.ID, m.To, err, m.postfix.proc.output.tail(20, m.ID, domainOf(m.To), "warning", "fatal"))
+		return Delivery{}, fmt.Errorf("lab: waiting for the delivery of %s to %s: %w; the log ends:\n%s",
+			m.ID, m.To, err, log.Tail(20, m.ID, m.To[strings.LastIndexByte(m.To, '@')+1:], "warning", "fatal"))
 	}
-	before, _ := m.postfix.proc.output.since(0)
 	f := deliveryLine.FindStringSubmatch(line)
 	d := Delivery{Service: f[1], Relay: f[4], Status: f[5], Reason: f[6], Line: line[strings.Index(line, f[1]):]}
 	// The log line about TLS contains the process and the relay, but no queue ID.
-	for _, l := range before[m.seen:next] {
+	for _, l := range log.Lines(m.seen)[:next-m.seen] {
 		_, rest, ok := strings.Cut(l, f[1]+f[2]+": ")
-		level, what, established := strings.Cut(rest, " TLS connection established to ")
-		if ok && established && strings.HasPrefix(what, d.Relay+":") {
+		level, peer, established := strings.Cut(rest, " TLS connection established to ")
+		if ok && established && strings.HasPrefix(peer, d.Relay+":") {
 			d.TLS = level
 		}
 	}
@@ -148,7 +123,15 @@ func (m *Sent) Queued(ctx context.Context) (bool, error) {
 	return strings.Contains(out, m.ID), err
 }
 
-// Log returns the last lines of the mail log that have any of the words in them.
-func (p *Postfix) Log(count int, words ...string) string { return p.proc.output.tail(count, words...) }
+// ReportSocket is where Postfix sends its observations to a TLSRPT collector, below the queue directory.
+const ReportSocket = "tlsrpt/collector"
 
-func domainOf(address string) string { return address[strings.LastIndexByte(address, '@')+1:] }
+// Report waits for a TLSRPT report about a domain.
+func (l *Lab) Report(ctx context.Context, domain string) (string, error) {
+	line, _, err := l.reports.Wait(ctx, 0, func(line string) bool { return strings.Contains(line, `"`+domain+`"`) })
+	if err != nil {
+		return "", fmt.Errorf("lab: waiting for a report about %s: %w; the reports are:\n%s", domain, err,
+			l.reports.Tail(5, ""))
+	}
+	return line, nil
+}

@@ -6,12 +6,13 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/policyd/policyd/e2e/daemon"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -20,12 +21,12 @@ const PolicydAddr = "127.0.0.1:2526"
 
 // Policyd is the daemon under test. Its listener outlives it, as with a systemd socket unit.
 type Policyd struct {
-	binary, dir string
-	upstream    netip.AddrPort
-	listener    *os.File
-	notify      *net.UnixConn
-	proc        *process
-	mode        string
+	*daemon.Process
+	command  daemon.Command
+	dir      string
+	upstream netip.AddrPort
+	notify   *net.UnixConn
+	mode     string
 }
 
 const policydSettings = `[dns]
@@ -33,14 +34,14 @@ servers = [%[1]q]
 self_test = ["test."]
 timeout = "1s"
 [cache]
-state_dir = %[2]q
+state_dir = "%[2]s/state"
 [port26]
 mode = %[3]q
 probe_special_addresses = true
 [tls]
 ca_file = %[4]q
 [admin]
-socket = %[5]q
+socket = "%[2]s/admin.sock"
 [log]
 format = "text"
 lookups = "all"
@@ -51,21 +52,23 @@ func newPolicyd(binary, dir string, upstream netip.AddrPort) (*Policyd, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lab: %w", err)
 	}
-	if _, err := os.Stat(binary); err != nil {
-		return nil, fmt.Errorf("lab: policyd is not built: %w", err)
-	}
-	p := &Policyd{binary: binary, dir: dir, upstream: upstream, mode: "always"}
-	l, err := net.Listen("tcp", PolicydAddr)
+	listener, err := net.Listen("tcp", PolicydAddr)
 	if err != nil {
 		return nil, fmt.Errorf("lab: %w", err)
 	}
-	if p.listener, err = l.(*net.TCPListener).File(); err != nil {
-		return nil, fmt.Errorf("lab: %w", err)
-	}
-	_ = l.Close() // the file is a copy
-	p.notify, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(dir, "notify"), Net: "unixgram"})
+	file, err := listener.(*net.TCPListener).File()
 	if err != nil {
 		return nil, fmt.Errorf("lab: %w", err)
+	}
+	_ = listener.Close() // the file is a copy
+	p := &Policyd{dir: dir, upstream: upstream, mode: "always"}
+	notify := filepath.Join(dir, "notify")
+	if p.notify, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: notify, Net: "unixgram"}); err != nil {
+		return nil, fmt.Errorf("lab: %w", err)
+	}
+	p.command = daemon.Command{
+		Path: binary, Arguments: []string{"serve", "--config", p.Settings()}, Config: p.Settings(), Address: PolicydAddr,
+		Variables: []string{"NOTIFY_SOCKET=" + notify}, Listeners: []*os.File{file},
 	}
 	return p, nil
 }
@@ -74,37 +77,26 @@ func newPolicyd(binary, dir string, upstream netip.AddrPort) (*Policyd, error) {
 func (p *Policyd) Settings() string { return filepath.Join(p.dir, "policyd.toml") }
 
 func (p *Policyd) writeSettings() error {
-	state := filepath.Join(p.dir, "state")
-	if err := os.MkdirAll(state, 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Join(p.dir, "state"), 0o700); err != nil {
 		return fmt.Errorf("lab: %w", err)
 	}
-	text := fmt.Sprintf(policydSettings, p.upstream, state, p.mode, caFile(p.dir), filepath.Join(p.dir, "admin.sock"))
-	if err := write(p.Settings(), text); err != nil {
-		return fmt.Errorf("lab: %w", err)
-	}
-	return nil
+	return write(p.Settings(), fmt.Sprintf(policydSettings, p.upstream, p.dir, p.mode, caFile(p.dir)))
 }
 
 // Start starts policyd as systemd does, with the listener passed, and waits until it reports that it is ready.
-func (p *Policyd) Start(ctx context.Context) error {
+func (p *Policyd) Start(ctx context.Context) (err error) {
 	if err := p.writeSettings(); err != nil {
 		return err
 	}
-	// LISTEN_PID must be the process ID of policyd: the shell sets it to its own and then becomes policyd.
-	cmd := exec.Command("/bin/sh", "-c", `LISTEN_PID=$$ exec "$@"`, "sh", p.binary, "serve", "--config", p.Settings())
-	cmd.Env = append(os.Environ(), "LISTEN_FDS=1", "NOTIFY_SOCKET="+p.notify.LocalAddr().String(),
-		"PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
-	cmd.ExtraFiles = []*os.File{p.listener}
-	var err error
-	if p.proc, err = start("policyd", cmd); err != nil {
-		return err
+	if p.Process, err = p.command.Start(); err != nil {
+		return fmt.Errorf("lab: %w", err)
 	}
 	return p.waitFor(ctx, "READY=1")
 }
 
 // waitFor waits for a state that policyd reports to the service manager.
 func (p *Policyd) waitFor(ctx context.Context, state string) error {
-	ctx, cancel := p.proc.context(ctx)
+	ctx, cancel := p.Context(ctx)
 	defer cancel()
 	_ = p.notify.SetReadDeadline(time.Time{})
 	stop := context.AfterFunc(ctx, func() { _ = p.notify.SetReadDeadline(time.Unix(1, 0)) })
@@ -113,27 +105,19 @@ func (p *Policyd) waitFor(ctx context.Context, state string) error {
 	for {
 		n, err := p.notify.Read(buf)
 		if err != nil {
-			return fmt.Errorf("lab: policyd did not say %s: %w: %s", state, err, p.Log(10))
+			return fmt.Errorf("lab: policyd did not report %s: %w: %s", state, err, p.Log.Tail(10, ""))
 		}
-		for line := range strings.SplitSeq(string(buf[:n]), "\n") {
-			if line == state {
-				return nil
-			}
+		if slices.Contains(strings.Split(string(buf[:n]), "\n"), state) {
+			return nil
 		}
 	}
 }
 
-// Kill ends policyd with SIGKILL; its listener stays open.
-func (p *Policyd) Kill() { p.proc.stop(syscall.SIGKILL) }
-
-// Stop ends policyd.
-func (p *Policyd) Stop() { p.proc.stop(syscall.SIGTERM) }
-
-// close closes what outlives policyd.
+// close ends policyd and closes what outlives it.
 func (p *Policyd) close() {
-	_ = p.listener.Close()
+	_ = p.Stop()
+	_ = p.command.Listeners[0].Close()
 	_ = p.notify.Close()
-	_ = os.Remove(p.notify.LocalAddr().String())
 }
 
 // SetPort26 changes port26.mode of the running policyd.
@@ -145,7 +129,7 @@ func (p *Policyd) SetPort26(ctx context.Context, mode string) error {
 	if err := p.writeSettings(); err != nil {
 		return err
 	}
-	if err := p.proc.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+	if err := p.Signal(syscall.SIGHUP); err != nil {
 		return fmt.Errorf("lab: %w", err)
 	}
 	if err := p.waitFor(ctx, "RELOADING=1"); err != nil {
@@ -154,23 +138,13 @@ func (p *Policyd) SetPort26(ctx context.Context, mode string) error {
 	return p.waitFor(ctx, "READY=1")
 }
 
-// Ask asks one question as Postfix would.
-func (p *Policyd) Ask(ctx context.Context, name, key string) (socketmap.Reply, error) {
-	c, err := socketmap.Dial(ctx, PolicydAddr)
-	if err != nil {
-		return socketmap.Reply{}, err
-	}
-	defer func() { _ = c.Close() }()
-	return c.Lookup(ctx, socketmap.Request{Map: name, Key: key})
-}
-
 // Until repeats a question until fits returns true for the answer.
-func (p *Policyd) Until(ctx context.Context, q Question, fits func(socketmap.Reply) bool) error {
+func (p *Policyd) Until(ctx context.Context, q socketmap.Request, fits func(socketmap.Reply) bool) error {
 	var last string
-	err := until(ctx, "policyd answers "+q.Map+" "+q.Key+" as it should", func() bool {
-		r, err := p.Ask(ctx, q.Map, q.Key)
+	err := daemon.Until(ctx, "policyd gives the right answer to "+q.Map+" "+q.Key, func() (bool, error) {
+		r, err := p.Ask(ctx, q)
 		last = fmt.Sprintf("%v %v", r, err)
-		return err == nil && fits(r)
+		return err == nil && fits(r), nil
 	})
 	if err != nil {
 		return fmt.Errorf("%w; the last answer was %s", err, last)
@@ -180,30 +154,13 @@ func (p *Policyd) Until(ctx context.Context, q Question, fits func(socketmap.Rep
 
 // Logged waits until policyd has logged, since its start, a line that contains all the words.
 func (p *Policyd) Logged(ctx context.Context, words ...string) (string, error) {
-	line, _, err := p.proc.output.wait(ctx, 0, func(line string) bool {
-		for _, w := range words {
-			if !strings.Contains(line, w) {
-				return false
-			}
-		}
-		return true
+	ctx, cancel := p.Context(ctx)
+	defer cancel()
+	line, _, err := p.Log.Wait(ctx, 0, func(line string) bool {
+		return !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(line, w) })
 	})
 	if err != nil {
 		return "", fmt.Errorf("lab: waiting for %q in policyd's log: %w", words, err)
 	}
 	return line, nil
-}
-
-// Question is a map and a key.
-type Question struct{ Map, Key string }
-
-// Log returns the last lines of policyd's log.
-func (p *Policyd) Log(count int, words ...string) string {
-	if p.proc == nil {
-		return ""
-	}
-	if len(words) == 0 {
-		words = []string{""}
-	}
-	return p.proc.output.tail(count, words...)
 }

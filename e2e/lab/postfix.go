@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/smtp"
 	"os"
 	"os/exec"
 	"os/user"
@@ -13,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/policyd/policyd/e2e/daemon"
 )
 
 // Postfix is the sender: Debian's own default files, then the examples of this project as they are, then what
@@ -22,7 +25,7 @@ type Postfix struct {
 	dir    string // of the lab
 	system string // the directory that is the root of its file system; "" is our own
 	more   string // settings of this lab alone
-	proc   *process
+	*daemon.Process
 }
 
 // The settings of the lab come last, so they take effect. Postfix retries only when a case asks for it, and does not
@@ -71,20 +74,11 @@ const (
 // Lookup asks a lookup table for a key, as Postfix's own programs do. found is false for a key that the table does not
 // have.
 func (p *Postfix) Lookup(ctx context.Context, table, key string) (value string, found bool, err error) {
-	cmd, err := p.command(ctx, "postmap", "-q", key, table)
-	if err != nil {
-		return "", false, err
-	}
-	var log strings.Builder
-	cmd.Stderr = &log
-	out, err := cmd.Output()
-	if err != nil && log.Len() == 0 && cmd.ProcessState.ExitCode() == 1 {
+	out, err := p.run(ctx, "postmap", "-q", key, table)
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() == 1 && out == "" {
 		return "", false, nil
 	}
-	if err != nil {
-		err = fmt.Errorf("lab: postmap: %w: %s", err, &log)
-	}
-	return strings.TrimSpace(string(out)), err == nil, err
+	return strings.TrimSpace(out), err == nil, err
 }
 
 // Start starts Postfix and waits until it accepts mail.
@@ -92,37 +86,28 @@ func (p *Postfix) Start(ctx context.Context) error {
 	if err := p.configure(); err != nil {
 		return err
 	}
-	cmd, err := p.command(context.WithoutCancel(ctx), "postfix", "start-fg")
-	if err != nil {
+	var err error
+	command := daemon.Command{Root: p.system, Path: daemon.Find("postfix"), Arguments: []string{"start-fg"}}
+	if p.Process, err = command.Start(); err != nil {
 		return err
 	}
-	if p.proc, err = start("postfix", cmd); err != nil {
-		return err
-	}
-	startCtx, cancel := p.proc.context(ctx)
-	defer cancel()
-	err = until(startCtx, "Postfix takes mail", func() bool {
-		c, err := dialSMTP(startCtx)
+	return p.Ready(ctx, "accepts mail", func(context.Context) error {
+		c, err := smtp.Dial("127.0.0.1:25")
 		if err == nil {
-			c.close()
+			err = c.Close()
 		}
-		return err == nil
+		return err
 	})
-	if err != nil {
-		return fmt.Errorf("%w: %s", err, p.proc.output.tail(10, "postfix"))
-	}
-	return nil
 }
 
 // Stop ends Postfix: the start script, the master process and its children.
 func (p *Postfix) Stop() {
-	if p.proc == nil {
-		return
+	if p.Process != nil {
+		ctx, cancel := p.Context(context.Background())
+		defer cancel()
+		_, _ = p.run(ctx, "postfix", "stop") // an error means that it has already ended
+		_ = p.Process.Stop()
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), endWithin)
-	defer cancel()
-	_, _ = p.run(ctx, "postfix", "stop") // an error means that it has already ended
-	p.proc.stop(syscall.SIGTERM)
 }
 
 // configure writes /etc/postfix and the queue directory.
@@ -172,20 +157,13 @@ func (p *Postfix) inside(file string) string {
 	return filepath.Join(p.dir, file)
 }
 
-// command is a program of this Postfix.
-func (p *Postfix) command(ctx context.Context, program string, args ...string) (*exec.Cmd, error) {
-	if p.system != "" {
-		return within(ctx, p.system, "/usr/sbin/"+program, args...), nil
-	}
-	path, err := look(program)
-	return exec.CommandContext(ctx, path, args...), err
-}
-
 // run runs a program of this Postfix to its end.
 func (p *Postfix) run(ctx context.Context, program string, args ...string) (string, error) {
-	cmd, err := p.command(ctx, program, args...)
-	if err != nil {
-		return "", err
+	cmd := exec.CommandContext(ctx, daemon.Find(program), args...)
+	if p.system != "" {
+		cmd = exec.CommandContext(ctx, "/usr/sbin/"+program, args...)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: p.system}
+		cmd.Dir, cmd.Env = "/", []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 	}
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -194,7 +172,7 @@ func (p *Postfix) run(ctx context.Context, program string, args ...string) (stri
 	return string(out), nil
 }
 
-// example returns main.cf.example as an operator uses it, with the line for their own domain filled in.
+// example returns main.cf.example as an operator uses it, with the domain of this site in its guard map.
 func (p *Postfix) example() (string, error) {
 	path := filepath.Join(p.source, "postfix", "main.cf.example")
 	data, err := os.ReadFile(path)
@@ -203,7 +181,7 @@ func (p *Postfix) example() (string, error) {
 	}
 	before, after, found := strings.Cut(string(data), `#       {/@(.*\.)?own\.example$$/  :}`)
 	if !found {
-		return "", fmt.Errorf("%s has no line for own domains any more", path)
+		return "", fmt.Errorf("%s no longer has a line for own domains", path)
 	}
 	return before + `        {/@(.*\.)?own\.test$$/  :}` + after, nil
 }

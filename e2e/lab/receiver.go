@@ -3,11 +3,19 @@ package lab
 import (
 	"bytes"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/policyd/policyd/internal/smtptls/smtptest"
 )
 
 // Behaviour is what a port of a receiver does.
@@ -20,11 +28,11 @@ const (
 	Clear               // SMTP without STARTTLS, or with STARTTLS stripped by an attacker
 	Refuses             // STARTTLS in the EHLO reply, but the reply to the command is 454
 	Implicit            // TLS from the first byte
-	StallsTLS           // TCP and, on 25, the 220 to STARTTLS; then not one byte of the handshake
+	StallsTLS           // TCP and, on 25, the 220 to STARTTLS; then no byte of the handshake
 	BlackHole           // no answer even to the SYN
 )
 
-// Service is one port: what it does, and the certificate it does it with.
+// Service is one port: its behaviour and its certificate.
 type Service struct {
 	Behaviour   Behaviour
 	Certificate *tls.Certificate
@@ -32,19 +40,8 @@ type Service struct {
 
 // Session is one connection that a receiver had.
 type Session struct {
-	Addr     netip.Addr // of the receiver
-	Port     int
-	TLS      bool   // a handshake was completed
-	Implicit bool   // the handshake came first
-	SNI      string // server name of the client hello
-	Raw      []byte // the bytes on the wire, as anyone on the path sees them
-	Mails    []Mail // what was accepted
-}
-
-// Mail is one message that a receiver accepted.
-type Mail struct {
-	From, To string
-	Data     []byte
+	smtptest.Session
+	Implicit bool // the handshake came first
 }
 
 // Receiver is the SMTP server of one MX host. It behaves the same on all its addresses.
@@ -52,105 +49,132 @@ type Receiver struct {
 	Name  string
 	Addrs []netip.Addr
 
-	mu       sync.Mutex
-	sessions []*Session
-	ports    map[int]*port
-	closed   bool
+	mu     sync.Mutex
+	open   map[int][]io.Closer // by port
+	served []server
 }
 
-// port is the listeners of one Service and the connections that they accepted.
-type port struct {
-	service   Service
-	listeners []net.Listener
-	holes     []*hole
-	conns     map[net.Conn]bool
+// server is one address and port, open or not.
+type server struct {
+	*smtptest.Receiver
+	port int
+	Service
 }
 
 // NewReceiver returns a receiver with all ports closed.
 func NewReceiver(name string, addrs []netip.Addr) *Receiver {
-	return &Receiver{Name: name, Addrs: addrs, ports: map[int]*port{}}
+	return &Receiver{Name: name, Addrs: addrs, open: map[int][]io.Closer{}}
 }
 
 // Serve changes the behaviour of a port and closes its connections.
-func (r *Receiver) Serve(number int, s Service) error {
+func (r *Receiver) Serve(port int, s Service) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.end(number)
-	if r.closed || s.Behaviour == Closed {
+	r.end(port)
+	b := smtptest.Behaviour{Cert: s.Certificate, Implicit: s.Behaviour == Implicit}
+	switch s.Behaviour {
+	case Closed:
 		return nil
+	case Clear:
+		b.Cert = nil
+	case Refuses:
+		b.STARTTLS = "454 4.7.0 TLS not available"
+	case StallsTLS:
+		b.Stall, b.Implicit = "handshake", port != 25
+	case STARTTLS, Implicit, BlackHole:
 	}
-	p := &port{service: s, conns: map[net.Conn]bool{}}
-	r.ports[number] = p
 	for _, a := range r.Addrs {
-		at := netip.AddrPortFrom(a, uint16(number))
+		at := netip.AddrPortFrom(a, uint16(port)).String()
 		if s.Behaviour == BlackHole {
-			h, err := dig(at)
-			if err != nil {
+			if err := r.dig(port, at); err != nil {
 				return fmt.Errorf("lab: %s: %w", r.Name, err)
 			}
-			p.holes = append(p.holes, h)
 			continue
 		}
-		l, err := net.Listen("tcp", at.String())
+		l, err := smtptest.Listen(at, b)
 		if err != nil {
 			return fmt.Errorf("lab: %s: %w", r.Name, err)
 		}
-		p.listeners = append(p.listeners, l)
-		go r.accept(p, l, at)
+		r.served = append(r.served, server{l, port, s})
+		r.open[port] = append(r.open[port], closer(l.Close))
 	}
 	return nil
 }
 
+// closer is a function that closes something.
+type closer func()
+
+func (c closer) Close() error { c(); return nil }
+
+// dig listens on a port without accepting connections. Its backlog is full, so Linux drops every further SYN, as a packet
+// filter does.
+func (r *Receiver) dig(port int, at string) error {
+	l, err := net.Listen("tcp", at)
+	if err != nil {
+		return err
+	}
+	r.open[port] = append(r.open[port], l)
+	raw, err := l.(*net.TCPListener).SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) { failed = unix.Listen(int(fd), 0) })
+	for err == nil && failed == nil {
+		c, full := net.DialTimeout("tcp", at, 100*time.Millisecond)
+		if full != nil {
+			break
+		}
+		r.open[port] = append(r.open[port], c)
+	}
+	if err == nil {
+		err = failed
+	}
+	return err
+}
+
 // Certificate returns the certificate of a port.
-func (r *Receiver) Certificate(number int) *tls.Certificate {
+func (r *Receiver) Certificate(port int) *tls.Certificate {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.ports[number].service.Certificate
+	for _, s := range slices.Backward(r.served) {
+		if s.port == port {
+			return s.Certificate
+		}
+	}
+	return nil
 }
 
 // end closes a port; r.mu is held.
-func (r *Receiver) end(number int) {
-	p := r.ports[number]
-	if p == nil {
-		return
-	}
-	delete(r.ports, number)
-	for _, l := range p.listeners {
-		_ = l.Close()
-	}
-	for _, h := range p.holes {
-		h.close()
-	}
-	for c := range p.conns {
+func (r *Receiver) end(port int) {
+	for _, c := range r.open[port] {
 		_ = c.Close()
 	}
-	p.conns = nil
+	delete(r.open, port)
 }
 
 // Close closes all ports.
 func (r *Receiver) Close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.closed = true
-	for number := range r.ports {
-		r.end(number)
+	for port := range r.open {
+		r.end(port)
 	}
 }
 
-// Sessions returns a copy of the connections so far that said something or completed a handshake.
-func (r *Receiver) Sessions() []Session {
+// Sessions returns a copy of the connections so far.
+func (r *Receiver) Sessions() (all []Session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var all []Session
-	for _, s := range r.sessions {
-		c := *s
-		c.Raw, c.Mails = bytes.Clone(s.Raw), slices.Clone(s.Mails)
-		all = append(all, c)
+	for _, served := range r.served {
+		for _, s := range served.Sessions() {
+			all = append(all, Session{s, served.Behaviour == Implicit})
+		}
 	}
 	return all
 }
 
-// Seen reports whether text ever crossed the wire to the receiver where anybody on the path could read it.
+// Seen reports whether text ever crossed the wire to the receiver in plaintext.
 func (r *Receiver) Seen(text string) bool {
 	return slices.ContainsFunc(r.Sessions(), func(s Session) bool {
 		return bytes.Contains(bytes.ToLower(s.Raw), bytes.ToLower([]byte(text)))
@@ -159,54 +183,47 @@ func (r *Receiver) Seen(text string) bool {
 
 // Got returns the sessions that accepted a mail with text in it.
 func (r *Receiver) Got(text string) []Session {
-	var got []Session
-	for _, s := range r.Sessions() {
-		if slices.ContainsFunc(s.Mails, func(m Mail) bool { return bytes.Contains(m.Data, []byte(text)) }) {
-			got = append(got, s)
-		}
+	return slices.DeleteFunc(r.Sessions(), func(s Session) bool {
+		return !slices.ContainsFunc(s.Mails, func(mail string) bool { return strings.Contains(mail, text) })
+	})
+}
+
+// Flaw is what is wrong with a certificate.
+type Flaw uint8
+
+// The flaws. The zero value is a good certificate.
+const (
+	Good Flaw = iota
+	OtherName
+	SelfSigned
+	ExpiredCert
+	AnyUse         // extended key usage any: Go accepts it, Postfix does not
+	NonRepudiation // a key usage that does not allow TLS: the same
+)
+
+// Issue makes a certificate for name with one flaw.
+func Issue(ca *smtptest.CA, name string, f Flaw) *tls.Certificate {
+	leaf := smtptest.Leaf{CommonName: name, Names: []string{name}, SelfSigned: f == SelfSigned}
+	switch f {
+	case OtherName:
+		leaf.CommonName, leaf.Names = "another-name.test", []string{"another-name.test"}
+	case ExpiredCert:
+		leaf.NotBefore, leaf.NotAfter = time.Now().AddDate(0, 0, -2), time.Now().AddDate(0, 0, -1)
+	case AnyUse:
+		leaf.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageAny}
+	case NonRepudiation:
+		leaf.KeyUsage = x509.KeyUsageContentCommitment
+	case Good, SelfSigned:
 	}
-	return got
+	c := ca.Issue(Must{}, leaf)
+	return &c
 }
 
-func (r *Receiver) accept(p *port, l net.Listener, at netip.AddrPort) {
-	for {
-		c, err := l.Accept()
-		if err != nil {
-			return
-		}
-		r.mu.Lock()
-		if p.conns == nil {
-			r.mu.Unlock()
-			_ = c.Close()
-			return
-		}
-		p.conns[c] = true
-		session := &Session{Addr: at.Addr(), Port: int(at.Port())}
-		r.sessions = append(r.sessions, session)
-		r.mu.Unlock()
-		go func() {
-			d := &dialogue{receiver: r, service: p.service, session: session,
-				wire: &recorder{Conn: c, receiver: r, session: session}}
-			d.run()
-			_ = c.Close()
-			r.mu.Lock()
-			delete(p.conns, c)
-			r.mu.Unlock()
-		}()
-	}
-}
+// Must ends the program when something fails that cannot fail, such as a signature with a new key.
+type Must struct{}
 
-// recorder keeps what was read from a connection.
-type recorder struct {
-	net.Conn
-	receiver *Receiver
-	session  *Session
-}
+// Helper does nothing.
+func (Must) Helper() {}
 
-func (c *recorder) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	c.receiver.mu.Lock()
-	c.session.Raw = append(c.session.Raw, p[:n]...)
-	c.receiver.mu.Unlock()
-	return n, err
-}
+// Fatal ends the program.
+func (Must) Fatal(args ...any) { panic(fmt.Sprint(args...)) }

@@ -1,18 +1,17 @@
 package lab
 
 import (
-	"bufio"
 	"context"
-	"encoding/binary"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
-	"sync"
 	"time"
 
-	"golang.org/x/net/dns/dnsmessage"
+	"github.com/miekg/dns"
 )
+
+// DNSQuestion is a record type and a name with the final dot.
+type DNSQuestion struct{ Type, Name string }
 
 // Verdict is what a Relay does with a question.
 type Verdict uint8
@@ -30,132 +29,65 @@ type Relay struct {
 	// Judge is called for each question, concurrently.
 	Judge func(DNSQuestion) Verdict
 
-	packets   net.PacketConn
-	listener  net.Listener
-	exchanges sync.WaitGroup
+	servers []*dns.Server
 }
 
-// relayPatience is how long the resolver behind a relay may take.
-const relayPatience = 10 * time.Second
+// dnsTimeout is how long a resolver may take to answer.
+const dnsTimeout = 10 * time.Second
 
-// Start starts to relay over UDP and TCP. Close it.
+// Start starts to relay over UDP and TCP. Close the relay.
 func (r *Relay) Start() error {
-	var err error
-	if r.packets, err = net.ListenPacket("udp", r.Addr.String()); err != nil {
+	packets, err := net.ListenPacket("udp", r.Addr.String())
+	if err != nil {
 		return fmt.Errorf("lab: %w", err)
 	}
-	if r.listener, err = net.Listen("tcp", r.Addr.String()); err != nil {
+	listener, err := net.Listen("tcp", r.Addr.String())
+	if err != nil {
 		return fmt.Errorf("lab: %w", err)
 	}
-	r.exchanges.Go(r.serveUDP)
-	r.exchanges.Go(r.serveTCP)
+	r.servers = []*dns.Server{
+		{PacketConn: packets, Handler: r.handler("udp"), UDPSize: dns.MaxMsgSize},
+		{Listener: listener, Handler: r.handler("tcp")},
+	}
+	for _, s := range r.servers {
+		go func() { _ = s.ActivateAndServe() }() // until Close
+	}
 	return nil
 }
 
 // Close ends the relay.
 func (r *Relay) Close() {
-	_ = r.packets.Close()
-	_ = r.listener.Close()
-}
-
-func (r *Relay) serveUDP() {
-	for {
-		query := make([]byte, 1<<16)
-		n, from, err := r.packets.ReadFrom(query)
-		if err != nil {
-			return
-		}
-		r.exchanges.Go(func() {
-			if answer := r.exchange(query[:n], "udp"); answer != nil {
-				_, _ = r.packets.WriteTo(answer, from)
-			}
-		})
+	for _, s := range r.servers {
+		_ = s.Shutdown()
 	}
 }
 
-func (r *Relay) serveTCP() {
-	for {
-		c, err := r.listener.Accept()
-		if err != nil {
-			return
-		}
-		r.exchanges.Go(func() {
-			defer func() { _ = c.Close() }()
-			_ = c.SetDeadline(time.Now().Add(relayPatience))
-			for {
-				query, err := readFrame(c)
-				if err != nil {
-					return
-				}
-				if answer := r.exchange(query, "tcp"); answer != nil {
-					_ = writeFrame(c, answer)
-				}
-			}
-		})
-	}
-}
-
-// exchange returns the answer to a query, nil if there is none.
-func (r *Relay) exchange(query []byte, network string) []byte {
-	var m dnsmessage.Message
-	if m.Unpack(query) == nil && len(m.Questions) == 1 {
-		q := m.Questions[0]
-		switch r.Judge(DNSQuestion{typeName(q.Type), q.Name.String()}) {
-		case Pass:
+func (r *Relay) handler(network string) dns.HandlerFunc {
+	return func(w dns.ResponseWriter, query *dns.Msg) {
+		question := query.Question[0]
+		switch r.Judge(DNSQuestion{dns.TypeToString[question.Qtype], question.Name}) {
 		case Drop:
-			return nil
 		case ServFail:
-			m.Response, m.RecursionAvailable, m.RCode = true, true, dnsmessage.RCodeServerFailure
-			m.Additionals = nil
-			answer, err := m.Pack()
-			if err != nil {
-				return nil
+			answer := new(dns.Msg).SetRcode(query, dns.RcodeServerFailure)
+			answer.RecursionAvailable = true
+			_ = w.WriteMsg(answer)
+		case Pass:
+			client := dns.Client{Net: network, Timeout: dnsTimeout, UDPSize: dns.MaxMsgSize}
+			if answer, _, err := client.Exchange(query, r.Upstream.String()); err == nil {
+				answer.Compress = true
+				_ = w.WriteMsg(answer)
 			}
-			return answer
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), relayPatience)
-	defer cancel()
-	var d net.Dialer
-	c, err := d.DialContext(ctx, network, r.Upstream.String())
-	if err != nil {
-		return nil
-	}
-	defer func() { _ = c.Close() }()
-	_ = c.SetDeadline(time.Now().Add(relayPatience))
-	if network == "tcp" {
-		if writeFrame(c, query) != nil {
-			return nil
-		}
-		answer, err := readFrame(bufio.NewReader(c))
-		if err != nil {
-			return nil
-		}
-		return answer
-	}
-	if _, err := c.Write(query); err != nil {
-		return nil
-	}
-	answer := make([]byte, 1<<16)
-	n, err := c.Read(answer)
-	if err != nil {
-		return nil
-	}
-	return answer[:n]
 }
 
-func readFrame(r io.Reader) ([]byte, error) {
-	var size uint16
-	if err := binary.Read(r, binary.BigEndian, &size); err != nil {
-		return nil, err
+// Ask sends one question over UDP as a simple client does, without EDNS, and waits for the answer.
+func Ask(ctx context.Context, server netip.AddrPort, q DNSQuestion) error {
+	query := new(dns.Msg).SetQuestion(q.Name, dns.StringToType[q.Type])
+	client := dns.Client{Timeout: dnsTimeout / 2, UDPSize: dns.MaxMsgSize}
+	_, _, err := client.ExchangeContext(ctx, query, server.String())
+	if err != nil {
+		err = fmt.Errorf("lab: %v %s: %w", q, server, err)
 	}
-	message := make([]byte, size)
-	_, err := io.ReadFull(r, message)
-	return message, err
-}
-
-func writeFrame(w io.Writer, message []byte) error {
-	frame := binary.BigEndian.AppendUint16(nil, uint16(len(message)))
-	_, err := w.Write(append(frame, message...))
 	return err
 }

@@ -2,23 +2,21 @@ package lab
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
+
+	"github.com/policyd/policyd/e2e/daemon"
 )
 
-// ReportSocket is where Postfix tells a collector of TLSRPT what it has seen, below the queue directory.
-const ReportSocket = "tlsrpt/collector"
+// CollectReports makes the lab a collector of TLSRPT (TLSRPT_README). Call it before Start.
+func (l *Lab) CollectReports() { l.reports = &daemon.Log{} }
 
-// CollectReports has the lab be a collector of TLSRPT (TLSRPT_README). Call it before Start.
-func (l *Lab) CollectReports() { l.reports = newLines() }
-
-// collect takes what comes in on a datagram socket, a line each.
-func collect(path string, to *lines) error {
+// collect writes the datagrams that arrive on a socket to a log, one per line.
+func collect(path string, to io.Writer) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("lab: %w", err)
 	}
@@ -45,14 +43,4 @@ func collect(path string, to *lines) error {
 		}
 	}()
 	return nil
-}
-
-// Report waits for a report about a domain.
-func (l *Lab) Report(ctx context.Context, domain string) (string, error) {
-	line, _, err := l.reports.wait(ctx, 0, func(line string) bool { return strings.Contains(line, `"`+domain+`"`) })
-	if err != nil {
-		return "", fmt.Errorf("lab: waiting for a report about %s: %w; there are:\n%s", domain, err,
-			l.reports.tail(5, ""))
-	}
-	return line, nil
 }

@@ -3,7 +3,6 @@ package lab
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -11,8 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
+	"github.com/policyd/policyd/e2e/daemon"
 	"github.com/policyd/policyd/e2e/lab/zone"
 )
 
@@ -21,19 +20,17 @@ import (
 //nolint:gochecknoglobals // netip has no constants
 var AuthorityAddr = netip.MustParseAddrPort("127.0.0.100:53")
 
-// Server is a DNS server of a tree of unpacked packages: a real resolver, or the name server of all zones.
+// Server is a DNS server: a resolver of this machine or of a tree of unpacked packages, or the name server of all zones.
 type Server struct {
 	Name string
 	Addr netip.AddrPort
 	// Behind is the resolver that this one forwards to; it must run while this one does.
 	Behind *Server
 
-	system string
-	dir    string // of its own files, emptied at each start
-	// Configuration files by name, and the command that reads them.
-	files   map[string]string
-	command []string
-	proc    *process
+	command daemon.Command
+	dir     string            // of its own files, emptied at each start
+	files   map[string]string // configuration files by name
+	proc    *daemon.Process
 }
 
 // Start starts the server with an empty cache and waits until it answers.
@@ -47,31 +44,67 @@ func (s *Server) Start(ctx context.Context) error {
 		}
 	}
 	var err error
-	s.proc, err = start(s.Name, within(context.WithoutCancel(ctx), s.system, s.command[0], s.command[1:]...))
-	if err != nil {
+	s.command.Log = &daemon.Log{}
+	if s.proc, err = s.command.Start(); err != nil {
 		return err
 	}
-	ctx, cancel := s.proc.context(ctx)
-	defer cancel()
-	err = until(ctx, s.Name+" answers", func() bool {
-		_, err := Ask(ctx, s.Addr, DNSQuestion{"SOA", "test."})
-		return err == nil
+	return s.proc.Ready(ctx, s.Name+" answers", func(ctx context.Context) error {
+		return Ask(ctx, s.Addr, DNSQuestion{"SOA", "test."})
 	})
-	if err != nil {
-		return fmt.Errorf("%w: %s", err, s.Log(10))
-	}
-	return nil
 }
 
 // Stop ends the server.
-func (s *Server) Stop() { s.proc.stop(syscall.SIGTERM) }
+func (s *Server) Stop() { _ = s.proc.Stop() }
 
-// Log returns the last lines that the server has logged.
-func (s *Server) Log(count int) string {
-	if s.proc == nil {
-		return ""
+// Kill ends the server with SIGKILL.
+func (s *Server) Kill() { s.proc.Kill() }
+
+// Freeze stops the server without closing its port: it answers nothing.
+func (s *Server) Freeze() { _ = s.proc.Signal(syscall.SIGSTOP) }
+
+// Thaw ends the effect of Freeze.
+func (s *Server) Thaw(context.Context) error { return s.proc.Signal(syscall.SIGCONT) }
+
+// The resolver of this machine reads the zones as if they came from a server on the network, so that it validates all of
+// them from the trust anchor down. The settings that matter are explained in unbound.conf(5).
+const (
+	localUnbound = `  interface: %s@%d
+  qname-minimisation: no
+  trust-anchor-file: "%s/anchor"
+remote-control:
+  control-enable: yes
+  control-interface: "%s/control"
+`
+	localZone = `auth-zone:
+  name: "%s"
+  zonefile: "%s"
+  for-upstream: yes
+  for-downstream: no
+  fallback-enabled: no
+`
+)
+
+// newUnbound returns a resolver of this machine for the zones of the lab.
+func (l *Lab) newUnbound(name, addr string) *Server {
+	s := &Server{Name: name, Addr: netip.MustParseAddrPort(addr), dir: filepath.Join(l.Dir, name)}
+	conf := fmt.Sprintf(unboundServer, s.dir) + fmt.Sprintf(localUnbound, s.Addr.Addr(), s.Addr.Port(), l.zones(), s.dir)
+	for _, origin := range l.tree.Origins() {
+		conf += fmt.Sprintf(localZone, origin, filepath.Join(l.zones(), zone.File(origin)))
 	}
-	return s.proc.output.tail(count, "")
+	s.files = map[string]string{"conf": conf}
+	s.command = daemon.Command{Path: "unbound", Arguments: []string{"-d", "-c", filepath.Join(s.dir, "conf")}}
+	return s
+}
+
+// reload makes a running resolver read a zone again and drop its cache for name and the names below it.
+func (s *Server) reload(ctx context.Context, origin, name string) error {
+	for _, args := range [][]string{{"auth_zone_reload", origin}, {"flush_zone", name}} {
+		cmd := exec.CommandContext(ctx, daemon.Find("unbound-control"), append([]string{"-c", s.dir + "/conf"}, args...)...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("lab: unbound-control %v: %w: %s", args, err, out)
+		}
+	}
+	return nil
 }
 
 // Servers enters a tree of packages that has all resolvers, and returns the name server of all zones and the resolvers,
@@ -93,8 +126,7 @@ func (l *Lab) Servers(tree string) (*Server, []*Server, error) {
 		port++
 		s := &Server{
 			Name: name, Addr: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port), Behind: behind,
-			system: system, dir: filepath.Join(l.Dir, name), files: map[string]string{"root.hints": hints,
-				"anchor": l.tree.Anchor()},
+			dir: filepath.Join(l.Dir, name), files: map[string]string{"root.hints": hints, "anchor": l.tree.Anchor()},
 		}
 		forward := ""
 		if behind != nil {
@@ -106,15 +138,16 @@ func (l *Lab) Servers(tree string) (*Server, []*Server, error) {
 		for file, text := range files {
 			s.files[file] = fill.Replace(text)
 		}
-		for _, word := range command {
-			s.command = append(s.command, fill.Replace(word))
+		for i, word := range command {
+			command[i] = fill.Replace(word)
 		}
+		s.command = daemon.Command{Root: system, Path: command[0], Arguments: command[1:]}
 		return s
 	}
 	authority := server("authority", nil, map[string]string{"conf": authorityConfig + l.authorityZones()},
 		"/usr/sbin/named", "-g", "-n", "1", "-c", "DIR/conf")
 	authority.Addr = AuthorityAddr
-	unbound := server("unbound", nil, map[string]string{"conf": unboundResolver}, "/usr/sbin/unbound", "-d", "-p",
+	unbound := server("unbound", nil, map[string]string{"conf": fmt.Sprintf(unboundServer, "DIR") + unboundResolver}, "/usr/sbin/unbound", "-d", "-p",
 		"-c", "DIR/conf")
 	return authority, []*Server{
 		unbound,
@@ -156,21 +189,24 @@ const authorityConfig = `options {
 controls {};
 `
 
-const unboundResolver = `server:
-  interface: 127.0.0.1@PORT
+// unboundServer is common to all resolvers with Unbound.
+const unboundServer = `server:
+  directory: "%s"
   do-not-query-localhost: no
   use-syslog: no
   username: ""
   chroot: ""
   pidfile: ""
-  directory: "DIR"
   module-config: "validator iterator"
-  trust-anchor-file: "DIR/anchor"
-  root-hints: "DIR/root.hints"
   local-zone: "test." nodefault
   ede: yes
   val-bogus-ttl: 1
   num-threads: 1
+`
+
+const unboundResolver = `  interface: 127.0.0.1@PORT
+  trust-anchor-file: "DIR/anchor"
+  root-hints: "DIR/root.hints"
 `
 
 const bindResolver = `options {
@@ -228,28 +264,3 @@ setSecurityPollSuffix('')
 newServer({address = '127.0.0.1:UPSTREAM', checkName = 'test.', checkType = 'SOA'})
 getPool(''):setCache(newPacketCache(10000))
 `
-
-// Ask sends one question over UDP as a plain client does, without EDNS, and returns the size of the answer.
-func Ask(ctx context.Context, server netip.AddrPort, q DNSQuestion) (int, error) {
-	const patience = 5 * time.Second
-	message, err := plainQuestion(q)
-	if err != nil {
-		return 0, err
-	}
-	var d net.Dialer
-	c, err := d.DialContext(ctx, "udp", server.String())
-	if err != nil {
-		return 0, fmt.Errorf("lab: %w", err)
-	}
-	defer func() { _ = c.Close() }()
-	_ = c.SetDeadline(time.Now().Add(patience))
-	if _, err := c.Write(message); err != nil {
-		return 0, fmt.Errorf("lab: %w", err)
-	}
-	answer := make([]byte, 1<<16)
-	n, err := c.Read(answer)
-	if err != nil {
-		return 0, fmt.Errorf("lab: %v %s: %w", q, server, err)
-	}
-	return n, nil
-}

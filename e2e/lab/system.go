@@ -1,14 +1,12 @@
 package lab
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -64,12 +62,4 @@ func enterPostfix(tree, dir string) (string, error) {
 		err = write(filepath.Join(at, "etc/postfix/dynamicmaps.cf"), string(data))
 	}
 	return at, err
-}
-
-// within is a command that runs with a tree as the root of its file system.
-func within(ctx context.Context, at, program string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: at}
-	cmd.Dir, cmd.Env = "/", []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
-	return cmd
 }

@@ -12,23 +12,24 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/policyd/policyd/internal/smtptls/smtptest"
 )
 
 // PolicyHost is the HTTPS server of MTA-STS policies (RFC 8461 section 3.3), of one domain or of several.
 type PolicyHost struct {
 	addr      netip.AddrPort
-	authority *Authority
+	authority *smtptest.CA
 
 	mu           sync.Mutex
 	policy       func(domain string) string
 	certificates map[string]*tls.Certificate
 	server       *http.Server
-	asked        int
 }
 
 // NewPolicyHost returns a policy host that is not open yet. policy returns the policy of a domain.
-func NewPolicyHost(addr netip.AddrPort, a *Authority, policy func(domain string) string) *PolicyHost {
-	return &PolicyHost{addr: addr, authority: a, policy: policy, certificates: map[string]*tls.Certificate{}}
+func NewPolicyHost(addr netip.AddrPort, ca *smtptest.CA, policy func(domain string) string) *PolicyHost {
+	return &PolicyHost{addr: addr, authority: ca, policy: policy, certificates: map[string]*tls.Certificate{}}
 }
 
 // STS is a policy with mode and mx patterns as given.
@@ -70,13 +71,6 @@ func (h *PolicyHost) Set(policy string) {
 	h.policy = func(string) string { return policy }
 }
 
-// Asked returns how often the policy was fetched.
-func (h *PolicyHost) Asked() int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.asked
-}
-
 // ServeHTTP answers with the policy.
 func (h *PolicyHost) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path != "/.well-known/mta-sts.txt" {
@@ -84,7 +78,6 @@ func (h *PolicyHost) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.mu.Lock()
-	h.asked++
 	policy := h.policy(strings.TrimPrefix(r.Host, "mta-sts."))
 	h.mu.Unlock()
 	w.Header().Set("Content-Type", "text/plain")
@@ -94,14 +87,10 @@ func (h *PolicyHost) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (h *PolicyHost) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if c := h.certificates[hello.ServerName]; c != nil {
-		return c, nil
+	if h.certificates[hello.ServerName] == nil {
+		h.certificates[hello.ServerName] = Issue(h.authority, hello.ServerName, Good)
 	}
-	c, err := h.authority.Issue(hello.ServerName, Good)
-	if err == nil {
-		h.certificates[hello.ServerName] = c
-	}
-	return c, err
+	return h.certificates[hello.ServerName], nil
 }
 
 // Open starts to serve.

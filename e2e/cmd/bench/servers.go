@@ -20,7 +20,7 @@ type server struct {
 	table string // the name of the socketmap for TLS policies
 }
 
-// The defaults, log and metrics included, except for paths. The log goes to a file.
+// The defaults, log and metrics included, except for paths.
 const settings = `overrides = "DIR/overrides"
 [server]
 listen = ["unix:DIR/sock"]
@@ -41,9 +41,8 @@ func (b *bench) startPolicyd(ctx context.Context, resolver string, entries int) 
 	if err != nil {
 		return nil, err
 	}
-	p, err := daemon.Start(ctx, daemon.Options{
-		Binary: b.policyd, Dir: dir, Listen: "unix:DIR/sock", Settings: fmt.Sprintf(settings, resolver, entries),
-	})
+	p, err := daemon.Policyd(ctx, dir, fmt.Sprintf(settings, resolver, entries),
+		daemon.Command{Path: b.policyd, Address: "unix:DIR/sock"})
 	return &server{p, "tls-policy"}, err
 }
 
@@ -77,8 +76,7 @@ func (b *bench) startOther(ctx context.Context, table, path string, arguments ..
 		arguments[i] = strings.ReplaceAll(arguments[i], "DIR", dir)
 	}
 	p, err := daemon.Run(ctx, daemon.Command{
-		Path: path, Arguments: arguments, Output: filepath.Join(dir, "log"), Address: "unix:" + filepath.Join(dir,
-			"sock"),
+		Path: path, Arguments: arguments, Address: "unix:" + filepath.Join(dir, "sock"),
 	})
 	return &server{p, table}, err
 }

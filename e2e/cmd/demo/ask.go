@@ -4,46 +4,23 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"os/exec"
-	"time"
 
 	"github.com/policyd/policyd/e2e/daemon"
 	"github.com/policyd/policyd/socketmap"
 )
 
 // asker asks policyd in both ways: as Postfix, over the socket, and as an operator, by the command.
-type asker struct {
-	binary string
-	daemon *daemon.Process
-}
+type asker struct{ *daemon.Process }
 
-// lookup asks one question on a connection of its own. The first request for a route can be answered NOTFOUND because
-// its facts were not there within 200 ms; Postfix asks again at the next mail, and so does this.
-func (a asker) lookup(ctx context.Context, q question) (socketmap.Reply, error) {
-	const patience = 10 * time.Second
-	c, err := socketmap.Dial(ctx, a.daemon.Address)
-	if err != nil {
-		return socketmap.Reply{}, err
-	}
-	defer func() { _ = c.Close() }()
-	late := time.After(patience)
-	again := time.NewTicker(20 * time.Millisecond)
-	defer again.Stop()
-	for {
-		reply, err := c.Lookup(ctx, q.request)
-		if err != nil || reply.Status != socketmap.StatusNotFound || q.want == nothing {
-			return reply, err
-		}
-		select {
-		case <-again.C:
-		case <-late:
-			return reply, nil
-		case <-ctx.Done():
-			return socketmap.Reply{}, ctx.Err()
-		}
-	}
+// lookup asks one question. The first request for a route can be answered NOTFOUND because its facts were not there
+// within 200 ms; Postfix asks again for the next mail, and so does this function.
+func (a asker) lookup(ctx context.Context, q question) (reply socketmap.Reply, err error) {
+	err = daemon.Until(ctx, "policyd answers "+q.request.Key, func() (bool, error) {
+		reply, err = a.Ask(ctx, q.request)
+		return reply.Status != socketmap.StatusNotFound || q.want == nothing, err
+	})
+	return reply, err
 }
 
 // explanation is what the demonstration shows of the JSON of policyd query.
@@ -62,20 +39,20 @@ type explanation struct {
 
 // explain runs policyd query, which looks everything up in a process of its own.
 func (a asker) explain(ctx context.Context, of []domain) ([]explanation, error) {
-	arguments := []string{"query", "--json", "--config", a.daemon.Config}
+	arguments := []string{"query", "--json"}
 	for _, d := range of {
 		arguments = append(arguments, d.name)
 	}
-	command := exec.CommandContext(ctx, a.binary, arguments...)
-	var output, complaints bytes.Buffer
-	command.Stdout, command.Stderr = &output, &complaints
+	output, status, err := a.Run(ctx, arguments...)
 	// One domain without a policy makes it 1, one that cannot be looked up 3; both are in the table.
-	if exit, ok := errors.AsType[*exec.ExitError](command.Run()); !ok || exit.ExitCode() != 3 {
-		return nil, fmt.Errorf("policyd query did not end with the exit status 3 of a failed lookup: %v\n%s",
-			command.ProcessState, complaints.String())
+	if err == nil && status != 3 {
+		err = fmt.Errorf("policyd query: exit status %d in place of 3, that of a failed lookup:\n%s", status, output)
+	}
+	if err != nil {
+		return nil, err
 	}
 	var all []explanation
-	for in := json.NewDecoder(&output); in.More(); {
+	for in := json.NewDecoder(bytes.NewReader(output)); in.More(); {
 		var e explanation
 		if err := in.Decode(&e); err != nil {
 			return nil, fmt.Errorf("policyd query --json: %w", err)

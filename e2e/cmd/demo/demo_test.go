@@ -90,7 +90,7 @@ func TestDemo(t *testing.T) {
 
 	t.Run("a policyd that does not start is an error", func(t *testing.T) {
 		err := run(t.Context(), "/bin/false", domains(), page{to: &bytes.Buffer{}})
-		require.ErrorContains(t, err, "ended immediately")
+		require.ErrorContains(t, err, "/bin/false ended")
 		nothingLeft(t)
 	})
 }

@@ -72,14 +72,13 @@ func run(ctx context.Context, binary string, of []domain, out page) (err error) 
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	d, err := daemon.Start(ctx, daemon.Options{
-		Binary: binary, Dir: dir, Settings: fmt.Sprintf(settings, lab.Addr()), Listen: "unix:DIR/policyd.sock",
-	})
+	d, err := daemon.Policyd(ctx, dir, fmt.Sprintf(settings, lab.Addr()),
+		daemon.Command{Path: binary, Address: "unix:DIR/policyd.sock"})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.Stop()) }()
-	return asker{binary: binary, daemon: d}.show(ctx, of, out)
+	return asker{d}.show(ctx, of, out)
 }
 
 // startLab starts a resolver that has these domains and no others.
@@ -119,7 +118,7 @@ func (a asker) show(ctx context.Context, of []domain, out page) error {
 	}
 	if wrong > 0 {
 		return fmt.Errorf("%d of %d answers are not the expected ones; policyd says:\n%s", wrong, answers,
-			a.daemon.Log())
+			a.Log)
 	}
 	out.end(answers)
 	return nil

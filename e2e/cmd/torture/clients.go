@@ -181,7 +181,7 @@ func malformed(ctx context.Context, s *scene) (string, error) {
 		[]byte("5:ab cdX"), []byte("3:abc,"), []byte(":,"), []byte("GET / HTTP/1.1\r\n\r\n"),
 		bytes.Repeat([]byte{0xff}, 4096), {0},
 	}
-	before, rounds := len(s.p.Log()), s.count(2000, 300)
+	before, rounds := len(s.p.Log.String()), s.count(2000, 300)
 	for range rounds {
 		for _, b := range bad {
 			c, err := s.p.dial(ctx)
@@ -196,7 +196,7 @@ func malformed(ctx context.Context, s *scene) (string, error) {
 	}
 	var err error
 	const quiet = 4096
-	if grown := len(s.p.Log()) - before; grown > quiet {
+	if grown := len(s.p.Log.String()) - before; grown > quiet {
 		err = fmt.Errorf("the log has grown by %d bytes", grown)
 	}
 	return s.counted(ctx, rounds*len(bad), err)

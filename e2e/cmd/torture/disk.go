@@ -95,7 +95,7 @@ func diskReadOnly(ctx context.Context, s *scene) (string, error) {
 }
 
 func (s *scene) kill() error {
-	_ = s.p.Kill() // the error is that it was killed
+	s.p.Kill()
 	return nil
 }
 
@@ -126,7 +126,7 @@ func killed(ctx context.Context, s *scene) (string, error) {
 		if err := s.p.again(ctx); err != nil {
 			return "", err
 		}
-		if log := s.p.Log(); strings.Contains(log, "corrupt") || strings.Contains(log, "set aside") {
+		if log := s.p.Log.String(); strings.Contains(log, "corrupt") || strings.Contains(log, "set aside") {
 			return "", fmt.Errorf("a database was damaged; the log ends:\n%s", tail(log))
 		}
 	}
@@ -149,7 +149,7 @@ func (s *scene) askUntilKilled(ctx context.Context, questions []question, enough
 	full := make(chan struct{})
 	for _, q := range questions {
 		all.Go(func() {
-			r, err := s.p.ask(ctx, q.request)
+			r, err := s.p.Ask(ctx, q.request)
 			if err != nil || r.String() != q.best {
 				return
 			}
@@ -166,7 +166,7 @@ func (s *scene) askUntilKilled(ctx context.Context, questions []question, enough
 	case <-full:
 	case <-ended:
 	}
-	_ = s.p.Kill()
+	s.p.Kill()
 	<-ended
 	return answered
 }

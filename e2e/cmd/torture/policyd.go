@@ -53,7 +53,7 @@ type setup struct {
 	passed bool
 	// memory is the limit of a control group for it, in bytes.
 	memory int64
-	daemon.Environment
+	daemon.Command
 }
 
 // policyd is the policyd of a fault.
@@ -96,11 +96,9 @@ func (s *scene) start(ctx context.Context, with setup) (*policyd, error) {
 	if with.resolvConf {
 		servers = ""
 	}
-	p.Process, err = daemon.Start(ctx, daemon.Options{
-		Binary: s.config.policyd, Dir: dir, Listen: address, Process: with.Environment,
-		Settings: fmt.Sprintf(settings, p.tcp, with.server, servers, p.state, with.cache, smtpsPort, s.world.caFile,
-			p.metrics),
-	})
+	with.Path, with.Address = s.config.policyd, address
+	p.Process, err = daemon.Policyd(ctx, dir, fmt.Sprintf(settings, p.tcp, with.server, servers, p.state, with.cache,
+		smtpsPort, s.world.caFile, p.metrics), with.Command)
 	if err == nil {
 		s.atEnd(p.finish)
 	}
@@ -131,7 +129,7 @@ func (p *policyd) again(ctx context.Context) error {
 	}
 	p.Process = next
 	// On a passed listener a connection does not show that the process is ready for a signal; an answer does.
-	_, err = p.ask(ctx, policyOf("*"))
+	_, err = p.Ask(ctx, policyOf("*"))
 	return err
 }
 
@@ -139,13 +137,13 @@ func (p *policyd) again(ctx context.Context) error {
 func (p *policyd) finish() error {
 	select {
 	case <-p.Ended():
-		return fmt.Errorf("policyd has ended; its log ends:\n%s", tail(p.Log()))
+		return fmt.Errorf("policyd has ended; its log ends:\n%s", tail(p.Log.String()))
 	default:
 	}
 	if err := p.Stop(); err != nil {
-		return fmt.Errorf("policyd did not end well: %w; its log ends:\n%s", err, tail(p.Log()))
+		return fmt.Errorf("policyd did not end well: %w; its log ends:\n%s", err, tail(p.Log.String()))
 	}
-	if log := p.Log(); strings.Contains(log, "panic") || strings.Contains(log, "DATA RACE") {
+	if log := p.Log.String(); strings.Contains(log, "panic") || strings.Contains(log, "DATA RACE") {
 		return fmt.Errorf("policyd panicked; its log ends:\n%s", tail(log))
 	}
 	return nil
@@ -156,25 +154,13 @@ func tail(log string) string {
 	return log[max(0, len(log)-longest):]
 }
 
-// ask asks one question on a connection of its own.
-func (p *policyd) ask(ctx context.Context, request socketmap.Request) (socketmap.Reply, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	c, err := socketmap.Dial(ctx, p.Address)
-	if err != nil {
-		return socketmap.Reply{}, err
-	}
-	defer func() { _ = c.Close() }()
-	return c.Lookup(ctx, request)
-}
-
 // best asks until every question has its best answer, and returns how long that took.
 func (p *policyd) best(ctx context.Context, questions []question) (time.Duration, error) {
 	begun := time.Now()
 	for _, q := range questions {
 		var last socketmap.Reply
 		err := poll(ctx, fmt.Sprintf("%s %s: %q", q.request.Map, q.request.Key, q.best), func() (bool, error) {
-			r, err := p.ask(ctx, q.request)
+			r, err := p.Ask(ctx, q.request)
 			last = r
 			if err == nil && !q.isBest(r) && !q.allows(r) {
 				return false, fmt.Errorf("%s %s: %q is weaker than the facts", q.request.Map, q.request.Key, r)
@@ -203,20 +189,20 @@ func (p *policyd) logged(words string) error {
 	const most = 20
 	n := 0
 	first, also, _ := strings.Cut(words, " … ")
-	for line := range strings.Lines(p.Log()) {
+	for line := range strings.Lines(p.Log.String()) {
 		if strings.Contains(line, first) && strings.Contains(line, also) {
 			n++
 		}
 	}
 	if n == 0 || n > most {
-		return fmt.Errorf("%q is in the log %d times; it ends:\n%s", words, n, tail(p.Log()))
+		return fmt.Errorf("%q is in the log %d times; it ends:\n%s", words, n, tail(p.Log.String()))
 	}
 	return nil
 }
 
 // awaitLog waits until words are in the log so many times.
 func (p *policyd) awaitLog(ctx context.Context, words string, times int) error {
-	return poll(ctx, "log "+words, func() (bool, error) { return strings.Count(p.Log(), words) >= times, nil })
+	return poll(ctx, "log "+words, func() (bool, error) { return strings.Count(p.Log.String(), words) >= times, nil })
 }
 
 // metric reads the sum of a metric over its labels.

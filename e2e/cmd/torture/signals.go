@@ -25,7 +25,7 @@ func hangups(ctx context.Context, s *scene) (string, error) {
 			return "", err
 		}
 	}
-	reloads := strings.Count(s.p.Log(), "msg=reloaded")
+	reloads := strings.Count(s.p.Log.String(), "msg=reloaded")
 	if reloads == 0 || reloads > storm {
 		return "", fmt.Errorf("%d signals were %d reloads", storm, reloads)
 	}
@@ -47,14 +47,14 @@ func terminations(ctx context.Context, s *scene) (string, error) {
 			_ = s.p.Signal(syscall.SIGTERM) // it may have ended
 		}
 		if err := s.p.Stop(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-			return "", fmt.Errorf("after the storm: %w; the log ends:\n%s", err, tail(s.p.Log()))
+			return "", fmt.Errorf("after the storm: %w; the log ends:\n%s", err, tail(s.p.Log.String()))
 		}
 		s.world.dns.SetDelay(0)
 		if err := s.p.again(ctx); err != nil {
 			return "", err
 		}
 	}
-	if strings.Contains(s.p.Log(), "some lookups took longer than drain_timeout") {
+	if strings.Contains(s.p.Log.String(), "some lookups took longer than drain_timeout") {
 		return "", errors.New("lookups were cut off")
 	}
 	return fmt.Sprintf("%d storms of %d signals, exit status 0", times, storm), nil

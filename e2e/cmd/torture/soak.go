@@ -130,9 +130,9 @@ func (s *scene) mixture(ctx context.Context, pool []question, length time.Durati
 }
 
 func (s *scene) flush(ctx context.Context, what string) error {
-	out, err := s.p.Run(ctx, "cache", "flush", what)
-	if err != nil {
-		err = fmt.Errorf("cache flush: %w: %s", err, out)
+	out, status, err := s.p.Run(ctx, "cache", "flush", what)
+	if err == nil && status != 0 {
+		err = fmt.Errorf("cache flush: exit status %d: %s", status, out)
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/pem"
 	"fmt"
 	"net/netip"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"github.com/policyd/policyd/e2e/lab"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dns/dnstest"
+	"github.com/policyd/policyd/internal/smtptls/smtptest"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -132,10 +134,8 @@ const smtpsPort = 2626
 func (s *scene) newWorld(ttl int) error {
 	w := &world{ttl: ttl, caFile: filepath.Join(s.dir, "ca.pem")}
 	s.world = w
-	ca, err := lab.NewAuthority()
-	if err == nil {
-		err = os.WriteFile(w.caFile, ca.PEM(), 0o600)
-	}
+	ca := smtptest.NewCA(lab.Must{})
+	err := os.WriteFile(w.caFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Cert.Raw}), 0o600)
 	if err == nil {
 		w.dns, err = s.resolver(s.loopback().String())
 	}
@@ -145,10 +145,8 @@ func (s *scene) newWorld(ttl int) error {
 	// The address of the receiver belongs to no interface, so that policyd does not take it for this host.
 	const host = "smtps-mx.wrapped.example"
 	w.receiver = lab.NewReceiver(host, []netip.Addr{s.loopback()})
-	certificate, err := ca.Issue(host, lab.Good)
-	if err == nil {
-		err = w.receiver.Serve(smtpsPort, lab.Service{Behaviour: lab.Implicit, Certificate: certificate})
-	}
+	certificate := lab.Issue(ca, host, lab.Good)
+	err = w.receiver.Serve(smtpsPort, lab.Service{Behaviour: lab.Implicit, Certificate: certificate})
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"math/big"
-	"testing"
 	"time"
 )
 
@@ -22,8 +21,14 @@ type CA struct {
 	key   *ecdsa.PrivateKey
 }
 
+// TB is the part of testing.TB that certificates need, so that a program which is not a test can make them too.
+type TB interface {
+	Helper()
+	Fatal(args ...any)
+}
+
 // NewCA returns a CA that is valid for ten years around the present.
-func NewCA(t testing.TB) *CA {
+func NewCA(t TB) *CA {
 	t.Helper()
 	ca := &CA{Roots: x509.NewCertPool(), key: newKey(t)}
 	template := &x509.Certificate{
@@ -45,10 +50,13 @@ type Leaf struct {
 	NotBefore, NotAfter time.Time
 	// SelfSigned leaves the CA out.
 	SelfSigned bool
+	// KeyUsage and ExtKeyUsage are those of a TLS server unless set.
+	KeyUsage    x509.KeyUsage
+	ExtKeyUsage []x509.ExtKeyUsage
 }
 
 // Issue makes a certificate.
-func (ca *CA) Issue(t testing.TB, l Leaf) tls.Certificate {
+func (ca *CA) Issue(t TB, l Leaf) tls.Certificate {
 	t.Helper()
 	if l.NotBefore.IsZero() {
 		l.NotBefore = time.Now().Add(-time.Hour)
@@ -56,11 +64,17 @@ func (ca *CA) Issue(t testing.TB, l Leaf) tls.Certificate {
 	if l.NotAfter.IsZero() {
 		l.NotAfter = time.Now().AddDate(0, 0, 90)
 	}
+	if l.KeyUsage == 0 {
+		l.KeyUsage = x509.KeyUsageDigitalSignature
+	}
+	if l.ExtKeyUsage == nil {
+		l.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	}
 	key := newKey(t)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: l.CommonName},
 		DNSNames: l.Names, NotBefore: l.NotBefore, NotAfter: l.NotAfter,
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		KeyUsage: l.KeyUsage, ExtKeyUsage: l.ExtKeyUsage,
 	}
 	parent, parentKey := ca.Cert, ca.key
 	if l.SelfSigned {
@@ -71,12 +85,12 @@ func (ca *CA) Issue(t testing.TB, l Leaf) tls.Certificate {
 }
 
 // Names issues a valid certificate for names.
-func (ca *CA) Names(t testing.TB, names ...string) tls.Certificate {
+func (ca *CA) Names(t TB, names ...string) tls.Certificate {
 	t.Helper()
 	return ca.Issue(t, Leaf{Names: names})
 }
 
-func newKey(t testing.TB) *ecdsa.PrivateKey {
+func newKey(t TB) *ecdsa.PrivateKey {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -85,7 +99,7 @@ func newKey(t testing.TB) *ecdsa.PrivateKey {
 	return key
 }
 
-func sign(t testing.TB, template, parent *x509.Certificate, key, by *ecdsa.PrivateKey) *x509.Certificate {
+func sign(t TB, template, parent *x509.Certificate, key, by *ecdsa.PrivateKey) *x509.Certificate {
 	t.Helper()
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), by)
 	if err != nil {

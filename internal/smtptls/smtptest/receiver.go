@@ -2,12 +2,15 @@ package smtptest
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
 	"io"
 	"net"
 	"net/netip"
+	"net/textproto"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -39,7 +42,15 @@ type Behaviour struct {
 	MaxVersion uint16
 }
 
-// Receiver is an SMTP server that throws mail away.
+// Session is one connection that a receiver had.
+type Session struct {
+	TLS   bool     // a handshake was completed
+	SNI   string   // the server name of the client hello
+	Raw   []byte   // the bytes from the client as anyone on the path sees them
+	Mails []string // the texts of the accepted mails
+}
+
+// Receiver is an SMTP server that delivers no mail.
 type Receiver struct {
 	listener net.Listener
 	all      sync.WaitGroup
@@ -47,7 +58,7 @@ type Receiver struct {
 	mu        sync.Mutex
 	behaviour Behaviour
 	commands  []string
-	names     []string
+	sessions  []*Session
 	conns     map[net.Conn]bool
 	taken     int
 	most      int
@@ -57,15 +68,57 @@ type Receiver struct {
 // Start starts a receiver at address, such as "127.0.0.1:0", and stops it with the test.
 func Start(t testing.TB, address string, b Behaviour) *Receiver {
 	t.Helper()
-	var lc net.ListenConfig
-	l, err := lc.Listen(context.Background(), "tcp", address)
+	r, err := Listen(address, b)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &Receiver{listener: l, behaviour: b, conns: map[net.Conn]bool{}}
-	r.all.Go(r.accept)
 	t.Cleanup(r.Close)
 	return r
+}
+
+// Listen starts a receiver at address. Close it.
+func Listen(address string, b Behaviour) (*Receiver, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(context.Background(), "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	r := &Receiver{listener: l, behaviour: b, conns: map[net.Conn]bool{}}
+	r.all.Go(r.accept)
+	return r, nil
+}
+
+// Sessions returns a copy of all sessions so far.
+func (r *Receiver) Sessions() []Session {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all []Session
+	for _, s := range r.sessions {
+		c := *s
+		c.Raw, c.Mails = bytes.Clone(s.Raw), slices.Clone(s.Mails)
+		all = append(all, c)
+	}
+	return all
+}
+
+// note changes a session.
+func (r *Receiver) note(change func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	change()
+}
+
+// recorder keeps the bytes that were read from a connection.
+type recorder struct {
+	net.Conn
+	receiver *Receiver
+	session  *Session
+}
+
+func (c recorder) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.receiver.note(func() { c.session.Raw = append(c.session.Raw, p[:n]...) })
+	return n, err
 }
 
 // Addr returns where it listens.
@@ -79,10 +132,13 @@ func (r *Receiver) Commands() []string {
 }
 
 // SNI returns the server names of the handshakes.
-func (r *Receiver) SNI() []string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return append([]string(nil), r.names...)
+func (r *Receiver) SNI() (names []string) {
+	for _, s := range r.Sessions() {
+		if s.SNI != "" {
+			names = append(names, s.SNI)
+		}
+	}
+	return names
 }
 
 // Connections returns how many it has taken.
@@ -125,7 +181,8 @@ func (r *Receiver) accept() {
 			return
 		}
 		r.mu.Lock()
-		b := r.behaviour
+		b, session := r.behaviour, &Session{}
+		r.sessions = append(r.sessions, session)
 		r.conns[conn] = true
 		r.taken++
 		r.most = max(r.most, len(r.conns))
@@ -134,7 +191,7 @@ func (r *Receiver) accept() {
 		}
 		r.mu.Unlock()
 		r.all.Go(func() {
-			r.serve(conn, b)
+			r.serve(recorder{conn, r, session}, session, b)
 			r.mu.Lock()
 			delete(r.conns, conn)
 			r.mu.Unlock()
@@ -143,10 +200,10 @@ func (r *Receiver) accept() {
 	}
 }
 
-func (r *Receiver) serve(conn net.Conn, b Behaviour) {
+func (r *Receiver) serve(conn net.Conn, session *Session, b Behaviour) {
 	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	if b.Implicit {
-		if conn = r.secure(conn, b); conn == nil {
+		if conn = r.secure(conn, session, b); conn == nil {
 			return
 		}
 	}
@@ -183,14 +240,16 @@ func (r *Receiver) serve(conn net.Conn, b Behaviour) {
 			say(conn, b.EHLO, ehlo)
 		case verb == "HELO":
 			say(conn, b.HELO, "502 not implemented")
-		case verb == "MAIL" || verb == "RCPT":
+		case verb == "MAIL" || verb == "RCPT" || verb == "RSET" || verb == "NOOP":
 			say(conn, "250 ok", "")
 		case verb == "DATA":
 			say(conn, "354 send it", "")
-			for line, err = lines.ReadString('\n'); err == nil && strings.TrimRight(line, "\r\n") != "."; {
-				line, err = lines.ReadString('\n')
+			mail, err := textproto.NewReader(lines).ReadDotBytes()
+			if err != nil {
+				return
 			}
-			say(conn, "250 thrown away", "")
+			r.note(func() { session.Mails = append(session.Mails, string(mail)) })
+			say(conn, "250 the receiver has it", "")
 		case verb == "QUIT":
 			say(conn, "221 bye", "")
 			return
@@ -199,7 +258,7 @@ func (r *Receiver) serve(conn net.Conn, b Behaviour) {
 			if b.STARTTLS != "" && !strings.HasPrefix(b.STARTTLS, "2") {
 				continue
 			}
-			if conn = r.secure(conn, b); conn == nil {
+			if conn = r.secure(conn, session, b); conn == nil {
 				return
 			}
 			lines = bufio.NewReader(conn)
@@ -211,7 +270,7 @@ func (r *Receiver) serve(conn net.Conn, b Behaviour) {
 }
 
 // secure does the handshake, or what is done instead; then it returns nil.
-func (r *Receiver) secure(conn net.Conn, b Behaviour) net.Conn {
+func (r *Receiver) secure(conn net.Conn, session *Session, b Behaviour) net.Conn {
 	switch "handshake" {
 	case b.Stall:
 		_, _ = io.Copy(io.Discard, conn)
@@ -223,17 +282,16 @@ func (r *Receiver) secure(conn net.Conn, b Behaviour) net.Conn {
 		return b.TLS(conn)
 	}
 	config := &tls.Config{MaxVersion: b.MaxVersion, CipherSuites: b.Ciphers, GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-		r.mu.Lock()
-		r.names = append(r.names, hello.ServerName)
-		r.mu.Unlock()
+		r.note(func() { session.SNI = hello.ServerName })
 		return b.Cert, nil
 	}}
 	config.MinVersion = tls.VersionTLS10 // a receiver of the past is one of the cases
-	session := tls.Server(conn, config)
-	if session.HandshakeContext(context.Background()) != nil {
+	secured := tls.Server(conn, config)
+	if secured.HandshakeContext(context.Background()) != nil {
 		return nil
 	}
-	return session
+	r.note(func() { session.TLS = true })
+	return secured
 }
 
 func say(w io.Writer, line, otherwise string) {

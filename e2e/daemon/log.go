@@ -1,0 +1,106 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Log collects the output of a program. It can be read while it is written. The zero value is empty.
+type Log struct {
+	mu      sync.Mutex
+	lines   []string
+	partial []byte
+	changed chan struct{} // closed and replaced at each change, if anyone waits
+}
+
+// Write adds output.
+func (l *Log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.partial = append(l.partial, p...)
+	for {
+		line, rest, found := bytes.Cut(l.partial, []byte{'\n'})
+		if !found {
+			break
+		}
+		l.lines, l.partial = append(l.lines, string(line)), rest
+	}
+	if l.changed != nil {
+		close(l.changed)
+		l.changed = nil
+	}
+	return len(p), nil
+}
+
+// Lines returns the complete lines from number n on.
+func (l *Log) Lines(n int) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lines[n:len(l.lines):len(l.lines)]
+}
+
+// String returns all complete lines.
+func (l *Log) String() string { return strings.Join(append(l.Lines(0), ""), "\n") }
+
+// Tail returns the last lines that contain any of the words, to show after a failure.
+func (l *Log) Tail(count int, words ...string) string {
+	kept := slices.DeleteFunc(slices.Clone(l.Lines(0)), func(line string) bool {
+		return !slices.ContainsFunc(words, func(w string) bool { return strings.Contains(line, w) })
+	})
+	return strings.Join(kept[max(0, len(kept)-count):], "\n")
+}
+
+// Wait returns the first line from number n on that fits, and the number of the line after it.
+func (l *Log) Wait(ctx context.Context, n int, fits func(string) bool) (string, int, error) {
+	for {
+		over := ctx.Err() != nil
+		l.mu.Lock()
+		if l.changed == nil {
+			l.changed = make(chan struct{})
+		}
+		lines, changed := l.lines, l.changed
+		l.mu.Unlock()
+		for ; n < len(lines); n++ {
+			if fits(lines[n]) {
+				return lines[n], n + 1, nil
+			}
+		}
+		if over {
+			return "", n, context.Cause(ctx)
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// Until calls yes repeatedly until it returns true, and ends with its error, or when ctx ends.
+func Until(ctx context.Context, what string, yes func() (bool, error)) error {
+	const pause = 20 * time.Millisecond
+	for {
+		done, err := yes()
+		if done || err != nil {
+			return err
+		}
+		if err := Sleep(ctx, pause); err != nil {
+			return fmt.Errorf("waiting until %s: %w", what, err)
+		}
+	}
+}
+
+// Sleep waits for d. The error is why ctx ended earlier.
+func Sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return errors.Join(ctx.Err(), context.Cause(ctx))
+	}
+}
