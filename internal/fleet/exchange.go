@@ -12,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
+	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
 // batch is the number of records in one exchange with the server.
@@ -55,6 +56,9 @@ func newClient(text string) (func() redis.UniversalClient, error) {
 		return nil, errors.New(describe(err))
 	}
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.ContextTimeoutEnabled = timeout, timeout, timeout, true
+	// Notices of maintenance need version 3 of the protocol, and to prepare for them the client would look up the name of
+	// the server before it is used.
+	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	o.MaxRetries, o.DialerRetries, o.PoolSize, o.ClientName, o.Protocol = -1, 1, 2, "policyd", protocol
 	o.Dialer = dialer(o)
 	return func() redis.UniversalClient { return redis.NewClient(o) }, nil
@@ -72,6 +76,27 @@ func dialer(o *redis.Options) func(context.Context, string, string) (net.Conn, e
 	}
 }
 
+// Bounds of what one exchange reads. A server that was taken over can answer SCAN and send its stream without an end. The
+// next exchange continues where this one stopped, so a large store needs several.
+const (
+	maxPass        = time.Minute
+	maxPassRecords = 4_000_000
+	maxPassOctets  = 1 << 30
+)
+
+// errPass is the error of an exchange that reached one of these bounds.
+var errPass = errors.New("the server sent more than one exchange reads; the next exchange continues")
+
+// pass is what one exchange has read, and when it must stop reading.
+type pass struct {
+	end             time.Time
+	records, octets int
+}
+
+func (p *pass) over(now time.Time) bool {
+	return p.records >= maxPassRecords || p.octets >= maxPassOctets || !now.Before(p.end)
+}
+
 // exchange reads what peers have learned and writes what this node has learned.
 func (f *Fleet) exchange(ctx context.Context) (err error) {
 	defer func() {
@@ -80,12 +105,13 @@ func (f *Fleet) exchange(ctx context.Context) (err error) {
 			err = fmt.Errorf("fleet: unexpected reply: %v", p)
 		}
 	}()
+	f.pass = pass{end: f.now().Add(maxPass)}
 	epoch, err := f.serverEpoch(ctx)
 	if err != nil {
 		return err
 	}
 	if epoch != f.epoch || f.stats.overflow.Swap(false) {
-		if err := f.synchronize(ctx); err != nil {
+		if err := f.synchronize(ctx, epoch); err != nil {
 			return err
 		}
 		f.epoch = epoch
@@ -124,16 +150,27 @@ func (f *Fleet) do(ctx context.Context, pipe redis.Pipeliner) error {
 	return err
 }
 
+// reading is a reading of every record that continues in the next exchange.
+type reading struct {
+	epoch  string // of the server's data; "" means that none is in progress
+	last   string // entry of the stream when it began
+	cursor uint64 // of SCAN
+}
+
 // synchronize reads every record of the server, and marks every record of this node for writing. The position in the
 // stream is taken first, so that nothing that is added while it reads is missed.
-func (f *Fleet) synchronize(ctx context.Context) error {
-	last, err := f.lastEntry(ctx)
-	if err != nil {
-		return err
+func (f *Fleet) synchronize(ctx context.Context, epoch string) error {
+	r := &f.reading
+	if r.epoch != epoch {
+		last, err := f.lastEntry(ctx)
+		if err != nil {
+			return err
+		}
+		*r = reading{epoch: epoch, last: last}
 	}
 	match := globEscape(f.prefix) + "r:*"
-	for cursor := uint64(0); ; {
-		keys, next, err := f.scan(ctx, cursor, match)
+	for {
+		keys, next, err := f.scan(ctx, r.cursor, match)
 		if err != nil {
 			return err
 		}
@@ -142,11 +179,14 @@ func (f *Fleet) synchronize(ctx context.Context) error {
 				return err
 			}
 		}
-		if cursor = next; cursor == 0 {
+		if r.cursor = next; r.cursor == 0 {
 			break
 		}
+		if f.pass.over(f.now()) {
+			return errPass
+		}
 	}
-	f.cursor = last
+	f.cursor, *r = r.last, reading{}
 	f.markAll()
 	return nil
 }
@@ -194,6 +234,10 @@ func (f *Fleet) readKeys(ctx context.Context, keys []string) error {
 	if err != nil {
 		return err
 	}
+	for _, key := range keys { // also those without a value
+		f.pass.records++
+		f.pass.octets += len(key)
+	}
 	for i, v := range values {
 		if text, ok := v.(string); ok && i < len(keys) {
 			f.merge(strings.TrimPrefix(keys[i], f.prefix+"r:"), []byte(text))
@@ -212,6 +256,8 @@ func (f *Fleet) readStream(ctx context.Context) error {
 		}
 		for _, e := range entries {
 			for field, v := range e.Values {
+				f.pass.records++
+				f.pass.octets += len(field)
 				if text, ok := v.(string); ok {
 					f.merge(field, []byte(text))
 				}
@@ -223,6 +269,9 @@ func (f *Fleet) readStream(ctx context.Context) error {
 				f.epoch = ""
 			}
 			return nil
+		}
+		if f.pass.over(f.now()) {
+			return errPass
 		}
 	}
 }
@@ -266,6 +315,7 @@ func before(a, b string) bool {
 // merge passes a record of the server on to the store of its kind, or counts why not.
 func (f *Fleet) merge(field string, value []byte) {
 	f.stats.received.Add(1)
+	f.pass.octets += len(value)
 	if err := f.tryMerge(field, value); err != nil {
 		reason := Refused
 		switch why, ok := errors.AsType[ignored](err); {

@@ -84,9 +84,11 @@ type Fleet struct {
 	wake  chan struct{}
 
 	// Of the one goroutine of Run.
-	epoch  string // the life of the server's data
-	cursor string // the last entry of the stream that was read
-	warned time.Time
+	epoch   string // the life of the server's data
+	cursor  string // the last entry of the stream that was read
+	reading reading
+	pass    pass
+	warned  time.Time
 
 	stats counters
 }
@@ -155,8 +157,10 @@ func (f *Fleet) Run(ctx context.Context) error {
 	const firstRetry, lastRetry = time.Second, 30 * time.Second
 	retry := firstRetry
 	for ctx.Err() == nil {
-		wait := f.pull
-		if err := f.exchange(ctx); err != nil {
+		wait, began := f.pull, time.Now()
+		err := f.exchange(ctx)
+		rest := restFactor * time.Since(began)
+		if err != nil {
 			if ctx.Err() != nil {
 				break
 			}
@@ -166,18 +170,22 @@ func (f *Fleet) Run(ctx context.Context) error {
 			f.succeeded()
 			retry = firstRetry
 		}
-		f.sleep(ctx, wait)
+		f.sleep(ctx, rest, nil)
+		f.sleep(ctx, wait-rest, f.wake)
 	}
 	return ctx.Err()
 }
 
-// sleep waits for the time of the next exchange. New knowledge shortens the wait to a moment in which more can gather,
-// unless the server is out of order.
-func (f *Fleet) sleep(ctx context.Context, wait time.Duration) {
+// restFactor is how much longer than an exchange the pause after it is at least: no server, whatever it sends, keeps a
+// node busy for more than a fifth of the time.
+const restFactor = 4
+
+// sleep waits for the time of the next exchange. New knowledge, a token in wake, shortens the wait to a moment in which
+// more can gather, unless the server is out of order.
+func (f *Fleet) sleep(ctx context.Context, wait time.Duration, wake <-chan struct{}) {
 	const gather = 200 * time.Millisecond
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
-	wake := f.wake
 	if !f.stats.up.Load() {
 		wake = nil
 	}
