@@ -35,6 +35,27 @@ func (g *gathering) limited(most time.Duration) (context.Context, context.Cancel
 	return context.WithTimeout(g.ctx, most)
 }
 
+// Lookup implements dns.Resolver. Of an answer from the cache it notes when it expires: then only one question is asked at
+// a time.
+func (g *gathering) Lookup(ctx context.Context, q dns.Question, by dns.Effort) (*dns.RRset, error) {
+	r, err := g.Resolver.Lookup(ctx, q, by)
+	if g.by.CacheOnly {
+		if err != nil {
+			g.expires(time.Unix(0, 0))
+		} else {
+			g.expires(r.Expires)
+		}
+	}
+	return r, err
+}
+
+// expires notes that a fact expires then; zero: never.
+func (g *gathering) expires(t time.Time) {
+	if f := g.facts; !t.IsZero() && (f.Expires.IsZero() || t.Before(f.Expires)) {
+		f.Expires = t
+	}
+}
+
 // notCached returns dns.ErrNotCached if err is that and the caller wants to know.
 func (g *gathering) notCached(err error) error {
 	if g.by.CacheOnly && errors.Is(err, dns.ErrNotCached) {
@@ -52,7 +73,7 @@ func (g *gathering) mx() error {
 	ctx, cancel := g.limited(most)
 	defer cancel()
 	start := time.Now()
-	rrset, err := g.Resolver.Lookup(ctx, dns.Question{Name: g.facts.Nexthop.Name, Type: dns.TypeMX}, g.by)
+	rrset, err := g.Lookup(ctx, dns.Question{Name: g.facts.Nexthop.Name, Type: dns.TypeMX}, g.by)
 	if err := g.notCached(err); err != nil {
 		return err
 	}
@@ -76,7 +97,7 @@ func (g *gathering) dane(i int, port uint16, found *dane.Result) error {
 		return nil
 	}
 	defer leave()
-	r, err := dane.Lookup(g.ctx, g.Resolver, dane.Query{Host: host, Port: port, Effort: g.by, Timeout: left})
+	r, err := dane.Lookup(g.ctx, g, dane.Query{Host: host, Port: port, Effort: g.by, Timeout: left})
 	if err != nil {
 		return g.notCached(err)
 	}
@@ -98,7 +119,7 @@ func (g *gathering) addresses(i int, most time.Duration) ([]netip.Addr, error) {
 	var failed [2]error
 	family := func(j int, t dns.Type) func() error {
 		return func() error {
-			rrset, err := g.Resolver.Lookup(ctx, dns.Question{Name: g.facts.Hosts[i].Name, Type: t}, g.by)
+			rrset, err := g.Lookup(ctx, dns.Question{Name: g.facts.Hosts[i].Name, Type: t}, g.by)
 			if failed[j] = err; err == nil {
 				found[j] = rrset.Addrs
 			}
@@ -169,7 +190,7 @@ func (g *gathering) prefetch(q dns.Question) {
 // ask asks for the sake of the cache. A panic is left to the lookup that needs the answer.
 func (g *gathering) ask(ctx context.Context, q dns.Question) {
 	defer func() { _ = recover() }()
-	_, _ = g.Resolver.Lookup(ctx, q, g.by)
+	_, _ = g.Lookup(ctx, q, g.by)
 }
 
 // sts finds the domain's MTA-STS policy. If it, or the record that announces it, could not be had in reasonable time, and
@@ -191,6 +212,9 @@ func (g *gathering) sts(brief bool) error {
 	}
 	defer cancel()
 	f.STS = g.STS.Lookup(ctx, f.Nexthop.Name, g.by)
+	if g.by.CacheOnly {
+		g.expires(f.STS.Expires)
+	}
 	switch {
 	case f.STS.State != mtasts.Unknown:
 	case g.notCached(f.STS.Err) != nil:

@@ -79,30 +79,25 @@ type decider func(policy.Facts, policy.Options) (policy.Decision, policy.Need)
 // Decide finds the TLS policy of a next hop, and the facts that it rests on. The one error is dns.ErrNotCached, with
 // Effort.CacheOnly: decide again without it. Any other failure is a fact.
 func (e *Engine) Decide(ctx context.Context, n policy.Nexthop, o policy.Options, by dns.Effort) (policy.Facts, policy.Decision, error) {
-	return e.decide(ctx, policy.Decide, n, request{o, by})
+	return e.decide(ctx, policy.Decide, n, o, by)
 }
 
 // Route finds the route of a domain; otherwise it is as Decide.
 func (e *Engine) Route(ctx context.Context, n policy.Nexthop, o policy.Options, by dns.Effort) (policy.Facts, policy.Decision, error) {
-	return e.decide(ctx, policy.Route, n, request{o, by})
+	return e.decide(ctx, policy.Route, n, o, by)
 }
 
 // Survey finds the TLS policy of a next hop together with what policy.Explain shows. A failure is a fact.
 func (e *Engine) Survey(ctx context.Context, n policy.Nexthop, o policy.Options) (policy.Facts, policy.Decision) {
-	f, d, _ := e.decide(ctx, policy.Survey, n, request{options: o})
+	f, d, _ := e.decide(ctx, policy.Survey, n, o, dns.Effort{})
 	return f, d
-}
-
-// request is what a decision is made under.
-type request struct {
-	options policy.Options
-	by      dns.Effort
 }
 
 // gathering is a decision in progress.
 type gathering struct {
 	*Engine
-	request
+	options policy.Options
+	by      dns.Effort
 	ctx     context.Context
 	facts   *policy.Facts
 	timeout time.Duration // for one question; 0: no limit but that of ctx
@@ -112,13 +107,13 @@ type gathering struct {
 }
 
 // decide calls the decider until it needs no more facts, and fetches what it needs in between.
-func (e *Engine) decide(ctx context.Context, by decider, n policy.Nexthop, r request) (policy.Facts, policy.Decision, error) {
+func (e *Engine) decide(ctx context.Context, next decider, n policy.Nexthop, o policy.Options, by dns.Effort) (policy.Facts, policy.Decision, error) {
 	f := policy.NewFacts(n, e.Overrides)
 	if e.Promises != nil && n.Remembers() {
 		f.Promises = e.Promises.Recall(n.Name)
 	}
-	g := &gathering{Engine: e, ctx: ctx, request: r, facts: &f}
-	if !r.by.CacheOnly {
+	g := &gathering{Engine: e, ctx: ctx, options: o, by: by, facts: &f}
+	if !by.CacheOnly {
 		var cancel context.CancelFunc
 		g.ctx, cancel = context.WithCancel(ctx)
 		g.timeout = timeout
@@ -126,7 +121,7 @@ func (e *Engine) decide(ctx context.Context, by decider, n policy.Nexthop, r req
 		defer cancel() // of the expected facts that no rule needed
 	}
 	for range 8 { // more than any decision takes
-		d, need := by(f, r.options)
+		d, need := next(f, o)
 		if need.Required.Empty() {
 			return f, d, nil
 		}

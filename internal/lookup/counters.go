@@ -1,80 +1,42 @@
 package lookup
 
 import (
-	"maps"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/policyd/policyd/socketmap"
 )
 
-// mapID tells the maps apart in counters and log lines, under their own names.
-type mapID uint8
-
-const (
-	mapTLSPolicy mapID = iota
-	mapTLSRPT
-	mapTransport
-	mapIDs
-)
-
-func (m mapID) String() string {
-	return [mapIDs]string{"tls-policy", "tls-policy-tlsrpt", "transport"}[m]
+// counter counts the answers of one kind.
+type counter struct {
+	n       atomic.Uint64
+	observe func(took time.Duration) // nil: not observed
 }
 
-type counters struct {
-	replies  [mapIDs][socketmap.StatusPerm + 1]atomic.Uint64
-	unsigned atomic.Uint64
-	panics   atomic.Uint64
-	unknown  atomic.Uint64
-
-	observe func(Kind) func(took time.Duration)
-	kinds   atomic.Pointer[map[Kind]*counted] // that there have been; replaced, not changed
-	mu      sync.Mutex                        // of those who replace it
-}
-
-// counted is how answers of a kind are counted.
-type counted struct {
-	replies  *atomic.Uint64
-	unsigned bool
-	observe  func(took time.Duration) // nil: not observed
-}
-
-// of returns how a, an answer of map m, is counted. There are as many kinds as the fixed sets of values make, so a kind is
-// mostly one that there has been, and then this takes no lock and no memory.
-func (c *counters) of(m mapID, a *answered) *counted {
-	kind := a.kindIn(m)
-	if known := c.kinds.Load(); known != nil && (*known)[kind] != nil {
-		return (*known)[kind]
+// counterOf returns the counter of an answer of map m. There are as many as the fixed sets of values in Kind make.
+func (s *Service) counterOf(m string, a *answered) *counter {
+	kind := Kind{Map: m, Status: a.reply.Status.String(), Cached: a.cached}
+	if a.next.Name != "" {
+		d := &a.decision
+		kind.Decided, kind.Unsigned = true, d.Unsigned
+		kind.Source, kind.Class, kind.Reason = d.Source.String(), d.Class(), string(d.Reason)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	more := map[Kind]*counted{}
-	if known := c.kinds.Load(); known != nil {
-		if k := (*known)[kind]; k != nil {
-			return k
+	s.counting.RLock()
+	c := s.kinds[kind]
+	s.counting.RUnlock()
+	if c != nil {
+		return c
+	}
+	s.counting.Lock()
+	defer s.counting.Unlock()
+	if c = s.kinds[kind]; c == nil {
+		c = &counter{}
+		if s.sources.Observe != nil {
+			c.observe = s.sources.Observe(kind)
 		}
-		more = maps.Clone(*known)
+		s.kinds[kind] = c
 	}
-	k := &counted{replies: &c.replies[m][a.reply.Status], unsigned: a.decision.Unsigned}
-	if c.observe != nil {
-		k.observe = c.observe(kind)
-	}
-	more[kind] = k
-	c.kinds.Store(&more)
-	return k
-}
-
-// count counts an answer to a request that came at start.
-func (k *counted) count(s *Service, start time.Duration) {
-	k.replies.Add(1)
-	if k.unsigned {
-		s.counters.unsigned.Add(1)
-	}
-	if k.observe != nil {
-		k.observe(s.clock() - start)
-	}
+	return c
 }
 
 // Stats are counters since the start.
@@ -91,13 +53,24 @@ type Stats struct {
 
 // Stats returns the counters as they are.
 func (s *Service) Stats() Stats {
-	st := Stats{Replies: map[string]map[string]uint64{}, Unsigned: s.counters.unsigned.Load(), Panics: s.counters.panics.Load(), UnknownMaps: s.counters.unknown.Load()}
-	for m := range mapIDs {
-		byStatus := map[string]uint64{}
-		for status := range s.counters.replies[m] {
-			byStatus[socketmap.Status(status).String()] = s.counters.replies[m][status].Load()
+	st := Stats{Replies: map[string]map[string]uint64{}, Panics: s.panics.Load()}
+	for _, m := range []string{tlsPolicy, tlsPolicyTLSRPT, transport} {
+		st.Replies[m] = map[string]uint64{}
+		for status := range socketmap.StatusPerm + 1 {
+			st.Replies[m][status.String()] = 0
 		}
-		st.Replies[m.String()] = byStatus
 	}
+	s.counting.RLock()
+	for kind, c := range s.kinds {
+		n := c.n.Load()
+		st.Replies[kind.Map][kind.Status] += n
+		if kind.Unsigned {
+			st.Unsigned += n
+		}
+	}
+	s.counting.RUnlock()
+	s.unknownMu.Lock()
+	defer s.unknownMu.Unlock()
+	st.UnknownMaps = s.unknowns
 	return st
 }

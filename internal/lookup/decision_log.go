@@ -51,9 +51,9 @@ func newChanges() *changes {
 
 // differs reports whether the answer is another one than the last for the same next hop. A next hop that never had a
 // policy and has none now is not a change.
-func (c *changes) differs(m mapID, a *answered) bool {
+func (c *changes) differs(m string, a *answered) bool {
 	const upper = uint64(0xffffffff) << 32
-	key := maphash.String(c.seed, m.String()+" "+a.next.String())
+	key := maphash.String(c.seed, m+" "+a.next.String())
 	slot := &c.slots[key%uint64(len(c.slots))]
 	now := key&upper | uint64(a.would.Status)
 	nothing := a.would.Status == socketmap.StatusNotFound && a.decision.Source == policy.SourceNone
@@ -69,7 +69,7 @@ func (c *changes) differs(m mapID, a *answered) bool {
 }
 
 // note logs a decision as the settings require.
-func (s *Service) note(m mapID, a *answered, set *inForce) {
+func (s *Service) note(m string, a *answered, set *inForce) {
 	level, changed := slog.LevelDebug, false
 	switch {
 	case set.Log == LogNone:
@@ -84,7 +84,7 @@ func (s *Service) note(m mapID, a *answered, set *inForce) {
 		return
 	}
 	s.log.LogAttrs(ctx, level, "decision",
-		slog.String("map", m.String()),
+		slog.String("map", m),
 		slog.String("nexthop", a.next.String()),
 		slog.Bool("changed", changed),
 		slog.String("answer", a.would.String()),
@@ -95,7 +95,7 @@ func (s *Service) note(m mapID, a *answered, set *inForce) {
 }
 
 // noteAgain logs an answer that is given again, if the settings require every one.
-func (s *Service) noteAgain(m mapID, a *answered, set *inForce) {
+func (s *Service) noteAgain(m string, a *answered, set *inForce) {
 	if set.Log == LogAll || set.Log != LogNone && s.log.Enabled(context.Background(), slog.LevelDebug) {
 		s.note(m, a, set)
 	}
@@ -103,6 +103,6 @@ func (s *Service) noteAgain(m mapID, a *answered, set *inForce) {
 
 // panicked logs and counts a panic. The message never has the request, which may have a local part.
 func (s *Service) panicked(where, what string) {
-	s.counters.panics.Add(1)
+	s.panics.Add(1)
 	s.log.Error("panic in a lookup: please report this", slog.String("where", where), slog.String("err", what), slog.String("stack", string(debug.Stack())))
 }

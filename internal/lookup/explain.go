@@ -90,7 +90,7 @@ func (e Explanation) Exit() int {
 // Explain evaluates a next hop from src as a lookup would, without its haste, and shows what was found.
 // key is a key of tls-policy, or an address or domain as transport takes it.
 func Explain(ctx context.Context, src Sources, key string, s Settings) Explanation {
-	ctx, cancel := context.WithTimeout(ctx, s.budget())
+	ctx, cancel := context.WithTimeout(ctx, s.withDefaults().Budget)
 	defer cancel()
 	next, ok := policy.ParseNexthop(key, s.Policy.Port26.Port)
 	if !ok {

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -37,12 +38,15 @@ type Settings struct {
 	Log    LogMode
 }
 
-// budget returns Budget or its default.
-func (s *Settings) budget() time.Duration {
-	if s.Budget <= 0 {
-		return 10 * time.Second
+// withDefaults returns the settings with a time limit for each kind of lookup.
+func (s Settings) withDefaults() Settings {
+	if s.Wait <= 0 {
+		s.Wait = 200 * time.Millisecond
 	}
-	return s.Budget
+	if s.Budget <= 0 {
+		s.Budget = 10 * time.Second
+	}
+	return s
 }
 
 // Sources are where a Service gets its facts.
@@ -95,12 +99,17 @@ type Service struct {
 	background *background
 	changes    *changes
 	hosts      *gather.Hosts
-	counters   counters
-	unknown    unknownMaps
+	log        *slog.Logger
 	// relayLookups limits the warning about relay hosts that cannot be looked up.
 	relayLookups oncelog.Limiter
-	log          *slog.Logger
-	started      time.Time // where the clock begins
+
+	counting sync.RWMutex // guards kinds
+	kinds    map[Kind]*counter
+	panics   atomic.Uint64
+
+	unknownMu sync.Mutex             // guards what follows
+	unknown   map[string]*UnknownMap // that are in use
+	unknowns  uint64                 // requests for them
 }
 
 // inForce is what belongs to one set of settings. Nothing outside keeps it after a reload, except requests in progress.
@@ -112,8 +121,10 @@ type inForce struct {
 
 // New returns a Service that answers from src under set. Run it, so that routes that are not in the cache are looked up.
 func New(src Sources, set Settings, log *slog.Logger) *Service {
-	s := &Service{sources: src, log: log, changes: newChanges(), hosts: gather.NewHosts(), started: time.Now()}
-	s.counters.observe = src.Observe
+	s := &Service{
+		sources: src, log: log, changes: newChanges(), hosts: gather.NewHosts(),
+		kinds: map[Kind]*counter{}, unknown: map[string]*UnknownMap{},
+	}
 	s.background = newBackground(s.gatherRoute, log)
 	s.Configure(set)
 	return s
@@ -121,9 +132,7 @@ func New(src Sources, set Settings, log *slog.Logger) *Service {
 
 // Configure applies new settings to all requests that begin after it.
 func (s *Service) Configure(set Settings) {
-	if set.Wait <= 0 {
-		set.Wait = 200 * time.Millisecond
-	}
+	set = set.withDefaults()
 	s.force.Store(&inForce{Settings: set, engine: engine(s.sources, set, s.hosts), memo: newMemo()})
 }
 
@@ -135,93 +144,80 @@ func engine(src Sources, set Settings, hosts *gather.Hosts) gather.Engine {
 	}
 }
 
-// clock returns the time since the service was made; setting the clock of the machine does not change it.
-func (s *Service) clock() time.Duration { return time.Since(s.started) }
-
 // Run looks up routes in the background until ctx ends.
 func (s *Service) Run(ctx context.Context) error { return s.background.run(ctx) }
 
-// handler counts and observes the answers of one map. It turns a panic into a safe answer.
-func (s *Service) handler(m mapID) socketmap.HandlerFunc {
+// handler answers the requests of one map, and counts and observes the answers.
+func (s *Service) handler(m string) socketmap.HandlerFunc {
 	answer := s.tlsPolicy
-	if m == mapTransport {
+	if m == transport {
 		answer = s.transport
 	}
 	return func(ctx context.Context, req socketmap.Request) socketmap.Reply {
-		now := s.clock()
-		a := s.guarded(answer, call{ctx: ctx, m: m, key: key(m, req.Key), set: s.force.Load(), now: now})
-		a.kind.count(s, now)
+		c := call{ctx: ctx, m: m, key: req.Key, set: s.force.Load(), now: time.Now()}
+		if m == transport {
+			c.key = domainOf(c.key)
+		}
+		a := s.guarded(answer, c)
+		a.counter.n.Add(1)
+		if a.counter.observe != nil {
+			a.counter.observe(time.Since(c.now))
+		}
 		return a.reply
 	}
 }
 
-// key returns the part of a request's key that is used: of a recipient the domain, so that no local part gets any
-// further.
-func key(m mapID, k string) string {
-	if m == mapTransport {
-		return k[strings.LastIndexByte(k, '@')+1:]
-	}
-	return k
-}
+// domainOf returns the domain of a recipient, so that no local part gets any further.
+func domainOf(recipient string) string { return recipient[strings.LastIndexByte(recipient, '@')+1:] }
 
 // call is a lookup in one of the maps.
 type call struct {
 	ctx context.Context
-	m   mapID
+	m   string // tls-policy, tls-policy-tlsrpt or transport
 	key string
 	set *inForce
-	now time.Duration // when the request came
+	now time.Time // when the request came
 }
 
-// answered is the answer to a call. decided is set where decision is one.
+// answered is the answer to a call. next is the next hop that decision is about, zero if there was no decision.
 type answered struct {
 	reply    socketmap.Reply
 	would    socketmap.Reply // what reply would be if the mode were enforce
-	kind     *counted
 	next     policy.Nexthop
 	decision policy.Decision
-	decided  bool
 	cached   bool
+	counter  *counter
 	// record is for Sources.Record; the zero value is not recorded.
 	record report.Lookup
 	// probe are the hosts that a route could lead to once their port of implicit TLS is open.
 	probe []string
 }
 
-// kindIn returns the kind of the answer.
-func (a *answered) kindIn(m mapID) Kind {
-	k := Kind{Map: m.String(), Status: a.reply.Status.String(), Cached: a.cached, Decided: a.decided}
-	if a.decided {
-		k.Source, k.Class, k.Reason, k.Unsigned = a.decision.Source.String(), a.decision.Class(), string(a.decision.Reason), a.decision.Unsigned
-	}
-	return k
-}
-
-// guarded turns a panic into TEMP, or NOTFOUND for a route and where policies are not enforced.
+// guarded gives an answer that is remembered or a new one. It turns a panic into TEMP, or into NOTFOUND for a route and
+// where policies are not enforced.
 func (s *Service) guarded(answer func(call) answered, c call) (a *answered) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.panicked(c.m.String(), fmt.Sprint(p))
+			s.panicked(c.m, fmt.Sprint(p))
 			a = &answered{reply: socketmap.Temp("internal error")}
-			if c.m == mapTransport || c.set.Policy.Mode != policy.ModeEnforce {
+			if c.m == transport || c.set.Policy.Mode != policy.ModeEnforce {
 				a.reply = socketmap.NotFound()
 			}
-			a.kind = s.counters.of(c.m, a)
+			a.counter = s.counterOf(c.m, a)
 		}
 	}()
-	if a := c.set.memo.recall(c, s.sources.Version); a != nil {
+	if a = c.set.memo.recall(c, s.sources.Version); a != nil {
 		s.noteAgain(c.m, a, c.set)
-		s.wantProbes(c, a)
-		s.record(a)
-		return a
+	} else {
+		fresh := answer(c)
+		a = &fresh
 	}
-	fresh := answer(c)
-	s.wantProbes(c, &fresh)
-	s.record(&fresh)
-	if fresh.kind == nil {
-		fresh.kind = s.counters.of(c.m, &fresh)
+	if a.counter == nil {
+		a.counter = s.counterOf(c.m, a)
 	}
-	return &fresh
+	s.wantProbes(c, a)
+	s.record(a)
+	return a
 }
 
 // tlsPolicy answers smtp_tls_policy_maps: from what is known where that is enough, otherwise within the budget.
@@ -232,21 +228,18 @@ func (s *Service) tlsPolicy(c call) answered {
 	}
 	// Clone the parts that are kept, so that they do not keep the whole request in memory.
 	c.key, next.Name = strings.Clone(c.key), strings.Clone(next.Name)
-	before, first, o := s.version(), &expiry{Resolver: s.sources.Resolver}, c.set.Policy
-	engine := c.set.engine
-	engine.Resolver = first
-	facts, d, err := engine.Decide(c.ctx, next, o, dns.Effort{CacheOnly: true})
+	before, o := s.version(), c.set.Policy
+	facts, d, err := c.set.engine.Decide(c.ctx, next, o, dns.Effort{CacheOnly: true})
 	cached := err == nil
 	if !cached {
-		budget, cancel := context.WithTimeout(c.ctx, c.set.budget())
+		budget, cancel := context.WithTimeout(c.ctx, c.set.Budget)
 		defer cancel()
 		facts, d, _ = c.set.engine.Decide(budget, next, o, dns.Effort{}) // a failure is a fact
 	}
 	if seen, ok := policy.Observed(facts, o, d); ok && s.sources.Promises != nil {
 		s.sources.Promises.Observe(next.Name, seen)
 	}
-	a := s.answer(c, next, d)
-	a.cached = cached
+	a := s.answer(c, next, d, cached)
 	if s.sources.Record != nil {
 		a.record = recorded(next, &d)
 	}
@@ -259,18 +252,17 @@ func (s *Service) tlsPolicy(c call) answered {
 				"nexthop", next.String(), "reason", d.Why[0], "times", times)
 		}
 	}
-	a.kind = s.counters.of(c.m, &a)
-	first.until(facts.STS.Expires)
 	if cached && lasting(facts, d) {
-		c.set.memo.keep(c, a, before, first.at(s.started))
+		c.set.memo.keep(c, a, before, facts.Expires)
 	}
 	return a
 }
 
 // answer returns what Postfix gets for a decision, and logs it.
-func (s *Service) answer(c call, next policy.Nexthop, d policy.Decision) answered {
-	a := answered{next: next, decision: d, decided: true, would: d.Reply(c.set.Policy, c.m == mapTLSRPT)}
+func (s *Service) answer(c call, next policy.Nexthop, d policy.Decision, cached bool) answered {
+	a := answered{next: next, decision: d, cached: cached, would: d.Reply(c.set.Policy, c.m == tlsPolicyTLSRPT)}
 	a.reply = inMode(c.set.Policy.Mode, a.would)
+	a.counter = s.counterOf(c.m, &a)
 	s.note(c.m, &a, c.set)
 	return a
 }
@@ -308,21 +300,17 @@ func (s *Service) transport(c call) answered {
 	}
 	// What is kept of the request must not keep all of it in memory: there may be a local part.
 	c.key, next.Name = strings.Clone(c.key), strings.Clone(next.Name)
-	before, first := s.version(), &expiry{Resolver: s.sources.Resolver}
-	engine := c.set.engine
-	engine.Resolver = first
-	facts, d, err := engine.Route(c.ctx, next, c.set.Policy, dns.Effort{CacheOnly: true, Untrusted: true})
+	before := s.version()
+	facts, d, err := c.set.engine.Route(c.ctx, next, c.set.Policy, dns.Effort{CacheOnly: true, Untrusted: true})
 	cached := err == nil
 	if !cached {
 		if d, ok = s.background.wait(c.ctx, next, c.set); !ok {
-			return answered{next: next, reply: socketmap.NotFound()}
+			return answered{reply: socketmap.NotFound()}
 		}
 	}
-	a := s.answer(c, next, d)
-	a.cached = cached
-	a.kind = s.counters.of(c.m, &a)
+	a := s.answer(c, next, d, cached)
 	if cached && lasting(facts, d) {
-		c.set.memo.keep(c, a, before, first.at(s.started))
+		c.set.memo.keep(c, a, before, facts.Expires)
 	}
 	return a
 }
@@ -343,8 +331,8 @@ func (s *Service) gatherRoute(ctx context.Context, next policy.Nexthop) (d polic
 // Warm evaluates a domain as for mail to it, and returns the status word of the answer with mode "enforce" and the source of
 // the decision. It fills the caches and the memory of promises, and is not counted as a lookup.
 func (s *Service) Warm(ctx context.Context, domain string) (status, source string) {
-	a := s.tlsPolicy(call{ctx: ctx, m: mapTLSPolicy, key: domain, set: s.force.Load(), now: s.clock()})
-	if !a.decided {
+	a := s.tlsPolicy(call{ctx: ctx, m: tlsPolicy, key: domain, set: s.force.Load(), now: time.Now()})
+	if a.next.Name == "" {
 		return a.reply.Status.String(), policy.SourceNone.String()
 	}
 	return a.would.Status.String(), a.decision.Source.String()

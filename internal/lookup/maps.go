@@ -3,27 +3,28 @@ package lookup
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/policyd/policyd/internal/text"
 	"github.com/policyd/policyd/socketmap"
 )
 
-// mapNames returns the names under which the maps are served, in the order in which they are shown, with the map that
-// each stands for. QUERY and QUERYwithTLSRPT are the names of postfix-tlspol, sts is that of Sendmail's FEATURE(sts).
-func mapNames() []struct {
-	Name string
-	id   mapID
-} {
-	return []struct {
-		Name string
-		id   mapID
-	}{
-		{"tls-policy", mapTLSPolicy}, {"tls-policy-tlsrpt", mapTLSRPT}, {"transport", mapTransport},
-		{"QUERY", mapTLSPolicy}, {"QUERYwithTLSRPT", mapTLSRPT}, {"sts", mapTLSPolicy},
+// The maps.
+const (
+	tlsPolicy       = "tls-policy"
+	tlsPolicyTLSRPT = "tls-policy-tlsrpt"
+	transport       = "transport"
+)
+
+// mapNames returns the names under which the maps are served, in the order in which they are shown, each with the map that
+// it stands for. QUERY and QUERYwithTLSRPT are the names of postfix-tlspol, sts is that of Sendmail's FEATURE(sts).
+func mapNames() [6][2]string {
+	return [...][2]string{
+		{tlsPolicy, tlsPolicy}, {tlsPolicyTLSRPT, tlsPolicyTLSRPT}, {transport, transport},
+		{"QUERY", tlsPolicy}, {"QUERYwithTLSRPT", tlsPolicyTLSRPT}, {"sts", tlsPolicy},
 	}
 }
 
@@ -31,8 +32,8 @@ func mapNames() []struct {
 // unknown name.
 func CanonicalMap(name string) string {
 	for _, m := range mapNames() {
-		if strings.EqualFold(name, m.Name) {
-			return m.id.String()
+		if strings.EqualFold(name, m[0]) {
+			return m[1]
 		}
 	}
 	return ""
@@ -44,7 +45,7 @@ func NearestMap(name string) string { return text.Nearest(name, knownMaps()) }
 func knownMaps() []string {
 	var names []string
 	for _, m := range mapNames() {
-		names = append(names, m.Name)
+		names = append(names, m[0])
 	}
 	return names
 }
@@ -53,17 +54,16 @@ func knownMaps() []string {
 func (s *Service) Handler() socketmap.Handler {
 	mux := &socketmap.Mux{IgnoreCase: true, Unknown: socketmap.HandlerFunc(s.unknownMap)}
 	for _, m := range mapNames() {
-		mux.Handle(m.Name, s.handler(m.id))
+		mux.Handle(m[0], s.handler(m[1]))
 	}
 	return mux
 }
 
 // unknownMap answers PERM: Postfix defers the mail and logs the reason, which lists the known names.
 func (s *Service) unknownMap(_ context.Context, req socketmap.Request) socketmap.Reply {
-	s.counters.unknown.Add(1)
 	name := shownMap(req.Map)
 	nearest := NearestMap(name)
-	if s.unknown.note(name, nearest) {
+	if s.noteUnknown(name, nearest) {
 		s.log.Warn("unknown map", "map", name, "nearest", nearest, "maps", strings.Join(knownMaps(), ","))
 	}
 	reason := `unknown map "` + name + `": `
@@ -97,57 +97,44 @@ type UnknownMap struct {
 	Last    time.Time
 }
 
-// Bounds of unknownMaps: clients choose the names.
+// Bounds of the unknown maps that are remembered: clients choose the names.
 const (
 	maxUnknownMaps = 16
 	// unknownMapInUse is how long a name counts as in use. Postfix retries deferred mail after 5 minutes at first.
 	unknownMapInUse = 10 * time.Minute
 )
 
-// unknownMaps are the unknown map names in use. The zero value is ready to use.
-type unknownMaps struct {
-	mu     sync.Mutex
-	byName map[string]*UnknownMap
-}
-
-// note counts a request. It reports whether the name must be logged: it was not in use, and there is room for it.
-func (u *unknownMaps) note(name, nearest string) bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.expire()
-	m := u.byName[name]
+// noteUnknown counts a request. It reports whether the name must be logged: it was not in use, and there is room for it.
+func (s *Service) noteUnknown(name, nearest string) bool {
+	s.unknownMu.Lock()
+	defer s.unknownMu.Unlock()
+	s.unknowns++
+	s.expireUnknown()
+	m := s.unknown[name]
 	isNew := m == nil
 	if isNew {
-		if len(u.byName) >= maxUnknownMaps {
+		if len(s.unknown) >= maxUnknownMaps {
 			return false
 		}
 		m = &UnknownMap{Name: name, Nearest: nearest}
-		if u.byName == nil {
-			u.byName = map[string]*UnknownMap{}
-		}
-		u.byName[name] = m
+		s.unknown[name] = m
 	}
 	m.Times, m.Last = m.Times+1, time.Now()
 	return isNew
 }
 
-// expire forgets the names that are no longer in use.
-func (u *unknownMaps) expire() {
-	for name, m := range u.byName {
-		if time.Since(m.Last) >= unknownMapInUse {
-			delete(u.byName, name)
-		}
-	}
+// expireUnknown forgets the names that are no longer in use.
+func (s *Service) expireUnknown() {
+	maps.DeleteFunc(s.unknown, func(_ string, m *UnknownMap) bool { return time.Since(m.Last) >= unknownMapInUse })
 }
 
 // UnknownMaps returns the unknown map names in use, by name.
 func (s *Service) UnknownMaps() []UnknownMap {
-	u := &s.unknown
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.expire()
+	s.unknownMu.Lock()
+	defer s.unknownMu.Unlock()
+	s.expireUnknown()
 	names := []UnknownMap{}
-	for _, m := range u.byName {
+	for _, m := range s.unknown {
 		names = append(names, *m)
 	}
 	slices.SortFunc(names, func(a, b UnknownMap) int { return cmp.Compare(a.Name, b.Name) })

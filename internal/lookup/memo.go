@@ -1,12 +1,10 @@
 package lookup
 
 import (
-	"context"
 	"hash/maphash"
 	"sync/atomic"
 	"time"
 
-	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
 )
@@ -27,13 +25,12 @@ const (
 	memoFor = 2 * time.Second
 )
 
-// remembered is an answer, and what it rests on: the sources at a version, and until a moment on the clock of the service.
-// It is not changed once it is in a slot.
+// remembered is an answer, and what it rests on: the sources at a version, and until its first fact expires. It is not
+// changed once it is in a slot.
 type remembered struct {
-	m       mapID
-	key     string
+	m, key  string
 	version uint64
-	until   time.Duration
+	until   time.Time
 	answer  answered
 }
 
@@ -42,7 +39,7 @@ func newMemo() memo {
 }
 
 func (m *memo) slot(c call) *atomic.Pointer[remembered] {
-	return &m.slots[(maphash.String(m.seed, c.key)+uint64(c.m))%memoSlots]
+	return &m.slots[(maphash.String(m.seed, c.m)+maphash.String(m.seed, c.key))%memoSlots]
 }
 
 // recall returns the answer to c if it is still the same, and nil otherwise.
@@ -51,21 +48,21 @@ func (m *memo) recall(c call, version func() uint64) *answered {
 		return nil
 	}
 	r := m.slot(c).Load()
-	if r == nil || r.m != c.m || r.key != c.key || c.now >= r.until || version() != r.version {
+	if r == nil || r.m != c.m || r.key != c.key || !c.now.Before(r.until) || version() != r.version {
 		return nil
 	}
 	return &r.answer
 }
 
-// keep remembers the answer to c, which was decided from the sources at a version, and whose first fact expires then; 0:
+// keep remembers the answer to c, which was decided from the sources at a version, and whose first fact expires then; zero:
 // none does.
-func (m *memo) keep(c call, a answered, version uint64, expires time.Duration) {
+func (m *memo) keep(c call, a answered, version uint64, expires time.Time) {
 	if version == 0 || len(a.reply.Text) > memoBytes {
 		return
 	}
-	until := c.now + memoFor
-	if expires != 0 {
-		until = min(until, expires)
+	until := c.now.Add(memoFor)
+	if !expires.IsZero() && expires.Before(until) {
+		until = expires
 	}
 	a.decision.TLS = policy.TLSPolicy{Level: a.decision.TLS.Level} // not the MTA-STS policy, which can be large
 	m.slot(c).Store(&remembered{m: c.m, key: c.key, version: version, until: until, answer: a})
@@ -86,40 +83,4 @@ func lasting(f policy.Facts, d policy.Decision) bool {
 	sts := f.STS.State == mtasts.Found && !f.STS.Stale || f.STS.State == mtasts.Absent ||
 		f.STS.State == mtasts.Unknown && f.STS.Err == nil && f.STS.Why == "" // not looked up
 	return sts && !d.Vanished && d.Verdict != policy.Defer && !f.RelayKnown && !f.Probed && f.Receiver == (policy.Receiver{})
-}
-
-// expiry passes lookups on to a resolver, and notes when the first of its answers expires.
-type expiry struct {
-	dns.Resolver
-	first  time.Time
-	failed bool
-}
-
-// Lookup implements dns.Resolver.
-func (e *expiry) Lookup(ctx context.Context, q dns.Question, by dns.Effort) (*dns.RRset, error) {
-	r, err := e.Resolver.Lookup(ctx, q, by)
-	if err != nil {
-		e.failed = true
-		return r, err
-	}
-	e.until(r.Expires)
-	return r, nil
-}
-
-// until notes that a fact expires at t; zero: never.
-func (e *expiry) until(t time.Time) {
-	if !t.IsZero() && (e.first.IsZero() || t.Before(e.first)) {
-		e.first = t
-	}
-}
-
-// at returns when the first answer expires, on a clock that began at start. A failed lookup has expired already.
-func (e *expiry) at(start time.Time) time.Duration {
-	switch {
-	case e.failed:
-		return 1
-	case e.first.IsZero():
-		return 0
-	}
-	return max(e.first.Sub(start), 1)
 }

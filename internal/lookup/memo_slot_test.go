@@ -3,6 +3,7 @@ package lookup
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -14,28 +15,28 @@ func TestASlotGivesBackItsOwnAnswerOnly(t *testing.T) {
 	t.Parallel()
 	m := newMemo()
 	version := func() uint64 { return 7 }
-	c := call{m: mapTLSPolicy, key: "example.com"}
-	m.keep(c, answered{reply: socketmap.OK("dane")}, 7, 0)
+	c := call{m: tlsPolicy, key: "example.com"}
+	m.keep(c, answered{reply: socketmap.OK("dane")}, 7, time.Time{})
 	require.Equal(t, "dane", m.recall(c, version).reply.Text)
 	require.Nil(t, m.recall(c, nil), "without versions nothing is remembered")
 	require.Nil(t, m.recall(c, func() uint64 { return 8 }), "another version")
 	later := c
-	later.now = memoFor
+	later.now = later.now.Add(memoFor)
 	require.Nil(t, m.recall(later, version))
 
 	kept := m.slot(c).Load()
-	for _, other := range []call{{m: mapTLSRPT, key: "example.com"}, {m: mapTLSPolicy, key: "example.org"}, {m: mapTransport, key: "example.org"}} {
+	for _, other := range []call{{m: tlsPolicyTLSRPT, key: "example.com"}, {m: tlsPolicy, key: "example.org"}, {m: transport, key: "example.org"}} {
 		m.slot(other).Store(kept)
 		require.Nil(t, m.recall(other, version), "%s %s", other.m, other.key)
 	}
 
-	long := call{m: mapTLSRPT, key: "long.example"}
-	m.keep(long, answered{reply: socketmap.OK(strings.Repeat("x", memoBytes+1))}, 7, 0)
+	long := call{m: tlsPolicyTLSRPT, key: "long.example"}
+	m.keep(long, answered{reply: socketmap.OK(strings.Repeat("x", memoBytes+1))}, 7, time.Time{})
 	require.Nil(t, m.recall(long, version), "too long")
-	m.keep(long, answered{reply: socketmap.OK(strings.Repeat("x", memoBytes))}, 0, 0)
+	m.keep(long, answered{reply: socketmap.OK(strings.Repeat("x", memoBytes))}, 0, time.Time{})
 	require.Nil(t, m.recall(long, func() uint64 { return 0 }), "without a version")
-	m.keep(long, answered{reply: socketmap.OK(strings.Repeat("x", memoBytes))}, 7, 1)
+	m.keep(long, answered{reply: socketmap.OK(strings.Repeat("x", memoBytes))}, 7, time.Time{}.Add(1))
 	require.NotNil(t, m.recall(long, version))
-	long.now = 1
+	long.now = long.now.Add(1)
 	require.Nil(t, m.recall(long, version), "its first fact has expired")
 }

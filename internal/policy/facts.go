@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"time"
+
 	"github.com/policyd/policyd/internal/dane"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
@@ -31,6 +33,9 @@ type Facts struct {
 	Promises promises.Memory
 	// Receiver reports whether this site receives the mail of the domain. A route for such a domain would be a mail loop.
 	Receiver Receiver
+	// Expires is when the first of the facts expires, for facts that were read from the caches only; zero means never. A
+	// lookup that failed has expired already. It decides nothing.
+	Expires time.Time
 }
 
 // MX is what is known about the MX RRset.
