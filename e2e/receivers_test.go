@@ -356,7 +356,7 @@ func TestReceivers(t *testing.T) {
 			judge = finger
 		}
 		checker, err := check.New(check.Options{
-			Resolver: zone, DNS: zone, Policy: policy.Options{Port26: policy.Port26Options{Port: 26, Transport: "smtps26"}},
+			Resolver: zone, DNS: zone, Policy: policy.Options{Port: 26, Transport: "smtps26"},
 			Roots: pool, Special: true, Postfix: judge,
 		})
 		require.NoError(t, err)

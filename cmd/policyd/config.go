@@ -84,7 +84,7 @@ Exit status: 0 no mistake, 2 at least one.`,
 				_, err = fmt.Fprintf(out, "%s: ok; the file does not exist, so the defaults apply\n", l.Path)
 			}
 			if err == nil && l.Rules != nil {
-				_, err = fmt.Fprintf(out, "%s: ok, rules: %d\n", l.Overrides, l.Rules.Len())
+				_, err = fmt.Fprintf(out, "%s: ok, rules: %d\n", l.Overrides, len(l.Rules))
 			}
 			for _, w := range l.Warnings {
 				if err == nil {
@@ -111,7 +111,7 @@ func checkJSON(cmd *cobra.Command, l *settings.Loaded, err error) error {
 	} else if err != nil {
 		return failed(err)
 	} else {
-		c.Settings, c.Found, c.Overrides = l.Path, l.Found, l.Rules.Len()
+		c.Settings, c.Found, c.Overrides = l.Path, l.Found, len(l.Rules)
 		c.Warnings = append(c.Warnings, l.Warnings...)
 	}
 	if err := encode(cmd, c); err != nil {

@@ -64,7 +64,7 @@ func newEvaluator(ctx context.Context, l *settings.Loaded, f queryFlags) (*evalu
 		return nil, err
 	}
 	e.settings.Site, e.settings.Relays = own, own
-	if !f.noProbe && e.settings.Policy.Port26.Mode == policy.PortProbe {
+	if !f.noProbe && e.settings.Policy.Port26 == policy.PortProbe {
 		options := l.Probe(quiet)
 		options.Resolver, options.StateDir = cache, ""
 		if e.prober, err = probe.New(options); err != nil {

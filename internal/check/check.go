@@ -84,7 +84,7 @@ func New(o Options) (*Checker, error) {
 	}
 	// What an operator has switched off on this host says nothing about the receiver.
 	o.Policy.Mode = policy.ModeEnforce
-	o.Policy.Port26.Mode = policy.PortProbe
+	o.Policy.Port26 = policy.PortProbe
 	c := &Checker{o: o, endpoints: newEndpoints()}
 	if o.NoConnect {
 		o.Policy.MTASTS = false // its policy would have to be fetched

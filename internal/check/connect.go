@@ -94,7 +94,7 @@ func (d *domain) dialogue(name string, t *heard) smtptls.Dialogue {
 	}
 	port := d.o.SMTPPort
 	if t.implicit {
-		port = d.o.Policy.Port26.Port
+		port = d.o.Policy.Port
 	}
 	return smtptls.Dialogue{
 		Host: name, Addr: netip.AddrPortFrom(t.addr, port), Implicit: t.implicit, Roots: d.o.Roots, At: d.o.At, Helo: d.o.Helo,

@@ -82,7 +82,7 @@ func (d *domain) hintTLSA(h *host) {
 	if h.DANE26 == nil || h.dane.State != dane.Usable || h.dane26.State != dane.Absent {
 		return
 	}
-	port := d.o.Policy.Port26.Port
+	port := d.o.Policy.Port
 	var zone []string
 	for _, t := range h.spoken(true) {
 		if t.Session == nil || len(t.Session.Chain) == 0 {

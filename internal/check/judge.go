@@ -99,7 +99,7 @@ func (d *domain) judgePort(h *host, implicit bool) {
 	}
 	port, name := d.o.SMTPPort, "port25-"
 	if implicit {
-		port, name = d.o.Policy.Port26.Port, "port26-"
+		port, name = d.o.Policy.Port, "port26-"
 	}
 	var reached, ours, silent int
 	for i := range spoken {
@@ -226,7 +226,7 @@ func (d *domain) judgeDANE(h *host) {
 		found    *dane.Result
 		shown    *report.DANE
 		port     uint16
-	}{{false, &h.dane, &h.DANE, d.o.SMTPPort}, {true, &h.dane26, h.DANE26, d.o.Policy.Port26.Port}} {
+	}{{false, &h.dane, &h.DANE, d.o.SMTPPort}, {true, &h.dane26, h.DANE26, d.o.Policy.Port}} {
 		if p.shown == nil {
 			continue
 		}
@@ -249,7 +249,7 @@ func (d *domain) judgeDANE(h *host) {
 		}
 	}
 	if h.DANE26 != nil && h.dane.State == dane.Usable && h.dane26.State == dane.Absent {
-		d.find("dane-missing-26", about{host: h.Host.Host, port: d.o.Policy.Port26.Port}, "there are TLSA records for port 25 only: senders that support DANE stay there")
+		d.find("dane-missing-26", about{host: h.Host.Host, port: d.o.Policy.Port}, "there are TLSA records for port 25 only: senders that support DANE stay there")
 	}
 }
 

@@ -43,7 +43,7 @@ func newLab(t *testing.T) *lab {
 	stub.SelfTest(t.Context())
 	l.options = check.Options{
 		Resolver: dnscache.New(stub, dnscache.Options{Epoch: stub.Epoch}), DNS: stub, Signatures: stub,
-		Policy: policy.Options{DANE: true, Port26: policy.Port26Options{Port: l.smtps, Transport: "smtps26"}},
+		Policy: policy.Options{DANE: true, Port: l.smtps, Transport: "smtps26"},
 		Roots:  l.ca.Roots, Special: true, SMTPPort: l.smtp,
 	}
 	return l

@@ -150,7 +150,7 @@ func (d *domain) lookUpHosts(ctx context.Context) {
 				d.lookUpAddresses(limited, h)
 				if h.class.ImplicitTLS() && d.o.Policy.DANE {
 					// The one error is ErrNotCached, from a resolver that may not ask.
-					h.dane26, _ = dane.Lookup(limited, d.o.Resolver, dane.Query{Host: h.Host.Host, Port: d.o.Policy.Port26.Port})
+					h.dane26, _ = dane.Lookup(limited, d.o.Resolver, dane.Query{Host: h.Host.Host, Port: d.o.Policy.Port})
 				}
 				return nil
 			})

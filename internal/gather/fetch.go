@@ -35,37 +35,31 @@ func (g *gathering) limited(most time.Duration) (context.Context, context.Cancel
 	return context.WithTimeout(g.ctx, most)
 }
 
-// Lookup implements dns.Resolver. Of an answer from the cache it notes when it expires: then only one question is asked at
-// a time.
+// Lookup implements dns.Resolver.
 func (g *gathering) Lookup(ctx context.Context, q dns.Question, by dns.Effort) (*dns.RRset, error) {
 	r, err := g.Resolver.Lookup(ctx, q, by)
-	if g.by.CacheOnly {
-		if err != nil {
-			g.expires(time.Unix(0, 0))
-		} else {
-			g.expires(r.Expires)
-		}
+	if err != nil {
+		g.note(time.Unix(0, 0), err)
+	} else {
+		g.note(r.Expires, nil)
 	}
 	return r, err
 }
 
-// expires notes that a fact expires then; zero: never.
-func (g *gathering) expires(t time.Time) {
-	if f := g.facts; !t.IsZero() && (f.Expires.IsZero() || t.Before(f.Expires)) {
-		f.Expires = t
+// note notes when a fact from a cache expires, zero if it does not, and whether a fact was not in a cache. Without
+// Effort.CacheOnly neither matters.
+func (g *gathering) note(expires time.Time, err error) {
+	if !g.by.CacheOnly {
+		return
 	}
-}
-
-// notCached returns dns.ErrNotCached if err is that and the caller wants to know.
-func (g *gathering) notCached(err error) error {
-	if g.by.CacheOnly && errors.Is(err, dns.ErrNotCached) {
-		return dns.ErrNotCached
+	g.uncached = g.uncached || errors.Is(err, dns.ErrNotCached)
+	if f := g.facts; !expires.IsZero() && (f.Expires.IsZero() || expires.Before(f.Expires)) {
+		f.Expires = expires
 	}
-	return nil
 }
 
 // mx finds the MX RRset, and with it the hosts.
-func (g *gathering) mx() error {
+func (g *gathering) mx() {
 	var most time.Duration
 	if deadline, ok := g.ctx.Deadline(); ok && !g.by.CacheOnly {
 		most = max(time.Until(deadline)*mxPart/mxOf, 1)
@@ -74,9 +68,6 @@ func (g *gathering) mx() error {
 	defer cancel()
 	start := time.Now()
 	rrset, err := g.Lookup(ctx, dns.Question{Name: g.facts.Nexthop.Name, Type: dns.TypeMX}, g.by)
-	if err := g.notCached(err); err != nil {
-		return err
-	}
 	if took := time.Since(start); g.timeout > 0 {
 		g.timeout = max(g.timeout, took+took/4)
 	}
@@ -85,25 +76,23 @@ func (g *gathering) mx() error {
 		h := &g.facts.Hosts[i]
 		h.Override, h.Signed = g.Overrides.For(h.Name), g.Hosts.wasSigned(h.Name)
 	}
-	return nil
 }
 
 // dane finds the DANE result of a host.
-func (g *gathering) dane(i int, port uint16, found *dane.Result) error {
+func (g *gathering) dane(i int, port uint16, found *dane.Result) {
 	host := g.facts.Hosts[i].Name
 	leave, left, err := g.Hosts.enter(g, i, g.timeout)
 	if err != nil {
 		*found = dane.Result{State: dane.Failed, Err: err, Why: "DANE lookup for " + text.Name(host) + " failed: " + err.Error()}
-		return nil
+		return
 	}
 	defer leave()
 	r, err := dane.Lookup(g.ctx, g, dane.Query{Host: host, Port: port, Effort: g.by, Timeout: left})
-	if err != nil {
-		return g.notCached(err)
+	if err != nil { // not cached
+		return
 	}
 	g.Hosts.note(g, host, r.Addresses)
 	*found = r
-	return nil
 }
 
 // addresses finds the addresses of both families of a host, as far as they could be had, and what failed.
@@ -117,18 +106,15 @@ func (g *gathering) addresses(i int, most time.Duration) ([]netip.Addr, error) {
 	defer cancel()
 	var found [2][]netip.Addr
 	var failed [2]error
-	family := func(j int, t dns.Type) func() error {
-		return func() error {
+	family := func(j int, t dns.Type) func() {
+		return func() {
 			rrset, err := g.Lookup(ctx, dns.Question{Name: g.facts.Hosts[i].Name, Type: t}, g.by)
 			if failed[j] = err; err == nil {
 				found[j] = rrset.Addrs
 			}
-			return g.notCached(err)
 		}
 	}
-	if err := g.all([]func() error{family(0, dns.TypeA), family(1, dns.TypeAAAA)}); err != nil {
-		return nil, err
-	}
+	g.all([]func(){family(0, dns.TypeA), family(1, dns.TypeAAAA)})
 	return slices.Concat(found[:]...), errors.Join(failed[:]...)
 }
 
@@ -195,11 +181,11 @@ func (g *gathering) ask(ctx context.Context, q dns.Question) {
 
 // sts finds the domain's MTA-STS policy. If it, or the record that announces it, could not be had in reasonable time, and
 // none is cached, the domain counts as one without a policy (RFC 8461 section 3.3).
-func (g *gathering) sts(brief bool) error {
+func (g *gathering) sts(brief bool) {
 	f := g.facts
 	if g.STS == nil {
 		f.STS = mtasts.Result{Domain: f.Nexthop.Name, Why: "MTA-STS is not available"}
-		return nil
+		return
 	}
 	ctx, cancel := g.ctx, func() {}
 	if g.record != nil {
@@ -212,32 +198,28 @@ func (g *gathering) sts(brief bool) error {
 	}
 	defer cancel()
 	f.STS = g.STS.Lookup(ctx, f.Nexthop.Name, g.by)
-	if g.by.CacheOnly {
-		g.expires(f.STS.Expires)
-	}
 	switch {
 	case f.STS.State != mtasts.Unknown:
-	case g.notCached(f.STS.Err) != nil:
-		f.STS = mtasts.Result{}
-		return dns.ErrNotCached
+		g.note(f.STS.Expires, nil)
+		return
 	case ctx.Err() != nil && g.ctx.Err() == nil:
 		f.STS.State, f.STS.Why = mtasts.Failed, "no answer in time"
 	case f.STS.Err == nil && f.STS.Why == "":
 		f.STS.Why = "no answer"
 	}
-	return nil
+	g.note(time.Time{}, f.STS.Err)
 }
 
 // relay finds out whether the next hop is one of Postfix's own relay hosts.
-func (g *gathering) relay() error {
+func (g *gathering) relay() {
 	f := g.facts
 	f.RelayKnown = true
 	if g.Relays == nil {
-		return nil
+		return
 	}
 	own, err := g.Relays.RelayHost(g.ctx, f.Nexthop.Name, g.by)
 	f.Relay = own && err == nil
-	return g.notCached(err) // which ends the decision
+	g.note(time.Time{}, err)
 }
 
 // probes finds the verdicts about the smtps- hosts.
@@ -252,38 +234,33 @@ func (g *gathering) probes() {
 
 // receiver finds out whether this site receives the mail of a domain: by its lists, by a name or by an address of one of
 // the domain's MX hosts. Every doubt ends in a Receiver that is not known.
-func (g *gathering) receiver() error {
+func (g *gathering) receiver() {
 	f := g.facts
 	if g.Site == nil {
 		f.Receiver = policy.Receiver{Why: "what this site receives is not known"}
-		return nil
+		return
 	}
 	own, why, err := g.Site.Own(g.ctx, f.Nexthop.Name, g.by)
-	switch {
-	case g.notCached(err) != nil:
-		return dns.ErrNotCached
+	g.note(time.Time{}, err)
+	switch i := slices.IndexFunc(f.Hosts, func(h policy.Host) bool { return g.Site.OwnHost(h.Name) }); {
 	case err != nil:
 		f.Receiver = policy.Receiver{Why: "whether this site receives it is not known: " + policy.Cause(err)}
-		return nil
 	case own:
 		f.Receiver = policy.Receiver{Known: true, Here: true, Why: why}
-		return nil
+	case i >= 0:
+		f.Receiver = policy.Receiver{Known: true, Here: true, Why: "the MX host " + text.Name(f.Hosts[i].Name) + " is this host"}
+	default:
+		g.receiverByAddress()
 	}
-	if i := slices.IndexFunc(f.Hosts, func(h policy.Host) bool { return g.Site.OwnHost(h.Name) }); i >= 0 {
-		why := "the MX host " + text.Name(f.Hosts[i].Name) + " is this host"
-		f.Receiver = policy.Receiver{Known: true, Here: true, Why: why}
-		return nil
-	}
-	return g.receiverByAddress()
 }
 
 // receiverByAddress looks up the addresses of every MX host that is considered.
-func (g *gathering) receiverByAddress() error {
+func (g *gathering) receiverByAddress() {
 	f := g.facts
 	found := make([]policy.Receiver, len(f.Hosts))
-	fetches := make([]func() error, len(found))
+	fetches := make([]func(), len(found))
 	for i := range found {
-		fetches[i] = func() error {
+		fetches[i] = func() {
 			host := text.Name(f.Hosts[i].Name)
 			addrs, err := g.addresses(i, g.timeout)
 			found[i].Known = err == nil
@@ -294,31 +271,23 @@ func (g *gathering) receiverByAddress() error {
 				why := "the MX host " + host + " has the address " + addrs[j].String() + " of this host"
 				found[i] = policy.Receiver{Known: true, Here: true, Why: why}
 			}
-			return g.notCached(err)
 		}
 	}
-	if err := g.all(fetches); err != nil {
-		return err
-	}
+	g.all(fetches)
 	f.Receiver = policy.Receiver{Known: true}
 	for _, r := range found {
 		if r.Here || !r.Known && !f.Receiver.Here {
 			f.Receiver = r
 		}
 	}
-	return nil
 }
 
 // count finds how many addresses a host has.
-func (g *gathering) count(i int) error {
+func (g *gathering) count(i int) {
 	h := &g.facts.Hosts[i]
 	if prefix.ValidHost(h.Name) {
-		addrs, err := g.addresses(i, min(g.timeout, countTimeout))
-		if err := g.notCached(err); err != nil {
-			return err
-		}
+		addrs, _ := g.addresses(i, min(g.timeout, countTimeout))
 		h.Addresses = len(addrs)
 	}
 	h.Counted = true
-	return nil
 }

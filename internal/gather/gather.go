@@ -58,7 +58,7 @@ type Promises interface {
 // Engine finds decisions. It keeps no facts: the sources do.
 type Engine struct {
 	Resolver  dns.Resolver
-	Overrides *policy.Overrides
+	Overrides policy.Overrides
 	// STS finds MTA-STS policies; nil knows nothing, which defers where the options require MTA-STS.
 	STS STS
 	// Probes has the verdicts for routes; nil knows nothing.
@@ -104,6 +104,7 @@ type gathering struct {
 
 	prefetches sync.WaitGroup
 	record     *record // nil: not asked for
+	uncached   bool    // with Effort.CacheOnly: a fact would have to be asked for
 }
 
 // decide calls the decider until it needs no more facts, and fetches what it needs in between.
@@ -125,28 +126,28 @@ func (e *Engine) decide(ctx context.Context, next decider, n policy.Nexthop, o p
 		if need.Required.Empty() {
 			return f, d, nil
 		}
-		if err := g.fetch(need); err != nil {
-			return f, d, err
+		if g.fetch(need); g.uncached {
+			return f, d, dns.ErrNotCached
 		}
 	}
 	return f, policy.Decision{Failure: "internal error: no decision"}, nil
 }
 
-// fetch finds the required facts at the same time, and begins to ask what is expected. The error is dns.ErrNotCached.
-func (g *gathering) fetch(n policy.Need) error {
+// fetch finds the required facts at the same time, and begins to ask what is expected.
+func (g *gathering) fetch(n policy.Need) {
 	f, need := g.facts, n.Required
 	if !g.by.CacheOnly && !g.by.Untrusted {
 		for _, q := range n.Expected {
 			g.prefetch(q)
 		}
 	}
-	var fetches []func() error
+	var fetches []func()
 	if need.MX {
 		fetches = append(fetches, g.mx)
 	}
 	if need.STS {
 		g.announce()
-		fetches = append(fetches, func() error { return g.sts(n.Brief) })
+		fetches = append(fetches, func() { g.sts(n.Brief) })
 	}
 	if need.Relay {
 		fetches = append(fetches, g.relay)
@@ -158,26 +159,26 @@ func (g *gathering) fetch(n policy.Need) error {
 		g.probes()
 	}
 	for i := range need.DANE.All() {
-		fetches = append(fetches, func() error { return g.dane(i, f.Nexthop.Port, &f.Hosts[i].DANE) })
+		fetches = append(fetches, func() { g.dane(i, f.Nexthop.Port, &f.Hosts[i].DANE) })
 	}
 	for i := range need.DANE26.All() {
-		fetches = append(fetches, func() error { return g.dane(i, g.options.Port26.Port, &f.Hosts[i].DANE26) })
+		fetches = append(fetches, func() { g.dane(i, g.options.Port, &f.Hosts[i].DANE26) })
 	}
 	for i := range need.Addresses.All() {
-		fetches = append(fetches, func() error { return g.count(i) })
+		fetches = append(fetches, func() { g.count(i) })
 	}
-	return g.all(fetches)
+	g.all(fetches)
 }
 
 // all runs the fetches, at the same time where they may wait.
-func (g *gathering) all(fetches []func() error) error {
+func (g *gathering) all(fetches []func()) {
 	if g.by.CacheOnly || len(fetches) == 1 {
 		for _, fetch := range fetches {
-			if err := fetch(); err != nil {
-				return err
+			if fetch(); g.uncached {
+				return
 			}
 		}
-		return nil
+		return
 	}
 	var group sync.WaitGroup
 	panics := make([]error, len(fetches))
@@ -189,7 +190,7 @@ func (g *gathering) all(fetches []func() error) error {
 					panics[i] = fmt.Errorf("%v\n%s", p, debug.Stack())
 				}
 			}()
-			_ = fetch() // it may ask, so its failures are facts
+			fetch()
 		})
 	}
 	group.Wait()
@@ -198,5 +199,4 @@ func (g *gathering) all(fetches []func() error) error {
 			panic(p)
 		}
 	}
-	return nil
 }

@@ -2,7 +2,6 @@ package lookup
 
 import (
 	"context"
-	"fmt"
 	"hash/maphash"
 	"log/slog"
 	"runtime/debug"
@@ -25,16 +24,6 @@ const (
 	LogAll     LogMode = "all"
 	LogNone    LogMode = "none"
 )
-
-// UnmarshalText accepts all, changes or none.
-func (m *LogMode) UnmarshalText(b []byte) error {
-	switch LogMode(b) {
-	case LogChanges, LogAll, LogNone:
-		*m = LogMode(b)
-		return nil
-	}
-	return fmt.Errorf("unknown value %q: use changes, all or none", b)
-}
 
 // changes remembers the last decision for as many next hops as it has slots, as hashes: its memory is fixed, whatever
 // untrusted senders ask for. Two next hops that share a slot are logged more often than necessary.

@@ -92,7 +92,7 @@ func (e Explanation) Exit() int {
 func Explain(ctx context.Context, src Sources, key string, s Settings) Explanation {
 	ctx, cancel := context.WithTimeout(ctx, s.withDefaults().Budget)
 	defer cancel()
-	next, ok := policy.ParseNexthop(key, s.Policy.Port26.Port)
+	next, ok := policy.ParseNexthop(key, s.Policy.Port)
 	if !ok {
 		none := answer(socketmap.NotFound())
 		return Explanation{
@@ -130,7 +130,7 @@ func hosts(facts, routed policy.Facts, o policy.Options) []MXHost {
 			if r.DANE26.State != dane.Unknown {
 				m.DANE26 = r.DANE26.State.String()
 			}
-			if o.Port26.Mode == policy.PortProbe {
+			if o.Port26 == policy.PortProbe {
 				m.Probe, m.ProbeCause = r.Probe.State.String(), string(r.Probe.Cause)
 			}
 		}

@@ -26,7 +26,7 @@ import (
 // Settings are what a reload can change.
 type Settings struct {
 	Policy    policy.Options
-	Overrides *policy.Overrides
+	Overrides policy.Overrides
 	// Site knows what this site receives itself; nil knows nothing, so there is no route.
 	Site gather.OwnSite
 	// Relays knows Postfix's own relay hosts; nil knows none.
@@ -222,7 +222,7 @@ func (s *Service) guarded(answer func(call) answered, c call) (a *answered) {
 
 // tlsPolicy answers smtp_tls_policy_maps: from what is known where that is enough, otherwise within the budget.
 func (s *Service) tlsPolicy(c call) answered {
-	next, ok := policy.ParseNexthop(c.key, c.set.Policy.Port26.Port)
+	next, ok := policy.ParseNexthop(c.key, c.set.Policy.Port)
 	if !ok || c.set.Policy.Mode == policy.ModeOff {
 		return answered{reply: socketmap.NotFound(), cached: true}
 	}
@@ -244,7 +244,7 @@ func (s *Service) tlsPolicy(c call) answered {
 		a.record = recorded(next, &d)
 	}
 	if s.sources.WantProbe != nil {
-		a.probe = policy.ProbeTargets(facts, c.set.Overrides, o)
+		a.probe = policy.ProbeTargets(facts, o)
 	}
 	if d.Reason == policy.ReasonOwnRelay {
 		if times, due := s.relayLookups.Due(); due {
@@ -295,7 +295,7 @@ func (s *Service) wantProbes(c call, a *answered) {
 // transport answers transport_maps, never later than Wait: while qmgr(8) waits, no mail moves.
 func (s *Service) transport(c call) answered {
 	next, ok := policy.ParseRecipient(c.key)
-	if !ok || c.set.Policy.Mode == policy.ModeOff || c.set.Policy.Port26.Mode == policy.PortOff {
+	if !ok || c.set.Policy.Mode == policy.ModeOff || c.set.Policy.Port26 == policy.PortOff {
 		return answered{reply: socketmap.NotFound(), cached: true}
 	}
 	// What is kept of the request must not keep all of it in memory: there may be a local part.

@@ -79,7 +79,7 @@ func (elsewhere) OwnAddr(netip.Addr) bool { return false }
 
 func settings() lookup.Settings {
 	return lookup.Settings{
-		Policy: policy.Options{Mode: policy.ModeEnforce, Port26: policy.Port26Options{Mode: policy.PortAlways, Port: 26, Transport: "smtps26"}},
+		Policy: policy.Options{Mode: policy.ModeEnforce, Port26: policy.PortAlways, Port: 26, Transport: "smtps26"},
 		Site:   elsewhere{},
 	}
 }

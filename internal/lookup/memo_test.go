@@ -83,7 +83,7 @@ func (w *world) service(set lookup.Settings) *lookup.Service {
 
 func (w *world) settings() lookup.Settings {
 	return lookup.Settings{
-		Policy: policy.Options{Mode: policy.ModeEnforce, DANE: true, MTASTS: true, Port26: policy.Port26Options{Mode: policy.PortProbe, Port: 26, Transport: "smtps26"}},
+		Policy: policy.Options{Mode: policy.ModeEnforce, DANE: true, MTASTS: true, Port26: policy.PortProbe, Port: 26, Transport: "smtps26"},
 		Site:   w,
 	}
 }
@@ -217,16 +217,18 @@ func TestNothingKeepsPreviousSettings(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
 	w.answers["MX example.com"] = &dns.RRset{Status: dns.Secure, MX: []dns.MX{{Host: "starttls-a.example.com"}}}
-	overrides := func(n int) *policy.Overrides {
-		o, err := policy.ParseOverrides("overrides", strings.NewReader(fmt.Sprintf("d%d.example secure match=mx.d%d.example servername=hostname\n", n, n)))
-		require.NoError(t, err)
-		return o
-	}
+	type site struct{ *world }
 	set := w.settings()
-	set.Overrides = overrides(0)
+	var previous []weak.Pointer[site]
+	next := func(n int) {
+		own, name := &site{w}, fmt.Sprintf("d%d.example", n)
+		previous = append(previous, weak.Make(own))
+		set.Site = own
+		set.Overrides = policy.Overrides{name: {Pattern: name, Policy: "secure match=mx." + name + " servername=hostname"}}
+	}
+	next(0)
 	s := w.service(set)
 	defer running(s)()
-	previous := []weak.Pointer[policy.Overrides]{weak.Make(set.Overrides)}
 	for n := range 5 {
 		for _, request := range []string{
 			"tls-policy example.com", fmt.Sprintf("tls-policy d%d.example", n), fmt.Sprintf("tls-policy-tlsrpt d%d.example", n),
@@ -237,9 +239,8 @@ func TestNothingKeepsPreviousSettings(t *testing.T) {
 		}
 		w.missing[fmt.Sprintf("MX slow%d.example", n)] = true
 		ask(s, fmt.Sprintf("transport user@slow%d.example", n)) // looked up in the background
-		set.Overrides = overrides(n + 1)
+		next(n + 1)
 		s.Configure(set)
-		previous = append(previous, weak.Make(set.Overrides))
 	}
 	for n, o := range previous[:5] {
 		require.Eventually(t, func() bool { runtime.GC(); return o.Value() == nil }, 10*time.Second, time.Millisecond, "reload %d", n)

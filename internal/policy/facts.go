@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"slices"
 	"time"
 
 	"github.com/policyd/policyd/internal/dane"
@@ -91,10 +92,10 @@ type Receiver struct {
 }
 
 // NewFacts returns what is known at first about a next hop.
-func NewFacts(n Nexthop, o *Overrides) Facts {
+func NewFacts(n Nexthop, o Overrides) Facts {
 	f := Facts{Nexthop: n, Override: o.For(n.Name)}
 	if n.Host {
-		f.Hosts = []Host{{Name: n.Name, Class: classOf(n.Name)}}
+		f.Hosts = []Host{{Name: n.Name, Class: classOf(n.Name), Override: f.Override}}
 	}
 	return f
 }
@@ -122,7 +123,7 @@ func (f *Facts) SetMX(rrset *dns.RRset, err error) {
 	f.Hosts = make([]Host, 0, min(len(rrset.MX), MaxHosts))
 	for _, mx := range rrset.MX {
 		switch {
-		case f.has(mx.Host):
+		case slices.ContainsFunc(f.Hosts, func(h Host) bool { return h.Name == mx.Host }):
 		case len(f.Hosts) < MaxHosts:
 			f.Hosts = append(f.Hosts, Host{Name: mx.Host, Preference: mx.Preference, Class: classOf(mx.Host)})
 		default:
@@ -140,13 +141,4 @@ func classOf(host string) prefix.Class {
 		return prefix.None
 	}
 	return prefix.Of(host)
-}
-
-func (f *Facts) has(host string) bool {
-	for i := range f.Hosts {
-		if f.Hosts[i].Name == host {
-			return true
-		}
-	}
-	return false
 }

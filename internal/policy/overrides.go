@@ -23,23 +23,18 @@ type Override struct {
 	Policy string
 }
 
-// Overrides are the lines of an overrides file. A nil *Overrides has none.
-type Overrides struct {
-	byPattern map[string]Override
-}
+// Overrides are the lines of an overrides file by their patterns.
+type Overrides map[string]Override
 
 // For returns the most specific line for name, which is in the form of ParseName: the
 // line for the name itself, else the one for its nearest parent with a dot in front.
-func (o *Overrides) For(name string) Override {
-	if o == nil || len(o.byPattern) == 0 {
-		return Override{}
-	}
-	if r, ok := o.byPattern[name]; ok {
+func (o Overrides) For(name string) Override {
+	if r, ok := o[name]; ok || len(o) == 0 {
 		return r
 	}
 	for i := range len(name) {
 		if name[i] == '.' {
-			if r, ok := o.byPattern[name[i:]]; ok {
+			if r, ok := o[name[i:]]; ok {
 				return r
 			}
 		}
@@ -47,18 +42,10 @@ func (o *Overrides) For(name string) Override {
 	return Override{}
 }
 
-// Len returns the number of lines that rule something.
-func (o *Overrides) Len() int {
-	if o == nil {
-		return 0
-	}
-	return len(o.byPattern)
-}
-
 // ParseOverrides reads an overrides file: one "domain action" per line, "#" comments. The error has one line for each
 // mistake: "name:line: what is wrong: what to write".
-func ParseOverrides(name string, r io.Reader) (*Overrides, error) {
-	o := &Overrides{byPattern: map[string]Override{}}
+func ParseOverrides(name string, r io.Reader) (Overrides, error) {
+	o := Overrides{}
 	lines := bufio.NewScanner(r)
 	var mistakes []error
 	n := 0
@@ -73,11 +60,11 @@ func ParseOverrides(name string, r io.Reader) (*Overrides, error) {
 			mistakes = append(mistakes, fmt.Errorf("%s:%d: %w", name, n, err))
 			continue
 		}
-		if _, twice := o.byPattern[rule.Pattern]; twice {
+		if _, twice := o[rule.Pattern]; twice {
 			mistakes = append(mistakes, fmt.Errorf("%s:%d: a second line for %s: keep one of them", name, n, rule.Pattern))
 			continue
 		}
-		o.byPattern[rule.Pattern] = rule
+		o[rule.Pattern] = rule
 	}
 	if err := lines.Err(); err != nil {
 		mistakes = append(mistakes, fmt.Errorf("%s:%d: %w", name, n+1, err))

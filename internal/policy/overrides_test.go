@@ -21,7 +21,7 @@ MÜNCHEN.example. ignore
 .test            encrypt ciphers=high protocols=>=TLSv1.2
 `))
 	require.NoError(t, err)
-	require.Equal(t, 6, o.Len())
+	require.Len(t, o, 6)
 	for name, want := range map[string]policy.Override{
 		"example.com":            {Ignore: true, Pattern: "example.com"},
 		"x.example.com":          {Pattern: ".example.com"},
@@ -38,9 +38,7 @@ MÜNCHEN.example. ignore
 	} {
 		require.Equal(t, want, o.For(name), name)
 	}
-	var none *policy.Overrides
-	require.Equal(t, policy.Override{}, none.For("example.com"))
-	require.Zero(t, none.Len())
+	require.Zero(t, policy.Overrides(nil).For("example.com"))
 }
 
 func TestOverridesMistakesNameTheLine(t *testing.T) {

@@ -2,7 +2,7 @@
 // route of transport_maps.
 //
 // Decide and Route are pure functions. They take the Facts that are known so far and return a Decision, together with
-// the Need: the facts that are still missing. Engine fetches what is needed and asks again, until nothing is missing.
+// the Need: the facts that are still missing. Package gather fetches them and asks again, until nothing is missing.
 // So a rule and the facts that it rests on stand in one place, and no fact is fetched without a rule that uses it.
 //
 // The rules are in decide.go, in the order in which they apply; decide_dane.go and decide_sts.go hold two of them, and
@@ -10,13 +10,7 @@
 // Postfix reads.
 package policy
 
-import (
-	"fmt"
-	"slices"
-	"strings"
-
-	"github.com/policyd/policyd/internal/promises"
-)
+import "github.com/policyd/policyd/internal/promises"
 
 // Mode says what happens to decisions.
 type Mode string
@@ -28,11 +22,6 @@ const (
 	ModeOff     Mode = "off"
 )
 
-// UnmarshalText accepts enforce, report or off.
-func (m *Mode) UnmarshalText(b []byte) error {
-	return word(m, b, ModeEnforce, ModeReport, ModeOff)
-}
-
 // Treatment determines whether the promise of an unsigned or of a mixed MX RRset counts.
 type Treatment string
 
@@ -41,9 +30,6 @@ const (
 	Honour Treatment = "secure"
 	Ignore Treatment = "ignore"
 )
-
-// UnmarshalText accepts secure or ignore.
-func (t *Treatment) UnmarshalText(b []byte) error { return word(t, b, Honour, Ignore) }
 
 // PortMode says which hosts are reached on the port of implicit TLS. The zero value means none.
 type PortMode string
@@ -55,22 +41,6 @@ const (
 	PortAlways PortMode = "always"
 )
 
-// UnmarshalText accepts off, probe or always.
-func (m *PortMode) UnmarshalText(b []byte) error { return word(m, b, PortOff, PortProbe, PortAlways) }
-
-// word sets v to the one of words that b spells.
-func word[T ~string](v *T, b []byte, words ...T) error {
-	if !slices.Contains(words, T(b)) {
-		list := make([]string, len(words))
-		for i, w := range words {
-			list[i] = string(w)
-		}
-		return fmt.Errorf("unknown value %q: use %s", b, strings.Join(list, ", "))
-	}
-	*v = T(b)
-	return nil
-}
-
 // Options are the settings that a decision depends on.
 type Options struct {
 	Mode       Mode
@@ -80,12 +50,8 @@ type Options struct {
 	MTASTS     bool
 	// Vanished says what happens when a remembered promise is missing; the zero value behaves like promises.Alert.
 	Vanished promises.Mode
-	Port26   Port26Options
-}
-
-// Port26Options are the settings of the port-26 route.
-type Port26Options struct {
-	Mode PortMode
+	// Port26 says which hosts a route can lead to.
+	Port26 PortMode
 	// Port is the port of implicit TLS, 26 unless set otherwise.
 	Port uint16
 	// Transport is the master.cf service that uses implicit TLS.

@@ -17,13 +17,13 @@ func TestProbeTargets(t *testing.T) {
 	const s, u, st, mx = "smtps-s.example.com", "smtps-u.example.com", "starttls-t.example.com", "mx.example.com"
 	probing := func(change func(*policy.Options)) policy.Options {
 		return with(func(o *policy.Options) {
-			o.MTASTS, o.Port26.Mode = true, policy.PortProbe
+			o.MTASTS, o.Port26 = true, policy.PortProbe
 			if change != nil {
 				change(o)
 			}
 		})
 	}
-	lines := func(text string) *policy.Overrides {
+	lines := func(text string) policy.Overrides {
 		o, err := policy.ParseOverrides("overrides", strings.NewReader(text))
 		require.NoError(t, err)
 		return o
@@ -51,8 +51,8 @@ func TestProbeTargets(t *testing.T) {
 		{"ignore for the domain", by(signed, "10 "+s), "example.com ignore", probing(nil), nil},
 		{"a literal policy", by(signed, "10 "+s), "example.com may", probing(nil), nil},
 		{"report mode", by(signed, "10 "+s), "", probing(func(o *policy.Options) { o.Mode = policy.ModeReport }), nil},
-		{"port 26 off", by(signed, "10 "+s), "", probing(func(o *policy.Options) { o.Port26.Mode = policy.PortOff }), nil},
-		{"port 26 always", by(signed, "10 "+s), "", probing(func(o *policy.Options) { o.Port26.Mode = policy.PortAlways }), nil},
+		{"port 26 off", by(signed, "10 "+s), "", probing(func(o *policy.Options) { o.Port26 = policy.PortOff }), nil},
+		{"port 26 always", by(signed, "10 "+s), "", probing(func(o *policy.Options) { o.Port26 = policy.PortAlways }), nil},
 		{"the best host is not smtps-", by(signed, "10 "+mx, "20 "+s), "", probing(nil), nil},
 		{"the best host is starttls-", by(signed, "10 "+st, "20 "+s), "", probing(nil), nil},
 		{"another host in the best group", by(signed, "10 "+s, "10 "+mx), "", probing(nil), nil},
@@ -68,7 +68,10 @@ func TestProbeTargets(t *testing.T) {
 	} {
 		overrides := lines(c.overrides)
 		c.facts.Override = overrides.For(c.facts.Nexthop.Name)
-		got := policy.ProbeTargets(c.facts, overrides, c.options)
+		for i := range c.facts.Hosts {
+			c.facts.Hosts[i].Override = overrides.For(c.facts.Hosts[i].Name)
+		}
+		got := policy.ProbeTargets(c.facts, c.options)
 		require.ElementsMatch(t, c.want, got, c.name)
 	}
 }

@@ -19,7 +19,7 @@ func (d *Decision) Reply(o Options, tlsrpt bool) socketmap.Reply {
 	case d.Verdict != Apply:
 		return socketmap.Temp(d.Failure)
 	case len(d.Route) > 0:
-		return socketmap.OK(routeText(d.Route, o.Port26.Transport))
+		return socketmap.OK(routeText(d.Route, o.Transport))
 	}
 	reply := d.TLS.text()
 	if tlsrpt && d.TLS.STS != nil {

@@ -12,41 +12,42 @@ import (
 // to every doubt, so Route never defers.
 func Route(f Facts, o Options) (Decision, Need) {
 	d := Decision{Verdict: None, Reason: ReasonNoRoute}
-	missing := route(&f, &o, &d)
-	return d, Need{Required: missing}
+	d.route(&f, &o)
+	return d.split()
 }
 
-// route fills in the decision: first what rules a route out, then the hosts, then the key that Postfix asks for next. It
-// returns the facts that it lacks.
-func route(f *Facts, o *Options, d *Decision) (missing FactSet) {
-	if ruled := ruledOut(f, o); ruled != "" {
-		d.because(ruled)
-		return missing
+// route fills in the decision: first what rules a route out, then the hosts, then the key that Postfix asks for next.
+func (d *Decision) route(f *Facts, o *Options) {
+	missing := &d.need.Required
+	if why := ruledOut(f, o); why != "" {
+		d.because(why)
+		return
 	}
-	if f.MX.Err == nil && !f.MX.Asked {
-		return FactSet{MX: true}
+	if missing.MX = f.MX.Err == nil && !f.MX.Asked; missing.MX {
+		return
 	}
 	if why := noTarget(f, o); why != "" {
 		d.because(why)
-		return missing
+		return
 	}
-	if o.Port26.Mode == PortProbe && !f.Probed {
-		return FactSet{Probes: true}
+	if missing.Probes = o.Port26 == PortProbe && !f.Probed; missing.Probes {
+		return
 	}
 	hosts, _ := leading(f, func(h *Host) bool { return open(h, o) })
 	switch {
 	case len(hosts) == 0:
 		d.because("not every MX host of the best preference is an smtps- host " + ported(o) + closedHost(f, o))
-		return missing
+		return
 	case f.Receiver == Receiver{}:
-		return FactSet{Receiver: true}
+		missing.Receiver = true
+		return
 	case f.Receiver.Here:
 		d.Reason = ReasonReceiver
 		d.because("no route, this site receives the domain: " + f.Receiver.Why)
-		return missing
+		return
 	case !f.Receiver.Known:
 		d.because("no route, in doubt: " + f.Receiver.Why)
-		return missing
+		return
 	}
 	all := HostSet(1)<<len(hosts) - 1
 	if o.DANE {
@@ -54,21 +55,19 @@ func route(f *Facts, o *Options, d *Decision) (missing FactSet) {
 		missing.DANE26 = all & f.hostsWhere(func(h *Host) bool { return h.DANE26.State == dane.Unknown })
 	}
 	missing.STS = stsApplies(f, o) && !f.stsKnown()
-	if !missing.Empty() {
-		return missing
-	}
-	if stsApplies(f, o) && f.STS.State == mtasts.Unknown {
+	switch {
+	case !missing.Empty():
+	case stsApplies(f, o) && f.STS.State == mtasts.Unknown:
 		d.because("no route, in doubt: the MTA-STS policy is not known: " + stsFailure(f.STS))
-		return missing
+	default:
+		d.plan(f, o)
 	}
-	d.plan(f, o)
-	return missing
 }
 
 // plan chooses the hosts of a route when every fact is known.
 func (d *Decision) plan(f *Facts, o *Options) {
 	hosts, all := leading(f, func(h *Host) bool { return open(h, o) && stays(f, h, o) == "" })
-	port := portText(o.Port26.Port)
+	port := portText(o.Port)
 	switch {
 	case len(hosts) == 0:
 		for i := range f.Hosts {
@@ -81,7 +80,7 @@ func (d *Decision) plan(f *Facts, o *Options) {
 		d.because("the policy for port " + port + " requires no verified host")
 	case all:
 		d.Verdict, d.Source, d.Reason = Apply, SourcePrefix, ReasonRouteDomain
-		d.Route = []Nexthop{{Name: f.Nexthop.Name, Port: o.Port26.Port}}
+		d.Route = []Nexthop{{Name: f.Nexthop.Name, Port: o.Port}}
 		d.because("every MX host is an smtps- host " + ported(o))
 	default:
 		var to []Nexthop
@@ -91,7 +90,7 @@ func (d *Decision) plan(f *Facts, o *Options) {
 				d.because("the policy for [" + h.Name + "]:" + port + " requires no verified host")
 				return
 			}
-			to = append(to, Nexthop{Name: h.Name, Host: true, Port: o.Port26.Port})
+			to = append(to, Nexthop{Name: h.Name, Host: true, Port: o.Port})
 		}
 		d.Verdict, d.Source, d.Reason, d.Route = Apply, SourcePrefix, ReasonRouteHosts, to
 		d.because("the best MX hosts are smtps- hosts " + ported(o))
@@ -102,25 +101,19 @@ func (d *Decision) plan(f *Facts, o *Options) {
 // hosts of the leading preference groups that have no other hosts. It returns none where no route can follow whatever a
 // probe finds: in report mode, for a domain with a line in the overrides file, and where the settings rule a route
 // out. f are the facts of a TLS-policy lookup: mail for the domain, or already on its way to port 26, is leaving.
-func ProbeTargets(f Facts, overrides *Overrides, o Options) []string {
-	if o.Mode != ModeEnforce || o.Port26.Mode != PortProbe {
+func ProbeTargets(f Facts, o Options) []string {
+	switch {
+	case o.Mode != ModeEnforce || o.Port26 != PortProbe:
 		return nil
-	}
-	probeable := func(h *Host) bool {
-		return h.Class.ImplicitTLS() && overrides.For(h.Name).Pattern == ""
-	}
-	if f.Nexthop.Host {
-		host := Host{Name: f.Nexthop.Name, Class: classOf(f.Nexthop.Name)}
-		if f.Nexthop.Port != o.Port26.Port || !probeable(&host) {
+	case f.Nexthop.Host:
+		if f.Nexthop.Port != o.Port {
 			return nil
 		}
-		return []string{host.Name}
-	}
-	if ruledOut(&f, &o) != "" || noTarget(&f, &o) != "" {
+	case ruledOut(&f, &o) != "" || noTarget(&f, &o) != "":
 		return nil
 	}
 	hosts, _ := leading(&f, func(h *Host) bool {
-		return probeable(h) && (!enforced(&f, &o) || f.STS.Policy.Matches(h.Name))
+		return h.Class.ImplicitTLS() && h.Override.Pattern == "" && (!enforced(&f, &o) || f.STS.Policy.Matches(h.Name))
 	})
 	names := make([]string, len(hosts))
 	for i := range hosts {
@@ -131,10 +124,10 @@ func ProbeTargets(f Facts, overrides *Overrides, o Options) []string {
 
 // ported returns the condition on the port of implicit TLS for a route.
 func ported(o *Options) string {
-	if o.Port26.Mode == PortAlways {
+	if o.Port26 == PortAlways {
 		return `(port26.mode = "always": no probe is needed)`
 	}
-	return "with port " + portText(o.Port26.Port) + " open"
+	return "with port " + portText(o.Port) + " open"
 }
 
 // ruledOut returns the reason that rules a route out before any lookup; "" if there is none.
@@ -142,7 +135,7 @@ func ruledOut(f *Facts, o *Options) string {
 	switch {
 	case o.Mode == ModeOff:
 		return `mode = "off": every lookup gets NOTFOUND`
-	case o.Port26.Mode != PortProbe && o.Port26.Mode != PortAlways:
+	case o.Port26 != PortProbe && o.Port26 != PortAlways:
 		return `port26.mode = "off"`
 	case f.Override.Pattern != "":
 		return "the overrides file has a line for " + f.Override.Pattern
@@ -168,7 +161,7 @@ func noTarget(f *Facts, o *Options) string {
 
 // open reports whether implicit TLS can be used with a host, as far as its name and its port are concerned.
 func open(h *Host, o *Options) bool {
-	return h.Class.ImplicitTLS() && (o.Port26.Mode == PortAlways || h.Probe.State == probe.Open)
+	return h.Class.ImplicitTLS() && (o.Port26 == PortAlways || h.Probe.State == probe.Open)
 }
 
 // closedHost names an smtps- host of the best preference that is not open.
@@ -189,7 +182,7 @@ func closedHost(f *Facts, o *Options) string {
 
 // stays returns the reason why mail for an open host stays on port 25; "" if it does not.
 func stays(f *Facts, h *Host, o *Options) string {
-	port := portText(o.Port26.Port)
+	port := portText(o.Port)
 	switch {
 	case !o.DANE:
 	case h.DANE.State == dane.Unknown || h.DANE.State == dane.Failed:
@@ -212,14 +205,14 @@ func onPort26(f Facts, o *Options) Facts {
 		h.DANE = h.DANE26
 		hosts[i] = h
 	}
-	f.Nexthop, f.Hosts = Nexthop{Name: f.Nexthop.Name, Port: o.Port26.Port}, hosts
+	f.Nexthop, f.Hosts = Nexthop{Name: f.Nexthop.Name, Port: o.Port}, hosts
 	return f
 }
 
 // hostOnPort26 returns the facts for the key that Postfix asks for after following a route to a host.
 func hostOnPort26(h *Host, o *Options) Facts {
 	return Facts{
-		Nexthop:  Nexthop{Name: h.Name, Host: true, Port: o.Port26.Port},
+		Nexthop:  Nexthop{Name: h.Name, Host: true, Port: o.Port},
 		Override: h.Override,
 		Hosts:    []Host{{Name: h.Name, Class: h.Class, DANE: h.DANE26}},
 	}

@@ -56,7 +56,7 @@ func (d *Daemon) Status() admin.Status {
 
 func (d *Daemon) settingsInForce() admin.Settings {
 	l := d.loaded.Load()
-	s := admin.Settings{Mode: l.Mode, Changed: changed(l.Redacted()), Overrides: l.Rules.Len()}
+	s := admin.Settings{Mode: l.Mode, Changed: changed(l.Redacted()), Overrides: len(l.Rules)}
 	if l.Found {
 		s.File = l.Path
 		if abs, err := filepath.Abs(l.Path); err == nil {

@@ -44,7 +44,7 @@ func (d *Daemon) flushPolicy(domain string) int {
 
 // probeStatus is what the prober knows; nil: nothing is probed.
 func (d *Daemon) probeStatus() *admin.Probes {
-	if d.loaded.Load().PolicyOptions().Port26.Mode != policy.PortProbe {
+	if d.loaded.Load().PolicyOptions().Port26 != policy.PortProbe {
 		return nil
 	}
 	st := d.prober.Stats()

@@ -82,7 +82,7 @@ func (d *Daemon) reload() (kept []string, err error) {
 	for _, w := range next.Warnings {
 		d.log.Warn("settings", "warning", w)
 	}
-	d.log.Info("reloaded", "settings", next.Path, "found", next.Found, "mode", next.Mode, "overrides", next.Rules.Len())
+	d.log.Info("reloaded", "settings", next.Path, "found", next.Found, "mode", next.Mode, "overrides", len(next.Rules))
 	return kept, nil
 }
 

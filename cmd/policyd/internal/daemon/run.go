@@ -114,7 +114,7 @@ func (d *Daemon) closeStore() {
 // greet logs what is running, and the warnings about the settings.
 func (d *Daemon) greet() {
 	l := d.loaded.Load()
-	d.log.Info("started", "version", d.options.Version, "settings", l.Path, "found", l.Found, "mode", l.Mode, "overrides", l.Rules.Len())
+	d.log.Info("started", "version", d.options.Version, "settings", l.Path, "found", l.Found, "mode", l.Mode, "overrides", len(l.Rules))
 	for _, w := range append(d.listenWarnings(), l.Warnings...) {
 		d.log.Warn("settings", "warning", w)
 	}

@@ -1,7 +1,6 @@
 package settings
 
 import (
-	"encoding"
 	"fmt"
 	"io/fs"
 	"net"
@@ -18,22 +17,6 @@ import (
 	"github.com/policyd/policyd/internal/stub"
 	"github.com/policyd/policyd/internal/text"
 )
-
-// textual is a pointer to a type that reads its own words.
-type textual[T any] interface {
-	*T
-	encoding.TextUnmarshaler
-}
-
-// parsed returns the value of a word that has been checked.
-func parsed[T any, P textual[T]](s string) T {
-	var v T
-	if P(&v).UnmarshalText([]byte(s)) != nil {
-		var zero T
-		return zero
-	}
-	return v
-}
 
 // mistake returns what is wrong with the value of a setting, and what to write.
 func (r row) mistake(s *Settings) error {

@@ -35,15 +35,13 @@ func (l *Loaded) Stub(log *slog.Logger) stub.Options {
 // PolicyOptions returns what a decision depends on.
 func (l *Loaded) PolicyOptions() policy.Options {
 	return policy.Options{
-		Mode:       parsed[policy.Mode](l.Mode),
-		UnsignedMX: parsed[policy.Treatment](l.Policy.UnsignedMX),
-		MixedMX:    parsed[policy.Treatment](l.Policy.MixedMX),
+		Mode:       policy.Mode(l.Mode),
+		UnsignedMX: policy.Treatment(l.Policy.UnsignedMX),
+		MixedMX:    policy.Treatment(l.Policy.MixedMX),
 		DANE:       l.Policy.DANE,
 		MTASTS:     l.Policy.MTASTS,
 		Vanished:   promises.Mode(l.Promises.Vanished),
-		Port26: policy.Port26Options{
-			Mode: parsed[policy.PortMode](l.Port26.Mode), Port: uint16(l.Port26.Port), Transport: l.Port26.Transport,
-		},
+		Port26:     policy.PortMode(l.Port26.Mode), Port: uint16(l.Port26.Port), Transport: l.Port26.Transport,
 	}
 }
 
@@ -51,7 +49,7 @@ func (l *Loaded) PolicyOptions() policy.Options {
 func (l *Loaded) Lookup() lookup.Settings {
 	return lookup.Settings{
 		Policy: l.PolicyOptions(), Overrides: l.Rules,
-		Wait: durationOf(l.Port26.Wait), Log: parsed[lookup.LogMode](l.Log.Lookups),
+		Wait: durationOf(l.Port26.Wait), Log: lookup.LogMode(l.Log.Lookups),
 	}
 }
 
@@ -115,7 +113,11 @@ func (l *Loaded) ListenOptions() unixsock.Options {
 func (l *Loaded) DrainTimeout() time.Duration { return durationOf(l.Server.DrainTimeout) }
 
 // LogLevel returns the least severe level that is logged.
-func (l *Loaded) LogLevel() slog.Level { return parsed[slog.Level](l.Log.Level) }
+func (l *Loaded) LogLevel() slog.Level {
+	level := slog.LevelInfo
+	_ = level.UnmarshalText([]byte(l.Log.Level)) // checked
+	return level
+}
 
 // durationOf returns a duration that has been checked.
 func durationOf(s string) time.Duration {
@@ -126,7 +128,7 @@ func durationOf(s string) time.Duration {
 // warnings returns a line for each setting that is valid and may still be a mistake.
 func (l *Loaded) warnings() []string {
 	var w []string
-	switch parsed[policy.Mode](l.Mode) {
+	switch policy.Mode(l.Mode) {
 	case policy.ModeOff:
 		w = append(w, `mode = "off": every lookup is answered NOTFOUND`)
 	case policy.ModeReport:

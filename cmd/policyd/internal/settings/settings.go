@@ -160,7 +160,7 @@ type Loaded struct {
 	Path  string
 	Found bool
 	// Rules are the lines of the overrides file.
-	Rules *policy.Overrides
+	Rules policy.Overrides
 	// Roots are the root certificates of ca_file, or else of the system. It is never nil.
 	Roots *x509.CertPool
 	// FleetKeys are the site key and, during a change of keys, the previous one; none without fleet.url.
