@@ -1,5 +1,5 @@
-// Package cases is what the end-to-end lab is asked to show: mails to domains that keep their promise, break it,
-// or are under attack, each with what has to become of it. The tests and the show run the same cases.
+// Package cases has the cases of the end-to-end lab: mail to domains that keep their promise, break it, or are under
+// attack, each with its expected fate. The tests and the demonstration run the same cases.
 package cases
 
 import (
@@ -13,10 +13,10 @@ import (
 	"github.com/policyd/policyd/e2e/lab"
 )
 
-// Case is one of them.
+// Case is one case.
 type Case struct {
 	Name string
-	// Run returns the log lines that prove it, or what was wrong.
+	// Run returns the log lines that prove the result, or what is wrong.
 	Run func(context.Context) (string, error)
 }
 
@@ -29,7 +29,7 @@ type Phase struct {
 	Cases []Case
 }
 
-// Result is what became of a case: the lines that prove it, or an error.
+// Result is the lines that prove the result of a case, or an error.
 type Result struct {
 	Line string
 	Err  error
@@ -70,13 +70,29 @@ func (c Case) run(ctx context.Context) Result {
 func Build(l *lab.Lab) []Phase {
 	zones, owns := build(l, nameMails()), ownDomains(l)
 	return []Phase{
-		{Name: "promises", Port26: "always", Cases: promises(l)},
+		{Name: "promises", Port26: "always", Cases: build(l, promiseMails())},
 		{Name: "names", Port26: "always", Cases: append(zones, owns...)},
 		{Name: "tables", Port26: "always", Cases: append(tables(l), relayed(l))},
-		{Name: "layers", Port26: "probe", Cases: layers(l)},
+		{Name: "layers", Port26: "probe", Cases: append(build(l, layerMails()), stsRotated(l))},
 		{Name: "port 26", Port26: "probe", Cases: append(port26(l), owns...)},
 		{Name: "check", Port26: "probe", Cases: checks(l)},
 		{Name: "losses", Port26: "probe", Alone: true, Cases: losses(l)},
+	}
+}
+
+// ReportSettings are main.cf for a Postfix that supports TLSRPT (3.10 and later).
+const ReportSettings = `smtp_tls_policy_maps = texthash:/lab/policies, socketmap:inet:` + lab.PolicydAddr + `:tls-policy-tlsrpt
+smtp_tlsrpt_enable = yes
+smtp_tlsrpt_socket_name = ` + lab.ReportSocket + `
+`
+
+// BuildReports adds to the lab what the cases with TLSRPT need.
+func BuildReports(l *lab.Lab) []Phase {
+	l.CollectReports()
+	return []Phase{
+		{Name: "promises", Port26: "always", Cases: build(l, promiseMails())},
+		{Name: "layers", Port26: "probe", Cases: append(append(build(l, layerMails()), stsRotated(l)),
+			build(l, reportMails())...)},
 	}
 }
 
@@ -104,13 +120,13 @@ func (w want) check(d lab.Delivery) error {
 	case w.status != "" && w.status != d.Status:
 		return fmt.Errorf("status=%s, not %s: %s", d.Status, w.status, d.Line)
 	case w.relay != "" && w.relay != relay:
-		return fmt.Errorf("by %s, not %s: %s", relay, w.relay, d.Line)
+		return fmt.Errorf("relay %s, not %s: %s", relay, w.relay, d.Line)
 	case w.service != "" && w.service != d.Service:
 		return fmt.Errorf("service %s, not %s: %s", d.Service, w.service, d.Line)
 	case w.tls != "" && w.tls != d.TLS, w.inClear && d.TLS != "":
 		return fmt.Errorf("TLS level %q, not %q: %s", d.TLS, w.tls, d.Line)
 	case w.reason != "" && !strings.Contains(d.Reason, w.reason):
-		return fmt.Errorf("the reason does not have %q in it: %s", w.reason, d.Line)
+		return fmt.Errorf("the reason does not contain %q: %s", w.reason, d.Line)
 	}
 	return nil
 }
@@ -168,7 +184,7 @@ func received(r *lab.Receiver, m *lab.Sent) error {
 func unread(r *lab.Receiver, m *lab.Sent) error {
 	for _, secret := range []string{m.Token, m.To, "MAIL FROM", "RCPT TO"} {
 		if r.Seen(secret) {
-			return fmt.Errorf("%q crossed the wire to %s in the clear", secret, r.Name)
+			return fmt.Errorf("%q crossed the wire to %s in plaintext", secret, r.Name)
 		}
 	}
 	return nil

@@ -13,20 +13,50 @@ import (
 	"github.com/policyd/policyd/e2e/lab"
 )
 
-// checks are receivers that policyd check must find sound, or broken in one way each.
-func checks(l *lab.Lab) []Case {
-	const smtps, starttls = "smtps-mx.", "starttls-mx."
-	witness := l.Host(lab.Host{Name: smtps + "witness.test", On25: lab.STARTTLS, On26: lab.Implicit})
-	l.MX("witness.test", witness.Name)
-	on25 := func(code, domain string, b lab.Behaviour, f lab.Flaw) Case {
-		return checked(l, lab.Host{Name: starttls + domain, On25: b, Flaw: f}, code)
+// check is a domain, and the report of policyd check about it.
+type check struct {
+	name   string
+	domain string
+	hosts  []host
+	// sts are the names that its MTA-STS policy in mode enforce allows, separated by spaces.
+	sts string
+	// alone leaves out the witness, a sound domain that shows that this machine filters neither port.
+	alone bool
+	findings
+	// or is another outcome that is right too; it depends on the resolver.
+	or *findings
+}
+
+// findings are what the report has. A field that is empty in the expected findings is empty in the report too, except for
+// the verdict and the policy, which are not compared then.
+type findings struct {
+	exit            int
+	verdict, policy string
+	errors          string // the codes, each once
+	warnings        string // codes about MTA-STS and their hosts
+	sts             string // state, mode and source of the policy, and the hosts that it allows
+}
+
+// checkTable are receivers that policyd check must find sound, or broken in one way each.
+func checkTable() []check {
+	broken := func(code, domain string, h host) check {
+		return check{name: "policyd check: " + code, domain: domain, hosts: []host{h},
+			findings: findings{exit: 1, verdict: "broken", errors: code, policy: secure(h.name + "." + domain)}}
 	}
-	on26 := func(code, domain string, b lab.Behaviour, f lab.Flaw) Case {
-		return checked(l, lab.Host{Name: smtps + domain, On25: lab.STARTTLS, On26: b, Flaw26: f}, code)
+	on25 := func(code, domain string, b lab.Behaviour, f lab.Flaw) check {
+		return broken(code, domain, host{name: "starttls-mx", on25: b, flaw: f})
 	}
-	return []Case{
-		checked(l, lab.Host{Name: smtps + "check-sound.test", On25: lab.STARTTLS, On26: lab.Implicit}, ""),
-		checked(l, lab.Host{Name: starttls + "check-starttls.test", On25: lab.STARTTLS}, ""),
+	on26 := func(code, domain string, b lab.Behaviour, f lab.Flaw) check {
+		return broken(code, domain, host{name: "smtps-mx", on25: lab.STARTTLS, on26: b, flaw26: f})
+	}
+	sound := func(domain string, h host) check {
+		return check{name: "policyd check: sound, " + h.name + "." + domain, domain: domain, hosts: []host{h},
+			findings: findings{verdict: "kept", policy: secure(h.name + "." + domain)}}
+	}
+	mismatch := withTLSA(good("starttls-mx"), "3 1 1 "+strings.Repeat("ab", 32))
+	return []check{
+		sound("check-sound.test", smtps("smtps-mx")),
+		sound("check-starttls.test", good("starttls-mx")),
 		on25("port25-refused", "check-a.test", lab.Closed, lab.Good),
 		on25("port25-timeout", "check-b.test", lab.BlackHole, lab.Good),
 		on25("port25-starttls-missing", "check-c.test", lab.Clear, lab.Good),
@@ -42,23 +72,72 @@ func checks(l *lab.Lab) []Case {
 		on26("port26-certificate-name", "check-m.test", lab.Implicit, lab.OtherName),
 		on26("port26-certificate-chain", "check-n.test", lab.Implicit, lab.SelfSigned),
 		on26("port26-certificate-expired", "check-o.test", lab.Implicit, lab.ExpiredCert),
-		filtered(l),
-		mismatched(l),
-		allowed(l),
-		excluded(l),
-		unvalidated(l, "bogus.expired.test"),
-		byHand(l),
-		screens(l),
+		// The firewall of this machine may be the cause.
+		{name: "policyd check: silence without a witness is no failure", domain: "check-p.test", alone: true,
+			hosts: []host{does("starttls-mx", lab.BlackHole)}, findings: findings{exit: 3, verdict: "untested"}},
+		{name: "policyd check: dane-mismatch", domain: "check-q.test", hosts: []host{mismatch},
+			findings: findings{exit: 1, errors: "dane-mismatch", policy: "dane-only"}},
+		{name: "policyd check: MTA-STS enforce", domain: "check-sts.test", hosts: []host{good("mx")},
+			sts: "*.check-sts.test", findings: findings{policy: secure("mx.check-sts.test"),
+				sts: "found enforce mta-sts: mx.check-sts.test"}},
+		// Mail goes through the other host, so an excluded host is only a warning.
+		{name: "policyd check: mta-sts-excludes-host", domain: "check-stsout.test",
+			hosts: []host{good("mx"), good("backup")}, sts: "mx.check-stsout.test",
+			findings: findings{policy: secure("mx.check-stsout.test"),
+				sts:      "found enforce mta-sts: mx.check-stsout.test",
+				warnings: "warning mta-sts-excludes-host backup.check-stsout.test"}},
+		// Only a resolver that sends an extended error (RFC 8914) distinguishes a bogus zone from a failure.
+		{name: "policyd check: a zone that does not validate", domain: "bogus.expired.test",
+			hosts: []host{{name: "starttls-mx"}}, alone: true, findings: findings{exit: 1, errors: "mx-bogus"},
+			or: &findings{exit: 3}},
 	}
+}
+
+// checks are the table, and what the report shows on a terminal.
+func checks(l *lab.Lab) (all []Case) {
+	mail{domain: "witness.test", hosts: []host{smtps("smtps-mx")}}.build(l)
+	for _, c := range checkTable() {
+		all = append(all, c.build(l))
+	}
+	return append(all, byHand(l), screens(l))
+}
+
+// build adds the domain to the lab.
+func (c check) build(l *lab.Lab) Case {
+	receivers, names := addHosts(l, c.domain, c.hosts)
+	l.MX(c.domain, names...)
+	if c.sts != "" {
+		l.PolicyHost(c.domain, "1", lab.STS("enforce", strings.Fields(c.sts)...))
+	}
+	domains := []string{"witness.test", c.domain}
+	if c.alone {
+		domains = domains[1:]
+	}
+	return Case{Name: c.name, Run: func(ctx context.Context) (string, error) {
+		report, exit, err := runCheck(ctx, l, domains...)
+		got := report.findings(exit)
+		line := fmt.Sprintf("%s: %s, exit status %d, %s", c.domain, got.verdict, got.exit, strings.Join([]string{got.errors,
+			got.warnings, got.sts}, " "))
+		if err == nil && !got.fits(c.findings) && (c.or == nil || !got.fits(*c.or)) {
+			err = fmt.Errorf("the report has %+v, not %+v", got, c.findings)
+		}
+		for _, r := range receivers {
+			for _, s := range r.Sessions() {
+				if len(s.Mails) > 0 || bytes.Contains(s.Raw, []byte("MAIL FROM")) {
+					err = errors.Join(err, errors.New("the check sent a mail"))
+				}
+			}
+		}
+		return line, err
+	}}
 }
 
 // checkReport is the part of the JSON of policyd check that the cases use.
 type checkReport struct {
-	Verdict, DNSSEC string
-	TLSPolicy       struct{ Text string } `json:"tls_policy"`
-	Transport       struct{ Status, Text string }
-	Source          string
-	MTASTS          struct {
+	Verdict   string
+	TLSPolicy struct{ Text string } `json:"tls_policy"`
+	Source    string
+	MTASTS    struct {
 		State, Mode string
 		MX          []string
 	} `json:"mta_sts"`
@@ -67,21 +146,7 @@ type checkReport struct {
 		MTASTS *bool `json:"mta_sts"`
 	}
 	Commands []string
-	Findings []struct {
-		Code, Severity, Host string
-		Untested             bool
-	}
-}
-
-// errors are the codes of that severity, each once.
-func (r checkReport) errors() string {
-	var codes []string
-	for _, f := range r.Findings {
-		if f.Severity == "error" && !slices.Contains(codes, f.Code) {
-			codes = append(codes, f.Code)
-		}
-	}
-	return strings.Join(codes, " ")
+	Findings []struct{ Code, Severity, Host string }
 }
 
 // runCheck checks several domains and returns the report for the last one.
@@ -94,124 +159,69 @@ func runCheck(ctx context.Context, l *lab.Lab, domains ...string) (r checkReport
 	return r, exit, json.Unmarshal(lines[len(lines)-1], &r)
 }
 
-// checked is a domain of one host: sound where code is "", otherwise with that error and no other.
-func checked(l *lab.Lab, h lab.Host, code string) Case {
-	r := l.Host(h)
-	_, domain, _ := strings.Cut(h.Name, ".")
-	l.MX(domain, r.Name)
-	name := "policyd check: " + code
-	if code == "" {
-		name = "policyd check: sound, " + h.Name
+// findings returns the findings in a report.
+func (r checkReport) findings(exit int) findings {
+	got := findings{exit: exit, verdict: r.Verdict, policy: r.TLSPolicy.Text}
+	var codes, warnings []string
+	for _, f := range r.Findings {
+		switch {
+		case strings.HasPrefix(f.Code, "mta-sts-"):
+			warnings = append(warnings, f.Severity+" "+f.Code+" "+f.Host)
+		case f.Severity == "error" && !slices.Contains(codes, f.Code):
+			codes = append(codes, f.Code)
+		}
 	}
-	return Case{Name: name, Run: func(ctx context.Context) (string, error) {
-		// The witness shows that neither port is filtered on this machine.
-		report, exit, err := runCheck(ctx, l, "witness.test", domain)
-		if err != nil {
-			return "", err
-		}
-		line := fmt.Sprintf("%s: %s, exit status %d, %s", domain, report.Verdict, exit, report.errors())
-		verdict, status := "broken", 1
-		if code == "" {
-			verdict, status = "kept", 0
-		}
-		if report.errors() != code || report.Verdict != verdict || exit != status {
-			return line, fmt.Errorf("it should be %s, exit status %d, %s", verdict, status, code)
-		}
-		if want := "secure match=" + r.Name + " servername=hostname"; report.TLSPolicy.Text != want {
-			return line, fmt.Errorf("the policy is %q, not %q", report.TLSPolicy.Text, want)
-		}
-		for _, s := range r.Sessions() {
-			if len(s.Mails) > 0 || bytes.Contains(s.Raw, []byte("MAIL FROM")) {
-				return line, fmt.Errorf("the check sent a mail")
+	got.errors, got.warnings = strings.Join(codes, " "), strings.Join(warnings, ", ")
+	if len(r.MTASTS.MX) > 0 {
+		got.sts = r.MTASTS.State + " " + r.MTASTS.Mode + " " + r.Source + ":"
+		for _, h := range r.MX {
+			if h.MTASTS == nil {
+				got.sts += " unknown:" + h.Host
+			} else if *h.MTASTS {
+				got.sts += " " + h.Host
 			}
 		}
-		return line, nil
-	}}
+	}
+	return got
 }
 
-// filtered is a black hole without a witness: the firewall of this machine may be the cause.
-func filtered(l *lab.Lab) Case {
-	r := l.Host(lab.Host{Name: "starttls-mx.check-p.test", On25: lab.BlackHole})
-	l.MX("check-p.test", r.Name)
-	return Case{Name: "policyd check: silence without a witness is no failure",
-		Run: func(ctx context.Context) (string, error) {
-			report, exit, err := runCheck(ctx, l, "check-p.test")
-			line := fmt.Sprintf("%s, exit status %d, %s", report.Verdict, exit, report.errors())
-			if err == nil && (exit != 3 || report.Verdict != "untested" || report.errors() != "") {
-				err = fmt.Errorf("it should be untested, exit status 3")
-			}
-			return line, err
-		}}
-}
-
-// mismatched has a TLSA record of another certificate.
-func mismatched(l *lab.Lab) Case {
-	r := l.Host(lab.Host{Name: "starttls-mx.check-q.test", On25: lab.STARTTLS})
-	l.MX("check-q.test", r.Name)
-	l.Records("_25._tcp." + r.Name + ". TLSA 3 1 1 " + strings.Repeat("ab", 32))
-	return Case{Name: "policyd check: dane-mismatch", Run: func(ctx context.Context) (string, error) {
-		report, exit, err := runCheck(ctx, l, "check-q.test")
-		if err == nil && (exit != 1 || report.errors() != "dane-mismatch" || report.TLSPolicy.Text != "dane-only") {
-			err = fmt.Errorf("it should be dane-mismatch, exit status 1")
-		}
-		return fmt.Sprintf("%s, exit status %d, %s", report.Verdict, exit, report.errors()), err
-	}}
-}
-
-// unvalidated is a domain in a zone that does not validate.
-func unvalidated(l *lab.Lab, domain string) Case {
-	l.MX(domain, "starttls-mx."+domain)
-	return Case{Name: "policyd check: a zone that does not validate", Run: func(ctx context.Context) (string, error) {
-		report, exit, err := runCheck(ctx, l, domain)
-		line := fmt.Sprintf("%s, exit status %d, DNSSEC %s, %s", report.Verdict, exit, report.DNSSEC, report.errors())
-		// Only a resolver that sends an extended error (RFC 8914) distinguishes the two.
-		told := exit == 1 && report.errors() == "mx-bogus"
-		untold := exit == 3 && report.errors() == ""
-		if err == nil && !told && !untold {
-			err = fmt.Errorf("it should be bogus, or not be tested")
-		}
-		return line, err
-	}}
+// fits reports whether findings are the expected ones.
+func (f findings) fits(want findings) bool {
+	if want.verdict == "" {
+		f.verdict = ""
+	}
+	if want.policy == "" {
+		f.policy = ""
+	}
+	return f == want
 }
 
 // byHand runs the commands in the report: Postfix's own tool must reach the same verdict.
 func byHand(l *lab.Lab) Case {
-	r := l.Host(lab.Host{Name: "smtps-mx.check-s.test", On25: lab.STARTTLS, On26: lab.Implicit})
-	l.MX("check-s.test", r.Name)
+	mail{domain: "check-s.test", hosts: []host{smtps("smtps-mx")}}.build(l)
 	return Case{Name: "policyd check: posttls-finger finds the same", Run: func(ctx context.Context) (string, error) {
 		report, _, err := runCheck(ctx, l, "check-s.test")
-		if err != nil {
-			return "", err
-		}
-		if len(report.Commands) != 2 {
-			return "", fmt.Errorf("the commands are %q", report.Commands)
+		if err == nil && len(report.Commands) != 2 {
+			err = errors.New("the report does not have two commands")
 		}
 		for _, c := range report.Commands {
-			said, err := exec.CommandContext(ctx, "/bin/sh", "-c", "PATH=$PATH:/usr/sbin; "+c).CombinedOutput()
-			if err != nil || !bytes.Contains(said, []byte("Verified TLS connection established")) {
-				return string(said), fmt.Errorf("%s: %w", c, errors.Join(err, errors.New("it should be verified")))
+			out, failed := exec.CommandContext(ctx, "/bin/sh", "-c", "PATH=$PATH:/usr/sbin; "+c).CombinedOutput()
+			if failed != nil || !bytes.Contains(out, []byte("Verified TLS connection established")) {
+				err = errors.Join(err, fmt.Errorf("%s: %v: the connection is not verified: %s", c, failed, out))
 			}
 		}
-		return strings.Join(report.Commands, "\n"), nil
+		return strings.Join(report.Commands, "\n"), err
 	}}
 }
 
 // screens shows a sound domain and a broken one.
 func screens(l *lab.Lab) Case {
-	const broken = "smtps-mx.check-r.test"
-	r := l.Host(lab.Host{Name: broken, On25: lab.Clear, On26: lab.Implicit, Flaw26: lab.OtherName})
-	l.MX("check-r.test", r.Name)
+	broken := host{name: "smtps-mx", on25: lab.Clear, on26: lab.Implicit, flaw26: lab.OtherName}
+	mail{domain: "check-r.test", hosts: []host{broken}}.build(l)
 	return Case{Name: "policyd check: the screens", Run: func(ctx context.Context) (string, error) {
 		output, _, err := l.Policyd.Run(ctx, "check", "witness.test", "check-r.test")
-		if err != nil {
-			return "", err
-		}
-		for _, words := range []string{"witness.test   keeps its promise", "check-r.test   does not work as it should",
-			"port25-starttls-missing", "port26-certificate-name", "posttls-finger"} {
-			if !bytes.Contains(output, []byte(words)) {
-				return string(output), fmt.Errorf("%q is not on the screen", words)
-			}
-		}
-		return string(output), nil
+		return string(output), errors.Join(err, contains(string(output), []string{"witness.test   keeps its promise",
+			"check-r.test   does not work as it should", "port25-starttls-missing", "port26-certificate-name",
+			"posttls-finger"}))
 	}}
 }

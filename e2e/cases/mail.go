@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -11,7 +12,7 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// mail is a domain and what becomes of one mail to it.
+// mail is a domain and the expected fate of one mail to it.
 type mail struct {
 	name   string
 	domain string
@@ -22,34 +23,50 @@ type mail struct {
 	sts string
 	// records are further records, with absolute owner names.
 	records []string
-	// noMX leaves the MX records out, or has others in records.
+	// noMX leaves the MX records out.
 	noMX bool
-	// to is the domain of the recipient, if it is another one.
+	// to is the domain of the recipient; "" is the domain.
 	to string
-	// answer is the TLS policy for to, in the words of Key; "" is not checked.
+	// table is a policy for the domain in a table that Postfix looks up before it asks policyd.
+	table string
+	// answer is the TLS policy for to, in the notation of Key; "" is not checked.
 	answer string
 	// by is the host that delivers, as hosts name it; "" is for mail that is not sent. No other host sees the mail.
 	by string
-	// tls is how Postfix calls the connection; "" is Verified, and inClear is a connection without TLS.
+	// tls is the name that Postfix logs for the connection; "" is Verified, inClear is a connection without TLS, and
+	// anyTLS is not checked.
 	tls string
-	// status is what becomes of mail that is not sent, "" is deferred; reason is a part of what Postfix logs for it.
+	// on26 means delivery on port 26.
+	on26 bool
+	// status is the result for mail that is not sent, "" is deferred; reason is a part of what Postfix logs for it.
 	status, reason string
+	// report lists parts of the TLSRPT report about the domain; the domain asks for reports if there are any.
+	report []string
 }
 
-const inClear = "in the clear"
+const (
+	inClear = "in the clear"
+	anyTLS  = "any"
+)
 
 // host is an MX host of a domain.
 type host struct {
-	name string // one without a dot is below the domain
-	on25 lab.Behaviour
-	flaw lab.Flaw
-	// tlsa is the data of its TLSA record for port 25; "own" is the record for its certificate.
+	name         string // one without a dot is below the domain
+	on25, on26   lab.Behaviour
+	flaw, flaw26 lab.Flaw
+	addrs        []netip.Addr
+	// tlsa is the data of its TLSA record for port 25; "own" is the record for its certificate, and "both" has one for
+	// port 26 too.
 	tlsa string
 }
 
-const own = "own"
+const (
+	own  = "own"
+	both = "both"
+)
 
 func good(name string) host               { return host{name: name, on25: lab.STARTTLS} }
+func smtps(name string) host              { return host{name: name, on25: lab.STARTTLS, on26: lab.Implicit} }
 func stripped(name string) host           { return host{name: name, on25: lab.Clear} }
 func flawed(name string, f lab.Flaw) host { return host{name: name, on25: lab.STARTTLS, flaw: f} }
 func dane(name string) host {
@@ -58,7 +75,7 @@ func dane(name string) host {
 func withTLSA(h host, data string) host      { h.tlsa = data; return h }
 func does(name string, b lab.Behaviour) host { return host{name: name, on25: b} }
 
-// below returns a name below a domain; one with a dot in it is a name already.
+// below returns a name below a domain; one that contains a dot is complete.
 func below(name, domain string) string {
 	if strings.Contains(name, ".") {
 		return name
@@ -66,26 +83,40 @@ func below(name, domain string) string {
 	return name + "." + domain
 }
 
-// build adds the domain to the lab.
-func (m mail) build(l *lab.Lab) Case {
-	receivers := map[string]*lab.Receiver{}
-	var names []string
-	for _, h := range m.hosts {
-		name := below(h.name, m.domain)
-		r := l.Host(lab.Host{Name: name, On25: h.on25, Flaw: h.flaw})
+// addHosts adds the hosts of a domain to the lab, and returns their receivers by the names that hosts use.
+func addHosts(l *lab.Lab, domain string, hosts []host) (receivers map[string]*lab.Receiver, names []string) {
+	receivers = map[string]*lab.Receiver{}
+	for _, h := range hosts {
+		name := below(h.name, domain)
+		r := l.Host(lab.Host{Name: name, On25: h.on25, On26: h.on26, Flaw: h.flaw, Flaw26: h.flaw26, Addrs: h.addrs})
 		receivers[h.name], names = r, append(names, name)
 		switch h.tlsa {
 		case "":
+		case both:
+			l.TLSA(r, 26)
+			l.TLSA(r, 25)
 		case own:
 			l.TLSA(r, 25)
 		default:
 			l.Records("_25._tcp." + name + ". TLSA " + h.tlsa)
 		}
 	}
+	return receivers, names
+}
+
+// build adds the domain to the lab.
+func (m mail) build(l *lab.Lab) Case {
+	receivers, names := addHosts(l, m.domain, m.hosts)
 	if !m.noMX {
 		l.MX(m.domain, names...)
 	}
 	l.Records(m.records...)
+	if m.report != nil {
+		l.Records("_smtp._tls." + m.domain + ". TXT \"v=TLSRPTv1; rua=mailto:reports@" + m.domain + "\"")
+	}
+	if m.table != "" {
+		l.Policy(m.domain, m.table)
+	}
 	if mode, allowed, found := strings.Cut(m.sts, " "); found {
 		patterns := strings.Fields(allowed)
 		for i, p := range patterns {
@@ -93,48 +124,64 @@ func (m mail) build(l *lab.Lab) Case {
 		}
 		l.PolicyHost(m.domain, "1", lab.STS(mode, patterns...))
 	}
-	return Case{Name: m.name, Run: func(ctx context.Context) (string, error) { return m.run(ctx, l, receivers) }}
+	if m.to == "" {
+		m.to = m.domain
+	}
+	return Case{Name: m.name, Run: func(ctx context.Context) (string, error) {
+		if m.answer != "" {
+			if err := answers(ctx, l, m.to, m.answer); err != nil {
+				return "", err
+			}
+		}
+		sent, line, err := attempt(ctx, l, m.want(), "someone@"+m.to)
+		if err != nil {
+			return line, err
+		}
+		for name, r := range receivers {
+			err = errors.Join(err, m.judge(r, sent, name == m.by))
+		}
+		if m.report != nil {
+			report, failed := l.Report(ctx, m.domain)
+			line += "\n" + report
+			err = errors.Join(err, failed, contains(report, m.report))
+		}
+		if m.by == "" && m.status == "" {
+			err = errors.Join(err, m.waits(ctx, sent, receivers))
+		}
+		return line, err
+	}}
 }
 
-func (m mail) run(ctx context.Context, l *lab.Lab, receivers map[string]*lab.Receiver) (string, error) {
-	to := m.domain
-	if m.to != "" {
-		to = m.to
+// judge checks what a receiver saw of the mail.
+func (m mail) judge(r *lab.Receiver, sent *lab.Sent, delivers bool) error {
+	got := r.Got(sent.Token)
+	switch {
+	case !delivers:
+		return untouched(r, sent)
+	case len(got) != 1:
+		return fmt.Errorf("%s has the mail %d times", r.Name, len(got))
+	case m.on26 && !got[0].Implicit:
+		return errors.New("the mail did not arrive over implicit TLS")
+	case m.tls == inClear, m.tls == anyTLS, m.tls == "Untrusted":
+		return nil
 	}
-	if m.answer != "" {
-		if err := answers(ctx, l, to, m.answer); err != nil {
-			return "", err
-		}
-	}
-	sent, line, err := attempt(ctx, l, m.want(), "someone@"+to)
-	if err != nil {
-		return line, err
-	}
+	return received(r, sent)
+}
+
+// waits checks that the mail is still in the queue, and that Postfix tried a host if it complains about TLS.
+func (m mail) waits(ctx context.Context, sent *lab.Sent, receivers map[string]*lab.Receiver) (err error) {
 	tried := false
-	for name, r := range receivers {
+	for _, r := range receivers {
 		tried = tried || len(r.Sessions()) > 0
-		switch {
-		case name != m.by:
-			err = errors.Join(err, untouched(r, sent))
-		case m.tls == inClear, m.tls == "Untrusted":
-			if len(r.Got(sent.Token)) != 1 {
-				err = errors.Join(err, fmt.Errorf("%s does not have the mail once", r.Name))
-			}
-		default:
-			err = errors.Join(err, received(r, sent))
-		}
-	}
-	if m.by != "" || m.status != "" {
-		return line, err
 	}
 	if strings.HasPrefix(m.reason, "TLS is required") && !tried {
-		err = errors.Join(err, errors.New("no host was even tried"))
+		err = errors.New("Postfix tried no host")
 	}
 	queued, failed := sent.Queued(ctx)
 	if failed == nil && !queued {
 		failed = errors.New("the mail is no longer in the queue")
 	}
-	return line, errors.Join(err, failed)
+	return errors.Join(err, failed)
 }
 
 func (m mail) want() want {
@@ -145,12 +192,18 @@ func (m mail) want() want {
 		}
 		return want{status: status, reason: m.reason}
 	}
-	w := want{status: "sent", relay: below(m.by, m.domain) + ":25", service: viaDefault, tls: m.tls}
+	w := verified(below(m.by, m.domain))
+	if m.on26 {
+		w = verified26(below(m.by, m.domain))
+	}
 	switch m.tls {
 	case "":
-		w.tls = "Verified"
 	case inClear:
 		w.tls, w.inClear = "", true
+	case anyTLS:
+		w.tls = ""
+	default:
+		w.tls = m.tls
 	}
 	return w
 }
@@ -164,6 +217,16 @@ func answers(ctx context.Context, l *lab.Lab, key, answer string) error {
 	if got := strings.TrimPrefix(strings.TrimSpace(r.String()), "OK "); got != answer &&
 		(answer != temp || !strings.HasPrefix(got, temp)) {
 		return fmt.Errorf("the policy for %s is %q, not %q", key, got, answer)
+	}
+	return nil
+}
+
+// contains checks that a text contains all the parts.
+func contains(text string, parts []string) error {
+	for _, p := range parts {
+		if !strings.Contains(text, p) {
+			return fmt.Errorf("%q is missing in: %s", p, text)
+		}
 	}
 	return nil
 }

@@ -40,10 +40,12 @@ func promiseMails() []mail {
 			hosts: []host{stripped("starttls-mx"), good("mx")}},
 		{name: "six hosts, only the last has the prefix: verified", domain: "six.test",
 			hosts: []host{good("a"), good("b"), good("c"), good("d"), good("e"), good("starttls-f")}, by: "starttls-f"},
+		{name: "smtps- host, mode always: port 26 with implicit TLS", domain: "always.test",
+			hosts: []host{smtps("smtps-mx")}, by: "smtps-mx", on26: true},
 	}
 }
 
-// nameMails are the ways in which the DNS gives, denies or garbles the MX hosts of a domain.
+// nameMails are the ways in which the DNS names, denies or garbles the MX hosts of a domain.
 func nameMails() []mail {
 	return []mail{
 		{name: "zone signed with NSEC3: verified", domain: "nsec3.test", hosts: []host{good("starttls-mx")},
@@ -127,5 +129,40 @@ func layerMails() []mail {
 				good("starttls-mx")}, sts: "enforce mx starttls-mx", by: "starttls-mx"},
 		{name: "prefix outside the MTA-STS policy: the policy decides", domain: "stsconflict.test",
 			hosts: []host{good("starttls-mx"), good("mx")}, sts: "enforce mx", by: "mx"},
+	}
+}
+
+// reportMails are what Postfix sends to a TLSRPT collector (RFC 8460): the policy that it got from policyd.
+func reportMails() []mail {
+	// The types in the words of libtlsrpt.
+	const sts, noPolicy = `"policy-type":2`, `"policy-type":9`
+	enforced := func(domain string) []string {
+		return []string{sts, `"policy-domain":"` + domain + `"`, `"version: STSv1"`, `"mode: enforce"`, `"mx: mx.` + domain + `"`}
+	}
+	// docs/decisions/0008 rests on this: with the attributes of an MTA-STS policy at the level may, Postfix reports a
+	// success whatever is wrong.
+	may := func(domain string, f lab.Flaw, attributes string) mail {
+		return mail{name: "TLSRPT: Postfix reports success for " + domain, domain: domain,
+			hosts: []host{flawed("mx", f)}, by: "mx", tls: anyTLS, report: []string{sts, `"t":0,"f":0`},
+			table: "may policy_type=sts policy_domain=" + domain + " " + attributes}
+	}
+	return []mail{
+		{name: "TLSRPT: an MTA-STS policy that is kept", domain: "ststold.test", hosts: []host{good("mx")},
+			sts: "enforce mx", by: "mx", report: enforced("ststold.test")},
+		{name: "TLSRPT: an MTA-STS policy that is broken", domain: "stsbroken.test", hosts: []host{stripped("mx")},
+			sts: "enforce mx", reason: "TLS is required", report: enforced("stsbroken.test")},
+		{name: "TLSRPT: a prefix is reported as no policy", domain: "told.test", hosts: []host{good("starttls-mx")},
+			by: "starttls-mx", report: []string{noPolicy}},
+		// Postfix 3.10.5 and later connect only to the hosts that both allow.
+		{name: "TLSRPT: a prefix with an enforced policy", domain: "twice.test",
+			hosts: []host{good("mx"), good("starttls-mx")}, sts: "enforce *.twice.test", by: "starttls-mx",
+			report: []string{sts, `"mx: *.twice.test"`, `"mx-host":["starttls-mx.twice.test"]`}},
+		// policyd has no honest report for this one (docs/decisions/0008).
+		{name: "TLSRPT: a policy in mode testing is reported as no policy", domain: "trial.test",
+			hosts: []host{flawed("mx", lab.OtherName)}, sts: "testing mx", by: "mx", tls: anyTLS,
+			report: []string{noPolicy}},
+		may("may.test", lab.OtherName, "{ policy_string = version: STSv1 } { policy_string = mode: testing } "+
+			"{ policy_string = mx: mx.may.test } { policy_string = max_age: 86400 } mx_host_pattern=mx.may.test"),
+		may("nofetch.test", lab.Good, "policy_failure=sts-policy-fetch-error"),
 	}
 }
