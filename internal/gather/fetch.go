@@ -222,6 +222,20 @@ func (g *gathering) relay() {
 	g.note(time.Time{}, err)
 }
 
+// validates finds out whether the resolver validates now. A test that does not end in time says nothing against it.
+func (g *gathering) validates() {
+	f := g.facts
+	f.Tested, f.Validates = true, true
+	if g.Trust == nil {
+		return
+	}
+	ctx, cancel := g.limited(g.timeout)
+	defer cancel()
+	yes, err := g.Trust.Validates(ctx, g.by)
+	f.Validates = yes || err != nil
+	g.note(time.Time{}, err)
+}
+
 // probes finds the verdicts about the smtps- hosts.
 func (g *gathering) probes() {
 	g.facts.Probed = true

@@ -50,6 +50,13 @@ type Relays interface {
 	RelayHost(ctx context.Context, host string, e dns.Effort) (bool, error)
 }
 
+// Trust knows whether the resolver validates.
+type Trust interface {
+	// Validates reports whether the resolver passes its self-test now. It may wait for the test, except with
+	// Effort.CacheOnly, when the error can be dns.ErrNotCached.
+	Validates(ctx context.Context, e dns.Effort) (bool, error)
+}
+
 // Promises remembers what next hops promised before. It never blocks.
 type Promises interface {
 	Recall(domain string) promises.Memory
@@ -67,6 +74,8 @@ type Engine struct {
 	Site OwnSite
 	// Relays knows the relay hosts of Postfix; nil knows none.
 	Relays Relays
+	// Trust knows whether Resolver validates; nil: it does.
+	Trust Trust
 	// Promises remembers promises; nil remembers none.
 	Promises Promises
 	// Hosts bounds the lookups about hosts; nil: no bound.
@@ -151,6 +160,9 @@ func (g *gathering) fetch(n policy.Need) {
 	}
 	if need.Relay {
 		fetches = append(fetches, g.relay)
+	}
+	if need.Validates {
+		fetches = append(fetches, g.validates)
 	}
 	if need.Receiver {
 		fetches = append(fetches, g.receiver)

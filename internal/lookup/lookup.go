@@ -55,6 +55,8 @@ type Sources struct {
 	Resolver dns.Resolver
 	// STS finds MTA-STS policies; nil knows nothing.
 	STS gather.STS
+	// Trust knows whether Resolver validates; nil: it does.
+	Trust gather.Trust
 	// Promises remembers what next hops promised before; nil remembers nothing.
 	Promises interface {
 		gather.Promises
@@ -140,7 +142,7 @@ func (s *Service) Configure(set Settings) {
 func engine(src Sources, set Settings, hosts *gather.Hosts) gather.Engine {
 	return gather.Engine{
 		Resolver: src.Resolver, STS: src.STS, Probes: src.Probes, Hosts: hosts,
-		Overrides: set.Overrides, Site: set.Site, Relays: set.Relays, Promises: src.Promises,
+		Overrides: set.Overrides, Site: set.Site, Relays: set.Relays, Trust: src.Trust, Promises: src.Promises,
 	}
 }
 

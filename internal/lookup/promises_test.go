@@ -1,7 +1,9 @@
 package lookup_test
 
 import (
+	"context"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -61,4 +63,65 @@ func TestAnUntrustedSenderCannotMakeAPromise(t *testing.T) {
 	ask(s, "tls-policy [smtps-a.example.com]")
 	ask(s, "tls-policy example.com:26")
 	require.Empty(t, memory.List())
+}
+
+// trust is a resolver that validates or not. It must be tested at the moment.
+type trust struct{ lost, tested bool }
+
+func (r *trust) Validates(_ context.Context, e dns.Effort) (bool, error) {
+	if e.CacheOnly && !r.tested {
+		return false, dns.ErrNotCached
+	}
+	r.tested = true
+	return !r.lost, nil
+}
+
+// TestAResolverThatStopsValidatingMakesNoPromiseVanish: no domain with DANE is missed while no domain has it, and nothing
+// is forgotten.
+func TestAResolverThatStopsValidatingMakesNoPromiseVanish(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w, log := newWorld(), &testkit.Log{}
+		show := func(status dns.Status, host string) {
+			w.version++
+			set := func(name string, typ dns.Type, r dns.RRset) {
+				r.Name, r.Owner, r.Type, r.Status = name, name, typ, status
+				w.answers[typ.String()+" "+name] = &r
+			}
+			for _, domain := range []string{"example.com", "example.net"} {
+				set(domain, dns.TypeMX, dns.RRset{MX: []dns.MX{{Preference: 10, Host: host}}})
+			}
+			set("mx.example.com", dns.TypeA, dns.RRset{Addrs: []netip.Addr{netip.MustParseAddr("198.51.100.1")}})
+			set("_25._tcp.mx.example.com", dns.TypeTLSA, dns.RRset{TLSA: []dns.TLSA{{Usage: 3, Selector: 1, MatchingType: 1, Data: make([]byte, 32)}}})
+		}
+		memory, resolver := promises.New(promises.Options{Log: slog.New(slog.NewTextHandler(log, nil))}), &trust{}
+		set := w.settings()
+		set.Policy.Vanished, set.Policy.DANE = promises.Hold, true
+		s := lookup.New(lookup.Sources{
+			Resolver: w, STS: worldSTS{w}, Version: func() uint64 { return 1 + w.version }, Probes: w, Promises: memory, Trust: resolver,
+		}, set, slog.New(slog.DiscardHandler))
+		show(dns.Secure, "mx.example.com")
+		for range 3 {
+			require.Equal(t, "OK dane-only", ask(s, "tls-policy example.com"))
+			require.Equal(t, "OK dane-only", ask(s, "tls-policy example.net"))
+			time.Sleep(24 * time.Hour)
+		}
+		show(dns.Insecure, "mx.example.com")
+		resolver.lost, resolver.tested = true, false
+		for range 10 {
+			require.Equal(t, "NOTFOUND ", ask(s, "tls-policy example.com"))
+			require.Equal(t, "NOTFOUND ", ask(s, "tls-policy example.net"))
+			time.Sleep(time.Hour)
+		}
+		require.True(t, resolver.tested)
+		require.Empty(t, memory.Vanished())
+		require.NotContains(t, log.String(), "level=WARN")
+		resolver.lost = false
+		require.Contains(t, ask(s, "tls-policy example.com"), "TEMP example.com is held", "nothing was forgotten")
+		resolver.lost = true
+		time.Sleep(time.Hour)
+		require.Contains(t, ask(s, "tls-policy example.com"), "TEMP example.com is held", "the loss of trust ends no hold")
+		require.Equal(t, "NOTFOUND ", ask(s, "tls-policy example.net"))
+		require.Len(t, memory.Vanished(), 1)
+	})
 }

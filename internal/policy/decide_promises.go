@@ -14,11 +14,28 @@ import (
 // forged, leads from it to its hosts.
 func (n Nexthop) Remembers() bool { return n.Name != "" && !n.Host && n.Port == SMTPPort }
 
-// byMemory detects a promise that has vanished from an unsigned answer, and holds the mail if the settings require it. It comes after all rules that look for a promise.
+// byMemory detects a promise that has vanished from an unsigned answer, and holds the mail if the settings require it. It
+// comes after all rules that look for a promise.
+//
+// Where the resolver does not validate, every answer is unsigned, and DANE is missing everywhere: that says something about
+// the resolver, which logs it, and nothing about the domains. A hold that is running continues, so that an attacker who can
+// make the resolver lose its trust cannot end it.
 func byMemory(f *Facts, o *Options, d *Decision) bool {
 	m, kinds := f.Promises, lookedFor(f.Promises.Kinds, o)
 	if match, _ := prefixed(f); o.Vanished == promises.Off || len(kinds) == 0 || len(match) > 0 || withdrawn(f, kinds) {
 		return false
+	}
+	if slices.Contains(kinds, promises.DANE) && m.Until.IsZero() {
+		if !f.Tested {
+			return d.lacks(Need{Required: FactSet{Validates: true}})
+		}
+		if !f.Validates {
+			kinds = slices.DeleteFunc(kinds, func(k promises.Kind) bool { return k == promises.DANE })
+			d.because("the domain had DANE, and the resolver does not validate now: whether it still has is not known")
+			if len(kinds) == 0 || withdrawn(f, kinds) {
+				return false
+			}
+		}
 	}
 	d.Vanished = true
 	since := fmt.Sprintf("the domain promised authenticated TLS (%s) on %d days, last on %s, and the promise is missing from "+
@@ -75,8 +92,9 @@ func Observed(f Facts, o Options, d Decision) (promises.Answer, bool) {
 	if len(a.Kinds) > 0 {
 		a.Authentic = f.MX.signed()
 	}
-	// Nothing was found, and what is remembered was not looked for: the operator has switched it off.
-	return a, len(a.Kinds) > 0 || len(kinds) > 0 || len(f.Promises.Kinds) == 0
+	// If nothing was found, what is remembered was perhaps not looked for: the operator has switched it off, or the resolver
+	// does not validate.
+	return a, len(a.Kinds) > 0 || len(f.Promises.Kinds) == 0 || len(kinds) > 0 && (a.Authentic || d.Vanished)
 }
 
 // withTLSA reports whether a host has secure TLSA records.

@@ -32,6 +32,8 @@ type Facts struct {
 	Relay, RelayKnown bool
 	// Promises is what is remembered about the promises of the next hop, on port 25 and for a domain only.
 	Promises promises.Memory
+	// Validates is set when the resolver has passed its self-test just now, where Tested is set.
+	Validates, Tested bool
 	// Receiver reports whether this site receives the mail of the domain. A route for such a domain would be a mail loop.
 	Receiver Receiver
 	// Expires is when the first of the facts expires, for facts that were read from the caches only; zero means never. A

@@ -26,8 +26,9 @@ type Need struct {
 // FactSet is a set of facts.
 type FactSet struct {
 	// MX is the MX RRset, STS the MTA-STS policy, Relay whether the next hop is a relay host of Postfix, Receiver
-	// whether this site receives the domain, Probes the verdicts about the smtps- hosts.
-	MX, STS, Relay, Receiver, Probes bool
+	// whether this site receives the domain, Probes the verdicts about the smtps- hosts, Validates whether the resolver
+	// passes its self-test now.
+	MX, STS, Relay, Receiver, Probes, Validates bool
 	// DANE and DANE26 are the DANE results of the hosts, for the port of the next hop and for the port of implicit TLS.
 	DANE, DANE26 HostSet
 	// Addresses are how many addresses the hosts have.

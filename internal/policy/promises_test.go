@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -136,6 +137,7 @@ func TestWhatADecisionShowsAboutPromises(t *testing.T) {
 func TestWhatTheOperatorSwitchedOffHasNotVanished(t *testing.T) {
 	t.Parallel()
 	plain := by(unsigned, "10 mx.example.com")
+	plain.Tested, plain.Validates = true, true
 	plain.Hosts[0].DANE.State = dane.Absent
 	plain.STS = mtasts.Result{State: mtasts.Absent, Domain: "example.com"}
 	for _, c := range []struct {
@@ -164,4 +166,60 @@ func TestWhatTheOperatorSwitchedOffHasNotVanished(t *testing.T) {
 			require.Equal(t, c.saw, a.Held)
 		})
 	}
+}
+
+// While the resolver does not validate, DANE is missing everywhere, which says nothing about a domain. An attacker gains
+// nothing by that: what the resolver does not vouch for anyway is still noticed, a hold continues, and nothing is forgotten.
+func TestDANEHasNotVanishedWhileTheResolverDoesNotValidate(t *testing.T) {
+	t.Parallel()
+	plain := by(unsigned, "10 mx.example.com")
+	plain.Hosts[0].DANE.State = dane.Absent
+	plain.STS = mtasts.Result{State: mtasts.Absent, Domain: "example.com"}
+	ended := plain
+	ended.STS = stsPolicy(mtasts.None)
+	running := remembered(plain, promises.DANE)
+	running.Promises.Until = time.Unix(2_000_000_000, 0)
+	for _, c := range []struct {
+		name     string
+		facts    policy.Facts
+		lost     bool // whether the promise is missed while the resolver does not validate
+		observed bool // and whether the memory learns of the answer
+		trusted  bool // whether the promise is missed while the resolver validates
+	}{
+		{"DANE", remembered(plain, promises.DANE), false, false, true},
+		{"a prefix", remembered(plain, promises.Prefix), true, true, true},
+		{"MTA-STS", remembered(plain, promises.MTASTS), true, true, true},
+		{"a prefix and DANE", remembered(plain, promises.Prefix, promises.DANE), true, true, true},
+		{"MTA-STS and DANE", remembered(plain, promises.MTASTS, promises.DANE), true, true, true},
+		{"MTA-STS, which the web server ended, and DANE", remembered(ended, promises.MTASTS, promises.DANE), false, false, true},
+		{"DANE, held since the resolver validated", running, true, true, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			o := withDANEAndSTS()
+			o.Vanished = promises.Hold
+			for validates, missed := range map[bool]bool{true: c.trusted, false: c.lost} {
+				f := c.facts
+				f.Tested, f.Validates = true, validates
+				d := decided(f, o)
+				require.Equal(t, missed, d.Vanished, validates)
+				require.Equal(t, missed, d.Verdict == policy.Defer, validates)
+				a, ok := policy.Observed(f, o, d)
+				require.Equal(t, missed, a.Held, validates)
+				require.Equal(t, validates || c.observed, ok, validates)
+			}
+		})
+	}
+	_, need := policy.Decide(remembered(plain, promises.DANE), withDANEAndSTS())
+	require.Equal(t, policy.FactSet{Validates: true}, need.Required)
+	_, need = policy.Decide(remembered(plain, promises.Prefix), withDANEAndSTS())
+	require.Empty(t, need.Required, "the self-test says nothing about a prefix")
+	shown := by(unsigned, "10 starttls-mx.example.com")
+	shown.Hosts[0].DANE.State, shown.STS = dane.Absent, plain.STS
+	shown = remembered(shown, promises.DANE)
+	d, need := policy.Decide(shown, withDANEAndSTS())
+	require.Empty(t, need.Required)
+	a, ok := policy.Observed(shown, withDANEAndSTS(), d)
+	require.True(t, ok)
+	require.Equal(t, promises.Answer{Kinds: []promises.Kind{promises.Prefix}}, a)
 }

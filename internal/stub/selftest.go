@@ -69,12 +69,43 @@ type outcome struct {
 // (EchoesAD); a server that sets it for a signed name validates. SelfTest reports whether all have passed; otherwise
 // the test should be repeated soon. A test that no server answers does not change the earlier result.
 func (s *Stub) SelfTest(ctx context.Context) bool {
+	return s.turn(ctx) && s.selfTest(ctx)
+}
+
+// turn waits until no other self-test runs. selfTest ends the turn.
+func (s *Stub) turn(ctx context.Context) bool {
 	select {
 	case s.testing <- struct{}{}:
-		defer func() { <-s.testing }()
+		return true
 	case <-ctx.Done():
 		return false
 	}
+}
+
+// Validates reports whether the servers pass the self-test now. A result of the last ten seconds counts, and so does an
+// earlier one if this test has none. With e.CacheOnly the error is dns.ErrNotCached if a test is due.
+func (s *Stub) Validates(ctx context.Context, e dns.Effort) (bool, error) {
+	const recent = 10 * time.Second
+	due := func() bool {
+		now := s.now.Load()
+		return now.trusted && time.Since(now.checked) >= recent
+	}
+	switch {
+	case !due():
+	case e.CacheOnly:
+		return false, dns.ErrNotCached
+	case s.turn(ctx):
+		if !due() { // another lookup has tested them since
+			<-s.testing
+		} else if !s.selfTest(ctx) {
+			s.testAgain() // with the back-off of Run
+		}
+	}
+	return s.now.Load().result == Validating, nil
+}
+
+func (s *Stub) selfTest(ctx context.Context) bool {
+	defer func() { <-s.testing }()
 	before := s.now.Load()
 	if !before.trusted {
 		return true

@@ -2,6 +2,7 @@ package stub
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -118,5 +119,41 @@ func TestDoubtIsBounded(t *testing.T) {
 		}
 		require.LessOrEqual(t, len(w.times)-before, 7)
 		require.GreaterOrEqual(t, len(w.times)-before, 6)
+	})
+}
+
+// Whether the resolver validates is tested when a decision depends on it, and not only every ten minutes.
+func TestValidatesTestsTheResolverNow(t *testing.T) {
+	t.Parallel()
+	running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {
+		validates := func() bool {
+			yes, err := s.Validates(t.Context(), dns.Effort{})
+			require.NoError(t, err)
+			return yes
+		}
+		require.Equal(t, Validating, s.waitFor(t, 0))
+		tests := len(w.times)
+		require.True(t, validates())
+		require.Len(t, w.times, tests, "the result is recent")
+		time.Sleep(11 * time.Second)
+		_, err := s.Validates(t.Context(), dns.Effort{CacheOnly: true})
+		require.ErrorIs(t, err, dns.ErrNotCached)
+		require.Len(t, w.times, tests)
+		w.set(func() { w.weak = true })
+		var all sync.WaitGroup
+		for range 100 {
+			all.Go(func() { require.False(t, validates()) })
+		}
+		all.Wait()
+		require.Len(t, w.times, tests+1, "one test for all")
+		require.Equal(t, NotValidating, s.State().Result)
+		w.set(func() { w.weak = false })
+		require.Equal(t, Validating, s.waitFor(t, time.Minute))
+		require.True(t, validates())
+		w.set(func() { w.dead["127.0.0.1"] = true })
+		time.Sleep(11 * time.Second)
+		require.True(t, validates(), "an attacker who withholds the answers of the test gains nothing")
+		require.NoError(t, s.Configure(Options{Servers: []string{"127.0.0.1"}, Trust: TrustNever}))
+		require.False(t, validates())
 	})
 }

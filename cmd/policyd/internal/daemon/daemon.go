@@ -125,7 +125,7 @@ func New(o Options) (*Daemon, error) {
 // sources are where lookups get their facts.
 func (d *Daemon) sources() lookup.Sources {
 	return lookup.Sources{
-		Resolver: d.cache, STS: d.store, Promises: d.memory.promises, Version: d.version,
+		Resolver: d.cache, STS: d.store, Trust: d.stub, Promises: d.memory.promises, Version: d.version,
 		Probes: d.prober, WantProbe: d.prober.Want, Record: d.report.Record, Observe: d.observeLookup(),
 	}
 }
