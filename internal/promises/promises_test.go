@@ -239,6 +239,9 @@ func TestMergeOnlyAdds(t *testing.T) {
 	require.False(t, a.Merge(domain, seen))
 	after, _ := a.Get(domain)
 	require.Equal(t, before, after)
+	require.True(t, b.Forget(domain))
+	_, ok = b.Sightings(domain)
+	require.False(t, ok)
 }
 
 func TestTheMemoryIsBounded(t *testing.T) {
