@@ -30,13 +30,15 @@ func DiscardClientLog() { logging.Disable() }
 
 // CheckURL returns what is wrong with the URL of a server, without its password, and nil if nothing is.
 func CheckURL(text string) error {
-	_, err := newClient(text)
+	client, err := newClient(text)
+	if err == nil {
+		_ = client.Close() // it has not connected
+	}
 	return err
 }
 
-// newClient returns a function that makes a client of the server that a URL names. The client does not connect before it is
-// used.
-func newClient(text string) (func() redis.UniversalClient, error) {
+// newClient returns a client of the server that a URL names. The client does not connect before it is used.
+func newClient(text string) (redis.UniversalClient, error) {
 	u, err := url.Parse(text)
 	if err != nil {
 		return nil, errors.New("not a URL") // the text of err may contain the password
@@ -49,7 +51,7 @@ func newClient(text string) (func() redis.UniversalClient, error) {
 		o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.ContextTimeoutEnabled = timeout, timeout, timeout, true
 		o.MaxRetries, o.DialerRetries, o.PoolSize, o.ClientName, o.Protocol = -1, 1, 2, "policyd", protocol
 		o.Dialer = dialer(&redis.Options{DialTimeout: timeout, TLSConfig: o.TLSConfig})
-		return func() redis.UniversalClient { return redis.NewFailoverClient(o) }, nil
+		return redis.NewFailoverClient(o), nil
 	}
 	o, err := redis.ParseURL(text)
 	if err != nil {
@@ -61,7 +63,7 @@ func newClient(text string) (func() redis.UniversalClient, error) {
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	o.MaxRetries, o.DialerRetries, o.PoolSize, o.ClientName, o.Protocol = -1, 1, 2, "policyd", protocol
 	o.Dialer = dialer(o)
-	return func() redis.UniversalClient { return redis.NewClient(o) }, nil
+	return redis.NewClient(o), nil
 }
 
 // dialer returns a function that connects to the server with the address and TLS settings of o.

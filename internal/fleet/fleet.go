@@ -12,6 +12,7 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -117,17 +118,10 @@ func New(o Options) (*Fleet, error) {
 		return nil, fmt.Errorf("fleet: %w", err)
 	}
 	f := &Fleet{
-		client: client(), keys: o.Keys, prefix: o.Prefix, pull: o.Pull, locals: o.Locals, log: o.Log, now: o.Now,
+		client: client, keys: o.Keys, locals: o.Locals, now: o.Now,
+		prefix: cmp.Or(o.Prefix, "policyd:"), pull: cmp.Or(o.Pull, 10*time.Second),
+		log:   cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
 		dirty: map[name]struct{}{}, wake: make(chan struct{}, 1),
-	}
-	if f.prefix == "" {
-		f.prefix = "policyd:"
-	}
-	if f.pull == 0 {
-		f.pull = 10 * time.Second
-	}
-	if f.log == nil {
-		f.log = slog.New(slog.DiscardHandler)
 	}
 	if f.now == nil {
 		f.now = time.Now

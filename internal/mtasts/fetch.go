@@ -1,6 +1,7 @@
 package mtasts
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -44,24 +45,9 @@ type Fetcher struct {
 // Fetch fetches the policy of a domain, RFC 8461 section 3.3, from each address of the policy host in turn until one
 // answers. It takes as long as ctx allows. The error is an *Error and names each address with what happened there.
 func (f *Fetcher) Fetch(ctx context.Context, domain string) (Policy, error) {
-	host := hostLabel + domain
-	proxy, err := f.proxy(host)
+	body, addr, err := f.body(ctx, hostLabel+domain)
 	if err != nil {
-		return Policy{}, &Error{Domain: domain, Failure: FetchError, Err: err}
-	}
-	var body []byte
-	if proxy != nil {
-		if body, err = f.get(ctx, host, proxy, netip.Addr{}); err != nil {
-			err = fmt.Errorf("proxy %s: %w", proxy.Host, err)
-		}
-	} else {
-		var tried []netip.Addr
-		if body, tried, err = f.getFromAny(ctx, host); err != nil && len(tried) > 0 {
-			return Policy{}, &Error{Domain: domain, Failure: failureOf(err), Err: err, Addr: tried[0]}
-		}
-	}
-	if err != nil {
-		return Policy{}, &Error{Domain: domain, Failure: failureOf(err), Err: err}
+		return Policy{}, &Error{Domain: domain, Failure: failureOf(err), Err: err, Addr: addr}
 	}
 	p, err := ParsePolicy(body)
 	if err != nil {
@@ -70,17 +56,29 @@ func (f *Fetcher) Fetch(ctx context.Context, domain string) (Policy, error) {
 	return p, nil
 }
 
-// getFromAny fetches the policy from the first address of the host that answers, and returns the addresses it tried.
-func (f *Fetcher) getFromAny(ctx context.Context, host string) (body []byte, tried []netip.Addr, err error) {
+// body fetches the policy through the proxy, if there is one, or else from the first address of the host that answers. It
+// returns the address that it tried first.
+func (f *Fetcher) body(ctx context.Context, host string) (body []byte, first netip.Addr, err error) {
+	switch proxy, err := f.proxy(host); {
+	case err != nil:
+		return nil, first, err
+	case proxy != nil:
+		if body, err = f.get(ctx, host, proxy, first); err != nil {
+			err = fmt.Errorf("proxy %s: %w", proxy.Host, err)
+		}
+		return body, first, err
+	}
 	candidates := f.newCandidates(ctx, host)
 	defer candidates.close()
 	var failed []error
 	for {
 		addr, more, ok := candidates.next()
 		if !ok {
-			return nil, tried, errors.Join(append(failed, candidates.problems()...)...)
+			return nil, first, errors.Join(append(failed, candidates.problems()...)...)
 		}
-		tried = append(tried, addr)
+		if !first.IsValid() {
+			first = addr
+		}
 		// An address that hangs leaves time for the others.
 		attempt, cancel := ctx, context.CancelFunc(func() {})
 		if end, limited := ctx.Deadline(); limited && more {
@@ -90,11 +88,11 @@ func (f *Fetcher) getFromAny(ctx context.Context, host string) (body []byte, tri
 		body, err := f.get(attempt, host, nil, addr)
 		cancel()
 		if err == nil {
-			return body, tried, nil
+			return body, first, nil
 		}
 		failed = append(failed, fmt.Errorf("%s: %w", addr, err))
 		if _, answered := errors.AsType[*answerError](err); answered || ctx.Err() != nil {
-			return nil, tried, errors.Join(failed...)
+			return nil, first, errors.Join(failed...)
 		}
 	}
 }
@@ -146,11 +144,7 @@ func (f *Fetcher) get(ctx context.Context, host string, proxy *url.URL, addr net
 		transport.DialContext = dial
 		transport.TLSClientConfig = config
 	} else {
-		port := uint16(httpsPort)
-		if f.Port != 0 {
-			port = f.Port
-		}
-		to := netip.AddrPortFrom(addr, port).String()
+		to := netip.AddrPortFrom(addr, cmp.Or(f.Port, httpsPort)).String()
 		transport.DialTLSContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return dialTLS(ctx, to, config) }
 	}
 	client := http.Client{

@@ -1,6 +1,7 @@
 package promises
 
 import (
+	"cmp"
 	"log/slog"
 	"maps"
 	"slices"
@@ -65,17 +66,11 @@ type Store struct {
 // logged, and the store tries again while Run runs.
 func New(o Options) *Store {
 	s := &Store{
-		log: o.Log, now: o.Now, max: o.Max, seen: o.Seen,
+		log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), now: o.Now, max: cmp.Or(o.Max, MaxDomains), seen: o.Seen,
 		records: map[string]record{}, agreed: map[string]time.Time{}, wake: make(chan struct{}, 1),
-	}
-	if s.log == nil {
-		s.log = slog.New(slog.DiscardHandler)
 	}
 	if s.now == nil {
 		s.now = time.Now
-	}
-	if s.max == 0 {
-		s.max = MaxDomains
 	}
 	s.disk = statedb.New(statedb.Options{
 		Dir: o.StateDir, Name: "promises.db", Bucket: "promises-1", Log: s.log, Faults: o.Faults,

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -49,10 +50,7 @@ type Store struct {
 // New returns a store with what is in the state directory. A state directory that cannot be used is logged, and tried
 // again while Run runs.
 func New(o Options) *Store {
-	s := &Store{max: o.Max, records: map[string]*record{}}
-	if s.max <= 0 {
-		s.max = MaxNexthops
-	}
+	s := &Store{max: cmp.Or(o.Max, MaxNexthops), records: map[string]*record{}}
 	s.disk = statedb.New(statedb.Options{
 		Dir: o.StateDir, Name: "report.db", Bucket: "report-1", Log: o.Log,
 		Names: s.names, Encode: s.encoded, Load: s.load,

@@ -40,8 +40,6 @@ type failures struct {
 	list map[string]failure
 }
 
-func newFailures() *failures { return &failures{list: map[string]failure{}} }
-
 // holds returns the failure because of which the policy that id announces must not be fetched now.
 func (f *failures) holds(domain, id string, now time.Time) (failure, bool) {
 	last, ok := f.get(domain)
@@ -49,12 +47,6 @@ func (f *failures) holds(domain, id string, now time.Time) (failure, bool) {
 		return failure{}, false
 	}
 	return last, true
-}
-
-// held reports whether a policy must not be renewed now.
-func (f *failures) held(e *entry, now time.Time) bool {
-	_, held := f.holds(e.domain, e.id, now)
-	return held
 }
 
 // add remembers a failure, and returns when the fetches for the domain began to fail. With a live policy, which ends at

@@ -49,8 +49,10 @@ func (s *Store) tidyUp(now time.Time) (renew []*entry) {
 			expired = append(expired, e.domain)
 			return true
 		}
-		if e.live(now) && e.used.Load() && (!now.Before(e.refresh) || e.fromFuture(now)) && !s.failures.held(e, now) {
-			renew = append(renew, e)
+		if e.live(now) && e.used.Load() && (!now.Before(e.refresh) || e.fromFuture(now)) {
+			if _, held := s.failures.holds(e.domain, e.id, now); !held {
+				renew = append(renew, e)
+			}
 		}
 		return false
 	})
@@ -72,7 +74,7 @@ func (s *Store) renewAll(ctx context.Context, renew []*entry) {
 			return nil
 		})
 	}
-	_ = group.Wait() // a fetch that failed has been logged
+	_ = group.Wait()
 }
 
 // refresh fetches a policy again, "regardless of the state of the "_mta-sts" TXT record" (RFC 8461 section 10.2). It looks
@@ -89,9 +91,5 @@ func (s *Store) refresh(ctx context.Context, have *entry) {
 	case err != nil:
 		id = have.id
 	}
-	w := want{have.domain, id, have, time.Now()}
-	select {
-	case <-s.shared.DoChan(w.domain, func() (any, error) { return s.fetch(w) }):
-	case <-ctx.Done():
-	}
+	_, _ = s.await(ctx, want{have.domain, id, have, time.Now()}) // a fetch that failed has been logged
 }

@@ -39,8 +39,6 @@ type places struct {
 	taken atomic.Int64
 }
 
-func newPlaces() places { return places{free: semaphore.NewWeighted(maxFetches)} }
-
 // take waits for a place and returns how long its holder may use it. The caller must call release.
 func (p *places) take(ctx context.Context) (time.Duration, error) {
 	if err := p.free.Acquire(ctx, 1); err != nil {
@@ -82,7 +80,7 @@ func (s *Store) fetch(w want) (e *entry, err error) {
 		// The domain chose the input of the fetch, which must not end the daemon: a panic is a failed fetch.
 		if p := recover(); p != nil {
 			o.Logger.Error("panic while fetching an MTA-STS policy", "domain", w.domain, "panic", fmt.Sprint(p))
-			e, err = nil, s.failed(w, &mtasts.Error{Domain: w.domain, Failure: mtasts.FetchError, Err: errors.New("internal error")})
+			e, err = nil, s.giveUp(w, &mtasts.Error{Domain: w.domain, Failure: mtasts.FetchError, Err: errors.New("internal error")})
 		}
 	}()
 	// Another fetch may have ended after the caller looked.
@@ -99,7 +97,7 @@ func (s *Store) fetch(w want) (e *entry, err error) {
 	case errors.Is(err, ErrBusy):
 		return nil, err
 	case err == nil:
-		s.counters.fetched.Add(1)
+		s.fetched.Add(1)
 		o.Observe("ok")
 		s.failures.forget(w.domain)
 		s.reach.succeeded(time.Now(), o.Logger)
@@ -107,12 +105,12 @@ func (s *Store) fetch(w want) (e *entry, err error) {
 	case !ok:
 		return nil, fmt.Errorf("mtasts: %s: %w", w.domain, err)
 	default:
-		s.counters.failed.Add(1)
+		s.failed.Add(1)
 		o.Observe(string(failed.Failure))
 		if local(err) {
 			return nil, fmt.Errorf("mtasts: %s: the policy cannot be fetched now: %s", w.domain, text.Line(err.Error(), maxText))
 		}
-		return nil, s.failed(w, failed)
+		return nil, s.giveUp(w, failed)
 	}
 }
 
@@ -130,8 +128,8 @@ func (s *Store) fetchInPlace(domain string, o *Options) (mtasts.Policy, error) {
 	return o.Fetcher.Fetch(ctx, domain)
 }
 
-// failed remembers that a policy could not be fetched, and returns err.
-func (s *Store) failed(w want, err *mtasts.Error) error {
+// giveUp remembers that a policy could not be fetched, and returns err.
+func (s *Store) giveUp(w want, err *mtasts.Error) error {
 	now, log := time.Now(), s.options.Load().Logger
 	var expires time.Time
 	if w.have.live(now) {

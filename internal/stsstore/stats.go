@@ -1,14 +1,10 @@
 package stsstore
 
 import (
-	"sync/atomic"
 	"time"
 
 	"github.com/policyd/policyd/internal/mtasts"
 )
-
-// counters count fetches since the start.
-type counters struct{ fetched, failed atomic.Uint64 }
 
 // Stats describe a store.
 type Stats struct {
@@ -25,7 +21,7 @@ type Stats struct {
 // Stats returns the present state and the counters.
 func (s *Store) Stats() Stats {
 	st := Stats{
-		Fetched: s.counters.fetched.Load(), Failed: s.counters.failed.Load(),
+		Fetched: s.fetched.Load(), Failed: s.failed.Load(),
 		Persistent: s.disk.IsOpen(), Blocked: s.reach.blocked(),
 	}
 	now := time.Now()

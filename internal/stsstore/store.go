@@ -13,6 +13,7 @@
 package stsstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -20,6 +21,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/sync/singleflight"
 
 	"github.com/policyd/policyd/internal/dns"
@@ -62,9 +64,7 @@ func (o Options) withDefaults() *Options {
 	if o.MaxPolicies <= 0 {
 		o.MaxPolicies = DefaultMaxPolicies
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	if o.Observe == nil {
 		o.Observe = func(string) {}
 	}
@@ -77,19 +77,19 @@ func (o Options) withDefaults() *Options {
 // Store finds policies and keeps them. Make one with New, call Run for the work in the background, and Close it.
 type Store struct {
 	options  atomic.Pointer[Options]
-	table    *table
-	failures *failures
+	table    table
+	failures failures
 	reach    reach
-	counters counters
 	disk     *statedb.File
+	// fetched and failed count fetches.
+	fetched, failed atomic.Uint64
 
 	shared singleflight.Group
 	places places
 
 	life     context.Context // of fetches, which outlive the lookups that began them
 	stop     context.CancelFunc
-	closing  sync.Mutex // guards closed, and adding to fetching
-	closed   bool
+	closing  sync.Mutex // guards the end of life, and adding to fetching
 	fetching sync.WaitGroup
 }
 
@@ -99,7 +99,8 @@ func New(o Options) (*Store, error) {
 	if o.Resolver == nil || o.Fetcher == nil {
 		return nil, errors.New("stsstore: Resolver and Fetcher must be set")
 	}
-	s := &Store{table: newTable(), failures: newFailures(), places: newPlaces()}
+	s := &Store{places: places{free: semaphore.NewWeighted(maxFetches)}}
+	s.table.entries, s.failures.list = map[string]*entry{}, map[string]failure{}
 	s.life, s.stop = context.WithCancel(context.Background())
 	s.Configure(o)
 	s.disk = s.newDisk()
@@ -120,9 +121,8 @@ func (s *Store) Configure(o Options) {
 // Close ends all fetches, writes what is not on disk yet, and closes the file.
 func (s *Store) Close() error {
 	s.closing.Lock()
-	s.closed = true
-	s.closing.Unlock()
 	s.stop()
+	s.closing.Unlock()
 	s.fetching.Wait()
 	return s.disk.Close()
 }
@@ -131,7 +131,7 @@ func (s *Store) Close() error {
 func (s *Store) begin() bool {
 	s.closing.Lock()
 	defer s.closing.Unlock()
-	if s.closed {
+	if s.life.Err() != nil {
 		return false
 	}
 	s.fetching.Add(1)

@@ -17,8 +17,6 @@ type table struct {
 	changes atomic.Uint64 // entries stored and removed
 }
 
-func newTable() *table { return &table{entries: map[string]*entry{}} }
-
 func (t *table) setLimit(n int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
