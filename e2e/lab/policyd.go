@@ -42,6 +42,8 @@ probe_special_addresses = true
 ca_file = %[4]q
 [admin]
 socket = "%[2]s/admin.sock"
+[http]
+listen = "127.0.0.1:2527"
 [log]
 format = "text"
 lookups = "all"

@@ -51,6 +51,35 @@ func enter(tree, dir string, writable ...string) (string, error) {
 	return at, nil
 }
 
+// FirstUser is the number of the first user that Enter adds, and of its group.
+const FirstUser = 64000
+
+// Enter mounts a tree of unpacked packages for a mail server other than Postfix, and returns where it is. users are added to
+// those of this machine, and DNSSEC is trusted there.
+func (l *Lab) Enter(tree string, users []string, writable ...string) (string, error) {
+	at, err := enter(tree, l.Dir, writable...)
+	if err != nil {
+		return "", err
+	}
+	for i, name := range users {
+		err = errors.Join(err,
+			add(filepath.Join(at, "etc/passwd"), fmt.Sprintf("%s:x:%d:%d::/:/bin/false\n", name, FirstUser+i, FirstUser+i)),
+			add(filepath.Join(at, "etc/group"), fmt.Sprintf("%s:x:%d:\n", name, FirstUser+i)))
+	}
+	return at, errors.Join(err,
+		write(filepath.Join(at, "etc/resolv.conf"), "nameserver "+l.Resolver.Addr.Addr().String()+"\noptions trust-ad\n"),
+		write(filepath.Join(at, "etc/hosts"), "127.0.0.1 "+Hostname+" localhost\n"))
+}
+
+// add appends to a file.
+func add(path, text string) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	return write(path, string(data)+text)
+}
+
 // enterPostfix enters a tree that contains Postfix.
 func enterPostfix(tree, dir string) (string, error) {
 	at, err := enter(tree, dir, "/var/spool/postfix", "/var/lib/postfix")

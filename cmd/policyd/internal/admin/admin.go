@@ -34,6 +34,8 @@ type Daemon struct {
 	Report func(since time.Time) report.Report
 	// Explain evaluates a next hop with what the daemon itself knows.
 	Explain func(ctx context.Context, nexthop string) lookup.Explanation
+	// Lookup does the same as for mail to the next hop: the lookup is counted and remembered, and can cause a probe.
+	Lookup func(ctx context.Context, nexthop string) lookup.Explanation
 }
 
 // CacheFilter selects the entries that List returns.

@@ -11,9 +11,7 @@ import (
 
 // Handler returns the API, for Run and for tests.
 func (s *Server) Handler() http.Handler {
-	type methods map[string]http.HandlerFunc
-	mux := http.NewServeMux()
-	for path, by := range map[string]methods{
+	return s.serve(map[string]methods{
 		"/v1/status":            {http.MethodGet: s.status},
 		"/v1/cache":             {http.MethodGet: s.list},
 		"/v1/cache/{domain}":    {http.MethodGet: s.get},
@@ -28,7 +26,16 @@ func (s *Server) Handler() http.Handler {
 		"/v1/promises/{domain}": {http.MethodGet: s.promise},
 		"/v1/promises/forget":   {http.MethodPost: s.forget},
 		"/v1/warm":              {http.MethodPost: s.warm},
-	} {
+	})
+}
+
+// methods are the handlers of a path by method.
+type methods map[string]http.HandlerFunc
+
+// serve returns a handler for some paths that refuses everything else.
+func (s *Server) serve(paths map[string]methods) http.Handler {
+	mux := http.NewServeMux()
+	for path, by := range paths {
 		var allowed []string
 		for method := range by {
 			allowed = append(allowed, method)
@@ -151,7 +158,7 @@ func (s *Server) report(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
-	if x, ok := s.explanation(w, r, "nexthop"); ok {
+	if x, ok := s.explanation(w, r, "nexthop", s.daemon.Explain); ok {
 		answer(w, x)
 	}
 }

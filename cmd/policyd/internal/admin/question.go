@@ -1,10 +1,38 @@
 package admin
 
 import (
+	"context"
+	"fmt"
+	"net"
 	"net/http"
 
+	"github.com/policyd/policyd/cmd/policyd/internal/httpd"
 	"github.com/policyd/policyd/internal/lookup"
 )
+
+// MaxQuestions bounds the connections of mail servers, each of which has one question.
+const MaxQuestions = 256
+
+// RunQuestions serves the two questions of mail servers on l, and nothing else, until ctx ends. The error is that of ctx, or
+// of l.
+func (s *Server) RunQuestions(ctx context.Context, l net.Listener) error {
+	q := &Server{daemon: s.daemon, log: s.log, explained: make(chan struct{}, MaxQuestions)}
+	if err := httpd.Run(ctx, l, q.Questions(ctx), MaxQuestions, s.log); err != nil {
+		return fmt.Errorf("http: %w", err)
+	}
+	return nil
+}
+
+// Questions returns the two questions of mail servers, for RunQuestions and for tests. A connection is closed after one
+// answer, so that idle clients do not keep others waiting. A request ends with ctx and not with its connection: Exim closes
+// the connection for writing when it has asked, and net/http treats that as the end of the client.
+func (s *Server) Questions(ctx context.Context) http.Handler {
+	h := s.serve(map[string]methods{"/v1/policy": {http.MethodGet: s.policy}, "/v1/route": {http.MethodGet: s.route}})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Connection", "close")
+		h.ServeHTTP(w, r.WithContext(ctx))
+	})
+}
 
 // PolicyAnswer is the TLS policy for a domain, for mail servers other than Postfix. The values are those of an
 // lookup.Explanation.
@@ -26,7 +54,7 @@ type RouteAnswer struct {
 
 // policy answers GET /v1/policy?domain=.
 func (s *Server) policy(w http.ResponseWriter, r *http.Request) {
-	if x, ok := s.explanation(w, r, "domain"); ok {
+	if x, ok := s.explanation(w, r, "domain", s.daemon.Lookup); ok {
 		answer(w, PolicyAnswer{
 			Nexthop: x.Nexthop, DNSSEC: x.DNSSEC, TLSPolicy: x.TLSPolicy, Source: x.Source, Unsigned: x.Unsigned, Why: x.Why,
 		})
@@ -35,13 +63,15 @@ func (s *Server) policy(w http.ResponseWriter, r *http.Request) {
 
 // route answers GET /v1/route?domain=.
 func (s *Server) route(w http.ResponseWriter, r *http.Request) {
-	if x, ok := s.explanation(w, r, "domain"); ok {
+	if x, ok := s.explanation(w, r, "domain", s.daemon.Explain); ok {
 		answer(w, RouteAnswer{Nexthop: x.Nexthop, Transport: x.Transport, Why: x.WhyTransport})
 	}
 }
 
 // explanation evaluates the next hop in a parameter. If it returns false, it has refused the request.
-func (s *Server) explanation(w http.ResponseWriter, r *http.Request, parameter string) (lookup.Explanation, bool) {
+func (s *Server) explanation(w http.ResponseWriter, r *http.Request, parameter string,
+	evaluate func(ctx context.Context, nexthop string) lookup.Explanation,
+) (lookup.Explanation, bool) {
 	next, err := decodeNexthop(r.URL.Query(), parameter)
 	if err != nil {
 		refuse(w, http.StatusBadRequest, err.Error())
@@ -54,5 +84,5 @@ func (s *Server) explanation(w http.ResponseWriter, r *http.Request, parameter s
 		refuse(w, http.StatusServiceUnavailable, "too many concurrent queries: try again")
 		return lookup.Explanation{}, false
 	}
-	return s.daemon.Explain(r.Context(), next), true
+	return evaluate(r.Context(), next), true
 }

@@ -27,7 +27,7 @@ func NewServer(d Daemon, log *slog.Logger) *Server {
 // Run serves l until ctx ends, lets requests that are under way end for half a second, and closes l. The error is
 // that of ctx, or of l.
 func (s *Server) Run(ctx context.Context, l net.Listener) error {
-	if err := httpd.Run(ctx, l, s.Handler(), s.log); err != nil {
+	if err := httpd.Run(ctx, l, s.Handler(), httpd.ForOperator, s.log); err != nil {
 		return fmt.Errorf("admin: %w", err)
 	}
 	return nil

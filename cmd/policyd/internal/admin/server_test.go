@@ -53,6 +53,9 @@ func fake() admin.Daemon {
 		Explain: func(_ context.Context, nexthop string) lookup.Explanation {
 			return lookup.Explanation{Nexthop: nexthop, MX: []lookup.MXHost{}}
 		},
+		Lookup: func(_ context.Context, nexthop string) lookup.Explanation {
+			return lookup.Explanation{Nexthop: nexthop, MX: []lookup.MXHost{}}
+		},
 	}
 }
 
@@ -357,7 +360,11 @@ func TestOtherMailServersAskForOneDomain(t *testing.T) {
 			TLSPolicy: lookup.Answer{Status: "OK", Text: "secure match=starttls-mx." + nexthop}, Transport: lookup.Answer{Status: "NOTFOUND"},
 		}
 	}
-	h := admin.NewServer(d, slog.New(slog.DiscardHandler)).Handler()
+	d.Lookup = func(ctx context.Context, nexthop string) lookup.Explanation {
+		require.NoError(t, ctx.Err())
+		return d.Explain(ctx, nexthop)
+	}
+	s := admin.NewServer(d, slog.New(slog.DiscardHandler))
 	for _, c := range []struct {
 		path string
 		code int
@@ -370,9 +377,27 @@ func TestOtherMailServersAskForOneDomain(t *testing.T) {
 		{"/v1/policy?domain=a&domain=b", 400, `{"error":"domain is given twice"}`},
 		{"/v1/route?domain=" + strings.Repeat("a", 2000), 400, `{"error":"domain must have 1 to 1024 bytes"}`},
 	} {
+		for _, h := range []http.Handler{s.Handler(), s.Questions(t.Context())} {
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, c.path, nil))
+			require.Equal(t, c.code, w.Code, c.path)
+			require.Equal(t, c.want+"\n", w.Body.String(), c.path)
+		}
+	}
+	halfClosed, cancel := context.WithCancel(t.Context())
+	cancel()
+	w := httptest.NewRecorder()
+	s.Questions(t.Context()).ServeHTTP(w, httptest.NewRequestWithContext(halfClosed, http.MethodGet, "/v1/policy?domain=a.example", nil))
+	require.Equal(t, http.StatusOK, w.Code)
+	for request, code := range map[string]int{
+		"GET /v1/status": 404, "GET /v1/cache": 404, "GET /v1/cache/example.com": 404, "GET /v1/query?nexthop=example.com": 404,
+		"GET /v1/report": 404, "GET /v1/promises": 404, "GET /v1/log-level": 404, "PUT /v1/log-level": 404, "POST /v1/reload": 404,
+		"POST /v1/cache/flush": 404, "POST /v1/warm": 404, "GET /metrics": 404, "POST /v1/policy?domain=example.com": 405,
+	} {
+		method, path, _ := strings.Cut(request, " ")
 		w := httptest.NewRecorder()
-		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, c.path, nil))
-		require.Equal(t, c.code, w.Code, c.path)
-		require.Equal(t, c.want+"\n", w.Body.String(), c.path)
+		s.Questions(t.Context()).ServeHTTP(w, httptest.NewRequest(method, path, nil))
+		require.Equal(t, code, w.Code, "the listener for mail servers shows and changes nothing else: %s", request)
+		require.Equal(t, "close", w.Header().Get("Connection"), request)
 	}
 }

@@ -14,12 +14,13 @@ import (
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/report"
 	"github.com/policyd/policyd/internal/stub"
+	"github.com/policyd/policyd/socketmap"
 )
 
 // Admin returns what the admin socket shows and changes.
 func (d *Daemon) Admin() admin.Daemon {
 	return admin.Daemon{
-		Status: d.Status, List: d.listCache, Get: d.getDomain, Flush: d.flush, Level: d.LogLevel(), Explain: d.explain, Report: d.sum,
+		Status: d.Status, List: d.listCache, Get: d.getDomain, Flush: d.flush, Level: d.LogLevel(), Explain: d.explain, Lookup: d.lookup, Report: d.sum,
 		Promises: d.adminPromises(),
 		Reload: func(context.Context) (admin.Reload, error) {
 			if err := d.Reload(); err != nil {
@@ -141,5 +142,13 @@ func (d *Daemon) connectionStatus() admin.Connections {
 
 // explain evaluates a next hop; of an address the domain, so that no local part is shown.
 func (d *Daemon) explain(ctx context.Context, nexthop string) lookup.Explanation {
-	return d.Explain(ctx, nexthop[strings.LastIndexByte(nexthop, '@')+1:])
+	return d.Explain(ctx, domainOf(nexthop))
 }
+
+// lookup first does what a lookup of Postfix does. The explanation then finds its facts in the cache.
+func (d *Daemon) lookup(ctx context.Context, nexthop string) lookup.Explanation {
+	d.handler.ServeSocketmap(ctx, socketmap.Request{Map: "tls-policy", Key: domainOf(nexthop)})
+	return d.explain(ctx, nexthop)
+}
+
+func domainOf(nexthop string) string { return nexthop[strings.LastIndexByte(nexthop, '@')+1:] }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"syscall"
 
+	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 )
 
@@ -17,7 +18,11 @@ func fewFiles(l *settings.Loaded) []string {
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {
 		return nil
 	}
-	return fewFilesOf(l.Server.MaxConnections+others, uint64(limit.Cur))
+	need := l.Server.MaxConnections + others
+	if l.HTTP.Listen != "" {
+		need += admin.MaxQuestions
+	}
+	return fewFilesOf(need, uint64(limit.Cur))
 }
 
 // writable reports whether files can be made in a directory.

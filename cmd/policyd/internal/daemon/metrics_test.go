@@ -20,7 +20,13 @@ import (
 // get asks the metrics listener, which the log names.
 func (l *lab) get(path string) (code int, body string) {
 	l.t.Helper()
-	address := regexp.MustCompile(`msg=metrics listener=(\S+)`).FindStringSubmatch(l.log.String())
+	return l.getFrom("metrics", path)
+}
+
+// getFrom asks the listener that the log names in a message.
+func (l *lab) getFrom(opened, path string) (code int, body string) {
+	l.t.Helper()
+	address := regexp.MustCompile(`msg=` + opened + ` listener=(\S+)`).FindStringSubmatch(l.log.String())
 	require.NotNil(l.t, address, l.log)
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
 	resp, err := client.Get("http://" + address[1] + path)

@@ -15,10 +15,12 @@ import (
 	"github.com/policyd/policyd/internal/unixsock"
 )
 
-// operatorListener is a listener for the operator: the admin socket, or the one for metrics. Postfix does not need
-// it, so a failure to open it does not keep the daemon from answering. It is opened again until that succeeds.
+// operatorListener is a listener beside those for Postfix: the admin socket, or the ones for metrics and for other mail
+// servers. Postfix does not need it, so a failure to open it does not keep the daemon from answering. It is opened again
+// until that succeeds.
 type operatorListener struct {
 	name    string // the setting
+	opened  string // the message in the log
 	address string
 	options unixsock.Options
 	handle  func(context.Context, net.Listener) error
@@ -31,8 +33,6 @@ type operatorListener struct {
 	err error // why it is not open; nil while it is
 }
 
-const adminSocket = "admin.socket"
-
 const (
 	firstRetry = time.Second
 	lastRetry  = 30 * time.Second
@@ -41,16 +41,21 @@ const (
 // openOperator opens the listeners for the operator. ctx is that of Run.
 func (d *Daemon) openOperator(ctx context.Context) {
 	l := d.loaded.Load()
+	s := admin.NewServer(d.Admin(), d.log)
 	if path := l.Admin.Socket; path != "" {
-		s := admin.NewServer(d.Admin(), d.log)
 		d.operator = append(d.operator, &operatorListener{
-			name: adminSocket, address: "unix:" + path, options: unixsock.Options{Mode: 0o660}, handle: s.Run, log: d.log,
+			name: "admin.socket", opened: "admin socket", address: "unix:" + path, options: unixsock.Options{Mode: 0o660}, handle: s.Run, log: d.log,
 		})
 	}
 	if address := l.Metrics.Listen; address != "" {
 		s := &metrics.Server{Gatherer: d.telemetry.registry, Log: d.log, Ready: func() error { return d.readiness(ctx) }}
 		d.operator = append(d.operator, &operatorListener{
-			name: "metrics.listen", address: address, handle: s.Run, log: d.log,
+			name: "metrics.listen", opened: "metrics", address: address, handle: s.Run, log: d.log,
+		})
+	}
+	if address := l.HTTP.Listen; address != "" {
+		d.operator = append(d.operator, &operatorListener{
+			name: "http.listen", opened: "http", address: address, handle: s.RunQuestions, log: d.log,
 		})
 	}
 	for _, o := range d.operator {
@@ -63,11 +68,7 @@ func (d *Daemon) openOperator(ctx context.Context) {
 func (o *operatorListener) open(ctx context.Context) net.Listener {
 	l, err := unixsock.Listen(ctx, o.address, o.options)
 	if err == nil {
-		if o.name == adminSocket {
-			o.log.Info("admin socket", "listener", addressOf(l))
-		} else {
-			o.log.Info("metrics", "listener", addressOf(l))
-		}
+		o.log.Info(o.opened, "listener", addressOf(l))
 	}
 	o.note(err)
 	return l

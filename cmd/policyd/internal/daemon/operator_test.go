@@ -18,6 +18,7 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dns/dnstest"
+	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -251,6 +252,33 @@ func TestReloadAndLevelOverTheSocket(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "report", st.Settings.Mode)
 	require.Len(t, st.Warnings, 2, st.Warnings)
+}
+
+// A lookup for another mail server counts like one for Postfix, and no local part gets any further.
+func TestOtherMailServersAskOverTCP(t *testing.T) {
+	t.Parallel()
+	l := operated(t, "http.listen = \"127.0.0.1:0\"\nlog.lookups = \"all\"\n").start()
+	code, text := l.getFrom("http", "/v1/policy?domain=jane.doe%40signed.example")
+	require.Equal(t, http.StatusOK, code)
+	var p admin.PolicyAnswer
+	require.NoError(t, json.Unmarshal([]byte(text), &p))
+	require.Equal(t, admin.PolicyAnswer{
+		Nexthop: "signed.example", DNSSEC: "secure", Source: "prefix", Why: p.Why,
+		TLSPolicy: lookup.Answer{Status: "OK", Text: strings.TrimPrefix(signedPolicy, "OK ")},
+	}, p)
+	code, text = l.getFrom("http", "/v1/route?domain=signed.example")
+	require.Equal(t, http.StatusOK, code)
+	require.Contains(t, text, `"transport":{"status":"NOTFOUND","text":""}`)
+	require.Equal(t, 1, l.dns.Asked("signed.example", dns.TypeMX))
+	st, err := l.operator().Status(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, uint64(1), st.Lookups.Replies["tls-policy"]["OK"])
+	r, err := l.operator().Report(t.Context(), time.Time{})
+	require.NoError(t, err)
+	require.Equal(t, 1, r.Nexthops)
+	require.NotContains(t, l.log.String(), "jane")
+	code, _ = l.getFrom("http", "/v1/status")
+	require.Equal(t, http.StatusNotFound, code)
 }
 
 // Nothing that changes the daemon is reachable where Postfix or Prometheus ask.

@@ -109,6 +109,7 @@ func keep(next, old *settings.Loaded) (kept []string) {
 		{"cache.state_dir", &next.Cache.StateDir, &old.Cache.StateDir},
 		{"admin.socket", &next.Admin.Socket, &old.Admin.Socket},
 		{"metrics.listen", &next.Metrics.Listen, &old.Metrics.Listen},
+		{"http.listen", &next.HTTP.Listen, &old.HTTP.Listen},
 		{"dns.second_opinion", &next.DNS.SecondOpinion, &old.DNS.SecondOpinion},
 		{"fleet.url", &next.Fleet.URL, &old.Fleet.URL},
 		{"fleet.key_file", &next.Fleet.KeyFile, &old.Fleet.KeyFile},

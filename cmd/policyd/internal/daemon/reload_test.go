@@ -81,13 +81,13 @@ func TestSettingsThatNeedARestartAreKept(t *testing.T) {
 	text, err := os.ReadFile(l.config)
 	require.NoError(t, err)
 	other := strings.NewReplacer("/sock\"", "/sock2\"", "state_dir = \"\"", "state_dir = \"/nonexistent\"", "socket = \"\"", "socket = \"/nonexistent/admin\"").Replace(string(text)) +
-		"metrics.listen = \"127.0.0.1:1\"\nserver.socket_mode = \"0666\"\nserver.socket_group = \"0\"\npolicy.mixed_mx = \"ignore\"\n"
+		"metrics.listen = \"127.0.0.1:1\"\nhttp.listen = \"127.0.0.1:2\"\nserver.socket_mode = \"0666\"\nserver.socket_group = \"0\"\npolicy.mixed_mx = \"ignore\"\n"
 	require.NoError(t, os.WriteFile(l.config, []byte(other), 0o600))
 	require.NoError(t, l.daemon.Reload())
 	want := old.Settings
 	want.Policy.MixedMX = "ignore"
 	require.Equal(t, want, l.daemon.Settings().Settings)
-	keys := []string{"server.listen", "server.socket_mode", "server.socket_group", "cache.state_dir", "admin.socket", "metrics.listen"}
+	keys := []string{"server.listen", "server.socket_mode", "server.socket_group", "cache.state_dir", "admin.socket", "metrics.listen", "http.listen"}
 	require.Equal(t, keys, l.daemon.LastReload().Restart)
 	for _, key := range keys {
 		require.Contains(t, l.log.String(), "setting="+key)

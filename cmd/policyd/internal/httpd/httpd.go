@@ -1,5 +1,5 @@
-// Package httpd serves HTTP to the few clients that an operator has, a command or a monitoring system: everything
-// that one of them can make the daemon hold is bounded.
+// Package httpd serves HTTP to commands, to a monitoring system and to mail servers: everything that one of them can make
+// the daemon hold is bounded.
 package httpd
 
 import (
@@ -13,20 +13,22 @@ import (
 	"golang.org/x/net/netutil"
 )
 
-// The bounds. A connection more than there may be waits in the backlog of the listener.
+// The bounds, beside the number of connections. Connections above that wait in the backlog of the listener.
 const (
-	maxConnections = 32
-	maxHeader      = 8 << 10
-	headerTimeout  = 5 * time.Second
-	readTimeout    = 10 * time.Second
-	writeTimeout   = time.Minute
-	idleTimeout    = 10 * time.Second
-	drainTimeout   = 500 * time.Millisecond
+	maxHeader     = 8 << 10
+	headerTimeout = 5 * time.Second
+	readTimeout   = 10 * time.Second
+	writeTimeout  = time.Minute
+	idleTimeout   = 10 * time.Second
+	drainTimeout  = 500 * time.Millisecond
 )
 
-// Run serves l until ctx ends, lets requests end that are under way, for half a second, and closes l. The error is
-// that of ctx, or of a listener that is broken.
-func Run(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
+// ForOperator is the connection limit of a listener for the operator.
+const ForOperator = 32
+
+// Run serves l with at most the given number of connections until ctx ends, lets requests end that are under way, for half
+// a second, and closes l. The error is that of ctx, or of a listener that is broken.
+func Run(ctx context.Context, l net.Listener, h http.Handler, connections int, log *slog.Logger) error {
 	requests, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	server := &http.Server{
@@ -46,7 +48,7 @@ func Run(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) 
 			_ = server.Close()
 		}
 	})
-	err := server.Serve(netutil.LimitListener(l, maxConnections))
+	err := server.Serve(netutil.LimitListener(l, connections))
 	if stop() { // ctx has not ended
 		_ = server.Close()
 		return err

@@ -28,7 +28,7 @@ func start(t *testing.T, h http.HandlerFunc) (address string, stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() {
-		if err := httpd.Run(ctx, l, h, slog.New(slog.DiscardHandler)); !errors.Is(err, context.Canceled) {
+		if err := httpd.Run(ctx, l, h, httpd.ForOperator, slog.New(slog.DiscardHandler)); !errors.Is(err, context.Canceled) {
 			t.Errorf("Run returned %v", err)
 		}
 	})
@@ -90,7 +90,7 @@ func TestABrokenListenerEndsIt(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	require.NoError(t, l.Close())
-	require.ErrorIs(t, httpd.Run(t.Context(), l, http.NotFoundHandler(), slog.New(slog.DiscardHandler)), net.ErrClosed)
+	require.ErrorIs(t, httpd.Run(t.Context(), l, http.NotFoundHandler(), httpd.ForOperator, slog.New(slog.DiscardHandler)), net.ErrClosed)
 }
 
 func TestHeadersAreBounded(t *testing.T) {

@@ -51,7 +51,7 @@ func say(w http.ResponseWriter, code int, text string) {
 
 // Run serves l until ctx ends. The error is that of ctx, or of l.
 func (s *Server) Run(ctx context.Context, l net.Listener) error {
-	if err := httpd.Run(ctx, l, s.Handler(), s.Log); err != nil {
+	if err := httpd.Run(ctx, l, s.Handler(), httpd.ForOperator, s.Log); err != nil {
 		return fmt.Errorf("metrics: %w", err)
 	}
 	return nil

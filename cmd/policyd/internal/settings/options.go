@@ -146,6 +146,9 @@ func (l *Loaded) warnings() []string {
 	if l.Metrics.Listen != "" && !loopback(l.Metrics.Listen) {
 		w = append(w, "metrics.listen: "+l.Metrics.Listen+" is reachable from other machines")
 	}
+	if l.HTTP.Listen != "" && !loopback(l.HTTP.Listen) {
+		w = append(w, "http.listen: "+l.HTTP.Listen+" is reachable from other machines, and an attacker on the path can forge answers")
+	}
 	if l.Port26.Mode == "always" {
 		w = append(w, fmt.Sprintf(`port26.mode = "always": mail for an smtps- host whose port %d does not work stays in the queue until it bounces`, l.Port26.Port))
 	}

@@ -32,6 +32,7 @@ type Settings struct {
 	Port26    Port26   `toml:"port26" json:"port26"`
 	TLS       TLS      `toml:"tls" json:"tls"`
 	Admin     Admin    `toml:"admin" json:"admin"`
+	HTTP      HTTP     `toml:"http" json:"http"`
 	Metrics   Metrics  `toml:"metrics" json:"metrics"`
 	Log       Log      `toml:"log" json:"log"`
 }
@@ -108,6 +109,11 @@ type TLS struct {
 // Admin is the table [admin].
 type Admin struct {
 	Socket string `toml:"socket" json:"socket"`
+}
+
+// HTTP is the table [http].
+type HTTP struct {
+	Listen string `toml:"listen" json:"listen"`
 }
 
 // Metrics is the table [metrics].

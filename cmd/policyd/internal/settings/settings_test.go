@@ -77,6 +77,8 @@ probe_special_addresses = false
 ca_file = ""
 [admin]
 socket = "/run/policyd/admin.sock"
+[http]
+listen = ""
 [metrics]
 listen = ""
 [log]
@@ -217,6 +219,7 @@ func TestWarnings(t *testing.T) {
 		{"mode report", `mode = "report"`, "answered NOTFOUND"},
 		{"trust in a server elsewhere", "[dns]\ntrust_ad = \"always\"\nservers = [\"192.0.2.1\"]", "forge"},
 		{"listening to all", "[server]\nlisten = [\":2526\"]", "other machines"},
+		{"questions to all", "[http]\nlisten = \":2527\"", "forge answers"},
 		{"metrics to all", "[metrics]\nlisten = \"0.0.0.0:9526\"", "other machines"},
 		{"port 26 always", "[port26]\nmode = \"always\"", "bounces"},
 		{"special addresses", "[port26]\nprobe_special_addresses = true", "remote senders"},

@@ -226,6 +226,13 @@ func sections() []section {
 				func(s *Settings) error { return optional(s.Admin.Socket, socketPath) },
 			},
 		}},
+		{"http", "Answers in JSON over HTTP for mail servers other than Postfix. The admin socket gives the same answers.", []row{
+			{
+				"listen", "host:port",
+				"Address for these mail servers, such as 127.0.0.1:2527, with /v1/policy and /v1/route only. HTTP does not protect the answers, so use a loopback address. Empty means no listener. A change needs a restart.",
+				func(s *Settings) error { return optional(s.HTTP.Listen, hostPort) },
+			},
+		}},
 		{"metrics", "", []row{
 			{
 				"listen", "host:port",
