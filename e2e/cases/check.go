@@ -73,7 +73,7 @@ func checkTable() []check {
 		on26("port26-certificate-chain", "check-n.test", lab.Implicit, lab.SelfSigned),
 		on26("port26-certificate-expired", "check-o.test", lab.Implicit, lab.ExpiredCert),
 		// The firewall of this machine may be the cause.
-		{name: "policyd check: silence without a witness is no failure", domain: "check-p.test", alone: true,
+		{name: "policyd check: silence without a witness is not a failure", domain: "check-p.test", alone: true,
 			hosts: []host{does("starttls-mx", lab.BlackHole)}, findings: findings{exit: 3, verdict: "untested"}},
 		{name: "policyd check: dane-mismatch", domain: "check-q.test", hosts: []host{mismatch},
 			findings: findings{exit: 1, errors: "dane-mismatch", policy: "dane-only"}},

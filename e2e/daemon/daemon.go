@@ -214,6 +214,16 @@ func (p *Process) Ended() <-chan struct{} { return p.life.Done() }
 // PID is the process ID.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
+// Memory is the resident memory in MiB, see proc_pid_status(5).
+func (p *Process) Memory() (mib float64, err error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
+	if err == nil {
+		_, after, _ := strings.Cut(string(text), "VmRSS:")
+		_, err = fmt.Sscan(after, &mib)
+	}
+	return mib / 1024, err
+}
+
 // Kill ends the process with SIGKILL. It accepts nil.
 func (p *Process) Kill() {
 	if p != nil {

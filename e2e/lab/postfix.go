@@ -124,7 +124,7 @@ func (p *Postfix) configure() error {
 		compose(p.path("/etc/postfix/master.cf"), labMaster, share+"/master.cf.dist",
 			filepath.Join(p.source, "postfix", "master.cf.example")),
 		write(p.path("/etc/postfix/aliases"), "someone "+p.inside("mailbox")+"\n"),
-		// local(8) writes to it as the user nobody.
+		// local(8) writes to it without the privileges of root.
 		write(p.mailbox(), ""), os.Chmod(p.mailbox(), 0o666),
 		give(p.path("/var/lib/postfix"), "postfix"),
 	)

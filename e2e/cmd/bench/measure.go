@@ -206,7 +206,7 @@ func (b *bench) memory(ctx context.Context) (rows [][]string, err error) {
 				if err := s.fill(ctx, connections, domains); err != nil {
 					return err
 				}
-				size, err := s.memory()
+				size, err := s.Memory()
 				if err != nil {
 					return err
 				}

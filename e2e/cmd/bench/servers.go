@@ -136,18 +136,6 @@ func (s *server) awake(ctx context.Context) error {
 	}
 }
 
-// memory is the resident memory in MiB, proc_pid_status(5).
-func (s *server) memory() (float64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.PID()))
-	if err != nil {
-		return 0, err
-	}
-	_, after, _ := strings.Cut(string(text), "VmRSS:")
-	line, _, _ := strings.Cut(after, "kB")
-	kib, err := strconv.ParseFloat(strings.TrimSpace(line), 64)
-	return kib / 1024, err
-}
-
 // cpu is the processor time that the process has used, proc_pid_stat(5).
 func (s *server) cpu() (time.Duration, error) {
 	const tick = 10 * time.Millisecond // 1/USER_HZ, the same on all Linux

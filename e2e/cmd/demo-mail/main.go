@@ -1,8 +1,8 @@
-// Command demo-mail is the end-to-end lab as a show: real mail through real Postfix, real unbound and a built policyd,
-// to receivers that keep their promises, break them or are under attack. Each case is a line with what became of
-// the mail. It runs in namespaces of its own, so it needs root and leaves nothing behind.
+// Command demo-mail demonstrates the cases of the end-to-end lab: real mail through real Postfix, real unbound and a built
+// policyd, to receivers that keep their promises, break them or are under attack. Each case is a line with the fate of the
+// mail. It runs in namespaces of its own, so it needs root and leaves nothing behind.
 //
-// The exit status is 1 if anything is not as it should be.
+// The exit status is 1 if any result is wrong.
 package main
 
 import (
@@ -13,7 +13,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -21,17 +20,19 @@ import (
 
 	"github.com/policyd/policyd/e2e/cases"
 	"github.com/policyd/policyd/e2e/lab"
+	"github.com/policyd/policyd/internal/text"
 )
 
 func main() {
 	binary := flag.String("policyd", "bin/policyd", "the built `binary`")
+	source := flag.String("source", ".", "the top `directory` of the source tree, where the Postfix examples are")
 	logs := flag.Bool("log", false, "show the lines of the mail log too")
 	flag.Parse()
 	os.Exit(lab.Isolated(func() int {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
-		colour := os.Getenv("NO_COLOR") == "" && term.IsTerminal(int(os.Stdout.Fd()))
-		if err := show(ctx, *binary, page{to: os.Stdout, colour: colour, logs: *logs}); err != nil {
+		colour := text.Palette(os.Getenv("NO_COLOR") == "" && term.IsTerminal(int(os.Stdout.Fd())))
+		if err := show(ctx, *binary, *source, page{to: os.Stdout, colour: colour, logs: *logs}); err != nil {
 			fmt.Fprintln(os.Stderr, "demo-mail:", err)
 			return 1
 		}
@@ -40,13 +41,9 @@ func main() {
 }
 
 // show runs all cases.
-func show(ctx context.Context, binary string, p page) error {
+func show(ctx context.Context, binary, source string, p page) error {
 	begun := time.Now()
-	root, err := root()
-	if err != nil {
-		return err
-	}
-	l, err := lab.New(lab.Options{Policyd: binary, Source: root})
+	l, err := lab.New(lab.Options{Policyd: binary, Source: source})
 	if err != nil {
 		return err
 	}
@@ -72,7 +69,7 @@ func show(ctx context.Context, binary string, p page) error {
 			p.line(name, result)
 		}
 	}
-	_, _ = fmt.Fprintf(p.to, "\n%d cases in %v, %d not as they should be. Nothing of it is left.\n",
+	_, _ = fmt.Fprintf(p.to, "\n%d cases in %v, %d with a wrong result. Nothing is left behind.\n",
 		all, time.Since(begun).Round(time.Second), wrong)
 	if wrong > 0 {
 		return fmt.Errorf("%d cases went wrong", wrong)
@@ -80,23 +77,9 @@ func show(ctx context.Context, binary string, p page) error {
 	return nil
 }
 
-// root is the top of the source tree, where the Postfix examples are.
-func root() (string, error) {
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	for ; dir != "/"; dir = filepath.Dir(dir) {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return dir, nil
-		}
-	}
-	return "", errors.New("run it inside the source tree")
-}
-
-// page is where the show is written.
+// page writes the demonstration.
 type page struct {
 	to     io.Writer
-	colour bool
+	colour text.Palette
 	logs   bool
 }

@@ -6,36 +6,21 @@ import (
 	"strings"
 
 	"github.com/policyd/policyd/e2e/cases"
+	"github.com/policyd/policyd/internal/text"
 )
-
-// The colours of a terminal.
-const (
-	bold  = "\x1b[1m"
-	green = "\x1b[32m"
-	red   = "\x1b[31m"
-	faint = "\x1b[2m"
-	plain = "\x1b[0m"
-)
-
-func (p page) paint(colour, text string) string {
-	if !p.colour {
-		return text
-	}
-	return colour + text + plain
-}
 
 func (p page) heading(phase cases.Phase) {
-	_, _ = fmt.Fprintf(p.to, "\n%s (port26.mode = %q)\n", p.paint(bold, phase.Name), phase.Port26)
+	_, _ = fmt.Fprintf(p.to, "\n%s (port26.mode = %q)\n", p.colour.Paint(text.Bold, phase.Name), phase.Port26)
 }
 
 // column is as wide as the longest outcome of a mail.
 const column = 26
 
-// line shows one case: whether it is as it should be, what became of the mail, and what the case is.
+// line shows one case: whether its result is right, the fate of the mail, and the name of the case.
 func (p page) line(name string, r cases.Result) {
-	mark := p.paint(green, "ok  ")
+	mark := p.colour.Paint(text.Green, "ok  ")
 	if r.Err != nil {
-		mark = p.paint(red, "BAD ")
+		mark = p.colour.Paint(text.Red, "BAD ")
 	}
 	_, _ = fmt.Fprintf(p.to, "%s %-*s %s\n", mark, column, outcome(r.Line), name)
 	if r.Err != nil {
@@ -46,9 +31,9 @@ func (p page) line(name string, r cases.Result) {
 	}
 }
 
-func (p page) indented(text string) {
-	for line := range strings.Lines(text) {
-		_, _ = fmt.Fprintf(p.to, "       %s\n", p.paint(faint, strings.TrimRight(line, "\n")))
+func (p page) indented(lines string) {
+	for line := range strings.Lines(lines) {
+		_, _ = fmt.Fprintf(p.to, "       %s\n", p.colour.Paint("2", strings.TrimRight(line, "\n")))
 	}
 }
 

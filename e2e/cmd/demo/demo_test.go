@@ -73,7 +73,7 @@ func TestDemo(t *testing.T) {
 		nothingLeft(t)
 	})
 
-	t.Run("who stops reading leaves nothing behind", func(t *testing.T) {
+	t.Run("a reader that stops early leaves nothing behind", func(t *testing.T) {
 		self, err := os.Executable()
 		require.NoError(t, err)
 		command := exec.Command(self)

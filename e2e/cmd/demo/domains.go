@@ -9,19 +9,19 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// domain is one of the made-up domains.
+// domain is one of the invented domains.
 type domain struct {
 	name, about string
 	// mx are the MX records: preference and the first label of the host.
 	mx []string
-	// unsigned domains have no DNSSEC, those that are bogus have signatures that do not verify.
+	// unsigned domains have no DNSSEC; bogus domains have signatures that do not verify.
 	unsigned, bogus bool
-	// tlsa is a TLSA record of every host for port 25; empty: there is none.
+	// tlsa is a TLSA record of every host for port 25; "" is none.
 	tlsa string
-	// policy and route are the expected answers of the two maps; policy26 that for the key of the route, where
-	// there is one.
+	// policy and route are the expected answers of the two maps; policy26 is the policy for the key of the route, if there
+	// is one.
 	policy, route, policy26 string
-	// then is what Postfix does with them.
+	// then is what Postfix does with these answers.
 	then string
 }
 
@@ -33,7 +33,7 @@ func domains() []domain {
 			name: "starttls.example", about: "Every MX host promises STARTTLS on port 25.",
 			mx:     []string{"10 starttls-mx"},
 			policy: "OK secure match=starttls-mx.starttls.example servername=hostname", route: nothing,
-			then: "Port 25, STARTTLS, a valid certificate with that name. If somebody strips STARTTLS, the mail waits.",
+			then: "Port 25, STARTTLS, a valid certificate with that name. If an attacker strips STARTTLS, the mail waits.",
 		},
 		{
 			name: "smtps.example", about: "Every MX host promises implicit TLS on port 26 too.",
@@ -46,22 +46,22 @@ func domains() []domain {
 			name: "mixed.example", about: "One MX host promises, one does not.",
 			mx:     []string{"10 mx", "20 starttls-mx"},
 			policy: "OK secure match=starttls-mx.mixed.example servername=hostname", route: nothing,
-			then: "Only the host that keeps its promise gets the mail. Who blocks it gains nothing: the mail waits.",
+			then: "Only the host that keeps its promise gets the mail. An attacker who blocks it gains nothing: the mail waits.",
 		},
 		{
 			name: "dane.example", about: "No prefix, but TLSA records for its host: DANE.",
 			mx: []string{"10 mx"}, tlsa: "3 1 1 " + strings.Repeat("ab", sha256.Size),
 			policy: "OK dane-only", route: nothing,
-			then: "Postfix takes only the certificate that the DNS names.",
+			then: "Postfix accepts only the certificate that the DNS names.",
 		},
 		{
 			name: "unsigned.example", about: "The same promise without DNSSEC.",
 			mx: []string{"10 starttls-mx"}, unsigned: true,
 			policy: "OK secure match=starttls-mx.unsigned.example servername=hostname", route: nothing,
-			then: "The promise counts. It is marked as unsigned: it does not stop those who also forge DNS.",
+			then: "The promise counts. It is marked as unsigned: it does not stop an attacker who also forges DNS.",
 		},
 		{
-			name: "plain.example", about: "No promise: most of the world today.",
+			name: "plain.example", about: "No promise: most domains today.",
 			mx:     []string{"10 mx"},
 			policy: nothing, route: nothing,
 			then: "Mail is sent as before.",
@@ -70,13 +70,13 @@ func domains() []domain {
 			name: "bogus.example", about: "The DNSSEC signatures do not verify: an attack, or a broken zone.",
 			mx: []string{"10 starttls-mx"}, bogus: true,
 			policy: "TEMP MX lookup for bogus.example failed: SERVFAIL (DNSSEC Bogus)", route: nothing,
-			then: "The mail waits: nobody knows what the MX records say.",
+			then: "The mail waits: the MX records cannot be trusted.",
 		},
 		{
-			name: "own.example", about: "A domain that this site receives itself (exclude_domains).",
+			name: "own.example", about: "A domain whose mail this site receives (exclude_domains).",
 			mx:     []string{"10 smtps-mx"},
 			policy: "OK secure match=smtps-mx.own.example servername=hostname", route: nothing,
-			then: "No route, ever: it would send our own mail round in a loop.",
+			then: "Never a route: it would create a mail loop.",
 		},
 	}
 }
@@ -109,7 +109,7 @@ type question struct {
 	want    string
 }
 
-// questions are what Postfix asks on the way of one mail.
+// questions are the lookups of Postfix for one mail.
 func (d domain) questions() []question {
 	const tls, transport = "smtp_tls_policy_maps", "transport_maps"
 	qs := []question{

@@ -1,6 +1,6 @@
-// Command demo shows what policyd tells Postfix, byte for byte, and why. It starts
-// a built policyd and a resolver that knows a few made-up domains, both on loopback, asks as Postfix does, and leaves
-// nothing behind. It needs no root, no packages and no network.
+// Command demo shows the answers of policyd to Postfix, byte for byte, and why. It starts a built policyd and a resolver
+// that knows a few invented domains, both on loopback, asks as Postfix does, and leaves nothing behind. It needs no root,
+// no packages and no network.
 //
 // The exit status is 1 if any answer is not the expected one.
 package main
@@ -19,6 +19,7 @@ import (
 
 	"github.com/policyd/policyd/e2e/daemon"
 	"github.com/policyd/policyd/internal/dns/dnstest"
+	"github.com/policyd/policyd/internal/text"
 )
 
 func main() {
@@ -27,7 +28,7 @@ func main() {
 	signal.Ignore(syscall.SIGPIPE) // clean up even if the reader has gone
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	colour := os.Getenv("NO_COLOR") == "" && term.IsTerminal(int(os.Stdout.Fd()))
+	colour := text.Palette(os.Getenv("NO_COLOR") == "" && term.IsTerminal(int(os.Stdout.Fd())))
 	if err := run(ctx, *binary, domains(), page{to: os.Stdout, colour: colour}); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		stop()
@@ -35,7 +36,7 @@ func main() {
 	}
 }
 
-// settings are the defaults, except that everything is in one directory, and that port 26 of the made-up hosts is not
+// settings are the defaults, except that everything is in one directory, and that port 26 of the invented hosts is not
 // probed.
 const settings = `overrides = "DIR/overrides"
 
@@ -93,7 +94,7 @@ func startLab(of []domain) (*dnstest.Server, error) {
 	return lab, nil
 }
 
-// show asks for every domain and prints what comes.
+// show asks about every domain and prints the answers.
 func (a asker) show(ctx context.Context, of []domain, out page) error {
 	out.title()
 	explanations, err := a.explain(ctx, of)

@@ -5,83 +5,55 @@ import (
 	"io"
 	"strings"
 
+	"github.com/policyd/policyd/internal/text"
 	"github.com/policyd/policyd/socketmap"
 )
 
-// page is where the demonstration is written: 80 columns, and colour on a terminal.
+// page writes the demonstration: 80 columns, and colour on a terminal.
 type page struct {
 	to     io.Writer
-	colour bool
+	colour text.Palette
 }
 
 const (
-	width  = 80
-	margin = 10 // of the explanation
+	width     = text.Columns
+	dim       = text.Style("2")
+	labelWide = 10
 )
 
-// The styles, as SGR parameters.
-const (
-	bold  = "1"
-	dim   = "2"
-	red   = "31"
-	green = "32"
-)
-
-func (p page) paint(style, text string) string {
-	if !p.colour {
-		return text
-	}
-	return "\x1b[" + style + "m" + text + "\x1b[0m"
+func (p page) line(line string) {
+	_, _ = fmt.Fprintln(p.to, line) // the reader may have gone
 }
 
-func (p page) line(text string) {
-	_, _ = fmt.Fprintln(p.to, text) // the reader may have gone
+// paragraph writes text after a label, in as many lines as it takes.
+func (p page) paragraph(label, words string) {
+	label = fmt.Sprintf("%-*s", labelWide, label)
+	var b strings.Builder
+	text.Wrap(&b, "  "+label, words)
+	lines := strings.Replace(b.String(), label, p.colour.Paint(dim, label), 1)
+	p.line(strings.TrimSuffix(lines, "\n"))
 }
 
-// paragraph writes text behind a label, in as many lines as it takes.
-func (p page) paragraph(label, text string) {
-	const indent = 2
-	room := width - indent - margin
-	label = fmt.Sprintf("%-*s", margin, label)
-	row := ""
-	flush := func() {
-		p.line(strings.Repeat(" ", indent) + p.paint(dim, label) + row)
-		label, row = strings.Repeat(" ", margin), ""
-	}
-	for word := range strings.FieldsSeq(text) {
-		switch {
-		case row == "":
-			row = word
-		case len(row)+1+len(word) > room:
-			flush()
-			row = word
-		default:
-			row += " " + word
-		}
-	}
-	flush()
-}
-
-// list writes paragraphs, of which the first has the label.
+// list writes paragraphs, the first of which has the label.
 func (p page) list(label string, texts []string) {
-	for _, text := range texts {
-		p.paragraph(label, "- "+text)
+	for _, t := range texts {
+		p.paragraph(label, "- "+t)
 		label = ""
 	}
 }
 
 func (p page) title() {
-	p.line(p.paint(bold, "policyd: what Postfix is told, byte for byte, and why"))
+	p.line(p.colour.Paint(text.Bold, "policyd: its answers to Postfix, byte for byte, and their reasons"))
 	p.line("")
-	p.line("For each mail Postfix asks two tables over a socket: which TLS policy must hold,")
-	p.line("and whether a transport of its own takes the mail. Answers are netstrings,")
-	p.line(`"length:text,". The domains are made up; all of this happens on loopback.`)
+	p.line("For each mail Postfix looks up two tables over a socket: which TLS policy must")
+	p.line("hold, and whether another transport delivers the mail. Answers are netstrings,")
+	p.line(`"length:text,". The domains are invented, and everything runs on loopback.`)
 }
 
-// domain writes what the domain has in the DNS.
+// domain writes the records of the domain in the DNS.
 func (p page) domain(d domain, e explanation) {
 	p.line("")
-	p.line(p.paint(bold, d.name) + " " + strings.Repeat("-", width-len(d.name)-1))
+	p.line(p.colour.Paint(text.Bold, d.name) + " " + strings.Repeat("-", width-len(d.name)-1))
 	p.line("  " + d.about)
 	p.line("")
 	for _, mx := range e.MX {
@@ -91,19 +63,19 @@ func (p page) domain(d domain, e explanation) {
 	p.line("")
 }
 
-// answer writes a question and its reply as it comes over the socket.
+// answer writes a question and its reply as it arrives over the socket.
 func (p page) answer(q question, got socketmap.Reply) {
-	p.line(fmt.Sprintf("  %-34s %s", q.request.Map+" "+q.request.Key, p.paint(dim, q.setting)))
+	p.line(fmt.Sprintf("  %-34s %s", q.request.Map+" "+q.request.Key, p.colour.Paint(dim, q.setting)))
 	wire := string(socketmap.AppendNetstring(nil, got.String()))
 	if got.String() == q.want {
-		p.line("    " + p.paint(green, wire))
+		p.line("    " + p.colour.Paint(text.Green, wire))
 		return
 	}
-	p.line("    " + p.paint(red, wire))
-	p.line("    " + p.paint(red, "expected: "+q.want))
+	p.line("    " + p.colour.Paint(text.Red, wire))
+	p.line("    " + p.colour.Paint(text.Red, "expected: "+q.want))
 }
 
-// reasons writes why, in policyd's words and then in plain ones.
+// reasons writes why: first the explanation of policyd, then one in plain words.
 func (p page) reasons(d domain, e explanation) {
 	p.line("")
 	p.list("policy", e.Why)

@@ -14,19 +14,20 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"github.com/policyd/policyd/e2e/daemon"
 	"github.com/policyd/policyd/socketmap"
 )
 
-// dial connects over TCP. Everything on the connection fails after patience.
+// dial connects over TCP. Everything on the connection fails after timeout.
 func (p *policyd) dial(ctx context.Context) (*net.TCPConn, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "tcp", p.tcp)
 	if err != nil {
 		return nil, err
 	}
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetDeadline(time.Now().Add(timeout))
 	return c.(*net.TCPConn), nil
 }
 
@@ -146,7 +147,7 @@ func slowClients(ctx context.Context, s *scene) (string, error) {
 			case 0:
 				go func() {
 					for i := range half {
-						if _, err := c.Write(half[i : i+1]); err != nil || wait(ctx, 500*time.Millisecond) != nil {
+						if _, err := c.Write(half[i : i+1]); err != nil || daemon.Sleep(ctx, 500*time.Millisecond) != nil {
 							return
 						}
 					}
@@ -181,7 +182,7 @@ func malformed(ctx context.Context, s *scene) (string, error) {
 		[]byte("5:ab cdX"), []byte("3:abc,"), []byte(":,"), []byte("GET / HTTP/1.1\r\n\r\n"),
 		bytes.Repeat([]byte{0xff}, 4096), {0},
 	}
-	before, rounds := len(s.p.Log.String()), s.count(2000, 300)
+	before, rounds := len(s.p.Log.Lines(0)), s.count(2000, 300)
 	for range rounds {
 		for _, b := range bad {
 			c, err := s.p.dial(ctx)
@@ -195,9 +196,9 @@ func malformed(ctx context.Context, s *scene) (string, error) {
 		}
 	}
 	var err error
-	const quiet = 4096
-	if grown := len(s.p.Log.String()) - before; grown > quiet {
-		err = fmt.Errorf("the log has grown by %d bytes", grown)
+	const quiet = 20
+	if grown := len(s.p.Log.Lines(before)); grown > quiet {
+		err = fmt.Errorf("the log has grown by %d lines", grown)
 	}
 	return s.counted(ctx, rounds*len(bad), err)
 }
@@ -252,7 +253,8 @@ func fewFiles(ctx context.Context, s *scene) (string, error) {
 	const clients = 300
 	_, done, err := s.p.crowd(ctx, clients, nil) // more than there are descriptors
 	defer done()
-	return fmt.Sprintf("%d idle connections", clients), errors.Join(err, s.span(ctx, 10*time.Second, 4*time.Second))
+	_, waited := span(10*time.Second, 4*time.Second)(ctx, s)
+	return fmt.Sprintf("%d idle connections", clients), errors.Join(err, waited)
 }
 
 // fillMemory asks for more and more domains with long answers, while clients hold back the end of the longest request
@@ -269,7 +271,7 @@ func fillMemory(ctx context.Context, s *scene) (string, error) {
 		all.Go(func() {
 			c, err := s.p.dial(ctx)
 			for n := 0; err == nil && n < total/clients; n++ {
-				_ = c.SetDeadline(time.Now().Add(patience))
+				_ = c.SetDeadline(time.Now().Add(timeout))
 				err = answersOn(c, question{request: policyOf(fmt.Sprintf("c%d-%d.flood.example", i, n)),
 					best: notFound, temp: true})
 			}
@@ -278,7 +280,7 @@ func fillMemory(ctx context.Context, s *scene) (string, error) {
 	}
 	_, done, err := s.p.crowd(ctx, held, request[:len(request)-1])
 	defer done()
-	highest, failed := highest(all.Wait, s.p.memory)
+	highest, failed := highest(all.Wait, s.p.Memory)
 	err = errors.Join(err, failed)
 	if highest > most {
 		err = errors.Join(err, fmt.Errorf("%.0f MiB", highest))

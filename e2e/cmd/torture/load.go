@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/policyd/policyd/e2e/daemon"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -32,7 +33,7 @@ type loading struct {
 	connections int
 	pause       time.Duration
 	questions   []question
-	// gaps says that there are times without a policyd, in which all wait.
+	// gaps means that there are times without a policyd, in which all clients wait.
 	gaps bool
 }
 
@@ -54,7 +55,7 @@ func (l *load) drive(ctx context.Context, address string, pause time.Duration) {
 			_ = c.Close()
 		}
 	}()
-	for wait(ctx, pause) == nil {
+	for daemon.Sleep(ctx, pause) == nil {
 		l.mu.Lock()
 		q := l.questions[rand.IntN(len(l.questions))]
 		l.mu.Unlock()
@@ -72,19 +73,17 @@ func (l *load) drive(ctx context.Context, address string, pause time.Duration) {
 }
 
 // lookup asks on *c, which it makes when there is none and closes after an error.
-func lookup(ctx context.Context, address string, c **socketmap.Client, request socketmap.Request) (socketmap.Reply,
-	error) {
-	limited, cancel := context.WithTimeout(ctx, patience)
+func lookup(ctx context.Context, address string, c **socketmap.Client, request socketmap.Request) (r socketmap.Reply,
+	err error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	if *c == nil {
-		fresh, err := socketmap.Dial(limited, address)
-		if err != nil {
-			return socketmap.Reply{}, err
+		if *c, err = socketmap.Dial(ctx, address); err != nil {
+			*c = nil
+			return r, err
 		}
-		*c = fresh
 	}
-	r, err := (*c).Lookup(limited, request)
-	if err != nil {
+	if r, err = (*c).Lookup(ctx, request); err != nil {
 		_ = (*c).Close()
 		*c = nil
 	}
@@ -146,5 +145,3 @@ func quantile(sorted []time.Duration, part float64) time.Duration {
 	}
 	return sorted[min(int(part*float64(len(sorted))), len(sorted)-1)]
 }
-
-func millis(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000) }

@@ -1,26 +1,25 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/policyd/policyd/e2e/daemon"
 	"github.com/policyd/policyd/socketmap"
 )
 
-// patience is for a machine that is busy; what takes seconds otherwise may take this long.
-const patience = 45 * time.Second
-
-// settings are the defaults except for paths, for what is on loopback here, and for what setup says.
+// settings are the defaults except for paths, for what is on loopback here, and for the fields of setup.
 const settings = `overrides = "DIR/overrides"
 [server]
 listen = ["unix:DIR/s", "%[1]s"]
@@ -49,9 +48,9 @@ type setup struct {
 	resolvConf bool
 	// state is where the state directory is: "" is a directory of its own, otherwise the size of a file system for it.
 	state string
-	// passed says that the listener is passed, as policyd.socket does, and outlives the process.
+	// passed means that the listener is passed, as policyd.socket does, and outlives the process.
 	passed bool
-	// memory is the limit of a control group for it, in bytes.
+	// memory is the limit of a control group for the process, in bytes.
 	memory int64
 	daemon.Command
 }
@@ -128,30 +127,27 @@ func (p *policyd) again(ctx context.Context) error {
 		return err
 	}
 	p.Process = next
-	// On a passed listener a connection does not show that the process is ready for a signal; an answer does.
-	_, err = p.Ask(ctx, policyOf("*"))
-	return err
+	// With a passed listener a connection does not show that the process is ready for a signal; an answer does. Like
+	// Postfix, try again when a connection is closed without an answer.
+	return poll(ctx, "policyd answers again", func() (bool, error) {
+		_, err := p.Ask(ctx, policyOf("*"))
+		return err == nil, nil
+	})
 }
 
-// finish stops a policyd that must be running and well.
+// finish stops a policyd that must be running and sound.
 func (p *policyd) finish() error {
-	select {
-	case <-p.Ended():
-		return fmt.Errorf("policyd has ended; its log ends:\n%s", tail(p.Log.String()))
-	default:
-	}
-	if err := p.Stop(); err != nil {
-		return fmt.Errorf("policyd did not end well: %w; its log ends:\n%s", err, tail(p.Log.String()))
+	err := p.Signal(syscall.Signal(0)) // an error if it has ended
+	if err == nil {
+		err = p.Stop()
 	}
 	if log := p.Log.String(); strings.Contains(log, "panic") || strings.Contains(log, "DATA RACE") {
-		return fmt.Errorf("policyd panicked; its log ends:\n%s", tail(log))
+		err = errors.Join(err, errors.New("policyd panicked"))
+	}
+	if err != nil {
+		return fmt.Errorf("policyd did not end well: %w; its log ends:\n%s", err, p.Log.Tail(20, ""))
 	}
 	return nil
-}
-
-func tail(log string) string {
-	const longest = 2000
-	return log[max(0, len(log)-longest):]
 }
 
 // best asks until every question has its best answer, and returns how long that took.
@@ -174,12 +170,12 @@ func (p *policyd) best(ctx context.Context, questions []question) (time.Duration
 	return time.Since(begun), nil
 }
 
-// recover returns how long it took until all answers were the best again. Back-offs of minutes would show.
+// recover returns how long it took until all answers were the best again.
 func (p *policyd) recover(ctx context.Context, questions []question) (string, error) {
 	const seconds = 25 * time.Second
 	took, err := p.best(ctx, questions)
 	if err == nil && took > seconds {
-		err = fmt.Errorf("the best answers came back after %v only", took)
+		err = fmt.Errorf("the best answers took %v to come back", took)
 	}
 	return fmt.Sprintf("back after %.1f s", took.Seconds()), err
 }
@@ -189,25 +185,31 @@ func (p *policyd) logged(words string) error {
 	const most = 20
 	n := 0
 	first, also, _ := strings.Cut(words, " … ")
-	for line := range strings.Lines(p.Log.String()) {
+	for _, line := range p.Log.Lines(0) {
 		if strings.Contains(line, first) && strings.Contains(line, also) {
 			n++
 		}
 	}
 	if n == 0 || n > most {
-		return fmt.Errorf("%q is in the log %d times; it ends:\n%s", words, n, tail(p.Log.String()))
+		return fmt.Errorf("%q is in the log %d times; it ends:\n%s", words, n, p.Log.Tail(20, ""))
 	}
 	return nil
 }
 
-// awaitLog waits until words are in the log so many times.
-func (p *policyd) awaitLog(ctx context.Context, words string, times int) error {
-	return poll(ctx, "log "+words, func() (bool, error) { return strings.Count(p.Log.String(), words) >= times, nil })
+// awaitLog waits until words are in the log.
+func (p *policyd) awaitLog(ctx context.Context, words string) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	_, _, err := p.Log.Wait(ctx, 0, func(line string) bool { return strings.Contains(line, words) })
+	if err != nil {
+		err = fmt.Errorf("waiting for %q in the log: %w", words, err)
+	}
+	return err
 }
 
 // metric reads the sum of a metric over its labels.
 func (p *policyd) metric(ctx context.Context, name string) (float64, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.metrics+"/metrics", nil)
 	if err != nil {
@@ -219,37 +221,26 @@ func (p *policyd) metric(ctx context.Context, name string) (float64, error) {
 		return 0, err
 	}
 	defer func() { _ = response.Body.Close() }()
-	sum, found := 0.0, false
-	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
-		rest, ok := strings.CutPrefix(lines.Text(), name)
-		if !ok || rest == "" || rest[0] != ' ' && rest[0] != '{' {
-			continue
-		}
-		value, err := strconv.ParseFloat(rest[strings.LastIndexByte(rest, ' ')+1:], 64)
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		return 0, err
+	}
+	samples := regexp.MustCompile(`(?m)^`+name+`(?:\{.*\})? (\S+)$`).FindAllSubmatch(text, -1)
+	if samples == nil {
+		return 0, fmt.Errorf("there is no metric %s", name)
+	}
+	sum := 0.0
+	for _, sample := range samples {
+		value, err := strconv.ParseFloat(string(sample[1]), 64)
 		if err != nil {
 			return 0, err
 		}
-		sum, found = sum+value, true
-	}
-	if !found {
-		return 0, fmt.Errorf("there is no metric %s", name)
+		sum += value
 	}
 	return sum, nil
 }
 
-// memory is the resident memory in MiB, proc_pid_status(5).
-func (p *policyd) memory() (float64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
-	if err != nil {
-		return 0, err
-	}
-	_, after, _ := strings.Cut(string(text), "VmRSS:")
-	line, _, _ := strings.Cut(after, "kB")
-	kib, err := strconv.ParseFloat(strings.TrimSpace(line), 64)
-	return kib / 1024, err
-}
-
-// files is how many descriptors are open.
+// files is the number of open descriptors.
 func (p *policyd) files() (int, error) {
 	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.PID()))
 	return len(entries), err

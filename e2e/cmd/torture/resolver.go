@@ -7,12 +7,17 @@ import (
 	"net"
 	"os"
 	"slices"
-	"syscall"
 	"time"
 
+	"github.com/policyd/policyd/e2e/daemon"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dns/dnstest"
 )
+
+// resolver breaks the resolver in one way, or ends that.
+func resolver(set func(*dnstest.Server, bool), on bool) step {
+	return do(func(s *scene) error { set(s.world.dns, on); return nil })
+}
 
 // changesItsMind removes the records of secure answers without a signature, as an attacker would.
 func changesItsMind(ctx context.Context, s *scene) (string, error) {
@@ -24,73 +29,73 @@ func changesItsMind(ctx context.Context, s *scene) (string, error) {
 	l := s.p.load(ctx, loading{connections: 4, pause: 20 * time.Millisecond,
 		questions: sure(append(signed.questions(domain), withTLSA.questions("k3.example")...))})
 	life := time.Duration(w.ttl-2) * time.Second // all answers are younger than the TTL until then
-	err := wait(ctx, life-time.Since(begun))
+	err := daemon.Sleep(ctx, life-time.Since(begun))
 	asked, held := l.end()
 	refreshed := w.dns.Asked(domain, dns.TypeMX) - before
 	if refreshed == 0 {
-		err = errors.Join(err, errors.New("nothing was refreshed, so nothing was tried"))
+		err = errors.Join(err, errors.New("policyd refreshed nothing, so it was not tested"))
 	}
 	return fmt.Sprintf("%s; refreshed %d times", asked, refreshed), errors.Join(err, held)
 }
 
-// liesAboutAD has a resolver that copies the AD bit of the query: from the start of a second policyd, and later.
-func liesAboutAD(ctx context.Context, s *scene) (string, error) {
-	w := s.world
-	// TLSA records without a signature: with an AD bit that is an echo they would be DANE.
-	forged := question{request: policyOf("forged.example"), best: notFound, temp: true}
+// protected are the questions whose answers must not change while the resolver copies the AD bit of the query. The TLSA
+// records of forged.example have no signature: if the copied bit counted, they would be DANE.
+func (w *world) protected() []question {
 	w.publish(plain, "forged.example")
 	w.set(false, "_25._tcp.mx.forged.example", dns.TypeTLSA, foreignTLSA)
-	w.dns.SetEchoAD(true)
+	forged := question{request: policyOf("forged.example"), best: notFound, temp: true}
+	return slices.Concat(signed.questions("k0.example"), unsigned.questions("k1.example"), []question{forged})
+}
+
+// liesFromTheStart starts a second policyd while the resolver copies the AD bit of the query.
+func liesFromTheStart(ctx context.Context, s *scene) (string, error) {
+	s.world.dns.SetEchoAD(true)
 	p, err := s.start(ctx, setup{})
+	if err == nil {
+		_, err = p.best(ctx, s.world.protected())
+	}
 	if err != nil {
 		return "", err
 	}
-	protected := slices.Concat(signed.questions("k0.example"), unsigned.questions("k1.example"), []question{forged})
-	if _, err := p.best(ctx, protected); err != nil {
-		return "", err
-	}
-	w.dns.SetEchoAD(false)
+	s.world.dns.SetEchoAD(false)
 	// Until the next self-test nothing is secure, and there is no DANE.
-	honest := slices.Clone(w.all)
+	honest := slices.Clone(s.world.all)
 	for i := range honest {
 		if honest[i].best == "OK dane-only" {
 			honest[i].also = []string{notFound}
 		}
 	}
-	back, err := p.recover(ctx, honest)
-	// Again, for the policyd that has trusted it so far: a reload tests it.
-	w.dns.SetEchoAD(true)
-	err = errors.Join(err, s.p.Signal(syscall.SIGHUP), s.p.awaitLog(ctx, `result="echoes AD"`, 1))
-	if err == nil {
-		_, err = s.p.best(ctx, protected)
-	}
-	return back, err
+	return p.recover(ctx, honest)
 }
 
-// restarts stops the resolver, so that its port refuses, and starts it again.
-func restarts(ctx context.Context, s *scene) (string, error) {
-	w, back := s.world, ""
-	for range s.count(4, 2) {
-		err := errors.Join(w.dns.Close(), s.span(ctx, 15*time.Second, 5*time.Second))
-		if err != nil {
-			return "", err
-		}
-		if w.dns, err = s.resolver(w.dns.Addr()); err != nil {
-			return "", err
-		}
-		w.publishAll()
-		if back, err = s.p.recover(ctx, w.all); err != nil {
-			return "", err
-		}
+// liesLater does the same to the policyd that has trusted the resolver so far: a reload tests it.
+func liesLater(ctx context.Context, s *scene) (string, error) {
+	s.world.dns.SetEchoAD(true)
+	err := errors.Join(s.hangUp(), s.p.awaitLog(ctx, `result="echoes AD"`))
+	if err == nil {
+		_, err = s.p.best(ctx, s.world.protected())
 	}
-	return "the last time " + back, nil
+	return "", err
+}
+
+// resolverRestarts stops the resolver, so that its port refuses, and starts it again.
+func resolverRestarts(ctx context.Context, s *scene) (string, error) {
+	err := s.world.dns.Close()
+	if _, waited := span(15*time.Second, 5*time.Second)(ctx, s); errors.Join(err, waited) != nil {
+		return "", errors.Join(err, waited)
+	}
+	if s.world.dns, err = s.resolver(s.world.dns.Addr()); err != nil {
+		return "", err
+	}
+	s.world.publishAll()
+	return recovers(ctx, s)
 }
 
 // The servers that resolv.conf names in turn.
 const first, second, untrusted = "127.0.0.1", "::1", "127.0.0.53"
 
-// nameServers starts the resolvers and has resolv.conf name the first.
-func nameServers(s *scene) error {
+// nameServers starts the resolvers and writes the first into resolv.conf.
+func (s *scene) nameServers() error {
 	s.named = map[string]*dnstest.Server{}
 	for _, address := range []string{untrusted, second, first} {
 		server, err := s.resolver(net.JoinHostPort(address, "53"))
@@ -109,38 +114,40 @@ func resolvConf(server string) error {
 	return os.WriteFile(path, []byte("nameserver "+server+"\n"), 0o644)
 }
 
-// replaced changes resolv.conf to another resolver, to none for a moment, and to one that is not trusted.
+// replaced changes resolv.conf to another resolver, and removes the file for a moment.
 func replaced(ctx context.Context, s *scene) (string, error) {
-	w := s.world
-	// The second one has a newer MX host of a signed domain: nothing of the first may be in its way.
-	s.named[second].Set("k0.example", dns.TypeMX, dnstest.Answer{Secure: true, TTL: w.ttl,
+	// The second resolver has a newer MX host of a signed domain; no cached answer of the first may hide it.
+	server := s.named[second]
+	server.Set("k0.example", dns.TypeMX, dnstest.Answer{Secure: true, TTL: s.world.ttl,
 		Records: []string{"MX 10 starttls-new.k0.example."}})
 	moved := question{request: policyOf("k0.example"), best: secure("starttls-new.k0.example"),
 		also: []string{secure("starttls-mx.k0.example")}, temp: true}
-	others := w.all[len(signed.questions("")):]
+	others := s.world.all[len(signed.questions("")):]
 	l := s.p.load(ctx, loading{connections: 4, pause: 20 * time.Millisecond, questions: append(others, moved)})
 	if err := resolvConf(second); err != nil {
 		return "", err
 	}
 	took, err := s.p.best(ctx, []question{moved})
-	queries := s.named[second].Queries()
-	err = errors.Join(err, os.Remove("/etc/resolv.conf"), wait(ctx, 3*time.Second), resolvConf(second))
+	queries := server.Queries()
+	err = errors.Join(err, os.Remove("/etc/resolv.conf"), daemon.Sleep(ctx, 3*time.Second), resolvConf(second))
 	if err == nil {
 		_, err = s.p.best(ctx, others)
 	}
-	if s.named[second].Queries() < queries {
-		err = errors.Join(err, errors.New("the second resolver is no longer asked"))
+	if server.Queries() < queries {
+		err = errors.Join(err, errors.New("policyd no longer asks the second resolver"))
 	}
 	asked, held := l.end()
-	// With one that is not trusted nothing is secure; prefixes protect.
-	if err = errors.Join(err, held, resolvConf(untrusted)); err == nil {
-		err = s.p.awaitLog(ctx, "trusted=false", 1)
+	return fmt.Sprintf("%s; used after %.1f s", asked, took.Seconds()), errors.Join(err, held)
+}
+
+// replacedByUntrusted changes resolv.conf to a resolver that is not trusted: nothing is secure then, and prefixes protect.
+func replacedByUntrusted(ctx context.Context, s *scene) (string, error) {
+	if err := errors.Join(resolvConf(untrusted), s.p.awaitLog(ctx, "trusted=false")); err != nil {
+		return "", err
 	}
-	if err == nil {
-		_, err = s.p.best(ctx, []question{
-			{request: policyOf("k3.example"), best: notFound, temp: true},
-			{request: policyOf("k0.example"), best: secure("starttls-mx.k0.example"), temp: true},
-		})
-	}
-	return fmt.Sprintf("%s; used after %.1f s", asked, took.Seconds()), err
+	_, err := s.p.best(ctx, []question{
+		{request: policyOf("k3.example"), best: notFound, temp: true},
+		{request: policyOf("k0.example"), best: secure("starttls-mx.k0.example"), temp: true},
+	})
+	return "", err
 }

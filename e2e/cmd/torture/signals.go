@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/policyd/policyd/e2e/daemon"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dns/dnstest"
 	"github.com/policyd/policyd/socketmap"
@@ -21,7 +22,7 @@ import (
 func hangups(ctx context.Context, s *scene) (string, error) {
 	storm := s.count(3000, 500)
 	for range storm {
-		if err := errors.Join(s.p.Signal(syscall.SIGHUP), wait(ctx, 2*time.Millisecond)); err != nil {
+		if err := errors.Join(s.hangUp(), daemon.Sleep(ctx, 2*time.Millisecond)); err != nil {
 			return "", err
 		}
 	}
@@ -40,14 +41,14 @@ func terminations(ctx context.Context, s *scene) (string, error) {
 		s.world.dns.SetDelay(200 * time.Millisecond)
 		fresh := s.world.unknown(20)
 		s.load.change(func(q []question) []question { return append(q, fresh...) })
-		if err := wait(ctx, 300*time.Millisecond); err != nil {
+		if err := daemon.Sleep(ctx, 300*time.Millisecond); err != nil {
 			return "", err
 		}
 		for range storm {
 			_ = s.p.Signal(syscall.SIGTERM) // it may have ended
 		}
 		if err := s.p.Stop(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-			return "", fmt.Errorf("after the storm: %w; the log ends:\n%s", err, tail(s.p.Log.String()))
+			return "", fmt.Errorf("after the storm: %w; the log ends:\n%s", err, s.p.Log.Tail(20, ""))
 		}
 		s.world.dns.SetDelay(0)
 		if err := s.p.again(ctx); err != nil {
@@ -68,7 +69,7 @@ func handover(ctx context.Context, s *scene) (string, error) {
 			return "", err
 		}
 		longest = max(longest, time.Since(begun))
-		if err := wait(ctx, 200*time.Millisecond); err != nil {
+		if err := daemon.Sleep(ctx, 200*time.Millisecond); err != nil {
 			return "", err
 		}
 	}
@@ -105,7 +106,11 @@ func (w *world) publishLong() {
 // senderFlood looks up the routes of 100,000 sender domains in a minute, or at the same rate for less, as smtpd does. A
 // third of them does not exist, a third promises nothing, and a third promises implicit TLS at addresses that never
 // answer.
-func senderFlood(ctx context.Context, s *scene, delay time.Duration) (string, error) {
+func senderFlood(delay time.Duration) step {
+	return func(ctx context.Context, s *scene) (string, error) { return s.flood(ctx, delay) }
+}
+
+func (s *scene) flood(ctx context.Context, delay time.Duration) (string, error) {
 	const rate, connections, portWait = 100_000 / 60, 32, 200 * time.Millisecond
 	seconds := s.count(60, 10)
 	if delay > 0 {
@@ -128,14 +133,14 @@ func senderFlood(ctx context.Context, s *scene, delay time.Duration) (string, er
 	files, memory := 0, 0.0
 	begun := time.Now()
 	for sent := 0; sent < total; {
-		if err := wait(ctx, 10*time.Millisecond); err != nil {
+		if err := daemon.Sleep(ctx, 10*time.Millisecond); err != nil {
 			return "", err
 		}
 		for ; sent < min(total, int(time.Since(begun).Seconds()*rate)); sent++ {
 			due <- keys[sent]
 		}
 		n, err := s.p.files()
-		m, failed := s.p.memory()
+		m, failed := s.p.Memory()
 		if err := errors.Join(err, failed); err != nil {
 			return "", err
 		}
@@ -199,7 +204,7 @@ func (p *policyd) smtpd(ctx context.Context, keys <-chan string) (took []time.Du
 	defer func() { _ = c.Close() }()
 	in := bufio.NewReader(c)
 	for key := range keys {
-		_ = c.SetDeadline(time.Now().Add(patience))
+		_ = c.SetDeadline(time.Now().Add(timeout))
 		begun := time.Now()
 		q := question{request: socketmap.Request{Map: "transport", Key: key}, best: notFound}
 		if _, err := c.Write(wire(q)); err != nil {

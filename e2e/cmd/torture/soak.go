@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"syscall"
 	"time"
+
+	"github.com/policyd/policyd/e2e/daemon"
 )
 
 // shortSoak is the soak among the faults.
@@ -17,9 +18,9 @@ const shortSoak = 12 * time.Second
 func soak(length time.Duration) fault {
 	return fault{
 		name: "soak: mixed load for " + length.String(), busy: true, ttl: shortTTL,
-		holds:  "no growth of memory, goroutines or descriptors",
-		setup:  setup{cache: "max_entries = 2000"}, // a small cache is soon full: from then on nothing may grow
-		happen: func(ctx context.Context, s *scene) (string, error) { return soaked(ctx, s, length) },
+		holds: "no growth of memory, goroutines or descriptors",
+		setup: setup{cache: "max_entries = 2000"}, // a small cache is soon full: from then on nothing may grow
+		steps: []step{func(ctx context.Context, s *scene) (string, error) { return s.soak(ctx, length) }},
 	}
 }
 
@@ -31,15 +32,15 @@ type usage struct {
 	files      float64
 }
 
-// soaked mixes lookups of all maps, new, failing and vanishing domains, reloads, flushes, probes and MTA-STS, and looks
-// now and then at what is used while nothing is asked.
-func soaked(ctx context.Context, s *scene, length time.Duration) (string, error) {
+// soak mixes lookups of all maps, new, failing and vanishing domains, reloads, flushes, probes and MTA-STS, and measures
+// between the mixtures what policyd uses while nothing is asked.
+func (s *scene) soak(ctx context.Context, length time.Duration) (string, error) {
 	looks, domains := 10, 6000
 	if length < time.Minute {
 		looks, domains = 2, 200
 	}
-	// What has a bound of its own, such as the memo, must be full before growth can be measured: all domains are asked
-	// for twice, and then there are no others.
+	// Structures with a bound of their own, such as the memo, must be full before growth can be measured: all domains are
+	// asked for twice, and later there are no others.
 	pool := s.world.unknown(domains)
 	l := s.p.load(ctx, loading{connections: 16, questions: pool})
 	err := poll(ctx, "all domains were asked for", func() (bool, error) {
@@ -111,7 +112,7 @@ func (s *scene) mixture(ctx context.Context, pool []question, length time.Durati
 	for i := 0; time.Now().Before(end) && ctx.Err() == nil; i++ {
 		switch i % 10 {
 		case 0:
-			errs = append(errs, s.p.Signal(syscall.SIGHUP))
+			errs = append(errs, s.hangUp())
 		case 3:
 			errs = append(errs, s.flush(ctx, "--all"))
 		case 5:
@@ -121,7 +122,7 @@ func (s *scene) mixture(ctx context.Context, pool []question, length time.Durati
 		}
 		more := append(some(30), s.world.enforced(fmt.Sprintf("soak%d.example", i%200))...)
 		l.change(func(q []question) []question { return append(q[max(0, len(q)+len(more)-questions):], more...) })
-		errs = append(errs, wait(ctx, 200*time.Millisecond))
+		errs = append(errs, daemon.Sleep(ctx, 200*time.Millisecond))
 	}
 	s.world.dns.SetDead(false)
 	_, held := l.end()
@@ -139,7 +140,7 @@ func (s *scene) flush(ctx context.Context, what string) error {
 
 // rest waits until background work has ended and measures.
 func (p *policyd) rest(ctx context.Context) (u usage, err error) {
-	// A lookup goes on for as long as a resolver may take: it is over when nothing ends for that long.
+	// A lookup lasts as long as a resolver may take: all lookups have ended when none has ended for that long.
 	const calm, pause = 9 * time.Second, 300 * time.Millisecond
 	for least := time.Now(); time.Since(least) < calm; {
 		n, err := p.metric(ctx, "go_goroutines")
@@ -149,11 +150,11 @@ func (p *policyd) rest(ctx context.Context) (u usage, err error) {
 		if u.goroutines == 0 || n < u.goroutines {
 			u.goroutines, least = n, time.Now()
 		}
-		if err := wait(ctx, pause); err != nil {
+		if err := daemon.Sleep(ctx, pause); err != nil {
 			return u, err
 		}
 	}
-	if u.memory, err = p.memory(); err != nil {
+	if u.memory, err = p.Memory(); err != nil {
 		return u, err
 	}
 	next, err := p.metric(ctx, "go_memstats_next_gc_bytes")

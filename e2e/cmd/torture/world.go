@@ -21,7 +21,7 @@ type question struct {
 	request socketmap.Request
 	// best is the answer when everything can be looked up; "" is TEMP.
 	best string
-	// also are other answers that are no weaker than the facts at some time of the fault.
+	// also are other answers that the facts allow at some time of the fault.
 	also []string
 	// temp allows TEMP: mail waits.
 	temp bool

@@ -47,7 +47,7 @@ func read(t *testing.T, dir, origin string) map[string][]dns.RR {
 	return all
 }
 
-// verifies says whether an RRset has a signature by the zone's key that fits and is in date.
+// verifies reports whether an RRset has a valid signature by the key of the zone.
 func verifies(t *testing.T, zone map[string][]dns.RR, origin, set string) bool {
 	t.Helper()
 	owner, typ, _ := strings.Cut(set, " ")
@@ -93,7 +93,7 @@ func TestDelegations(t *testing.T) {
 	}
 }
 
-// TestNSEC3 has a record for each name and for the empty one in between (RFC 5155 section 7.1).
+// TestNSEC3 checks that each name has a record, including the empty name between them (RFC 5155 section 7.1).
 func TestNSEC3(t *testing.T) {
 	t.Parallel()
 	_, dir := tree(t)
