@@ -335,8 +335,8 @@ func TestReceivers(t *testing.T) {
 		for _, root := range r.forge.roots {
 			require.NoError(t, pem.Encode(&bundle, &pem.Block{Type: "CERTIFICATE", Bytes: root.Raw}))
 		}
-		zone[r.domain+" MX"] = &dns.RRset{Name: r.domain, Owner: r.domain, Type: dns.TypeMX, Status: dns.Secure, MX: []dns.MX{{Preference: 10, Host: r.host}}}
-		zone[r.host+" A"] = &dns.RRset{Name: r.host, Owner: r.host, Type: dns.TypeA, Status: dns.Insecure, Addrs: []netip.Addr{netip.MustParseAddr(r.addr)}}
+		zone[r.domain+" MX"] = &dns.RRset{Name: r.domain, Owner: r.domain, Type: dns.TypeMX, Status: dns.Secure, Records: []dns.MX{{Preference: 10, Host: r.host}}}
+		zone[r.host+" A"] = &dns.RRset{Name: r.host, Owner: r.host, Type: dns.TypeA, Status: dns.Insecure, Records: []netip.Addr{netip.MustParseAddr(r.addr)}}
 	}
 	roots := filepath.Join(dir, "roots.pem")
 	require.NoError(t, os.WriteFile(roots, bundle.Bytes(), 0o644))

@@ -73,7 +73,7 @@ func (d *domain) lookUpMX(ctx context.Context) bool {
 		d.find("mx-alias", about{}, d.Domain+" is an alias of "+d.RRset.Alias)
 	}
 	seen := map[string]int{}
-	for _, mx := range rrset.MX {
+	for _, mx := range rrset.MX() {
 		if seen[mx.Host]++; seen[mx.Host] == 2 {
 			d.RRset.Duplicates = append(d.RRset.Duplicates, text.Printable(mx.Host))
 			d.find("mx-duplicate", about{host: mx.Host}, "the host is listed more than once, with different preferences")
@@ -84,7 +84,7 @@ func (d *domain) lookUpMX(ctx context.Context) bool {
 		d.noSuchDomain()
 		d.gather(ctx)
 		return false
-	case rrset.NXDomain || len(rrset.MX) == 0:
+	case rrset.NXDomain || len(rrset.MX()) == 0:
 		// Where nothing is signed, the denial may be forged or wrong: the addresses of the domain decide (RFC 5321
 		// section 5.1).
 		d.RRset.State = "implicit"
@@ -94,7 +94,7 @@ func (d *domain) lookUpMX(ctx context.Context) bool {
 			return false
 		}
 		d.find("mx-implicit", about{}, "there is no MX RRset: mail goes to the addresses of "+d.Domain+" itself")
-	case len(rrset.MX) == 1 && rrset.MX[0].Host == "":
+	case len(rrset.MX()) == 1 && rrset.MX()[0].Host == "":
 		d.RRset.State = "null"
 		d.find("null-mx", about{}, "the domain accepts no mail")
 	default:
@@ -115,7 +115,7 @@ func (d *domain) lookUpMX(ctx context.Context) bool {
 // hasAddress reports whether the domain itself has an address, or may have one.
 func (d *domain) hasAddress(ctx context.Context) bool {
 	for _, t := range []dns.Type{dns.TypeA, dns.TypeAAAA} {
-		if r, err := d.o.Resolver.Lookup(ctx, dns.Question{Name: d.Domain, Type: t}, dns.Effort{}); err != nil || len(r.Addrs) > 0 {
+		if r, err := d.o.Resolver.Lookup(ctx, dns.Question{Name: d.Domain, Type: t}, dns.Effort{}); err != nil || len(r.Addrs()) > 0 {
 			return true
 		}
 	}
@@ -199,7 +199,7 @@ func (d *domain) lookUpAddresses(ctx context.Context, h *host) {
 		if rrset.Owner != "" && rrset.Owner != h.Host.Host {
 			h.Alias = text.Printable(rrset.Owner)
 		}
-		for _, a := range rrset.Addrs {
+		for _, a := range rrset.Addrs() {
 			if !slices.Contains(h.addrs, a) {
 				h.addrs = append(h.addrs, a)
 				h.Addresses = append(h.Addresses, a.String())
@@ -232,7 +232,7 @@ func (d *domain) lookUpContext(ctx context.Context) {
 		return
 	}
 	d.TLSRPT.State = "absent"
-	for _, record := range txt.TXT {
+	for _, record := range txt.TXT() {
 		if !strings.HasPrefix(record, "v=TLSRPTv1;") {
 			continue // RFC 8460 section 3: records that do not begin with the version are discarded
 		}
@@ -253,7 +253,7 @@ func (d *domain) announcement(ctx context.Context) report.MTASTS {
 	if err != nil {
 		return report.MTASTS{State: "failed", Why: reason(err)}
 	}
-	for _, record := range txt.TXT {
+	for _, record := range txt.TXT() {
 		if id, err := mtasts.ParseRecord(record); err == nil {
 			return report.MTASTS{State: "announced", ID: id, Why: "the policy was not fetched"}
 		}

@@ -103,7 +103,7 @@ type answer struct {
 	err      error
 }
 
-func (a answer) hasAddress() bool { return a.err == nil && len(a.rrset.Addrs) > 0 }
+func (a answer) hasAddress() bool { return a.err == nil && len(a.rrset.Addrs()) > 0 }
 
 var errLate = errors.New("no answer in time")
 
@@ -206,8 +206,8 @@ func (s *search) tlsa(ctx context.Context, names []string) (Result, error) {
 			return Result{State: Failed, Err: err, Why: "TLSA lookup at " + q.Name + " failed: " + reason(err)}, nil
 		case r.Status != dns.Secure:
 			none.Why = "the TLSA records or their denial at " + q.Name + " are not signed"
-		case len(r.TLSA) > 0:
-			return judge(r.TLSA, base, q.Name), nil
+		case len(r.TLSA()) > 0:
+			return judge(r.TLSA(), base, q.Name), nil
 		}
 		s.denied = append(s.denied, base)
 	}

@@ -74,7 +74,7 @@ const (
 )
 
 func with(s dns.Status) answer {
-	return answer{rrset: dns.RRset{Status: s, Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}}
+	return answer{rrset: dns.RRset{Status: s, Records: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}}
 }
 
 // alias is an answer with an address at the end of a chain of aliases.
@@ -104,12 +104,12 @@ func pkix() dns.TLSA {
 }
 
 func tlsa(s dns.Status, records ...dns.TLSA) answer {
-	return answer{rrset: dns.RRset{Status: s, TLSA: records}}
+	return answer{rrset: dns.RRset{Status: s, Records: records}}
 }
 
 // cname is the answer to a question of type CNAME.
 func cname(s dns.Status, target string) answer {
-	return answer{rrset: dns.RRset{Status: s, TXT: []string{target}}}
+	return answer{rrset: dns.RRset{Status: s, Records: []string{target}}}
 }
 
 func TestLookup(t *testing.T) {
@@ -147,7 +147,7 @@ func TestLookup(t *testing.T) {
 		{"insecure addresses: do not proceed to search for TLSA records", map[string]answer{a: with(unsigned), aaaa: with(unsigned)}, dane.Absent, unsigned, "", ""},
 		{"one usable record among others suffices", map[string]answer{a: with(signed), aaaa: none(signed), at: tlsa(signed, pkix(), digest())}, dane.Usable, signed, "mx.example.com", ""},
 		{"secure records, none usable: TLS is mandatory, unauthenticated", map[string]answer{a: with(signed), aaaa: none(signed), at: tlsa(signed, pkix())}, dane.Unusable, signed, "mx.example.com", ""},
-		{"a TLSA RRset that is an alias counts, if the chain is secure", map[string]answer{a: with(signed), aaaa: none(signed), at: {rrset: dns.RRset{Status: signed, Owner: "tlsa.example.net", TLSA: []dns.TLSA{digest()}}}}, dane.Usable, signed, "mx.example.com", ""},
+		{"a TLSA RRset that is an alias counts, if the chain is secure", map[string]answer{a: with(signed), aaaa: none(signed), at: {rrset: dns.RRset{Status: signed, Owner: "tlsa.example.net", Records: []dns.TLSA{digest()}}}}, dane.Usable, signed, "mx.example.com", ""},
 
 		// Section 2.1.2: an error is not a denial.
 		{"the TLSA lookup fails: the server MUST be treated as unreachable", map[string]answer{a: with(signed), aaaa: with(signed), at: failing("SERVFAIL (DNSSEC Bogus)")}, dane.Failed, signed, "", "TLSA lookup at _25._tcp.mx.example.com failed: SERVFAIL (DNSSEC Bogus)"},
@@ -391,7 +391,7 @@ func TestAddressLookupsRunSideBySide(t *testing.T) {
 		}
 		both.Done()
 		both.Wait()
-		return &dns.RRset{Name: q.Name, Owner: q.Name, Status: signed, Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}, nil
+		return &dns.RRset{Name: q.Name, Owner: q.Name, Status: signed, Records: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}, nil
 	})
 	r, err := dane.Lookup(t.Context(), res, dane.Query{Host: "mx.example.com", Port: 25})
 	require.NoError(t, err)

@@ -105,17 +105,31 @@ type RRset struct {
 	// negative TTL of RFC 2308 section 5. A cache sets it earlier.
 	Expires time.Time
 
-	// At most one of these holds the data, by Type: MX; A and AAAA; TLSA; and TXT, which for CNAME and NS holds the names
-	// that they point to. A field of their own would make every RRset in the cache a twelfth larger.
-	MX    []MX
-	Addrs []netip.Addr
-	TLSA  []TLSA
-	TXT   []string
+	// Records are a []MX, a []netip.Addr for A and AAAA, a []TLSA, or a []string for TXT and for the names that CNAME and
+	// NS records point to. Nil is a denial. Most entries of a cache are denials, so one field holds all kinds.
+	Records any
+}
+
+// MX returns the MX records, best preference first; nil if there are none. The same holds for the methods below.
+func (r *RRset) MX() []MX { return records[MX](r) }
+
+// Addrs returns the addresses of an A or AAAA RRset.
+func (r *RRset) Addrs() []netip.Addr { return records[netip.Addr](r) }
+
+// TLSA returns the TLSA records.
+func (r *RRset) TLSA() []TLSA { return records[TLSA](r) }
+
+// TXT returns the texts of a TXT RRset, or the names that CNAME or NS records point to.
+func (r *RRset) TXT() []string { return records[string](r) }
+
+func records[T any](r *RRset) []T {
+	list, _ := r.Records.([]T)
+	return list
 }
 
 // Empty reports whether the answer is a denial: the name or the type does not exist.
 func (r *RRset) Empty() bool {
-	return len(r.MX) == 0 && len(r.Addrs) == 0 && len(r.TLSA) == 0 && len(r.TXT) == 0
+	return len(r.MX())+len(r.Addrs())+len(r.TLSA())+len(r.TXT()) == 0
 }
 
 // MX is one MX record. Host is in lower case and without the final dot. It need not be a host name: a zone can contain any

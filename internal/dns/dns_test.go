@@ -13,12 +13,12 @@ import (
 func TestData(t *testing.T) {
 	for want, r := range map[string]RRset{
 		"[]":                             {},
-		"[0 .]":                          {MX: []MX{{Preference: 0, Host: ""}}},
-		"[5 a.example 10 b.example]":     {MX: []MX{{Preference: 5, Host: "a.example"}, {Preference: 10, Host: "b.example"}}},
-		"[192.0.2.1 2001:db8::1]":        {Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}},
-		"[2 0 1 00ff 3 1 0 ]":            {TLSA: []TLSA{{Usage: 2, Selector: 0, MatchingType: 1, Data: []byte{0, 255}}, {Usage: 3, Selector: 1, MatchingType: 0}}},
-		`["v=STSv1; id=1" "\x00\xff\""]`: {TXT: []string{"v=STSv1; id=1", "\x00\xff\""}},
-		"[ns.example]":                   {Type: TypeNS, TXT: []string{"ns.example"}},
+		"[0 .]":                          {Records: []MX{{Preference: 0, Host: ""}}},
+		"[5 a.example 10 b.example]":     {Records: []MX{{Preference: 5, Host: "a.example"}, {Preference: 10, Host: "b.example"}}},
+		"[192.0.2.1 2001:db8::1]":        {Records: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}},
+		"[2 0 1 00ff 3 1 0 ]":            {Records: []TLSA{{Usage: 2, Selector: 0, MatchingType: 1, Data: []byte{0, 255}}, {Usage: 3, Selector: 1, MatchingType: 0}}},
+		`["v=STSv1; id=1" "\x00\xff\""]`: {Records: []string{"v=STSv1; id=1", "\x00\xff\""}},
+		"[ns.example]":                   {Type: TypeNS, Records: []string{"ns.example"}},
 	} {
 		require.Equal(t, want, fmt.Sprint(r.Data()))
 	}

@@ -194,9 +194,9 @@ func TestBoundBytes(t *testing.T) {
 		of := func(hosts int) func(q dns.Question) (*dns.RRset, error) {
 			return func(q dns.Question) (*dns.RRset, error) {
 				r, _ := says(dns.Insecure, time.Hour, false)(q)
-				r.MX = nil
+				r.Records = nil
 				for range hosts {
-					r.MX = append(r.MX, dns.MX{Preference: 10, Host: strings.Repeat("x", 250)})
+					r.Records = append(r.MX(), dns.MX{Preference: 10, Host: strings.Repeat("x", 250)})
 				}
 				return r, nil
 			}
@@ -344,7 +344,7 @@ func TestKeptUnderTheQuestion(t *testing.T) {
 		next := &facts{}
 		var said *dns.RRset
 		next.set(func(q dns.Question) (*dns.RRset, error) {
-			said = &dns.RRset{Name: `a\.b.example`, Type: q.Type, Owner: `a\.b.example`, Status: dns.Secure, Expires: time.Now().Add(time.Hour), MX: []dns.MX{{Preference: 10, Host: "mx.example"}}}
+			said = &dns.RRset{Name: `a\.b.example`, Type: q.Type, Owner: `a\.b.example`, Status: dns.Secure, Expires: time.Now().Add(time.Hour), Records: []dns.MX{{Preference: 10, Host: "mx.example"}}}
 			return said, nil
 		})
 		c := New(next, Options{})

@@ -102,11 +102,11 @@ func says(status dns.Status, ttl time.Duration, denied bool) func(dns.Question) 
 		case denied:
 			r.NXDomain = true
 		case q.Type == dns.TypeMX:
-			r.MX = []dns.MX{{Preference: 10, Host: "mx." + q.Name}}
+			r.Records = []dns.MX{{Preference: 10, Host: "mx." + q.Name}}
 		case q.Type == dns.TypeTLSA:
-			r.TLSA = []dns.TLSA{{Usage: 3, Selector: 1, MatchingType: 1, Data: []byte{0xab, 0xcd}}}
+			r.Records = []dns.TLSA{{Usage: 3, Selector: 1, MatchingType: 1, Data: []byte{0xab, 0xcd}}}
 		case q.Type == dns.TypeA:
-			r.Addrs = []netip.Addr{netip.MustParseAddr("192.0.2.1")}
+			r.Records = []netip.Addr{netip.MustParseAddr("192.0.2.1")}
 		}
 		return r, nil
 	}

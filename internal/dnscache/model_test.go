@@ -29,7 +29,7 @@ func (m *model) usable() bool {
 func (m *model) alive() bool { return m.usable() && time.Now().Before(m.answer.Expires) }
 
 func (m *model) stale() bool {
-	return m.usable() && m.answer.Status == dns.Secure && !m.answer.Stale && (len(m.answer.MX) > 0 || len(m.answer.TLSA) > 0) && time.Since(m.answer.Expires) <= time.Hour
+	return m.usable() && m.answer.Status == dns.Secure && !m.answer.Stale && (len(m.answer.MX()) > 0 || len(m.answer.TLSA()) > 0) && time.Since(m.answer.Expires) <= time.Hour
 }
 
 func (m *model) backingOff() bool {

@@ -49,7 +49,7 @@ func protected(old, r *dns.RRset) bool {
 // servedStale reports whether an answer may be served after its expiry: if it is secure and protects mail. A stale
 // denial could take protection away (RFC 8767 section 10).
 func servedStale(r *dns.RRset) bool {
-	return r.Status == dns.Secure && !r.Stale && (len(r.MX) > 0 || len(r.TLSA) > 0)
+	return r.Status == dns.Secure && !r.Stale && (len(r.MX()) > 0 || len(r.TLSA()) > 0)
 }
 
 // nextBackOff returns the back-off that follows one of d.

@@ -17,9 +17,9 @@ func TestTheWeightOfAFailureDisplacesNoAnswer(t *testing.T) {
 	r := &dns.RRset{Name: q.Name, Owner: q.Name, Type: q.Type, Status: dns.Secure, Expires: time.Now().Add(time.Hour)}
 	largest := c.shards[0].bytesLimit / 4
 	for newEntry(q, r, time.Now()).weigh() <= largest {
-		r.TLSA = append(r.TLSA, dns.TLSA{Usage: 3})
+		r.Records = append(r.TLSA(), dns.TLSA{Usage: 3})
 	}
-	r.TLSA = r.TLSA[1:]
+	r.Records = r.TLSA()[1:]
 	require.Same(t, r, c.store(q, r))
 	for range 2 {
 		got, err := c.storeFailure(q, &dns.Error{Question: q, Reason: "SERVFAIL"})

@@ -110,7 +110,7 @@ func (g *gathering) addresses(i int, most time.Duration) ([]netip.Addr, error) {
 		return func() {
 			rrset, err := g.Lookup(ctx, dns.Question{Name: g.facts.Hosts[i].Name, Type: t}, g.by)
 			if failed[j] = err; err == nil {
-				found[j] = rrset.Addrs
+				found[j] = rrset.Addrs()
 			}
 		}
 	}

@@ -67,13 +67,13 @@ func (d *table) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.
 }
 
 func mxs(status dns.Status, mx ...dns.MX) answer {
-	return answer{rrset: dns.RRset{Status: status, MX: mx}}
+	return answer{rrset: dns.RRset{Status: status, Records: mx}}
 }
 
 func addrs(a ...string) answer {
 	r := dns.RRset{Status: dns.Secure}
 	for _, s := range a {
-		r.Addrs = append(r.Addrs, netip.MustParseAddr(s))
+		r.Records = append(r.Addrs(), netip.MustParseAddr(s))
 	}
 	return answer{rrset: r}
 }
@@ -85,7 +85,7 @@ func insecureAddrs() answer {
 }
 
 func tlsa(status dns.Status) answer {
-	return answer{rrset: dns.RRset{Status: status, TLSA: []dns.TLSA{{Usage: 3, Selector: 1, MatchingType: 1, Data: make([]byte, 32)}}}}
+	return answer{rrset: dns.RRset{Status: status, Records: []dns.TLSA{{Usage: 3, Selector: 1, MatchingType: 1, Data: make([]byte, 32)}}}}
 }
 
 func denial(status dns.Status) answer { return answer{rrset: dns.RRset{Status: status}} }

@@ -42,7 +42,7 @@ func (s storeOf) Lookup(ctx context.Context, domain string, e dns.Effort) mtasts
 	switch {
 	case err != nil:
 		return fail(err)
-	case len(record.TXT) == 0:
+	case len(record.TXT()) == 0:
 		return mtasts.Result{Domain: domain, State: mtasts.Absent}
 	}
 	if s.fetch == 0 { // timers that have expired already crash the race detector in a synctest bubble
@@ -66,7 +66,7 @@ func TestOneSilentQuestion(t *testing.T) {
 		none   = "NOTFOUND "
 	)
 	type zone = map[string]answer
-	record := answer{rrset: dns.RRset{Status: unsigned, TXT: []string{"v=STSv1; id=1"}}}
+	record := answer{rrset: dns.RRset{Status: unsigned, Records: []string{"v=STSv1; id=1"}}}
 	enforced := stsPolicy(mtasts.Enforce, mx)
 	only := func(names ...string) string {
 		return "OK secure match=" + strings.Join(names, ":") + " servername=hostname"
@@ -186,7 +186,7 @@ func TestADeadPolicyHost(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			d := &table{t: t, answers: map[string]answer{
 				"MX example.com": mxs(unsigned, dns.MX{Host: host}), "A " + mx: insecureAddrs(), "AAAA " + mx: denial(unsigned),
-				"TXT _mta-sts.example.com": {rrset: dns.RRset{Status: unsigned, TXT: []string{"v=STSv1; id=1"}}},
+				"TXT _mta-sts.example.com": {rrset: dns.RRset{Status: unsigned, Records: []string{"v=STSv1; id=1"}}},
 			}}
 			e := gather.Engine{Resolver: d, STS: storeOf{resolver: d, fetch: time.Hour}}
 			start := time.Now()
@@ -234,7 +234,7 @@ func TestASlowResolverHidesNoPolicy(t *testing.T) {
 				const mx = "mx.example.com"
 				var slow dns.Resolver = &table{t: t, answers: map[string]answer{
 					"MX example.com": mxs(status, dns.MX{Host: mx}), "A " + mx: addrs("192.0.2.1"), "AAAA " + mx: denial(signed), "TLSA _25._tcp." + mx: denial(signed),
-					"TXT _mta-sts.example.com": {rrset: dns.RRset{Status: status, TXT: []string{"v=STSv1; id=1"}}},
+					"TXT _mta-sts.example.com": {rrset: dns.RRset{Status: status, Records: []string{"v=STSv1; id=1"}}},
 				}}
 				for _, q := range []dns.Type{dns.TypeMX, dns.TypeA, dns.TypeAAAA, dns.TypeTLSA, dns.TypeTXT} {
 					slow = delayed{slow, q, each}
@@ -348,11 +348,11 @@ func TestManySilentHosts(t *testing.T) {
 			case q.Type == dns.TypeMX:
 				r := mxs(unsigned, dns.MX{Preference: 0, Host: "smtps-good." + name})
 				for i := range uint16(31) {
-					r.rrset.MX = append(r.rrset.MX, dns.MX{Preference: i + 1, Host: fmt.Sprintf("smtps-silent%d.%s", i, name)})
+					r.rrset.Records = append(r.rrset.MX(), dns.MX{Preference: i + 1, Host: fmt.Sprintf("smtps-silent%d.%s", i, name)})
 				}
 				if strings.HasPrefix(q.Name, "plain") {
-					for i := range r.rrset.MX {
-						r.rrset.MX[i].Host = strings.TrimPrefix(r.rrset.MX[i].Host, "smtps-")
+					for i := range r.rrset.MX() {
+						r.rrset.MX()[i].Host = strings.TrimPrefix(r.rrset.MX()[i].Host, "smtps-")
 					}
 				}
 				return &r.rrset, nil
@@ -363,7 +363,7 @@ func TestManySilentHosts(t *testing.T) {
 			a := insecureAddrs()
 			a.rrset.Name, a.rrset.Owner = q.Name, q.Name
 			if q.Type != dns.TypeA {
-				a.rrset.Addrs = nil
+				a.rrset.Records = nil
 			}
 			return &a.rrset, nil
 		})

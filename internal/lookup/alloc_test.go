@@ -33,13 +33,13 @@ func everyKind(_ context.Context, q dns.Question) (*dns.RRset, error) {
 	bare := strings.HasSuffix(q.Name, "plain.example") || strings.HasSuffix(q.Name, "dane.example")
 	switch {
 	case q.Type == dns.TypeMX && bare:
-		r.MX = []dns.MX{{Preference: 10, Host: "mx." + q.Name}}
+		r.Records = []dns.MX{{Preference: 10, Host: "mx." + q.Name}}
 	case q.Type == dns.TypeMX:
-		r.MX = []dns.MX{{Preference: 10, Host: "smtps-mx." + q.Name}, {Preference: 20, Host: "starttls-mx." + q.Name}}
+		r.Records = []dns.MX{{Preference: 10, Host: "smtps-mx." + q.Name}, {Preference: 20, Host: "starttls-mx." + q.Name}}
 	case q.Type == dns.TypeA:
-		r.Addrs = []netip.Addr{netip.MustParseAddr("192.0.2.1")}
+		r.Records = []netip.Addr{netip.MustParseAddr("192.0.2.1")}
 	case q.Type == dns.TypeTLSA && strings.HasPrefix(q.Name, "_25._tcp.mx.dane."):
-		r.TLSA = []dns.TLSA{{Usage: 3, Selector: 1, MatchingType: 1, Data: make([]byte, 32)}}
+		r.Records = []dns.TLSA{{Usage: 3, Selector: 1, MatchingType: 1, Data: make([]byte, 32)}}
 	}
 	return r, nil
 }

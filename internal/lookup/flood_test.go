@@ -36,19 +36,19 @@ func oneOf32(ctx context.Context, q dns.Question) (*dns.RRset, error) {
 	r := &dns.RRset{Name: q.Name, Owner: q.Name, Type: q.Type, Status: dns.Insecure, Expires: time.Now().Add(time.Hour)}
 	switch q.Type {
 	case dns.TypeMX:
-		r.MX = []dns.MX{{Preference: 1, Host: "smtps-mx." + q.Name}}
+		r.Records = []dns.MX{{Preference: 1, Host: "smtps-mx." + q.Name}}
 		if strings.HasSuffix(q.Name, "flood.example") {
 			for i := range uint16(31) {
-				r.MX = append(r.MX, dns.MX{Preference: 2 + i, Host: fmt.Sprintf("smtps-silent%d.%s", i, q.Name)})
+				r.Records = append(r.MX(), dns.MX{Preference: 2 + i, Host: fmt.Sprintf("smtps-silent%d.%s", i, q.Name)})
 			}
 		}
 		if strings.HasPrefix(q.Name, "plain") {
-			for i := range r.MX {
-				r.MX[i].Host = strings.TrimPrefix(r.MX[i].Host, "smtps-")
+			for i := range r.MX() {
+				r.MX()[i].Host = strings.TrimPrefix(r.MX()[i].Host, "smtps-")
 			}
 		}
 	case dns.TypeA:
-		r.Addrs = []netip.Addr{netip.MustParseAddr("192.0.2.1")}
+		r.Records = []netip.Addr{netip.MustParseAddr("192.0.2.1")}
 	default:
 	}
 	return r, nil

@@ -59,9 +59,9 @@ func everywhere(delay time.Duration, asked *atomic.Int64) dns.Resolver {
 		r := &dns.RRset{Name: q.Name, Type: q.Type, Owner: q.Name, Status: dns.Secure}
 		switch q.Type {
 		case dns.TypeMX:
-			r.MX = []dns.MX{{Preference: 10, Host: "smtps-mx." + q.Name}}
+			r.Records = []dns.MX{{Preference: 10, Host: "smtps-mx." + q.Name}}
 		case dns.TypeA:
-			r.Addrs = []netip.Addr{netip.MustParseAddr("192.0.2.1")}
+			r.Records = []netip.Addr{netip.MustParseAddr("192.0.2.1")}
 		default:
 		}
 		return r, nil
@@ -295,7 +295,7 @@ func TestDecisionsAreLoggedWhenTheyChange(t *testing.T) {
 	var log bytes.Buffer
 	host := "starttls-a.example.com"
 	full := resolverFunc(func(context.Context, dns.Question) (*dns.RRset, error) {
-		return &dns.RRset{Status: dns.Insecure, MX: []dns.MX{{Host: host}}}, nil
+		return &dns.RRset{Status: dns.Insecure, Records: []dns.MX{{Host: host}}}, nil
 	})
 	svc := lookup.New(lookup.Sources{Resolver: full}, settings(), slog.New(slog.NewTextHandler(&log, nil)))
 	lines := func() int { defer log.Reset(); return strings.Count(log.String(), "changed=true") }

@@ -100,14 +100,14 @@ func (w *world) change(r *rand.Rand) {
 	case 0, 1:
 		rrset := &dns.RRset{Name: "example.com", Owner: "example.com", Type: dns.TypeMX, Status: status}
 		for _, i := range r.Perm(len(hosts))[:r.IntN(4)] {
-			rrset.MX = append(rrset.MX, dns.MX{Preference: 10, Host: hosts[i]})
+			rrset.Records = append(rrset.MX(), dns.MX{Preference: 10, Host: hosts[i]})
 		}
 		w.answers["MX example.com"] = rrset
 	case 2:
-		w.answers["A "+host] = &dns.RRset{Name: host, Owner: host, Type: dns.TypeA, Status: status, Addrs: []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, byte(r.IntN(3))})}}
+		w.answers["A "+host] = &dns.RRset{Name: host, Owner: host, Type: dns.TypeA, Status: status, Records: []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, byte(r.IntN(3))})}}
 	case 3:
 		name := "_2" + []string{"5", "6"}[r.IntN(2)] + "._tcp." + host
-		w.answers["TLSA "+name] = &dns.RRset{Name: name, Owner: name, Type: dns.TypeTLSA, Status: status, TLSA: []dns.TLSA{{Usage: 3, Selector: 1, MatchingType: 1, Data: make([]byte, 32)}}}
+		w.answers["TLSA "+name] = &dns.RRset{Name: name, Owner: name, Type: dns.TypeTLSA, Status: status, Records: []dns.TLSA{{Usage: 3, Selector: 1, MatchingType: 1, Data: make([]byte, 32)}}}
 	case 4:
 		modes := []mtasts.Mode{mtasts.Enforce, mtasts.Testing, mtasts.None}
 		w.sts = mtasts.Result{Domain: "example.com", State: mtasts.Found, ID: string(rune('a' + r.IntN(26))), Fetched: time.Unix(r.Int64N(1e9), 0),
@@ -179,7 +179,7 @@ func TestMemoryHoldsNoLocalPartAndNoFailure(t *testing.T) {
 	require.Equal(t, "TEMP MX lookup for example.com failed: SERVFAIL", ask(s, "tls-policy example.com"))
 	w.failing["MX example.com"] = false
 	w.version++
-	w.answers["MX example.com"] = &dns.RRset{Status: dns.Secure, MX: []dns.MX{{Host: "starttls-a.example.com"}}}
+	w.answers["MX example.com"] = &dns.RRset{Status: dns.Secure, Records: []dns.MX{{Host: "starttls-a.example.com"}}}
 	require.Contains(t, ask(s, "tls-policy example.com"), "OK secure")
 	w.missing["MX example.com"] = true
 	w.version++
@@ -194,7 +194,7 @@ func TestTheMemoKeepsNoAnswersOfTheCache(t *testing.T) {
 			w := newWorld()
 			rrset := &dns.RRset{Name: "example.com", Owner: "example.com", Type: dns.TypeMX, Status: dns.Insecure}
 			for i := range hosts {
-				rrset.MX = append(rrset.MX, dns.MX{Host: fmt.Sprint("mx", i, ".", strings.Repeat("long.", 40), "example.com")})
+				rrset.Records = append(rrset.MX(), dns.MX{Host: fmt.Sprint("mx", i, ".", strings.Repeat("long.", 40), "example.com")})
 			}
 			w.answers["MX example.com"] = rrset
 			pinned := weak.Make(rrset)
@@ -216,7 +216,7 @@ func TestTheMemoKeepsNoAnswersOfTheCache(t *testing.T) {
 func TestNothingKeepsPreviousSettings(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
-	w.answers["MX example.com"] = &dns.RRset{Status: dns.Secure, MX: []dns.MX{{Host: "starttls-a.example.com"}}}
+	w.answers["MX example.com"] = &dns.RRset{Status: dns.Secure, Records: []dns.MX{{Host: "starttls-a.example.com"}}}
 	type site struct{ *world }
 	set := w.settings()
 	var previous []weak.Pointer[site]
@@ -322,7 +322,7 @@ func TestTheMemoEndsWithItsFacts(t *testing.T) {
 // BenchmarkCached counts the allocations of a lookup whose facts are all at hand.
 func BenchmarkCached(b *testing.B) {
 	w := newWorld()
-	w.answers["MX example.com"] = &dns.RRset{Status: dns.Secure, MX: []dns.MX{{Host: "starttls-a.example.com"}}}
+	w.answers["MX example.com"] = &dns.RRset{Status: dns.Secure, Records: []dns.MX{{Host: "starttls-a.example.com"}}}
 	h := w.service(w.settings()).Handler()
 	b.ReportAllocs()
 	for b.Loop() {
@@ -336,11 +336,11 @@ func TestAnAnswerThatRestsOnAnUnknownPolicyIsNotRemembered(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
 	const a, b = "mx-a.example.com", "mx-b.example.com"
-	w.answers["MX example.com"] = &dns.RRset{Status: dns.Secure, MX: []dns.MX{{Host: a}, {Host: b}}}
+	w.answers["MX example.com"] = &dns.RRset{Status: dns.Secure, Records: []dns.MX{{Host: a}, {Host: b}}}
 	for _, host := range []string{a, b} {
-		w.answers["A "+host] = &dns.RRset{Name: host, Owner: host, Status: dns.Secure, Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}
+		w.answers["A "+host] = &dns.RRset{Name: host, Owner: host, Status: dns.Secure, Records: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}
 	}
-	w.answers["TLSA _25._tcp."+a] = &dns.RRset{Status: dns.Secure, TLSA: []dns.TLSA{{Usage: 3, Selector: 1, MatchingType: 1, Data: make([]byte, 32)}}}
+	w.answers["TLSA _25._tcp."+a] = &dns.RRset{Status: dns.Secure, Records: []dns.TLSA{{Usage: 3, Selector: 1, MatchingType: 1, Data: make([]byte, 32)}}}
 	for _, unknown := range []mtasts.Result{{Err: errors.New("busy")}, {Why: "busy"}} {
 		w.sts = unknown
 		s := w.service(w.settings())
@@ -357,11 +357,11 @@ func TestAnAnswerThatRestsOnAFailureIsNotRemembered(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
 	const a, b = "mx-a.example.com", "mx-b.example.com"
-	w.answers["MX example.com"] = &dns.RRset{Status: dns.Secure, MX: []dns.MX{{Host: a}, {Host: b}}}
+	w.answers["MX example.com"] = &dns.RRset{Status: dns.Secure, Records: []dns.MX{{Host: a}, {Host: b}}}
 	for _, host := range []string{a, b} {
-		w.answers["A "+host] = &dns.RRset{Name: host, Owner: host, Status: dns.Secure, Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}
+		w.answers["A "+host] = &dns.RRset{Name: host, Owner: host, Status: dns.Secure, Records: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}
 	}
-	w.answers["TLSA _25._tcp."+a] = &dns.RRset{Status: dns.Secure, TLSA: []dns.TLSA{{Usage: 3, Selector: 1, MatchingType: 1, Data: make([]byte, 32)}}}
+	w.answers["TLSA _25._tcp."+a] = &dns.RRset{Status: dns.Secure, Records: []dns.TLSA{{Usage: 3, Selector: 1, MatchingType: 1, Data: make([]byte, 32)}}}
 	w.failing["TLSA _25._tcp."+b] = true
 	s := w.service(w.settings())
 	require.Equal(t, "OK dane-only", ask(s, "tls-policy example.com"))

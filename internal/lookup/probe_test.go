@@ -26,7 +26,7 @@ func TestOnlyMailThatLeavesCausesProbes(t *testing.T) {
 		domain := fmt.Sprintf("d%d.example", i)
 		rrset := &dns.RRset{Name: domain, Owner: domain, Type: dns.TypeMX, Status: dns.Insecure}
 		for j := range 32 {
-			rrset.MX = append(rrset.MX, dns.MX{Preference: 10, Host: fmt.Sprintf("smtps-%d.%s", j, domain)})
+			rrset.Records = append(rrset.MX(), dns.MX{Preference: 10, Host: fmt.Sprintf("smtps-%d.%s", j, domain)})
 		}
 		w.answers["MX "+domain] = rrset
 	}
@@ -100,7 +100,7 @@ func TestProbesDependOnTheSite(t *testing.T) {
 		"no site":                  {nil, nil},
 	} {
 		w := newWorld()
-		w.answers["MX example.com"] = &dns.RRset{Name: "example.com", Owner: "example.com", Type: dns.TypeMX, Status: dns.Insecure, MX: []dns.MX{{Preference: 10, Host: mx}}}
+		w.answers["MX example.com"] = &dns.RRset{Name: "example.com", Owner: "example.com", Type: dns.TypeMX, Status: dns.Insecure, Records: []dns.MX{{Preference: 10, Host: mx}}}
 		var wanted []string
 		set := w.settings()
 		set.Site = c.site

@@ -24,7 +24,7 @@ func TestAHeldNextHop(t *testing.T) {
 		w, log := newWorld(), &testkit.Log{}
 		mx := func(host string) {
 			w.version++
-			w.answers["MX example.com"] = &dns.RRset{Name: "example.com", Owner: "example.com", Type: dns.TypeMX, Status: dns.Insecure, MX: []dns.MX{{Preference: 10, Host: host}}}
+			w.answers["MX example.com"] = &dns.RRset{Name: "example.com", Owner: "example.com", Type: dns.TypeMX, Status: dns.Insecure, Records: []dns.MX{{Preference: 10, Host: host}}}
 		}
 		memory := promises.New(promises.Options{Log: slog.New(slog.NewTextHandler(log, nil))})
 		set := w.settings()
@@ -56,7 +56,7 @@ func TestAHeldNextHop(t *testing.T) {
 func TestAnUntrustedSenderCannotMakeAPromise(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
-	w.answers["MX example.com"] = &dns.RRset{Name: "example.com", Owner: "example.com", Type: dns.TypeMX, Status: dns.Insecure, MX: []dns.MX{{Preference: 10, Host: "smtps-a.example.com"}}}
+	w.answers["MX example.com"] = &dns.RRset{Name: "example.com", Owner: "example.com", Type: dns.TypeMX, Status: dns.Insecure, Records: []dns.MX{{Preference: 10, Host: "smtps-a.example.com"}}}
 	memory := promises.New(promises.Options{})
 	s := lookup.New(lookup.Sources{Resolver: w, STS: worldSTS{w}, Version: func() uint64 { return 1 }, Probes: w, Promises: memory}, w.settings(), slog.New(slog.DiscardHandler))
 	ask(s, "transport user@example.com")
@@ -89,7 +89,7 @@ func TestAResolverThatStopsValidatingMakesNoPromiseVanish(t *testing.T) {
 				w.answers[typ.String()+" "+name] = &r
 			}
 			for _, domain := range []string{"example.com", "example.net"} {
-				set(domain, dns.TypeMX, dns.RRset{MX: []dns.MX{{Preference: 10, Host: host}}})
+				set(domain, dns.TypeMX, dns.RRset{Records: []dns.MX{{Preference: 10, Host: host}}})
 			}
 			set("mx.example.com", dns.TypeA, dns.RRset{Addrs: []netip.Addr{netip.MustParseAddr("198.51.100.1")}})
 			set("_25._tcp.mx.example.com", dns.TypeTLSA, dns.RRset{TLSA: []dns.TLSA{{Usage: 3, Selector: 1, MatchingType: 1, Data: make([]byte, 32)}}})

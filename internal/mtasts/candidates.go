@@ -53,7 +53,7 @@ func (f *Fetcher) newCandidates(ctx context.Context, host string) *candidates {
 			answer := familyAnswer{}
 			rrset, err := f.Resolver.Lookup(ctx, dns.Question{Name: host, Type: t}, dns.Effort{})
 			if answer.err = err; err == nil {
-				answer.addrs = rrset.Addrs
+				answer.addrs = rrset.Addrs()
 			}
 			c.answers <- answer
 		})

@@ -35,7 +35,7 @@ func (f *families) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*d
 			return nil, &dns.Error{Question: q, Reason: "timed out", Err: ctx.Err()}
 		}
 	}
-	return &dns.RRset{Name: q.Name, Type: q.Type, Owner: q.Name, Status: dns.Insecure, Addrs: addrs}, nil
+	return &dns.RRset{Name: q.Name, Type: q.Type, Owner: q.Name, Status: dns.Insecure, Records: addrs}, nil
 }
 
 func addrs(list ...string) (all []netip.Addr) {

@@ -114,16 +114,16 @@ func (f *Facts) SetMX(rrset *dns.RRset, err error) {
 	switch {
 	case f.MX.NXDomain:
 		return
-	case len(rrset.MX) == 0:
+	case len(rrset.MX()) == 0:
 		f.MX.Implicit = true
 		f.Hosts = []Host{{Name: f.Nexthop.Name}}
 		return
-	case len(rrset.MX) == 1 && rrset.MX[0].Host == "":
+	case len(rrset.MX()) == 1 && rrset.MX()[0].Host == "":
 		f.MX.Null = true
 		return
 	}
-	f.Hosts = make([]Host, 0, min(len(rrset.MX), MaxHosts))
-	for _, mx := range rrset.MX {
+	f.Hosts = make([]Host, 0, min(len(rrset.MX()), MaxHosts))
+	for _, mx := range rrset.MX() {
 		switch {
 		case slices.ContainsFunc(f.Hosts, func(h Host) bool { return h.Name == mx.Host }):
 		case len(f.Hosts) < MaxHosts:

@@ -32,9 +32,9 @@ func TestFactsOfAnswersWithoutMX(t *testing.T) {
 		"a secure NXDOMAIN":    {dns.RRset{NXDomain: true, Status: signed}, nil, policy.MX{Asked: true, Status: signed, NXDomain: true}, nil},
 		"an insecure NXDOMAIN": {dns.RRset{NXDomain: true, Status: unsigned}, nil, policy.MX{Asked: true, Status: unsigned, Implicit: true}, itself},
 		"a secure denial":      {dns.RRset{Status: signed}, nil, policy.MX{Asked: true, Status: signed, Implicit: true}, itself},
-		"a null MX":            {dns.RRset{Status: signed, MX: []dns.MX{{}}}, nil, policy.MX{Asked: true, Status: signed, Null: true}, nil},
+		"a null MX":            {dns.RRset{Status: signed, Records: []dns.MX{{}}}, nil, policy.MX{Asked: true, Status: signed, Null: true}, nil},
 		"a null MX among others": {
-			dns.RRset{Status: signed, MX: []dns.MX{{}, {Host: "starttls-a.example.com", Preference: 10}}}, nil,
+			dns.RRset{Status: signed, Records: []dns.MX{{}, {Host: "starttls-a.example.com", Preference: 10}}}, nil,
 			policy.MX{Asked: true, Status: signed}, []policy.Host{{}, {Name: "starttls-a.example.com", Preference: 10, Class: prefix.STARTTLS}},
 		},
 		"a failed lookup": {dns.RRset{Status: signed, NXDomain: true}, failure, policy.MX{Err: failure}, nil},
@@ -54,13 +54,13 @@ func TestFactsOfManyHosts(t *testing.T) {
 	rrset := &dns.RRset{Status: signed}
 	for i := range uint16(35) {
 		mx := dns.MX{Host: fmt.Sprintf("starttls-%d.example.com", i), Preference: i}
-		rrset.MX = append(rrset.MX, mx, dns.MX{Host: mx.Host, Preference: i + 100})
+		rrset.Records = append(rrset.MX(), mx, dns.MX{Host: mx.Host, Preference: i + 100})
 	}
 	f := mxFacts(rrset, nil)
 	require.Len(t, f.Hosts, 32)
 	require.Equal(t, policy.Host{Name: "starttls-31.example.com", Preference: 31, Class: prefix.STARTTLS}, f.Hosts[31])
 	require.EqualValues(t, 32, f.MX.RestPreference)
 	require.Positive(t, f.MX.Rest)
-	f = mxFacts(&dns.RRset{Status: signed, MX: []dns.MX{{Host: "smtps-a b.example.com"}, {Host: "smtps-a:b.example.com"}}}, nil)
+	f = mxFacts(&dns.RRset{Status: signed, Records: []dns.MX{{Host: "smtps-a b.example.com"}, {Host: "smtps-a:b.example.com"}}}, nil)
 	require.Equal(t, []prefix.Class{prefix.None, prefix.None}, []prefix.Class{f.Hosts[0].Class, f.Hosts[1].Class})
 }

@@ -20,7 +20,7 @@ func FuzzRender(f *testing.F) {
 	f.Add("smtps-"+strings.Repeat("x", 300), "smtps-é.example", uint16(0))
 	f.Fuzz(func(t *testing.T, first, second string, preference uint16) {
 		facts := policy.NewFacts(domain, nil)
-		facts.SetMX(&dns.RRset{Status: signed, MX: []dns.MX{{Host: first}, {Host: second, Preference: preference}}}, nil)
+		facts.SetMX(&dns.RRset{Status: signed, Records: []dns.MX{{Host: first}, {Host: second, Preference: preference}}}, nil)
 		for i := range facts.Hosts {
 			facts.Hosts[i].Counted = true
 		}

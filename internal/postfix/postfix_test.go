@@ -299,7 +299,7 @@ func (n names) Lookup(_ context.Context, q dns.Question, _ dns.Effort) (*dns.RRs
 	}
 	r := &dns.RRset{}
 	if a, err := netip.ParseAddr(text); err == nil && a.Is4() == (q.Type == dns.TypeA) {
-		r.Addrs = []netip.Addr{a}
+		r.Records = []netip.Addr{a}
 	}
 	return r, nil
 }

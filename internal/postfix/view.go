@@ -256,7 +256,7 @@ func (v *view) addInterface(ctx context.Context, text string, res dns.Resolver) 
 		if err != nil {
 			return fmt.Errorf("the name %s in proxy_interfaces or inet_interfaces: %w", name, err)
 		}
-		for _, a := range rrset.Addrs {
+		for _, a := range rrset.Addrs() {
 			v.addrs[plain(a)], found = true, true
 		}
 	}

@@ -60,7 +60,7 @@ func Addresses(ctx context.Context, res dns.Resolver, host string) ([]netip.Addr
 			if err != nil {
 				return err
 			}
-			found[i] = rrset.Addrs
+			found[i] = rrset.Addrs()
 			return nil
 		})
 	}

@@ -54,7 +54,7 @@ func (w *world) Lookup(_ context.Context, q dns.Question, _ dns.Effort) (*dns.RR
 	r := &dns.RRset{Status: dns.Insecure}
 	for _, a := range w.addrs[q.Name] {
 		if a.Is4() == (q.Type == dns.TypeA) {
-			r.Addrs = append(r.Addrs, a)
+			r.Records = append(r.Addrs(), a)
 		}
 	}
 	return r, nil

@@ -89,8 +89,8 @@ func (o *Opinion) same(ctx context.Context, domain string) (bool, error) {
 
 // content returns the MX hosts or the texts of an RRset, sorted.
 func content(r *dns.RRset) []string {
-	c := slices.Clone(r.TXT)
-	for _, mx := range r.MX {
+	c := slices.Clone(r.TXT())
+	for _, mx := range r.MX() {
 		c = append(c, mx.Host)
 	}
 	slices.Sort(c)

@@ -24,7 +24,7 @@ func (r *resolver) Lookup(_ context.Context, q dns.Question, _ dns.Effort) (*dns
 	r.n++
 	a := &dns.RRset{Name: q.Name, Type: q.Type, Status: dns.Insecure}
 	if q.Type == dns.TypeMX {
-		a.MX = []dns.MX{{Preference: 10, Host: r.host}}
+		a.Records = []dns.MX{{Preference: 10, Host: r.host}}
 	}
 	return a, r.err
 }

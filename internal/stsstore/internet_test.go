@@ -115,7 +115,7 @@ func (w *internet) Lookup(ctx context.Context, q dns.Question, _ dns.Effort) (*d
 	}
 	r := &dns.RRset{Name: q.Name, Type: q.Type, Owner: q.Name, Status: dns.Insecure, Expires: time.Now().Add(ttl)}
 	if ok {
-		r.TXT = []string{"something else", txt}
+		r.Records = []string{"something else", txt}
 	}
 	return r, nil
 }

@@ -77,7 +77,7 @@ func (s *Store) recordID(ctx context.Context, domain string, e dns.Effort) (stri
 	if err != nil {
 		return "", err
 	}
-	return mtasts.RecordID(rrset.TXT)
+	return mtasts.RecordID(rrset.TXT())
 }
 
 // want is a policy that is announced and that the store does not have.

@@ -1,6 +1,7 @@
 package stub
 
 import (
+	"cmp"
 	"encoding/hex"
 	"math"
 	"net/netip"
@@ -59,7 +60,7 @@ func interpret(m *miekg.Msg, q dns.Question, trusted bool) (*dns.RRset, time.Dur
 		}
 	}
 	switch {
-	case size(r) > maxRecords:
+	case len(r.MX())+len(r.Addrs())+len(r.TLSA())+len(r.TXT()) > maxRecords:
 		return fail("over 4,096 records")
 	case r.Empty() && foreign:
 		// Records of other names are not a denial.
@@ -72,7 +73,6 @@ func interpret(m *miekg.Msg, q dns.Question, trusted bool) (*dns.RRset, time.Dur
 		return fail("NXDOMAIN with records of the name")
 	}
 	normalise(r)
-	clip(r)
 	return r, ttl, nil
 }
 
@@ -146,24 +146,24 @@ func negativeTTL(authority []miekg.RR, owner string) time.Duration {
 func add(r *dns.RRset, rr miekg.RR) bool {
 	switch rr := rr.(type) {
 	case *miekg.MX:
-		r.MX = append(r.MX, dns.MX{Preference: rr.Preference, Host: hostName(rr.Mx)})
+		r.Records = append(r.MX(), dns.MX{Preference: rr.Preference, Host: hostName(rr.Mx)})
 		return rr.Mx != ""
 	case *miekg.A:
 		return addAddr(r, rr.A)
 	case *miekg.AAAA:
 		return addAddr(r, rr.AAAA)
 	case *miekg.TXT:
-		r.TXT = append(r.TXT, unescape(strings.Join(rr.Txt, "")))
+		r.Records = append(r.TXT(), unescape(strings.Join(rr.Txt, "")))
 		return len(rr.Txt) > 0
 	case *miekg.CNAME:
-		r.TXT = append(r.TXT, hostName(rr.Target))
+		r.Records = append(r.TXT(), hostName(rr.Target))
 		return rr.Target != ""
 	case *miekg.NS:
-		r.TXT = append(r.TXT, hostName(rr.Ns))
+		r.Records = append(r.TXT(), hostName(rr.Ns))
 		return rr.Ns != ""
 	case *miekg.TLSA:
 		data, err := hex.DecodeString(rr.Certificate)
-		r.TLSA = append(r.TLSA, dns.TLSA{Usage: rr.Usage, Selector: rr.Selector, MatchingType: rr.MatchingType, Data: data})
+		r.Records = append(r.TLSA(), dns.TLSA{Usage: rr.Usage, Selector: rr.Selector, MatchingType: rr.MatchingType, Data: data})
 		return err == nil // without data it is a record too, but unusable (RFC 7672 section 2.2)
 	}
 	return false
@@ -173,38 +173,32 @@ func add(r *dns.RRset, rr miekg.RR) bool {
 func addAddr(r *dns.RRset, ip []byte) bool {
 	a, ok := netip.AddrFromSlice(ip)
 	if ok {
-		r.Addrs = append(r.Addrs, a.Unmap())
+		r.Records = append(r.Addrs(), a.Unmap())
 	}
 	return ok
 }
 
-func size(r *dns.RRset) int {
-	return len(r.MX) + len(r.Addrs) + len(r.TLSA) + len(r.TXT)
-}
-
-// normalise sorts MX records by preference and name and removes duplicates. Addresses keep their order.
+// normalise sorts MX records by preference and name and removes duplicates. Addresses keep their order. It frees unused
+// capacity, because answers are kept for long.
 func normalise(r *dns.RRset) {
-	slices.SortFunc(r.MX, func(a, b dns.MX) int {
-		if a.Preference != b.Preference {
-			return int(a.Preference) - int(b.Preference)
-		}
-		return strings.Compare(a.Host, b.Host)
-	})
-	r.MX = slices.Compact(r.MX)
-	if len(r.Addrs) < 2 {
-		return
+	switch list := r.Records.(type) {
+	case []dns.MX:
+		slices.SortFunc(list, func(a, b dns.MX) int {
+			return cmp.Or(cmp.Compare(a.Preference, b.Preference), strings.Compare(a.Host, b.Host))
+		})
+		r.Records = clipped(slices.Compact(list))
+	case []netip.Addr:
+		seen := make(map[netip.Addr]bool, len(list))
+		r.Records = clipped(slices.DeleteFunc(list, func(a netip.Addr) bool {
+			twice := seen[a]
+			seen[a] = true
+			return twice
+		}))
+	case []dns.TLSA:
+		r.Records = clipped(list)
+	case []string:
+		r.Records = clipped(list)
 	}
-	seen := make(map[netip.Addr]bool, len(r.Addrs))
-	r.Addrs = slices.DeleteFunc(r.Addrs, func(a netip.Addr) bool {
-		twice := seen[a]
-		seen[a] = true
-		return twice
-	})
-}
-
-// clip frees unused capacity, because answers are kept for long.
-func clip(r *dns.RRset) {
-	r.MX, r.Addrs, r.TLSA, r.TXT = clipped(r.MX), clipped(r.Addrs), clipped(r.TLSA), clipped(r.TXT)
 }
 
 func clipped[S ~[]E, E any](s S) S {

@@ -202,13 +202,13 @@ func gist(r *dns.RRset) string {
 	case r.Empty():
 		data = "denied"
 	case r.Type == dns.TypeMX:
-		data = fmt.Sprint(r.MX)
+		data = fmt.Sprint(r.MX())
 	case r.Type == dns.TypeTLSA:
-		data = fmt.Sprint(r.TLSA)
+		data = fmt.Sprint(r.TLSA())
 	case r.Type == dns.TypeCNAME:
-		data = fmt.Sprint(r.TXT)
+		data = fmt.Sprint(r.TXT())
 	default:
-		data = fmt.Sprint(r.Addrs)
+		data = fmt.Sprint(r.Addrs())
 	}
 	return r.Owner + " " + data
 }

@@ -82,7 +82,7 @@ func FuzzInterpret(f *testing.F) {
 				require.LessOrEqual(t, life, seconds(h.Ttl))
 			}
 		}
-		require.LessOrEqual(t, size(r), ours, "no data of other names")
+		require.LessOrEqual(t, len(r.MX())+len(r.Addrs())+len(r.TLSA())+len(r.TXT()), ours, "no data of other names")
 		require.Equal(t, ours == 0, r.Empty())
 		if r.Owner != r.Name {
 			require.True(t, slices.ContainsFunc(m.Answer, func(rr miekg.RR) bool {

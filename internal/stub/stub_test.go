@@ -110,7 +110,7 @@ func TestStubAnswer(t *testing.T) {
 	require.Equal(t, "example.com", r.Name)
 	require.Equal(t, "example.com", r.Owner)
 	require.Equal(t, dns.Secure, r.Status)
-	require.Equal(t, []dns.MX{{Preference: 5, Host: "a.example.com"}, {Preference: 5, Host: "b.example.com"}, {Preference: 10, Host: "mx.example.com"}}, r.MX, "by preference and name, each once, in lower case")
+	require.Equal(t, []dns.MX{{Preference: 5, Host: "a.example.com"}, {Preference: 5, Host: "b.example.com"}, {Preference: 10, Host: "mx.example.com"}}, r.MX(), "by preference and name, each once, in lower case")
 	require.WithinDuration(t, time.Now().Add(300*time.Second), r.Expires, time.Minute)
 }
 
@@ -122,7 +122,7 @@ func TestStubPassesOverStrays(t *testing.T) {
 		server.Set("example.com", dns.TypeMX, dnstest.Answer{Strays: true, Secure: true, Records: []string{"MX 10 mx.example.com."}})
 		r := answer(t, s, mx("example.com"))
 		require.False(t, r.NXDomain, "the strays say NXDOMAIN")
-		require.Equal(t, []dns.MX{{Preference: 10, Host: "mx.example.com"}}, r.MX)
+		require.Equal(t, []dns.MX{{Preference: 10, Host: "mx.example.com"}}, r.MX())
 		require.Equal(t, 1, server.Asked("example.com", dns.TypeMX))
 	})
 	t.Run("the answer does not come", func(t *testing.T) {
@@ -154,7 +154,7 @@ func TestStubTruncated(t *testing.T) {
 	t.Run("TC=1: TCP (RFC 7766)", func(t *testing.T) {
 		server, s := on(t, patient)
 		server.Set("example.com", dns.TypeMX, dnstest.Answer{Truncate: true, Secure: true, Records: []string{"MX 10 mx.example.com."}})
-		require.Len(t, answer(t, s, mx("example.com")).MX, 1)
+		require.Len(t, answer(t, s, mx("example.com")).MX(), 1)
 		require.Equal(t, 2, server.Asked("example.com", dns.TypeMX))
 	})
 	t.Run("a truncated answer can carry AD: never use it; no TCP: failure", func(t *testing.T) {
@@ -176,9 +176,9 @@ func TestStubTruncated(t *testing.T) {
 		}
 		server.Set("example.com", dns.TypeMX, dnstest.Answer{Secure: true, Records: records})
 		r := answer(t, s, mx("example.com"))
-		require.Len(t, r.MX, 1500)
+		require.Len(t, r.MX(), 1500)
 		require.Equal(t, dns.Secure, r.Status)
-		require.Equal(t, "mx0000.example.com", r.MX[0].Host)
+		require.Equal(t, "mx0000.example.com", r.MX()[0].Host)
 		require.Equal(t, 2, server.Asked("example.com", dns.TypeMX), "one query over UDP and one over TCP")
 	})
 }
@@ -230,7 +230,7 @@ func TestStubServfail(t *testing.T) {
 	require.Equal(t, "SERVFAIL (No Reachable Authority)", failed.Reason)
 
 	server.Set("fine.example", dns.TypeMX, dnstest.Answer{Secure: true, Records: []string{"MX 10 mx.example."}, EDE: miekg.ExtendedErrorCodeDNSBogus})
-	require.Len(t, answer(t, s, mx("fine.example")).MX, 1, "an EDE decides nothing")
+	require.Len(t, answer(t, s, mx("fine.example")).MX(), 1, "an EDE decides nothing")
 }
 
 func TestStubNames(t *testing.T) {
@@ -250,7 +250,7 @@ func TestStubNames(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			server.Set(tc.want, dns.TypeMX, dnstest.Answer{Secure: true, Records: []string{"MX 10 " + miekg.Fqdn(tc.want)}})
 			r := answer(t, s, mx(tc.asked))
-			require.Equal(t, []dns.MX{{Preference: 10, Host: tc.want}}, r.MX)
+			require.Equal(t, []dns.MX{{Preference: 10, Host: tc.want}}, r.MX())
 			require.Equal(t, tc.want, r.Name)
 			require.Equal(t, tc.want, r.Owner)
 		})
@@ -264,7 +264,7 @@ func TestStubNames(t *testing.T) {
 		})
 	}
 	server.Set("null.example", dns.TypeMX, dnstest.Answer{Secure: true, Records: []string{"MX 0 ."}})
-	require.Equal(t, []dns.MX{{Preference: 0, Host: ""}}, answer(t, s, mx("null.example")).MX, "null MX, RFC 7505")
+	require.Equal(t, []dns.MX{{Preference: 0, Host: ""}}, answer(t, s, mx("null.example")).MX(), "null MX, RFC 7505")
 	require.False(t, answer(t, s, mx("null.example")).Empty())
 }
 
@@ -275,12 +275,12 @@ func TestStubTypes(t *testing.T) {
 		server.Set("example.com", ty, dnstest.Answer{Secure: true, Records: records})
 		return answer(t, s, dns.Question{Name: "example.com", Type: ty})
 	}
-	require.Equal(t, "[192.0.2.1 192.0.2.2]", fmt.Sprint(set(dns.TypeA, "A 192.0.2.1", "A 192.0.2.2", "A 192.0.2.1").Addrs))
-	require.Equal(t, "[2001:db8::1]", fmt.Sprint(set(dns.TypeAAAA, "AAAA 2001:db8::1").Addrs))
-	require.Equal(t, []dns.TLSA{{Usage: 3, Selector: 1, MatchingType: 1, Data: []byte{0xab, 0xcd}}}, set(dns.TypeTLSA, "TLSA 3 1 1 abcd").TLSA)
-	require.Equal(t, []string{"v=STSv1; id=1;", "a\"b\\c\x00\xff"}, set(dns.TypeTXT, `TXT "v=STSv1; " "id=1;"`, `TXT "a\"b\\c\000\255"`).TXT)
-	require.Equal(t, []string{"mx.example.net"}, set(dns.TypeCNAME, "CNAME MX.example.net.").TXT)
-	require.Equal(t, []string{"ns.example.net"}, set(dns.TypeNS, "NS ns.example.net.").TXT)
+	require.Equal(t, "[192.0.2.1 192.0.2.2]", fmt.Sprint(set(dns.TypeA, "A 192.0.2.1", "A 192.0.2.2", "A 192.0.2.1").Addrs()))
+	require.Equal(t, "[2001:db8::1]", fmt.Sprint(set(dns.TypeAAAA, "AAAA 2001:db8::1").Addrs()))
+	require.Equal(t, []dns.TLSA{{Usage: 3, Selector: 1, MatchingType: 1, Data: []byte{0xab, 0xcd}}}, set(dns.TypeTLSA, "TLSA 3 1 1 abcd").TLSA())
+	require.Equal(t, []string{"v=STSv1; id=1;", "a\"b\\c\x00\xff"}, set(dns.TypeTXT, `TXT "v=STSv1; " "id=1;"`, `TXT "a\"b\\c\000\255"`).TXT())
+	require.Equal(t, []string{"mx.example.net"}, set(dns.TypeCNAME, "CNAME MX.example.net.").TXT())
+	require.Equal(t, []string{"ns.example.net"}, set(dns.TypeNS, "NS ns.example.net.").TXT())
 }
 
 // A query costs 3 s, the next 5 s, the lookup 12 s; here in small.

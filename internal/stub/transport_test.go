@@ -138,7 +138,7 @@ func TestAnAnswerAfterAnUnusableOneCounts(t *testing.T) {
 	} {
 		addr := raw(t, func(query []byte) [][]byte { return [][]byte{forged(query), forged(query), reply(t, query, nil)} })
 		s := newStub(t, stub.Options{Servers: []string{addr}, Trust: stub.TrustNever, Timeout: patient})
-		require.Len(t, answer(t, s, mx("example.com")).MX, 1, name)
+		require.Len(t, answer(t, s, mx("example.com")).MX(), 1, name)
 	}
 }
 
@@ -153,7 +153,7 @@ func TestALargeDatagramIsRead(t *testing.T) {
 		}
 		name := fmt.Sprintf("d%d.example", size)
 		server.Set(name, dns.TypeMX, dnstest.Answer{Secure: true, Records: records, Oversize: true})
-		require.Len(t, answer(t, s, mx(name)).MX, len(records), size)
+		require.Len(t, answer(t, s, mx(name)).MX(), len(records), size)
 	}
 }
 
@@ -420,6 +420,6 @@ func TestASilentConnectionIsReplaced(t *testing.T) {
 			}
 		}
 	})
-	require.Len(t, answer(t, s, mx("example.com")).MX, 1)
+	require.Len(t, answer(t, s, mx("example.com")).MX(), 1)
 	require.EqualValues(t, 2, l.accepted.Load())
 }
