@@ -91,8 +91,8 @@ func TestAResolverThatStopsValidatingMakesNoPromiseVanish(t *testing.T) {
 			for _, domain := range []string{"example.com", "example.net"} {
 				set(domain, dns.TypeMX, dns.RRset{Records: []dns.MX{{Preference: 10, Host: host}}})
 			}
-			set("mx.example.com", dns.TypeA, dns.RRset{Addrs: []netip.Addr{netip.MustParseAddr("198.51.100.1")}})
-			set("_25._tcp.mx.example.com", dns.TypeTLSA, dns.RRset{TLSA: []dns.TLSA{{Usage: 3, Selector: 1, MatchingType: 1, Data: make([]byte, 32)}}})
+			set("mx.example.com", dns.TypeA, dns.RRset{Records: []netip.Addr{netip.MustParseAddr("198.51.100.1")}})
+			set("_25._tcp.mx.example.com", dns.TypeTLSA, dns.RRset{Records: []dns.TLSA{{Usage: 3, Selector: 1, MatchingType: 1, Data: make([]byte, 32)}}})
 		}
 		memory, resolver := promises.New(promises.Options{Log: slog.New(slog.NewTextHandler(log, nil))}), &trust{}
 		set := w.settings()
