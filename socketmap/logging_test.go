@@ -1,13 +1,11 @@
 package socketmap_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
 	"net"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -15,25 +13,13 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/policyd/policyd/internal/testkit"
 	"github.com/policyd/policyd/socketmap"
 )
 
-// journal is a log that can be read while it is written.
-type journal struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(p)
-}
-
-func (j *journal) lines() []string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return strings.Split(strings.TrimSuffix(j.text.String(), "\n"), "\n")
+// lines returns the lines of a log.
+func lines(log *testkit.Log) []string {
+	return strings.Split(strings.TrimSuffix(log.String(), "\n"), "\n")
 }
 
 func TestProblemsWithClientsAreLoggedOncePerMinute(t *testing.T) {
@@ -57,7 +43,7 @@ func TestProblemsWithClientsAreLoggedOncePerMinute(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			log := &journal{}
+			log := &testkit.Log{}
 			s := &socketmap.Server{Logger: slog.New(slog.NewTextHandler(log, nil)), Limits: c.limits}
 			bubble(t, s, func(t *testing.T, p *pipes) {
 				for range 20 {
@@ -75,13 +61,13 @@ func TestProblemsWithClientsAreLoggedOncePerMinute(t *testing.T) {
 					require.Equal(t, uint64(20), s.Stats().Panics)
 				}
 			})
-			lines := log.lines()
-			require.True(t, len(lines) == 5 || len(lines) == 10 && name == "a panic", "one line per minute: %q", lines)
-			require.Contains(t, lines[0], c.msg)
-			require.Contains(t, lines[0], c.attrs)
-			require.Contains(t, lines[0], " times=1 ")
-			require.Contains(t, strings.Join(lines[1:], ""), " times=4 ")
-			require.NotContains(t, strings.Join(lines, ""), "secret\n")
+			logged := lines(log)
+			require.True(t, len(logged) == 5 || len(logged) == 10 && name == "a panic", "one line per minute: %q", logged)
+			require.Contains(t, logged[0], c.msg)
+			require.Contains(t, logged[0], c.attrs)
+			require.Contains(t, logged[0], " times=1 ")
+			require.Contains(t, strings.Join(logged[1:], ""), " times=4 ")
+			require.NotContains(t, strings.Join(logged, ""), "secret\n")
 		})
 	}
 }
@@ -89,7 +75,7 @@ func TestProblemsWithClientsAreLoggedOncePerMinute(t *testing.T) {
 func TestALogLineNamesListenerAndClient(t *testing.T) {
 	t.Parallel()
 	for _, network := range []string{"tcp", "unix"} {
-		log := &journal{}
+		log := &testkit.Log{}
 		s := &socketmap.Server{Logger: slog.New(slog.NewTextHandler(log, nil))}
 		tcp, unix := serve(t, s)
 		address := map[string]string{"tcp": tcp, "unix": unix}[network]
@@ -100,7 +86,7 @@ func TestALogLineNamesListenerAndClient(t *testing.T) {
 		if network == "tcp" {
 			want += " client=" + c.LocalAddr().String()
 		}
-		require.Contains(t, log.lines()[0], want+" reason=")
+		require.Contains(t, lines(log)[0], want+" reason=")
 	}
 }
 
@@ -126,7 +112,7 @@ func (s *scarce) Accept() (net.Conn, error) {
 
 func TestALackOfFileDescriptorsIsLoggedOncePerMinuteAndRetried(t *testing.T) {
 	t.Parallel()
-	log := &journal{}
+	log := &testkit.Log{}
 	s := &socketmap.Server{Logger: slog.New(slog.NewTextHandler(log, nil))}
 	bubble(t, s, func(t *testing.T, _ *pipes) {
 		l := &scarce{pipes: pipes{closed: make(chan struct{})}}
@@ -137,8 +123,8 @@ func TestALackOfFileDescriptorsIsLoggedOncePerMinuteAndRetried(t *testing.T) {
 		require.ErrorIs(t, <-ended, socketmap.ErrServerClosed)
 		require.Greater(t, l.accepts.Load(), int64(1000))
 	})
-	require.Len(t, log.lines(), 3)
-	require.Contains(t, log.lines()[0], "cannot accept connections")
+	require.Len(t, lines(log), 3)
+	require.Contains(t, lines(log)[0], "cannot accept connections")
 }
 
 // broken is a listener whose accept fails for good.

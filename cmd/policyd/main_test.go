@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
@@ -77,7 +76,7 @@ func TestScripts(t *testing.T) {
 			ca := smtptest.NewCA(t)
 			cert := ca.Names(t, "smtps-mx.open.example")
 			receiver := smtptest.Start(t, "127.0.0.2:0", smtptest.Behaviour{Cert: &cert, Implicit: true})
-			bundle := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Cert.Raw})
+			bundle := ca.PEM()
 			if err := os.WriteFile(filepath.Join(e.WorkDir, "ca.pem"), bundle, 0o600); err != nil {
 				return err
 			}

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"encoding/hex"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/policyd/policyd/internal/dns/dnstest"
 	"github.com/policyd/policyd/internal/smtptls/smtptest"
 	"github.com/policyd/policyd/internal/stub"
+	"github.com/policyd/policyd/internal/testkit"
 )
 
 const mx = "smtps-a.example.com"
@@ -346,7 +348,7 @@ func TestSilenceNeedsAWitness(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	addr := l.sound("example.com", mx)
-	hole := blackHole(t, l.smtps)
+	hole := testkit.BlackHole(t, netip.AddrPortFrom(netip.MustParseAddr(l.addr()), l.smtps)).Addr().String()
 	l.domain("silent.example", signed(), "smtps-b.silent.example")
 	l.dns.Set("smtps-b.silent.example", dns.TypeA, dnstest.Answer{Records: []string{"A " + hole}})
 	l.dns.Set("smtps-b.silent.example", dns.TypeAAAA, signed())

@@ -2,7 +2,6 @@ package check
 
 import (
 	"context"
-	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"github.com/policyd/policyd/internal/check/report"
 	"github.com/policyd/policyd/internal/smtptls"
 	"github.com/policyd/policyd/internal/smtptls/smtptest"
+	"github.com/policyd/policyd/internal/testkit"
 )
 
 func TestWhoGivesUpDoesNotSpoilItForOthers(t *testing.T) {
@@ -46,10 +46,7 @@ func TestWhoGivesUpDoesNotSpoilItForOthers(t *testing.T) {
 
 func TestRefusalIsNoWitness(t *testing.T) {
 	t.Parallel()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	nobody := netip.MustParseAddrPort(l.Addr().String())
-	require.NoError(t, l.Close())
+	nobody := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), testkit.Port(t))
 	e := newEndpoints()
 	transcript := e.talk(t.Context(), smtptls.Dialogue{Host: "starttls-a.example.com", Addr: nobody})
 	require.Equal(t, smtptls.Refused, transcript.Cause)

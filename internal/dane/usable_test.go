@@ -1,30 +1,20 @@
 package dane
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
-	"math/big"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/smtptls/smtptest"
 )
 
 // certificate returns one in DER, and its SubjectPublicKeyInfo.
 func certificate(t testing.TB) (cert, spki []byte) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"mx.example.com"}}
-	cert, err = x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	require.NoError(t, err)
-	spki, err = x509.MarshalPKIXPublicKey(key.Public())
-	require.NoError(t, err)
-	return cert, spki
+	leaf := smtptest.NewCA(t).Names(t, "mx.example.com").Leaf
+	return leaf.Raw, leaf.RawSubjectPublicKeyInfo
 }
 
 func TestUsable(t *testing.T) {

@@ -22,6 +22,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/policyd/policyd/internal/oncelog"
 )
 
 // Local is what one node knows of one kind. Its methods may be called concurrently with lookups and must not wait.
@@ -89,7 +91,7 @@ type Fleet struct {
 	cursor  string // the last entry of the stream that was read
 	reading reading
 	pass    pass
-	warned  time.Time
+	warned  oncelog.Limiter
 
 	stats counters
 }
@@ -199,8 +201,7 @@ func (f *Fleet) failed(err error) {
 	f.stats.up.Store(false)
 	f.stats.failures.Add(1)
 	f.stats.setError(err)
-	if now := f.now(); now.Sub(f.warned) >= time.Minute {
-		f.warned = now
+	if _, due := f.warned.Due(); due {
 		f.log.Warn("fleet store unavailable", "err", f.stats.lastError())
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
+	"github.com/policyd/policyd/internal/smtptls/smtptest"
 )
 
 // families answers the two address lookups. A family without a channel is answered immediately, another when its channel
@@ -48,9 +49,9 @@ func addrs(list ...string) (all []netip.Addr) {
 // One address family of the policy host is enough: the name servers may drop questions for the other.
 func TestOneAddressFamilyIsEnough(t *testing.T) {
 	t.Parallel()
-	ca := newAuthority(t)
+	ca := smtptest.NewCA(t)
 	never := make(chan struct{})
-	host := at(t, "127.0.0.1:0", ca.certificate(t, nil, "mta-sts.example.com"), nil, serve(enforce))
+	host := at(t, "127.0.0.1:0", ca.Names(t, "mta-sts.example.com"), nil, serve(enforce))
 	for name, f := range map[string]*families{
 		"AAAA is never answered":                  {v4: addrs("127.0.0.1"), wait6: never},
 		"A is never answered":                     {wait4: never, v6: addrs("127.0.0.1")},
@@ -58,13 +59,13 @@ func TestOneAddressFamilyIsEnough(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			outcome, why := fetch(t, mtasts.Fetcher{Resolver: f, Roots: ca.pool(), Special: true, Port: host.port(t)})
+			outcome, why := fetch(t, mtasts.Fetcher{Resolver: f, Roots: ca.Roots, Special: true, Port: host.port(t)})
 			require.Equal(t, fetched, outcome, why)
 		})
 	}
 	t.Run("neither is answered", func(t *testing.T) {
 		t.Parallel()
-		outcome, why := fetch(t, mtasts.Fetcher{Resolver: &families{wait4: never, wait6: never}, Roots: ca.pool(), Special: true})
+		outcome, why := fetch(t, mtasts.Fetcher{Resolver: &families{wait4: never, wait6: never}, Roots: ca.Roots, Special: true})
 		require.Equal(t, "sts-policy-fetch-error", outcome)
 		require.Contains(t, why, "timed out")
 	})
@@ -73,8 +74,8 @@ func TestOneAddressFamilyIsEnough(t *testing.T) {
 // The addresses of the family that was answered late are tried too, if those of the other do not work.
 func TestALateAddressFamilyIsUsed(t *testing.T) {
 	t.Parallel()
-	ca := newAuthority(t)
-	host := at(t, "127.0.0.1:0", ca.certificate(t, nil, "mta-sts.example.com"), nil, serve(enforce))
+	ca := smtptest.NewCA(t)
+	host := at(t, "127.0.0.1:0", ca.Names(t, "mta-sts.example.com"), nil, serve(enforce))
 	f := &families{v4: addrs("127.0.0.7"), v6: addrs("127.0.0.1"), wait6: make(chan struct{})}
 	// The second family is answered when the address of the first has failed.
 	var lc net.ListenConfig
@@ -89,7 +90,7 @@ func TestALateAddressFamilyIsUsed(t *testing.T) {
 		close(f.wait6)
 		done <- err
 	}()
-	outcome, why := fetch(t, mtasts.Fetcher{Resolver: f, Roots: ca.pool(), Special: true, Port: host.port(t)})
+	outcome, why := fetch(t, mtasts.Fetcher{Resolver: f, Roots: ca.Roots, Special: true, Port: host.port(t)})
 	require.Equal(t, fetched, outcome, why)
 	require.NoError(t, <-done)
 	require.NoError(t, l.Close())
@@ -99,17 +100,17 @@ func TestALateAddressFamilyIsUsed(t *testing.T) {
 // a different way at each.
 func TestTheReasonNamesEveryAddress(t *testing.T) {
 	t.Parallel()
-	ca := newAuthority(t)
-	host := at(t, "127.0.0.1:0", ca.certificate(t, nil, "mta-sts.example.org"), nil, http.NotFound)
+	ca := smtptest.NewCA(t)
+	host := at(t, "127.0.0.1:0", ca.Names(t, "mta-sts.example.org"), nil, http.NotFound)
 	f := &families{v4: addrs("127.0.0.8", "127.0.0.9"), v6: addrs("127.0.0.1")}
-	outcome, why := fetch(t, mtasts.Fetcher{Resolver: f, Roots: ca.pool(), Special: true, Port: host.port(t)})
+	outcome, why := fetch(t, mtasts.Fetcher{Resolver: f, Roots: ca.Roots, Special: true, Port: host.port(t)})
 	require.Equal(t, "sts-webpki-invalid", outcome)
 	require.Contains(t, why, "127.0.0.8: connect: connection refused")
 	require.Contains(t, why, "127.0.0.1: tls: ")
 	require.Contains(t, why, "127.0.0.9: connect: connection refused")
 
 	f = &families{v4: addrs("10.0.0.1", "127.0.0.1"), v6: addrs("64:ff9b::a00:1", "64:ff9b::7f00:1", "2620:4f:8000::1")}
-	outcome, why = fetch(t, mtasts.Fetcher{Resolver: f, Roots: ca.pool(), Port: host.port(t)})
+	outcome, why = fetch(t, mtasts.Fetcher{Resolver: f, Roots: ca.Roots, Port: host.port(t)})
 	require.Equal(t, "sts-policy-fetch-error", outcome)
 	for _, a := range append(f.v4, f.v6...) {
 		require.Contains(t, why, a.String())

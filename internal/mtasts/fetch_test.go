@@ -2,17 +2,12 @@ package mtasts_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"io"
 	"log"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -28,63 +23,10 @@ import (
 	"github.com/policyd/policyd/internal/dns/dnstest"
 	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/mtasts"
+	"github.com/policyd/policyd/internal/smtptls/smtptest"
 	"github.com/policyd/policyd/internal/stub"
+	"github.com/policyd/policyd/internal/testkit"
 )
-
-// authority signs certificates.
-type authority struct {
-	key  *ecdsa.PrivateKey
-	cert *x509.Certificate
-}
-
-func newAuthority(t testing.TB) *authority {
-	t.Helper()
-	a := &authority{}
-	a.cert, a.key = a.sign(t, &x509.Certificate{
-		Subject: pkix.Name{CommonName: "policyd test CA"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	})
-	return a
-}
-
-func (a *authority) pool() *x509.CertPool {
-	pool := x509.NewCertPool()
-	pool.AddCert(a.cert)
-	return pool
-}
-
-// sign signs a certificate, by itself if there is no authority yet.
-func (a *authority) sign(t testing.TB, template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template.SerialNumber, err = rand.Int(rand.Reader, big.NewInt(1<<62))
-	require.NoError(t, err)
-	if template.NotAfter.IsZero() {
-		template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
-	}
-	parent, by := a.cert, a.key
-	if parent == nil {
-		parent, by = template, key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), by)
-	require.NoError(t, err)
-	cert, err := x509.ParseCertificate(der)
-	require.NoError(t, err)
-	return cert, key
-}
-
-// certificate returns a certificate for a server.
-func (a *authority) certificate(t testing.TB, change func(*x509.Certificate), names ...string) tls.Certificate {
-	t.Helper()
-	template := &x509.Certificate{
-		Subject: pkix.Name{CommonName: "mta-sts.example.com"}, DNSNames: names, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	if change != nil {
-		change(template)
-	}
-	cert, key := a.sign(t, template)
-	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key}
-}
 
 // policyHost serves the policies of any domain on a loopback address.
 type policyHost struct {
@@ -92,7 +34,7 @@ type policyHost struct {
 	asked  atomic.Int64
 }
 
-// at serves on an address, of which port 0 is any.
+// at serves on an address, where port 0 is one that no other address of 127.0.0.0/8 has a listener on.
 func at(t testing.TB, address string, cert tls.Certificate, change func(*tls.Config), handler http.HandlerFunc) *policyHost {
 	t.Helper()
 	h := &policyHost{}
@@ -100,6 +42,9 @@ func at(t testing.TB, address string, cert tls.Certificate, change func(*tls.Con
 		h.asked.Add(1)
 		handler(w, r)
 	}))
+	if host, ok := strings.CutSuffix(address, ":0"); ok {
+		address = fmt.Sprintf("%s:%d", host, testkit.Port(t))
+	}
 	var lc net.ListenConfig
 	l, err := lc.Listen(t.Context(), "tcp", address)
 	require.NoError(t, err)
@@ -189,8 +134,8 @@ func fetch(t testing.TB, f mtasts.Fetcher) (outcome, why string) {
 func TestFetch(t *testing.T) {
 	t.Parallel()
 	const policyHostName = "mta-sts.example.com"
-	ca, other := newAuthority(t), newAuthority(t)
-	ordinary := ca.certificate(t, nil, policyHostName)
+	ca, other := smtptest.NewCA(t), smtptest.NewCA(t)
+	ordinary := ca.Names(t, policyHostName)
 	text := func(w http.ResponseWriter) { w.Header().Set("Content-Type", "text/plain") }
 	for _, c := range []struct {
 		name    string
@@ -201,7 +146,7 @@ func TestFetch(t *testing.T) {
 		why     string
 	}{
 		{name: "a policy", want: fetched},
-		{name: "a wildcard certificate", cert: ca.certificate(t, nil, "*.example.com"), want: fetched},
+		{name: "a wildcard certificate", cert: ca.Names(t, "*.example.com"), want: fetched},
 		{name: "TLS 1.2", tls: func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }, want: fetched},
 		{
 			name: "the path, the host and the method are those of section 3.3", want: fetched,
@@ -227,32 +172,32 @@ func TestFetch(t *testing.T) {
 		},
 
 		{
-			name: "another authority", cert: other.certificate(t, nil, policyHostName),
+			name: "another authority", cert: other.Names(t, policyHostName),
 			want: "sts-webpki-invalid", why: "unknown authority",
 		},
 		{
-			name: "a certificate for another name", cert: ca.certificate(t, nil, "example.com", "mx.example.com"),
+			name: "a certificate for another name", cert: ca.Names(t, "example.com", "mx.example.com"),
 			want: "sts-webpki-invalid", why: "valid for",
 		},
 		{
-			name: "a name in the subject only", cert: ca.certificate(t, nil),
+			name: "a name in the subject only", cert: ca.Issue(t, smtptest.Leaf{CommonName: policyHostName}),
 			want: "sts-webpki-invalid",
 		},
 		{
-			name: "a wildcard for two labels", cert: ca.certificate(t, nil, "*.com"),
+			name: "a wildcard for two labels", cert: ca.Names(t, "*.com"),
 			want: "sts-webpki-invalid",
 		},
 		{
 			name: "an expired certificate", want: "sts-webpki-invalid", why: "expired",
-			cert: ca.certificate(t, func(c *x509.Certificate) {
-				c.NotBefore, c.NotAfter = time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour)
-			}, policyHostName),
+			cert: ca.Issue(t, smtptest.Leaf{
+				Names: []string{policyHostName}, NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(-time.Hour),
+			}),
 		},
 		{
 			name: "a certificate for clients", want: "sts-webpki-invalid",
-			cert: ca.certificate(t, func(c *x509.Certificate) {
-				c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
-			}, policyHostName),
+			cert: ca.Issue(t, smtptest.Leaf{
+				Names: []string{policyHostName}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+			}),
 		},
 		{
 			name: "TLS 1.1", want: "sts-policy-fetch-error", why: "protocol version",
@@ -350,7 +295,7 @@ func TestFetch(t *testing.T) {
 			}
 			host := at(t, "127.0.0.1:0", c.cert, c.tls, c.handler)
 			_, cache := labDNS(t, "127.0.0.1")
-			outcome, why := fetch(t, mtasts.Fetcher{Resolver: cache, Roots: ca.pool(), Special: true, Port: host.port(t)})
+			outcome, why := fetch(t, mtasts.Fetcher{Resolver: cache, Roots: ca.Roots, Special: true, Port: host.port(t)})
 			require.Equal(t, c.want, outcome, why)
 			require.Contains(t, why, c.why)
 			require.LessOrEqual(t, host.asked.Load(), int64(1), "a redirect is not followed, and nothing is tried twice")
@@ -360,8 +305,8 @@ func TestFetch(t *testing.T) {
 
 func TestFetchAddresses(t *testing.T) {
 	t.Parallel()
-	ca, other := newAuthority(t), newAuthority(t)
-	good, bad := ca.certificate(t, nil, "mta-sts.example.com"), other.certificate(t, nil, "mta-sts.example.com")
+	ca, other := smtptest.NewCA(t), smtptest.NewCA(t)
+	good, bad := ca.Names(t, "mta-sts.example.com"), other.Names(t, "mta-sts.example.com")
 	// All hosts use the port of this one, each at its own address. There is no listener at 127.0.0.9.
 	host := at(t, "127.0.0.1:0", good, nil, serve(enforce))
 	port := host.port(t)
@@ -389,7 +334,7 @@ func TestFetchAddresses(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			_, cache := labDNS(t, c.addrs...)
-			outcome, why := fetch(t, mtasts.Fetcher{Resolver: cache, Roots: ca.pool(), Special: true, Port: port})
+			outcome, why := fetch(t, mtasts.Fetcher{Resolver: cache, Roots: ca.Roots, Special: true, Port: port})
 			require.Equal(t, c.want, outcome, why)
 			require.Contains(t, why, c.why)
 		})
@@ -398,7 +343,7 @@ func TestFetchAddresses(t *testing.T) {
 		t.Parallel()
 		_, cache := labDNS(t, "127.0.0.1", "::1", "10.0.0.1", "169.254.169.254")
 		before := host.asked.Load()
-		outcome, why := fetch(t, mtasts.Fetcher{Resolver: cache, Roots: ca.pool(), Port: port})
+		outcome, why := fetch(t, mtasts.Fetcher{Resolver: cache, Roots: ca.Roots, Port: port})
 		require.Equal(t, "sts-policy-fetch-error", outcome, why)
 		require.Contains(t, why, "special-purpose")
 		require.LessOrEqual(t, before, host.asked.Load())
@@ -407,7 +352,7 @@ func TestFetchAddresses(t *testing.T) {
 		t.Parallel()
 		srv, cache := labDNS(t)
 		srv.Set("mta-sts.example.com", dns.TypeA, dnstest.Answer{Rcode: "SERVFAIL"})
-		outcome, why := fetch(t, mtasts.Fetcher{Resolver: cache, Roots: ca.pool(), Special: true, Port: port})
+		outcome, why := fetch(t, mtasts.Fetcher{Resolver: cache, Roots: ca.Roots, Special: true, Port: port})
 		require.Equal(t, "sts-policy-fetch-error", outcome, why)
 		require.Contains(t, why, "SERVFAIL")
 	})
@@ -415,7 +360,7 @@ func TestFetchAddresses(t *testing.T) {
 		t.Parallel()
 		srv, cache := labDNS(t, "127.0.0.1")
 		srv.Set("mta-sts.example.com", dns.TypeAAAA, dnstest.Answer{Rcode: "SERVFAIL"})
-		outcome, why := fetch(t, mtasts.Fetcher{Resolver: cache, Roots: ca.pool(), Special: true, Port: port})
+		outcome, why := fetch(t, mtasts.Fetcher{Resolver: cache, Roots: ca.Roots, Special: true, Port: port})
 		require.Equal(t, fetched, outcome, why)
 	})
 	t.Run("a CNAME of the policy host", func(t *testing.T) {
@@ -424,7 +369,7 @@ func TestFetchAddresses(t *testing.T) {
 		srv.Set("mta-sts.example.com", dns.TypeA, dnstest.Answer{Records: []string{
 			"CNAME sts.provider.example.", "=sts.provider.example. A 127.0.0.1",
 		}})
-		outcome, why := fetch(t, mtasts.Fetcher{Resolver: cache, Roots: ca.pool(), Special: true, Port: port})
+		outcome, why := fetch(t, mtasts.Fetcher{Resolver: cache, Roots: ca.Roots, Special: true, Port: port})
 		require.Equal(t, fetched, outcome, why)
 	})
 }
@@ -454,9 +399,9 @@ func silent(t testing.TB, address string) {
 
 func TestAFetchFromASlowHostTimesOut(t *testing.T) {
 	t.Parallel()
-	ca := newAuthority(t)
+	ca := smtptest.NewCA(t)
 	over := make(chan struct{})
-	host := at(t, "127.0.0.1:0", ca.certificate(t, nil, "mta-sts.example.com"), nil, func(w http.ResponseWriter, r *http.Request) {
+	host := at(t, "127.0.0.1:0", ca.Names(t, "mta-sts.example.com"), nil, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/plain")
 		w.WriteHeader(http.StatusOK)
 		_ = http.NewResponseController(w).Flush()
@@ -467,7 +412,7 @@ func TestAFetchFromASlowHostTimesOut(t *testing.T) {
 	})
 	t.Cleanup(func() { close(over) })
 	_, cache := labDNS(t, "127.0.0.1")
-	outcome, why := fetch(t, mtasts.Fetcher{Resolver: cache, Roots: ca.pool(), Special: true, Port: host.port(t)})
+	outcome, why := fetch(t, mtasts.Fetcher{Resolver: cache, Roots: ca.Roots, Special: true, Port: host.port(t)})
 	require.Equal(t, "sts-policy-fetch-error", outcome, why)
 	require.Contains(t, why, "deadline exceeded")
 }
@@ -475,11 +420,11 @@ func TestAFetchFromASlowHostTimesOut(t *testing.T) {
 // A certificate that makes crypto/x509 panic in the handshake must not end the daemon.
 func TestAPanicInTheHandshakeIsAFailure(t *testing.T) {
 	t.Parallel()
-	ca := newAuthority(t)
-	host := at(t, "127.0.0.1:0", ca.certificate(t, nil, "mta-sts.example.com"), nil, serve(enforce))
+	ca := smtptest.NewCA(t)
+	host := at(t, "127.0.0.1:0", ca.Names(t, "mta-sts.example.com"), nil, serve(enforce))
 	_, cache := labDNS(t, "127.0.0.1")
 	roots := x509.NewCertPool()
-	roots.AddCertWithConstraint(ca.cert, func([]*x509.Certificate) error { panic("what a certificate") })
+	roots.AddCertWithConstraint(ca.Cert, func([]*x509.Certificate) error { panic("what a certificate") })
 	outcome, why := fetch(t, mtasts.Fetcher{Resolver: cache, Roots: roots, Special: true, Port: host.port(t)})
 	require.Equal(t, "sts-policy-fetch-error", outcome, why)
 	require.Contains(t, why, "what a certificate")

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/internal/mtasts"
+	"github.com/policyd/policyd/internal/smtptls/smtptest"
 )
 
 // RFC 9112 section 9.8: a response that ends with the connection is complete only after a TLS close_notify alert. An
@@ -47,8 +48,8 @@ func TestATruncatedResponseIsRefused(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			require.Len(t, enforce, 0x3f)
-			ca := newAuthority(t)
-			host := at(t, "127.0.0.1:0", ca.certificate(t, nil, "mta-sts.example.com"), nil, func(w http.ResponseWriter, _ *http.Request) {
+			ca := smtptest.NewCA(t)
+			host := at(t, "127.0.0.1:0", ca.Names(t, "mta-sts.example.com"), nil, func(w http.ResponseWriter, _ *http.Request) {
 				conn, _, err := http.NewResponseController(w).Hijack()
 				if err != nil {
 					return
@@ -60,7 +61,7 @@ func TestATruncatedResponseIsRefused(t *testing.T) {
 				_ = conn.Close()
 			})
 			_, cache := labDNS(t, "127.0.0.1")
-			outcome, why := fetch(t, mtasts.Fetcher{Resolver: cache, Roots: ca.pool(), Special: true, Port: host.port(t)})
+			outcome, why := fetch(t, mtasts.Fetcher{Resolver: cache, Roots: ca.Roots, Special: true, Port: host.port(t)})
 			require.Equal(t, c.want, outcome, why)
 			require.Contains(t, why, c.why)
 		})
@@ -70,11 +71,11 @@ func TestATruncatedResponseIsRefused(t *testing.T) {
 // Policies are fetched over HTTP/1.1, also from a host that prefers HTTP/2.
 func TestAnHTTP2HostServesHTTP1(t *testing.T) {
 	t.Parallel()
-	ca := newAuthority(t)
-	host := at(t, "127.0.0.1:0", ca.certificate(t, nil, "mta-sts.example.com"), func(c *tls.Config) {
+	ca := smtptest.NewCA(t)
+	host := at(t, "127.0.0.1:0", ca.Names(t, "mta-sts.example.com"), func(c *tls.Config) {
 		c.NextProtos = []string{"h2", "http/1.1"}
 	}, serve(enforce))
 	_, cache := labDNS(t, "127.0.0.1")
-	outcome, why := fetch(t, mtasts.Fetcher{Resolver: cache, Roots: ca.pool(), Special: true, Port: host.port(t)})
+	outcome, why := fetch(t, mtasts.Fetcher{Resolver: cache, Roots: ca.Roots, Special: true, Port: host.port(t)})
 	require.Equal(t, fetched, outcome, why)
 }

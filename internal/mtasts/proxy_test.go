@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/internal/mtasts"
+	"github.com/policyd/policyd/internal/smtptls/smtptest"
 )
 
 // proxy is an HTTP proxy that connects every CONNECT to one address. It counts the requests for the policy host.
@@ -57,9 +58,9 @@ func newProxy(t *testing.T, to string) *proxy {
 
 // TestTheProxyOfTheEnvironment is not parallel: it changes the environment.
 func TestTheProxyOfTheEnvironment(t *testing.T) {
-	ca := newAuthority(t)
-	host := at(t, "127.0.0.5:0", ca.certificate(t, nil, "mta-sts.example.com"), nil, serve(enforce))
-	other := at(t, "127.0.0.5:0", ca.certificate(t, nil, "mta-sts.example.org"), nil, serve(enforce))
+	ca := smtptest.NewCA(t)
+	host := at(t, "127.0.0.5:0", ca.Names(t, "mta-sts.example.com"), nil, serve(enforce))
+	other := at(t, "127.0.0.5:0", ca.Names(t, "mta-sts.example.org"), nil, serve(enforce))
 	for _, c := range []struct {
 		name    string
 		setting bool
@@ -90,7 +91,7 @@ func TestTheProxyOfTheEnvironment(t *testing.T) {
 			t.Setenv("https_proxy", "")
 			t.Setenv("NO_PROXY", c.noProxy)
 			t.Setenv("no_proxy", "")
-			f := mtasts.Fetcher{Resolver: &families{v4: addrs("127.0.0.5")}, Roots: ca.pool(), Special: true, Port: c.host.port(t), ProxyFromEnvironment: c.setting}
+			f := mtasts.Fetcher{Resolver: &families{v4: addrs("127.0.0.5")}, Roots: ca.Roots, Special: true, Port: c.host.port(t), ProxyFromEnvironment: c.setting}
 			if c.proxied > 0 {
 				f.Resolver = &families{} // the proxy finds the host
 			}

@@ -2,7 +2,6 @@ package probe
 
 import (
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -31,7 +30,7 @@ func TestEgressFilter(t *testing.T) {
 			require.True(t, p.Stats().EgressFiltered)
 			require.Equal(t, 9, p.Egress().Hosts)
 			require.False(t, p.Egress().Since.IsZero())
-			require.Equal(t, 1, strings.Count(w.logged(), noticed), "once")
+			require.Equal(t, 1, w.log.Count(noticed), "once")
 
 			before := w.hosts()
 			for i := range 200 {
@@ -44,7 +43,7 @@ func TestEgressFilter(t *testing.T) {
 			pass(time.Hour) // those that wait have their turn first
 			ask(p, w, 210, 1, plain)
 			require.False(t, p.Egress().Filtered, "a connection that is taken shows that the port gets through")
-			require.Equal(t, 1, strings.Count(w.logged(), cleared))
+			require.Equal(t, 1, w.log.Count(cleared))
 		})
 	})
 	t.Run("one network proves nothing", func(t *testing.T) {

@@ -1,10 +1,8 @@
 package probe
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"sync"
 	"testing"
@@ -15,6 +13,7 @@ import (
 
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/smtptls"
+	"github.com/policyd/policyd/internal/testkit"
 )
 
 // world is a network and a DNS for a Prober, without sockets.
@@ -25,24 +24,11 @@ type world struct {
 	answers map[netip.Addr]func(*smtptls.Transcript)
 	talks   map[string][]time.Time // when each host was connected to
 	takes   time.Duration
-	log     bytes.Buffer
+	log     testkit.Log
 }
 
 func newWorld() *world {
 	return &world{addrs: map[string][]netip.Addr{}, answers: map[netip.Addr]func(*smtptls.Transcript){}, talks: map[string][]time.Time{}}
-}
-
-// Write is the log.
-func (w *world) Write(b []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.log.Write(b)
-}
-
-func (w *world) logged() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.log.String()
 }
 
 func (w *world) Lookup(_ context.Context, q dns.Question, _ dns.Effort) (*dns.RRset, error) {
@@ -133,7 +119,7 @@ func plain(t *smtptls.Transcript) {
 }
 
 func (w *world) options() Options {
-	return Options{Port: 26, Resolver: w, Logger: slog.New(slog.NewTextHandler(w, nil))}
+	return Options{Port: 26, Resolver: w, Logger: w.log.Logger()}
 }
 
 func (w *world) prober(t *testing.T, o Options) *Prober {

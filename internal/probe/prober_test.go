@@ -29,7 +29,7 @@ func TestVerdictNeverWaitsAndHasTheHostProbed(t *testing.T) {
 		require.Equal(t, Open, v.State, v.Why)
 		require.Equal(t, v.Checked.Add(2*time.Hour), v.Expires)
 		require.Equal(t, "2 of 2 addresses: implicit TLS with a valid certificate", v.Why)
-		require.Contains(t, w.logged(), "mx="+mx)
+		require.Contains(t, w.log.String(), "mx="+mx)
 	})
 }
 
@@ -342,7 +342,7 @@ func TestAPanicOfADialogueIsNoVerdict(t *testing.T) {
 		w.answers[netip.MustParseAddr("8.8.4.4")] = func(*smtptls.Transcript) { panic("what a certificate") }
 		w.mu.Unlock()
 		require.Equal(t, Verdict{Why: "internal error"}, p.Probe(t.Context(), mx))
-		require.Contains(t, w.logged(), "what a certificate")
+		require.Contains(t, w.log.String(), "what a certificate")
 		w.host(mx, good, "8.8.8.8")
 		require.Equal(t, Open, p.Probe(t.Context(), mx).State)
 	})

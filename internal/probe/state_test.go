@@ -65,7 +65,7 @@ func TestVerdictsSurviveARestart(t *testing.T) {
 		require.Empty(t, again(false).List(), "and one about another port is none")
 		o.Port, o.Special = 26, true
 		require.Empty(t, again(false).List())
-		require.NotContains(t, w.logged(), "level=WARN")
+		require.NotContains(t, w.log.String(), "level=WARN")
 	})
 }
 
@@ -138,9 +138,9 @@ func TestStateFileThatIsNotOursIsNotBelieved(t *testing.T) {
 			}
 			require.Equal(t, want, ask(p, mx).State)
 			if c.warns {
-				require.Equal(t, 1, strings.Count(w.logged(), "level=WARN"))
+				require.Equal(t, 1, w.log.Count("level=WARN"))
 			} else {
-				require.NotContains(t, w.logged(), "WARN")
+				require.NotContains(t, w.log.String(), "WARN")
 			}
 		})
 	}
@@ -151,7 +151,7 @@ func TestStateFileThatIsNotOursIsNotBelieved(t *testing.T) {
 		o.StateDir = t.TempDir()
 		require.NoError(t, os.Mkdir(filepath.Join(o.StateDir, stateFile), 0o700))
 		require.Empty(t, w.prober(t, o).List())
-		require.Equal(t, 1, strings.Count(w.logged(), "level=WARN"))
+		require.Equal(t, 1, w.log.Count("level=WARN"))
 	})
 }
 
@@ -166,13 +166,13 @@ func TestStateThatCannotBeSavedIsOneWarning(t *testing.T) {
 	require.Equal(t, Open, p.Probe(t.Context(), mx).State)
 	p.save()
 	p.save()
-	require.Equal(t, 1, strings.Count(w.logged(), "cannot be saved"))
+	require.Equal(t, 1, w.log.Count("cannot be saved"))
 	require.NoError(t, os.Remove(o.StateDir))
 	p.save()
 	require.NoError(t, os.RemoveAll(o.StateDir))
 	require.NoError(t, os.WriteFile(o.StateDir, nil, 0o600))
 	p.save()
-	require.Equal(t, 2, strings.Count(w.logged(), "cannot be saved"), "and another when it fails again")
+	require.Equal(t, 2, w.log.Count("cannot be saved"), "and another when it fails again")
 	require.Equal(t, Open, ask(p, mx).State)
 }
 
@@ -194,14 +194,14 @@ func TestStateIsSavedWhenItCanBe(t *testing.T) {
 		w.host(mx, good, "8.8.8.8")
 		require.Equal(t, Open, p.Probe(t.Context(), mx).State)
 		time.Sleep(time.Minute)
-		require.NotContains(t, w.logged(), "level=WARN")
+		require.NotContains(t, w.log.String(), "level=WARN")
 		require.NoError(t, os.Remove(filepath.Join(dir, "file")))
 		time.Sleep(10 * time.Second)
 		require.FileExists(t, filepath.Join(o.StateDir, stateFile))
 		require.NoError(t, os.RemoveAll(filepath.Join(dir, "file")))
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))
 		p.save()
-		require.Equal(t, 1, strings.Count(w.logged(), "level=WARN"), "it fails again")
+		require.Equal(t, 1, w.log.Count("level=WARN"), "it fails again")
 		cancel()
 		require.ErrorIs(t, <-ended, context.Canceled)
 	})

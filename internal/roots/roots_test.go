@@ -1,40 +1,25 @@
 package roots_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"io/fs"
-	"math/big"
 	"os"
 	"path/filepath"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/internal/regfile"
 	"github.com/policyd/policyd/internal/roots"
+	"github.com/policyd/policyd/internal/smtptls/smtptest"
 )
 
 // authority returns a root certificate and its PEM.
-func authority(t *testing.T, name string) (*x509.Certificate, []byte) {
+func authority(t *testing.T) (*x509.Certificate, []byte) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	require.NoError(t, err)
-	cert, err := x509.ParseCertificate(der)
-	require.NoError(t, err)
-	return cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	ca := smtptest.NewCA(t)
+	return ca.Cert, ca.PEM()
 }
 
 // trusts reports whether a set trusts a certificate.
@@ -45,8 +30,8 @@ func trusts(s *roots.Set, cert *x509.Certificate) bool {
 
 func TestAFileIsReadAgain(t *testing.T) {
 	t.Parallel()
-	a, aPEM := authority(t, "a")
-	b, bPEM := authority(t, "b")
+	a, aPEM := authority(t)
+	b, bPEM := authority(t)
 	file := filepath.Join(t.TempDir(), "ca.pem")
 	require.NoError(t, os.WriteFile(file, aPEM, 0o600))
 	s, err := roots.Load(file)
@@ -95,9 +80,9 @@ func TestAFileThatCannotBeUsedIsAnError(t *testing.T) {
 
 // TestTheRootsOfTheSystem is not parallel: it changes the environment, as crypto/x509 documents it.
 func TestTheRootsOfTheSystem(t *testing.T) {
-	a, aPEM := authority(t, "a")
-	b, bPEM := authority(t, "b")
-	c, cPEM := authority(t, "c")
+	a, aPEM := authority(t)
+	b, bPEM := authority(t)
+	c, cPEM := authority(t)
 	dir := t.TempDir()
 	bundle, extra := filepath.Join(dir, "bundle.crt"), filepath.Join(dir, "extra")
 	require.NoError(t, os.Mkdir(extra, 0o700))

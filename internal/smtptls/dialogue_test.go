@@ -16,6 +16,7 @@ import (
 
 	"github.com/policyd/policyd/internal/smtptls"
 	"github.com/policyd/policyd/internal/smtptls/smtptest"
+	"github.com/policyd/policyd/internal/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -184,18 +185,16 @@ func TestDialogueWithAHostThatStays(t *testing.T) {
 
 func TestDialogueThatDoesNotConnect(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	nobody := netip.MustParseAddrPort(l.Addr().String())
-	require.NoError(t, l.Close())
-
+	loopback := netip.MustParseAddr("127.0.0.1")
+	blackHole := testkit.BlackHole(t, netip.AddrPortFrom(loopback, 0))
+	nobody := netip.AddrPortFrom(loopback, testkit.Port(t))
 	tr := smtptls.Talk(t.Context(), smtptls.Dialogue{Host: mx, Addr: nobody, Implicit: true})
 	require.Equal(t, smtptls.Refused, tr.Cause)
 	require.Equal(t, "connect: connection refused", tr.Why)
 	require.False(t, tr.Ours || tr.Silent || tr.Connected())
 
 	// A queue that is full drops the SYN, as a filter does.
-	tr = smtptls.Talk(t.Context(), smtptls.Dialogue{Host: mx, Addr: blackHole(t), Implicit: true, Connect: 300 * time.Millisecond})
+	tr = smtptls.Talk(t.Context(), smtptls.Dialogue{Host: mx, Addr: blackHole, Implicit: true, Connect: 300 * time.Millisecond})
 	require.Equal(t, smtptls.Timeout, tr.Cause)
 	require.Equal(t, "connect: timeout: no answer in time", tr.Why)
 	require.True(t, tr.Silent)
@@ -203,7 +202,7 @@ func TestDialogueThatDoesNotConnect(t *testing.T) {
 
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	tr = smtptls.Talk(ctx, smtptls.Dialogue{Host: mx, Addr: blackHole(t), Implicit: true})
+	tr = smtptls.Talk(ctx, smtptls.Dialogue{Host: mx, Addr: blackHole, Implicit: true})
 	require.True(t, tr.Ours, "the caller's hurry says nothing about the host: %s", tr.Why)
 	require.Equal(t, smtptls.CauseNone, tr.Cause)
 

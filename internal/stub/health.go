@@ -9,14 +9,12 @@ import (
 	"time"
 
 	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/oncelog"
 )
 
 const (
 	// watchInterval is how often servers that do not answer are asked whether they do again.
 	watchInterval = 2 * time.Second
-	// logInterval is how long a message about a server is not repeated. A domain with slow name servers makes a server
-	// look dead or slow for a moment, as often as its owner likes.
-	logInterval = time.Minute
 	// slowAnswer is how long an answer must take to be slow.
 	slowAnswer = time.Second
 	// minOutage is how long every lookup must have failed before an outage is reported.
@@ -44,8 +42,9 @@ type record struct {
 	failures int       // since it last answered
 	success  time.Time // when it last answered
 	slow     bool      // an answer was slow, and a question of our own has not been answered in time since
-	// By condition: when its beginning was logged, and whether its end has not been.
-	logged [conditions]time.Time
+	// By condition: the lines about its beginning, and whether its end has not been logged since. A domain with slow name
+	// servers makes a server look dead or slow for a moment, as often as its owner likes.
+	begins [conditions]oncelog.Limiter
 	open   [conditions]bool
 }
 
@@ -115,17 +114,17 @@ func (h *health) failed(s Server) {
 func (h *health) log(s Server, condition int, begins bool) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	r, now := h.of(s), time.Now()
+	r := h.of(s)
 	was := r.open[condition]
 	switch {
 	case !begins:
 		r.open[condition] = false
 		return was
-	case was || now.Sub(r.logged[condition]) < logInterval:
+	case was:
 		return false
 	}
-	r.logged[condition], r.open[condition] = now, true
-	return true
+	_, r.open[condition] = r.begins[condition].Due()
+	return r.open[condition]
 }
 
 // inTime notes that a server answers in time again.

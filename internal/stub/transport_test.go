@@ -17,6 +17,7 @@ import (
 
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dns/dnstest"
+	"github.com/policyd/policyd/internal/smtptls/smtptest"
 	"github.com/policyd/policyd/internal/stub"
 )
 
@@ -219,11 +220,11 @@ func (l *counting) reset() {
 // overTLS serves DNS over TLS with a function for each connection, and returns a stub on that server.
 func overTLS(t *testing.T, timeout time.Duration, serve func(conn net.Conn)) (*counting, *stub.Stub) {
 	t.Helper()
-	ca := newAuthority(t)
+	ca := smtptest.NewCA(t)
 	plain, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	l := &counting{Listener: plain}
-	secured := tls.NewListener(l, ca.config(t, "dns.example"))
+	secured := tls.NewListener(l, serverConfig(t, ca, "dns.example"))
 	var all sync.WaitGroup
 	all.Go(func() {
 		for {
@@ -242,7 +243,7 @@ func overTLS(t *testing.T, timeout time.Duration, serve func(conn net.Conn)) (*c
 		l.reset()
 		all.Wait()
 	})
-	return l, newStub(t, stub.Options{Servers: []string{"tls://dns.example@" + plain.Addr().String()}, RootCAs: ca.pool(), Timeout: timeout, Trust: stub.TrustNever})
+	return l, newStub(t, stub.Options{Servers: []string{"tls://dns.example@" + plain.Addr().String()}, RootCAs: ca.Roots, Timeout: timeout, Trust: stub.TrustNever})
 }
 
 // read reads one message with its length.

@@ -17,6 +17,13 @@ func TestPortIsHeldForTheTest(t *testing.T) {
 	var d net.Dialer
 	_, err := d.DialContext(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	require.ErrorIs(t, err, syscall.ECONNREFUSED)
+	c, err := d.DialContext(t.Context(), "udp", fmt.Sprintf("127.0.0.1:%d", port))
+	require.NoError(t, err)
+	_, err = c.Write([]byte("question"))
+	require.NoError(t, err)
+	_, err = c.Read(make([]byte, 1))
+	require.ErrorIs(t, err, syscall.ECONNREFUSED)
+	require.NoError(t, c.Close())
 	var lc net.ListenConfig
 	for _, host := range []string{"127.0.0.1", "127.0.3.1"} {
 		l, err := lc.Listen(t.Context(), "tcp", fmt.Sprintf("%s:%d", host, port))

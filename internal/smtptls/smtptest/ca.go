@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/pem"
 	"math/big"
 	"time"
 )
@@ -39,6 +40,11 @@ func NewCA(t TB) *CA {
 	ca.Cert = sign(t, template, template, ca.key, ca.key)
 	ca.Roots.AddCert(ca.Cert)
 	return ca
+}
+
+// PEM returns the certificate of the authority as a file of root certificates has it.
+func (ca *CA) PEM() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Cert.Raw})
 }
 
 // Leaf describes a certificate. The zero Leaf is valid for 90 days and for no name.

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"crypto/tls"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"net/http"
@@ -32,7 +31,7 @@ func TestProbesAreShown(t *testing.T) {
 	receiver := smtptest.Start(t, "127.0.0.1:0", smtptest.Behaviour{Cert: &cert, Implicit: true})
 	l := newLab(t, "")
 	roots := filepath.Join(l.dir, "ca.pem")
-	require.NoError(t, os.WriteFile(roots, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Cert.Raw}), 0o600))
+	require.NoError(t, os.WriteFile(roots, ca.PEM(), 0o600))
 	require.NoError(t, os.WriteFile(l.config, fmt.Appendf(nil, "server.listen = [\"unix:%s\"]\ndns.servers = [%q]\ncache.state_dir = \"\"\n"+
 		"metrics.listen = \"127.0.0.1:0\"\nadmin.socket = %q\npolicy.mta_sts = false\nport26.port = %d\nport26.probe_special_addresses = true\ntls.ca_file = %q\n",
 		l.path(), l.dns.Addr(), l.adminPath(), receiver.Addr().Port(), roots), 0o600))

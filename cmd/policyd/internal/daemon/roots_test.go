@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"encoding/pem"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -31,7 +30,7 @@ func TestRootsAreReadAgainWhenTheirFileChanges(t *testing.T) {
 		require.NoError(t, os.Rename(file+".new", file))
 	}
 	pemOf := func(ca *smtptest.CA) []byte {
-		return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Cert.Raw})
+		return ca.PEM()
 	}
 	replace(pemOf(before))
 	require.NoError(t, os.WriteFile(l.config, fmt.Appendf(nil, "server.listen = [\"unix:%s\"]\ndns.servers = [%q]\ncache.state_dir = \"\"\n"+

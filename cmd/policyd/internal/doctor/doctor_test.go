@@ -2,7 +2,7 @@ package doctor
 
 import (
 	"encoding/json"
-	"net"
+	"fmt"
 	"os"
 	"slices"
 	"strconv"
@@ -16,6 +16,7 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dns/dnstest"
+	"github.com/policyd/policyd/internal/testkit"
 )
 
 func TestASoundSender(t *testing.T) {
@@ -57,7 +58,7 @@ func TestEveryFinding(t *testing.T) {
 	option := func(text string) func(*sender) {
 		return func(s *sender) { s.options = append(s.options, text) }
 	}
-	closed := closedPort(t)
+	closed := fmt.Sprint(testkit.Port(t)) // no process listens there
 	cases := []struct {
 		code   string
 		name   string
@@ -204,17 +205,6 @@ func TestEveryFinding(t *testing.T) {
 func atoi(s string) int {
 	n, _ := strconv.Atoi(s)
 	return n
-}
-
-// closedPort returns a port on 127.0.0.1 where no process listens.
-func closedPort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer func() { _ = l.Close() }()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	require.NoError(t, err)
-	return port
 }
 
 // A mistake in the settings is the first finding, and everything else is examined all the same.

@@ -2,13 +2,7 @@ package doctor
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -22,6 +16,7 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/dns/dnstest"
+	"github.com/policyd/policyd/internal/smtptls/smtptest"
 	"github.com/policyd/policyd/internal/unixsock"
 	"github.com/policyd/policyd/socketmap"
 )
@@ -58,7 +53,7 @@ func newSender(t *testing.T) *sender {
 	s.status.Probes = &admin.Probes{Hosts: map[string]uint64{"open": 3}}
 	s.write("resolv.conf", "nameserver "+s.dns.Addr()+"\n")
 	s.write("queue/etc/resolv.conf", "nameserver "+s.dns.Addr()+"\n")
-	s.write("roots.pem", root(t))
+	s.write("roots.pem", string(smtptest.NewCA(t).PEM()))
 	s.params = map[string]string{
 		"mail_version": "3.7.11", "config_directory": dir + "/etc", "queue_directory": dir + "/queue", "compatibility_level": "3.6",
 		"mail_owner": "nobody-that-exists", "smtp_tls_security_level": "may", "smtp_dns_support_level": "dnssec", "smtp_host_lookup": "dns",
@@ -81,17 +76,6 @@ func newSender(t *testing.T) *sender {
 	s.write("proc/4712/stat", "4712 (qmgr) S 4711 4711 4711 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 200 1 1\n")
 	s.guarded = []string{"postmaster@mx.own.example", "postmaster@localhost"}
 	return s
-}
-
-// root returns a certificate authority.
-func root(t *testing.T) string {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	c := &x509.Certificate{SerialNumber: big.NewInt(1), IsCA: true, BasicConstraintsValid: true}
-	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
-	require.NoError(t, err)
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }
 
 func (s *sender) write(name, text string) {
