@@ -5,6 +5,7 @@ package doctor
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -13,25 +14,58 @@ import (
 	"github.com/policyd/policyd/internal/postfix"
 )
 
-// run runs shell commands.
-func run(t *testing.T, commands []string) {
+const installed = "/usr/sbin/postconf"
+
+// run runs shell commands, in which postconf is the program at that path.
+func run(t *testing.T, postconf string, commands []string) {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "sh", "-ec", strings.Join(commands, "\n")).CombinedOutput()
+	cmd := exec.CommandContext(t.Context(), "sh", "-ec", strings.Join(commands, "\n"))
+	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(postconf)+":"+os.Getenv("PATH"))
+	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	require.Empty(t, string(out), "postconf prints nothing, not even a warning")
 }
 
-func (s *sender) value(dir, name string) string {
-	s.t.Helper()
-	out, err := exec.CommandContext(s.t.Context(), "/usr/sbin/postconf", "-c", dir, "-h", name).Output()
-	require.NoError(s.t, err)
+func value(t *testing.T, postconf, dir, name string) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), postconf, "-c", dir, "-h", name).Output()
+	require.NoError(t, err)
 	return strings.TrimSpace(string(out))
 }
 
-// TestCommands runs the commands against the installed Postfix: once they change what differs, twice they have nothing to do,
-// and the way back leads back.
+// postconf310 returns the path of a script that runs postconf of Postfix 3.10, which make deps has unpacked, with its own
+// libraries.
+func postconf310(t *testing.T) string {
+	t.Helper()
+	root, err := filepath.Abs("../../../../bin/postfix310/root")
+	require.NoError(t, err)
+	loader, err := filepath.Glob(root + "/usr/lib/*/ld-linux*.so.*")
+	require.NoError(t, err)
+	require.NotEmpty(t, loader, "run make deps")
+	script := filepath.Join(t.TempDir(), "postconf")
+	text := "#!/bin/sh\nexec " + loader[0] + " --library-path " + filepath.Dir(loader[0]) + ":" + root + "/usr/lib/postfix " + root + "/usr/sbin/postconf \"$@\"\n"
+	require.NoError(t, os.WriteFile(script, []byte(text), 0o700))
+	return script
+}
+
+// TestCommands runs the commands against the installed Postfix and against Postfix 3.10: once they change what differs, twice
+// they have nothing to do, and the way back leads back.
 func TestCommands(t *testing.T) {
 	t.Parallel()
+	t.Run("installed", func(t *testing.T) {
+		t.Parallel()
+		commands(t, installed)
+	})
+	t.Run("3.10", func(t *testing.T) {
+		t.Parallel()
+		postconf := postconf310(t)
+		require.Regexp(t, `^3\.10\.`, value(t, postconf, newSender(t).realConfig(postconf, debianMain, debianMaster), "mail_version"))
+		commands(t, postconf)
+	})
+}
+
+func commands(t *testing.T, postconf string) {
+	t.Helper()
 	const sock = "socketmap:unix:policyd/sock:"
 	for name, c := range map[string]struct {
 		main, master   string
@@ -66,29 +100,29 @@ func TestCommands(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newSender(t)
-			dir := s.realConfig(debianMain+c.main, debianMaster+c.master)
+			dir := s.realConfig(postconf, debianMain+c.main, debianMaster+c.master)
 			before, err := os.ReadFile(dir + "/main.cf")
 			require.NoError(t, err)
-			o := LinesOptions{Settings: s.loaded(), ConfigDirectory: dir}
+			o := LinesOptions{Settings: s.loaded(), Postconf: postconf, ConfigDirectory: dir}
 			l, err := MakeLines(t.Context(), o)
 			require.NoError(t, err)
 			unchanged, err := os.ReadFile(dir + "/main.cf")
 			require.NoError(t, err)
 			require.Equal(t, string(before), string(unchanged), "policyd itself changes nothing")
 			require.NotEmpty(t, l.Commands)
-			run(t, l.Commands)
+			run(t, postconf, l.Commands)
 			tlsMap := "tls-policy"
 			if v, err := parseVersion(l.Postfix); err == nil && v.since(10) {
 				tlsMap = "tls-policy-tlsrpt"
 			}
-			require.Equal(t, strings.ReplaceAll(c.policies, "MAP", tlsMap), s.value(dir, "smtp_tls_policy_maps"))
+			require.Equal(t, strings.ReplaceAll(c.policies, "MAP", tlsMap), value(t, postconf, dir, "smtp_tls_policy_maps"))
 			if c.transports == "" {
 				c.transports = `regexp:{ {/@$myhostname$$/ :} {/@localhost(\.localdomain)?$$/ :} {/@localhost\.own\.example$$/ :} }, ` + sock + "transport"
 			}
-			require.Equal(t, c.transports, s.value(dir, "transport_maps"))
-			require.Equal(t, "0", s.value(dir, "smtp_mx_address_limit"))
-			require.Equal(t, "$myhostname, localhost.own.example, localhost", s.value(dir, "mydestination"))
-			setup, err := readSetup(t.Context(), postfix.Commands{Postconf: "/usr/sbin/postconf", ConfigDirectory: dir})
+			require.Equal(t, c.transports, value(t, postconf, dir, "transport_maps"))
+			require.Equal(t, "0", value(t, postconf, dir, "smtp_mx_address_limit"))
+			require.Equal(t, "$myhostname, localhost.own.example, localhost", value(t, postconf, dir, "mydestination"))
+			setup, err := readSetup(t.Context(), postfix.Commands{Postconf: postconf, ConfigDirectory: dir})
 			require.NoError(t, err)
 			svc := setup.service("smtps26", "unix")
 			require.NotNil(t, svc)
@@ -101,9 +135,9 @@ func TestCommands(t *testing.T) {
 
 			r, err := Remove(t.Context(), o)
 			require.NoError(t, err)
-			run(t, r.Commands)
-			require.Equal(t, c.policiesBefore, s.value(dir, "smtp_tls_policy_maps"))
-			require.Equal(t, c.wayBack, s.value(dir, "transport_maps"))
+			run(t, postconf, r.Commands)
+			require.Equal(t, c.policiesBefore, value(t, postconf, dir, "smtp_tls_policy_maps"))
+			require.Equal(t, c.wayBack, value(t, postconf, dir, "transport_maps"))
 			r, err = Remove(t.Context(), o)
 			require.NoError(t, err)
 			require.Empty(t, r.Commands)
@@ -115,13 +149,13 @@ func TestCommands(t *testing.T) {
 func TestAnEntryBehindANameCounts(t *testing.T) {
 	t.Parallel()
 	s := newSender(t)
-	dir := s.realConfig(debianMain, debianMaster)
+	dir := s.realConfig(installed, debianMain, debianMaster)
 	o := LinesOptions{Settings: s.loaded(), ConfigDirectory: dir}
 	l, err := MakeLines(t.Context(), o)
 	require.NoError(t, err)
-	run(t, l.Commands)
-	run(t, []string{
-		"postconf -c " + dir + " -e 'my_tables = " + s.value(dir, "smtp_tls_policy_maps") + "'",
+	run(t, installed, l.Commands)
+	run(t, installed, []string{
+		"postconf -c " + dir + " -e 'my_tables = " + value(t, installed, dir, "smtp_tls_policy_maps") + "'",
 		"postconf -c " + dir + " -e 'smtp_tls_policy_maps = hash:/x, $my_tables'",
 	})
 	l, err = MakeLines(t.Context(), o)

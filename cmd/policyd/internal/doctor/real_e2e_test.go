@@ -17,12 +17,12 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files") //nolint:gochecknoglobals // a flag of the test program
 
-// realConfig makes a configuration directory for the Postfix that is installed, and has it checked.
-func (s *sender) realConfig(mainCF, masterCF string) string {
+// realConfig makes a configuration directory for the Postfix of a postconf, which checks it.
+func (s *sender) realConfig(postconf, mainCF, masterCF string) string {
 	s.t.Helper()
 	s.write("real/main.cf", strings.ReplaceAll(mainCF, "DIR", s.dir))
 	s.write("real/master.cf", masterCF)
-	out, err := exec.CommandContext(s.t.Context(), "/usr/sbin/postconf", "-c", s.dir+"/real", "-n").CombinedOutput()
+	out, err := exec.CommandContext(s.t.Context(), postconf, "-c", s.dir+"/real", "-n").CombinedOutput()
 	require.NoError(s.t, err, "%s", out)
 	require.NotContains(s.t, string(out), "warning", "unused or double parameters")
 	return s.dir + "/real"
@@ -79,7 +79,7 @@ func TestASoundSetUp(t *testing.T) {
 	require.NoError(t, err)
 	example := strings.ReplaceAll(string(mainCF), "inet:127.0.0.1:2526", "unix:policyd/sock")
 	example = strings.ReplaceAll(example, `#       {/@(.*\.)?own\.example`, `        {/@(.*\.)?own\.example`)
-	dir := s.realConfig(debianMain+"smtp_tls_CAfile = DIR/roots.pem\n"+example, debianMaster+string(masterCF))
+	dir := s.realConfig(installed, debianMain+"smtp_tls_CAfile = DIR/roots.pem\n"+example, debianMaster+string(masterCF))
 	r := Examine(t.Context(), Options{Settings: s.loaded(), ConfigDirectory: dir, ResolvConf: s.dir + "/resolv.conf", Proc: s.dir + "/proc"})
 	require.True(t, r.Sound(), "%+v", r.Findings)
 	s.golden(r, "sound.txt")
@@ -93,7 +93,7 @@ func TestTheExampleVerbatim(t *testing.T) {
 	require.NoError(t, err)
 	masterCF, err := os.ReadFile("../../../../postfix/master.cf.example")
 	require.NoError(t, err)
-	dir := s.realConfig("compatibility_level = 3.6\nmyhostname = mx.own.example\nsmtp_tls_security_level=may\n"+string(mainCF), debianMaster+string(masterCF))
+	dir := s.realConfig(installed, "compatibility_level = 3.6\nmyhostname = mx.own.example\nsmtp_tls_security_level=may\n"+string(mainCF), debianMaster+string(masterCF))
 	for key, want := range map[string]string{"postmaster@mx.own.example": ":\n", "user@localhost": ":\n", "user@localhost.localdomain": ":\n", "user@example.com": ""} {
 		table, err := exec.CommandContext(t.Context(), "/usr/sbin/postconf", "-c", dir, "-xh", "transport_maps").Output()
 		require.NoError(t, err)
@@ -111,7 +111,7 @@ func TestABrokenSetUp(t *testing.T) {
 	s.dns.SetValidating(false)
 	s.write("queue/etc/resolv.conf", "nameserver 192.0.2.1\n")
 	s.routes["postmaster@relay.example"] = "smtps26:relay.example:26"
-	dir := s.realConfig(debianMain+`relay_domains = relay.example
+	dir := s.realConfig(installed, debianMain+`relay_domains = relay.example
 relayhost = [relay.example]:587
 smtp_tls_CApath = DIR
 smtp_tls_policy_maps = proxy:socketmap:unix:policyd/sock:tls-policy-tlsrpt
