@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -94,6 +95,8 @@ func TestInDebian(t *testing.T) {
 		}
 	})
 
+	journal(t, d)
+
 	step(t, "the sandbox lets it read what Postfix receives", func(t *testing.T) {
 		require.Contains(t, d.sh(t, "policyd doctor --json || true"), `"own-domains-known"`)
 	})
@@ -102,6 +105,34 @@ func TestInDebian(t *testing.T) {
 	failures(t, d)
 	settings(t, d)
 	goes(t, d)
+}
+
+// journal runs the commands of the operator guide that read the journal. It must know every one of them.
+func journal(t *testing.T, d *tree) {
+	guide, err := os.ReadFile("../docs/operator-guide.md")
+	require.NoError(t, err)
+	commands := regexp.MustCompile(`(?m)^journalctl .*(\n {2}.*)*$`).FindAllString(string(guide), -1)
+	const delivered = "Verified TLS connection established to mx.override.example[192.0.2.1]:25: TLSv1.3"
+	// A real smtp(8) shows under which name the journal keeps its lines; the line of a delivery is the same as Postfix's.
+	d.sh(t, "postconf -e 'transport_maps = inline:{deferred.example=smtp:[127.0.0.1]:9}' && postfix reload 2>/dev/null; "+
+		"echo test | sendmail -f root@localhost user@deferred.example")
+	d.eventually(t, "journalctl -t postfix/smtp --grep 'to=<user@deferred.example>.*status=deferred'")
+	d.sh(t, "postsuper -d ALL; postconf -X transport_maps; logger -t postfix/smtp '"+delivered+"'; logger -t postfix/smtps26/smtp '"+delivered+"'")
+	for _, c := range []struct{ command, output string }{
+		{"journalctl -u policyd --grep 'msg=decision'", `(?m) msg=decision .*nexthop=override\.example .*answer="OK ` + literal + `"`},
+		{"journalctl -u policyd --output cat --grep 'answer=\"OK ' |", `(?m)^override\.example$`},
+		{"journalctl -t postfix/smtp -t postfix/smtps26/smtp --grep 'Verified TLS'", `(?s)postfix/smtp\S*: Verified TLS .*postfix/smtps26/smtp\S*: Verified TLS `},
+	} {
+		step(t, "the guide: "+c.command, func(t *testing.T) {
+			i := slices.IndexFunc(commands, func(s string) bool { return strings.HasPrefix(s, c.command) })
+			require.GreaterOrEqual(t, i, 0, "the guide does not have this command")
+			script, _, _ := strings.Cut(commands[i], "| policyd check") // which would need the Internet
+			commands = slices.Delete(commands, i, i+1)
+			d.eventually(t, script+" | grep -q .")
+			require.Regexp(t, c.output, d.sh(t, script))
+		})
+	}
+	require.Empty(t, commands, "commands of the guide that are not tested here")
 }
 
 // restarts is what must not be noticed: the listeners stay, and no lookup fails or has a weaker answer.
