@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -28,7 +29,31 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// server is a real Redis server on a unix socket of its own.
+// valkeyEnv has startServer start Valkey.
+const valkeyEnv = "FLEET_VALKEY"
+
+// TestValkey runs the other tests with Valkey, which make deps has unpacked, and its own libraries.
+func TestValkey(t *testing.T) {
+	const root = "../../bin/valkey/root"
+	loader, err := filepath.Glob(root + "/usr/lib/*/ld-linux*.so.*")
+	require.NoError(t, err)
+	require.NotEmpty(t, loader, "run make deps")
+	command := []string{loader[0], "--library-path", filepath.Dir(loader[0]), root + "/usr/bin/valkey-server"}
+	out, err := exec.Command(command[0], append(command[1:], "--version")...).Output()
+	require.NoError(t, err)
+	require.Regexp(t, `Valkey server v=[89]`, string(out))
+	t.Setenv(valkeyEnv, strings.Join(command, " "))
+	for name, test := range map[string]func(*testing.T){
+		"what one node learns, all know": TestWhatOneNodeLearnsAllKnow, "tampered records": TestRecordsThatWereTamperedWithAreIgnoredAndCounted,
+		"flushed": TestAStoreThatIsFlushedIsFilledAgain, "partition": TestAPartitionHeals, "hangs": TestAServerThatHangsHoldsNobodyUp,
+		"full": TestAFullServerIsAFailureAndNothingMore, "key": TestTheKeyOfTheSiteCanBeChanged,
+		"100,000 records": TestAHundredThousandRecordsAreReadAtStart, "promises": TestPromisesAreMergedAndNeverRemoved,
+	} {
+		t.Run(name, test)
+	}
+}
+
+// server is a real Redis server, or a Valkey server, on a unix socket of its own.
 type server struct {
 	socket string
 	cmd    *exec.Cmd
@@ -43,7 +68,11 @@ func startServer(t *testing.T, args ...string) *server {
 
 func (s *server) start(t *testing.T, args ...string) {
 	t.Helper()
-	s.cmd = exec.Command("redis-server", append([]string{"--port", "0", "--unixsocket", s.socket, "--save", "", "--dir", filepath.Dir(s.socket)}, args...)...)
+	command := []string{"redis-server"}
+	if valkey := os.Getenv(valkeyEnv); valkey != "" {
+		command = strings.Split(valkey, " ")
+	}
+	s.cmd = exec.Command(command[0], slices.Concat(command[1:], []string{"--port", "0", "--unixsocket", s.socket, "--save", "", "--dir", filepath.Dir(s.socket)}, args)...)
 	require.NoError(t, s.cmd.Start())
 	process := s.cmd
 	t.Cleanup(func() {

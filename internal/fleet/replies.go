@@ -22,7 +22,8 @@ const (
 var errReply = errors.New("the reply of the server is too large or malformed")
 
 // replies is a connection to the server that breaks as soon as a reply exceeds the bounds: the server must not be able to
-// make this process run out of memory or of stack. It reads version 2 of the protocol, RESP.
+// make this process run out of memory or of stack. It reads versions 2 and 3 of the protocol, RESP: the client speaks version 3
+// with a Sentinel.
 type replies struct {
 	net.Conn
 	line                     []byte // of the reply, up to now
@@ -71,9 +72,9 @@ func (c *replies) element() bool {
 	}
 	c.elements--
 	switch kind {
-	case '+', '-', ':':
+	case '+', '-', ':', '_', '#', ',', '(':
 		return true
-	case '$', '*':
+	case '$', '=', '!', '*', '~', '>', '%', '|':
 	default:
 		return false
 	}
@@ -83,12 +84,18 @@ func (c *replies) element() bool {
 		return false
 	case n == -1:
 		return true
-	case kind == '$':
+	case kind == '$', kind == '=', kind == '!':
 		const end = 2 // CR and LF
 		c.skip = n + end
 		return n <= maxString
 	}
 	c.arrays++
 	c.elements += n
+	if kind == '%' || kind == '|' { // pairs
+		c.elements += n
+	}
+	if kind == '|' { // it precedes an element
+		c.elements++
+	}
 	return n <= maxElements && c.elements <= maxElements && c.arrays <= maxArrays
 }

@@ -25,6 +25,10 @@ func TestHugeRepliesAreRefused(t *testing.T) {
 		"a million arrays in arrays": strings.Repeat("*1\r\n", 1_000_000),
 		"an endless line":            "+" + strings.Repeat("a", 1<<17),
 		"a map of version 3":         "%1000000000\r\n",
+		"maps in maps":               strings.Repeat("%32768\r\n+key\r\n", 2),
+		"endless attributes":         strings.Repeat("|1\r\n+a\r\n+b\r\n", 1_000_000),
+		"a verbatim string":          "=80000\r\n",
+		"an unknown kind":            "@1\r\n",
 		"an attribute of version 3":  "|1000000000\r\n",
 		"an empty line":              "\r\n",
 		"too many strings":           "*2000\r\n" + strings.Repeat("$70000\r\n"+strings.Repeat("a", 70000)+"\r\n", 1000),
@@ -42,7 +46,8 @@ func TestHugeRepliesAreRefused(t *testing.T) {
 func TestOrdinaryRepliesPass(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("b", 70_000)
-	replied := strings.Repeat("+OK\r\n-ERR x\r\n:5\r\n$-1\r\n*-1\r\n*0\r\n$0\r\n\r\n$2\r\n\r\n\r\n*2\r\n*1\r\n$3\r\n$9\n\r\n:1\r\n$70000\r\n"+long+"\r\n", 1200)
+	replied := strings.Repeat("+OK\r\n-ERR x\r\n:5\r\n$-1\r\n*-1\r\n*0\r\n$0\r\n\r\n$2\r\n\r\n\r\n*2\r\n*1\r\n$3\r\n$9\n\r\n:1\r\n$70000\r\n"+long+"\r\n"+
+		"%2\r\n+a\r\n:1\r\n+b\r\n~2\r\n#t\r\n_\r\n>2\r\n+message\r\n,1.5\r\n|1\r\n+ttl\r\n:1\r\n*1\r\n(123\r\n=5\r\ntxt:x\r\n!3\r\nERR\r\n", 1200)
 	for _, size := range []int{1, 7, 4096, 1 << 20} {
 		c := &replies{Conn: textConn{Reader: strings.NewReader(replied)}}
 		got, err := io.ReadAll(bufio.NewReaderSize(c, max(size, 16)))
