@@ -8,7 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"sync"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -61,24 +62,15 @@ func ignoreReset(err error) error {
 
 func wire(q question) []byte { return socketmap.AppendNetstring(nil, q.request.Map+" "+q.request.Key) }
 
-// readAnswer reads an answer and checks it.
-func readAnswer(in *bufio.Reader, q question) error {
-	payload, err := socketmap.ReadNetstring(in, socketmap.MaxReply)
-	if err != nil {
-		return err
-	}
-	r, err := socketmap.ParseReply(payload)
+// askOn asks a question on a connection and checks the answer.
+func (q question) askOn(ctx context.Context, c *socketmap.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	r, err := c.Lookup(ctx, q.request)
 	if err == nil && !q.allows(r) {
 		err = fmt.Errorf("%s %s: %q", q.request.Map, q.request.Key, r)
 	}
 	return err
-}
-
-func answersOn(c net.Conn, q question) error {
-	if _, err := c.Write(wire(q)); err != nil {
-		return err
-	}
-	return readAnswer(bufio.NewReader(c), q)
 }
 
 // closedUnanswered checks that policyd closes a connection without an answer.
@@ -110,7 +102,7 @@ func manyConnections(ctx context.Context, s *scene) (string, error) {
 		return "", err
 	}
 	for _, c := range conns[n-100:] { // the last ones are open and served
-		if err := answersOn(c, s.world.all[0]); err != nil {
+		if err := s.world.all[0].askOn(ctx, socketmap.NewClient(c)); err != nil {
 			return "", err
 		}
 	}
@@ -130,11 +122,11 @@ func manyConnections(ctx context.Context, s *scene) (string, error) {
 		s.p.filesBack(ctx, before))
 }
 
-// slowClients send a request whose end never comes: byte by byte, the half of it, or the half and a FIN.
+// slowClients send a request whose end never comes: byte by byte, half of it, or half of it and a FIN.
 func slowClients(ctx context.Context, s *scene) (string, error) {
 	const all = 900
-	request := wire(s.world.all[0])
-	half := request[:len(request)/2]
+	half := wire(s.world.all[0])
+	half = half[:len(half)/2]
 	var group errgroup.Group
 	for i := range all {
 		group.Go(func() error {
@@ -146,8 +138,8 @@ func slowClients(ctx context.Context, s *scene) (string, error) {
 			switch i % 3 {
 			case 0:
 				go func() {
-					for i := range half {
-						if _, err := c.Write(half[i : i+1]); err != nil || daemon.Sleep(ctx, 500*time.Millisecond) != nil {
+					for b := range slices.Chunk(half, 1) {
+						if _, err := c.Write(b); err != nil || daemon.Sleep(ctx, 500*time.Millisecond) != nil {
 							return
 						}
 					}
@@ -220,8 +212,13 @@ func pipelined(ctx context.Context, s *scene) (string, error) {
 	}
 	in := bufio.NewReader(c)
 	for i := range requests {
-		if err := readAnswer(in, questions[i%len(questions)]); err != nil {
+		payload, err := socketmap.ReadNetstring(in, socketmap.MaxReply)
+		if err != nil {
 			return "", fmt.Errorf("answer %d: %w", i, err)
+		}
+		q := questions[i%len(questions)]
+		if r, err := socketmap.ParseReply(payload); err != nil || !q.allows(r) {
+			return "", fmt.Errorf("answer %d: %s: %q %v", i, q.request.Key, payload, err)
 		}
 	}
 	return fmt.Sprintf("%d answers in order", requests), nil
@@ -238,11 +235,11 @@ func reconnects(ctx context.Context, s *scene) (string, error) {
 	group.SetLimit(clients)
 	for i := range total {
 		group.Go(func() error {
-			c, err := s.p.dial(ctx)
+			c, err := socketmap.Dial(ctx, s.p.tcp)
 			if err != nil {
 				return err
 			}
-			return errors.Join(answersOn(c, questions[i%len(questions)]), c.Close())
+			return errors.Join(questions[i%len(questions)].askOn(ctx, c), c.Close())
 		})
 	}
 	err = group.Wait()
@@ -257,51 +254,45 @@ func fewFiles(ctx context.Context, s *scene) (string, error) {
 	return fmt.Sprintf("%d idle connections", clients), errors.Join(err, waited)
 }
 
-// fillMemory asks for more and more domains with long answers, while clients hold back the end of the longest request
-// there is.
+// fillMemory asks for more and more domains with long answers, while clients hold back the end of the longest possible
+// request.
 func fillMemory(ctx context.Context, s *scene) (string, error) {
 	const most, clients, held = 96, 16, 2000 // MiB, connections, connections
 	total := s.count(60_000, 12_000)
 	s.world.publishLong()
-	request := socketmap.AppendNetstring(nil, "tls-policy "+string(bytes.Repeat([]byte("x"),
-		socketmap.MaxQuery-len("tls-policy "))))
-	var all sync.WaitGroup
-	errs := make([]error, clients)
+	request := socketmap.AppendNetstring(nil, "tls-policy "+strings.Repeat("x", socketmap.MaxQuery-len("tls-policy ")))
+	var group errgroup.Group
 	for i := range clients {
-		all.Go(func() {
-			c, err := s.p.dial(ctx)
+		group.Go(func() error {
+			c, err := socketmap.Dial(ctx, s.p.tcp)
 			for n := 0; err == nil && n < total/clients; n++ {
-				_ = c.SetDeadline(time.Now().Add(timeout))
-				err = answersOn(c, question{request: policyOf(fmt.Sprintf("c%d-%d.flood.example", i, n)),
-					best: notFound, temp: true})
+				key := fmt.Sprintf("c%d-%d.flood.example", i, n)
+				err = question{request: policyOf(key), best: notFound, temp: true}.askOn(ctx, c)
 			}
-			errs[i] = err
+			return err
 		})
 	}
 	_, done, err := s.p.crowd(ctx, held, request[:len(request)-1])
 	defer done()
-	highest, failed := highest(all.Wait, s.p.Memory)
-	err = errors.Join(err, failed)
+	highest, failed := highest(group.Wait, s.p.Memory)
+	err = errors.Join(err, failed, s.p.logged("the DNS cache is bounded by the memory limit"))
 	if highest > most {
 		err = errors.Join(err, fmt.Errorf("%.0f MiB", highest))
 	}
 	if s.p.group != "" {
 		err = errors.Join(err, noneKilled(s.p.group))
 	}
-	if failed = errors.Join(append(errs, err,
-		s.p.logged("the DNS cache is bounded by the memory limit"))...); failed != nil {
-		return "", failed
+	if err == nil {
+		_, err = s.p.best(ctx, s.world.all)
 	}
-	_, err = s.p.best(ctx, s.world.all)
 	return fmt.Sprintf("%d MiB, %d domains and %d requests held back: %.0f MiB resident", littleMemory>>20, total,
 		held, highest), err
 }
 
-// highest measures until done returns.
-func highest(done func(), measure func() (float64, error)) (float64, error) {
-	ended := make(chan struct{})
-	go func() { done(); close(ended) }()
-	highest := 0.0
+// highest measures until done returns, and returns its error.
+func highest(done func() error, measure func() (float64, error)) (highest float64, err error) {
+	ended := make(chan error, 1)
+	go func() { ended <- done() }()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -311,8 +302,8 @@ func highest(done func(), measure func() (float64, error)) (float64, error) {
 		}
 		highest = max(highest, now)
 		select {
-		case <-ended:
-			return highest, nil
+		case err := <-ended:
+			return highest, err
 		case <-tick.C:
 		}
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -9,9 +8,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/policyd/policyd/e2e/daemon"
 	"github.com/policyd/policyd/internal/dns"
@@ -124,11 +124,13 @@ func (s *scene) flood(ctx context.Context, delay time.Duration) (string, error) 
 		return "", err
 	}
 	due := make(chan string, total)
-	var all sync.WaitGroup
+	var group errgroup.Group
 	took := make([][]time.Duration, connections)
-	errs := make([]error, connections)
 	for i := range connections {
-		all.Go(func() { took[i], errs[i] = s.p.smtpd(ctx, due) })
+		group.Go(func() (err error) {
+			took[i], err = s.p.smtpd(ctx, due)
+			return err
+		})
 	}
 	files, memory := 0, 0.0
 	begun := time.Now()
@@ -147,12 +149,11 @@ func (s *scene) flood(ctx context.Context, delay time.Duration) (string, error) 
 		files, memory = max(files, n), max(memory, m)
 	}
 	close(due)
-	all.Wait()
+	err = group.Wait()
 	times := slices.Concat(took...)
 	slices.Sort(times)
 	each := float64(s.world.dns.Queries()-queries) / float64(total)
 	const mostFiles, mostMemory, mostQueries = 64*3 + connections + 100, 250, 4
-	err = errors.Join(errs...)
 	switch p999 := quantile(times, 0.999); {
 	case err != nil:
 	case len(times) < total:
@@ -197,20 +198,15 @@ func (w *world) senders(n int, delay time.Duration) []string {
 
 // smtpd looks up routes on one connection and returns how long each took.
 func (p *policyd) smtpd(ctx context.Context, keys <-chan string) (took []time.Duration, err error) {
-	c, err := p.dial(ctx)
+	c, err := socketmap.Dial(ctx, p.tcp)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = c.Close() }()
-	in := bufio.NewReader(c)
 	for key := range keys {
-		_ = c.SetDeadline(time.Now().Add(timeout))
 		begun := time.Now()
 		q := question{request: socketmap.Request{Map: "transport", Key: key}, best: notFound}
-		if _, err := c.Write(wire(q)); err != nil {
-			return took, err
-		}
-		if err := readAnswer(in, q); err != nil {
+		if err := q.askOn(ctx, c); err != nil {
 			return took, err
 		}
 		took = append(took, time.Since(begun))
