@@ -207,7 +207,7 @@ func byHand(l *lab.Lab) Case {
 		for _, c := range report.Commands {
 			out, failed := exec.CommandContext(ctx, "/bin/sh", "-c", "PATH=$PATH:/usr/sbin; "+c).CombinedOutput()
 			if failed != nil || !bytes.Contains(out, []byte("Verified TLS connection established")) {
-				err = errors.Join(err, fmt.Errorf("%s: %v: the connection is not verified: %s", c, failed, out))
+				err = errors.Join(err, failed, fmt.Errorf("%s: the connection is not verified: %s", c, out))
 			}
 		}
 		return strings.Join(report.Commands, "\n"), err

@@ -175,7 +175,7 @@ func (m mail) waits(ctx context.Context, sent *lab.Sent, receivers map[string]*l
 		tried = tried || len(r.Sessions()) > 0
 	}
 	if strings.HasPrefix(m.reason, "TLS is required") && !tried {
-		err = errors.New("Postfix tried no host")
+		err = errors.New("no host was tried")
 	}
 	queued, failed := sent.Queued(ctx)
 	if failed == nil && !queued {

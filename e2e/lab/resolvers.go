@@ -87,11 +87,12 @@ remote-control:
 // newUnbound returns a resolver of this machine for the zones of the lab.
 func (l *Lab) newUnbound(name, addr string) *Server {
 	s := &Server{Name: name, Addr: netip.MustParseAddrPort(addr), dir: filepath.Join(l.Dir, name)}
-	conf := fmt.Sprintf(unboundServer, s.dir) + fmt.Sprintf(localUnbound, s.Addr.Addr(), s.Addr.Port(), l.zones(), s.dir)
+	var conf strings.Builder
+	fmt.Fprintf(&conf, unboundServer+localUnbound, s.dir, s.Addr.Addr(), s.Addr.Port(), l.zones(), s.dir)
 	for _, origin := range l.tree.Origins() {
-		conf += fmt.Sprintf(localZone, origin, filepath.Join(l.zones(), zone.File(origin)))
+		fmt.Fprintf(&conf, localZone, origin, filepath.Join(l.zones(), zone.File(origin)))
 	}
-	s.files = map[string]string{"conf": conf}
+	s.files = map[string]string{"conf": conf.String()}
 	s.command = daemon.Command{Path: "unbound", Arguments: []string{"-d", "-c", filepath.Join(s.dir, "conf")}}
 	return s
 }

@@ -81,25 +81,17 @@ func domains() []domain {
 	}
 }
 
-// publish publishes the domain in the lab's resolver.
+// publish publishes the domain in the resolver.
 func (d domain) publish(lab *dnstest.Server) {
-	mx := dnstest.Answer{Secure: !d.unsigned}
-	for i, m := range d.mx {
-		preference, label, _ := strings.Cut(m, " ")
-		host := label + "." + d.name
-		mx.Records = append(mx.Records, "MX "+preference+" "+host+".")
-		address := "A 192.0.2." + string('1'+rune(i))
-		lab.Set(host, dns.TypeA, dnstest.Answer{Secure: !d.unsigned, Records: []string{address}})
-		lab.Set(host, dns.TypeAAAA, dnstest.Answer{Secure: !d.unsigned})
-		if d.tlsa != "" {
-			lab.Set("_25._tcp."+host, dns.TypeTLSA, dnstest.Answer{Secure: true, Records: []string{"TLSA " + d.tlsa}})
-		}
+	published := dnstest.Domain{Name: d.name, Secure: !d.unsigned, TLSA: d.tlsa}
+	for _, m := range d.mx {
+		published.MX = append(published.MX, m+"."+d.name)
 	}
+	lab.Publish(published)
 	if d.bogus {
 		const dnssecBogus = 6 // RFC 8914 section 4.7
-		mx = dnstest.Answer{Rcode: "SERVFAIL", EDE: dnssecBogus}
+		lab.Set(d.name, dns.TypeMX, dnstest.Answer{Rcode: "SERVFAIL", EDE: dnssecBogus})
 	}
-	lab.Set(d.name, dns.TypeMX, mx)
 }
 
 // question is one lookup as Postfix makes it, with the reply that is expected.

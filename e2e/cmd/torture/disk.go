@@ -42,10 +42,10 @@ func fill(full bool) step {
 			return os.Remove(filler)
 		}
 		err := os.WriteFile(filler, make([]byte, 1<<20), 0o600)
-		if !errors.Is(err, unix.ENOSPC) {
-			return fmt.Errorf("the file system is not full: %v", err)
+		if errors.Is(err, unix.ENOSPC) {
+			return nil
 		}
-		return nil
+		return errors.Join(err, errors.New("the file system is not full"))
 	})
 }
 

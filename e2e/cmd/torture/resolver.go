@@ -42,7 +42,7 @@ func changesItsMind(ctx context.Context, s *scene) (string, error) {
 // records of forged.example have no signature: if the copied bit counted, they would be DANE.
 func (w *world) protected() []question {
 	w.publish(plain, "forged.example")
-	w.set(false, "_25._tcp.mx.forged.example", dns.TypeTLSA, foreignTLSA)
+	w.set(false, "_25._tcp.mx.forged.example", dns.TypeTLSA, "TLSA "+foreignTLSA)
 	forged := question{request: policyOf("forged.example"), best: notFound, temp: true}
 	return slices.Concat(signed.questions("k0.example"), unsigned.questions("k1.example"), []question{forged})
 }

@@ -72,25 +72,20 @@ func (f facts) host(domain string) string {
 	return "mx." + domain
 }
 
-// publish publishes a domain of a kind. The addresses are of a block that is never in use (RFC 5737).
+// publish publishes a domain of a kind.
 func (w *world) publish(f facts, domain string) {
 	if f == bogus {
 		w.dns.Set(domain, dns.TypeMX, dnstest.Answer{Rcode: "SERVFAIL", EDE: 6, EDEText: "no valid signature"})
 		return
 	}
-	secure, host := f == signed || f == withTLSA, f.host(domain)
-	w.set(secure, domain, dns.TypeMX, "MX 10 "+host+".")
-	w.set(secure, host, dns.TypeA, "A 192.0.2.1")
-	w.set(secure, host, dns.TypeAAAA)
+	d := dnstest.Domain{Name: domain, MX: []string{"10 " + f.host(domain)}, Secure: f == signed || f == withTLSA, TTL: w.ttl}
 	if f == withTLSA {
-		w.set(true, "_25._tcp."+host, dns.TypeTLSA, foreignTLSA)
-	} else {
-		w.set(secure, "_25._tcp."+host, dns.TypeTLSA)
+		d.TLSA = foreignTLSA
 	}
-	w.dns.Set("_mta-sts."+domain, dns.TypeTXT, dnstest.Answer{Rcode: "NXDOMAIN", Secure: secure, TTL: w.ttl})
+	w.dns.Publish(d)
 }
 
-const foreignTLSA = "TLSA 3 1 1 abababababababababababababababababababababababababababababababab"
+const foreignTLSA = "3 1 1 abababababababababababababababababababababababababababababababab"
 
 func (w *world) set(secure bool, name string, t dns.Type, records ...string) {
 	w.dns.Set(name, t, dnstest.Answer{Secure: secure, TTL: w.ttl, Records: records})
@@ -183,10 +178,8 @@ func (w *world) publishAll() {
 	}
 	const domain = "wrapped.example"
 	host := w.receiver.Name
-	w.set(true, domain, dns.TypeMX, "MX 10 "+host+".")
-	w.set(true, host, dns.TypeA, "A "+w.receiver.Addrs[0].String())
-	w.set(true, host, dns.TypeAAAA)
-	w.set(true, "_25._tcp."+host, dns.TypeTLSA)
+	w.dns.Publish(dnstest.Domain{Name: domain, MX: []string{"10 " + host}, Secure: true, TTL: w.ttl,
+		Address: w.receiver.Addrs[0].String()})
 	w.all = append(w.all,
 		question{request: policyOf(domain), best: secure(host), temp: true},
 		question{request: policyOf(fmt.Sprintf("%s:%d", domain, smtpsPort)), best: secure(host), temp: true},
@@ -204,12 +197,7 @@ func (w *world) enforced(domains ...string) (questions []question) {
 		return nil
 	}
 	for _, d := range domains {
-		w.set(false, d, dns.TypeMX, "MX 10 mx."+d+".")
-		w.set(false, "mx."+d, dns.TypeA, "A 192.0.2.1")
-		w.set(false, "mx."+d, dns.TypeAAAA)
-		w.set(false, "_mta-sts."+d, dns.TypeTXT, `TXT "v=STSv1; id=1;"`)
-		w.set(false, "mta-sts."+d, dns.TypeA, "A "+w.webAddr.String())
-		w.set(false, "mta-sts."+d, dns.TypeAAAA)
+		w.dns.Publish(dnstest.Domain{Name: d, MX: []string{"10 mx." + d}, TTL: w.ttl, STS: w.webAddr.String()})
 		questions = append(questions, question{request: policyOf(d), best: secure("mx." + d), temp: true})
 	}
 	return questions
