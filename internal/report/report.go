@@ -4,6 +4,7 @@ package report
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"time"
 )
@@ -70,7 +71,8 @@ type Waiting struct {
 	Nexthop string `json:"nexthop"`
 	// Still is set if the last lookup ended so too.
 	Still bool `json:"still"`
-	// Lookups and Waits count since First, the first lookup that is remembered.
+	// Lookups and Waits count in the time of the report. Lookups long ago are remembered in groups, and a group that began
+	// before that time does not count. First is the first lookup that is remembered at all.
 	Lookups uint64    `json:"lookups"`
 	Waits   uint64    `json:"waits"`
 	First   time.Time `json:"first"`
@@ -86,13 +88,66 @@ const maxWaiting = 1000
 type record struct {
 	Last Lookup `json:"last"`
 	// First, Seen and LastWait are seconds since 1970.
-	First    int64  `json:"first"`
-	Seen     int64  `json:"seen"`
-	LastWait int64  `json:"last_wait,omitempty"`
-	Lookups  uint64 `json:"lookups"`
-	Waits    uint64 `json:"waits,omitempty"`
+	First    int64 `json:"first"`
+	Seen     int64 `json:"seen"`
+	LastWait int64 `json:"last_wait,omitempty"`
 	// Reason is that of the last lookup that ended with mail waiting.
 	Reason string `json:"reason,omitempty"`
+	// Periods count all lookups, the oldest first.
+	Periods []period `json:"periods"`
+}
+
+// period counts the lookups from Start, in seconds since 1970, until the next period.
+type period struct {
+	Start   uint32 `json:"s"`
+	Lookups uint32 `json:"n"`
+	Waits   uint32 `json:"w,omitempty"`
+}
+
+const (
+	maxPeriods = 32
+	// minPeriod is how many seconds a period has at least.
+	minPeriod = 60
+)
+
+// count adds a lookup. The earlier a period is, the longer it may become.
+func (r *record) count(now int64, waits bool) {
+	at := uint32(now)
+	if n := len(r.Periods); n == 0 || at >= r.Periods[n-1].Start+minPeriod {
+		r.Periods = append(r.Periods, period{Start: at})
+	}
+	last := &r.Periods[len(r.Periods)-1]
+	last.Lookups++
+	if waits {
+		last.Waits++
+	}
+	if len(r.Periods) > maxPeriods {
+		r.join(at)
+	}
+}
+
+// join makes one period of the two that are shortest for their age.
+func (r *record) join(now uint32) {
+	best, least := 0, math.Inf(1)
+	for i := range len(r.Periods) - 2 {
+		start := r.Periods[i].Start
+		if share := float64(r.Periods[i+2].Start-start) / float64(now-start); share < least {
+			best, least = i, share
+		}
+	}
+	r.Periods[best].Lookups += r.Periods[best+1].Lookups
+	r.Periods[best].Waits += r.Periods[best+1].Waits
+	r.Periods = slices.Delete(r.Periods, best+1, best+2)
+}
+
+// since counts the lookups of the periods that began since then, and those of them after which mail waits.
+func (r *record) since(then int64) (lookups, waits uint64) {
+	for _, p := range r.Periods {
+		if int64(p.Start) >= then {
+			lookups, waits = lookups+uint64(p.Lookups), waits+uint64(p.Waits)
+		}
+	}
+	return lookups, waits
 }
 
 // add counts a next hop, if it was looked up since then.
@@ -120,9 +175,10 @@ func (r *Report) add(nexthop string, rec *record) {
 	} else if rec.Last.Promised {
 		r.Port26Promised++
 	}
-	if rec.Waits > 0 && rec.LastWait >= r.Since.Unix() {
-		r.Waiting = append(r.Waiting, Waiting{
-			Nexthop: nexthop, Still: rec.Last.Outcome == Wait, Lookups: rec.Lookups, Waits: rec.Waits,
+	if rec.LastWait > 0 && rec.LastWait >= r.Since.Unix() {
+		lookups, waits := rec.since(r.Since.Unix())
+		r.Waiting = append(r.Waiting, Waiting{ // LastWait counts, whatever its period
+			Nexthop: nexthop, Still: rec.Last.Outcome == Wait, Lookups: max(lookups, 1), Waits: max(waits, 1),
 			First: time.Unix(rec.First, 0), LastWait: time.Unix(rec.LastWait, 0), Reason: rec.Reason,
 		})
 	}

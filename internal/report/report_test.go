@@ -55,6 +55,45 @@ func TestSum(t *testing.T) {
 	})
 }
 
+// The counts of a next hop that waits never include a lookup before the time of the report.
+func TestCountsAreOfTheTimeOfTheReport(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := report.New(report.Options{})
+		const all = 40 * 24
+		for i := range all { // an hour apart; every fourth waits
+			l := report.Lookup{Nexthop: "bad.example", Outcome: report.DANE}
+			if i%4 == 3 {
+				l = report.Lookup{Nexthop: "bad.example", Outcome: report.Wait, Reason: "SERVFAIL"}
+			}
+			s.Record(l)
+			time.Sleep(time.Hour)
+		}
+		for _, hours := range []int{1, 2, 6, 24, 7 * 24, 30 * 24} {
+			r := s.Sum(time.Now().Add(-time.Duration(hours) * time.Hour))
+			require.Len(t, r.Waiting, 1, hours)
+			w := r.Waiting[0]
+			require.LessOrEqual(t, w.Lookups, uint64(hours))
+			require.LessOrEqual(t, w.Waits, uint64(hours+3)/4)
+			require.Greater(t, w.Lookups, uint64(hours)*2/3, "%d hours", hours)
+			require.Positive(t, w.Waits)
+		}
+	})
+}
+
+// A lookup in a minute that began before the report is the last one that waited.
+func TestTheLastWaitCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := report.New(report.Options{})
+		s.Record(report.Lookup{Nexthop: "bad.example", Outcome: report.Wait, Reason: "SERVFAIL"})
+		time.Sleep(30 * time.Second)
+		s.Record(report.Lookup{Nexthop: "bad.example", Outcome: report.Wait, Reason: "SERVFAIL"})
+		w := s.Sum(time.Now().Add(-10 * time.Second)).Waiting
+		require.Len(t, w, 1)
+		require.EqualValues(t, 1, w[0].Lookups)
+		require.EqualValues(t, 1, w[0].Waits)
+	})
+}
+
 func TestMemoryIsBounded(t *testing.T) {
 	s := report.New(report.Options{Max: 100})
 	for i := range 1000 {

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	// MaxNexthops is how many next hops are remembered, each in about 300 bytes. The one looked up longest ago of a few
+	// MaxNexthops is how many next hops are remembered, each in at most about 700 bytes. The one looked up longest ago of a few
 	// goes first.
 	MaxNexthops = 20_000
 	// keep is how long a next hop is remembered after its last lookup.
@@ -74,9 +74,9 @@ func (s *Store) Record(l Lookup) {
 		s.records[l.Nexthop] = r
 	}
 	r.Last, r.Seen = l, now
-	r.Lookups++
+	r.count(now, l.Outcome == Wait)
 	if l.Outcome == Wait {
-		r.Waits, r.LastWait, r.Reason = r.Waits+1, now, l.Reason
+		r.LastWait, r.Reason = now, l.Reason
 	}
 	s.disk.Mark(l.Nexthop)
 }
