@@ -233,14 +233,14 @@ func certificateText(c *report.Connection) string {
 }
 
 func daneLine(h *report.Host) string {
-	words := "port 25 " + daneText(h.DANE)
-	if h.DANE26 != nil {
-		words += "; implicit TLS " + daneText(*h.DANE26)
+	words := "port 25 " + tlsaText(h.TLSA)
+	if h.TLSA26 != nil {
+		words += "; implicit TLS " + tlsaText(*h.TLSA26)
 	}
 	return words
 }
 
-func daneText(d report.DANE) string {
+func tlsaText(d report.TLSA) string {
 	words := d.State
 	if len(d.Records) > 0 {
 		words += fmt.Sprintf(" (%d)", len(d.Records))

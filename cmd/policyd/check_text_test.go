@@ -38,8 +38,8 @@ func soundReport() report.Report {
 		MX: []report.Host{{
 			Host: "smtps-a.example.com", Preference: 10, Prefix: "smtps", Valid: true, A: "secure", AAAA: "secure",
 			Addresses: []string{"198.51.100.25", "2001:db8:1234:5678:9abc:def0:1234:5678"},
-			DANE:      report.DANE{State: "usable", Records: []string{"3 1 1 " + strings.Repeat("ab", 32)}, Matches: &yes},
-			DANE26:    &report.DANE{State: "absent"}, MTASTS: &yes,
+			TLSA:      report.TLSA{State: "usable", Records: []string{"3 1 1 " + strings.Repeat("ab", 32)}, Matches: &yes},
+			TLSA26:    &report.TLSA{State: "absent"}, MTASTS: &yes,
 			Connections: []report.Connection{
 				connection("198.51.100.25", 25), connection("198.51.100.25", 26),
 				connection("2001:db8:1234:5678:9abc:def0:1234:5678", 25), connection("2001:db8:1234:5678:9abc:def0:1234:5678", 26),
@@ -67,7 +67,7 @@ func brokenReport() report.Report {
 	r.TLSPolicy = report.Answer{Status: "OK", Text: "secure match=smtps-a.example.com servername=hostname"}
 	r.Source = "prefix"
 	h := &r.MX[0]
-	h.A, h.AAAA, h.DANE, h.MTASTS = "insecure", "insecure", report.DANE{State: "absent"}, nil
+	h.A, h.AAAA, h.TLSA, h.MTASTS = "insecure", "insecure", report.TLSA{State: "absent"}, nil
 	name := *h.Connections[1].Certificate
 	name.Names, name.Matched = []string{"mx.example.com", "www.example.com"}, ""
 	h.Connections[0].Result, h.Connections[0].Step, h.Connections[0].Cause, h.Connections[0].STARTTLS = report.ResultFailed, "STARTTLS", "plaintext", "missing"
@@ -79,7 +79,7 @@ func brokenReport() report.Report {
 	}
 	r.MX = append(r.MX, report.Host{
 		Host: "mx2.example.net", Preference: 20, Prefix: "none", Valid: true, A: "indeterminate", AAAA: "insecure", Alias: "real.example.net",
-		AddressError: "A: SERVFAIL", Addresses: []string{}, DANE: report.DANE{State: "unreachable"}, Connections: []report.Connection{},
+		AddressError: "A: SERVFAIL", Addresses: []string{}, TLSA: report.TLSA{State: "unreachable"}, Connections: []report.Connection{},
 	})
 	r.Findings = []report.Finding{
 		{Code: "port25-starttls-missing", Severity: report.Error, Host: "smtps-a.example.com", Addresses: []string{"198.51.100.25"}, Port: 25, Text: "EHLO does not offer STARTTLS"},

@@ -20,6 +20,7 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/doctor"
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
+	checkreport "github.com/policyd/policyd/internal/check/report"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/report"
 )
@@ -130,6 +131,26 @@ func schemaOf(t *testing.T, of reflect.Type, where string) *schema {
 		s.Type = append(s.Type, "null")
 	}
 	return s
+}
+
+// A name that query and check both use stands for the same type of value.
+func TestQueryAndCheckShareShapes(t *testing.T) {
+	var compare func(where string, query, check *schema)
+	compare = func(where string, query, check *schema) {
+		require.Equal(t, query.Type[0], check.Type[0], where)
+		for name, q := range query.Properties {
+			if c := check.Properties[name]; c != nil {
+				compare(where+"."+name, q, c)
+			}
+		}
+		if query.Items != nil {
+			compare(where+"[]", query.Items, check.Items)
+		}
+	}
+	query := schemaOf(t, reflect.TypeFor[lookup.Explanation](), "query")
+	check := schemaOf(t, reflect.TypeFor[checkreport.Report](), "check")
+	require.Contains(t, check.Properties["mx"].Items.Properties, "prefix")
+	compare("", query, check)
 }
 
 // TestSchemas compares the files with the types: -update writes them.

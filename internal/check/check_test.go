@@ -397,8 +397,8 @@ func TestDANE(t *testing.T) {
 		l.dns.Set(p26, dns.TypeTLSA, dnstest.Answer{Secure: true, Records: []string{tlsa(cert)}})
 		r := l.check("example.com")
 		require.Empty(t, codes(r, report.Error, report.Warning), "%v", r.Findings)
-		require.True(t, *r.MX[0].DANE.Matches)
-		require.True(t, *r.MX[0].DANE26.Matches)
+		require.True(t, *r.MX[0].TLSA.Matches)
+		require.True(t, *r.MX[0].TLSA26.Matches)
 		require.Equal(t, "dane-only", r.TLSPolicy.Text)
 	})
 	t.Run("records that do not", func(t *testing.T) {
@@ -408,7 +408,7 @@ func TestDANE(t *testing.T) {
 		l.dns.Set(p26, dns.TypeTLSA, dnstest.Answer{Secure: true, Records: []string{tlsa(cert)}})
 		r := l.check("example.com")
 		require.Equal(t, []string{"dane-mismatch"}, codes(r, report.Error))
-		require.False(t, *r.MX[0].DANE.Matches)
+		require.False(t, *r.MX[0].TLSA.Matches)
 	})
 	t.Run("port 25 only", func(t *testing.T) {
 		t.Parallel()
@@ -448,8 +448,8 @@ func TestDANE(t *testing.T) {
 			l.dns.Set("_25._tcp."+host, dns.TypeTLSA, dnstest.Answer{Secure: true, Records: []string{"TLSA 2 0 1 " + hex.EncodeToString(sum[:])}})
 			l.options.Resolver, l.options.Port25Only = l.options.DNS.(*stub.Stub), true // no cache
 			r := l.check("ta.example")
-			require.NotNil(t, r.MX[0].DANE.Matches, "%v", r.Findings)
-			require.Equal(t, want, *r.MX[0].DANE.Matches, "the name counts: %s", host)
+			require.NotNil(t, r.MX[0].TLSA.Matches, "%v", r.Findings)
+			require.Equal(t, want, *r.MX[0].TLSA.Matches, "the name counts: %s", host)
 		}
 		require.NotEmpty(t, p25)
 	})

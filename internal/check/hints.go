@@ -79,7 +79,7 @@ func (h *host) keeps() bool {
 
 // hintTLSA shows the TLSA records for the port of implicit TLS where there are some for port 25 only.
 func (d *domain) hintTLSA(h *host) {
-	if h.DANE26 == nil || h.dane.State != dane.Usable || h.dane26.State != dane.Absent {
+	if h.TLSA26 == nil || h.dane.State != dane.Usable || h.dane26.State != dane.Absent {
 		return
 	}
 	port := d.o.Policy.Port

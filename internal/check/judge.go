@@ -224,9 +224,9 @@ func (d *domain) judgeDANE(h *host) {
 	for _, p := range []struct {
 		implicit bool
 		found    *dane.Result
-		shown    *report.DANE
+		shown    *report.TLSA
 		port     uint16
-	}{{false, &h.dane, &h.DANE, d.o.SMTPPort}, {true, &h.dane26, h.DANE26, d.o.Policy.Port}} {
+	}{{false, &h.dane, &h.TLSA, d.o.SMTPPort}, {true, &h.dane26, h.TLSA26, d.o.Policy.Port}} {
 		if p.shown == nil {
 			continue
 		}
@@ -248,12 +248,12 @@ func (d *domain) judgeDANE(h *host) {
 		case dane.Unknown, dane.Unreachable, dane.Absent:
 		}
 	}
-	if h.DANE26 != nil && h.dane.State == dane.Usable && h.dane26.State == dane.Absent {
+	if h.TLSA26 != nil && h.dane.State == dane.Usable && h.dane26.State == dane.Absent {
 		d.find("dane-missing-26", about{host: h.Host.Host, port: d.o.Policy.Port}, "there are TLSA records for port 25 only: senders that support DANE stay there")
 	}
 }
 
-func (d *domain) matchTLSA(h *host, implicit bool, where about, found *dane.Result, shown *report.DANE) {
+func (d *domain) matchTLSA(h *host, implicit bool, where about, found *dane.Result, shown *report.TLSA) {
 	for _, t := range h.spoken(implicit) {
 		if t.Session == nil {
 			continue

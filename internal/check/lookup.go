@@ -162,10 +162,10 @@ func (d *domain) lookUpHosts(ctx context.Context) {
 		if h.class != prefix.None {
 			prefixed++
 		}
-		h.DANE = showDANE(h.dane)
+		h.TLSA = showTLSA(h.dane)
 		if h.class.ImplicitTLS() {
-			shown := showDANE(h.dane26)
-			h.DANE26 = &shown
+			shown := showTLSA(h.dane26)
+			h.TLSA26 = &shown
 		}
 	}
 	switch {
@@ -302,8 +302,8 @@ func shown(d policy.Decision, o policy.Options) report.Answer {
 	return report.Answer{Status: r.Status.String(), Text: r.Text}
 }
 
-func showDANE(r dane.Result) report.DANE {
-	shown := report.DANE{State: r.State.String(), Why: r.Why}
+func showTLSA(r dane.Result) report.TLSA {
+	shown := report.TLSA{State: r.State.String(), Why: r.Why}
 	for _, t := range r.Records {
 		shown.Records = append(shown.Records, fmt.Sprintf("%d %d %d %s", t.Usage, t.Selector, t.MatchingType, hex.EncodeToString(t.Data)))
 	}

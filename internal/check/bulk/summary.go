@@ -43,7 +43,7 @@ func (s *Summary) count(r *report.Report) {
 			s.Prefixed[c]++
 		}
 	}
-	usable := slices.ContainsFunc(r.MX, func(h report.Host) bool { return h.DANE.State == "usable" })
+	usable := slices.ContainsFunc(r.MX, func(h report.Host) bool { return h.TLSA.State == "usable" })
 	signed := r.DNSSEC == "secure" && r.RRset.State == "found"
 	for _, c := range []struct {
 		n   *int

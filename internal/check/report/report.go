@@ -108,18 +108,17 @@ type Host struct {
 	// AddressError says why a lookup of addresses failed.
 	AddressError string   `json:"address_error,omitempty"`
 	Addresses    []string `json:"addresses"`
-	// DANE and DANE26 are what TLSA records say for port 25 and for the port of implicit TLS; the latter of smtps-
-	// hosts.
-	DANE   DANE  `json:"dane"`
-	DANE26 *DANE `json:"dane26,omitempty"`
+	// TLSA and TLSA26 are the TLSA records for port 25 and for the port of implicit TLS; the latter of smtps- hosts.
+	TLSA   TLSA  `json:"tlsa"`
+	TLSA26 *TLSA `json:"tlsa26,omitempty"`
 	// MTASTS reports whether the domain's MTA-STS policy allows the host; not there without a policy.
 	MTASTS *bool `json:"mta_sts,omitempty"`
 	// Connections are the tests, by address and port.
 	Connections []Connection `json:"connections"`
 }
 
-// DANE is the state of DANE for a host and port.
-type DANE struct {
+// TLSA is the state of DANE for a host and port.
+type TLSA struct {
 	// State is usable, unusable, absent, unreachable, failed or unknown.
 	State string `json:"state"`
 	// Records are the TLSA records as a zone file has them.
