@@ -9,8 +9,8 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -26,9 +26,54 @@ type asking struct {
 	quiet  bool // no warning about mistakes in the settings
 }
 
-func (a *asking) flags(cmd *cobra.Command) {
+// asks completes a command that asks the running daemon: call returns the answer, which is printed as JSON with --json and
+// otherwise by show.
+func asks[T any](a *asking, cmd *cobra.Command, call func(context.Context, *admin.Client, []string) (T, error), show func(shower, T) error) *cobra.Command {
+	if !strings.Contains(cmd.Long, "Exit status:") {
+		cmd.Long += `
+
+Exit status: 0, 1 the daemon does not run or its socket may not be used, 2 usage or
+settings.`
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return a.ask(cmd, func(ctx context.Context, client *admin.Client) error {
+			answer, err := call(ctx, client, args)
+			switch {
+			case err != nil:
+				return err
+			case a.json:
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(answer)
+			}
+			return show(showerFor(cmd), answer)
+		})
+	}
 	a.socketFlag(cmd)
 	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON")
+	return cmd
+}
+
+// lists completes a command that lists something of the running daemon: what is the noun.
+func lists[T any](a *asking, cmd *cobra.Command, what string, f *admin.Filter, call func(context.Context, *admin.Client, []string) (T, error), show func(shower, T) error) *cobra.Command {
+	cmd.Args = cobra.NoArgs
+	cmd.PreRunE = func(*cobra.Command, []string) error {
+		if f.Limit < 1 || f.Limit > admin.MaxList {
+			return fmt.Errorf("--limit must be from 1 to %d", admin.MaxList)
+		}
+		return nil
+	}
+	const usual = 1000
+	cmd.Flags().StringVar(&f.Match, "match", "", "only names that contain this `text`, or match it as a pattern if it contains *, ? or [")
+	cmd.Flags().IntVar(&f.Limit, "limit", usual, "at most this `number` of "+what)
+	return asks(a, cmd, call, show)
+}
+
+// oneDomain checks that the only argument is a domain. The daemon brings it into its one form.
+func oneDomain(cmd *cobra.Command, args []string) error {
+	if err := cobra.ExactArgs(1)(cmd, args); err != nil {
+		return err
+	}
+	_, err := domainArgument(args[0])
+	return err
 }
 
 func (a *asking) socketFlag(cmd *cobra.Command) {
@@ -68,12 +113,9 @@ func (a *asking) ask(cmd *cobra.Command, f func(context.Context, *admin.Client) 
 	if err != nil {
 		return err
 	}
-	const timeout = 90 * time.Second
-	ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
-	defer cancel()
 	client := admin.NewClient(path)
 	defer client.Close()
-	err = f(ctx, client)
+	err = f(cmd.Context(), client)
 	switch {
 	case errors.Is(err, admin.ErrNotRunning):
 		err = fmt.Errorf(`no daemon answers at %s: start it with "systemctl start policyd" or "policyd serve", or name its socket with --socket`, path)
@@ -86,11 +128,6 @@ func (a *asking) ask(cmd *cobra.Command, f func(context.Context, *admin.Client) 
 		return own
 	}
 	return failed(err)
-}
-
-// encode writes v as one line of JSON.
-func encode[T any](cmd *cobra.Command, v T) error {
-	return json.NewEncoder(cmd.OutOrStdout()).Encode(v)
 }
 
 // groupOf returns the group that may use a socket, or that of the directory where the socket cannot be seen.

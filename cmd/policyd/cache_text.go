@@ -34,8 +34,8 @@ const (
 	mostName    = 32
 )
 
-// cacheList shows entries, a line each, cut to width if it is not 0.
-func (s shower) cacheList(list admin.CacheList, width int) error {
+// cacheList shows entries, a line each, cut to the width of the terminal.
+func (s shower) cacheList(list admin.CacheList) error {
 	var b strings.Builder
 	nameWidth := len("NAME")
 	for _, e := range list.Entries {
@@ -44,8 +44,8 @@ func (s shower) cacheList(list admin.CacheList, width int) error {
 	line := func(kind, status, left, name, records string) {
 		words := fmt.Sprintf("%-*s  %-*s  %*s  %-*s  %s", typeWidth, kind, statusWidth, status, leftWidth, left, nameWidth, text.Printable(name), text.Printable(records))
 		words = strings.TrimRight(words, " ")
-		if width > 0 && len(words) > width {
-			words = words[:width-1] + ">"
+		if s.width > 0 && len(words) > s.width {
+			words = words[:s.width-1] + ">"
 		}
 		b.WriteString(words + "\n")
 	}
@@ -57,8 +57,7 @@ func (s shower) cacheList(list admin.CacheList, width int) error {
 		status, left := entryState(e, now)
 		line(e.Type, status, left, nameOr(e.Name), entryText(e))
 	}
-	_, err := io.WriteString(s.out, b.String())
-	return err
+	return s.list(b.String(), list.More, len(list.Entries), "entries")
 }
 
 // nameOr returns a name, or the dot of the root.
@@ -128,8 +127,7 @@ func (s shower) domain(d admin.Domain) error {
 		}
 		text.Wrap(&b, label, text.Printable(words))
 	}
-	_, err := io.WriteString(s.out, b.String())
-	return err
+	return s.printf("%s", b.String())
 }
 
 // entryLines shows a complete entry: its name with type, status and time, and its content below.

@@ -11,14 +11,7 @@ import (
 )
 
 func newConfig(c *common) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "config",
-		Short: "Check and show the settings",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(newConfigCheck(c), newConfigShow(c), newConfigSample())
-	return cmd
+	return group("config", "Check and show the settings", newConfigCheck(c), newConfigShow(c), newConfigSample())
 }
 
 // load reads the settings: of --config, where "-" is standard input, or of the default file.
@@ -114,7 +107,7 @@ func checkJSON(cmd *cobra.Command, l *settings.Loaded, err error) error {
 		c.Settings, c.Found, c.Overrides = l.Path, l.Found, len(l.Rules)
 		c.Warnings = append(c.Warnings, l.Warnings...)
 	}
-	if err := encode(cmd, c); err != nil {
+	if err := json.NewEncoder(cmd.OutOrStdout()).Encode(c); err != nil {
 		return failed(err)
 	}
 	return statusOnly(status)

@@ -99,6 +99,16 @@ of MX hosts (starttls- and smtps-), from DANE and from MTA-STS.`,
 	return root
 }
 
+// group returns a command that only has others below it.
+func group(name, short string, commands ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: name, Short: short, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(commands...)
+	return cmd
+}
+
 // complain prints an error and returns the exit status. Any other error comes from the command
 // line parser.
 func complain(w io.Writer, cmd *cobra.Command, err error) int {

@@ -107,14 +107,14 @@ func TestCacheScreens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		now := time.Now()
 		var b strings.Builder
-		require.NoError(t, shower{out: &b}.cacheList(admin.CacheList{Entries: entries(now)}, text.Columns))
+		require.NoError(t, shower{out: &b, width: text.Columns}.cacheList(admin.CacheList{Entries: entries(now)}))
 		golden(t, "cache_list.txt", b.String())
 		fits(t, b.String())
 		b.Reset()
-		require.NoError(t, shower{out: &b}.cacheList(admin.CacheList{Entries: entries(now)}, 0))
+		require.NoError(t, shower{out: &b}.cacheList(admin.CacheList{Entries: entries(now)}))
 		require.Contains(t, b.String(), "778899aabbccddeeff00112233445566778899\n", "not cut where there is no terminal")
 		b.Reset()
-		require.NoError(t, shower{out: &b}.cacheList(admin.CacheList{}, text.Columns))
+		require.NoError(t, shower{out: &b, width: text.Columns}.cacheList(admin.CacheList{}))
 		require.Empty(t, b.String())
 
 		require.NoError(t, shower{out: &b}.domain(admin.Domain{

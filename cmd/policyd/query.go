@@ -119,7 +119,8 @@ type queryScreen struct {
 // showExplanations shows n next hops in their order, and ends with the exit status that fits them.
 func showExplanations(cmd *cobra.Command, q queryScreen, n int, explanation func(i int) (lookup.Explanation, error)) error {
 	out := cmd.OutOrStdout()
-	show := shower{out: out, colour: palette(out), port: q.port}
+	show := showerFor(cmd)
+	show.port = q.port
 	status := exitPolicy
 	for i := range n {
 		x, err := explanation(i)

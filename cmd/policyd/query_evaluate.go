@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/postfix"
 	"github.com/policyd/policyd/internal/probe"
+	"github.com/policyd/policyd/internal/promises"
 	"github.com/policyd/policyd/internal/stsstore"
 	"github.com/policyd/policyd/internal/stub"
 	"github.com/policyd/policyd/internal/text"
@@ -129,3 +131,33 @@ func (e *evaluator) probe(ctx context.Context, hosts []string) verdicts {
 	}
 	return all
 }
+
+// rememberedBy recalls promises from the running daemon, if there is one.
+type rememberedBy struct {
+	ctx    context.Context
+	client *admin.Client
+}
+
+// Recall implements policy.Promises. Without a daemon, nothing is remembered.
+func (r rememberedBy) Recall(domain string) promises.Memory {
+	const wait = time.Second
+	ctx, cancel := context.WithTimeout(r.ctx, wait)
+	defer cancel()
+	p, err := r.client.Promise(ctx, domain)
+	if err != nil {
+		return promises.Memory{}
+	}
+	m := promises.Memory{Holdable: p.MayHold, Until: p.HeldUntil}
+	for _, s := range p.Seen {
+		last, err := time.Parse(time.DateOnly, s.Last)
+		if err != nil || !s.Established {
+			continue
+		}
+		m.Kinds = append(m.Kinds, promises.Kind(s.Kind))
+		m.Days, m.Last = max(m.Days, s.Days), max(m.Last, promises.DayOf(last))
+	}
+	return m
+}
+
+// Observe implements policy.Promises: a query is not mail.
+func (rememberedBy) Observe(string, promises.Answer) {}

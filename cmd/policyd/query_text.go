@@ -6,17 +6,42 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/spf13/cobra"
+
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/text"
 	"github.com/policyd/policyd/socketmap"
 )
 
-// shower prints human-readable output.
+// shower prints human-readable output, and notes about it to standard error.
 type shower struct {
-	out    io.Writer
-	colour text.Palette
-	port   int // of implicit TLS; for explanations
+	out, notes io.Writer
+	colour     text.Palette
+	width      int // of the terminal; 0 means that lines are not cut
+	port       int // of implicit TLS; for explanations
+}
+
+func showerFor(cmd *cobra.Command) shower {
+	out := cmd.OutOrStdout()
+	return shower{out: out, notes: cmd.ErrOrStderr(), colour: palette(out), width: widthOf(out)}
+}
+
+func (s shower) printf(format string, args ...any) error {
+	_, err := fmt.Fprintf(s.out, format, args...)
+	return err
+}
+
+func (s shower) notef(format string, args ...any) {
+	_, _ = fmt.Fprintf(s.notes, "policyd: "+format+"\n", args...)
+}
+
+// list prints a list, and whether it was cut off after n entries.
+func (s shower) list(text string, more bool, n int, what string) error {
+	if more {
+		s.notef("more than %d %s: narrow the list with --match or raise --limit", n, what)
+	}
+	return s.printf("%s", text)
 }
 
 // explanation shows one next hop, after an empty line if others came before.
@@ -60,8 +85,7 @@ func (s shower) explanation(x lookup.Explanation, another bool) error {
 	b.WriteString("\n")
 	list(&b, "tls-policy, why", x.Why)
 	list(&b, "transport, why", x.WhyTransport)
-	_, err := io.WriteString(s.out, b.String())
-	return err
+	return s.printf("%s", b.String())
 }
 
 func (s shower) mxTable(b *strings.Builder, x lookup.Explanation) {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -16,9 +15,8 @@ import (
 )
 
 func newReport(c *common) *cobra.Command {
-	a := &asking{common: c}
-	since := ""
-	cmd := &cobra.Command{
+	since, from := "", time.Time{}
+	cmd := asks(&asking{common: c}, &cobra.Command{
 		Use:   "report",
 		Short: "Summarize the decisions of the daemon",
 		Long: `Ask the running daemon how many next hops it has seen, and how mail to them is
@@ -30,29 +28,17 @@ counts in every mode except "off", and keeps them across restarts.
 Exit status: 0, 1 the daemon does not run or its socket may not be used, 2 usage.`,
 		Example: "  policyd report --since 24h",
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			from := time.Time{}
-			if since != "" {
-				d, err := parseAge(since)
-				if err != nil {
-					return err
-				}
-				from = time.Now().Add(-d)
+		PreRunE: func(*cobra.Command, []string) error {
+			if since == "" {
+				return nil
 			}
-			return a.ask(cmd, func(ctx context.Context, client *admin.Client) error {
-				r, err := client.Report(ctx, from)
-				if err != nil {
-					return err
-				}
-				if a.json {
-					return encode(cmd, r)
-				}
-				out := cmd.OutOrStdout()
-				return shower{out: out, colour: palette(out)}.report(r)
-			})
+			age, err := parseAge(since)
+			from = time.Now().Add(-age)
+			return err
 		},
-	}
-	a.flags(cmd)
+	}, func(ctx context.Context, client *admin.Client, _ []string) (report.Report, error) {
+		return client.Report(ctx, from)
+	}, shower.report)
 	cmd.Flags().StringVar(&since, "since", "", "only the lookups of this `time`, such as 24h or 7d (default: all that are remembered)")
 	return cmd
 }
@@ -114,8 +100,7 @@ func (s shower) report(r report.Report) error {
 		t.b.WriteString("\n")
 		text.Wrap(&t.b, "", fmt.Sprintf("There were too many next hops to remember: %s were forgotten since the start.", number(r.Dropped)))
 	}
-	_, err := io.WriteString(s.out, t.b.String())
-	return err
+	return s.printf("%s", t.b.String())
 }
 
 // waiting lists the next hops whose mail would wait.

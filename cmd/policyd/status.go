@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"net/http"
 
 	"github.com/spf13/cobra"
 
@@ -9,8 +12,7 @@ import (
 )
 
 func newStatus(c *common) *cobra.Command {
-	a := &asking{common: c}
-	cmd := &cobra.Command{
+	return asks(&asking{common: c}, &cobra.Command{
 		Use:   "status",
 		Short: "Show the state of the running daemon",
 		Long: `Show the version of the running daemon, its settings, the resolver and its
@@ -20,20 +22,58 @@ policies, probes, the last reload, and warnings.
 Exit status: 0 the daemon runs, 1 it does not or its socket may not be used, 2 usage
 or settings.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.ask(cmd, func(ctx context.Context, client *admin.Client) error {
-				st, err := client.Status(ctx)
-				if err != nil {
-					return err
-				}
-				if a.json {
-					return encode(cmd, st)
-				}
-				out := cmd.OutOrStdout()
-				return shower{out: out, colour: palette(out)}.status(st)
-			})
+	}, func(ctx context.Context, client *admin.Client, _ []string) (admin.Status, error) {
+		return client.Status(ctx)
+	}, shower.status)
+}
+
+func newReload(c *common) *cobra.Command {
+	// The daemon reads the same files and reports their mistakes.
+	return asks(&asking{common: c, quiet: true}, &cobra.Command{
+		Use:   "reload",
+		Short: "Make the running daemon read its settings again",
+		Long: `Make the running daemon read its settings and overrides again, as SIGHUP does, and
+report the result. If they have a mistake, the daemon keeps the previous settings.
+
+Exit status: 0 the new settings are in effect, 1 the daemon does not run or its socket
+may not be used, 2 usage, or the new settings have a mistake.`,
+		Args: cobra.NoArgs,
+	}, func(ctx context.Context, client *admin.Client, _ []string) (admin.Reload, error) {
+		r, err := client.Reload(ctx)
+		if refused, ok := errors.AsType[*admin.RefusedError](err); ok && refused.Code == http.StatusUnprocessableEntity {
+			err = &exit{exitUsage, fmt.Errorf("reload failed; keeping the previous settings:\n%w", refused)}
+		}
+		return r, err
+	}, func(s shower, r admin.Reload) error {
+		for _, key := range r.Restart {
+			s.notef("warning: %s takes effect after a restart only", key)
+		}
+		return s.printf("reloaded: the new settings are in effect\n")
+	})
+}
+
+func newLogLevel(c *common) *cobra.Command {
+	return asks(&asking{common: c}, &cobra.Command{
+		Use:   "log-level [debug|info|warn|error]",
+		Short: "Show or change the log level of the running daemon",
+		Long: `Show the log level of the running daemon, or change it immediately. A reload or a
+restart sets it to log.level of the settings again.`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				_, err := admin.ParseLevel(args[0])
+				return err
+			}
+			return cobra.NoArgs(cmd, args)
 		},
-	}
-	a.flags(cmd)
-	return cmd
+		ValidArgs: []string{"debug", "info", "warn", "error"},
+	}, func(ctx context.Context, client *admin.Client, args []string) (admin.Level, error) {
+		if len(args) == 0 {
+			return client.Level(ctx)
+		}
+		level, err := admin.ParseLevel(args[0])
+		if err != nil {
+			return admin.Level{}, err
+		}
+		return client.SetLevel(ctx, level)
+	}, func(s shower, l admin.Level) error { return s.printf("%s\n", l.Level) })
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -48,8 +47,7 @@ func (s shower) status(st admin.Status) error {
 	t.features(st)
 	t.memory(st)
 	t.connections(st.Connections)
-	_, err := io.WriteString(s.out, t.b.String())
-	return err
+	return s.printf("%s", t.b.String())
 }
 
 func (t *sheet) settings(st admin.Status) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,53 +34,42 @@ type warmed struct {
 }
 
 func newWarm(c *common) *cobra.Command {
-	a := &asking{common: c}
+	w := &warming{}
 	perSecond := 20
-	cmd := &cobra.Command{
+	cmd := asks(&asking{common: c}, &cobra.Command{
 		Use:   "warm FILE|-",
 		Short: "Look up domains before the first mail to them",
 		Long: `Make the running daemon look up each domain in FILE, or on standard input, as for
 mail to it: it fetches MTA-STS policies and remembers promises, so that the first
 mail is protected too. One domain or address per line; # begins a comment. The
-rate is bounded, and a terminal shows the progress.
-
-Exit status: 0, 1 the daemon does not run or its socket may not be used, 2 usage or
-settings.`,
+rate is bounded, and a terminal shows the progress.`,
 		Example: "  policyd warm /etc/policyd/partners\n  postqueue -j | jq -r .recipients[].address | policyd warm -",
 		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		PreRunE: func(cmd *cobra.Command, args []string) (err error) {
 			if perSecond < 1 || perSecond > 1000 {
 				return errors.New("--rate must be from 1 to 1000")
 			}
-			domains, invalid, err := readDomains(cmd.InOrStdin(), args[0])
-			if err != nil {
-				return err
-			}
-			return a.ask(cmd, func(_ context.Context, client *admin.Client) error {
-				w := &warming{client: client, limit: rate.NewLimiter(rate.Limit(perSecond), 1), found: warmed{Domains: len(domains), Invalid: invalid}}
-				if terminal(cmd.ErrOrStderr()) {
-					w.progress = func(done int, left time.Duration) {
-						cmd.PrintErrf("\r%d of %d domains, about %s left   ", done, len(domains), left.Round(time.Second))
+			w.limit = rate.NewLimiter(rate.Limit(perSecond), 1)
+			w.domains, w.found.Invalid, err = readDomains(cmd.InOrStdin(), args[0])
+			if terminal(cmd.ErrOrStderr()) {
+				w.progress = func(done int, left time.Duration) {
+					cmd.PrintErrf("\r%d of %d domains, about %s left   ", done, len(w.domains), left.Round(time.Second))
+					if done == len(w.domains) {
+						cmd.PrintErrln()
 					}
 				}
-				if err := w.all(cmd.Context(), domains); err != nil {
-					return err
-				}
-				if w.progress != nil {
-					cmd.PrintErrln()
-				}
-				if a.json {
-					return encode(cmd, w.found)
-				}
-				f := w.found
-				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%d domains: %d with a policy, %d without, %d failed lookups, %d lines are not domains\n",
-					f.Domains, f.Policy, f.None, f.Failed, f.Invalid)
-				return err
-			})
+			}
+			return err
 		},
-	}
+	}, func(ctx context.Context, client *admin.Client, _ []string) (warmed, error) {
+		w.client, w.found.Domains = client, len(w.domains)
+		err := w.all(ctx)
+		return w.found, err
+	}, func(s shower, f warmed) error {
+		return s.printf("%d domains: %d with a policy, %d without, %d failed lookups, %d lines are not domains\n",
+			f.Domains, f.Policy, f.None, f.Failed, f.Invalid)
+	})
 	cmd.Flags().IntVar(&perSecond, "rate", perSecond, "lookups per second")
-	a.flags(cmd)
 	return cmd
 }
 
@@ -122,6 +112,7 @@ func readDomains(stdin io.Reader, path string) (domains []string, invalid int, e
 // warming is a run.
 type warming struct {
 	client   *admin.Client
+	domains  []string
 	limit    *rate.Limiter
 	progress func(done int, left time.Duration) // nil: not shown
 
@@ -131,7 +122,7 @@ type warming struct {
 }
 
 // all looks up the domains, some of them concurrently. It stops at the first error that is not about one domain.
-func (w *warming) all(ctx context.Context, domains []string) error {
+func (w *warming) all(ctx context.Context) error {
 	const concurrent = 8
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -150,21 +141,21 @@ func (w *warming) all(ctx context.Context, domains []string) error {
 		})
 	}
 	begun := time.Now()
-	for i, domain := range domains {
+	for i, domain := range w.domains {
 		if w.limit.Wait(ctx) != nil {
 			break
 		}
 		if w.progress != nil && i > 0 {
-			w.progress(i, time.Since(begun)/time.Duration(i)*time.Duration(len(domains)-i))
+			w.progress(i, time.Since(begun)/time.Duration(i)*time.Duration(len(w.domains)-i))
 		}
 		next <- domain
 	}
 	close(next)
 	workers.Wait()
-	if w.err != nil {
-		return w.err
+	if w.err == nil && ctx.Err() == nil && w.progress != nil {
+		w.progress(len(w.domains), 0)
 	}
-	return ctx.Err()
+	return cmp.Or(w.err, ctx.Err())
 }
 
 // one looks up a domain. A daemon that has too much to do is asked again.

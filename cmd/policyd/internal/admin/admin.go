@@ -21,13 +21,12 @@ import (
 type Daemon struct {
 	Status func() Status
 	// List shows what the cache has, Get what is known about one domain.
-	List func(CacheFilter) CacheList
+	List func(Filter) CacheList
 	Get  func(domain string) Domain
 	// Flush makes the daemon forget, so that it asks again.
-	Flush    func(FlushRequest) (Flushed, error)
-	Promises Promises
+	Flush func(FlushRequest) Flushed
 	// Reload reads the settings again. After an error the daemon keeps the previous ones.
-	Reload func(context.Context) (Reload, error)
+	Reload func() (Reload, error)
 	// Level is the level of the log, until a reload or a restart sets it to that of the settings.
 	Level *slog.LevelVar
 	// Report sums up the lookups since then; the zero time means all that are remembered.
@@ -36,14 +35,23 @@ type Daemon struct {
 	Explain func(ctx context.Context, nexthop string) lookup.Explanation
 	// Lookup does the same as for mail to the next hop: the lookup is counted and remembered, and can cause a probe.
 	Lookup func(ctx context.Context, nexthop string) lookup.Explanation
+	// Promises returns the remembered promises by domain, and Promise those of one domain, or false if there are none.
+	Promises func(Filter) PromiseList
+	Promise  func(domain string) (Promise, bool)
+	// Forget removes what is remembered about a domain and ends a hold. It reports whether there was anything.
+	Forget func(domain string) bool
+	// Warm evaluates a domain as for mail to it: it remembers its promises and fetches its MTA-STS policy.
+	Warm func(ctx context.Context, domain string) Warmed
 }
 
-// CacheFilter selects the entries that List returns.
-type CacheFilter struct {
+// Filter selects the entries of a list.
+type Filter struct {
 	// Match is a part of the names, or a pattern with * ? or [; "" matches all.
 	Match string
-	// Limit is how many entries are wanted at most.
+	// Limit is the largest number of entries; 0 means the default of the server.
 	Limit int
+	// Vanished selects the domains whose promise is missing now. It is for promises only.
+	Vanished bool
 }
 
 // CacheList is what the cache has, by name and type.

@@ -43,6 +43,9 @@ func (e *RefusedError) Error() string { return e.Message }
 // maxAnswer bounds what a client reads; MaxList entries with long records stay below it.
 const maxAnswer = 256 << 20
 
+// maxWait bounds the time that one request takes.
+const maxWait = 90 * time.Second
+
 // Client asks a daemon. Make one with NewClient, and Close it.
 type Client struct {
 	http *http.Client
@@ -65,33 +68,22 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 // Status asks how the daemon is doing. The errors of this and of all others are ErrNotRunning, ErrForbidden,
 // ErrUnreadable, a RefusedError, or that of ctx.
 func (c *Client) Status(ctx context.Context) (Status, error) {
-	return call[Status](ctx, c, http.MethodGet, "/v1/status", nil)
+	return get[Status](ctx, c, "/v1/status", nil)
 }
 
 // List asks what the cache has.
-func (c *Client) List(ctx context.Context, f CacheFilter) (CacheList, error) {
-	query := url.Values{}
-	if f.Match != "" {
-		query.Set("match", f.Match)
-	}
-	if f.Limit > 0 {
-		query.Set("limit", strconv.Itoa(f.Limit))
-	}
-	return call[CacheList](ctx, c, http.MethodGet, "/v1/cache?"+query.Encode(), nil)
+func (c *Client) List(ctx context.Context, f Filter) (CacheList, error) {
+	return get[CacheList](ctx, c, "/v1/cache", f.values())
 }
 
 // Get asks what is known about a domain.
 func (c *Client) Get(ctx context.Context, domain string) (Domain, error) {
-	return call[Domain](ctx, c, http.MethodGet, "/v1/cache/"+url.PathEscape(domain), nil)
+	return get[Domain](ctx, c, "/v1/cache/"+url.PathEscape(domain), nil)
 }
 
-// Flush has the daemon forget.
+// Flush makes the daemon forget.
 func (c *Client) Flush(ctx context.Context, f FlushRequest) (Flushed, error) {
-	body, err := json.Marshal(f)
-	if err != nil {
-		return Flushed{}, err
-	}
-	return call[Flushed](ctx, c, http.MethodPost, "/v1/cache/flush", body)
+	return call[Flushed](ctx, c, http.MethodPost, "/v1/cache/flush", f)
 }
 
 // Reload makes the daemon read its settings again. A RefusedError lists the mistakes in them.
@@ -100,24 +92,18 @@ func (c *Client) Reload(ctx context.Context) (Reload, error) {
 }
 
 // Level asks for the level of the log.
-func (c *Client) Level(ctx context.Context) (string, error) {
-	l, err := call[Level](ctx, c, http.MethodGet, "/v1/log-level", nil)
-	return l.Level, err
+func (c *Client) Level(ctx context.Context) (Level, error) {
+	return get[Level](ctx, c, "/v1/log-level", nil)
 }
 
 // SetLevel changes the level of the log.
-func (c *Client) SetLevel(ctx context.Context, level slog.Level) (string, error) {
-	body, err := json.Marshal(Level{Level: levelText(level)})
-	if err != nil {
-		return "", err
-	}
-	l, err := call[Level](ctx, c, http.MethodPut, "/v1/log-level", body)
-	return l.Level, err
+func (c *Client) SetLevel(ctx context.Context, level slog.Level) (Level, error) {
+	return call[Level](ctx, c, http.MethodPut, "/v1/log-level", Level{Level: levelText(level)})
 }
 
 // Explain asks for the evaluation of a next hop.
 func (c *Client) Explain(ctx context.Context, nexthop string) (lookup.Explanation, error) {
-	return call[lookup.Explanation](ctx, c, http.MethodGet, "/v1/query?"+url.Values{"nexthop": {nexthop}}.Encode(), nil)
+	return get[lookup.Explanation](ctx, c, "/v1/query", url.Values{"nexthop": {nexthop}})
 }
 
 // Report asks for the sum of the lookups since then; the zero time means all that are remembered.
@@ -126,12 +112,60 @@ func (c *Client) Report(ctx context.Context, since time.Time) (report.Report, er
 	if !since.IsZero() {
 		query.Set("since", since.UTC().Format(time.RFC3339))
 	}
-	return call[report.Report](ctx, c, http.MethodGet, "/v1/report?"+query.Encode(), nil)
+	return get[report.Report](ctx, c, "/v1/report", query)
 }
 
-func call[T any](ctx context.Context, c *Client, method, path string, body []byte) (T, error) {
+// Promises asks for the remembered promises.
+func (c *Client) Promises(ctx context.Context, f Filter) (PromiseList, error) {
+	return get[PromiseList](ctx, c, "/v1/promises", f.values())
+}
+
+// Promise asks for the remembered promises of one domain. A RefusedError with code 404 means that there are none.
+func (c *Client) Promise(ctx context.Context, domain string) (Promise, error) {
+	return get[Promise](ctx, c, "/v1/promises/"+url.PathEscape(domain), nil)
+}
+
+// Forget removes what is remembered about a domain.
+func (c *Client) Forget(ctx context.Context, domain string) (Forgotten, error) {
+	return call[Forgotten](ctx, c, http.MethodPost, "/v1/promises/forget", DomainRequest{domain})
+}
+
+// Warm evaluates a domain as for mail to it.
+func (c *Client) Warm(ctx context.Context, domain string) (Warmed, error) {
+	return call[Warmed](ctx, c, http.MethodPost, "/v1/warm", DomainRequest{domain})
+}
+
+// values returns the query for a list.
+func (f Filter) values() url.Values {
+	query := url.Values{}
+	if f.Match != "" {
+		query.Set("match", f.Match)
+	}
+	if f.Limit > 0 {
+		query.Set("limit", strconv.Itoa(f.Limit))
+	}
+	if f.Vanished {
+		query.Set("vanished", "true")
+	}
+	return query
+}
+
+func get[T any](ctx context.Context, c *Client, path string, query url.Values) (T, error) {
+	return call[T](ctx, c, http.MethodGet, path+"?"+query.Encode(), nil)
+}
+
+// call sends a request, with body as JSON unless it is nil.
+func call[T any](ctx context.Context, c *Client, method, path string, body any) (T, error) {
 	var v T
-	req, err := http.NewRequestWithContext(ctx, method, "http://policyd"+path, bytes.NewReader(body))
+	var sent bytes.Buffer
+	if body != nil {
+		if err := json.NewEncoder(&sent).Encode(body); err != nil {
+			return v, err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, maxWait)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, "http://policyd"+path, &sent)
 	if err != nil {
 		return v, err
 	}

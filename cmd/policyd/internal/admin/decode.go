@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -41,9 +42,9 @@ func decode[T any](body io.Reader) (T, error) {
 	return v, nil
 }
 
-// decodeFlush reads the body of a flush. The domain comes back in its one form.
-func decodeFlush(body io.Reader) (FlushRequest, error) {
-	f, err := decode[FlushRequest](body)
+// flushRequest reads a flush. The domain comes back in its one form.
+func flushRequest(r *http.Request) (FlushRequest, error) {
+	f, err := decode[FlushRequest](r.Body)
 	if err != nil {
 		return f, err
 	}
@@ -60,9 +61,9 @@ func decodeFlush(body io.Reader) (FlushRequest, error) {
 	return f, err
 }
 
-// decodeLevel reads the body of a change of level.
-func decodeLevel(body io.Reader) (slog.Level, error) {
-	l, err := decode[Level](body)
+// levelRequest reads a change of level.
+func levelRequest(r *http.Request) (slog.Level, error) {
+	l, err := decode[Level](r.Body)
 	if err != nil {
 		return 0, err
 	}
@@ -81,22 +82,25 @@ func ParseLevel(s string) (slog.Level, error) {
 
 func levelText(l slog.Level) string { return strings.ToLower(l.String()) }
 
-// decodeFilter reads the query of a list.
-func decodeFilter(query url.Values) (CacheFilter, error) {
-	f := CacheFilter{Limit: defaultList}
-	if err := only(query, "match", "limit"); err != nil {
+// decodeFilter reads the query of a list, which takes the parameters that are known.
+func decodeFilter(query url.Values, known ...string) (Filter, error) {
+	f := Filter{Limit: defaultList, Match: strings.ToLower(query.Get("match"))}
+	if err := only(query, known...); err != nil {
 		return f, err
 	}
-	f.Match = strings.ToLower(query.Get("match"))
 	if len(f.Match) > maxMatch {
 		return f, fmt.Errorf("match is over %d bytes", maxMatch)
 	}
+	var err error
 	if text := query.Get("limit"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > MaxList {
+		if f.Limit, err = strconv.Atoi(text); err != nil || f.Limit < 1 || f.Limit > MaxList {
 			return f, fmt.Errorf("limit must be a number from 1 to %d", MaxList)
 		}
-		f.Limit = n
+	}
+	if text := query.Get("vanished"); text != "" {
+		if f.Vanished, err = strconv.ParseBool(text); err != nil {
+			return f, errors.New("vanished must be true or false")
+		}
 	}
 	return f, nil
 }
@@ -113,8 +117,9 @@ func decodeNexthop(query url.Values, parameter string) (string, error) {
 	return next, nil
 }
 
-// decodeSince reads the query of a report: the time as in RFC 3339, or the zero time without one.
-func decodeSince(query url.Values) (time.Time, error) {
+// reportTime reads the query of a report: the time as in RFC 3339, or the zero time without one.
+func reportTime(r *http.Request) (time.Time, error) {
+	query := r.URL.Query()
 	if err := only(query, "since"); err != nil {
 		return time.Time{}, err
 	}
@@ -139,6 +144,9 @@ func only(query url.Values, known ...string) error {
 		seen += len(query[k])
 	}
 	if len(query) > seen {
+		if len(known) == 0 {
+			return errors.New("there are no parameters here")
+		}
 		return fmt.Errorf("the parameters here are: %s", strings.Join(known, ", "))
 	}
 	return nil

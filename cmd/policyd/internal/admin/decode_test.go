@@ -3,6 +3,8 @@ package admin
 import (
 	"bytes"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -11,6 +13,11 @@ import (
 
 	"github.com/policyd/policyd/internal/policy"
 )
+
+// with returns a request with a body.
+func with(body []byte) *http.Request {
+	return httptest.NewRequest(http.MethodPost, "/", bytes.NewReader(body))
+}
 
 func TestDecodeFlush(t *testing.T) {
 	t.Parallel()
@@ -37,7 +44,7 @@ func TestDecodeFlush(t *testing.T) {
 		``:                                          {},
 		strings.Repeat(`[`, 4000):                   {},
 	} {
-		got, err := decodeFlush(strings.NewReader(body))
+		got, err := flushRequest(with([]byte(body)))
 		if want == (FlushRequest{}) {
 			require.Error(t, err, body)
 			continue
@@ -53,12 +60,12 @@ func TestDecodeLevel(t *testing.T) {
 		`{"level":"debug"}`: slog.LevelDebug, `{"level":"info"}`: slog.LevelInfo,
 		`{"level":"warn"}`: slog.LevelWarn, `{"level":"error"}`: slog.LevelError,
 	} {
-		got, err := decodeLevel(strings.NewReader(body))
+		got, err := levelRequest(with([]byte(body)))
 		require.NoError(t, err)
 		require.Equal(t, want, got)
 	}
 	for _, body := range []string{`{"level":"INFO"}`, `{"level":"info+1"}`, `{"level":""}`, `{"level":null}`, `{"lvl":"info"}`, `"info"`, ``} {
-		_, err := decodeLevel(strings.NewReader(body))
+		_, err := levelRequest(with([]byte(body)))
 		require.Error(t, err, body)
 	}
 }
@@ -70,14 +77,14 @@ func TestDecodeQueries(t *testing.T) {
 		require.NoError(t, err)
 		return v
 	}
-	for text, want := range map[string]CacheFilter{
+	for text, want := range map[string]Filter{
 		"":                      {Limit: 1000},
 		"match=Example&limit=5": {Match: "example", Limit: 5},
 		"limit=100000":          {Limit: MaxList},
 		"limit=100001":          {}, "limit=0": {}, "limit=-1": {}, "limit=five": {}, "limit=1&limit=2": {}, "max=5": {},
 		"match=" + strings.Repeat("a", 256): {},
 	} {
-		got, err := decodeFilter(query(text))
+		got, err := decodeFilter(query(text), "match", "limit")
 		if want.Limit == 0 {
 			require.Error(t, err, text)
 			continue
@@ -100,17 +107,17 @@ func FuzzDecode(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		if r, err := decodeFlush(bytes.NewReader(body)); err == nil {
+		if r, err := flushRequest(with(body)); err == nil {
 			name, ok := policy.ParseName(r.Domain)
 			require.True(t, r.All && r.Domain == "" || !r.All && ok && name == r.Domain, "%+v", r)
 		}
-		if l, err := decodeLevel(bytes.NewReader(body)); err == nil {
+		if l, err := levelRequest(with(body)); err == nil {
 			again, err := ParseLevel(levelText(l))
 			require.NoError(t, err)
 			require.Equal(t, l, again)
 		}
 		if query, err := url.ParseQuery(string(body)); err == nil {
-			if c, err := decodeFilter(query); err == nil {
+			if c, err := decodeFilter(query, "match", "limit", "vanished"); err == nil {
 				require.Positive(t, c.Limit)
 				require.LessOrEqual(t, c.Limit, MaxList)
 				require.LessOrEqual(t, len(c.Match), maxMatch*2, "lower case may take more bytes")

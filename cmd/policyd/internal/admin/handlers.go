@@ -1,8 +1,13 @@
 package admin
 
 import (
+	"cmp"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
+	"maps"
 	"net/http"
 	"runtime/debug"
 	"slices"
@@ -11,21 +16,23 @@ import (
 
 // Handler returns the API, for Run and for tests.
 func (s *Server) Handler() http.Handler {
+	const get, post, put = http.MethodGet, http.MethodPost, http.MethodPut
+	d := s.daemon
 	return s.serve(map[string]methods{
-		"/v1/status":            {http.MethodGet: s.status},
-		"/v1/cache":             {http.MethodGet: s.list},
-		"/v1/cache/{domain}":    {http.MethodGet: s.get},
-		"/v1/cache/flush":       {http.MethodPost: s.flush},
-		"/v1/reload":            {http.MethodPost: s.reload},
-		"/v1/log-level":         {http.MethodGet: s.level, http.MethodPut: s.setLevel},
-		"/v1/query":             {http.MethodGet: s.explain},
-		"/v1/policy":            {http.MethodGet: s.policy},
-		"/v1/route":             {http.MethodGet: s.route},
-		"/v1/report":            {http.MethodGet: s.report},
-		"/v1/promises":          {http.MethodGet: s.promises},
-		"/v1/promises/{domain}": {http.MethodGet: s.promise},
-		"/v1/promises/forget":   {http.MethodPost: s.forget},
-		"/v1/warm":              {http.MethodPost: s.warm},
+		"/v1/status":            {get: handle(noParameters, always(s.status))},
+		"/v1/cache":             {get: handle(cacheFilter, always(d.List))},
+		"/v1/cache/{domain}":    {get: handle(domainInPath, always(d.Get))},
+		"/v1/cache/flush":       {post: handle(flushRequest, always(s.flush))},
+		"/v1/reload":            {post: handle(ignored, s.reload)},
+		"/v1/log-level":         {get: handle(ignored, always(s.level)), put: handle(levelRequest, always(s.setLevel))},
+		"/v1/query":             {get: handle(nexthop("nexthop"), evaluate(s, d.Explain))},
+		"/v1/policy":            {get: s.policy()},
+		"/v1/route":             {get: s.route()},
+		"/v1/report":            {get: handle(reportTime, always(d.Report))},
+		"/v1/promises":          {get: handle(promiseFilter, always(d.Promises))},
+		"/v1/promises/{domain}": {get: handle(domainInPath, s.promise)},
+		"/v1/promises/forget":   {post: handle(domainInBody, always(s.forget))},
+		"/v1/warm":              {post: handle(domainInBody, evaluate(s, d.Warm))},
 	})
 }
 
@@ -36,20 +43,16 @@ type methods map[string]http.HandlerFunc
 func (s *Server) serve(paths map[string]methods) http.Handler {
 	mux := http.NewServeMux()
 	for path, by := range paths {
-		var allowed []string
-		for method := range by {
-			allowed = append(allowed, method)
-		}
-		slices.Sort(allowed)
+		allowed := strings.Join(slices.Sorted(maps.Keys(by)), ", ")
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
-			handle := by[r.Method]
-			if handle == nil {
-				w.Header().Set("Allow", strings.Join(allowed, ", "))
+			answer := by[r.Method]
+			if answer == nil {
+				w.Header().Set("Allow", allowed)
 				refuse(w, http.StatusMethodNotAllowed, r.Method+" is not for "+path)
 				return
 			}
 			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-			handle(w, r)
+			answer(w, r)
 		})
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
@@ -75,95 +78,111 @@ func (s *Server) guard(h http.Handler) http.Handler {
 	})
 }
 
-func (s *Server) status(w http.ResponseWriter, r *http.Request) {
-	if err := only(r.URL.Query()); err != nil {
-		refuse(w, http.StatusBadRequest, "there are no parameters here")
-		return
+// handle returns the handler for one method of a path: decode reads the request, and do answers it. An error of do is a
+// RefusedError.
+func handle[Q, A any](decode func(*http.Request) (Q, error), do func(context.Context, Q) (A, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		question, err := decode(r)
+		if err != nil {
+			refuse(w, http.StatusBadRequest, err.Error())
+			return
+		}
+		answer, err := do(r.Context(), question)
+		if refused, ok := errors.AsType[*RefusedError](err); ok {
+			refuse(w, refused.Code, refused.Message)
+			return
+		}
+		write(w, http.StatusOK, answer)
 	}
+}
+
+// always is a function without a context or an error, for handle.
+func always[Q, A any](f func(Q) A) func(context.Context, Q) (A, error) {
+	return func(_ context.Context, question Q) (A, error) { return f(question), nil }
+}
+
+// noParameters refuses a request with parameters; ignored takes any request.
+func noParameters(r *http.Request) (struct{}, error) { return struct{}{}, only(r.URL.Query()) }
+func ignored(*http.Request) (struct{}, error)        { return struct{}{}, nil }
+
+func cacheFilter(r *http.Request) (Filter, error) {
+	return decodeFilter(r.URL.Query(), "match", "limit")
+}
+
+func promiseFilter(r *http.Request) (Filter, error) {
+	return decodeFilter(r.URL.Query(), "match", "limit", "vanished")
+}
+
+func domainInPath(r *http.Request) (string, error) { return domainName(r.PathValue("domain")) }
+
+func domainInBody(r *http.Request) (string, error) {
+	body, err := decode[DomainRequest](r.Body)
+	if err != nil {
+		return "", err
+	}
+	return domainName(body.Domain)
+}
+
+func nexthop(parameter string) func(*http.Request) (string, error) {
+	return func(r *http.Request) (string, error) { return decodeNexthop(r.URL.Query(), parameter) }
+}
+
+func (s *Server) status(struct{}) Status {
 	st := s.daemon.Status()
 	st.LogLevel = levelText(s.daemon.Level.Level())
 	st.Warnings = append(st.warn(), st.Warnings...)
-	answer(w, st)
+	return st
 }
 
-func (s *Server) list(w http.ResponseWriter, r *http.Request) {
-	f, err := decodeFilter(r.URL.Query())
-	if err != nil {
-		refuse(w, http.StatusBadRequest, err.Error())
-		return
-	}
-	answer(w, s.daemon.List(f))
+func (s *Server) flush(f FlushRequest) Flushed {
+	flushed := s.daemon.Flush(f)
+	s.log.Info("cache flushed by the operator", "what", cmp.Or(f.Domain, "everything"), "sts", f.STS, "entries", flushed.Cache, "policies", flushed.Policies)
+	return flushed
 }
 
-func (s *Server) get(w http.ResponseWriter, r *http.Request) {
-	domain, err := domainName(r.PathValue("domain"))
+func (s *Server) reload(context.Context, struct{}) (Reload, error) {
+	reload, err := s.daemon.Reload()
 	if err != nil {
-		refuse(w, http.StatusBadRequest, err.Error())
-		return
+		return reload, &RefusedError{http.StatusUnprocessableEntity, err.Error()}
 	}
-	answer(w, s.daemon.Get(domain))
+	return reload, nil
 }
 
-func (s *Server) flush(w http.ResponseWriter, r *http.Request) {
-	f, err := decodeFlush(r.Body)
-	if err != nil {
-		refuse(w, http.StatusBadRequest, err.Error())
-		return
-	}
-	flushed, err := s.daemon.Flush(f)
-	if err != nil {
-		refuse(w, http.StatusInternalServerError, err.Error())
-		return
-	}
-	what := f.Domain
-	if f.All {
-		what = "everything"
-	}
-	s.log.Info("cache flushed by the operator", "what", what, "sts", f.STS, "entries", flushed.Cache, "policies", flushed.Policies)
-	answer(w, flushed)
-}
+func (s *Server) level(struct{}) Level { return Level{Level: levelText(s.daemon.Level.Level())} }
 
-func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
-	reload, err := s.daemon.Reload(r.Context())
-	if err != nil {
-		refuse(w, http.StatusUnprocessableEntity, err.Error())
-		return
-	}
-	answer(w, reload)
-}
-
-func (s *Server) level(w http.ResponseWriter, _ *http.Request) {
-	answer(w, Level{Level: levelText(s.daemon.Level.Level())})
-}
-
-func (s *Server) setLevel(w http.ResponseWriter, r *http.Request) {
-	l, err := decodeLevel(r.Body)
-	if err != nil {
-		refuse(w, http.StatusBadRequest, err.Error())
-		return
-	}
+func (s *Server) setLevel(l slog.Level) Level {
 	before := s.daemon.Level.Level()
 	s.daemon.Level.Set(l)
 	s.log.Warn("log level changed by the operator", "before", levelText(before), "now", levelText(l))
-	s.level(w, r)
+	return s.level(struct{}{})
 }
 
-func (s *Server) report(w http.ResponseWriter, r *http.Request) {
-	since, err := decodeSince(r.URL.Query())
-	if err != nil {
-		refuse(w, http.StatusBadRequest, err.Error())
-		return
+func (s *Server) promise(_ context.Context, domain string) (Promise, error) {
+	p, ok := s.daemon.Promise(domain)
+	if !ok {
+		return p, &RefusedError{http.StatusNotFound, "nothing is remembered about " + domain}
 	}
-	answer(w, s.daemon.Report(since))
+	return p, nil
 }
 
-func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
-	if x, ok := s.explanation(w, r, "nexthop", s.daemon.Explain); ok {
-		answer(w, x)
+func (s *Server) forget(domain string) Forgotten {
+	forgotten := s.daemon.Forget(domain)
+	s.log.Info("promises forgotten by the operator", "nexthop", domain, "known", forgotten)
+	return Forgotten{forgotten}
+}
+
+// evaluate bounds concurrent evaluations by f.
+func evaluate[A any](s *Server, f func(context.Context, string) A) func(context.Context, string) (A, error) {
+	return func(ctx context.Context, nexthop string) (answer A, err error) {
+		select {
+		case s.explained <- struct{}{}:
+			defer func() { <-s.explained }()
+			return f(ctx, nexthop), nil
+		default:
+			return answer, &RefusedError{http.StatusServiceUnavailable, "too many concurrent queries: try again"}
+		}
 	}
 }
-
-func answer[T any](w http.ResponseWriter, v T) { write(w, http.StatusOK, v) }
 
 func refuse(w http.ResponseWriter, code int, message string) {
 	write(w, code, Refusal{Message: message})

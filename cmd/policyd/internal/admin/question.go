@@ -27,7 +27,7 @@ func (s *Server) RunQuestions(ctx context.Context, l net.Listener) error {
 // answer, so that idle clients do not keep others waiting. A request ends with ctx and not with its connection: Exim closes
 // the connection for writing when it has asked, and net/http treats that as the end of the client.
 func (s *Server) Questions(ctx context.Context) http.Handler {
-	h := s.serve(map[string]methods{"/v1/policy": {http.MethodGet: s.policy}, "/v1/route": {http.MethodGet: s.route}})
+	h := s.serve(map[string]methods{"/v1/policy": {http.MethodGet: s.policy()}, "/v1/route": {http.MethodGet: s.route()}})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close")
 		h.ServeHTTP(w, r.WithContext(ctx))
@@ -53,36 +53,19 @@ type RouteAnswer struct {
 }
 
 // policy answers GET /v1/policy?domain=.
-func (s *Server) policy(w http.ResponseWriter, r *http.Request) {
-	if x, ok := s.explanation(w, r, "domain", s.daemon.Lookup); ok {
-		answer(w, PolicyAnswer{
+func (s *Server) policy() http.HandlerFunc {
+	return handle(nexthop("domain"), evaluate(s, func(ctx context.Context, domain string) PolicyAnswer {
+		x := s.daemon.Lookup(ctx, domain)
+		return PolicyAnswer{
 			Nexthop: x.Nexthop, DNSSEC: x.DNSSEC, TLSPolicy: x.TLSPolicy, Source: x.Source, Unsigned: x.Unsigned, Why: x.Why,
-		})
-	}
+		}
+	}))
 }
 
 // route answers GET /v1/route?domain=.
-func (s *Server) route(w http.ResponseWriter, r *http.Request) {
-	if x, ok := s.explanation(w, r, "domain", s.daemon.Explain); ok {
-		answer(w, RouteAnswer{Nexthop: x.Nexthop, Transport: x.Transport, Why: x.WhyTransport})
-	}
-}
-
-// explanation evaluates the next hop in a parameter. If it returns false, it has refused the request.
-func (s *Server) explanation(w http.ResponseWriter, r *http.Request, parameter string,
-	evaluate func(ctx context.Context, nexthop string) lookup.Explanation,
-) (lookup.Explanation, bool) {
-	next, err := decodeNexthop(r.URL.Query(), parameter)
-	if err != nil {
-		refuse(w, http.StatusBadRequest, err.Error())
-		return lookup.Explanation{}, false
-	}
-	select {
-	case s.explained <- struct{}{}:
-		defer func() { <-s.explained }()
-	default:
-		refuse(w, http.StatusServiceUnavailable, "too many concurrent queries: try again")
-		return lookup.Explanation{}, false
-	}
-	return evaluate(r.Context(), next), true
+func (s *Server) route() http.HandlerFunc {
+	return handle(nexthop("domain"), evaluate(s, func(ctx context.Context, domain string) RouteAnswer {
+		x := s.daemon.Explain(ctx, domain)
+		return RouteAnswer{Nexthop: x.Nexthop, Transport: x.Transport, Why: x.WhyTransport}
+	}))
 }

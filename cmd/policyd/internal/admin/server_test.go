@@ -34,19 +34,14 @@ func fake() admin.Daemon {
 		Status: func() admin.Status {
 			return admin.Status{Version: "v1", Warnings: []string{"told by the daemon"}, Resolver: admin.Resolver{SelfTest: "not trusted", Reason: "far away"}}
 		},
-		List: func(f admin.CacheFilter) admin.CacheList {
+		List: func(f admin.Filter) admin.CacheList {
 			return admin.CacheList{Entries: []admin.CacheEntry{{Name: f.Match, Type: "MX", Records: []string{"10 <mx>.example"}}}, More: f.Limit == 1}
 		},
 		Get: func(domain string) admin.Domain {
 			return admin.Domain{Domain: domain, Cache: []admin.CacheEntry{}, Probes: []admin.Probe{}}
 		},
-		Flush: func(f admin.FlushRequest) (admin.Flushed, error) {
-			if f.Domain == "broken.example" {
-				return admin.Flushed{}, errors.New("the disk is full")
-			}
-			return admin.Flushed{Cache: len(f.Domain)}, nil
-		},
-		Reload: func(context.Context) (admin.Reload, error) {
+		Flush: func(f admin.FlushRequest) admin.Flushed { return admin.Flushed{Cache: len(f.Domain)} },
+		Reload: func() (admin.Reload, error) {
 			return admin.Reload{OK: true, At: time.Unix(1, 0).UTC()}, nil
 		},
 		Level: &slog.LevelVar{},
@@ -99,10 +94,10 @@ func TestClientAndServer(t *testing.T) {
 	require.Equal(t, "info", status.LogLevel)
 	require.Equal(t, []string{"treating all answers as insecure, because the resolver is not trusted: far away", "told by the daemon"}, status.Warnings)
 
-	list, err := c.List(ctx, admin.CacheFilter{Match: "A&b=c"})
+	list, err := c.List(ctx, admin.Filter{Match: "A&b=c"})
 	require.NoError(t, err)
 	require.Equal(t, admin.CacheList{Entries: []admin.CacheEntry{{Name: "a&b=c", Type: "MX", Records: []string{"10 <mx>.example"}}}}, list)
-	list, err = c.List(ctx, admin.CacheFilter{Limit: 1})
+	list, err = c.List(ctx, admin.Filter{Limit: 1})
 	require.NoError(t, err)
 	require.True(t, list.More)
 
@@ -113,8 +108,6 @@ func TestClientAndServer(t *testing.T) {
 	flushed, err := c.Flush(ctx, admin.FlushRequest{Domain: "example.com"})
 	require.NoError(t, err)
 	require.Equal(t, 11, flushed.Cache)
-	_, err = c.Flush(ctx, admin.FlushRequest{Domain: "broken.example"})
-	require.EqualError(t, err, "the disk is full")
 
 	reload, err := c.Reload(ctx)
 	require.NoError(t, err)
@@ -122,11 +115,11 @@ func TestClientAndServer(t *testing.T) {
 
 	level, err := c.SetLevel(ctx, slog.LevelDebug)
 	require.NoError(t, err)
-	require.Equal(t, "debug", level)
+	require.Equal(t, "debug", level.Level)
 	require.Equal(t, slog.LevelDebug, d.Level.Level())
 	level, err = c.Level(ctx)
 	require.NoError(t, err)
-	require.Equal(t, "debug", level)
+	require.Equal(t, "debug", level.Level)
 
 	e, err := c.Explain(ctx, "[mx.example]:26")
 	require.NoError(t, err)
@@ -136,7 +129,7 @@ func TestClientAndServer(t *testing.T) {
 func TestARefusedReloadSaysWhy(t *testing.T) {
 	t.Parallel()
 	d := fake()
-	d.Reload = func(context.Context) (admin.Reload, error) { return admin.Reload{}, errors.New("line 1\n  | ^~~") }
+	d.Reload = func() (admin.Reload, error) { return admin.Reload{}, errors.New("line 1\n  | ^~~") }
 	path, _ := start(t, d)
 	_, err := client(t, path).Reload(t.Context())
 	var refused *admin.RefusedError
@@ -248,7 +241,7 @@ func TestShutdownLetsARequestEnd(t *testing.T) {
 	t.Parallel()
 	d := fake()
 	begun, goOn := make(chan struct{}), make(chan struct{})
-	d.Reload = func(context.Context) (admin.Reload, error) {
+	d.Reload = func() (admin.Reload, error) {
 		close(begun)
 		<-goOn
 		return admin.Reload{OK: true}, nil
@@ -337,8 +330,8 @@ func FuzzHandler(f *testing.F) {
 		}
 		changed := false
 		d := fake()
-		d.Flush = func(admin.FlushRequest) (admin.Flushed, error) { changed = true; return admin.Flushed{}, nil }
-		d.Reload = func(context.Context) (admin.Reload, error) { changed = true; return admin.Reload{}, nil }
+		d.Flush = func(admin.FlushRequest) admin.Flushed { changed = true; return admin.Flushed{} }
+		d.Reload = func() (admin.Reload, error) { changed = true; return admin.Reload{}, nil }
 		w := httptest.NewRecorder()
 		admin.NewServer(d, slog.New(slog.DiscardHandler)).Handler().ServeHTTP(w, r)
 		changed = changed || d.Level.Level() != slog.LevelInfo

@@ -20,14 +20,8 @@ import (
 // Admin returns what the admin socket shows and changes.
 func (d *Daemon) Admin() admin.Daemon {
 	return admin.Daemon{
-		Status: d.Status, List: d.listCache, Get: d.getDomain, Flush: d.flush, Level: d.LogLevel(), Explain: d.explain, Lookup: d.lookup, Report: d.sum,
-		Promises: d.adminPromises(),
-		Reload: func(context.Context) (admin.Reload, error) {
-			if err := d.Reload(); err != nil {
-				return admin.Reload{}, err
-			}
-			return *d.lastReload(), nil
-		},
+		Status: d.Status, List: d.listCache, Get: d.getDomain, Flush: d.flush, Level: d.LogLevel(), Explain: d.Explain, Lookup: d.lookup, Report: d.sum,
+		Promises: d.listPromises, Promise: d.promise, Forget: d.memory.promises.Forget, Warm: d.warm, Reload: d.Reload,
 	}
 }
 
@@ -37,7 +31,7 @@ func (d *Daemon) sum(since time.Time) report.Report {
 	r.Mode, r.Vanished = d.loaded.Load().Mode, []string{}
 	const most = 50
 	if d.promiseStatus() != nil {
-		for _, p := range d.listPromises(admin.PromiseFilter{Vanished: true, Limit: most}).Promises {
+		for _, p := range d.listPromises(admin.Filter{Vanished: true, Limit: most}).Promises {
 			r.Vanished = append(r.Vanished, p.Domain)
 		}
 	}
@@ -50,7 +44,7 @@ func (d *Daemon) Status() admin.Status {
 		Version: d.options.Version, Go: runtime.Version(), PID: os.Getpid(),
 		Started: d.started, Uptime: int64(time.Since(d.started) / time.Second),
 		Warnings: append(d.socketWarnings(), d.loaded.Load().Warnings...),
-		Settings: d.settingsInForce(), Reload: d.lastReload(), Resolver: d.resolverStatus(), Lookups: d.lookupStatus(),
+		Settings: d.settingsInForce(), Reload: d.last.Load(), Resolver: d.resolverStatus(), Lookups: d.lookupStatus(),
 		Cache: d.cacheStatus(), MTASTS: d.mtastsStatus(), Probes: d.probeStatus(), Promises: d.promiseStatus(), Fleet: d.fleetStatus(), Connections: d.connectionStatus(),
 	}
 }
@@ -84,19 +78,6 @@ func changed(s settings.Settings) []string {
 		}
 	}
 	return lines
-}
-
-// lastReload returns nil if there was none.
-func (d *Daemon) lastReload() *admin.Reload {
-	last := d.last.Load()
-	if last == nil {
-		return nil
-	}
-	r := &admin.Reload{At: last.At, OK: last.Err == nil, Restart: last.Restart}
-	if last.Err != nil {
-		r.Error = oneLine(last.Err)
-	}
-	return r
 }
 
 func (d *Daemon) resolverStatus() admin.Resolver {
@@ -140,15 +121,10 @@ func (d *Daemon) connectionStatus() admin.Connections {
 	}
 }
 
-// explain evaluates a next hop; of an address the domain, so that no local part is shown.
-func (d *Daemon) explain(ctx context.Context, nexthop string) lookup.Explanation {
-	return d.Explain(ctx, domainOf(nexthop))
-}
-
 // lookup first does what a lookup of Postfix does. The explanation then finds its facts in the cache.
 func (d *Daemon) lookup(ctx context.Context, nexthop string) lookup.Explanation {
 	d.handler.ServeSocketmap(ctx, socketmap.Request{Map: "tls-policy", Key: domainOf(nexthop)})
-	return d.explain(ctx, nexthop)
+	return d.Explain(ctx, nexthop)
 }
 
 func domainOf(nexthop string) string { return nexthop[strings.LastIndexByte(nexthop, '@')+1:] }

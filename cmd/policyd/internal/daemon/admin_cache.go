@@ -11,7 +11,7 @@ import (
 )
 
 // listCache shows what the cache has.
-func (d *Daemon) listCache(f admin.CacheFilter) admin.CacheList {
+func (d *Daemon) listCache(f admin.Filter) admin.CacheList {
 	found := d.cache.List(f.Match, f.Limit+1)
 	list := admin.CacheList{More: len(found) > f.Limit, Entries: []admin.CacheEntry{}}
 	for _, e := range found[:min(len(found), f.Limit)] {
@@ -73,16 +73,16 @@ func (d *Daemon) hostsOf(domain string) (hosts []string) {
 }
 
 // flush forgets, so that the next lookup asks again. The verdicts of probes stay: the prober knows when to look again.
-func (d *Daemon) flush(f admin.FlushRequest) (admin.Flushed, error) {
+func (d *Daemon) flush(f admin.FlushRequest) admin.Flushed {
 	if f.All {
-		return admin.Flushed{Cache: d.cache.FlushAll()}, nil
+		return admin.Flushed{Cache: d.cache.FlushAll()}
 	}
 	var flushed admin.Flushed
 	for _, name := range append(d.hostsOf(f.Domain), f.Domain) {
 		flushed.Cache += d.cache.Flush(name)
 	}
-	if f.STS {
-		flushed.Policies = d.flushPolicy(f.Domain)
+	if f.STS && d.store.Flush(f.Domain) {
+		flushed.Policies = 1 // or a failure
 	}
-	return flushed, nil
+	return flushed
 }

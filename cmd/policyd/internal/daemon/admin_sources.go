@@ -6,7 +6,6 @@ import (
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/internal/policy"
-	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/prefix"
 )
 
@@ -34,14 +33,6 @@ func (d *Daemon) storedPolicy(domain string) *admin.StoredPolicy {
 	}
 }
 
-// flushPolicy has the store forget a domain, and returns how many policies and failures that were.
-func (d *Daemon) flushPolicy(domain string) int {
-	if d.store.Flush(domain) {
-		return 1
-	}
-	return 0
-}
-
 // probeStatus is what the prober knows; nil: nothing is probed.
 func (d *Daemon) probeStatus() *admin.Probes {
 	if d.loaded.Load().PolicyOptions().Port26 != policy.PortProbe {
@@ -64,16 +55,12 @@ func (d *Daemon) probesOf(hosts []string) []admin.Probe {
 	probes := []admin.Probe{}
 	for _, e := range d.prober.List() {
 		if slices.Contains(hosts, e.Host) && prefix.Of(e.Host).ImplicitTLS() {
-			probes = append(probes, shownProbe(e))
+			v := e.Verdict
+			probes = append(probes, admin.Probe{
+				Host: e.Host, State: v.State.String(), Cause: strings.ReplaceAll(string(v.Cause), " ", "-"),
+				Checked: v.Checked, Expires: v.Expires, Why: v.Why,
+			})
 		}
 	}
 	return probes
-}
-
-func shownProbe(e probe.Entry) admin.Probe {
-	v := e.Verdict
-	return admin.Probe{
-		Host: e.Host, State: v.State.String(), Cause: strings.ReplaceAll(string(v.Cause), " ", "-"),
-		Checked: v.Checked, Expires: v.Expires, Why: v.Why,
-	}
 }

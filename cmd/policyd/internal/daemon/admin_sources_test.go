@@ -100,7 +100,7 @@ func TestMTASTSPoliciesAreShownAndFlushed(t *testing.T) {
 	l.dns.Set("_mta-sts.sts.example", dns.TypeTXT, dnstest.Answer{Records: []string{`TXT "v=STSv1; id=7;"`}})
 	l.dns.Set("mta-sts.sts.example", dns.TypeA, dnstest.Answer{Records: []string{"A 127.0.0.1"}})
 	l.start()
-	options := l.daemon.storeOptions(l.daemon.Settings())
+	options := l.daemon.storeOptions(l.daemon.loaded.Load())
 	options.Fetcher = &mtasts.Fetcher{Resolver: l.daemon.cache, Port: uint16(port), Special: true, Roots: ca.Roots}
 	l.daemon.store.Configure(options)
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 
+	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/lookup"
@@ -68,7 +69,7 @@ type Daemon struct {
 	reloading sync.Mutex // held by Reload
 	loaded    atomic.Pointer[settings.Loaded]
 	turned    chan struct{} // a token after a reload
-	last      atomic.Pointer[LastReload]
+	last      atomic.Pointer[admin.Reload]
 	listening listeners
 	// operator are the listeners of the admin socket and of the metrics; set by Run before anything reads it.
 	operator []*operatorListener

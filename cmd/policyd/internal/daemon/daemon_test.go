@@ -88,8 +88,14 @@ func (l *lab) start() *lab {
 	})
 	require.Eventually(l.t, func() bool { return l.daemon.Listening() != nil }, patience, time.Millisecond, "%s", l.log)
 	// A lookup before the self-test has ended may be repeated after it.
-	require.Eventually(l.t, func() bool { return l.daemon.off() || l.daemon.Resolver().Result == stub.Validating }, patience, time.Millisecond)
+	require.Eventually(l.t, func() bool { return l.daemon.off() || l.daemon.stub.State().Result == stub.Validating }, patience, time.Millisecond)
 	return l
+}
+
+// reload reads the settings again.
+func (l *lab) reload() error {
+	_, err := l.daemon.Reload()
+	return err
 }
 
 // end waits for the daemon to end.
@@ -135,7 +141,7 @@ func TestServes(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, socketmap.StatusPerm, r.Status)
 	require.Equal(t, []string{"unix:" + l.path()}, l.daemon.Listening())
-	require.Equal(t, stub.Validating, l.daemon.Resolver().Result)
+	require.Equal(t, stub.Validating, l.daemon.stub.State().Result)
 	require.EqualValues(t, 1, l.daemon.server.Stats().Accepted)
 	l.stop()
 	require.NoError(t, l.end())
@@ -152,11 +158,11 @@ func TestModeOffSendsNoQuery(t *testing.T) {
 	require.Zero(t, l.dns.Asked("", dns.TypeNS))
 	for range 3 {
 		l.write("")
-		require.NoError(t, l.daemon.Reload())
-		require.Eventually(t, func() bool { return l.daemon.Resolver().Result == stub.Validating }, patience, time.Millisecond)
+		require.NoError(t, l.reload())
+		require.Eventually(t, func() bool { return l.daemon.stub.State().Result == stub.Validating }, patience, time.Millisecond)
 		require.Equal(t, signedPolicy, ask(t, c, "signed.example"))
 		l.write(`mode = "off"`)
-		require.NoError(t, l.daemon.Reload())
+		require.NoError(t, l.reload())
 		require.Equal(t, "NOTFOUND ", ask(t, c, "signed.example"))
 	}
 	require.Equal(t, 1, l.dns.Asked("signed.example", dns.TypeMX))

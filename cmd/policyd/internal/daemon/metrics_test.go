@@ -106,7 +106,7 @@ func TestReadyWhenTheSelfTestHasAResult(t *testing.T) {
 	dead.daemon, err = New(dead.options)
 	require.NoError(t, err)
 	dead.run()
-	require.Eventually(t, func() bool { return dead.daemon.Resolver().Reason != "" }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return dead.daemon.stub.State().Reason != "" }, patience, time.Millisecond)
 	code, body = dead.get("/-/ready")
 	require.Equal(t, http.StatusServiceUnavailable, code)
 	require.Contains(t, body, "the self-test of the resolver has no result: ")

@@ -72,22 +72,17 @@ func (m *remembering) parts() []func(context.Context) error {
 	return parts
 }
 
-// adminPromises returns what the admin socket shows and changes of the memory.
-func (d *Daemon) adminPromises() admin.Promises {
-	return admin.Promises{
-		List: d.listPromises, Forget: d.memory.promises.Forget,
-		Get: func(domain string) (admin.Promise, bool) {
-			e, ok := d.memory.promises.Get(domain)
-			return shownPromise(e), ok
-		},
-		Warm: func(ctx context.Context, domain string) admin.Warmed {
-			status, source := d.service.Warm(ctx, domain)
-			return admin.Warmed{Domain: domain, Status: status, Source: source}
-		},
-	}
+func (d *Daemon) promise(domain string) (admin.Promise, bool) {
+	e, ok := d.memory.promises.Get(domain)
+	return shownPromise(e), ok
 }
 
-func (d *Daemon) listPromises(f admin.PromiseFilter) admin.PromiseList {
+func (d *Daemon) warm(ctx context.Context, domain string) admin.Warmed {
+	status, source := d.service.Warm(ctx, domain)
+	return admin.Warmed{Domain: domain, Status: status, Source: source}
+}
+
+func (d *Daemon) listPromises(f admin.Filter) admin.PromiseList {
 	entries := d.memory.promises.List
 	if f.Vanished {
 		entries = d.memory.promises.Vanished
@@ -139,7 +134,7 @@ func (d *Daemon) promiseStatus() *admin.PromiseStatus {
 	st := d.memory.promises.Stats()
 	s := &admin.PromiseStatus{Remembered: st.Domains, Missing: st.Missing, Held: st.Held, Vanished: st.Vanished, Domains: []string{}}
 	if st.Missing > 0 {
-		for _, p := range d.listPromises(admin.PromiseFilter{Vanished: true, Limit: most}).Promises {
+		for _, p := range d.listPromises(admin.Filter{Vanished: true, Limit: most}).Promises {
 			s.Domains = append(s.Domains, p.Domain)
 		}
 	}

@@ -6,17 +6,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 )
-
-// LastReload is the result of a reload.
-type LastReload struct {
-	At time.Time
-	// Err is nil if the new settings are in effect; otherwise the daemon keeps the previous settings.
-	Err error
-	// Restart names the settings that have changed and take effect after a restart only.
-	Restart []string
-}
 
 // hangups reloads when it is asked to, until ctx ends.
 func (d *Daemon) hangups(ctx context.Context) error {
@@ -25,24 +17,26 @@ func (d *Daemon) hangups(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-d.options.Hangup:
-			_ = d.Reload() // logged, and kept for status
+			_, _ = d.Reload() // logged, and kept for status
 		}
 	}
 }
 
 // Reload reads settings and overrides again and applies all of them or none: after an error the previous settings
 // remain in effect. Listeners, connections and the cache are kept in any case.
-func (d *Daemon) Reload() error {
+func (d *Daemon) Reload() (admin.Reload, error) {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
 	d.notify.reloading()
 	kept, err := d.reload()
-	d.last.Store(&LastReload{At: time.Now(), Err: err, Restart: kept})
+	last := admin.Reload{At: time.Now(), OK: err == nil, Restart: kept}
 	if err != nil {
-		d.log.Error("reload failed; keeping the previous settings", "err", oneLine(err))
+		last.Error = oneLine(err)
+		d.log.Error("reload failed; keeping the previous settings", "err", last.Error)
 	}
+	d.last.Store(&last)
 	d.notify.ready(d.status())
-	return err
+	return last, err
 }
 
 // oneLine is an error without the lines it shows.

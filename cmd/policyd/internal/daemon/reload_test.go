@@ -21,14 +21,14 @@ func TestReloadKeepsConnectionsAndCache(t *testing.T) {
 	require.Equal(t, signedPolicy, ask(t, c, "signed.example"))
 
 	l.write("policy.unsigned_mx = \"ignore\"")
-	require.NoError(t, l.daemon.Reload())
+	require.NoError(t, l.reload())
 	require.Equal(t, "NOTFOUND ", ask(t, c, "unsigned.example"))
 	require.Equal(t, signedPolicy, ask(t, c, "signed.example"))
 	require.Equal(t, 1, l.dns.Asked("unsigned.example", dns.TypeMX))
 	require.Equal(t, 1, l.dns.Asked("signed.example", dns.TypeMX))
 	require.EqualValues(t, 1, l.daemon.server.Stats().Accepted)
-	require.NoError(t, l.daemon.LastReload().Err)
-	require.Equal(t, "ignore", l.daemon.Settings().Policy.UnsignedMX)
+	require.True(t, l.daemon.last.Load().OK)
+	require.Equal(t, "ignore", l.daemon.loaded.Load().Policy.UnsignedMX)
 }
 
 func TestReloadReadsTheOverrides(t *testing.T) {
@@ -40,12 +40,12 @@ func TestReloadReadsTheOverrides(t *testing.T) {
 	c := l.client()
 	require.Equal(t, signedPolicy, ask(t, c, "signed.example"))
 	require.NoError(t, os.WriteFile(overrides, []byte("signed.example ignore\n"), 0o600))
-	require.NoError(t, l.daemon.Reload())
+	require.NoError(t, l.reload())
 	require.Equal(t, "NOTFOUND ", ask(t, c, "signed.example"))
 
 	// "if anything in them is bad the old ones stay in force and the log says why"
 	require.NoError(t, os.WriteFile(overrides, []byte("unsigned.example ignore\nsigned.example nonsense\n"), 0o600))
-	require.Error(t, l.daemon.Reload())
+	require.Error(t, l.reload())
 	require.Equal(t, "NOTFOUND ", ask(t, c, "signed.example"))
 	require.Equal(t, unsignedPolicy, ask(t, c, "unsigned.example"))
 	require.Contains(t, l.log.String(), overrides+":2: ")
@@ -57,38 +57,38 @@ func TestBadReloadKeepsTheOldSettings(t *testing.T) {
 	require.Equal(t, "NOTFOUND ", ask(t, c, "unsigned.example"))
 	// The first line is good and would change the answer; the second one is bad.
 	l.write("policy.unsigned_mx = \"secure\"\npolicy.mixed_mx = \"maybe\"")
-	require.Error(t, l.daemon.Reload())
+	require.Error(t, l.reload())
 	require.Equal(t, "NOTFOUND ", ask(t, c, "unsigned.example"))
 	require.Contains(t, l.log.String(), l.config+":2: policy.mixed_mx: ")
-	require.Error(t, l.daemon.LastReload().Err)
-	require.Equal(t, "ignore", l.daemon.Settings().Policy.UnsignedMX)
+	require.False(t, l.daemon.last.Load().OK)
+	require.Equal(t, "ignore", l.daemon.loaded.Load().Policy.UnsignedMX)
 	for line := range strings.Lines(l.log.String()) {
 		require.Contains(t, line, "level=", "one line for one message")
 	}
 
 	require.NoError(t, os.Remove(l.config))
-	require.Error(t, l.daemon.Reload(), "a named file must exist")
+	require.Error(t, l.reload(), "a named file must exist")
 
 	l.write("policy.unsigned_mx = \"secure\"")
-	require.NoError(t, l.daemon.Reload())
+	require.NoError(t, l.reload())
 	require.Equal(t, unsignedPolicy, ask(t, c, "unsigned.example"))
-	require.NoError(t, l.daemon.LastReload().Err)
+	require.True(t, l.daemon.last.Load().OK)
 }
 
 func TestSettingsThatNeedARestartAreKept(t *testing.T) {
 	l := newLab(t, "").start()
-	old := *l.daemon.Settings()
+	old := *l.daemon.loaded.Load()
 	text, err := os.ReadFile(l.config)
 	require.NoError(t, err)
 	other := strings.NewReplacer("/sock\"", "/sock2\"", "state_dir = \"\"", "state_dir = \"/nonexistent\"", "socket = \"\"", "socket = \"/nonexistent/admin\"").Replace(string(text)) +
 		"metrics.listen = \"127.0.0.1:1\"\nhttp.listen = \"127.0.0.1:2\"\nserver.socket_mode = \"0666\"\nserver.socket_group = \"0\"\npolicy.mixed_mx = \"ignore\"\n"
 	require.NoError(t, os.WriteFile(l.config, []byte(other), 0o600))
-	require.NoError(t, l.daemon.Reload())
+	require.NoError(t, l.reload())
 	want := old.Settings
 	want.Policy.MixedMX = "ignore"
-	require.Equal(t, want, l.daemon.Settings().Settings)
+	require.Equal(t, want, l.daemon.loaded.Load().Settings)
 	keys := []string{"server.listen", "server.socket_mode", "server.socket_group", "cache.state_dir", "admin.socket", "metrics.listen", "http.listen"}
-	require.Equal(t, keys, l.daemon.LastReload().Restart)
+	require.Equal(t, keys, l.daemon.last.Load().Restart)
 	for _, key := range keys {
 		require.Contains(t, l.log.String(), "setting="+key)
 	}
@@ -100,7 +100,7 @@ func TestReloadChangesTheLog(t *testing.T) {
 	require.Equal(t, signedPolicy, ask(t, c, "signed.example"))
 	require.NotContains(t, l.log.String(), "msg=decision")
 	l.write("log.level = \"info\"\nlog.format = \"json\"\nlog.lookups = \"all\"")
-	require.NoError(t, l.daemon.Reload())
+	require.NoError(t, l.reload())
 	require.Equal(t, signedPolicy, ask(t, c, "signed.example"))
 	require.Eventually(t, func() bool { return strings.Contains(l.log.String(), `"msg":"decision"`) }, patience, 1e6)
 }
@@ -141,7 +141,7 @@ func TestManyReloadsUnderLoad(t *testing.T) {
 		default: // one is waiting: storms are one reload
 		}
 	}
-	require.Eventually(t, func() bool { return l.daemon.LastReload() != nil && len(l.hangup) == 0 }, patience, 1e6)
+	require.Eventually(t, func() bool { return l.daemon.last.Load() != nil && len(l.hangup) == 0 }, patience, 1e6)
 	close(stop)
 	for range clients {
 		require.Positive(t, <-finished)
@@ -162,16 +162,16 @@ func TestReloadThatFailsHalfWay(t *testing.T) {
 	next := "policy.unsigned_mx = \"ignore\"\nport26.exclude_domains = [\"signed.example\"]\nport26.port = 2626\n" +
 		"server.listen = [\"unix:" + l.path() + "\"]\ncache.state_dir = \"\"\nadmin.socket = \"\"\n"
 	require.NoError(t, os.WriteFile(l.config, []byte(next), 0o600))
-	require.ErrorContains(t, l.daemon.Reload(), "FIFO")
+	require.ErrorContains(t, l.reload(), "FIFO")
 	require.Equal(t, signedPolicy, ask(t, c, "signed.example"), "of the server that was asked before")
 	require.Equal(t, unsignedPolicy, ask(t, c, "unsigned.example"))
 	own, _, err := l.daemon.site.Own(t.Context(), "signed.example", dns.Effort{})
 	require.NoError(t, err)
 	require.False(t, own, "exclude_domains of the new settings")
-	require.Equal(t, 26, l.daemon.Settings().Port26.Port)
-	require.Equal(t, []string{l.dns.Addr()}, l.daemon.Resolver().Servers)
+	require.Equal(t, 26, l.daemon.loaded.Load().Port26.Port)
+	require.Equal(t, []string{l.dns.Addr()}, l.daemon.stub.State().Servers)
 
 	l.write("policy.unsigned_mx = \"ignore\"")
-	require.NoError(t, l.daemon.Reload())
+	require.NoError(t, l.reload())
 	require.Equal(t, "NOTFOUND ", ask(t, c, "unsigned.example"))
 }

@@ -136,7 +136,7 @@ func (d *Daemon) drain() {
 // status is the line that systemctl status shows.
 func (d *Daemon) status() string {
 	s := fmt.Sprintf("Answering, mode %s", d.loaded.Load().Mode)
-	if last := d.last.Load(); last != nil && last.Err != nil {
+	if last := d.last.Load(); last != nil && !last.OK {
 		s += "; the last reload failed, keeping the previous settings"
 	}
 	return s

@@ -186,7 +186,7 @@ func TestListenersOfSystemdReplaceServerListen(t *testing.T) {
 	want := "server.listen: unix:" + l.path() + " is not used, because systemd passes the listeners of policyd.socket"
 	require.Contains(t, strings.Join(l.daemon.Status().Warnings, "\n"), want)
 	require.Contains(t, l.log.String(), want)
-	set := l.daemon.Settings()
+	set := l.daemon.loaded.Load()
 	require.Empty(t, set.UnusedListen(set.Server.Listen), "the same address")
 	require.Empty(t, set.UnusedListen(nil), "nothing was passed")
 }
@@ -229,10 +229,10 @@ func TestReloadReadsRegularFilesOnly(t *testing.T) {
 		kept, _ := os.ReadFile(path)
 		_ = os.Remove(path)
 		require.NoError(t, syscall.Mkfifo(path, 0o600))
-		require.ErrorContains(t, l.daemon.Reload(), "not a regular file but a FIFO", path)
+		require.ErrorContains(t, l.reload(), "not a regular file but a FIFO", path)
 		require.NoError(t, os.Remove(path))
 		require.NoError(t, os.WriteFile(path, kept, 0o600))
 	}
 	l.write("overrides = \"" + overrides + "\"")
-	require.NoError(t, l.daemon.Reload())
+	require.NoError(t, l.reload())
 }

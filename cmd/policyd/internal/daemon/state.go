@@ -13,21 +13,13 @@ import (
 	"github.com/policyd/policyd/internal/stub"
 )
 
-// Settings returns the effective settings.
-func (d *Daemon) Settings() *settings.Loaded { return d.loaded.Load() }
-
-// LastReload returns the result of the last reload; nil if there was none.
-func (d *Daemon) LastReload() *LastReload { return d.last.Load() }
-
-// Resolver returns what is known about the DNS servers.
-func (d *Daemon) Resolver() stub.State { return d.stub.State() }
-
 // LogLevel is the level that is logged. Who sets it changes it until the next reload.
 func (d *Daemon) LogLevel() *slog.LevelVar { return &d.logs.level }
 
-// Explain evaluates a next hop with what the daemon knows, for policyd query --live.
+// Explain evaluates a next hop with what the daemon knows, for policyd query --live. Of an e-mail address it evaluates the
+// domain, so that no local part is shown.
 func (d *Daemon) Explain(ctx context.Context, key string) lookup.Explanation {
-	return lookup.Explain(ctx, d.sources(), key, d.lookupSettings(d.loaded.Load()))
+	return lookup.Explain(ctx, d.sources(), domainOf(key), d.lookupSettings(d.loaded.Load()))
 }
 
 func (d *Daemon) stubOptions(l *settings.Loaded) stub.Options {

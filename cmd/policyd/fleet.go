@@ -1,0 +1,26 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/policyd/policyd/internal/fleet"
+)
+
+func newFleet() *cobra.Command {
+	return group("fleet", "Make the key that the nodes of a site share", &cobra.Command{
+		Use:   "key",
+		Short: "Print a new random site key",
+		Long: `Print a new random key for the setting fleet.key_file. Every node of the site needs
+the same key; anyone who has it can add promises and policies to those that the
+nodes share. To change the key, move the old file to fleet.previous_key_file on every
+node, and remove it there a day later.`,
+		Example: "  (umask 027; policyd fleet key >/etc/policyd/fleet.key)\n  chgrp policyd /etc/policyd/fleet.key",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), fleet.NewKey().Text())
+			return err
+		},
+	})
+}
