@@ -1,3 +1,8 @@
+// A distribution builds without go.mod. Without this line, Go then uses the defaults of Go 1.20: weaker TLS, and no methods in
+// the paths of the admin socket.
+
+//go:debug default=go1.26
+
 // Command policyd answers the lookups of Postfix for TLS policies, see policyd(8).
 package main
 
