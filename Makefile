@@ -1,13 +1,14 @@
 # policyd. `make` shows the targets.
 
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+# A source archive has its version in a file.
+VERSION ?= $(shell grep -v -e Format -e '^$$' packaging/version || git describe --tags --always --dirty 2>/dev/null || echo devel)
 PREFIX  ?= /usr/local
 LDFLAGS  = -s -w -X main.version=$(VERSION)
 LINT     = bin/golangci-lint
 NFPM     = bin/nfpm
 # Of the packages, in the words of Go.
 ARCH    ?= $(shell go env GOARCH)
-CROSS    = linux/amd64 linux/arm64 freebsd/amd64 openbsd/amd64
+CROSS    = linux/amd64 linux/arm64 freebsd/amd64 openbsd/amd64 darwin/arm64
 FUZZTIME ?= 10s
 
 # The same for every go command, so that what one compiles, the others find in Go's build cache.
@@ -19,7 +20,7 @@ UNIT = $(shell go list ./...)
 
 .DEFAULT_GOAL = help
 .PHONY: help go-version build test ci unit race e2e torture torture-short soak check size golden portable fuzz fuzz-short bench demo demo-mail pictures \
-	deps man install deb rpm image cross package-test clean
+	deps man install install-files deb rpm image release targets cross package-test clean
 
 help: ## show the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 14
@@ -107,11 +108,14 @@ pictures: deps build ## the pictures in the README, from real output of the lab;
 deps: ## install or fetch what the end-to-end tests need; root only
 	@mkdir -p bin && flock bin/deps.lock e2e/install-deps
 
+# What writes manual pages; a distribution has it as a program.
+MD2MAN = go run github.com/cpuguy83/go-md2man/v2
+
 man: ## the manual pages, in dist/man
 	rm -rf dist/man
 	@set -e; for page in docs/man/*.md; do \
 	  name=$$(basename $$page .md); dir=dist/man/man$${name##*.}; mkdir -p $$dir; \
-	  go run github.com/cpuguy83/go-md2man/v2 -in $$page -out $$dir/$$name; \
+	  $(MD2MAN) -in $$page -out $$dir/$$name; \
 	done
 
 SHARE = $(DESTDIR)$(PREFIX)/share
@@ -120,8 +124,16 @@ DOC   = $(SHARE)/doc/policyd
 LINKS = -e 's,](docs/,](,g' -e 's,](\.\./,](,g' -e 's,](packaging/,](examples/,g' -e 's,](postfix/,](examples/,g'
 UNITS = $(DESTDIR)$(PREFIX)/lib
 
+# Where shells look for the completions of zsh, below share/zsh; Debian's is vendor-completions.
+ZSH    = site-functions
+BINARY = bin/policyd
+
 install: build man ## policyd, manual, completions, units and examples under DESTDIR and PREFIX
-	install -D -m 0755 bin/policyd $(DESTDIR)$(PREFIX)/bin/policyd
+	@$(MAKE) --no-print-directory install-files
+
+# The same for a distribution that has built BINARY and the manual pages itself.
+install-files:
+	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/policyd
 	@# Earlier versions were in sbin, and scripts may name that path. Where sbin is bin, there is nothing to link.
 	install -d $(DESTDIR)$(PREFIX)/sbin
 	[ $(DESTDIR)$(PREFIX)/sbin -ef $(DESTDIR)$(PREFIX)/bin ] || ln -sf ../bin/policyd $(DESTDIR)$(PREFIX)/sbin/policyd
@@ -129,10 +141,10 @@ install: build man ## policyd, manual, completions, units and examples under DES
 	  install -d $(SHARE)/man/$$(basename $$(dirname $$page)); \
 	  gzip -9n <$$page >$(SHARE)/man/$${page#dist/man/}.gz; \
 	done
-	install -d $(SHARE)/bash-completion/completions $(SHARE)/fish/vendor_completions.d $(SHARE)/zsh/site-functions
-	umask 022; bin/policyd completion bash >$(SHARE)/bash-completion/completions/policyd
-	umask 022; bin/policyd completion fish >$(SHARE)/fish/vendor_completions.d/policyd.fish
-	umask 022; bin/policyd completion zsh >$(SHARE)/zsh/site-functions/_policyd
+	install -d $(SHARE)/bash-completion/completions $(SHARE)/fish/vendor_completions.d $(SHARE)/zsh/$(ZSH)
+	umask 022; $(BINARY) completion bash >$(SHARE)/bash-completion/completions/policyd
+	umask 022; $(BINARY) completion fish >$(SHARE)/fish/vendor_completions.d/policyd.fish
+	umask 022; $(BINARY) completion zsh >$(SHARE)/zsh/$(ZSH)/_policyd
 	install -d $(UNITS)/systemd/system
 	umask 022; sed 's,/usr/bin/policyd,$(PREFIX)/bin/policyd,' packaging/systemd/policyd.service >$(UNITS)/systemd/system/policyd.service
 	umask 022; sed 's,/usr/bin/policyd,$(PREFIX)/bin/policyd,' packaging/systemd/policyd-warm.service >$(UNITS)/systemd/system/policyd-warm.service
@@ -159,11 +171,18 @@ image: ## OCI images in dist/ for amd64 and arm64, without a container engine
 $(NFPM): tools/nfpm/go.mod tools/nfpm/main.go
 	cd tools/nfpm && go build -o $(abspath $(NFPM)) .
 
-package-test: $(NFPM) cross ## the packages on a clean Debian that is booted for it; root only
+package-test: $(NFPM) cross ## packages, release and Debian source package in clean Debian trees; root only
 	@packaging/install-deps
 	go test -tags e2e -count=1 -timeout 20m -v ./packaging/...
 
-cross: ## dist/policyd-OS-ARCH for Linux, FreeBSD and OpenBSD
+release: $(NFPM) ## dist/release: archives, binaries, packages, images, SBOM and sums of the tag of this commit
+	@packaging/release
+
+# For scripts: the systems that cross builds for.
+targets:
+	@echo $(CROSS)
+
+cross: ## dist/policyd-OS-ARCH for Linux, FreeBSD, OpenBSD and macOS
 	@set -e; for target in $(CROSS); do \
 	  out=dist/policyd-$$(echo $$target | tr / -); echo $$out; \
 	  GOOS=$${target%/*} GOARCH=$${target#*/} go build -ldflags '$(LDFLAGS)' -o $$out ./cmd/policyd; \
