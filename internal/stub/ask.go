@@ -11,10 +11,10 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// ask asks one server after the other and notes how the lookup ended.
-func (s *Stub) ask(ctx context.Context, q dns.Question, now *state) (*dns.RRset, error) {
+// ask asks one server after the other, until the lookup must end, and notes how it ended.
+func (s *Stub) ask(ctx context.Context, q dns.Question, now *state, until time.Time) (*dns.RRset, error) {
 	began := time.Now()
-	rrset, last, err := s.askEach(ctx, q, now)
+	rrset, last, err := s.askEach(ctx, q, now, until)
 	switch {
 	case err == nil:
 		s.health.succeeded()
@@ -27,9 +27,11 @@ func (s *Stub) ask(ctx context.Context, q dns.Question, now *state) (*dns.RRset,
 // askEach asks one server after the other: a timeout or a network error leads to the next try, a failure that a server
 // reports to the next server. It returns the first error of a server and that server; what a resolver reports is worth
 // more than a timeout.
-func (s *Stub) askEach(ctx context.Context, q dns.Question, now *state) (rrset *dns.RRset, last Server, failed error) {
+func (s *Stub) askEach(ctx context.Context, q dns.Question, now *state, until time.Time) (
+	rrset *dns.RRset, last Server, failed error,
+) {
 	servers := s.health.order(now.candidates())
-	query := newQuery(miekg.Fqdn(q.Name), uint16(q.Type), miekg.ClassINET)
+	question := inet(miekg.Fqdn(q.Name), q.Type)
 	worst := 0 // grade that a server must have to be asked
 	for i := range max(len(servers), 2) {
 		server := servers[i%len(servers)]
@@ -41,7 +43,10 @@ func (s *Stub) askEach(ctx context.Context, q dns.Question, now *state) (rrset *
 			timeout = timeout * 5 / 3
 		}
 		sent := time.Now()
-		answer, err := s.query(ctx, now, target{server, timeout}, query)
+		if timeout = min(timeout, until.Sub(sent)); timeout <= 0 {
+			break
+		}
+		answer, err := s.query(ctx, now, server, timeout, question)
 		if now.options.Observe != nil {
 			now.options.Observe(QueryEvent{Type: q.Type, Rcode: rcodeLabel(answer, err), Took: time.Since(sent)})
 		}
@@ -68,6 +73,9 @@ func (s *Stub) askEach(ctx context.Context, q dns.Question, now *state) (rrset *
 			break
 		}
 	}
+	if failed == nil {
+		failed = &dns.Error{Question: q, Reason: "no time left", Err: context.DeadlineExceeded}
+	}
 	return nil, last, failed
 }
 
@@ -92,38 +100,32 @@ func (st *state) grade(server Server) int {
 	return grade
 }
 
-// target is where a query goes, and how long its answer may take.
-type target struct {
-	server  Server
-	timeout time.Duration
-}
-
 // query sends a query once and notes whether the server answers.
-func (s *Stub) query(ctx context.Context, now *state, t target, query *miekg.Msg) (*miekg.Msg, error) {
+func (s *Stub) query(ctx context.Context, now *state, server Server, timeout time.Duration, q miekg.Question) (
+	*miekg.Msg, error,
+) {
 	began := time.Now()
-	answer, err := s.send(ctx, now, t, query)
+	answer, err := s.send(ctx, now, server, timeout, q)
 	switch {
-	case err == nil && s.health.answered(t.server, time.Since(began)):
-		if s.health.log(t.server, silentServer, false) {
-			now.options.Logger.Info("a DNS server answers again", "server", t.server.String())
+	case err == nil && s.health.answered(server, time.Since(began)):
+		if s.health.log(server, silentServer, false) {
+			now.options.Logger.Info("a DNS server answers again", "server", server.String())
 		}
 		s.testAgain()
 	case err != nil && ctx.Err() == nil: // else the caller has left, which is not a failure of the server
-		s.health.failed(t.server)
+		s.health.failed(server)
 	}
 	return answer, err
 }
 
 // send sends a query once.
-func (s *Stub) send(ctx context.Context, now *state, t target, query *miekg.Msg) (*miekg.Msg, error) {
-	limited, cancel := context.WithTimeout(ctx, t.timeout)
+func (s *Stub) send(ctx context.Context, now *state, server Server, timeout time.Duration, q miekg.Question) (*miekg.Msg, error) {
+	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	query = query.Copy()
-	query.Id = miekg.Id()
 	if s.wire != nil {
-		return s.wire.exchange(limited, t.server, query)
+		return s.wire.exchange(limited, server, q)
 	}
-	return now.transport.exchange(limited, t.server, query)
+	return now.transport.exchange(limited, server, q)
 }
 
 // rcodeLabel is QueryEvent.Rcode: one of a closed list, whatever a server sends.

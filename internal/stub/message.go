@@ -14,17 +14,38 @@ import (
 // errMalformed is returned for a message that does not follow RFC 1035 section 4.
 var errMalformed = errors.New("malformed answer")
 
-// newQuery makes the query of a security-aware stub, the same that Postfix sends: RD, AD and DO set (RFC 6840 section
-// 5.7, RFC 3225 section 3), CD clear, and room for 1,232 octets. Some forwarders cache an answer together with the
-// bits of the query, so two clients that ask differently can see a different AD bit.
-func newQuery(name string, qtype, class uint16) *miekg.Msg {
-	const payload = 1232
-	m := new(miekg.Msg)
-	m.SetQuestion(name, qtype)
-	m.Question[0].Qclass = class
-	m.AuthenticatedData = true
-	m.SetEdns0(payload, true)
-	return m
+// pack makes the query, without ID, of a security-aware stub, the same that Postfix sends: RD, AD and DO set (RFC 6840 section 5.7,
+// RFC 3225 section 3), CD clear, and room for 1,232 octets. Some forwarders cache an answer together with the bits of the
+// query, so two clients that ask differently can see a different AD bit.
+func pack(q miekg.Question) ([]byte, error) {
+	const (
+		header, longest = 12, 512
+		bits            = 1<<8 | 1<<5 // RD and AD
+		payload         = 1232
+		do              = 1 << 15
+	)
+	octets := make([]byte, longest)
+	for i, field := range []uint16{0, bits, 1, 0, 0, 1} {
+		binary.BigEndian.PutUint16(octets[2*i:], field)
+	}
+	end, err := miekg.PackDomainName(q.Name, octets, header, nil, false)
+	if err != nil {
+		return nil, err
+	}
+	octets = octets[:end]
+	for _, field := range []uint16{q.Qtype, q.Qclass} {
+		octets = binary.BigEndian.AppendUint16(octets, field)
+	}
+	octets = append(octets, 0) // the name of the OPT record (RFC 6891 section 6.1.2)
+	for _, field := range []uint16{miekg.TypeOPT, payload, 0, do, 0} {
+		octets = binary.BigEndian.AppendUint16(octets, field)
+	}
+	return octets, nil
+}
+
+// inet is a question in class IN about a name as dns.OnWire returns it.
+func inet(fqdn string, t dns.Type) miekg.Question {
+	return miekg.Question{Name: fqdn, Qtype: uint16(t), Qclass: miekg.ClassINET}
 }
 
 // parse reads the header, the question and the records that policyd uses. If the header and the question can be read
@@ -111,22 +132,23 @@ func parseRecord(octets []byte, off int, uses func(uint16) bool) (rr miekg.RR, n
 	return miekg.UnpackRRWithHeader(h, octets[:next], off) // some types are read to the end of the slice
 }
 
-// matches reports whether a message answers the query: ID, QR, opcode, name, class and type (RFC 5452 section 9.1).
-func matches(answer, query *miekg.Msg) bool {
-	if !related(answer, query) || len(answer.Question) != 1 {
+// matches reports whether a message with the ID of a query answers its question: QR, opcode, name, class and type (RFC 5452
+// section 9.1).
+func matches(answer *miekg.Msg, q miekg.Question) bool {
+	if !isResponse(answer) || len(answer.Question) != 1 {
 		return false
 	}
-	a, q := answer.Question[0], query.Question[0]
+	a := answer.Question[0]
 	return a.Qtype == q.Qtype && a.Qclass == q.Qclass && dns.Lower(a.Name) == dns.Lower(q.Name)
 }
 
 // bareError reports whether a message is an error without a question section, as servers that do not know EDNS send.
-func bareError(answer, query *miekg.Msg) bool {
-	return related(answer, query) && len(answer.Question) == 0 && !useful(answer)
+func bareError(answer *miekg.Msg) bool {
+	return isResponse(answer) && len(answer.Question) == 0 && !useful(answer)
 }
 
-func related(answer, query *miekg.Msg) bool {
-	return answer != nil && answer.Id == query.Id && answer.Response && answer.Opcode == query.Opcode
+func isResponse(m *miekg.Msg) bool {
+	return m != nil && m.Response && m.Opcode == miekg.OpcodeQuery
 }
 
 // useful reports whether an answer says something about its name.

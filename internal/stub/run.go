@@ -21,7 +21,7 @@ func (s *Stub) Run(ctx context.Context) error {
 	var watch sync.WaitGroup
 	watch.Go(func() { s.watch(ctx) })
 	defer watch.Wait()
-	defer func() { s.now.Load().transport.sockets.close() }()
+	defer func() { s.now.Load().transport.close() }()
 	select {
 	case <-s.change: // the first test starts now anyway
 	default:

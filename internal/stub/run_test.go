@@ -29,9 +29,8 @@ type fakeWire struct {
 	slow  func(q miekg.Question) time.Duration
 }
 
-func (w *fakeWire) exchange(ctx context.Context, s Server, query *miekg.Msg) (*miekg.Msg, error) {
+func (w *fakeWire) exchange(ctx context.Context, s Server, q miekg.Question) (*miekg.Msg, error) {
 	w.mu.Lock()
-	q := query.Question[0]
 	switch {
 	case q.Qtype == miekg.TypeNS && q.Name == ".":
 		w.times = append(w.times, time.Since(w.began))
@@ -57,7 +56,7 @@ func (w *fakeWire) exchange(ctx context.Context, s Server, query *miekg.Msg) (*m
 			return nil, ctx.Err()
 		}
 	}
-	m := new(miekg.Msg).SetReply(query)
+	m := response(q)
 	if fails {
 		m.Rcode = miekg.RcodeServerFailure
 		return m, nil
@@ -311,14 +310,14 @@ func TestSelfTestOfASlowResolver(t *testing.T) {
 // lateWire answers after a while.
 type lateWire time.Duration
 
-func (w lateWire) exchange(ctx context.Context, _ Server, query *miekg.Msg) (*miekg.Msg, error) {
+func (w lateWire) exchange(ctx context.Context, _ Server, q miekg.Question) (*miekg.Msg, error) {
 	select {
 	case <-time.After(time.Duration(w)):
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	m := new(miekg.Msg).SetReply(query)
-	m.AuthenticatedData = query.Question[0].Qclass == miekg.ClassINET
+	m := response(q)
+	m.AuthenticatedData = q.Qclass == miekg.ClassINET
 	return m, nil
 }
 
@@ -328,8 +327,8 @@ type slowWire struct {
 	asked   int
 }
 
-func (w *slowWire) exchange(ctx context.Context, _ Server, query *miekg.Msg) (*miekg.Msg, error) {
-	if query.Question[0].Qtype == miekg.TypeMX {
+func (w *slowWire) exchange(ctx context.Context, _ Server, q miekg.Question) (*miekg.Msg, error) {
+	if q.Qtype == miekg.TypeMX {
 		w.asked++
 		select {
 		case <-w.release:
@@ -337,7 +336,11 @@ func (w *slowWire) exchange(ctx context.Context, _ Server, query *miekg.Msg) (*m
 			return nil, errors.New("not released")
 		}
 	}
-	m := new(miekg.Msg).SetReply(query)
-	m.AuthenticatedData = query.Question[0].Qclass == miekg.ClassINET
+	m := response(q)
+	m.AuthenticatedData = q.Qclass == miekg.ClassINET
 	return m, nil
+}
+
+func response(q miekg.Question) *miekg.Msg {
+	return &miekg.Msg{MsgHdr: miekg.MsgHdr{Response: true}, Question: []miekg.Question{q}}
 }

@@ -204,9 +204,10 @@ func (s *Stub) testServer(ctx context.Context, st *state, server Server) outcome
 	}
 	// Some servers drop the question for version.bind, and a start must not wait long for them. A slow server gets longer.
 	const tries, slower = 3, 2
+	version := miekg.Question{Name: "version.bind.", Qtype: miekg.TypeTXT, Qclass: miekg.ClassCHAOS}
 	timeout := min(max(st.options.Timeout/tries, slower*time.Since(began)), st.options.Timeout)
 	for range tries {
-		m, err := s.send(ctx, st, target{server, timeout}, newQuery("version.bind.", miekg.TypeTXT, miekg.ClassCHAOS))
+		m, err := s.send(ctx, st, server, timeout, version)
 		switch {
 		case err == nil && m.AuthenticatedData:
 			return outcome{EchoesAD, server.String() + " sets the AD bit even for version.bind: it copies it from the query"}
@@ -230,7 +231,7 @@ func (s *Stub) testSigned(ctx context.Context, st *state, server Server) outcome
 	answered, unsure, reason := false, false, ""
 	for _, name := range st.options.SelfTestNames {
 		fqdn, _ := dns.OnWire(name)
-		m, err := s.send(ctx, st, target{server, st.options.Timeout}, newQuery(fqdn, miekg.TypeNS, miekg.ClassINET))
+		m, err := s.send(ctx, st, server, st.options.Timeout, inet(fqdn, dns.TypeNS))
 		switch {
 		case err != nil:
 			unsure, reason = true, server.String()+": "+networkReason(err)
@@ -267,7 +268,7 @@ func failureText(server Server, m *miekg.Msg) string {
 // lose it when they answer from their own cache, which keeps no NS RRsets.
 func (s *Stub) testCached(ctx context.Context, st *state, server Server, fqdn string) outcome {
 	for range 2 {
-		m, err := s.send(ctx, st, target{server, st.options.Timeout}, newQuery(fqdn, miekg.TypeA, miekg.ClassINET))
+		m, err := s.send(ctx, st, server, st.options.Timeout, inet(fqdn, dns.TypeA))
 		switch {
 		case err != nil:
 			return outcome{Unknown, server.String() + ": " + networkReason(err)}

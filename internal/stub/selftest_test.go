@@ -153,6 +153,7 @@ func TestSelfTest(t *testing.T) {
 			}
 			s, err := stub.New(stub.Options{Servers: []string{server.Addr()}, Timeout: timeout, SelfTestNames: tc.names})
 			require.NoError(t, err)
+			t.Cleanup(s.Close)
 			require.Equal(t, tc.want == stub.Validating, s.SelfTest(t.Context()), "need not be repeated soon")
 			state := s.State()
 			require.Equal(t, tc.want, state.Result, state.Reason)
@@ -264,6 +265,7 @@ func TestLists(t *testing.T) {
 		b.SetOther(data)
 		s, err := stub.New(stub.Options{Servers: []string{a.Addr(), b.Addr()}, Timeout: hasty})
 		require.NoError(t, err)
+		t.Cleanup(s.Close)
 		return a, b, s
 	}
 	t.Run("a mixed list: nothing is secure", func(t *testing.T) {
@@ -353,6 +355,7 @@ func TestLookupWaitsForTheSelfTest(t *testing.T) {
 	server.SetDead(true)
 	s, err := stub.New(stub.Options{Servers: []string{server.Addr()}, Timeout: patient})
 	require.NoError(t, err)
+	t.Cleanup(s.Close)
 	ctx, cancel := context.WithTimeout(t.Context(), hasty)
 	defer cancel()
 	_, err = s.Lookup(ctx, mx("example.com"), dns.Effort{})
@@ -390,6 +393,7 @@ func TestFollowResolvConf(t *testing.T) {
 	replace("nameserver 127.0.0.1\n")
 	s, err := stub.New(stub.Options{ResolvConf: path})
 	require.NoError(t, err)
+	t.Cleanup(s.Close)
 	require.Equal(t, "127.0.0.1:53", servers(s))
 	g := s.Epoch()
 

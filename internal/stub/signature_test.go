@@ -23,6 +23,7 @@ func TestSignatureExpires(t *testing.T) {
 	server.Set("unsigned.example.com", dns.TypeMX, dnstest.Answer{Records: []string{"MX 10 mx.example.com."}})
 	s, err := stub.New(stub.Options{Servers: []string{server.Addr()}})
 	require.NoError(t, err)
+	t.Cleanup(s.Close)
 	require.True(t, s.SelfTest(t.Context()))
 
 	end, ok := s.SignatureExpires(t.Context(), dns.Question{Name: "Example.com.", Type: dns.TypeMX})

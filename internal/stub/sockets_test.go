@@ -9,6 +9,8 @@ import (
 
 	miekg "github.com/miekg/dns"
 	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/dns"
 )
 
 // Only sockets to loopback are used again: a query to any other address has a port of its own (RFC 5452 section 9.2).
@@ -19,41 +21,57 @@ func TestWhichSocketsAreUsedAgain(t *testing.T) {
 		"192.0.2.1:53": false, "10.0.0.1:53": false, "[2001:db8::1]:53": false, "[fe80::1]:53": false,
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			var p sockets
-			open := func() *socket {
+			r := route{Server{Addr: netip.MustParseAddrPort(server)}, true}
+			tr := newTransport(nil)
+			open := func() *link {
 				here, there := net.Pipe()
-				t.Cleanup(func() {
-					_ = here.Close()
-					_ = there.Close()
-				})
-				return &socket{Conn: here, server: netip.MustParseAddrPort(server), opened: time.Now()}
+				t.Cleanup(func() { _ = there.Close() })
+				c := newLink(r)
+				c.conn = here
+				close(c.ready)
+				tr.open[r] = []*link{c}
+				return c
 			}
 			s := open()
-			p.put(s)
-			require.Equal(t, again, len(p.idle) == 1, server)
+			require.Same(t, s, tr.get(r))
+			s.release()
+			require.Equal(t, again, !s.over(), server)
 			if !again {
 				return
 			}
-			got, err := p.take(t.Context(), s.server)
-			require.NoError(t, err)
-			require.Same(t, s, got)
-			require.Empty(t, p.idle, "one query at a time")
-			s.queries = socketQueries - 1
-			p.put(s)
-			require.Empty(t, p.idle, "it has had its queries")
-
-			p.put(open())
-			time.Sleep(socketLife + 1)
-			p.closeOld()
-			require.Empty(t, p.idle, "it has had its time")
-			for range maxIdle + 3 {
-				p.put(open())
+			for range socketUsers {
+				require.Same(t, s, tr.get(r))
 			}
-			require.Len(t, p.idle, maxIdle)
-			p.close()
-			require.Empty(t, p.idle)
+			require.False(t, s.free(), "many wait already")
+			for range socketUsers {
+				s.release()
+			}
+			for range socketQueries - socketUsers - 1 {
+				require.Same(t, s, tr.get(r))
+				require.False(t, s.closed(), "one query has not ended")
+				s.release()
+			}
+			require.True(t, s.closed(), "it has had its queries")
+
+			s = open()
+			require.Same(t, s, tr.get(r))
+			time.Sleep(socketLife + 1)
+			require.True(t, s.over(), "it has had its time")
+			require.False(t, s.closed(), "one query has not ended")
+			s.release()
+			require.True(t, s.closed())
+
+			s = open()
+			tr.close()
+			require.True(t, s.closed())
 		})
 	}
+}
+
+func (c *link) closed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.failed != nil
 }
 
 // A server may answer the queries of a connection one after the other, and block on a silent one: further queries use
@@ -61,14 +79,14 @@ func TestWhichSocketsAreUsedAgain(t *testing.T) {
 func TestAStalledConnectionGetsNoMoreQueries(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		server := onThisMachine()[0]
-		connections := make([]*stream, maxStreams)
+		server := route{onThisMachine()[0], false}
+		connections := make([]*link, maxStreams)
 		for i := range connections {
-			connections[i] = &stream{waiting: map[uint16]chan []byte{}}
+			connections[i] = newLink(server)
 		}
-		p := streams{open: map[Server][]*stream{server: connections}}
+		p := transport{open: map[route][]*link{server: connections}}
 		require.Same(t, connections[0], p.get(server))
-		_, err := connections[0].register(make(chan []byte, 1))
+		err := connections[0].register(&pending{})
 		require.NoError(t, err)
 		time.Sleep(stallTime)
 		require.Same(t, connections[0], p.get(server), "it may still answer")
@@ -77,7 +95,7 @@ func TestAStalledConnectionGetsNoMoreQueries(t *testing.T) {
 		connections[0].deliver([]byte{1, 2})
 		require.Same(t, connections[0], p.get(server), "something has arrived")
 		for _, c := range connections {
-			_, err := c.register(make(chan []byte, 1))
+			err := c.register(&pending{})
 			require.NoError(t, err)
 		}
 		time.Sleep(time.Hour)
@@ -103,7 +121,8 @@ func TestALateAnswerIsNotThatOfAnotherQuery(t *testing.T) {
 			t.Parallel()
 			ours, theirs := net.Pipe()
 			defer func() { _ = ours.Close(); _ = theirs.Close() }()
-			c := &stream{ready: make(chan struct{}), waiting: map[uint16]chan []byte{}, conn: ours}
+			c := newLink(route{onThisMachine()[0], false})
+			c.conn = ours
 			close(c.ready)
 			sent := make(chan struct{})
 			go func() {
@@ -116,7 +135,7 @@ func TestALateAnswerIsNotThatOfAnotherQuery(t *testing.T) {
 				c.deliver(message(query))
 				c.deliver(replyTo(query, query.Question[0].Name, query.Question[0].Qtype))
 			}()
-			answer, err := c.ask(t.Context(), newQuery("example.com.", miekg.TypeMX, miekg.ClassINET))
+			answer, err := c.ask(t.Context(), inet("example.com.", dns.TypeMX))
 			<-sent
 			require.NoError(t, err)
 			require.Equal(t, "example.com.", answer.Question[0].Name)

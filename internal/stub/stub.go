@@ -180,7 +180,7 @@ func (s *Stub) use(o Options, servers []Server, source string) {
 			"servers", serverList(servers), "source", source, "trusted", trusted)
 		defer close(old.gone)
 	}
-	old.transport.sockets.close() // its connections close when they are idle
+	old.transport.close()
 	next = state{
 		options: o, servers: servers, source: source, trusted: trusted, reason: reason, epoch: old.epoch + 1,
 		transport: newTransport(o.RootCAs),
@@ -236,18 +236,16 @@ func (s *Stub) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.R
 	if name := dns.TrimRoot(fqdn); name != q.Name { // else keep the caller's string, which the answer shares
 		q.Name = name
 	}
-	const wholeLookup = 4
-	ctx, cancel := context.WithTimeout(ctx, wholeLookup*s.now.Load().options.Timeout)
-	defer cancel()
-	const tries = 2
+	const tries, wholeLookup = 2, 4
+	until := time.Now().Add(wholeLookup * s.now.Load().options.Timeout)
 	for range tries {
-		now, reason := s.tested(ctx)
+		now, reason := s.tested(ctx, until)
 		if now == nil {
 			reason = "the self-test of the resolver has no result: " + reason
 			return nil, &dns.Error{Question: q, Reason: reason, Epoch: before, Err: ctx.Err()}
 		}
 		before = s.epochOf(now)
-		rrset, err := s.ask(ctx, q, now)
+		rrset, err := s.ask(ctx, q, now, until)
 		if failure, ok := errors.AsType[*dns.Error](err); ok {
 			failure.Epoch = before
 			return nil, failure
@@ -261,17 +259,19 @@ func (s *Stub) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.R
 	return nil, &dns.Error{Question: q, Reason: "the DNS servers keep changing", Epoch: before}
 }
 
-// tested waits until the self-test has a result, and returns nil and a reason if it has none.
-func (s *Stub) tested(ctx context.Context) (now *state, reason string) {
+// tested waits until the self-test has a result, and returns nil and a reason if it has none by then.
+func (s *Stub) tested(ctx context.Context, until time.Time) (now *state, reason string) {
 	for {
 		now = s.now.Load()
 		if now.result != Unknown {
 			return now, ""
 		}
+		limited, cancel := context.WithDeadline(ctx, until)
+		defer cancel()
 		select {
 		case <-now.known:
 		case <-now.gone:
-		case <-ctx.Done():
+		case <-limited.Done():
 			if reason = s.now.Load().reason; reason == "" {
 				reason = "it has not ended yet"
 			}

@@ -30,6 +30,7 @@ func newStub(t *testing.T, o stub.Options) *stub.Stub {
 	t.Helper()
 	s, err := stub.New(o)
 	require.NoError(t, err)
+	t.Cleanup(s.Close)
 	s.SelfTest(t.Context())
 	return s
 }

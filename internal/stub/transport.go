@@ -5,12 +5,13 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
+	"io"
+	"math"
 	"net"
-	"net/netip"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	miekg "github.com/miekg/dns"
@@ -18,195 +19,126 @@ import (
 	"github.com/policyd/policyd/internal/text"
 )
 
-// errStrays is joined to a timeout during which only messages arrived that do not fit.
-var errStrays = errors.New("only messages that do not answer the query came")
+const (
+	// maxUseless is how often a query is asked again after a TCP connection that was lost without having answered
+	// anything. A server that takes one query per connection may reset it while the answer is under way.
+	maxUseless = 5
+	maxStreams = 3 // TCP connections per server
+)
 
 // exchanger sends a query to one server and returns its answer. The error is errMalformed, or one of package net or
 // of ctx.
 type exchanger interface {
-	exchange(ctx context.Context, s Server, query *miekg.Msg) (*miekg.Msg, error)
+	exchange(ctx context.Context, s Server, q miekg.Question) (*miekg.Msg, error)
 }
 
 // transport is the exchanger that uses UDP, TCP and TLS. It belongs to one list of servers.
+//
+// A TCP or TLS connection stays open for further queries; a server has one, and a few more if it answers the queries of a
+// connection one after the other and one of them stalls. A UDP socket to a loopback address is also used again. A query
+// to any other address has a port of its own (RFC 5452 section 9.2).
 type transport struct {
-	sockets sockets
-	streams streams
+	tls *tls.Config // without a server name; it remembers TLS sessions
+
+	mu   sync.Mutex
+	open map[route][]*link
+}
+
+// route is a server and how it is asked.
+type route struct {
+	Server
+	udp bool
 }
 
 func newTransport(roots *x509.CertPool) *transport {
 	sessions := tls.NewLRUClientSessionCache(maxServers)
 	config := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, ClientSessionCache: sessions}
-	return &transport{streams: streams{tls: config, open: map[Server][]*stream{}}}
+	return &transport{tls: config, open: map[route][]*link{}}
 }
 
 // exchange asks over UDP, and over TCP if the answer is truncated (RFC 7766): a truncated answer is never used,
 // whatever its AD bit says. A server with a TLS name is asked over TLS only.
-func (t *transport) exchange(ctx context.Context, s Server, query *miekg.Msg) (*miekg.Msg, error) {
+func (t *transport) exchange(ctx context.Context, s Server, q miekg.Question) (*miekg.Msg, error) {
 	if s.TLSName == "" {
-		answer, err := t.sockets.exchange(ctx, s.Addr, query)
+		answer, err := t.ask(ctx, route{s, true}, q)
 		if err != nil || !answer.Truncated {
 			return answer, err
 		}
 	}
-	answer, err := t.streams.exchange(ctx, s, query)
+	answer, err := t.ask(ctx, route{s, false}, q)
 	if err == nil && answer.Truncated {
 		return nil, errors.New("truncated answer over TCP")
 	}
 	return answer, err
 }
 
-// sockets are UDP sockets that wait for their next query. Only sockets that are connected to a loopback address are
-// used again, with one query at a time: a query to any other address has a port of its own (RFC 5452 section 9.2).
-type sockets struct {
-	mu   sync.Mutex
-	idle []*socket
-}
-
-type socket struct {
-	net.Conn
-	server  netip.AddrPort
-	opened  time.Time
-	queries int
-	buffer  [maxDatagram + 1]byte
-}
-
-const (
-	// maxDatagram is the largest answer that is read over UDP. For one that is larger than the 1,232 octets that a query
-	// offers, and even than this, the server is asked again over TCP.
-	maxDatagram = 4096
-	// A socket is closed after so many queries, or so long after it was opened: an attacker must not have long to find
-	// out its port.
-	socketQueries = 64
-	socketLife    = 10 * time.Second
-	maxIdle       = 64
-	// oneMore is how long a message that fits but cannot be used leaves for another one to arrive. A forger who has
-	// guessed ID and port so gains nothing by sending rubbish first.
-	oneMore = 200 * time.Millisecond
-)
-
-// exchange sends a query and reads until the answer is there. Messages that do not fit are ignored.
-func (p *sockets) exchange(ctx context.Context, server netip.AddrPort, query *miekg.Msg) (*miekg.Msg, error) {
-	s, err := p.take(ctx, server)
-	if err != nil {
-		return nil, endOf(ctx, err)
+// ask asks over an open connection, or a new one. A query whose connection is lost is asked again until ctx ends, but
+// only a few times if no connection answers anything: an old connection, or a server that restarts, is not a failure.
+// An error on a new UDP socket is one.
+func (t *transport) ask(ctx context.Context, r route, q miekg.Question) (*miekg.Msg, error) {
+	most := maxUseless
+	if r.udp {
+		most = 0
 	}
-	stop := context.AfterFunc(ctx, func() { _ = s.SetDeadline(time.Unix(1, 0)) })
-	answer, err := s.exchange(ctx, query)
-	// After a failure a late answer may still arrive, so the socket is not used again.
-	if stop() && err == nil {
-		p.put(s)
-	} else {
-		_ = s.Close()
-	}
-	return answer, err
-}
-
-func (s *socket) exchange(ctx context.Context, query *miekg.Msg) (*miekg.Msg, error) {
-	octets, err := query.Pack()
-	if err != nil {
-		return nil, err
-	}
-	if _, err := s.Write(octets); err != nil {
-		return nil, endOf(ctx, err)
-	}
-	var unusable *miekg.Msg // an error without a question
-	var failure error       // a malformed answer
-	strays := false
-	for {
-		n, err := s.Read(s.buffer[:])
-		if err != nil {
-			switch {
-			case unusable != nil:
-				return unusable, nil
-			case failure != nil:
-				return nil, failure
-			case strays:
-				return nil, fmt.Errorf("%w: %w", errStrays, endOf(ctx, err))
+	for useless := 0; ; {
+		c := t.get(r)
+		answer, err := c.ask(ctx, q)
+		if err == nil || ctx.Err() != nil || !lost(err) {
+			return answer, err
+		}
+		if c.answers.Load() == 0 {
+			if useless++; useless > most {
+				return nil, err
 			}
-			return nil, endOf(ctx, err)
-		}
-		answer, err := parse(s.buffer[:n])
-		fits := matches(answer, query)
-		switch {
-		case fits && n > maxDatagram:
-			answer.Truncated = true
-			return answer, nil
-		case fits && (err == nil || answer.Truncated):
-			return answer, nil
-		case fits:
-			failure = errMalformed
-		case err == nil && bareError(answer, query):
-			unusable = answer
-		default:
-			strays = true
-			continue
-		}
-		if ctx.Err() == nil {
-			_ = s.SetReadDeadline(time.Now().Add(oneMore))
 		}
 	}
 }
 
-// take returns a socket that is connected to the server.
-func (p *sockets) take(ctx context.Context, server netip.AddrPort) (*socket, error) {
-	p.mu.Lock()
-	i := slices.IndexFunc(p.idle, func(s *socket) bool { return s.server == server && !s.old() })
-	if i >= 0 {
-		s := p.idle[i]
-		p.idle = slices.Delete(p.idle, i, i+1)
-		p.mu.Unlock()
-		return s, nil
-	}
-	p.mu.Unlock()
-	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "udp", server.String())
-	if err != nil {
-		return nil, err
-	}
-	return &socket{Conn: conn, server: server, opened: time.Now()}, nil
+// lost reports whether err means that the connection was closed.
+func lost(err error) bool {
+	is := func(target error) bool { return errors.Is(err, target) }
+	return slices.ContainsFunc([]error{errLost, syscall.ECONNRESET, syscall.EPIPE, io.EOF}, is)
 }
 
-// put keeps a socket for the next query.
-func (p *sockets) put(s *socket) {
-	s.queries++
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	full := len(p.idle) >= maxIdle
-	if !s.server.Addr().Unmap().IsLoopback() || s.old() || full || s.SetReadDeadline(time.Time{}) != nil {
-		_ = s.Close()
-		return
+// get returns a connection for one query: an open one, or one that is being made.
+func (t *transport) get(r route) *link {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	open := slices.DeleteFunc(t.open[r], (*link).over)
+	i := slices.IndexFunc(open, (*link).free)
+	if i < 0 && (r.udp || len(open) < maxStreams) {
+		i, open = len(open), append(open, newLink(r))
+		go open[i].run(t.tls)
 	}
-	p.idle = append(p.idle, s)
+	t.open[r] = open
+	c := open[max(i, 0)]
+	c.use()
+	return c
 }
 
-func (s *socket) old() bool { return s.queries >= socketQueries || time.Since(s.opened) > socketLife }
+func newLink(r route) *link {
+	c := &link{
+		route: r, ready: make(chan struct{}), waiting: map[uint16]*pending{}, progress: time.Now(), left: math.MaxInt,
+	}
+	switch {
+	case r.udp && r.Addr.Addr().Unmap().IsLoopback():
+		c.left, c.until = socketQueries, time.Now().Add(socketLife)
+	case r.udp:
+		c.left = 1
+	}
+	return c
+}
 
-// closeOld closes the sockets that have been open for too long.
-func (p *sockets) closeOld() { p.closeIf((*socket).old) }
-
-func (p *sockets) close() { p.closeIf(func(*socket) bool { return true }) }
-
-func (p *sockets) closeIf(f func(*socket) bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	kept := p.idle[:0]
-	for _, s := range p.idle {
-		if f(s) {
-			_ = s.Close()
-		} else {
-			kept = append(kept, s)
+// close closes each connection when no query uses it any more.
+func (t *transport) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, open := range t.open {
+		for _, c := range open {
+			c.retire()
 		}
 	}
-	clear(p.idle[len(kept):])
-	p.idle = kept
-}
-
-// endOf returns why ctx has ended, if it has, and else err: the deadline that ends a read does not tell its cause.
-func endOf(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	return err
+	clear(t.open)
 }
 
 // timedOut reports whether err means that there was no answer in time: another try may help.

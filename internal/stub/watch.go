@@ -29,7 +29,6 @@ func (s *Stub) watch(ctx context.Context) {
 }
 
 func (s *Stub) watchServers(ctx context.Context, now *state) {
-	now.transport.sockets.closeOld()
 	began := time.Now()
 	questions, failing := s.health.failing()
 	sound := make([]bool, len(now.servers))
@@ -55,7 +54,7 @@ func (s *Stub) watchServer(ctx context.Context, now *state, server Server) bool 
 	log := now.options.Logger
 	name, _ := dns.OnWire(now.options.SelfTestNames[0])
 	began := time.Now()
-	answer, err := s.query(ctx, now, target{server, now.options.Timeout}, newQuery(name, miekg.TypeNS, miekg.ClassINET))
+	answer, err := s.query(ctx, now, server, now.options.Timeout, inet(name, dns.TypeNS))
 	took := time.Since(began)
 	switch {
 	case ctx.Err() != nil:
@@ -89,8 +88,7 @@ func (s *Stub) askAgain(ctx context.Context, now *state, questions []dns.Questio
 				continue
 			}
 			all.Go(func() {
-				query := newQuery(miekg.Fqdn(q.Name), uint16(q.Type), miekg.ClassINET)
-				answer, err := s.send(ctx, now, target{server, now.options.Timeout}, query)
+				answer, err := s.send(ctx, now, server, now.options.Timeout, inet(miekg.Fqdn(q.Name), q.Type))
 				if err == nil && useful(answer) && !answered.Swap(true) && s.now.Load().gone == now.gone {
 					s.health.succeeded()
 				}

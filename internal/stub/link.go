@@ -1,0 +1,372 @@
+package stub
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	miekg "github.com/miekg/dns"
+)
+
+const (
+	// idleLink is how long a connection stays open without an answer (RFC 7766 section 6.2.3).
+	idleLink = 10 * time.Second
+	// dialTimeout bounds the opening of a connection, which continues after the query that needed it has been given up.
+	dialTimeout = 5 * time.Second
+	// maxDatagram is the largest answer that is read over UDP. For one that is larger than the 1,232 octets that a query
+	// offers, and even than this, the server is asked again over TCP.
+	maxDatagram = 4096
+	// A UDP socket on loopback gets no more queries after so many, or so long after it was opened, and waits for a few
+	// answers at a time: more could overflow its receive buffer.
+	socketQueries = 64
+	socketLife    = 10 * time.Second
+	socketUsers   = 16
+	// oneMore is how long a datagram that fits but cannot be used leaves for another one to arrive.
+	oneMore = 200 * time.Millisecond
+	// After stallTime without a message, a TCP connection on which queries wait gets no more of them, unless the server
+	// has maxStreams connections already.
+	stallTime = 500 * time.Millisecond
+)
+
+var (
+	// errLost is returned for a query whose connection was closed before its answer came.
+	errLost = errors.New("the connection was closed")
+	errIdle = errors.New("idle")
+	// errStrays is joined to a timeout during which only messages arrived that do not fit.
+	errStrays = errors.New("only messages that do not answer the query came")
+)
+
+// link is a connection to a server, over UDP, TCP or TLS. Its queries wait at the same time, and the answers come in any
+// order (RFC 7766 section 6.2.1.1, RFC 7858 section 3.4).
+type link struct {
+	route
+	ready chan struct{} // closed when conn or failed is set
+
+	writing sync.Mutex // guards writes to conn
+
+	mu       sync.Mutex
+	conn     net.Conn
+	failed   error               // why the connection cannot be used any more
+	left     int                 // queries that it may still get
+	until    time.Time           // it gets no more queries after that; zero: no limit
+	users    int                 // queries that it has got and that have not ended
+	waiting  map[uint16]*pending // by ID
+	answers  atomic.Int64
+	received time.Time // when a message last arrived
+	progress time.Time // when a message last arrived, or a query was sent that is the only one
+}
+
+// pending is a query that waits for its answer. The mutex of the link guards it until done is closed.
+type pending struct {
+	question miekg.Question
+	id       uint16
+	done     chan struct{} // closed when answer or err is final
+	answer   *miekg.Msg
+	err      error
+	final    bool
+	spare    bool // answer or err count if nothing better arrives
+	strays   bool // messages arrived that do not fit
+}
+
+// finish ends a query with a message or an error, or with the one that it has; c.mu is held.
+func (c *link) finish(p *pending, answer *miekg.Msg, err error) {
+	switch {
+	case p.final:
+		return
+	case answer != nil || !p.spare:
+		p.answer, p.err = answer, err
+	}
+	p.final = true
+	close(p.done)
+	delete(c.waiting, p.id)
+}
+
+// run makes the connection and reads from it until it is closed.
+func (c *link) run(config *tls.Config) {
+	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
+	conn, err := c.dial(ctx, config)
+	cancel()
+	c.mu.Lock()
+	if c.failed != nil && err == nil { // closed before it was open
+		_ = conn.Close()
+		err = c.failed
+	}
+	c.conn, c.failed, c.received = conn, err, time.Now()
+	c.mu.Unlock()
+	close(c.ready)
+	if err != nil {
+		return
+	}
+	read := readMessage
+	if c.udp {
+		read = datagrams()
+	}
+	for {
+		_ = conn.SetReadDeadline(time.Now().Add(idleLink))
+		octets, err := read(conn)
+		switch {
+		case err == nil:
+			c.deliver(octets)
+		case errors.Is(err, errIdle):
+			c.retire()
+		default:
+			c.lose(err)
+			return
+		}
+	}
+}
+
+func (r route) dial(ctx context.Context, config *tls.Config) (net.Conn, error) {
+	var dialer net.Dialer
+	network := "tcp"
+	if r.udp {
+		network = "udp"
+	}
+	conn, err := dialer.DialContext(ctx, network, r.Addr.String())
+	if err != nil || r.udp || r.TLSName == "" {
+		return conn, err
+	}
+	config = config.Clone()
+	config.ServerName = r.TLSName
+	secured := tls.Client(conn, config)
+	if err := secured.HandshakeContext(ctx); err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("TLS: %w", err)
+	}
+	return secured, nil
+}
+
+// readMessage reads a message with its length in front (RFC 1035 section 4.2.2). The error is errIdle if nothing has
+// arrived before the deadline.
+func readMessage(r io.Reader) ([]byte, error) {
+	var length [2]byte
+	if n, err := io.ReadFull(r, length[:]); err != nil {
+		if n == 0 && timedOut(err) {
+			err = errIdle
+		}
+		return nil, err
+	}
+	octets := make([]byte, binary.BigEndian.Uint16(length[:]))
+	_, err := io.ReadFull(r, octets)
+	return octets, err
+}
+
+// datagrams is readMessage for UDP. The next call overwrites the message.
+func datagrams() func(io.Reader) ([]byte, error) {
+	var buffer [maxDatagram + 1]byte
+	return func(r io.Reader) ([]byte, error) {
+		n, err := r.Read(buffer[:])
+		if err != nil && timedOut(err) {
+			err = errIdle
+		}
+		return buffer[:n], err
+	}
+}
+
+// deliver hands a message to the query that waits for its ID, if there is one. The query keeps the ID until it ends: the
+// message may be a late answer to an earlier query that had the ID, which is ignored.
+func (c *link) deliver(octets []byte) {
+	if len(octets) < 2 {
+		return
+	}
+	m, err := parse(octets)
+	if m != nil && c.udp && len(octets) > maxDatagram {
+		m.Truncated = true
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.received = time.Now()
+	c.progress = c.received
+	p := c.waiting[binary.BigEndian.Uint16(octets)]
+	if p == nil {
+		return
+	}
+	c.answers.Add(1)
+	fits := matches(m, p.question)
+	switch {
+	case fits && (err == nil || m.Truncated):
+		c.finish(p, m, nil)
+	case err == nil && bareError(m):
+		c.unusable(p, m, nil)
+	case fits, !c.udp && (m == nil || len(m.Question) != 1):
+		c.unusable(p, nil, errMalformed)
+	default:
+		p.strays = true
+	}
+}
+
+// unusable ends a query with a message that fits but cannot be used. A forger who has guessed ID and port of a UDP query
+// must not gain anything by sending rubbish first, so a better one may still arrive for a while. c.mu is held.
+func (c *link) unusable(p *pending, m *miekg.Msg, err error) {
+	switch {
+	case !c.udp:
+		c.finish(p, m, err)
+	case !p.spare && !p.final:
+		p.answer, p.err, p.spare = m, err, true
+		time.AfterFunc(oneMore, func() {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.finish(p, nil, nil)
+		})
+	}
+}
+
+// ask sends a query and waits for its answer. The error wraps errLost if the connection was closed in between.
+func (c *link) ask(ctx context.Context, q miekg.Question) (*miekg.Msg, error) {
+	defer c.release()
+	octets, err := pack(q)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-c.ready:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	p, sent := &pending{question: q, done: make(chan struct{})}, time.Now()
+	if err := c.register(p); err != nil {
+		return nil, err
+	}
+	c.write(ctx, octets, p.id)
+	select {
+	case <-p.done:
+	case <-ctx.Done():
+		c.expire(p, sent, ctx.Err())
+	}
+	return p.answer, p.err
+}
+
+// expire ends a query that was sent at that time and has no answer. If nothing else has arrived since, a TCP connection
+// may be dead, and later queries use a new one.
+func (c *link) expire(p *pending, sent time.Time, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p.strays {
+		err = fmt.Errorf("%w: %w", errStrays, err)
+	}
+	c.finish(p, nil, err)
+	if !c.udp && c.received.Before(sent) {
+		c.end(errLost)
+	}
+}
+
+// register gives a query an ID that no other query on the connection has.
+func (c *link) register(p *pending) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	const most = 1 << 15
+	switch {
+	case c.failed != nil:
+		return c.failed
+	case len(c.waiting) >= most:
+		return errors.New("too many queries on one connection")
+	case len(c.waiting) == 0:
+		c.progress = time.Now()
+	}
+	for c.waiting[p.id] != nil || p.id == 0 {
+		p.id = miekg.Id()
+	}
+	c.waiting[p.id] = p
+	return nil
+}
+
+// write sends a query. After an error the connection is closed, and the queries that wait on it end: a part of the query
+// may have been sent, so nothing else can follow.
+func (c *link) write(ctx context.Context, octets []byte, id uint16) {
+	binary.BigEndian.PutUint16(octets, id)
+	if !c.udp {
+		octets = append(binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(octets)), uint16(len(octets))), octets...)
+	}
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	deadline, _ := ctx.Deadline()
+	err := c.conn.SetWriteDeadline(deadline)
+	if err == nil {
+		_, err = c.conn.Write(octets)
+	}
+	if err != nil {
+		c.lose(err)
+	}
+}
+
+// lose closes the connection after an error.
+func (c *link) lose(err error) {
+	if c.udp {
+		err = fmt.Errorf("%w: %w", errLost, err)
+	} else {
+		err = errLost
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.end(err)
+}
+
+// end closes the connection; c.mu is held.
+func (c *link) end(err error) {
+	if c.failed != nil {
+		return
+	}
+	c.failed = err
+	if c.conn != nil {
+		_ = c.conn.Close()
+	}
+	for _, p := range c.waiting {
+		c.finish(p, nil, err)
+	}
+}
+
+// use makes one more query a user of the connection.
+func (c *link) use() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.left--
+	c.users++
+}
+
+// release ends what use began. A connection that gets no more queries is closed with the last one.
+func (c *link) release() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.users--; c.users == 0 && c.spent() {
+		c.end(errLost)
+	}
+}
+
+// retire closes the connection when no query uses it any more.
+func (c *link) retire() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.left = 0; c.users == 0 {
+		c.end(errLost)
+	}
+}
+
+// spent reports whether the connection may get no more queries; c.mu is held.
+func (c *link) spent() bool {
+	return c.left <= 0 || !c.until.IsZero() && time.Now().After(c.until)
+}
+
+// over reports whether the connection gets no more queries.
+func (c *link) over() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.failed != nil || c.spent()
+}
+
+// free reports whether a further query should use the connection: not if many wait for a datagram, nor if queries wait
+// on a TCP connection and nothing has arrived for a while.
+func (c *link) free() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.udp {
+		return c.users < socketUsers
+	}
+	return len(c.waiting) == 0 || time.Since(c.progress) <= stallTime
+}
