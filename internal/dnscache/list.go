@@ -107,7 +107,7 @@ func (e *entry) show(now time.Time, g dns.Epoch) Entry {
 		return shown
 	}
 	r := e.rrset
-	shown.Status, shown.Stored, shown.Expires, shown.Data = r.Status, r.Expires.Add(-e.life), r.Expires, r.Data()
+	shown.Status, shown.Stored, shown.Expires, shown.Data = r.Status, r.Expires.Add(-time.Duration(e.life)*time.Second), r.Expires, r.Data()
 	switch {
 	case r.NXDomain:
 		shown.Denial = "NXDOMAIN"

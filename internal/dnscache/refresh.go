@@ -17,7 +17,7 @@ const (
 // entry that is not in use is never refreshed.
 func (c *Cache) refreshAhead(e *entry, now time.Time) {
 	backsOff := e.failure() != nil && now.Before(e.aside.retry)
-	if backsOff || !refreshDue(e.life, e.rrset.Expires.Sub(now)) || e.marked(refreshing) || !e.mark(refreshing) {
+	if backsOff || !refreshDue(time.Duration(e.life)*time.Second, e.rrset.Expires.Sub(now)) || e.marked(refreshing) || !e.mark(refreshing) {
 		return
 	}
 	select {

@@ -58,8 +58,7 @@ func nextBackOff(d time.Duration) time.Duration { return min(2*d, maxBackOff) }
 // refreshDue reports whether a hit should cause a refresh: in the last tenth of the life of an answer, earlier or
 // later by chance, so that answers which arrived together are not refreshed together.
 func refreshDue(life, left time.Duration) bool {
-	// A TTL of a minute has lost some of it on the way into the cache.
-	if life.Round(time.Second) < refreshMinTTL || left > life/10 {
+	if life < refreshMinTTL || left > life/10 {
 		return false
 	}
 	return left <= life/20 || rand.IntN(4) == 0
