@@ -19,12 +19,14 @@ var errMalformed = errors.New("malformed answer")
 // query, so two clients that ask differently can see a different AD bit.
 func pack(q miekg.Question) ([]byte, error) {
 	const (
-		header, longest = 12, 512
-		bits            = 1<<8 | 1<<5 // RD and AD
-		payload         = 1232
-		do              = 1 << 15
+		header  = 12
+		bits    = 1<<8 | 1<<5 // RD and AD
+		payload = 1232
+		do      = 1 << 15
+		others  = 2 + 2 + 11 // type, class and OPT record
 	)
-	octets := make([]byte, longest)
+	name := header + len(q.Name) + 1
+	octets := make([]byte, name, name+others)
 	for i, field := range []uint16{0, bits, 1, 0, 0, 1} {
 		binary.BigEndian.PutUint16(octets[2*i:], field)
 	}
