@@ -122,7 +122,8 @@ func (a *asking) ask(cmd *cobra.Command, f func(context.Context, *admin.Client) 
 	case errors.Is(err, admin.ErrForbidden):
 		err = fmt.Errorf("permission denied at %s: be root or a member of the %s", path, groupOf(path))
 	case errors.Is(err, admin.ErrUnreadable):
-		err = fmt.Errorf("%s is not the admin socket of a policyd, or the daemon closed the connection: %w", path, err)
+		cause := strings.TrimPrefix(err.Error(), admin.ErrUnreadable.Error()+": ")
+		err = fmt.Errorf("%s is not the admin socket of policyd, or the daemon closed the connection: %s", path, cause)
 	}
 	if own, ok := errors.AsType[*exit](err); ok {
 		return own

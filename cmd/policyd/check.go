@@ -57,7 +57,7 @@ Exit status: 0 consistent, 1 errors, 2 usage or settings, 3 not testable from he
 with several domains the worst of 3, 1, 0.`,
 		Example: `  policyd check example.com
   policyd check --at +14d --json example.com
-  policyd check --stdin --no-connect --skip-done done.json < domains >> done.json`,
+  policyd check --stdin --no-connect --skip-done done.json < list >> done.json`,
 		Args: func(cmd *cobra.Command, args []string) error { return f.arguments(cmd, args) },
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runCheck(cmd, c, f, args)

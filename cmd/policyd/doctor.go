@@ -26,7 +26,7 @@ func newDoctor(c *common) *cobra.Command {
 	f := doctorFlags{}
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Examine this sender: resolver, Postfix and the connection between them",
+		Short: "Examine the resolver, Postfix and the connection between them",
 		Long: `Examine the sender's side: whether the resolver validates, is trusted, and is the one
 that Postfix uses; whether Postfix runs; its version; main.cf and master.cf as
 postconf(1) reports them; root certificates; the chroot; whether the domains of this

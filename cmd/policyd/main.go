@@ -7,6 +7,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -98,10 +99,25 @@ of MX hosts (starttls- and smtps-), from DANE and from MTA-STS.`,
 	root.SetVersionTemplate("policyd {{.Version}}\n")
 	const columns = "80" // of a terminal
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages ", ".FlagUsagesWrapped "+columns+" "))
+	root.SetHelpFunc(help)
 	root.PersistentFlags().StringVar(&c.config, "config", "", "settings file (default "+settings.DefaultPath+")")
 	_ = root.MarkPersistentFlagFilename("config", "toml") // fails for a flag that does not exist only
 	root.AddCommand(newServe(c), newQuery(c), newCheck(c), newStatus(c), newReport(c), newCache(c), newReload(c), newLogLevel(c), newConfig(c), newPostfixConfig(c), newDoctor(c), newPromises(c), newWarm(c), newFleet(), newVersion(), newCompletion())
 	return root
+}
+
+// help shows the help of a command in 80 columns. Indented paragraphs are not wrapped.
+func help(cmd *cobra.Command, _ []string) {
+	var b strings.Builder
+	for paragraph := range strings.SplitSeq(cmp.Or(cmd.Long, cmd.Short), "\n\n") {
+		if strings.HasPrefix(paragraph, " ") {
+			b.WriteString(paragraph + "\n")
+		} else {
+			text.Wrap(&b, "", strings.ReplaceAll(paragraph, "\n", " "))
+		}
+		b.WriteString("\n")
+	}
+	_, _ = fmt.Fprint(cmd.OutOrStdout(), b.String()+cmd.UsageString())
 }
 
 // group returns a command that only has others below it.
@@ -130,20 +146,23 @@ func complain(w io.Writer, cmd *cobra.Command, err error) int {
 		}
 		return e.status
 	}
-	message := strings.ReplaceAll(reworded(strings.TrimRight(err.Error(), "\n")), "\n", "\npolicyd: ")
+	message := strings.ReplaceAll(reworded(cmd, strings.TrimRight(err.Error(), "\n")), "\n", "\npolicyd: ")
 	_, _ = fmt.Fprintf(w, "policyd: %s\nSee \"%s --help\".\n", visible(message)+suggestion(cmd, message), cmd.CommandPath())
 	return exitUsage
 }
 
 // reworded returns the messages of the command line parser that are hard to read in other words.
-func reworded(message string) string {
+func reworded(cmd *cobra.Command, message string) string {
 	const group = "if any flags in the group ["
 	if flags, ok := strings.CutPrefix(message, group); ok {
 		flags, _, _ = strings.Cut(flags, "]")
 		return "use only one of --" + strings.Join(strings.Fields(flags), ", --")
 	}
-	if _, ok := strings.CutPrefix(message, "accepts "); ok {
-		return "wrong number of arguments: the command " + message
+	if strings.HasPrefix(message, "accepts ") {
+		return "wrong number of arguments: write " + cmd.UseLine()
+	}
+	if rest, ok := strings.CutPrefix(message, "unknown command "); ok && !cmd.HasSubCommands() {
+		return "unexpected argument " + rest
 	}
 	return message
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"flag"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
@@ -35,6 +37,22 @@ func golden(t *testing.T, name, text string) {
 	want, err := os.ReadFile(path)
 	require.NoError(t, err)
 	require.Equal(t, string(want), text)
+}
+
+func TestHelpFitsATerminal(t *testing.T) {
+	t.Parallel()
+	var examine func(cmd *cobra.Command)
+	examine = func(cmd *cobra.Command) {
+		var b strings.Builder
+		cmd.SetOut(&b)
+		require.NoError(t, cmd.Help())
+		require.Contains(t, b.String(), "Usage:")
+		fits(t, b.String())
+		for _, below := range cmd.Commands() {
+			examine(below)
+		}
+	}
+	examine(newRoot())
 }
 
 func TestStatusScreen(t *testing.T) {
@@ -114,7 +132,7 @@ func TestCacheScreens(t *testing.T) {
 		require.NoError(t, shower{out: &b}.cacheList(admin.CacheList{Entries: entries(now)}))
 		require.Contains(t, b.String(), "778899aabbccddeeff00112233445566778899\n", "not cut where there is no terminal")
 		b.Reset()
-		require.NoError(t, shower{out: &b, width: text.Columns}.cacheList(admin.CacheList{}))
+		require.NoError(t, shower{out: &b, notes: io.Discard}.cacheList(admin.CacheList{}))
 		require.Empty(t, b.String())
 
 		require.NoError(t, shower{out: &b}.domain(admin.Domain{

@@ -36,9 +36,12 @@ func (s shower) notef(format string, args ...any) {
 	_, _ = fmt.Fprintf(s.notes, "policyd: "+format+"\n", args...)
 }
 
-// list prints a list, and whether it was cut off after n entries.
+// list prints a list of n entries, and notes that it is empty or was cut off.
 func (s shower) list(text string, more bool, n int, what string) error {
-	if more {
+	switch {
+	case n == 0:
+		s.notef("no %s", what)
+	case more:
 		s.notef("more than %d %s: narrow the list with --match or raise --limit", n, what)
 	}
 	return s.printf("%s", text)

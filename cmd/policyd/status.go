@@ -63,7 +63,7 @@ restart sets it to log.level of the settings again.`,
 				_, err := admin.ParseLevel(args[0])
 				return err
 			}
-			return cobra.NoArgs(cmd, args)
+			return cobra.MaximumNArgs(1)(cmd, args)
 		},
 		ValidArgs: []string{"debug", "info", "warn", "error"},
 	}, func(ctx context.Context, client *admin.Client, args []string) (admin.Level, error) {

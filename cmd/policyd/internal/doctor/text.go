@@ -3,6 +3,7 @@ package doctor
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/policyd/policyd/internal/text"
@@ -12,13 +13,20 @@ import (
 func (r Report) Text(w io.Writer, colour text.Palette) error {
 	var b strings.Builder
 	area := ""
-	for _, f := range r.Findings {
+	for i, f := range r.Findings {
 		if f.Area != area {
 			if area != "" {
 				b.WriteString("\n")
 			}
 			area = f.Area
 			b.WriteString(colour.Paint(text.Bold, area) + "\n")
+		}
+		// What several findings in a row have in common follows the last one.
+		if i+1 < len(r.Findings) && r.Findings[i+1].Code == f.Code {
+			f.Why = ""
+			if slices.Equal(r.Findings[i+1].Change, f.Change) {
+				f.Change = nil
+			}
 		}
 		f.text(&b, colour)
 	}
