@@ -50,9 +50,8 @@ func TestManualHasEverySetting(t *testing.T) {
 		if table.Name != "" {
 			fmt.Fprintf(&b, "# \\[%s\\]\n\n%s\n\n", table.Name, markdown(table.Doc))
 		}
-		for _, e := range table.Entries {
-			key := e.Key[strings.LastIndexByte(e.Key, '.')+1:]
-			entry(&b, "**"+markdown(key)+"** = *"+markdown(e.Type)+"*", markdown(e.Doc)+" Default: **"+markdown(e.Default)+"**")
+		for _, r := range table.Rows {
+			entry(&b, "**"+markdown(r.Key)+"** = *"+markdown(r.Type)+"*", markdown(r.Doc)+" Default: **"+markdown(table.Default(r))+"**")
 		}
 	}
 	generated(t, "policyd.toml.5", "settings", b.String())

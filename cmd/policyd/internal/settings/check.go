@@ -18,14 +18,6 @@ import (
 	"github.com/policyd/policyd/internal/text"
 )
 
-// mistake returns what is wrong with the value of a setting, and what to write.
-func (r row) mistake(s *Settings) error {
-	if r.check == nil {
-		return nil
-	}
-	return r.check(s)
-}
-
 // oneOf checks a setting that takes one of a few words.
 func oneOf(s string, words ...string) error {
 	if slices.Contains(words, s) {

@@ -26,20 +26,24 @@ func decode(d *document, s *Settings) (problems []Problem) {
 		}
 	}
 	defaults := Default()
-	for _, sec := range sections() {
-		for _, r := range sec.rows {
-			value, set := found.at(sec.path(r))
+	for _, t := range Tables() {
+		for _, r := range t.Rows {
+			key := t.path(r)
+			value, set := found.at(key)
 			if !set {
 				continue
 			}
-			if err := assign(s.field(sec.path(r)), value); err != nil {
-				problems = append(problems, Problem{Line: d.line(sec.path(r)), Text: fmt.Sprintf("%s: %s: write %s, as in %s = %s",
-					sec.path(r), err, r.form, r.key, valueTOML(defaults.field(sec.path(r))))})
+			if err := assign(s.field(key), value); err != nil {
+				problems = append(problems, Problem{Line: d.line(key), Text: fmt.Sprintf("%s: %s: write %s, as in %s = %s",
+					key, err, r.Type, r.Key, t.Default(r))})
 				continue
 			}
-			if err := r.mistake(s); err != nil {
-				s.field(sec.path(r)).Set(defaults.field(sec.path(r)))
-				problems = append(problems, Problem{Line: d.line(sec.path(r)), Text: sec.path(r) + ": " + err.Error()})
+			if r.check == nil {
+				continue
+			}
+			if err := r.check(s); err != nil {
+				s.field(key).Set(defaults.field(key))
+				problems = append(problems, Problem{Line: d.line(key), Text: key + ": " + err.Error()})
 			}
 		}
 	}
@@ -186,16 +190,16 @@ func unknownKey(d *document, full string, found tree) (p Problem, unknown bool) 
 	v, _ := found.at(full)
 	isTable := v.Kind() == reflect.Map
 	var here, tables, elsewhere []string
-	for _, sec := range sections() {
-		tables = append(tables, sec.name)
-		for _, r := range sec.rows {
+	for _, t := range Tables() {
+		tables = append(tables, t.Name)
+		for _, r := range t.Rows {
 			switch {
-			case sec.path(r) == full, sec.name == "" && r.key == table:
+			case t.path(r) == full, t.Name == "" && r.Key == table:
 				return Problem{}, false // a table in place of a value is reported with the value
-			case sec.name == table:
-				here = append(here, r.key)
-			case r.key == name:
-				elsewhere = append(elsewhere, sec.name)
+			case t.Name == table:
+				here = append(here, r.Key)
+			case r.Key == name:
+				elsewhere = append(elsewhere, t.Name)
 			}
 		}
 	}

@@ -10,12 +10,12 @@ import (
 // TOML returns all settings as a settings file.
 func (s Settings) TOML() string {
 	var b strings.Builder
-	for _, sec := range sections() {
-		if sec.name != "" {
-			b.WriteString("\n[" + sec.name + "]\n")
+	for _, t := range Tables() {
+		if t.Name != "" {
+			b.WriteString("\n[" + t.Name + "]\n")
 		}
-		for _, r := range sec.rows {
-			b.WriteString(r.key + " = " + valueTOML(s.field(sec.path(r))) + "\n")
+		for _, r := range t.Rows {
+			b.WriteString(r.Key + " = " + valueTOML(s.field(t.path(r))) + "\n")
 		}
 	}
 	return b.String()
@@ -32,13 +32,13 @@ func Sample() string {
 			b.WriteString("\n[" + t.Name + "]\n")
 			comment(&b, t.Doc)
 		}
-		for i, e := range t.Entries {
+		for i, r := range t.Rows {
 			if i > 0 || t.Doc != "" || t.Name == "" {
 				b.WriteString("\n")
 			}
-			comment(&b, e.Doc)
-			comment(&b, "Takes: "+e.Type)
-			b.WriteString("#" + e.Key[strings.LastIndexByte(e.Key, '.')+1:] + " = " + e.Default + "\n")
+			comment(&b, r.Doc)
+			comment(&b, "Takes: "+r.Type)
+			b.WriteString("#" + r.Key + " = " + t.Default(r) + "\n")
 		}
 	}
 	return b.String()

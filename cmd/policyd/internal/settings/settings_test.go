@@ -124,11 +124,13 @@ func TestTableAndStructsAreTheSame(t *testing.T) {
 		return keys
 	}
 	var rows []string
-	for _, e := range Reference() {
-		rows = append(rows, e.Key)
-		require.NotEmpty(t, e.Doc, e.Key)
-		require.NotEmpty(t, e.Type, e.Key)
-		require.NotEmpty(t, e.Default, e.Key)
+	for _, table := range Tables() {
+		for _, r := range table.Rows {
+			rows = append(rows, table.path(r))
+			require.NotEmpty(t, r.Doc, r.Key)
+			require.NotEmpty(t, r.Type, r.Key)
+			require.NotEmpty(t, table.Default(r), r.Key)
+		}
 	}
 	require.Equal(t, fields(reflect.TypeFor[Settings](), ""), rows)
 }

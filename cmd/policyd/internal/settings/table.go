@@ -6,41 +6,26 @@ import (
 	"time"
 )
 
-// Entry documents one setting.
-type Entry struct {
-	// Key is the table and the name, with a dot, or the name alone at the top of the file.
-	Key string
-	// Type is a human-readable description of the values.
-	Type string
-	// Default is the default as TOML.
-	Default string
+// Row is one setting: its documentation and its check.
+type Row struct {
+	// Key is the name within the table, and Type a human-readable description of the values.
+	Key, Type string
 	// Doc is one paragraph.
-	Doc string
+	Doc   string
+	check func(*Settings) error // nil: every value of the type is good
 }
 
-// Table documents a table of the file.
+// Table is a table of the file.
 type Table struct {
 	// Name is "" for the top of the file.
 	Name, Doc string
-	Entries   []Entry
+	Rows      []Row
 }
 
-// row is one setting: its documentation and its check.
-type row struct {
-	key, form, doc string
-	check          func(*Settings) error // nil: every value of the type is good
-}
-
-// section is a table of the file.
-type section struct {
-	name, doc string
-	rows      []row
-}
-
-// sections returns all settings, in the order of the annotated file.
-func sections() []section {
-	return []section{
-		{"", "", []row{
+// Tables returns all settings, in the order of the annotated file.
+func Tables() []Table {
+	return []Table{
+		{"", "", []Row{
 			{
 				"mode", `"enforce", "report" or "off"`,
 				"enforce answers every lookup with the decision. report makes the same decisions, logs and counts them, and answers NOTFOUND, so that Postfix behaves as it would without policyd. off looks nothing up and answers NOTFOUND.",
@@ -52,7 +37,7 @@ func sections() []section {
 				func(s *Settings) error { return absolutePath(s.Overrides) },
 			},
 		}},
-		{"server", "The socketmap server that Postfix connects to.", []row{
+		{"server", "The socketmap server that Postfix connects to.", []Row{
 			{
 				"listen", "list of host:port and unix:/path",
 				"Addresses of the server. Listeners passed by systemd (policyd.socket) replace them. A change needs a restart.",
@@ -84,7 +69,7 @@ func sections() []section {
 				func(s *Settings) error { return duration(s.Server.DrainTimeout, 0, 10*time.Minute) },
 			},
 		}},
-		{"dns", "The resolvers for MX, TLSA and other records. Use a validating resolver on this host, and the same one as Postfix.", []row{
+		{"dns", "The resolvers for MX, TLSA and other records. Use a validating resolver on this host, and the same one as Postfix.", []Row{
 			{
 				"servers", "list of at most 3 DNS servers",
 				`Recursive resolvers, such as "127.0.0.1", "127.0.0.1:5300", "[::1]:53" or, for DNS over TLS, "tls://name@192.0.2.1:853". Empty means those of /etc/resolv.conf, which is read again when it changes.`,
@@ -111,7 +96,7 @@ func sections() []section {
 				func(s *Settings) error { return optional(s.DNS.SecondOpinion, secondOpinion) },
 			},
 		}},
-		{"cache", "Answers in memory, and the state directory.", []row{
+		{"cache", "Answers in memory, and the state directory.", []Row{
 			{
 				"max_entries", "1 to 100000000",
 				"Maximum number of RRsets in the DNS cache. A domain with DANE needs about 8. A memory limit of the process can make the cache smaller.",
@@ -123,7 +108,7 @@ func sections() []section {
 				func(s *Settings) error { return optional(s.Cache.StateDir, absolutePath) },
 			},
 		}},
-		{"policy", "Which promises are honoured.", []row{
+		{"policy", "Which promises are honoured.", []Row{
 			{
 				"unsigned_mx", `"secure" or "ignore"`,
 				"What to do about a promise in an MX RRset that DNSSEC does not protect: honour it (secure) or ignore it (ignore).",
@@ -137,17 +122,17 @@ func sections() []section {
 			{"dane", "true or false", "Whether DANE (RFC 7672) is applied. A Postfix TLS policy table overrides Postfix's own DANE, so this should stay true.", nil},
 			{"mta_sts", "true or false", "Whether MTA-STS (RFC 8461) is applied.", nil},
 		}},
-		{"mta_sts", "How MTA-STS policies are fetched.", []row{
+		{"mta_sts", "How MTA-STS policies are fetched.", []Row{
 			{"proxy_from_environment", "true or false", "Whether to use the proxy that the environment variables HTTPS_PROXY and NO_PROXY of the process name.", nil},
 		}},
-		{"promises", "The memory of promises: which next hops promised authenticated TLS, kept in cache.state_dir.", []row{
+		{"promises", "The memory of promises: which next hops promised authenticated TLS, kept in cache.state_dir.", []Row{
 			{
 				"vanished", `"off", "alert" or "hold"`,
 				"What happens when a promise that was seen on at least 3 of the last 30 days is missing from an unsigned answer, which an attacker can forge: a warning in the log, in status, in report and in the metrics (alert); in addition the mail waits for at most 6 hours, once per domain in 30 days (hold); or nothing, and nothing is remembered (off).",
 				func(s *Settings) error { return oneOf(s.Promises.Vanished, "off", "alert", "hold") },
 			},
 		}},
-		{"fleet", "Sharing MTA-STS policies and promises with the other nodes of this site through Redis or Valkey. The server is not trusted and never delays a lookup. A change needs a restart.", []row{
+		{"fleet", "Sharing MTA-STS policies and promises with the other nodes of this site through Redis or Valkey. The server is not trusted and never delays a lookup. A change needs a restart.", []Row{
 			{
 				"url", "redis://, rediss:// or unix:// URL",
 				`The server, such as "rediss://user:password@redis.example.com:6380/0" or "unix:///run/redis/redis.sock". A Sentinel has the parameter master_name: "redis://sentinel:26379?master_name=policyd". Empty means that nothing is shared.`,
@@ -174,7 +159,7 @@ func sections() []section {
 				func(s *Settings) error { return duration(s.Fleet.Pull, time.Second, time.Hour) },
 			},
 		}},
-		{"port26", "Implicit TLS on port 26, for hosts with the prefix smtps-.", []row{
+		{"port26", "Implicit TLS on port 26, for hosts with the prefix smtps-.", []Row{
 			{
 				"mode", `"probe", "always" or "off"`,
 				"When a transport lookup returns a route to port 26: for smtps- hosts that a probe has found to keep their promise (probe), for every smtps- host (always), or never (off).",
@@ -212,35 +197,35 @@ func sections() []section {
 			},
 			{"probe_special_addresses", "true or false", "Whether private, loopback and other special addresses are probed, and MTA-STS policies fetched from them. Use true only for tests and private networks, because remote senders choose the addresses. With mode = \"probe\" the address ::1 then does not count as this host; 127.0.0.1 always does.", nil},
 		}},
-		{"tls", "", []row{
+		{"tls", "", []Row{
 			{
 				"ca_file", "path",
 				"Root certificates in PEM for probes, MTA-STS and DNS over TLS. Empty means the root certificates of the system.",
 				func(s *Settings) error { return optional(s.TLS.CAFile, absolutePath) },
 			},
 		}},
-		{"admin", "The socket that policyd status, cache, report, reload and log-level use.", []row{
+		{"admin", "The socket that policyd status, cache, report, reload and log-level use.", []Row{
 			{
 				"socket", "path",
 				"Path of the socket. Empty means no socket. A change needs a restart.",
 				func(s *Settings) error { return optional(s.Admin.Socket, socketPath) },
 			},
 		}},
-		{"http", "Answers in JSON over HTTP for mail servers other than Postfix. The admin socket gives the same answers.", []row{
+		{"http", "Answers in JSON over HTTP for mail servers other than Postfix. The admin socket gives the same answers.", []Row{
 			{
 				"listen", "host:port",
 				"Address for these mail servers, such as 127.0.0.1:2527, with /v1/policy and /v1/route only. HTTP does not protect the answers, so use a loopback address. Empty means no listener. A change needs a restart.",
 				func(s *Settings) error { return optional(s.HTTP.Listen, hostPort) },
 			},
 		}},
-		{"metrics", "", []row{
+		{"metrics", "", []Row{
 			{
 				"listen", "host:port",
 				"Address for Prometheus, such as 127.0.0.1:9526, with /metrics, /-/healthy and /-/ready. Empty means no listener. A change needs a restart.",
 				func(s *Settings) error { return optional(s.Metrics.Listen, hostPort) },
 			},
 		}},
-		{"log", "The log goes to standard error.", []row{
+		{"log", "The log goes to standard error.", []Row{
 			{
 				"level", `"debug", "info", "warn" or "error"`,
 				"Least severe level that is logged.",
@@ -261,35 +246,12 @@ func sections() []section {
 }
 
 // path returns the full key of a row.
-func (s section) path(r row) string {
-	if s.name == "" {
-		return r.key
-	}
-	return s.name + "." + r.key
-}
+func (t Table) path(r Row) string { return join(t.Name, r.Key) }
 
-// Tables documents every setting, in the order of the annotated file.
-func Tables() []Table {
+// Default returns the default of a row as TOML.
+func (t Table) Default(r Row) string {
 	defaults := Default()
-	var tables []Table
-	for _, s := range sections() {
-		t := Table{Name: s.name, Doc: s.doc}
-		for _, r := range s.rows {
-			key := s.path(r)
-			t.Entries = append(t.Entries, Entry{Key: key, Type: r.form, Default: valueTOML(defaults.field(key)), Doc: r.doc})
-		}
-		tables = append(tables, t)
-	}
-	return tables
-}
-
-// Reference documents every setting, in the order of the annotated file.
-func Reference() []Entry {
-	var all []Entry
-	for _, t := range Tables() {
-		all = append(all, t.Entries...)
-	}
-	return all
+	return valueTOML(defaults.field(t.path(r)))
 }
 
 // field returns the value of a setting by its full key, or the zero Value for an unknown key.
