@@ -496,3 +496,25 @@ func TestThreeRoundTrips(t *testing.T) {
 		})
 	}
 }
+
+// TestASlowResolverIsGivenItsTime: if the MX question took longer than a question usually may, the others may too.
+func TestASlowResolverIsGivenItsTime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const mx, each = "starttls-mx.example.com", 4 * time.Second
+		var slow dns.Resolver = &table{t: t, answers: map[string]answer{
+			"MX example.com": mxs(signed, dns.MX{Host: mx}), "A " + mx: addrs("192.0.2.1"), "AAAA " + mx: addrs(),
+			"TLSA _25._tcp." + mx: denial(signed), "TXT _mta-sts.example.com": denial(signed),
+		}}
+		for _, q := range []dns.Type{dns.TypeMX, dns.TypeA, dns.TypeAAAA} {
+			slow = delayed{slow, q, each}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		cache := shared(slow)
+		e := gather.Engine{Resolver: cache, STS: storeOf{resolver: cache}}
+		_, d, err := e.Decide(ctx, domain, withDANEAndSTS(), dns.Effort{})
+		require.NoError(t, err)
+		require.Equal(t, policy.Apply, d.Verdict, d.Why)
+	})
+}

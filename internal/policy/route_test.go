@@ -107,6 +107,7 @@ func TestRouteWithDANEAndSTS(t *testing.T) {
 		{"the same for the second host: the first as a list", second(facts(absent, dane.Absent, dane.Absent), dane.Usable, dane.Absent), "OK smtps26:[" + s + "]:26"},
 		{"the first with TLSA for both ports as a list", second(facts(absent, dane.Usable, dane.Usable), dane.Usable, dane.Absent), "OK smtps26:[" + s + "]:26"},
 		{"unusable TLSA for port 26: the promise verifies the host", facts(absent, dane.Absent, dane.Unusable), "OK smtps26:example.com:26"},
+		{"TLSA for port 25, and the host cannot be reached for port 26: it stays on 25 with DANE", facts(absent, dane.Usable, dane.Unreachable), none},
 		{"usable TLSA for port 25 and unusable for port 26: it stays on 25 with DANE", facts(absent, dane.Usable, dane.Unusable), none},
 		{"unusable TLSA for port 25 and securely none for port 26: it stays on 25", facts(absent, dane.Unusable, dane.Absent), none},
 		{"unusable TLSA for both ports", facts(absent, dane.Unusable, dane.Unusable), none},

@@ -103,7 +103,35 @@ func TestReadingVerdictsCausesNothing(t *testing.T) {
 		pass(time.Hour)
 		p.Verdict(mx)
 		require.Equal(t, asked, p.List()[0].Asked, "a read does not keep a verdict in use")
+		n := w.count(mx)
+		for range 12 * 60 {
+			p.Verdict(mx)
+			pass(time.Minute)
+		}
+		require.Equal(t, n, w.count(mx), "a read causes no probe of a known host")
 	})
+}
+
+// The verdict of Postfix is needed for an open host, and the reason names every address that is not allowed.
+func TestPostfixJudgesAndTheReasonNamesEveryAddress(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	o := w.options()
+	o.Postfix, o.Helo = fakePostfix{}, "mail.example.com"
+	p := w.prober(t, o)
+	var asked []smtptls.Dialogue
+	p.talk = func(_ context.Context, d smtptls.Dialogue) smtptls.Transcript {
+		asked = append(asked, d)
+		return w.talk(t.Context(), d)
+	}
+	w.host(mx, good, "8.8.8.8")
+	require.Equal(t, Open, p.Probe(t.Context(), mx).State)
+	require.Len(t, asked, 1)
+	require.Equal(t, o.Postfix, asked[0].Postfix)
+	require.Equal(t, o.Helo, asked[0].Helo)
+	w.host(mx, good, "10.0.0.1", "8.8.8.8", "192.168.0.1", "64:ff9b::7f00:1")
+	require.Equal(t, "special-purpose addresses are not allowed: 10.0.0.1, 192.168.0.1, 64:ff9b::7f00:1", p.Probe(t.Context(), mx).Why)
+	require.Len(t, asked, 1)
 }
 
 // An address that answers and that Postfix has no verdict about does not count as right.

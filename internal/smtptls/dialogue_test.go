@@ -218,3 +218,27 @@ func TestZeroTranscriptIsNotOK(t *testing.T) {
 	require.False(t, tr.OK())
 	require.False(t, tr.Connected())
 }
+
+// namedPostfix is a Postfix that knows its name, or none.
+type namedPostfix string
+
+func (namedPostfix) Ask(context.Context, smtptls.Dialogue) smtptls.Opinion { return smtptls.Opinion{} }
+func (p namedPostfix) Helo(context.Context) string                         { return string(p) }
+
+// TestNameInEHLO: the name of Postfix, then the setting, then the address.
+func TestNameInEHLO(t *testing.T) {
+	t.Parallel()
+	for want, c := range map[string]struct {
+		postfix smtptls.Judge
+		helo    string
+	}{
+		"mail.example.com":    {namedPostfix("mail.example.com"), "setting.example.com"},
+		"setting.example.com": {namedPostfix(""), "setting.example.com"},
+		"other.example.com":   {nil, "other.example.com"},
+		"[127.0.0.1]":         {nil, ""},
+	} {
+		r := smtptest.Start(t, "127.0.0.1:0", smtptest.Behaviour{})
+		smtptls.Talk(t.Context(), smtptls.Dialogue{Host: mx, Addr: r.Addr(), Helo: c.helo, Postfix: c.postfix})
+		require.Equal(t, []string{"EHLO " + want, "QUIT"}, r.Commands())
+	}
+}

@@ -157,3 +157,16 @@ func TestValidatesTestsTheResolverNow(t *testing.T) {
 		require.False(t, validates())
 	})
 }
+
+// A lookup whose context has ended sends nothing.
+func TestNoQueryWithoutTime(t *testing.T) {
+	t.Parallel()
+	running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {
+		s.waitFor(t, 0)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, err := s.Lookup(ctx, mxOf("example.com"), dns.Effort{})
+		require.ErrorIs(t, err, context.Canceled)
+		require.Empty(t, w.log)
+	})
+}
