@@ -49,7 +49,8 @@ func newClient(text string) (redis.UniversalClient, error) {
 			return nil, errors.New(describe(err))
 		}
 		o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.ContextTimeoutEnabled = timeout, timeout, timeout, true
-		o.MaxRetries, o.DialerRetries, o.PoolSize, o.ClientName, o.Protocol = -1, 1, 2, "policyd", protocol
+		o.MaxRetries, o.PoolSize, o.ClientName, o.Protocol = -1, 2, "policyd", protocol
+		o.DialerRetries = 1 // debian/patches removes this line, see docs/packaging.md
 		o.Dialer = dialer(&redis.Options{DialTimeout: timeout, TLSConfig: o.TLSConfig})
 		return redis.NewFailoverClient(o), nil
 	}
