@@ -39,9 +39,8 @@ type health struct {
 
 // record is what is known about one server.
 type record struct {
-	failures int       // since it last answered
-	success  time.Time // when it last answered
-	slow     bool      // an answer was slow, and a question of our own has not been answered in time since
+	failures int  // since it last answered
+	slow     bool // an answer was slow, and a question of our own has not been answered in time since
 	// By condition: the lines about its beginning, and whether its end has not been logged since. A domain with slow name
 	// servers makes a server look dead or slow for a moment, as often as its owner likes.
 	begins [conditions]oncelog.Limiter
@@ -97,7 +96,7 @@ func (h *health) answered(s Server, took time.Duration) (again bool) {
 	defer h.mu.Unlock()
 	r := h.of(s)
 	again = r.failures > 0
-	r.failures, r.success = 0, time.Now()
+	r.failures = 0
 	r.slow = r.slow || took >= slowAnswer
 	return again
 }
@@ -219,9 +218,6 @@ func (h *health) state() (since time.Time, reason string) {
 	}
 	return h.streak.since, h.streak.reason
 }
-
-// ended returns how many outages have ended.
-func (h *health) ended() uint32 { return h.outages.Load() }
 
 // reset forgets everything about servers that are no longer asked.
 func (h *health) reset() {

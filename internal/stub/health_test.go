@@ -182,14 +182,14 @@ func TestALateFailureIsNoOutage(t *testing.T) {
 		require.Equal(t, "timed out", reason)
 
 		h.succeeded()
-		require.EqualValues(t, 1, h.ended())
+		require.EqualValues(t, 1, h.outages.Load())
 		fail(began)
 		h.watched(began, true)
 		time.Sleep(time.Hour)
 		since, _ = h.state()
 		require.Zero(t, since)
 		h.succeeded()
-		require.EqualValues(t, 1, h.ended())
+		require.EqualValues(t, 1, h.outages.Load())
 	})
 }
 
@@ -409,7 +409,7 @@ func TestAShortOutageEndsBackOffs(t *testing.T) {
 			require.False(t, h.watched(began, confirmed))
 			time.Sleep(time.Second)
 			h.succeeded()
-			require.Equal(t, confirmed, h.ended() == 1)
+			require.Equal(t, confirmed, h.outages.Load() == 1)
 		})
 	}
 }

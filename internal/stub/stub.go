@@ -168,7 +168,7 @@ func (s *Stub) use(o Options, servers []Server, source string) {
 	trusted, reason := o.trusts(servers)
 	next := *old
 	next.options, next.source = o, source
-	if slices.Equal(servers, old.servers) && trusted == old.trusted && sameRoots(o.RootCAs, old.options.RootCAs) {
+	if slices.Equal(servers, old.servers) && trusted == old.trusted && o.RootCAs.Equal(old.options.RootCAs) {
 		if !trusted {
 			next.reason = reason
 		}
@@ -196,13 +196,6 @@ func (s *Stub) use(o Options, servers []Server, source string) {
 	s.now.Store(&next)
 }
 
-func sameRoots(a, b *x509.CertPool) bool {
-	if a == nil || b == nil {
-		return a == b
-	}
-	return a.Equal(b)
-}
-
 func serverList(servers []Server) string {
 	var texts []string
 	for _, s := range servers {
@@ -215,7 +208,7 @@ func serverList(servers []Server) string {
 func (s *Stub) Epoch() dns.Epoch { return s.epochOf(s.now.Load()) }
 
 func (s *Stub) epochOf(st *state) dns.Epoch {
-	return dns.Epoch{Answers: st.epoch, Failures: s.health.ended()}
+	return dns.Epoch{Answers: st.epoch, Failures: s.health.outages.Load()}
 }
 
 // Lookup asks the servers. The error is a *dns.Error, or dns.ErrNotCached with e.CacheOnly. Before the first

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -183,6 +184,42 @@ func TestLoopbackSocketsAreUsedAgain(t *testing.T) {
 		require.LessOrEqual(t, n, 64, port)
 	}
 	require.Greater(t, len(ids), queries/2)
+}
+
+// Up to 16 queries wait on one loopback socket, and the last one is answered first.
+func TestQueriesShareALoopbackSocket(t *testing.T) {
+	t.Parallel()
+	for queries, sockets := range map[int]int{16: 1, 17: 2} {
+		var mu sync.Mutex
+		var held []func()
+		ports := map[string]bool{}
+		addr := udp(t, func(w miekg.ResponseWriter, m *miekg.Msg) {
+			mu.Lock()
+			defer mu.Unlock()
+			ports[w.RemoteAddr().String()] = true
+			held = append(held, func() { _ = w.WriteMsg(new(miekg.Msg).SetReply(m)) })
+			if len(held) == queries {
+				for _, reply := range slices.Backward(held) {
+					reply()
+				}
+			}
+		})
+		s := newStub(t, stub.Options{Servers: []string{addr}, Trust: stub.TrustNever, Timeout: patient})
+		var all sync.WaitGroup
+		for i := range queries {
+			all.Go(func() {
+				name := fmt.Sprint("d", i, ".example")
+				r, err := s.Lookup(t.Context(), mx(name), dns.Effort{})
+				if err != nil || r.Name != name {
+					t.Error(name, err)
+				}
+			})
+		}
+		all.Wait()
+		mu.Lock()
+		require.Len(t, ports, sockets, queries)
+		mu.Unlock()
+	}
 }
 
 // counting counts the connections of a listener and can close them.
