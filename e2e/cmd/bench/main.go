@@ -86,8 +86,8 @@ func (b *bench) run(ctx context.Context, only string) error {
 		name    string
 		measure func(context.Context) ([][]string, error)
 	}{
-		{"cached", b.cached}, {"cold", b.cold}, {"queries", b.queries}, {"memory", b.memory}, {"pauses",
-			b.pauses}, {"start", b.start},
+		{"cached", b.cached}, {"cold", b.cold}, {"queries", b.queries},
+		{"memory", b.memory}, {"pauses", b.pauses}, {"start", b.start},
 	} {
 		if only != "" && only != s.name {
 			continue

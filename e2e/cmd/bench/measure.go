@@ -223,8 +223,7 @@ func (b *bench) memory(ctx context.Context) (rows [][]string, err error) {
 	for _, n := range b.plan.domains {
 		if err == nil {
 			err = measure("a host each", n, func(s *dnstest.Server, n int) []string {
-				return dane().several(s, "m", n,
-					0)
+				return dane().several(s, "m", n, 0)
 			})
 		}
 	}

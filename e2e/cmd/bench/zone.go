@@ -20,8 +20,8 @@ func dane() kind { return kind{name: "DANE", signed: true, tlsa: true} }
 
 func kinds() []kind {
 	return []kind{
-		{name: "plain"}, {name: "plain, signed", signed: true}, {name: "prefix",
-			prefix: true}, {name: "prefix, signed", signed: true, prefix: true},
+		{name: "plain"}, {name: "plain, signed", signed: true},
+		{name: "prefix", prefix: true}, {name: "prefix, signed", signed: true, prefix: true},
 		dane(), {name: "MTA-STS", sts: true},
 	}
 }
