@@ -81,7 +81,7 @@ func entryState(e admin.CacheEntry, now time.Time) (status, left string) {
 	return e.Status, span(e.Expires.Sub(now))
 }
 
-// entryText returns the records of an entry, or what there is in their place.
+// entryText returns the records of an entry, or else its denial or failure.
 func entryText(e admin.CacheEntry) string {
 	switch {
 	case e.Expires.IsZero():

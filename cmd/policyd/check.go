@@ -175,7 +175,7 @@ func runCheck(cmd *cobra.Command, c *common, f checkFlags, args []string) error 
 	return statusOnly(status)
 }
 
-// statusOnly is an exit status about which all has been said.
+// statusOnly returns an exit status without a message.
 func statusOnly(status int) error {
 	if status == exitOK {
 		return nil
@@ -213,7 +213,7 @@ func newChecker(cmd *cobra.Command, c *common, f checkFlags) (*check.Checker, er
 	checker, err := check.New(check.Options{
 		Resolver: dnscache.New(servers, dnscache.Options{Epoch: servers.Epoch, MaxEntries: remembered}),
 		DNS:      servers, Signatures: servers, Policy: l.PolicyOptions(), Roots: trusted, CAFile: caFile,
-		// Who names a domain knows what he does; who scans a list does not know where it leads.
+		// A domain on the command line was chosen by the user; those in a list may lead anywhere.
 		Special: l.Port26.ProbeSpecialAddresses, Careful: f.stdin,
 		NoConnect: f.noConnect, Port25Only: f.port25Only, IPv4: f.ipv4, IPv6: f.ipv6,
 		Timeout: f.timeout, At: at, Verbose: f.verbose, SMTPPort: f.smtpPort, ProxyFromEnvironment: l.MTASTS.ProxyFromEnvironment, Logger: quiet,

@@ -15,8 +15,7 @@ import (
 	"github.com/policyd/policyd/prefix"
 )
 
-// reportScreen shows reports to people, in 80 columns but for what must not be wrapped: the answers of the maps,
-// zone-file lines and commands.
+// reportScreen shows reports in 80 columns. Answers of the maps, zone-file lines and commands are not wrapped.
 type reportScreen struct {
 	// Colour is for terminals.
 	Colour text.Palette
@@ -196,7 +195,7 @@ func (s reportScreen) table(b *strings.Builder, h *report.Host) {
 	_ = w.Flush() // a strings.Builder does not fail
 }
 
-// result is a word or two: the findings say the rest.
+// result is a word or two; the findings explain it.
 func (s reportScreen) result(c *report.Connection) string {
 	switch c.Result {
 	case report.ResultOK:

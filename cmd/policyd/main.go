@@ -68,8 +68,7 @@ type common struct {
 func main() { os.Exit(run()) }
 
 func run() int {
-	// The first SIGTERM is obeyed until the end. A second one must not kill the process before: who does not want
-	// to wait sends SIGKILL.
+	// The first SIGTERM starts an orderly shutdown, which a second one does not cut short. SIGKILL does.
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	terminate := make(chan os.Signal, 1)

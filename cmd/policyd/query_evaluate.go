@@ -33,7 +33,7 @@ type evaluator struct {
 	progress func(string)
 	// close releases what the evaluator holds.
 	close func() error
-	// doubt says why no answer can be secure; "" if one can.
+	// doubt is the reason why no answer can be secure; "" if one can.
 	doubt string
 }
 

@@ -13,7 +13,7 @@ import (
 	"github.com/policyd/policyd/internal/lookup"
 )
 
-// queryLive has the running daemon evaluate the domains, with what is in its cache and what its probes have found.
+// queryLive asks the running daemon, which evaluates the domains from its cache and its probe results.
 func queryLive(cmd *cobra.Command, a *asking, f queryFlags, args []string) error {
 	err := a.ask(cmd, func(ctx context.Context, client *admin.Client) error {
 		screen := queryScreen{json: f.json}

@@ -79,7 +79,7 @@ func hostsOf(attributes string) string {
 	return "its MX hosts"
 }
 
-// route tells that implicit TLS is used.
+// route returns the part of the sentence about implicit TLS, if that is used.
 func route(transport lookup.Answer) string {
 	if transport.Status != socketmap.StatusOK.String() {
 		return ""

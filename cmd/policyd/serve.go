@@ -20,7 +20,7 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 )
 
-// exitLostSocket has policyd.service restart policyd.socket.
+// exitLostSocket makes policyd.service restart policyd.socket.
 const exitLostSocket = 75
 
 func newServe(c *common) *cobra.Command {

@@ -194,5 +194,5 @@ func write[T any](w http.ResponseWriter, code int, v T) {
 	w.WriteHeader(code)
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
-	_ = e.Encode(v) // who does not wait for the answer does not get it
+	_ = e.Encode(v) // a client that has gone gets no answer
 }

@@ -52,8 +52,8 @@ func TestProbesAreShown(t *testing.T) {
 	settled := func(domain string) func() bool {
 		return func() bool { p := probesOf(domain); return len(p) == 1 && p[0].State != "unknown" }
 	}
-	require.Eventually(t, settled("open.example"), patience, 20*time.Millisecond)
-	require.Eventually(t, settled("closed.example"), patience, 20*time.Millisecond)
+	require.Eventually(t, settled("open.example"), testTimeout, 20*time.Millisecond)
+	require.Eventually(t, settled("closed.example"), testTimeout, 20*time.Millisecond)
 	open, closed := probesOf("open.example")[0], probesOf("closed.example")[0]
 	require.Equal(t, "smtps-mx.open.example", open.Host)
 	require.Equal(t, "open", open.State)

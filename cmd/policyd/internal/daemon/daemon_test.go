@@ -22,8 +22,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience is for what happens in no time on a machine that is not busy.
-const patience = 30 * time.Second
+// testTimeout is for what happens in no time on a machine that is not busy.
+const testTimeout = 30 * time.Second
 
 // lab is a daemon that runs, with its resolver and its settings file.
 type lab struct {
@@ -82,13 +82,13 @@ func (l *lab) start() *lab {
 		select {
 		case err := <-l.finished:
 			l.finished <- err
-		case <-time.After(patience):
+		case <-time.After(testTimeout):
 			l.t.Error("the daemon does not stop")
 		}
 	})
-	require.Eventually(l.t, func() bool { return l.daemon.Listening() != nil }, patience, time.Millisecond, "%s", l.log)
+	require.Eventually(l.t, func() bool { return l.daemon.Listening() != nil }, testTimeout, time.Millisecond, "%s", l.log)
 	// A lookup before the self-test has ended may be repeated after it.
-	require.Eventually(l.t, func() bool { return l.daemon.off() || l.daemon.stub.State().Result == stub.Validating }, patience, time.Millisecond)
+	require.Eventually(l.t, func() bool { return l.daemon.off() || l.daemon.stub.State().Result == stub.Validating }, testTimeout, time.Millisecond)
 	return l
 }
 
@@ -105,7 +105,7 @@ func (l *lab) end() error {
 	case err := <-l.finished:
 		l.finished <- err
 		return err
-	case <-time.After(patience):
+	case <-time.After(testTimeout):
 		l.t.Fatal("the daemon does not stop")
 		return nil
 	}
@@ -159,7 +159,7 @@ func TestModeOffSendsNoQuery(t *testing.T) {
 	for range 3 {
 		l.write("")
 		require.NoError(t, l.reload())
-		require.Eventually(t, func() bool { return l.daemon.stub.State().Result == stub.Validating }, patience, time.Millisecond)
+		require.Eventually(t, func() bool { return l.daemon.stub.State().Result == stub.Validating }, testTimeout, time.Millisecond)
 		require.Equal(t, signedPolicy, ask(t, c, "signed.example"))
 		l.write(`mode = "off"`)
 		require.NoError(t, l.reload())
@@ -184,7 +184,7 @@ func TestStopAnswersWhatHasBegun(t *testing.T) {
 		}
 		answer <- r.String()
 	}()
-	require.Eventually(t, func() bool { return l.dns.Asked("slow.example", dns.TypeMX) > 0 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return l.dns.Asked("slow.example", dns.TypeMX) > 0 }, testTimeout, time.Millisecond)
 	l.stop()
 	require.Equal(t, "OK secure match=starttls-a.slow.example servername=hostname", <-answer)
 	require.NoError(t, l.end())
@@ -206,7 +206,7 @@ func TestStopDoesNotWaitForever(t *testing.T) {
 			t.Errorf("answered %s", r)
 		}
 	}()
-	require.Eventually(t, func() bool { return l.dns.Asked("dead.example", dns.TypeMX) > 0 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return l.dns.Asked("dead.example", dns.TypeMX) > 0 }, testTimeout, time.Millisecond)
 	l.stop()
 	require.NoError(t, l.end())
 	<-cut

@@ -28,7 +28,7 @@ func (l *lab) getFrom(opened, path string) (code int, body string) {
 	l.t.Helper()
 	address := regexp.MustCompile(`msg=` + opened + ` listener=(\S+)`).FindStringSubmatch(l.log.String())
 	require.NotNil(l.t, address, l.log)
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: testTimeout}
 	resp, err := client.Get("http://" + address[1] + path)
 	require.NoError(l.t, err)
 	text, err := io.ReadAll(resp.Body)
@@ -106,7 +106,7 @@ func TestReadyWhenTheSelfTestHasAResult(t *testing.T) {
 	dead.daemon, err = New(dead.options)
 	require.NoError(t, err)
 	dead.run()
-	require.Eventually(t, func() bool { return dead.daemon.stub.State().Reason != "" }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return dead.daemon.stub.State().Reason != "" }, testTimeout, time.Millisecond)
 	code, body = dead.get("/-/ready")
 	require.Equal(t, http.StatusServiceUnavailable, code)
 	require.Contains(t, body, "the self-test of the resolver has no result: ")
@@ -116,5 +116,5 @@ func TestReadyWhenTheSelfTestHasAResult(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, strings.Join(st.Warnings, "\n"), "resolver self-test has no result")
 	dead.dns.SetDead(false)
-	require.Eventually(t, func() bool { code, _ := dead.get("/-/ready"); return code == http.StatusOK }, patience, 50*time.Millisecond)
+	require.Eventually(t, func() bool { code, _ := dead.get("/-/ready"); return code == http.StatusOK }, testTimeout, 50*time.Millisecond)
 }

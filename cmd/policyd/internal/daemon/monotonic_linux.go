@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// monotonic is the time that goes with RELOADING=1, sd_notify(3): with it Type=notify-reload tells this
+// monotonic is the time that goes with RELOADING=1, sd_notify(3): by it Type=notify-reload distinguishes this
 // reload from another.
 func monotonic() string {
 	var t unix.Timespec

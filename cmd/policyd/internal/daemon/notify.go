@@ -11,7 +11,7 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// notifier tells the service manager how it goes, sd_notify(3). Without one it does nothing.
+// notifier notifies the service manager of the state of the daemon, sd_notify(3). Without a service manager it does nothing.
 type notifier struct {
 	log *slog.Logger
 }
@@ -30,14 +30,14 @@ func (n *notifier) reloading() {
 	n.send(daemon.SdNotifyReloading + monotonic() + "\nSTATUS=Reloading")
 }
 
-// stopping asks for as long as the draining may take, and a little more: TimeoutStopSec= may be shorter.
-func (n *notifier) stopping(patience time.Duration) {
+// stopping extends the stop timeout to the drain timeout and a little more, because TimeoutStopSec= may be shorter.
+func (n *notifier) stopping(timeout time.Duration) {
 	const more = 10 * time.Second
-	n.send(daemon.SdNotifyStopping + "\nSTATUS=Stopping\nEXTEND_TIMEOUT_USEC=" + strconv.FormatInt((patience+more).Microseconds(), 10))
+	n.send(daemon.SdNotifyStopping + "\nSTATUS=Stopping\nEXTEND_TIMEOUT_USEC=" + strconv.FormatInt((timeout+more).Microseconds(), 10))
 }
 
-// watchdog tells the service manager twice in every interval that it asks for that the daemon works: that it
-// answers a lookup. A daemon that does not is restarted.
+// watchdog notifies the service manager twice per watchdog interval, as long as the daemon answers a lookup. The service
+// manager restarts a daemon that does not.
 func (d *Daemon) watchdog(ctx context.Context) error {
 	interval, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
@@ -64,8 +64,8 @@ func (d *Daemon) watchdog(ctx context.Context) error {
 }
 
 // works looks up a key that is answered without any query.
-func (d *Daemon) works(ctx context.Context, patience time.Duration) bool {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+func (d *Daemon) works(ctx context.Context, timeout time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	reply := make(chan socketmap.Reply, 1)
 	go func() { reply <- d.handler.ServeSocketmap(ctx, socketmap.Request{Map: "tls-policy", Key: "*"}) }()

@@ -40,7 +40,7 @@ func manager(t *testing.T) <-chan string {
 // hear waits for a message that begins with a word, and returns it. Others are passed over.
 func hear(t *testing.T, told <-chan string, word string) string {
 	t.Helper()
-	for deadline := time.After(patience); ; {
+	for deadline := time.After(testTimeout); ; {
 		select {
 		case m := <-told:
 			if strings.HasPrefix(m, word) {
@@ -92,7 +92,7 @@ func TestWatchdogIsNotToldByADaemonThatDoesNotAnswer(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- d.watchdog(ctx) }()
-	require.Eventually(t, func() bool { return strings.Count(l.log.String(), "does not answer") >= 2 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Count(l.log.String(), "does not answer") >= 2 }, testTimeout, time.Millisecond)
 	cancel()
 	require.ErrorIs(t, <-ended, context.Canceled)
 	require.Empty(t, told)

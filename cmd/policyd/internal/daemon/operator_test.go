@@ -56,7 +56,7 @@ func (l *lab) run() (stop func()) {
 	running.Go(func() { _ = l.daemon.Run(ctx) })
 	stop = func() { cancel(); running.Wait() }
 	l.t.Cleanup(stop)
-	require.Eventually(l.t, func() bool { return l.daemon.Listening() != nil }, patience, time.Millisecond, "%s", l.log)
+	require.Eventually(l.t, func() bool { return l.daemon.Listening() != nil }, testTimeout, time.Millisecond, "%s", l.log)
 	return stop
 }
 
@@ -136,7 +136,7 @@ func TestStatusSaysThatNoDNSServerAnswers(t *testing.T) {
 		var err error
 		st, err = op.Status(t.Context())
 		return err == nil && len(st.Warnings) > 0
-	}, patience, 100*time.Millisecond)
+	}, testTimeout, 100*time.Millisecond)
 	require.WithinRange(t, st.Resolver.FailingSince, began, time.Now())
 	// On a busy machine another process can have the port by then.
 	require.Contains(t, []string{l.dns.Addr() + ": connection refused", l.dns.Addr() + ": timed out"}, st.Resolver.FailingReason)

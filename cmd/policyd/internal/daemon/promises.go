@@ -53,7 +53,7 @@ func (d *Daemon) newFleet(l *settings.Loaded) (err error) {
 	return err
 }
 
-// share tells the fleet that this node has learned something.
+// share passes on to the fleet what this node has learned.
 func (d *Daemon) share(kind fleet.Kind, domain string) {
 	if f := d.memory.fleet; f != nil {
 		f.Changed(kind, domain)

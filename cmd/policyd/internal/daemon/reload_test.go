@@ -102,7 +102,7 @@ func TestReloadChangesTheLog(t *testing.T) {
 	l.write("log.level = \"info\"\nlog.format = \"json\"\nlog.lookups = \"all\"")
 	require.NoError(t, l.reload())
 	require.Equal(t, signedPolicy, ask(t, c, "signed.example"))
-	require.Eventually(t, func() bool { return strings.Contains(l.log.String(), `"msg":"decision"`) }, patience, 1e6)
+	require.Eventually(t, func() bool { return strings.Contains(l.log.String(), `"msg":"decision"`) }, testTimeout, 1e6)
 }
 
 // "signals: SIGHUP storms under load": every lookup is answered, rightly, while settings change back and forth.
@@ -141,7 +141,7 @@ func TestManyReloadsUnderLoad(t *testing.T) {
 		default: // one is waiting: storms are one reload
 		}
 	}
-	require.Eventually(t, func() bool { return l.daemon.last.Load() != nil && len(l.hangup) == 0 }, patience, 1e6)
+	require.Eventually(t, func() bool { return l.daemon.last.Load() != nil && len(l.hangup) == 0 }, testTimeout, 1e6)
 	close(stop)
 	for range clients {
 		require.Positive(t, <-finished)

@@ -53,13 +53,13 @@ func TestRootsAreReadAgainWhenTheirFileChanges(t *testing.T) {
 		return known.Probes[0].State + " " + known.Probes[0].Cause
 	}
 	becomes := func(want string) {
-		require.Eventually(t, func() bool { return verdict() == want }, patience, 20*time.Millisecond, "%s", l.log)
+		require.Eventually(t, func() bool { return verdict() == want }, testTimeout, 20*time.Millisecond, "%s", l.log)
 	}
 	becomes("closed certificate-chain")
 	stored := l.daemon.store
 
 	replace([]byte("no certificate"))
-	require.Eventually(t, func() bool { return strings.Contains(l.log.String(), "root certificates changed and cannot be used") }, patience, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(l.log.String(), "root certificates changed and cannot be used") }, testTimeout, 20*time.Millisecond)
 	require.Equal(t, "closed certificate-chain", verdict())
 	replace(pemOf(after))
 	becomes("open ")

@@ -26,7 +26,7 @@ func answering(t *testing.T, path string) {
 		defer func() { _ = c.Close() }()
 		r, err := c.Lookup(t.Context(), socketmap.Request{Map: "tls-policy", Key: "signed.example"})
 		return err == nil && r.String() == signedPolicy
-	}, patience, time.Millisecond)
+	}, testTimeout, time.Millisecond)
 }
 
 // A unix socket that is removed, or replaced by a dead one, is made again. Connections stay.
@@ -55,7 +55,7 @@ func TestALostSocketIsMadeAgain(t *testing.T) {
 			require.NoError(t, lose(l.path()))
 			answering(t, l.path())
 			require.Equal(t, signedPolicy, ask(t, c, "signed.example"), "over the connection that was open before")
-			require.Eventually(t, func() bool { return len(l.daemon.socketWarnings()) == 0 }, patience, time.Millisecond)
+			require.Eventually(t, func() bool { return len(l.daemon.socketWarnings()) == 0 }, testTimeout, time.Millisecond)
 			require.Equal(t, []string{"unix:" + l.path()}, l.daemon.Listening())
 			require.Contains(t, l.log.String(), `msg="clients cannot reach a unix socket"`)
 			l.stop()
@@ -73,7 +73,7 @@ func TestALiveSocketInPlaceOfOursIsLeftAlone(t *testing.T) {
 	require.NoError(t, os.Remove(l.path()))
 	other, err := net.Listen("unix", l.path())
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return strings.Contains(l.log.String(), "cannot make the unix socket again") }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(l.log.String(), "cannot make the unix socket again") }, testTimeout, time.Millisecond)
 	require.Contains(t, strings.Join(l.daemon.Status().Warnings, "\n"), "Postfix cannot reach policyd at unix:"+l.path()+": ")
 	require.NoError(t, other.Close())
 	answering(t, l.path())
@@ -125,7 +125,7 @@ func TestALostSocketOfSystemdEndsTheDaemon(t *testing.T) {
 		path := pass(t, l)
 		l.start()
 		require.NoError(t, os.Remove(path))
-		require.Eventually(t, func() bool { return strings.Contains(l.log.String(), "clients cannot reach a unix socket") }, patience, time.Millisecond)
+		require.Eventually(t, func() bool { return strings.Contains(l.log.String(), "clients cannot reach a unix socket") }, testTimeout, time.Millisecond)
 		require.Contains(t, strings.Join(l.daemon.Status().Warnings, "\n"), "the socket "+path+" was removed")
 		l.stop()
 		require.NoError(t, l.end())
@@ -152,7 +152,7 @@ func TestListenersOfTheOperatorAreRetried(t *testing.T) {
 
 	require.NoError(t, busy.Close())
 	require.NoError(t, os.Mkdir(adminDir, 0o700))
-	require.Eventually(t, func() bool { return len(l.daemon.Status().Warnings) == 0 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(l.daemon.Status().Warnings) == 0 }, testTimeout, 10*time.Millisecond)
 	require.FileExists(t, adminDir+"/admin.sock")
 	resp, err := http.Get("http://" + busy.Addr().String() + "/-/healthy")
 	require.NoError(t, err)
@@ -173,7 +173,7 @@ func TestALostAdminSocketIsMadeAgain(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, err := l.operator().Status(t.Context())
 		return err == nil
-	}, patience, 10*time.Millisecond)
+	}, testTimeout, 10*time.Millisecond)
 }
 
 func TestListenersOfSystemdReplaceServerListen(t *testing.T) {
@@ -197,20 +197,20 @@ func TestTheEndIsBounded(t *testing.T) {
 	never := make(chan struct{})
 	err := within(10*time.Millisecond, func() error { <-never; return nil })
 	require.ErrorIs(t, err, errSlowEnd)
-	require.Less(t, time.Since(began), patience)
+	require.Less(t, time.Since(began), testTimeout)
 	close(never)
-	require.NoError(t, within(patience, func() error { return nil }))
+	require.NoError(t, within(testTimeout, func() error { return nil }))
 }
 
 func TestStopWhileAReloadDoesNotEnd(t *testing.T) {
 	l := newLab(t, "server.drain_timeout = \"10ms\"").start()
 	l.daemon.reloading.Lock() // as a reload that waits for a file system
 	l.hangup <- os.Interrupt
-	require.Eventually(t, func() bool { return len(l.hangup) == 0 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return len(l.hangup) == 0 }, testTimeout, time.Millisecond)
 	began := time.Now()
 	l.stop()
 	require.NoError(t, l.end())
-	require.Less(t, time.Since(began), patience/2)
+	require.Less(t, time.Since(began), testTimeout/2)
 	require.Contains(t, l.log.String(), "stopping without waiting for a part that does not end")
 	l.daemon.reloading.Unlock()
 }

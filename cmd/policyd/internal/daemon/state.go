@@ -13,7 +13,7 @@ import (
 	"github.com/policyd/policyd/internal/stub"
 )
 
-// LogLevel is the level that is logged. Who sets it changes it until the next reload.
+// LogLevel is the least severe level that is logged. Setting it lasts until the next reload.
 func (d *Daemon) LogLevel() *slog.LevelVar { return &d.logs.level }
 
 // Explain evaluates a next hop with what the daemon knows, for policyd query --live. Of an e-mail address it evaluates the

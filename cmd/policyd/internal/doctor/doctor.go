@@ -47,7 +47,7 @@ type Report struct {
 
 // Finding is one thing that was found.
 type Finding struct {
-	// Code is stable; what there is is in Codes.
+	// Code is stable. Codes lists all of them.
 	Code     string   `json:"code"`
 	Severity Severity `json:"severity"`
 	Area     string   `json:"area"`

@@ -33,7 +33,7 @@ func (e *exam) egress(ctx context.Context) {
 	}
 }
 
-// fetches reports whether the daemon can fetch MTA-STS policies. It says nothing while the daemon does not know.
+// fetches reports whether the daemon can fetch MTA-STS policies. It adds no finding while the daemon has no result.
 func (e *exam) fetches() {
 	m := e.daemon.status.MTASTS
 	if !e.daemon.running || m == nil {

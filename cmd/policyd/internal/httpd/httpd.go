@@ -41,9 +41,9 @@ func Run(ctx context.Context, l net.Listener, h http.Handler, connections int, l
 	drained := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(drained)
-		patience, cancelPatience := context.WithTimeout(requests, drainTimeout)
-		defer cancelPatience()
-		if server.Shutdown(patience) != nil {
+		drain, cancelDrain := context.WithTimeout(requests, drainTimeout)
+		defer cancelDrain()
+		if server.Shutdown(drain) != nil {
 			cancel()
 			_ = server.Close()
 		}

@@ -46,7 +46,7 @@ func say(w http.ResponseWriter, code int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(code)
-	_, _ = io.WriteString(w, text+"\n") // who does not wait for the answer does not get it
+	_, _ = io.WriteString(w, text+"\n") // a client that has gone gets no answer
 }
 
 // Run serves l until ctx ends. The error is that of ctx, or of l.

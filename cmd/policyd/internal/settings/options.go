@@ -91,7 +91,7 @@ func (l *Loaded) SecondOpinion(log *slog.Logger) (stub.Options, bool) {
 	return o, l.DNS.SecondOpinion != ""
 }
 
-// SharedFleet returns the options of the fleet, but for what is shared, and false if nothing is.
+// SharedFleet returns the options of the fleet without the shared stores, and false if nothing is shared.
 func (l *Loaded) SharedFleet(log *slog.Logger) (fleet.Options, bool) {
 	return fleet.Options{
 		URL: l.Fleet.URL, Keys: l.FleetKeys, Prefix: l.Fleet.Prefix, Pull: durationOf(l.Fleet.Pull), Log: log,
