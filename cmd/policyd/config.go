@@ -129,9 +129,7 @@ Exit status: 0, 2 the settings have a mistake.`,
 				return failed(err)
 			}
 			if asJSON {
-				e := json.NewEncoder(cmd.OutOrStdout())
-				e.SetIndent("", "  ")
-				return failed(e.Encode(l.Settings))
+				return failed(encodeIndented(cmd.OutOrStdout(), l.Settings))
 			}
 			_, err = fmt.Fprint(cmd.OutOrStdout(), l.TOML())
 			return failed(err)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -91,9 +90,7 @@ func examine(cmd *cobra.Command, c *common, f doctorFlags) error {
 	report := doctor.Examine(cmd.Context(), o)
 	out := cmd.OutOrStdout()
 	if f.json {
-		e := json.NewEncoder(out)
-		e.SetIndent("", "  ")
-		err = e.Encode(report)
+		err = encodeIndented(out, report)
 	} else {
 		err = report.Text(out, palette(out))
 	}

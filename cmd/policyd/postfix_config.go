@@ -64,7 +64,11 @@ Exit status: 0, 1 no Postfix is installed or it is too old, 2 usage or settings.
 			case asJSON:
 				err = encodeIndented(out, lines)
 			case commands:
-				err = writeCommands(out, lines.Commands)
+				for _, c := range lines.Commands {
+					if err == nil {
+						_, err = fmt.Fprintln(out, c)
+					}
+				}
 			default:
 				err = writeLines(out, lines)
 			}
@@ -101,16 +105,6 @@ func writeLines(w io.Writer, l doctor.Lines) error {
 	part("master.cf", "add at the end", l.Master)
 	part("transport_own", "a new file: one line per domain of this site", l.Own)
 	b.WriteString("# then: postfix check && postfix reload && policyd doctor\n")
-	_, err := io.WriteString(w, b.String())
-	return err
-}
-
-// writeCommands writes one command per line.
-func writeCommands(w io.Writer, commands []string) error {
-	var b strings.Builder
-	for _, c := range commands {
-		b.WriteString(c + "\n")
-	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }

@@ -13,18 +13,13 @@ const (
 
 // watchClock logs when the clock of this machine has been set, until ctx ends.
 func (d *Daemon) watchClock(ctx context.Context) error {
-	tick := time.NewTicker(clockLook)
-	defer tick.Stop()
-	for last := time.Now(); ; {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
-		}
+	last := time.Now()
+	return every(ctx, clockLook, func() error {
 		now := time.Now()
 		d.noteClock(now.Round(0).Sub(last.Round(0)), now.Sub(last)) // without the monotonic readings, and with them
 		last = now
-	}
+		return nil
+	})
 }
 
 // noteClock logs a step of the wall clock: a difference between its progress and the time that has passed.

@@ -47,20 +47,14 @@ func (d *Daemon) watchdog(ctx context.Context) error {
 		<-ctx.Done()
 		return ctx.Err()
 	}
-	tick := time.NewTicker(interval / 2)
-	defer tick.Stop()
-	for {
+	return every(ctx, interval/2, func() error {
 		if d.works(ctx, interval/2) {
 			d.notify.send(daemon.SdNotifyWatchdog)
 		} else {
 			d.log.Error("daemon does not answer its own lookup; not notifying the watchdog")
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
-		}
-	}
+		return nil
+	})
 }
 
 // works looks up a key that is answered without any query.

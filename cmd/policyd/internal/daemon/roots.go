@@ -13,15 +13,8 @@ const rootsInterval = 2 * time.Second
 
 // watchRoots reads the root certificates again when their files change, until ctx ends.
 func (d *Daemon) watchRoots(ctx context.Context) error {
-	tick := time.NewTicker(rootsInterval)
-	defer tick.Stop()
 	var failures oncelog.Limiter
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
-		}
+	return every(ctx, rootsInterval, func() error {
 		// A file system that does not answer must not delay the end of the daemon.
 		changed := make(chan bool, 1)
 		go func() { changed <- d.loaded.Load().RootsChanged() }()
@@ -30,7 +23,7 @@ func (d *Daemon) watchRoots(ctx context.Context) error {
 			return ctx.Err()
 		case yes := <-changed:
 			if !yes {
-				continue
+				return nil
 			}
 		}
 		if err := d.reloadRoots(); err != nil {
@@ -38,7 +31,8 @@ func (d *Daemon) watchRoots(ctx context.Context) error {
 				d.log.Warn("root certificates changed and cannot be used; keeping the previous ones", "times", times, "err", err)
 			}
 		}
-	}
+		return nil
+	})
 }
 
 // reloadRoots applies the root certificates as they are on disk now. Without any, the previous ones stay: an update of the

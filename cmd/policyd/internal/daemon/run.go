@@ -87,6 +87,22 @@ func (d *Daemon) serve(l net.Listener) error {
 	return fmt.Errorf("the listener at %s failed: %w", l.Addr(), err)
 }
 
+// every calls f now and then at an interval, until ctx ends or f returns an error.
+func every(ctx context.Context, interval time.Duration, f func() error) error {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		if err := f(); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
 // errSlowEnd is the error of within when the time is over.
 var errSlowEnd = errors.New("deadline exceeded")
 

@@ -22,29 +22,22 @@ var ErrLostSocket = errors.New("a socket of systemd can no longer be reached")
 // whileReachable returns the error when clients can no longer reach a listener at its path, and that of ctx when ctx
 // ends before.
 func whileReachable(ctx context.Context, l *unixsock.Listener, interval time.Duration) error {
-	tick := time.NewTicker(interval)
-	defer tick.Stop()
-	for lost := false; ; {
+	lost := false
+	return every(ctx, interval, func() error {
 		err := l.Reachable()
 		if err != nil && lost {
 			return err
 		}
 		lost = err != nil
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
-		}
-	}
+		return nil
+	})
 }
 
 // watchSockets repairs unix sockets whose path no longer leads to them, until ctx ends. A socket of its own is made
 // again and served; for one of systemd it returns ErrLostSocket if a service manager can restart the process.
 func (d *Daemon) watchSockets(ctx context.Context, serve func(net.Listener)) error {
-	tick := time.NewTicker(d.interval)
-	defer tick.Stop()
 	lost := map[net.Listener]bool{}
-	for {
+	return every(ctx, d.interval, func() error {
 		for _, l := range d.listening.list() {
 			u, ok := l.(*unixsock.Listener)
 			if !ok {
@@ -64,12 +57,8 @@ func (d *Daemon) watchSockets(ctx context.Context, serve func(net.Listener)) err
 				return fmt.Errorf("%w: %w", ErrLostSocket, err)
 			}
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
-		}
-	}
+		return nil
+	})
 }
 
 // replace makes a unix socket again and serves it in place of old.
