@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/policyd/policyd/internal/address"
 	"github.com/policyd/policyd/internal/check/report"
 	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/internal/smtptls"
@@ -80,7 +81,7 @@ func (d *domain) skip(a netip.Addr) string {
 	switch {
 	case d.o.IPv4 && !d.o.IPv6 && !a.Is4(), d.o.IPv6 && !d.o.IPv4 && a.Is4():
 		return "another address family was asked for"
-	case d.o.Careful && !d.o.Special && special(a):
+	case d.o.Careful && !d.o.Special && address.Special(a):
 		return "a special-purpose address"
 	}
 	return ""

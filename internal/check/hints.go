@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"net"
 	"strconv"
 	"strings"
@@ -100,7 +101,7 @@ func (d *domain) hintTLSA(h *host) {
 
 // commands returns posttls-finger(1) commands that repeat the tests manually.
 func (d *domain) commands() {
-	roots := orElse(d.o.CAFile, "/etc/ssl/certs/ca-certificates.crt")
+	roots := cmp.Or(d.o.CAFile, "/etc/ssl/certs/ca-certificates.crt")
 	for _, h := range d.hosts {
 		for _, t := range h.heard {
 			if t.skipped != "" {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/policyd/policyd/internal/address"
 	"github.com/policyd/policyd/internal/check/report"
 	"github.com/policyd/policyd/internal/dane"
 	"github.com/policyd/policyd/internal/dns"
@@ -85,7 +86,7 @@ func (d *domain) judgeAddresses(h *host) {
 		return
 	}
 	for _, a := range h.addrs {
-		if special(a) {
+		if address.Special(a) {
 			d.find("address-special", about{host: h.Host.Host, addr: a}, "the address does not belong to the public Internet")
 		}
 	}

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -47,7 +48,7 @@ func (d *domain) showResolver() {
 	st := d.o.DNS.State()
 	d.Resolver = report.Resolver{Servers: append([]string{}, st.Servers...), Result: st.Result.String(), Reason: text.Printable(st.Reason)}
 	if st.Result != stub.Validating {
-		d.find("resolver-not-validating", about{}, "the resolver is "+d.Resolver.Result+": "+orElse(d.Resolver.Reason, "no reason is known"))
+		d.find("resolver-not-validating", about{}, "the resolver is "+d.Resolver.Result+": "+cmp.Or(d.Resolver.Reason, "no reason is known"))
 	}
 }
 
@@ -56,7 +57,7 @@ func (d *domain) lookUpMX(ctx context.Context) bool {
 	q := dns.Question{Name: d.Domain, Type: dns.TypeMX}
 	rrset, err := d.o.Resolver.Lookup(ctx, q, dns.Effort{})
 	if err != nil {
-		d.RRset.Error = reason(err)
+		d.RRset.Error = policy.Cause(err)
 		d.TLSPolicy.Text = "MX lookup for " + d.Domain + " failed: " + d.RRset.Error
 		if bogus(err) {
 			d.DNSSEC = "bogus"
@@ -189,7 +190,7 @@ func (d *domain) lookUpAddresses(ctx context.Context, h *host) {
 	}{{dns.TypeA, &h.A}, {dns.TypeAAAA, &h.AAAA}} {
 		rrset, err := d.o.Resolver.Lookup(ctx, dns.Question{Name: h.Host.Host, Type: family.t}, dns.Effort{})
 		if err != nil {
-			h.AddressError = family.t.String() + ": " + reason(err)
+			h.AddressError = family.t.String() + ": " + policy.Cause(err)
 			if bogus(err) {
 				*family.state = "bogus"
 			}
@@ -251,7 +252,7 @@ func (d *domain) lookUpContext(ctx context.Context) {
 func (d *domain) announcement(ctx context.Context) report.MTASTS {
 	txt, err := d.o.Resolver.Lookup(ctx, dns.Question{Name: "_mta-sts." + d.Domain, Type: dns.TypeTXT}, dns.Effort{})
 	if err != nil {
-		return report.MTASTS{State: "failed", Why: reason(err)}
+		return report.MTASTS{State: "failed", Why: policy.Cause(err)}
 	}
 	for _, record := range txt.TXT() {
 		if id, err := mtasts.ParseRecord(record); err == nil {
@@ -289,7 +290,7 @@ func (d *domain) answer(ctx context.Context) {
 // with special-purpose addresses, or with too many.
 func (d *domain) verdict26(h *host) probe.Verdict {
 	switch spoken := h.spoken(true); {
-	case !d.o.Special && slices.ContainsFunc(h.addrs, special), len(h.addrs) > probe.MaxAddresses:
+	case !d.o.Special && slices.ContainsFunc(h.addrs, address.Special), len(h.addrs) > probe.MaxAddresses:
 		return probe.Verdict{State: probe.Closed, Cause: smtptls.AddressNotAllowed}
 	case len(spoken) > 0:
 		return probe.Judge(spoken)
@@ -310,26 +311,8 @@ func showTLSA(r dane.Result) report.TLSA {
 	return shown
 }
 
-// special reports whether an address is not one of the public Internet.
-func special(a netip.Addr) bool { return address.Special(a) }
-
 // bogus reports whether the resolver said that validation failed.
 func bogus(err error) bool {
 	failed, ok := errors.AsType[*dns.Error](err)
 	return ok && failed.Bogus
-}
-
-// reason returns what failed in a lookup, without the question.
-func reason(err error) string {
-	if failed, ok := errors.AsType[*dns.Error](err); ok {
-		return text.Printable(failed.Reason)
-	}
-	return text.Printable(err.Error())
-}
-
-func orElse(s, otherwise string) string {
-	if s == "" {
-		return otherwise
-	}
-	return s
 }

@@ -81,7 +81,7 @@ func certificate(s *smtptls.Session, at time.Time) *report.Certificate {
 		path = s.Chain
 	}
 	for _, link := range path {
-		c.Chain = append(c.Chain, nameOf(link))
+		c.Chain = append(c.Chain, smtptls.NameOf(link))
 	}
 	return c
 }
@@ -90,17 +90,6 @@ func certificate(s *smtptls.Session, at time.Time) *report.Certificate {
 func daysLeft(end, at time.Time) int {
 	const day = 24 * time.Hour
 	return int(math.Floor(float64(end.Sub(at)) / float64(day)))
-}
-
-// nameOf is what people call a certificate.
-func nameOf(c *x509.Certificate) string {
-	switch {
-	case c.Subject.CommonName != "":
-		return text.Printable(c.Subject.CommonName)
-	case len(c.DNSNames) > 0:
-		return text.Printable(c.DNSNames[0])
-	}
-	return text.Printable(c.Subject.String())
 }
 
 func keyName(c *x509.Certificate) string {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -49,11 +50,8 @@ func (c Commands) Parameters(ctx context.Context, names ...string) (map[string]s
 		return nil, err
 	}
 	values := map[string]string{}
-	for line := range strings.Lines(out) {
-		name, value, ok := strings.Cut(strings.TrimRight(line, "\r\n"), " =")
-		if ok {
-			values[name] = strings.TrimSpace(value)
-		}
+	for name, value := range assignments(out) {
+		values[name] = value
 	}
 	for _, name := range names {
 		if _, ok := values[name]; !ok {
@@ -61,6 +59,18 @@ func (c Commands) Parameters(ctx context.Context, names ...string) (map[string]s
 		}
 	}
 	return values, nil
+}
+
+// assignments yields the lines such as "name = value" that postconf(1) prints.
+func assignments(text string) iter.Seq2[string, string] {
+	return func(yield func(name, value string) bool) {
+		for line := range strings.Lines(text) {
+			name, value, ok := strings.Cut(strings.TrimSpace(line), " =")
+			if ok && !yield(name, strings.TrimSpace(value)) {
+				return
+			}
+		}
+	}
 }
 
 // Show returns what postconf(1) prints.

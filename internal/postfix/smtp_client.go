@@ -39,7 +39,7 @@ type Client struct {
 	mu      sync.Mutex // guards what follows
 	read    time.Time
 	helo    string
-	fingers map[bool]*smtptls.Finger // for implicit TLS, and for STARTTLS; empty without posttls-finger
+	fingers map[bool]*finger // for implicit TLS, and for STARTTLS; empty without posttls-finger
 	warned  bool
 }
 
@@ -73,10 +73,14 @@ func (c *Client) Ask(ctx context.Context, d smtptls.Dialogue) smtptls.Opinion {
 	switch {
 	case finger == nil:
 		return smtptls.Opinion{}
-	case len(finger.Args) == 0:
+	case len(finger.args) == 0:
 		return smtptls.Opinion{Verdict: smtptls.NoVerdict, Why: "Postfix has no root certificates: set smtp_tls_CAfile"}
 	}
-	return finger.Ask(ctx, d)
+	if c.slots.Acquire(ctx, 1) != nil {
+		return smtptls.Opinion{Verdict: smtptls.NoVerdict, Why: "deadline exceeded"}
+	}
+	defer c.slots.Release(1)
+	return finger.ask(ctx, d)
 }
 
 // refresh reads the settings of Postfix if they are old; c.mu is held. A setting that cannot be read stays as it was.
@@ -113,19 +117,18 @@ func (c *Client) readSettings(ctx context.Context, commands Commands) error {
 		return err
 	}
 	onPort26 := maps.Clone(values)
-	for line := range strings.Lines(services) {
-		if option, ok := strings.CutPrefix(line, c.o.Transport+"/unix/"); ok {
-			name, value, _ := strings.Cut(option, "=")
-			onPort26[strings.TrimSpace(name)] = strings.TrimSpace(value)
+	for option, value := range assignments(services) {
+		if name, ok := strings.CutPrefix(option, c.o.Transport+"/unix/"); ok {
+			onPort26[name] = value
 		}
 	}
 	c.helo = onPort26["smtp_helo_name"]
 	c.fingers = nil // without posttls-finger the Go client judges alone
 	if path, err := exec.LookPath(filepath.Join(filepath.Dir(commands.Postconf), "posttls-finger")); err == nil {
 		env := commands.environment()
-		c.fingers = map[bool]*smtptls.Finger{
-			true:  {Path: path, Args: c.fingerArgs(onPort26), Env: env, Slots: c.slots},
-			false: {Path: path, Args: c.fingerArgs(values), Env: env, Slots: c.slots},
+		c.fingers = map[bool]*finger{
+			true:  {path: path, args: c.fingerArgs(onPort26), env: env},
+			false: {path: path, args: c.fingerArgs(values), env: env},
 		}
 	}
 	return nil

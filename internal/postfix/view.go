@@ -166,19 +166,15 @@ func (v *view) addOverrides(ctx context.Context, c Commands) error {
 	if err != nil {
 		return err
 	}
-	for line := range strings.Lines(text) {
-		name, value, ok := strings.Cut(strings.TrimSpace(line), " =")
-		fields := strings.Split(name, "/")
-		parameter := fields[len(fields)-1]
-		if ok && slices.Contains(nexthopParameters(), parameter) {
+	for name, value := range assignments(text) {
+		parameter := name[strings.LastIndexByte(name, '/')+1:]
+		if slices.Contains(nexthopParameters(), parameter) {
 			v.addRelays(c, parameter, value)
 		}
-		for _, known := range listParameters() {
-			if ok && parameter == known && strings.TrimSpace(value) != "" {
-				l := list{parameter: name, parents: known == "relay_domains", below: known == "relay_domains"}
-				if err := v.addList(c, l, value); err != nil {
-					return err
-				}
+		if slices.Contains(listParameters(), parameter) && value != "" {
+			below := parameter == "relay_domains"
+			if err := v.addList(c, list{parameter: name, parents: below, below: below}, value); err != nil {
+				return err
 			}
 		}
 	}

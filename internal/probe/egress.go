@@ -3,7 +3,6 @@ package probe
 import (
 	"log/slog"
 	"net/netip"
-	"time"
 
 	"github.com/policyd/policyd/internal/address"
 	"github.com/policyd/policyd/internal/smtptls"
@@ -19,25 +18,10 @@ const (
 // egress collects the signs that the port is filtered on our side.
 type egress struct {
 	suspects map[netip.Prefix]string // the network of a host that timed out, and its name
-	since    time.Time               // when the port was first found filtered; zero: it is not
+	filtered bool
 }
 
-// Egress reports whether the port appears to be blocked on our side.
-type Egress struct {
-	Filtered bool
-	// Since is when that was first seen.
-	Since time.Time
-	// Hosts is the number of hosts that have timed out since a connection last succeeded.
-	Hosts int
-}
-
-// Egress returns what is known about our own side.
-func (p *Prober) Egress() Egress {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return Egress{Filtered: !p.egress.since.IsZero(), Since: p.egress.since, Hosts: p.egress.hosts()}
-}
-
+// hosts is the number of hosts that have timed out since a connection last succeeded.
 func (e *egress) hosts() int {
 	names := map[string]bool{}
 	for _, name := range e.suspects {
@@ -48,11 +32,11 @@ func (e *egress) hosts() int {
 
 // judgeEgress counts a probe for or against a filter on our side; p.mu is held. An accepted connection, whatever came
 // of it, shows that the port gets through. A refusal is an answer and counts for neither: only silence is suspicious.
-func (p *Prober) judgeEgress(name string, f finding, now time.Time) {
+func (p *Prober) judgeEgress(name string, f finding) {
 	e := &p.egress
 	log := p.options.Logger.With(slog.Int("port", int(p.options.Port)))
 	if f.connected {
-		if !e.since.IsZero() {
+		if e.filtered {
 			log.Info("outbound connections to the port of implicit TLS succeed again")
 			p.rates.slow(false)
 		}
@@ -73,8 +57,8 @@ func (p *Prober) judgeEgress(name string, f finding, now time.Time) {
 	if len(e.suspects) < egressMost {
 		e.suspects[where] = name
 	}
-	if e.since.IsZero() && e.hosts() >= egressSuspects && p.known[kind(true)].Len() == 0 {
-		e.since = now
+	if !e.filtered && e.hosts() >= egressSuspects && p.known[opened].Len() == 0 {
+		e.filtered = true
 		p.rates.slow(true)
 		log.Warn("outbound port of implicit TLS appears to be blocked; all mail uses port 25 under its TLS policy", slog.Int("hosts", e.hosts()))
 	}

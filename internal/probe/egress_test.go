@@ -24,12 +24,11 @@ func TestEgressFilter(t *testing.T) {
 		t.Parallel()
 		run(t, func(t *testing.T, w *world, p *Prober) {
 			ask(p, w, 0, 4, silent)
-			require.False(t, p.Egress().Filtered)
+			require.False(t, p.Stats().EgressFiltered)
 			ask(p, w, 120, 5, silent)
-			require.True(t, p.Egress().Filtered)
 			require.True(t, p.Stats().EgressFiltered)
-			require.Equal(t, 9, p.Egress().Hosts)
-			require.False(t, p.Egress().Since.IsZero())
+			require.True(t, p.Stats().EgressFiltered)
+			require.Equal(t, 9, p.egress.hosts())
 			require.Equal(t, 1, w.log.Count(noticed), "once")
 
 			before := w.hosts()
@@ -42,7 +41,7 @@ func TestEgressFilter(t *testing.T) {
 
 			pass(time.Hour) // those that wait have their turn first
 			ask(p, w, 210, 1, plain)
-			require.False(t, p.Egress().Filtered, "a connection that is taken shows that the port gets through")
+			require.False(t, p.Stats().EgressFiltered, "a connection that is taken shows that the port gets through")
 			require.Equal(t, 1, w.log.Count(cleared))
 		})
 	})
@@ -54,7 +53,7 @@ func TestEgressFilter(t *testing.T) {
 				p.Want(mxn(i))
 			}
 			pass(10 * time.Minute)
-			require.False(t, p.Egress().Filtered)
+			require.False(t, p.Stats().EgressFiltered)
 		})
 	})
 	t.Run("nor does one host of many addresses", func(t *testing.T) {
@@ -64,23 +63,23 @@ func TestEgressFilter(t *testing.T) {
 				w.host(mx, silent, fmt.Sprintf("8.8.%d.1", i+1))
 				p.Probe(t.Context(), mx)
 			}
-			require.Equal(t, 1, p.Egress().Hosts)
-			require.False(t, p.Egress().Filtered)
+			require.Equal(t, 1, p.egress.hosts())
+			require.False(t, p.Stats().EgressFiltered)
 		})
 	})
 	t.Run("a refusal is an answer", func(t *testing.T) {
 		t.Parallel()
 		run(t, func(t *testing.T, w *world, p *Prober) {
 			ask(p, w, 0, 120, refusing)
-			require.False(t, p.Egress().Filtered)
-			require.Zero(t, p.Egress().Hosts)
+			require.False(t, p.Stats().EgressFiltered)
+			require.Zero(t, p.egress.hosts())
 		})
 	})
 	t.Run("the host wanted last does not wait for 120 silent ones", func(t *testing.T) {
 		t.Parallel()
 		run(t, func(t *testing.T, w *world, p *Prober) {
 			ask(p, w, 0, 9, silent)
-			require.True(t, p.Egress().Filtered)
+			require.True(t, p.Stats().EgressFiltered)
 			w.host(mx, good, "8.8.8.8")
 			p.Want(mx)
 			for i := range 120 {
@@ -91,7 +90,7 @@ func TestEgressFilter(t *testing.T) {
 			p.Want(mx) // the next mail to it
 			pass(time.Minute)
 			require.Equal(t, Open, p.Verdict(mx).State)
-			require.False(t, p.Egress().Filtered)
+			require.False(t, p.Stats().EgressFiltered)
 		})
 	})
 	t.Run("nor any number while a host is open", func(t *testing.T) {
@@ -101,14 +100,14 @@ func TestEgressFilter(t *testing.T) {
 			p.Want(mx)
 			pass(time.Second)
 			ask(p, w, 50, 10, silent)
-			require.False(t, p.Egress().Filtered)
+			require.False(t, p.Stats().EgressFiltered)
 		})
 	})
 	t.Run("nor hosts that take the connection and break their promise", func(t *testing.T) {
 		t.Parallel()
 		run(t, func(t *testing.T, w *world, p *Prober) {
 			ask(p, w, 60, 10, plain)
-			require.False(t, p.Egress().Filtered)
+			require.False(t, p.Stats().EgressFiltered)
 		})
 	})
 }

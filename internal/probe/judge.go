@@ -80,9 +80,9 @@ func Addresses(ctx context.Context, res dns.Resolver, host string) ([]netip.Addr
 	return all, nil
 }
 
-// examine probes one host: every address it has, or none.
-func (p *Prober) examine(ctx context.Context, name string, set *settings) finding {
-	addrs, err := Addresses(ctx, set.Resolver, name)
+// examine probes one host: every address it has, or none. limited is set for a probe that keeps to the rates.
+func (p *Prober) examine(ctx context.Context, name string, o *Options, limited bool) finding {
+	addrs, err := Addresses(ctx, o.Resolver, name)
 	if err != nil {
 		return unknown("the addresses could not be looked up: " + reason(err))
 	}
@@ -91,15 +91,15 @@ func (p *Prober) examine(ctx context.Context, name string, set *settings) findin
 	}
 	// One special address among others closes the host: the others alone are not "every address", and Postfix
 	// would connect to this one too.
-	if _, special := address.Split(addrs); !set.Special && len(special) > 0 {
+	if _, special := address.Split(addrs); !o.Special && len(special) > 0 {
 		return closed(smtptls.AddressNotAllowed, "special-purpose addresses are not allowed: "+address.Join(special))
 	}
 	if len(addrs) > MaxAddresses {
 		return closed(smtptls.AddressNotAllowed, fmt.Sprintf("the host has %d addresses, over %d", len(addrs), MaxAddresses))
 	}
-	if set.limited {
+	if limited {
 		connections := addrs
-		if set.Postfix != nil {
+		if o.Postfix != nil {
 			connections = append(slices.Clone(addrs), addrs...) // it connects once more to each
 		}
 		if late := p.rates.admit(ctx, connections); late > 0 {
@@ -112,8 +112,8 @@ func (p *Prober) examine(ctx context.Context, name string, set *settings) findin
 	for i, a := range addrs {
 		group.Go(func() (err error) {
 			heard[i], err = p.hear(ctx, smtptls.Dialogue{
-				Host: name, Addr: netip.AddrPortFrom(a, set.Port), Implicit: true, Helo: set.Helo, Roots: set.Roots, Postfix: set.Postfix,
-			}, set.Logger)
+				Host: name, Addr: netip.AddrPortFrom(a, o.Port), Implicit: true, Helo: o.Helo, Roots: o.Roots, Postfix: o.Postfix,
+			}, o.Logger)
 			return err
 		})
 	}

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"cmp"
 	"container/list"
 	"context"
 	"crypto/x509"
@@ -59,12 +60,6 @@ type Event struct {
 	Took    time.Duration
 }
 
-// settings are the effective Options. limited is set for probes that keep to the rates.
-type settings struct {
-	Options
-	limited bool
-}
-
 // Prober knows the verdicts. Make one with New and Run it.
 type Prober struct {
 	talk  func(context.Context, smtptls.Dialogue) smtptls.Transcript
@@ -74,16 +69,14 @@ type Prober struct {
 	ready chan struct{} // a token where a host may be waiting in a queue
 	dirty chan struct{} // a token where a verdict has changed since it was saved
 
-	mu         sync.Mutex // guards what follows, and every host
-	options    Options
-	generation int // of the options: the result of a probe under other options is discarded
-	hosts      map[string]*host
-	known      [2]*list.List // all hosts, the one wanted last first: those that are open, and the rest
-	due        schedule
-	queues     [2]*list.List // hosts waiting for a worker, oldest first: those that were open, and the rest
-	egress     egress
-	closed     int // hosts whose last verdict is Closed
-	counters   counters
+	mu       sync.Mutex // guards what follows, and every host
+	options  Options
+	hosts    map[string]*host
+	known    [2]*list.List // all hosts by kind, the one wanted last first
+	due      schedule
+	queues   [2]*list.List // hosts waiting for a worker by kind, oldest first
+	egress   egress
+	counters counters
 
 	news    *rate.Limiter // lines in the log: remote parties choose the hosts
 	unsaved atomic.Bool   // the verdicts could not be saved last time
@@ -105,9 +98,7 @@ type host struct {
 	due     time.Time     // when it goes to the queue; zero: it is not wanted
 	index   int           // in the schedule; -1 if it is not there
 	place   *list.Element // in known
-	open    bool          // which list place is in
 	waiting *list.Element // in a queue, or nil
-	urgent  bool          // which queue waiting is in
 	flight  *flight       // the probe under way, or nil
 }
 
@@ -149,10 +140,9 @@ func (p *Prober) Configure(o Options) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	before := p.options
-	o.StateDir = firstOf(before.StateDir, o.StateDir)
+	o.StateDir = cmp.Or(before.StateDir, o.StateDir)
 	p.options = o
-	if before.Port != 0 && (before.Port != o.Port || before.Special != o.Special || !sameRoots(before.Roots, o.Roots)) {
-		p.generation++
+	if before.Port != 0 && (before.Port != o.Port || before.Special != o.Special || !before.Roots.Equal(o.Roots)) {
 		for _, h := range p.hosts {
 			p.forget(h)
 		}
@@ -161,20 +151,6 @@ func (p *Prober) Configure(o Options) error {
 		signal(p.dirty)
 	}
 	return nil
-}
-
-func firstOf(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
-}
-
-func sameRoots(a, b *x509.CertPool) bool {
-	if a == nil || b == nil {
-		return a == b
-	}
-	return a.Equal(b)
 }
 
 // hostName returns the name under which a host is known, and false for what makes no promise about the port.
@@ -214,7 +190,7 @@ func (p *Prober) Want(name string) {
 		h = p.add(name, now)
 	}
 	h.asked = now
-	p.known[kind(h.open)].MoveToFront(h.place)
+	p.known[h.kind()].MoveToFront(h.place)
 	h.used = h.used || h.valid(now).State == Open
 	p.plan(h, now)
 }
@@ -237,16 +213,16 @@ func (h *host) valid(now time.Time) Verdict {
 // among those that are not open, unless most of them are open.
 func (p *Prober) add(name string, now time.Time) *host {
 	if len(p.hosts) >= maxHosts {
-		victims := p.known[kind(false)]
-		if victims.Len() == 0 || p.known[kind(true)].Len() > maxHosts*3/4 {
-			victims = p.known[kind(true)]
+		victims := p.known[others]
+		if victims.Len() == 0 || p.known[opened].Len() > maxHosts*3/4 {
+			victims = p.known[opened]
 		}
 		if h, ok := victims.Back().Value.(*host); ok {
 			p.forget(h)
 		}
 	}
 	h := &host{name: name, asked: now, index: -1}
-	h.place = p.known[kind(false)].PushFront(h)
+	h.place = p.known[others].PushFront(h)
 	p.hosts[name] = h
 	return h
 }
@@ -254,20 +230,23 @@ func (p *Prober) add(name string, now time.Time) *host {
 // forget makes a host unknown; p.mu is held. What a probe under way finds is thrown away.
 func (p *Prober) forget(h *host) {
 	delete(p.hosts, h.name)
-	if h.verdict.State == Closed {
-		p.closed--
-	}
-	p.known[kind(h.open)].Remove(h.place)
+	p.known[h.kind()].Remove(h.place)
 	p.unschedule(h)
 	p.unqueue(h)
 }
 
-// kind is the list of a pair: 0 for hosts that are or were open, 1 for the rest.
-func kind(open bool) int {
-	if open {
-		return 0
+// The kinds of hosts: those whose last probe found them open, and the rest.
+const (
+	opened = iota
+	others
+)
+
+// kind is the list of a pair that a host belongs to. It changes in settle only, while the host waits in no queue.
+func (h *host) kind() int {
+	if h.verdict.State == Open {
+		return opened
 	}
-	return 1
+	return others
 }
 
 // signal leaves a token, if there is none.

@@ -105,10 +105,11 @@ func TestEndOfAnEgressFilter(t *testing.T) {
 				w.host(mxn(i), silent, fmt.Sprintf("9.9.%d.1", i))
 				p.Probe(t.Context(), mxn(i))
 			}
-			require.True(t, p.Egress().Filtered)
+			require.True(t, p.Stats().EgressFiltered)
 			require.Less(t, p.rates.all.Limit(), p.rates.rest.Limit())
 			end(t, w, p)
-			require.Equal(t, Egress{}, p.Egress())
+			require.False(t, p.Stats().EgressFiltered)
+			require.Zero(t, p.egress.hosts())
 			require.InDelta(t, 10, float64(p.rates.all.Limit()), 0.001)
 		})
 	}

@@ -101,17 +101,17 @@ func (p *Prober) Probe(ctx context.Context, name string) Verdict {
 // probe probes a host whose probe has begun, and ends it.
 func (p *Prober) probe(ctx context.Context, h *host, limited bool) Verdict {
 	p.mu.Lock()
-	set, generation := &settings{Options: p.options, limited: limited}, p.generation
+	o := p.options
 	p.mu.Unlock()
 	began := time.Now()
-	f := p.examine(ctx, h.name, set)
+	f := p.examine(ctx, h.name, &o, limited)
 	now := wallClock()
 
 	p.mu.Lock()
 	event := Event{Host: h.name, Verdict: f.verdict.dated(now)}
-	if generation == p.generation && p.hosts[h.name] == h {
+	if p.hosts[h.name] == h { // otherwise it was forgotten, because of other options or of other hosts
 		event = p.settle(h, f, now)
-		p.judgeEgress(h.name, f, now)
+		p.judgeEgress(h.name, f)
 	}
 	event.Took = time.Since(began)
 	p.counters.count(event.Verdict)
@@ -124,7 +124,7 @@ func (p *Prober) probe(ctx context.Context, h *host, limited bool) Verdict {
 		p.plan(h, now)
 	}
 	p.mu.Unlock()
-	p.tell(set, event)
+	p.tell(&o, event)
 	return event.Verdict
 }
 
@@ -141,16 +141,16 @@ func (p *Prober) hear(ctx context.Context, d smtptls.Dialogue, log *slog.Logger)
 }
 
 // tell logs and reports a probe that has ended.
-func (p *Prober) tell(set *settings, e Event) {
-	if set.Observe != nil {
-		set.Observe(e)
+func (p *Prober) tell(o *Options, e Event) {
+	if o.Observe != nil {
+		o.Observe(e)
 	}
 	level := slog.LevelDebug
 	if e.Changed && p.news.Allow() {
 		level = slog.LevelInfo
 	}
-	set.Logger.LogAttrs(context.Background(), level, "port of implicit TLS probed",
-		slog.String("mx", e.Host), slog.Int("port", int(set.Port)), slog.String("status", e.Verdict.State.String()),
+	o.Logger.LogAttrs(context.Background(), level, "port of implicit TLS probed",
+		slog.String("mx", e.Host), slog.Int("port", int(o.Port)), slog.String("status", e.Verdict.State.String()),
 		slog.String("cause", string(e.Verdict.Cause)), slog.String("reason", e.Verdict.Why),
 		slog.Bool("changed", e.Changed), slog.Duration("dur", e.Took.Round(time.Millisecond)))
 }

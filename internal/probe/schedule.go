@@ -26,7 +26,7 @@ const (
 // plan schedules the next probe of a host that is being asked for; p.mu is held.
 func (p *Prober) plan(h *host, now time.Time) {
 	if h.waiting != nil {
-		p.queues[kind(h.urgent)].MoveToBack(h.waiting)
+		p.queues[h.kind()].MoveToBack(h.waiting)
 		return
 	}
 	if h.flight != nil {
@@ -84,8 +84,7 @@ func (p *Prober) unschedule(h *host) {
 // the next mail wants it again.
 func (p *Prober) enqueue(h *host) {
 	p.unschedule(h)
-	h.urgent = h.open
-	queue := p.queues[kind(h.urgent)]
+	queue := p.queues[h.kind()]
 	if queue.Len() >= maxQueue {
 		if oldest, ok := queue.Front().Value.(*host); ok {
 			p.unqueue(oldest)
@@ -102,7 +101,7 @@ func (p *Prober) enqueue(h *host) {
 
 func (p *Prober) unqueue(h *host) {
 	if h.waiting != nil {
-		p.queues[kind(h.urgent)].Remove(h.waiting)
+		p.queues[h.kind()].Remove(h.waiting)
 		h.waiting = nil
 	}
 }
@@ -116,7 +115,7 @@ func (p *Prober) take() *host {
 		if last := queue.Back(); last != nil {
 			h, _ := last.Value.(*host)
 			p.begin(h)
-			if p.queues[0].Len()+p.queues[1].Len() > 0 {
+			if p.waiting() > 0 {
 				signal(p.ready)
 			}
 			return h
@@ -175,7 +174,7 @@ func (p *Prober) sweep(now time.Time) time.Duration {
 // settle takes what a probe has found into the books, as far as the host is still known; p.mu is held. It returns
 // the event.
 func (p *Prober) settle(h *host, f finding, now time.Time) Event {
-	before := h.verdict
+	before, kind := h.verdict, h.kind()
 	event := Event{Host: h.name, Verdict: f.verdict.dated(now)}
 	if event.Verdict.State == Open && !now.Before(event.Verdict.Expires) {
 		// The certificate has expired since the handshake.
@@ -201,22 +200,13 @@ func (p *Prober) settle(h *host, f finding, now time.Time) Event {
 			p.scheduleAt(h, h.retry)
 		}
 	}
-	p.closed += closedCount(h.verdict) - closedCount(before)
 	event.Changed = event.Verdict.State != Unknown && (before.State != h.verdict.State || before.Cause != h.verdict.Cause)
-	if open := h.verdict.State == Open; open != h.open {
-		p.known[kind(h.open)].Remove(h.place)
-		h.open = open
-		h.place = p.known[kind(open)].PushFront(h)
+	if h.kind() != kind {
+		p.known[kind].Remove(h.place)
+		h.place = p.known[h.kind()].PushFront(h)
 	}
 	signal(p.dirty)
 	return event
-}
-
-func closedCount(v Verdict) int {
-	if v.State == Closed {
-		return 1
-	}
-	return 0
 }
 
 // schedule is a heap of hosts, the one that is due first on top.

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,6 +16,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/policyd/policyd/internal/regfile"
 	"github.com/policyd/policyd/internal/smtptls"
 )
 
@@ -172,14 +174,13 @@ func (p *Prober) load() {
 		h := p.add(s.Host, s.Asked)
 		h.verdict = v
 		if v.State == Open {
-			p.known[kind(false)].Remove(h.place)
-			h.open, h.early = true, rate.NewLimiter(rate.Every(usedEvery), earlyMost)
-			h.place = p.known[kind(true)].PushFront(h)
+			p.known[others].Remove(h.place)
+			h.early = rate.NewLimiter(rate.Every(usedEvery), earlyMost)
+			h.place = p.known[opened].PushFront(h)
 			continue
 		}
 		h.closedFor = s.BackOff
 		h.retry = v.Checked.Add(s.BackOff)
-		p.closed++
 	}
 }
 
@@ -192,20 +193,15 @@ func removeLeftovers(dir string) {
 }
 
 func readState(path string) (saved, error) {
-	file, err := os.Open(path)
+	content, err := regfile.Read(path)
 	if err != nil {
 		return saved{}, err
 	}
-	defer func() { _ = file.Close() }()
-	what, err := file.Stat()
-	if err != nil {
-		return saved{}, err
-	}
-	if !what.Mode().IsRegular() || what.Size() > maxStateSize {
-		return saved{}, fmt.Errorf("%s is not a regular file of at most %d bytes", path, maxStateSize)
+	if len(content) > maxStateSize {
+		return saved{}, fmt.Errorf("it has more than %d bytes", maxStateSize)
 	}
 	var state saved
-	decoder := json.NewDecoder(io.LimitReader(file, maxStateSize))
+	decoder := json.NewDecoder(bytes.NewReader(content))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&state); err != nil {
 		return saved{}, err

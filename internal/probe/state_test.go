@@ -304,7 +304,7 @@ func TestOrderOfHostsSurvivesARestart(t *testing.T) {
 	require.NoError(t, state.write(o.StateDir))
 	p := w.prober(t, o)
 	var order []string
-	for e := p.known[kind(true)].Front(); e != nil; e = e.Next() {
+	for e := p.known[opened].Front(); e != nil; e = e.Next() {
 		h, ok := e.Value.(*host)
 		require.True(t, ok)
 		order = append(order, h.name)

@@ -41,13 +41,21 @@ type Stats struct {
 func (p *Prober) Stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return Stats{
-		Results: maps.Clone(p.counters.results),
-		Hosts:   len(p.hosts), Open: p.known[kind(true)].Len(), Closed: p.closed,
-		Unknown: p.known[kind(false)].Len() - p.closed,
-		Queue:   p.waiting(), Running: p.counters.running,
-		Dropped: p.counters.dropped, EgressFiltered: !p.egress.since.IsZero(),
+	s := Stats{
+		Results: maps.Clone(p.counters.results), Hosts: len(p.hosts), Queue: p.waiting(), Running: p.counters.running,
+		Dropped: p.counters.dropped, EgressFiltered: p.egress.filtered,
 	}
+	for _, h := range p.hosts {
+		switch h.verdict.State {
+		case Open:
+			s.Open++
+		case Closed:
+			s.Closed++
+		case Unknown:
+			s.Unknown++
+		}
+	}
+	return s
 }
 
 // waiting is how many hosts wait for a worker; p.mu is held.

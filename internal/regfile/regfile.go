@@ -29,7 +29,7 @@ var ErrNotRegular = errors.New("not a regular file")
 // The device /dev/null is an empty file. A path such as /dev/stdin or /dev/fd/3 is a descriptor of this process: it may be a pipe and is read to its end.
 func Read(path string) ([]byte, error) {
 	if ownDescriptor(path) {
-		return readDescriptor(path)
+		return readAll(os.Open(path))
 	}
 	content, err := within(timeout, func() ([]byte, error) { return read(path) })
 	if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -40,14 +40,6 @@ func Read(path string) ([]byte, error) {
 
 func ownDescriptor(path string) bool {
 	return path == "/dev/stdin" || strings.HasPrefix(path, "/dev/fd/") || strings.HasPrefix(path, "/proc/self/fd/")
-}
-
-func readDescriptor(path string) ([]byte, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	return readAll(file, path)
 }
 
 // read opens the file only after stat: to open a device can already change it.
@@ -70,31 +62,27 @@ func read(path string) ([]byte, error) {
 	if info, err = file.Stat(); err == nil {
 		err = regular(path, info)
 	}
-	if err == nil && info.Size() > maxSize {
-		err = tooLarge(path)
-	}
 	if err != nil {
 		_ = file.Close()
 		return nil, err
 	}
-	return readAll(file, path)
+	return readAll(file, nil)
 }
 
-// readAll reads a file to its end and closes it.
-func readAll(file *os.File, path string) ([]byte, error) {
+// readAll reads a file that was opened to its end and closes it.
+func readAll(file *os.File, err error) ([]byte, error) {
+	if err != nil {
+		return nil, err
+	}
 	defer func() { _ = file.Close() }()
 	content, err := io.ReadAll(io.LimitReader(file, maxSize+1))
 	if err == nil && len(content) > maxSize {
-		err = tooLarge(path)
+		err = &fs.PathError{Op: "read", Path: file.Name(), Err: fmt.Errorf("the file has more than %d MiB", maxSize>>20)}
 	}
 	if err != nil {
 		return nil, err
 	}
 	return content, nil
-}
-
-func tooLarge(path string) error {
-	return &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("the file has more than %d MiB", maxSize>>20)}
 }
 
 func regular(path string, info fs.FileInfo) error {

@@ -8,6 +8,7 @@ package smtptls
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -52,7 +53,7 @@ func Talk(ctx context.Context, d Dialogue) Transcript {
 		}
 	}
 	if d.Postfix != nil {
-		d.Helo = orElse(d.Postfix.Helo(ctx), d.Helo)
+		d.Helo = cmp.Or(d.Postfix.Helo(ctx), d.Helo)
 	}
 	c := conversation{Dialogue: d, caller: ctx, t: Transcript{Addr: d.Addr, Implicit: d.Implicit, Began: time.Now()}}
 	limited, cancel := context.WithTimeout(ctx, d.Whole)
@@ -202,7 +203,7 @@ func (c *conversation) certificate() error {
 // ehlo says EHLO. Like smtp(8) it says HELO where EHLO is refused with another code than 421; the server then offers
 // nothing.
 func (c *conversation) ehlo(reply *Reply) error {
-	helo := orElse(c.Helo, literal(c.conn.LocalAddr()))
+	helo := cmp.Or(c.Helo, literal(c.conn.LocalAddr()))
 	err := c.command("EHLO " + helo)
 	if err == nil {
 		err = c.expect(reply)

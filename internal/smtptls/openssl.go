@@ -45,7 +45,7 @@ func (t Trust) rules(chain []*x509.Certificate, v *Verification, at time.Time) e
 	}
 	root := path[len(path)-1]
 	if !bytes.Equal(root.RawSubject, root.RawIssuer) || root.CheckSignature(root.SignatureAlgorithm, root.RawTBSCertificate, root.Signature) != nil {
-		return fmt.Errorf("the trusted certificate %q is not self-signed: OpenSSL requires a root", nameOf(root))
+		return fmt.Errorf("the trusted certificate %q is not self-signed: OpenSSL requires a root", NameOf(root))
 	}
 	for i, c := range path {
 		err := purpose(c, i > 0 || len(path) == 1)
@@ -56,7 +56,7 @@ func (t Trust) rules(chain []*x509.Certificate, v *Verification, at time.Time) e
 			err = issued(c, path[i+1])
 		}
 		if err != nil {
-			return fmt.Errorf("the certificate %q %w", nameOf(c), err)
+			return fmt.Errorf("the certificate %q %w", NameOf(c), err)
 		}
 	}
 	return nil
@@ -200,10 +200,13 @@ func extension(c *x509.Certificate, last int) ([]byte, bool) {
 	return nil, false
 }
 
-// nameOf returns what an administrator calls a certificate.
-func nameOf(c *x509.Certificate) string {
-	if c.Subject.CommonName != "" {
+// NameOf returns what an administrator calls a certificate, in printable ASCII.
+func NameOf(c *x509.Certificate) string {
+	switch {
+	case c.Subject.CommonName != "":
 		return Tidy(c.Subject.CommonName)
+	case len(c.DNSNames) > 0:
+		return Tidy(c.DNSNames[0])
 	}
 	return Tidy(c.Subject.String())
 }
