@@ -200,9 +200,7 @@ func TestWhatCannotBeTestedIsNotBroken(t *testing.T) {
 		l := newLab(t)
 		l.sound("example.com", mx)
 		l.dns.SetValidating(false)
-		stub, err := stub.New(stub.Options{Servers: []string{l.dns.Addr()}})
-		require.NoError(t, err)
-		stub.SelfTest(t.Context())
+		stub := newStub(t, l.dns)
 		l.options.Resolver, l.options.DNS, l.options.Signatures = stub, stub, nil
 		r := l.check("example.com")
 		require.True(t, finding(t, r, "resolver-not-validating").Untested)

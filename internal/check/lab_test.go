@@ -1,6 +1,7 @@
 package check_test
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"slices"
@@ -38,15 +39,27 @@ type lab struct {
 func newLab(t *testing.T) *lab {
 	t.Helper()
 	l := &lab{t: t, dns: dnstest.New(t), ca: smtptest.NewCA(t), smtp: testkit.Port(t), smtps: testkit.Port(t), next: 10}
-	stub, err := stub.New(stub.Options{Servers: []string{l.dns.Addr()}, Timeout: 5 * time.Second})
-	require.NoError(t, err)
-	stub.SelfTest(t.Context())
+	stub := newStub(t, l.dns)
 	l.options = check.Options{
 		Resolver: dnscache.New(stub, dnscache.Options{Epoch: stub.Epoch}), DNS: stub, Signatures: stub,
 		Policy: policy.Options{DANE: true, Port: l.smtps, Transport: "smtps26"},
 		Roots:  l.ca.Roots, Special: true, SMTPPort: l.smtp,
 	}
 	return l
+}
+
+// newStub returns a stub that has tested the server. Its connections are closed when the test ends.
+func newStub(t *testing.T, server *dnstest.Server) *stub.Stub {
+	t.Helper()
+	s, err := stub.New(stub.Options{Servers: []string{server.Addr()}, Timeout: 5 * time.Second})
+	require.NoError(t, err)
+	s.SelfTest(t.Context())
+	t.Cleanup(func() {
+		ended, cancel := context.WithCancel(context.Background())
+		cancel()
+		require.ErrorIs(t, s.Run(ended), context.Canceled)
+	})
+	return s
 }
 
 // addr returns an address that no other receiver uses.
