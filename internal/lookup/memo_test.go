@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -37,8 +38,10 @@ type world struct {
 	verdict map[string]probe.Verdict
 	own     map[string]bool
 	ownAddr map[netip.Addr]bool
-	denial  map[string]*dns.RRset
 	version uint64
+
+	mu     sync.Mutex // guards denial: the questions of a decision are asked at the same time
+	denial map[string]*dns.RRset
 }
 
 func (w *world) Lookup(_ context.Context, q dns.Question, _ dns.Effort) (*dns.RRset, error) {
@@ -52,6 +55,8 @@ func (w *world) Lookup(_ context.Context, q dns.Question, _ dns.Effort) (*dns.RR
 	if r := w.answers[key]; r != nil {
 		return r, nil
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.denial[key] == nil {
 		w.denial[key] = &dns.RRset{Name: q.Name, Owner: q.Name, Type: q.Type, Status: dns.Insecure}
 	}
