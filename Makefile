@@ -171,7 +171,7 @@ image: ## OCI images in dist/ for amd64 and arm64, without a container engine
 $(NFPM): tools/nfpm/go.mod tools/nfpm/main.go
 	cd tools/nfpm && go build -o $(abspath $(NFPM)) .
 
-package-test: $(NFPM) cross ## packages, release and Debian source package in clean Debian trees; root only
+package-test: $(NFPM) cross image ## packages, release and Debian source package in clean Debian trees; root only
 	@packaging/install-deps
 	go test -tags e2e -count=1 -timeout 20m -v ./packaging/...
 
