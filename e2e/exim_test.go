@@ -72,6 +72,7 @@ begin retry
 		return string(after[len(before):])
 	}
 	m.check(t, send, mtaLog{
+		waits: ` == .* defer \(`,
 		verified: func(host string) string {
 			return `=> .* T=smtp_secure H=` + regexp.QuoteMeta(host) + ` .* X=\S+ CV=yes`
 		},
@@ -136,7 +137,10 @@ func addMTADomains(l *lab.Lab) *mtaDomains {
 }
 
 // mtaLog are expressions for the lines of a log about mail that was delivered to a host.
-type mtaLog struct{ verified, dane, plain func(host string) string }
+type mtaLog struct {
+	verified, dane, plain func(host string) string
+	waits                 string // for mail that stays in the queue
+}
 
 // check sends a mail to each domain.
 func (m *mtaDomains) check(t *testing.T, send func(t *testing.T, to string) string, log mtaLog) {
@@ -157,6 +161,7 @@ func (m *mtaDomains) check(t *testing.T, send func(t *testing.T, to string) stri
 			lines := send(t, "someone@"+c.domain)
 			fmt.Printf("     %s\n", strings.ReplaceAll(strings.TrimSpace(lines), "\n", "\n     "))
 			if c.line == nil {
+				require.Regexp(t, log.waits, lines)
 				require.Empty(t, c.to.Got(secret), lines)
 				require.False(t, c.to.Seen("MAIL FROM"), "nothing in plaintext")
 				return
