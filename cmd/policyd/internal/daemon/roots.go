@@ -45,8 +45,8 @@ func (d *Daemon) reloadRoots() error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(d.prober.Configure(d.probeOptions(next)), d.stub.Configure(d.stubOptions(next))); err != nil {
-		return errors.Join(err, d.stub.Configure(d.stubOptions(old)), d.prober.Configure(d.probeOptions(old)))
+	if err := errors.Join(d.prober.Configure(d.probeOptions(next)), d.configureStubs(next)); err != nil {
+		return errors.Join(err, d.configureStubs(old), d.prober.Configure(d.probeOptions(old)))
 	}
 	d.store.Configure(d.storeOptions(next))
 	d.loaded.Store(next)

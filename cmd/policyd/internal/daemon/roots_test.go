@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"crypto/tls"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -33,7 +34,13 @@ func TestRootsAreReadAgainWhenTheirFileChanges(t *testing.T) {
 		return ca.PEM()
 	}
 	replace(pemOf(before))
-	require.NoError(t, os.WriteFile(l.config, fmt.Appendf(nil, "server.listen = [\"unix:%s\"]\ndns.servers = [%q]\ncache.state_dir = \"\"\n"+
+	other := dnstest.New(t)
+	other.SetOther(dnstest.Answer{Records: []string{"MX 10 mx.example.com."}})
+	second := after.Names(t, "dns.example")
+	overTLS, err := other.StartTLS(&tls.Config{Certificates: []tls.Certificate{second}, MinVersion: tls.VersionTLS12})
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(l.config, fmt.Appendf(nil, "dns.second_opinion = \"tls://dns.example@"+overTLS+"\"\n"+
+		"server.listen = [\"unix:%s\"]\ndns.servers = [%q]\ncache.state_dir = \"\"\n"+
 		"admin.socket = %q\nport26.port = %d\nport26.probe_special_addresses = true\ntls.ca_file = %q\n",
 		l.path(), l.dns.Addr(), l.adminPath(), receiver.Addr().Port(), file), 0o600))
 	l.dns.Set("open.example", dns.TypeMX, dnstest.Answer{Secure: true, Records: []string{"MX 10 smtps-mx.open.example."}})
@@ -56,6 +63,11 @@ func TestRootsAreReadAgainWhenTheirFileChanges(t *testing.T) {
 		require.Eventually(t, func() bool { return verdict() == want }, testTimeout, 20*time.Millisecond, "%s", l.log)
 	}
 	becomes("closed certificate-chain")
+	opinion := func() error {
+		_, err := l.daemon.memory.second.Lookup(t.Context(), dns.Question{Name: "example.com", Type: dns.TypeMX}, dns.Effort{})
+		return err
+	}
+	require.ErrorContains(t, opinion(), "unknown authority")
 	stored := l.daemon.store
 
 	replace([]byte("no certificate"))
@@ -63,6 +75,7 @@ func TestRootsAreReadAgainWhenTheirFileChanges(t *testing.T) {
 	require.Equal(t, "closed certificate-chain", verdict())
 	replace(pemOf(after))
 	becomes("open ")
+	require.Eventually(t, func() bool { return opinion() == nil }, testTimeout, 20*time.Millisecond, "dns.second_opinion has the new roots too")
 	require.Same(t, stored, l.daemon.store)
 	require.NotContains(t, l.log.String(), "panic")
 }

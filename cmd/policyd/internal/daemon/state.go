@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
@@ -26,6 +27,15 @@ func (d *Daemon) stubOptions(l *settings.Loaded) stub.Options {
 	o := l.Stub(d.log)
 	o.Observe, o.ResolvConf = d.observeQuery(), d.options.ResolvConf
 	return o
+}
+
+// configureStubs applies settings to the resolvers.
+func (d *Daemon) configureStubs(l *settings.Loaded) error {
+	err := d.stub.Configure(d.stubOptions(l))
+	if o, ok := l.SecondOpinion(d.log); ok && d.memory.second != nil {
+		err = errors.Join(err, d.memory.second.Configure(o))
+	}
+	return err
 }
 
 func (d *Daemon) probeOptions(l *settings.Loaded) probe.Options {
