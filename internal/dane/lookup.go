@@ -52,7 +52,7 @@ func Lookup(ctx context.Context, res dns.Resolver, q Query) (Result, error) {
 	case errors.Is(first.err, dns.ErrNotCached):
 		return Result{}, first.err
 	case first.err != nil:
-		why := first.question.Type.String() + " lookup for " + q.Host + " failed: " + reason(first.err)
+		why := first.question.Type.String() + " lookup for " + q.Host + " failed: " + text.Printable(dns.Reason(first.err))
 		return Result{State: Failed, Err: first.err, Why: why}, nil
 	case !first.hasAddress():
 		return Result{State: Unreachable, Why: "no address"}, nil
@@ -180,7 +180,7 @@ func (s *search) candidates(ctx context.Context, addrs *dns.RRset) ([]string, Re
 	case errors.Is(err, dns.ErrNotCached):
 		return nil, Result{}, err
 	case err != nil:
-		return nil, Result{State: Failed, Err: err, Why: "CNAME lookup for " + original + " failed: " + reason(err)}, nil
+		return nil, Result{State: Failed, Err: err, Why: "CNAME lookup for " + original + " failed: " + text.Printable(dns.Reason(err))}, nil
 	case cname.Status != dns.Secure:
 		return nil, Result{State: Absent, Why: "its alias and its addresses are not signed"}, nil
 	}
@@ -203,7 +203,7 @@ func (s *search) tlsa(ctx context.Context, names []string) (Result, error) {
 		case errors.Is(err, dns.ErrNotCached):
 			return Result{}, err
 		case err != nil:
-			return Result{State: Failed, Err: err, Why: "TLSA lookup at " + q.Name + " failed: " + reason(err)}, nil
+			return Result{State: Failed, Err: err, Why: "TLSA lookup at " + q.Name + " failed: " + text.Printable(dns.Reason(err))}, nil
 		case r.Status != dns.Secure:
 			none.Why = "the TLSA records or their denial at " + q.Name + " are not signed"
 		case len(r.TLSA()) > 0:
@@ -224,12 +224,4 @@ func judge(records []dns.TLSA, base, owner string) Result {
 	}
 	why := fmt.Sprintf("TLSA records at %s: %d, usable: %d", owner, len(records), n)
 	return Result{State: state, Base: base, Records: records, Why: why}
-}
-
-// reason describes the failure.
-func reason(err error) string {
-	if failed, ok := errors.AsType[*dns.Error](err); ok {
-		return failed.Reason
-	}
-	return text.Printable(err.Error())
 }

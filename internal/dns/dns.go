@@ -194,3 +194,11 @@ func (e *Error) Error() string {
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
+
+// Reason returns what failed in a lookup, without the question.
+func Reason(err error) string {
+	if failed, ok := errors.AsType[*Error](err); ok {
+		return failed.Reason
+	}
+	return err.Error()
+}

@@ -208,7 +208,7 @@ func (s *Service) guarded(answer func(call) answered, c call) (a *answered) {
 			a.counter = s.counterOf(c.m, a)
 		}
 	}()
-	if a = c.set.memo.recall(c, s.sources.Version); a != nil {
+	if a = c.set.memo.recall(c, s.version()); a != nil {
 		s.noteAgain(c.m, a, c.set)
 	} else {
 		fresh := answer(c)

@@ -43,12 +43,9 @@ func (m *memo) slot(c call) *atomic.Pointer[remembered] {
 }
 
 // recall returns the answer to c if it is still the same, and nil otherwise.
-func (m *memo) recall(c call, version func() uint64) *answered {
-	if version == nil {
-		return nil
-	}
+func (m *memo) recall(c call, version uint64) *answered {
 	r := m.slot(c).Load()
-	if r == nil || r.m != c.m || r.key != c.key || !c.now.Before(r.until) || version() != r.version {
+	if r == nil || r.m != c.m || r.key != c.key || !c.now.Before(r.until) || r.version != version {
 		return nil
 	}
 	return &r.answer

@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"errors"
 	"slices"
 	"strings"
 
@@ -219,9 +218,4 @@ func noPrefix(f *Facts) string {
 }
 
 // Cause returns what failed in a lookup, without the question, in printable ASCII.
-func Cause(err error) string {
-	if failed, ok := errors.AsType[*dns.Error](err); ok {
-		return failed.Reason
-	}
-	return text.Printable(err.Error())
-}
+func Cause(err error) string { return text.Printable(dns.Reason(err)) }

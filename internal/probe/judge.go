@@ -2,7 +2,6 @@ package probe
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -84,7 +83,7 @@ func Addresses(ctx context.Context, res dns.Resolver, host string) ([]netip.Addr
 func (p *Prober) examine(ctx context.Context, name string, o *Options, limited bool) finding {
 	addrs, err := Addresses(ctx, o.Resolver, name)
 	if err != nil {
-		return unknown("the addresses could not be looked up: " + reason(err))
+		return unknown("the addresses could not be looked up: " + dns.Reason(err))
 	}
 	if len(addrs) == 0 {
 		return closed(smtptls.NoAddress, "the host has no address")
@@ -200,12 +199,4 @@ func (v Verdict) dated(now time.Time) Verdict {
 	case Unknown:
 	}
 	return v
-}
-
-// reason returns what failed in a lookup, without the question.
-func reason(err error) string {
-	if failed, ok := errors.AsType[*dns.Error](err); ok {
-		return failed.Reason
-	}
-	return err.Error()
 }
