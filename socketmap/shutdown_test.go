@@ -54,18 +54,12 @@ func TestShutdownEndsUnderLoad(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var closing atomic.Bool
-			var after atomic.Int64
 			s := &socketmap.Server{Handler: socketmap.HandlerFunc(func(_ context.Context, r socketmap.Request) socketmap.Reply {
-				if closing.Load() {
-					after.Add(1)
-				}
 				return socketmap.OK(r.Key)
 			})}
 			tcp, unix := serve(t, s)
-			addresses := []string{tcp, unix, tcp, unix}
 			var clients sync.WaitGroup
-			for _, address := range addresses {
+			for _, address := range []string{tcp, unix, tcp, unix} {
 				conn := dial(t, address)
 				exchange(t, conn, c.first, "8:OK hello,")
 				clients.Go(func() {
@@ -77,13 +71,8 @@ func TestShutdownEndsUnderLoad(t *testing.T) {
 					}
 				})
 			}
-			done := make(chan error, 1)
-			go func() { done <- s.Shutdown(context.Background()) }()
-			require.Eventually(t, func() bool { _, err := net.Dial("tcp", tcp); return err != nil }, time.Minute, time.Millisecond)
-			closing.Store(true)
-			require.NoError(t, <-done)
+			require.NoError(t, s.Shutdown(context.Background()))
 			clients.Wait()
-			require.LessOrEqual(t, after.Load(), int64(3*len(addresses)))
 		})
 	}
 }
