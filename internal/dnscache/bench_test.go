@@ -50,8 +50,8 @@ func BenchmarkMissAndEvict(b *testing.B) {
 	b.ReportMetric(float64(c.Stats().Bytes)/float64(c.Stats().Entries), "B/entry")
 }
 
-// BenchmarkSweep sweeps a shard of a million entries, of which none has expired, and says how long a hit in that shard
-// takes at worst meanwhile.
+// BenchmarkSweep sweeps a shard of a million entries, none of which has expired, and reports the longest time that a hit
+// in that shard takes during the sweep.
 func BenchmarkSweep(b *testing.B) {
 	c, questions := full(b, 1_000_000)
 	s := c.shard(questions[0])

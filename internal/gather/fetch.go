@@ -46,7 +46,7 @@ func (g *gathering) Lookup(ctx context.Context, q dns.Question, by dns.Effort) (
 	return r, err
 }
 
-// note notes when a fact from a cache expires, zero if it does not, and whether a fact was not in a cache. Without
+// note records when a fact from a cache expires (zero: never), and whether a fact was not in a cache. Without
 // Effort.CacheOnly neither matters.
 func (g *gathering) note(expires time.Time, err error) {
 	if !g.by.CacheOnly {
@@ -160,7 +160,7 @@ func (g *gathering) announce() {
 	})
 }
 
-// prefetch begins to ask a question so that the answer is in the cache when a rule needs it.
+// prefetch starts a lookup so that the answer is in the cache when a rule needs it.
 func (g *gathering) prefetch(q dns.Question) {
 	if q.Type == dns.TypeTXT {
 		g.announce()
@@ -222,7 +222,7 @@ func (g *gathering) relay() {
 	g.note(time.Time{}, err)
 }
 
-// validates finds out whether the resolver validates now. A test that does not end in time says nothing against it.
+// validates finds out whether the resolver validates now. A test that does not end in time does not count against it.
 func (g *gathering) validates() {
 	f := g.facts
 	f.Tested, f.Validates = true, true

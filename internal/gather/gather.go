@@ -50,7 +50,7 @@ type Relays interface {
 	RelayHost(ctx context.Context, host string, e dns.Effort) (bool, error)
 }
 
-// Trust knows whether the resolver validates.
+// Trust reports whether the resolver validates.
 type Trust interface {
 	// Validates reports whether the resolver passes its self-test now. It may wait for the test, except with
 	// Effort.CacheOnly, when the error can be dns.ErrNotCached.
@@ -74,7 +74,7 @@ type Engine struct {
 	Site OwnSite
 	// Relays knows the relay hosts of Postfix; nil knows none.
 	Relays Relays
-	// Trust knows whether Resolver validates; nil: it does.
+	// Trust reports whether Resolver validates; nil: it does.
 	Trust Trust
 	// Promises remembers promises; nil remembers none.
 	Promises Promises
@@ -142,7 +142,7 @@ func (e *Engine) decide(ctx context.Context, next decider, n policy.Nexthop, o p
 	return f, policy.Decision{Failure: "internal error: no decision"}, nil
 }
 
-// fetch finds the required facts at the same time, and begins to ask what is expected.
+// fetch finds the required facts concurrently, and starts lookups of the facts that will probably be needed next.
 func (g *gathering) fetch(n policy.Need) {
 	f, need := g.facts, n.Required
 	if !g.by.CacheOnly && !g.by.Untrusted {

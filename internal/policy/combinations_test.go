@@ -53,7 +53,7 @@ func (c combination) facts() policy.Facts {
 	return f
 }
 
-// hosts returns what DANE says of the two hosts: "usable+failed", for example.
+// hosts returns the results of DANE for the two hosts: "usable+failed", for example.
 func (c combination) hosts() (first, second dane.Result) {
 	result := func(state string) dane.Result {
 		r := dane.Result{State: map[string]dane.State{
@@ -401,7 +401,7 @@ func TestDANE(t *testing.T) {
 
 	ignoring.UnsignedMX = policy.Ignore
 	require.Equal(t, "OK dane", answered(hosts(unsigned, "10 starttls-a.example usable"), ignoring),
-		"a prefix that does not count is no promise")
+		"a prefix that does not count does not promise anything")
 }
 
 // TestARelayHostOfPostfixThatCannotBeLookedUp may be known to /etc/hosts only.

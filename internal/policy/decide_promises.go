@@ -17,9 +17,9 @@ func (n Nexthop) Remembers() bool { return n.Name != "" && !n.Host && n.Port == 
 // byMemory detects a promise that has vanished from an unsigned answer, and holds the mail if the settings require it. It
 // comes after all rules that look for a promise.
 //
-// Where the resolver does not validate, every answer is unsigned, and DANE is missing everywhere: that says something about
-// the resolver, which logs it, and nothing about the domains. A hold that is running continues, so that an attacker who can
-// make the resolver lose its trust cannot end it.
+// Where the resolver does not validate, every answer is unsigned and DANE is missing everywhere. That is a fault of the
+// resolver, which package stub logs, and proves nothing about the domains. A hold in progress continues, so that an attacker
+// who can make policyd distrust the resolver cannot end it.
 func byMemory(f *Facts, o *Options, d *Decision) bool {
 	m, kinds := f.Promises, lookedFor(f.Promises.Kinds, o)
 	if match, _ := prefixed(f); o.Vanished == promises.Off || len(kinds) == 0 || len(match) > 0 || withdrawn(f, kinds) {
@@ -92,8 +92,8 @@ func Observed(f Facts, o Options, d Decision) (promises.Answer, bool) {
 	if len(a.Kinds) > 0 {
 		a.Authentic = f.MX.signed()
 	}
-	// If nothing was found, what is remembered was perhaps not looked for: the operator has switched it off, or the resolver
-	// does not validate.
+	// If nothing was found, perhaps the remembered promise was not looked for: the operator has switched it off, or the
+	// resolver does not validate.
 	return a, len(a.Kinds) > 0 || len(f.Promises.Kinds) == 0 || len(kinds) > 0 && (a.Authentic || d.Vanished)
 }
 

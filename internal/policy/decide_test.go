@@ -133,15 +133,15 @@ func TestDecide(t *testing.T) {
 		{"unsigned_mx ignore: signed counts", by(signed, "10 "+a), ignoreUnsigned, "OK secure match=" + a + " servername=hostname", policy.SourcePrefix},
 		{"mixed set: only the prefixed hosts", by(signed, "10 mx.example.com", "20 "+a), defaults(), "OK secure match=" + a + " servername=hostname", policy.SourcePrefix},
 		{"mixed_mx ignore: not for a mixed set", by(signed, "10 mx.example.com", "20 "+a), ignoreMixed, none, policy.SourceNone},
-		{"mixed_mx ignore: two prefixes are no mixed set", by(signed, "10 "+s, "20 "+a), ignoreMixed, "OK secure match=" + s + ":" + a + " servername=hostname", policy.SourcePrefix},
+		{"mixed_mx ignore: two prefixes are not a mixed set", by(signed, "10 "+s, "20 "+a), ignoreMixed, "OK secure match=" + s + ":" + a + " servername=hostname", policy.SourcePrefix},
 		{"hosts beyond the bound make a set mixed", rest(by(signed, "10 "+a), 1), ignoreMixed, none, policy.SourceNone},
-		{"an MX that is no host name makes a set mixed", by(signed, "10 starttls-a\\032b.example.com", "20 "+a), ignoreMixed, none, policy.SourceNone},
-		{"an MX that is no host name never reaches match", by(signed, "10 starttls-a\\032b.example.com", "20 "+a), defaults(), "OK secure match=" + a + " servername=hostname", policy.SourcePrefix},
+		{"an MX that is not a host name makes a set mixed", by(signed, "10 starttls-a\\032b.example.com", "20 "+a), ignoreMixed, none, policy.SourceNone},
+		{"an MX that is not a host name never reaches match", by(signed, "10 starttls-a\\032b.example.com", "20 "+a), defaults(), "OK secure match=" + a + " servername=hostname", policy.SourcePrefix},
 
 		// Port 26.
 		{"port 26: only smtps- hosts", on(26, by(signed, "10 "+a, "20 "+s)), defaults(), "OK secure match=" + s + " servername=hostname", policy.SourcePrefix},
 		{"port 26: starttls- promises nothing there", on(26, by(signed, "10 "+a)), defaults(), none, policy.SourceNone},
-		{"port 26: two prefixes are no mixed set", on(26, by(signed, "10 "+a, "20 "+s)), ignoreMixed, "OK secure match=" + s + " servername=hostname", policy.SourcePrefix},
+		{"port 26: two prefixes are not a mixed set", on(26, by(signed, "10 "+a, "20 "+s)), ignoreMixed, "OK secure match=" + s + " servername=hostname", policy.SourcePrefix},
 
 		// A next hop that is a host.
 		{"[starttls-…]", host(a, 25), defaults(), "OK secure match=" + a + " servername=hostname", policy.SourcePrefix},

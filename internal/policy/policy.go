@@ -50,7 +50,7 @@ type Options struct {
 	MTASTS     bool
 	// Vanished says what happens when a remembered promise is missing; the zero value behaves like promises.Alert.
 	Vanished promises.Mode
-	// Port26 says which hosts a route can lead to.
+	// Port26 selects the hosts that a route can lead to.
 	Port26 PortMode
 	// Port is the port of implicit TLS, 26 unless set otherwise.
 	Port uint16

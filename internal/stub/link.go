@@ -20,15 +20,15 @@ const (
 	idleLink = 10 * time.Second
 	// dialTimeout bounds the opening of a connection, which continues after the query that needed it has been given up.
 	dialTimeout = 5 * time.Second
-	// maxDatagram is the largest answer that is read over UDP. For one that is larger than the 1,232 octets that a query
-	// offers, and even than this, the server is asked again over TCP.
+	// maxDatagram is the largest answer that is read over UDP. Queries offer 1,232 octets; if a server exceeds even
+	// maxDatagram, the query is sent again over TCP.
 	maxDatagram = 4096
-	// A UDP socket on loopback gets no more queries after so many, or so long after it was opened, and waits for a few
-	// answers at a time: more could overflow its receive buffer.
+	// A UDP socket to a loopback address gets no more queries after socketQueries queries, or socketLife after it was
+	// opened. At most socketUsers queries use it concurrently: the answers to more could overflow its receive buffer.
 	socketQueries = 64
 	socketLife    = 10 * time.Second
 	socketUsers   = 16
-	// oneMore is how long a datagram that fits but cannot be used leaves for another one to arrive.
+	// oneMore is how long a query still waits for a better datagram after one that fits it but cannot be used.
 	oneMore = 200 * time.Millisecond
 	// After stallTime without a message, a TCP connection on which queries wait gets no more of them, unless the server
 	// has maxStreams connections already.
@@ -39,11 +39,11 @@ var (
 	// errLost is returned for a query whose connection was closed before its answer came.
 	errLost = errors.New("the connection was closed")
 	errIdle = errors.New("idle")
-	// errStrays is joined to a timeout during which only messages arrived that do not fit.
+	// errStrays is joined to a timeout if messages for the query arrived before it, but none that fits.
 	errStrays = errors.New("only messages that do not answer the query came")
 )
 
-// link is a connection to a server, over UDP, TCP or TLS. Its queries wait at the same time, and the answers come in any
+// link is a connection to a server, over UDP, TCP or TLS. Its queries wait concurrently, and the answers come in any
 // order (RFC 7766 section 6.2.1.1, RFC 7858 section 3.4).
 type link struct {
 	route
@@ -53,14 +53,14 @@ type link struct {
 
 	mu       sync.Mutex
 	conn     net.Conn
-	failed   error               // why the connection cannot be used any more
-	left     int                 // queries that it may still get
-	until    time.Time           // it gets no more queries after that; zero: no limit
-	users    int                 // queries that it has got and that have not ended
+	failed   error               // why the connection can no longer be used
+	left     int                 // how many more queries it may get
+	until    time.Time           // when it stops getting queries; zero: no limit
+	users    int                 // queries that have not ended
 	waiting  map[uint16]*pending // by ID
 	answers  atomic.Int64
 	received time.Time // when a message last arrived
-	progress time.Time // when a message last arrived, or a query was sent that is the only one
+	progress time.Time // when a message last arrived, or the only waiting query was sent
 }
 
 // pending is a query that waits for its answer. The mutex of the link guards it until done is closed.
@@ -72,10 +72,10 @@ type pending struct {
 	err      error
 	final    bool
 	spare    bool // answer or err count if nothing better arrives
-	strays   bool // messages arrived that do not fit
+	strays   bool // messages that do not fit arrived
 }
 
-// finish ends a query with a message or an error, or with the one that it has; c.mu is held.
+// finish ends a query with a message or an error, or with a spare one that it already has; c.mu is held.
 func (c *link) finish(p *pending, answer *miekg.Msg, err error) {
 	switch {
 	case p.final:
@@ -143,7 +143,7 @@ func (r route) dial(ctx context.Context, config *tls.Config) (net.Conn, error) {
 	return secured, nil
 }
 
-// readMessage reads a message with its length in front (RFC 1035 section 4.2.2). The error is errIdle if nothing has
+// readMessage reads a message with its length in front (RFC 1035 section 4.2.2). The error is errIdle if nothing
 // arrived before the deadline.
 func readMessage(r io.Reader) ([]byte, error) {
 	var length [2]byte
@@ -203,7 +203,7 @@ func (c *link) deliver(octets []byte) {
 }
 
 // unusable ends a query with a message that fits but cannot be used. A forger who has guessed ID and port of a UDP query
-// must not gain anything by sending rubbish first, so a better one may still arrive for a while. c.mu is held.
+// must not gain anything by sending garbage first, so the query waits a little longer for a better one. c.mu is held.
 func (c *link) unusable(p *pending, m *miekg.Msg, err error) {
 	switch {
 	case !c.udp:
@@ -218,7 +218,7 @@ func (c *link) unusable(p *pending, m *miekg.Msg, err error) {
 	}
 }
 
-// ask sends a query and waits for its answer. The error wraps errLost if the connection was closed in between.
+// ask sends a query and waits for its answer. The error wraps errLost if the connection was closed before the answer came.
 func (c *link) ask(ctx context.Context, q miekg.Question) (*miekg.Msg, error) {
 	defer c.release()
 	octets, err := pack(q)
@@ -243,8 +243,8 @@ func (c *link) ask(ctx context.Context, q miekg.Question) (*miekg.Msg, error) {
 	return p.answer, p.err
 }
 
-// expire ends a query that was sent at that time and has no answer. If nothing else has arrived since, a TCP connection
-// may be dead, and later queries use a new one.
+// expire ends a query that has no answer. If nothing has arrived since it was sent, a TCP connection may be dead, and later
+// queries use a new one.
 func (c *link) expire(p *pending, sent time.Time, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -360,8 +360,8 @@ func (c *link) over() bool {
 	return c.failed != nil || c.spent()
 }
 
-// free reports whether a further query should use the connection: not if many wait for a datagram, nor if queries wait
-// on a TCP connection and nothing has arrived for a while.
+// free reports whether another query should use the connection. It should not if too many queries use a UDP socket, or if
+// queries wait on a TCP connection and nothing has arrived for stallTime.
 func (c *link) free() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

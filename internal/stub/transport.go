@@ -20,31 +20,31 @@ import (
 )
 
 const (
-	// maxUseless is how often a query is asked again after a TCP connection that was lost without having answered
-	// anything. A server that takes one query per connection may reset it while the answer is under way.
+	// maxUseless is how often a query is sent again after a TCP connection was lost without having answered anything. A
+	// server that accepts one query per connection may reset it while the answer is in transit.
 	maxUseless = 5
 	maxStreams = 3 // TCP connections per server
 )
 
-// exchanger sends a query to one server and returns its answer. The error is errMalformed, or one of package net or
-// of ctx.
+// exchanger sends a query to one server and returns its answer. The error is errMalformed, or comes from
+// package net or ctx.
 type exchanger interface {
 	exchange(ctx context.Context, s Server, q miekg.Question) (*miekg.Msg, error)
 }
 
 // transport is the exchanger that uses UDP, TCP and TLS. It belongs to one list of servers.
 //
-// A TCP or TLS connection stays open for further queries; a server has one, and a few more if it answers the queries of a
-// connection one after the other and one of them stalls. A UDP socket to a loopback address is also used again. A query
-// to any other address has a port of its own (RFC 5452 section 9.2).
+// A TCP or TLS connection stays open for further queries. A server has one, and a few more if it answers the queries of a
+// connection one after the other and one of them stalls. A UDP socket to a loopback address is also reused. A UDP query to
+// any other address has its own port (RFC 5452 section 9.2).
 type transport struct {
-	tls *tls.Config // without a server name; it remembers TLS sessions
+	tls *tls.Config // without a server name; it caches TLS sessions
 
 	mu   sync.Mutex
 	open map[route][]*link
 }
 
-// route is a server and how it is asked.
+// route is a server and the transport of its queries.
 type route struct {
 	Server
 	udp bool
@@ -56,8 +56,8 @@ func newTransport(roots *x509.CertPool) *transport {
 	return &transport{tls: config, open: map[route][]*link{}}
 }
 
-// exchange asks over UDP, and over TCP if the answer is truncated (RFC 7766): a truncated answer is never used,
-// whatever its AD bit says. A server with a TLS name is asked over TLS only.
+// exchange sends a query over UDP, and over TCP if the answer is truncated (RFC 7766). A truncated answer is never used,
+// whatever its AD bit. A server with a TLS name is queried over TLS only.
 func (t *transport) exchange(ctx context.Context, s Server, q miekg.Question) (*miekg.Msg, error) {
 	if s.TLSName == "" {
 		answer, err := t.ask(ctx, route{s, true}, q)
@@ -72,9 +72,9 @@ func (t *transport) exchange(ctx context.Context, s Server, q miekg.Question) (*
 	return answer, err
 }
 
-// ask asks over an open connection, or a new one. A query whose connection is lost is asked again until ctx ends, but
-// only a few times if no connection answers anything: an old connection, or a server that restarts, is not a failure.
-// An error on a new UDP socket is one.
+// ask sends a query over an open connection, or a new one. A query whose connection is lost is sent again until ctx ends,
+// but only a few times if no connection answers anything: an old connection that is closed, or a server that restarts, is
+// not a failure. An error on a new UDP socket is a failure.
 func (t *transport) ask(ctx context.Context, r route, q miekg.Question) (*miekg.Msg, error) {
 	most := maxUseless
 	if r.udp {
@@ -141,13 +141,13 @@ func (t *transport) close() {
 	clear(t.open)
 }
 
-// timedOut reports whether err means that there was no answer in time: another try may help.
+// timedOut reports whether err means that no answer arrived in time: another try may help.
 func timedOut(err error) bool {
 	var network net.Error
 	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &network) && network.Timeout()
 }
 
-// networkReason says in a few words why a server could not be asked, in printable ASCII.
+// networkReason returns in a few words why a query failed, in printable ASCII.
 func networkReason(err error) string {
 	message := err.Error()
 	switch {

@@ -235,7 +235,7 @@ func (s *Server) ServeDNS(w miekg.ResponseWriter, query *miekg.Msg) {
 		}
 	}
 	if o.garbage {
-		_, _ = w.Write([]byte("\xff\xfe this is no message"))
+		_, _ = w.Write([]byte("\xff\xfe this is not a message"))
 		return
 	}
 	m, err := a.message(query)
