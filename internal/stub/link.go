@@ -278,7 +278,7 @@ func (c *link) register(p *pending) error {
 }
 
 // write sends a query. After an error the connection is closed, and the queries that wait on it end: a part of the query
-// may have been sent, so nothing else can follow.
+// may have been sent, so nothing else can follow. A datagram that could not be sent in time concerns no other query.
 func (c *link) write(ctx context.Context, octets []byte, id uint16) {
 	binary.BigEndian.PutUint16(octets, id)
 	if !c.udp {
@@ -291,7 +291,7 @@ func (c *link) write(ctx context.Context, octets []byte, id uint16) {
 	if err == nil {
 		_, err = c.conn.Write(octets)
 	}
-	if err != nil {
+	if err != nil && !(c.udp && timedOut(err)) {
 		c.lose(err)
 	}
 }

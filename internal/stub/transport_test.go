@@ -1,6 +1,7 @@
 package stub_test
 
 import (
+	"context"
 	"crypto/tls"
 	"encoding/binary"
 	"fmt"
@@ -460,4 +461,42 @@ func TestASilentConnectionIsReplaced(t *testing.T) {
 	})
 	require.Len(t, answer(t, s, mx("example.com")).MX(), 1)
 	require.EqualValues(t, 2, l.accepted.Load())
+}
+
+// A lookup whose time ends when it sends its query leaves the loopback socket to the queries that wait on it.
+func TestALookupWithoutTimeEndsNoOther(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	arrived := make(chan func(), 100)
+	addr := udp(t, func(w miekg.ResponseWriter, m *miekg.Msg) {
+		if strings.HasPrefix(m.Question[0].Name, "waits") {
+			asked.Add(1)
+			arrived <- func() { _ = w.WriteMsg(new(miekg.Msg).SetReply(m)) }
+		}
+	})
+	const rounds, late = 20, 50
+	for range rounds {
+		s := newStub(t, stub.Options{Servers: []string{addr}, Trust: stub.TrustNever, Timeout: patient})
+		done := make(chan error, 1)
+		go func() {
+			_, err := s.Lookup(t.Context(), mx("waits.example"), dns.Effort{})
+			done <- err
+		}()
+		reply := <-arrived
+		for i := range late {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*time.Microsecond)
+			_, err := s.Lookup(ctx, mx("late.example"), dns.Effort{})
+			require.Error(t, err)
+			cancel()
+		}
+		reply()
+		select {
+		case err := <-done:
+			require.NoError(t, err)
+		case again := <-arrived:
+			again()
+			require.Fail(t, "the query was lost")
+		}
+	}
+	require.EqualValues(t, rounds, asked.Load())
 }
