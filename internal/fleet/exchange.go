@@ -79,8 +79,7 @@ func dialer(o *redis.Options) func(context.Context, string, string) (net.Conn, e
 	}
 }
 
-// Bounds of what one exchange reads. A server that was taken over can answer SCAN and send its stream without an end. The
-// next exchange continues where this one stopped, so a large store needs several.
+// Bounds of what one exchange reads: a server that was taken over can send without an end. The next exchange continues.
 const (
 	maxPass        = time.Minute
 	maxPassRecords = 4_000_000
@@ -113,7 +112,7 @@ func (f *Fleet) exchange(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if epoch != f.epoch || f.stats.overflow.Swap(false) {
+	if epoch != f.epoch || f.stats.overflow.Load() {
 		if err := f.synchronize(ctx, epoch); err != nil {
 			return err
 		}
@@ -190,6 +189,7 @@ func (f *Fleet) synchronize(ctx context.Context, epoch string) error {
 		}
 	}
 	f.cursor, *r = r.last, reading{}
+	f.stats.overflow.Store(false) // not before: what fails is tried again
 	f.markAll()
 	return nil
 }

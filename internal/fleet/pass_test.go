@@ -145,3 +145,40 @@ func TestAnExchangeIsBoundedByRecordsAndOctets(t *testing.T) {
 		require.Equal(t, c.over, c.pass.over(now), name)
 	}
 }
+
+// Records that did not fit among those that wait to be written are found by reading everything, also if that fails at first.
+func TestAFailureDoesNotEndTheReadingAfterAnOverflow(t *testing.T) {
+	t.Parallel()
+	f, err := New(Options{URL: "redis://127.0.0.1", Keys: []Key{NewKey()}})
+	require.NoError(t, err)
+	require.NoError(t, f.client.Close())
+	scans, entries := 0, 0
+	reply := endless(&entries, false)
+	server := script{reply: func(command []string) string {
+		switch strings.ToLower(command[0]) {
+		case "scan":
+			if scans++; scans == 2 {
+				return "-ERR busy\r\n"
+			}
+		case "xrange":
+			return "*0\r\n"
+		}
+		return reply(command)
+	}}
+	f.client = redis.NewClient(&redis.Options{
+		PoolSize: 1, MaxRetries: -1, Protocol: protocol, DisableIdentity: true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+		Dialer: func(context.Context, string, string) (net.Conn, error) {
+			near, far := net.Pipe()
+			go server.serve(far)
+			return near, nil
+		},
+	})
+	defer func() { require.NoError(t, f.client.Close()) }()
+	require.NoError(t, f.exchange(t.Context()))
+	f.stats.overflow.Store(true)
+	require.Error(t, f.exchange(t.Context()))
+	require.NoError(t, f.exchange(t.Context()))
+	require.NoError(t, f.exchange(t.Context()))
+	require.Equal(t, 3, scans)
+}
