@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -49,10 +50,7 @@ func (c Commands) Parameters(ctx context.Context, names ...string) (map[string]s
 	if err != nil {
 		return nil, err
 	}
-	values := map[string]string{}
-	for name, value := range assignments(out) {
-		values[name] = value
-	}
+	values := maps.Collect(assignments(out))
 	for _, name := range names {
 		if _, ok := values[name]; !ok {
 			return nil, fmt.Errorf("%s did not print %s", c.Postconf, name)

@@ -20,7 +20,6 @@ import (
 // until that succeeds.
 type operatorListener struct {
 	name    string // the setting
-	opened  string // the message in the log
 	address string
 	options unixsock.Options
 	handle  func(context.Context, net.Listener) error
@@ -34,6 +33,9 @@ type operatorListener struct {
 }
 
 const (
+	adminSocket   = "admin.socket"
+	metricsListen = "metrics.listen"
+
 	firstRetry = time.Second
 	lastRetry  = 30 * time.Second
 )
@@ -44,18 +46,18 @@ func (d *Daemon) openOperator(ctx context.Context) {
 	s := admin.NewServer(d.Admin(), d.log)
 	if path := l.Admin.Socket; path != "" {
 		d.operator = append(d.operator, &operatorListener{
-			name: "admin.socket", opened: "admin socket", address: "unix:" + path, options: unixsock.Options{Mode: 0o660}, handle: s.Run, log: d.log,
+			name: adminSocket, address: "unix:" + path, options: unixsock.Options{Mode: 0o660}, handle: s.Run, log: d.log,
 		})
 	}
 	if address := l.Metrics.Listen; address != "" {
 		s := &metrics.Server{Gatherer: d.telemetry.registry, Log: d.log, Ready: func() error { return d.readiness(ctx) }}
 		d.operator = append(d.operator, &operatorListener{
-			name: "metrics.listen", opened: "metrics", address: address, handle: s.Run, log: d.log,
+			name: metricsListen, address: address, handle: s.Run, log: d.log,
 		})
 	}
 	if address := l.HTTP.Listen; address != "" {
 		d.operator = append(d.operator, &operatorListener{
-			name: "http.listen", opened: "http", address: address, handle: s.RunQuestions, log: d.log,
+			name: "http.listen", address: address, handle: s.RunQuestions, log: d.log,
 		})
 	}
 	for _, o := range d.operator {
@@ -68,7 +70,14 @@ func (d *Daemon) openOperator(ctx context.Context) {
 func (o *operatorListener) open(ctx context.Context) net.Listener {
 	l, err := unixsock.Listen(ctx, o.address, o.options)
 	if err == nil {
-		o.log.Info(o.opened, "listener", addressOf(l))
+		switch o.name {
+		case adminSocket:
+			o.log.Info("admin socket", "listener", addressOf(l))
+		case metricsListen:
+			o.log.Info("metrics", "listener", addressOf(l))
+		default:
+			o.log.Info("http", "listener", addressOf(l))
+		}
 	}
 	o.note(err)
 	return l

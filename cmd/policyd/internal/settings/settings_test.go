@@ -211,7 +211,7 @@ func TestOverridesAndRoots(t *testing.T) {
 	require.NoError(t, os.WriteFile(ca, pem, 0o600))
 	l, err := load(t, "overrides = \""+overrides+"\"\n[tls]\nca_file = \""+ca+"\"\n")
 	require.NoError(t, err)
-	require.Equal(t, 1, len(l.Rules))
+	require.Len(t, l.Rules, 1)
 	require.NotNil(t, l.Roots)
 }
 
