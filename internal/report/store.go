@@ -52,7 +52,7 @@ type Store struct {
 func New(o Options) *Store {
 	s := &Store{max: cmp.Or(o.Max, MaxNexthops), records: map[string]*record{}}
 	s.disk = statedb.New(statedb.Options{
-		Dir: o.StateDir, Name: "report.db", Bucket: "report-1", Log: o.Log,
+		Dir: o.StateDir, Name: "report.db", Bucket: "report-2", Log: o.Log,
 		Names: s.names, Encode: s.encoded, Load: s.load,
 	})
 	s.disk.Open()
