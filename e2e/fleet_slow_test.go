@@ -115,7 +115,8 @@ func TestFleetSlowStore(t *testing.T) {
 					start := time.Now()
 					reply, err := clients[n].Lookup(t.Context(), socketmap.Request{Map: "tls-policy", Key: domain})
 					took[n][i] = append(took[n][i], time.Since(start))
-					if !assert.NoError(t, err) || !assert.Equal(t, right[domain], reply.String(), nodes[n].Address) {
+					if err != nil || !assert.Equal(t, right[domain], reply.String(), nodes[n].Address) {
+						t.Errorf("%s at %s: %v", domain, nodes[n].Address, err)
 						return
 					}
 				}

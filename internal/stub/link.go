@@ -291,7 +291,7 @@ func (c *link) write(ctx context.Context, octets []byte, id uint16) {
 	if err == nil {
 		_, err = c.conn.Write(octets)
 	}
-	if err != nil && !(c.udp && timedOut(err)) {
+	if err != nil && (!c.udp || !timedOut(err)) {
 		c.lose(err)
 	}
 }
