@@ -7,6 +7,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -98,10 +99,11 @@ func TestAnEndlessReplyTakesAFifthOfTheTime(t *testing.T) {
 				f, err := New(Options{URL: "redis://127.0.0.1", Keys: []Key{NewKey()}})
 				require.NoError(t, err)
 				require.NoError(t, f.client.Close())
-				entries, commands := 0, 0
+				entries := 0
+				var commands atomic.Int64
 				reply := endless(&entries, scan)
 				server := script{delay: 500 * time.Millisecond, reply: func(command []string) string {
-					commands++
+					commands.Add(1)
 					return reply(command)
 				}}
 				f.client = redis.NewClient(&redis.Options{
@@ -117,9 +119,9 @@ func TestAnEndlessReplyTakesAFifthOfTheTime(t *testing.T) {
 				done := make(chan error)
 				go func() { done <- f.Run(ctx) }()
 				const watched = time.Hour
-				begin := commands
+				begin := commands.Load()
 				time.Sleep(watched)
-				busy := time.Duration(commands-begin) * server.delay
+				busy := time.Duration(commands.Load()-begin) * server.delay
 				require.Positive(t, busy)
 				require.LessOrEqual(t, busy, watched/5+maxPass)
 				require.Equal(t, errPass.Error(), f.Stats().Error)
