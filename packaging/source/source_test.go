@@ -270,7 +270,7 @@ func openDeb(t *testing.T, file string) deb {
 	for _, line := range lines(run(t, ".", "dpkg-deb", "-c", file)) {
 		f := strings.Fields(line)
 		name := strings.TrimPrefix(f[5], "./")
-		if strings.HasSuffix(name, "/") || strings.HasPrefix(name, "usr/share/lintian/") {
+		if name == "" || strings.HasSuffix(name, "/") || strings.HasPrefix(name, "usr/share/lintian/") {
 			continue
 		}
 		if f[0][0] == 'l' {
