@@ -58,10 +58,10 @@ func (d *Daemon) reload() (kept []string, err error) {
 	kept = keep(next, old)
 	// All or nothing: what can fail comes first. The resolvers come before the rest, because only they depend on more than
 	// the settings: on resolv.conf.
-	if err := d.configureStubs(next); err != nil {
-		return kept, err
+	if err = d.configureStubs(next); err == nil {
+		err = errors.Join(d.site.Configure(d.siteOptions(next)), d.prober.Configure(d.probeOptions(next)))
 	}
-	if err := errors.Join(d.site.Configure(d.siteOptions(next)), d.prober.Configure(d.probeOptions(next))); err != nil {
+	if err != nil {
 		return kept, errors.Join(err, d.configureStubs(old), d.site.Configure(d.siteOptions(old)), d.prober.Configure(d.probeOptions(old)))
 	}
 	d.apply(next)
