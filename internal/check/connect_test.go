@@ -46,11 +46,11 @@ func TestWhoGivesUpDoesNotSpoilItForOthers(t *testing.T) {
 
 func TestRefusalIsNoWitness(t *testing.T) {
 	t.Parallel()
-	nobody := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), testkit.Port(t))
+	refusing := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), testkit.Port(t))
 	e := newEndpoints()
-	transcript := e.talk(t.Context(), smtptls.Dialogue{Host: "starttls-a.example.com", Addr: nobody})
+	transcript := e.talk(t.Context(), smtptls.Dialogue{Host: "starttls-a.example.com", Addr: refusing})
 	require.Equal(t, smtptls.Refused, transcript.Cause)
-	require.False(t, e.proven(wayTo(nobody.Addr(), nobody.Port())), "our own firewall may refuse as well")
+	require.False(t, e.proven(wayTo(refusing.Addr(), refusing.Port())), "our own firewall may refuse as well")
 }
 
 // A network without IPv6 is ours: that an IPv6 address does not answer there is no fault of the host, whatever

@@ -56,6 +56,19 @@ func bulk(texts ...string) string {
 	return b.String()
 }
 
+// client returns a client whose connections the server answers.
+func (s script) client() *redis.Client {
+	return redis.NewClient(&redis.Options{
+		PoolSize: 1, MaxRetries: -1, Protocol: protocol, DisableIdentity: true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+		Dialer: func(context.Context, string, string) (net.Conn, error) {
+			near, far := net.Pipe()
+			go s.serve(far)
+			return near, nil
+		},
+	})
+}
+
 // endless answers SCAN and XRANGE without an end, and everything else as a server of good will.
 func endless(entries *int, scan bool) func(command []string) string {
 	return func(command []string) string {
@@ -106,15 +119,7 @@ func TestAnEndlessReplyTakesAFifthOfTheTime(t *testing.T) {
 					commands.Add(1)
 					return reply(command)
 				}}
-				f.client = redis.NewClient(&redis.Options{
-					PoolSize: 1, MaxRetries: -1, Protocol: protocol, DisableIdentity: true,
-					MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-					Dialer: func(context.Context, string, string) (net.Conn, error) {
-						near, far := net.Pipe()
-						go server.serve(far)
-						return near, nil
-					},
-				})
+				f.client = server.client()
 				ctx, stop := context.WithCancel(t.Context())
 				done := make(chan error)
 				go func() { done <- f.Run(ctx) }()
@@ -167,15 +172,7 @@ func TestAFailureDoesNotEndTheReadingAfterAnOverflow(t *testing.T) {
 		}
 		return reply(command)
 	}}
-	f.client = redis.NewClient(&redis.Options{
-		PoolSize: 1, MaxRetries: -1, Protocol: protocol, DisableIdentity: true,
-		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-		Dialer: func(context.Context, string, string) (net.Conn, error) {
-			near, far := net.Pipe()
-			go server.serve(far)
-			return near, nil
-		},
-	})
+	f.client = server.client()
 	defer func() { require.NoError(t, f.client.Close()) }()
 	require.NoError(t, f.exchange(t.Context()))
 	f.stats.overflow.Store(true)

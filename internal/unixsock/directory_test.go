@@ -4,6 +4,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -36,8 +37,15 @@ func TestSwappingThePrivateDirectoryChangesNoOtherFile(t *testing.T) {
 		if !swapBeforeBind {
 			swap()
 		}
-		_, err = p.adjust(0o666, -1)
+		gid := os.Getegid()
+		if os.Geteuid() == 0 {
+			gid = 65534 // another group than that of the file, so that a change of the wrong one shows
+		}
+		_, err = p.adjust(0o666, gid)
 		require.NoError(t, err, name)
+		var st syscall.Stat_t
+		require.NoError(t, syscall.Lstat(filepath.Join(victim, socketName), &st))
+		require.Equal(t, os.Getegid(), int(st.Gid), name)
 		what, err := os.Lstat(filepath.Join(victim, socketName))
 		require.NoError(t, err)
 		require.Equal(t, os.FileMode(0o600), what.Mode(), name)
