@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -64,6 +65,20 @@ func (d *table) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.
 		a.rrset.Owner = q.Name
 	}
 	return &a.rrset, nil
+}
+
+// questions returns the distinct questions so far; lookups that were cut short may still add to them.
+func (d *table) questions() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.asked)
+}
+
+// usedEfforts returns the efforts of all questions so far.
+func (d *table) usedEfforts() map[dns.Effort]bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return maps.Clone(d.efforts)
 }
 
 func mxs(status dns.Status, mx ...dns.MX) answer {
@@ -201,7 +216,7 @@ func TestEngineAsksNoMoreThanItNeeds(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				d := &table{t: t, answers: c.answers}
 				require.Equal(t, c.want, reply(t, &gather.Engine{Resolver: d, STS: c.sts(t)}, c.next, withDANEAndSTS()))
-				require.Len(t, d.asked, len(c.answers), "every question: %q", d.asked)
+				require.Len(t, d.questions(), len(c.answers), "every question: %q", d.questions())
 			})
 		})
 	}
@@ -257,7 +272,7 @@ func TestFromACacheThatLacksSomething(t *testing.T) {
 		_, got, err := e.Decide(t.Context(), domain, withDANEAndSTS(), known)
 		require.ErrorIs(t, err, dns.ErrNotCached, missing)
 		require.Equal(t, policy.Defer, got.Verdict, "what was found so far trusts nothing")
-		require.Equal(t, map[dns.Effort]bool{known: true}, d.efforts)
+		require.Equal(t, map[dns.Effort]bool{known: true}, d.usedEfforts())
 	}
 	e := gather.Engine{Resolver: &table{t: t, answers: full()}, STS: says(mtasts.Result{Err: dns.ErrNotCached})}
 	_, _, err := e.Decide(t.Context(), domain, withDANEAndSTS(), known)
@@ -378,7 +393,7 @@ func TestReceiver(t *testing.T) {
 				got = "elsewhere"
 			}
 			require.Equal(t, c.want, got, f.Receiver.Why)
-			require.Equal(t, map[dns.Effort]bool{untrusted: true}, d.efforts)
+			require.Equal(t, map[dns.Effort]bool{untrusted: true}, d.usedEfforts())
 		})
 	}
 	t.Run("not cached", func(t *testing.T) {
@@ -432,7 +447,7 @@ func TestARouteByProbe(t *testing.T) {
 	require.Equal(t, "OK smtps26:["+s+"]:26", r.String())
 	require.Equal(t, dane.Absent, f.Hosts[0].DANE26.State)
 	require.Equal(t, dane.Unknown, f.Hosts[1].DANE26.State, "not needed")
-	require.Equal(t, map[dns.Effort]bool{untrusted: true}, d.efforts)
+	require.Equal(t, map[dns.Effort]bool{untrusted: true}, d.usedEfforts())
 
 	e.STS = says(mtasts.Result{Err: fmt.Errorf("the policy has not been fetched: %w", dns.ErrNotCached)})
 	_, got, err = e.Route(t.Context(), domain, o, untrusted)

@@ -488,7 +488,7 @@ func TestThreeRoundTrips(t *testing.T) {
 				start := time.Now()
 				require.Equal(t, c.want, reply(t, &e, domain, withDANEAndSTS()))
 				require.Equal(t, time.Duration(c.steps)*time.Second, time.Since(start))
-				if !slices.Contains(all.asked, "TLSA _25._tcp."+mx) && strings.HasPrefix(c.name, "signed, its own") {
+				if !slices.Contains(all.questions(), "TLSA _25._tcp."+mx) && strings.HasPrefix(c.name, "signed, its own") {
 					require.Fail(t, "TLSA was not asked for")
 				}
 				time.Sleep(time.Minute) // the questions without a caller end
