@@ -1,7 +1,6 @@
 package postfix
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -22,7 +21,7 @@ var ErrNotInstalled = errors.New("postfix: not installed")
 type Commands struct {
 	// Postconf is the path of postconf(1).
 	Postconf string
-	// ConfigDirectory is passed as -c; "" means the default of Postfix.
+	// ConfigDirectory is the directory of main.cf; "" means the default of Postfix.
 	ConfigDirectory string
 }
 
@@ -41,8 +40,8 @@ func Find(postconf, configDirectory string) (Commands, error) {
 	return Commands{}, ErrNotInstalled
 }
 
-// Postmap returns the path of postmap(1).
-func (c Commands) Postmap() string { return filepath.Join(filepath.Dir(c.Postconf), "postmap") }
+// beside returns the path of another command in the directory of postconf.
+func (c Commands) beside(name string) string { return filepath.Join(filepath.Dir(c.Postconf), name) }
 
 // Parameters returns the values of parameters, with all $names expanded. The error names a parameter that is unknown.
 func (c Commands) Parameters(ctx context.Context, names ...string) (map[string]string, error) {
@@ -73,113 +72,83 @@ func assignments(text string) iter.Seq2[string, string] {
 
 // Show returns what postconf(1) prints.
 func (c Commands) Show(ctx context.Context, args ...string) (string, error) {
-	p := process{path: c.Postconf, args: c.args(args...)}
-	if err := p.run(ctx); err != nil {
-		return "", err
-	}
-	return p.stdout.String(), nil
+	out, _, err := c.run(ctx, process{path: c.Postconf, args: args})
+	return out, err
 }
 
 // Query looks up keys without spaces in a table, such as hash:/etc/postfix/relay, and returns the first key that is found,
 // "" for none. postmap(1) has the same exit status for "not found" and "failed", so any message on standard error counts
 // as a failure, unless a key was found.
 func (c Commands) Query(ctx context.Context, table string, keys []string) (string, error) {
-	p := process{path: c.Postmap(), args: c.args("-q", "-", table), stdin: strings.Join(keys, "\n") + "\n"}
-	err := p.run(ctx)
-	if p.stdout.Len() > 0 {
-		key, _, _ := strings.Cut(p.stdout.String(), "\t")
-		return key, nil
-	}
+	p := process{path: c.beside("postmap"), args: []string{"-q", "-", table}, stdin: strings.Join(keys, "\n") + "\n"}
+	out, complaint, err := c.run(ctx, p)
 	const noneFound = 1
-	if exit := new(exec.ExitError); errors.As(err, &exit) && exit.ExitCode() == noneFound && p.complaint() == "" && ctx.Err() == nil {
+	exit := new(exec.ExitError)
+	switch {
+	case out != "":
+		key, _, _ := strings.Cut(out, "\t")
+		return key, nil
+	case errors.As(err, &exit) && exit.ExitCode() == noneFound && complaint == "":
 		return "", nil
-	}
-	if err == nil {
+	case err == nil:
 		err = fmt.Errorf("%s -q - %s: exit status 0 without an answer", p.path, table)
 	}
 	return "", err
 }
 
-func (c Commands) args(args ...string) []string {
-	if c.ConfigDirectory != "" {
-		return append([]string{"-c", c.ConfigDirectory}, args...)
-	}
-	return args
-}
-
-// environment is that of a command. MAIL_CONFIG is passed on, as Postfix's own commands do; -c has priority over it.
-func (c Commands) environment() []string {
-	env := []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin", "LC_ALL=C"}
-	if dir := cmp.Or(c.ConfigDirectory, os.Getenv("MAIL_CONFIG")); dir != "" {
-		env = append(env, "MAIL_CONFIG="+dir)
-	}
-	return env
-}
-
 // process is one run of a command.
 type process struct {
-	path           string
-	args           []string
-	stdin          string
-	limit          int // of standard output in bytes; 0 means 4 MiB
-	stdout, stderr limited
+	path    string
+	args    []string
+	stdin   string
+	limit   int           // of standard output in bytes; 0 means 4 MiB
+	timeout time.Duration // 0 means 10 s
 }
 
-// run runs the command. The error has its message on standard error.
-func (p *process) run(ctx context.Context) error {
-	const longest = 10 * time.Second
-	ctx, cancel := context.WithTimeout(ctx, longest)
+// run runs a command and returns its standard output, as far as it goes, and the last line of standard error, which an error
+// has too. Warnings about lines of main.cf do not count.
+func (c Commands) run(ctx context.Context, p process) (out, complaint string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(p.timeout, 10*time.Second))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, p.path, p.args...)
-	p.stdout.limit, p.stderr.limit = cmp.Or(p.limit, 4<<20), 4<<10
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(p.stdin), &p.stdout, &p.stderr
-	cmd.Env = Commands{}.environment()
-	cmd.WaitDelay = time.Second // a child that keeps the pipes open
-	err := cmd.Run()
-	switch {
-	case p.stdout.overflow:
-		return fmt.Errorf("%s: too much output", p.path)
-	case ctx.Err() != nil:
-		return fmt.Errorf("%s: %w", p.path, ctx.Err())
-	case err != nil:
-		if complaint := p.complaint(); complaint != "" {
-			return fmt.Errorf("%s: %w", complaint, err)
-		}
-		return fmt.Errorf("%s: %w", p.path, err)
+	stdout, stderr := limited{room: cmp.Or(p.limit, 4<<20)}, limited{room: 4 << 10}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(p.stdin), &stdout, &stderr
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin", "LC_ALL=C"}
+	if dir := cmp.Or(c.ConfigDirectory, os.Getenv("MAIL_CONFIG")); dir != "" {
+		cmd.Env = append(cmd.Env, "MAIL_CONFIG="+dir)
 	}
-	return nil
-}
-
-// complaint returns the last line of standard error, except warnings about lines of main.cf.
-func (p *process) complaint() string {
-	last := ""
-	for line := range strings.Lines(p.stderr.String()) {
+	cmd.WaitDelay = time.Second // a child that keeps the pipes open
+	err = cmd.Run()
+	for line := range strings.Lines(stderr.String()) {
 		line = strings.TrimSpace(line)
 		remark := strings.Contains(line, ": warning: ") && strings.Contains(line, "/main.cf, line ")
 		if line != "" && !remark {
-			last = line
+			complaint = line
 		}
 	}
-	return last
+	switch {
+	case stdout.overflow:
+		err = fmt.Errorf("%s: too much output", p.path)
+	case ctx.Err() != nil:
+		err = fmt.Errorf("%s: %w", p.path, ctx.Err())
+	case err != nil:
+		err = fmt.Errorf("%s: %w", cmp.Or(complaint, p.path), err)
+	}
+	return stdout.String(), complaint, err
 }
 
-// limited keeps the beginning of the data written to it. It has no ReadFrom, which io.Copy would use instead of Write.
+// limited keeps the beginning of the data written to it.
 type limited struct {
-	kept     bytes.Buffer
-	limit    int
+	strings.Builder
+	room     int
 	overflow bool
 }
 
 // Write implements io.Writer.
 func (l *limited) Write(b []byte) (int, error) {
-	if room := l.limit - l.Len(); len(b) > room {
-		l.overflow = true
-		_, _ = l.kept.Write(b[:max(room, 0)])
-		return len(b), nil
-	}
-	return l.kept.Write(b)
+	kept := b[:min(len(b), l.room)]
+	l.room -= len(kept)
+	l.overflow = l.overflow || len(kept) < len(b)
+	_, _ = l.Builder.Write(kept)
+	return len(b), nil
 }
-
-// Len and String are those of what was kept.
-func (l *limited) Len() int       { return l.kept.Len() }
-func (l *limited) String() string { return l.kept.String() }

@@ -3,9 +3,10 @@ package postfix
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
-	"os/exec"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -15,46 +16,34 @@ import (
 	"github.com/policyd/policyd/prefix"
 )
 
-// finger runs posttls-finger(1), which has the TLS client of smtp(8), without a shell, with a time limit and a bound on
-// its output.
-type finger struct {
-	path string
-	args []string // the options for roots, protocols and ciphers
-	env  []string
-}
-
-// fingerOutput bounds what is read of the output of posttls-finger, which writes about a dozen lines.
-const fingerOutput = 64 << 10
-
-// ask is as in smtptls.Judge. Without a process that can be started there is no opinion.
-func (f *finger) ask(ctx context.Context, d smtptls.Dialogue) smtptls.Opinion {
-	ip := d.Addr.Addr().WithZone("").String()
-	if !prefix.ValidHost(d.Host) || !d.Addr.IsValid() {
+// finger asks posttls-finger(1), which has the TLS client of smtp(8), as smtptls.Judge describes. If it cannot be
+// started, there is no opinion.
+func (c Commands) finger(ctx context.Context, options []string, d smtptls.Dialogue) smtptls.Opinion {
+	addr := netip.AddrPortFrom(d.Addr.Addr().WithZone(""), d.Addr.Port())
+	if !prefix.ValidHost(d.Host) || !addr.IsValid() {
 		return smtptls.Opinion{Verdict: smtptls.NoVerdict, Why: "not a host name and address"}
 	}
-	ctx, cancel := context.WithTimeout(ctx, d.Whole)
-	defer cancel()
 	seconds := strconv.Itoa(max(int(d.Whole/time.Second), 1))
-	args := append([]string{"-c", "-l", "secure", "-t", seconds, "-T", seconds, "-s", d.Host}, f.args...)
+	args := append([]string{"-c", "-l", "secure", "-t", seconds, "-T", seconds, "-s", d.Host}, options...)
 	if d.Helo != "" {
 		args = append(args, "-o", "myhostname="+d.Helo)
 	}
 	if d.Implicit {
 		args = append(args, "-w")
 	}
-	to := "[" + ip + "]"
-	if d.Addr.Addr().Is6() {
-		to = "[ipv6:" + ip + "]"
+	to := addr.String()
+	if addr.Addr().Is4() {
+		to = fmt.Sprintf("[%s]:%d", addr.Addr(), addr.Port())
+	} else {
+		to = strings.Replace(to, "[", "[ipv6:", 1)
 	}
-	cmd := exec.CommandContext(ctx, f.path, append(args, to+":"+strconv.Itoa(int(d.Addr.Port())), d.Host)...)
-	out := limited{limit: fingerOutput}
-	cmd.Stdout, cmd.Stderr, cmd.Env = &out, &out, f.env
-	cmd.WaitDelay = time.Second
-	if err := cmd.Start(); err != nil {
+	const limit = 64 << 10 // it writes about a dozen lines
+	p := process{path: c.beside("posttls-finger"), args: append(args, to, d.Host), limit: limit, timeout: d.Whole}
+	out, _, err := c.run(ctx, p)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
 		return smtptls.Opinion{Why: smtptls.Tidy(err.Error())}
 	}
-	_ = cmd.Wait() // posttls-finger exits 0 whatever it found
-	return opinion(out.String(), netip.AddrPortFrom(d.Addr.Addr().WithZone(""), d.Addr.Port()))
+	return opinion(out, addr) // the exit status is 0 whatever it found
 }
 
 // opinion reads the output of posttls-finger. Words of the server stand behind a fixed beginning of their line only,

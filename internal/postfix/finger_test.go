@@ -20,12 +20,12 @@ func fingerDialogue() smtptls.Dialogue {
 	return smtptls.Dialogue{Host: fingerHost, Addr: netip.MustParseAddrPort("192.0.2.1:26"), Implicit: true, Whole: 40 * time.Second}
 }
 
-// script is a posttls-finger of this test.
-func script(t *testing.T, body string) string {
+// finger returns commands with a posttls-finger of this test.
+func finger(t *testing.T, body string) Commands {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "posttls-finger")
-	require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh\n"+body), 0o700))
-	return path
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "posttls-finger"), []byte("#!/bin/sh\n"+body), 0o700))
+	return Commands{Postconf: filepath.Join(dir, "postconf")}
 }
 
 const (
@@ -68,11 +68,12 @@ func TestOpinion(t *testing.T) {
 func TestFingerIsRunWithoutAShellAndWithTheSettingsOfPostfix(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	f := finger{path: script(t, `printf '%s\n' "$@" >`+dir+`/args; env >`+dir+`/env; printf '`+strings.TrimSpace(verifiedLine)+`\n'`),
-		args: []string{"-F", "/roots with space.pem"}, env: []string{"MAIL_CONFIG=/etc/postfix-out", "PATH=/usr/bin:/bin"}}
+	f := finger(t, `printf '%s\n' "$@" >`+dir+`/args; env >`+dir+`/env; printf '`+strings.TrimSpace(verifiedLine)+`\n'`)
+	f.ConfigDirectory = "/etc/postfix-out"
+	options := []string{"-F", "/roots with space.pem"}
 	d := fingerDialogue()
 	d.Helo = "mail.example.com"
-	require.Equal(t, smtptls.Verified, f.ask(t.Context(), d).Verdict)
+	require.Equal(t, smtptls.Verified, f.finger(t.Context(), options, d).Verdict)
 	args, err := os.ReadFile(filepath.Join(dir, "args"))
 	require.NoError(t, err)
 	require.Equal(t, "-c\n-l\nsecure\n-t\n40\n-T\n40\n-s\nsmtps-a.example.com\n-F\n/roots with space.pem\n-o\nmyhostname=mail.example.com\n-w\n[192.0.2.1]:26\nsmtps-a.example.com\n", string(args))
@@ -82,7 +83,7 @@ func TestFingerIsRunWithoutAShellAndWithTheSettingsOfPostfix(t *testing.T) {
 	require.NotContains(t, string(env), "HOME=")
 
 	d.Addr, d.Implicit, d.Helo = netip.MustParseAddrPort("[2001:db8::1]:25"), false, ""
-	f.ask(t.Context(), d)
+	f.finger(t.Context(), options, d)
 	args, err = os.ReadFile(filepath.Join(dir, "args"))
 	require.NoError(t, err)
 	require.Contains(t, string(args), "\n[ipv6:2001:db8::1]:25\nsmtps-a.example.com\n")
@@ -92,11 +93,11 @@ func TestFingerIsRunWithoutAShellAndWithTheSettingsOfPostfix(t *testing.T) {
 func TestFingerIsBounded(t *testing.T) {
 	t.Parallel()
 	ask := func(ctx context.Context, body string, change func(*smtptls.Dialogue)) smtptls.Opinion {
-		f, d := finger{path: script(t, body), env: []string{"PATH=/usr/bin:/bin"}}, fingerDialogue()
+		f, d := finger(t, body), fingerDialogue()
 		if change != nil {
 			change(&d)
 		}
-		return f.ask(ctx, d)
+		return f.finger(ctx, nil, d)
 	}
 	for _, host := range []string{"a b.example", "-x.example", "$(id).example", "", "smtps-a.example.com\n"} {
 		require.Equal(t, smtptls.NoVerdict, ask(t.Context(), "printf '"+strings.TrimSpace(verifiedLine)+`\n'`, func(d *smtptls.Dialogue) { d.Host = host }).Verdict, host)
@@ -106,6 +107,6 @@ func TestFingerIsBounded(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.NotEqual(t, smtptls.Verified, ask(ctx, "exec sleep 1000", nil).Verdict, "the caller's context")
-	missing := finger{path: "/nonexistent/posttls-finger"}
-	require.Equal(t, smtptls.NotAsked, missing.ask(t.Context(), fingerDialogue()).Verdict, "what cannot be started has no opinion")
+	missing := Commands{Postconf: "/nonexistent/postconf"}
+	require.Equal(t, smtptls.NotAsked, missing.finger(t.Context(), nil, fingerDialogue()).Verdict, "what cannot be started has no opinion")
 }

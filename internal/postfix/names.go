@@ -3,26 +3,28 @@ package postfix
 import (
 	"net/netip"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
-
-	"github.com/policyd/policyd/prefix"
 )
 
 // canonical returns a name as it is compared: A-labels, lower case, no final dot. A name that cannot be converted
-// stays as it is, in lower case.
+// stays as it is, in lower case. A dot in front stays.
 func canonical(name string) string {
 	name = strings.ToLower(strings.TrimSuffix(name, "."))
-	for i := range len(name) {
-		if name[i] >= 0x80 {
-			toASCII := idna.New(idna.MapForLookup(), idna.Transitional(false), idna.StrictDomainName(false), idna.CheckHyphens(false))
-			if a, err := toASCII.ToASCII(name); err == nil {
-				return strings.ToLower(a)
-			}
-			return name
-		}
+	if strings.IndexFunc(name, func(r rune) bool { return r >= utf8.RuneSelf }) < 0 {
+		return name
 	}
-	return name
+	rest, below := strings.CutPrefix(name, ".")
+	toASCII := idna.New(idna.MapForLookup(), idna.Transitional(false), idna.StrictDomainName(false), idna.CheckHyphens(false))
+	a, err := toASCII.ToASCII(rest)
+	switch {
+	case err != nil:
+		return name
+	case below:
+		a = "." + a
+	}
+	return strings.ToLower(a)
 }
 
 // forms returns the spellings of a domain that a table of Postfix may have: with A-labels and, if that differs, with
@@ -33,16 +35,6 @@ func forms(domain string) []string {
 		return []string{domain}
 	}
 	return []string{domain, u}
-}
-
-func hostname(name string) bool { return prefix.ValidHost(name) }
-
-// withoutPrefix returns the name of a host without its prefix.
-func withoutPrefix(name string) string {
-	if c := prefix.Of(name); c != prefix.None {
-		return strings.TrimPrefix(name, c.String()+"-")
-	}
-	return name
 }
 
 // localhost reports whether RFC 6761, section 6.3, reserves a name for this host, or Linux distributions have it in

@@ -6,7 +6,7 @@
 // addresses of this machine. Every doubt is an error, which leaves the mail on port 25. Where this package differs from
 // Postfix, more domains count as received here, not fewer.
 //
-// It also reports which hosts Postfix itself relays to.
+// It also reports which hosts Postfix itself relays to. A Client judges receivers as smtp(8) does.
 package postfix
 
 import (
@@ -15,14 +15,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/prefix"
 )
 
 // Options are the settings of a Site.
@@ -48,19 +47,6 @@ type Options struct {
 	Logger   *slog.Logger
 }
 
-// Site reports what this site receives. Run keeps its data fresh; without Run it reads the configuration when it is
-// asked.
-type Site struct {
-	current atomic.Pointer[view] // nil: not read yet
-	reading chan struct{}        // holds a token while the configuration is read
-	change  chan struct{}
-	tables  *tables
-
-	mu      sync.Mutex // guards what follows
-	config  *config
-	problem string // the last problem that was logged
-}
-
 // config is an Options that has been checked.
 type config struct {
 	Options
@@ -68,14 +54,26 @@ type config struct {
 	hosts   map[string]bool
 }
 
+// Site reports what this site receives. Run keeps its data fresh; without Run it reads the configuration when it is
+// asked.
+type Site struct {
+	config  atomic.Pointer[config]
+	latest  atomic.Pointer[view] // nil: not read yet
+	reading chan struct{}        // holds a token while the configuration is read
+	problem string               // the last problem that was logged; guarded by reading
+	slots   chan struct{}        // one token per table that is being searched
+}
+
+// maxSearches is how many tables are searched at the same time: each takes a process.
+const maxSearches = 4
+
 // New returns a Site. The error names the domain or host of the options that is invalid.
 func New(o Options) (*Site, error) {
-	s := &Site{reading: make(chan struct{}, 1), change: make(chan struct{}, 1), tables: newTables()}
+	s := &Site{reading: make(chan struct{}, 1), slots: make(chan struct{}, maxSearches)}
 	return s, s.Configure(o)
 }
 
-// Configure applies new options, and the configuration of Postfix is read again. After an error the previous options
-// remain.
+// Configure applies new options; what was read with others no longer counts. After an error the previous options remain.
 func (s *Site) Configure(o Options) error {
 	if o.Refresh <= 0 {
 		o.Refresh = time.Minute
@@ -85,39 +83,21 @@ func (s *Site) Configure(o Options) error {
 	}
 	c := &config{Options: o, hosts: map[string]bool{}}
 	for _, text := range o.ExcludeDomains {
-		rest, below := strings.CutPrefix(text, ".")
-		e := entry{text: canonical(rest)}
-		if !hostname(e.text) {
+		name := canonical(text)
+		if !prefix.ValidHost(strings.TrimPrefix(name, ".")) {
 			return fmt.Errorf("postfix: %q in exclude_domains is not a domain: write example.com, or .example.com for all its subdomains", text)
 		}
-		if below {
-			e.text = "." + e.text
-		}
-		c.exclude.entries = append(c.exclude.entries, e)
+		c.exclude.names = append(c.exclude.names, name)
 	}
 	for _, text := range o.OwnHosts {
 		name := canonical(text)
-		if !hostname(name) {
+		if !prefix.ValidHost(name) {
 			return fmt.Errorf("postfix: %q in own_hosts is not a host name", text)
 		}
 		c.hosts[name] = true
 	}
-	s.mu.Lock()
-	s.config = c
-	s.current.Store(nil)
-	s.mu.Unlock()
-	s.tables.flush()
-	select {
-	case s.change <- struct{}{}:
-	default:
-	}
+	s.config.Store(c)
 	return nil
-}
-
-func (s *Site) options() *config {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.config
 }
 
 // Own reports whether mail for domain is received here, and which list has it: one of the settings, or one of
@@ -125,33 +105,31 @@ func (s *Site) options() *config {
 // Postfix's commands: the error is dns.ErrNotCached where it would have to.
 func (s *Site) Own(ctx context.Context, domain string, e dns.Effort) (own bool, why string, err error) {
 	domain = canonical(domain)
-	ask := func(q question) answer { return s.tables.recall(q) }
-	if !e.CacheOnly {
-		ask = func(q question) answer { return s.tables.ask(ctx, q) }
-	}
-	if has, by, _ := s.options().exclude.match(domain, nil); has {
-		return true, "exclude_domains has " + by, nil
+	if name := s.config.Load().exclude.name(domain); name != "" {
+		return true, "exclude_domains has " + name, nil
 	}
 	if localhost(domain) {
 		return true, domain + " is this machine", nil
 	}
-	v, err := s.knowledge(ctx, !e.CacheOnly)
+	v, err := s.view(ctx, e)
 	if err != nil {
 		return false, "", err
 	}
-	for _, l := range v.lists {
-		has, by, failed := l.match(domain, func(table string, keys []string) (string, error) {
-			a := ask(question{l.at, table, strings.Join(keys, " ")})
-			return a.found, a.err
-		})
-		switch {
-		case has:
-			return true, l.parameter + " has " + by, nil
-		case failed == nil || err != nil && !errors.Is(err, dns.ErrNotCached): // a failure says more than "not cached"
-		case errors.Is(failed, dns.ErrNotCached):
-			err = failed
-		default:
-			err = errors.New(l.parameter + ": " + failed.Error())
+	for i := range v.lists {
+		if name := v.lists[i].name(domain); name != "" {
+			return true, v.lists[i].parameter + " has " + name, nil
+		}
+	}
+	for i := range v.lists {
+		l := &v.lists[i]
+		for _, table := range l.tables {
+			a := s.search(ctx, v, question{l.at, table, strings.Join(l.keys(table, domain), " ")}, e)
+			switch {
+			case a.key != "":
+				return true, l.parameter + " has " + a.key + " in " + table, nil
+			case a.err != nil && (err == nil || errors.Is(err, dns.ErrNotCached)): // a failure says more than "not cached"
+				err = fmt.Errorf("%s: %w", l.parameter, a.err)
+			}
 		}
 	}
 	return false, "", err
@@ -161,24 +139,20 @@ func (s *Site) Own(ctx context.Context, domain string, e dns.Effort) (own bool, 
 // localhost, or one of these behind a prefix, because smtps-mx.example.com is the new name of
 // mx.example.com. Before anything has been read, every name counts.
 func (s *Site) OwnHost(name string) bool {
-	c, v := s.options(), s.current.Load()
+	c, v := s.config.Load(), s.current()
 	if v == nil {
 		return true
 	}
 	name = canonical(name)
-	for _, n := range []string{name, withoutPrefix(name)} {
-		if c.hosts[n] || v.hosts[n] {
-			return true
-		}
-	}
-	return localhost(name)
+	return localhost(name) || slices.ContainsFunc([]string{name, strings.TrimPrefix(name, prefix.Of(name).Prefix())},
+		func(n string) bool { return c.hosts[n] || v.hosts[n] })
 }
 
 // OwnAddr reports whether a is an address of this host: exactly one of a local interface or of
 // proxy_interfaces and inet_interfaces, or the unspecified address, which leads to this host too. Before
 // anything has been read, every address counts.
 func (s *Site) OwnAddr(a netip.Addr) bool {
-	v := s.current.Load()
+	v := s.current()
 	a = plain(a)
 	return v == nil || !a.IsValid() || a.IsUnspecified() || v.addrs[a]
 }
@@ -186,28 +160,17 @@ func (s *Site) OwnAddr(a netip.Addr) bool {
 // Lists returns the parameters of Postfix's lists that have entries, and the domains that the lists name, without what is in
 // tables; .example.com stands for all names below it.
 func (s *Site) Lists() (parameters, domains []string) {
-	v := s.current.Load()
+	v := s.current()
 	if v == nil {
 		return nil, nil
 	}
-	seen := map[string]bool{}
 	for _, l := range v.lists {
 		parameters = append(parameters, l.parameter)
-		for _, e := range l.entries {
-			if !e.table && !e.negate && hostname(strings.TrimPrefix(e.text, ".")) && !seen[e.text] {
-				seen[e.text] = true
-				domains = append(domains, e.text)
+		for _, name := range l.names {
+			if prefix.ValidHost(strings.TrimPrefix(name, ".")) && !slices.Contains(domains, name) {
+				domains = append(domains, name)
 			}
 		}
 	}
 	return slices.Compact(parameters), domains
-}
-
-// machine returns the host name of this machine, "" if it is invalid.
-func machine() string {
-	name, err := os.Hostname()
-	if name = canonical(name); err != nil || !hostname(name) {
-		return ""
-	}
-	return name
 }

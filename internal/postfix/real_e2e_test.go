@@ -44,7 +44,7 @@ myhostname = mx.own.example
 		"relay.example":         "relay_domains has relay.example in hash:" + f.path("relay"),
 		"sub.relay.example":     "relay_domains has relay.example in hash:" + f.path("relay"),
 		"x.regexp.example":      "relay_domains has x.regexp.example in regexp:" + f.path("patterns"),
-		"a.regexp.example":      "",
+		"a.regexp.example":      "relay_domains has a.regexp.example in regexp:" + f.path("patterns"),
 		"elsewhere.example":     "",
 		"alias.example":         "virtual_alias_domains has alias.example in inline:{ {alias.example=x}, {user@mail.example = x} }",
 		"mail.example":          "",

@@ -20,96 +20,78 @@ func (s *Site) Run(ctx context.Context) error {
 	tick := time.NewTicker(lookRound)
 	defer tick.Stop()
 	for {
-		if v := s.current.Load(); v == nil || s.due(v) {
+		v := s.current()
+		if v != nil && v.changed() {
+			// The old lists are void immediately, not only when the new ones have been read.
+			s.latest.CompareAndSwap(v, nil)
+			v = nil
+		}
+		if v == nil || v.due() {
 			_, _ = s.read(ctx)
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-s.change:
 		case <-tick.C:
 		}
 	}
 }
 
-func (s *Site) due(v *view) bool {
+// due reports whether a view must be read again, soon after a failure.
+func (v *view) due() bool {
 	age := time.Since(v.read)
-	if v.err != nil && age >= lookRound || age >= s.options().Refresh {
-		return true
-	}
-	if v.changed() {
-		// The old lists are void immediately, not only when the new ones have been read.
-		s.current.CompareAndSwap(v, nil)
-		s.tables.flush()
-		return true
-	}
-	return false
+	return v.err != nil && age >= lookRound || age >= v.config.Refresh
 }
 
-// knowledge returns the latest view while it is fresh. Otherwise it reads a new one, or returns dns.ErrNotCached if it
-// may not wait.
-func (s *Site) knowledge(ctx context.Context, wait bool) (*view, error) {
-	if v := s.current.Load(); v != nil && s.fresh(v) {
+// current returns the latest view while it counts, otherwise nil. Its age is bounded whether or not Run works.
+func (s *Site) current() *view {
+	v := s.latest.Load()
+	if v == nil || v.config != s.config.Load() || time.Since(v.read) >= 2*v.config.Refresh+longestRead {
+		return nil
+	}
+	return v
+}
+
+// view returns the current view. If there is none it reads one, or returns dns.ErrNotCached if it may not wait.
+func (s *Site) view(ctx context.Context, e dns.Effort) (*view, error) {
+	if v := s.current(); v != nil {
 		return v, v.err
 	}
-	if !wait {
+	if e.CacheOnly {
 		return nil, dns.ErrNotCached
 	}
 	return s.read(ctx)
 }
 
-// fresh bounds the age of a view, whether or not Run works.
-func (s *Site) fresh(v *view) bool {
-	longest := 2*s.options().Refresh + longestRead
-	if v.err != nil {
-		longest = 3 * lookRound
-	}
-	return time.Since(v.read) < longest
-}
-
 // read reads everything, or waits for a concurrent call that does.
 func (s *Site) read(ctx context.Context) (*view, error) {
-	before := s.current.Load()
 	select {
 	case s.reading <- struct{}{}:
 		defer func() { <-s.reading }()
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	if v := s.current.Load(); v != nil && v != before {
+	if v := s.current(); v != nil && !v.due() {
 		return v, v.err
 	}
 	bounded, cancel := context.WithTimeout(ctx, longestRead)
 	defer cancel()
-	c := s.options()
-	v := readView(bounded, c)
+	v := readView(bounded, s.config.Load())
 	if v.err != nil && ctx.Err() != nil {
 		return nil, v.err // the caller gave up, which says nothing about Postfix
 	}
-	s.tell(c, v)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.config == c { // otherwise Configure was called during the reading
-		s.current.Store(v)
-	}
-	return v, v.err
-}
-
-// tell logs that the domains received here have become unknown, or known again.
-func (s *Site) tell(c *config, v *view) {
+	s.latest.Store(v)
 	problem := ""
 	if v.err != nil {
 		problem = v.err.Error()
 	}
-	s.mu.Lock()
-	before := s.problem
-	s.problem = problem
-	s.mu.Unlock()
 	switch {
-	case problem == before:
+	case problem == s.problem:
 	case problem != "":
-		c.Logger.Warn("cannot read which domains Postfix receives; all mail uses port 25 until it works", "reason", problem)
+		v.config.Logger.Warn("cannot read which domains Postfix receives; all mail uses port 25 until it works", "reason", problem)
 	default:
-		c.Logger.Info("reading the domains that Postfix receives works again")
+		v.config.Logger.Info("reading the domains that Postfix receives works again")
 	}
+	s.problem = problem
+	return v, v.err
 }

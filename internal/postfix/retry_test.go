@@ -17,9 +17,9 @@ func TestAFailureIsTriedAgainSoon(t *testing.T) {
 	v, err := s.read(t.Context())
 	require.Error(t, err)
 	v.read = time.Now().Add(time.Second - lookRound)
-	require.False(t, s.due(v))
+	require.False(t, v.due())
 	v.read = time.Now().Add(-lookRound)
-	require.True(t, s.due(v))
+	require.True(t, v.due())
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "main.cf"), nil, 0o600))
 	path, err := filepath.Abs("testdata/bin/postconf")
@@ -27,5 +27,5 @@ func TestAFailureIsTriedAgainSoon(t *testing.T) {
 	require.NoError(t, s.Configure(Options{Postconf: path, ConfigDirectory: dir}))
 	v, err = s.read(t.Context())
 	require.NoError(t, err)
-	require.False(t, s.due(v))
+	require.False(t, v.due())
 }

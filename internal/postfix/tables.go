@@ -4,107 +4,131 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/regfile"
 )
 
-// tables looks up keys in Postfix's tables and keeps the answers for a while. Remote senders choose the keys, so the
-// number of answers and of processes is bounded.
-type tables struct {
-	slots chan struct{} // one per running process
-
-	mu    sync.Mutex // guards what follows
-	known map[question]answer
-	// generation changes with each flush: an answer from before is not kept after it.
-	generation int
-}
-
-// question is a lookup in a table. The zero keys stand for the table as a whole.
+// question is a search in a table. Without keys it is for the hosts in brackets in all results.
 type question struct {
 	at    Commands
 	table string
 	keys  string
 }
 
-// answer is the key that was found, or for a whole table the hosts in its results, or a failure.
+// answer is the key or the hosts that were found, or a failure. It lasts as long as the view, and a failure less.
 type answer struct {
-	found   string
-	hosts   map[string]bool
-	err     error
-	expires time.Time
+	key    string
+	hosts  map[string]bool
+	err    error
+	failed time.Time
 }
 
+// Remote senders choose the keys, so the number of answers is bounded, like that of the processes.
 const (
-	maxProcesses = 4
-	maxAnswers   = 4096
-	answerLife   = time.Minute
-	failureLife  = 15 * time.Second
+	maxAnswers  = 4096
+	failureLife = 15 * time.Second
 )
 
-func newTables() *tables {
-	return &tables{slots: make(chan struct{}, maxProcesses), known: map[question]answer{}}
-}
-
-// flush forgets all answers.
-func (t *tables) flush() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.known = map[question]answer{}
-	t.generation++
-}
-
-// recall returns a kept answer, or one with dns.ErrNotCached. A table that has just failed fails for all keys.
-func (t *tables) recall(q question) answer {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	now := time.Now()
-	if a, ok := t.known[q]; ok && now.Before(a.expires) {
-		return a
-	}
-	if a, ok := t.known[question{at: q.at, table: q.table}]; ok && a.err != nil && now.Before(a.expires) {
-		return a
+// known returns a kept answer, or one with dns.ErrNotCached. A table that has just failed fails for all keys.
+func (v *view) known(q question) answer {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, of := range []question{q, {at: q.at, table: q.table}} {
+		a, ok := v.searches[of]
+		if ok && a.err != nil && time.Since(a.failed) < failureLife || ok && a.err == nil && of == q {
+			return a
+		}
 	}
 	return answer{err: dns.ErrNotCached}
 }
 
-// ask returns a kept answer, or runs a command for it.
-func (t *tables) ask(ctx context.Context, q question) answer {
-	if a := t.recall(q); !errors.Is(a.err, dns.ErrNotCached) {
+// search returns a kept answer, or runs a command for it unless it may not wait.
+func (s *Site) search(ctx context.Context, v *view, q question, e dns.Effort) answer {
+	if a := v.known(q); e.CacheOnly || !errors.Is(a.err, dns.ErrNotCached) {
 		return a
 	}
 	select {
-	case t.slots <- struct{}{}:
-		defer func() { <-t.slots }()
+	case s.slots <- struct{}{}:
+		defer func() { <-s.slots }()
 	case <-ctx.Done():
 		return answer{err: fmt.Errorf("%s was not asked: %w", q.table, ctx.Err())}
 	}
-	// A concurrent lookup may have found it.
-	if a := t.recall(q); !errors.Is(a.err, dns.ErrNotCached) {
+	// A concurrent search may have found it.
+	if a := v.known(q); !errors.Is(a.err, dns.ErrNotCached) {
 		return a
 	}
-	t.mu.Lock()
-	generation := t.generation
-	t.mu.Unlock()
-	a := answer{expires: time.Now().Add(answerLife)}
+	var a answer
 	if q.keys == "" {
 		a.hosts, a.err = q.at.resultHosts(ctx, q.table)
 	} else {
-		a.found, a.err = q.at.Query(ctx, q.table, strings.Fields(q.keys))
+		a.key, a.err = q.at.Query(ctx, q.table, strings.Fields(q.keys))
 	}
 	if a.err != nil {
-		a = answer{err: fmt.Errorf("%s cannot be asked: %w", q.table, a.err), expires: time.Now().Add(failureLife)}
+		a = answer{err: fmt.Errorf("%s cannot be asked: %w", q.table, a.err), failed: time.Now()}
 		q.keys = ""
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if generation == t.generation && ctx.Err() == nil {
-		if len(t.known) >= maxAnswers {
-			t.known = map[question]answer{}
+	if ctx.Err() == nil {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		if len(v.searches) >= maxAnswers {
+			clear(v.searches)
 		}
-		t.known[q] = a
+		v.searches[q] = a
 	}
 	return a
+}
+
+// RelayHost reports whether Postfix's own configuration delivers to [host]: relayhost, the fallback relays, the default
+// transports, and the results of the sender-dependent and transport tables. It may wait for Postfix's commands. Tables whose
+// contents cannot be listed, such as ldap:, are not searched; a table that fails is an error unless the host is
+// found elsewhere. With Effort.CacheOnly it does not wait, and the error is dns.ErrNotCached.
+func (s *Site) RelayHost(ctx context.Context, host string, e dns.Effort) (bool, error) {
+	host = canonical(host)
+	v, err := s.view(ctx, e)
+	if v == nil {
+		return false, err
+	}
+	if v.relays[host] {
+		return true, nil
+	}
+	for _, table := range v.relayTables {
+		a := s.search(ctx, v, table, e)
+		if a.hosts[host] {
+			return true, nil
+		}
+		err = errors.Join(err, a.err)
+	}
+	return false, err
+}
+
+// resultHosts returns the hosts in brackets among the results of a table whose contents can be listed: the entries of an
+// indexed file, or the source of a table of patterns. The contents of an inline: table are in main.cf.
+func (c Commands) resultHosts(ctx context.Context, table string) (map[string]bool, error) {
+	hosts := map[string]bool{}
+	for _, part := range parts(table) {
+		var contents string
+		var err error
+		switch kind, path, _ := strings.Cut(part, ":"); {
+		case slices.Contains([]string{"hash", "btree", "lmdb", "cdb", "dbm", "sdbm"}, kind):
+			const limit = 16 << 20
+			contents, _, err = c.run(ctx, process{path: c.beside("postmap"), args: []string{"-s", part}, limit: limit})
+		case strings.HasPrefix(path, "/") && slices.Contains([]string{"texthash", "regexp", "pcre", "cidr"}, kind):
+			var text []byte
+			text, err = regfile.Read(path)
+			contents = string(text)
+		}
+		if err != nil {
+			return nil, err
+		}
+		for line := range strings.Lines(contents) {
+			if !strings.HasPrefix(strings.TrimSpace(line), "#") {
+				addHosts(hosts, line)
+			}
+		}
+	}
+	return hosts, nil
 }

@@ -1,232 +1,217 @@
 package postfix
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/netip"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/regfile"
+	"github.com/policyd/policyd/prefix"
 )
 
-// view is everything that was read at one time. It is immutable; a new reading replaces it.
+// view is everything that was read at one time. A new reading replaces it.
 type view struct {
-	installed  bool
-	lists      []siteList
-	hosts      map[string]bool
-	addrs      map[netip.Addr]bool
-	interfaces map[netip.Addr]bool
+	config *config // the options that it was read with
+	read   time.Time
+	// err is set if something could not be read. Then the domains received here are unknown.
+	err   error
+	lists []list
+	hosts map[string]bool
+	addrs map[netip.Addr]bool
 	// relays are hosts in brackets that Postfix itself delivers to; relayTables may have more of them.
 	relays      map[string]bool
 	relayTables []question
-	files       []stamp
-	read        time.Time
-	// err is set if something could not be read. Then the domains received here are unknown.
-	err error
-}
+	// files and interfaces are the state of the files and of the addresses of this machine before they were read.
+	files      map[string]string
+	interfaces string
 
-// siteList is a list, with the commands of the Postfix instance that it belongs to.
-type siteList struct {
-	list
-	at Commands
+	mu       sync.Mutex
+	searches map[question]answer // what was looked up in the tables
 }
 
 // readView reads everything.
 func readView(ctx context.Context, c *config) *view {
-	v := &view{hosts: map[string]bool{}, relays: map[string]bool{}, addrs: map[netip.Addr]bool{}}
-	if v.interfaces, v.err = interfaces(); v.err != nil {
-		v.read = time.Now()
-		return v
+	v := &view{
+		config: c, hosts: map[string]bool{}, addrs: map[netip.Addr]bool{}, relays: map[string]bool{},
+		files: map[string]string{}, searches: map[question]answer{},
 	}
-	maps.Copy(v.addrs, v.interfaces)
-	if c.LoopbackProbed {
-		delete(v.addrs, netip.IPv6Loopback()) // a setting of Postfix can add it again
-	}
-	if name := machine(); name != "" {
-		v.hosts[name] = true
-	}
-	commands, err := Find(c.Postconf, c.ConfigDirectory)
-	switch {
-	case err == nil:
-		v.installed = true
-		v.err = v.readInstances(ctx, commands, c.Resolver)
-	case exists(mainCF(c.ConfigDirectory)):
-		v.err = fmt.Errorf("%s exists, but postconf is not installed", mainCF(c.ConfigDirectory))
-	}
+	v.err = v.readAll(ctx)
 	v.read = time.Now()
 	return v
 }
 
-func mainCF(configDirectory string) string {
-	if configDirectory == "" {
-		configDirectory = "/etc/postfix"
-	}
-	return configDirectory + "/main.cf"
-}
-
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return !errors.Is(err, os.ErrNotExist)
-}
-
-// readInstances reads the lists of the first Postfix instance and of the instances that it manages (postmulti(1)). Domains
-// that any of them receives are received here.
-func (v *view) readInstances(ctx context.Context, first Commands, res dns.Resolver) error {
-	const maxInstances = 64
-	others, err := v.readInstance(ctx, first, res)
+func (v *view) readAll(ctx context.Context) error {
+	local, err := net.InterfaceAddrs()
 	if err != nil {
-		return err
+		return fmt.Errorf("cannot read the addresses of this machine: %w", err)
 	}
-	if len(others) > maxInstances {
-		return fmt.Errorf("more than %d Postfix instances", maxInstances)
-	}
-	for _, directory := range others {
-		if _, err := v.readInstance(ctx, Commands{first.Postconf, directory}, res); err != nil {
-			return err
+	v.interfaces = fmt.Sprint(local)
+	for _, l := range local {
+		if p, err := netip.ParsePrefix(l.String()); err == nil {
+			v.addrs[plain(p.Addr())] = true
 		}
 	}
-	return nil
+	if v.config.LoopbackProbed {
+		delete(v.addrs, netip.IPv6Loopback()) // a setting of Postfix can add it again
+	}
+	if name, err := os.Hostname(); err == nil {
+		v.hosts[canonical(name)] = true
+	}
+	commands, err := Find(v.config.Postconf, v.config.ConfigDirectory)
+	if err != nil {
+		main := cmp.Or(v.config.ConfigDirectory, "/etc/postfix") + "/main.cf"
+		if _, err := os.Lstat(main); !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("%s exists, but postconf is not installed", main)
+		}
+		return nil // no Postfix, so there are no lists
+	}
+	// Domains that any instance of Postfix receives are received here (postmulti(1)).
+	others, err := v.readInstance(ctx, commands)
+	for _, directory := range others {
+		if err == nil {
+			_, err = v.readInstance(ctx, Commands{commands.Postconf, directory})
+		}
+	}
+	return err
 }
 
-// listParameters are the lists of domains that Postfix receives mail for (ADDRESS_CLASS_README).
+// listParameters are the lists of domains that Postfix receives mail for (ADDRESS_CLASS_README). The values of
+// nexthopParameters are next hops, and the tables of nexthopTables have next hops for results (postconf(5)).
 func listParameters() []string {
 	return []string{"mydestination", "relay_domains", "virtual_alias_domains", "virtual_mailbox_domains"}
 }
 
-// readInstance reads the lists, names and addresses of one instance, and returns the configuration directories of the
-// others. Files are recorded before they are read, so that a change in between is noticed.
-func (v *view) readInstance(ctx context.Context, c Commands, res dns.Resolver) (others []string, err error) {
+func nexthopParameters() []string {
+	return []string{"relayhost", "default_transport", "relay_transport", "smtp_fallback_relay"}
+}
+
+func nexthopTables() []string {
+	return []string{"sender_dependent_relayhost_maps", "sender_dependent_default_transport_maps", "transport_maps"}
+}
+
+// readInstance reads the lists, names, addresses and relay hosts of one instance, and returns the configuration
+// directories of the others. The state of a file is noted before the file is read, so that a change in between counts.
+func (v *view) readInstance(ctx context.Context, c Commands) (others []string, err error) {
 	p, err := c.Parameters(ctx, "config_directory")
 	if err != nil {
 		return nil, err
 	}
 	v.note(p["config_directory"]+"/main.cf", p["config_directory"]+"/master.cf")
-	nexthops := append(nexthopParameters(), nexthopTables()...)
-	p, err = c.Parameters(ctx, append(append(listParameters(), nexthops...),
-		"parent_domain_matches_subdomains", "myhostname", "proxy_interfaces", "inet_interfaces", "multi_instance_directories")...)
+	p, err = c.Parameters(ctx, slices.Concat(listParameters(), nexthopParameters(), nexthopTables(),
+		[]string{"parent_domain_matches_subdomains", "myhostname", "proxy_interfaces", "inet_interfaces", "multi_instance_directories"})...)
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range nexthops {
-		v.addRelays(c, name, p[name])
+	services, err := c.Show(ctx, "-P", "-x") // what services in master.cf set with -o
+	if err != nil {
+		return nil, err
 	}
-	parents := p["parent_domain_matches_subdomains"]
-	for _, name := range listParameters() {
-		l := list{parameter: name}
-		if name == "relay_domains" {
-			l.parents, l.below = covers(parents, name), true
+	parents := func(parameter string) bool { // where the setting has tables, subdomains count
+		text := p["parent_domain_matches_subdomains"]
+		return strings.Contains(text, parameter) || strings.ContainsAny(text, ":/!")
+	}
+	add := func(at, parameter, value string) error {
+		switch {
+		case slices.Contains(nexthopParameters(), parameter):
+			addHosts(v.relays, value)
+		case parameter == "relay_domains":
+			return v.addList(list{parameter: at, at: c, parents: parents(parameter), below: true}, value)
+		case slices.Contains(listParameters(), parameter):
+			return v.addList(list{parameter: at, at: c}, value)
 		}
-		if err := v.addList(c, l, p[name]); err != nil {
+		return nil
+	}
+	for _, parameter := range slices.Concat(listParameters(), nexthopParameters()) {
+		if err := add(parameter, parameter, p[parameter]); err != nil {
 			return nil, err
 		}
 	}
-	if err := v.addTransports(c, p["transport_maps"], parents); err != nil {
-		return nil, err
+	for at, value := range assignments(services) {
+		if err := add(at, at[strings.LastIndexByte(at, '/')+1:], value); err != nil {
+			return nil, err
+		}
 	}
-	if err := v.addOverrides(ctx, c); err != nil {
+	for _, parameter := range nexthopTables() {
+		addHosts(v.relays, p[parameter])
+		for _, table := range tokens(p[parameter]) {
+			v.relayTables = append(v.relayTables, question{at: c, table: table})
+		}
+	}
+	// A domain in transport_maps has a route of its own, which policyd would override, because Postfix looks up the whole
+	// address in all tables before it looks up the domain. Tables of patterns match the whole address too, so their order
+	// decides.
+	transports := slices.DeleteFunc(tokens(p["transport_maps"]), func(t string) bool { return patterns(t) || !strings.Contains(t, ":") })
+	l := list{parameter: "transport_maps", at: c, parents: parents("transport_maps"), below: true, rest: true}
+	if err := v.addList(l, strings.Join(transports, " ")); err != nil {
 		return nil, err
 	}
 	v.hosts[canonical(p["myhostname"])] = true
 	for _, text := range tokens(p["proxy_interfaces"] + " " + p["inet_interfaces"]) {
-		if err := v.addInterface(ctx, text, res); err != nil {
-			return nil, err
+		if err := v.addInterface(ctx, text); err != nil {
+			return nil, fmt.Errorf("%s in proxy_interfaces or inet_interfaces: %w", text, err)
 		}
 	}
 	return tokens(p["multi_instance_directories"]), nil
 }
 
-// covers reports whether parent_domain_matches_subdomains has a parameter. If it contains tables, subdomains count.
-func covers(parents, parameter string) bool {
-	return strings.Contains(parents, parameter) || strings.ContainsAny(parents, ":/!")
-}
-
-// addTransports adds the tables of transport_maps that have domains as keys. A domain in them has a route of its own, which
-// policyd would override, because Postfix looks up the whole address in all tables before it looks up the domain. Tables
-// of patterns match the whole address too, so their order in transport_maps decides.
-func (v *view) addTransports(c Commands, text, parents string) error {
-	var tables []string
-	for _, table := range tokens(text) {
-		if strings.Contains(table, ":") && !patterns(table) {
-			tables = append(tables, table)
-		}
-	}
-	l := list{parameter: "transport_maps", parents: covers(parents, "transport_maps"), below: true, rest: true}
-	return v.addList(c, l, strings.Join(tables, " "))
-}
-
-// addOverrides adds the lists and relay hosts that services in master.cf set with -o.
-func (v *view) addOverrides(ctx context.Context, c Commands) error {
-	text, err := c.Show(ctx, "-P", "-x")
-	if err != nil {
-		return err
-	}
-	for name, value := range assignments(text) {
-		parameter := name[strings.LastIndexByte(name, '/')+1:]
-		if slices.Contains(nexthopParameters(), parameter) {
-			v.addRelays(c, parameter, value)
-		}
-		if slices.Contains(listParameters(), parameter) && value != "" {
-			below := parameter == "relay_domains"
-			if err := v.addList(c, list{parameter: name, parents: below, below: below}, value); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func (v *view) addList(c Commands, l list, text string) error {
+func (v *view) addList(l list, text string) error {
 	if strings.Contains(text, "$") && !strings.Contains(text, ":") {
 		return fmt.Errorf("%s: postconf did not expand %q", l.parameter, text)
 	}
-	var err error
-	l.entries, err = parseEntries(text, func(path string) (string, error) {
+	err := l.add(text, 0, func(path string) (string, error) {
 		v.note(path)
-		return readFile(path)
+		text, err := regfile.Read(path)
+		return string(text), err
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", l.parameter, err)
 	}
-	for _, e := range l.entries {
-		if !e.table {
-			continue
+	for _, table := range l.tables {
+		// policyd's maps do not tell which domains are received here, and policyd would ask itself.
+		if slices.ContainsFunc(parts(table), asksPolicyd) {
+			return fmt.Errorf("%s asks policyd itself (%s): remove that table", l.parameter, table)
 		}
-		if asksPolicyd(e.text) {
-			return fmt.Errorf("%s asks policyd itself (%s): remove that table", l.parameter, e.text)
-		}
-		if _, path, ok := strings.Cut(e.text, ":/"); ok {
-			path = "/" + path
-			v.note(path, path+".db", path+".lmdb", path+".cdb", path+".pag")
+		if _, path, ok := strings.Cut(table, ":/"); ok {
+			for _, end := range []string{"", ".db", ".lmdb", ".cdb", ".pag"} {
+				v.note("/" + path + end)
+			}
 		}
 	}
-	if len(l.entries) > 0 {
-		v.lists = append(v.lists, siteList{l, c})
+	if len(l.names)+len(l.tables) > 0 {
+		v.lists = append(v.lists, l)
 	}
 	return nil
 }
 
-// asksPolicyd reports whether a table in a list of domains is one of policyd's maps. They do not tell which domains are
-// received here, and policyd would ask itself.
+// asksPolicyd reports whether a table is one of policyd's maps.
 func asksPolicyd(table string) bool {
-	if !strings.Contains(table, "socketmap:") {
-		return false
+	name := strings.ToLower(table[strings.LastIndexByte(table, ':')+1:])
+	return strings.HasPrefix(table, "socketmap:") &&
+		slices.Contains([]string{"transport", "tls-policy", "tls-policy-tlsrpt", "query", "querywithtlsrpt", "sts"}, name)
+}
+
+// bracketed matches a next hop without MX lookup, such as [relay.example.com], and captures the host.
+var bracketed = regexp.MustCompile(`\[([A-Za-z0-9._-]+)\]`)
+
+// addHosts adds the hosts in brackets in a text.
+func addHosts(hosts map[string]bool, text string) {
+	for _, found := range bracketed.FindAllStringSubmatch(text, -1) {
+		hosts[canonical(found[1])] = true
 	}
-	for _, name := range []string{":transport", ":tls-policy", ":tls-policy-tlsrpt", ":QUERY", ":QUERYwithTLSRPT"} {
-		if strings.HasSuffix(strings.TrimRight(table, " }"), name) {
-			return true
-		}
-	}
-	return false
 }
 
 // addInterface adds an address of proxy_interfaces or inet_interfaces, or the addresses of a name.
-func (v *view) addInterface(ctx context.Context, text string, res dns.Resolver) error {
+func (v *view) addInterface(ctx context.Context, text string) error {
 	if text == "all" || text == "loopback-only" {
 		return nil
 	}
@@ -236,45 +221,55 @@ func (v *view) addInterface(ctx context.Context, text string, res dns.Resolver) 
 		return nil
 	}
 	name := canonical(text)
-	if !hostname(name) {
-		return fmt.Errorf("%q in proxy_interfaces or inet_interfaces is neither an address nor a name", text)
+	if !prefix.ValidHost(name) {
+		return errors.New("neither an address nor a name")
 	}
 	v.hosts[name] = true
 	if localhost(name) {
 		return nil
 	}
-	if res == nil {
-		return fmt.Errorf("the name %s in proxy_interfaces or inet_interfaces: write its address", name)
-	}
 	found := false
 	for _, t := range []dns.Type{dns.TypeA, dns.TypeAAAA} {
-		rrset, err := res.Lookup(ctx, dns.Question{Name: name, Type: t}, dns.Effort{})
+		if v.config.Resolver == nil {
+			break
+		}
+		rrset, err := v.config.Resolver.Lookup(ctx, dns.Question{Name: name, Type: t}, dns.Effort{})
 		if err != nil {
-			return fmt.Errorf("the name %s in proxy_interfaces or inet_interfaces: %w", name, err)
+			return err
 		}
 		for _, a := range rrset.Addrs() {
 			v.addrs[plain(a)], found = true, true
 		}
 	}
 	if !found {
-		return fmt.Errorf("the name %s in proxy_interfaces or inet_interfaces has no address in the DNS: write its address", name)
+		return errors.New("the name has no address in the DNS: write its address")
 	}
 	return nil
 }
 
-// interfaces returns the addresses of this machine.
-func interfaces() (map[netip.Addr]bool, error) {
-	nets, err := net.InterfaceAddrs()
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the addresses of this machine: %w", err)
+// note records the state of files.
+func (v *view) note(paths ...string) {
+	for _, path := range paths {
+		v.files[path] = stateOf(path)
 	}
-	addrs := map[netip.Addr]bool{}
-	for _, n := range nets {
-		if ip, ok := n.(*net.IPNet); ok {
-			if a, ok := netip.AddrFromSlice(ip.IP); ok {
-				addrs[plain(a)] = true
-			}
+}
+
+// stateOf describes the present state of a file, "" if there is none or it is out of reach.
+func stateOf(path string) string {
+	info, err := os.Stat(path)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprint(info.Size(), info.ModTime().UnixNano())
+}
+
+// changed reports whether a file or an address of this machine has changed.
+func (v *view) changed() bool {
+	for path, state := range v.files {
+		if stateOf(path) != state {
+			return true
 		}
 	}
-	return addrs, nil
+	local, err := net.InterfaceAddrs()
+	return err != nil || fmt.Sprint(local) != v.interfaces
 }

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"maps"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -36,11 +35,12 @@ type Client struct {
 	o     ClientOptions
 	slots *semaphore.Weighted
 
-	mu      sync.Mutex // guards what follows
-	read    time.Time
-	helo    string
-	fingers map[bool]*finger // for implicit TLS, and for STARTTLS; empty without posttls-finger
-	warned  bool
+	mu       sync.Mutex // guards what follows
+	read     time.Time
+	commands Commands
+	helo     string
+	options  map[bool][]string // of posttls-finger for implicit TLS, and for STARTTLS; nil without posttls-finger
+	warned   bool
 }
 
 const (
@@ -68,19 +68,19 @@ func (c *Client) Helo(ctx context.Context) string {
 func (c *Client) Ask(ctx context.Context, d smtptls.Dialogue) smtptls.Opinion {
 	c.mu.Lock()
 	c.refresh(ctx)
-	finger := c.fingers[d.Implicit]
+	commands, installed, options := c.commands, c.options != nil, c.options[d.Implicit]
 	c.mu.Unlock()
 	switch {
-	case finger == nil:
+	case !installed:
 		return smtptls.Opinion{}
-	case len(finger.args) == 0:
+	case len(options) == 0:
 		return smtptls.Opinion{Verdict: smtptls.NoVerdict, Why: "Postfix has no root certificates: set smtp_tls_CAfile"}
 	}
 	if c.slots.Acquire(ctx, 1) != nil {
 		return smtptls.Opinion{Verdict: smtptls.NoVerdict, Why: "deadline exceeded"}
 	}
 	defer c.slots.Release(1)
-	return finger.ask(ctx, d)
+	return commands.finger(ctx, options, d)
 }
 
 // refresh reads the settings of Postfix if they are old; c.mu is held. A setting that cannot be read stays as it was.
@@ -98,7 +98,7 @@ func (c *Client) refresh(ctx context.Context) {
 	c.read = time.Now()
 	switch {
 	case errors.Is(err, ErrNotInstalled):
-		c.helo, c.fingers = "", nil
+		c.helo, c.options = "", nil
 	case err != nil && !c.warned:
 		c.o.Logger.Warn("cannot read the settings of Postfix's SMTP client", "err", err)
 	}
@@ -122,20 +122,16 @@ func (c *Client) readSettings(ctx context.Context, commands Commands) error {
 			onPort26[name] = value
 		}
 	}
-	c.helo = onPort26["smtp_helo_name"]
-	c.fingers = nil // without posttls-finger the Go client judges alone
-	if path, err := exec.LookPath(filepath.Join(filepath.Dir(commands.Postconf), "posttls-finger")); err == nil {
-		env := commands.environment()
-		c.fingers = map[bool]*finger{
-			true:  {path: path, args: c.fingerArgs(onPort26), env: env},
-			false: {path: path, args: c.fingerArgs(values), env: env},
-		}
+	c.commands, c.helo = commands, onPort26["smtp_helo_name"]
+	c.options = nil // without posttls-finger the Go client judges alone
+	if _, err := exec.LookPath(commands.beside("posttls-finger")); err == nil {
+		c.options = map[bool][]string{true: c.fingerOptions(onPort26), false: c.fingerOptions(values)}
 	}
 	return nil
 }
 
-// fingerArgs returns the options of posttls-finger for settings of smtp(8); none if there is no root certificate.
-func (c *Client) fingerArgs(values map[string]string) []string {
+// fingerOptions returns the options of posttls-finger for settings of smtp(8); none if there is no root certificate.
+func (c *Client) fingerOptions(values map[string]string) []string {
 	file, path := values["smtp_tls_CAfile"], values["smtp_tls_CApath"]
 	if file == "" || c.o.OnlyCAFile {
 		file = c.o.CAFile
@@ -146,13 +142,11 @@ func (c *Client) fingerArgs(values map[string]string) []string {
 	if file == "" && path == "" {
 		return nil
 	}
-	var args []string
+	var options []string
 	grade := values["smtp_tls_mandatory_ciphers"]
-	for _, o := range []struct{ option, value string }{
-		{"-F", file}, {"-P", path}, {"-p", values["smtp_tls_mandatory_protocols"]}, {"-g", grade},
-	} {
-		if o.value != "" {
-			args = append(args, o.option, o.value)
+	for _, o := range [][2]string{{"-F", file}, {"-P", path}, {"-p", values["smtp_tls_mandatory_protocols"]}, {"-g", grade}} {
+		if o[1] != "" {
+			options = append(options, o[:]...)
 		}
 	}
 	// posttls-finger has no option for excluded ciphers: they are taken out of the list of the grade.
@@ -160,7 +154,7 @@ func (c *Client) fingerArgs(values map[string]string) []string {
 	excluded := strings.FieldsFunc(values["smtp_tls_exclude_ciphers"]+" "+values["smtp_tls_mandatory_exclude_ciphers"],
 		func(r rune) bool { return strings.ContainsRune(" \t,:", r) })
 	if values[list] != "" && len(excluded) > 0 {
-		args = append(args, "-o", list+"="+values[list]+":!"+strings.Join(excluded, ":!"))
+		options = append(options, "-o", list+"="+values[list]+":!"+strings.Join(excluded, ":!"))
 	}
-	return args
+	return options
 }
