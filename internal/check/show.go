@@ -47,13 +47,7 @@ func (d *domain) show(c *report.Connection, t *smtptls.Transcript) {
 		c.Steps = append(c.Steps, step)
 	}
 	if d.o.Verbose {
-		for _, line := range t.Lines {
-			who := "S: "
-			if line.Sent {
-				who = "C: "
-			}
-			c.Dialogue = append(c.Dialogue, who+line.Text)
-		}
+		c.Dialogue = t.Lines
 	}
 	if t.Session != nil {
 		c.Protocol, c.Cipher = tls.VersionName(t.Session.Version), tls.CipherSuiteName(t.Session.Cipher)

@@ -36,8 +36,8 @@ func matches(records []dns.TLSA, s *smtptls.Session, name string, at time.Time) 
 				}
 				roots := x509.NewCertPool()
 				roots.AddCert(issuer)
-				v := smtptls.Trust{Host: name, Roots: roots, At: at}.Verify(s.Chain)
-				if cause, _ := v.Cause(); cause == smtptls.CauseNone {
+				v := smtptls.Verify(s.Chain, name, roots, at)
+				if v.ChainErr == nil && v.NameErr == nil && v.DatesErr == nil {
 					return true
 				}
 			}

@@ -32,7 +32,7 @@ type Dialogue struct {
 	// Helo is the name in EHLO where Postfix knows none; "" means the literal of our own address (RFC 5321 section
 	// 4.1.4).
 	Helo string
-	// Roots and At are as in Trust.
+	// Roots are trusted, nil means the system's; the certificate must be valid at At, zero means now.
 	Roots *x509.CertPool
 	At    time.Time
 	// Connect, Each and Whole bound the connect, each later step and the whole; zero means 10 s, 60 s and 90 s. RFC
@@ -44,18 +44,11 @@ type Dialogue struct {
 
 // Talk carries out the dialogue. When ctx ends, it stops and reports a failure on our side.
 func Talk(ctx context.Context, d Dialogue) Transcript {
-	for _, limit := range []struct {
-		of        *time.Duration
-		otherwise time.Duration
-	}{{&d.Connect, 10 * time.Second}, {&d.Each, time.Minute}, {&d.Whole, 90 * time.Second}} {
-		if *limit.of <= 0 {
-			*limit.of = limit.otherwise
-		}
-	}
+	d.Connect, d.Each, d.Whole = cmp.Or(d.Connect, 10*time.Second), cmp.Or(d.Each, time.Minute), cmp.Or(d.Whole, 90*time.Second)
 	if d.Postfix != nil {
 		d.Helo = cmp.Or(d.Postfix.Helo(ctx), d.Helo)
 	}
-	c := conversation{Dialogue: d, caller: ctx, t: Transcript{Addr: d.Addr, Implicit: d.Implicit, Began: time.Now()}}
+	c := conversation{Dialogue: d, caller: ctx, t: Transcript{Addr: d.Addr, Implicit: d.Implicit}}
 	limited, cancel := context.WithTimeout(ctx, d.Whole)
 	defer cancel()
 	if c.step(StepConnect, func() error { return c.connect(limited) }) {
@@ -67,7 +60,6 @@ func Talk(ctx context.Context, d Dialogue) Transcript {
 	if d.Postfix != nil && c.t.worthASecondOpinion() {
 		c.t.weigh(d.Postfix.Ask(ctx, d))
 	}
-	c.t.Took = time.Since(c.t.Began)
 	return c.t
 }
 
@@ -166,7 +158,7 @@ func (c *conversation) connect(ctx context.Context) error {
 }
 
 func (c *conversation) use(stream net.Conn) {
-	c.stream, c.lines = stream, bufio.NewReaderSize(stream, maxLine)
+	c.stream, c.lines = stream, bufio.NewReader(stream)
 }
 
 func (c *conversation) handshake(ctx context.Context) error {
@@ -187,14 +179,9 @@ func (c *conversation) handshake(ctx context.Context) error {
 // certificate judges the certificate. The dialogue continues whatever it is like: no mail is handed over in it.
 func (c *conversation) certificate() error {
 	s := c.t.Session
-	s.Verification = Trust{Host: c.Host, Roots: c.Roots, At: c.At}.Verify(s.Chain)
-	if s.Version < tls.VersionTLS13 && s.RulesErr == nil {
-		switch has, ok := secureRenegotiation(c.conn.kept); {
-		case !ok:
-			s.RulesErr = fmt.Errorf("the ServerHello %w", ErrNotJudged)
-		case !has:
-			s.RulesErr = errors.New("the host does not support secure renegotiation (RFC 5746), which OpenSSL requires")
-		}
+	s.Verification = Verify(s.Chain, c.Host, c.Roots, c.At)
+	if s.Version < tls.VersionTLS13 && s.RulesErr == nil && !secureRenegotiation(c.conn.kept) {
+		s.RulesErr = errors.New("the host does not support secure renegotiation (RFC 5746), which OpenSSL requires")
 	}
 	_, err := s.Cause()
 	return err
@@ -231,7 +218,7 @@ func (c *conversation) starttls() error {
 }
 
 func (c *conversation) command(line string) error {
-	c.t.Lines = append(c.t.Lines, Line{Sent: true, Text: line})
+	c.t.Lines = append(c.t.Lines, "C: "+line)
 	_, err := io.WriteString(c.stream, line+"\r\n")
 	c.dead = c.dead || err != nil
 	return err
@@ -249,7 +236,7 @@ func (c *conversation) expect(reply *Reply) error {
 		if i == len(reply.Lines)-1 {
 			separator = " "
 		}
-		c.t.Lines = append(c.t.Lines, Line{Text: fmt.Sprint(reply.Code) + separator + said})
+		c.t.Lines = append(c.t.Lines, fmt.Sprintf("S: %d%s%s", reply.Code, separator, said))
 	}
 	if !reply.positive() {
 		return fmt.Errorf("the host says %s", reply)
@@ -257,29 +244,43 @@ func (c *conversation) expect(reply *Reply) error {
 	return nil
 }
 
-// fail notes the first failure and its cause.
+// fail notes the first failure, its cause and whether it is ours.
 func (c *conversation) fail(s Step, err error) {
-	c.t.Failed = s
-	why, closed := err.Error(), false
+	c.t.Failed, c.t.Ours = s, c.givenUp()
+	why, late := err.Error(), timedOut(err)
+	closed := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) ||
+		errors.Is(err, syscall.EPIPE)
 	switch {
-	case c.givenUp():
-		c.t.Ours, why = true, "deadline exceeded"
-	case timedOut(err):
-		why, closed = "timeout: no answer in time", true
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		why, closed = "the connection was closed", true
+	case c.t.Ours:
+		why = "deadline exceeded"
+	case late:
+		why = "timeout: no answer in time"
+	case closed:
+		why = "the connection was closed"
 	}
 	switch s {
 	case StepConnect:
-		why = c.failedToConnect(err, why)
+		var errno syscall.Errno
+		switch _ = errors.As(err, &errno); {
+		case c.t.Ours:
+		case errno == syscall.ECONNREFUSED, errno == syscall.ECONNRESET, errno == syscall.ECONNABORTED:
+			c.t.Cause, why = Refused, "connection refused"
+		case late, errno == syscall.EHOSTUNREACH, errno == syscall.EHOSTDOWN:
+			c.t.Cause, c.t.Silent = Timeout, true
+		default:
+			c.t.Ours = true // no route, no address of the family or no descriptor left: the server is not to blame
+		}
+		if errno != 0 && !late && c.t.Cause != Refused {
+			why = errno.Error()
+		}
 	case StepTLS:
-		c.t.Cause = TLSHandshake
 		var record tls.RecordHeaderError
+		garbage := errors.As(err, &record)
 		switch {
-		case errors.As(err, &record) && c.Implicit && strings.Trim(string(record.RecordHeader[:3]), "0123456789") == "":
+		case garbage && c.Implicit && strings.Trim(string(record.RecordHeader[:3]), "0123456789") == "":
 			c.t.Cause, why = Plaintext, "the host speaks in plaintext: "+string(record.RecordHeader[:3])
-		case closed, errors.As(err, &record), c.t.Ours, strings.HasSuffix(why, "protocol version not supported"):
-			// The last is a server without TLS 1.2, which RFC 8996 forbids.
+		case c.t.Ours, late, closed, garbage, strings.HasSuffix(why, "protocol version not supported"):
+			c.t.Cause = TLSHandshake // the last is a server without TLS 1.2, which RFC 8996 forbids
 		default:
 			// The server ended the handshake, or Go did: with other ciphers, groups or signatures it may succeed.
 			c.t.Cause, why = NotJudged, why+": "+ErrNotJudged.Error()
@@ -297,29 +298,6 @@ func (c *conversation) fail(s Step, err error) {
 	c.t.Why = Tidy(string(s) + ": " + why)
 }
 
-// failedToConnect distinguishes a refusal, silence and a failure on our side.
-func (c *conversation) failedToConnect(err error, text string) string {
-	var errno syscall.Errno
-	_ = errors.As(err, &errno)
-	switch {
-	case c.t.Ours:
-	case timedOut(err), errno == syscall.EHOSTUNREACH, errno == syscall.EHOSTDOWN:
-		c.t.Cause, c.t.Silent = Timeout, true
-		if errno != 0 && !timedOut(err) {
-			text = errno.Error()
-		}
-	case errno == syscall.ECONNREFUSED, errno == syscall.ECONNRESET, errno == syscall.ECONNABORTED:
-		c.t.Cause, text = Refused, "connection refused"
-	default:
-		// No route, no address of the family or no descriptor left: the server is not to blame.
-		c.t.Ours = true
-		if errno != 0 {
-			text = errno.Error()
-		}
-	}
-	return text
-}
-
 // givenUp reports whether the caller ended the dialogue. The dialer may notice the caller's deadline a little before
 // the context does.
 func (c *conversation) givenUp() bool {
@@ -333,17 +311,14 @@ func timedOut(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, net.ErrClosed) || errors.As(err, &t) && t.Timeout()
 }
 
-// literal returns an address in the form for EHLO, RFC 5321 section 4.1.3.
+// literal returns the address of a TCP connection in the form for EHLO, RFC 5321 section 4.1.3.
 func literal(a net.Addr) string {
-	ap, err := netip.ParseAddrPort(a.String())
-	if err != nil {
-		return "[127.0.0.1]"
-	}
-	ip := ap.Addr().Unmap().WithZone("")
+	local, _ := netip.ParseAddrPort(a.String())
+	ip := local.Addr().Unmap().WithZone("")
 	if ip.Is4() {
 		return "[" + ip.String() + "]"
 	}
-	return "[IPv6:" + strings.ToLower(ip.String()) + "]"
+	return "[IPv6:" + ip.String() + "]"
 }
 
 // maxHello is how much of the start of a handshake is kept, to read the ServerHello.

@@ -6,198 +6,139 @@ import (
 	"crypto/elliptic"
 	"crypto/x509"
 	"encoding/asn1"
-	"errors"
 	"fmt"
-	"math/big"
 	"slices"
-	"time"
 )
 
 // Postfix verifies with OpenSSL, which refuses some paths that crypto/x509 accepts. Mail to such a host would wait,
 // so each of these rules closes the host (x509v3_cache_extensions, check_purpose_ssl_server and build_chain of
-// OpenSSL 3).
+// OpenSSL 3). Where OpenSSL may decide either way, the error wraps ErrNotJudged.
 const (
 	maxPath    = 12         // certificates, with smtp_tls_scert_verifydepth = 9
 	maxMessage = 100 * 1024 // octets of the certificate message, SSL_MAX_CERT_LIST_DEFAULT
 	entryBytes = 3          // that precede each certificate in the message
 )
 
-// rules returns the first rule of OpenSSL that the path of v breaks, nil for none. It may replace the path by the one
-// that OpenSSL would build.
-func (t Trust) rules(chain []*x509.Certificate, v *Verification, at time.Time) error {
+// rules returns a rule of OpenSSL that the chain of a server or one of the paths from it breaks, nil for none.
+func rules(chain []*x509.Certificate, paths [][]*x509.Certificate) error {
 	size := 0
-	for _, c := range chain {
+	for i, c := range chain {
 		size += entryBytes + len(c.Raw)
+		twin := func(other *x509.Certificate) bool {
+			return bytes.Equal(other.RawSubject, c.RawSubject) && !other.Equal(c)
+		}
+		if slices.ContainsFunc(chain[:i], twin) {
+			return fmt.Errorf("the host sent two certificates %q, of which OpenSSL tries the first: %w", NameOf(c), ErrNotJudged)
+		}
 	}
 	if size > maxMessage {
 		return fmt.Errorf("the certificate message has %d octets: OpenSSL accepts %d", size, maxMessage)
 	}
-	paths, err := t.paths(chain, t.built(chain, at), at)
-	if err != nil {
-		return errors.New("OpenSSL uses the first certificate of each issuer that the host sent, which leads to no root")
+	var broken error
+	sound := false
+	for _, path := range paths {
+		if err := follow(path); err != nil {
+			broken = err
+		} else {
+			sound = true
+		}
 	}
-	if !slices.ContainsFunc(paths, func(p []*x509.Certificate) bool { return slices.Equal(p, v.Path) }) {
-		v.Path, v.NotAfter = paths[0], earliest(paths[0])
+	if sound && broken != nil {
+		return fmt.Errorf("%w; another path is valid, and which one OpenSSL takes %w", broken, ErrNotJudged)
 	}
-	path := v.Path
-	if len(path) > maxPath {
-		return fmt.Errorf("the path has %d certificates: Postfix accepts %d", len(path), maxPath)
-	}
+	return broken
+}
+
+// follow applies the rules to one path, check_purpose_ssl_server to each certificate.
+func follow(path []*x509.Certificate) error {
 	root := path[len(path)-1]
-	if !bytes.Equal(root.RawSubject, root.RawIssuer) || root.CheckSignature(root.SignatureAlgorithm, root.RawTBSCertificate, root.Signature) != nil {
+	switch {
+	case len(path) > maxPath:
+		return fmt.Errorf("the path has %d certificates: Postfix accepts %d", len(path), maxPath)
+	case !bytes.Equal(root.RawSubject, root.RawIssuer),
+		root.CheckSignature(root.SignatureAlgorithm, root.RawTBSCertificate, root.Signature) != nil:
 		return fmt.Errorf("the trusted certificate %q is not self-signed: OpenSSL requires a root", NameOf(root))
 	}
 	for i, c := range path {
-		err := purpose(c, i > 0 || len(path) == 1)
-		if err == nil && i == 0 {
-			err = purpose(c, false)
+		leaf, issuer := i == 0, i > 0 || len(path) == 1
+		if what := refused(c, leaf, issuer); what != "" {
+			return fmt.Errorf("the certificate %q %s", NameOf(c), what)
 		}
-		if err == nil && i+1 < len(path) {
-			err = issued(c, path[i+1])
+		if i+1 < len(path) {
+			above := path[i+1].SubjectKeyId
+			if len(c.AuthorityKeyId) > 0 && len(above) > 0 && !bytes.Equal(c.AuthorityKeyId, above) {
+				return fmt.Errorf("the certificate %q names another key of its issuer in its authority key identifier", NameOf(c))
+			}
 		}
-		if err != nil {
-			return fmt.Errorf("the certificate %q %w", NameOf(c), err)
+		if what := undecided(c, leaf); what != "" {
+			return fmt.Errorf("the certificate %q has %s: %w", NameOf(c), what, ErrNotJudged)
 		}
 	}
 	return nil
 }
 
-// built returns the intermediates that OpenSSL would use: a trusted issuer if there is one, otherwise the first
-// matching certificate that the host sent and that is valid in time. OpenSSL never tries another one.
-func (t Trust) built(chain []*x509.Certificate, at time.Time) []*x509.Certificate {
-	var used []*x509.Certificate
-	for current := chain[0]; len(used) < len(chain); {
-		if _, err := current.Verify(x509.VerifyOptions{Roots: t.Roots, Intermediates: x509.NewCertPool(), CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err == nil {
-			break
-		}
-		var next *x509.Certificate
-		for _, c := range chain[1:] {
-			if slices.Contains(used, c) || !bytes.Equal(c.RawSubject, current.RawIssuer) || issued(current, c) != nil {
-				continue
-			}
-			if !at.Before(c.NotBefore) && !at.After(c.NotAfter) {
-				next = c
-				break
-			}
-			if next == nil || c.NotAfter.After(next.NotAfter) {
-				next = c
-			}
-		}
-		if next == nil {
-			break
-		}
-		used = append(used, next)
-		current = next
-	}
-	return used
-}
+// The extensions of RFC 5280, by the last number of their identifiers 2.5.29.x.
+const (
+	keyUsage         = 15
+	nameConstraints  = 30
+	authorityKey     = 35
+	extendedKeyUsage = 37
+)
 
-// issued compares the authority key identifier of a certificate with its issuer (X509_check_akid).
-func issued(c, issuer *x509.Certificate) error {
-	raw, ok := extension(c, 35)
-	if !ok {
-		return nil
-	}
-	var id struct {
-		Key    []byte        `asn1:"optional,tag:0"`
-		Names  asn1.RawValue `asn1:"optional,tag:1"`
-		Serial *big.Int      `asn1:"optional,tag:2"`
-	}
-	if _, err := asn1.Unmarshal(raw, &id); err != nil {
-		return fmt.Errorf("has an authority key identifier that cannot be read: %w", ErrNotJudged)
-	}
-	const directoryName = 0xa4
-	switch {
-	case len(id.Key) > 0 && len(issuer.SubjectKeyId) > 0 && !bytes.Equal(id.Key, issuer.SubjectKeyId),
-		id.Serial != nil && id.Serial.Cmp(issuer.SerialNumber) != 0,
-		bytes.HasPrefix(id.Names.Bytes, []byte{directoryName}) && !bytes.Contains(id.Names.Bytes, issuer.RawIssuer):
-		return fmt.Errorf("names another certificate of its issuer in its authority key identifier")
-	}
-	return nil
-}
-
-// purpose applies check_purpose_ssl_server to one certificate of a path; ca is set for an issuer.
-func purpose(c *x509.Certificate, ca bool) error {
-	server := func(u x509.ExtKeyUsage) bool { return slices.Contains(serverUses(), u) }
-	if _, ok := extension(c, 37); ok && !slices.ContainsFunc(c.ExtKeyUsage, server) {
-		return errors.New("has an extended key usage without serverAuth")
-	}
-	if err := constraints(c); err != nil {
-		return err
-	}
-	_, limited := extension(c, 15)
-	if ca {
-		switch v1 := c.Version == 1 && bytes.Equal(c.RawSubject, c.RawIssuer); {
-		case limited && c.KeyUsage&x509.KeyUsageCertSign == 0, !v1 && (!c.BasicConstraintsValid || !c.IsCA):
-			return errors.New("is not a CA certificate")
-		}
-		return nil
-	}
+// refused returns what OpenSSL refuses in a certificate as that of the server, as that of an issuer, or as both.
+func refused(c *x509.Certificate, leaf, issuer bool) string {
 	const use = x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment | x509.KeyUsageKeyAgreement
+	limited := len(extension(c, keyUsage)) > 0
+	firstVersion := c.Version == 1 && bytes.Equal(c.RawSubject, c.RawIssuer)
+	key, _ := c.PublicKey.(*ecdsa.PublicKey)
 	switch {
-	case limited && c.KeyUsage&use == 0:
-		return errors.New("has a key usage that does not allow TLS")
-	case limited && c.KeyUsage&x509.KeyUsageDigitalSignature == 0 && c.PublicKeyAlgorithm != x509.RSA:
-		return fmt.Errorf("has a key usage without digitalSignature: %w", ErrNotJudged) // it depends on the version of TLS
+	case len(extension(c, extendedKeyUsage)) > 0 &&
+		!slices.ContainsFunc(c.ExtKeyUsage, func(u x509.ExtKeyUsage) bool { return slices.Contains(serverUses(), u) }):
+		return "has an extended key usage without serverAuth"
+	case issuer && limited && c.KeyUsage&x509.KeyUsageCertSign == 0,
+		issuer && !firstVersion && (!c.BasicConstraintsValid || !c.IsCA):
+		return "is not a CA certificate"
+	case leaf && limited && c.KeyUsage&use == 0:
+		return "has a key usage that does not allow TLS"
+	case leaf && key != nil && key.Curve == elliptic.P224():
+		return "has a key on the curve P-224, which Postfix does not offer"
+	}
+	return ""
+}
+
+// undecided returns what a certificate has that OpenSSL obeys and crypto/x509 does not, or that the versions of OpenSSL judge
+// differently.
+func undecided(c *x509.Certificate, leaf bool) string {
+	const headers = 4 // of the sequence and of the key identifier
+	netscape := asn1.ObjectIdentifier{2, 16, 840, 1, 113730, 1, 1}
+	switch {
+	case len(extension(c, nameConstraints)) > 0:
+		return "name constraints"
+	case len(extension(c, authorityKey)) > headers+len(c.AuthorityKeyId):
+		return "an authority key identifier with a name and a serial number"
+	case !leaf:
+	case len(find(c, netscape)) > 0:
+		return "a Netscape certificate type"
+	case len(extension(c, keyUsage)) > 0 && c.KeyUsage&x509.KeyUsageDigitalSignature == 0 && c.PublicKeyAlgorithm != x509.RSA:
+		return "a key usage without digitalSignature"
 	case c.BasicConstraintsValid && !c.IsCA && (c.MaxPathLen > 0 || c.MaxPathLenZero):
-		return fmt.Errorf("has a path length and is not a CA certificate: %w", ErrNotJudged) // it depends on the version of OpenSSL
+		return "a path length and is not a CA certificate"
 	}
-	if key, ok := c.PublicKey.(*ecdsa.PublicKey); ok && key.Curve == elliptic.P224() {
-		return errors.New("has a key on the curve P-224, which Postfix does not offer")
-	}
-	return nscert(c)
+	return ""
 }
 
-// nscert applies the Netscape certificate type, which OpenSSL obeys.
-func nscert(c *x509.Certificate) error {
+func extension(c *x509.Certificate, last int) []byte {
+	return find(c, asn1.ObjectIdentifier{2, 5, 29, last})
+}
+
+// find returns the value of an extension, nil if the certificate has none.
+func find(c *x509.Certificate, id asn1.ObjectIdentifier) []byte {
 	for _, e := range c.Extensions {
-		if !e.Id.Equal(asn1.ObjectIdentifier{2, 16, 840, 1, 113730, 1, 1}) {
-			continue
-		}
-		const sslServer = 1
-		var bits asn1.BitString
-		if _, err := asn1.Unmarshal(e.Value, &bits); err != nil || bits.At(sslServer) == 0 {
-			return errors.New("has a Netscape certificate type without sslServer")
+		if e.Id.Equal(id) {
+			return e.Value
 		}
 	}
 	return nil
-}
-
-// constraints refuses to judge name constraints on anything but DNS names, addresses, mail domains and URIs:
-// crypto/x509 ignores the others where they are not critical, and OpenSSL does not.
-func constraints(c *x509.Certificate) error {
-	raw, ok := extension(c, 30)
-	if !ok {
-		return nil
-	}
-	notJudged := fmt.Errorf("has name constraints that policyd does not know: %w", ErrNotJudged)
-	var lists, trees []asn1.RawValue
-	if _, err := asn1.Unmarshal(raw, &lists); err != nil {
-		return notJudged
-	}
-	for _, list := range lists {
-		list.FullBytes[0] = asn1.TagSequence | 0x20
-		if _, err := asn1.Unmarshal(list.FullBytes, &trees); err != nil {
-			return notJudged
-		}
-		for _, tree := range trees {
-			var base asn1.RawValue
-			if _, err := asn1.Unmarshal(tree.Bytes, &base); err != nil || !slices.Contains([]int{1, 2, 6, 7}, base.Tag) {
-				return notJudged
-			}
-		}
-	}
-	return nil
-}
-
-// extension returns the value of an extension of RFC 5280, by the last number of its identifier 2.5.29.x.
-func extension(c *x509.Certificate, last int) ([]byte, bool) {
-	for _, e := range c.Extensions {
-		if e.Id.Equal(asn1.ObjectIdentifier{2, 5, 29, last}) {
-			return bytes.Clone(e.Value), true
-		}
-	}
-	return nil, false
 }
 
 // NameOf returns what an administrator calls a certificate, in printable ASCII.
@@ -212,43 +153,12 @@ func NameOf(c *x509.Certificate) string {
 }
 
 // secureRenegotiation reports whether a ServerHello has the extension of RFC 5746, which OpenSSL requires below TLS
-// 1.3. data is what the server sent first. ok is false where there is no whole ServerHello in it.
-func secureRenegotiation(data []byte) (has, ok bool) {
-	const recordHeader, handshake, serverHello, renegotiationInfo = 5, 22, 2, 0xff01
-	var hello []byte
-	for len(data) >= recordHeader && data[0] == handshake {
-		n := int(data[3])<<8 | int(data[4])
-		data = data[recordHeader:]
-		hello = append(hello, data[:min(n, len(data))]...)
-		data = data[min(n, len(data)):]
+// 1.3: type 0xff01 and one octet, which is 0. data is what the server sent first.
+func secureRenegotiation(data []byte) bool {
+	const headers = 9 // of the record, and of the message, whose length is in the last three octets
+	if len(data) < headers {
+		return false
 	}
-	const messageHeader, beforeSession = 4, 2 + 32
-	if len(hello) < messageHeader || hello[0] != serverHello {
-		return false, false
-	}
-	size := int(hello[1])<<16 | int(hello[2])<<8 | int(hello[3])
-	if len(hello) < messageHeader+size {
-		return false, false
-	}
-	rest := hello[messageHeader : messageHeader+size]
-	if len(rest) < beforeSession+1 {
-		return false, false
-	}
-	rest = rest[beforeSession:]
-	const suiteAndCompression, lengthOfAll = 3, 2
-	skip := 1 + int(rest[0]) + suiteAndCompression
-	if len(rest) < skip {
-		return false, false
-	}
-	if rest = rest[skip:]; len(rest) < lengthOfAll {
-		return false, true // no extensions
-	}
-	for rest = rest[lengthOfAll:]; len(rest) >= 4; {
-		kind, n := int(rest[0])<<8|int(rest[1]), int(rest[2])<<8|int(rest[3])
-		if kind == renegotiationInfo {
-			return true, true
-		}
-		rest = rest[min(4+n, len(rest)):]
-	}
-	return false, true
+	end := headers + int(data[6])<<16 + int(data[7])<<8 + int(data[8])
+	return bytes.Contains(data[:min(end, len(data))], []byte{0xff, 0x01, 0, 1, 0})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,8 +13,8 @@ import (
 	"github.com/policyd/policyd/internal/text"
 )
 
-// The bounds on replies. Like smtp(8), readReply ignores what is beyond maxLine octets of a line, and the lines after
-// the first maxText octets of a reply; RFC 5321 section 4.5.3.1.5 allows 512 octets per line.
+// The bounds on what is kept of replies: like smtp(8), maxLine octets of a line, and the lines with the first maxText octets
+// of a reply; RFC 5321 section 4.5.3.1.5 allows 512 octets per line.
 const (
 	maxLine = 2048
 	maxText = 2048
@@ -59,58 +60,35 @@ func (r Reply) keyword(k string) int {
 	})
 }
 
+// replyLine matches a line with a code and captures it and the separator: the end of the line counts as a space.
+var replyLine = regexp.MustCompile(`^([0-9]{3})([ -]|$)`)
+
 // readReply reads one reply as smtp(8) does: it ends with a line of three digits and a space, or nothing; every other
-// line continues it, and the code is that of the last line. r has a buffer of maxLine octets.
+// line continues it, and the code is that of the last line.
 func readReply(r *bufio.Reader) (Reply, error) {
 	var reply Reply
 	for kept := 0; ; {
-		line, err := readLine(r)
+		line, err := r.ReadString('\n')
+		if errors.Is(err, io.EOF) && line != "" {
+			err = fmt.Errorf("connection closed within a reply: %w", io.ErrUnexpectedEOF)
+		}
 		if err != nil {
 			return Reply{}, err
 		}
-		code, separator := parseLine(line)
+		line = strings.TrimRight(line, "\r\n")
+		code := replyLine.FindStringSubmatch(line)
 		if kept < maxText {
 			kept += len(line)
-			if separator != 0 {
-				line = line[min(len("250-"), len(line)):]
+			if code != nil {
+				line = line[len(code[0]):]
 			}
-			reply.Lines = append(reply.Lines, text.Printable(line))
+			reply.Lines = append(reply.Lines, text.Printable(line[:min(len(line), maxLine)]))
 		}
-		if separator == ' ' {
-			reply.Code = code
+		if code != nil && code[2] != "-" {
+			reply.Code, _ = strconv.Atoi(code[1]) // three digits
 			return reply, nil
 		}
 	}
-}
-
-// readLine reads a line without its end, cut after maxLine octets.
-func readLine(r *bufio.Reader) (string, error) {
-	piece, err := r.ReadSlice('\n')
-	line := string(piece)
-	for errors.Is(err, bufio.ErrBufferFull) {
-		_, err = r.ReadSlice('\n')
-	}
-	if errors.Is(err, io.EOF) && line != "" {
-		err = fmt.Errorf("connection closed within a reply: %w", io.ErrUnexpectedEOF)
-	}
-	return strings.TrimRight(line, "\r\n"), err
-}
-
-// parseLine returns the code of a reply line and the character after it, '-' or ' '. The end of the line counts as a
-// space. Both are 0 if the line has no code.
-func parseLine(s string) (code int, separator byte) {
-	digits := len(s) - len(strings.TrimLeft(s, "0123456789"))
-	if digits != len("250") {
-		return 0, 0
-	}
-	code, _ = strconv.Atoi(s[:digits]) // three digits
-	switch {
-	case len(s) == digits, s[digits] == ' ':
-		return code, ' '
-	case s[digits] == '-':
-		return code, '-'
-	}
-	return code, 0
 }
 
 // Tidy returns the beginning of s in printable ASCII, fit for a log line.

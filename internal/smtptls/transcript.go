@@ -30,23 +30,14 @@ type Done struct {
 	Err error
 }
 
-// Line is a line of the dialogue.
-type Line struct {
-	// Sent is set for a line that was sent; otherwise it was received.
-	Sent bool
-	// Text is printable ASCII.
-	Text string
-}
-
 // Transcript is what a dialogue showed. The zero Transcript shows nothing.
 type Transcript struct {
 	Addr netip.AddrPort
 	// Implicit is set where TLS came before the banner.
 	Implicit bool
-	Began    time.Time
-	Took     time.Duration
 	Steps    []Done
-	Lines    []Line
+	// Lines are the lines of the dialogue in printable ASCII, with "C: " or "S: " in front.
+	Lines []string
 
 	// Banner and EHLO are the first of their kind; STARTTLS is the reply to the command, and EHLOAgain the second EHLO
 	// reply, within TLS, where there was STARTTLS.
@@ -80,6 +71,4 @@ type Transcript struct {
 func (t *Transcript) OK() bool { return t.Failed == StepNone && len(t.Steps) > 0 }
 
 // Connected reports whether the address accepted the connection.
-func (t *Transcript) Connected() bool {
-	return len(t.Steps) > 0 && t.Steps[0].Step == StepConnect && t.Steps[0].Err == nil
-}
+func (t *Transcript) Connected() bool { return len(t.Steps) > 0 && t.Steps[0].Err == nil }

@@ -1,10 +1,12 @@
 package smtptls
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -38,87 +40,66 @@ var ErrNotJudged = errors.New("could not be judged from here")
 
 // Cause returns the first thing that is wrong, CauseNone for a valid certificate.
 func (v *Verification) Cause() (Cause, error) {
-	for _, wrong := range []struct {
-		cause Cause
-		err   error
-	}{{CertificateChain, v.ChainErr}, {CertificateExpired, v.DatesErr}, {CertificateName, v.NameErr}, {CertificateRules, v.RulesErr}} {
-		switch {
-		case wrong.err == nil:
-		case errors.Is(wrong.err, ErrNotJudged):
-			return NotJudged, wrong.err
-		default:
-			return wrong.cause, wrong.err
-		}
+	cause, err := CauseNone, cmp.Or(v.ChainErr, v.DatesErr, v.NameErr, v.RulesErr)
+	switch {
+	case errors.Is(err, ErrNotJudged):
+		cause = NotJudged
+	case v.ChainErr != nil:
+		cause = CertificateChain
+	case v.DatesErr != nil:
+		cause = CertificateExpired
+	case v.NameErr != nil:
+		cause = CertificateName
+	case v.RulesErr != nil:
+		cause = CertificateRules
 	}
-	return CauseNone, nil
+	return cause, err
 }
 
-// Trust is what a certificate is measured against.
-type Trust struct {
-	// Host must be among the DNS names of the SAN extension (RFC 6125), as it is or with "*" for exactly its first
-	// label.
-	Host string
-	// Roots are trusted; nil means the system's.
-	Roots *x509.CertPool
-	// At is the moment at which the certificate must be valid; zero means now.
-	At time.Time
-}
-
-// Verify judges the chain that a server sent, its own certificate first (RFC 5280 section 6).
-func (t Trust) Verify(chain []*x509.Certificate) Verification {
+// Verify judges the chain that a server sent, its own certificate first (RFC 5280 section 6): it must lead to one of the
+// roots (nil: the system's) at a moment (zero: now), and host must be among the DNS names of the SAN extension (RFC 6125),
+// as it is or with "*" for exactly its first label.
+func Verify(chain []*x509.Certificate, host string, roots *x509.CertPool, at time.Time) Verification {
 	if len(chain) == 0 {
 		none := errors.New("the host sent no certificate")
 		return Verification{ChainErr: none, NameErr: none}
 	}
-	at := t.At
 	if at.IsZero() {
 		at = time.Now()
 	}
 	leaf := chain[0]
 	v := Verification{NotAfter: leaf.NotAfter}
-	paths, err := t.paths(chain, chain[1:], at)
-	if err != nil {
+	o := x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool(), CurrentTime: at, KeyUsages: serverUses()}
+	for _, c := range chain[1:] {
+		o.Intermediates.AddCert(c)
+	}
+	paths, err := leaf.Verify(o)
+	if err == nil {
+		v.RulesErr = rules(chain, paths)
+	} else {
 		// A moment at which the certificate itself is valid shows whether only the dates are wrong.
-		var later error
-		if paths, later = t.paths(chain, chain[1:], leaf.NotBefore.Add(time.Second)); later != nil {
-			v.ChainErr = later
-			if weak := (x509.InsecureAlgorithmError(0)); errors.As(later, &weak) || strings.Contains(later.Error(), "insecure algorithm") {
-				v.ChainErr = fmt.Errorf("%w: %w", later, ErrNotJudged) // OpenSSL may allow it, as Postfix configures it
-			}
-		} else {
-			v.DatesErr = outOfDate(paths[0], at)
+		o.CurrentTime = leaf.NotBefore.Add(time.Second)
+		paths, v.ChainErr = leaf.Verify(o)
+		if v.DatesErr = outOfDate(append(paths, chain[:1])[0], at); v.DatesErr == nil {
+			v.ChainErr = err
 		}
 	}
-	if v.ChainErr != nil && (at.Before(leaf.NotBefore) || at.After(leaf.NotAfter)) {
-		v.DatesErr = outOfDate(chain[:1], at)
+	if weak := (x509.InsecureAlgorithmError(0)); errors.As(v.ChainErr, &weak) ||
+		v.ChainErr != nil && strings.Contains(v.ChainErr.Error(), "insecure algorithm") {
+		v.ChainErr = fmt.Errorf("%w: %w", v.ChainErr, ErrNotJudged) // OpenSSL may allow it, as Postfix configures it
 	}
 	for _, path := range paths {
-		if end := earliest(path); v.Path == nil || end.After(v.NotAfter) {
+		end := slices.MinFunc(path, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) }).NotAfter
+		if v.Path == nil || end.After(v.NotAfter) {
 			v.Path, v.NotAfter = path, end
 		}
 	}
-	if v.ChainErr == nil && v.DatesErr == nil {
-		v.RulesErr = t.rules(chain, &v, at)
+	if i := slices.IndexFunc(leaf.DNSNames, func(san string) bool { return matches(san, host) }); i >= 0 {
+		v.SAN = leaf.DNSNames[i]
+	} else {
+		v.NameErr = fmt.Errorf("the certificate is for %s, not for %s", names(leaf), host)
 	}
-	for _, san := range leaf.DNSNames {
-		if matches(san, t.Host) {
-			v.SAN = san
-			return v
-		}
-	}
-	v.NameErr = fmt.Errorf("the certificate is for %s, not for %s", names(leaf), t.Host)
 	return v
-}
-
-// paths returns the paths from the first certificate of chain to a root.
-func (t Trust) paths(chain, intermediates []*x509.Certificate, at time.Time) ([][]*x509.Certificate, error) {
-	options := x509.VerifyOptions{
-		Roots: t.Roots, Intermediates: x509.NewCertPool(), CurrentTime: at, KeyUsages: serverUses(),
-	}
-	for _, c := range intermediates {
-		options.Intermediates.AddCert(c)
-	}
-	return chain[0].Verify(options)
 }
 
 // serverUses are the extended key usages of a TLS server for OpenSSL; crypto/x509 wants one of them.
@@ -138,7 +119,7 @@ func matches(san, host string) bool {
 	return rest == parent && strings.Contains(rest, ".") && strings.Trim(rest, "abcdefghijklmnopqrstuvwxyz0123456789-.") == ""
 }
 
-// outOfDate names the first certificate of a path that is not valid at a moment.
+// outOfDate names the first certificate of a path that is not valid at a moment; nil for none.
 func outOfDate(path []*x509.Certificate, at time.Time) error {
 	for i, c := range path {
 		whose := "the certificate"
@@ -152,54 +133,35 @@ func outOfDate(path []*x509.Certificate, at time.Time) error {
 			return fmt.Errorf("%s is not valid before %s", whose, c.NotBefore.UTC().Format(time.DateTime))
 		}
 	}
-	return errors.New("a certificate of the issuers is out of date")
-}
-
-func earliest(path []*x509.Certificate) time.Time {
-	end := path[0].NotAfter
-	for _, c := range path[1:] {
-		if c.NotAfter.Before(end) {
-			end = c.NotAfter
-		}
-	}
-	return end
+	return nil
 }
 
 // names lists a few of the names of a certificate, for a message.
 func names(c *x509.Certificate) string {
 	const few = 3
-	text := ""
-	for i, n := range c.DNSNames {
-		switch {
-		case i == few:
-			return fmt.Sprintf("%s and %d more", text, len(c.DNSNames)-few)
-		case i > 0:
-			text += ", "
-		}
-		text += n
+	text := strings.Join(c.DNSNames[:min(few, len(c.DNSNames))], ", ")
+	if more := len(c.DNSNames) - few; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
 	}
-	if text == "" {
-		return "no DNS name"
-	}
-	return text
+	return cmp.Or(text, "no DNS name")
 }
 
 // config is for a handshake that continues whatever the certificate, so that every fault can be shown: the
 // Verification decides. The versions are those of TLS that RFC 8996 leaves; the ciphers are all that crypto/tls has
 // and Postfix accepts where TLS is mandatory (smtp_tls_mandatory_ciphers = medium).
 func (d Dialogue) config() *tls.Config {
-	var suites []uint16
+	suites := []uint16{
+		tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256,
+		tls.TLS_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_RSA_WITH_AES_256_GCM_SHA384, tls.TLS_RSA_WITH_AES_128_CBC_SHA256,
+		tls.TLS_RSA_WITH_AES_128_CBC_SHA, tls.TLS_RSA_WITH_AES_256_CBC_SHA,
+	}
 	for _, s := range tls.CipherSuites() {
 		suites = append(suites, s.ID)
 	}
-	suites = append(suites,
-		tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256,
-		tls.TLS_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_RSA_WITH_AES_256_GCM_SHA384, tls.TLS_RSA_WITH_AES_128_CBC_SHA256,
-		tls.TLS_RSA_WITH_AES_128_CBC_SHA, tls.TLS_RSA_WITH_AES_256_CBC_SHA)
 	return &tls.Config{
 		ServerName:         d.Host,
 		MinVersion:         tls.VersionTLS12,
 		CipherSuites:       suites,
-		InsecureSkipVerify: true, //nolint:gosec // Trust.Verify judges the chain after the handshake, and tells the errors apart
+		InsecureSkipVerify: true, //nolint:gosec // Verify judges the chain after the handshake, and tells the errors apart
 	}
 }

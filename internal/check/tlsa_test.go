@@ -1,0 +1,47 @@
+package check
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"math/big"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/smtptls"
+)
+
+// A DANE-TA record may name any issuer on the chain, which is then the trust anchor (RFC 7671 section 5.2.2).
+func TestATrustAnchorMayBeAnIntermediate(t *testing.T) {
+	t.Parallel()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	issue := func(name string, ca bool, parent *x509.Certificate) *x509.Certificate {
+		c := &x509.Certificate{
+			SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+			BasicConstraintsValid: true, IsCA: ca, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, DNSNames: []string{name},
+		}
+		if parent == nil {
+			parent = c
+		}
+		der, err := x509.CreateCertificate(rand.Reader, c, parent, key.Public(), key)
+		require.NoError(t, err)
+		c, err = x509.ParseCertificate(der)
+		require.NoError(t, err)
+		return c
+	}
+	root := issue("root.example", true, nil)
+	middle := issue("middle.example", true, root)
+	leaf := issue("mx.example", false, middle)
+	session := &smtptls.Session{Chain: []*x509.Certificate{leaf, middle, root}}
+	for _, anchor := range []*x509.Certificate{middle, root} {
+		record := []dns.TLSA{{Usage: usageDANETA, Data: anchor.Raw}}
+		require.True(t, matches(record, session, "mx.example", time.Now()), anchor.Subject.CommonName)
+		require.False(t, matches(record, session, "other.example", time.Now()), "the name matters with DANE-TA")
+	}
+}
