@@ -65,7 +65,7 @@ func TestManualHasEveryFinding(t *testing.T) {
 			area = c.Area
 			b.WriteString("## " + markdown(area) + "\n\n")
 		}
-		entry(&b, "**"+c.Name+"** ("+c.Severity.String()+")", markdown(c.Why))
+		entry(&b, "**"+c.Name+"** ("+string(c.Severity)+")", markdown(c.Why))
 	}
 	generated(t, "policyd-doctor.1", "codes", b.String())
 }

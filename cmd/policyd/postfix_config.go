@@ -45,7 +45,7 @@ Exit status: 0, 1 no Postfix is installed or it is too old, 2 usage or settings.
 			if err := doctor.CheckVersion(version); err != nil {
 				return &exit{exitUsage, err}
 			}
-			o := doctor.LinesOptions{Settings: loaded, Version: version, ConfigDirectory: instance}
+			o := doctor.Options{Settings: loaded, Version: version, ConfigDirectory: instance}
 			out := cmd.OutOrStdout()
 			if remove {
 				removal, err := doctor.Remove(cmd.Context(), o)

@@ -100,8 +100,6 @@ func schemaOf(t *testing.T, of reflect.Type, where string) *schema {
 		kind, s.Format = "string", "date-time"
 	case of == reflect.TypeFor[json.RawMessage]():
 		kind = "object"
-	case of == reflect.TypeFor[doctor.Severity]():
-		kind = "string"
 	case of.Kind() == reflect.Struct:
 		kind, s.Properties = "object", map[string]*schema{}
 		for f := range of.Fields() {

@@ -117,7 +117,7 @@ func (c *Client) readSettings(ctx context.Context, commands Commands) error {
 		return err
 	}
 	onPort26 := maps.Clone(values)
-	for option, value := range assignments(services) {
+	for option, value := range Assignments(services) {
 		if name, ok := strings.CutPrefix(option, c.o.Transport+"/unix/"); ok {
 			onPort26[name] = value
 		}

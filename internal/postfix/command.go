@@ -49,7 +49,7 @@ func (c Commands) Parameters(ctx context.Context, names ...string) (map[string]s
 	if err != nil {
 		return nil, err
 	}
-	values := maps.Collect(assignments(out))
+	values := maps.Collect(Assignments(out))
 	for _, name := range names {
 		if _, ok := values[name]; !ok {
 			return nil, fmt.Errorf("%s did not print %s", c.Postconf, name)
@@ -58,8 +58,8 @@ func (c Commands) Parameters(ctx context.Context, names ...string) (map[string]s
 	return values, nil
 }
 
-// assignments yields the lines such as "name = value" that postconf(1) prints.
-func assignments(text string) iter.Seq2[string, string] {
+// Assignments yields the lines such as "name = value" that postconf(1) prints.
+func Assignments(text string) iter.Seq2[string, string] {
 	return func(yield func(name, value string) bool) {
 		for line := range strings.Lines(text) {
 			name, value, ok := strings.Cut(strings.TrimSpace(line), " =")

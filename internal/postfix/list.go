@@ -66,7 +66,7 @@ func parts(table string) []string {
 		return []string{table}
 	}
 	var all []string
-	for _, part := range tokens(strings.TrimSuffix(strings.TrimPrefix(inside, "{"), "}")) {
+	for _, part := range Tokens(strings.TrimSuffix(strings.TrimPrefix(inside, "{"), "}")) {
 		all = append(all, parts(part)...)
 	}
 	return all
@@ -87,7 +87,7 @@ const (
 
 // add reads the text of a list: names, type:table, and /file with more entries, one or more per line, which read returns.
 func (l *list) add(text string, nesting int, read func(path string) (string, error)) error {
-	for _, token := range tokens(text) {
+	for _, token := range Tokens(text) {
 		switch {
 		case strings.HasPrefix(token, "!"):
 		case strings.HasPrefix(token, "/"):
@@ -118,8 +118,8 @@ func (l *list) add(text string, nesting int, read func(path string) (string, err
 	return nil
 }
 
-// tokens splits at commas and white space outside braces.
-func tokens(text string) []string {
+// Tokens splits a list of main.cf at commas and white space outside braces.
+func Tokens(text string) []string {
 	depth, b := 0, []byte(text)
 	for i, c := range b {
 		switch {

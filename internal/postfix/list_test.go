@@ -18,7 +18,7 @@ func TestTokens(t *testing.T) {
 		"a{b, c":                        {"a{b, c"},
 		"a}b, c":                        {"a}b", "c"},
 	} {
-		require.Equal(t, want, tokens(text), text)
+		require.Equal(t, want, Tokens(text), text)
 	}
 }
 
@@ -57,7 +57,7 @@ func FuzzList(f *testing.F) {
 		}
 		domain = canonical(domain)
 		require.Equal(t, domain, l.keys("hash:/x", domain)[0])
-		for _, token := range tokens(text) {
+		for _, token := range Tokens(text) {
 			if token[0] != '!' && token[0] != '/' && canonical(token) == domain && !strings.Contains(token, ":") {
 				require.NotEmpty(t, l.name(domain), "an entry was passed over")
 			}

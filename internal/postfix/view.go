@@ -136,32 +136,32 @@ func (v *view) readInstance(ctx context.Context, c Commands) (others []string, e
 			return nil, err
 		}
 	}
-	for at, value := range assignments(services) {
+	for at, value := range Assignments(services) {
 		if err := add(at, at[strings.LastIndexByte(at, '/')+1:], value); err != nil {
 			return nil, err
 		}
 	}
 	for _, parameter := range nexthopTables() {
 		addHosts(v.relays, p[parameter])
-		for _, table := range tokens(p[parameter]) {
+		for _, table := range Tokens(p[parameter]) {
 			v.relayTables = append(v.relayTables, question{at: c, table: table})
 		}
 	}
 	// A domain in transport_maps has a route of its own, which policyd would override, because Postfix looks up the whole
 	// address in all tables before it looks up the domain. Tables of patterns match the whole address too, so their order
 	// decides.
-	transports := slices.DeleteFunc(tokens(p["transport_maps"]), func(t string) bool { return patterns(t) || !strings.Contains(t, ":") })
+	transports := slices.DeleteFunc(Tokens(p["transport_maps"]), func(t string) bool { return patterns(t) || !strings.Contains(t, ":") })
 	l := list{parameter: "transport_maps", at: c, parents: parents("transport_maps"), below: true, rest: true}
 	if err := v.addList(l, strings.Join(transports, " ")); err != nil {
 		return nil, err
 	}
 	v.hosts[canonical(p["myhostname"])] = true
-	for _, text := range tokens(p["proxy_interfaces"] + " " + p["inet_interfaces"]) {
+	for _, text := range Tokens(p["proxy_interfaces"] + " " + p["inet_interfaces"]) {
 		if err := v.addInterface(ctx, text); err != nil {
 			return nil, fmt.Errorf("%s in proxy_interfaces or inet_interfaces: %w", text, err)
 		}
 	}
-	return tokens(p["multi_instance_directories"]), nil
+	return Tokens(p["multi_instance_directories"]), nil
 }
 
 func (v *view) addList(l list, text string) error {

@@ -1,38 +1,17 @@
 package doctor
 
-import "fmt"
-
 // Severity is how much a finding matters.
-type Severity uint8
+type Severity string
 
 // The severities. Error: mail waits, loops, or is sent with less protection than policyd asks for. Warning: something
-// should be changed. Untested: it could not be tested. The zero Severity is the worst.
+// should be changed. Untested: it could not be tested.
 const (
-	Error Severity = iota
-	Warning
-	Untested
-	Note
-	OK
+	Error    Severity = "error"
+	Warning  Severity = "warning"
+	Untested Severity = "untested"
+	Note     Severity = "note"
+	OK       Severity = "ok"
 )
-
-// String returns error, warning, untested, note or ok.
-func (s Severity) String() string {
-	return [...]string{"error", "warning", "untested", "note", "ok"}[min(int(s), int(OK))]
-}
-
-// MarshalText implements encoding.TextMarshaler.
-func (s Severity) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
-
-// UnmarshalText takes what MarshalText gives.
-func (s *Severity) UnmarshalText(b []byte) error {
-	for i := Error; i <= OK; i++ {
-		if i.String() == string(b) {
-			*s = i
-			return nil
-		}
-	}
-	return fmt.Errorf("unknown severity %q", b)
-}
 
 // Code is a kind of finding.
 type Code struct {

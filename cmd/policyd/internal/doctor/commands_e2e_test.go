@@ -103,7 +103,7 @@ func commands(t *testing.T, postconf string) {
 			dir := s.realConfig(postconf, debianMain+c.main, debianMaster+c.master)
 			before, err := os.ReadFile(dir + "/main.cf")
 			require.NoError(t, err)
-			o := LinesOptions{Settings: s.loaded(), Postconf: postconf, ConfigDirectory: dir}
+			o := Options{Settings: s.loaded(), Postconf: postconf, ConfigDirectory: dir}
 			l, err := MakeLines(t.Context(), o)
 			require.NoError(t, err)
 			unchanged, err := os.ReadFile(dir + "/main.cf")
@@ -124,7 +124,7 @@ func commands(t *testing.T, postconf string) {
 			require.Equal(t, "$myhostname, localhost.own.example, localhost", value(t, postconf, dir, "mydestination"))
 			setup, err := readSetup(t.Context(), postfix.Commands{Postconf: postconf, ConfigDirectory: dir})
 			require.NoError(t, err)
-			svc := setup.service("smtps26", "unix")
+			svc := setup.service("smtps26/unix")
 			require.NotNil(t, svc)
 			require.True(t, svc.chroot)
 			require.Equal(t, []string{"yes", "secure", ""}, []string{svc.options["smtp_tls_wrappermode"], svc.options["smtp_tls_security_level"], svc.options["smtp_fallback_relay"]})
@@ -150,7 +150,7 @@ func TestAnEntryBehindANameCounts(t *testing.T) {
 	t.Parallel()
 	s := newSender(t)
 	dir := s.realConfig(installed, debianMain, debianMaster)
-	o := LinesOptions{Settings: s.loaded(), ConfigDirectory: dir}
+	o := Options{Settings: s.loaded(), ConfigDirectory: dir}
 	l, err := MakeLines(t.Context(), o)
 	require.NoError(t, err)
 	run(t, installed, l.Commands)

@@ -1,10 +1,9 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"net"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -12,14 +11,8 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 )
 
-// daemon is the status that the running daemon reports.
-type daemon struct {
-	running bool
-	status  admin.Status
-}
-
-// policyd examines the daemon, and reports its warnings and those of the settings.
-func (e *exam) policyd(ctx context.Context) {
+// checkDaemon examines the daemon, and reports its warnings and those of the settings.
+func (e *exam) checkDaemon(ctx context.Context) {
 	for _, p := range e.Mistakes {
 		e.found("settings-invalid", p.String(), "policyd config check")
 	}
@@ -28,16 +21,12 @@ func (e *exam) policyd(ctx context.Context) {
 			e.found("settings-warning", w)
 		}
 	}
-	socket := e.Socket
-	if socket == "" {
-		socket = e.Settings.Admin.Socket
-	}
-	var err error
-	if e.daemon, err = askDaemon(ctx, socket); err != nil {
+	st, err := e.askDaemon(ctx)
+	if err != nil {
 		e.found("daemon-silent", err.Error(), "systemctl status policyd.service policyd.socket")
 		return
 	}
-	st := e.daemon.status
+	e.daemon = st
 	e.found("daemon-running", "policyd "+st.Version+" is running, mode "+st.Settings.Mode)
 	for _, w := range st.Warnings {
 		// A warning of the settings is not repeated, and daemon-running has the mode.
@@ -47,9 +36,11 @@ func (e *exam) policyd(ctx context.Context) {
 	}
 }
 
-func askDaemon(ctx context.Context, socket string) (daemon, error) {
+// askDaemon returns the status that the running daemon reports; nil after an error.
+func (o Options) askDaemon(ctx context.Context) (*admin.Status, error) {
+	socket := cmp.Or(o.Socket, o.Settings.Admin.Socket)
 	if socket == "" {
-		return daemon{}, errors.New("there is no admin socket: admin.socket is empty")
+		return nil, errors.New("there is no admin socket: admin.socket is empty")
 	}
 	const longest = 5 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, longest)
@@ -58,64 +49,21 @@ func askDaemon(ctx context.Context, socket string) (daemon, error) {
 	defer client.Close()
 	status, err := client.Status(ctx)
 	if err != nil {
-		return daemon{}, errors.New(socket + ": " + strings.TrimPrefix(err.Error(), "admin: "))
+		return nil, errors.New(socket + ": " + strings.TrimPrefix(err.Error(), "admin: "))
 	}
-	return daemon{running: true, status: status}, nil
+	return &status, nil
 }
 
-// endpoint is where Postfix finds policyd, as in socketmap:ENDPOINT:NAME.
-type endpoint string
-
-func (e endpoint) table(name string) string { return "socketmap:" + string(e) + ":" + name }
-
-// endpoint returns the listener that fits best: one that chrooted processes can reach, otherwise the first.
-func (e *exam) endpoint() endpoint {
-	queue := ""
-	if e.setup != nil {
-		queue = e.setup.queue
+// listeners returns the addresses that policyd listens on: those that the daemon reports, because systemd may have passed
+// others than those of the settings. st is nil if it does not answer.
+func (o Options) listeners(st *admin.Status) []string {
+	if st != nil && len(st.Connections.Listeners) > 0 {
+		return st.Connections.Listeners
 	}
-	return endpointOf(e.listeners(), queue)
+	return o.Settings.Server.Listen
 }
 
-// listeners returns the addresses that policyd listens on: those that the daemon reports, else those of the settings.
-func (e *exam) listeners() []string {
-	if reported := e.daemon.status.Connections.Listeners; len(reported) > 0 {
-		return reported
-	}
-	return e.Settings.Server.Listen
-}
-
-func endpointOf(listeners []string, queue string) endpoint {
-	first := endpoint("")
-	for _, l := range listeners {
-		path, unix := strings.CutPrefix(l, "unix:")
-		if !unix {
-			return inet(l)
-		}
-		if inside, err := filepath.Rel(queue, path); queue != "" && err == nil && filepath.IsLocal(inside) {
-			return endpoint("unix:" + inside)
-		}
-		if first == "" {
-			first = endpoint(l)
-		}
-	}
-	if first == "" {
-		return "inet:127.0.0.1:2526"
-	}
-	return first
-}
-
-// inet is the endpoint of a TCP listener; one for all addresses is reached over loopback.
-func inet(listener string) endpoint {
-	host, port, err := net.SplitHostPort(listener)
-	if err != nil {
-		return endpoint("inet:" + listener)
-	}
-	switch host {
-	case "", "0.0.0.0":
-		host = "127.0.0.1"
-	case "::":
-		host = "::1"
-	}
-	return endpoint("inet:" + net.JoinHostPort(host, port))
+// setting is the change of a setting of policyd: a comment, because it has to be edited in a file.
+func (o Options) setting(table, line string) string {
+	return "# in " + o.Settings.Path + ", [" + table + "]: " + line
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/policyd/policyd/internal/stub"
 )
 
-// resolver runs the self-test of the resolver and returns its servers.
-func (e *exam) resolver(ctx context.Context) stub.State {
+// checkResolver runs the self-test of the resolver and returns its servers.
+func (e *exam) checkResolver(ctx context.Context) stub.State {
 	o := e.Settings.Stub(quiet())
 	o.ResolvConf = e.ResolvConf
 	tested, err := stub.New(o)
@@ -53,9 +53,9 @@ func answers(reason string) bool {
 	return strings.Contains(reason, "SERVFAIL") || strings.Contains(reason, "REFUSED")
 }
 
-// resolvConf compares the servers of policyd with those of Postfix, which are in resolv.conf and, for chrooted
+// checkResolvConf compares the servers of policyd with those of Postfix, which are in resolv.conf and, for chrooted
 // services, in its copy.
-func (e *exam) resolvConf(st stub.State) {
+func (e *exam) checkResolvConf(st stub.State) {
 	system := nameservers(e.ResolvConf)
 	if st.Source != e.ResolvConf && len(st.Servers) > 0 {
 		var own []string
@@ -71,10 +71,10 @@ func (e *exam) resolvConf(st stub.State) {
 	} else {
 		e.found("resolver-same", "Postfix and policyd both follow "+e.ResolvConf)
 	}
-	if !e.setup.smtpChrooted() {
+	if !e.smtpChrooted() {
 		return
 	}
-	inside := filepath.Join(e.setup.queue, "etc/resolv.conf")
+	inside := filepath.Join(e.queue, "etc/resolv.conf")
 	switch there := nameservers(inside); {
 	case slices.Equal(there, system):
 		e.found("chroot-resolver-same", inside+" has the same servers")

@@ -1,26 +1,33 @@
 // Package doctor examines the sender's side: the resolver, the configuration of Postfix as postconf(1) reports it, and the
 // connection between Postfix and policyd. It changes nothing. A finding that could not be tested is never a failure. It also
-// makes the configuration that Postfix needs, and the commands that lead to it.
+// makes the configuration that Postfix needs, and the commands that lead to it: plan.go says what that is, and the
+// examination compares the present configuration with it.
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"slices"
 
+	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/postfix"
 )
 
-// Options say what is examined.
+// Options say what is examined, and which Postfix lines are made for.
 type Options struct {
 	Settings *settings.Loaded
-	// Mistakes are those in the settings file, if it has any. Settings has the defaults in their place.
-	Mistakes []settings.Problem
-	// Socket is the admin socket; "": that of Settings.
-	Socket string
 	// Postconf and ConfigDirectory choose a Postfix; "": the one that is installed.
 	Postconf, ConfigDirectory string
+	// Socket is the admin socket; "": that of Settings.
+	Socket string
+
+	// Version is the version of Postfix that lines are for; "": the installed one.
+	Version string
+
+	// Mistakes are those in the settings file, if it has any. Settings has the defaults in their place.
+	Mistakes []settings.Problem
 	// ResolvConf is that of the system; "": /etc/resolv.conf.
 	ResolvConf string
 	// Proc is where the processes are, proc(5); "": /proc.
@@ -63,91 +70,88 @@ func (r Report) Sound() bool { return r.Errors == 0 && r.Warnings == 0 }
 // exam is an examination in progress.
 type exam struct {
 	Options
-	codes    map[string]Code
+	plan     // of no use where there is no Postfix
 	findings []Finding
-	setup    *setup // nil: no Postfix, or its configuration cannot be read
-	draft    draft  // what that should be
-	daemon   daemon
+	daemon   *admin.Status // nil: it does not answer
 }
 
 // Examine does everything, within about a minute if nothing answers.
 func Examine(ctx context.Context, o Options) Report {
-	if o.ResolvConf == "" {
-		o.ResolvConf = "/etc/resolv.conf"
-	}
-	if o.Proc == "" {
-		o.Proc = "/proc"
-	}
-	e := &exam{Options: o, codes: map[string]Code{}}
-	for _, c := range Codes() {
-		e.codes[c.Name] = c
-	}
+	o.ResolvConf = cmp.Or(o.ResolvConf, "/etc/resolv.conf")
+	o.Proc = cmp.Or(o.Proc, "/proc")
+	e := &exam{Options: o}
 	r := Report{}
 	if o.Settings.Found {
 		r.Settings = o.Settings.Path
 	}
-	e.ordinaryUser()
-	e.policyd(ctx)
-	servers := e.resolver(ctx)
-	if e.readSetup(ctx) {
-		r.Postfix, r.ConfigDirectory = e.setup.version.text, e.setup.directory
-		e.running()
-		e.version()
-		e.resolvConf(servers)
-		e.level()
-		e.tlsRequired()
-		e.policyMaps()
-		e.unknownMaps()
-		e.transportMaps()
-		e.service()
-		e.roots()
-		e.connections(ctx)
-		e.own(ctx)
+	e.checkUser()
+	e.checkDaemon(ctx)
+	servers := e.checkResolver(ctx)
+	if e.readPostfix(ctx) {
+		r.Postfix, r.ConfigDirectory = e.version.text, e.directory
+		e.checkRunning()
+		e.checkVersion()
+		e.checkResolvConf(servers)
+		e.checkMain()
+		e.checkTLSRequired()
+		e.checkPolicyMaps()
+		e.checkUnknownMaps()
+		e.checkTransportMaps()
+		e.checkService()
+		e.checkRoots()
+		e.checkConnections(ctx)
+		e.checkOwn(ctx)
 	}
-	e.egress(ctx)
+	e.checkEgress(ctx)
 	slices.SortStableFunc(e.findings, func(a, b Finding) int {
 		return slices.Index(areas(), a.Area) - slices.Index(areas(), b.Area)
 	})
-	for _, f := range e.findings {
-		switch f.Severity {
-		case Error:
-			r.Errors++
-		case Warning:
-			r.Warnings++
-		case Untested:
-			r.Untested++
-		case OK, Note:
-		}
-	}
 	r.Findings = e.findings
+	count := func(s Severity) (n int) {
+		for _, f := range r.Findings {
+			if f.Severity == s {
+				n++
+			}
+		}
+		return n
+	}
+	r.Errors, r.Warnings, r.Untested = count(Error), count(Warning), count(Untested)
 	return r
 }
 
 // found adds a finding. The code is one of Codes.
 func (e *exam) found(code, what string, change ...string) {
-	c := e.codes[code]
-	f := Finding{Code: code, Severity: c.Severity, Area: c.Area, What: what}
-	if c.Severity != OK {
-		f.Why, f.Change = c.Why, change
+	f := Finding{Code: code, What: what}
+	for _, c := range Codes() {
+		if c.Name != code {
+			continue
+		}
+		f.Severity, f.Area = c.Severity, c.Area
+		if c.Severity != OK {
+			f.Why, f.Change = c.Why, change
+		}
 	}
 	e.findings = append(e.findings, f)
 }
 
-// readSetup reads the configuration of Postfix.
-func (e *exam) readSetup(ctx context.Context) bool {
+// has reports whether there is a finding with a code.
+func (e *exam) has(code string) bool {
+	return slices.ContainsFunc(e.findings, func(f Finding) bool { return f.Code == code })
+}
+
+// readPostfix reads the configuration of Postfix and compares it with what it should be.
+func (e *exam) readPostfix(ctx context.Context) bool {
 	commands, err := postfix.Find(e.Postconf, e.ConfigDirectory)
 	if err != nil {
 		e.found("postfix-missing", "postconf is neither in PATH nor in /usr/sbin", "apt-get install postfix")
 		return false
 	}
-	if e.setup, err = readSetup(ctx, commands); err != nil {
+	s, err := readSetup(ctx, commands)
+	if err != nil {
 		e.found("postfix-unreadable", err.Error(), "postfix check")
 		return false
 	}
-	o := LinesOptions{Settings: e.Settings, Postconf: e.Postconf, ConfigDirectory: e.ConfigDirectory}
-	e.draft = emptyDraft(o)
-	e.draft.from(ctx, e.setup, o)
-	e.draft.at(e.listeners(), e.setup.queue)
+	e.plan = newPlan(ctx, e.Options, s, e.listeners(e.daemon))
 	return true
 }
 

@@ -99,6 +99,7 @@ func TestEveryFinding(t *testing.T) {
 		{"smtp-level-none", "empty", param("smtp_tls_security_level", "")},
 		{"smtp-level-none", "none", param("smtp_tls_security_level", "none")},
 		{"dnssec-lookups-off", "empty", param("smtp_dns_support_level", "")},
+		{"dnssec-lookups-off", "no lookups at all", param("disable_dns_lookups", "yes")},
 		{"dnssec-lookups-off", "native", param("smtp_host_lookup", "dns, native")},
 		{"dnssec-lookups-off", "MX lookup errors are ignored", param("ignore_mx_lookup_error", "yes")},
 		{"dnssec-lookups-off", "search domains", param("smtp_dns_resolver_options", "res_dnsrch")},
@@ -291,6 +292,30 @@ func TestTLSRequiredSwitchedOffIsNoFinding(t *testing.T) {
 		require.NotContains(t, found, "tls-required-header", version)
 		require.NotContains(t, found, "tls-required-breaks-port26", version)
 	}
+}
+
+// Each parameter that switches DNSSEC lookups off is changed, not only smtp_dns_support_level.
+func TestTheParameterThatIsWrongIsChanged(t *testing.T) {
+	t.Parallel()
+	s := newSender(t)
+	s.params["disable_dns_lookups"], s.params["smtp_host_lookup"] = "yes", "native"
+	var changes []string
+	for _, f := range s.examine().Findings {
+		if f.Code == "dnssec-lookups-off" {
+			changes = append(changes, f.Change...)
+		}
+	}
+	require.Len(t, changes, 2)
+	require.Contains(t, changes[0], "'disable_dns_lookups = no'")
+	require.Contains(t, changes[1], "'smtp_host_lookup = dns'")
+}
+
+// The parameters of Postfix before 2.3 still switch TLS on.
+func TestTheObsoleteParametersSetTheLevel(t *testing.T) {
+	t.Parallel()
+	s := newSender(t)
+	s.params["smtp_tls_security_level"], s.params["smtp_use_tls"] = "", "yes"
+	require.NotContains(t, codes(s.examine()), "smtp-level-none")
 }
 
 func TestReportModeIsNotAWarning(t *testing.T) {

@@ -9,12 +9,13 @@ import (
 	"time"
 )
 
-// egress finds out whether port 25 and the port of implicit TLS can be reached from here. A host that
+// checkEgress finds out whether port 25 and the port of implicit TLS can be reached from here. A host that
 // does not answer may be down, so that is never held against this side.
-func (e *exam) egress(ctx context.Context) {
-	e.fetches()
+func (e *exam) checkEgress(ctx context.Context) {
+	e.checkFetches()
 	port, known := strconv.Itoa(e.Settings.Port26.Port), false
-	if p := e.daemon.status.Probes; e.daemon.running && p != nil {
+	if e.daemon != nil && e.daemon.Probes != nil {
+		p := e.daemon.Probes
 		known = p.EgressFiltered || p.Hosts["open"] > 0
 		switch {
 		case p.EgressFiltered:
@@ -33,12 +34,12 @@ func (e *exam) egress(ctx context.Context) {
 	}
 }
 
-// fetches reports whether the daemon can fetch MTA-STS policies. It adds no finding while the daemon has no result.
-func (e *exam) fetches() {
-	m := e.daemon.status.MTASTS
-	if !e.daemon.running || m == nil {
+// checkFetches reports whether the daemon can fetch MTA-STS policies. It adds no finding while the daemon has no result.
+func (e *exam) checkFetches() {
+	if e.daemon == nil || e.daemon.MTASTS == nil {
 		return
 	}
+	m := e.daemon.MTASTS
 	switch {
 	case !m.BlockedSince.IsZero():
 		remedy := []string{"# allow outgoing TCP connections to port 443 in the firewall"}

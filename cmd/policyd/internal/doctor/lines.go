@@ -4,19 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"regexp"
+	"slices"
 	"strings"
 
-	"github.com/policyd/policyd/cmd/policyd/internal/settings"
+	"github.com/policyd/policyd/internal/postfix"
 )
-
-// LinesOptions select the Postfix that lines are made for.
-type LinesOptions struct {
-	Settings *settings.Loaded
-	// Version is the version of Postfix; "" means the installed one.
-	Version string
-	// Postconf and ConfigDirectory select a Postfix; "" means the installed one.
-	Postconf, ConfigDirectory string
-}
 
 // Lines is the configuration that Postfix needs for policyd. The JSON form is stable: fields are only added.
 type Lines struct {
@@ -57,44 +51,47 @@ var ErrTooOld = errors.New("policyd needs Postfix 3.4 or later")
 // MakeLines returns the configuration for a version of Postfix and the listeners of policyd. Where Postfix is
 // installed, its other tables and settings are kept. The error is ErrTooOld, an invalid version, or that there is neither a
 // Postfix nor a version.
-func MakeLines(ctx context.Context, o LinesOptions) (Lines, error) {
-	d, err := draftFor(ctx, o)
+func MakeLines(ctx context.Context, o Options) (Lines, error) {
+	p, err := planFor(ctx, o)
 	if err != nil {
 		return Lines{}, err
 	}
-	l := Lines{Postfix: d.version.text, Directory: d.directory, Parameters: d.parameters(), Services: d.services(), Commands: []string{}}
-	for _, p := range l.Parameters {
-		l.Main = append(l.Main, d.format(p)...)
+	l := Lines{
+		Postfix: p.version.text, Directory: p.directory, Parameters: p.parameters(),
+		Master: []string{}, Services: []Service{}, Commands: []string{},
 	}
-	l.Master = []string{}
-	for _, svc := range l.Services {
-		l.Master = append(l.Master, svc.lines()...)
+	for _, parameter := range l.Parameters {
+		l.Main = append(l.Main, p.format(parameter)...)
 	}
-	if d.route && !inlineTables(d.version) {
-		for _, p := range d.own {
-			l.Own = append(l.Own, p+"    :")
+	if p.route {
+		svc := p.wantedService()
+		l.Services, l.Master = append(l.Services, svc), svc.lines()
+		if !p.inlineTables() {
+			for _, own := range p.own {
+				l.Own = append(l.Own, own+"    :")
+			}
 		}
 	}
-	if d.installed != nil && o.Version == "" {
-		l.Commands = append(l.Commands, d.commands(l)...)
+	if p.installed() && o.Version == "" {
+		l.Commands = append(l.Commands, p.changes(l)...)
 	}
 	return l, nil
 }
 
 // format returns the lines of a parameter in main.cf. transport_maps has one table per line.
-func (d draft) format(p Parameter) []string {
-	if p.Name != "transport_maps" {
-		return []string{p.Name + " = " + p.Value}
+func (p plan) format(parameter Parameter) []string {
+	if parameter.Name != transportMaps {
+		return []string{parameter.Name + " = " + parameter.Value}
 	}
-	lines := []string{p.Name + " ="}
-	for _, t := range tables(p.Value) {
-		if t.text != d.inlineGuard() {
-			lines = append(lines, "    "+t.text)
+	lines := []string{parameter.Name + " ="}
+	for _, table := range postfix.Tokens(parameter.Value) {
+		if table != p.inlineGuard() {
+			lines = append(lines, "    "+table)
 			continue
 		}
 		lines = append(lines, "    regexp:{")
-		for _, line := range d.guardEntries() {
-			lines = append(lines, "        "+line)
+		for _, entry := range p.guardEntries() {
+			lines = append(lines, "        "+entry)
 		}
 		lines = append(lines, "    }")
 	}
@@ -111,25 +108,6 @@ func (s Service) lines() []string {
 	return lines
 }
 
-// serviceFor returns the service for implicit TLS.
-func serviceFor(name string, chroot bool) Service {
-	column := "n"
-	if chroot {
-		column = "y"
-	}
-	return Service{
-		Service: name + "/unix", Definition: name + " unix - - " + column + " - - smtp",
-		Parameters: []Parameter{
-			{"syslog_name", "postfix/" + name},
-			{"smtp_tls_wrappermode", "yes"},
-			{"smtp_tls_security_level", "secure"},
-			{"smtp_connect_timeout", "10s"},
-			{"smtp_starttls_timeout", "30s"},
-			{"smtp_fallback_relay", ""},
-		},
-	}
-}
-
 // CheckVersion returns an error for a text that is neither empty nor a version of Postfix.
 func CheckVersion(text string) error {
 	if text == "" {
@@ -137,4 +115,131 @@ func CheckVersion(text string) error {
 	}
 	_, err := parseVersion(text)
 	return err
+}
+
+// changes returns the shell commands that change the installed configuration to l. Nothing that is right already is
+// changed, so there are none when they have run.
+func (p plan) changes(l Lines) []string {
+	var all []string
+	for _, parameter := range l.Parameters {
+		has, wants := postfix.Tokens(p.raw[parameter.Name]), postfix.Tokens(parameter.Value)
+		if parameter.Name == transportMaps && slices.Contains(wants, p.guard()) {
+			all = append(p.ownFile(l), all...)
+		}
+		if !slices.Equal(has, wants) { // commas and spaces are no difference
+			all = append(all, p.set(parameter.Name, parameter.Value))
+		}
+	}
+	for _, svc := range l.Services {
+		all = append(all, p.serviceCommands(svc)...)
+	}
+	return all
+}
+
+// ownFile returns the commands that add the missing lines to transport_own.
+func (p plan) ownFile(l Lines) []string {
+	path := p.directory + "/transport_own"
+	text, _ := os.ReadFile(path)
+	have := map[string]bool{}
+	for line := range strings.Lines(string(text)) {
+		have[strings.Join(strings.Fields(line), " ")] = true
+	}
+	var missing []string
+	for _, line := range l.Own {
+		if !have[strings.Join(strings.Fields(line), " ")] {
+			missing = append(missing, quoted(line))
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	return []string{`printf '%s\n' ` + strings.Join(missing, " ") + " >> " + quoted(path)}
+}
+
+// serviceCommands returns the commands that make a service or correct it.
+func (p plan) serviceCommands(want Service) []string {
+	svc := p.service(want.Service)
+	var all []string
+	if svc == nil || svc.command != "smtp" {
+		all = append(all, p.edit("-M", want.Service+"="+want.Definition))
+		svc = &service{}
+	} else if svc.chroot != p.smtpChrooted() {
+		all = append(all, p.edit("-F", want.Service+"/chroot="+p.chrootColumn()))
+	}
+	for _, r := range serviceRules(p.transport) {
+		if value, set := svc.options[r.Name]; !set || !r.accepts(value) {
+			all = append(all, p.edit("-P", want.Service+"/"+r.Name+"="+r.Value))
+		}
+	}
+	return all
+}
+
+// Removal has the shell commands that remove policyd from the configuration of Postfix.
+type Removal struct {
+	Directory string `json:"config_directory"`
+	// Commands are empty if Postfix does not use policyd.
+	Commands []string `json:"commands"`
+	// Kept are the parameters that policyd needed and that do no harm without it.
+	Kept []string `json:"kept"`
+	// Hidden are the parameters whose value comes from a $name that Commands cannot edit.
+	Hidden []string `json:"hidden"`
+}
+
+// Remove returns the way back for the installed Postfix.
+func Remove(ctx context.Context, o Options) (Removal, error) {
+	o.Version = ""
+	p, err := planFor(ctx, o)
+	if err != nil && !errors.Is(err, ErrTooOld) {
+		return Removal{}, err
+	}
+	r := Removal{Directory: p.directory, Commands: []string{}, Kept: []string{}, Hidden: []string{}}
+	for _, parameter := range []string{policyMaps, transportMaps} {
+		p.removeTables(&r, parameter)
+	}
+	if svc := p.service(p.transport + "/unix"); svc != nil && svc.command == "smtp" {
+		r.Commands = append(r.Commands, p.edit("-MX", svc.id))
+	}
+	if len(r.Commands) > 0 {
+		for _, rule := range mainRules() {
+			if !rule.unwritten {
+				r.Kept = append(r.Kept, rule.Name+" = "+p.raw[rule.Name])
+			}
+		}
+	}
+	return r, nil
+}
+
+// removeTables takes policyd's tables, and the guard that was there for them, out of a parameter.
+func (p plan) removeTables(r *Removal, parameter string) {
+	var kept []table
+	found := false
+	for _, t := range tables(p.raw[parameter]) {
+		if p.isOurs(t, parameter) {
+			found = true
+		} else if parameter != transportMaps || !p.isGuard(t) {
+			kept = append(kept, t)
+		}
+	}
+	switch {
+	case found && len(kept) == 0:
+		r.Commands = append(r.Commands, p.edit("-X", parameter))
+	case found:
+		r.Commands = append(r.Commands, p.set(parameter, joined(kept)))
+	case slices.ContainsFunc(tables(p.params[parameter]), func(t table) bool { return p.isOurs(t, parameter) }):
+		r.Hidden = append(r.Hidden, parameter+" = "+p.raw[parameter])
+	}
+}
+
+// emptyEntry matches an entry of an inline table that has ":" as its result, which means "as without this table".
+var emptyEntry = regexp.MustCompile(`^\{/@[^ ]*/\s+:\s*\}$`)
+
+// isGuard reports whether a table only keeps the domains of this site from policyd.
+func (p plan) isGuard(t table) bool {
+	if t.text == p.guardFile() {
+		return true
+	}
+	inside, inline := strings.CutPrefix(t.text, "regexp:{")
+	return inline && !slices.ContainsFunc(postfix.Tokens(strings.TrimSuffix(inside, "}")), func(entry string) bool {
+		return !emptyEntry.MatchString(entry)
+	})
 }

@@ -7,47 +7,31 @@ import (
 	"strings"
 	"time"
 
-	"github.com/policyd/policyd/internal/dns"
-	"github.com/policyd/policyd/internal/postfix"
 	"github.com/policyd/policyd/socketmap"
 )
 
-// own checks that domains of this site get no route: that policyd can read Postfix's lists, that the guard in
+// checkOwn checks that domains of this site get no route: that policyd can read Postfix's lists, that the guard in
 // transport_maps covers them, and that the daemon returns no route for them.
-func (e *exam) own(ctx context.Context) {
-	o := e.Settings.Site(quiet())
-	o.Postconf, o.ConfigDirectory = e.Postconf, e.ConfigDirectory
-	site, err := postfix.New(o)
-	if err != nil {
-		e.found("own-domains-unknown", err.Error())
-		return
+func (e *exam) checkOwn(ctx context.Context) {
+	lists, domains, err := ownDomains(ctx, e.Options)
+	switch {
+	case err != nil:
+		e.found("own-domains-unknown", err.Error(), "# correct the table in "+e.mainCF()+", or let the user policyd read it")
+	case len(lists) == 0:
+		e.found("own-domains-known", "Postfix's lists are empty: nothing is received here")
+	default:
+		e.found("own-domains-known", "policyd reads "+strings.Join(lists, ", "))
 	}
-	_, _, err = site.Own(ctx, "policyd.invalid", dns.Effort{})
-	lists, domains := site.Lists()
-	if err != nil {
-		e.found("own-domains-unknown", err.Error(), "# correct the table in "+e.setup.mainCF()+", or let the user policyd read it")
-	} else {
-		e.found("own-domains-known", readable(lists))
-	}
-	list := tables(e.setup.params["transport_maps"])
-	at := policydTables(list, []string{"transport"})
-	if len(at) == 0 {
+	list, at := e.ours(transportMaps)
+	if at < 0 {
 		return
 	}
 	const most = 200 // domains to try one by one
 	domains = domains[:min(len(domains), most)]
-	if guards := list[:at[0]]; slices.ContainsFunc(guards, table.isPattern) {
+	if guards := list[:at]; slices.ContainsFunc(guards, table.isPattern) {
 		e.guarded(ctx, guards, domains)
 	}
-	e.routed(ctx, list[at[0]].endpoint, domains)
-}
-
-// readable reports the lists that policyd can read.
-func readable(lists []string) string {
-	if len(lists) == 0 {
-		return "Postfix's lists are empty: nothing is received here"
-	}
-	return "policyd reads " + strings.Join(lists, ", ")
+	e.routed(ctx, list[at].endpoint, domains)
 }
 
 // guarded asks the pattern tables before the socketmap for an address in each domain.
@@ -69,7 +53,7 @@ func (e *exam) guarded(ctx context.Context, guards []table, domains []string) {
 			if !open[d] {
 				continue
 			}
-			key, err := e.setup.commands.Query(ctx, g.text, []string{"postmaster@" + d})
+			key, err := e.commands.Query(ctx, g.text, []string{"postmaster@" + d})
 			if err != nil {
 				e.found("postmap-fails", err.Error(), "postmap -q postmaster@"+d+" "+quoted(g.text))
 				return
@@ -86,7 +70,7 @@ func (e *exam) guarded(ctx context.Context, guards []table, domains []string) {
 	var change []string
 	for _, d := range domains {
 		if open[d] {
-			change = append(change, "#    {"+dollars(pattern(d))+"  :}")
+			change = append(change, "#    "+guardEntry(pattern(d)))
 		}
 	}
 	const shown = 10
@@ -95,7 +79,7 @@ func (e *exam) guarded(ctx context.Context, guards []table, domains []string) {
 		change = append(change[:shown], fmt.Sprintf("# and %d more: policyd postfix-config", rest))
 	}
 	what := fmt.Sprintf("the guard in transport_maps does not cover %d of %d names", len(open), len(domains))
-	e.found("own-domain-unguarded", what, append([]string{"# in " + e.setup.mainCF() + ", in the regexp: table of transport_maps:"}, change...)...)
+	e.found("own-domain-unguarded", what, append([]string{"# in " + e.mainCF() + ", in the regexp: table of transport_maps:"}, change...)...)
 }
 
 // routed asks the daemon for the route of each domain.
@@ -103,7 +87,7 @@ func (e *exam) routed(ctx context.Context, at string, domains []string) {
 	const longest = 20 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
-	client, err := socketmap.Dial(ctx, e.setup.dialable(at))
+	client, err := socketmap.Dial(ctx, e.dialable(at))
 	if err != nil {
 		return // connections has reported it
 	}

@@ -10,18 +10,17 @@ import (
 	"time"
 )
 
-// ordinaryUser reports what only root can examine.
-func (e *exam) ordinaryUser() {
+// checkUser reports what only root can examine.
+func (e *exam) checkUser() {
 	if e.User != 0 {
 		e.found("not-root", "this user is not root: root would also examine whether Postfix is running, its tables and sockets that are closed to others, "+
 			"and what the user of Postfix can reach", "sudo policyd doctor")
 	}
 }
 
-// running examines whether Postfix is running, and whether it has read its configuration since that was changed.
-func (e *exam) running() {
-	s := e.setup
-	pidFile := filepath.Join(s.queue, "pid", "master.pid")
+// checkRunning examines whether Postfix is running, and whether it has read its configuration since that was changed.
+func (e *exam) checkRunning() {
+	pidFile := filepath.Join(e.queue, "pid", "master.pid")
 	text, err := os.ReadFile(pidFile)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
@@ -37,13 +36,13 @@ func (e *exam) running() {
 		return
 	}
 	read := e.lastRead(master)
-	for _, file := range []string{s.mainCF(), s.masterCF()} {
+	for _, file := range []string{e.mainCF(), e.masterCF()} {
 		if info, err := os.Stat(file); err == nil && !read.IsZero() && info.ModTime().After(read.Add(time.Second)) {
 			e.found("postfix-not-reloaded", file+" was changed at "+info.ModTime().Format(time.DateTime)+", after Postfix last read its configuration", "postfix check && postfix reload")
 			return
 		}
 	}
-	e.found("postfix-running", "Postfix is running with the configuration in "+s.directory)
+	e.found("postfix-running", "Postfix is running with the configuration in "+e.directory)
 }
 
 // start returns the command that starts Postfix, which systemd has to know of where it runs.

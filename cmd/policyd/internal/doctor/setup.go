@@ -3,11 +3,14 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/postfix"
 )
 
@@ -17,103 +20,71 @@ type setup struct {
 	version   version
 	directory string // of main.cf
 	queue     string
-	params    map[string]string // expanded
-	raw       map[string]string // the same for the parameters of main.cf that policyd needs, as they are written
+	params    map[string]string // of main.cf, with all $names expanded
+	raw       map[string]string // the same as they are written
 	services  []service
 }
 
 // service is a line of master.cf.
 type service struct {
-	name, kind, command string
-	chroot              bool
-	options             map[string]string // -o
+	id      string // name and type, as in smtp/unix
+	command string
+	chroot  bool
+	options map[string]string // -o
 }
 
-// version is a Postfix version. The zero version is older than all others.
-type version struct {
-	major, minor, patch int
-	text                string
-}
+// smtp is the client service for ordinary mail.
+const smtp = "smtp/unix"
 
-func parseVersion(text string) (version, error) {
-	v := version{text: text}
-	fields := strings.FieldsFunc(text, func(r rune) bool { return r == '.' || r == '-' })
-	if len(fields) < 2 || !strings.HasPrefix(text, fields[0]) {
-		return v, fmt.Errorf("%q is not a Postfix version: write one such as 3.7 or 3.10.2", text)
+// defaultSetup is that of Debian, where no Postfix is installed.
+func defaultSetup() *setup {
+	return &setup{
+		directory: "/etc/postfix", queue: "/var/spool/postfix",
+		services: []service{{id: smtp, command: "smtp", chroot: true}},
 	}
-	var err error
-	if v.major, err = strconv.Atoi(fields[0]); err == nil {
-		v.minor, err = strconv.Atoi(fields[1])
-	}
-	if len(fields) > 2 { // a snapshot has a date there, as in 3.12-20260101
-		v.patch, _ = strconv.Atoi(fields[2])
-	}
-	if err != nil || v.major < 0 || v.minor < 0 {
-		return v, fmt.Errorf("%q is not a Postfix version: write one such as 3.7 or 3.10.2", text)
-	}
-	return v, nil
-}
-
-// since reports whether it is Postfix 3.minor or later.
-func (v version) since(minor int) bool { return v.major > 3 || v.major == 3 && v.minor >= minor }
-
-// between reports whether it is one of 3.minor.0 to 3.minor.last.
-func (v version) between(minor, last int) bool {
-	return v.major == 3 && v.minor == minor && v.patch <= last
 }
 
 func readSetup(ctx context.Context, c postfix.Commands) (*setup, error) {
 	s := &setup{commands: c}
-	text, err := c.Show(ctx, "-x")
-	if err != nil {
+	var err error
+	if s.params, err = c.Parameters(ctx); err != nil {
 		return nil, err
 	}
-	s.params = parameters(text)
-	if text, err = c.Show(ctx, "smtp_tls_security_level", "smtp_tls_policy_maps", "transport_maps", "smtp_dns_support_level",
-		"smtp_tls_dane_insecure_mx_policy", "smtp_mx_address_limit", "smtp_tls_CAfile", "smtp_tls_loglevel"); err != nil {
-		return nil, err
-	}
-	s.raw = parameters(text)
 	if s.version, err = parseVersion(s.params["mail_version"]); err != nil {
 		return nil, err
 	}
 	s.directory, s.queue = s.params["config_directory"], s.params["queue_directory"]
+	if level := "smtp_tls_security_level"; s.params[level] == "" && (s.params["smtp_use_tls"] == "yes" || s.params["smtp_enforce_tls"] == "yes") {
+		s.params[level] = "may" // or more: the old parameters are in effect
+	}
+	text, err := c.Show(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.raw = maps.Collect(postfix.Assignments(text))
 	if text, err = c.Show(ctx, "-M"); err != nil {
 		return nil, err
 	}
 	for line := range strings.Lines(text) {
 		const columns = 8
 		if f := strings.Fields(line); len(f) >= columns {
-			s.services = append(s.services, service{name: f[0], kind: f[1], chroot: s.chrooted(f[4]), command: f[7], options: map[string]string{}})
+			s.services = append(s.services, service{f[0] + "/" + f[1], f[7], s.chrooted(f[4]), map[string]string{}})
 		}
 	}
 	if text, err = c.Show(ctx, "-P", "-x"); err != nil {
 		return nil, err
 	}
-	for line := range strings.Lines(text) {
-		name, value, ok := strings.Cut(strings.TrimRight(line, "\n"), " =")
-		parts := strings.Split(name, "/")
-		if !ok || len(parts) < 3 {
-			continue
-		}
-		n := len(parts)
-		if svc := s.service(strings.Join(parts[:n-2], "/"), parts[n-2]); svc != nil {
-			svc.options[parts[n-1]] = strings.TrimSpace(value)
+	for name, value := range postfix.Assignments(text) {
+		i := max(strings.LastIndexByte(name, '/'), 0)
+		if svc := s.service(name[:i]); svc != nil {
+			svc.options[name[i+1:]] = value
 		}
 	}
 	return s, nil
 }
 
-// parameters reads lines such as "name = value".
-func parameters(text string) map[string]string {
-	all := map[string]string{}
-	for line := range strings.Lines(text) {
-		if name, value, ok := strings.Cut(strings.TrimRight(line, "\n"), " ="); ok {
-			all[name] = strings.TrimSpace(value)
-		}
-	}
-	return all
-}
+// installed reports whether the setup is that of a Postfix, not the default.
+func (s *setup) installed() bool { return s.commands.Postconf != "" }
 
 // chrooted reads the fifth column of master.cf, whose default depends on the compatibility level (master(5)).
 func (s *setup) chrooted(column string) bool {
@@ -125,8 +96,8 @@ func (s *setup) chrooted(column string) bool {
 }
 
 // service returns the service of that name and type, nil for none.
-func (s *setup) service(name, kind string) *service {
-	i := slices.IndexFunc(s.services, func(svc service) bool { return svc.name == name && svc.kind == kind })
+func (s *setup) service(id string) *service {
+	i := slices.IndexFunc(s.services, func(svc service) bool { return svc.id == id })
 	if i < 0 {
 		return nil
 	}
@@ -135,24 +106,71 @@ func (s *setup) service(name, kind string) *service {
 
 // value returns a parameter as a service has it.
 func (s *setup) value(svc *service, name string) string {
-	if svc != nil {
-		if v, ok := svc.options[name]; ok {
-			return v
-		}
+	if v, ok := svc.options[name]; ok {
+		return v
 	}
 	return s.params[name]
 }
 
-// smtp is the client service for ordinary mail.
-func (s *setup) smtp() *service { return s.service("smtp", "unix") }
-
 func (s *setup) smtpChrooted() bool {
-	svc := s.smtp()
+	svc := s.service(smtp)
 	return svc != nil && svc.chroot
 }
 
 func (s *setup) mainCF() string   { return filepath.Join(s.directory, "main.cf") }
 func (s *setup) masterCF() string { return filepath.Join(s.directory, "master.cf") }
+
+// edit returns a shell command that edits the configuration.
+func (s *setup) edit(option, argument string) string {
+	command := "postconf"
+	if dir := s.commands.ConfigDirectory; dir != "" {
+		command += " -c " + quoted(dir)
+	}
+	return command + " " + option + " " + quoted(argument)
+}
+
+// set returns a shell command that changes a parameter of main.cf.
+func (s *setup) set(name, value string) string {
+	return s.edit("-e", strings.TrimSpace(name+" = "+value))
+}
+
+// quoted quotes an argument for the shell.
+func quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+// version is a Postfix version. The zero version is older than all others.
+type version struct {
+	major, minor, patch int
+	text                string
+}
+
+// versionFormat matches 3.7, 3.10.2 and 3.12-20260101, a snapshot.
+var versionFormat = regexp.MustCompile(`^(\d{1,4})\.(\d{1,4})(?:[.-](\d{0,8}).*)?$`)
+
+func parseVersion(text string) (version, error) {
+	f := versionFormat.FindStringSubmatch(text)
+	if f == nil {
+		return version{}, fmt.Errorf("%q is not a Postfix version: write one such as 3.7 or 3.10.2", text)
+	}
+	v := version{text: text}
+	v.major, _ = strconv.Atoi(f[1]) // digits
+	v.minor, _ = strconv.Atoi(f[2])
+	v.patch, _ = strconv.Atoi(f[3]) // 0 if there is none
+	return v, nil
+}
+
+// since reports whether it is Postfix 3.minor or later.
+func (v version) since(minor int) bool { return v.major > 3 || v.major == 3 && v.minor >= minor }
+
+// between reports whether it is one of 3.minor.0 to 3.minor.last.
+func (v version) between(minor, last int) bool {
+	return v.major == 3 && v.minor == minor && v.patch <= last
+}
+
+// The parameters of main.cf that have policyd's tables.
+const (
+	policyMaps    = "smtp_tls_policy_maps"
+	transportMaps = "transport_maps"
+)
 
 // table is an entry of a list of maps.
 type table struct {
@@ -163,68 +181,38 @@ type table struct {
 	endpoint, name string
 }
 
-func parseTable(text string) table {
-	t := table{text: text}
-	rest, proxied := strings.CutPrefix(text, "proxy:")
-	t.proxied = proxied
-	if socketmap, ok := strings.CutPrefix(rest, "socketmap:"); ok {
-		if i := strings.LastIndexByte(socketmap, ':'); i > 0 {
-			t.endpoint, t.name = socketmap[:i], socketmap[i+1:]
+// tables reads a list of maps: type:name, or type:{…} with spaces.
+func tables(text string) []table {
+	var all []table
+	for _, token := range postfix.Tokens(text) {
+		t := table{text: token}
+		token, t.proxied = strings.CutPrefix(token, "proxy:")
+		if socketmap, ok := strings.CutPrefix(token, "socketmap:"); ok {
+			if i := strings.LastIndexByte(socketmap, ':'); i > 0 {
+				t.endpoint, t.name = socketmap[:i], socketmap[i+1:]
+			}
 		}
+		all = append(all, t)
 	}
-	return t
+	return all
 }
 
-func (t table) isPolicyd(names []string) bool {
-	return t.endpoint != "" && foldContains(names, t.name)
+// serves reports whether a table is, by its name, one of policyd's maps for a parameter.
+func (t table) serves(parameter string) bool {
+	kind := lookup.CanonicalMap(t.name)
+	return t.endpoint != "" && kind != "" && (kind == "transport") == (parameter == transportMaps)
 }
+
+// hasTLSRPT reports whether a table answers with the attributes for TLSRPT.
+func (t table) hasTLSRPT() bool { return lookup.CanonicalMap(t.name) == "tls-policy-tlsrpt" }
 
 // isPattern reports whether a table matches the whole address by pattern.
 func (t table) isPattern() bool {
 	return strings.HasPrefix(t.text, "regexp:") || strings.HasPrefix(t.text, "pcre:")
 }
 
-// tables reads a list of maps: type:name, or type:{…} with spaces.
-func tables(text string) []table {
-	var all []table
-	depth, start := 0, -1
-	for i, c := range text + " " {
-		separator := depth == 0 && strings.ContainsRune(" \t,", c)
-		switch {
-		case separator && start >= 0:
-			all = append(all, parseTable(text[start:i]))
-			start = -1
-		case !separator && start < 0:
-			start = i
-		}
-		switch {
-		case c == '{':
-			depth++
-		case c == '}' && depth > 0:
-			depth--
-		}
-	}
-	return all
-}
-
-func tlsNames() []string {
-	return []string{"tls-policy", "tls-policy-tlsrpt", "QUERY", "QUERYwithTLSRPT", "sts"}
-}
-
-// foldContains compares names of maps as policyd does, without regard to case.
-func foldContains(names []string, name string) bool {
-	return slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, name) })
-}
-
-func tlsrptNames() []string { return []string{"tls-policy-tlsrpt", "QUERYwithTLSRPT"} }
-
-// policydTables returns the tables of a parameter that are policyd's, by the names of the maps.
-func policydTables(list []table, names []string) []int {
-	var at []int
-	for i, t := range list {
-		if t.isPolicyd(names) {
-			at = append(at, i)
-		}
-	}
-	return at
+// ours returns the tables of a parameter, and the index of the first that is policyd's by its name, -1 for none.
+func (s *setup) ours(parameter string) (list []table, at int) {
+	list = tables(s.params[parameter])
+	return list, slices.IndexFunc(list, func(t table) bool { return t.serves(parameter) })
 }

@@ -17,34 +17,30 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// connections tests the connection from Postfix to policyd, for every endpoint in main.cf. Without any, it tests the endpoint
+// checkConnections tests the connection from Postfix to policyd, for every endpoint in main.cf. Without any, it tests the endpoint
 // that postfix-config would write.
-func (e *exam) connections(ctx context.Context) {
+func (e *exam) checkConnections(ctx context.Context) {
 	type use struct{ endpoint, name string }
 	var uses []use
-	for _, p := range []struct {
-		parameter string
-		names     []string
-	}{{"smtp_tls_policy_maps", tlsNames()}, {"transport_maps", []string{"transport"}}} {
-		list := tables(e.setup.params[p.parameter])
-		for _, i := range policydTables(list, p.names) {
-			if u := (use{list[i].endpoint, list[i].name}); !slices.Contains(uses, u) {
+	for _, parameter := range []string{policyMaps, transportMaps} {
+		for _, t := range tables(e.params[parameter]) {
+			if u := (use{t.endpoint, t.name}); t.serves(parameter) && !slices.Contains(uses, u) {
 				uses = append(uses, u)
 			}
 		}
 	}
 	if len(uses) == 0 {
-		uses = []use{{string(e.endpoint()), "tls-policy"}}
+		uses = []use{{e.endpoint, "tls-policy"}}
 	}
 	reached := map[string]bool{}
 	for _, u := range uses {
-		if ok, tried := reached[u.endpoint]; !tried {
+		ok, tried := reached[u.endpoint]
+		if !tried {
 			ok = e.reach(u.endpoint)
-			reached[u.endpoint] = ok && e.answer(ctx, u.endpoint, u.name)
-		} else if ok {
-			reached[u.endpoint] = e.answer(ctx, u.endpoint, u.name)
 		}
-		if reached[u.endpoint] {
+		ok = ok && e.answer(ctx, u.endpoint, u.name)
+		reached[u.endpoint] = ok
+		if ok {
 			e.postmap(ctx, u.endpoint, u.name)
 		}
 	}
@@ -56,18 +52,17 @@ func (e *exam) reach(at string) bool {
 	if !unix {
 		return true
 	}
-	s := e.setup
-	if filepath.IsAbs(path) && slices.ContainsFunc(s.services, func(svc service) bool { return svc.chroot && asks(svc) }) {
-		change := []string{"# in " + s.mainCF() + ": " + string(endpointOf([]string{at}, s.queue)) + " in place of " + at}
-		if !strings.HasPrefix(path, s.queue+"/") {
-			inside := s.queue + "/policyd/sock"
-			change = []string{e.listener(`listen = ["unix:`+inside+`"]`, "ListenStream="+inside), "# and in " + s.mainCF() + ": unix:policyd/sock in place of " + at}
+	if filepath.IsAbs(path) && slices.ContainsFunc(e.services, func(svc service) bool { return svc.chroot && asks(svc) }) {
+		change := []string{"# in " + e.mainCF() + ": " + endpointOf([]string{at}, e.queue) + " in place of " + at}
+		if !strings.HasPrefix(path, e.queue+"/") {
+			inside := e.queue + "/policyd/sock"
+			change = []string{e.listener(`listen = ["unix:`+inside+`"]`, "ListenStream="+inside), "# and in " + e.mainCF() + ": unix:policyd/sock in place of " + at}
 		}
-		e.found("socket-outside-chroot", at+" in "+s.mainCF(), change...)
+		e.found("socket-outside-chroot", at+" in "+e.mainCF(), change...)
 		return false
 	}
-	if why := forbidden(s.absolute(at), s.params["mail_owner"]); why != "" {
-		group := s.params["mail_owner"]
+	if why := forbidden(e.absolute(at), e.params["mail_owner"]); why != "" {
+		group := e.params["mail_owner"]
 		e.found("socket-forbidden", why, e.listener(`socket_group = "`+group+`"`, "SocketGroup="+group))
 		return false
 	}
@@ -77,7 +72,7 @@ func (e *exam) reach(at string) bool {
 // listener returns where to change a listener: in the settings, unless the daemon has listeners that the settings do not
 // name. Then systemd has passed them, and its unit must be changed.
 func (e *exam) listener(setting, unit string) string {
-	for _, address := range e.daemon.status.Connections.Listeners {
+	for _, address := range e.listeners(e.daemon) {
 		if !slices.Contains(e.Settings.Server.Listen, address) {
 			return "systemctl edit policyd.socket    # [Socket] " + unit
 		}
@@ -116,14 +111,14 @@ func (e *exam) answer(ctx context.Context, at, name string) bool {
 	ctx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
 	change := []string{"systemctl start policyd.socket policyd.service"}
-	if e.endpoint() != endpoint(at) {
-		change = append(change, "# or, because policyd listens at "+string(e.endpoint())+":", "policyd postfix-config --commands | sh")
+	if e.endpoint != at {
+		change = append(change, "# or, because policyd listens at "+e.endpoint+":", "policyd postfix-config --commands | sh")
 	}
 	silent := func(err error) bool {
 		e.found("socket-silent", at+": "+err.Error(), change...)
 		return false
 	}
-	client, err := socketmap.Dial(ctx, e.setup.dialable(at))
+	client, err := socketmap.Dial(ctx, e.dialable(at))
 	if err != nil {
 		return silent(err)
 	}
@@ -145,10 +140,10 @@ func (e *exam) answer(ctx context.Context, at, name string) bool {
 func (e *exam) postmap(ctx context.Context, at, name string) {
 	address := at
 	if strings.HasPrefix(at, "unix:") {
-		address = "unix:" + e.setup.absolute(at) // postmap does not run in the queue directory
+		address = "unix:" + e.absolute(at) // postmap does not run in the queue directory
 	}
-	table := "socketmap:" + address + ":" + name
-	if _, err := e.setup.commands.Query(ctx, table, []string{notNexthop}); err != nil {
+	table := socketmapTable(address, name)
+	if _, err := e.commands.Query(ctx, table, []string{notNexthop}); err != nil {
 		e.found("postmap-fails", err.Error(), "postmap -q example.com "+quoted(table))
 		return
 	}

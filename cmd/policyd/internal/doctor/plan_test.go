@@ -27,13 +27,13 @@ func example(t *testing.T, name string) []string {
 
 func TestTheExamplesAreTheLines(t *testing.T) {
 	t.Parallel()
-	l, err := MakeLines(t.Context(), LinesOptions{Settings: defaults(), Version: "3.7.11", Postconf: "/nonexistent/postconf"})
+	l, err := MakeLines(t.Context(), Options{Settings: defaults(), Version: "3.7.11", Postconf: "/nonexistent/postconf"})
 	require.NoError(t, err)
 	require.Equal(t, example(t, "main.cf.example"), l.Main)
 	require.Equal(t, example(t, "master.cf.example"), l.Master)
 	require.Empty(t, l.Own)
 
-	l, err = MakeLines(t.Context(), LinesOptions{Settings: defaults(), Version: "3.6.4", Postconf: "/nonexistent/postconf"})
+	l, err = MakeLines(t.Context(), Options{Settings: defaults(), Version: "3.6.4", Postconf: "/nonexistent/postconf"})
 	require.NoError(t, err)
 	require.Equal(t, example(t, "transport_own.example"), l.Own)
 	text, err := os.ReadFile("../../../../postfix/main.cf.example")
@@ -55,7 +55,7 @@ func TestMakeLines(t *testing.T) {
 		t.Helper()
 		l := defaults()
 		change(&l.Settings)
-		made, err := MakeLines(t.Context(), LinesOptions{Settings: l, Version: version, Postconf: "/nonexistent/postconf"})
+		made, err := MakeLines(t.Context(), Options{Settings: l, Version: version, Postconf: "/nonexistent/postconf"})
 		require.NoError(t, err)
 		return made
 	}
@@ -79,7 +79,7 @@ func TestMakeLines(t *testing.T) {
 	require.NotContains(t, strings.Join(off.Main, "\n"), "transport")
 	require.Empty(t, off.Master)
 
-	_, err := MakeLines(t.Context(), LinesOptions{Settings: defaults(), Version: "3.3", Postconf: "/nonexistent/postconf"})
+	_, err := MakeLines(t.Context(), Options{Settings: defaults(), Version: "3.3", Postconf: "/nonexistent/postconf"})
 	require.ErrorIs(t, err, ErrTooOld)
 	for _, bad := range []string{"x", "3", "3.x", "-1.2", "."} {
 		require.Error(t, CheckVersion(bad))
@@ -98,7 +98,7 @@ func TestLinesKeepWhatIsThere(t *testing.T) {
 	s.examine() // writes the configuration
 	postconf, err := filepath.Abs("testdata/bin/postconf")
 	require.NoError(t, err)
-	l, err := MakeLines(t.Context(), LinesOptions{Settings: s.loaded(), Postconf: postconf, ConfigDirectory: s.dir + "/etc"})
+	l, err := MakeLines(t.Context(), Options{Settings: s.loaded(), Postconf: postconf, ConfigDirectory: s.dir + "/etc"})
 	require.NoError(t, err)
 	require.Equal(t, []string{"3.7.11", s.dir + "/etc"}, []string{l.Postfix, l.Directory})
 	require.Equal(t, []string{
@@ -116,11 +116,12 @@ func TestLinesKeepWhatIsThere(t *testing.T) {
 		"smtp_dns_support_level = dnssec",
 		"smtp_tls_dane_insecure_mx_policy = dane",
 		"smtp_mx_address_limit = 0",
-		"smtp_tls_CAfile = /etc/ssl/certs/ca-certificates.crt",
 		"smtp_tls_loglevel = 1",
+		"smtp_tls_CAfile = /etc/ssl/certs/ca-certificates.crt",
 	}, l.Main)
-	require.Equal(t, serviceFor("smtps26", false).lines(), l.Master)
-	require.Equal(t, []Service{serviceFor("smtps26", false)}, l.Services)
+	require.Equal(t, "smtps26   unix  -       -       n       -       -       smtp", l.Master[0])
+	require.Equal(t, l.Services[0].lines(), l.Master)
+	require.Equal(t, "smtps26 unix - - n - - smtp", l.Services[0].Definition)
 	require.Contains(t, l.Parameters, Parameter{"smtp_tls_policy_maps", "hash:/etc/postfix/tls_policy, socketmap:unix:policyd/sock:tls-policy"})
 }
 
@@ -135,7 +136,7 @@ func TestCommandsForAnOldPostfix(t *testing.T) {
 	require.NoError(t, err)
 	commands := func() string {
 		t.Helper()
-		l, err := MakeLines(t.Context(), LinesOptions{Settings: s.loaded(), Postconf: postconf, ConfigDirectory: s.dir + "/etc"})
+		l, err := MakeLines(t.Context(), Options{Settings: s.loaded(), Postconf: postconf, ConfigDirectory: s.dir + "/etc"})
 		require.NoError(t, err)
 		return strings.Join(l.Commands, "\n")
 	}
