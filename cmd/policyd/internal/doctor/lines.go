@@ -126,7 +126,7 @@ func (p plan) changes(l Lines) []string {
 		if parameter.Name == transportMaps && slices.Contains(wants, p.guard()) {
 			all = append(p.ownFile(l), all...)
 		}
-		if !slices.Equal(has, wants) { // commas and spaces are no difference
+		if !slices.Equal(has, wants) { // commas and spaces do not count
 			all = append(all, p.set(parameter.Name, parameter.Value))
 		}
 	}
