@@ -1,34 +1,28 @@
 package policy
 
 import (
+	"fmt"
 	"slices"
 	"strings"
+	"time"
 
-	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dane"
 	"github.com/policyd/policyd/internal/mtasts"
-	"github.com/policyd/policyd/internal/text"
+	"github.com/policyd/policyd/internal/promises"
 	"github.com/policyd/policyd/prefix"
 )
 
-// rules are all rules, in the order in which they are tried: the first that applies decides. A rule looks at the facts. If
-// it applies, it fills in the decision and returns true. It also returns true when a fact that it depends on is missing,
-// after it has called lacks. A rule that does not apply may add the reason to Why.
-func rules() [8]func(f *Facts, o *Options, d *Decision) bool {
-	return [...]func(*Facts, *Options, *Decision) bool{switchedOff, override, unknownMX, byDANE, byPrefix, bySTS, byMemory, noPolicy}
-}
-
-// lacks records missing facts that a rule depends on, and returns true. The decision then defers.
-func (d *Decision) lacks(n Need) bool {
-	d.defers(ReasonMXFailed, "no facts were gathered")
-	d.need = n
-	return true
-}
-
 // Decide returns the TLS policy for f.Nexthop, and the facts that are missing. While Need.Required is not empty, the
 // Decision defers: find these facts and call Decide again.
+//
+// The rules are tried in this order, and the first that applies decides. A rule that applies fills in the decision and returns
+// true. It also returns true when a fact that it depends on is missing, after it has called lacks. A rule that does not apply
+// may add the reason to Why.
 func Decide(f Facts, o Options) (Decision, Need) {
 	var d Decision
-	for _, rule := range rules() {
+	for _, rule := range []func(*Facts, *Options, *Decision) bool{
+		switchedOff, override, unknownMX, byDANE, byPrefix, bySTS, byMemory, noPolicy,
+	} {
 		if rule(&f, &o, &d) {
 			break
 		}
@@ -37,34 +31,26 @@ func Decide(f Facts, o Options) (Decision, Need) {
 	return d.split()
 }
 
-// split returns the decision and its need apart.
-func (d Decision) split() (Decision, Need) {
-	n := d.need
-	d.need = Need{}
-	return d, n
-}
-
 func switchedOff(_ *Facts, o *Options, d *Decision) bool {
 	if o.Mode != ModeOff {
 		return false
 	}
-	d.none(ReasonOff)
-	d.because(`mode = "off": every lookup gets NOTFOUND`)
+	d.none(ReasonOff, `mode = "off": every lookup gets NOTFOUND`)
 	return true
 }
 
 // override obeys the operator before anything else.
 func override(f *Facts, _ *Options, d *Decision) bool {
+	why := "the overrides file has a line for " + f.Override.Pattern
 	switch {
 	case f.Override.Ignore:
-		d.none(ReasonOverride)
+		d.none(ReasonOverride, why)
 		d.Source = SourceOverride
 	case f.Override.Policy != "":
-		d.apply(SourceOverride, ReasonOverride, TLSPolicy{Level: LevelLiteral, Literal: f.Override.Policy})
+		d.apply(SourceOverride, ReasonOverride, TLSPolicy{Level: LevelLiteral, Literal: f.Override.Policy}, why)
 	default:
 		return false
 	}
-	d.because("the overrides file has a line for " + f.Override.Pattern)
 	return true
 }
 
@@ -73,20 +59,115 @@ func override(f *Facts, _ *Options, d *Decision) bool {
 func unknownMX(f *Facts, _ *Options, d *Decision) bool {
 	switch {
 	case f.Nexthop.Name == "":
-		d.defers(ReasonMXFailed, "no facts were gathered")
+		return d.defers(ReasonMXFailed, "no facts were gathered")
 	case f.Nexthop.Host:
 		return false
 	case f.MX.Err != nil:
-		d.defers(ReasonMXFailed, "MX lookup for "+f.Nexthop.Name+" failed: "+Cause(f.MX.Err))
+		return d.defers(ReasonMXFailed, "MX lookup for "+f.Nexthop.Name+" failed: "+Cause(f.MX.Err))
 	case !f.MX.Asked:
 		return d.lacks(Need{Required: FactSet{MX: true}})
-	default:
-		return false
 	}
-	return true
+	return false
 }
 
-// byPrefix honours the promise in the names of the MX hosts.
+// byDANE applies RFC 7672 where it decides. Each case below is one line of this table. "Promise" is a prefix that counts
+// or an enforced MTA-STS policy; hosts without any address are left out.
+//
+//	MX RRset  hosts                                        promise  answer
+//	insecure  any                                          yes      the rules that follow
+//	any       all absent                                   any      the rules that follow
+//	any       all failed                                   any      TEMP
+//	insecure  the others                                   no       dane
+//	secure    all usable, or usable and failed             any      dane-only
+//	secure    some usable, some absent or unusable         yes      dane-only
+//	secure    some usable, some absent or unusable         no       dane
+//	secure    none usable                                  yes      the rules that follow; see undelivered
+//	secure    none usable, some unusable, or some failed   no       dane
+//
+// While the MTA-STS policy is unknown, it counts as a promise.
+func byDANE(f *Facts, o *Options, d *Decision) bool {
+	if !o.DANE || len(f.Hosts) == 0 {
+		return false
+	}
+	made, missing := promise(f, o)
+	if !f.authentic() && (made || missing) {
+		if missing {
+			return d.lacks(Need{Required: FactSet{STS: true}, Expected: append(expectAddresses(f), expectTLSA(f, o)...)})
+		}
+		// An attacker who forges the MX RRset can publish TLSA records for a host of their own, and "dane" names no
+		// host. With an insecure MX RRset a client may use DANE and need not (RFC 7672 section 2.2.1).
+		d.because("DANE: the MX RRset is not signed, so the promise of the domain decides")
+		return false
+	}
+	if hosts := f.withoutDANE(); hosts != 0 {
+		return d.lacks(Need{Required: FactSet{DANE: hosts}, Expected: append(expectTLSA(f, o), expectSTS(f, o)...)})
+	}
+	count, failed := survey(f)
+	usable, unusable, absent := count[dane.Usable], count[dane.Unusable], count[dane.Absent]
+	answer := func(level Level, r Reason, why string) bool {
+		d.apply(SourceDANE, r, TLSPolicy{Level: level}, "DANE: "+why)
+		return true
+	}
+	port := portText(f.Nexthop.Port)
+	switch {
+	case usable+unusable+count[dane.Failed] == 0:
+		d.because("DANE: no MX host that can be reached has secure TLSA records for port " + port)
+		return false
+	case usable+unusable+absent == 0:
+		return unreachable(f, d, failed)
+	case !f.authentic():
+		// "dane-only" would defer indefinitely: Postfix requires a secure MX RRset for it.
+		d.Unsigned = true
+		return answer(LevelDANE, ReasonDANEInsecureMX,
+			"each MX host that has secure TLSA records for port "+port+" is authenticated, but the MX RRset is not signed")
+	case usable > 0 && absent+unusable == 0:
+		return answer(LevelDANEOnly, ReasonDANEFull, "every MX host that can be reached has secure TLSA records for port "+port)
+	case missing:
+		return d.lacks(Need{Required: FactSet{STS: true}})
+	case usable > 0 && made:
+		// "secure" would let PKIX override a failing DANE validation, which RFC 8461 section 2 forbids, and "dane" would
+		// use the other hosts without authentication.
+		return answer(LevelDANEOnly, ReasonDANEPartial, "some MX hosts have usable TLSA records for port "+port+
+			", and the domain promises authenticated TLS: mail goes to those hosts only")
+	case usable > 0:
+		return answer(LevelDANE, ReasonDANEPartial, "some MX hosts have usable TLSA records for port "+port+": those are authenticated")
+	case made:
+		d.because("DANE: no MX host has usable TLSA records for port " + port + ", so the promise of the domain decides")
+		return false
+	case unusable > 0:
+		return answer(LevelDANE, ReasonDANEUnusable, "unusable TLSA records require TLS without authentication (RFC 7672 section 2.2)")
+	}
+	// NOTFOUND would give up DANE for a host whose lookup an attacker made fail once.
+	return answer(LevelDANE, ReasonDANEPartial, failed+"; Postfix applies DANE to each host that it reaches")
+}
+
+// unreachable defers, because every host failed: "If any DNS queries used to locate TLSA records fail …, then the SMTP
+// client MUST treat that server as unreachable" (RFC 7672 section 2.1.2). A host in brackets that Postfix's own
+// configuration names and that carries no prefix may be known to /etc/hosts only: deferring would stop all mail of
+// this site.
+func unreachable(f *Facts, d *Decision, failed string) bool {
+	switch local := f.Nexthop.Host && prefix.Of(f.Nexthop.Name) == prefix.None; {
+	case local && !f.RelayKnown:
+		return d.lacks(Need{Required: FactSet{Relay: true}})
+	case local && f.Relay:
+		d.none(ReasonOwnRelay, failed,
+			"["+f.Nexthop.Name+"] is a relay host in Postfix's own configuration and carries no prefix, so there is no policy")
+		return true
+	}
+	return d.defers(ReasonDANEFailed, failed)
+}
+
+// undelivered defers if a policy that verifies the names in match would let Postfix deliver to an MX host, of a signed
+// MX RRset, whose lookups failed. Such a host "MUST [be treated] as unreachable" (RFC 7672 section 2.1.2), and a valid
+// certificate does not replace DANE (RFC 8461 section 2). Leaving the host out of match= would not keep mail from it: it
+// can share the certificate of another host.
+func undelivered(f *Facts, o *Options, d *Decision, match []string) bool {
+	i := slices.IndexFunc(f.Hosts, func(h Host) bool { return h.DANE.State == dane.Failed && slices.Contains(match, h.Name) })
+	return i >= 0 && o.DANE && f.authentic() && d.defers(ReasonDANEFailed, failure(f, &f.Hosts[i]))
+}
+
+// byPrefix honours the promise in the names of the MX hosts. An enforced MTA-STS policy narrows it: "senders MUST NOT deliver
+// the message to hosts that fail MX matching or certificate validation" (RFC 8461 section 5).
 func byPrefix(f *Facts, o *Options, d *Decision) bool {
 	match, mixed := prefixed(f)
 	if len(match) == 0 {
@@ -97,42 +178,31 @@ func byPrefix(f *Facts, o *Options, d *Decision) bool {
 		return false
 	}
 	allowed := match
-	if stsApplies(f, o) {
-		switch {
-		case !f.stsKnown():
-			return d.lacks(Need{Required: FactSet{STS: true}, Brief: true})
-		case f.STS.State == mtasts.Unknown:
-			d.defers(ReasonSTSUnknown, "the MTA-STS policy of "+f.Nexthop.Name+" is not known: "+stsFailure(f.STS))
-			return true
-		case enforced(f, o):
-			allowed = slices.DeleteFunc(slices.Clone(match), func(host string) bool { return !f.STS.Policy.Matches(host) })
-		}
+	switch {
+	case stsMissing(f, o):
+		return d.lacks(Need{Required: FactSet{STS: true}, Brief: true})
+	case stsUnknown(f, o):
+		return d.defers(ReasonSTSUnknown, "the MTA-STS policy of "+f.Nexthop.Name+" is not known: "+stsFailure(f.STS))
+	case stsEnforced(f, o):
+		allowed = slices.DeleteFunc(slices.Clone(match), func(host string) bool { return !f.STS.Policy.Matches(host) })
 	}
 	switch {
-	case len(allowed) > 0:
-	case f.Nexthop.Port != SMTPPort:
-		d.defers(ReasonSTSConflict, "the MTA-STS policy of "+f.Nexthop.Name+" allows none of its smtps- hosts")
-		return true
-	default:
-		// A host that the policy does not name must not get the mail (RFC 8461 section 5).
+	case len(allowed) == 0 && f.Nexthop.Port != SMTPPort:
+		return d.defers(ReasonSTSConflict, "the MTA-STS policy of "+f.Nexthop.Name+" allows none of its smtps- hosts")
+	case len(allowed) == 0:
 		d.because("conflict: the MTA-STS policy allows none of the prefixed hosts, so it decides alone")
 		return false
-	}
-	switch {
-	case d.undelivered(f, o, allowed):
+	case undelivered(f, o, d, allowed):
 		return true
 	case f.Nexthop.Host:
-		d.secure(SourcePrefix, ReasonPrefixAll, allowed)
-		d.because("the next hop is a host whose name carries a prefix")
+		d.secure(SourcePrefix, ReasonPrefixAll, allowed, "the next hop is a host whose name carries a prefix")
 		return true
 	case mixed:
-		d.secure(SourcePrefix, ReasonPrefixMixed, allowed)
-		d.because("some MX hosts carry a prefix: mail goes through those only")
+		d.secure(SourcePrefix, ReasonPrefixMixed, allowed, "some MX hosts carry a prefix: mail goes through those only")
 	default:
-		d.secure(SourcePrefix, ReasonPrefixAll, allowed)
-		d.because("every MX host carries a prefix")
+		d.secure(SourcePrefix, ReasonPrefixAll, allowed, "every MX host carries a prefix")
 	}
-	if enforced(f, o) {
+	if stsEnforced(f, o) {
 		narrowed := f.STS.Policy
 		narrowed.MX = allowed // Postfix 3.10.5 and later connect to no other host; Raw is the policy as it is reported
 		d.TLS.STS = &mtasts.Result{Domain: f.Nexthop.Name, Policy: narrowed}
@@ -146,51 +216,110 @@ func byPrefix(f *Facts, o *Options, d *Decision) bool {
 	return true
 }
 
-// secure answers with the policy that only the hosts in match satisfy. A name that is not a host name, or an empty
-// list, defers.
-func (d *Decision) secure(s Source, r Reason, match []string) {
-	for _, m := range match {
-		if !prefix.ValidHost(strings.TrimPrefix(m, ".")) {
-			d.defers(r, "internal error: not a host name in a policy")
-			return
+// bySTS enforces the domain's MTA-STS policy, RFC 8461 section 5. On the port of implicit TLS only smtps- hosts are
+// used, which byPrefix decides about. An unsigned null MX may be forged, and the policy is authentic.
+func bySTS(f *Facts, o *Options, d *Decision) bool {
+	forgedNull := f.MX.Null && !f.MX.signed()
+	switch {
+	case !o.MTASTS || f.Nexthop.Host || f.Nexthop.Port != SMTPPort || len(f.Hosts) == 0 && !forgedNull:
+		return false
+	case stsMissing(f, o):
+		return d.lacks(Need{Required: FactSet{STS: true}})
+	case stsUnknown(f, o):
+		return d.defers(ReasonSTSUnknown, "the MTA-STS policy of "+f.Nexthop.Name+" is not known: "+stsFailure(f.STS))
+	case f.STS.State == mtasts.Failed:
+		// "senders MUST continue with delivery as though the domain has not implemented MTA-STS" (section 3.3).
+		d.because("MTA-STS: the policy could not be obtained, and none is cached: " + stsFailure(f.STS))
+		return false
+	case f.STS.State == mtasts.Absent:
+		d.because("MTA-STS: the domain announces no policy")
+		return false
+	case !stsEnforced(f, o):
+		d.because("MTA-STS: the policy has mode " + f.STS.Policy.Mode.String() + ": nothing is enforced")
+		return false
+	}
+	match, broken := stsMatch(f)
+	switch {
+	case len(match) == 0:
+		return d.defers(ReasonSTSNoHost, "no MX host of "+f.Nexthop.Name+" is allowed by its MTA-STS policy")
+	case undelivered(f, o, d, match):
+		return true
+	case broken != "":
+		d.secure(SourceMTASTS, ReasonSTSNoHost, match, "MTA-STS: the policy is enforced, and it allows no MX host")
+	default:
+		d.secure(SourceMTASTS, ReasonSTSEnforce, match, "MTA-STS: the policy is enforced, id "+f.STS.ID)
+	}
+	d.TLS.STS = &mtasts.Result{Domain: f.Nexthop.Name, Policy: f.STS.Policy, Failure: broken}
+	d.Unsigned = !f.MX.signed()
+	if f.STS.Stale {
+		d.because("MTA-STS: the cached policy remains valid, although the domain could not confirm it now: " + stsFailure(f.STS))
+	}
+	return true
+}
+
+// stsMatch returns what a certificate must name. Postfix has no pattern for exactly one label, so the MX hosts that the
+// policy allows are listed. Where it allows none of them, the patterns of the policy are listed, unless they would let
+// in a host that the policy keeps out; the second value then says how the policy fails.
+func stsMatch(f *Facts) (match []string, broken mtasts.Failure) {
+	for i := range f.Hosts {
+		if h := f.Hosts[i].Name; prefix.ValidHost(h) && f.STS.Policy.Matches(h) {
+			match = append(match, h)
 		}
 	}
 	if len(match) == 0 {
-		d.defers(r, "internal error: a policy that no host satisfies")
-		return
-	}
-	d.apply(s, r, TLSPolicy{Level: LevelSecure, Match: match})
-}
-
-// dishonoured returns the reason why the settings make policyd ignore the prefixes of a domain; "" if they count.
-func dishonoured(f *Facts, mixed bool, o *Options) string {
-	switch {
-	case !authentic(f) && o.UnsignedMX == Ignore:
-		return `prefix: the MX RRset is not signed, and unsigned_mx = "ignore"`
-	case mixed && o.MixedMX == Ignore:
-		return `prefix: not every MX host carries one, and mixed_mx = "ignore"`
-	}
-	return ""
-}
-
-// prefixed returns the names of the hosts that promise a valid certificate on the port of the next hop, sorted, and
-// whether the set has a host without any prefix. For a next hop in brackets the host is the next hop.
-func prefixed(f *Facts) (match []string, mixed bool) {
-	mixed = f.MX.Rest > 0
-	for i := range f.Hosts {
-		switch h := &f.Hosts[i]; {
-		case h.Class == prefix.None:
-			mixed = true
-		case h.Class.Promises(f.Nexthop.Port):
-			match = append(match, h.Name)
+		broken = "validation-failure" // RFC 8460 section 4.3.2.2
+		for _, pattern := range f.STS.Policy.MX {
+			// Postfix's pattern .example.com matches hosts with more labels, which "*.example.com" of MTA-STS does not.
+			name := strings.TrimPrefix(pattern, "*")
+			deeper := strings.HasPrefix(name, ".") &&
+				(f.MX.Rest > 0 || slices.ContainsFunc(f.Hosts, func(h Host) bool { return strings.HasSuffix(h.Name, name) }))
+			if prefix.ValidHost(strings.TrimPrefix(name, ".")) && !deeper {
+				match = append(match, name)
+			}
 		}
 	}
 	slices.Sort(match)
-	return match, mixed
+	return slices.Compact(match), broken
+}
+
+// byMemory detects a promise that has vanished from an unsigned answer, and holds the mail if the settings require it. It
+// comes after all rules that look for a promise.
+//
+// Where the resolver does not validate, every answer is unsigned and DANE is missing everywhere. That is a fault of the
+// resolver, which package stub logs, and proves nothing about the domains. A hold in progress continues, so that an attacker
+// who can make policyd distrust the resolver cannot end it.
+func byMemory(f *Facts, o *Options, d *Decision) bool {
+	m, kinds := f.Promises, lookedFor(f.Promises.Kinds, o)
+	if match, _ := prefixed(f); o.Vanished == promises.Off || len(kinds) == 0 || len(match) > 0 || withdrawn(f, kinds) {
+		return false
+	}
+	if slices.Contains(kinds, promises.DANE) && m.Until.IsZero() {
+		if !f.Tested {
+			return d.lacks(Need{Required: FactSet{Validates: true}})
+		}
+		if !f.Validates {
+			kinds = slices.DeleteFunc(kinds, func(k promises.Kind) bool { return k == promises.DANE })
+			d.because("the domain had DANE, and the resolver does not validate now: whether it still has is not known")
+			if len(kinds) == 0 || withdrawn(f, kinds) {
+				return false
+			}
+		}
+	}
+	since := fmt.Sprintf("the domain promised authenticated TLS (%s) on %d days, last on %s, and the promise is missing from "+
+		"an unsigned answer", kinds[0], m.Days, m.Last.Time().Format(time.DateOnly))
+	held := o.Vanished == promises.Hold && m.Holdable
+	if held {
+		d.defers(ReasonHeld, f.Nexthop.Name+" is held: "+since)
+	} else {
+		d.because(since)
+	}
+	d.Vanished = true
+	return held
 }
 
 // noPolicy adds the reason why the domain has no promise.
 func noPolicy(f *Facts, _ *Options, d *Decision) bool {
+	match, _ := prefixed(f)
 	d.none(ReasonNone)
 	switch {
 	case f.Nexthop.Host:
@@ -201,21 +330,8 @@ func noPolicy(f *Facts, _ *Options, d *Decision) bool {
 		d.because("null MX: the domain accepts no mail (RFC 7505)")
 	case f.MX.Implicit:
 		d.because("no MX RRset: an implicit MX carries no prefix (RFC 5321 section 5.1)")
-	default:
-		if match, _ := prefixed(f); len(match) == 0 {
-			d.because(noPrefix(f))
-		}
+	case len(match) == 0:
+		d.because(noPrefix(f))
 	}
 	return true
 }
-
-// noPrefix returns the reason for a next hop without a prefix that counts for its port.
-func noPrefix(f *Facts) string {
-	if f.Nexthop.Host && !prefix.Of(f.Nexthop.Name).Promises(f.Nexthop.Port) {
-		return "the name of the host carries no prefix for port " + portText(f.Nexthop.Port)
-	}
-	return "prefix: no MX host carries one for port " + portText(f.Nexthop.Port)
-}
-
-// Cause returns what failed in a lookup, without the question, in printable ASCII.
-func Cause(err error) string { return text.Printable(dns.Reason(err)) }

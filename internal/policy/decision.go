@@ -1,6 +1,11 @@
 package policy
 
-import "github.com/policyd/policyd/internal/mtasts"
+import (
+	"strings"
+
+	"github.com/policyd/policyd/internal/mtasts"
+	"github.com/policyd/policyd/prefix"
+)
 
 // Verdict is the kind of a Decision.
 type Verdict string
@@ -96,19 +101,54 @@ func (d *Decision) Class() string {
 	return string(d.TLS.Level)
 }
 
-func (d *Decision) because(why string) { d.Why = append(d.Why, why) }
+func (d *Decision) because(why ...string) { d.Why = append(d.Why, why...) }
 
 // none answers that there is no policy.
-func (d *Decision) none(r Reason) { d.Verdict, d.Reason = None, r }
+func (d *Decision) none(r Reason, why ...string) {
+	d.Verdict, d.Reason = None, r
+	d.because(why...)
+}
 
-// defers answers that mail must wait. It keeps nothing but the sentences of what was decided before.
-func (d *Decision) defers(r Reason, failure string) {
+// defers answers that mail must wait, and returns true. It keeps nothing but the sentences of what was decided before.
+func (d *Decision) defers(r Reason, failure string) bool {
 	*d = Decision{Reason: r, Failure: failure, Why: append(d.Why, failure)}
+	return true
+}
+
+// lacks records missing facts that a rule depends on, and returns true. The decision then defers.
+func (d *Decision) lacks(n Need) bool {
+	d.defers(ReasonMXFailed, "no facts were gathered")
+	d.need = n
+	return true
 }
 
 // apply answers with a TLS policy.
-func (d *Decision) apply(s Source, r Reason, p TLSPolicy) {
+func (d *Decision) apply(s Source, r Reason, p TLSPolicy, why string) {
 	d.Verdict, d.Source, d.Reason, d.TLS = Apply, s, r, p
+	d.because(why)
+}
+
+// secure answers with the policy that only the hosts in match satisfy. A name that is not a host name, or an empty
+// list, defers.
+func (d *Decision) secure(s Source, r Reason, match []string, why string) {
+	for _, m := range match {
+		if !prefix.ValidHost(strings.TrimPrefix(m, ".")) {
+			d.defers(r, "internal error: not a host name in a policy")
+			return
+		}
+	}
+	if len(match) == 0 {
+		d.defers(r, "internal error: a policy that no host satisfies")
+		return
+	}
+	d.apply(s, r, TLSPolicy{Level: LevelSecure, Match: match}, why)
+}
+
+// split returns the decision and its need apart.
+func (d Decision) split() (Decision, Need) {
+	n := d.need
+	d.need = Need{}
+	return d, n
 }
 
 // Reason is a word for why a decision is what it is. Metrics have a time series for every value.

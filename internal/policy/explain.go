@@ -7,19 +7,37 @@ import "slices"
 func Explain(f Facts, o Options) []string {
 	d, _ := Decide(f, o)
 	why := d.Why
-	var nothing Decision
-	if d.Reason == ReasonOff || len(f.Hosts) == 0 || unknownMX(&f, &o, &nothing) {
+	if d.Reason == ReasonOff || len(f.Hosts) == 0 || unknownMX(&f, &o, &Decision{}) {
 		return why
 	}
-	for _, s := range []Source{SourceDANE, SourcePrefix, SourceMTASTS} {
-		if s == d.Source {
+	withoutSTS, noSTS := o, ""
+	withoutSTS.MTASTS = false
+	if !o.MTASTS && !f.Nexthop.Host {
+		noSTS = "MTA-STS: switched off, mta_sts = false"
+	}
+	for _, m := range []struct {
+		source  Source
+		applies func(*Facts, *Options, *Decision) bool
+		options Options
+		silent  string // where the rule gives no reason
+	}{
+		{SourceDANE, byDANE, o, "DANE: switched off, dane = false"},
+		{SourcePrefix, byPrefix, withoutSTS, noPrefix(&f)},
+		{SourceMTASTS, bySTS, o, noSTS},
+	} {
+		if m.source == d.Source {
 			continue
 		}
-		for _, sentence := range alone(f, o, s) {
-			if !slices.Contains(why, sentence) {
-				why = append(why, sentence)
-			}
+		var alone Decision
+		switch decided := m.applies(&f, &m.options, &alone); {
+		case decided && alone.Verdict == Apply:
+			alone.Why = []string{m.source.String() + " alone would have said: " + alone.TLS.text()}
+		case decided:
+			alone.Why = nil // it defers
+		case len(alone.Why) == 0 && m.silent != "":
+			alone.Why = []string{m.silent}
 		}
+		why = append(why, slices.DeleteFunc(alone.Why, func(sentence string) bool { return slices.Contains(why, sentence) })...)
 	}
 	return why
 }
@@ -35,47 +53,10 @@ func Survey(f Facts, o Options) (Decision, Need) {
 	case !f.Nexthop.Host && !f.MX.Asked:
 		need.Required.MX = true
 	case len(f.Hosts) > 0:
-		need.Required.STS = stsApplies(&f, &o) && !f.stsKnown()
+		need.Required.STS = stsMissing(&f, &o)
 		if o.DANE {
 			need.Required.DANE = f.withoutDANE()
 		}
 	}
 	return d, need
-}
-
-// alone says what one mechanism would have answered, or why it has no answer; nothing if it has no say about such a
-// next hop, or has deferred.
-func alone(f Facts, o Options, s Source) []string {
-	var r func(*Facts, *Options, *Decision) bool
-	var off, silent string
-	f.Override = Override{}
-	switch s {
-	case SourceDANE:
-		r = byDANE
-		if !o.DANE {
-			off = "DANE: switched off, dane = false"
-		}
-	case SourcePrefix:
-		r, o.MTASTS = byPrefix, false
-		silent = noPrefix(&f)
-	case SourceMTASTS:
-		r = bySTS
-		if !o.MTASTS && !f.Nexthop.Host {
-			off = "MTA-STS: switched off, mta_sts = false"
-		}
-	case SourceNone, SourceOverride:
-		return nil
-	}
-	var d Decision
-	switch decided := r(&f, &o, &d); {
-	case off != "":
-		return []string{off}
-	case decided && d.Verdict == Apply:
-		return []string{s.String() + " alone would have said: " + d.TLS.text()}
-	case decided:
-		return nil
-	case len(d.Why) == 0 && silent != "":
-		return []string{silent}
-	}
-	return d.Why
 }

@@ -71,20 +71,11 @@ func (f *Facts) withoutDANE() HostSet {
 	return f.hostsWhere(func(h *Host) bool { return h.DANE.State == dane.Unknown })
 }
 
-// stsKnown reports whether the store of MTA-STS policies was asked. It may have had no answer.
-func (f *Facts) stsKnown() bool {
-	return f.STS.State != mtasts.Unknown || f.STS.Err != nil || f.STS.Why != ""
-}
-
-// stsApplies reports whether an MTA-STS policy can have a say about the next hop: a policy is of a domain, never of an
-// MX host (RFC 8461 section 3.4), and it is about port 25.
-func stsApplies(f *Facts, o *Options) bool { return o.MTASTS && !f.Nexthop.Host }
-
 // expectSTS returns the question for the TXT record of the domain. On the port of implicit TLS the policy only narrows
 // the prefixed hosts.
 func expectSTS(f *Facts, o *Options) []dns.Question {
 	match, _ := prefixed(f)
-	if !stsApplies(f, o) || f.stsKnown() || f.Nexthop.Port != SMTPPort && len(match) == 0 {
+	if !stsMissing(f, o) || f.Nexthop.Port != SMTPPort && len(match) == 0 {
 		return nil
 	}
 	return []dns.Question{mtasts.RecordQuestion(f.Nexthop.Name)}

@@ -81,28 +81,18 @@ func ParseRecipient(key string) (Nexthop, bool) {
 // a name that Postfix does not accept.
 func ParseName(s string) (string, bool) {
 	s = strings.TrimSuffix(s, ".")
-	if ascii(s) {
-		if !prefix.ValidHost(s) {
+	if strings.IndexFunc(s, func(r rune) bool { return r >= utf8.RuneSelf }) >= 0 {
+		// The profile of idna.Lookup, except that it does not refuse underscores, hyphens in the third and fourth place and
+		// labels of mixed direction: a name that Postfix would deliver to must not be answered NOTFOUND.
+		toASCII := idna.New(idna.MapForLookup(), idna.Transitional(false), idna.StrictDomainName(false), idna.CheckHyphens(false))
+		a, err := toASCII.ToASCII(s)
+		if err != nil || !utf8.ValidString(s) {
 			return "", false
 		}
-		return strings.ToLower(s), true
+		s = strings.TrimSuffix(a, ".")
 	}
-	// The profile of idna.Lookup, except that it does not refuse underscores, hyphens in the third and fourth place and
-	// labels of mixed direction: a name that Postfix would deliver to must not be answered NOTFOUND.
-	toASCII := idna.New(idna.MapForLookup(), idna.Transitional(false), idna.StrictDomainName(false), idna.CheckHyphens(false))
-	a, err := toASCII.ToASCII(s)
-	if err != nil || !utf8.ValidString(s) {
+	if !prefix.ValidHost(s) {
 		return "", false
 	}
-	a = strings.TrimSuffix(strings.ToLower(a), ".")
-	return a, ascii(a) && prefix.ValidHost(a)
-}
-
-func ascii(s string) bool {
-	for i := range len(s) {
-		if s[i] >= utf8.RuneSelf {
-			return false
-		}
-	}
-	return true
+	return strings.ToLower(s), true
 }

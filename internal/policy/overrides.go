@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/policyd/policyd/internal/text"
-	"github.com/policyd/policyd/prefix"
 )
 
 // Override is one line of the overrides file. The zero Override has no effect. With any line there is no route.
@@ -76,22 +75,15 @@ func ParseOverrides(name string, r io.Reader) (Overrides, error) {
 }
 
 func parseOverride(line string) (Override, error) {
-	domain, action := line, ""
-	if i := strings.IndexAny(line, " \t"); i >= 0 {
-		domain, action = line[:i], strings.TrimSpace(line[i:])
-	}
-	if i := strings.Index(action, " #"); i >= 0 {
-		action = strings.TrimSpace(action[:i])
-	}
-	dot := ""
-	if strings.HasPrefix(domain, ".") {
-		dot = "."
-	}
-	base, ok := ParseName(domain[len(dot):])
+	line, _, _ = strings.Cut(line, " #")
+	domain := strings.Fields(line)[0]
+	action := strings.TrimSpace(line[len(domain):])
+	parent := strings.TrimPrefix(domain, ".")
+	base, ok := ParseName(parent)
 	if !ok {
 		return Override{}, fmt.Errorf("%q is not a domain: write example.com, or .example.com for all its subdomains", domain)
 	}
-	rule := Override{Pattern: dot + base}
+	rule := Override{Pattern: strings.TrimSuffix(domain, parent) + base}
 	switch action {
 	case "":
 		return Override{}, fmt.Errorf("no action for %s: write ignore, no-port26 or a policy such as \"secure match=mx.example.com servername=hostname\"", domain)
@@ -107,92 +99,74 @@ func parseOverride(line string) (Override, error) {
 	return rule, nil
 }
 
-// checkPolicy refuses what Postfix would refuse: a bad policy text defers all mail
-// for the destination (postconf(5), smtp_tls_policy_maps).
+// checkPolicy refuses what Postfix would refuse: a bad policy text defers all mail for the destination (postconf(5),
+// smtp_tls_policy_maps).
 func checkPolicy(policy string) error {
-	for i := range len(policy) {
-		if policy[i] < ' ' || policy[i] > '~' {
-			return fmt.Errorf("the policy has a character outside printable ASCII at byte %d", i+1)
-		}
+	if i := strings.IndexFunc(policy, func(r rune) bool { return r < ' ' || r > '~' }); i >= 0 {
+		return fmt.Errorf("the policy has a character outside printable ASCII at byte %d", i+1)
 	}
 	fields := strings.Fields(policy)
+	level := fields[0]
 	levels := []string{"none", "may", "encrypt", "dane", "dane-only", "fingerprint", "verify", "secure"}
-	if !slices.Contains(levels, fields[0]) {
-		if near := text.Nearest(fields[0], append([]string{"ignore", "no-port26"}, levels...)); near != "" {
-			return fmt.Errorf("unknown action %q: did you mean %s?", fields[0], near)
-		}
-		return fmt.Errorf("unknown action %q: write ignore, no-port26 or a policy that begins with a TLS level (%s)", fields[0], strings.Join(levels, ", "))
+	if !slices.Contains(levels, level) {
+		return unknown("action", level, append([]string{"ignore", "no-port26"}, levels...),
+			"write ignore, no-port26 or a policy that begins with a TLS level ("+strings.Join(levels, ", ")+")")
 	}
 	attributes := []string{"match", "exclude", "ciphers", "protocols", "tafile", "servername", "connection_reuse", "enable_rpk"}
 	for _, f := range fields[1:] {
 		attribute, value, _ := strings.Cut(f, "=")
 		if !slices.Contains(attributes, attribute) {
-			if near := text.Nearest(attribute, attributes); near != "" {
-				return fmt.Errorf("unknown policy attribute %q: did you mean %s?", attribute, near)
-			}
-			return fmt.Errorf("unknown policy attribute %q: use %s", attribute, strings.Join(attributes, ", "))
+			return unknown("policy attribute", attribute, attributes, "use "+strings.Join(attributes, ", "))
 		}
 		if value == "" {
 			return fmt.Errorf("the policy attribute %s has no value: write %s=value", attribute, attribute)
 		}
-		if err := checkAttribute(fields[0], attribute, value); err != nil {
+		if err := checkAttribute(level, attribute, value); err != nil {
 			return err
 		}
 	}
-	if fields[0] == "fingerprint" && !strings.Contains(policy, " match=") {
-		return fmt.Errorf("the level fingerprint needs match=")
+	if level == "fingerprint" && !strings.Contains(policy, " match=") {
+		return errors.New("the level fingerprint needs match=")
 	}
 	return nil
+}
+
+// unknown returns the error for a word that is not one of those that are known.
+func unknown(what, word string, known []string, advice string) error {
+	if near := text.Nearest(word, known); near != "" {
+		return fmt.Errorf("unknown %s %q: did you mean %s?", what, word, near)
+	}
+	return fmt.Errorf("unknown %s %q: %s", what, word, advice)
 }
 
 // checkAttribute refuses a value that Postfix would refuse, or that could never match.
 func checkAttribute(level, attribute, value string) error {
-	choice := func(words ...string) error {
-		if slices.Contains(words, value) {
-			return nil
-		}
+	words := map[string][]string{
+		"ciphers": {"high", "medium", "low", "export", "null"}, "connection_reuse": {"yes", "no"}, "enable_rpk": {"yes", "no"},
+	}[attribute]
+	switch _, ok := ParseName(value); {
+	case words != nil && !slices.Contains(words, value):
 		return fmt.Errorf("%s=%s: use %s", attribute, value, strings.Join(words, ", "))
-	}
-	switch attribute {
-	case "match":
-		if !slices.Contains([]string{"fingerprint", "verify", "secure"}, level) {
-			return fmt.Errorf("match= goes with the levels fingerprint, verify and secure only, not with %s", level)
-		}
-		if level == "fingerprint" {
-			return nil
-		}
-		for name := range strings.SplitSeq(value, ":") {
-			if err := checkMatch(name); err != nil {
-				return err
-			}
-		}
-	case "servername":
-		if name, ok := ParseName(value); value != "hostname" && (!ok || strings.HasSuffix(value, ".") || !prefix.ValidHost(name)) {
-			return fmt.Errorf("servername=%s: write hostname or the name of a host", value)
-		}
-	case "ciphers":
-		return choice("high", "medium", "low", "export", "null")
-	case "connection_reuse", "enable_rpk":
-		return choice("yes", "no")
-	}
-	return nil
-}
-
-// checkMatch checks one name of match= (postconf(5), smtp_tls_secure_cert_match).
-func checkMatch(name string) error {
-	if slices.Contains([]string{"hostname", "nexthop", "dot-nexthop"}, name) {
+	case attribute == "servername" && value != "hostname" && (!ok || strings.HasSuffix(value, ".")):
+		return fmt.Errorf("servername=%s: write hostname or the name of a host", value)
+	case attribute != "match" || level == "fingerprint":
 		return nil
+	case level != "verify" && level != "secure":
+		return fmt.Errorf("match= goes with the levels fingerprint, verify and secure only, not with %s", level)
 	}
-	below, wildcard := strings.CutPrefix(name, "*.")
-	host := strings.TrimSuffix(strings.TrimPrefix(below, "."), ".")
-	if parsed, ok := ParseName(host); !ok || !prefix.ValidHost(parsed) {
-		return fmt.Errorf("match=%s: %q is not a host name: write mx.example.com, or .example.com for all names below it", name, name)
-	}
-	switch {
-	case wildcard:
-		return fmt.Errorf("match=%s: Postfix knows no wildcards here: write match=.%s for all names below %s", name, host, host)
-	case strings.HasSuffix(name, "."):
-		return fmt.Errorf("match=%s: with a final dot Postfix never matches: write match=%s", name, strings.TrimSuffix(name, "."))
+	for name := range strings.SplitSeq(value, ":") { // postconf(5), smtp_tls_secure_cert_match
+		below, wildcard := strings.CutPrefix(name, "*.")
+		host := strings.TrimSuffix(strings.TrimPrefix(below, "."), ".")
+		_, ok := ParseName(host)
+		switch {
+		case slices.Contains([]string{"hostname", "nexthop", "dot-nexthop"}, name):
+		case !ok:
+			return fmt.Errorf("match=%s: %q is not a host name: write mx.example.com, or .example.com for all names below it", name, name)
+		case wildcard:
+			return fmt.Errorf("match=%s: Postfix knows no wildcards here: write match=.%s for all names below %s", name, host, host)
+		case strings.HasSuffix(name, "."):
+			return fmt.Errorf("match=%s: with a final dot Postfix never matches: write match=%s", name, strings.TrimSuffix(name, "."))
+		}
 	}
 	return nil
 }

@@ -1,8 +1,9 @@
 package policy
 
 import (
+	"slices"
+
 	"github.com/policyd/policyd/internal/dane"
-	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/internal/smtptls"
 )
@@ -54,20 +55,21 @@ func (d *Decision) route(f *Facts, o *Options) {
 		missing.DANE = all & f.withoutDANE()
 		missing.DANE26 = all & f.hostsWhere(func(h *Host) bool { return h.DANE26.State == dane.Unknown })
 	}
-	missing.STS = stsApplies(f, o) && !f.stsKnown()
+	missing.STS = stsMissing(f, o)
 	switch {
 	case !missing.Empty():
-	case stsApplies(f, o) && f.STS.State == mtasts.Unknown:
+	case stsUnknown(f, o):
 		d.because("no route, in doubt: the MTA-STS policy is not known: " + stsFailure(f.STS))
 	default:
 		d.plan(f, o)
 	}
 }
 
-// plan chooses the hosts of a route when every fact is known.
+// plan chooses the next hops of a route when every fact is known. Postfix asks for the TLS policy of each of them, which must
+// verify the host.
 func (d *Decision) plan(f *Facts, o *Options) {
 	hosts, all := leading(f, func(h *Host) bool { return open(h, o) && stays(f, h, o) == "" })
-	port := portText(o.Port)
+	var to []Nexthop
 	switch {
 	case len(hosts) == 0:
 		for i := range f.Hosts {
@@ -76,25 +78,46 @@ func (d *Decision) plan(f *Facts, o *Options) {
 				return
 			}
 		}
-	case all && !verified(onPort26(*f, o), o):
-		d.because("the policy for port " + port + " requires no verified host")
+		return
 	case all:
-		d.Verdict, d.Source, d.Reason = Apply, SourcePrefix, ReasonRouteDomain
-		d.Route = []Nexthop{{Name: f.Nexthop.Name, Port: o.Port}}
-		d.because("every MX host is an smtps- host " + ported(o))
+		to = []Nexthop{{Name: f.Nexthop.Name, Port: o.Port}}
 	default:
-		var to []Nexthop
 		for i := range hosts {
-			h := &hosts[i]
-			if h.Override.Pattern != "" || !verified(hostOnPort26(h, o), o) {
-				d.because("the policy for [" + h.Name + "]:" + port + " requires no verified host")
-				return
-			}
-			to = append(to, Nexthop{Name: h.Name, Host: true, Port: o.Port})
+			to = append(to, Nexthop{Name: hosts[i].Name, Host: true, Port: o.Port})
 		}
-		d.Verdict, d.Source, d.Reason, d.Route = Apply, SourcePrefix, ReasonRouteHosts, to
+	}
+	for _, next := range to {
+		then := following(*f, next)
+		policy, _ := Decide(then, *o)
+		if then.Override.Pattern != "" || policy.TLS.Level != LevelSecure && policy.TLS.Level != LevelDANEOnly {
+			d.because("the policy for " + next.String() + " requires no verified host")
+			return
+		}
+	}
+	d.Verdict, d.Source, d.Route = Apply, SourcePrefix, to
+	if all {
+		d.Reason = ReasonRouteDomain
+		d.because("every MX host is an smtps- host " + ported(o))
+	} else {
+		d.Reason = ReasonRouteHosts
 		d.because("the best MX hosts are smtps- hosts " + ported(o))
 	}
+}
+
+// following returns the facts for the key that Postfix asks for after it has followed a route to next: the TLSA records of that port
+// decide.
+func following(f Facts, next Nexthop) Facts {
+	hosts := slices.Clone(f.Hosts)
+	if next.Host {
+		i := slices.IndexFunc(hosts, func(h Host) bool { return h.Name == next.Name })
+		hosts = hosts[i : i+1]
+		f = Facts{Override: hosts[0].Override}
+	}
+	for i := range hosts {
+		hosts[i].DANE = hosts[i].DANE26
+	}
+	f.Nexthop, f.Hosts = next, hosts
+	return f
 }
 
 // ProbeTargets returns the hosts whose port of implicit TLS must be probed before Route can lead to them: the smtps-
@@ -113,7 +136,7 @@ func ProbeTargets(f Facts, o Options) []string {
 		return nil
 	}
 	hosts, _ := leading(&f, func(h *Host) bool {
-		return h.Class.ImplicitTLS() && h.Override.Pattern == "" && (!enforced(&f, &o) || f.STS.Policy.Matches(h.Name))
+		return h.Class.ImplicitTLS() && h.Override.Pattern == "" && (!stsEnforced(&f, &o) || f.STS.Policy.Matches(h.Name))
 	})
 	names := make([]string, len(hosts))
 	for i := range hosts {
@@ -192,36 +215,10 @@ func stays(f *Facts, h *Host, o *Options) string {
 	case h.DANE26.State == dane.Unknown || h.DANE26.State == dane.Failed:
 		return "no route, in doubt: DANE for port " + port + " of " + h.Name + " is " + h.DANE26.State.String()
 	}
-	if enforced(f, o) && !f.STS.Policy.Matches(h.Name) {
+	if stsEnforced(f, o) && !f.STS.Policy.Matches(h.Name) {
 		return "the MTA-STS policy does not allow " + h.Name
 	}
 	return ""
-}
-
-// onPort26 returns the facts for the key that Postfix asks for after following a route to the domain.
-func onPort26(f Facts, o *Options) Facts {
-	hosts := make([]Host, len(f.Hosts))
-	for i, h := range f.Hosts {
-		h.DANE = h.DANE26
-		hosts[i] = h
-	}
-	f.Nexthop, f.Hosts = Nexthop{Name: f.Nexthop.Name, Port: o.Port}, hosts
-	return f
-}
-
-// hostOnPort26 returns the facts for the key that Postfix asks for after following a route to a host.
-func hostOnPort26(h *Host, o *Options) Facts {
-	return Facts{
-		Nexthop:  Nexthop{Name: h.Name, Host: true, Port: o.Port},
-		Override: h.Override,
-		Hosts:    []Host{{Name: h.Name, Class: h.Class, DANE: h.DANE26}},
-	}
-}
-
-// verified reports whether a key is answered with a policy that verifies the host.
-func verified(f Facts, o *Options) bool {
-	d, _ := Decide(f, *o)
-	return d.TLS.Level == LevelSecure || d.TLS.Level == LevelDANEOnly
 }
 
 // leading returns the hosts of the leading preference groups in which every host is good, and whether those are all MX

@@ -23,10 +23,10 @@ func TestTheKeyAfterARouteIsDecidedByTheRecordsOfPort26(t *testing.T) {
 			DANE: dane.Result{State: dane.Absent}, DANE26: dane.Result{State: dane.Usable},
 		}},
 	}
-	for name, then := range map[string]Facts{"by the domain": onPort26(f, &o), "by the host": hostOnPort26(&f.Hosts[0], &o)} {
-		d, need := Decide(then, o)
-		require.Empty(t, need.Required, name)
-		require.Equal(t, LevelDANEOnly, d.TLS.Level, name)
+	for _, next := range []Nexthop{{Name: "example.com", Port: 26}, {Name: "smtps-mx.example.com", Host: true, Port: 26}} {
+		d, need := Decide(following(f, next), o)
+		require.Empty(t, need.Required, next)
+		require.Equal(t, LevelDANEOnly, d.TLS.Level, next)
 	}
 	require.Equal(t, dane.Absent, f.Hosts[0].DANE.State, "the facts of port 25 are as before")
 }

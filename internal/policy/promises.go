@@ -1,9 +1,7 @@
 package policy
 
 import (
-	"fmt"
 	"slices"
-	"time"
 
 	"github.com/policyd/policyd/internal/dane"
 	"github.com/policyd/policyd/internal/mtasts"
@@ -13,41 +11,6 @@ import (
 // Remembers reports whether a memory of promises is kept for such a next hop: an MX lookup, an answer that can be
 // forged, leads from it to its hosts.
 func (n Nexthop) Remembers() bool { return n.Name != "" && !n.Host && n.Port == SMTPPort }
-
-// byMemory detects a promise that has vanished from an unsigned answer, and holds the mail if the settings require it. It
-// comes after all rules that look for a promise.
-//
-// Where the resolver does not validate, every answer is unsigned and DANE is missing everywhere. That is a fault of the
-// resolver, which package stub logs, and proves nothing about the domains. A hold in progress continues, so that an attacker
-// who can make policyd distrust the resolver cannot end it.
-func byMemory(f *Facts, o *Options, d *Decision) bool {
-	m, kinds := f.Promises, lookedFor(f.Promises.Kinds, o)
-	if match, _ := prefixed(f); o.Vanished == promises.Off || len(kinds) == 0 || len(match) > 0 || withdrawn(f, kinds) {
-		return false
-	}
-	if slices.Contains(kinds, promises.DANE) && m.Until.IsZero() {
-		if !f.Tested {
-			return d.lacks(Need{Required: FactSet{Validates: true}})
-		}
-		if !f.Validates {
-			kinds = slices.DeleteFunc(kinds, func(k promises.Kind) bool { return k == promises.DANE })
-			d.because("the domain had DANE, and the resolver does not validate now: whether it still has is not known")
-			if len(kinds) == 0 || withdrawn(f, kinds) {
-				return false
-			}
-		}
-	}
-	d.Vanished = true
-	since := fmt.Sprintf("the domain promised authenticated TLS (%s) on %d days, last on %s, and the promise is missing from "+
-		"an unsigned answer", kinds[0], m.Days, m.Last.Time().Format(time.DateOnly))
-	if o.Vanished != promises.Hold || !m.Holdable {
-		d.because(since)
-		return false
-	}
-	d.defers(ReasonHeld, f.Nexthop.Name+" is held: "+since)
-	d.Vanished = true
-	return true
-}
 
 // lookedFor returns those kinds of promises that the settings still look for. The others have not vanished.
 func lookedFor(kinds []promises.Kind, o *Options) []promises.Kind {
@@ -83,7 +46,7 @@ func Observed(f Facts, o Options, d Decision) (promises.Answer, bool) {
 	if match, _ := prefixed(&f); len(match) > 0 {
 		a.Kinds = append(a.Kinds, promises.Prefix)
 	}
-	if enforced(&f, &o) {
+	if stsEnforced(&f, &o) {
 		a.Kinds = append(a.Kinds, promises.MTASTS)
 	}
 	if d.Source == SourceDANE {

@@ -1,0 +1,125 @@
+package policy
+
+import (
+	"slices"
+
+	"github.com/policyd/policyd/internal/dane"
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/mtasts"
+	"github.com/policyd/policyd/internal/text"
+	"github.com/policyd/policyd/prefix"
+)
+
+// prefixed returns the names of the hosts that promise a valid certificate on the port of the next hop, sorted, and
+// whether the set has a host without any prefix. For a next hop in brackets the host is the next hop.
+func prefixed(f *Facts) (match []string, mixed bool) {
+	mixed = f.MX.Rest > 0
+	for i := range f.Hosts {
+		switch h := &f.Hosts[i]; {
+		case h.Class == prefix.None:
+			mixed = true
+		case h.Class.Promises(f.Nexthop.Port):
+			match = append(match, h.Name)
+		}
+	}
+	slices.Sort(match)
+	return match, mixed
+}
+
+// dishonoured returns the reason why the settings make policyd ignore the prefixes of a domain; "" if they count.
+func dishonoured(f *Facts, mixed bool, o *Options) string {
+	switch {
+	case !f.authentic() && o.UnsignedMX == Ignore:
+		return `prefix: the MX RRset is not signed, and unsigned_mx = "ignore"`
+	case mixed && o.MixedMX == Ignore:
+		return `prefix: not every MX host carries one, and mixed_mx = "ignore"`
+	}
+	return ""
+}
+
+// noPrefix returns the reason for a next hop without a prefix that counts for its port.
+func noPrefix(f *Facts) string {
+	if f.Nexthop.Host && !prefix.Of(f.Nexthop.Name).Promises(f.Nexthop.Port) {
+		return "the name of the host carries no prefix for port " + portText(f.Nexthop.Port)
+	}
+	return "prefix: no MX host carries one for port " + portText(f.Nexthop.Port)
+}
+
+// authentic reports whether the names of the hosts are: DNSSEC protects the MX RRset, or the next hop is the host.
+func (f *Facts) authentic() bool { return f.Nexthop.Host || f.MX.signed() }
+
+// What is known about the MTA-STS policy of the domain: it has not been looked for, there was no answer, or it is live and has
+// mode "enforce". A policy is of a domain, never of an MX host (RFC 8461 section 3.4).
+
+func stsMissing(f *Facts, o *Options) bool {
+	return stsUnknown(f, o) && f.STS.Err == nil && f.STS.Why == ""
+}
+
+func stsUnknown(f *Facts, o *Options) bool {
+	return o.MTASTS && !f.Nexthop.Host && f.STS.State == mtasts.Unknown
+}
+
+func stsEnforced(f *Facts, o *Options) bool {
+	return o.MTASTS && !f.Nexthop.Host && f.STS.State == mtasts.Found && f.STS.Policy.Mode == mtasts.Enforce
+}
+
+// stsFailure returns the reason why the MTA-STS policy is not known.
+func stsFailure(r mtasts.Result) string {
+	switch {
+	case r.Why != "":
+		return text.Printable(r.Why)
+	case r.Err != nil:
+		return Cause(r.Err)
+	}
+	return "no facts were gathered"
+}
+
+// promise reports whether a prefix counts for the next hop, or the domain has an enforced MTA-STS policy, or one that could
+// not be had. missing is set when that depends on the policy and the policy has not been looked for.
+func promise(f *Facts, o *Options) (made, missing bool) {
+	switch match, mixed := prefixed(f); {
+	case len(match) > 0 && dishonoured(f, mixed, o) == "":
+		return true, false
+	case f.Nexthop.Port != SMTPPort:
+		return false, false
+	}
+	missing = stsMissing(f, o)
+	return !missing && (stsEnforced(f, o) || stsUnknown(f, o)), missing
+}
+
+// survey counts the hosts by their DANE state, and returns what failed, "" if nothing did. On the port of implicit
+// TLS only smtps- hosts count, where there are any: Postfix must not connect to the others.
+func survey(f *Facts) (count map[dane.State]int, failed string) {
+	count = map[dane.State]int{}
+	match, _ := prefixed(f)
+	prefixedOnly := f.Nexthop.Port != SMTPPort && len(match) > 0
+	for i := range f.Hosts {
+		h := &f.Hosts[i]
+		if prefixedOnly && !h.Class.ImplicitTLS() {
+			continue
+		}
+		count[h.DANE.State]++
+		if h.DANE.State == dane.Failed {
+			failed = failure(f, h)
+		}
+	}
+	if f.MX.Rest > 0 && !prefixedOnly {
+		count[dane.Absent]++ // the hosts beyond the bound count as hosts without TLSA records
+	}
+	return count, failed
+}
+
+// failure returns the failure of a host.
+func failure(f *Facts, h *Host) string {
+	if h.DANE.Why != "" {
+		return text.Printable(h.DANE.Why)
+	}
+	what := "DANE lookup for port " + portText(f.Nexthop.Port) + " of " + text.Name(h.Name) + " failed"
+	if h.DANE.Err != nil {
+		what += ": " + Cause(h.DANE.Err)
+	}
+	return what
+}
+
+// Cause returns what failed in a lookup, without the question, in printable ASCII.
+func Cause(err error) string { return text.Printable(dns.Reason(err)) }
