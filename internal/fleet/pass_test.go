@@ -70,7 +70,8 @@ func (s script) client() *redis.Client {
 }
 
 // endless answers SCAN and XRANGE without an end, and everything else as a server of good will.
-func endless(entries *int, scan bool) func(command []string) string {
+func endless(scan bool) func(command []string) string {
+	var entries atomic.Int64 // over all connections
 	return func(command []string) string {
 		switch strings.ToLower(command[0]) {
 		case "set":
@@ -93,8 +94,8 @@ func endless(entries *int, scan bool) func(command []string) string {
 			var b strings.Builder
 			fmt.Fprintf(&b, "*%d\r\n", batch)
 			for range batch {
-				*entries++
-				b.WriteString("*2\r\n" + fmt.Sprintf("$%d\r\n%d-1\r\n", len(strconv.Itoa(*entries))+2, *entries) + bulk("sts:a.example", "x"))
+				id := fmt.Sprintf("%d-1", entries.Add(1))
+				b.WriteString("*2\r\n" + fmt.Sprintf("$%d\r\n%s\r\n", len(id), id) + bulk("sts:a.example", "x"))
 			}
 			return b.String()
 		}
@@ -112,9 +113,8 @@ func TestAnEndlessReplyTakesAFifthOfTheTime(t *testing.T) {
 				f, err := New(Options{URL: "redis://127.0.0.1", Keys: []Key{NewKey()}})
 				require.NoError(t, err)
 				require.NoError(t, f.client.Close())
-				entries := 0
 				var commands atomic.Int64
-				reply := endless(&entries, scan)
+				reply := endless(scan)
 				server := script{delay: 500 * time.Millisecond, reply: func(command []string) string {
 					commands.Add(1)
 					return reply(command)
@@ -159,12 +159,12 @@ func TestAFailureDoesNotEndTheReadingAfterAnOverflow(t *testing.T) {
 	f, err := New(Options{URL: "redis://127.0.0.1", Keys: []Key{NewKey()}})
 	require.NoError(t, err)
 	require.NoError(t, f.client.Close())
-	scans, entries := 0, 0
-	reply := endless(&entries, false)
+	var scans atomic.Int64
+	reply := endless(false)
 	server := script{reply: func(command []string) string {
 		switch strings.ToLower(command[0]) {
 		case "scan":
-			if scans++; scans == 2 {
+			if scans.Add(1) == 2 {
 				return "-ERR busy\r\n"
 			}
 		case "xrange":
@@ -179,5 +179,5 @@ func TestAFailureDoesNotEndTheReadingAfterAnOverflow(t *testing.T) {
 	require.Error(t, f.exchange(t.Context()))
 	require.NoError(t, f.exchange(t.Context()))
 	require.NoError(t, f.exchange(t.Context()))
-	require.Equal(t, 3, scans)
+	require.EqualValues(t, 3, scans.Load())
 }

@@ -59,6 +59,12 @@ func failure(t *testing.T, s dns.Resolver, q dns.Question) *dns.Error {
 	return failed
 }
 
+// unanswered are the reasons for a query to a closed UDP port. The kernel limits the ICMP errors of a whole machine, so that
+// a closed port can look like a silent server.
+func unanswered(server string) []string {
+	return []string{server + ": connection refused", server + ": timed out"}
+}
+
 func answer(t *testing.T, s dns.Resolver, q dns.Question) *dns.RRset {
 	t.Helper()
 	rrset, err := s.Lookup(t.Context(), q, dns.Effort{})
@@ -329,7 +335,7 @@ func TestStubTimeouts(t *testing.T) {
 		server.SetDelay(20 * time.Millisecond)
 		require.Equal(t, dns.Secure, answer(t, s, mx("slow.example")).Status)
 		require.NoError(t, server.Close())
-		require.Contains(t, failure(t, s, mx("gone.example")).Reason, "connection refused")
+		require.Contains(t, unanswered(server.Addr()), failure(t, s, mx("gone.example")).Reason)
 		again, err := dnstest.Start(server.Addr())
 		require.NoError(t, err)
 		defer func() { _ = again.Close() }()
@@ -340,7 +346,7 @@ func TestStubTimeouts(t *testing.T) {
 	t.Run("no server", func(t *testing.T) {
 		const unused = "127.99.0.1:5"
 		s := newStub(t, stub.Options{Servers: []string{unused}, Timeout: patient, Trust: stub.TrustNever})
-		require.Equal(t, unused+": connection refused", failure(t, s, mx("example.com")).Reason)
+		require.Contains(t, unanswered(unused), failure(t, s, mx("example.com")).Reason)
 	})
 }
 
