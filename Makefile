@@ -11,9 +11,11 @@ ARCH    ?= $(shell go env GOARCH)
 CROSS    = linux/amd64 linux/arm64 freebsd/amd64 openbsd/amd64 darwin/arm64
 FUZZTIME ?= 10s
 
-# The same for every go command, so that what one compiles, the others find in Go's build cache.
+# The same for every go command, so that what one compiles, the others find in Go's build cache. The binaries are stripped:
+# without debug information the compiler needs an eighth less time.
+GO_ALL             = -trimpath -gcflags=all=-dwarf=false
 export CGO_ENABLED = 0
-export GOFLAGS    := $(filter-out -trimpath,$(GOFLAGS)) -trimpath
+export GOFLAGS    := $(filter-out $(GO_ALL),$(GOFLAGS)) $(GO_ALL)
 
 # The packages that need neither root nor Postfix.
 UNIT = $(shell go list ./...)
@@ -158,6 +160,9 @@ install-files:
 	install -D -m 0644 -t $(DOC)/decisions docs/decisions/*.md
 	install -D -m 0644 -t $(DOC)/schema docs/schema/*
 	install -D -m 0644 -t $(DOC)/examples postfix/*.example docs/examples/* packaging/overrides packaging/grafana/* packaging/prometheus/*
+
+# More memory and less time for the compiler.
+deb rpm: export GOGC = 400
 
 deb: $(NFPM) ## a Debian package in dist/; ARCH=arm64 for another machine
 	@VERSION='$(VERSION)' ARCH=$(ARCH) NFPM=$(NFPM) packaging/build deb
