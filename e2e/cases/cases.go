@@ -11,13 +11,14 @@ import (
 	"time"
 
 	"github.com/policyd/policyd/e2e/lab"
+	"github.com/policyd/policyd/e2e/must"
 )
 
 // Case is one case.
 type Case struct {
 	Name string
-	// Run returns the log lines that prove the result, or what is wrong.
-	Run func(context.Context) (string, error)
+	// Run returns the log lines that prove the result. Package must ends it when something is wrong.
+	Run func(context.Context) string
 }
 
 // Phase is cases that run under the same settings.
@@ -59,11 +60,11 @@ func (p Phase) Run(ctx context.Context) iter.Seq2[string, Result] {
 	}
 }
 
-func (c Case) run(ctx context.Context) Result {
+func (c Case) run(ctx context.Context) (r Result) {
 	ctx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
-	line, err := c.Run(ctx)
-	return Result{line, err}
+	r.Err = must.Catch(func() { r.Line = c.Run(ctx) })
+	return r
 }
 
 // Build adds everything that the cases need to a lab that has not started.
@@ -132,22 +133,16 @@ func (w want) check(d lab.Delivery) error {
 }
 
 // attempt sends one mail and checks its first delivery attempt.
-func attempt(ctx context.Context, l *lab.Lab, w want, to string) (*lab.Sent, string, error) {
-	m, err := l.Postfix.Send(ctx, to)
-	if err != nil {
-		return nil, "", err
-	}
-	line, err := next(ctx, m, w)
-	return m, line, err
+func attempt(ctx context.Context, l *lab.Lab, w want, to string) (*lab.Sent, string) {
+	m := must.Get(l.Postfix.Send(ctx, to))
+	return m, next(ctx, m, w)
 }
 
 // next waits for the next attempt of a mail.
-func next(ctx context.Context, m *lab.Sent, w want) (string, error) {
-	d, err := m.Wait(ctx)
-	if err != nil {
-		return "", err
-	}
-	return shown(d), w.check(d)
+func next(ctx context.Context, m *lab.Sent, w want) string {
+	d := must.Get(m.Wait(ctx))
+	must.Do(w.check(d))
+	return shown(d)
 }
 
 // shown is the log line after the TLS level, which Postfix logs on a line of its own.

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/policyd/policyd/e2e/lab"
+	"github.com/policyd/policyd/e2e/must"
 )
 
 // check is a domain, and the report of policyd check about it.
@@ -113,22 +114,20 @@ func (c check) build(l *lab.Lab) Case {
 	if c.alone {
 		domains = domains[1:]
 	}
-	return Case{Name: c.name, Run: func(ctx context.Context) (string, error) {
-		report, exit, err := runCheck(ctx, l, domains...)
+	return Case{Name: c.name, Run: func(ctx context.Context) string {
+		report, exit := runCheck(ctx, l, domains...)
 		got := report.findings(exit)
-		line := fmt.Sprintf("%s: %s, exit status %d, %s", c.domain, got.verdict, got.exit, strings.Join([]string{got.errors,
-			got.warnings, got.sts}, " "))
-		if err == nil && !got.fits(c.findings) && (c.or == nil || !got.fits(*c.or)) {
-			err = fmt.Errorf("the report has %+v, not %+v", got, c.findings)
+		if !got.fits(c.findings) && (c.or == nil || !got.fits(*c.or)) {
+			must.Do(fmt.Errorf("the report has %+v, not %+v", got, c.findings))
 		}
 		for _, r := range receivers {
 			for _, s := range r.Sessions() {
 				if len(s.Mails) > 0 || bytes.Contains(s.Raw, []byte("MAIL FROM")) {
-					err = errors.Join(err, errors.New("the check sent a mail"))
+					must.Do(errors.New("the check sent a mail"))
 				}
 			}
 		}
-		return line, err
+		return fmt.Sprintf("%s: %s, exit status %d, %s %s %s", c.domain, got.verdict, got.exit, got.errors, got.warnings, got.sts)
 	}}
 }
 
@@ -150,13 +149,12 @@ type checkReport struct {
 }
 
 // runCheck checks several domains and returns the report for the last one.
-func runCheck(ctx context.Context, l *lab.Lab, domains ...string) (r checkReport, exit int, err error) {
+func runCheck(ctx context.Context, l *lab.Lab, domains ...string) (r checkReport, exit int) {
 	output, exit, err := l.Policyd.Run(ctx, append([]string{"check", "--json", "--timeout", "5s"}, domains...)...)
-	if err != nil {
-		return r, 0, err
-	}
+	must.Do(err)
 	lines := bytes.Split(bytes.TrimSpace(output), []byte("\n"))
-	return r, exit, json.Unmarshal(lines[len(lines)-1], &r)
+	must.Do(json.Unmarshal(lines[len(lines)-1], &r))
+	return r, exit
 }
 
 // findings returns the findings in a report.
@@ -199,18 +197,18 @@ func (f findings) fits(want findings) bool {
 // byHand runs the commands in the report: Postfix's own tool must reach the same verdict.
 func byHand(l *lab.Lab) Case {
 	mail{domain: "check-s.test", hosts: []host{smtps("smtps-mx")}}.build(l)
-	return Case{Name: "policyd check: posttls-finger finds the same", Run: func(ctx context.Context) (string, error) {
-		report, _, err := runCheck(ctx, l, "check-s.test")
-		if err == nil && len(report.Commands) != 2 {
-			err = errors.New("the report does not have two commands")
+	return Case{Name: "policyd check: posttls-finger finds the same", Run: func(ctx context.Context) string {
+		report, _ := runCheck(ctx, l, "check-s.test")
+		if len(report.Commands) != 2 {
+			must.Do(errors.New("the report does not have two commands"))
 		}
 		for _, c := range report.Commands {
-			out, failed := exec.CommandContext(ctx, "/bin/sh", "-c", "PATH=$PATH:/usr/sbin; "+c).CombinedOutput()
-			if failed != nil || !bytes.Contains(out, []byte("Verified TLS connection established")) {
-				err = errors.Join(err, failed, fmt.Errorf("%s: the connection is not verified: %s", c, out))
+			out, err := exec.CommandContext(ctx, "/bin/sh", "-c", "PATH=$PATH:/usr/sbin; "+c).CombinedOutput()
+			if err != nil || !bytes.Contains(out, []byte("Verified TLS connection established")) {
+				must.Do(err, fmt.Errorf("%s: the connection is not verified: %s", c, out))
 			}
 		}
-		return strings.Join(report.Commands, "\n"), err
+		return strings.Join(report.Commands, "\n")
 	}}
 }
 
@@ -218,10 +216,11 @@ func byHand(l *lab.Lab) Case {
 func screens(l *lab.Lab) Case {
 	broken := host{name: "smtps-mx", on25: lab.Clear, on26: lab.Implicit, flaw26: lab.OtherName}
 	mail{domain: "check-r.test", hosts: []host{broken}}.build(l)
-	return Case{Name: "policyd check: the screens", Run: func(ctx context.Context) (string, error) {
+	return Case{Name: "policyd check: the screens", Run: func(ctx context.Context) string {
 		output, _, err := l.Policyd.Run(ctx, "check", "witness.test", "check-r.test")
-		return string(output), errors.Join(err, contains(string(output), []string{"witness.test   keeps its promise",
+		must.Do(err, contains(string(output), []string{"witness.test   keeps its promise",
 			"check-r.test   does not work as it should", "port25-starttls-missing", "port26-certificate-name",
 			"posttls-finger"}))
+		return string(output)
 	}}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/policyd/policyd/e2e/lab"
+	"github.com/policyd/policyd/e2e/must"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -127,28 +128,23 @@ func (m mail) build(l *lab.Lab) Case {
 	if m.to == "" {
 		m.to = m.domain
 	}
-	return Case{Name: m.name, Run: func(ctx context.Context) (string, error) {
+	return Case{Name: m.name, Run: func(ctx context.Context) string {
 		if m.answer != "" {
-			if err := answers(ctx, l, m.to, m.answer); err != nil {
-				return "", err
-			}
+			must.Do(answers(ctx, l, m.to, m.answer))
 		}
-		sent, line, err := attempt(ctx, l, m.want(), "someone@"+m.to)
-		if err != nil {
-			return line, err
-		}
+		sent, line := attempt(ctx, l, m.want(), "someone@"+m.to)
 		for name, r := range receivers {
-			err = errors.Join(err, m.judge(r, sent, name == m.by))
+			must.Do(m.judge(r, sent, name == m.by))
 		}
 		if m.report != nil {
-			report, failed := l.Report(ctx, m.domain)
+			report := must.Get(l.Report(ctx, m.domain))
+			must.Do(contains(report, m.report))
 			line += "\n" + report
-			err = errors.Join(err, failed, contains(report, m.report))
 		}
 		if m.by == "" && m.status == "" {
-			err = errors.Join(err, m.waits(ctx, sent, receivers))
+			m.waits(ctx, sent, receivers)
 		}
-		return line, err
+		return line
 	}}
 }
 
@@ -169,19 +165,17 @@ func (m mail) judge(r *lab.Receiver, sent *lab.Sent, delivers bool) error {
 }
 
 // waits checks that the mail is still in the queue, and that Postfix tried a host if it complains about TLS.
-func (m mail) waits(ctx context.Context, sent *lab.Sent, receivers map[string]*lab.Receiver) (err error) {
+func (m mail) waits(ctx context.Context, sent *lab.Sent, receivers map[string]*lab.Receiver) {
 	tried := false
 	for _, r := range receivers {
 		tried = tried || len(r.Sessions()) > 0
 	}
 	if strings.HasPrefix(m.reason, "TLS is required") && !tried {
-		err = errors.New("no host was tried")
+		must.Do(errors.New("no host was tried"))
 	}
-	queued, failed := sent.Queued(ctx)
-	if failed == nil && !queued {
-		failed = errors.New("the mail is no longer in the queue")
+	if !must.Get(sent.Queued(ctx)) {
+		must.Do(errors.New("the mail is no longer in the queue"))
 	}
-	return errors.Join(err, failed)
 }
 
 func (m mail) want() want {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/policyd/policyd/e2e/lab"
+	"github.com/policyd/policyd/e2e/must"
 )
 
 // ownDomains are the domains that this site receives itself.
@@ -20,18 +21,13 @@ func ownDomains(l *lab.Lab) []Case {
 func local(l *lab.Lab, domain, name string) Case {
 	r := l.Host(lab.Host{Name: "smtps-mx." + domain, On25: lab.STARTTLS, On26: lab.Implicit})
 	l.MX(domain, r.Name)
-	return Case{Name: name, Run: func(ctx context.Context) (string, error) {
-		if err := unrouted(ctx, l, domain); err != nil {
-			return "", err
+	return Case{Name: name, Run: func(ctx context.Context) string {
+		must.Do(unrouted(ctx, l, domain))
+		m, line := attempt(ctx, l, want{status: "sent", relay: "local"}, "someone@"+domain)
+		if strings.Count(must.Get(l.Postfix.Mailbox()), "Subject: "+m.Token) != 1 {
+			must.Do(errors.New("the mail is not in the mailbox once"))
 		}
-		m, line, err := attempt(ctx, l, want{status: "sent", relay: "local"}, "someone@"+domain)
-		if err != nil {
-			return line, err
-		}
-		box, err := l.Postfix.Mailbox()
-		if err == nil && strings.Count(box, "Subject: "+m.Token) != 1 {
-			err = errors.New("the mail is not in the mailbox once")
-		}
-		return line, errors.Join(err, untouched(r, m))
+		must.Do(untouched(r, m))
+		return line
 	}}
 }

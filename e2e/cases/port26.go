@@ -2,11 +2,11 @@ package cases
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 
 	"github.com/policyd/policyd/e2e/lab"
+	"github.com/policyd/policyd/e2e/must"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -103,28 +103,22 @@ func (t trip) build(l *lab.Lab) Case {
 		first = t.first
 		l.MX(first, names[len(names)-1])
 	}
-	return Case{Name: t.name, Run: func(ctx context.Context) (string, error) {
+	return Case{Name: t.name, Run: func(ctx context.Context) string {
 		w := want{status: "sent", tls: "Verified"}
 		if t.route == "" && len(t.hosts) == 1 {
 			w = verified(names[0])
 		}
-		sent, line, err := attempt(ctx, l, w, "first@"+first)
-		if err == nil && len(t.hosts) == 1 {
-			err = received(receivers[t.hosts[0].name], sent)
-		}
-		if err != nil {
-			return line, err
+		sent, _ := attempt(ctx, l, w, "first@"+first)
+		if len(t.hosts) == 1 {
+			must.Do(received(receivers[t.hosts[0].name], sent))
 		}
 		for i, state := range t.probes {
 			if state != "" {
-				err = errors.Join(err, probed(ctx, l, names[i], state, t.cause))
+				probed(ctx, l, names[i], state, t.cause)
 			}
 		}
 		if t.first != "" {
-			err = errors.Join(err, routed(ctx, l, t.first, "smtps26:"+t.first+":26"))
-		}
-		if err != nil {
-			return line, err
+			must.Do(routed(ctx, l, t.first, "smtps26:"+t.first+":26"))
 		}
 		switch {
 		case t.route != "":
@@ -134,33 +128,31 @@ func (t trip) build(l *lab.Lab) Case {
 		default:
 			w = want{status: "sent", service: viaDefault, tls: "Verified"}
 		}
-		sent, line, err = attempt(ctx, l, w, "second@"+t.domain)
-		if err != nil {
-			return line, err
-		}
+		sent, line := attempt(ctx, l, w, "second@"+t.domain)
 		for name, r := range receivers {
 			switch t.by {
 			case "":
 			case name:
-				err = errors.Join(err, received(r, sent))
+				must.Do(received(r, sent))
 			default:
-				err = errors.Join(err, untouched(r, sent))
+				must.Do(untouched(r, sent))
 			}
 		}
 		if t.policy != "" {
-			err = errors.Join(err, answers(ctx, l, t.domain+":26", t.policy))
+			must.Do(answers(ctx, l, t.domain+":26", t.policy))
 		}
 		if t.route != "" {
-			return line, errors.Join(err, routed(ctx, l, t.domain, t.route))
+			must.Do(routed(ctx, l, t.domain, t.route))
+		} else {
+			must.Do(unrouted(ctx, l, t.domain))
 		}
-		return line, errors.Join(err, unrouted(ctx, l, t.domain))
+		return line
 	}}
 }
 
 // probed waits until policyd has logged the verdict about a host.
-func probed(ctx context.Context, l *lab.Lab, host, state, cause string) error {
-	_, err := l.Policyd.Logged(ctx, "port of implicit TLS probed", "mx="+host+" ", "status="+state, cause)
-	return err
+func probed(ctx context.Context, l *lab.Lab, host, state, cause string) {
+	must.Get(l.Policyd.Logged(ctx, "port of implicit TLS probed", "mx="+host+" ", "status="+state, cause))
 }
 
 // routed waits until a domain has the route.
@@ -185,47 +177,26 @@ func closes(l *lab.Lab) Case {
 	r := l.Host(lab.Host{Name: "smtps-mx." + domain, On25: lab.STARTTLS, On26: lab.Implicit})
 	l.MX(domain, r.Name)
 	return Case{Name: "26 closed between two mails: the first retry goes to 25",
-		Run: func(ctx context.Context) (string, error) {
-			_, line, err := attempt(ctx, l, want{status: "sent", tls: "Verified"}, "first@"+domain)
-			if err == nil {
-				err = probed(ctx, l, r.Name, "open", "")
-			}
-			if err == nil {
-				_, line, err = attempt(ctx, l, verified26(r.Name), "second@"+domain)
-			}
-			if err == nil {
-				err = r.Serve(26, lab.Service{})
-			}
-			if err != nil {
-				return line, err
-			}
-			m, err := l.Postfix.Send(ctx, "third@"+domain)
-			if err != nil {
-				return "", err
-			}
-			d, err := m.Wait(ctx)
-			if err != nil {
-				return "", err
-			}
+		Run: func(ctx context.Context) string {
+			attempt(ctx, l, want{status: "sent", tls: "Verified"}, "first@"+domain)
+			probed(ctx, l, r.Name, "open", "")
+			attempt(ctx, l, verified26(r.Name), "second@"+domain)
+			must.Do(r.Serve(26, lab.Service{}))
+			m := must.Get(l.Postfix.Send(ctx, "third@"+domain))
+			d := must.Get(m.Wait(ctx))
 			lines := shown(d)
 			// If policyd has already noticed, the first attempt delivers the mail.
 			if d.Status == "deferred" {
-				if err := errors.Join(want{service: via26}.check(d), probed(ctx, l, r.Name, "closed", "")); err != nil {
-					return lines, err
-				}
+				must.Do(want{service: via26}.check(d))
+				probed(ctx, l, r.Name, "closed", "")
 				// qmgr caches its last answer for half a minute, far less than it waits before a retry. Another mail
 				// replaces that answer.
-				if _, _, err := attempt(ctx, l, want{status: "sent"}, "someone@"+lab.OwnDomain); err != nil {
-					return lines, err
-				}
-				if err := m.Retry(ctx); err != nil {
-					return lines, err
-				}
-				if d, err = m.Wait(ctx); err != nil {
-					return lines, err
-				}
+				attempt(ctx, l, want{status: "sent"}, "someone@"+lab.OwnDomain)
+				must.Do(m.Retry(ctx))
+				d = must.Get(m.Wait(ctx))
 				lines += "\n" + shown(d)
 			}
-			return lines, errors.Join(verified(r.Name).check(d), received(r, m))
+			must.Do(verified(r.Name).check(d), received(r, m))
+			return lines
 		}}
 }

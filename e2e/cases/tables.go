@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/policyd/policyd/e2e/lab"
+	"github.com/policyd/policyd/e2e/must"
 )
 
 // tables are lookups by Postfix's own program under the map names that operators write.
@@ -17,15 +18,15 @@ func tables(l *lab.Lab) []Case {
 	socketmap := func(name string) string { return "socketmap:inet:" + lab.PolicydAddr + ":" + name }
 	// all looks a key up under several names; each answer must begin with the policy.
 	all := func(name string, maps ...string) Case {
-		return Case{Name: name, Run: func(ctx context.Context) (string, error) {
+		return Case{Name: name, Run: func(ctx context.Context) string {
 			for _, m := range maps {
 				value, found, err := l.Postfix.Lookup(ctx, socketmap(m), "tables.test")
 				exact := strings.Contains(strings.ToLower(m), "tlsrpt") || value == policy
 				if err != nil || !found || !exact || !strings.HasPrefix(value, policy) {
-					return m, errors.Join(err, fmt.Errorf("the answer of %s is %q", m, value))
+					must.Do(err, fmt.Errorf("the answer of %s is %q", m, value))
 				}
 			}
-			return policy, nil
+			return policy
 		}}
 	}
 	return []Case{
@@ -34,20 +35,20 @@ func tables(l *lab.Lab) []Case {
 		all("postmap: every spelling with the TLSRPT attributes",
 			"tls-policy-tlsrpt", "TLS-Policy-TLSRPT", "QUERYwithTLSRPT", "querywithtlsrpt"),
 		{Name: "postmap: the transport map has no route without port 26",
-			Run: func(ctx context.Context) (string, error) {
+			Run: func(ctx context.Context) string {
 				value, found, err := l.Postfix.Lookup(ctx, socketmap("Transport"), "someone@tables.test")
-				if err == nil && found {
-					err = fmt.Errorf("the answer is %q", value)
+				if must.Do(err); found {
+					must.Do(fmt.Errorf("the answer is %q", value))
 				}
-				return "not found", err
+				return "not found"
 			}},
 		{Name: "postmap: an unknown map is an error that names the right one",
-			Run: func(ctx context.Context) (string, error) {
+			Run: func(ctx context.Context) string {
 				_, _, err := l.Postfix.Lookup(ctx, socketmap("tls_policy"), "tables.test")
 				if err == nil || !strings.Contains(err.Error(), "tls-policy") {
-					return "", fmt.Errorf("the error has no hint: %w", err)
+					must.Do(fmt.Errorf("the error has no hint: %w", err))
 				}
-				return err.Error(), nil
+				return err.Error()
 			}},
 	}
 }
@@ -58,15 +59,12 @@ func relayed(l *lab.Lab) Case {
 	r := l.Host(lab.Host{Name: lab.RelayHost, On25: lab.Clear})
 	l.InHostsFile(r)
 	return Case{Name: "relay host that only /etc/hosts knows: delivered",
-		Run: func(ctx context.Context) (string, error) {
-			m, err := l.Postfix.SendFrom(ctx, lab.RelayedSender, "someone@good.test")
-			if err != nil {
-				return "", err
+		Run: func(ctx context.Context) string {
+			m := must.Get(l.Postfix.SendFrom(ctx, lab.RelayedSender, "someone@good.test"))
+			line := next(ctx, m, want{status: "sent", relay: r.Name + ":25"})
+			if len(r.Got(m.Token)) != 1 {
+				must.Do(errors.New("the relay host does not have the mail"))
 			}
-			line, err := next(ctx, m, want{status: "sent", relay: r.Name + ":25"})
-			if err == nil && len(r.Got(m.Token)) != 1 {
-				err = errors.New("the relay host does not have the mail")
-			}
-			return line, err
+			return line
 		}}
 }

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/policyd/policyd/e2e/daemon"
+	"github.com/policyd/policyd/e2e/must"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -33,23 +34,21 @@ func (p *policyd) dial(ctx context.Context) (*net.TCPConn, error) {
 }
 
 // crowd opens connections and returns what closes them; each of them sends first.
-func (p *policyd) crowd(ctx context.Context, n int, first []byte) (conns []net.Conn, done func(), err error) {
+func (p *policyd) crowd(ctx context.Context, n int, first []byte) (conns []net.Conn, done func()) {
 	done = func() {
 		for _, c := range conns {
 			_ = c.Close()
 		}
 	}
 	for range n {
-		c, err := p.dial(ctx)
-		if err != nil {
-			return conns, done, err
-		}
+		c := must.Get(p.dial(ctx))
 		conns = append(conns, c)
-		if _, err := c.Write(first); len(first) > 0 && ignoreReset(err) != nil {
-			return conns, done, err
+		if len(first) > 0 {
+			_, err := c.Write(first)
+			must.Do(ignoreReset(err))
 		}
 	}
-	return conns, done, nil
+	return conns, done
 }
 
 // ignoreReset returns no error when the other side has closed the connection.
@@ -82,48 +81,37 @@ func closedUnanswered(c net.Conn) error {
 	return ignoreReset(err)
 }
 
-func manyConnections(ctx context.Context, s *scene) (string, error) {
+func manyConnections(ctx context.Context, s *scene) string {
 	const wanted, ours, usual = 10_000, 500, 4096 // max_connections
 	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		return "", err
-	}
+	must.Do(unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
 	n := min(wanted, int(limit.Max)-ours)
 	if n < wanted && !s.config.short {
-		return "", fmt.Errorf("the limit of open files is %d: raise it to %d", limit.Max, wanted+ours)
+		must.Do(fmt.Errorf("the limit of open files is %d: raise it to %d", limit.Max, wanted+ours))
 	}
-	before, err := s.p.files()
-	if err != nil {
-		return "", err
-	}
-	conns, done, err := s.p.crowd(ctx, n, nil)
+	before := s.p.files()
+	conns, done := s.p.crowd(ctx, n, nil)
 	defer done()
-	if err != nil {
-		return "", err
-	}
 	for _, c := range conns[n-100:] { // the last ones are open and served
-		if err := s.world.all[0].askOn(ctx, socketmap.NewClient(c)); err != nil {
-			return "", err
-		}
+		must.Do(s.world.all[0].askOn(ctx, socketmap.NewClient(c)))
 	}
-	during, err := s.p.files()
-	evicted, failed := s.p.metric(ctx, "policyd_connections_dropped_total")
+	during, evicted := s.p.files(), s.p.metric(ctx, "policyd_connections_dropped_total")
 	done()
-	switch err = errors.Join(err, failed); {
-	case err != nil:
-	case during > before+usual+100:
-		err = fmt.Errorf("%d files were open", during)
-	case n > usual && evicted == 0:
-		err = errors.New("no connection made room")
-	case n > usual:
-		err = s.p.logged("connection limit reached")
+	if during > before+usual+100 {
+		must.Do(fmt.Errorf("%d files were open", during))
 	}
-	return fmt.Sprintf("%d connections, %.0f made room, %d files open", n, evicted, during), errors.Join(err,
-		s.p.filesBack(ctx, before))
+	if n > usual {
+		if evicted == 0 {
+			must.Do(errors.New("no connection made room"))
+		}
+		must.Do(s.p.logged("connection limit reached"))
+	}
+	s.p.filesBack(ctx, before)
+	return fmt.Sprintf("%d connections, %.0f made room, %d files open", n, evicted, during)
 }
 
 // slowClients send a request whose end never comes: byte by byte, half of it, or half of it and a FIN.
-func slowClients(ctx context.Context, s *scene) (string, error) {
+func slowClients(ctx context.Context, s *scene) string {
 	const all = 900
 	half := wire(s.world.all[0])
 	half = half[:len(half)/2]
@@ -153,21 +141,20 @@ func slowClients(ctx context.Context, s *scene) (string, error) {
 			return errors.Join(err, closedUnanswered(c))
 		})
 	}
-	err := group.Wait()
-	return s.counted(ctx, all, errors.Join(err,
-		s.p.logged("malformed request; connection closed … connection closed in the middle of a request")))
+	must.Do(group.Wait(), s.p.logged("malformed request; connection closed … connection closed in the middle of a request"))
+	return s.counted(ctx, all)
 }
 
 // counted checks that protocol errors were counted.
-func (s *scene) counted(ctx context.Context, n int, err error) (string, error) {
-	counted, failed := s.p.metric(ctx, "policyd_protocol_errors_total")
-	if failed == nil && int(counted) < n {
-		failed = fmt.Errorf("%.0f of %d were counted", counted, n)
+func (s *scene) counted(ctx context.Context, n int) string {
+	counted := s.p.metric(ctx, "policyd_protocol_errors_total")
+	if int(counted) < n {
+		must.Do(fmt.Errorf("%.0f of %d were counted", counted, n))
 	}
-	return fmt.Sprintf("%d closed, %.0f counted", n, counted), errors.Join(err, failed)
+	return fmt.Sprintf("%d closed, %.0f counted", n, counted)
 }
 
-func malformed(ctx context.Context, s *scene) (string, error) {
+func malformed(ctx context.Context, s *scene) string {
 	bad := [][]byte{
 		[]byte("no netstring at all\n"), []byte("99999999999999999999:"), []byte("10001:"), []byte("-1:x,"),
 		[]byte("007:tls-pol,"),
@@ -177,60 +164,44 @@ func malformed(ctx context.Context, s *scene) (string, error) {
 	before, rounds := len(s.p.Log.Lines(0)), s.count(2000, 300)
 	for range rounds {
 		for _, b := range bad {
-			c, err := s.p.dial(ctx)
-			if err != nil {
-				return "", err
-			}
-			_, err = c.Write(b)
+			c := must.Get(s.p.dial(ctx))
+			_, err := c.Write(b)
 			if err = errors.Join(ignoreReset(err), closedUnanswered(c), c.Close()); err != nil {
-				return "", fmt.Errorf("%q: %w", b, err)
+				must.Do(fmt.Errorf("%q: %w", b, err))
 			}
 		}
 	}
-	var err error
 	const quiet = 20
 	if grown := len(s.p.Log.Lines(before)); grown > quiet {
-		err = fmt.Errorf("the log has grown by %d lines", grown)
+		must.Do(fmt.Errorf("the log has grown by %d lines", grown))
 	}
-	return s.counted(ctx, rounds*len(bad), err)
+	return s.counted(ctx, rounds*len(bad))
 }
 
-func pipelined(ctx context.Context, s *scene) (string, error) {
+func pipelined(ctx context.Context, s *scene) string {
 	const requests = 1000
 	questions := sure(s.world.all)
-	c, err := s.p.dial(ctx)
-	if err != nil {
-		return "", err
-	}
+	c := must.Get(s.p.dial(ctx))
 	defer func() { _ = c.Close() }()
 	var all []byte
 	for i := range requests {
 		all = append(all, wire(questions[i%len(questions)])...)
 	}
-	if _, err := c.Write(all); err != nil {
-		return "", err
-	}
+	must.Get(c.Write(all))
 	in := bufio.NewReader(c)
 	for i := range requests {
-		payload, err := socketmap.ReadNetstring(in, socketmap.MaxReply)
-		if err != nil {
-			return "", fmt.Errorf("answer %d: %w", i, err)
-		}
+		payload := must.Get(socketmap.ReadNetstring(in, socketmap.MaxReply))
 		q := questions[i%len(questions)]
 		if r, err := socketmap.ParseReply(payload); err != nil || !q.allows(r) {
-			return "", fmt.Errorf("answer %d: %s: %q is not allowed", i, q.request.Key, payload)
+			must.Do(fmt.Errorf("answer %d: %s: %q is not allowed", i, q.request.Key, payload))
 		}
 	}
-	return fmt.Sprintf("%d answers in order", requests), nil
+	return fmt.Sprintf("%d answers in order", requests)
 }
 
-func reconnects(ctx context.Context, s *scene) (string, error) {
+func reconnects(ctx context.Context, s *scene) string {
 	total, clients := s.count(20_000, 4000), 50
-	before, err := s.p.files()
-	if err != nil {
-		return "", err
-	}
-	questions := sure(s.world.all)
+	before, questions := s.p.files(), sure(s.world.all)
 	var group errgroup.Group
 	group.SetLimit(clients)
 	for i := range total {
@@ -242,21 +213,22 @@ func reconnects(ctx context.Context, s *scene) (string, error) {
 			return errors.Join(questions[i%len(questions)].askOn(ctx, c), c.Close())
 		})
 	}
-	err = group.Wait()
-	return fmt.Sprintf("%d connections, all answered", total), errors.Join(err, s.p.filesBack(ctx, before))
+	must.Do(group.Wait())
+	s.p.filesBack(ctx, before)
+	return fmt.Sprintf("%d connections, all answered", total)
 }
 
-func fewFiles(ctx context.Context, s *scene) (string, error) {
+func fewFiles(ctx context.Context, s *scene) string {
 	const clients = 300
-	_, done, err := s.p.crowd(ctx, clients, nil) // more than there are descriptors
+	_, done := s.p.crowd(ctx, clients, nil) // more than there are descriptors
 	defer done()
-	_, waited := span(10*time.Second, 4*time.Second)(ctx, s)
-	return fmt.Sprintf("%d idle connections", clients), errors.Join(err, waited)
+	span(10*time.Second, 4*time.Second)(ctx, s)
+	return fmt.Sprintf("%d idle connections", clients)
 }
 
 // fillMemory asks for more and more domains with long answers, while clients hold back the end of the longest possible
 // request.
-func fillMemory(ctx context.Context, s *scene) (string, error) {
+func fillMemory(ctx context.Context, s *scene) string {
 	const most, clients, held = 96, 16, 2000 // MiB, connections, connections
 	total := s.count(60_000, 12_000)
 	s.world.publishLong()
@@ -272,21 +244,19 @@ func fillMemory(ctx context.Context, s *scene) (string, error) {
 			return err
 		})
 	}
-	_, done, err := s.p.crowd(ctx, held, request[:len(request)-1])
+	_, done := s.p.crowd(ctx, held, request[:len(request)-1])
 	defer done()
-	highest, failed := highest(group.Wait, s.p.Memory)
-	err = errors.Join(err, failed, s.p.logged("the DNS cache is bounded by the memory limit"))
+	highest := must.Get(highest(group.Wait, s.p.Memory))
+	must.Do(s.p.logged("the DNS cache is bounded by the memory limit"))
 	if highest > most {
-		err = errors.Join(err, fmt.Errorf("%.0f MiB", highest))
+		must.Do(fmt.Errorf("%.0f MiB", highest))
 	}
 	if s.p.group != "" {
-		err = errors.Join(err, noneKilled(s.p.group))
+		noneKilled(s.p.group)
 	}
-	if err == nil {
-		_, err = s.p.best(ctx, s.world.all)
-	}
-	return fmt.Sprintf("%d MiB, %d domains and %d requests held back: %.0f MiB resident", littleMemory>>20, total,
-		held, highest), err
+	s.p.best(ctx, s.world.all)
+	return fmt.Sprintf("%d MiB, %d domains and %d requests held back: %.0f MiB resident", littleMemory>>20, total, held,
+		highest)
 }
 
 // highest measures until done returns, and returns its error.

@@ -12,18 +12,15 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/policyd/policyd/e2e/must"
 )
 
 // tmpfs mounts a small file system; the mount namespace belongs to this program.
-func (s *scene) tmpfs(dir, size string) error {
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return err
-	}
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=0700,size="+size); err != nil {
-		return fmt.Errorf("tmpfs: %w", err)
-	}
+func (s *scene) tmpfs(dir, size string) {
+	must.Do(os.Mkdir(dir, 0o700))
+	must.Do(unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=0700,size="+size))
 	s.atEnd(func() error { return unix.Unmount(dir, unix.MNT_DETACH) })
-	return nil
 }
 
 // disk is the mount point of the file system of the state directory.
@@ -64,26 +61,26 @@ func policyHost(open bool) step {
 
 // learn publishes domains with an MTA-STS policy, adds them to the load, and waits until their policies are enforced.
 func learn(label string, n int) step {
-	return func(ctx context.Context, s *scene) (string, error) {
+	return func(ctx context.Context, s *scene) string {
 		questions := s.world.enforced(numbered(label, n)...)
 		s.learned = append(s.learned, questions...)
 		if s.load != nil {
 			s.load.change(func(q []question) []question { return append(q, questions...) })
 		}
-		_, err := s.p.best(ctx, questions)
-		return "", err
+		s.p.best(ctx, questions)
+		return ""
 	}
 }
 
 // enforced checks that every learned policy is still enforced. With the policy host closed, a policy that was lost would
 // have to be fetched, which fails: NOTFOUND.
-func enforced(ctx context.Context, s *scene) (string, error) {
-	_, err := s.p.best(ctx, s.learned)
-	return fmt.Sprintf("%d policies enforced", len(s.learned)), err
+func enforced(ctx context.Context, s *scene) string {
+	s.p.best(ctx, s.learned)
+	return fmt.Sprintf("%d policies enforced", len(s.learned))
 }
 
 // killed kills the process while it writes, again and again.
-func killed(ctx context.Context, s *scene) (string, error) {
+func killed(ctx context.Context, s *scene) string {
 	const each = 24
 	rounds, early := s.count(200, 20), 0
 	for round := range rounds {
@@ -93,18 +90,16 @@ func killed(ctx context.Context, s *scene) (string, error) {
 			early++
 		}
 		s.learned = append(s.learned, got...)
-		if err := s.p.again(ctx); err != nil {
-			return "", err
-		}
+		s.p.again(ctx)
 		if log := s.p.Log.String(); strings.Contains(log, "corrupt") || strings.Contains(log, "set aside") {
-			return "", fmt.Errorf("a database was damaged; the log ends:\n%s", s.p.Log.Tail(20, ""))
+			must.Do(fmt.Errorf("a database was damaged; the log ends:\n%s", s.p.Log.Tail(20, "")))
 		}
 	}
 	if len(s.learned) < rounds || early < rounds/2 {
-		return "", fmt.Errorf("%d policies in %d rounds, of which %d were cut short: not enough for a test",
-			len(s.learned), rounds, early)
+		must.Do(fmt.Errorf("%d policies in %d rounds, of which %d were cut short: not enough for a test", len(s.learned),
+			rounds, early))
 	}
-	return fmt.Sprintf("%d kills, %d during lookups", rounds, early), nil
+	return fmt.Sprintf("%d kills, %d during lookups", rounds, early)
 }
 
 // askUntilKilled asks concurrently, kills the process after the given number of answers, and returns the questions that
@@ -131,23 +126,18 @@ func (s *scene) askUntilKilled(ctx context.Context, questions []question, enough
 }
 
 // memoryGroup makes a control group with a memory limit, cgroups(7), and removes it at the end.
-func (s *scene) memoryGroup(limit int64) (string, error) {
+func (s *scene) memoryGroup(limit int64) string {
 	const all, name = "/sys/fs/cgroup", "policyd-torture"
 	bytes := strconv.FormatInt(limit, 10)
 	group, files := filepath.Join(all, "memory", name), map[string]string{"memory.limit_in_bytes": bytes}
 	if _, err := os.Stat(filepath.Join(all, "memory")); err != nil { // version 2
-		if err := os.WriteFile(filepath.Join(all, "cgroup.subtree_control"), []byte("+memory"), 0o600); err != nil {
-			return "", fmt.Errorf("no control group with a memory limit: %w", err)
-		}
+		must.Do(os.WriteFile(filepath.Join(all, "cgroup.subtree_control"), []byte("+memory"), 0o600))
 		group, files = filepath.Join(all, name), map[string]string{"memory.max": bytes, "memory.swap.max": "0"}
 	}
-	if err := os.Mkdir(group, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-		return "", err
-	}
+	must.Do(os.MkdirAll(group, 0o755))
 	s.atEnd(func() error { return os.Remove(group) })
-	var errs []error
 	for file, value := range files {
-		errs = append(errs, os.WriteFile(filepath.Join(group, file), []byte(value), 0o600))
+		must.Do(os.WriteFile(filepath.Join(group, file), []byte(value), 0o600))
 	}
-	return group, errors.Join(errs...)
+	return group
 }

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/policyd/policyd/e2e/daemon"
+	"github.com/policyd/policyd/e2e/must"
 	"github.com/policyd/policyd/internal/dns/dnstest"
 )
 
@@ -37,8 +38,8 @@ type fault struct {
 	steps []step
 }
 
-// step is one step of a fault. It returns what it measured; an error is what did not hold.
-type step func(context.Context, *scene) (string, error)
+// step is one step of a fault. It returns what it measured; package must ends the fault when something does not hold.
+type step func(context.Context, *scene) string
 
 // shortTTL makes the cache expire during a fault.
 const shortTTL = 2
@@ -146,14 +147,17 @@ func faults() []fault {
 
 // do is a step that measures nothing.
 func do(f func(*scene) error) step {
-	return func(_ context.Context, s *scene) (string, error) { return "", f(s) }
+	return func(_ context.Context, s *scene) string {
+		must.Do(f(s))
+		return ""
+	}
 }
 
 // atLength is a step that -short leaves out.
 func atLength(f step) step {
-	return func(ctx context.Context, s *scene) (string, error) {
+	return func(ctx context.Context, s *scene) string {
 		if s.config.short {
-			return "", nil
+			return ""
 		}
 		return f(ctx, s)
 	}
@@ -161,44 +165,43 @@ func atLength(f step) step {
 
 // span waits for the full or the short form of a time.
 func span(full, short time.Duration) step {
-	return func(ctx context.Context, s *scene) (string, error) {
+	return func(ctx context.Context, s *scene) string {
 		if s.config.short {
 			full = short
 		}
-		return "", daemon.Sleep(ctx, full)
+		must.Do(daemon.Sleep(ctx, full))
+		return ""
 	}
 }
 
 // logs waits until words are in the log.
 func logs(words string) step {
-	return func(ctx context.Context, s *scene) (string, error) { return "", s.p.awaitLog(ctx, words) }
+	return func(ctx context.Context, s *scene) string {
+		s.p.awaitLog(ctx, words)
+		return ""
+	}
 }
 
 // recovers checks that all answers are the best again within seconds. Back-offs of minutes would show.
-func recovers(ctx context.Context, s *scene) (string, error) {
+func recovers(ctx context.Context, s *scene) string {
 	return s.p.recover(ctx, slices.Concat(s.fresh, s.world.all))
 }
 
 // restart ends the load and policyd, closes the policy host and starts policyd again: only policies on disk hold then.
 func restart(end func(*scene) error) step {
-	return func(ctx context.Context, s *scene) (string, error) {
-		asked := ""
-		if s.load != nil {
-			var err error
-			if asked, err = s.load.end(); err != nil {
-				return asked, err
-			}
-			s.load = nil
-		}
-		if err := end(s); err != nil {
-			return asked, err
-		}
+	return func(ctx context.Context, s *scene) string {
+		asked := must.Get(s.endLoad())
+		must.Do(end(s))
 		s.world.policies.Close()
-		return asked, s.p.again(ctx)
+		s.p.again(ctx)
+		return asked
 	}
 }
 
-func again(ctx context.Context, s *scene) (string, error) { return "", s.p.again(ctx) }
+func again(ctx context.Context, s *scene) string {
+	s.p.again(ctx)
+	return ""
+}
 
 func (s *scene) stop() error { return s.p.Stop() }
 

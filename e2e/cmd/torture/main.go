@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/policyd/policyd/e2e/lab"
+	"github.com/policyd/policyd/e2e/must"
 )
 
 // config is the command line.
@@ -142,7 +143,7 @@ func (r *runner) one(ctx context.Context, number int, f fault) {
 	err := os.Mkdir(s.dir, 0o700)
 	found := ""
 	if err == nil {
-		found, err = s.play(ctx, f)
+		err = must.Catch(func() { found = s.play(ctx, f) })
 		err = errors.Join(err, s.end())
 	}
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/policyd/policyd/e2e/daemon"
+	"github.com/policyd/policyd/e2e/must"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -64,75 +65,51 @@ type policyd struct {
 }
 
 // start starts a policyd. It is stopped at the end, and must be running then.
-func (s *scene) start(ctx context.Context, with setup) (*policyd, error) {
-	dir, err := s.subdir()
-	if err != nil {
-		return nil, err
-	}
-	at := s.loopback().String()
+func (s *scene) start(ctx context.Context, with setup) *policyd {
+	dir, at := s.subdir(), s.loopback().String()
 	p := &policyd{tcp: at + ":2526", metrics: at + ":9526", state: filepath.Join(dir, "state")}
 	if with.state != "" {
-		if err := s.tmpfs(p.state, with.state); err != nil {
-			return nil, err
-		}
+		s.tmpfs(p.state, with.state)
 		p.state = filepath.Join(p.state, "policyd")
 	}
 	if with.memory > 0 {
-		if p.group, err = s.memoryGroup(with.memory); err != nil {
-			return nil, err
-		}
+		p.group = s.memoryGroup(with.memory)
 		with.Group = p.group
 	}
-	address := "unix:DIR/s"
+	with.Path, with.Address = s.config.policyd, "unix:DIR/s"
 	if with.passed {
-		var listener *os.File
-		if listener, address, err = s.passed(dir); err != nil {
-			return nil, err
-		}
-		with.Listeners = []*os.File{listener}
+		with.Address = "unix:DIR/passed"
+		with.Listeners = []*os.File{s.passed(dir + "/passed")}
 	}
 	servers := strconv.Quote(s.world.dns.Addr())
 	if with.resolvConf {
 		servers = ""
 	}
-	with.Path, with.Address = s.config.policyd, address
-	p.Process, err = daemon.Policyd(ctx, dir, fmt.Sprintf(settings, p.tcp, with.server, servers, p.state, with.cache,
-		smtpsPort, s.world.caFile, p.metrics), with.Command)
-	if err == nil {
-		s.atEnd(p.finish)
-	}
-	return p, err
+	p.Process = must.Get(daemon.Policyd(ctx, dir, fmt.Sprintf(settings, p.tcp, with.server, servers, p.state, with.cache,
+		smtpsPort, s.world.caFile, p.metrics), with.Command))
+	s.atEnd(p.finish)
+	return p
 }
 
 // passed makes a listener as policyd.socket does.
-func (s *scene) passed(dir string) (*os.File, string, error) {
-	path := dir + "/passed"
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		return nil, "", err
-	}
+func (s *scene) passed(path string) *os.File {
+	l := must.Get(net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"}))
 	l.SetUnlinkOnClose(false)
-	file, err := l.File()
-	if err := errors.Join(err, l.Close()); err != nil {
-		return nil, "", err
-	}
+	file := must.Get(l.File())
 	s.atEnd(file.Close)
-	return file, "unix:" + path, nil
+	must.Do(l.Close())
+	return file
 }
 
 // again starts another process in the place of one that has ended.
-func (p *policyd) again(ctx context.Context) error {
-	next, err := daemon.Run(ctx, p.Command)
-	if err != nil {
-		return err
-	}
-	p.Process = next
+func (p *policyd) again(ctx context.Context) {
+	p.Process = must.Get(daemon.Run(ctx, p.Command))
 	// With a passed listener a connection does not show that the process is ready for a signal; an answer does. Like
 	// Postfix, try again when a connection is closed without an answer.
-	return poll(ctx, "policyd answers again", func() (bool, error) {
+	must.Do(poll(ctx, "policyd answers again", func() bool {
 		_, err := p.Ask(ctx, policyOf("*"))
-		return err == nil, nil
-	})
+		return err == nil
+	}))
 }
 
 // finish stops a policyd that must be running and sound.
@@ -151,33 +128,33 @@ func (p *policyd) finish() error {
 }
 
 // best asks until every question has its best answer, and returns how long that took.
-func (p *policyd) best(ctx context.Context, questions []question) (time.Duration, error) {
+func (p *policyd) best(ctx context.Context, questions []question) time.Duration {
 	begun := time.Now()
 	for _, q := range questions {
 		var last socketmap.Reply
-		err := poll(ctx, fmt.Sprintf("%s %s: %q", q.request.Map, q.request.Key, q.best), func() (bool, error) {
+		err := poll(ctx, fmt.Sprintf("%s %s: %q", q.request.Map, q.request.Key, q.best), func() bool {
 			r, err := p.Ask(ctx, q.request)
 			last = r
 			if err == nil && !q.isBest(r) && !q.allows(r) {
-				return false, fmt.Errorf("%s %s: %q is weaker than the facts", q.request.Map, q.request.Key, r)
+				must.Do(fmt.Errorf("%s %s: %q is weaker than the facts", q.request.Map, q.request.Key, r))
 			}
-			return err == nil && q.isBest(r), nil
+			return err == nil && q.isBest(r)
 		})
 		if err != nil {
-			return 0, fmt.Errorf("%w; the last answer is %q", err, last)
+			must.Do(fmt.Errorf("%w; the last answer is %q", err, last))
 		}
 	}
-	return time.Since(begun), nil
+	return time.Since(begun)
 }
 
 // recover returns how long it took until all answers were the best again.
-func (p *policyd) recover(ctx context.Context, questions []question) (string, error) {
+func (p *policyd) recover(ctx context.Context, questions []question) string {
 	const seconds = 25 * time.Second
-	took, err := p.best(ctx, questions)
-	if err == nil && took > seconds {
-		err = fmt.Errorf("the best answers took %v to come back", took)
+	took := p.best(ctx, questions)
+	if took > seconds {
+		must.Do(fmt.Errorf("the best answers took %v to come back", took))
 	}
-	return fmt.Sprintf("back after %.1f s", took.Seconds()), err
+	return fmt.Sprintf("back after %.1f s", took.Seconds())
 }
 
 // logged checks that words are in the log, see fault.log.
@@ -197,60 +174,40 @@ func (p *policyd) logged(words string) error {
 }
 
 // awaitLog waits until words are in the log.
-func (p *policyd) awaitLog(ctx context.Context, words string) error {
+func (p *policyd) awaitLog(ctx context.Context, words string) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	_, _, err := p.Log.Wait(ctx, 0, func(line string) bool { return strings.Contains(line, words) })
-	if err != nil {
-		err = fmt.Errorf("waiting for %q in the log: %w", words, err)
+	if _, _, err := p.Log.Wait(ctx, 0, func(line string) bool { return strings.Contains(line, words) }); err != nil {
+		must.Do(fmt.Errorf("waiting for %q in the log: %w", words, err))
 	}
-	return err
 }
 
 // metric reads the sum of a metric over its labels.
-func (p *policyd) metric(ctx context.Context, name string) (float64, error) {
+func (p *policyd) metric(ctx context.Context, name string) (sum float64) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.metrics+"/metrics", nil)
-	if err != nil {
-		return 0, err
-	}
+	request := must.Get(http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.metrics+"/metrics", nil))
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	response, err := client.Do(request)
-	if err != nil {
-		return 0, err
-	}
+	response := must.Get(client.Do(request))
 	defer func() { _ = response.Body.Close() }()
-	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		return 0, err
-	}
+	text := must.Get(io.ReadAll(response.Body))
 	samples := regexp.MustCompile(`(?m)^`+name+`(?:\{.*\})? (\S+)$`).FindAllSubmatch(text, -1)
 	if samples == nil {
-		return 0, fmt.Errorf("there is no metric %s", name)
+		must.Do(fmt.Errorf("there is no metric %s", name))
 	}
-	sum := 0.0
 	for _, sample := range samples {
-		value, err := strconv.ParseFloat(string(sample[1]), 64)
-		if err != nil {
-			return 0, err
-		}
-		sum += value
+		sum += must.Get(strconv.ParseFloat(string(sample[1]), 64))
 	}
-	return sum, nil
+	return sum
 }
 
 // files is the number of open descriptors.
-func (p *policyd) files() (int, error) {
-	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.PID()))
-	return len(entries), err
+func (p *policyd) files() int {
+	return len(must.Get(os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.PID()))))
 }
 
 // filesBack waits until no more descriptors are open than before, except for a few of background work.
-func (p *policyd) filesBack(ctx context.Context, before int) error {
+func (p *policyd) filesBack(ctx context.Context, before int) {
 	const few = 12
-	return poll(ctx, fmt.Sprintf("%d descriptors again", before), func() (bool, error) {
-		now, err := p.files()
-		return now <= before+few, err
-	})
+	must.Do(poll(ctx, fmt.Sprintf("%d descriptors again", before), func() bool { return p.files() <= before+few }))
 }

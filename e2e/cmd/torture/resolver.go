@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/policyd/policyd/e2e/daemon"
+	"github.com/policyd/policyd/e2e/must"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dns/dnstest"
 )
@@ -20,7 +21,7 @@ func resolver(set func(*dnstest.Server, bool), on bool) step {
 }
 
 // changesItsMind removes the records of secure answers without a signature, as an attacker would.
-func changesItsMind(ctx context.Context, s *scene) (string, error) {
+func changesItsMind(ctx context.Context, s *scene) string {
 	w, begun := s.world, time.Now()
 	const domain = "k0.example" // signed
 	w.set(false, domain, dns.TypeMX, "MX 10 mx.attacker.example.")
@@ -29,13 +30,13 @@ func changesItsMind(ctx context.Context, s *scene) (string, error) {
 	l := s.p.load(ctx, loading{connections: 4, pause: 20 * time.Millisecond,
 		questions: sure(append(signed.questions(domain), withTLSA.questions("k3.example")...))})
 	life := time.Duration(w.ttl-2) * time.Second // all answers are younger than the TTL until then
-	err := daemon.Sleep(ctx, life-time.Since(begun))
-	asked, held := l.end()
+	must.Do(daemon.Sleep(ctx, life-time.Since(begun)))
+	asked := must.Get(l.end())
 	refreshed := w.dns.Asked(domain, dns.TypeMX) - before
 	if refreshed == 0 {
-		err = errors.Join(err, errors.New("policyd refreshed nothing, so it was not tested"))
+		must.Do(errors.New("policyd refreshed nothing, so it was not tested"))
 	}
-	return fmt.Sprintf("%s; refreshed %d times", asked, refreshed), errors.Join(err, held)
+	return fmt.Sprintf("%s; refreshed %d times", asked, refreshed)
 }
 
 // protected are the questions whose answers must not change while the resolver copies the AD bit of the query. The TLSA
@@ -48,15 +49,10 @@ func (w *world) protected() []question {
 }
 
 // liesFromTheStart starts a second policyd while the resolver copies the AD bit of the query.
-func liesFromTheStart(ctx context.Context, s *scene) (string, error) {
+func liesFromTheStart(ctx context.Context, s *scene) string {
 	s.world.dns.SetEchoAD(true)
-	p, err := s.start(ctx, setup{})
-	if err == nil {
-		_, err = p.best(ctx, s.world.protected())
-	}
-	if err != nil {
-		return "", err
-	}
+	p := s.start(ctx, setup{})
+	p.best(ctx, s.world.protected())
 	s.world.dns.SetEchoAD(false)
 	// Until the next self-test nothing is secure, and there is no DANE.
 	honest := slices.Clone(s.world.all)
@@ -69,24 +65,19 @@ func liesFromTheStart(ctx context.Context, s *scene) (string, error) {
 }
 
 // liesLater does the same to the policyd that has trusted the resolver so far: a reload tests it.
-func liesLater(ctx context.Context, s *scene) (string, error) {
+func liesLater(ctx context.Context, s *scene) string {
 	s.world.dns.SetEchoAD(true)
-	err := errors.Join(s.hangUp(), s.p.awaitLog(ctx, `result="echoes AD"`))
-	if err == nil {
-		_, err = s.p.best(ctx, s.world.protected())
-	}
-	return "", err
+	must.Do(s.hangUp())
+	s.p.awaitLog(ctx, `result="echoes AD"`)
+	s.p.best(ctx, s.world.protected())
+	return ""
 }
 
 // resolverRestarts stops the resolver, so that its port refuses, and starts it again.
-func resolverRestarts(ctx context.Context, s *scene) (string, error) {
-	err := s.world.dns.Close()
-	if _, waited := span(15*time.Second, 5*time.Second)(ctx, s); errors.Join(err, waited) != nil {
-		return "", errors.Join(err, waited)
-	}
-	if s.world.dns, err = s.resolver(s.world.dns.Addr()); err != nil {
-		return "", err
-	}
+func resolverRestarts(ctx context.Context, s *scene) string {
+	must.Do(s.world.dns.Close())
+	span(15*time.Second, 5*time.Second)(ctx, s)
+	s.world.dns = s.resolver(s.world.dns.Addr())
 	s.world.publishAll()
 	return recovers(ctx, s)
 }
@@ -95,27 +86,24 @@ func resolverRestarts(ctx context.Context, s *scene) (string, error) {
 const first, second, untrusted = "127.0.0.1", "::1", "127.0.0.53"
 
 // nameServers starts the resolvers and writes the first into resolv.conf.
-func (s *scene) nameServers() error {
+func (s *scene) nameServers() {
 	s.named = map[string]*dnstest.Server{}
 	for _, address := range []string{untrusted, second, first} {
-		server, err := s.resolver(net.JoinHostPort(address, "53"))
-		if err != nil {
-			return err
-		}
+		server := s.resolver(net.JoinHostPort(address, "53"))
 		s.named[address], s.world.dns = server, server
 		s.world.publishAll()
 	}
-	return resolvConf(first)
+	resolvConf(first)
 }
 
-func resolvConf(server string) error {
+func resolvConf(server string) {
 	const path = "/etc/resolv.conf"
 	_ = os.Remove(path) // it may be a link
-	return os.WriteFile(path, []byte("nameserver "+server+"\n"), 0o644)
+	must.Do(os.WriteFile(path, []byte("nameserver "+server+"\n"), 0o644))
 }
 
 // replaced changes resolv.conf to another resolver, and removes the file for a moment.
-func replaced(ctx context.Context, s *scene) (string, error) {
+func replaced(ctx context.Context, s *scene) string {
 	// The second resolver has a newer MX host of a signed domain; no cached answer of the first may hide it.
 	server := s.named[second]
 	server.Set("k0.example", dns.TypeMX, dnstest.Answer{Secure: true, TTL: s.world.ttl,
@@ -124,30 +112,25 @@ func replaced(ctx context.Context, s *scene) (string, error) {
 		also: []string{secure("starttls-mx.k0.example")}, temp: true}
 	others := s.world.all[len(signed.questions("")):]
 	l := s.p.load(ctx, loading{connections: 4, pause: 20 * time.Millisecond, questions: append(others, moved)})
-	if err := resolvConf(second); err != nil {
-		return "", err
-	}
-	took, err := s.p.best(ctx, []question{moved})
+	resolvConf(second)
+	took := s.p.best(ctx, []question{moved})
 	queries := server.Queries()
-	err = errors.Join(err, os.Remove("/etc/resolv.conf"), daemon.Sleep(ctx, 3*time.Second), resolvConf(second))
-	if err == nil {
-		_, err = s.p.best(ctx, others)
-	}
+	must.Do(os.Remove("/etc/resolv.conf"), daemon.Sleep(ctx, 3*time.Second))
+	resolvConf(second)
+	s.p.best(ctx, others)
 	if server.Queries() < queries {
-		err = errors.Join(err, errors.New("policyd no longer asks the second resolver"))
+		must.Do(errors.New("policyd no longer asks the second resolver"))
 	}
-	asked, held := l.end()
-	return fmt.Sprintf("%s; used after %.1f s", asked, took.Seconds()), errors.Join(err, held)
+	return fmt.Sprintf("%s; used after %.1f s", must.Get(l.end()), took.Seconds())
 }
 
 // replacedByUntrusted changes resolv.conf to a resolver that is not trusted: nothing is secure then, and prefixes protect.
-func replacedByUntrusted(ctx context.Context, s *scene) (string, error) {
-	if err := errors.Join(resolvConf(untrusted), s.p.awaitLog(ctx, "trusted=false")); err != nil {
-		return "", err
-	}
-	_, err := s.p.best(ctx, []question{
+func replacedByUntrusted(ctx context.Context, s *scene) string {
+	resolvConf(untrusted)
+	s.p.awaitLog(ctx, "trusted=false")
+	s.p.best(ctx, []question{
 		{request: policyOf("k3.example"), best: notFound, temp: true},
 		{request: policyOf("k0.example"), best: secure("starttls-mx.k0.example"), temp: true},
 	})
-	return "", err
+	return ""
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/policyd/policyd/e2e/daemon"
+	"github.com/policyd/policyd/e2e/must"
 	"github.com/policyd/policyd/internal/dns/dnstest"
 )
 
@@ -34,23 +35,16 @@ type scene struct {
 
 // play starts everything, causes the fault under load, and checks what holds for every fault: no answer is weaker than
 // the facts, policyd still runs, and the log names the cause.
-func (s *scene) play(ctx context.Context, f fault) (string, error) {
+func (s *scene) play(ctx context.Context, f fault) string {
 	if f.ttl == 0 {
 		f.ttl = 3600
 	}
-	err := s.newWorld(f.ttl)
-	if err == nil && f.setup.resolvConf {
-		err = s.nameServers()
+	s.newWorld(f.ttl)
+	if f.setup.resolvConf {
+		s.nameServers()
 	}
-	if err == nil {
-		s.p, err = s.start(ctx, f.setup)
-	}
-	if err == nil {
-		_, err = s.p.best(ctx, s.world.all) // policyd has cached them now
-	}
-	if err != nil {
-		return "", err
-	}
+	s.p = s.start(ctx, f.setup)
+	s.p.best(ctx, s.world.all) // policyd has cached them now
 	s.learned, s.fresh = s.world.enforced("sts.example"), s.world.unknown(f.fresh)
 	questions := slices.Concat(s.fresh, s.world.all)
 	if f.sure {
@@ -59,26 +53,27 @@ func (s *scene) play(ctx context.Context, f fault) (string, error) {
 	if f.connections > 0 {
 		s.load = s.p.load(ctx, loading{connections: f.connections, pause: f.pause, questions: questions,
 			gaps: f.setup.passed})
+		s.atEnd(func() error { _, err := s.endLoad(); return err })
 	}
 	var seen []string
-	note := func(text string, failed error) {
-		if text != "" {
-			seen = append(seen, text)
-		}
-		err = errors.Join(err, failed)
-	}
 	for _, step := range f.steps {
-		if err == nil {
-			note(step(ctx, s))
-		}
+		seen = append(seen, step(ctx, s))
 	}
-	if s.load != nil {
-		note(s.load.end())
-	}
+	seen = append(seen, must.Get(s.endLoad()))
 	if f.log != "" {
-		note("", s.p.logged(f.log))
+		must.Do(s.p.logged(f.log))
 	}
-	return strings.Join(seen, "; "), err
+	return strings.Join(slices.DeleteFunc(seen, func(text string) bool { return text == "" }), "; ")
+}
+
+// endLoad ends the load, if there is one, and returns its summary.
+func (s *scene) endLoad() (string, error) {
+	l := s.load
+	if l == nil {
+		return "", nil
+	}
+	s.load = nil
+	return l.end()
 }
 
 // atEnd calls f when the fault is over, the last one first.
@@ -99,10 +94,11 @@ func (s *scene) loopback() netip.Addr {
 }
 
 // subdir makes a directory.
-func (s *scene) subdir() (string, error) {
+func (s *scene) subdir() string {
 	s.places++
 	dir := filepath.Join(s.dir, strconv.Itoa(s.places))
-	return dir, os.Mkdir(dir, 0o700)
+	must.Do(os.Mkdir(dir, 0o700))
+	return dir
 }
 
 // count is the full or the short form of a number.
@@ -113,11 +109,11 @@ func (s *scene) count(full, short int) int {
 	return full
 }
 
-// poll waits until yes returns true or an error.
-func poll(ctx context.Context, what string, yes func() (bool, error)) error {
+// poll waits until yes returns true.
+func poll(ctx context.Context, what string, yes func() bool) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	return daemon.Until(ctx, what, yes)
+	return daemon.Until(ctx, what, func() (bool, error) { return yes(), nil })
 }
 
 // timeout is for a busy machine: an operation that normally takes seconds may take this long.

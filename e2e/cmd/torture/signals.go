@@ -14,83 +14,72 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/policyd/policyd/e2e/daemon"
+	"github.com/policyd/policyd/e2e/must"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dns/dnstest"
 	"github.com/policyd/policyd/socketmap"
 )
 
-func hangups(ctx context.Context, s *scene) (string, error) {
+func hangups(ctx context.Context, s *scene) string {
 	storm := s.count(3000, 500)
 	for range storm {
-		if err := errors.Join(s.hangUp(), daemon.Sleep(ctx, 2*time.Millisecond)); err != nil {
-			return "", err
-		}
+		must.Do(s.hangUp(), daemon.Sleep(ctx, 2*time.Millisecond))
 	}
 	reloads := strings.Count(s.p.Log.String(), "msg=reloaded")
+	found := fmt.Sprintf("%d signals were %d reloads", storm, reloads)
 	if reloads == 0 || reloads > storm {
-		return "", fmt.Errorf("%d signals were %d reloads", storm, reloads)
+		must.Do(errors.New(found))
 	}
-	return fmt.Sprintf("%d signals were %d reloads", storm, reloads), nil
+	return found
 }
 
 // terminations sends many SIGTERM while lookups are under way, as the resolver is slow.
-func terminations(ctx context.Context, s *scene) (string, error) {
+func terminations(ctx context.Context, s *scene) string {
 	const storm = 50
 	times := s.count(20, 5)
 	for range times {
 		s.world.dns.SetDelay(200 * time.Millisecond)
 		fresh := s.world.unknown(20)
 		s.load.change(func(q []question) []question { return append(q, fresh...) })
-		if err := daemon.Sleep(ctx, 300*time.Millisecond); err != nil {
-			return "", err
-		}
+		must.Do(daemon.Sleep(ctx, 300*time.Millisecond))
 		for range storm {
 			_ = s.p.Signal(syscall.SIGTERM) // it may have ended
 		}
 		if err := s.p.Stop(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-			return "", fmt.Errorf("after the storm: %w; the log ends:\n%s", err, s.p.Log.Tail(20, ""))
+			must.Do(fmt.Errorf("after the storm: %w; the log ends:\n%s", err, s.p.Log.Tail(20, "")))
 		}
 		s.world.dns.SetDelay(0)
-		if err := s.p.again(ctx); err != nil {
-			return "", err
-		}
+		s.p.again(ctx)
 	}
 	if strings.Contains(s.p.Log.String(), "some lookups took longer than drain_timeout") {
-		return "", errors.New("lookups were cut off")
+		must.Do(errors.New("lookups were cut off"))
 	}
-	return fmt.Sprintf("%d storms of %d signals, exit status 0", times, storm), nil
+	return fmt.Sprintf("%d storms of %d signals, exit status 0", times, storm)
 }
 
-func handover(ctx context.Context, s *scene) (string, error) {
+func handover(ctx context.Context, s *scene) string {
 	times, longest := s.count(50, 8), time.Duration(0)
 	for range times {
 		begun := time.Now()
-		if err := errors.Join(s.p.Stop(), s.p.again(ctx)); err != nil {
-			return "", err
-		}
+		must.Do(s.p.Stop())
+		s.p.again(ctx)
 		longest = max(longest, time.Since(begun))
-		if err := daemon.Sleep(ctx, 200*time.Millisecond); err != nil {
-			return "", err
-		}
+		must.Do(daemon.Sleep(ctx, 200*time.Millisecond))
 	}
-	return fmt.Sprintf("%d restarts, none running for %v at most", times, longest.Round(time.Millisecond)), nil
+	return fmt.Sprintf("%d restarts, none running for %v at most", times, longest.Round(time.Millisecond))
 }
 
 // noneKilled checks that the kernel ended no process of a group for lack of memory.
-func noneKilled(group string) error {
-	for _, file := range []string{"memory.events", "memory.oom_control"} { // of version 2, of version 1
-		text, err := os.ReadFile(filepath.Join(group, file))
-		if err != nil {
-			continue
-		}
-		for line := range strings.Lines(string(text)) {
-			if n, ok := strings.CutPrefix(line, "oom_kill "); ok && strings.TrimSpace(n) != "0" {
-				return fmt.Errorf("the kernel ended %s processes", strings.TrimSpace(n))
-			}
-		}
-		return nil
+func noneKilled(group string) {
+	text, err := os.ReadFile(filepath.Join(group, "memory.events")) // of version 2
+	if err != nil {
+		text = must.Get(os.ReadFile(filepath.Join(group, "memory.oom_control"))) // of version 1
 	}
-	return fmt.Errorf("%s does not show how many processes were ended", group)
+	for line := range strings.Lines(string(text)) {
+		if n, ok := strings.CutPrefix(line, "oom_kill "); ok && strings.TrimSpace(n) != "0" {
+			must.Do(fmt.Errorf("the kernel ended %s processes", strings.TrimSpace(n)))
+		}
+	}
 }
 
 // publishLong gives every name that was not published a long answer.
@@ -107,10 +96,10 @@ func (w *world) publishLong() {
 // third of them does not exist, a third promises nothing, and a third promises implicit TLS at addresses that never
 // answer.
 func senderFlood(delay time.Duration) step {
-	return func(ctx context.Context, s *scene) (string, error) { return s.flood(ctx, delay) }
+	return func(ctx context.Context, s *scene) string { return s.flood(ctx, delay) }
 }
 
-func (s *scene) flood(ctx context.Context, delay time.Duration) (string, error) {
+func (s *scene) flood(ctx context.Context, delay time.Duration) string {
 	const rate, connections, portWait = 100_000 / 60, 32, 200 * time.Millisecond
 	seconds := s.count(60, 10)
 	if delay > 0 {
@@ -118,11 +107,7 @@ func (s *scene) flood(ctx context.Context, delay time.Duration) (string, error) 
 	}
 	total := rate * seconds
 	keys := s.world.senders(total, delay)
-	queries := s.world.dns.Queries()
-	filesBefore, err := s.p.files()
-	if err != nil {
-		return "", err
-	}
+	queries, filesBefore := s.world.dns.Queries(), s.p.files()
 	due := make(chan string, total)
 	var group errgroup.Group
 	took := make([][]time.Duration, connections)
@@ -135,27 +120,21 @@ func (s *scene) flood(ctx context.Context, delay time.Duration) (string, error) 
 	files, memory := 0, 0.0
 	begun := time.Now()
 	for sent := 0; sent < total; {
-		if err := daemon.Sleep(ctx, 10*time.Millisecond); err != nil {
-			return "", err
-		}
+		must.Do(daemon.Sleep(ctx, 10*time.Millisecond))
 		for ; sent < min(total, int(time.Since(begun).Seconds()*rate)); sent++ {
 			due <- keys[sent]
 		}
-		n, err := s.p.files()
-		m, failed := s.p.Memory()
-		if err := errors.Join(err, failed); err != nil {
-			return "", err
-		}
-		files, memory = max(files, n), max(memory, m)
+		files, memory = max(files, s.p.files()), max(memory, must.Get(s.p.Memory()))
 	}
 	close(due)
-	err = group.Wait()
+	must.Do(group.Wait())
 	times := slices.Concat(took...)
 	slices.Sort(times)
 	each := float64(s.world.dns.Queries()-queries) / float64(total)
 	const mostFiles, mostMemory, mostQueries = 64*3 + connections + 100, 250, 4
-	switch p999 := quantile(times, 0.999); {
-	case err != nil:
+	var err error
+	p999 := quantile(times, 0.999)
+	switch {
 	case len(times) < total:
 		err = fmt.Errorf("%d of %d were answered", len(times), total)
 	case p999 >= portWait:
@@ -167,9 +146,10 @@ func (s *scene) flood(ctx context.Context, delay time.Duration) (string, error) 
 	case each > mostQueries:
 		err = fmt.Errorf("%.1f queries per domain", each)
 	}
+	must.Do(err)
+	s.p.filesBack(ctx, filesBefore)
 	return fmt.Sprintf("%d domains: p50 %s, p99.9 %s, %d descriptors, %.0f MiB, %.1f queries per domain", total,
-		millis(quantile(times, 0.5)), millis(quantile(times,
-			0.999)), files, memory, each), errors.Join(err, s.p.filesBack(ctx, filesBefore))
+		millis(quantile(times, 0.5)), millis(p999), files, memory, each)
 }
 
 // senders publishes the domains and returns an address in each.

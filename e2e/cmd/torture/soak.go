@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/policyd/policyd/e2e/daemon"
+	"github.com/policyd/policyd/e2e/must"
 )
 
 // shortSoak is the soak among the faults.
@@ -20,7 +21,7 @@ func soak(length time.Duration) fault {
 		name: "soak: mixed load for " + length.String(), busy: true, ttl: shortTTL,
 		holds: "no growth of memory, goroutines or descriptors",
 		setup: setup{cache: "max_entries = 2000"}, // a small cache is soon full: from then on nothing may grow
-		steps: []step{func(ctx context.Context, s *scene) (string, error) { return s.soak(ctx, length) }},
+		steps: []step{func(ctx context.Context, s *scene) string { return s.soak(ctx, length) }},
 	}
 }
 
@@ -34,7 +35,7 @@ type usage struct {
 
 // soak mixes lookups of all maps, new, failing and vanishing domains, reloads, flushes, probes and MTA-STS, and measures
 // between the mixtures what policyd uses while nothing is asked.
-func (s *scene) soak(ctx context.Context, length time.Duration) (string, error) {
+func (s *scene) soak(ctx context.Context, length time.Duration) string {
 	looks, domains := 10, 6000
 	if length < time.Minute {
 		looks, domains = 2, 200
@@ -43,31 +44,23 @@ func (s *scene) soak(ctx context.Context, length time.Duration) (string, error) 
 	// asked for twice, and later there are no others.
 	pool := s.world.unknown(domains)
 	l := s.p.load(ctx, loading{connections: 16, questions: pool})
-	err := poll(ctx, "all domains were asked for", func() (bool, error) {
+	must.Do(poll(ctx, "all domains were asked for", func() bool {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		return l.asked > 3*len(pool), nil
-	})
-	if _, failed := l.end(); errors.Join(err, failed) != nil {
-		return "", errors.Join(err, failed)
-	}
+		return l.asked > 3*len(pool)
+	}))
+	must.Get(l.end())
 	var used []usage
 	asked := 0
 	for range looks + 1 { // the first mixture warms up
-		n, err := s.mixture(ctx, pool, length/time.Duration(looks+1))
-		if err != nil {
-			return "", err
-		}
-		now, err := s.p.rest(ctx)
-		if err != nil {
-			return "", err
-		}
-		used, asked = append(used, now), asked+n
+		asked += s.mixture(ctx, pool, length/time.Duration(looks+1))
+		used = append(used, s.p.rest(ctx))
 	}
 	used = used[1:]
+	must.Do(growth(used))
 	first, last := used[0], used[len(used)-1]
 	return fmt.Sprintf("%d lookups; memory %.0f → %.0f MiB, of which live %.0f → %.0f MiB, goroutines %.0f → %.0f, descriptors %.0f → %.0f", asked,
-		first.memory, last.memory, first.live, last.live, first.goroutines, last.goroutines, first.files, last.files), growth(used)
+		first.memory, last.memory, first.live, last.live, first.goroutines, last.goroutines, first.files, last.files)
 }
 
 // growth is an error if the later half of the looks used more than the earlier half, beyond chance.
@@ -97,7 +90,7 @@ func growth(used []usage) error {
 }
 
 // mixture is the load for so long. It returns how many lookups there were.
-func (s *scene) mixture(ctx context.Context, pool []question, length time.Duration) (int, error) {
+func (s *scene) mixture(ctx context.Context, pool []question, length time.Duration) int {
 	const questions = 500
 	some := func(n int) (chosen []question) {
 		for range n {
@@ -108,61 +101,46 @@ func (s *scene) mixture(ctx context.Context, pool []question, length time.Durati
 	l := s.p.load(ctx, loading{connections: 16, pause: 2 * time.Millisecond,
 		questions: append(some(150), s.world.all...)})
 	end := time.Now().Add(length)
-	var errs []error
 	for i := 0; time.Now().Before(end) && ctx.Err() == nil; i++ {
 		switch i % 10 {
 		case 0:
-			errs = append(errs, s.hangUp())
+			must.Do(s.hangUp())
 		case 3:
-			errs = append(errs, s.flush(ctx, "--all"))
+			s.flush(ctx, "--all")
 		case 5:
-			errs = append(errs, s.flush(ctx, fmt.Sprintf("k%d.example", rand.IntN(int(kinds)))))
+			s.flush(ctx, fmt.Sprintf("k%d.example", rand.IntN(int(kinds))))
 		case 6, 7:
 			s.world.dns.SetDead(i%10 == 6)
 		}
 		more := append(some(30), s.world.enforced(fmt.Sprintf("soak%d.example", i%200))...)
 		l.change(func(q []question) []question { return append(q[max(0, len(q)+len(more)-questions):], more...) })
-		errs = append(errs, daemon.Sleep(ctx, 200*time.Millisecond))
+		must.Do(daemon.Sleep(ctx, 200*time.Millisecond))
 	}
 	s.world.dns.SetDead(false)
-	_, held := l.end()
-	_, back := s.p.best(ctx, s.world.all)
-	return l.asked, errors.Join(append(errs, held, back)...)
+	must.Get(l.end())
+	s.p.best(ctx, s.world.all)
+	return l.asked
 }
 
-func (s *scene) flush(ctx context.Context, what string) error {
+func (s *scene) flush(ctx context.Context, what string) {
 	out, status, err := s.p.Run(ctx, "cache", "flush", what)
-	if err == nil && status != 0 {
-		err = fmt.Errorf("cache flush: exit status %d: %s", status, out)
+	if must.Do(err); status != 0 {
+		must.Do(fmt.Errorf("cache flush: exit status %d: %s", status, out))
 	}
-	return err
 }
 
 // rest waits until background work has ended and measures.
-func (p *policyd) rest(ctx context.Context) (u usage, err error) {
+func (p *policyd) rest(ctx context.Context) (u usage) {
 	// A lookup lasts as long as a resolver may take: all lookups have ended when none has ended for that long.
 	const calm, pause = 9 * time.Second, 300 * time.Millisecond
 	for least := time.Now(); time.Since(least) < calm; {
-		n, err := p.metric(ctx, "go_goroutines")
-		if err != nil {
-			return u, err
-		}
-		if u.goroutines == 0 || n < u.goroutines {
+		if n := p.metric(ctx, "go_goroutines"); u.goroutines == 0 || n < u.goroutines {
 			u.goroutines, least = n, time.Now()
 		}
-		if err := daemon.Sleep(ctx, pause); err != nil {
-			return u, err
-		}
+		must.Do(daemon.Sleep(ctx, pause))
 	}
-	if u.memory, err = p.Memory(); err != nil {
-		return u, err
-	}
-	next, err := p.metric(ctx, "go_memstats_next_gc_bytes")
-	if err != nil {
-		return u, err
-	}
-	u.live = next / 2 / (1 << 20) // with the usual GOGC the next collection comes at twice what the last one left
-	files, err := p.files()
-	u.files = float64(files)
-	return u, err
+	u.memory, u.files = must.Get(p.Memory()), float64(p.files())
+	// With the usual GOGC the next collection comes at twice what the last one left.
+	u.live = p.metric(ctx, "go_memstats_next_gc_bytes") / 2 / (1 << 20)
+	return u
 }

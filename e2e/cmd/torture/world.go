@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/policyd/policyd/e2e/lab"
+	"github.com/policyd/policyd/e2e/must"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dns/dnstest"
 	"github.com/policyd/policyd/internal/smtptls/smtptest"
@@ -126,46 +127,32 @@ type world struct {
 const smtpsPort = 2626
 
 // newWorld makes a world whose records live for ttl seconds.
-func (s *scene) newWorld(ttl int) error {
+func (s *scene) newWorld(ttl int) {
 	w := &world{ttl: ttl, caFile: filepath.Join(s.dir, "ca.pem")}
 	s.world = w
 	ca := smtptest.NewCA(lab.Must{})
-	err := os.WriteFile(w.caFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Cert.Raw}), 0o600)
-	if err == nil {
-		w.dns, err = s.resolver(s.loopback().String())
-	}
-	if err != nil {
-		return err
-	}
+	must.Do(os.WriteFile(w.caFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Cert.Raw}), 0o600))
+	w.dns = s.resolver(s.loopback().String())
 	// The address of the receiver belongs to no interface, so that policyd does not take it for this host.
 	const host = "smtps-mx.wrapped.example"
 	w.receiver = lab.NewReceiver(host, []netip.Addr{s.loopback()})
-	certificate := lab.Issue(ca, host, lab.Good)
-	err = w.receiver.Serve(smtpsPort, lab.Service{Behaviour: lab.Implicit, Certificate: certificate})
-	if err != nil {
-		return err
-	}
+	must.Do(w.receiver.Serve(smtpsPort, lab.Service{Behaviour: lab.Implicit, Certificate: lab.Issue(ca, host, lab.Good)}))
 	s.atEnd(func() error { w.receiver.Close(); return nil })
 	if s.config.root {
 		w.webAddr = s.loopback()
 		w.policies = lab.NewPolicyHost(netip.AddrPortFrom(w.webAddr, 443), ca,
 			func(domain string) string { return lab.STS("enforce", "mx."+domain) })
 		s.atEnd(func() error { w.policies.Close(); return nil })
-		if err := w.policies.Open(); err != nil {
-			return err
-		}
+		must.Do(w.policies.Open())
 	}
 	w.publishAll()
-	return nil
 }
 
 // resolver starts a resolver, which may be closed before the end.
-func (s *scene) resolver(address string) (*dnstest.Server, error) {
-	server, err := dnstest.Start(address)
-	if err == nil {
-		s.atEnd(func() error { _ = server.Close(); return nil })
-	}
-	return server, err
+func (s *scene) resolver(address string) *dnstest.Server {
+	server := must.Get(dnstest.Start(address))
+	s.atEnd(func() error { _ = server.Close(); return nil })
+	return server
 }
 
 // publishAll publishes all domains.
