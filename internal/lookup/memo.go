@@ -38,21 +38,24 @@ func newMemo() memo {
 	return memo{slots: new([memoSlots]atomic.Pointer[remembered]), seed: maphash.MakeSeed()}
 }
 
-func (m *memo) slot(c call) *atomic.Pointer[remembered] {
-	return &m.slots[(maphash.String(m.seed, c.m)+maphash.String(m.seed, c.key))%memoSlots]
+// pair returns the two slots that the answer to c can be in.
+func (m *memo) pair(c call) [2]*atomic.Pointer[remembered] {
+	i := (maphash.String(m.seed, c.m) + maphash.String(m.seed, c.key)) % memoSlots
+	return [2]*atomic.Pointer[remembered]{&m.slots[i], &m.slots[i^1]}
 }
 
 // recall returns the answer to c if it is still the same, and nil otherwise.
 func (m *memo) recall(c call, version uint64) *answered {
-	r := m.slot(c).Load()
-	if r == nil || r.m != c.m || r.key != c.key || !c.now.Before(r.until) || r.version != version {
-		return nil
+	for _, slot := range m.pair(c) {
+		if r := slot.Load(); r != nil && r.m == c.m && r.key == c.key && r.lives(c.now, version) {
+			return &r.answer
+		}
 	}
-	return &r.answer
+	return nil
 }
 
 // keep remembers the answer to c, which was decided from the sources at a version, and whose first fact expires then; zero:
-// none does.
+// none does. It takes the place of an answer that is over, if there is one.
 func (m *memo) keep(c call, a answered, version uint64, expires time.Time) {
 	if version == 0 || len(a.reply.Text) > memoBytes {
 		return
@@ -62,7 +65,17 @@ func (m *memo) keep(c call, a answered, version uint64, expires time.Time) {
 		until = expires
 	}
 	a.decision.TLS = policy.TLSPolicy{Level: a.decision.TLS.Level} // not the MTA-STS policy, which can be large
-	m.slot(c).Store(&remembered{m: c.m, key: c.key, version: version, until: until, answer: a})
+	slots := m.pair(c)
+	at := slots[0]
+	if r := at.Load(); r != nil && r.lives(c.now, version) {
+		at = slots[1]
+	}
+	at.Store(&remembered{m: c.m, key: c.key, version: version, until: until, answer: a})
+}
+
+// lives reports whether the answer counts now, with the sources at a version.
+func (r *remembered) lives(now time.Time, version uint64) bool {
+	return now.Before(r.until) && r.version == version
 }
 
 // version returns the version of the sources, 0 if they have none.

@@ -1,7 +1,9 @@
 package lookup
 
 import (
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,9 +26,11 @@ func TestASlotGivesBackItsOwnAnswerOnly(t *testing.T) {
 	later.now = later.now.Add(memoFor)
 	require.Nil(t, m.recall(later, version))
 
-	kept := m.slot(c).Load()
+	kept := m.pair(c)[0].Load()
 	for _, other := range []call{{m: tlsPolicyTLSRPT, key: "example.com"}, {m: tlsPolicy, key: "example.org"}, {m: transport, key: "example.org"}} {
-		m.slot(other).Store(kept)
+		for _, slot := range m.pair(other) {
+			slot.Store(kept)
+		}
 		require.Nil(t, m.recall(other, version), "%s %s", other.m, other.key)
 	}
 
@@ -39,4 +43,27 @@ func TestASlotGivesBackItsOwnAnswerOnly(t *testing.T) {
 	require.NotNil(t, m.recall(long, version))
 	long.now = long.now.Add(1)
 	require.Nil(t, m.recall(long, version), "its first fact has expired")
+}
+
+// TestTwoAnswersShareASlot: two next hops in use with the same slot would otherwise displace each other each time.
+func TestTwoAnswersShareASlot(t *testing.T) {
+	t.Parallel()
+	m := newMemo()
+	const version = 7
+	calls := map[*atomic.Pointer[remembered]][]call{}
+	for i := 0; ; i++ {
+		c := call{m: tlsPolicy, key: strconv.Itoa(i)}
+		slot := m.pair(c)[0]
+		if calls[slot] = append(calls[slot], c); len(calls[slot]) < 2 {
+			continue
+		}
+		for _, c := range calls[slot] {
+			m.keep(c, answered{reply: socketmap.OK(c.key)}, version, time.Time{})
+		}
+		for _, c := range calls[slot] {
+			require.NotNil(t, m.recall(c, version))
+			require.Equal(t, c.key, m.recall(c, version).reply.Text)
+		}
+		return
+	}
 }

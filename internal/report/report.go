@@ -95,6 +95,8 @@ type record struct {
 	Reason string `json:"reason,omitempty"`
 	// Periods count all lookups, the oldest first.
 	Periods []period `json:"periods"`
+
+	marked bool // the next write to the disk includes it
 }
 
 // period counts the lookups from Start, in seconds since 1970, until the next period.

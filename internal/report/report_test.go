@@ -146,3 +146,27 @@ func TestRestart(t *testing.T) {
 	s.Record(report.Lookup{Nexthop: "a.example", Outcome: report.DANE})
 	require.ErrorIs(t, s.Run(ctx), context.Canceled)
 }
+
+// A lookup after a write to the disk is on the disk after the next write.
+func TestLookupsAfterAWrite(t *testing.T) {
+	dir := t.TempDir()
+	options := report.Options{StateDir: dir, Log: slog.New(slog.DiscardHandler)}
+	synctest.Test(t, func(t *testing.T) {
+		s := report.New(options)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- s.Run(ctx) }()
+		for range 3 {
+			s.Record(report.Lookup{Nexthop: "a.example", Outcome: report.Wait, Reason: "SERVFAIL"})
+			time.Sleep(time.Minute)
+		}
+		s.Record(report.Lookup{Nexthop: "a.example", Outcome: report.Wait, Reason: "SERVFAIL"})
+		cancel()
+		require.ErrorIs(t, <-ended, context.Canceled)
+	})
+	s := report.New(options)
+	require.EqualValues(t, 4, s.Sum(time.Now().Add(-50 * 365 * 24 * time.Hour)).Waiting[0].Waits)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, s.Run(ctx), context.Canceled)
+}

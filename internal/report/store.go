@@ -78,7 +78,10 @@ func (s *Store) Record(l Lookup) {
 	if l.Outcome == Wait {
 		r.LastWait, r.Reason = now, l.Reason
 	}
-	s.disk.Mark(l.Nexthop)
+	if !r.marked {
+		r.marked = true
+		s.disk.Mark(l.Nexthop)
+	}
 }
 
 // drop forgets one record to make room; s.mu is held.
@@ -161,6 +164,7 @@ func (s *Store) encoded(nexthop string) []byte {
 	if !ok {
 		return nil
 	}
+	r.marked = false
 	b, _ := json.Marshal(r) // strings and numbers do not fail
 	return b
 }
