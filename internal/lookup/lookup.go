@@ -70,8 +70,9 @@ type Sources struct {
 	// WantProbe makes a host due for a probe, and must not block. It is called after TLS-policy lookups only: those are
 	// for mail that leaves, while untrusted senders choose the domains of the transport map. nil: nothing is probed.
 	WantProbe func(host string)
-	// Record is called after every TLS-policy lookup that was decided, and must not block. nil: nothing is recorded.
-	Record func(report.Lookup)
+	// Record is called for every TLS-policy lookup that was decided, and the function that it returns each time that the
+	// answer is given again. Neither may block. nil: nothing is recorded.
+	Record func(report.Lookup) (again func())
 	// Observe is called once for every kind of answer, if it is not nil. The function that it returns is called with
 	// the duration of each answer of that kind, and must not block.
 	Observe func(Kind) func(took time.Duration)
@@ -179,6 +180,9 @@ type call struct {
 	key string
 	set *inForce
 	now time.Time // when the request came
+	// warm is set for a lookup of Warm, which is not recorded. Its answer is not given again, since that would not be
+	// recorded either.
+	warm bool
 }
 
 // answered is the answer to a call. next is the next hop that decision is about, zero if there was no decision.
@@ -189,8 +193,7 @@ type answered struct {
 	decision policy.Decision
 	cached   bool
 	counter  *counter
-	// record is for Sources.Record; the zero value is not recorded.
-	record report.Lookup
+	again    func() // of Sources.Record; nil: nothing is recorded
 	// probe are the hosts that a route could lead to once their port of implicit TLS is open.
 	probe []string
 }
@@ -210,6 +213,9 @@ func (s *Service) guarded(answer func(call) answered, c call) (a *answered) {
 	}()
 	if a = c.set.memo.recall(c, s.version()); a != nil {
 		s.noteAgain(c.m, a, c.set)
+		if a.again != nil {
+			a.again()
+		}
 	} else {
 		fresh := answer(c)
 		a = &fresh
@@ -218,7 +224,6 @@ func (s *Service) guarded(answer func(call) answered, c call) (a *answered) {
 		a.counter = s.counterOf(c.m, a)
 	}
 	s.wantProbes(c, a)
-	s.record(a)
 	return a
 }
 
@@ -242,8 +247,8 @@ func (s *Service) tlsPolicy(c call) answered {
 		s.sources.Promises.Observe(next.Name, seen)
 	}
 	a := s.answer(c, next, d, cached)
-	if s.sources.Record != nil {
-		a.record = recorded(next, &d)
+	if s.sources.Record != nil && !c.warm {
+		a.again = s.sources.Record(recorded(next, &d))
 	}
 	if s.sources.WantProbe != nil {
 		a.probe = policy.ProbeTargets(facts, o)
@@ -254,7 +259,7 @@ func (s *Service) tlsPolicy(c call) answered {
 				"nexthop", next.String(), "reason", d.Why[0], "times", times)
 		}
 	}
-	if cached && lasting(facts, d) {
+	if cached && !c.warm && lasting(facts, d) {
 		c.set.memo.keep(c, a, before, facts.Expires)
 	}
 	return a
@@ -333,7 +338,7 @@ func (s *Service) gatherRoute(ctx context.Context, next policy.Nexthop) (d polic
 // Warm evaluates a domain as for mail to it, and returns the status word of the answer with mode "enforce" and the source of
 // the decision. It fills the caches and the memory of promises, and is not counted as a lookup.
 func (s *Service) Warm(ctx context.Context, domain string) (status, source string) {
-	a := s.tlsPolicy(call{ctx: ctx, m: tlsPolicy, key: domain, set: s.force.Load(), now: time.Now()})
+	a := s.tlsPolicy(call{ctx: ctx, m: tlsPolicy, key: domain, set: s.force.Load(), now: time.Now(), warm: true})
 	if a.next.Name == "" {
 		return a.reply.Status.String(), policy.SourceNone.String()
 	}

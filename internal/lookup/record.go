@@ -8,13 +8,6 @@ import (
 	"github.com/policyd/policyd/prefix"
 )
 
-// record reports a TLS-policy lookup to Sources.Record.
-func (s *Service) record(a *answered) {
-	if a.record.Outcome != "" {
-		s.sources.Record(a.record)
-	}
-}
-
 // recorded returns a decision of the TLS policy for the report. It is the same in every mode. A next hop is the same one
 // on port 25 and on the port of implicit TLS: mail uses the latter as soon as a probe found it open.
 func recorded(next policy.Nexthop, d *policy.Decision) report.Lookup {

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -96,7 +97,7 @@ type record struct {
 	// Periods count all lookups, the oldest first.
 	Periods []period `json:"periods"`
 
-	marked bool // the next write to the disk includes it
+	again atomic.Uint32 // lookups that are not in Periods yet
 }
 
 // period counts the lookups from Start, in seconds since 1970, until the next period.
@@ -112,17 +113,24 @@ const (
 	minPeriod = 60
 )
 
-// count adds a lookup. The earlier a period is, the longer it may become.
-func (r *record) count(now int64, waits bool) {
+// settle counts the lookups that were answered again, and reports whether there were any.
+func (r *record) settle(now int64) bool {
+	n := r.again.Swap(0)
+	if n > 0 {
+		r.Seen = now
+		r.count(now, n, 0)
+	}
+	return n > 0
+}
+
+// count adds lookups. The earlier a period is, the longer it may become.
+func (r *record) count(now int64, lookups, waits uint32) {
 	at := uint32(now)
 	if n := len(r.Periods); n == 0 || at >= r.Periods[n-1].Start+minPeriod {
 		r.Periods = append(r.Periods, period{Start: at})
 	}
 	last := &r.Periods[len(r.Periods)-1]
-	last.Lookups++
-	if waits {
-		last.Waits++
-	}
+	last.Lookups, last.Waits = last.Lookups+lookups, last.Waits+waits
 	if len(r.Periods) > maxPeriods {
 		r.join(at)
 	}

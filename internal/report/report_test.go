@@ -147,8 +147,8 @@ func TestRestart(t *testing.T) {
 	require.ErrorIs(t, s.Run(ctx), context.Canceled)
 }
 
-// A lookup after a write to the disk is on the disk after the next write.
-func TestLookupsAfterAWrite(t *testing.T) {
+// An answer that is given again counts without a lock: after the next write, in a report, and after a restart.
+func TestAnswersThatAreGivenAgain(t *testing.T) {
 	dir := t.TempDir()
 	options := report.Options{StateDir: dir, Log: slog.New(slog.DiscardHandler)}
 	synctest.Test(t, func(t *testing.T) {
@@ -156,16 +156,25 @@ func TestLookupsAfterAWrite(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- s.Run(ctx) }()
-		for range 3 {
-			s.Record(report.Lookup{Nexthop: "a.example", Outcome: report.Wait, Reason: "SERVFAIL"})
-			time.Sleep(time.Minute)
-		}
-		s.Record(report.Lookup{Nexthop: "a.example", Outcome: report.Wait, Reason: "SERVFAIL"})
+		s.Record(report.Lookup{Nexthop: "a.example", Outcome: report.Wait, Reason: "SERVFAIL"})()
+		again := s.Record(report.Lookup{Nexthop: "a.example", Outcome: report.DANE})
+		again()
+		again()
+		lookups := func() uint64 { return s.Sum(time.Time{}).Waiting[0].Lookups }
+		require.EqualValues(t, 5, lookups())
+		time.Sleep(time.Minute)
+		again()
+		time.Sleep(time.Minute)
+		require.EqualValues(t, 6, lookups())
+		again()
 		cancel()
 		require.ErrorIs(t, <-ended, context.Canceled)
 	})
 	s := report.New(options)
-	require.EqualValues(t, 4, s.Sum(time.Now().Add(-50 * 365 * 24 * time.Hour)).Waiting[0].Waits)
+	w := s.Sum(time.Unix(0, 0)).Waiting[0]
+	require.EqualValues(t, 7, w.Lookups)
+	require.EqualValues(t, 2, w.Waits, "two waited")
+	require.False(t, w.Still)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.ErrorIs(t, s.Run(ctx), context.Canceled)

@@ -59,9 +59,10 @@ func New(o Options) *Store {
 	return s
 }
 
-// Record remembers a lookup. It never waits for the disk.
-func (s *Store) Record(l Lookup) {
-	now := time.Now().Unix()
+// Record remembers a lookup. It never waits for the disk. Call again for each further lookup that got the same answer, as
+// long as it is known to be right: it takes no lock.
+func (s *Store) Record(l Lookup) (again func()) {
+	now, waits := time.Now().Unix(), uint32(0)
 	l.Reason = l.Reason[:min(len(l.Reason), maxReason)]
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -73,15 +74,17 @@ func (s *Store) Record(l Lookup) {
 		r = &record{First: now}
 		s.records[l.Nexthop] = r
 	}
+	r.settle(now)
 	r.Last, r.Seen = l, now
-	r.count(now, l.Outcome == Wait)
 	if l.Outcome == Wait {
-		r.LastWait, r.Reason = now, l.Reason
+		r.LastWait, r.Reason, waits = now, l.Reason, 1
 	}
-	if !r.marked {
-		r.marked = true
-		s.disk.Mark(l.Nexthop)
+	r.count(now, 1, waits)
+	s.disk.Mark(l.Nexthop)
+	if l.Outcome == Wait {
+		return func() { s.Record(l) }
 	}
+	return func() { r.again.Add(1) }
 }
 
 // drop forgets one record to make room; s.mu is held.
@@ -114,6 +117,7 @@ func (s *Store) Sum(since time.Time) Report {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for nexthop, rec := range s.records {
+		s.settle(nexthop, rec, now)
 		if first := time.Unix(rec.First, 0); r.Recorded.IsZero() || first.Before(r.Recorded) {
 			r.Recorded = first
 		}
@@ -131,22 +135,31 @@ func (s *Store) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
+			s.settleAll()
 			return errors.Join(ctx.Err(), s.disk.Close())
 		case <-tick.C:
-			s.expire(time.Now().Add(-keep))
+			s.settleAll()
 			s.disk.Sync()
 		}
 	}
 }
 
-// expire forgets next hops that were not looked up since then.
-func (s *Store) expire(since time.Time) {
+// settleAll counts what was answered again, and forgets next hops that were not looked up for long.
+func (s *Store) settleAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	now := time.Now()
 	for nexthop, r := range s.records {
-		if r.Seen < since.Unix() {
+		if s.settle(nexthop, r, now); r.Seen < now.Add(-keep).Unix() {
 			s.remove(nexthop)
 		}
+	}
+}
+
+// settle counts what was answered again for a next hop; s.mu is held.
+func (s *Store) settle(nexthop string, r *record, now time.Time) {
+	if r.settle(now.Unix()) {
+		s.disk.Mark(nexthop)
 	}
 }
 
@@ -164,7 +177,6 @@ func (s *Store) encoded(nexthop string) []byte {
 	if !ok {
 		return nil
 	}
-	r.marked = false
 	b, _ := json.Marshal(r) // strings and numbers do not fail
 	return b
 }
