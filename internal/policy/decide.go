@@ -20,13 +20,9 @@ import (
 // may add the reason to Why.
 func Decide(f Facts, o Options) (Decision, Need) {
 	var d Decision
-	for _, rule := range []func(*Facts, *Options, *Decision) bool{
-		switchedOff, override, unknownMX, byDANE, byPrefix, bySTS, byMemory, noPolicy,
-	} {
-		if rule(&f, &o, &d) {
-			break
-		}
-	}
+	// Called by name, not through a list, they leave f, o and d on the stack.
+	_ = switchedOff(&f, &o, &d) || override(&f, &o, &d) || unknownMX(&f, &o, &d) || byDANE(&f, &o, &d) ||
+		byPrefix(&f, &o, &d) || bySTS(&f, &o, &d) || byMemory(&f, &o, &d) || noPolicy(&f, &o, &d)
 	reach(&f, &d)
 	return d.split()
 }
