@@ -120,12 +120,11 @@ func (s *Stub) query(ctx context.Context, now *state, server Server, timeout tim
 
 // send sends a query once.
 func (s *Stub) send(ctx context.Context, now *state, server Server, timeout time.Duration, q miekg.Question) (*miekg.Msg, error) {
-	limited, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	if s.wire != nil {
-		return s.wire.exchange(limited, server, q)
+	wire := s.wire
+	if wire == nil {
+		wire = now.transport
 	}
-	return now.transport.exchange(limited, server, q)
+	return wire.exchange(ctx, server, q, time.Now().Add(timeout))
 }
 
 // rcodeLabel is QueryEvent.Rcode: one of a closed list, whatever a server sends.

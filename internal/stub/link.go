@@ -50,6 +50,7 @@ type link struct {
 	ready chan struct{} // closed when conn or failed is set
 
 	writing sync.Mutex // guards writes to conn
+	writeBy time.Time  // the write deadline
 
 	mu       sync.Mutex
 	conn     net.Conn
@@ -61,12 +62,16 @@ type link struct {
 	answers  atomic.Int64
 	received time.Time // when a message last arrived
 	progress time.Time // when a message last arrived, or the only waiting query was sent
+	timer    *time.Timer
+	alarm    time.Time // when the timer runs late; zero: it is not set
 }
 
 // pending is a query that waits for its answer. The mutex of the link guards it until done is closed.
 type pending struct {
 	question miekg.Question
 	id       uint16
+	sent     time.Time
+	until    time.Time     // when it ends without an answer
 	done     chan struct{} // closed when answer or err is final
 	answer   *miekg.Msg
 	err      error
@@ -88,34 +93,55 @@ func (c *link) finish(p *pending, answer *miekg.Msg, err error) {
 	delete(c.waiting, p.id)
 }
 
-// run makes the connection and reads from it until it is closed.
-func (c *link) run(config *tls.Config) {
+// start makes the connection and reads from it until it is closed. A UDP socket is open when start returns.
+func (c *link) start(config *tls.Config) {
+	if c.udp {
+		if c.open(config) {
+			go c.run()
+		}
+		return
+	}
+	go func() {
+		if c.open(config) {
+			c.run()
+		}
+	}()
+}
+
+func (c *link) open(config *tls.Config) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
+	defer cancel()
 	conn, err := c.dial(ctx, config)
-	cancel()
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.failed != nil && err == nil { // closed before it was open
 		_ = conn.Close()
 		err = c.failed
 	}
 	c.conn, c.failed, c.received = conn, err, time.Now()
-	c.mu.Unlock()
 	close(c.ready)
-	if err != nil {
-		return
-	}
+	return err == nil
+}
+
+// run reads from the connection until it is closed. The read deadline may be early by an eighth: a new one for each message
+// would cost more than the reading.
+func (c *link) run() {
 	read := readMessage
 	if c.udp {
 		read = datagrams()
 	}
-	for {
-		_ = conn.SetReadDeadline(time.Now().Add(idleLink))
-		octets, err := read(conn)
+	for readBy := (time.Time{}); ; {
+		if by := c.received.Add(idleLink); by.Sub(readBy) > idleLink/8 {
+			readBy = by
+			_ = c.conn.SetReadDeadline(by)
+		}
+		octets, err := read(c.conn)
 		switch {
 		case err == nil:
 			c.deliver(octets)
 		case errors.Is(err, errIdle):
 			c.retire()
+			_ = c.conn.SetReadDeadline(time.Time{})
 		default:
 			c.lose(err)
 			return
@@ -210,50 +236,92 @@ func (c *link) unusable(p *pending, m *miekg.Msg, err error) {
 		c.finish(p, m, err)
 	case !p.spare && !p.final:
 		p.answer, p.err, p.spare = m, err, true
-		time.AfterFunc(oneMore, func() {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			c.finish(p, nil, nil)
-		})
+		if last := time.Now().Add(oneMore); last.Before(p.until) {
+			p.until = last
+			c.wake(last)
+		}
 	}
 }
 
 // ask sends a query and waits for its answer. The error wraps errLost if the connection was closed before the answer came.
-func (c *link) ask(ctx context.Context, q miekg.Question) (*miekg.Msg, error) {
+func (c *link) ask(ctx context.Context, q miekg.Question, until time.Time) (*miekg.Msg, error) {
 	defer c.release()
 	octets, err := pack(q)
 	if err != nil {
 		return nil, err
 	}
-	select {
-	case <-c.ready:
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if err := c.opened(ctx, until); err != nil {
+		return nil, err
 	}
-	p, sent := &pending{question: q, done: make(chan struct{})}, time.Now()
+	p := &pending{question: q, sent: time.Now(), until: until, done: make(chan struct{})}
 	if err := c.register(p); err != nil {
 		return nil, err
 	}
-	c.write(ctx, octets, p.id)
+	c.write(octets, p.id, p.sent, until)
 	select {
 	case <-p.done:
 	case <-ctx.Done():
-		c.expire(p, sent, ctx.Err())
+		c.mu.Lock()
+		c.expire(p, ctx.Err())
+		c.mu.Unlock()
 	}
 	return p.answer, p.err
 }
 
+// opened waits until the connection is open.
+func (c *link) opened(ctx context.Context, until time.Time) error {
+	select {
+	case <-c.ready:
+		return nil
+	default:
+	}
+	ctx, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	select {
+	case <-c.ready:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // expire ends a query that has no answer. If nothing has arrived since it was sent, a TCP connection may be dead, and later
-// queries use a new one.
-func (c *link) expire(p *pending, sent time.Time, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// queries use a new one. c.mu is held.
+func (c *link) expire(p *pending, err error) {
 	if p.strays {
 		err = fmt.Errorf("%w: %w", errStrays, err)
 	}
 	c.finish(p, nil, err)
-	if !c.udp && c.received.Before(sent) {
+	if !c.udp && c.received.Before(p.sent) {
 		c.end(errLost)
+	}
+}
+
+// wake makes late run then. All queries of a connection share one timer. c.mu is held.
+func (c *link) wake(then time.Time) {
+	switch {
+	case !c.alarm.IsZero() && !then.Before(c.alarm):
+		return
+	case c.timer == nil:
+		c.timer = time.AfterFunc(time.Until(then), c.late)
+	default:
+		c.timer.Reset(time.Until(then))
+	}
+	c.alarm = then
+}
+
+// late ends the queries whose time is over.
+func (c *link) late() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.alarm = time.Time{}
+	now := time.Now()
+	for _, p := range c.waiting {
+		if p.until.After(now) {
+			c.wake(p.until)
+		} else {
+			c.expire(p, context.DeadlineExceeded)
+		}
 	}
 }
 
@@ -268,30 +336,31 @@ func (c *link) register(p *pending) error {
 	case len(c.waiting) >= most:
 		return errors.New("too many queries on one connection")
 	case len(c.waiting) == 0:
-		c.progress = time.Now()
+		c.progress = p.sent
 	}
 	for c.waiting[p.id] != nil || p.id == 0 {
 		p.id = miekg.Id()
 	}
 	c.waiting[p.id] = p
+	c.wake(p.until)
 	return nil
 }
 
 // write sends a query. After an error the connection is closed, and the queries that wait on it end: a part of the query
-// may have been sent, so nothing else can follow. A datagram that could not be sent in time concerns no other query.
-func (c *link) write(ctx context.Context, octets []byte, id uint16) {
+// may have been sent, so nothing else can follow. A datagram that could not be sent in time concerns no other query. It
+// leaves a write deadline that gives the query at least half of its time.
+func (c *link) write(octets []byte, id uint16, sent, until time.Time) {
 	binary.BigEndian.PutUint16(octets, id)
 	if !c.udp {
 		octets = append(binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(octets)), uint16(len(octets))), octets...)
 	}
 	c.writing.Lock()
 	defer c.writing.Unlock()
-	deadline, _ := ctx.Deadline()
-	err := c.conn.SetWriteDeadline(deadline)
-	if err == nil {
-		_, err = c.conn.Write(octets)
+	if c.writeBy.After(until) || c.writeBy.Sub(sent) < until.Sub(sent)/2 {
+		c.writeBy = until
+		_ = c.conn.SetWriteDeadline(until) // an error is that of Write
 	}
-	if err != nil && (!c.udp || !timedOut(err)) {
+	if _, err := c.conn.Write(octets); err != nil && (!c.udp || !timedOut(err)) {
 		c.lose(err)
 	}
 }
@@ -314,6 +383,9 @@ func (c *link) end(err error) {
 		return
 	}
 	c.failed = err
+	if c.timer != nil {
+		c.timer.Stop()
+	}
 	if c.conn != nil {
 		_ = c.conn.Close()
 	}

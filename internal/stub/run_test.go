@@ -29,14 +29,15 @@ type fakeWire struct {
 	slow  func(q miekg.Question) time.Duration
 }
 
-func (w *fakeWire) exchange(ctx context.Context, s Server, q miekg.Question) (*miekg.Msg, error) {
+func (w *fakeWire) exchange(ctx context.Context, s Server, q miekg.Question, until time.Time) (*miekg.Msg, error) {
+	ctx, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
 	w.mu.Lock()
 	switch {
 	case q.Qtype == miekg.TypeNS && q.Name == ".":
 		w.times = append(w.times, time.Since(w.began))
 	case q.Qclass == miekg.ClassINET && q.Qtype != miekg.TypeNS && q.Name != "." && q.Name != "com.":
-		deadline, _ := ctx.Deadline()
-		w.log = append(w.log, fmt.Sprint(time.Since(w.began), " ", s.Addr.Addr(), " ", time.Until(deadline)))
+		w.log = append(w.log, fmt.Sprint(time.Since(w.began), " ", s.Addr.Addr(), " ", time.Until(until)))
 	}
 	dead, weak := w.dead[s.Addr.Addr().String()], w.weak
 	fails := w.fails != nil && w.fails(q)
@@ -310,7 +311,9 @@ func TestSelfTestOfASlowResolver(t *testing.T) {
 // lateWire answers after a while.
 type lateWire time.Duration
 
-func (w lateWire) exchange(ctx context.Context, _ Server, q miekg.Question) (*miekg.Msg, error) {
+func (w lateWire) exchange(ctx context.Context, _ Server, q miekg.Question, until time.Time) (*miekg.Msg, error) {
+	ctx, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
 	select {
 	case <-time.After(time.Duration(w)):
 	case <-ctx.Done():
@@ -327,7 +330,9 @@ type slowWire struct {
 	asked   int
 }
 
-func (w *slowWire) exchange(ctx context.Context, _ Server, q miekg.Question) (*miekg.Msg, error) {
+func (w *slowWire) exchange(ctx context.Context, _ Server, q miekg.Question, until time.Time) (*miekg.Msg, error) {
+	ctx, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
 	if q.Qtype == miekg.TypeMX {
 		w.asked++
 		select {

@@ -1,8 +1,12 @@
 package stub
 
 import (
+	"context"
+	"errors"
+	"io"
 	"net"
 	"net/netip"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -80,13 +84,14 @@ func TestAStalledConnectionGetsNoMoreQueries(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		server := route{onThisMachine()[0], false}
+		query := func() *pending { return &pending{sent: time.Now(), until: time.Now().Add(24 * time.Hour)} }
 		connections := make([]*link, maxStreams)
 		for i := range connections {
 			connections[i] = newLink(server)
 		}
 		p := transport{open: map[route][]*link{server: connections}}
 		require.Same(t, connections[0], p.get(server))
-		err := connections[0].register(&pending{})
+		err := connections[0].register(query())
 		require.NoError(t, err)
 		time.Sleep(stallTime)
 		require.Same(t, connections[0], p.get(server), "it may still answer")
@@ -95,7 +100,7 @@ func TestAStalledConnectionGetsNoMoreQueries(t *testing.T) {
 		connections[0].deliver([]byte{1, 2})
 		require.Same(t, connections[0], p.get(server), "something has arrived")
 		for _, c := range connections {
-			err := c.register(&pending{})
+			err := c.register(query())
 			require.NoError(t, err)
 		}
 		time.Sleep(time.Hour)
@@ -135,7 +140,7 @@ func TestALateAnswerIsNotThatOfAnotherQuery(t *testing.T) {
 				c.deliver(message(query))
 				c.deliver(replyTo(query, query.Question[0].Name, query.Question[0].Qtype))
 			}()
-			answer, err := c.ask(t.Context(), inet("example.com.", dns.TypeMX))
+			answer, err := c.ask(t.Context(), inet("example.com.", dns.TypeMX), time.Now().Add(time.Minute))
 			<-sent
 			require.NoError(t, err)
 			require.Equal(t, "example.com.", answer.Question[0].Name)
@@ -143,6 +148,38 @@ func TestALateAnswerIsNotThatOfAnotherQuery(t *testing.T) {
 			require.Empty(t, c.waiting, "the ID is free again")
 		})
 	}
+}
+
+// The queries of a connection share a timer, and each ends when its own time is over.
+func TestEachQueryHasItsOwnTime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		read := make(chan struct{})
+		go func() {
+			defer close(read)
+			_, _ = io.Copy(io.Discard, theirs)
+		}()
+		c := newLink(route{onThisMachine()[0], true})
+		c.conn = ours
+		close(c.ready)
+		began := time.Now()
+		var all sync.WaitGroup
+		for _, seconds := range []time.Duration{3, 1, 2, 5, 1} {
+			c.use()
+			all.Go(func() {
+				_, err := c.ask(t.Context(), inet("example.com.", dns.TypeMX), began.Add(seconds*time.Second))
+				if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != seconds*time.Second {
+					t.Errorf("%d s: %v after %v", seconds, err, time.Since(began))
+				}
+			})
+			synctest.Wait()
+		}
+		all.Wait()
+		require.Empty(t, c.waiting)
+		require.NoError(t, ours.Close())
+		<-read
+	})
 }
 
 // replyTo returns an answer with the ID of a query and a record of the question, nil if it cannot be packed.

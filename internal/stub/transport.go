@@ -26,10 +26,10 @@ const (
 	maxStreams = 3 // TCP connections per server
 )
 
-// exchanger sends a query to one server and returns its answer. The error is errMalformed, or comes from
-// package net or ctx.
+// exchanger sends a query to one server and returns its answer. The error is errMalformed, context.DeadlineExceeded if there
+// is no answer until then, or comes from package net or ctx.
 type exchanger interface {
-	exchange(ctx context.Context, s Server, q miekg.Question) (*miekg.Msg, error)
+	exchange(ctx context.Context, s Server, q miekg.Question, until time.Time) (*miekg.Msg, error)
 }
 
 // transport is the exchanger that uses UDP, TCP and TLS. It belongs to one list of servers.
@@ -58,31 +58,31 @@ func newTransport(roots *x509.CertPool) *transport {
 
 // exchange sends a query over UDP, and over TCP if the answer is truncated (RFC 7766). A truncated answer is never used,
 // whatever its AD bit. A server with a TLS name is queried over TLS only.
-func (t *transport) exchange(ctx context.Context, s Server, q miekg.Question) (*miekg.Msg, error) {
+func (t *transport) exchange(ctx context.Context, s Server, q miekg.Question, until time.Time) (*miekg.Msg, error) {
 	if s.TLSName == "" {
-		answer, err := t.ask(ctx, route{s, true}, q)
+		answer, err := t.ask(ctx, route{s, true}, q, until)
 		if err != nil || !answer.Truncated {
 			return answer, err
 		}
 	}
-	answer, err := t.ask(ctx, route{s, false}, q)
+	answer, err := t.ask(ctx, route{s, false}, q, until)
 	if err == nil && answer.Truncated {
 		return nil, errors.New("truncated answer over TCP")
 	}
 	return answer, err
 }
 
-// ask sends a query over an open connection, or a new one. A query whose connection is lost is sent again until ctx ends,
-// but only a few times if no connection answers anything: an old connection that is closed, or a server that restarts, is
+// ask sends a query over an open connection, or a new one. A query whose connection is lost is sent again until its time is
+// over, but only a few times if no connection answers anything: an old connection that is closed, or a server that restarts, is
 // not a failure. An error on a new UDP socket is a failure.
-func (t *transport) ask(ctx context.Context, r route, q miekg.Question) (*miekg.Msg, error) {
+func (t *transport) ask(ctx context.Context, r route, q miekg.Question, until time.Time) (*miekg.Msg, error) {
 	most := maxUseless
 	if r.udp {
 		most = 0
 	}
 	for useless := 0; ; {
 		c := t.get(r)
-		answer, err := c.ask(ctx, q)
+		answer, err := c.ask(ctx, q, until)
 		if err == nil || ctx.Err() != nil || !lost(err) {
 			return answer, err
 		}
@@ -108,7 +108,7 @@ func (t *transport) get(r route) *link {
 	i := slices.IndexFunc(open, (*link).free)
 	if i < 0 && (r.udp || len(open) < maxStreams) {
 		i, open = len(open), append(open, newLink(r))
-		go open[i].run(t.tls)
+		open[i].start(t.tls)
 	}
 	t.open[r] = open
 	c := open[max(i, 0)]
