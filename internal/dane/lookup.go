@@ -35,9 +35,9 @@ func Lookup(ctx context.Context, res dns.Resolver, q Query) (Result, error) {
 	}
 	s := &search{resolver: res, query: q}
 	defer s.asking.Wait()
-	ctx, cancel := context.WithCancel(ctx)
+	limited, cancel := s.limited(ctx)
 	defer cancel() // ends the question that is not needed any more
-	next := s.addresses(ctx)
+	next := s.addresses(limited)
 	// "The SMTP client MUST perform any A and/or AAAA queries for the destination before attempting to locate the
 	// associated TLSA records" (RFC 7672 section 2.2.2). One address family is enough.
 	first, both := next(noLimit), false
@@ -87,12 +87,20 @@ type search struct {
 	asking   sync.WaitGroup
 }
 
-func (s *search) ask(ctx context.Context, q dns.Question) (*dns.RRset, error) {
-	if s.query.Timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, s.query.Timeout)
-		defer cancel()
+// limited returns a context with the time of one question.
+func (s *search) limited(ctx context.Context) (context.Context, context.CancelFunc) {
+	switch {
+	case s.query.Effort.CacheOnly: // nothing waits
+		return ctx, func() {}
+	case s.query.Timeout > 0:
+		return context.WithTimeout(ctx, s.query.Timeout)
 	}
+	return context.WithCancel(ctx)
+}
+
+func (s *search) ask(ctx context.Context, q dns.Question) (*dns.RRset, error) {
+	ctx, cancel := s.limited(ctx)
+	defer cancel()
 	return s.resolver.Lookup(ctx, q, s.query.Effort)
 }
 
@@ -117,7 +125,7 @@ func (s *search) addresses(ctx context.Context) (next func(limit time.Duration) 
 				a = answer{question: q, err: fmt.Errorf("internal error: %v", p)}
 			}
 		}()
-		rrset, err := s.ask(ctx, q)
+		rrset, err := s.resolver.Lookup(ctx, q, s.query.Effort)
 		return answer{q, rrset, err}
 	}
 	if s.query.Effort.CacheOnly {

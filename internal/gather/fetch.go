@@ -3,6 +3,7 @@ package gather
 import (
 	"context"
 	"errors"
+	"math"
 	"net/netip"
 	"slices"
 	"time"
@@ -27,12 +28,16 @@ const (
 	briefPart = 3
 )
 
-// limited returns a context with the time of one question.
-func (g *gathering) limited(most time.Duration) (context.Context, context.CancelFunc) {
-	if most == 0 {
-		return g.ctx, func() {}
+// time returns how long the questions of a round may take.
+func (g *gathering) time(need policy.FactSet) time.Duration {
+	deadline, ok := g.ctx.Deadline()
+	switch {
+	case !need.MX:
+		return g.timeout
+	case ok:
+		return time.Until(deadline) * mxPart / mxOf
 	}
-	return context.WithTimeout(g.ctx, most)
+	return math.MaxInt64
 }
 
 // Lookup implements dns.Resolver.
@@ -60,14 +65,8 @@ func (g *gathering) note(expires time.Time, err error) {
 
 // mx finds the MX RRset, and with it the hosts.
 func (g *gathering) mx() {
-	var most time.Duration
-	if deadline, ok := g.ctx.Deadline(); ok && !g.by.CacheOnly {
-		most = max(time.Until(deadline)*mxPart/mxOf, 1)
-	}
-	ctx, cancel := g.limited(most)
-	defer cancel()
 	start := time.Now()
-	rrset, err := g.Lookup(ctx, dns.Question{Name: g.facts.Nexthop.Name, Type: dns.TypeMX}, g.by)
+	rrset, err := g.Lookup(g.round, dns.Question{Name: g.facts.Nexthop.Name, Type: dns.TypeMX}, g.by)
 	if took := time.Since(start); g.timeout > 0 {
 		g.timeout = max(g.timeout, took+took/4)
 	}
@@ -81,12 +80,16 @@ func (g *gathering) mx() {
 // dane finds the DANE result of a host.
 func (g *gathering) dane(i int, port uint16, found *dane.Result) {
 	host := g.facts.Hosts[i].Name
-	leave, left, err := g.Hosts.enter(g, i, g.timeout)
+	leave, err := g.Hosts.enter(g.round, g, i)
 	if err != nil {
 		*found = dane.Result{State: dane.Failed, Err: err, Why: "DANE lookup for " + text.Name(host) + " failed: " + err.Error()}
 		return
 	}
 	defer leave()
+	left := g.timeout
+	if deadline, ok := g.round.Deadline(); ok && !g.by.CacheOnly {
+		left = max(time.Until(deadline), 1)
+	}
 	r, err := dane.Lookup(g.ctx, g, dane.Query{Host: host, Port: port, Effort: g.by, Timeout: left})
 	if err != nil { // not cached
 		return
@@ -96,14 +99,12 @@ func (g *gathering) dane(i int, port uint16, found *dane.Result) {
 }
 
 // addresses finds the addresses of both families of a host, as far as they could be had, and what failed.
-func (g *gathering) addresses(i int, most time.Duration) ([]netip.Addr, error) {
-	leave, left, err := g.Hosts.enter(g, i, most)
+func (g *gathering) addresses(ctx context.Context, i int) ([]netip.Addr, error) {
+	leave, err := g.Hosts.enter(ctx, g, i)
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
-	ctx, cancel := g.limited(left)
-	defer cancel()
 	var found [2][]netip.Addr
 	var failed [2]error
 	family := func(j int, t dns.Type) func() {
@@ -151,10 +152,9 @@ func (g *gathering) announce() {
 	}
 	r := &record{done: make(chan struct{})}
 	g.record = r
-	ctx, cancel := g.limited(g.timeout)
+	ctx := g.round
 	g.prefetches.Go(func() {
 		defer close(r.done)
-		defer cancel()
 		g.ask(ctx, mtasts.RecordQuestion(g.facts.Nexthop.Name))
 		r.late = ctx.Err() != nil && g.ctx.Err() == nil
 	})
@@ -166,11 +166,8 @@ func (g *gathering) prefetch(q dns.Question) {
 		g.announce()
 		return
 	}
-	g.prefetches.Go(func() {
-		ctx, cancel := g.limited(g.timeout)
-		defer cancel()
-		g.ask(ctx, q)
-	})
+	ctx := g.round
+	g.prefetches.Go(func() { g.ask(ctx, q) })
 }
 
 // ask asks for the sake of the cache. A panic is left to the lookup that needs the answer.
@@ -229,9 +226,7 @@ func (g *gathering) validates() {
 	if g.Trust == nil {
 		return
 	}
-	ctx, cancel := g.limited(g.timeout)
-	defer cancel()
-	yes, err := g.Trust.Validates(ctx, g.by)
+	yes, err := g.Trust.Validates(g.round, g.by)
 	f.Validates = yes || err != nil
 	g.note(time.Time{}, err)
 }
@@ -276,7 +271,7 @@ func (g *gathering) receiverByAddress() {
 	for i := range found {
 		fetches[i] = func() {
 			host := text.Name(f.Hosts[i].Name)
-			addrs, err := g.addresses(i, g.timeout)
+			addrs, err := g.addresses(g.round, i)
 			found[i].Known = err == nil
 			if err != nil {
 				found[i].Why = "an address of " + host + " could not be looked up: " + policy.Cause(err)
@@ -300,7 +295,9 @@ func (g *gathering) receiverByAddress() {
 func (g *gathering) count(i int) {
 	h := &g.facts.Hosts[i]
 	if prefix.ValidHost(h.Name) {
-		addrs, _ := g.addresses(i, min(g.timeout, countTimeout))
+		ctx, cancel := context.WithTimeout(g.round, countTimeout)
+		defer cancel()
+		addrs, _ := g.addresses(ctx, i)
 		h.Addresses = len(addrs)
 	}
 	h.Counted = true

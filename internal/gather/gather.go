@@ -110,6 +110,9 @@ type gathering struct {
 	ctx     context.Context
 	facts   *policy.Facts
 	timeout time.Duration // for one question; 0: no limit but that of ctx
+	// round is ctx with the time of the questions that are asked together. end ends it early; the end of ctx does too.
+	round context.Context
+	end   context.CancelFunc
 
 	prefetches sync.WaitGroup
 	record     *record // nil: not asked for
@@ -122,7 +125,7 @@ func (e *Engine) decide(ctx context.Context, next decider, n policy.Nexthop, o p
 	if e.Promises != nil && n.Remembers() {
 		f.Promises = e.Promises.Recall(n.Name)
 	}
-	g := &gathering{Engine: e, ctx: ctx, options: o, by: by, facts: &f}
+	g := &gathering{Engine: e, ctx: ctx, round: ctx, options: o, by: by, facts: &f}
 	if !by.CacheOnly {
 		var cancel context.CancelFunc
 		g.ctx, cancel = context.WithCancel(ctx)
@@ -145,6 +148,9 @@ func (e *Engine) decide(ctx context.Context, next decider, n policy.Nexthop, o p
 // fetch finds the required facts concurrently, and starts lookups of the facts that will probably be needed next.
 func (g *gathering) fetch(n policy.Need) {
 	f, need := g.facts, n.Required
+	if !g.by.CacheOnly {
+		g.round, g.end = context.WithTimeout(g.ctx, g.time(need))
+	}
 	if !g.by.CacheOnly && !g.by.Untrusted {
 		for _, q := range n.Expected {
 			g.prefetch(q)
@@ -184,7 +190,7 @@ func (g *gathering) fetch(n policy.Need) {
 
 // all runs the fetches, at the same time where they may wait.
 func (g *gathering) all(fetches []func()) {
-	if g.by.CacheOnly || len(fetches) == 1 {
+	if g.by.CacheOnly {
 		for _, fetch := range fetches {
 			if fetch(); g.uncached {
 				return
@@ -192,18 +198,22 @@ func (g *gathering) all(fetches []func()) {
 		}
 		return
 	}
-	var group sync.WaitGroup
 	panics := make([]error, len(fetches))
-	for i, fetch := range fetches {
-		group.Go(func() {
-			defer func() {
-				// Records of a remote party led here. The caller recovers from panics, but only in its own goroutine.
-				if p := recover(); p != nil {
-					panics[i] = fmt.Errorf("%v\n%s", p, debug.Stack())
-				}
-			}()
-			fetch()
-		})
+	run := func(i int) {
+		defer func() {
+			// Records of a remote party led here. The caller recovers from panics, but only in its own goroutine.
+			if p := recover(); p != nil {
+				panics[i] = fmt.Errorf("%v\n%s", p, debug.Stack())
+			}
+		}()
+		fetches[i]()
+	}
+	var group sync.WaitGroup
+	for i := range len(fetches) - 1 {
+		group.Go(func() { run(i) })
+	}
+	if last := len(fetches) - 1; last >= 0 {
+		run(last)
 	}
 	group.Wait()
 	for _, p := range panics {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"hash/maphash"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sync/semaphore"
 
@@ -33,9 +32,8 @@ func NewHosts() *Hosts {
 
 var errPlaces = errors.New("too many lookups in progress")
 
-// enter waits for a place for host i for at most the given time, and returns what is left of it. Call leave when the
-// lookup is done. A nil Hosts has a place for every host.
-func (h *Hosts) enter(g *gathering, i int, most time.Duration) (leave func(), left time.Duration, err error) {
+// enter waits for a place for host i. Call leave when the lookup is done. A nil Hosts has a place for every host.
+func (h *Hosts) enter(ctx context.Context, g *gathering, i int) (leave func(), err error) {
 	var shared *semaphore.Weighted
 	switch {
 	case h == nil || g.by.CacheOnly:
@@ -45,15 +43,12 @@ func (h *Hosts) enter(g *gathering, i int, most time.Duration) (leave func(), le
 		shared = h.others
 	}
 	if shared == nil {
-		return func() {}, most, nil
+		return func() {}, nil
 	}
-	start := time.Now()
-	ctx, cancel := context.WithTimeout(g.ctx, most)
-	defer cancel()
 	if shared.Acquire(ctx, 1) != nil {
-		return nil, 0, errPlaces
+		return nil, errPlaces
 	}
-	return func() { shared.Release(1) }, max(most-time.Since(start), 1), nil
+	return func() { shared.Release(1) }, nil
 }
 
 // note remembers whether the addresses of a host are secure. Remote senders change nothing.
