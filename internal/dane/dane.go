@@ -6,6 +6,7 @@
 package dane
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/policyd/policyd/internal/dns"
@@ -32,12 +33,7 @@ const (
 )
 
 // String returns the state, or "unknown".
-func (s State) String() string {
-	if s == Unknown {
-		return "unknown"
-	}
-	return string(s)
-}
+func (s State) String() string { return cmp.Or(string(s), "unknown") }
 
 // Query asks about one host.
 type Query struct {

@@ -1,9 +1,11 @@
 package dane
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -89,13 +91,10 @@ type search struct {
 
 // limited returns a context with the time of one question.
 func (s *search) limited(ctx context.Context) (context.Context, context.CancelFunc) {
-	switch {
-	case s.query.Effort.CacheOnly: // nothing waits
+	if s.query.Effort.CacheOnly { // nothing waits
 		return ctx, func() {}
-	case s.query.Timeout > 0:
-		return context.WithTimeout(ctx, s.query.Timeout)
 	}
-	return context.WithCancel(ctx)
+	return context.WithTimeout(ctx, cmp.Or(s.query.Timeout, math.MaxInt64))
 }
 
 func (s *search) ask(ctx context.Context, q dns.Question) (*dns.RRset, error) {
@@ -112,8 +111,6 @@ type answer struct {
 }
 
 func (a answer) hasAddress() bool { return a.err == nil && len(a.rrset.Addrs()) > 0 }
-
-var errLate = errors.New("no answer in time")
 
 // addresses asks for A and AAAA, and returns a function that returns the answers as they arrive. It waits for at most
 // limit. With Effort.CacheOnly the questions are asked one after the other, as they are needed.
@@ -149,7 +146,7 @@ func (s *search) addresses(ctx context.Context) (next func(limit time.Duration) 
 		case a := <-answers:
 			return a
 		case <-timer.C:
-			return answer{err: errLate}
+			return answer{err: context.DeadlineExceeded}
 		}
 	}
 }
@@ -162,11 +159,10 @@ func (s *search) family(ctx context.Context, addrs *dns.RRset) (Result, error) {
 	if err == nil && len(names) > 0 {
 		r, err = s.tlsa(ctx, names)
 	}
-	if err != nil {
-		return Result{}, err
+	if err == nil {
+		r.Addresses = addrs.Status
 	}
-	r.Addresses = addrs.Status
-	return r, nil
+	return r, err
 }
 
 // candidates returns the TLSA base domains to try, best first, by the cases of RFC 7672 section 2.2.2. Names between

@@ -30,11 +30,10 @@ const (
 
 // time returns how long the questions of a round may take.
 func (g *gathering) time(need policy.FactSet) time.Duration {
-	deadline, ok := g.ctx.Deadline()
-	switch {
-	case !need.MX:
+	if !need.MX {
 		return g.timeout
-	case ok:
+	}
+	if deadline, ok := g.ctx.Deadline(); ok {
 		return time.Until(deadline) * mxPart / mxOf
 	}
 	return math.MaxInt64
@@ -86,10 +85,8 @@ func (g *gathering) dane(i int, port uint16, found *dane.Result) {
 		return
 	}
 	defer leave()
-	left := g.timeout
-	if deadline, ok := g.round.Deadline(); ok && !g.by.CacheOnly {
-		left = max(time.Until(deadline), 1)
-	}
+	deadline, _ := g.round.Deadline()
+	left := max(time.Until(deadline), 1) // of no meaning with Effort.CacheOnly
 	r, err := dane.Lookup(g.ctx, g, dane.Query{Host: host, Port: port, Effort: g.by, Timeout: left})
 	if err != nil { // not cached
 		return

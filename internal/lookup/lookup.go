@@ -4,6 +4,7 @@
 package lookup
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,12 +41,8 @@ type Settings struct {
 
 // withDefaults returns the settings with a time limit for each kind of lookup.
 func (s Settings) withDefaults() Settings {
-	if s.Wait <= 0 {
-		s.Wait = 200 * time.Millisecond
-	}
-	if s.Budget <= 0 {
-		s.Budget = 10 * time.Second
-	}
+	s.Wait = cmp.Or(max(s.Wait, 0), 200*time.Millisecond)
+	s.Budget = cmp.Or(max(s.Budget, 0), 10*time.Second)
 	return s
 }
 
@@ -124,6 +121,9 @@ type inForce struct {
 
 // New returns a Service that answers from src under set. Run it, so that routes that are not in the cache are looked up.
 func New(src Sources, set Settings, log *slog.Logger) *Service {
+	if src.Version == nil {
+		src.Version = func() uint64 { return 0 }
+	}
 	s := &Service{
 		sources: src, log: log, changes: newChanges(), hosts: gather.NewHosts(),
 		kinds: map[Kind]*counter{}, unknown: map[string]*UnknownMap{},
@@ -211,7 +211,7 @@ func (s *Service) guarded(answer func(call) answered, c call) (a *answered) {
 			a.counter = s.counterOf(c.m, a)
 		}
 	}()
-	if a = c.set.memo.recall(c, s.version()); a != nil {
+	if a = c.set.memo.recall(c, s.sources.Version()); a != nil {
 		s.noteAgain(c.m, a, c.set)
 		if a.again != nil {
 			a.again()
@@ -235,7 +235,7 @@ func (s *Service) tlsPolicy(c call) answered {
 	}
 	// Clone the parts that are kept, so that they do not keep the whole request in memory.
 	c.key, next.Name = strings.Clone(c.key), strings.Clone(next.Name)
-	before, o := s.version(), c.set.Policy
+	before, o := s.sources.Version(), c.set.Policy
 	facts, d, err := c.set.engine.Decide(c.ctx, next, o, dns.Effort{CacheOnly: true})
 	cached := err == nil
 	if !cached {
@@ -307,7 +307,7 @@ func (s *Service) transport(c call) answered {
 	}
 	// What is kept of the request must not keep all of it in memory: there may be a local part.
 	c.key, next.Name = strings.Clone(c.key), strings.Clone(next.Name)
-	before := s.version()
+	before := s.sources.Version()
 	facts, d, err := c.set.engine.Route(c.ctx, next, c.set.Policy, dns.Effort{CacheOnly: true, Untrusted: true})
 	cached := err == nil
 	if !cached {

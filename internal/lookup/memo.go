@@ -78,14 +78,6 @@ func (r *remembered) lives(now time.Time, version uint64) bool {
 	return now.Before(r.until) && r.version == version
 }
 
-// version returns the version of the sources, 0 if they have none.
-func (s *Service) version() uint64 {
-	if s.sources.Version == nil {
-		return 0
-	}
-	return s.sources.Version()
-}
-
 // lasting reports whether a decision rests only on facts that change with the version of the sources: not on a failure,
 // which ends by itself, not on an MTA-STS policy that its domain could not confirm, not on Postfix's configuration, not
 // on a probe, not on the self-test of the resolver and not on a remembered promise.

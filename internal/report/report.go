@@ -113,16 +113,6 @@ const (
 	minPeriod = 60
 )
 
-// settle counts the lookups that were answered again, and reports whether there were any.
-func (r *record) settle(now int64) bool {
-	n := r.again.Swap(0)
-	if n > 0 {
-		r.Seen = now
-		r.count(now, n, 0)
-	}
-	return n > 0
-}
-
 // count adds lookups. The earlier a period is, the longer it may become.
 func (r *record) count(now int64, lookups, waits uint32) {
 	at := uint32(now)
@@ -166,19 +156,10 @@ func (r *Report) add(nexthop string, rec *record) {
 		return
 	}
 	r.Nexthops++
-	switch rec.Last.Outcome {
-	case AsBefore:
-		r.AsBefore++
-	case DANE:
-		r.DANE++
-	case Prefix:
-		r.Prefix++
-	case MTASTS:
-		r.MTASTS++
-	case Override:
-		r.Override++
-	case Wait:
-		r.Wait++
+	if n := (map[Outcome]*int{
+		AsBefore: &r.AsBefore, DANE: &r.DANE, Prefix: &r.Prefix, MTASTS: &r.MTASTS, Override: &r.Override, Wait: &r.Wait,
+	})[rec.Last.Outcome]; n != nil {
+		*n++
 	}
 	if rec.Last.ImplicitTLS {
 		r.Port26++
@@ -196,14 +177,9 @@ func (r *Report) add(nexthop string, rec *record) {
 
 // sort puts the worst first and cuts the list off.
 func (r *Report) sort() {
+	over := map[bool]int{false: 1}
 	slices.SortFunc(r.Waiting, func(a, b Waiting) int {
-		if a.Still != b.Still {
-			if a.Still {
-				return -1
-			}
-			return 1
-		}
-		return cmp.Or(cmp.Compare(b.Waits, a.Waits), cmp.Compare(a.Nexthop, b.Nexthop))
+		return cmp.Or(over[a.Still]-over[b.Still], cmp.Compare(b.Waits, a.Waits), cmp.Compare(a.Nexthop, b.Nexthop))
 	})
 	if r.More = len(r.Waiting) > maxWaiting; r.More {
 		r.Waiting = r.Waiting[:maxWaiting]

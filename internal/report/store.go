@@ -74,7 +74,6 @@ func (s *Store) Record(l Lookup) (again func()) {
 		r = &record{First: now}
 		s.records[l.Nexthop] = r
 	}
-	r.settle(now)
 	r.Last, r.Seen = l, now
 	if l.Outcome == Wait {
 		r.LastWait, r.Reason, waits = now, l.Reason, 1
@@ -109,6 +108,7 @@ func (s *Store) remove(nexthop string) {
 
 // Sum sums up the next hops that were looked up since then. The zero time means all.
 func (s *Store) Sum(since time.Time) Report {
+	s.settle()
 	now := time.Now()
 	r := Report{Since: since, Until: now, Waiting: []Waiting{}}
 	if since.IsZero() {
@@ -117,7 +117,6 @@ func (s *Store) Sum(since time.Time) Report {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for nexthop, rec := range s.records {
-		s.settle(nexthop, rec, now)
 		if first := time.Unix(rec.First, 0); r.Recorded.IsZero() || first.Before(r.Recorded) {
 			r.Recorded = first
 		}
@@ -135,31 +134,29 @@ func (s *Store) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			s.settleAll()
+			s.settle()
 			return errors.Join(ctx.Err(), s.disk.Close())
 		case <-tick.C:
-			s.settleAll()
+			s.settle()
 			s.disk.Sync()
 		}
 	}
 }
 
-// settleAll counts what was answered again, and forgets next hops that were not looked up for long.
-func (s *Store) settleAll() {
+// settle counts the answers that were given again, and forgets next hops that were not looked up for long.
+func (s *Store) settle() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
 	for nexthop, r := range s.records {
-		if s.settle(nexthop, r, now); r.Seen < now.Add(-keep).Unix() {
+		if n := r.again.Swap(0); n > 0 {
+			r.Seen = now.Unix()
+			r.count(r.Seen, n, 0)
+			s.disk.Mark(nexthop)
+		}
+		if r.Seen < now.Add(-keep).Unix() {
 			s.remove(nexthop)
 		}
-	}
-}
-
-// settle counts what was answered again for a next hop; s.mu is held.
-func (s *Store) settle(nexthop string, r *record, now time.Time) {
-	if r.settle(now.Unix()) {
-		s.disk.Mark(nexthop)
 	}
 }
 

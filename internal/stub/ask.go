@@ -14,21 +14,21 @@ import (
 // ask asks one server after the other, until the lookup must end, and notes how it ended.
 func (s *Stub) ask(ctx context.Context, q dns.Question, now *state, until time.Time) (*dns.RRset, error) {
 	began := time.Now()
-	rrset, last, err := s.askEach(ctx, q, now, until)
+	rrset, reason, err := s.askEach(ctx, q, now, until)
 	switch {
 	case err == nil:
 		s.health.succeeded()
 	case ctx.Err() == nil, time.Since(began) >= now.options.Timeout: // else the caller left before a server could answer
-		s.health.lookupFailed(q, began, reasonAt(last, err))
+		s.health.lookupFailed(q, began, reason)
 	}
 	return rrset, err
 }
 
 // askEach asks one server after the other: a timeout or a network error leads to the next try, a failure that a server
-// reports to the next server. It returns the first error of a server and that server; what a resolver reports is worth
-// more than a timeout.
+// reports to the next server. It returns the first error of a server, and the reason with its name; what a resolver
+// reports is worth more than a timeout.
 func (s *Stub) askEach(ctx context.Context, q dns.Question, now *state, until time.Time) (
-	rrset *dns.RRset, last Server, failed error,
+	rrset *dns.RRset, reason string, failed error,
 ) {
 	servers := s.health.order(now.candidates())
 	question := inet(miekg.Fqdn(q.Name), q.Type)
@@ -52,19 +52,20 @@ func (s *Stub) askEach(ctx context.Context, q dns.Question, now *state, until ti
 		}
 		if err != nil {
 			if failed == nil {
-				last, failed = server, &dns.Error{Question: q, Reason: server.String() + ": " + networkReason(err), Err: err}
+				reason = server.String() + ": " + networkReason(err)
+				failed = &dns.Error{Question: q, Reason: reason, Err: err}
 			}
 			if ctx.Err() != nil || len(servers) == 1 && !timedOut(err) {
 				break
 			}
 			continue
 		}
-		rrset, ttl, err := interpret(answer, q, slices.Contains(now.proven, server))
+		rrset, ttl, err := interpret(answer, q, now.result == Validating && slices.Contains(now.passed, server))
 		if err == nil {
 			rrset.Expires = time.Now().Add(ttl)
-			return rrset, server, nil
+			return rrset, "", nil
 		}
-		last, failed = server, err
+		reason, failed = server.String()+": "+dns.Reason(err), err
 		if answer.Rcode == miekg.RcodeServerFailure {
 			// The name may be bogus: a server that validates less would return an insecure answer.
 			worst = max(worst, now.grade(server))
@@ -74,16 +75,17 @@ func (s *Stub) askEach(ctx context.Context, q dns.Question, now *state, until ti
 		}
 	}
 	if failed == nil {
-		failed = &dns.Error{Question: q, Reason: "no time left", Err: context.DeadlineExceeded}
+		reason = "no time left"
+		failed = &dns.Error{Question: q, Reason: reason, Err: context.DeadlineExceeded}
 	}
-	return nil, last, failed
+	return nil, reason, failed
 }
 
 // candidates returns the servers that may be asked. If some have passed the self-test, the others are left out: they
 // may not validate, so their answers could be weaker.
 func (st *state) candidates() []Server {
 	if st.result == Validating {
-		return st.proven
+		return st.passed
 	}
 	return st.servers
 }
@@ -127,13 +129,11 @@ func (s *Stub) send(ctx context.Context, now *state, server Server, timeout time
 	return wire.exchange(ctx, server, q, time.Now().Add(timeout))
 }
 
-// rcodeLabel is QueryEvent.Rcode: one of a closed list, whatever a server sends.
+// rcodeLabel is QueryEvent.Rcode.
 func rcodeLabel(answer *miekg.Msg, err error) string {
 	switch {
 	case err == nil:
-		if _, ok := miekg.RcodeToString[answer.Rcode]; ok {
-			return rcodeText(answer.Rcode)
-		}
+		return rcodeText(answer.Rcode)
 	case timedOut(err) && !errors.Is(err, context.Canceled):
 		return "timeout"
 	}

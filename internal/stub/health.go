@@ -1,7 +1,6 @@
 package stub
 
 import (
-	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -141,15 +140,10 @@ func (h *health) doubtful(s Server) bool {
 }
 
 // silent returns those servers that did not answer when they were last asked.
-func (h *health) silent(servers []Server) (silent []string) {
+func (h *health) silent(servers []Server) []Server {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, s := range servers {
-		if h.of(s).failures > 0 {
-			silent = append(silent, s.String())
-		}
-	}
-	return silent
+	return slices.DeleteFunc(slices.Clone(servers), func(s Server) bool { return h.of(s).failures == 0 })
 }
 
 // succeeded notes that a lookup which began then has succeeded, which ends an outage. Its failures then count no more.
@@ -237,16 +231,4 @@ func apart(name string) string {
 		name = rest
 	}
 	return name
-}
-
-// reasonAt returns why a lookup failed, and at which server.
-func reasonAt(server Server, err error) string {
-	failure, ok := errors.AsType[*dns.Error](err)
-	switch {
-	case !ok:
-		return server.String()
-	case failure.Err != nil: // the reason names the server already
-		return failure.Reason
-	}
-	return server.String() + ": " + failure.Reason
 }

@@ -23,11 +23,10 @@ const (
 	// maxDatagram is the largest answer that is read over UDP. Queries offer 1,232 octets; if a server exceeds even
 	// maxDatagram, the query is sent again over TCP.
 	maxDatagram = 4096
-	// A UDP socket to a loopback address gets no more queries after socketQueries queries, or socketLife after it was
-	// opened. At most socketUsers queries use it concurrently: the answers to more could overflow its receive buffer.
+	// A UDP socket to a loopback address gets no more queries after socketQueries queries, whose answers fit into its receive
+	// buffer, or socketLife after it was opened.
 	socketQueries = 64
 	socketLife    = 10 * time.Second
-	socketUsers   = 16
 	// oneMore is how long a query still waits for a better datagram after one that fits it but cannot be used.
 	oneMore = 200 * time.Millisecond
 	// After stallTime without a message, a TCP connection on which queries wait gets no more of them, unless the server
@@ -93,55 +92,39 @@ func (c *link) finish(p *pending, answer *miekg.Msg, err error) {
 	delete(c.waiting, p.id)
 }
 
-// start makes the connection and reads from it until it is closed. A UDP socket is open when start returns.
-func (c *link) start(config *tls.Config) {
-	if c.udp {
-		if c.open(config) {
-			go c.run()
-		}
+// run makes the connection and reads from it until it is closed. The read deadline may be early by an eighth: a new one for
+// each message would cost more than the reading.
+func (c *link) run(config *tls.Config) {
+	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
+	conn, err := c.dial(ctx, config)
+	cancel()
+	c.mu.Lock()
+	closed := c.failed != nil // before it was open
+	if c.conn, c.progress = conn, time.Now(); err != nil {
+		c.end(err)
+	} else if closed {
+		_ = conn.Close()
+	}
+	c.mu.Unlock()
+	close(c.ready)
+	if closed || err != nil {
 		return
 	}
-	go func() {
-		if c.open(config) {
-			c.run()
-		}
-	}()
-}
-
-func (c *link) open(config *tls.Config) bool {
-	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
-	defer cancel()
-	conn, err := c.dial(ctx, config)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.failed != nil && err == nil { // closed before it was open
-		_ = conn.Close()
-		err = c.failed
-	}
-	c.conn, c.failed, c.received = conn, err, time.Now()
-	close(c.ready)
-	return err == nil
-}
-
-// run reads from the connection until it is closed. The read deadline may be early by an eighth: a new one for each message
-// would cost more than the reading.
-func (c *link) run() {
 	read := readMessage
 	if c.udp {
 		read = datagrams()
 	}
 	for readBy := (time.Time{}); ; {
-		if by := c.received.Add(idleLink); by.Sub(readBy) > idleLink/8 {
+		if by := time.Now().Add(idleLink); by.Sub(readBy) > idleLink/8 {
 			readBy = by
-			_ = c.conn.SetReadDeadline(by)
+			_ = conn.SetReadDeadline(by)
 		}
-		octets, err := read(c.conn)
+		octets, err := read(conn)
 		switch {
 		case err == nil:
 			c.deliver(octets)
 		case errors.Is(err, errIdle):
 			c.retire()
-			_ = c.conn.SetReadDeadline(time.Time{})
 		default:
 			c.lose(err)
 			return
@@ -215,26 +198,20 @@ func (c *link) deliver(octets []byte) {
 		return
 	}
 	c.answers.Add(1)
-	fits := matches(m, p.question)
-	switch {
-	case fits && (err == nil || m.Truncated):
-		c.finish(p, m, nil)
-	case err == nil && bareError(m):
-		c.unusable(p, m, nil)
-	case fits, !c.udp && (m == nil || len(m.Question) != 1):
-		c.unusable(p, nil, errMalformed)
-	default:
-		p.strays = true
+	fits, bare := matches(m, p.question), err == nil && bareError(m)
+	whole := fits && (err == nil || m.Truncated)
+	odd := m == nil || len(m.Question) != 1
+	if err = nil; !whole && !bare {
+		m, err = nil, errMalformed
 	}
-}
-
-// unusable ends a query with a message that fits but cannot be used. A forger who has guessed ID and port of a UDP query
-// must not gain anything by sending garbage first, so the query waits a little longer for a better one. c.mu is held.
-func (c *link) unusable(p *pending, m *miekg.Msg, err error) {
 	switch {
-	case !c.udp:
+	case whole, !c.udp && (fits || bare || odd):
 		c.finish(p, m, err)
-	case !p.spare && !p.final:
+	case !c.udp, !fits && !bare:
+		p.strays = true
+	case !p.spare:
+		// It cannot be used. A forger who has guessed ID and port of a UDP query must not gain anything by sending garbage
+		// first, so the query waits a little longer for a better datagram.
 		p.answer, p.err, p.spare = m, err, true
 		if last := time.Now().Add(oneMore); last.Before(p.until) {
 			p.until = last
@@ -250,39 +227,24 @@ func (c *link) ask(ctx context.Context, q miekg.Question, until time.Time) (*mie
 	if err != nil {
 		return nil, err
 	}
-	if err := c.opened(ctx, until); err != nil {
-		return nil, err
-	}
 	p := &pending{question: q, sent: time.Now(), until: until, done: make(chan struct{})}
 	if err := c.register(p); err != nil {
 		return nil, err
 	}
-	c.write(octets, p.id, p.sent, until)
+	select {
+	case <-c.ready:
+		c.write(octets, p.id, p.sent, until)
+	case <-p.done:
+	case <-ctx.Done():
+	}
 	select {
 	case <-p.done:
 	case <-ctx.Done():
 		c.mu.Lock()
+		defer c.mu.Unlock()
 		c.expire(p, ctx.Err())
-		c.mu.Unlock()
 	}
 	return p.answer, p.err
-}
-
-// opened waits until the connection is open.
-func (c *link) opened(ctx context.Context, until time.Time) error {
-	select {
-	case <-c.ready:
-		return nil
-	default:
-	}
-	ctx, cancel := context.WithDeadline(ctx, until)
-	defer cancel()
-	select {
-	case <-c.ready:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // expire ends a query that has no answer. If nothing has arrived since it was sent, a TCP connection may be dead, and later
@@ -292,22 +254,17 @@ func (c *link) expire(p *pending, err error) {
 		err = fmt.Errorf("%w: %w", errStrays, err)
 	}
 	c.finish(p, nil, err)
-	if !c.udp && c.received.Before(p.sent) {
+	if !c.udp && c.conn != nil && c.received.Before(p.sent) {
 		c.end(errLost)
 	}
 }
 
 // wake makes late run then. All queries of a connection share one timer. c.mu is held.
 func (c *link) wake(then time.Time) {
-	switch {
-	case !c.alarm.IsZero() && !then.Before(c.alarm):
-		return
-	case c.timer == nil:
-		c.timer = time.AfterFunc(time.Until(then), c.late)
-	default:
+	if c.alarm.IsZero() || then.Before(c.alarm) {
+		c.alarm = then
 		c.timer.Reset(time.Until(then))
 	}
-	c.alarm = then
 }
 
 // late ends the queries whose time is over.
@@ -347,9 +304,12 @@ func (c *link) register(p *pending) error {
 }
 
 // write sends a query. After an error the connection is closed, and the queries that wait on it end: a part of the query
-// may have been sent, so nothing else can follow. A datagram that could not be sent in time concerns no other query. It
-// leaves a write deadline that gives the query at least half of its time.
+// may have been sent, so nothing else can follow. A datagram that could not be sent in time concerns no other query. A write
+// deadline that leaves the query at least half of its time stays.
 func (c *link) write(octets []byte, id uint16, sent, until time.Time) {
+	if c.conn == nil {
+		return // it could not be opened
+	}
 	binary.BigEndian.PutUint16(octets, id)
 	if !c.udp {
 		octets = append(binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(octets)), uint16(len(octets))), octets...)
@@ -383,9 +343,7 @@ func (c *link) end(err error) {
 		return
 	}
 	c.failed = err
-	if c.timer != nil {
-		c.timer.Stop()
-	}
+	c.timer.Stop()
 	if c.conn != nil {
 		_ = c.conn.Close()
 	}
@@ -432,13 +390,10 @@ func (c *link) over() bool {
 	return c.failed != nil || c.spent()
 }
 
-// free reports whether another query should use the connection. It should not if too many queries use a UDP socket, or if
-// queries wait on a TCP connection and nothing has arrived for stallTime.
+// free reports whether another query should use the connection. It should not if queries wait on an open TCP connection and
+// nothing has arrived for stallTime.
 func (c *link) free() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.udp {
-		return c.users < socketUsers
-	}
-	return len(c.waiting) == 0 || time.Since(c.progress) <= stallTime
+	return c.udp || c.conn == nil || len(c.waiting) == 0 || time.Since(c.progress) <= stallTime
 }

@@ -51,10 +51,7 @@ type State struct {
 func (s *Stub) State() State {
 	now := s.now.Load()
 	st := State{Source: now.source, Trusted: now.trusted, Result: now.result, Reason: now.reason, Checked: now.checked}
-	for _, server := range now.servers {
-		st.Servers = append(st.Servers, server.String())
-	}
-	st.Silent = s.health.silent(now.servers)
+	st.Servers, st.Silent = texts(now.servers), texts(s.health.silent(now.servers))
 	st.FailingSince, st.FailingReason = s.health.state()
 	return st
 }
@@ -137,7 +134,7 @@ func (s *Stub) selfTest(ctx context.Context) bool {
 // judge returns the state after a self-test, and whether every server had a result.
 func (st *state) judge(outcomes []outcome) (after state, complete bool) {
 	after = *st
-	after.result, after.reason, after.passed, after.proven = Unknown, "", nil, nil
+	after.result, after.reason, after.passed = Unknown, "", nil
 	complete = true
 	for i, out := range outcomes {
 		server := st.servers[i]
@@ -158,9 +155,6 @@ func (st *state) judge(outcomes []outcome) (after state, complete bool) {
 		after.checked = time.Now()
 	case st.result != Unknown:
 		after.result, after.reason = st.result, st.reason
-	}
-	if after.result == Validating {
-		after.proven = after.passed
 	}
 	return after, complete
 }

@@ -43,14 +43,7 @@ func TestWhichSocketsAreUsedAgain(t *testing.T) {
 			if !again {
 				return
 			}
-			for range socketUsers {
-				require.Same(t, s, tr.get(r))
-			}
-			require.False(t, s.free(), "many wait already")
-			for range socketUsers {
-				s.release()
-			}
-			for range socketQueries - socketUsers - 1 {
+			for range socketQueries - 1 {
 				require.Same(t, s, tr.get(r))
 				require.False(t, s.closed(), "one query has not ended")
 				s.release()
@@ -84,10 +77,13 @@ func TestAStalledConnectionGetsNoMoreQueries(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		server := route{onThisMachine()[0], false}
+		ours, theirs := net.Pipe()
+		defer func() { _, _ = ours.Close(), theirs.Close() }()
 		query := func() *pending { return &pending{sent: time.Now(), until: time.Now().Add(24 * time.Hour)} }
 		connections := make([]*link, maxStreams)
 		for i := range connections {
 			connections[i] = newLink(server)
+			connections[i].conn = ours
 		}
 		p := transport{open: map[route][]*link{server: connections}}
 		require.Same(t, connections[0], p.get(server))

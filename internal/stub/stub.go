@@ -5,6 +5,7 @@
 package stub
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -41,7 +42,7 @@ type Options struct {
 // QueryEvent is a query to a server that has ended.
 type QueryEvent struct {
 	Type dns.Type
-	// Rcode is the mnemonic of the answer's RCODE, "timeout", or "error" for everything else.
+	// Rcode is the answer's RCODE, which the server chooses, "timeout", or "error" for everything else.
 	Rcode string
 	Took  time.Duration
 }
@@ -70,8 +71,7 @@ type state struct {
 	result    Result
 	reason    string
 	checked   time.Time
-	passed    []Server // those that passed the self-test, each for itself
-	proven    []Server // those whose AD bit counts: the same, if the list as a whole has passed
+	passed    []Server // those that passed the self-test, each for itself; their AD bit counts if result is Validating
 	epoch     uint16   // dns.Epoch.Answers
 
 	known chan struct{} // closed when the self-test of these servers has a result
@@ -91,17 +91,11 @@ func New(o Options) (*Stub, error) {
 // Configure applies new options and makes Run repeat the self-test. After an error the previous options remain
 // effective.
 func (s *Stub) Configure(o Options) error {
-	if o.Timeout <= 0 {
-		o.Timeout = 3 * time.Second
-	}
-	if o.ResolvConf == "" {
-		o.ResolvConf = "/etc/resolv.conf"
-	}
+	o.Timeout = cmp.Or(max(o.Timeout, 0), 3*time.Second)
+	o.ResolvConf = cmp.Or(o.ResolvConf, "/etc/resolv.conf")
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	if len(o.SelfTestNames) == 0 {
 		o.SelfTestNames = []string{".", "com."}
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	for _, name := range o.SelfTestNames {
 		if _, ok := dns.OnWire(name); !ok {
@@ -196,12 +190,13 @@ func (s *Stub) use(o Options, servers []Server, source string) {
 	s.now.Store(&next)
 }
 
-func serverList(servers []Server) string {
-	var texts []string
+func serverList(servers []Server) string { return strings.Join(texts(servers), " ") }
+
+func texts(servers []Server) (list []string) {
 	for _, s := range servers {
-		texts = append(texts, s.String())
+		list = append(list, s.String())
 	}
-	return strings.Join(texts, " ")
+	return list
 }
 
 // Epoch returns the epoch that a lookup which begins now would have.

@@ -372,5 +372,5 @@ func TestStubObserve(t *testing.T) {
 	_, _ = s.Lookup(t.Context(), mx("odd.example"), dns.Effort{})
 	require.NoError(t, server.Close())
 	_, _ = s.Lookup(t.Context(), mx("none.example"), dns.Effort{})
-	require.Equal(t, []string{"MX NXDOMAIN", "TLSA SERVFAIL", "MX timeout", "MX timeout", "MX error", "MX error"}, events)
+	require.Equal(t, []string{"MX NXDOMAIN", "TLSA SERVFAIL", "MX timeout", "MX timeout", "MX RCODE 14", "MX error"}, events)
 }

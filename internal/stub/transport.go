@@ -108,7 +108,7 @@ func (t *transport) get(r route) *link {
 	i := slices.IndexFunc(open, (*link).free)
 	if i < 0 && (r.udp || len(open) < maxStreams) {
 		i, open = len(open), append(open, newLink(r))
-		open[i].start(t.tls)
+		go open[i].run(t.tls)
 	}
 	t.open[r] = open
 	c := open[max(i, 0)]
@@ -120,6 +120,7 @@ func newLink(r route) *link {
 	c := &link{
 		route: r, ready: make(chan struct{}), waiting: map[uint16]*pending{}, progress: time.Now(), left: math.MaxInt,
 	}
+	c.timer = time.AfterFunc(math.MaxInt64, c.late)
 	switch {
 	case r.udp && r.Addr.Addr().Unmap().IsLoopback():
 		c.left, c.until = socketQueries, time.Now().Add(socketLife)

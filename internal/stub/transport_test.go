@@ -187,10 +187,10 @@ func TestLoopbackSocketsAreUsedAgain(t *testing.T) {
 	require.Greater(t, len(ids), queries/2)
 }
 
-// Up to 16 queries wait on one loopback socket, and the last one is answered first.
+// Up to 64 queries wait on one loopback socket, and the last one is answered first.
 func TestQueriesShareALoopbackSocket(t *testing.T) {
 	t.Parallel()
-	for queries, sockets := range map[int]int{16: 1, 17: 2} {
+	for queries, sockets := range map[int]int{64: 1, 65: 2} {
 		var mu sync.Mutex
 		var held []func()
 		ports := map[string]bool{}

@@ -200,34 +200,31 @@ func (b *bench) queries(ctx context.Context) (rows [][]string, err error) {
 func (b *bench) memory(ctx context.Context) (rows [][]string, err error) {
 	const connections, entriesEach = 64, 8
 	measure := func(what string, steps []int, publish func(*dnstest.Server, int) []string) error {
-		most := slices.Max(steps)
+		most := steps[len(steps)-1]
 		return b.with(ctx, max(usualEntries, entriesEach*most), "", func(st stage) error {
-			domains, filled := publish(st.dns, most), 0
 			if rows == nil {
 				rows = [][]string{st.heading("resident memory, domains", " MiB")}
 			}
+			domains, filled := publish(st.dns, most), 0
 			for _, n := range steps {
 				sizes := make([][]float64, len(st.servers))
 				for i, s := range st.servers {
-					if err := s.fill(ctx, connections, domains[filled:n]); err != nil {
-						return err
-					}
-					size, err := s.Memory()
-					if err != nil {
+					err := s.fill(ctx, connections, domains[filled:n])
+					size, failed := s.Memory()
+					if err = errors.Join(err, failed); err != nil {
 						return err
 					}
 					sizes[i] = []float64{size}
 				}
-				filled = n
 				rows = append(rows, append([]string{fmt.Sprintf("%d, %s", n, what)}, ratios(sizes, "%.0f")...))
+				filled = n
 			}
 			return nil
 		})
 	}
 	if err = measure("70 % with the hosts of 20 providers", b.plan.domains[:1], shared); err == nil {
-		err = measure("a host each", b.plan.domains, func(s *dnstest.Server, n int) []string {
-			return dane().several(s, "m", n, 0)
-		})
+		own := func(s *dnstest.Server, n int) []string { return dane().several(s, "m", n, 0) }
+		err = measure("a host each", b.plan.domains, own)
 	}
 	return rows, err
 }
