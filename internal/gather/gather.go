@@ -110,9 +110,7 @@ type gathering struct {
 	ctx     context.Context
 	facts   *policy.Facts
 	timeout time.Duration // for one question; 0: no limit but that of ctx
-	// round is ctx with the time of the questions that are asked together. end ends it early; the end of ctx does too.
-	round context.Context
-	end   context.CancelFunc
+	round   context.Context // ctx with the time of the questions that are asked together
 
 	prefetches sync.WaitGroup
 	record     *record // nil: not asked for
@@ -127,16 +125,18 @@ func (e *Engine) decide(ctx context.Context, next decider, n policy.Nexthop, o p
 	}
 	g := &gathering{Engine: e, ctx: ctx, round: ctx, options: o, by: by, facts: &f}
 	if !by.CacheOnly {
-		var cancel context.CancelFunc
-		g.ctx, cancel = context.WithCancel(ctx)
 		g.timeout = timeout
 		defer g.prefetches.Wait()
-		defer cancel() // of the expected facts that no rule needed
 	}
 	for range 8 { // more than any decision takes
 		d, need := next(f, o)
 		if need.Required.Empty() {
 			return f, d, nil
+		}
+		if !by.CacheOnly {
+			var end context.CancelFunc
+			g.round, end = context.WithTimeout(ctx, g.time(need.Required))
+			defer end() // of the expected facts that no rule needed
 		}
 		if g.fetch(need); g.uncached {
 			return f, d, dns.ErrNotCached
@@ -148,9 +148,6 @@ func (e *Engine) decide(ctx context.Context, next decider, n policy.Nexthop, o p
 // fetch finds the required facts concurrently, and starts lookups of the facts that will probably be needed next.
 func (g *gathering) fetch(n policy.Need) {
 	f, need := g.facts, n.Required
-	if !g.by.CacheOnly {
-		g.round, g.end = context.WithTimeout(g.ctx, g.time(need))
-	}
 	if !g.by.CacheOnly && !g.by.Untrusted {
 		for _, q := range n.Expected {
 			g.prefetch(q)
