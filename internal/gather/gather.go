@@ -109,7 +109,7 @@ type gathering struct {
 	by      dns.Effort
 	ctx     context.Context
 	facts   *policy.Facts
-	timeout time.Duration // for one question; 0: no limit but that of ctx
+	timeout time.Duration   // for one question; 0: no limit but that of ctx
 	round   context.Context // ctx with the time of the questions that are asked together
 
 	prefetches sync.WaitGroup
