@@ -18,24 +18,80 @@ import (
 	"github.com/policyd/policyd/internal/text"
 )
 
-// oneOf checks a setting that takes one of a few words.
-func oneOf(s string, words ...string) error {
-	if slices.Contains(words, s) {
-		return nil
-	}
-	last := len(words) - 1
-	hint := ""
-	if near := text.Nearest(s, words); near != "" {
-		hint = fmt.Sprintf("; did you mean %q?", near)
-	}
-	return fmt.Errorf("unknown value %q: use %s or %s%s", s, strings.Join(words[:last], ", "), words[last], hint)
+// kind is what a setting takes. Type describes it to a reader of the manual and of a message, and check returns what is wrong
+// with a value.
+type kind struct {
+	Type  string
+	check func(value any) error
 }
 
-func optional(s string, check func(string) error) error {
-	if s == "" {
-		return nil
+func of[T any](description string, check func(T) error) kind {
+	return kind{description, func(value any) error {
+		v, _ := value.(T) // assign has given the field a value of its type
+		return check(v)
+	}}
+}
+
+// optional is of for a setting that may be empty.
+func optional(description string, check func(string) error) kind {
+	return of(description, func(s string) error {
+		if s == "" {
+			return nil
+		}
+		return check(s)
+	})
+}
+
+// list is of for the elements of a list.
+func list(description string, check func(string) error) kind {
+	return of(description, func(l []string) error { return distinct(l, check) })
+}
+
+// boolean is of for settings of which every value is good.
+func boolean() kind { return of("true or false", func(bool) error { return nil }) }
+
+// oneOf is for a setting that takes one of a few words.
+func oneOf(words ...string) kind {
+	last := len(words) - 1
+	or := func(words []string) string { return strings.Join(words[:last], ", ") + " or " + words[last] }
+	quoted := slices.Clone(words)
+	for i, w := range words {
+		quoted[i] = strconv.Quote(w)
 	}
-	return check(s)
+	return of(or(quoted), func(s string) error {
+		if slices.Contains(words, s) {
+			return nil
+		}
+		hint := ""
+		if near := text.Nearest(s, words); near != "" {
+			hint = fmt.Sprintf("; did you mean %q?", near)
+		}
+		return fmt.Errorf("unknown value %q: use %s%s", s, or(words), hint)
+	})
+}
+
+func number(least, most int) kind {
+	return of(fmt.Sprintf("a number from %d to %d", least, most), func(n int) error { return between(n, least, most) })
+}
+
+func between(n, least, most int) error {
+	if n < least || n > most {
+		return fmt.Errorf("%d is out of range: write %d to %d", n, least, most)
+	}
+	return nil
+}
+
+func duration(least, most time.Duration) kind {
+	return of(fmt.Sprintf("a duration from %s to %s", short(least), short(most)), func(s string) error {
+		d, err := time.ParseDuration(s)
+		switch {
+		case err != nil:
+			return fmt.Errorf(`%q is not a duration: write a number with a unit, such as "200ms", "5s" or "2m"`, s)
+		case d < least || d > most:
+			return fmt.Errorf("%s is out of range: write %s to %s", s, short(least), short(most))
+		}
+		return nil
+	})
 }
 
 // distinct checks the elements of a list, and that no element is in it twice.
@@ -47,24 +103,6 @@ func distinct(list []string, check func(string) error) error {
 		if slices.Contains(list[:i], s) {
 			return fmt.Errorf("%q is in the list twice: keep one of them", s)
 		}
-	}
-	return nil
-}
-
-func between(n, least, most int) error {
-	if n < least || n > most {
-		return fmt.Errorf("%d is out of range: write %d to %d", n, least, most)
-	}
-	return nil
-}
-
-func duration(s string, least, most time.Duration) error {
-	d, err := time.ParseDuration(s)
-	switch {
-	case err != nil:
-		return fmt.Errorf(`%q is not a duration: write a number with a unit, such as "200ms", "5s" or "2m"`, s)
-	case d < least || d > most:
-		return fmt.Errorf("%s is out of range: write %s to %s", s, short(least), short(most))
 	}
 	return nil
 }
@@ -139,9 +177,6 @@ func socketMode(s string) error {
 }
 
 func group(s string) error {
-	if s == "" {
-		return nil
-	}
 	if n, err := strconv.Atoi(s); err == nil && n >= 0 {
 		return nil
 	}
@@ -185,14 +220,10 @@ func port26(n int) error {
 
 func transport(s string) error {
 	const longest = 64
-	letters := "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
-	if s == "" || len(s) > longest || strings.Trim(s, letters) != "" {
-		return fmt.Errorf(`%q is not a valid service name of master.cf: write letters, digits, _ and -, as in "smtps26"`, s)
-	}
-	for _, r := range s {
-		if !strings.ContainsRune(letters, r) {
-			return fmt.Errorf(`%q contains %q: write letters, digits, _ and -, as in "smtps26"`, s, r)
-		}
+	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
+	other := func(r rune) bool { return !strings.ContainsRune(letters, r) }
+	if s == "" || len(s) > longest || strings.ContainsFunc(s, other) {
+		return fmt.Errorf(`%q is not a service name of master.cf: write at most %d letters, digits, _ and -, as in "smtps26"`, s, longest)
 	}
 	return nil
 }

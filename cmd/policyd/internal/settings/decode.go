@@ -34,14 +34,11 @@ func decode(d *document, s *Settings) (problems []Problem) {
 				continue
 			}
 			if err := assign(s.field(key), value); err != nil {
-				problems = append(problems, Problem{Line: d.line(key), Text: fmt.Sprintf("%s: %s: write %s, as in %s = %s",
+				problems = append(problems, Problem{Line: d.line(key), Text: fmt.Sprintf("%s: %s: write %s, such as %s = %s",
 					key, err, r.Type, r.Key, t.Default(r))})
 				continue
 			}
-			if r.check == nil {
-				continue
-			}
-			if err := r.check(s); err != nil {
+			if err := r.check(s.field(key).Interface()); err != nil {
 				s.field(key).Set(defaults.field(key))
 				problems = append(problems, Problem{Line: d.line(key), Text: key + ": " + err.Error()})
 			}
@@ -136,14 +133,13 @@ func (t tree) at(full string) (reflect.Value, bool) {
 
 // assign sets a field to a decoded value. The error is for a value of another type.
 func assign(field, value reflect.Value) error {
-	wrong := fmt.Errorf("this takes no %s", typeName(value))
 	switch {
 	case field.Kind() == reflect.Slice && value.Kind() == reflect.Slice:
 		list := []string{}
 		for i := range value.Len() {
 			element := value.Index(i).Elem()
 			if element.Kind() != reflect.String {
-				return fmt.Errorf("an element of the list is of type %s", typeName(element))
+				return fmt.Errorf("an element of the list is %s", typeName(element))
 			}
 			list = append(list, element.String())
 		}
@@ -154,7 +150,7 @@ func assign(field, value reflect.Value) error {
 		}
 		field.SetInt(value.Int())
 	case field.Kind() != value.Kind() || field.Kind() == reflect.Slice:
-		return wrong
+		return fmt.Errorf("the value is %s", typeName(value))
 	default:
 		field.Set(value)
 	}
@@ -165,19 +161,19 @@ func assign(field, value reflect.Value) error {
 func typeName(v reflect.Value) string {
 	switch v.Kind() {
 	case reflect.String:
-		return "string"
+		return "a string"
 	case reflect.Bool:
-		return "boolean"
+		return "a boolean"
 	case reflect.Int64:
-		return "integer"
+		return "an integer"
 	case reflect.Float64:
-		return "float"
+		return "a float"
 	case reflect.Slice:
-		return "array"
+		return "an array"
 	case reflect.Map:
-		return "table"
+		return "a table"
 	default:
-		return "date"
+		return "a date"
 	}
 }
 
