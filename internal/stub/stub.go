@@ -181,8 +181,10 @@ func (s *Stub) use(o Options, servers []Server, source string) {
 		known:     make(chan struct{}), gone: make(chan struct{}),
 	}
 	if !trusted {
-		o.Logger.Warn("the DNS servers are not trusted; treating all answers as insecure",
-			"servers", serverList(servers), "source", source, "reason", reason)
+		if old.gone == nil || old.trusted || !slices.Equal(servers, old.servers) { // otherwise this is known
+			o.Logger.Warn("the DNS servers are not trusted; treating all answers as insecure",
+				"servers", serverList(servers), "source", source, "reason", reason)
+		}
 		next.result = NotTrusted
 		close(next.known)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/policyd/policyd/internal/dns/dnstest"
 	"github.com/policyd/policyd/internal/smtptls/smtptest"
 	"github.com/policyd/policyd/internal/stub"
+	"github.com/policyd/policyd/internal/testkit"
 )
 
 // serverConfig is that of a server with the name.
@@ -53,6 +54,21 @@ func TestStubTLS(t *testing.T) {
 			require.Equal(t, before, server.Queries(), "no query is sent in plaintext")
 		})
 	}
+	t.Run("a lack of trust is logged when it begins", func(t *testing.T) {
+		log := &testkit.Log{}
+		o := stub.Options{
+			Servers: []string{"tls://dns.example@" + addr}, RootCAs: ca.Roots, Timeout: patient, Trust: stub.TrustNever,
+			Logger: log.Logger(),
+		}
+		s := newStub(t, o)
+		o.RootCAs = smtptest.NewCA(t).Roots
+		require.NoError(t, s.Configure(o))
+		require.Equal(t, stub.NotTrusted, s.State().Result)
+		require.Equal(t, 1, log.Count("the DNS servers are not trusted"), "not again for other roots")
+		o.Servers = []string{"tls://other.example@" + addr}
+		require.NoError(t, s.Configure(o))
+		require.Equal(t, 2, log.Count("the DNS servers are not trusted"))
+	})
 	t.Run("other roots begin another epoch", func(t *testing.T) {
 		o := stub.Options{Servers: []string{"tls://dns.example@" + addr}, RootCAs: ca.Roots, Timeout: patient}
 		s := newStub(t, o)
