@@ -1,7 +1,6 @@
 package probe
 
 import (
-	"cmp"
 	"container/list"
 	"context"
 	"crypto/x509"
@@ -9,7 +8,6 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -17,6 +15,7 @@ import (
 
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/smtptls"
+	"github.com/policyd/policyd/internal/statedb"
 	"github.com/policyd/policyd/prefix"
 )
 
@@ -37,11 +36,9 @@ type Options struct {
 	Special bool
 	// Resolver looks up the addresses of hosts.
 	Resolver dns.Resolver
-	// StateDir is where the verdicts survive a restart; "" means nowhere. It is read by New only.
+	// StateDir keeps the verdicts across restarts, in the file probes.db; "" keeps them in memory only. It is read by New
+	// only, and so is Logger for that file.
 	StateDir string
-	// Unwritable is set when StateDir cannot be written and a warning about that was logged: there is another warning
-	// only after it could be written. It is read by New only.
-	Unwritable bool
 	// Helo and Postfix are as in smtptls.Dialogue: an open host needs the verdict of Postfix too.
 	Helo    string
 	Postfix smtptls.Judge
@@ -65,9 +62,9 @@ type Prober struct {
 	talk  func(context.Context, smtptls.Dialogue) smtptls.Transcript
 	room  *semaphore.Weighted // one for each host that is being probed
 	rates *rates
+	disk  *statedb.File
 	wake  chan struct{} // a token where something may have become due sooner
 	ready chan struct{} // a token where a host may be waiting in a queue
-	dirty chan struct{} // a token where a verdict has changed since it was saved
 
 	mu       sync.Mutex // guards what follows, and every host
 	options  Options
@@ -78,8 +75,7 @@ type Prober struct {
 	egress   egress
 	counters counters
 
-	news    *rate.Limiter // lines in the log: remote parties choose the hosts
-	unsaved atomic.Bool   // the verdicts could not be saved last time
+	news *rate.Limiter // lines in the log: remote parties choose the hosts
 }
 
 // host is what is known about one host.
@@ -112,7 +108,7 @@ type flight struct {
 func New(o Options) (*Prober, error) {
 	p := &Prober{
 		talk: smtptls.Talk, room: semaphore.NewWeighted(workers), rates: newRates(),
-		wake: make(chan struct{}, 1), ready: make(chan struct{}, 1), dirty: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), ready: make(chan struct{}, 1),
 		hosts: map[string]*host{},
 		known: [2]*list.List{list.New(), list.New()}, queues: [2]*list.List{list.New(), list.New()},
 		counters: counters{results: map[string]uint64{}}, news: rate.NewLimiter(1, 100),
@@ -120,8 +116,7 @@ func New(o Options) (*Prober, error) {
 	if err := p.Configure(o); err != nil {
 		return nil, err
 	}
-	p.unsaved.Store(o.Unwritable)
-	p.load()
+	p.openDisk()
 	return p, nil
 }
 
@@ -140,7 +135,6 @@ func (p *Prober) Configure(o Options) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	before := p.options
-	o.StateDir = cmp.Or(before.StateDir, o.StateDir)
 	p.options = o
 	if before.Port != 0 && (before.Port != o.Port || before.Special != o.Special || !before.Roots.Equal(o.Roots)) {
 		for _, h := range p.hosts {
@@ -148,7 +142,6 @@ func (p *Prober) Configure(o Options) error {
 		}
 		p.egress = egress{}
 		p.rates.slow(false)
-		signal(p.dirty)
 	}
 	return nil
 }
@@ -230,6 +223,7 @@ func (p *Prober) add(name string, now time.Time) *host {
 // forget makes a host unknown; p.mu is held. What a probe under way finds is thrown away.
 func (p *Prober) forget(h *host) {
 	delete(p.hosts, h.name)
+	p.disk.Mark(h.name)
 	p.known[h.kind()].Remove(h.place)
 	p.unschedule(h)
 	p.unqueue(h)

@@ -18,11 +18,10 @@ func (p *Prober) Run(ctx context.Context) error {
 	for range workers {
 		all.Go(func() { p.work(ctx) })
 	}
-	all.Go(func() { p.saveNowAndThen(ctx) })
+	all.Go(func() { p.syncDisk(ctx) })
 	p.dispatch(ctx)
 	all.Wait()
-	p.save()
-	return ctx.Err()
+	return errors.Join(ctx.Err(), p.disk.Close())
 }
 
 // work probes one host after the other.

@@ -162,7 +162,6 @@ func (p *Prober) sweep(now time.Time) time.Duration {
 				break
 			}
 			p.forget(h)
-			signal(p.dirty)
 		}
 	}
 	if len(p.due) == 0 {
@@ -205,7 +204,7 @@ func (p *Prober) settle(h *host, f finding, now time.Time) Event {
 		p.known[kind].Remove(h.place)
 		h.place = p.known[h.kind()].PushFront(h)
 	}
-	signal(p.dirty)
+	p.disk.Mark(h.name)
 	return event
 }
 

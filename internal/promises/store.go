@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/policyd/policyd/internal/oncelog"
 	"github.com/policyd/policyd/internal/statedb"
 )
 
@@ -34,8 +33,6 @@ const (
 type Options struct {
 	// StateDir keeps the memory across restarts, in the file promises.db; "" keeps it in this process only.
 	StateDir string
-	// Faults limits the warnings about the state directory; nil: one per minute.
-	Faults *oncelog.Limiter
 	// Log gets one WARN when a promise vanishes; nil logs nothing.
 	Log *slog.Logger
 	// Now is the clock; nil means time.Now.
@@ -73,7 +70,7 @@ func New(o Options) *Store {
 		s.now = time.Now
 	}
 	s.disk = statedb.New(statedb.Options{
-		Dir: o.StateDir, Name: "promises.db", Bucket: "promises-1", Log: s.log, Faults: o.Faults,
+		Dir: o.StateDir, Name: "promises.db", Bucket: "promises-1", Log: s.log,
 		Names: s.Domains, Encode: s.encoded, Load: s.load,
 	})
 	s.disk.Open()

@@ -48,12 +48,13 @@ type File struct {
 	loaded bool        // the records on disk were read
 	closed bool
 	warned bool // about the present fault
+	faults oncelog.Limiter
 
 	marking sync.Mutex // guards marked; never held while waiting for the disk or the owner
 	marked  map[string]struct{}
 }
 
-// Options of a File. All fields are required except Faults and OpenFile. Names, Encode and Load are called with the database
+// Options of a File. All fields are required except OpenFile. Names, Encode and Load are called with the database
 // locked.
 type Options struct {
 	// Dir is the state directory, which is created if necessary; "" makes a nil File.
@@ -72,9 +73,6 @@ type Options struct {
 	Log  *slog.Logger
 	// OpenFile replaces os.OpenFile in tests.
 	OpenFile func(name string, flag int, mode os.FileMode) (*os.File, error)
-	// Faults limits the warnings; files in the same directory share it, so that one fault is one warning. nil limits those of
-	// this file.
-	Faults *oncelog.Limiter
 }
 
 // New returns a File that is not open yet.
@@ -84,9 +82,6 @@ func New(o Options) *File {
 	}
 	if o.OpenFile == nil {
 		o.OpenFile = os.OpenFile
-	}
-	if o.Faults == nil {
-		o.Faults = &oncelog.Limiter{}
 	}
 	return &File{o: o, marked: map[string]struct{}{}}
 }
@@ -293,7 +288,7 @@ func (d *File) fail(err error) {
 	if errors.Is(err, berrors.ErrTimeout) {
 		err = errors.New("another process has it open")
 	}
-	if times, due := d.o.Faults.Due(); due {
+	if times, due := d.faults.Due(); due {
 		d.warned = true
 		d.o.Log.Warn("state database cannot be written; keeping its content in memory", "file", d.path(), "times", times,
 			"err", text.Line(err.Error(), maxText))

@@ -13,7 +13,7 @@ const diskInterval = 2 * time.Second
 func (s *Store) newDisk() *statedb.File {
 	o := s.options.Load()
 	return statedb.New(statedb.Options{
-		Dir: o.StateDir, Name: "mtasts.db", Bucket: "policies-1", Log: o.Logger, OpenFile: o.openFile, Faults: o.Faults,
+		Dir: o.StateDir, Name: "mtasts.db", Bucket: "policies-1", Log: o.Logger, OpenFile: o.openFile,
 		Names: s.table.domains, Encode: s.encoded, Load: s.load,
 	})
 }

@@ -26,7 +26,6 @@ import (
 
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
-	"github.com/policyd/policyd/internal/oncelog"
 	"github.com/policyd/policyd/internal/statedb"
 )
 
@@ -46,9 +45,7 @@ type Options struct {
 	// MaxPolicies bounds the policies that are kept; 0 means DefaultMaxPolicies. A policy over 2 KiB counts as several.
 	// Those that have been unused for longest are evicted first.
 	MaxPolicies int
-	// Faults limits the warnings about the state directory; nil: one per minute.
-	Faults *oncelog.Limiter
-	Logger *slog.Logger
+	Logger      *slog.Logger
 	// Observe is called with "ok" or an mtasts.Failure after every fetch, if it is not nil. It must not block.
 	Observe func(result string)
 	// Fetched is called after a policy was fetched and kept, if it is not nil. It must not block.

@@ -108,14 +108,11 @@ func New(o Options) (*Daemon, error) {
 	if err = d.newFleet(loaded); err != nil {
 		return nil, err
 	}
-	probing := d.probeOptions(loaded)
-	probing.Unwritable = probing.StateDir != "" && !writable(probing.StateDir) // the store has made it if it could, and said why not
-	if d.prober, err = probe.New(probing); err != nil {
+	if d.prober, err = probe.New(d.probeOptions(loaded)); err != nil {
 		d.closeStore()
 		return nil, err
 	}
-	// Quiet: mtasts.db is in the same directory, and one warning about the directory is enough.
-	d.report = report.New(report.Options{StateDir: loaded.Cache.StateDir, Log: slog.New(slog.DiscardHandler)})
+	d.report = report.New(report.Options{StateDir: loaded.Cache.StateDir, Log: d.log})
 	d.service = lookup.New(d.sources(), d.lookupSettings(loaded), d.log)
 	d.handler = d.service.Handler()
 	d.server = &socketmap.Server{Handler: d.handler, Logger: d.log}

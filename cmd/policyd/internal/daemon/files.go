@@ -1,9 +1,7 @@
 package daemon
 
 import (
-	"errors"
 	"fmt"
-	"os"
 	"syscall"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
@@ -23,15 +21,6 @@ func fewFiles(l *settings.Loaded) []string {
 		need += admin.MaxQuestions
 	}
 	return fewFilesOf(need, uint64(limit.Cur))
-}
-
-// writable reports whether files can be made in a directory.
-func writable(dir string) bool {
-	f, err := os.CreateTemp(dir, ".writable-*")
-	if err != nil {
-		return false
-	}
-	return errors.Join(f.Close(), os.Remove(f.Name())) == nil
 }
 
 func fewFilesOf(need int, limit uint64) []string {

@@ -10,7 +10,6 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/fleet"
-	"github.com/policyd/policyd/internal/oncelog"
 	"github.com/policyd/policyd/internal/promises"
 	"github.com/policyd/policyd/internal/stub"
 )
@@ -18,7 +17,6 @@ import (
 // remembering is the memory of promises, and what shares and doubts it.
 type remembering struct {
 	promises *promises.Store
-	faults   oncelog.Limiter // of the files in the state directory
 	// fleet is nil where fleet.url is empty, opinion where dns.second_opinion is.
 	fleet   *fleet.Fleet
 	opinion *promises.Opinion
@@ -28,7 +26,7 @@ type remembering struct {
 // newMemory makes the memory of promises. It comes before the store of MTA-STS policies, which reports its fetches to the fleet.
 func (d *Daemon) newMemory(l *settings.Loaded) (err error) {
 	d.memory.promises = promises.New(promises.Options{
-		StateDir: l.Cache.StateDir, Log: d.log, Faults: &d.memory.faults, Seen: func(domain string) { d.share(fleet.Promise, domain) },
+		StateDir: l.Cache.StateDir, Log: d.log, Seen: func(domain string) { d.share(fleet.Promise, domain) },
 	})
 	if o, ok := l.SecondOpinion(d.log); ok {
 		if d.memory.second, err = stub.New(o); err != nil {

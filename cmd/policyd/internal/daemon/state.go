@@ -47,7 +47,6 @@ func (d *Daemon) probeOptions(l *settings.Loaded) probe.Options {
 func (d *Daemon) storeOptions(l *settings.Loaded) stsstore.Options {
 	o := l.Store(d.cache, d.log)
 	o.Observe, o.MaxPolicies = d.observeFetch(), d.maxPolicies
-	o.Faults = &d.memory.faults
 	o.Fetched = func(domain string) { d.share(fleet.Policy, domain) }
 	return o
 }
