@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
@@ -54,18 +53,11 @@ func (d *Daemon) reload() (kept []string, err error) {
 		return nil, err
 	}
 	next.Warnings = append(next.Warnings, fewFiles(next)...)
-	old := d.loaded.Load()
-	kept = keep(next, old)
-	// All or nothing: what can fail comes first. The resolvers come before the rest, because only they depend on more than
-	// the settings: on resolv.conf.
-	if err = d.configureStubs(next); err == nil {
-		err = errors.Join(d.site.Configure(d.siteOptions(next)), d.prober.Configure(d.probeOptions(next)))
+	kept = next.KeepUntilRestart(d.loaded.Load())
+	if err := d.configure(next); err != nil {
+		return kept, err
 	}
-	if err != nil {
-		return kept, errors.Join(err, d.configureStubs(old), d.site.Configure(d.siteOptions(old)), d.prober.Configure(d.probeOptions(old)))
-	}
-	d.apply(next)
-	d.loaded.Store(next)
+	d.logs.configure(next.LogLevel(), next.Log.Format)
 	select {
 	case d.turned <- struct{}{}:
 	default:
@@ -80,40 +72,28 @@ func (d *Daemon) reload() (kept []string, err error) {
 	return kept, nil
 }
 
-// apply makes settings effective. It cannot fail.
-func (d *Daemon) apply(l *settings.Loaded) {
-	d.logs.configure(l.LogLevel(), l.Log.Format)
-	d.cache.SetMaxEntries(l.Cache.MaxEntries)
-	d.store.Configure(d.storeOptions(l))
-	d.server.SetLimits(d.limits(l))
-	d.service.Configure(d.lookupSettings(l))
-}
-
-// keep puts back what only a restart can change, and names what would have changed.
-func keep(next, old *settings.Loaded) (kept []string) {
-	if !slices.Equal(next.Server.Listen, old.Server.Listen) {
-		next.Server.Listen, kept = old.Server.Listen, append(kept, "server.listen")
+// configure makes settings effective in every part, or in none: the parts that can refuse them come first, and if one does,
+// those before it get the previous settings back. The caller holds d.reloading.
+func (d *Daemon) configure(next *settings.Loaded) error {
+	old := d.loaded.Load()
+	parts := []func(*settings.Loaded) error{
+		func(l *settings.Loaded) error { return d.stub.Configure(d.stubOptions(l)) }, // first: it depends on resolv.conf too
+		d.configureSecond,
+		func(l *settings.Loaded) error { return d.site.Configure(d.siteOptions(l)) },
+		func(l *settings.Loaded) error { return d.prober.Configure(d.probeOptions(l)) },
 	}
-	for _, s := range []struct {
-		key       string
-		next, old *string
-	}{
-		{"server.socket_mode", &next.Server.SocketMode, &old.Server.SocketMode},
-		{"server.socket_group", &next.Server.SocketGroup, &old.Server.SocketGroup},
-		{"cache.state_dir", &next.Cache.StateDir, &old.Cache.StateDir},
-		{"admin.socket", &next.Admin.Socket, &old.Admin.Socket},
-		{"metrics.listen", &next.Metrics.Listen, &old.Metrics.Listen},
-		{"http.listen", &next.HTTP.Listen, &old.HTTP.Listen},
-		{"dns.second_opinion", &next.DNS.SecondOpinion, &old.DNS.SecondOpinion},
-		{"fleet.url", &next.Fleet.URL, &old.Fleet.URL},
-		{"fleet.key_file", &next.Fleet.KeyFile, &old.Fleet.KeyFile},
-		{"fleet.previous_key_file", &next.Fleet.PreviousKeyFile, &old.Fleet.PreviousKeyFile},
-		{"fleet.prefix", &next.Fleet.Prefix, &old.Fleet.Prefix},
-		{"fleet.pull", &next.Fleet.Pull, &old.Fleet.Pull},
-	} {
-		if *s.next != *s.old {
-			*s.next, kept = *s.old, append(kept, s.key)
+	for i, part := range parts {
+		if err := part(next); err != nil {
+			for _, before := range parts[:i] {
+				err = errors.Join(err, before(old))
+			}
+			return err
 		}
 	}
-	return kept
+	d.cache.SetMaxEntries(next.Cache.MaxEntries)
+	d.store.Configure(d.storeOptions(next))
+	d.server.SetLimits(d.limits(next))
+	d.service.Configure(d.lookupSettings(next))
+	d.loaded.Store(next)
+	return nil
 }

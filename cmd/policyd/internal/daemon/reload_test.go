@@ -87,7 +87,7 @@ func TestSettingsThatNeedARestartAreKept(t *testing.T) {
 	want := old.Settings
 	want.Policy.MixedMX = "ignore"
 	require.Equal(t, want, l.daemon.loaded.Load().Settings)
-	keys := []string{"server.listen", "server.socket_mode", "server.socket_group", "cache.state_dir", "admin.socket", "metrics.listen", "http.listen"}
+	keys := []string{"server.listen", "server.socket_mode", "server.socket_group", "cache.state_dir", "admin.socket", "http.listen", "metrics.listen"}
 	require.Equal(t, keys, l.daemon.last.Load().Restart)
 	for _, key := range keys {
 		require.Contains(t, l.log.String(), "setting="+key)

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/policyd/policyd/internal/oncelog"
@@ -40,16 +39,13 @@ func (d *Daemon) watchRoots(ctx context.Context) error {
 func (d *Daemon) reloadRoots() error {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
-	old := d.loaded.Load()
-	next, err := old.WithNewRoots()
+	next, err := d.loaded.Load().WithNewRoots()
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(d.prober.Configure(d.probeOptions(next)), d.configureStubs(next)); err != nil {
-		return errors.Join(err, d.configureStubs(old), d.prober.Configure(d.probeOptions(old)))
+	if err := d.configure(next); err != nil {
+		return err
 	}
-	d.store.Configure(d.storeOptions(next))
-	d.loaded.Store(next)
 	d.log.Info("root certificates changed and were read again")
 	return nil
 }

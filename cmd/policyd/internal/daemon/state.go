@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
@@ -29,13 +28,12 @@ func (d *Daemon) stubOptions(l *settings.Loaded) stub.Options {
 	return o
 }
 
-// configureStubs applies settings to the resolvers.
-func (d *Daemon) configureStubs(l *settings.Loaded) error {
-	err := d.stub.Configure(d.stubOptions(l))
+// configureSecond applies settings to the resolver for second opinions, if there is one.
+func (d *Daemon) configureSecond(l *settings.Loaded) error {
 	if o, ok := l.SecondOpinion(d.log); ok && d.memory.second != nil {
-		err = errors.Join(err, d.memory.second.Configure(o))
+		return d.memory.second.Configure(o)
 	}
-	return err
+	return nil
 }
 
 func (d *Daemon) probeOptions(l *settings.Loaded) probe.Options {

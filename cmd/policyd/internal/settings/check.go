@@ -19,14 +19,20 @@ import (
 )
 
 // kind is what a setting takes. Type describes it to a reader of the manual and of a message, and check returns what is wrong
-// with a value.
+// with a value. A change of a setting with restart takes effect after a restart only.
 type kind struct {
-	Type  string
-	check func(value any) error
+	Type    string
+	check   func(value any) error
+	restart bool
+}
+
+func restart(k kind) kind {
+	k.restart = true
+	return k
 }
 
 func of[T any](description string, check func(T) error) kind {
-	return kind{description, func(value any) error {
+	return kind{Type: description, check: func(value any) error {
 		v, _ := value.(T) // assign has given the field a value of its type
 		return check(v)
 	}}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -79,6 +80,21 @@ func (l *Loaded) UnusedListen(passed []string) []string {
 	}
 	return []string{"server.listen: " + strings.Join(unused, ", ") + " is not used, because systemd passes the listeners of policyd.socket: " +
 		`use "systemctl edit policyd.socket", or mask policyd.socket and restart policyd.service`}
+}
+
+// KeepUntilRestart puts back from old what only a restart can change, and returns the keys of what would have changed.
+func (l *Loaded) KeepUntilRestart(old *Loaded) (kept []string) {
+	for _, t := range Tables() {
+		for _, r := range t.Rows {
+			key := t.path(r)
+			next, before := l.field(key), old.field(key)
+			if r.restart && !reflect.DeepEqual(next.Interface(), before.Interface()) {
+				next.Set(before)
+				kept = append(kept, key)
+			}
+		}
+	}
+	return kept
 }
 
 // Mistake returns the error for a mistake in a setting that shows only where the setting is used.

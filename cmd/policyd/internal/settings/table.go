@@ -22,7 +22,7 @@ type Table struct {
 
 // Tables returns all settings, in the order of the annotated file.
 func Tables() []Table {
-	return []Table{
+	all := []Table{
 		{"", "", []Row{
 			{"mode", oneOf("enforce", "report", "off"),
 				"enforce answers every lookup with the decision. report makes the same decisions, logs and counts them, and answers NOTFOUND, so that Postfix behaves as it would without policyd. off looks nothing up and answers NOTFOUND."},
@@ -30,12 +30,12 @@ func Tables() []Table {
 				"Your own rules, one per line: a domain (example.com, or .example.com for all its subdomains) and ignore, no-port26 or a Postfix TLS policy. The default file need not exist; any other file must."},
 		}},
 		{"server", "The socketmap server that Postfix connects to.", []Row{
-			{"listen", list("a list of host:port and unix:/path", listenAddress),
-				"Addresses of the server. Listeners passed by systemd (policyd.socket) replace them. A change needs a restart."},
-			{"socket_mode", of("octal permissions in quotes", socketMode),
-				"Permissions of the unix sockets in listen. A change needs a restart."},
-			{"socket_group", optional("the name or number of a group", group),
-				"Group of the unix sockets in listen; empty means the group of the process. Postfix must be a member, so this is often postfix. A change needs a restart."},
+			{"listen", restart(list("a list of host:port and unix:/path", listenAddress)),
+				"Addresses of the server. Listeners passed by systemd (policyd.socket) replace them."},
+			{"socket_mode", restart(of("octal permissions in quotes", socketMode)),
+				"Permissions of the unix sockets in listen."},
+			{"socket_group", restart(optional("the name or number of a group", group)),
+				"Group of the unix sockets in listen; empty means the group of the process. Postfix must be a member, so this is often postfix."},
 			{"max_connections", number(1, 1_000_000),
 				"Connection limit. When it is reached, the connection that has been idle longest is closed for each new one."},
 			{"idle_timeout", duration(10*time.Millisecond, 24*time.Hour),
@@ -52,14 +52,14 @@ func Tables() []Table {
 				"Timeout of the first query to a server. The second query waits 5/3 of it, and a whole lookup takes at most four times as long."},
 			{"self_test", of("a list of domain names", selfTest),
 				"Names with a signed NS RRset, for which a validating resolver must set the AD bit. Change them only if the root zone is a private one."},
-			{"second_opinion", optional("a DNS server with TLS", secondOpinion),
-				`A resolver elsewhere, such as "tls://name@192.0.2.1:853". It is asked only about a promise that vanished, and only with promises.vanished = "hold": when it gives the same answer twice, 30 minutes apart, the hold ends early. Empty means that no resolver is asked. A change needs a restart.`},
+			{"second_opinion", restart(optional("a DNS server with TLS", secondOpinion)),
+				`A resolver elsewhere, such as "tls://name@192.0.2.1:853". It is asked only about a promise that vanished, and only with promises.vanished = "hold": when it gives the same answer twice, 30 minutes apart, the hold ends early. Empty means that no resolver is asked.`},
 		}},
 		{"cache", "Answers in memory, and the state directory.", []Row{
 			{"max_entries", number(1, 100_000_000),
 				"Maximum number of RRsets in the DNS cache. A domain with DANE needs about 8. A memory limit of the process can make the cache smaller."},
-			{"state_dir", optional("a path", absolutePath),
-				"Directory for the data that must survive a restart: MTA-STS policies and probe results. Empty means that nothing is kept. A change needs a restart."},
+			{"state_dir", restart(optional("a path", absolutePath)),
+				"Directory for the data that must survive a restart: MTA-STS policies and probe results. Empty means that nothing is kept."},
 		}},
 		{"policy", "Which promises are honoured.", []Row{
 			{"unsigned_mx", oneOf("secure", "ignore"),
@@ -79,16 +79,16 @@ func Tables() []Table {
 			{"vanished", oneOf("off", "alert", "hold"),
 				"What happens when a promise that was seen on at least 3 of the last 30 days is missing from an unsigned answer, which an attacker can forge: a warning in the log, in status, in report and in the metrics (alert); in addition the mail waits for at most 6 hours, once per domain in 30 days (hold); or nothing, and nothing is remembered (off)."},
 		}},
-		{"fleet", "Sharing MTA-STS policies and promises with the other nodes of this site through Redis or Valkey. The server is not trusted and never delays a lookup. A change needs a restart.", []Row{
-			{"url", optional("a redis://, rediss:// or unix:// URL", fleetURL),
+		{"fleet", "Sharing MTA-STS policies and promises with the other nodes of this site through Redis or Valkey. The server is not trusted and never delays a lookup.", []Row{
+			{"url", restart(optional("a redis://, rediss:// or unix:// URL", fleetURL)),
 				`The server, such as "rediss://user:password@redis.example.com:6380/0" or "unix:///run/redis/redis.sock". A Sentinel has the parameter master_name: "redis://sentinel:26379?master_name=policyd". Empty means that nothing is shared.`},
-			{"key_file", optional("a path", absolutePath),
+			{"key_file", restart(optional("a path", absolutePath)),
 				"File with the site key, which policyd fleet key prints. All nodes have the same key. Required with url."},
-			{"previous_key_file", optional("a path", absolutePath),
+			{"previous_key_file", restart(optional("a path", absolutePath)),
 				"File with the previous site key, so that records made with it stay valid while the key is changed."},
-			{"prefix", of("text", fleetPrefix),
+			{"prefix", restart(of("text", fleetPrefix)),
 				"Prefix of all keys in the server."},
-			{"pull", duration(time.Second, time.Hour),
+			{"pull", restart(duration(time.Second, time.Hour)),
 				"How often the records of the other nodes are read."},
 		}},
 		{"port26", "Implicit TLS on port 26, for hosts with the prefix smtps-.", []Row{
@@ -114,16 +114,16 @@ func Tables() []Table {
 				"Root certificates in PEM for probes, MTA-STS and DNS over TLS. Empty means the root certificates of the system."},
 		}},
 		{"admin", "The socket that policyd status, cache, report, reload and log-level use.", []Row{
-			{"socket", optional("a path", socketPath),
-				"Path of the socket. Empty means no socket. A change needs a restart."},
+			{"socket", restart(optional("a path", socketPath)),
+				"Path of the socket. Empty means no socket."},
 		}},
 		{"http", "Answers in JSON over HTTP for mail servers other than Postfix. The admin socket gives the same answers.", []Row{
-			{"listen", optional("host:port", hostPort),
-				"Address for these mail servers, such as 127.0.0.1:2527, with /v1/policy and /v1/route only. HTTP does not protect the answers, so use a loopback address. Empty means no listener. A change needs a restart."},
+			{"listen", restart(optional("host:port", hostPort)),
+				"Address for these mail servers, such as 127.0.0.1:2527, with /v1/policy and /v1/route only. HTTP does not protect the answers, so use a loopback address. Empty means no listener."},
 		}},
 		{"metrics", "", []Row{
-			{"listen", optional("host:port", hostPort),
-				"Address for Prometheus, such as 127.0.0.1:9526, with /metrics, /-/healthy and /-/ready. Empty means no listener. A change needs a restart."},
+			{"listen", restart(optional("host:port", hostPort)),
+				"Address for Prometheus, such as 127.0.0.1:9526, with /metrics, /-/healthy and /-/ready. Empty means no listener."},
 		}},
 		{"log", "The log goes to standard error.", []Row{
 			{"level", oneOf("debug", "info", "warn", "error"),
@@ -134,6 +134,14 @@ func Tables() []Table {
 				"Which decisions are logged: all of them, only those that differ from the previous one for the same next hop (changes), or none."},
 		}},
 	}
+	for _, t := range all {
+		for i := range t.Rows {
+			if t.Rows[i].restart {
+				t.Rows[i].Doc += " A change needs a restart."
+			}
+		}
+	}
+	return all
 }
 
 // path returns the full key of a row.
