@@ -1,8 +1,7 @@
 // Package metrics shows the daemon to Prometheus, in the text format over HTTP. Every label has a small fixed set of
 // values: a domain, a host or an address is never one of them, so remote parties cannot create time series.
 //
-// What happens often is observed as it happens, without allocating; the rest is read from an admin.Status when
-// Prometheus asks.
+// What happens often is observed as it happens; the rest is read from an admin.Status when Prometheus asks.
 package metrics
 
 import (
@@ -23,24 +22,10 @@ const namespace = "policyd"
 
 // Metrics are the metrics of one daemon. Make them with New.
 type Metrics struct {
-	lookups   *children[lookupLabels, prometheus.Counter]
-	durations *children[durationLabels, prometheus.Observer]
-	decisions *children[decisionLabels, prometheus.Counter]
-	queries   *children[queryLabels, prometheus.Counter]
-	latencies *children[string, prometheus.Observer]
-	fetches   *children[string, prometheus.Counter]
-	unsigned  prometheus.Counter
+	lookups, decisions, queries, fetches *prometheus.CounterVec
+	durations, latencies                 *prometheus.HistogramVec
+	unsigned                             prometheus.Counter
 }
-
-type (
-	lookupLabels   struct{ lookupMap, result string }
-	durationLabels struct {
-		lookupMap string
-		cached    bool
-	}
-	decisionLabels struct{ source, class, reason string }
-	queryLabels    struct{ dnsType, rcode string }
-)
 
 // other stands for values that are not known: there are none, unless a change forgets this package.
 const other = "other"
@@ -58,36 +43,20 @@ func New(reg prometheus.Registerer, version string, status func() admin.Status) 
 		reg.MustRegister(v)
 		return v
 	}
-	lookups := counter("lookups_total", "Socketmap lookups by map and result.", "map", "result")
-	durations := histogram("lookup_duration_seconds", "Time from a request to its reply, by map and whether nothing had to be asked.",
-		[]float64{5e-6, 2e-5, 1e-4, 5e-4, .002, .01, .05, .1, .2, .5, 1, 2, 5, 10}, "map", "cached")
-	decisions := counter("decisions_total", "Decisions by the mechanism that decided, the class of the answer and the reason.", "source", "class", "reason")
-	queries := counter("dns_queries_total", "Queries to the DNS servers by type and response code, timeout or error.", "type", "rcode")
-	latencies := histogram("dns_query_duration_seconds", "Time that a DNS server took to answer, by type.",
-		[]float64{1e-4, 5e-4, .001, .005, .01, .025, .05, .1, .25, .5, 1, 3, 5}, "type")
-	fetches := counter("sts_fetches_total", "Fetches of MTA-STS policies by result: ok, or a result type of RFC 8460.", "result")
-	unsigned := prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "unsigned_total", Help: "Policies that rest on an unsigned MX RRset."})
-	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: "build_info", Help: "Version of policyd and of Go; always 1."}, []string{"version", "goversion"})
-	reg.MustRegister(unsigned, build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &snapshot{status: status})
-	build.WithLabelValues(version, runtime.Version()).Set(1)
-
 	m := &Metrics{
-		unsigned: unsigned,
-		lookups: newChildren(func(l lookupLabels) prometheus.Counter {
-			return lookups.WithLabelValues(l.lookupMap, l.result)
-		}, lookupLabels{other, other}),
-		durations: newChildren(func(l durationLabels) prometheus.Observer {
-			return durations.WithLabelValues(l.lookupMap, yesNo(l.cached))
-		}, durationLabels{lookupMap: other}),
-		decisions: newChildren(func(l decisionLabels) prometheus.Counter {
-			return decisions.WithLabelValues(l.source, l.class, l.reason)
-		}, decisionLabels{other, other, other}),
-		queries: newChildren(func(l queryLabels) prometheus.Counter {
-			return queries.WithLabelValues(l.dnsType, l.rcode)
-		}, queryLabels{other, other}),
-		latencies: newChildren(func(t string) prometheus.Observer { return latencies.WithLabelValues(t) }, other),
-		fetches:   newChildren(func(r string) prometheus.Counter { return fetches.WithLabelValues(r) }, other),
+		lookups: counter("lookups_total", "Socketmap lookups by map and result.", "map", "result"),
+		durations: histogram("lookup_duration_seconds", "Time from a request to its reply, by map and whether nothing had to be asked.",
+			[]float64{5e-6, 2e-5, 1e-4, 5e-4, .002, .01, .05, .1, .2, .5, 1, 2, 5, 10}, "map", "cached"),
+		decisions: counter("decisions_total", "Decisions by the mechanism that decided, the class of the answer and the reason.", "source", "class", "reason"),
+		queries:   counter("dns_queries_total", "Queries to the DNS servers by type and response code, timeout or error.", "type", "rcode"),
+		latencies: histogram("dns_query_duration_seconds", "Time that a DNS server took to answer, by type.",
+			[]float64{1e-4, 5e-4, .001, .005, .01, .025, .05, .1, .25, .5, 1, 3, 5}, "type"),
+		fetches:  counter("sts_fetches_total", "Fetches of MTA-STS policies by result: ok, or a result type of RFC 8460.", "result"),
+		unsigned: prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "unsigned_total", Help: "Policies that rest on an unsigned MX RRset."}),
 	}
+	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: "build_info", Help: "Version of policyd and of Go; always 1."}, []string{"version", "goversion"})
+	build.WithLabelValues(version, runtime.Version()).Set(1)
+	reg.MustRegister(m.unsigned, build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &snapshot{status: status})
 	m.begin()
 	return m
 }
@@ -96,19 +65,19 @@ func New(reg prometheus.Registerer, version string, status func() admin.Status) 
 func (m *Metrics) begin() {
 	for _, lookupMap := range []string{"tls-policy", "tls-policy-tlsrpt", "transport"} {
 		for _, result := range []string{"OK", "NOTFOUND", "TEMP"} {
-			m.lookups.of(lookupLabels{lookupMap, result})
+			m.lookups.WithLabelValues(lookupMap, result)
 		}
-		m.durations.of(durationLabels{lookupMap, false})
-		m.durations.of(durationLabels{lookupMap, true})
+		m.durations.WithLabelValues(lookupMap, "no")
+		m.durations.WithLabelValues(lookupMap, "yes")
 	}
 	for _, t := range []dns.Type{dns.TypeMX, dns.TypeA, dns.TypeAAAA, dns.TypeTLSA, dns.TypeTXT} {
-		m.latencies.of(t.String())
+		m.latencies.WithLabelValues(t.String())
 		for _, rcode := range []string{"NOERROR", "SERVFAIL", "timeout"} {
-			m.queries.of(queryLabels{t.String(), rcode})
+			m.queries.WithLabelValues(t.String(), rcode)
 		}
 	}
 	for _, result := range fetchResults() {
-		m.fetches.of(result)
+		m.fetches.WithLabelValues(result)
 	}
 }
 
@@ -122,10 +91,10 @@ func yesNo(b bool) string {
 // Lookup returns what counts answers of that kind. It is for lookup.Sources.Observe: what it returns does not block and
 // does not allocate.
 func (m *Metrics) Lookup(k lookup.Kind) func(took time.Duration) {
-	lookups, durations := m.lookups.of(lookupLabels{k.Map, k.Status}), m.durations.of(durationLabels{k.Map, k.Cached})
+	lookups, durations := m.lookups.WithLabelValues(k.Map, k.Status), m.durations.WithLabelValues(k.Map, yesNo(k.Cached))
 	var decisions prometheus.Counter
 	if k.Decided {
-		decisions = m.decisions.of(decisionLabels{k.Source, k.Class, k.Reason})
+		decisions = m.decisions.WithLabelValues(k.Source, k.Class, k.Reason)
 	}
 	return func(took time.Duration) {
 		lookups.Inc()
@@ -150,8 +119,8 @@ type Query struct {
 // Query counts a query. It does not block.
 func (m *Metrics) Query(q Query) {
 	t := typeLabel(q.Type)
-	m.queries.of(queryLabels{t, rcodeLabel(q.Rcode)}).Inc()
-	m.latencies.of(t).Observe(q.Took.Seconds())
+	m.queries.WithLabelValues(t, rcodeLabel(q.Rcode)).Inc()
+	m.latencies.WithLabelValues(t).Observe(q.Took.Seconds())
 }
 
 func fetchResults() []string {
@@ -163,7 +132,7 @@ func (m *Metrics) Fetch(result string) {
 	if !slices.Contains(fetchResults(), result) {
 		result = other
 	}
-	m.fetches.of(result).Inc()
+	m.fetches.WithLabelValues(result).Inc()
 }
 
 // typeLabel is one of a fixed set.
