@@ -68,73 +68,56 @@ func (c *changing) WithGroup(name string) slog.Handler {
 	return &changing{logs: c.logs, derive: func(h slog.Handler) slog.Handler { return c.derive(h).WithGroup(name) }}
 }
 
-// journalHandler writes lines as the journal takes them: a priority (sd-daemon(3)) in front, and no time,
-// which the journal adds itself.
+// journalHandler writes lines as the journal takes them: a priority (sd-daemon(3)) in front, and no time, which the journal
+// adds itself.
 type journalHandler struct {
-	byPriority map[slog.Level]slog.Handler
+	slog.Handler
+	out *prefixed // where Handler writes
 }
 
 func newJournalHandler(w io.Writer, level slog.Leveler) slog.Handler {
-	h := journalHandler{byPriority: map[slog.Level]slog.Handler{}}
-	for l, priority := range map[slog.Level]string{
-		slog.LevelError: "<3>", slog.LevelWarn: "<4>", slog.LevelInfo: "<6>", slog.LevelDebug: "<7>",
-	} {
-		h.byPriority[l] = slog.NewTextHandler(&prefixed{w: w, prefix: priority}, &slog.HandlerOptions{
-			Level: level,
-			ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
-				if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey) {
-					return slog.Attr{}
-				}
-				return a
-			},
-		})
-	}
-	return h
-}
-
-// of returns the handler for the priority of a level.
-func (h journalHandler) of(level slog.Level) slog.Handler {
-	switch {
-	case level >= slog.LevelError:
-		return h.byPriority[slog.LevelError]
-	case level >= slog.LevelWarn:
-		return h.byPriority[slog.LevelWarn]
-	case level >= slog.LevelInfo:
-		return h.byPriority[slog.LevelInfo]
-	}
-	return h.byPriority[slog.LevelDebug]
-}
-
-// Enabled implements slog.Handler.
-func (h journalHandler) Enabled(ctx context.Context, level slog.Level) bool {
-	return h.of(level).Enabled(ctx, level)
+	out := &prefixed{w: w}
+	return journalHandler{out: out, Handler: slog.NewTextHandler(out, &slog.HandlerOptions{
+		Level: level,
+		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+			if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey) {
+				return slog.Attr{}
+			}
+			return a
+		},
+	})}
 }
 
 // Handle implements slog.Handler.
 func (h journalHandler) Handle(ctx context.Context, r slog.Record) error {
-	return h.of(r.Level).Handle(ctx, r)
+	h.out.mu.Lock()
+	defer h.out.mu.Unlock()
+	switch {
+	case r.Level >= slog.LevelError:
+		h.out.prefix = "<3>"
+	case r.Level >= slog.LevelWarn:
+		h.out.prefix = "<4>"
+	case r.Level >= slog.LevelInfo:
+		h.out.prefix = "<6>"
+	default:
+		h.out.prefix = "<7>"
+	}
+	return h.Handler.Handle(ctx, r)
 }
 
 // WithAttrs implements slog.Handler.
 func (h journalHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return h.each(func(inner slog.Handler) slog.Handler { return inner.WithAttrs(attrs) })
+	return journalHandler{h.Handler.WithAttrs(attrs), h.out}
 }
 
 // WithGroup implements slog.Handler.
 func (h journalHandler) WithGroup(name string) slog.Handler {
-	return h.each(func(inner slog.Handler) slog.Handler { return inner.WithGroup(name) })
+	return journalHandler{h.Handler.WithGroup(name), h.out}
 }
 
-func (h journalHandler) each(change func(slog.Handler) slog.Handler) slog.Handler {
-	changed := journalHandler{byPriority: map[slog.Level]slog.Handler{}}
-	for l, inner := range h.byPriority {
-		changed.byPriority[l] = change(inner)
-	}
-	return changed
-}
-
-// prefixed puts a prefix before every write, which is one line.
+// prefixed puts a prefix before every write, which is one line. Handle holds mu while it sets the prefix and writes.
 type prefixed struct {
+	mu     sync.Mutex
 	w      io.Writer
 	prefix string
 }
