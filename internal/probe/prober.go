@@ -43,18 +43,6 @@ type Options struct {
 	Helo    string
 	Postfix smtptls.Judge
 	Logger  *slog.Logger
-	// Observe is called after every probe, if it is not nil. It must not block.
-	Observe func(Event)
-}
-
-// Event is a probe that has ended.
-type Event struct {
-	Host string
-	// Verdict is what the probe found: Unknown where it failed on our side, or was put off.
-	Verdict Verdict
-	// Changed is set when the state or its cause is another than before.
-	Changed bool
-	Took    time.Duration
 }
 
 // Prober knows the verdicts. Make one with New and Run it.
@@ -66,14 +54,14 @@ type Prober struct {
 	wake  chan struct{} // a token where something may have become due sooner
 	ready chan struct{} // a token where a host may be waiting in a queue
 
-	mu       sync.Mutex // guards what follows, and every host
-	options  Options
-	hosts    map[string]*host
-	known    [2]*list.List // all hosts by kind, the one wanted last first
-	due      schedule
-	queues   [2]*list.List // hosts waiting for a worker by kind, oldest first
-	egress   egress
-	counters counters
+	mu      sync.Mutex // guards what follows, and every host
+	options Options
+	hosts   map[string]*host
+	known   [2]*list.List // all hosts by kind, the one wanted last first
+	due     schedule
+	queues  [2]*list.List // hosts waiting for a worker by kind, oldest first
+	egress  egress
+	results map[string]uint64 // probes since the start, as in Stats
 
 	news *rate.Limiter // lines in the log: remote parties choose the hosts
 }
@@ -111,7 +99,7 @@ func New(o Options) (*Prober, error) {
 		wake: make(chan struct{}, 1), ready: make(chan struct{}, 1),
 		hosts: map[string]*host{},
 		known: [2]*list.List{list.New(), list.New()}, queues: [2]*list.List{list.New(), list.New()},
-		counters: counters{results: map[string]uint64{}}, news: rate.NewLimiter(1, 100),
+		results: map[string]uint64{}, news: rate.NewLimiter(1, 100),
 	}
 	if err := p.Configure(o); err != nil {
 		return nil, err

@@ -80,15 +80,8 @@ func TestProberOnTheWire(t *testing.T) {
 		server.Set(fmt.Sprintf(name, domain), dns.TypeAAAA, dnstest.Answer{Records: aaaa})
 	}
 
-	events := make(chan probe.Event, len(hosts))
 	options := probe.Options{
 		Port: port, Roots: ca.Roots, Special: true, Resolver: stub, StateDir: filepath.Join(t.TempDir(), "state"), Helo: "client.example",
-		Observe: func(e probe.Event) {
-			select {
-			case events <- e:
-			default: // of a host that has been probed again
-			}
-		},
 	}
 	p, err := probe.New(options)
 	require.NoError(t, err)
@@ -98,9 +91,14 @@ func TestProberOnTheWire(t *testing.T) {
 	for domain := range hosts {
 		require.Equal(t, probe.Unknown, ask(p, fmt.Sprintf(name, domain)).State)
 	}
-	for range hosts {
-		<-events
+	probed := func() bool {
+		n := uint64(0)
+		for _, results := range p.Stats().Results {
+			n += results
+		}
+		return n >= uint64(len(hosts))
 	}
+	require.Eventually(t, probed, time.Minute, 10*time.Millisecond)
 	for domain, h := range hosts {
 		v := ask(p, fmt.Sprintf(name, domain))
 		require.Equal(t, h.state, v.State, "%s: %s", domain, v.Why)
@@ -108,7 +106,6 @@ func TestProberOnTheWire(t *testing.T) {
 		require.NotEmpty(t, v.Why)
 	}
 	st := p.Stats()
-	require.Equal(t, len(hosts), st.Hosts)
 	require.Equal(t, 3, st.Open)
 	require.Equal(t, 1, st.Unknown)
 	require.Equal(t, uint64(2), st.Results["refused"])

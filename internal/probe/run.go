@@ -107,15 +107,17 @@ func (p *Prober) probe(ctx context.Context, h *host, limited bool) Verdict {
 	now := wallClock()
 
 	p.mu.Lock()
-	event := Event{Host: h.name, Verdict: f.verdict.dated(now)}
+	v, changed := f.verdict.dated(now), false
 	if p.hosts[h.name] == h { // otherwise it was forgotten, because of other options or of other hosts
-		event = p.settle(h, f, now)
+		v, changed = p.settle(h, f, now)
 		p.judgeEgress(h.name, f)
 	}
-	event.Took = time.Since(began)
-	p.counters.count(event.Verdict)
-	p.counters.running--
-	h.flight.verdict = event.Verdict
+	result := v.State.String()
+	if v.State == Closed {
+		result = string(v.Cause)
+	}
+	p.results[result]++
+	h.flight.verdict = v
 	close(h.flight.done)
 	h.flight = nil
 	if h.used && p.hosts[h.name] == h {
@@ -123,8 +125,15 @@ func (p *Prober) probe(ctx context.Context, h *host, limited bool) Verdict {
 		p.plan(h, now)
 	}
 	p.mu.Unlock()
-	p.tell(&o, event)
-	return event.Verdict
+	level := slog.LevelDebug
+	if changed && p.news.Allow() {
+		level = slog.LevelInfo
+	}
+	o.Logger.LogAttrs(ctx, level, "port of implicit TLS probed",
+		slog.String("mx", h.name), slog.Int("port", int(o.Port)), slog.String("status", v.State.String()),
+		slog.String("cause", string(v.Cause)), slog.String("reason", v.Why),
+		slog.Bool("changed", changed), slog.Duration("dur", time.Since(began).Round(time.Millisecond)))
+	return v
 }
 
 // hear has a dialogue. A certificate that makes the library panic is a failed probe; without the recover it would end
@@ -137,19 +146,4 @@ func (p *Prober) hear(ctx context.Context, d smtptls.Dialogue, log *slog.Logger)
 		}
 	}()
 	return p.talk(ctx, d), nil
-}
-
-// tell logs and reports a probe that has ended.
-func (p *Prober) tell(o *Options, e Event) {
-	if o.Observe != nil {
-		o.Observe(e)
-	}
-	level := slog.LevelDebug
-	if e.Changed && p.news.Allow() {
-		level = slog.LevelInfo
-	}
-	o.Logger.LogAttrs(context.Background(), level, "port of implicit TLS probed",
-		slog.String("mx", e.Host), slog.Int("port", int(o.Port)), slog.String("status", e.Verdict.State.String()),
-		slog.String("cause", string(e.Verdict.Cause)), slog.String("reason", e.Verdict.Why),
-		slog.Bool("changed", e.Changed), slog.Duration("dur", e.Took.Round(time.Millisecond)))
 }

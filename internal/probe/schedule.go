@@ -88,7 +88,6 @@ func (p *Prober) enqueue(h *host) {
 	if queue.Len() >= maxQueue {
 		if oldest, ok := queue.Front().Value.(*host); ok {
 			p.unqueue(oldest)
-			p.counters.dropped++
 		}
 	}
 	if h.failedFor > 0 {
@@ -130,7 +129,6 @@ func (p *Prober) begin(h *host) {
 	p.unqueue(h)
 	h.used = false
 	h.flight = &flight{done: make(chan struct{})}
-	p.counters.running++
 }
 
 // dispatch moves hosts that are due to the queues, and forgets those that were not wanted for a day, until ctx ends.
@@ -170,42 +168,42 @@ func (p *Prober) sweep(now time.Time) time.Duration {
 	return min(p.due[0].due.Sub(now), sweepInterval)
 }
 
-// settle takes what a probe has found into the books, as far as the host is still known; p.mu is held. It returns
-// the event.
-func (p *Prober) settle(h *host, f finding, now time.Time) Event {
+// settle takes over what a probe has found about a host that is still known; p.mu is held. It reports whether the state or its
+// cause has changed.
+func (p *Prober) settle(h *host, f finding, now time.Time) (v Verdict, changed bool) {
 	before, kind := h.verdict, h.kind()
-	event := Event{Host: h.name, Verdict: f.verdict.dated(now)}
-	if event.Verdict.State == Open && !now.Before(event.Verdict.Expires) {
+	v = f.verdict.dated(now)
+	if v.State == Open && !now.Before(v.Expires) {
 		// The certificate has expired since the handshake.
-		event.Verdict = closed(smtptls.CertificateExpired, "the certificate has just expired").verdict.dated(now)
+		v = closed(smtptls.CertificateExpired, "the certificate has just expired").verdict.dated(now)
 	}
-	switch event.Verdict.State {
+	switch v.State {
 	case Open:
 		if before.State != Open || h.early == nil {
 			h.early = rate.NewLimiter(rate.Every(usedEvery), earlyMost)
 		}
-		h.verdict, h.closedFor, h.failedFor, h.retry = event.Verdict, 0, 0, time.Time{}
+		h.verdict, h.closedFor, h.failedFor, h.retry = v, 0, 0, time.Time{}
 	case Closed:
 		h.closedFor = min(max(2*h.closedFor, closedFirst), closedLast)
-		h.verdict, h.failedFor, h.early, h.retry = event.Verdict, 0, nil, now.Add(h.closedFor)
+		h.verdict, h.failedFor, h.early, h.retry = v, 0, nil, now.Add(h.closedFor)
 	case Unknown:
 		// The previous verdict is valid until it expires. A few more tries follow in any case.
 		h.failedFor = min(max(2*h.failedFor, unknownFirst, f.late), unknownLast)
 		h.retry = now.Add(h.failedFor)
 		if before.State == Unknown {
-			h.verdict.Why = event.Verdict.Why
+			h.verdict.Why = v.Why
 		}
 		if h.failedFor < unknownLast {
 			p.scheduleAt(h, h.retry)
 		}
 	}
-	event.Changed = event.Verdict.State != Unknown && (before.State != h.verdict.State || before.Cause != h.verdict.Cause)
+	changed = v.State != Unknown && (before.State != v.State || before.Cause != v.Cause)
 	if h.kind() != kind {
 		p.known[kind].Remove(h.place)
 		h.place = p.known[h.kind()].PushFront(h)
 	}
 	p.disk.Mark(h.name)
-	return event
+	return v, changed
 }
 
 // schedule is a heap of hosts, the one that is due first on top.

@@ -146,12 +146,12 @@ func TestForgottenHostLeavesNothing(t *testing.T) {
 	p.Want(mxn(1))
 	p.sweep(wallClock())
 	require.Equal(t, 1, p.Stats().Closed)
-	require.Equal(t, 1, p.Stats().Queue)
+	require.Equal(t, 1, p.waiting())
 	o := w.options()
 	o.Port = 2626
 	require.NoError(t, p.Configure(o))
 	require.Zero(t, p.Stats().Closed)
-	require.Zero(t, p.Stats().Queue)
+	require.Zero(t, p.waiting())
 	require.Nil(t, p.take())
 }
 

@@ -4,35 +4,15 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 )
-
-// counters count since the start.
-type counters struct {
-	results map[string]uint64
-	dropped uint64
-	running int
-}
-
-func (c *counters) count(v Verdict) {
-	result := v.State.String()
-	if v.State == Closed {
-		result = string(v.Cause)
-	}
-	c.results[result]++
-}
 
 // Stats are counters since the start, and the size.
 type Stats struct {
 	// Results counts probes by what they found: "open", the cause of a closed host, or "unknown" where the probe
 	// failed on our side.
 	Results map[string]uint64
-	// Hosts is how many are known, Open, Closed and Unknown how many of each state there are among them.
-	Hosts, Open, Closed, Unknown int
-	// Queue is how many wait for a worker, Running how many are being probed.
-	Queue, Running int
-	// Dropped counts hosts that waited while too many others did.
-	Dropped uint64
+	// Open, Closed and Unknown are how many hosts of each state are known.
+	Open, Closed, Unknown int
 	// EgressFiltered is set while the port appears to be blocked on our side.
 	EgressFiltered bool
 }
@@ -41,10 +21,7 @@ type Stats struct {
 func (p *Prober) Stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := Stats{
-		Results: maps.Clone(p.counters.results), Hosts: len(p.hosts), Queue: p.waiting(), Running: p.counters.running,
-		Dropped: p.counters.dropped, EgressFiltered: p.egress.filtered,
-	}
+	s := Stats{Results: maps.Clone(p.results), EgressFiltered: p.egress.filtered}
 	for _, h := range p.hosts {
 		switch h.verdict.State {
 		case Open:
@@ -65,10 +42,6 @@ func (p *Prober) waiting() int { return p.queues[0].Len() + p.queues[1].Len() }
 type Entry struct {
 	Host    string
 	Verdict Verdict
-	// Asked is when mail last wanted it.
-	Asked time.Time
-	// Next is when it is probed again; zero if that waits until it is wanted.
-	Next time.Time
 }
 
 // List returns all hosts by name.
@@ -77,7 +50,7 @@ func (p *Prober) List() []Entry {
 	p.mu.Lock()
 	list := make([]Entry, 0, len(p.hosts))
 	for _, h := range p.hosts {
-		list = append(list, Entry{Host: h.name, Verdict: h.valid(now), Asked: h.asked, Next: h.due})
+		list = append(list, Entry{Host: h.name, Verdict: h.valid(now)})
 	}
 	p.mu.Unlock()
 	slices.SortFunc(list, func(a, b Entry) int { return strings.Compare(a.Host, b.Host) })
