@@ -1,10 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -29,11 +32,14 @@ or settings.`,
 
 func newReload(c *common) *cobra.Command {
 	// The daemon reads the same files and reports their mistakes.
-	return asks(&asking{common: c, quiet: true}, &cobra.Command{
+	var cmd *cobra.Command
+	cmd = asks(&asking{common: c, quiet: true}, &cobra.Command{
 		Use:   "reload",
 		Short: "Make the running daemon read its settings again",
 		Long: `Make the running daemon read its settings and overrides again, as SIGHUP does, and
 report the result. If they have a mistake, the daemon keeps the previous settings.
+The daemon reads the file that it was started with: --config only says where its
+admin socket is, and a file that the daemon does not read is checked.
 
 Exit status: 0 the new settings are in effect, 1 the daemon does not run or its socket
 may not be used, 2 usage, or the new settings have a mistake.`,
@@ -43,6 +49,9 @@ may not be used, 2 usage, or the new settings have a mistake.`,
 		if refused, ok := errors.AsType[*admin.RefusedError](err); ok && refused.Code == http.StatusUnprocessableEntity {
 			err = &exit{exitUsage, fmt.Errorf("reload failed; keeping the previous settings:\n%w", refused)}
 		}
+		if err == nil && c.config != "" {
+			err = c.readByDaemon(ctx, cmd, client)
+		}
 		return r, err
 	}, func(s shower, r admin.Reload) error {
 		for _, key := range r.Restart {
@@ -50,6 +59,32 @@ may not be used, 2 usage, or the new settings have a mistake.`,
 		}
 		return s.printf("reloaded: the new settings are in effect\n")
 	})
+	return cmd
+}
+
+// readByDaemon warns if the daemon does not read the file of --config, and returns the mistakes of that file.
+func (c *common) readByDaemon(ctx context.Context, cmd *cobra.Command, client *admin.Client) error {
+	st, err := client.Status(ctx)
+	if err != nil {
+		return err
+	}
+	given, err := filepath.Abs(c.config)
+	if err != nil || given == st.Settings.File || sameFile(given, st.Settings.File) {
+		return nil
+	}
+	reads := cmp.Or(st.Settings.File, "no settings file")
+	if _, err := c.load(cmd); err != nil {
+		return &exit{exitUsage, fmt.Errorf("the daemon has reloaded %s; it does not read %s, which has mistakes:\n%s", reads, c.config, err.Error())}
+	}
+	cmd.PrintErrf("policyd: warning: the daemon has reloaded %s; it does not read %s\n", reads, c.config)
+	return nil
+}
+
+// sameFile reports whether two paths lead to one file.
+func sameFile(a, b string) bool {
+	one, err := os.Stat(a)
+	other, e := os.Stat(b)
+	return err == nil && e == nil && os.SameFile(one, other)
 }
 
 func newLogLevel(c *common) *cobra.Command {
