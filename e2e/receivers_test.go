@@ -357,7 +357,7 @@ func TestReceivers(t *testing.T) {
 			judge = finger
 		}
 		checker, err := check.New(check.Options{
-			Resolver: zone, DNS: zone, Policy: policy.Options{Port: 26, Transport: "smtps26"},
+			Resolver: zone, Servers: zone, Policy: policy.Options{Port: 26, Transport: "smtps26"},
 			Roots: pool, Special: true, Postfix: judge,
 		})
 		require.NoError(t, err)

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,17 +24,14 @@ import (
 	"github.com/policyd/policyd/internal/stub"
 )
 
+// checkFlags are the flags; those that are options as they are are in check.Options and bulk.Options.
 type checkFlags struct {
-	json, verbose, noConnect, port25Only bool
-	ipv4, ipv6                           bool
-	timeout                              time.Duration
-	at                                   string
-	resolvers                            []string
-	caFile                               string
-	stdin, unordered                     bool
-	skipDone                             string
-	jobs                                 int
-	smtpPort                             uint16
+	check.Options
+	bulk        bulk.Options
+	json, stdin bool
+	at          string
+	resolvers   []string
+	skipDone    string
 }
 
 func newCheck(c *common) *cobra.Command {
@@ -65,20 +61,20 @@ with several domains the worst of 3, 1, 0.`,
 	}
 	set := cmd.Flags()
 	set.BoolVar(&f.json, "json", false, "as JSON, one object for each domain and line")
-	set.BoolVarP(&f.verbose, "verbose", "v", false, "show the dialogues as well")
-	set.BoolVar(&f.noConnect, "no-connect", false, "only look up; make no connection")
-	set.BoolVar(&f.port25Only, "port25-only", false, "do not test port 26")
-	set.BoolVarP(&f.ipv4, "ipv4", "4", false, "connect to IPv4 addresses only")
-	set.BoolVarP(&f.ipv6, "ipv6", "6", false, "connect to IPv6 addresses only")
-	set.DurationVar(&f.timeout, "timeout", time.Minute, "longest that a connection may take")
+	set.BoolVarP(&f.Verbose, "verbose", "v", false, "show the dialogues as well")
+	set.BoolVar(&f.NoConnect, "no-connect", false, "only look up; make no connection")
+	set.BoolVar(&f.Port25Only, "port25-only", false, "do not test port 26")
+	set.BoolVarP(&f.IPv4, "ipv4", "4", false, "connect to IPv4 addresses only")
+	set.BoolVarP(&f.IPv6, "ipv6", "6", false, "connect to IPv6 addresses only")
+	set.DurationVar(&f.Timeout, "timeout", time.Minute, "longest that a connection may take")
 	set.StringVar(&f.at, "at", "", "judge certificates as of this time: +14d, +36h, 2027-01-31 or an RFC 3339 time")
 	set.StringSliceVar(&f.resolvers, "resolver", nil, "DNS server to ask in place of those of the settings; may be repeated")
-	set.StringVar(&f.caFile, "ca-file", "", "PEM file with the roots to trust in place of those of the settings")
+	set.StringVar(&f.CAFile, "ca-file", "", "PEM file with the roots to trust in place of those of the settings")
 	set.BoolVar(&f.stdin, "stdin", false, "read domains from standard input, one per line")
-	set.BoolVar(&f.unordered, "unordered", false, "with --stdin: write each result when it is ready")
+	set.BoolVar(&f.bulk.Unordered, "unordered", false, "with --stdin: write each result when it is ready")
 	set.StringVar(&f.skipDone, "skip-done", "", "with --stdin: skip the domains in this earlier output")
-	set.IntVar(&f.jobs, "jobs", 0, "with --stdin: domains checked concurrently (default 16, or 256 with --no-connect)")
-	set.Uint16Var(&f.smtpPort, "smtp-port", policy.SMTPPort, "port of STARTTLS, for tests")
+	set.IntVar(&f.bulk.Jobs, "jobs", 0, "with --stdin: domains checked concurrently (default 16, or 256 with --no-connect)")
+	set.Uint16Var(&f.SMTPPort, "smtp-port", policy.SMTPPort, "port of STARTTLS, for tests")
 	// These fail for a flag that does not exist only.
 	_ = set.MarkHidden("smtp-port")
 	_ = cmd.MarkFlagFilename("ca-file", "pem", "crt")
@@ -95,9 +91,9 @@ func (f *checkFlags) arguments(cmd *cobra.Command, args []string) error {
 		return errors.New("--stdin takes the domains from standard input and none from the command line")
 	case !f.stdin && len(args) == 0:
 		return errors.New("no domain: name one or more, or use --stdin")
-	case f.timeout <= 0:
+	case f.Timeout <= 0:
 		return errors.New("--timeout must be positive")
-	case f.jobs < 0:
+	case f.bulk.Jobs < 0:
 		return errors.New("--jobs must be at least 1")
 	}
 	for _, name := range []string{"unordered", "skip-done", "jobs"} {
@@ -149,7 +145,7 @@ func runCheck(cmd *cobra.Command, c *common, f checkFlags, args []string) error 
 		return scan(cmd, checker, f)
 	}
 	out := cmd.OutOrStdout()
-	screen := reportScreen{Colour: palette(out), Verbose: f.verbose}
+	screen := reportScreen{Colour: palette(out), Verbose: f.Verbose}
 	status := exitOK
 	for i, arg := range args {
 		r := checker.Check(cmd.Context(), domainOf(arg))
@@ -192,33 +188,32 @@ func newChecker(cmd *cobra.Command, c *common, f checkFlags) (*check.Checker, er
 	if len(f.resolvers) > 0 {
 		l.DNS.Servers = f.resolvers
 	}
-	trusted, caFile := l.Roots, l.TLS.CAFile
-	if f.caFile != "" {
-		if trusted, err = readRoots(f.caFile); err != nil {
-			return nil, &exit{exitUsage, err}
+	o := f.Options
+	o.Postfix = smtpClient(l, f.CAFile)
+	if o.CAFile != "" {
+		set, err := roots.Load(o.CAFile)
+		if err != nil {
+			return nil, &exit{exitUsage, fmt.Errorf("--ca-file %s: %w", o.CAFile, err)}
 		}
-		caFile = f.caFile
+		l.Roots, l.TLS.CAFile = set.Pool, o.CAFile
 	}
-	quiet := slog.New(slog.DiscardHandler)
-	o := l.Stub(quiet)
-	o.RootCAs = trusted
-	servers, err := stub.New(o)
+	o.Roots, o.CAFile = l.Roots, l.TLS.CAFile
+	o.Logger = slog.New(slog.DiscardHandler)
+	asked := l.Stub(o.Logger)
+	asked.RootCAs = l.Roots
+	servers, err := stub.New(asked)
 	if err != nil {
 		return nil, &exit{exitUsage, err}
 	}
 	servers.SelfTest(cmd.Context())
 	// Enough for many domains that share name servers and hosts, and no more: a long list must not fill the memory.
 	const remembered = 50_000
-	at, _ := moment(f.at, time.Now()) // checked
-	checker, err := check.New(check.Options{
-		Resolver: dnscache.New(servers, dnscache.Options{Epoch: servers.Epoch, MaxEntries: remembered}),
-		DNS:      servers, Signatures: servers, Policy: l.PolicyOptions(), Roots: trusted, CAFile: caFile,
-		// A domain on the command line was chosen by the user; those in a list may lead anywhere.
-		Special: l.Port26.ProbeSpecialAddresses, Careful: f.stdin,
-		NoConnect: f.noConnect, Port25Only: f.port25Only, IPv4: f.ipv4, IPv6: f.ipv6,
-		Timeout: f.timeout, At: at, Verbose: f.verbose, SMTPPort: f.smtpPort, ProxyFromEnvironment: l.MTASTS.ProxyFromEnvironment, Logger: quiet,
-		Helo: l.Port26.HeloName, Postfix: smtpClient(l, f.caFile),
-	})
+	o.Servers, o.Resolver = servers, dnscache.New(servers, dnscache.Options{Epoch: servers.Epoch, MaxEntries: remembered})
+	o.Policy, o.Helo, o.ProxyFromEnvironment = l.PolicyOptions(), l.Port26.HeloName, l.MTASTS.ProxyFromEnvironment
+	// A domain on the command line was chosen by the user; those in a list may lead anywhere.
+	o.Special, o.Careful = l.Port26.ProbeSpecialAddresses, f.stdin
+	o.At, _ = moment(f.at, time.Now()) // checked
+	checker, err := check.New(o)
 	return checker, failed(err)
 }
 
@@ -234,20 +229,14 @@ func smtpClient(l *settings.Loaded, caFile string) *postfix.Client {
 	return postfix.NewClient(o)
 }
 
-func readRoots(path string) (*x509.CertPool, error) {
-	set, err := roots.Load(path)
-	if err != nil {
-		return nil, fmt.Errorf("--ca-file %s: %w", path, err)
-	}
-	return set.Pool, nil
-}
-
 // scan checks the domains of standard input.
 func scan(cmd *cobra.Command, checker *check.Checker, f checkFlags) error {
-	o := bulk.Options{Jobs: f.jobs, Unordered: f.unordered, Out: cmd.OutOrStdout(), Progress: &bulk.Progress{Out: cmd.ErrOrStderr(), Terminal: terminal(cmd.ErrOrStderr())}}
+	o := f.bulk
+	o.Out = cmd.OutOrStdout()
+	o.Progress = &bulk.Progress{Out: cmd.ErrOrStderr(), Terminal: terminal(cmd.ErrOrStderr())}
 	if o.Jobs == 0 {
 		const connecting, lookingUp = 16, 256
-		if o.Jobs = connecting; f.noConnect {
+		if o.Jobs = connecting; f.NoConnect {
 			o.Jobs = lookingUp
 		}
 	}

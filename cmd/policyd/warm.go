@@ -11,12 +11,13 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/internal/check/bulk"
 )
 
 // maxWarm bounds the domains of one run.
@@ -34,9 +35,11 @@ type warmed struct {
 }
 
 func newWarm(c *common) *cobra.Command {
-	w := &warming{}
+	var domains []string
+	var found warmed
 	perSecond := 20
-	cmd := asks(&asking{common: c}, &cobra.Command{
+	var cmd *cobra.Command
+	cmd = asks(&asking{common: c}, &cobra.Command{
 		Use:   "warm FILE|-",
 		Short: "Look up domains before the first mail to them",
 		Long: `Make the running daemon look up each domain in FILE, or on standard input, as for
@@ -49,21 +52,16 @@ rate is bounded, and a terminal shows the progress.`,
 			if perSecond < 1 || perSecond > 1000 {
 				return errors.New("--rate must be from 1 to 1000")
 			}
-			w.limit = rate.NewLimiter(rate.Limit(perSecond), 1)
-			w.domains, w.found.Invalid, err = readDomains(cmd.InOrStdin(), args[0])
-			if terminal(cmd.ErrOrStderr()) {
-				w.progress = func(done int, left time.Duration) {
-					cmd.PrintErrf("\r%d of %d domains, about %s left   ", done, len(w.domains), left.Round(time.Second))
-					if done == len(w.domains) {
-						cmd.PrintErrln()
-					}
-				}
-			}
+			domains, found.Invalid, err = readDomains(cmd.InOrStdin(), args[0])
+			found.Domains = len(domains)
 			return err
 		},
 	}, func(ctx context.Context, client *admin.Client, _ []string) (warmed, error) {
-		w.client, w.found.Domains = client, len(w.domains)
-		err := w.all(ctx)
+		w := &warming{client: client, limit: rate.NewLimiter(rate.Limit(perSecond), 1), found: found}
+		if out := cmd.ErrOrStderr(); terminal(out) {
+			w.progress.Out, w.progress.Terminal = out, true
+		}
+		err := w.all(ctx, domains)
 		return w.found, err
 	}, func(s shower, f warmed) error {
 		return s.printf("%d domains: %d with a policy, %d without, %d failed lookups, %d lines are not domains\n",
@@ -112,50 +110,28 @@ func readDomains(stdin io.Reader, path string) (domains []string, invalid int, e
 // warming is a run.
 type warming struct {
 	client   *admin.Client
-	domains  []string
 	limit    *rate.Limiter
-	progress func(done int, left time.Duration) // nil: not shown
+	progress bulk.Progress
 
 	mu    sync.Mutex
 	found warmed
-	err   error
 }
 
 // all looks up the domains, some of them concurrently. It stops at the first error that is not about one domain.
-func (w *warming) all(ctx context.Context) error {
+func (w *warming) all(ctx context.Context, domains []string) error {
+	w.progress.Total.Store(int64(len(domains)))
+	w.progress.Complete.Store(true)
+	defer w.progress.Start()()
+	group, running := errgroup.WithContext(ctx)
 	const concurrent = 8
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	next := make(chan string)
-	var workers sync.WaitGroup
-	for range concurrent {
-		workers.Go(func() {
-			for domain := range next {
-				if err := w.one(ctx, domain); err != nil {
-					w.mu.Lock()
-					w.err = errors.Join(w.err, err)
-					w.mu.Unlock()
-					cancel()
-				}
-			}
-		})
-	}
-	begun := time.Now()
-	for i, domain := range w.domains {
-		if w.limit.Wait(ctx) != nil {
+	group.SetLimit(concurrent)
+	for _, domain := range domains {
+		if w.limit.Wait(running) != nil {
 			break
 		}
-		if w.progress != nil && i > 0 {
-			w.progress(i, time.Since(begun)/time.Duration(i)*time.Duration(len(w.domains)-i))
-		}
-		next <- domain
+		group.Go(func() error { return w.one(running, domain) })
 	}
-	close(next)
-	workers.Wait()
-	if w.err == nil && ctx.Err() == nil && w.progress != nil {
-		w.progress(len(w.domains), 0)
-	}
-	return cmp.Or(w.err, ctx.Err())
+	return cmp.Or(group.Wait(), ctx.Err())
 }
 
 // one looks up a domain. A daemon that has too much to do is asked again.
@@ -171,6 +147,7 @@ func (w *warming) one(ctx context.Context, domain string) error {
 		if err != nil {
 			return err
 		}
+		w.progress.Done.Add(1)
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		switch r.Status {

@@ -23,23 +23,19 @@ import (
 	"github.com/policyd/policyd/prefix"
 )
 
-// DNS is the resolver, as the self-test sees it. A Stub has it.
-type DNS interface {
+// Servers are the DNS servers that the resolver asks. A Stub has them.
+type Servers interface {
+	// State is the result of the self-test: whether answers can be secure.
 	State() stub.State
-}
-
-// Signatures returns when the signatures of an RRset expire; false if that cannot be determined.
-type Signatures interface {
+	// SignatureExpires returns when the signatures of an RRset expire; false if that cannot be determined.
 	SignatureExpires(ctx context.Context, q dns.Question) (time.Time, bool)
 }
 
 // Options say how to check.
 type Options struct {
-	// Resolver answers the lookups; DNS reports whether the answers can be secure.
+	// Resolver answers the lookups, from what Servers answer.
 	Resolver dns.Resolver
-	DNS      DNS
-	// Signatures is nil where the expiry of signatures cannot be looked up.
-	Signatures Signatures
+	Servers  Servers
 	// Policy has the settings that the answers of the maps depend on.
 	Policy policy.Options
 	// Roots are trusted, from the file CAFile; nil means the system's, "" that.

@@ -156,40 +156,26 @@ func (d *domain) judgeDialogue(name string, where about, t *smtptls.Transcript) 
 	case t.OK():
 		d.find(name+"not-judged", where, "only the first line of the EHLO reply offers STARTTLS, and senders differ in whether they read it")
 	}
-	switch t.Cause {
-	case smtptls.NotJudged:
-		d.find(name+"not-judged", where, t.Why)
-		return
-	case smtptls.RefusedByPostfix:
-		d.find(name+"postfix", where, t.Why)
-		return
-	case smtptls.CertificateRules:
-		d.find(name+"certificate-rules", where, t.Why)
-		return
-	default:
+	code, words := map[smtptls.Step]string{
+		smtptls.StepConnect: "refused", smtptls.StepBanner: "banner", smtptls.StepEHLO: "ehlo", smtptls.StepTLS: "tls-handshake",
+		smtptls.StepSTARTTLS: "starttls-refused", smtptls.StepEHLOAgain: "ehlo-in-tls",
+	}[t.Failed], t.Why
+	switch {
+	case t.Cause == smtptls.NotJudged:
+		code = "not-judged"
+	case t.Cause == smtptls.RefusedByPostfix:
+		code = "postfix"
+	case t.Cause == smtptls.CertificateRules:
+		code = "certificate-rules"
+	case t.Failed == smtptls.StepConnect:
+		words = "connection refused"
+	case t.Failed == smtptls.StepSTARTTLS && !t.Offered:
+		code, words = "starttls-missing", "EHLO does not offer STARTTLS"
+	case t.Failed == smtptls.StepTLS && t.Cause == smtptls.Plaintext:
+		code, words = "plaintext", "the port speaks plaintext: "+t.Why
 	}
-	switch t.Failed {
-	case smtptls.StepNone, smtptls.StepCertificate, smtptls.StepQUIT, smtptls.StepPostfix:
-	case smtptls.StepConnect:
-		d.find(name+"refused", where, "connection refused")
-	case smtptls.StepBanner:
-		d.find(name+"banner", where, t.Why)
-	case smtptls.StepEHLO:
-		d.find(name+"ehlo", where, t.Why)
-	case smtptls.StepSTARTTLS:
-		if t.Offered {
-			d.find(name+"starttls-refused", where, t.Why)
-		} else {
-			d.find(name+"starttls-missing", where, "EHLO does not offer STARTTLS")
-		}
-	case smtptls.StepTLS:
-		if t.Cause == smtptls.Plaintext {
-			d.find(name+"plaintext", where, "the port speaks plaintext: "+t.Why)
-		} else {
-			d.find(name+"tls-handshake", where, t.Why)
-		}
-	case smtptls.StepEHLOAgain:
-		d.find(name+"ehlo-in-tls", where, t.Why)
+	if code != "" {
+		d.find(name+code, where, words)
 	}
 }
 

@@ -45,7 +45,7 @@ type host struct {
 }
 
 func (d *domain) showResolver() {
-	st := d.o.DNS.State()
+	st := d.o.Servers.State()
 	d.Resolver = report.Resolver{Servers: append([]string{}, st.Servers...), Result: st.Result.String(), Reason: text.Printable(st.Reason)}
 	if st.Result != stub.Validating {
 		d.find("resolver-not-validating", about{}, "the resolver is "+d.Resolver.Result+": "+cmp.Or(d.Resolver.Reason, "no reason is known"))
@@ -101,8 +101,8 @@ func (d *domain) lookUpMX(ctx context.Context) bool {
 	default:
 		d.RRset.State = "found"
 	}
-	if d.o.Signatures != nil && rrset.Status == dns.Secure {
-		if end, ok := d.o.Signatures.SignatureExpires(ctx, q); ok {
+	if rrset.Status == dns.Secure {
+		if end, ok := d.o.Servers.SignatureExpires(ctx, q); ok {
 			end = end.UTC()
 			d.RRset.SignatureExpires = &end
 			if end.Before(d.At.Add(signatureMargin)) {

@@ -11,14 +11,10 @@ import (
 func TestProgress(t *testing.T) {
 	t.Parallel()
 	p := &Progress{}
-	for range 100 {
-		p.add()
-	}
-	for range 20 {
-		p.done()
-	}
+	p.Total.Add(100)
+	p.Done.Add(20)
 	require.Equal(t, "20 of 100+ domains, 2.0/s, time left unknown", p.line(10*time.Second))
-	p.end()
+	p.Complete.Store(true)
 	require.Equal(t, "20 of 100 domains, 2.0/s, 40s left", p.line(10*time.Second))
 	for terminal, pattern := range map[bool]string{false: `left\n$`, true: `left {5,}\n$`} {
 		var b strings.Builder
@@ -26,8 +22,5 @@ func TestProgress(t *testing.T) {
 		p.show("\n")
 		require.Regexp(t, pattern, b.String(), "blanks are for what is written over")
 	}
-	var nobody *Progress
-	nobody.add()
-	nobody.done()
-	nobody.end()
+	(&Progress{}).Start()() // shows nothing
 }

@@ -4,6 +4,7 @@ package bulk
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -47,6 +48,9 @@ type Options struct {
 // the domain of an e-mail address. The error is that of reading, of writing or of ctx. Each report that was finished
 // by then has been written as a whole.
 func Scan(ctx context.Context, c Checker, list io.Reader, o Options) (Summary, error) {
+	if o.Progress == nil {
+		o.Progress = &Progress{}
+	}
 	lines := make(chan string, readAhead)
 	var failed error // of reading; written before lines is closed
 	// A reader that blocks, as a terminal does, cannot be made to return: it is not waited for.
@@ -55,15 +59,9 @@ func Scan(ctx context.Context, c Checker, list io.Reader, o Options) (Summary, e
 		failed = read(ctx, list, lines, o.Progress)
 	}()
 	s := scan{c: c, o: o}
-	if o.Progress != nil {
-		stop := o.Progress.start()
-		defer stop()
-	}
-	err := s.run(ctx, lines)
-	if err == nil {
-		err = ctx.Err()
-	}
-	if err == nil {
+	defer o.Progress.Start()()
+	err := cmp.Or(s.run(ctx, lines), ctx.Err())
+	if err == nil { // lines is closed
 		err = failed
 	}
 	s.mu.Lock()
@@ -81,14 +79,14 @@ func read(ctx context.Context, list io.Reader, lines chan<- string, p *Progress)
 			continue
 		}
 		line = line[strings.LastIndexByte(line, '@')+1:] // a report never has a local part
-		p.add()
+		p.Total.Add(1)
 		select {
 		case lines <- line:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
-	p.end()
+	p.Complete.Store(true)
 	return scanner.Err()
 }
 
@@ -112,7 +110,10 @@ func (s *scan) run(ctx context.Context, lines <-chan string) error {
 		defer func() { _ = jobs.Wait() }() // no error: they are in the reports
 		for line := range lines {
 			if s.o.Done.has(line) {
-				s.skip()
+				s.mu.Lock()
+				s.summary.Skipped++
+				s.mu.Unlock()
+				s.o.Progress.Done.Add(1)
 				continue
 			}
 			report := make(chan report.Report, 1)
@@ -153,13 +154,6 @@ func (s *scan) run(ctx context.Context, lines <-chan string) error {
 	return all.Wait()
 }
 
-func (s *scan) skip() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.summary.Skipped++
-	s.o.Progress.done()
-}
-
 // write writes a report in one line. One that the end of ctx has cut short is not written: it would count as done.
 func (s *scan) write(ctx context.Context, r *report.Report) error {
 	if err := ctx.Err(); err != nil {
@@ -175,7 +169,7 @@ func (s *scan) write(ctx context.Context, r *report.Report) error {
 		return err
 	}
 	s.summary.count(r)
-	s.o.Progress.done()
+	s.o.Progress.Done.Add(1)
 	return nil
 }
 

@@ -13,21 +13,47 @@ import (
 // Summary counts what a scan has found.
 type Summary struct {
 	Domains, Skipped int
-	// Prefixed counts the domains with at least one host of the class.
-	Prefixed map[prefix.Class]int
-	// Mixed counts the domains with prefixed hosts and others.
-	Mixed int
-	// Signed counts domains whose MX RRset is secure; SignedPromise those among them with a prefix.
-	Signed, SignedPromise int
-	// Kept, Broken, None, Promised, NoMail and Untested count the verdicts.
-	Kept, Broken, None, Promised, NoMail, Untested int
-	// NotDomains, NoSuchDomain and NullMX are the kinds of NoMail: they break no promise.
-	NotDomains, NoSuchDomain, NullMX int
-	// DANE counts domains with a host that has usable TLSA records, MTASTS those with a policy, or the
-	// announcement of one.
-	DANE, MTASTS int
-	// Exit is the worst exit status.
+	// Counts has the number of domains of each kind, by the words that Write shows for it.
+	Counts map[string]int
+	// Exit is the worst exit status. A domain that accepts no mail breaks no promise.
 	Exit int
+}
+
+// kind is one of the kinds of domains that are counted.
+type kind struct {
+	words string
+	is    func(r *report.Report) bool
+}
+
+// kinds returns the kinds in the order of the summary.
+func kinds() []kind {
+	verdict := func(v string) func(*report.Report) bool { return func(r *report.Report) bool { return r.Verdict == v } }
+	rrset := func(s string) func(*report.Report) bool {
+		return func(r *report.Report) bool { return r.RRset.State == s }
+	}
+	signed := func(r *report.Report) bool { return r.DNSSEC == "secure" && r.RRset.State == "found" }
+	host := func(has func(report.Host) bool) func(*report.Report) bool {
+		return func(r *report.Report) bool { return slices.ContainsFunc(r.MX, has) }
+	}
+	var all []kind
+	for _, c := range prefix.Classes() {
+		all = append(all, kind{"with the prefix " + c.Prefix(), host(func(h report.Host) bool { return h.Prefix == c.String() })})
+	}
+	return append(all,
+		kind{"with a prefix on some hosts only", func(r *report.Report) bool { return r.Set == "mixed" }},
+		kind{"with a signed MX RRset", signed},
+		kind{"with a prefix and a signed MX RRset", func(r *report.Report) bool { return signed(r) && r.Set != "none" }},
+		kind{"keep their promise", verdict(report.VerdictKept)},
+		kind{"do not work as they should", verdict(report.VerdictBroken)},
+		kind{"promise, and were not tested", verdict(report.VerdictPromised)},
+		kind{"promise nothing", verdict(report.VerdictNone)},
+		kind{"could not be tested from here", verdict(report.VerdictUntested)},
+		kind{"do not exist", rrset("nxdomain")},
+		kind{"accept no mail (null MX)", rrset("null")},
+		kind{"are not domain names", func(r *report.Report) bool { return r.Domain == "" }},
+		kind{"with DANE", host(func(h report.Host) bool { return h.TLSA.State == "usable" })},
+		kind{"with MTA-STS", func(r *report.Report) bool { return r.MTASTS.State == "found" || r.MTASTS.State == "announced" }},
+	)
 }
 
 func (s *Summary) count(r *report.Report) {
@@ -35,30 +61,12 @@ func (s *Summary) count(r *report.Report) {
 	if r.Verdict != report.VerdictNoMail {
 		s.Exit = max(s.Exit, r.Exit())
 	}
-	for _, c := range prefix.Classes() {
-		if slices.ContainsFunc(r.MX, func(h report.Host) bool { return h.Prefix == c.String() }) {
-			if s.Prefixed == nil {
-				s.Prefixed = map[prefix.Class]int{}
-			}
-			s.Prefixed[c]++
-		}
+	if s.Counts == nil {
+		s.Counts = map[string]int{}
 	}
-	usable := slices.ContainsFunc(r.MX, func(h report.Host) bool { return h.TLSA.State == "usable" })
-	signed := r.DNSSEC == "secure" && r.RRset.State == "found"
-	for _, c := range []struct {
-		n   *int
-		yes bool
-	}{
-		{&s.Mixed, r.Set == "mixed"}, {&s.Signed, signed},
-		{&s.SignedPromise, signed && r.Set != "none"}, {&s.DANE, usable},
-		{&s.MTASTS, r.MTASTS.State == "found" || r.MTASTS.State == "announced"},
-		{&s.Kept, r.Verdict == report.VerdictKept}, {&s.Broken, r.Verdict == report.VerdictBroken}, {&s.None, r.Verdict == report.VerdictNone},
-		{&s.Promised, r.Verdict == report.VerdictPromised}, {&s.Untested, r.Verdict == report.VerdictUntested},
-		{&s.NoMail, r.Verdict == report.VerdictNoMail}, {&s.NotDomains, r.Domain == ""}, {&s.NoSuchDomain, r.RRset.State == "nxdomain"},
-		{&s.NullMX, r.RRset.State == "null"},
-	} {
-		if c.yes {
-			*c.n++
+	for _, k := range kinds() {
+		if k.is(r) {
+			s.Counts[k.words]++
 		}
 	}
 }
@@ -67,25 +75,14 @@ func (s *Summary) count(r *report.Report) {
 func (s *Summary) Write(w io.Writer) error {
 	const padding = 2
 	t := tabwriter.NewWriter(w, 0, 0, padding, ' ', tabwriter.AlignRight)
-	type row struct {
-		n    int
-		what string
-	}
-	rows := []row{{s.Domains, "domains checked"}, {s.Skipped, "left out: done before"}}
-	for _, c := range prefix.Classes() {
-		rows = append(rows, row{s.Prefixed[c], "with the prefix " + c.Prefix()})
-	}
-	for _, row := range append(rows, []row{
-		{s.Mixed, "with a prefix on some hosts only"},
-		{s.Signed, "with a signed MX RRset"}, {s.SignedPromise, "with a prefix and a signed MX RRset"},
-		{s.Kept, "keep their promise"}, {s.Broken, "do not work as they should"}, {s.Promised, "promise, and were not tested"},
-		{s.None, "promise nothing"}, {s.Untested, "could not be tested from here"},
-		{s.NoSuchDomain, "do not exist"}, {s.NullMX, "accept no mail (null MX)"}, {s.NotDomains, "are not domain names"},
-		{s.DANE, "with DANE"}, {s.MTASTS, "with MTA-STS"},
-	}...) {
-		if _, err := fmt.Fprintf(t, "%d\t %s\n", row.n, row.what); err != nil {
-			return err
+	_, err := fmt.Fprintf(t, "%d\t domains checked\n%d\t left out: done before\n", s.Domains, s.Skipped)
+	for _, k := range kinds() {
+		if err == nil {
+			_, err = fmt.Fprintf(t, "%d\t %s\n", s.Counts[k.words], k.words)
 		}
+	}
+	if err != nil {
+		return err
 	}
 	return t.Flush()
 }
