@@ -28,7 +28,7 @@ type asking struct {
 
 // asks completes a command that asks the running daemon: call returns the answer, which is printed as JSON with --json and
 // otherwise by show.
-func asks[T any](a *asking, cmd *cobra.Command, call func(context.Context, *admin.Client, []string) (T, error), show func(shower, T) error) *cobra.Command {
+func asks[T any](a *asking, cmd *cobra.Command, call func(context.Context, *admin.Client, []string) (T, error), show func(*screen, T)) *cobra.Command {
 	if !strings.Contains(cmd.Long, "Exit status:") {
 		cmd.Long += `
 
@@ -44,7 +44,9 @@ settings.`
 			case a.json:
 				return json.NewEncoder(cmd.OutOrStdout()).Encode(answer)
 			}
-			return show(showerFor(cmd), answer)
+			s := screenFor(cmd, "")
+			show(s, answer)
+			return s.print(cmd)
 		})
 	}
 	a.socketFlag(cmd)
@@ -53,7 +55,7 @@ settings.`
 }
 
 // lists completes a command that lists something of the running daemon: what is the noun.
-func lists[T any](a *asking, cmd *cobra.Command, what string, f *admin.Filter, call func(context.Context, *admin.Client, []string) (T, error), show func(shower, T) error) *cobra.Command {
+func lists[T any](a *asking, cmd *cobra.Command, what string, f *admin.Filter, call func(context.Context, *admin.Client, []string) (T, error), show func(*screen, T)) *cobra.Command {
 	cmd.Args = cobra.NoArgs
 	cmd.PreRunE = func(*cobra.Command, []string) error {
 		if f.Limit < 1 || f.Limit > admin.MaxList {

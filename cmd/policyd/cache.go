@@ -24,7 +24,7 @@ long lines are cut.`,
 		Example: "  policyd cache list --match example.com\n  policyd cache list --match '_25._tcp.*' --limit 20",
 	}, "entries", &f, func(ctx context.Context, client *admin.Client, _ []string) (admin.CacheList, error) {
 		return client.List(ctx, f)
-	}, shower.cacheList)
+	}, (*screen).cacheList)
 }
 
 func newCacheGet(c *common) *cobra.Command {
@@ -37,7 +37,7 @@ policy, and the probe results.`,
 		Args: oneDomain,
 	}, func(ctx context.Context, client *admin.Client, args []string) (admin.Domain, error) {
 		return client.Get(ctx, args[0])
-	}, shower.domain)
+	}, (*screen).domain)
 }
 
 func newCacheFlush(c *common) *cobra.Command {
@@ -64,8 +64,8 @@ a policy. Probe results are kept in any case; the daemon renews them.`,
 		},
 	}, func(ctx context.Context, client *admin.Client, _ []string) (admin.Flushed, error) {
 		return client.Flush(ctx, f)
-	}, func(s shower, flushed admin.Flushed) error {
-		return s.printf("flushed: %d DNS entries, %d MTA-STS policies\n", flushed.Cache, flushed.Policies)
+	}, func(s *screen, flushed admin.Flushed) {
+		s.linef("flushed: %d DNS entries, %d MTA-STS policies", flushed.Cache, flushed.Policies)
 	})
 	cmd.Flags().BoolVar(&f.All, "all", false, "remove all DNS answers and failures")
 	cmd.Flags().BoolVar(&f.STS, "sts", false, "remove the MTA-STS policy of DOMAIN too")

@@ -1,30 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 	"time"
-
-	"golang.org/x/term"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/internal/text"
 )
-
-// widthOf is the width of a terminal; 0, no bound, for anything else.
-func widthOf(out io.Writer) int {
-	file, ok := out.(*os.File)
-	if !ok || !term.IsTerminal(int(file.Fd())) {
-		return 0
-	}
-	width, _, err := term.GetSize(int(file.Fd()))
-	if err != nil || width <= 0 {
-		return text.Columns
-	}
-	return width
-}
 
 // The columns of a list before the name. Names come late: long ones push nothing but the records to the right.
 const (
@@ -35,19 +19,18 @@ const (
 )
 
 // cacheList shows entries, a line each, cut to the width of the terminal.
-func (s shower) cacheList(list admin.CacheList) error {
-	var b strings.Builder
+func (s *screen) cacheList(list admin.CacheList) {
 	nameWidth := len("NAME")
 	for _, e := range list.Entries {
 		nameWidth = max(nameWidth, min(len(e.Name), mostName))
 	}
 	line := func(kind, status, left, name, records string) {
-		words := fmt.Sprintf("%-*s  %-*s  %*s  %-*s  %s", typeWidth, kind, statusWidth, status, leftWidth, left, nameWidth, text.Printable(name), text.Printable(records))
-		words = strings.TrimRight(words, " ")
+		words := strings.TrimRight(fmt.Sprintf("%-*s  %-*s  %*s  %-*s  %s", typeWidth, kind, statusWidth, status, leftWidth, left,
+			nameWidth, text.Printable(name), text.Printable(records)), " ")
 		if s.width > 0 && len(words) > s.width {
 			words = words[:s.width-1] + ">"
 		}
-		b.WriteString(words + "\n")
+		s.linef("%s", words)
 	}
 	if len(list.Entries) > 0 {
 		line("TYPE", "STATUS", "LEFT", "NAME", "RECORDS")
@@ -55,17 +38,9 @@ func (s shower) cacheList(list admin.CacheList) error {
 	now := time.Now()
 	for _, e := range list.Entries {
 		status, left := entryState(e, now)
-		line(e.Type, status, left, nameOr(e.Name), entryText(e))
+		line(e.Type, status, left, cmp.Or(e.Name, "."), entryText(e))
 	}
-	return s.list(b.String(), list.More, len(list.Entries), "entries")
-}
-
-// nameOr returns a name, or the dot of the root.
-func nameOr(name string) string {
-	if name == "" {
-		return "."
-	}
-	return name
+	s.listed(len(list.Entries), list.More, "entries")
 }
 
 // entryState returns the security status of an entry, and for how long it holds.
@@ -95,26 +70,34 @@ func entryText(e admin.CacheEntry) string {
 }
 
 // domain shows what is known about a domain.
-func (s shower) domain(d admin.Domain) error {
-	var b strings.Builder
-	b.WriteString(s.colour.Paint(text.Bold, text.Printable(d.Domain)) + "\n\n")
+func (s *screen) domain(d admin.Domain) {
+	s.label = queryLabel
+	s.title(d.Domain)
+	s.linef("")
 	now := time.Now()
 	if len(d.Cache) == 0 {
-		b.WriteString("DNS         nothing is cached\n")
+		s.row("DNS", "nothing is cached")
 	}
 	for _, e := range d.Cache {
-		entryLines(&b, e, now)
+		s.entry(e, now)
 	}
-	b.WriteString("\n")
-	s.storedPolicy(&b, d.MTASTS, now)
+	s.linef("")
+	p := d.MTASTS
+	if p == nil {
+		s.row("MTA-STS", "nothing is stored")
+	}
+	if p != nil && p.Mode != "" {
+		s.row("MTA-STS", "mode %s, id %s, mx %s; fetched %s ago, %s left", p.Mode, p.ID, strings.Join(p.MX, " "),
+			span(now.Sub(p.Fetched)), span(p.Expires.Sub(now)))
+	}
+	if p != nil && p.Failure != "" {
+		s.row("MTA-STS", "the last fetch failed: %s; tried again after %s", p.Failure, span(p.Retry.Sub(now)))
+	}
 	if len(d.Probes) == 0 {
-		b.WriteString("probes      nothing is known\n")
+		s.row("probes", "nothing is known")
 	}
-	for i, p := range d.Probes {
-		label := "probes      "
-		if i > 0 {
-			label = strings.Repeat(" ", len(label))
-		}
+	label := "probes"
+	for _, p := range d.Probes {
 		words := p.Host + " " + p.State
 		if p.Cause != "" {
 			words += ": " + p.Cause
@@ -125,47 +108,32 @@ func (s shower) domain(d admin.Domain) error {
 		if p.Why != "" {
 			words += "; " + p.Why
 		}
-		text.Wrap(&b, label, text.Printable(words))
+		s.row(label, "%s", words)
+		label = ""
 	}
-	return s.printf("%s", b.String())
 }
 
-// entryLines shows a complete entry: its name with type, status and time, and its content below.
-func entryLines(b *strings.Builder, e admin.CacheEntry, now time.Time) {
+// entry shows a complete entry: its name with type, status and time, and its content below.
+func (s *screen) entry(e admin.CacheEntry, now time.Time) {
 	status, left := entryState(e, now)
-	head := text.Printable(nameOr(e.Name)) + " " + e.Type + "  " + status + ", "
 	switch {
 	case left == "-":
-		head += "asked again when it is needed"
+		left = "asked again when it is needed"
 	case e.Expires.IsZero():
-		head += "not asked again for " + left
+		left = "not asked again for " + left
 	case left == "stale":
-		head += "expired " + span(now.Sub(e.Expires)) + " ago, in use while the resolver fails"
+		left = "expired " + span(now.Sub(e.Expires)) + " ago, in use while the resolver fails"
 	default:
-		head += left + " left"
+		left += " left"
 	}
-	b.WriteString(head + "\n")
+	s.linef("%s %s  %s, %s", text.Printable(cmp.Or(e.Name, ".")), e.Type, status, left)
 	for _, r := range e.Records {
-		b.WriteString("    " + text.Printable(r) + "\n")
+		s.linef("    %s", text.Printable(r))
 	}
 	if e.Denial != "" {
-		b.WriteString("    " + e.Denial + "\n")
+		s.linef("    %s", e.Denial)
 	}
 	if e.Failure != "" {
-		text.Wrap(b, "    the last lookup failed: ", text.Printable(e.Failure))
-	}
-}
-
-func (s shower) storedPolicy(b *strings.Builder, p *admin.StoredPolicy, now time.Time) {
-	const label = "MTA-STS     "
-	if p == nil {
-		b.WriteString(label + "nothing is stored\n")
-		return
-	}
-	if p.Mode != "" {
-		text.Wrap(b, label, text.Printable(fmt.Sprintf("mode %s, id %s, mx %s; fetched %s ago, %s left", p.Mode, p.ID, strings.Join(p.MX, " "), span(now.Sub(p.Fetched)), span(p.Expires.Sub(now)))))
-	}
-	if p.Failure != "" {
-		text.Wrap(b, label, text.Printable("the last fetch failed: "+p.Failure+"; tried again after "+span(p.Retry.Sub(now))))
+		s.paragraph("    the last lookup failed: ", e.Failure)
 	}
 }

@@ -144,24 +144,21 @@ func runCheck(cmd *cobra.Command, c *common, f checkFlags, args []string) error 
 	if f.stdin {
 		return scan(cmd, checker, f)
 	}
-	out := cmd.OutOrStdout()
-	screen := reportScreen{Colour: palette(out), Verbose: f.Verbose}
+	screen := checkScreen{screenFor(cmd, reportLabel), f.Verbose}
 	status := exitOK
 	for i, arg := range args {
 		r := checker.Check(cmd.Context(), domainOf(arg))
 		if cmd.Context().Err() != nil {
 			return failed(errors.New("interrupted"))
 		}
-		switch {
-		case f.json:
-			err = json.NewEncoder(out).Encode(r)
-		case i > 0:
-			if _, err = fmt.Fprintln(out); err != nil {
-				return failed(err)
+		if f.json {
+			err = json.NewEncoder(cmd.OutOrStdout()).Encode(r)
+		} else {
+			if i > 0 {
+				screen.linef("")
 			}
-			fallthrough
-		default:
-			err = screen.Write(out, &r)
+			screen.report(&r)
+			err = screen.print(cmd)
 		}
 		if err != nil {
 			return failed(err)

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/internal/check/report"
+	"github.com/policyd/policyd/internal/text"
 )
 
 // soundReport is a sound domain as it would be seen on the Internet.
@@ -102,22 +103,22 @@ func TestScreens(t *testing.T) {
 	verbose.MX[0].Connections = verbose.MX[0].Connections[:1]
 	verbose.MX[0].Connections[0].Dialogue = []string{"S: 220 smtps-a.example.com ESMTP", "C: EHLO [198.51.100.1]"}
 	for name, c := range map[string]struct {
-		report report.Report
-		screen reportScreen
+		report          report.Report
+		colour, verbose bool
 	}{
-		"sound.txt":    {soundReport(), reportScreen{}},
-		"broken.txt":   {brokenReport(), reportScreen{}},
-		"untested.txt": {none, reportScreen{}},
-		"verbose.txt":  {verbose, reportScreen{Verbose: true}},
-		"colour.txt":   {brokenReport(), reportScreen{Colour: true}},
+		"sound.txt":    {report: soundReport()},
+		"broken.txt":   {report: brokenReport()},
+		"untested.txt": {report: none},
+		"verbose.txt":  {report: verbose, verbose: true},
+		"colour.txt":   {report: brokenReport(), colour: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			shown := screen(t, c.report, c.screen)
+			shown := shownReport(c.report, c.colour, c.verbose)
 			golden(t, "check/"+name, shown)
 			for line := range strings.Lines(shown) {
 				whole := strings.Contains(line, "posttls-finger") || strings.Contains(line, " IN ")
-				if line = strings.TrimRight(line, "\n"); !whole && !bool(c.screen.Colour) {
+				if line = strings.TrimRight(line, "\n"); !whole && !c.colour {
 					require.LessOrEqual(t, len(line), 80, line)
 				}
 			}
@@ -125,11 +126,11 @@ func TestScreens(t *testing.T) {
 	}
 }
 
-func screen(t *testing.T, r report.Report, s reportScreen) string {
-	t.Helper()
-	var b strings.Builder
-	require.NoError(t, s.Write(&b, &r))
-	return b.String()
+// shownReport is a report as policyd check shows it.
+func shownReport(r report.Report, colour, verbose bool) string {
+	s := checkScreen{&screen{label: reportLabel, colour: text.Palette(colour)}, verbose}
+	s.report(&r)
+	return s.String()
 }
 
 // The table names the step at which a dialogue ended, and what Postfix made of the host.
@@ -140,7 +141,7 @@ func TestReportTable(t *testing.T) {
 		{Address: "192.0.2.1", Port: 26, Result: report.ResultFailed, Step: "banner", Cause: "banner", Protocol: "TLS 1.3"},
 		{Address: "192.0.2.2", Port: 26, Result: report.ResultUntested, Step: "TLS handshake", Cause: "not judged", Postfix: &report.Postfix{Verdict: "no verdict"}},
 	}}}}
-	shown := screen(t, r, reportScreen{})
+	shown := shownReport(r, false, false)
 	require.NotContains(t, shown, "\x1b")
 	require.Regexp(t, `RESULT +POSTFIX\n`, shown)
 	require.Regexp(t, `192.0.2.1 +25 +- +- +0 +EHLO +-\n`, shown)

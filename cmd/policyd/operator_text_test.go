@@ -84,8 +84,8 @@ func TestStatusScreen(t *testing.T) {
 			Probes:      &admin.Probes{Hosts: map[string]uint64{"open": 12, "closed": 3, "unknown": 1}, Results: map[string]uint64{"open": 400, "refused": 12, "tls-handshake": 1, "banner": 0}},
 			Connections: admin.Connections{Listeners: []string{"127.0.0.1:2526", "unix:/var/spool/postfix/policyd/sock"}, Open: 37, Max: 4096, Total: 9876, Dropped: map[string]uint64{"idle": 9000}, Errors: map[string]uint64{"malformed": 1}, UnknownMaps: []admin.UnknownMap{{Name: "tls_policy", Nearest: "tls-policy", Times: 12, Last: time.Date(2026, 11, 20, 10, 2, 3, 0, time.UTC)}}},
 		}
-		var b strings.Builder
-		require.NoError(t, shower{out: &b}.status(busy))
+		b := screen{}
+		b.status(busy)
 		golden(t, "status.txt", b.String())
 		fits(t, b.String())
 
@@ -95,12 +95,13 @@ func TestStatusScreen(t *testing.T) {
 			Cache:    admin.Cache{MaxEntries: 400_000, MaxBytes: 400 << 20}, Connections: admin.Connections{Listeners: []string{"127.0.0.1:2526"}, Max: 4096},
 			Reload: &admin.Reload{At: now.Add(-time.Second), OK: true},
 		}
-		b.Reset()
-		require.NoError(t, shower{out: &b}.status(fresh))
+		b = screen{}
+		b.status(fresh)
 		golden(t, "status_fresh.txt", b.String())
 		b.Reset()
 		busy.Version = "1\x1b[31m"
-		require.NoError(t, shower{out: &b, colour: true}.status(busy))
+		b = screen{colour: true}
+		b.status(busy)
 		require.Contains(t, b.String(), "\x1b[1mpolicyd 1?[31m\x1b[0m", "nothing but our own codes steers the terminal")
 		require.Contains(t, b.String(), "\x1b[33m  ! treating all answers")
 	})
@@ -124,18 +125,19 @@ func TestCacheScreens(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		now := time.Now()
-		var b strings.Builder
-		require.NoError(t, shower{out: &b, width: text.Columns}.cacheList(admin.CacheList{Entries: entries(now)}))
+		b := screen{width: text.Columns}
+		b.cacheList(admin.CacheList{Entries: entries(now)})
 		golden(t, "cache_list.txt", b.String())
 		fits(t, b.String())
-		b.Reset()
-		require.NoError(t, shower{out: &b}.cacheList(admin.CacheList{Entries: entries(now)}))
+		b = screen{}
+		b.cacheList(admin.CacheList{Entries: entries(now)})
 		require.Contains(t, b.String(), "778899aabbccddeeff00112233445566778899\n", "not cut where there is no terminal")
-		b.Reset()
-		require.NoError(t, shower{out: &b, notes: io.Discard}.cacheList(admin.CacheList{}))
+		b = screen{notes: io.Discard}
+		b.cacheList(admin.CacheList{})
 		require.Empty(t, b.String())
 
-		require.NoError(t, shower{out: &b}.domain(admin.Domain{
+		b = screen{}
+		b.domain(admin.Domain{
 			Domain: "example.com", Cache: entries(now),
 			MTASTS: &admin.StoredPolicy{
 				Mode: "enforce", ID: "20261124", MX: []string{"mx.example.com", "*.example.net"}, Fetched: now.Add(-26 * time.Hour), Expires: now.Add(30 * 24 * time.Hour),
@@ -145,10 +147,10 @@ func TestCacheScreens(t *testing.T) {
 				{Host: "smtps-a.example.com", State: "open", Checked: now.Add(-3 * time.Minute), Expires: now.Add(time.Hour)},
 				{Host: "smtps-b.example.com", State: "closed", Cause: "certificate-name", Checked: now.Add(-time.Minute), Why: "192.0.2.1: the certificate is for mx.example.net"},
 			},
-		}))
+		})
 		golden(t, "cache_get.txt", b.String())
-		b.Reset()
-		require.NoError(t, shower{out: &b}.domain(admin.Domain{Domain: "example.net"}))
+		b = screen{}
+		b.domain(admin.Domain{Domain: "example.net"})
 		require.Equal(t, "example.net\n\nDNS         nothing is cached\n\nMTA-STS     nothing is stored\nprobes      nothing is known\n", b.String())
 	})
 }

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -28,7 +26,7 @@ DNSSEC protected the MX records.`,
 		Example: "  policyd promises list --vanished\n  policyd promises list --match example.com",
 	}, "domains", &f, func(ctx context.Context, client *admin.Client, _ []string) (admin.PromiseList, error) {
 		return client.Promises(ctx, f)
-	}, shower.promises)
+	}, (*screen).promises)
 	cmd.Flags().BoolVar(&f.Vanished, "vanished", false, "only domains whose promise is missing now")
 	return cmd
 }
@@ -44,8 +42,8 @@ settings.`,
 		Args: oneDomain,
 	}, func(ctx context.Context, client *admin.Client, args []string) (admin.Promise, error) {
 		return client.Promise(ctx, args[0])
-	}, func(s shower, p admin.Promise) error {
-		return s.promises(admin.PromiseList{Promises: []admin.Promise{p}})
+	}, func(s *screen, p admin.Promise) {
+		s.promises(admin.PromiseList{Promises: []admin.Promise{p}})
 	})
 }
 
@@ -60,19 +58,20 @@ a promise vanished is delivered at Postfix's next attempt (postqueue -f).`,
 	}, func(ctx context.Context, client *admin.Client, args []string) (admin.Forgotten, error) {
 		domain, _ = domainArgument(args[0]) // checked
 		return client.Forget(ctx, domain)
-	}, func(s shower, f admin.Forgotten) error {
+	}, func(s *screen, f admin.Forgotten) {
 		if f.Forgotten {
-			return s.printf("forgotten\n")
+			s.linef("forgotten")
+		} else {
+			s.linef("nothing was remembered about %s", domain)
 		}
-		return s.printf("nothing was remembered about %s\n", domain)
 	})
 }
 
 // promises shows one line per domain and kind.
-func (s shower) promises(list admin.PromiseList) error {
-	var b strings.Builder
+func (s *screen) promises(list admin.PromiseList) {
+	const line = "%-7s  %-10s  %-10s  %4v  %-8s  %s"
 	if len(list.Promises) > 0 {
-		b.WriteString("KIND     FIRST       LAST        DAYS  MX        DOMAIN\n")
+		s.linef(line, "KIND", "FIRST", "LAST", "DAYS", "MX", "DOMAIN")
 	}
 	for _, p := range list.Promises {
 		for _, seen := range p.Seen {
@@ -80,14 +79,16 @@ func (s shower) promises(list admin.PromiseList) error {
 			if seen.Signed {
 				mx = "signed"
 			}
-			fmt.Fprintf(&b, "%-7s  %-10s  %-10s  %4d  %-8s  %s\n", text.Printable(seen.Kind), text.Printable(seen.First), text.Printable(seen.Last), seen.Days, mx, text.Printable(p.Domain))
+			s.linef(line, text.Printable(seen.Kind), text.Printable(seen.First), text.Printable(seen.Last), seen.Days, mx,
+				text.Printable(p.Domain))
 		}
 		if !p.MissingSince.IsZero() {
-			b.WriteString("  ! missing from unsigned answers since " + p.MissingSince.Format(time.DateTime) + "\n")
+			s.linef("  ! missing from unsigned answers since %s", p.MissingSince.Format(time.DateTime))
 		}
 		if !p.HeldUntil.IsZero() {
-			b.WriteString("  ! mail is held until " + p.HeldUntil.Format(time.DateTime) + "; \"policyd promises forget " + text.Printable(p.Domain) + "\" ends that\n")
+			s.linef("  ! mail is held until %s; \"policyd promises forget %s\" ends that", p.HeldUntil.Format(time.DateTime),
+				text.Printable(p.Domain))
 		}
 	}
-	return s.list(b.String(), list.More, len(list.Promises), "domains")
+	s.listed(len(list.Promises), list.More, "domains")
 }

@@ -12,8 +12,8 @@ import (
 func TestReportNamesVanishedPromises(t *testing.T) {
 	t.Parallel()
 	show := func(vanished ...string) string {
-		var b strings.Builder
-		require.NoError(t, shower{out: &b}.report(report.Report{Mode: "enforce", Nexthops: 2, Vanished: vanished}))
+		var b screen
+		b.decisions(report.Report{Mode: "enforce", Nexthops: 2, Vanished: vanished})
 		return strings.Join(strings.Fields(b.String()), " ")
 	}
 	require.Contains(t, show("a.example", "b.example"),

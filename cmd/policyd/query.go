@@ -3,16 +3,12 @@ package main
 import (
 	"encoding/json"
 	"errors"
-	"io"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/term"
 
 	"github.com/policyd/policyd/internal/lookup"
-	"github.com/policyd/policyd/internal/text"
 )
 
 // The exit statuses of query.
@@ -106,55 +102,38 @@ func query(cmd *cobra.Command, c *common, f queryFlags, args []string) error {
 			})
 		}
 	}()
-	screen := queryScreen{json: f.json, port: loaded.Port26.Port}
-	return showExplanations(cmd, screen, len(args), func(i int) (lookup.Explanation, error) { return <-found[i], nil })
+	return showExplanations(cmd, f, loaded.Port26.Port, len(args), func(i int) (lookup.Explanation, error) { return <-found[i], nil })
 }
 
-// queryScreen is how next hops are shown.
-type queryScreen struct {
-	json bool
-	port int // of implicit TLS, in the effective settings
-}
-
-// showExplanations shows n next hops in their order, and ends with the exit status that fits them.
-func showExplanations(cmd *cobra.Command, q queryScreen, n int, explanation func(i int) (lookup.Explanation, error)) error {
-	out := cmd.OutOrStdout()
-	show := showerFor(cmd)
-	show.port = q.port
+// showExplanations shows n next hops in their order, and ends with the exit status that fits them. port is that of implicit
+// TLS.
+func showExplanations(cmd *cobra.Command, f queryFlags, port, n int, explanation func(i int) (lookup.Explanation, error)) error {
+	s := screenFor(cmd, queryLabel)
 	status := exitPolicy
 	for i := range n {
 		x, err := explanation(i)
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
-		}
-		if q.json {
-			err = json.NewEncoder(out).Encode(x)
-		} else {
-			err = show.explanation(x, i > 0)
+		case f.json:
+			err = json.NewEncoder(cmd.OutOrStdout()).Encode(x)
+		default:
+			if i > 0 {
+				s.linef("")
+			}
+			s.explanation(x, port)
+			err = s.print(cmd)
 		}
 		if err != nil {
 			return failed(err)
 		}
 		status = max(status, x.Exit())
 	}
-	if status != exitPolicy {
-		return &exit{status: status}
-	}
-	return nil
+	return statusOnly(status)
 }
 
 // domainOf returns what is looked up for an argument: of an e-mail address its domain, so that no
 // local part is shown.
 func domainOf(arg string) string {
 	return arg[strings.LastIndexByte(arg, '@')+1:]
-}
-
-// palette returns the colours for out: none unless it is a terminal on which they are wanted (no-color.org).
-func palette(out io.Writer) text.Palette {
-	return text.Palette(terminal(out) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb")
-}
-
-func terminal(w io.Writer) bool {
-	file, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(file.Fd()))
 }

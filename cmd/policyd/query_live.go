@@ -16,17 +16,17 @@ import (
 // queryLive asks the running daemon, which evaluates the domains from its cache and its probe results.
 func queryLive(cmd *cobra.Command, a *asking, f queryFlags, args []string) error {
 	err := a.ask(cmd, func(ctx context.Context, client *admin.Client) error {
-		screen := queryScreen{json: f.json}
+		port := 0
 		if !f.json {
 			st, err := client.Status(ctx) // the daemon may use other settings than this process
 			if err != nil {
 				return err
 			}
-			if screen.port, err = portOf(st); err != nil {
+			if port, err = portOf(st); err != nil {
 				return err
 			}
 		}
-		return showExplanations(cmd, screen, len(args), func(i int) (lookup.Explanation, error) {
+		return showExplanations(cmd, f, port, len(args), func(i int) (lookup.Explanation, error) {
 			return client.Explain(ctx, args[i])
 		})
 	})

@@ -38,7 +38,7 @@ Exit status: 0, 1 the daemon does not run or its socket may not be used, 2 usage
 		},
 	}, func(ctx context.Context, client *admin.Client, _ []string) (report.Report, error) {
 		return client.Report(ctx, from)
-	}, shower.report)
+	}, (*screen).decisions)
 	cmd.Flags().StringVar(&since, "since", "", "only the lookups of this `time`, such as 24h or 7d (default: all that are remembered)")
 	return cmd
 }
@@ -58,67 +58,69 @@ func parseAge(s string) (time.Duration, error) {
 	return d, nil
 }
 
-// report shows a report in 80 columns.
-func (s shower) report(r report.Report) error {
-	t := &sheet{s: s}
+// decisions shows a report of the daemon.
+func (s *screen) decisions(r report.Report) {
 	from := r.Since
 	if r.Recorded.After(from) {
 		from = r.Recorded
 	}
-	head := fmt.Sprintf("%s next hops in %s, mode %s", number(uint64(max(r.Nexthops, 0))), span(r.Until.Sub(from)), r.Mode)
 	if r.Nexthops == 0 {
-		head = "no next hop was looked up, mode " + r.Mode
+		s.title("no next hop was looked up, mode " + r.Mode)
+	} else {
+		s.title(number(r.Nexthops) + " next hops in " + span(r.Until.Sub(from)) + ", mode " + r.Mode)
 	}
-	t.b.WriteString(s.colour.Paint(text.Bold, text.Printable(head)) + "\n")
-	would := "how their mail is sent:"
 	if r.Mode == "report" {
-		would = "how their mail would be sent with mode = \"enforce\":"
+		s.linef("how their mail would be sent with mode = \"enforce\":\n")
+	} else {
+		s.linef("how their mail is sent:\n")
 	}
-	t.b.WriteString(would + "\n\n")
+	const count = "  %-12s  %9s"
 	for _, row := range []struct {
 		label string
 		n     int
 	}{
-		{"as before", r.AsBefore}, {"by DANE", r.DANE}, {"by prefix", r.Prefix}, {"by MTA-STS", r.MTASTS}, {"by overrides", r.Override}, {"would wait", r.Wait},
+		{"as before", r.AsBefore}, {"by DANE", r.DANE}, {"by prefix", r.Prefix}, {"by MTA-STS", r.MTASTS}, {"by overrides", r.Override},
+		{"would wait", r.Wait},
 	} {
-		fmt.Fprintf(&t.b, "  %-12s  %9s\n", row.label, number(uint64(max(row.n, 0))))
+		s.linef(count, row.label, number(row.n))
 	}
-	fmt.Fprintf(&t.b, "\n  %-12s  %9s  of them\n", "by port 26", number(uint64(max(r.Port26, 0))))
+	s.linef("\n"+count+"  of them", "by port 26", number(r.Port26))
 	if r.Port26Promised > 0 {
-		more := number(uint64(r.Port26Promised)) + " more have only hosts that promise it: mail uses it once probes find them open"
+		more := number(r.Port26Promised) + " more have only hosts that promise it: mail uses it once probes find them open"
 		if r.Mode == "report" {
 			more += `; nothing is probed with mode = "report"`
 		}
-		text.Wrap(&t.b, strings.Repeat(" ", 27), more)
+		s.paragraph(strings.Repeat(" ", 27), more)
 	}
-	s.waiting(t, r)
+	s.waiting(r)
 	if len(r.Vanished) > 0 {
-		t.b.WriteString("\n")
-		text.Wrap(&t.b, "", "Promises vanished from unsigned answers (policyd promises list --vanished): "+text.Printable(strings.Join(r.Vanished, ", ")))
+		s.linef("")
+		s.paragraph("", "Promises vanished from unsigned answers (policyd promises list --vanished): "+strings.Join(r.Vanished, ", "))
 	}
 	if r.Dropped > 0 {
-		t.b.WriteString("\n")
-		text.Wrap(&t.b, "", fmt.Sprintf("There were too many next hops to remember: %s were forgotten since the start.", number(r.Dropped)))
+		s.linef("")
+		s.paragraph("", "There were too many next hops to remember: "+number(r.Dropped)+" were forgotten since the start.")
 	}
-	return s.printf("%s", t.b.String())
 }
 
 // waiting lists the next hops whose mail would wait.
-func (s shower) waiting(t *sheet, r report.Report) {
+func (s *screen) waiting(r report.Report) {
 	if len(r.Waiting) == 0 {
 		return
 	}
-	t.b.WriteString("\n" + s.colour.Paint(text.Bold, "mail waits, the worst first:") + "\n")
+	s.linef("")
+	s.title("mail waits, the worst first:")
 	const shown = 50
 	for _, w := range r.Waiting[:min(len(r.Waiting), shown)] {
-		state := "still, "
-		if !w.Still {
-			state = "no longer, "
+		state := "no longer"
+		if w.Still {
+			state = "still"
 		}
-		fmt.Fprintf(&t.b, "  %s\n", text.Printable(w.Nexthop))
-		text.Wrap(&t.b, "    ", text.Printable(fmt.Sprintf("%s%s of %s lookups, last %s ago: %s", state, number(w.Waits), number(w.Lookups), span(r.Until.Sub(w.LastWait)), w.Reason)))
+		s.linef("  %s", text.Printable(w.Nexthop))
+		s.paragraph("    ", fmt.Sprintf("%s, %s of %s lookups, last %s ago: %s", state, number(w.Waits), number(w.Lookups),
+			span(r.Until.Sub(w.LastWait)), w.Reason))
 	}
 	if len(r.Waiting) > shown {
-		fmt.Fprintf(&t.b, "  … more of them: policyd report --json\n")
+		s.linef("  … more of them: policyd report --json")
 	}
 }

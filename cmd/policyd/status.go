@@ -27,7 +27,7 @@ or settings.`,
 		Args: cobra.NoArgs,
 	}, func(ctx context.Context, client *admin.Client, _ []string) (admin.Status, error) {
 		return client.Status(ctx)
-	}, shower.status)
+	}, (*screen).status)
 }
 
 func newReload(c *common) *cobra.Command {
@@ -53,11 +53,11 @@ may not be used, 2 usage, or the new settings have a mistake.`,
 			err = c.readByDaemon(ctx, cmd, client)
 		}
 		return r, err
-	}, func(s shower, r admin.Reload) error {
+	}, func(s *screen, r admin.Reload) {
 		for _, key := range r.Restart {
 			s.notef("warning: %s takes effect after a restart only", key)
 		}
-		return s.printf("reloaded: the new settings are in effect\n")
+		s.linef("reloaded: the new settings are in effect")
 	})
 	return cmd
 }
@@ -110,5 +110,5 @@ restart sets it to log.level of the settings again.`,
 			return admin.Level{}, err
 		}
 		return client.SetLevel(ctx, level)
-	}, func(s shower, l admin.Level) error { return s.printf("%s\n", l.Level) })
+	}, func(s *screen, l admin.Level) { s.linef("%s", l.Level) })
 }

@@ -63,8 +63,8 @@ rate is bounded, and a terminal shows the progress.`,
 		}
 		err := w.all(ctx, domains)
 		return w.found, err
-	}, func(s shower, f warmed) error {
-		return s.printf("%d domains: %d with a policy, %d without, %d failed lookups, %d lines are not domains\n",
+	}, func(s *screen, f warmed) {
+		s.linef("%d domains: %d with a policy, %d without, %d failed lookups, %d lines are not domains",
 			f.Domains, f.Policy, f.None, f.Failed, f.Invalid)
 	})
 	cmd.Flags().IntVar(&perSecond, "rate", perSecond, "lookups per second")

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/policyd/policyd/internal/text"
+	"github.com/policyd/policyd/socketmap"
+)
+
+// screen collects human-readable output in 80 columns: titles, rows of a label and a value, tables and lists.
+type screen struct {
+	strings.Builder
+	colour text.Palette
+	width  int       // of the terminal, where the lines of a list are cut; 0 means that they are not
+	label  string    // the format of the left column of rows, such as "%-12s"
+	notes  io.Writer // for remarks that are not part of the output
+}
+
+// screenFor returns a screen for the output of a command, with a left column of this format.
+func screenFor(cmd *cobra.Command, label string) *screen {
+	out := cmd.OutOrStdout()
+	return &screen{colour: palette(out), width: widthOf(out), label: label, notes: cmd.ErrOrStderr()}
+}
+
+// print writes what has been collected.
+func (s *screen) print(cmd *cobra.Command) error {
+	_, err := io.WriteString(cmd.OutOrStdout(), s.String())
+	s.Reset()
+	return failed(err)
+}
+
+// palette returns the colours for out: none unless it is a terminal on which they are wanted (no-color.org).
+func palette(out io.Writer) text.Palette {
+	return text.Palette(terminal(out) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb")
+}
+
+func terminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
+}
+
+// widthOf is the width of a terminal; 0, no bound, for anything else.
+func widthOf(out io.Writer) int {
+	if !terminal(out) {
+		return 0
+	}
+	width, _, err := term.GetSize(int(out.(*os.File).Fd()))
+	if err != nil || width <= 0 {
+		return text.Columns
+	}
+	return width
+}
+
+func (s *screen) linef(format string, args ...any) { _, _ = fmt.Fprintf(s, format+"\n", args...) }
+
+func (s *screen) notef(format string, args ...any) {
+	_, _ = fmt.Fprintf(s.notes, "policyd: "+format+"\n", args...)
+}
+
+func (s *screen) title(words string) { s.linef("%s", s.bold(words)) }
+
+func (s *screen) bold(words string) string { return s.colour.Paint(text.Bold, text.Printable(words)) }
+
+// row writes a label and a value, in several lines if it is too long. An empty label continues the row above.
+func (s *screen) row(label, format string, args ...any) {
+	text.Wrap(&s.Builder, fmt.Sprintf(s.label, label), text.Printable(fmt.Sprintf(format, args...)))
+}
+
+// paragraph writes lines that begin with a margin, the first of them with a mark such as "- ".
+func (s *screen) paragraph(mark, words string) { text.Wrap(&s.Builder, mark, text.Printable(words)) }
+
+// whole writes a row that people copy, such as a path or a line of a settings file: in one line however long.
+func (s *screen) whole(label, words string) {
+	s.linef("%s%s", fmt.Sprintf(s.label, label), text.Printable(words))
+}
+
+// answer writes a reply as it goes to Postfix, in one line however long: a byte-for-byte answer is not wrapped.
+func (s *screen) answer(label, status, words string) {
+	reply, _ := socketmap.ParseReply(status + " " + words) // anything else is shown as TEMP
+	word, rest, _ := strings.Cut(reply.String(), " ")
+	colour, usual := map[socketmap.Status]text.Style{socketmap.StatusOK: text.Green, socketmap.StatusNotFound: ""}[reply.Status]
+	if !usual {
+		colour = text.Red
+	}
+	s.linef("%s%s", fmt.Sprintf(s.label, label), strings.TrimRight(s.colour.Paint(colour, word)+" "+rest, " "))
+}
+
+// table writes rows, of which the first is the header, in aligned columns.
+func (s *screen) table(rows [][]string) {
+	const padding = 2
+	w := tabwriter.NewWriter(s, 0, 0, padding, ' ', 0)
+	for _, cells := range rows {
+		_, _ = fmt.Fprintln(w, strings.Join(cells, "\t"))
+	}
+	_ = w.Flush() // a strings.Builder does not fail
+}
+
+// listed notes that a list of n entries is empty or was cut off.
+func (s *screen) listed(n int, more bool, what string) {
+	switch {
+	case n == 0:
+		s.notef("no %s", what)
+	case more:
+		s.notef("more than %d %s: narrow the list with --match or raise --limit", n, what)
+	}
+}
