@@ -3,7 +3,6 @@ package check
 import (
 	"context"
 	"fmt"
-	"maps"
 	"net/netip"
 	"sync"
 	"time"
@@ -103,13 +102,13 @@ func (d *domain) dialogue(name string, t *heard) smtptls.Dialogue {
 	}
 }
 
-// maxEndpoints is how many dialogues are remembered: many domains share their hosts.
+// maxEndpoints is how many transcripts are remembered: many domains share their hosts.
 const maxEndpoints = 1024
 
 // endpoints hold dialogues: one connection to an address at a time, and one dialogue for all domains that share a host.
 type endpoints struct {
 	mu      sync.Mutex
-	known   map[endpoint]*dialogue
+	known   map[endpoint]smtptls.Transcript
 	busy    map[netip.Addr]*turn
 	reached map[way]bool // those on which a connection was taken
 }
@@ -129,12 +128,6 @@ type endpoint struct {
 	implicit bool
 }
 
-// dialogue is one that is being held, or was. transcript is written before done is closed and not after.
-type dialogue struct {
-	done       chan struct{}
-	transcript smtptls.Transcript
-}
-
 // turn is a semaphore per address; its holder may connect. users counts the holder and those that wait.
 type turn struct {
 	taken chan struct{}
@@ -142,7 +135,7 @@ type turn struct {
 }
 
 func newEndpoints() *endpoints {
-	return &endpoints{known: map[endpoint]*dialogue{}, busy: map[netip.Addr]*turn{}, reached: map[way]bool{}}
+	return &endpoints{known: map[endpoint]smtptls.Transcript{}, busy: map[netip.Addr]*turn{}, reached: map[way]bool{}}
 }
 
 // proven reports whether any address accepted a connection on this way, so that it is not filtered on our side.
@@ -152,70 +145,46 @@ func (e *endpoints) proven(w way) bool {
 	return e.reached[w]
 }
 
-// talk has a dialogue, or waits for the same one. If ctx ends first, only this caller gets a transcript that failed
-// on our side.
+// talk returns the transcript of a dialogue, which is held once. It waits until no other dialogue is connected to the
+// address. If ctx ends before that, the dialogue fails on our side without a connection. A dialogue that failed on our side
+// is not remembered: that of another caller may succeed.
 func (e *endpoints) talk(ctx context.Context, what smtptls.Dialogue) smtptls.Transcript {
 	key := endpoint{what.Host, what.Addr, what.Implicit}
-	e.mu.Lock()
-	d, ok := e.known[key]
-	if !ok {
-		e.makeRoom()
-		d = &dialogue{done: make(chan struct{})}
-		e.known[key] = d
+	if t, ok := e.recall(key); ok {
+		return t
 	}
-	e.mu.Unlock()
-	if ok {
-		select {
-		case <-d.done:
-			if !d.transcript.Ours {
-				return d.transcript
-			}
-		case <-ctx.Done():
-		}
-		// The dialogue of the other caller failed on our side; that of this one may succeed.
-		return e.inTurn(ctx, what)
-	}
-	d.transcript = e.inTurn(ctx, what)
-	e.mu.Lock()
-	if d.transcript.Ours {
-		delete(e.known, key)
-	}
-	e.mu.Unlock()
-	close(d.done)
-	return d.transcript
-}
-
-// inTurn has a dialogue when no other one is connected to the address. If ctx ends before that, the dialogue fails on
-// our side without a connection.
-func (e *endpoints) inTurn(ctx context.Context, what smtptls.Dialogue) smtptls.Transcript {
 	defer e.take(ctx, what.Addr.Addr())()
+	if t, ok := e.recall(key); ok { // another caller had the turn
+		return t
+	}
 	t := smtptls.Talk(ctx, what)
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	if t.Connected() {
-		e.mu.Lock()
 		e.reached[wayTo(what.Addr.Addr(), what.Addr.Port())] = true
-		e.mu.Unlock()
+	}
+	if !t.Ours {
+		e.remember(key, t)
 	}
 	return t
 }
 
-// makeRoom forgets dialogues that have ended where there are too many; e.mu is held.
-func (e *endpoints) makeRoom() {
-	if len(e.known) < maxEndpoints {
-		return
-	}
-	const some = 64
-	gone := 0
-	for key, d := range maps.Clone(e.known) {
-		select {
-		case <-d.done:
-			delete(e.known, key)
-			gone++
-		default:
+// remember keeps a transcript, in place of any other if there are too many. The caller holds the lock.
+func (e *endpoints) remember(key endpoint, t smtptls.Transcript) {
+	for old := range e.known {
+		if len(e.known) < maxEndpoints {
+			break
 		}
-		if gone == some {
-			return
-		}
+		delete(e.known, old)
 	}
+	e.known[key] = t
+}
+
+func (e *endpoints) recall(key endpoint) (smtptls.Transcript, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	t, ok := e.known[key]
+	return t, ok
 }
 
 // take waits for the turn to connect to an address, or for the end of ctx, and returns the function that gives the

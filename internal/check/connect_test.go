@@ -3,6 +3,7 @@ package check
 import (
 	"context"
 	"net/netip"
+	"sync"
 	"testing"
 	"time"
 
@@ -41,6 +42,23 @@ func TestWhoGivesUpDoesNotSpoilItForOthers(t *testing.T) {
 	require.True(t, waiting.Ours, "there was no turn")
 	require.Equal(t, 1, r.Connections())
 	giveBack()
+	require.Empty(t, e.busy)
+}
+
+func TestConcurrentCallersShareOneDialogue(t *testing.T) {
+	t.Parallel()
+	ca := smtptest.NewCA(t)
+	cert := ca.Names(t, "starttls-a.example.com")
+	r := smtptest.Start(t, "127.0.0.1:0", smtptest.Behaviour{Cert: &cert})
+	e := newEndpoints()
+	var callers sync.WaitGroup
+	for range 8 {
+		callers.Go(func() {
+			e.talk(t.Context(), smtptls.Dialogue{Host: "starttls-a.example.com", Addr: r.Addr(), Roots: ca.Roots})
+		})
+	}
+	callers.Wait()
+	require.Equal(t, 1, r.Connections())
 	require.Empty(t, e.busy)
 }
 
