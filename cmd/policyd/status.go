@@ -69,7 +69,10 @@ func (c *common) readByDaemon(ctx context.Context, cmd *cobra.Command, client *a
 		return err
 	}
 	given, err := filepath.Abs(c.config)
-	if err != nil || given == st.Settings.File || sameFile(given, st.Settings.File) {
+	if err != nil {
+		return err
+	}
+	if given == st.Settings.File || sameFile(given, st.Settings.File) {
 		return nil
 	}
 	reads := cmp.Or(st.Settings.File, "no settings file")
