@@ -26,9 +26,12 @@ type asking struct {
 	quiet  bool // no warning about mistakes in the settings
 }
 
+// request asks the daemon. args are the arguments of the command.
+type request[T any] func(ctx context.Context, client *admin.Client, args []string) (T, error)
+
 // asks completes a command that asks the running daemon: call returns the answer, which is printed as JSON with --json and
 // otherwise by show.
-func asks[T any](a *asking, cmd *cobra.Command, call func(context.Context, *admin.Client, []string) (T, error), show func(*screen, T)) *cobra.Command {
+func asks[T any](a *asking, cmd *cobra.Command, call request[T], show func(*screen, T)) *cobra.Command {
 	if !strings.Contains(cmd.Long, "Exit status:") {
 		cmd.Long += `
 
@@ -55,7 +58,9 @@ settings.`
 }
 
 // lists completes a command that lists something of the running daemon: what is the noun.
-func lists[T any](a *asking, cmd *cobra.Command, what string, f *admin.Filter, call func(context.Context, *admin.Client, []string) (T, error), show func(*screen, T)) *cobra.Command {
+func lists[T any](
+	a *asking, cmd *cobra.Command, what string, f *admin.Filter, call request[T], show func(*screen, T),
+) *cobra.Command {
 	cmd.Args = cobra.NoArgs
 	cmd.PreRunE = func(*cobra.Command, []string) error {
 		if f.Limit < 1 || f.Limit > admin.MaxList {

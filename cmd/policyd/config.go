@@ -64,53 +64,48 @@ Exit status: 0 no mistake, 2 at least one.`,
 			if err == nil {
 				l.Warnings = append(l.Warnings, l.UnusedListen(systemdListeners(cmd.Context()))...)
 			}
-			out := cmd.OutOrStdout()
-			if asJSON {
-				return checkJSON(cmd, l, err)
-			}
-			if err != nil {
+			bad, invalid := errors.AsType[*settings.Error](err)
+			if err != nil && !(asJSON && invalid) {
 				return failed(err)
 			}
-			if l.Found {
-				_, err = fmt.Fprintf(out, "%s: ok\n", l.Path)
-			} else {
-				_, err = fmt.Fprintf(out, "%s: ok; the file does not exist, so the defaults apply\n", l.Path)
+			if !asJSON {
+				return output(cmd, false, l, checkedText)
 			}
-			if err == nil && l.Rules != nil {
-				_, err = fmt.Fprintf(out, "%s: ok, rules: %d\n", l.Overrides, len(l.Rules))
-			}
-			for _, w := range l.Warnings {
-				if err == nil {
-					_, err = fmt.Fprintf(out, "warning: %s\n", w)
+			result := checked{Warnings: []string{}, Errors: []mistake{}}
+			if invalid {
+				result.Settings, result.Found = bad.Path, bad.Found
+				for _, p := range bad.Problems {
+					result.Errors = append(result.Errors, mistake{p.File, p.Line, p.Text})
 				}
+			} else {
+				result.Settings, result.Found, result.Overrides = l.Path, l.Found, len(l.Rules)
+				result.Warnings = append(result.Warnings, l.Warnings...)
 			}
-			return failed(err)
+			if err := json.NewEncoder(cmd.OutOrStdout()).Encode(result); err != nil {
+				return failed(err)
+			}
+			if invalid {
+				return statusOnly(exitUsage)
+			}
+			return nil
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
 
-// checkJSON prints the outcome of a check, with its mistakes.
-func checkJSON(cmd *cobra.Command, l *settings.Loaded, err error) error {
-	c := checked{Warnings: []string{}, Errors: []mistake{}}
-	status := exitOK
-	if bad, ok := errors.AsType[*settings.Error](err); ok {
-		status = exitUsage
-		c.Settings, c.Found = bad.Path, bad.Found
-		for _, p := range bad.Problems {
-			c.Errors = append(c.Errors, mistake{p.File, p.Line, p.Text})
-		}
-	} else if err != nil {
-		return failed(err)
-	} else {
-		c.Settings, c.Found, c.Overrides = l.Path, l.Found, len(l.Rules)
-		c.Warnings = append(c.Warnings, l.Warnings...)
+func checkedText(l *settings.Loaded) string {
+	text := l.Path + ": ok\n"
+	if !l.Found {
+		text = l.Path + ": ok; the file does not exist, so the defaults apply\n"
 	}
-	if err := json.NewEncoder(cmd.OutOrStdout()).Encode(c); err != nil {
-		return failed(err)
+	if l.Rules != nil {
+		text += fmt.Sprintf("%s: ok, rules: %d\n", l.Overrides, len(l.Rules))
 	}
-	return statusOnly(status)
+	for _, w := range l.Warnings {
+		text += "warning: " + w + "\n"
+	}
+	return text
 }
 
 func newConfigShow(c *common) *cobra.Command {
@@ -128,11 +123,7 @@ Exit status: 0, 2 the settings have a mistake.`,
 			if err != nil {
 				return failed(err)
 			}
-			if asJSON {
-				return failed(encodeIndented(cmd.OutOrStdout(), l.Settings))
-			}
-			_, err = fmt.Fprint(cmd.OutOrStdout(), l.TOML())
-			return failed(err)
+			return output(cmd, asJSON, l.Settings, settings.Settings.TOML)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")

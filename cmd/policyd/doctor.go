@@ -88,14 +88,12 @@ func examine(cmd *cobra.Command, c *common, f doctorFlags) error {
 		o.Mistakes = wrong.Problems
 	}
 	report := doctor.Examine(cmd.Context(), o)
-	out := cmd.OutOrStdout()
-	if f.json {
-		err = encodeIndented(out, report)
-	} else {
-		err = report.Text(out, palette(out))
+	text := func(r doctor.Report) string { return r.Text(palette(cmd.OutOrStdout())) }
+	if err := output(cmd, f.json, report, text); err != nil {
+		return err
 	}
-	if err == nil && !report.Sound() {
-		return &exit{status: exitFailed}
+	if !report.Sound() {
+		return statusOnly(exitFailed)
 	}
-	return failed(err)
+	return nil
 }

@@ -101,7 +101,9 @@ of MX hosts (starttls- and smtps-), from DANE and from MTA-STS.`,
 	root.SetHelpFunc(help)
 	root.PersistentFlags().StringVar(&c.config, "config", "", "settings file (default "+settings.DefaultPath+")")
 	_ = root.MarkPersistentFlagFilename("config", "toml") // fails for a flag that does not exist only
-	root.AddCommand(newServe(c), newQuery(c), newCheck(c), newStatus(c), newReport(c), newCache(c), newReload(c), newLogLevel(c), newConfig(c), newPostfixConfig(c), newDoctor(c), newPromises(c), newWarm(c), newFleet(), newVersion(), newCompletion())
+	root.AddCommand(newServe(c), newQuery(c), newCheck(c), newStatus(c), newReport(c), newCache(c), newReload(c),
+		newLogLevel(c), newConfig(c), newPostfixConfig(c), newDoctor(c), newPromises(c), newWarm(c), newFleet(),
+		newVersion(), newCompletion())
 	return root
 }
 

@@ -46,33 +46,22 @@ Exit status: 0, 1 no Postfix is installed or it is too old, 2 usage or settings.
 				return &exit{exitUsage, err}
 			}
 			o := doctor.Options{Settings: loaded, Version: version, ConfigDirectory: instance}
-			out := cmd.OutOrStdout()
 			if remove {
 				removal, err := doctor.Remove(cmd.Context(), o)
-				switch {
-				case err != nil:
-				case asJSON:
-					err = encodeIndented(out, removal)
-				default:
-					err = writeRemoval(out, removal)
+				if err != nil {
+					return failed(err)
 				}
-				return failed(err)
+				return output(cmd, asJSON, removal, removalText)
 			}
 			lines, err := doctor.MakeLines(cmd.Context(), o)
-			switch {
-			case err != nil:
-			case asJSON:
-				err = encodeIndented(out, lines)
-			case commands:
-				for _, c := range lines.Commands {
-					if err == nil {
-						_, err = fmt.Fprintln(out, c)
-					}
-				}
-			default:
-				err = writeLines(out, lines)
+			if err != nil {
+				return failed(err)
 			}
-			return failed(err)
+			text := linesText
+			if commands {
+				text = func(l doctor.Lines) string { return textOf(l.Commands) }
+			}
+			return output(cmd, asJSON, lines, text)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
@@ -85,40 +74,51 @@ Exit status: 0, 1 no Postfix is installed or it is too old, 2 usage or settings.
 	return cmd
 }
 
-// encodeIndented writes v as indented JSON.
-func encodeIndented[T any](w io.Writer, v T) error {
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
+// output prints a value as indented JSON, or as text.
+func output[T any](cmd *cobra.Command, asJSON bool, v T, text func(T) string) error {
+	out := cmd.OutOrStdout()
+	if asJSON {
+		e := json.NewEncoder(out)
+		e.SetEscapeHTML(false)
+		e.SetIndent("", "  ")
+		return failed(e.Encode(v))
+	}
+	_, err := io.WriteString(out, text(v))
+	return failed(err)
 }
 
-// writeLines writes one part for each file, with instructions in comments.
-func writeLines(w io.Writer, l doctor.Lines) error {
-	var b strings.Builder
+// textOf returns lines as a text.
+func textOf(lines []string) string {
+	if len(lines) == 0 {
+		return ""
+	}
+	return strings.Join(lines, "\n") + "\n"
+}
+
+// linesText returns one part for each file, with instructions in comments.
+func linesText(l doctor.Lines) string {
+	text := ""
 	part := func(file, what string, lines []string) {
 		if len(lines) > 0 {
-			fmt.Fprintf(&b, "# %s/%s, %s\n%s\n\n", l.Directory, file, what, strings.Join(lines, "\n"))
+			text += fmt.Sprintf("# %s/%s, %s\n%s\n", l.Directory, file, what, textOf(lines))
 		}
 	}
 	part("main.cf", "for Postfix "+l.Postfix+": add at the end", l.Main)
 	part("master.cf", "add at the end", l.Master)
 	part("transport_own", "a new file: one line per domain of this site", l.Own)
-	b.WriteString("# then: postfix check && postfix reload && policyd doctor\n")
-	_, err := io.WriteString(w, b.String())
-	return err
+	return text + "# then: postfix check && postfix reload && policyd doctor\n"
 }
 
-// writeRemoval writes the commands, and what they leave, in comments.
-func writeRemoval(w io.Writer, r doctor.Removal) error {
-	var b strings.Builder
+// removalText returns the commands, and what they leave, in comments.
+func removalText(r doctor.Removal) string {
+	text := ""
 	for _, h := range r.Hidden {
-		b.WriteString("# edit by hand: " + h + "\n")
+		text += "# edit by hand: " + h + "\n"
 	}
-	if len(r.Commands) > 0 {
-		b.WriteString(strings.Join(r.Commands, "\n") + "\n# then: postfix check && postfix reload, and only after that: systemctl stop policyd.socket policyd\n")
-		b.WriteString("# kept, useful without policyd too: " + strings.Join(r.Kept, "; ") + "\n")
+	if len(r.Commands) == 0 {
+		return text
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	return text + textOf(r.Commands) +
+		"# then: postfix check && postfix reload, and only after that: systemctl stop policyd.socket policyd\n" +
+		"# kept, useful without policyd too: " + strings.Join(r.Kept, "; ") + "\n"
 }

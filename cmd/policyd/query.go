@@ -102,12 +102,16 @@ func query(cmd *cobra.Command, c *common, f queryFlags, args []string) error {
 			})
 		}
 	}()
-	return showExplanations(cmd, f, loaded.Port26.Port, len(args), func(i int) (lookup.Explanation, error) { return <-found[i], nil })
+	return showExplanations(cmd, f, loaded.Port26.Port, len(args), func(i int) (lookup.Explanation, error) {
+		return <-found[i], nil
+	})
 }
 
-// showExplanations shows n next hops in their order, and ends with the exit status that fits them. port is that of implicit
-// TLS.
-func showExplanations(cmd *cobra.Command, f queryFlags, port, n int, explanation func(i int) (lookup.Explanation, error)) error {
+// showExplanations shows n next hops in their order, and ends with the exit status that fits them. port is that of
+// implicit TLS.
+func showExplanations(
+	cmd *cobra.Command, f queryFlags, port, n int, explanation func(i int) (lookup.Explanation, error),
+) error {
 	s := screenFor(cmd, queryLabel)
 	status := exitPolicy
 	for i := range n {

@@ -36,7 +36,9 @@ func (s *screen) explanation(x lookup.Explanation, port int) {
 			if h.ProbeCause != "" {
 				probe += ": " + h.ProbeCause
 			}
-			rows = append(rows, []string{fmt.Sprint(h.Preference), text.Printable(h.Host), h.Prefix, dash(h.DNSSEC), dash(dane), dash(probe)})
+			rows = append(rows, []string{
+				fmt.Sprint(h.Preference), text.Printable(h.Host), h.Prefix, dash(h.DNSSEC), dash(dane), dash(probe),
+			})
 		}
 		s.table(rows)
 	}

@@ -77,7 +77,8 @@ func (c *common) readByDaemon(ctx context.Context, cmd *cobra.Command, client *a
 	}
 	reads := cmp.Or(st.Settings.File, "no settings file")
 	if _, err := c.load(cmd); err != nil {
-		return &exit{exitUsage, fmt.Errorf("the daemon has reloaded %s; it does not read %s, which has mistakes:\n%s", reads, c.config, err.Error())}
+		return &exit{exitUsage, fmt.Errorf("the daemon has reloaded %s; it does not read %s, which has mistakes:\n%s",
+			reads, c.config, err.Error())}
 	}
 	cmd.PrintErrf("policyd: warning: the daemon has reloaded %s; it does not read %s\n", reads, c.config)
 	return nil

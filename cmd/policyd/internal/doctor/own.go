@@ -36,21 +36,16 @@ func (e *exam) checkOwn(ctx context.Context) {
 
 // guarded asks the pattern tables before the socketmap for an address in each domain.
 func (e *exam) guarded(ctx context.Context, guards []table, domains []string) {
-	open := map[string]bool{}
+	tried := 0
+	var change []string
 	for _, d := range domains {
-		if !strings.HasPrefix(d, ".") {
-			open[d] = true
-		}
-	}
-	if len(open) == 0 {
-		return
-	}
-	for _, g := range guards {
-		if !g.isPattern() {
+		if strings.HasPrefix(d, ".") {
 			continue
 		}
-		for _, d := range domains {
-			if !open[d] {
+		tried++
+		covered := false
+		for _, g := range guards {
+			if covered || !g.isPattern() {
 				continue
 			}
 			key, err := e.commands.Query(ctx, g.text, []string{"postmaster@" + d})
@@ -58,28 +53,24 @@ func (e *exam) guarded(ctx context.Context, guards []table, domains []string) {
 				e.found("postmap-fails", err.Error(), "postmap -q postmaster@"+d+" "+quoted(g.text))
 				return
 			}
-			if key != "" {
-				delete(open, d)
-			}
+			covered = key != ""
 		}
-	}
-	if len(open) == 0 {
-		e.found("own-domain-covered", fmt.Sprintf("the guard in transport_maps covers all %d names", len(domains)))
-		return
-	}
-	var change []string
-	for _, d := range domains {
-		if open[d] {
+		if !covered {
 			change = append(change, "#    "+guardEntry(pattern(d)))
 		}
 	}
-	const shown = 10
-	rest := len(change) - shown
-	if rest > 0 {
-		change = append(change[:shown], fmt.Sprintf("# and %d more: policyd postfix-config", rest))
+	switch uncovered := len(change); {
+	case tried == 0:
+	case uncovered == 0:
+		e.found("own-domain-covered", fmt.Sprintf("the guard in transport_maps covers all %d names", tried))
+	default:
+		const shown = 10
+		if more := uncovered - shown; more > 0 {
+			change = append(change[:shown], fmt.Sprintf("# and %d more: policyd postfix-config", more))
+		}
+		e.found("own-domain-unguarded", fmt.Sprintf("the guard in transport_maps does not cover %d of %d names", uncovered, tried),
+			append([]string{"# in " + e.mainCF() + ", in the regexp: table of transport_maps:"}, change...)...)
 	}
-	what := fmt.Sprintf("the guard in transport_maps does not cover %d of %d names", len(open), len(domains))
-	e.found("own-domain-unguarded", what, append([]string{"# in " + e.mainCF() + ", in the regexp: table of transport_maps:"}, change...)...)
 }
 
 // routed asks the daemon for the route of each domain.

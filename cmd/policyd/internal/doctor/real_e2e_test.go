@@ -51,9 +51,7 @@ func (s *sender) golden(r Report, name string) {
 			f.Change[j] = same(f.Change[j])
 		}
 	}
-	var screen strings.Builder
-	require.NoError(s.t, r.Text(&screen, false))
-	got := screen.String()
+	got := r.Text(false)
 	path := filepath.Join("testdata", name)
 	if *update {
 		require.NoError(s.t, os.WriteFile(path, []byte(got), 0o600))

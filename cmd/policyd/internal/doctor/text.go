@@ -2,15 +2,14 @@ package doctor
 
 import (
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
 	"github.com/policyd/policyd/internal/text"
 )
 
-// Text writes a human-readable report in 80 columns. A command that is wider stays in one line.
-func (r Report) Text(w io.Writer, colour text.Palette) error {
+// Text returns a human-readable report in 80 columns. A command that is wider stays in one line.
+func (r Report) Text(colour text.Palette) string {
 	var b strings.Builder
 	area := ""
 	for i, f := range r.Findings {
@@ -31,8 +30,7 @@ func (r Report) Text(w io.Writer, colour text.Palette) error {
 		f.text(&b, colour)
 	}
 	b.WriteString("\n" + colour.Paint(text.Bold, r.summary()) + "\n")
-	_, err := io.WriteString(w, b.String())
-	return err
+	return b.String()
 }
 
 func (r Report) summary() string {
