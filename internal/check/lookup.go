@@ -80,20 +80,16 @@ func (d *domain) lookUpMX(ctx context.Context) bool {
 			d.find("mx-duplicate", about{host: mx.Host}, "the host is listed more than once, with different preferences")
 		}
 	}
+	// Where nothing is signed, the denial may be forged or wrong: the addresses of the domain decide (RFC 5321 section 5.1).
+	gone := rrset.NXDomain && (rrset.Status == dns.Secure || !d.hasAddress(ctx))
 	switch {
-	case rrset.NXDomain && rrset.Status == dns.Secure:
-		d.noSuchDomain()
+	case gone:
+		d.RRset.State = "nxdomain"
+		d.find("no-such-domain", about{}, d.Domain+" does not exist")
 		d.gather(ctx)
 		return false
 	case rrset.NXDomain || len(rrset.MX()) == 0:
-		// Where nothing is signed, the denial may be forged or wrong: the addresses of the domain decide (RFC 5321
-		// section 5.1).
 		d.RRset.State = "implicit"
-		if rrset.NXDomain && !d.hasAddress(ctx) {
-			d.noSuchDomain()
-			d.gather(ctx)
-			return false
-		}
 		d.find("mx-implicit", about{}, "there is no MX RRset: mail goes to the addresses of "+d.Domain+" itself")
 	case len(rrset.MX()) == 1 && rrset.MX()[0].Host == "":
 		d.RRset.State = "null"
@@ -121,11 +117,6 @@ func (d *domain) hasAddress(ctx context.Context) bool {
 		}
 	}
 	return false
-}
-
-func (d *domain) noSuchDomain() {
-	d.RRset.State = "nxdomain"
-	d.find("no-such-domain", about{}, d.Domain+" does not exist")
 }
 
 // lookUpHosts gathers what the decision needs, and looks up the addresses of the hosts.

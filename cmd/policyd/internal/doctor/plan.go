@@ -84,6 +84,7 @@ func newPlan(ctx context.Context, o Options, s *setup, listeners []string) plan 
 		setup: s, route: o.Settings.Port26.Mode != "off", transport: o.Settings.Port26.Transport,
 		own: []string{`/@localhost(\.localdomain)?$/`}, endpoint: endpointOf(listeners, s.queue),
 	}
+	p.endpoints = []string{p.endpoint}
 	for _, l := range listeners {
 		p.endpoints = append(p.endpoints, endpointOf([]string{l}, s.queue))
 	}
