@@ -65,10 +65,11 @@ Exit status: 0 no mistake, 2 at least one.`,
 				l.Warnings = append(l.Warnings, l.UnusedListen(systemdListeners(cmd.Context()))...)
 			}
 			bad, invalid := errors.AsType[*settings.Error](err)
-			if err != nil && !(asJSON && invalid) {
+			switch {
+			case asJSON && (err == nil || invalid):
+			case err != nil:
 				return failed(err)
-			}
-			if !asJSON {
+			default:
 				return output(cmd, false, l, checkedText)
 			}
 			result := checked{Warnings: []string{}, Errors: []mistake{}}
@@ -95,17 +96,17 @@ Exit status: 0 no mistake, 2 at least one.`,
 }
 
 func checkedText(l *settings.Loaded) string {
-	text := l.Path + ": ok\n"
+	lines := []string{l.Path + ": ok"}
 	if !l.Found {
-		text = l.Path + ": ok; the file does not exist, so the defaults apply\n"
+		lines[0] += "; the file does not exist, so the defaults apply"
 	}
 	if l.Rules != nil {
-		text += fmt.Sprintf("%s: ok, rules: %d\n", l.Overrides, len(l.Rules))
+		lines = append(lines, fmt.Sprintf("%s: ok, rules: %d", l.Overrides, len(l.Rules)))
 	}
 	for _, w := range l.Warnings {
-		text += "warning: " + w + "\n"
+		lines = append(lines, "warning: "+w)
 	}
-	return text
+	return textOf(lines)
 }
 
 func newConfigShow(c *common) *cobra.Command {

@@ -14,15 +14,9 @@ import (
 	"github.com/policyd/policyd/internal/policy"
 )
 
-type doctorFlags struct {
-	json     bool
-	instance string
-	egress   []string
-	socket   string
-}
-
 func newDoctor(c *common) *cobra.Command {
-	f := doctorFlags{}
+	o := doctor.Options{User: os.Geteuid()}
+	asJSON := false
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Examine the resolver, Postfix and the connection between them",
@@ -45,21 +39,34 @@ Exit status: 0 nothing to change, 1 warnings or errors, 2 usage.`,
 		Example: "  policyd doctor\n  policyd doctor --egress mx.example.com\n  policyd doctor --json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			for i, h := range f.egress {
+			for i, h := range o.Egress {
 				host, err := egressHost(h)
 				if err != nil {
 					return err
 				}
-				f.egress[i] = host
+				o.Egress[i] = host
 			}
-			return examine(cmd, c, f)
+			var err error
+			if o.Settings, err = c.load(cmd); err != nil {
+				wrong, ok := errors.AsType[*settings.Error](err)
+				if !ok || o.Settings == nil {
+					return failed(err)
+				}
+				o.Mistakes = wrong.Problems
+			}
+			report := doctor.Examine(cmd.Context(), o)
+			text := func(r doctor.Report) string { return r.Text(palette(cmd.OutOrStdout())) }
+			if err := output(cmd, asJSON, report, text); err != nil || report.Sound() {
+				return err
+			}
+			return statusOnly(exitFailed)
 		},
 	}
-	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
-	cmd.Flags().StringArrayVar(&f.egress, "egress", nil, "test the connection to ports 25 and 26 of this `host`; may be repeated")
-	cmd.Flags().StringVar(&f.instance, "postfix-dir", "", "configuration `directory` of Postfix (default: that of postconf)")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().StringArrayVar(&o.Egress, "egress", nil, "test the connection to ports 25 and 26 of this `host`; may be repeated")
+	cmd.Flags().StringVar(&o.ConfigDirectory, "postfix-dir", "", "configuration `directory` of Postfix (default: that of postconf)")
 	_ = cmd.MarkFlagDirname("postfix-dir") // fails for a flag that does not exist only
-	cmd.Flags().StringVar(&f.socket, "socket", "", "admin socket of the daemon (default: that of the settings)")
+	cmd.Flags().StringVar(&o.Socket, "socket", "", "admin socket of the daemon (default: that of the settings)")
 	_ = cmd.MarkFlagFilename("socket")
 	return cmd
 }
@@ -75,25 +82,4 @@ func egressHost(s string) (string, error) {
 		return "", fmt.Errorf("--egress %q is neither a host name nor an address", s)
 	}
 	return name, nil
-}
-
-func examine(cmd *cobra.Command, c *common, f doctorFlags) error {
-	o := doctor.Options{ConfigDirectory: f.instance, Egress: f.egress, User: os.Geteuid(), Socket: f.socket}
-	var err error
-	if o.Settings, err = c.load(cmd); err != nil {
-		wrong, ok := errors.AsType[*settings.Error](err)
-		if !ok || o.Settings == nil {
-			return failed(err)
-		}
-		o.Mistakes = wrong.Problems
-	}
-	report := doctor.Examine(cmd.Context(), o)
-	text := func(r doctor.Report) string { return r.Text(palette(cmd.OutOrStdout())) }
-	if err := output(cmd, f.json, report, text); err != nil {
-		return err
-	}
-	if !report.Sound() {
-		return statusOnly(exitFailed)
-	}
-	return nil
 }

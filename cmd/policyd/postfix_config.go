@@ -13,7 +13,7 @@ import (
 
 func newPostfixConfig(c *common) *cobra.Command {
 	var asJSON, commands, remove bool
-	var version, instance string
+	o := doctor.Options{}
 	cmd := &cobra.Command{
 		Use:   "postfix-config",
 		Short: "Print the configuration that Postfix needs",
@@ -38,14 +38,13 @@ Exit status: 0, 1 no Postfix is installed or it is too old, 2 usage or settings.
 		Example: "  policyd postfix-config\n  policyd postfix-config --commands\n  policyd postfix-config --remove\n  policyd postfix-config --postfix-version 3.10",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			loaded, err := c.load(cmd)
-			if err != nil {
+			var err error
+			if o.Settings, err = c.load(cmd); err != nil {
 				return failed(err)
 			}
-			if err := doctor.CheckVersion(version); err != nil {
+			if err := doctor.CheckVersion(o.Version); err != nil {
 				return &exit{exitUsage, err}
 			}
-			o := doctor.Options{Settings: loaded, Version: version, ConfigDirectory: instance}
 			if remove {
 				removal, err := doctor.Remove(cmd.Context(), o)
 				if err != nil {
@@ -67,8 +66,8 @@ Exit status: 0, 1 no Postfix is installed or it is too old, 2 usage or settings.
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().BoolVar(&commands, "commands", false, "print the shell commands for what differs from the installed configuration")
 	cmd.Flags().BoolVar(&remove, "remove", false, "print the shell commands that remove policyd from the configuration")
-	cmd.Flags().StringVar(&version, "postfix-version", "", "print the lines for this `version` of Postfix (default: the installed one)")
-	cmd.Flags().StringVar(&instance, "postfix-dir", "", "configuration `directory` of Postfix (default: that of postconf)")
+	cmd.Flags().StringVar(&o.Version, "postfix-version", "", "print the lines for this `version` of Postfix (default: the installed one)")
+	cmd.Flags().StringVar(&o.ConfigDirectory, "postfix-dir", "", "configuration `directory` of Postfix (default: that of postconf)")
 	cmd.MarkFlagsMutuallyExclusive("commands", "remove", "postfix-version")
 	_ = cmd.MarkFlagDirname("postfix-dir") // fails only for an unknown flag
 	return cmd
@@ -111,14 +110,14 @@ func linesText(l doctor.Lines) string {
 
 // removalText returns the commands, and what they leave, in comments.
 func removalText(r doctor.Removal) string {
-	text := ""
+	var lines []string
 	for _, h := range r.Hidden {
-		text += "# edit by hand: " + h + "\n"
+		lines = append(lines, "# edit by hand: "+h)
 	}
-	if len(r.Commands) == 0 {
-		return text
+	if len(r.Commands) > 0 {
+		lines = append(append(lines, r.Commands...),
+			"# then: postfix check && postfix reload, and only after that: systemctl stop policyd.socket policyd",
+			"# kept, useful without policyd too: "+strings.Join(r.Kept, "; "))
 	}
-	return text + textOf(r.Commands) +
-		"# then: postfix check && postfix reload, and only after that: systemctl stop policyd.socket policyd\n" +
-		"# kept, useful without policyd too: " + strings.Join(r.Kept, "; ") + "\n"
+	return textOf(lines)
 }
