@@ -8,8 +8,9 @@ import (
 	"context"
 	"errors"
 	"net/netip"
-	"strconv"
 	"time"
+
+	miekg "github.com/miekg/dns"
 )
 
 // Status is the security status of an answer (RFC 4033 section 5). A bogus answer is an Error and has no Status.
@@ -24,14 +25,10 @@ const (
 
 // String returns the status as RFC 4033 spells it, in lower case.
 func (s Status) String() string {
-	switch s {
-	case Secure:
-		return "secure"
-	case Insecure:
-		return "insecure"
-	case Indeterminate:
+	if s > Secure {
+		s = Indeterminate
 	}
-	return "indeterminate"
+	return [...]string{"indeterminate", "insecure", "secure"}[s]
 }
 
 // Type is a DNS RR type by its IANA number.
@@ -48,31 +45,8 @@ const (
 	TypeTLSA  Type = 52
 )
 
-// Types returns the types that policyd asks for.
-func Types() []Type {
-	return []Type{TypeA, TypeNS, TypeCNAME, TypeMX, TypeTXT, TypeAAAA, TypeTLSA}
-}
-
 // String returns the mnemonic, such as "MX".
-func (t Type) String() string {
-	switch t {
-	case TypeA:
-		return "A"
-	case TypeNS:
-		return "NS"
-	case TypeCNAME:
-		return "CNAME"
-	case TypeMX:
-		return "MX"
-	case TypeTXT:
-		return "TXT"
-	case TypeAAAA:
-		return "AAAA"
-	case TypeTLSA:
-		return "TLSA"
-	}
-	return "TYPE" + strconv.Itoa(int(t)) // RFC 3597 section 5
-}
+func (t Type) String() string { return miekg.Type(t).String() }
 
 // Question is a question in class IN.
 type Question struct {

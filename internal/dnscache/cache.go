@@ -14,6 +14,7 @@
 package dnscache
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"hash/maphash"
@@ -31,7 +32,7 @@ type Options struct {
 	MaxEntries int
 	// MaxBytes bounds their size if it is less than that; 0: no further bound.
 	MaxBytes int64
-	// Epoch returns the present epoch of the next resolver. Without it answers are kept whatever their epoch.
+	// Epoch returns the present epoch of the next resolver, which is always the zero Epoch without it.
 	Epoch func() dns.Epoch
 	// Doubt, if not nil, is called when an insecure answer arrives although the last one to the question, live or just
 	// expired, is secure: the resolver may no longer validate. It must not block.
@@ -42,23 +43,20 @@ type Options struct {
 // Cache is a dns.Resolver in front of another. It keeps answers until their TTL ends. A live secure answer is never
 // replaced by an insecure one or by a failure.
 type Cache struct {
-	next      dns.Resolver
-	epoch     func() dns.Epoch
-	log       *slog.Logger
-	seed      maphash.Seed
-	shards    [shards]*shard
-	maxBytes  int64 // 0: none
-	doubt     func()
-	refreshes chan dns.Question
-	// deliveries and untrusted are for lookups without and with dns.Effort.Untrusted.
-	deliveries, untrusted *share
-	stats                 counters
+	next     dns.Resolver
+	epoch    func() dns.Epoch
+	log      *slog.Logger
+	seed     maphash.Seed
+	shards   [shards]*shard
+	maxBytes int64 // 0: none
+	doubt    func()
+	origin   time.Time
+	// deliveries and untrusted are for lookups without and with dns.Effort.Untrusted, and ahead is for refreshes.
+	deliveries, untrusted, ahead *share
+	stats                        counters
 }
 
-const (
-	shards       = 64
-	refreshQueue = 1024
-)
+const shards = 64
 
 type counters struct {
 	hits, misses, failures, stale, kept, evicted, refreshed atomic.Uint64
@@ -82,42 +80,24 @@ type Stats struct {
 	Secure, Insecure, Bogus, Failed uint64
 }
 
-// New returns an empty cache of the answers of next. Run refreshes entries ahead of their expiry and removes expired
-// ones.
+// New returns an empty cache of the answers of next. Run removes expired ones.
 func New(next dns.Resolver, o Options) *Cache {
 	if o.Epoch == nil {
-		next, o.Epoch = timeless{next}, func() dns.Epoch { return dns.Epoch{} }
+		o.Epoch = func() dns.Epoch { return dns.Epoch{} }
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if o.Doubt == nil {
-		o.Doubt = func() {}
-	}
 	c := &Cache{
 		next: next, maxBytes: o.MaxBytes, epoch: o.Epoch, log: o.Logger, seed: maphash.MakeSeed(),
-		doubt: o.Doubt, refreshes: make(chan dns.Question, refreshQueue),
-		deliveries: newShare(maxCalls, maxWaiting), untrusted: newShare(maxUntrustedCalls, maxUntrustedWaiting),
+		doubt: o.Doubt, origin: time.Now(), deliveries: newShare(maxCalls, maxWaiting),
+		untrusted: newShare(maxUntrustedCalls, maxUntrustedWaiting), ahead: newShare(maxRefreshes, maxWaitingRefreshes),
 	}
 	for i := range c.shards {
 		c.shards[i] = newShard(&c.stats)
 	}
 	c.SetMaxEntries(o.MaxEntries)
 	return c
-}
-
-// timeless is a resolver without epochs.
-type timeless struct{ dns.Resolver }
-
-func (t timeless) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
-	r, err := t.Resolver.Lookup(ctx, q, e)
-	if r != nil && r.Epoch != 0 {
-		r.Epoch = 0
-	}
-	if failure, ok := errors.AsType[*dns.Error](err); ok && failure.Epoch != (dns.Epoch{}) {
-		failure.Epoch = dns.Epoch{}
-	}
-	return r, err
 }
 
 // MaxBytes returns how many bytes that many entries may take: 1 KiB each, and at least 32 MiB.
@@ -136,7 +116,9 @@ func (c *Cache) SetMaxEntries(n int) {
 		bytes = min(bytes, c.maxBytes)
 	}
 	for _, s := range c.shards {
-		s.setLimit(max(n/shards, 1), bytes/shards)
+		s.mu.Lock()
+		s.limit, s.bytesLimit = max(n/shards, 1), bytes/shards
+		s.mu.Unlock()
 	}
 }
 
@@ -149,10 +131,11 @@ func (c *Cache) Stats() Stats {
 		Secure: n.secure.Load(), Insecure: n.insecure.Load(), Bogus: n.bogus.Load(), Failed: n.failed.Load(),
 	}
 	for _, s := range c.shards {
-		entries, bytes, most := s.size()
-		st.Entries += entries
-		st.Bytes += bytes
-		st.MaxBytes += most
+		s.mu.Lock()
+		st.Entries += s.count
+		st.Bytes += s.bytes
+		st.MaxBytes += s.bytesLimit
+		s.mu.Unlock()
 	}
 	return st
 }
@@ -174,7 +157,8 @@ func canonical(q dns.Question) dns.Question {
 }
 
 func (c *Cache) shard(q dns.Question) *shard {
-	return c.shards[maphash.String(c.seed, q.Name)%shards]
+	name, _ := locate(q)
+	return c.shards[maphash.String(c.seed, name)%shards]
 }
 
 // Lookup returns a live answer or a remembered failure, or asks the next resolver unless e.CacheOnly is set. It
@@ -182,6 +166,10 @@ func (c *Cache) shard(q dns.Question) *shard {
 // is a *dns.Error, or dns.ErrNotCached.
 func (c *Cache) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
 	q = canonical(q)
+	share := c.deliveries
+	if e.Untrusted {
+		share = c.untrusted
+	}
 	const tries = 2
 	for changed := 0; changed < tries; changed++ {
 		r, err := c.remembered(q, e)
@@ -193,7 +181,7 @@ func (c *Cache) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.
 		}
 		c.stats.misses.Add(1)
 		select {
-		case result := <-c.ask(ctx, q, e):
+		case result := <-c.ask(ctx, share, q):
 			if errors.Is(result.Err, errAbandoned) {
 				changed--
 				continue
@@ -214,37 +202,52 @@ func (c *Cache) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.
 
 // lastResort answers a caller whose deadline has passed: a resolver that takes so long counts as failing.
 func (c *Cache) lastResort(ctx context.Context, q dns.Question) (*dns.RRset, error) {
-	e, now, g := c.shard(q).get(q), time.Now(), c.epoch()
+	e, _ := c.shard(q).get(q)
+	now, g := c.now(), c.epoch()
 	if e != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) && (e.alive(now, g) || e.stale(now, g)) {
 		c.stats.stale.Add(1)
-		return e.rrset, nil
+		return c.answer(e), nil
 	}
 	return nil, &dns.Error{Question: q, Reason: "no answer in time", Err: ctx.Err()}
 }
 
 // remembered answers from the cache.
 func (c *Cache) remembered(q dns.Question, by dns.Effort) (*dns.RRset, error) {
-	e := c.shard(q).get(q)
+	e, n := c.shard(q).get(q)
 	if e == nil {
 		return nil, dns.ErrNotCached
 	}
-	now, g := time.Now(), c.epoch()
+	now, g := c.now(), c.epoch()
 	if e.alive(now, g) {
 		c.stats.hits.Add(1)
-		e.use(by)
+		n.use(by)
 		if !by.Untrusted {
 			c.refreshAhead(e, now)
 		}
-		return e.rrset, nil
+		return c.answer(e), nil
 	}
 	if !e.failed(now, g) {
 		return nil, dns.ErrNotCached
 	}
-	e.use(by)
+	n.use(by)
 	if e.stale(now, g) {
 		c.stats.stale.Add(1)
-		return e.rrset, nil
+		return c.answer(e), nil
 	}
 	c.stats.failures.Add(1)
-	return nil, e.failure()
+	return nil, &dns.Error{Question: q, Reason: e.reason, Bogus: e.Bogus, Epoch: e.Of}
 }
+
+// answer returns the answer of an entry.
+func (c *Cache) answer(e *entry) *dns.RRset {
+	r := &dns.RRset{Name: e.question.Name, Owner: cmp.Or(e.owner, e.question.Name), Type: e.question.Type, Status: e.Status,
+		NXDomain: e.NXDomain, Stale: e.Stale, Epoch: e.Epoch, Expires: c.at(e.Expires)}
+	if e.data != "" {
+		r.Unpack(e.data)
+	}
+	return r
+}
+
+func (c *Cache) now() instant { return ticks(time.Since(c.origin)) }
+
+func (c *Cache) at(i instant) time.Time { return c.origin.Add(time.Duration(i) * tick) }

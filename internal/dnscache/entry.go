@@ -1,127 +1,97 @@
 package dnscache
 
 import (
-	"sync/atomic"
+	"encoding/binary"
 	"time"
 
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// entry is what is known for one name and type. It is replaced and never changed, except for its marks. There are
-// hundreds of thousands, so it is small: what few of them need is in aside.
+// instant is a moment: so many ticks after the start of the cache, rounded down. It lasts for 13 years.
+type instant uint32
+
+const tick = 100 * time.Millisecond
+
+func ticks(d time.Duration) instant { return instant(max(d, 0) / tick) }
+
+// entry is what is known for a question: an answer, the failure of the last lookup, or both. It is a copy: change it and
+// put it back.
 type entry struct {
-	rrset *dns.RRset // nil: only a failure is known
-	aside *aside     // nil: the last lookup succeeded, and the answer has the name of the question
-	life  uint32     // of the answer when it was stored, in seconds
-	marks atomic.Uint32
-
-	// The mutex of the shard guards these.
-	slot  int32  // in the ring
-	bytes uint32 // about what the entry takes in memory
-}
-
-// aside is what few entries need.
-type aside struct {
 	question dns.Question
-	failure  *dns.Error // of the last lookup, nil if that succeeded
-	backOff  time.Duration
-	retry    time.Time // when a failure may be tried again
+	head
+	owner string // dns.RRset.Owner, unless it is the name
+	data  string // dns.RRset.Pack
+	failure
+	reason string
 }
 
-// The marks of an entry.
-const (
-	used       uint32 = 1 << iota // since the eviction pointer passed
-	refreshing                    // it is being refreshed
-	warned                        // it has been logged that an insecure answer did not replace this one
-)
-
-// newEntry returns the entry for an answer that arrived now.
-func newEntry(q dns.Question, r *dns.RRset, now time.Time) *entry {
-	e := &entry{rrset: r, life: uint32(r.Expires.Sub(now).Round(time.Second) / time.Second)}
-	if r.Name != q.Name || r.Type != q.Type { // the name was escaped in an unusual way
-		e.aside = &aside{question: q}
-	}
-	return e
+// head is of the answer, and packed as it is.
+type head struct {
+	Status          dns.Status // Indeterminate if there is no answer
+	NXDomain, Stale bool       // as in dns.RRset
+	// Refreshing is set while the answer waits for its refresh, and Warned when it has been logged that an insecure answer
+	// did not replace it.
+	Refreshing, Warned bool
+	Failed             bool // there is a failure
+	Epoch              uint16
+	Life               uint32 // when it was stored, in seconds
+	Expires            instant
 }
 
-// question returns the key of the entry.
-func (e *entry) question() dns.Question {
-	if e.aside != nil {
-		return e.aside.question
-	}
-	return dns.Question{Name: e.rrset.Name, Type: e.rrset.Type}
+// failure is of the last lookup. It is packed if head.Failed is set.
+type failure struct {
+	Bogus   bool
+	Of      dns.Epoch
+	BackOff uint32 // in seconds
+	Retry   instant
 }
 
-// failure returns why the last lookup failed, or nil.
-func (e *entry) failure() *dns.Error {
-	if e.aside == nil {
-		return nil
+// pack returns the entry in one string, without its question.
+func (e *entry) pack() string {
+	b, _ := binary.Append(nil, binary.LittleEndian, e.head) // does not fail: the size is fixed
+	if e.Failed {
+		b, _ = binary.Append(b, binary.LittleEndian, e.failure)
 	}
-	return e.aside.failure
+	return string(dns.AppendItem(dns.AppendItem(b, e.reason), e.owner)) + e.data
 }
 
-// marked reports whether the entry has a mark.
-func (e *entry) marked(m uint32) bool { return e.marks.Load()&m != 0 }
-
-// mark sets a mark and reports whether it is new.
-func (e *entry) mark(m uint32) bool { return e.marks.Or(m)&m == 0 }
-
-// unmark removes a mark and reports whether it was set.
-func (e *entry) unmark(m uint32) bool { return e.marks.And(^m)&m != 0 }
-
-// use marks the entry as used. An untrusted lookup does not: a remote party could otherwise evict what this site needs.
-func (e *entry) use(by dns.Effort) {
-	if !by.Untrusted && !e.marked(used) {
-		e.mark(used)
+// unpack sets e to what pack has packed.
+func (e *entry) unpack(q dns.Question, s string) {
+	*e = entry{question: q}
+	const most = 64 // head and failure are smaller
+	fixed := []byte(s[:min(len(s), most)])
+	n, _ := binary.Decode(fixed, binary.LittleEndian, &e.head)
+	if e.Failed {
+		m, _ := binary.Decode(fixed[n:], binary.LittleEndian, &e.failure)
+		n += m
 	}
+	e.reason, s = dns.CutItem(s[n:])
+	e.owner, e.data = dns.CutItem(s)
 }
 
 // valid reports whether there is an answer, obtained from the present servers under the present trust.
 func (e *entry) valid(now dns.Epoch) bool {
-	return e.rrset != nil && e.rrset.Epoch == now.Answers
+	return e.Status != dns.Indeterminate && e.Epoch == now.Answers
 }
 
 // counts reports whether the last lookup failed, and not because of an outage that has ended.
-func (e *entry) counts(now dns.Epoch) bool {
-	return e.failure() != nil && e.failure().Epoch == now
-}
+func (e *entry) counts(now dns.Epoch) bool { return e.Failed && e.Of == now }
 
 // alive reports whether the answer can be used.
-func (e *entry) alive(now time.Time, g dns.Epoch) bool {
-	return e.valid(g) && now.Before(e.rrset.Expires)
-}
+func (e *entry) alive(now instant, g dns.Epoch) bool { return e.valid(g) && now < e.Expires }
 
 // failed reports whether the last lookup failed so recently that it is not tried again.
-func (e *entry) failed(now time.Time, g dns.Epoch) bool {
-	return e.counts(g) && now.Before(e.aside.retry)
-}
+func (e *entry) failed(now instant, g dns.Epoch) bool { return e.counts(g) && now < e.Retry }
 
-// stale reports whether the answer, though expired, can be used if the resolver fails.
-func (e *entry) stale(now time.Time, g dns.Epoch) bool {
-	return e.valid(g) && servedStale(e.rrset) && !now.After(e.rrset.Expires.Add(maxStale))
+// stale reports whether the answer, though expired, can be used if the resolver fails: for maxStale, if it is secure and
+// protects mail. A stale denial could take protection away (RFC 8767 section 10).
+func (e *entry) stale(now instant, g dns.Epoch) bool {
+	protects := e.data != "" && (e.question.Type == dns.TypeMX || e.question.Type == dns.TypeTLSA)
+	return e.valid(g) && e.Status == dns.Secure && !e.Stale && protects && now <= e.Expires+ticks(maxStale)
 }
 
 // dead reports whether nothing of the entry is of use any more. A failure is of use for a while after its back-off: the
 // next back-off is then longer.
-func (e *entry) dead(now time.Time, g dns.Epoch) bool {
-	return !e.alive(now, g) && !e.stale(now, g) && (!e.counts(g) || now.After(e.aside.retry.Add(maxBackOff)))
-}
-
-// weigh estimates how many bytes the entry takes with Go 1.26 on 64 bits. The estimate is within a third of the truth.
-func (e *entry) weigh() int64 {
-	const (
-		overhead = 32 + 72 // entry, and its places in the map and in the ring
-		failure  = 64 + 64
-	)
-	n := overhead
-	if e.aside != nil {
-		n += failure + len(e.aside.question.Name)
-	}
-	if f := e.failure(); f != nil {
-		n += len(f.Reason)
-	}
-	if e.rrset != nil {
-		n += e.rrset.Size()
-	}
-	return int64(n)
+func (e *entry) dead(now instant, g dns.Epoch) bool {
+	return !e.alive(now, g) && !e.stale(now, g) && (!e.counts(g) || now > e.Retry+ticks(maxBackOff))
 }

@@ -52,7 +52,7 @@ func (c *Cache) Get(domain string) []Entry {
 // "" and "." it does nothing: see FlushAll.
 func (c *Cache) Flush(domain string) int {
 	in := within(domain)
-	return c.removeIf(func(e *entry) bool { return in(e.question().Name) })
+	return c.removeIf(func(e *entry) bool { return in(e.question.Name) })
 }
 
 // FlushAll removes all entries and returns their number.
@@ -60,6 +60,7 @@ func (c *Cache) FlushAll() int {
 	return c.removeIf(func(*entry) bool { return true })
 }
 
+// removeIf removes the entries for which f returns true, and returns their number.
 func (c *Cache) removeIf(f func(*entry) bool) (removed int) {
 	for _, s := range c.shards {
 		removed += s.removeIf(f)
@@ -77,37 +78,40 @@ func within(domain string) func(string) bool {
 }
 
 func (c *Cache) entries(limit int, match func(name string) bool) []Entry {
-	now, g := time.Now(), c.epoch()
-	var found []*entry
-	for _, s := range c.shards {
-		found = append(found, s.all(func(e *entry) bool { return match(e.question().Name) && !e.dead(now, g) })...)
+	now, g, list := c.now(), c.epoch(), []Entry{}
+	cut := func() {
+		slices.SortFunc(list, func(a, b Entry) int {
+			return cmp.Or(strings.Compare(a.Name, b.Name), cmp.Compare(a.Type, b.Type))
+		})
+		if limit > 0 {
+			list = list[:min(limit, len(list))]
+		}
 	}
-	slices.SortFunc(found, func(a, b *entry) int {
-		qa, qb := a.question(), b.question()
-		return cmp.Or(strings.Compare(qa.Name, qb.Name), cmp.Compare(qa.Type, qb.Type))
+	c.removeIf(func(e *entry) bool {
+		if match(e.question.Name) && !e.dead(now, g) {
+			list = append(list, c.show(e, now, g))
+		}
+		if limit > 0 && len(list) >= 2*limit { // of all entries, never more than twice the limit
+			cut()
+		}
+		return false
 	})
-	if limit > 0 {
-		found = found[:min(limit, len(found))]
-	}
-	list := make([]Entry, 0, len(found))
-	for _, e := range found {
-		list = append(list, e.show(now, g))
-	}
+	cut()
 	return list
 }
 
 // show returns the human-readable entry.
-func (e *entry) show(now time.Time, g dns.Epoch) Entry {
-	q := e.question()
-	shown := Entry{Name: q.Name, Type: q.Type}
-	if f := e.failure(); f != nil && e.counts(g) {
-		shown.Failure, shown.Retry = f.Reason, e.aside.retry
+func (c *Cache) show(e *entry, now instant, g dns.Epoch) Entry {
+	shown := Entry{Name: strings.Clone(e.question.Name), Type: e.question.Type}
+	if e.counts(g) {
+		shown.Failure, shown.Retry = e.reason, c.at(e.Retry)
 	}
 	if !e.alive(now, g) && !e.stale(now, g) {
 		return shown
 	}
-	r := e.rrset
-	shown.Status, shown.Stored, shown.Expires, shown.Data = r.Status, r.Expires.Add(-time.Duration(e.life)*time.Second), r.Expires, r.Data()
+	r := c.answer(e)
+	shown.Status, shown.Expires, shown.Data = r.Status, r.Expires, r.Data()
+	shown.Stored = r.Expires.Add(-time.Duration(e.Life) * time.Second)
 	switch {
 	case r.NXDomain:
 		shown.Denial = "NXDOMAIN"

@@ -131,21 +131,21 @@ func TestStats(t *testing.T) {
 	})
 }
 
-// A hit costs nothing on the heap.
-func TestHitAllocatesNothing(t *testing.T) {
+// A hit costs little on the heap: the answer is made of its packed form.
+func TestAllocationsOfAHit(t *testing.T) {
 	next := &facts{say: says(dns.Secure, time.Hour, false)}
 	c := New(next, Options{Epoch: next.now})
 	for _, e := range []dns.Effort{{CacheOnly: true}, {}} {
 		q := mxOf("example.com")
 		gets(c, q, e)
 		gets(c, q)
-		require.Zero(t, testing.AllocsPerRun(1000, func() {
+		require.LessOrEqual(t, testing.AllocsPerRun(1000, func() {
 			if r, err := c.Lookup(t.Context(), q, e); err != nil || r.Status != dns.Secure {
 				t.Error("no hit")
 			}
-		}))
+		}), 8.0)
 	}
 	next.set(fails)
 	gets(c, mxOf("failed.example"))
-	require.Zero(t, testing.AllocsPerRun(100, func() { _, _ = c.Lookup(t.Context(), mxOf("failed.example"), dns.Effort{CacheOnly: true}) }))
+	require.LessOrEqual(t, testing.AllocsPerRun(100, func() { _, _ = c.Lookup(t.Context(), mxOf("failed.example"), dns.Effort{CacheOnly: true}) }), 8.0)
 }

@@ -132,7 +132,7 @@ func TestRefreshOncePerKey(t *testing.T) {
 			}
 		}
 		synctest.Wait()
-		require.Equal(t, names+refreshWorkers, next.queries(), "the workers are at work")
+		require.Equal(t, names+maxRefreshes, next.queries(), "the workers are at work")
 		time.Sleep(20 * time.Second)
 		require.Equal(t, 2*names, next.queries())
 	})
@@ -157,18 +157,27 @@ func TestRefreshFails(t *testing.T) {
 	})
 }
 
-// Without Run nothing is refreshed, and nothing waits for it.
-func TestRefreshWithoutRun(t *testing.T) {
+// However many are due, a hit never waits for a refresh, few run, and the number of those that wait is bounded.
+func TestRefreshIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		next := &facts{say: says(dns.Secure, time.Hour, false)}
 		c := New(next, Options{})
-		for i := range 2 * refreshQueue {
+		const names = 2 * (maxRefreshes + maxWaitingRefreshes)
+		for i := range names {
 			gets(c, mxOf(fmt.Sprint("d", i, ".example")))
 		}
+		next.mu.Lock()
+		next.delay = time.Second
+		next.mu.Unlock()
 		time.Sleep(time.Hour - time.Minute)
-		for i := range 2 * refreshQueue {
+		began := time.Now()
+		for i := range names {
 			require.Equal(t, "secure", gets(c, mxOf(fmt.Sprint("d", i, ".example"))))
 		}
-		require.Equal(t, 2*refreshQueue, next.queries())
+		require.Zero(t, time.Since(began))
+		synctest.Wait()
+		require.Equal(t, maxRefreshes, next.running())
+		time.Sleep(time.Hour)
+		require.Equal(t, names+maxRefreshes+maxWaitingRefreshes, next.queries())
 	})
 }

@@ -1,170 +1,218 @@
 package dnscache
 
 import (
-	"math"
+	"slices"
+	"strings"
 	"sync"
-	"time"
+	"sync/atomic"
 
 	gocache "github.com/patrickmn/go-cache"
 
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// shard holds a part of the entries. A go-cache instance per type holds them by name, so that a hit does not have to
-// build a key; it is used without expiry and without janitor. The ring holds the same entries for eviction by the
-// CLOCK algorithm: if the shard is full, the pointer skips entries that were used since its last round and evicts the
-// first that was not. So the bound is hard, and names in use survive a flood of others.
+// shard holds a part of the nodes. A go-cache instance holds them by name; it is used without expiry and without janitor.
+// The ring holds the same nodes for eviction by the CLOCK algorithm: if the shard is full, the pointer skips nodes that
+// were used since its last round and evicts the first that was not. So the bound is hard, and names in use survive a flood
+// of others.
 type shard struct {
-	byType map[dns.Type]*gocache.Cache // not changed
-	stats  *counters
+	nodes *gocache.Cache
+	stats *counters
 
-	mu         sync.Mutex // of writers; guards what follows and keeps it in step with byType
+	mu         sync.Mutex // of writers; guards what follows and keeps it in step with nodes
 	limit      int        // of entries, at least 1
 	bytesLimit int64
+	count      int // of entries
 	bytes      int64
-	ring       []*entry
-	free       []int32 // empty places of the ring
-	pointer    int     // the next candidate for eviction
+	ring       []*node
+	pointer    int // the next candidate for eviction
 }
 
-func newShard(stats *counters) *shard {
-	s := &shard{byType: map[dns.Type]*gocache.Cache{}, stats: stats}
-	for _, t := range dns.Types() {
-		s.byType[t] = gocache.New(gocache.NoExpiration, 0)
-	}
-	return s
+// node holds the entries of a name, and of the names that are always looked up with it, in one string: a cache of many
+// domains would otherwise consist of pointers and map slots. It is replaced and never changed, except for used.
+type node struct {
+	packed string      // the name, and then the entries, each with its length and its key
+	name   uint32      // the length of the name
+	slot   int32       // in the ring; the mutex of the shard guards it
+	used   atomic.Bool // since the eviction pointer passed
 }
 
-// get returns the entry for a canonical question, or nil.
-func (s *shard) get(q dns.Question) *entry {
-	of := s.byType[q.Type]
-	if of == nil {
-		return nil
-	}
-	found, ok := of.Get(q.Name)
-	if !ok {
-		return nil
-	}
-	e, _ := found.(*entry)
-	return e
-}
+// prefixes are of the names that share the node of the name behind them. The list is closed, so a remote party cannot make
+// a node grow.
+var prefixes = [...]string{"", "_25._tcp.", "_26._tcp.", "_mta-sts.", "mta-sts."}
 
-// put stores e instead of old, which may be nil; s.mu is held.
-func (s *shard) put(e, old *entry) {
-	q := e.question()
-	of := s.byType[q.Type]
-	if of == nil {
-		return // policyd does not ask for this type
-	}
-	const share = 4
-	weight := e.weigh()
-	noted := old != nil && e.rrset != nil && e.rrset == old.rrset // a failure beside the same answer
-	if weight > min(s.bytesLimit/share, math.MaxUint32) && !noted {
-		if old != nil { // too large: many other entries would have to be evicted
-			s.remove(old)
+// locate returns the name of the node for a question, and its key there: the type and the prefix.
+func locate(q dns.Question) (name, key string) {
+	at := 0
+	for i, p := range prefixes {
+		if strings.HasPrefix(q.Name, p) {
+			at = i
 		}
+	}
+	return q.Name[len(prefixes[at]):], string([]byte{byte(q.Type >> 8), byte(q.Type), byte(at)})
+}
+
+func (n *node) domain() string { return n.packed[:n.name] }
+
+func (n *node) question(key string) dns.Question {
+	return dns.Question{Name: prefixes[key[2]] + n.domain(), Type: dns.Type(key[0])<<8 | dns.Type(key[1])}
+}
+
+// entries calls f with the key and the packed form of each entry until it returns false. A nil node has none.
+func (n *node) entries(f func(key, packed string) bool) {
+	if n == nil {
 		return
 	}
-	e.bytes = uint32(weight)
-	if old != nil {
-		e.slot = old.slot
-		e.marks.Or(old.marks.Load() & used)
-		s.bytes -= int64(old.bytes)
-	} else {
-		for s.count() >= s.limit {
-			s.evict()
-		}
-		e.slot = s.place()
-	}
-	s.ring[e.slot] = e
-	s.bytes += int64(e.bytes)
-	of.Set(q.Name, e, gocache.NoExpiration)
-	s.stats.changes.Add(1) // after the change, for those who read the number before a lookup
-	for s.count() > s.limit || s.bytes > s.bytesLimit {
-		s.evict()
-	}
-}
-
-// place returns the index of an empty place of the ring; s.mu is held.
-func (s *shard) place() int32 {
-	if last := len(s.free) - 1; last >= 0 {
-		slot := s.free[last]
-		s.free = s.free[:last]
-		return slot
-	}
-	s.ring = append(s.ring, nil)
-	return int32(len(s.ring) - 1)
-}
-
-func (s *shard) count() int { return len(s.ring) - len(s.free) }
-
-// evict removes one entry; s.mu is held and there is an entry. After two rounds it takes any entry, because
-// concurrent hits could mark each one again before the pointer arrives.
-func (s *shard) evict() {
-	for steps := 0; ; steps++ {
-		e := s.ring[s.pointer]
-		s.pointer = (s.pointer + 1) % len(s.ring)
-		if e != nil && (!e.unmark(used) || steps > 2*len(s.ring)) {
-			s.remove(e)
-			s.stats.evicted.Add(1)
+	const keySize = 3
+	for e, rest := "", n.packed[n.name:]; rest != ""; {
+		if e, rest = dns.CutItem(rest); !f(e[:keySize], e[keySize:]) {
 			return
 		}
 	}
 }
 
-// remove removes e; s.mu is held.
-func (s *shard) remove(e *entry) {
-	q := e.question()
-	s.byType[q.Type].Delete(q.Name)
-	s.stats.changes.Add(1)
-	s.ring[e.slot] = nil
-	s.free = append(s.free, e.slot)
-	s.bytes -= int64(e.bytes)
+// use marks the node as used. An untrusted lookup does not: a remote party could otherwise evict what this site needs.
+func (n *node) use(by dns.Effort) {
+	if !by.Untrusted && !n.used.Load() {
+		n.used.Store(true)
+	}
+}
+
+func (n *node) count() (entries int) {
+	for range n.entries {
+		entries++
+	}
+	return entries
+}
+
+// weigh estimates how many bytes the node takes with Go 1.26 on 64 bits: with its places in the map and in the ring, and
+// what the allocator adds to a string. The estimate is within a third of the truth.
+func (n *node) weigh() int64 {
+	const overhead = 32 + 80
+	return overhead + int64(len(n.packed)) + int64(len(n.packed))/16
+}
+
+func newShard(stats *counters) *shard {
+	return &shard{nodes: gocache.New(gocache.NoExpiration, 0), stats: stats}
+}
+
+// node returns the node of a name, or nil.
+func (s *shard) node(name string) *node {
+	found, _ := s.nodes.Get(name)
+	n, _ := found.(*node)
+	return n
+}
+
+// get returns the entry for a canonical question and its node, or nil.
+func (s *shard) get(q dns.Question) (*entry, *node) {
+	name, wanted := locate(q)
+	n := s.node(name)
+	for key, packed := range n.entries {
+		if key == wanted {
+			e := &entry{}
+			e.unpack(q, packed)
+			return e, n
+		}
+	}
+	return nil, nil
+}
+
+// with returns the node for a question, with e in place of what is known for it, and without it if e is nil; s.mu is held.
+func (s *shard) with(q dns.Question, e *entry) *node {
+	name, mine := locate(q)
+	b := []byte(name)
+	for key, other := range s.node(name).entries {
+		if key != mine {
+			b = dns.AppendItem(b, key+other)
+		}
+	}
+	if e != nil {
+		b = dns.AppendItem(b, mine+e.pack())
+	}
+	return &node{packed: string(b), name: uint32(len(name))}
+}
+
+// put stores a node, and evicts others if there is no room; s.mu is held.
+func (s *shard) put(n *node) {
+	s.set(n)
+	for s.count > s.limit || s.bytes > s.bytesLimit {
+		s.evict(n)
+	}
+}
+
+// set replaces the node of a name; s.mu is held. A node without entries removes it.
+func (s *shard) set(n *node) {
+	name, last := n.domain(), len(s.ring)
+	old, empty := s.node(name), n.packed == n.domain()
+	switch {
+	case old == nil && empty:
+		return
+	case old == nil: // put it just behind the pointer, which arrives there last
+		s.ring = append(s.ring, n)
+		s.swap(int32(last), int32(min(s.pointer, last)))
+	default:
+		n.slot = old.slot
+		n.used.Store(old.used.Load())
+		s.ring[n.slot] = n
+		s.count -= old.count()
+		s.bytes -= old.weigh()
+	}
+	if empty {
+		s.swap(n.slot, int32(last-1))
+		s.ring = slices.Delete(s.ring, last-1, last)
+		s.nodes.Delete(name)
+	} else {
+		s.count += n.count()
+		s.bytes += n.weigh()
+		s.nodes.Set(name, n, gocache.NoExpiration)
+	}
+	s.stats.changes.Add(1) // after the change, for those who read the number before a lookup
+}
+
+// swap exchanges two places of the ring; s.mu is held.
+func (s *shard) swap(a, b int32) {
+	s.ring[a], s.ring[b] = s.ring[b], s.ring[a]
+	s.ring[a].slot, s.ring[b].slot = a, b
+}
+
+// evict removes one node, if possible another than latest; s.mu is held and there is a node. After two rounds it takes any
+// node, because concurrent hits could mark each one again before the pointer arrives.
+func (s *shard) evict(latest *node) {
+	for steps := 0; ; steps++ {
+		s.pointer = (s.pointer + 1) % len(s.ring)
+		n := s.ring[s.pointer]
+		if n != latest && !n.used.Swap(false) || steps > 2*len(s.ring) {
+			s.stats.evicted.Add(uint64(n.count()))
+			s.set(&node{packed: n.domain(), name: n.name})
+			return
+		}
+	}
 }
 
 // removeIf removes the entries for which f returns true, and returns their number. It unlocks now and then for
 // writers, and never blocks hits.
 func (s *shard) removeIf(f func(*entry) bool) (removed int) {
-	const step = 512
-	for from, more := 0, true; more; from += step {
-		s.mu.Lock()
-		for i := from; i < min(from+step, len(s.ring)); i++ {
-			if e := s.ring[i]; e != nil && f(e) {
-				s.remove(e)
+	const step = 256
+	var e entry
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := len(s.ring) - 1; i >= 0; i = min(i, len(s.ring)) - 1 { // the last node takes the place of one that goes
+		old := s.ring[i]
+		b := []byte(old.domain())
+		for key, packed := range old.entries {
+			if e.unpack(old.question(key), packed); f(&e) {
 				removed++
+			} else {
+				b = dns.AppendItem(b, key+packed)
 			}
 		}
-		more = from+step < len(s.ring)
-		s.mu.Unlock()
-	}
-	return removed
-}
-
-// sweep removes the entries that are of no use any more.
-func (s *shard) sweep(now time.Time, g dns.Epoch) {
-	s.removeIf(func(e *entry) bool { return e.dead(now, g) })
-}
-
-// all returns the entries for which f returns true.
-func (s *shard) all(f func(*entry) bool) (found []*entry) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, e := range s.ring {
-		if e != nil && f(e) {
-			found = append(found, e)
+		if len(b) < len(old.packed) {
+			s.set(&node{packed: string(b), name: old.name})
+		}
+		if i%step == 0 {
+			s.mu.Unlock()
+			s.mu.Lock()
 		}
 	}
-	return found
-}
-
-func (s *shard) setLimit(entries int, bytes int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.limit, s.bytesLimit = entries, bytes
-}
-
-func (s *shard) size() (entries int, bytes, maxBytes int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.count(), s.bytes, s.bytesLimit
+	return removed
 }

@@ -16,10 +16,11 @@ import (
 const (
 	// callTimeout bounds a call of the next resolver: a stub gives up after 12 s.
 	callTimeout = 15 * time.Second
-	// Calls that run and calls that wait, for deliveries and for names that remote parties chose. The shares are separate:
-	// an untrusted lookup never takes the place of a delivery.
+	// Calls that run and calls that wait, for deliveries, for names that remote parties chose, and to refresh. The shares
+	// are separate: neither of the others ever takes the place of a delivery.
 	maxCalls, maxWaiting                   = 4096, 16384
 	maxUntrustedCalls, maxUntrustedWaiting = 256, 1024
+	maxRefreshes, maxWaitingRefreshes      = 16, 1024
 )
 
 // errAbandoned is returned by a shared call that had to wait until the caller who started it was gone.
@@ -37,11 +38,7 @@ func newShare(running, waiting int64) *share {
 }
 
 // ask calls the next resolver in the background, or joins a call for the same question.
-func (c *Cache) ask(ctx context.Context, q dns.Question, e dns.Effort) <-chan singleflight.Result {
-	s := c.deliveries
-	if e.Untrusted {
-		s = c.untrusted
-	}
+func (c *Cache) ask(ctx context.Context, s *share, q dns.Question) <-chan singleflight.Result {
 	return s.calls.DoChan(q.Type.String()+" "+q.Name, func() (any, error) { return c.call(ctx, s, q) })
 }
 
@@ -62,6 +59,9 @@ func (c *Cache) call(ctx context.Context, s *share, q dns.Question) (r *dns.RRse
 		return nil, errAbandoned
 	}
 	defer s.running.Release(1)
+	if s == c.ahead {
+		defer c.stats.refreshed.Add(1)
+	}
 	if ctx.Err() != nil {
 		return nil, errAbandoned
 	}

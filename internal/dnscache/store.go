@@ -13,64 +13,78 @@ func (c *Cache) store(q dns.Question, r *dns.RRset) *dns.RRset {
 	} else {
 		c.stats.insecure.Add(1)
 	}
-	now, epoch := time.Now(), c.epoch()
-	r = capped(r, now)
-	s := c.shard(q)
+	r = capped(r, time.Now())
+	s, now, epoch := c.shard(q), c.now(), c.epoch()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	old := s.get(q)
-	contradicted := old != nil && old.valid(epoch) && old.rrset.Status == dns.Secure && r.Status != dns.Secure
-	if contradicted {
+	old, _ := s.get(q)
+	contradicted := old != nil && old.valid(epoch) && old.Status == dns.Secure && r.Status != dns.Secure
+	if contradicted && c.doubt != nil {
 		c.doubt()
 	}
 	switch {
-	case old != nil && old.alive(now, epoch) && protected(old.rrset, r):
+	case old != nil && old.alive(now, epoch) && old.Status == dns.Secure && (contradicted || r.Stale):
+		// Only a fresh secure answer replaces a secure one.
 		c.stats.kept.Add(1)
-		if contradicted && old.mark(warned) {
+		if contradicted && !old.Warned {
+			old.Warned = true
+			s.put(s.with(q, old))
 			c.log.Warn("keeping a secure answer although an insecure one arrived",
-				"name", q.Name, "type", q.Type.String(), "expires", old.rrset.Expires)
+				"name", q.Name, "type", q.Type.String(), "expires", c.at(old.Expires))
 		}
-		return old.rrset
+		return c.answer(old)
 	case r.Epoch != epoch.Answers: // void already
-	case now.Before(r.Expires):
-		s.put(newEntry(q, r, now), old)
-	case old != nil: // superseded by an answer that must not be kept
-		s.remove(old)
+	default:
+		const share = 4 // of the shard: a larger node would evict many others
+		n := s.with(q, c.newEntry(q, r))
+		if !time.Now().Before(r.Expires) || n.weigh() > s.bytesLimit/share {
+			n = s.with(q, nil)
+		}
+		s.put(n)
 	}
 	return r
 }
 
+// newEntry returns the entry for an answer that arrives now.
+func (c *Cache) newEntry(q dns.Question, r *dns.RRset) *entry {
+	e := &entry{question: q, data: r.Pack(), head: head{
+		Status: r.Status, NXDomain: r.NXDomain, Stale: r.Stale, Epoch: r.Epoch,
+		Life: uint32(time.Until(r.Expires).Round(time.Second) / time.Second), Expires: ticks(r.Expires.Sub(c.origin)),
+	}}
+	if r.Owner != r.Name {
+		e.owner = r.Owner
+	}
+	return e
+}
+
 // storeFailure notes a failure beside an answer that may still be of use. It returns that answer, or the failure.
-func (c *Cache) storeFailure(q dns.Question, failure *dns.Error) (*dns.RRset, error) {
-	if failure.Bogus {
+func (c *Cache) storeFailure(q dns.Question, f *dns.Error) (*dns.RRset, error) {
+	if f.Bogus {
 		c.stats.bogus.Add(1)
 	} else {
 		c.stats.failed.Add(1)
 	}
-	now, epoch := time.Now(), c.epoch()
-	s := c.shard(q)
+	s, now, epoch := c.shard(q), c.now(), c.epoch()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	old := s.get(q)
-	backOff := minBackOff
-	e := &entry{}
-	if old != nil {
-		if old.counts(epoch) {
-			backOff = nextBackOff(old.aside.backOff)
-		}
-		if old.alive(now, epoch) || old.stale(now, epoch) {
-			e.rrset, e.life = old.rrset, old.life
-			e.marks.Store(old.marks.Load() & warned)
-		}
+	e := &entry{question: q}
+	old, _ := s.get(q)
+	if old != nil && (old.alive(now, epoch) || old.stale(now, epoch)) {
+		*e = *old
 	}
-	e.aside = &aside{question: q, failure: failure, backOff: backOff, retry: now.Add(backOff)}
-	s.put(e, old)
+	backOff := minBackOff
+	if old != nil && old.counts(epoch) {
+		backOff = min(2*time.Duration(old.BackOff)*time.Second, maxBackOff)
+	}
+	e.Failed, e.Refreshing, e.reason = true, false, f.Reason
+	e.failure = failure{Bogus: f.Bogus, Of: f.Epoch, BackOff: uint32(backOff / time.Second), Retry: now + ticks(backOff)}
+	s.put(s.with(q, e))
 	switch {
 	case e.alive(now, epoch):
-		return e.rrset, nil
+		return c.answer(e), nil
 	case e.stale(now, epoch):
 		c.stats.stale.Add(1)
-		return e.rrset, nil
+		return c.answer(e), nil
 	}
-	return nil, failure
+	return nil, f
 }

@@ -40,21 +40,6 @@ func capped(r *dns.RRset, now time.Time) *dns.RRset {
 	return r
 }
 
-// protected reports whether the live answer old must be kept although r has arrived: only a fresh secure answer
-// replaces a secure one.
-func protected(old, r *dns.RRset) bool {
-	return old.Status == dns.Secure && (r.Status != dns.Secure || r.Stale)
-}
-
-// servedStale reports whether an answer may be served after its expiry: if it is secure and protects mail. A stale
-// denial could take protection away (RFC 8767 section 10).
-func servedStale(r *dns.RRset) bool {
-	return r.Status == dns.Secure && !r.Stale && (len(r.MX()) > 0 || len(r.TLSA()) > 0)
-}
-
-// nextBackOff returns the back-off that follows one of d.
-func nextBackOff(d time.Duration) time.Duration { return min(2*d, maxBackOff) }
-
 // refreshDue reports whether a hit should cause a refresh: in the last tenth of the life of an answer, earlier or
 // later by chance, so that answers which arrived together are not refreshed together.
 func refreshDue(life, left time.Duration) bool {

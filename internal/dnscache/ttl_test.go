@@ -66,7 +66,7 @@ func TestAStaleAnswerReplacesNoSecureOne(t *testing.T) {
 				c.refresh(t.Context(), mxOf("example.com"))
 				got, err := c.Lookup(t.Context(), mxOf("example.com"), dns.Effort{})
 				require.NoError(t, err)
-				require.Same(t, fresh, got)
+				require.Equal(t, fresh, got)
 				time.Sleep(time.Hour)
 				got, err = c.Lookup(t.Context(), mxOf("example.com"), dns.Effort{})
 				require.NoError(t, err)

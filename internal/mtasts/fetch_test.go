@@ -94,7 +94,7 @@ func labDNS(t testing.TB, addrs ...string) (*dnstest.Server, *dnscache.Cache) {
 		cancel()
 		require.ErrorIs(t, <-done, context.Canceled)
 	})
-	return srv, dnscache.New(stub, dnscache.Options{})
+	return srv, dnscache.New(stub, dnscache.Options{Epoch: stub.Epoch})
 }
 
 func set(srv *dnstest.Server, addrs ...string) {

@@ -1,0 +1,68 @@
+package dnscache
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/dns"
+)
+
+// What a node holds is what was put into it: each kind of records, each flag, beside a failure or not, and beside the
+// other entries of the name.
+func TestPack(t *testing.T) {
+	c := New(nil, Options{})
+	at := func(d time.Duration) time.Time { return c.origin.Add(d) }
+	s := c.shard(mxOf("host.example"))
+	answers := []dns.RRset{
+		{Type: dns.TypeMX, Records: []dns.MX{{Preference: 65535, Host: "mx.example"}, {Host: ""}, {Preference: 1, Host: strings.Repeat("x", 300)}}},
+		{Type: dns.TypeA, Records: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.255")}},
+		{Type: dns.TypeAAAA, Records: []netip.Addr{netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("::ffff:192.0.2.1")}},
+		{Type: dns.TypeTLSA, Records: []dns.TLSA{{Usage: 3, Selector: 1, MatchingType: 255, Data: []byte{0, 1}}, {Data: []byte{}}}},
+		{Type: dns.TypeTXT, Records: []string{"", "v=STSv1; id=1;", strings.Repeat("\xff", 5000)}},
+		{Type: dns.TypeCNAME, Records: []string{"other.example"}},
+		{Type: dns.TypeNS, Records: []string{"ns.example"}},
+		{Type: 99},
+		{Type: 99 + 1<<8, NXDomain: true}, // no type is another modulo 256
+	}
+	want := map[dns.Question]*entry{}
+	for i, r := range answers {
+		for j, prefix := range prefixes {
+			q := dns.Question{Name: prefix + "host.example", Type: r.Type}
+			r.Name, r.Owner, r.Status = q.Name, q.Name, dns.Insecure+dns.Status((i+j)%2)
+			r.Epoch, r.Expires, r.Stale = uint16(i<<12), at(time.Duration(i)*time.Hour), j%2 == 0
+			if j%3 == 0 {
+				r.Owner = "alias.example"
+			}
+			e := c.newEntry(q, &r)
+			e.Refreshing, e.Warned = j == 1, j == 2
+			if j == 3 {
+				e.Failed, e.reason = true, "SERVFAIL"
+				e.failure = failure{Bogus: i%2 == 0, Of: dns.Epoch{Answers: 1, Failures: 1 << 31}, BackOff: 300, Retry: 1 << 31}
+			}
+			if i == 1 && j == 3 {
+				e.head, e.owner, e.data = head{Failed: true}, "", ""
+			} else {
+				require.Equal(t, &r, c.answer(e))
+			}
+			s.put(s.with(q, e))
+			want[q] = e
+		}
+	}
+	require.Equal(t, 1, s.nodes.ItemCount())
+	require.Equal(t, len(want), s.count)
+	for q, e := range want {
+		got, _ := s.get(q)
+		require.Equal(t, e, got)
+	}
+	for q := range want {
+		s.put(s.with(q, nil))
+		got, _ := s.get(q)
+		require.Nil(t, got)
+	}
+	require.Zero(t, s.nodes.ItemCount())
+	s.sound(t)
+}
