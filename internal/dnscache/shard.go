@@ -189,15 +189,13 @@ func (s *shard) evict(latest *node) {
 	}
 }
 
-// removeIf removes the entries for which f returns true, and returns their number. It unlocks now and then for
-// writers, and never blocks hits.
+// removeIf removes the entries for which f returns true, and returns their number. It blocks writers of this shard, and
+// never hits.
 func (s *shard) removeIf(f func(*entry) bool) (removed int) {
-	const step = 256
 	var e entry
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i := len(s.ring) - 1; i >= 0; i = min(i, len(s.ring)) - 1 { // the last node takes the place of one that goes
-		old := s.ring[i]
+	for _, old := range slices.Backward(s.ring) { // the last node takes the place of one that goes
 		b := []byte(old.domain())
 		for key, packed := range old.entries {
 			if e.unpack(old.question(key), packed); f(&e) {
@@ -208,10 +206,6 @@ func (s *shard) removeIf(f func(*entry) bool) (removed int) {
 		}
 		if len(b) < len(old.packed) {
 			s.set(&node{packed: string(b), name: old.name})
-		}
-		if i%step == 0 {
-			s.mu.Unlock()
-			s.mu.Lock()
 		}
 	}
 	return removed
