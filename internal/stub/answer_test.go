@@ -33,8 +33,8 @@ func message(t *testing.T, rcode int, records ...string) *miekg.Msg {
 	}
 	wire, err := m.Pack()
 	require.NoError(t, err)
-	m = new(miekg.Msg)
-	require.NoError(t, m.Unpack(wire))
+	m, err = parse(wire)
+	require.NoError(t, err)
 	return m
 }
 

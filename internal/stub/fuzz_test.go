@@ -143,11 +143,3 @@ func FuzzResolvConf(f *testing.F) {
 		}
 	})
 }
-
-// FuzzUnescape: unescaping never makes a text longer.
-func FuzzUnescape(f *testing.F) {
-	for _, s := range []string{`a\.b`, `\000\255`, `a\`, "\xff", `\25`, `\999`} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, text string) { require.LessOrEqual(t, len(unescape(text)), len(text)) })
-}

@@ -104,7 +104,7 @@ func parse(octets []byte) (m *miekg.Msg, err error) {
 }
 
 // parseRecord reads the record at off and returns the offset of the next one. The record is nil if its type is of no
-// use. Of a signature only the type covered and the expiration are read.
+// use. Of a signature only the type covered and the expiration are read. The text of a TXT record has no escapes.
 func parseRecord(octets []byte, off int, uses func(uint16) bool) (rr miekg.RR, next int, err error) {
 	const fixed = 10 // type, class, TTL and length
 	name, off, err := miekg.UnpackDomainName(octets, off)
@@ -130,6 +130,15 @@ func parseRecord(octets []byte, off int, uses func(uint16) bool) (rr miekg.RR, n
 		return &miekg.RRSIG{
 			Hdr: h, TypeCovered: binary.BigEndian.Uint16(octets[off:]), Expiration: binary.BigEndian.Uint32(octets[off+8:]),
 		}, next, nil
+	case h.Rrtype == miekg.TypeTXT:
+		txt := &miekg.TXT{Hdr: h}
+		for end := off; off < next; off = end {
+			if end = off + 1 + int(octets[off]); end > next {
+				return nil, 0, errMalformed
+			}
+			txt.Txt = append(txt.Txt, string(octets[off+1:end]))
+		}
+		return txt, next, nil
 	}
 	return miekg.UnpackRRWithHeader(h, octets[:next], off) // some types are read to the end of the slice
 }

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -215,6 +216,7 @@ func (s *Stub) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.R
 	if e.CacheOnly {
 		return nil, dns.ErrNotCached
 	}
+	grow()
 	before := s.Epoch()
 	if ctx.Err() != nil {
 		return nil, &dns.Error{Question: q, Reason: "no time left", Epoch: before, Err: ctx.Err()}
@@ -247,6 +249,14 @@ func (s *Stub) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.R
 		// The servers or the trust in them changed during this lookup: its answer no longer counts, so ask again.
 	}
 	return nil, &dns.Error{Question: q, Reason: "the DNS servers keep changing", Epoch: before}
+}
+
+// grow makes the stack of a new goroutine as large as a lookup needs it. Otherwise it would be copied twice on the way.
+//
+//go:noinline
+func grow() {
+	var octets [4 << 10]byte
+	runtime.KeepAlive(&octets)
 }
 
 // tested waits until the self-test has a result, and returns nil and a reason if it has none by then.
