@@ -87,19 +87,19 @@ type decider func(policy.Facts, policy.Options) (policy.Decision, policy.Need)
 
 // Decide finds the TLS policy of a next hop, and the facts that it rests on. The one error is dns.ErrNotCached, with
 // Effort.CacheOnly: decide again without it. Any other failure is a fact.
-func (e *Engine) Decide(ctx context.Context, n policy.Nexthop, o policy.Options, by dns.Effort) (policy.Facts, policy.Decision, error) {
+func (e *Engine) Decide(ctx context.Context, n policy.Nexthop, o policy.Options, by dns.Effort) (*policy.Facts, policy.Decision, error) {
 	return e.decide(ctx, policy.Decide, n, o, by)
 }
 
 // Route finds the route of a domain; otherwise it is as Decide.
-func (e *Engine) Route(ctx context.Context, n policy.Nexthop, o policy.Options, by dns.Effort) (policy.Facts, policy.Decision, error) {
+func (e *Engine) Route(ctx context.Context, n policy.Nexthop, o policy.Options, by dns.Effort) (*policy.Facts, policy.Decision, error) {
 	return e.decide(ctx, policy.Route, n, o, by)
 }
 
 // Survey finds the TLS policy of a next hop together with what policy.Explain shows. A failure is a fact.
 func (e *Engine) Survey(ctx context.Context, n policy.Nexthop, o policy.Options) (policy.Facts, policy.Decision) {
 	f, d, _ := e.decide(ctx, policy.Survey, n, o, dns.Effort{})
-	return f, d
+	return *f, d
 }
 
 // gathering is a decision in progress.
@@ -118,7 +118,7 @@ type gathering struct {
 }
 
 // decide calls the decider until it needs no more facts, and fetches what it needs in between.
-func (e *Engine) decide(ctx context.Context, next decider, n policy.Nexthop, o policy.Options, by dns.Effort) (policy.Facts, policy.Decision, error) {
+func (e *Engine) decide(ctx context.Context, next decider, n policy.Nexthop, o policy.Options, by dns.Effort) (*policy.Facts, policy.Decision, error) {
 	f := policy.NewFacts(n, e.Overrides)
 	if e.Promises != nil && n.Remembers() {
 		f.Promises = e.Promises.Recall(n.Name)
@@ -131,7 +131,7 @@ func (e *Engine) decide(ctx context.Context, next decider, n policy.Nexthop, o p
 	for range 8 { // more than any decision takes
 		d, need := next(f, o)
 		if need.Required.Empty() {
-			return f, d, nil
+			return &f, d, nil
 		}
 		if !by.CacheOnly {
 			var end context.CancelFunc
@@ -139,10 +139,10 @@ func (e *Engine) decide(ctx context.Context, next decider, n policy.Nexthop, o p
 			defer end() // of the expected facts that no rule needed
 		}
 		if g.fetch(need); g.uncached {
-			return f, d, dns.ErrNotCached
+			return &f, d, dns.ErrNotCached
 		}
 	}
-	return f, policy.Decision{Failure: "internal error: no decision"}, nil
+	return &f, policy.Decision{Failure: "internal error: no decision"}, nil
 }
 
 // fetch finds the required facts concurrently, and starts lookups of the facts that will probably be needed next.

@@ -107,7 +107,7 @@ func Explain(ctx context.Context, src Sources, key string, s Settings) Explanati
 	routed, route, _ := from.Route(ctx, next, s.Policy, dns.Effort{}) // a failure is a fact
 	tls, transport := decision.Reply(s.Policy, false), route.Reply(s.Policy, false)
 	return Explanation{
-		Nexthop: next.String(), Domain: next.Name, DNSSEC: dnssec(facts.MX), MX: hosts(facts, routed, s.Policy), MTASTS: sts(facts, s.Policy),
+		Nexthop: next.String(), Domain: next.Name, DNSSEC: dnssec(facts.MX), MX: hosts(&facts, routed, s.Policy), MTASTS: sts(&facts, s.Policy),
 		TLSPolicy:       answer(inMode(s.Policy.Mode, tls)),
 		TLSPolicyTLSRPT: answer(inMode(s.Policy.Mode, decision.Reply(s.Policy, true))),
 		Transport:       answer(inMode(s.Policy.Mode, transport)),
@@ -118,7 +118,7 @@ func Explain(ctx context.Context, src Sources, key string, s Settings) Explanati
 }
 
 // hosts are the MX hosts as they are shown.
-func hosts(facts, routed policy.Facts, o policy.Options) []MXHost {
+func hosts(facts, routed *policy.Facts, o policy.Options) []MXHost {
 	list := make([]MXHost, 0, len(facts.Hosts))
 	for i, h := range facts.Hosts {
 		m := MXHost{Host: h.Name, Preference: h.Preference, Prefix: h.Class.String(), DNSSEC: h.DANE.Addresses.String(), DANE: h.DANE.State.String()}
@@ -140,7 +140,7 @@ func hosts(facts, routed policy.Facts, o policy.Options) []MXHost {
 }
 
 // sts is the MTA-STS policy as it is shown.
-func sts(f policy.Facts, o policy.Options) *STSPolicy {
+func sts(f *policy.Facts, o policy.Options) *STSPolicy {
 	if !o.MTASTS || f.Nexthop.Host || f.STS.Domain == "" {
 		return nil
 	}

@@ -243,7 +243,7 @@ func (s *Service) tlsPolicy(c call) answered {
 		defer cancel()
 		facts, d, _ = c.set.engine.Decide(budget, next, o, dns.Effort{}) // a failure is a fact
 	}
-	if seen, ok := policy.Observed(facts, o, d); ok && s.sources.Promises != nil {
+	if seen, ok := policy.Observed(*facts, o, d); ok && s.sources.Promises != nil {
 		s.sources.Promises.Observe(next.Name, seen)
 	}
 	a := s.answer(c, next, d, cached)
@@ -251,7 +251,7 @@ func (s *Service) tlsPolicy(c call) answered {
 		a.again = s.sources.Record(recorded(next, &d))
 	}
 	if s.sources.WantProbe != nil {
-		a.probe = policy.ProbeTargets(facts, o)
+		a.probe = policy.ProbeTargets(*facts, o)
 	}
 	if d.Reason == policy.ReasonOwnRelay {
 		if times, due := s.relayLookups.Due(); due {

@@ -81,7 +81,7 @@ func (r *remembered) lives(now time.Time, version uint64) bool {
 // lasting reports whether a decision rests only on facts that change with the version of the sources: not on a failure,
 // which ends by itself, not on an MTA-STS policy that its domain could not confirm, not on Postfix's configuration, not
 // on a probe, not on the self-test of the resolver and not on a remembered promise.
-func lasting(f policy.Facts, d policy.Decision) bool {
+func lasting(f *policy.Facts, d policy.Decision) bool {
 	sts := f.STS.State == mtasts.Found && !f.STS.Stale || f.STS.State == mtasts.Absent ||
 		f.STS.State == mtasts.Unknown && f.STS.Err == nil && f.STS.Why == "" // not looked up
 	return sts && !d.Vanished && !f.Tested && d.Verdict != policy.Defer && !f.RelayKnown && !f.Probed && f.Receiver == (policy.Receiver{})
