@@ -76,6 +76,8 @@ func endless(scan bool) func(command []string) string {
 		switch strings.ToLower(command[0]) {
 		case "set":
 			return "$-1\r\n"
+		case "setnx": // from go-redis 9.17, which Debian has
+			return ":0\r\n"
 		case "get":
 			return "$1\r\ne\r\n"
 		case "scan":
