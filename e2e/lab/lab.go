@@ -17,6 +17,7 @@ import (
 
 	"github.com/policyd/policyd/e2e/daemon"
 	"github.com/policyd/policyd/e2e/lab/zone"
+	"github.com/policyd/policyd/e2e/must"
 	"github.com/policyd/policyd/internal/smtptls/smtptest"
 )
 
@@ -75,28 +76,22 @@ type Options struct {
 }
 
 // New returns a lab that is not yet running.
-func New(o Options) (*Lab, error) {
+func New(o Options) (l *Lab, err error) {
 	dir := os.Getenv(insideEnv)
 	if dir == "" {
 		return nil, errors.New("lab: New was called outside of Isolated")
 	}
-	tree, err := zone.NewTree(labZones())
-	if err != nil {
-		return nil, err
-	}
-	l := &Lab{Dir: dir, Authority: smtptest.NewCA(Must{}), tree: tree}
-	l.Resolver, l.Upstream = l.newUnbound("resolver", "127.0.0.1:53"), l.newUnbound("upstream", "127.0.0.1:5353")
-	if l.Policyd, err = newPolicyd(o.Policyd, dir, l.Upstream.Addr); err != nil {
-		return nil, err
-	}
-	l.Postfix = &Postfix{source: o.Source, dir: dir, more: o.Settings}
-	if o.System != "" {
-		if l.Postfix.system, err = enterPostfix(o.System, dir); err != nil {
-			return nil, err
+	err = must.Catch(func() {
+		l = &Lab{Dir: dir, Authority: smtptest.NewCA(Must{}), tree: must.Get(zone.NewTree(labZones()))}
+		l.Resolver, l.Upstream = l.newUnbound("resolver", "127.0.0.1:53"), l.newUnbound("upstream", "127.0.0.1:5353")
+		l.Policyd = newPolicyd(o.Policyd, dir, l.Upstream.Addr)
+		l.Postfix = &Postfix{source: o.Source, dir: dir, more: o.Settings}
+		if o.System != "" {
+			l.Postfix.system = enterPostfix(o.System, dir)
 		}
-	}
-	l.Records(Hostname+". A 127.0.0.1", zone.NameServer+" A "+AuthorityAddr.Addr().String())
-	return l, nil
+		l.Records(Hostname+". A 127.0.0.1", zone.NameServer+" A "+AuthorityAddr.Addr().String())
+	})
+	return l, err
 }
 
 // Host describes a receiver.
@@ -179,14 +174,12 @@ func (l *Lab) Records(records ...string) {
 func (l *Lab) Replace(ctx context.Context, set zone.RRset) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.tree.Set(set); err != nil {
-		return err
-	}
-	if err := l.tree.Write(l.zones()); err != nil {
-		return err
-	}
-	origin := l.tree.Origin(set.Owner)
-	return errors.Join(l.Resolver.reload(ctx, origin, set.Owner), l.Upstream.reload(ctx, origin, set.Owner))
+	return must.Catch(func() {
+		must.Do(l.tree.Set(set))
+		must.Do(l.tree.Write(l.zones()))
+		origin := l.tree.Origin(set.Owner)
+		must.Do(l.Resolver.reload(ctx, origin, set.Owner), l.Upstream.reload(ctx, origin, set.Owner))
+	})
 }
 
 // keep stores the first error for Start to return.
@@ -200,21 +193,15 @@ func (l *Lab) keep(err error) {
 
 // Start starts everything: the resolvers, policyd and Postfix.
 func (l *Lab) Start(ctx context.Context) error {
-	if err := l.Prepare(); err != nil {
-		return err
-	}
-	if err := errors.Join(l.Resolver.Start(ctx), l.Upstream.Start(ctx)); err != nil {
-		return err
-	}
-	if err := l.Policyd.Start(ctx); err != nil {
-		return err
-	}
-	if l.reports != nil {
-		if err := collect(l.Postfix.path("/var/spool/postfix/"+ReportSocket), l.reports); err != nil {
-			return err
+	return must.Catch(func() {
+		must.Do(l.Prepare())
+		must.Do(l.Resolver.Start(ctx), l.Upstream.Start(ctx))
+		must.Do(l.Policyd.Start(ctx))
+		if l.reports != nil {
+			collect(l.Postfix.path("/var/spool/postfix/"+ReportSocket), l.reports)
 		}
-	}
-	return l.Postfix.Start(ctx)
+		must.Do(l.Postfix.Start(ctx))
+	})
 }
 
 // Prepare writes the zones and the files of the machine. Start calls it; a test that runs programs of its own instead
@@ -226,21 +213,17 @@ func (l *Lab) Prepare() error {
 	if err != nil {
 		return err
 	}
-	files := map[string][]byte{
-		filepath.Join(l.zones(), "anchor"): []byte(l.tree.Anchor()),
-		l.CAFile():                         pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: l.Authority.Cert.Raw}),
-		filepath.Join(l.Dir, "policies"):   []byte(l.policies.String()),
-		"/etc/resolv.conf":                 []byte("nameserver " + l.Resolver.Addr.Addr().String() + "\n"),
-		"/etc/hosts": []byte("127.0.0.1 localhost\n::1 localhost\n127.0.0.1 " + Hostname + "\n" +
-			l.local.String()),
-		"/etc/hostname": []byte(Hostname + "\n"),
+	files := map[string]string{
+		filepath.Join(l.zones(), "anchor"): l.tree.Anchor(),
+		l.CAFile():                         string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: l.Authority.Cert.Raw})),
+		filepath.Join(l.Dir, "policies"):   l.policies.String(),
+		"/etc/resolv.conf":                 "nameserver " + l.Resolver.Addr.Addr().String() + "\n",
+		"/etc/hosts":                       "127.0.0.1 localhost\n::1 localhost\n127.0.0.1 " + Hostname + "\n" + l.local.String(),
+		"/etc/hostname":                    Hostname + "\n",
 	}
-	if err := os.MkdirAll(l.zones(), 0o755); err != nil {
-		return fmt.Errorf("lab: %w", err)
-	}
-	for path, data := range files {
+	for path, text := range files {
 		_ = os.Remove(path) // it may be a link to somewhere else
-		if err := os.WriteFile(path, data, 0o644); err != nil {
+		if err := write(path, text); err != nil {
 			return fmt.Errorf("lab: %w", err)
 		}
 	}

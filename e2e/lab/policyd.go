@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/policyd/policyd/e2e/daemon"
+	"github.com/policyd/policyd/e2e/must"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -49,30 +50,19 @@ format = "text"
 lookups = "all"
 `
 
-func newPolicyd(binary, dir string, upstream netip.AddrPort) (*Policyd, error) {
-	binary, err := filepath.Abs(binary)
-	if err != nil {
-		return nil, fmt.Errorf("lab: %w", err)
-	}
-	listener, err := net.Listen("tcp", PolicydAddr)
-	if err != nil {
-		return nil, fmt.Errorf("lab: %w", err)
-	}
-	file, err := listener.(*net.TCPListener).File()
-	if err != nil {
-		return nil, fmt.Errorf("lab: %w", err)
-	}
+func newPolicyd(binary, dir string, upstream netip.AddrPort) *Policyd {
+	listener := must.Get(net.Listen("tcp", PolicydAddr)).(*net.TCPListener)
+	file := must.Get(listener.File())
 	_ = listener.Close() // the file is a copy
-	p := &Policyd{dir: dir, upstream: upstream, mode: "always"}
 	notify := filepath.Join(dir, "notify")
-	if p.notify, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: notify, Net: "unixgram"}); err != nil {
-		return nil, fmt.Errorf("lab: %w", err)
-	}
+	p := &Policyd{dir: dir, upstream: upstream, mode: "always",
+		notify: must.Get(net.ListenUnixgram("unixgram", &net.UnixAddr{Name: notify, Net: "unixgram"}))}
 	p.command = daemon.Command{
-		Path: binary, Arguments: []string{"serve", "--config", p.Settings()}, Config: p.Settings(), Address: PolicydAddr,
+		Path: must.Get(filepath.Abs(binary)), Arguments: []string{"serve", "--config", p.Settings()}, Config: p.Settings(),
+		Address:   PolicydAddr,
 		Variables: []string{"NOTIFY_SOCKET=" + notify}, Listeners: []*os.File{file},
 	}
-	return p, nil
+	return p
 }
 
 // Settings is the path of the settings file.
@@ -128,16 +118,12 @@ func (p *Policyd) SetPort26(ctx context.Context, mode string) error {
 		return nil
 	}
 	p.mode = mode
-	if err := p.writeSettings(); err != nil {
-		return err
-	}
-	if err := p.Signal(syscall.SIGHUP); err != nil {
-		return fmt.Errorf("lab: %w", err)
-	}
-	if err := p.waitFor(ctx, "RELOADING=1"); err != nil {
-		return err
-	}
-	return p.waitFor(ctx, "READY=1")
+	return must.Catch(func() {
+		must.Do(p.writeSettings())
+		must.Do(p.Signal(syscall.SIGHUP))
+		must.Do(p.waitFor(ctx, "RELOADING=1"))
+		must.Do(p.waitFor(ctx, "READY=1"))
+	})
 }
 
 // Until repeats a question until fits returns true for the answer.

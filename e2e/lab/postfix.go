@@ -16,6 +16,7 @@ import (
 	"syscall"
 
 	"github.com/policyd/policyd/e2e/daemon"
+	"github.com/policyd/policyd/e2e/must"
 )
 
 // Postfix is the sender: Debian's own default files, then the examples of this project as they are, then what
@@ -83,10 +84,10 @@ func (p *Postfix) Lookup(ctx context.Context, table, key string) (value string, 
 
 // Start starts Postfix and waits until it accepts mail.
 func (p *Postfix) Start(ctx context.Context) error {
-	if err := p.configure(); err != nil {
-		return err
+	err := must.Catch(p.configure)
+	if err != nil {
+		return fmt.Errorf("lab: %w", err)
 	}
-	var err error
 	command := daemon.Command{Root: p.system, Path: daemon.Find("postfix"), Arguments: []string{"start-fg"}}
 	if p.Process, err = command.Start(); err != nil {
 		return err
@@ -111,39 +112,25 @@ func (p *Postfix) Stop() {
 }
 
 // configure writes /etc/postfix and the queue directory.
-func (p *Postfix) configure() error {
-	example, err := p.example()
-	if err != nil {
-		return fmt.Errorf("lab: %w", err)
-	}
-	own := fmt.Sprintf(labMain, Hostname, OwnDomain, p.inside("ca.pem"), HostedDomain, RelayedSender,
-		RelayHost) + p.more
+func (p *Postfix) configure() {
+	own := fmt.Sprintf(labMain, Hostname, OwnDomain, p.inside("ca.pem"), HostedDomain, RelayedSender, RelayHost) + p.more
 	share := p.path("/usr/share/postfix")
-	err = errors.Join(
-		compose(p.path("/etc/postfix/main.cf"), example+own, share+"/main.cf.debian", share+"/main.cf.tls"),
+	must.Do(
+		compose(p.path("/etc/postfix/main.cf"), p.example()+own, share+"/main.cf.debian", share+"/main.cf.tls"),
 		compose(p.path("/etc/postfix/master.cf"), labMaster, share+"/master.cf.dist",
 			filepath.Join(p.source, "postfix", "master.cf.example")),
 		write(p.path("/etc/postfix/aliases"), "someone "+p.inside("mailbox")+"\n"),
 		// local(8) writes to it without the privileges of root.
-		write(p.mailbox(), ""), os.Chmod(p.mailbox(), 0o666),
-		give(p.path("/var/lib/postfix"), "postfix"),
-	)
-	if err != nil {
-		return fmt.Errorf("lab: %w", err)
-	}
+		write(p.mailbox(), ""), os.Chmod(p.mailbox(), 0o666))
+	owner := must.Get(user.Lookup("postfix"))
+	must.Do(os.Chown(p.path("/var/lib/postfix"), must.Get(strconv.Atoi(owner.Uid)), -1))
 	// Debian's services run in a chroot, the queue directory.
 	for _, file := range []string{"resolv.conf", "hosts", "services", "nsswitch.conf"} {
-		data, err := os.ReadFile(filepath.Join("/etc", file))
-		if err != nil {
-			return fmt.Errorf("lab: %w", err)
-		}
+		data := must.Get(os.ReadFile(filepath.Join("/etc", file)))
 		for _, dir := range []string{"/var/spool/postfix/etc", "/etc"} {
-			if err := write(filepath.Join(p.path(dir), file), string(data)); err != nil {
-				return fmt.Errorf("lab: %w", err)
-			}
+			must.Do(write(filepath.Join(p.path(dir), file), string(data)))
 		}
 	}
-	return nil
 }
 
 // path is the path of a file of Postfix outside its tree.
@@ -173,17 +160,13 @@ func (p *Postfix) run(ctx context.Context, program string, args ...string) (stri
 }
 
 // example returns main.cf.example as an operator uses it, with the domain of this site in its guard map.
-func (p *Postfix) example() (string, error) {
+func (p *Postfix) example() string {
 	path := filepath.Join(p.source, "postfix", "main.cf.example")
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return "", err
-	}
-	before, after, found := strings.Cut(string(data), `#       {/@(.*\.)?own\.example$$/  :}`)
+	before, after, found := strings.Cut(string(must.Get(os.ReadFile(path))), `#       {/@(.*\.)?own\.example$$/  :}`)
 	if !found {
-		return "", fmt.Errorf("%s no longer has a line for own domains", path)
+		must.Do(fmt.Errorf("%s no longer has a line for own domains", path))
 	}
-	return before + `        {/@(.*\.)?own\.test$$/  :}` + after, nil
+	return before + `        {/@(.*\.)?own\.test$$/  :}` + after
 }
 
 // mailbox is the file that the lab's own mail is delivered to.
@@ -230,19 +213,6 @@ func last(text string) string {
 		}
 	}
 	return strings.Join(lines, "")
-}
-
-// give makes a user of the system the owner of a directory.
-func give(path, name string) error {
-	u, err := user.Lookup(name)
-	if err != nil {
-		return err
-	}
-	uid, err := strconv.Atoi(u.Uid)
-	if err != nil {
-		return err
-	}
-	return os.Chown(path, uid, -1)
 }
 
 func write(path, data string) error {

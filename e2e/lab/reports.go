@@ -3,30 +3,23 @@ package lab
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
 
 	"github.com/policyd/policyd/e2e/daemon"
+	"github.com/policyd/policyd/e2e/must"
 )
 
 // CollectReports makes the lab a collector of TLSRPT (TLSRPT_README). Call it before Start.
 func (l *Lab) CollectReports() { l.reports = &daemon.Log{} }
 
 // collect writes the datagrams that arrive on a socket to a log, one per line.
-func collect(path string, to io.Writer) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return fmt.Errorf("lab: %w", err)
-	}
-	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
-	if err != nil {
-		return fmt.Errorf("lab: %w", err)
-	}
-	if err := os.Chmod(path, 0o666); err != nil {
-		return fmt.Errorf("lab: %w", err)
-	}
+func collect(path string, to io.Writer) {
+	must.Do(os.MkdirAll(filepath.Dir(path), 0o755))
+	c := must.Get(net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"}))
+	must.Do(os.Chmod(path, 0o666))
 	go func() {
 		buf := make([]byte, 1<<16)
 		for {
@@ -42,5 +35,4 @@ func collect(path string, to io.Writer) error {
 			_, _ = to.Write(report.Bytes())
 		}
 	}()
-	return nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/policyd/policyd/e2e/daemon"
 	"github.com/policyd/policyd/e2e/lab/zone"
+	"github.com/policyd/policyd/e2e/must"
 )
 
 // AuthorityAddr is where the lab's name server answers for all zones. Most resolvers only ask on port 53.
@@ -111,8 +112,8 @@ func (s *Server) reload(ctx context.Context, origin, name string) error {
 // Servers enters a tree of packages that has all resolvers, and returns the name server of all zones and the resolvers,
 // none of them running. Call it once, after Prepare.
 func (l *Lab) Servers(tree string) (*Server, []*Server, error) {
-	system, err := enter(tree, l.Dir, "/run", "/tmp", "/var")
-	if err != nil {
+	var system string
+	if err := must.Catch(func() { system = enter(tree, l.Dir, "/run", "/tmp", "/var") }); err != nil {
 		return nil, nil, err
 	}
 	// named listens only on addresses of an interface.
