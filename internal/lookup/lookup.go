@@ -159,7 +159,7 @@ func (s *Service) handler(m string) socketmap.HandlerFunc {
 	return func(ctx context.Context, req socketmap.Request) socketmap.Reply {
 		c := call{ctx: ctx, m: m, key: req.Key, set: s.force.Load(), now: time.Now()}
 		if m == transport {
-			c.key = domainOf(c.key)
+			c.key = c.key[strings.LastIndexByte(c.key, '@')+1:] // no local part gets any further
 		}
 		a := s.guarded(answer, c)
 		a.counter.n.Add(1)
@@ -169,9 +169,6 @@ func (s *Service) handler(m string) socketmap.HandlerFunc {
 		return a.reply
 	}
 }
-
-// domainOf returns the domain of a recipient, so that no local part gets any further.
-func domainOf(recipient string) string { return recipient[strings.LastIndexByte(recipient, '@')+1:] }
 
 // call is a lookup in one of the maps.
 type call struct {

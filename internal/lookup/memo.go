@@ -2,6 +2,7 @@ package lookup
 
 import (
 	"hash/maphash"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -20,9 +21,9 @@ type memo struct {
 const (
 	memoSlots = 1 << 14
 	memoBytes = 8 << 10 // a longer reply is not remembered
-	// memoFor is how long an answer is given again. After that its facts are looked at, so that the cache learns which
-	// are in use and refreshes them.
-	memoFor = 2 * time.Second
+	// An answer is given again for memoPart of the time until its first fact expires, within these bounds. After that its
+	// facts are looked at, so that the cache learns which are in use and refreshes them in the last tenth of their life.
+	memoPart, memoLeast, memoMost = 20, 2 * time.Second, 10 * time.Second
 )
 
 // remembered is an answer, and what it rests on: the sources at a version, and until its first fact expires. It is not
@@ -60,10 +61,11 @@ func (m *memo) keep(c call, a answered, version uint64, expires time.Time) {
 	if version == 0 || len(a.reply.Text) > memoBytes {
 		return
 	}
-	until := c.now.Add(memoFor)
-	if !expires.IsZero() && expires.Before(until) {
-		until = expires
+	left := time.Duration(math.MaxInt64)
+	if !expires.IsZero() {
+		left = expires.Sub(c.now)
 	}
+	until := c.now.Add(min(left, max(memoLeast, min(left/memoPart, memoMost))))
 	a.decision.TLS = policy.TLSPolicy{Level: a.decision.TLS.Level} // not the MTA-STS policy, which can be large
 	slots := m.pair(c)
 	at := slots[0]

@@ -23,8 +23,17 @@ func TestASlotGivesBackItsOwnAnswerOnly(t *testing.T) {
 	require.Nil(t, m.recall(c, 0), "without versions nothing is remembered")
 	require.Nil(t, m.recall(c, 8), "another version")
 	later := c
-	later.now = later.now.Add(memoFor)
-	require.Nil(t, m.recall(later, version))
+	for expires, lasts := range map[time.Time]time.Duration{
+		{}: memoMost, c.now.Add(time.Hour): memoMost, c.now.Add(time.Minute): 3 * time.Second, c.now.Add(3 * time.Second): memoLeast,
+		c.now.Add(time.Second): time.Second,
+	} {
+		m.keep(c, answered{reply: socketmap.OK("dane")}, 8, expires)
+		later.now = c.now.Add(lasts - 1)
+		require.NotNil(t, m.recall(later, 8), lasts)
+		later.now = c.now.Add(lasts)
+		require.Nil(t, m.recall(later, 8), lasts)
+		m.keep(c, answered{reply: socketmap.OK("dane")}, version, time.Time{})
+	}
 
 	kept := m.pair(c)[0].Load()
 	for _, other := range []call{{m: tlsPolicyTLSRPT, key: "example.com"}, {m: tlsPolicy, key: "example.org"}, {m: transport, key: "example.org"}} {
