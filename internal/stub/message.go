@@ -132,11 +132,12 @@ func parseRecord(octets []byte, off int, uses func(uint16) bool) (rr miekg.RR, n
 		}, next, nil
 	case h.Rrtype == miekg.TypeTXT:
 		txt := &miekg.TXT{Hdr: h}
-		for end := off; off < next; off = end {
-			if end = off + 1 + int(octets[off]); end > next {
+		for off < next {
+			from := off + 1
+			if off = from + int(octets[off]); off > next {
 				return nil, 0, errMalformed
 			}
-			txt.Txt = append(txt.Txt, string(octets[off+1:end]))
+			txt.Txt = append(txt.Txt, string(octets[from:off]))
 		}
 		return txt, next, nil
 	}
