@@ -111,6 +111,6 @@ func decode(b []byte) (r record, err error) {
 		}
 		b = b[sightingsSize:]
 	}
-	r.held, r.released, r.missing = int64(binary.BigEndian.Uint64(b)), b[8] == 1, int64(binary.BigEndian.Uint64(b[9:]))
+	r.held, r.released, r.missing = moment(binary.BigEndian.Uint64(b)), b[8] == 1, moment(binary.BigEndian.Uint64(b[9:]))
 	return r, nil
 }

@@ -125,13 +125,18 @@ func (s *Sightings) merge(o Sightings) {
 // record is what is remembered about one domain.
 type record struct {
 	seen [3]Sightings // by the order of Kinds
-	// held is when the latest hold began, in seconds since 1970; zero means never.
-	held int64
-	// released reports whether that hold ended early.
+	// held is when the latest hold began; zero means never.
+	held moment
+	// missing is when the promise was first found missing; zero means that it is there.
+	missing moment
+	// released reports whether the latest hold ended early.
 	released bool
-	// missing is when the promise was first found missing, in seconds since 1970; zero means that it is there.
-	missing int64
 }
+
+// moment is in seconds since 1970, until 2106: there are many records.
+type moment uint32
+
+func (m moment) time() time.Time { return time.Unix(int64(m), 0) }
 
 // established returns the kinds that were seen often enough, and lately enough, to be missed.
 func (r *record) established(today Day) (kinds []Kind) {
@@ -156,7 +161,7 @@ func (r *record) empty() bool {
 // holdable reports whether an answer without the promise may be held back now: a hold is running, or none began within
 // the last HoldEvery. A hold that began in the future is left behind by a clock that was set back; it does not count.
 func (r *record) holdable(now time.Time) bool {
-	since := now.Sub(time.Unix(r.held, 0))
+	since := now.Sub(r.held.time())
 	switch {
 	case r.held == 0 || since < 0:
 		return true
@@ -168,6 +173,6 @@ func (r *record) holdable(now time.Time) bool {
 
 // holding reports whether a hold is running.
 func (r *record) holding(now time.Time) bool {
-	since := now.Sub(time.Unix(r.held, 0))
+	since := now.Sub(r.held.time())
 	return r.held != 0 && r.missing != 0 && !r.released && since >= 0 && since < HoldFor
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/policyd/policyd/internal/statedb"
 )
 
-// MaxDomains bounds the memory. One domain takes about 150 bytes.
+// MaxDomains bounds the memory. One domain takes about 130 bytes.
 const MaxDomains = 100_000
 
 // Mode says what happens when an unsigned promise disappears. It is the setting promises.vanished.
@@ -110,7 +110,7 @@ func (r *record) memory(now time.Time) Memory {
 		}
 	}
 	if r.holding(now) {
-		m.Until = time.Unix(r.held, 0).Add(HoldFor)
+		m.Until = r.held.time().Add(HoldFor)
 	}
 	return m
 }
@@ -172,10 +172,9 @@ func (s *Store) see(domain string, r *record, a Answer, now time.Time) {
 		delete(s.agreed, domain)
 	}
 	for i, k := range Kinds() {
-		if !slices.Contains(a.Kinds, k) {
-			continue
+		if slices.Contains(a.Kinds, k) {
+			r.seen[i].add(DayOf(now), a.Authentic)
 		}
-		r.seen[i].add(DayOf(now), a.Authentic)
 	}
 	if s.seen != nil {
 		s.seen(domain)
@@ -195,7 +194,7 @@ func (s *Store) miss(domain string, r *record, a Answer, now time.Time) {
 	case len(kinds) == 0:
 		r.missing = 0
 	case r.missing == 0:
-		r.missing = now.Unix()
+		r.missing = moment(now.Unix())
 		s.vanished.Add(1)
 		m := r.memory(now)
 		s.log.Warn("promise vanished from an unsigned answer", "nexthop", domain, "promise", kinds[0],
@@ -204,8 +203,8 @@ func (s *Store) miss(domain string, r *record, a Answer, now time.Time) {
 	switch {
 	case r.missing == 0:
 	case a.Held && !r.holding(now) && r.holdable(now):
-		r.held, r.released = now.Unix(), false
-	case !a.Held && r.held != 0 && r.missing < r.held+int64(HoldFor/time.Second):
+		r.held, r.released = moment(now.Unix()), false
+	case !a.Held && r.held != 0 && r.missing < r.held+moment(HoldFor/time.Second):
 		// The hold is over: the new answer is the one that counts from now on.
 		s.log.Info("new answer accepted after a hold", "nexthop", domain, "promise", kinds[0])
 		*r = record{held: r.held, released: r.released}
@@ -320,7 +319,7 @@ func (r *record) entry(domain string, now time.Time) Entry {
 		}
 	}
 	if r.missing != 0 && len(e.Kinds) > 0 {
-		e.Missing = time.Unix(r.missing, 0)
+		e.Missing = r.missing.time()
 	}
 	return e
 }
@@ -384,14 +383,9 @@ func (s *Store) Domains() []string {
 // Holds returns the domains whose answer is held at present.
 func (s *Store) Holds() (domains []string) {
 	now := s.now()
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	for domain, r := range s.records {
-		if r.holding(now) {
-			domains = append(domains, domain)
-		}
+	for _, e := range s.list(func(r *record) bool { return r.holding(now) }) {
+		domains = append(domains, e.Domain)
 	}
-	slices.Sort(domains)
 	return domains
 }
 
