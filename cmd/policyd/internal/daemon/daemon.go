@@ -70,9 +70,8 @@ type Daemon struct {
 	loaded    atomic.Pointer[settings.Loaded]
 	turned    chan struct{} // a token after a reload
 	last      atomic.Pointer[admin.Reload]
-	listening listeners
-	// operator are the listeners of the admin socket and of the metrics; set by Run before anything reads it.
-	operator []*operatorListener
+	listeners []*listener // set by Run before it starts anything that reads it
+	ready     atomic.Bool // the listeners are open
 	// interval is that between two looks at the paths of unix sockets.
 	interval time.Duration
 }

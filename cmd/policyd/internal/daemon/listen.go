@@ -5,96 +5,87 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
-	"strings"
-	"sync"
-	"syscall"
 
+	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/cmd/policyd/internal/metrics"
 	"github.com/policyd/policyd/internal/unixsock"
+	"github.com/policyd/policyd/socketmap"
 )
 
-// listeners are those of the socketmap server.
-type listeners struct {
-	mu    sync.Mutex
-	all   []net.Listener
-	ready bool
+// openAll opens every listener. The error is that of a listener for Postfix: all of these are open, or none, because a daemon
+// that answers on some of them only would hide the mistake. ctx is that of Run.
+func (d *Daemon) openAll(ctx context.Context) error {
+	l := d.loaded.Load()
+	if len(d.options.Passed) == 0 && len(l.Server.Listen) == 0 {
+		return l.Mistake("server.listen", `the list is empty, and systemd has passed no listener: write listen = ["127.0.0.1:2526"] under [server]`)
+	}
+	var all []*listener
+	add := func(o *listener) *listener {
+		o.log, o.interval = d.log, d.interval
+		all = append(all, o)
+		return o
+	}
+	for _, passed := range d.options.Passed {
+		o := add(&listener{name: "listening", address: addressOf(passed), handle: d.answer, postfix: true, passed: true})
+		if passed.Addr().Network() == "unix" {
+			passed = unixsock.Adopt(passed) // so that it is noticed when it is no longer reachable
+		}
+		o.use(passed)
+	}
+	if len(d.options.Passed) == 0 {
+		for _, address := range l.Server.Listen {
+			o := add(&listener{name: "listening", setting: "server.listen", address: address, options: l.ListenOptions(), handle: d.answer, postfix: true})
+			if err := o.listen(ctx); err != nil {
+				for _, o := range all[:len(all)-1] {
+					_ = o.open.Close()
+				}
+				return fmt.Errorf("cannot listen on %s: %w%s", address, err, remedy(address, err))
+			}
+		}
+	}
+	s := admin.NewServer(d.Admin(), d.log)
+	if path := l.Admin.Socket; path != "" {
+		add(&listener{name: "admin socket", setting: "admin.socket", address: "unix:" + path, options: unixsock.Options{Mode: 0o660}, handle: s.Run})
+	}
+	if address := l.Metrics.Listen; address != "" {
+		m := &metrics.Server{Gatherer: d.telemetry.registry, Log: d.log, Ready: func() error { return d.readiness(ctx) }}
+		add(&listener{name: "metrics", setting: "metrics.listen", address: address, handle: m.Run})
+	}
+	if address := l.HTTP.Listen; address != "" {
+		add(&listener{name: "http", setting: "http.listen", address: address, handle: s.RunQuestions})
+	}
+	for _, o := range all {
+		if o.postfix {
+			continue
+		}
+		if err := o.listen(ctx); err != nil {
+			o.failed(err) // Postfix does not need it, and run tries again
+		}
+	}
+	d.listeners = all
+	return nil
 }
 
-func (ls *listeners) add(l net.Listener) {
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
-	ls.all = append(ls.all, l)
-}
-
-func (ls *listeners) remove(l net.Listener) {
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
-	ls.all = slices.DeleteFunc(ls.all, func(other net.Listener) bool { return other == l })
-}
-
-func (ls *listeners) has(l net.Listener) bool { return slices.Contains(ls.list(), l) }
-
-// complete is called when all listeners are open.
-func (ls *listeners) complete() {
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
-	ls.ready = true
-}
-
-// list returns none before all listeners are open.
-func (ls *listeners) list() []net.Listener {
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
-	return slices.Clone(ls.all)
+// answer answers lookups until the server is shut down.
+func (d *Daemon) answer(_ context.Context, l net.Listener) error {
+	if err := d.server.Serve(l); !errors.Is(err, socketmap.ErrServerClosed) {
+		return err
+	}
+	return nil
 }
 
 // Listening returns the addresses of the socketmap server; nil before all of them are open.
 func (d *Daemon) Listening() []string {
-	d.listening.mu.Lock()
-	ready := d.listening.ready
-	d.listening.mu.Unlock()
-	if !ready {
+	if !d.ready.Load() {
 		return nil
 	}
 	addresses := []string{}
-	for _, l := range d.listening.list() {
-		addresses = append(addresses, addressOf(l))
+	for _, o := range d.listeners {
+		if o.postfix {
+			addresses = append(addresses, o.shown())
+		}
 	}
 	return addresses
-}
-
-// open opens every listener, or none: a daemon that answers on some of them only would hide the mistake.
-func (d *Daemon) open(ctx context.Context) ([]net.Listener, error) {
-	if len(d.options.Passed) > 0 {
-		return adopt(d.options.Passed), nil
-	}
-	l := d.loaded.Load()
-	if len(l.Server.Listen) == 0 {
-		return nil, l.Mistake("server.listen", `the list is empty, and systemd has passed no listener: write listen = ["127.0.0.1:2526"] under [server]`)
-	}
-	var open []net.Listener
-	for _, address := range l.Server.Listen {
-		listener, err := unixsock.Listen(ctx, address, l.ListenOptions())
-		if err != nil {
-			for _, o := range open {
-				_ = o.Close()
-			}
-			return nil, fmt.Errorf("cannot listen on %s: %w%s", address, err, remedy(address, err))
-		}
-		open = append(open, listener)
-	}
-	return open, nil
-}
-
-// adopt wraps the unix sockets among listeners from systemd, so that it is noticed when one is no longer reachable.
-func adopt(passed []net.Listener) []net.Listener {
-	all := slices.Clone(passed)
-	for i, l := range all {
-		if l.Addr().Network() == "unix" {
-			all[i] = unixsock.Adopt(l)
-		}
-	}
-	return all
 }
 
 // listenWarnings returns a warning if listeners from systemd replace what the settings file names.
@@ -106,27 +97,29 @@ func (d *Daemon) listenWarnings() []string {
 	return d.loaded.Load().UnusedListen(passed)
 }
 
-// remedy returns a line on how to find out what is in the way of a listener.
-func remedy(address string, err error) string {
-	path, unix := strings.CutPrefix(address, "unix:")
-	_, port, _ := net.SplitHostPort(address)
-	switch {
-	case unix && errors.Is(err, syscall.EACCES):
-		return "\nthe directory of " + path + " must belong to the user of the service"
-	case unix:
-		return "\nto see who has it: ss -lxp | grep -F " + path
-	case errors.Is(err, syscall.EADDRINUSE):
-		return "\nto see who has it: ss -ltnp 'sport = :" + port + "'"
-	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return "\nto see the addresses of this host: ip address"
+// socketWarnings returns a sentence for each listener that does not work as the settings have it.
+func (d *Daemon) socketWarnings() []string {
+	var w []string
+	for _, o := range d.listeners {
+		switch err := o.trouble(); {
+		case err == nil:
+		case o.postfix:
+			w = append(w, fmt.Sprintf("Postfix cannot reach policyd at %s: %v; restart policyd.socket and policyd.service", o.address, err))
+		default:
+			w = append(w, fmt.Sprintf("%s: cannot listen on %s, trying again: %v", o.setting, o.address, err))
+		}
 	}
-	return ""
+	return append(w, d.listenWarnings()...)
 }
 
-// addressOf returns the address of a listener as the settings have it.
-func addressOf(l net.Listener) string {
-	if l.Addr().Network() == "unix" {
-		return "unix:" + l.Addr().String()
+// lostSocket returns ErrLostSocket if the next process would get a listener from systemd that cannot be reached.
+func (d *Daemon) lostSocket() error {
+	for _, o := range d.listeners {
+		if o.passed && managed() {
+			if err := o.trouble(); err != nil {
+				return fmt.Errorf("%w: %w", ErrLostSocket, err)
+			}
+		}
 	}
-	return l.Addr().String()
+	return nil
 }

@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"time"
 
 	"golang.org/x/sync/errgroup"
-
-	"github.com/policyd/policyd/socketmap"
 )
 
 // afterDrain is how long the end of everything else may take once drain_timeout is over. A file system that does not
@@ -20,8 +17,7 @@ const afterDrain = 900 * time.Millisecond
 // that, within drain_timeout plus one second, and an error if the daemon cannot start, if something breaks, or
 // ErrLostSocket. A Daemon runs once.
 func (d *Daemon) Run(ctx context.Context) error {
-	open, err := d.open(ctx)
-	if err != nil {
+	if err := d.openAll(ctx); err != nil {
 		d.closeStore()
 		return err
 	}
@@ -40,28 +36,18 @@ func (d *Daemon) Run(ctx context.Context) error {
 	for _, part := range d.parts() {
 		run(part)
 	}
-	d.openOperator(ctx)
-	for _, o := range d.operator {
+	for _, o := range d.listeners {
 		run(o.run)
 	}
-	serve := func(l net.Listener) {
-		d.listening.add(l)
-		group.Go(func() error { return d.serve(l) })
-		d.log.Info("listening", "listener", addressOf(l))
-	}
-	for _, l := range open {
-		serve(l)
-	}
-	run(func(ctx context.Context) error { return d.watchSockets(ctx, serve) })
 	d.greet()
-	d.listening.complete()
+	d.ready.Store(true)
 	d.notify.ready(d.status())
 	select {
 	case <-ctx.Done():
 	case <-life.Done():
 	}
 	broken := context.Cause(life)
-	err = within(d.loaded.Load().DrainTimeout()+afterDrain, func() error {
+	err := within(d.loaded.Load().DrainTimeout()+afterDrain, func() error {
 		d.drain()
 		end()
 		err := group.Wait()
@@ -76,15 +62,6 @@ func (d *Daemon) Run(ctx context.Context) error {
 		err = d.lostSocket()
 	}
 	return err
-}
-
-// serve answers on a listener until the server is shut down, or until the listener was replaced.
-func (d *Daemon) serve(l net.Listener) error {
-	err := d.server.Serve(l)
-	if errors.Is(err, socketmap.ErrServerClosed) || !d.listening.has(l) {
-		return nil
-	}
-	return fmt.Errorf("the listener at %s failed: %w", l.Addr(), err)
 }
 
 // every calls f now and then at an interval, until ctx ends or f returns an error.

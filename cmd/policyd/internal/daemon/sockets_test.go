@@ -73,7 +73,7 @@ func TestALiveSocketInPlaceOfOursIsLeftAlone(t *testing.T) {
 	require.NoError(t, os.Remove(l.path()))
 	other, err := net.Listen("unix", l.path())
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return strings.Contains(l.log.String(), "cannot make the unix socket again") }, testTimeout, time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(l.log.String(), "cannot listen; trying again") }, testTimeout, time.Millisecond)
 	require.Contains(t, strings.Join(l.daemon.Status().Warnings, "\n"), "Postfix cannot reach policyd at unix:"+l.path()+": ")
 	require.NoError(t, other.Close())
 	answering(t, l.path())
@@ -148,7 +148,7 @@ func TestListenersOfTheOperatorAreRetried(t *testing.T) {
 	warnings := strings.Join(l.daemon.Status().Warnings, "\n")
 	require.Contains(t, warnings, "admin.socket: cannot listen on unix:"+adminDir+"/admin.sock, trying again: ")
 	require.Contains(t, warnings, "metrics.listen: cannot listen on "+busy.Addr().String()+", trying again: ")
-	require.Equal(t, 2, strings.Count(l.log.String(), "cannot listen for the operator"), "%s", l.log)
+	require.Equal(t, 2, strings.Count(l.log.String(), "cannot listen; trying again"), "%s", l.log)
 
 	require.NoError(t, busy.Close())
 	require.NoError(t, os.Mkdir(adminDir, 0o700))

@@ -1,0 +1,221 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/policyd/policyd/internal/unixsock"
+)
+
+const (
+	// lookAtSockets is how often the paths of the unix sockets are looked at. A path that leads elsewhere twice in a row is
+	// repaired: while systemd restarts its units, it may do so for a moment.
+	lookAtSockets = 5 * time.Second
+
+	firstRetry = time.Second
+	lastRetry  = 30 * time.Second
+)
+
+var (
+	// ErrLostSocket is the error of Run when a unix socket of systemd can no longer be reached at its path. Only systemd can
+	// make it again: exit with the status for which policyd.service restarts policyd.socket.
+	ErrLostSocket = errors.New("a socket of systemd can no longer be reached")
+
+	errUnreachable = errors.New("clients cannot reach the socket")
+)
+
+// listener listens at one address, for Postfix, for the operator or for other mail servers. A unix socket that clients can no
+// longer reach is made again.
+type listener struct {
+	// name is the event in the log when it is open, and setting the setting that has the address.
+	name, setting, address string
+	options                unixsock.Options
+	// handle serves until its context ends or the listener breaks. It returns nil after the server was shut down.
+	handle func(context.Context, net.Listener) error
+	// postfix is set if Postfix needs it: the daemon does not start without it, and ends when it breaks. The others are
+	// opened again until that succeeds.
+	postfix bool
+	// passed is set if systemd made it.
+	passed   bool
+	log      *slog.Logger
+	interval time.Duration // between two looks at the path of a unix socket
+
+	mu   sync.Mutex
+	open net.Listener // nil while it is not open
+	err  error        // why it is not open
+}
+
+// listen opens it.
+func (o *listener) listen(ctx context.Context) error {
+	l, err := unixsock.Listen(ctx, o.address, o.options)
+	if err == nil {
+		o.use(l)
+	}
+	return err
+}
+
+func (o *listener) use(l net.Listener) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.open, o.err = l, nil
+	o.log.Info(o.name, "listener", addressOf(l))
+}
+
+// failed keeps why it is not open, and logs a reason that is new.
+func (o *listener) failed(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.err == nil || o.err.Error() != err.Error() {
+		o.log.Warn("cannot listen; trying again", "setting", o.setting, "listener", o.address,
+			"err", err, "hint", strings.TrimSpace(remedy(o.address, err)))
+	}
+	o.open, o.err = nil, err
+}
+
+// state returns the listener if it is open, and otherwise why it is not.
+func (o *listener) state() (net.Listener, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.open, o.err
+}
+
+// trouble returns why clients cannot connect, nil while they can.
+func (o *listener) trouble() error {
+	l, err := o.state()
+	if u, ok := l.(*unixsock.Listener); ok {
+		return u.Reachable()
+	}
+	return err
+}
+
+// shown returns the address as the settings have it, with the port that was chosen for port 0.
+func (o *listener) shown() string {
+	if l, _ := o.state(); l != nil {
+		return addressOf(l)
+	}
+	return o.address
+}
+
+// run serves until ctx ends.
+func (o *listener) run(ctx context.Context) error {
+	for wait := firstRetry; ctx.Err() == nil; {
+		l, _ := o.state()
+		if l == nil {
+			err := o.listen(ctx)
+			if err == nil {
+				wait = firstRetry
+				continue
+			}
+			o.failed(err)
+			pause(ctx, wait)
+			wait = min(2*wait, lastRetry)
+			continue
+		}
+		err := o.serve(ctx, l)
+		switch lost := errors.Is(err, errUnreachable); {
+		case err == nil || ctx.Err() != nil:
+			return err
+		case lost && o.passed:
+			return fmt.Errorf("%w: %w", ErrLostSocket, err)
+		case !lost && o.postfix:
+			return fmt.Errorf("the listener at %s failed: %w", l.Addr(), err)
+		case lost:
+			o.mu.Lock()
+			o.open, o.err = nil, err
+			o.mu.Unlock()
+		default:
+			o.failed(err)
+			pause(ctx, wait)
+		}
+	}
+	return ctx.Err()
+}
+
+// serve serves l until ctx ends, l breaks, or clients can no longer reach it.
+func (o *listener) serve(ctx context.Context, l net.Listener) error {
+	defer func() { _ = l.Close() }()
+	u, ok := l.(*unixsock.Listener)
+	if !ok {
+		return o.handle(ctx, l)
+	}
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	serving, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	watching.Go(func() {
+		if err := o.watch(serving, u); serving.Err() == nil {
+			stop(fmt.Errorf("%w: %w", errUnreachable, err))
+			_ = u.Close()
+		}
+	})
+	err := o.handle(serving, l)
+	if cause := context.Cause(serving); err != nil && errors.Is(cause, errUnreachable) {
+		return cause
+	}
+	return err
+}
+
+// watch returns the error when clients can no longer reach u at its path, or when ctx ends. It leaves a socket of systemd as it
+// is if no service manager can restart the process.
+func (o *listener) watch(ctx context.Context, u *unixsock.Listener) error {
+	lost := false
+	return every(ctx, o.interval, func() error {
+		err := u.Reachable()
+		switch {
+		case err == nil:
+			lost = false
+		case !lost:
+			lost = true
+			o.log.Warn("clients cannot reach a unix socket", "listener", addressOf(u), "err", err)
+		case !o.passed || managed():
+			return err
+		}
+		return nil
+	})
+}
+
+// pause waits, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
+// managed reports whether a service manager started the process, and can restart it.
+func managed() bool { return os.Getenv("NOTIFY_SOCKET") != "" }
+
+// remedy returns a line on how to find out what is in the way of a listener.
+func remedy(address string, err error) string {
+	path, unix := strings.CutPrefix(address, "unix:")
+	_, port, _ := net.SplitHostPort(address)
+	switch {
+	case unix && errors.Is(err, syscall.EACCES):
+		return "\nthe directory of " + path + " must belong to the user of the service"
+	case unix:
+		return "\nto see who has it: ss -lxp | grep -F " + path
+	case errors.Is(err, syscall.EADDRINUSE):
+		return "\nto see who has it: ss -ltnp 'sport = :" + port + "'"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return "\nto see the addresses of this host: ip address"
+	}
+	return ""
+}
+
+// addressOf returns the address of a listener as the settings have it.
+func addressOf(l net.Listener) string {
+	if l.Addr().Network() == "unix" {
+		return "unix:" + l.Addr().String()
+	}
+	return l.Addr().String()
+}
