@@ -26,7 +26,7 @@ func (d *Daemon) openAll(ctx context.Context) error {
 		return o
 	}
 	for _, passed := range d.options.Passed {
-		o := add(&listener{name: "listening", address: addressOf(passed), handle: d.answer, postfix: true, passed: true})
+		o := add(&listener{setting: "policyd.socket", address: addressOf(passed), handle: d.answer, postfix: true, passed: true})
 		if passed.Addr().Network() == "unix" {
 			passed = unixsock.Adopt(passed) // so that it is noticed when it is no longer reachable
 		}
@@ -34,7 +34,7 @@ func (d *Daemon) openAll(ctx context.Context) error {
 	}
 	if len(d.options.Passed) == 0 {
 		for _, address := range l.Server.Listen {
-			o := add(&listener{name: "listening", setting: "server.listen", address: address, options: l.ListenOptions(), handle: d.answer, postfix: true})
+			o := add(&listener{setting: "server.listen", address: address, options: l.ListenOptions(), handle: d.answer, postfix: true})
 			if err := o.listen(ctx); err != nil {
 				for _, o := range all[:len(all)-1] {
 					_ = o.open.Close()
@@ -45,14 +45,14 @@ func (d *Daemon) openAll(ctx context.Context) error {
 	}
 	s := admin.NewServer(d.Admin(), d.log)
 	if path := l.Admin.Socket; path != "" {
-		add(&listener{name: "admin socket", setting: "admin.socket", address: "unix:" + path, options: unixsock.Options{Mode: 0o660}, handle: s.Run})
+		add(&listener{setting: "admin.socket", address: "unix:" + path, options: unixsock.Options{Mode: 0o660}, handle: s.Run})
 	}
 	if address := l.Metrics.Listen; address != "" {
 		m := &metrics.Server{Gatherer: d.telemetry.registry, Log: d.log, Ready: func() error { return d.readiness(ctx) }}
-		add(&listener{name: "metrics", setting: "metrics.listen", address: address, handle: m.Run})
+		add(&listener{setting: "metrics.listen", address: address, handle: m.Run})
 	}
 	if address := l.HTTP.Listen; address != "" {
-		add(&listener{name: "http", setting: "http.listen", address: address, handle: s.RunQuestions})
+		add(&listener{setting: "http.listen", address: address, handle: s.RunQuestions})
 	}
 	for _, o := range all {
 		if o.postfix {

@@ -35,9 +35,9 @@ var (
 // listener listens at one address, for Postfix, for the operator or for other mail servers. A unix socket that clients can no
 // longer reach is made again.
 type listener struct {
-	// name is the event in the log when it is open, and setting the setting that has the address.
-	name, setting, address string
-	options                unixsock.Options
+	// setting is the setting that has the address, or the unit of systemd.
+	setting, address string
+	options          unixsock.Options
 	// handle serves until its context ends or the listener breaks. It returns nil after the server was shut down.
 	handle func(context.Context, net.Listener) error
 	// postfix is set if Postfix needs it: the daemon does not start without it, and ends when it breaks. The others are
@@ -66,7 +66,7 @@ func (o *listener) use(l net.Listener) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.open, o.err = l, nil
-	o.log.Info(o.name, "listener", addressOf(l))
+	o.log.Info("listening", "listener", addressOf(l), "setting", o.setting)
 }
 
 // failed keeps why it is not open, and logs a reason that is new.

@@ -26,7 +26,7 @@ func (l *lab) get(path string) (code int, body string) {
 // getFrom asks the listener that the log names in a message.
 func (l *lab) getFrom(opened, path string) (code int, body string) {
 	l.t.Helper()
-	address := regexp.MustCompile(`msg=` + opened + ` listener=(\S+)`).FindStringSubmatch(l.log.String())
+	address := regexp.MustCompile(`msg=listening listener=(\S+) setting=` + opened + `\.listen`).FindStringSubmatch(l.log.String())
 	require.NotNil(l.t, address, l.log)
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: testTimeout}
 	resp, err := client.Get("http://" + address[1] + path)

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"sync"
 
 	"github.com/policyd/policyd/internal/policy"
 )
@@ -11,33 +12,21 @@ func (d *Daemon) off() bool { return d.loaded.Load().PolicyOptions().Mode == pol
 
 // testResolver tests the resolver periodically until ctx ends, except in mode "off".
 func (d *Daemon) testResolver(ctx context.Context) error {
-	for {
+	for ctx.Err() == nil {
+		testing, cancel := context.WithCancel(ctx)
+		var ended sync.WaitGroup
 		off := d.off()
-		run, cancel := context.WithCancel(ctx)
-		ended := make(chan struct{})
-		go func() {
-			defer close(ended)
-			if !off {
-				_ = d.stub.Run(run) // ends with its context, and with its error
+		if !off {
+			ended.Go(func() { _ = d.stub.Run(testing) }) // ends with its context, and with its error
+		}
+		for d.off() == off && ctx.Err() == nil {
+			select {
+			case <-ctx.Done():
+			case <-d.turned: // a reload may have changed the mode
 			}
-		}()
-		err := d.whileOff(ctx, off)
+		}
 		cancel()
-		<-ended
-		if err != nil {
-			return err
-		}
+		ended.Wait()
 	}
-}
-
-// whileOff returns when a reload has changed whether the mode is "off". The error is that of ctx.
-func (d *Daemon) whileOff(ctx context.Context, off bool) error {
-	for d.off() == off {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-d.turned:
-		}
-	}
-	return nil
+	return ctx.Err()
 }
