@@ -72,24 +72,18 @@ func (c *candidates) close() {
 func (c *candidates) next() (a netip.Addr, more, ok bool) {
 	for c.waiting > 0 {
 		var late <-chan time.Time
-		if len(c.list) > 0 {
-			timer := time.NewTimer(time.Until(c.begun.Add(otherFamilyWait)))
-			defer timer.Stop()
-			late = timer.C
+		if len(c.list) > 0 && len(c.answers) == 0 {
+			left := time.Until(c.begun.Add(otherFamilyWait))
+			if left <= 0 {
+				break
+			}
+			late = time.After(left)
 		}
 		select {
 		case answer := <-c.answers:
 			c.add(answer)
-			continue
-		default:
-		}
-		select {
-		case answer := <-c.answers:
-			c.add(answer)
-			continue
 		case <-late:
 		}
-		break
 	}
 	if len(c.list) == 0 || c.tried == maxAddrs {
 		return netip.Addr{}, false, false

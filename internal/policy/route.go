@@ -104,8 +104,8 @@ func (d *Decision) plan(f *Facts, o *Options) {
 	}
 }
 
-// following returns the facts for the key that Postfix asks for after it has followed a route to next: the TLSA records of that port
-// decide.
+// following returns the facts for the key that Postfix asks for after it has followed a route to next: the TLSA records of
+// that port decide.
 func following(f Facts, next Nexthop) Facts {
 	hosts := slices.Clone(f.Hosts)
 	if next.Host {
