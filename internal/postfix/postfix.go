@@ -164,10 +164,12 @@ func (s *Site) Lists() (parameters, domains []string) {
 	if v == nil {
 		return nil, nil
 	}
+	seen := map[string]bool{}
 	for _, l := range v.lists {
 		parameters = append(parameters, l.parameter)
 		for _, name := range l.names {
-			if prefix.ValidHost(strings.TrimPrefix(name, ".")) && !slices.Contains(domains, name) {
+			if !seen[name] && prefix.ValidHost(strings.TrimPrefix(name, ".")) {
+				seen[name] = true
 				domains = append(domains, name)
 			}
 		}
