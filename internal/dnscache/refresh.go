@@ -15,7 +15,9 @@ func (c *Cache) refreshAhead(e *entry, now instant) {
 		return
 	}
 	s, q := c.shard(e.question), e.question
-	s.mu.Lock()
+	if !s.mu.TryLock() {
+		return // a hit does not wait for a writer: the next one refreshes
+	}
 	defer s.mu.Unlock()
 	if e, _ = s.get(q); e == nil || e.Refreshing {
 		return // another hit was first

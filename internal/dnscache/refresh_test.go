@@ -62,6 +62,22 @@ func TestRefreshAheadFromAMinute(t *testing.T) {
 	})
 }
 
+// A hit never waits for a writer, such as a sweep of a large shard. The next one refreshes.
+func TestRefreshDoesNotWait(t *testing.T) {
+	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
+		next.set(says(dns.Secure, time.Hour, false))
+		gets(c, mxOf("example.com"))
+		time.Sleep(time.Hour - time.Minute)
+		s := c.shard(mxOf("example.com"))
+		s.mu.Lock()
+		require.Equal(t, "secure", cached(c, mxOf("example.com"))) // did not end before
+		s.mu.Unlock()
+		gets(c, mxOf("example.com"))
+		synctest.Wait()
+		require.Equal(t, 2, next.queries())
+	})
+}
+
 // An entry that is not in use is never refreshed.
 func TestRefreshStopsWithoutHits(t *testing.T) {
 	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
