@@ -51,7 +51,8 @@ func TestManualHasEverySetting(t *testing.T) {
 			fmt.Fprintf(&b, "# \\[%s\\]\n\n%s\n\n", table.Name, markdown(table.Doc))
 		}
 		for _, r := range table.Rows {
-			entry(&b, "**"+markdown(r.Key)+"** = *"+markdown(r.Type)+"*", markdown(r.Doc)+" Default: **"+markdown(table.Default(r))+"**")
+			value := strings.TrimPrefix(strings.TrimPrefix(r.Type, "a "), "the ")
+			entry(&b, "**"+markdown(r.Key)+"** = *"+markdown(value)+"*", markdown(r.Doc)+" Default: **"+markdown(table.Default(r))+"**")
 		}
 	}
 	generated(t, "policyd.toml.5", "settings", b.String())
