@@ -32,7 +32,7 @@ type view struct {
 	relays      map[string]bool
 	relayTables []question
 	// files and interfaces are the state of the files and of the addresses of this machine before they were read.
-	files      map[string]string
+	files      map[string]os.FileInfo // nil: there is none, or it is out of reach
 	interfaces string
 
 	mu       sync.Mutex
@@ -43,7 +43,7 @@ type view struct {
 func readView(ctx context.Context, c *config) *view {
 	v := &view{
 		config: c, hosts: map[string]bool{}, addrs: map[netip.Addr]bool{}, relays: map[string]bool{},
-		files: map[string]string{}, searches: map[question]answer{},
+		files: map[string]os.FileInfo{}, searches: map[question]answer{},
 	}
 	v.err = v.readAll(ctx)
 	v.read = time.Now()
@@ -250,23 +250,17 @@ func (v *view) addInterface(ctx context.Context, text string) error {
 // note records the state of files.
 func (v *view) note(paths ...string) {
 	for _, path := range paths {
-		v.files[path] = stateOf(path)
+		v.files[path], _ = os.Stat(path)
 	}
-}
-
-// stateOf describes the present state of a file, "" if there is none or it is out of reach.
-func stateOf(path string) string {
-	info, err := os.Stat(path)
-	if err != nil {
-		return ""
-	}
-	return fmt.Sprint(info.Size(), info.ModTime().UnixNano())
 }
 
 // changed reports whether a file or an address of this machine has changed.
 func (v *view) changed() bool {
-	for path, state := range v.files {
-		if stateOf(path) != state {
+	for path, then := range v.files {
+		now, _ := os.Stat(path)
+		switch {
+		case now == nil && then == nil:
+		case now == nil || then == nil || !os.SameFile(now, then) || now.Size() != then.Size() || !now.ModTime().Equal(then.ModTime()):
 			return true
 		}
 	}
