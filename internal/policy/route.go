@@ -2,6 +2,7 @@ package policy
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/policyd/policyd/internal/dane"
 	"github.com/policyd/policyd/internal/probe"
@@ -140,7 +141,7 @@ func ProbeTargets(f Facts, o Options) []string {
 	})
 	names := make([]string, len(hosts))
 	for i := range hosts {
-		names[i] = hosts[i].Name
+		names[i] = strings.Clone(hosts[i].Name) // the prober must not keep the whole answer in memory
 	}
 	return names
 }
