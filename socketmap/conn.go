@@ -184,7 +184,8 @@ func (c *conn) ended(err error) {
 		c.event(&s.stats.Malformed).Warn("malformed request; connection closed", "reason", malformed.Reason)
 	case !errors.Is(err, os.ErrDeadlineExceeded): // the client has left, or the server has closed the connection
 	case partial:
-		c.event(&s.stats.Stalled).Warn("request not complete in time; connection closed", "timeout", s.limit().RequestTimeout)
+		c.event(&s.stats.Stalled).Warn("request not complete in time; connection closed", "timeout",
+			s.limit().RequestTimeout)
 	case !s.closing.Load():
 		s.event(&s.stats.Idle)
 	}

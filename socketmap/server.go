@@ -19,7 +19,8 @@ var ErrServerClosed = errors.New("socketmap: server closed")
 // Limits bound what clients can cause. A zero or negative field means its default.
 type Limits struct {
 	// MaxConnections is how many connections may be open; default 4096. When it is reached, the one that has been idle
-	// longest is closed for a new one. A connection is also idle after a part of a request, but not while it is answered.
+	// longest is closed for a new one. A connection is also idle after a part of a request, but not while it is
+	// answered.
 	MaxConnections int
 	// IdleTimeout is how long a connection may be silent between requests, less up to a second; default 2 minutes.
 	IdleTimeout time.Duration
@@ -45,8 +46,8 @@ type Server struct {
 	Handler Handler
 	// Limits are the limits at the start; zero fields mean the defaults.
 	Limits Limits
-	// Logger receives problems with clients, listeners and handlers, at most one message of each kind per minute. Keys are
-	// never logged. Nil logs nothing.
+	// Logger receives problems with clients, listeners and handlers, at most one message of each kind per minute. Keys
+	// are never logged. Nil logs nothing.
 	Logger *slog.Logger
 
 	limits  atomic.Pointer[Limits] // the effective limits; nil before the first use
@@ -195,9 +196,11 @@ func (s *Server) start(c net.Conn, listener string) {
 	s.mu.Unlock()
 	switch {
 	case full && served:
-		s.event(&s.stats.Evicted).Warn("connection limit reached; closing the connection that has been idle longest", "limit", limit)
+		s.event(&s.stats.Evicted).Warn("connection limit reached; closing the connection that has been idle longest",
+			"limit", limit)
 	case full:
-		s.event(&s.stats.Refused).Warn("connection limit reached and none is idle; closing the new connection", "limit", limit)
+		s.event(&s.stats.Refused).Warn("connection limit reached and none is idle; closing the new connection", "limit",
+			limit)
 	}
 }
 
@@ -274,7 +277,8 @@ func (s *Server) stop(each func(*conn)) {
 	for l := range s.listeners {
 		_ = l.Close()
 	}
-	// Connections close only when no listener accepts any more: a client that connects again must reach the next process.
+	// Connections close only when no listener accepts any more: a client that connects again must reach the next
+	// process.
 	s.closing.Store(true)
 	for c := range s.conns {
 		each(c)

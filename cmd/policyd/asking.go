@@ -29,8 +29,8 @@ type asking struct {
 // request asks the daemon. args are the arguments of the command.
 type request[T any] func(ctx context.Context, client *admin.Client, args []string) (T, error)
 
-// asks completes a command that asks the running daemon: call returns the answer, which is printed as JSON with --json and
-// otherwise by show.
+// asks completes a command that asks the running daemon: call returns the answer, which is printed as JSON with --json
+// and otherwise by show.
 func asks[T any](a *asking, cmd *cobra.Command, call request[T], show func(*screen, T)) *cobra.Command {
 	if !strings.Contains(cmd.Long, "Exit status:") {
 		cmd.Long += `
@@ -69,7 +69,8 @@ func lists[T any](
 		return nil
 	}
 	const usual = 1000
-	cmd.Flags().StringVar(&f.Match, "match", "", "only names that contain this `text`, or match it as a pattern if it contains *, ? or [")
+	cmd.Flags().StringVar(&f.Match, "match", "",
+		"only names that contain this `text`, or match it as a pattern if it contains *, ? or [")
 	cmd.Flags().IntVar(&f.Limit, "limit", usual, "at most this `number` of "+what)
 	return asks(a, cmd, call, show)
 }
@@ -104,11 +105,13 @@ func (a *asking) path(cmd *cobra.Command) (string, error) {
 			path = settings.Default().Admin.Socket
 		}
 		if !a.quiet {
-			cmd.PrintErrln("policyd: warning: the settings have mistakes; asking the daemon at " + path + "\n" + visible(err.Error()))
+			cmd.PrintErrln("policyd: warning: the settings have mistakes; asking the daemon at " + path + "\n" +
+				visible(err.Error()))
 		}
 	}
 	if path == "" {
-		return "", &exit{exitUsage, errors.New("the daemon has no admin socket: set socket under [admin] and restart it")}
+		return "", &exit{exitUsage, errors.New(
+			"the daemon has no admin socket: set socket under [admin] and restart it")}
 	}
 	return path, nil
 }
@@ -125,7 +128,9 @@ func (a *asking) ask(cmd *cobra.Command, f func(context.Context, *admin.Client) 
 	err = f(cmd.Context(), client)
 	switch {
 	case errors.Is(err, admin.ErrNotRunning):
-		err = fmt.Errorf(`no daemon answers at %s: start it with "systemctl start policyd" or "policyd serve", or name its socket with --socket`, path)
+		err = fmt.Errorf(
+			`no daemon answers at %s: start it with "systemctl start policyd" or "policyd serve", or name its `+
+				`socket with --socket`, path)
 	case errors.Is(err, admin.ErrForbidden):
 		err = fmt.Errorf("permission denied at %s: be root or a member of the %s", path, groupOf(path))
 	case errors.Is(err, admin.ErrUnreadable):

@@ -10,7 +10,8 @@ import (
 )
 
 func newCache(c *common) *cobra.Command {
-	return group("cache", "Show and flush the cache of the running daemon", newCacheList(c), newCacheGet(c), newCacheFlush(c))
+	return group("cache", "Show and flush the cache of the running daemon", newCacheList(c), newCacheGet(c),
+		newCacheFlush(c))
 }
 
 func newCacheList(c *common) *cobra.Command {

@@ -25,7 +25,8 @@ func (s *screen) cacheList(list admin.CacheList) {
 		nameWidth = max(nameWidth, min(len(e.Name), mostName))
 	}
 	line := func(kind, status, left, name, records string) {
-		words := strings.TrimRight(fmt.Sprintf("%-*s  %-*s  %*s  %-*s  %s", typeWidth, kind, statusWidth, status, leftWidth, left,
+		words := strings.TrimRight(fmt.Sprintf("%-*s  %-*s  %*s  %-*s  %s", typeWidth, kind, statusWidth, status,
+			leftWidth, left,
 			nameWidth, text.Printable(name), text.Printable(records)), " ")
 		if s.width > 0 && len(words) > s.width {
 			words = words[:s.width-1] + ">"

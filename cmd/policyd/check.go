@@ -68,12 +68,14 @@ with several domains the worst of 3, 1, 0.`,
 	set.BoolVarP(&f.IPv6, "ipv6", "6", false, "connect to IPv6 addresses only")
 	set.DurationVar(&f.Timeout, "timeout", time.Minute, "longest that a connection may take")
 	set.StringVar(&f.at, "at", "", "judge certificates as of this time: +14d, +36h, 2027-01-31 or an RFC 3339 time")
-	set.StringSliceVar(&f.resolvers, "resolver", nil, "DNS server to ask in place of those of the settings; may be repeated")
+	set.StringSliceVar(&f.resolvers, "resolver", nil,
+		"DNS server to ask in place of those of the settings; may be repeated")
 	set.StringVar(&f.CAFile, "ca-file", "", "PEM file with the roots to trust in place of those of the settings")
 	set.BoolVar(&f.stdin, "stdin", false, "read domains from standard input, one per line")
 	set.BoolVar(&f.bulk.Unordered, "unordered", false, "with --stdin: write each result when it is ready")
 	set.StringVar(&f.skipDone, "skip-done", "", "with --stdin: skip the domains in this earlier output")
-	set.IntVar(&f.bulk.Jobs, "jobs", 0, "with --stdin: domains checked concurrently (default 16, or 256 with --no-connect)")
+	set.IntVar(&f.bulk.Jobs, "jobs", 0,
+		"with --stdin: domains checked concurrently (default 16, or 256 with --no-connect)")
 	set.Uint16Var(&f.SMTPPort, "smtp-port", policy.SMTPPort, "port of STARTTLS, for tests")
 	// These fail for a flag that does not exist only.
 	_ = set.MarkHidden("smtp-port")
@@ -132,7 +134,8 @@ func moment(text string, now time.Time) (time.Time, error) {
 			return t, nil
 		}
 	}
-	return time.Time{}, fmt.Errorf("--at: cannot parse %q as a time: write +14d, +2w, +36h, 2027-01-31 or 2027-01-31T12:00:00Z", text)
+	return time.Time{}, fmt.Errorf(
+		"--at: cannot parse %q as a time: write +14d, +2w, +36h, 2027-01-31 or 2027-01-31T12:00:00Z", text)
 }
 
 func runCheck(cmd *cobra.Command, c *common, f checkFlags, args []string) error {
@@ -205,7 +208,8 @@ func newChecker(cmd *cobra.Command, c *common, f checkFlags) (*check.Checker, er
 	servers.SelfTest(cmd.Context())
 	// Enough for many domains that share name servers and hosts, and no more: a long list must not fill the memory.
 	const remembered = 50_000
-	o.Servers, o.Resolver = servers, dnscache.New(servers, dnscache.Options{Epoch: servers.Epoch, MaxEntries: remembered})
+	o.Servers, o.Resolver = servers, dnscache.New(servers, dnscache.Options{Epoch: servers.Epoch,
+		MaxEntries: remembered})
 	o.Policy, o.Helo, o.ProxyFromEnvironment = l.PolicyOptions(), l.Port26.HeloName, l.MTASTS.ProxyFromEnvironment
 	// A domain on the command line was chosen by the user; those in a list may lead anywhere.
 	o.Special, o.Careful = l.Port26.ProbeSpecialAddresses, f.stdin

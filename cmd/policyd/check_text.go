@@ -33,7 +33,8 @@ func (s checkScreen) report(r *report.Report) {
 	s.row("resolver", "%s", words)
 	s.row("MX RRset", "%s", rrsetWords(r))
 	if r.RRset.State == "found" {
-		s.row("prefix", "%s", map[string]string{"all": "on all MX hosts", "mixed": "on some MX hosts", "none": "on no MX host"}[r.Set])
+		s.row("prefix", "%s", map[string]string{"all": "on all MX hosts", "mixed": "on some MX hosts",
+			"none": "on no MX host"}[r.Set])
 	}
 	for i := range r.MX {
 		s.host(&r.MX[i])
@@ -215,7 +216,8 @@ func certificateWords(c *report.Connection) string {
 	if cert.Trusted {
 		trust = "trusted"
 	}
-	return fmt.Sprintf("%s; until %s; %s: %s; %s, %s; %s", name, cert.NotAfter.Format(time.DateOnly), trust, strings.Join(cert.Chain, " < "), cert.Key, cert.Signature, c.Cipher)
+	return fmt.Sprintf("%s; until %s; %s: %s; %s, %s; %s", name, cert.NotAfter.Format(time.DateOnly), trust,
+		strings.Join(cert.Chain, " < "), cert.Key, cert.Signature, c.Cipher)
 }
 
 func tlsaWords(d report.TLSA) string {

@@ -63,8 +63,10 @@ Exit status: 0 nothing to change, 1 warnings or errors, 2 usage.`,
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	cmd.Flags().StringArrayVar(&o.Egress, "egress", nil, "test the connection to ports 25 and 26 of this `host`; may be repeated")
-	cmd.Flags().StringVar(&o.ConfigDirectory, "postfix-dir", "", "configuration `directory` of Postfix (default: that of postconf)")
+	cmd.Flags().StringArrayVar(&o.Egress, "egress", nil,
+		"test the connection to ports 25 and 26 of this `host`; may be repeated")
+	cmd.Flags().StringVar(&o.ConfigDirectory, "postfix-dir", "",
+		"configuration `directory` of Postfix (default: that of postconf)")
 	_ = cmd.MarkFlagDirname("postfix-dir") // fails for a flag that does not exist only
 	cmd.Flags().StringVar(&o.Socket, "socket", "", "admin socket of the daemon (default: that of the settings)")
 	_ = cmd.MarkFlagFilename("socket")

@@ -1,5 +1,5 @@
-// A distribution builds without go.mod. Without this line, Go then uses the defaults of Go 1.20: weaker TLS, and no methods in
-// the paths of the admin socket.
+// A distribution builds without go.mod. Without this line, Go then uses the defaults of Go 1.20: weaker TLS, and no
+// methods in the paths of the admin socket.
 
 //go:debug default=go1.26
 
@@ -148,7 +148,8 @@ func complain(w io.Writer, cmd *cobra.Command, err error) int {
 		return e.status
 	}
 	message := strings.ReplaceAll(reworded(cmd, strings.TrimRight(err.Error(), "\n")), "\n", "\npolicyd: ")
-	_, _ = fmt.Fprintf(w, "policyd: %s\nSee \"%s --help\".\n", visible(message)+suggestion(cmd, message), cmd.CommandPath())
+	_, _ = fmt.Fprintf(w, "policyd: %s\nSee \"%s --help\".\n", visible(message)+suggestion(cmd, message),
+		cmd.CommandPath())
 	return exitUsage
 }
 
@@ -168,7 +169,8 @@ func reworded(cmd *cobra.Command, message string) string {
 	return message
 }
 
-// suggestion returns what was probably meant by an unknown command or flag, or by an argument that is one of a few words.
+// suggestion returns what was probably meant by an unknown command or flag, or by an argument that is one of a few
+// words.
 func suggestion(cmd *cobra.Command, message string) string {
 	if flag, unknown := strings.CutPrefix(message, "unknown flag: --"); unknown {
 		var names []string

@@ -39,8 +39,8 @@ func domainArgument(arg string) (string, error) {
 	return name, nil
 }
 
-// checkDomain returns an error that names what arg probably stands for, if name, its domain, is none. A local part is never
-// repeated.
+// checkDomain returns an error that names what arg probably stands for, if name, its domain, is none. A local part is
+// never repeated.
 func checkDomain(arg, name string) error {
 	at := strings.LastIndexByte(arg, '@')
 	after := arg[at+1:]
@@ -56,7 +56,8 @@ func checkDomain(arg, name string) error {
 	case at >= 0:
 		return fmt.Errorf("an e-mail address is not a domain: name its domain, such as example.com")
 	case isAddress(name):
-		return fmt.Errorf("%q is an address: Postfix has no TLS policy for addresses; name a domain, such as example.com", arg)
+		return fmt.Errorf(
+			"%q is an address: Postfix has no TLS policy for addresses; name a domain, such as example.com", arg)
 	}
 	if _, ok := policy.ParseName(name); !ok {
 		return fmt.Errorf("%q is not a domain: name one, such as example.com", arg)

@@ -35,8 +35,9 @@ With --json, print parameters and values for tools such as Ansible, and the same
 commands.
 
 Exit status: 0, 1 no Postfix is installed or it is too old, 2 usage or settings.`,
-		Example: "  policyd postfix-config\n  policyd postfix-config --commands\n  policyd postfix-config --remove\n  policyd postfix-config --postfix-version 3.10",
-		Args:    cobra.NoArgs,
+		Example: "  policyd postfix-config\n  policyd postfix-config --commands\n  policyd postfix-config " +
+			"--remove\n  policyd postfix-config --postfix-version 3.10",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error
 			if o.Settings, err = c.load(cmd); err != nil {
@@ -64,10 +65,13 @@ Exit status: 0, 1 no Postfix is installed or it is too old, 2 usage or settings.
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	cmd.Flags().BoolVar(&commands, "commands", false, "print the shell commands for what differs from the installed configuration")
+	cmd.Flags().BoolVar(&commands, "commands", false,
+		"print the shell commands for what differs from the installed configuration")
 	cmd.Flags().BoolVar(&remove, "remove", false, "print the shell commands that remove policyd from the configuration")
-	cmd.Flags().StringVar(&o.Version, "postfix-version", "", "print the lines for this `version` of Postfix (default: the installed one)")
-	cmd.Flags().StringVar(&o.ConfigDirectory, "postfix-dir", "", "configuration `directory` of Postfix (default: that of postconf)")
+	cmd.Flags().StringVar(&o.Version, "postfix-version", "",
+		"print the lines for this `version` of Postfix (default: the installed one)")
+	cmd.Flags().StringVar(&o.ConfigDirectory, "postfix-dir", "",
+		"configuration `directory` of Postfix (default: that of postconf)")
 	cmd.MarkFlagsMutuallyExclusive("commands", "remove", "postfix-version")
 	_ = cmd.MarkFlagDirname("postfix-dir") // fails only for an unknown flag
 	return cmd

@@ -11,7 +11,8 @@ import (
 )
 
 func newPromises(c *common) *cobra.Command {
-	return group("promises", "Show and forget which domains promised authenticated TLS", newPromisesList(c), newPromisesGet(c), newPromisesForget(c))
+	return group("promises", "Show and forget which domains promised authenticated TLS", newPromisesList(c),
+		newPromisesGet(c), newPromisesForget(c))
 }
 
 func newPromisesList(c *common) *cobra.Command {
@@ -79,14 +80,16 @@ func (s *screen) promises(list admin.PromiseList) {
 			if seen.Signed {
 				mx = "signed"
 			}
-			s.linef(line, text.Printable(seen.Kind), text.Printable(seen.First), text.Printable(seen.Last), seen.Days, mx,
+			s.linef(line, text.Printable(seen.Kind), text.Printable(seen.First), text.Printable(seen.Last), seen.Days,
+				mx,
 				text.Printable(p.Domain))
 		}
 		if !p.MissingSince.IsZero() {
 			s.linef("  ! missing from unsigned answers since %s", p.MissingSince.Format(time.DateTime))
 		}
 		if !p.HeldUntil.IsZero() {
-			s.linef("  ! mail is held until %s; \"policyd promises forget %s\" ends that", p.HeldUntil.Format(time.DateTime),
+			s.linef("  ! mail is held until %s; \"policyd promises forget %s\" ends that",
+				p.HeldUntil.Format(time.DateTime),
 				text.Printable(p.Domain))
 		}
 	}

@@ -78,13 +78,14 @@ func newEvaluator(ctx context.Context, l *settings.Loaded, f queryFlags) (*evalu
 	}
 	servers.SelfTest(ctx)
 	if st := servers.State(); st.Result != stub.Validating {
-		e.doubt = fmt.Sprintf("no answer can be secure: the resolver (%s) is %s: %s", strings.Join(st.Servers, ", "), st.Result, st.Reason)
+		e.doubt = fmt.Sprintf("no answer can be secure: the resolver (%s) is %s: %s", strings.Join(st.Servers, ", "),
+			st.Result, st.Reason)
 	}
 	return e, nil
 }
 
-// explain looks up one next hop. If it has smtps- hosts, it probes them and looks the next hop up again with the results,
-// because a lookup itself never waits for a probe.
+// explain looks up one next hop. If it has smtps- hosts, it probes them and looks the next hop up again with the
+// results, because a lookup itself never waits for a probe.
 func (e *evaluator) explain(ctx context.Context, key string) lookup.Explanation {
 	e.progress("looking up " + text.Printable(key))
 	x := lookup.Explain(ctx, e.sources, key, e.settings)

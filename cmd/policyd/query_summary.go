@@ -10,8 +10,8 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// summary returns one sentence about what happens to mail for a next hop, and in report mode another one about what would
-// happen.
+// summary returns one sentence about what happens to mail for a next hop, and in report mode another one about what
+// would happen.
 func summary(x lookup.Explanation) string {
 	mail := "Mail to " + text.Printable(x.Nexthop) + " "
 	if nowhere(x) {
@@ -24,8 +24,8 @@ func summary(x lookup.Explanation) string {
 	return mail + fate(x.TLSPolicy, x.Transport, x.Source) + "."
 }
 
-// nowhere reports whether an answer from DNS proves that a domain has no MX host at all, not even an implicit one, and no
-// override decides.
+// nowhere reports whether an answer from DNS proves that a domain has no MX host at all, not even an implicit one, and
+// no override decides.
 func nowhere(x lookup.Explanation) bool {
 	known := x.DNSSEC == dns.Secure.String() || x.DNSSEC == dns.Insecure.String()
 	return known && len(x.MX) == 0 && x.Source == string(policy.ReasonNone) && !strings.HasPrefix(x.Nexthop, "[") &&
@@ -48,7 +48,8 @@ func fate(tls, transport lookup.Answer, source string) string {
 	case level == "dane-only":
 		return "is sent only over TLS that DANE verifies" + route(transport)
 	case level == "dane":
-		return "is sent over TLS that DANE verifies to hosts with usable TLSA records, and to other hosts as without policyd"
+		return "is sent over TLS that DANE verifies to hosts with usable TLSA records, and to other hosts as " +
+			"without policyd"
 	}
 	return "is sent under the policy " + answer
 }

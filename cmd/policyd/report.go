@@ -39,7 +39,8 @@ Exit status: 0, 1 the daemon does not run or its socket may not be used, 2 usage
 	}, func(ctx context.Context, client *admin.Client, _ []string) (report.Report, error) {
 		return client.Report(ctx, from)
 	}, (*screen).decisions)
-	cmd.Flags().StringVar(&since, "since", "", "only the lookups of this `time`, such as 24h or 7d (default: all that are remembered)")
+	cmd.Flags().StringVar(&since, "since", "",
+		"only the lookups of this `time`, such as 24h or 7d (default: all that are remembered)")
 	return cmd
 }
 
@@ -79,14 +80,16 @@ func (s *screen) decisions(r report.Report) {
 		label string
 		n     int
 	}{
-		{"as before", r.AsBefore}, {"by DANE", r.DANE}, {"by prefix", r.Prefix}, {"by MTA-STS", r.MTASTS}, {"by overrides", r.Override},
+		{"as before", r.AsBefore}, {"by DANE", r.DANE}, {"by prefix", r.Prefix}, {"by MTA-STS", r.MTASTS},
+		{"by overrides", r.Override},
 		{"would wait", r.Wait},
 	} {
 		s.linef(count, row.label, number(row.n))
 	}
 	s.linef("\n"+count+"  of them", "by port 26", number(r.Port26))
 	if r.Port26Promised > 0 {
-		more := number(r.Port26Promised) + " more have only hosts that promise it: mail uses it once probes find them open"
+		more := number(r.Port26Promised) +
+			" more have only hosts that promise it: mail uses it once probes find them open"
 		if r.Mode == "report" {
 			more += `; nothing is probed with mode = "report"`
 		}
@@ -95,11 +98,13 @@ func (s *screen) decisions(r report.Report) {
 	s.waiting(r)
 	if len(r.Vanished) > 0 {
 		s.linef("")
-		s.paragraph("", "Promises vanished from unsigned answers (policyd promises list --vanished): "+strings.Join(r.Vanished, ", "))
+		s.paragraph("", "Promises vanished from unsigned answers (policyd promises list --vanished): "+
+			strings.Join(r.Vanished, ", "))
 	}
 	if r.Dropped > 0 {
 		s.linef("")
-		s.paragraph("", "There were too many next hops to remember: "+number(r.Dropped)+" were forgotten since the start.")
+		s.paragraph("", "There were too many next hops to remember: "+number(r.Dropped)+
+			" were forgotten since the start.")
 	}
 }
 
@@ -117,7 +122,8 @@ func (s *screen) waiting(r report.Report) {
 			state = "still"
 		}
 		s.linef("  %s", text.Printable(w.Nexthop))
-		s.paragraph("    ", fmt.Sprintf("%s, %s of %s lookups, last %s ago: %s", state, number(w.Waits), number(w.Lookups),
+		s.paragraph("    ", fmt.Sprintf("%s, %s of %s lookups, last %s ago: %s", state, number(w.Waits),
+			number(w.Lookups),
 			span(r.Until.Sub(w.LastWait)), w.Reason))
 	}
 	if len(r.Waiting) > shown {

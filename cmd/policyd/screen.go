@@ -85,7 +85,8 @@ func (s *screen) whole(label, words string) {
 func (s *screen) answer(label, status, words string) {
 	reply, _ := socketmap.ParseReply(status + " " + words) // anything else is shown as TEMP
 	word, rest, _ := strings.Cut(reply.String(), " ")
-	colour, usual := map[socketmap.Status]text.Style{socketmap.StatusOK: text.Green, socketmap.StatusNotFound: ""}[reply.Status]
+	colour, usual := map[socketmap.Status]text.Style{socketmap.StatusOK: text.Green,
+		socketmap.StatusNotFound: ""}[reply.Status]
 	if !usual {
 		colour = text.Red
 	}

@@ -79,21 +79,23 @@ func passedListeners() ([]net.Listener, error) {
 	}
 	for i, l := range passed {
 		if l == nil {
-			return nil, fmt.Errorf("socket %d from systemd is not a listening stream socket: write ListenStream= in policyd.socket", i+1)
+			return nil, fmt.Errorf(
+				"socket %d from systemd is not a listening stream socket: write ListenStream= in policyd.socket", i+1)
 		}
 	}
 	return passed, nil
 }
 
 // While the settings are wrong, systemd starts the service again for every connection that waits at its sockets. Each
-// start takes settingsWait, so that the trigger limit of policyd.socket is never reached, which would remove the sockets.
+// start takes settingsWait, so that the trigger limit of policyd.socket is never reached, which would remove the
+// sockets.
 const (
 	settingsWait  = 3 * time.Second
 	settingsRetry = 250 * time.Millisecond
 )
 
-// newDaemon makes the daemon, or returns when ctx ends. Where systemd has passed listeners, it waits for wrong settings to
-// be corrected for a while.
+// newDaemon makes the daemon, or returns when ctx ends. Where systemd has passed listeners, it waits for wrong settings
+// to be corrected for a while.
 func newDaemon(ctx context.Context, o daemon.Options) (*daemon.Daemon, error) {
 	d, err := newDaemonOnce(ctx, o)
 	wrong, ok := errors.AsType[*settings.Error](err)
@@ -120,8 +122,8 @@ func newDaemon(ctx context.Context, o daemon.Options) (*daemon.Daemon, error) {
 	return d, err
 }
 
-// newDaemonOnce makes the daemon, or returns the error of ctx when that ends first: a file system that does not answer must
-// not keep the process.
+// newDaemonOnce makes the daemon, or returns the error of ctx when that ends first: a file system that does not answer
+// must not keep the process.
 func newDaemonOnce(ctx context.Context, o daemon.Options) (*daemon.Daemon, error) {
 	type built struct {
 		daemon *daemon.Daemon

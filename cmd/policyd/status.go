@@ -46,7 +46,8 @@ may not be used, 2 usage, or the new settings have a mistake.`,
 		Args: cobra.NoArgs,
 	}, func(ctx context.Context, client *admin.Client, _ []string) (admin.Reload, error) {
 		r, err := client.Reload(ctx)
-		if refused, ok := errors.AsType[*admin.RefusedError](err); ok && refused.Code == http.StatusUnprocessableEntity {
+		if refused, ok := errors.AsType[*admin.RefusedError](err); ok &&
+			refused.Code == http.StatusUnprocessableEntity {
 			err = &exit{exitUsage, fmt.Errorf("reload failed; keeping the previous settings:\n%w", refused)}
 		}
 		if err == nil && c.config != "" {

@@ -86,13 +86,16 @@ func (s *screen) lookups(l admin.Lookups) {
 }
 
 func (s *screen) cache(c admin.Cache) {
-	s.row("cache", "%s of %s entries, about %s of %s", number(c.Entries), number(c.MaxEntries), size(c.Bytes), size(c.MaxBytes))
+	s.row("cache", "%s of %s entries, about %s of %s", number(c.Entries), number(c.MaxEntries), size(c.Bytes),
+		size(c.MaxBytes))
 	share := ""
 	if all := c.Hits + c.Misses + c.Failures + c.Stale; all > 0 {
 		share = fmt.Sprintf(" (%.1f %%)", 100*float64(c.Hits)/float64(all))
 	}
-	s.row("", "hits %s%s, misses %s, failures %s, stale %s", number(c.Hits), share, number(c.Misses), number(c.Failures), number(c.Stale))
-	s.row("", "refreshed %s, evicted %s, secure kept against insecure %s", number(c.Refreshed), number(c.Evicted), number(c.Kept))
+	s.row("", "hits %s%s, misses %s, failures %s, stale %s", number(c.Hits), share, number(c.Misses),
+		number(c.Failures), number(c.Stale))
+	s.row("", "refreshed %s, evicted %s, secure kept against insecure %s", number(c.Refreshed), number(c.Evicted),
+		number(c.Kept))
 }
 
 func (s *screen) features(st admin.Status) {
@@ -212,5 +215,6 @@ func (s *screen) shared(st admin.Status) {
 	default:
 		s.row("fleet", "unavailable, last exchange %s ago: %s", ago(f.LastSuccess), f.Error)
 	}
-	s.row("", "records sent %s, received %s, merged %s, ignored %s", number(f.Sent), number(f.Received), number(f.Merged), number(total(f.Ignored)))
+	s.row("", "records sent %s, received %s, merged %s, ignored %s", number(f.Sent), number(f.Received),
+		number(f.Merged), number(total(f.Ignored)))
 }

@@ -52,7 +52,8 @@ func newVersion() *cobra.Command {
 			case b.Modified:
 				commit += " (modified)"
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "policyd %s\ngo:     %s %s\ncommit: %s\n", b.Version, b.Go, b.Platform, commit)
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "policyd %s\ngo:     %s %s\ncommit: %s\n", b.Version, b.Go,
+				b.Platform, commit)
 			return failed(err)
 		},
 	}

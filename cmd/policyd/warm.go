@@ -26,8 +26,8 @@ const maxWarm = 1_000_000
 // warmed counts what a run has found. Its JSON form is stable.
 type warmed struct {
 	Domains int `json:"domains"`
-	// Policy, None and Failed count the answers: a policy applies, there is none, or the lookup failed. Invalid counts lines
-	// that are not domains.
+	// Policy, None and Failed count the answers: a policy applies, there is none, or the lookup failed. Invalid counts
+	// lines that are not domains.
 	Policy  int `json:"policy"`
 	None    int `json:"none"`
 	Failed  int `json:"failed"`
@@ -71,7 +71,8 @@ rate is bounded, and a terminal shows the progress.`,
 	return cmd
 }
 
-// readDomains returns the domains of a file or of standard input, each once, and the number of lines that are not domains.
+// readDomains returns the domains of a file or of standard input, each once, and the number of lines that are not
+// domains.
 func readDomains(stdin io.Reader, path string) (domains []string, invalid int, err error) {
 	in := stdin
 	if path != "-" {

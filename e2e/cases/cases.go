@@ -82,7 +82,8 @@ func Build(l *lab.Lab) []Phase {
 }
 
 // ReportSettings are main.cf for a Postfix that supports TLSRPT (3.10 and later).
-const ReportSettings = `smtp_tls_policy_maps = texthash:/lab/policies, socketmap:inet:` + lab.PolicydAddr + `:tls-policy-tlsrpt
+const ReportSettings = `smtp_tls_policy_maps = texthash:/lab/policies, socketmap:inet:` +
+	lab.PolicydAddr + `:tls-policy-tlsrpt
 smtp_tlsrpt_enable = yes
 smtp_tlsrpt_socket_name = ` + lab.ReportSocket + `
 `

@@ -46,7 +46,8 @@ func killed(l *lab.Lab) Case {
 				retries += arrive(ctx, m, verified(r.Name))
 				must.Do(received(r, m))
 			}
-			return fmt.Sprintf("%d mails sent, %d received once each under Verified TLS, %d retries", mails, mails, retries)
+			return fmt.Sprintf("%d mails sent, %d received once each under Verified TLS, %d retries", mails, mails,
+				retries)
 		}}
 }
 
@@ -155,7 +156,8 @@ func stsRotated(l *lab.Lab) Case {
 			must.Do(
 				l.Replace(ctx, zone.RRset{Owner: "_mta-sts.rotated.test.", Type: "TXT", TTL: 1,
 					Data: []string{fmt.Sprintf("%q", lab.Announcement("2"))}}),
-				l.Replace(ctx, zone.RRset{Owner: "rotated.test.", Type: "MX", TTL: 1, Data: []string{"10 " + after.Name + "."}}))
+				l.Replace(ctx, zone.RRset{Owner: "rotated.test.", Type: "MX", TTL: 1,
+					Data: []string{"10 " + after.Name + "."}}))
 			// Both records have a TTL of one second.
 			must.Do(l.Policyd.Until(ctx, socketmap.Request{Map: "tls-policy", Key: "rotated.test"},
 				func(r socketmap.Reply) bool { return r.Text == secure(after.Name) }))

@@ -28,8 +28,8 @@ type check struct {
 	or *findings
 }
 
-// findings are what the report has. A field that is empty in the expected findings is empty in the report too, except for
-// the verdict and the policy, which are not compared then.
+// findings are what the report has. A field that is empty in the expected findings is empty in the report too, except
+// for the verdict and the policy, which are not compared then.
 type findings struct {
 	exit            int
 	verdict, policy string
@@ -127,7 +127,8 @@ func (c check) build(l *lab.Lab) Case {
 				}
 			}
 		}
-		return fmt.Sprintf("%s: %s, exit status %d, %s %s %s", c.domain, got.verdict, got.exit, got.errors, got.warnings, got.sts)
+		return fmt.Sprintf("%s: %s, exit status %d, %s %s %s", c.domain, got.verdict, got.exit, got.errors,
+			got.warnings, got.sts)
 	}}
 }
 

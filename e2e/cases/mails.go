@@ -137,7 +137,8 @@ func reportMails() []mail {
 	// The types in the words of libtlsrpt.
 	const sts, noPolicy = `"policy-type":2`, `"policy-type":9`
 	enforced := func(domain string) []string {
-		return []string{sts, `"policy-domain":"` + domain + `"`, `"version: STSv1"`, `"mode: enforce"`, `"mx: mx.` + domain + `"`}
+		return []string{sts, `"policy-domain":"` + domain + `"`, `"version: STSv1"`, `"mode: enforce"`,
+			`"mx: mx.` + domain + `"`}
 	}
 	// docs/decisions/0008 rests on this: with the attributes of an MTA-STS policy at the level may, Postfix reports a
 	// success whatever is wrong.

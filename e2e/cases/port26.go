@@ -10,8 +10,8 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// trip is a domain with smtps- hosts and the expected path of its mail. The first mail makes policyd probe the hosts; the
-// second one uses the verdicts.
+// trip is a domain with smtps- hosts and the expected path of its mail. The first mail makes policyd probe the hosts;
+// the second one uses the verdicts.
 type trip struct {
 	name, domain string
 	hosts        []host
@@ -19,8 +19,8 @@ type trip struct {
 	mx []string
 	// first is another domain with the last host alone, which receives the first mail; "" is the domain.
 	first string
-	// probes are the states that policyd logs for the hosts, in their order; the rest is not waited for. cause is a part
-	// of the line.
+	// probes are the states that policyd logs for the hosts, in their order; the rest is not waited for. cause is a
+	// part of the line.
 	probes []string
 	cause  string
 	// by is the host that receives the second mail; "" is any, on port 25.
@@ -56,7 +56,8 @@ func trips() []trip {
 		shut("certificate chain", "chain26.test", lab.Implicit, lab.SelfSigned),
 		shut("refused by postfix", "anyuse26.test", lab.Implicit, lab.AnyUse),
 		shut("refused by postfix", "usage26.test", lab.Implicit, lab.NonRepudiation),
-		// It can take two minutes until policyd calls a host closed that stalls. Until then it is unknown, and not used.
+		// It can take two minutes until policyd calls a host closed that stalls. Until then it is unknown, and not
+		// used.
 		{name: "26 stalls in the handshake: mail goes to 25, verified", domain: "stall26.test", by: "smtps-mx",
 			hosts: []host{{name: "smtps-mx", on25: lab.STARTTLS, on26: lab.StallsTLS}}},
 		// Postfix would go to either of two hosts with the same preference.
@@ -72,7 +73,8 @@ func trips() []trip {
 			hosts: []host{good("starttls-mx"), smtps("smtps-backup")}, probes: []string{"", "open"}, by: "starttls-mx"},
 		// This site is a backup for the domain: a route would bring its mail back here.
 		{name: "this host among the MX: no route, the primary gets it on 25", domain: "friend.test",
-			first: "friend-alone.test", hosts: []host{smtps("smtps-mx")}, mx: []string{"smtps-mx.friend.test", lab.Hostname},
+			first: "friend-alone.test", hosts: []host{smtps("smtps-mx")},
+			mx:     []string{"smtps-mx.friend.test", lab.Hostname},
 			probes: []string{"open"}, by: "smtps-mx"},
 		{name: "26 open, TLSA for both ports: 26 under DANE", domain: "dane26.test",
 			hosts: []host{withTLSA(smtps("smtps-mx"), both)}, probes: []string{"open"}, by: "smtps-mx",

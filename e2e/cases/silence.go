@@ -42,7 +42,8 @@ func Kinds() []Kind {
 	tlsPolicy := func(key string) socketmap.Request { return socketmap.Request{Map: "tls-policy", Key: key} }
 	transport := func(key string) socketmap.Request { return socketmap.Request{Map: "transport", Key: key} }
 	const signed, unsigned = "test", "unsigned.test"
-	const mx, prefixed, smtps = "DOMAIN MX 10 mx.DOMAIN", "DOMAIN MX 10 starttls-mx.DOMAIN", "DOMAIN MX 10 smtps-mx.DOMAIN"
+	const mx, prefixed, smtps = "DOMAIN MX 10 mx.DOMAIN", "DOMAIN MX 10 starttls-mx.DOMAIN",
+		"DOMAIN MX 10 smtps-mx.DOMAIN"
 	tlsa := " TLSA 3 1 1 " + strings.Repeat("ab", 32)
 	// With its TLSA lookup failed, the host cannot be used (RFC 7672 section 2.1.2).
 	waits := func(questions ...string) map[string][]string {

@@ -24,8 +24,8 @@ const Timeout = time.Minute
 type Command struct {
 	Path      string
 	Arguments []string
-	// Root is the root directory of the process, "" for that of this process. In a directory of its own the process gets
-	// no environment except PATH and Variables.
+	// Root is the root directory of the process, "" for that of this process. In a directory of its own the process
+	// gets no environment except PATH and Variables.
 	Root string
 	// Variables are added to the environment.
 	Variables []string
@@ -134,8 +134,8 @@ func Run(ctx context.Context, c Command) (*Process, error) {
 }
 
 // Policyd writes the settings of a policyd into the empty directory dir, starts it and returns once it accepts
-// connections. The word DIR in the settings and in the address stands for dir, whose path must be short, because sockets
-// are in it. DIR/overrides is an empty overrides file, so that the one of this machine is not used.
+// connections. The word DIR in the settings and in the address stands for dir, whose path must be short, because
+// sockets are in it. DIR/overrides is an empty overrides file, so that the one of this machine is not used.
 func Policyd(ctx context.Context, dir, settings string, c Command) (*Process, error) {
 	c.Config = filepath.Join(dir, "policyd.toml")
 	c.Arguments = []string{"serve", "--config", c.Config}
@@ -232,8 +232,8 @@ func (p *Process) Kill() {
 	}
 }
 
-// Stop sends SIGTERM to the process and waits for its end. The error is its exit status, or that it had to be killed. It
-// accepts nil.
+// Stop sends SIGTERM to the process and waits for its end. The error is its exit status, or that it had to be killed.
+// It accepts nil.
 func (p *Process) Stop() error {
 	if p == nil {
 		return nil

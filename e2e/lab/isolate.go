@@ -44,8 +44,8 @@ func Isolated(main func() int) int {
 	return code
 }
 
-// Tests runs the tests of a package, each in namespaces of its own and beside the others: they mostly wait. The output of
-// a test is printed when it has ended.
+// Tests runs the tests of a package, each in namespaces of its own and beside the others: they mostly wait. The output
+// of a test is printed when it has ended.
 func Tests(m interface{ Run() int }) int {
 	flag.Parse()
 	if os.Getenv(insideEnv) != "" || flag.Lookup("test.list").Value.String() != "" {

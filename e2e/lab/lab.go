@@ -215,11 +215,13 @@ func (l *Lab) Prepare() error {
 	}
 	files := map[string]string{
 		filepath.Join(l.zones(), "anchor"): l.tree.Anchor(),
-		l.CAFile():                         string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: l.Authority.Cert.Raw})),
-		filepath.Join(l.Dir, "policies"):   l.policies.String(),
-		"/etc/resolv.conf":                 "nameserver " + l.Resolver.Addr.Addr().String() + "\n",
-		"/etc/hosts":                       "127.0.0.1 localhost\n::1 localhost\n127.0.0.1 " + Hostname + "\n" + l.local.String(),
-		"/etc/hostname":                    Hostname + "\n",
+		l.CAFile(): string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE",
+			Bytes: l.Authority.Cert.Raw})),
+		filepath.Join(l.Dir, "policies"): l.policies.String(),
+		"/etc/resolv.conf":               "nameserver " + l.Resolver.Addr.Addr().String() + "\n",
+		"/etc/hosts": "127.0.0.1 localhost\n::1 localhost\n127.0.0.1 " + Hostname + "\n" +
+			l.local.String(),
+		"/etc/hostname": Hostname + "\n",
 	}
 	for path, text := range files {
 		_ = os.Remove(path) // it may be a link to somewhere else

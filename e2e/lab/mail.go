@@ -85,7 +85,8 @@ func submit(from, to, text string) (string, error) {
 }
 
 // deliveryLine matches the service, its process, the queue ID, the relay, the status and the reason.
-var deliveryLine = regexp.MustCompile(`(postfix/\S+)(\[\d+\]): (\w+): to=<[^>]*>.*? relay=([^,]+), .*status=(\w+) \((.*)\)$`)
+var deliveryLine = regexp.MustCompile(
+	`(postfix/\S+)(\[\d+\]): (\w+): to=<[^>]*>.*? relay=([^,]+), .*status=(\w+) \((.*)\)$`)
 
 // Wait returns the next attempt to deliver the mail.
 func (m *Sent) Wait(ctx context.Context) (Delivery, error) {

@@ -58,7 +58,8 @@ func newPolicyd(binary, dir string, upstream netip.AddrPort) *Policyd {
 	p := &Policyd{dir: dir, upstream: upstream, mode: "always",
 		notify: must.Get(net.ListenUnixgram("unixgram", &net.UnixAddr{Name: notify, Net: "unixgram"}))}
 	p.command = daemon.Command{
-		Path: must.Get(filepath.Abs(binary)), Arguments: []string{"serve", "--config", p.Settings()}, Config: p.Settings(),
+		Path: must.Get(filepath.Abs(binary)), Arguments: []string{"serve", "--config", p.Settings()},
+		Config:    p.Settings(),
 		Address:   PolicydAddr,
 		Variables: []string{"NOTIFY_SOCKET=" + notify}, Listeners: []*os.File{file},
 	}

@@ -113,7 +113,8 @@ func (p *Postfix) Stop() {
 
 // configure writes /etc/postfix and the queue directory.
 func (p *Postfix) configure() {
-	own := fmt.Sprintf(labMain, Hostname, OwnDomain, p.inside("ca.pem"), HostedDomain, RelayedSender, RelayHost) + p.more
+	own := fmt.Sprintf(labMain, Hostname, OwnDomain, p.inside("ca.pem"), HostedDomain, RelayedSender, RelayHost) +
+		p.more
 	share := p.path("/usr/share/postfix")
 	must.Do(
 		compose(p.path("/etc/postfix/main.cf"), p.example()+own, share+"/main.cf.debian", share+"/main.cf.tls"),

@@ -106,8 +106,8 @@ type closer func()
 
 func (c closer) Close() error { c(); return nil }
 
-// dig listens on a port without accepting connections. Its backlog is full, so Linux drops every further SYN, as a packet
-// filter does.
+// dig listens on a port without accepting connections. Its backlog is full, so Linux drops every further SYN, as a
+// packet filter does.
 func (r *Receiver) dig(port int, at string) error {
 	l, err := net.Listen("tcp", at)
 	if err != nil {

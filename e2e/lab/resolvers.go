@@ -21,7 +21,8 @@ import (
 //nolint:gochecknoglobals // netip has no constants
 var AuthorityAddr = netip.MustParseAddrPort("127.0.0.100:53")
 
-// Server is a DNS server: a resolver of this machine or of a tree of unpacked packages, or the name server of all zones.
+// Server is a DNS server: a resolver of this machine or of a tree of unpacked packages, or the name server of all
+// zones.
 type Server struct {
 	Name string
 	Addr netip.AddrPort
@@ -66,8 +67,8 @@ func (s *Server) Freeze() { _ = s.proc.Signal(syscall.SIGSTOP) }
 // Thaw ends the effect of Freeze.
 func (s *Server) Thaw(context.Context) error { return s.proc.Signal(syscall.SIGCONT) }
 
-// The resolver of this machine reads the zones as if they came from a server on the network, so that it validates all of
-// them from the trust anchor down. The settings that matter are explained in unbound.conf(5).
+// The resolver of this machine reads the zones as if they came from a server on the network, so that it validates all
+// of them from the trust anchor down. The settings that matter are explained in unbound.conf(5).
 const (
 	localUnbound = `  interface: %s@%d
   qname-minimisation: no
@@ -101,7 +102,8 @@ func (l *Lab) newUnbound(name, addr string) *Server {
 // reload makes a running resolver read a zone again and drop its cache for name and the names below it.
 func (s *Server) reload(ctx context.Context, origin, name string) error {
 	for _, args := range [][]string{{"auth_zone_reload", origin}, {"flush_zone", name}} {
-		cmd := exec.CommandContext(ctx, daemon.Find("unbound-control"), append([]string{"-c", s.dir + "/conf"}, args...)...)
+		cmd := exec.CommandContext(ctx, daemon.Find("unbound-control"),
+			append([]string{"-c", s.dir + "/conf"}, args...)...)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("lab: unbound-control %v: %w: %s", args, err, out)
 		}
@@ -149,7 +151,8 @@ func (l *Lab) Servers(tree string) (*Server, []*Server, error) {
 	authority := server("authority", nil, map[string]string{"conf": authorityConfig + l.authorityZones()},
 		"/usr/sbin/named", "-g", "-n", "1", "-c", "DIR/conf")
 	authority.Addr = AuthorityAddr
-	unbound := server("unbound", nil, map[string]string{"conf": fmt.Sprintf(unboundServer, "DIR") + unboundResolver}, "/usr/sbin/unbound", "-d", "-p",
+	unbound := server("unbound", nil, map[string]string{"conf": fmt.Sprintf(unboundServer, "DIR") + unboundResolver},
+		"/usr/sbin/unbound", "-d", "-p",
 		"-c", "DIR/conf")
 	return authority, []*Server{
 		unbound,

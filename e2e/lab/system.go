@@ -41,17 +41,19 @@ func enter(tree, dir string, writable ...string) string {
 // FirstUser is the number of the first user that Enter adds, and of its group.
 const FirstUser = 64000
 
-// Enter mounts a tree of unpacked packages for a mail server other than Postfix, and returns where it is. users are added to
-// those of this machine, and DNSSEC is trusted there.
+// Enter mounts a tree of unpacked packages for a mail server other than Postfix, and returns where it is. users are
+// added to those of this machine, and DNSSEC is trusted there.
 func (l *Lab) Enter(tree string, users []string, writable ...string) (at string, err error) {
 	err = must.Catch(func() {
 		at = enter(tree, l.Dir, writable...)
 		for i, name := range users {
-			add(filepath.Join(at, "etc/passwd"), fmt.Sprintf("%s:x:%d:%d::/:/bin/false\n", name, FirstUser+i, FirstUser+i))
+			add(filepath.Join(at, "etc/passwd"), fmt.Sprintf("%s:x:%d:%d::/:/bin/false\n", name, FirstUser+i,
+				FirstUser+i))
 			add(filepath.Join(at, "etc/group"), fmt.Sprintf("%s:x:%d:\n", name, FirstUser+i))
 		}
 		must.Do(
-			write(filepath.Join(at, "etc/resolv.conf"), "nameserver "+l.Resolver.Addr.Addr().String()+"\noptions trust-ad\n"),
+			write(filepath.Join(at, "etc/resolv.conf"), "nameserver "+l.Resolver.Addr.Addr().String()+
+				"\noptions trust-ad\n"),
 			write(filepath.Join(at, "etc/hosts"), "127.0.0.1 "+Hostname+" localhost\n"))
 	})
 	return at, err

@@ -1,5 +1,5 @@
-// Package must ends a case of the lab at its first error, as package require does in a test: the cases also run in programs,
-// where there is no testing.T. Do and Get are for functions that Catch runs, in its goroutine only.
+// Package must ends a case of the lab at its first error, as package require does in a test: the cases also run in
+// programs, where there is no testing.T. Do and Get are for functions that Catch runs, in its goroutine only.
 package must
 
 import "errors"

@@ -13,9 +13,9 @@ import (
 //
 // NAT64 addresses in the well-known prefix 64:ff9b::/96 (RFC 6052 section 2.1) are judged by the IPv4 address in them,
 // because that is where the translator connects to. All other addresses that carry an IPv4 address are special:
-//   - 64:ff9b:1::/48 is for local use and not globally reachable (RFC 8215 section 5). Each network chooses the length of
-//     its prefix in that range, and with it the place of the IPv4 address, so an address that looks ordinary under one
-//     length can be loopback under another.
+//   - 64:ff9b:1::/48 is for local use and not globally reachable (RFC 8215 section 5). Each network chooses the length
+//     of its prefix in that range, and with it the place of the IPv4 address, so an address that looks ordinary under
+//     one length can be loopback under another.
 //   - IPv4-mapped, IPv4-compatible, 6to4 and Teredo addresses do not belong in DNS.
 func Special(a netip.Addr) bool {
 	if !a.IsValid() || a.Zone() != "" || a.Is4In6() {
@@ -32,8 +32,8 @@ func Special(a netip.Addr) bool {
 	return a.Is6() && !netip.MustParsePrefix(globalUnicast6).Contains(a)
 }
 
-// Network returns the network that an address counts with where something is bounded per network: a /24 for IPv4, also behind
-// NAT64, and a /48 for IPv6. An invalid address gets an invalid prefix.
+// Network returns the network that an address counts with where something is bounded per network: a /24 for IPv4, also
+// behind NAT64, and a /48 for IPv6. An invalid address gets an invalid prefix.
 func Network(a netip.Addr) netip.Prefix {
 	const bits4, bits6 = 24, 48
 	if embedded, ok := translated(a); ok {

@@ -91,7 +91,8 @@ func New(o Options) (*Checker, error) {
 	var err error
 	c.sts, err = stsstore.New(stsstore.Options{
 		Resolver: o.Resolver, MaxPolicies: policies, Logger: o.Logger,
-		Fetcher: &mtasts.Fetcher{Resolver: o.Resolver, Roots: o.Roots, Special: o.Special || !o.Careful, ProxyFromEnvironment: o.ProxyFromEnvironment},
+		Fetcher: &mtasts.Fetcher{Resolver: o.Resolver, Roots: o.Roots, Special: o.Special || !o.Careful,
+			ProxyFromEnvironment: o.ProxyFromEnvironment},
 	})
 	return c, err
 }
@@ -118,8 +119,10 @@ func (c *Checker) Check(ctx context.Context, input string) report.Report {
 	d := &domain{Checker: c, Report: report.Report{
 		Input: strings.ToValidUTF8(input, "?"), Checked: time.Now().UTC().Truncate(time.Second), Set: "none",
 		DNSSEC: dns.Indeterminate.String(), MX: []report.Host{}, Findings: []report.Finding{}, Commands: []string{},
-		Why: []string{}, WhyTransport: []string{}, RRset: report.RRset{State: "failed"}, Source: policy.SourceNone.String(),
-		TLSPolicy: report.Answer{Status: "TEMP"}, Transport: report.Answer{Status: "NOTFOUND"}, MTASTS: report.MTASTS{State: "unknown"}, TLSRPT: report.TLSRPT{State: "failed"},
+		Why: []string{}, WhyTransport: []string{}, RRset: report.RRset{State: "failed"},
+		Source:    policy.SourceNone.String(),
+		TLSPolicy: report.Answer{Status: "TEMP"}, Transport: report.Answer{Status: "NOTFOUND"},
+		MTASTS: report.MTASTS{State: "unknown"}, TLSRPT: report.TLSRPT{State: "failed"},
 	}}
 	d.At = d.Checked
 	if !c.o.At.IsZero() {

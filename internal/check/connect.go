@@ -41,7 +41,9 @@ func (h *host) spoken(implicit bool) []smtptls.Transcript {
 // connect talks to every address of every host.
 func (d *domain) connect(ctx context.Context) {
 	if d.o.NoConnect {
-		d.find("tested-partly", about{}, "nothing was connected to, as was asked for: what is promised was not tested, and the answers leave MTA-STS and the port of implicit TLS out")
+		d.find("tested-partly", about{},
+			"nothing was connected to, as was asked for: what is promised was not tested, and the answers leave "+
+				"MTA-STS and the port of implicit TLS out")
 		return
 	}
 	if d.o.Port25Only {
@@ -54,7 +56,9 @@ func (d *domain) connect(ctx context.Context) {
 	for _, h := range d.hosts {
 		for i, a := range h.addrs {
 			if i == probe.MaxAddresses {
-				d.find("address-too-many", about{host: h.Host.Host}, fmt.Sprintf("the host has %d addresses: those after the first %d are not tested", len(h.addrs), probe.MaxAddresses))
+				d.find("address-too-many", about{host: h.Host.Host},
+					fmt.Sprintf("the host has %d addresses: those after the first %d are not tested", len(h.addrs),
+						probe.MaxAddresses))
 				break
 			}
 			h.heard = append(h.heard, heard{addr: a})
@@ -97,7 +101,8 @@ func (d *domain) dialogue(name string, t *heard) smtptls.Dialogue {
 		port = d.o.Policy.Port
 	}
 	return smtptls.Dialogue{
-		Host: name, Addr: netip.AddrPortFrom(t.addr, port), Implicit: t.implicit, Roots: d.o.Roots, At: d.o.At, Helo: d.o.Helo,
+		Host: name, Addr: netip.AddrPortFrom(t.addr, port), Implicit: t.implicit, Roots: d.o.Roots, At: d.o.At,
+		Helo:    d.o.Helo,
 		Connect: min(d.o.Timeout, longestConnect), Each: d.o.Timeout, Whole: d.o.Timeout, Postfix: judge,
 	}
 }
@@ -146,8 +151,8 @@ func (e *endpoints) proven(w way) bool {
 }
 
 // talk returns the transcript of a dialogue, which is held once. It waits until no other dialogue is connected to the
-// address. If ctx ends before that, the dialogue fails on our side without a connection. A dialogue that failed on our side
-// is not remembered: that of another caller may succeed.
+// address. If ctx ends before that, the dialogue fails on our side without a connection. A dialogue that failed on our
+// side is not remembered: that of another caller may succeed.
 func (e *endpoints) talk(ctx context.Context, what smtptls.Dialogue) smtptls.Transcript {
 	key := endpoint{what.Host, what.Addr, what.Implicit}
 	if t, ok := e.recall(key); ok {
@@ -220,7 +225,8 @@ func (e *endpoints) take(ctx context.Context, a netip.Addr) func() {
 func (d *domain) connections(h *host) {
 	for i := range h.heard {
 		t := &h.heard[i]
-		c := report.Connection{Address: t.addr.String(), Port: d.dialogue("", t).Addr.Port(), Implicit: t.implicit, Result: report.ResultSkipped, Why: t.skipped, Steps: []report.Step{}}
+		c := report.Connection{Address: t.addr.String(), Port: d.dialogue("", t).Addr.Port(), Implicit: t.implicit,
+			Result: report.ResultSkipped, Why: t.skipped, Steps: []report.Step{}}
 		if t.skipped == "" {
 			d.show(&c, &t.transcript)
 		}

@@ -22,7 +22,8 @@ type about struct {
 // find adds a finding. One that is there already for another address is about that address too.
 func (d *domain) find(name string, a about, words string) {
 	c := report.CodeOf(name)
-	f := report.Finding{Code: name, Severity: c.Severity, Untested: c.Untested, Host: text.Printable(a.host), Port: a.port, Text: words, Zone: a.zone}
+	f := report.Finding{Code: name, Severity: c.Severity, Untested: c.Untested, Host: text.Printable(a.host),
+		Port: a.port, Text: words, Zone: a.zone}
 	if a.addr.IsValid() {
 		f.Addresses = []string{a.addr.String()}
 	}
@@ -41,7 +42,8 @@ func (d *domain) find(name string, a about, words string) {
 
 // promiseOnly reports whether a code is about what a prefix promises, and nothing without one.
 func promiseOnly(name string) bool {
-	return strings.HasPrefix(name, "port25-") || strings.HasPrefix(name, "port26-") || name == "host-no-address" || name == "host-address-bogus"
+	return strings.HasPrefix(name, "port25-") || strings.HasPrefix(name, "port26-") || name == "host-no-address" ||
+		name == "host-address-bogus"
 }
 
 // essential reports whether the domain cannot be judged where this could not be tested.
@@ -57,7 +59,8 @@ func essential(f *report.Finding) bool {
 
 // conclude sorts the findings and makes the verdict of them.
 func (d *domain) conclude() {
-	slices.SortStableFunc(d.Findings, func(a, b report.Finding) int { return cmp.Compare(rank(a.Severity), rank(b.Severity)) })
+	slices.SortStableFunc(d.Findings,
+		func(a, b report.Finding) int { return cmp.Compare(rank(a.Severity), rank(b.Severity)) })
 	d.Verdict = report.VerdictKept
 	if d.o.NoConnect {
 		d.Verdict = report.VerdictPromised

@@ -57,9 +57,11 @@ func (d *domain) hintPrefix() {
 	switch {
 	case len(zone) == 0:
 	case d.Set == "mixed":
-		d.find("publish-prefix-everywhere", about{zone: zone}, "give the other hosts a prefix too: get certificates for the new names, then publish")
+		d.find("publish-prefix-everywhere", about{zone: zone},
+			"give the other hosts a prefix too: get certificates for the new names, then publish")
 	default:
-		d.find("publish-prefix", about{zone: zone}, "promise what the hosts already do: get certificates for the new names, then publish")
+		d.find("publish-prefix", about{zone: zone},
+			"promise what the hosts already do: get certificates for the new names, then publish")
 	}
 }
 
@@ -95,7 +97,8 @@ func (d *domain) hintTLSA(h *host) {
 		}
 	}
 	if len(zone) > 0 {
-		d.find("publish-tlsa-26", about{host: h.Host.Host, port: port, zone: zone}, "publish TLSA records for the port of implicit TLS as well")
+		d.find("publish-tlsa-26", about{host: h.Host.Host, port: port, zone: zone},
+			"publish TLSA records for the port of implicit TLS as well")
 	}
 }
 
@@ -116,7 +119,8 @@ func (d *domain) commands() {
 			if t.implicit {
 				wrapper = " -w"
 			}
-			d.Commands = append(d.Commands, "posttls-finger -c"+wrapper+" -l secure -F "+shellWord(roots)+" -s "+h.Host.Host+
+			d.Commands = append(d.Commands, "posttls-finger -c"+wrapper+" -l secure -F "+shellWord(roots)+" -s "+
+				h.Host.Host+
 				` "`+to+net.JoinHostPort("", strconv.Itoa(int(where.Port())))+`" `+h.Host.Host)
 		}
 	}

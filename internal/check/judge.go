@@ -39,7 +39,8 @@ func (d *domain) judge() {
 	if d.TLSRPT.State == "invalid" {
 		d.find("tlsrpt-invalid", about{}, "the TLSRPT record has no rua=, or there are several")
 	}
-	clean := !slices.ContainsFunc(d.Findings, func(f report.Finding) bool { return f.Severity == report.Error || essential(&f) })
+	clean := !slices.ContainsFunc(d.Findings,
+		func(f report.Finding) bool { return f.Severity == report.Error || essential(&f) })
 	if d.Set != "none" && clean && !d.o.NoConnect {
 		d.find("promise-kept", about{}, "the promise is kept at every address that was tested")
 	}
@@ -87,7 +88,8 @@ func (d *domain) judgeAddresses(h *host) {
 	}
 	for _, a := range h.addrs {
 		if address.Special(a) {
-			d.find("address-special", about{host: h.Host.Host, addr: a}, "the address does not belong to the public Internet")
+			d.find("address-special", about{host: h.Host.Host, addr: a},
+				"the address does not belong to the public Internet")
 		}
 	}
 }
@@ -130,13 +132,17 @@ func (d *domain) judgePort(h *host, implicit bool) {
 		case !t.Silent:
 			d.judgeDialogue(name, where, t)
 		case reached > 0 && !d.endpoints.proven(wayTo(t.Addr.Addr(), port)):
-			d.find("address-unreachable", where, "this address does not answer, and no address of its family has answered from here yet: there may be no route to them on our side")
+			d.find("address-unreachable", where,
+				"this address does not answer, and no address of its family has answered from here yet: there may "+
+					"be no route to them on our side")
 		case reached > 0:
 			d.find("address-silent", where, "this address does not answer, but other addresses of the host do")
 		case d.endpoints.proven(wayTo(t.Addr.Addr(), port)):
 			d.find(name+"timeout", where, "the port does not answer here, although it does at other addresses")
 		default:
-			d.find(name+"untested", where, "the port does not answer, and has not answered at any other address yet: it may be filtered on our side")
+			d.find(name+"untested", where,
+				"the port does not answer, and has not answered at any other address yet: it may be filtered on our "+
+					"side")
 		}
 	}
 }
@@ -154,10 +160,12 @@ func (d *domain) judgeDialogue(name string, where about, t *smtptls.Transcript) 
 	case t.Postfix.Verdict == smtptls.Verified:
 		d.find(name+"starttls-first-line", where, "only the first line of the EHLO reply offers STARTTLS")
 	case t.OK():
-		d.find(name+"not-judged", where, "only the first line of the EHLO reply offers STARTTLS, and senders differ in whether they read it")
+		d.find(name+"not-judged", where,
+			"only the first line of the EHLO reply offers STARTTLS, and senders differ in whether they read it")
 	}
 	code, words := map[smtptls.Step]string{
-		smtptls.StepConnect: "refused", smtptls.StepBanner: "banner", smtptls.StepEHLO: "ehlo", smtptls.StepTLS: "tls-handshake",
+		smtptls.StepConnect: "refused", smtptls.StepBanner: "banner", smtptls.StepEHLO: "ehlo",
+		smtptls.StepTLS:      "tls-handshake",
 		smtptls.StepSTARTTLS: "starttls-refused", smtptls.StepEHLOAgain: "ehlo-in-tls",
 	}[t.Failed], t.Why
 	switch {
@@ -190,13 +198,15 @@ func (d *domain) judgeSession(name string, where about, t *smtptls.Transcript) {
 		switch {
 		case wrong.err == nil, errors.Is(wrong.err, smtptls.ErrNotJudged):
 		case t.Postfix.Verdict == smtptls.Verified:
-			d.find(name+"disputed", where, "Postfix verifies this certificate; policyd does not: "+text.Printable(strings.TrimPrefix(wrong.err.Error(), "x509: ")))
+			d.find(name+"disputed", where, "Postfix verifies this certificate; policyd does not: "+
+				text.Printable(strings.TrimPrefix(wrong.err.Error(), "x509: ")))
 		default:
 			d.find(name+wrong.code, where, text.Printable(strings.TrimPrefix(wrong.err.Error(), "x509: ")))
 		}
 	}
 	if left := daysLeft(s.NotAfter, d.At); s.DatesErr == nil && left < soonDays {
-		d.find("certificate-expires-soon", where, fmt.Sprintf("the certificate expires on %s UTC, in %d days", s.NotAfter.UTC().Format(time.DateTime), left))
+		d.find("certificate-expires-soon", where, fmt.Sprintf("the certificate expires on %s UTC, in %d days",
+			s.NotAfter.UTC().Format(time.DateTime), left))
 	}
 	if len(s.Chain) > 0 && weakKey(s.Chain[0]) {
 		d.find("certificate-weak", where, "the key is "+keyName(s.Chain[0]))
@@ -236,7 +246,8 @@ func (d *domain) judgeDANE(h *host) {
 		}
 	}
 	if h.TLSA26 != nil && h.dane.State == dane.Usable && h.dane26.State == dane.Absent {
-		d.find("dane-missing-26", about{host: h.Host.Host, port: d.o.Policy.Port}, "there are TLSA records for port 25 only: senders that support DANE stay there")
+		d.find("dane-missing-26", about{host: h.Host.Host, port: d.o.Policy.Port},
+			"there are TLSA records for port 25 only: senders that support DANE stay there")
 	}
 }
 
@@ -264,7 +275,8 @@ func (d *domain) judgeSet() {
 		d.find("no-promise", about{}, "no MX host carries a prefix")
 	}
 	if n := d.decision.InFront; n > 0 {
-		d.find("mx-address-limit", about{}, fmt.Sprintf("%d addresses of MX hosts that senders must skip come before the first that they may use", n))
+		d.find("mx-address-limit", about{},
+			fmt.Sprintf("%d addresses of MX hosts that senders must skip come before the first that they may use", n))
 	}
 	if d.Set != "none" && d.DNSSEC == dns.Insecure.String() && d.Resolver.Result == stub.Validating.String() {
 		d.find("mx-unsigned", about{}, "the MX RRset is not signed: anyone who can forge DNS can hide the promise")
@@ -295,7 +307,8 @@ func (d *domain) judgeMTASTS() {
 		}
 	}
 	if allowed == 0 && sts.Policy.Mode == mtasts.Enforce {
-		d.find("mta-sts-excludes-all", about{}, "the MTA-STS policy allows none of the MX hosts: senders that support it defer")
+		d.find("mta-sts-excludes-all", about{},
+			"the MTA-STS policy allows none of the MX hosts: senders that support it defer")
 		return
 	}
 	for _, h := range d.hosts {

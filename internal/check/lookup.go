@@ -46,9 +46,11 @@ type host struct {
 
 func (d *domain) showResolver() {
 	st := d.o.Servers.State()
-	d.Resolver = report.Resolver{Servers: append([]string{}, st.Servers...), Result: st.Result.String(), Reason: text.Printable(st.Reason)}
+	d.Resolver = report.Resolver{Servers: append([]string{}, st.Servers...), Result: st.Result.String(),
+		Reason: text.Printable(st.Reason)}
 	if st.Result != stub.Validating {
-		d.find("resolver-not-validating", about{}, "the resolver is "+d.Resolver.Result+": "+cmp.Or(d.Resolver.Reason, "no reason is known"))
+		d.find("resolver-not-validating", about{}, "the resolver is "+d.Resolver.Result+": "+
+			cmp.Or(d.Resolver.Reason, "no reason is known"))
 	}
 }
 
@@ -77,10 +79,12 @@ func (d *domain) lookUpMX(ctx context.Context) bool {
 	for _, mx := range rrset.MX() {
 		if seen[mx.Host]++; seen[mx.Host] == 2 {
 			d.RRset.Duplicates = append(d.RRset.Duplicates, text.Printable(mx.Host))
-			d.find("mx-duplicate", about{host: mx.Host}, "the host is listed more than once, with different preferences")
+			d.find("mx-duplicate", about{host: mx.Host},
+				"the host is listed more than once, with different preferences")
 		}
 	}
-	// Where nothing is signed, the denial may be forged or wrong: the addresses of the domain decide (RFC 5321 section 5.1).
+	// Where nothing is signed, the denial may be forged or wrong: the addresses of the domain decide (RFC 5321 section
+	// 5.1).
 	gone := rrset.NXDomain && (rrset.Status == dns.Secure || !d.hasAddress(ctx))
 	switch {
 	case gone:
@@ -102,7 +106,8 @@ func (d *domain) lookUpMX(ctx context.Context) bool {
 			end = end.UTC()
 			d.RRset.SignatureExpires = &end
 			if end.Before(d.At.Add(signatureMargin)) {
-				d.find("mx-signature-expires", about{}, "the signature of the MX RRset expires on "+end.Format(time.DateTime)+" UTC")
+				d.find("mx-signature-expires", about{}, "the signature of the MX RRset expires on "+
+					end.Format(time.DateTime)+" UTC")
 			}
 		}
 	}
@@ -112,7 +117,8 @@ func (d *domain) lookUpMX(ctx context.Context) bool {
 // hasAddress reports whether the domain itself has an address, or may have one.
 func (d *domain) hasAddress(ctx context.Context) bool {
 	for _, t := range []dns.Type{dns.TypeA, dns.TypeAAAA} {
-		if r, err := d.o.Resolver.Lookup(ctx, dns.Question{Name: d.Domain, Type: t}, dns.Effort{}); err != nil || len(r.Addrs()) > 0 {
+		if r, err := d.o.Resolver.Lookup(ctx, dns.Question{Name: d.Domain, Type: t}, dns.Effort{}); err != nil ||
+			len(r.Addrs()) > 0 {
 			return true
 		}
 	}
@@ -125,7 +131,8 @@ func (d *domain) lookUpHosts(ctx context.Context) {
 	defer cancel()
 	d.gather(limited)
 	if d.facts.MX.Rest > 0 {
-		d.find("mx-too-many", about{}, fmt.Sprintf("there are %d MX hosts: those after the first %d are not looked at", d.facts.MX.Rest+len(d.facts.Hosts), policy.MaxHosts))
+		d.find("mx-too-many", about{}, fmt.Sprintf("there are %d MX hosts: those after the first %d are not looked at",
+			d.facts.MX.Rest+len(d.facts.Hosts), policy.MaxHosts))
 	}
 	d.hosts = make([]*host, len(d.facts.Hosts))
 	var group errgroup.Group
@@ -133,8 +140,10 @@ func (d *domain) lookUpHosts(ctx context.Context) {
 	for i := range d.facts.Hosts {
 		f := &d.facts.Hosts[i]
 		h := &host{class: f.Class, dane: f.DANE, Host: report.Host{
-			Host: text.Printable(f.Name), Preference: f.Preference, Prefix: f.Class.String(), Valid: prefix.ValidHost(f.Name),
-			A: dns.Indeterminate.String(), AAAA: dns.Indeterminate.String(), Addresses: []string{}, Connections: []report.Connection{},
+			Host: text.Printable(f.Name), Preference: f.Preference, Prefix: f.Class.String(),
+			Valid: prefix.ValidHost(f.Name),
+			A:     dns.Indeterminate.String(), AAAA: dns.Indeterminate.String(), Addresses: []string{},
+			Connections: []report.Connection{},
 		}}
 		d.hosts[i] = h
 		if h.Valid {
@@ -142,7 +151,8 @@ func (d *domain) lookUpHosts(ctx context.Context) {
 				d.lookUpAddresses(limited, h)
 				if h.class.ImplicitTLS() && d.o.Policy.DANE {
 					// The one error is ErrNotCached, from a resolver that may not ask.
-					h.dane26, _ = dane.Lookup(limited, d.o.Resolver, dane.Query{Host: h.Host.Host, Port: d.o.Policy.Port})
+					h.dane26, _ = dane.Lookup(limited, d.o.Resolver,
+						dane.Query{Host: h.Host.Host, Port: d.o.Policy.Port})
 				}
 				return nil
 			})
@@ -272,7 +282,8 @@ func (d *domain) answer(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookupBudget)
 	defer cancel()
-	d.TLSPolicy, d.Source, d.Why = shown(d.decision, d.o.Policy), d.decision.Source.String(), policy.Explain(d.facts, d.o.Policy)
+	d.TLSPolicy, d.Source, d.Why = shown(d.decision, d.o.Policy), d.decision.Source.String(),
+		policy.Explain(d.facts, d.o.Policy)
 	_, route, _ := d.engine(probes).Route(ctx, d.facts.Nexthop, d.o.Policy, dns.Effort{}) // a failure is a fact
 	d.Transport, d.WhyTransport = shown(route, d.o.Policy), route.Why
 }
@@ -297,7 +308,8 @@ func shown(d policy.Decision, o policy.Options) report.Answer {
 func showTLSA(r dane.Result) report.TLSA {
 	shown := report.TLSA{State: r.State.String(), Why: r.Why}
 	for _, t := range r.Records {
-		shown.Records = append(shown.Records, fmt.Sprintf("%d %d %d %s", t.Usage, t.Selector, t.MatchingType, hex.EncodeToString(t.Data)))
+		shown.Records = append(shown.Records, fmt.Sprintf("%d %d %d %s", t.Usage, t.Selector, t.MatchingType,
+			hex.EncodeToString(t.Data)))
 	}
 	return shown
 }

@@ -40,7 +40,8 @@ func (d *domain) show(c *report.Connection, t *smtptls.Transcript) {
 		}
 	}
 	for _, s := range t.Steps {
-		step := report.Step{Step: string(s.Step), Milliseconds: math.Round(10*float64(s.Took)/float64(time.Millisecond)) / 10}
+		step := report.Step{Step: string(s.Step),
+			Milliseconds: math.Round(10*float64(s.Took)/float64(time.Millisecond)) / 10}
 		if s.Err != nil {
 			step.Error = text.Printable(s.Err.Error())
 		}

@@ -1,8 +1,8 @@
 // Package dane applies DNS-Based Authentication of Named Entities (RFC 7672, RFC 6698, RFC 7671) to an MX
 // host: its TLSA records authenticate it, require TLS, or do not exist.
 //
-// The order is that of RFC 7672 section 2.2: addresses before TLSA records, the CNAME-expanded name before the original.
-// A lookup that fails is never treated as a denial.
+// The order is that of RFC 7672 section 2.2: addresses before TLSA records, the CNAME-expanded name before the
+// original. A lookup that fails is never treated as a denial.
 package dane
 
 import (
@@ -23,10 +23,11 @@ const (
 	Failed State = "failed"
 	// Unreachable: the host has no address, or its name is not a host name.
 	Unreachable State = "unreachable"
-	// Absent: DANE does not apply: the addresses or the TLSA base domain are insecure, or there is securely no TLSA RRset.
+	// Absent: DANE does not apply: the addresses or the TLSA base domain are insecure, or there is securely no TLSA
+	// RRset.
 	Absent State = "absent"
-	// Unusable: there is a secure TLSA RRset, and none of its records can be used: TLS is mandatory, and the certificate
-	// is not checked (RFC 7672 section 2.2).
+	// Unusable: there is a secure TLSA RRset, and none of its records can be used: TLS is mandatory, and the
+	// certificate is not checked (RFC 7672 section 2.2).
 	Unusable State = "unusable"
 	// Usable: at least one record can authenticate the host.
 	Usable State = "usable"

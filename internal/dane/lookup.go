@@ -24,8 +24,9 @@ const (
 	noLimit      = -1
 )
 
-// Lookup determines the DANE state of a host and port. It costs three queries: A and AAAA at the same time, then TLSA if
-// one of the two is secure. An alias can cost more: type CNAME where the addresses are insecure, or TLSA at another name.
+// Lookup determines the DANE state of a host and port. It costs three queries: A and AAAA at the same time, then TLSA
+// if one of the two is secure. An alias can cost more: type CNAME where the addresses are insecure, or TLSA at another
+// name.
 //
 // A lookup that fails is a Result and not an error. The only error is dns.ErrNotCached, with Effort.CacheOnly: the
 // Result is then Unknown; ask again without it.
@@ -54,14 +55,16 @@ func Lookup(ctx context.Context, res dns.Resolver, q Query) (Result, error) {
 	case errors.Is(first.err, dns.ErrNotCached):
 		return Result{}, first.err
 	case first.err != nil:
-		why := first.question.Type.String() + " lookup for " + q.Host + " failed: " + text.Printable(dns.Reason(first.err))
+		why := first.question.Type.String() + " lookup for " + q.Host + " failed: " +
+			text.Printable(dns.Reason(first.err))
 		return Result{State: Failed, Err: first.err, Why: why}, nil
 	case !first.hasAddress():
 		return Result{State: Unreachable, Why: "no address"}, nil
 	}
 	arrived := time.Now()
 	r, err := s.family(ctx, first.rrset)
-	if err != nil || both || r.State == Usable || r.State == Unusable || r.State == Failed && first.rrset.Status == dns.Secure {
+	if err != nil || both || r.State == Usable || r.State == Unusable ||
+		r.State == Failed && first.rrset.Status == dns.Secure {
 		return r, err
 	}
 	// The other family may be signed, or be an alias of another name. An attacker who can make one of two lookups fail
@@ -70,7 +73,8 @@ func Lookup(ctx context.Context, res dns.Resolver, q Query) (Result, error) {
 	switch {
 	case errors.Is(second.err, dns.ErrNotCached):
 		return Result{}, second.err
-	case !second.hasAddress() || second.rrset.Status < first.rrset.Status || second.rrset.Status != dns.Secure && isAlias(first.rrset):
+	case !second.hasAddress() || second.rrset.Status < first.rrset.Status ||
+		second.rrset.Status != dns.Secure && isAlias(first.rrset):
 		return r, nil
 	}
 	return s.family(ctx, second.rrset)
@@ -184,16 +188,17 @@ func (s *search) candidates(ctx context.Context, addrs *dns.RRset) ([]string, Re
 	case errors.Is(err, dns.ErrNotCached):
 		return nil, Result{}, err
 	case err != nil:
-		return nil, Result{State: Failed, Err: err, Why: "CNAME lookup for " + original + " failed: " + text.Printable(dns.Reason(err))}, nil
+		return nil, Result{State: Failed, Err: err, Why: "CNAME lookup for " + original + " failed: " +
+			text.Printable(dns.Reason(err))}, nil
 	case cname.Status != dns.Secure:
 		return nil, Result{State: Absent, Why: "its alias and its addresses are not signed"}, nil
 	}
 	return []string{original}, Result{}, nil
 }
 
-// tlsa looks for a secure TLSA RRset at one base domain after the other. The first that has one wins, even where none of
-// its records can be used. "If any DNS queries used to locate TLSA records fail, then the SMTP client MUST treat that
-// server as unreachable" (RFC 7672 section 2.1.2): a failure is not a denial.
+// tlsa looks for a secure TLSA RRset at one base domain after the other. The first that has one wins, even where none
+// of its records can be used. "If any DNS queries used to locate TLSA records fail, then the SMTP client MUST treat
+// that server as unreachable" (RFC 7672 section 2.1.2): a failure is not a denial.
 func (s *search) tlsa(ctx context.Context, names []string) (Result, error) {
 	none := Result{State: Absent, Why: "no TLSA records"}
 	for _, base := range names {
@@ -207,7 +212,8 @@ func (s *search) tlsa(ctx context.Context, names []string) (Result, error) {
 		case errors.Is(err, dns.ErrNotCached):
 			return Result{}, err
 		case err != nil:
-			return Result{State: Failed, Err: err, Why: "TLSA lookup at " + q.Name + " failed: " + text.Printable(dns.Reason(err))}, nil
+			return Result{State: Failed, Err: err, Why: "TLSA lookup at " + q.Name + " failed: " +
+				text.Printable(dns.Reason(err))}, nil
 		case r.Status != dns.Secure:
 			none.Why = "the TLSA records or their denial at " + q.Name + " are not signed"
 		case len(r.TLSA()) > 0:

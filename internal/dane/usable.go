@@ -21,9 +21,9 @@ const (
 	matchSHA512 = 2
 )
 
-// usable reports whether a record can authenticate a host. Usages 0 and 1 cannot: "SMTP clients cannot be expected to be
-// configured with a suitably complete set of trusted public CAs" (RFC 7672 section 3.1.3). The other values are those
-// that are known, with data of the form they ask for (RFC 6698 section 4.1); Postfix judges the same way.
+// usable reports whether a record can authenticate a host. Usages 0 and 1 cannot: "SMTP clients cannot be expected to
+// be configured with a suitably complete set of trusted public CAs" (RFC 7672 section 3.1.3). The other values are
+// those that are known, with data of the form they ask for (RFC 6698 section 4.1); Postfix judges the same way.
 func usable(r dns.TLSA) bool {
 	switch {
 	case r.Usage != usageDANETA && r.Usage != usageDANEEE:

@@ -71,7 +71,8 @@ type RRset struct {
 	// NXDomain is set when the name does not exist. An answer without data and
 	// without NXDomain is NODATA.
 	NXDomain bool
-	// Stale is set if the answer had expired in the cache of the resolver, which could not obtain a fresh one (RFC 8767).
+	// Stale is set if the answer had expired in the cache of the resolver, which could not obtain a fresh one (RFC
+	// 8767).
 	Stale bool
 	// Epoch is Epoch.Answers of the moment when the lookup began.
 	Epoch uint16
@@ -79,8 +80,8 @@ type RRset struct {
 	// negative TTL of RFC 2308 section 5. A cache sets it earlier.
 	Expires time.Time
 
-	// Records are a []MX, a []netip.Addr for A and AAAA, a []TLSA, or a []string for TXT and for the names that CNAME and
-	// NS records point to. Nil is a denial. Most entries of a cache are denials, so one field holds all kinds.
+	// Records are a []MX, a []netip.Addr for A and AAAA, a []TLSA, or a []string for TXT and for the names that CNAME
+	// and NS records point to. Nil is a denial. Most entries of a cache are denials, so one field holds all kinds.
 	Records any
 }
 
@@ -106,8 +107,8 @@ func (r *RRset) Empty() bool {
 	return len(r.MX())+len(r.Addrs())+len(r.TLSA())+len(r.TXT()) == 0
 }
 
-// MX is one MX record. Host is in lower case and without the final dot. It need not be a host name: a zone can contain any
-// octets, which are escaped as in a zone file. The null MX (RFC 7505) has Host "".
+// MX is one MX record. Host is in lower case and without the final dot. It need not be a host name: a zone can contain
+// any octets, which are escaped as in a zone file. The null MX (RFC 7505) has Host "".
 type MX struct {
 	Preference uint16
 	Host       string
@@ -139,8 +140,8 @@ var ErrNotCached = errors.New("dns: not cached")
 
 // Epoch tells apart answers and failures that were obtained under different conditions.
 type Epoch struct {
-	// Answers changes when the servers, the trust in them or the result of their self-test change. Answers of an earlier
-	// value are void: what was secure may no longer be, and what was insecure may be secure now.
+	// Answers changes when the servers, the trust in them or the result of their self-test change. Answers of an
+	// earlier value are void: what was secure may no longer be, and what was insecure may be secure now.
 	Answers uint16
 	// Failures changes when an outage of the servers ends. Failures of an earlier value say nothing about the names.
 	Failures uint32
@@ -152,8 +153,8 @@ type Error struct {
 	Question Question
 	// Reason says in a few words what failed, in printable ASCII.
 	Reason string
-	// Bogus is set if the resolver reported by an Extended DNS Error (RFC 8914) that validation failed. It is for display
-	// only: every failed lookup is treated alike.
+	// Bogus is set if the resolver reported by an Extended DNS Error (RFC 8914) that validation failed. It is for
+	// display only: every failed lookup is treated alike.
 	Bogus bool
 	// Epoch is that of the moment when the lookup began.
 	Epoch Epoch

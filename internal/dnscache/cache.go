@@ -69,14 +69,14 @@ type Stats struct {
 	Entries int
 	// Bytes is about what the entries take in memory, MaxBytes what they may take.
 	Bytes, MaxBytes int64
-	// Hits counts answers from the cache, Misses lookups that called the next resolver, Failures remembered failures, and
-	// Stale expired secure answers that were served because the resolver failed.
+	// Hits counts answers from the cache, Misses lookups that called the next resolver, Failures remembered failures,
+	// and Stale expired secure answers that were served because the resolver failed.
 	Hits, Misses, Failures, Stale uint64
 	// Kept counts answers that did not replace a live secure one.
 	Kept               uint64
 	Evicted, Refreshed uint64
-	// Results of the next resolver, each counted once. Bogus are failures that the resolver reported as bogus, Failed are
-	// all others.
+	// Results of the next resolver, each counted once. Bogus are failures that the resolver reported as bogus, Failed
+	// are all others.
 	Secure, Insecure, Bogus, Failed uint64
 }
 
@@ -240,7 +240,8 @@ func (c *Cache) remembered(q dns.Question, by dns.Effort) (*dns.RRset, error) {
 
 // answer returns the answer of an entry.
 func (c *Cache) answer(e *entry) *dns.RRset {
-	r := &dns.RRset{Name: e.question.Name, Owner: cmp.Or(e.owner, e.question.Name), Type: e.question.Type, Status: e.Status,
+	r := &dns.RRset{Name: e.question.Name, Owner: cmp.Or(e.owner, e.question.Name), Type: e.question.Type,
+		Status:   e.Status,
 		NXDomain: e.NXDomain, Stale: e.Stale, Epoch: e.Epoch, Expires: c.at(e.Expires)}
 	if e.data != "" {
 		r.Unpack(e.data)

@@ -14,8 +14,8 @@ const tick = 100 * time.Millisecond
 
 func ticks(d time.Duration) instant { return instant(max(d, 0) / tick) }
 
-// entry is what is known for a question: an answer, the failure of the last lookup, or both. It is a copy: change it and
-// put it back.
+// entry is what is known for a question: an answer, the failure of the last lookup, or both. It is a copy: change it
+// and put it back.
 type entry struct {
 	question dns.Question
 	head
@@ -29,8 +29,8 @@ type entry struct {
 type head struct {
 	Status          dns.Status // Indeterminate if there is no answer
 	NXDomain, Stale bool       // as in dns.RRset
-	// Refreshing is set while the answer waits for its refresh, and Warned when it has been logged that an insecure answer
-	// did not replace it.
+	// Refreshing is set while the answer waits for its refresh, and Warned when it has been logged that an insecure
+	// answer did not replace it.
 	Refreshing, Warned bool
 	Failed             bool // there is a failure
 	Epoch              uint16
@@ -83,8 +83,8 @@ func (e *entry) alive(now instant, g dns.Epoch) bool { return e.valid(g) && now 
 // failed reports whether the last lookup failed so recently that it is not tried again.
 func (e *entry) failed(now instant, g dns.Epoch) bool { return e.counts(g) && now < e.Retry }
 
-// stale reports whether the answer, though expired, can be used if the resolver fails: for maxStale, if it is secure and
-// protects mail. A stale denial could take protection away (RFC 8767 section 10).
+// stale reports whether the answer, though expired, can be used if the resolver fails: for maxStale, if it is secure
+// and protects mail. A stale denial could take protection away (RFC 8767 section 10).
 func (e *entry) stale(now instant, g dns.Epoch) bool {
 	protects := e.data != "" && (e.question.Type == dns.TypeMX || e.question.Type == dns.TypeTLSA)
 	return e.valid(g) && e.Status == dns.Secure && !e.Stale && protects && now <= e.Expires+ticks(maxStale)

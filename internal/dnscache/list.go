@@ -17,8 +17,8 @@ type Entry struct {
 	Type dns.Type
 	// Status is Indeterminate if only a failure is known.
 	Status dns.Status
-	// Stored and Expires are zero if only a failure is known. An expired answer is listed as long as it may be served if
-	// the resolver fails.
+	// Stored and Expires are zero if only a failure is known. An expired answer is listed as long as it may be served
+	// if the resolver fails.
 	Stored, Expires time.Time
 	// Data are the records in the form of a zone file, empty for a denial.
 	Data []string

@@ -7,8 +7,8 @@ import (
 
 const sweepInterval = time.Second // one shard each
 
-// refreshAhead looks an entry up again in the background shortly before it expires, once. It is called for hits only, so
-// an entry that is not in use is never refreshed.
+// refreshAhead looks an entry up again in the background shortly before it expires, once. It is called for hits only,
+// so an entry that is not in use is never refreshed.
 func (c *Cache) refreshAhead(e *entry, now instant) {
 	backsOff := e.Failed && now < e.Retry
 	if backsOff || e.Refreshing || !refreshDue(time.Duration(e.Life)*time.Second, time.Duration(e.Expires-now)*tick) {

@@ -11,10 +11,10 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// shard holds a part of the nodes. A go-cache instance holds them by name; it is used without expiry and without janitor.
-// The ring holds the same nodes for eviction by the CLOCK algorithm: if the shard is full, the pointer skips nodes that
-// were used since its last round and evicts the first that was not. So the bound is hard, and names in use survive a flood
-// of others.
+// shard holds a part of the nodes. A go-cache instance holds them by name; it is used without expiry and without
+// janitor. The ring holds the same nodes for eviction by the CLOCK algorithm: if the shard is full, the pointer skips
+// nodes that were used since its last round and evicts the first that was not. So the bound is hard, and names in use
+// survive a flood of others.
 type shard struct {
 	nodes *gocache.Cache
 	stats *counters
@@ -37,8 +37,8 @@ type node struct {
 	used   atomic.Bool // since the eviction pointer passed
 }
 
-// prefixes are of the names that share the node of the name behind them. The list is closed, so a remote party cannot make
-// a node grow.
+// prefixes are of the names that share the node of the name behind them. The list is closed, so a remote party cannot
+// make a node grow.
 var prefixes = [...]string{"", "_25._tcp.", "_26._tcp.", "_mta-sts.", "mta-sts."}
 
 // locate returns the name of the node for a question, and its key there: the type and the prefix.
@@ -85,8 +85,8 @@ func (n *node) count() (entries int) {
 	return entries
 }
 
-// weigh estimates how many bytes the node takes with Go 1.26 on 64 bits: with its places in the map and in the ring, and
-// what the allocator adds to a string. The estimate is within a third of the truth.
+// weigh estimates how many bytes the node takes with Go 1.26 on 64 bits: with its places in the map and in the ring,
+// and what the allocator adds to a string. The estimate is within a third of the truth.
 func (n *node) weigh() int64 {
 	const overhead = 32 + 80
 	return overhead + int64(len(n.packed)) + int64(len(n.packed))/16
@@ -117,7 +117,8 @@ func (s *shard) get(q dns.Question) (*entry, *node) {
 	return nil, nil
 }
 
-// with returns the node for a question, with e in place of what is known for it, and without it if e is nil; s.mu is held.
+// with returns the node for a question, with e in place of what is known for it, and without it if e is nil; s.mu is
+// held.
 func (s *shard) with(q dns.Question, e *entry) *node {
 	name, mine := locate(q)
 	b := []byte(name)
@@ -175,8 +176,8 @@ func (s *shard) swap(a, b int32) {
 	s.ring[a].slot, s.ring[b].slot = a, b
 }
 
-// evict removes one node, if possible another than latest; s.mu is held and there is a node. After two rounds it takes any
-// node, because concurrent hits could mark each one again before the pointer arrives.
+// evict removes one node, if possible another than latest; s.mu is held and there is a node. After two rounds it takes
+// any node, because concurrent hits could mark each one again before the pointer arrives.
 func (s *shard) evict(latest *node) {
 	for steps := 0; ; steps++ {
 		s.pointer = (s.pointer + 1) % len(s.ring)

@@ -16,8 +16,8 @@ import (
 const (
 	// callTimeout bounds a call of the next resolver: a stub gives up after 12 s.
 	callTimeout = 15 * time.Second
-	// Calls that run and calls that wait, for deliveries, for names that remote parties chose, and to refresh. The shares
-	// are separate: neither of the others ever takes the place of a delivery.
+	// Calls that run and calls that wait, for deliveries, for names that remote parties chose, and to refresh. The
+	// shares are separate: neither of the others ever takes the place of a delivery.
 	maxCalls, maxWaiting                   = 4096, 16384
 	maxUntrustedCalls, maxUntrustedWaiting = 256, 1024
 	maxRefreshes, maxWaitingRefreshes      = 16, 1024
@@ -47,7 +47,8 @@ func (c *Cache) ask(ctx context.Context, s *share, q dns.Question) <-chan single
 func (c *Cache) call(ctx context.Context, s *share, q dns.Question) (r *dns.RRset, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			c.log.Error("panic in a DNS lookup: please report this", "name", q.Name, "type", q.Type.String(), "panic", p)
+			c.log.Error("panic in a DNS lookup: please report this", "name", q.Name, "type", q.Type.String(), "panic",
+				p)
 			r, err = nil, &dns.Error{Question: q, Reason: "internal error"}
 		}
 	}()
@@ -67,7 +68,8 @@ func (c *Cache) call(ctx context.Context, s *share, q dns.Question) (r *dns.RRse
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 	defer cancel()
-	q = dns.Question{Name: strings.Clone(q.Name), Type: q.Type} // the caller's name may be a small part of something large
+	// the caller's name may be a small part of something large
+	q = dns.Question{Name: strings.Clone(q.Name), Type: q.Type}
 	before := c.epoch()
 	r, err = c.next.Lookup(ctx, q, dns.Effort{})
 	var failure *dns.Error

@@ -77,7 +77,8 @@ func (c *Cache) storeFailure(q dns.Question, f *dns.Error) (*dns.RRset, error) {
 		backOff = min(2*time.Duration(old.BackOff)*time.Second, maxBackOff)
 	}
 	e.Failed, e.Refreshing, e.reason = true, false, f.Reason
-	e.failure = failure{Bogus: f.Bogus, Of: f.Epoch, BackOff: uint32(backOff / time.Second), Retry: now + ticks(backOff)}
+	e.failure = failure{Bogus: f.Bogus, Of: f.Epoch, BackOff: uint32(backOff / time.Second),
+		Retry: now + ticks(backOff)}
 	s.put(s.with(q, e))
 	switch {
 	case e.alive(now, epoch):

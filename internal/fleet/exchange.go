@@ -24,8 +24,8 @@ const protocol = 2
 // maxStream is about how many entries the stream keeps. A node that was away for longer reads everything again.
 const maxStream = 100_000
 
-// DiscardClientLog discards what the Redis client prints to standard error by itself: Fleet logs failures. Call it once,
-// before the first New.
+// DiscardClientLog discards what the Redis client prints to standard error by itself: Fleet logs failures. Call it
+// once, before the first New.
 func DiscardClientLog() { logging.Disable() }
 
 // CheckURL returns what is wrong with the URL of a server, without its password, and nil if nothing is.
@@ -59,8 +59,8 @@ func newClient(text string) (redis.UniversalClient, error) {
 		return nil, errors.New(describe(err))
 	}
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.ContextTimeoutEnabled = timeout, timeout, timeout, true
-	// Notices of maintenance need version 3 of the protocol, and to prepare for them the client would look up the name of
-	// the server before it is used.
+	// Notices of maintenance need version 3 of the protocol, and to prepare for them the client would look up the name
+	// of the server before it is used.
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	o.MaxRetries, o.DialerRetries, o.PoolSize, o.ClientName, o.Protocol = -1, 1, 2, "policyd", protocol
 	o.Dialer = dialer(o)
@@ -194,8 +194,8 @@ func (f *Fleet) synchronize(ctx context.Context, epoch string) error {
 	return nil
 }
 
-// markAll marks every record of this node for writing. It holds no lock while it asks a Local, which calls Changed with a
-// lock of its own held.
+// markAll marks every record of this node for writing. It holds no lock while it asks a Local, which calls Changed with
+// a lock of its own held.
 func (f *Fleet) markAll() {
 	for kind, local := range f.locals {
 		domains := local.Domains()
@@ -296,7 +296,8 @@ func (f *Fleet) nextEntries(ctx context.Context) (last string, entries []redis.X
 	if len(newest.Val()) > 0 {
 		last = newest.Val()[0].ID
 	}
-	if oldest := first.Val(); len(oldest) > 0 && f.cursor != "0" && before(f.cursor, oldest[0].ID) && len(more.Val()) > 0 {
+	if oldest := first.Val(); len(oldest) > 0 && f.cursor != "0" && before(f.cursor, oldest[0].ID) &&
+		len(more.Val()) > 0 {
 		f.epoch = "" // entries may have been removed unread
 	}
 	return last, more.Val(), nil
@@ -400,7 +401,8 @@ func (f *Fleet) writeBatch(ctx context.Context, names []name) error {
 			continue
 		}
 		pipe.Set(ctx, keys[i], value, left)
-		pipe.XAdd(ctx, &redis.XAddArgs{Stream: f.prefix + "s", MaxLen: maxStream, Approx: true, Values: []any{n.String(), value}})
+		pipe.XAdd(ctx, &redis.XAddArgs{Stream: f.prefix + "s", MaxLen: maxStream, Approx: true,
+			Values: []any{n.String(), value}})
 		sent++
 	}
 	if sent == 0 {
@@ -413,8 +415,8 @@ func (f *Fleet) writeBatch(ctx context.Context, names []name) error {
 	return nil
 }
 
-// update returns the record to write under a name and how long it is valid, or nil when the server has one that is as good:
-// the same content, of which less than a quarter of the lifetime has passed, signed with the present key.
+// update returns the record to write under a name and how long it is valid, or nil when the server has one that is as
+// good: the same content, of which less than a quarter of the lifetime has passed, signed with the present key.
 func (f *Fleet) update(n name, there []byte) ([]byte, time.Duration) {
 	local := f.locals[n.kind]
 	if local == nil {

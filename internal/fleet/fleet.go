@@ -2,9 +2,10 @@
 // node knows the MTA-STS policies and the promises that its peers know (RFC 8461 section 10.2: the first contact is
 // unprotected).
 //
-// The server is not trusted and is never on the path of a lookup. Each record carries an HMAC under the key of the site,
-// and a record can only strengthen an answer: see [Record] for what is refused. What a node has found by itself stays in
-// its own state directory; the server holds copies. When the server is down, slow or empty, lookups are not affected.
+// The server is not trusted and is never on the path of a lookup. Each record carries an HMAC under the key of the
+// site, and a record can only strengthen an answer: see [Record] for what is refused. What a node has found by itself
+// stays in its own state directory; the server holds copies. When the server is down, slow or empty, lookups are not
+// affected.
 //
 // In the server a record is the value of the key PREFIXr:KIND:DOMAIN, which expires, and each change is added to the
 // stream PREFIXs. A node reads everything when it starts and the stream from then on. The key PREFIXe names the present
@@ -33,8 +34,8 @@ type Local interface {
 	// Content returns what peers should know about a domain, when it was learned and for how long it holds. It returns
 	// false when there is nothing to share.
 	Content(domain string) (Content, bool)
-	// Merge adds what a peer knows. It must only strengthen. It returns ErrStale when the node knows at least as much, and
-	// ErrRefused when the content is not acceptable.
+	// Merge adds what a peer knows. It must only strengthen. It returns ErrStale when the node knows at least as much,
+	// and ErrRefused when the content is not acceptable.
 	Merge(domain string, c Content) error
 }
 

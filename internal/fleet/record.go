@@ -24,9 +24,9 @@ const (
 	Promise Kind = "promise"
 )
 
-// Record is what the server stores. Its encoding is: version 1, the length and the text of the kind and of the domain, the
-// time in seconds since 1970, the lifetime in seconds, the length and the bytes of the content, and the HMAC-SHA256 of all
-// of this under the site key.
+// Record is what the server stores. Its encoding is: version 1, the length and the text of the kind and of the domain,
+// the time in seconds since 1970, the lifetime in seconds, the length and the bytes of the content, and the HMAC-SHA256
+// of all of this under the site key.
 type Record struct {
 	Kind   Kind
 	Domain string
@@ -165,7 +165,8 @@ func parse(b []byte) (r Record, ok bool) {
 	}
 	seconds, lifetime := binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])
 	const most = 1 << 40 // seconds, tens of thousands of years: times stay far from overflow
-	if seconds > most || lifetime > uint64(maxLifetime/time.Second) || uint64(len(b)-20) != uint64(binary.BigEndian.Uint32(b[16:])) {
+	if seconds > most || lifetime > uint64(maxLifetime/time.Second) ||
+		uint64(len(b)-20) != uint64(binary.BigEndian.Uint32(b[16:])) {
 		return Record{}, false
 	}
 	r.Time, r.Lifetime = time.Unix(int64(seconds), 0), time.Duration(lifetime)*time.Second

@@ -7,12 +7,12 @@ import (
 	"strconv"
 )
 
-// Bounds of one reply of the server. The client allocates what the length of a string or of an array asks for, before the
-// content has arrived, and reads nested arrays by recursion.
+// Bounds of one reply of the server. The client allocates what the length of a string or of an array asks for, before
+// the content has arrived, and reads nested arrays by recursion.
 const (
 	maxString = maxData + 1024
-	// maxElements bounds the elements that are still to come, maxArrays the arrays: SCAN replies with about 1,000 keys, and
-	// an exchange reads at most 250 entries of the stream.
+	// maxElements bounds the elements that are still to come, maxArrays the arrays: SCAN replies with about 1,000 keys,
+	// and an exchange reads at most 250 entries of the stream.
 	maxElements = 1 << 16
 	maxArrays   = 1 << 12
 	maxOctets   = 64 << 20
@@ -21,9 +21,9 @@ const (
 
 var errReply = errors.New("the reply of the server is too large or malformed")
 
-// replies is a connection to the server that breaks as soon as a reply exceeds the bounds: the server must not be able to
-// make this process run out of memory or of stack. It reads versions 2 and 3 of the protocol, RESP: the client speaks version 3
-// with a Sentinel.
+// replies is a connection to the server that breaks as soon as a reply exceeds the bounds: the server must not be able
+// to make this process run out of memory or of stack. It reads versions 2 and 3 of the protocol, RESP: the client
+// speaks version 3 with a Sentinel.
 type replies struct {
 	net.Conn
 	line                     []byte // of the reply, up to now

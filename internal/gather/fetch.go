@@ -81,7 +81,8 @@ func (g *gathering) dane(i int, port uint16, found *dane.Result) {
 	host := g.facts.Hosts[i].Name
 	leave, err := g.Hosts.enter(g.round, g, i)
 	if err != nil {
-		*found = dane.Result{State: dane.Failed, Err: err, Why: "DANE lookup for " + text.Name(host) + " failed: " + err.Error()}
+		*found = dane.Result{State: dane.Failed, Err: err, Why: "DANE lookup for " + text.Name(host) + " failed: " +
+			err.Error()}
 		return
 	}
 	defer leave()
@@ -116,15 +117,15 @@ func (g *gathering) addresses(ctx context.Context, i int) ([]netip.Addr, error) 
 	return slices.Concat(found[:]...), errors.Join(failed[:]...)
 }
 
-// record is the lookup of the TXT record that announces an MTA-STS policy. late is written before done is closed, and not
-// after.
+// record is the lookup of the TXT record that announces an MTA-STS policy. late is written before done is closed, and
+// not after.
 type record struct {
 	done chan struct{}
 	late bool // it was not answered in its time
 }
 
-// limit cancels the fetching of a policy when its time is over: immediately if the record is late, since the store has a
-// live policy then or nothing, and otherwise when timeout has passed since the record was there.
+// limit cancels the fetching of a policy when its time is over: immediately if the record is late, since the store has
+// a live policy then or nothing, and otherwise when timeout has passed since the record was there.
 func (r *record) limit(ctx context.Context, cancel context.CancelFunc, timeout time.Duration) {
 	select {
 	case <-ctx.Done():
@@ -173,8 +174,8 @@ func (g *gathering) ask(ctx context.Context, q dns.Question) {
 	_, _ = g.Lookup(ctx, q, g.by)
 }
 
-// sts finds the domain's MTA-STS policy. If it, or the record that announces it, could not be had in reasonable time, and
-// none is cached, the domain counts as one without a policy (RFC 8461 section 3.3).
+// sts finds the domain's MTA-STS policy. If it, or the record that announces it, could not be had in reasonable time,
+// and none is cached, the domain counts as one without a policy (RFC 8461 section 3.3).
 func (g *gathering) sts(brief bool) {
 	f := g.facts
 	if g.STS == nil {
@@ -238,8 +239,8 @@ func (g *gathering) probes() {
 	}
 }
 
-// receiver finds out whether this site receives the mail of a domain: by its lists, by a name or by an address of one of
-// the domain's MX hosts. Every doubt ends in a Receiver that is not known.
+// receiver finds out whether this site receives the mail of a domain: by its lists, by a name or by an address of one
+// of the domain's MX hosts. Every doubt ends in a Receiver that is not known.
 func (g *gathering) receiver() {
 	f := g.facts
 	if g.Site == nil {
@@ -254,7 +255,8 @@ func (g *gathering) receiver() {
 	case own:
 		f.Receiver = policy.Receiver{Known: true, Here: true, Why: why}
 	case i >= 0:
-		f.Receiver = policy.Receiver{Known: true, Here: true, Why: "the MX host " + text.Name(f.Hosts[i].Name) + " is this host"}
+		f.Receiver = policy.Receiver{Known: true, Here: true, Why: "the MX host " + text.Name(f.Hosts[i].Name) +
+			" is this host"}
 	default:
 		g.receiverByAddress()
 	}

@@ -1,5 +1,5 @@
-// Package gather finds the facts that a decision of package policy needs. It asks the decider what it needs, fetches that
-// from the sources at the same time, and asks again, until nothing is missing.
+// Package gather finds the facts that a decision of package policy needs. It asks the decider what it needs, fetches
+// that from the sources at the same time, and asks again, until nothing is missing.
 //
 // It shares the time of a decision, so that one silent question never takes the time of the others, and bounds what
 // domains with many hosts can cost.
@@ -22,8 +22,8 @@ import (
 
 // STS finds MTA-STS policies.
 type STS interface {
-	// Lookup returns the policy of a domain. Where it would have to wait, and must not, it returns mtasts.Unknown with an
-	// error that wraps dns.ErrNotCached.
+	// Lookup returns the policy of a domain. Where it would have to wait, and must not, it returns mtasts.Unknown with
+	// an error that wraps dns.ErrNotCached.
 	Lookup(ctx context.Context, domain string, e dns.Effort) mtasts.Result
 }
 
@@ -34,8 +34,8 @@ type Probes interface {
 
 // OwnSite knows what this site receives itself.
 type OwnSite interface {
-	// Own reports whether mail for domain is received here, and which list names it. After an error nothing is known: no
-	// route. With Effort.CacheOnly the error can be dns.ErrNotCached.
+	// Own reports whether mail for domain is received here, and which list names it. After an error nothing is known:
+	// no route. With Effort.CacheOnly the error can be dns.ErrNotCached.
 	Own(ctx context.Context, domain string, e dns.Effort) (own bool, why string, err error)
 	// OwnHost reports whether name is a name of this host.
 	OwnHost(name string) bool
@@ -45,8 +45,8 @@ type OwnSite interface {
 
 // Relays knows which hosts Postfix's own configuration delivers to as [host].
 type Relays interface {
-	// RelayHost may wait for Postfix's commands, except with Effort.CacheOnly, when it can return dns.ErrNotCached. After
-	// another error the host counts as unknown, not as a relay host.
+	// RelayHost may wait for Postfix's commands, except with Effort.CacheOnly, when it can return dns.ErrNotCached.
+	// After another error the host counts as unknown, not as a relay host.
 	RelayHost(ctx context.Context, host string, e dns.Effort) (bool, error)
 }
 
@@ -87,12 +87,14 @@ type decider func(policy.Facts, policy.Options) (policy.Decision, policy.Need)
 
 // Decide finds the TLS policy of a next hop, and the facts that it rests on. The one error is dns.ErrNotCached, with
 // Effort.CacheOnly: decide again without it. Any other failure is a fact.
-func (e *Engine) Decide(ctx context.Context, n policy.Nexthop, o policy.Options, by dns.Effort) (*policy.Facts, policy.Decision, error) {
+func (e *Engine) Decide(ctx context.Context, n policy.Nexthop, o policy.Options,
+	by dns.Effort) (*policy.Facts, policy.Decision, error) {
 	return e.decide(ctx, policy.Decide, n, o, by)
 }
 
 // Route finds the route of a domain; otherwise it is as Decide.
-func (e *Engine) Route(ctx context.Context, n policy.Nexthop, o policy.Options, by dns.Effort) (*policy.Facts, policy.Decision, error) {
+func (e *Engine) Route(ctx context.Context, n policy.Nexthop, o policy.Options,
+	by dns.Effort) (*policy.Facts, policy.Decision, error) {
 	return e.decide(ctx, policy.Route, n, o, by)
 }
 
@@ -118,7 +120,8 @@ type gathering struct {
 }
 
 // decide calls the decider until it needs no more facts, and fetches what it needs in between.
-func (e *Engine) decide(ctx context.Context, next decider, n policy.Nexthop, o policy.Options, by dns.Effort) (*policy.Facts, policy.Decision, error) {
+func (e *Engine) decide(ctx context.Context, next decider, n policy.Nexthop, o policy.Options,
+	by dns.Effort) (*policy.Facts, policy.Decision, error) {
 	f := policy.NewFacts(n, e.Overrides)
 	if e.Promises != nil && n.Remembers() {
 		f.Promises = e.Promises.Recall(n.Name)

@@ -12,9 +12,9 @@ import (
 	"github.com/policyd/policyd/internal/policy"
 )
 
-// Hosts bounds the lookups about MX hosts: a domain with one good host and 31 whose name servers are silent would otherwise
-// hold so many places in the resolver that other domains wait. The first hosts of a next hop that mail is sent to need no
-// place. The others share a number of places, and so do all hosts of domains that remote senders chose.
+// Hosts bounds the lookups about MX hosts: a domain with one good host and 31 whose name servers are silent would
+// otherwise hold so many places in the resolver that other domains wait. The first hosts of a next hop that mail is
+// sent to need no place. The others share a number of places, and so do all hosts of domains that remote senders chose.
 //
 // It also remembers, by a hash, which hosts had secure addresses: their TLSA records can be asked for early.
 type Hosts struct {
@@ -27,7 +27,8 @@ const places = 64 // of each kind
 
 // NewHosts returns a Hosts with all places free.
 func NewHosts() *Hosts {
-	return &Hosts{others: semaphore.NewWeighted(places), untrusted: semaphore.NewWeighted(places), seed: maphash.MakeSeed()}
+	return &Hosts{others: semaphore.NewWeighted(places), untrusted: semaphore.NewWeighted(places),
+		seed: maphash.MakeSeed()}
 }
 
 var errPlaces = errors.New("too many lookups in progress")

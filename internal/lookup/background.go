@@ -35,8 +35,8 @@ type background struct {
 	wake    chan struct{}           // a token where the stack may hold something
 }
 
-// job is one route being found. decision and set, the settings that it was made under, are written before done is closed
-// and not after. begun is guarded by the mutex of background.
+// job is one route being found. decision and set, the settings that it was made under, are written before done is
+// closed and not after. begun is guarded by the mutex of background.
 type job struct {
 	next     policy.Nexthop
 	done     chan struct{}
@@ -45,7 +45,8 @@ type job struct {
 	set      *inForce
 }
 
-func newBackground(route func(context.Context, policy.Nexthop) (policy.Decision, *inForce), log *slog.Logger) *background {
+func newBackground(route func(context.Context, policy.Nexthop) (policy.Decision, *inForce),
+	log *slog.Logger) *background {
 	return &background{
 		route:   route,
 		log:     log,

@@ -93,5 +93,6 @@ func (s *Service) noteAgain(m string, a *answered, set *inForce) {
 // panicked logs and counts a panic. The message never has the request, which may have a local part.
 func (s *Service) panicked(where, what string) {
 	s.panics.Add(1)
-	s.log.Error("panic in a lookup: please report this", slog.String("where", where), slog.String("err", what), slog.String("stack", string(debug.Stack())))
+	s.log.Error("panic in a lookup: please report this", slog.String("where", where), slog.String("err", what),
+		slog.String("stack", string(debug.Stack())))
 }

@@ -24,8 +24,8 @@ type Explanation struct {
 	// TLSPolicyTLSRPT is what tls-policy-tlsrpt answers.
 	TLSPolicyTLSRPT Answer `json:"tls_policy_tlsrpt"`
 	Transport       Answer `json:"transport"`
-	// WouldTLSPolicy and WouldTransport are what would be answered with mode = "enforce". They differ from TLSPolicy and
-	// Transport with mode = "report" only.
+	// WouldTLSPolicy and WouldTransport are what would be answered with mode = "enforce". They differ from TLSPolicy
+	// and Transport with mode = "report" only.
 	WouldTLSPolicy Answer `json:"would_tls_policy"`
 	WouldTransport Answer `json:"would_transport"`
 	// Source is the mechanism that decided the TLS policy.
@@ -46,8 +46,8 @@ type MXHost struct {
 	Preference uint16 `json:"preference"`
 	// Prefix is starttls, smtps or none.
 	Prefix string `json:"prefix"`
-	// DNSSEC is the status of the host's addresses: secure, insecure, or indeterminate where they could not be looked up
-	// or were not needed.
+	// DNSSEC is the status of the host's addresses: secure, insecure, or indeterminate where they could not be looked
+	// up or were not needed.
 	DNSSEC string `json:"dnssec"`
 	// DANE and DANE26 are usable, unusable, absent, unreachable, failed, unknown or off, for port 25 and for the port
 	// of implicit TLS; the latter is empty if it was not needed.
@@ -97,8 +97,10 @@ func Explain(ctx context.Context, src Sources, key string, s Settings) Explanati
 		none := answer(socketmap.NotFound())
 		return Explanation{
 			Nexthop: socketmap.Temp(key).Text, DNSSEC: dns.Indeterminate.String(), MX: []MXHost{},
-			TLSPolicy: none, TLSPolicyTLSRPT: none, Transport: none, WouldTLSPolicy: none, WouldTransport: none, Source: policy.SourceNone.String(),
-			Why:          []string{"not a next hop that policyd answers for: give a domain, [host], domain:port or [host]:port with port 25 or the port of implicit TLS"},
+			TLSPolicy: none, TLSPolicyTLSRPT: none, Transport: none, WouldTLSPolicy: none, WouldTransport: none,
+			Source: policy.SourceNone.String(),
+			Why: []string{"not a next hop that policyd answers for: give a domain, [host], domain:port or " +
+				"[host]:port with port 25 or the port of implicit TLS"},
 			WhyTransport: []string{"not a domain"},
 		}
 	}
@@ -107,7 +109,8 @@ func Explain(ctx context.Context, src Sources, key string, s Settings) Explanati
 	routed, route, _ := from.Route(ctx, next, s.Policy, dns.Effort{}) // a failure is a fact
 	tls, transport := decision.Reply(s.Policy, false), route.Reply(s.Policy, false)
 	return Explanation{
-		Nexthop: next.String(), Domain: next.Name, DNSSEC: dnssec(facts.MX), MX: hosts(&facts, routed, s.Policy), MTASTS: sts(&facts, s.Policy),
+		Nexthop: next.String(), Domain: next.Name, DNSSEC: dnssec(facts.MX), MX: hosts(&facts, routed, s.Policy),
+		MTASTS:          sts(&facts, s.Policy),
 		TLSPolicy:       answer(inMode(s.Policy.Mode, tls)),
 		TLSPolicyTLSRPT: answer(inMode(s.Policy.Mode, decision.Reply(s.Policy, true))),
 		Transport:       answer(inMode(s.Policy.Mode, transport)),
@@ -121,7 +124,8 @@ func Explain(ctx context.Context, src Sources, key string, s Settings) Explanati
 func hosts(facts, routed *policy.Facts, o policy.Options) []MXHost {
 	list := make([]MXHost, 0, len(facts.Hosts))
 	for i, h := range facts.Hosts {
-		m := MXHost{Host: h.Name, Preference: h.Preference, Prefix: h.Class.String(), DNSSEC: h.DANE.Addresses.String(), DANE: h.DANE.State.String()}
+		m := MXHost{Host: h.Name, Preference: h.Preference, Prefix: h.Class.String(), DNSSEC: h.DANE.Addresses.String(),
+			DANE: h.DANE.State.String()}
 		if !o.DANE {
 			m.DANE = "off"
 		}

@@ -1,6 +1,6 @@
-// Package lookup answers socketmap requests (socketmap_table(5)): it reads the key, gets the decision from package policy
-// and replies. Here a time budget, a panic or a full queue ends in a safe answer: TEMP for a TLS policy, NOTFOUND for a
-// route.
+// Package lookup answers socketmap requests (socketmap_table(5)): it reads the key, gets the decision from package
+// policy and replies. Here a time budget, a panic or a full queue ends in a safe answer: TEMP for a TLS policy,
+// NOTFOUND for a route.
 package lookup
 
 import (
@@ -67,8 +67,8 @@ type Sources struct {
 	// WantProbe makes a host due for a probe, and must not block. It is called after TLS-policy lookups only: those are
 	// for mail that leaves, while untrusted senders choose the domains of the transport map. nil: nothing is probed.
 	WantProbe func(host string)
-	// Record is called for every TLS-policy lookup that was decided, and the function that it returns each time that the
-	// answer is given again. Neither may block. nil: nothing is recorded.
+	// Record is called for every TLS-policy lookup that was decided, and the function that it returns each time that
+	// the answer is given again. Neither may block. nil: nothing is recorded.
 	Record func(report.Lookup) (again func())
 	// Observe is called once for every kind of answer, if it is not nil. The function that it returns is called with
 	// the duration of each answer of that kind, and must not block.
@@ -119,7 +119,8 @@ type inForce struct {
 	memo   memo
 }
 
-// New returns a Service that answers from src under set. Run it, so that routes that are not in the cache are looked up.
+// New returns a Service that answers from src under set. Run it, so that routes that are not in the cache are looked
+// up.
 func New(src Sources, set Settings, log *slog.Logger) *Service {
 	if src.Version == nil {
 		src.Version = func() uint64 { return 0 }
@@ -279,8 +280,8 @@ func inMode(m policy.Mode, would socketmap.Reply) socketmap.Reply {
 	return would
 }
 
-// wantProbes makes the hosts of a TLS-policy answer due for a probe, unless this site receives the domain itself or cannot
-// find out: no route follows then. A site that has not been read yet does not delay the probe.
+// wantProbes makes the hosts of a TLS-policy answer due for a probe, unless this site receives the domain itself or
+// cannot find out: no route follows then. A site that has not been read yet does not delay the probe.
 func (s *Service) wantProbes(c call, a *answered) {
 	if len(a.probe) == 0 || c.set.Site == nil {
 		return
@@ -332,8 +333,8 @@ func (s *Service) gatherRoute(ctx context.Context, next policy.Nexthop) (d polic
 	return d, set
 }
 
-// Warm evaluates a domain as for mail to it, and returns the status word of the answer with mode "enforce" and the source of
-// the decision. It fills the caches and the memory of promises, and is not counted as a lookup.
+// Warm evaluates a domain as for mail to it, and returns the status word of the answer with mode "enforce" and the
+// source of the decision. It fills the caches and the memory of promises, and is not counted as a lookup.
 func (s *Service) Warm(ctx context.Context, domain string) (status, source string) {
 	a := s.tlsPolicy(call{ctx: ctx, m: tlsPolicy, key: domain, set: s.force.Load(), now: time.Now(), warm: true})
 	if a.next.Name == "" {

@@ -19,8 +19,9 @@ const (
 	transport       = "transport"
 )
 
-// mapNames returns the names under which the maps are served, in the order in which they are shown, each with the map that
-// it stands for. QUERY and QUERYwithTLSRPT are the names of postfix-tlspol, sts is that of Sendmail's FEATURE(sts).
+// mapNames returns the names under which the maps are served, in the order in which they are shown, each with the map
+// that it stands for. QUERY and QUERYwithTLSRPT are the names of postfix-tlspol, sts is that of Sendmail's
+// FEATURE(sts).
 func mapNames() [6][2]string {
 	return [...][2]string{
 		{tlsPolicy, tlsPolicy}, {tlsPolicyTLSRPT, tlsPolicyTLSRPT}, {transport, transport},
@@ -104,7 +105,8 @@ const (
 	unknownMapInUse = 10 * time.Minute
 )
 
-// noteUnknown counts a request. It reports whether the name must be logged: it was not in use, and there is room for it.
+// noteUnknown counts a request. It reports whether the name must be logged: it was not in use, and there is room for
+// it.
 func (s *Service) noteUnknown(name, nearest string) bool {
 	s.unknownMu.Lock()
 	defer s.unknownMu.Unlock()

@@ -21,8 +21,9 @@ type memo struct {
 const (
 	memoSlots = 1 << 14
 	memoBytes = 8 << 10 // a longer reply is not remembered
-	// An answer is given again for memoPart of the time until its first fact expires, within these bounds. After that its
-	// facts are looked at, so that the cache learns which are in use and refreshes them in the last tenth of their life.
+	// An answer is given again for memoPart of the time until its first fact expires, within these bounds. After that
+	// its facts are looked at, so that the cache learns which are in use and refreshes them in the last tenth of their
+	// life.
 	memoPart, memoLeast, memoMost = 20, 2 * time.Second, 10 * time.Second
 )
 
@@ -55,8 +56,8 @@ func (m *memo) recall(c call, version uint64) *answered {
 	return nil
 }
 
-// keep remembers the answer to c, which was decided from the sources at a version, and whose first fact expires then; zero:
-// none does. It takes the place of an answer that is over, if there is one.
+// keep remembers the answer to c, which was decided from the sources at a version, and whose first fact expires then;
+// zero: none does. It takes the place of an answer that is over, if there is one.
 func (m *memo) keep(c call, a answered, version uint64, expires time.Time) {
 	if version == 0 || len(a.reply.Text) > memoBytes {
 		return
@@ -86,5 +87,6 @@ func (r *remembered) lives(now time.Time, version uint64) bool {
 func lasting(f *policy.Facts, d policy.Decision) bool {
 	sts := f.STS.State == mtasts.Found && !f.STS.Stale || f.STS.State == mtasts.Absent ||
 		f.STS.State == mtasts.Unknown && f.STS.Err == nil && f.STS.Why == "" // not looked up
-	return sts && !d.Vanished && !f.Tested && d.Verdict != policy.Defer && !f.RelayKnown && !f.Probed && f.Receiver == (policy.Receiver{})
+	return sts && !d.Vanished && !f.Tested && d.Verdict != policy.Defer && !f.RelayKnown && !f.Probed &&
+		f.Receiver == (policy.Receiver{})
 }

@@ -36,7 +36,8 @@ type Fetcher struct {
 	// Special allows policy hosts at special-purpose addresses, such as loopback: for tests and private networks.
 	Special bool
 	// ProxyFromEnvironment sends requests through the proxy that HTTPS_PROXY and NO_PROXY name for the policy host. The
-	// proxy then looks up the host, so Resolver and Special do not matter. The TLS connection still ends at the policy host.
+	// proxy then looks up the host, so Resolver and Special do not matter. The TLS connection still ends at the policy
+	// host.
 	ProxyFromEnvironment bool
 	// Port of the policy hosts; 0 means 443.
 	Port uint16
@@ -56,8 +57,8 @@ func (f *Fetcher) Fetch(ctx context.Context, domain string) (Policy, error) {
 	return p, nil
 }
 
-// body fetches the policy through the proxy, if there is one, or else from the first address of the host that answers. It
-// returns the address that it tried first.
+// body fetches the policy through the proxy, if there is one, or else from the first address of the host that answers.
+// It returns the address that it tried first.
 func (f *Fetcher) body(ctx context.Context, host string) (body []byte, first netip.Addr, err error) {
 	switch proxy, err := f.proxy(host); {
 	case err != nil:
@@ -145,7 +146,10 @@ func (f *Fetcher) get(ctx context.Context, host string, proxy *url.URL, addr net
 		transport.TLSClientConfig = config
 	} else {
 		to := netip.AddrPortFrom(addr, cmp.Or(f.Port, httpsPort)).String()
-		transport.DialTLSContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return dialTLS(ctx, to, config) }
+		transport.DialTLSContext = func(ctx context.Context, _, _ string) (net.Conn,
+			error) {
+			return dialTLS(ctx, to, config)
+		}
 	}
 	client := http.Client{
 		Transport: transport,

@@ -1,8 +1,8 @@
 // Package mtasts reads the records and policies of SMTP MTA Strict Transport Security (RFC 8461), and fetches policies.
 //
 // A policy domain (the next hop, never an MX host) announces a policy with a TXT record at _mta-sts.<domain>, whose id
-// changes when the policy does, and serves it at https://mta-sts.<domain>/.well-known/mta-sts.txt. A policy holds for its
-// max_age after it was fetched; package stsstore keeps it for that long.
+// changes when the policy does, and serves it at https://mta-sts.<domain>/.well-known/mta-sts.txt. A policy holds for
+// its max_age after it was fetched; package stsstore keeps it for that long.
 package mtasts
 
 import (
@@ -31,7 +31,8 @@ const (
 // String returns the mode as a policy spells it, or "unknown".
 func (m Mode) String() string { return cmp.Or(string(m), "unknown") }
 
-// Policy is a policy as its domain serves it, RFC 8461 section 3.2. It is shared between callers and must not be changed.
+// Policy is a policy as its domain serves it, RFC 8461 section 3.2. It is shared between callers and must not be
+// changed.
 type Policy struct {
 	Mode Mode
 	// MaxAge is how long the policy holds from the moment it was fetched.
@@ -39,8 +40,8 @@ type Policy struct {
 	// MX are the patterns for MX hosts, in lower case, each once, in the order of the policy: host names, or "*." and a
 	// domain. It is empty only in mode none.
 	MX []string
-	// Raw are the lines of the policy, in order and with unknown fields, without line ends and trailing blanks: UTF-8 without
-	// control characters except tabs before a value. They are the policy-string of RFC 8460 section 4.4.
+	// Raw are the lines of the policy, in order and with unknown fields, without line ends and trailing blanks: UTF-8
+	// without control characters except tabs before a value. They are the policy-string of RFC 8460 section 4.4.
 	Raw []string
 }
 
@@ -55,7 +56,8 @@ const (
 	// Found: a policy is live. It may have mode none.
 	Found State = "found"
 	// Failed: the TXT record could not be looked up, or it was there and the policy could not be fetched, and none is
-	// live. "Senders MUST continue with delivery as though the domain has not implemented MTA-STS" (RFC 8461 section 3.3).
+	// live. "Senders MUST continue with delivery as though the domain has not implemented MTA-STS" (RFC 8461 section
+	// 3.3).
 	Failed State = "failed"
 )
 
@@ -80,19 +82,19 @@ type Result struct {
 	// Domain is the policy domain, in lower case and without the final dot.
 	Domain string
 	State  State
-	// Policy, Fetched and Expires are set if State is Found, and ID is the id that the TXT record had when the policy was
-	// fetched. If State is Failed, ID is the one whose policy could not be fetched.
+	// Policy, Fetched and Expires are set if State is Found, and ID is the id that the TXT record had when the policy
+	// was fetched. If State is Failed, ID is the one whose policy could not be fetched.
 	Policy           Policy
 	ID               string
 	Fetched, Expires time.Time
-	// Stale is set if State is Found and the domain did not confirm the policy: the record is gone, or names a newer policy
-	// that could not be fetched. The policy still holds (RFC 8461 sections 3.3 and 5.1).
+	// Stale is set if State is Found and the domain did not confirm the policy: the record is gone, or names a newer
+	// policy that could not be fetched. The policy still holds (RFC 8461 sections 3.3 and 5.1).
 	Stale bool
-	// Failure is what to report if State is Failed because of a fetch. With a stale policy it is why the newer one could not be
-	// fetched; it does not weaken the policy that holds.
+	// Failure is what to report if State is Failed because of a fetch. With a stale policy it is why the newer one
+	// could not be fetched; it does not weaken the policy that holds.
 	Failure Failure
-	// Err is the cause if State is Unknown or Failed, or Stale is set. In Unknown it wraps dns.ErrNotCached if the lookup would
-	// have had to ask or fetch and must not, the store's ErrBusy, or the error of the caller's context.
+	// Err is the cause if State is Unknown or Failed, or Stale is set. In Unknown it wraps dns.ErrNotCached if the
+	// lookup would have had to ask or fetch and must not, the store's ErrBusy, or the error of the caller's context.
 	Err error
 	// Why is the same in a few words for a person: printable ASCII.
 	Why string
@@ -110,7 +112,8 @@ type Error struct {
 	Addr netip.Addr
 }
 
-// Answered reports whether the policy host answered over verified HTTPS: the domain has a fault, and not the path to it.
+// Answered reports whether the policy host answered over verified HTTPS: the domain has a fault, and not the path to
+// it.
 func (e *Error) Answered() bool {
 	_, answered := errors.AsType[*answerError](e.Err)
 	return answered || e.Failure == PolicyInvalid

@@ -24,7 +24,8 @@ var ErrBadPolicy = errors.New("mtasts: malformed policy")
 // The forms of what policies and records consist of.
 var (
 	// labels of letters, digits, hyphens and underscores, none beginning or ending with a hyphen.
-	domainForm = regexp.MustCompile(`^[0-9A-Za-z_](?:[0-9A-Za-z_-]{0,61}[0-9A-Za-z_])?(?:\.[0-9A-Za-z_](?:[0-9A-Za-z_-]{0,61}[0-9A-Za-z_])?)*$`)
+	domainForm = regexp.MustCompile(
+		`^[0-9A-Za-z_](?:[0-9A-Za-z_-]{0,61}[0-9A-Za-z_])?(?:\.[0-9A-Za-z_](?:[0-9A-Za-z_-]{0,61}[0-9A-Za-z_])?)*$`)
 	// sts-ext-name and sts-policy-ext-name, which include all known names.
 	fieldName = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z_.-]{0,31}$`)
 	// sts-policy-ext-value: UTF-8 without control characters.
@@ -35,10 +36,10 @@ var (
 	idForm = regexp.MustCompile(`^[0-9A-Za-z]{1,32}$`)
 )
 
-// ParsePolicy reads the body that a policy host serves, by the grammar of RFC 8461 section 3.2: lines "name: value" ended by
-// CRLF or LF, in any order, with the names and the values of version and mode in exactly this case. It keeps unknown fields
-// in Raw and ignores them otherwise. If a field that may not repeat does, the first counts. Blank lines are allowed only at
-// the end, where many published policies have one more than the grammar.
+// ParsePolicy reads the body that a policy host serves, by the grammar of RFC 8461 section 3.2: lines "name: value"
+// ended by CRLF or LF, in any order, with the names and the values of version and mode in exactly this case. It keeps
+// unknown fields in Raw and ignores them otherwise. If a field that may not repeat does, the first counts. Blank lines
+// are allowed only at the end, where many published policies have one more than the grammar.
 func ParsePolicy(body []byte) (Policy, error) {
 	if len(body) > MaxPolicySize {
 		return Policy{}, bad("longer than 64 KiB")

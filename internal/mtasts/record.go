@@ -8,8 +8,8 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// Errors of the TXT record. In every case the domain "does not have an available MTA-STS Policy" (RFC 8461 section 3.1); an
-// earlier policy that is live still holds.
+// Errors of the TXT record. In every case the domain "does not have an available MTA-STS Policy" (RFC 8461 section
+// 3.1); an earlier policy that is live still holds.
 var (
 	// ErrNoRecord: no TXT record begins with "v=STSv1;".
 	ErrNoRecord = errors.New("mtasts: no MTA-STS record")
@@ -19,8 +19,9 @@ var (
 	ErrBadRecord = errors.New("mtasts: malformed MTA-STS record")
 )
 
-// ParseRecord reads one TXT record, its strings joined, by the grammar of RFC 8461 section 3.1, and returns its id: 1 to 32
-// letters and digits. The error is ErrNoRecord for a record about something else and ErrBadRecord for a malformed one.
+// ParseRecord reads one TXT record, its strings joined, by the grammar of RFC 8461 section 3.1, and returns its id: 1
+// to 32 letters and digits. The error is ErrNoRecord for a record about something else and ErrBadRecord for a malformed
+// one.
 func ParseRecord(txt string) (id string, err error) {
 	version, rest, found := strings.Cut(txt, ";")
 	if !found || strings.TrimRight(version, blanks) != "v=STSv1" {

@@ -15,9 +15,9 @@ import (
 // Decide returns the TLS policy for f.Nexthop, and the facts that are missing. While Need.Required is not empty, the
 // Decision defers: find these facts and call Decide again.
 //
-// The rules are tried in this order, and the first that applies decides. A rule that applies fills in the decision and returns
-// true. It also returns true when a fact that it depends on is missing, after it has called lacks. A rule that does not apply
-// may add the reason to Why.
+// The rules are tried in this order, and the first that applies decides. A rule that applies fills in the decision and
+// returns true. It also returns true when a fact that it depends on is missing, after it has called lacks. A rule that
+// does not apply may add the reason to Why.
 func Decide(f Facts, o Options) (Decision, Need) {
 	var d Decision
 	// Called by name, not through a list, they leave f, o and d on the stack.
@@ -66,8 +66,8 @@ func unknownMX(f *Facts, _ *Options, d *Decision) bool {
 	return false
 }
 
-// byDANE applies RFC 7672 where it decides. Each case below is one line of this table. "Promise" is a prefix that counts
-// or an enforced MTA-STS policy; hosts without any address are left out.
+// byDANE applies RFC 7672 where it decides. Each case below is one line of this table. "Promise" is a prefix that
+// counts or an enforced MTA-STS policy; hosts without any address are left out.
 //
 //	MX RRset  hosts                                        promise  answer
 //	insecure  any                                          yes      the rules that follow
@@ -88,7 +88,8 @@ func byDANE(f *Facts, o *Options, d *Decision) bool {
 	made, missing := promise(f, o)
 	if !f.authentic() && (made || missing) {
 		if missing {
-			return d.lacks(Need{Required: FactSet{STS: true}, Expected: append(expectAddresses(f), expectTLSA(f, o)...)})
+			return d.lacks(Need{Required: FactSet{STS: true}, Expected: append(expectAddresses(f),
+				expectTLSA(f, o)...)})
 		}
 		// An attacker who forges the MX RRset can publish TLSA records for a host of their own, and "dane" names no
 		// host. With an insecure MX RRset a client may use DANE and need not (RFC 7672 section 2.2.1).
@@ -115,23 +116,28 @@ func byDANE(f *Facts, o *Options, d *Decision) bool {
 		// "dane-only" would defer indefinitely: Postfix requires a secure MX RRset for it.
 		d.Unsigned = true
 		return answer(LevelDANE, ReasonDANEInsecureMX,
-			"each MX host that has secure TLSA records for port "+port+" is authenticated, but the MX RRset is not signed")
+			"each MX host that has secure TLSA records for port "+port+
+				" is authenticated, but the MX RRset is not signed")
 	case usable > 0 && absent+unusable == 0:
-		return answer(LevelDANEOnly, ReasonDANEFull, "every MX host that can be reached has secure TLSA records for port "+port)
+		return answer(LevelDANEOnly, ReasonDANEFull,
+			"every MX host that can be reached has secure TLSA records for port "+port)
 	case missing:
 		return d.lacks(Need{Required: FactSet{STS: true}})
 	case usable > 0 && made:
-		// "secure" would let PKIX override a failing DANE validation, which RFC 8461 section 2 forbids, and "dane" would
-		// use the other hosts without authentication.
+		// "secure" would let PKIX override a failing DANE validation, which RFC 8461 section 2 forbids, and "dane"
+		// would use the other hosts without authentication.
 		return answer(LevelDANEOnly, ReasonDANEPartial, "some MX hosts have usable TLSA records for port "+port+
 			", and the domain promises authenticated TLS: mail goes to those hosts only")
 	case usable > 0:
-		return answer(LevelDANE, ReasonDANEPartial, "some MX hosts have usable TLSA records for port "+port+": those are authenticated")
+		return answer(LevelDANE, ReasonDANEPartial, "some MX hosts have usable TLSA records for port "+port+
+			": those are authenticated")
 	case made:
-		d.because("DANE: no MX host has usable TLSA records for port " + port + ", so the promise of the domain decides")
+		d.because("DANE: no MX host has usable TLSA records for port " + port +
+			", so the promise of the domain decides")
 		return false
 	case unusable > 0:
-		return answer(LevelDANE, ReasonDANEUnusable, "unusable TLSA records require TLS without authentication (RFC 7672 section 2.2)")
+		return answer(LevelDANE, ReasonDANEUnusable,
+			"unusable TLSA records require TLS without authentication (RFC 7672 section 2.2)")
 	}
 	// NOTFOUND would give up DANE for a host whose lookup an attacker made fail once.
 	return answer(LevelDANE, ReasonDANEPartial, failed+"; Postfix applies DANE to each host that it reaches")
@@ -147,7 +153,8 @@ func unreachable(f *Facts, d *Decision, failed string) bool {
 		return d.lacks(Need{Required: FactSet{Relay: true}})
 	case local && f.Relay:
 		d.none(ReasonOwnRelay, failed,
-			"["+f.Nexthop.Name+"] is a relay host in Postfix's own configuration and carries no prefix, so there is no policy")
+			"["+f.Nexthop.Name+"] is a relay host in Postfix's own configuration and carries no prefix, so there is "+
+				"no policy")
 		return true
 	}
 	return d.defers(ReasonDANEFailed, failed)
@@ -155,15 +162,16 @@ func unreachable(f *Facts, d *Decision, failed string) bool {
 
 // undelivered defers if a policy that verifies the names in match would let Postfix deliver to an MX host, of a signed
 // MX RRset, whose lookups failed. Such a host "MUST [be treated] as unreachable" (RFC 7672 section 2.1.2), and a valid
-// certificate does not replace DANE (RFC 8461 section 2). Leaving the host out of match= would not keep mail from it: it
-// can share the certificate of another host.
+// certificate does not replace DANE (RFC 8461 section 2). Leaving the host out of match= would not keep mail from it:
+// it can share the certificate of another host.
 func undelivered(f *Facts, o *Options, d *Decision, match []string) bool {
-	i := slices.IndexFunc(f.Hosts, func(h Host) bool { return h.DANE.State == dane.Failed && slices.Contains(match, h.Name) })
+	i := slices.IndexFunc(
+		f.Hosts, func(h Host) bool { return h.DANE.State == dane.Failed && slices.Contains(match, h.Name) })
 	return i >= 0 && o.DANE && f.authentic() && d.defers(ReasonDANEFailed, failure(f, &f.Hosts[i]))
 }
 
-// byPrefix honours the promise in the names of the MX hosts. An enforced MTA-STS policy narrows it: "senders MUST NOT deliver
-// the message to hosts that fail MX matching or certificate validation" (RFC 8461 section 5).
+// byPrefix honours the promise in the names of the MX hosts. An enforced MTA-STS policy narrows it: "senders MUST NOT
+// deliver the message to hosts that fail MX matching or certificate validation" (RFC 8461 section 5).
 func byPrefix(f *Facts, o *Options, d *Decision) bool {
 	match, mixed := prefixed(f)
 	if len(match) == 0 {
@@ -248,7 +256,8 @@ func bySTS(f *Facts, o *Options, d *Decision) bool {
 	d.TLS.STS = &mtasts.Result{Domain: f.Nexthop.Name, Policy: f.STS.Policy, Failure: broken}
 	d.Unsigned = !f.MX.signed()
 	if f.STS.Stale {
-		d.because("MTA-STS: the cached policy remains valid, although the domain could not confirm it now: " + stsFailure(f.STS))
+		d.because("MTA-STS: the cached policy remains valid, although the domain could not confirm it now: " +
+			stsFailure(f.STS))
 	}
 	return true
 }
@@ -268,7 +277,8 @@ func stsMatch(f *Facts) (match []string, broken mtasts.Failure) {
 			// Postfix's pattern .example.com matches hosts with more labels, which "*.example.com" of MTA-STS does not.
 			name := strings.TrimPrefix(pattern, "*")
 			deeper := strings.HasPrefix(name, ".") &&
-				(f.MX.Rest > 0 || slices.ContainsFunc(f.Hosts, func(h Host) bool { return strings.HasSuffix(h.Name, name) }))
+				(f.MX.Rest > 0 || slices.ContainsFunc(f.Hosts,
+					func(h Host) bool { return strings.HasSuffix(h.Name, name) }))
 			if prefix.ValidHost(strings.TrimPrefix(name, ".")) && !deeper {
 				match = append(match, name)
 			}
@@ -278,12 +288,12 @@ func stsMatch(f *Facts) (match []string, broken mtasts.Failure) {
 	return slices.Compact(match), broken
 }
 
-// byMemory detects a promise that has vanished from an unsigned answer, and holds the mail if the settings require it. It
-// comes after all rules that look for a promise.
+// byMemory detects a promise that has vanished from an unsigned answer, and holds the mail if the settings require it.
+// It comes after all rules that look for a promise.
 //
 // Where the resolver does not validate, every answer is unsigned and DANE is missing everywhere. That is a fault of the
-// resolver, which package stub logs, and proves nothing about the domains. A hold in progress continues, so that an attacker
-// who can make policyd distrust the resolver cannot end it.
+// resolver, which package stub logs, and proves nothing about the domains. A hold in progress continues, so that an
+// attacker who can make policyd distrust the resolver cannot end it.
 func byMemory(f *Facts, o *Options, d *Decision) bool {
 	m, kinds := f.Promises, lookedFor(f.Promises.Kinds, o)
 	if match, _ := prefixed(f); o.Vanished == promises.Off || len(kinds) == 0 || len(match) > 0 || withdrawn(f, kinds) {
@@ -301,8 +311,9 @@ func byMemory(f *Facts, o *Options, d *Decision) bool {
 			}
 		}
 	}
-	since := fmt.Sprintf("the domain promised authenticated TLS (%s) on %d days, last on %s, and the promise is missing from "+
-		"an unsigned answer", kinds[0], m.Days, m.Last.Time().Format(time.DateOnly))
+	since := fmt.Sprintf(
+		"the domain promised authenticated TLS (%s) on %d days, last on %s, and the promise is missing from "+
+			"an unsigned answer", kinds[0], m.Days, m.Last.Time().Format(time.DateOnly))
 	held := o.Vanished == promises.Hold && m.Holdable
 	if held {
 		d.defers(ReasonHeld, f.Nexthop.Name+" is held: "+since)

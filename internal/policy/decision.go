@@ -60,8 +60,8 @@ type TLSPolicy struct {
 	Match []string
 	// Literal is the text of LevelLiteral.
 	Literal string
-	// STS is the MTA-STS policy that Postfix 3.10 and later report on, or nil. Its Failure says how the policy fails, ""
-	// if it does not.
+	// STS is the MTA-STS policy that Postfix 3.10 and later report on, or nil. Its Failure says how the policy fails,
+	// "" if it does not.
 	STS *mtasts.Result
 }
 
@@ -79,10 +79,11 @@ type Decision struct {
 	Reason Reason
 	// Unsigned is set when the policy rests on an MX RRset that DNSSEC does not protect.
 	Unsigned bool
-	// InFront is the number of addresses that come before the first MX host that the policy allows, where Postfix with the
-	// default of smtp_mx_address_limit never tries that host; otherwise 0.
+	// InFront is the number of addresses that come before the first MX host that the policy allows, where Postfix with
+	// the default of smtp_mx_address_limit never tries that host; otherwise 0.
 	InFront int
-	// Vanished is set when the domain promised authenticated TLS before, and the promise is missing from an unsigned answer.
+	// Vanished is set when the domain promised authenticated TLS before, and the promise is missing from an unsigned
+	// answer.
 	Vanished bool
 	// Why explains the decision in sentences, one per element.
 	Why []string

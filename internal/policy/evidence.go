@@ -48,8 +48,8 @@ func noPrefix(f *Facts) string {
 // authentic reports whether the names of the hosts are: DNSSEC protects the MX RRset, or the next hop is the host.
 func (f *Facts) authentic() bool { return f.Nexthop.Host || f.MX.signed() }
 
-// What is known about the MTA-STS policy of the domain: it has not been looked for, there was no answer, or it is live and has
-// mode "enforce". A policy is of a domain, never of an MX host (RFC 8461 section 3.4).
+// What is known about the MTA-STS policy of the domain: it has not been looked for, there was no answer, or it is live
+// and has mode "enforce". A policy is of a domain, never of an MX host (RFC 8461 section 3.4).
 
 func stsMissing(f *Facts, o *Options) bool {
 	return stsUnknown(f, o) && f.STS.Err == nil && f.STS.Why == ""
@@ -74,8 +74,8 @@ func stsFailure(r mtasts.Result) string {
 	return "no facts were gathered"
 }
 
-// promise reports whether a prefix counts for the next hop, or the domain has an enforced MTA-STS policy, or one that could
-// not be had. missing is set when that depends on the policy and the policy has not been looked for.
+// promise reports whether a prefix counts for the next hop, or the domain has an enforced MTA-STS policy, or one that
+// could not be had. missing is set when that depends on the policy and the policy has not been looked for.
 func promise(f *Facts, o *Options) (made, missing bool) {
 	switch match, mixed := prefixed(f); {
 	case len(match) > 0 && dishonoured(f, mixed, o) == "":

@@ -37,12 +37,14 @@ func Explain(f Facts, o Options) []string {
 		case len(alone.Why) == 0 && m.silent != "":
 			alone.Why = []string{m.silent}
 		}
-		why = append(why, slices.DeleteFunc(alone.Why, func(sentence string) bool { return slices.Contains(why, sentence) })...)
+		why = append(why, slices.DeleteFunc(alone.Why,
+			func(sentence string) bool { return slices.Contains(why, sentence) })...)
 	}
 	return why
 }
 
-// Survey is Decide with a greater need: also what DANE and MTA-STS say about a next hop whose policy does not rest on that.
+// Survey is Decide with a greater need: also what DANE and MTA-STS say about a next hop whose policy does not rest on
+// that.
 func Survey(f Facts, o Options) (Decision, Need) {
 	d, need := Decide(f, o)
 	if !need.Required.Empty() {

@@ -34,10 +34,11 @@ type Facts struct {
 	Promises promises.Memory
 	// Validates is set when the resolver has passed its self-test just now, where Tested is set.
 	Validates, Tested bool
-	// Receiver reports whether this site receives the mail of the domain. A route for such a domain would be a mail loop.
+	// Receiver reports whether this site receives the mail of the domain. A route for such a domain would be a mail
+	// loop.
 	Receiver Receiver
-	// Expires is when the first of the facts expires, for facts that were read from the caches only; zero means never. A
-	// lookup that failed has expired already. It decides nothing.
+	// Expires is when the first of the facts expires, for facts that were read from the caches only; zero means never.
+	// A lookup that failed has expired already. It decides nothing.
 	Expires time.Time
 }
 

@@ -18,8 +18,8 @@ type Need struct {
 	// Expected are DNS questions that a later step will most likely ask. Asked together with the required ones, they
 	// save a round trip. Their answers only fill the cache.
 	Expected []dns.Question
-	// Brief is set if the decision does not have to wait for an MTA-STS policy that must be fetched first, because a prefix
-	// decides without it. A policy that the store has always counts.
+	// Brief is set if the decision does not have to wait for an MTA-STS policy that must be fetched first, because a
+	// prefix decides without it. A policy that the store has always counts.
 	Brief bool
 }
 
@@ -81,10 +81,10 @@ func expectSTS(f *Facts, o *Options) []dns.Question {
 	return []dns.Question{mtasts.RecordQuestion(f.Nexthop.Name)}
 }
 
-// expectTLSA returns the questions for the TLSA records of hosts that are signed in all likelihood: at or below a domain
-// with a secure MX RRset, or with secure addresses the last time. For other hosts they must not be asked before their
-// addresses are known to be secure: "name servers … that mishandle TLSA queries" (RFC 7672 section 2.2.2) make a resolver
-// give up on them for all domains that they serve.
+// expectTLSA returns the questions for the TLSA records of hosts that are signed in all likelihood: at or below a
+// domain with a secure MX RRset, or with secure addresses the last time. For other hosts they must not be asked before
+// their addresses are known to be secure: "name servers … that mishandle TLSA queries" (RFC 7672 section 2.2.2) make a
+// resolver give up on them for all domains that they serve.
 func expectTLSA(f *Facts, o *Options) []dns.Question {
 	if !o.DANE || f.Nexthop.Host {
 		return nil
@@ -104,7 +104,8 @@ func expectAddresses(f *Facts) []dns.Question {
 	questions := make([]dns.Question, 0, 2*FirstHosts)
 	for _, h := range f.Hosts[:min(len(f.Hosts), FirstHosts)] {
 		if name := h.Name; prefix.ValidHost(name) {
-			questions = append(questions, dns.Question{Name: name, Type: dns.TypeA}, dns.Question{Name: name, Type: dns.TypeAAAA})
+			questions = append(questions, dns.Question{Name: name, Type: dns.TypeA},
+				dns.Question{Name: name, Type: dns.TypeAAAA})
 		}
 	}
 	return questions

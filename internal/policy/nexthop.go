@@ -38,9 +38,9 @@ func (n Nexthop) String() string {
 // maxKey bounds the work for a key. A U-label takes at most four times the octets of its A-label.
 const maxKey = 4 * 255
 
-// ParseNexthop reads the key of an smtp_tls_policy_maps lookup, where port26 is the port of implicit TLS. It returns false
-// for keys that are answered NOTFOUND without a DNS query: a parent domain, an address literal, another port, an e-mail
-// address, anything that is not a host name.
+// ParseNexthop reads the key of an smtp_tls_policy_maps lookup, where port26 is the port of implicit TLS. It returns
+// false for keys that are answered NOTFOUND without a DNS query: a parent domain, an address literal, another port, an
+// e-mail address, anything that is not a host name.
 func ParseNexthop(key string, port26 uint16) (n Nexthop, ok bool) {
 	if len(key) > maxKey {
 		return Nexthop{}, false
@@ -64,9 +64,9 @@ func ParseNexthop(key string, port26 uint16) (n Nexthop, ok bool) {
 	return n, ok
 }
 
-// ParseRecipient reads the key of a transport_maps lookup, a recipient address or a bare domain, and returns the domain as
-// a next hop by MX on port 25. It drops the local part unread. It returns false for a key without a domain to look up:
-// "*", an address literal, anything that is not a host name.
+// ParseRecipient reads the key of a transport_maps lookup, a recipient address or a bare domain, and returns the domain
+// as a next hop by MX on port 25. It drops the local part unread. It returns false for a key without a domain to look
+// up: "*", an address literal, anything that is not a host name.
 func ParseRecipient(key string) (Nexthop, bool) {
 	domain := key[strings.LastIndexByte(key, '@')+1:]
 	if len(domain) > maxKey {
@@ -76,15 +76,16 @@ func ParseRecipient(key string) (Nexthop, bool) {
 	return Nexthop{Name: name, Port: SMTPPort}, ok
 }
 
-// ParseName returns a host name in the one form that is looked up and compared: A-labels (U-labels are converted by UTS 46,
-// as Postfix does), lower case, no final dot. Underscores pass: DNS has them, and Postfix accepts them. It returns false for
-// a name that Postfix does not accept.
+// ParseName returns a host name in the one form that is looked up and compared: A-labels (U-labels are converted by UTS
+// 46, as Postfix does), lower case, no final dot. Underscores pass: DNS has them, and Postfix accepts them. It returns
+// false for a name that Postfix does not accept.
 func ParseName(s string) (string, bool) {
 	s = strings.TrimSuffix(s, ".")
 	if strings.IndexFunc(s, func(r rune) bool { return r >= utf8.RuneSelf }) >= 0 {
-		// The profile of idna.Lookup, except that it does not refuse underscores, hyphens in the third and fourth place and
-		// labels of mixed direction: a name that Postfix would deliver to must not be answered NOTFOUND.
-		toASCII := idna.New(idna.MapForLookup(), idna.Transitional(false), idna.StrictDomainName(false), idna.CheckHyphens(false))
+		// The profile of idna.Lookup, except that it does not refuse underscores, hyphens in the third and fourth place
+		// and labels of mixed direction: a name that Postfix would deliver to must not be answered NOTFOUND.
+		toASCII := idna.New(idna.MapForLookup(), idna.Transitional(false), idna.StrictDomainName(false),
+			idna.CheckHyphens(false))
 		a, err := toASCII.ToASCII(s)
 		if err != nil || !utf8.ValidString(s) {
 			return "", false

@@ -60,7 +60,8 @@ func ParseOverrides(name string, r io.Reader) (Overrides, error) {
 			continue
 		}
 		if _, twice := o[rule.Pattern]; twice {
-			mistakes = append(mistakes, fmt.Errorf("%s:%d: a second line for %s: keep one of them", name, n, rule.Pattern))
+			mistakes = append(mistakes, fmt.Errorf("%s:%d: a second line for %s: keep one of them", name, n,
+				rule.Pattern))
 			continue
 		}
 		o[rule.Pattern] = rule
@@ -81,12 +82,15 @@ func parseOverride(line string) (Override, error) {
 	parent := strings.TrimPrefix(domain, ".")
 	base, ok := ParseName(parent)
 	if !ok {
-		return Override{}, fmt.Errorf("%q is not a domain: write example.com, or .example.com for all its subdomains", domain)
+		return Override{}, fmt.Errorf("%q is not a domain: write example.com, or .example.com for all its subdomains",
+			domain)
 	}
 	rule := Override{Pattern: strings.TrimSuffix(domain, parent) + base}
 	switch action {
 	case "":
-		return Override{}, fmt.Errorf("no action for %s: write ignore, no-port26 or a policy such as \"secure match=mx.example.com servername=hostname\"", domain)
+		return Override{}, fmt.Errorf(
+			"no action for %s: write ignore, no-port26 or a policy such as \"secure match=mx.example.com "+
+				"servername=hostname\"", domain)
 	case "ignore":
 		rule.Ignore = true
 	case "no-port26":
@@ -112,7 +116,8 @@ func checkPolicy(policy string) error {
 		return unknown("action", level, append([]string{"ignore", "no-port26"}, levels...),
 			"write ignore, no-port26 or a policy that begins with a TLS level ("+strings.Join(levels, ", ")+")")
 	}
-	attributes := []string{"match", "exclude", "ciphers", "protocols", "tafile", "servername", "connection_reuse", "enable_rpk"}
+	attributes := []string{"match", "exclude", "ciphers", "protocols", "tafile", "servername", "connection_reuse",
+		"enable_rpk"}
 	for _, f := range fields[1:] {
 		attribute, value, _ := strings.Cut(f, "=")
 		if !slices.Contains(attributes, attribute) {
@@ -142,7 +147,8 @@ func unknown(what, word string, known []string, advice string) error {
 // checkAttribute refuses a value that Postfix would refuse, or that could never match.
 func checkAttribute(level, attribute, value string) error {
 	words := map[string][]string{
-		"ciphers": {"high", "medium", "low", "export", "null"}, "connection_reuse": {"yes", "no"}, "enable_rpk": {"yes", "no"},
+		"ciphers": {"high", "medium", "low", "export", "null"}, "connection_reuse": {"yes", "no"},
+		"enable_rpk": {"yes", "no"},
 	}[attribute]
 	switch _, ok := ParseName(value); {
 	case words != nil && !slices.Contains(words, value):
@@ -161,11 +167,15 @@ func checkAttribute(level, attribute, value string) error {
 		switch {
 		case slices.Contains([]string{"hostname", "nexthop", "dot-nexthop"}, name):
 		case !ok:
-			return fmt.Errorf("match=%s: %q is not a host name: write mx.example.com, or .example.com for all names below it", name, name)
+			return fmt.Errorf(
+				"match=%s: %q is not a host name: write mx.example.com, or .example.com for all names below it", name,
+				name)
 		case wildcard:
-			return fmt.Errorf("match=%s: Postfix knows no wildcards here: write match=.%s for all names below %s", name, host, host)
+			return fmt.Errorf("match=%s: Postfix knows no wildcards here: write match=.%s for all names below %s", name,
+				host, host)
 		case strings.HasSuffix(name, "."):
-			return fmt.Errorf("match=%s: with a final dot Postfix never matches: write match=%s", name, strings.TrimSuffix(name, "."))
+			return fmt.Errorf("match=%s: with a final dot Postfix never matches: write match=%s", name,
+				strings.TrimSuffix(name, "."))
 		}
 	}
 	return nil

@@ -23,11 +23,12 @@ func lookedFor(kinds []promises.Kind, o *Options) []promises.Kind {
 // MTA-STS is missing and the domain's own web server serves a policy that is not enforced (RFC 8461 section 8.3).
 func withdrawn(f *Facts, kinds []promises.Kind) bool {
 	onlySTS := len(kinds) == 1 && kinds[0] == promises.MTASTS
-	return f.MX.signed() || onlySTS && f.STS.State == mtasts.Found && f.STS.Policy.Mode != mtasts.Enforce && !f.STS.Stale
+	return f.MX.signed() || onlySTS && f.STS.State == mtasts.Found && f.STS.Policy.Mode != mtasts.Enforce &&
+		!f.STS.Stale
 }
 
-// Observed returns what a decision shows about the promises of a next hop, and false if it shows nothing: because a fact
-// could not be obtained, because the operator decided, or because nothing is remembered for such a next hop.
+// Observed returns what a decision shows about the promises of a next hop, and false if it shows nothing: because a
+// fact could not be obtained, because the operator decided, or because nothing is remembered for such a next hop.
 func Observed(f Facts, o Options, d Decision) (promises.Answer, bool) {
 	kinds := lookedFor(f.Promises.Kinds, &o)
 	a := promises.Answer{Authentic: withdrawn(&f, kinds)}

@@ -11,8 +11,8 @@ import (
 // families together, best preference first, and no more.
 const addressLimit = 5
 
-// reach warns of a policy that allows only hosts which Postfix may never try, because too many addresses come first. Such
-// mail waits until it bounces. The addresses are required facts, but the decision does not depend on them.
+// reach warns of a policy that allows only hosts which Postfix may never try, because too many addresses come first.
+// Such mail waits until it bounces. The addresses are required facts, but the decision does not depend on them.
 func reach(f *Facts, d *Decision) {
 	if d.Verdict != Apply || f.Nexthop.Host {
 		return
@@ -41,7 +41,8 @@ func reach(f *Facts, d *Decision) {
 	}
 	if n >= addressLimit {
 		d.InFront = n
-		d.because(strconv.Itoa(n) + " addresses come before " + best.Name + ", the first MX host that the policy allows: with smtp_mx_address_limit = " +
+		d.because(strconv.Itoa(n) + " addresses come before " + best.Name +
+			", the first MX host that the policy allows: with smtp_mx_address_limit = " +
 			strconv.Itoa(addressLimit) + ", its default, Postfix never tries that host; set smtp_mx_address_limit = 0")
 	}
 }

@@ -66,8 +66,8 @@ func (d *Decision) route(f *Facts, o *Options) {
 	}
 }
 
-// plan chooses the next hops of a route when every fact is known. Postfix asks for the TLS policy of each of them, which must
-// verify the host.
+// plan chooses the next hops of a route when every fact is known. Postfix asks for the TLS policy of each of them,
+// which must verify the host.
 func (d *Decision) plan(f *Facts, o *Options) {
 	hosts, all := leading(f, func(h *Host) bool { return open(h, o) && stays(f, h, o) == "" })
 	var to []Nexthop
@@ -105,8 +105,8 @@ func (d *Decision) plan(f *Facts, o *Options) {
 	}
 }
 
-// following returns the facts for the key that Postfix asks for after it has followed a route to next: the TLSA records of
-// that port decide.
+// following returns the facts for the key that Postfix asks for after it has followed a route to next: the TLSA records
+// of that port decide.
 func following(f Facts, next Nexthop) Facts {
 	hosts := slices.Clone(f.Hosts)
 	if next.Host {
@@ -137,7 +137,8 @@ func ProbeTargets(f Facts, o Options) []string {
 		return nil
 	}
 	hosts, _ := leading(&f, func(h *Host) bool {
-		return h.Class.ImplicitTLS() && h.Override.Pattern == "" && (!stsEnforced(&f, &o) || f.STS.Policy.Matches(h.Name))
+		return h.Class.ImplicitTLS() && h.Override.Pattern == "" &&
+			(!stsEnforced(&f, &o) || f.STS.Policy.Matches(h.Name))
 	})
 	names := make([]string, len(hosts))
 	for i := range hosts {
@@ -212,7 +213,8 @@ func stays(f *Facts, h *Host, o *Options) string {
 	case h.DANE.State == dane.Unknown || h.DANE.State == dane.Failed:
 		return "no route, in doubt: DANE for port 25 of " + h.Name + " is " + h.DANE.State.String()
 	case (h.DANE.State == dane.Usable || h.DANE.State == dane.Unusable) && h.DANE26.State != dane.Usable:
-		return h.Name + " has TLSA records for port 25 but no usable ones for port " + port + ": it stays on port 25 with DANE"
+		return h.Name + " has TLSA records for port 25 but no usable ones for port " + port +
+			": it stays on port 25 with DANE"
 	case h.DANE26.State == dane.Unknown || h.DANE26.State == dane.Failed:
 		return "no route, in doubt: DANE for port " + port + " of " + h.Name + " is " + h.DANE26.State.String()
 	}

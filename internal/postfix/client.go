@@ -106,7 +106,8 @@ func (c *Client) refresh(ctx context.Context) {
 }
 
 func (c *Client) readSettings(ctx context.Context, commands Commands) error {
-	values, err := commands.Parameters(ctx, "smtp_helo_name", "smtp_tls_CAfile", "smtp_tls_CApath", "smtp_tls_mandatory_protocols",
+	values, err := commands.Parameters(ctx, "smtp_helo_name", "smtp_tls_CAfile", "smtp_tls_CApath",
+		"smtp_tls_mandatory_protocols",
 		"smtp_tls_mandatory_ciphers", "smtp_tls_exclude_ciphers", "smtp_tls_mandatory_exclude_ciphers",
 		"tls_high_cipherlist", "tls_medium_cipherlist")
 	if err != nil {
@@ -144,7 +145,8 @@ func (c *Client) fingerOptions(values map[string]string) []string {
 	}
 	var options []string
 	grade := values["smtp_tls_mandatory_ciphers"]
-	for _, o := range [][2]string{{"-F", file}, {"-P", path}, {"-p", values["smtp_tls_mandatory_protocols"]}, {"-g", grade}} {
+	for _, o := range [][2]string{{"-F", file}, {"-P", path}, {"-p", values["smtp_tls_mandatory_protocols"]},
+		{"-g", grade}} {
 		if o[1] != "" {
 			options = append(options, o[:]...)
 		}

@@ -25,8 +25,8 @@ type Commands struct {
 	ConfigDirectory string
 }
 
-// Find returns the commands in the directory of postconf. If that is "", it searches PATH and then the sbin directories,
-// which the PATH of a service may lack. The error is ErrNotInstalled if there are none.
+// Find returns the commands in the directory of postconf. If that is "", it searches PATH and then the sbin
+// directories, which the PATH of a service may lack. The error is ErrNotInstalled if there are none.
 func Find(postconf, configDirectory string) (Commands, error) {
 	if postconf != "" {
 		return Commands{postconf, configDirectory}, nil
@@ -76,9 +76,9 @@ func (c Commands) Show(ctx context.Context, args ...string) (string, error) {
 	return out, err
 }
 
-// Query looks up keys without spaces in a table, such as hash:/etc/postfix/relay, and returns the first key that is found,
-// "" for none. postmap(1) has the same exit status for "not found" and "failed", so any message on standard error counts
-// as a failure, unless a key was found.
+// Query looks up keys without spaces in a table, such as hash:/etc/postfix/relay, and returns the first key that is
+// found, "" for none. postmap(1) has the same exit status for "not found" and "failed", so any message on standard
+// error counts as a failure, unless a key was found.
 func (c Commands) Query(ctx context.Context, table string, keys []string) (string, error) {
 	p := process{path: c.beside("postmap"), args: []string{"-q", "-", table}, stdin: strings.Join(keys, "\n") + "\n"}
 	out, complaint, err := c.run(ctx, p)
@@ -105,8 +105,8 @@ type process struct {
 	timeout time.Duration // 0 means 10 s
 }
 
-// run runs a command and returns its standard output, as far as it goes, and the last line of standard error, which an error
-// has too. Warnings about lines of main.cf do not count.
+// run runs a command and returns its standard output, as far as it goes, and the last line of standard error, which an
+// error has too. Warnings about lines of main.cf do not count.
 func (c Commands) run(ctx context.Context, p process) (out, complaint string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(p.timeout, 10*time.Second))
 	defer cancel()

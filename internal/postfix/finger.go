@@ -61,7 +61,8 @@ func opinion(output string, addr netip.AddrPort) smtptls.Opinion {
 			if first == "Verified" {
 				o = smtptls.Opinion{Verdict: smtptls.Verified, Why: line}
 			}
-		case strings.HasPrefix(line, "certificate verification failed for "+where+": "), strings.HasPrefix(line, "server certificate verification failed for "+where+": "):
+		case strings.HasPrefix(line, "certificate verification failed for "+where+": "),
+			strings.HasPrefix(line, "server certificate verification failed for "+where+": "):
 			_, reason, _ = strings.Cut(line, where+": ")
 		case strings.HasPrefix(line, "SSL_connect error to "+where+": "):
 			if _, why, _ := strings.Cut(line, where+": "); why == "-1" || why == "0" {
@@ -69,12 +70,15 @@ func opinion(output string, addr netip.AddrPort) smtptls.Opinion {
 			} else {
 				o = smtptls.Opinion{Verdict: smtptls.NoVerdict, Why: why}
 			}
-		case strings.HasPrefix(line, "warning: TLS library problem: ") && o.Verdict == smtptls.Rejected && o.Why == "the TLS handshake failed":
+		case strings.HasPrefix(line, "warning: TLS library problem: ") && o.Verdict == smtptls.Rejected &&
+			o.Why == "the TLS handshake failed":
 			o.Why += ": " + strings.TrimPrefix(line, "warning: TLS library problem: ")
-		case o.Verdict == smtptls.Verified && (strings.HasPrefix(line, "SMTP service not available: ") || strings.HasPrefix(line, "EHLO rejected: ") ||
+		case o.Verdict == smtptls.Verified && (strings.HasPrefix(line, "SMTP service not available: ") ||
+			strings.HasPrefix(line, "EHLO rejected: ") ||
 			strings.HasPrefix(line, "lost connection while ") || strings.HasPrefix(line, "timeout while ")):
 			o = smtptls.Opinion{Verdict: smtptls.GaveUp, Why: line}
-		case strings.HasPrefix(line, "Failed to establish session to "), strings.HasPrefix(line, "cannot load Certification Authority data"),
+		case strings.HasPrefix(line, "Failed to establish session to "),
+			strings.HasPrefix(line, "cannot load Certification Authority data"),
 			strings.HasPrefix(line, "fatal: "):
 			o = smtptls.Opinion{Verdict: smtptls.NoVerdict, Why: line}
 		}

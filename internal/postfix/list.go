@@ -33,8 +33,8 @@ func (l *list) name(domain string) string {
 }
 
 // keys returns the keys to look up in a table: the domain and, if the list covers subdomains and the table has fixed
-// keys, its parent domains (access(5)). Postfix looks up only the whole name in a table of patterns, and a pattern for names
-// without a dot would otherwise match every top-level domain.
+// keys, its parent domains (access(5)). Postfix looks up only the whole name in a table of patterns, and a pattern for
+// names without a dot would otherwise match every top-level domain.
 func (l *list) keys(table, domain string) []string {
 	var keys []string
 	if l.rest {
@@ -85,7 +85,8 @@ const (
 	maxEntries = 500_000 // a site with more keeps them in a table
 )
 
-// add reads the text of a list: names, type:table, and /file with more entries, one or more per line, which read returns.
+// add reads the text of a list: names, type:table, and /file with more entries, one or more per line, which read
+// returns.
 func (l *list) add(text string, nesting int, read func(path string) (string, error)) error {
 	for _, token := range Tokens(text) {
 		switch {

@@ -16,7 +16,8 @@ func canonical(name string) string {
 		return name
 	}
 	rest, below := strings.CutPrefix(name, ".")
-	toASCII := idna.New(idna.MapForLookup(), idna.Transitional(false), idna.StrictDomainName(false), idna.CheckHyphens(false))
+	toASCII := idna.New(idna.MapForLookup(), idna.Transitional(false), idna.StrictDomainName(false),
+		idna.CheckHyphens(false))
 	a, err := toASCII.ToASCII(rest)
 	switch {
 	case err != nil:

@@ -1,10 +1,10 @@
 // Package postfix reads the configuration of Postfix on this machine.
 //
-// A Site reports which domains Postfix receives. transport_maps takes precedence over mydestination, relay_domains and the
-// virtual domains, so a route for a domain that is received here causes a mail loop (transport(5)). The Site uses the
-// settings, Postfix's own lists, which it reads with postconf(1) and matches as match_list(3) does, and the names and
-// addresses of this machine. Every doubt is an error, which leaves the mail on port 25. Where this package differs from
-// Postfix, more domains count as received here, not fewer.
+// A Site reports which domains Postfix receives. transport_maps takes precedence over mydestination, relay_domains and
+// the virtual domains, so a route for a domain that is received here causes a mail loop (transport(5)). The Site uses
+// the settings, Postfix's own lists, which it reads with postconf(1) and matches as match_list(3) does, and the names
+// and addresses of this machine. Every doubt is an error, which leaves the mail on port 25. Where this package differs
+// from Postfix, more domains count as received here, not fewer.
 //
 // It also reports which hosts Postfix itself relays to. A Client judges receivers as smtp(8) does.
 package postfix
@@ -31,12 +31,12 @@ type Options struct {
 	ExcludeDomains []string
 	// OwnHosts are further names of this host, as MX records may have them.
 	OwnHosts []string
-	// LoopbackProbed is set if loopback addresses are probed too, so that a host gets a route only after it has presented a
-	// certificate for its own name. Then the address ::1 alone does not make a host this one, because there is only one
-	// IPv6 loopback address for the receivers of a test. 127.0.0.1 always is this host.
+	// LoopbackProbed is set if loopback addresses are probed too, so that a host gets a route only after it has
+	// presented a certificate for its own name. Then the address ::1 alone does not make a host this one, because there
+	// is only one IPv6 loopback address for the receivers of a test. 127.0.0.1 always is this host.
 	LoopbackProbed bool
-	// Postconf is the path of postconf(1); the other commands are in the same directory. "" means the one in PATH or in the
-	// sbin directories; without a Postfix there are no lists.
+	// Postconf is the path of postconf(1); the other commands are in the same directory. "" means the one in PATH or in
+	// the sbin directories; without a Postfix there are no lists.
 	Postconf string
 	// ConfigDirectory is the directory of main.cf; "" means the default of Postfix.
 	ConfigDirectory string
@@ -73,7 +73,8 @@ func New(o Options) (*Site, error) {
 	return s, s.Configure(o)
 }
 
-// Configure applies new options; what was read with others no longer counts. After an error the previous options remain.
+// Configure applies new options; what was read with others no longer counts. After an error the previous options
+// remain.
 func (s *Site) Configure(o Options) error {
 	if o.Refresh <= 0 {
 		o.Refresh = time.Minute
@@ -85,7 +86,9 @@ func (s *Site) Configure(o Options) error {
 	for _, text := range o.ExcludeDomains {
 		name := canonical(text)
 		if !prefix.ValidHost(strings.TrimPrefix(name, ".")) {
-			return fmt.Errorf("postfix: %q in exclude_domains is not a domain: write example.com, or .example.com for all its subdomains", text)
+			return fmt.Errorf(
+				"postfix: %q in exclude_domains is not a domain: write example.com, or .example.com for all its "+
+					"subdomains", text)
 		}
 		c.exclude.names = append(c.exclude.names, name)
 	}
@@ -127,7 +130,8 @@ func (s *Site) Own(ctx context.Context, domain string, e dns.Effort) (own bool, 
 			switch {
 			case a.key != "":
 				return true, l.parameter + " has " + a.key + " in " + table, nil
-			case a.err != nil && (err == nil || errors.Is(err, dns.ErrNotCached)): // a failure says more than "not cached"
+			// a failure says more than "not cached"
+			case a.err != nil && (err == nil || errors.Is(err, dns.ErrNotCached)):
 				err = fmt.Errorf("%s: %w", l.parameter, a.err)
 			}
 		}
@@ -157,8 +161,8 @@ func (s *Site) OwnAddr(a netip.Addr) bool {
 	return v == nil || !a.IsValid() || a.IsUnspecified() || v.addrs[a]
 }
 
-// Lists returns the parameters of Postfix's lists that have entries, and the domains that the lists name, without what is in
-// tables; .example.com stands for all names below it.
+// Lists returns the parameters of Postfix's lists that have entries, and the domains that the lists name, without what
+// is in tables; .example.com stands for all names below it.
 func (s *Site) Lists() (parameters, domains []string) {
 	v := s.current()
 	if v == nil {

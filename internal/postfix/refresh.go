@@ -88,7 +88,8 @@ func (s *Site) read(ctx context.Context) (*view, error) {
 	switch {
 	case problem == s.problem:
 	case problem != "":
-		v.config.Logger.Warn("cannot read which domains Postfix receives; all mail uses port 25 until it works", "reason", problem)
+		v.config.Logger.Warn("cannot read which domains Postfix receives; all mail uses port 25 until it works",
+			"reason", problem)
 	default:
 		v.config.Logger.Info("reading the domains that Postfix receives works again")
 	}

@@ -83,8 +83,8 @@ func (s *Site) search(ctx context.Context, v *view, q question, e dns.Effort) an
 }
 
 // RelayHost reports whether Postfix's own configuration delivers to [host]: relayhost, the fallback relays, the default
-// transports, and the results of the sender-dependent and transport tables. It may wait for Postfix's commands. Tables whose
-// contents cannot be listed, such as ldap:, are not searched; a table that fails is an error unless the host is
+// transports, and the results of the sender-dependent and transport tables. It may wait for Postfix's commands. Tables
+// whose contents cannot be listed, such as ldap:, are not searched; a table that fails is an error unless the host is
 // found elsewhere. With Effort.CacheOnly it does not wait, and the error is dns.ErrNotCached.
 func (s *Site) RelayHost(ctx context.Context, host string, e dns.Effort) (bool, error) {
 	host = canonical(host)
@@ -105,8 +105,8 @@ func (s *Site) RelayHost(ctx context.Context, host string, e dns.Effort) (bool, 
 	return false, err
 }
 
-// resultHosts returns the hosts in brackets among the results of a table whose contents can be listed: the entries of an
-// indexed file, or the source of a table of patterns. The contents of an inline: table are in main.cf.
+// resultHosts returns the hosts in brackets among the results of a table whose contents can be listed: the entries of
+// an indexed file, or the source of a table of patterns. The contents of an inline: table are in main.cf.
 func (c Commands) resultHosts(ctx context.Context, table string) (map[string]bool, error) {
 	hosts := map[string]bool{}
 	for _, part := range parts(table) {

@@ -108,7 +108,8 @@ func (v *view) readInstance(ctx context.Context, c Commands) (others []string, e
 	}
 	v.note(p["config_directory"]+"/main.cf", p["config_directory"]+"/master.cf")
 	p, err = c.Parameters(ctx, slices.Concat(listParameters(), nexthopParameters(), nexthopTables(),
-		[]string{"parent_domain_matches_subdomains", "myhostname", "proxy_interfaces", "inet_interfaces", "multi_instance_directories"})...)
+		[]string{"parent_domain_matches_subdomains", "myhostname", "proxy_interfaces", "inet_interfaces",
+			"multi_instance_directories"})...)
 	if err != nil {
 		return nil, err
 	}
@@ -147,10 +148,11 @@ func (v *view) readInstance(ctx context.Context, c Commands) (others []string, e
 			v.relayTables = append(v.relayTables, question{at: c, table: table})
 		}
 	}
-	// A domain in transport_maps has a route of its own, which policyd would override, because Postfix looks up the whole
-	// address in all tables before it looks up the domain. Tables of patterns match the whole address too, so their order
-	// decides.
-	transports := slices.DeleteFunc(Tokens(p["transport_maps"]), func(t string) bool { return patterns(t) || !strings.Contains(t, ":") })
+	// A domain in transport_maps has a route of its own, which policyd would override, because Postfix looks up the
+	// whole address in all tables before it looks up the domain. Tables of patterns match the whole address too, so
+	// their order decides.
+	transports := slices.DeleteFunc(Tokens(p["transport_maps"]),
+		func(t string) bool { return patterns(t) || !strings.Contains(t, ":") })
 	l := list{parameter: "transport_maps", at: c, parents: parents("transport_maps"), below: true, rest: true}
 	if err := v.addList(l, strings.Join(transports, " ")); err != nil {
 		return nil, err
@@ -197,7 +199,8 @@ func (v *view) addList(l list, text string) error {
 func asksPolicyd(table string) bool {
 	name := strings.ToLower(table[strings.LastIndexByte(table, ':')+1:])
 	return strings.HasPrefix(table, "socketmap:") &&
-		slices.Contains([]string{"transport", "tls-policy", "tls-policy-tlsrpt", "query", "querywithtlsrpt", "sts"}, name)
+		slices.Contains([]string{"transport", "tls-policy", "tls-policy-tlsrpt", "query", "querywithtlsrpt", "sts"},
+			name)
 }
 
 // bracketed matches a next hop without MX lookup, such as [relay.example.com], and captures the host.
@@ -260,7 +263,8 @@ func (v *view) changed() bool {
 		now, _ := os.Stat(path)
 		switch {
 		case now == nil && then == nil:
-		case now == nil || then == nil || !os.SameFile(now, then) || now.Size() != then.Size() || !now.ModTime().Equal(then.ModTime()):
+		case now == nil || then == nil || !os.SameFile(now, then) || now.Size() != then.Size() ||
+			!now.ModTime().Equal(then.ModTime()):
 			return true
 		}
 	}

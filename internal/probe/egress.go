@@ -60,6 +60,7 @@ func (p *Prober) judgeEgress(name string, f finding) {
 	if !e.filtered && e.hosts() >= egressSuspects && p.known[opened].Len() == 0 {
 		e.filtered = true
 		p.rates.slow(true)
-		log.Warn("outbound port of implicit TLS appears to be blocked; all mail uses port 25 under its TLS policy", slog.Int("hosts", e.hosts()))
+		log.Warn("outbound port of implicit TLS appears to be blocked; all mail uses port 25 under its TLS policy",
+			slog.Int("hosts", e.hosts()))
 	}
 }

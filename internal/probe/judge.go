@@ -94,7 +94,8 @@ func (p *Prober) examine(ctx context.Context, name string, o *Options, limited b
 		return closed(smtptls.AddressNotAllowed, "special-purpose addresses are not allowed: "+address.Join(special))
 	}
 	if len(addrs) > MaxAddresses {
-		return closed(smtptls.AddressNotAllowed, fmt.Sprintf("the host has %d addresses, over %d", len(addrs), MaxAddresses))
+		return closed(smtptls.AddressNotAllowed, fmt.Sprintf("the host has %d addresses, over %d", len(addrs),
+			MaxAddresses))
 	}
 	if limited {
 		connections := addrs
@@ -111,7 +112,8 @@ func (p *Prober) examine(ctx context.Context, name string, o *Options, limited b
 	for i, a := range addrs {
 		group.Go(func() (err error) {
 			heard[i], err = p.hear(ctx, smtptls.Dialogue{
-				Host: name, Addr: netip.AddrPortFrom(a, o.Port), Implicit: true, Helo: o.Helo, Roots: o.Roots, Postfix: o.Postfix,
+				Host: name, Addr: netip.AddrPortFrom(a, o.Port), Implicit: true, Helo: o.Helo, Roots: o.Roots,
+				Postfix: o.Postfix,
 			}, o.Logger)
 			return err
 		})

@@ -36,8 +36,8 @@ type Options struct {
 	Special bool
 	// Resolver looks up the addresses of hosts.
 	Resolver dns.Resolver
-	// StateDir keeps the verdicts across restarts, in the file probes.db; "" keeps them in memory only. It is read by New
-	// only, and so is Logger for that file.
+	// StateDir keeps the verdicts across restarts, in the file probes.db; "" keeps them in memory only. It is read by
+	// New only, and so is Logger for that file.
 	StateDir string
 	// Helo and Postfix are as in smtptls.Dialogue: an open host needs the verdict of Postfix too.
 	Helo    string

@@ -141,7 +141,8 @@ func (p *Prober) probe(ctx context.Context, h *host, limited bool) Verdict {
 func (p *Prober) hear(ctx context.Context, d smtptls.Dialogue, log *slog.Logger) (t smtptls.Transcript, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			log.Error("panic in a probe: please report this", slog.String("mx", d.Host), slog.String("err", fmt.Sprint(r)), slog.String("stack", string(debug.Stack())))
+			log.Error("panic in a probe: please report this", slog.String("mx", d.Host),
+				slog.String("err", fmt.Sprint(r)), slog.String("stack", string(debug.Stack())))
 			err = errors.New("internal error")
 		}
 	}()

@@ -168,8 +168,8 @@ func (p *Prober) sweep(now time.Time) time.Duration {
 	return min(p.due[0].due.Sub(now), sweepInterval)
 }
 
-// settle takes over what a probe has found about a host that is still known; p.mu is held. It reports whether the state or its
-// cause has changed.
+// settle takes over what a probe has found about a host that is still known; p.mu is held. It reports whether the state
+// or its cause has changed.
 func (p *Prober) settle(h *host, f finding, now time.Time) (v Verdict, changed bool) {
 	before, kind := h.verdict, h.kind()
 	v = f.verdict.dated(now)

@@ -13,7 +13,8 @@ import (
 	"github.com/policyd/policyd/internal/statedb"
 )
 
-// diskInterval is how often verdicts are written, and how often the database is looked at in case it can be opened again.
+// diskInterval is how often verdicts are written, and how often the database is looked at in case it can be opened
+// again.
 const diskInterval = 2 * time.Second
 
 // saved is the form of a host on disk, under its name.
@@ -40,7 +41,10 @@ func (p *Prober) openDisk() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	// The database is sorted by name, and the one wanted last belongs to the front.
-	for _, h := range slices.SortedFunc(maps.Values(p.hosts), func(a, b *host) int { return a.asked.Compare(b.asked) }) {
+	for _, h := range slices.SortedFunc(maps.Values(p.hosts), func(a,
+		b *host) int {
+		return a.asked.Compare(b.asked)
+	}) {
 		p.known[h.kind()].MoveToFront(h.place)
 	}
 }
@@ -107,8 +111,8 @@ func (p *Prober) load(name string, value []byte) bool {
 	return true
 }
 
-// verdict returns the verdict that was saved. It trusts the disk no more than a host, and returns false for a verdict that
-// encoded has not written or that is no longer valid.
+// verdict returns the verdict that was saved. It trusts the disk no more than a host, and returns false for a verdict
+// that encoded has not written or that is no longer valid.
 func (s saved) verdict(now time.Time) (Verdict, bool) {
 	v := Verdict{Cause: s.Cause, Checked: s.Checked.Round(0), Expires: s.Expires.Round(0), Why: s.Why}
 	sound := smtptls.Tidy(s.Why) == s.Why

@@ -11,8 +11,8 @@ import (
 // diskInterval is how often Run looks whether the database is still in its place, or can be opened again.
 const diskInterval = 2 * time.Second
 
-// Run writes changes to the state directory until ctx ends, and what is left then. Changes that arrive during a write go
-// together into the next one.
+// Run writes changes to the state directory until ctx ends, and what is left then. Changes that arrive during a write
+// go together into the next one.
 func (s *Store) Run(ctx context.Context) error {
 	tick := time.NewTicker(diskInterval)
 	defer tick.Stop()
@@ -111,6 +111,7 @@ func decode(b []byte) (r record, err error) {
 		}
 		b = b[sightingsSize:]
 	}
-	r.held, r.released, r.missing = moment(binary.BigEndian.Uint64(b)), b[8] == 1, moment(binary.BigEndian.Uint64(b[9:]))
+	r.held, r.released, r.missing = moment(binary.BigEndian.Uint64(b)), b[8] == 1,
+		moment(binary.BigEndian.Uint64(b[9:]))
 	return r, nil
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// Opinion asks a second resolver about the domains whose mail is held. An attacker who forges the answers that reach this
-// machine's resolver seldom also forges those that reach a resolver elsewhere, over TLS.
+// Opinion asks a second resolver about the domains whose mail is held. An attacker who forges the answers that reach
+// this machine's resolver seldom also forges those that reach a resolver elsewhere, over TLS.
 type Opinion struct {
 	Store *Store
 	// First is the resolver that gave the answers that are held, Second the resolver elsewhere.
@@ -71,7 +71,8 @@ func (o *Opinion) ask(ctx context.Context) {
 
 // same reports whether both resolvers give the same MX hosts and the same MTA-STS record. The error is a failed lookup.
 func (o *Opinion) same(ctx context.Context, domain string) (bool, error) {
-	for _, q := range []dns.Question{{Name: domain, Type: dns.TypeMX}, {Name: "_mta-sts." + domain, Type: dns.TypeTXT}} {
+	for _, q := range []dns.Question{{Name: domain, Type: dns.TypeMX},
+		{Name: "_mta-sts." + domain, Type: dns.TypeTXT}} {
 		first, err := o.First.Lookup(ctx, q, dns.Effort{})
 		if err != nil {
 			return false, err

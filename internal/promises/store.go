@@ -39,7 +39,8 @@ type Options struct {
 	Now func() time.Time
 	// Max is the largest number of domains; 0 means MaxDomains.
 	Max int
-	// Seen is called after a promise was seen on a new day, with a lock held: it must return immediately. It may be nil.
+	// Seen is called after a promise was seen on a new day, with a lock held: it must return immediately. It may be
+	// nil.
 	Seen func(domain string)
 }
 
@@ -126,8 +127,8 @@ type Answer struct {
 	Held bool
 }
 
-// Observe notes the answer of a lookup for a domain. Call it for mail that leaves this site only, never for a domain that
-// an untrusted sender chose, and never after a failed lookup.
+// Observe notes the answer of a lookup for a domain. Call it for mail that leaves this site only, never for a domain
+// that an untrusted sender chose, and never after a failed lookup.
 func (s *Store) Observe(domain string, a Answer) {
 	now := s.now()
 	s.mu.RLock()
@@ -351,8 +352,8 @@ func (s *Store) Stats() Stats {
 	return st
 }
 
-// Merge adds what another node of the same site has seen of a domain, in the order of Kinds. It can add days and promises,
-// and removes nothing. It reports whether there was anything new.
+// Merge adds what another node of the same site has seen of a domain, in the order of Kinds. It can add days and
+// promises, and removes nothing. It reports whether there was anything new.
 func (s *Store) Merge(domain string, seen [3]Sightings) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -392,8 +393,8 @@ func (s *Store) Holds() (domains []string) {
 // agreeAfter is how far apart two equal answers of the second resolver must be to end a hold.
 const agreeAfter = 30 * time.Minute
 
-// Agree notes whether a second resolver gives the answer that is held. Two such answers, at least half an hour apart and
-// with no other between them, end the hold.
+// Agree notes whether a second resolver gives the answer that is held. Two such answers, at least half an hour apart
+// and with no other between them, end the hold.
 func (s *Store) Agree(domain string, agrees bool) {
 	now := s.now()
 	s.mu.Lock()

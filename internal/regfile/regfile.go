@@ -26,7 +26,8 @@ var ErrNotRegular = errors.New("not a regular file")
 // os.ReadFile, ErrNotRegular, os.ErrDeadlineExceeded if the file system does not answer within 3 seconds, or one for a
 // file of more than 64 MiB. All of them are an *fs.PathError.
 //
-// The device /dev/null is an empty file. A path such as /dev/stdin or /dev/fd/3 is a descriptor of this process: it may be a pipe and is read to its end.
+// The device /dev/null is an empty file. A path such as /dev/stdin or /dev/fd/3 is a descriptor of this process: it may
+// be a pipe and is read to its end.
 func Read(path string) ([]byte, error) {
 	if ownDescriptor(path) {
 		return readAll(os.Open(path))
@@ -77,7 +78,8 @@ func readAll(file *os.File, err error) ([]byte, error) {
 	defer func() { _ = file.Close() }()
 	content, err := io.ReadAll(io.LimitReader(file, maxSize+1))
 	if err == nil && len(content) > maxSize {
-		err = &fs.PathError{Op: "read", Path: file.Name(), Err: fmt.Errorf("the file has more than %d MiB", maxSize>>20)}
+		err = &fs.PathError{Op: "read", Path: file.Name(), Err: fmt.Errorf("the file has more than %d MiB",
+			maxSize>>20)}
 	}
 	if err != nil {
 		return nil, err

@@ -72,8 +72,8 @@ type Waiting struct {
 	Nexthop string `json:"nexthop"`
 	// Still is set if the last lookup ended so too.
 	Still bool `json:"still"`
-	// Lookups and Waits count in the time of the report. Lookups long ago are remembered in groups, and a group that began
-	// before that time does not count. First is the first lookup that is remembered at all.
+	// Lookups and Waits count in the time of the report. Lookups long ago are remembered in groups, and a group that
+	// began before that time does not count. First is the first lookup that is remembered at all.
 	Lookups uint64    `json:"lookups"`
 	Waits   uint64    `json:"waits"`
 	First   time.Time `json:"first"`
@@ -157,7 +157,8 @@ func (r *Report) add(nexthop string, rec *record) {
 	}
 	r.Nexthops++
 	if n := (map[Outcome]*int{
-		AsBefore: &r.AsBefore, DANE: &r.DANE, Prefix: &r.Prefix, MTASTS: &r.MTASTS, Override: &r.Override, Wait: &r.Wait,
+		AsBefore: &r.AsBefore, DANE: &r.DANE, Prefix: &r.Prefix, MTASTS: &r.MTASTS, Override: &r.Override,
+		Wait: &r.Wait,
 	})[rec.Last.Outcome]; n != nil {
 		*n++
 	}

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// MaxNexthops is how many next hops are remembered, each in at most about 700 bytes. The one looked up longest ago of a few
-	// goes first.
+	// MaxNexthops is how many next hops are remembered, each in at most about 700 bytes. The one looked up longest ago
+	// of a few goes first.
 	MaxNexthops = 20_000
 	// keep is how long a next hop is remembered after its last lookup.
 	keep = 30 * 24 * time.Hour
@@ -59,8 +59,8 @@ func New(o Options) *Store {
 	return s
 }
 
-// Record remembers a lookup. It never waits for the disk. Call again for each further lookup that got the same answer, as
-// long as it is known to be right: it takes no lock.
+// Record remembers a lookup. It never waits for the disk. Call again for each further lookup that got the same answer,
+// as long as it is known to be right: it takes no lock.
 func (s *Store) Record(l Lookup) (again func()) {
 	now, waits := time.Now().Unix(), uint32(0)
 	l.Reason = l.Reason[:min(len(l.Reason), maxReason)]

@@ -1,7 +1,7 @@
 // Package roots reads the root certificates that policyd trusts, and notices when their files change.
 //
-// crypto/x509 reads the root certificates of the system once per process, so a daemon that used them would trust a removed
-// authority until it is restarted.
+// crypto/x509 reads the root certificates of the system once per process, so a daemon that used them would trust a
+// removed authority until it is restarted.
 package roots
 
 import (
@@ -54,7 +54,8 @@ func Load(caFile string) (*Set, error) {
 		return s, nil
 	}
 	for _, path := range s.sources() {
-		if pem, err := regfile.Read(path); err == nil && s.Pool.AppendCertsFromPEM(pem) { // what cannot be read is not trusted
+		// what cannot be read is not trusted
+		if pem, err := regfile.Read(path); err == nil && s.Pool.AppendCertsFromPEM(pem) {
 			s.Empty = false
 		}
 	}
@@ -64,8 +65,8 @@ func Load(caFile string) (*Set, error) {
 // Changed reports whether the files have changed since Load read them.
 func (s *Set) Changed() bool { return s.stamp != stamp(s.sources()) }
 
-// sources returns the files to read. For the system they are those of crypto/x509: the first bundle that exists, and all
-// files in the directories; SSL_CERT_FILE and SSL_CERT_DIR replace them.
+// sources returns the files to read. For the system they are those of crypto/x509: the first bundle that exists, and
+// all files in the directories; SSL_CERT_FILE and SSL_CERT_DIR replace them.
 func (s *Set) sources() (list []string) {
 	if s.caFile != "" {
 		return []string{s.caFile}

@@ -27,7 +27,8 @@ const (
 // Causes lists every cause but CauseNone.
 func Causes() []Cause {
 	return []Cause{
-		Refused, Timeout, Plaintext, TLSHandshake, CertificateName, CertificateChain, CertificateExpired, CertificateRules,
+		Refused, Timeout, Plaintext, TLSHandshake, CertificateName, CertificateChain, CertificateExpired,
+		CertificateRules,
 		RefusedByPostfix, NotJudged, Banner, NoAddress, AddressNotAllowed,
 	}
 }

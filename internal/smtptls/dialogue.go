@@ -44,7 +44,8 @@ type Dialogue struct {
 
 // Talk carries out the dialogue. When ctx ends, it stops and reports a failure on our side.
 func Talk(ctx context.Context, d Dialogue) Transcript {
-	d.Connect, d.Each, d.Whole = cmp.Or(d.Connect, 10*time.Second), cmp.Or(d.Each, time.Minute), cmp.Or(d.Whole, 90*time.Second)
+	d.Connect, d.Each, d.Whole = cmp.Or(d.Connect, 10*time.Second), cmp.Or(d.Each, time.Minute),
+		cmp.Or(d.Whole, 90*time.Second)
 	if d.Postfix != nil {
 		d.Helo = cmp.Or(d.Postfix.Helo(ctx), d.Helo)
 	}
@@ -308,7 +309,8 @@ func (c *conversation) givenUp() bool {
 // timedOut reports whether err is the end of a time limit. Talk closes a connection early for no other reason.
 func timedOut(err error) bool {
 	var t net.Error
-	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, net.ErrClosed) || errors.As(err, &t) && t.Timeout()
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, net.ErrClosed) ||
+		errors.As(err, &t) && t.Timeout()
 }
 
 // literal returns the address of a TCP connection in the form for EHLO, RFC 5321 section 4.1.3.

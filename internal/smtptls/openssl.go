@@ -28,7 +28,8 @@ func rules(chain []*x509.Certificate, paths [][]*x509.Certificate) error {
 			return bytes.Equal(other.RawSubject, c.RawSubject) && !other.Equal(c)
 		}
 		if slices.ContainsFunc(chain[:i], twin) {
-			return fmt.Errorf("the host sent two certificates %q, of which OpenSSL tries the first: %w", NameOf(c), ErrNotJudged)
+			return fmt.Errorf("the host sent two certificates %q, of which OpenSSL tries the first: %w", NameOf(c),
+				ErrNotJudged)
 		}
 	}
 	if size > maxMessage {
@@ -67,7 +68,8 @@ func follow(path []*x509.Certificate) error {
 		if i+1 < len(path) {
 			above := path[i+1].SubjectKeyId
 			if len(c.AuthorityKeyId) > 0 && len(above) > 0 && !bytes.Equal(c.AuthorityKeyId, above) {
-				return fmt.Errorf("the certificate %q names another key of its issuer in its authority key identifier", NameOf(c))
+				return fmt.Errorf("the certificate %q names another key of its issuer in its authority key identifier",
+					NameOf(c))
 			}
 		}
 		if what := undecided(c, leaf); what != "" {
@@ -106,8 +108,8 @@ func refused(c *x509.Certificate, leaf, issuer bool) string {
 	return ""
 }
 
-// undecided returns what a certificate has that OpenSSL obeys and crypto/x509 does not, or that the versions of OpenSSL judge
-// differently.
+// undecided returns what a certificate has that OpenSSL obeys and crypto/x509 does not, or that the versions of OpenSSL
+// judge differently.
 func undecided(c *x509.Certificate, leaf bool) string {
 	const headers = 4 // of the sequence and of the key identifier
 	netscape := asn1.ObjectIdentifier{2, 16, 840, 1, 113730, 1, 1}
@@ -119,7 +121,8 @@ func undecided(c *x509.Certificate, leaf bool) string {
 	case !leaf:
 	case len(find(c, netscape)) > 0:
 		return "a Netscape certificate type"
-	case len(extension(c, keyUsage)) > 0 && c.KeyUsage&x509.KeyUsageDigitalSignature == 0 && c.PublicKeyAlgorithm != x509.RSA:
+	case len(extension(c, keyUsage)) > 0 && c.KeyUsage&x509.KeyUsageDigitalSignature == 0 &&
+		c.PublicKeyAlgorithm != x509.RSA:
 		return "a key usage without digitalSignature"
 	case c.BasicConstraintsValid && !c.IsCA && (c.MaxPathLen > 0 || c.MaxPathLenZero):
 		return "a path length and is not a CA certificate"

@@ -40,7 +40,8 @@ func (t *Transcript) weigh(o Opinion) {
 	notJudged := t.Cause == NotJudged || t.Cause == CertificateRules
 	switch o.Verdict {
 	case Verified, GaveUp:
-		if (notJudged || t.Failed == StepTLS) && (o.Verdict == Verified || t.EHLO.positive() && t.EHLOAgain.positive() == !t.Implicit) {
+		if (notJudged || t.Failed == StepTLS) && (o.Verdict == Verified ||
+			t.EHLO.positive() && t.EHLOAgain.positive() == !t.Implicit) {
 			t.Failed, t.Cause, t.Why = StepNone, CauseNone, ""
 		}
 	case Rejected:

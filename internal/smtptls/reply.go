@@ -13,8 +13,8 @@ import (
 	"github.com/policyd/policyd/internal/text"
 )
 
-// The bounds on what is kept of replies: like smtp(8), maxLine octets of a line, and the lines with the first maxText octets
-// of a reply; RFC 5321 section 4.5.3.1.5 allows 512 octets per line.
+// The bounds on what is kept of replies: like smtp(8), maxLine octets of a line, and the lines with the first maxText
+// octets of a reply; RFC 5321 section 4.5.3.1.5 allows 512 octets per line.
 const (
 	maxLine = 2048
 	maxText = 2048

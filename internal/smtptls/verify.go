@@ -56,9 +56,9 @@ func (v *Verification) Cause() (Cause, error) {
 	return cause, err
 }
 
-// Verify judges the chain that a server sent, its own certificate first (RFC 5280 section 6): it must lead to one of the
-// roots (nil: the system's) at a moment (zero: now), and host must be among the DNS names of the SAN extension (RFC 6125),
-// as it is or with "*" for exactly its first label.
+// Verify judges the chain that a server sent, its own certificate first (RFC 5280 section 6): it must lead to one of
+// the roots (nil: the system's) at a moment (zero: now), and host must be among the DNS names of the SAN extension (RFC
+// 6125), as it is or with "*" for exactly its first label.
 func Verify(chain []*x509.Certificate, host string, roots *x509.CertPool, at time.Time) Verification {
 	if len(chain) == 0 {
 		none := errors.New("the host sent no certificate")
@@ -104,7 +104,8 @@ func Verify(chain []*x509.Certificate, host string, roots *x509.CertPool, at tim
 
 // serverUses are the extended key usages of a TLS server for OpenSSL; crypto/x509 wants one of them.
 func serverUses() []x509.ExtKeyUsage {
-	return []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageMicrosoftServerGatedCrypto, x509.ExtKeyUsageNetscapeServerGatedCrypto}
+	return []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageMicrosoftServerGatedCrypto,
+		x509.ExtKeyUsageNetscapeServerGatedCrypto}
 }
 
 // matches reports whether a DNS name of a certificate is for host. OpenSSL accepts "*" as the whole first label only,
@@ -116,7 +117,8 @@ func matches(san, host string) bool {
 		return san == host
 	}
 	_, parent, _ := strings.Cut(host, ".")
-	return rest == parent && strings.Contains(rest, ".") && strings.Trim(rest, "abcdefghijklmnopqrstuvwxyz0123456789-.") == ""
+	return rest == parent && strings.Contains(rest, ".") && strings.Trim(rest,
+		"abcdefghijklmnopqrstuvwxyz0123456789-.") == ""
 }
 
 // outOfDate names the first certificate of a path that is not valid at a moment; nil for none.
@@ -159,9 +161,10 @@ func (d Dialogue) config() *tls.Config {
 		suites = append(suites, s.ID)
 	}
 	return &tls.Config{
-		ServerName:         d.Host,
-		MinVersion:         tls.VersionTLS12,
-		CipherSuites:       suites,
-		InsecureSkipVerify: true, //nolint:gosec // Verify judges the chain after the handshake, and tells the errors apart
+		ServerName:   d.Host,
+		MinVersion:   tls.VersionTLS12,
+		CipherSuites: suites,
+		// Verify judges the chain after the handshake, and tells the errors apart.
+		InsecureSkipVerify: true, //nolint:gosec // see above
 	}
 }

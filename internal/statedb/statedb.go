@@ -1,6 +1,6 @@
-// Package statedb keeps records across restarts in a bbolt database, and copes with whatever happens to the file: it can be
-// corrupt, read-only, on a full disk, removed or replaced at any moment. The owner keeps all records in memory; the file
-// only has to be right when the next process starts.
+// Package statedb keeps records across restarts in a bbolt database, and copes with whatever happens to the file: it
+// can be corrupt, read-only, on a full disk, removed or replaced at any moment. The owner keeps all records in memory;
+// the file only has to be right when the next process starts.
 package statedb
 
 import (
@@ -24,7 +24,8 @@ import (
 )
 
 const (
-	// startLockTimeout is how long the start waits for the lock on the file, and retryLockTimeout how long later attempts do.
+	// startLockTimeout is how long the start waits for the lock on the file, and retryLockTimeout how long later
+	// attempts do.
 	startLockTimeout = time.Second
 	retryLockTimeout = time.Millisecond
 
@@ -36,9 +37,9 @@ const (
 
 var errCorrupt = errors.New("statedb: corrupt database")
 
-// File is a bbolt database whose one bucket has the records of its owner. Transactions are on disk when they return: a crash
-// at any moment leaves it whole. A database that is corrupt is set aside and started again. After any other fault the
-// database is closed; call Sync every few seconds, which opens it again. A nil File keeps nothing.
+// File is a bbolt database whose one bucket has the records of its owner. Transactions are on disk when they return: a
+// crash at any moment leaves it whole. A database that is corrupt is set aside and started again. After any other fault
+// the database is closed; call Sync every few seconds, which opens it again. A nil File keeps nothing.
 type File struct {
 	o Options
 
@@ -129,8 +130,8 @@ func (d *File) take() map[string]struct{} {
 	return names
 }
 
-// Save writes the marked records, if the database is open. After a fault it is not open any more, and everything is written
-// when it is opened again.
+// Save writes the marked records, if the database is open. After a fault it is not open any more, and everything is
+// written when it is opened again.
 func (d *File) Save() {
 	if d == nil {
 		return
@@ -158,8 +159,8 @@ func (d *File) Sync() {
 	d.Save()
 }
 
-// open opens the database if it is not open. A file that can only be read is read and closed again. A fault is logged, once
-// per minute at most; d.db is then nil. The caller holds d.mu.
+// open opens the database if it is not open. A file that can only be read is read and closed again. A fault is logged,
+// once per minute at most; d.db is then nil. The caller holds d.mu.
 func (d *File) open(lockTimeout time.Duration) {
 	if d.closed || d.db != nil {
 		return
@@ -185,8 +186,8 @@ func (d *File) open(lockTimeout time.Duration) {
 	}
 }
 
-// openOnce opens the file and makes it agree with the records in memory. Unless all of that succeeds, and with o.ReadOnly, it
-// closes the file again.
+// openOnce opens the file and makes it agree with the records in memory. Unless all of that succeeds, and with
+// o.ReadOnly, it closes the file again.
 func (d *File) openOnce(o *bbolt.Options) error {
 	if !o.ReadOnly {
 		if err := os.MkdirAll(d.o.Dir, dirMode); err != nil {
@@ -233,8 +234,8 @@ func (d *File) read(tx *bbolt.Tx) error {
 	return err
 }
 
-// write makes the disk agree with some records. It encodes them within the transaction, so the last change in memory is the
-// last on disk.
+// write makes the disk agree with some records. It encodes them within the transaction, so the last change in memory is
+// the last on disk.
 func (d *File) write(db *bbolt.DB, names map[string]struct{}) error {
 	return db.Update(func(tx *bbolt.Tx) error {
 		b, err := tx.CreateBucketIfNotExists([]byte(d.o.Bucket))
@@ -255,8 +256,8 @@ func (d *File) write(db *bbolt.DB, names map[string]struct{}) error {
 	})
 }
 
-// closeIfReplaced closes a database whose file is no longer in its place, because the file or its directory was removed or
-// replaced: what is written to it would be lost. The caller holds d.mu.
+// closeIfReplaced closes a database whose file is no longer in its place, because the file or its directory was removed
+// or replaced: what is written to it would be lost. The caller holds d.mu.
 func (d *File) closeIfReplaced() {
 	if d.db == nil {
 		return
@@ -290,7 +291,8 @@ func (d *File) fail(err error) {
 	}
 	if times, due := d.faults.Due(); due {
 		d.warned = true
-		d.o.Log.Warn("state database cannot be written; keeping its content in memory", "file", d.path(), "times", times,
+		d.o.Log.Warn("state database cannot be written; keeping its content in memory", "file", d.path(), "times",
+			times,
 			"err", text.Line(err.Error(), maxText))
 	}
 }
@@ -309,7 +311,8 @@ func corrupt(err error) bool {
 func (d *File) setAside(cause error) {
 	aside := d.path() + ".corrupt"
 	if err := os.Rename(d.path(), aside); err != nil {
-		d.o.Log.Error("state database is corrupt and cannot be renamed", "file", d.path(), "reason", text.Line(cause.Error(), maxText),
+		d.o.Log.Error("state database is corrupt and cannot be renamed", "file", d.path(), "reason",
+			text.Line(cause.Error(), maxText),
 			"err", text.Line(err.Error(), maxText))
 		return
 	}

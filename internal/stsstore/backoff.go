@@ -13,12 +13,12 @@ import (
 const (
 	firstBackOff = time.Minute
 	nextBackOff  = 5 * time.Minute // doubling
-	// dnsBackOff is for a policy host with addresses that could not be looked up. The resolver backs off by itself, and a
-	// fetch must not back off for longer than it does. If another address was tried, it doubles up to firstBackOff.
+	// dnsBackOff is for a policy host with addresses that could not be looked up. The resolver backs off by itself, and
+	// a fetch must not back off for longer than it does. If another address was tried, it doubles up to firstBackOff.
 	dnsBackOff = 2 * time.Second
 	maxBackOff = 6 * time.Hour
-	// otherBackOff is for another id than the one whose policy could not be fetched, so that a repaired policy with a new
-	// id is fetched soon.
+	// otherBackOff is for another id than the one whose policy could not be fetched, so that a repaired policy with a
+	// new id is fetched soon.
 	otherBackOff = 15 * time.Second
 	// failureMemory is how long after its back-off a failure still counts for the next one.
 	failureMemory = 24 * time.Hour

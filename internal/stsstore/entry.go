@@ -115,7 +115,8 @@ type stored struct {
 }
 
 func (e *entry) encode() []byte {
-	b, _ := json.Marshal(stored{ID: e.id, Fetched: e.fetched.UTC(), Lines: e.policy.Raw}) // strings and a time do not fail
+	// strings and a time do not fail
+	b, _ := json.Marshal(stored{ID: e.id, Fetched: e.fetched.UTC(), Lines: e.policy.Raw})
 	return b
 }
 

@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// liveWait is how long a lookup waits for the TXT record and for a newer policy while it has a live one, which holds
-	// in any case.
+	// liveWait is how long a lookup waits for the TXT record and for a newer policy while it has a live one, which
+	// holds in any case.
 	liveWait = time.Second
 	// maxText bounds text from remote parties in a result or a log line.
 	maxText = 1000
@@ -96,7 +96,8 @@ func (s *Store) renew(ctx context.Context, w want, e dns.Effort) mtasts.Result {
 		return w.have.stale(errors.New("mtasts: " + w.domain + ": the id changes too often"))
 	}
 	if e.CacheOnly || e.Untrusted {
-		return unknown(w.domain, fmt.Errorf("mtasts: %s: policy %s has not been fetched: %w", w.domain, w.id, dns.ErrNotCached))
+		return unknown(w.domain, fmt.Errorf("mtasts: %s: policy %s has not been fetched: %w", w.domain, w.id,
+			dns.ErrNotCached))
 	}
 	found, err := s.await(ctx, w)
 	if err != nil {
@@ -114,7 +115,8 @@ func without(w want, err error) mtasts.Result {
 	if !ok {
 		return unknown(w.domain, err)
 	}
-	return mtasts.Result{Domain: w.domain, State: mtasts.Failed, ID: w.id, Failure: failed.Failure, Err: err, Why: failed.Error()}
+	return mtasts.Result{Domain: w.domain, State: mtasts.Failed, ID: w.id, Failure: failed.Failure, Err: err,
+		Why: failed.Error()}
 }
 
 // Version changes whenever a policy is stored or removed. It never returns to an earlier value.
@@ -134,7 +136,8 @@ func local(err error) bool {
 
 // result returns the entry as an answer.
 func (e *entry) result() mtasts.Result {
-	r := mtasts.Result{Domain: e.domain, State: mtasts.Found, Policy: e.policy, ID: e.id, Fetched: e.fetched, Expires: e.expires}
+	r := mtasts.Result{Domain: e.domain, State: mtasts.Found, Policy: e.policy, ID: e.id, Fetched: e.fetched,
+		Expires: e.expires}
 	switch e.policy.Mode {
 	case mtasts.Enforce:
 		r.Why = "policy of mode enforce"

@@ -13,8 +13,8 @@ import (
 // blockedDomains is how many policy domains, in as many networks, must fail before fetching counts as blocked.
 const blockedDomains = 5
 
-// reach notices when no policy can be fetched from this host at all: outbound port 443 is blocked, a proxy is needed, or
-// there are no root certificates. Only reports to the operator depend on it. The zero value is ready.
+// reach notices when no policy can be fetched from this host at all: outbound port 443 is blocked, a proxy is needed,
+// or there are no root certificates. Only reports to the operator depend on it. The zero value is ready.
 type reach struct {
 	mu      sync.Mutex
 	since   time.Time // when fetching was found to be blocked; zero if it is not
@@ -52,8 +52,8 @@ func (r *reach) failed(err *mtasts.Error, first, now time.Time, log *slog.Logger
 		"err", text.Line(err.Err.Error(), maxText))
 }
 
-// network returns the network of the policy host. A special-purpose address is a network of its own, and if only a proxy
-// knows the address, so is the domain.
+// network returns the network of the policy host. A special-purpose address is a network of its own, and if only a
+// proxy knows the address, so is the domain.
 func network(err *mtasts.Error) string {
 	switch a := err.Addr; {
 	case !a.IsValid():

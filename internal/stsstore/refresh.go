@@ -17,8 +17,8 @@ const (
 	keepExpired = 24 * time.Hour
 )
 
-// Run renews policies in use before they expire, removes expired ones, and opens the database again after a fault, until
-// ctx ends. A store that does not run still answers.
+// Run renews policies in use before they expire, removes expired ones, and opens the database again after a fault,
+// until ctx ends. A store that does not run still answers.
 func (s *Store) Run(ctx context.Context) error {
 	var group errgroup.Group
 	group.Go(func() error { return every(ctx, tickInterval, func() { s.renewAll(ctx, s.tidyUp(time.Now())) }) })
@@ -77,8 +77,8 @@ func (s *Store) renewAll(ctx context.Context, renew []*entry) {
 	_ = group.Wait()
 }
 
-// refresh fetches a policy again, "regardless of the state of the "_mta-sts" TXT record" (RFC 8461 section 10.2). It looks
-// up the record only to learn the id.
+// refresh fetches a policy again, "regardless of the state of the "_mta-sts" TXT record" (RFC 8461 section 10.2). It
+// looks up the record only to learn the id.
 func (s *Store) refresh(ctx context.Context, have *entry) {
 	lookup, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()

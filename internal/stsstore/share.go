@@ -49,8 +49,8 @@ func (s *Store) Export(domain string) (Shared, bool) {
 }
 
 // Import keeps a policy that another node has fetched, as if it had been fetched here then. It replaces only what was
-// fetched earlier, so that an old record cannot undo a newer policy, not even one in mode none. The error is ErrNotNewer,
-// ErrNotEnforced, or describes what is malformed.
+// fetched earlier, so that an old record cannot undo a newer policy, not even one in mode none. The error is
+// ErrNotNewer, ErrNotEnforced, or describes what is malformed.
 func (s *Store) Import(domain string, p Shared) error {
 	read, err := decode(domain, p.Data)
 	if err != nil {

@@ -18,8 +18,8 @@ const (
 	// maxFetches is how many policies are fetched concurrently. A domain whose host hangs uses a place for its timeout,
 	// and backs off then.
 	maxFetches = 128
-	// fetchTimeout is how long a fetch may take. It is shorter than the minute that RFC 8461 section 3.3 suggests, so that
-	// a lookup with a budget of ten seconds learns how it ended.
+	// fetchTimeout is how long a fetch may take. It is shorter than the minute that RFC 8461 section 3.3 suggests, so
+	// that a lookup with a budget of ten seconds learns how it ended.
 	fetchTimeout = 8 * time.Second
 	// crowded is the number of concurrent fetches from which on a fetch gets only crowdedTimeout, so that a domain that
 	// waits for a place behind hosts that hang is still answered within its budget.
@@ -80,7 +80,8 @@ func (s *Store) fetch(w want) (e *entry, err error) {
 		// The domain chose the input of the fetch, which must not end the daemon: a panic is a failed fetch.
 		if p := recover(); p != nil {
 			o.Logger.Error("panic while fetching an MTA-STS policy", "domain", w.domain, "panic", fmt.Sprint(p))
-			e, err = nil, s.giveUp(w, &mtasts.Error{Domain: w.domain, Failure: mtasts.FetchError, Err: errors.New("internal error")})
+			e, err = nil, s.giveUp(w, &mtasts.Error{Domain: w.domain, Failure: mtasts.FetchError,
+				Err: errors.New("internal error")})
 		}
 	}()
 	// Another fetch may have ended after the caller looked.
@@ -108,7 +109,8 @@ func (s *Store) fetch(w want) (e *entry, err error) {
 		s.failed.Add(1)
 		o.Observe(string(failed.Failure))
 		if local(err) {
-			return nil, fmt.Errorf("mtasts: %s: the policy cannot be fetched now: %s", w.domain, text.Line(err.Error(), maxText))
+			return nil, fmt.Errorf("mtasts: %s: the policy cannot be fetched now: %s", w.domain,
+				text.Line(err.Error(), maxText))
 		}
 		return nil, s.giveUp(w, failed)
 	}

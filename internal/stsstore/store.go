@@ -1,15 +1,15 @@
 // Package stsstore keeps MTA-STS policies (RFC 8461) in memory and on disk.
 //
-// A policy that was fetched holds for its max_age, whatever DNS and the policy host do in that time. Nothing else protects a
-// domain from an attacker who suppresses its TXT record (section 10.2). So a Store
+// A policy that was fetched holds for its max_age, whatever DNS and the policy host do in that time. Nothing else
+// protects a domain from an attacker who suppresses its TXT record (section 10.2). So a Store
 //
 //   - never lets a failure of any kind end a policy that is live. Only a newer policy, fetched over verified HTTPS,
 //     replaces it;
 //   - fetches a policy when the TXT record announces an id that it does not have. Lookups for one domain share a fetch,
 //     failed fetches back off, and the number of concurrent fetches is bounded;
 //   - renews policies in use once a day, "regardless of the state of the _mta-sts TXT record" (section 10.2);
-//   - writes each policy to a bbolt database before the lookup that fetched it is answered, and reads all of them when it
-//     starts. Without a usable disk it keeps policies in memory and tries the disk again.
+//   - writes each policy to a bbolt database before the lookup that fetched it is answered, and reads all of them when
+//     it starts. Without a usable disk it keeps policies in memory and tries the disk again.
 package stsstore
 
 import (

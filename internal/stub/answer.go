@@ -162,7 +162,8 @@ func add(r *dns.RRset, rr miekg.RR) bool {
 		return rr.Ns != ""
 	case *miekg.TLSA:
 		data, err := hex.DecodeString(rr.Certificate)
-		r.Records = append(r.TLSA(), dns.TLSA{Usage: rr.Usage, Selector: rr.Selector, MatchingType: rr.MatchingType, Data: data})
+		r.Records = append(r.TLSA(), dns.TLSA{Usage: rr.Usage, Selector: rr.Selector, MatchingType: rr.MatchingType,
+			Data: data})
 		return err == nil // without data it is a record too, but unusable (RFC 7672 section 2.2)
 	}
 	return false

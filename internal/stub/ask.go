@@ -18,7 +18,8 @@ func (s *Stub) ask(ctx context.Context, q dns.Question, now *state, until time.T
 	switch {
 	case err == nil:
 		s.health.succeeded()
-	case ctx.Err() == nil, time.Since(began) >= now.options.Timeout: // else the caller left before a server could answer
+	// else the caller left before a server could answer
+	case ctx.Err() == nil, time.Since(began) >= now.options.Timeout:
 		s.health.lookupFailed(q, began, reason)
 	}
 	return rrset, err
@@ -121,7 +122,8 @@ func (s *Stub) query(ctx context.Context, now *state, server Server, timeout tim
 }
 
 // send sends a query once.
-func (s *Stub) send(ctx context.Context, now *state, server Server, timeout time.Duration, q miekg.Question) (*miekg.Msg, error) {
+func (s *Stub) send(ctx context.Context, now *state, server Server, timeout time.Duration,
+	q miekg.Question) (*miekg.Msg, error) {
 	wire := s.wire
 	if wire == nil {
 		wire = now.transport

@@ -18,11 +18,11 @@ const (
 	slowAnswer = time.Second
 	// minOutage is how long every lookup must have failed before an outage is reported.
 	minOutage = 5 * time.Second
-	// quietOutage is how long no lookup must have succeeded, and one must have failed, for the success that follows to end
-	// an outage on a machine that asks seldom.
+	// quietOutage is how long no lookup must have succeeded, and one must have failed, for the success that follows to
+	// end an outage on a machine that asks seldom.
 	quietOutage = 30 * time.Second
-	// outageNames is how many different names must have failed in succession for the servers to be at fault, and not the
-	// names: someone may ask for a bogus name again and again.
+	// outageNames is how many different names must have failed in succession for the servers to be at fault, and not
+	// the names: someone may ask for a bogus name again and again.
 	outageNames = 3
 )
 
@@ -40,8 +40,8 @@ type health struct {
 type record struct {
 	failures int  // since it last answered
 	slow     bool // an answer was slow, and a question of our own has not been answered in time since
-	// By condition: the lines about its beginning, and whether its end has not been logged since. A domain with slow name
-	// servers makes a server look dead or slow for a moment, as often as its owner likes.
+	// By condition: the lines about its beginning, and whether its end has not been logged since. A domain with slow
+	// name servers makes a server look dead or slow for a moment, as often as its owner likes.
 	begins [conditions]oncelog.Limiter
 	open   [conditions]bool
 }

@@ -23,8 +23,8 @@ const (
 	// maxDatagram is the largest answer that is read over UDP. Queries offer 1,232 octets; if a server exceeds even
 	// maxDatagram, the query is sent again over TCP.
 	maxDatagram = 4096
-	// A UDP socket to a loopback address gets no more queries after socketQueries queries, whose answers fit into its receive
-	// buffer, or socketLife after it was opened.
+	// A UDP socket to a loopback address gets no more queries after socketQueries queries, whose answers fit into its
+	// receive buffer, or socketLife after it was opened.
 	socketQueries = 64
 	socketLife    = 10 * time.Second
 	// oneMore is how long a query still waits for a better datagram after one that fits it but cannot be used.
@@ -92,8 +92,8 @@ func (c *link) finish(p *pending, answer *miekg.Msg, err error) {
 	delete(c.waiting, p.id)
 }
 
-// run makes the connection and reads from it until it is closed. The read deadline may be early by an eighth: a new one for
-// each message would cost more than the reading.
+// run makes the connection and reads from it until it is closed. The read deadline may be early by an eighth: a new one
+// for each message would cost more than the reading.
 func (c *link) run(config *tls.Config) {
 	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
 	conn, err := c.dial(ctx, config)
@@ -179,8 +179,8 @@ func datagrams() func(io.Reader) ([]byte, error) {
 	}
 }
 
-// deliver hands a message to the query that waits for its ID, if there is one. The query keeps the ID until it ends: the
-// message may be a late answer to an earlier query that had the ID, which is ignored.
+// deliver hands a message to the query that waits for its ID, if there is one. The query keeps the ID until it ends:
+// the message may be a late answer to an earlier query that had the ID, which is ignored.
 func (c *link) deliver(octets []byte) {
 	if len(octets) < 2 {
 		return
@@ -210,8 +210,8 @@ func (c *link) deliver(octets []byte) {
 	case !c.udp, !fits && !bare:
 		p.strays = true
 	case !p.spare:
-		// It cannot be used. A forger who has guessed ID and port of a UDP query must not gain anything by sending garbage
-		// first, so the query waits a little longer for a better datagram.
+		// It cannot be used. A forger who has guessed ID and port of a UDP query must not gain anything by sending
+		// garbage first, so the query waits a little longer for a better datagram.
 		p.answer, p.err, p.spare = m, err, true
 		if last := time.Now().Add(oneMore); last.Before(p.until) {
 			p.until = last
@@ -220,7 +220,8 @@ func (c *link) deliver(octets []byte) {
 	}
 }
 
-// ask sends a query and waits for its answer. The error wraps errLost if the connection was closed before the answer came.
+// ask sends a query and waits for its answer. The error wraps errLost if the connection was closed before the answer
+// came.
 func (c *link) ask(ctx context.Context, q miekg.Question, until time.Time) (*miekg.Msg, error) {
 	defer c.release()
 	octets, err := pack(q)
@@ -247,8 +248,8 @@ func (c *link) ask(ctx context.Context, q miekg.Question, until time.Time) (*mie
 	return p.answer, p.err
 }
 
-// expire ends a query that has no answer. If nothing has arrived since it was sent, a TCP connection may be dead, and later
-// queries use a new one. c.mu is held.
+// expire ends a query that has no answer. If nothing has arrived since it was sent, a TCP connection may be dead, and
+// later queries use a new one. c.mu is held.
 func (c *link) expire(p *pending, err error) {
 	if p.strays {
 		err = fmt.Errorf("%w: %w", errStrays, err)
@@ -303,9 +304,9 @@ func (c *link) register(p *pending) error {
 	return nil
 }
 
-// write sends a query. After an error the connection is closed, and the queries that wait on it end: a part of the query
-// may have been sent, so nothing else can follow. A datagram that could not be sent in time concerns no other query. A write
-// deadline that leaves the query at least half of its time stays.
+// write sends a query. After an error the connection is closed, and the queries that wait on it end: a part of the
+// query may have been sent, so nothing else can follow. A datagram that could not be sent in time concerns no other
+// query. A write deadline that leaves the query at least half of its time stays.
 func (c *link) write(octets []byte, id uint16, sent, until time.Time) {
 	if c.conn == nil {
 		return // it could not be opened
@@ -390,8 +391,8 @@ func (c *link) over() bool {
 	return c.failed != nil || c.spent()
 }
 
-// free reports whether another query should use the connection. It should not if queries wait on an open TCP connection and
-// nothing has arrived for stallTime.
+// free reports whether another query should use the connection. It should not if queries wait on an open TCP connection
+// and nothing has arrived for stallTime.
 func (c *link) free() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -14,9 +14,9 @@ import (
 // errMalformed is returned for a message that does not follow RFC 1035 section 4.
 var errMalformed = errors.New("malformed answer")
 
-// pack makes the query, without ID, of a security-aware stub, the same that Postfix sends: RD, AD and DO set (RFC 6840 section 5.7,
-// RFC 3225 section 3), CD clear, and room for 1,232 octets. Some forwarders cache an answer together with the bits of the
-// query, so two clients that ask differently can see a different AD bit.
+// pack makes the query, without ID, of a security-aware stub, the same that Postfix sends: RD, AD and DO set (RFC 6840
+// section 5.7, RFC 3225 section 3), CD clear, and room for 1,232 octets. Some forwarders cache an answer together with
+// the bits of the query, so two clients that ask differently can see a different AD bit.
 func pack(q miekg.Question) ([]byte, error) {
 	const (
 		header  = 12
@@ -128,7 +128,8 @@ func parseRecord(octets []byte, off int, uses func(uint16) bool) (rr miekg.RR, n
 			return nil, 0, errMalformed
 		}
 		return &miekg.RRSIG{
-			Hdr: h, TypeCovered: binary.BigEndian.Uint16(octets[off:]), Expiration: binary.BigEndian.Uint32(octets[off+8:]),
+			Hdr: h, TypeCovered: binary.BigEndian.Uint16(octets[off:]),
+			Expiration: binary.BigEndian.Uint32(octets[off+8:]),
 		}, next, nil
 	case h.Rrtype == miekg.TypeTXT:
 		txt := &miekg.TXT{Hdr: h}
@@ -144,8 +145,8 @@ func parseRecord(octets []byte, off int, uses func(uint16) bool) (rr miekg.RR, n
 	return miekg.UnpackRRWithHeader(h, octets[:next], off) // some types are read to the end of the slice
 }
 
-// matches reports whether a message with the ID of a query answers its question: QR, opcode, name, class and type (RFC 5452
-// section 9.1).
+// matches reports whether a message with the ID of a query answers its question: QR, opcode, name, class and type (RFC
+// 5452 section 9.1).
 func matches(answer *miekg.Msg, q miekg.Question) bool {
 	if !isResponse(answer) || len(answer.Question) != 1 {
 		return false
@@ -196,7 +197,8 @@ func extended(m *miekg.Msg) (reason string, bogus, stale bool) {
 		code := ede.InfoCode
 		// 5, DNSSEC Indeterminate, is not a failed validation; 6, DNSSEC Bogus, to 12, NSEC Missing, are.
 		bogus = bogus || code >= miekg.ExtendedErrorCodeDNSBogus && code <= miekg.ExtendedErrorCodeNSECMissing
-		stale = stale || code == miekg.ExtendedErrorCodeStaleAnswer || code == miekg.ExtendedErrorCodeStaleNXDOMAINAnswer
+		stale = stale || code == miekg.ExtendedErrorCodeStaleAnswer ||
+			code == miekg.ExtendedErrorCodeStaleNXDOMAINAnswer
 		if reason != "" {
 			continue
 		}

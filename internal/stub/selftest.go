@@ -196,7 +196,8 @@ func (s *Stub) testServer(ctx context.Context, st *state, server Server) outcome
 	if signed.result == Unknown {
 		return signed
 	}
-	// Some servers drop the question for version.bind, and a start must not wait long for them. A slow server gets longer.
+	// Some servers drop the question for version.bind, and a start must not wait long for them. A slow server gets
+	// longer.
 	const tries, slower = 3, 2
 	version := miekg.Question{Name: "version.bind.", Qtype: miekg.TypeTXT, Qclass: miekg.ClassCHAOS}
 	timeout := min(max(st.options.Timeout/tries, slower*time.Since(began)), st.options.Timeout)
@@ -204,7 +205,8 @@ func (s *Stub) testServer(ctx context.Context, st *state, server Server) outcome
 		m, err := s.send(ctx, st, server, timeout, version)
 		switch {
 		case err == nil && m.AuthenticatedData:
-			return outcome{EchoesAD, server.String() + " sets the AD bit even for version.bind: it copies it from the query"}
+			return outcome{EchoesAD,
+				server.String() + " sets the AD bit even for version.bind: it copies it from the query"}
 		case err == nil:
 			return signed
 		case ctx.Err() != nil:

@@ -9,8 +9,9 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// SignatureExpires returns when the first of the signatures over an RRset expires (RFC 4034 section 3.1.5), those of other
-// names on a CNAME chain included, or false if no server returns signatures (RFC 4035 section 3.2.1). It is for display only.
+// SignatureExpires returns when the first of the signatures over an RRset expires (RFC 4034 section 3.1.5), those of
+// other names on a CNAME chain included, or false if no server returns signatures (RFC 4035 section 3.2.1). It is for
+// display only.
 func (s *Stub) SignatureExpires(ctx context.Context, q dns.Question) (end time.Time, ok bool) {
 	now := s.now.Load()
 	name, ok := dns.OnWire(q.Name)

@@ -100,7 +100,8 @@ func (s *Stub) Configure(o Options) error {
 	}
 	for _, name := range o.SelfTestNames {
 		if _, ok := dns.OnWire(name); !ok {
-			return fmt.Errorf(`stub: %q is not a domain name: the self-test needs names with a signed NS RRset, such as "."`,
+			return fmt.Errorf(
+				`stub: %q is not a domain name: the self-test needs names with a signed NS RRset, such as "."`,
 				name)
 		}
 	}
@@ -144,7 +145,8 @@ func serversOf(o Options) (servers []Server, source string, err error) {
 		return servers, o.ResolvConf, err
 	}
 	if len(o.Servers) > maxServers {
-		return nil, "", fmt.Errorf("stub: %d servers, and at most %d are used: leave some out", len(o.Servers), maxServers)
+		return nil, "", fmt.Errorf("stub: %d servers, and at most %d are used: leave some out", len(o.Servers),
+			maxServers)
 	}
 	for _, text := range o.Servers {
 		server, err := ParseServer(text)

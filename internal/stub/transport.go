@@ -26,17 +26,17 @@ const (
 	maxStreams = 3 // TCP connections per server
 )
 
-// exchanger sends a query to one server and returns its answer. The error is errMalformed, context.DeadlineExceeded if there
-// is no answer until then, or comes from package net or ctx.
+// exchanger sends a query to one server and returns its answer. The error is errMalformed, context.DeadlineExceeded if
+// there is no answer until then, or comes from package net or ctx.
 type exchanger interface {
 	exchange(ctx context.Context, s Server, q miekg.Question, until time.Time) (*miekg.Msg, error)
 }
 
 // transport is the exchanger that uses UDP, TCP and TLS. It belongs to one list of servers.
 //
-// A TCP or TLS connection stays open for further queries. A server has one, and a few more if it answers the queries of a
-// connection one after the other and one of them stalls. A UDP socket to a loopback address is also reused. A UDP query to
-// any other address has its own port (RFC 5452 section 9.2).
+// A TCP or TLS connection stays open for further queries. A server has one, and a few more if it answers the queries of
+// a connection one after the other and one of them stalls. A UDP socket to a loopback address is also reused. A UDP
+// query to any other address has its own port (RFC 5452 section 9.2).
 type transport struct {
 	tls *tls.Config // without a server name; it caches TLS sessions
 
@@ -56,8 +56,8 @@ func newTransport(roots *x509.CertPool) *transport {
 	return &transport{tls: config, open: map[route][]*link{}}
 }
 
-// exchange sends a query over UDP, and over TCP if the answer is truncated (RFC 7766). A truncated answer is never used,
-// whatever its AD bit. A server with a TLS name is queried over TLS only.
+// exchange sends a query over UDP, and over TCP if the answer is truncated (RFC 7766). A truncated answer is never
+// used, whatever its AD bit. A server with a TLS name is queried over TLS only.
 func (t *transport) exchange(ctx context.Context, s Server, q miekg.Question, until time.Time) (*miekg.Msg, error) {
 	if s.TLSName == "" {
 		answer, err := t.ask(ctx, route{s, true}, q, until)
@@ -72,9 +72,9 @@ func (t *transport) exchange(ctx context.Context, s Server, q miekg.Question, un
 	return answer, err
 }
 
-// ask sends a query over an open connection, or a new one. A query whose connection is lost is sent again until its time is
-// over, but only a few times if no connection answers anything: an old connection that is closed, or a server that restarts, is
-// not a failure. An error on a new UDP socket is a failure.
+// ask sends a query over an open connection, or a new one. A query whose connection is lost is sent again until its
+// time is over, but only a few times if no connection answers anything: an old connection that is closed, or a server
+// that restarts, is not a failure. An error on a new UDP socket is a failure.
 func (t *transport) ask(ctx context.Context, r route, q miekg.Question, until time.Time) (*miekg.Msg, error) {
 	most := maxUseless
 	if r.udp {

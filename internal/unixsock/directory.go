@@ -73,8 +73,9 @@ func refuse(st *unix.Stat_t, euid int) error {
 	if euid != 0 || st.Uid == 0 && st.Mode&writableByOthers == 0 {
 		return nil
 	}
-	return fmt.Errorf("another user can write to this directory (owner %d, mode %04o), so root does not make a socket in it: "+
-		"use a directory that belongs to root with mode 0755, or run policyd as the owner", st.Uid, st.Mode&0o7777)
+	return fmt.Errorf(
+		"another user can write to this directory (owner %d, mode %04o), so root does not make a socket in it: "+
+			"use a directory that belongs to root with mode 0755, or run policyd as the owner", st.Uid, st.Mode&0o7777)
 }
 
 func (d *directory) fd() int { return int(d.file.Fd()) }
@@ -126,7 +127,8 @@ func (d *directory) tryLock(name string) (*os.File, error) {
 	}
 	file := os.NewFile(uintptr(fd), name)
 	var st unix.Stat_t
-	if err = unix.Fstat(fd, &st); err == nil && (st.Mode&unix.S_IFMT != unix.S_IFREG || int(st.Uid) != os.Geteuid() || st.Mode&0o077 != 0) {
+	if err = unix.Fstat(fd, &st); err == nil && (st.Mode&unix.S_IFMT != unix.S_IFREG || int(st.Uid) != os.Geteuid() ||
+		st.Mode&0o077 != 0) {
 		err = errors.New("it is not a file with mode 0600 of this user: remove it")
 	}
 	if err == nil {

@@ -50,7 +50,8 @@ func Listen(ctx context.Context, address string, o Options) (net.Listener, error
 		return nil, fmt.Errorf("%q is not the path of a socket: write unix:/path", address)
 	}
 	if longest := len(unix.RawSockaddrUnix{}.Path) - 1; len(path) > longest {
-		return nil, fmt.Errorf("the path of the socket has %d bytes, and at most %d can be used: %s", len(path), longest, path)
+		return nil, fmt.Errorf("the path of the socket has %d bytes, and at most %d can be used: %s", len(path),
+			longest, path)
 	}
 	if o.Mode == 0 {
 		o.Mode = 0o660
@@ -165,8 +166,8 @@ func Adopt(l net.Listener) *Listener {
 // Addr returns the path of the socket.
 func (l *Listener) Addr() net.Addr { return &net.UnixAddr{Name: l.path, Net: "unix"} }
 
-// Reachable returns nil while clients that connect to the path reach this listener, and also if this user may not look at
-// the path. The error names the reason otherwise: the socket was removed, or something else is at the path.
+// Reachable returns nil while clients that connect to the path reach this listener, and also if this user may not look
+// at the path. The error names the reason otherwise: the socket was removed, or something else is at the path.
 func (l *Listener) Reachable() error {
 	there, err := socketAt(l.path)
 	switch {

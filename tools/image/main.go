@@ -1,6 +1,6 @@
 // Command image writes an OCI image of policyd as one archive, without a container engine and without a base image
-// (https://github.com/opencontainers/image-spec). The same binaries give the same archive, byte for byte: every time in it
-// is that of the commit.
+// (https://github.com/opencontainers/image-spec). The same binaries give the same archive, byte for byte: every time in
+// it is that of the commit.
 //
 // The image holds the static binary, the root certificates of the Mozilla programme, a user, an empty configuration and
 // the directories that policyd writes to. Load it with podman load, docker load or skopeo copy oci-archive:FILE.
@@ -159,12 +159,13 @@ type dockerImage struct {
 	Layers   []string `json:"Layers"`
 }
 
-// user is the user of the image. Its group is 0, so that the directories can be written by any other user that the engine
-// chooses in the same group.
+// user is the user of the image. Its group is 0, so that the directories can be written by any other user that the
+// engine chooses in the same group.
 const user = 2526
 
 // settings of the image: only the volume can be written when the root file system is read-only.
-const settings = `# Settings of the image; see policyd.toml(5). Mount a file of your own over this one to change them, and keep the next lines.
+const settings = `# Settings of the image; see policyd.toml(5). Mount a file of your own over this one to change them, and keep
+# the next lines.
 [admin]
 socket = "/var/lib/policyd/admin.sock"
 `
@@ -230,11 +231,14 @@ func (l *layout) add(p platform) error {
 	config, err := l.blobJSON(configType, imageConfig{
 		Created: l.created, target: on,
 		Config: runtime{
-			User: fmt.Sprintf("%d:0", user), Env: []string{"PATH=/usr/bin", "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"},
+			User: fmt.Sprintf("%d:0", user), Env: []string{"PATH=/usr/bin",
+				"SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"},
 			Entrypoint: []string{"/usr/bin/policyd"}, Cmd: []string{"serve"},
-			Volumes: map[string]struct{}{"/var/lib/policyd": {}}, WorkingDir: "/", Labels: l.labels(), StopSignal: "SIGTERM",
+			Volumes: map[string]struct{}{"/var/lib/policyd": {}}, WorkingDir: "/", Labels: l.labels(),
+			StopSignal: "SIGTERM",
 			Healthcheck: healthcheck{
-				Test: []string{"CMD", "/usr/bin/policyd", "status"}, Interval: 30 * time.Second, Timeout: 5 * time.Second,
+				Test: []string{"CMD", "/usr/bin/policyd", "status"}, Interval: 30 * time.Second,
+				Timeout:     5 * time.Second,
 				StartPeriod: 10 * time.Second, Retries: 3,
 			},
 		},
@@ -247,7 +251,8 @@ func (l *layout) add(p platform) error {
 	packedLayer := l.blob(layerType, packed)
 	l.config, l.packed = config.Digest, packedLayer.Digest
 	d, err := l.blobJSON(manifestType, manifest{
-		SchemaVersion: 2, MediaType: manifestType, Config: config, Layers: []descriptor{packedLayer}, Annotations: l.labels(),
+		SchemaVersion: 2, MediaType: manifestType, Config: config, Layers: []descriptor{packedLayer},
+		Annotations: l.labels(),
 	})
 	if err != nil {
 		return err
@@ -269,7 +274,8 @@ func (l *layout) layer(binary []byte) ([]byte, error) {
 		{name: "etc/", mode: 0o755},
 		{name: "etc/group", mode: 0o644, body: []byte("root:x:0:\nnogroup:x:65534:\n")},
 		{name: "etc/nsswitch.conf", mode: 0o644, body: []byte("hosts: files dns\n")},
-		{name: "etc/passwd", mode: 0o644, body: fmt.Appendf(nil, "root:x:0:0:root:/:/sbin/nologin\npolicyd:x:%d:0:policyd:/var/lib/policyd:/sbin/nologin\n", user)},
+		{name: "etc/passwd", mode: 0o644, body: fmt.Appendf(nil,
+			"root:x:0:0:root:/:/sbin/nologin\npolicyd:x:%d:0:policyd:/var/lib/policyd:/sbin/nologin\n", user)},
 		{name: "etc/policyd/", mode: 0o755},
 		{name: "etc/policyd/policyd.toml", mode: 0o644, body: []byte(settings)},
 		{name: "etc/ssl/", mode: 0o755},
@@ -298,7 +304,8 @@ func writeTar(entries []entry, at time.Time) ([]byte, error) {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	for _, e := range entries {
-		h := &tar.Header{Name: e.name, Mode: e.mode, Uid: e.uid, Size: int64(len(e.body)), ModTime: at, Typeflag: tar.TypeReg, Format: tar.FormatUSTAR}
+		h := &tar.Header{Name: e.name, Mode: e.mode, Uid: e.uid, Size: int64(len(e.body)), ModTime: at,
+			Typeflag: tar.TypeReg, Format: tar.FormatUSTAR}
 		if strings.HasSuffix(e.name, "/") {
 			h.Typeflag = tar.TypeDir
 		}
@@ -326,18 +333,20 @@ func pack(b []byte) ([]byte, error) {
 	return out.Bytes(), err
 }
 
-// archive returns the image layout as one tar archive. With several architectures its index names one list of them, so that
-// an engine picks its own. With one architecture it also has what docker load before version 25 reads.
+// archive returns the image layout as one tar archive. With several architectures its index names one list of them, so
+// that an engine picks its own. With one architecture it also has what docker load before version 25 reads.
 func (l *layout) archive() ([]byte, error) {
 	named := l.manifests[0]
 	if len(l.manifests) > 1 {
 		var err error
-		if named, err = l.blobJSON(indexType, index{SchemaVersion: 2, MediaType: indexType, Manifests: l.manifests}); err != nil {
+		if named, err = l.blobJSON(indexType, index{SchemaVersion: 2, MediaType: indexType,
+			Manifests: l.manifests}); err != nil {
 			return nil, err
 		}
 	}
 	image := "localhost/policyd:" + l.version
-	named.Annotations = map[string]string{"org.opencontainers.image.ref.name": l.version, "io.containerd.image.name": image}
+	named.Annotations = map[string]string{"org.opencontainers.image.ref.name": l.version,
+		"io.containerd.image.name": image}
 	top, err := json.Marshal(index{SchemaVersion: 2, MediaType: indexType, Manifests: []descriptor{named}})
 	if err != nil {
 		return nil, err
@@ -347,7 +356,8 @@ func (l *layout) archive() ([]byte, error) {
 		{name: "index.json", mode: 0o644, body: top},
 	}
 	if len(l.manifests) == 1 {
-		docker, err := json.Marshal([]dockerImage{{Config: blobPath(l.config), RepoTags: []string{image}, Layers: []string{blobPath(l.packed)}}})
+		docker, err := json.Marshal([]dockerImage{{Config: blobPath(l.config), RepoTags: []string{image},
+			Layers: []string{blobPath(l.packed)}}})
 		if err != nil {
 			return nil, err
 		}

@@ -1,5 +1,6 @@
-// Command nfpm makes one package from an nfpm configuration: nfpm -config FILE -packager deb|rpm -target DIR. It links only
-// the two packagers that policyd needs, which takes a fraction of the time that nfpm's own command takes to compile.
+// Command nfpm makes one package from an nfpm configuration: nfpm -config FILE -packager deb|rpm -target DIR. It links
+// only the two packagers that policyd needs, which takes a fraction of the time that nfpm's own command takes to
+// compile.
 package main
 
 import (

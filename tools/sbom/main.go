@@ -1,7 +1,8 @@
-// Command sbom writes the software bill of materials of Go binaries in CycloneDX: sbom -version VERSION -out FILE BINARY...
+// Command sbom writes the software bill of materials of Go binaries in CycloneDX: sbom -version VERSION -out FILE
+// BINARY...
 //
-// It reads the modules that the linker recorded in each binary, so the list has what is in them and not what go.mod names.
-// Neither a time nor a random serial number is in it: the same binaries give the same file.
+// It reads the modules that the linker recorded in each binary, so the list has what is in them and not what go.mod
+// names. Neither a time nor a random serial number is in it: the same binaries give the same file.
 package main
 
 import (
@@ -72,7 +73,10 @@ func describe(version string, binaries []string) (*cdx.BOM, error) {
 		}
 	}
 	policyd.BOMRef = policyd.PackageURL
-	components := slices.SortedFunc(maps.Values(modules), func(a, b cdx.Component) int { return cmp.Compare(a.BOMRef, b.BOMRef) })
+	components := slices.SortedFunc(maps.Values(modules), func(a,
+		b cdx.Component) int {
+		return cmp.Compare(a.BOMRef, b.BOMRef)
+	})
 	var refs []string
 	for _, c := range components {
 		refs = append(refs, c.BOMRef)

@@ -58,7 +58,8 @@ func (b *bench) startConstant(ctx context.Context, reply string) (*server, error
 // startPeer starts postfix-tlspol with its quiet log.
 func (b *bench) startPeer(ctx context.Context, resolver string) (*server, error) {
 	config := filepath.Join(b.dir, "peer.yaml")
-	text := "server:\n  address: unix:DIR/sock\n  log-level: error\n  prefetch: true\n  cache-file: DIR/cache.db\ndns:\n  address: " + resolver + "\n"
+	text := "server:\n  address: unix:DIR/sock\n  log-level: error\n  prefetch: true\n  cache-file: " +
+		"DIR/cache.db\ndns:\n  address: " + resolver + "\n"
 	dir := filepath.Join(b.dir, strconv.Itoa(b.used+1))
 	if err := os.WriteFile(config, []byte(strings.ReplaceAll(text, "DIR", dir)), 0o600); err != nil {
 		return nil, err

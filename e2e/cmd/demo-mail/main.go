@@ -1,6 +1,6 @@
-// Command demo-mail demonstrates the cases of the end-to-end lab: real mail through real Postfix, real unbound and a built
-// policyd, to receivers that keep their promises, break them or are under attack. Each case is a line with the fate of the
-// mail. It runs in namespaces of its own, so it needs root and leaves nothing behind.
+// Command demo-mail demonstrates the cases of the end-to-end lab: real mail through real Postfix, real unbound and a
+// built policyd, to receivers that keep their promises, break them or are under attack. Each case is a line with the
+// fate of the mail. It runs in namespaces of its own, so it needs root and leaves nothing behind.
 //
 // The exit status is 1 if any result is wrong.
 package main

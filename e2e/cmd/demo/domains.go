@@ -18,8 +18,8 @@ type domain struct {
 	unsigned, bogus bool
 	// tlsa is a TLSA record of every host for port 25; "" is none.
 	tlsa string
-	// policy and route are the expected answers of the two maps; policy26 is the policy for the key of the route, if there
-	// is one.
+	// policy and route are the expected answers of the two maps; policy26 is the policy for the key of the route, if
+	// there is one.
 	policy, route, policy26 string
 	// then is what Postfix does with these answers.
 	then string
@@ -33,7 +33,8 @@ func domains() []domain {
 			name: "starttls.example", about: "Every MX host promises STARTTLS on port 25.",
 			mx:     []string{"10 starttls-mx"},
 			policy: "OK secure match=starttls-mx.starttls.example servername=hostname", route: nothing,
-			then: "Port 25, STARTTLS, a valid certificate with that name. If an attacker strips STARTTLS, the mail waits.",
+			then: "Port 25, STARTTLS, a valid certificate with that name. If an attacker strips STARTTLS, the mail " +
+				"waits.",
 		},
 		{
 			name: "smtps.example", about: "Every MX host promises implicit TLS on port 26 too.",
@@ -46,7 +47,8 @@ func domains() []domain {
 			name: "mixed.example", about: "One MX host promises, one does not.",
 			mx:     []string{"10 mx", "20 starttls-mx"},
 			policy: "OK secure match=starttls-mx.mixed.example servername=hostname", route: nothing,
-			then: "Only the host that keeps its promise gets the mail. An attacker who blocks it gains nothing: the mail waits.",
+			then: "Only the host that keeps its promise gets the mail. An attacker who blocks it gains nothing: the " +
+				"mail waits.",
 		},
 		{
 			name: "dane.example", about: "No prefix, but TLSA records for its host: DANE.",

@@ -1,6 +1,6 @@
-// Command demo shows the answers of policyd to Postfix, byte for byte, and why. It starts a built policyd and a resolver
-// that knows a few invented domains, both on loopback, asks as Postfix does, and leaves nothing behind. It needs no root,
-// no packages and no network.
+// Command demo shows the answers of policyd to Postfix, byte for byte, and why. It starts a built policyd and a
+// resolver that knows a few invented domains, both on loopback, asks as Postfix does, and leaves nothing behind. It
+// needs no root, no packages and no network.
 //
 // The exit status is 1 if any answer is not the expected one.
 package main

@@ -48,7 +48,8 @@ func svg(command, output string) string {
 <rect width="100%%" height="100%%" rx="8" fill="#1d2330"/>
 `, width, height, fontSize)
 	for i, line := range lines {
-		fmt.Fprintf(&b, "<text x=\"%d\" y=\"%d\" xml:space=\"preserve\">%s</text>\n", margin, margin+fontSize+i*lineHeight, spans(line, i == 0))
+		fmt.Fprintf(&b, "<text x=\"%d\" y=\"%d\" xml:space=\"preserve\">%s</text>\n", margin,
+			margin+fontSize+i*lineHeight, spans(line, i == 0))
 	}
 	b.WriteString("</svg>\n")
 	return b.String()

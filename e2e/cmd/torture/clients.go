@@ -141,7 +141,8 @@ func slowClients(ctx context.Context, s *scene) string {
 			return errors.Join(err, closedUnanswered(c))
 		})
 	}
-	must.Do(group.Wait(), s.p.logged("malformed request; connection closed … connection closed in the middle of a request"))
+	must.Do(group.Wait(), s.p.logged(
+		"malformed request; connection closed … connection closed in the middle of a request"))
 	return s.counted(ctx, all)
 }
 

@@ -72,8 +72,8 @@ func learn(label string, n int) step {
 	}
 }
 
-// enforced checks that every learned policy is still enforced. With the policy host closed, a policy that was lost would
-// have to be fetched, which fails: NOTFOUND.
+// enforced checks that every learned policy is still enforced. With the policy host closed, a policy that was lost
+// would have to be fetched, which fails: NOTFOUND.
 func enforced(ctx context.Context, s *scene) string {
 	s.p.best(ctx, s.learned)
 	return fmt.Sprintf("%d policies enforced", len(s.learned))
@@ -96,7 +96,8 @@ func killed(ctx context.Context, s *scene) string {
 		}
 	}
 	if len(s.learned) < rounds || early < rounds/2 {
-		must.Do(fmt.Errorf("%d policies in %d rounds, of which %d were cut short: not enough for a test", len(s.learned),
+		must.Do(fmt.Errorf("%d policies in %d rounds, of which %d were cut short: not enough for a test",
+			len(s.learned),
 			rounds, early))
 	}
 	return fmt.Sprintf("%d kills, %d during lookups", rounds, early)

@@ -17,8 +17,8 @@ import (
 // fault is a row of the table.
 type fault struct {
 	name, holds string
-	// log is a part of the line that names the cause, or two parts of it with " … " between them. The line must be logged
-	// a few times, but not thousands of times. "" is not checked.
+	// log is a part of the line that names the cause, or two parts of it with " … " between them. The line must be
+	// logged a few times, but not thousands of times. "" is not checked.
 	log string
 	// root marks a fault that needs namespaces of its own.
 	root bool
@@ -58,8 +58,10 @@ const (
 // faults is the table.
 func faults() []fault {
 	const (
-		outageHolds = "secure answers continue to protect, the rest is TEMP and no route, and transport answers come in time"
-		flood       = "memory, descriptors and queries stay bounded, and transport answers stay under port26.wait (200 ms) at p99.9"
+		outageHolds = "secure answers continue to protect, the rest is TEMP and no route, and transport answers " +
+			"come in time"
+		flood = "memory, descriptors and queries stay bounded, and transport answers stay under port26.wait " +
+			"(200 ms) at p99.9"
 		memoryHolds = "the cache evicts in time, memory stays bounded and every lookup is answered"
 	)
 	outage := func(f fault, set func(*dnstest.Server, bool)) fault {
@@ -86,27 +88,33 @@ func faults() []fault {
 			log:   "keeping a secure answer although an insecure one arrived"},
 		{name: "resolver: lies about AD", ttl: shortTTL, log: `result="echoes AD"`,
 			steps: []step{liesFromTheStart, liesLater},
-			holds: "nothing from it counts as secure, from the first moment; prefixes continue to protect; an honest resolver is trusted again"},
+			holds: "nothing from it counts as secure, from the first moment; prefixes continue to protect; an " +
+				"honest resolver is trusted again"},
 		load(8, 20, fault{name: "resolver: restarts", ttl: shortTTL, log: dead,
 			steps: []step{resolverRestarts, resolverRestarts, atLength(resolverRestarts), atLength(resolverRestarts)},
 			holds: "no answer is weaker while it is gone, and the best ones come back by themselves each time"}),
 		{name: "resolver: replaced in resolv.conf", root: true, ttl: 300, setup: setup{resolvConf: true},
 			steps: []step{replaced, replacedByUntrusted},
-			holds: "the new one is used and tested first, nothing from the old one is secure any more, and a file that is missing for a moment changes nothing"},
+			holds: "the new one is used and tested first, nothing from the old one is secure any more, and a file " +
+				"that is missing for a moment changes nothing"},
 		load(4, 10, fault{name: "disk: state directory full", root: true, ttl: shortTTL, log: cannotWrite,
 			setup: setup{state: "512k"},
 			// More policies than the free pages of the database can hold.
-			steps: []step{fill(true), learn("full", 200), logs(cannotWrite), fill(false), restart((*scene).stop), enforced},
+			steps: []step{fill(true), learn("full", 200), logs(cannotWrite), fill(false), restart((*scene).stop),
+				enforced},
 			holds: "policies hold from memory, and are on disk after a restart once there is room"}),
-		{name: "disk: state directory read-only", root: true, ttl: shortTTL, log: cannotWrite, setup: setup{state: "4m"},
+		{name: "disk: state directory read-only", root: true, ttl: shortTTL, log: cannotWrite,
+			setup: setup{state: "4m"},
 			// While the policy host is down, only policies on disk hold.
-			steps: []step{learn("old", 1), do((*scene).stop), remount(unix.MS_RDONLY), policyHost(false), again, enforced,
+			steps: []step{learn("old", 1), do((*scene).stop), remount(unix.MS_RDONLY), policyHost(false), again,
+				enforced,
 				policyHost(true), learn("new", 1), logs(cannotWrite), remount(0), logs(canWrite),
 				// Another database than that of the policies may have logged this: each is written every few seconds.
 				span(5*time.Second, 5*time.Second), restart((*scene).kill), enforced},
 			holds: "policies on disk hold, new ones hold from memory, and are written within seconds when they can be"},
 		load(4, 10, fault{name: "disk: state directory vanishes", root: true, ttl: shortTTL, log: vanished,
-			steps: []step{do((*scene).removeState), learn("afterwards", 1), logs(vanished), restart((*scene).stop), enforced},
+			steps: []step{do((*scene).removeState), learn("afterwards", 1), logs(vanished), restart((*scene).stop),
+				enforced},
 			holds: "the directory is made again, and no policy is lost"}),
 		{name: "disk: kill -9 in the middle of writes", root: true, busy: true, ttl: 300,
 			steps: []step{killed, policyHost(false), enforced},
@@ -130,9 +138,11 @@ func faults() []fault {
 		load(16, 1, fault{name: "signals: upgrade with a passed listener under load", busy: true, sure: true,
 			setup: setup{passed: true}, steps: []step{handover},
 			holds: "no lookup fails: requests that come while no policyd runs are answered by the next one"}),
-		load(4, 20, fault{name: "limits: file descriptors exhausted", busy: true, fresh: 50, log: "cannot accept connections",
+		load(4, 20, fault{name: "limits: file descriptors exhausted", busy: true, fresh: 50,
+			log:   "cannot accept connections",
 			setup: setup{Command: daemon.Command{OpenFiles: 48}}, steps: []step{fewFiles, recovers},
-			holds: "idle connections make room, lookups are answered or TEMP, and policyd recovers when the clients have gone"}),
+			holds: "idle connections make room, lookups are answered or TEMP, and policyd recovers when the clients " +
+				"have gone"}),
 		load(4, 5, fault{name: "limits: GOMEMLIMIT reached", busy: true, steps: []step{fillMemory}, setup: memory,
 			holds: memoryHolds}),
 		load(4, 5, fault{name: "limits: memory limit of the control group reached", root: true, busy: true,

@@ -85,7 +85,8 @@ func (s *scene) start(ctx context.Context, with setup) *policyd {
 	if with.resolvConf {
 		servers = ""
 	}
-	p.Process = must.Get(daemon.Policyd(ctx, dir, fmt.Sprintf(settings, p.tcp, with.server, servers, p.state, with.cache,
+	p.Process = must.Get(daemon.Policyd(ctx, dir, fmt.Sprintf(settings, p.tcp, with.server, servers, p.state,
+		with.cache,
 		smtpsPort, s.world.caFile, p.metrics), with.Command))
 	s.atEnd(p.finish)
 	return p

@@ -124,7 +124,8 @@ func replaced(ctx context.Context, s *scene) string {
 	return fmt.Sprintf("%s; used after %.1f s", must.Get(l.end()), took.Seconds())
 }
 
-// replacedByUntrusted changes resolv.conf to a resolver that is not trusted: nothing is secure then, and prefixes protect.
+// replacedByUntrusted changes resolv.conf to a resolver that is not trusted: nothing is secure then, and prefixes
+// protect.
 func replacedByUntrusted(ctx context.Context, s *scene) string {
 	resolvConf(untrusted)
 	s.p.awaitLog(ctx, "trusted=false")

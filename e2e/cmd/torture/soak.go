@@ -33,15 +33,15 @@ type usage struct {
 	files      float64
 }
 
-// soak mixes lookups of all maps, new, failing and vanishing domains, reloads, flushes, probes and MTA-STS, and measures
-// between the mixtures what policyd uses while nothing is asked.
+// soak mixes lookups of all maps, new, failing and vanishing domains, reloads, flushes, probes and MTA-STS, and
+// measures between the mixtures what policyd uses while nothing is asked.
 func (s *scene) soak(ctx context.Context, length time.Duration) string {
 	looks, domains := 10, 6000
 	if length < time.Minute {
 		looks, domains = 2, 200
 	}
-	// Structures with a bound of their own, such as the memo, must be full before growth can be measured: all domains are
-	// asked for twice, and later there are no others.
+	// Structures with a bound of their own, such as the memo, must be full before growth can be measured: all domains
+	// are asked for twice, and later there are no others.
 	pool := s.world.unknown(domains)
 	l := s.p.load(ctx, loading{connections: 16, questions: pool})
 	must.Do(poll(ctx, "all domains were asked for", func() bool {
@@ -59,7 +59,9 @@ func (s *scene) soak(ctx context.Context, length time.Duration) string {
 	used = used[1:]
 	must.Do(growth(used))
 	first, last := used[0], used[len(used)-1]
-	return fmt.Sprintf("%d lookups; memory %.0f → %.0f MiB, of which live %.0f → %.0f MiB, goroutines %.0f → %.0f, descriptors %.0f → %.0f", asked,
+	return fmt.Sprintf(
+		"%d lookups; memory %.0f → %.0f MiB, of which live %.0f → %.0f MiB, goroutines %.0f → %.0f, descriptors "+
+			"%.0f → %.0f", asked,
 		first.memory, last.memory, first.live, last.live, first.goroutines, last.goroutines, first.files, last.files)
 }
 

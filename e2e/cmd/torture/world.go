@@ -79,7 +79,8 @@ func (w *world) publish(f facts, domain string) {
 		w.dns.Set(domain, dns.TypeMX, dnstest.Answer{Rcode: "SERVFAIL", EDE: 6, EDEText: "no valid signature"})
 		return
 	}
-	d := dnstest.Domain{Name: domain, MX: []string{"10 " + f.host(domain)}, Secure: f == signed || f == withTLSA, TTL: w.ttl}
+	d := dnstest.Domain{Name: domain, MX: []string{"10 " + f.host(domain)}, Secure: f == signed || f == withTLSA,
+		TTL: w.ttl}
 	if f == withTLSA {
 		d.TLSA = foreignTLSA
 	}
@@ -136,7 +137,8 @@ func (s *scene) newWorld(ttl int) {
 	// The address of the receiver belongs to no interface, so that policyd does not take it for this host.
 	const host = "smtps-mx.wrapped.example"
 	w.receiver = lab.NewReceiver(host, []netip.Addr{s.loopback()})
-	must.Do(w.receiver.Serve(smtpsPort, lab.Service{Behaviour: lab.Implicit, Certificate: lab.Issue(ca, host, lab.Good)}))
+	must.Do(w.receiver.Serve(smtpsPort, lab.Service{Behaviour: lab.Implicit,
+		Certificate: lab.Issue(ca, host, lab.Good)}))
 	s.atEnd(func() error { w.receiver.Close(); return nil })
 	if s.config.root {
 		w.webAddr = s.loopback()

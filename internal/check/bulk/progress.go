@@ -14,7 +14,8 @@ type Progress struct {
 	Out io.Writer
 	// Terminal says that a line may be written over.
 	Terminal bool
-	// Total are the domains that are known so far, and Done those of them that are done. Complete is set when all are known.
+	// Total are the domains that are known so far, and Done those of them that are done. Complete is set when all are
+	// known.
 	Total, Done atomic.Int64
 	Complete    atomic.Bool
 
@@ -57,7 +58,8 @@ func (p *Progress) show(end string) {
 	if p.Terminal {
 		width = 60 // what is written over may be longer by a few characters
 	}
-	_, _ = fmt.Fprintf(p.Out, "%-*s%s", width, p.line(time.Since(p.began)), end) // a terminal that is gone needs no progress
+	// a terminal that is gone needs no progress
+	_, _ = fmt.Fprintf(p.Out, "%-*s%s", width, p.line(time.Since(p.began)), end)
 }
 
 // line is the progress after a time: how many of how many, the rate, and the time left.

@@ -37,12 +37,14 @@ func kinds() []kind {
 	}
 	var all []kind
 	for _, c := range prefix.Classes() {
-		all = append(all, kind{"with the prefix " + c.Prefix(), host(func(h report.Host) bool { return h.Prefix == c.String() })})
+		all = append(all, kind{"with the prefix " + c.Prefix(),
+			host(func(h report.Host) bool { return h.Prefix == c.String() })})
 	}
 	return append(all,
 		kind{"with a prefix on some hosts only", func(r *report.Report) bool { return r.Set == "mixed" }},
 		kind{"with a signed MX RRset", signed},
-		kind{"with a prefix and a signed MX RRset", func(r *report.Report) bool { return signed(r) && r.Set != "none" }},
+		kind{"with a prefix and a signed MX RRset",
+			func(r *report.Report) bool { return signed(r) && r.Set != "none" }},
 		kind{"keep their promise", verdict(report.VerdictKept)},
 		kind{"do not work as they should", verdict(report.VerdictBroken)},
 		kind{"promise, and were not tested", verdict(report.VerdictPromised)},
@@ -52,7 +54,10 @@ func kinds() []kind {
 		kind{"accept no mail (null MX)", rrset("null")},
 		kind{"are not domain names", func(r *report.Report) bool { return r.Domain == "" }},
 		kind{"with DANE", host(func(h report.Host) bool { return h.TLSA.State == "usable" })},
-		kind{"with MTA-STS", func(r *report.Report) bool { return r.MTASTS.State == "found" || r.MTASTS.State == "announced" }},
+		kind{"with MTA-STS", func(
+			r *report.Report) bool {
+			return r.MTASTS.State == "found" || r.MTASTS.State == "announced"
+		}},
 	)
 }
 

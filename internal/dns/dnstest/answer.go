@@ -34,8 +34,8 @@ type Answer struct {
 	Oversize bool
 	// NoSOA leaves the SOA out of a denial.
 	NoSOA bool
-	// Strays are sent before the answer over UDP, or with Drop instead of it: messages with a wrong ID, question, class,
-	// type, opcode or QR bit, and octets that are not a message.
+	// Strays are sent before the answer over UDP, or with Drop instead of it: messages with a wrong ID, question,
+	// class, type, opcode or QR bit, and octets that are not a message.
 	Strays bool
 	// OtherQuestion answers a question for another name.
 	OtherQuestion bool

@@ -1,5 +1,6 @@
 // Package dnstest is a recursive resolver with scripted answers, for tests and for trying policyd without a network. It
-// answers on a loopback address over UDP and TCP, like a validating resolver whose cache holds only the names that were set.
+// answers on a loopback address over UDP and TCP, like a validating resolver whose cache holds only the names that were
+// set.
 package dnstest
 
 import (

@@ -281,10 +281,11 @@ func (r *Receiver) secure(conn net.Conn, session *Session, b Behaviour) net.Conn
 	if b.TLS != nil {
 		return b.TLS(conn)
 	}
-	config := &tls.Config{MaxVersion: b.MaxVersion, CipherSuites: b.Ciphers, GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-		r.note(func() { session.SNI = hello.ServerName })
-		return b.Cert, nil
-	}}
+	config := &tls.Config{MaxVersion: b.MaxVersion, CipherSuites: b.Ciphers,
+		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			r.note(func() { session.SNI = hello.ServerName })
+			return b.Cert, nil
+		}}
 	config.MinVersion = tls.VersionTLS10 // a receiver of the past is one of the cases
 	secured := tls.Server(conn, config)
 	if secured.HandshakeContext(context.Background()) != nil {

@@ -1,5 +1,6 @@
-// Package chglog stands in for github.com/goreleaser/chglog, which nfpm uses to format a changelog from YAML. policyd's packages
-// have their own changelog. The real package compiles go-git and two template libraries, half of the time of "make deb".
+// Package chglog stands in for github.com/goreleaser/chglog, which nfpm uses to format a changelog from YAML. policyd's
+// packages have their own changelog. The real package compiles go-git and two template libraries, half of the time of
+// "make deb".
 package chglog
 
 import (

@@ -66,7 +66,8 @@ func (s *Server) guard(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
 			if p := recover(); p != nil {
-				s.log.Error("panic in an admin request: please report this", "path", r.URL.Path, "err", fmt.Sprint(p), "stack", string(debug.Stack()))
+				s.log.Error("panic in an admin request: please report this", "path", r.URL.Path, "err", fmt.Sprint(p),
+					"stack", string(debug.Stack()))
 				refuse(w, http.StatusInternalServerError, "internal error")
 			}
 		}()
@@ -136,7 +137,8 @@ func (s *Server) status(struct{}) Status {
 
 func (s *Server) flush(f FlushRequest) Flushed {
 	flushed := s.daemon.Flush(f)
-	s.log.Info("cache flushed by the operator", "what", cmp.Or(f.Domain, "everything"), "sts", f.STS, "entries", flushed.Cache, "policies", flushed.Policies)
+	s.log.Info("cache flushed by the operator", "what", cmp.Or(f.Domain, "everything"), "sts", f.STS, "entries",
+		flushed.Cache, "policies", flushed.Policies)
 	return flushed
 }
 

@@ -48,14 +48,16 @@ type Forgotten struct {
 // Warmed is what the evaluation of a domain found.
 type Warmed struct {
 	Domain string `json:"domain"`
-	// Status is that of the tls-policy answer with mode = "enforce": OK, NOTFOUND or TEMP. Source is the mechanism that decided.
+	// Status is that of the tls-policy answer with mode = "enforce": OK, NOTFOUND or TEMP. Source is the mechanism that
+	// decided.
 	Status string `json:"status"`
 	Source string `json:"source"`
 }
 
 // PromiseStatus is the state of the remembered promises.
 type PromiseStatus struct {
-	// Remembered counts domains, Missing those whose promise is missing now, Held those whose mail waits because of that.
+	// Remembered counts domains, Missing those whose promise is missing now, Held those whose mail waits because of
+	// that.
 	Remembered int `json:"remembered"`
 	Missing    int `json:"missing"`
 	Held       int `json:"held"`

@@ -13,8 +13,8 @@ import (
 // MaxQuestions bounds the connections of mail servers, each of which has one question.
 const MaxQuestions = 256
 
-// RunQuestions serves the two questions of mail servers on l, and nothing else, until ctx ends. The error is that of ctx, or
-// of l.
+// RunQuestions serves the two questions of mail servers on l, and nothing else, until ctx ends. The error is that of
+// ctx, or of l.
 func (s *Server) RunQuestions(ctx context.Context, l net.Listener) error {
 	q := &Server{daemon: s.daemon, log: s.log, explained: make(chan struct{}, MaxQuestions)}
 	if err := httpd.Run(ctx, l, q.Questions(ctx), MaxQuestions, s.log); err != nil {
@@ -24,10 +24,11 @@ func (s *Server) RunQuestions(ctx context.Context, l net.Listener) error {
 }
 
 // Questions returns the two questions of mail servers, for RunQuestions and for tests. A connection is closed after one
-// answer, so that idle clients do not keep others waiting. A request ends with ctx and not with its connection: Exim closes
-// the connection for writing when it has asked, and net/http treats that as the end of the client.
+// answer, so that idle clients do not keep others waiting. A request ends with ctx and not with its connection: Exim
+// closes the connection for writing when it has asked, and net/http treats that as the end of the client.
 func (s *Server) Questions(ctx context.Context) http.Handler {
-	h := s.serve(map[string]methods{"/v1/policy": {http.MethodGet: s.policy()}, "/v1/route": {http.MethodGet: s.route()}})
+	h := s.serve(map[string]methods{"/v1/policy": {http.MethodGet: s.policy()},
+		"/v1/route": {http.MethodGet: s.route()}})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close")
 		h.ServeHTTP(w, r.WithContext(ctx))
@@ -57,7 +58,8 @@ func (s *Server) policy() http.HandlerFunc {
 	return handle(nexthop("domain"), evaluate(s, func(ctx context.Context, domain string) PolicyAnswer {
 		x := s.daemon.Lookup(ctx, domain)
 		return PolicyAnswer{
-			Nexthop: x.Nexthop, DNSSEC: x.DNSSEC, TLSPolicy: x.TLSPolicy, Source: x.Source, Unsigned: x.Unsigned, Why: x.Why,
+			Nexthop: x.Nexthop, DNSSEC: x.DNSSEC, TLSPolicy: x.TLSPolicy, Source: x.Source, Unsigned: x.Unsigned,
+			Why: x.Why,
 		}
 	}))
 }

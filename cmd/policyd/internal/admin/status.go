@@ -66,8 +66,8 @@ type Resolver struct {
 	SelfTest string    `json:"self_test"`
 	Reason   string    `json:"reason,omitempty"`
 	Checked  time.Time `json:"checked,omitzero"`
-	// FailingSince is since when no question has had an answer from any server, zero where that is not so; FailingReason is
-	// what failed last.
+	// FailingSince is since when no question has had an answer from any server, zero where that is not so;
+	// FailingReason is what failed last.
 	FailingSince  time.Time `json:"failing_since,omitzero"`
 	FailingReason string    `json:"failing_reason,omitempty"`
 }

@@ -20,7 +20,8 @@ import (
 // Admin returns what the admin socket shows and changes.
 func (d *Daemon) Admin() admin.Daemon {
 	return admin.Daemon{
-		Status: d.Status, List: d.listCache, Get: d.getDomain, Flush: d.flush, Level: d.LogLevel(), Explain: d.Explain, Lookup: d.lookup, Report: d.sum,
+		Status: d.Status, List: d.listCache, Get: d.getDomain, Flush: d.flush, Level: d.LogLevel(), Explain: d.Explain,
+		Lookup: d.lookup, Report: d.sum,
 		Promises: d.listPromises, Promise: d.promise, Forget: d.memory.promises.Forget, Warm: d.warm, Reload: d.Reload,
 	}
 }
@@ -45,7 +46,8 @@ func (d *Daemon) Status() admin.Status {
 		Started: d.started, Uptime: int64(time.Since(d.started) / time.Second),
 		Warnings: append(d.socketWarnings(), d.loaded.Load().Warnings...),
 		Settings: d.settingsInForce(), Reload: d.last.Load(), Resolver: d.resolverStatus(), Lookups: d.lookupStatus(),
-		Cache: d.cacheStatus(), MTASTS: d.mtastsStatus(), Probes: d.probeStatus(), Promises: d.promiseStatus(), Fleet: d.fleetStatus(), Connections: d.connectionStatus(),
+		Cache: d.cacheStatus(), MTASTS: d.mtastsStatus(), Probes: d.probeStatus(), Promises: d.promiseStatus(),
+		Fleet: d.fleetStatus(), Connections: d.connectionStatus(),
 	}
 }
 
@@ -100,7 +102,8 @@ func (d *Daemon) cacheStatus() admin.Cache {
 		Entries: st.Entries, MaxEntries: d.loaded.Load().Cache.MaxEntries, Bytes: st.Bytes, MaxBytes: st.MaxBytes,
 		Hits: st.Hits, Misses: st.Misses, Failures: st.Failures, Stale: st.Stale,
 		Kept: st.Kept, Evicted: st.Evicted, Refreshed: st.Refreshed,
-		Answers: map[string]uint64{"secure": st.Secure, "insecure": st.Insecure, "bogus": st.Bogus, "failed": st.Failed},
+		Answers: map[string]uint64{"secure": st.Secure, "insecure": st.Insecure, "bogus": st.Bogus,
+			"failed": st.Failed},
 	}
 }
 
@@ -111,8 +114,10 @@ func (d *Daemon) connectionStatus() admin.Connections {
 		unknown = append(unknown, admin.UnknownMap{Name: m.Name, Nearest: m.Nearest, Times: m.Times, Last: m.Last})
 	}
 	return admin.Connections{
-		Listeners: append([]string{}, d.Listening()...), Open: st.Open, Max: d.limits(l).MaxConnections, Total: st.Accepted,
-		Dropped: map[string]uint64{"evicted": st.Evicted, "refused": st.Refused, "idle": st.Idle, "stalled": st.Stalled},
+		Listeners: append([]string{}, d.Listening()...), Open: st.Open, Max: d.limits(l).MaxConnections,
+		Total: st.Accepted,
+		Dropped: map[string]uint64{"evicted": st.Evicted, "refused": st.Refused, "idle": st.Idle,
+			"stalled": st.Stalled},
 		Errors: map[string]uint64{
 			"malformed": st.Malformed, "stalled": st.Stalled, "write": st.WriteErrors, "accept": st.AcceptErrors,
 			"unknown-map": d.service.Stats().UnknownMaps,

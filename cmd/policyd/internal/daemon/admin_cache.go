@@ -22,8 +22,9 @@ func (d *Daemon) listCache(f admin.Filter) admin.CacheList {
 
 func shown(e dnscache.Entry) admin.CacheEntry {
 	return admin.CacheEntry{
-		Name: e.Name, Type: e.Type.String(), Status: e.Status.String(), Denial: e.Denial, Records: append([]string{}, e.Data...),
-		Stored: e.Stored, Expires: e.Expires, Failure: e.Failure, Retry: e.Retry,
+		Name: e.Name, Type: e.Type.String(), Status: e.Status.String(), Denial: e.Denial,
+		Records: append([]string{}, e.Data...),
+		Stored:  e.Stored, Expires: e.Expires, Failure: e.Failure, Retry: e.Retry,
 	}
 }
 

@@ -45,7 +45,8 @@ func (d *Daemon) probeStatus() *admin.Probes {
 		results[strings.ReplaceAll(result, " ", "-")] = n
 	}
 	return &admin.Probes{
-		Hosts:          map[string]uint64{"open": count(st.Open), "closed": count(st.Closed), "unknown": count(st.Unknown)},
+		Hosts: map[string]uint64{"open": count(st.Open), "closed": count(st.Closed),
+			"unknown": count(st.Unknown)},
 		EgressFiltered: st.EgressFiltered, Results: results,
 	}
 }

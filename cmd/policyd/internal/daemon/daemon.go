@@ -82,7 +82,8 @@ func New(o Options) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Daemon{options: o, started: time.Now(), logs: newLogs(o.Stderr, o.Journal), turned: make(chan struct{}, 1), interval: lookAtSockets}
+	d := &Daemon{options: o, started: time.Now(), logs: newLogs(o.Stderr, o.Journal), turned: make(chan struct{}, 1),
+		interval: lookAtSockets}
 	loaded.Warnings = append(loaded.Warnings, fewFiles(loaded)...)
 	d.loaded.Store(loaded)
 	d.logs.configure(loaded.LogLevel(), loaded.Log.Format)
@@ -93,7 +94,8 @@ func New(o Options) (*Daemon, error) {
 		return nil, err
 	}
 	d.cache = dnscache.New(d.stub, dnscache.Options{
-		MaxEntries: loaded.Cache.MaxEntries, MaxBytes: d.limitMemory(memlimit.FromCgroup), Epoch: d.stub.Epoch, Doubt: d.stub.Doubt, Logger: d.log,
+		MaxEntries: loaded.Cache.MaxEntries, MaxBytes: d.limitMemory(memlimit.FromCgroup), Epoch: d.stub.Epoch,
+		Doubt: d.stub.Doubt, Logger: d.log,
 	})
 	if d.site, err = postfix.New(d.siteOptions(loaded)); err != nil {
 		return nil, err
@@ -139,5 +141,6 @@ func (d *Daemon) lookupSettings(l *settings.Loaded) lookup.Settings {
 
 // parts are what runs beside the server, from before the first lookup until after the last.
 func (d *Daemon) parts() []func(context.Context) error {
-	return append([]func(context.Context) error{d.testResolver, d.cache.Run, d.site.Run, d.prober.Run, d.store.Run, d.report.Run, d.service.Run, d.hangups, d.watchRoots, d.watchdog, d.watchClock}, d.memory.parts()...)
+	return append([]func(context.Context) error{d.testResolver, d.cache.Run, d.site.Run, d.prober.Run, d.store.Run,
+		d.report.Run, d.service.Run, d.hangups, d.watchRoots, d.watchdog, d.watchClock}, d.memory.parts()...)
 }

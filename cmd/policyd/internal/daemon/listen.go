@@ -12,12 +12,13 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// openAll opens every listener. The error is that of a listener for Postfix: all of these are open, or none, because a daemon
-// that answers on some of them only would hide the mistake. ctx is that of Run.
+// openAll opens every listener. The error is that of a listener for Postfix: all of these are open, or none, because a
+// daemon that answers on some of them only would hide the mistake. ctx is that of Run.
 func (d *Daemon) openAll(ctx context.Context) error {
 	l := d.loaded.Load()
 	if len(d.options.Passed) == 0 && len(l.Server.Listen) == 0 {
-		return l.Mistake("server.listen", `the list is empty, and systemd has passed no listener: write listen = ["127.0.0.1:2526"] under [server]`)
+		return l.Mistake("server.listen",
+			`the list is empty, and systemd has passed no listener: write listen = ["127.0.0.1:2526"] under [server]`)
 	}
 	var all []*listener
 	add := func(o *listener) *listener {
@@ -26,7 +27,8 @@ func (d *Daemon) openAll(ctx context.Context) error {
 		return o
 	}
 	for _, passed := range d.options.Passed {
-		o := add(&listener{setting: "policyd.socket", address: addressOf(passed), handle: d.answer, postfix: true, passed: true})
+		o := add(&listener{setting: "policyd.socket", address: addressOf(passed), handle: d.answer, postfix: true,
+			passed: true})
 		if passed.Addr().Network() == "unix" {
 			passed = unixsock.Adopt(passed) // so that it is noticed when it is no longer reachable
 		}
@@ -34,7 +36,8 @@ func (d *Daemon) openAll(ctx context.Context) error {
 	}
 	if len(d.options.Passed) == 0 {
 		for _, address := range l.Server.Listen {
-			o := add(&listener{setting: "server.listen", address: address, options: l.ListenOptions(), handle: d.answer, postfix: true})
+			o := add(&listener{setting: "server.listen", address: address, options: l.ListenOptions(), handle: d.answer,
+				postfix: true})
 			if err := o.listen(ctx); err != nil {
 				for _, o := range all[:len(all)-1] {
 					_ = o.open.Close()
@@ -45,10 +48,12 @@ func (d *Daemon) openAll(ctx context.Context) error {
 	}
 	s := admin.NewServer(d.Admin(), d.log)
 	if path := l.Admin.Socket; path != "" {
-		add(&listener{setting: "admin.socket", address: "unix:" + path, options: unixsock.Options{Mode: 0o660}, handle: s.Run})
+		add(&listener{setting: "admin.socket", address: "unix:" + path, options: unixsock.Options{Mode: 0o660},
+			handle: s.Run})
 	}
 	if address := l.Metrics.Listen; address != "" {
-		m := &metrics.Server{Gatherer: d.telemetry.registry, Log: d.log, Ready: func() error { return d.readiness(ctx) }}
+		m := &metrics.Server{Gatherer: d.telemetry.registry, Log: d.log,
+			Ready: func() error { return d.readiness(ctx) }}
 		add(&listener{setting: "metrics.listen", address: address, handle: m.Run})
 	}
 	if address := l.HTTP.Listen; address != "" {
@@ -104,7 +109,9 @@ func (d *Daemon) socketWarnings() []string {
 		switch err := o.trouble(); {
 		case err == nil:
 		case o.postfix:
-			w = append(w, fmt.Sprintf("Postfix cannot reach policyd at %s: %v; restart policyd.socket and policyd.service", o.address, err))
+			w = append(
+				w, fmt.Sprintf("Postfix cannot reach policyd at %s: %v; restart policyd.socket and policyd.service",
+					o.address, err))
 		default:
 			w = append(w, fmt.Sprintf("%s: cannot listen on %s, trying again: %v", o.setting, o.address, err))
 		}

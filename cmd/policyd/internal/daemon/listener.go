@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// lookAtSockets is how often the paths of the unix sockets are looked at. A path that leads elsewhere twice in a row is
-	// repaired: while systemd restarts its units, it may do so for a moment.
+	// lookAtSockets is how often the paths of the unix sockets are looked at. A path that leads elsewhere twice in a
+	// row is repaired: while systemd restarts its units, it may do so for a moment.
 	lookAtSockets = 5 * time.Second
 
 	firstRetry = time.Second
@@ -25,15 +25,15 @@ const (
 )
 
 var (
-	// ErrLostSocket is the error of Run when a unix socket of systemd can no longer be reached at its path. Only systemd can
-	// make it again: exit with the status for which policyd.service restarts policyd.socket.
+	// ErrLostSocket is the error of Run when a unix socket of systemd can no longer be reached at its path. Only
+	// systemd can make it again: exit with the status for which policyd.service restarts policyd.socket.
 	ErrLostSocket = errors.New("a socket of systemd can no longer be reached")
 
 	errUnreachable = errors.New("clients cannot reach the socket")
 )
 
-// listener listens at one address, for Postfix, for the operator or for other mail servers. A unix socket that clients can no
-// longer reach is made again.
+// listener listens at one address, for Postfix, for the operator or for other mail servers. A unix socket that clients
+// can no longer reach is made again.
 type listener struct {
 	// setting is the setting that has the address, or the unit of systemd.
 	setting, address string
@@ -163,8 +163,8 @@ func (o *listener) serve(ctx context.Context, l net.Listener) error {
 	return err
 }
 
-// watch returns the error when clients can no longer reach u at its path, or when ctx ends. It leaves a socket of systemd as it
-// is if no service manager can restart the process.
+// watch returns the error when clients can no longer reach u at its path, or when ctx ends. It leaves a socket of
+// systemd as it is if no service manager can restart the process.
 func (o *listener) watch(ctx context.Context, u *unixsock.Listener) error {
 	lost := false
 	return every(ctx, o.interval, func() error {

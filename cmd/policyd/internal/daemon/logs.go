@@ -68,8 +68,8 @@ func (c *changing) WithGroup(name string) slog.Handler {
 	return &changing{logs: c.logs, derive: func(h slog.Handler) slog.Handler { return c.derive(h).WithGroup(name) }}
 }
 
-// journalHandler writes lines as the journal takes them: a priority (sd-daemon(3)) in front, and no time, which the journal
-// adds itself.
+// journalHandler writes lines as the journal takes them: a priority (sd-daemon(3)) in front, and no time, which the
+// journal adds itself.
 type journalHandler struct {
 	slog.Handler
 	out *prefixed // where Handler writes

@@ -53,8 +53,8 @@ func (d *Daemon) observeFetch() func(result string) {
 	return d.telemetry.Fetch
 }
 
-// readiness returns what lookups wait for. It is asked when all listeners are open; running ends when the daemon starts to
-// stop.
+// readiness returns what lookups wait for. It is asked when all listeners are open; running ends when the daemon starts
+// to stop.
 func (d *Daemon) readiness(running context.Context) error {
 	if running.Err() != nil {
 		return errors.New("policyd is stopping")

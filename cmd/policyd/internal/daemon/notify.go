@@ -11,7 +11,8 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// notifier notifies the service manager of the state of the daemon, sd_notify(3). Without a service manager it does nothing.
+// notifier notifies the service manager of the state of the daemon, sd_notify(3). Without a service manager it does
+// nothing.
 type notifier struct {
 	log *slog.Logger
 }
@@ -33,11 +34,12 @@ func (n *notifier) reloading() {
 // stopping extends the stop timeout to the drain timeout and a little more, because TimeoutStopSec= may be shorter.
 func (n *notifier) stopping(timeout time.Duration) {
 	const more = 10 * time.Second
-	n.send(daemon.SdNotifyStopping + "\nSTATUS=Stopping\nEXTEND_TIMEOUT_USEC=" + strconv.FormatInt((timeout+more).Microseconds(), 10))
+	n.send(daemon.SdNotifyStopping + "\nSTATUS=Stopping\nEXTEND_TIMEOUT_USEC=" +
+		strconv.FormatInt((timeout+more).Microseconds(), 10))
 }
 
-// watchdog notifies the service manager twice per watchdog interval, as long as the daemon answers a lookup. The service
-// manager restarts a daemon that does not.
+// watchdog notifies the service manager twice per watchdog interval, as long as the daemon answers a lookup. The
+// service manager restarts a daemon that does not.
 func (d *Daemon) watchdog(ctx context.Context) error {
 	interval, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {

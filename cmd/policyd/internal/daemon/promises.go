@@ -23,7 +23,8 @@ type remembering struct {
 	second  *stub.Stub
 }
 
-// newMemory makes the memory of promises. It comes before the store of MTA-STS policies, which reports its fetches to the fleet.
+// newMemory makes the memory of promises. It comes before the store of MTA-STS policies, which reports its fetches to
+// the fleet.
 func (d *Daemon) newMemory(l *settings.Loaded) (err error) {
 	d.memory.promises = promises.New(promises.Options{
 		StateDir: l.Cache.StateDir, Log: d.log, Seen: func(domain string) { d.share(fleet.Promise, domain) },
@@ -109,7 +110,8 @@ func matches(match, name string) bool {
 }
 
 func shownPromise(e promises.Entry) admin.Promise {
-	p := admin.Promise{Domain: e.Domain, Seen: []admin.SeenPromise{}, MissingSince: e.Missing, HeldUntil: e.Until, MayHold: e.Holdable}
+	p := admin.Promise{Domain: e.Domain, Seen: []admin.SeenPromise{}, MissingSince: e.Missing, HeldUntil: e.Until,
+		MayHold: e.Holdable}
 	for _, k := range promises.Kinds() {
 		s, ok := e.Seen[k]
 		if !ok {
@@ -130,7 +132,8 @@ func (d *Daemon) promiseStatus() *admin.PromiseStatus {
 	}
 	const most = 5
 	st := d.memory.promises.Stats()
-	s := &admin.PromiseStatus{Remembered: st.Domains, Missing: st.Missing, Held: st.Held, Vanished: st.Vanished, Domains: []string{}}
+	s := &admin.PromiseStatus{Remembered: st.Domains, Missing: st.Missing, Held: st.Held, Vanished: st.Vanished,
+		Domains: []string{}}
 	if st.Missing > 0 {
 		for _, p := range d.listPromises(admin.Filter{Vanished: true, Limit: most}).Promises {
 			s.Domains = append(s.Domains, p.Domain)
@@ -146,7 +149,8 @@ func (d *Daemon) fleetStatus() *admin.FleetStatus {
 	}
 	st := d.memory.fleet.Stats()
 	s := &admin.FleetStatus{
-		Up: st.Up, Error: st.Error, LastSuccess: st.LastSuccess, Sent: st.Sent, Received: st.Received, Merged: st.Merged,
+		Up: st.Up, Error: st.Error, LastSuccess: st.LastSuccess, Sent: st.Sent, Received: st.Received,
+		Merged:  st.Merged,
 		Ignored: map[string]uint64{},
 	}
 	for reason, n := range st.Ignored {

@@ -72,12 +72,13 @@ func (d *Daemon) reload() (kept []string, err error) {
 	return kept, nil
 }
 
-// configure makes settings effective in every part, or in none: the parts that can refuse them come first, and if one does,
-// those before it get the previous settings back. The caller holds d.reloading.
+// configure makes settings effective in every part, or in none: the parts that can refuse them come first, and if one
+// does, those before it get the previous settings back. The caller holds d.reloading.
 func (d *Daemon) configure(next *settings.Loaded) error {
 	old := d.loaded.Load()
 	parts := []func(*settings.Loaded) error{
-		func(l *settings.Loaded) error { return d.stub.Configure(d.stubOptions(l)) }, // first: it depends on resolv.conf too
+		// first: it depends on resolv.conf too
+		func(l *settings.Loaded) error { return d.stub.Configure(d.stubOptions(l)) },
 		d.configureSecond,
 		func(l *settings.Loaded) error { return d.site.Configure(d.siteOptions(l)) },
 		func(l *settings.Loaded) error { return d.prober.Configure(d.probeOptions(l)) },

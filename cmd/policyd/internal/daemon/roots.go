@@ -27,15 +27,16 @@ func (d *Daemon) watchRoots(ctx context.Context) error {
 		}
 		if err := d.reloadRoots(); err != nil {
 			if times, due := failures.Due(); due {
-				d.log.Warn("root certificates changed and cannot be used; keeping the previous ones", "times", times, "err", err)
+				d.log.Warn("root certificates changed and cannot be used; keeping the previous ones", "times", times,
+					"err", err)
 			}
 		}
 		return nil
 	})
 }
 
-// reloadRoots applies the root certificates as they are on disk now. Without any, the previous ones stay: an update of the
-// files may be in progress.
+// reloadRoots applies the root certificates as they are on disk now. Without any, the previous ones stay: an update of
+// the files may be in progress.
 func (d *Daemon) reloadRoots() error {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()

@@ -107,7 +107,8 @@ func (d *Daemon) closeStore() {
 // greet logs what is running, and the warnings about the settings.
 func (d *Daemon) greet() {
 	l := d.loaded.Load()
-	d.log.Info("started", "version", d.options.Version, "settings", l.Path, "found", l.Found, "mode", l.Mode, "overrides", len(l.Rules))
+	d.log.Info("started", "version", d.options.Version, "settings", l.Path, "found", l.Found, "mode", l.Mode,
+		"overrides", len(l.Rules))
 	for _, w := range append(d.listenWarnings(), l.Warnings...) {
 		d.log.Warn("settings", "warning", w)
 	}
@@ -121,7 +122,8 @@ func (d *Daemon) drain() {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	if err := d.server.Shutdown(ctx); err != nil {
-		d.log.Warn("some lookups took longer than drain_timeout; they were answered TEMP or their connections closed", "drain_timeout", timeout)
+		d.log.Warn("some lookups took longer than drain_timeout; they were answered TEMP or their connections closed",
+			"drain_timeout", timeout)
 	}
 	d.log.Info("stopped")
 }

@@ -16,8 +16,8 @@ import (
 // LogLevel is the least severe level that is logged. Setting it lasts until the next reload.
 func (d *Daemon) LogLevel() *slog.LevelVar { return &d.logs.level }
 
-// Explain evaluates a next hop with what the daemon knows, for policyd query --live. Of an e-mail address it evaluates the
-// domain, so that no local part is shown.
+// Explain evaluates a next hop with what the daemon knows, for policyd query --live. Of an e-mail address it evaluates
+// the domain, so that no local part is shown.
 func (d *Daemon) Explain(ctx context.Context, key string) lookup.Explanation {
 	return lookup.Explain(ctx, d.sources(), domainOf(key), d.lookupSettings(d.loaded.Load()))
 }

@@ -54,8 +54,8 @@ func (o Options) askDaemon(ctx context.Context) (*admin.Status, error) {
 	return &status, nil
 }
 
-// listeners returns the addresses that policyd listens on: those that the daemon reports, because systemd may have passed
-// others than those of the settings. st is nil if it does not answer.
+// listeners returns the addresses that policyd listens on: those that the daemon reports, because systemd may have
+// passed others than those of the settings. st is nil if it does not answer.
 func (o Options) listeners(st *admin.Status) []string {
 	if st != nil && len(st.Connections.Listeners) > 0 {
 		return st.Connections.Listeners

@@ -65,8 +65,10 @@ func (e *exam) checkResolvConf(st stub.State) {
 		if slices.Equal(sorted(own), sorted(system)) {
 			e.found("resolver-same", "Postfix and policyd ask the same servers: "+strings.Join(st.Servers, ", "))
 		} else {
-			e.found("resolver-differs", "policyd asks "+strings.Join(st.Servers, ", ")+", and "+e.ResolvConf+" has "+strings.Join(system, ", "),
-				e.setting("dns", "remove servers"), "# or:", "printf 'nameserver %s\\n' "+strings.Join(own, " ")+" > "+e.ResolvConf)
+			e.found("resolver-differs", "policyd asks "+strings.Join(st.Servers, ", ")+", and "+e.ResolvConf+" has "+
+				strings.Join(system, ", "),
+				e.setting("dns", "remove servers"), "# or:", "printf 'nameserver %s\\n' "+strings.Join(own, " ")+" > "+
+					e.ResolvConf)
 		}
 	} else {
 		e.found("resolver-same", "Postfix and policyd both follow "+e.ResolvConf)

@@ -19,13 +19,16 @@ func (e *exam) checkEgress(ctx context.Context) {
 		known = p.EgressFiltered || p.Hosts["open"] > 0
 		switch {
 		case p.EgressFiltered:
-			e.found("egress-filtered", "all probes of port "+port+" have failed, at many hosts", "# allow outgoing TCP connections to port "+port+" in the firewall, or ask the provider")
+			e.found("egress-filtered", "all probes of port "+port+" have failed, at many hosts",
+				"# allow outgoing TCP connections to port "+port+" in the firewall, or ask the provider")
 		case p.Hosts["open"] > 0:
-			e.found("egress-open", "probes have found port "+port+" open at "+strconv.FormatUint(p.Hosts["open"], 10)+" hosts")
+			e.found("egress-open", "probes have found port "+port+" open at "+strconv.FormatUint(p.Hosts["open"], 10)+
+				" hosts")
 		}
 	}
 	if len(e.Egress) == 0 && !known {
-		e.found("egress-untested", "not tested: --egress names no host, and there are no probe results", "# with a host whose ports 25 and "+port+" are known to be open:", "policyd doctor --egress mx.example.com")
+		e.found("egress-untested", "not tested: --egress names no host, and there are no probe results",
+			"# with a host whose ports 25 and "+port+" are known to be open:", "policyd doctor --egress mx.example.com")
 	}
 	for _, host := range e.Egress {
 		for _, port := range []string{"25", port} {
@@ -34,7 +37,8 @@ func (e *exam) checkEgress(ctx context.Context) {
 	}
 }
 
-// checkFetches reports whether the daemon can fetch MTA-STS policies. It adds no finding while the daemon has no result.
+// checkFetches reports whether the daemon can fetch MTA-STS policies. It adds no finding while the daemon has no
+// result.
 func (e *exam) checkFetches() {
 	if e.daemon == nil || e.daemon.MTASTS == nil {
 		return
@@ -46,12 +50,14 @@ func (e *exam) checkFetches() {
 		if e.Settings.MTASTS.ProxyFromEnvironment {
 			remedy = append(remedy, "# or set HTTPS_PROXY in the environment of policyd.service to a proxy that works")
 		} else {
-			remedy = append(remedy, "# or set HTTPS_PROXY in the environment of policyd.service, and:", e.setting("mta_sts", "proxy_from_environment = true"))
+			remedy = append(remedy, "# or set HTTPS_PROXY in the environment of policyd.service, and:",
+				e.setting("mta_sts", "proxy_from_environment = true"))
 		}
 		if _, err := e.Settings.WithNewRoots(); err != nil {
 			remedy = append([]string{"apt-get install ca-certificates"}, remedy...)
 		}
-		e.found("mta-sts-blocked", "no MTA-STS policy could be fetched since "+m.BlockedSince.Format(time.DateTime), remedy...)
+		e.found("mta-sts-blocked", "no MTA-STS policy could be fetched since "+m.BlockedSince.Format(time.DateTime),
+			remedy...)
 	case m.Fetches["ok"] > 0:
 		e.found("mta-sts-fetched", strconv.FormatUint(m.Fetches["ok"], 10)+" MTA-STS policies were fetched")
 	}

@@ -49,8 +49,8 @@ type Service struct {
 var ErrTooOld = errors.New("policyd needs Postfix 3.4 or later")
 
 // MakeLines returns the configuration for a version of Postfix and the listeners of policyd. Where Postfix is
-// installed, its other tables and settings are kept. The error is ErrTooOld, an invalid version, or that there is neither a
-// Postfix nor a version.
+// installed, its other tables and settings are kept. The error is ErrTooOld, an invalid version, or that there is
+// neither a Postfix nor a version.
 func MakeLines(ctx context.Context, o Options) (Lines, error) {
 	p, err := planFor(ctx, o)
 	if err != nil {
@@ -101,7 +101,8 @@ func (p plan) format(parameter Parameter) []string {
 // lines returns the lines of a service in master.cf.
 func (s Service) lines() []string {
 	f := strings.Fields(s.Definition)
-	lines := []string{fmt.Sprintf("%-9s %-5s %-7s %-7s %-7s %-7s %-7s %s", f[0], f[1], f[2], f[3], f[4], f[5], f[6], f[7])}
+	lines := []string{fmt.Sprintf("%-9s %-5s %-7s %-7s %-7s %-7s %-7s %s", f[0], f[1], f[2], f[3], f[4], f[5], f[6],
+		f[7])}
 	for _, p := range s.Parameters {
 		lines = append(lines, "  -o "+p.Name+"="+p.Value)
 	}

@@ -16,7 +16,8 @@ func (e *exam) checkOwn(ctx context.Context) {
 	lists, domains, err := ownDomains(ctx, e.Options)
 	switch {
 	case err != nil:
-		e.found("own-domains-unknown", err.Error(), "# correct the table in "+e.mainCF()+", or let the user policyd read it")
+		e.found("own-domains-unknown", err.Error(), "# correct the table in "+e.mainCF()+
+			", or let the user policyd read it")
 	case len(lists) == 0:
 		e.found("own-domains-known", "Postfix's lists are empty: nothing is received here")
 	default:
@@ -68,7 +69,8 @@ func (e *exam) guarded(ctx context.Context, guards []table, domains []string) {
 		if more := uncovered - shown; more > 0 {
 			change = append(change[:shown], fmt.Sprintf("# and %d more: policyd postfix-config", more))
 		}
-		e.found("own-domain-unguarded", fmt.Sprintf("the guard in transport_maps does not cover %d of %d names", uncovered, tried),
+		e.found("own-domain-unguarded", fmt.Sprintf("the guard in transport_maps does not cover %d of %d names",
+			uncovered, tried),
 			append([]string{"# in " + e.mainCF() + ", in the regexp: table of transport_maps:"}, change...)...)
 	}
 }
@@ -84,12 +86,14 @@ func (e *exam) routed(ctx context.Context, at string, domains []string) {
 	}
 	defer func() { _ = client.Close() }()
 	for _, d := range domains {
-		reply, err := client.Lookup(ctx, socketmap.Request{Map: "transport", Key: "postmaster@" + strings.TrimPrefix(d, ".")})
+		reply, err := client.Lookup(ctx, socketmap.Request{Map: "transport",
+			Key: "postmaster@" + strings.TrimPrefix(d, ".")})
 		if err != nil {
 			return
 		}
 		if reply.Status == socketmap.StatusOK && !strings.HasPrefix(d, ".") {
-			e.found("own-domain-routed", d+" gets the route "+reply.Text, e.setting("port26", `exclude_domains = ["`+d+`"]`))
+			e.found("own-domain-routed", d+" gets the route "+reply.Text,
+				e.setting("port26", `exclude_domains = ["`+d+`"]`))
 		}
 	}
 }

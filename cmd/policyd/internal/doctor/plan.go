@@ -15,7 +15,8 @@ import (
 	"github.com/policyd/policyd/internal/postfix"
 )
 
-// rule is a parameter that policies depend on, with the value that postfix-config writes where the present one is wrong.
+// rule is a parameter that policies depend on, with the value that postfix-config writes where the present one is
+// wrong.
 type rule struct {
 	Parameter
 	// accepted are the right values, nil for all except those that are rejected.
@@ -38,15 +39,20 @@ func mainRules() []rule {
 	return []rule{
 		{Parameter: Parameter{"smtp_tls_security_level", "may"}, rejected: []string{"", "none"},
 			wrong: "smtp-level-none", right: "smtp-level"},
-		{Parameter: Parameter{"disable_dns_lookups", "no"}, rejected: []string{"yes"}, wrong: off, dane: true, unwritten: true},
-		{Parameter: Parameter{"smtp_host_lookup", "dns"}, accepted: []string{"dns"}, wrong: off, dane: true, unwritten: true},
-		{Parameter: Parameter{"ignore_mx_lookup_error", "no"}, rejected: []string{"yes"}, wrong: off, dane: true, unwritten: true},
-		{Parameter: Parameter{"smtp_dns_resolver_options", ""}, accepted: []string{""}, wrong: off, dane: true, unwritten: true},
+		{Parameter: Parameter{"disable_dns_lookups", "no"}, rejected: []string{"yes"}, wrong: off, dane: true,
+			unwritten: true},
+		{Parameter: Parameter{"smtp_host_lookup", "dns"}, accepted: []string{"dns"}, wrong: off, dane: true,
+			unwritten: true},
+		{Parameter: Parameter{"ignore_mx_lookup_error", "no"}, rejected: []string{"yes"}, wrong: off, dane: true,
+			unwritten: true},
+		{Parameter: Parameter{"smtp_dns_resolver_options", ""}, accepted: []string{""}, wrong: off, dane: true,
+			unwritten: true},
 		{Parameter: Parameter{"smtp_dns_support_level", "dnssec"}, accepted: []string{"dnssec"},
 			wrong: off, right: lookups, dane: true},
 		{Parameter: Parameter{"smtp_tls_dane_insecure_mx_policy", "dane"}, accepted: []string{"dane"},
 			wrong: "dane-insecure-mx", dane: true},
-		{Parameter: Parameter{"smtp_tls_wrappermode", "no"}, rejected: []string{"yes"}, wrong: "global-wrappermode", unwritten: true},
+		{Parameter: Parameter{"smtp_tls_wrappermode", "no"}, rejected: []string{"yes"}, wrong: "global-wrappermode",
+			unwritten: true},
 		{Parameter: Parameter{"smtp_mx_address_limit", "0"}, accepted: []string{"", "0"}, wrong: "mx-address-limit"},
 		{Parameter: Parameter{"smtp_tls_loglevel", "1"}, rejected: []string{"0"}, wrong: "tls-log-off"},
 	}
@@ -56,10 +62,12 @@ func mainRules() []rule {
 func serviceRules(name string) []rule {
 	return []rule{
 		{Parameter: Parameter{"syslog_name", "postfix/" + name}},
-		{Parameter: Parameter{"smtp_tls_wrappermode", "yes"}, accepted: []string{"yes"}, wrong: "service-no-wrappermode"},
+		{Parameter: Parameter{"smtp_tls_wrappermode", "yes"}, accepted: []string{"yes"},
+			wrong: "service-no-wrappermode"},
 		// Under these levels the service never sends over an unverified connection.
-		{Parameter: Parameter{"smtp_tls_security_level", "secure"}, accepted: []string{"secure", "dane-only", "fingerprint"},
-			wrong: "service-fails-open"},
+		{Parameter: Parameter{"smtp_tls_security_level", "secure"},
+			accepted: []string{"secure", "dane-only", "fingerprint"},
+			wrong:    "service-fails-open"},
 		{Parameter: Parameter{"smtp_connect_timeout", "10s"}},
 		{Parameter: Parameter{"smtp_starttls_timeout", "30s"}},
 		{Parameter: Parameter{"smtp_fallback_relay", ""}, accepted: []string{""}, wrong: "service-fallback-relay"},
@@ -72,8 +80,8 @@ type plan struct {
 	route     bool     // policyd may return routes
 	transport string   // the service for implicit TLS
 	own       []string // patterns of this site's domains
-	// endpoint is where Postfix finds policyd, as in socketmap:ENDPOINT:NAME. endpoints are those of all listeners: any of
-	// them may be in use already.
+	// endpoint is where Postfix finds policyd, as in socketmap:ENDPOINT:NAME. endpoints are those of all listeners: any
+	// of them may be in use already.
 	endpoint  string
 	endpoints []string
 }
@@ -105,7 +113,8 @@ func planFor(ctx context.Context, o Options) (plan, error) {
 	s := defaultSetup()
 	commands, err := postfix.Find(o.Postconf, o.ConfigDirectory)
 	if err != nil && o.Version == "" {
-		return plan{}, errors.New("no Postfix is installed here: name the version that the lines are for, as in --postfix-version 3.7")
+		return plan{}, errors.New(
+			"no Postfix is installed here: name the version that the lines are for, as in --postfix-version 3.7")
 	}
 	if err == nil {
 		installed, err := readSetup(ctx, commands)
@@ -168,8 +177,8 @@ func (p plan) parameters() []Parameter {
 // systemRoots is the file with root certificates on Debian and its derivatives.
 const systemRoots = "/etc/ssl/certs/ca-certificates.crt"
 
-// wanted returns the list of tables for a parameter. The tables of the site stay in front of policyd's, because they win.
-// In transport_maps a table of patterns with the domains of this site comes first.
+// wanted returns the list of tables for a parameter. The tables of the site stay in front of policyd's, because they
+// win. In transport_maps a table of patterns with the domains of this site comes first.
 func (p plan) wanted(parameter string) string {
 	list, at := p.corrected(parameter)
 	guard := slices.IndexFunc(list, table.isPattern)
@@ -207,8 +216,8 @@ func (p plan) mapFor(parameter string) string {
 
 func socketmapTable(endpoint, name string) string { return "socketmap:" + endpoint + ":" + name }
 
-// corrected returns the unexpanded tables of a parameter, and the index of policyd's, -1 for none. Policyd's entry gets the
-// current endpoint and the name that fits the version. An entry hidden in a $name counts if it needs no change.
+// corrected returns the unexpanded tables of a parameter, and the index of policyd's, -1 for none. Policyd's entry gets
+// the current endpoint and the name that fits the version. An entry hidden in a $name counts if it needs no change.
 func (p plan) corrected(parameter string) (list []table, at int) {
 	at = -1
 	for _, t := range tables(p.raw[parameter]) {
@@ -287,7 +296,8 @@ func guardEntry(pattern string) string { return "{" + strings.ReplaceAll(pattern
 
 // wantedService returns the service for implicit TLS.
 func (p plan) wantedService() Service {
-	s := Service{Service: p.transport + "/unix", Definition: p.transport + " unix - - " + p.chrootColumn() + " - - smtp"}
+	s := Service{Service: p.transport + "/unix", Definition: p.transport + " unix - - " + p.chrootColumn() +
+		" - - smtp"}
 	for _, r := range serviceRules(p.transport) {
 		s.Parameters = append(s.Parameters, r.Parameter)
 	}
@@ -302,7 +312,8 @@ func (p plan) chrootColumn() string {
 	return "n"
 }
 
-// endpointOf returns the endpoint of the listener that fits best: one that chrooted processes can reach, otherwise the first.
+// endpointOf returns the endpoint of the listener that fits best: one that chrooted processes can reach, otherwise the
+// first.
 func endpointOf(listeners []string, queue string) string {
 	first := ""
 	for _, l := range listeners {

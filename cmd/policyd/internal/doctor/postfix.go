@@ -24,11 +24,14 @@ func (e *exam) checkVersion() {
 	case !v.since(4):
 		e.found("postfix-too-old", "Postfix "+v.text, "# upgrade to Postfix 3.4 or later")
 	case !v.since(5):
-		e.found("postfix-no-host-list", "Postfix "+v.text, e.setting("port26", `mode = "off"`), "# or upgrade to Postfix 3.5 or later")
+		e.found("postfix-no-host-list", "Postfix "+v.text, e.setting("port26", `mode = "off"`),
+			"# or upgrade to Postfix 3.5 or later")
 	case v.since(10):
-		e.found("postfix-version", "Postfix "+v.text+" supports TLS policies, TLSRPT attributes, and every kind of route")
+		e.found("postfix-version", "Postfix "+v.text+
+			" supports TLS policies, TLSRPT attributes, and every kind of route")
 	default:
-		e.found("postfix-version", "Postfix "+v.text+" supports TLS policies and every kind of route, but not TLSRPT attributes")
+		e.found("postfix-version", "Postfix "+v.text+
+			" supports TLS policies and every kind of route, but not TLSRPT attributes")
 	}
 }
 
@@ -54,7 +57,8 @@ func (e *exam) checkTLSRequired() {
 	off := e.set("tls_required_enable", "no")
 	const lastBroken = 5
 	if _, at := e.ours(transportMaps); at >= 0 && e.version.between(10, lastBroken) {
-		e.found("tls-required-breaks-port26", "Postfix "+e.version.text+" with the service "+e.transport+" and tls_required_enable = yes",
+		e.found("tls-required-breaks-port26", "Postfix "+e.version.text+" with the service "+e.transport+
+			" and tls_required_enable = yes",
 			off, "# or upgrade Postfix to 3.10.6 or later")
 		return
 	}
@@ -88,14 +92,15 @@ func (e *exam) checkPolicyMaps() {
 		serves := func(t table) bool { return t.serves(policyMaps) }
 		if ok && (svc.command == "smtp" || svc.command == "lmtp") && !slices.ContainsFunc(tables(own), serves) {
 			name, _, _ := strings.Cut(svc.id, "/")
-			e.found("service-without-policies", fmt.Sprintf("%s: service %s has -o smtp_tls_policy_maps=%s", e.masterCF(), name, own),
+			e.found("service-without-policies", fmt.Sprintf("%s: service %s has -o smtp_tls_policy_maps=%s",
+				e.masterCF(), name, own),
 				e.edit("-PX", svc.id+"/smtp_tls_policy_maps"))
 		}
 	}
 }
 
-// wantsTLSRPT reports whether Postfix has a use for the MTA-STS attributes: for TLSRPT reports, or because it checks the names
-// of MX hosts against them (smtp_tls_enforce_sts_mx_patterns, since 3.10.5).
+// wantsTLSRPT reports whether Postfix has a use for the MTA-STS attributes: for TLSRPT reports, or because it checks
+// the names of MX hosts against them (smtp_tls_enforce_sts_mx_patterns, since 3.10.5).
 func (e *exam) wantsTLSRPT() bool {
 	const lastUnchecked = 4
 	return e.version.since(10) && (e.params["smtp_tlsrpt_enable"] == "yes" ||
@@ -135,8 +140,8 @@ func (e *exam) unknown(t table) bool {
 	return t.endpoint != "" && lookup.CanonicalMap(t.name) == "" && slices.ContainsFunc(e.endpoints, here)
 }
 
-// checkTransportMaps examines transport_maps: whether policyd is asked, and whether a guard keeps the domains of this site
-// from it.
+// checkTransportMaps examines transport_maps: whether policyd is asked, and whether a guard keeps the domains of this
+// site from it.
 func (e *exam) checkTransportMaps() {
 	list, at := e.ours(transportMaps)
 	wanted := e.set(transportMaps, e.wanted(transportMaps))
@@ -196,7 +201,8 @@ func (e *exam) checkService() {
 		}
 	}
 	if svc.chroot != e.smtpChrooted() {
-		e.found("service-other-chroot", name+" and service smtp differ in the chroot column", e.edit("-F", svc.id+"/chroot="+e.chrootColumn()))
+		e.found("service-other-chroot", name+" and service smtp differ in the chroot column",
+			e.edit("-F", svc.id+"/chroot="+e.chrootColumn()))
 	}
 	if sound {
 		e.found("service-present", name+": wrapper mode, level "+e.value(svc, "smtp_tls_security_level"))

@@ -15,7 +15,8 @@ func (e *exam) checkRoots() {
 	file, directory := e.params["smtp_tls_CAfile"], e.params["smtp_tls_CApath"]
 	line := e.set("smtp_tls_CAfile", systemRoots)
 	if ours := e.Settings.TLS.CAFile; ours != "" && ours != file {
-		e.found("roots-differ", "policyd has tls.ca_file = "+ours+", Postfix has smtp_tls_CAfile = "+file, e.set("smtp_tls_CAfile", ours))
+		e.found("roots-differ", "policyd has tls.ca_file = "+ours+", Postfix has smtp_tls_CAfile = "+file,
+			e.set("smtp_tls_CAfile", ours))
 	}
 	if file != "" {
 		e.rootsFile(file, line)
@@ -27,9 +28,11 @@ func (e *exam) checkRoots() {
 	case directory == "":
 		e.found("roots-missing", "neither smtp_tls_CAfile nor smtp_tls_CApath is set", line)
 	case hashed(directory) == 0:
-		e.found("roots-missing", "smtp_tls_CApath = "+directory+" has no certificate under a hashed name", line, "# or:", "openssl rehash "+directory)
+		e.found("roots-missing", "smtp_tls_CApath = "+directory+" has no certificate under a hashed name", line,
+			"# or:", "openssl rehash "+directory)
 	case e.smtpChrooted() && hashed(filepath.Join(e.queue, directory)) == 0:
-		e.found("roots-not-in-chroot", "smtp(8) is chrooted and "+filepath.Join(e.queue, directory)+" has no certificate", line, "# or, because Debian copies them then:", "systemctl restart postfix")
+		e.found("roots-not-in-chroot", "smtp(8) is chrooted and "+filepath.Join(e.queue, directory)+
+			" has no certificate", line, "# or, because Debian copies them then:", "systemctl restart postfix")
 	default:
 		e.found("roots-found", "smtp_tls_CApath = "+directory+": "+strconv.Itoa(hashed(directory))+" names")
 	}

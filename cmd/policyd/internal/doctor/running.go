@@ -13,7 +13,8 @@ import (
 // checkUser reports what only root can examine.
 func (e *exam) checkUser() {
 	if e.User != 0 {
-		e.found("not-root", "this user is not root: root would also examine whether Postfix is running, its tables and sockets that are closed to others, "+
+		e.found("not-root", "this user is not root: root would also examine whether Postfix is running, its tables "+
+			"and sockets that are closed to others, "+
 			"and what the user of Postfix can reach", "sudo policyd doctor")
 	}
 }
@@ -32,13 +33,15 @@ func (e *exam) checkRunning() {
 	}
 	master, _ := strconv.Atoi(strings.TrimSpace(string(text)))
 	if name, _, _ := e.process(master); name != "master" {
-		e.found("postfix-not-running", "process "+strings.TrimSpace(string(text))+" of "+pidFile+" does not run", e.start())
+		e.found("postfix-not-running", "process "+strings.TrimSpace(string(text))+" of "+pidFile+" does not run",
+			e.start())
 		return
 	}
 	read := e.lastRead(master)
 	for _, file := range []string{e.mainCF(), e.masterCF()} {
 		if info, err := os.Stat(file); err == nil && !read.IsZero() && info.ModTime().After(read.Add(time.Second)) {
-			e.found("postfix-not-reloaded", file+" was changed at "+info.ModTime().Format(time.DateTime)+", after Postfix last read its configuration", "postfix check && postfix reload")
+			e.found("postfix-not-reloaded", file+" was changed at "+info.ModTime().Format(time.DateTime)+
+				", after Postfix last read its configuration", "postfix check && postfix reload")
 			return
 		}
 	}
@@ -53,8 +56,8 @@ func (e *exam) start() string {
 	return "postfix start"
 }
 
-// lastRead returns when Postfix last read its configuration: at the start of its queue manager, which a reload starts again.
-// It is zero if that is unknown.
+// lastRead returns when Postfix last read its configuration: at the start of its queue manager, which a reload starts
+// again. It is zero if that is unknown.
 func (e *exam) lastRead(master int) time.Time {
 	entries, _ := os.ReadDir(e.Proc)
 	for _, entry := range entries {

@@ -54,7 +54,8 @@ func readSetup(ctx context.Context, c postfix.Commands) (*setup, error) {
 		return nil, err
 	}
 	s.directory, s.queue = s.params["config_directory"], s.params["queue_directory"]
-	if level := "smtp_tls_security_level"; s.params[level] == "" && (s.params["smtp_use_tls"] == "yes" || s.params["smtp_enforce_tls"] == "yes") {
+	if level := "smtp_tls_security_level"; s.params[level] == "" &&
+		(s.params["smtp_use_tls"] == "yes" || s.params["smtp_enforce_tls"] == "yes") {
 		s.params[level] = "may" // or more: the old parameters are in effect
 	}
 	text, err := c.Show(ctx)

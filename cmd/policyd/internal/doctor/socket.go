@@ -17,8 +17,8 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// checkConnections tests the connection from Postfix to policyd, for every endpoint in main.cf. Without any, it tests the endpoint
-// that postfix-config would write.
+// checkConnections tests the connection from Postfix to policyd, for every endpoint in main.cf. Without any, it tests
+// the endpoint that postfix-config would write.
 func (e *exam) checkConnections(ctx context.Context) {
 	type use struct{ endpoint, name string }
 	var uses []use
@@ -52,11 +52,13 @@ func (e *exam) reach(at string) bool {
 	if !unix {
 		return true
 	}
-	if filepath.IsAbs(path) && slices.ContainsFunc(e.services, func(svc service) bool { return svc.chroot && asks(svc) }) {
+	if filepath.IsAbs(path) && slices.ContainsFunc(e.services,
+		func(svc service) bool { return svc.chroot && asks(svc) }) {
 		change := []string{"# in " + e.mainCF() + ": " + endpointOf([]string{at}, e.queue) + " in place of " + at}
 		if !strings.HasPrefix(path, e.queue+"/") {
 			inside := e.queue + "/policyd/sock"
-			change = []string{e.listener(`listen = ["unix:`+inside+`"]`, "ListenStream="+inside), "# and in " + e.mainCF() + ": unix:policyd/sock in place of " + at}
+			change = []string{e.listener(`listen = ["unix:`+inside+`"]`, "ListenStream="+inside),
+				"# and in " + e.mainCF() + ": unix:policyd/sock in place of " + at}
 		}
 		e.found("socket-outside-chroot", at+" in "+e.mainCF(), change...)
 		return false
@@ -69,8 +71,8 @@ func (e *exam) reach(at string) bool {
 	return true
 }
 
-// listener returns where to change a listener: in the settings, unless the daemon has listeners that the settings do not
-// name. Then systemd has passed them, and its unit must be changed.
+// listener returns where to change a listener: in the settings, unless the daemon has listeners that the settings do
+// not name. Then systemd has passed them, and its unit must be changed.
 func (e *exam) listener(setting, unit string) string {
 	for _, address := range e.listeners(e.daemon) {
 		if !slices.Contains(e.Settings.Server.Listen, address) {
@@ -112,7 +114,8 @@ func (e *exam) answer(ctx context.Context, at, name string) bool {
 	defer cancel()
 	change := []string{"systemctl start policyd.socket policyd.service"}
 	if e.endpoint != at {
-		change = append(change, "# or, because policyd listens at "+e.endpoint+":", "policyd postfix-config --commands | sh")
+		change = append(change, "# or, because policyd listens at "+e.endpoint+":",
+			"policyd postfix-config --commands | sh")
 	}
 	silent := func(err error) bool {
 		e.found("socket-silent", at+": "+err.Error(), change...)

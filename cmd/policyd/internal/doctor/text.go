@@ -58,7 +58,8 @@ func (r Report) summary() string {
 const indent = 11
 
 func (f Finding) text(b *strings.Builder, colour text.Palette) {
-	style := map[Severity]text.Style{Error: text.Red, Warning: text.Yellow, Untested: text.Cyan, Note: text.Cyan, OK: text.Green}[f.Severity]
+	style := map[Severity]text.Style{Error: text.Red, Warning: text.Yellow, Untested: text.Cyan, Note: text.Cyan,
+		OK: text.Green}[f.Severity]
 	margin := strings.Repeat(" ", indent)
 	label := fmt.Sprintf("  %-*s", indent-2, f.Severity)
 	what := f.What

@@ -1,5 +1,5 @@
-// Package httpd serves HTTP to commands, to a monitoring system and to mail servers: everything that one of them can make
-// the daemon hold is bounded.
+// Package httpd serves HTTP to commands, to a monitoring system and to mail servers: everything that one of them can
+// make the daemon hold is bounded.
 package httpd
 
 import (
@@ -26,14 +26,15 @@ const (
 // ForOperator is the connection limit of a listener for the operator.
 const ForOperator = 32
 
-// Run serves l with at most the given number of connections until ctx ends, lets requests end that are under way, for half
-// a second, and closes l. The error is that of ctx, or of a listener that is broken.
+// Run serves l with at most the given number of connections until ctx ends, lets requests end that are under way, for
+// half a second, and closes l. The error is that of ctx, or of a listener that is broken.
 func Run(ctx context.Context, l net.Listener, h http.Handler, connections int, log *slog.Logger) error {
 	requests, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	server := &http.Server{
 		Handler:           h,
-		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
+		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
+		IdleTimeout:    idleTimeout,
 		MaxHeaderBytes: maxHeader,
 		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		BaseContext:    func(net.Listener) context.Context { return requests },

@@ -39,24 +39,33 @@ func New(reg prometheus.Registerer, version string, status func() admin.Status) 
 		return v
 	}
 	histogram := func(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
-		v := prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: namespace, Name: name, Help: help, Buckets: buckets}, labels)
+		v := prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: namespace, Name: name, Help: help,
+			Buckets: buckets}, labels)
 		reg.MustRegister(v)
 		return v
 	}
 	m := &Metrics{
 		lookups: counter("lookups_total", "Socketmap lookups by map and result.", "map", "result"),
-		durations: histogram("lookup_duration_seconds", "Time from a request to its reply, by map and whether nothing had to be asked.",
+		durations: histogram("lookup_duration_seconds",
+			"Time from a request to its reply, by map and whether nothing had to be asked.",
 			[]float64{5e-6, 2e-5, 1e-4, 5e-4, .002, .01, .05, .1, .2, .5, 1, 2, 5, 10}, "map", "cached"),
-		decisions: counter("decisions_total", "Decisions by the mechanism that decided, the class of the answer and the reason.", "source", "class", "reason"),
-		queries:   counter("dns_queries_total", "Queries to the DNS servers by type and response code, timeout or error.", "type", "rcode"),
+		decisions: counter("decisions_total",
+			"Decisions by the mechanism that decided, the class of the answer and the reason.", "source", "class",
+			"reason"),
+		queries: counter("dns_queries_total",
+			"Queries to the DNS servers by type and response code, timeout or error.", "type", "rcode"),
 		latencies: histogram("dns_query_duration_seconds", "Time that a DNS server took to answer, by type.",
 			[]float64{1e-4, 5e-4, .001, .005, .01, .025, .05, .1, .25, .5, 1, 3, 5}, "type"),
-		fetches:  counter("sts_fetches_total", "Fetches of MTA-STS policies by result: ok, or a result type of RFC 8460.", "result"),
-		unsigned: prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "unsigned_total", Help: "Policies that rest on an unsigned MX RRset."}),
+		fetches: counter("sts_fetches_total",
+			"Fetches of MTA-STS policies by result: ok, or a result type of RFC 8460.", "result"),
+		unsigned: prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "unsigned_total",
+			Help: "Policies that rest on an unsigned MX RRset."}),
 	}
-	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: "build_info", Help: "Version of policyd and of Go; always 1."}, []string{"version", "goversion"})
+	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: "build_info",
+		Help: "Version of policyd and of Go; always 1."}, []string{"version", "goversion"})
 	build.WithLabelValues(version, runtime.Version()).Set(1)
-	reg.MustRegister(m.unsigned, build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &snapshot{status: status})
+	reg.MustRegister(m.unsigned, build, collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &snapshot{status: status})
 	m.begin()
 	return m
 }
@@ -91,7 +100,8 @@ func yesNo(b bool) string {
 // Lookup returns what counts answers of that kind. It is for lookup.Sources.Observe: what it returns does not block and
 // does not allocate.
 func (m *Metrics) Lookup(k lookup.Kind) func(took time.Duration) {
-	lookups, durations := m.lookups.WithLabelValues(k.Map, k.Status), m.durations.WithLabelValues(k.Map, yesNo(k.Cached))
+	lookups, durations := m.lookups.WithLabelValues(k.Map, k.Status),
+		m.durations.WithLabelValues(k.Map, yesNo(k.Cached))
 	var decisions prometheus.Counter
 	if k.Decided {
 		decisions = m.decisions.WithLabelValues(k.Source, k.Class, k.Reason)

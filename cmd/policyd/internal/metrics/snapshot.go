@@ -14,7 +14,8 @@ type snapshot struct {
 	status func() admin.Status
 }
 
-// Describe implements prometheus.Collector. It sends nothing, because the daemon has no status yet when this is registered.
+// Describe implements prometheus.Collector. It sends nothing, because the daemon has no status yet when this is
+// registered.
 func (s *snapshot) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements prometheus.Collector.
@@ -32,23 +33,29 @@ func (s *snapshot) Collect(ch chan<- prometheus.Metric) {
 	counter(ch, "cache_kept_total", "Insecure answers that did not displace a live secure one.", st.Cache.Kept)
 	countersBy(ch, "dns_answers_total", "Answers of the DNS servers by security status.", "status", st.Cache.Answers,
 		"secure", "insecure", "bogus", "failed")
-	gauge(ch, "resolver_validating", "1 if the resolver is trusted and has passed the self-test.", one(st.Resolver.Validating))
+	gauge(ch, "resolver_validating", "1 if the resolver is trusted and has passed the self-test.",
+		one(st.Resolver.Validating))
 
 	// A part that is switched off has no status, and its metrics are zero.
 	probes, promises, sts, fleet := orZero(st.Probes), orZero(st.Promises), orZero(st.MTASTS), orZero(st.Fleet)
 	countersBy(ch, "probes_total", "Probes of the port of implicit TLS by result.", "result", probes.Results,
 		"open", "refused", "timeout", "plaintext", "tls-handshake", "certificate-name", "certificate-chain",
 		"certificate-expired", "banner", "no-address", "address-not-allowed", "unknown")
-	by(ch, prometheus.GaugeValue, "probe_hosts", "Hosts that promise implicit TLS by what probes have found.", "state", probes.Hosts,
+	by(ch, prometheus.GaugeValue, "probe_hosts", "Hosts that promise implicit TLS by what probes have found.", "state",
+		probes.Hosts,
 		"open", "closed", "unknown")
-	gauge(ch, "probe_egress_filtered", "1 if the port of implicit TLS appears to be blocked on our side.", one(probes.EgressFiltered))
+	gauge(ch, "probe_egress_filtered", "1 if the port of implicit TLS appears to be blocked on our side.",
+		one(probes.EgressFiltered))
 	gauge(ch, "promises_remembered", "Domains whose promises are remembered.", promises.Remembered)
-	gauge(ch, "promises_missing", "Domains whose established promise is missing from an unsigned answer now.", promises.Missing)
+	gauge(ch, "promises_missing", "Domains whose established promise is missing from an unsigned answer now.",
+		promises.Missing)
 	gauge(ch, "promises_held", "Domains whose mail waits because their promise is missing.", promises.Held)
 	counter(ch, "promises_vanished_total", "Promises that vanished from an unsigned answer.", promises.Vanished)
 	gauge(ch, "sts_policies", "MTA-STS policies in the store.", sts.Policies)
-	gauge(ch, "sts_fetches_blocked", "1 if no MTA-STS policy can be fetched from this host.", one(!sts.BlockedSince.IsZero()))
-	gauge(ch, "fleet_up", "1 if the latest exchange with the fleet store succeeded, or nothing is shared.", one(st.Fleet == nil || fleet.Up))
+	gauge(ch, "sts_fetches_blocked", "1 if no MTA-STS policy can be fetched from this host.",
+		one(!sts.BlockedSince.IsZero()))
+	gauge(ch, "fleet_up", "1 if the latest exchange with the fleet store succeeded, or nothing is shared.",
+		one(st.Fleet == nil || fleet.Up))
 	records := map[string]uint64{"sent": fleet.Sent, "merged": fleet.Merged}
 	maps.Copy(records, fleet.Ignored)
 	countersBy(ch, "fleet_records_total", "Records of the fleet store by what became of them.", "result", records,
@@ -57,26 +64,32 @@ func (s *snapshot) Collect(ch chan<- prometheus.Metric) {
 	gauge(ch, "connections_open", "Socketmap connections that are open.", st.Connections.Open)
 	gauge(ch, "connections_max", "Bound on the socketmap connections.", st.Connections.Max)
 	counter(ch, "connections_total", "Socketmap connections that were accepted.", st.Connections.Total)
-	countersBy(ch, "connections_dropped_total", "Socketmap connections that the server closed, by reason.", "reason", st.Connections.Dropped,
+	countersBy(ch, "connections_dropped_total", "Socketmap connections that the server closed, by reason.", "reason",
+		st.Connections.Dropped,
 		"evicted", "refused", "idle", "stalled")
 	countersBy(ch, "protocol_errors_total",
-		"Errors of the socketmap protocol by kind: connections that ended in one, and lookups in unknown maps.", "kind", st.Connections.Errors,
+		"Errors of the socketmap protocol by kind: connections that ended in one, and lookups in unknown maps.", "kind",
+		st.Connections.Errors,
 		"malformed", "stalled", "write", "accept", "unknown-map")
 	counter(ch, "panics_total", "Lookups that ended in an internal error.", st.Lookups.Panics)
 	read := st.Started
 	if st.Reload != nil {
 		read = st.Reload.At
 	}
-	gauge(ch, "config_reload_success", "1 unless the last reload of the settings failed.", one(st.Reload == nil || st.Reload.OK))
-	gauge(ch, "config_reload_timestamp_seconds", "When the settings were last read, at the start or by a reload.", read.Unix())
+	gauge(ch, "config_reload_success", "1 unless the last reload of the settings failed.",
+		one(st.Reload == nil || st.Reload.OK))
+	gauge(ch, "config_reload_timestamp_seconds", "When the settings were last read, at the start or by a reload.",
+		read.Unix())
 }
 
 func gauge[N int | int64](ch chan<- prometheus.Metric, name, help string, value N) {
-	ch <- prometheus.MustNewConstMetric(prometheus.NewDesc(namespace+"_"+name, help, nil, nil), prometheus.GaugeValue, float64(value))
+	ch <- prometheus.MustNewConstMetric(prometheus.NewDesc(namespace+"_"+name, help, nil, nil), prometheus.GaugeValue,
+		float64(value))
 }
 
 func counter(ch chan<- prometheus.Metric, name, help string, n uint64) {
-	ch <- prometheus.MustNewConstMetric(prometheus.NewDesc(namespace+"_"+name, help, nil, nil), prometheus.CounterValue, float64(n))
+	ch <- prometheus.MustNewConstMetric(prometheus.NewDesc(namespace+"_"+name, help, nil, nil), prometheus.CounterValue,
+		float64(n))
 }
 
 func countersBy(ch chan<- prometheus.Metric, name, help, label string, values map[string]uint64, known ...string) {
@@ -85,7 +98,8 @@ func countersBy(ch chan<- prometheus.Metric, name, help, label string, values ma
 
 // by sends a metric for each value of a label: the known ones, of which those without a count are zero, and any others
 // together.
-func by(ch chan<- prometheus.Metric, kind prometheus.ValueType, name, help, label string, values map[string]uint64, known ...string) {
+func by(ch chan<- prometheus.Metric, kind prometheus.ValueType, name, help, label string, values map[string]uint64,
+	known ...string) {
 	desc := prometheus.NewDesc(namespace+"_"+name, help, []string{label}, nil)
 	if len(known) == 0 {
 		known = slices.Collect(maps.Keys(values))

@@ -18,8 +18,8 @@ import (
 	"github.com/policyd/policyd/internal/text"
 )
 
-// kind is what a setting takes. Type describes it to a reader of the manual and of a message, and check returns what is wrong
-// with a value. A change of a setting with restart takes effect after a restart only.
+// kind is what a setting takes. Type describes it to a reader of the manual and of a message, and check returns what is
+// wrong with a value. A change of a setting with restart takes effect after a restart only.
 type kind struct {
 	Type    string
 	check   func(value any) error
@@ -158,7 +158,8 @@ func listenAddress(s string) error {
 func hostPort(s string) error {
 	host, port, err := net.SplitHostPort(s)
 	if err != nil || strings.HasPrefix(s, "/") {
-		return fmt.Errorf(`%q is not host:port: write an address and a port, such as "127.0.0.1:2526" or "[::1]:2526"`, s)
+		return fmt.Errorf(`%q is not host:port: write an address and a port, such as "127.0.0.1:2526" or "[::1]:2526"`,
+			s)
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || strconv.FormatUint(n, 10) != port {
 		return fmt.Errorf("%q is not a port: write a number from 1 to 65535", port)
@@ -168,7 +169,9 @@ func hostPort(s string) error {
 	}
 	if addr, _, _ := strings.Cut(host, "%"); net.ParseIP(addr) == nil {
 		if _, ok := policy.ParseName(host); !ok || strings.Trim(host, "0123456789.") == "" {
-			return fmt.Errorf(`%q is neither an IP address nor a host name: write an address and a port, such as "127.0.0.1:2526"`, host)
+			return fmt.Errorf(
+				`%q is neither an IP address nor a host name: write an address and a port, such as "127.0.0.1:2526"`,
+				host)
 		}
 	}
 	return nil
@@ -229,7 +232,9 @@ func transport(s string) error {
 	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
 	other := func(r rune) bool { return !strings.ContainsRune(letters, r) }
 	if s == "" || len(s) > longest || strings.ContainsFunc(s, other) {
-		return fmt.Errorf(`%q is not a service name of master.cf: write at most %d letters, digits, _ and -, as in "smtps26"`, s, longest)
+		return fmt.Errorf(
+			`%q is not a service name of master.cf: write at most %d letters, digits, _ and -, as in "smtps26"`, s,
+			longest)
 	}
 	return nil
 }
@@ -251,7 +256,8 @@ func ownHost(s string) error {
 func secondOpinion(s string) error {
 	server, err := stub.ParseServer(s)
 	if err == nil && server.TLSName == "" {
-		err = fmt.Errorf(`%q does not use TLS: write a resolver elsewhere with its name, such as "tls://name@192.0.2.1:853"`, s)
+		err = fmt.Errorf(
+			`%q does not use TLS: write a resolver elsewhere with its name, such as "tls://name@192.0.2.1:853"`, s)
 	}
 	return err
 }

@@ -34,8 +34,9 @@ func decode(d *document, s *Settings) (problems []Problem) {
 				continue
 			}
 			if err := assign(s.field(key), value); err != nil {
-				problems = append(problems, Problem{Line: d.line(key), Text: fmt.Sprintf("%s: %s: write %s, such as %s = %s",
-					key, err, r.Type, r.Key, t.Default(r))})
+				problems = append(problems, Problem{Line: d.line(key),
+					Text: fmt.Sprintf("%s: %s: write %s, such as %s = %s",
+						key, err, r.Type, r.Key, t.Default(r))})
 				continue
 			}
 			if err := r.check(s.field(key).Interface()); err != nil {
@@ -62,9 +63,11 @@ func splitRepeated(d *document) (*document, []Problem) {
 		first, last := d.section(i)
 		inside := func(line int) bool { return line >= first && line <= last }
 		if !s.header {
-			problems = append(problems, Problem{Line: first + 1, Text: fmt.Sprintf("%s: already set in line %d: keep one of them", text.Visible(s.key), line)})
+			problems = append(problems, Problem{Line: first + 1,
+				Text: fmt.Sprintf("%s: already set in line %d: keep one of them", text.Visible(s.key), line)})
 		} else {
-			problems = append(problems, Problem{Line: first + 1, Text: fmt.Sprintf("[%s] is already open in line %d: put the key there", text.Visible(s.key), line)})
+			problems = append(problems, Problem{Line: first + 1,
+				Text: fmt.Sprintf("[%s] is already open in line %d: put the key there", text.Visible(s.key), line)})
 			unused := Default()
 			more := decode(d.without(func(line int) bool { return !inside(line) }), &unused)
 			problems = append(problems, more...)
@@ -93,7 +96,8 @@ func parse(d *document) (tree, []Problem) {
 		if at >= 0 && !d.statements[at].header {
 			name = text.Visible(d.statements[at].key) + ": "
 		}
-		problems = append(problems, Problem{Line: line, Text: name + "this is not TOML: " + strings.TrimPrefix(message, "toml: ") +
+		problems = append(problems, Problem{Line: line, Text: name + "this is not TOML: " +
+			strings.TrimPrefix(message, "toml: ") +
 			`: write key = value, with text in quotes, as in mode = "enforce"`})
 		if at < 0 {
 			return tree{}, problems
@@ -103,7 +107,8 @@ func parse(d *document) (tree, []Problem) {
 	}
 }
 
-// tree is a decoded table: a value is a bool, an int64, a string, a list, another table or something that no setting takes.
+// tree is a decoded table: a value is a bool, an int64, a string, a list, another table or something that no setting
+// takes.
 type tree map[string]any
 
 // keys returns the full keys of all values, and of tables without any.

@@ -84,7 +84,8 @@ func (d *document) end(i int, value string) int {
 	}
 }
 
-// scan reads one line of a value. depth counts open brackets; triple is the delimiter of an open string in triple quotes.
+// scan reads one line of a value. depth counts open brackets; triple is the delimiter of an open string in triple
+// quotes.
 func scan(line string, depth int, triple string) (int, string) {
 	for line != "" {
 		if triple != "" {

@@ -51,7 +51,8 @@ func Read(name string, r io.Reader) (*Loaded, error) {
 }
 
 func unreadable(name string, err error) *Error {
-	return &Error{Path: name, Found: !errors.Is(err, fs.ErrNotExist), Problems: []Problem{{File: name, Text: "the settings cannot be read: " + cause(err)}}}
+	return &Error{Path: name, Found: !errors.Is(err, fs.ErrNotExist),
+		Problems: []Problem{{File: name, Text: "the settings cannot be read: " + cause(err)}}}
 }
 
 func (l *Loaded) check(document []byte) (*Loaded, error) {
@@ -74,11 +75,13 @@ func (l *Loaded) UnusedListen(passed []string) []string {
 	if !set || len(passed) == 0 {
 		return nil
 	}
-	unused := slices.DeleteFunc(slices.Clone(l.Server.Listen), func(address string) bool { return slices.Contains(passed, address) })
+	unused := slices.DeleteFunc(slices.Clone(l.Server.Listen),
+		func(address string) bool { return slices.Contains(passed, address) })
 	if len(unused) == 0 {
 		return nil
 	}
-	return []string{"server.listen: " + strings.Join(unused, ", ") + " is not used, because systemd passes the listeners of policyd.socket: " +
+	return []string{"server.listen: " + strings.Join(unused, ", ") +
+		" is not used, because systemd passes the listeners of policyd.socket: " +
 		`use "systemctl edit policyd.socket", or mask policyd.socket and restart policyd.service`}
 }
 
@@ -134,13 +137,16 @@ func (l *Loaded) readFiles() (problems []Problem) {
 	case errors.Is(err, roots.ErrNone):
 		at("tls.ca_file", "no certificate in "+l.TLS.CAFile+": write the path of a PEM file with root certificates")
 	case err != nil:
-		at("tls.ca_file", l.TLS.CAFile+" cannot be read: "+cause(err)+": write the path of a PEM file, or leave the setting out for the system's roots")
+		at("tls.ca_file", l.TLS.CAFile+" cannot be read: "+cause(err)+
+			": write the path of a PEM file, or leave the setting out for the system's roots")
 	}
 	if l.Fleet.URL != "" {
 		if l.Fleet.KeyFile == "" {
-			at("fleet.url", `a site key is required: make one with "policyd fleet key" and write the path of its file as key_file`)
+			at("fleet.url", `a site key is required: make one with "policyd fleet key" and write the path of its `+
+				`file as key_file`)
 		}
-		for key, path := range map[string]string{"fleet.key_file": l.Fleet.KeyFile, "fleet.previous_key_file": l.Fleet.PreviousKeyFile} {
+		for key, path := range map[string]string{"fleet.key_file": l.Fleet.KeyFile,
+			"fleet.previous_key_file": l.Fleet.PreviousKeyFile} {
 			if err := l.readFleetKey(key, path); err != nil {
 				at(key, err.Error())
 			}

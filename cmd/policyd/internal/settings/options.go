@@ -64,7 +64,8 @@ func (l *Loaded) Site(log *slog.Logger) postfix.Options {
 // Probe returns the options of probes, except the resolver.
 func (l *Loaded) Probe(log *slog.Logger) probe.Options {
 	return probe.Options{
-		Port: uint16(l.Port26.Port), Roots: l.Roots, Special: l.Port26.ProbeSpecialAddresses, StateDir: l.Cache.StateDir, Logger: log,
+		Port: uint16(l.Port26.Port), Roots: l.Roots, Special: l.Port26.ProbeSpecialAddresses,
+		StateDir: l.Cache.StateDir, Logger: log,
 		Helo: l.Port26.HeloName, Postfix: postfix.NewClient(l.SMTPClient(log)),
 	}
 }
@@ -79,7 +80,8 @@ func (l *Loaded) Store(r dns.Resolver, log *slog.Logger) stsstore.Options {
 	return stsstore.Options{
 		Resolver: r, StateDir: l.Cache.StateDir, Logger: log,
 		Fetcher: &mtasts.Fetcher{
-			Resolver: r, Roots: l.Roots, Special: l.Port26.ProbeSpecialAddresses, ProxyFromEnvironment: l.MTASTS.ProxyFromEnvironment,
+			Resolver: r, Roots: l.Roots, Special: l.Port26.ProbeSpecialAddresses,
+			ProxyFromEnvironment: l.MTASTS.ProxyFromEnvironment,
 		},
 	}
 }
@@ -136,7 +138,8 @@ func (l *Loaded) warnings() []string {
 	case policy.ModeEnforce:
 	}
 	if l.DNS.TrustAD == "always" && slices.ContainsFunc(l.DNS.Servers, exposed) {
-		w = append(w, `dns.trust_ad = "always" with a server that is not on the loopback interface: an attacker on the path to it can forge secure answers`)
+		w = append(w, `dns.trust_ad = "always" with a server that is not on the loopback interface: an attacker on `+
+			`the path to it can forge secure answers`)
 	}
 	for _, a := range l.Server.Listen {
 		if !strings.HasPrefix(a, "unix:") && !loopback(a) {
@@ -147,13 +150,17 @@ func (l *Loaded) warnings() []string {
 		w = append(w, "metrics.listen: "+l.Metrics.Listen+" is reachable from other machines")
 	}
 	if l.HTTP.Listen != "" && !loopback(l.HTTP.Listen) {
-		w = append(w, "http.listen: "+l.HTTP.Listen+" is reachable from other machines, and an attacker on the path can forge answers")
+		w = append(w, "http.listen: "+l.HTTP.Listen+
+			" is reachable from other machines, and an attacker on the path can forge answers")
 	}
 	if l.Port26.Mode == "always" {
-		w = append(w, fmt.Sprintf(`port26.mode = "always": mail for an smtps- host whose port %d does not work stays in the queue until it bounces`, l.Port26.Port))
+		w = append(w, fmt.Sprintf(
+			`port26.mode = "always": mail for an smtps- host whose port %d does not work stays in the queue until `+
+				`it bounces`, l.Port26.Port))
 	}
 	if l.Port26.ProbeSpecialAddresses {
-		w = append(w, "port26.probe_special_addresses = true: remote senders choose which addresses of your network are probed")
+		w = append(w, "port26.probe_special_addresses = true: remote senders choose which addresses of your network "+
+			"are probed")
 	}
 	return w
 }

@@ -21,8 +21,8 @@ func (l *Loaded) readRoots() error {
 // RootsChanged reports whether the files with the root certificates have changed since they were read.
 func (l *Loaded) RootsChanged() bool { return l.roots.Changed() }
 
-// WithNewRoots returns the same settings with the root certificates read again. The error is the reason why they cannot be used; it
-// is roots.ErrNone if there are none.
+// WithNewRoots returns the same settings with the root certificates read again. The error is the reason why they cannot
+// be used; it is roots.ErrNone if there are none.
 func (l *Loaded) WithNewRoots() (*Loaded, error) {
 	next := *l
 	if err := next.readRoots(); err != nil {
@@ -34,8 +34,8 @@ func (l *Loaded) WithNewRoots() (*Loaded, error) {
 	return &next, nil
 }
 
-// resolverRoots returns the root certificates for DNS over TLS, nil if no server needs them: they are a part of the trust in
-// the servers, and a change of them voids all cached answers.
+// resolverRoots returns the root certificates for DNS over TLS, nil if no server needs them: they are a part of the
+// trust in the servers, and a change of them voids all cached answers.
 func (l *Loaded) resolverRoots() *x509.CertPool {
 	if slices.ContainsFunc(l.DNS.Servers, func(s string) bool { return strings.HasPrefix(s, "tls://") }) {
 		return l.Roots

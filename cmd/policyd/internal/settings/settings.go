@@ -1,5 +1,5 @@
-// Package settings reads policyd.toml. An unknown key or a bad value is an *Error that names the line and what to write;
-// one Error has every mistake in the file. The table of all settings (table.go) is their only documentation:
+// Package settings reads policyd.toml. An unknown key or a bad value is an *Error that names the line and what to
+// write; one Error has every mistake in the file. The table of all settings (table.go) is their only documentation:
 // `policyd config show`, the annotated file and policyd.toml(5) are made from it.
 package settings
 

@@ -1,5 +1,6 @@
-// Package openpgp stands in for github.com/ProtonMail/go-crypto/openpgp, with which nfpm signs packages. policyd's packages are
-// not signed by nfpm. The real package and the elliptic curves below it take a third of the time that nfpm takes to compile.
+// Package openpgp stands in for github.com/ProtonMail/go-crypto/openpgp, with which nfpm signs packages. policyd's
+// packages are not signed by nfpm. The real package and the elliptic curves below it take a third of the time that nfpm
+// takes to compile.
 package openpgp
 
 import (
