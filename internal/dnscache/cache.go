@@ -241,8 +241,7 @@ func (c *Cache) remembered(q dns.Question, by dns.Effort) (*dns.RRset, error) {
 // answer returns the answer of an entry.
 func (c *Cache) answer(e *entry) *dns.RRset {
 	r := &dns.RRset{Name: e.question.Name, Owner: cmp.Or(e.owner, e.question.Name), Type: e.question.Type,
-		Status:   e.Status,
-		NXDomain: e.NXDomain, Stale: e.Stale, Epoch: e.Epoch, Expires: c.at(e.Expires)}
+		Status: e.Status, NXDomain: e.NXDomain, Stale: e.Stale, Epoch: e.Epoch, Expires: c.at(e.Expires)}
 	if e.data != "" {
 		r.Unpack(e.data)
 	}

@@ -133,10 +133,11 @@ func (s *shard) with(q dns.Question, e *entry) *node {
 	return &node{packed: string(b), name: uint32(len(name))}
 }
 
-// put stores a node, and evicts others if there is no room; s.mu is held.
+// put stores a node, and evicts others if there is no room; s.mu is held. A single node is kept, however small the
+// limit of entries is: nothing of its domain would be remembered otherwise.
 func (s *shard) put(n *node) {
 	s.set(n)
-	for s.count > s.limit || s.bytes > s.bytesLimit {
+	for s.count > s.limit && len(s.ring) > 1 || s.bytes > s.bytesLimit {
 		s.evict(n)
 	}
 }

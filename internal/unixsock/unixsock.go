@@ -174,7 +174,7 @@ func (l *Listener) Reachable() error {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("the socket %s was removed", l.path)
 	case err != nil, l.hidden:
-		return nil //nolint:nilerr // unknown
+		return nil //nolint:nilerr // not known, and no reason to make the socket again
 	case there != l.id:
 		return fmt.Errorf("%s was replaced by something else", l.path)
 	}

@@ -203,9 +203,9 @@ func remedy(address string, err error) string {
 	case unix && errors.Is(err, syscall.EACCES):
 		return "\nthe directory of " + path + " must belong to the user of the service"
 	case unix:
-		return "\nto see who has it: ss -lxp | grep -F " + path
+		return "\nto see which process has it: ss -lxp | grep -F " + path
 	case errors.Is(err, syscall.EADDRINUSE):
-		return "\nto see who has it: ss -ltnp 'sport = :" + port + "'"
+		return "\nto see which process has it: ss -ltnp 'sport = :" + port + "'"
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return "\nto see the addresses of this host: ip address"
 	}
