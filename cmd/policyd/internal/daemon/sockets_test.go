@@ -35,15 +35,15 @@ func TestALostSocketIsMadeAgain(t *testing.T) {
 		"removed": os.Remove,
 		"moved":   func(path string) error { return os.Rename(path, path+"~") },
 		"replaced by a socket without a listener": func(path string) error {
-			if err := os.Remove(path); err != nil {
-				return err
-			}
-			l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+			l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path + "~", Net: "unix"})
 			if err != nil {
 				return err
 			}
 			l.SetUnlinkOnClose(false)
-			return l.Close()
+			if err := l.Close(); err != nil {
+				return err
+			}
+			return os.Rename(path+"~", path)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -70,11 +70,13 @@ func TestALiveSocketInPlaceOfOursIsLeftAlone(t *testing.T) {
 	l := newLab(t, "")
 	l.interval = 5 * time.Millisecond
 	l.start()
-	require.NoError(t, os.Remove(l.path()))
-	other, err := net.Listen("unix", l.path())
+	other, err := net.Listen("unix", l.path()+"~")
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return strings.Contains(l.log.String(), "cannot listen; trying again") }, testTimeout, time.Millisecond)
-	require.Contains(t, strings.Join(l.daemon.Status().Warnings, "\n"), "Postfix cannot reach policyd at unix:"+l.path()+": ")
+	require.NoError(t, os.Rename(l.path()+"~", l.path()))
+	require.Eventually(t, func() bool {
+		return strings.Contains(l.log.String(), "cannot listen; trying again") &&
+			strings.Contains(strings.Join(l.daemon.Status().Warnings, "\n"), "Postfix cannot reach policyd at unix:"+l.path()+": ")
+	}, testTimeout, time.Millisecond)
 	require.NoError(t, other.Close())
 	answering(t, l.path())
 }
