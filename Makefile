@@ -14,7 +14,7 @@ FUZZTIME ?= 10s
 # The same for every go command, so that what one compiles, the others find in Go's build cache. The binaries are stripped:
 # without debug information the compiler needs an eighth less time. The Redis client has thousands of methods: without
 # inlined calls, which gain nothing for an exchange every few seconds, it takes half the time.
-GO_ALL             = -trimpath -gcflags=all=-dwarf=false -gcflags=github.com/redis/go-redis/v9=-l
+GO_ALL             = -trimpath -gcflags=all=-dwarf=false '-gcflags=github.com/redis/go-redis/v9=-dwarf=false -l'
 export CGO_ENABLED = 0
 export GOFLAGS    := $(filter-out $(GO_ALL),$(GOFLAGS)) $(GO_ALL)
 
