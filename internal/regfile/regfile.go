@@ -22,6 +22,8 @@ const (
 // ErrNotRegular is the error for a FIFO, a device, a directory or a socket in place of a file.
 var ErrNotRegular = errors.New("not a regular file")
 
+var errTooLarge = fmt.Errorf("the file has more than %d MiB", maxSize>>20)
+
 // Read returns the content of the regular file at path, which may be a symbolic link to one. The errors are those of
 // os.ReadFile, ErrNotRegular, os.ErrDeadlineExceeded if the file system does not answer within 3 seconds, or one for a
 // file of more than 64 MiB. All of them are an *fs.PathError.
@@ -77,19 +79,17 @@ func readAll(file *os.File, err error) ([]byte, error) {
 	}
 	defer func() { _ = file.Close() }()
 	content, err := io.ReadAll(io.LimitReader(file, maxSize+1))
-	if err == nil && len(content) > maxSize {
-		err = &fs.PathError{Op: "read", Path: file.Name(), Err: fmt.Errorf("the file has more than %d MiB",
-			maxSize>>20)}
+	if err == nil && len(content) > maxSize { // a pipe, or a file that grew
+		content, err = nil, &fs.PathError{Op: "read", Path: file.Name(), Err: errTooLarge}
 	}
-	if err != nil {
-		return nil, err
-	}
-	return content, nil
+	return content, err
 }
 
 func regular(path string, info fs.FileInfo) error {
 	kind := ""
 	switch mode := info.Mode(); {
+	case mode.IsRegular() && info.Size() > maxSize:
+		return &fs.PathError{Op: "read", Path: path, Err: errTooLarge}
 	case mode.IsRegular():
 		return nil
 	case mode.IsDir():
