@@ -178,34 +178,23 @@ func addAddr(r *dns.RRset, ip []byte) bool {
 	return ok
 }
 
-// normalise sorts MX records by preference and name and removes duplicates. Addresses keep their order. It frees unused
-// capacity, because answers are kept for long.
+// normalise sorts MX records by preference and name, and removes duplicates of them and of addresses, which keep their
+// order.
 func normalise(r *dns.RRset) {
 	switch list := r.Records.(type) {
 	case []dns.MX:
 		slices.SortFunc(list, func(a, b dns.MX) int {
 			return cmp.Or(cmp.Compare(a.Preference, b.Preference), strings.Compare(a.Host, b.Host))
 		})
-		r.Records = clipped(slices.Compact(list))
+		r.Records = slices.Compact(list)
 	case []netip.Addr:
 		seen := make(map[netip.Addr]bool, len(list))
-		r.Records = clipped(slices.DeleteFunc(list, func(a netip.Addr) bool {
+		r.Records = slices.DeleteFunc(list, func(a netip.Addr) bool {
 			twice := seen[a]
 			seen[a] = true
 			return twice
-		}))
-	case []dns.TLSA:
-		r.Records = clipped(list)
-	case []string:
-		r.Records = clipped(list)
+		})
 	}
-}
-
-func clipped[S ~[]E, E any](s S) S {
-	if cap(s) == len(s) {
-		return s
-	}
-	return slices.Clone(s)
 }
 
 // hostName returns a name from a message in the form that RRset uses.
