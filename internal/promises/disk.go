@@ -8,11 +8,10 @@ import (
 	"time"
 )
 
-// diskInterval is how often Run looks whether the database is still in its place, or can be opened again.
+// diskInterval is how often Run writes. A crash loses the changes since the last write.
 const diskInterval = 2 * time.Second
 
-// Run writes changes to the state directory until ctx ends, and what is left then. Changes that arrive during a write
-// go together into the next one.
+// Run writes changes to the state directory until ctx ends, and what is left then.
 func (s *Store) Run(ctx context.Context) error {
 	tick := time.NewTicker(diskInterval)
 	defer tick.Stop()
@@ -22,8 +21,6 @@ func (s *Store) Run(ctx context.Context) error {
 			return errors.Join(ctx.Err(), s.disk.Close())
 		case <-tick.C:
 			s.disk.Sync()
-		case <-s.wake:
-			s.disk.Save()
 		}
 	}
 }

@@ -54,7 +54,6 @@ type Store struct {
 	mu      sync.RWMutex
 	records map[string]record
 	agreed  map[string]time.Time // when the second resolver first gave the answer that is held
-	wake    chan struct{}        // a token where the disk lacks a change
 
 	vanished atomic.Uint64
 	seen     func(domain string)
@@ -65,7 +64,7 @@ type Store struct {
 func New(o Options) *Store {
 	s := &Store{
 		log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), now: o.Now, max: cmp.Or(o.Max, MaxDomains), seen: o.Seen,
-		records: map[string]record{}, agreed: map[string]time.Time{}, wake: make(chan struct{}, 1),
+		records: map[string]record{}, agreed: map[string]time.Time{},
 	}
 	if s.now == nil {
 		s.now = time.Now
@@ -226,7 +225,7 @@ func (s *Store) put(domain string, was, r record) {
 		}
 		s.records[domain] = r
 	}
-	s.mark(domain)
+	s.disk.Mark(domain)
 }
 
 // evict removes the record that was seen least recently among a few that the map offers first. s.mu is held.
@@ -245,16 +244,7 @@ func (s *Store) evict() {
 	}
 	delete(s.records, oldest)
 	delete(s.agreed, oldest)
-	s.mark(oldest)
-}
-
-// mark has Run write or delete a record. s.mu is held.
-func (s *Store) mark(domain string) {
-	s.disk.Mark(domain)
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
+	s.disk.Mark(oldest)
 }
 
 // Forget removes what is remembered about a domain and ends a hold. It reports whether there was anything.
@@ -266,7 +256,7 @@ func (s *Store) Forget(domain string) bool {
 	}
 	delete(s.records, domain)
 	delete(s.agreed, domain)
-	s.mark(domain)
+	s.disk.Mark(domain)
 	return true
 }
 
