@@ -117,8 +117,7 @@ func (g *gathering) addresses(ctx context.Context, i int) ([]netip.Addr, error) 
 	return slices.Concat(found[:]...), errors.Join(failed[:]...)
 }
 
-// record is the lookup of the TXT record that announces an MTA-STS policy. late is written before done is closed, and
-// not after.
+// record is the lookup of the TXT record that announces an MTA-STS policy. late is not written after done is closed.
 type record struct {
 	done chan struct{}
 	late bool // it was not answered in its time
@@ -196,6 +195,7 @@ func (g *gathering) sts(brief bool) {
 	switch {
 	case f.STS.State != mtasts.Unknown:
 		g.note(f.STS.Expires, nil)
+		g.note(f.STS.RecordExpires, nil)
 		return
 	case ctx.Err() != nil && g.ctx.Err() == nil:
 		f.STS.State, f.STS.Why = mtasts.Failed, "no answer in time"

@@ -87,6 +87,7 @@ type Result struct {
 	Policy           Policy
 	ID               string
 	Fetched, Expires time.Time
+	RecordExpires    time.Time // of the TXT record or its denial; zero if its lookup failed
 	// Stale is set if State is Found and the domain did not confirm the policy: the record is gone, or names a newer
 	// policy that could not be fetched. The policy still holds (RFC 8461 sections 3.3 and 5.1).
 	Stale bool
@@ -112,8 +113,7 @@ type Error struct {
 	Addr netip.Addr
 }
 
-// Answered reports whether the policy host answered over verified HTTPS: the domain has a fault, and not the path to
-// it.
+// Answered reports whether the policy host answered over verified HTTPS, so that the fault is not on the path to it.
 func (e *Error) Answered() bool {
 	_, answered := errors.AsType[*answerError](e.Err)
 	return answered || e.Failure == PolicyInvalid

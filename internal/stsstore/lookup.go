@@ -28,7 +28,7 @@ const (
 // With CacheOnly it never waits: where it would ask or fetch, the result is Unknown and its error wraps ErrNotCached.
 // With Untrusted it asks for the record, but never fetches (Unknown and ErrNotCached again), and the policy does not
 // count as used: it is not renewed and does not stay in memory on behalf of a remote party.
-func (s *Store) Lookup(ctx context.Context, domain string, e dns.Effort) mtasts.Result {
+func (s *Store) Lookup(ctx context.Context, domain string, e dns.Effort) (r mtasts.Result) {
 	domain = normal(domain)
 	if !mtasts.ValidDomain(domain) {
 		return mtasts.Result{Domain: domain, State: mtasts.Absent, Why: "not a domain that can have a policy"}
@@ -44,7 +44,8 @@ func (s *Store) Lookup(ctx context.Context, domain string, e dns.Effort) mtasts.
 		ctx, cancel = context.WithTimeout(ctx, liveWait)
 		defer cancel()
 	}
-	id, err := s.recordID(ctx, domain, e)
+	id, expires, err := s.recordID(ctx, domain, e)
+	defer func() { r.RecordExpires = expires }()
 	switch {
 	case errors.Is(err, dns.ErrNotCached):
 		return unknown(domain, err)
@@ -70,14 +71,14 @@ func (s *Store) Lookup(ctx context.Context, domain string, e dns.Effort) mtasts.
 // normal returns a domain in lower case and without the final dot.
 func normal(domain string) string { return strings.ToLower(strings.TrimSuffix(domain, ".")) }
 
-// recordID returns the id that the domain announces. The error is one of mtasts.RecordID, ErrNotCached, or that the
-// lookup failed.
-func (s *Store) recordID(ctx context.Context, domain string, e dns.Effort) (string, error) {
+// recordID returns the id that the domain announces, and until when. The error is of mtasts.RecordID or of the lookup.
+func (s *Store) recordID(ctx context.Context, domain string, e dns.Effort) (string, time.Time, error) {
 	rrset, err := s.options.Load().Resolver.Lookup(ctx, mtasts.RecordQuestion(domain), e)
 	if err != nil {
-		return "", err
+		return "", time.Time{}, err
 	}
-	return mtasts.RecordID(rrset.TXT())
+	id, err := mtasts.RecordID(rrset.TXT())
+	return id, rrset.Expires, err
 }
 
 // want is a policy that is announced and that the store does not have.

@@ -40,8 +40,7 @@ func every(ctx context.Context, interval time.Duration, f func()) error {
 	}
 }
 
-// tidyUp removes expired policies and returns those to renew: in use, and most of their life is over or their times are
-// wrong.
+// tidyUp removes expired policies, and returns those in use whose times are wrong or of whose life most is over.
 func (s *Store) tidyUp(now time.Time) (renew []*entry) {
 	var expired []string
 	s.table.removeIf(func(e *entry) bool {
@@ -82,7 +81,7 @@ func (s *Store) renewAll(ctx context.Context, renew []*entry) {
 func (s *Store) refresh(ctx context.Context, have *entry) {
 	lookup, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
-	id, err := s.recordID(lookup, have.domain, dns.Effort{})
+	id, _, err := s.recordID(lookup, have.domain, dns.Effort{})
 	switch {
 	case ctx.Err() != nil:
 		return

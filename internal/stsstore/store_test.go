@@ -39,6 +39,7 @@ func TestAPolicyIsFetchedOnceAndHolds(t *testing.T) {
 		require.Equal(t, "example.com", r.Domain)
 		require.Equal(t, begun, r.Fetched)
 		require.Equal(t, begun.Add(24*time.Hour), r.Expires)
+		require.WithinDuration(t, begun.Add(ttl), r.RecordExpires, time.Second)
 		for range 10 {
 			require.Equal(t, found1, short(s.Lookup(t.Context(), domain, cacheOnly)))
 			require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))
@@ -68,6 +69,8 @@ func TestADomainWithoutARecordCostsOneQuery(t *testing.T) {
 		}
 		require.Equal(t, 1, w.queries())
 		require.Zero(t, w.fetches())
+		expires := s.Lookup(t.Context(), domain, cacheOnly).RecordExpires
+		require.WithinDuration(t, time.Now().Add(ttl), expires, time.Second, "that of the denial")
 
 		// "Senders MUST NOT attempt to fetch a policy from the parent zone."
 		w.set(domain, "1", enforce)
