@@ -75,7 +75,7 @@ type RRset struct {
 	// 8767).
 	Stale bool
 	// Epoch is Epoch.Answers of the moment when the lookup began.
-	Epoch uint16
+	Epoch uint32
 	// Expires is when the answer must no longer be used: after the smallest TTL of everything that was used, or the
 	// negative TTL of RFC 2308 section 5. A cache sets it earlier.
 	Expires time.Time
@@ -142,7 +142,7 @@ var ErrNotCached = errors.New("dns: not cached")
 type Epoch struct {
 	// Answers changes when the servers, the trust in them or the result of their self-test change. Answers of an
 	// earlier value are void: what was secure may no longer be, and what was insecure may be secure now.
-	Answers uint16
+	Answers uint32
 	// Failures changes when an outage of the servers ends. Failures of an earlier value say nothing about the names.
 	Failures uint32
 }

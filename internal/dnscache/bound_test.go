@@ -318,7 +318,7 @@ func TestCacheConcurrent(t *testing.T) {
 				case 4:
 					c.SetMaxEntries(64 + rand.IntN(256))
 				case 5:
-					next.change(dns.Epoch{Answers: uint16(rand.IntN(3))})
+					next.change(dns.Epoch{Answers: uint32(rand.IntN(3))})
 				case 6:
 					c.refresh(t.Context(), q)
 				default:

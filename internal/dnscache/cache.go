@@ -19,6 +19,7 @@ import (
 	"errors"
 	"hash/maphash"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -53,6 +54,7 @@ type Cache struct {
 	origin   time.Time
 	// deliveries and untrusted are for lookups without and with dns.Effort.Untrusted, and ahead is for refreshes.
 	deliveries, untrusted, ahead *share
+	refreshing                   sync.Map // by question, while its answer is looked up ahead
 	stats                        counters
 }
 
@@ -60,7 +62,7 @@ const shards = 64
 
 type counters struct {
 	hits, misses, failures, stale, kept, evicted, refreshed atomic.Uint64
-	changes                                                 atomic.Uint64 // entries put and removed
+	changes                                                 atomic.Uint64 // live answers that were removed or replaced
 	secure, insecure, bogus, failed                         atomic.Uint64
 }
 
@@ -80,18 +82,16 @@ type Stats struct {
 	Secure, Insecure, Bogus, Failed uint64
 }
 
-// New returns an empty cache of the answers of next. Run removes expired ones.
+// New returns an empty cache of the answers of next, which must end each lookup by itself. Run removes expired answers.
 func New(next dns.Resolver, o Options) *Cache {
 	if o.Epoch == nil {
 		o.Epoch = func() dns.Epoch { return dns.Epoch{} }
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
 	c := &Cache{
-		next: next, maxBytes: o.MaxBytes, epoch: o.Epoch, log: o.Logger, seed: maphash.MakeSeed(),
-		doubt: o.Doubt, origin: time.Now(), deliveries: newShare(maxCalls, maxWaiting),
-		untrusted: newShare(maxUntrustedCalls, maxUntrustedWaiting), ahead: newShare(maxRefreshes, maxWaitingRefreshes),
+		next: next, maxBytes: o.MaxBytes, epoch: o.Epoch, seed: maphash.MakeSeed(),
+		log: cmp.Or(o.Logger, slog.New(slog.DiscardHandler)), doubt: o.Doubt, origin: time.Now(),
+		deliveries: newShare(maxCalls, maxWaiting), untrusted: newShare(maxUntrustedCalls, maxUntrustedWaiting),
+		ahead: newShare(maxRefreshes, maxWaitingRefreshes),
 	}
 	for i := range c.shards {
 		c.shards[i] = newShard(&c.stats)
@@ -108,9 +108,7 @@ func MaxBytes(entries int) int64 {
 
 // SetMaxEntries changes the bound. Entries in excess are evicted as new ones are stored.
 func (c *Cache) SetMaxEntries(n int) {
-	if n <= 0 {
-		n = 400_000
-	}
+	n = cmp.Or(max(n, 0), 400_000)
 	bytes := MaxBytes(n)
 	if c.maxBytes > 0 {
 		bytes = min(bytes, c.maxBytes)
@@ -140,20 +138,11 @@ func (c *Cache) Stats() Stats {
 	return st
 }
 
-// Version returns a value that is equal at two moments only if no answer was stored or removed between them. Answers
-// can have expired.
-func (c *Cache) Version() Version {
-	e := c.epoch()
-	return Version(c.stats.changes.Load() + uint64(e.Answers) + uint64(e.Failures))
-}
-
-// Version is a sum of counters that only grow, so a value does not return.
-type Version uint64
-
-// canonical returns the question as it is used as a key. It does not allocate if the name has that form already.
-func canonical(q dns.Question) dns.Question {
-	q.Name = dns.Lower(dns.TrimRoot(q.Name))
-	return q
+// Version returns a value that is equal at two moments only if no answer that was live at the first was removed or
+// changed between them. It can have expired, and others can have been stored. It is never 0.
+func (c *Cache) Version() uint64 {
+	e := c.epoch() // its counters only grow too, so a value does not return
+	return 1 + c.stats.changes.Load() + uint64(e.Answers) + uint64(e.Failures)
 }
 
 func (c *Cache) shard(q dns.Question) *shard {
@@ -165,7 +154,7 @@ func (c *Cache) shard(q dns.Question) *shard {
 // starts no call after ctx has ended. Concurrent callers share one call, which continues when they give up. The error
 // is a *dns.Error, or dns.ErrNotCached.
 func (c *Cache) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
-	q = canonical(q)
+	q.Name = dns.Lower(dns.TrimRoot(q.Name)) // does not allocate if the name has that form already
 	share := c.deliveries
 	if e.Untrusted {
 		share = c.untrusted
@@ -182,17 +171,15 @@ func (c *Cache) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.
 		c.stats.misses.Add(1)
 		select {
 		case result := <-c.ask(ctx, share, q):
-			if errors.Is(result.Err, errAbandoned) {
+			switch r, ok := result.Val.(*dns.RRset); {
+			case errors.Is(result.Err, errAbandoned):
 				changed--
-				continue
-			}
-			if result.Err != nil {
+			case result.Err != nil:
 				return nil, result.Err
-			}
-			if r, ok := result.Val.(*dns.RRset); ok && r.Epoch == c.epoch().Answers {
+			case ok && r.Epoch == c.epoch().Answers:
 				return r, nil
 			}
-			// The servers changed during this lookup: its answer no longer counts, so ask again.
+			// If the servers changed during this lookup, its answer no longer counts, so ask again.
 		case <-ctx.Done():
 			return c.lastResort(ctx, q)
 		}

@@ -431,13 +431,3 @@ func TestCacheCoalesces(t *testing.T) {
 		require.Equal(t, "secure", cached(c, mxOf("gone.example")))
 	})
 }
-
-func TestCacheCallsEnd(t *testing.T) {
-	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
-		next.delay = time.Hour
-		began := time.Now()
-		require.Equal(t, "timed out", gets(c, mxOf("example.com")))
-		require.Equal(t, callTimeout, time.Since(began))
-		require.Equal(t, 1, next.cancelled)
-	})
-}

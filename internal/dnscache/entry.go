@@ -25,20 +25,17 @@ type entry struct {
 	reason string
 }
 
-// head is of the answer, and packed as it is.
+// head is of the answer.
 type head struct {
 	Status          dns.Status // Indeterminate if there is no answer
 	NXDomain, Stale bool       // as in dns.RRset
-	// Refreshing is set while the answer waits for its refresh, and Warned when it has been logged that an insecure
-	// answer did not replace it.
-	Refreshing, Warned bool
-	Failed             bool // there is a failure
-	Epoch              uint16
-	Life               uint32 // when it was stored, in seconds
-	Expires            instant
+	Warned          bool       // it has been logged that an insecure answer did not replace this one
+	Failed          bool       // there is a failure
+	Epoch, Life     uint32     // Life is that of the answer when it was stored, in seconds
+	Expires         instant
 }
 
-// failure is of the last lookup. It is packed if head.Failed is set.
+// failure is of the last lookup, where head.Failed is set.
 type failure struct {
 	Bogus   bool
 	Of      dns.Epoch
@@ -46,11 +43,23 @@ type failure struct {
 	Retry   instant
 }
 
+// fields returns what is packed into one octet, together with the status, and what is packed as numbers.
+func (e *entry) fields() (flags [5]*bool, numbers [7]*uint32) {
+	return [...]*bool{&e.NXDomain, &e.Stale, &e.Warned, &e.Failed, &e.Bogus}, [...]*uint32{&e.Epoch, &e.Life,
+		(*uint32)(&e.Expires), &e.Of.Answers, &e.Of.Failures, &e.BackOff, (*uint32)(&e.Retry)}
+}
+
 // pack returns the entry in one string, without its question.
 func (e *entry) pack() string {
-	b, _ := binary.Append(nil, binary.LittleEndian, e.head) // does not fail: the size is fixed
-	if e.Failed {
-		b, _ = binary.Append(b, binary.LittleEndian, e.failure)
+	flags, numbers := e.fields()
+	b := []byte{byte(e.Status) << len(flags)}
+	for i, set := range flags {
+		if *set {
+			b[0] |= 1 << i
+		}
+	}
+	for _, n := range numbers {
+		b = binary.AppendUvarint(b, uint64(*n))
 	}
 	return string(dns.AppendItem(dns.AppendItem(b, e.reason), e.owner)) + e.data
 }
@@ -58,20 +67,29 @@ func (e *entry) pack() string {
 // unpack sets e to what pack has packed.
 func (e *entry) unpack(q dns.Question, s string) {
 	*e = entry{question: q}
-	const most = 64 // head and failure are smaller
-	fixed := []byte(s[:min(len(s), most)])
-	n, _ := binary.Decode(fixed, binary.LittleEndian, &e.head)
-	if e.Failed {
-		m, _ := binary.Decode(fixed[n:], binary.LittleEndian, &e.failure)
-		n += m
+	flags, numbers := e.fields()
+	e.Status = dns.Status(s[0] >> len(flags))
+	for i, set := range flags {
+		*set = s[0]>>i&1 == 1
 	}
-	e.reason, s = dns.CutItem(s[n:])
+	s = s[1:]
+	for _, n := range numbers {
+		value, size := binary.Uvarint([]byte(s[:min(len(s), binary.MaxVarintLen32)]))
+		*n, s = uint32(value), s[size:]
+	}
+	e.reason, s = dns.CutItem(s)
 	e.owner, e.data = dns.CutItem(s)
 }
 
 // valid reports whether there is an answer, obtained from the present servers under the present trust.
 func (e *entry) valid(now dns.Epoch) bool {
 	return e.Status != dns.Indeterminate && e.Epoch == now.Answers
+}
+
+// confirms reports whether e has the same answer as old, for at least as long.
+func (e *entry) confirms(old *entry) bool {
+	return e != nil && e.Status == old.Status && e.NXDomain == old.NXDomain && e.Stale == old.Stale &&
+		e.owner == old.owner && e.data == old.data && e.Expires >= old.Expires
 }
 
 // counts reports whether the last lookup failed, and not because of an outage that has ended.

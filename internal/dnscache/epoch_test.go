@@ -96,11 +96,55 @@ func TestEpochChangesOnArrival(t *testing.T) {
 func TestTheVersionChangesWithTheEpoch(t *testing.T) {
 	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
 		gets(c, mxOf("example.com"))
-		seen := map[Version]bool{c.Version(): true}
+		seen := map[uint64]bool{c.Version(): true}
 		for _, epoch := range []dns.Epoch{{Answers: 1}, {Answers: 1, Failures: 1}, {Answers: 2, Failures: 1}} {
 			next.change(epoch)
 			require.False(t, seen[c.Version()])
 			seen[c.Version()] = true
 		}
 	})
+}
+
+// Only what takes a live answer away, or changes it, changes the version: a memo lives through the lookups of other
+// domains and through a refresh that confirms its answers.
+func TestTheVersionChangesWithAnswers(t *testing.T) {
+	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
+		const ttl, most = time.Hour, 3 * time.Hour
+		q := mxOf("example.com")
+		learn := func(say func(dns.Question) (*dns.RRset, error)) (changed bool) {
+			before := c.Version()
+			next.set(say)
+			_, _ = c.call(t.Context(), c.deliveries, q)
+			return c.Version() != before
+		}
+		other := func(q dns.Question) (*dns.RRset, error) {
+			r, err := says(dns.Secure, most, false)(q)
+			r.Records = []dns.MX{{Preference: 10, Host: "other.example"}}
+			return r, err
+		}
+		require.False(t, learn(says(dns.Insecure, ttl, false)), "nothing was known")
+		require.False(t, learn(says(dns.Insecure, ttl, false)), "the same")
+		require.False(t, learn(fails), "the answer stays")
+		require.True(t, learn(says(dns.Insecure, ttl/2, false)), "for less time")
+		require.True(t, learn(says(dns.Insecure, ttl, true)), "a denial")
+		require.True(t, learn(says(dns.Secure, ttl, true)), "secure")
+		require.True(t, learn(says(dns.Secure, ttl, false)), "data")
+		require.False(t, learn(says(dns.Insecure, ttl, false)), "the secure answer stays")
+		require.True(t, learn(other), "other data")
+		require.True(t, learn(says(dns.Secure, 0, false)), "the answer is gone")
+
+		require.False(t, learn(other))
+		time.Sleep(most)
+		require.False(t, learn(says(dns.Secure, ttl, false)), "the answer had expired")
+		before := c.Version()
+		require.Equal(t, 1, c.Flush("example.com"))
+		require.NotEqual(t, before, c.Version())
+	})
+	var stats counters
+	s := newShard(&stats)
+	s.limit, s.bytesLimit = 1, 1<<20
+	s.unsaid("a")
+	require.Zero(t, stats.changes.Load())
+	s.unsaid("b")
+	require.EqualValues(t, 1, stats.changes.Load(), "a was evicted")
 }

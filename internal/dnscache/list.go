@@ -65,6 +65,7 @@ func (c *Cache) removeIf(f func(*entry) bool) (removed int) {
 	for _, s := range c.shards {
 		removed += s.removeIf(f)
 	}
+	c.stats.changes.Add(uint64(removed))
 	return removed
 }
 

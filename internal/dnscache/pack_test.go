@@ -33,12 +33,12 @@ func TestPack(t *testing.T) {
 		for j, prefix := range prefixes {
 			q := dns.Question{Name: prefix + "host.example", Type: r.Type}
 			r.Name, r.Owner, r.Status = q.Name, q.Name, dns.Insecure+dns.Status((i+j)%2)
-			r.Epoch, r.Expires, r.Stale = uint16(i<<12), at(time.Duration(i)*time.Hour), j%2 == 0
+			r.Epoch, r.Expires, r.Stale = uint32(i<<12), at(time.Duration(i)*time.Hour), j%2 == 0
 			if j%3 == 0 {
 				r.Owner = "alias.example"
 			}
 			e := c.newEntry(q, &r)
-			e.Refreshing, e.Warned = j == 1, j == 2
+			e.Warned = j == 2
 			if j == 3 {
 				e.Failed, e.reason = true, "SERVFAIL"
 				e.failure = failure{Bogus: i%2 == 0, Of: dns.Epoch{Answers: 1, Failures: 1 << 31}, BackOff: 300, Retry: 1 << 31}

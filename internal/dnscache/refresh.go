@@ -10,21 +10,20 @@ const sweepInterval = time.Second // one shard each
 // refreshAhead looks an entry up again in the background shortly before it expires, once. It is called for hits only,
 // so an entry that is not in use is never refreshed.
 func (c *Cache) refreshAhead(e *entry, now instant) {
-	backsOff := e.Failed && now < e.Retry
-	if backsOff || e.Refreshing || !refreshDue(time.Duration(e.Life)*time.Second, time.Duration(e.Expires-now)*tick) {
+	due := refreshDue(time.Duration(e.Life)*time.Second, time.Duration(e.Expires-now)*tick)
+	if !due || e.Failed && now < e.Retry {
 		return
 	}
-	s, q := c.shard(e.question), e.question
-	if !s.mu.TryLock() {
-		return // a hit does not wait for a writer: the next one refreshes
+	q := e.question
+	if _, running := c.refreshing.LoadOrStore(q, nil); running {
+		return
 	}
-	defer s.mu.Unlock()
-	if e, _ = s.get(q); e == nil || e.Refreshing {
-		return // another hit was first
-	}
-	e.Refreshing = true
-	s.put(s.with(q, e))
-	c.ask(context.Background(), c.ahead, q) // the channel has room for the result
+	go func() {
+		defer c.refreshing.Delete(q)
+		if latest, _ := c.shard(q).get(q); latest != nil && *latest == *e { // else a refresh has just ended
+			_, _ = c.call(context.Background(), c.ahead, q)
+		}
+	}()
 }
 
 // Run removes entries that are of no use any more, until ctx ends.

@@ -62,7 +62,7 @@ func TestRefreshAheadFromAMinute(t *testing.T) {
 	})
 }
 
-// A hit never waits for a writer, such as a sweep of a large shard. The next one refreshes.
+// A hit never waits for a writer, such as a sweep of a large shard.
 func TestRefreshDoesNotWait(t *testing.T) {
 	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
 		next.set(says(dns.Secure, time.Hour, false))
@@ -195,5 +195,26 @@ func TestRefreshIsBounded(t *testing.T) {
 		require.Equal(t, maxRefreshes, next.running())
 		time.Sleep(time.Hour)
 		require.Equal(t, names+maxRefreshes+maxWaitingRefreshes, next.queries())
+	})
+}
+
+// An entry for whose refresh there is no room is refreshed by a later hit.
+func TestRefreshAfterTheShareWasFull(t *testing.T) {
+	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
+		c.ahead = newShare(1, 0)
+		gets(c, mxOf("first.example"))
+		gets(c, mxOf("second.example"))
+		next.mu.Lock()
+		next.delay = time.Second
+		next.mu.Unlock()
+		time.Sleep(time.Hour - time.Minute)
+		for range 2 {
+			require.Equal(t, "secure", cached(c, mxOf("first.example")))
+			synctest.Wait()
+			require.Equal(t, "secure", cached(c, mxOf("second.example")))
+			time.Sleep(2 * time.Second)
+		}
+		require.Equal(t, 4, next.queries())
+		require.EqualValues(t, 2, c.Stats().Refreshed)
 	})
 }

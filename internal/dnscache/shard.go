@@ -121,7 +121,8 @@ func (s *shard) get(q dns.Question) (*entry, *node) {
 // held.
 func (s *shard) with(q dns.Question, e *entry) *node {
 	name, mine := locate(q)
-	b := []byte(name)
+	var room [512]byte
+	b := append(room[:0], name...)
 	for key, other := range s.node(name).entries {
 		if key != mine {
 			b = dns.AppendItem(b, key+other)
@@ -168,7 +169,6 @@ func (s *shard) set(n *node) {
 		s.bytes += n.weigh()
 		s.nodes.Set(name, n, gocache.NoExpiration)
 	}
-	s.stats.changes.Add(1) // after the change, for those who read the number before a lookup
 }
 
 // swap exchanges two places of the ring; s.mu is held.
@@ -186,6 +186,7 @@ func (s *shard) evict(latest *node) {
 		if n != latest && !n.used.Swap(false) || steps > 2*len(s.ring) {
 			s.stats.evicted.Add(uint64(n.count()))
 			s.set(&node{packed: n.domain(), name: n.name})
+			s.stats.changes.Add(1)
 			return
 		}
 	}

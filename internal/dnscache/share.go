@@ -3,8 +3,7 @@ package dnscache
 import (
 	"context"
 	"errors"
-	"strings"
-	"time"
+	"strconv"
 
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/sync/singleflight"
@@ -14,8 +13,6 @@ import (
 )
 
 const (
-	// callTimeout bounds a call of the next resolver: a stub gives up after 12 s.
-	callTimeout = 15 * time.Second
 	// Calls that run and calls that wait, for deliveries, for names that remote parties chose, and to refresh. The
 	// shares are separate: neither of the others ever takes the place of a delivery.
 	maxCalls, maxWaiting                   = 4096, 16384
@@ -39,7 +36,7 @@ func newShare(running, waiting int64) *share {
 
 // ask calls the next resolver in the background, or joins a call for the same question.
 func (c *Cache) ask(ctx context.Context, s *share, q dns.Question) <-chan singleflight.Result {
-	return s.calls.DoChan(q.Type.String()+" "+q.Name, func() (any, error) { return c.call(ctx, s, q) })
+	return s.calls.DoChan(q.Name+" "+strconv.Itoa(int(q.Type)), func() (any, error) { return c.call(ctx, s, q) })
 }
 
 // call calls the next resolver and stores the result. While it waits for its turn it ends with ctx; afterwards it
@@ -66,12 +63,8 @@ func (c *Cache) call(ctx context.Context, s *share, q dns.Question) (r *dns.RRse
 	if ctx.Err() != nil {
 		return nil, errAbandoned
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
-	defer cancel()
-	// the caller's name may be a small part of something large
-	q = dns.Question{Name: strings.Clone(q.Name), Type: q.Type}
 	before := c.epoch()
-	r, err = c.next.Lookup(ctx, q, dns.Effort{})
+	r, err = c.next.Lookup(context.Background(), q, dns.Effort{})
 	var failure *dns.Error
 	switch {
 	case err == nil && (r == nil || r.Status != dns.Secure && r.Status != dns.Insecure):

@@ -36,11 +36,15 @@ func (c *Cache) store(q dns.Question, r *dns.RRset) *dns.RRset {
 	case r.Epoch != epoch.Answers: // void already
 	default:
 		const share = 4 // of the shard: a larger node would evict many others
-		n := s.with(q, c.newEntry(q, r))
+		e := c.newEntry(q, r)
+		n := s.with(q, e)
 		if !time.Now().Before(r.Expires) || n.weigh() > s.bytesLimit/share {
-			n = s.with(q, nil)
+			n, e = s.with(q, nil), nil
 		}
 		s.put(n)
+		if old != nil && old.alive(now, epoch) && !e.confirms(old) {
+			c.stats.changes.Add(1)
+		}
 	}
 	return r
 }
@@ -76,7 +80,7 @@ func (c *Cache) storeFailure(q dns.Question, f *dns.Error) (*dns.RRset, error) {
 	if old != nil && old.counts(epoch) {
 		backOff = min(2*time.Duration(old.BackOff)*time.Second, maxBackOff)
 	}
-	e.Failed, e.Refreshing, e.reason = true, false, f.Reason
+	e.Failed, e.reason = true, f.Reason
 	e.failure = failure{Bogus: f.Bogus, Of: f.Epoch, BackOff: uint32(backOff / time.Second),
 		Retry: now + ticks(backOff)}
 	s.put(s.with(q, e))

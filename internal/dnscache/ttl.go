@@ -43,8 +43,5 @@ func capped(r *dns.RRset, now time.Time) *dns.RRset {
 // refreshDue reports whether a hit should cause a refresh: in the last tenth of the life of an answer, earlier or
 // later by chance, so that answers which arrived together are not refreshed together.
 func refreshDue(life, left time.Duration) bool {
-	if life < refreshMinTTL || left > life/10 {
-		return false
-	}
-	return left <= life/20 || rand.IntN(4) == 0
+	return life >= refreshMinTTL && (left <= life/20 || left <= life/10 && rand.IntN(4) == 0)
 }

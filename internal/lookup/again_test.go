@@ -19,7 +19,7 @@ func TestEveryLookupIsRecordedOnce(t *testing.T) {
 	set := settings()
 	set.Policy.DANE = true
 	s := lookup.New(lookup.Sources{
-		Resolver: cache, Version: func() uint64 { return uint64(cache.Version()) },
+		Resolver: cache, Version: cache.Version,
 		Record: func(l report.Lookup) func() {
 			require.Equal(t, report.Lookup{Nexthop: "dane.example", Outcome: report.DANE}, l)
 			recorded++

@@ -60,7 +60,7 @@ func warm(tb testing.TB) (socketmap.Handler, map[string]string) {
 	set.Policy.DANE, set.Policy.MTASTS, set.Policy.Port26 = true, true, policy.PortAlways
 	log := slog.New(slog.NewTextHandler(new(bytes.Buffer), &slog.HandlerOptions{Level: slog.LevelInfo}))
 	s := lookup.New(lookup.Sources{
-		Resolver: cache, Version: func() uint64 { return uint64(cache.Version()) }, STS: noSTS{}, Observe: func(lookup.Kind) func(time.Duration) { return func(time.Duration) {} },
+		Resolver: cache, Version: cache.Version, STS: noSTS{}, Observe: func(lookup.Kind) func(time.Duration) { return func(time.Duration) {} },
 	}, set, log)
 	defer running(s)() // it is needed only for what is not in the cache
 	requests := map[string]string{

@@ -62,7 +62,7 @@ func TestAFloodOfSilentHostsStopsNoOtherMail(t *testing.T) {
 		cache := dnscache.New(resolverFunc(oneOf32), dnscache.Options{})
 		set := settings()
 		set.Policy.DANE, set.Policy.MTASTS, set.Policy.Port26 = true, true, policy.PortAlways
-		s := lookup.New(lookup.Sources{Resolver: cache, STS: noSTS{}, Version: func() uint64 { return uint64(cache.Version()) }}, set, slog.New(slog.DiscardHandler))
+		s := lookup.New(lookup.Sources{Resolver: cache, STS: noSTS{}, Version: cache.Version}, set, slog.New(slog.DiscardHandler))
 		defer running(s)()
 		n := 0
 		sound := func(within time.Duration) {

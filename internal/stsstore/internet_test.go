@@ -107,6 +107,8 @@ func (w *internet) Lookup(ctx context.Context, q dns.Question, _ dns.Effort) (*d
 	if failed != nil {
 		return nil, failed
 	}
+	ctx, cancel := context.WithTimeout(ctx, 12*time.Second) // the longest that a stub takes
+	defer cancel()
 	if err := sleep(ctx, wait); err != nil {
 		return nil, &dns.Error{Question: q, Reason: "timed out", Err: err}
 	}

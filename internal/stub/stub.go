@@ -73,7 +73,7 @@ type state struct {
 	reason    string
 	checked   time.Time
 	passed    []Server // those that passed the self-test, each for itself; their AD bit counts if result is Validating
-	epoch     uint16   // dns.Epoch.Answers
+	epoch     uint32   // dns.Epoch.Answers
 
 	known chan struct{} // closed when the self-test of these servers has a result
 	gone  chan struct{} // closed when other servers, or other trust, have replaced these

@@ -130,7 +130,7 @@ func (d *Daemon) sources() lookup.Sources {
 }
 
 // version changes whenever an answer of the cache or a policy of the store changes: each of the two only grows.
-func (d *Daemon) version() uint64 { return uint64(d.cache.Version()) + d.store.Version() }
+func (d *Daemon) version() uint64 { return d.cache.Version() + d.store.Version() }
 
 // lookupSettings are the settings of lookups, with what this site receives itself.
 func (d *Daemon) lookupSettings(l *settings.Loaded) lookup.Settings {
