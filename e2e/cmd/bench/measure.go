@@ -102,16 +102,10 @@ func (b *bench) cached(ctx context.Context) (rows [][]string, err error) {
 			var used time.Duration
 			for range b.plan.rounds {
 				for i, t := range targets {
-					before, err := st.servers[i].cpu()
-					if err != nil {
-						return err
-					}
-					took, err := t.load(ctx, connections, b.plan.round)
-					if err != nil {
-						return err
-					}
+					before, unread := st.servers[i].cpu()
+					took, failed := t.load(ctx, connections, b.plan.round)
 					after, err := st.servers[i].cpu()
-					if err != nil {
+					if err = errors.Join(unread, failed, err); err != nil {
 						return err
 					}
 					rates[i] = append(rates[i], float64(len(took))/b.plan.round.Seconds())
@@ -141,17 +135,12 @@ func (b *bench) cold(ctx context.Context) (rows [][]string, err error) {
 			for round := range rounds {
 				domains := dane().several(st.dns, string(rune('a'+round)), n, delay)
 				for i, s := range st.servers {
-					before, err := s.cpu()
-					if err != nil {
-						return err
-					}
+					before, unread := s.cpu()
 					begun := time.Now()
-					if err := s.fill(ctx, connections, domains); err != nil {
-						return err
-					}
+					failed := s.fill(ctx, connections, domains)
 					rates[i] = append(rates[i], float64(n)/time.Since(begun).Seconds())
 					after, err := s.cpu()
-					if err != nil {
+					if err = errors.Join(unread, failed, err); err != nil {
 						return err
 					}
 					if i == 0 {
