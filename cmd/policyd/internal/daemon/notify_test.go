@@ -85,8 +85,10 @@ func TestWatchdogIsNotToldByADaemonThatDoesNotAnswer(t *testing.T) {
 	l := newLab(t, "")
 	d, err := New(l.options)
 	require.NoError(t, err)
-	d.handler = socketmap.HandlerFunc(func(ctx context.Context, _ socketmap.Request) socketmap.Reply {
-		<-ctx.Done()
+	never := make(chan struct{})
+	defer close(never)
+	d.handler = socketmap.HandlerFunc(func(context.Context, socketmap.Request) socketmap.Reply {
+		<-never
 		return socketmap.NotFound()
 	})
 	ctx, cancel := context.WithCancel(t.Context())
