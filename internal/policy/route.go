@@ -88,9 +88,8 @@ func (d *Decision) plan(f *Facts, o *Options) {
 		}
 	}
 	for _, next := range to {
-		then := following(*f, next)
-		policy, _ := Decide(then, *o)
-		if then.Override.Pattern != "" || policy.TLS.Level != LevelSecure && policy.TLS.Level != LevelDANEOnly {
+		policy, _ := Decide(following(*f, next), *o)
+		if policy.TLS.Level != LevelSecure && policy.TLS.Level != LevelDANEOnly {
 			d.because("the policy for " + next.String() + " requires no verified host")
 			return
 		}
@@ -209,6 +208,8 @@ func closedHost(f *Facts, o *Options) string {
 func stays(f *Facts, h *Host, o *Options) string {
 	port := portText(o.Port)
 	switch {
+	case h.Override.Pattern != "":
+		return "the overrides file has a line for " + h.Override.Pattern
 	case !o.DANE:
 	case h.DANE.State == dane.Unknown || h.DANE.State == dane.Failed:
 		return "no route, in doubt: DANE for port 25 of " + h.Name + " is " + h.DANE.State.String()
@@ -224,8 +225,7 @@ func stays(f *Facts, h *Host, o *Options) string {
 	return ""
 }
 
-// leading returns the hosts of the leading preference groups in which every host is good, and whether those are all MX
-// hosts.
+// leading returns the hosts of the leading preference groups in which all are good, and whether those are all MX hosts.
 func leading(f *Facts, good func(*Host) bool) (hosts []Host, all bool) {
 	start := 0
 	for start < len(f.Hosts) {

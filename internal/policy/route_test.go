@@ -70,10 +70,16 @@ func TestWhyThereIsNoRoute(t *testing.T) {
 	_, need := policy.Route(policy.Facts{}, probing)
 	require.Empty(t, need.Required, "without a name nothing is looked up")
 
-	// A line in the overrides file for a host of a list, where the rest of the list could be used.
+	// A line in the overrides file for a host, whose port was found open earlier: it is left alone, in a list and in a
+	// route by the domain alike.
+	f = by(signed, "10 smtps-s.example.com")
+	f.Hosts[0].Probe.State = probe.Open
+	f.Hosts[0].Override = policy.Override{Pattern: "smtps-s.example.com"}
+	require.Equal(t, []string{"the overrides file has a line for smtps-s.example.com"}, planned(f, probing).Why)
+	require.Equal(t, "NOTFOUND ", routed(f, defaults()))
 	list := by(signed, "10 smtps-s.example.com", "20 smtps-u.example.com", "30 mx.example.com")
 	list.Hosts[1].Override = policy.Override{Pattern: "smtps-u.example.com"}
-	require.Equal(t, "NOTFOUND ", routed(list, defaults()))
+	require.Equal(t, "OK smtps26:[smtps-s.example.com]:26", routed(list, defaults()))
 	list.Hosts[1].Override = policy.Override{}
 	require.Equal(t, "OK smtps26:[smtps-s.example.com]:26, [smtps-u.example.com]:26", routed(list, defaults()))
 }
