@@ -15,6 +15,10 @@ func TestRelayHostsOfPostfixItself(t *testing.T) {
 default_transport = smtp:[default.corp.example]
 relay_transport = relay:[inbound.corp.example]:26, smtp:[inbound2.corp.example]
 smtp_fallback_relay = [fallback.corp.example], mx-lookup.corp.example
+virtual_transport = smtp:[virtual.corp.example]
+local_transport = smtp:[local.corp.example]:25
+mailbox_transport = smtp:[mailbox.corp.example]
+fallback_transport = smtp:[unknown.corp.example]
 sender_dependent_relayhost_maps = proxy:hash:DIR/senders, inline:{ {@inline.example = [inline.corp.example]} }
 sender_dependent_default_transport_maps = regexp:DIR/patterns
 transport_maps = regexp:DIR/guard texthash:DIR/transport unionmap:{hash:DIR/union,socketmap:inet:127.0.0.1:2526:transport}
@@ -24,14 +28,15 @@ transport_maps = regexp:DIR/guard texthash:DIR/transport unionmap:{hash:DIR/unio
 	f.write("guard", "/@own\\.example$/ :\n")
 	f.write("transport", "d.example relay:[transport.corp.example], [second.corp.example]\n")
 	f.write("union", "e.example smtp:[union.corp.example]\n")
-	f.write("overrides", "smtp/unix/smtp_fallback_relay = [service.corp.example]\n")
+	f.write("overrides", "smtp/unix/smtp_fallback_relay = [service.corp.example]\nsmtp/inet/content_filter = smtp:[filter.corp.example]\n")
 	s := f.site(postfix.Options{})
 	for host, want := range map[string]bool{
 		"relay.corp.example": true, "RELAY.corp.example.": true, "default.corp.example": true, "inbound.corp.example": true,
 		"inbound2.corp.example": true, "fallback.corp.example": true, "senders.corp.example": true, "inline.corp.example": true,
 		"patterns.corp.example": true, "transport.corp.example": true, "second.corp.example": true, "union.corp.example": true,
-		"service.corp.example": true,
-		"corp.example":         false, "comment.corp.example": false, "mx-lookup.corp.example": false, "x.relay.corp.example": false, "": false,
+		"service.corp.example": true, "virtual.corp.example": true, "local.corp.example": true, "mailbox.corp.example": true,
+		"unknown.corp.example": true, "filter.corp.example": true,
+		"corp.example": false, "comment.corp.example": false, "mx-lookup.corp.example": false, "x.relay.corp.example": false, "": false,
 	} {
 		relay, err := s.RelayHost(t.Context(), host, dns.Effort{})
 		require.NoError(t, err, host)

@@ -85,14 +85,14 @@ func (v *view) readAll(ctx context.Context) error {
 	return err
 }
 
-// listParameters are the lists of domains that Postfix receives mail for (ADDRESS_CLASS_README). The values of
-// nexthopParameters are next hops, and the tables of nexthopTables have next hops for results (postconf(5)).
+// listParameters are the lists of domains that Postfix receives mail for (ADDRESS_CLASS_README).
 func listParameters() []string {
 	return []string{"mydestination", "relay_domains", "virtual_alias_domains", "virtual_mailbox_domains"}
 }
 
 func nexthopParameters() []string {
-	return []string{"relayhost", "default_transport", "relay_transport", "smtp_fallback_relay"}
+	return []string{"relayhost", "smtp_fallback_relay", "default_transport", "relay_transport", "virtual_transport",
+		"local_transport", "mailbox_transport", "fallback_transport", "content_filter"}
 }
 
 func nexthopTables() []string {
