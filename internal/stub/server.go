@@ -48,16 +48,20 @@ func ParseServer(s string) (Server, error) {
 	if strings.HasPrefix(rest, "[") && strings.HasSuffix(rest, "]") {
 		bare = rest[1 : len(rest)-1]
 	}
-	if addr, err := netip.ParseAddr(bare); err == nil && (bare == rest || addr.Is6()) {
-		server.Addr = netip.AddrPortFrom(addr, port)
-		return server, nil
+	addr, err := netip.ParseAddr(bare)
+	ap := netip.AddrPortFrom(addr, port)
+	if err != nil || bare != rest && !addr.Is6() {
+		if ap, err = netip.ParseAddrPort(rest); err != nil {
+			return wrong("an IP address is needed, and its port is 1 to 65535")
+		}
 	}
-	ap, err := netip.ParseAddrPort(rest)
-	if err != nil {
-		return wrong("an IP address is needed")
-	}
-	if ap.Port() == 0 {
+	switch a := ap.Addr(); {
+	case ap.Port() == 0:
 		return wrong("port 0")
+	case a.IsMulticast() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return wrong("not the address of one machine")
+	case a.Is6() && a.IsLinkLocalUnicast() && a.Zone() == "":
+		return wrong("a link-local address needs the interface, as in fe80::1%eth0")
 	}
 	server.Addr = ap
 	return server, nil
