@@ -6,10 +6,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	miekg "github.com/miekg/dns"
@@ -37,7 +35,6 @@ const (
 var (
 	// errLost is returned for a query whose connection was closed before its answer came.
 	errLost = errors.New("the connection was closed")
-	errIdle = errors.New("idle")
 	// errStrays is joined to a timeout if messages for the query arrived before it, but none that fits.
 	errStrays = errors.New("only messages that do not answer the query came")
 )
@@ -52,17 +49,13 @@ type link struct {
 	writeBy time.Time  // the write deadline
 
 	mu       sync.Mutex
-	conn     net.Conn
+	conn     *miekg.Conn
 	failed   error               // why the connection can no longer be used
 	left     int                 // how many more queries it may get
 	until    time.Time           // when it stops getting queries; zero: no limit
-	users    int                 // queries that have not ended
 	waiting  map[uint16]*pending // by ID
-	answers  atomic.Int64
-	received time.Time // when a message last arrived
-	progress time.Time // when a message last arrived, or the only waiting query was sent
-	timer    *time.Timer
-	alarm    time.Time // when the timer runs late; zero: it is not set
+	messages int                 // how many have arrived
+	progress time.Time           // when a message last arrived, or the only waiting query was sent
 }
 
 // pending is a query that waits for its answer. The mutex of the link guards it until done is closed.
@@ -71,33 +64,26 @@ type pending struct {
 	id       uint16
 	sent     time.Time
 	until    time.Time     // when it ends without an answer
+	timer    *time.Timer   // runs out then, or earlier with a spare answer
+	before   int           // messages that had arrived on the connection when it began to wait
 	done     chan struct{} // closed when answer or err is final
 	answer   *miekg.Msg
 	err      error
-	final    bool
 	spare    bool // answer or err count if nothing better arrives
 	strays   bool // messages that do not fit arrived
 }
 
-// finish ends a query with a message or an error, or with a spare one that it already has; c.mu is held.
-func (c *link) finish(p *pending, answer *miekg.Msg, err error) {
-	switch {
-	case p.final:
-		return
-	case answer != nil || !p.spare:
-		p.answer, p.err = answer, err
+func newPending(q miekg.Question, until time.Time) *pending {
+	now := time.Now()
+	return &pending{
+		question: q, sent: now, until: until, timer: time.NewTimer(until.Sub(now)), done: make(chan struct{}),
 	}
-	p.final = true
-	close(p.done)
-	delete(c.waiting, p.id)
 }
 
 // run makes the connection and reads from it until it is closed. The read deadline may be early by an eighth: a new one
 // for each message would cost more than the reading.
 func (c *link) run(config *tls.Config) {
-	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
-	conn, err := c.dial(ctx, config)
-	cancel()
+	conn, err := c.dial(config)
 	c.mu.Lock()
 	closed := c.failed != nil // before it was open
 	if c.conn, c.progress = conn, time.Now(); err != nil {
@@ -110,20 +96,21 @@ func (c *link) run(config *tls.Config) {
 	if closed || err != nil {
 		return
 	}
-	read := readMessage
+	size := miekg.MaxMsgSize
 	if c.udp {
-		read = datagrams()
+		size = maxDatagram + 1
 	}
+	buffer := make([]byte, size)
 	for readBy := (time.Time{}); ; {
 		if by := time.Now().Add(idleLink); by.Sub(readBy) > idleLink/8 {
 			readBy = by
 			_ = conn.SetReadDeadline(by)
 		}
-		octets, err := read(conn)
+		n, err := conn.Read(buffer)
 		switch {
 		case err == nil:
-			c.deliver(octets)
-		case errors.Is(err, errIdle):
+			c.deliver(buffer[:n])
+		case c.udp && timedOut(err):
 			c.retire()
 		default:
 			c.lose(err)
@@ -132,51 +119,16 @@ func (c *link) run(config *tls.Config) {
 	}
 }
 
-func (r route) dial(ctx context.Context, config *tls.Config) (net.Conn, error) {
-	var dialer net.Dialer
-	network := "tcp"
-	if r.udp {
-		network = "udp"
+func (r route) dial(config *tls.Config) (*miekg.Conn, error) {
+	client := miekg.Client{Net: "tcp", Dialer: &net.Dialer{Timeout: dialTimeout}}
+	switch {
+	case r.udp:
+		client.Net = "udp"
+	case r.TLSName != "":
+		client.Net, client.TLSConfig = "tcp-tls", config.Clone()
+		client.TLSConfig.ServerName = r.TLSName
 	}
-	conn, err := dialer.DialContext(ctx, network, r.Addr.String())
-	if err != nil || r.udp || r.TLSName == "" {
-		return conn, err
-	}
-	config = config.Clone()
-	config.ServerName = r.TLSName
-	secured := tls.Client(conn, config)
-	if err := secured.HandshakeContext(ctx); err != nil {
-		_ = conn.Close()
-		return nil, fmt.Errorf("TLS: %w", err)
-	}
-	return secured, nil
-}
-
-// readMessage reads a message with its length in front (RFC 1035 section 4.2.2). The error is errIdle if nothing
-// arrived before the deadline.
-func readMessage(r io.Reader) ([]byte, error) {
-	var length [2]byte
-	if n, err := io.ReadFull(r, length[:]); err != nil {
-		if n == 0 && timedOut(err) {
-			err = errIdle
-		}
-		return nil, err
-	}
-	octets := make([]byte, binary.BigEndian.Uint16(length[:]))
-	_, err := io.ReadFull(r, octets)
-	return octets, err
-}
-
-// datagrams is readMessage for UDP. The next call overwrites the message.
-func datagrams() func(io.Reader) ([]byte, error) {
-	var buffer [maxDatagram + 1]byte
-	return func(r io.Reader) ([]byte, error) {
-		n, err := r.Read(buffer[:])
-		if err != nil && timedOut(err) {
-			err = errIdle
-		}
-		return buffer[:n], err
-	}
+	return client.Dial(r.Addr.String())
 }
 
 // deliver hands a message to the query that waits for its ID, if there is one. The query keeps the ID until it ends:
@@ -191,13 +143,12 @@ func (c *link) deliver(octets []byte) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.received = time.Now()
-	c.progress = c.received
+	c.messages++
+	c.progress = time.Now()
 	p := c.waiting[binary.BigEndian.Uint16(octets)]
 	if p == nil {
 		return
 	}
-	c.answers.Add(1)
 	fits, bare := matches(m, p.question), err == nil && bareError(m)
 	whole := fits && (err == nil || m.Truncated)
 	odd := m == nil || len(m.Question) != 1
@@ -213,113 +164,90 @@ func (c *link) deliver(octets []byte) {
 		// It cannot be used. A forger who has guessed ID and port of a UDP query must not gain anything by sending
 		// garbage first, so the query waits a little longer for a better datagram.
 		p.answer, p.err, p.spare = m, err, true
-		if last := time.Now().Add(oneMore); last.Before(p.until) {
-			p.until = last
-			c.wake(last)
+		p.timer.Reset(min(oneMore, time.Until(p.until)))
+	}
+}
+
+// ask sends a query that was added and waits for its answer. The error wraps errLost if the connection was closed before
+// the answer came.
+func (c *link) ask(ctx context.Context, p *pending, octets []byte) (*miekg.Msg, error) {
+	defer p.timer.Stop()
+	for ready := c.ready; ; {
+		select {
+		case <-ready:
+			c.write(octets, p)
+			ready = nil
+		case <-p.done:
+			return p.answer, p.err
+		case <-p.timer.C:
+			return c.expire(p, context.DeadlineExceeded)
+		case <-ctx.Done():
+			return c.expire(p, ctx.Err())
 		}
 	}
 }
 
-// ask sends a query and waits for its answer. The error wraps errLost if the connection was closed before the answer
-// came.
-func (c *link) ask(ctx context.Context, q miekg.Question, until time.Time) (*miekg.Msg, error) {
-	defer c.release()
-	octets, err := pack(q)
-	if err != nil {
-		return nil, err
-	}
-	p := &pending{question: q, sent: time.Now(), until: until, done: make(chan struct{})}
-	if err := c.register(p); err != nil {
-		return nil, err
-	}
-	select {
-	case <-c.ready:
-		c.write(octets, p.id, p.sent, until)
-	case <-p.done:
-	case <-ctx.Done():
-	}
-	select {
-	case <-p.done:
-	case <-ctx.Done():
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.expire(p, ctx.Err())
-	}
-	return p.answer, p.err
-}
-
 // expire ends a query that has no answer. If nothing has arrived since it was sent, a TCP connection may be dead, and
-// later queries use a new one. c.mu is held.
-func (c *link) expire(p *pending, err error) {
+// later queries use a new one.
+func (c *link) expire(p *pending, err error) (*miekg.Msg, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if p.strays {
 		err = fmt.Errorf("%w: %w", errStrays, err)
 	}
 	c.finish(p, nil, err)
-	if !c.udp && c.conn != nil && c.received.Before(p.sent) {
+	if !c.udp && c.conn != nil && c.messages == p.before {
+		c.end(errLost)
+	}
+	return p.answer, p.err
+}
+
+// finish ends a query with a message or an error, or with a spare one that it already has. A connection that gets no
+// more queries is closed with the last one. c.mu is held.
+func (c *link) finish(p *pending, answer *miekg.Msg, err error) {
+	if c.waiting[p.id] != p {
+		return
+	}
+	if answer != nil || !p.spare {
+		p.answer, p.err = answer, err
+	}
+	close(p.done)
+	delete(c.waiting, p.id)
+	if len(c.waiting) == 0 && c.spent() {
 		c.end(errLost)
 	}
 }
 
-// wake makes late run then. All queries of a connection share one timer. c.mu is held.
-func (c *link) wake(then time.Time) {
-	if c.alarm.IsZero() || then.Before(c.alarm) {
-		c.alarm = then
-		c.timer.Reset(time.Until(then))
-	}
-}
-
-// late ends the queries whose time is over.
-func (c *link) late() {
+// add gives a query an ID that no other query on the connection has. The query ends if the connection is closed.
+func (c *link) add(p *pending) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.alarm = time.Time{}
-	now := time.Now()
-	for _, p := range c.waiting {
-		if p.until.After(now) {
-			c.wake(p.until)
-		} else {
-			c.expire(p, context.DeadlineExceeded)
-		}
-	}
-}
-
-// register gives a query an ID that no other query on the connection has.
-func (c *link) register(p *pending) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	const most = 1 << 15
-	switch {
-	case c.failed != nil:
-		return c.failed
-	case len(c.waiting) >= most:
-		return errors.New("too many queries on one connection")
-	case len(c.waiting) == 0:
+	if len(c.waiting) == 0 {
 		c.progress = p.sent
 	}
-	for c.waiting[p.id] != nil || p.id == 0 {
+	for p.id = miekg.Id(); p.id == 0 || c.waiting[p.id] != nil; {
 		p.id = miekg.Id()
 	}
-	c.waiting[p.id] = p
-	c.wake(p.until)
-	return nil
+	c.left--
+	c.waiting[p.id], p.before = p, c.messages
+	if c.failed != nil {
+		c.finish(p, nil, c.failed)
+	}
 }
 
 // write sends a query. After an error the connection is closed, and the queries that wait on it end: a part of the
 // query may have been sent, so nothing else can follow. A datagram that could not be sent in time concerns no other
 // query. A write deadline that leaves the query at least half of its time stays.
-func (c *link) write(octets []byte, id uint16, sent, until time.Time) {
+func (c *link) write(octets []byte, p *pending) {
 	if c.conn == nil {
 		return // it could not be opened
 	}
-	binary.BigEndian.PutUint16(octets, id)
-	if !c.udp {
-		octets = append(binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(octets)), uint16(len(octets))), octets...)
-	}
+	binary.BigEndian.PutUint16(octets, p.id)
 	c.writing.Lock()
 	defer c.writing.Unlock()
-	if c.writeBy.After(until) || c.writeBy.Sub(sent) < until.Sub(sent)/2 {
-		c.writeBy = until
-		_ = c.conn.SetWriteDeadline(until) // an error is that of Write
+	if c.writeBy.After(p.until) || c.writeBy.Sub(p.sent) < p.until.Sub(p.sent)/2 {
+		c.writeBy = p.until
+		_ = c.conn.SetWriteDeadline(p.until) // an error is that of Write
 	}
 	if _, err := c.conn.Write(octets); err != nil && (!c.udp || !timedOut(err)) {
 		c.lose(err)
@@ -344,7 +272,6 @@ func (c *link) end(err error) {
 		return
 	}
 	c.failed = err
-	c.timer.Stop()
 	if c.conn != nil {
 		_ = c.conn.Close()
 	}
@@ -353,35 +280,19 @@ func (c *link) end(err error) {
 	}
 }
 
-// use makes one more query a user of the connection.
-func (c *link) use() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.left--
-	c.users++
-}
-
-// release ends what use began. A connection that gets no more queries is closed with the last one.
-func (c *link) release() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.users--; c.users == 0 && c.spent() {
-		c.end(errLost)
-	}
-}
-
-// retire closes the connection when no query uses it any more.
+// retire closes the connection when no query waits on it any more.
 func (c *link) retire() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.left = 0; c.users == 0 {
+	if c.left = 0; len(c.waiting) == 0 {
 		c.end(errLost)
 	}
 }
 
 // spent reports whether the connection may get no more queries; c.mu is held.
 func (c *link) spent() bool {
-	return c.left <= 0 || !c.until.IsZero() && time.Now().After(c.until)
+	const most = 1 << 15 // queries that wait, so that half of the IDs are free
+	return c.left <= 0 || len(c.waiting) >= most || !c.until.IsZero() && time.Now().After(c.until)
 }
 
 // over reports whether the connection gets no more queries.
@@ -397,4 +308,11 @@ func (c *link) free() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.udp || c.conn == nil || len(c.waiting) == 0 || time.Since(c.progress) <= stallTime
+}
+
+// useless reports whether the connection has brought nothing.
+func (c *link) useless() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.messages == 0
 }

@@ -18,31 +18,12 @@ var errMalformed = errors.New("malformed answer")
 // section 5.7, RFC 3225 section 3), CD clear, and room for 1,232 octets. Some forwarders cache an answer together with
 // the bits of the query, so two clients that ask differently can see a different AD bit.
 func pack(q miekg.Question) ([]byte, error) {
-	const (
-		header  = 12
-		bits    = 1<<8 | 1<<5 // RD and AD
-		payload = 1232
-		do      = 1 << 15
-		others  = 2 + 2 + 11 // type, class and OPT record
-	)
-	name := header + len(q.Name) + 1
-	octets := make([]byte, name, name+others)
-	for i, field := range []uint16{0, bits, 1, 0, 0, 1} {
-		binary.BigEndian.PutUint16(octets[2*i:], field)
+	const payload = 1232
+	m := miekg.Msg{
+		MsgHdr:   miekg.MsgHdr{RecursionDesired: true, AuthenticatedData: true},
+		Question: []miekg.Question{q},
 	}
-	end, err := miekg.PackDomainName(q.Name, octets, header, nil, false)
-	if err != nil {
-		return nil, err
-	}
-	octets = octets[:end]
-	for _, field := range []uint16{q.Qtype, q.Qclass} {
-		octets = binary.BigEndian.AppendUint16(octets, field)
-	}
-	octets = append(octets, 0) // the name of the OPT record (RFC 6891 section 6.1.2)
-	for _, field := range []uint16{miekg.TypeOPT, payload, 0, do, 0} {
-		octets = binary.BigEndian.AppendUint16(octets, field)
-	}
-	return octets, nil
+	return m.SetEdns0(payload, true).Pack()
 }
 
 // inet is a question in class IN about a name as dns.OnWire returns it.

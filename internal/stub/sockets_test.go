@@ -31,31 +31,34 @@ func TestWhichSocketsAreUsedAgain(t *testing.T) {
 				here, there := net.Pipe()
 				t.Cleanup(func() { _ = there.Close() })
 				c := newLink(r)
-				c.conn = here
+				c.conn = &miekg.Conn{Conn: here}
 				close(c.ready)
 				tr.open[r] = []*link{c}
 				return c
 			}
-			s := open()
-			require.Same(t, s, tr.get(r))
-			s.release()
+			query := func() *pending { return newPending(miekg.Question{}, time.Now().Add(time.Hour)) }
+			end := func(c *link, p *pending) { _, _ = c.expire(p, context.Canceled) }
+			s, p := open(), query()
+			require.Same(t, s, tr.get(r, p))
+			end(s, p)
 			require.Equal(t, again, !s.over(), server)
 			if !again {
 				return
 			}
 			for range socketQueries - 1 {
-				require.Same(t, s, tr.get(r))
+				p := query()
+				require.Same(t, s, tr.get(r, p))
 				require.False(t, s.closed(), "one query has not ended")
-				s.release()
+				end(s, p)
 			}
 			require.True(t, s.closed(), "it has had its queries")
 
-			s = open()
-			require.Same(t, s, tr.get(r))
+			s, p = open(), query()
+			require.Same(t, s, tr.get(r, p))
 			time.Sleep(socketLife + 1)
 			require.True(t, s.over(), "it has had its time")
 			require.False(t, s.closed(), "one query has not ended")
-			s.release()
+			end(s, p)
 			require.True(t, s.closed())
 
 			s = open()
@@ -79,28 +82,25 @@ func TestAStalledConnectionGetsNoMoreQueries(t *testing.T) {
 		server := route{onThisMachine()[0], false}
 		ours, theirs := net.Pipe()
 		defer func() { _, _ = ours.Close(), theirs.Close() }()
-		query := func() *pending { return &pending{sent: time.Now(), until: time.Now().Add(24 * time.Hour)} }
+		query := func() *pending { return newPending(miekg.Question{}, time.Now().Add(24*time.Hour)) }
 		connections := make([]*link, maxStreams)
 		for i := range connections {
 			connections[i] = newLink(server)
-			connections[i].conn = ours
+			connections[i].conn = &miekg.Conn{Conn: ours}
 		}
 		p := transport{open: map[route][]*link{server: connections}}
-		require.Same(t, connections[0], p.get(server))
-		err := connections[0].register(query())
-		require.NoError(t, err)
+		require.Same(t, connections[0], p.get(server, query()))
 		time.Sleep(stallTime)
-		require.Same(t, connections[0], p.get(server), "it may still answer")
+		require.Same(t, connections[0], p.get(server, query()), "it may still answer")
 		time.Sleep(time.Nanosecond)
-		require.Same(t, connections[1], p.get(server))
+		require.Same(t, connections[1], p.get(server, query()))
 		connections[0].deliver([]byte{1, 2})
-		require.Same(t, connections[0], p.get(server), "something has arrived")
+		require.Same(t, connections[0], p.get(server, query()), "something has arrived")
 		for _, c := range connections {
-			err := c.register(query())
-			require.NoError(t, err)
+			c.add(query())
 		}
 		time.Sleep(time.Hour)
-		require.Same(t, connections[0], p.get(server), "all of them stall")
+		require.Same(t, connections[0], p.get(server, query()), "all of them stall")
 		require.Len(t, p.open[server], maxStreams)
 	})
 }
@@ -123,20 +123,24 @@ func TestALateAnswerIsNotThatOfAnotherQuery(t *testing.T) {
 			ours, theirs := net.Pipe()
 			defer func() { _ = ours.Close(); _ = theirs.Close() }()
 			c := newLink(route{onThisMachine()[0], false})
-			c.conn = ours
+			c.conn = &miekg.Conn{Conn: ours}
 			close(c.ready)
 			sent := make(chan struct{})
 			go func() {
 				defer close(sent)
-				octets, err := readMessage(theirs)
-				query := new(miekg.Msg)
-				if err != nil || query.Unpack(octets) != nil {
+				query, err := (&miekg.Conn{Conn: theirs}).ReadMsg()
+				if err != nil {
 					return
 				}
 				c.deliver(message(query))
 				c.deliver(replyTo(query, query.Question[0].Name, query.Question[0].Qtype))
 			}()
-			answer, err := c.ask(t.Context(), inet("example.com.", dns.TypeMX), time.Now().Add(time.Minute))
+			q := inet("example.com.", dns.TypeMX)
+			octets, err := pack(q)
+			require.NoError(t, err)
+			p := newPending(q, time.Now().Add(time.Minute))
+			c.add(p)
+			answer, err := c.ask(t.Context(), p, octets)
 			<-sent
 			require.NoError(t, err)
 			require.Equal(t, "example.com.", answer.Question[0].Name)
@@ -146,7 +150,7 @@ func TestALateAnswerIsNotThatOfAnotherQuery(t *testing.T) {
 	}
 }
 
-// The queries of a connection share a timer, and each ends when its own time is over.
+// Each query of a connection ends when its own time is over.
 func TestEachQueryHasItsOwnTime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -157,14 +161,15 @@ func TestEachQueryHasItsOwnTime(t *testing.T) {
 			_, _ = io.Copy(io.Discard, theirs)
 		}()
 		c := newLink(route{onThisMachine()[0], true})
-		c.conn = ours
+		c.conn = &miekg.Conn{Conn: ours}
 		close(c.ready)
 		began := time.Now()
 		var all sync.WaitGroup
 		for _, seconds := range []time.Duration{3, 1, 2, 5, 1} {
-			c.use()
+			p := newPending(inet("example.com.", dns.TypeMX), began.Add(seconds*time.Second))
+			c.add(p)
 			all.Go(func() {
-				_, err := c.ask(t.Context(), inet("example.com.", dns.TypeMX), began.Add(seconds*time.Second))
+				_, err := c.ask(t.Context(), p, make([]byte, 100))
 				if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != seconds*time.Second {
 					t.Errorf("%d s: %v after %v", seconds, err, time.Since(began))
 				}

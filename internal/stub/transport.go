@@ -76,17 +76,22 @@ func (t *transport) exchange(ctx context.Context, s Server, q miekg.Question, un
 // time is over, but only a few times if no connection answers anything: an old connection that is closed, or a server
 // that restarts, is not a failure. An error on a new UDP socket is a failure.
 func (t *transport) ask(ctx context.Context, r route, q miekg.Question, until time.Time) (*miekg.Msg, error) {
+	octets, err := pack(q)
+	if err != nil {
+		return nil, err
+	}
 	most := maxUseless
 	if r.udp {
 		most = 0
 	}
 	for useless := 0; ; {
-		c := t.get(r)
-		answer, err := c.ask(ctx, q, until)
+		p := newPending(q, until)
+		c := t.get(r, p)
+		answer, err := c.ask(ctx, p, octets)
 		if err == nil || ctx.Err() != nil || !lost(err) {
 			return answer, err
 		}
-		if c.answers.Load() == 0 {
+		if c.useless() {
 			if useless++; useless > most {
 				return nil, err
 			}
@@ -100,8 +105,8 @@ func lost(err error) bool {
 	return slices.ContainsFunc([]error{errLost, syscall.ECONNRESET, syscall.EPIPE, io.EOF}, is)
 }
 
-// get returns a connection for one query: an open one, or one that is being made.
-func (t *transport) get(r route) *link {
+// get adds a query to a connection: an open one, or one that is being made.
+func (t *transport) get(r route, p *pending) *link {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	open := slices.DeleteFunc(t.open[r], (*link).over)
@@ -112,15 +117,12 @@ func (t *transport) get(r route) *link {
 	}
 	t.open[r] = open
 	c := open[max(i, 0)]
-	c.use()
+	c.add(p)
 	return c
 }
 
 func newLink(r route) *link {
-	c := &link{
-		route: r, ready: make(chan struct{}), waiting: map[uint16]*pending{}, progress: time.Now(), left: math.MaxInt,
-	}
-	c.timer = time.AfterFunc(math.MaxInt64, c.late)
+	c := &link{route: r, ready: make(chan struct{}), waiting: map[uint16]*pending{}, left: math.MaxInt}
 	switch {
 	case r.udp && r.Addr.Addr().Unmap().IsLoopback():
 		c.left, c.until = socketQueries, time.Now().Add(socketLife)
