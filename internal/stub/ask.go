@@ -17,10 +17,10 @@ func (s *Stub) ask(ctx context.Context, q dns.Question, now *state, until time.T
 	rrset, reason, err := s.askEach(ctx, q, now, until)
 	switch {
 	case err == nil:
-		s.health.succeeded()
+		now.health.succeeded()
 	// else the caller left before a server could answer
 	case ctx.Err() == nil, time.Since(began) >= now.options.Timeout:
-		s.health.lookupFailed(q, began, reason)
+		now.health.lookupFailed(q, began, reason)
 	}
 	return rrset, err
 }
@@ -31,7 +31,7 @@ func (s *Stub) ask(ctx context.Context, q dns.Question, now *state, until time.T
 func (s *Stub) askEach(ctx context.Context, q dns.Question, now *state, until time.Time) (
 	rrset *dns.RRset, reason string, failed error,
 ) {
-	servers := s.health.order(now.candidates())
+	servers := now.health.order(now.candidates())
 	question := inet(miekg.Fqdn(q.Name), q.Type)
 	worst := 0 // grade that a server must have to be asked
 	for i := range max(len(servers), 2) {
@@ -110,13 +110,16 @@ func (s *Stub) query(ctx context.Context, now *state, server Server, timeout tim
 	began := time.Now()
 	answer, err := s.send(ctx, now, server, timeout, q)
 	switch {
-	case err == nil && s.health.answered(server, time.Since(began)):
-		if s.health.log(server, silentServer, false) {
+	case err == nil:
+		again, log := now.health.answered(server, time.Since(began))
+		if log {
 			now.options.Logger.Info("a DNS server answers again", "server", server.String())
 		}
-		s.testAgain()
-	case err != nil && ctx.Err() == nil: // else the caller has left, which is not a failure of the server
-		s.health.failed(server)
+		if again {
+			s.testAgain()
+		}
+	case ctx.Err() == nil: // else the caller has left, which is not a failure of the server
+		now.health.failed(server)
 	}
 	return answer, err
 }
@@ -124,11 +127,7 @@ func (s *Stub) query(ctx context.Context, now *state, server Server, timeout tim
 // send sends a query once.
 func (s *Stub) send(ctx context.Context, now *state, server Server, timeout time.Duration,
 	q miekg.Question) (*miekg.Msg, error) {
-	wire := s.wire
-	if wire == nil {
-		wire = now.transport
-	}
-	return wire.exchange(ctx, server, q, time.Now().Add(timeout))
+	return s.exchange(now.transport, ctx, server, q, time.Now().Add(timeout))
 }
 
 // rcodeLabel is QueryEvent.Rcode.

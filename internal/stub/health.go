@@ -26,7 +26,7 @@ const (
 	outageNames = 3
 )
 
-// health is what is known about how the servers answer. It never decides whether an answer is secure.
+// health is what is known about how the servers of a list answer. It never decides whether an answer is secure.
 type health struct {
 	mu      sync.Mutex
 	servers map[Server]*record
@@ -38,20 +38,33 @@ type health struct {
 
 // record is what is known about one server.
 type record struct {
-	failures int  // since it last answered
-	slow     bool // an answer was slow, and a question of our own has not been answered in time since
-	// By condition: the lines about its beginning, and whether its end has not been logged since. A domain with slow
-	// name servers makes a server look dead or slow for a moment, as often as its owner likes.
-	begins [conditions]oncelog.Limiter
-	open   [conditions]bool
+	failures     int  // since it last answered
+	slow         bool // an answer was slow, and a question of our own has not been answered in time since
+	silent, late condition
 }
 
-// Conditions of a server that are logged when they begin and when they end.
-const (
-	silentServer = iota
-	slowServer
-	conditions
-)
+// condition is a state of a server that is logged: its beginning at most once a minute, its end if the beginning was. A
+// domain with slow name servers makes a server look dead or slow for a moment, as often as its owner likes.
+type condition struct {
+	begins oncelog.Limiter
+	open   bool // its end has not been logged
+}
+
+// begin reports whether to log that the condition exists.
+func (c *condition) begin() bool {
+	if c.open {
+		return false
+	}
+	_, c.open = c.begins.Due()
+	return c.open
+}
+
+// end reports whether to log that the condition does not exist any more.
+func (c *condition) end() bool {
+	was := c.open
+	c.open = false
+	return was
+}
 
 // streak is a number of lookups that have failed in succession, whichever server was asked.
 type streak struct {
@@ -62,16 +75,12 @@ type streak struct {
 	ours      bool           // a question of our own has failed too
 }
 
-func (h *health) of(s Server) *record {
-	r := h.servers[s]
-	if r == nil {
-		if h.servers == nil {
-			h.servers = map[Server]*record{}
-		}
-		r = &record{}
-		h.servers[s] = r
+func newHealth(servers []Server) *health {
+	h := &health{servers: map[Server]*record{}}
+	for _, s := range servers {
+		h.servers[s] = &record{}
 	}
-	return r
+	return h
 }
 
 // order returns the servers in the order in which to ask them: those that answered last time come first.
@@ -83,67 +92,62 @@ func (h *health) order(servers []Server) []Server {
 	defer h.mu.Unlock()
 	ordered := slices.Clone(servers)
 	slices.SortStableFunc(ordered, func(a, b Server) int {
-		return min(h.of(a).failures, 1) - min(h.of(b).failures, 1)
+		return min(h.servers[a].failures, 1) - min(h.servers[b].failures, 1)
 	})
 	return ordered
 }
 
-// answered notes that a server answered, and reports whether it had failed before: it may have been restarted with
-// other settings.
-func (h *health) answered(s Server, took time.Duration) (again bool) {
+// answered notes that a server answered. It reports whether the server had failed before, as it may have been restarted
+// with other settings, and whether to log that it answers again.
+func (h *health) answered(s Server, took time.Duration) (again, log bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	r := h.of(s)
+	r := h.servers[s]
 	again = r.failures > 0
 	r.failures = 0
 	r.slow = r.slow || took >= slowAnswer
-	return again
+	return again, again && r.silent.end()
 }
 
 // failed notes that a server did not answer.
 func (h *health) failed(s Server) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.of(s).failures++
+	h.servers[s].failures++
 }
 
-// log reports whether a change of a condition of a server should be logged: its beginning at most once a minute, its
-// end if the beginning was logged.
-func (h *health) log(s Server, condition int, begins bool) bool {
+// isSilent reports whether to log that a question of our own was not answered.
+func (h *health) isSilent(s Server) (log bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	r := h.of(s)
-	was := r.open[condition]
-	switch {
-	case !begins:
-		r.open[condition] = false
-		return was
-	case was:
-		return false
+	return h.servers[s].silent.begin()
+}
+
+// isLate notes whether the answer to a question of our own was late, and reports whether to log it.
+func (h *health) isLate(s Server, late bool) (log bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	r := h.servers[s]
+	if late {
+		return r.late.begin()
 	}
-	_, r.open[condition] = r.begins[condition].Due()
-	return r.open[condition]
-}
-
-// inTime notes that a server answers in time again.
-func (h *health) inTime(s Server) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.of(s).slow = false
+	r.slow = false
+	return r.late.end()
 }
 
 // doubtful reports whether a question of our own should tell if a server answers, and in time.
 func (h *health) doubtful(s Server) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.of(s).failures > 0 || h.of(s).slow
+	r := h.servers[s]
+	return r.failures > 0 || r.slow
 }
 
 // silent returns those servers that did not answer when they were last asked.
 func (h *health) silent(servers []Server) []Server {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(servers), func(s Server) bool { return h.of(s).failures == 0 })
+	return slices.DeleteFunc(slices.Clone(servers), func(s Server) bool { return h.servers[s].failures == 0 })
 }
 
 // succeeded notes that a lookup which began then has succeeded, which ends an outage. Its failures then count no more.
@@ -211,13 +215,6 @@ func (h *health) state() (since time.Time, reason string) {
 		return time.Time{}, ""
 	}
 	return h.streak.since, h.streak.reason
-}
-
-// reset forgets everything about servers that are no longer asked.
-func (h *health) reset() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.servers, h.streak, h.success = nil, streak{}, time.Now()
 }
 
 // apart returns the name without the labels in front that begin with an underscore: _mta-sts.example.com fails with

@@ -334,14 +334,15 @@ func TestABadDomainKeepsItsBackOff(t *testing.T) {
 func TestAConditionIsLoggedOnceAMinute(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var h health
 		server := onThisMachine()[0]
+		h := newHealth([]Server{server})
 		begins, ends := 0, 0
 		for range 10 * 60 {
-			if h.log(server, silentServer, true) {
+			h.failed(server)
+			if h.isSilent(server) {
 				begins++
 			}
-			if h.log(server, silentServer, false) {
+			if _, log := h.answered(server, 0); log {
 				ends++
 			}
 			time.Sleep(time.Second)
@@ -349,10 +350,10 @@ func TestAConditionIsLoggedOnceAMinute(t *testing.T) {
 		require.Equal(t, 10, begins)
 		require.Equal(t, begins, ends)
 		time.Sleep(time.Minute)
-		require.True(t, h.log(server, silentServer, true))
+		require.True(t, h.isSilent(server))
 		time.Sleep(time.Hour)
-		require.False(t, h.log(server, silentServer, true), "it continues")
-		require.True(t, h.log(server, slowServer, true), "another condition")
+		require.False(t, h.isSilent(server), "it continues")
+		require.True(t, h.isLate(server, true), "another condition")
 	})
 }
 

@@ -16,6 +16,17 @@ import (
 	"github.com/policyd/policyd/internal/dnscache"
 )
 
+// exchanger answers in place of the servers.
+type exchanger interface {
+	exchange(ctx context.Context, s Server, q miekg.Question, until time.Time) (*miekg.Msg, error)
+}
+
+func exchangeOf(w exchanger) func(*transport, context.Context, Server, miekg.Question, time.Time) (*miekg.Msg, error) {
+	return func(_ *transport, ctx context.Context, s Server, q miekg.Question, until time.Time) (*miekg.Msg, error) {
+		return w.exchange(ctx, s, q, until)
+	}
+}
+
 // fakeWire is an exchanger that records when it was asked.
 type fakeWire struct {
 	began time.Time
@@ -93,7 +104,7 @@ func running(t *testing.T, servers []string, f func(t *testing.T, s *Stub, w *fa
 		s, err := New(Options{Servers: servers})
 		require.NoError(t, err)
 		w := &fakeWire{began: time.Now(), dead: map[string]bool{"127.0.0.9": true}}
-		s.wire = w
+		s.exchange = exchangeOf(w)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- s.Run(ctx) }()
@@ -275,7 +286,7 @@ func TestLookupAcrossAChange(t *testing.T) {
 		s, err := New(Options{Servers: []string{"127.0.0.1"}})
 		require.NoError(t, err)
 		w := &slowWire{release: make(chan struct{})}
-		s.wire = w
+		s.exchange = exchangeOf(w)
 		require.True(t, s.SelfTest(t.Context()))
 		done := make(chan error)
 		var r *dns.RRset
@@ -298,10 +309,10 @@ func TestSelfTestOfASlowResolver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, err := New(Options{Servers: []string{"127.0.0.1"}})
 		require.NoError(t, err)
-		s.wire = lateWire(2 * time.Second)
+		s.exchange = exchangeOf(lateWire(2 * time.Second))
 		require.True(t, s.SelfTest(t.Context()))
 		require.Equal(t, Validating, s.State().Result)
-		s.wire = lateWire(4 * time.Second)
+		s.exchange = exchangeOf(lateWire(4 * time.Second))
 		require.False(t, s.SelfTest(t.Context()))
 		require.Equal(t, Validating, s.State().Result, "a test without a result changes nothing")
 	})

@@ -51,8 +51,8 @@ type State struct {
 func (s *Stub) State() State {
 	now := s.now.Load()
 	st := State{Source: now.source, Trusted: now.trusted, Result: now.result, Reason: now.reason, Checked: now.checked}
-	st.Servers, st.Silent = texts(now.servers), texts(s.health.silent(now.servers))
-	st.FailingSince, st.FailingReason = s.health.state()
+	st.Servers, st.Silent = texts(now.servers), texts(now.health.silent(now.servers))
+	st.FailingSince, st.FailingReason = now.health.state()
 	return st
 }
 
@@ -101,6 +101,7 @@ func (s *Stub) Validates(ctx context.Context, e dns.Effort) (bool, error) {
 	return s.now.Load().result == Validating, nil
 }
 
+// selfTest reports false too if the test was interrupted, or another state has been put in force since it began.
 func (s *Stub) selfTest(ctx context.Context) bool {
 	defer func() { <-s.testing }()
 	before := s.now.Load()
@@ -112,7 +113,7 @@ func (s *Stub) selfTest(ctx context.Context) bool {
 	var servers, watch sync.WaitGroup
 	watch.Go(func() {
 		select {
-		case <-before.gone: // the result is of no use any more
+		case <-before.replaced: // the result is of no use any more
 			cancel()
 		case <-ctx.Done():
 		}
@@ -134,7 +135,7 @@ func (s *Stub) selfTest(ctx context.Context) bool {
 // judge returns the state after a self-test, and whether every server had a result.
 func (st *state) judge(outcomes []outcome) (after state, complete bool) {
 	after = *st
-	after.result, after.reason, after.passed = Unknown, "", nil
+	after.outcome, after.passed = outcome{}, nil
 	complete = true
 	for i, out := range outcomes {
 		server := st.servers[i]
@@ -143,48 +144,40 @@ func (st *state) judge(outcomes []outcome) (after state, complete bool) {
 			after.passed = append(after.passed, server)
 		}
 		// The worst result counts for the list. A server that did not answer has none.
-		if out.result != Unknown && (after.result == Unknown || out.result < after.result) {
-			after.result, after.reason = out.result, out.reason
-		}
-		if after.result == Unknown {
-			after.reason = out.reason
+		if after.result == Unknown || out.result != Unknown && out.result < after.result {
+			after.outcome = out
 		}
 	}
 	switch {
 	case after.result != Unknown:
 		after.checked = time.Now()
 	case st.result != Unknown:
-		after.result, after.reason = st.result, st.reason
+		after.outcome = st.outcome
 	}
 	return after, complete
 }
 
-// settle applies the result of a self-test and returns true, unless the servers have changed since it began.
+// settle applies the result of a self-test and returns true, unless another state has been put in force since it began.
 func (s *Stub) settle(before *state, after state) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.now.Load()
-	if now.gone != before.gone {
+	if s.now.Load() != before {
 		return false
 	}
-	after.options, after.source, after.epoch = now.options, now.source, now.epoch
 	log, servers := after.options.Logger, serverList(after.servers)
-	if after.result != now.result {
-		after.epoch++
+	if after.result != before.result {
+		after.answers++
 		if after.result == Validating {
 			log.Info("resolver passed its self-test", "servers", servers)
 		} else {
 			log.Warn("resolver failed its self-test; treating all answers as insecure",
 				"servers", servers, "result", after.result.String(), "reason", after.reason)
 		}
-	} else if after.result == Unknown && after.reason != now.reason {
+	} else if after.result == Unknown && after.reason != before.reason {
 		log.Warn("the self-test of the resolver has no result; lookups fail until it has one",
 			"servers", servers, "reason", after.reason)
 	}
-	s.now.Store(&after)
-	if now.result == Unknown && after.result != Unknown {
-		close(after.known)
-	}
+	s.replace(after)
 	return true
 }
 

@@ -18,6 +18,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	miekg "github.com/miekg/dns"
+
 	"github.com/policyd/policyd/internal/dns"
 )
 
@@ -51,11 +53,10 @@ type QueryEvent struct {
 // Stub is a security-aware, non-validating stub resolver (RFC 4033 section 2) without a cache. Its answers are Secure
 // only if every server is trusted, the self-test has shown that the server validates, and the answer has the AD bit.
 type Stub struct {
-	wire    exchanger // nil: the transport of the state
-	change  chan struct{}
-	testing chan struct{} // holds an element while a self-test runs
-	now     atomic.Pointer[state]
-	health  health
+	exchange func(*transport, context.Context, Server, miekg.Question, time.Time) (*miekg.Msg, error)
+	change   chan struct{}
+	testing  chan struct{} // holds an element while a self-test runs
+	now      atomic.Pointer[state]
 
 	mu         sync.Mutex // guards the replacing of now, and what follows
 	serverless int        // how often in succession resolv.conf had no server
@@ -68,21 +69,20 @@ type state struct {
 	servers   []Server
 	source    string
 	transport *transport
+	health    *health
 	trusted   bool
-	result    Result
-	reason    string
-	checked   time.Time
-	passed    []Server // those that passed the self-test, each for itself; their AD bit counts if result is Validating
-	epoch     uint32   // dns.Epoch.Answers
+	outcome
+	checked time.Time
+	passed  []Server // those that passed the self-test, each for itself; their AD bit counts if result is Validating
+	answers uint32   // dns.Epoch.Answers
 
-	known chan struct{} // closed when the self-test of these servers has a result
-	gone  chan struct{} // closed when other servers, or other trust, have replaced these
+	replaced chan struct{} // closed when another state is in force
 }
 
 // New returns a Stub. Lookups at trusted servers wait for the result of a self-test: see Run and SelfTest.
 func New(o Options) (*Stub, error) {
-	s := &Stub{change: make(chan struct{}, 1), testing: make(chan struct{}, 1)}
-	s.now.Store(&state{transport: newTransport(nil)})
+	s := &Stub{exchange: (*transport).exchange, change: make(chan struct{}, 1), testing: make(chan struct{}, 1)}
+	s.now.Store(&state{transport: newTransport(nil), replaced: make(chan struct{})})
 	if err := s.Configure(o); err != nil {
 		return nil, err
 	}
@@ -162,37 +162,41 @@ func serversOf(o Options) (servers []Server, source string, err error) {
 // or of the trust in them begins a new epoch.
 func (s *Stub) use(o Options, servers []Server, source string) {
 	old := s.now.Load()
+	first, same := len(old.servers) == 0, slices.Equal(servers, old.servers)
 	trusted, reason := o.trusts(servers)
 	next := *old
 	next.options, next.source = o, source
-	if slices.Equal(servers, old.servers) && trusted == old.trusted && o.RootCAs.Equal(old.options.RootCAs) {
-		if !trusted {
-			next.reason = reason
-		}
-		s.now.Store(&next)
+	if !trusted {
+		next.outcome = outcome{NotTrusted, reason}
+	}
+	if same && trusted == old.trusted && o.RootCAs.Equal(old.options.RootCAs) {
+		s.replace(next)
 		return
 	}
-	if old.gone != nil {
-		o.Logger.Info("DNS servers or the trust in them changed",
-			"servers", serverList(servers), "source", source, "trusted", trusted)
-		defer close(old.gone)
+	list := serverList(servers)
+	if !first {
+		o.Logger.Info("DNS servers or the trust in them changed", "servers", list, "source", source, "trusted", trusted)
 	}
+	if !trusted && (old.trusted || !same) { // otherwise this is known
+		o.Logger.Warn("the DNS servers are not trusted; treating all answers as insecure",
+			"servers", list, "source", source, "reason", reason)
+	}
+	if trusted {
+		next.outcome = outcome{}
+	}
+	next.servers, next.trusted, next.checked, next.passed = servers, trusted, time.Time{}, nil
+	next.answers++
+	next.transport, next.health = newTransport(o.RootCAs), newHealth(servers)
 	old.transport.close()
-	next = state{
-		options: o, servers: servers, source: source, trusted: trusted, reason: reason, epoch: old.epoch + 1,
-		transport: newTransport(o.RootCAs),
-		known:     make(chan struct{}), gone: make(chan struct{}),
-	}
-	if !trusted {
-		if old.gone == nil || old.trusted || !slices.Equal(servers, old.servers) { // otherwise this is known
-			o.Logger.Warn("the DNS servers are not trusted; treating all answers as insecure",
-				"servers", serverList(servers), "source", source, "reason", reason)
-		}
-		next.result = NotTrusted
-		close(next.known)
-	}
-	s.health.reset()
+	s.replace(next)
+}
+
+// replace puts another state in force; s.mu is held.
+func (s *Stub) replace(next state) {
+	old := s.now.Load()
+	next.replaced = make(chan struct{})
 	s.now.Store(&next)
+	close(old.replaced)
 }
 
 func serverList(servers []Server) string { return strings.Join(texts(servers), " ") }
@@ -205,10 +209,10 @@ func texts(servers []Server) (list []string) {
 }
 
 // Epoch returns the epoch that a lookup which begins now would have.
-func (s *Stub) Epoch() dns.Epoch { return s.epochOf(s.now.Load()) }
+func (s *Stub) Epoch() dns.Epoch { return s.now.Load().epoch() }
 
-func (s *Stub) epochOf(st *state) dns.Epoch {
-	return dns.Epoch{Answers: st.epoch, Failures: s.health.outages.Load()}
+func (st *state) epoch() dns.Epoch {
+	return dns.Epoch{Answers: st.answers, Failures: st.health.outages.Load()}
 }
 
 // Lookup asks the servers. The error is a *dns.Error, or dns.ErrNotCached with e.CacheOnly. Before the first
@@ -238,13 +242,13 @@ func (s *Stub) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.R
 			reason = "the self-test of the resolver has no result: " + reason
 			return nil, &dns.Error{Question: q, Reason: reason, Epoch: before, Err: ctx.Err()}
 		}
-		before = s.epochOf(now)
+		before = now.epoch()
 		rrset, err := s.ask(ctx, q, now, until)
 		if failure, ok := errors.AsType[*dns.Error](err); ok {
 			failure.Epoch = before
 			return nil, failure
 		}
-		if s.now.Load().epoch == before.Answers {
+		if s.now.Load().answers == before.Answers {
 			rrset.Epoch = before.Answers
 			return rrset, nil
 		}
@@ -271,8 +275,7 @@ func (s *Stub) tested(ctx context.Context, until time.Time) (now *state, reason 
 		limited, cancel := context.WithDeadline(ctx, until)
 		defer cancel()
 		select {
-		case <-now.known:
-		case <-now.gone:
+		case <-now.replaced:
 		case <-limited.Done():
 			if reason = s.now.Load().reason; reason == "" {
 				reason = "it has not ended yet"

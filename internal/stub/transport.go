@@ -26,13 +26,7 @@ const (
 	maxStreams = 3 // TCP connections per server
 )
 
-// exchanger sends a query to one server and returns its answer. The error is errMalformed, context.DeadlineExceeded if
-// there is no answer until then, or comes from package net or ctx.
-type exchanger interface {
-	exchange(ctx context.Context, s Server, q miekg.Question, until time.Time) (*miekg.Msg, error)
-}
-
-// transport is the exchanger that uses UDP, TCP and TLS. It belongs to one list of servers.
+// transport sends queries over UDP, TCP and TLS. It belongs to one list of servers.
 //
 // A TCP or TLS connection stays open for further queries. A server has one, and a few more if it answers the queries of
 // a connection one after the other and one of them stalls. A UDP socket to a loopback address is also reused. A UDP
@@ -57,7 +51,8 @@ func newTransport(roots *x509.CertPool) *transport {
 }
 
 // exchange sends a query over UDP, and over TCP if the answer is truncated (RFC 7766). A truncated answer is never
-// used, whatever its AD bit. A server with a TLS name is queried over TLS only.
+// used, whatever its AD bit. A server with a TLS name is queried over TLS only. The error is errMalformed,
+// context.DeadlineExceeded if there is no answer until then, or comes from package net or ctx.
 func (t *transport) exchange(ctx context.Context, s Server, q miekg.Question, until time.Time) (*miekg.Msg, error) {
 	if s.TLSName == "" {
 		answer, err := t.ask(ctx, route{s, true}, q, until)

@@ -30,20 +30,20 @@ func (s *Stub) watch(ctx context.Context) {
 
 func (s *Stub) watchServers(ctx context.Context, now *state) {
 	began := time.Now()
-	questions, failing := s.health.failing()
+	questions, failing := now.health.failing()
 	sound := make([]bool, len(now.servers))
 	var all sync.WaitGroup
 	for i, server := range now.servers {
-		if failing || s.health.doubtful(server) {
+		if failing || now.health.doubtful(server) {
 			all.Go(func() { sound[i] = s.watchServer(ctx, now, server) && slices.Contains(now.candidates(), server) })
 		}
 	}
 	all.Wait()
-	if !failing || ctx.Err() != nil || s.now.Load().gone != now.gone {
+	if !failing || ctx.Err() != nil {
 		return
 	}
-	if s.health.watched(began, !slices.Contains(sound, true)) {
-		s.health.succeeded()
+	if now.health.watched(began, !slices.Contains(sound, true)) {
+		now.health.succeeded()
 	} else if len(questions) == outageNames {
 		s.askAgain(ctx, now, questions, sound)
 	}
@@ -60,17 +60,16 @@ func (s *Stub) watchServer(ctx context.Context, now *state, server Server) bool 
 	case ctx.Err() != nil:
 		return false
 	case err != nil:
-		if s.health.log(server, silentServer, true) {
+		if now.health.isSilent(server) {
 			log.Warn("a DNS server does not answer", "server", server.String(), "reason", networkReason(err))
 		}
 		return false
 	case took >= slowAnswer:
-		if s.health.log(server, slowServer, true) {
+		if now.health.isLate(server, true) {
 			log.Warn("a DNS server answers late", "server", server.String(), "took", took.Round(time.Millisecond))
 		}
 	default:
-		s.health.inTime(server)
-		if s.health.log(server, slowServer, false) {
+		if now.health.isLate(server, false) {
 			log.Info("a DNS server answers in time again", "server", server.String())
 		}
 	}
@@ -89,8 +88,8 @@ func (s *Stub) askAgain(ctx context.Context, now *state, questions []dns.Questio
 			}
 			all.Go(func() {
 				answer, err := s.send(ctx, now, server, now.options.Timeout, inet(miekg.Fqdn(q.Name), q.Type))
-				if err == nil && useful(answer) && !answered.Swap(true) && s.now.Load().gone == now.gone {
-					s.health.succeeded()
+				if err == nil && useful(answer) && !answered.Swap(true) {
+					now.health.succeeded()
 				}
 			})
 		}
