@@ -31,9 +31,8 @@ type health struct {
 	mu      sync.Mutex
 	servers map[Server]*record
 	streak  streak
-	success time.Time // when a lookup last succeeded
-	// outages counts the outages that have ended. It is dns.Epoch.Failures.
-	outages atomic.Uint32
+	success time.Time      // when a lookup last succeeded
+	outages *atomic.Uint32 // Stub.outages
 }
 
 // record is what is known about one server.
@@ -75,8 +74,8 @@ type streak struct {
 	ours      bool           // a question of our own has failed too
 }
 
-func newHealth(servers []Server) *health {
-	h := &health{servers: map[Server]*record{}}
+func newHealth(servers []Server, outages *atomic.Uint32) *health {
+	h := &health{servers: map[Server]*record{}, outages: outages}
 	for _, s := range servers {
 		h.servers[s] = &record{}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -164,7 +165,7 @@ func TestACancelledLookupIsNoOutage(t *testing.T) {
 func TestALateFailureIsNoOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var h health
+		h := newHealth(nil, new(atomic.Uint32))
 		fail := func(began time.Time) {
 			for _, name := range []string{"a.example", "b.example", "c.example"} {
 				h.lookupFailed(mxOf(name), began, "timed out")
@@ -335,7 +336,7 @@ func TestAConditionIsLoggedOnceAMinute(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		server := onThisMachine()[0]
-		h := newHealth([]Server{server})
+		h := newHealth([]Server{server}, new(atomic.Uint32))
 		begins, ends := 0, 0
 		for range 10 * 60 {
 			h.failed(server)
@@ -403,7 +404,7 @@ func TestAShortOutageEndsBackOffs(t *testing.T) {
 	t.Parallel()
 	for _, confirmed := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
-			var h health
+			h := newHealth(nil, new(atomic.Uint32))
 			began := time.Now()
 			h.lookupFailed(mxOf("a.example"), began, "timed out")
 			time.Sleep(watchInterval)
@@ -413,4 +414,21 @@ func TestAShortOutageEndsBackOffs(t *testing.T) {
 			require.Equal(t, confirmed, h.outages.Load() == 1)
 		})
 	}
+}
+
+// The sum of both parts of an epoch is a version for callers that remember answers: other servers never repeat one.
+func TestAnEpochNeverDecreases(t *testing.T) {
+	t.Parallel()
+	s, err := New(Options{Servers: []string{"127.0.0.1"}})
+	require.NoError(t, err)
+	h := s.now.Load().health
+	h.lookupFailed(mxOf("a.example"), time.Now(), "timed out")
+	require.False(t, h.watched(time.Now(), true))
+	h.succeeded()
+	before := s.Epoch()
+	require.EqualValues(t, 1, before.Failures)
+	require.NoError(t, s.Configure(Options{Servers: []string{"127.0.0.2"}}))
+	after := s.Epoch()
+	require.Greater(t, after.Answers, before.Answers)
+	require.Equal(t, before.Failures, after.Failures)
 }

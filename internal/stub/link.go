@@ -168,8 +168,8 @@ func (c *link) deliver(octets []byte) {
 	}
 }
 
-// ask sends a query that was added and waits for its answer. The error wraps errLost if the connection was closed before
-// the answer came.
+// ask sends a query that was added and waits for its answer. The error wraps errLost if the connection was closed
+// before the answer came.
 func (c *link) ask(ctx context.Context, p *pending, octets []byte) (*miekg.Msg, error) {
 	defer p.timer.Stop()
 	for ready := c.ready; ; {

@@ -57,6 +57,7 @@ type Stub struct {
 	change   chan struct{}
 	testing  chan struct{} // holds an element while a self-test runs
 	now      atomic.Pointer[state]
+	outages  atomic.Uint32 // outages of all lists of servers that have ended: dns.Epoch.Failures, which never decreases
 
 	mu         sync.Mutex // guards the replacing of now, and what follows
 	serverless int        // how often in succession resolv.conf had no server
@@ -186,7 +187,7 @@ func (s *Stub) use(o Options, servers []Server, source string) {
 	}
 	next.servers, next.trusted, next.checked, next.passed = servers, trusted, time.Time{}, nil
 	next.answers++
-	next.transport, next.health = newTransport(o.RootCAs), newHealth(servers)
+	next.transport, next.health = newTransport(o.RootCAs), newHealth(servers, &s.outages)
 	old.transport.close()
 	s.replace(next)
 }
@@ -209,10 +210,10 @@ func texts(servers []Server) (list []string) {
 }
 
 // Epoch returns the epoch that a lookup which begins now would have.
-func (s *Stub) Epoch() dns.Epoch { return s.now.Load().epoch() }
+func (s *Stub) Epoch() dns.Epoch { return s.epoch(s.now.Load()) }
 
-func (st *state) epoch() dns.Epoch {
-	return dns.Epoch{Answers: st.answers, Failures: st.health.outages.Load()}
+func (s *Stub) epoch(st *state) dns.Epoch {
+	return dns.Epoch{Answers: st.answers, Failures: s.outages.Load()}
 }
 
 // Lookup asks the servers. The error is a *dns.Error, or dns.ErrNotCached with e.CacheOnly. Before the first
@@ -242,7 +243,7 @@ func (s *Stub) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.R
 			reason = "the self-test of the resolver has no result: " + reason
 			return nil, &dns.Error{Question: q, Reason: reason, Epoch: before, Err: ctx.Err()}
 		}
-		before = now.epoch()
+		before = s.epoch(now)
 		rrset, err := s.ask(ctx, q, now, until)
 		if failure, ok := errors.AsType[*dns.Error](err); ok {
 			failure.Epoch = before
