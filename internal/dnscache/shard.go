@@ -41,6 +41,8 @@ type node struct {
 // make a node grow.
 var prefixes = [...]string{"", "_25._tcp.", "_26._tcp.", "_mta-sts.", "mta-sts."}
 
+const keySize = 3
+
 // locate returns the name of the node for a question, and its key there: the type and the prefix.
 func locate(q dns.Question) (name, key string) {
 	at := 0
@@ -58,14 +60,13 @@ func (n *node) question(key string) dns.Question {
 	return dns.Question{Name: prefixes[key[2]] + n.domain(), Type: dns.Type(key[0])<<8 | dns.Type(key[1])}
 }
 
-// entries calls f with the key and the packed form of each entry until it returns false. A nil node has none.
-func (n *node) entries(f func(key, packed string) bool) {
+// entries calls f with the key of each entry, and with all of it, until f returns false. A nil node has none.
+func (n *node) entries(f func(key, whole string) bool) {
 	if n == nil {
 		return
 	}
-	const keySize = 3
 	for e, rest := "", n.packed[n.name:]; rest != ""; {
-		if e, rest = dns.CutItem(rest); !f(e[:keySize], e[keySize:]) {
+		if e, rest = dns.CutItem(rest); !f(e[:keySize], e) {
 			return
 		}
 	}
@@ -107,10 +108,10 @@ func (s *shard) node(name string) *node {
 func (s *shard) get(q dns.Question) (*entry, *node) {
 	name, wanted := locate(q)
 	n := s.node(name)
-	for key, packed := range n.entries {
+	for key, whole := range n.entries {
 		if key == wanted {
 			e := &entry{}
-			e.unpack(q, packed)
+			e.unpack(q, whole[keySize:])
 			return e, n
 		}
 	}
@@ -121,11 +122,10 @@ func (s *shard) get(q dns.Question) (*entry, *node) {
 // held.
 func (s *shard) with(q dns.Question, e *entry) *node {
 	name, mine := locate(q)
-	var room [512]byte
-	b := append(room[:0], name...)
-	for key, other := range s.node(name).entries {
+	b := append(make([]byte, 0, 512), name...)
+	for key, whole := range s.node(name).entries {
 		if key != mine {
-			b = dns.AppendItem(b, key+other)
+			b = dns.AppendItem(b, whole)
 		}
 	}
 	if e != nil {
@@ -195,16 +195,16 @@ func (s *shard) evict(latest *node) {
 // removeIf removes the entries for which f returns true, and returns their number. It blocks writers of this shard, and
 // never hits.
 func (s *shard) removeIf(f func(*entry) bool) (removed int) {
-	var e entry
+	e, b := entry{}, []byte(nil)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, old := range slices.Backward(s.ring) { // the last node takes the place of one that goes
-		b := []byte(old.domain())
-		for key, packed := range old.entries {
-			if e.unpack(old.question(key), packed); f(&e) {
+		b = append(b[:0], old.domain()...)
+		for key, whole := range old.entries {
+			if e.unpack(old.question(key), whole[keySize:]); f(&e) {
 				removed++
 			} else {
-				b = dns.AppendItem(b, key+packed)
+				b = dns.AppendItem(b, whole)
 			}
 		}
 		if len(b) < len(old.packed) {
