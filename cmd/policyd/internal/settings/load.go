@@ -71,8 +71,7 @@ func (l *Loaded) check(document []byte) (*Loaded, error) {
 // UnusedListen returns a warning if the file sets server.listen to addresses that are not among those that systemd
 // passes, which replace them. passed is empty if systemd passes none.
 func (l *Loaded) UnusedListen(passed []string) []string {
-	set := slices.ContainsFunc(l.document.statements, func(s statement) bool { return s.key == "server.listen" })
-	if !set || len(passed) == 0 {
+	if _, set := l.document.values["server.listen"]; !set || len(passed) == 0 {
 		return nil
 	}
 	unused := slices.DeleteFunc(slices.Clone(l.Server.Listen),
@@ -119,9 +118,9 @@ func cause(err error) string {
 
 // read decodes and checks a document and the files that it names.
 func (l *Loaded) read(text []byte) []Problem {
-	l.document = newDocument(text)
-	problems := decode(l.document, &l.Settings)
-	problems = append(problems, l.readFiles()...)
+	var problems []Problem
+	l.document, problems = newDocument(strings.Split(string(text), "\n"))
+	problems = slices.Concat(problems, decode(l.document, &l.Settings), l.readFiles())
 	slices.SortStableFunc(problems, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), a.Line-b.Line) // the settings file first, which has no name yet
 	})
