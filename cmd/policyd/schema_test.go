@@ -102,8 +102,11 @@ func schemaOf(t *testing.T, of reflect.Type, where string) *schema {
 		kind = "object"
 	case of.Kind() == reflect.Struct:
 		kind, s.Properties = "object", map[string]*schema{}
-		for f := range of.Fields() {
+		for _, f := range reflect.VisibleFields(of) {
 			name, option, _ := strings.Cut(f.Tag.Get("json"), ",")
+			if f.Anonymous || name == "-" {
+				continue
+			}
 			require.NotEmpty(t, name, "%s.%s", of, f.Name)
 			if option == "" {
 				s.Required = append(s.Required, name)

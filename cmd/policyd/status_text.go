@@ -147,7 +147,7 @@ func counts(by map[string]uint64, first ...string) string {
 	return strings.Join(texts, ", ")
 }
 
-func total(by map[string]uint64) (n uint64) {
+func total[K comparable](by map[K]uint64) (n uint64) {
 	for _, v := range by {
 		n += v
 	}

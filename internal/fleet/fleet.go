@@ -241,16 +241,14 @@ func (c *counters) lastError() string {
 
 // Stats says how the exchange goes.
 type Stats struct {
-	// Up reports whether the latest exchange with the server succeeded.
-	Up bool
-	// LastSuccess is when an exchange last succeeded; zero means never.
-	LastSuccess time.Time
-	// Error is why the latest exchange failed, in printable ASCII; "" means that it succeeded.
-	Error string
-	// Sent and Received count records, Merged those that were new here, Failures the exchanges that failed.
-	Sent, Received, Merged, Failures uint64
-	// Ignored counts refused records by reason.
-	Ignored map[Reason]uint64
+	Up          bool              `json:"up"`                    // the latest exchange with the server succeeded
+	Error       string            `json:"error,omitempty"`       // why it failed, in printable ASCII
+	LastSuccess time.Time         `json:"last_success,omitzero"` // zero means never
+	Sent        uint64            `json:"sent"`                  // records
+	Received    uint64            `json:"received"`
+	Merged      uint64            `json:"merged"`  // records that were new here
+	Ignored     map[Reason]uint64 `json:"ignored"` // refused records, by reason
+	Failures    uint64            `json:"-"`       // exchanges that failed
 }
 
 // Stats returns the present state.

@@ -92,10 +92,10 @@ func shownMap(name string) string {
 
 // UnknownMap is a map name that is not served although a client asks for it: the mail waits.
 type UnknownMap struct {
-	Name    string
-	Nearest string // the known name that was probably meant; "" if none is near
-	Times   uint64 // requests since the name was first seen
-	Last    time.Time
+	Name    string    `json:"name"`
+	Nearest string    `json:"nearest,omitempty"` // the known name that was probably meant; "" if none is near
+	Times   uint64    `json:"times"`             // requests since the name was first seen
+	Last    time.Time `json:"last"`
 }
 
 // Bounds of the unknown maps that are remembered: clients choose the names.

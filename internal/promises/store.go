@@ -317,12 +317,12 @@ func (r *record) entry(domain string, now time.Time) Entry {
 
 // Stats are counts for metrics and the status page.
 type Stats struct {
-	// Domains is the number of domains that are remembered.
-	Domains int
-	// Missing is the number of domains whose established promise is missing now, and Held how many of them are held.
-	Missing, Held int
+	// Remembered counts domains, Missing those whose established promise is missing now, and Held those that are held.
+	Remembered int `json:"remembered"`
+	Missing    int `json:"missing"`
+	Held       int `json:"held"`
 	// Vanished counts the promises that have vanished since the start.
-	Vanished uint64
+	Vanished uint64 `json:"vanished"`
 }
 
 // Stats returns the present counts. It visits every record.
@@ -330,7 +330,7 @@ func (s *Store) Stats() Stats {
 	now := s.now()
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	st := Stats{Domains: len(s.records), Vanished: s.vanished.Load()}
+	st := Stats{Remembered: len(s.records), Vanished: s.vanished.Load()}
 	for _, r := range s.records {
 		if r.missing != 0 && len(r.established(DayOf(now))) > 0 {
 			st.Missing++

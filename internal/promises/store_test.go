@@ -157,7 +157,7 @@ func TestWhatIsShownOfADomain(t *testing.T) {
 	f.Observe(domain, promises.Answer{})
 	e, _ = f.Get(domain)
 	require.Equal(t, f.now.Unix(), e.Missing.Unix())
-	require.Equal(t, promises.Stats{Domains: 1, Missing: 1, Vanished: 1}, f.Stats())
+	require.Equal(t, promises.Stats{Remembered: 1, Missing: 1, Vanished: 1}, f.Stats())
 	f.days(31)
 	e, _ = f.Get(domain)
 	require.Zero(t, e.Missing, "what was not seen for thirty days is no longer missed")

@@ -1,6 +1,10 @@
 package admin
 
-import "time"
+import (
+	"time"
+
+	"github.com/policyd/policyd/internal/promises"
+)
 
 // PromiseList is what is remembered, by domain.
 type PromiseList struct {
@@ -56,26 +60,7 @@ type Warmed struct {
 
 // PromiseStatus is the state of the remembered promises.
 type PromiseStatus struct {
-	// Remembered counts domains, Missing those whose promise is missing now, Held those whose mail waits because of
-	// that.
-	Remembered int `json:"remembered"`
-	Missing    int `json:"missing"`
-	Held       int `json:"held"`
-	// Vanished counts the promises that have vanished since the start.
-	Vanished uint64 `json:"vanished"`
+	promises.Stats
 	// Domains are some of those whose promise is missing.
 	Domains []string `json:"domains"`
-}
-
-// FleetStatus is the state of the exchange with the other nodes.
-type FleetStatus struct {
-	// Up is set if the latest exchange with the server succeeded. Otherwise Error is the reason.
-	Up          bool      `json:"up"`
-	Error       string    `json:"error,omitempty"`
-	LastSuccess time.Time `json:"last_success,omitzero"`
-	// Sent, Received and Merged count records; Ignored counts those that were refused, by reason.
-	Sent     uint64            `json:"sent"`
-	Received uint64            `json:"received"`
-	Merged   uint64            `json:"merged"`
-	Ignored  map[string]uint64 `json:"ignored"`
 }

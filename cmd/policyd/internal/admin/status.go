@@ -3,6 +3,9 @@ package admin
 import (
 	"encoding/json"
 	"time"
+
+	"github.com/policyd/policyd/internal/fleet"
+	"github.com/policyd/policyd/internal/lookup"
 )
 
 // Status is what `policyd status` shows. Its JSON form is stable: fields are added, never changed or taken away.
@@ -26,7 +29,7 @@ type Status struct {
 	Probes   *Probes  `json:"probes"`
 	// Promises is null where promises.vanished is off, Fleet where fleet.url is empty.
 	Promises    *PromiseStatus `json:"promises"`
-	Fleet       *FleetStatus   `json:"fleet"`
+	Fleet       *fleet.Stats   `json:"fleet"`
 	Connections Connections    `json:"connections"`
 }
 
@@ -131,14 +134,5 @@ type Connections struct {
 	// Errors counts by kind: malformed, stalled, write, accept, and unknown-map for requests for unknown maps.
 	Errors map[string]uint64 `json:"errors"`
 	// UnknownMaps are the unknown maps that clients have requested in the last 10 minutes.
-	UnknownMaps []UnknownMap `json:"unknown_maps"`
-}
-
-// UnknownMap is an unknown map that clients request. Postfix defers the mail.
-type UnknownMap struct {
-	Name string `json:"name"`
-	// Nearest is the map that was probably meant; "" if no name is near.
-	Nearest string    `json:"nearest,omitempty"`
-	Times   uint64    `json:"times"`
-	Last    time.Time `json:"last"`
+	UnknownMaps []lookup.UnknownMap `json:"unknown_maps"`
 }

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/internal/lookup"
 )
 
 func TestWarnings(t *testing.T) {
@@ -50,13 +52,13 @@ func TestWarnings(t *testing.T) {
 		},
 		"an unknown map": {
 			func(st *Status) {
-				st.Connections.UnknownMaps = []UnknownMap{{Name: "tls_policy", Nearest: "tls-policy", Times: 3, Last: now}}
+				st.Connections.UnknownMaps = []lookup.UnknownMap{{Name: "tls_policy", Nearest: "tls-policy", Times: 3, Last: now}}
 			},
 			`a client asks for the unknown map "tls_policy" (requests: 3, last at ` + now.Format(time.TimeOnly) + `); its mail waits: use tls-policy in main.cf`,
 		},
 		"an unknown map that resembles none": {
 			func(st *Status) {
-				st.Connections.UnknownMaps = []UnknownMap{{Name: "virtual", Times: 1, Last: now}}
+				st.Connections.UnknownMaps = []lookup.UnknownMap{{Name: "virtual", Times: 1, Last: now}}
 			},
 			`a client asks for the unknown map "virtual" (requests: 1, last at ` + now.Format(time.TimeOnly) + `); its mail waits: use tls-policy, tls-policy-tlsrpt or transport in main.cf`,
 		},

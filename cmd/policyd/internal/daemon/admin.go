@@ -109,10 +109,6 @@ func (d *Daemon) cacheStatus() admin.Cache {
 
 func (d *Daemon) connectionStatus() admin.Connections {
 	st, l := d.server.Stats(), d.loaded.Load()
-	unknown := []admin.UnknownMap{}
-	for _, m := range d.service.UnknownMaps() {
-		unknown = append(unknown, admin.UnknownMap{Name: m.Name, Nearest: m.Nearest, Times: m.Times, Last: m.Last})
-	}
 	return admin.Connections{
 		Listeners: append([]string{}, d.Listening()...), Open: st.Open, Max: d.limits(l).MaxConnections,
 		Total: st.Accepted,
@@ -122,7 +118,7 @@ func (d *Daemon) connectionStatus() admin.Connections {
 			"malformed": st.Malformed, "stalled": st.Stalled, "write": st.WriteErrors, "accept": st.AcceptErrors,
 			"unknown-map": d.service.Stats().UnknownMaps,
 		},
-		UnknownMaps: unknown,
+		UnknownMaps: d.service.UnknownMaps(),
 	}
 }
 

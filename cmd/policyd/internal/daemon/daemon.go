@@ -13,8 +13,10 @@ import (
 	"time"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/cmd/policyd/internal/metrics"
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/lookup"
@@ -48,7 +50,6 @@ type Daemon struct {
 	started time.Time
 	logs    *logs
 	log     *slog.Logger
-	notify  *notifier
 
 	// As far as a memory limit has a say in it; 0: it has none.
 	maxPolicies, maxConnections int
@@ -63,8 +64,7 @@ type Daemon struct {
 	service *lookup.Service
 	handler socketmap.Handler
 	server  *socketmap.Server
-	// telemetry is nil where metrics.listen is empty.
-	telemetry *telemetry
+	metrics *metrics.Metrics // nil where metrics.listen is empty
 
 	reloading sync.Mutex // held by Reload
 	loaded    atomic.Pointer[settings.Loaded]
@@ -88,8 +88,9 @@ func New(o Options) (*Daemon, error) {
 	d.loaded.Store(loaded)
 	d.logs.configure(loaded.LogLevel(), loaded.Log.Format)
 	d.log = d.logs.logger()
-	d.notify = &notifier{log: d.log}
-	d.telemetry = d.newTelemetry()
+	if loaded.Metrics.Listen != "" {
+		d.metrics = metrics.New(prometheus.NewRegistry(), o.Version, d.Status)
+	}
 	if d.stub, err = stub.New(d.stubOptions(loaded)); err != nil {
 		return nil, err
 	}
@@ -123,10 +124,14 @@ func New(o Options) (*Daemon, error) {
 
 // sources are where lookups get their facts.
 func (d *Daemon) sources() lookup.Sources {
-	return lookup.Sources{
+	s := lookup.Sources{
 		Resolver: d.cache, STS: d.store, Trust: d.stub, Promises: d.memory.promises, Version: d.version,
-		Probes: d.prober, WantProbe: d.prober.Want, Record: d.report.Record, Observe: d.observeLookup(),
+		Probes: d.prober, WantProbe: d.prober.Want, Record: d.report.Record,
 	}
+	if d.metrics != nil {
+		s.Observe = d.metrics.Lookup
+	}
+	return s
 }
 
 // version changes whenever an answer of the cache or a policy of the store changes: each of the two only grows.

@@ -52,7 +52,7 @@ func (d *Daemon) openAll(ctx context.Context) error {
 			handle: s.Run})
 	}
 	if address := l.Metrics.Listen; address != "" {
-		m := &metrics.Server{Gatherer: d.telemetry.registry, Log: d.log,
+		m := &metrics.Server{Gatherer: d.metrics, Log: d.log,
 			Ready: func() error { return d.readiness(ctx) }}
 		add(&listener{setting: "metrics.listen", address: address, handle: m.Run})
 	}

@@ -1,9 +1,11 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -68,63 +70,41 @@ func (c *changing) WithGroup(name string) slog.Handler {
 	return &changing{logs: c.logs, derive: func(h slog.Handler) slog.Handler { return c.derive(h).WithGroup(name) }}
 }
 
-// journalHandler writes lines as the journal takes them: a priority (sd-daemon(3)) in front, and no time, which the
-// journal adds itself.
-type journalHandler struct {
-	slog.Handler
-	out *prefixed // where Handler writes
-}
+// journal writes lines as the journal takes them: with a priority (sd-daemon(3)) in front, and without a time, which
+// the journal adds itself. Its handler makes the priority the first attribute.
+type journal struct{ io.Writer }
 
 func newJournalHandler(w io.Writer, level slog.Leveler) slog.Handler {
-	out := &prefixed{w: w}
-	return journalHandler{out: out, Handler: slog.NewTextHandler(out, &slog.HandlerOptions{
+	return slog.NewTextHandler(journal{w}, &slog.HandlerOptions{
 		Level: level,
 		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
-			if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey) {
+			if level, ok := a.Value.Any().(slog.Level); ok && a.Key == slog.LevelKey && len(groups) == 0 {
+				return slog.String(slog.LevelKey, priority(level))
+			}
+			if a.Key == slog.TimeKey && len(groups) == 0 {
 				return slog.Attr{}
 			}
 			return a
 		},
-	})}
+	})
 }
 
-// Handle implements slog.Handler.
-func (h journalHandler) Handle(ctx context.Context, r slog.Record) error {
-	h.out.mu.Lock()
-	defer h.out.mu.Unlock()
+func priority(level slog.Level) string {
 	switch {
-	case r.Level >= slog.LevelError:
-		h.out.prefix = "<3>"
-	case r.Level >= slog.LevelWarn:
-		h.out.prefix = "<4>"
-	case r.Level >= slog.LevelInfo:
-		h.out.prefix = "<6>"
-	default:
-		h.out.prefix = "<7>"
+	case level >= slog.LevelError:
+		return "<3>"
+	case level >= slog.LevelWarn:
+		return "<4>"
+	case level >= slog.LevelInfo:
+		return "<6>"
 	}
-	return h.Handler.Handle(ctx, r)
+	return "<7>"
 }
 
-// WithAttrs implements slog.Handler.
-func (h journalHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return journalHandler{h.Handler.WithAttrs(attrs), h.out}
-}
-
-// WithGroup implements slog.Handler.
-func (h journalHandler) WithGroup(name string) slog.Handler {
-	return journalHandler{h.Handler.WithGroup(name), h.out}
-}
-
-// prefixed puts a prefix before every write, which is one line. Handle holds mu while it sets the prefix and writes.
-type prefixed struct {
-	mu     sync.Mutex
-	w      io.Writer
-	prefix string
-}
-
-// Write implements io.Writer.
-func (p *prefixed) Write(line []byte) (int, error) {
-	if _, err := p.w.Write(append([]byte(p.prefix), line...)); err != nil {
+// Write implements io.Writer for one line.
+func (j journal) Write(line []byte) (int, error) {
+	level, rest, _ := bytes.Cut(bytes.TrimPrefix(line, []byte(slog.LevelKey+"=")), []byte(" "))
+	if _, err := j.Writer.Write(slices.Concat(level, rest)); err != nil {
 		return 0, err
 	}
 	return len(line), nil

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"log/slog"
 	"strconv"
 	"time"
 
@@ -11,30 +10,28 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// notifier notifies the service manager of the state of the daemon, sd_notify(3). Without a service manager it does
+// notify notifies the service manager of the state of the daemon, sd_notify(3). Without a service manager it does
 // nothing.
-type notifier struct {
-	log *slog.Logger
-}
-
-func (n *notifier) send(state string) {
+func (d *Daemon) notify(state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {
-		n.log.Warn("cannot notify the service manager", "err", err)
+		d.log.Warn("cannot notify the service manager", "err", err)
 	}
 }
 
-func (n *notifier) ready(status string) {
-	n.send(daemon.SdNotifyReady + "\nSTATUS=" + status)
+// notifyReady sends the line that systemctl status shows.
+func (d *Daemon) notifyReady() {
+	status := "\nSTATUS=Answering, mode " + d.loaded.Load().Mode
+	if last := d.last.Load(); last != nil && !last.OK {
+		status += "; the last reload failed, keeping the previous settings"
+	}
+	d.notify(daemon.SdNotifyReady + status)
 }
 
-func (n *notifier) reloading() {
-	n.send(daemon.SdNotifyReloading + monotonic() + "\nSTATUS=Reloading")
-}
-
-// stopping extends the stop timeout to the drain timeout and a little more, because TimeoutStopSec= may be shorter.
-func (n *notifier) stopping(timeout time.Duration) {
+// notifyStopping extends the stop timeout to the drain timeout and a little more, because TimeoutStopSec= may be
+// shorter.
+func (d *Daemon) notifyStopping(timeout time.Duration) {
 	const more = 10 * time.Second
-	n.send(daemon.SdNotifyStopping + "\nSTATUS=Stopping\nEXTEND_TIMEOUT_USEC=" +
+	d.notify(daemon.SdNotifyStopping + "\nSTATUS=Stopping\nEXTEND_TIMEOUT_USEC=" +
 		strconv.FormatInt((timeout+more).Microseconds(), 10))
 }
 
@@ -51,7 +48,7 @@ func (d *Daemon) watchdog(ctx context.Context) error {
 	}
 	return every(ctx, interval/2, func() error {
 		if d.works(ctx, interval/2) {
-			d.notify.send(daemon.SdNotifyWatchdog)
+			d.notify(daemon.SdNotifyWatchdog)
 		} else {
 			d.log.Error("daemon does not answer its own lookup; not notifying the watchdog")
 		}

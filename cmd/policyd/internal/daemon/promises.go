@@ -131,10 +131,8 @@ func (d *Daemon) promiseStatus() *admin.PromiseStatus {
 		return nil
 	}
 	const most = 5
-	st := d.memory.promises.Stats()
-	s := &admin.PromiseStatus{Remembered: st.Domains, Missing: st.Missing, Held: st.Held, Vanished: st.Vanished,
-		Domains: []string{}}
-	if st.Missing > 0 {
+	s := &admin.PromiseStatus{Stats: d.memory.promises.Stats(), Domains: []string{}}
+	if s.Missing > 0 {
 		for _, p := range d.listPromises(admin.Filter{Vanished: true, Limit: most}).Promises {
 			s.Domains = append(s.Domains, p.Domain)
 		}
@@ -143,18 +141,10 @@ func (d *Daemon) promiseStatus() *admin.PromiseStatus {
 }
 
 // fleetStatus returns how the exchange with the other nodes goes; nil if nothing is shared.
-func (d *Daemon) fleetStatus() *admin.FleetStatus {
+func (d *Daemon) fleetStatus() *fleet.Stats {
 	if d.memory.fleet == nil {
 		return nil
 	}
 	st := d.memory.fleet.Stats()
-	s := &admin.FleetStatus{
-		Up: st.Up, Error: st.Error, LastSuccess: st.LastSuccess, Sent: st.Sent, Received: st.Received,
-		Merged:  st.Merged,
-		Ignored: map[string]uint64{},
-	}
-	for reason, n := range st.Ignored {
-		s.Ignored[string(reason)] = n
-	}
-	return s
+	return &st
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
+
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 )
@@ -26,7 +28,7 @@ func (d *Daemon) hangups(ctx context.Context) error {
 func (d *Daemon) Reload() (admin.Reload, error) {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
-	d.notify.reloading()
+	d.notify(daemon.SdNotifyReloading + monotonic() + "\nSTATUS=Reloading")
 	kept, err := d.reload()
 	last := admin.Reload{At: time.Now(), OK: err == nil, Restart: kept}
 	if err != nil {
@@ -34,7 +36,7 @@ func (d *Daemon) Reload() (admin.Reload, error) {
 		d.log.Error("reload failed; keeping the previous settings", "err", last.Error)
 	}
 	d.last.Store(&last)
-	d.notify.ready(d.status())
+	d.notifyReady()
 	return last, err
 }
 

@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -41,7 +40,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 	d.greet()
 	d.ready.Store(true)
-	d.notify.ready(d.status())
+	d.notifyReady()
 	select {
 	case <-ctx.Done():
 	case <-life.Done():
@@ -117,7 +116,7 @@ func (d *Daemon) greet() {
 // drain stops the server.
 func (d *Daemon) drain() {
 	timeout := d.loaded.Load().DrainTimeout()
-	d.notify.stopping(timeout)
+	d.notifyStopping(timeout)
 	d.log.Info("stopping", "drain_timeout", timeout)
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
@@ -126,13 +125,4 @@ func (d *Daemon) drain() {
 			"drain_timeout", timeout)
 	}
 	d.log.Info("stopped")
-}
-
-// status is the line that systemctl status shows.
-func (d *Daemon) status() string {
-	s := fmt.Sprintf("Answering, mode %s", d.loaded.Load().Mode)
-	if last := d.last.Load(); last != nil && !last.OK {
-		s += "; the last reload failed, keeping the previous settings"
-	}
-	return s
 }

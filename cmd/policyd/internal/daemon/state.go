@@ -24,7 +24,10 @@ func (d *Daemon) Explain(ctx context.Context, key string) lookup.Explanation {
 
 func (d *Daemon) stubOptions(l *settings.Loaded) stub.Options {
 	o := l.Stub(d.log)
-	o.Observe, o.ResolvConf = d.observeQuery(), d.options.ResolvConf
+	o.ResolvConf = d.options.ResolvConf
+	if d.metrics != nil {
+		o.Observe = d.metrics.Query
+	}
 	return o
 }
 
@@ -44,7 +47,10 @@ func (d *Daemon) probeOptions(l *settings.Loaded) probe.Options {
 
 func (d *Daemon) storeOptions(l *settings.Loaded) stsstore.Options {
 	o := l.Store(d.cache, d.log)
-	o.Observe, o.MaxPolicies = d.observeFetch(), d.maxPolicies
+	o.MaxPolicies = d.maxPolicies
+	if d.metrics != nil {
+		o.Observe = d.metrics.Fetch
+	}
 	o.Fetched = func(domain string) { d.share(fleet.Policy, domain) }
 	return o
 }

@@ -16,12 +16,14 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/mtasts"
+	"github.com/policyd/policyd/internal/stub"
 )
 
 const namespace = "policyd"
 
 // Metrics are the metrics of one daemon. Make them with New.
 type Metrics struct {
+	*prometheus.Registry
 	lookups, decisions, queries, fetches *prometheus.CounterVec
 	durations, latencies                 *prometheus.HistogramVec
 	unsigned                             prometheus.Counter
@@ -32,7 +34,7 @@ const other = "other"
 
 // New registers the metrics of a daemon of that version, which is in the state that status returns when it is called,
 // with those of the process and the Go runtime. It panics if reg has metrics of these names.
-func New(reg prometheus.Registerer, version string, status func() admin.Status) *Metrics {
+func New(reg *prometheus.Registry, version string, status func() admin.Status) *Metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		v := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
 		reg.MustRegister(v)
@@ -45,7 +47,8 @@ func New(reg prometheus.Registerer, version string, status func() admin.Status) 
 		return v
 	}
 	m := &Metrics{
-		lookups: counter("lookups_total", "Socketmap lookups by map and result.", "map", "result"),
+		Registry: reg,
+		lookups:  counter("lookups_total", "Socketmap lookups by map and result.", "map", "result"),
 		durations: histogram("lookup_duration_seconds",
 			"Time from a request to its reply, by map and whether nothing had to be asked.",
 			[]float64{5e-6, 2e-5, 1e-4, 5e-4, .002, .01, .05, .1, .2, .5, 1, 2, 5, 10}, "map", "cached"),
@@ -118,16 +121,8 @@ func (m *Metrics) Lookup(k lookup.Kind) func(took time.Duration) {
 	}
 }
 
-// Query is a query to a DNS server.
-type Query struct {
-	Type dns.Type
-	// Rcode is the mnemonic of the response code, or timeout or error.
-	Rcode string
-	Took  time.Duration
-}
-
-// Query counts a query. It does not block.
-func (m *Metrics) Query(q Query) {
+// Query counts a query to a DNS server. It does not block.
+func (m *Metrics) Query(q stub.QueryEvent) {
 	t := typeLabel(q.Type)
 	m.queries.WithLabelValues(t, rcodeLabel(q.Rcode)).Inc()
 	m.latencies.WithLabelValues(t).Observe(q.Took.Seconds())

@@ -57,7 +57,9 @@ func (s *snapshot) Collect(ch chan<- prometheus.Metric) {
 	gauge(ch, "fleet_up", "1 if the latest exchange with the fleet store succeeded, or nothing is shared.",
 		one(st.Fleet == nil || fleet.Up))
 	records := map[string]uint64{"sent": fleet.Sent, "merged": fleet.Merged}
-	maps.Copy(records, fleet.Ignored)
+	for reason, n := range fleet.Ignored {
+		records[string(reason)] = n
+	}
 	countersBy(ch, "fleet_records_total", "Records of the fleet store by what became of them.", "result", records,
 		"sent", "merged", "malformed", "version", "mac", "misplaced", "future", "expired", "refused", "stale")
 
