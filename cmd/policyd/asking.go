@@ -106,7 +106,7 @@ func (a *asking) path(cmd *cobra.Command) (string, error) {
 		}
 		if !a.quiet {
 			cmd.PrintErrln("policyd: warning: the settings have mistakes; asking the daemon at " + path + "\n" +
-				visible(err.Error()))
+				admin.Visible(err.Error()))
 		}
 	}
 	if path == "" {

@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/text"
 )
@@ -138,17 +139,17 @@ func complain(w io.Writer, cmd *cobra.Command, err error) int {
 		return exitOK
 	}
 	if bad, ok := errors.AsType[*settings.Error](err); ok {
-		_, _ = fmt.Fprintln(w, visible(bad.Error())) // it begins with the file
+		_, _ = fmt.Fprintln(w, admin.Visible(bad.Error())) // it begins with the file
 		return exitUsage
 	}
 	if e, ok := errors.AsType[*exit](err); ok {
 		if e.err != nil {
-			_, _ = fmt.Fprintln(w, "policyd: "+visible(e.err.Error()))
+			_, _ = fmt.Fprintln(w, "policyd: "+admin.Visible(e.err.Error()))
 		}
 		return e.status
 	}
 	message := strings.ReplaceAll(reworded(cmd, strings.TrimRight(err.Error(), "\n")), "\n", "\npolicyd: ")
-	_, _ = fmt.Fprintf(w, "policyd: %s\nSee \"%s --help\".\n", visible(message)+suggestion(cmd, message),
+	_, _ = fmt.Fprintf(w, "policyd: %s\nSee \"%s --help\".\n", admin.Visible(message)+suggestion(cmd, message),
 		cmd.CommandPath())
 	return exitUsage
 }
@@ -196,13 +197,4 @@ func suggestion(cmd *cobra.Command, message string) string {
 		}
 	}
 	return ""
-}
-
-// visible is text.Visible for text of several lines, such as an error that shows a line of a settings file.
-func visible(s string) string {
-	lines := strings.Split(s, "\n")
-	for i, line := range lines {
-		lines[i] = text.Visible(line)
-	}
-	return strings.Join(lines, "\n")
 }

@@ -44,14 +44,11 @@ func newEvaluator(ctx context.Context, l *settings.Loaded, f queryFlags) (*evalu
 		return nil, err
 	}
 	cache := dnscache.New(servers, dnscache.Options{Epoch: servers.Epoch})
-	options := l.Store(cache, quiet)
-	options.StateDir = ""
-	store, err := stsstore.New(options)
+	l.Cache.StateDir = "" // nothing is kept
+	store, err := stsstore.New(l.Store(cache, quiet))
 	if err != nil {
 		return nil, err
 	}
-	site := l.Site(quiet)
-	site.Resolver = cache
 	e := &evaluator{
 		progress: func(string) {},
 		sources:  lookup.Sources{Resolver: cache, STS: store},
@@ -61,15 +58,13 @@ func newEvaluator(ctx context.Context, l *settings.Loaded, f queryFlags) (*evalu
 	if l.Admin.Socket != "" {
 		e.sources.Promises = rememberedBy{ctx, admin.NewClient(l.Admin.Socket)}
 	}
-	own, err := postfix.New(site)
+	own, err := postfix.New(l.Site(cache, quiet))
 	if err != nil {
 		return nil, err
 	}
 	e.settings.Site, e.settings.Relays = own, own
 	if !f.noProbe && e.settings.Policy.Port26 == policy.PortProbe {
-		options := l.Probe(quiet)
-		options.Resolver, options.StateDir = cache, ""
-		if e.prober, err = probe.New(options); err != nil {
+		if e.prober, err = probe.New(l.Probe(cache, quiet)); err != nil {
 			return nil, err
 		}
 	}
@@ -101,36 +96,25 @@ func (e *evaluator) explain(ctx context.Context, key string) lookup.Explanation 
 	if len(hosts) == 0 {
 		return x
 	}
+	e.probe(ctx, hosts)
 	sources := e.sources
-	sources.Probes = e.probe(ctx, hosts)
+	sources.Probes = e.prober
 	return lookup.Explain(ctx, sources, key, e.settings)
 }
 
-// verdicts are probe results by host.
-type verdicts map[string]probe.Verdict
-
-// Verdict implements policy.Probes.
-func (v verdicts) Verdict(host string) probe.Verdict { return v[host] }
-
-// probe probes hosts concurrently.
-func (e *evaluator) probe(ctx context.Context, hosts []string) verdicts {
-	found := make([]probe.Verdict, len(hosts))
+// probe probes hosts concurrently. The prober keeps the verdicts.
+func (e *evaluator) probe(ctx context.Context, hosts []string) {
 	var group errgroup.Group
 	const sideBySide = 8
 	group.SetLimit(sideBySide)
-	for i, host := range hosts {
+	for _, host := range hosts {
 		group.Go(func() error {
 			e.progress("probing " + text.Printable(host))
-			found[i] = e.prober.Probe(ctx, host)
+			_ = e.prober.Probe(ctx, host)
 			return nil
 		})
 	}
 	_ = group.Wait() // a probe that fails is a verdict
-	all := verdicts{}
-	for i, host := range hosts {
-		all[host] = found[i]
-	}
-	return all
 }
 
 // rememberedBy recalls promises from the running daemon, if there is one.

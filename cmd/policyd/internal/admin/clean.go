@@ -23,7 +23,7 @@ func clean(v reflect.Value) {
 		}
 	case reflect.Slice:
 		if v.Type().Elem().Kind() == reflect.Uint8 { // a json.RawMessage
-			v.SetBytes([]byte(visible(string(v.Bytes()))))
+			v.SetBytes([]byte(Visible(string(v.Bytes()))))
 			return
 		}
 		for i := range v.Len() {
@@ -32,7 +32,7 @@ func clean(v reflect.Value) {
 	case reflect.Map:
 		cleanMap(v)
 	case reflect.String:
-		v.SetString(visible(v.String()))
+		v.SetString(Visible(v.String()))
 	default: // numbers and the like
 	}
 }
@@ -54,8 +54,8 @@ func cleanMap(v reflect.Value) {
 	v.Set(cleaned)
 }
 
-// visible is text.Visible for text of several lines.
-func visible(s string) string {
+// Visible is text.Visible for text of several lines, such as an error that shows a line of a settings file.
+func Visible(s string) string {
 	lines := strings.Split(s, "\n")
 	for i, line := range lines {
 		lines[i] = text.Visible(line)

@@ -98,7 +98,7 @@ func New(o Options) (*Daemon, error) {
 		MaxEntries: loaded.Cache.MaxEntries, MaxBytes: d.limitMemory(memlimit.FromCgroup), Epoch: d.stub.Epoch,
 		Doubt: d.stub.Doubt, Logger: d.log,
 	})
-	if d.site, err = postfix.New(d.siteOptions(loaded)); err != nil {
+	if d.site, err = postfix.New(loaded.Site(d.cache, d.log)); err != nil {
 		return nil, err
 	}
 	if err = d.newMemory(loaded); err != nil {
@@ -110,7 +110,7 @@ func New(o Options) (*Daemon, error) {
 	if err = d.newFleet(loaded); err != nil {
 		return nil, err
 	}
-	if d.prober, err = probe.New(d.probeOptions(loaded)); err != nil {
+	if d.prober, err = probe.New(loaded.Probe(d.cache, d.log)); err != nil {
 		d.closeStore()
 		return nil, err
 	}

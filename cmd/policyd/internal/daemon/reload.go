@@ -82,8 +82,8 @@ func (d *Daemon) configure(next *settings.Loaded) error {
 		// first: it depends on resolv.conf too
 		func(l *settings.Loaded) error { return d.stub.Configure(d.stubOptions(l)) },
 		d.configureSecond,
-		func(l *settings.Loaded) error { return d.site.Configure(d.siteOptions(l)) },
-		func(l *settings.Loaded) error { return d.prober.Configure(d.probeOptions(l)) },
+		func(l *settings.Loaded) error { return d.site.Configure(l.Site(d.cache, d.log)) },
+		func(l *settings.Loaded) error { return d.prober.Configure(l.Probe(d.cache, d.log)) },
 	}
 	for i, part := range parts {
 		if err := part(next); err != nil {

@@ -7,8 +7,6 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/fleet"
 	"github.com/policyd/policyd/internal/lookup"
-	"github.com/policyd/policyd/internal/postfix"
-	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/internal/stsstore"
 	"github.com/policyd/policyd/internal/stub"
 )
@@ -39,12 +37,6 @@ func (d *Daemon) configureSecond(l *settings.Loaded) error {
 	return nil
 }
 
-func (d *Daemon) probeOptions(l *settings.Loaded) probe.Options {
-	o := l.Probe(d.log)
-	o.Resolver = d.cache
-	return o
-}
-
 func (d *Daemon) storeOptions(l *settings.Loaded) stsstore.Options {
 	o := l.Store(d.cache, d.log)
 	o.MaxPolicies = d.maxPolicies
@@ -52,11 +44,5 @@ func (d *Daemon) storeOptions(l *settings.Loaded) stsstore.Options {
 		o.Observe = d.metrics.Fetch
 	}
 	o.Fetched = func(domain string) { d.share(fleet.Policy, domain) }
-	return o
-}
-
-func (d *Daemon) siteOptions(l *settings.Loaded) postfix.Options {
-	o := l.Site(d.log)
-	o.Resolver = d.cache
 	return o
 }

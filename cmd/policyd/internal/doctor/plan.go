@@ -140,7 +140,7 @@ func planFor(ctx context.Context, o Options) (plan, error) {
 
 // ownDomains returns the parameters with the lists of domains that Postfix receives, and the domains that they name.
 func ownDomains(ctx context.Context, o Options) (lists, domains []string, err error) {
-	site := o.Settings.Site(quiet())
+	site := o.Settings.Site(nil, quiet())
 	site.Postconf, site.ConfigDirectory = o.Postconf, o.ConfigDirectory
 	s, err := postfix.New(site)
 	if err != nil {

@@ -53,18 +53,18 @@ func (l *Loaded) Lookup() lookup.Settings {
 	}
 }
 
-// Site returns the options of what this site receives itself, except the resolver.
-func (l *Loaded) Site(log *slog.Logger) postfix.Options {
+// Site returns the options of what this site receives itself, which asks r.
+func (l *Loaded) Site(r dns.Resolver, log *slog.Logger) postfix.Options {
 	return postfix.Options{
-		ExcludeDomains: l.Port26.ExcludeDomains, OwnHosts: l.Port26.OwnHosts, Logger: log,
+		Resolver: r, ExcludeDomains: l.Port26.ExcludeDomains, OwnHosts: l.Port26.OwnHosts, Logger: log,
 		LoopbackProbed: l.Port26.Mode == string(policy.PortProbe) && l.Port26.ProbeSpecialAddresses,
 	}
 }
 
-// Probe returns the options of probes, except the resolver.
-func (l *Loaded) Probe(log *slog.Logger) probe.Options {
+// Probe returns the options of probes, which ask r.
+func (l *Loaded) Probe(r dns.Resolver, log *slog.Logger) probe.Options {
 	return probe.Options{
-		Port: uint16(l.Port26.Port), Roots: l.Roots, Special: l.Port26.ProbeSpecialAddresses,
+		Resolver: r, Port: uint16(l.Port26.Port), Roots: l.Roots, Special: l.Port26.ProbeSpecialAddresses,
 		StateDir: l.Cache.StateDir, Logger: log,
 		Helo: l.Port26.HeloName, Postfix: postfix.NewClient(l.SMTPClient(log)),
 	}
