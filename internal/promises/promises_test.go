@@ -287,7 +287,6 @@ func TestWhatIsRememberedSurvivesARestart(t *testing.T) {
 		f.Observe("other.example", with(promises.DANE))
 		f.Observe("removed.example", with(promises.DANE))
 		f.Forget("removed.example")
-		time.Sleep(3 * time.Second) // of the bubble's clock
 		synctest.Wait()
 		want := f.List()
 		require.Len(t, want, 2)
@@ -301,7 +300,7 @@ func TestWhatIsRememberedSurvivesARestart(t *testing.T) {
 		require.Equal(t, want, again.List())
 
 		require.NoError(t, os.Remove(filepath.Join(dir, "promises.db")))
-		time.Sleep(5 * time.Second)
+		time.Sleep(5 * time.Second) // of the bubble's clock
 		stop()
 		require.ErrorIs(t, <-done, context.Canceled)
 		third := newFixture(promises.Options{StateDir: dir})

@@ -54,6 +54,7 @@ type Store struct {
 	mu      sync.RWMutex
 	records map[string]record
 	agreed  map[string]time.Time // when the second resolver first gave the answer that is held
+	wake    chan struct{}        // a token where the disk lacks a change
 
 	vanished atomic.Uint64
 	seen     func(domain string)
@@ -64,7 +65,7 @@ type Store struct {
 func New(o Options) *Store {
 	s := &Store{
 		log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), now: o.Now, max: cmp.Or(o.Max, MaxDomains), seen: o.Seen,
-		records: map[string]record{}, agreed: map[string]time.Time{},
+		records: map[string]record{}, agreed: map[string]time.Time{}, wake: make(chan struct{}, 1),
 	}
 	if s.now == nil {
 		s.now = time.Now
@@ -225,7 +226,7 @@ func (s *Store) put(domain string, was, r record) {
 		}
 		s.records[domain] = r
 	}
-	s.disk.Mark(domain)
+	s.mark(domain)
 }
 
 // evict removes the record that was seen least recently among a few that the map offers first. s.mu is held.
@@ -244,7 +245,16 @@ func (s *Store) evict() {
 	}
 	delete(s.records, oldest)
 	delete(s.agreed, oldest)
-	s.disk.Mark(oldest)
+	s.mark(oldest)
+}
+
+// mark has Run write or delete a record. s.mu is held.
+func (s *Store) mark(domain string) {
+	s.disk.Mark(domain)
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
 }
 
 // Forget removes what is remembered about a domain and ends a hold. It reports whether there was anything.
@@ -256,7 +266,7 @@ func (s *Store) Forget(domain string) bool {
 	}
 	delete(s.records, domain)
 	delete(s.agreed, domain)
-	s.disk.Mark(domain)
+	s.mark(domain)
 	return true
 }
 

@@ -175,10 +175,10 @@ func TestWhatIsRemovedDoesNotSurviveARestart(t *testing.T) {
 		f.Observe("evicted.example", with(promises.DANE))
 		f.days(1)
 		f.Observe("forgotten.example", with(promises.DANE))
-		time.Sleep(3 * time.Second)
 		synctest.Wait() // both are on disk
 		f.Observe("new.example", with(promises.DANE))
 		require.True(t, f.Forget("forgotten.example"))
+		synctest.Wait()
 		stop()
 		require.ErrorIs(t, <-done, context.Canceled)
 		require.Equal(t, []string{"new.example"}, newFixture(promises.Options{StateDir: dir}).Domains())
