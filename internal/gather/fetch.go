@@ -199,8 +199,6 @@ func (g *gathering) sts(brief bool) {
 		return
 	case ctx.Err() != nil && g.ctx.Err() == nil:
 		f.STS.State, f.STS.Why = mtasts.Failed, "no answer in time"
-	case f.STS.Err == nil && f.STS.Why == "":
-		f.STS.Why = "no answer"
 	}
 	g.note(time.Time{}, f.STS.Err)
 }
@@ -208,7 +206,6 @@ func (g *gathering) sts(brief bool) {
 // relay finds out whether the next hop is one of Postfix's own relay hosts.
 func (g *gathering) relay() {
 	f := g.facts
-	f.RelayKnown = true
 	if g.Relays == nil {
 		return
 	}
@@ -220,7 +217,7 @@ func (g *gathering) relay() {
 // validates finds out whether the resolver validates now. A test that does not end in time does not count against it.
 func (g *gathering) validates() {
 	f := g.facts
-	f.Tested, f.Validates = true, true
+	f.Validates = true
 	if g.Trust == nil {
 		return
 	}
@@ -231,7 +228,6 @@ func (g *gathering) validates() {
 
 // probes finds the verdicts about the smtps- hosts.
 func (g *gathering) probes() {
-	g.facts.Probed = true
 	for i := range g.facts.Hosts {
 		if h := &g.facts.Hosts[i]; h.Class.ImplicitTLS() && g.Probes != nil {
 			h.Probe = g.Probes.Verdict(h.Name)
@@ -299,5 +295,4 @@ func (g *gathering) count(i int) {
 		addrs, _ := g.addresses(ctx, i)
 		h.Addresses = len(addrs)
 	}
-	h.Counted = true
 }

@@ -186,6 +186,7 @@ func (g *gathering) fetch(n policy.Need) {
 		fetches = append(fetches, func() { g.count(i) })
 	}
 	g.all(fetches)
+	f.Known.Add(need)
 }
 
 // all runs the fetches, at the same time where they may wait.

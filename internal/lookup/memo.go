@@ -86,7 +86,7 @@ func (r *remembered) lives(now time.Time, version uint64) bool {
 // on a probe, not on the self-test of the resolver and not on a remembered promise.
 func lasting(f *policy.Facts, d policy.Decision) bool {
 	sts := f.STS.State == mtasts.Found && !f.STS.Stale || f.STS.State == mtasts.Absent ||
-		f.STS.State == mtasts.Unknown && f.STS.Err == nil && f.STS.Why == "" // not looked up
-	return sts && !d.Vanished && !f.Tested && d.Verdict != policy.Defer && !f.RelayKnown && !f.Probed &&
-		f.Receiver == (policy.Receiver{})
+		!f.Known.STS
+	return sts && !d.Vanished && d.Verdict != policy.Defer && !f.Known.Validates && !f.Known.Relay && !f.Known.Probes &&
+		!f.Known.Receiver
 }

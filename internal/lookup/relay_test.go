@@ -74,7 +74,7 @@ func TestARelayHostOfPostfixThatCannotBeLookedUpDoesNotStopMail(t *testing.T) {
 
 func TestARelayHostThatCanBeLookedUpKeepsItsPolicy(t *testing.T) {
 	t.Parallel()
-	f := policy.Facts{Nexthop: policy.Nexthop{Name: "relay.corp.example", Host: true, Port: 25}, Relay: true, RelayKnown: true}
+	f := policy.Facts{Nexthop: policy.Nexthop{Name: "relay.corp.example", Host: true, Port: 25}, Relay: true, Known: policy.FactSet{Relay: true}}
 	f.Hosts = []policy.Host{{Name: "relay.corp.example", DANE: dane.Result{State: dane.Failed}}}
 	usable := f
 	usable.Hosts = []policy.Host{{Name: "relay.corp.example", DANE: dane.Result{State: dane.Usable}}}

@@ -47,6 +47,7 @@ func (c combination) facts() policy.Facts {
 		"stale":   stale(stsPolicy(mtasts.Enforce, "*.example.com")),
 		"unknown": {Domain: "example.com", Err: errors.New("busy")},
 	}[c.sts]
+	f.Known.STS = true
 	if c.mx == "bogus" {
 		f = on(c.port, failed("SERVFAIL (DNSSEC Bogus)"))
 	}
@@ -223,7 +224,7 @@ func TestMTASTS(t *testing.T) {
 		for i := range f.Hosts {
 			f.Hosts[i].DANE.State = dane.Absent
 		}
-		f.STS = r
+		f.STS, f.Known.STS = r, r.Err != nil
 		return f
 	}
 	for _, c := range []struct {
@@ -409,7 +410,7 @@ func TestARelayHostOfPostfixThatCannotBeLookedUp(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]policy.Reason{"relay.corp.example": policy.ReasonOwnRelay, "smtps-relay.corp.example": policy.ReasonDANEFailed} {
 		f := host(name, 25)
-		f.Hosts[0].DANE, f.Relay, f.RelayKnown = dane.Result{State: dane.Failed}, true, true
+		f.Hosts[0].DANE, f.Relay, f.Known.Relay = dane.Result{State: dane.Failed}, true, true
 		d := decided(f, withDANEAndSTS())
 		require.Equal(t, want, d.Reason)
 		require.Equal(t, want == policy.ReasonOwnRelay, d.Verdict == policy.None)
@@ -434,7 +435,7 @@ func TestDANEOfANextHopInBrackets(t *testing.T) {
 		{"starttls-a.example.com", dane.Failed, "TEMP DANE lookup for port 25 of starttls-a.example.com failed"},
 	} {
 		f := host(c.name, 25)
-		f.Hosts[0].DANE, f.RelayKnown = dane.Result{State: c.state}, true
+		f.Hosts[0].DANE, f.Known.Relay = dane.Result{State: c.state}, true
 		require.Equal(t, c.want, answered(f, withDANEAndSTS()), "[%s] %s", c.name, c.state)
 	}
 }

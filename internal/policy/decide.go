@@ -60,7 +60,7 @@ func unknownMX(f *Facts, _ *Options, d *Decision) bool {
 		return false
 	case f.MX.Err != nil:
 		return d.defers(ReasonMXFailed, "MX lookup for "+f.Nexthop.Name+" failed: "+Cause(f.MX.Err))
-	case !f.MX.Asked:
+	case !f.Known.MX:
 		return d.lacks(Need{Required: FactSet{MX: true}})
 	}
 	return false
@@ -149,7 +149,7 @@ func byDANE(f *Facts, o *Options, d *Decision) bool {
 // this site.
 func unreachable(f *Facts, d *Decision, failed string) bool {
 	switch local := f.Nexthop.Host && prefix.Of(f.Nexthop.Name) == prefix.None; {
-	case local && !f.RelayKnown:
+	case local && !f.Known.Relay:
 		return d.lacks(Need{Required: FactSet{Relay: true}})
 	case local && f.Relay:
 		d.none(ReasonOwnRelay, failed,
@@ -300,7 +300,7 @@ func byMemory(f *Facts, o *Options, d *Decision) bool {
 		return false
 	}
 	if slices.Contains(kinds, promises.DANE) && m.Until.IsZero() {
-		if !f.Tested {
+		if !f.Known.Validates {
 			return d.lacks(Need{Required: FactSet{Validates: true}})
 		}
 		if !f.Validates {

@@ -53,8 +53,8 @@ func with(change func(*policy.Options)) policy.Options {
 func by(status dns.Status, mx ...string) policy.Facts {
 	f := policy.Facts{
 		Nexthop:  policy.Nexthop{Name: "example.com", Port: 25},
-		MX:       policy.MX{Asked: true, Status: status},
-		Probed:   true,
+		Known:    policy.FactSet{MX: true, Probes: true, Receiver: true, Addresses: 1<<len(mx) - 1},
+		MX:       policy.MX{Status: status},
 		Receiver: policy.Receiver{Known: true},
 	}
 	for _, m := range mx {
@@ -63,7 +63,7 @@ func by(status dns.Status, mx ...string) policy.Facts {
 		for _, c := range preference {
 			p = 10*p + uint16(c-'0')
 		}
-		f.Hosts = append(f.Hosts, policy.Host{Name: host, Preference: p, Class: prefix.Of(host), Counted: true})
+		f.Hosts = append(f.Hosts, policy.Host{Name: host, Preference: p, Class: prefix.Of(host)})
 	}
 	return f
 }
@@ -121,7 +121,7 @@ func TestDecide(t *testing.T) {
 		{"no facts: TEMP", policy.Facts{}, defaults(), "TEMP no facts were gathered", policy.SourceNone},
 		{"MX never asked for: TEMP", policy.Facts{Nexthop: policy.Nexthop{Name: "example.com", Port: 25}}, defaults(), "TEMP no facts were gathered", policy.SourceNone},
 		{"MX lookup failed: TEMP with the cause and the name", failed("SERVFAIL (signature expired)"), defaults(), "TEMP MX lookup for example.com failed: SERVFAIL (signature expired)", policy.SourceNone},
-		{"MX lookup failed otherwise: TEMP", policy.Facts{Nexthop: policy.Nexthop{Name: "example.com", Port: 25}, MX: policy.MX{Asked: true, Err: errors.New("odd")}}, defaults(), "TEMP MX lookup for example.com failed: odd", policy.SourceNone},
+		{"MX lookup failed otherwise: TEMP", policy.Facts{Nexthop: policy.Nexthop{Name: "example.com", Port: 25}, MX: policy.MX{Err: errors.New("odd")}}, defaults(), "TEMP MX lookup for example.com failed: odd", policy.SourceNone},
 
 		// 3. Prefix.
 		{"every host starttls-, signed", by(signed, "10 "+a, "20 "+b), defaults(), "OK secure match=" + a + ":" + b + " servername=hostname", policy.SourcePrefix},

@@ -51,9 +51,7 @@ func (f *Facts) authentic() bool { return f.Nexthop.Host || f.MX.signed() }
 // What is known about the MTA-STS policy of the domain: it has not been looked for, there was no answer, or it is live
 // and has mode "enforce". A policy is of a domain, never of an MX host (RFC 8461 section 3.4).
 
-func stsMissing(f *Facts, o *Options) bool {
-	return stsUnknown(f, o) && f.STS.Err == nil && f.STS.Why == ""
-}
+func stsMissing(f *Facts, o *Options) bool { return stsUnknown(f, o) && !f.Known.STS }
 
 func stsUnknown(f *Facts, o *Options) bool {
 	return o.MTASTS && !f.Nexthop.Host && f.STS.State == mtasts.Unknown
@@ -71,7 +69,7 @@ func stsFailure(r mtasts.Result) string {
 	case r.Err != nil:
 		return Cause(r.Err)
 	}
-	return "no facts were gathered"
+	return "no answer"
 }
 
 // promise reports whether a prefix counts for the next hop, or the domain has an enforced MTA-STS policy, or one that

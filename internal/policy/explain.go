@@ -52,7 +52,7 @@ func Survey(f Facts, o Options) (Decision, Need) {
 	}
 	switch {
 	case o.Mode == ModeOff || f.Nexthop.Name == "" || f.MX.Err != nil:
-	case !f.Nexthop.Host && !f.MX.Asked:
+	case !f.Nexthop.Host && !f.Known.MX:
 		need.Required.MX = true
 	case len(f.Hosts) > 0:
 		need.Required.STS = stsMissing(&f, &o)

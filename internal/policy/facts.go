@@ -24,16 +24,17 @@ type Facts struct {
 	// Hosts are the MX hosts that are considered: by preference, then name, each name once, at most MaxHosts. For a
 	// next hop in brackets: that host alone. For an implicit MX: the domain itself, which carries no prefix.
 	Hosts []Host
-	// Probed is set when the probe verdicts of the smtps- hosts are known.
-	Probed bool
+	// Known are the facts that were looked for, whatever was found. A DANE result also needs a State: a host whose
+	// State is unknown is looked up.
+	Known FactSet
 	// STS is the domain's MTA-STS policy.
 	STS mtasts.Result
-	// Relay is set when the next hop is one of Postfix's own relay hosts, where RelayKnown is set.
-	Relay, RelayKnown bool
+	// Relay is set when the next hop is one of Postfix's own relay hosts.
+	Relay bool
 	// Promises is what is remembered about the promises of the next hop, on port 25 and for a domain only.
 	Promises promises.Memory
-	// Validates is set when the resolver has passed its self-test just now, where Tested is set.
-	Validates, Tested bool
+	// Validates is set when the resolver has passed its self-test just now.
+	Validates bool
 	// Receiver reports whether this site receives the mail of the domain. A route for such a domain would be a mail
 	// loop.
 	Receiver Receiver
@@ -48,8 +49,6 @@ type MX struct {
 	Status dns.Status
 	// Err is set when the lookup failed.
 	Err error
-	// Asked is set when the lookup succeeded.
-	Asked bool
 	// Null is set for the null MX of RFC 7505.
 	Null bool
 	// NXDomain is set when the domain securely does not exist.
@@ -81,12 +80,11 @@ type Host struct {
 	DANE, DANE26 dane.Result
 	// Probe is the verdict about the port of implicit TLS.
 	Probe probe.Verdict
-	// Addresses counts the addresses of both families, where Counted is set. Failed lookups count as none.
+	// Addresses counts the addresses of both families. Failed lookups count as none.
 	Addresses int
-	Counted   bool
 }
 
-// Receiver says who receives the mail of a domain. The zero Receiver has not been looked for.
+// Receiver says who receives the mail of a domain. With the zero Receiver that is not known.
 type Receiver struct {
 	// Known is set when it is known who receives the mail, and Here when this site does.
 	Known, Here bool
@@ -105,13 +103,13 @@ func NewFacts(n Nexthop, o Overrides) Facts {
 
 // SetMX fills in the MX RRset, or the error of the lookup. Its hosts arrive sorted by preference and name.
 func (f *Facts) SetMX(rrset *dns.RRset, err error) {
-	if err != nil {
-		f.MX.Err = err
+	f.Known.MX = true
+	if f.MX.Err = err; err != nil {
 		return
 	}
 	// Only a secure NXDOMAIN proves that the domain does not exist. Postfix treats an insecure one as an empty answer
 	// too: it delivers to the address of the domain itself.
-	f.MX.Asked, f.MX.Status, f.MX.NXDomain = true, rrset.Status, rrset.NXDomain && rrset.Status == dns.Secure
+	f.MX.Status, f.MX.NXDomain = rrset.Status, rrset.NXDomain && rrset.Status == dns.Secure
 	switch {
 	case f.MX.NXDomain:
 		return

@@ -29,13 +29,13 @@ func TestFactsOfAnswersWithoutMX(t *testing.T) {
 		mx    policy.MX
 		hosts []policy.Host
 	}{
-		"a secure NXDOMAIN":    {dns.RRset{NXDomain: true, Status: signed}, nil, policy.MX{Asked: true, Status: signed, NXDomain: true}, nil},
-		"an insecure NXDOMAIN": {dns.RRset{NXDomain: true, Status: unsigned}, nil, policy.MX{Asked: true, Status: unsigned, Implicit: true}, itself},
-		"a secure denial":      {dns.RRset{Status: signed}, nil, policy.MX{Asked: true, Status: signed, Implicit: true}, itself},
-		"a null MX":            {dns.RRset{Status: signed, Records: []dns.MX{{}}}, nil, policy.MX{Asked: true, Status: signed, Null: true}, nil},
+		"a secure NXDOMAIN":    {dns.RRset{NXDomain: true, Status: signed}, nil, policy.MX{Status: signed, NXDomain: true}, nil},
+		"an insecure NXDOMAIN": {dns.RRset{NXDomain: true, Status: unsigned}, nil, policy.MX{Status: unsigned, Implicit: true}, itself},
+		"a secure denial":      {dns.RRset{Status: signed}, nil, policy.MX{Status: signed, Implicit: true}, itself},
+		"a null MX":            {dns.RRset{Status: signed, Records: []dns.MX{{}}}, nil, policy.MX{Status: signed, Null: true}, nil},
 		"a null MX among others": {
 			dns.RRset{Status: signed, Records: []dns.MX{{}, {Host: "starttls-a.example.com", Preference: 10}}}, nil,
-			policy.MX{Asked: true, Status: signed}, []policy.Host{{}, {Name: "starttls-a.example.com", Preference: 10, Class: prefix.STARTTLS}},
+			policy.MX{Status: signed}, []policy.Host{{}, {Name: "starttls-a.example.com", Preference: 10, Class: prefix.STARTTLS}},
 		},
 		"a failed lookup": {dns.RRset{Status: signed, NXDomain: true}, failure, policy.MX{Err: failure}, nil},
 	} {

@@ -41,6 +41,13 @@ const FirstHosts = 3
 // Empty reports whether no fact is in the set.
 func (s FactSet) Empty() bool { return s == FactSet{} }
 
+// Add adds the facts of another set.
+func (s *FactSet) Add(o FactSet) {
+	s.MX, s.STS, s.Relay, s.Receiver = s.MX || o.MX, s.STS || o.STS, s.Relay || o.Relay, s.Receiver || o.Receiver
+	s.Probes, s.Validates = s.Probes || o.Probes, s.Validates || o.Validates
+	s.DANE, s.DANE26, s.Addresses = s.DANE|o.DANE, s.DANE26|o.DANE26, s.Addresses|o.Addresses
+}
+
 // HostSet is a set of indices into Facts.Hosts.
 type HostSet uint32
 

@@ -31,12 +31,6 @@ func reveal(known *policy.Facts, all policy.Facts, set policy.FactSet) {
 	if set.Receiver {
 		known.Receiver = all.Receiver
 	}
-	if set.Relay {
-		known.RelayKnown = true
-	}
-	if set.Probes {
-		known.Probed = true
-	}
 	for i := range all.Hosts {
 		if set.DANE&(1<<i) != 0 {
 			known.Hosts[i].DANE = all.Hosts[i].DANE
@@ -44,10 +38,8 @@ func reveal(known *policy.Facts, all policy.Facts, set policy.FactSet) {
 		if set.DANE26&(1<<i) != 0 {
 			known.Hosts[i].DANE26 = all.Hosts[i].DANE26
 		}
-		if set.Addresses&(1<<i) != 0 {
-			known.Hosts[i].Counted = true
-		}
 	}
+	known.Known.Add(set)
 }
 
 // TestEveryCombinationNeedsWhatItUses decides every combination with nothing known at first. It needs exactly the facts
@@ -309,7 +301,7 @@ func TestPolicyThatCouldNotBeFoundIsNotNeededAgain(t *testing.T) {
 	t.Parallel()
 	for _, sts := range []mtasts.Result{{Why: "no answer in time"}, {Err: errors.New("no answer in time")}} {
 		f := by(unsigned, "10 mx.example.com")
-		f.STS, f.RelayKnown = sts, true
+		f.STS, f.Known.STS = sts, true
 		d, need := policy.Decide(f, with(func(o *policy.Options) { o.MTASTS = true }))
 		require.True(t, need.Required.Empty())
 		require.Equal(t, policy.ReasonSTSUnknown, d.Reason)

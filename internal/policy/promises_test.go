@@ -47,8 +47,8 @@ func TestAVanishedPromiseIsNoticedAndHeld(t *testing.T) {
 	}{
 		{"nothing is remembered", absent(plain), "NOTFOUND ", false},
 		{"the prefix is gone from an unsigned answer", remembered(absent(plain), promises.Prefix), gone, true},
-		{"an unsigned denial of the MX RRset", remembered(absent(policy.Facts{Nexthop: domain, MX: policy.MX{Asked: true, Status: unsigned, Implicit: true}, Hosts: []policy.Host{{Name: "example.com", Counted: true}}}), promises.Prefix), gone, true},
-		{"an unsigned null MX", remembered(absent(policy.Facts{Nexthop: domain, MX: policy.MX{Asked: true, Status: unsigned, Null: true}}), promises.Prefix), gone, true},
+		{"an unsigned denial of the MX RRset", remembered(absent(policy.Facts{Nexthop: domain, Known: policy.FactSet{MX: true, Addresses: 1}, MX: policy.MX{Status: unsigned, Implicit: true}, Hosts: []policy.Host{{Name: "example.com"}}}), promises.Prefix), gone, true},
+		{"an unsigned null MX", remembered(absent(policy.Facts{Nexthop: domain, Known: policy.FactSet{MX: true}, MX: policy.MX{Status: unsigned, Null: true}}), promises.Prefix), gone, true},
 		{"held once in the last thirty days", spent, "NOTFOUND ", true},
 		{"a signed answer is authentic", remembered(absent(by(signed, "10 mx.example.com")), promises.Prefix), "NOTFOUND ", false},
 		{"the prefix is there", remembered(absent(by(unsigned, "10 starttls-mx.example.com")), promises.Prefix), "OK secure match=starttls-mx.example.com servername=hostname", false},
@@ -65,7 +65,7 @@ func TestAVanishedPromiseIsNoticedAndHeld(t *testing.T) {
 			for i := range c.facts.Hosts {
 				c.facts.Hosts[i].DANE = dane.Result{State: dane.Absent}
 			}
-			c.facts.RelayKnown = true
+			c.facts.Known.Relay = true
 			o := withDANEAndSTS()
 			o.Vanished = promises.Hold
 			require.Equal(t, c.held, answered(c.facts, o))
@@ -137,7 +137,7 @@ func TestWhatADecisionShowsAboutPromises(t *testing.T) {
 func TestWhatTheOperatorSwitchedOffHasNotVanished(t *testing.T) {
 	t.Parallel()
 	plain := by(unsigned, "10 mx.example.com")
-	plain.Tested, plain.Validates = true, true
+	plain.Known.Validates, plain.Validates = true, true
 	plain.Hosts[0].DANE.State = dane.Absent
 	plain.STS = mtasts.Result{State: mtasts.Absent, Domain: "example.com"}
 	for _, c := range []struct {
@@ -200,7 +200,7 @@ func TestDANEHasNotVanishedWhileTheResolverDoesNotValidate(t *testing.T) {
 			o.Vanished = promises.Hold
 			for validates, missed := range map[bool]bool{true: c.trusted, false: c.lost} {
 				f := c.facts
-				f.Tested, f.Validates = true, validates
+				f.Known.Validates, f.Validates = true, validates
 				d := decided(f, o)
 				require.Equal(t, missed, d.Vanished, validates)
 				require.Equal(t, missed, d.Verdict == policy.Defer, validates)

@@ -31,8 +31,7 @@ func reach(f *Facts, d *Decision) {
 	}
 	best := &f.Hosts[first]
 	front := f.hostsWhere(func(h *Host) bool { return h.Preference < best.Preference })
-	if missing := front & f.hostsWhere(func(h *Host) bool { return !h.Counted }); missing != 0 {
-		d.need.Required.Addresses = missing
+	if d.need.Required.Addresses = front &^ f.Known.Addresses; d.need.Required.Addresses != 0 {
 		return
 	}
 	n := 0

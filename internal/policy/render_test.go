@@ -21,9 +21,7 @@ func FuzzRender(f *testing.F) {
 	f.Fuzz(func(t *testing.T, first, second string, preference uint16) {
 		facts := policy.NewFacts(domain, nil)
 		facts.SetMX(&dns.RRset{Status: signed, Records: []dns.MX{{Host: first}, {Host: second, Preference: preference}}}, nil)
-		for i := range facts.Hosts {
-			facts.Hosts[i].Counted = true
-		}
+		facts.Known.Add(policy.FactSet{Receiver: true, Addresses: 3})
 		facts.Receiver.Known = true
 		tls, route := answered(facts, defaults()), routed(facts, defaults())
 		for _, reply := range []string{tls, route} {

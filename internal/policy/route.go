@@ -25,14 +25,14 @@ func (d *Decision) route(f *Facts, o *Options) {
 		d.because(why)
 		return
 	}
-	if missing.MX = f.MX.Err == nil && !f.MX.Asked; missing.MX {
+	if missing.MX = f.MX.Err == nil && !f.Known.MX; missing.MX {
 		return
 	}
 	if why := noTarget(f, o); why != "" {
 		d.because(why)
 		return
 	}
-	if missing.Probes = o.Port26 == PortProbe && !f.Probed; missing.Probes {
+	if missing.Probes = o.Port26 == PortProbe && !f.Known.Probes; missing.Probes {
 		return
 	}
 	hosts, _ := leading(f, func(h *Host) bool { return open(h, o) })
@@ -40,7 +40,7 @@ func (d *Decision) route(f *Facts, o *Options) {
 	case len(hosts) == 0:
 		d.because("not every MX host of the best preference is an smtps- host " + ported(o) + closedHost(f, o))
 		return
-	case f.Receiver == Receiver{}:
+	case !f.Known.Receiver:
 		missing.Receiver = true
 		return
 	case f.Receiver.Here:
@@ -172,7 +172,7 @@ func ruledOut(f *Facts, o *Options) string {
 // noTarget returns the reason why the MX RRset rules a route out; "" if it does not.
 func noTarget(f *Facts, o *Options) string {
 	switch {
-	case f.MX.Err != nil || !f.MX.Asked:
+	case f.MX.Err != nil || !f.Known.MX:
 		return "no route without an MX RRset"
 	case len(f.Hosts) == 0:
 		return "there is no MX host"

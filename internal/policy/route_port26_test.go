@@ -17,7 +17,8 @@ func TestTheKeyAfterARouteIsDecidedByTheRecordsOfPort26(t *testing.T) {
 	o := Options{Mode: ModeEnforce, DANE: true, Port26: PortAlways, Port: 26, Transport: "smtps26"}
 	f := Facts{
 		Nexthop: Nexthop{Name: "example.com", Port: SMTPPort},
-		MX:      MX{Asked: true, Status: dns.Secure},
+		Known:   FactSet{MX: true, Receiver: true},
+		MX:      MX{Status: dns.Secure},
 		Hosts: []Host{{
 			Name: "smtps-mx.example.com", Class: prefix.SMTPS,
 			DANE: dane.Result{State: dane.Absent}, DANE26: dane.Result{State: dane.Usable},

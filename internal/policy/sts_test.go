@@ -17,7 +17,7 @@ func TestNamesOfAnEnforcedPolicy(t *testing.T) {
 	o := with(func(o *policy.Options) { o.MTASTS = true })
 	facts := func(sts mtasts.Result, mx ...string) policy.Facts {
 		f := by(unsigned, mx...)
-		f.STS, f.RelayKnown = sts, true
+		f.STS, f.Known.Relay = sts, true
 		return f
 	}
 	const deferred = "TEMP no MX host of example.com is allowed by its MTA-STS policy"
