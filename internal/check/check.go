@@ -120,7 +120,7 @@ func (c *Checker) Check(ctx context.Context, input string) report.Report {
 		Input: strings.ToValidUTF8(input, "?"), Checked: time.Now().UTC().Truncate(time.Second), Set: "none",
 		DNSSEC: dns.Indeterminate.String(), MX: []report.Host{}, Findings: []report.Finding{}, Commands: []string{},
 		Why: []string{}, WhyTransport: []string{}, RRset: report.RRset{State: "failed"},
-		Source:    policy.SourceNone.String(),
+		Source:    string(policy.SourceNone),
 		TLSPolicy: report.Answer{Status: "TEMP"}, Transport: report.Answer{Status: "NOTFOUND"},
 		MTASTS: report.MTASTS{State: "unknown"}, TLSRPT: report.TLSRPT{State: "failed"},
 	}}

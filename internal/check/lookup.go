@@ -282,7 +282,7 @@ func (d *domain) answer(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookupBudget)
 	defer cancel()
-	d.TLSPolicy, d.Source, d.Why = shown(d.decision, d.o.Policy), d.decision.Source.String(),
+	d.TLSPolicy, d.Source, d.Why = shown(d.decision, d.o.Policy), string(d.decision.Source()),
 		policy.Explain(d.facts, d.o.Policy)
 	_, route, _ := d.engine(probes).Route(ctx, d.facts.Nexthop, d.o.Policy, dns.Effort{}) // a failure is a fact
 	d.Transport, d.WhyTransport = shown(route, d.o.Policy), route.Why

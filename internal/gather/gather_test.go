@@ -330,7 +330,7 @@ func TestALivePolicyHoldsAgainstAForgedMX(t *testing.T) {
 			off.MTASTS = false
 			_, d, err := e.Decide(t.Context(), domain, off, dns.Effort{})
 			require.NoError(t, err)
-			require.NotEqual(t, policy.SourceMTASTS, d.Source)
+			require.NotEqual(t, policy.SourceMTASTS, d.Source())
 		})
 	}
 }

@@ -19,7 +19,7 @@ func (s *Service) counterOf(m string, a *answered) *counter {
 	if a.next.Name != "" {
 		d := &a.decision
 		kind.Decided, kind.Unsigned = true, d.Unsigned
-		kind.Source, kind.Class, kind.Reason = d.Source.String(), d.Class(), string(d.Reason)
+		kind.Source, kind.Class, kind.Reason = string(d.Source()), d.Class(), string(d.Reason)
 	}
 	s.counting.RLock()
 	c := s.kinds[kind]

@@ -45,7 +45,7 @@ func (c *changes) differs(m string, a *answered) bool {
 	key := maphash.String(c.seed, m+" "+a.next.String())
 	slot := &c.slots[key%uint64(len(c.slots))]
 	now := key&upper | uint64(a.would.Status)
-	nothing := a.would.Status == socketmap.StatusNotFound && a.decision.Source == policy.SourceNone
+	nothing := a.would.Status == socketmap.StatusNotFound && a.decision.Source() == policy.SourceNone
 	if a.would.Status == socketmap.StatusOK {
 		now = key&upper | maphash.String(c.seed, a.would.Text)&^upper
 	}
@@ -78,7 +78,7 @@ func (s *Service) note(m string, a *answered, set *inForce) {
 		slog.Bool("changed", changed),
 		slog.String("answer", a.would.String()),
 		slog.String("mode", string(set.Policy.Mode)),
-		slog.String("source", a.decision.Source.String()),
+		slog.String("source", string(a.decision.Source())),
 		slog.Bool("unsigned", a.decision.Unsigned),
 		slog.String("reason", strings.Join(a.decision.Why, "; ")))
 }

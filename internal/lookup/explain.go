@@ -98,7 +98,7 @@ func Explain(ctx context.Context, src Sources, key string, s Settings) Explanati
 		return Explanation{
 			Nexthop: socketmap.Temp(key).Text, DNSSEC: dns.Indeterminate.String(), MX: []MXHost{},
 			TLSPolicy: none, TLSPolicyTLSRPT: none, Transport: none, WouldTLSPolicy: none, WouldTransport: none,
-			Source: policy.SourceNone.String(),
+			Source: string(policy.SourceNone),
 			Why: []string{"not a next hop that policyd answers for: give a domain, [host], domain:port or " +
 				"[host]:port with port 25 or the port of implicit TLS"},
 			WhyTransport: []string{"not a domain"},
@@ -115,7 +115,7 @@ func Explain(ctx context.Context, src Sources, key string, s Settings) Explanati
 		TLSPolicyTLSRPT: answer(inMode(s.Policy.Mode, decision.Reply(s.Policy, true))),
 		Transport:       answer(inMode(s.Policy.Mode, transport)),
 		WouldTLSPolicy:  answer(tls), WouldTransport: answer(transport),
-		Source: decision.Source.String(), Unsigned: decision.Unsigned,
+		Source: string(decision.Source()), Unsigned: decision.Unsigned,
 		Why: policy.Explain(facts, s.Policy), WhyTransport: route.Why,
 	}
 }

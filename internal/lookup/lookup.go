@@ -338,7 +338,7 @@ func (s *Service) gatherRoute(ctx context.Context, next policy.Nexthop) (d polic
 func (s *Service) Warm(ctx context.Context, domain string) (status, source string) {
 	a := s.tlsPolicy(call{ctx: ctx, m: tlsPolicy, key: domain, set: s.force.Load(), now: time.Now(), warm: true})
 	if a.next.Name == "" {
-		return a.reply.Status.String(), policy.SourceNone.String()
+		return a.reply.Status.String(), string(policy.SourceNone)
 	}
-	return a.would.Status.String(), a.decision.Source.String()
+	return a.would.Status.String(), string(a.decision.Source())
 }

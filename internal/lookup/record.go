@@ -14,19 +14,14 @@ func recorded(next policy.Nexthop, d *policy.Decision) report.Lookup {
 	l := report.Lookup{Outcome: report.AsBefore, ImplicitTLS: next.Port != policy.SMTPPort}
 	next.Port = policy.SMTPPort
 	l.Nexthop = next.String()
-	switch {
-	case d.Verdict == policy.None:
-	case d.Verdict != policy.Apply:
+	switch d.Verdict {
+	case policy.None:
+	case policy.Defer:
 		l.Outcome, l.Reason = report.Wait, d.Failure
-	case d.Source == policy.SourceDANE:
-		l.Outcome = report.DANE
-	case d.Source == policy.SourcePrefix:
-		l.Outcome = report.Prefix
-		l.Promised = !slices.ContainsFunc(d.TLS.Match, func(host string) bool { return !prefix.Of(host).ImplicitTLS() })
-	case d.Source == policy.SourceMTASTS:
-		l.Outcome = report.MTASTS
-	case d.Source == policy.SourceOverride:
-		l.Outcome = report.Override
+	case policy.Apply:
+		l.Outcome = report.Outcome(d.Source()) // the outcomes of a policy have the names of its sources
+		l.Promised = l.Outcome == report.Prefix &&
+			!slices.ContainsFunc(d.TLS.Match, func(host string) bool { return !prefix.Of(host).ImplicitTLS() })
 	}
 	return l
 }

@@ -26,3 +26,17 @@ func TestANextHopIsRecordedWithoutItsPort(t *testing.T) {
 		require.Equal(t, report.Lookup{Nexthop: c.name, Outcome: report.AsBefore, ImplicitTLS: c.implicit}, recorded(c.next, &d))
 	}
 }
+
+// A policy is recorded as the outcome that its source stands for.
+func TestThePolicyOfEachSourceIsRecorded(t *testing.T) {
+	t.Parallel()
+	for reason, want := range map[policy.Reason]report.Outcome{
+		policy.ReasonOverride: report.Override, policy.ReasonDANEFull: report.DANE,
+		policy.ReasonPrefixAll: report.Prefix, policy.ReasonSTSEnforce: report.MTASTS,
+	} {
+		d := policy.Decision{Verdict: policy.Apply, Reason: reason}
+		require.Equal(t, want, recorded(policy.Nexthop{Name: "bank.example", Port: 25}, &d).Outcome)
+		d.Verdict = policy.None
+		require.Equal(t, report.AsBefore, recorded(policy.Nexthop{Name: "bank.example", Port: 25}, &d).Outcome)
+	}
+}

@@ -173,12 +173,12 @@ func TestDecideCombinations(t *testing.T) {
 			break
 		}
 		require.True(t, found, "no line for %+v", c)
-		genuine := got.Source == policy.SourceMTASTS || got.Source == policy.SourcePrefix && (c.sts == "enforce" || c.sts == "stale")
+		genuine := got.Source() == policy.SourceMTASTS || got.Source() == policy.SourcePrefix && (c.sts == "enforce" || c.sts == "stale")
 		require.Equal(t, genuine, got.TLS.STS != nil, "attributes for genuine MTA-STS only: %+v", c)
-		if genuine && got.Source == policy.SourcePrefix {
+		if genuine && got.Source() == policy.SourcePrefix {
 			require.Equal(t, got.TLS.Match, got.TLS.STS.Policy.MX, "Postfix must not connect to other hosts: %+v", c)
 		}
-		_, _ = fmt.Fprintf(&golden, "dane=%-17s mx=%-8s sts=%-7s prefix=%-5s port=%d  %-7s %s\n", c.dane, c.mx, c.sts, c.prefix, c.port, got.Source, reply)
+		_, _ = fmt.Fprintf(&golden, "dane=%-17s mx=%-8s sts=%-7s prefix=%-5s port=%d  %-7s %s\n", c.dane, c.mx, c.sts, c.prefix, c.port, got.Source(), reply)
 		n++
 	}
 	require.Equal(t, 1080, n)
@@ -281,7 +281,7 @@ func TestMTASTS(t *testing.T) {
 				require.Equal(t, plain.Text+c.tlsrpt, report.Text)
 			}
 			off := decided(c.facts, with(func(o *policy.Options) { o.DANE = true }))
-			require.NotEqual(t, policy.SourceMTASTS, off.Source, "mta_sts = false")
+			require.NotEqual(t, policy.SourceMTASTS, off.Source(), "mta_sts = false")
 		})
 	}
 }
@@ -380,7 +380,7 @@ func TestDANE(t *testing.T) {
 			if strings.Contains(c.want, "dane") {
 				o := withDANEAndSTS()
 				o.DANE = false
-				require.NotEqual(t, policy.SourceDANE, decided(c.facts, o).Source, "dane = false")
+				require.NotEqual(t, policy.SourceDANE, source(decided(c.facts, o)), "dane = false")
 			}
 		})
 	}

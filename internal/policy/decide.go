@@ -41,9 +41,8 @@ func override(f *Facts, _ *Options, d *Decision) bool {
 	switch {
 	case f.Override.Ignore:
 		d.none(ReasonOverride, why)
-		d.Source = SourceOverride
 	case f.Override.Policy != "":
-		d.apply(SourceOverride, ReasonOverride, TLSPolicy{Level: LevelLiteral, Literal: f.Override.Policy}, why)
+		d.apply(ReasonOverride, TLSPolicy{Level: LevelLiteral, Literal: f.Override.Policy}, why)
 	default:
 		return false
 	}
@@ -102,7 +101,7 @@ func byDANE(f *Facts, o *Options, d *Decision) bool {
 	count, failed := survey(f)
 	usable, unusable, absent := count[dane.Usable], count[dane.Unusable], count[dane.Absent]
 	answer := func(level Level, r Reason, why string) bool {
-		d.apply(SourceDANE, r, TLSPolicy{Level: level}, "DANE: "+why)
+		d.apply(r, TLSPolicy{Level: level}, "DANE: "+why)
 		return true
 	}
 	port := portText(f.Nexthop.Port)
@@ -199,12 +198,12 @@ func byPrefix(f *Facts, o *Options, d *Decision) bool {
 	case undelivered(f, o, d, allowed):
 		return true
 	case f.Nexthop.Host:
-		d.secure(SourcePrefix, ReasonPrefixAll, allowed, "the next hop is a host whose name carries a prefix")
+		d.secure(ReasonPrefixAll, allowed, "the next hop is a host whose name carries a prefix")
 		return true
 	case mixed:
-		d.secure(SourcePrefix, ReasonPrefixMixed, allowed, "some MX hosts carry a prefix: mail goes through those only")
+		d.secure(ReasonPrefixMixed, allowed, "some MX hosts carry a prefix: mail goes through those only")
 	default:
-		d.secure(SourcePrefix, ReasonPrefixAll, allowed, "every MX host carries a prefix")
+		d.secure(ReasonPrefixAll, allowed, "every MX host carries a prefix")
 	}
 	if stsEnforced(f, o) {
 		narrowed := f.STS.Policy
@@ -249,9 +248,9 @@ func bySTS(f *Facts, o *Options, d *Decision) bool {
 	case undelivered(f, o, d, match):
 		return true
 	case broken != "":
-		d.secure(SourceMTASTS, ReasonSTSNoHost, match, "MTA-STS: the policy is enforced, and it allows no MX host")
+		d.secure(ReasonSTSNoHost, match, "MTA-STS: the policy is enforced, and it allows no MX host")
 	default:
-		d.secure(SourceMTASTS, ReasonSTSEnforce, match, "MTA-STS: the policy is enforced, id "+f.STS.ID)
+		d.secure(ReasonSTSEnforce, match, "MTA-STS: the policy is enforced, id "+f.STS.ID)
 	}
 	d.TLS.STS = &mtasts.Result{Domain: f.Nexthop.Name, Policy: f.STS.Policy, Failure: broken}
 	d.Unsigned = !f.MX.signed()

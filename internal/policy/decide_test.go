@@ -24,6 +24,8 @@ func decided(f policy.Facts, o policy.Options) policy.Decision {
 	return d
 }
 
+func source(d policy.Decision) policy.Source { return d.Source() }
+
 func planned(f policy.Facts, o policy.Options) policy.Decision {
 	d, _ := policy.Route(f, o)
 	return d
@@ -161,7 +163,7 @@ func TestDecide(t *testing.T) {
 			t.Parallel()
 			d := decided(c.facts, c.options)
 			require.Equal(t, c.want, d.Reply(c.options, false).String())
-			require.Equal(t, c.source, d.Source)
+			require.Equal(t, c.source, d.Source())
 			require.NotEmpty(t, d.Why, "every decision is explained")
 			if c.options.Mode == policy.ModeEnforce {
 				c.options.Mode = policy.ModeReport

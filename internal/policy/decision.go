@@ -35,22 +35,14 @@ const (
 // Source is the mechanism that decided.
 type Source string
 
-// The sources of a decision. The zero Source means none.
+// The sources of a decision.
 const (
-	SourceNone     Source = ""
+	SourceNone     Source = "none"
 	SourceOverride Source = "override"
 	SourceDANE     Source = "dane"
 	SourcePrefix   Source = "prefix"
 	SourceMTASTS   Source = "mta-sts"
 )
-
-// String returns the source, or "none".
-func (s Source) String() string {
-	if s == SourceNone {
-		return "none"
-	}
-	return string(s)
-}
 
 // TLSPolicy is a policy of smtp_tls_policy_maps.
 type TLSPolicy struct {
@@ -74,7 +66,6 @@ type Decision struct {
 	Route []Nexthop
 	// Failure is the reason for Defer: the fact that could not be obtained.
 	Failure string
-	Source  Source
 	// Reason tells decisions apart in metrics.
 	Reason Reason
 	// Unsigned is set when the policy rests on an MX RRset that DNSSEC does not protect.
@@ -89,6 +80,24 @@ type Decision struct {
 	Why []string
 
 	need Need // while a rule decides
+}
+
+// Source returns the mechanism that decided.
+func (d *Decision) Source() Source {
+	if d.Verdict == Defer {
+		return SourceNone
+	}
+	switch d.Reason {
+	case ReasonOverride:
+		return SourceOverride
+	case ReasonDANEFull, ReasonDANEInsecureMX, ReasonDANEUnusable, ReasonDANEPartial:
+		return SourceDANE
+	case ReasonPrefixAll, ReasonPrefixMixed, ReasonRouteDomain, ReasonRouteHosts:
+		return SourcePrefix
+	case ReasonSTSEnforce, ReasonSTSNoHost:
+		return SourceMTASTS
+	}
+	return SourceNone
 }
 
 // Class returns the level, or "none" or "temp" where there is no policy or no decision.
@@ -124,14 +133,14 @@ func (d *Decision) lacks(n Need) bool {
 }
 
 // apply answers with a TLS policy.
-func (d *Decision) apply(s Source, r Reason, p TLSPolicy, why string) {
-	d.Verdict, d.Source, d.Reason, d.TLS = Apply, s, r, p
+func (d *Decision) apply(r Reason, p TLSPolicy, why string) {
+	d.Verdict, d.Reason, d.TLS = Apply, r, p
 	d.because(why)
 }
 
 // secure answers with the policy that only the hosts in match satisfy. A name that is not a host name, or an empty
 // list, defers.
-func (d *Decision) secure(s Source, r Reason, match []string, why string) {
+func (d *Decision) secure(r Reason, match []string, why string) {
 	for _, m := range match {
 		if !prefix.ValidHost(strings.TrimPrefix(m, ".")) {
 			d.defers(r, "internal error: not a host name in a policy")
@@ -142,7 +151,7 @@ func (d *Decision) secure(s Source, r Reason, match []string, why string) {
 		d.defers(r, "internal error: a policy that no host satisfies")
 		return
 	}
-	d.apply(s, r, TLSPolicy{Level: LevelSecure, Match: match}, why)
+	d.apply(r, TLSPolicy{Level: LevelSecure, Match: match}, why)
 }
 
 // split returns the decision and its need apart.

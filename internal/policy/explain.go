@@ -25,13 +25,13 @@ func Explain(f Facts, o Options) []string {
 		{SourcePrefix, byPrefix, withoutSTS, noPrefix(&f)},
 		{SourceMTASTS, bySTS, o, noSTS},
 	} {
-		if m.source == d.Source {
+		if m.source == d.Source() {
 			continue
 		}
 		var alone Decision
 		switch decided := m.applies(&f, &m.options, &alone); {
 		case decided && alone.Verdict == Apply:
-			alone.Why = []string{m.source.String() + " alone would have said: " + alone.TLS.text()}
+			alone.Why = []string{string(m.source) + " alone would have said: " + alone.TLS.text()}
 		case decided:
 			alone.Why = nil // it defers
 		case len(alone.Why) == 0 && m.silent != "":

@@ -38,9 +38,9 @@ func Observed(f Facts, o Options, d Decision) (promises.Answer, bool) {
 	case d.Reason == ReasonHeld:
 		a.Held = true
 		return a, true
-	case d.Verdict == Defer || d.Source == SourceOverride:
+	case d.Verdict == Defer || d.Source() == SourceOverride:
 		return a, false
-	case d.Source == SourceDANE && !slices.ContainsFunc(f.Hosts, withTLSA):
+	case d.Source() == SourceDANE && !slices.ContainsFunc(f.Hosts, withTLSA):
 		// "dane" because of failed lookups, whose answers may be that there are no TLSA records.
 		return a, false
 	}
@@ -50,7 +50,7 @@ func Observed(f Facts, o Options, d Decision) (promises.Answer, bool) {
 	if stsEnforced(&f, &o) {
 		a.Kinds = append(a.Kinds, promises.MTASTS)
 	}
-	if d.Source == SourceDANE {
+	if d.Source() == SourceDANE {
 		a.Kinds = append(a.Kinds, promises.DANE)
 	}
 	if len(a.Kinds) > 0 {

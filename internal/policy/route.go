@@ -94,7 +94,7 @@ func (d *Decision) plan(f *Facts, o *Options) {
 			return
 		}
 	}
-	d.Verdict, d.Source, d.Route = Apply, SourcePrefix, to
+	d.Verdict, d.Route = Apply, to
 	if all {
 		d.Reason = ReasonRouteDomain
 		d.because("every MX host is an smtps- host " + ported(o))
