@@ -12,6 +12,7 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/dnscache"
+	"github.com/policyd/policyd/internal/gather"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/postfix"
@@ -51,18 +52,16 @@ func newEvaluator(ctx context.Context, l *settings.Loaded, f queryFlags) (*evalu
 	}
 	e := &evaluator{
 		progress: func(string) {},
-		sources:  lookup.Sources{Resolver: cache, STS: store},
+		sources:  lookup.Sources{Engine: gather.Engine{Resolver: cache, STS: store}},
 		settings: l.Lookup(),
 		close:    store.Close,
 	}
 	if l.Admin.Socket != "" {
 		e.sources.Promises = rememberedBy{ctx, admin.NewClient(l.Admin.Socket)}
 	}
-	own, err := postfix.New(l.Site(cache, quiet))
-	if err != nil {
+	if e.sources.Site, err = postfix.New(l.Site(cache, quiet)); err != nil {
 		return nil, err
 	}
-	e.settings.Site, e.settings.Relays = own, own
 	if !f.noProbe && e.settings.Policy.Port26 == policy.PortProbe {
 		if e.prober, err = probe.New(l.Probe(cache, quiet)); err != nil {
 			return nil, err
@@ -123,7 +122,7 @@ type rememberedBy struct {
 	client *admin.Client
 }
 
-// Recall implements policy.Promises. Without a daemon, nothing is remembered.
+// Recall implements gather.Promises. Without a daemon, nothing is remembered.
 func (r rememberedBy) Recall(domain string) promises.Memory {
 	const wait = time.Second
 	ctx, cancel := context.WithTimeout(r.ctx, wait)
@@ -143,6 +142,3 @@ func (r rememberedBy) Recall(domain string) promises.Memory {
 	}
 	return m
 }
-
-// Observe implements policy.Promises: a query is not mail.
-func (rememberedBy) Observe(string, promises.Answer) {}

@@ -9,7 +9,6 @@ import (
 	"context"
 	"crypto/x509"
 	"log/slog"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -155,12 +154,3 @@ func class(name string) prefix.Class {
 	}
 	return prefix.Of(name)
 }
-
-// nowhere is a site that receives nothing: the answers are those of any sender.
-type nowhere struct{}
-
-func (nowhere) Own(context.Context, string, dns.Effort) (own bool, why string, err error) {
-	return false, "", nil
-}
-func (nowhere) OwnHost(string) bool     { return false }
-func (nowhere) OwnAddr(netip.Addr) bool { return false }

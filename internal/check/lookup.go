@@ -180,7 +180,9 @@ func (d *domain) lookUpHosts(ctx context.Context) {
 
 // gather gathers what the answers of the maps follow from.
 func (d *domain) gather(ctx context.Context) {
-	d.facts, d.decision = d.engine(nil).Survey(ctx, policy.Nexthop{Name: d.Domain, Port: policy.SMTPPort}, d.o.Policy)
+	next := policy.Nexthop{Name: d.Domain, Port: policy.SMTPPort}
+	facts, decision, _ := d.engine(nil).Decide(ctx, policy.Survey, next, d.o.Policy, dns.Effort{}) // a failure is a fact
+	d.facts, d.decision = *facts, decision
 }
 
 // lookUpAddresses looks up the addresses of a host.
@@ -212,7 +214,7 @@ func (d *domain) lookUpAddresses(ctx context.Context, h *host) {
 
 // engine gathers facts for the answers of the maps.
 func (d *domain) engine(probes gather.Probes) *gather.Engine {
-	e := &gather.Engine{Resolver: d.o.Resolver, Probes: probes, Site: nowhere{}}
+	e := &gather.Engine{Resolver: d.o.Resolver, Probes: probes, Site: gather.Elsewhere{}}
 	if d.sts != nil {
 		e.STS = d.sts
 	}
@@ -284,7 +286,7 @@ func (d *domain) answer(ctx context.Context) {
 	defer cancel()
 	d.TLSPolicy, d.Source, d.Why = shown(d.decision, d.o.Policy), string(d.decision.Source()),
 		policy.Explain(d.facts, d.o.Policy)
-	_, route, _ := d.engine(probes).Route(ctx, d.facts.Nexthop, d.o.Policy, dns.Effort{}) // a failure is a fact
+	_, route, _ := d.engine(probes).Decide(ctx, policy.Route, d.facts.Nexthop, d.o.Policy, dns.Effort{}) // a failure is a fact
 	d.Transport, d.WhyTransport = shown(route, d.o.Policy), route.Why
 }
 

@@ -72,7 +72,7 @@ func (g *gathering) mx() {
 	g.facts.SetMX(rrset, err)
 	for i := range g.facts.Hosts {
 		h := &g.facts.Hosts[i]
-		h.Override, h.Signed = g.Overrides.For(h.Name), g.Hosts.wasSigned(h.Name)
+		h.Override, h.Signed = g.options.Overrides.For(h.Name), g.Hosts.wasSigned(h.Name)
 	}
 }
 
@@ -206,10 +206,10 @@ func (g *gathering) sts(brief bool) {
 // relay finds out whether the next hop is one of Postfix's own relay hosts.
 func (g *gathering) relay() {
 	f := g.facts
-	if g.Relays == nil {
+	if g.Site == nil {
 		return
 	}
-	own, err := g.Relays.RelayHost(g.ctx, f.Nexthop.Name, g.by)
+	own, err := g.Site.RelayHost(g.ctx, f.Nexthop.Name, g.by)
 	f.Relay = own && err == nil
 	g.note(time.Time{}, err)
 }

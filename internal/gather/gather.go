@@ -32,8 +32,8 @@ type Probes interface {
 	Verdict(host string) probe.Verdict
 }
 
-// OwnSite knows what this site receives itself.
-type OwnSite interface {
+// Site knows what Postfix on this machine receives, and what it relays to.
+type Site interface {
 	// Own reports whether mail for domain is received here, and which list names it. After an error nothing is known:
 	// no route. With Effort.CacheOnly the error can be dns.ErrNotCached.
 	Own(ctx context.Context, domain string, e dns.Effort) (own bool, why string, err error)
@@ -41,14 +41,28 @@ type OwnSite interface {
 	OwnHost(name string) bool
 	// OwnAddr reports whether a is an address of this host.
 	OwnAddr(a netip.Addr) bool
-}
-
-// Relays knows which hosts Postfix's own configuration delivers to as [host].
-type Relays interface {
-	// RelayHost may wait for Postfix's commands, except with Effort.CacheOnly, when it can return dns.ErrNotCached.
-	// After another error the host counts as unknown, not as a relay host.
+	// RelayHost reports whether Postfix's own configuration delivers to [host]. It may wait for Postfix's commands,
+	// except with Effort.CacheOnly, when it can return dns.ErrNotCached. After another error the host counts as
+	// unknown, not as a relay host.
 	RelayHost(ctx context.Context, host string, e dns.Effort) (bool, error)
 }
+
+// Elsewhere is the Site of a sender that receives nothing.
+type Elsewhere struct{}
+
+// Own implements Site.
+func (Elsewhere) Own(context.Context, string, dns.Effort) (own bool, why string, err error) {
+	return false, "", nil
+}
+
+// OwnHost implements Site.
+func (Elsewhere) OwnHost(string) bool { return false }
+
+// OwnAddr implements Site.
+func (Elsewhere) OwnAddr(netip.Addr) bool { return false }
+
+// RelayHost implements Site.
+func (Elsewhere) RelayHost(context.Context, string, dns.Effort) (bool, error) { return false, nil }
 
 // Trust reports whether the resolver validates.
 type Trust interface {
@@ -64,16 +78,13 @@ type Promises interface {
 
 // Engine finds decisions. It keeps no facts: the sources do.
 type Engine struct {
-	Resolver  dns.Resolver
-	Overrides policy.Overrides
+	Resolver dns.Resolver
 	// STS finds MTA-STS policies; nil knows nothing, which defers where the options require MTA-STS.
 	STS STS
 	// Probes has the verdicts for routes; nil knows nothing.
 	Probes Probes
-	// Site knows what this site receives; nil knows nothing, so there is no route.
-	Site OwnSite
-	// Relays knows the relay hosts of Postfix; nil knows none.
-	Relays Relays
+	// Site knows what this site receives; nil knows nothing: there is no route, and no host is a relay host.
+	Site Site
 	// Trust reports whether Resolver validates; nil: it does.
 	Trust Trust
 	// Promises remembers promises; nil remembers none.
@@ -82,27 +93,8 @@ type Engine struct {
 	Hosts *Hosts
 }
 
-// decider is policy.Decide, policy.Route or policy.Survey.
-type decider func(policy.Facts, policy.Options) (policy.Decision, policy.Need)
-
-// Decide finds the TLS policy of a next hop, and the facts that it rests on. The one error is dns.ErrNotCached, with
-// Effort.CacheOnly: decide again without it. Any other failure is a fact.
-func (e *Engine) Decide(ctx context.Context, n policy.Nexthop, o policy.Options,
-	by dns.Effort) (*policy.Facts, policy.Decision, error) {
-	return e.decide(ctx, policy.Decide, n, o, by)
-}
-
-// Route finds the route of a domain; otherwise it is as Decide.
-func (e *Engine) Route(ctx context.Context, n policy.Nexthop, o policy.Options,
-	by dns.Effort) (*policy.Facts, policy.Decision, error) {
-	return e.decide(ctx, policy.Route, n, o, by)
-}
-
-// Survey finds the TLS policy of a next hop together with what policy.Explain shows. A failure is a fact.
-func (e *Engine) Survey(ctx context.Context, n policy.Nexthop, o policy.Options) (policy.Facts, policy.Decision) {
-	f, d, _ := e.decide(ctx, policy.Survey, n, o, dns.Effort{})
-	return *f, d
-}
+// Decider is policy.Decide, policy.Route or policy.Survey.
+type Decider func(policy.Facts, policy.Options) (policy.Decision, policy.Need)
 
 // gathering is a decision in progress.
 type gathering struct {
@@ -119,10 +111,12 @@ type gathering struct {
 	uncached   bool    // with Effort.CacheOnly: a fact would have to be asked for
 }
 
-// decide calls the decider until it needs no more facts, and fetches what it needs in between.
-func (e *Engine) decide(ctx context.Context, next decider, n policy.Nexthop, o policy.Options,
+// Decide calls the decider until it needs no more facts, and fetches what it needs in between. It returns the facts that
+// the decision rests on. The one error is dns.ErrNotCached, with Effort.CacheOnly: decide again without it. Any other
+// failure is a fact.
+func (e *Engine) Decide(ctx context.Context, decide Decider, n policy.Nexthop, o policy.Options,
 	by dns.Effort) (*policy.Facts, policy.Decision, error) {
-	f := policy.NewFacts(n, e.Overrides)
+	f := policy.NewFacts(n, o.Overrides)
 	if e.Promises != nil && n.Remembers() {
 		f.Promises = e.Promises.Recall(n.Name)
 	}
@@ -132,7 +126,7 @@ func (e *Engine) decide(ctx context.Context, next decider, n policy.Nexthop, o p
 		defer g.prefetches.Wait()
 	}
 	for range 8 { // more than any decision takes
-		d, need := next(f, o)
+		d, need := decide(f, o)
 		if need.Required.Empty() {
 			return &f, d, nil
 		}

@@ -126,7 +126,7 @@ func says(r mtasts.Result) gather.STS {
 
 func noPolicy(*testing.T) gather.STS { return says(mtasts.Result{State: mtasts.Absent}) }
 
-// site is an OwnSite of three lists.
+// site is a gather.Site of three lists.
 type site struct {
 	domains, hosts, addrs []string
 	err                   error
@@ -142,6 +142,8 @@ func (s site) Own(_ context.Context, domain string, _ dns.Effort) (bool, string,
 func (s site) OwnHost(name string) bool { return slices.Contains(s.hosts, name) }
 
 func (s site) OwnAddr(a netip.Addr) bool { return slices.Contains(s.addrs, a.String()) }
+
+func (s site) RelayHost(context.Context, string, dns.Effort) (bool, error) { return false, nil }
 
 var domain = policy.Nexthop{Name: "example.com", Port: 25}
 
@@ -167,7 +169,7 @@ func stsPolicy(m mtasts.Mode, mx ...string) mtasts.Result {
 // reply is what Postfix gets for a next hop.
 func reply(t *testing.T, e *gather.Engine, n policy.Nexthop, o policy.Options) string {
 	t.Helper()
-	_, d, err := e.Decide(t.Context(), n, o, dns.Effort{})
+	_, d, err := e.Decide(t.Context(), policy.Decide, n, o, dns.Effort{})
 	require.NoError(t, err)
 	r := d.Reply(o, false)
 	return r.String()
@@ -232,7 +234,7 @@ func TestAFailedMXLookupIsAFact(t *testing.T) {
 	t.Parallel()
 	broken := &dns.Error{Reason: "SERVFAIL"}
 	e := gather.Engine{Resolver: &table{t: t, answers: map[string]answer{"MX example.com": {err: broken}}}}
-	f, d, err := e.Decide(t.Context(), domain, withDANEAndSTS(), dns.Effort{})
+	f, d, err := e.Decide(t.Context(), policy.Decide, domain, withDANEAndSTS(), dns.Effort{})
 	require.NoError(t, err)
 	require.Equal(t, policy.MX{Err: broken}, f.MX)
 	require.Equal(t, policy.Defer, d.Verdict)
@@ -245,7 +247,7 @@ func TestThe32BestHostsAreConsidered(t *testing.T) {
 		many = append(many, dns.MX{Preference: i, Host: fmt.Sprintf("starttls-%d.example.com", i/2)})
 	}
 	e := gather.Engine{Resolver: &table{t: t, answers: map[string]answer{"MX example.com": mxs(signed, many...)}}}
-	f, d, err := e.Decide(t.Context(), domain, defaults(), dns.Effort{})
+	f, d, err := e.Decide(t.Context(), policy.Decide, domain, defaults(), dns.Effort{})
 	require.NoError(t, err)
 	require.Len(t, f.Hosts, policy.MaxHosts)
 	require.Equal(t, "starttls-31.example.com", f.Hosts[31].Name)
@@ -269,13 +271,13 @@ func TestFromACacheThatLacksSomething(t *testing.T) {
 		answers[missing] = answer{err: dns.ErrNotCached}
 		d := &table{t: t, answers: answers}
 		e := gather.Engine{Resolver: d, STS: noPolicy(t)}
-		_, got, err := e.Decide(t.Context(), domain, withDANEAndSTS(), known)
+		_, got, err := e.Decide(t.Context(), policy.Decide, domain, withDANEAndSTS(), known)
 		require.ErrorIs(t, err, dns.ErrNotCached, missing)
 		require.Equal(t, policy.Defer, got.Verdict, "what was found so far trusts nothing")
 		require.Equal(t, map[dns.Effort]bool{known: true}, d.usedEfforts())
 	}
 	e := gather.Engine{Resolver: &table{t: t, answers: full()}, STS: says(mtasts.Result{Err: dns.ErrNotCached})}
-	_, _, err := e.Decide(t.Context(), domain, withDANEAndSTS(), known)
+	_, _, err := e.Decide(t.Context(), policy.Decide, domain, withDANEAndSTS(), known)
 	require.ErrorIs(t, err, dns.ErrNotCached)
 
 	answers := full()
@@ -328,7 +330,7 @@ func TestALivePolicyHoldsAgainstAForgedMX(t *testing.T) {
 			require.Equal(t, c.want, reply(t, &e, domain, withDANEAndSTS()))
 			off := withDANEAndSTS()
 			off.MTASTS = false
-			_, d, err := e.Decide(t.Context(), domain, off, dns.Effort{})
+			_, d, err := e.Decide(t.Context(), policy.Decide, domain, off, dns.Effort{})
 			require.NoError(t, err)
 			require.NotEqual(t, policy.SourceMTASTS, d.Source())
 		})
@@ -357,7 +359,7 @@ func TestReceiver(t *testing.T) {
 	untrusted := dns.Effort{Untrusted: true}
 	for _, c := range []struct {
 		name   string
-		site   gather.OwnSite
+		site   gather.Site
 		change func(map[string]answer)
 		want   string
 	}{
@@ -383,7 +385,7 @@ func TestReceiver(t *testing.T) {
 			}
 			d := &table{t: t, answers: answers}
 			e := gather.Engine{Resolver: d, Site: c.site, Hosts: gather.NewHosts()}
-			f, _, err := e.Route(t.Context(), domain, defaults(), untrusted)
+			f, _, err := e.Decide(t.Context(), policy.Route, domain, defaults(), untrusted)
 			require.NoError(t, err)
 			got := "unknown"
 			switch {
@@ -401,7 +403,7 @@ func TestReceiver(t *testing.T) {
 		answers := zone()
 		answers["A "+backup] = answer{err: dns.ErrNotCached}
 		e := gather.Engine{Resolver: &table{t: t, answers: answers}, Site: site{}}
-		_, d, err := e.Route(t.Context(), domain, defaults(), dns.Effort{CacheOnly: true, Untrusted: true})
+		_, d, err := e.Decide(t.Context(), policy.Route, domain, defaults(), dns.Effort{CacheOnly: true, Untrusted: true})
 		require.ErrorIs(t, err, dns.ErrNotCached)
 		require.Equal(t, policy.None, d.Verdict)
 	})
@@ -430,7 +432,7 @@ func TestARouteByProbe(t *testing.T) {
 	d := &table{t: t, answers: answers}
 	v := &verdicts{found: map[string]probe.State{}}
 	e := gather.Engine{Resolver: d, Probes: v, Site: site{}, STS: notAsked(t)}
-	_, got, err := e.Route(t.Context(), domain, o, untrusted)
+	_, got, err := e.Decide(t.Context(), policy.Route, domain, o, untrusted)
 	require.NoError(t, err)
 	require.Equal(t, policy.None, got.Verdict, "closed or unknown: nothing more is looked up")
 	require.Equal(t, []string{s, u}, v.asked, "the smtps- hosts, and no other")
@@ -441,7 +443,7 @@ func TestARouteByProbe(t *testing.T) {
 	}
 	answers["TXT _mta-sts.example.com"] = denial(signed)
 	e.STS = noPolicy(t)
-	f, got, err := e.Route(t.Context(), domain, o, untrusted)
+	f, got, err := e.Decide(t.Context(), policy.Route, domain, o, untrusted)
 	require.NoError(t, err)
 	r := got.Reply(o, false)
 	require.Equal(t, "OK smtps26:["+s+"]:26", r.String())
@@ -450,7 +452,7 @@ func TestARouteByProbe(t *testing.T) {
 	require.Equal(t, map[dns.Effort]bool{untrusted: true}, d.usedEfforts())
 
 	e.STS = says(mtasts.Result{Err: fmt.Errorf("the policy has not been fetched: %w", dns.ErrNotCached)})
-	_, got, err = e.Route(t.Context(), domain, o, untrusted)
+	_, got, err = e.Decide(t.Context(), policy.Route, domain, o, untrusted)
 	require.NoError(t, err, "no policy is fetched for a domain that a remote sender chose")
 	require.Equal(t, policy.None, got.Verdict)
 }
@@ -480,6 +482,6 @@ func TestAPanicIsRaisedInTheGoroutineOfTheCaller(t *testing.T) {
 	}}
 	e := gather.Engine{Resolver: panicking{d, dns.TypeTLSA}}
 	defer func() { require.Contains(t, fmt.Sprint(recover()), "what a record") }()
-	_, _, err := e.Decide(t.Context(), domain, policy.Options{DANE: true}, dns.Effort{})
+	_, _, err := e.Decide(t.Context(), policy.Decide, domain, policy.Options{DANE: true}, dns.Effort{})
 	require.Fail(t, "no panic", err)
 }

@@ -18,14 +18,14 @@ func TestEveryLookupIsRecordedOnce(t *testing.T) {
 	var recorded, again int
 	set := settings()
 	set.Policy.DANE = true
-	s := lookup.New(lookup.Sources{
-		Resolver: cache, Version: cache.Version,
-		Record: func(l report.Lookup) func() {
-			require.Equal(t, report.Lookup{Nexthop: "dane.example", Outcome: report.DANE}, l)
-			recorded++
-			return func() { again++ }
-		},
-	}, set, slog.New(slog.DiscardHandler))
+	src := from(cache)
+	src.Version = cache.Version
+	src.Record = func(l report.Lookup) func() {
+		require.Equal(t, report.Lookup{Nexthop: "dane.example", Outcome: report.DANE}, l)
+		recorded++
+		return func() { again++ }
+	}
+	s := lookup.New(src, set, slog.New(slog.DiscardHandler))
 	const lookups = 20
 	for range lookups {
 		_, source := s.Warm(t.Context(), "dane.example")

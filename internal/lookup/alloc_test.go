@@ -59,9 +59,10 @@ func warm(tb testing.TB) (socketmap.Handler, map[string]string) {
 	set := settings()
 	set.Policy.DANE, set.Policy.MTASTS, set.Policy.Port26 = true, true, policy.PortAlways
 	log := slog.New(slog.NewTextHandler(new(bytes.Buffer), &slog.HandlerOptions{Level: slog.LevelInfo}))
-	s := lookup.New(lookup.Sources{
-		Resolver: cache, Version: cache.Version, STS: noSTS{}, Observe: func(lookup.Kind) func(time.Duration) { return func(time.Duration) {} },
-	}, set, log)
+	src := from(cache)
+	src.Version, src.STS = cache.Version, noSTS{}
+	src.Observe = func(lookup.Kind) func(time.Duration) { return func(time.Duration) {} }
+	s := lookup.New(src, set, log)
 	defer running(s)() // it is needed only for what is not in the cache
 	requests := map[string]string{
 		"tls-policy prefix.example":         "OK secure match=smtps-mx.prefix.example:starttls-mx.prefix.example servername=hostname",

@@ -3,6 +3,7 @@ package lookup_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -12,6 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/gather"
+	"github.com/policyd/policyd/internal/lookup"
 )
 
 // slowly answers like everywhere, but takes a minute for the domains that are named so.
@@ -67,7 +70,7 @@ func TestADroppedLookupCanBeginAgain(t *testing.T) {
 
 // hanging is a site whose answer never comes. It notes how long it was waited for.
 type hanging struct {
-	elsewhere
+	gather.Elsewhere
 	waited *atomic.Int64
 }
 
@@ -86,9 +89,9 @@ func TestALookupInTheBackgroundEnds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var waited atomic.Int64
-		set := settings()
-		set.Site = hanging{waited: &waited}
-		svc := service(everywhere(0, nil), nothing(), set)
+		src := from(views{asking: everywhere(0, nil), cached: nothing()})
+		src.Site = hanging{waited: &waited}
+		svc := lookup.New(src, settings(), slog.New(slog.DiscardHandler))
 		defer running(svc)()
 		require.Equal(t, "NOTFOUND ", ask(svc, "transport user@example.com"))
 		time.Sleep(time.Hour)

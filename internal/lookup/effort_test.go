@@ -36,7 +36,7 @@ func TestEveryLookupOfTheTransportMapIsUntrusted(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		e := &efforts{Resolver: everywhere(0, nil)}
-		s := lookup.New(lookup.Sources{Resolver: e}, settings(), slog.New(slog.DiscardHandler))
+		s := lookup.New(from(e), settings(), slog.New(slog.DiscardHandler))
 		stop := running(s)
 		defer stop()
 		require.Contains(t, ask(s, "transport user@example.com"), "OK smtps26:")

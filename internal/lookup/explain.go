@@ -104,19 +104,19 @@ func Explain(ctx context.Context, src Sources, key string, s Settings) Explanati
 			WhyTransport: []string{"not a domain"},
 		}
 	}
-	from := engine(src, s, nil)
-	facts, decision := from.Survey(ctx, next, s.Policy)
-	routed, route, _ := from.Route(ctx, next, s.Policy, dns.Effort{}) // a failure is a fact
+	// A failure is a fact.
+	facts, decision, _ := src.Decide(ctx, policy.Survey, next, s.Policy, dns.Effort{})
+	routed, route, _ := src.Decide(ctx, policy.Route, next, s.Policy, dns.Effort{})
 	tls, transport := decision.Reply(s.Policy, false), route.Reply(s.Policy, false)
 	return Explanation{
-		Nexthop: next.String(), Domain: next.Name, DNSSEC: dnssec(facts.MX), MX: hosts(&facts, routed, s.Policy),
-		MTASTS:          sts(&facts, s.Policy),
+		Nexthop: next.String(), Domain: next.Name, DNSSEC: dnssec(facts.MX), MX: hosts(facts, routed, s.Policy),
+		MTASTS:          sts(facts, s.Policy),
 		TLSPolicy:       answer(inMode(s.Policy.Mode, tls)),
 		TLSPolicyTLSRPT: answer(inMode(s.Policy.Mode, decision.Reply(s.Policy, true))),
 		Transport:       answer(inMode(s.Policy.Mode, transport)),
 		WouldTLSPolicy:  answer(tls), WouldTransport: answer(transport),
 		Source: string(decision.Source()), Unsigned: decision.Unsigned,
-		Why: policy.Explain(facts, s.Policy), WhyTransport: route.Why,
+		Why: policy.Explain(*facts, s.Policy), WhyTransport: route.Why,
 	}
 }
 

@@ -62,7 +62,9 @@ func TestAFloodOfSilentHostsStopsNoOtherMail(t *testing.T) {
 		cache := dnscache.New(resolverFunc(oneOf32), dnscache.Options{})
 		set := settings()
 		set.Policy.DANE, set.Policy.MTASTS, set.Policy.Port26 = true, true, policy.PortAlways
-		s := lookup.New(lookup.Sources{Resolver: cache, STS: noSTS{}, Version: cache.Version}, set, slog.New(slog.DiscardHandler))
+		src := from(cache)
+		src.STS, src.Version = noSTS{}, cache.Version
+		s := lookup.New(src, set, slog.New(slog.DiscardHandler))
 		defer running(s)()
 		n := 0
 		sound := func(within time.Duration) {

@@ -26,12 +26,7 @@ import (
 
 // Settings are what a reload can change.
 type Settings struct {
-	Policy    policy.Options
-	Overrides policy.Overrides
-	// Site knows what this site receives itself; nil knows nothing, so there is no route.
-	Site gather.OwnSite
-	// Relays knows Postfix's own relay hosts; nil knows none.
-	Relays gather.Relays
+	Policy policy.Options
 	// Wait is the longest that a transport lookup takes; zero means 200 ms.
 	Wait time.Duration
 	// Budget is the longest that a TLS policy lookup takes; zero means 10 s.
@@ -46,24 +41,15 @@ func (s Settings) withDefaults() Settings {
 	return s
 }
 
-// Sources are where a Service gets its facts.
+// Sources are where a Service gets its facts, and what it reports to.
 type Sources struct {
-	// Resolver has a cache, which it alone uses where dns.Effort.CacheOnly is set.
-	Resolver dns.Resolver
-	// STS finds MTA-STS policies; nil knows nothing.
-	STS gather.STS
-	// Trust knows whether Resolver validates; nil: it does.
-	Trust gather.Trust
-	// Promises remembers what next hops promised before; nil remembers nothing.
-	Promises interface {
-		gather.Promises
-		Observe(domain string, a promises.Answer)
-	}
+	// Engine finds decisions. Its Resolver has a cache, which it alone uses where dns.Effort.CacheOnly is set.
+	gather.Engine
+	// Promised is called with what a TLS-policy lookup shows about the promises of a domain; nil: nothing is noted.
+	Promised func(domain string, found promises.Answer)
 	// Version changes whenever an answer of Resolver or STS may have changed, except by its expiry. nil: nothing is
 	// remembered here.
 	Version func() uint64
-	// Probes knows what probes of port 26 have found; nil: nothing is known.
-	Probes gather.Probes
 	// WantProbe makes a host due for a probe, and must not block. It is called after TLS-policy lookups only: those are
 	// for mail that leaves, while untrusted senders choose the domains of the transport map. nil: nothing is probed.
 	WantProbe func(host string)
@@ -98,7 +84,6 @@ type Service struct {
 	force      atomic.Pointer[inForce]
 	background *background
 	changes    *changes
-	hosts      *gather.Hosts
 	log        *slog.Logger
 	// relayLookups limits the warning about relay hosts that cannot be looked up.
 	relayLookups oncelog.Limiter
@@ -115,8 +100,7 @@ type Service struct {
 // inForce is what belongs to one set of settings. Nothing outside keeps it after a reload, except requests in progress.
 type inForce struct {
 	Settings
-	engine gather.Engine
-	memo   memo
+	memo memo
 }
 
 // New returns a Service that answers from src under set. Run it, so that routes that are not in the cache are looked
@@ -125,9 +109,9 @@ func New(src Sources, set Settings, log *slog.Logger) *Service {
 	if src.Version == nil {
 		src.Version = func() uint64 { return 0 }
 	}
+	src.Hosts = gather.NewHosts()
 	s := &Service{
-		sources: src, log: log, changes: newChanges(), hosts: gather.NewHosts(),
-		kinds: map[Kind]*counter{}, unknown: map[string]*UnknownMap{},
+		sources: src, log: log, changes: newChanges(), kinds: map[Kind]*counter{}, unknown: map[string]*UnknownMap{},
 	}
 	s.background = newBackground(s.gatherRoute, log)
 	s.Configure(set)
@@ -136,16 +120,7 @@ func New(src Sources, set Settings, log *slog.Logger) *Service {
 
 // Configure applies new settings to all requests that begin after it.
 func (s *Service) Configure(set Settings) {
-	set = set.withDefaults()
-	s.force.Store(&inForce{Settings: set, engine: engine(s.sources, set, s.hosts), memo: newMemo()})
-}
-
-// engine returns an Engine for a set of settings.
-func engine(src Sources, set Settings, hosts *gather.Hosts) gather.Engine {
-	return gather.Engine{
-		Resolver: src.Resolver, STS: src.STS, Probes: src.Probes, Hosts: hosts,
-		Overrides: set.Overrides, Site: set.Site, Relays: set.Relays, Trust: src.Trust, Promises: src.Promises,
-	}
+	s.force.Store(&inForce{Settings: set.withDefaults(), memo: newMemo()})
 }
 
 // Run looks up routes in the background until ctx ends.
@@ -234,15 +209,15 @@ func (s *Service) tlsPolicy(c call) answered {
 	// Clone the parts that are kept, so that they do not keep the whole request in memory.
 	c.key, next.Name = strings.Clone(c.key), strings.Clone(next.Name)
 	before, o := s.sources.Version(), c.set.Policy
-	facts, d, err := c.set.engine.Decide(c.ctx, next, o, dns.Effort{CacheOnly: true})
+	facts, d, err := s.sources.Decide(c.ctx, policy.Decide, next, o, dns.Effort{CacheOnly: true})
 	cached := err == nil
 	if !cached {
 		budget, cancel := context.WithTimeout(c.ctx, c.set.Budget)
 		defer cancel()
-		facts, d, _ = c.set.engine.Decide(budget, next, o, dns.Effort{}) // a failure is a fact
+		facts, d, _ = s.sources.Decide(budget, policy.Decide, next, o, dns.Effort{}) // a failure is a fact
 	}
-	if seen, ok := policy.Observed(*facts, o, d); ok && s.sources.Promises != nil {
-		s.sources.Promises.Observe(next.Name, seen)
+	if found, ok := policy.Observed(*facts, o, d); ok && s.sources.Promised != nil {
+		s.sources.Promised(next.Name, found)
 	}
 	a := s.answer(c, next, d, cached)
 	if s.sources.Record != nil && !c.warm {
@@ -283,13 +258,13 @@ func inMode(m policy.Mode, would socketmap.Reply) socketmap.Reply {
 // wantProbes makes the hosts of a TLS-policy answer due for a probe, unless this site receives the domain itself or
 // cannot find out: no route follows then. A site that has not been read yet does not delay the probe.
 func (s *Service) wantProbes(c call, a *answered) {
-	if len(a.probe) == 0 || c.set.Site == nil {
+	if len(a.probe) == 0 || s.sources.Site == nil {
 		return
 	}
-	own, _, err := c.set.Site.Own(c.ctx, a.next.Name, dns.Effort{CacheOnly: true})
+	own, _, err := s.sources.Site.Own(c.ctx, a.next.Name, dns.Effort{CacheOnly: true})
 	switch {
 	case errors.Is(err, dns.ErrNotCached):
-	case own, err != nil, slices.ContainsFunc(a.probe, c.set.Site.OwnHost):
+	case own, err != nil, slices.ContainsFunc(a.probe, s.sources.Site.OwnHost):
 		return
 	}
 	for _, host := range a.probe {
@@ -306,7 +281,7 @@ func (s *Service) transport(c call) answered {
 	// What is kept of the request must not keep all of it in memory: there may be a local part.
 	c.key, next.Name = strings.Clone(c.key), strings.Clone(next.Name)
 	before := s.sources.Version()
-	facts, d, err := c.set.engine.Route(c.ctx, next, c.set.Policy, dns.Effort{CacheOnly: true, Untrusted: true})
+	facts, d, err := s.sources.Decide(c.ctx, policy.Route, next, c.set.Policy, dns.Effort{CacheOnly: true, Untrusted: true})
 	cached := err == nil
 	if !cached {
 		if d, ok = s.background.wait(c.ctx, next, c.set); !ok {
@@ -329,7 +304,7 @@ func (s *Service) gatherRoute(ctx context.Context, next policy.Nexthop) (d polic
 			d = policy.Decision{Verdict: policy.None}
 		}
 	}()
-	_, d, _ = set.engine.Route(ctx, next, set.Policy, dns.Effort{Untrusted: true}) // a failure is a fact
+	_, d, _ = s.sources.Decide(ctx, policy.Route, next, set.Policy, dns.Effort{Untrusted: true}) // a failure is a fact
 	return d, set
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/gather"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/testkit"
@@ -68,19 +69,14 @@ func everywhere(delay time.Duration, asked *atomic.Int64) dns.Resolver {
 	})
 }
 
-// elsewhere is a site that receives nothing.
-type elsewhere struct{}
-
-func (elsewhere) Own(context.Context, string, dns.Effort) (bool, string, error) {
-	return false, "", nil
+// from are the sources of a service that receives nothing.
+func from(r dns.Resolver) lookup.Sources {
+	return lookup.Sources{Engine: gather.Engine{Resolver: r, Site: gather.Elsewhere{}}}
 }
-func (elsewhere) OwnHost(string) bool     { return false }
-func (elsewhere) OwnAddr(netip.Addr) bool { return false }
 
 func settings() lookup.Settings {
 	return lookup.Settings{
 		Policy: policy.Options{Mode: policy.ModeEnforce, Port26: policy.PortAlways, Port: 26, Transport: "smtps26"},
-		Site:   elsewhere{},
 	}
 }
 
@@ -90,7 +86,7 @@ func ask(s *lookup.Service, request string) string {
 }
 
 func service(asking, cached dns.Resolver, s lookup.Settings) *lookup.Service {
-	return lookup.New(lookup.Sources{Resolver: views{asking: asking, cached: cached}}, s, slog.New(slog.DiscardHandler))
+	return lookup.New(from(views{asking: asking, cached: cached}), s, slog.New(slog.DiscardHandler))
 }
 
 // running starts s inside a synctest bubble and stops it when the test function returns.
@@ -235,7 +231,7 @@ func TestBackgroundLookupsAreBounded(t *testing.T) {
 			return everywhere(time.Second, nil).Lookup(ctx, dns.Question{Name: q.Name, Type: dns.TypeA}, dns.Effort{})
 		})
 		var log testkit.Log
-		svc := lookup.New(lookup.Sources{Resolver: views{asking: asking, cached: nothing()}}, settings(), slog.New(slog.NewTextHandler(&log, nil)))
+		svc := lookup.New(from(views{asking: asking, cached: nothing()}), settings(), slog.New(slog.NewTextHandler(&log, nil)))
 		defer running(svc)()
 		for i := range 20_000 {
 			go ask(svc, fmt.Sprintf("transport user@example%d.com", i))
@@ -275,7 +271,7 @@ func TestAPanicIsNoAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log testkit.Log
 		broken := resolverFunc(func(context.Context, dns.Question) (*dns.RRset, error) { panic("broken") })
-		svc := lookup.New(lookup.Sources{Resolver: broken}, settings(), slog.New(slog.NewTextHandler(&log, nil)))
+		svc := lookup.New(from(broken), settings(), slog.New(slog.NewTextHandler(&log, nil)))
 		defer running(svc)()
 		require.Equal(t, "TEMP internal error", ask(svc, "tls-policy example.com"))
 		require.Equal(t, "NOTFOUND ", ask(svc, "transport jane.doe@example.com"))
@@ -297,7 +293,7 @@ func TestDecisionsAreLoggedWhenTheyChange(t *testing.T) {
 	full := resolverFunc(func(context.Context, dns.Question) (*dns.RRset, error) {
 		return &dns.RRset{Status: dns.Insecure, Records: []dns.MX{{Host: host}}}, nil
 	})
-	svc := lookup.New(lookup.Sources{Resolver: full}, settings(), slog.New(slog.NewTextHandler(&log, nil)))
+	svc := lookup.New(from(full), settings(), slog.New(slog.NewTextHandler(&log, nil)))
 	lines := func() int { defer log.Reset(); return strings.Count(log.String(), "changed=true") }
 
 	ask(svc, "tls-policy example.com")
@@ -318,7 +314,7 @@ func TestStrangersCannotFillTheLog(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
 	full := everywhere(0, nil)
-	svc := lookup.New(lookup.Sources{Resolver: full}, settings(), slog.New(slog.NewTextHandler(&log, nil)))
+	svc := lookup.New(from(full), settings(), slog.New(slog.NewTextHandler(&log, nil)))
 	for i := range 10_000 {
 		ask(svc, fmt.Sprintf("transport jane.doe@example%d.com", i))
 	}
@@ -328,7 +324,7 @@ func TestStrangersCannotFillTheLog(t *testing.T) {
 
 func TestExplain(t *testing.T) {
 	t.Parallel()
-	e := lookup.Explain(t.Context(), lookup.Sources{Resolver: everywhere(0, nil)}, "example.com", settings())
+	e := lookup.Explain(t.Context(), from(everywhere(0, nil)), "example.com", settings())
 	require.Equal(t, lookup.Explanation{
 		Nexthop: "example.com", Domain: "example.com", DNSSEC: "secure",
 		MX:              []lookup.MXHost{{Host: "smtps-mx.example.com", Preference: 10, Prefix: "smtps", DNSSEC: "indeterminate", DANE: "off"}},
@@ -344,7 +340,7 @@ func TestExplain(t *testing.T) {
 
 	reporting := settings()
 	reporting.Policy.Mode = policy.ModeReport
-	e = lookup.Explain(t.Context(), lookup.Sources{Resolver: everywhere(0, nil)}, "example.com", reporting)
+	e = lookup.Explain(t.Context(), from(everywhere(0, nil)), "example.com", reporting)
 	require.Equal(t, "NOTFOUND", e.TLSPolicy.Status)
 	require.Equal(t, "NOTFOUND", e.Transport.Status)
 	require.Equal(t, "secure match=smtps-mx.example.com servername=hostname", e.WouldTLSPolicy.Text)
@@ -353,11 +349,11 @@ func TestExplain(t *testing.T) {
 	bogus := resolverFunc(func(_ context.Context, q dns.Question) (*dns.RRset, error) {
 		return nil, &dns.Error{Question: q, Reason: "SERVFAIL (DNSSEC Bogus)", Bogus: true}
 	})
-	e = lookup.Explain(t.Context(), lookup.Sources{Resolver: bogus}, "example.com", settings())
+	e = lookup.Explain(t.Context(), from(bogus), "example.com", settings())
 	require.Equal(t, "bogus", e.DNSSEC)
 	require.Equal(t, 3, e.Exit())
 
-	e = lookup.Explain(t.Context(), lookup.Sources{Resolver: bogus}, "user@[192.0.2.1]", settings())
+	e = lookup.Explain(t.Context(), from(bogus), "user@[192.0.2.1]", settings())
 	require.Equal(t, "NOTFOUND", e.TLSPolicy.Status)
 	require.Equal(t, 1, e.Exit())
 }

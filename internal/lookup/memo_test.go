@@ -14,6 +14,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 	"weak"
 
 	"github.com/stretchr/testify/require"
@@ -66,6 +67,9 @@ func (w *world) Lookup(_ context.Context, q dns.Question, _ dns.Effort) (*dns.RR
 func (w *world) Own(_ context.Context, domain string, _ dns.Effort) (bool, string, error) {
 	return w.own[domain], "mydestination", nil
 }
+func (w *world) RelayHost(context.Context, string, dns.Effort) (bool, error) {
+	return false, nil
+}
 func (w *world) OwnHost(string) bool               { return false }
 func (w *world) OwnAddr(a netip.Addr) bool         { return w.ownAddr[a] }
 func (w *world) Verdict(host string) probe.Verdict { return w.verdict[host] }
@@ -81,15 +85,23 @@ func newWorld() *world {
 	}
 }
 
+// engine finds decisions without remembering anything.
+func (w *world) engine() gather.Engine {
+	return gather.Engine{Resolver: w, STS: worldSTS{w}, Probes: w, Site: w}
+}
+
+func (w *world) sources() lookup.Sources { return lookup.Sources{Engine: w.engine()} }
+
 func (w *world) service(set lookup.Settings) *lookup.Service {
 	version := func() uint64 { return 1 + w.version }
-	return lookup.New(lookup.Sources{Resolver: w, STS: worldSTS{w}, Version: version, Probes: w}, set, slog.New(slog.DiscardHandler))
+	src := w.sources()
+	src.Version = version
+	return lookup.New(src, set, slog.New(slog.DiscardHandler))
 }
 
 func (w *world) settings() lookup.Settings {
 	return lookup.Settings{
 		Policy: policy.Options{Mode: policy.ModeEnforce, DANE: true, MTASTS: true, Port26: policy.PortProbe, Port: 26, Transport: "smtps26"},
-		Site:   w,
 	}
 }
 
@@ -135,15 +147,15 @@ func (w *world) change(r *rand.Rand) {
 // fresh gathers and decides without remembering anything.
 func (w *world) fresh(set lookup.Settings, request string) string {
 	m, key, _ := strings.Cut(request, " ")
-	e := gather.Engine{Resolver: w, STS: worldSTS{w}, Probes: w, Site: w}
+	e := w.engine()
 	if m == "transport" {
 		next, _ := policy.ParseRecipient(key)
-		_, d, _ := e.Route(context.Background(), next, set.Policy, dns.Effort{CacheOnly: true})
+		_, d, _ := e.Decide(context.Background(), policy.Route, next, set.Policy, dns.Effort{CacheOnly: true})
 		r := d.Reply(set.Policy, false)
 		return r.String()
 	}
 	next, _ := policy.ParseNexthop(key, 26)
-	_, d, _ := e.Decide(context.Background(), next, set.Policy, dns.Effort{CacheOnly: true})
+	_, d, _ := e.Decide(context.Background(), policy.Decide, next, set.Policy, dns.Effort{CacheOnly: true})
 	r := d.Reply(set.Policy, m == "tls-policy-tlsrpt")
 	return r.String()
 }
@@ -222,14 +234,13 @@ func TestNothingKeepsPreviousSettings(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
 	w.answers["MX example.com"] = &dns.RRset{Status: dns.Secure, Records: []dns.MX{{Host: "starttls-a.example.com"}}}
-	type site struct{ *world }
 	set := w.settings()
-	var previous []weak.Pointer[site]
+	var previous []weak.Pointer[byte]
 	next := func(n int) {
-		own, name := &site{w}, fmt.Sprintf("d%d.example", n)
-		previous = append(previous, weak.Make(own))
-		set.Site = own
-		set.Overrides = policy.Overrides{name: {Pattern: name, Policy: "secure match=mx." + name + " servername=hostname"}}
+		name := fmt.Sprintf("d%d.example", n)
+		text := "secure match=mx." + name + " servername=hostname"
+		previous = append(previous, weak.Make(unsafe.StringData(text)))
+		set.Policy.Overrides = policy.Overrides{name: {Pattern: name, Policy: text}}
 	}
 	next(0)
 	s := w.service(set)
@@ -268,7 +279,9 @@ func TestTheMemoEndsWithItsFacts(t *testing.T) {
 		version := func() uint64 { return cache.Version() + sts.version }
 		set := settings()
 		set.Policy.MTASTS = true
-		s := lookup.New(lookup.Sources{Resolver: views{asking: cache, cached: cached}, Version: version, STS: sts}, set, slog.New(slog.DiscardHandler))
+		src := from(views{asking: cache, cached: cached})
+		src.Version, src.STS = version, sts
+		s := lookup.New(src, set, slog.New(slog.DiscardHandler))
 		looked := func() bool {
 			looks.Store(0)
 			require.Equal(t, "OK secure match=smtps-mx.example.com:starttls-mx.example.com servername=hostname", ask(s, "tls-policy example.com"))

@@ -34,14 +34,13 @@ func TestOnlyMailThatLeavesCausesProbes(t *testing.T) {
 	var mu sync.Mutex
 	wanted := map[string]int{}
 	svc := func(set lookup.Settings) socketmap.Handler {
-		return lookup.New(lookup.Sources{
-			Resolver: w, STS: worldSTS{w}, Probes: w,
-			WantProbe: func(host string) {
-				mu.Lock()
-				defer mu.Unlock()
-				wanted[host]++
-			},
-		}, set, slog.New(slog.DiscardHandler)).Handler()
+		src := w.sources()
+		src.WantProbe = func(host string) {
+			mu.Lock()
+			defer mu.Unlock()
+			wanted[host]++
+		}
+		return lookup.New(src, set, slog.New(slog.DiscardHandler)).Handler()
 	}
 	handler := svc(w.settings())
 	ask := func(h socketmap.Handler, m, key string) {
@@ -74,7 +73,7 @@ func TestOnlyMailThatLeavesCausesProbes(t *testing.T) {
 
 // site is a site that receives domains or not, or cannot find out.
 type site struct {
-	elsewhere
+	gather.Elsewhere
 	own  bool
 	err  error
 	host string
@@ -89,7 +88,7 @@ func TestProbesDependOnTheSite(t *testing.T) {
 	t.Parallel()
 	const mx = "smtps-a.example.com"
 	for name, c := range map[string]struct {
-		site gather.OwnSite
+		site gather.Site
 		want []string
 	}{
 		"another site receives it": {site{}, []string{mx}},
@@ -102,10 +101,9 @@ func TestProbesDependOnTheSite(t *testing.T) {
 		w := newWorld()
 		w.answers["MX example.com"] = &dns.RRset{Name: "example.com", Owner: "example.com", Type: dns.TypeMX, Status: dns.Insecure, Records: []dns.MX{{Preference: 10, Host: mx}}}
 		var wanted []string
-		set := w.settings()
-		set.Site = c.site
-		s := lookup.New(lookup.Sources{Resolver: w, STS: worldSTS{w}, Probes: w, WantProbe: func(host string) { wanted = append(wanted, host) }},
-			set, slog.New(slog.DiscardHandler))
+		src := w.sources()
+		src.Site, src.WantProbe = c.site, func(host string) { wanted = append(wanted, host) }
+		s := lookup.New(src, w.settings(), slog.New(slog.DiscardHandler))
 		ask(s, "tls-policy example.com")
 		require.Equal(t, c.want, wanted, name)
 	}

@@ -17,6 +17,13 @@ import (
 	"github.com/policyd/policyd/internal/testkit"
 )
 
+// remembering are the sources of a service that remembers promises.
+func (w *world) remembering(memory *promises.Store) lookup.Sources {
+	src := w.sources()
+	src.Promises, src.Promised, src.Version = memory, memory.Observe, func() uint64 { return 1 + w.version }
+	return src
+}
+
 // TestAHeldNextHop plays the life of a promise: seen on three days, gone, held, forgotten.
 func TestAHeldNextHop(t *testing.T) {
 	t.Parallel()
@@ -29,7 +36,7 @@ func TestAHeldNextHop(t *testing.T) {
 		memory := promises.New(promises.Options{Log: slog.New(slog.NewTextHandler(log, nil))})
 		set := w.settings()
 		set.Policy.Vanished = promises.Hold
-		s := lookup.New(lookup.Sources{Resolver: w, STS: worldSTS{w}, Version: func() uint64 { return 1 + w.version }, Probes: w, Promises: memory}, set, slog.New(slog.DiscardHandler))
+		s := lookup.New(w.remembering(memory), set, slog.New(slog.DiscardHandler))
 
 		mx("starttls-a.example.com")
 		for range 3 {
@@ -58,7 +65,7 @@ func TestAnUntrustedSenderCannotMakeAPromise(t *testing.T) {
 	w := newWorld()
 	w.answers["MX example.com"] = &dns.RRset{Name: "example.com", Owner: "example.com", Type: dns.TypeMX, Status: dns.Insecure, Records: []dns.MX{{Preference: 10, Host: "smtps-a.example.com"}}}
 	memory := promises.New(promises.Options{})
-	s := lookup.New(lookup.Sources{Resolver: w, STS: worldSTS{w}, Version: func() uint64 { return 1 }, Probes: w, Promises: memory}, w.settings(), slog.New(slog.DiscardHandler))
+	s := lookup.New(w.remembering(memory), w.settings(), slog.New(slog.DiscardHandler))
 	ask(s, "transport user@example.com")
 	ask(s, "tls-policy [smtps-a.example.com]")
 	ask(s, "tls-policy example.com:26")
@@ -97,9 +104,9 @@ func TestAResolverThatStopsValidatingMakesNoPromiseVanish(t *testing.T) {
 		memory, resolver := promises.New(promises.Options{Log: slog.New(slog.NewTextHandler(log, nil))}), &trust{}
 		set := w.settings()
 		set.Policy.Vanished, set.Policy.DANE = promises.Hold, true
-		s := lookup.New(lookup.Sources{
-			Resolver: w, STS: worldSTS{w}, Version: func() uint64 { return 1 + w.version }, Probes: w, Promises: memory, Trust: resolver,
-		}, set, slog.New(slog.DiscardHandler))
+		src := w.remembering(memory)
+		src.Trust = resolver
+		s := lookup.New(src, set, slog.New(slog.DiscardHandler))
 		show(dns.Secure, "mx.example.com")
 		for range 3 {
 			require.Equal(t, "OK dane-only", ask(s, "tls-policy example.com"))

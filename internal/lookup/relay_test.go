@@ -11,13 +11,17 @@ import (
 
 	"github.com/policyd/policyd/internal/dane"
 	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/gather"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/testkit"
 )
 
-// relays knows one relay host; "broken" is an error.
-type relays string
+// relays is a site that relays to one host; "broken" is an error.
+type relays struct {
+	gather.Elsewhere
+	host string
+}
 
 func (r relays) RelayHost(_ context.Context, host string, e dns.Effort) (bool, error) {
 	if e.CacheOnly {
@@ -26,7 +30,7 @@ func (r relays) RelayHost(_ context.Context, host string, e dns.Effort) (bool, e
 	if host == "broken.corp.example" {
 		return false, errors.New("postmap: fatal: no such table")
 	}
-	return host == string(r), nil
+	return host == r.host, nil
 }
 
 func TestARelayHostOfPostfixThatCannotBeLookedUpDoesNotStopMail(t *testing.T) {
@@ -36,10 +40,11 @@ func TestARelayHostOfPostfixThatCannotBeLookedUpDoesNotStopMail(t *testing.T) {
 	})
 	set := settings()
 	set.Policy.DANE, set.Policy.MTASTS = true, true
-	set.Relays = relays("relay.corp.example")
 	for name, cached := range map[string]dns.Resolver{"failure not in the cache": nothing(), "failure in the cache": servfail} {
 		log := &testkit.Log{}
-		s := lookup.New(lookup.Sources{Resolver: views{asking: servfail, cached: cached}}, set, slog.New(slog.NewTextHandler(log, nil)))
+		src := from(views{asking: servfail, cached: cached})
+		src.Site = relays{host: "relay.corp.example"}
+		s := lookup.New(src, set, slog.New(slog.NewTextHandler(log, nil)))
 		for request, want := range map[string]string{
 			"tls-policy [relay.corp.example]":            "NOTFOUND",
 			"tls-policy [Relay.Corp.Example]:25":         "NOTFOUND",
@@ -63,12 +68,14 @@ func TestARelayHostOfPostfixThatCannotBeLookedUpDoesNotStopMail(t *testing.T) {
 		require.Contains(t, log.String(), "relay.corp.example")
 	}
 
-	e := lookup.Explain(t.Context(), lookup.Sources{Resolver: servfail}, "[relay.corp.example]", set)
+	src := from(servfail)
+	src.Site = relays{host: "relay.corp.example"}
+	e := lookup.Explain(t.Context(), src, "[relay.corp.example]", set)
 	require.Equal(t, "NOTFOUND", e.TLSPolicy.Status)
 	require.Contains(t, strings.Join(e.Why, "\n"), "relay host in Postfix's own configuration")
 
-	set.Relays = relays("smtps-relay.corp.example")
-	e = lookup.Explain(t.Context(), lookup.Sources{Resolver: servfail}, "[smtps-relay.corp.example]", set)
+	src.Site = relays{host: "smtps-relay.corp.example"}
+	e = lookup.Explain(t.Context(), src, "[smtps-relay.corp.example]", set)
 	require.NotEqual(t, "NOTFOUND", e.TLSPolicy.Status, "a prefix is a promise, even of a host that Postfix's configuration names")
 }
 

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/policyd/policyd/internal/mtasts"
@@ -141,17 +142,15 @@ func (d *Decision) apply(r Reason, p TLSPolicy, why string) {
 // secure answers with the policy that only the hosts in match satisfy. A name that is not a host name, or an empty
 // list, defers.
 func (d *Decision) secure(r Reason, match []string, why string) {
-	for _, m := range match {
-		if !prefix.ValidHost(strings.TrimPrefix(m, ".")) {
-			d.defers(r, "internal error: not a host name in a policy")
-			return
-		}
-	}
-	if len(match) == 0 {
+	invalid := func(name string) bool { return !prefix.ValidHost(strings.TrimPrefix(name, ".")) }
+	switch {
+	case len(match) == 0:
 		d.defers(r, "internal error: a policy that no host satisfies")
-		return
+	case slices.ContainsFunc(match, invalid):
+		d.defers(r, "internal error: not a host name in a policy")
+	default:
+		d.apply(r, TLSPolicy{Level: LevelSecure, Match: match}, why)
 	}
-	d.apply(r, TLSPolicy{Level: LevelSecure, Match: match}, why)
 }
 
 // split returns the decision and its need apart.

@@ -35,16 +35,13 @@ func (n Nexthop) String() string {
 	return s
 }
 
-// maxKey bounds the work for a key. A U-label takes at most four times the octets of its A-label.
-const maxKey = 4 * 255
+// maxName bounds the work for a name. A U-label takes at most four times the octets of its A-label.
+const maxName = 4 * 255
 
 // ParseNexthop reads the key of an smtp_tls_policy_maps lookup, where port26 is the port of implicit TLS. It returns
 // false for keys that are answered NOTFOUND without a DNS query: a parent domain, an address literal, another port, an
 // e-mail address, anything that is not a host name.
 func ParseNexthop(key string, port26 uint16) (n Nexthop, ok bool) {
-	if len(key) > maxKey {
-		return Nexthop{}, false
-	}
 	name, port, hasPort := strings.Cut(key, ":")
 	if n.Host = strings.HasPrefix(key, "["); n.Host {
 		name, port, ok = strings.Cut(key[1:], "]")
@@ -68,11 +65,7 @@ func ParseNexthop(key string, port26 uint16) (n Nexthop, ok bool) {
 // as a next hop by MX on port 25. It drops the local part unread. It returns false for a key without a domain to look
 // up: "*", an address literal, anything that is not a host name.
 func ParseRecipient(key string) (Nexthop, bool) {
-	domain := key[strings.LastIndexByte(key, '@')+1:]
-	if len(domain) > maxKey {
-		return Nexthop{}, false
-	}
-	name, ok := ParseName(domain)
+	name, ok := ParseName(key[strings.LastIndexByte(key, '@')+1:])
 	return Nexthop{Name: name, Port: SMTPPort}, ok
 }
 
@@ -80,6 +73,9 @@ func ParseRecipient(key string) (Nexthop, bool) {
 // 46, as Postfix does), lower case, no final dot. Underscores pass: DNS has them, and Postfix accepts them. It returns
 // false for a name that Postfix does not accept.
 func ParseName(s string) (string, bool) {
+	if len(s) > maxName {
+		return "", false
+	}
 	s = strings.TrimSuffix(s, ".")
 	if strings.IndexFunc(s, func(r rune) bool { return r >= utf8.RuneSelf }) >= 0 {
 		// The profile of idna.Lookup, except that it does not refuse underscores, hyphens in the third and fourth place

@@ -43,7 +43,9 @@ const (
 
 // Options are the settings that a decision depends on.
 type Options struct {
-	Mode       Mode
+	Mode Mode
+	// Overrides are the lines of the overrides file.
+	Overrides  Overrides
 	UnsignedMX Treatment
 	MixedMX    Treatment
 	DANE       bool

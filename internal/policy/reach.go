@@ -14,19 +14,11 @@ const addressLimit = 5
 // reach warns of a policy that allows only hosts which Postfix may never try, because too many addresses come first.
 // Such mail waits until it bounces. The addresses are required facts, but the decision does not depend on them.
 func reach(f *Facts, d *Decision) {
-	if d.Verdict != Apply || f.Nexthop.Host {
-		return
-	}
-	allowed := func(h *Host) bool { return slices.Contains(d.TLS.Match, h.Name) }
-	switch d.TLS.Level {
-	case LevelSecure:
-	case LevelDANEOnly:
-		allowed = func(h *Host) bool { return h.DANE.State == dane.Usable }
-	default:
-		return
-	}
-	first := slices.IndexFunc(f.Hosts, func(h Host) bool { return allowed(&h) })
-	if first < 0 {
+	first := slices.IndexFunc(f.Hosts, func(h Host) bool {
+		return d.TLS.Level == LevelSecure && slices.Contains(d.TLS.Match, h.Name) ||
+			d.TLS.Level == LevelDANEOnly && h.DANE.State == dane.Usable
+	})
+	if first < 0 || f.Nexthop.Host {
 		return
 	}
 	best := &f.Hosts[first]

@@ -19,6 +19,7 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/metrics"
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/dnscache"
+	"github.com/policyd/policyd/internal/gather"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/postfix"
 	"github.com/policyd/policyd/internal/probe"
@@ -115,7 +116,7 @@ func New(o Options) (*Daemon, error) {
 		return nil, err
 	}
 	d.report = report.New(report.Options{StateDir: loaded.Cache.StateDir, Log: d.log})
-	d.service = lookup.New(d.sources(), d.lookupSettings(loaded), d.log)
+	d.service = lookup.New(d.sources(), loaded.Lookup(), d.log)
 	d.handler = d.service.Handler()
 	d.server = &socketmap.Server{Handler: d.handler, Logger: d.log}
 	d.server.SetLimits(d.limits(loaded))
@@ -125,8 +126,10 @@ func New(o Options) (*Daemon, error) {
 // sources are where lookups get their facts.
 func (d *Daemon) sources() lookup.Sources {
 	s := lookup.Sources{
-		Resolver: d.cache, STS: d.store, Trust: d.stub, Promises: d.memory.promises, Version: d.version,
-		Probes: d.prober, WantProbe: d.prober.Want, Record: d.report.Record,
+		Engine: gather.Engine{
+			Resolver: d.cache, STS: d.store, Trust: d.stub, Promises: d.memory.promises, Probes: d.prober, Site: d.site,
+		},
+		Promised: d.memory.promises.Observe, Version: d.version, WantProbe: d.prober.Want, Record: d.report.Record,
 	}
 	if d.metrics != nil {
 		s.Observe = d.metrics.Lookup
@@ -136,13 +139,6 @@ func (d *Daemon) sources() lookup.Sources {
 
 // version changes whenever an answer of the cache or a policy of the store changes: each of the two only grows.
 func (d *Daemon) version() uint64 { return d.cache.Version() + d.store.Version() }
-
-// lookupSettings are the settings of lookups, with what this site receives itself.
-func (d *Daemon) lookupSettings(l *settings.Loaded) lookup.Settings {
-	s := l.Lookup()
-	s.Site, s.Relays = d.site, d.site
-	return s
-}
 
 // parts are what runs beside the server, from before the first lookup until after the last.
 func (d *Daemon) parts() []func(context.Context) error {

@@ -96,7 +96,7 @@ func (d *Daemon) configure(next *settings.Loaded) error {
 	d.cache.SetMaxEntries(next.Cache.MaxEntries)
 	d.store.Configure(d.storeOptions(next))
 	d.server.SetLimits(d.limits(next))
-	d.service.Configure(d.lookupSettings(next))
+	d.service.Configure(next.Lookup())
 	d.loaded.Store(next)
 	return nil
 }

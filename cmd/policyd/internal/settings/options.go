@@ -32,7 +32,7 @@ func (l *Loaded) Stub(log *slog.Logger) stub.Options {
 	}
 }
 
-// PolicyOptions returns what a decision depends on.
+// PolicyOptions returns what a decision depends on, except the overrides.
 func (l *Loaded) PolicyOptions() policy.Options {
 	return policy.Options{
 		Mode:       policy.Mode(l.Mode),
@@ -45,12 +45,11 @@ func (l *Loaded) PolicyOptions() policy.Options {
 	}
 }
 
-// Lookup returns the settings of lookups, except the site.
+// Lookup returns the settings of lookups.
 func (l *Loaded) Lookup() lookup.Settings {
-	return lookup.Settings{
-		Policy: l.PolicyOptions(), Overrides: l.Rules,
-		Wait: durationOf(l.Port26.Wait), Log: lookup.LogMode(l.Log.Lookups),
-	}
+	o := l.PolicyOptions()
+	o.Overrides = l.Rules
+	return lookup.Settings{Policy: o, Wait: durationOf(l.Port26.Wait), Log: lookup.LogMode(l.Log.Lookups)}
 }
 
 // Site returns the options of what this site receives itself, which asks r.
