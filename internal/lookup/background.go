@@ -32,7 +32,7 @@ type background struct {
 	jobs    map[policy.Nexthop]*job // waiting and running
 	stack   []*job                  // waiting for a worker, oldest first
 	running int                     // jobs that workers are doing
-	wake    chan struct{}           // a token where the stack may hold something
+	wake    sync.Cond               // there is a job on the stack, or run ends
 }
 
 // job is one route being found. decision and set, the settings that it was made under, are written before done is
@@ -47,13 +47,11 @@ type job struct {
 
 func newBackground(route func(context.Context, policy.Nexthop) (policy.Decision, *inForce),
 	log *slog.Logger) *background {
-	return &background{
-		route:   route,
-		log:     log,
-		waiting: make(chan struct{}, waitingRequests),
-		jobs:    map[policy.Nexthop]*job{},
-		wake:    make(chan struct{}, 1),
+	b := &background{
+		route: route, log: log, waiting: make(chan struct{}, waitingRequests), jobs: map[policy.Nexthop]*job{},
 	}
+	b.wake.L = &b.mu
+	return b
 }
 
 // wait finds the route of next and waits for it, for as long as the settings allow. It returns false without waiting if
@@ -102,34 +100,26 @@ func (b *background) ask(next policy.Nexthop) (j *job, soon bool) {
 				"waiting", backgroundQueue, "dropped", times)
 		}
 	}
-	b.signal()
+	b.wake.Signal()
 	return j, soon
 }
 
-// signal wakes a worker; b.mu is held.
-func (b *background) signal() {
-	select {
-	case b.wake <- struct{}{}:
-	default:
-	}
-}
-
-// take returns the newest waiting job, whose request is most likely still waiting, or nil.
-func (b *background) take() *job {
+// take waits for a job and returns the newest, whose request is most likely still waiting; nil when ctx has ended.
+func (b *background) take(ctx context.Context) *job {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	last := len(b.stack) - 1
-	if last < 0 {
+	for len(b.stack) == 0 && ctx.Err() == nil {
+		b.wake.Wait()
+	}
+	if ctx.Err() != nil {
 		return nil
 	}
+	last := len(b.stack) - 1
 	j := b.stack[last]
 	b.stack[last] = nil
 	b.stack = b.stack[:last]
 	j.begun = true
 	b.running++
-	if last > 0 {
-		b.signal()
-	}
 	return j
 }
 
@@ -138,18 +128,15 @@ func (b *background) run(ctx context.Context) error {
 	var workers sync.WaitGroup
 	for range backgroundWorkers {
 		workers.Go(func() {
-			for {
-				select {
-				case <-ctx.Done():
-					return
-				case <-b.wake:
-				}
-				for j := b.take(); j != nil && ctx.Err() == nil; j = b.take() {
-					b.do(ctx, j)
-				}
+			for j := b.take(ctx); j != nil; j = b.take(ctx) {
+				b.do(ctx, j)
 			}
 		})
 	}
+	<-ctx.Done()
+	b.mu.Lock()
+	b.wake.Broadcast()
+	b.mu.Unlock()
 	workers.Wait()
 	return ctx.Err()
 }

@@ -13,30 +13,30 @@ type counter struct {
 	observe func(took time.Duration) // nil: not observed
 }
 
-// counterOf returns the counter of an answer of map m. There are as many as the fixed sets of values in Kind make.
-func (s *Service) counterOf(m string, a *answered) *counter {
-	kind := Kind{Map: m, Status: a.reply.Status.String(), Cached: a.cached}
+// counterOf returns the counter of an answer. There are as many as the fixed sets of values in Kind make.
+func (s *Service) counterOf(c call, a *answered) *counter {
+	kind := Kind{Map: c.m, Status: inMode(c.set.Policy.Mode, a.reply).Status.String(), Cached: a.cached}
 	if a.next.Name != "" {
 		d := &a.decision
 		kind.Decided, kind.Unsigned = true, d.Unsigned
 		kind.Source, kind.Class, kind.Reason = string(d.Source()), d.Class(), string(d.Reason)
 	}
 	s.counting.RLock()
-	c := s.kinds[kind]
+	n := s.kinds[kind]
 	s.counting.RUnlock()
-	if c != nil {
-		return c
+	if n != nil {
+		return n
 	}
 	s.counting.Lock()
 	defer s.counting.Unlock()
-	if c = s.kinds[kind]; c == nil {
-		c = &counter{}
+	if n = s.kinds[kind]; n == nil {
+		n = &counter{}
 		if s.sources.Observe != nil {
-			c.observe = s.sources.Observe(kind)
+			n.observe = s.sources.Observe(kind)
 		}
-		s.kinds[kind] = c
+		s.kinds[kind] = n
 	}
-	return c
+	return n
 }
 
 // Stats are counters since the start.

@@ -44,10 +44,10 @@ func (c *changes) differs(m string, a *answered) bool {
 	const upper = uint64(0xffffffff) << 32
 	key := maphash.String(c.seed, m+" "+a.next.String())
 	slot := &c.slots[key%uint64(len(c.slots))]
-	now := key&upper | uint64(a.would.Status)
-	nothing := a.would.Status == socketmap.StatusNotFound && a.decision.Source() == policy.SourceNone
-	if a.would.Status == socketmap.StatusOK {
-		now = key&upper | maphash.String(c.seed, a.would.Text)&^upper
+	now := key&upper | uint64(a.reply.Status)
+	nothing := a.reply.Status == socketmap.StatusNotFound && a.decision.Source() == policy.SourceNone
+	if a.reply.Status == socketmap.StatusOK {
+		now = key&upper | maphash.String(c.seed, a.reply.Text)&^upper
 	}
 	before := slot.Load()
 	if before == now || nothing && before&upper != key&upper {
@@ -58,14 +58,14 @@ func (c *changes) differs(m string, a *answered) bool {
 }
 
 // note logs a decision as the settings require.
-func (s *Service) note(m string, a *answered, set *inForce) {
+func (s *Service) note(c call, a *answered) {
 	level, changed := slog.LevelDebug, false
 	switch {
-	case set.Log == LogNone:
+	case c.set.Log == LogNone:
 		return
-	case set.Log == LogAll:
+	case c.set.Log == LogAll:
 		level = slog.LevelInfo
-	case s.changes.differs(m, a) && s.changes.limit.Allow():
+	case s.changes.differs(c.m, a) && s.changes.limit.Allow():
 		level, changed = slog.LevelInfo, true
 	}
 	ctx := context.Background()
@@ -73,20 +73,20 @@ func (s *Service) note(m string, a *answered, set *inForce) {
 		return
 	}
 	s.log.LogAttrs(ctx, level, "decision",
-		slog.String("map", m),
+		slog.String("map", c.m),
 		slog.String("nexthop", a.next.String()),
 		slog.Bool("changed", changed),
-		slog.String("answer", a.would.String()),
-		slog.String("mode", string(set.Policy.Mode)),
+		slog.String("answer", a.reply.String()),
+		slog.String("mode", string(c.set.Policy.Mode)),
 		slog.String("source", string(a.decision.Source())),
 		slog.Bool("unsigned", a.decision.Unsigned),
 		slog.String("reason", strings.Join(a.decision.Why, "; ")))
 }
 
 // noteAgain logs an answer that is given again, if the settings require every one.
-func (s *Service) noteAgain(m string, a *answered, set *inForce) {
-	if set.Log == LogAll || set.Log != LogNone && s.log.Enabled(context.Background(), slog.LevelDebug) {
-		s.note(m, a, set)
+func (s *Service) noteAgain(c call, a *answered) {
+	if c.set.Log == LogAll || c.set.Log != LogNone && s.log.Enabled(context.Background(), slog.LevelDebug) {
+		s.note(c, a)
 	}
 }
 

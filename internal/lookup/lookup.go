@@ -128,22 +128,26 @@ func (s *Service) Run(ctx context.Context) error { return s.background.run(ctx) 
 
 // handler answers the requests of one map, and counts and observes the answers.
 func (s *Service) handler(m string) socketmap.HandlerFunc {
-	answer := s.tlsPolicy
-	if m == transport {
-		answer = s.transport
-	}
 	return func(ctx context.Context, req socketmap.Request) socketmap.Reply {
 		c := call{ctx: ctx, m: m, key: req.Key, set: s.force.Load(), now: time.Now()}
 		if m == transport {
 			c.key = c.key[strings.LastIndexByte(c.key, '@')+1:] // no local part gets any further
 		}
-		a := s.guarded(answer, c)
+		a := s.guarded(c)
 		a.counter.n.Add(1)
 		if a.counter.observe != nil {
 			a.counter.observe(time.Since(c.now))
 		}
-		return a.reply
+		return inMode(c.set.Policy.Mode, a.reply)
 	}
+}
+
+// inMode returns what Postfix gets in a mode instead of a reply.
+func inMode(m policy.Mode, reply socketmap.Reply) socketmap.Reply {
+	if m == policy.ModeReport {
+		return socketmap.NotFound()
+	}
+	return reply
 }
 
 // call is a lookup in one of the maps.
@@ -160,8 +164,7 @@ type call struct {
 
 // answered is the answer to a call. next is the next hop that decision is about, zero if there was no decision.
 type answered struct {
-	reply    socketmap.Reply
-	would    socketmap.Reply // what reply would be if the mode were enforce
+	reply    socketmap.Reply // with mode = "enforce"
 	next     policy.Nexthop
 	decision policy.Decision
 	cached   bool
@@ -169,11 +172,16 @@ type answered struct {
 	again    func() // of Sources.Record; nil: nothing is recorded
 	// probe are the hosts that a route could lead to once their port of implicit TLS is open.
 	probe []string
+	// Set when memo keeps the answer, which is not changed any more: the map and the key that it belongs to, the version
+	// of the sources that it rests on, and how long it is given again.
+	m, key  string
+	version uint64
+	until   time.Time
 }
 
 // guarded gives an answer that is remembered or a new one. It turns a panic into TEMP, or into NOTFOUND for a route and
 // where policies are not enforced.
-func (s *Service) guarded(answer func(call) answered, c call) (a *answered) {
+func (s *Service) guarded(c call) (a *answered) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.panicked(c.m, fmt.Sprint(p))
@@ -181,47 +189,76 @@ func (s *Service) guarded(answer func(call) answered, c call) (a *answered) {
 			if c.m == transport || c.set.Policy.Mode != policy.ModeEnforce {
 				a.reply = socketmap.NotFound()
 			}
-			a.counter = s.counterOf(c.m, a)
+			a.counter = s.counterOf(c, a)
 		}
 	}()
 	if a = c.set.memo.recall(c, s.sources.Version()); a != nil {
-		s.noteAgain(c.m, a, c.set)
+		s.noteAgain(c, a)
 		if a.again != nil {
 			a.again()
 		}
 	} else {
-		fresh := answer(c)
+		fresh := s.decide(c)
 		a = &fresh
-	}
-	if a.counter == nil {
-		a.counter = s.counterOf(c.m, a)
 	}
 	s.wantProbes(c, a)
 	return a
 }
 
-// tlsPolicy answers smtp_tls_policy_maps: from what is known where that is enough, otherwise within the budget.
-func (s *Service) tlsPolicy(c call) answered {
-	next, ok := policy.ParseNexthop(c.key, c.set.Policy.Port)
-	if !ok || c.set.Policy.Mode == policy.ModeOff {
-		return answered{reply: socketmap.NotFound(), cached: true}
+// decide finds the answer from what is known where that is enough. Otherwise it waits: for a TLS policy within the
+// budget, and for a route never longer than Wait, because no mail moves while qmgr(8) waits.
+func (s *Service) decide(c call) answered {
+	a, routed, decider := answered{reply: socketmap.NotFound()}, c.m == transport, policy.Decide
+	var next policy.Nexthop
+	var ok bool
+	if routed {
+		next, ok = policy.ParseRecipient(c.key)
+		decider, ok = policy.Route, ok && c.set.Policy.Port26 != policy.PortOff
+	} else {
+		next, ok = policy.ParseNexthop(c.key, c.set.Policy.Port)
 	}
-	// Clone the parts that are kept, so that they do not keep the whole request in memory.
+	if !ok || c.set.Policy.Mode == policy.ModeOff {
+		a.cached = true
+		a.counter = s.counterOf(c, &a)
+		return a
+	}
+	// What is kept of the request must not keep all of it in memory: there may be a local part.
 	c.key, next.Name = strings.Clone(c.key), strings.Clone(next.Name)
-	before, o := s.sources.Version(), c.set.Policy
-	facts, d, err := s.sources.Decide(c.ctx, policy.Decide, next, o, dns.Effort{CacheOnly: true})
-	cached := err == nil
-	if !cached {
+	before := s.sources.Version()
+	known := dns.Effort{CacheOnly: true, Untrusted: routed}
+	facts, d, err := s.sources.Decide(c.ctx, decider, next, c.set.Policy, known)
+	switch a.cached = err == nil; {
+	case a.cached:
+	case routed:
+		if d, ok = s.background.wait(c.ctx, next, c.set); !ok {
+			a.counter = s.counterOf(c, &a)
+			return a
+		}
+	default:
 		budget, cancel := context.WithTimeout(c.ctx, c.set.Budget)
 		defer cancel()
-		facts, d, _ = s.sources.Decide(budget, policy.Decide, next, o, dns.Effort{}) // a failure is a fact
+		facts, d, _ = s.sources.Decide(budget, decider, next, c.set.Policy, dns.Effort{}) // a failure is a fact
 	}
-	if found, ok := policy.Observed(*facts, o, d); ok && s.sources.Promised != nil {
-		s.sources.Promised(next.Name, found)
+	a.next, a.decision, a.reply = next, d, d.Reply(c.set.Policy, c.m == tlsPolicyTLSRPT)
+	a.counter = s.counterOf(c, &a)
+	if !routed {
+		s.leaving(c, &a, facts)
 	}
-	a := s.answer(c, next, d, cached)
+	s.note(c, &a)
+	if a.cached && !c.warm && lasting(facts, d) {
+		c.set.memo.keep(c, a, before, facts.Expires)
+	}
+	return a
+}
+
+// leaving notes what follows from a TLS-policy lookup, which is for mail that leaves this site.
+func (s *Service) leaving(c call, a *answered, facts *policy.Facts) {
+	d, o := &a.decision, c.set.Policy
+	if found, ok := policy.Observed(*facts, o, *d); ok && s.sources.Promised != nil {
+		s.sources.Promised(a.next.Name, found)
+	}
 	if s.sources.Record != nil && !c.warm {
-		a.again = s.sources.Record(recorded(next, &d))
+		a.again = s.sources.Record(recorded(a.next, d))
 	}
 	if s.sources.WantProbe != nil {
 		a.probe = policy.ProbeTargets(*facts, o)
@@ -229,30 +266,9 @@ func (s *Service) tlsPolicy(c call) answered {
 	if d.Reason == policy.ReasonOwnRelay {
 		if times, due := s.relayLookups.Due(); due {
 			s.log.Warn("relay host of Postfix cannot be looked up; delivering without a TLS policy",
-				"nexthop", next.String(), "reason", d.Why[0], "times", times)
+				"nexthop", a.next.String(), "reason", d.Why[0], "times", times)
 		}
 	}
-	if cached && !c.warm && lasting(facts, d) {
-		c.set.memo.keep(c, a, before, facts.Expires)
-	}
-	return a
-}
-
-// answer returns what Postfix gets for a decision, and logs it.
-func (s *Service) answer(c call, next policy.Nexthop, d policy.Decision, cached bool) answered {
-	a := answered{next: next, decision: d, cached: cached, would: d.Reply(c.set.Policy, c.m == tlsPolicyTLSRPT)}
-	a.reply = inMode(c.set.Policy.Mode, a.would)
-	a.counter = s.counterOf(c.m, &a)
-	s.note(c.m, &a, c.set)
-	return a
-}
-
-// inMode returns what Postfix gets in a mode instead of a reply.
-func inMode(m policy.Mode, would socketmap.Reply) socketmap.Reply {
-	if m == policy.ModeReport {
-		return socketmap.NotFound()
-	}
-	return would
 }
 
 // wantProbes makes the hosts of a TLS-policy answer due for a probe, unless this site receives the domain itself or
@@ -272,29 +288,6 @@ func (s *Service) wantProbes(c call, a *answered) {
 	}
 }
 
-// transport answers transport_maps, never later than Wait: while qmgr(8) waits, no mail moves.
-func (s *Service) transport(c call) answered {
-	next, ok := policy.ParseRecipient(c.key)
-	if !ok || c.set.Policy.Mode == policy.ModeOff || c.set.Policy.Port26 == policy.PortOff {
-		return answered{reply: socketmap.NotFound(), cached: true}
-	}
-	// What is kept of the request must not keep all of it in memory: there may be a local part.
-	c.key, next.Name = strings.Clone(c.key), strings.Clone(next.Name)
-	before := s.sources.Version()
-	facts, d, err := s.sources.Decide(c.ctx, policy.Route, next, c.set.Policy, dns.Effort{CacheOnly: true, Untrusted: true})
-	cached := err == nil
-	if !cached {
-		if d, ok = s.background.wait(c.ctx, next, c.set); !ok {
-			return answered{reply: socketmap.NotFound()}
-		}
-	}
-	a := s.answer(c, next, d, cached)
-	if cached && lasting(facts, d) {
-		c.set.memo.keep(c, a, before, facts.Expires)
-	}
-	return a
-}
-
 // gatherRoute is the background half of transport. A panic ends in no route.
 func (s *Service) gatherRoute(ctx context.Context, next policy.Nexthop) (d policy.Decision, set *inForce) {
 	set = s.force.Load()
@@ -311,9 +304,6 @@ func (s *Service) gatherRoute(ctx context.Context, next policy.Nexthop) (d polic
 // Warm evaluates a domain as for mail to it, and returns the status word of the answer with mode "enforce" and the
 // source of the decision. It fills the caches and the memory of promises, and is not counted as a lookup.
 func (s *Service) Warm(ctx context.Context, domain string) (status, source string) {
-	a := s.tlsPolicy(call{ctx: ctx, m: tlsPolicy, key: domain, set: s.force.Load(), now: time.Now(), warm: true})
-	if a.next.Name == "" {
-		return a.reply.Status.String(), string(policy.SourceNone)
-	}
-	return a.would.Status.String(), string(a.decision.Source())
+	a := s.decide(call{ctx: ctx, m: tlsPolicy, key: domain, set: s.force.Load(), now: time.Now(), warm: true})
+	return a.reply.Status.String(), string(a.decision.Source())
 }

@@ -113,15 +113,14 @@ func (s *Service) noteUnknown(name, nearest string) bool {
 	s.unknowns++
 	s.expireUnknown()
 	m := s.unknown[name]
-	isNew := m == nil
+	isNew := m == nil && len(s.unknown) < maxUnknownMaps
 	if isNew {
-		if len(s.unknown) >= maxUnknownMaps {
-			return false
-		}
 		m = &UnknownMap{Name: name, Nearest: nearest}
 		s.unknown[name] = m
 	}
-	m.Times, m.Last = m.Times+1, time.Now()
+	if m != nil {
+		m.Times, m.Last = m.Times+1, time.Now()
+	}
 	return isNew
 }
 

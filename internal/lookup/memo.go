@@ -14,7 +14,7 @@ import (
 // the sources that it rests on and none of its facts has expired: this saves the work of deciding and rendering, and
 // never decides anything. It belongs to one set of settings and ends with it. Its size is fixed, whatever is asked for.
 type memo struct {
-	slots *[memoSlots]atomic.Pointer[remembered]
+	slots *[memoSlots]atomic.Pointer[answered]
 	seed  maphash.Seed
 }
 
@@ -27,30 +27,21 @@ const (
 	memoPart, memoLeast, memoMost = 20, 2 * time.Second, 10 * time.Second
 )
 
-// remembered is an answer, and what it rests on: the sources at a version, and until its first fact expires. It is not
-// changed once it is in a slot.
-type remembered struct {
-	m, key  string
-	version uint64
-	until   time.Time
-	answer  answered
-}
-
 func newMemo() memo {
-	return memo{slots: new([memoSlots]atomic.Pointer[remembered]), seed: maphash.MakeSeed()}
+	return memo{slots: new([memoSlots]atomic.Pointer[answered]), seed: maphash.MakeSeed()}
 }
 
 // pair returns the two slots that the answer to c can be in.
-func (m *memo) pair(c call) [2]*atomic.Pointer[remembered] {
+func (m *memo) pair(c call) [2]*atomic.Pointer[answered] {
 	i := (maphash.String(m.seed, c.m) + maphash.String(m.seed, c.key)) % memoSlots
-	return [2]*atomic.Pointer[remembered]{&m.slots[i], &m.slots[i^1]}
+	return [2]*atomic.Pointer[answered]{&m.slots[i], &m.slots[i^1]}
 }
 
 // recall returns the answer to c if it is still the same, and nil otherwise.
 func (m *memo) recall(c call, version uint64) *answered {
 	for _, slot := range m.pair(c) {
-		if r := slot.Load(); r != nil && r.m == c.m && r.key == c.key && r.lives(c.now, version) {
-			return &r.answer
+		if a := slot.Load(); a != nil && a.m == c.m && a.key == c.key && a.lives(c.now, version) {
+			return a
 		}
 	}
 	return nil
@@ -66,19 +57,20 @@ func (m *memo) keep(c call, a answered, version uint64, expires time.Time) {
 	if !expires.IsZero() {
 		left = expires.Sub(c.now)
 	}
-	until := c.now.Add(min(left, max(memoLeast, min(left/memoPart, memoMost))))
+	a.m, a.key, a.version = c.m, c.key, version
+	a.until = c.now.Add(min(left, max(memoLeast, min(left/memoPart, memoMost))))
 	a.decision.TLS = policy.TLSPolicy{Level: a.decision.TLS.Level} // not the MTA-STS policy, which can be large
 	slots := m.pair(c)
 	at := slots[0]
-	if r := at.Load(); r != nil && r.lives(c.now, version) {
+	if old := at.Load(); old != nil && old.lives(c.now, version) {
 		at = slots[1]
 	}
-	at.Store(&remembered{m: c.m, key: c.key, version: version, until: until, answer: a})
+	at.Store(&a)
 }
 
 // lives reports whether the answer counts now, with the sources at a version.
-func (r *remembered) lives(now time.Time, version uint64) bool {
-	return now.Before(r.until) && r.version == version
+func (a *answered) lives(now time.Time, version uint64) bool {
+	return now.Before(a.until) && a.version == version
 }
 
 // lasting reports whether a decision rests only on facts that change with the version of the sources: not on a failure,

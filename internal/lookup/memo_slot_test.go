@@ -20,7 +20,7 @@ func TestASlotGivesBackItsOwnAnswerOnly(t *testing.T) {
 	c := call{m: tlsPolicy, key: "example.com"}
 	m.keep(c, answered{reply: socketmap.OK("dane")}, 7, time.Time{})
 	require.Equal(t, "dane", m.recall(c, version).reply.Text)
-	require.Nil(t, m.recall(c, 0), "without versions nothing is remembered")
+	require.Nil(t, m.recall(c, 0), "without versions nothing is answered")
 	require.Nil(t, m.recall(c, 8), "another version")
 	later := c
 	for expires, lasts := range map[time.Time]time.Duration{
@@ -59,7 +59,7 @@ func TestTwoAnswersShareASlot(t *testing.T) {
 	t.Parallel()
 	m := newMemo()
 	const version = 7
-	calls := map[*atomic.Pointer[remembered]][]call{}
+	calls := map[*atomic.Pointer[answered]][]call{}
 	for i := 0; ; i++ {
 		c := call{m: tlsPolicy, key: strconv.Itoa(i)}
 		slot := m.pair(c)[0]
