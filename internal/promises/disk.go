@@ -1,6 +1,7 @@
 package promises
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -59,67 +60,56 @@ func (s *Store) load(domain string, value []byte) bool {
 	return true
 }
 
-const (
-	recordVersion = 1
-	sightingsSize = 2 + 2 + 2 + 1 + 4
-	recordSize    = 1 + 3*sightingsSize + 8 + 1 + 8
-)
-
 var errEncoding = errors.New("promises: unknown encoding")
 
 // AppendBinary appends the sightings in the form in which they are stored and exchanged.
 func (s Sightings) AppendBinary(b []byte) ([]byte, error) {
-	b = binary.BigEndian.AppendUint16(b, uint16(s.First))
-	b = binary.BigEndian.AppendUint16(b, uint16(s.Last))
-	b = binary.BigEndian.AppendUint16(b, s.Days)
-	b = append(b, flag(s.Signed))
-	return binary.BigEndian.AppendUint32(b, s.recent), nil
+	return binary.Append(b, binary.BigEndian, s)
 }
 
 // UnmarshalBinary reads what AppendBinary has written. It refuses sightings that contradict themselves.
 func (s *Sightings) UnmarshalBinary(b []byte) error {
-	if len(b) != sightingsSize || b[6] > 1 {
+	if _, err := binary.Decode(b, binary.BigEndian, s); err != nil {
 		return errEncoding
 	}
-	*s = Sightings{
-		First: Day(binary.BigEndian.Uint16(b)), Last: Day(binary.BigEndian.Uint16(b[2:])),
-		Days: binary.BigEndian.Uint16(b[4:]), Signed: b[6] == 1, recent: binary.BigEndian.Uint32(b[7:]),
+	if again, _ := s.AppendBinary(nil); !bytes.Equal(again, b) {
+		return errEncoding
 	}
-	if s.Days == 0 && *s != (Sightings{}) || s.Days > 0 && (s.recent&1 == 0 || s.First > s.Last) {
+	return s.check()
+}
+
+func (s *Sightings) check() error {
+	if s.Days == 0 && *s != (Sightings{}) || s.Days > 0 && (s.Recent&1 == 0 || s.First > s.Last) {
 		return fmt.Errorf("%w: inconsistent sightings", errEncoding)
 	}
 	return nil
 }
 
-func flag(b bool) byte {
-	if b {
-		return 1
-	}
-	return 0
+const recordVersion = 1
+
+// saved is a record as it is on disk.
+type saved struct {
+	Version  uint8
+	Seen     [3]Sightings
+	Held     uint64
+	Released bool
+	Missing  uint64
 }
 
 func (r *record) encode() []byte {
-	b := append(make([]byte, 0, recordSize), recordVersion)
-	for i := range r.seen {
-		b, _ = r.seen[i].AppendBinary(b) // never fails
-	}
-	b = binary.BigEndian.AppendUint64(b, uint64(r.held))
-	b = append(b, flag(r.released))
-	return binary.BigEndian.AppendUint64(b, uint64(r.missing))
+	s := saved{recordVersion, r.seen, uint64(r.held), r.released, uint64(r.missing)}
+	b, _ := binary.Append(nil, binary.BigEndian, s) // of a fixed size: it never fails
+	return b
 }
 
 func decode(b []byte) (r record, err error) {
-	if len(b) != recordSize || b[0] != recordVersion {
+	var s saved
+	if _, err := binary.Decode(b, binary.BigEndian, &s); err != nil {
 		return r, errEncoding
 	}
-	b = b[1:]
-	for i := range r.seen {
-		if err := r.seen[i].UnmarshalBinary(b[:sightingsSize]); err != nil {
-			return record{}, err
-		}
-		b = b[sightingsSize:]
+	r = record{seen: s.Seen, held: moment(s.Held), released: s.Released, missing: moment(s.Missing)}
+	if !bytes.Equal(r.encode(), b) {
+		return record{}, errEncoding
 	}
-	r.held, r.released, r.missing = moment(binary.BigEndian.Uint64(b)), b[8] == 1,
-		moment(binary.BigEndian.Uint64(b[9:]))
-	return r, nil
+	return r, errors.Join(r.seen[0].check(), r.seen[1].check(), r.seen[2].check())
 }

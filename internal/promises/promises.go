@@ -58,29 +58,29 @@ type Sightings struct {
 	Days uint16
 	// Signed reports whether the MX RRset was secure when the promise was last seen.
 	Signed bool
-
-	recent uint32 // bit i: seen on the day Last - i
+	// Recent has bit i set if the promise was seen on the day Last - i.
+	Recent uint32
 }
 
 // add notes that the promise was seen on a day. A day in the past, which a clock set back or a peer brings, counts too.
 func (s *Sightings) add(day Day, signed bool) {
 	switch {
 	case s.Days == 0:
-		*s = Sightings{First: day, Last: day, Days: 1, Signed: signed, recent: 1}
+		*s = Sightings{First: day, Last: day, Days: 1, Signed: signed, Recent: 1}
 		return
 	case day > s.Last:
-		s.recent = s.recent<<min(day-s.Last, 32) | 1
+		s.Recent = s.Recent<<min(day-s.Last, 32) | 1
 		s.Last, s.Signed = day, signed
 	case day == s.Last:
 		s.Signed = signed
 		return
 	default:
 		bit := uint32(1) << min(s.Last-day, 31)
-		if s.Last-day >= window || s.recent&bit != 0 {
+		if s.Last-day >= window || s.Recent&bit != 0 {
 			s.First = min(s.First, day)
 			return
 		}
-		s.recent |= bit
+		s.Recent |= bit
 		s.First = min(s.First, day)
 	}
 	if s.Days < 1<<16-1 {
@@ -92,13 +92,13 @@ func (s *Sightings) add(day Day, signed bool) {
 func (s *Sightings) within(today Day) int {
 	if s.Days == 0 || s.Last > today {
 		// A last day in the future is a clock that was set back: count back from that day.
-		return bits.OnesCount32(s.recent & (1<<window - 1))
+		return bits.OnesCount32(s.Recent & (1<<window - 1))
 	}
 	age := today - s.Last
 	if age >= window {
 		return 0
 	}
-	return bits.OnesCount32(s.recent & (1<<(window-age) - 1))
+	return bits.OnesCount32(s.Recent & (1<<(window-age) - 1))
 }
 
 // merge adds what another node has seen. It only ever adds.
@@ -115,10 +115,10 @@ func (s *Sightings) merge(o Sightings) {
 		a, b = b, a
 	}
 	if gap := a.Last - b.Last; gap < 32 {
-		a.recent |= b.recent << gap
+		a.Recent |= b.Recent << gap
 	}
 	a.First = min(a.First, b.First)
-	a.Days = max(a.Days, b.Days, uint16(bits.OnesCount32(a.recent)))
+	a.Days = max(a.Days, b.Days, uint16(bits.OnesCount32(a.Recent)))
 	*s = a
 }
 

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/policyd/policyd/internal/statedb"
@@ -56,7 +55,7 @@ type Store struct {
 	agreed  map[string]time.Time // when the second resolver first gave the answer that is held
 	wake    chan struct{}        // a token where the disk lacks a change
 
-	vanished atomic.Uint64
+	vanished uint64
 	seen     func(domain string)
 }
 
@@ -196,7 +195,7 @@ func (s *Store) miss(domain string, r *record, a Answer, now time.Time) {
 		r.missing = 0
 	case r.missing == 0:
 		r.missing = moment(now.Unix())
-		s.vanished.Add(1)
+		s.vanished++
 		m := r.memory(now)
 		s.log.Warn("promise vanished from an unsigned answer", "nexthop", domain, "promise", kinds[0],
 			"days", m.Days, "last", m.Last.Time().Format(time.DateOnly))
@@ -340,7 +339,7 @@ func (s *Store) Stats() Stats {
 	now := s.now()
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	st := Stats{Remembered: len(s.records), Vanished: s.vanished.Load()}
+	st := Stats{Remembered: len(s.records), Vanished: s.vanished}
 	for _, r := range s.records {
 		if r.missing != 0 && len(r.established(DayOf(now))) > 0 {
 			st.Missing++
