@@ -6,6 +6,7 @@ import (
 	"github.com/policyd/policyd/internal/dane"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
+	"github.com/policyd/policyd/internal/promises"
 	"github.com/policyd/policyd/internal/text"
 	"github.com/policyd/policyd/prefix"
 )
@@ -121,3 +122,21 @@ func failure(f *Facts, h *Host) string {
 
 // Cause returns what failed in a lookup, without the question, in printable ASCII.
 func Cause(err error) string { return text.Printable(dns.Reason(err)) }
+
+// lookedFor returns those kinds of promises that the settings still look for. The others have not vanished.
+func lookedFor(kinds []promises.Kind, o *Options) []promises.Kind {
+	return slices.DeleteFunc(slices.Clone(kinds), func(k promises.Kind) bool {
+		return k == promises.MTASTS && !o.MTASTS || k == promises.DANE && !o.DANE
+	})
+}
+
+// withdrawn reports whether the absence of promises of some kinds is authentic: DNSSEC protects the MX RRset, or only
+// MTA-STS is missing and the domain's own web server serves a policy that is not enforced (RFC 8461 section 8.3).
+func withdrawn(f *Facts, kinds []promises.Kind) bool {
+	onlySTS := len(kinds) == 1 && kinds[0] == promises.MTASTS
+	return f.MX.signed() || onlySTS && f.STS.State == mtasts.Found && f.STS.Policy.Mode != mtasts.Enforce &&
+		!f.STS.Stale
+}
+
+// withTLSA reports whether the host has secure TLSA records.
+func (h Host) withTLSA() bool { return h.DANE.State == dane.Usable || h.DANE.State == dane.Unusable }

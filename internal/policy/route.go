@@ -213,7 +213,7 @@ func stays(f *Facts, h *Host, o *Options) string {
 	case !o.DANE:
 	case h.DANE.State == dane.Unknown || h.DANE.State == dane.Failed:
 		return "no route, in doubt: DANE for port 25 of " + h.Name + " is " + h.DANE.State.String()
-	case (h.DANE.State == dane.Usable || h.DANE.State == dane.Unusable) && h.DANE26.State != dane.Usable:
+	case h.withTLSA() && h.DANE26.State != dane.Usable:
 		return h.Name + " has TLSA records for port 25 but no usable ones for port " + port +
 			": it stays on port 25 with DANE"
 	case h.DANE26.State == dane.Unknown || h.DANE26.State == dane.Failed:

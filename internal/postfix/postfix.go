@@ -20,6 +20,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/prefix"
 )
@@ -59,9 +61,9 @@ type config struct {
 type Site struct {
 	config  atomic.Pointer[config]
 	latest  atomic.Pointer[view] // nil: not read yet
-	reading chan struct{}        // holds a token while the configuration is read
+	reading *semaphore.Weighted  // held while the configuration is read
 	problem string               // the last problem that was logged; guarded by reading
-	slots   chan struct{}        // one token per table that is being searched
+	slots   *semaphore.Weighted  // one per table that is being searched
 }
 
 // maxSearches is how many tables are searched at the same time: each takes a process.
@@ -69,7 +71,7 @@ const maxSearches = 4
 
 // New returns a Site. The error names the domain or host of the options that is invalid.
 func New(o Options) (*Site, error) {
-	s := &Site{reading: make(chan struct{}, 1), slots: make(chan struct{}, maxSearches)}
+	s := &Site{reading: semaphore.NewWeighted(1), slots: semaphore.NewWeighted(maxSearches)}
 	return s, s.Configure(o)
 }
 

@@ -65,12 +65,10 @@ func (s *Site) view(ctx context.Context, e dns.Effort) (*view, error) {
 
 // read reads everything, or waits for a concurrent call that does.
 func (s *Site) read(ctx context.Context) (*view, error) {
-	select {
-	case s.reading <- struct{}{}:
-		defer func() { <-s.reading }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if err := s.reading.Acquire(ctx, 1); err != nil {
+		return nil, err
 	}
+	defer s.reading.Release(1)
 	if v := s.current(); v != nil && !v.due() {
 		return v, v.err
 	}

@@ -51,12 +51,10 @@ func (s *Site) search(ctx context.Context, v *view, q question, e dns.Effort) an
 	if a := v.known(q); e.CacheOnly || !errors.Is(a.err, dns.ErrNotCached) {
 		return a
 	}
-	select {
-	case s.slots <- struct{}{}:
-		defer func() { <-s.slots }()
-	case <-ctx.Done():
-		return answer{err: fmt.Errorf("%s was not asked: %w", q.table, ctx.Err())}
+	if err := s.slots.Acquire(ctx, 1); err != nil {
+		return answer{err: fmt.Errorf("%s was not asked: %w", q.table, err)}
 	}
+	defer s.slots.Release(1)
 	// A concurrent search may have found it.
 	if a := v.known(q); !errors.Is(a.err, dns.ErrNotCached) {
 		return a
