@@ -181,7 +181,8 @@ func (d *domain) lookUpHosts(ctx context.Context) {
 // gather gathers what the answers of the maps follow from.
 func (d *domain) gather(ctx context.Context) {
 	next := policy.Nexthop{Name: d.Domain, Port: policy.SMTPPort}
-	facts, decision, _ := d.engine(nil).Decide(ctx, policy.Survey, next, d.o.Policy, dns.Effort{}) // a failure is a fact
+	// A failure is a fact.
+	facts, decision, _ := d.engine(nil).Decide(ctx, policy.Survey, next, d.o.Policy, dns.Effort{})
 	d.facts, d.decision = *facts, decision
 }
 
@@ -286,7 +287,7 @@ func (d *domain) answer(ctx context.Context) {
 	defer cancel()
 	d.TLSPolicy, d.Source, d.Why = shown(d.decision, d.o.Policy), string(d.decision.Source()),
 		policy.Explain(d.facts, d.o.Policy)
-	_, route, _ := d.engine(probes).Decide(ctx, policy.Route, d.facts.Nexthop, d.o.Policy, dns.Effort{}) // a failure is a fact
+	_, route, _ := d.engine(probes).Decide(ctx, policy.Route, d.facts.Nexthop, d.o.Policy, dns.Effort{})
 	d.Transport, d.WhyTransport = shown(route, d.o.Policy), route.Why
 }
 

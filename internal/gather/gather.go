@@ -111,9 +111,9 @@ type gathering struct {
 	uncached   bool    // with Effort.CacheOnly: a fact would have to be asked for
 }
 
-// Decide calls the decider until it needs no more facts, and fetches what it needs in between. It returns the facts that
-// the decision rests on. The one error is dns.ErrNotCached, with Effort.CacheOnly: decide again without it. Any other
-// failure is a fact.
+// Decide calls the decider until it needs no more facts, and fetches what it needs in between. It returns the decision
+// and the facts that it rests on. The one error is dns.ErrNotCached, with Effort.CacheOnly: decide again without it.
+// Any other failure is a fact.
 func (e *Engine) Decide(ctx context.Context, decide Decider, n policy.Nexthop, o policy.Options,
 	by dns.Effort) (*policy.Facts, policy.Decision, error) {
 	f := policy.NewFacts(n, o.Overrides)

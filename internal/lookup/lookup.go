@@ -172,8 +172,8 @@ type answered struct {
 	again    func() // of Sources.Record; nil: nothing is recorded
 	// probe are the hosts that a route could lead to once their port of implicit TLS is open.
 	probe []string
-	// Set when memo keeps the answer, which is not changed any more: the map and the key that it belongs to, the version
-	// of the sources that it rests on, and how long it is given again.
+	// Set when memo keeps the answer, which is not changed any more: the map and the key that it belongs to, the
+	// version of the sources that it rests on, and how long it is given again.
 	m, key  string
 	version uint64
 	until   time.Time

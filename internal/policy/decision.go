@@ -97,6 +97,8 @@ func (d *Decision) Source() Source {
 		return SourcePrefix
 	case ReasonSTSEnforce, ReasonSTSNoHost:
 		return SourceMTASTS
+	case ReasonOff, ReasonMXFailed, ReasonDANEFailed, ReasonSTSConflict, ReasonSTSUnknown, ReasonOwnRelay, ReasonHeld,
+		ReasonNone, ReasonNoRoute, ReasonReceiver:
 	}
 	return SourceNone
 }
