@@ -3,6 +3,7 @@ package promises
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/policyd/policyd/internal/dns"
@@ -70,6 +71,8 @@ func (o *Opinion) ask(ctx context.Context) {
 }
 
 // same reports whether both resolvers give the same MX hosts and the same MTA-STS record. The error is a failed lookup.
+// If the promise was MTA-STS and the record is there, the policy could not be fetched: DNS answers that are equal then
+// prove nothing, because an attacker who blocks the web server of the domain leaves them as they are.
 func (o *Opinion) same(ctx context.Context, domain string) (bool, error) {
 	for _, q := range []dns.Question{{Name: domain, Type: dns.TypeMX},
 		{Name: "_mta-sts." + domain, Type: dns.TypeTXT}} {
@@ -84,8 +87,16 @@ func (o *Opinion) same(ctx context.Context, domain string) (bool, error) {
 		if !slices.Equal(content(first), content(second)) {
 			return false, nil
 		}
+		if q.Type == dns.TypeTXT && slices.Contains(o.Store.Recall(domain).Kinds, MTASTS) && announced(second) {
+			return false, nil
+		}
 	}
 	return true, nil
+}
+
+// announced reports whether a TXT RRset has an MTA-STS record, even one with a mistake.
+func announced(r *dns.RRset) bool {
+	return slices.ContainsFunc(r.TXT(), func(txt string) bool { return strings.HasPrefix(txt, "v=STSv1") })
 }
 
 // content returns the MX hosts or the texts of an RRset, sorted.
