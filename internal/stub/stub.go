@@ -178,7 +178,8 @@ func (s *Stub) use(o Options, servers []Server, source string) {
 	if !first {
 		o.Logger.Info("DNS servers or the trust in them changed", "servers", list, "source", source, "trusted", trusted)
 	}
-	if !trusted && (old.trusted || !same) { // otherwise this is known
+	// TrustNever is a decision of the caller, and a lack of trust in the same servers is known.
+	if !trusted && o.Trust != TrustNever && (old.trusted || !same) {
 		o.Logger.Warn("the DNS servers are not trusted; treating all answers as insecure",
 			"servers", list, "source", source, "reason", reason)
 	}

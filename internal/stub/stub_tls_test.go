@@ -57,17 +57,19 @@ func TestStubTLS(t *testing.T) {
 	t.Run("a lack of trust is logged when it begins", func(t *testing.T) {
 		log := &testkit.Log{}
 		o := stub.Options{
-			Servers: []string{"tls://dns.example@" + addr}, RootCAs: ca.Roots, Timeout: patient, Trust: stub.TrustNever,
-			Logger: log.Logger(),
+			Servers: []string{"tls://dns.example@192.0.2.1"}, RootCAs: ca.Roots, Timeout: patient, Logger: log.Logger(),
 		}
 		s := newStub(t, o)
 		o.RootCAs = smtptest.NewCA(t).Roots
 		require.NoError(t, s.Configure(o))
 		require.Equal(t, stub.NotTrusted, s.State().Result)
 		require.Equal(t, 1, log.Count("the DNS servers are not trusted"), "not again for other roots")
-		o.Servers = []string{"tls://other.example@" + addr}
+		o.Servers = []string{"tls://other.example@192.0.2.1"}
 		require.NoError(t, s.Configure(o))
 		require.Equal(t, 2, log.Count("the DNS servers are not trusted"))
+		o.Servers, o.Trust = []string{"tls://dns.example@192.0.2.1"}, stub.TrustNever
+		require.NoError(t, s.Configure(o))
+		require.Equal(t, 2, log.Count("the DNS servers are not trusted"), "not where trust is not wanted")
 	})
 	t.Run("other roots begin another epoch", func(t *testing.T) {
 		o := stub.Options{Servers: []string{"tls://dns.example@" + addr}, RootCAs: ca.Roots, Timeout: patient}

@@ -87,7 +87,7 @@ func (l *Loaded) Store(r dns.Resolver, log *slog.Logger) stsstore.Options {
 
 // SecondOpinion returns the options of the resolver that is asked about vanished promises, and false if there is none.
 func (l *Loaded) SecondOpinion(log *slog.Logger) (stub.Options, bool) {
-	o := l.Stub(log)
+	o := l.Stub(log.With("setting", "dns.second_opinion"))
 	o.Servers, o.Trust, o.RootCAs = []string{l.DNS.SecondOpinion}, stub.TrustNever, l.Roots
 	return o, l.DNS.SecondOpinion != ""
 }
