@@ -14,7 +14,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/internal/fleet"
 	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/promises"
 	"github.com/policyd/policyd/internal/text"
 )
 
@@ -83,6 +85,8 @@ func TestStatusScreen(t *testing.T) {
 			},
 			MTASTS:      &admin.MTASTS{Policies: 123, Kept: true, Fetches: map[string]uint64{"ok": 130, "failed": 7}},
 			Probes:      &admin.Probes{Hosts: map[string]uint64{"open": 12, "closed": 3, "unknown": 1}, Results: map[string]uint64{"open": 400, "refused": 12, "tls-handshake": 1, "banner": 0}},
+			Promises:    &admin.PromiseStatus{Stats: promises.Stats{Remembered: 4321, Missing: 2, Held: 1, Vanished: 3}},
+			Fleet:       &fleet.Stats{Up: true, LastSuccess: now.Add(-8 * time.Second), Sent: 1200, Received: 5000, Merged: 3500, Ignored: map[fleet.Reason]uint64{fleet.Stale: 1490, fleet.MAC: 10, fleet.Future: 0}},
 			Connections: admin.Connections{Listeners: []string{"127.0.0.1:2526", "unix:/var/spool/postfix/policyd/sock"}, Open: 37, Max: 4096, Total: 9876, Dropped: map[string]uint64{"idle": 9000}, Errors: map[string]uint64{"malformed": 1}, UnknownMaps: []lookup.UnknownMap{{Name: "tls_policy", Nearest: "tls-policy", Times: 12, Last: time.Date(2026, 11, 20, 10, 2, 3, 0, time.UTC)}}},
 		}
 		b := screen{}

@@ -131,9 +131,9 @@ func (s *screen) connections(c admin.Connections) {
 }
 
 // counts lists counters: the first ones always, then the others that are not zero, by name.
-func counts(by map[string]uint64, first ...string) string {
+func counts[K ~string](by map[K]uint64, first ...K) string {
 	names := slices.Clone(first)
-	var more []string
+	var more []K
 	for name, n := range by {
 		if n > 0 && !slices.Contains(first, name) {
 			more = append(more, name)
@@ -142,7 +142,7 @@ func counts(by map[string]uint64, first ...string) string {
 	slices.Sort(more)
 	var texts []string
 	for _, name := range append(names, more...) {
-		texts = append(texts, name+" "+number(by[name]))
+		texts = append(texts, string(name)+" "+number(by[name]))
 	}
 	return strings.Join(texts, ", ")
 }
@@ -201,7 +201,7 @@ func span(d time.Duration) string {
 
 func (s *screen) shared(st admin.Status) {
 	if p := st.Promises; p != nil {
-		s.row("promises", "remembered of %s domains, missing now %s, held %s, vanished %s", number(p.Remembered),
+		s.row("promises", "remembered for %s domains, missing now %s, held %s, vanished %s", number(p.Remembered),
 			number(p.Missing), number(p.Held), number(p.Vanished))
 	}
 	f := st.Fleet
@@ -215,6 +215,6 @@ func (s *screen) shared(st admin.Status) {
 	default:
 		s.row("fleet", "unavailable, last exchange %s ago: %s", ago(f.LastSuccess), f.Error)
 	}
-	s.row("", "records sent %s, received %s, merged %s, ignored %s", number(f.Sent), number(f.Received),
-		number(f.Merged), number(total(f.Ignored)))
+	s.row("", "records: sent %s, received %s, merged %s", number(f.Sent), number(f.Received), number(f.Merged))
+	s.row("", "ignored: %s", counts(f.Ignored, "stale", "mac"))
 }

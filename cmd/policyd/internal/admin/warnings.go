@@ -58,12 +58,16 @@ func (st *Status) warn() []string {
 		"MTA-STS policies are not saved and are lost at a restart; check cache.state_dir")
 	if p := st.Promises; p != nil && p.Missing > 0 {
 		add(true, fmt.Sprintf(
-			"promises of %d domains vanished from unsigned answers, for example of %s: see policyd promises list "+
-				"--vanished",
-			p.Missing, strings.Join(p.Domains, ", ")))
+			"promises vanished from unsigned answers (domains: %d, mail held: %d), for example of %s: see policyd "+
+				"promises list --vanished",
+			p.Missing, p.Held, strings.Join(p.Domains, ", ")))
 	}
 	if f := st.Fleet; f != nil && !f.Up {
 		add(true, "fleet store unavailable; nothing is shared, and lookups are not affected: "+f.Error)
+	}
+	if f := st.Fleet; f != nil && f.Ignored["mac"] > 0 {
+		add(true, fmt.Sprintf("fleet records without the MAC of this site key, ignored: %d; compare fleet.key_file on all nodes",
+			f.Ignored["mac"]))
 	}
 	dropped := st.Connections.Dropped["evicted"] + st.Connections.Dropped["refused"]
 	why := "server.max_connections"

@@ -6,7 +6,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/policyd/policyd/internal/fleet"
 	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/promises"
 )
 
 func TestWarnings(t *testing.T) {
@@ -79,6 +81,22 @@ func TestWarnings(t *testing.T) {
 		"policies that are lost": {
 			func(st *Status) { st.MTASTS = &MTASTS{} },
 			"MTA-STS policies are not saved and are lost at a restart; check cache.state_dir",
+		},
+		"vanished promises": {
+			func(st *Status) {
+				st.Promises = &PromiseStatus{Stats: promises.Stats{Missing: 3, Held: 1}, Domains: []string{"a.example", "b.example"}}
+			},
+			"promises vanished from unsigned answers (domains: 3, mail held: 1), for example of a.example, b.example: see policyd promises list --vanished",
+		},
+		"a fleet store that is down": {
+			func(st *Status) { st.Fleet = &fleet.Stats{Error: "connection refused"} },
+			"fleet store unavailable; nothing is shared, and lookups are not affected: connection refused",
+		},
+		"records under another site key": {
+			func(st *Status) {
+				st.Fleet = &fleet.Stats{Up: true, Ignored: map[fleet.Reason]uint64{fleet.MAC: 4, fleet.Stale: 9}}
+			},
+			"fleet records without the MAC of this site key, ignored: 4; compare fleet.key_file on all nodes",
 		},
 		"dropped connections": {
 			func(st *Status) { st.Connections.Dropped = map[string]uint64{"evicted": 3, "refused": 1, "idle": 9} },
