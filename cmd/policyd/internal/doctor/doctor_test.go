@@ -115,6 +115,8 @@ func TestEveryFinding(t *testing.T) {
 		{"tls-log-off", "0", param("smtp_tls_loglevel", "0")},
 		{"tls-map-missing", "no maps", param("smtp_tls_policy_maps", "")},
 		{"tls-map-missing", "another daemon", param("smtp_tls_policy_maps", "socketmap:inet:127.0.0.1:8461:postfix")},
+		{"tls-map-missing", "postfix-tlspol, whose map has a name that policyd serves too",
+			param("smtp_tls_policy_maps", "socketmap:inet:127.0.0.1:8642:QUERY")},
 		{"tls-map-shadowed", "a table first", param("smtp_tls_policy_maps", "hash:/etc/x socketmap:unix:policyd/sock:tls-policy")},
 		{"tls-map-tlsrpt-too-early", "3.7", param("smtp_tls_policy_maps", "socketmap:unix:policyd/sock:tls-policy-tlsrpt")},
 		{"tls-map-no-tlsrpt", "3.10 with reports", func(s *sender) {

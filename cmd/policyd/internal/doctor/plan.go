@@ -249,6 +249,12 @@ func (p plan) isOurs(t table, parameter string) bool {
 	return t.serves(parameter) && !strings.HasPrefix(strings.ToLower(t.name), "query")
 }
 
+// ours returns the tables of a parameter, and the index of the first that is a map of policyd, -1 for none.
+func (p plan) ours(parameter string) (list []table, at int) {
+	list = tables(p.params[parameter])
+	return list, slices.IndexFunc(list, func(t table) bool { return t.serves(parameter) && p.isOurs(t, parameter) })
+}
+
 // entry returns the text that one of policyd's tables must have.
 func (p plan) entry(t table, parameter string) string {
 	at, name := p.endpoint, t.name

@@ -211,9 +211,3 @@ func (t table) hasTLSRPT() bool { return lookup.CanonicalMap(t.name) == "tls-pol
 func (t table) isPattern() bool {
 	return strings.HasPrefix(t.text, "regexp:") || strings.HasPrefix(t.text, "pcre:")
 }
-
-// ours returns the tables of a parameter, and the index of the first that is policyd's by its name, -1 for none.
-func (s *setup) ours(parameter string) (list []table, at int) {
-	list = tables(s.params[parameter])
-	return list, slices.IndexFunc(list, func(t table) bool { return t.serves(parameter) })
-}
