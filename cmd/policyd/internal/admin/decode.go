@@ -145,9 +145,9 @@ func only(query url.Values, known ...string) error {
 	}
 	if len(query) > seen {
 		if len(known) == 0 {
-			return errors.New("there are no parameters here")
+			return errors.New("unknown parameter: this path has none")
 		}
-		return fmt.Errorf("the parameters here are: %s", strings.Join(known, ", "))
+		return fmt.Errorf("unknown parameter: use %s", strings.Join(known, ", "))
 	}
 	return nil
 }

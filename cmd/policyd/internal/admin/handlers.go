@@ -48,7 +48,7 @@ func (s *Server) serve(paths map[string]methods) http.Handler {
 			answer := by[r.Method]
 			if answer == nil {
 				w.Header().Set("Allow", allowed)
-				refuse(w, http.StatusMethodNotAllowed, r.Method+" is not for "+path)
+				refuse(w, http.StatusMethodNotAllowed, "method "+r.Method+" not allowed: use "+allowed)
 				return
 			}
 			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
@@ -56,7 +56,7 @@ func (s *Server) serve(paths map[string]methods) http.Handler {
 		})
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		refuse(w, http.StatusNotFound, "there is nothing here: docs/admin-api.md has the paths")
+		refuse(w, http.StatusNotFound, "unknown path: see docs/admin-api.md")
 	})
 	return s.guard(mux)
 }

@@ -41,16 +41,20 @@ type PolicyAnswer struct {
 	Nexthop   string        `json:"nexthop"`
 	DNSSEC    string        `json:"dnssec"`
 	TLSPolicy lookup.Answer `json:"tls_policy"`
-	Source    string        `json:"source"`
-	Unsigned  bool          `json:"unsigned"`
-	Why       []string      `json:"why"`
+	// Would is the answer with mode = "enforce". Source and Why are about this answer.
+	Would    lookup.Answer `json:"would_tls_policy"`
+	Source   string        `json:"source"`
+	Unsigned bool          `json:"unsigned"`
+	Why      []string      `json:"why"`
 }
 
 // RouteAnswer is the route over the port of implicit TLS for a domain.
 type RouteAnswer struct {
 	Nexthop   string        `json:"nexthop"`
 	Transport lookup.Answer `json:"transport"`
-	Why       []string      `json:"why"`
+	// Would is the answer with mode = "enforce". Why is about this answer.
+	Would lookup.Answer `json:"would_transport"`
+	Why   []string      `json:"why"`
 }
 
 // policy answers GET /v1/policy?domain=.
@@ -58,8 +62,8 @@ func (s *Server) policy() http.HandlerFunc {
 	return handle(nexthop("domain"), evaluate(s, func(ctx context.Context, domain string) PolicyAnswer {
 		x := s.daemon.Lookup(ctx, domain)
 		return PolicyAnswer{
-			Nexthop: x.Nexthop, DNSSEC: x.DNSSEC, TLSPolicy: x.TLSPolicy, Source: x.Source, Unsigned: x.Unsigned,
-			Why: x.Why,
+			Nexthop: x.Nexthop, DNSSEC: x.DNSSEC, TLSPolicy: x.TLSPolicy, Would: x.WouldTLSPolicy, Source: x.Source,
+			Unsigned: x.Unsigned, Why: x.Why,
 		}
 	}))
 }
@@ -68,6 +72,6 @@ func (s *Server) policy() http.HandlerFunc {
 func (s *Server) route() http.HandlerFunc {
 	return handle(nexthop("domain"), evaluate(s, func(ctx context.Context, domain string) RouteAnswer {
 		x := s.daemon.Explain(ctx, domain)
-		return RouteAnswer{Nexthop: x.Nexthop, Transport: x.Transport, Why: x.WhyTransport}
+		return RouteAnswer{Nexthop: x.Nexthop, Transport: x.Transport, Would: x.WouldTransport, Why: x.WhyTransport}
 	}))
 }

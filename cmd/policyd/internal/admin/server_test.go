@@ -350,7 +350,8 @@ func TestOtherMailServersAskForOneDomain(t *testing.T) {
 	d.Explain = func(_ context.Context, nexthop string) lookup.Explanation {
 		return lookup.Explanation{
 			Nexthop: nexthop, DNSSEC: "secure", Source: "prefix", Why: []string{"a prefix"}, WhyTransport: []string{"no route"},
-			TLSPolicy: lookup.Answer{Status: "OK", Text: "secure match=starttls-mx." + nexthop}, Transport: lookup.Answer{Status: "NOTFOUND"},
+			TLSPolicy: lookup.Answer{Status: "NOTFOUND"}, WouldTLSPolicy: lookup.Answer{Status: "OK", Text: "dane-only"},
+			Transport: lookup.Answer{Status: "NOTFOUND"}, WouldTransport: lookup.Answer{Status: "OK", Text: "smtps26:" + nexthop + ":26"},
 		}
 	}
 	d.Lookup = func(ctx context.Context, nexthop string) lookup.Explanation {
@@ -363,10 +364,10 @@ func TestOtherMailServersAskForOneDomain(t *testing.T) {
 		code int
 		want string
 	}{
-		{"/v1/policy?domain=example.com", 200, `{"nexthop":"example.com","dnssec":"secure","tls_policy":{"status":"OK","text":"secure match=starttls-mx.example.com"},"source":"prefix","unsigned":false,"why":["a prefix"]}`},
-		{"/v1/route?domain=example.com", 200, `{"nexthop":"example.com","transport":{"status":"NOTFOUND","text":""},"why":["no route"]}`},
+		{"/v1/policy?domain=example.com", 200, `{"nexthop":"example.com","dnssec":"secure","tls_policy":{"status":"NOTFOUND","text":""},"would_tls_policy":{"status":"OK","text":"dane-only"},"source":"prefix","unsigned":false,"why":["a prefix"]}`},
+		{"/v1/route?domain=example.com", 200, `{"nexthop":"example.com","transport":{"status":"NOTFOUND","text":""},"would_transport":{"status":"OK","text":"smtps26:example.com:26"},"why":["no route"]}`},
 		{"/v1/policy", 400, `{"error":"domain must have 1 to 1024 bytes"}`},
-		{"/v1/route?nexthop=example.com", 400, `{"error":"the parameters here are: domain"}`},
+		{"/v1/route?nexthop=example.com", 400, `{"error":"unknown parameter: use domain"}`},
 		{"/v1/policy?domain=a&domain=b", 400, `{"error":"domain is given twice"}`},
 		{"/v1/route?domain=" + strings.Repeat("a", 2000), 400, `{"error":"domain must have 1 to 1024 bytes"}`},
 	} {

@@ -66,7 +66,8 @@ func (st *Status) warn() []string {
 		add(true, "fleet store unavailable; nothing is shared, and lookups are not affected: "+f.Error)
 	}
 	if f := st.Fleet; f != nil && f.Ignored["mac"] > 0 {
-		add(true, fmt.Sprintf("fleet records without the MAC of this site key, ignored: %d; compare fleet.key_file on all nodes",
+		add(true, fmt.Sprintf(
+			"fleet records without the MAC of this site key, ignored: %d; compare fleet.key_file on all nodes",
 			f.Ignored["mac"]))
 	}
 	dropped := st.Connections.Dropped["evicted"] + st.Connections.Dropped["refused"]

@@ -265,6 +265,7 @@ func TestOtherMailServersAskOverTCP(t *testing.T) {
 	require.Equal(t, admin.PolicyAnswer{
 		Nexthop: "signed.example", DNSSEC: "secure", Source: "prefix", Why: p.Why,
 		TLSPolicy: lookup.Answer{Status: "OK", Text: strings.TrimPrefix(signedPolicy, "OK ")},
+		Would:     lookup.Answer{Status: "OK", Text: strings.TrimPrefix(signedPolicy, "OK ")},
 	}, p)
 	code, text = l.getFrom("http", "/v1/route?domain=signed.example")
 	require.Equal(t, http.StatusOK, code)
