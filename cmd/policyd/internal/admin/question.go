@@ -35,26 +35,23 @@ func (s *Server) Questions(ctx context.Context) http.Handler {
 	})
 }
 
-// PolicyAnswer is the TLS policy for a domain, for mail servers other than Postfix. The values are those of an
-// lookup.Explanation.
+// PolicyAnswer is the TLS policy for a domain, with the values of a lookup.Explanation. Why belongs to Would.
 type PolicyAnswer struct {
 	Nexthop   string        `json:"nexthop"`
 	DNSSEC    string        `json:"dnssec"`
 	TLSPolicy lookup.Answer `json:"tls_policy"`
-	// Would is the answer with mode = "enforce". Source and Why are about this answer.
-	Would    lookup.Answer `json:"would_tls_policy"`
-	Source   string        `json:"source"`
-	Unsigned bool          `json:"unsigned"`
-	Why      []string      `json:"why"`
+	Would     lookup.Answer `json:"would_tls_policy"`
+	Source    string        `json:"source"`
+	Unsigned  bool          `json:"unsigned"`
+	Why       []string      `json:"why"`
 }
 
 // RouteAnswer is the route over the port of implicit TLS for a domain.
 type RouteAnswer struct {
 	Nexthop   string        `json:"nexthop"`
 	Transport lookup.Answer `json:"transport"`
-	// Would is the answer with mode = "enforce". Why is about this answer.
-	Would lookup.Answer `json:"would_transport"`
-	Why   []string      `json:"why"`
+	Would     lookup.Answer `json:"would_transport"`
+	Why       []string      `json:"why"`
 }
 
 // policy answers GET /v1/policy?domain=.

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -33,10 +34,7 @@ func (st *Status) warn() []string {
 	add(st.Lookups.Panics > 0, fmt.Sprintf("%d lookups ended in an internal error; please report the log lines",
 		st.Lookups.Panics))
 	for _, m := range st.Connections.UnknownMaps {
-		use := "tls-policy, tls-policy-tlsrpt or transport"
-		if m.Nearest != "" {
-			use = m.Nearest
-		}
+		use := cmp.Or(m.Nearest, "tls-policy, tls-policy-tlsrpt or transport")
 		add(true, fmt.Sprintf(
 			"a client asks for the unknown map %q (requests: %d, last at %s); its mail waits: use %s in main.cf",
 			m.Name, m.Times, clock(m.Last), use))
@@ -58,17 +56,13 @@ func (st *Status) warn() []string {
 		"MTA-STS policies are not saved and are lost at a restart; check cache.state_dir")
 	if p := st.Promises; p != nil && p.Missing > 0 {
 		add(true, fmt.Sprintf(
-			"promises vanished from unsigned answers (domains: %d, mail held: %d), for example of %s: see policyd "+
-				"promises list --vanished",
+			"promises vanished (domains: %d, mail held: %d), for example of %s: see policyd promises list --vanished",
 			p.Missing, p.Held, strings.Join(p.Domains, ", ")))
 	}
-	if f := st.Fleet; f != nil && !f.Up {
-		add(true, "fleet store unavailable; nothing is shared, and lookups are not affected: "+f.Error)
-	}
-	if f := st.Fleet; f != nil && f.Ignored["mac"] > 0 {
-		add(true, fmt.Sprintf(
-			"fleet records without the MAC of this site key, ignored: %d; compare fleet.key_file on all nodes",
-			f.Ignored["mac"]))
+	if f := st.Fleet; f != nil {
+		add(!f.Up, "fleet store unavailable; nothing is shared, and lookups are not affected: "+f.Error)
+		add(f.Ignored["mac"] > 0, fmt.Sprintf(
+			"fleet records ignored because of their MAC: %d; compare fleet.key_file on all nodes", f.Ignored["mac"]))
 	}
 	dropped := st.Connections.Dropped["evicted"] + st.Connections.Dropped["refused"]
 	why := "server.max_connections"

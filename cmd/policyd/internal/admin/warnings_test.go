@@ -86,7 +86,7 @@ func TestWarnings(t *testing.T) {
 			func(st *Status) {
 				st.Promises = &PromiseStatus{Stats: promises.Stats{Missing: 3, Held: 1}, Domains: []string{"a.example", "b.example"}}
 			},
-			"promises vanished from unsigned answers (domains: 3, mail held: 1), for example of a.example, b.example: see policyd promises list --vanished",
+			"promises vanished (domains: 3, mail held: 1), for example of a.example, b.example: see policyd promises list --vanished",
 		},
 		"a fleet store that is down": {
 			func(st *Status) { st.Fleet = &fleet.Stats{Error: "connection refused"} },
@@ -96,7 +96,7 @@ func TestWarnings(t *testing.T) {
 			func(st *Status) {
 				st.Fleet = &fleet.Stats{Up: true, Ignored: map[fleet.Reason]uint64{fleet.MAC: 4, fleet.Stale: 9}}
 			},
-			"fleet records without the MAC of this site key, ignored: 4; compare fleet.key_file on all nodes",
+			"fleet records ignored because of their MAC: 4; compare fleet.key_file on all nodes",
 		},
 		"dropped connections": {
 			func(st *Status) { st.Connections.Dropped = map[string]uint64{"evicted": 3, "refused": 1, "idle": 9} },
