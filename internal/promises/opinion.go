@@ -3,7 +3,6 @@ package promises
 import (
 	"context"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/policyd/policyd/internal/dns"
@@ -71,8 +70,6 @@ func (o *Opinion) ask(ctx context.Context) {
 }
 
 // same reports whether both resolvers give the same MX hosts and the same MTA-STS record. The error is a failed lookup.
-// If the promise was MTA-STS and the record is there, the policy could not be fetched: DNS answers that are equal then
-// prove nothing, because an attacker who blocks the web server of the domain leaves them as they are.
 func (o *Opinion) same(ctx context.Context, domain string) (bool, error) {
 	for _, q := range []dns.Question{{Name: domain, Type: dns.TypeMX},
 		{Name: "_mta-sts." + domain, Type: dns.TypeTXT}} {
@@ -84,19 +81,13 @@ func (o *Opinion) same(ctx context.Context, domain string) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		if !slices.Equal(content(first), content(second)) {
-			return false, nil
-		}
-		if q.Type == dns.TypeTXT && slices.Contains(o.Store.Recall(domain).Kinds, MTASTS) && announced(second) {
+		// Equal answers do not confirm that a policy is gone while its record is there: its web server may be blocked.
+		unsure := q.Type == dns.TypeTXT && len(second.TXT()) > 0 && slices.Contains(o.Store.Recall(domain).Kinds, MTASTS)
+		if unsure || !slices.Equal(content(first), content(second)) {
 			return false, nil
 		}
 	}
 	return true, nil
-}
-
-// announced reports whether a TXT RRset has an MTA-STS record, even one with a mistake.
-func announced(r *dns.RRset) bool {
-	return slices.ContainsFunc(r.TXT(), func(txt string) bool { return strings.HasPrefix(txt, "v=STSv1") })
 }
 
 // content returns the MX hosts or the texts of an RRset, sorted.
