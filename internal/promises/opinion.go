@@ -82,7 +82,8 @@ func (o *Opinion) same(ctx context.Context, domain string) (bool, error) {
 			return false, err
 		}
 		// Equal answers do not confirm that a policy is gone while its record is there: its web server may be blocked.
-		unsure := q.Type == dns.TypeTXT && len(second.TXT()) > 0 && slices.Contains(o.Store.Recall(domain).Kinds, MTASTS)
+		unsure := q.Type == dns.TypeTXT && len(second.TXT()) > 0 &&
+			slices.Contains(o.Store.Recall(domain).Kinds, MTASTS)
 		if unsure || !slices.Equal(content(first), content(second)) {
 			return false, nil
 		}

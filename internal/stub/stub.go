@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -224,7 +223,6 @@ func (s *Stub) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.R
 	if e.CacheOnly {
 		return nil, dns.ErrNotCached
 	}
-	grow()
 	before := s.Epoch()
 	if ctx.Err() != nil {
 		return nil, &dns.Error{Question: q, Reason: "no time left", Epoch: before, Err: ctx.Err()}
@@ -257,14 +255,6 @@ func (s *Stub) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.R
 		// The servers or the trust in them changed during this lookup: its answer no longer counts, so ask again.
 	}
 	return nil, &dns.Error{Question: q, Reason: "the DNS servers keep changing", Epoch: before}
-}
-
-// grow makes the stack of a new goroutine as large as a lookup needs it. Otherwise it would be copied twice on the way.
-//
-//go:noinline
-func grow() {
-	var octets [4 << 10]byte
-	runtime.KeepAlive(&octets)
 }
 
 // tested waits until the self-test has a result, and returns nil and a reason if it has none by then.
