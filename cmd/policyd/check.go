@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/check"
 	"github.com/policyd/policyd/internal/check/bulk"
@@ -107,8 +108,8 @@ func (f *checkFlags) arguments(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	for _, arg := range args {
-		if _, ok := policy.ParseName(domainOf(arg)); !ok {
-			return fmt.Errorf("%q is not a domain name", domainOf(arg))
+		if _, ok := policy.ParseName(admin.DomainOf(arg)); !ok {
+			return fmt.Errorf("%q is not a domain name", admin.DomainOf(arg))
 		}
 	}
 	return nil
@@ -150,7 +151,7 @@ func runCheck(cmd *cobra.Command, c *common, f checkFlags, args []string) error 
 	screen := checkScreen{screenFor(cmd, reportLabel), f.Verbose}
 	status := exitOK
 	for i, arg := range args {
-		r := checker.Check(cmd.Context(), domainOf(arg))
+		r := checker.Check(cmd.Context(), admin.DomainOf(arg))
 		if cmd.Context().Err() != nil {
 			return failed(errors.New("interrupted"))
 		}

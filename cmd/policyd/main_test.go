@@ -15,6 +15,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/stretchr/testify/require"
 
+	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dns/dnstest"
 	"github.com/policyd/policyd/internal/smtptls/smtptest"
@@ -197,8 +198,8 @@ func cmdEnvSubst(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func TestAddressesAreLookedUpByTheirDomain(t *testing.T) {
-	require.Equal(t, "example.com", domainOf("user@example.com"))
-	require.Equal(t, "example.com", domainOf("a@b@example.com"))
-	require.Empty(t, domainOf("user@"))
-	require.Equal(t, "[mx.example.com]:26", domainOf("[mx.example.com]:26"))
+	require.Equal(t, "example.com", admin.DomainOf("user@example.com"))
+	require.Equal(t, "example.com", admin.DomainOf("a@b@example.com"))
+	require.Empty(t, admin.DomainOf("user@"))
+	require.Equal(t, "[mx.example.com]:26", admin.DomainOf("[mx.example.com]:26"))
 }

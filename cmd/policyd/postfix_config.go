@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/doctor"
 )
 
@@ -40,8 +41,11 @@ Exit status: 0, 1 no Postfix is installed or it is too old, 2 usage or settings.
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error
-			if o.Settings, err = c.load(cmd); err != nil {
+			if o.Settings, err = c.load(cmd); err != nil && (!remove || o.Settings == nil) {
 				return failed(err)
+			}
+			if err != nil { // the way back must not depend on them
+				cmd.PrintErrln("policyd: warning: wrong settings; using defaults\n" + admin.Visible(err.Error()))
 			}
 			if err := doctor.CheckVersion(o.Version); err != nil {
 				return &exit{exitUsage, err}

@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"errors"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -134,10 +133,4 @@ func showExplanations(
 		status = max(status, x.Exit())
 	}
 	return statusOnly(status)
-}
-
-// domainOf returns what is looked up for an argument: of an e-mail address its domain, so that no
-// local part is shown.
-func domainOf(arg string) string {
-	return arg[strings.LastIndexByte(arg, '@')+1:]
 }

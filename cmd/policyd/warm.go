@@ -90,7 +90,7 @@ func readDomains(stdin io.Reader, path string) (domains []string, invalid int, e
 		if line = strings.TrimSpace(line); line == "" {
 			continue
 		}
-		domain, err := domainArgument(line[strings.LastIndexByte(line, '@')+1:])
+		domain, err := domainArgument(admin.DomainOf(line))
 		switch {
 		case err != nil:
 			invalid++

@@ -62,3 +62,6 @@ func Visible(s string) string {
 	}
 	return strings.Join(lines, "\n")
 }
+
+// DomainOf returns the domain of an e-mail address, and any other argument as it is: no local part is shown or logged.
+func DomainOf(arg string) string { return arg[strings.LastIndexByte(arg, '@')+1:] }

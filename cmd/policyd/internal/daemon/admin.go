@@ -124,8 +124,6 @@ func (d *Daemon) connectionStatus() admin.Connections {
 
 // lookup first does what a lookup of Postfix does. The explanation then finds its facts in the cache.
 func (d *Daemon) lookup(ctx context.Context, nexthop string) lookup.Explanation {
-	d.handler.ServeSocketmap(ctx, socketmap.Request{Map: "tls-policy", Key: domainOf(nexthop)})
+	d.handler.ServeSocketmap(ctx, socketmap.Request{Map: "tls-policy", Key: admin.DomainOf(nexthop)})
 	return d.Explain(ctx, nexthop)
 }
-
-func domainOf(nexthop string) string { return nexthop[strings.LastIndexByte(nexthop, '@')+1:] }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 
+	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/fleet"
 	"github.com/policyd/policyd/internal/lookup"
@@ -17,7 +18,7 @@ func (d *Daemon) LogLevel() *slog.LevelVar { return &d.logs.level }
 // Explain evaluates a next hop with what the daemon knows, for policyd query --live. Of an e-mail address it evaluates
 // the domain, so that no local part is shown.
 func (d *Daemon) Explain(ctx context.Context, key string) lookup.Explanation {
-	return lookup.Explain(ctx, d.sources(), domainOf(key), d.loaded.Load().Lookup())
+	return lookup.Explain(ctx, d.sources(), admin.DomainOf(key), d.loaded.Load().Lookup())
 }
 
 func (d *Daemon) stubOptions(l *settings.Loaded) stub.Options {
