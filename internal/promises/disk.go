@@ -13,8 +13,8 @@ import (
 const diskInterval = 2 * time.Second
 
 // pause is the least time between two writes. A change after an idle time is written immediately, and a flood of
-// changes costs ten writes per second: one after the other took a tenth of the processor time of cold lookups.
-const pause = 100 * time.Millisecond
+// changes costs at most 50 writes per second: one after the other took a tenth of the processor time of cold lookups.
+const pause = 20 * time.Millisecond
 
 // Run writes changes to the state directory until ctx ends, and what is left then. Changes that arrive during a write
 // and the pause after it go together into the next one.

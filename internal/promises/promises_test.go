@@ -287,6 +287,7 @@ func TestWhatIsRememberedSurvivesARestart(t *testing.T) {
 		f.Observe("other.example", with(promises.DANE))
 		f.Observe("removed.example", with(promises.DANE))
 		f.Forget("removed.example")
+		time.Sleep(time.Second) // of the bubble's clock, and more than the pause between two writes
 		synctest.Wait()
 		want := f.List()
 		require.Len(t, want, 2)
@@ -300,7 +301,7 @@ func TestWhatIsRememberedSurvivesARestart(t *testing.T) {
 		require.Equal(t, want, again.List())
 
 		require.NoError(t, os.Remove(filepath.Join(dir, "promises.db")))
-		time.Sleep(5 * time.Second) // of the bubble's clock
+		time.Sleep(5 * time.Second)
 		stop()
 		require.ErrorIs(t, <-done, context.Canceled)
 		third := newFixture(promises.Options{StateDir: dir})

@@ -175,6 +175,7 @@ func TestWhatIsRemovedDoesNotSurviveARestart(t *testing.T) {
 		f.Observe("evicted.example", with(promises.DANE))
 		f.days(1)
 		f.Observe("forgotten.example", with(promises.DANE))
+		time.Sleep(time.Second)
 		synctest.Wait() // both are on disk
 		f.Observe("new.example", with(promises.DANE))
 		require.True(t, f.Forget("forgotten.example"))
