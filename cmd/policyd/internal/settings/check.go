@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -100,17 +101,17 @@ func duration(least, most time.Duration) kind {
 	})
 }
 
-// distinct checks the elements of a list, and that no element is in it twice.
+// distinct checks the elements of a list, and that no element is in it twice. The error has a line for each mistake.
 func distinct(list []string, check func(string) error) error {
+	var errs []error
 	for i, s := range list {
-		if err := check(s); err != nil {
-			return err
+		err := check(s)
+		if err == nil && slices.Contains(list[:i], s) {
+			err = fmt.Errorf("%q is in the list twice: keep one of them", s)
 		}
-		if slices.Contains(list[:i], s) {
-			return fmt.Errorf("%q is in the list twice: keep one of them", s)
-		}
+		errs = append(errs, err)
 	}
-	return nil
+	return errors.Join(errs...) // without those that are nil
 }
 
 // short writes a duration without the units that are zero.
@@ -197,15 +198,13 @@ func group(s string) error {
 
 func dnsServers(servers []string) error {
 	const most = 3 // resolv.conf(5)
-	for i, s := range servers {
-		if i == most {
-			return fmt.Errorf("%d servers, and at most %d are used: leave some out", len(servers), most)
-		}
-		if _, err := stub.ParseServer(s); err != nil {
-			return err
-		}
+	if len(servers) > most {
+		return fmt.Errorf("%d servers, and at most %d are used: leave some out", len(servers), most)
 	}
-	return distinct(servers, func(string) error { return nil })
+	return distinct(servers, func(s string) error {
+		_, err := stub.ParseServer(s)
+		return err
+	})
 }
 
 func selfTest(names []string) error {

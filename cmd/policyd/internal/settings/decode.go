@@ -28,13 +28,14 @@ func decode(d *document, s *Settings) (problems []Problem) {
 			}
 			if err := assign(s.field(key), reflect.ValueOf(value)); err != nil {
 				problems = append(problems, Problem{Line: d.line(key),
-					Text: fmt.Sprintf("%s: %s: write %s, such as %s = %s",
-						key, err, r.Type, r.Key, t.Default(r))})
+					Text: fmt.Sprintf("%s: %s: write %s, such as %s = %s", key, err, r.Type, r.Key, t.Default(r))})
 				continue
 			}
 			if err := r.check(s.field(key).Interface()); err != nil {
 				s.field(key).Set(defaults.field(key))
-				problems = append(problems, Problem{Line: d.line(key), Text: key + ": " + err.Error()})
+				for text := range strings.SplitSeq(err.Error(), "\n") {
+					problems = append(problems, Problem{Line: d.line(key), Text: key + ": " + text})
+				}
 			}
 		}
 	}

@@ -151,7 +151,7 @@ transport = smtps26
 socket_mode = "x"
 listen = [
   "127.0.0.1:1", # a comment with a ]
-  """x""",
+  """x""", "y",
 ]
 [tls]
 ca_file = "/nonexistent/ca.pem"
@@ -168,7 +168,7 @@ port = 27
 	}
 	require.Equal(t, []string{
 		"policyd.toml:1 mode", "policyd.toml:3 unknown key moed", "policyd.toml:5 port26.port", "policyd.toml:6 port26.wait",
-		"policyd.toml:7 port26.transport", "policyd.toml:9 server.socket_mode", "policyd.toml:10 server.listen",
+		"policyd.toml:7 port26.transport", "policyd.toml:9 server.socket_mode", "policyd.toml:10 server.listen", "policyd.toml:10 server.listen",
 		"policyd.toml:15 tls.ca_file", "policyd.toml:16 [port26] is already open in line 4", "policyd.toml:17 port26.mode",
 		"overrides:3 unknown action \"encrpt\"",
 		"overrides:5 match=*.org",
