@@ -45,7 +45,7 @@ Exit status: 0, 1 no Postfix is installed or it is too old, 2 usage or settings.
 				return failed(err)
 			}
 			if err != nil { // the way back must not depend on them
-				cmd.PrintErrln("policyd: warning: wrong settings; using defaults\n" + admin.Visible(err.Error()))
+				cmd.PrintErrln("policyd: warning: wrong settings have their defaults\n" + admin.Visible(err.Error()))
 			}
 			if err := doctor.CheckVersion(o.Version); err != nil {
 				return &exit{exitUsage, err}
