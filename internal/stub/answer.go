@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -152,7 +153,7 @@ func add(r *dns.RRset, rr miekg.RR) bool {
 	case *miekg.AAAA:
 		return addAddr(r, rr.AAAA)
 	case *miekg.TXT:
-		r.Records = append(r.TXT(), strings.Join(rr.Txt, ""))
+		r.Records = append(r.TXT(), unescaped(strings.Join(rr.Txt, "")))
 		return len(rr.Txt) > 0
 	case *miekg.CNAME:
 		r.Records = append(r.TXT(), hostName(rr.Target))
@@ -176,6 +177,23 @@ func addAddr(r *dns.RRset, ip []byte) bool {
 		r.Records = append(r.Addrs(), a.Unmap())
 	}
 	return ok
+}
+
+// unescaped returns the octets of a text that the library has escaped as in a zone file (RFC 1035 section 5.1).
+func unescaped(text string) string {
+	var b strings.Builder
+	for i := 0; i < len(text); i++ {
+		octet := text[i]
+		if octet == '\\' && i+1 < len(text) {
+			i++
+			octet = text[i]
+			if code, err := strconv.ParseUint(text[i:min(i+3, len(text))], 10, 8); err == nil {
+				octet, i = byte(code), i+2
+			}
+		}
+		b.WriteByte(octet)
+	}
+	return b.String()
 }
 
 // normalise sorts MX records by preference and name, and removes duplicates of them and of addresses, which keep their

@@ -138,7 +138,7 @@ func (c *link) deliver(octets []byte) {
 		return
 	}
 	m, err := parse(octets)
-	if m != nil && c.udp && len(octets) > maxDatagram {
+	if c.udp && len(octets) > maxDatagram {
 		m.Truncated = true
 	}
 	c.mu.Lock()
@@ -151,7 +151,7 @@ func (c *link) deliver(octets []byte) {
 	}
 	fits, bare := matches(m, p.question), err == nil && bareError(m)
 	whole := fits && (err == nil || m.Truncated)
-	odd := m == nil || len(m.Question) != 1
+	odd := len(m.Question) != 1
 	if err = nil; !whole && !bare {
 		m, err = nil, errMalformed
 	}

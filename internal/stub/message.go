@@ -31,99 +31,26 @@ func inet(fqdn string, t dns.Type) miekg.Question {
 	return miekg.Question{Name: fqdn, Qtype: uint16(t), Qclass: miekg.ClassINET}
 }
 
-// parse reads the header, the question and the records that policyd uses. If the header and the question can be read
-// but something else cannot, it returns both with errMalformed. A message that ends before its last record is
-// malformed, although the library would accept it as one with fewer records.
+// parse reads a message. If the header and the question can be read but something else cannot, it returns both with
+// errMalformed. A message that ends before its last record is malformed, although the library accepts it as one with
+// fewer records: that would be a denial, or a part of an RRset.
 func parse(octets []byte) (m *miekg.Msg, err error) {
+	m = new(miekg.Msg)
 	defer func() {
 		if recover() != nil { // malformed messages have made the library panic
 			err = errMalformed
 		}
 	}()
-	const header = 12
-	if len(octets) < header {
-		return nil, errMalformed
+	if m.Unpack(octets) != nil {
+		return m, errMalformed
 	}
-	field := func(i int) int { return int(binary.BigEndian.Uint16(octets[2*i:])) }
-	bits := field(1)
-	m = &miekg.Msg{MsgHdr: miekg.MsgHdr{
-		Id: uint16(field(0)), Response: bits&(1<<15) != 0, Opcode: bits >> 11 & 0xf, Truncated: bits&(1<<9) != 0,
-		AuthenticatedData: bits&(1<<5) != 0, Rcode: bits & 0xf,
-	}}
-	off := header
-	for range field(2) {
-		var q miekg.Question
-		if q.Name, off, err = miekg.UnpackDomainName(octets, off); err != nil || off+4 > len(octets) {
+	const counts = 4 // where the header has them
+	for i, n := range []int{len(m.Question), len(m.Answer), len(m.Ns), len(m.Extra)} {
+		if int(binary.BigEndian.Uint16(octets[counts+2*i:])) != n {
 			return m, errMalformed
-		}
-		q.Qtype, q.Qclass = binary.BigEndian.Uint16(octets[off:]), binary.BigEndian.Uint16(octets[off+2:])
-		m.Question, off = append(m.Question, q), off+4
-	}
-	sections := []struct {
-		to   *[]miekg.RR
-		uses func(rrtype uint16) bool
-	}{
-		{&m.Answer, func(uint16) bool { return true }},
-		{&m.Ns, func(t uint16) bool { return t == miekg.TypeSOA || t == miekg.TypeNS }},
-		{&m.Extra, func(t uint16) bool { return t == miekg.TypeOPT }},
-	}
-	for i, section := range sections {
-		for range field(3 + i) {
-			var rr miekg.RR
-			if rr, off, err = parseRecord(octets, off, section.uses); err != nil {
-				return m, errMalformed
-			}
-			if rr != nil {
-				*section.to = append(*section.to, rr)
-			}
-			if opt, ok := rr.(*miekg.OPT); ok {
-				m.Rcode |= opt.ExtendedRcode()
-			}
 		}
 	}
 	return m, nil
-}
-
-// parseRecord reads the record at off and returns the offset of the next one. The record is nil if its type is of no
-// use. Of a signature only the type covered and the expiration are read. The text of a TXT record has no escapes.
-func parseRecord(octets []byte, off int, uses func(uint16) bool) (rr miekg.RR, next int, err error) {
-	const fixed = 10 // type, class, TTL and length
-	name, off, err := miekg.UnpackDomainName(octets, off)
-	if err != nil || off+fixed > len(octets) {
-		return nil, 0, errMalformed
-	}
-	h := miekg.RR_Header{
-		Name: name, Rrtype: binary.BigEndian.Uint16(octets[off:]), Class: binary.BigEndian.Uint16(octets[off+2:]),
-		Ttl: binary.BigEndian.Uint32(octets[off+4:]), Rdlength: binary.BigEndian.Uint16(octets[off+8:]),
-	}
-	off += fixed
-	if next = off + int(h.Rdlength); next > len(octets) {
-		return nil, 0, errMalformed
-	}
-	const untilExpiration = 12
-	switch {
-	case !uses(h.Rrtype):
-		return nil, next, nil
-	case h.Rrtype == miekg.TypeRRSIG:
-		if h.Rdlength < untilExpiration {
-			return nil, 0, errMalformed
-		}
-		return &miekg.RRSIG{
-			Hdr: h, TypeCovered: binary.BigEndian.Uint16(octets[off:]),
-			Expiration: binary.BigEndian.Uint32(octets[off+8:]),
-		}, next, nil
-	case h.Rrtype == miekg.TypeTXT:
-		txt := &miekg.TXT{Hdr: h}
-		for off < next {
-			from := off + 1
-			if off = from + int(octets[off]); off > next {
-				return nil, 0, errMalformed
-			}
-			txt.Txt = append(txt.Txt, string(octets[from:off]))
-		}
-		return txt, next, nil
-	}
-	return miekg.UnpackRRWithHeader(h, octets[:next], off) // some types are read to the end of the slice
 }
 
 // matches reports whether a message with the ID of a query answers its question: QR, opcode, name, class and type (RFC
@@ -142,7 +69,7 @@ func bareError(answer *miekg.Msg) bool {
 }
 
 func isResponse(m *miekg.Msg) bool {
-	return m != nil && m.Response && m.Opcode == miekg.OpcodeQuery
+	return m.Response && m.Opcode == miekg.OpcodeQuery
 }
 
 // useful reports whether an answer says something about its name.
