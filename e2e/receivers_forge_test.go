@@ -353,7 +353,7 @@ func (z zone) Lookup(_ context.Context, q dns.Question, _ dns.Effort) (*dns.RRse
 	return &dns.RRset{Name: q.Name, Owner: q.Name, Type: q.Type, Status: dns.Insecure}, nil
 }
 
-func (zone) State() stub.State { return stub.State{Result: stub.Validating} }
+func (zone) State() stub.State { return stub.State{Outcome: stub.Outcome{Result: stub.Validating}} }
 
 // SignatureExpires implements check.Servers: the zone has no signatures.
 func (zone) SignatureExpires(context.Context, dns.Question) (time.Time, bool) {

@@ -11,81 +11,65 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// ask asks one server after the other, until the lookup must end, and notes how it ended.
+// noTime is the reason of a lookup that ends before a server was asked.
+const noTime = "no time left"
+
+// ask asks one server after the other until the lookup must end: after a timeout or a network error the next try, which
+// is at the same server if there is only one, and after a failure that a server reports the next server. It returns
+// what a server reported, which is worth more than a timeout.
 func (s *Stub) ask(ctx context.Context, q dns.Question, now *state, until time.Time) (*dns.RRset, error) {
 	began := time.Now()
-	rrset, reason, err := s.askEach(ctx, q, now, until)
-	switch {
-	case err == nil:
-		now.health.succeeded()
-	// else the caller left before a server could answer
-	case ctx.Err() == nil, time.Since(began) >= now.options.Timeout:
-		now.health.lookupFailed(q, began, reason)
-	}
-	return rrset, err
-}
-
-// askEach asks one server after the other: a timeout or a network error leads to the next try, a failure that a server
-// reports to the next server. It returns the first error of a server, and the reason with its name; what a resolver
-// reports is worth more than a timeout.
-func (s *Stub) askEach(ctx context.Context, q dns.Question, now *state, until time.Time) (
-	rrset *dns.RRset, reason string, failed error,
-) {
 	servers := now.health.order(now.candidates())
-	question := inet(miekg.Fqdn(q.Name), q.Type)
+	failed, reason := error(&dns.Error{Question: q, Reason: noTime, Err: context.DeadlineExceeded}), noTime
 	worst := 0 // grade that a server must have to be asked
 	for i := range max(len(servers), 2) {
-		server := servers[i%len(servers)]
-		if now.grade(server) < worst {
-			continue
-		}
-		timeout := now.options.Timeout
+		server, timeout := servers[i%len(servers)], now.options.Timeout
 		if i > 0 {
 			timeout = timeout * 5 / 3
 		}
-		sent := time.Now()
-		if timeout = min(timeout, until.Sub(sent)); timeout <= 0 {
+		if timeout = min(timeout, time.Until(until)); timeout <= 0 || ctx.Err() != nil {
 			break
 		}
-		answer, err := s.query(ctx, now, server, timeout, question)
+		if now.grade(server) < worst {
+			continue
+		}
+		sent := time.Now()
+		answer, err := s.query(ctx, now, server, timeout, inet(miekg.Fqdn(q.Name), q.Type))
 		if now.options.Observe != nil {
 			now.options.Observe(QueryEvent{Type: q.Type, Rcode: rcodeLabel(answer, err), Took: time.Since(sent)})
 		}
-		if err != nil {
-			if failed == nil {
-				reason = server.String() + ": " + networkReason(err)
-				failed = &dns.Error{Question: q, Reason: reason, Err: err}
-			}
-			if ctx.Err() != nil || len(servers) == 1 && !timedOut(err) {
-				break
-			}
-			continue
-		}
-		rrset, ttl, err := interpret(answer, q, now.result == Validating && slices.Contains(now.passed, server))
 		if err == nil {
-			rrset.Expires = time.Now().Add(ttl)
-			return rrset, "", nil
+			trusted := now.Result == Validating && slices.Contains(now.passed, server)
+			rrset, ttl, wrong := interpret(answer, q, trusted)
+			if wrong == nil {
+				now.health.succeeded()
+				rrset.Expires = time.Now().Add(ttl)
+				return rrset, nil
+			}
+			reason, failed = server.String()+": "+dns.Reason(wrong), wrong
+			if answer.Rcode == miekg.RcodeServerFailure {
+				// The name may be bogus: a server that validates less would return an insecure answer.
+				worst = max(worst, now.grade(server))
+			}
+		} else if reason == noTime {
+			reason = server.String() + ": " + networkReason(err)
+			failed = &dns.Error{Question: q, Reason: reason, Err: err}
 		}
-		reason, failed = server.String()+": "+dns.Reason(err), err
-		if answer.Rcode == miekg.RcodeServerFailure {
-			// The name may be bogus: a server that validates less would return an insecure answer.
-			worst = max(worst, now.grade(server))
-		}
-		if ctx.Err() != nil || len(servers) == 1 {
+		if len(servers) == 1 && !timedOut(err) {
 			break
 		}
 	}
-	if failed == nil {
-		reason = "no time left"
-		failed = &dns.Error{Question: q, Reason: reason, Err: context.DeadlineExceeded}
+	// Otherwise the caller left before a server could answer.
+	if ctx.Err() == nil || time.Since(began) >= now.options.Timeout {
+		now.health.failed(q, began, reason)
 	}
-	return nil, reason, failed
+	return nil, failed
 }
 
 // candidates returns the servers that may be asked. If some have passed the self-test, the others are left out: they
 // may not validate, so their answers could be weaker.
 func (st *state) candidates() []Server {
-	if st.result == Validating {
+	if st.Result == Validating {
 		return st.passed
 	}
 	return st.servers
@@ -111,15 +95,11 @@ func (s *Stub) query(ctx context.Context, now *state, server Server, timeout tim
 	answer, err := s.send(ctx, now, server, timeout, q)
 	switch {
 	case err == nil:
-		again, log := now.health.answered(server, time.Since(began))
-		if log {
-			now.options.Logger.Info("a DNS server answers again", "server", server.String())
-		}
-		if again {
+		if now.health.queried(server, true, time.Since(began)) {
 			s.testAgain()
 		}
 	case ctx.Err() == nil: // else the caller has left, which is not a failure of the server
-		now.health.failed(server)
+		now.health.queried(server, false, 0)
 	}
 	return answer, err
 }

@@ -12,9 +12,7 @@ import (
 )
 
 const (
-	// watchInterval is how often servers that do not answer are asked whether they do again.
-	watchInterval = 2 * time.Second
-	// slowAnswer is how long an answer must take to be slow.
+	// slowAnswer is how long an answer must take to be late.
 	slowAnswer = time.Second
 	// minOutage is how long every lookup must have failed before an outage is reported.
 	minOutage = 5 * time.Second
@@ -30,6 +28,7 @@ const (
 type health struct {
 	mu      sync.Mutex
 	servers map[Server]*record
+	doubt   bool // an answer was late, or a lookup failed, since the servers were last watched
 	streak  streak
 	success time.Time      // when a lookup last succeeded
 	outages *atomic.Uint32 // Stub.outages
@@ -37,40 +36,27 @@ type health struct {
 
 // record is what is known about one server.
 type record struct {
-	failures     int  // since it last answered
-	slow         bool // an answer was slow, and a question of our own has not been answered in time since
-	silent, late condition
+	failures int // since it last answered
+	// logged is the condition that was logged last. A domain with slow name servers makes a server look silent or late
+	// for a moment, as often as its owner likes: that is logged at most once a minute, and its end if it was.
+	logged condition
+	limit  oncelog.Limiter
 }
 
-// condition is a state of a server that is logged: its beginning at most once a minute, its end if the beginning was. A
-// domain with slow name servers makes a server look dead or slow for a moment, as often as its owner likes.
-type condition struct {
-	begins oncelog.Limiter
-	open   bool // its end has not been logged
-}
+// condition is how a server answers a question of our own.
+type condition uint8
 
-// begin reports whether to log that the condition exists.
-func (c *condition) begin() bool {
-	if c.open {
-		return false
-	}
-	_, c.open = c.begins.Due()
-	return c.open
-}
-
-// end reports whether to log that the condition does not exist any more.
-func (c *condition) end() bool {
-	was := c.open
-	c.open = false
-	return was
-}
+const (
+	inTime condition = iota
+	late
+	silent
+)
 
 // streak is a number of lookups that have failed in succession, whichever server was asked.
 type streak struct {
 	since     time.Time      // when the first of them began; zero: none has failed
 	questions []dns.Question // the last three, for different names
 	reason    string         // of the last failure
-	fresh     bool           // the servers have not been watched since
 	ours      bool           // a question of our own has failed too
 }
 
@@ -84,9 +70,6 @@ func newHealth(servers []Server, outages *atomic.Uint32) *health {
 
 // order returns the servers in the order in which to ask them: those that answered last time come first.
 func (h *health) order(servers []Server) []Server {
-	if len(servers) < 2 {
-		return servers
-	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	ordered := slices.Clone(servers)
@@ -96,73 +79,85 @@ func (h *health) order(servers []Server) []Server {
 	return ordered
 }
 
-// answered notes that a server answered. It reports whether the server had failed before, as it may have been restarted
-// with other settings, and whether to log that it answers again.
-func (h *health) answered(s Server, took time.Duration) (again, log bool) {
+// queried notes whether a server answered a query, and after how long. It reports whether the server had failed before:
+// it may have been restarted with other settings.
+func (h *health) queried(s Server, answered bool, took time.Duration) (again bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	r := h.servers[s]
-	again = r.failures > 0
-	r.failures = 0
-	r.slow = r.slow || took >= slowAnswer
-	return again, again && r.silent.end()
-}
-
-// failed notes that a server did not answer.
-func (h *health) failed(s Server) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.servers[s].failures++
-}
-
-// isSilent reports whether to log that a question of our own was not answered.
-func (h *health) isSilent(s Server) (log bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.servers[s].silent.begin()
-}
-
-// isLate notes whether the answer to a question of our own was late, and reports whether to log it.
-func (h *health) isLate(s Server, late bool) (log bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	r := h.servers[s]
-	if late {
-		return r.late.begin()
+	if !answered {
+		r.failures++
+		return false
 	}
-	r.slow = false
-	return r.late.end()
+	again, r.failures = r.failures > 0, 0
+	h.doubt = h.doubt || took >= slowAnswer
+	return again
 }
 
-// doubtful reports whether a question of our own should tell if a server answers, and in time.
-func (h *health) doubtful(s Server) bool {
+// is notes how a server answered a question of our own, and reports whether to log that.
+func (h *health) is(s Server, c condition) (log bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	r := h.servers[s]
-	return r.failures > 0 || r.slow
+	h.doubt = h.doubt || c != inTime
+	if log = c != r.logged; log && c != inTime {
+		_, log = r.limit.Due()
+	}
+	if log {
+		r.logged = c
+	}
+	return log
 }
 
-// silent returns those servers that did not answer when they were last asked.
-func (h *health) silent(servers []Server) []Server {
+// doubtful reports whether questions of our own should tell if the servers answer, and in time. The questions are those
+// to ask servers that answer our own: a resolver without an uplink still answers what it has in its cache.
+func (h *health) doubtful() (doubt bool, questions []dns.Question) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(servers), func(s Server) bool { return h.servers[s].failures == 0 })
+	k := &h.streak
+	doubt = h.doubt || k.ours || len(k.questions) == outageNames
+	for _, r := range h.servers {
+		doubt = doubt || r.failures > 0 || r.logged != inTime
+	}
+	h.doubt = false
+	if len(k.questions) == outageNames && !k.ours {
+		questions = slices.Clone(k.questions)
+	}
+	return doubt, questions
 }
 
-// succeeded notes that a lookup which began then has succeeded, which ends an outage. Its failures then count no more.
+// watched notes whether a server gave a useful answer to a question of our own that was sent to all of them then. If
+// none did before, an outage has ended.
+func (h *health) watched(began time.Time, useful bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.streak.since.IsZero(), began.Before(h.success):
+	case useful && h.streak.ours:
+		h.end()
+	default:
+		h.streak.ours = !useful
+	}
+}
+
+// succeeded notes that a lookup has succeeded.
 func (h *health) succeeded() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	now := time.Now()
-	if !h.streak.since.IsZero() && (h.outage(now) || h.streak.ours || now.Sub(h.streak.since) >= quietOutage) {
-		h.outages.Add(1)
-	}
-	h.success, h.streak = now, streak{}
+	h.end()
 }
 
-// lookupFailed notes that a lookup which began then has failed at every server. A lookup that began before the last
-// success says nothing about the time after it.
-func (h *health) lookupFailed(q dns.Question, began time.Time, reason string) {
+// end ends a streak. If it was an outage, its failures count no more. h.mu is held.
+func (h *health) end() {
+	if h.outage() || h.streak.ours || !h.streak.since.IsZero() && time.Since(h.streak.since) >= quietOutage {
+		h.outages.Add(1)
+	}
+	h.success, h.streak = time.Now(), streak{}
+}
+
+// failed notes that a lookup which began then has failed at every server. A lookup that began before the last success
+// says nothing about the time after it.
+func (h *health) failed(q dns.Question, began time.Time, reason string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if began.Before(h.success) {
@@ -172,7 +167,7 @@ func (h *health) lookupFailed(q dns.Question, began time.Time, reason string) {
 	if k.since.IsZero() || began.Before(k.since) {
 		k.since = began
 	}
-	k.reason, k.fresh = reason, true
+	k.reason, h.doubt = reason, true
 	same := func(o dns.Question) bool { return apart(o.Name) == apart(q.Name) }
 	if !slices.ContainsFunc(k.questions, same) {
 		k.questions = append(k.questions[max(0, len(k.questions)+1-outageNames):], q)
@@ -180,51 +175,26 @@ func (h *health) lookupFailed(q dns.Question, began time.Time, reason string) {
 }
 
 // outage reports whether the servers fail, and not only some names; h.mu is held.
-func (h *health) outage(now time.Time) bool {
+func (h *health) outage() bool {
 	k := &h.streak
-	return !k.since.IsZero() && (k.ours || len(k.questions) == outageNames) && now.Sub(k.since) >= minOutage
-}
-
-// failing returns the questions that have failed since lookups last succeeded, and whether the servers should be
-// watched.
-func (h *health) failing() (questions []dns.Question, watch bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return slices.Clone(h.streak.questions), h.streak.fresh || h.streak.ours || len(h.streak.questions) == outageNames
-}
-
-// watched notes whether a question of our own, to all servers, has failed too. It returns true if it had failed and now
-// has not: the outage has ended.
-func (h *health) watched(began time.Time, failed bool) (ended bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.streak.since.IsZero() || began.Before(h.success) {
-		return false
-	}
-	ended = h.streak.ours && !failed
-	h.streak.fresh, h.streak.ours = false, failed || ended
-	return ended
+	return (k.ours || len(k.questions) == outageNames) && time.Since(k.since) >= minOutage
 }
 
 // state returns since when the servers have failed, and the last reason, or the zero time.
 func (h *health) state() (since time.Time, reason string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !h.outage(time.Now()) {
-		return time.Time{}, ""
+	if h.outage() {
+		return h.streak.since, h.streak.reason
 	}
-	return h.streak.since, h.streak.reason
+	return time.Time{}, ""
 }
 
 // apart returns the name without the labels in front that begin with an underscore: _mta-sts.example.com fails with
 // example.com.
 func apart(name string) string {
 	for strings.HasPrefix(name, "_") {
-		_, rest, more := strings.Cut(name, ".")
-		if !more {
-			break
-		}
-		name = rest
+		_, name, _ = strings.Cut(name, ".")
 	}
 	return name
 }

@@ -168,7 +168,7 @@ func TestALateFailureIsNoOutage(t *testing.T) {
 		h := newHealth(nil, new(atomic.Uint32))
 		fail := func(began time.Time) {
 			for _, name := range []string{"a.example", "b.example", "c.example"} {
-				h.lookupFailed(mxOf(name), began, "timed out")
+				h.failed(mxOf(name), began, "timed out")
 			}
 		}
 		began := time.Now()
@@ -185,7 +185,7 @@ func TestALateFailureIsNoOutage(t *testing.T) {
 		h.succeeded()
 		require.EqualValues(t, 1, h.outages.Load())
 		fail(began)
-		h.watched(began, true)
+		h.watched(began, false)
 		time.Sleep(time.Hour)
 		since, _ = h.state()
 		require.Zero(t, since)
@@ -339,11 +339,10 @@ func TestAConditionIsLoggedOnceAMinute(t *testing.T) {
 		h := newHealth([]Server{server}, new(atomic.Uint32))
 		begins, ends := 0, 0
 		for range 10 * 60 {
-			h.failed(server)
-			if h.isSilent(server) {
+			if h.is(server, silent) {
 				begins++
 			}
-			if _, log := h.answered(server, 0); log {
+			if h.is(server, inTime) {
 				ends++
 			}
 			time.Sleep(time.Second)
@@ -351,10 +350,10 @@ func TestAConditionIsLoggedOnceAMinute(t *testing.T) {
 		require.Equal(t, 10, begins)
 		require.Equal(t, begins, ends)
 		time.Sleep(time.Minute)
-		require.True(t, h.isSilent(server))
+		require.True(t, h.is(server, silent))
 		time.Sleep(time.Hour)
-		require.False(t, h.isSilent(server), "it continues")
-		require.True(t, h.isLate(server, true), "another condition")
+		require.False(t, h.is(server, silent), "it continues")
+		require.True(t, h.is(server, late), "another condition")
 	})
 }
 
@@ -406,9 +405,9 @@ func TestAShortOutageEndsBackOffs(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			h := newHealth(nil, new(atomic.Uint32))
 			began := time.Now()
-			h.lookupFailed(mxOf("a.example"), began, "timed out")
+			h.failed(mxOf("a.example"), began, "timed out")
 			time.Sleep(watchInterval)
-			require.False(t, h.watched(began, confirmed))
+			h.watched(began, !confirmed)
 			time.Sleep(time.Second)
 			h.succeeded()
 			require.Equal(t, confirmed, h.outages.Load() == 1)
@@ -422,8 +421,8 @@ func TestAnEpochNeverDecreases(t *testing.T) {
 	s, err := New(Options{Servers: []string{"127.0.0.1"}})
 	require.NoError(t, err)
 	h := s.now.Load().health
-	h.lookupFailed(mxOf("a.example"), time.Now(), "timed out")
-	require.False(t, h.watched(time.Now(), true))
+	h.failed(mxOf("a.example"), time.Now(), "timed out")
+	h.watched(time.Now(), false)
 	h.succeeded()
 	before := s.Epoch()
 	require.EqualValues(t, 1, before.Failures)

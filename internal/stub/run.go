@@ -4,7 +4,12 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	miekg "github.com/miekg/dns"
+
+	"github.com/policyd/policyd/internal/dns"
 )
 
 // The self-test is repeated with back-off until every server has passed, and then every ten minutes.
@@ -12,8 +17,8 @@ const (
 	selfTestSoon  = time.Second
 	selfTestLate  = 30 * time.Second
 	selfTestAgain = 10 * time.Minute
-	// emptyConf is how often in succession a resolv.conf without a server is ignored: it may be half written.
-	emptyConf = 3
+	// recentTest is how long a self-test counts if the result is doubted.
+	recentTest = 10 * time.Second
 )
 
 // Run tests the servers, watches those that fail, reads resolv.conf again when it changes, and returns when ctx ends.
@@ -22,56 +27,119 @@ func (s *Stub) Run(ctx context.Context) error {
 	watch.Go(func() { s.watch(ctx) })
 	defer watch.Wait()
 	defer func() { s.now.Load().transport.close() }()
-	select {
-	case <-s.change: // the first test starts now anyway
-	default:
-	}
-	test := time.NewTimer(0)
-	defer test.Stop()
+	s.testAgain()
 	wait := selfTestSoon
+	var next <-chan time.Time
+	var doubted time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-s.change:
 			wait = selfTestSoon
-			test.Reset(0)
-		case <-test.C:
-			if s.SelfTest(ctx) {
-				wait = selfTestSoon
-				test.Reset(selfTestAgain)
-			} else {
-				test.Reset(wait)
-				wait = min(2*wait, selfTestLate)
+		case <-s.doubt:
+			if time.Since(doubted) < recentTest {
+				continue
 			}
+			wait, doubted = selfTestSoon, time.Now()
+		case <-next:
+		}
+		if s.SelfTest(ctx) {
+			wait, next = selfTestSoon, time.After(selfTestAgain)
+		} else {
+			wait, next = min(2*wait, selfTestLate), time.After(wait)
 		}
 	}
 }
 
-// followResolvConf uses the servers of resolv.conf if they have changed. If the file cannot be read the
-// servers stay as they are, and also, for a while, if it is missing or names no server.
+// followResolvConf uses the servers of resolv.conf if they have changed. If the file cannot be read, is missing or names
+// no server, the servers stay as they are: it may be half written.
 func (s *Stub) followResolvConf() {
 	o := s.now.Load().options
-	if len(o.Servers) > 0 {
-		return
-	}
 	servers, source, err := serversOf(o)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now.Load()
-	if err != nil || len(now.options.Servers) > 0 || now.options.ResolvConf != o.ResolvConf {
+	changed := len(o.Servers)+len(now.options.Servers) == 0 && now.options.ResolvConf == o.ResolvConf
+	if changed && err == nil && len(servers) > 0 && !slices.Equal(servers, now.servers) {
+		s.use(now.options, servers, source)
+	}
+}
+
+// watchInterval is how often servers that do not answer are asked whether they do again.
+const watchInterval = 2 * time.Second
+
+// watch reads resolv.conf and watches the servers, every two seconds until ctx ends.
+func (s *Stub) watch(ctx context.Context) {
+	tick := time.NewTicker(watchInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			s.followResolvConf()
+			s.watchServers(ctx, s.now.Load())
+		}
+	}
+}
+
+// watchServers asks all servers a question of our own if one of them did not answer, or was late, and while lookups
+// fail: names that back off would not be asked for.
+func (s *Stub) watchServers(ctx context.Context, now *state) {
+	began := time.Now()
+	doubt, questions := now.health.doubtful()
+	if !doubt {
 		return
 	}
-	if len(servers) > 0 {
-		s.serverless = 0
-	} else if s.serverless++; s.serverless < emptyConf {
-		return
-	} else {
-		servers = onThisMachine()
+	var all sync.WaitGroup
+	var sound atomic.Bool
+	for _, server := range now.servers {
+		all.Go(func() {
+			if !s.watchServer(ctx, now, server) || !slices.Contains(now.candidates(), server) {
+				return
+			}
+			sound.Store(true)
+			for _, q := range questions {
+				all.Go(func() {
+					answer, err := s.send(ctx, now, server, now.options.Timeout, inet(miekg.Fqdn(q.Name), q.Type))
+					if err == nil && useful(answer) {
+						now.health.succeeded()
+					}
+				})
+			}
+		})
 	}
-	if slices.Equal(servers, now.servers) {
-		return
+	all.Wait()
+	if ctx.Err() == nil {
+		now.health.watched(began, sound.Load())
 	}
-	s.use(now.options, servers, source)
-	s.testAgain()
+}
+
+// watchServer asks one server a question of our own, and reports whether the answer is useful.
+func (s *Stub) watchServer(ctx context.Context, now *state, server Server) bool {
+	name, _ := dns.OnWire(now.options.SelfTestNames[0])
+	began := time.Now()
+	answer, err := s.query(ctx, now, server, now.options.Timeout, inet(name, dns.TypeNS))
+	took := time.Since(began).Round(time.Millisecond)
+	how := inTime
+	switch {
+	case ctx.Err() != nil:
+		return false
+	case err != nil:
+		how = silent
+	case took >= slowAnswer:
+		how = late
+	}
+	if now.health.is(server, how) {
+		switch log := now.options.Logger.With("server", server.String()); how {
+		case silent:
+			log.Warn("a DNS server does not answer", "reason", networkReason(err))
+		case late:
+			log.Warn("a DNS server answers late", "took", took)
+		case inTime:
+			log.Info("a DNS server answers in time again")
+		}
+	}
+	return err == nil && useful(answer)
 }

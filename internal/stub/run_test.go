@@ -271,12 +271,12 @@ func TestAServerThatComesBackIsTested(t *testing.T) {
 		w.set(func() { w.dead["127.0.0.1"] = true })
 		_, err := s.Lookup(t.Context(), dns.Question{Name: "example.com", Type: dns.TypeMX}, dns.Effort{})
 		require.Error(t, err)
-		require.Len(t, s.State().Silent, 1)
+		require.Len(t, s.Silent(), 1)
 		w.set(func() { w.dead["127.0.0.1"], w.weak = false, true })
 		_, err = s.Lookup(t.Context(), dns.Question{Name: "example.com", Type: dns.TypeMX}, dns.Effort{})
 		require.NoError(t, err)
 		require.Equal(t, NotValidating, s.waitFor(t, 0))
-		require.Empty(t, s.State().Silent)
+		require.Empty(t, s.Silent())
 	})
 }
 

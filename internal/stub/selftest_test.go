@@ -414,11 +414,10 @@ func TestFollowResolvConf(t *testing.T) {
 			replace("nameserver 192.0.2.9\n")
 			s.FollowResolvConf()
 			require.NoError(t, broken())
-			s.FollowResolvConf()
-			s.FollowResolvConf()
+			for range 10 {
+				s.FollowResolvConf()
+			}
 			require.Equal(t, "192.0.2.9:53", servers(s), "it may be in the middle of a change")
-			s.FollowResolvConf()
-			require.Equal(t, "127.0.0.1:53", servers(s), "as the C library has it")
 			_ = os.Remove(path)
 		})
 	}

@@ -144,7 +144,7 @@ func TestReadResolvConf(t *testing.T) {
 			require.NoError(t, os.WriteFile(path, []byte(tc.text), 0o600))
 			servers, err := readResolvConf(path)
 			require.NoError(t, err)
-			require.Equal(t, tc.want, serverList(servers))
+			require.Equal(t, tc.want, strings.Join(texts(servers), " "))
 		})
 	}
 	servers, err := readResolvConf(filepath.Join(t.TempDir(), "missing"))

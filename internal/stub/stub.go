@@ -53,36 +53,34 @@ type QueryEvent struct {
 // only if every server is trusted, the self-test has shown that the server validates, and the answer has the AD bit.
 type Stub struct {
 	exchange func(*transport, context.Context, Server, miekg.Question, time.Time) (*miekg.Msg, error)
-	change   chan struct{}
-	testing  chan struct{} // holds an element while a self-test runs
+	change   chan struct{} // holds an element if Run must repeat the self-test
+	doubt    chan struct{} // the same, unless Run has done so in the last ten seconds
 	now      atomic.Pointer[state]
 	outages  atomic.Uint32 // outages of all lists of servers that have ended: dns.Epoch.Failures, which never decreases
 
 	mu         sync.Mutex // guards the replacing of now, and what follows
 	serverless int        // how often in succession resolv.conf had no server
-	doubted    time.Time  // when Doubt last caused a self-test
 }
 
 // state is what a lookup needs. It is replaced as a whole and never changed. The zero state trusts nothing.
 type state struct {
+	State
 	options   Options
 	servers   []Server
-	source    string
 	transport *transport
 	health    *health
-	trusted   bool
-	outcome
-	checked time.Time
-	passed  []Server // those that passed the self-test, each for itself; their AD bit counts if result is Validating
-	answers uint32   // dns.Epoch.Answers
+	tested    time.Time // when a self-test last ended, also one without a result
+	passed    []Server  // those that passed the self-test, each for itself; their AD bit counts if Result is Validating
+	answers   uint32    // dns.Epoch.Answers
 
-	replaced chan struct{} // closed when another state is in force
+	inForce context.Context // ends when another state is in force
+	end     context.CancelFunc
 }
 
 // New returns a Stub. Lookups at trusted servers wait for the result of a self-test: see Run and SelfTest.
 func New(o Options) (*Stub, error) {
-	s := &Stub{exchange: (*transport).exchange, change: make(chan struct{}, 1), testing: make(chan struct{}, 1)}
-	s.now.Store(&state{transport: newTransport(nil), replaced: make(chan struct{})})
+	s := &Stub{exchange: (*transport).exchange, change: make(chan struct{}, 1), doubt: make(chan struct{}, 1)}
+	s.now.Store(&state{transport: newTransport(nil), end: func() {}})
 	if err := s.Configure(o); err != nil {
 		return nil, err
 	}
@@ -115,26 +113,19 @@ func (s *Stub) Configure(o Options) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.use(o, servers, source)
-	s.testAgain()
 	return nil
 }
 
 // Doubt makes Run repeat the self-test soon: an answer was insecure although the last answer to the same question is
 // secure. The owner of a zone can cause that too, so it has no effect for ten seconds after it had one.
-func (s *Stub) Doubt() {
-	const pause = 10 * time.Second
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if now := time.Now(); now.Sub(s.doubted) >= pause {
-		s.doubted = now
-		s.testAgain()
-	}
-}
+func (s *Stub) Doubt() { signal(s.doubt) }
 
 // testAgain makes Run repeat the self-test now.
-func (s *Stub) testAgain() {
+func (s *Stub) testAgain() { signal(s.change) }
+
+func signal(c chan struct{}) {
 	select {
-	case s.change <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -158,49 +149,44 @@ func serversOf(o Options) (servers []Server, source string, err error) {
 	return servers, "settings", nil
 }
 
-// use makes options and servers effective; s.mu is held. A change of the servers, of the roots for their certificates
-// or of the trust in them begins a new epoch.
+// use makes options and servers effective and repeats the self-test; s.mu is held. A change of the servers, of the
+// roots for their certificates or of the trust in them begins a new epoch.
 func (s *Stub) use(o Options, servers []Server, source string) {
 	old := s.now.Load()
-	first, same := len(old.servers) == 0, slices.Equal(servers, old.servers)
-	trusted, reason := o.trusts(servers)
 	next := *old
-	next.options, next.source = o, source
+	next.options, next.Source = o, source
+	trusted, reason := o.trusts(servers)
 	if !trusted {
-		next.outcome = outcome{NotTrusted, reason}
+		next.Outcome = Outcome{NotTrusted, reason}
 	}
-	if same && trusted == old.trusted && o.RootCAs.Equal(old.options.RootCAs) {
-		s.replace(next)
-		return
+	same := slices.Equal(servers, old.servers)
+	if !same || trusted != old.Trusted || !o.RootCAs.Equal(old.options.RootCAs) {
+		if trusted {
+			next.Outcome = Outcome{}
+		}
+		next.servers, next.Servers, next.Trusted = servers, texts(servers), trusted
+		next.Checked, next.tested, next.passed = time.Time{}, time.Time{}, nil
+		next.answers++
+		next.transport, next.health = newTransport(o.RootCAs), newHealth(servers, &s.outages)
+		old.transport.close()
+		log := o.Logger.With("servers", strings.Join(next.Servers, " "), "source", source)
+		if len(old.servers) > 0 {
+			log.Info("DNS servers or the trust in them changed", "trusted", trusted)
+		}
+		// TrustNever is a decision of the caller, and a lack of trust in the same servers is known.
+		if !trusted && o.Trust != TrustNever && (old.Trusted || !same) {
+			log.Warn("the DNS servers are not trusted; treating all answers as insecure", "reason", reason)
+		}
 	}
-	list := serverList(servers)
-	if !first {
-		o.Logger.Info("DNS servers or the trust in them changed", "servers", list, "source", source, "trusted", trusted)
-	}
-	// TrustNever is a decision of the caller, and a lack of trust in the same servers is known.
-	if !trusted && o.Trust != TrustNever && (old.trusted || !same) {
-		o.Logger.Warn("the DNS servers are not trusted; treating all answers as insecure",
-			"servers", list, "source", source, "reason", reason)
-	}
-	if trusted {
-		next.outcome = outcome{}
-	}
-	next.servers, next.trusted, next.checked, next.passed = servers, trusted, time.Time{}, nil
-	next.answers++
-	next.transport, next.health = newTransport(o.RootCAs), newHealth(servers, &s.outages)
-	old.transport.close()
 	s.replace(next)
+	s.testAgain()
 }
 
 // replace puts another state in force; s.mu is held.
 func (s *Stub) replace(next state) {
-	old := s.now.Load()
-	next.replaced = make(chan struct{})
-	s.now.Store(&next)
-	close(old.replaced)
+	next.inForce, next.end = context.WithCancel(context.Background())
+	s.now.Swap(&next).end()
 }
-
-func serverList(servers []Server) string { return strings.Join(texts(servers), " ") }
 
 func texts(servers []Server) (list []string) {
 	for _, s := range servers {
@@ -236,10 +222,12 @@ func (s *Stub) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.R
 	}
 	const tries, wholeLookup = 2, 4
 	until := time.Now().Add(wholeLookup * s.now.Load().options.Timeout)
+	limited, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
 	for range tries {
-		now, reason := s.tested(ctx, until)
-		if now == nil {
-			reason = "the self-test of the resolver has no result: " + reason
+		now := s.tested(limited)
+		if now.Result == Unknown {
+			reason := "the self-test of the resolver has no result: " + cmp.Or(now.Reason, "it has not ended yet")
 			return nil, &dns.Error{Question: q, Reason: reason, Epoch: before, Err: ctx.Err()}
 		}
 		before = s.epoch(now)
@@ -257,22 +245,15 @@ func (s *Stub) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.R
 	return nil, &dns.Error{Question: q, Reason: "the DNS servers keep changing", Epoch: before}
 }
 
-// tested waits until the self-test has a result, and returns nil and a reason if it has none by then.
-func (s *Stub) tested(ctx context.Context, until time.Time) (now *state, reason string) {
-	for {
-		now = s.now.Load()
-		if now.result != Unknown {
-			return now, ""
-		}
-		limited, cancel := context.WithDeadline(ctx, until)
-		defer cancel()
+// tested waits until the self-test has a result, or ctx ends.
+func (s *Stub) tested(ctx context.Context) *state {
+	now := s.now.Load()
+	for now.Result == Unknown && ctx.Err() == nil {
 		select {
-		case <-now.replaced:
-		case <-limited.Done():
-			if reason = s.now.Load().reason; reason == "" {
-				reason = "it has not ended yet"
-			}
-			return nil, reason
+		case <-now.inForce.Done():
+		case <-ctx.Done():
 		}
+		now = s.now.Load()
 	}
+	return now
 }

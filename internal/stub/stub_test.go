@@ -304,7 +304,7 @@ func TestStubTimeouts(t *testing.T) {
 		_, err := s.Lookup(ctx, mx("example.com"), dns.Effort{})
 		require.ErrorIs(t, err, context.Canceled)
 		require.EqualValues(t, 1, asked.Load())
-		require.Empty(t, s.State().Silent, "the server is not to blame")
+		require.Empty(t, s.Silent(), "the server is not to blame")
 		_, err = s.Lookup(ctx, mx("example.com"), dns.Effort{})
 		require.ErrorIs(t, err, context.Canceled)
 		require.EqualValues(t, 1, asked.Load(), "no query starts after the end of its context")
@@ -320,7 +320,7 @@ func TestStubTimeouts(t *testing.T) {
 		}
 		require.Equal(t, 1, dead.Queries(), "the others begin with the server that answers")
 		require.Equal(t, 20, alive.Queries())
-		require.Equal(t, []string{dead.Addr()}, s.State().Silent)
+		require.Equal(t, []string{dead.Addr()}, s.Silent())
 	})
 	t.Run("a server that refuses leads to the next immediately", func(t *testing.T) {
 		gone, alive := dnstest.New(t), dnstest.New(t)
