@@ -18,7 +18,8 @@ func onThisMachine() []Server {
 	return []Server{{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 53)}}
 }
 
-// readResolvConf returns the servers of a resolv.conf(5), or none if the file is missing.
+// readResolvConf returns the first three servers of a resolv.conf(5), or none if the file is missing. It ignores lines
+// that it cannot read, like the C library.
 func readResolvConf(path string) ([]Server, error) {
 	text, err := regfile.Read(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -27,14 +28,8 @@ func readResolvConf(path string) ([]Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("stub: %w", err)
 	}
-	const longest = 64 << 10 // more than the C library reads
-	return parseResolvConf(string(text[:min(len(text), longest)])), nil
-}
-
-// parseResolvConf returns the first three servers. It ignores lines that it cannot read, like the C library.
-func parseResolvConf(text string) []Server {
 	var servers []Server
-	for line := range strings.Lines(text) {
+	for line := range strings.Lines(string(text)) {
 		fields := strings.Fields(line)
 		if len(fields) < 2 || fields[0] != "nameserver" || len(servers) == maxServers {
 			continue
@@ -43,5 +38,5 @@ func parseResolvConf(text string) []Server {
 			servers = append(servers, Server{Addr: netip.AddrPortFrom(addr, 53)})
 		}
 	}
-	return servers
+	return servers, nil
 }

@@ -3,7 +3,6 @@ package stub
 import (
 	"fmt"
 	"net/netip"
-	"strconv"
 	"strings"
 )
 
@@ -31,52 +30,37 @@ func ParseServer(s string) (Server, error) {
 		return Server{}, fmt.Errorf("%q is not a DNS server (%s): write %s", s, why, forms)
 	}
 	var server Server
-	rest, port := s, uint16(53)
+	rest, port := s, "53"
 	if after, ok := strings.CutPrefix(s, "tls://"); ok {
 		name, at, _ := strings.Cut(after, "@")
 		if server.TLSName = name; !isTLSName(name) {
 			return wrong("the name in the server's certificate is missing or is not a host name")
 		}
-		rest, port = at, 853
+		rest, port = at, "853"
 	}
-	if address, port, ok := unbracketed(rest); ok {
-		scheme := strings.TrimSuffix(s, rest)
-		return Server{}, fmt.Errorf(`%q needs brackets: write "%s[%s]:%s" for port %s of %s, or "%s[%s]"`,
-			s, scheme, address, port, port, address, scheme, rest)
-	}
-	bare := rest
-	if strings.HasPrefix(rest, "[") && strings.HasSuffix(rest, "]") {
-		bare = rest[1 : len(rest)-1]
-	}
-	addr, err := netip.ParseAddr(bare)
-	ap := netip.AddrPortFrom(addr, port)
-	if err != nil || bare != rest && !addr.Is6() {
-		if ap, err = netip.ParseAddrPort(rest); err != nil {
-			return wrong("an IP address is needed, and its port is 1 to 65535")
+	// A whole IPv6 address followed by what looks like a port is an IPv6 address too.
+	if i := strings.LastIndexByte(rest, ':'); i > 0 && i < len(rest)-2 && rest[i+1] != '0' {
+		withPort := "[" + rest[:i] + "]" + rest[i:]
+		if _, err := netip.ParseAddrPort(withPort); err == nil {
+			scheme := strings.TrimSuffix(s, rest)
+			return Server{}, fmt.Errorf(`%q needs brackets: write "%s%s" or "%s[%s]"`, s, scheme, withPort, scheme, rest)
 		}
 	}
-	switch a := ap.Addr(); {
-	case ap.Port() == 0:
-		return wrong("port 0")
-	case a.IsMulticast() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
-		return wrong("not the address of one machine")
-	case a.Is6() && a.IsLinkLocalUnicast() && a.Zone() == "":
-		return wrong("a link-local address needs the interface, as in fe80::1%eth0")
+	for _, form := range []string{rest, rest + ":" + port, "[" + rest + "]:" + port} {
+		var err error
+		if server.Addr, err = netip.ParseAddrPort(form); err == nil {
+			break
+		}
 	}
-	server.Addr = ap
+	a := server.Addr.Addr()
+	switch {
+	case server.Addr.Port() == 0:
+		return wrong("an IP address is needed, and its port is 1 to 65535")
+	case a.IsMulticast(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}),
+		a.Is6() && a.IsLinkLocalUnicast() && a.Zone() == "":
+		return wrong("not the address of one machine; a link-local one needs its interface, as in fe80::1%eth0")
+	}
 	return server, nil
-}
-
-// unbracketed splits an IPv6 address that seems to have a port at its end, without the brackets which that needs.
-func unbracketed(s string) (address, port string, ok bool) {
-	i := strings.LastIndexByte(s, ':')
-	if i < 0 {
-		return "", "", false
-	}
-	address, port = s[:i], s[i+1:]
-	a, err := netip.ParseAddr(address)
-	_, notNumber := strconv.ParseUint(port, 10, 16)
-	return address, port, err == nil && a.Is6() && notNumber == nil && len(port) > 1 && port[0] != '0'
 }
 
 // isTLSName reports whether a certificate can have the name: a host name or an address.
