@@ -3,7 +3,6 @@ package doctor
 import (
 	"context"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -39,53 +38,44 @@ func (e *exam) checkResolver(ctx context.Context) stub.State {
 	case stub.EchoesAD:
 		e.found("resolver-echoes-ad", st.Reason, install, use)
 	case stub.Unknown:
-		if answers(st.Reason) {
-			e.found("resolver-untested", "the self-test has no result: "+st.Reason)
+		what := "the self-test has no result: " + st.Reason
+		if strings.Contains(what, "SERVFAIL") || strings.Contains(what, "REFUSED") { // it answers
+			e.found("resolver-untested", what)
 		} else {
-			e.found("resolver-silent", "the self-test has no result: "+st.Reason, "systemctl status unbound", use)
+			e.found("resolver-silent", what, "systemctl status unbound", use)
 		}
 	}
 	return st
-}
-
-// answers reports whether the server answered something in a self-test without a result.
-func answers(reason string) bool {
-	return strings.Contains(reason, "SERVFAIL") || strings.Contains(reason, "REFUSED")
 }
 
 // checkResolvConf compares the servers of policyd with those of Postfix, which are in resolv.conf and, for chrooted
 // services, in its copy.
 func (e *exam) checkResolvConf(st stub.State) {
 	system := nameservers(e.ResolvConf)
+	own := system
 	if st.Source != e.ResolvConf && len(st.Servers) > 0 {
-		var own []string
+		own = nil
 		for _, s := range st.Servers {
 			own = append(own, bare(s))
 		}
-		if slices.Equal(sorted(own), sorted(system)) {
-			e.found("resolver-same", "Postfix and policyd ask the same servers: "+strings.Join(st.Servers, ", "))
-		} else {
-			e.found("resolver-differs", "policyd asks "+strings.Join(st.Servers, ", ")+", and "+e.ResolvConf+" has "+
-				strings.Join(system, ", "),
-				e.setting("dns", "remove servers"), "# or:", "printf 'nameserver %s\\n' "+strings.Join(own, " ")+" > "+
-					e.ResolvConf)
-		}
+	}
+	if slices.Equal(sorted(own), sorted(system)) {
+		e.found("resolver-same", "Postfix and policyd ask the same servers: "+strings.Join(own, ", "))
 	} else {
-		e.found("resolver-same", "Postfix and policyd both follow "+e.ResolvConf)
+		e.found("resolver-differs",
+			"policyd asks "+strings.Join(st.Servers, ", ")+", and "+e.ResolvConf+" has "+strings.Join(system, ", "),
+			e.setting("dns", "remove servers"), "# or:",
+			"printf 'nameserver %s\\n' "+strings.Join(own, " ")+" > "+e.ResolvConf)
 	}
 	if !e.smtpChrooted() {
 		return
 	}
 	inside := filepath.Join(e.queue, "etc/resolv.conf")
-	switch there := nameservers(inside); {
-	case slices.Equal(there, system):
+	if there := nameservers(inside); slices.Equal(there, system) {
 		e.found("chroot-resolver-same", inside+" has the same servers")
-	default:
-		what := inside + " has " + strings.Join(there, ", ")
-		if _, err := os.Stat(inside); err != nil {
-			what = "there is no " + inside + ", which means 127.0.0.1,"
-		}
-		e.found("chroot-resolver-differs", what+" and "+e.ResolvConf+" has "+strings.Join(system, ", "),
+	} else {
+		e.found("chroot-resolver-differs", "smtp(8) uses "+strings.Join(there, ", ")+" because of "+inside+", and "+
+			e.ResolvConf+" has "+strings.Join(system, ", "),
 			"systemctl restart postfix", "# or:", "cp "+e.ResolvConf+" "+inside+" && postfix reload")
 	}
 }
@@ -106,13 +96,12 @@ func nameservers(path string) []string {
 	text, _ := regfile.Read(path)
 	var servers []string
 	for line := range strings.Lines(string(text)) {
-		if f := strings.Fields(line); len(f) > 1 && f[0] == "nameserver" {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == "nameserver" && len(servers) < 3 {
 			servers = append(servers, f[1])
 		}
 	}
 	if len(servers) == 0 {
 		return []string{"127.0.0.1"}
 	}
-	const most = 3
-	return servers[:min(len(servers), most)]
+	return servers
 }
