@@ -55,13 +55,11 @@ func (s *Stub) Run(ctx context.Context) error {
 // followResolvConf uses the servers of resolv.conf if they have changed. If the file cannot be read, is missing or names
 // no server, the servers stay as they are: it may be half written.
 func (s *Stub) followResolvConf() {
-	o := s.now.Load().options
-	servers, source, err := serversOf(o)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now.Load()
-	changed := len(o.Servers)+len(now.options.Servers) == 0 && now.options.ResolvConf == o.ResolvConf
-	if changed && err == nil && len(servers) > 0 && !slices.Equal(servers, now.servers) {
+	servers, source, err := serversOf(now.options)
+	if len(now.options.Servers) == 0 && err == nil && len(servers) > 0 && !slices.Equal(servers, now.servers) {
 		s.use(now.options, servers, source)
 	}
 }

@@ -159,10 +159,8 @@ func TestConfigure(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, State{Servers: []string{"127.0.0.1:53"}, Source: missing, Trusted: true}, s.State(), "as the C library does")
 	for name, o := range map[string]Options{
-		"a wrong server":         {Servers: []string{"localhost"}},
-		"four servers":           {Servers: []string{"127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"}},
-		"a wrong self-test name": {Servers: []string{"127.0.0.9"}, SelfTestNames: []string{"a..b"}},
-		"an unreadable file":     {ResolvConf: t.TempDir()},
+		"a wrong server":     {Servers: []string{"localhost"}},
+		"an unreadable file": {ResolvConf: t.TempDir()},
 	} {
 		t.Run(name, func(t *testing.T) {
 			require.Error(t, s.Configure(o))

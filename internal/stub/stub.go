@@ -9,7 +9,6 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -24,7 +23,7 @@ import (
 
 // Options say which servers a Stub asks and when it trusts them.
 type Options struct {
-	// Servers are as ParseServer takes them, three at most; empty: those of ResolvConf.
+	// Servers are as ParseServer takes them; empty: those of ResolvConf.
 	Servers []string
 	// ResolvConf is the path of a resolv.conf(5), read again when it changes; "" means /etc/resolv.conf.
 	ResolvConf string
@@ -55,11 +54,9 @@ type Stub struct {
 	exchange func(*transport, context.Context, Server, miekg.Question, time.Time) (*miekg.Msg, error)
 	change   chan struct{} // holds an element if Run must repeat the self-test
 	doubt    chan struct{} // the same, unless Run has done so in the last ten seconds
+	mu       sync.Mutex    // guards the replacing of now
 	now      atomic.Pointer[state]
 	outages  atomic.Uint32 // outages of all lists of servers that have ended: dns.Epoch.Failures, which never decreases
-
-	mu         sync.Mutex // guards the replacing of now, and what follows
-	serverless int        // how often in succession resolv.conf had no server
 }
 
 // state is what a lookup needs. It is replaced as a whole and never changed. The zero state trusts nothing.
@@ -96,13 +93,6 @@ func (s *Stub) Configure(o Options) error {
 	if len(o.SelfTestNames) == 0 {
 		o.SelfTestNames = []string{".", "com."}
 	}
-	for _, name := range o.SelfTestNames {
-		if _, ok := dns.OnWire(name); !ok {
-			return fmt.Errorf(
-				`stub: %q is not a domain name: the self-test needs names with a signed NS RRset, such as "."`,
-				name)
-		}
-	}
 	servers, source, err := serversOf(o)
 	if err != nil {
 		return err
@@ -135,10 +125,6 @@ func serversOf(o Options) (servers []Server, source string, err error) {
 		servers, err = readResolvConf(o.ResolvConf)
 		return servers, o.ResolvConf, err
 	}
-	if len(o.Servers) > maxServers {
-		return nil, "", fmt.Errorf("stub: %d servers, and at most %d are used: leave some out", len(o.Servers),
-			maxServers)
-	}
 	for _, text := range o.Servers {
 		server, err := ParseServer(text)
 		if err != nil {
@@ -170,11 +156,10 @@ func (s *Stub) use(o Options, servers []Server, source string) {
 		next.transport, next.health = newTransport(o.RootCAs), newHealth(servers, &s.outages)
 		old.transport.close()
 		log := o.Logger.With("servers", strings.Join(next.Servers, " "), "source", source)
-		if len(old.servers) > 0 {
-			log.Info("DNS servers or the trust in them changed", "trusted", trusted)
-		}
-		// TrustNever is a decision of the caller, and a lack of trust in the same servers is known.
-		if !trusted && o.Trust != TrustNever && (old.Trusted || !same) {
+		switch {
+		case trusted, o.Trust == TrustNever: // which is a decision of the caller
+			log.Info("using DNS servers", "trusted", trusted)
+		case !same || old.Trusted: // otherwise it is known
 			log.Warn("the DNS servers are not trusted; treating all answers as insecure", "reason", reason)
 		}
 	}
@@ -209,26 +194,28 @@ func (s *Stub) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.R
 	if e.CacheOnly {
 		return nil, dns.ErrNotCached
 	}
-	before := s.Epoch()
-	if ctx.Err() != nil {
-		return nil, &dns.Error{Question: q, Reason: "no time left", Epoch: before, Err: ctx.Err()}
-	}
-	fqdn, ok := dns.OnWire(q.Name)
-	if !ok {
-		return nil, &dns.Error{Question: q, Reason: "not a domain name", Epoch: before}
-	}
-	if name := dns.TrimRoot(fqdn); name != q.Name { // else keep the caller's string, which the answer shares
-		q.Name = name
-	}
 	const tries, wholeLookup = 2, 4
 	until := time.Now().Add(wholeLookup * s.now.Load().options.Timeout)
 	limited, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
+	before := s.Epoch()
+	fail := func(reason string) (*dns.RRset, error) {
+		return nil, &dns.Error{Question: q, Reason: reason, Epoch: before, Err: ctx.Err()}
+	}
+	fqdn, ok := dns.OnWire(q.Name)
+	switch {
+	case ctx.Err() != nil:
+		return fail(noTime)
+	case !ok:
+		return fail("not a domain name")
+	}
+	if name := dns.TrimRoot(fqdn); name != q.Name { // else keep the caller's string, which the answer shares
+		q.Name = name
+	}
 	for range tries {
 		now := s.tested(limited)
 		if now.Result == Unknown {
-			reason := "the self-test of the resolver has no result: " + cmp.Or(now.Reason, "it has not ended yet")
-			return nil, &dns.Error{Question: q, Reason: reason, Epoch: before, Err: ctx.Err()}
+			return fail("the self-test of the resolver has no result: " + cmp.Or(now.Reason, "it has not ended yet"))
 		}
 		before = s.epoch(now)
 		rrset, err := s.ask(ctx, q, now, until)
@@ -242,7 +229,7 @@ func (s *Stub) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.R
 		}
 		// The servers or the trust in them changed during this lookup: its answer no longer counts, so ask again.
 	}
-	return nil, &dns.Error{Question: q, Reason: "the DNS servers keep changing", Epoch: before}
+	return fail("the DNS servers keep changing")
 }
 
 // tested waits until the self-test has a result, or ctx ends.
