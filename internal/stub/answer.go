@@ -17,8 +17,7 @@ import (
 
 const (
 	longestTTL = math.MaxUint32 * time.Second
-	maxChain   = 16   // CNAME records
-	maxRecords = 4096 // of one RRset
+	maxChain   = 16 // CNAME records
 )
 
 // interpret reads an answer that matches its query, and returns it with its TTL. Only the CNAME chain from the
@@ -32,8 +31,8 @@ func interpret(m *miekg.Msg, q dns.Question, trusted bool) (*dns.RRset, time.Dur
 	if !useful(m) {
 		return nil, 0, &dns.Error{Question: q, Reason: rcodeText(m.Rcode) + ede, Bogus: bogus}
 	}
-	r := &dns.RRset{Name: q.Name, Type: q.Type, Status: dns.Insecure, Stale: stale}
-	r.NXDomain = m.Rcode == miekg.RcodeNameError
+	r := &dns.RRset{Name: q.Name, Type: q.Type, Status: dns.Insecure, Stale: stale,
+		NXDomain: m.Rcode == miekg.RcodeNameError}
 	if trusted && m.AuthenticatedData {
 		r.Status = dns.Secure
 	}
@@ -46,7 +45,7 @@ func interpret(m *miekg.Msg, q dns.Question, trusted bool) (*dns.RRset, time.Dur
 	if r.Owner == r.Name {
 		r.Owner = r.Name // shares its memory
 	}
-	foreign := false
+	foreign := false // a record that may not be beside the answer
 	for _, rr := range m.Answer {
 		h := rr.Header()
 		switch {
@@ -55,22 +54,21 @@ func interpret(m *miekg.Msg, q dns.Question, trusted bool) (*dns.RRset, time.Dur
 				return fail("malformed " + q.Type.String() + " record")
 			}
 			ttl = min(ttl, seconds(h.Ttl))
-		case !accompanies(rr, chain):
+		case h.Rrtype == miekg.TypeCNAME && slices.Contains(chain[:len(chain)-1], dns.Lower(h.Name)):
+		case h.Rrtype != miekg.TypeDNAME && h.Rrtype != miekg.TypeRRSIG:
 			foreign = true
 		}
 	}
 	switch {
-	case len(r.MX())+len(r.Addrs())+len(r.TLSA())+len(r.TXT()) > maxRecords:
-		return fail("over 4,096 records")
-	case r.Empty() && foreign:
-		// Records of other names are not a denial.
-		return fail("the answer is for another name or type")
-	case r.Empty() && !r.NXDomain && referral(m.Ns):
-		return fail("a referral to other servers: the server is not a resolver")
-	case r.Empty():
-		ttl = min(ttl, negativeTTL(m.Ns, owner))
-	case r.NXDomain:
+	case !r.Empty() && r.NXDomain:
 		return fail("NXDOMAIN with records of the name")
+	case !r.Empty():
+	case foreign: // records of other names are not a denial
+		return fail("the answer is for another name or type")
+	case !r.NXDomain && referral(m.Ns):
+		return fail("a referral to other servers: the server is not a resolver")
+	default:
+		ttl = min(ttl, negativeTTL(m.Ns, owner))
 	}
 	normalise(r)
 	return r, ttl, nil
@@ -105,18 +103,6 @@ func follow(answer []miekg.RR, name string, t dns.Type) (chain []string, ttl tim
 	return nil, 0
 }
 
-// accompanies reports whether a record that is not the answer may be beside it: a CNAME of the chain, the DNAME that it
-// was made from, a signature.
-func accompanies(rr miekg.RR, chain []string) bool {
-	switch rr.Header().Rrtype {
-	case miekg.TypeCNAME:
-		return slices.Contains(chain[:len(chain)-1], dns.Lower(rr.Header().Name))
-	case miekg.TypeDNAME, miekg.TypeRRSIG:
-		return true
-	}
-	return false
-}
-
 // seconds converts a TTL. One with the top bit set is a large TTL, not 0 (RFC 8767 section 4); the cache caps it.
 func seconds(ttl uint32) time.Duration { return time.Duration(ttl) * time.Second }
 
@@ -135,32 +121,40 @@ func negativeTTL(authority []miekg.RR, owner string) time.Duration {
 	for _, rr := range authority {
 		soa, ok := rr.(*miekg.SOA)
 		if ok && soa.Hdr.Class == miekg.ClassINET && miekg.IsSubDomain(dns.Lower(soa.Hdr.Name), owner) {
-			return min(seconds(soa.Hdr.Ttl), seconds(soa.Minttl))
+			return seconds(min(soa.Hdr.Ttl, soa.Minttl))
 		}
 	}
 	return 0
 }
 
 // add adds the data of a record. It returns false for a record without data: the library accepts those, and an MX
-// record without data would look like the null MX.
+// record without data would look like the null MX. An IPv4-mapped address in an AAAA record becomes the IPv4 address
+// that a connection would go to.
 func add(r *dns.RRset, rr miekg.RR) bool {
+	addr := func(ip []byte) bool {
+		a, ok := netip.AddrFromSlice(ip)
+		r.Records = append(r.Addrs(), a.Unmap())
+		return ok
+	}
+	name := func(name string) bool {
+		r.Records = append(r.TXT(), hostName(name))
+		return name != ""
+	}
 	switch rr := rr.(type) {
 	case *miekg.MX:
 		r.Records = append(r.MX(), dns.MX{Preference: rr.Preference, Host: hostName(rr.Mx)})
 		return rr.Mx != ""
 	case *miekg.A:
-		return addAddr(r, rr.A)
+		return addr(rr.A)
 	case *miekg.AAAA:
-		return addAddr(r, rr.AAAA)
+		return addr(rr.AAAA)
 	case *miekg.TXT:
 		r.Records = append(r.TXT(), unescaped(strings.Join(rr.Txt, "")))
 		return len(rr.Txt) > 0
 	case *miekg.CNAME:
-		r.Records = append(r.TXT(), hostName(rr.Target))
-		return rr.Target != ""
+		return name(rr.Target)
 	case *miekg.NS:
-		r.Records = append(r.TXT(), hostName(rr.Ns))
-		return rr.Ns != ""
+		return name(rr.Ns)
 	case *miekg.TLSA:
 		data, err := hex.DecodeString(rr.Certificate)
 		r.Records = append(r.TLSA(), dns.TLSA{Usage: rr.Usage, Selector: rr.Selector, MatchingType: rr.MatchingType,
@@ -168,15 +162,6 @@ func add(r *dns.RRset, rr miekg.RR) bool {
 		return err == nil // without data it is a record too, but unusable (RFC 7672 section 2.2)
 	}
 	return false
-}
-
-// addAddr adds an address. An IPv4-mapped one in an AAAA record becomes the IPv4 address that a connection would go to.
-func addAddr(r *dns.RRset, ip []byte) bool {
-	a, ok := netip.AddrFromSlice(ip)
-	if ok {
-		r.Records = append(r.Addrs(), a.Unmap())
-	}
-	return ok
 }
 
 // unescaped returns the octets of a text that the library has escaped as in a zone file (RFC 1035 section 5.1).
