@@ -69,13 +69,11 @@ const watchInterval = 2 * time.Second
 
 // watch reads resolv.conf and watches the servers, every two seconds until ctx ends.
 func (s *Stub) watch(ctx context.Context) {
-	tick := time.NewTicker(watchInterval)
-	defer tick.Stop()
-	for {
+	for tick := time.Tick(watchInterval); ; {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-tick:
 			s.followResolvConf()
 			s.watchServers(ctx, s.now.Load())
 		}

@@ -1,9 +1,13 @@
 package stub
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"strings"
+
+	"github.com/policyd/policyd/internal/regfile"
 )
 
 // Server is a recursive resolver to ask.
@@ -93,29 +97,69 @@ func (o *Options) trusts(servers []Server) (yes bool, reason string) {
 		return false, `trust_ad = "never"`
 	}
 	for _, s := range servers {
-		if reason := distrust(s.Addr.Addr().Unmap(), len(o.Servers) > 0); reason != "" {
-			return false, s.String() + " " + reason
+		switch a := s.Addr.Addr().Unmap(); {
+		case a.String() == "127.0.0.1", a.String() == "::1":
+			continue
+		case a.String() == "127.0.0.11":
+			reason = "is Docker's relay to a resolver elsewhere, and the way there is not secure"
+		case a.String() == "127.0.0.53", a.String() == "127.0.0.54":
+			reason = "is systemd-resolved, which does not validate reliably"
+		case !a.IsLoopback():
+			reason = "is not a resolver on loopback"
+		case len(o.Servers) == 0:
+			reason = "is neither 127.0.0.1 nor ::1: write it in [dns] servers if it is a validating resolver on this machine"
+		default:
+			continue
 		}
+		return false, s.String() + " " + reason
 	}
 	return len(servers) > 0, ""
 }
 
-// distrust returns why trust_ad = "auto" does not trust a server at that address, or "". Written means that the address
-// is in [dns] servers.
-func distrust(a netip.Addr, written bool) string {
-	switch a.String() {
-	case "127.0.0.1", "::1":
-		return ""
-	case "127.0.0.11":
-		return "is Docker's relay to a resolver elsewhere, and the way there is not secure"
-	case "127.0.0.53", "127.0.0.54":
-		return "is systemd-resolved, which does not validate reliably"
+// maxServers is how many servers of resolv.conf(5) are asked.
+const maxServers = 3
+
+// serversOf returns the servers of the settings or of resolv.conf, and where they come from. There are none if
+// resolv.conf is missing or names none.
+func serversOf(o Options) (servers []Server, source string, err error) {
+	if len(o.Servers) == 0 {
+		servers, err = readResolvConf(o.ResolvConf)
+		return servers, o.ResolvConf, err
 	}
-	switch {
-	case !a.IsLoopback():
-		return "is not a resolver on loopback"
-	case !written:
-		return "is neither 127.0.0.1 nor ::1: write it in [dns] servers if it is a validating resolver on this machine"
+	for _, text := range o.Servers {
+		server, err := ParseServer(text)
+		if err != nil {
+			return nil, "", err
+		}
+		servers = append(servers, server)
 	}
-	return ""
+	return servers, "settings", nil
+}
+
+// onThisMachine returns the server that the C library asks if resolv.conf names none.
+func onThisMachine() []Server {
+	return []Server{{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 53)}}
+}
+
+// readResolvConf returns the first three servers of a resolv.conf(5), or none if the file is missing. It ignores lines
+// that it cannot read, like the C library.
+func readResolvConf(path string) ([]Server, error) {
+	text, err := regfile.Read(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("stub: %w", err)
+	}
+	var servers []Server
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Fields(line)
+		if len(fields) < 2 || fields[0] != "nameserver" || len(servers) == maxServers {
+			continue
+		}
+		if addr, err := netip.ParseAddr(fields[1]); err == nil {
+			servers = append(servers, Server{Addr: netip.AddrPortFrom(addr, 53)})
+		}
+	}
+	return servers, nil
 }

@@ -120,21 +120,6 @@ func signal(c chan struct{}) {
 	}
 }
 
-func serversOf(o Options) (servers []Server, source string, err error) {
-	if len(o.Servers) == 0 {
-		servers, err = readResolvConf(o.ResolvConf)
-		return servers, o.ResolvConf, err
-	}
-	for _, text := range o.Servers {
-		server, err := ParseServer(text)
-		if err != nil {
-			return nil, "", err
-		}
-		servers = append(servers, server)
-	}
-	return servers, "settings", nil
-}
-
 // use makes options and servers effective and repeats the self-test; s.mu is held. A change of the servers, of the
 // roots for their certificates or of the trust in them begins a new epoch.
 func (s *Stub) use(o Options, servers []Server, source string) {
