@@ -85,7 +85,7 @@ func (s *Stub) watch(ctx context.Context) {
 func (s *Stub) watchServers(ctx context.Context, now *state) {
 	began := time.Now()
 	doubt, questions := now.health.doubtful()
-	if !doubt {
+	if !doubt || now.options.Off {
 		return
 	}
 	var all sync.WaitGroup

@@ -39,8 +39,7 @@ type Outcome struct {
 type State struct {
 	Servers []string
 	// Source is "settings" or the path of the resolv.conf.
-	Source  string
-	Trusted bool
+	Source string
 	Outcome
 	// Checked is when the self-test last had a result.
 	Checked time.Time
@@ -64,7 +63,7 @@ func (s *Stub) State() State {
 func (s *Stub) Validates(ctx context.Context, e dns.Effort) (bool, error) {
 	for {
 		now := s.now.Load()
-		if !now.Trusted || time.Since(now.tested) < recentTest || ctx.Err() != nil {
+		if now.Result == NotTrusted || time.Since(now.tested) < recentTest || ctx.Err() != nil {
 			return now.Result == Validating, nil
 		}
 		if e.CacheOnly {
@@ -84,7 +83,7 @@ func (s *Stub) Validates(ctx context.Context, e dns.Effort) (bool, error) {
 // test that no server answers does not change the earlier result.
 func (s *Stub) SelfTest(ctx context.Context) bool {
 	before := s.now.Load()
-	if !before.Trusted {
+	if before.Result == NotTrusted || before.options.Off {
 		return true
 	}
 	ctx, cancel := context.WithCancel(ctx)

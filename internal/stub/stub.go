@@ -38,6 +38,8 @@ type Options struct {
 	// from many goroutines and must not block.
 	Observe func(QueryEvent)
 	Logger  *slog.Logger
+	// Off is set to send no queries other than those of Lookup.
+	Off bool
 }
 
 // QueryEvent is a query to a server that has ended.
@@ -130,12 +132,12 @@ func (s *Stub) use(o Options, servers []Server, source string) {
 	if !trusted {
 		next.Outcome = Outcome{NotTrusted, reason}
 	}
-	same := slices.Equal(servers, old.servers)
-	if !same || trusted != old.Trusted || !o.RootCAs.Equal(old.options.RootCAs) {
+	same, before := slices.Equal(servers, old.servers), old.Result != NotTrusted
+	if !same || trusted != before || !o.RootCAs.Equal(old.options.RootCAs) {
 		if trusted {
 			next.Outcome = Outcome{}
 		}
-		next.servers, next.Servers, next.Trusted = servers, texts(servers), trusted
+		next.servers, next.Servers = servers, texts(servers)
 		next.Checked, next.tested, next.passed = time.Time{}, time.Time{}, nil
 		next.answers++
 		next.transport, next.health = newTransport(o.RootCAs), newHealth(servers, &s.outages)
@@ -144,7 +146,7 @@ func (s *Stub) use(o Options, servers []Server, source string) {
 		switch {
 		case trusted, o.Trust == TrustNever: // which is a decision of the caller
 			log.Info("using DNS servers", "trusted", trusted)
-		case !same || old.Trusted: // otherwise it is known
+		case !same || before: // otherwise it is known
 			log.Warn("the DNS servers are not trusted; treating all answers as insecure", "reason", reason)
 		}
 	}

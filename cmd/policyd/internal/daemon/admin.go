@@ -85,7 +85,7 @@ func changed(s settings.Settings) []string {
 func (d *Daemon) resolverStatus() admin.Resolver {
 	st := d.stub.State()
 	return admin.Resolver{
-		Servers: append([]string{}, st.Servers...), Source: st.Source, Trusted: st.Trusted,
+		Servers: append([]string{}, st.Servers...), Source: st.Source, Trusted: st.Result != stub.NotTrusted,
 		Validating: st.Result == stub.Validating, SelfTest: st.Result.String(), Reason: st.Reason, Checked: st.Checked,
 		FailingSince: st.FailingSince, FailingReason: st.FailingReason,
 	}

@@ -69,7 +69,6 @@ type Daemon struct {
 
 	reloading sync.Mutex // held by Reload
 	loaded    atomic.Pointer[settings.Loaded]
-	turned    chan struct{} // a token after a reload
 	last      atomic.Pointer[admin.Reload]
 	listeners []*listener // set by Run before it starts anything that reads it
 	ready     atomic.Bool // the listeners are open
@@ -83,7 +82,7 @@ func New(o Options) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Daemon{options: o, started: time.Now(), logs: newLogs(o.Stderr, o.Journal), turned: make(chan struct{}, 1),
+	d := &Daemon{options: o, started: time.Now(), logs: newLogs(o.Stderr, o.Journal),
 		interval: lookAtSockets}
 	loaded.Warnings = append(loaded.Warnings, fewFiles(loaded)...)
 	d.loaded.Store(loaded)
@@ -142,6 +141,6 @@ func (d *Daemon) version() uint64 { return d.cache.Version() + d.store.Version()
 
 // parts are what runs beside the server, from before the first lookup until after the last.
 func (d *Daemon) parts() []func(context.Context) error {
-	return append([]func(context.Context) error{d.testResolver, d.cache.Run, d.site.Run, d.prober.Run, d.store.Run,
+	return append([]func(context.Context) error{d.stub.Run, d.cache.Run, d.site.Run, d.prober.Run, d.store.Run,
 		d.report.Run, d.service.Run, d.hangups, d.watchRoots, d.watchdog, d.watchClock}, d.memory.parts()...)
 }

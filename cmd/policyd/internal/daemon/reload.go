@@ -60,10 +60,6 @@ func (d *Daemon) reload() (kept []string, err error) {
 		return kept, err
 	}
 	d.logs.configure(next.LogLevel(), next.Log.Format)
-	select {
-	case d.turned <- struct{}{}:
-	default:
-	}
 	for _, key := range kept {
 		d.log.Warn("this setting takes effect after a restart only", "setting", key)
 	}

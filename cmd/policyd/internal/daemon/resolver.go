@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/stub"
@@ -12,27 +11,6 @@ import (
 
 // off reports whether the mode is "off". Then no DNS query is sent, not even those of the self-test.
 func (d *Daemon) off() bool { return d.loaded.Load().PolicyOptions().Mode == policy.ModeOff }
-
-// testResolver tests the resolver periodically until ctx ends, except in mode "off".
-func (d *Daemon) testResolver(ctx context.Context) error {
-	for ctx.Err() == nil {
-		testing, cancel := context.WithCancel(ctx)
-		var ended sync.WaitGroup
-		off := d.off()
-		if !off {
-			ended.Go(func() { _ = d.stub.Run(testing) }) // ends with its context, and with its error
-		}
-		for d.off() == off && ctx.Err() == nil {
-			select {
-			case <-ctx.Done():
-			case <-d.turned: // a reload may have changed the mode
-			}
-		}
-		cancel()
-		ended.Wait()
-	}
-	return ctx.Err()
-}
 
 // readiness returns what lookups wait for. It is asked when all listeners are open; running ends when the daemon starts
 // to stop.

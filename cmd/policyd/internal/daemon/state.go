@@ -8,6 +8,7 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/fleet"
 	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/stsstore"
 	"github.com/policyd/policyd/internal/stub"
 )
@@ -23,7 +24,7 @@ func (d *Daemon) Explain(ctx context.Context, key string) lookup.Explanation {
 
 func (d *Daemon) stubOptions(l *settings.Loaded) stub.Options {
 	o := l.Stub(d.log)
-	o.ResolvConf = d.options.ResolvConf
+	o.ResolvConf, o.Off = d.options.ResolvConf, l.PolicyOptions().Mode == policy.ModeOff
 	if d.metrics != nil {
 		o.Observe = d.metrics.Query
 	}
