@@ -39,8 +39,7 @@ func (s *Stub) ask(ctx context.Context, q dns.Question, now *state, until time.T
 			now.options.Observe(QueryEvent{Type: q.Type, Rcode: rcodeLabel(answer, err), Took: time.Since(sent)})
 		}
 		if err == nil {
-			trusted := now.Result == Validating && slices.Contains(now.passed, server)
-			rrset, ttl, wrong := interpret(answer, q, trusted)
+			rrset, ttl, wrong := interpret(answer, q, now.Result == Validating) // only those that passed are asked then
 			if wrong == nil {
 				now.health.succeeded()
 				rrset.Expires = time.Now().Add(ttl)
@@ -93,13 +92,9 @@ func (s *Stub) query(ctx context.Context, now *state, server Server, timeout tim
 ) {
 	began := time.Now()
 	answer, err := s.send(ctx, now, server, timeout, q)
-	switch {
-	case err == nil:
-		if now.health.queried(server, true, time.Since(began)) {
-			s.testAgain()
-		}
-	case ctx.Err() == nil: // else the caller has left, which is not a failure of the server
-		now.health.queried(server, false, 0)
+	left := err != nil && ctx.Err() != nil // the caller, which is not a failure of the server
+	if !left && now.health.queried(server, err == nil, time.Since(began)) {
+		s.testAgain()
 	}
 	return answer, err
 }

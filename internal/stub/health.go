@@ -126,29 +126,23 @@ func (h *health) doubtful() (doubt bool, questions []dns.Question) {
 	return doubt, questions
 }
 
-// watched notes whether a server gave a useful answer to a question of our own that was sent to all of them then. If
-// none did before, an outage has ended.
-func (h *health) watched(began time.Time, useful bool) {
+// watched notes whether a server gave a useful answer to a question of our own that was sent to all of them then, and
+// reports whether none did before: an outage has ended.
+func (h *health) watched(began time.Time, useful bool) (ended bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	switch {
-	case h.streak.since.IsZero(), began.Before(h.success):
-	case useful && h.streak.ours:
-		h.end()
-	default:
-		h.streak.ours = !useful
+	if h.streak.since.IsZero() || began.Before(h.success) {
+		return false
 	}
+	ended = h.streak.ours && useful
+	h.streak.ours = !useful || ended
+	return ended
 }
 
-// succeeded notes that a lookup has succeeded.
+// succeeded notes that a lookup has succeeded. The failures of an outage that has ended count no more.
 func (h *health) succeeded() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.end()
-}
-
-// end ends a streak. If it was an outage, its failures count no more. h.mu is held.
-func (h *health) end() {
 	if h.outage() || h.streak.ours || !h.streak.since.IsZero() && time.Since(h.streak.since) >= quietOutage {
 		h.outages.Add(1)
 	}
@@ -176,8 +170,7 @@ func (h *health) failed(q dns.Question, began time.Time, reason string) {
 
 // outage reports whether the servers fail, and not only some names; h.mu is held.
 func (h *health) outage() bool {
-	k := &h.streak
-	return (k.ours || len(k.questions) == outageNames) && time.Since(k.since) >= minOutage
+	return (h.streak.ours || len(h.streak.questions) == outageNames) && time.Since(h.streak.since) >= minOutage
 }
 
 // state returns since when the servers have failed, and the last reason, or the zero time.

@@ -1,6 +1,7 @@
 package stub
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"strconv"
@@ -82,10 +83,7 @@ func rcodeText(rcode int) string {
 	if rcode == miekg.RcodeBadVers { // the number is also BADSIG, which only TSIG records have
 		return "BADVERS"
 	}
-	if mnemonic, ok := miekg.RcodeToString[rcode]; ok {
-		return mnemonic
-	}
-	return "RCODE " + strconv.Itoa(rcode)
+	return cmp.Or(miekg.RcodeToString[rcode], "RCODE "+strconv.Itoa(rcode))
 }
 
 // extended reads the Extended DNS Errors of an answer (RFC 8914): the first as text in parentheses, in printable
@@ -107,16 +105,13 @@ func extended(m *miekg.Msg) (reason string, bogus, stale bool) {
 		bogus = bogus || code >= miekg.ExtendedErrorCodeDNSBogus && code <= miekg.ExtendedErrorCodeNSECMissing
 		stale = stale || code == miekg.ExtendedErrorCodeStaleAnswer ||
 			code == miekg.ExtendedErrorCodeStaleNXDOMAINAnswer
-		if reason != "" {
-			continue
+		if reason == "" {
+			reason = cmp.Or(miekg.ExtendedErrorCodeToString[code], "EDE "+strconv.Itoa(int(code)))
+			if ede.ExtraText != "" {
+				reason += ": " + ede.ExtraText
+			}
+			reason = " (" + text.Printable(reason[:min(len(reason), longest)]) + ")"
 		}
-		if reason = miekg.ExtendedErrorCodeToString[code]; reason == "" {
-			reason = "EDE " + strconv.Itoa(int(code))
-		}
-		if ede.ExtraText != "" {
-			reason += ": " + ede.ExtraText
-		}
-		reason = " (" + text.Printable(reason[:min(len(reason), longest)]) + ")"
 	}
 	return reason, bogus, stale
 }

@@ -107,8 +107,8 @@ func (s *Stub) watchServers(ctx context.Context, now *state) {
 		})
 	}
 	all.Wait()
-	if ctx.Err() == nil {
-		now.health.watched(began, sound.Load())
+	if ctx.Err() == nil && now.health.watched(began, sound.Load()) {
+		now.health.succeeded()
 	}
 }
 
