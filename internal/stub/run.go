@@ -52,8 +52,8 @@ func (s *Stub) Run(ctx context.Context) error {
 	}
 }
 
-// followResolvConf uses the servers of resolv.conf if they have changed. If the file cannot be read, is missing or names
-// no server, the servers stay as they are: it may be half written.
+// followResolvConf uses the servers of resolv.conf if they have changed. If the file cannot be read, is missing or
+// names no server, the servers stay as they are: it may be half written.
 func (s *Stub) followResolvConf() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -63,7 +63,7 @@ func (s *Stub) State() State {
 func (s *Stub) Validates(ctx context.Context, e dns.Effort) (bool, error) {
 	for {
 		now := s.now.Load()
-		if now.Result == NotTrusted || time.Since(now.tested) < recentTest || ctx.Err() != nil {
+		if now.Result == NotTrusted || time.Since(now.tested) < recentTest {
 			return now.Result == Validating, nil
 		}
 		if e.CacheOnly {
@@ -73,6 +73,7 @@ func (s *Stub) Validates(ctx context.Context, e dns.Effort) (bool, error) {
 		select {
 		case <-now.inForce.Done():
 		case <-ctx.Done():
+			return now.Result == Validating, nil
 		}
 	}
 }

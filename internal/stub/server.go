@@ -47,7 +47,7 @@ func ParseServer(s string) (Server, error) {
 		withPort := "[" + rest[:i] + "]" + rest[i:]
 		if _, err := netip.ParseAddrPort(withPort); err == nil {
 			scheme := strings.TrimSuffix(s, rest)
-			return Server{}, fmt.Errorf(`%q needs brackets: write "%s%s" or "%s[%s]"`, s, scheme, withPort, scheme, rest)
+			return Server{}, fmt.Errorf(`%q needs brackets: write "%s" or "%s[%s]"`, s, scheme+withPort, scheme, rest)
 		}
 	}
 	for _, form := range []string{rest, rest + ":" + port, "[" + rest + "]:" + port} {
@@ -107,7 +107,7 @@ func (o *Options) trusts(servers []Server) (yes bool, reason string) {
 		case !a.IsLoopback():
 			reason = "is not a resolver on loopback"
 		case len(o.Servers) == 0:
-			reason = "is neither 127.0.0.1 nor ::1: write it in [dns] servers if it is a validating resolver on this machine"
+			reason = "is neither 127.0.0.1 nor ::1: write it in [dns] servers if a validating resolver is there"
 		default:
 			continue
 		}
