@@ -50,26 +50,22 @@ func (t Type) String() string { return miekg.Type(t).String() }
 
 // Question is a question in class IN.
 type Question struct {
-	// Name is the owner name in presentation format with A-labels, with or
-	// without the final dot, in any case.
+	// Name is the owner name in presentation format with A-labels, with or without the final dot, in any case.
 	Name string
 	Type Type
 }
 
-// RRset is the whole answer to a question: the RRset at the end of the CNAME
-// chain, or its denial. It is shared between callers and must not be changed.
+// RRset is the whole answer to a question: the RRset at the end of the CNAME chain, or its denial. It is shared between
+// callers and must not be changed.
 type RRset struct {
-	// Name and Type are those of the question, the name in lower case and
-	// without the final dot.
+	// Name and Type are those of the question, the name in lower case and without the final dot.
 	Name string
-	// Owner is the name at the end of the CNAME chain; equal to Name where
-	// there is no CNAME.
+	// Owner is the name at the end of the CNAME chain; equal to Name where there is no CNAME.
 	Owner string
 	Type  Type
 	// Status holds over the whole CNAME chain (RFC 7672 section 2.1.3).
 	Status Status
-	// NXDomain is set when the name does not exist. An answer without data and
-	// without NXDomain is NODATA.
+	// NXDomain is set when the name does not exist. An answer without data and without NXDomain is NODATA.
 	NXDomain bool
 	// Stale is set if the answer had expired in the cache of the resolver, which could not obtain a fresh one (RFC
 	// 8767).
@@ -130,6 +126,8 @@ type Resolver interface {
 type Effort struct {
 	// CacheOnly returns ErrNotCached instead of asking. Such a lookup never waits.
 	CacheOnly bool
+	// Ahead starts a lookup and returns ErrNotCached instead of waiting; a later one of the same question joins it.
+	Ahead bool
 	// Untrusted marks a name that a remote party chose, such as the domain of an envelope sender. The lookup never
 	// refreshes an entry ahead of its expiry and does not mark it as used.
 	Untrusted bool

@@ -1,7 +1,6 @@
 package dnscache
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"reflect"
@@ -48,7 +47,9 @@ func (s *shard) sweep(now instant, g dns.Epoch) {
 }
 
 // refresh looks a question up as a refresh does.
-func (c *Cache) refresh(ctx context.Context, q dns.Question) { <-c.ask(ctx, c.ahead, q) }
+func (c *Cache) refresh(q dns.Question) {
+	<-c.ahead.start(q, func() (*dns.RRset, error) { return c.call(q) }).done
+}
 
 func (c *Cache) sound(t *testing.T) {
 	t.Helper()
@@ -241,7 +242,7 @@ func TestBoundBytes(t *testing.T) {
 			r.Status = dns.Secure
 			return r, nil
 		})
-		c.refresh(t.Context(), mxOf("grows.example"))
+		c.refresh(mxOf("grows.example"))
 		require.Equal(t, dns.ErrNotCached.Error(), cached(c, mxOf("grows.example")))
 		c.sound(t)
 	})
@@ -320,7 +321,7 @@ func TestCacheConcurrent(t *testing.T) {
 				case 5:
 					next.change(dns.Epoch{Answers: uint32(rand.IntN(3))})
 				case 6:
-					c.refresh(t.Context(), q)
+					c.refresh(q)
 				default:
 					_, _ = c.Lookup(t.Context(), q, dns.Effort{})
 				}
@@ -376,7 +377,7 @@ func TestKeptUnderTheQuestion(t *testing.T) {
 		require.Equal(t, 1, next.queries())
 		require.Equal(t, dns.ErrNotCached.Error(), cached(c, mxOf(`a\.b.example`)))
 		next.set(fails)
-		c.refresh(t.Context(), q)
+		c.refresh(q)
 		require.Equal(t, "secure", gets(c, q))
 		require.Equal(t, []string{q.Name}, []string{c.Get(q.Name)[0].Name})
 		c.sound(t)

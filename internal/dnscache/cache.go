@@ -19,7 +19,6 @@ import (
 	"errors"
 	"hash/maphash"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -54,7 +53,6 @@ type Cache struct {
 	origin   time.Time
 	// deliveries and untrusted are for lookups without and with dns.Effort.Untrusted, and ahead is for refreshes.
 	deliveries, untrusted, ahead *share
-	refreshing                   sync.Map // by question, while its answer is looked up ahead
 	stats                        counters
 }
 
@@ -90,8 +88,7 @@ func New(next dns.Resolver, o Options) *Cache {
 	c := &Cache{
 		next: next, maxBytes: o.MaxBytes, epoch: o.Epoch, seed: maphash.MakeSeed(),
 		log: cmp.Or(o.Logger, slog.New(slog.DiscardHandler)), doubt: o.Doubt, origin: time.Now(),
-		deliveries: newShare(maxCalls, maxWaiting), untrusted: newShare(maxUntrustedCalls, maxUntrustedWaiting),
-		ahead: newShare(maxRefreshes, maxWaitingRefreshes),
+		deliveries: newShare(maxCalls), untrusted: newShare(maxUntrusted), ahead: newShare(maxRefreshes),
 	}
 	for i := range c.shards {
 		c.shards[i] = newShard(&c.stats)
@@ -152,7 +149,7 @@ func (c *Cache) shard(q dns.Question) *shard {
 
 // Lookup returns a live answer or a remembered failure, or asks the next resolver unless e.CacheOnly is set. It
 // starts no call after ctx has ended. Concurrent callers share one call, which continues when they give up. The error
-// is a *dns.Error, or dns.ErrNotCached.
+// is a *dns.Error, or dns.ErrNotCached with e.CacheOnly and e.Ahead.
 func (c *Cache) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
 	q.Name = dns.Lower(dns.TrimRoot(q.Name)) // does not allocate if the name has that form already
 	share := c.deliveries
@@ -160,7 +157,7 @@ func (c *Cache) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.
 		share = c.untrusted
 	}
 	const tries = 2
-	for changed := 0; changed < tries; changed++ {
+	for range tries {
 		r, err := c.remembered(q, e)
 		if e.CacheOnly || !errors.Is(err, dns.ErrNotCached) {
 			return r, err
@@ -169,15 +166,14 @@ func (c *Cache) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.
 			return c.lastResort(ctx, q)
 		}
 		c.stats.misses.Add(1)
+		call := share.start(q, func() (*dns.RRset, error) { return c.call(q) })
+		if e.Ahead {
+			return nil, dns.ErrNotCached
+		}
 		select {
-		case result := <-c.ask(ctx, share, q):
-			switch r, ok := result.Val.(*dns.RRset); {
-			case errors.Is(result.Err, errAbandoned):
-				changed--
-			case result.Err != nil:
-				return nil, result.Err
-			case ok && r.Epoch == c.epoch().Answers:
-				return r, nil
+		case <-call.done:
+			if call.err != nil || call.rrset.Epoch == c.epoch().Answers {
+				return call.rrset, call.err
 			}
 			// If the servers changed during this lookup, its answer no longer counts, so ask again.
 		case <-ctx.Done():

@@ -125,6 +125,7 @@ func cachedRun(t *testing.T, f func(t *testing.T, c *Cache, next *facts)) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- c.Run(ctx) }()
+		synctest.Wait() // tests change what Run has read
 		defer func() {
 			cancel()
 			require.ErrorIs(t, <-done, context.Canceled)
@@ -187,7 +188,7 @@ func TestCacheReplaces(t *testing.T) {
 					require.Equal(t, words[live], gets(c, mxOf("example.com")))
 					require.Equal(t, 1, f.queries())
 					f.set(second)
-					c.refresh(t.Context(), mxOf("example.com"))
+					c.refresh(mxOf("example.com"))
 					require.Equal(t, 2, f.queries())
 					want := words[next]
 					if kept(live, next) {
@@ -221,9 +222,9 @@ func TestCacheKeptIsLoggedOnce(t *testing.T) {
 		gets(c, mxOf("example.com"))
 		for range 3 {
 			f.set(says(dns.Insecure, time.Hour, false))
-			c.refresh(t.Context(), mxOf("example.com"))
+			c.refresh(mxOf("example.com"))
 			f.set(fails)
-			c.refresh(t.Context(), mxOf("example.com"))
+			c.refresh(mxOf("example.com"))
 		}
 		require.Equal(t, "secure", gets(c, mxOf("example.com")))
 		require.EqualValues(t, 3, c.Stats().Kept)

@@ -114,7 +114,7 @@ func TestTheVersionChangesWithAnswers(t *testing.T) {
 		learn := func(say func(dns.Question) (*dns.RRset, error)) (changed bool) {
 			before := c.Version()
 			next.set(say)
-			_, _ = c.call(t.Context(), c.deliveries, q)
+			_, _ = c.call(q)
 			return c.Version() != before
 		}
 		other := func(q dns.Question) (*dns.RRset, error) {

@@ -68,7 +68,7 @@ func TestList(t *testing.T) {
 
 		// A live answer and a failure beside it.
 		next.set(fails)
-		c.refresh(t.Context(), mxOf("example.com"))
+		c.refresh(mxOf("example.com"))
 		e := c.Get("example.com")[1]
 		require.Equal(t, dns.Secure, e.Status)
 		require.Equal(t, "SERVFAIL", e.Failure)

@@ -153,7 +153,7 @@ func (w *world) step(t *testing.T) string {
 		w.compare(t, q, got, err, want)
 		return "cached"
 	case 11, 12, 13:
-		w.cache.refresh(t.Context(), q)
+		w.cache.refresh(q)
 		w.learn(q, m)
 		return "refresh"
 	case 14, 15, 16:

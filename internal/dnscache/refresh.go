@@ -3,6 +3,8 @@ package dnscache
 import (
 	"context"
 	"time"
+
+	"github.com/policyd/policyd/internal/dns"
 )
 
 const sweepInterval = time.Second // one shard each
@@ -14,20 +16,18 @@ func (c *Cache) refreshAhead(e *entry, now instant) {
 	if !due || e.Failed && now < e.Retry {
 		return
 	}
-	q := e.question
-	if _, running := c.refreshing.LoadOrStore(q, nil); running {
-		return
-	}
-	go func() {
-		defer c.refreshing.Delete(q)
-		if latest, _ := c.shard(q).get(q); latest != nil && *latest == *e { // else a refresh has just ended
-			_, _ = c.call(context.Background(), c.ahead, q)
+	c.ahead.start(e.question, func() (*dns.RRset, error) {
+		if latest, _ := c.shard(e.question).get(e.question); latest == nil || *latest != *e {
+			return nil, dns.ErrNotCached // a refresh has just ended
 		}
-	}()
+		defer c.stats.refreshed.Add(1)
+		return c.call(e.question)
+	})
 }
 
-// Run removes entries that are of no use any more, until ctx ends.
+// Run removes entries that are of no use any more, until ctx ends, and makes lookups cheaper.
 func (c *Cache) Run(ctx context.Context) error {
+	c.deliveries.run(ctx)
 	ticker := time.NewTicker(sweepInterval)
 	defer ticker.Stop()
 	for i := 0; ; i++ {

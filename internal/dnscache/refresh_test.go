@@ -131,7 +131,7 @@ func TestRefreshNotForShortTTL(t *testing.T) {
 	})
 }
 
-// "one per key, bounded workers"
+// "one per key"
 func TestRefreshOncePerKey(t *testing.T) {
 	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
 		const names = 100
@@ -148,7 +148,7 @@ func TestRefreshOncePerKey(t *testing.T) {
 			}
 		}
 		synctest.Wait()
-		require.Equal(t, names+maxRefreshes, next.queries(), "the workers are at work")
+		require.Equal(t, 2*names, next.queries())
 		time.Sleep(20 * time.Second)
 		require.Equal(t, 2*names, next.queries())
 	})
@@ -173,12 +173,12 @@ func TestRefreshFails(t *testing.T) {
 	})
 }
 
-// However many are due, a hit never waits for a refresh, few run, and the number of those that wait is bounded.
+// However many are due, a hit never waits for a refresh, and few run.
 func TestRefreshIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		next := &facts{say: says(dns.Secure, time.Hour, false)}
 		c := New(next, Options{})
-		const names = 2 * (maxRefreshes + maxWaitingRefreshes)
+		const names = 2 * maxRefreshes
 		for i := range names {
 			gets(c, mxOf(fmt.Sprint("d", i, ".example")))
 		}
@@ -194,14 +194,14 @@ func TestRefreshIsBounded(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, maxRefreshes, next.running())
 		time.Sleep(time.Hour)
-		require.Equal(t, names+maxRefreshes+maxWaitingRefreshes, next.queries())
+		require.Equal(t, names+maxRefreshes, next.queries())
 	})
 }
 
 // An entry for whose refresh there is no room is refreshed by a later hit.
 func TestRefreshAfterTheShareWasFull(t *testing.T) {
 	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
-		c.ahead = newShare(1, 0)
+		c.ahead = newShare(1)
 		gets(c, mxOf("first.example"))
 		gets(c, mxOf("second.example"))
 		next.mu.Lock()

@@ -3,45 +3,86 @@ package dnscache
 import (
 	"context"
 	"errors"
-	"strconv"
-
-	"golang.org/x/sync/semaphore"
-	"golang.org/x/sync/singleflight"
+	"sync"
 
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/text"
 )
 
-const (
-	// Calls that run and calls that wait, for deliveries, for names that remote parties chose, and to refresh. The
-	// shares are separate: neither of the others ever takes the place of a delivery.
-	maxCalls, maxWaiting                   = 4096, 16384
-	maxUntrustedCalls, maxUntrustedWaiting = 256, 1024
-	maxRefreshes, maxWaitingRefreshes      = 16, 1024
-)
-
-// errAbandoned is returned by a shared call that had to wait until the caller who started it was gone.
-var errAbandoned = errors.New("dnscache: abandoned")
+// How many calls run for deliveries, for names that remote parties chose, and to refresh. The shares are separate:
+// neither of the others ever takes the place of a delivery.
+const maxCalls, maxUntrusted, maxRefreshes = 8192, 256, 256
 
 // share is what one class of lookups may use of the next resolver. Concurrent lookups of a question share one call.
 type share struct {
-	calls   singleflight.Group
-	all     *semaphore.Weighted // calls that run or wait
-	running *semaphore.Weighted
+	most int
+	work chan func() // for an idle worker
+
+	mu    sync.Mutex
+	calls map[dns.Question]*call
 }
 
-func newShare(running, waiting int64) *share {
-	return &share{all: semaphore.NewWeighted(running + waiting), running: semaphore.NewWeighted(running)}
+// call is a call of the next resolver. It has its result when done is closed.
+type call struct {
+	done  chan struct{}
+	rrset *dns.RRset
+	err   error
 }
 
-// ask calls the next resolver in the background, or joins a call for the same question.
-func (c *Cache) ask(ctx context.Context, s *share, q dns.Question) <-chan singleflight.Result {
-	return s.calls.DoChan(q.Name+" "+strconv.Itoa(int(q.Type)), func() (any, error) { return c.call(ctx, s, q) })
+func newShare(most int) *share {
+	return &share{most: most, work: make(chan func()), calls: map[dns.Question]*call{}}
 }
 
-// call calls the next resolver and stores the result. While it waits for its turn it ends with ctx; afterwards it
-// continues without the caller that started it, because others may have joined and the answer is useful later.
-func (c *Cache) call(ctx context.Context, s *share, q dns.Question) (r *dns.RRset, err error) {
+// start makes a call in the background, or joins one for the same question. It continues when the callers give up,
+// because the answer is useful later.
+func (s *share) start(q dns.Question, lookup func() (*dns.RRset, error)) *call {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if joined := s.calls[q]; joined != nil {
+		return joined
+	}
+	c := &call{done: make(chan struct{})}
+	if len(s.calls) >= s.most {
+		c.err = &dns.Error{Question: q, Reason: "too many concurrent lookups"}
+		close(c.done)
+		return c
+	}
+	s.calls[q] = c
+	work := func() {
+		c.rrset, c.err = lookup()
+		s.mu.Lock()
+		delete(s.calls, q)
+		s.mu.Unlock()
+		close(c.done)
+	}
+	select {
+	case s.work <- work:
+	default:
+		go work()
+	}
+	return c
+}
+
+// run keeps workers for calls until ctx ends. Their stacks have grown as far as a call needs; growing that of a new
+// goroutine is a tenth of the processor time of a cold lookup.
+func (s *share) run(ctx context.Context) {
+	const workers = 128
+	for range workers {
+		go func() {
+			for {
+				select {
+				case work := <-s.work:
+					work()
+				case <-ctx.Done():
+					return
+				}
+			}
+		}()
+	}
+}
+
+// call calls the next resolver and stores the result.
+func (c *Cache) call(q dns.Question) (r *dns.RRset, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			c.log.Error("panic in a DNS lookup: please report this", "name", q.Name, "type", q.Type.String(), "panic",
@@ -49,20 +90,6 @@ func (c *Cache) call(ctx context.Context, s *share, q dns.Question) (r *dns.RRse
 			r, err = nil, &dns.Error{Question: q, Reason: "internal error"}
 		}
 	}()
-	if !s.all.TryAcquire(1) {
-		return nil, &dns.Error{Question: q, Reason: "too many concurrent lookups"}
-	}
-	defer s.all.Release(1)
-	if s.running.Acquire(ctx, 1) != nil {
-		return nil, errAbandoned
-	}
-	defer s.running.Release(1)
-	if s == c.ahead {
-		defer c.stats.refreshed.Add(1)
-	}
-	if ctx.Err() != nil {
-		return nil, errAbandoned
-	}
 	before := c.epoch()
 	r, err = c.next.Lookup(context.Background(), q, dns.Effort{})
 	var failure *dns.Error

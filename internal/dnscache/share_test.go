@@ -24,11 +24,11 @@ func TestCallsAreBounded(t *testing.T) {
 		"untrusted":  {dns.Effort{Untrusted: true}, func(c *Cache) **share { return &c.untrusted }},
 	} {
 		cachedRun(t, func(t *testing.T, cache *Cache, next *facts) {
-			const running, waiting = 20, 30
-			*c.share(cache) = newShare(running, waiting)
+			const running = 20
+			*c.share(cache) = newShare(running)
 			next.delay = 10 * time.Second
 			var all sync.WaitGroup
-			for i := range running + waiting {
+			for i := range running {
 				all.Go(func() { gets(cache, mxOf(fmt.Sprint("d", i, ".example")), c.by) })
 			}
 			synctest.Wait()
@@ -77,7 +77,7 @@ func TestUntrustedLookupsDoNotDelayDeliveries(t *testing.T) {
 			began := time.Now()
 			require.Equal(t, "secure", gets(c, mxOf(fmt.Sprintf("sound%d.example", i))))
 			require.Equal(t, 20*time.Millisecond, time.Since(began))
-			require.LessOrEqual(t, next.running(), maxUntrustedCalls+1)
+			require.LessOrEqual(t, next.running(), maxUntrusted+1)
 			time.Sleep(80 * time.Millisecond)
 		}
 		cancel()
@@ -107,42 +107,22 @@ func TestManyDeliveriesToSilentDomainsLeaveRoom(t *testing.T) {
 	})
 }
 
-// No call starts after the context of its caller has ended, also if it has waited for its turn.
+// No call starts after the context of its caller has ended.
 func TestNoCallStartsAfterItsContext(t *testing.T) {
 	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
-		c.deliveries = newShare(1, 100)
 		ended, cancel := context.WithCancel(t.Context())
 		cancel()
 		_, err := c.Lookup(ended, mxOf("a.example"), dns.Effort{})
 		require.ErrorIs(t, err, context.Canceled)
 		require.Zero(t, next.queries())
-
-		next.delay = 5 * time.Second
-		var all sync.WaitGroup
-		all.Go(func() { require.Equal(t, "secure", gets(c, mxOf("first.example"))) })
-		synctest.Wait()
-		for i := range 20 {
-			all.Go(func() {
-				limited, cancel := context.WithTimeout(t.Context(), time.Second)
-				defer cancel()
-				_, err := c.Lookup(limited, mxOf(fmt.Sprintf("late%d.example", i)), dns.Effort{})
-				require.ErrorIs(t, err, context.DeadlineExceeded)
-			})
-		}
-		all.Wait()
-		time.Sleep(time.Minute)
-		require.Equal(t, 1, next.queries())
 	})
 }
 
-// A caller that joined a waiting call still has its answer when the caller who started the call is gone.
+// A caller that joined a call still has its answer when the caller who started the call is gone.
 func TestAJoinedCallSurvivesItsFirstCaller(t *testing.T) {
 	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
-		c.deliveries = newShare(1, 100)
 		next.delay = 5 * time.Second
 		var all sync.WaitGroup
-		all.Go(func() { gets(c, mxOf("first.example")) })
-		synctest.Wait()
 		all.Go(func() {
 			limited, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
@@ -152,28 +132,23 @@ func TestAJoinedCallSurvivesItsFirstCaller(t *testing.T) {
 		synctest.Wait()
 		all.Go(func() { require.Equal(t, "secure", gets(c, mxOf("shared.example"))) })
 		all.Wait()
-		require.Equal(t, 2, next.queries())
+		require.Equal(t, 1, next.queries())
 	})
 }
 
-// Calls whose callers have left while they waited leave their place in the queue.
-func TestAbandonedCallsLeaveTheQueue(t *testing.T) {
+// A lookup ahead does not wait, and a later lookup shares its call.
+func TestALookupAheadIsShared(t *testing.T) {
 	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
-		c.deliveries = newShare(1, 2)
-		next.delay = 10 * time.Second
-		var all sync.WaitGroup
-		all.Go(func() { gets(c, mxOf("first.example")) })
-		synctest.Wait()
-		for i := range 2 {
-			all.Go(func() {
-				limited, cancel := context.WithTimeout(t.Context(), time.Second)
-				defer cancel()
-				_, err := c.Lookup(limited, mxOf(fmt.Sprintf("waiting%d.example", i)), dns.Effort{})
-				require.Error(t, err)
-			})
+		next.delay = 5 * time.Second
+		began, q := time.Now(), mxOf("example.com")
+		for range 3 {
+			require.Equal(t, dns.ErrNotCached.Error(), gets(c, q, dns.Effort{Ahead: true}))
 		}
+		require.Zero(t, time.Since(began))
 		time.Sleep(2 * time.Second)
-		require.Equal(t, "secure", gets(c, mxOf("later.example")))
-		all.Wait()
+		require.Equal(t, "secure", gets(c, q))
+		require.Equal(t, 5*time.Second, time.Since(began))
+		require.Equal(t, 1, next.queries())
+		require.Equal(t, "secure", gets(c, q, dns.Effort{Ahead: true}), "it is cached")
 	})
 }

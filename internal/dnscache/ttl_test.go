@@ -63,7 +63,7 @@ func TestAStaleAnswerReplacesNoSecureOne(t *testing.T) {
 					r.Stale = true
 					return r, err
 				})
-				c.refresh(t.Context(), mxOf("example.com"))
+				c.refresh(mxOf("example.com"))
 				got, err := c.Lookup(t.Context(), mxOf("example.com"), dns.Effort{})
 				require.NoError(t, err)
 				require.Equal(t, fresh, got)
@@ -73,7 +73,7 @@ func TestAStaleAnswerReplacesNoSecureOne(t *testing.T) {
 				require.True(t, got.Stale, "the secure answer has expired")
 				next.set(says(dns.Insecure, time.Hour, false))
 				if status == dns.Insecure {
-					c.refresh(t.Context(), mxOf("example.com"))
+					c.refresh(mxOf("example.com"))
 					require.Equal(t, "insecure", cached(c, mxOf("example.com")), "an insecure answer is replaced by any")
 				}
 			})
@@ -104,17 +104,17 @@ func TestAnInsecureAnswerToASecureQuestionRaisesDoubt(t *testing.T) {
 		doubts := 0
 		c := New(next, Options{Doubt: func() { doubts++ }})
 		gets(c, mxOf("example.com"))
-		c.refresh(t.Context(), mxOf("example.com"))
+		c.refresh(mxOf("example.com"))
 		next.set(fails)
-		c.refresh(t.Context(), mxOf("example.com"))
+		c.refresh(mxOf("example.com"))
 		require.Zero(t, doubts)
 		next.set(says(dns.Insecure, time.Hour, false))
 		gets(c, mxOf("insecure.example"))
 		require.Zero(t, doubts)
-		c.refresh(t.Context(), mxOf("example.com"))
+		c.refresh(mxOf("example.com"))
 		require.Equal(t, 1, doubts)
 		next.set(says(dns.Insecure, time.Hour, true))
-		c.refresh(t.Context(), mxOf("example.com"))
+		c.refresh(mxOf("example.com"))
 		require.Equal(t, 2, doubts, "a denial too")
 		time.Sleep(time.Hour)
 		require.Equal(t, "insecure denied", gets(c, mxOf("example.com")))

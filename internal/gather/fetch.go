@@ -117,60 +117,33 @@ func (g *gathering) addresses(ctx context.Context, i int) ([]netip.Addr, error) 
 	return slices.Concat(found[:]...), errors.Join(failed[:]...)
 }
 
-// record is the lookup of the TXT record that announces an MTA-STS policy. late is not written after done is closed.
-type record struct {
-	done chan struct{}
-	late bool // it was not answered in its time
-}
-
-// limit cancels the fetching of a policy when its time is over: immediately if the record is late, since the store has
-// a live policy then or nothing, and otherwise when timeout has passed since the record was there.
-func (r *record) limit(ctx context.Context, cancel context.CancelFunc, timeout time.Duration) {
-	select {
-	case <-ctx.Done():
-		return
-	case <-r.done:
-	}
-	if !r.late {
-		timer := time.NewTimer(timeout)
-		defer timer.Stop()
-		select {
-		case <-ctx.Done():
-		case <-timer.C:
-		}
-	}
-	cancel()
-}
-
-// announce begins the lookup of the record, which gets its time from now on.
-func (g *gathering) announce() {
-	if g.record != nil || g.by.CacheOnly || !mtasts.ValidDomain(g.facts.Nexthop.Name) {
-		return
-	}
-	r := &record{done: make(chan struct{})}
-	g.record = r
-	ctx := g.round
-	g.prefetches.Go(func() {
-		defer close(r.done)
-		g.ask(ctx, mtasts.RecordQuestion(g.facts.Nexthop.Name))
-		r.late = ctx.Err() != nil && g.ctx.Err() == nil
-	})
-}
-
-// prefetch starts a lookup so that the answer is in the cache when a rule needs it.
-func (g *gathering) prefetch(q dns.Question) {
+// expect starts a lookup so that the answer is in the cache when it is needed. The record that announces an MTA-STS
+// policy gets its time from now on.
+func (g *gathering) expect(q dns.Question) {
 	if q.Type == dns.TypeTXT {
-		g.announce()
-		return
+		if !g.recordBy.IsZero() || g.by.CacheOnly || !mtasts.ValidDomain(g.facts.Nexthop.Name) {
+			return
+		}
+		g.recordBy = time.Now().Add(g.timeout)
 	}
-	ctx := g.round
-	g.prefetches.Go(func() { g.ask(ctx, q) })
+	_, _ = g.Resolver.Lookup(g.round, q, dns.Effort{Ahead: true, Untrusted: g.by.Untrusted})
 }
 
-// ask asks for the sake of the cache. A panic is left to the lookup that needs the answer.
-func (g *gathering) ask(ctx context.Context, q dns.Question) {
-	defer func() { _ = recover() }()
-	_, _ = g.Lookup(ctx, q, g.by)
+// limit ends the fetching of a policy when its time is over: immediately if the record is late, since the store has a
+// live policy then or nothing, and otherwise when timeout has passed since the record was there.
+func (g *gathering) limit(ctx context.Context, cancel context.CancelFunc, timeout time.Duration) {
+	defer cancel()
+	defer func() { _ = recover() }() // a panic is left to the lookup that needs the answer
+	record, end := context.WithDeadline(ctx, g.recordBy)
+	defer end()
+	if record.Err() == nil {
+		_, _ = g.Resolver.Lookup(record, mtasts.RecordQuestion(g.facts.Nexthop.Name), g.by)
+	}
+	if record.Err() == nil {
+		policy, end := context.WithTimeout(ctx, timeout)
+		defer end()
+		<-policy.Done()
+	}
 }
 
 // sts finds the domain's MTA-STS policy. If it, or the record that announces it, could not be had in reasonable time,
@@ -181,16 +154,15 @@ func (g *gathering) sts(brief bool) {
 		f.STS = mtasts.Result{Domain: f.Nexthop.Name, Why: "MTA-STS is not available"}
 		return
 	}
-	ctx, cancel := g.ctx, func() {}
-	if g.record != nil {
-		ctx, cancel = context.WithCancel(g.ctx)
+	ctx, cancel := context.WithCancel(g.ctx)
+	defer cancel()
+	if !g.recordBy.IsZero() {
 		most := g.timeout
 		if brief {
 			most /= briefPart
 		}
-		g.prefetches.Go(func() { g.record.limit(ctx, cancel, most) })
+		go g.limit(ctx, cancel, most)
 	}
-	defer cancel()
 	f.STS = g.STS.Lookup(ctx, f.Nexthop.Name, g.by)
 	switch {
 	case f.STS.State != mtasts.Unknown:

@@ -106,9 +106,8 @@ type gathering struct {
 	timeout time.Duration   // for one question; 0: no limit but that of ctx
 	round   context.Context // ctx with the time of the questions that are asked together
 
-	prefetches sync.WaitGroup
-	record     *record // nil: not asked for
-	uncached   bool    // with Effort.CacheOnly: a fact would have to be asked for
+	recordBy time.Time // when the record that announces an MTA-STS policy is late; zero: it was not asked for
+	uncached bool      // with Effort.CacheOnly: a fact would have to be asked for
 }
 
 // Decide calls the decider until it needs no more facts, and fetches what it needs in between. It returns the decision
@@ -123,7 +122,6 @@ func (e *Engine) Decide(ctx context.Context, decide Decider, n policy.Nexthop, o
 	g := &gathering{Engine: e, ctx: ctx, round: ctx, options: o, by: by, facts: &f}
 	if !by.CacheOnly {
 		g.timeout = timeout
-		defer g.prefetches.Wait()
 	}
 	for range 8 { // more than any decision takes
 		d, need := decide(f, o)
@@ -147,7 +145,7 @@ func (g *gathering) fetch(n policy.Need) {
 	f, need := g.facts, n.Required
 	if !g.by.CacheOnly && !g.by.Untrusted {
 		for _, q := range n.Expected {
-			g.prefetch(q)
+			g.expect(q)
 		}
 	}
 	var fetches []func()
@@ -155,7 +153,7 @@ func (g *gathering) fetch(n policy.Need) {
 		fetches = append(fetches, g.mx)
 	}
 	if need.STS {
-		g.announce()
+		g.expect(mtasts.RecordQuestion(f.Nexthop.Name))
 		fetches = append(fetches, func() { g.sts(n.Brief) })
 	}
 	if need.Relay {

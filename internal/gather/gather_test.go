@@ -48,6 +48,9 @@ func (d *table) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.
 	}
 	d.efforts[e] = true
 	d.mu.Unlock()
+	if e.Ahead {
+		return nil, dns.ErrNotCached
+	}
 	if slices.Contains(d.silent, key) {
 		<-ctx.Done()
 		return nil, &dns.Error{Question: q, Reason: "no answer in time", Err: ctx.Err()}
@@ -449,7 +452,7 @@ func TestARouteByProbe(t *testing.T) {
 	require.Equal(t, "OK smtps26:["+s+"]:26", r.String())
 	require.Equal(t, dane.Absent, f.Hosts[0].DANE26.State)
 	require.Equal(t, dane.Unknown, f.Hosts[1].DANE26.State, "not needed")
-	require.Equal(t, map[dns.Effort]bool{untrusted: true}, d.usedEfforts())
+	require.Equal(t, map[dns.Effort]bool{untrusted: true, {Untrusted: true, Ahead: true}: true}, d.usedEfforts())
 
 	e.STS = says(mtasts.Result{Err: fmt.Errorf("the policy has not been fetched: %w", dns.ErrNotCached)})
 	_, got, err = e.Decide(t.Context(), policy.Route, domain, o, untrusted)
