@@ -31,7 +31,7 @@ func interpret(m *miekg.Msg, q dns.Question, trusted bool) (*dns.RRset, time.Dur
 	if !useful(m) {
 		return nil, 0, &dns.Error{Question: q, Reason: rcodeText(m.Rcode) + ede, Bogus: bogus}
 	}
-	r := &dns.RRset{Name: q.Name, Type: q.Type, Status: dns.Insecure, Stale: stale,
+	r := &dns.RRset{Name: q.Name, Owner: q.Name, Type: q.Type, Status: dns.Insecure, Stale: stale,
 		NXDomain: m.Rcode == miekg.RcodeNameError}
 	if trusted && m.AuthenticatedData {
 		r.Status = dns.Secure
@@ -41,9 +41,8 @@ func interpret(m *miekg.Msg, q dns.Question, trusted bool) (*dns.RRset, time.Dur
 		return fail("CNAME loop, chain of over 16, or two CNAME records at a name")
 	}
 	owner := chain[len(chain)-1]
-	r.Owner = dns.TrimRoot(owner)
-	if r.Owner == r.Name {
-		r.Owner = r.Name // shares its memory
+	if len(chain) > 1 { // else both share their memory
+		r.Owner = dns.TrimRoot(owner)
 	}
 	foreign := false // a record that may not be beside the answer
 	for _, rr := range m.Answer {

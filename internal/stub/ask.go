@@ -94,7 +94,7 @@ func (s *Stub) query(ctx context.Context, now *state, server Server, timeout tim
 	answer, err := s.send(ctx, now, server, timeout, q)
 	left := err != nil && ctx.Err() != nil // the caller, which is not a failure of the server
 	if !left && now.health.queried(server, err == nil, time.Since(began)) {
-		s.testAgain()
+		signal(s.change)
 	}
 	return answer, err
 }

@@ -27,7 +27,7 @@ func (s *Stub) Run(ctx context.Context) error {
 	watch.Go(func() { s.watch(ctx) })
 	defer watch.Wait()
 	defer func() { s.now.Load().transport.close() }()
-	s.testAgain()
+	signal(s.change)
 	wait := selfTestSoon
 	var next <-chan time.Time
 	var doubted time.Time

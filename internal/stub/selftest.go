@@ -69,10 +69,7 @@ func (s *Stub) Validates(ctx context.Context, e dns.Effort) (bool, error) {
 		if e.CacheOnly {
 			return false, dns.ErrNotCached
 		}
-		s.Doubt()
-		select {
-		case <-now.inForce.Done():
-		case <-ctx.Done():
+		if s.Doubt(); !now.replaced(ctx) {
 			return now.Result == Validating, nil
 		}
 	}

@@ -50,8 +50,8 @@ type QueryEvent struct {
 	Took  time.Duration
 }
 
-// Stub is a security-aware, non-validating stub resolver (RFC 4033 section 2) without a cache. Its answers are Secure
-// only if every server is trusted, the self-test has shown that the server validates, and the answer has the AD bit.
+// Stub asks the servers. Its answers are Secure only if every server is trusted, the self-test has shown that the
+// server validates, and the answer has the AD bit.
 type Stub struct {
 	exchange func(*transport, context.Context, Server, miekg.Question, time.Time) (*miekg.Msg, error)
 	change   chan struct{} // holds an element if Run must repeat the self-test
@@ -112,9 +112,7 @@ func (s *Stub) Configure(o Options) error {
 // secure. The owner of a zone can cause that too, so it has no effect for ten seconds after it had one.
 func (s *Stub) Doubt() { signal(s.doubt) }
 
-// testAgain makes Run repeat the self-test now.
-func (s *Stub) testAgain() { signal(s.change) }
-
+// signal makes Run repeat the self-test.
 func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -151,7 +149,7 @@ func (s *Stub) use(o Options, servers []Server, source string) {
 		}
 	}
 	s.replace(next)
-	s.testAgain()
+	signal(s.change)
 }
 
 // replace puts another state in force; s.mu is held.
@@ -200,7 +198,10 @@ func (s *Stub) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.R
 		q.Name = name
 	}
 	for range tries {
-		now := s.tested(limited)
+		now := s.now.Load()
+		for now.Result == Unknown && now.replaced(limited) {
+			now = s.now.Load()
+		}
 		if now.Result == Unknown {
 			return fail("the self-test of the resolver has no result: " + cmp.Or(now.Reason, "it has not ended yet"))
 		}
@@ -219,15 +220,12 @@ func (s *Stub) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.R
 	return fail("the DNS servers keep changing")
 }
 
-// tested waits until the self-test has a result, or ctx ends.
-func (s *Stub) tested(ctx context.Context) *state {
-	now := s.now.Load()
-	for now.Result == Unknown && ctx.Err() == nil {
-		select {
-		case <-now.inForce.Done():
-		case <-ctx.Done():
-		}
-		now = s.now.Load()
+// replaced waits until another state is in force, and returns false if ctx ends before.
+func (st *state) replaced(ctx context.Context) bool {
+	select {
+	case <-st.inForce.Done():
+		return true
+	case <-ctx.Done():
+		return false
 	}
-	return now
 }
