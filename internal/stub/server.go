@@ -29,18 +29,10 @@ func (s Server) String() string {
 // ParseServer reads a server in the form of the settings: an address, an address and port, or tls://name@address:port.
 // The port is 53, or 853 for TLS, unless given.
 func ParseServer(s string) (Server, error) {
-	wrong := func(why string) (Server, error) {
-		const forms = `"127.0.0.1", "127.0.0.1:5300", "[::1]:53" or "tls://name@192.0.2.1:853"`
-		return Server{}, fmt.Errorf("%q is not a DNS server (%s): write %s", s, why, forms)
-	}
-	var server Server
-	rest, port := s, "53"
+	rest, port, name, named := s, "53", "", true
 	if after, ok := strings.CutPrefix(s, "tls://"); ok {
-		name, at, _ := strings.Cut(after, "@")
-		if server.TLSName = name; !isTLSName(name) {
-			return wrong("the name in the server's certificate is missing or is not a host name")
-		}
-		rest, port = at, "853"
+		name, rest, _ = strings.Cut(after, "@")
+		port, named = "853", isTLSName(name)
 	}
 	// A whole IPv6 address followed by what looks like a port is an IPv6 address too.
 	if i := strings.LastIndexByte(rest, ':'); i > 0 && i < len(rest)-2 && rest[i+1] != '0' {
@@ -51,20 +43,16 @@ func ParseServer(s string) (Server, error) {
 		}
 	}
 	for _, form := range []string{rest, rest + ":" + port, "[" + rest + "]:" + port} {
-		var err error
-		if server.Addr, err = netip.ParseAddrPort(form); err == nil {
-			break
+		server, err := netip.ParseAddrPort(form)
+		a := server.Addr()
+		several := a.IsMulticast() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) ||
+			a.Is6() && a.IsLinkLocalUnicast() && a.Zone() == ""
+		if err == nil && named && !several && server.Port() > 0 {
+			return Server{server, name}, nil
 		}
 	}
-	a := server.Addr.Addr()
-	switch {
-	case server.Addr.Port() == 0:
-		return wrong("an IP address is needed, and its port is 1 to 65535")
-	case a.IsMulticast(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}),
-		a.Is6() && a.IsLinkLocalUnicast() && a.Zone() == "":
-		return wrong("not the address of one machine; a link-local one needs its interface, as in fe80::1%eth0")
-	}
-	return server, nil
+	return Server{}, fmt.Errorf("%q is not a DNS server (the address of one machine, and a port of 1 to 65535): write "+
+		`"127.0.0.1", "127.0.0.1:5300", "[::1]:53", "fe80::1%%eth0" or "tls://name@192.0.2.1:853"`, s)
 }
 
 // isTLSName reports whether a certificate can have the name: a host name or an address.

@@ -88,7 +88,7 @@ func TestMistakes(t *testing.T) {
 		{"DNS server with a port but without brackets", "[dns]\nservers = [\n\"127.0.0.1\",\n\"::1:53\"]", 2, []string{`"[::1]:53"`}},
 		{"link-local DNS server with a port but without brackets", "[dns]\nservers = [\"fe80::1:5353\"]", 2, []string{`"[fe80::1]:5353"`}},
 		{"DNS server over TLS without brackets", "[dns]\nservers = [\"tls://dns.example@::1:853\"]", 2, []string{`"tls://dns.example@[::1]:853"`}},
-		{"DNS server port", "[dns]\nservers = [\"127.0.0.1:0\"]", 2, []string{"port 0"}},
+		{"DNS server port", "[dns]\nservers = [\"127.0.0.1:0\"]", 2, []string{"a port of 1 to 65535"}},
 		{"too many DNS servers", "[dns]\nservers = [\"127.0.0.1\", \"127.0.0.2\", \"127.0.0.3\", \"127.0.0.4\"]", 2, []string{"at most 3"}},
 		{"trust_ad", "[dns]\ntrust_ad = true", 2, []string{`trust_ad = "auto"`}},
 		{"trust_ad word", "[dns]\ntrust_ad = \"yes\"", 2, []string{"use auto, always or never"}},
