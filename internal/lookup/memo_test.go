@@ -133,7 +133,7 @@ func (w *world) change(r *rand.Rand) {
 		w.sts = mtasts.Result{Domain: "example.com", State: []mtasts.State{mtasts.Absent, mtasts.Found}[r.IntN(2)]}
 	case 6: // the version is not that of the probes, nor of the site
 		w.version--
-		w.verdict[host] = probe.Verdict{State: probe.State(r.IntN(3)), Checked: time.Unix(r.Int64N(1e9), 0)}
+		w.verdict[host] = probe.Verdict{State: []probe.State{probe.Unknown, probe.Closed, probe.Open}[r.IntN(3)], Checked: time.Unix(r.Int64N(1e9), 0)}
 	case 7:
 		w.version--
 		flip(w.own, "example.com")

@@ -3,6 +3,7 @@ package probe
 import (
 	"log/slog"
 	"net/netip"
+	"slices"
 
 	"github.com/policyd/policyd/internal/address"
 	"github.com/policyd/policyd/internal/smtptls"
@@ -10,24 +11,18 @@ import (
 
 // egressSuspects hosts, in as many networks, must have timed out and none may be open before the port counts as
 // filtered on our side.
-const (
-	egressSuspects = 5
-	egressMost     = 64
-)
+const egressSuspects = 5
 
 // egress collects the signs that the port is filtered on our side.
 type egress struct {
-	suspects map[netip.Prefix]string // the network of a host that timed out, and its name
+	suspects []suspect // since a connection last succeeded, each with a name and a network of its own
 	filtered bool
 }
 
-// hosts is the number of hosts that have timed out since a connection last succeeded.
-func (e *egress) hosts() int {
-	names := map[string]bool{}
-	for _, name := range e.suspects {
-		names[name] = true
-	}
-	return len(names)
+// suspect is a host that timed out.
+type suspect struct {
+	name    string
+	network netip.Prefix
 }
 
 // judgeEgress counts a probe for or against a filter on our side; p.mu is held. An accepted connection, whatever came
@@ -43,24 +38,22 @@ func (p *Prober) judgeEgress(name string, f finding) {
 		*e = egress{}
 		return
 	}
-	if f.verdict.State != Closed || f.verdict.Cause != smtptls.Timeout {
+	if f.Cause != smtptls.Timeout || e.filtered {
 		return
 	}
-	if e.suspects == nil {
-		e.suspects = map[netip.Prefix]string{}
-	}
-	where := address.Network(f.first)
+	s := suspect{name, address.Network(f.first)}
 	if address.Special(f.first) {
 		// In loopback and private networks each address counts as a network.
-		where = netip.PrefixFrom(f.first, f.first.BitLen())
+		s.network = netip.PrefixFrom(f.first, f.first.BitLen())
 	}
-	if len(e.suspects) < egressMost {
-		e.suspects[where] = name
+	if len(e.suspects) < egressSuspects && !slices.ContainsFunc(e.suspects,
+		func(other suspect) bool { return other.name == s.name || other.network == s.network }) {
+		e.suspects = append(e.suspects, s)
 	}
-	if !e.filtered && e.hosts() >= egressSuspects && p.known[opened].Len() == 0 {
+	if len(e.suspects) == egressSuspects && p.openHosts() == 0 {
 		e.filtered = true
 		p.rates.slow(true)
 		log.Warn("outbound port of implicit TLS appears to be blocked; all mail uses port 25 under its TLS policy",
-			slog.Int("hosts", e.hosts()))
+			slog.Int("hosts", egressSuspects))
 	}
 }

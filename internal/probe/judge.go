@@ -26,10 +26,10 @@ const (
 	closedFor     = 24 * time.Hour // a closed one
 )
 
-// finding is what a probe of a host has found out.
+// finding is what a probe of a host has found out. Its Verdict is Unknown where the probe failed on our side: what was
+// known before still holds.
 type finding struct {
-	// verdict is Unknown where the probe failed on our side: what was known before still holds.
-	verdict Verdict
+	Verdict
 	// late is set when a rate does not allow the probe yet: try again after it.
 	late time.Duration
 	// connected is set when an address took a connection on the port: it is not filtered on our side.
@@ -38,40 +38,24 @@ type finding struct {
 	first netip.Addr
 }
 
-func unknown(why string) finding { return finding{verdict: Verdict{Why: smtptls.Tidy(why)}} }
+func unknown(why string) Verdict { return Verdict{Why: smtptls.Tidy(why)} }
 
-func closed(c smtptls.Cause, why string) finding {
-	return finding{verdict: Verdict{State: Closed, Cause: c, Why: smtptls.Tidy(why)}}
+func closed(c smtptls.Cause, why string) Verdict {
+	return Verdict{State: Closed, Cause: c, Why: smtptls.Tidy(why)}
 }
 
-// Addresses looks up the A and the AAAA addresses of a host, each once, A first. The error is that of the
-// first lookup that failed: then not all addresses are known.
-func Addresses(ctx context.Context, res dns.Resolver, host string) ([]netip.Addr, error) {
+// addresses looks up the A and the AAAA addresses of a host, each once, A first. After an error, not all are known.
+func addresses(ctx context.Context, res dns.Resolver, host string) (all []netip.Addr, err error) {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
-	types := [...]dns.Type{dns.TypeA, dns.TypeAAAA}
-	var found [len(types)][]netip.Addr
-	var group errgroup.Group
-	for i, t := range types {
-		group.Go(func() error {
-			// Strangers choose the hosts, so the cache is not to refresh them.
-			rrset, err := res.Lookup(ctx, dns.Question{Name: host, Type: t}, dns.Effort{Untrusted: true})
-			if err != nil {
-				return err
-			}
-			found[i] = rrset.Addrs()
-			return nil
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return nil, err
-	}
-	all := make([]netip.Addr, 0, len(found[0])+len(found[1]))
-	seen := map[netip.Addr]bool{}
-	for _, list := range found {
-		for _, a := range list {
-			if !seen[a] {
-				seen[a] = true
+	for _, t := range []dns.Type{dns.TypeA, dns.TypeAAAA} {
+		// Remote parties choose the hosts, so the cache must not refresh them.
+		rrset, err := res.Lookup(ctx, dns.Question{Name: host, Type: t}, dns.Effort{Untrusted: true})
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range rrset.Addrs() {
+			if !slices.Contains(all, a) {
 				all = append(all, a)
 			}
 		}
@@ -81,29 +65,29 @@ func Addresses(ctx context.Context, res dns.Resolver, host string) ([]netip.Addr
 
 // examine probes one host: every address it has, or none. limited is set for a probe that keeps to the rates.
 func (p *Prober) examine(ctx context.Context, name string, o *Options, limited bool) finding {
-	addrs, err := Addresses(ctx, o.Resolver, name)
-	if err != nil {
-		return unknown("the addresses could not be looked up: " + dns.Reason(err))
-	}
-	if len(addrs) == 0 {
-		return closed(smtptls.NoAddress, "the host has no address")
-	}
-	// One special address among others closes the host: the others alone are not "every address", and Postfix
-	// would connect to this one too.
-	if _, special := address.Split(addrs); !o.Special && len(special) > 0 {
-		return closed(smtptls.AddressNotAllowed, "special-purpose addresses are not allowed: "+address.Join(special))
-	}
-	if len(addrs) > MaxAddresses {
-		return closed(smtptls.AddressNotAllowed, fmt.Sprintf("the host has %d addresses, over %d", len(addrs),
-			MaxAddresses))
+	addrs, err := addresses(ctx, o.Resolver, name)
+	_, special := address.Split(addrs)
+	switch {
+	case err != nil:
+		return finding{Verdict: unknown("the addresses could not be looked up: " + dns.Reason(err))}
+	case len(addrs) == 0:
+		return finding{Verdict: closed(smtptls.NoAddress, "the host has no address")}
+	case !o.Special && len(special) > 0:
+		// One among others closes the host: the others alone are not "every address", and Postfix would connect to
+		// this one too.
+		return finding{Verdict: closed(smtptls.AddressNotAllowed,
+			"special-purpose addresses are not allowed: "+address.Join(special))}
+	case len(addrs) > MaxAddresses:
+		return finding{Verdict: closed(smtptls.AddressNotAllowed,
+			fmt.Sprintf("the host has %d addresses, over %d", len(addrs), MaxAddresses))}
 	}
 	if limited {
 		connections := addrs
 		if o.Postfix != nil {
-			connections = append(slices.Clone(addrs), addrs...) // it connects once more to each
+			connections = slices.Repeat(addrs, 2) // it connects once more to each
 		}
-		if late := p.rates.admit(ctx, connections); late > 0 {
-			return finding{late: late, verdict: Verdict{Why: "put off: its network has been probed a lot"}}
+		if late := p.rates.admit(connections); late > 0 {
+			return finding{late: late, Verdict: unknown("put off: its network has been probed a lot")}
 		}
 	}
 	heard := make([]smtptls.Transcript, len(addrs))
@@ -119,77 +103,64 @@ func (p *Prober) examine(ctx context.Context, name string, o *Options, limited b
 		})
 	}
 	if err := group.Wait(); err != nil { // what failed otherwise is in the transcripts
-		return unknown(err.Error())
+		return finding{Verdict: unknown(err.Error())}
 	}
-	f := judge(heard)
-	f.first = addrs[0]
+	f := finding{Verdict: Judge(heard), first: addrs[0]}
+	for i := range heard {
+		f.connected = f.connected || heard[i].Connected()
+	}
 	return f
 }
 
-// Judge makes the verdict about a host from dialogues in implicit TLS with all its addresses, held now.
+// Judge makes the verdict of a host, without its times, from the dialogues in implicit TLS with all its addresses. A
+// wrong answer from any address closes the host, because Postfix picks the address; so does silence of all addresses. A
+// silent address next to a good one only costs Postfix a connect timeout. A failure on our side is not a verdict, and
+// where the address answered, the host is not open either.
 func Judge(heard []smtptls.Transcript) Verdict {
-	return judge(heard).verdict.dated(wallClock())
-}
-
-// judge makes the verdict of a host from the dialogues with all its addresses. A wrong answer from any address closes
-// the host, because Postfix picks the address; so does silence of all addresses. A silent address next to a good one
-// only costs Postfix a connect timeout. A failure on our side is not a verdict, and where the address answered, the
-// host is not open either.
-func judge(heard []smtptls.Transcript) finding {
-	var f finding
-	var silent, ours *smtptls.Transcript
-	var right int
-	var pending bool // an address answers, and what it is like is not known
+	end := wallClock().Add(openFor)
+	var right, wrong, pending, silent, ours []*smtptls.Transcript
 	for i := range heard {
-		t := &heard[i]
-		f.connected = f.connected || t.Connected()
+		kind, t := &wrong, &heard[i]
 		switch {
-		case f.verdict.State == Closed:
 		case t.OK():
-			end := wallClock().Add(openFor)
-			if t.Session != nil { // otherwise only Postfix could speak with it
+			kind = &right
+			if t.Session != nil && t.Session.NotAfter.Before(end) { // without one, only Postfix could speak with it
 				end = t.Session.NotAfter
 			}
-			if f.verdict.State == Unknown || end.Before(f.verdict.Expires) {
-				f.verdict.Expires = end
-			}
-			f.verdict.State = Open
-			right++
+		case t.Ours && t.Connected():
+			kind = &pending // what it is like is not known
 		case t.Ours:
-			ours, pending = t, pending || t.Connected()
+			kind = &ours
 		case t.Silent:
-			silent = t
-		default:
-			f.verdict = closed(t.Cause, because(t, heard)).verdict
+			kind = &silent
 		}
+		*kind = append(*kind, t)
 	}
+	bad := slices.Concat(wrong, pending, silent, ours) // the address that decides comes first
+	why := make([]string, len(bad))
+	for i, t := range bad {
+		why[i] = t.Addr.Addr().String() + ": " + t.Why
+	}
+	all := strings.Join(why, "; ")
 	switch {
-	case f.verdict.State == Closed:
-	case pending:
-		f.verdict = unknown(because(ours, heard)).verdict
-	case right > 0:
-		f.verdict.Why = fmt.Sprintf("%d of %d addresses: implicit TLS with a valid certificate", right, len(heard))
-	case silent != nil:
-		f.verdict = closed(silent.Cause, because(silent, heard)).verdict
-	case ours != nil:
-		f.verdict = unknown(because(ours, heard)).verdict
+	case len(wrong) > 0:
+		return closed(wrong[0].Cause, all)
+	case len(pending) > 0:
+		return unknown(all)
+	case len(right) > 0:
+		return Verdict{State: Open, Expires: end,
+			Why: fmt.Sprintf("%d of %d addresses: implicit TLS with a valid certificate", len(right), len(heard))}
+	case len(silent) > 0:
+		return closed(smtptls.Timeout, all)
 	}
-	return f
-}
-
-// because returns what happened at each address that is not right: first the one that decides, then the others.
-func because(first *smtptls.Transcript, heard []smtptls.Transcript) string {
-	why := []string{first.Addr.Addr().String() + ": " + first.Why}
-	for i := range heard {
-		if t := &heard[i]; t != first && !t.OK() {
-			why = append(why, t.Addr.Addr().String()+": "+t.Why)
-		}
-	}
-	return strings.Join(why, "; ")
+	return unknown(all)
 }
 
 // dated puts the times into a verdict that was found now.
 func (v Verdict) dated(now time.Time) Verdict {
+	if v.State == Open && !now.Before(v.Expires) {
+		v = closed(smtptls.CertificateExpired, "the certificate has just expired")
+	}
 	switch v.State {
 	case Open:
 		v.Checked = now

@@ -23,47 +23,39 @@
 //     that is not wanted for a day is forgotten.
 //   - Times are those of the system clock. A verdict from its future is not used.
 //
-// Remote parties choose the names and addresses of hosts. The numbers of known hosts, waiting hosts and concurrent
-// probes are bounded, and so are the connections per second, in total and to each /24 and /48. Hosts that were open
-// are served first and forgotten last.
+// Remote parties choose the names and addresses of hosts. The numbers of known hosts and concurrent probes are bounded,
+// and so are the connections per second, in total and to each /24 and /48. Hosts that were open are served first and
+// forgotten last.
 package probe
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/policyd/policyd/internal/smtptls"
 )
 
 // State reports whether port 26 of a host can be used.
-type State uint8
+type State string
 
 // The states. Unknown, the zero value, is not used.
 const (
-	Unknown State = iota
-	Closed
-	Open
+	Unknown State = ""
+	Closed  State = "closed"
+	Open    State = "open"
 )
 
 // String returns the state in lower case.
-func (s State) String() string {
-	switch s {
-	case Open:
-		return "open"
-	case Closed:
-		return "closed"
-	case Unknown:
-	}
-	return "unknown"
-}
+func (s State) String() string { return cmp.Or(string(s), "unknown") }
 
-// Verdict is what is known about port 26 of a host. The zero Verdict is Unknown.
+// Verdict is what is known about port 26 of a host, in memory and on disk. The zero Verdict is Unknown.
 type Verdict struct {
-	State State
-	Cause smtptls.Cause
+	State State         `json:"state"`
+	Cause smtptls.Cause `json:"cause,omitempty"`
 	// Checked is when the probe ended; zero for Unknown.
-	Checked time.Time
+	Checked time.Time `json:"checked"`
 	// Expires is when the verdict is no longer valid: an open one never outlives the certificate of the host.
-	Expires time.Time
+	Expires time.Time `json:"expires"`
 	// Why describes what the probe saw, in printable ASCII.
-	Why string
+	Why string `json:"why"`
 }

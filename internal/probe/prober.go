@@ -1,16 +1,18 @@
 package probe
 
 import (
-	"container/list"
 	"context"
 	"crypto/x509"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/semaphore"
+	"golang.org/x/sync/singleflight"
 	"golang.org/x/time/rate"
 
 	"github.com/policyd/policyd/internal/dns"
@@ -21,9 +23,9 @@ import (
 
 // The bounds on memory and work.
 const (
-	maxHosts = 16384 // hosts that are remembered
-	maxQueue = 1024  // hosts waiting for a probe, of each kind
-	workers  = 32    // hosts probed concurrently
+	maxHosts   = 16384         // hosts that are remembered
+	maxEvicted = maxHosts / 16 // hosts that are forgotten together when there are too many
+	maxProbes  = 32            // hosts probed concurrently
 )
 
 // Options say how to probe.
@@ -47,19 +49,16 @@ type Options struct {
 
 // Prober knows the verdicts. Make one with New and Run it.
 type Prober struct {
-	talk  func(context.Context, smtptls.Dialogue) smtptls.Transcript
-	room  *semaphore.Weighted // one for each host that is being probed
-	rates *rates
-	disk  *statedb.File
-	wake  chan struct{} // a token where something may have become due sooner
-	ready chan struct{} // a token where a host may be waiting in a queue
+	talk   func(context.Context, smtptls.Dialogue) smtptls.Transcript
+	room   *semaphore.Weighted // one for each host that is being probed
+	rates  *rates
+	shared singleflight.Group // calls of Probe, by host
+	disk   *statedb.File
+	wake   chan struct{} // a token where something may have become due sooner
 
 	mu      sync.Mutex // guards what follows, and every host
 	options Options
 	hosts   map[string]*host
-	known   [2]*list.List // all hosts by kind, the one wanted last first
-	due     schedule
-	queues  [2]*list.List // hosts waiting for a worker by kind, oldest first
 	egress  egress
 	results map[string]uint64 // probes since the start, as in Stats
 
@@ -78,28 +77,18 @@ type host struct {
 	retry                time.Time
 	closedFor, failedFor time.Duration
 
-	early   *rate.Limiter // probes of an open host before its hour is over
-	due     time.Time     // when it goes to the queue; zero: it is not wanted
-	index   int           // in the schedule; -1 if it is not there
-	place   *list.Element // in known
-	waiting *list.Element // in a queue, or nil
-	flight  *flight       // the probe under way, or nil
+	early   *rate.Limiter // probes of an open host before its hour is over; nil before the first
+	due     time.Time     // when to probe it; zero: it is not wanted
+	probing bool
 }
 
-// flight is a probe under way. verdict is written before done is closed and not after.
-type flight struct {
-	done    chan struct{}
-	verdict Verdict
-}
+func (h *host) open() bool { return h.verdict.State == Open }
 
 // New returns a Prober with the verdicts that the state directory has.
 func New(o Options) (*Prober, error) {
 	p := &Prober{
-		talk: smtptls.Talk, room: semaphore.NewWeighted(workers), rates: newRates(),
-		wake: make(chan struct{}, 1), ready: make(chan struct{}, 1),
-		hosts: map[string]*host{},
-		known: [2]*list.List{list.New(), list.New()}, queues: [2]*list.List{list.New(), list.New()},
-		results: map[string]uint64{}, news: rate.NewLimiter(1, 100),
+		talk: smtptls.Talk, room: semaphore.NewWeighted(maxProbes), rates: newRates(), wake: make(chan struct{}, 1),
+		hosts: map[string]*host{}, results: map[string]uint64{}, news: rate.NewLimiter(1, 100),
 	}
 	if err := p.Configure(o); err != nil {
 		return nil, err
@@ -111,11 +100,8 @@ func New(o Options) (*Prober, error) {
 // Configure puts new options into effect; after an error the previous ones stay. It forgets all verdicts if the port,
 // the roots or the allowed addresses have changed.
 func (p *Prober) Configure(o Options) error {
-	if o.Port == 0 {
-		return errors.New("probe: port 0")
-	}
-	if o.Resolver == nil {
-		return errors.New("probe: no resolver")
+	if o.Port == 0 || o.Resolver == nil {
+		return errors.New("probe: a port and a resolver are required")
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -166,12 +152,7 @@ func (p *Prober) Want(name string) {
 	now := wallClock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	h := p.hosts[name]
-	if h == nil {
-		h = p.add(name, now)
-	}
-	h.asked = now
-	p.known[h.kind()].MoveToFront(h.place)
+	h := p.known(name, now)
 	h.used = h.used || h.valid(now).State == Open
 	p.plan(h, now)
 }
@@ -190,51 +171,50 @@ func (h *host) valid(now time.Time) Verdict {
 	return v
 }
 
-// add makes a host known; p.mu is held. Where there are too many, it forgets the one that was not wanted for longest:
-// among those that are not open, unless most of them are open.
-func (p *Prober) add(name string, now time.Time) *host {
-	if len(p.hosts) >= maxHosts {
-		victims := p.known[others]
-		if victims.Len() == 0 || p.known[opened].Len() > maxHosts*3/4 {
-			victims = p.known[opened]
+// known returns a host that is wanted now; p.mu is held.
+func (p *Prober) known(name string, now time.Time) *host {
+	h := p.hosts[name]
+	if h == nil {
+		if len(p.hosts) >= maxHosts {
+			p.evict()
 		}
-		if h, ok := victims.Back().Value.(*host); ok {
-			p.forget(h)
+		h = &host{name: name}
+		p.hosts[name] = h
+	}
+	h.asked = now
+	return h
+}
+
+// evict forgets the hosts that were not wanted for longest: among those that are not open, unless most of them are
+// open. p.mu is held.
+func (p *Prober) evict() {
+	openFirst := p.openHosts() > maxHosts*3/4
+	all := slices.SortedFunc(maps.Values(p.hosts), func(a, b *host) int {
+		switch {
+		case a.open() == b.open():
+			return a.asked.Compare(b.asked)
+		case a.open() == openFirst:
+			return -1
+		}
+		return 1
+	})
+	for _, h := range all[:maxEvicted] {
+		p.forget(h)
+	}
+}
+
+// openHosts returns the number of hosts that were open at their last probe; p.mu is held.
+func (p *Prober) openHosts() (n int) {
+	for _, h := range p.hosts {
+		if h.open() {
+			n++
 		}
 	}
-	h := &host{name: name, asked: now, index: -1}
-	h.place = p.known[others].PushFront(h)
-	p.hosts[name] = h
-	return h
+	return n
 }
 
 // forget makes a host unknown; p.mu is held. What a probe under way finds is thrown away.
 func (p *Prober) forget(h *host) {
 	delete(p.hosts, h.name)
 	p.disk.Mark(h.name)
-	p.known[h.kind()].Remove(h.place)
-	p.unschedule(h)
-	p.unqueue(h)
-}
-
-// The kinds of hosts: those whose last probe found them open, and the rest.
-const (
-	opened = iota
-	others
-)
-
-// kind is the list of a pair that a host belongs to. It changes in settle only, while the host waits in no queue.
-func (h *host) kind() int {
-	if h.verdict.State == Open {
-		return opened
-	}
-	return others
-}
-
-// signal leaves a token, if there is none.
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
 }

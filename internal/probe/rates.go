@@ -1,7 +1,7 @@
 package probe
 
 import (
-	"context"
+	"hash/maphash"
 	"net/netip"
 	"sync"
 	"time"
@@ -19,24 +19,19 @@ const (
 	netPerSecond  = 1 // connections to one /24 or /48
 	netMost       = 20
 	maxNetworks   = 4096
-	patience      = 2 * time.Second // the longest that a worker waits
 )
 
 // rates bound the connections.
 type rates struct {
 	all *rate.Limiter
 
+	seed     maphash.Seed
 	mu       sync.Mutex
-	networks map[netip.Prefix]*rate.Limiter
-	rest     *rate.Limiter // for all networks that find no room in the map
+	networks [maxNetworks]*rate.Limiter // by the hash of the network: networks with the same hash share a rate
 }
 
 func newRates() *rates {
-	return &rates{
-		all:      rate.NewLimiter(perSecond, perSecondMost),
-		networks: map[netip.Prefix]*rate.Limiter{},
-		rest:     rate.NewLimiter(netPerSecond, netMost),
-	}
+	return &rates{all: rate.NewLimiter(perSecond, perSecondMost), seed: maphash.MakeSeed()}
 }
 
 // slow sets the rate for a port that appears to be blocked on our side.
@@ -48,55 +43,37 @@ func (r *rates) slow(yes bool) {
 	r.all.SetLimit(perSecond)
 }
 
-// admit takes the connections to addrs out of the rates of their networks, and all but the first, which the worker
-// has taken, out of the rate over all, on credit: those who come later wait for them. It waits a little for the
-// networks if it must, and takes nothing where that is not enough: it then returns after what time to try again.
-func (r *rates) admit(ctx context.Context, addrs []netip.Addr) time.Duration {
-	count := map[netip.Prefix]int{}
+// admit takes the connections to addrs out of the rates of their networks, and all but the first, which Run has taken,
+// out of the rate over all, on credit: those who come later wait for them. Where a network does not allow them yet, it
+// takes nothing and returns after what time to try again.
+func (r *rates) admit(addrs []netip.Addr) (late time.Duration) {
+	count := map[*rate.Limiter]int{}
 	for _, a := range addrs {
-		count[address.Network(a)]++
+		count[r.limiter(a)]++
 	}
 	now := time.Now()
 	var taken []*rate.Reservation
-	var wait time.Duration
-	for n, connections := range count {
-		taken = append(taken, r.limiter(n, now).ReserveN(now, min(connections, netMost)))
-		wait = max(wait, taken[len(taken)-1].DelayFrom(now))
+	for l, connections := range count {
+		taken = append(taken, l.ReserveN(now, min(connections, netMost)))
+		late = max(late, taken[len(taken)-1].DelayFrom(now))
 	}
-	if wait <= patience {
+	if late == 0 {
 		r.all.ReserveN(now, len(addrs)-1)
-		timer := time.NewTimer(wait)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-			return 0
-		case <-ctx.Done():
-		}
+		return 0
 	}
 	for _, t := range taken {
 		t.CancelAt(now)
 	}
-	return max(wait, patience)
+	return late
 }
 
-// limiter returns the limiter of a network. Where there is no room, those that are at rest go.
-func (r *rates) limiter(n netip.Prefix, now time.Time) *rate.Limiter {
+// limiter returns the limiter of the network of an address.
+func (r *rates) limiter(a netip.Addr) *rate.Limiter {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if l, ok := r.networks[n]; ok {
-		return l
+	l := &r.networks[maphash.Comparable(r.seed, address.Network(a))%maxNetworks]
+	if *l == nil {
+		*l = rate.NewLimiter(netPerSecond, netMost)
 	}
-	if len(r.networks) >= maxNetworks {
-		for other, l := range r.networks {
-			if l.TokensAt(now) >= netMost {
-				delete(r.networks, other)
-			}
-		}
-		if len(r.networks) >= maxNetworks {
-			return r.rest
-		}
-	}
-	l := rate.NewLimiter(netPerSecond, netMost)
-	r.networks[n] = l
-	return l
+	return *l
 }

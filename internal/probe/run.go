@@ -15,86 +15,82 @@ import (
 // Run probes what is due, and keeps the state directory up to date, until ctx ends.
 func (p *Prober) Run(ctx context.Context) error {
 	var all sync.WaitGroup
-	for range workers {
-		all.Go(func() { p.work(ctx) })
-	}
 	all.Go(func() { p.syncDisk(ctx) })
-	p.dispatch(ctx)
+	for p.room.Acquire(ctx, 1) == nil && p.rates.all.Wait(ctx) == nil {
+		h := p.take(ctx)
+		if h == nil {
+			break
+		}
+		all.Go(func() {
+			defer p.room.Release(1)
+			p.probe(ctx, h, true)
+		})
+	}
 	all.Wait()
 	return errors.Join(ctx.Err(), p.disk.Close())
 }
 
-// work probes one host after the other.
-func (p *Prober) work(ctx context.Context) {
-	for {
+// take waits until a host is due and returns it, with its probe begun, or nil when ctx ends.
+func (p *Prober) take(ctx context.Context) *host {
+	for ctx.Err() == nil {
+		h, wait := p.next(wallClock())
+		if h != nil {
+			return h
+		}
 		select {
 		case <-ctx.Done():
-			return
-		case <-p.ready:
-		}
-		for p.next(ctx) {
+		case <-p.wake:
+		case <-time.After(wait):
 		}
 	}
+	return nil
 }
 
-// next probes the host whose turn it is. It returns false where none is waiting.
-func (p *Prober) next(ctx context.Context) bool {
-	if !p.pending() || p.room.Acquire(ctx, 1) != nil {
-		return false
-	}
-	defer p.room.Release(1)
-	if p.rates.all.Wait(ctx) != nil {
-		return false
-	}
-	h := p.take()
-	if h == nil {
-		return false
-	}
-	p.probe(ctx, h, true)
-	return true
-}
-
-// pending reports whether a host waits for a worker.
-func (p *Prober) pending() bool {
+// next returns the host to probe now, with its probe begun. Where none is due, it returns nil and how long to wait. It
+// forgets the hosts that were not wanted for a day.
+func (p *Prober) next(now time.Time) (*host, time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.waiting() > 0
+	wait := sweepInterval
+	var first *host
+	for _, h := range p.hosts {
+		switch {
+		case h.probing:
+		case now.Sub(h.asked) >= forgottenAge:
+			p.forget(h)
+		case h.due.IsZero():
+		case h.due.After(now):
+			wait = min(wait, h.due.Sub(now))
+		case first == nil || h.before(first):
+			first = h
+		}
+	}
+	if first != nil {
+		first.begin()
+	}
+	return first, wait
 }
 
-// Probe probes a host now, or waits for the probe that is under way. It obeys the rules about addresses and the
-// bound on concurrent probes, but no rates. The verdict is what this probe found: Unknown where it failed on our side.
+// Probe probes a host now, or waits for the call that does. It obeys the rules about addresses and the bound on
+// concurrent probes, but no rates. The verdict is what this probe found: Unknown where it failed on our side.
 func (p *Prober) Probe(ctx context.Context, name string) Verdict {
 	name, ok := hostName(name)
 	if !ok {
 		return Verdict{Why: "not the name of an smtps- host"}
 	}
-	givenUp := Verdict{Why: "given up: there was no more time"}
-	if p.room.Acquire(ctx, 1) != nil {
-		return givenUp
-	}
-	now := wallClock()
-	p.mu.Lock()
-	h := p.hosts[name]
-	if h == nil {
-		h = p.add(name, now)
-	}
-	h.asked = now
-	under := h.flight
-	if under == nil {
-		p.begin(h)
-	}
-	p.mu.Unlock()
-	if under == nil {
+	found, _, _ := p.shared.Do(name, func() (any, error) {
+		if p.room.Acquire(ctx, 1) != nil {
+			return unknown("deadline exceeded"), nil
+		}
 		defer p.room.Release(1)
-		return p.probe(ctx, h, false)
-	}
-	p.room.Release(1)
-	select {
-	case <-under.done:
-		return under.verdict
-	case <-ctx.Done():
-		return givenUp
-	}
+		p.mu.Lock()
+		h := p.known(name, wallClock())
+		h.begin()
+		p.mu.Unlock()
+		return p.probe(ctx, h, false), nil
+	})
+	v, _ := found.(Verdict)
+	return v
 }
 
 // probe probes a host whose probe has begun, and ends it.
@@ -105,35 +101,33 @@ func (p *Prober) probe(ctx context.Context, h *host, limited bool) Verdict {
 	began := time.Now()
 	f := p.examine(ctx, h.name, &o, limited)
 	now := wallClock()
+	f.Verdict = f.dated(now)
 
 	p.mu.Lock()
-	v, changed := f.verdict.dated(now), false
+	changed := false
+	h.probing = false
 	if p.hosts[h.name] == h { // otherwise it was forgotten, because of other options or of other hosts
-		v, changed = p.settle(h, f, now)
+		changed = p.settle(h, f, now)
 		p.judgeEgress(h.name, f)
+		if h.used {
+			p.plan(h, now) // mail was sent while the probe ran; this verdict does not reflect its outcome
+		}
 	}
-	result := v.State.String()
-	if v.State == Closed {
-		result = string(v.Cause)
+	result := f.State.String()
+	if f.State == Closed {
+		result = string(f.Cause)
 	}
 	p.results[result]++
-	h.flight.verdict = v
-	close(h.flight.done)
-	h.flight = nil
-	if h.used && p.hosts[h.name] == h {
-		// Mail was sent while the probe ran; this verdict does not reflect its outcome.
-		p.plan(h, now)
-	}
 	p.mu.Unlock()
 	level := slog.LevelDebug
 	if changed && p.news.Allow() {
 		level = slog.LevelInfo
 	}
 	o.Logger.LogAttrs(ctx, level, "port of implicit TLS probed",
-		slog.String("mx", h.name), slog.Int("port", int(o.Port)), slog.String("status", v.State.String()),
-		slog.String("cause", string(v.Cause)), slog.String("reason", v.Why),
+		slog.String("mx", h.name), slog.Int("port", int(o.Port)), slog.String("status", f.State.String()),
+		slog.String("cause", string(f.Cause)), slog.String("reason", f.Why),
 		slog.Bool("changed", changed), slog.Duration("dur", time.Since(began).Round(time.Millisecond)))
-	return v
+	return f.Verdict
 }
 
 // hear has a dialogue. A certificate that makes the library panic is a failed probe; without the recover it would end

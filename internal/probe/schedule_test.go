@@ -80,10 +80,9 @@ func TestBackOffOfFailedProbesDoesNotHold(t *testing.T) {
 		"a verdict just ended":  {Verdict{State: Closed, Checked: now.Add(-3 * time.Hour), Expires: now}, time.Minute, 0},
 		"a closed one in force": {Verdict{State: Closed, Checked: now, Expires: now.Add(time.Hour)}, time.Minute, time.Minute},
 	} {
-		h := &host{name: mx, index: -1, verdict: c.verdict, retry: now.Add(c.retry)}
+		h := &host{name: mx, verdict: c.verdict, retry: now.Add(c.retry)}
 		p.plan(h, now)
 		require.Equal(t, c.due, h.due.Sub(now), name)
-		p.unschedule(h)
 	}
 }
 
@@ -93,14 +92,17 @@ func TestHostThatIsPutOffComesLater(t *testing.T) {
 	w := newWorld()
 	p := w.prober(t, w.options())
 	now := wallClock()
-	first, putOff := p.add(mx, now), p.add(mxn(1), now)
+	first, putOff := p.known(mx, now), p.known(mxn(1), now)
 	p.settle(putOff, finding{late: 5 * time.Minute}, now)
 	require.Equal(t, now.Add(5*time.Minute), putOff.retry)
 	require.Equal(t, putOff.retry, putOff.due)
-	p.enqueue(first)
-	p.enqueue(putOff)
-	require.Equal(t, mx, p.take().name)
-	require.Equal(t, mxn(1), p.take().name)
+	p.plan(first, now)
+	later := putOff.retry
+	putOff.asked = later
+	for _, want := range []string{mx, mxn(1)} {
+		h, _ := p.next(later)
+		require.Equal(t, want, h.name)
+	}
 }
 
 // A closed host whose cause is another one is a change; the same verdict once more, and a failed probe, are none.
@@ -159,15 +161,15 @@ func TestOpenHostsLeaveRoomForOthers(t *testing.T) {
 	p := w.prober(t, w.options())
 	now := wallClock()
 	for i := range maxHosts {
-		h := p.add(mxn(i), now)
+		h := p.known(mxn(i), now.Add(time.Duration(i)))
 		if i <= maxHosts*3/4 {
-			p.settle(h, finding{verdict: Verdict{State: Open, Expires: now.Add(time.Hour)}}, now)
+			p.settle(h, finding{Verdict: Verdict{State: Open, Expires: now.Add(time.Hour)}}, now)
 		}
 	}
 	p.Want(mx)
 	require.NotContains(t, p.hosts, mxn(0), "an open one goes")
 	require.Contains(t, p.hosts, mxn(maxHosts-1))
-	p.Want("smtps-b.example.com")
-	require.NotContains(t, p.hosts, mxn(maxHosts*3/4+1), "now one that is not open")
-	require.Contains(t, p.hosts, mxn(1))
+	p.evict()
+	require.NotContains(t, p.hosts, mxn(maxHosts*3/4+1), "now those that are not open")
+	require.Contains(t, p.hosts, mxn(maxEvicted))
 }

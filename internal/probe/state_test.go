@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/policyd/policyd/internal/smtptls"
 	"github.com/policyd/policyd/internal/statedb"
 )
 
@@ -89,9 +90,9 @@ func saveHosts(t *testing.T, hosts map[string]saved) string {
 func TestSavedVerdictThatIsNotSoundIsNotUsed(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
-	one := saved{Port: 26, State: "open", Checked: now.Add(-time.Minute), Expires: now.Add(time.Hour), Asked: now.Add(-time.Minute), Why: "fine"}
+	one := saved{Port: 26, Verdict: Verdict{State: Open, Checked: now.Add(-time.Minute), Expires: now.Add(time.Hour), Why: "fine"}, Asked: now.Add(-time.Minute)}
 	closed := one
-	closed.State, closed.Cause, closed.BackOff = "closed", "refused", closedFirst
+	closed.State, closed.Cause, closed.BackOff = Closed, smtptls.Refused, closedFirst
 	for name, c := range map[string]struct {
 		host   string
 		from   saved
@@ -144,15 +145,13 @@ func TestForgottenHostLeavesNothing(t *testing.T) {
 	w.host(mx, refusing, "8.8.8.8")
 	p.Probe(t.Context(), mx)
 	p.Want(mxn(1))
-	p.sweep(wallClock())
 	require.Equal(t, 1, p.Stats().Closed)
-	require.Equal(t, 1, p.waiting())
 	o := w.options()
 	o.Port = 2626
 	require.NoError(t, p.Configure(o))
 	require.Zero(t, p.Stats().Closed)
-	require.Zero(t, p.waiting())
-	require.Nil(t, p.take())
+	h, _ := p.next(wallClock())
+	require.Nil(t, h)
 }
 
 // The back-off of a closed host continues after a restart.
@@ -162,7 +161,7 @@ func TestBackOffSurvivesARestart(t *testing.T) {
 	o := w.options()
 	checked := wallClock().Add(-time.Minute)
 	o.StateDir = saveHosts(t, map[string]saved{mx: {
-		Port: 26, State: "closed", Cause: "refused", Checked: checked, Expires: checked.Add(time.Hour), Asked: checked, BackOff: 40 * time.Minute,
+		Port: 26, Verdict: Verdict{State: Closed, Cause: smtptls.Refused, Checked: checked, Expires: checked.Add(time.Hour)}, Asked: checked, BackOff: 40 * time.Minute,
 	}})
 	p := w.prober(t, o)
 	p.Want(mx)
@@ -198,16 +197,12 @@ func TestOrderOfHostsSurvivesARestart(t *testing.T) {
 	hosts := map[string]saved{}
 	for i, minutes := range []time.Duration{3, 1, 4, 2} {
 		hosts[mxn(i)] = saved{
-			Port: 26, State: "open", Checked: now.Add(-time.Hour), Expires: now.Add(time.Hour), Asked: now.Add(-minutes * time.Minute),
+			Port: 26, Verdict: Verdict{State: Open, Checked: now.Add(-time.Hour), Expires: now.Add(time.Hour)}, Asked: now.Add(-minutes * time.Minute),
 		}
 	}
 	o.StateDir = saveHosts(t, hosts)
 	p := w.prober(t, o)
-	var order []string
-	for e := p.known[opened].Front(); e != nil; e = e.Next() {
-		h, ok := e.Value.(*host)
-		require.True(t, ok)
-		order = append(order, h.name)
+	for name, s := range hosts {
+		require.True(t, s.Asked.Equal(p.hosts[name].asked))
 	}
-	require.Equal(t, []string{mxn(1), mxn(3), mxn(0), mxn(2)}, order)
 }

@@ -21,22 +21,13 @@ type Stats struct {
 func (p *Prober) Stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := Stats{Results: maps.Clone(p.results), EgressFiltered: p.egress.filtered}
+	hosts := map[State]int{}
 	for _, h := range p.hosts {
-		switch h.verdict.State {
-		case Open:
-			s.Open++
-		case Closed:
-			s.Closed++
-		case Unknown:
-			s.Unknown++
-		}
+		hosts[h.verdict.State]++
 	}
-	return s
+	return Stats{Results: maps.Clone(p.results), Open: hosts[Open], Closed: hosts[Closed], Unknown: hosts[Unknown],
+		EgressFiltered: p.egress.filtered}
 }
-
-// waiting is how many hosts wait for a worker; p.mu is held.
-func (p *Prober) waiting() int { return p.queues[0].Len() + p.queues[1].Len() }
 
 // Entry is what is known about a host.
 type Entry struct {
