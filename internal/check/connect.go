@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -91,7 +90,6 @@ func (d *domain) skip(a netip.Addr) string {
 }
 
 func (d *domain) dialogue(name string, t *heard) smtptls.Dialogue {
-	const longestConnect = 10 * time.Second
 	judge := d.o.Postfix
 	if !d.o.At.IsZero() {
 		judge = nil
@@ -102,8 +100,7 @@ func (d *domain) dialogue(name string, t *heard) smtptls.Dialogue {
 	}
 	return smtptls.Dialogue{
 		Host: name, Addr: netip.AddrPortFrom(t.addr, port), Implicit: t.implicit, Roots: d.o.Roots, At: d.o.At,
-		Helo:    d.o.Helo,
-		Connect: min(d.o.Timeout, longestConnect), Each: d.o.Timeout, Whole: d.o.Timeout, Postfix: judge,
+		Helo: d.o.Helo, Timeout: d.o.Timeout, Postfix: judge,
 	}
 }
 

@@ -77,7 +77,7 @@ func TestOneFamilyIsNoWitnessForTheOther(t *testing.T) {
 	t.Parallel()
 	v4, v6 := netip.MustParseAddr("198.51.100.25"), netip.MustParseAddr("2001:db8::25")
 	silent := func(a netip.Addr) heard {
-		return heard{addr: a, transcript: smtptls.Transcript{Addr: netip.AddrPortFrom(a, 25), Failed: smtptls.StepConnect, Silent: true, Cause: smtptls.Timeout}}
+		return heard{addr: a, transcript: smtptls.Transcript{Addr: netip.AddrPortFrom(a, 25), Failed: smtptls.StepConnect, Cause: smtptls.Timeout}}
 	}
 	answers := heard{addr: v4, transcript: smtptls.Transcript{Addr: netip.AddrPortFrom(v4, 25)}}
 	for name, c := range map[string]struct {
@@ -108,12 +108,12 @@ func TestOneFamilyIsNoWitnessForTheOther(t *testing.T) {
 	}
 }
 
-func TestMoreTimeIsMoreTimeForEachStep(t *testing.T) {
+func TestMoreTimeIsMoreTimeForTheDialogue(t *testing.T) {
 	t.Parallel()
-	step := func(timeout time.Duration) time.Duration {
+	dialogue := func(timeout time.Duration) time.Duration {
 		d := &domain{Checker: &Checker{o: Options{Timeout: timeout}}}
-		return d.dialogue("", &heard{}).Each
+		return d.dialogue("", &heard{}).Timeout
 	}
-	require.Equal(t, 4*time.Second, step(4*time.Second))
-	require.Equal(t, 3*time.Minute, step(3*time.Minute))
+	require.Equal(t, 4*time.Second, dialogue(4*time.Second))
+	require.Equal(t, 3*time.Minute, dialogue(3*time.Minute))
 }

@@ -109,7 +109,7 @@ func (d *domain) judgePort(h *host, implicit bool) {
 		switch t := &spoken[i]; {
 		case t.Ours:
 			ours++
-		case t.Silent:
+		case t.Silent():
 			silent++
 		default:
 			reached++
@@ -129,7 +129,7 @@ func (d *domain) judgePort(h *host, implicit bool) {
 		switch {
 		case t.Ours:
 			d.find("address-unreachable", where, "this address could not be tested from here: "+t.Why)
-		case !t.Silent:
+		case !t.Silent():
 			d.judgeDialogue(name, where, t)
 		case reached > 0 && !d.endpoints.proven(wayTo(t.Addr.Addr(), port)):
 			d.find("address-unreachable", where,
@@ -191,20 +191,18 @@ func (d *domain) judgeDialogue(name string, where about, t *smtptls.Transcript) 
 // to a host that it has verified, so a fault that only Go finds is a warning.
 func (d *domain) judgeSession(name string, where about, t *smtptls.Transcript) {
 	s := t.Session
-	for _, wrong := range []struct {
-		code string
-		err  error
-	}{{"certificate-chain", s.ChainErr}, {"certificate-expired", s.DatesErr}, {"certificate-name", s.NameErr}} {
-		switch {
-		case wrong.err == nil, errors.Is(wrong.err, smtptls.ErrNotJudged):
+	codes := []string{"certificate-chain", "certificate-expired", "certificate-name"} // as the causes, with hyphens
+	for _, code := range codes {
+		switch err := s.Faults[smtptls.Cause(strings.ReplaceAll(code, "-", " "))]; {
+		case err == nil, errors.Is(err, smtptls.ErrNotJudged):
 		case t.Postfix.Verdict == smtptls.Verified:
 			d.find(name+"disputed", where, "Postfix verifies this certificate; policyd does not: "+
-				text.Printable(strings.TrimPrefix(wrong.err.Error(), "x509: ")))
+				text.Printable(strings.TrimPrefix(err.Error(), "x509: ")))
 		default:
-			d.find(name+wrong.code, where, text.Printable(strings.TrimPrefix(wrong.err.Error(), "x509: ")))
+			d.find(name+code, where, text.Printable(strings.TrimPrefix(err.Error(), "x509: ")))
 		}
 	}
-	if left := daysLeft(s.NotAfter, d.At); s.DatesErr == nil && left < soonDays {
+	if left := daysLeft(s.NotAfter, d.At); left >= 0 && left < soonDays {
 		d.find("certificate-expires-soon", where, fmt.Sprintf("the certificate expires on %s UTC, in %d days",
 			s.NotAfter.UTC().Format(time.DateTime), left))
 	}

@@ -37,7 +37,7 @@ func matches(records []dns.TLSA, s *smtptls.Session, name string, at time.Time) 
 				roots := x509.NewCertPool()
 				roots.AddCert(issuer)
 				v := smtptls.Verify(s.Chain, name, roots, at)
-				if v.ChainErr == nil && v.NameErr == nil && v.DatesErr == nil {
+				if v.Path != nil && v.SAN != "" && v.Faults[smtptls.CertificateExpired] == nil {
 					return true
 				}
 			}

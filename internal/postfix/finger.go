@@ -23,7 +23,7 @@ func (c Commands) finger(ctx context.Context, options []string, d smtptls.Dialog
 	if !prefix.ValidHost(d.Host) || !addr.IsValid() {
 		return smtptls.Opinion{Verdict: smtptls.NoVerdict, Why: "not a host name and address"}
 	}
-	seconds := strconv.Itoa(max(int(d.Whole/time.Second), 1))
+	seconds := strconv.Itoa(max(int(d.Timeout/time.Second), 1))
 	args := append([]string{"-c", "-l", "secure", "-t", seconds, "-T", seconds, "-s", d.Host}, options...)
 	if d.Helo != "" {
 		args = append(args, "-o", "myhostname="+d.Helo)
@@ -38,7 +38,7 @@ func (c Commands) finger(ctx context.Context, options []string, d smtptls.Dialog
 		to = strings.Replace(to, "[", "[ipv6:", 1)
 	}
 	const limit = 64 << 10 // it writes about a dozen lines
-	p := process{path: c.beside("posttls-finger"), args: append(args, to, d.Host), limit: limit, timeout: d.Whole}
+	p := process{path: c.beside("posttls-finger"), args: append(args, to, d.Host), limit: limit, timeout: d.Timeout}
 	out, _, err := c.run(ctx, p)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
 		return smtptls.Opinion{Why: smtptls.Tidy(err.Error())}

@@ -17,7 +17,7 @@ import (
 const fingerHost = "smtps-a.example.com"
 
 func fingerDialogue() smtptls.Dialogue {
-	return smtptls.Dialogue{Host: fingerHost, Addr: netip.MustParseAddrPort("192.0.2.1:26"), Implicit: true, Whole: 40 * time.Second}
+	return smtptls.Dialogue{Host: fingerHost, Addr: netip.MustParseAddrPort("192.0.2.1:26"), Implicit: true, Timeout: 40 * time.Second}
 }
 
 // finger returns commands with a posttls-finger of this test.
@@ -103,7 +103,7 @@ func TestFingerIsBounded(t *testing.T) {
 		require.Equal(t, smtptls.NoVerdict, ask(t.Context(), "printf '"+strings.TrimSpace(verifiedLine)+`\n'`, func(d *smtptls.Dialogue) { d.Host = host }).Verdict, host)
 	}
 	require.Equal(t, smtptls.NoVerdict, ask(t.Context(), "yes | head -c 200000; printf '"+strings.TrimSpace(verifiedLine)+`\n'`, nil).Verdict, "output beyond the bound")
-	require.Equal(t, smtptls.NoVerdict, ask(t.Context(), "exec sleep 1000", func(d *smtptls.Dialogue) { d.Whole = 50 * time.Millisecond }).Verdict, "its own limit")
+	require.Equal(t, smtptls.NoVerdict, ask(t.Context(), "exec sleep 1000", func(d *smtptls.Dialogue) { d.Timeout = 50 * time.Millisecond }).Verdict, "its own limit")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.NotEqual(t, smtptls.Verified, ask(ctx, "exec sleep 1000", nil).Verdict, "the caller's context")

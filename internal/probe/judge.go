@@ -131,7 +131,7 @@ func Judge(heard []smtptls.Transcript) Verdict {
 			kind = &pending // what it is like is not known
 		case t.Ours:
 			kind = &ours
-		case t.Silent:
+		case t.Silent():
 			kind = &silent
 		}
 		*kind = append(*kind, t)

@@ -104,7 +104,7 @@ func goodUntil(end time.Time) func(*smtptls.Transcript) {
 }
 func silent(t *smtptls.Transcript) {
 	t.Steps[0].Err = context.DeadlineExceeded
-	t.Failed, t.Cause, t.Silent, t.Why = smtptls.StepConnect, smtptls.Timeout, true, "connect: timeout"
+	t.Failed, t.Cause, t.Why = smtptls.StepConnect, smtptls.Timeout, "connect: timeout"
 }
 func refusing(t *smtptls.Transcript) {
 	t.Steps[0].Err = context.DeadlineExceeded

@@ -35,45 +35,28 @@ type Dialogue struct {
 	// Roots are trusted, nil means the system's; the certificate must be valid at At, zero means now.
 	Roots *x509.CertPool
 	At    time.Time
-	// Connect, Each and Whole bound the connect, each later step and the whole; zero means 10 s, 60 s and 90 s. RFC
-	// 5321 section 4.5.3.2 allows a server minutes; one that greets after 25 s is not rare.
-	Connect, Each, Whole time.Duration
+	// Timeout bounds the whole dialogue, and zero means 90 s: RFC 5321 section 4.5.3.2 allows a server minutes, and one
+	// that greets after 25 s is not rare. A connection is waited for 10 s at most.
+	Timeout time.Duration
 	// Postfix is asked afterwards, over a connection of its own. nil: there is no second verdict.
 	Postfix Judge
 }
 
 // Talk carries out the dialogue. When ctx ends, it stops and reports a failure on our side.
 func Talk(ctx context.Context, d Dialogue) Transcript {
-	d.Connect, d.Each, d.Whole = cmp.Or(d.Connect, 10*time.Second), cmp.Or(d.Each, time.Minute),
-		cmp.Or(d.Whole, 90*time.Second)
+	d.Timeout = cmp.Or(d.Timeout, 90*time.Second)
 	if d.Postfix != nil {
 		d.Helo = cmp.Or(d.Postfix.Helo(ctx), d.Helo)
 	}
 	c := conversation{Dialogue: d, caller: ctx, t: Transcript{Addr: d.Addr, Implicit: d.Implicit}}
-	limited, cancel := context.WithTimeout(ctx, d.Whole)
-	defer cancel()
-	if c.step(StepConnect, func() error { return c.connect(limited) }) {
-		stop := context.AfterFunc(limited, func() { _ = c.conn.Close() })
-		c.talk(limited)
-		stop()
-		_ = c.conn.Close()
+	c.talk(ctx)
+	t := &c.t
+	// Postfix is asked where the result depends on what it makes of TLS or of the certificate.
+	if d.Postfix != nil && (t.Failed == StepNone || t.Failed == StepCertificate ||
+		t.Failed == StepTLS && t.Cause != Plaintext && !t.Ours) {
+		t.weigh(d.Postfix.Ask(ctx, d))
 	}
-	if d.Postfix != nil && c.t.worthASecondOpinion() {
-		c.t.weigh(d.Postfix.Ask(ctx, d))
-	}
-	return c.t
-}
-
-// worthASecondOpinion reports whether the result depends on what Postfix makes of TLS or of the certificate.
-func (t *Transcript) worthASecondOpinion() bool {
-	switch t.Failed {
-	case StepNone, StepCertificate:
-		return true
-	case StepTLS:
-		return t.Cause != Plaintext && !t.Ours
-	default:
-		return false
-	}
+	return *t
 }
 
 // conversation is a Dialogue under way.
@@ -87,13 +70,17 @@ type conversation struct {
 	t      Transcript
 }
 
-// talk takes the steps after the connection, and says QUIT where the server still listens.
+// talk takes the steps, and says QUIT where the server still listens.
 func (c *conversation) talk(ctx context.Context) {
-	if c.Implicit {
-		if !c.step(StepTLS, func() error { return c.handshake(ctx) }) {
-			return
-		}
-		c.step(StepCertificate, c.certificate)
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	if !c.step(StepConnect, func() error { return c.connect(ctx) }) {
+		return
+	}
+	defer func() { _ = c.conn.Close() }()
+	defer context.AfterFunc(ctx, func() { _ = c.conn.Close() })()
+	if c.Implicit && !c.secure(ctx) {
+		return
 	}
 	ok := c.step(StepBanner, func() error { return c.expect(&c.t.Banner) }) &&
 		c.step(StepEHLO, func() error { return c.ehlo(&c.t.EHLO) })
@@ -101,10 +88,9 @@ func (c *conversation) talk(ctx context.Context) {
 		line := c.t.EHLO.keyword("STARTTLS")
 		c.t.Offered, c.t.OfferedFirst = line >= 0, line == 0
 		if c.step(StepSTARTTLS, c.starttls) {
-			if !c.step(StepTLS, func() error { return c.handshake(ctx) }) {
+			if !c.secure(ctx) {
 				return
 			}
-			c.step(StepCertificate, c.certificate)
 			c.step(StepEHLOAgain, func() error { return c.ehlo(&c.t.EHLOAgain) })
 		}
 	}
@@ -113,59 +99,52 @@ func (c *conversation) talk(ctx context.Context) {
 	}
 }
 
-// quit ends the dialogue. A server that hangs up without a word has kept its promise all the same.
+// quit ends the dialogue. The server closes first (RFC 5321 section 4.1.1.10), so that it never sees two of our
+// connections at the same time. One that does not close is not waited for.
 func (c *conversation) quit() {
-	// The server closes first (RFC 5321 section 4.1.1.10), so that it never sees two of our connections at the same
-	// time. One that does not close is not waited for.
 	const forReply, forClose = 5 * time.Second, 250 * time.Millisecond
 	var bye Reply
-	began := time.Now()
-	_ = c.conn.SetDeadline(began.Add(min(c.Each, forReply)))
-	err := c.command("QUIT")
-	if err == nil {
-		err = c.expect(&bye)
-	}
-	took := time.Since(began)
-	if err == nil {
+	_ = c.conn.SetDeadline(time.Now().Add(forReply))
+	if c.step(StepQUIT, func() error { return c.say("QUIT", &bye) }) {
 		_ = c.conn.SetDeadline(time.Now().Add(forClose))
 		_, _ = c.lines.ReadByte()
 	}
-	c.t.Steps = append(c.t.Steps, Done{Step: StepQUIT, Took: took, Err: err})
 }
 
-// step takes a step and notes how it went. It returns false when it failed.
+// step takes a step and notes how it went. It returns false when it failed. A server that hangs up on QUIT without a
+// word has kept its promise all the same.
 func (c *conversation) step(s Step, take func() error) bool {
 	began := time.Now()
-	if c.conn != nil {
-		_ = c.conn.SetDeadline(began.Add(c.Each))
-	}
 	err := take()
 	c.t.Steps = append(c.t.Steps, Done{Step: s, Took: time.Since(began), Err: err})
-	if err != nil && c.t.Failed == StepNone {
+	if err != nil && c.t.Failed == StepNone && s != StepQUIT {
 		c.fail(s, err)
 	}
 	return err == nil
 }
 
 func (c *conversation) connect(ctx context.Context) error {
-	dialer := net.Dialer{Timeout: c.Connect, KeepAlive: -1}
+	dialer := net.Dialer{Timeout: 10 * time.Second, KeepAlive: -1}
 	conn, err := dialer.DialContext(ctx, "tcp", c.Addr.String())
 	if err != nil {
 		return err
 	}
 	c.conn = &bounded{Conn: conn, left: maxBytes}
-	c.use(c.conn)
+	c.stream, c.lines = c.conn, bufio.NewReader(c.conn)
 	return nil
 }
 
-func (c *conversation) use(stream net.Conn) {
-	c.stream, c.lines = stream, bufio.NewReader(stream)
+// secure takes the steps of TLS. The dialogue continues whatever the certificate is like: no mail is handed over in it.
+func (c *conversation) secure(ctx context.Context) bool {
+	ok := c.step(StepTLS, func() error { return c.handshake(ctx) })
+	if ok {
+		c.step(StepCertificate, c.certificate)
+	}
+	return ok
 }
 
 func (c *conversation) handshake(ctx context.Context) error {
-	if n := c.lines.Buffered(); n > 0 {
-		c.t.Stray = true
-	}
+	c.t.Stray = c.lines.Buffered() > 0
 	c.conn.keep = maxHello
 	session := tls.Client(c.conn, c.config())
 	if err := session.HandshakeContext(ctx); err != nil {
@@ -173,16 +152,15 @@ func (c *conversation) handshake(ctx context.Context) error {
 	}
 	state := session.ConnectionState()
 	c.t.Session = &Session{Version: state.Version, Cipher: state.CipherSuite, Chain: state.PeerCertificates}
-	c.use(session)
+	c.stream, c.lines = session, bufio.NewReader(session)
 	return nil
 }
 
-// certificate judges the certificate. The dialogue continues whatever it is like: no mail is handed over in it.
 func (c *conversation) certificate() error {
 	s := c.t.Session
 	s.Verification = Verify(s.Chain, c.Host, c.Roots, c.At)
-	if s.Version < tls.VersionTLS13 && s.RulesErr == nil && !secureRenegotiation(c.conn.kept) {
-		s.RulesErr = errors.New("the host does not support secure renegotiation (RFC 5746), which OpenSSL requires")
+	if s.Version < tls.VersionTLS13 && !secureRenegotiation(c.conn.kept) {
+		s.Faults[CertificateRules] = errors.New("no secure renegotiation (RFC 5746), which OpenSSL requires")
 	}
 	_, err := s.Cause()
 	return err
@@ -192,16 +170,13 @@ func (c *conversation) certificate() error {
 // nothing.
 func (c *conversation) ehlo(reply *Reply) error {
 	helo := cmp.Or(c.Helo, literal(c.conn.LocalAddr()))
-	err := c.command("EHLO " + helo)
-	if err == nil {
-		err = c.expect(reply)
-	}
+	err := c.say("EHLO "+helo, reply)
 	const serviceNotAvailable = 421
 	if err == nil || c.dead || reply.Code == serviceNotAvailable {
 		return err
 	}
 	var second Reply
-	if c.command("HELO "+helo) == nil && c.expect(&second) == nil {
+	if c.say("HELO "+helo, &second) == nil {
 		*reply = Reply{Code: second.Code}
 		return nil
 	}
@@ -212,17 +187,17 @@ func (c *conversation) starttls() error {
 	if !c.t.Offered {
 		return errors.New("not offered")
 	}
-	if err := c.command("STARTTLS"); err != nil {
-		return err
-	}
-	return c.expect(&c.t.STARTTLS)
+	return c.say("STARTTLS", &c.t.STARTTLS)
 }
 
-func (c *conversation) command(line string) error {
+// say sends a command and reads the reply, which must be positive.
+func (c *conversation) say(line string, reply *Reply) error {
 	c.t.Lines = append(c.t.Lines, "C: "+line)
-	_, err := io.WriteString(c.stream, line+"\r\n")
-	c.dead = c.dead || err != nil
-	return err
+	if _, err := io.WriteString(c.stream, line+"\r\n"); err != nil {
+		c.dead = true
+		return err
+	}
+	return c.expect(reply)
 }
 
 // expect reads a reply, which must be positive.
@@ -232,12 +207,8 @@ func (c *conversation) expect(reply *Reply) error {
 		c.dead = true
 		return err
 	}
-	for i, said := range reply.Lines {
-		separator := "-"
-		if i == len(reply.Lines)-1 {
-			separator = " "
-		}
-		c.t.Lines = append(c.t.Lines, fmt.Sprintf("S: %d%s%s", reply.Code, separator, said))
+	for _, said := range reply.Lines {
+		c.t.Lines = append(c.t.Lines, fmt.Sprintf("S: %03d %s", reply.Code, said))
 	}
 	if !reply.positive() {
 		return fmt.Errorf("the host says %s", reply)
@@ -245,65 +216,58 @@ func (c *conversation) expect(reply *Reply) error {
 	return nil
 }
 
-// fail notes the first failure, its cause and whether it is ours.
+// fail notes the first failure, its cause and whether it is ours. The dialer may notice the caller's deadline a little
+// before the context does.
 func (c *conversation) fail(s Step, err error) {
-	c.t.Failed, c.t.Ours = s, c.givenUp()
+	t, why := &c.t, "deadline exceeded"
+	t.Failed = s
+	end, limited := c.caller.Deadline()
+	if c.caller.Err() == nil && (!limited || time.Now().Before(end)) {
+		t.Cause, why = c.cause(s, err)
+	}
+	t.Ours, t.Why = t.Cause == CauseNone, Tidy(string(s)+": "+why)
+}
+
+// cause returns why a step failed, in the words of a verdict and in a sentence. CauseNone means that the server is not
+// to blame: there is no route to it, no address of its family, or no descriptor left.
+func (c *conversation) cause(s Step, err error) (Cause, string) {
+	var errno syscall.Errno
+	var record tls.RecordHeaderError
+	_, garbage := errors.As(err, &errno), errors.As(err, &record)
 	why, late := err.Error(), timedOut(err)
-	closed := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) ||
-		errors.Is(err, syscall.EPIPE)
+	reset := errno == syscall.ECONNREFUSED || errno == syscall.ECONNRESET || errno == syscall.ECONNABORTED
+	closed := reset || errno == syscall.EPIPE || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 	switch {
-	case c.t.Ours:
-		why = "deadline exceeded"
 	case late:
 		why = "timeout: no answer in time"
 	case closed:
 		why = "the connection was closed"
+	case errno != 0:
+		why = errno.Error()
 	}
-	switch s {
-	case StepConnect:
-		var errno syscall.Errno
-		switch _ = errors.As(err, &errno); {
-		case c.t.Ours:
-		case errno == syscall.ECONNREFUSED, errno == syscall.ECONNRESET, errno == syscall.ECONNABORTED:
-			c.t.Cause, why = Refused, "connection refused"
-		case late, errno == syscall.EHOSTUNREACH, errno == syscall.EHOSTDOWN:
-			c.t.Cause, c.t.Silent = Timeout, true
-		default:
-			c.t.Ours = true // no route, no address of the family or no descriptor left: the server is not to blame
-		}
-		if errno != 0 && !late && c.t.Cause != Refused {
-			why = errno.Error()
-		}
-	case StepTLS:
-		var record tls.RecordHeaderError
-		garbage := errors.As(err, &record)
-		switch {
-		case garbage && c.Implicit && strings.Trim(string(record.RecordHeader[:3]), "0123456789") == "":
-			c.t.Cause, why = Plaintext, "the host speaks in plaintext: "+string(record.RecordHeader[:3])
-		case c.t.Ours, late, closed, garbage, strings.HasSuffix(why, "protocol version not supported"):
-			c.t.Cause = TLSHandshake // the last is a server without TLS 1.2, which RFC 8996 forbids
-		default:
-			// The server ended the handshake, or Go did: with other ciphers, groups or signatures it may succeed.
-			c.t.Cause, why = NotJudged, why+": "+ErrNotJudged.Error()
-		}
-	case StepCertificate:
-		c.t.Cause, _ = c.t.Session.Cause()
-	case StepSTARTTLS:
-		c.t.Cause = Plaintext
-	default:
-		c.t.Cause = Banner
-		if errors.Is(err, ErrTooLong) {
-			c.t.Cause = NotJudged
-		}
+	switch {
+	case s == StepConnect && reset:
+		return Refused, "connection refused"
+	case s == StepConnect && (late || errno == syscall.EHOSTUNREACH || errno == syscall.EHOSTDOWN):
+		return Timeout, why
+	case s == StepConnect:
+		return CauseNone, why
+	case s == StepCertificate:
+		cause, _ := c.t.Session.Cause()
+		return cause, why
+	case s == StepSTARTTLS:
+		return Plaintext, why
+	case errors.Is(err, ErrTooLong):
+		return NotJudged, why
+	case s != StepTLS:
+		return Banner, why
+	case garbage && c.Implicit && strings.Trim(string(record.RecordHeader[:3]), "0123456789") == "":
+		return Plaintext, "the host speaks in plaintext: " + string(record.RecordHeader[:3])
+	case late, closed, garbage, strings.HasSuffix(why, "protocol version not supported"):
+		return TLSHandshake, why // the last is a server without TLS 1.2, which RFC 8996 forbids
 	}
-	c.t.Why = Tidy(string(s) + ": " + why)
-}
-
-// givenUp reports whether the caller ended the dialogue. The dialer may notice the caller's deadline a little before
-// the context does.
-func (c *conversation) givenUp() bool {
-	end, limited := c.caller.Deadline()
-	return c.caller.Err() != nil || limited && !time.Now().Before(end)
+	// The server ended the handshake, or Go did: with other ciphers, groups or signatures it may succeed.
+	return NotJudged, why + ": " + ErrNotJudged.Error()
 }
 
 // timedOut reports whether err is the end of a time limit. Talk closes a connection early for no other reason.

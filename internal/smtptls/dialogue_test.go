@@ -82,7 +82,7 @@ func TestDialogue(t *testing.T) {
 				r := smtptest.Start(t, "127.0.0.1:0", b)
 				d := smtptls.Dialogue{Host: mx, Addr: r.Addr(), Implicit: implicit, Roots: ca.Roots}
 				if c.b.Stall != "" || c.slow {
-					d.Each = 3 * time.Second // much more than what is not slow takes beside other work
+					d.Timeout = 3 * time.Second // much more than what is not slow takes beside other work
 				}
 				tr := smtptls.Talk(t.Context(), d)
 				require.Equal(t, c.failed, tr.Failed, tr.Why)
@@ -90,7 +90,7 @@ func TestDialogue(t *testing.T) {
 				require.Contains(t, tr.Why, c.why)
 				require.Equal(t, c.failed == smtptls.StepNone, tr.OK())
 				require.True(t, tr.Connected())
-				require.False(t, tr.Ours || tr.Silent)
+				require.False(t, tr.Ours || tr.Silent())
 				for _, command := range r.Commands() {
 					require.Regexp(t, `^((EHLO|HELO) \[127\.0\.0\.1\]|STARTTLS|QUIT)$`, command)
 				}
@@ -191,13 +191,13 @@ func TestDialogueThatDoesNotConnect(t *testing.T) {
 	tr := smtptls.Talk(t.Context(), smtptls.Dialogue{Host: mx, Addr: refusing, Implicit: true})
 	require.Equal(t, smtptls.Refused, tr.Cause)
 	require.Equal(t, "connect: connection refused", tr.Why)
-	require.False(t, tr.Ours || tr.Silent || tr.Connected())
+	require.False(t, tr.Ours || tr.Silent() || tr.Connected())
 
 	// A queue that is full drops the SYN, as a filter does.
-	tr = smtptls.Talk(t.Context(), smtptls.Dialogue{Host: mx, Addr: blackHole, Implicit: true, Connect: 300 * time.Millisecond})
+	tr = smtptls.Talk(t.Context(), smtptls.Dialogue{Host: mx, Addr: blackHole, Implicit: true, Timeout: 300 * time.Millisecond})
 	require.Equal(t, smtptls.Timeout, tr.Cause)
 	require.Equal(t, "connect: timeout: no answer in time", tr.Why)
-	require.True(t, tr.Silent)
+	require.True(t, tr.Silent())
 	require.False(t, tr.Ours)
 
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)

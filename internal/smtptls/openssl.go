@@ -5,7 +5,9 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/asn1"
+	"errors"
 	"fmt"
 	"slices"
 )
@@ -50,7 +52,7 @@ func rules(chain []*x509.Certificate, paths [][]*x509.Certificate) error {
 	return broken
 }
 
-// follow applies the rules to one path, check_purpose_ssl_server to each certificate.
+// follow applies the rules of check_purpose_ssl_server and build_chain to one path.
 func follow(path []*x509.Certificate) error {
 	root := path[len(path)-1]
 	switch {
@@ -61,19 +63,12 @@ func follow(path []*x509.Certificate) error {
 		return fmt.Errorf("the trusted certificate %q is not self-signed: OpenSSL requires a root", NameOf(root))
 	}
 	for i, c := range path {
-		leaf, issuer := i == 0, i > 0 || len(path) == 1
-		if what := refused(c, leaf, issuer); what != "" {
-			return fmt.Errorf("the certificate %q %s", NameOf(c), what)
-		}
+		var issuerKey []byte
 		if i+1 < len(path) {
-			above := path[i+1].SubjectKeyId
-			if len(c.AuthorityKeyId) > 0 && len(above) > 0 && !bytes.Equal(c.AuthorityKeyId, above) {
-				return fmt.Errorf("the certificate %q names another key of its issuer in its authority key identifier",
-					NameOf(c))
-			}
+			issuerKey = path[i+1].SubjectKeyId
 		}
-		if what := undecided(c, leaf); what != "" {
-			return fmt.Errorf("the certificate %q has %s: %w", NameOf(c), what, ErrNotJudged)
+		if err := judge(c, i == 0, i > 0 || len(path) == 1, issuerKey); err != nil {
+			return fmt.Errorf("the certificate %q %w", NameOf(c), err)
 		}
 	}
 	return nil
@@ -87,61 +82,60 @@ const (
 	extendedKeyUsage = 37
 )
 
-// refused returns what OpenSSL refuses in a certificate as that of the server, as that of an issuer, or as both.
-func refused(c *x509.Certificate, leaf, issuer bool) string {
-	const use = x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment | x509.KeyUsageKeyAgreement
-	limited := len(extension(c, keyUsage)) > 0
-	firstVersion := c.Version == 1 && bytes.Equal(c.RawSubject, c.RawIssuer)
+// judge returns what OpenSSL refuses in a certificate as that of the server, as that of an issuer, or as both. What
+// OpenSSL obeys and crypto/x509 does not, or what the versions of OpenSSL judge differently, wraps ErrNotJudged.
+func judge(c *x509.Certificate, leaf, issuer bool, issuerKey []byte) error {
+	const (
+		server  = x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment | x509.KeyUsageKeyAgreement
+		headers = 4 // of the sequence and of the key identifier
+	)
+	limited, purposes := extension(c, keyUsage) > 0, extension(c, extendedKeyUsage) > 0
+	use := func(k x509.KeyUsage) bool { return !limited || c.KeyUsage&k != 0 }
+	isServer := func(u x509.ExtKeyUsage) bool { return slices.Contains(serverUses(), u) }
+	oldRoot := c.Version == 1 && bytes.Equal(c.RawSubject, c.RawIssuer)
 	key, _ := c.PublicKey.(*ecdsa.PublicKey)
-	switch {
-	case len(extension(c, extendedKeyUsage)) > 0 &&
-		!slices.ContainsFunc(c.ExtKeyUsage, func(u x509.ExtKeyUsage) bool { return slices.Contains(serverUses(), u) }):
-		return "has an extended key usage without serverAuth"
-	case issuer && limited && c.KeyUsage&x509.KeyUsageCertSign == 0,
-		issuer && !firstVersion && (!c.BasicConstraintsValid || !c.IsCA):
-		return "is not a CA certificate"
-	case leaf && limited && c.KeyUsage&use == 0:
-		return "has a key usage that does not allow TLS"
-	case leaf && key != nil && key.Curve == elliptic.P224():
-		return "has a key on the curve P-224, which Postfix does not offer"
+	netscape := func(e pkix.Extension) bool {
+		return e.Id.Equal(asn1.ObjectIdentifier{2, 16, 840, 1, 113730, 1, 1})
 	}
-	return ""
-}
-
-// undecided returns what a certificate has that OpenSSL obeys and crypto/x509 does not, or that the versions of OpenSSL
-// judge differently.
-func undecided(c *x509.Certificate, leaf bool) string {
-	const headers = 4 // of the sequence and of the key identifier
-	netscape := asn1.ObjectIdentifier{2, 16, 840, 1, 113730, 1, 1}
-	switch {
-	case len(extension(c, nameConstraints)) > 0:
-		return "name constraints"
-	case len(extension(c, authorityKey)) > headers+len(c.AuthorityKeyId):
-		return "an authority key identifier with a name and a serial number"
-	case !leaf:
-	case len(find(c, netscape)) > 0:
-		return "a Netscape certificate type"
-	case len(extension(c, keyUsage)) > 0 && c.KeyUsage&x509.KeyUsageDigitalSignature == 0 &&
-		c.PublicKeyAlgorithm != x509.RSA:
-		return "a key usage without digitalSignature"
-	case c.BasicConstraintsValid && !c.IsCA && (c.MaxPathLen > 0 || c.MaxPathLenZero):
-		return "a path length and is not a CA certificate"
-	}
-	return ""
-}
-
-func extension(c *x509.Certificate, last int) []byte {
-	return find(c, asn1.ObjectIdentifier{2, 5, 29, last})
-}
-
-// find returns the value of an extension, nil if the certificate has none.
-func find(c *x509.Certificate, id asn1.ObjectIdentifier) []byte {
-	for _, e := range c.Extensions {
-		if e.Id.Equal(id) {
-			return e.Value
+	for _, rule := range []struct {
+		broken, judged bool
+		what           string
+	}{
+		{purposes && !slices.ContainsFunc(c.ExtKeyUsage, isServer), true, "has an extended key usage without serverAuth"},
+		{issuer && (!use(x509.KeyUsageCertSign) || !oldRoot && (!c.BasicConstraintsValid || !c.IsCA)), true,
+			"is not a CA certificate"},
+		{leaf && !use(server), true, "has a key usage that does not allow TLS"},
+		{leaf && key != nil && key.Curve == elliptic.P224(), true,
+			"has a key on the curve P-224, which Postfix does not offer"},
+		{len(c.AuthorityKeyId) > 0 && len(issuerKey) > 0 && !bytes.Equal(c.AuthorityKeyId, issuerKey), true,
+			"names another key of its issuer in its authority key identifier"},
+		{extension(c, nameConstraints) > 0, false, "has name constraints"},
+		{extension(c, authorityKey) > headers+len(c.AuthorityKeyId), false,
+			"has an authority key identifier with a name and a serial number"},
+		{leaf && slices.ContainsFunc(c.Extensions, netscape), false, "has a Netscape certificate type"},
+		{leaf && !use(x509.KeyUsageDigitalSignature) && c.PublicKeyAlgorithm != x509.RSA, false,
+			"has a key usage without digitalSignature"},
+		{leaf && c.BasicConstraintsValid && !c.IsCA && (c.MaxPathLen > 0 || c.MaxPathLenZero), false,
+			"has a path length and is not a CA certificate"},
+	} {
+		switch {
+		case rule.broken && rule.judged:
+			return errors.New(rule.what)
+		case rule.broken:
+			return fmt.Errorf("%s: %w", rule.what, ErrNotJudged)
 		}
 	}
 	return nil
+}
+
+// extension returns the length of an extension, 0 if the certificate has none.
+func extension(c *x509.Certificate, last int) int {
+	for _, e := range c.Extensions {
+		if e.Id.Equal(asn1.ObjectIdentifier{2, 5, 29, last}) {
+			return len(e.Value)
+		}
+	}
+	return 0
 }
 
 // NameOf returns what an administrator calls a certificate, in printable ASCII.

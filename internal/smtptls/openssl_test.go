@@ -58,9 +58,9 @@ func TestRulesOfOpenSSL(t *testing.T) {
 			certs = append(certs, c.Certificate)
 		}
 		v := Verify(certs, opensslHost, pool, time.Time{})
-		require.NoError(t, v.ChainErr)
-		require.NoError(t, v.NameErr)
-		return v.RulesErr
+		require.NoError(t, v.Faults[CertificateChain])
+		require.NoError(t, v.Faults[CertificateName])
+		return v.Faults[CertificateRules]
 	}
 	anyUse, none := leaf, leaf
 	anyUse.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageAny}

@@ -39,10 +39,7 @@ func (r Reply) String() string {
 	if r.Code == 0 {
 		return ""
 	}
-	if len(r.Lines) == 0 || r.Lines[0] == "" {
-		return strconv.Itoa(r.Code)
-	}
-	return Tidy(fmt.Sprintf("%03d %s", r.Code, r.Lines[0]))
+	return Tidy(strings.TrimSpace(fmt.Sprintf("%03d %s", r.Code, strings.Join(r.Lines[:min(1, len(r.Lines))], ""))))
 }
 
 // positive reports whether the reply has a 2yz code. Postfix asks for no more where the RFC names one code.

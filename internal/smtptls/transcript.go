@@ -57,10 +57,9 @@ type Transcript struct {
 
 	// Failed is the first step that failed; StepNone if the server did all that was asked of it.
 	Failed Step
-	// Cause is why, in the words of a verdict. STARTTLS that is not offered or refused counts as Plaintext.
+	// Cause is why, in the words of a verdict; CauseNone where it is ours. STARTTLS that is not offered or refused
+	// counts as Plaintext.
 	Cause Cause
-	// Silent is set when the address did not answer the attempt to connect.
-	Silent bool
 	// Ours is set when it failed on our side: there is no route, or no time left. It says nothing about the server.
 	Ours bool
 	// Why describes the failure, in printable ASCII. It does not name the address.
@@ -69,6 +68,9 @@ type Transcript struct {
 
 // OK reports whether the server did all that was asked of it.
 func (t *Transcript) OK() bool { return t.Failed == StepNone && len(t.Steps) > 0 }
+
+// Silent reports whether the address did not answer the attempt to connect.
+func (t *Transcript) Silent() bool { return t.Failed == StepConnect && t.Cause == Timeout }
 
 // Connected reports whether the address accepted the connection.
 func (t *Transcript) Connected() bool { return len(t.Steps) > 0 && t.Steps[0].Err == nil }

@@ -29,10 +29,9 @@ type Verification struct {
 	SAN string
 	// NotAfter is when the first certificate of Path expires, or the server's own where there is no Path.
 	NotAfter time.Time
-	// ChainErr, NameErr and DatesErr say what is wrong: no trusted path, another name, expired or not yet valid.
-	// RulesErr names a rule of OpenSSL that a valid path breaks; it wraps ErrNotJudged where the rule was not
-	// evaluated.
-	ChainErr, NameErr, DatesErr, RulesErr error
+	// Faults are what is wrong, by cause: CertificateChain, CertificateExpired, CertificateName, and CertificateRules
+	// for a rule of OpenSSL that a valid path breaks.
+	Faults map[Cause]error
 }
 
 // ErrNotJudged is wrapped by errors about certificates that Go cannot judge and OpenSSL may accept.
@@ -40,53 +39,48 @@ var ErrNotJudged = errors.New("could not be judged from here")
 
 // Cause returns the first thing that is wrong, CauseNone for a valid certificate.
 func (v *Verification) Cause() (Cause, error) {
-	cause, err := CauseNone, cmp.Or(v.ChainErr, v.DatesErr, v.NameErr, v.RulesErr)
-	switch {
-	case errors.Is(err, ErrNotJudged):
-		cause = NotJudged
-	case v.ChainErr != nil:
-		cause = CertificateChain
-	case v.DatesErr != nil:
-		cause = CertificateExpired
-	case v.NameErr != nil:
-		cause = CertificateName
-	case v.RulesErr != nil:
-		cause = CertificateRules
+	for _, cause := range []Cause{CertificateChain, CertificateExpired, CertificateName, CertificateRules} {
+		switch err := v.Faults[cause]; {
+		case errors.Is(err, ErrNotJudged):
+			return NotJudged, err
+		case err != nil:
+			return cause, err
+		}
 	}
-	return cause, err
+	return CauseNone, nil
 }
 
 // Verify judges the chain that a server sent, its own certificate first (RFC 5280 section 6): it must lead to one of
 // the roots (nil: the system's) at a moment (zero: now), and host must be among the DNS names of the SAN extension (RFC
 // 6125), as it is or with "*" for exactly its first label.
 func Verify(chain []*x509.Certificate, host string, roots *x509.CertPool, at time.Time) Verification {
+	faults := map[Cause]error{}
 	if len(chain) == 0 {
-		none := errors.New("the host sent no certificate")
-		return Verification{ChainErr: none, NameErr: none}
+		faults[CertificateChain] = errors.New("the host sent no certificate")
+		return Verification{Faults: faults}
 	}
 	if at.IsZero() {
 		at = time.Now()
 	}
 	leaf := chain[0]
-	v := Verification{NotAfter: leaf.NotAfter}
+	v := Verification{NotAfter: leaf.NotAfter, Faults: faults}
 	o := x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool(), CurrentTime: at, KeyUsages: serverUses()}
 	for _, c := range chain[1:] {
 		o.Intermediates.AddCert(c)
 	}
 	paths, err := leaf.Verify(o)
 	if err == nil {
-		v.RulesErr = rules(chain, paths)
+		faults[CertificateRules] = rules(chain, paths)
 	} else {
 		// A moment at which the certificate itself is valid shows whether only the dates are wrong.
 		o.CurrentTime = leaf.NotBefore.Add(time.Second)
-		paths, v.ChainErr = leaf.Verify(o)
-		if v.DatesErr = outOfDate(append(paths, chain[:1])[0], at); v.DatesErr == nil {
-			v.ChainErr = err
+		paths, faults[CertificateChain] = leaf.Verify(o)
+		if faults[CertificateExpired] = outOfDate(append(paths, chain[:1])[0], at); faults[CertificateExpired] == nil {
+			faults[CertificateChain] = err
 		}
 	}
-	if weak := (x509.InsecureAlgorithmError(0)); errors.As(v.ChainErr, &weak) ||
-		v.ChainErr != nil && strings.Contains(v.ChainErr.Error(), "insecure algorithm") {
-		v.ChainErr = fmt.Errorf("%w: %w", v.ChainErr, ErrNotJudged) // OpenSSL may allow it, as Postfix configures it
+	if err := faults[CertificateChain]; err != nil && strings.Contains(err.Error(), "insecure algorithm") {
+		faults[CertificateChain] = fmt.Errorf("%w: %w", err, ErrNotJudged) // OpenSSL may allow it, as Postfix configures it
 	}
 	for _, path := range paths {
 		end := slices.MinFunc(path, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) }).NotAfter
@@ -97,7 +91,9 @@ func Verify(chain []*x509.Certificate, host string, roots *x509.CertPool, at tim
 	if i := slices.IndexFunc(leaf.DNSNames, func(san string) bool { return matches(san, host) }); i >= 0 {
 		v.SAN = leaf.DNSNames[i]
 	} else {
-		v.NameErr = fmt.Errorf("the certificate is for %s, not for %s", names(leaf), host)
+		const few = 3
+		names := strings.Join(leaf.DNSNames[:min(few, len(leaf.DNSNames))], ", ")
+		faults[CertificateName] = fmt.Errorf("the certificate is for %s, not for %s", cmp.Or(names, "no DNS name"), host)
 	}
 	return v
 }
@@ -123,29 +119,16 @@ func matches(san, host string) bool {
 
 // outOfDate names the first certificate of a path that is not valid at a moment; nil for none.
 func outOfDate(path []*x509.Certificate, at time.Time) error {
-	for i, c := range path {
-		whose := "the certificate"
-		if i > 0 {
-			whose = "the certificate of the issuer " + c.Subject.CommonName
-		}
+	for _, c := range path {
 		switch {
 		case at.After(c.NotAfter):
-			return fmt.Errorf("%s expired on %s", whose, c.NotAfter.UTC().Format(time.DateTime))
+			return fmt.Errorf("the certificate %q expired on %s", NameOf(c), c.NotAfter.UTC().Format(time.DateTime))
 		case at.Before(c.NotBefore):
-			return fmt.Errorf("%s is not valid before %s", whose, c.NotBefore.UTC().Format(time.DateTime))
+			return fmt.Errorf("the certificate %q is not valid before %s", NameOf(c),
+				c.NotBefore.UTC().Format(time.DateTime))
 		}
 	}
 	return nil
-}
-
-// names lists a few of the names of a certificate, for a message.
-func names(c *x509.Certificate) string {
-	const few = 3
-	text := strings.Join(c.DNSNames[:min(few, len(c.DNSNames))], ", ")
-	if more := len(c.DNSNames) - few; more > 0 {
-		text += fmt.Sprintf(" and %d more", more)
-	}
-	return cmp.Or(text, "no DNS name")
 }
 
 // config is for a handshake that continues whatever the certificate, so that every fault can be shown: the
