@@ -54,7 +54,7 @@ type Options struct {
 	At time.Time
 	// Verbose keeps the dialogue.
 	Verbose bool
-	// Helo and Postfix are as in smtptls.Dialogue. Postfix judges the present only, so it is not asked where At is set.
+	// Helo and Postfix are as in smtptls.Dialogue; Postfix is not asked where At is set.
 	Helo    string
 	Postfix smtptls.Judge
 	// SMTPPort is 25 except in tests.
@@ -76,6 +76,9 @@ func New(o Options) (*Checker, error) {
 	}
 	if o.Timeout <= 0 {
 		o.Timeout = time.Minute
+	}
+	if !o.At.IsZero() {
+		o.Postfix = nil // it judges the present only
 	}
 	// What an operator has switched off on this host says nothing about the receiver.
 	o.Policy.Mode = policy.ModeEnforce
@@ -130,7 +133,7 @@ func (c *Checker) Check(ctx context.Context, input string) report.Report {
 	d.showResolver()
 	name, ok := policy.ParseName(input)
 	if !ok {
-		d.find("not-a-domain", about{}, "this is not a domain name")
+		d.find("not-a-domain", about{}, "")
 		d.RRset.Error = "not a domain name"
 		d.conclude()
 		return d.Report

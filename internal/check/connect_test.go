@@ -31,18 +31,16 @@ func TestWhoGivesUpDoesNotSpoilItForOthers(t *testing.T) {
 	require.True(t, first.OK(), first.Why)
 	require.Equal(t, first, e.talk(t.Context(), what), "and the next one gets the same")
 	require.Equal(t, 1, r.Connections())
-	require.True(t, e.proven(wayTo(r.Addr().Addr(), r.Addr().Port())))
-	require.False(t, e.proven(wayTo(netip.IPv6Loopback(), r.Addr().Port())), "IPv4 proves nothing about IPv6")
+	require.True(t, e.proven(wayTo(r.Addr())))
+	require.False(t, e.proven(wayTo(netip.AddrPortFrom(netip.IPv6Loopback(), r.Addr().Port()))), "IPv4 proves nothing about IPv6")
 	require.Empty(t, e.busy)
 
 	// Another dialogue is connected for long.
-	giveBack := e.take(t.Context(), r.Addr().Addr())
+	e.busy[r.Addr().Addr()] = make(chan struct{})
 	what.Host = "starttls-b.example.com"
 	waiting := e.talk(over, what)
 	require.True(t, waiting.Ours, "there was no turn")
 	require.Equal(t, 1, r.Connections())
-	giveBack()
-	require.Empty(t, e.busy)
 }
 
 func TestConcurrentCallersShareOneDialogue(t *testing.T) {
@@ -68,7 +66,7 @@ func TestRefusalIsNoWitness(t *testing.T) {
 	e := newEndpoints()
 	transcript := e.talk(t.Context(), smtptls.Dialogue{Host: "starttls-a.example.com", Addr: refusing})
 	require.Equal(t, smtptls.Refused, transcript.Cause)
-	require.False(t, e.proven(wayTo(refusing.Addr(), refusing.Port())), "our own firewall may refuse as well")
+	require.False(t, e.proven(wayTo(refusing)), "our own firewall may refuse as well")
 }
 
 // A network without IPv6 is ours: that an IPv6 address does not answer there is no fault of the host, whatever
@@ -77,9 +75,9 @@ func TestOneFamilyIsNoWitnessForTheOther(t *testing.T) {
 	t.Parallel()
 	v4, v6 := netip.MustParseAddr("198.51.100.25"), netip.MustParseAddr("2001:db8::25")
 	silent := func(a netip.Addr) heard {
-		return heard{addr: a, transcript: smtptls.Transcript{Addr: netip.AddrPortFrom(a, 25), Failed: smtptls.StepConnect, Cause: smtptls.Timeout}}
+		return heard{transcript: smtptls.Transcript{Addr: netip.AddrPortFrom(a, 25), Failed: smtptls.StepConnect, Cause: smtptls.Timeout}}
 	}
-	answers := heard{addr: v4, transcript: smtptls.Transcript{Addr: netip.AddrPortFrom(v4, 25)}}
+	answers := heard{transcript: smtptls.Transcript{Addr: netip.AddrPortFrom(v4, 25)}}
 	for name, c := range map[string]struct {
 		heard []heard
 		known []netip.Addr // addresses that have answered before
@@ -95,11 +93,11 @@ func TestOneFamilyIsNoWitnessForTheOther(t *testing.T) {
 			t.Parallel()
 			d := &domain{Checker: &Checker{o: Options{SMTPPort: 25}, endpoints: newEndpoints()}}
 			for _, a := range c.known {
-				d.endpoints.reached[wayTo(a, 25)] = true
+				d.endpoints.reached[wayTo(netip.AddrPortFrom(a, 25))] = true
 			}
 			h := &host{Host: report.Host{Host: "starttls-a.example.com"}, heard: c.heard}
 			for i := range c.heard {
-				h.addrs = append(h.addrs, c.heard[i].addr)
+				h.addrs = append(h.addrs, c.heard[i].transcript.Addr.Addr())
 			}
 			d.judgePort(h, false)
 			require.Len(t, d.Findings, 1)
@@ -112,7 +110,7 @@ func TestMoreTimeIsMoreTimeForTheDialogue(t *testing.T) {
 	t.Parallel()
 	dialogue := func(timeout time.Duration) time.Duration {
 		d := &domain{Checker: &Checker{o: Options{Timeout: timeout}}}
-		return d.dialogue("", &heard{}).Timeout
+		return d.test(&host{}, netip.Addr{}, 25, false).Timeout
 	}
 	require.Equal(t, 4*time.Second, dialogue(4*time.Second))
 	require.Equal(t, 3*time.Minute, dialogue(3*time.Minute))

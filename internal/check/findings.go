@@ -19,15 +19,19 @@ type about struct {
 	zone []string
 }
 
-// find adds a finding. One that is there already for another address is about that address too.
-func (d *domain) find(name string, a about, words string) {
-	c := report.CodeOf(name)
-	f := report.Finding{Code: name, Severity: c.Severity, Untested: c.Untested, Host: text.Printable(a.host),
-		Port: a.port, Text: words, Zone: a.zone}
+// find adds a finding. Its text is the meaning of the code, with the detail, if there is one. One that is there already
+// for another address is about that address too.
+func (d *domain) find(code string, a about, detail string) {
+	c := report.CodeOf(code)
+	f := report.Finding{Code: code, Severity: c.Severity, Untested: c.Untested, Host: text.Printable(a.host),
+		Port: a.port, Text: c.Meaning, Zone: a.zone}
+	if detail != "" {
+		f.Text = strings.TrimSuffix(c.Meaning, ".") + ": " + detail
+	}
 	if a.addr.IsValid() {
 		f.Addresses = []string{a.addr.String()}
 	}
-	if f.Severity == report.Error && f.Host != "" && promiseOnly(name) && class(a.host) == prefix.None {
+	if f.Severity == report.Error && f.Host != "" && promiseOnly(code) && class(a.host) == prefix.None {
 		f.Severity = report.Info // it has promised nothing
 	}
 	for i := range d.Findings {
@@ -41,50 +45,43 @@ func (d *domain) find(name string, a about, words string) {
 }
 
 // promiseOnly reports whether a code is about what a prefix promises, and nothing without one.
-func promiseOnly(name string) bool {
-	return strings.HasPrefix(name, "port25-") || strings.HasPrefix(name, "port26-") || name == "host-no-address" ||
-		name == "host-address-bogus"
+func promiseOnly(code string) bool {
+	return strings.HasPrefix(code, "port25-") || strings.HasPrefix(code, "port26-") || code == "host-no-address" ||
+		code == "host-address-bogus"
 }
 
 // essential reports whether the domain cannot be judged where this could not be tested.
 func essential(f *report.Finding) bool {
-	switch f.Code {
-	case "resolver-not-validating", "address-unreachable":
-		return false
-	case "port25-untested", "port26-untested", "port25-not-judged", "port26-not-judged", "host-lookup-failed":
-		return class(f.Host) != prefix.None
+	if promiseOnly(f.Code) || f.Code == "host-lookup-failed" {
+		return f.Untested && class(f.Host) != prefix.None
 	}
-	return f.Untested
+	return f.Untested && f.Code != "resolver-not-validating" && f.Code != "address-unreachable"
 }
 
 // conclude sorts the findings and makes the verdict of them.
 func (d *domain) conclude() {
-	slices.SortStableFunc(d.Findings,
-		func(a, b report.Finding) int { return cmp.Compare(rank(a.Severity), rank(b.Severity)) })
-	d.Verdict = report.VerdictKept
-	if d.o.NoConnect {
-		d.Verdict = report.VerdictPromised
-	}
-	if d.Set == "none" {
-		d.Verdict = report.VerdictNone
-	}
-	for i := range d.Findings {
-		switch f := &d.Findings[i]; {
-		case f.Severity == report.Error:
-			d.Verdict = report.VerdictBroken
-		case essential(f) && d.Verdict != report.VerdictBroken:
-			d.Verdict = report.VerdictUntested
-		}
-	}
-	if d.Domain == "" || d.RRset.State == "nxdomain" || d.RRset.State == "null" {
+	order := []report.Severity{report.Error, report.Warning, report.Info, report.Hint}
+	slices.SortStableFunc(d.Findings, func(a, b report.Finding) int {
+		return cmp.Compare(slices.Index(order, a.Severity), slices.Index(order, b.Severity))
+	})
+	broken := slices.ContainsFunc(d.Findings, func(f report.Finding) bool { return f.Severity == report.Error })
+	untested := slices.ContainsFunc(d.Findings, func(f report.Finding) bool { return essential(&f) })
+	switch {
+	case d.Domain == "" || d.RRset.State == "nxdomain" || d.RRset.State == "null":
 		d.Verdict = report.VerdictNoMail
+	case broken:
+		d.Verdict = report.VerdictBroken
+	case untested:
+		d.Verdict = report.VerdictUntested
+	case d.Set == "none":
+		d.Verdict = report.VerdictNone
+	case d.o.NoConnect:
+		d.Verdict = report.VerdictPromised
+	default:
+		d.Verdict = report.VerdictKept
 	}
 	for _, h := range d.hosts {
 		d.MX = append(d.MX, h.Host)
 	}
 	d.commands()
-}
-
-func rank(s report.Severity) int {
-	return slices.Index([]report.Severity{report.Error, report.Warning, report.Info, report.Hint}, s)
 }

@@ -69,8 +69,7 @@ func TestDialoguesAreForgotten(t *testing.T) {
 	for i := range 3 * maxEndpoints {
 		key := endpoint{addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 25)}
 		e.remember(key, smtptls.Transcript{})
-		_, known := e.recall(key)
-		require.True(t, known)
+		require.Contains(t, e.known, key)
 	}
 	require.Len(t, e.known, maxEndpoints)
 }

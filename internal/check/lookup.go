@@ -49,8 +49,7 @@ func (d *domain) showResolver() {
 	d.Resolver = report.Resolver{Servers: append([]string{}, st.Servers...), Result: st.Result.String(),
 		Reason: text.Printable(st.Reason)}
 	if st.Result != stub.Validating {
-		d.find("resolver-not-validating", about{}, "the resolver is "+d.Resolver.Result+": "+
-			cmp.Or(d.Resolver.Reason, "no reason is known"))
+		d.find("resolver-not-validating", about{}, cmp.Or(d.Resolver.Reason, d.Resolver.Result))
 	}
 }
 
@@ -63,9 +62,9 @@ func (d *domain) lookUpMX(ctx context.Context) bool {
 		d.TLSPolicy.Text = "MX lookup for " + d.Domain + " failed: " + d.RRset.Error
 		if bogus(err) {
 			d.DNSSEC = "bogus"
-			d.find("mx-bogus", about{}, "the MX RRset fails DNSSEC validation: "+d.RRset.Error)
+			d.find("mx-bogus", about{}, d.RRset.Error)
 		} else {
-			d.find("mx-lookup-failed", about{}, "the MX RRset could not be looked up: "+d.RRset.Error)
+			d.find("mx-lookup-failed", about{}, d.RRset.Error)
 		}
 		return false
 	}
@@ -73,14 +72,13 @@ func (d *domain) lookUpMX(ctx context.Context) bool {
 	d.RRset.TTL = max(int(math.Ceil(time.Until(rrset.Expires).Seconds())), 0)
 	if rrset.Owner != "" && rrset.Owner != d.Domain {
 		d.RRset.Alias = text.Printable(rrset.Owner)
-		d.find("mx-alias", about{}, d.Domain+" is an alias of "+d.RRset.Alias)
+		d.find("mx-alias", about{}, d.RRset.Alias)
 	}
 	seen := map[string]int{}
 	for _, mx := range rrset.MX() {
 		if seen[mx.Host]++; seen[mx.Host] == 2 {
 			d.RRset.Duplicates = append(d.RRset.Duplicates, text.Printable(mx.Host))
-			d.find("mx-duplicate", about{host: mx.Host},
-				"the host is listed more than once, with different preferences")
+			d.find("mx-duplicate", about{host: mx.Host}, "")
 		}
 	}
 	// Where nothing is signed, the denial may be forged or wrong: the addresses of the domain decide (RFC 5321 section
@@ -89,15 +87,15 @@ func (d *domain) lookUpMX(ctx context.Context) bool {
 	switch {
 	case gone:
 		d.RRset.State = "nxdomain"
-		d.find("no-such-domain", about{}, d.Domain+" does not exist")
+		d.find("no-such-domain", about{}, "")
 		d.gather(ctx)
 		return false
 	case rrset.NXDomain || len(rrset.MX()) == 0:
 		d.RRset.State = "implicit"
-		d.find("mx-implicit", about{}, "there is no MX RRset: mail goes to the addresses of "+d.Domain+" itself")
+		d.find("mx-implicit", about{}, "")
 	case len(rrset.MX()) == 1 && rrset.MX()[0].Host == "":
 		d.RRset.State = "null"
-		d.find("null-mx", about{}, "the domain accepts no mail")
+		d.find("null-mx", about{}, "")
 	default:
 		d.RRset.State = "found"
 	}
@@ -106,8 +104,7 @@ func (d *domain) lookUpMX(ctx context.Context) bool {
 			end = end.UTC()
 			d.RRset.SignatureExpires = &end
 			if end.Before(d.At.Add(signatureMargin)) {
-				d.find("mx-signature-expires", about{}, "the signature of the MX RRset expires on "+
-					end.Format(time.DateTime)+" UTC")
+				d.find("mx-signature-expires", about{}, "on "+end.Format(time.DateTime)+" UTC")
 			}
 		}
 	}
@@ -131,8 +128,7 @@ func (d *domain) lookUpHosts(ctx context.Context) {
 	defer cancel()
 	d.gather(limited)
 	if d.facts.MX.Rest > 0 {
-		d.find("mx-too-many", about{}, fmt.Sprintf("there are %d MX hosts: those after the first %d are not looked at",
-			d.facts.MX.Rest+len(d.facts.Hosts), policy.MaxHosts))
+		d.find("mx-too-many", about{}, fmt.Sprintf("there are %d", d.facts.MX.Rest+len(d.facts.Hosts)))
 	}
 	d.hosts = make([]*host, len(d.facts.Hosts))
 	var group errgroup.Group

@@ -58,9 +58,6 @@ func (d *domain) show(c *report.Connection, t *smtptls.Transcript) {
 
 // certificate shows the certificate of a session, as of a moment.
 func certificate(s *smtptls.Session, at time.Time) *report.Certificate {
-	if len(s.Chain) == 0 {
-		return nil
-	}
 	leaf := s.Chain[0]
 	c := &report.Certificate{
 		Subject: text.Printable(leaf.Subject.String()), Issuer: text.Printable(leaf.Issuer.String()), Names: []string{},

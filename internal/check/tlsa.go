@@ -26,7 +26,7 @@ func matches(records []dns.TLSA, s *smtptls.Session, name string, at time.Time) 
 	for _, r := range records {
 		switch r.Usage {
 		case usageDANEEE:
-			if len(s.Chain) > 0 && selected(r, s.Chain[0]) {
+			if selected(r, s.Chain[0]) {
 				return true
 			}
 		case usageDANETA:

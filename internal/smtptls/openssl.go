@@ -101,7 +101,8 @@ func judge(c *x509.Certificate, leaf, issuer bool, issuerKey []byte) error {
 		broken, judged bool
 		what           string
 	}{
-		{purposes && !slices.ContainsFunc(c.ExtKeyUsage, isServer), true, "has an extended key usage without serverAuth"},
+		{purposes && !slices.ContainsFunc(c.ExtKeyUsage, isServer), true,
+			"has an extended key usage without serverAuth"},
 		{issuer && (!use(x509.KeyUsageCertSign) || !oldRoot && (!c.BasicConstraintsValid || !c.IsCA)), true,
 			"is not a CA certificate"},
 		{leaf && !use(server), true, "has a key usage that does not allow TLS"},

@@ -52,13 +52,9 @@ func (v *Verification) Cause() (Cause, error) {
 
 // Verify judges the chain that a server sent, its own certificate first (RFC 5280 section 6): it must lead to one of
 // the roots (nil: the system's) at a moment (zero: now), and host must be among the DNS names of the SAN extension (RFC
-// 6125), as it is or with "*" for exactly its first label.
+// 6125), as it is or with "*" for exactly its first label. crypto/tls refuses a server that sends no certificate.
 func Verify(chain []*x509.Certificate, host string, roots *x509.CertPool, at time.Time) Verification {
 	faults := map[Cause]error{}
-	if len(chain) == 0 {
-		faults[CertificateChain] = errors.New("the host sent no certificate")
-		return Verification{Faults: faults}
-	}
 	if at.IsZero() {
 		at = time.Now()
 	}
@@ -80,7 +76,8 @@ func Verify(chain []*x509.Certificate, host string, roots *x509.CertPool, at tim
 		}
 	}
 	if err := faults[CertificateChain]; err != nil && strings.Contains(err.Error(), "insecure algorithm") {
-		faults[CertificateChain] = fmt.Errorf("%w: %w", err, ErrNotJudged) // OpenSSL may allow it, as Postfix configures it
+		// OpenSSL may allow it, as Postfix configures it.
+		faults[CertificateChain] = fmt.Errorf("%w: %w", err, ErrNotJudged)
 	}
 	for _, path := range paths {
 		end := slices.MinFunc(path, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) }).NotAfter
@@ -92,8 +89,8 @@ func Verify(chain []*x509.Certificate, host string, roots *x509.CertPool, at tim
 		v.SAN = leaf.DNSNames[i]
 	} else {
 		const few = 3
-		names := strings.Join(leaf.DNSNames[:min(few, len(leaf.DNSNames))], ", ")
-		faults[CertificateName] = fmt.Errorf("the certificate is for %s, not for %s", cmp.Or(names, "no DNS name"), host)
+		names := cmp.Or(strings.Join(leaf.DNSNames[:min(few, len(leaf.DNSNames))], ", "), "no DNS name")
+		faults[CertificateName] = fmt.Errorf("the certificate is for %s, not for %s", names, host)
 	}
 	return v
 }

@@ -57,8 +57,8 @@ func Codes() []Code {
 			"An address cannot be reached from here: there is no route to it (for example, no IPv6), something else " +
 				"failed on our side, or neither this address nor any other of its family has answered."},
 		{"port25-untested", Info, true,
-			"Port 25 of the host does not answer, and has not answered at any other address from here: it may be " +
-				"filtered on our side."},
+			"Port 25 of the host could not be tested from here: it has not answered at any address, and may be " +
+				"filtered on our side, or an option excluded all its addresses."},
 		{"port25-timeout", Error, false,
 			"Port 25 of the host does not answer, although it does at other addresses from here."},
 		{"port25-refused", Error, false, "Port 25 refuses connections."},
@@ -88,8 +88,8 @@ func Codes() []Code {
 				"does not know a rule for its certificate. Postfix may deliver."},
 		{"port25-ehlo-in-tls", Error, false, "Port 25 does not accept EHLO after the handshake."},
 		{"port26-untested", Info, true,
-			"The port of implicit TLS does not answer, and has not answered at any other address from here: it may " +
-				"be filtered on our side."},
+			"The port of implicit TLS could not be tested from here: it has not answered at any address, and may be " +
+				"filtered on our side, or an option excluded all its addresses."},
 		{"port26-timeout", Error, false,
 			"The port of implicit TLS does not answer, although it does at other addresses from here."},
 		{"port26-refused", Error, false, "The port of implicit TLS refuses connections."},
