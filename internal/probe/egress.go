@@ -33,7 +33,6 @@ func (p *Prober) judgeEgress(name string, f finding) {
 	if f.connected {
 		if e.filtered {
 			log.Info("outbound connections to the port of implicit TLS succeed again")
-			p.rates.slow(false)
 		}
 		*e = egress{}
 		return
@@ -50,9 +49,12 @@ func (p *Prober) judgeEgress(name string, f finding) {
 		func(other suspect) bool { return other.name == s.name || other.network == s.network }) {
 		e.suspects = append(e.suspects, s)
 	}
-	if len(e.suspects) == egressSuspects && p.openHosts() == 0 {
+	open := 0
+	for _, h := range p.hosts {
+		open += h.open()
+	}
+	if len(e.suspects) == egressSuspects && open == 0 {
 		e.filtered = true
-		p.rates.slow(true)
 		log.Warn("outbound port of implicit TLS appears to be blocked; all mail uses port 25 under its TLS policy",
 			slog.Int("hosts", egressSuspects))
 	}

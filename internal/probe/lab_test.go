@@ -155,6 +155,12 @@ const mx = "smtps-a.example.com"
 
 func mxn(i int) string { return fmt.Sprintf("smtps-%d.example.com", i) }
 
+// known is the number of hosts that the prober knows.
+func known(p *Prober) int {
+	st := p.Stats()
+	return st.Open + st.Closed + st.Unknown
+}
+
 // ask wants a host probed, as a TLS-policy lookup does, and returns its verdict.
 func ask(p *Prober, name string) Verdict {
 	p.Want(name)

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -82,7 +83,13 @@ type host struct {
 	probing bool
 }
 
-func (h *host) open() bool { return h.verdict.State == Open }
+// open is 1 if the last probe found the host open.
+func (h *host) open() int {
+	if h.verdict.State == Open {
+		return 1
+	}
+	return 0
+}
 
 // New returns a Prober with the verdicts that the state directory has.
 func New(o Options) (*Prober, error) {
@@ -115,7 +122,6 @@ func (p *Prober) Configure(o Options) error {
 			p.forget(h)
 		}
 		p.egress = egress{}
-		p.rates.slow(false)
 	}
 	return nil
 }
@@ -185,32 +191,14 @@ func (p *Prober) known(name string, now time.Time) *host {
 	return h
 }
 
-// evict forgets the hosts that were not wanted for longest: among those that are not open, unless most of them are
-// open. p.mu is held.
+// evict forgets hosts, open ones last, and of equals those that were not wanted for longest; p.mu is held.
 func (p *Prober) evict() {
-	openFirst := p.openHosts() > maxHosts*3/4
 	all := slices.SortedFunc(maps.Values(p.hosts), func(a, b *host) int {
-		switch {
-		case a.open() == b.open():
-			return a.asked.Compare(b.asked)
-		case a.open() == openFirst:
-			return -1
-		}
-		return 1
+		return cmp.Or(cmp.Compare(a.open(), b.open()), a.asked.Compare(b.asked))
 	})
 	for _, h := range all[:maxEvicted] {
 		p.forget(h)
 	}
-}
-
-// openHosts returns the number of hosts that were open at their last probe; p.mu is held.
-func (p *Prober) openHosts() (n int) {
-	for _, h := range p.hosts {
-		if h.open() {
-			n++
-		}
-	}
-	return n
 }
 
 // forget makes a host unknown; p.mu is held. What a probe under way finds is thrown away.

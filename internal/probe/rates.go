@@ -15,8 +15,7 @@ import (
 const (
 	perSecond     = 10 // connections, over all
 	perSecondMost = 40 // of these in a burst, after a quiet time
-	slowed        = 10 * time.Second
-	netPerSecond  = 1 // connections to one /24 or /48
+	netPerSecond  = 1  // connections to one /24 or /48
 	netMost       = 20
 	maxNetworks   = 4096
 )
@@ -32,15 +31,6 @@ type rates struct {
 
 func newRates() *rates {
 	return &rates{all: rate.NewLimiter(perSecond, perSecondMost), seed: maphash.MakeSeed()}
-}
-
-// slow sets the rate for a port that appears to be blocked on our side.
-func (r *rates) slow(yes bool) {
-	if yes {
-		r.all.SetLimit(rate.Every(slowed))
-		return
-	}
-	r.all.SetLimit(perSecond)
 }
 
 // admit takes the connections to addrs out of the rates of their networks, and all but the first, which Run has taken,

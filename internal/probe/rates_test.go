@@ -69,7 +69,7 @@ func TestNumberOfNetworksIsBounded(t *testing.T) {
 }
 
 // One connection that is taken ends the suspicion of a filter, even beside a silent address, and so do other
-// settings: probes are no longer slow, and a filter needs five new hosts.
+// settings: a filter needs five new hosts.
 func TestEndOfAnEgressFilter(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(*testing.T, *world, *Prober){
@@ -93,11 +93,9 @@ func TestEndOfAnEgressFilter(t *testing.T) {
 				p.Probe(t.Context(), mxn(i))
 			}
 			require.True(t, p.Stats().EgressFiltered)
-			require.Less(t, p.rates.all.Limit(), rate.Limit(1))
 			end(t, w, p)
 			require.False(t, p.Stats().EgressFiltered)
 			require.Empty(t, p.egress.suspects)
-			require.InDelta(t, 10, float64(p.rates.all.Limit()), 0.001)
 		})
 	}
 }

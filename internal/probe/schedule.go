@@ -23,10 +23,8 @@ const (
 // before reports whether a host that is due is probed before another: those that were open first, then those that have
 // not failed or been put off; of equals the one that was wanted last, so that a flood of others does not delay it.
 func (h *host) before(other *host) bool {
-	if h.open() != other.open() {
-		return h.open()
-	}
-	return cmp.Or(cmp.Compare(h.failedFor, other.failedFor), other.asked.Compare(h.asked)) < 0
+	return cmp.Or(cmp.Compare(other.open(), h.open()), cmp.Compare(h.failedFor, other.failedFor),
+		other.asked.Compare(h.asked)) < 0
 }
 
 // begin marks a host as being probed; the lock of the Prober is held.

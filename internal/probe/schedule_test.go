@@ -162,14 +162,14 @@ func TestOpenHostsLeaveRoomForOthers(t *testing.T) {
 	now := wallClock()
 	for i := range maxHosts {
 		h := p.known(mxn(i), now.Add(time.Duration(i)))
-		if i <= maxHosts*3/4 {
+		if i >= maxEvicted/2 {
 			p.settle(h, finding{Verdict: Verdict{State: Open, Expires: now.Add(time.Hour)}}, now)
 		}
 	}
 	p.Want(mx)
-	require.NotContains(t, p.hosts, mxn(0), "an open one goes")
-	require.Contains(t, p.hosts, mxn(maxHosts-1))
-	p.evict()
-	require.NotContains(t, p.hosts, mxn(maxHosts*3/4+1), "now those that are not open")
+	require.Contains(t, p.hosts, mx)
+	require.Len(t, p.hosts, maxHosts-maxEvicted+1, "the next ones have room too")
+	require.NotContains(t, p.hosts, mxn(maxEvicted/2-1), "those that are not open go first")
+	require.NotContains(t, p.hosts, mxn(maxEvicted-1), "then the open ones that were not wanted for longest")
 	require.Contains(t, p.hosts, mxn(maxEvicted))
 }

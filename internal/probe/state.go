@@ -97,12 +97,13 @@ func (s saved) sound(now time.Time) bool {
 		}
 	case Closed:
 		longest = closedFor
-		if !slices.Contains(smtptls.Causes(), s.Cause) || s.BackOff < closedFirst || s.BackOff > closedLast {
+		if s.Cause == smtptls.CauseNone || s.BackOff < closedFirst || s.BackOff > closedLast {
 			return false
 		}
 	default:
 		return false
 	}
 	live := !now.Before(s.Checked) && now.Before(s.Expires) && !now.Before(s.Asked) && now.Sub(s.Asked) < forgottenAge
-	return live && s.Expires.Sub(s.Checked) <= longest && smtptls.Tidy(s.Why) == s.Why
+	return live && s.Expires.Sub(s.Checked) <= longest && smtptls.Tidy(s.Why) == s.Why &&
+		smtptls.Tidy(string(s.Cause)) == string(s.Cause)
 }

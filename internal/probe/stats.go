@@ -1,10 +1,6 @@
 package probe
 
-import (
-	"maps"
-	"slices"
-	"strings"
-)
+import "maps"
 
 // Stats are counters since the start, and the size.
 type Stats struct {
@@ -27,23 +23,4 @@ func (p *Prober) Stats() Stats {
 	}
 	return Stats{Results: maps.Clone(p.results), Open: hosts[Open], Closed: hosts[Closed], Unknown: hosts[Unknown],
 		EgressFiltered: p.egress.filtered}
-}
-
-// Entry is what is known about a host.
-type Entry struct {
-	Host    string
-	Verdict Verdict
-}
-
-// List returns all hosts by name.
-func (p *Prober) List() []Entry {
-	now := wallClock()
-	p.mu.Lock()
-	list := make([]Entry, 0, len(p.hosts))
-	for _, h := range p.hosts {
-		list = append(list, Entry{Host: h.name, Verdict: h.valid(now)})
-	}
-	p.mu.Unlock()
-	slices.SortFunc(list, func(a, b Entry) int { return strings.Compare(a.Host, b.Host) })
-	return list
 }

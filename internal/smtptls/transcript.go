@@ -1,6 +1,7 @@
 package smtptls
 
 import (
+	"context"
 	"net/netip"
 	"time"
 )
@@ -20,6 +21,30 @@ const (
 	StepEHLOAgain   Step = "EHLO within TLS"
 	StepQUIT        Step = "QUIT"
 	StepPostfix     Step = "posttls-finger"
+)
+
+// Cause says in a word or two why an address failed. It is shown to people and is a label of metrics.
+type Cause string
+
+// The causes. CauseNone, the zero value, is that of a dialogue that went well.
+const (
+	CauseNone          Cause = ""
+	Refused            Cause = "refused"
+	Timeout            Cause = "timeout"
+	Plaintext          Cause = "plaintext"
+	TLSHandshake       Cause = "tls handshake"
+	CertificateName    Cause = "certificate name"
+	CertificateChain   Cause = "certificate chain"
+	CertificateExpired Cause = "certificate expired"
+	// CertificateRules is for what Go accepts and OpenSSL, and so Postfix, refuses.
+	CertificateRules Cause = "certificate rules"
+	// RefusedByPostfix is for what Postfix's own TLS client refused.
+	RefusedByPostfix Cause = "refused by postfix"
+	// NotJudged is for what Go cannot judge and Postfix may accept: it says nothing against the server.
+	NotJudged         Cause = "not judged"
+	Banner            Cause = "banner"
+	NoAddress         Cause = "no address"
+	AddressNotAllowed Cause = "address not allowed"
 )
 
 // Done is a step that was taken.
@@ -74,3 +99,60 @@ func (t *Transcript) Silent() bool { return t.Failed == StepConnect && t.Cause =
 
 // Connected reports whether the address accepted the connection.
 func (t *Transcript) Connected() bool { return len(t.Steps) > 0 && t.Steps[0].Err == nil }
+
+// Opinion is what Postfix's own TLS client made of an address. The zero Opinion means that it was not asked.
+type Opinion struct {
+	Verdict PostfixVerdict
+	// Why is the line of posttls-finger(1) that decided, in printable ASCII.
+	Why string
+}
+
+// PostfixVerdict is the kind of an Opinion.
+type PostfixVerdict string
+
+// The verdicts of Postfix. NotAsked, the zero value, is for a machine without posttls-finger(1).
+const (
+	NotAsked PostfixVerdict = ""
+	// Verified is a TLS connection that "secure match=<host>" accepts.
+	Verified PostfixVerdict = "verified"
+	// Rejected is a TLS connection that it does not accept, or that failed.
+	Rejected PostfixVerdict = "rejected"
+	// NoVerdict is a connection that ended before there was a result.
+	NoVerdict PostfixVerdict = "no verdict"
+	// GaveUp is a verified TLS connection in which the server then did not take EHLO.
+	GaveUp PostfixVerdict = "no service"
+)
+
+// Judge is the SMTP client whose mail a verdict is for: Postfix on this machine. Both methods end when ctx does.
+type Judge interface {
+	// Ask connects to the address of d, with the name d.Helo in EHLO, and waits for the result.
+	Ask(ctx context.Context, d Dialogue) Opinion
+	// Helo returns the name that Postfix uses in EHLO, "" if that is not known.
+	Helo(ctx context.Context) string
+}
+
+// weigh adds the opinion of Postfix to what the dialogue found. Postfix decides what Go could not judge; what Go
+// accepts must be verified by Postfix too.
+func (t *Transcript) weigh(o Opinion) {
+	t.Postfix = o
+	notJudged := t.Cause == NotJudged || t.Cause == CertificateRules
+	switch o.Verdict {
+	case Verified, GaveUp:
+		if (notJudged || t.Failed == StepTLS) && (o.Verdict == Verified ||
+			t.EHLO.positive() && t.EHLOAgain.positive() == !t.Implicit) {
+			t.Failed, t.Cause, t.Why = StepNone, CauseNone, ""
+		}
+	case Rejected:
+		if t.OK() || notJudged {
+			if t.Failed == StepNone {
+				t.Failed = StepPostfix
+			}
+			t.Cause, t.Why = RefusedByPostfix, "Postfix: "+o.Why
+		}
+	case NoVerdict:
+		if t.OK() {
+			t.Failed, t.Ours, t.Why = StepPostfix, true, "posttls-finger: "+o.Why
+		}
+	case NotAsked:
+	}
+}

@@ -132,13 +132,11 @@ func outOfDate(path []*x509.Certificate, at time.Time) error {
 // Verification decides. The versions are those of TLS that RFC 8996 leaves; the ciphers are all that crypto/tls has
 // and Postfix accepts where TLS is mandatory (smtp_tls_mandatory_ciphers = medium).
 func (d Dialogue) config() *tls.Config {
-	suites := []uint16{
-		tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256,
-		tls.TLS_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_RSA_WITH_AES_256_GCM_SHA384, tls.TLS_RSA_WITH_AES_128_CBC_SHA256,
-		tls.TLS_RSA_WITH_AES_128_CBC_SHA, tls.TLS_RSA_WITH_AES_256_CBC_SHA,
-	}
-	for _, s := range tls.CipherSuites() {
-		suites = append(suites, s.ID)
+	var suites []uint16
+	for _, s := range append(tls.InsecureCipherSuites(), tls.CipherSuites()...) {
+		if !strings.Contains(s.Name, "RC4") && !strings.Contains(s.Name, "3DES") {
+			suites = append(suites, s.ID)
+		}
 	}
 	return &tls.Config{
 		ServerName:   d.Host,

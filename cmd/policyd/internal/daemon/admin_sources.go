@@ -54,11 +54,11 @@ func (d *Daemon) probeStatus() *admin.Probes {
 // probesOf are the verdicts on those of the hosts that promise implicit TLS. Nothing is probed for being shown.
 func (d *Daemon) probesOf(hosts []string) []admin.Probe {
 	probes := []admin.Probe{}
-	for _, e := range d.prober.List() {
-		if slices.Contains(hosts, e.Host) && prefix.Of(e.Host).ImplicitTLS() {
-			v := e.Verdict
+	for _, host := range slices.Compact(slices.Sorted(slices.Values(hosts))) {
+		if prefix.Of(host).ImplicitTLS() {
+			v := d.prober.Verdict(host)
 			probes = append(probes, admin.Probe{
-				Host: e.Host, State: v.State.String(), Cause: strings.ReplaceAll(string(v.Cause), " ", "-"),
+				Host: host, State: v.State.String(), Cause: strings.ReplaceAll(string(v.Cause), " ", "-"),
 				Checked: v.Checked, Expires: v.Expires, Why: v.Why,
 			})
 		}
