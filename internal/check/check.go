@@ -65,7 +65,7 @@ type Options struct {
 // Checker checks domains. Make one with New, and Close it.
 type Checker struct {
 	o         Options
-	sts       *stsstore.Store // nil where nothing is connected to
+	sts       *stsstore.Store
 	endpoints *endpoints
 }
 
@@ -83,29 +83,20 @@ func New(o Options) (*Checker, error) {
 	// What an operator has switched off on this host says nothing about the receiver.
 	o.Policy.Mode = policy.ModeEnforce
 	o.Policy.Port26 = policy.PortProbe
-	c := &Checker{o: o, endpoints: newEndpoints()}
 	if o.NoConnect {
 		o.Policy.MTASTS = false // its policy would have to be fetched
-		c.o.Policy = o.Policy
-		return c, nil
 	}
 	const policies = 2048 // as many as are of use to a scan
-	var err error
-	c.sts, err = stsstore.New(stsstore.Options{
+	sts, err := stsstore.New(stsstore.Options{
 		Resolver: o.Resolver, MaxPolicies: policies, Logger: o.Logger,
 		Fetcher: &mtasts.Fetcher{Resolver: o.Resolver, Roots: o.Roots, Special: o.Special || !o.Careful,
 			ProxyFromEnvironment: o.ProxyFromEnvironment},
 	})
-	return c, err
+	return &Checker{o: o, sts: sts, endpoints: newEndpoints()}, err
 }
 
 // Close ends what is going on.
-func (c *Checker) Close() error {
-	if c.sts == nil {
-		return nil
-	}
-	return c.sts.Close()
-}
+func (c *Checker) Close() error { return c.sts.Close() }
 
 // domain is a domain being checked.
 type domain struct {

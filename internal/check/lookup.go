@@ -3,7 +3,6 @@ package check
 import (
 	"cmp"
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"math"
@@ -60,20 +59,15 @@ func (d *domain) lookUpMX(ctx context.Context) bool {
 	if err != nil {
 		d.RRset.Error = policy.Cause(err)
 		d.TLSPolicy.Text = "MX lookup for " + d.Domain + " failed: " + d.RRset.Error
+		code := "mx-lookup-failed"
 		if bogus(err) {
-			d.DNSSEC = "bogus"
-			d.find("mx-bogus", about{}, d.RRset.Error)
-		} else {
-			d.find("mx-lookup-failed", about{}, d.RRset.Error)
+			code, d.DNSSEC = "mx-bogus", "bogus"
 		}
+		d.find(code, about{}, d.RRset.Error)
 		return false
 	}
-	d.DNSSEC = rrset.Status.String()
+	d.DNSSEC, d.RRset.Alias = rrset.Status.String(), aliasOf(d.Domain, rrset)
 	d.RRset.TTL = max(int(math.Ceil(time.Until(rrset.Expires).Seconds())), 0)
-	if rrset.Owner != "" && rrset.Owner != d.Domain {
-		d.RRset.Alias = text.Printable(rrset.Owner)
-		d.find("mx-alias", about{}, d.RRset.Alias)
-	}
 	seen := map[string]int{}
 	for _, mx := range rrset.MX() {
 		if seen[mx.Host]++; seen[mx.Host] == 2 {
@@ -82,44 +76,49 @@ func (d *domain) lookUpMX(ctx context.Context) bool {
 		}
 	}
 	// Where nothing is signed, the denial may be forged or wrong: the addresses of the domain decide (RFC 5321 section
-	// 5.1).
-	gone := rrset.NXDomain && (rrset.Status == dns.Secure || !d.hasAddress(ctx))
+	// 5.1), and it may have one if their lookup fails.
+	itself := &host{Host: report.Host{Host: d.Domain}}
+	if rrset.NXDomain && rrset.Status != dns.Secure {
+		d.lookUpAddresses(ctx, itself)
+	}
 	switch {
-	case gone:
+	case rrset.NXDomain && len(itself.addrs) == 0 && itself.AddressError == "":
 		d.RRset.State = "nxdomain"
-		d.find("no-such-domain", about{}, "")
-		d.gather(ctx)
-		return false
 	case rrset.NXDomain || len(rrset.MX()) == 0:
 		d.RRset.State = "implicit"
-		d.find("mx-implicit", about{}, "")
 	case len(rrset.MX()) == 1 && rrset.MX()[0].Host == "":
 		d.RRset.State = "null"
-		d.find("null-mx", about{}, "")
 	default:
 		d.RRset.State = "found"
 	}
-	if rrset.Status == dns.Secure {
-		if end, ok := d.o.Servers.SignatureExpires(ctx, q); ok {
-			end = end.UTC()
-			d.RRset.SignatureExpires = &end
-			if end.Before(d.At.Add(signatureMargin)) {
-				d.find("mx-signature-expires", about{}, "on "+end.Format(time.DateTime)+" UTC")
-			}
+	d.judgeAll(about{}, []judgement{
+		{"mx-alias", d.RRset.Alias != "", d.RRset.Alias},
+		{"no-such-domain", d.RRset.State == "nxdomain", ""},
+		{"mx-implicit", d.RRset.State == "implicit", ""},
+		{"null-mx", d.RRset.State == "null", ""},
+	})
+	if d.RRset.State == "nxdomain" {
+		d.gather(ctx)
+		return false
+	}
+	if rrset.Status != dns.Secure {
+		return true
+	}
+	if end, ok := d.o.Servers.SignatureExpires(ctx, q); ok {
+		d.RRset.SignatureExpires = new(end.UTC())
+		if end.Before(d.At.Add(signatureMargin)) {
+			d.find("mx-signature-expires", about{}, "on "+end.UTC().Format(time.DateTime)+" UTC")
 		}
 	}
 	return true
 }
 
-// hasAddress reports whether the domain itself has an address, or may have one.
-func (d *domain) hasAddress(ctx context.Context) bool {
-	for _, t := range []dns.Type{dns.TypeA, dns.TypeAAAA} {
-		if r, err := d.o.Resolver.Lookup(ctx, dns.Question{Name: d.Domain, Type: t}, dns.Effort{}); err != nil ||
-			len(r.Addrs()) > 0 {
-			return true
-		}
+// aliasOf returns the name at the end of the CNAME chain of a name, "" where there is none.
+func aliasOf(name string, rrset *dns.RRset) string {
+	if rrset.Owner == name {
+		return ""
 	}
-	return false
+	return text.Printable(rrset.Owner)
 }
 
 // lookUpHosts gathers what the decision needs, and looks up the addresses of the hosts.
@@ -162,8 +161,7 @@ func (d *domain) lookUpHosts(ctx context.Context) {
 		}
 		h.TLSA = showTLSA(h.dane)
 		if h.class.ImplicitTLS() {
-			shown := showTLSA(h.dane26)
-			h.TLSA26 = &shown
+			h.TLSA26 = new(showTLSA(h.dane26))
 		}
 	}
 	switch {
@@ -197,9 +195,7 @@ func (d *domain) lookUpAddresses(ctx context.Context, h *host) {
 			continue
 		}
 		*family.state = rrset.Status.String()
-		if rrset.Owner != "" && rrset.Owner != h.Host.Host {
-			h.Alias = text.Printable(rrset.Owner)
-		}
+		h.Alias = cmp.Or(aliasOf(h.Host.Host, rrset), h.Alias)
 		for _, a := range rrset.Addrs() {
 			if !slices.Contains(h.addrs, a) {
 				h.addrs = append(h.addrs, a)
@@ -211,11 +207,7 @@ func (d *domain) lookUpAddresses(ctx context.Context, h *host) {
 
 // engine gathers facts for the answers of the maps.
 func (d *domain) engine(probes gather.Probes) *gather.Engine {
-	e := &gather.Engine{Resolver: d.o.Resolver, Probes: probes, Site: gather.Elsewhere{}}
-	if d.sts != nil {
-		e.STS = d.sts
-	}
-	return e
+	return &gather.Engine{Resolver: d.o.Resolver, Probes: probes, Site: gather.Elsewhere{}, STS: d.sts}
 }
 
 // lookUpContext looks at MTA-STS and TLSRPT.
@@ -225,7 +217,7 @@ func (d *domain) lookUpContext(ctx context.Context) {
 	if sts.State == mtasts.Found {
 		d.MTASTS.Mode = sts.Policy.Mode.String()
 	}
-	if d.sts == nil {
+	if d.o.NoConnect {
 		d.MTASTS = d.announcement(ctx)
 	}
 	txt, err := d.o.Resolver.Lookup(ctx, dns.Question{Name: "_smtp._tls." + d.Domain, Type: dns.TypeTXT}, dns.Effort{})
@@ -307,8 +299,8 @@ func shown(d policy.Decision, o policy.Options) report.Answer {
 func showTLSA(r dane.Result) report.TLSA {
 	shown := report.TLSA{State: r.State.String(), Why: r.Why}
 	for _, t := range r.Records {
-		shown.Records = append(shown.Records, fmt.Sprintf("%d %d %d %s", t.Usage, t.Selector, t.MatchingType,
-			hex.EncodeToString(t.Data)))
+		shown.Records = append(shown.Records,
+			fmt.Sprintf("%d %d %d %x", t.Usage, t.Selector, t.MatchingType, t.Data))
 	}
 	return shown
 }

@@ -2,7 +2,6 @@ package check
 
 import (
 	"crypto/ecdsa"
-	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
@@ -59,11 +58,12 @@ func (d *domain) show(c *report.Connection, t *smtptls.Transcript) {
 // certificate shows the certificate of a session, as of a moment.
 func certificate(s *smtptls.Session, at time.Time) *report.Certificate {
 	leaf := s.Chain[0]
+	key, _ := keyOf(leaf)
 	c := &report.Certificate{
 		Subject: text.Printable(leaf.Subject.String()), Issuer: text.Printable(leaf.Issuer.String()), Names: []string{},
 		Matched: s.SAN, Trusted: s.Path != nil, Chain: []string{},
 		NotBefore: leaf.NotBefore.UTC(), NotAfter: s.NotAfter.UTC(), DaysLeft: daysLeft(s.NotAfter, at),
-		Key: keyName(leaf), Signature: leaf.SignatureAlgorithm.String(),
+		Key: key, Signature: leaf.SignatureAlgorithm.String(),
 	}
 	for _, n := range leaf.DNSNames {
 		c.Names = append(c.Names, text.Printable(n))
@@ -84,36 +84,14 @@ func daysLeft(end, at time.Time) int {
 	return int(math.Floor(float64(end.Sub(at)) / float64(day)))
 }
 
-func keyName(c *x509.Certificate) string {
-	switch key := c.PublicKey.(type) {
-	case *rsa.PublicKey:
-		return fmt.Sprintf("RSA %d", key.N.BitLen())
-	case *ecdsa.PublicKey:
-		return "ECDSA " + key.Curve.Params().Name
-	case ed25519.PublicKey:
-		return "Ed25519"
-	}
-	return c.PublicKeyAlgorithm.String()
-}
-
-// weakKey reports whether a key is shorter than what is asked of it today.
-func weakKey(c *x509.Certificate) bool {
+// keyOf names the key of a certificate, and reports whether it is shorter than what is asked of it today.
+func keyOf(c *x509.Certificate) (name string, weak bool) {
 	const rsaBits, ecdsaBits = 2048, 256
 	switch key := c.PublicKey.(type) {
 	case *rsa.PublicKey:
-		return key.N.BitLen() < rsaBits
+		return fmt.Sprintf("RSA %d", key.N.BitLen()), key.N.BitLen() < rsaBits
 	case *ecdsa.PublicKey:
-		return key.Curve.Params().BitSize < ecdsaBits
+		return "ECDSA " + key.Curve.Params().Name, key.Curve.Params().BitSize < ecdsaBits
 	}
-	return false
-}
-
-// forwardSecret reports whether a cipher is: every one of TLS 1.3, and those with an ephemeral key exchange.
-func forwardSecret(suite uint16) bool {
-	switch suite {
-	case tls.TLS_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_RSA_WITH_AES_256_GCM_SHA384,
-		tls.TLS_RSA_WITH_AES_128_CBC_SHA, tls.TLS_RSA_WITH_AES_256_CBC_SHA:
-		return false
-	}
-	return true
+	return c.PublicKeyAlgorithm.String(), false
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"crypto/x509"
-	"encoding/hex"
 	"fmt"
 	"time"
 
@@ -24,55 +23,30 @@ const (
 // (DANE-TA).
 func matches(records []dns.TLSA, s *smtptls.Session, name string, at time.Time) bool {
 	for _, r := range records {
-		switch r.Usage {
-		case usageDANEEE:
-			if selected(r, s.Chain[0]) {
-				return true
+		for i, c := range s.Chain {
+			if !bytes.Equal(association(c, r.Selector, r.MatchingType), r.Data) {
+				continue
 			}
-		case usageDANETA:
-			for _, issuer := range s.Chain {
-				if !selected(r, issuer) {
-					continue
-				}
-				roots := x509.NewCertPool()
-				roots.AddCert(issuer)
-				v := smtptls.Verify(s.Chain, name, roots, at)
-				if v.Path != nil && v.SAN != "" && v.Faults[smtptls.CertificateExpired] == nil {
-					return true
-				}
+			roots := x509.NewCertPool()
+			roots.AddCert(c)
+			v := smtptls.Verify(s.Chain, name, roots, at)
+			if r.Usage == usageDANEEE && i == 0 || r.Usage == usageDANETA && v.Path != nil && v.SAN != "" &&
+				v.Faults[smtptls.CertificateExpired] == nil {
+				return true
 			}
 		}
 	}
 	return false
 }
 
-// selected reports whether a record is about a certificate.
-func selected(r dns.TLSA, c *x509.Certificate) bool {
-	var data []byte
-	switch r.Selector {
-	case 0:
-		data = c.Raw
-	case 1:
-		data = c.RawSubjectPublicKeyInfo
-	default:
-		return false
-	}
-	switch r.MatchingType {
-	case 0:
-	case 1:
-		sum := sha256.Sum256(data)
-		data = sum[:]
-	case 2:
-		sum := sha512.Sum512(data)
-		data = sum[:]
-	default:
-		return false
-	}
-	return bytes.Equal(data, r.Data)
+// association is what a record with this selector and matching type has for a certificate; nil where they are unknown.
+func association(c *x509.Certificate, selector, matching uint8) []byte {
+	data := map[uint8][]byte{0: c.Raw, 1: c.RawSubjectPublicKeyInfo}[selector]
+	short, long := sha256.Sum256(data), sha512.Sum512(data)
+	return map[uint8][]byte{0: data, 1: short[:], 2: long[:]}[matching]
 }
 
 // record is the TLSA record that is recommended for a certificate: "3 1 1" (RFC 7671 section 5.1).
 func record(c *x509.Certificate) string {
-	sum := sha256.Sum256(c.RawSubjectPublicKeyInfo)
-	return fmt.Sprintf("%d 1 1 %s", usageDANEEE, hex.EncodeToString(sum[:]))
+	return fmt.Sprintf("%d 1 1 %x", usageDANEEE, association(c, 1, 1))
 }
