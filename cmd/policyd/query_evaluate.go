@@ -63,9 +63,7 @@ func newEvaluator(ctx context.Context, l *settings.Loaded, f queryFlags) (*evalu
 		return nil, err
 	}
 	if !f.noProbe && e.settings.Policy.Port26 == policy.PortProbe {
-		if e.prober, err = probe.New(l.Probe(cache, quiet)); err != nil {
-			return nil, err
-		}
+		e.prober = probe.New(l.Probe(cache, quiet))
 	}
 	if e.settings.Policy.Mode == policy.ModeOff {
 		return e, nil // sends no DNS query

@@ -78,7 +78,7 @@ func (d *domain) hintTLSA(h *host) {
 
 // commands returns posttls-finger(1) commands that repeat the tests manually.
 func (d *domain) commands() {
-	roots := shellWord(cmp.Or(d.o.CAFile, "/etc/ssl/certs/ca-certificates.crt"))
+	roots := cmp.Or(d.o.CAFile, "/etc/ssl/certs/ca-certificates.crt")
 	for _, h := range d.hosts {
 		for _, t := range h.heard {
 			if t.skipped != "" {
@@ -90,12 +90,4 @@ func (d *domain) commands() {
 				wrapper, roots, t.Host, family, t.Addr.Addr(), t.Addr.Port(), t.Host))
 		}
 	}
-}
-
-// shellWord quotes a path for a shell, where it must be.
-func shellWord(s string) string {
-	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-") == "" {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

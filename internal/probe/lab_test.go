@@ -9,8 +9,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/smtptls"
 	"github.com/policyd/policyd/internal/testkit"
@@ -124,8 +122,7 @@ func (w *world) options() Options {
 
 func (w *world) prober(t *testing.T, o Options) *Prober {
 	t.Helper()
-	p, err := New(o)
-	require.NoError(t, err)
+	p := New(o)
 	p.talk = w.talk
 	return p
 }

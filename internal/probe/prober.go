@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/x509"
-	"errors"
 	"log/slog"
 	"maps"
 	"slices"
@@ -29,7 +28,7 @@ const (
 	maxProbes  = 32            // hosts probed concurrently
 )
 
-// Options say how to probe.
+// Options say how to probe. All are required except Roots, StateDir, Helo and Postfix.
 type Options struct {
 	// Port is the port of implicit TLS.
 	Port uint16
@@ -62,8 +61,6 @@ type Prober struct {
 	hosts   map[string]*host
 	egress  egress
 	results map[string]uint64 // probes since the start, as in Stats
-
-	news *rate.Limiter // lines in the log: remote parties choose the hosts
 }
 
 // host is what is known about one host.
@@ -92,38 +89,28 @@ func (h *host) open() int {
 }
 
 // New returns a Prober with the verdicts that the state directory has.
-func New(o Options) (*Prober, error) {
+func New(o Options) *Prober {
 	p := &Prober{
 		talk: smtptls.Talk, room: semaphore.NewWeighted(maxProbes), rates: newRates(), wake: make(chan struct{}, 1),
-		hosts: map[string]*host{}, results: map[string]uint64{}, news: rate.NewLimiter(1, 100),
-	}
-	if err := p.Configure(o); err != nil {
-		return nil, err
+		options: o, hosts: map[string]*host{}, results: map[string]uint64{},
 	}
 	p.openDisk()
-	return p, nil
+	return p
 }
 
-// Configure puts new options into effect; after an error the previous ones stay. It forgets all verdicts if the port,
-// the roots or the allowed addresses have changed.
-func (p *Prober) Configure(o Options) error {
-	if o.Port == 0 || o.Resolver == nil {
-		return errors.New("probe: a port and a resolver are required")
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+// Configure puts new options into effect. It forgets all verdicts if the port, the roots or the allowed addresses have
+// changed.
+func (p *Prober) Configure(o Options) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	before := p.options
 	p.options = o
-	if before.Port != 0 && (before.Port != o.Port || before.Special != o.Special || !before.Roots.Equal(o.Roots)) {
+	if before.Port != o.Port || before.Special != o.Special || !before.Roots.Equal(o.Roots) {
 		for _, h := range p.hosts {
 			p.forget(h)
 		}
 		p.egress = egress{}
 	}
-	return nil
 }
 
 // hostName returns the name under which a host is known, and false for what makes no promise about the port.

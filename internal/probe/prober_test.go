@@ -243,10 +243,8 @@ func TestConfigure(t *testing.T) {
 		w.host(mx, good, "8.8.8.8")
 		ask(p, mx)
 		pass(time.Second)
-		require.NoError(t, p.Configure(w.options()))
+		p.Configure(w.options())
 		require.Equal(t, Open, ask(p, mx).State, "a reload keeps the verdicts")
-		require.Error(t, p.Configure(Options{Resolver: w}))
-		require.Error(t, p.Configure(Options{Port: 26}))
 		pass(5 * time.Second)
 
 		w.mu.Lock()
@@ -256,7 +254,7 @@ func TestConfigure(t *testing.T) {
 		pass(time.Second) // a probe is under way
 		o := w.options()
 		o.Port = 2626
-		require.NoError(t, p.Configure(o))
+		p.Configure(o)
 		require.Equal(t, Unknown, ask(p, mx).State, "another port is another world")
 		w.host(mx, silent, "8.8.8.8")
 		pass(10 * time.Second)

@@ -120,7 +120,7 @@ func (p *Prober) probe(ctx context.Context, h *host, limited bool) Verdict {
 	p.results[result]++
 	p.mu.Unlock()
 	level := slog.LevelDebug
-	if changed && p.news.Allow() {
+	if changed {
 		level = slog.LevelInfo
 	}
 	o.Logger.LogAttrs(ctx, level, "port of implicit TLS probed",

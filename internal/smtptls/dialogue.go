@@ -17,6 +17,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -85,7 +86,7 @@ func (c *conversation) talk(ctx context.Context) {
 	ok := c.step(StepBanner, func() error { return c.expect(&c.t.Banner) }) &&
 		c.step(StepEHLO, func() error { return c.ehlo(&c.t.EHLO) })
 	if ok && !c.Implicit {
-		line := c.t.EHLO.keyword("STARTTLS")
+		line := slices.IndexFunc(c.t.EHLO.Lines, startTLS.MatchString) // line 0 is for the name of the server
 		c.t.Offered, c.t.OfferedFirst = line >= 0, line == 0
 		if c.step(StepSTARTTLS, c.starttls) {
 			if !c.secure(ctx) {
@@ -287,8 +288,8 @@ func literal(a net.Addr) string {
 	return "[IPv6:" + ip.String() + "]"
 }
 
-// maxHello is how much of the start of a handshake is kept, to read the ServerHello.
-const maxHello = 8 << 10
+// maxHello is how much of the start of a handshake is kept, which has the ServerHello.
+const maxHello = 512
 
 // bounded is a connection over which at most left octets can be read. It keeps the next keep octets.
 type bounded struct {

@@ -153,10 +153,5 @@ func NameOf(c *x509.Certificate) string {
 // secureRenegotiation reports whether a ServerHello has the extension of RFC 5746, which OpenSSL requires below TLS
 // 1.3: type 0xff01 and one octet, which is 0. data is what the server sent first.
 func secureRenegotiation(data []byte) bool {
-	const headers = 9 // of the record, and of the message, whose length is in the last three octets
-	if len(data) < headers {
-		return false
-	}
-	end := headers + int(data[6])<<16 + int(data[7])<<8 + int(data[8])
-	return bytes.Contains(data[:min(end, len(data))], []byte{0xff, 0x01, 0, 1, 0})
+	return bytes.Contains(data, []byte{0xff, 0x01, 0, 1, 0})
 }

@@ -4,9 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
-	"io"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -45,17 +43,8 @@ func (r Reply) String() string {
 // positive reports whether the reply has a 2yz code. Postfix asks for no more where the RFC names one code.
 func (r Reply) positive() bool { return r.Code/100 == 2 }
 
-// keyword returns the first line of an EHLO reply that offers a service extension, RFC 5321 section 4.1.1.1, or -1.
-// Line 0 is for the name of the server. Like in Postfix, "=" ends a keyword as well.
-func (r Reply) keyword(k string) int {
-	if !r.positive() {
-		return -1
-	}
-	return slices.IndexFunc(r.Lines, func(line string) bool {
-		words := strings.FieldsFunc(line, func(c rune) bool { return strings.ContainsRune(" \t=", c) })
-		return len(words) > 0 && strings.EqualFold(words[0], k)
-	})
-}
+// startTLS matches a line of an EHLO reply that offers STARTTLS. Like in Postfix, "=" ends a keyword as well.
+var startTLS = regexp.MustCompile(`(?i)^[ \t=]*STARTTLS([ \t=]|$)`)
 
 // replyLine matches a line with a code and captures it and the separator: the end of the line counts as a space.
 var replyLine = regexp.MustCompile(`^([0-9]{3})([ -]|$)`)
@@ -66,9 +55,6 @@ func readReply(r *bufio.Reader) (Reply, error) {
 	var reply Reply
 	for kept := 0; ; {
 		line, err := r.ReadString('\n')
-		if errors.Is(err, io.EOF) && line != "" {
-			err = fmt.Errorf("connection closed within a reply: %w", io.ErrUnexpectedEOF)
-		}
 		if err != nil {
 			return Reply{}, err
 		}

@@ -110,10 +110,7 @@ func New(o Options) (*Daemon, error) {
 	if err = d.newFleet(loaded); err != nil {
 		return nil, err
 	}
-	if d.prober, err = probe.New(loaded.Probe(d.cache, d.log)); err != nil {
-		d.closeStore()
-		return nil, err
-	}
+	d.prober = probe.New(loaded.Probe(d.cache, d.log))
 	d.report = report.New(report.Options{StateDir: loaded.Cache.StateDir, Log: d.log})
 	d.service = lookup.New(d.sources(), loaded.Lookup(), d.log)
 	d.handler = d.service.Handler()

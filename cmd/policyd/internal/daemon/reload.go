@@ -79,7 +79,6 @@ func (d *Daemon) configure(next *settings.Loaded) error {
 		func(l *settings.Loaded) error { return d.stub.Configure(d.stubOptions(l)) },
 		d.configureSecond,
 		func(l *settings.Loaded) error { return d.site.Configure(l.Site(d.cache, d.log)) },
-		func(l *settings.Loaded) error { return d.prober.Configure(l.Probe(d.cache, d.log)) },
 	}
 	for i, part := range parts {
 		if err := part(next); err != nil {
@@ -89,6 +88,7 @@ func (d *Daemon) configure(next *settings.Loaded) error {
 			return err
 		}
 	}
+	d.prober.Configure(next.Probe(d.cache, d.log))
 	d.cache.SetMaxEntries(next.Cache.MaxEntries)
 	d.store.Configure(d.storeOptions(next))
 	d.server.SetLimits(d.limits(next))
