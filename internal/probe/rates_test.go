@@ -78,7 +78,7 @@ func TestEndOfAnEgressFilter(t *testing.T) {
 			w.host("smtps-x.example.com", silent, "8.8.4.4")
 			p.Probe(t.Context(), mx)
 		},
-		"other settings": func(t *testing.T, w *world, p *Prober) {
+		"other settings": func(_ *testing.T, w *world, p *Prober) {
 			o := w.options()
 			o.Port = 2626
 			p.Configure(o)
