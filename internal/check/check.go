@@ -32,34 +32,24 @@ type Servers interface {
 
 // Options say how to check.
 type Options struct {
-	// Resolver answers the lookups, from what Servers answer.
-	Resolver dns.Resolver
-	Servers  Servers
-	// Policy has the settings that the answers of the maps depend on.
-	Policy policy.Options
-	// Roots are trusted, from the file CAFile; nil means the system's, "" that.
-	Roots  *x509.CertPool
-	CAFile string
-	// Special accepts special-purpose addresses without a finding. Otherwise Careful leaves them out.
-	Special, Careful bool
-	// ProxyFromEnvironment is as in mtasts.Fetcher.
-	ProxyFromEnvironment bool
-	// NoConnect leaves all connections out, Port25Only those to the port of implicit TLS.
-	NoConnect, Port25Only bool
-	// IPv4 and IPv6 are the families to connect to; neither is both.
-	IPv4, IPv6 bool
-	// Timeout bounds each connection; zero means a minute.
-	Timeout time.Duration
-	// At is the moment at which certificates must be valid; zero means now.
-	At time.Time
-	// Verbose keeps the dialogue.
-	Verbose bool
-	// Helo and Postfix are as in smtptls.Dialogue; Postfix is not asked where At is set.
-	Helo    string
-	Postfix smtptls.Judge
-	// SMTPPort is 25 except in tests.
-	SMTPPort uint16
-	Logger   *slog.Logger
+	Resolver             dns.Resolver // answers the lookups, from what Servers answer
+	Servers              Servers
+	Policy               policy.Options // has the settings that the answers of the maps depend on
+	Roots                *x509.CertPool // the trusted roots, from the file CAFile; nil means the system's
+	CAFile               string
+	Special              bool          // accepts special-purpose addresses without a finding
+	Careful              bool          // leaves special-purpose addresses out otherwise
+	ProxyFromEnvironment bool          // as in mtasts.Fetcher
+	NoConnect            bool          // leaves all connections out
+	Port25Only           bool          // leaves the connections to the port of implicit TLS out
+	IPv4, IPv6           bool          // connect to this family only
+	Timeout              time.Duration // bounds each connection; zero means a minute
+	At                   time.Time     // when certificates must be valid; zero means now
+	Verbose              bool          // keeps the dialogues
+	Helo                 string        // as in smtptls.Dialogue
+	Postfix              smtptls.Judge // as in smtptls.Dialogue; not asked where At is set
+	SMTPPort             uint16        // 25 except in tests
+	Logger               *slog.Logger
 }
 
 // Checker checks domains. Make one with New, and Close it.

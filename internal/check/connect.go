@@ -70,7 +70,7 @@ func (d *domain) test(h *host, a netip.Addr, port uint16, implicit bool) heard {
 		Helo: d.o.Helo, Timeout: d.o.Timeout, Postfix: d.o.Postfix,
 	}}
 	switch {
-	case d.o.IPv4 && !d.o.IPv6 && !a.Is4(), d.o.IPv6 && !d.o.IPv4 && a.Is4():
+	case d.o.IPv4 && !a.Is4(), d.o.IPv6 && a.Is4():
 		t.skipped = "another address family was asked for"
 	case d.o.Careful && !d.o.Special && address.Special(a):
 		t.skipped = "a special-purpose address"
@@ -155,13 +155,10 @@ func (e *endpoints) talk(ctx context.Context, what smtptls.Dialogue) smtptls.Tra
 	return t
 }
 
-// remember keeps a transcript, in place of any other if there are too many. The caller holds the lock.
+// remember keeps a transcript, in place of all others if there are too many. The caller holds the lock.
 func (e *endpoints) remember(key endpoint, t smtptls.Transcript) {
-	for old := range e.known {
-		if len(e.known) < maxEndpoints {
-			break
-		}
-		delete(e.known, old)
+	if len(e.known) >= maxEndpoints {
+		clear(e.known)
 	}
 	e.known[key] = t
 }

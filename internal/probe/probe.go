@@ -12,12 +12,9 @@
 // Verdict reads and causes nothing. Want, for mail that is about to leave, makes a host due for a probe:
 //
 //   - An unknown host is due immediately.
-//   - Postfix cannot fall back from port 26 to 25 within a delivery, and does not report that a delivery failed. It
-//     asks again when it retries a deferred message, by default 300 s later at the earliest (minimal_backoff_time).
-//     So each use of an open verdict is followed by a probe: immediately if the last one is at least a second old,
-//     six times, and then once in four minutes. The probe that finds the host closed is never later than the first
-//     retry. A host in constant use is probed far less often than mail goes to it, and at the latest an hour after
-//     its last probe. A host that is not used is not probed.
+//   - Each use of an open verdict is followed by a probe: immediately if the last one is at least a second old, six
+//     times, and then once in four minutes. So the probe that finds the host closed is never later than Postfix's
+//     first retry, 300 s after the delivery that failed (docs/decisions/0003-port-26-verdicts.md).
 //   - A closed host is due after 10 minutes, doubling to 6 hours.
 //   - An open verdict is valid for two hours, and never beyond the first expiry of a certificate on its path. A host
 //     that is not wanted for a day is forgotten.
@@ -52,10 +49,8 @@ func (s State) String() string { return cmp.Or(string(s), "unknown") }
 type Verdict struct {
 	State State         `json:"state"`
 	Cause smtptls.Cause `json:"cause,omitempty"`
-	// Checked is when the probe ended; zero for Unknown.
+	// The probe ended at Checked, and the verdict is valid until Expires: an open one never outlives the certificate.
 	Checked time.Time `json:"checked"`
-	// Expires is when the verdict is no longer valid: an open one never outlives the certificate of the host.
 	Expires time.Time `json:"expires"`
-	// Why describes what the probe saw, in printable ASCII.
-	Why string `json:"why"`
+	Why     string    `json:"why"` // what the probe saw, in printable ASCII
 }

@@ -30,21 +30,16 @@ const (
 
 // Options say how to probe. All are required except Roots, StateDir, Helo and Postfix.
 type Options struct {
-	// Port is the port of implicit TLS.
-	Port uint16
-	// Roots are trusted; nil means the system's.
-	Roots *x509.CertPool
-	// Special allows special-purpose addresses: for tests and private networks.
-	Special bool
-	// Resolver looks up the addresses of hosts.
-	Resolver dns.Resolver
+	Port     uint16         // of implicit TLS
+	Roots    *x509.CertPool // the trusted roots; nil means the system's
+	Special  bool           // allows special-purpose addresses: for tests and private networks
+	Resolver dns.Resolver   // looks up the addresses of hosts
 	// StateDir keeps the verdicts across restarts, in the file probes.db; "" keeps them in memory only. It is read by
 	// New only, and so is Logger for that file.
 	StateDir string
-	// Helo and Postfix are as in smtptls.Dialogue: an open host needs the verdict of Postfix too.
-	Helo    string
-	Postfix smtptls.Judge
-	Logger  *slog.Logger
+	Helo     string        // as in smtptls.Dialogue
+	Postfix  smtptls.Judge // as in smtptls.Dialogue; an open host needs its verdict too
+	Logger   *slog.Logger
 }
 
 // Prober knows the verdicts. Make one with New and Run it.
@@ -65,19 +60,15 @@ type Prober struct {
 
 // host is what is known about one host.
 type host struct {
-	name    string
-	verdict Verdict
-	// asked is when it was last wanted; used is set when it was open then, since the last probe began.
-	asked time.Time
-	used  bool
-	// retry is when a closed host, or one whose probe failed on our side, may be probed again. closedFor and
-	// failedFor are the back-offs that led to it.
-	retry                time.Time
-	closedFor, failedFor time.Duration
-
-	early   *rate.Limiter // probes of an open host before its hour is over; nil before the first
-	due     time.Time     // when to probe it; zero: it is not wanted
-	probing bool
+	name                 string
+	verdict              Verdict
+	asked                time.Time     // when it was last wanted
+	used                 bool          // it was open when it was wanted, since the last probe began
+	retry                time.Time     // when a closed host, or one whose probe failed on our side, may be probed again
+	closedFor, failedFor time.Duration // the back-offs that led to retry
+	early                *rate.Limiter // probes of an open host before its hour is over; nil before the first
+	due                  time.Time     // when to probe it; zero: it is not wanted
+	probing              bool
 }
 
 // open is 1 if the last probe found the host open.
@@ -121,12 +112,8 @@ func hostName(name string) (string, bool) {
 
 // Verdict returns what is known about a host: Unknown for a host that was never wanted. It never blocks, and it
 // neither causes a probe nor keeps the host from being forgotten: smtpd(8) reads the transport map for every envelope
-// sender, so untrusted senders choose these names.
+// sender, so untrusted senders choose these names. The name is in lower case.
 func (p *Prober) Verdict(name string) Verdict {
-	name, ok := hostName(name)
-	if !ok {
-		return Verdict{}
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if h := p.hosts[name]; h != nil {

@@ -51,44 +51,35 @@ const (
 type Done struct {
 	Step Step
 	Took time.Duration
-	// Err is why the step failed, nil if it did not.
-	Err error
+	Err  error // why it failed, nil if it did not
 }
 
 // Transcript is what a dialogue showed. The zero Transcript shows nothing.
 type Transcript struct {
-	Addr netip.AddrPort
-	// Implicit is set where TLS came before the banner.
-	Implicit bool
+	Addr     netip.AddrPort
+	Implicit bool // TLS came before the banner
 	Steps    []Done
-	// Lines are the lines of the dialogue in printable ASCII, with "C: " or "S: " in front.
-	Lines []string
+	Lines    []string // of the dialogue in printable ASCII, with "C: " or "S: " in front
 
-	// Banner and EHLO are the first of their kind; STARTTLS is the reply to the command, and EHLOAgain the second EHLO
-	// reply, within TLS, where there was STARTTLS.
-	Banner, EHLO, STARTTLS, EHLOAgain Reply
-	// Offered is set when the EHLO reply in plaintext offered STARTTLS.
-	Offered bool
+	Banner, EHLO Reply // the first of their kind
+	STARTTLS     Reply // to the command
+	EHLOAgain    Reply // to EHLO within TLS, where there was STARTTLS
+	Offered      bool  // the EHLO reply in plaintext offers STARTTLS
 	// OfferedFirst is set when only the first line of that reply does, which is for the name of the server:
 	// posttls-finger uses such an offer, and smtp(8) does not.
 	OfferedFirst bool
 	// Stray is set when plaintext followed the reply to STARTTLS: an attacker on the path may have put it there. It was
 	// discarded (RFC 3207 section 4.2).
-	Stray bool
-	// Session is nil where there was no handshake.
-	Session *Session
-	// Postfix is what Postfix's own TLS client made of the address.
-	Postfix Opinion
+	Stray   bool
+	Session *Session // nil where there was no handshake
+	Postfix Opinion  // what Postfix's own TLS client made of the address
 
-	// Failed is the first step that failed; StepNone if the server did all that was asked of it.
-	Failed Step
+	Failed Step // the first step that failed; StepNone if the server did all that was asked of it
 	// Cause is why, in the words of a verdict; CauseNone where it is ours. STARTTLS that is not offered or refused
 	// counts as Plaintext.
 	Cause Cause
-	// Ours is set when it failed on our side: there is no route, or no time left. It says nothing about the server.
-	Ours bool
-	// Why describes the failure, in printable ASCII. It does not name the address.
-	Why string
+	Ours  bool   // there is no route, or no time left, which says nothing about the server
+	Why   string // describes the failure in printable ASCII, without the address
 }
 
 // OK reports whether the server did all that was asked of it.
@@ -103,8 +94,7 @@ func (t *Transcript) Connected() bool { return len(t.Steps) > 0 && t.Steps[0].Er
 // Opinion is what Postfix's own TLS client made of an address. The zero Opinion means that it was not asked.
 type Opinion struct {
 	Verdict PostfixVerdict
-	// Why is the line of posttls-finger(1) that decided, in printable ASCII.
-	Why string
+	Why     string // the line of posttls-finger(1) that decided, in printable ASCII
 }
 
 // PostfixVerdict is the kind of an Opinion.

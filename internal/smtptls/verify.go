@@ -13,22 +13,17 @@ import (
 
 // Session is a TLS session as the handshake made it, and whether its certificate is valid.
 type Session struct {
-	// Version and Cipher are IANA numbers; crypto/tls names them.
-	Version, Cipher uint16
-	// Chain is what the server sent, its own certificate first.
-	Chain []*x509.Certificate
+	Version, Cipher uint16              // IANA numbers; crypto/tls names them
+	Chain           []*x509.Certificate // what the server sent, its own certificate first
 	Verification
 }
 
 // Verification is the judgement of a certificate, each part on its own. It is as strict as Postfix with
 // "secure match=<host> servername=hostname", or stricter: a common name does not replace a SAN.
 type Verification struct {
-	// Path leads from the server's certificate to a trusted root; nil if there is none.
-	Path []*x509.Certificate
-	// SAN is the name of the certificate that matched, "" if none did.
-	SAN string
-	// NotAfter is when the first certificate of Path expires, or the server's own where there is no Path.
-	NotAfter time.Time
+	Path     []*x509.Certificate // from the server's certificate to a trusted root; nil if there is none
+	SAN      string              // the name of the certificate that matched, "" if none did
+	NotAfter time.Time           // when the first certificate of Path expires, or the server's own without a Path
 	// Faults are what is wrong, by cause: CertificateChain, CertificateExpired, CertificateName, and CertificateRules
 	// for a rule of OpenSSL that a valid path breaks.
 	Faults map[Cause]error
