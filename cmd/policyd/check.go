@@ -172,14 +172,6 @@ func runCheck(cmd *cobra.Command, c *common, f checkFlags, args []string) error 
 	return statusOnly(status)
 }
 
-// statusOnly returns an exit status without a message.
-func statusOnly(status int) error {
-	if status == exitOK {
-		return nil
-	}
-	return &exit{status: status}
-}
-
 // newChecker makes a checker of the settings and the flags. The error has exit status 2.
 func newChecker(cmd *cobra.Command, c *common, f checkFlags) (*check.Checker, error) {
 	l, err := c.load(cmd)

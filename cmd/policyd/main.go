@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -41,24 +42,23 @@ type exit struct {
 	err    error
 }
 
-func (e *exit) Error() string {
-	if e.err == nil {
-		return "exit status " + fmt.Sprint(e.status)
-	}
-	return e.err.Error()
-}
+func (e *exit) Error() string { return fmt.Sprintf("exit status %d: %v", e.status, e.err) }
 
-func (e *exit) Unwrap() error { return e.err }
-
-// failed makes an error of running a command: exit status 2 if the settings are to blame, 1 otherwise.
+// failed makes an error of running a command. Its exit status is 1, unless it has one of its own.
 func failed(err error) error {
-	if err == nil {
-		return nil
-	}
-	if _, bad := errors.AsType[*settings.Error](err); bad {
-		return &exit{exitUsage, err}
+	_, own := errors.AsType[*exit](err)
+	if _, bad := errors.AsType[*settings.Error](err); own || bad || err == nil {
+		return err
 	}
 	return &exit{exitFailed, err}
+}
+
+// statusOnly returns an exit status without a message.
+func statusOnly(status int) error {
+	if status == exitOK {
+		return nil
+	}
+	return &exit{status: status}
 }
 
 // common are the flags that every command has.
@@ -70,11 +70,8 @@ func main() { os.Exit(run()) }
 
 func run() int {
 	// The first SIGTERM starts an orderly shutdown, which a second one does not cut short. SIGKILL does.
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	terminate := make(chan os.Signal, 1)
-	signal.Notify(terminate, os.Interrupt, syscall.SIGTERM)
-	go func() { <-terminate; cancel() }()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	root := newRoot()
 	cmd, err := root.ExecuteContextC(ctx)
 	return complain(root.ErrOrStderr(), cmd, err)
@@ -82,17 +79,11 @@ func run() int {
 
 func newRoot() *cobra.Command {
 	c := &common{}
-	root := &cobra.Command{
-		Use:   "policyd",
-		Short: "TLS policies for Postfix from the names of MX hosts, DANE and MTA-STS",
-		Long: `policyd answers the lookups of Postfix for TLS policies: from the promises in the names
-of MX hosts (starttls- and smtps-), from DANE and from MTA-STS.`,
-		Args:          cobra.NoArgs,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-		Version:       version,
-		SilenceErrors: true,
-		SilenceUsage:  true,
-	}
+	root := group("policyd", "TLS policies for Postfix from the names of MX hosts, DANE and MTA-STS",
+		newServe(c), newQuery(c), newCheck(c), newStatus(c), newReport(c), newCache(c), newReload(c), newLogLevel(c),
+		newConfig(c), newPostfixConfig(c), newDoctor(c), newPromises(c), newWarm(c), newFleet(), newVersion(),
+		newCompletion())
+	root.Version, root.SilenceErrors, root.SilenceUsage = version, true, true
 	// Our own flag, because cobra's has the short form -v, which means --verbose for check. It shows the first line of
 	// policyd version.
 	root.Flags().Bool("version", false, "show the version")
@@ -102,9 +93,6 @@ of MX hosts (starttls- and smtps-), from DANE and from MTA-STS.`,
 	root.SetHelpFunc(help)
 	root.PersistentFlags().StringVar(&c.config, "config", "", "settings file (default "+settings.DefaultPath+")")
 	_ = root.MarkPersistentFlagFilename("config", "toml") // fails for a flag that does not exist only
-	root.AddCommand(newServe(c), newQuery(c), newCheck(c), newStatus(c), newReport(c), newCache(c), newReload(c),
-		newLogLevel(c), newConfig(c), newPostfixConfig(c), newDoctor(c), newPromises(c), newWarm(c), newFleet(),
-		newVersion(), newCompletion())
 	return root
 }
 
@@ -132,8 +120,7 @@ func group(name, short string, commands ...*cobra.Command) *cobra.Command {
 	return cmd
 }
 
-// complain prints an error and returns the exit status. Any other error comes from the command
-// line parser.
+// complain prints an error and returns the exit status. Any other error comes from the command line parser.
 func complain(w io.Writer, cmd *cobra.Command, err error) int {
 	if err == nil {
 		return exitOK
@@ -148,53 +135,31 @@ func complain(w io.Writer, cmd *cobra.Command, err error) int {
 		}
 		return e.status
 	}
-	message := strings.ReplaceAll(reworded(cmd, strings.TrimRight(err.Error(), "\n")), "\n", "\npolicyd: ")
-	_, _ = fmt.Fprintf(w, "policyd: %s\nSee \"%s --help\".\n", admin.Visible(message)+suggestion(cmd, message),
-		cmd.CommandPath())
-	return exitUsage
-}
-
-// reworded returns the messages of the command line parser that are hard to read in other words.
-func reworded(cmd *cobra.Command, message string) string {
-	const group = "if any flags in the group ["
-	if flags, ok := strings.CutPrefix(message, group); ok {
+	message := strings.TrimSpace(err.Error())
+	if flags, exclusive := strings.CutPrefix(message, "if any flags in the group ["); exclusive {
 		flags, _, _ = strings.Cut(flags, "]")
-		return "use only one of --" + strings.Join(strings.Fields(flags), ", --")
+		message = "use only one of --" + strings.ReplaceAll(flags, " ", ", --")
 	}
-	if strings.HasPrefix(message, "accepts ") {
-		return "wrong number of arguments: write " + cmd.UseLine()
-	}
-	if rest, ok := strings.CutPrefix(message, "unknown command "); ok && !cmd.HasSubCommands() {
-		return "unexpected argument " + rest
-	}
-	return message
+	message = admin.Visible(strings.ReplaceAll(message, "\n", "\npolicyd: ")) + suggestion(cmd, message)
+	_, _ = fmt.Fprintf(w, "policyd: %s\nSee \"%s --help\".\n", message, cmd.CommandPath())
+	return exitUsage
 }
 
 // suggestion returns what was probably meant by an unknown command or flag, or by an argument that is one of a few
 // words.
 func suggestion(cmd *cobra.Command, message string) string {
-	if flag, unknown := strings.CutPrefix(message, "unknown flag: --"); unknown {
-		var names []string
-		add := func(f *pflag.Flag) { names = append(names, f.Name) }
-		cmd.Flags().VisitAll(add)
-		cmd.InheritedFlags().VisitAll(add)
-		if near := text.Nearest(flag, names); near != "" {
-			return ": did you mean --" + near + "?"
-		}
-		return ""
-	}
-	var names []string
+	names := slices.Clone(cmd.ValidArgs)
 	for _, c := range cmd.Commands() {
-		if !c.Hidden {
-			names = append(names, c.Name())
-		}
+		names = append(names, c.Name())
 	}
-	names = append(names, cmd.ValidArgs...)
-	if _, quoted, found := strings.Cut(message, `"`); found {
-		word, _, _ := strings.Cut(quoted, `"`)
-		if near := text.Nearest(word, names); near != "" && near != word {
-			return ": did you mean " + near + "?"
-		}
+	_, quoted, _ := strings.Cut(message, `"`)
+	word, _, _ := strings.Cut(quoted, `"`)
+	if flag, unknown := strings.CutPrefix(message, "unknown flag: "); unknown {
+		word = flag
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, "--"+f.Name) })
+	}
+	if near := text.Nearest(word, names); near != "" && near != word {
+		return ": did you mean " + near + "?"
 	}
 	return ""
 }
