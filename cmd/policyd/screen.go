@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -27,6 +28,16 @@ type screen struct {
 func screenFor(cmd *cobra.Command, label string) *screen {
 	out := cmd.OutOrStdout()
 	return &screen{colour: palette(out), width: widthOf(out), label: label, notes: cmd.ErrOrStderr()}
+}
+
+// show prints a value as one line of JSON, or as text.
+func show[T any](cmd *cobra.Command, asJSON bool, v T, text func(*screen, T)) error {
+	if asJSON {
+		return failed(json.NewEncoder(cmd.OutOrStdout()).Encode(v))
+	}
+	s := screenFor(cmd, "")
+	text(s, v)
+	return s.print(cmd)
 }
 
 // print writes what has been collected.
