@@ -1,7 +1,7 @@
 package main
 
 import (
-	"encoding/json"
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -28,17 +28,9 @@ type checked struct {
 	Settings string `json:"settings"`
 	Found    bool   `json:"found"`
 	// Overrides counts the rules in the overrides file.
-	Overrides int       `json:"overrides"`
-	Warnings  []string  `json:"warnings"`
-	Errors    []mistake `json:"errors"`
-}
-
-// mistake is one error in the settings or in a file that they name.
-type mistake struct {
-	File string `json:"file"`
-	// Line is 0 where the error concerns the whole file.
-	Line int    `json:"line"`
-	Text string `json:"text"`
+	Overrides int                `json:"overrides"`
+	Warnings  []string           `json:"warnings"`
+	Errors    []settings.Problem `json:"errors"`
 }
 
 func newConfigCheck(c *common) *cobra.Command {
@@ -61,52 +53,33 @@ Exit status: 0 no mistake, 2 at least one.`,
 				c.config = args[0]
 			}
 			l, err := c.load(cmd)
-			if err == nil {
-				l.Warnings = append(l.Warnings, l.UnusedListen(systemdListeners(cmd.Context()))...)
+			if bad, invalid := errors.AsType[*settings.Error](err); invalid && asJSON {
+				err = show(cmd, true, checked{bad.Path, bad.Found, 0, []string{}, bad.Problems}, nil)
+				return cmp.Or(err, statusOnly(exitUsage))
 			}
-			bad, invalid := errors.AsType[*settings.Error](err)
-			switch {
-			case asJSON && (err == nil || invalid):
-			case err != nil:
+			if err != nil {
 				return failed(err)
-			default:
-				return output(cmd, false, l, checkedText)
 			}
-			result := checked{Warnings: []string{}, Errors: []mistake{}}
-			if invalid {
-				result.Settings, result.Found = bad.Path, bad.Found
-				for _, p := range bad.Problems {
-					result.Errors = append(result.Errors, mistake{p.File, p.Line, p.Text})
+			result := checked{l.Path, l.Found, len(l.Rules), []string{}, []settings.Problem{}}
+			result.Warnings = append(result.Warnings, l.Warnings...)
+			result.Warnings = append(result.Warnings, l.UnusedListen(systemdListeners(cmd.Context()))...)
+			return show(cmd, asJSON, result, func(s *screen, c checked) {
+				if c.Found {
+					s.linef("%s: ok", c.Settings)
+				} else {
+					s.linef("%s: ok; the file does not exist, so the defaults apply", c.Settings)
 				}
-			} else {
-				result.Settings, result.Found, result.Overrides = l.Path, l.Found, len(l.Rules)
-				result.Warnings = append(result.Warnings, l.Warnings...)
-			}
-			if err := json.NewEncoder(cmd.OutOrStdout()).Encode(result); err != nil {
-				return failed(err)
-			}
-			if invalid {
-				return statusOnly(exitUsage)
-			}
-			return nil
+				if l.Rules != nil {
+					s.linef("%s: ok, rules: %d", l.Overrides, c.Overrides)
+				}
+				for _, w := range c.Warnings {
+					s.linef("warning: %s", w)
+				}
+			})
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
-}
-
-func checkedText(l *settings.Loaded) string {
-	lines := []string{l.Path + ": ok"}
-	if !l.Found {
-		lines[0] += "; the file does not exist, so the defaults apply"
-	}
-	if l.Rules != nil {
-		lines = append(lines, fmt.Sprintf("%s: ok, rules: %d", l.Overrides, len(l.Rules)))
-	}
-	for _, w := range l.Warnings {
-		lines = append(lines, "warning: "+w)
-	}
-	return textOf(lines)
 }
 
 func newConfigShow(c *common) *cobra.Command {

@@ -1,8 +1,7 @@
 package main
 
 import (
-	"encoding/json"
-	"fmt"
+	"cmp"
 	"runtime"
 	"runtime/debug"
 
@@ -19,21 +18,6 @@ type build struct {
 	Platform string `json:"platform"`
 }
 
-func thisBuild() build {
-	b := build{Version: version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
-	if read, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range read.Settings {
-			switch s.Key {
-			case "vcs.revision":
-				b.Commit = s.Value
-			case "vcs.modified":
-				b.Modified = s.Value == "true"
-			}
-		}
-	}
-	return b
-}
-
 func newVersion() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -41,20 +25,24 @@ func newVersion() *cobra.Command {
 		Short: "Show the version",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			b := thisBuild()
-			if asJSON {
-				return failed(json.NewEncoder(cmd.OutOrStdout()).Encode(b))
+			b := build{Version: version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+			read, ok := debug.ReadBuildInfo()
+			for i := 0; ok && i < len(read.Settings); i++ {
+				switch s := read.Settings[i]; s.Key {
+				case "vcs.revision":
+					b.Commit = s.Value
+				case "vcs.modified":
+					b.Modified = s.Value == "true"
+				}
 			}
-			commit := b.Commit
-			switch {
-			case commit == "":
-				commit = "unknown"
-			case b.Modified:
-				commit += " (modified)"
-			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "policyd %s\ngo:     %s %s\ncommit: %s\n", b.Version, b.Go,
-				b.Platform, commit)
-			return failed(err)
+			return show(cmd, asJSON, b, func(s *screen, b build) {
+				modified := ""
+				if b.Modified {
+					modified = " (modified)"
+				}
+				s.linef("policyd %s\ngo:     %s %s", b.Version, b.Go, b.Platform)
+				s.linef("commit: %s%s", cmp.Or(b.Commit, "unknown"), modified)
+			})
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")

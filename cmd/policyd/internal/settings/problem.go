@@ -14,13 +14,13 @@ type Error struct {
 	Problems []Problem
 }
 
-// Problem is one mistake.
+// Problem is one mistake. Its JSON form is stable.
 type Problem struct {
-	File string
+	File string `json:"file"`
 	// Line counts from 1; 0 if the problem concerns the whole file.
-	Line int
+	Line int `json:"line"`
 	// Text describes the mistake and what to write instead.
-	Text string
+	Text string `json:"text"`
 }
 
 // Error returns one line per problem.
