@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -52,17 +51,25 @@ if a socket of systemd was removed and policyd.socket must be restarted.`,
 				return failed(err)
 			}
 			toJournal, _ := journal.StderrIsJournalStream() // an error means no
-			d, err := newDaemon(cmd.Context(), daemon.Options{
-				ConfigPath: c.config, Version: version, Stderr: cmd.ErrOrStderr(),
-				Journal: toJournal, Passed: passed, Hangup: hangup,
-			})
-			switch {
-			case cmd.Context().Err() != nil:
-				return nil // SIGTERM came first
-			case err != nil:
-				return failed(err)
+			// A file system that does not answer must not keep the process from ending.
+			var d *daemon.Daemon
+			made := make(chan error, 1)
+			go func() {
+				var err error
+				d, err = newDaemon(daemon.Options{
+					ConfigPath: c.config, Version: version, Stderr: cmd.ErrOrStderr(),
+					Journal: toJournal, Passed: passed, Hangup: hangup,
+				})
+				made <- err
+			}()
+			select {
+			case <-cmd.Context().Done():
+				return nil
+			case err = <-made:
 			}
-			err = d.Run(cmd.Context())
+			if err == nil {
+				err = d.Run(cmd.Context())
+			}
 			if errors.Is(err, daemon.ErrLostSocket) {
 				return &exit{exitLostSocket, err}
 			}
@@ -94,50 +101,17 @@ const (
 	settingsRetry = 250 * time.Millisecond
 )
 
-// newDaemon makes the daemon, or returns when ctx ends. Where systemd has passed listeners, it waits for wrong settings
-// to be corrected for a while.
-func newDaemon(ctx context.Context, o daemon.Options) (*daemon.Daemon, error) {
-	d, err := newDaemonOnce(ctx, o)
-	wrong, ok := errors.AsType[*settings.Error](err)
-	if !ok || len(o.Passed) == 0 {
-		return d, err
-	}
-	// An error means that there is no service manager to show it.
-	_, _ = sd.SdNotify(false, "STATUS=Not answering, mail waits. Settings: "+wrong.Summary())
-	deadline := time.NewTimer(settingsWait)
-	defer deadline.Stop()
-	retry := time.NewTicker(settingsRetry)
-	defer retry.Stop()
-	for ok {
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-deadline.C:
-			return nil, err
-		case <-retry.C:
-			d, err = newDaemonOnce(ctx, o)
-			_, ok = errors.AsType[*settings.Error](err)
+// newDaemon makes the daemon. Where systemd has passed listeners, it waits for wrong settings to be corrected for a
+// while.
+func newDaemon(o daemon.Options) (d *daemon.Daemon, err error) {
+	for began := time.Now(); ; {
+		d, err = daemon.New(o)
+		wrong, ok := errors.AsType[*settings.Error](err)
+		if !ok || len(o.Passed) == 0 || time.Since(began) >= settingsWait {
+			return d, err
 		}
-	}
-	return d, err
-}
-
-// newDaemonOnce makes the daemon, or returns the error of ctx when that ends first: a file system that does not answer
-// must not keep the process.
-func newDaemonOnce(ctx context.Context, o daemon.Options) (*daemon.Daemon, error) {
-	type built struct {
-		daemon *daemon.Daemon
-		err    error
-	}
-	done := make(chan built, 1)
-	go func() {
-		d, err := daemon.New(o)
-		done <- built{d, err}
-	}()
-	select {
-	case b := <-done:
-		return b.daemon, b.err
-	case <-ctx.Done():
-		return nil, ctx.Err()
+		// An error means that there is no service manager to show it.
+		_, _ = sd.SdNotify(false, "STATUS=Not answering, mail waits. Settings: "+wrong.Summary())
+		<-time.After(settingsRetry)
 	}
 }
