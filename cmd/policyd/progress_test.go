@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -9,30 +8,32 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestProgressIsShownAfterASecond(t *testing.T) {
+// printed has what was written.
+type printed chan string
+
+func (p printed) Write(text []byte) (int, error) {
+	p <- string(text)
+	return len(text), nil
+}
+
+func TestAStepIsShownAfterASecond(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var out bytes.Buffer
-		p := &progress{out: &out}
-		shown := func() string {
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			return out.String()
-		}
-		stop := p.start()
-		p.now("looking up a.example")
+		out := make(printed, 10)
+		e := &evaluator{progress: out}
+		quick := e.begin("looking up a.example")
+		time.Sleep(900 * time.Millisecond)
+		require.True(t, quick.Stop())
+		slow := e.begin("probing mx.a.example")
 		time.Sleep(900 * time.Millisecond)
 		synctest.Wait()
-		require.Empty(t, shown())
+		require.Empty(t, out)
 		time.Sleep(200 * time.Millisecond)
 		synctest.Wait()
-		require.Equal(t, "looking up a.example ...\n", shown())
-		p.now("probing mx.a.example")
-		require.Equal(t, "looking up a.example ...\nprobing mx.a.example ...\n", shown())
-		stop()
-		p.now("late")
+		require.Equal(t, "probing mx.a.example ...\n", <-out)
+		require.False(t, slow.Stop())
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		require.NotContains(t, shown(), "late")
+		require.Empty(t, out)
 	})
 }

@@ -79,9 +79,7 @@ func query(cmd *cobra.Command, c *common, f queryFlags, args []string) error {
 	}
 	defer func() { _ = e.close() }() // nothing is on disk
 	if terminal(cmd.ErrOrStderr()) {
-		p := &progress{out: cmd.ErrOrStderr()}
-		defer p.start()()
-		e.progress = p.now
+		e.progress = cmd.ErrOrStderr()
 	}
 	if e.doubt != "" {
 		cmd.PrintErrln("policyd: warning: " + e.doubt)

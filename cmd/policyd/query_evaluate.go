@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"strings"
 	"time"
@@ -30,8 +31,8 @@ type evaluator struct {
 	settings lookup.Settings
 	// prober is nil where nothing is probed.
 	prober *probe.Prober
-	// progress shows what is being done.
-	progress func(string)
+	// progress is where steps are shown that take more than a second.
+	progress io.Writer
 	// close releases what the evaluator holds.
 	close func() error
 	// doubt is the reason why no answer can be secure; "" if one can.
@@ -51,7 +52,7 @@ func newEvaluator(ctx context.Context, l *settings.Loaded, f queryFlags) (*evalu
 		return nil, err
 	}
 	e := &evaluator{
-		progress: func(string) {},
+		progress: io.Discard,
 		sources:  lookup.Sources{Engine: gather.Engine{Resolver: cache, STS: store}},
 		settings: l.Lookup(),
 		close:    store.Close,
@@ -79,7 +80,7 @@ func newEvaluator(ctx context.Context, l *settings.Loaded, f queryFlags) (*evalu
 // explain looks up one next hop. If it has smtps- hosts, it probes them and looks the next hop up again with the
 // results, because a lookup itself never waits for a probe.
 func (e *evaluator) explain(ctx context.Context, key string) lookup.Explanation {
-	e.progress("looking up " + text.Printable(key))
+	defer e.begin("looking up " + text.Printable(key)).Stop()
 	x := lookup.Explain(ctx, e.sources, key, e.settings)
 	if e.prober == nil {
 		return x
@@ -99,6 +100,13 @@ func (e *evaluator) explain(ctx context.Context, key string) lookup.Explanation 
 	return lookup.Explain(ctx, sources, key, e.settings)
 }
 
+// begin begins a step, which is shown unless the timer is stopped within a second.
+func (e *evaluator) begin(step string) *time.Timer {
+	return time.AfterFunc(time.Second, func() {
+		_, _ = fmt.Fprintln(e.progress, step+" ...") // a terminal that is gone needs no progress
+	})
+}
+
 // probe probes hosts concurrently. The prober keeps the verdicts.
 func (e *evaluator) probe(ctx context.Context, hosts []string) {
 	var group errgroup.Group
@@ -106,7 +114,7 @@ func (e *evaluator) probe(ctx context.Context, hosts []string) {
 	group.SetLimit(sideBySide)
 	for _, host := range hosts {
 		group.Go(func() error {
-			e.progress("probing " + text.Printable(host))
+			defer e.begin("probing " + text.Printable(host)).Stop()
 			_ = e.prober.Probe(ctx, host)
 			return nil
 		})
