@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -120,13 +121,8 @@ func moment(text string, now time.Time) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}
-	if len(text) > 1 && text[0] == '+' {
-		const furthest = 36500
-		perUnit := map[byte]int{'d': 1, 'w': 7}[text[len(text)-1]]
-		if n, err := strconv.Atoi(text[1 : len(text)-1]); err == nil && n >= 0 && n <= furthest && perUnit > 0 {
-			return now.AddDate(0, 0, perUnit*n), nil
-		}
-		if d, err := time.ParseDuration(text[1:]); err == nil && d >= 0 {
+	if ahead, ok := strings.CutPrefix(text, "+"); ok {
+		if d, err := duration(ahead); err == nil && d >= 0 {
 			return now.Add(d), nil
 		}
 	}
@@ -137,6 +133,18 @@ func moment(text string, now time.Time) (time.Time, error) {
 	}
 	return time.Time{}, fmt.Errorf(
 		"--at: cannot parse %q as a time: write +14d, +2w, +36h, 2027-01-31 or 2027-01-31T12:00:00Z", text)
+}
+
+// duration reads a duration, also one in days or weeks.
+func duration(s string) (time.Duration, error) {
+	for unit, days := range map[string]time.Duration{"d": 1, "w": 7} {
+		if number, ok := strings.CutSuffix(s, unit); ok {
+			const bits = 13 // so many weeks still fit into a duration
+			n, err := strconv.ParseUint(number, 10, bits)
+			return time.Duration(n) * days * 24 * time.Hour, err
+		}
+	}
+	return time.ParseDuration(s)
 }
 
 func runCheck(cmd *cobra.Command, c *common, f checkFlags, args []string) error {
@@ -236,27 +244,17 @@ func scan(cmd *cobra.Command, checker *check.Checker, f checkFlags) error {
 	}
 	if f.skipDone != "" {
 		file, err := os.Open(f.skipDone)
-		switch {
-		case errors.Is(err, fs.ErrNotExist): // nothing is done yet
-		case err != nil:
-			return &exit{exitUsage, fmt.Errorf("--skip-done: %w", err)}
-		default:
+		if err == nil {
+			defer func() { _ = file.Close() }()
 			o.Done, err = bulk.ReadDone(file)
-			_ = file.Close()
-			if err != nil {
-				return &exit{exitUsage, fmt.Errorf("--skip-done: %s: %w", f.skipDone, err)}
-			}
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return &exit{exitUsage, fmt.Errorf("--skip-done: %w", err)}
 		}
 	}
 	summary, err := bulk.Scan(cmd.Context(), checker, cmd.InOrStdin(), o)
-	if e := summary.Write(cmd.ErrOrStderr()); err == nil {
-		err = e
-	}
 	if errors.Is(err, context.Canceled) {
 		err = errors.New("interrupted: continue with --skip-done")
 	}
-	if err != nil {
-		return failed(err)
-	}
-	return statusOnly(summary.Exit)
+	return cmp.Or(failed(cmp.Or(err, summary.Write(cmd.ErrOrStderr()))), statusOnly(summary.Exit))
 }

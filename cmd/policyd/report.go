@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -32,9 +31,12 @@ Exit status: 0, 1 the daemon does not run or its socket may not be used, 2 usage
 			if since == "" {
 				return nil
 			}
-			age, err := parseAge(since)
+			age, err := duration(since)
+			if err != nil || age <= 0 {
+				return fmt.Errorf("--since: %q is not a duration: write one such as 24h or 7d", since)
+			}
 			from = time.Now().Add(-age)
-			return err
+			return nil
 		},
 	}, func(ctx context.Context, client *admin.Client, _ []string) (report.Report, error) {
 		return client.Report(ctx, from)
@@ -42,21 +44,6 @@ Exit status: 0, 1 the daemon does not run or its socket may not be used, 2 usage
 	cmd.Flags().StringVar(&since, "since", "",
 		"only the lookups of this `time`, such as 24h or 7d (default: all that are remembered)")
 	return cmd
-}
-
-// parseAge reads a duration that may be in days.
-func parseAge(s string) (time.Duration, error) {
-	d, err := time.ParseDuration(s)
-	if days, ok := strings.CutSuffix(s, "d"); ok {
-		var n float64
-		n, err = strconv.ParseFloat(days, 64)
-		d = time.Duration(n * 24 * float64(time.Hour))
-	}
-	const longest = 10 * 365 * 24 * time.Hour
-	if err != nil || d <= 0 || d > longest {
-		return 0, fmt.Errorf("--since: %q is not a duration: write one such as 24h or 7d", s)
-	}
-	return d, nil
 }
 
 // decisions shows a report of the daemon.
