@@ -16,7 +16,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
-	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/check"
 	"github.com/policyd/policyd/internal/check/bulk"
 	"github.com/policyd/policyd/internal/dnscache"
@@ -189,24 +188,25 @@ func newChecker(cmd *cobra.Command, c *common, f checkFlags) (*check.Checker, er
 	if len(f.resolvers) > 0 {
 		l.DNS.Servers = f.resolvers
 	}
-	o := f.Options
-	o.Postfix = smtpClient(l, f.CAFile)
-	if o.CAFile != "" {
-		set, err := roots.Load(o.CAFile)
+	if f.CAFile != "" {
+		set, err := roots.Load(f.CAFile)
 		if err != nil {
-			return nil, &exit{exitUsage, fmt.Errorf("--ca-file %s: %w", o.CAFile, err)}
+			return nil, &exit{exitUsage, fmt.Errorf("--ca-file %s: %w", f.CAFile, err)}
 		}
-		l.Roots, l.TLS.CAFile = set.Pool, o.CAFile
+		l.Roots, l.TLS.CAFile = set.Pool, f.CAFile
 	}
-	o.Roots, o.CAFile = l.Roots, l.TLS.CAFile
-	o.Logger = slog.New(slog.DiscardHandler)
-	asked := l.Stub(o.Logger)
+	quiet := slog.New(slog.DiscardHandler)
+	asked := l.Stub(quiet)
 	asked.RootCAs = l.Roots
 	servers, err := stub.New(asked)
 	if err != nil {
 		return nil, &exit{exitUsage, err}
 	}
 	servers.SelfTest(cmd.Context())
+	client := l.SMTPClient(quiet)
+	client.OnlyCAFile = f.CAFile != ""
+	o := f.Options
+	o.Roots, o.CAFile, o.Logger, o.Postfix = l.Roots, l.TLS.CAFile, quiet, postfix.NewClient(client)
 	// Enough for many domains that share name servers and hosts, and no more: a long list must not fill the memory.
 	const remembered = 50_000
 	o.Servers, o.Resolver = servers, dnscache.New(servers, dnscache.Options{Epoch: servers.Epoch,
@@ -217,18 +217,6 @@ func newChecker(cmd *cobra.Command, c *common, f checkFlags) (*check.Checker, er
 	o.At, _ = moment(f.at, time.Now()) // checked
 	checker, err := check.New(o)
 	return checker, failed(err)
-}
-
-// smtpClient returns the SMTP client of Postfix, which judges receivers too. caFile replaces its roots; "" keeps
-// them, and where it has none it uses those of policyd.
-func smtpClient(l *settings.Loaded, caFile string) *postfix.Client {
-	o := l.SMTPClient(slog.New(slog.DiscardHandler))
-	const system = "/etc/ssl/certs/ca-certificates.crt"
-	o.CAFile, o.OnlyCAFile = cmp.Or(caFile, o.CAFile), caFile != ""
-	if _, err := os.Stat(system); o.CAFile == "" && err == nil {
-		o.CAFile = system
-	}
-	return postfix.NewClient(o)
 }
 
 // scan checks the domains of standard input.
