@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,6 +17,7 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/internal/check"
 	"github.com/policyd/policyd/internal/check/bulk"
+	"github.com/policyd/policyd/internal/check/report"
 	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/postfix"
@@ -155,28 +155,9 @@ func runCheck(cmd *cobra.Command, c *common, f checkFlags, args []string) error 
 	if f.stdin {
 		return scan(cmd, checker, f)
 	}
-	screen := checkScreen{screenFor(cmd, reportLabel), f.Verbose}
-	status := exitOK
-	for i, arg := range args {
-		r := checker.Check(cmd.Context(), admin.DomainOf(arg))
-		if cmd.Context().Err() != nil {
-			return failed(errors.New("interrupted"))
-		}
-		if f.json {
-			err = json.NewEncoder(cmd.OutOrStdout()).Encode(r)
-		} else {
-			if i > 0 {
-				screen.linef("")
-			}
-			screen.report(&r)
-			err = screen.print(cmd)
-		}
-		if err != nil {
-			return failed(err)
-		}
-		status = max(status, r.Exit())
-	}
-	return statusOnly(status)
+	return failed(showEach(cmd, f.json, len(args), func(i int) (report.Report, error) {
+		return checker.Check(cmd.Context(), admin.DomainOf(args[i])), cmd.Context().Err()
+	}, func(s *screen, r report.Report) { checkScreen{s, f.Verbose}.report(&r) }))
 }
 
 // newChecker makes a checker of the settings and the flags. The error has exit status 2.

@@ -20,11 +20,9 @@ type checkScreen struct {
 	verbose bool
 }
 
-// reportLabel is the left column of a report.
-const reportLabel = "  %-12s"
-
 // report shows a report.
 func (s checkScreen) report(r *report.Report) {
+	s.label = "  %-12s"
 	s.linef("%s   %s\n", s.bold(cmp.Or(r.Domain, r.Input)), s.verdict(r))
 	words := strings.Join(r.Resolver.Servers, " ") + ": " + r.Resolver.Result
 	if r.Resolver.Reason != "" {

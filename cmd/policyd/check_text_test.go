@@ -128,7 +128,7 @@ func TestScreens(t *testing.T) {
 
 // shownReport is a report as policyd check shows it.
 func shownReport(r report.Report, colour, verbose bool) string {
-	s := checkScreen{&screen{label: reportLabel, colour: text.Palette(colour)}, verbose}
+	s := checkScreen{&screen{colour: text.Palette(colour)}, verbose}
 	s.report(&r)
 	return s.String()
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 
 	"github.com/spf13/cobra"
@@ -99,36 +98,7 @@ func query(cmd *cobra.Command, c *common, f queryFlags, args []string) error {
 			})
 		}
 	}()
-	return showExplanations(cmd, f, loaded.Port26.Port, len(args), func(i int) (lookup.Explanation, error) {
+	return showEach(cmd, f.json, len(args), func(i int) (lookup.Explanation, error) {
 		return <-found[i], nil
-	})
-}
-
-// showExplanations shows n next hops in their order, and ends with the exit status that fits them. port is that of
-// implicit TLS.
-func showExplanations(
-	cmd *cobra.Command, f queryFlags, port, n int, explanation func(i int) (lookup.Explanation, error),
-) error {
-	s := screenFor(cmd, queryLabel)
-	status := exitPolicy
-	for i := range n {
-		x, err := explanation(i)
-		switch {
-		case err != nil:
-			return err
-		case f.json:
-			err = json.NewEncoder(cmd.OutOrStdout()).Encode(x)
-		default:
-			if i > 0 {
-				s.linef("")
-			}
-			s.explanation(x, port)
-			err = s.print(cmd)
-		}
-		if err != nil {
-			return failed(err)
-		}
-		status = max(status, x.Exit())
-	}
-	return statusOnly(status)
+	}, func(s *screen, x lookup.Explanation) { s.explanation(x, loaded.Port26.Port) })
 }

@@ -26,9 +26,9 @@ func queryLive(cmd *cobra.Command, a *asking, f queryFlags, args []string) error
 				return err
 			}
 		}
-		return showExplanations(cmd, f, port, len(args), func(i int) (lookup.Explanation, error) {
+		return showEach(cmd, f.json, len(args), func(i int) (lookup.Explanation, error) {
 			return client.Explain(ctx, args[i])
-		})
+		}, func(s *screen, x lookup.Explanation) { s.explanation(x, port) })
 	})
 	if e, ok := errors.AsType[*exit](err); ok && e.err != nil && e.status == exitFailed {
 		return &exit{exitNoAnswer, e.err} // 1 would say that no policy applies

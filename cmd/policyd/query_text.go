@@ -14,6 +14,7 @@ const queryLabel = "%-10s  "
 
 // explanation shows one next hop. port is that of implicit TLS.
 func (s *screen) explanation(x lookup.Explanation, port int) {
+	s.label = queryLabel
 	s.paragraph("", summary(x))
 	head := "\n" + s.bold(x.Nexthop)
 	switch {

@@ -24,27 +24,40 @@ type screen struct {
 	notes  io.Writer // for remarks that are not part of the output
 }
 
-// screenFor returns a screen for the output of a command, with a left column of this format.
-func screenFor(cmd *cobra.Command, label string) *screen {
-	out := cmd.OutOrStdout()
-	return &screen{colour: palette(out), width: widthOf(out), label: label, notes: cmd.ErrOrStderr()}
-}
-
 // show prints a value as one line of JSON, or as text.
 func show[T any](cmd *cobra.Command, asJSON bool, v T, text func(*screen, T)) error {
 	if asJSON {
 		return failed(json.NewEncoder(cmd.OutOrStdout()).Encode(v))
 	}
-	s := screenFor(cmd, "")
+	out := cmd.OutOrStdout()
+	s := &screen{colour: palette(out), width: widthOf(out), notes: cmd.ErrOrStderr()}
 	text(s, v)
-	return s.print(cmd)
+	_, err := io.WriteString(out, s.String())
+	return failed(err)
 }
 
-// print writes what has been collected.
-func (s *screen) print(cmd *cobra.Command) error {
-	_, err := io.WriteString(cmd.OutOrStdout(), s.String())
-	s.Reset()
-	return failed(err)
+// showEach shows n results in their order, and ends with the worst of their exit statuses.
+func showEach[T interface{ Exit() int }](
+	cmd *cobra.Command, asJSON bool, n int, result func(i int) (T, error), text func(*screen, T),
+) error {
+	worst := exitOK
+	for i := range n {
+		r, err := result(i)
+		if err != nil {
+			return err
+		}
+		err = show(cmd, asJSON, r, func(s *screen, r T) {
+			if i > 0 {
+				s.linef("")
+			}
+			text(s, r)
+		})
+		if err != nil {
+			return err
+		}
+		worst = max(worst, r.Exit())
+	}
+	return statusOnly(worst)
 }
 
 // palette returns the colours for out: none unless it is a terminal on which they are wanted (no-color.org).
