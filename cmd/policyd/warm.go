@@ -6,9 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 
@@ -20,14 +20,10 @@ import (
 	"github.com/policyd/policyd/internal/check/bulk"
 )
 
-// maxWarm bounds the domains of one run.
-const maxWarm = 1_000_000
-
 // warmed counts what a run has found. Its JSON form is stable.
 type warmed struct {
 	Domains int `json:"domains"`
-	// Policy, None and Failed count the answers: a policy applies, there is none, or the lookup failed. Invalid counts
-	// lines that are not domains.
+	// Policy, None and Failed count the answers, and Invalid the lines that are not domains.
 	Policy  int `json:"policy"`
 	None    int `json:"none"`
 	Failed  int `json:"failed"`
@@ -38,8 +34,8 @@ func newWarm(c *common) *cobra.Command {
 	var domains []string
 	var found warmed
 	perSecond := 20
-	var cmd *cobra.Command
-	cmd = asks(&asking{common: c}, &cobra.Command{
+	progress := &bulk.Progress{}
+	cmd := asks(&asking{common: c}, &cobra.Command{
 		Use:   "warm FILE|-",
 		Short: "Look up domains before the first mail to them",
 		Long: `Make the running daemon look up each domain in FILE, or on standard input, as for
@@ -52,17 +48,17 @@ rate is bounded, and a terminal shows the progress.`,
 			if perSecond < 1 || perSecond > 1000 {
 				return errors.New("--rate must be from 1 to 1000")
 			}
-			domains, found.Invalid, err = readDomains(cmd.InOrStdin(), args[0])
-			found.Domains = len(domains)
+			if out := cmd.ErrOrStderr(); terminal(out) {
+				progress.Out, progress.Terminal = out, true
+			}
+			domains, found.Invalid, err = readDomains(cmd, args[0])
 			return err
 		},
 	}, func(ctx context.Context, client *admin.Client, _ []string) (warmed, error) {
-		w := &warming{client: client, limit: rate.NewLimiter(rate.Limit(perSecond), 1), found: found}
-		if out := cmd.ErrOrStderr(); terminal(out) {
-			w.progress.Out, w.progress.Terminal = out, true
-		}
-		err := w.all(ctx, domains)
-		return w.found, err
+		counts, err := warm(ctx, client, domains, rate.NewLimiter(rate.Limit(perSecond), 1), progress)
+		found.Domains, found.Policy, found.None = len(domains), counts["OK"], counts["NOTFOUND"]
+		found.Failed = found.Domains - found.Policy - found.None
+		return found, err
 	}, func(s *screen, f warmed) {
 		s.linef("%d domains: %d with a policy, %d without, %d failed lookups, %d lines are not domains",
 			f.Domains, f.Policy, f.None, f.Failed, f.Invalid)
@@ -73,8 +69,8 @@ rate is bounded, and a terminal shows the progress.`,
 
 // readDomains returns the domains of a file or of standard input, each once, and the number of lines that are not
 // domains.
-func readDomains(stdin io.Reader, path string) (domains []string, invalid int, err error) {
-	in := stdin
+func readDomains(cmd *cobra.Command, path string) (domains []string, invalid int, err error) {
+	in := cmd.InOrStdin()
 	if path != "-" {
 		f, err := os.Open(path)
 		if err != nil {
@@ -83,82 +79,61 @@ func readDomains(stdin io.Reader, path string) (domains []string, invalid int, e
 		defer func() { _ = f.Close() }()
 		in = f
 	}
-	known := map[string]bool{}
 	lines := bufio.NewScanner(in)
 	for lines.Scan() {
 		line, _, _ := strings.Cut(lines.Text(), "#")
 		if line = strings.TrimSpace(line); line == "" {
 			continue
 		}
-		domain, err := domainArgument(admin.DomainOf(line))
-		switch {
-		case err != nil:
-			invalid++
-		case !known[domain]:
-			known[domain] = true
+		if domain, err := domainArgument(admin.DomainOf(line)); err == nil {
 			domains = append(domains, domain)
-		}
-		if len(domains) > maxWarm {
-			return nil, 0, fmt.Errorf("more than %d domains: split the file", maxWarm)
+		} else {
+			invalid++
 		}
 	}
 	if err := lines.Err(); err != nil {
 		return nil, 0, fmt.Errorf("%s: %w", path, err)
 	}
-	return domains, invalid, nil
+	slices.Sort(domains)
+	return slices.Compact(domains), invalid, nil
 }
 
-// warming is a run.
-type warming struct {
-	client   *admin.Client
-	limit    *rate.Limiter
-	progress bulk.Progress
-
-	mu    sync.Mutex
-	found warmed
-}
-
-// all looks up the domains, some of them concurrently. It stops at the first error that is not about one domain.
-func (w *warming) all(ctx context.Context, domains []string) error {
-	w.progress.Total.Store(int64(len(domains)))
-	w.progress.Complete.Store(true)
-	defer w.progress.Start()()
+// warm looks up the domains, some of them concurrently, and counts the answers by their status. It stops at the first
+// error that is not about one domain. A daemon that has too much to do is asked again.
+func warm(
+	ctx context.Context, client *admin.Client, domains []string, limit *rate.Limiter, progress *bulk.Progress,
+) (map[string]int, error) {
+	progress.Total.Store(int64(len(domains)))
+	progress.Complete.Store(true)
+	defer progress.Start()()
+	var mu sync.Mutex
+	counts := map[string]int{}
 	group, running := errgroup.WithContext(ctx)
 	const concurrent = 8
 	group.SetLimit(concurrent)
 	for _, domain := range domains {
-		if w.limit.Wait(running) != nil {
+		if limit.Wait(running) != nil {
 			break
 		}
-		group.Go(func() error { return w.one(running, domain) })
-	}
-	return cmp.Or(group.Wait(), ctx.Err())
-}
-
-// one looks up a domain. A daemon that has too much to do is asked again.
-func (w *warming) one(ctx context.Context, domain string) error {
-	for {
-		r, err := w.client.Warm(ctx, domain)
-		if refused, ok := errors.AsType[*admin.RefusedError](err); ok && refused.Code == http.StatusServiceUnavailable {
-			if err := w.limit.Wait(ctx); err != nil {
+		group.Go(func() error {
+			r, err := client.Warm(running, domain)
+			for isBusy(err) && limit.Wait(running) == nil {
+				r, err = client.Warm(running, domain)
+			}
+			if err != nil {
 				return err
 			}
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		w.progress.Done.Add(1)
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		switch r.Status {
-		case "OK":
-			w.found.Policy++
-		case "NOTFOUND":
-			w.found.None++
-		default:
-			w.found.Failed++
-		}
-		return nil
+			mu.Lock()
+			defer mu.Unlock()
+			counts[r.Status]++
+			progress.Done.Add(1)
+			return nil
+		})
 	}
+	return counts, cmp.Or(group.Wait(), ctx.Err())
+}
+
+func isBusy(err error) bool {
+	refused, ok := errors.AsType[*admin.RefusedError](err)
+	return ok && refused.Code == http.StatusServiceUnavailable
 }
