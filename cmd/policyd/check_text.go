@@ -24,11 +24,8 @@ type checkScreen struct {
 func (s checkScreen) report(r *report.Report) {
 	s.label = "  %-12s"
 	s.linef("%s   %s\n", s.bold(cmp.Or(r.Domain, r.Input)), s.verdict(r))
-	words := strings.Join(r.Resolver.Servers, " ") + ": " + r.Resolver.Result
-	if r.Resolver.Reason != "" {
-		words += ", " + r.Resolver.Reason
-	}
-	s.row("resolver", "%s", words)
+	s.row("resolver", "%s: %s%s", strings.Join(r.Resolver.Servers, " "), r.Resolver.Result,
+		part(", ", r.Resolver.Reason))
 	s.row("MX RRset", "%s", rrsetWords(r))
 	if r.RRset.State == "found" {
 		s.row("prefix", "%s", map[string]string{"all": "on all MX hosts", "mixed": "on some MX hosts",
@@ -44,7 +41,7 @@ func (s checkScreen) report(r *report.Report) {
 			m.Why = ""
 		}
 		s.row("MTA-STS", "%s", stsWords(m.State, m.Mode, m.MX, m.Why))
-		s.row("TLSRPT", "%s", strings.TrimRight(r.TLSRPT.State+", "+r.TLSRPT.Record, ", "))
+		s.row("TLSRPT", "%s%s", r.TLSRPT.State, part(", ", r.TLSRPT.Record))
 	}
 	s.linef("")
 	s.answer("tls-policy", r.TLSPolicy.Status, r.TLSPolicy.Text)
@@ -60,42 +57,34 @@ func (s checkScreen) report(r *report.Report) {
 }
 
 func (s checkScreen) verdict(r *report.Report) string {
-	switch r.Verdict {
-	case report.VerdictKept:
-		return s.colour.Paint(text.Green, "keeps its promise")
-	case report.VerdictBroken:
-		return s.colour.Paint(text.Red, "does not work as it should")
-	case report.VerdictNone:
-		return "promises nothing"
-	case report.VerdictNoMail:
-		return "accepts no mail"
-	case report.VerdictPromised:
-		return s.colour.Paint(text.Yellow, "makes a promise; not tested")
-	}
-	return s.colour.Paint(text.Yellow, "could not be tested from here")
+	shown := map[string]struct {
+		style text.Style
+		words string
+	}{
+		report.VerdictKept:     {text.Green, "keeps its promise"},
+		report.VerdictBroken:   {text.Red, "does not work as it should"},
+		report.VerdictNone:     {"", "promises nothing"},
+		report.VerdictNoMail:   {"", "accepts no mail"},
+		report.VerdictPromised: {text.Yellow, "makes a promise; not tested"},
+		report.VerdictUntested: {text.Yellow, "could not be tested from here"},
+	}[r.Verdict]
+	return s.colour.Paint(shown.style, shown.words)
 }
 
 func rrsetWords(r *report.Report) string {
-	words := r.DNSSEC
-	switch r.RRset.State {
-	case "failed":
+	if r.RRset.State == "failed" {
 		return "failed: " + r.RRset.Error
-	case "found":
-		noun := "hosts"
-		if len(r.MX) == 1 {
-			noun = "host"
-		}
-		words += fmt.Sprintf(", %d %s, TTL %d", len(r.MX), noun, r.RRset.TTL)
-	case "implicit":
-		words += ", none: the domain is its own mail host"
-	case "null":
-		words += ", null MX: the domain accepts no mail"
-	case "nxdomain":
-		words += ", the domain does not exist"
 	}
-	if r.RRset.Alias != "" {
-		words += ", at " + r.RRset.Alias
+	noun := "hosts"
+	if len(r.MX) == 1 {
+		noun = "host"
 	}
+	words := r.DNSSEC + map[string]string{
+		"found":    fmt.Sprintf(", %d %s, TTL %d", len(r.MX), noun, r.RRset.TTL),
+		"implicit": ", none: the domain is its own mail host",
+		"null":     ", null MX: the domain accepts no mail",
+		"nxdomain": ", the domain does not exist",
+	}[r.RRset.State] + part(", at ", r.RRset.Alias)
 	if r.RRset.SignatureExpires != nil {
 		words += ", signed until " + r.RRset.SignatureExpires.Format(time.DateOnly)
 	}
@@ -112,27 +101,17 @@ func (s checkScreen) host(h *report.Host) {
 	}
 	s.row("promises", "%s", promise)
 	if h.Valid {
-		words := "A " + h.A + ", AAAA " + h.AAAA
-		if h.Alias != "" {
-			words += ", alias of " + h.Alias
-		}
-		if h.AddressError != "" {
-			words += ": " + h.AddressError
-		}
-		s.row("addresses", "%s", words)
+		s.row("addresses", "A %s, AAAA %s%s%s", h.A, h.AAAA, part(", alias of ", h.Alias), part(": ", h.AddressError))
 	}
 	if len(h.Connections) == 0 && len(h.Addresses) > 0 {
 		s.row("", "%s", strings.Join(h.Addresses, " "))
 	}
 	s.connections(h.Connections)
-	var shown []string
+	shown := map[string]bool{}
 	for i := range h.Connections {
-		if c := &h.Connections[i]; c.Certificate != nil {
-			words := certificateWords(c)
-			if !slices.Contains(shown, words) {
-				shown = append(shown, words)
-				s.row("certificate", "%s", words)
-			}
+		if words := certificateWords(&h.Connections[i]); words != "" && !shown[words] {
+			shown[words] = true
+			s.row("certificate", "%s", words)
 		}
 	}
 	dane := "port 25 " + tlsaWords(h.TLSA)
@@ -160,15 +139,14 @@ func (s checkScreen) connections(all []report.Connection) {
 	}
 	for i := range all {
 		c := &all[i]
-		days := "-"
+		days, took := "-", 0.0
 		if c.Certificate != nil {
 			days = fmt.Sprint(c.Certificate.DaysLeft)
 		}
-		var took float64
 		for _, step := range c.Steps {
 			took += step.Milliseconds
 		}
-		protocol := cmp.Or(strings.ReplaceAll(c.Protocol, "TLS ", ""), "-")
+		protocol := cmp.Or(strings.TrimPrefix(c.Protocol, "TLS "), "-")
 		row := []string{"  " + c.Address, fmt.Sprint(c.Port), protocol, days, fmt.Sprintf("%.0f", took), s.result(c)}
 		switch {
 		case c.Postfix != nil:
@@ -183,29 +161,28 @@ func (s checkScreen) connections(all []report.Connection) {
 
 // result is a word or two; the findings explain it.
 func (s checkScreen) result(c *report.Connection) string {
-	switch c.Result {
-	case report.ResultOK:
-		return s.colour.Paint(text.Green, "ok")
-	case report.ResultSkipped:
-		return "not tested"
-	case report.ResultUntested:
-		if c.Cause == string(smtptls.NotJudged) {
-			return s.colour.Paint(text.Yellow, c.Cause)
-		}
-		return s.colour.Paint(text.Yellow, "unreachable")
-	}
-	words := c.Cause
 	switch {
+	case c.Result == report.ResultOK:
+		return s.colour.Paint(text.Green, "ok")
+	case c.Result == report.ResultSkipped:
+		return "not tested"
+	case c.Result == report.ResultUntested && c.Cause == string(smtptls.NotJudged):
+		return s.colour.Paint(text.Yellow, c.Cause)
+	case c.Result == report.ResultUntested:
+		return s.colour.Paint(text.Yellow, "unreachable")
 	case c.Step == "STARTTLS":
-		words = "no STARTTLS"
+		return s.colour.Paint(text.Red, "no STARTTLS")
 	case strings.HasPrefix(c.Step, "EHLO"):
-		words = c.Step
+		return s.colour.Paint(text.Red, c.Step)
 	}
-	return s.colour.Paint(text.Red, words)
+	return s.colour.Paint(text.Red, c.Cause)
 }
 
 func certificateWords(c *report.Connection) string {
 	cert := c.Certificate
+	if cert == nil {
+		return ""
+	}
 	name := "not for this host, but for " + cmp.Or(strings.Join(cert.Names, " "), "no name")
 	if cert.Matched != "" {
 		name = "for " + cert.Matched
@@ -237,11 +214,7 @@ func (s checkScreen) dialogues(h *report.Host) {
 		}
 		s.linef("  %s port %d", c.Address, c.Port)
 		for _, step := range c.Steps {
-			words := fmt.Sprintf("%s: %.1f ms", step.Step, step.Milliseconds)
-			if step.Error != "" {
-				words += ": " + step.Error
-			}
-			s.paragraph("    - ", words)
+			s.paragraph("    - ", fmt.Sprintf("%s: %.1f ms%s", step.Step, step.Milliseconds, part(": ", step.Error)))
 		}
 		for _, said := range c.Dialogue {
 			s.linef("    %s", said)
@@ -264,23 +237,16 @@ func (s checkScreen) findings(findings []report.Finding) {
 			s.linef("")
 			s.title(kind.title)
 		}
-		code := "  " + s.colour.Paint(kind.style, f.Code)
+		untested, port := "", ""
 		if f.Untested {
-			code += " (could not be tested)"
+			untested = " (could not be tested)"
 		}
-		s.linef("%s", code)
-		words := f.Text
-		if f.Host != "" {
-			where := f.Host
-			if f.Port != 0 {
-				where += fmt.Sprintf(" port %d", f.Port)
-			}
-			if len(f.Addresses) > 0 {
-				where += " at " + strings.Join(f.Addresses, " ")
-			}
-			words = where + ": " + words
+		if f.Port != 0 {
+			port = fmt.Sprintf(" port %d", f.Port)
 		}
-		s.paragraph("    ", words)
+		s.linef("  %s%s", s.colour.Paint(kind.style, f.Code), untested)
+		where := f.Host + port + part(" at ", strings.Join(f.Addresses, " "))
+		s.paragraph("    ", strings.TrimPrefix(where+": "+f.Text, ": "))
 		for _, z := range f.Zone {
 			s.linef("    %s", z)
 		}
