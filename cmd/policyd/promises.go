@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -80,17 +81,14 @@ func (s *screen) promises(list admin.PromiseList) {
 			if seen.Signed {
 				mx = "signed"
 			}
-			s.linef(line, text.Printable(seen.Kind), text.Printable(seen.First), text.Printable(seen.Last), seen.Days,
-				mx,
-				text.Printable(p.Domain))
+			s.linef("%s", text.Printable(fmt.Sprintf(line, seen.Kind, seen.First, seen.Last, seen.Days, mx, p.Domain)))
 		}
 		if !p.MissingSince.IsZero() {
 			s.linef("  ! missing from unsigned answers since %s", p.MissingSince.Format(time.DateTime))
 		}
 		if !p.HeldUntil.IsZero() {
 			s.linef("  ! mail is held until %s; \"policyd promises forget %s\" ends that",
-				p.HeldUntil.Format(time.DateTime),
-				text.Printable(p.Domain))
+				p.HeldUntil.Format(time.DateTime), text.Printable(p.Domain))
 		}
 	}
 	s.listed(len(list.Promises), list.More, "domains")

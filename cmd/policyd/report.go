@@ -52,35 +52,26 @@ func (s *screen) decisions(r report.Report) {
 	if r.Recorded.After(from) {
 		from = r.Recorded
 	}
-	if r.Nexthops == 0 {
-		s.title("no next hop was looked up, mode " + r.Mode)
-	} else {
-		s.title(number(r.Nexthops) + " next hops in " + span(r.Until.Sub(from)) + ", mode " + r.Mode)
-	}
+	s.title(number(r.Nexthops) + " next hops in " + span(r.Until.Sub(from)) + ", mode " + r.Mode)
+	how := "how their mail is sent"
 	if r.Mode == "report" {
-		s.linef("how their mail would be sent with mode = \"enforce\":\n")
-	} else {
-		s.linef("how their mail is sent:\n")
+		how = `how their mail would be sent with mode = "enforce"`
 	}
+	s.linef("%s:\n", how)
 	const count = "  %-12s  %9s"
 	for _, row := range []struct {
 		label string
 		n     int
 	}{
 		{"as before", r.AsBefore}, {"by DANE", r.DANE}, {"by prefix", r.Prefix}, {"by MTA-STS", r.MTASTS},
-		{"by overrides", r.Override},
-		{"would wait", r.Wait},
+		{"by overrides", r.Override}, {"would wait", r.Wait},
 	} {
 		s.linef(count, row.label, number(row.n))
 	}
 	s.linef("\n"+count+"  of them", "by port 26", number(r.Port26))
 	if r.Port26Promised > 0 {
-		more := number(r.Port26Promised) +
-			" more have only hosts that promise it: mail uses it once probes find them open"
-		if r.Mode == "report" {
-			more += `; nothing is probed with mode = "report"`
-		}
-		s.paragraph(strings.Repeat(" ", 27), more)
+		s.paragraph(strings.Repeat(" ", 27), number(r.Port26Promised)+" more have only hosts that promise it: mail "+
+			`uses it once probes with mode = "enforce" find them open`)
 	}
 	s.waiting(r)
 	if len(r.Vanished) > 0 {
@@ -110,8 +101,7 @@ func (s *screen) waiting(r report.Report) {
 		}
 		s.linef("  %s", text.Printable(w.Nexthop))
 		s.paragraph("    ", fmt.Sprintf("%s, %s of %s lookups, last %s ago: %s", state, number(w.Waits),
-			number(w.Lookups),
-			span(r.Until.Sub(w.LastWait)), w.Reason))
+			number(w.Lookups), span(r.Until.Sub(w.LastWait)), w.Reason))
 	}
 	if len(r.Waiting) > shown {
 		s.linef("  … more of them: policyd report --json")
