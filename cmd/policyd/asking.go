@@ -44,7 +44,8 @@ func asks[T any](a *asking, cmd *cobra.Command, call request[T], text func(*scre
 
 // lists completes a command that lists something of the running daemon: what is the noun.
 func lists[T any](
-	a *asking, cmd *cobra.Command, what string, f *admin.Filter, call request[T], text func(*screen, T),
+	c *common, cmd *cobra.Command, what string, f *admin.Filter,
+	call func(*admin.Client, context.Context, admin.Filter) (T, error), text func(*screen, T),
 ) *cobra.Command {
 	cmd.Args = cobra.NoArgs
 	cmd.PreRunE = func(*cobra.Command, []string) error {
@@ -57,7 +58,9 @@ func lists[T any](
 	cmd.Flags().StringVar(&f.Match, "match", "",
 		"only names that contain this `text`, or match it as a pattern if it contains *, ? or [")
 	cmd.Flags().IntVar(&f.Limit, "limit", usual, "at most this `number` of "+what)
-	return asks(a, cmd, call, text)
+	return asks(&asking{common: c}, cmd, func(ctx context.Context, client *admin.Client, _ []string) (T, error) {
+		return call(client, ctx, *f)
+	}, text)
 }
 
 // oneDomain checks that the only argument is a domain. The daemon brings it into its one form.
@@ -71,7 +74,6 @@ func oneDomain(cmd *cobra.Command, args []string) error {
 
 func (a *asking) socketFlag(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&a.socket, "socket", "", "admin socket of the daemon (default: admin.socket of the settings)")
-	_ = cmd.MarkFlagFilename("socket") // fails for a flag that does not exist only
 }
 
 // path returns the admin socket. Mistakes in the settings must not keep the operator from a daemon that is well: they

@@ -10,26 +10,16 @@ import (
 )
 
 func newCache(c *common) *cobra.Command {
-	return group("cache", "Show and flush the cache of the running daemon", newCacheList(c), newCacheGet(c),
-		newCacheFlush(c))
-}
-
-func newCacheList(c *common) *cobra.Command {
 	var f admin.Filter
-	return lists(&asking{common: c}, &cobra.Command{
+	list := lists(c, &cobra.Command{
 		Use:   "list",
 		Short: "List the DNS answers in the cache",
 		Long: `List the DNS answers and failures in the cache of the running daemon: one line per
 name and type, with the security status and the time until it expires. On a terminal,
 long lines are cut.`,
 		Example: "  policyd cache list --match example.com\n  policyd cache list --match '_25._tcp.*' --limit 20",
-	}, "entries", &f, func(ctx context.Context, client *admin.Client, _ []string) (admin.CacheList, error) {
-		return client.List(ctx, f)
-	}, (*screen).cacheList)
-}
-
-func newCacheGet(c *common) *cobra.Command {
-	return asks(&asking{common: c}, &cobra.Command{
+	}, "entries", &f, (*admin.Client).List, (*screen).cacheList)
+	get := asks(&asking{common: c}, &cobra.Command{
 		Use:   "get DOMAIN",
 		Short: "Show all that the running daemon knows about a domain",
 		Long: `Show what the running daemon knows about DOMAIN, without any new lookup: the DNS
@@ -39,6 +29,7 @@ policy, and the probe results.`,
 	}, func(ctx context.Context, client *admin.Client, args []string) (admin.Domain, error) {
 		return client.Get(ctx, args[0])
 	}, (*screen).domain)
+	return group("cache", "Show and flush the cache of the running daemon", list, get, newCacheFlush(c))
 }
 
 func newCacheFlush(c *common) *cobra.Command {

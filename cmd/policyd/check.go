@@ -78,10 +78,7 @@ with several domains the worst of 3, 1, 0.`,
 	set.IntVar(&f.bulk.Jobs, "jobs", 0,
 		"with --stdin: domains checked concurrently (default 16, or 256 with --no-connect)")
 	set.Uint16Var(&f.SMTPPort, "smtp-port", policy.SMTPPort, "port of STARTTLS, for tests")
-	// These fail for a flag that does not exist only.
-	_ = set.MarkHidden("smtp-port")
-	_ = cmd.MarkFlagFilename("ca-file", "pem", "crt")
-	_ = cmd.MarkFlagFilename("skip-done", "json", "jsonl")
+	_ = set.MarkHidden("smtp-port") // fails only for an unknown flag
 	cmd.MarkFlagsMutuallyExclusive("no-connect", "port25-only")
 	cmd.MarkFlagsMutuallyExclusive("ipv4", "ipv6")
 	return cmd
@@ -96,8 +93,6 @@ func (f *checkFlags) arguments(cmd *cobra.Command, args []string) error {
 		return errors.New("no domain: name one or more, or use --stdin")
 	case f.Timeout <= 0:
 		return errors.New("--timeout must be positive")
-	case f.bulk.Jobs < 0:
-		return errors.New("--jobs must be at least 1")
 	}
 	for _, name := range []string{"unordered", "skip-done", "jobs"} {
 		if cmd.Flags().Changed(name) && !f.stdin {

@@ -11,7 +11,14 @@ import (
 )
 
 func newConfig(c *common) *cobra.Command {
-	return group("config", "Check and show the settings", newConfigCheck(c), newConfigShow(c), newConfigSample())
+	return group("config", "Check and show the settings", newConfigCheck(c), newConfigShow(c), &cobra.Command{
+		Use: "sample", Short: "Print the annotated settings file, docs/examples/policyd.toml", Hidden: true,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprint(cmd.OutOrStdout(), settings.Sample())
+			return failed(err)
+		},
+	})
 }
 
 // load reads the settings: of --config, where "-" is standard input, or of the default file.
@@ -102,18 +109,4 @@ Exit status: 0, 2 the settings have a mistake.`,
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
-}
-
-// newConfigSample prints docs/examples/policyd.toml.
-func newConfigSample() *cobra.Command {
-	return &cobra.Command{
-		Use:    "sample",
-		Short:  "Print the annotated settings file",
-		Hidden: true,
-		Args:   cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprint(cmd.OutOrStdout(), settings.Sample())
-			return failed(err)
-		},
-	}
 }

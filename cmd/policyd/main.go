@@ -92,7 +92,6 @@ func newRoot() *cobra.Command {
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages ", ".FlagUsagesWrapped "+columns+" "))
 	root.SetHelpFunc(help)
 	root.PersistentFlags().StringVar(&c.config, "config", "", "settings file (default "+settings.DefaultPath+")")
-	_ = root.MarkPersistentFlagFilename("config", "toml") // fails for a flag that does not exist only
 	return root
 }
 

@@ -12,13 +12,8 @@ import (
 )
 
 func newPromises(c *common) *cobra.Command {
-	return group("promises", "Show and forget which domains promised authenticated TLS", newPromisesList(c),
-		newPromisesGet(c), newPromisesForget(c))
-}
-
-func newPromisesList(c *common) *cobra.Command {
 	var f admin.Filter
-	cmd := lists(&asking{common: c}, &cobra.Command{
+	list := lists(c, &cobra.Command{
 		Use:   "list",
 		Short: "List the domains whose promises are remembered",
 		Long: `List the domains to which this machine has sent mail and which promised
@@ -26,15 +21,9 @@ authenticated TLS: by an MX prefix, by MTA-STS or by DANE. One line per domain a
 kind of promise, with the first and the last day, the number of days, and whether
 DNSSEC protected the MX records.`,
 		Example: "  policyd promises list --vanished\n  policyd promises list --match example.com",
-	}, "domains", &f, func(ctx context.Context, client *admin.Client, _ []string) (admin.PromiseList, error) {
-		return client.Promises(ctx, f)
-	}, (*screen).promises)
-	cmd.Flags().BoolVar(&f.Vanished, "vanished", false, "only domains whose promise is missing now")
-	return cmd
-}
-
-func newPromisesGet(c *common) *cobra.Command {
-	return asks(&asking{common: c}, &cobra.Command{
+	}, "domains", &f, (*admin.Client).Promises, (*screen).promises)
+	list.Flags().BoolVar(&f.Vanished, "vanished", false, "only domains whose promise is missing now")
+	get := asks(&asking{common: c}, &cobra.Command{
 		Use:   "get DOMAIN",
 		Short: "Show which promises of a domain are remembered",
 		Long: `Show which promises of DOMAIN the running daemon remembers.
@@ -47,11 +36,8 @@ settings.`,
 	}, func(s *screen, p admin.Promise) {
 		s.promises(admin.PromiseList{Promises: []admin.Promise{p}})
 	})
-}
-
-func newPromisesForget(c *common) *cobra.Command {
 	domain := ""
-	return asks(&asking{common: c}, &cobra.Command{
+	forget := asks(&asking{common: c}, &cobra.Command{
 		Use:   "forget DOMAIN",
 		Short: "Forget the promises of a domain, which ends a hold",
 		Long: `Make the running daemon forget the promises of DOMAIN. Mail that is held because
@@ -67,6 +53,7 @@ a promise vanished is delivered at Postfix's next attempt (postqueue -f).`,
 			s.linef("nothing was remembered about %s", domain)
 		}
 	})
+	return group("promises", "Show and forget which domains promised authenticated TLS", list, get, forget)
 }
 
 // promises shows one line per domain and kind.

@@ -71,13 +71,9 @@ func terminal(w io.Writer) bool {
 }
 
 // widthOf is the width of a terminal; 0, no bound, for anything else.
-func widthOf(out io.Writer) int {
-	if !terminal(out) {
-		return 0
-	}
-	width, _, err := term.GetSize(int(out.(*os.File).Fd()))
-	if err != nil || width <= 0 {
-		return text.Columns
+func widthOf(out io.Writer) (width int) {
+	if file, ok := out.(*os.File); ok {
+		width, _, _ = term.GetSize(int(file.Fd()))
 	}
 	return width
 }
