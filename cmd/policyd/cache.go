@@ -14,17 +14,15 @@ func newCache(c *common) *cobra.Command {
 	list := lists(c, &cobra.Command{
 		Use:   "list",
 		Short: "List the DNS answers in the cache",
-		Long: `List the DNS answers and failures in the cache of the running daemon: one line per
-name and type, with the security status and the time until it expires. On a terminal,
-long lines are cut.`,
+		Long: `List the DNS answers and failures in the cache of the running daemon: one line per name and type, with
+the security status and the time until it expires. On a terminal, long lines are cut.`,
 		Example: "  policyd cache list --match example.com\n  policyd cache list --match '_25._tcp.*' --limit 20",
 	}, "entries", &f, (*admin.Client).List, (*screen).cacheList)
 	get := asks(&asking{common: c}, &cobra.Command{
 		Use:   "get DOMAIN",
 		Short: "Show all that the running daemon knows about a domain",
-		Long: `Show what the running daemon knows about DOMAIN, without any new lookup: the DNS
-answers for it, for the names below it and for its MX hosts, the stored MTA-STS
-policy, and the probe results.`,
+		Long: `Show what the running daemon knows about DOMAIN, without any new lookup: the DNS answers for it, for the
+names below it and for its MX hosts, the stored MTA-STS policy, and the probe results.`,
 		Args: oneDomain,
 	}, func(ctx context.Context, client *admin.Client, args []string) (admin.Domain, error) {
 		return client.Get(ctx, args[0])
@@ -37,13 +35,9 @@ func newCacheFlush(c *common) *cobra.Command {
 	cmd := asks(&asking{common: c}, &cobra.Command{
 		Use:   "flush DOMAIN | --all",
 		Short: "Remove DNS answers from the cache",
-		Long: `Remove the DNS answers and failures for DOMAIN, for the names below it and for its MX
-hosts from the cache of the running daemon, or all of them: the next lookup queries
-the DNS again.
-
-The MTA-STS policy of DOMAIN is kept unless --sts is given. Without a stored policy,
-an attacker who suppresses the TXT record of the domain can keep policyd from finding
-a policy. Probe results are kept in any case; the daemon renews them.`,
+		Long: `Remove the DNS answers and failures for DOMAIN, for the names below it and for its MX hosts from the
+cache of the running daemon, or all of them. The MTA-STS policy of DOMAIN is kept unless --sts is given: without it, an
+attacker who suppresses the TXT record of the domain can keep policyd from finding a policy.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case f.All == (len(args) > 0):

@@ -40,18 +40,15 @@ func newCheck(c *common) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check DOMAIN... | --stdin",
 		Short: "Test whether the MX hosts of a domain keep their promises",
-		Long: `Look up each DOMAIN, connect to every address of every MX host on port 25, and on
-port 26 if the name of the host promises it, and report which promises are kept and
-what must change. No mail is sent: the dialogue ends after EHLO within TLS.
+		Long: `Look up each DOMAIN, connect to every address of every MX host on port 25, and on port 26 if the name of
+the host promises it, and report which promises are kept and what must change. No mail is sent: the dialogue ends after
+EHLO within TLS.
 
-With --stdin, read the domains from standard input, one per line, and print one JSON
-object per domain to standard output, and the progress and a summary to standard
-error.
-
+With --stdin, print one JSON object per domain to standard output, and the progress and a summary to standard error.
 The codes are explained in policyd-check(1).
 
-Exit status: 0 consistent, 1 errors, 2 usage or settings, 3 not testable from here;
-with several domains the worst of 3, 1, 0.`,
+Exit status: 0 consistent, 1 errors, 2 usage or settings, 3 not testable from here; with several domains the worst of
+3, 1, 0.`,
 		Example: `  policyd check example.com
   policyd check --at +14d --json example.com
   policyd check --stdin --no-connect --skip-done done.json < list >> done.json`,

@@ -7,8 +7,8 @@ func newCompletion() *cobra.Command {
 	return &cobra.Command{
 		Use:   "completion bash|fish|powershell|zsh",
 		Short: "Print the completions for a shell",
-		Long: `Print a script that lets the shell complete the commands and options of policyd. The
-packages install the scripts for bash, fish and zsh.`,
+		Long: `Print a script that lets the shell complete the commands and options of policyd. The packages install
+the scripts for bash, fish and zsh.`,
 		Example:   "  source <(policyd completion bash)",
 		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
 		ValidArgs: []string{"bash", "fish", "powershell", "zsh"},

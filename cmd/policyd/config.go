@@ -45,13 +45,12 @@ func newConfigCheck(c *common) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check [FILE|-]",
 		Short: "Check the settings file and the files it names",
-		Long: `Check the settings file, the overrides file and the CA file. FILE is checked in
-place of the settings file; "-" is standard input, as in
+		Long: `Check the settings file, the overrides file and the CA file. FILE is checked in place of the settings
+file; "-" is standard input, as in
 
   policyd config show | policyd config check -
 
-Every mistake is printed on a separate line, with the file, the line number, the name
-of the setting and a correction.
+Every mistake is printed on a separate line, with the file, the line number, the name of the setting and a correction.
 
 Exit status: 0 no mistake, 2 at least one.`,
 		Args: cobra.MaximumNArgs(1),
@@ -94,8 +93,8 @@ func newConfigShow(c *common) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show",
 		Short: "Show all settings that apply, including defaults",
-		Long: `Show the effective settings: those of the settings file, and the defaults of all
-others. The output is a settings file that "policyd config check -" accepts.
+		Long: `Show the effective settings: those of the settings file, and the defaults of all others. The output is a
+settings file that "policyd config check -" accepts.
 
 Exit status: 0, 2 the settings have a mistake.`,
 		Args: cobra.NoArgs,

@@ -12,9 +12,8 @@ func newFleet() *cobra.Command {
 	return group("fleet", "Make the key that the nodes of a site share", &cobra.Command{
 		Use:   "key",
 		Short: "Print a new random site key",
-		Long: `Print a new random key for the setting fleet.key_file. Every node of the site needs
-the same key; anyone who has it can add promises and policies to those that the
-nodes share.
+		Long: `Print a new random key for the setting fleet.key_file. Every node of the site needs the same key; anyone
+who has it can add promises and policies to those that the nodes share.
 
 To change the key, on one node after the other:
 
@@ -22,8 +21,7 @@ To change the key, on one node after the other:
   2. Write the new key, the same on every node, to the file of fleet.key_file.
   3. Restart policyd. The node signs with the new key and accepts both.
 
-A day after the last node, remove fleet.previous_key_file on every node and restart
-policyd again.`,
+A day after the last node, remove fleet.previous_key_file on every node and restart policyd again.`,
 		Example: "  (umask 027; policyd fleet key >/etc/policyd/fleet.key)\n  chgrp policyd /etc/policyd/fleet.key",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

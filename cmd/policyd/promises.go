@@ -16,10 +16,9 @@ func newPromises(c *common) *cobra.Command {
 	list := lists(c, &cobra.Command{
 		Use:   "list",
 		Short: "List the domains whose promises are remembered",
-		Long: `List the domains to which this machine has sent mail and which promised
-authenticated TLS: by an MX prefix, by MTA-STS or by DANE. One line per domain and
-kind of promise, with the first and the last day, the number of days, and whether
-DNSSEC protected the MX records.`,
+		Long: `List the domains to which this machine has sent mail and which promised authenticated TLS: by an MX
+prefix, by MTA-STS or by DANE. One line per domain and kind of promise, with the first and the last day, the number of
+days, and whether DNSSEC protected the MX records.`,
 		Example: "  policyd promises list --vanished\n  policyd promises list --match example.com",
 	}, "domains", &f, (*admin.Client).Promises, (*screen).promises)
 	list.Flags().BoolVar(&f.Vanished, "vanished", false, "only domains whose promise is missing now")
@@ -28,8 +27,7 @@ DNSSEC protected the MX records.`,
 		Short: "Show which promises of a domain are remembered",
 		Long: `Show which promises of DOMAIN the running daemon remembers.
 
-Exit status: 0, 1 nothing is remembered or the daemon does not answer, 2 usage or
-settings.`,
+Exit status: 0, 1 nothing is remembered or the daemon does not answer, 2 usage or settings.`,
 		Args: oneDomain,
 	}, func(ctx context.Context, client *admin.Client, args []string) (admin.Promise, error) {
 		return client.Promise(ctx, args[0])
@@ -40,8 +38,8 @@ settings.`,
 	forget := asks(&asking{common: c}, &cobra.Command{
 		Use:   "forget DOMAIN",
 		Short: "Forget the promises of a domain, which ends a hold",
-		Long: `Make the running daemon forget the promises of DOMAIN. Mail that is held because
-a promise vanished is delivered at Postfix's next attempt (postqueue -f).`,
+		Long: `Make the running daemon forget the promises of DOMAIN. Mail that is held because a promise vanished is
+delivered at Postfix's next attempt (postqueue -f).`,
 		Args: oneDomain,
 	}, func(ctx context.Context, client *admin.Client, args []string) (admin.Forgotten, error) {
 		domain, _ = domainArgument(args[0]) // checked

@@ -18,13 +18,8 @@ func newReport(c *common) *cobra.Command {
 	cmd := asks(&asking{common: c}, &cobra.Command{
 		Use:   "report",
 		Short: "Summarize the decisions of the daemon",
-		Long: `Ask the running daemon how many next hops it has seen, and how mail to them is
-sent, or would be sent with mode = "enforce": as before, by DANE, by prefix, by
-MTA-STS, by the port of implicit TLS, and how many would wait. Those that would
-wait are listed with their reasons, the worst first. The daemon collects these
-counts in every mode except "off", and keeps them across restarts.
-
-Exit status: 0, 1 the daemon does not run or its socket may not be used, 2 usage.`,
+		Long: `Ask the running daemon how many next hops it has seen, how mail to them is sent, or would be sent with
+mode = "enforce", and which of them would wait, and why. The daemon counts in every mode except "off".`,
 		Example: "  policyd report --since 24h",
 		Args:    cobra.NoArgs,
 		PreRunE: func(*cobra.Command, []string) error {

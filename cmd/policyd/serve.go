@@ -26,16 +26,15 @@ func newServe(c *common) *cobra.Command {
 	return &cobra.Command{
 		Use:   "serve",
 		Short: "Answer Postfix",
-		Long: `Answer the lookups of Postfix, at the addresses in the settings or on the listeners
-that systemd passes. A settings file is optional.
+		Long: `Answer the lookups of Postfix, at the addresses in the settings or on the listeners that systemd passes.
+A settings file is optional.
 
-SIGHUP reads settings and overrides again, as "policyd reload" does. If anything in
-them is wrong, the daemon keeps the previous settings and logs the reason. SIGTERM
-answers the lookups that have begun, and ends the process within drain_timeout plus
-one second.
+SIGHUP reads settings and overrides again, as "policyd reload" does. If anything in them is wrong, the daemon keeps the
+previous settings and logs the reason. SIGTERM answers the lookups that have begun, and ends the process within
+drain_timeout plus one second.
 
-Exit status: 0 after SIGTERM, 1 if it cannot run, 2 if the settings are wrong, 75
-if a socket of systemd was removed and policyd.socket must be restarted.`,
+Exit status: 0 after SIGTERM, 1 if it cannot run, 2 if the settings are wrong, 75 if a socket of systemd was removed
+and policyd.socket must be restarted.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			// From the first moment on, neither SIGHUP nor a closed log may end the process.

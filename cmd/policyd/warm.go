@@ -38,10 +38,9 @@ func newWarm(c *common) *cobra.Command {
 	cmd := asks(&asking{common: c}, &cobra.Command{
 		Use:   "warm FILE|-",
 		Short: "Look up domains before the first mail to them",
-		Long: `Make the running daemon look up each domain in FILE, or on standard input, as for
-mail to it: it fetches MTA-STS policies and remembers promises, so that the first
-mail is protected too. One domain or address per line; # begins a comment. The
-rate is bounded, and a terminal shows the progress.`,
+		Long: `Make the running daemon look up each domain in FILE, or on standard input, as for mail to it: it fetches
+MTA-STS policies and remembers promises, so that the first mail is protected too. One domain or address per line; #
+begins a comment. The rate is bounded, and a terminal shows the progress.`,
 		Example: "  policyd warm /etc/policyd/partners\n  postqueue -j | jq -r .recipients[].address | policyd warm -",
 		Args:    cobra.ExactArgs(1),
 		PreRunE: func(cmd *cobra.Command, args []string) (err error) {
