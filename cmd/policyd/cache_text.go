@@ -76,11 +76,8 @@ func (s *screen) domain(d admin.Domain) {
 	}
 	label := "probes"
 	for _, p := range d.Probes {
-		probed := ""
-		if !p.Checked.IsZero() {
-			probed = ", probed " + ago(p.Checked) + " ago"
-		}
-		s.row(label, "%s %s%s%s%s", p.Host, p.State, part(": ", p.Cause), probed, part("; ", p.Why))
+		s.row(label, "%s %s%s%s%s", p.Host, p.State, part(": ", p.Cause),
+			either(p.Checked.IsZero(), "", ", probed "+ago(p.Checked)+" ago"), part("; ", p.Why))
 		label = ""
 	}
 }

@@ -75,12 +75,8 @@ func rrsetWords(r *report.Report) string {
 	if r.RRset.State == "failed" {
 		return "failed: " + r.RRset.Error
 	}
-	noun := "hosts"
-	if len(r.MX) == 1 {
-		noun = "host"
-	}
 	words := r.DNSSEC + map[string]string{
-		"found":    fmt.Sprintf(", %d %s, TTL %d", len(r.MX), noun, r.RRset.TTL),
+		"found":    fmt.Sprintf(", %d %s, TTL %d", len(r.MX), either(len(r.MX) == 1, "host", "hosts"), r.RRset.TTL),
 		"implicit": ", none: the domain is its own mail host",
 		"null":     ", null MX: the domain accepts no mail",
 		"nxdomain": ", the domain does not exist",
@@ -95,11 +91,7 @@ func rrsetWords(r *report.Report) string {
 func (s checkScreen) host(h *report.Host) {
 	s.linef("")
 	s.title(fmt.Sprintf("%d %s", h.Preference, h.Host))
-	promise := prefix.Of(h.Host).Promise()
-	if h.Prefix == prefix.None.String() {
-		promise = prefix.None.Promise()
-	}
-	s.row("promises", "%s", promise)
+	s.row("promises", "%s", either(h.Prefix == prefix.None.String(), prefix.None, prefix.Of(h.Host)).Promise())
 	if h.Valid {
 		s.row("addresses", "A %s, AAAA %s%s%s", h.A, h.AAAA, part(", alias of ", h.Alias), part(": ", h.AddressError))
 	}
@@ -120,7 +112,7 @@ func (s checkScreen) host(h *report.Host) {
 	}
 	s.row("DANE", "%s", dane)
 	if h.MTASTS != nil {
-		s.row("MTA-STS", "%s", map[bool]string{true: "allows the host", false: "does not allow the host"}[*h.MTASTS])
+		s.row("MTA-STS", "%s the host", either(*h.MTASTS, "allows", "does not allow"))
 	}
 	if s.verbose {
 		s.dialogues(h)
@@ -183,25 +175,17 @@ func certificateWords(c *report.Connection) string {
 	if cert == nil {
 		return ""
 	}
-	name := "not for this host, but for " + cmp.Or(strings.Join(cert.Names, " "), "no name")
-	if cert.Matched != "" {
-		name = "for " + cert.Matched
-	}
-	trust := "not trusted"
-	if cert.Trusted {
-		trust = "trusted"
-	}
-	return fmt.Sprintf("%s; until %s; %s: %s; %s, %s; %s", name, cert.NotAfter.Format(time.DateOnly), trust,
-		strings.Join(cert.Chain, " < "), cert.Key, cert.Signature, c.Cipher)
+	name := either(cert.Matched != "", "for "+cert.Matched,
+		"not for this host, but for "+cmp.Or(strings.Join(cert.Names, " "), "no name"))
+	return fmt.Sprintf("%s; until %s; %s: %s; %s, %s; %s", name, cert.NotAfter.Format(time.DateOnly),
+		either(cert.Trusted, "trusted", "not trusted"), strings.Join(cert.Chain, " < "), cert.Key, cert.Signature,
+		c.Cipher)
 }
 
 func tlsaWords(d report.TLSA) string {
-	words := d.State
-	if len(d.Records) > 0 {
-		words += fmt.Sprintf(" (%d)", len(d.Records))
-	}
+	words := d.State + either(len(d.Records) > 0, fmt.Sprintf(" (%d)", len(d.Records)), "")
 	if d.Matches != nil {
-		words += map[bool]string{true: ", matches", false: ", does not match"}[*d.Matches]
+		words += either(*d.Matches, ", matches", ", does not match")
 	}
 	return words
 }
@@ -209,9 +193,6 @@ func tlsaWords(d report.TLSA) string {
 func (s checkScreen) dialogues(h *report.Host) {
 	for i := range h.Connections {
 		c := &h.Connections[i]
-		if len(c.Steps) == 0 {
-			continue
-		}
 		s.linef("  %s port %d", c.Address, c.Port)
 		for _, step := range c.Steps {
 			s.paragraph("    - ", fmt.Sprintf("%s: %.1f ms%s", step.Step, step.Milliseconds, part(": ", step.Error)))
@@ -237,15 +218,9 @@ func (s checkScreen) findings(findings []report.Finding) {
 			s.linef("")
 			s.title(kind.title)
 		}
-		untested, port := "", ""
-		if f.Untested {
-			untested = " (could not be tested)"
-		}
-		if f.Port != 0 {
-			port = fmt.Sprintf(" port %d", f.Port)
-		}
-		s.linef("  %s%s", s.colour.Paint(kind.style, f.Code), untested)
-		where := f.Host + port + part(" at ", strings.Join(f.Addresses, " "))
+		s.linef("  %s%s", s.colour.Paint(kind.style, f.Code), either(f.Untested, " (could not be tested)", ""))
+		where := f.Host + either(f.Port != 0, fmt.Sprintf(" port %d", f.Port), "") +
+			part(" at ", strings.Join(f.Addresses, " "))
 		s.paragraph("    ", strings.TrimPrefix(where+": "+f.Text, ": "))
 		for _, z := range f.Zone {
 			s.linef("    %s", z)

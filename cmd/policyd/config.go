@@ -70,11 +70,7 @@ Exit status: 0 no mistake, 2 at least one.`,
 			result.Warnings = append(result.Warnings, l.Warnings...)
 			result.Warnings = append(result.Warnings, l.UnusedListen(systemdListeners(cmd.Context()))...)
 			return show(cmd, asJSON, result, func(s *screen, c checked) {
-				if c.Found {
-					s.linef("%s: ok", c.Settings)
-				} else {
-					s.linef("%s: ok; the file does not exist, so the defaults apply", c.Settings)
-				}
+				s.linef("%s: ok%s", c.Settings, either(c.Found, "", "; the file does not exist, so the defaults apply"))
 				if l.Rules != nil {
 					s.linef("%s: ok, rules: %d", l.Overrides, c.Overrides)
 				}

@@ -45,11 +45,7 @@ delivered at Postfix's next attempt (postqueue -f).`,
 		domain, _ = domainArgument(args[0]) // checked
 		return client.Forget(ctx, domain)
 	}, func(s *screen, f admin.Forgotten) {
-		if f.Forgotten {
-			s.linef("forgotten")
-		} else {
-			s.linef("nothing was remembered about %s", domain)
-		}
+		s.linef("%s", either(f.Forgotten, "forgotten", "nothing was remembered about "+domain))
 	})
 	return group("promises", "Show and forget which domains promised authenticated TLS", list, get, forget)
 }
@@ -62,11 +58,8 @@ func (s *screen) promises(list admin.PromiseList) {
 	}
 	for _, p := range list.Promises {
 		for _, seen := range p.Seen {
-			mx := "unsigned"
-			if seen.Signed {
-				mx = "signed"
-			}
-			s.linef("%s", text.Printable(fmt.Sprintf(line, seen.Kind, seen.First, seen.Last, seen.Days, mx, p.Domain)))
+			s.linef("%s", text.Printable(fmt.Sprintf(line, seen.Kind, seen.First, seen.Last, seen.Days,
+				either(seen.Signed, "signed", "unsigned"), p.Domain)))
 		}
 		if !p.MissingSince.IsZero() {
 			s.linef("  ! missing from unsigned answers since %s", p.MissingSince.Format(time.DateTime))

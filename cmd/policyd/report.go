@@ -43,16 +43,9 @@ mode = "enforce", and which of them would wait, and why. The daemon counts in ev
 
 // decisions shows a report of the daemon.
 func (s *screen) decisions(r report.Report) {
-	from := r.Since
-	if r.Recorded.After(from) {
-		from = r.Recorded
-	}
+	from := either(r.Recorded.After(r.Since), r.Recorded, r.Since)
 	s.title(number(r.Nexthops) + " next hops in " + span(r.Until.Sub(from)) + ", mode " + r.Mode)
-	how := "how their mail is sent"
-	if r.Mode == "report" {
-		how = `how their mail would be sent with mode = "enforce"`
-	}
-	s.linef("%s:\n", how)
+	s.linef("how their mail %s:\n", either(r.Mode == "report", `would be sent with mode = "enforce"`, "is sent"))
 	const count = "  %-12s  %9s"
 	for _, row := range []struct {
 		label string
@@ -90,13 +83,9 @@ func (s *screen) waiting(r report.Report) {
 	s.title("mail waits, the worst first:")
 	const shown = 50
 	for _, w := range r.Waiting[:min(len(r.Waiting), shown)] {
-		state := "no longer"
-		if w.Still {
-			state = "still"
-		}
 		s.linef("  %s", text.Printable(w.Nexthop))
-		s.paragraph("    ", fmt.Sprintf("%s, %s of %s lookups, last %s ago: %s", state, number(w.Waits),
-			number(w.Lookups), span(r.Until.Sub(w.LastWait)), w.Reason))
+		s.paragraph("    ", fmt.Sprintf("%s, %s of %s lookups, last %s ago: %s", either(w.Still, "still", "no longer"),
+			number(w.Waits), number(w.Lookups), span(r.Until.Sub(w.LastWait)), w.Reason))
 	}
 	if len(r.Waiting) > shown {
 		s.linef("  … more of them: policyd report --json")

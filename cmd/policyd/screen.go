@@ -93,13 +93,16 @@ func (s *screen) row(label, format string, args ...any) {
 	text.Wrap(&s.Builder, fmt.Sprintf(s.label, label), text.Printable(fmt.Sprintf(format, args...)))
 }
 
-// part returns words with what separates them from those before; nothing if there are none.
-func part(separator, words string) string {
-	if words == "" {
-		return ""
+// either returns one of two values.
+func either[T any](first bool, a, b T) T {
+	if first {
+		return a
 	}
-	return separator + words
+	return b
 }
+
+// part returns words with what separates them from those before; nothing if there are none.
+func part(separator, words string) string { return either(words == "", "", separator+words) }
 
 // paragraph writes lines that begin with a margin, the first of them with a mark such as "- ".
 func (s *screen) paragraph(mark, words string) { text.Wrap(&s.Builder, mark, text.Printable(words)) }

@@ -36,12 +36,8 @@ func newVersion() *cobra.Command {
 				}
 			}
 			return show(cmd, asJSON, b, func(s *screen, b build) {
-				modified := ""
-				if b.Modified {
-					modified = " (modified)"
-				}
 				s.linef("policyd %s\ngo:     %s %s", b.Version, b.Go, b.Platform)
-				s.linef("commit: %s%s", cmp.Or(b.Commit, "unknown"), modified)
+				s.linef("commit: %s%s", cmp.Or(b.Commit, "unknown"), either(b.Modified, " (modified)", ""))
 			})
 		},
 	}
