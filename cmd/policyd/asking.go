@@ -15,7 +15,6 @@ import (
 type asking struct {
 	*common
 	socket string
-	json   bool
 	quiet  bool // no warning about mistakes in the settings
 }
 
@@ -34,12 +33,11 @@ func asks[T any](a *asking, cmd *cobra.Command, call request[T], text func(*scre
 			if err != nil {
 				return err
 			}
-			return show(cmd, a.json, answer, text)
+			return show(cmd, answer, text)
 		})
 	}
 	a.socketFlag(cmd)
-	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON")
-	return cmd
+	return printsJSON(cmd)
 }
 
 // lists completes a command that lists something of the running daemon: what is the noun.

@@ -28,16 +28,16 @@ import (
 // checkFlags are the flags; those that are options as they are are in check.Options and bulk.Options.
 type checkFlags struct {
 	check.Options
-	bulk        bulk.Options
-	json, stdin bool
-	at          string
-	resolvers   []string
-	skipDone    string
+	bulk      bulk.Options
+	stdin     bool
+	at        string
+	resolvers []string
+	skipDone  string
 }
 
 func newCheck(c *common) *cobra.Command {
 	f := checkFlags{}
-	cmd := &cobra.Command{
+	cmd := printsJSON(&cobra.Command{
 		Use:   "check DOMAIN... | --stdin",
 		Short: "Test whether the MX hosts of a domain keep their promises",
 		Long: `Look up each DOMAIN, connect to every address of every MX host on port 25, and on port 26 if the name of
@@ -56,9 +56,8 @@ Exit status: 0 consistent, 1 errors, 2 usage or settings, 3 not testable from he
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runCheck(cmd, c, f, args)
 		},
-	}
+	})
 	set := cmd.Flags()
-	set.BoolVar(&f.json, "json", false, "as JSON, one object for each domain and line")
 	set.BoolVarP(&f.Verbose, "verbose", "v", false, "show the dialogues as well")
 	set.BoolVar(&f.NoConnect, "no-connect", false, "only look up; make no connection")
 	set.BoolVar(&f.Port25Only, "port25-only", false, "do not test port 26")
@@ -147,7 +146,7 @@ func runCheck(cmd *cobra.Command, c *common, f checkFlags, args []string) error 
 	if f.stdin {
 		return scan(cmd, checker, f)
 	}
-	return failed(showEach(cmd, f.json, len(args), func(i int) (report.Report, error) {
+	return failed(showEach(cmd, len(args), func(i int) (report.Report, error) {
 		return checker.Check(cmd.Context(), admin.DomainOf(args[i])), cmd.Context().Err()
 	}, func(s *screen, r report.Report) { checkScreen{s, f.Verbose}.report(&r) }))
 }

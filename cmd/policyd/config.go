@@ -41,8 +41,7 @@ type checked struct {
 }
 
 func newConfigCheck(c *common) *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
+	return printsJSON(&cobra.Command{
 		Use:   "check [FILE|-]",
 		Short: "Check the settings file and the files it names",
 		Long: `Check the settings file, the overrides file and the CA file. FILE is checked in place of the settings
@@ -59,8 +58,8 @@ Exit status: 0 no mistake, 2 at least one.`,
 				c.config = args[0]
 			}
 			l, err := c.load(cmd)
-			if bad, invalid := errors.AsType[*settings.Error](err); invalid && asJSON {
-				err = show(cmd, true, checked{bad.Path, bad.Found, 0, []string{}, bad.Problems}, nil)
+			if bad, invalid := errors.AsType[*settings.Error](err); invalid && wantsJSON(cmd) {
+				err = show(cmd, checked{bad.Path, bad.Found, 0, []string{}, bad.Problems}, nil)
 				return cmp.Or(err, statusOnly(exitUsage))
 			}
 			if err != nil {
@@ -69,7 +68,7 @@ Exit status: 0 no mistake, 2 at least one.`,
 			result := checked{l.Path, l.Found, len(l.Rules), []string{}, []settings.Problem{}}
 			result.Warnings = append(result.Warnings, l.Warnings...)
 			result.Warnings = append(result.Warnings, l.UnusedListen(systemdListeners(cmd.Context()))...)
-			return show(cmd, asJSON, result, func(s *screen, c checked) {
+			return show(cmd, result, func(s *screen, c checked) {
 				s.linef("%s: ok%s", c.Settings, either(c.Found, "", "; the file does not exist, so the defaults apply"))
 				if l.Rules != nil {
 					s.linef("%s: ok, rules: %d", l.Overrides, c.Overrides)
@@ -79,14 +78,11 @@ Exit status: 0 no mistake, 2 at least one.`,
 				}
 			})
 		},
-	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return cmd
+	})
 }
 
 func newConfigShow(c *common) *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
+	return printsJSON(&cobra.Command{
 		Use:   "show",
 		Short: "Show all settings that apply, including defaults",
 		Long: `Show the effective settings: those of the settings file, and the defaults of all others. The output is a
@@ -99,9 +95,7 @@ Exit status: 0, 2 the settings have a mistake.`,
 			if err != nil {
 				return failed(err)
 			}
-			return output(cmd, asJSON, l.Settings, settings.Settings.TOML)
+			return output(cmd, wantsJSON(cmd), l.Settings, settings.Settings.TOML)
 		},
-	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return cmd
+	})
 }

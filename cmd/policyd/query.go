@@ -98,7 +98,7 @@ func query(cmd *cobra.Command, c *common, f queryFlags, args []string) error {
 			})
 		}
 	}()
-	return showEach(cmd, f.json, len(args), func(i int) (lookup.Explanation, error) {
+	return showEach(cmd, len(args), func(i int) (lookup.Explanation, error) {
 		return <-found[i], nil
 	}, func(s *screen, x lookup.Explanation) { s.explanation(x, loaded.Port26.Port) })
 }

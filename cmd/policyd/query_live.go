@@ -26,7 +26,7 @@ func queryLive(cmd *cobra.Command, a *asking, f queryFlags, args []string) error
 				return err
 			}
 		}
-		return showEach(cmd, f.json, len(args), func(i int) (lookup.Explanation, error) {
+		return showEach(cmd, len(args), func(i int) (lookup.Explanation, error) {
 			return client.Explain(ctx, args[i])
 		}, func(s *screen, x lookup.Explanation) { s.explanation(x, port) })
 	})

@@ -24,12 +24,23 @@ type screen struct {
 	notes  io.Writer // for remarks that are not part of the output
 }
 
-// show prints a value as one line of JSON, or as text.
-func show[T any](cmd *cobra.Command, asJSON bool, v T, text func(*screen, T)) error {
-	if asJSON {
-		return failed(json.NewEncoder(cmd.OutOrStdout()).Encode(v))
-	}
+// printsJSON adds the flag --json.
+func printsJSON(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().Bool("json", false, "print JSON")
+	return cmd
+}
+
+func wantsJSON(cmd *cobra.Command) bool {
+	set, _ := cmd.Flags().GetBool("json") // fails only for an unknown flag
+	return set
+}
+
+// show prints a value as one line of JSON with --json, or else as text.
+func show[T any](cmd *cobra.Command, v T, text func(*screen, T)) error {
 	out := cmd.OutOrStdout()
+	if wantsJSON(cmd) {
+		return failed(json.NewEncoder(out).Encode(v))
+	}
 	s := &screen{colour: palette(out), width: widthOf(out), notes: cmd.ErrOrStderr()}
 	text(s, v)
 	_, err := io.WriteString(out, s.String())
@@ -38,7 +49,7 @@ func show[T any](cmd *cobra.Command, asJSON bool, v T, text func(*screen, T)) er
 
 // showEach shows n results in their order, and ends with the worst of their exit statuses.
 func showEach[T interface{ Exit() int }](
-	cmd *cobra.Command, asJSON bool, n int, result func(i int) (T, error), text func(*screen, T),
+	cmd *cobra.Command, n int, result func(i int) (T, error), text func(*screen, T),
 ) error {
 	worst := exitOK
 	for i := range n {
@@ -46,7 +57,7 @@ func showEach[T interface{ Exit() int }](
 		if err != nil {
 			return err
 		}
-		err = show(cmd, asJSON, r, func(s *screen, r T) {
+		err = show(cmd, r, func(s *screen, r T) {
 			if i > 0 {
 				s.linef("")
 			}

@@ -19,8 +19,7 @@ type build struct {
 }
 
 func newVersion() *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
+	return printsJSON(&cobra.Command{
 		Use:   "version",
 		Short: "Show the version",
 		Args:  cobra.NoArgs,
@@ -35,12 +34,10 @@ func newVersion() *cobra.Command {
 					b.Modified = s.Value == "true"
 				}
 			}
-			return show(cmd, asJSON, b, func(s *screen, b build) {
+			return show(cmd, b, func(s *screen, b build) {
 				s.linef("policyd %s\ngo:     %s %s", b.Version, b.Go, b.Platform)
 				s.linef("commit: %s%s", cmp.Or(b.Commit, "unknown"), either(b.Modified, " (modified)", ""))
 			})
 		},
-	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return cmd
+	})
 }
