@@ -83,10 +83,8 @@ Exit status: 0 consistent, 1 errors, 2 usage or settings, 3 not testable from he
 // arguments checks what the command line parser cannot.
 func (f *checkFlags) arguments(cmd *cobra.Command, args []string) error {
 	switch {
-	case f.stdin && len(args) > 0:
-		return errors.New("--stdin takes the domains from standard input and none from the command line")
-	case !f.stdin && len(args) == 0:
-		return errors.New("no domain: name one or more, or use --stdin")
+	case f.stdin == (len(args) > 0):
+		return errors.New("give either domains or --stdin")
 	case f.Timeout <= 0:
 		return errors.New("--timeout must be positive")
 	}
@@ -198,9 +196,7 @@ func scan(cmd *cobra.Command, checker *check.Checker, f checkFlags) error {
 	o.Progress = &bulk.Progress{Out: cmd.ErrOrStderr(), Terminal: terminal(cmd.ErrOrStderr())}
 	if o.Jobs == 0 {
 		const connecting, lookingUp = 16, 256
-		if o.Jobs = connecting; f.NoConnect {
-			o.Jobs = lookingUp
-		}
+		o.Jobs = either(f.NoConnect, lookingUp, connecting)
 	}
 	if f.skipDone != "" {
 		file, err := os.Open(f.skipDone)
