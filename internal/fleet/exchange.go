@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/policyd/policyd/internal/text"
 )
 
 // batch is the number of records in one exchange with the server.
@@ -46,7 +49,7 @@ func newClient(text string) (redis.UniversalClient, error) {
 	if u.Query().Has("master_name") {
 		o, err := redis.ParseFailoverURL(text)
 		if err != nil {
-			return nil, errors.New(describe(err))
+			return nil, err
 		}
 		o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.ContextTimeoutEnabled = timeout, timeout, timeout, true
 		o.MaxRetries, o.PoolSize, o.ClientName, o.Protocol = -1, 2, "policyd", protocol
@@ -56,7 +59,7 @@ func newClient(text string) (redis.UniversalClient, error) {
 	}
 	o, err := redis.ParseURL(text)
 	if err != nil {
-		return nil, errors.New(describe(err))
+		return nil, err
 	}
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.ContextTimeoutEnabled = timeout, timeout, timeout, true
 	// Notices of maintenance need version 3 of the protocol, and to prepare for them the client would look up the name
@@ -72,10 +75,7 @@ func dialer(o *redis.Options) func(context.Context, string, string) (net.Conn, e
 	dial := redis.NewDialer(o)
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := dial(ctx, network, address)
-		if err != nil {
-			return nil, err
-		}
-		return &replies{Conn: conn}, nil
+		return &replies{Conn: conn}, err
 	}
 }
 
@@ -109,47 +109,51 @@ func (f *Fleet) exchange(ctx context.Context) (err error) {
 	}()
 	f.pass = pass{end: f.now().Add(maxPass)}
 	epoch, err := f.serverEpoch(ctx)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if epoch != f.epoch || f.stats.overflow.Load() {
+	case epoch != f.epoch || f.overflow.Load():
 		if err := f.synchronize(ctx, epoch); err != nil {
 			return err
 		}
 		f.epoch = epoch
-	} else if err := f.readStream(ctx); err != nil {
-		return err
+	default:
+		if err := f.readStream(ctx); err != nil {
+			return err
+		}
 	}
 	return f.write(ctx)
+}
+
+// do runs a pipeline within the time limit.
+func do(ctx context.Context, pipe redis.Pipeliner) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	_, err := pipe.Exec(ctx)
+	return err
 }
 
 // serverEpoch returns the name of the present life of the server's data, and gives it one if it has none.
 func (f *Fleet) serverEpoch(ctx context.Context) (string, error) {
 	key := f.prefix + "e"
-	fresh := NewKey().Text()[:16]
 	pipe := f.client.Pipeline()
-	pipe.SetNX(ctx, key, fresh, 0)
-	get := pipe.Get(ctx, key)
-	if err := f.do(ctx, pipe); err != nil {
-		return "", err
-	}
-	return get.Val(), nil
+	pipe.SetNX(ctx, key, NewKey().Text()[:16], 0)
+	epoch := pipe.Get(ctx, key)
+	err := do(ctx, pipe)
+	return epoch.Val(), err
 }
 
-// do runs a pipeline within the time limit. A key that does not exist is not an error.
-func (f *Fleet) do(ctx context.Context, pipe redis.Pipeliner) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	cmds, err := pipe.Exec(ctx)
-	if errors.Is(err, redis.Nil) {
-		err = nil
-		for _, c := range cmds {
-			if e := c.Err(); e != nil && !errors.Is(e, redis.Nil) {
-				err = e
-			}
-		}
+// values returns the values of some keys, nil for a key that does not exist.
+func (f *Fleet) values(ctx context.Context, keys []string) ([]any, error) {
+	pipe := f.client.Pipeline()
+	values := pipe.MGet(ctx, keys...)
+	if err := do(ctx, pipe); err != nil {
+		return nil, err
 	}
-	return err
+	if len(values.Val()) != len(keys) {
+		return nil, errReply
+	}
+	return values.Val(), nil
 }
 
 // reading is a reading of every record that continues in the next exchange.
@@ -159,26 +163,35 @@ type reading struct {
 	cursor uint64 // of SCAN
 }
 
+// streamStart precedes every entry of a stream.
+const streamStart = "0-0"
+
 // synchronize reads every record of the server, and marks every record of this node for writing. The position in the
 // stream is taken first, so that nothing that is added while it reads is missed.
 func (f *Fleet) synchronize(ctx context.Context, epoch string) error {
 	r := &f.reading
 	if r.epoch != epoch {
-		last, err := f.lastEntry(ctx)
-		if err != nil {
+		pipe := f.client.Pipeline()
+		newest := pipe.XRevRangeN(ctx, f.prefix+"s", "+", "-", 1)
+		if err := do(ctx, pipe); err != nil {
 			return err
 		}
-		*r = reading{epoch: epoch, last: last}
+		*r = reading{epoch: epoch, last: entryID(newest, streamStart)}
 	}
-	match := globEscape(f.prefix) + "r:*"
 	for {
-		keys, next, err := f.scan(ctx, r.cursor, match)
-		if err != nil {
+		pipe := f.client.Pipeline()
+		scan := pipe.Scan(ctx, r.cursor, globEscape(f.prefix)+"r:*", 4*batch)
+		if err := do(ctx, pipe); err != nil {
 			return err
 		}
+		keys, next := scan.Val()
 		for part := range slices.Chunk(keys, batch) {
-			if err := f.readKeys(ctx, part); err != nil {
+			values, err := f.values(ctx, part)
+			if err != nil {
 				return err
+			}
+			for i, key := range part {
+				f.merge(strings.TrimPrefix(key, f.prefix+"r:"), values[i])
 			}
 		}
 		if r.cursor = next; r.cursor == 0 {
@@ -189,7 +202,7 @@ func (f *Fleet) synchronize(ctx context.Context, epoch string) error {
 		}
 	}
 	f.cursor, *r = r.last, reading{}
-	f.stats.overflow.Store(false) // not before: what fails is tried again
+	f.overflow.Store(false) // not before: what fails is tried again
 	f.markAll()
 	return nil
 }
@@ -198,19 +211,10 @@ func (f *Fleet) synchronize(ctx context.Context, epoch string) error {
 // a lock of its own held.
 func (f *Fleet) markAll() {
 	for kind, local := range f.locals {
-		domains := local.Domains()
-		f.mu.Lock()
-		for _, domain := range domains {
-			f.dirty[name{kind, domain}] = struct{}{}
+		for _, domain := range local.Domains() {
+			f.mark(name{kind, domain})
 		}
-		f.mu.Unlock()
 	}
-}
-
-func (f *Fleet) scan(ctx context.Context, cursor uint64, match string) ([]string, uint64, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	return f.client.Scan(ctx, cursor, match, 4*batch).Result()
 }
 
 // globEscape quotes what SCAN would take as a pattern.
@@ -218,57 +222,38 @@ func globEscape(s string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace(s)
 }
 
-// lastEntry returns the ID of the newest entry of the stream.
-func (f *Fleet) lastEntry(ctx context.Context) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	entries, err := f.client.XRevRangeN(ctx, f.prefix+"s", "+", "-", 1).Result()
-	if err != nil || len(entries) == 0 {
-		return "0", err
+// entryID returns the ID of the first entry of a reply, none if there is no entry.
+func entryID(reply *redis.XMessageSliceCmd, none string) string {
+	if len(reply.Val()) == 0 {
+		return none
 	}
-	return entries[0].ID, nil
-}
-
-// readKeys reads some records by their keys.
-func (f *Fleet) readKeys(ctx context.Context, keys []string) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	values, err := f.client.MGet(ctx, keys...).Result()
-	if err != nil {
-		return err
-	}
-	for _, key := range keys { // also those without a value
-		f.pass.records++
-		f.pass.octets += len(key)
-	}
-	for i, v := range values {
-		if text, ok := v.(string); ok && i < len(keys) {
-			f.merge(strings.TrimPrefix(keys[i], f.prefix+"r:"), []byte(text))
-		}
-	}
-	return nil
+	return reply.Val()[0].ID
 }
 
 // readStream reads what was added since the last time. A gap, because entries were removed before they were read, makes
-// the next exchange read everything.
+// the next exchange read everything; so does a stream that was started again with older numbers.
 func (f *Fleet) readStream(ctx context.Context) error {
+	stream := f.prefix + "s"
 	for {
-		last, entries, err := f.nextEntries(ctx)
-		if err != nil {
+		pipe := f.client.Pipeline()
+		oldest := pipe.XRangeN(ctx, stream, "-", "+", 1)
+		newest := pipe.XRevRangeN(ctx, stream, "+", "-", 1)
+		more := pipe.XRangeN(ctx, stream, "("+f.cursor, "+", batch)
+		if err := do(ctx, pipe); err != nil {
 			return err
 		}
+		entries := more.Val()
+		if len(entries) > 0 && f.cursor != streamStart && before(f.cursor, entryID(oldest, "")) {
+			f.epoch = ""
+		}
 		for _, e := range entries {
-			for field, v := range e.Values {
-				f.pass.records++
-				f.pass.octets += len(field)
-				if text, ok := v.(string); ok {
-					f.merge(field, []byte(text))
-				}
+			for field, value := range e.Values {
+				f.merge(field, value)
 			}
 			f.cursor = e.ID
 		}
 		if len(entries) < batch {
-			if before(last, f.cursor) { // the stream was started again with older numbers
+			if before(entryID(newest, ""), f.cursor) {
 				f.epoch = ""
 			}
 			return nil
@@ -277,30 +262,6 @@ func (f *Fleet) readStream(ctx context.Context) error {
 			return errPass
 		}
 	}
-}
-
-func (f *Fleet) nextEntries(ctx context.Context) (last string, entries []redis.XMessage, err error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	stream := f.prefix + "s"
-	pipe := f.client.Pipeline()
-	first := pipe.XRangeN(ctx, stream, "-", "+", 1)
-	newest := pipe.XRevRangeN(ctx, stream, "+", "-", 1)
-	more := pipe.XRangeN(ctx, stream, "("+f.cursor, "+", batch)
-	if f.cursor == "0" {
-		more = pipe.XRangeN(ctx, stream, "-", "+", batch)
-	}
-	if err := f.do(ctx, pipe); err != nil {
-		return "", nil, err
-	}
-	if len(newest.Val()) > 0 {
-		last = newest.Val()[0].ID
-	}
-	if oldest := first.Val(); len(oldest) > 0 && f.cursor != "0" && before(f.cursor, oldest[0].ID) &&
-		len(more.Val()) > 0 {
-		f.epoch = "" // entries may have been removed unread
-	}
-	return last, more.Val(), nil
 }
 
 // before reports whether a stream ID precedes another. An empty ID, of an empty stream, precedes none.
@@ -316,38 +277,47 @@ func before(a, b string) bool {
 	return len(an) < len(bn) || len(an) == len(bn) && an < bn
 }
 
-// merge passes a record of the server on to the store of its kind, or counts why not.
-func (f *Fleet) merge(field string, value []byte) {
-	f.stats.received.Add(1)
-	f.pass.octets += len(value)
-	if err := f.tryMerge(field, value); err != nil {
-		reason := Refused
-		switch why, ok := errors.AsType[ignored](err); {
-		case ok:
-			reason = why.reason
-		case errors.Is(err, ErrStale):
-			reason = Stale
-		}
-		f.stats.ignored[slices.Index(reasonList[:], reason)].Add(1)
+// merge passes a record of the server on to the store of its kind, and counts it. A value of nil is that of a key that
+// has expired.
+func (f *Fleet) merge(field string, value any) {
+	text, ok := value.(string)
+	f.pass.records++
+	f.pass.octets += len(field) + len(text)
+	if !ok {
 		return
 	}
-	f.stats.merged.Add(1)
+	reason := f.tryMerge(field, []byte(text))
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stats.Received++
+	if reason != "" {
+		f.stats.Ignored[reason]++
+	} else {
+		f.stats.Merged++
+	}
 }
 
-func (f *Fleet) tryMerge(field string, value []byte) error {
+// tryMerge returns why the record was ignored, "" if it was new here.
+func (f *Fleet) tryMerge(field string, value []byte) Reason {
 	kind, domain, ok := strings.Cut(field, ":")
 	if !ok {
-		return ignored{Malformed}
+		return Malformed
 	}
-	r, err := open(value, name{Kind(kind), domain}, f.keys, f.now())
-	if err != nil {
-		return err
+	r, reason := open(value, name{Kind(kind), domain}, f.keys, f.now())
+	if reason != "" {
+		return reason
 	}
-	local := f.locals[r.Kind]
+	local := f.locals[r.kind]
 	if local == nil {
-		return ignored{Version}
+		return Version
 	}
-	return local.Merge(r.Domain, r.Content)
+	switch merged, err := local.Merge(r.domain, r.Data, r.Time, r.Lifetime); {
+	case err != nil:
+		return Refused
+	case !merged:
+		return Stale
+	}
+	return ""
 }
 
 // write sends what this node has learned, a batch at a time. A record that fails to be written is tried again later.
@@ -358,11 +328,9 @@ func (f *Fleet) write(ctx context.Context) error {
 			return nil
 		}
 		if err := f.writeBatch(ctx, names); err != nil {
-			f.mu.Lock()
 			for _, n := range names {
-				f.dirty[n] = struct{}{}
+				f.mark(n)
 			}
-			f.mu.Unlock()
 			return err
 		}
 	}
@@ -386,80 +354,58 @@ func (f *Fleet) writeBatch(ctx context.Context, names []name) error {
 	for i, n := range names {
 		keys[i] = f.prefix + "r:" + n.String()
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	there, err := f.client.MGet(ctx, keys...).Result()
+	there, err := f.values(ctx, keys)
 	if err != nil {
 		return err
 	}
 	pipe := f.client.Pipeline()
-	sent := 0
 	for i, n := range names {
 		old, _ := there[i].(string)
-		value, left := f.update(n, []byte(old))
-		if value == nil {
-			continue
+		if value, left := f.update(n, []byte(old)); value != nil {
+			pipe.Set(ctx, keys[i], value, left)
+			pipe.XAdd(ctx, &redis.XAddArgs{Stream: f.prefix + "s", MaxLen: maxStream, Approx: true,
+				Values: []any{n.String(), value}})
 		}
-		pipe.Set(ctx, keys[i], value, left)
-		pipe.XAdd(ctx, &redis.XAddArgs{Stream: f.prefix + "s", MaxLen: maxStream, Approx: true,
-			Values: []any{n.String(), value}})
-		sent++
 	}
-	if sent == 0 {
-		return nil
-	}
-	if err := f.do(ctx, pipe); err != nil {
+	const each = 2 // commands for a record
+	sent := pipe.Len() / each
+	if err := do(ctx, pipe); err != nil {
 		return err
 	}
-	f.stats.sent.Add(uint64(sent))
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stats.Sent += uint64(sent)
 	return nil
 }
 
-// update returns the record to write under a name and how long it is valid, or nil when the server has one that is as
-// good: the same content, of which less than a quarter of the lifetime has passed, signed with the present key.
+// update returns the record to write under a name and how long it is valid, or nil when there is nothing to share or the
+// server has a record that is as good: the same content, of which less than a quarter of the lifetime has passed, signed
+// with the present key.
 func (f *Fleet) update(n name, there []byte) ([]byte, time.Duration) {
 	local := f.locals[n.kind]
 	if local == nil {
 		return nil, 0
 	}
-	c, ok := local.Content(n.domain)
-	if !ok {
+	r, now := Record{name: n}, f.now()
+	r.Data, r.Time, r.Lifetime = local.Share(n.domain)
+	left := r.Time.Add(r.Lifetime).Sub(now)
+	if r.Data == nil || left <= 0 {
 		return nil, 0
 	}
-	now := f.now()
-	left := c.Time.Add(c.Lifetime).Sub(now)
-	if left <= 0 {
+	old, reason := open(there, n, f.keys[:1], now)
+	same := bytes.Equal(old.Data, r.Data) && r.Time.Sub(old.Time) < r.Lifetime/4
+	if reason == "" && (same || old.Time.After(r.Time)) {
 		return nil, 0
 	}
-	if old, err := open(there, n, f.keys[:1], now); err == nil {
-		if string(old.Data) == string(c.Data) && c.Time.Sub(old.Time) < c.Lifetime/4 || old.Time.After(c.Time) {
-			return nil, 0
-		}
-	}
-	value, err := Record{n.kind, n.domain, c}.seal(f.keys[0])
-	if err != nil {
-		return nil, 0
-	}
-	return value, left
+	return r.seal(f.keys[0]), left
 }
 
-// describe returns an error of the client as printable ASCII without the user name and password of a URL.
+// describe returns an error of the client in one line of printable ASCII.
 func describe(err error) string {
 	var network net.Error
 	if errors.As(err, &network) && network.Timeout() {
 		return "no reply within the time limit"
 	}
-	text := strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' {
-			return '?'
-		}
-		return r
-	}, err.Error())
-	if at := strings.LastIndexByte(text, '@'); at >= 0 {
-		if scheme := strings.Index(text, "://"); scheme >= 0 && scheme < at {
-			text = text[:scheme+3] + text[at+1:]
-		}
-	}
 	const most = 200
-	return text[:min(len(text), most)]
+	return text.Line(err.Error(), most)
 }

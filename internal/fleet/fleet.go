@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,29 +32,13 @@ import (
 type Local interface {
 	// Domains returns the domains that have something to share.
 	Domains() []string
-	// Content returns what peers should know about a domain, when it was learned and for how long it holds. It returns
-	// false when there is nothing to share.
-	Content(domain string) (Content, bool)
-	// Merge adds what a peer knows. It must only strengthen. It returns ErrStale when the node knows at least as much,
-	// and ErrRefused when the content is not acceptable.
-	Merge(domain string, c Content) error
+	// Share returns what peers should know about a domain, when it was learned, and for how long it holds from then on;
+	// nil when there is nothing to share.
+	Share(domain string) (data []byte, learned time.Time, lifetime time.Duration)
+	// Merge adds what a peer knows. It must only strengthen. It returns false when the node knows at least as much, and
+	// an error when the data is not acceptable.
+	Merge(domain string, data []byte, learned time.Time, lifetime time.Duration) (bool, error)
 }
-
-// Content is one piece of knowledge about a domain.
-type Content struct {
-	// Time is when it was learned.
-	Time time.Time
-	// Lifetime is how long it holds from then on.
-	Lifetime time.Duration
-	// Data is the encoding of the kind.
-	Data []byte
-}
-
-// Reasons why a Local does not take a record.
-var (
-	ErrStale   = errors.New("fleet: nothing new")
-	ErrRefused = errors.New("fleet: record refused")
-)
 
 // Options of a Fleet.
 type Options struct {
@@ -83,9 +68,11 @@ type Fleet struct {
 	log    *slog.Logger
 	now    func() time.Time
 
-	mu    sync.Mutex
-	dirty map[name]struct{} // to be written to the server
-	wake  chan struct{}
+	mu       sync.Mutex
+	dirty    map[name]struct{} // to be written to the server
+	stats    Stats
+	overflow atomic.Bool   // dirty lacks records of this node
+	wake     chan struct{} // a token where dirty has grown
 
 	// Of the one goroutine of Run.
 	epoch   string // the life of the server's data
@@ -93,8 +80,6 @@ type Fleet struct {
 	reading reading
 	pass    pass
 	warned  oncelog.Limiter
-
-	stats counters
 }
 
 // name names a record.
@@ -124,7 +109,10 @@ func New(o Options) (*Fleet, error) {
 		client: client, keys: o.Keys, locals: o.Locals, now: o.Now,
 		prefix: cmp.Or(o.Prefix, "policyd:"), pull: cmp.Or(o.Pull, 10*time.Second),
 		log:   cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
-		dirty: map[name]struct{}{}, wake: make(chan struct{}, 1),
+		dirty: map[name]struct{}{}, wake: make(chan struct{}, 1), stats: Stats{Ignored: map[Reason]uint64{}},
+	}
+	for _, r := range []Reason{Malformed, Version, MAC, Misplaced, Future, Expired, Refused, Stale} {
+		f.stats.Ignored[r] = 0
 	}
 	if f.now == nil {
 		f.now = time.Now
@@ -135,16 +123,24 @@ func New(o Options) (*Fleet, error) {
 // Changed notes that this node has learned something that its peers should know. It returns immediately.
 func (f *Fleet) Changed(kind Kind, domain string) {
 	f.mu.Lock()
-	if len(f.dirty) < maxDirty {
-		f.dirty[name{kind, domain}] = struct{}{}
-	} else {
-		f.stats.overflow.Store(true)
-	}
+	full := len(f.dirty) >= maxDirty
 	f.mu.Unlock()
+	if full {
+		f.overflow.Store(true)
+	} else {
+		f.mark(name{kind, domain})
+	}
 	select {
 	case f.wake <- struct{}{}:
 	default:
 	}
+}
+
+// mark notes that a record must be written to the server.
+func (f *Fleet) mark(n name) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.dirty[n] = struct{}{}
 }
 
 // Run exchanges records with the server until ctx ends. Failures are logged and tried again, with a back-off of at most
@@ -152,91 +148,61 @@ func (f *Fleet) Changed(kind Kind, domain string) {
 func (f *Fleet) Run(ctx context.Context) error {
 	defer func() { _ = f.client.Close() }()
 	const firstRetry, lastRetry = time.Second, 30 * time.Second
+	// The pause after an exchange is at least so much longer than the exchange: no server, whatever it sends, keeps a
+	// node busy for more than a fifth of the time.
+	const restFactor = 4
 	retry := firstRetry
-	for ctx.Err() == nil {
-		wait, began := f.pull, time.Now()
+	for {
+		wait, wake, began := f.pull, f.wake, time.Now()
 		err := f.exchange(ctx)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		rest := restFactor * time.Since(began)
 		if err != nil {
-			if ctx.Err() != nil {
-				break
-			}
-			f.failed(err)
-			wait, retry = retry, min(2*retry, lastRetry)
+			wait, wake, retry = retry, nil, min(2*retry, lastRetry)
 		} else {
-			f.succeeded()
 			retry = firstRetry
 		}
-		f.sleep(ctx, rest, nil)
-		f.sleep(ctx, wait-rest, f.wake)
+		f.ended(err)
+		sleep(ctx, rest, nil)
+		sleep(ctx, wait-rest, wake)
 	}
-	return ctx.Err()
 }
 
-// restFactor is how much longer than an exchange the pause after it is at least: no server, whatever it sends, keeps a
-// node busy for more than a fifth of the time.
-const restFactor = 4
-
 // sleep waits for the time of the next exchange. New knowledge, a token in wake, shortens the wait to a moment in which
-// more can gather, unless the server is out of order.
-func (f *Fleet) sleep(ctx context.Context, wait time.Duration, wake <-chan struct{}) {
+// more can gather.
+func sleep(ctx context.Context, wait time.Duration, wake <-chan struct{}) {
 	const gather = 200 * time.Millisecond
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
-	if !f.stats.up.Load() {
-		wake = nil
-	}
 	select {
 	case <-ctx.Done():
 	case <-timer.C:
 	case <-wake:
-		select {
-		case <-ctx.Done():
-		case <-time.After(min(gather, wait)):
+		sleep(ctx, min(gather, wait), nil)
+	}
+}
+
+// ended notes how an exchange has ended.
+func (f *Fleet) ended(err error) {
+	f.mu.Lock()
+	s := &f.stats
+	wasUp := s.Up
+	if s.Up, s.Error = err == nil, ""; s.Up {
+		s.LastSuccess = f.now().Truncate(time.Second)
+	} else {
+		s.Error = describe(err)
+		s.Failures++
+	}
+	f.mu.Unlock()
+	if err == nil && !wasUp {
+		f.log.Info("fleet store available")
+	} else if err != nil {
+		if _, due := f.warned.Due(); due {
+			f.log.Warn("fleet store unavailable", "err", describe(err))
 		}
 	}
-}
-
-// failed notes that the server cannot be used.
-func (f *Fleet) failed(err error) {
-	f.stats.up.Store(false)
-	f.stats.failures.Add(1)
-	f.stats.setError(err)
-	if _, due := f.warned.Due(); due {
-		f.log.Warn("fleet store unavailable", "err", f.stats.lastError())
-	}
-}
-
-func (f *Fleet) succeeded() {
-	f.stats.setError(nil)
-	f.stats.lastSuccess.Store(f.now().Unix())
-	if !f.stats.up.Swap(true) {
-		f.log.Info("fleet store available")
-	}
-}
-
-// counters are what Stats returns.
-type counters struct {
-	up, overflow                     atomic.Bool
-	lastSuccess                      atomic.Int64
-	sent, received, merged, failures atomic.Uint64
-	ignored                          [len(reasonList)]atomic.Uint64
-	mu                               sync.Mutex
-	err                              string
-}
-
-func (c *counters) setError(err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.err = ""; err != nil {
-		c.err = describe(err)
-	}
-}
-
-func (c *counters) lastError() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.err
 }
 
 // Stats says how the exchange goes.
@@ -253,15 +219,9 @@ type Stats struct {
 
 // Stats returns the present state.
 func (f *Fleet) Stats() Stats {
-	s := Stats{
-		Up: f.stats.up.Load(), Error: f.stats.lastError(), Sent: f.stats.sent.Load(), Received: f.stats.received.Load(),
-		Merged: f.stats.merged.Load(), Failures: f.stats.failures.Load(), Ignored: map[Reason]uint64{},
-	}
-	if t := f.stats.lastSuccess.Load(); t != 0 {
-		s.LastSuccess = time.Unix(t, 0)
-	}
-	for i, r := range reasonList {
-		s.Ignored[r] = f.stats.ignored[i].Load()
-	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := f.stats
+	s.Ignored = maps.Clone(s.Ignored)
 	return s
 }

@@ -177,7 +177,7 @@ func TestAFailureDoesNotEndTheReadingAfterAnOverflow(t *testing.T) {
 	f.client = server.client()
 	defer func() { require.NoError(t, f.client.Close()) }()
 	require.NoError(t, f.exchange(t.Context()))
-	f.stats.overflow.Store(true)
+	f.overflow.Store(true)
 	require.Error(t, f.exchange(t.Context()))
 	require.NoError(t, f.exchange(t.Context()))
 	require.NoError(t, f.exchange(t.Context()))

@@ -8,7 +8,6 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 )
@@ -28,9 +27,10 @@ const (
 // the time in seconds since 1970, the lifetime in seconds, the length and the bytes of the content, and the HMAC-SHA256
 // of all of this under the site key.
 type Record struct {
-	Kind   Kind
-	Domain string
-	Content
+	name
+	Time     time.Time     // when it was learned
+	Lifetime time.Duration // how long it holds from then on
+	Data     []byte
 }
 
 // Bounds of a record that come from the server.
@@ -47,7 +47,7 @@ const (
 // Reason is why a record was ignored.
 type Reason string
 
-// The reasons, in the order in which they are checked.
+// The reasons, in the order in which they are checked. The zero value means that a record is used.
 const (
 	Malformed Reason = "malformed" // not a record
 	Version   Reason = "version"   // of another version of policyd
@@ -58,13 +58,6 @@ const (
 	Refused   Reason = "refused"   // would not strengthen an answer, such as a policy that is not enforced
 	Stale     Reason = "stale"     // this node knows at least as much
 )
-
-var reasonList = [...]Reason{Malformed, Version, MAC, Misplaced, Future, Expired, Refused, Stale}
-
-// ignored is the error of a record that is not used.
-type ignored struct{ reason Reason }
-
-func (e ignored) Error() string { return "fleet: record ignored: " + string(e.reason) }
 
 // Key is a site key: 32 random octets.
 type Key [32]byte
@@ -102,65 +95,61 @@ func (k Key) mac(body []byte) []byte {
 	return h.Sum(nil)
 }
 
-// seal encodes a record and signs it.
-func (r Record) seal(k Key) ([]byte, error) {
-	if len(r.Kind) > 255 || len(r.Domain) > 255 || len(r.Data) > maxData {
-		return nil, fmt.Errorf("fleet: the record of %s is too large", r.Domain)
+// seal encodes a record and signs it. It returns nil if the record is too large.
+func (r Record) seal(k Key) []byte {
+	if len(r.kind) > 255 || len(r.domain) > 255 || len(r.Data) > maxData {
+		return nil
 	}
-	b := make([]byte, 0, 64+len(r.Domain)+len(r.Data)+sha256.Size)
-	b = append(b, version, byte(len(r.Kind)))
-	b = append(b, r.Kind...)
-	b = append(b, byte(len(r.Domain)))
-	b = append(b, r.Domain...)
+	b := []byte{version, byte(len(r.kind))}
+	b = append(b, r.kind...)
+	b = append(b, byte(len(r.domain)))
+	b = append(b, r.domain...)
 	b = binary.BigEndian.AppendUint64(b, uint64(r.Time.Unix()))
 	b = binary.BigEndian.AppendUint64(b, uint64(r.Lifetime/time.Second))
 	b = binary.BigEndian.AppendUint32(b, uint32(len(r.Data)))
 	b = append(b, r.Data...)
-	return append(b, k.mac(b)...), nil
+	return append(b, k.mac(b)...)
 }
 
-// open decodes a record that the server stores under a name. It returns an error of type ignored unless the record is
-// authentic, belongs there and is valid now.
-func open(b []byte, n name, keys []Key, now time.Time) (Record, error) {
+// open decodes a record that the server stores under a name. It returns a Reason unless the record is authentic, belongs
+// there and is valid now.
+func open(b []byte, n name, keys []Key, now time.Time) (Record, Reason) {
 	if len(b) < 1+sha256.Size || len(b) > maxData+1024 {
-		return Record{}, ignored{Malformed}
+		return Record{}, Malformed
 	}
 	if b[0] != version {
-		return Record{}, ignored{Version}
+		return Record{}, Version
 	}
 	body, mac := b[:len(b)-sha256.Size], b[len(b)-sha256.Size:]
 	if !slices.ContainsFunc(keys, func(k Key) bool { return hmac.Equal(mac, k.mac(body)) }) {
-		return Record{}, ignored{MAC}
+		return Record{}, MAC
 	}
 	r, ok := parse(body)
 	switch {
 	case !ok:
-		return Record{}, ignored{Malformed}
-	case r.Kind != n.kind || r.Domain != n.domain:
-		return Record{}, ignored{Misplaced}
+		return Record{}, Malformed
+	case r.name != n:
+		return Record{}, Misplaced
 	case r.Time.After(now.Add(maxFuture)):
-		return Record{}, ignored{Future}
-	case r.Lifetime < 0 || r.Lifetime > maxLifetime || !r.Time.Add(r.Lifetime).After(now):
-		return Record{}, ignored{Expired}
+		return Record{}, Future
+	case !r.Time.Add(r.Lifetime).After(now):
+		return Record{}, Expired
 	}
-	return r, nil
+	return r, ""
 }
 
 // parse decodes the body of a record whose HMAC is right.
 func parse(b []byte) (r Record, ok bool) {
 	b = b[1:]
-	text := func() string {
+	var texts [2]string
+	for i := range texts {
 		if len(b) == 0 || len(b) < 1+int(b[0]) {
-			ok = false
-			return ""
+			return Record{}, false
 		}
-		s := string(b[1 : 1+int(b[0])])
-		b = b[1+len(s):]
-		return s
+		texts[i] = string(b[1 : 1+int(b[0])])
+		b = b[1+len(texts[i]):]
 	}
-	ok = true
-	r.Kind, r.Domain = Kind(text()), text()
-	if !ok || len(b) < 20 {
+	if len(b) < 20 {
 		return Record{}, false
 	}
 	seconds, lifetime := binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])
@@ -169,7 +158,8 @@ func parse(b []byte) (r Record, ok bool) {
 		uint64(len(b)-20) != uint64(binary.BigEndian.Uint32(b[16:])) {
 		return Record{}, false
 	}
-	r.Time, r.Lifetime = time.Unix(int64(seconds), 0), time.Duration(lifetime)*time.Second
-	r.Data = slices.Clone(b[20:])
-	return r, true
+	return Record{
+		name: name{Kind(texts[0]), texts[1]}, Data: slices.Clone(b[20:]),
+		Time: time.Unix(int64(seconds), 0), Lifetime: time.Duration(lifetime) * time.Second,
+	}, true
 }

@@ -97,10 +97,17 @@ func eventually(t *testing.T, f func() bool) {
 // memory is a Local in memory that keeps what is newer.
 type memory struct {
 	mu     sync.Mutex
-	values map[string]fleet.Content
+	values map[string]value
 }
 
-func newMemory() *memory { return &memory{values: map[string]fleet.Content{}} }
+// value is what a memory knows of a domain.
+type value struct {
+	data     []byte
+	learned  time.Time
+	lifetime time.Duration
+}
+
+func newMemory() *memory { return &memory{values: map[string]value{}} }
 
 func (m *memory) Domains() []string {
 	m.mu.Lock()
@@ -108,35 +115,35 @@ func (m *memory) Domains() []string {
 	return slices.Collect(maps.Keys(m.values))
 }
 
-func (m *memory) Content(domain string) (fleet.Content, bool) {
+func (m *memory) Share(domain string) ([]byte, time.Time, time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	c, ok := m.values[domain]
-	return c, ok
+	v := m.values[domain]
+	return v.data, v.learned, v.lifetime
 }
 
-func (m *memory) Merge(domain string, c fleet.Content) error {
+func (m *memory) Merge(domain string, data []byte, learned time.Time, lifetime time.Duration) (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if string(c.Data) == "weak" {
-		return fleet.ErrRefused
+	if string(data) == "weak" {
+		return false, errors.New("refused")
 	}
-	if old, ok := m.values[domain]; ok && !c.Time.After(old.Time) {
-		return fleet.ErrStale
+	if old, ok := m.values[domain]; ok && !learned.After(old.learned) {
+		return false, nil
 	}
-	m.values[domain] = c
-	return nil
+	m.values[domain] = value{data, learned, lifetime}
+	return true, nil
 }
 
 func (m *memory) set(domain, data string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.values[domain] = fleet.Content{Time: time.Now(), Lifetime: time.Hour, Data: []byte(data)}
+	m.values[domain] = value{[]byte(data), time.Now(), time.Hour}
 }
 
 func (m *memory) get(domain string) string {
-	c, _ := m.Content(domain)
-	return string(c.Data)
+	data, _, _ := m.Share(domain)
+	return string(data)
 }
 
 func (m *memory) size() int {
@@ -312,8 +319,7 @@ func TestPromisesAreMergedAndNeverRemoved(t *testing.T) {
 	for i := range stores {
 		var f *fleet.Fleet
 		stores[i] = promises.New(promises.Options{Seen: func(domain string) { f.Changed(fleet.Promise, domain) }})
-		local := fleet.Promises{Store: stores[i]}
-		f, err := fleet.New(fleet.Options{URL: "unix://" + s.socket, Keys: []fleet.Key{key}, Pull: 20 * time.Millisecond, Locals: map[fleet.Kind]fleet.Local{fleet.Promise: local}})
+		f, err := fleet.New(fleet.Options{URL: "unix://" + s.socket, Keys: []fleet.Key{key}, Pull: 20 * time.Millisecond, Locals: map[fleet.Kind]fleet.Local{fleet.Promise: stores[i]}})
 		require.NoError(t, err)
 		ctx, stop := context.WithCancel(context.Background())
 		done := make(chan error)
@@ -326,10 +332,10 @@ func TestPromisesAreMergedAndNeverRemoved(t *testing.T) {
 		})
 	}
 	stores[0].Observe("example.com", promises.Answer{Kinds: []promises.Kind{promises.Prefix}})
-	eventually(t, func() bool { _, ok := stores[1].Sightings("example.com"); return ok })
+	eventually(t, func() bool { _, ok := stores[1].Get("example.com"); return ok })
 	stores[0].Forget("example.com")
 	stores[0].Observe("other.example", promises.Answer{Kinds: []promises.Kind{promises.DANE}})
-	eventually(t, func() bool { _, ok := stores[1].Sightings("other.example"); return ok })
-	_, ok := stores[1].Sightings("example.com")
+	eventually(t, func() bool { _, ok := stores[1].Get("other.example"); return ok })
+	_, ok := stores[1].Get("example.com")
 	require.True(t, ok)
 }

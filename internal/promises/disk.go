@@ -5,36 +5,12 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"time"
 )
 
-// diskInterval is how often Run looks whether the database is still in its place, or can be opened again.
-const diskInterval = 2 * time.Second
-
-// pause is the least time between two writes. A change after an idle time is written immediately, and a flood of
-// changes costs at most 50 writes per second: one after the other took a tenth of the processor time of cold lookups.
-const pause = 20 * time.Millisecond
-
-// Run writes changes to the state directory until ctx ends, and what is left then. Changes that arrive during a write
-// and the pause after it go together into the next one.
+// Run writes changes to the state directory until ctx ends, and what is left then.
 func (s *Store) Run(ctx context.Context) error {
-	tick := time.NewTicker(diskInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return errors.Join(ctx.Err(), s.disk.Close())
-		case <-tick.C:
-			s.disk.Sync()
-		case <-s.wake:
-			s.disk.Save()
-			select {
-			case <-ctx.Done():
-			case <-time.After(pause):
-			}
-		}
-	}
+	return errors.Join(s.disk.Run(ctx), s.disk.Close())
 }
 
 // encoded returns a record in the form in which it is on disk.
@@ -45,12 +21,12 @@ func (s *Store) encoded(domain string) []byte {
 	if !ok {
 		return nil
 	}
-	return r.encode()
+	return encode(r.saved())
 }
 
 // load takes over a record from the disk, unless the domain has one that is newer.
 func (s *Store) load(domain string, value []byte) bool {
-	r, err := decode(value)
+	r, err := decodeRecord(value)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, known := s.records[domain]; err != nil || known || len(s.records) >= s.max {
@@ -60,27 +36,28 @@ func (s *Store) load(domain string, value []byte) bool {
 	return true
 }
 
-var errEncoding = errors.New("promises: unknown encoding")
+var errEncoding = errors.New("promises: malformed record")
 
-// AppendBinary appends the sightings in the form in which they are stored and exchanged.
-func (s Sightings) AppendBinary(b []byte) ([]byte, error) {
-	return binary.Append(b, binary.BigEndian, s)
+// encode returns the one form of v, which consists of numbers and has a fixed size: encoding does not fail.
+func encode(v any) []byte {
+	b, _ := binary.Append(nil, binary.BigEndian, v)
+	return b
 }
 
-// UnmarshalBinary reads what AppendBinary has written. It refuses sightings that contradict themselves.
-func (s *Sightings) UnmarshalBinary(b []byte) error {
-	if _, err := binary.Decode(b, binary.BigEndian, s); err != nil {
+// decode reads into v what encode has written. It refuses every other form.
+func decode(b []byte, v any) error {
+	if _, err := binary.Decode(b, binary.BigEndian, v); err != nil || !bytes.Equal(encode(v), b) {
 		return errEncoding
 	}
-	if again, _ := s.AppendBinary(nil); !bytes.Equal(again, b) {
-		return errEncoding
-	}
-	return s.check()
+	return nil
 }
 
-func (s *Sightings) check() error {
-	if s.Days == 0 && *s != (Sightings{}) || s.Days > 0 && (s.Recent&1 == 0 || s.First > s.Last) {
-		return fmt.Errorf("%w: inconsistent sightings", errEncoding)
+// check refuses sightings that contradict themselves.
+func (seen sightings) check() error {
+	for _, s := range seen {
+		if s.Days == 0 && s != (Sightings{}) || s.Days > 0 && (s.Recent&1 == 0 || s.First > s.Last) {
+			return errEncoding
+		}
 	}
 	return nil
 }
@@ -90,26 +67,63 @@ const recordVersion = 1
 // saved is a record as it is on disk.
 type saved struct {
 	Version  uint8
-	Seen     [3]Sightings
+	Seen     sightings
 	Held     uint64
 	Released bool
 	Missing  uint64
 }
 
-func (r *record) encode() []byte {
-	s := saved{recordVersion, r.seen, uint64(r.held), r.released, uint64(r.missing)}
-	b, _ := binary.Append(nil, binary.BigEndian, s) // of a fixed size: it never fails
-	return b
+func (r *record) saved() saved {
+	return saved{recordVersion, r.seen, uint64(r.held), r.released, uint64(r.missing)}
 }
 
-func decode(b []byte) (r record, err error) {
+func decodeRecord(b []byte) (r record, err error) {
 	var s saved
-	if _, err := binary.Decode(b, binary.BigEndian, &s); err != nil {
-		return r, errEncoding
+	if err := decode(b, &s); err != nil {
+		return r, err
 	}
 	r = record{seen: s.Seen, held: moment(s.Held), released: s.Released, missing: moment(s.Missing)}
-	if !bytes.Equal(r.encode(), b) {
-		return record{}, errEncoding
+	if r.saved() != s {
+		return r, errEncoding
 	}
-	return r, errors.Join(r.seen[0].check(), r.seen[1].check(), r.seen[2].check())
+	return r, r.seen.check()
+}
+
+// shareFor is how long a sighting matters to a peer: a promise is missed for thirty days.
+const shareFor = (window + 1) * 24 * time.Hour
+
+// maxFuture is how far the clock of a peer may be ahead.
+const maxFuture = 5 * time.Minute
+
+// Share returns what was seen of a domain, for the other nodes of the site, the last day on which a promise was seen, and
+// for how long that matters; nil when nothing was seen.
+func (s *Store) Share(domain string) (seen []byte, last time.Time, lifetime time.Duration) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	r := s.records[domain]
+	if r.seen == (sightings{}) {
+		return nil, time.Time{}, 0
+	}
+	return encode(r.seen), r.last().Time(), shareFor
+}
+
+// Merge adds what another node of the same site has seen of a domain, as Share returns it. It can add days and promises,
+// and removes nothing. It reports whether there was anything new.
+func (s *Store) Merge(domain string, data []byte, _ time.Time, _ time.Duration) (bool, error) {
+	var seen sightings
+	if err := errors.Join(decode(data, &seen), seen.check()); err != nil {
+		return false, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.records[domain]
+	was := r
+	for i := range seen {
+		if seen[i].Last > DayOf(s.now().Add(maxFuture)) {
+			return false, errEncoding
+		}
+		r.seen[i].merge(seen[i])
+	}
+	s.put(domain, was, r)
+	return r != was, nil
 }

@@ -15,13 +15,13 @@ func TestTheFormOnDisk(t *testing.T) {
 		"0000000066000000" + "01" + "0000000066000001"
 	b, err := hex.DecodeString(onDisk)
 	require.NoError(t, err)
-	r, err := decode(b)
+	r, err := decodeRecord(b)
 	require.NoError(t, err)
 	require.Equal(t, record{
-		seen: [3]Sightings{{First: 0x5120, Last: 0x5130, Days: 3, Signed: true, Recent: 0x10101}, {}, {First: 0x5120, Last: 0x5120, Days: 1, Recent: 1}},
+		seen: sightings{{First: 0x5120, Last: 0x5130, Days: 3, Signed: true, Recent: 0x10101}, {}, {First: 0x5120, Last: 0x5120, Days: 1, Recent: 1}},
 		held: 0x66000000, released: true, missing: 0x66000001,
 	}, r)
-	require.Equal(t, b, r.encode())
+	require.Equal(t, b, encode(r.saved()))
 
 	for name, change := range map[string]func(b []byte) []byte{
 		"too short":                        func(b []byte) []byte { return b[:len(b)-1] },
@@ -33,7 +33,7 @@ func TestTheFormOnDisk(t *testing.T) {
 		"seen on no day, with a last day":  func(b []byte) []byte { b[14] = 1; return b },
 		"a moment after the end of moment": func(b []byte) []byte { b[34] = 1; return b },
 	} {
-		_, err := decode(change(append([]byte{}, b...)))
+		_, err := decodeRecord(change(append([]byte{}, b...)))
 		require.ErrorIs(t, err, errEncoding, name)
 	}
 }

@@ -122,13 +122,18 @@ func (s *Sightings) merge(o Sightings) {
 	*s = a
 }
 
+// sightings are those of every kind, in the order of Kinds.
+type sightings [3]Sightings
+
 // record is what is remembered about one domain.
 type record struct {
-	seen [3]Sightings // by the order of Kinds
+	seen sightings
 	// held is when the latest hold began; zero means never.
 	held moment
 	// missing is when the promise was first found missing; zero means that it is there.
 	missing moment
+	// agreed is when the second resolver first gave the answer that is held; zero if it has not, or after a restart.
+	agreed moment
 	// released reports whether the latest hold ended early.
 	released bool
 }
@@ -155,7 +160,7 @@ func (r *record) last() Day {
 
 // empty reports whether nothing is worth keeping.
 func (r *record) empty() bool {
-	return r.held == 0 && r.seen[0].Days == 0 && r.seen[1].Days == 0 && r.seen[2].Days == 0
+	return r.held == 0 && r.seen == (sightings{})
 }
 
 // holdable reports whether an answer without the promise may be held back now: a hold is running, or none began within

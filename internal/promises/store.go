@@ -52,8 +52,6 @@ type Store struct {
 
 	mu      sync.RWMutex
 	records map[string]record
-	agreed  map[string]time.Time // when the second resolver first gave the answer that is held
-	wake    chan struct{}        // a token where the disk lacks a change
 
 	vanished uint64
 	seen     func(domain string)
@@ -64,7 +62,7 @@ type Store struct {
 func New(o Options) *Store {
 	s := &Store{
 		log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), now: o.Now, max: cmp.Or(o.Max, MaxDomains), seen: o.Seen,
-		records: map[string]record{}, agreed: map[string]time.Time{}, wake: make(chan struct{}, 1),
+		records: map[string]record{},
 	}
 	if s.now == nil {
 		s.now = time.Now
@@ -168,8 +166,7 @@ func (r *record) seenToday(a Answer, today Day) bool {
 func (s *Store) see(domain string, r *record, a Answer, now time.Time) {
 	if r.missing != 0 {
 		s.log.Info("promise is back", "nexthop", domain, "promise", a.Kinds[0])
-		r.missing = 0
-		delete(s.agreed, domain)
+		r.missing, r.agreed = 0, 0
 	}
 	for i, k := range Kinds() {
 		if slices.Contains(a.Kinds, k) {
@@ -190,9 +187,8 @@ func (s *Store) miss(domain string, r *record, a Answer, now time.Time) {
 			s.log.Info("promise withdrawn by an authentic answer", "nexthop", domain, "promise", kinds[0])
 		}
 		*r = record{held: r.held, released: r.released}
-		delete(s.agreed, domain)
 	case len(kinds) == 0:
-		r.missing = 0
+		r.missing, r.agreed = 0, 0
 	case r.missing == 0:
 		r.missing = moment(now.Unix())
 		s.vanished++
@@ -208,7 +204,6 @@ func (s *Store) miss(domain string, r *record, a Answer, now time.Time) {
 		// The hold is over: the new answer is the one that counts from now on.
 		s.log.Info("new answer accepted after a hold", "nexthop", domain, "promise", kinds[0])
 		*r = record{held: r.held, released: r.released}
-		delete(s.agreed, domain)
 	}
 }
 
@@ -225,7 +220,7 @@ func (s *Store) put(domain string, was, r record) {
 		}
 		s.records[domain] = r
 	}
-	s.mark(domain)
+	s.disk.Mark(domain)
 }
 
 // evict removes the record that was seen least recently among a few that the map offers first. s.mu is held.
@@ -243,30 +238,16 @@ func (s *Store) evict() {
 		}
 	}
 	delete(s.records, oldest)
-	delete(s.agreed, oldest)
-	s.mark(oldest)
-}
-
-// mark has Run write or delete a record. s.mu is held.
-func (s *Store) mark(domain string) {
-	s.disk.Mark(domain)
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
+	s.disk.Mark(oldest)
 }
 
 // Forget removes what is remembered about a domain and ends a hold. It reports whether there was anything.
 func (s *Store) Forget(domain string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, ok := s.records[domain]; !ok {
-		return false
-	}
-	delete(s.records, domain)
-	delete(s.agreed, domain)
-	s.mark(domain)
-	return true
+	was, ok := s.records[domain]
+	s.put(domain, was, record{})
+	return ok
 }
 
 // Entry is one remembered domain, for display.
@@ -351,28 +332,6 @@ func (s *Store) Stats() Stats {
 	return st
 }
 
-// Merge adds what another node of the same site has seen of a domain, in the order of Kinds. It can add days and
-// promises, and removes nothing. It reports whether there was anything new.
-func (s *Store) Merge(domain string, seen [3]Sightings) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r := s.records[domain]
-	was := r
-	for i := range seen {
-		r.seen[i].merge(seen[i])
-	}
-	s.put(domain, was, r)
-	return r != was
-}
-
-// Sightings returns what was seen of a domain, in the order of Kinds.
-func (s *Store) Sightings(domain string) (seen [3]Sightings, ok bool) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	r, ok := s.records[domain]
-	return r.seen, ok
-}
-
 // Domains returns the domains that are remembered, in no order.
 func (s *Store) Domains() []string {
 	s.mu.RLock()
@@ -398,18 +357,16 @@ func (s *Store) Agree(domain string, agrees bool) {
 	now := s.now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r, ok := s.records[domain]
-	first, before := s.agreed[domain]
+	r := s.records[domain]
+	was, first := r, r.agreed.time()
 	switch {
-	case !ok || !r.holding(now) || !agrees:
-		delete(s.agreed, domain)
-	case !before || now.Before(first):
-		s.agreed[domain] = now
+	case !r.holding(now) || !agrees:
+		r.agreed = 0
+	case r.agreed == 0 || now.Before(first):
+		r.agreed = moment(now.Unix())
 	case now.Sub(first) >= agreeAfter:
-		was := r
-		r.released = true
-		delete(s.agreed, domain)
+		r.agreed, r.released = 0, true
 		s.log.Info("hold ended by the second resolver", "nexthop", domain)
-		s.put(domain, was, r)
 	}
+	s.put(domain, was, r)
 }

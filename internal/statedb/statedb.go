@@ -4,13 +4,13 @@
 package statedb
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime"
 	"runtime/debug"
 	"sync"
 	"syscall"
@@ -28,6 +28,11 @@ const (
 	// attempts do.
 	startLockTimeout = time.Second
 	retryLockTimeout = time.Millisecond
+	// syncInterval is how often Run looks whether the file is still in its place, or can be opened again.
+	syncInterval = 2 * time.Second
+	// pause is the least time between two writes of Run: one after the other took a tenth of the processor time of cold
+	// lookups.
+	pause = 20 * time.Millisecond
 
 	dirMode  = 0o750
 	fileMode = 0o600
@@ -39,16 +44,17 @@ var errCorrupt = errors.New("statedb: corrupt database")
 
 // File is a bbolt database whose one bucket has the records of its owner. Transactions are on disk when they return: a
 // crash at any moment leaves it whole. A database that is corrupt is set aside and started again. After any other fault
-// the database is closed; call Sync every few seconds, which opens it again. A nil File keeps nothing.
+// the database is closed; Run, or Sync every few seconds, opens it again. A File without a directory keeps nothing.
 type File struct {
-	o Options
+	o    Options
+	wake chan struct{} // a token where names were marked
 
 	mu     sync.Mutex
 	db     *bbolt.DB   // nil if it is not open
 	file   os.FileInfo // of db
 	loaded bool        // the records on disk were read
-	closed bool
-	warned bool // about the present fault
+	closed bool        // for good
+	warned bool        // about the present fault
 	faults oncelog.Limiter
 
 	marking sync.Mutex // guards marked; never held while waiting for the disk or the owner
@@ -58,7 +64,7 @@ type File struct {
 // Options of a File. All fields are required except OpenFile. Names, Encode and Load are called with the database
 // locked.
 type Options struct {
-	// Dir is the state directory, which is created if necessary; "" makes a nil File.
+	// Dir is the state directory, which is created if necessary; "" keeps nothing.
 	Dir string
 	// Name is the name of the file.
 	Name string
@@ -78,22 +84,13 @@ type Options struct {
 
 // New returns a File that is not open yet.
 func New(o Options) *File {
-	if o.Dir == "" {
-		return nil
-	}
-	if o.OpenFile == nil {
-		o.OpenFile = os.OpenFile
-	}
-	return &File{o: o, marked: map[string]struct{}{}}
+	return &File{o: o, closed: o.Dir == "", marked: map[string]struct{}{}, wake: make(chan struct{}, 1)}
 }
 
 func (d *File) path() string { return filepath.Join(d.o.Dir, d.o.Name) }
 
 // IsOpen reports whether the database is open, so that what is saved reaches the disk.
 func (d *File) IsOpen() bool {
-	if d == nil {
-		return false
-	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.db != nil
@@ -101,23 +98,46 @@ func (d *File) IsOpen() bool {
 
 // Open opens the database at the start of the owner and reads what survived the restart.
 func (d *File) Open() {
-	if d == nil {
-		return
-	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.open(startLockTimeout)
 }
 
-// Mark notes that records have changed, or were removed, so that the next Save writes or deletes them. It never waits.
+// Mark notes that records have changed, or were removed, so that Run, or the next Save, writes or deletes them. It never
+// waits.
 func (d *File) Mark(names ...string) {
-	if d == nil {
+	if d.o.Dir == "" {
 		return
 	}
 	d.marking.Lock()
-	defer d.marking.Unlock()
 	for _, name := range names {
 		d.marked[name] = struct{}{}
+	}
+	d.marking.Unlock()
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run writes what is marked until ctx ends. A change after an idle time is written immediately; changes that arrive
+// during a write and the pause after it go together into the next one.
+func (d *File) Run(ctx context.Context) error {
+	tick := time.NewTicker(syncInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+			d.Sync()
+		case <-d.wake:
+			d.Save()
+			select {
+			case <-ctx.Done():
+			case <-time.After(pause):
+			}
+		}
 	}
 }
 
@@ -133,9 +153,6 @@ func (d *File) take() map[string]struct{} {
 // Save writes the marked records, if the database is open. After a fault it is not open any more, and everything is
 // written when it is opened again.
 func (d *File) Save() {
-	if d == nil {
-		return
-	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	names := d.take()
@@ -149,9 +166,6 @@ func (d *File) Save() {
 
 // Sync opens the database if it is not open, and again if its file was removed or replaced, and saves.
 func (d *File) Sync() {
-	if d == nil {
-		return
-	}
 	d.mu.Lock()
 	d.closeIfReplaced()
 	d.open(retryLockTimeout)
@@ -291,9 +305,8 @@ func (d *File) fail(err error) {
 	}
 	if times, due := d.faults.Due(); due {
 		d.warned = true
-		d.o.Log.Warn("state database cannot be written; keeping its content in memory", "file", d.path(), "times",
-			times,
-			"err", text.Line(err.Error(), maxText))
+		d.o.Log.Warn("state database cannot be written; keeping its content in memory", "file", d.path(),
+			"times", times, "err", text.Line(err.Error(), maxText))
 	}
 }
 
@@ -309,15 +322,14 @@ func corrupt(err error) bool {
 
 // setAside renames a corrupt file.
 func (d *File) setAside(cause error) {
-	aside := d.path() + ".corrupt"
+	aside, reason := d.path()+".corrupt", text.Line(cause.Error(), maxText)
 	if err := os.Rename(d.path(), aside); err != nil {
-		d.o.Log.Error("state database is corrupt and cannot be renamed", "file", d.path(), "reason",
-			text.Line(cause.Error(), maxText),
+		d.o.Log.Error("state database is corrupt and cannot be renamed", "file", d.path(), "reason", reason,
 			"err", text.Line(err.Error(), maxText))
 		return
 	}
 	d.o.Log.Error("state database is corrupt; renamed it and started again", "file", d.path(), "aside", aside,
-		"reason", text.Line(cause.Error(), maxText))
+		"reason", reason)
 }
 
 // guarded calls f. bbolt panics over a corrupt database, and a file that became shorter causes a memory fault: both are
@@ -327,9 +339,6 @@ func guarded(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%w: %v", errCorrupt, p)
-			if _, internal := p.(runtime.Error); internal { // its text is about the program and not about the file
-				err = errCorrupt
-			}
 		}
 	}()
 	return f()
@@ -337,9 +346,6 @@ func guarded(f func() error) (err error) {
 
 // Close saves and closes the database for good.
 func (d *File) Close() error {
-	if d == nil {
-		return nil
-	}
 	d.Sync()
 	d.mu.Lock()
 	defer d.mu.Unlock()

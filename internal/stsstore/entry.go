@@ -114,9 +114,9 @@ type stored struct {
 	Lines   []string  `json:"lines"`
 }
 
-func (e *entry) encode() []byte {
-	// strings and a time do not fail
-	b, _ := json.Marshal(stored{ID: e.id, Fetched: e.fetched.UTC(), Lines: e.policy.Raw})
+// encode returns the stored form. What the nodes of a site share has a time of its own.
+func (e *entry) encode(fetched time.Time) []byte {
+	b, _ := json.Marshal(stored{ID: e.id, Fetched: fetched.UTC(), Lines: e.policy.Raw}) // strings and a time do not fail
 	return b
 }
 
@@ -133,6 +133,5 @@ func decode(domain string, value []byte) (*entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := newEntry(domain, v.ID, p, v.Fetched)
-	return e, nil
+	return newEntry(domain, v.ID, p, v.Fetched), nil
 }

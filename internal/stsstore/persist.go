@@ -1,13 +1,6 @@
 package stsstore
 
-import (
-	"time"
-
-	"github.com/policyd/policyd/internal/statedb"
-)
-
-// diskInterval is how often the store looks whether the database is still in its place, or can be opened again.
-const diskInterval = 2 * time.Second
+import "github.com/policyd/policyd/internal/statedb"
 
 // newDisk returns the database of policies, which maps domains to what entry.encode returns.
 func (s *Store) newDisk() *statedb.File {
@@ -30,7 +23,7 @@ func (s *Store) encoded(domain string) []byte {
 	if e == nil {
 		return nil
 	}
-	return e.encode()
+	return e.encode(e.fetched)
 }
 
 // load takes over a policy from the disk. A policy that was fetched since the start is newer.

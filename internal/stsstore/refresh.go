@@ -21,23 +21,17 @@ const (
 // until ctx ends. A store that does not run still answers.
 func (s *Store) Run(ctx context.Context) error {
 	var group errgroup.Group
-	group.Go(func() error { return every(ctx, tickInterval, func() { s.renewAll(ctx, s.tidyUp(time.Now())) }) })
-	group.Go(func() error { return every(ctx, diskInterval, s.disk.Sync) })
-	return group.Wait()
-}
-
-// every calls f at an interval until ctx ends.
-func every(ctx context.Context, interval time.Duration, f func()) error {
-	tick := time.NewTicker(interval)
+	group.Go(func() error { return s.disk.Run(ctx) })
+	tick := time.NewTicker(tickInterval)
 	defer tick.Stop()
-	for {
+	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
 		case <-tick.C:
-			f()
+			s.renewAll(ctx, s.tidyUp(time.Now()))
 		}
 	}
+	return group.Wait()
 }
 
 // tidyUp removes expired policies, and returns those in use whose times are wrong or of whose life most is over.

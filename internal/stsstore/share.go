@@ -1,77 +1,62 @@
 package stsstore
 
 import (
-	"encoding/json"
 	"errors"
 	"time"
 
 	"github.com/policyd/policyd/internal/mtasts"
 )
 
-// Errors of Import.
-var (
-	// ErrNotNewer means that the store has a policy of the domain that was fetched at the same time or later.
-	ErrNotNewer = errors.New("stsstore: the policy is not newer")
-	// ErrNotEnforced means that the policy would not strengthen an answer: its mode is not enforce, or it has expired.
-	ErrNotEnforced = errors.New("stsstore: not a live policy in mode enforce")
-)
-
-// Shared is a policy in the form in which the nodes of one site exchange it.
-type Shared struct {
-	// Data is the encoded policy, which does not depend on when it was fetched.
-	Data []byte
-	// Fetched is when a node fetched it, and Expires when it must no longer be used.
-	Fetched, Expires time.Time
-}
+// errNotEnforced means that a policy would not strengthen an answer.
+var errNotEnforced = errors.New("stsstore: not a live policy in mode enforce")
 
 // Domains returns the domains with a live policy in mode enforce, in no order.
 func (s *Store) Domains() (domains []string) {
 	now := time.Now()
 	s.table.each(func(e *entry) {
-		if e.live(now) && e.policy.Mode == mtasts.Enforce {
+		if e.enforced(now) {
 			domains = append(domains, e.domain)
 		}
 	})
 	return domains
 }
 
-// Export returns the live policy of a domain for other nodes. It returns false when there is none in mode enforce.
-func (s *Store) Export(domain string) (Shared, bool) {
+// Share returns the live policy of a domain for the other nodes of the site, when it was fetched and its max_age; nil
+// when there is none in mode enforce.
+func (s *Store) Share(domain string) (policy []byte, fetched time.Time, maxAge time.Duration) {
 	e := s.table.get(domain)
-	if !e.live(time.Now()) || e.policy.Mode != mtasts.Enforce {
-		return Shared{}, false
+	if !e.enforced(time.Now()) {
+		return nil, time.Time{}, 0
 	}
-	data, err := json.Marshal(stored{ID: e.id, Lines: e.policy.Raw})
-	if err != nil {
-		return Shared{}, false
-	}
-	return Shared{Data: data, Fetched: e.fetched, Expires: e.expires}, true
+	return e.encode(time.Time{}), e.fetched, e.expires.Sub(e.fetched)
 }
 
-// Import keeps a policy that another node has fetched, as if it had been fetched here then. It replaces only what was
-// fetched earlier, so that an old record cannot undo a newer policy, not even one in mode none. The error is
-// ErrNotNewer, ErrNotEnforced, or describes what is malformed.
-func (s *Store) Import(domain string, p Shared) error {
-	read, err := decode(domain, p.Data)
+// Merge keeps a policy that another node has fetched, as if it had been fetched here then (RFC 8461 section 3.3). It
+// replaces only what was fetched earlier, so that an old record cannot undo a newer policy, not even one in mode none:
+// it returns false then. The error describes a policy that is malformed, or not live and in mode enforce.
+func (s *Store) Merge(domain string, policy []byte, fetched time.Time, _ time.Duration) (bool, error) {
+	read, err := decode(domain, policy)
 	if err != nil {
-		return err
+		return false, err
 	}
-	e := newEntry(domain, read.id, read.policy, p.Fetched)
-	if !e.live(time.Now()) || e.policy.Mode != mtasts.Enforce {
-		return ErrNotEnforced
+	e := newEntry(domain, read.id, read.policy, fetched)
+	if !e.enforced(time.Now()) {
+		return false, errNotEnforced
 	}
 	if !s.begin() {
-		return errClosed
+		return false, errClosed
 	}
 	defer s.fetching.Done()
-	old := s.table.get(domain)
-	if old != nil && !e.fetched.After(old.fetched) {
-		return ErrNotNewer
-	}
-	if old != nil {
+	if old := s.table.get(domain); old != nil {
+		if !e.fetched.After(old.fetched) {
+			return false, nil
+		}
 		e.touched.Store(old.touched.Load())
 		e.used.Store(old.used.Load())
+		e.after(old)
 	}
-	s.put(e.after(old))
-	return nil
+	s.put(e)
+	return true, nil
 }
+
+func (e *entry) enforced(now time.Time) bool { return e.live(now) && e.policy.Mode == mtasts.Enforce }

@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/policyd/policyd/internal/stsstore"
 )
 
 func TestANodeThatCannotFetchUsesThePolicyOfAPeer(t *testing.T) {
@@ -22,30 +20,40 @@ func TestANodeThatCannotFetchUsesThePolicyOfAPeer(t *testing.T) {
 			a.Lookup(t.Context(), d, anything)
 		}
 		require.Equal(t, []string{domain}, a.Domains())
-		_, ok := a.Export("testing.example")
-		require.False(t, ok)
-		shared, ok := a.Export(domain)
-		require.True(t, ok)
+		shared, _, _ := a.Share("testing.example")
+		require.Nil(t, shared)
+		shared, at, holds := a.Share(domain)
+		require.NotNil(t, shared)
+		require.Equal(t, 24*time.Hour, holds)
 
 		b := w.store(t, nil)
-		require.NoError(t, b.Import(domain, shared))
+		merged, err := b.Merge(domain, shared, at, holds)
+		require.NoError(t, err)
+		require.True(t, merged)
 		fetches := w.fetches()
 		require.Equal(t, found1, short(b.Lookup(t.Context(), domain, anything)))
 		require.Equal(t, fetches, w.fetches())
-		require.ErrorIs(t, b.Import(domain, shared), stsstore.ErrNotNewer)
-		require.Error(t, b.Import("other domain", shared))
+		merged, err = b.Merge(domain, shared, at, holds)
+		require.NoError(t, err)
+		require.False(t, merged, "a policy of the same time is not newer")
+		_, err = b.Merge("other domain", shared, at, holds)
+		require.Error(t, err)
 
-		lie := shared
-		lie.Data = []byte(strings.Replace(string(shared.Data), "enforce", "none", 1))
-		require.ErrorIs(t, w.store(t, nil).Import(domain, lie), stsstore.ErrNotEnforced)
+		const notEnforced = "not a live policy in mode enforce"
+		lie := []byte(strings.Replace(string(shared), "enforce", "none", 1))
+		_, err = w.store(t, nil).Merge(domain, lie, at, holds)
+		require.ErrorContains(t, err, notEnforced)
 
 		time.Sleep(time.Hour)
 		w.set(domain, "2", strings.Replace(enforce, "enforce", "none", 1))
 		c := w.store(t, nil)
 		c.Lookup(t.Context(), domain, anything)
-		require.ErrorIs(t, c.Import(domain, shared), stsstore.ErrNotNewer, "an older policy never replaces a newer one")
+		merged, err = c.Merge(domain, shared, at, holds)
+		require.NoError(t, err)
+		require.False(t, merged, "an older policy never replaces a newer one")
 
 		time.Sleep(24 * time.Hour)
-		require.ErrorIs(t, w.store(t, nil).Import(domain, shared), stsstore.ErrNotEnforced, "a policy that has expired")
+		_, err = w.store(t, nil).Merge(domain, shared, at, holds)
+		require.ErrorContains(t, err, notEnforced, "a policy that has expired")
 	})
 }

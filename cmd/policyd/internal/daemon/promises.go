@@ -45,9 +45,7 @@ func (d *Daemon) newFleet(l *settings.Loaded) (err error) {
 		return nil
 	}
 	fleet.DiscardClientLog()
-	o.Locals = map[fleet.Kind]fleet.Local{
-		fleet.Promise: fleet.Promises{Store: d.memory.promises}, fleet.Policy: fleet.Policies{Store: d.store},
-	}
+	o.Locals = map[fleet.Kind]fleet.Local{fleet.Promise: d.memory.promises, fleet.Policy: d.store}
 	d.memory.fleet, err = fleet.New(o)
 	return err
 }
