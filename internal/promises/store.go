@@ -216,29 +216,13 @@ func (s *Store) put(domain string, was, r record) {
 		delete(s.records, domain)
 	} else {
 		if _, known := s.records[domain]; !known && len(s.records) >= s.max {
-			s.evict()
+			oldest := statedb.Oldest(s.records, "", func(r record) int64 { return int64(r.last()) })
+			delete(s.records, oldest)
+			s.disk.Mark(oldest)
 		}
 		s.records[domain] = r
 	}
 	s.disk.Mark(domain)
-}
-
-// evict removes the record that was seen least recently among a few that the map offers first. s.mu is held.
-func (s *Store) evict() {
-	const sample = 64
-	var oldest string
-	var last Day
-	n := 0
-	for domain, r := range s.records {
-		if n == 0 || r.last() < last {
-			oldest, last = domain, r.last()
-		}
-		if n++; n == sample {
-			break
-		}
-	}
-	delete(s.records, oldest)
-	s.disk.Mark(oldest)
 }
 
 // Forget removes what is remembered about a domain and ends a hold. It reports whether there was anything.

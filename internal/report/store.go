@@ -22,8 +22,6 @@ const (
 	keep = 30 * 24 * time.Hour
 	// maxReason bounds the text that is kept per next hop.
 	maxReason = 200
-	// sample is how many records are compared when one must go.
-	sample = 16
 
 	writeInterval = 5 * time.Second
 )
@@ -69,7 +67,8 @@ func (s *Store) Record(l Lookup) (again func()) {
 	r := s.records[l.Nexthop]
 	if r == nil {
 		if len(s.records) >= s.max {
-			s.drop()
+			s.remove(statedb.Oldest(s.records, "", func(r *record) int64 { return r.Seen }))
+			s.dropped++
 		}
 		r = &record{First: now}
 		s.records[l.Nexthop] = r
@@ -84,21 +83,6 @@ func (s *Store) Record(l Lookup) (again func()) {
 		return func() { s.Record(l) }
 	}
 	return func() { r.again.Add(1) }
-}
-
-// drop forgets one record to make room; s.mu is held.
-func (s *Store) drop() {
-	oldest, seen, n := "", int64(0), 0
-	for nexthop, r := range s.records { // in random order
-		if oldest == "" || r.Seen < seen {
-			oldest, seen = nexthop, r.Seen
-		}
-		if n++; n == sample {
-			break
-		}
-	}
-	s.remove(oldest)
-	s.dropped++
 }
 
 func (s *Store) remove(nexthop string) {

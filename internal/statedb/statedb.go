@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -358,6 +359,22 @@ func (d *File) Close() error {
 		return fmt.Errorf("statedb: %s: %w", d.path(), err)
 	}
 	return nil
+}
+
+// Oldest returns the name of the oldest among a few records, which a map offers in random order: what an owner whose
+// memory is full drops. It returns "" if there is no record except keep.
+func Oldest[V any](records map[string]V, keep string, age func(V) int64) (oldest string) {
+	const sample = 64
+	n, least := 0, int64(math.MaxInt64)
+	for name, r := range records {
+		if at := age(r); name != keep && (oldest == "" || at < least) {
+			oldest, least = name, at
+		}
+		if n++; n == sample {
+			break
+		}
+	}
+	return oldest
 }
 
 // Break makes the next use of an open database fail, for tests of its owner.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
+	"github.com/policyd/policyd/internal/statedb"
 )
 
 const (
@@ -65,7 +66,7 @@ func (f *failures) add(err *mtasts.Error, id string, now, expires time.Time) (fi
 	if last, ok := f.list[err.Domain]; ok {
 		n.first, n.step = last.first, min(max(2*last.step, next), most)
 	} else if len(f.list) >= maxFailures {
-		f.makeRoom(now)
+		delete(f.list, statedb.Oldest(f.list, "", func(last failure) int64 { return last.retry.Unix() }))
 	}
 	wait := n.step
 	if now.Before(expires) {
@@ -76,21 +77,6 @@ func (f *failures) add(err *mtasts.Error, id string, now, expires time.Time) (fi
 	n.retry = now.Add(wait - rand.N(wait/jitter))
 	f.list[err.Domain] = n
 	return n.first
-}
-
-// makeRoom removes the failures whose back-off has ended, and otherwise any one. The caller holds f.mu.
-func (f *failures) makeRoom(now time.Time) {
-	for domain, last := range f.list {
-		if !now.Before(last.retry) {
-			delete(f.list, domain)
-		}
-	}
-	for domain := range f.list {
-		if len(f.list) < maxFailures {
-			return
-		}
-		delete(f.list, domain)
-	}
 }
 
 // forget removes the failure of a domain whose policy could be fetched.

@@ -41,8 +41,7 @@ type entry struct {
 	// rotations counts changes of the id in quick succession.
 	rotations int
 
-	used    atomic.Bool  // since it was fetched
-	touched atomic.Int64 // when it was used last, in Unix seconds
+	used atomic.Int64 // when it was used last, in Unix seconds; 0 if it was not since it was fetched
 }
 
 // newEntry returns the entry for a policy that was fetched at the time fetched.
@@ -54,12 +53,10 @@ func newEntry(domain, id string, p mtasts.Policy, fetched time.Time) *entry {
 	// Earlier than necessary by a random time, so that policies fetched together are not renewed together.
 	ahead := min(life/2, refreshEvery)
 	ahead -= rand.N(ahead/5 + 1)
-	e := &entry{
+	return &entry{
 		domain: domain, policy: p, id: id,
 		fetched: fetched, expires: fetched.Add(life), refresh: fetched.Add(ahead), weight: 1 + size(p)/heavy,
 	}
-	e.touched.Store(fetched.Unix())
-	return e
 }
 
 // after counts changes of the id since old, the policy that e replaces, which may be nil.
@@ -101,11 +98,13 @@ func (e *entry) heldBack(now time.Time) bool {
 
 // use notes that the policy was asked for.
 func (e *entry) use(now time.Time) {
-	e.used.Store(true)
-	if t := now.Unix(); e.touched.Load() != t {
-		e.touched.Store(t)
+	if t := now.Unix(); e.used.Load() != t {
+		e.used.Store(t)
 	}
 }
+
+// lastUse returns when the policy was used or fetched last, in Unix seconds.
+func (e *entry) lastUse() int64 { return max(e.used.Load(), e.fetched.Unix()) }
 
 // stored is the form of an entry on disk, under the domain.
 type stored struct {

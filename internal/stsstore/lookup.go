@@ -139,15 +139,7 @@ func local(err error) bool {
 func (e *entry) result() mtasts.Result {
 	r := mtasts.Result{Domain: e.domain, State: mtasts.Found, Policy: e.policy, ID: e.id, Fetched: e.fetched,
 		Expires: e.expires}
-	switch e.policy.Mode {
-	case mtasts.Enforce:
-		r.Why = "policy of mode enforce"
-	case mtasts.Testing:
-		r.Why = "policy of mode testing: failures are only reported"
-	case mtasts.None:
-		r.Why = "policy of mode none: the domain wants no MTA-STS"
-	case mtasts.ModeUnknown: // ParsePolicy does not return it
-	}
+	r.Why = "policy of mode " + e.policy.Mode.String()
 	return r
 }
 

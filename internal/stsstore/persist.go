@@ -7,8 +7,14 @@ func (s *Store) newDisk() *statedb.File {
 	o := s.options.Load()
 	return statedb.New(statedb.Options{
 		Dir: o.StateDir, Name: "mtasts.db", Bucket: "policies-1", Log: o.Logger, OpenFile: o.openFile,
-		Names: s.table.domains, Encode: s.encoded, Load: s.load,
+		Names:  func() []string { return s.table.domains(func(*entry) bool { return true }) },
+		Encode: s.encoded, Load: s.load,
 	})
+}
+
+// put puts an entry in the table and on disk.
+func (s *Store) put(e *entry) {
+	s.save(append(s.table.put(e, s.options.Load().MaxPolicies), e.domain)...)
 }
 
 // save makes the disk agree with the table about some domains.
@@ -32,6 +38,6 @@ func (s *Store) load(domain string, value []byte) bool {
 	if err != nil || s.table.get(domain) != nil {
 		return false
 	}
-	s.disk.Mark(s.table.put(e)...)
+	s.disk.Mark(s.table.put(e, s.options.Load().MaxPolicies)...)
 	return true
 }

@@ -3,6 +3,7 @@ package stsstore
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -35,23 +36,20 @@ func (s *Store) Run(ctx context.Context) error {
 }
 
 // tidyUp removes expired policies, and returns those in use whose times are wrong or of whose life most is over.
-func (s *Store) tidyUp(now time.Time) (renew []*entry) {
-	var expired []string
-	s.table.removeIf(func(e *entry) bool {
-		if now.After(e.expires.Add(keepExpired)) {
-			expired = append(expired, e.domain)
-			return true
-		}
-		if e.live(now) && e.used.Load() && (!now.Before(e.refresh) || e.fromFuture(now)) {
-			if _, held := s.failures.holds(e.domain, e.id, now); !held {
-				renew = append(renew, e)
-			}
-		}
-		return false
-	})
-	s.save(expired...)
+func (s *Store) tidyUp(now time.Time) []*entry {
+	for _, e := range s.table.where(func(e *entry) bool { return now.After(e.expires.Add(keepExpired)) }) {
+		s.table.remove(e)
+		s.disk.Mark(e.domain)
+	}
+	s.disk.Save()
 	s.failures.sweep(now)
-	return renew
+	due := s.table.where(func(e *entry) bool {
+		return e.live(now) && e.used.Load() != 0 && (!now.Before(e.refresh) || e.fromFuture(now))
+	})
+	return slices.DeleteFunc(due, func(e *entry) bool {
+		_, held := s.failures.holds(e.domain, e.id, now)
+		return held
+	})
 }
 
 // renewAll fetches policies again, a few at a time.

@@ -11,14 +11,9 @@ import (
 var errNotEnforced = errors.New("stsstore: not a live policy in mode enforce")
 
 // Domains returns the domains with a live policy in mode enforce, in no order.
-func (s *Store) Domains() (domains []string) {
+func (s *Store) Domains() []string {
 	now := time.Now()
-	s.table.each(func(e *entry) {
-		if e.enforced(now) {
-			domains = append(domains, e.domain)
-		}
-	})
-	return domains
+	return s.table.domains(func(e *entry) bool { return e.enforced(now) })
 }
 
 // Share returns the live policy of a domain for the other nodes of the site, when it was fetched and its max_age; nil
@@ -43,15 +38,10 @@ func (s *Store) Merge(domain string, policy []byte, fetched time.Time, _ time.Du
 	if !e.enforced(time.Now()) {
 		return false, errNotEnforced
 	}
-	if !s.begin() {
-		return false, errClosed
-	}
-	defer s.fetching.Done()
 	if old := s.table.get(domain); old != nil {
 		if !e.fetched.After(old.fetched) {
 			return false, nil
 		}
-		e.touched.Store(old.touched.Load())
 		e.used.Store(old.used.Load())
 		e.after(old)
 	}

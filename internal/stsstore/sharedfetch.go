@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/semaphore"
 
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
@@ -33,28 +30,6 @@ var ErrBusy = errors.New("stsstore: too many policies are being fetched")
 // errClosed means the same for a store that has been closed.
 var errClosed = errors.New("stsstore: closed")
 
-// places bound the concurrent fetches. Those who wait for one are served in order.
-type places struct {
-	free  *semaphore.Weighted
-	taken atomic.Int64
-}
-
-// take waits for a place and returns how long its holder may use it. The caller must call release.
-func (p *places) take(ctx context.Context) (time.Duration, error) {
-	if err := p.free.Acquire(ctx, 1); err != nil {
-		return 0, ErrBusy
-	}
-	if p.taken.Add(1) > crowded {
-		return crowdedTimeout, nil
-	}
-	return fetchTimeout, nil
-}
-
-func (p *places) release() {
-	p.taken.Add(-1)
-	p.free.Release(1)
-}
-
 // await fetches a policy and waits for it. All lookups of a domain share one fetch, which continues when they give up.
 // They share it even if they have seen different ids, so that a domain with a new id in every answer takes one place.
 // All get what the host serves now, and the next lookup fetches again if its id is another one. The error is an
@@ -71,10 +46,8 @@ func (s *Store) await(ctx context.Context, w want) (*entry, error) {
 
 // fetch fetches a policy and keeps it.
 func (s *Store) fetch(w want) (e *entry, err error) {
-	if !s.begin() {
-		return nil, errClosed
-	}
-	defer s.fetching.Done()
+	s.fetching.RLock()
+	defer s.fetching.RUnlock()
 	o, begun := s.options.Load(), time.Now()
 	defer func() {
 		// The domain chose the input of the fetch, which must not end the daemon: a panic is a failed fetch.
@@ -95,8 +68,6 @@ func (s *Store) fetch(w want) (e *entry, err error) {
 	switch failed, ok := errors.AsType[*mtasts.Error](err); {
 	case s.life.Err() != nil:
 		return nil, errClosed
-	case errors.Is(err, ErrBusy):
-		return nil, err
 	case err == nil:
 		s.fetched.Add(1)
 		o.Observe("ok")
@@ -116,15 +87,20 @@ func (s *Store) fetch(w want) (e *entry, err error) {
 	}
 }
 
-// fetchInPlace fetches a policy when there is a place for it.
+// fetchInPlace fetches a policy when there is a place for it. Those who wait for one are served in order.
 func (s *Store) fetchInPlace(domain string, o *Options) (mtasts.Policy, error) {
 	ctx, cancel := context.WithTimeout(s.life, fetchTimeout)
 	defer cancel()
-	timeout, err := s.places.take(ctx)
-	if err != nil {
-		return mtasts.Policy{}, err
+	select {
+	case s.places <- struct{}{}:
+		defer func() { <-s.places }()
+	case <-ctx.Done():
+		return mtasts.Policy{}, ErrBusy
 	}
-	defer s.places.release()
+	timeout := fetchTimeout
+	if len(s.places) > crowded {
+		timeout = crowdedTimeout
+	}
 	ctx, cancel = context.WithTimeout(s.life, timeout)
 	defer cancel()
 	return o.Fetcher.Fetch(ctx, domain)
@@ -145,9 +121,6 @@ func (s *Store) giveUp(w want, err *mtasts.Error) error {
 	}
 	return err
 }
-
-// put puts an entry in the table and on disk.
-func (s *Store) put(e *entry) { s.save(append(s.table.put(e), e.domain)...) }
 
 // keep puts an entry that was fetched in the table and on disk, and returns it.
 func (s *Store) keep(e *entry) *entry {

@@ -25,11 +25,7 @@ func (s *Store) Stats() Stats {
 		Persistent: s.disk.IsOpen(), Blocked: s.reach.blocked(),
 	}
 	now := time.Now()
-	s.table.each(func(e *entry) {
-		if e.live(now) {
-			st.Policies++
-		}
-	})
+	st.Policies = len(s.table.where(func(e *entry) bool { return e.live(now) }))
 	return st
 }
 

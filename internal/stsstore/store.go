@@ -21,7 +21,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"golang.org/x/sync/semaphore"
 	"golang.org/x/sync/singleflight"
 
 	"github.com/policyd/policyd/internal/dns"
@@ -43,7 +42,7 @@ type Options struct {
 	// StateDir keeps policies across restarts, in the file mtasts.db; "" keeps them in memory only.
 	StateDir string
 	// MaxPolicies bounds the policies that are kept; 0 means DefaultMaxPolicies. A policy over 2 KiB counts as several.
-	// Those that have been unused for longest are evicted first.
+	// One that was not used for long is evicted first.
 	MaxPolicies int
 	Logger      *slog.Logger
 	// Observe is called with "ok" or an mtasts.Failure after every fetch, if it is not nil. It must not block.
@@ -82,12 +81,11 @@ type Store struct {
 	fetched, failed atomic.Uint64
 
 	shared singleflight.Group
-	places places
+	places chan struct{} // one for each fetch under way
 
 	life     context.Context // of fetches, which outlive the lookups that began them
 	stop     context.CancelFunc
-	closing  sync.Mutex // guards the end of life, and adding to fetching
-	fetching sync.WaitGroup
+	fetching sync.RWMutex // a fetch holds it for reading, and Close waits for all
 }
 
 // New returns a store with the policies that are in o.StateDir. A state directory that cannot be used is not an error:
@@ -96,7 +94,7 @@ func New(o Options) (*Store, error) {
 	if o.Resolver == nil || o.Fetcher == nil {
 		return nil, errors.New("stsstore: Resolver and Fetcher must be set")
 	}
-	s := &Store{places: places{free: semaphore.NewWeighted(maxFetches)}}
+	s := &Store{places: make(chan struct{}, maxFetches)}
 	s.table.entries, s.failures.list = map[string]*entry{}, map[string]failure{}
 	s.life, s.stop = context.WithCancel(context.Background())
 	s.Configure(o)
@@ -112,38 +110,21 @@ func (s *Store) Configure(o Options) {
 		n.StateDir, n.Logger = old.StateDir, old.Logger
 	}
 	s.options.Store(n)
-	s.table.setLimit(n.MaxPolicies) // evicts when the next policy arrives
 }
 
 // Close ends all fetches, writes what is not on disk yet, and closes the file.
 func (s *Store) Close() error {
-	s.closing.Lock()
 	s.stop()
-	s.closing.Unlock()
-	s.fetching.Wait()
+	s.fetching.Lock()
+	defer s.fetching.Unlock()
 	return s.disk.Close()
-}
-
-// begin reports whether work may begin that Close must wait for. The caller then calls s.fetching.Done at its end.
-func (s *Store) begin() bool {
-	s.closing.Lock()
-	defer s.closing.Unlock()
-	if s.life.Err() != nil {
-		return false
-	}
-	s.fetching.Add(1)
-	return true
 }
 
 // Flush forgets the policy and the failure of a domain, also on disk, and reports whether there was one. A live policy
 // stops protecting the domain until it is fetched again: this is for an operator who knows that it is wrong.
 func (s *Store) Flush(domain string) bool {
 	domain = normal(domain)
-	failing := s.failures.forget(domain)
-	e := s.table.get(domain)
-	if e != nil {
-		s.table.remove(e)
-		s.save(domain)
-	}
-	return e != nil || failing
+	known := s.table.remove(s.table.get(domain))
+	s.save(domain)
+	return s.failures.forget(domain) || known
 }
