@@ -25,9 +25,9 @@ type candidates struct {
 	cancel  context.CancelFunc
 	group   sync.WaitGroup
 	answers chan familyAnswer
-	waiting int // for so many answers
-	begun   time.Time
-	special bool // allow special-purpose addresses
+	waiting int           // for so many answers
+	late    chan struct{} // closed when one family no longer waits for the other
+	special bool          // allow special-purpose addresses
 
 	list    []netip.Addr // not tried yet
 	tried   int
@@ -43,19 +43,19 @@ type familyAnswer struct {
 // newCandidates begins the lookups. The caller must call close.
 func (f *Fetcher) newCandidates(ctx context.Context, host string) *candidates {
 	families := []dns.Type{dns.TypeA, dns.TypeAAAA}
-	ctx, cancel := context.WithCancel(ctx)
 	c := &candidates{
-		cancel: cancel, answers: make(chan familyAnswer, len(families)), waiting: len(families),
-		begun: time.Now(), special: f.Special,
+		answers: make(chan familyAnswer, len(families)), waiting: len(families),
+		late: make(chan struct{}), special: f.Special,
 	}
+	ctx, c.cancel = context.WithCancel(ctx)
+	time.AfterFunc(otherFamilyWait, func() { close(c.late) })
 	for _, t := range families {
 		c.group.Go(func() {
-			answer := familyAnswer{}
 			rrset, err := f.Resolver.Lookup(ctx, dns.Question{Name: host, Type: t}, dns.Effort{})
-			if answer.err = err; err == nil {
-				answer.addrs = rrset.Addrs()
+			if err != nil {
+				rrset = &dns.RRset{}
 			}
-			c.answers <- answer
+			c.answers <- familyAnswer{rrset.Addrs(), err}
 		})
 	}
 	return c
@@ -70,19 +70,17 @@ func (c *candidates) close() {
 // next returns the next address, and whether more may follow. ok is false at the end of the list. It waits for the
 // lookups, which end with their context.
 func (c *candidates) next() (a netip.Addr, more, ok bool) {
+waiting:
 	for c.waiting > 0 {
-		var late <-chan time.Time
-		if len(c.list) > 0 && len(c.answers) == 0 {
-			left := time.Until(c.begun.Add(otherFamilyWait))
-			if left <= 0 {
-				break
-			}
-			late = time.After(left)
+		late := c.late
+		if len(c.list) == 0 {
+			late = nil
 		}
 		select {
 		case answer := <-c.answers:
 			c.add(answer)
 		case <-late:
+			break waiting
 		}
 	}
 	if len(c.list) == 0 || c.tried == maxAddrs {

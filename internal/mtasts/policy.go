@@ -48,7 +48,7 @@ func ParsePolicy(body []byte) (Policy, error) {
 		return Policy{}, bad("not UTF-8")
 	}
 	var p Policy
-	var version, maxAge bool
+	fields, known := map[string]string{}, map[string]bool{}
 	for line := range strings.SplitSeq(strings.TrimRight(string(body), "\r\n"+blanks), "\n") {
 		line = strings.TrimRight(strings.TrimSuffix(line, "\r"), blanks)
 		name, value, ok := strings.Cut(line, ":")
@@ -59,41 +59,36 @@ func ParsePolicy(body []byte) (Policy, error) {
 		p.Raw = append(p.Raw, line)
 		// "If any non-repeated field--that is, all fields excepting "mx"--is
 		// duplicated, all entries except for the first SHALL be ignored."
-		switch {
-		case name == "version" && !version:
-			version = true
-			if value != "STSv1" {
-				return Policy{}, bad("a version other than STSv1")
-			}
-		case name == "mode" && p.Mode == ModeUnknown:
-			if p.Mode = Mode(value); p.Mode != Enforce && p.Mode != Testing && p.Mode != None {
-				return Policy{}, bad("a mode other than enforce, testing and none")
-			}
-		case name == "max_age" && !maxAge:
-			if p.MaxAge, maxAge = parseMaxAge(value); !maxAge {
-				return Policy{}, bad("max_age is not a number of seconds")
-			}
-		case name == "mx":
-			if !validPattern(value) {
-				return Policy{}, bad("an mx that is neither a host name nor *. and a domain")
-			}
-			p.MX = append(p.MX, strings.ToLower(value))
+		if _, again := fields[name]; !again {
+			fields[name] = value
+		}
+		if name != "mx" {
+			continue
+		}
+		if !validPattern(value) {
+			return Policy{}, bad("an mx that is neither a host name nor *. and a domain")
+		}
+		if mx := strings.ToLower(value); !known[mx] {
+			known[mx] = true
+			p.MX = append(p.MX, mx)
 		}
 	}
+	var ok bool
+	p.Mode = Mode(fields["mode"])
+	p.MaxAge, ok = parseMaxAge(fields["max_age"])
 	// "If any field is not specified, the policy SHALL be treated as invalid", except
 	// that mx may be missing in mode none.
 	switch {
-	case !version:
-		return Policy{}, bad("no version")
-	case p.Mode == ModeUnknown:
-		return Policy{}, bad("no mode")
-	case !maxAge:
-		return Policy{}, bad("no max_age")
+	case fields["version"] != "STSv1":
+		return Policy{}, bad("version is not STSv1")
+	case p.Mode != Enforce && p.Mode != Testing && p.Mode != None:
+		return Policy{}, bad("mode is not enforce, testing or none")
+	case !ok:
+		return Policy{}, bad("max_age is not a number of seconds")
 	case len(p.MX) == 0 && p.Mode != None:
 		return Policy{}, bad("no mx")
 	}
-	p.MX = unique(p.MX)
-	p.Raw = slices.Clip(p.Raw)
+	p.MX, p.Raw = slices.Clip(p.MX), slices.Clip(p.Raw)
 	return p, nil
 }
 
@@ -102,17 +97,8 @@ func ParsePolicy(body []byte) (Policy, error) {
 // example.com nor a.b.example.com.
 func (p Policy) Matches(host string) bool {
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	if !validDomain(host) {
-		return false
-	}
 	_, parent, _ := strings.Cut(host, ".")
-	for _, pattern := range p.MX {
-		suffix, wild := strings.CutPrefix(pattern, "*.")
-		if wild && suffix == parent || !wild && pattern == host {
-			return true
-		}
-	}
-	return false
+	return validDomain(host) && (slices.Contains(p.MX, host) || slices.Contains(p.MX, "*."+parent))
 }
 
 // bad returns ErrBadPolicy with the reason.
@@ -138,13 +124,3 @@ func validPattern(s string) bool {
 
 // validDomain reports whether s is a Domain of RFC 5321 section 4.1.2 that fits in DNS.
 func validDomain(s string) bool { return len(s) <= 253 && domainForm.MatchString(s) }
-
-// unique returns list without repetitions, in order.
-func unique(list []string) []string {
-	seen := make(map[string]bool, len(list))
-	return slices.Clip(slices.DeleteFunc(list, func(s string) bool {
-		known := seen[s]
-		seen[s] = true
-		return known
-	}))
-}
