@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -25,14 +26,11 @@ type Override struct {
 // Overrides are the lines of an overrides file by their patterns.
 type Overrides map[string]Override
 
-// For returns the most specific line for name, which is in the form of ParseName: the
-// line for the name itself, else the one for its nearest parent with a dot in front.
+// For returns the most specific line for name, which is in the form of ParseName: the line for the name itself, else the
+// one for its nearest parent with a dot in front.
 func (o Overrides) For(name string) Override {
-	if r, ok := o[name]; ok || len(o) == 0 {
-		return r
-	}
 	for i := range len(name) {
-		if name[i] == '.' {
+		if i == 0 || name[i] == '.' {
 			if r, ok := o[name[i:]]; ok {
 				return r
 			}
@@ -41,38 +39,30 @@ func (o Overrides) For(name string) Override {
 	return Override{}
 }
 
-// ParseOverrides reads an overrides file: one "domain action" per line, "#" comments. The error has one line for each
-// mistake: "name:line: what is wrong: what to write".
-func ParseOverrides(name string, r io.Reader) (Overrides, error) {
+// ParseOverrides reads an overrides file: one "domain action" per line, "#" comments. It calls mistake with what is wrong
+// in a line and what to write.
+func ParseOverrides(r io.Reader, mistake func(line int, what string)) Overrides {
 	o := Overrides{}
-	lines := bufio.NewScanner(r)
-	var mistakes []error
-	n := 0
-	for lines.Scan() {
-		n++
+	lines, n := bufio.NewScanner(r), 1
+	for ; lines.Scan(); n++ {
 		line := strings.TrimSpace(lines.Text())
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue
 		}
 		rule, err := parseOverride(line)
-		if err != nil {
-			mistakes = append(mistakes, fmt.Errorf("%s:%d: %w", name, n, err))
-			continue
+		if _, twice := o[rule.Pattern]; twice && err == nil {
+			err = fmt.Errorf("a second line for %s: keep one of them", rule.Pattern)
 		}
-		if _, twice := o[rule.Pattern]; twice {
-			mistakes = append(mistakes, fmt.Errorf("%s:%d: a second line for %s: keep one of them", name, n,
-				rule.Pattern))
+		if err != nil {
+			mistake(n, err.Error())
 			continue
 		}
 		o[rule.Pattern] = rule
 	}
 	if err := lines.Err(); err != nil {
-		mistakes = append(mistakes, fmt.Errorf("%s:%d: %w", name, n+1, err))
+		mistake(n, err.Error())
 	}
-	if len(mistakes) > 0 {
-		return nil, errors.Join(mistakes...)
-	}
-	return o, nil
+	return o
 }
 
 func parseOverride(line string) (Override, error) {
@@ -81,53 +71,62 @@ func parseOverride(line string) (Override, error) {
 	action := strings.TrimSpace(line[len(domain):])
 	parent := strings.TrimPrefix(domain, ".")
 	base, ok := ParseName(parent)
-	if !ok {
+	rule := Override{Pattern: strings.TrimSuffix(domain, parent) + base, Ignore: action == "ignore"}
+	switch {
+	case !ok:
 		return Override{}, fmt.Errorf("%q is not a domain: write example.com, or .example.com for all its subdomains",
 			domain)
+	case action == "":
+		return Override{}, fmt.Errorf(`no action for %s: write ignore, no-port26 or a policy such as `+
+			`"secure match=mx.example.com servername=hostname"`, domain)
+	case action == "no-port26" || rule.Ignore:
+		return rule, nil
 	}
-	rule := Override{Pattern: strings.TrimSuffix(domain, parent) + base}
-	switch action {
-	case "":
-		return Override{}, fmt.Errorf(
-			"no action for %s: write ignore, no-port26 or a policy such as \"secure match=mx.example.com "+
-				"servername=hostname\"", domain)
-	case "ignore":
-		rule.Ignore = true
-	case "no-port26":
-	default:
-		if err := checkPolicy(action); err != nil {
-			return Override{}, err
-		}
-		rule.Policy = action
-	}
-	return rule, nil
+	rule.Policy = action
+	return rule, checkPolicy(action)
 }
 
-// checkPolicy refuses what Postfix would refuse: a bad policy text defers all mail for the destination (postconf(5),
-// smtp_tls_policy_maps).
+// checkPolicy refuses what Postfix would refuse, or what could never match: a bad policy text defers all mail for the
+// destination (postconf(5), smtp_tls_policy_maps).
 func checkPolicy(policy string) error {
-	if i := strings.IndexFunc(policy, func(r rune) bool { return r < ' ' || r > '~' }); i >= 0 {
-		return fmt.Errorf("the policy has a character outside printable ASCII at byte %d", i+1)
+	if text.Printable(policy) != policy {
+		return errors.New("the policy has a character outside printable ASCII")
+	}
+	levels := []string{"none", "may", "encrypt", "dane", "dane-only", "fingerprint", "verify", "secure"}
+	yesNo := []string{"yes", "no"}
+	attributes := map[string][]string{ // with their values, if those are few
+		"match": nil, "exclude": nil, "ciphers": {"high", "medium", "low", "export", "null"}, "protocols": nil,
+		"tafile": nil, "servername": nil, "connection_reuse": yesNo, "enable_rpk": yesNo,
 	}
 	fields := strings.Fields(policy)
 	level := fields[0]
-	levels := []string{"none", "may", "encrypt", "dane", "dane-only", "fingerprint", "verify", "secure"}
 	if !slices.Contains(levels, level) {
 		return unknown("action", level, append([]string{"ignore", "no-port26"}, levels...),
 			"write ignore, no-port26 or a policy that begins with a TLS level ("+strings.Join(levels, ", ")+")")
 	}
-	attributes := []string{"match", "exclude", "ciphers", "protocols", "tafile", "servername", "connection_reuse",
-		"enable_rpk"}
 	for _, f := range fields[1:] {
 		attribute, value, _ := strings.Cut(f, "=")
-		if !slices.Contains(attributes, attribute) {
-			return unknown("policy attribute", attribute, attributes, "use "+strings.Join(attributes, ", "))
-		}
-		if value == "" {
+		values, ok := attributes[attribute]
+		switch {
+		case !ok:
+			names := slices.Sorted(maps.Keys(attributes))
+			return unknown("policy attribute", attribute, names, "use "+strings.Join(names, ", "))
+		case value == "":
 			return fmt.Errorf("the policy attribute %s has no value: write %s=value", attribute, attribute)
-		}
-		if err := checkAttribute(level, attribute, value); err != nil {
-			return err
+		case values != nil && !slices.Contains(values, value):
+			return fmt.Errorf("%s=%s: use %s", attribute, value, strings.Join(values, ", "))
+		case attribute == "servername" && value != "hostname" && !exactHost(value):
+			return fmt.Errorf("servername=%s: write hostname or the name of a host", value)
+		case attribute != "match" || level == "fingerprint":
+		case level != "verify" && level != "secure":
+			return fmt.Errorf("match= goes with the levels fingerprint, verify and secure only, not with %s", level)
+		default:
+			for name := range strings.SplitSeq(value, ":") { // postconf(5), smtp_tls_secure_cert_match
+				if !exactHost(strings.TrimPrefix(name, ".")) {
+					return fmt.Errorf("match=%s: %q is not a host name: write mx.example.com, or .example.com for all "+
+						"names below it, without a wildcard and a final dot", value, name)
+				}
+			}
 		}
 	}
 	if level == "fingerprint" && !strings.Contains(policy, " match=") {
@@ -136,47 +135,16 @@ func checkPolicy(policy string) error {
 	return nil
 }
 
+// exactHost reports whether s is a host name as Postfix compares it: a final dot would never match.
+func exactHost(s string) bool {
+	_, ok := ParseName(s)
+	return ok && !strings.HasSuffix(s, ".")
+}
+
 // unknown returns the error for a word that is not one of those that are known.
 func unknown(what, word string, known []string, advice string) error {
 	if near := text.Nearest(word, known); near != "" {
 		return fmt.Errorf("unknown %s %q: did you mean %s?", what, word, near)
 	}
 	return fmt.Errorf("unknown %s %q: %s", what, word, advice)
-}
-
-// checkAttribute refuses a value that Postfix would refuse, or that could never match.
-func checkAttribute(level, attribute, value string) error {
-	words := map[string][]string{
-		"ciphers": {"high", "medium", "low", "export", "null"}, "connection_reuse": {"yes", "no"},
-		"enable_rpk": {"yes", "no"},
-	}[attribute]
-	switch _, ok := ParseName(value); {
-	case words != nil && !slices.Contains(words, value):
-		return fmt.Errorf("%s=%s: use %s", attribute, value, strings.Join(words, ", "))
-	case attribute == "servername" && value != "hostname" && (!ok || strings.HasSuffix(value, ".")):
-		return fmt.Errorf("servername=%s: write hostname or the name of a host", value)
-	case attribute != "match" || level == "fingerprint":
-		return nil
-	case level != "verify" && level != "secure":
-		return fmt.Errorf("match= goes with the levels fingerprint, verify and secure only, not with %s", level)
-	}
-	for name := range strings.SplitSeq(value, ":") { // postconf(5), smtp_tls_secure_cert_match
-		below, wildcard := strings.CutPrefix(name, "*.")
-		host := strings.TrimSuffix(strings.TrimPrefix(below, "."), ".")
-		_, ok := ParseName(host)
-		switch {
-		case slices.Contains([]string{"hostname", "nexthop", "dot-nexthop"}, name):
-		case !ok:
-			return fmt.Errorf(
-				"match=%s: %q is not a host name: write mx.example.com, or .example.com for all names below it", name,
-				name)
-		case wildcard:
-			return fmt.Errorf("match=%s: Postfix knows no wildcards here: write match=.%s for all names below %s", name,
-				host, host)
-		case strings.HasSuffix(name, "."):
-			return fmt.Errorf("match=%s: with a final dot Postfix never matches: write match=%s", name,
-				strings.TrimSuffix(name, "."))
-		}
-	}
-	return nil
 }

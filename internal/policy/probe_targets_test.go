@@ -1,7 +1,6 @@
 package policy_test
 
 import (
-	"strings"
 	"testing"
 	"unsafe"
 
@@ -25,8 +24,8 @@ func TestProbeTargets(t *testing.T) {
 		})
 	}
 	lines := func(text string) policy.Overrides {
-		o, err := policy.ParseOverrides("overrides", strings.NewReader(text))
-		require.NoError(t, err)
+		o, mistakes := parse(text)
+		require.Empty(t, mistakes)
 		return o
 	}
 	enforcing := func(f policy.Facts, patterns ...string) policy.Facts {

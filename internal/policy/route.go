@@ -227,20 +227,16 @@ func stays(f *Facts, h *Host, o *Options) string {
 
 // leading returns the hosts of the leading preference groups in which all are good, and whether those are all MX hosts.
 func leading(f *Facts, good func(*Host) bool) (hosts []Host, all bool) {
-	start := 0
-	for start < len(f.Hosts) {
-		end := start
-		for end < len(f.Hosts) && f.Hosts[end].Preference == f.Hosts[start].Preference {
-			if !good(&f.Hosts[end]) {
-				return f.Hosts[:start], false
-			}
-			end++
+	stop, all := f.MX.RestPreference, f.MX.Rest == 0
+	for i := range f.Hosts {
+		if !good(&f.Hosts[i]) {
+			stop, all = f.Hosts[i].Preference, false
+			break
 		}
-		if end == len(f.Hosts) && f.MX.Rest > 0 && f.MX.RestPreference == f.Hosts[start].Preference {
-			// The group continues among the hosts that are not considered.
-			return f.Hosts[:start], false
-		}
-		start = end
 	}
-	return f.Hosts, f.MX.Rest == 0
+	end := slices.IndexFunc(f.Hosts, func(h Host) bool { return h.Preference >= stop })
+	if all || end < 0 {
+		return f.Hosts, all
+	}
+	return f.Hosts[:end], false
 }

@@ -10,7 +10,6 @@ import (
 	"os"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/policyd/policyd/internal/fleet"
@@ -157,9 +156,9 @@ func (l *Loaded) readFiles() (problems []Problem) {
 	case err != nil:
 		at("overrides", l.Overrides+" cannot be read: "+cause(err)+": create the file or leave the setting out")
 	default:
-		if l.Rules, err = policy.ParseOverrides(l.Overrides, bytes.NewReader(rules)); err != nil {
-			problems = append(problems, overridesProblems(l.Overrides, err)...)
-		}
+		l.Rules = policy.ParseOverrides(bytes.NewReader(rules), func(line int, what string) {
+			problems = append(problems, Problem{File: l.Overrides, Line: line, Text: text.Visible(what)})
+		})
 	}
 	return problems
 }
@@ -186,18 +185,4 @@ func (l *Loaded) readFleetKey(setting, path string) error {
 		l.FleetKeys = append(l.FleetKeys, key)
 	}
 	return nil
-}
-
-// overridesProblems returns the problems of an error with lines such as "file:line: what is wrong".
-func overridesProblems(path string, err error) (problems []Problem) {
-	for message := range strings.SplitSeq(err.Error(), "\n") {
-		message = strings.TrimPrefix(message, path+":")
-		number, rest, ok := strings.Cut(message, ": ")
-		line, bad := strconv.Atoi(number)
-		if !ok || bad != nil {
-			line, rest = 0, message
-		}
-		problems = append(problems, Problem{File: path, Line: line, Text: text.Visible(rest)})
-	}
-	return problems
 }
