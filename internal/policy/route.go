@@ -25,11 +25,7 @@ func (d *Decision) route(f *Facts, o *Options) {
 		d.because(why)
 		return
 	}
-	if missing.MX = f.MX.Err == nil && !f.Known.MX; missing.MX {
-		return
-	}
-	if why := noTarget(f, o); why != "" {
-		d.because(why)
+	if missing.MX = !f.Known.MX; missing.MX {
 		return
 	}
 	if missing.Probes = o.Port26 == PortProbe && !f.Known.Probes; missing.Probes {
@@ -132,7 +128,7 @@ func ProbeTargets(f Facts, o Options) []string {
 		if f.Nexthop.Port != o.Port {
 			return nil
 		}
-	case ruledOut(&f, &o) != "" || noTarget(&f, &o) != "":
+	case !f.Known.MX || ruledOut(&f, &o) != "":
 		return nil
 	}
 	hosts, _ := leading(&f, func(h *Host) bool {
@@ -154,7 +150,8 @@ func ported(o *Options) string {
 	return "with port " + portText(o.Port) + " open"
 }
 
-// ruledOut returns the reason that rules a route out before any lookup; "" if there is none.
+// ruledOut returns the reason why the settings or the MX RRset rule a route out; "" if they do not, or if the RRset is
+// not known yet.
 func ruledOut(f *Facts, o *Options) string {
 	switch {
 	case o.Mode == ModeOff:
@@ -163,17 +160,10 @@ func ruledOut(f *Facts, o *Options) string {
 		return `port26.mode = "off"`
 	case f.Override.Pattern != "":
 		return "the overrides file has a line for " + f.Override.Pattern
-	case f.Nexthop.Host || f.Nexthop.Name == "":
+	case f.Nexthop.Host || f.Nexthop.Name == "" || f.MX.Err != nil:
 		return "no route without an MX RRset"
-	}
-	return ""
-}
-
-// noTarget returns the reason why the MX RRset rules a route out; "" if it does not.
-func noTarget(f *Facts, o *Options) string {
-	switch {
-	case f.MX.Err != nil || !f.Known.MX:
-		return "no route without an MX RRset"
+	case !f.Known.MX:
+		return ""
 	case len(f.Hosts) == 0:
 		return "there is no MX host"
 	case !f.Hosts[0].Class.ImplicitTLS():
@@ -190,18 +180,17 @@ func open(h *Host, o *Options) bool {
 
 // closedHost names an smtps- host of the best preference that is not open.
 func closedHost(f *Facts, o *Options) string {
-	for i := range f.Hosts {
-		h := &f.Hosts[i]
-		if h.Preference != f.Hosts[0].Preference || !h.Class.ImplicitTLS() || open(h, o) {
-			continue
-		}
-		what := ": " + h.Name + " is " + h.Probe.State.String()
-		if h.Probe.Cause != smtptls.CauseNone {
-			what += " (" + string(h.Probe.Cause) + ")"
-		}
-		return what
+	i := slices.IndexFunc(f.Hosts, func(h Host) bool {
+		return h.Preference == f.Hosts[0].Preference && h.Class.ImplicitTLS() && !open(&h, o)
+	})
+	if i < 0 {
+		return ""
 	}
-	return ""
+	what := ": " + f.Hosts[i].Name + " is " + f.Hosts[i].Probe.State.String()
+	if cause := f.Hosts[i].Probe.Cause; cause != smtptls.CauseNone {
+		what += " (" + string(cause) + ")"
+	}
+	return what
 }
 
 // stays returns the reason why mail for an open host stays on port 25; "" if it does not.
