@@ -48,7 +48,12 @@ type Fetcher struct {
 func (f *Fetcher) Fetch(ctx context.Context, domain string) (Policy, error) {
 	body, addr, err := f.body(ctx, hostLabel+domain)
 	if err != nil {
-		return Policy{}, &Error{Domain: domain, Failure: failureOf(err), Err: err, Addr: addr}
+		failed := &Error{Domain: domain, Failure: FetchError, Err: err, Addr: addr}
+		// A certificate that does not verify says more than an address that does not answer.
+		if _, invalid := errors.AsType[*tls.CertificateVerificationError](err); invalid {
+			failed.Failure = WebPKIInvalid
+		}
+		return Policy{}, failed
 	}
 	p, err := ParsePolicy(body)
 	if err != nil {
@@ -92,25 +97,16 @@ func (f *Fetcher) body(ctx context.Context, host string) (body []byte, first net
 			return body, first, nil
 		}
 		failed = append(failed, fmt.Errorf("%s: %w", addr, err))
-		if _, answered := errors.AsType[*answerError](err); answered || ctx.Err() != nil {
+		if _, answered := errors.AsType[answerError](err); answered || ctx.Err() != nil {
 			return nil, first, errors.Join(failed...)
 		}
 	}
 }
 
-// failureOf returns how to report an error. A certificate that does not verify says more than an address that does not
-// answer.
-func failureOf(err error) Failure {
-	if _, invalid := errors.AsType[*tls.CertificateVerificationError](err); invalid {
-		return WebPKIInvalid
-	}
-	return FetchError
-}
-
 // answerError is an answer of the verified policy host that is not a policy. Its other addresses are not tried.
-type answerError struct{ reason string }
+type answerError string
 
-func (e *answerError) Error() string { return e.reason }
+func (e answerError) Error() string { return string(e) }
 
 // proxy returns the proxy for a policy host, nil for none.
 func (f *Fetcher) proxy(host string) (*url.URL, error) {
@@ -134,20 +130,13 @@ func (f *Fetcher) url(host string) *url.URL {
 // get fetches the policy from one address of the host, or through a proxy if that is not nil.
 func (f *Fetcher) get(ctx context.Context, host string, proxy *url.URL, addr netip.Addr) ([]byte, error) {
 	config := &tls.Config{ServerName: host, RootCAs: f.Roots, MinVersion: tls.VersionTLS12}
-	transport := &http.Transport{
-		DisableKeepAlives:      true,
-		DisableCompression:     true,
-		MaxResponseHeaderBytes: maxHeader,
-	}
+	transport := &http.Transport{DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: maxHeader}
 	defer transport.CloseIdleConnections()
 	if proxy != nil {
-		transport.Proxy = http.ProxyURL(proxy)
-		transport.DialContext = dial
-		transport.TLSClientConfig = config
+		transport.Proxy, transport.DialContext, transport.TLSClientConfig = http.ProxyURL(proxy), dial, config
 	} else {
 		to := netip.AddrPortFrom(addr, cmp.Or(f.Port, httpsPort)).String()
-		transport.DialTLSContext = func(ctx context.Context, _, _ string) (net.Conn,
-			error) {
+		transport.DialTLSContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return dialTLS(ctx, to, config)
 		}
 	}
@@ -241,16 +230,16 @@ func (c noEOF) Read(b []byte) (int, error) {
 func acceptable(response *http.Response) error {
 	// "Policies fetched via HTTPS are only valid if the HTTP response code is 200 (OK)."
 	if response.StatusCode != http.StatusOK {
-		return &answerError{"HTTP status " + strconv.Itoa(response.StatusCode)}
+		return answerError("HTTP status " + strconv.Itoa(response.StatusCode))
 	}
 	// "Senders SHOULD validate that the media type is "text/plain" to guard against cases where web servers allow
 	// untrusted users to host non-text content." Its parameters do not matter.
 	kind, _, err := mime.ParseMediaType(response.Header.Get("Content-Type"))
 	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) || kind != "text/plain" {
-		return &answerError{"media type is not text/plain"}
+		return answerError("media type is not text/plain")
 	}
 	if encoding := response.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
-		return &answerError{"unexpected Content-Encoding"}
+		return answerError("unexpected Content-Encoding")
 	}
 	return nil
 }

@@ -115,7 +115,7 @@ type Error struct {
 
 // Answered reports whether the policy host answered over verified HTTPS, so that the fault is not on the path to it.
 func (e *Error) Answered() bool {
-	_, answered := errors.AsType[*answerError](e.Err)
+	_, answered := errors.AsType[answerError](e.Err)
 	return answered || e.Failure == PolicyInvalid
 }
 
