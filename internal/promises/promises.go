@@ -64,27 +64,13 @@ type Sightings struct {
 
 // add notes that the promise was seen on a day. A day in the past, which a clock set back or a peer brings, counts too.
 func (s *Sightings) add(day Day, signed bool) {
-	switch {
-	case s.Days == 0:
-		*s = Sightings{First: day, Last: day, Days: 1, Signed: signed, Recent: 1}
-		return
-	case day > s.Last:
-		s.Recent = s.Recent<<min(day-s.Last, 32) | 1
-		s.Last, s.Signed = day, signed
-	case day == s.Last:
-		s.Signed = signed
-		return
-	default:
-		bit := uint32(1) << min(s.Last-day, 31)
-		if s.Last-day >= window || s.Recent&bit != 0 {
-			s.First = min(s.First, day)
-			return
-		}
-		s.Recent |= bit
-		s.First = min(s.First, day)
+	was := *s
+	s.merge(Sightings{First: day, Last: day, Days: 1, Recent: 1})
+	if day > was.Last || s.Recent != was.Recent {
+		s.Days = max(was.Days, was.Days+1) // without an overflow
 	}
-	if s.Days < 1<<16-1 {
-		s.Days++
+	if day == s.Last {
+		s.Signed = signed
 	}
 }
 

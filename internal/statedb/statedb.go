@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -313,12 +314,8 @@ func (d *File) fail(err error) {
 
 // corrupt reports whether an error is about the content of the file.
 func corrupt(err error) bool {
-	for _, want := range []error{errCorrupt, berrors.ErrInvalid, berrors.ErrVersionMismatch, berrors.ErrChecksum} {
-		if errors.Is(err, want) {
-			return true
-		}
-	}
-	return false
+	faults := []error{errCorrupt, berrors.ErrInvalid, berrors.ErrVersionMismatch, berrors.ErrChecksum}
+	return slices.ContainsFunc(faults, func(want error) bool { return errors.Is(err, want) })
 }
 
 // setAside renames a corrupt file.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -127,12 +128,8 @@ func (s *Store) Version() uint64 { return s.table.changes.Load() }
 // memory left. That passes, so mail waits. It need not wait for a domain that cannot be reached, even if the reason is
 // that this machine has no IPv6.
 func local(err error) bool {
-	for _, want := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOBUFS} {
-		if errors.Is(err, want) {
-			return true
-		}
-	}
-	return false
+	lacking := []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOBUFS}
+	return slices.ContainsFunc(lacking, func(want error) bool { return errors.Is(err, want) })
 }
 
 // result returns the entry as an answer.
