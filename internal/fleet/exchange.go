@@ -378,9 +378,9 @@ func (f *Fleet) writeBatch(ctx context.Context, names []name) error {
 	return nil
 }
 
-// update returns the record to write under a name and how long it is valid, or nil when there is nothing to share or the
-// server has a record that is as good: the same content, of which less than a quarter of the lifetime has passed, signed
-// with the present key.
+// update returns the record to write under a name and how long it is valid, or nil when there is nothing to share or
+// the server has a record that is as good: the same content, of which less than a quarter of the lifetime has passed,
+// signed with the present key.
 func (f *Fleet) update(n name, there []byte) ([]byte, time.Duration) {
 	local := f.locals[n.kind]
 	if local == nil {

@@ -111,8 +111,8 @@ func (r Record) seal(k Key) []byte {
 	return append(b, k.mac(b)...)
 }
 
-// open decodes a record that the server stores under a name. It returns a Reason unless the record is authentic, belongs
-// there and is valid now.
+// open decodes a record that the server stores under a name. It returns a Reason unless the record is authentic,
+// belongs there and is valid now.
 func open(b []byte, n name, keys []Key, now time.Time) (Record, Reason) {
 	if len(b) < 1+sha256.Size || len(b) > maxData+1024 {
 		return Record{}, Malformed

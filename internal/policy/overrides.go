@@ -26,8 +26,8 @@ type Override struct {
 // Overrides are the lines of an overrides file by their patterns.
 type Overrides map[string]Override
 
-// For returns the most specific line for name, which is in the form of ParseName: the line for the name itself, else the
-// one for its nearest parent with a dot in front.
+// For returns the most specific line for name, which is in the form of ParseName: the line for the name itself, else
+// the one for its nearest parent with a dot in front.
 func (o Overrides) For(name string) Override {
 	for i := range len(name) {
 		if i == 0 || name[i] == '.' {
@@ -39,8 +39,8 @@ func (o Overrides) For(name string) Override {
 	return Override{}
 }
 
-// ParseOverrides reads an overrides file: one "domain action" per line, "#" comments. It calls mistake with what is wrong
-// in a line and what to write.
+// ParseOverrides reads an overrides file: one "domain action" per line, "#" comments. It calls mistake with what is
+// wrong in a line and what to write.
 func ParseOverrides(r io.Reader, mistake func(line int, what string)) Overrides {
 	o := Overrides{}
 	lines, n := bufio.NewScanner(r), 1

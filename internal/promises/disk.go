@@ -95,8 +95,8 @@ const shareFor = (window + 1) * 24 * time.Hour
 // maxFuture is how far the clock of a peer may be ahead.
 const maxFuture = 5 * time.Minute
 
-// Share returns what was seen of a domain, for the other nodes of the site, the last day on which a promise was seen, and
-// for how long that matters; nil when nothing was seen.
+// Share returns what was seen of a domain, for the other nodes of the site, the last day on which a promise was seen,
+// and for how long that matters; nil when nothing was seen.
 func (s *Store) Share(domain string) (seen []byte, last time.Time, lifetime time.Duration) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -107,8 +107,8 @@ func (s *Store) Share(domain string) (seen []byte, last time.Time, lifetime time
 	return encode(r.seen), r.last().Time(), shareFor
 }
 
-// Merge adds what another node of the same site has seen of a domain, as Share returns it. It can add days and promises,
-// and removes nothing. It reports whether there was anything new.
+// Merge adds what another node of the same site has seen of a domain, as Share returns it. It can add days and
+// promises, and removes nothing. It reports whether there was anything new.
 func (s *Store) Merge(domain string, data []byte, _ time.Time, _ time.Duration) (bool, error) {
 	var seen sightings
 	if err := errors.Join(decode(data, &seen), seen.check()); err != nil {

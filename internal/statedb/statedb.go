@@ -105,8 +105,8 @@ func (d *File) Open() {
 	d.open(startLockTimeout)
 }
 
-// Mark notes that records have changed, or were removed, so that Run, or the next Save, writes or deletes them. It never
-// waits.
+// Mark notes that records have changed, or were removed, so that Run, or the next Save, writes or deletes them. It
+// never waits.
 func (d *File) Mark(names ...string) {
 	if d.o.Dir == "" {
 		return

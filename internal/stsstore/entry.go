@@ -115,7 +115,7 @@ type stored struct {
 
 // encode returns the stored form. What the nodes of a site share has a time of its own.
 func (e *entry) encode(fetched time.Time) []byte {
-	b, _ := json.Marshal(stored{ID: e.id, Fetched: fetched.UTC(), Lines: e.policy.Raw}) // strings and a time do not fail
+	b, _ := json.Marshal(stored{e.id, fetched.UTC(), e.policy.Raw}) // strings and a time do not fail
 	return b
 }
 
