@@ -52,12 +52,8 @@ func Lookup(ctx context.Context, res dns.Resolver, q Query) (Result, error) {
 		}
 	}
 	switch {
-	case errors.Is(first.err, dns.ErrNotCached):
-		return Result{}, first.err
 	case first.err != nil:
-		why := first.question.Type.String() + " lookup for " + q.Host + " failed: " +
-			text.Printable(dns.Reason(first.err))
-		return Result{State: Failed, Err: first.err, Why: why}, nil
+		return failed(first.question.Type.String()+" lookup for "+q.Host, first.err)
 	case !first.hasAddress():
 		return Result{State: Unreachable, Why: "no address"}, nil
 	}
@@ -78,6 +74,14 @@ func Lookup(ctx context.Context, res dns.Resolver, q Query) (Result, error) {
 		return r, nil
 	}
 	return s.family(ctx, second.rrset)
+}
+
+// failed returns the Result of a lookup that failed. That an answer is not cached says nothing about the host.
+func failed(what string, err error) (Result, error) {
+	if errors.Is(err, dns.ErrNotCached) {
+		return Result{}, err
+	}
+	return Result{State: Failed, Err: err, Why: what + " failed: " + text.Printable(dns.Reason(err))}, nil
 }
 
 // TLSAQuestion asks for the TLSA records of a base domain and port.
@@ -185,11 +189,9 @@ func (s *search) candidates(ctx context.Context, addrs *dns.RRset) ([]string, Re
 	// not show whether it is: its status is that of the whole chain.
 	cname, err := s.ask(ctx, dns.Question{Name: original, Type: dns.TypeCNAME})
 	switch {
-	case errors.Is(err, dns.ErrNotCached):
-		return nil, Result{}, err
 	case err != nil:
-		return nil, Result{State: Failed, Err: err, Why: "CNAME lookup for " + original + " failed: " +
-			text.Printable(dns.Reason(err))}, nil
+		r, err := failed("CNAME lookup for "+original, err)
+		return nil, r, err
 	case cname.Status != dns.Secure:
 		return nil, Result{State: Absent, Why: "its alias and its addresses are not signed"}, nil
 	}
@@ -209,11 +211,8 @@ func (s *search) tlsa(ctx context.Context, names []string) (Result, error) {
 		}
 		r, err := s.ask(ctx, q)
 		switch {
-		case errors.Is(err, dns.ErrNotCached):
-			return Result{}, err
 		case err != nil:
-			return Result{State: Failed, Err: err, Why: "TLSA lookup at " + q.Name + " failed: " +
-				text.Printable(dns.Reason(err))}, nil
+			return failed("TLSA lookup at "+q.Name, err)
 		case r.Status != dns.Secure:
 			none.Why = "the TLSA records or their denial at " + q.Name + " are not signed"
 		case len(r.TLSA()) > 0:
