@@ -82,7 +82,8 @@ func New(o Options) (l *Lab, err error) {
 		return nil, errors.New("lab: New was called outside of Isolated")
 	}
 	err = must.Catch(func() {
-		l = &Lab{Dir: dir, Authority: smtptest.NewCA(Must{}), tree: must.Get(zone.NewTree(labZones()))}
+		l = &Lab{Dir: dir, Authority: smtptest.NewCA(Must{})}
+		l.tree = must.Get(zone.NewTree(l.zones(), labZones()))
 		l.Resolver, l.Upstream = l.newUnbound("resolver", "127.0.0.1:53"), l.newUnbound("upstream", "127.0.0.1:5353")
 		l.Policyd = newPolicyd(o.Policyd, dir, l.Upstream.Addr)
 		l.Postfix = &Postfix{source: o.Source, dir: dir, more: o.Settings}
@@ -176,7 +177,7 @@ func (l *Lab) Replace(ctx context.Context, set zone.RRset) error {
 	defer l.mu.Unlock()
 	return must.Catch(func() {
 		must.Do(l.tree.Set(set))
-		must.Do(l.tree.Write(l.zones()))
+		must.Do(l.tree.Write())
 		origin := l.tree.Origin(set.Owner)
 		must.Do(l.Resolver.reload(ctx, origin, set.Owner), l.Upstream.reload(ctx, origin, set.Owner))
 	})
@@ -229,7 +230,7 @@ func (l *Lab) Prepare() error {
 			return fmt.Errorf("lab: %w", err)
 		}
 	}
-	return l.tree.Write(l.zones())
+	return l.tree.Write()
 }
 
 // zones is the directory of the zone files.

@@ -123,7 +123,7 @@ func (l *Lab) Servers(tree string) (*Server, []*Server, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("lab: ip address add: %w: %s", err, out)
 	}
-	ds := strings.Fields(l.tree.Anchor())[4:] // key tag, algorithm, digest type, digest
+	ds := strings.Fields(l.tree.Anchor())[3:] // key tag, algorithm, digest type, digest
 	hints := ". 600 IN NS ns.\nns. 600 IN A " + AuthorityAddr.Addr().String() + "\n"
 	port := uint16(5400)
 	server := func(name string, behind *Server, files map[string]string, command ...string) *Server {

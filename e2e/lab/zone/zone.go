@@ -1,13 +1,14 @@
-// Package zone writes a tree of DNS zones under a private root, signed (RFC 4034, RFC 5155) or deliberately
-// not quite, as zone files for the auth-zones of a resolver.
+// Package zone writes a tree of DNS zones under a private root as zone files for the auth-zones of a resolver. The tools
+// of BIND sign them, or deliberately do not sign them well.
 package zone
 
 import (
 	"fmt"
+	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
-	"sort"
 	"strings"
 	"time"
 
@@ -30,10 +31,11 @@ const (
 type Zone struct {
 	Origin string // with the final dot
 	State  State
-	// Records in presentation format, owner names absolute or relative to Origin; SOA, NS and keys come by themselves.
-	Records []string
 	// Broken lists "owner type" whose signatures do not fit: these RRsets alone are bogus. Owners are absolute.
 	Broken []string
+
+	ds      string // the DS record of its key
+	records []string
 }
 
 // ttl of everything: long enough for a cache to be seen at work, and read by nothing in the lab but caches.
@@ -43,11 +45,49 @@ const ttl = 600
 // others, the root zone can hold one, and no delegation needs glue.
 const NameServer = "ns."
 
+// Tree is zones under one root, with a key for each. Write may be called again after the zones have changed:
+// the keys stay.
+type Tree struct {
+	dir   string
+	zones map[string]*Zone
+}
+
+// NewTree returns a tree of zones; the root must be among them. Its keys and its files are in dir.
+func NewTree(dir string, zones []Zone) (*Tree, error) {
+	t := &Tree{dir: dir, zones: map[string]*Zone{}}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("zone: %w", err)
+	}
+	for _, z := range zones {
+		key, err := run("dnssec-keygen", "-q", "-a", "ECDSAP256SHA256", "-f", "KSK", "-K", dir, z.Origin)
+		if err == nil {
+			z.ds, err = run("dnssec-dsfromkey", "-2", filepath.Join(dir, key))
+		}
+		if err != nil {
+			return nil, err
+		}
+		t.zones[z.Origin] = &z
+	}
+	return t, nil
+}
+
+// run runs a program to its end and returns its one line of output.
+func run(program string, args ...string) (string, error) {
+	var complaints strings.Builder
+	cmd := exec.Command(program, args...)
+	cmd.Stderr = &complaints
+	out, err := cmd.Output()
+	if err != nil {
+		err = fmt.Errorf("zone: %s: %w: %s", program, err, &complaints)
+	}
+	return strings.TrimSpace(string(out)), err
+}
+
 // Names returns the owners of all records that were added, each once.
 func (t *Tree) Names() []string {
 	var names []string
 	for _, z := range t.zones {
-		for _, r := range z.Records {
+		for _, r := range z.records {
 			owner, _, _ := strings.Cut(r, " ")
 			names = append(names, owner)
 		}
@@ -56,53 +96,11 @@ func (t *Tree) Names() []string {
 	return slices.Compact(names)
 }
 
-// Tree is zones under one root, with a key for each. Write may be called again after the zones have changed:
-// the keys stay.
-type Tree struct {
-	zones map[string]*signed
-}
-
-// signed is a zone with its key and the records to be.
-type signed struct {
-	Zone
-	key *key
-	rrs []dns.RR
-}
-
-// NewTree returns a tree of zones; the root must be among them.
-func NewTree(zones []Zone) (*Tree, error) {
-	t := &Tree{zones: map[string]*signed{}}
-	for _, z := range zones {
-		if _, twice := t.zones[z.Origin]; twice || !dns.IsFqdn(z.Origin) {
-			return nil, fmt.Errorf("zone: %q is there twice or has no final dot", z.Origin)
-		}
-		k, err := newKey(z.Origin)
-		if err != nil {
-			return nil, err
-		}
-		t.zones[z.Origin] = &signed{Zone: z, key: k}
-	}
-	if t.zones["."] == nil {
-		return nil, fmt.Errorf("zone: there is no root")
-	}
-	return t, nil
-}
-
 // Origins returns the names of all zones, sorted.
-func (t *Tree) Origins() []string {
-	var all []string
-	for o := range t.zones {
-		all = append(all, o)
-	}
-	sort.Strings(all)
-	return all
-}
+func (t *Tree) Origins() []string { return slices.Sorted(maps.Keys(t.zones)) }
 
 // Anchor returns the DS record of the root for a trust-anchor file.
-func (t *Tree) Anchor() string {
-	// unbound reads no tabs here.
-	return strings.ReplaceAll(t.zones["."].key.ds().String(), "\t", " ") + "\n"
-}
+func (t *Tree) Anchor() string { return t.zones["."].ds + "\n" }
 
 // RRset is the records of one owner and type.
 type RRset struct {
@@ -114,97 +112,57 @@ type RRset struct {
 
 // Set replaces an RRset in the zone that contains it, or removes it if there is no data.
 func (t *Tree) Set(set RRset) error {
-	z := t.holder(set.Owner)
-	if z == nil {
-		return fmt.Errorf("zone: no zone contains %s", set.Owner)
-	}
 	if set.TTL == 0 {
 		set.TTL = ttl
 	}
-	var kept []string
-	for _, r := range z.Records {
-		rr, err := z.parse(r)
-		if err != nil {
-			return err
-		}
-		if !strings.EqualFold(rr.Header().Name, set.Owner) || dns.TypeToString[rr.Header().Rrtype] != set.Type {
-			kept = append(kept, r)
-		}
-	}
+	z := t.zones[t.Origin(set.Owner)]
+	z.records = slices.DeleteFunc(z.records, func(r string) bool {
+		fields := strings.Fields(r) // the type may follow a TTL
+		return strings.EqualFold(fields[0], set.Owner) && slices.Contains(fields[1:3], set.Type)
+	})
+	var records []string
 	for _, data := range set.Data {
-		kept = append(kept, fmt.Sprintf("%s %d %s %s", set.Owner, set.TTL, set.Type, data))
+		records = append(records, fmt.Sprintf("%s %d %s %s", set.Owner, set.TTL, set.Type, data))
 	}
-	z.Records = kept
-	return nil
+	return t.Add(records...)
 }
 
-// Add adds records to the zone that contains their owner. Each record starts with the owner, with the final dot.
+// Add adds records to the zone that contains their owner: the owner with the final dot, perhaps a TTL, type and data.
 func (t *Tree) Add(records ...string) error {
 	for _, r := range records {
 		owner, _, _ := strings.Cut(r, " ")
-		z := t.holder(owner)
-		if z == nil || !dns.IsFqdn(owner) {
-			return fmt.Errorf("zone: no zone contains %q", r)
+		if !dns.IsFqdn(owner) {
+			return fmt.Errorf("zone: the owner has no final dot: %q", r)
 		}
-		z.Records = append(z.Records, r)
+		z := t.zones[t.Origin(owner)]
+		z.records = append(z.records, r)
 	}
 	return nil
 }
 
-// holder returns the zone with the longest origin above owner, or at it.
-func (t *Tree) holder(owner string) *signed {
-	var best *signed
-	for o, z := range t.zones {
-		if dns.IsSubDomain(o, owner) && (best == nil || len(o) > len(best.Origin)) {
-			best = z
+// Origin returns the zone that holds owner.
+func (t *Tree) Origin(owner string) (longest string) {
+	for origin := range t.zones {
+		if dns.IsSubDomain(origin, owner) && len(origin) > len(longest) {
+			longest = origin
 		}
 	}
-	return best
+	return longest
 }
 
-// Origin returns the zone that holds owner, "" if none does.
-func (t *Tree) Origin(owner string) string {
-	if z := t.holder(owner); z != nil {
-		return z.Origin
-	}
-	return ""
-}
-
-// parent returns the zone above, nil for the root.
-func (t *Tree) parent(z *signed) *signed {
-	var best *signed
-	for o, p := range t.zones {
-		if p != z && dns.IsSubDomain(o, z.Origin) && (best == nil || len(o) > len(best.Origin)) {
-			best = p
+// Write signs everything and writes one file per zone, named by File. Files are replaced atomically.
+func (t *Tree) Write() error {
+	for origin, z := range t.zones {
+		file := filepath.Join(t.dir, File(origin))
+		err := os.WriteFile(file+".new", []byte(t.text(z)), 0o644)
+		if err == nil && z.State != Unsigned {
+			err = z.sign(t.dir, file+".new")
 		}
-	}
-	return best
-}
-
-// Write signs everything and writes one file per zone into dir, named by File. Files are replaced atomically.
-func (t *Tree) Write(dir string) error {
-	for _, z := range t.zones {
-		if err := z.begin(); err != nil {
-			return err
+		if err == nil {
+			err = os.Rename(file+".new", file)
 		}
-	}
-	for _, z := range t.zones {
-		if p := t.parent(z); p != nil {
-			p.rrs = append(p.rrs, z.delegation()...)
-		}
-	}
-	for _, z := range t.zones {
-		if z.State != Unsigned {
-			if err := z.sign(time.Now()); err != nil {
-				return fmt.Errorf("zone: %s: %w", z.Origin, err)
-			}
-		}
-		path := filepath.Join(dir, File(z.Origin))
-		if err := os.WriteFile(path+".new", []byte(z.text()), 0o644); err != nil {
-			return fmt.Errorf("zone: %w", err)
-		}
-		if err := os.Rename(path+".new", path); err != nil {
-			return fmt.Errorf("zone: %w", err)
+		if err != nil {
+			return fmt.Errorf("zone: %s: %w", origin, err)
 		}
 	}
 	return nil
@@ -213,54 +171,61 @@ func (t *Tree) Write(dir string) error {
 // File is the name of a zone's file.
 func File(origin string) string { return strings.Trim(origin, ".") + ".zone" }
 
-func (z *signed) parse(record string) (dns.RR, error) {
-	rr, err := dns.NewRR(fmt.Sprintf("$ORIGIN %s\n$TTL %d\n%s\n", z.Origin, ttl, record))
-	if err == nil && rr == nil {
-		err = fmt.Errorf("no record")
-	}
-	if err != nil {
-		return nil, fmt.Errorf("zone: %s: %q: %w", z.Origin, record, err)
-	}
-	return rr, nil
-}
-
-// begin fills rrs with the SOA, the NS and the records of the zone.
-func (z *signed) begin() error {
-	z.rrs = nil
-	apex := []string{
+// text returns the zone without signatures: its SOA and NS, its delegations and its records.
+func (t *Tree) text(z *Zone) string {
+	lines := []string{
+		fmt.Sprintf("$TTL %d", ttl),
 		fmt.Sprintf("%s SOA %s hostmaster.test. %d 3600 600 86400 %d", z.Origin, NameServer, time.Now().Unix(), ttl),
 		fmt.Sprintf("%s NS %s", z.Origin, NameServer),
 	}
-	for _, r := range append(apex, z.Records...) {
-		rr, err := z.parse(r)
-		if err != nil {
-			return err
+	for origin, child := range t.zones {
+		_, above, _ := strings.Cut(origin, ".")
+		if origin == "." || t.Origin(above) != z.Origin {
+			continue
 		}
-		z.rrs = append(z.rrs, rr)
+		lines = append(lines, fmt.Sprintf("%s NS %s", origin, NameServer))
+		switch child.State {
+		case Unsigned:
+		case WrongDS:
+			digest := strings.LastIndex(child.ds, " ") + 1
+			lines = append(lines, child.ds[:digest]+strings.Repeat("ab", 32))
+		case Signed, Signed3, Expired:
+			lines = append(lines, child.ds)
+		}
 	}
-	return nil
+	return strings.Join(append(lines, z.records...), "\n") + "\n"
 }
 
-// delegation returns the records for the zone in its parent.
-func (z *signed) delegation() []dns.RR {
-	h := dns.RR_Header{Name: z.Origin, Rrtype: dns.TypeNS, Class: dns.ClassINET, Ttl: ttl}
-	rrs := []dns.RR{&dns.NS{Hdr: h, Ns: NameServer}}
-	switch z.State {
-	case Unsigned:
-	case WrongDS:
-		ds := z.key.ds()
-		ds.Digest = strings.Repeat("ab", 32)
-		rrs = append(rrs, ds)
-	case Signed, Signed3, Expired:
-		rrs = append(rrs, z.key.ds())
+// sign signs a file of the zone.
+func (z *Zone) sign(dir, file string) error {
+	const day = 86400 // seconds
+	from, to := -day, day
+	if z.State == Expired {
+		from, to = -30*day, -2*day
 	}
-	return rrs
-}
-
-func (z *signed) text() string {
-	var b strings.Builder
-	for _, rr := range z.rrs {
-		b.WriteString(rr.String() + "\n")
+	// The one key signs everything, and the result is not checked: it may be bogus on purpose.
+	args := []string{"-q", "-S", "-z", "-P", "-K", dir, "-d", dir, "-O", "full", "-o", z.Origin,
+		"-s", fmt.Sprintf("now%+d", from), "-e", fmt.Sprintf("now%+d", to), "-f", file}
+	if z.State == Signed3 {
+		args = append(args, "-3", "-", "-H", "0") // RFC 9276 section 3.1
 	}
-	return b.String()
+	if _, err := run("dnssec-signzone", append(args, file)...); err != nil || z.Broken == nil {
+		return err
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	var broken strings.Builder
+	for line := range strings.Lines(string(text)) {
+		// owner, TTL, IN, RRSIG, type, six numbers and a signer before the signature
+		if f := strings.Fields(line); len(f) > 12 && f[3] == "RRSIG" && slices.Contains(z.Broken, f[0]+" "+f[4]) {
+			signature := []byte(f[12])
+			slices.Reverse(signature)
+			f[12] = string(signature)
+			line = strings.Join(f, " ") + "\n"
+		}
+		broken.WriteString(line)
+	}
+	return os.WriteFile(file, []byte(broken.String()), 0o644)
 }

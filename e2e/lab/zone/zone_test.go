@@ -1,3 +1,5 @@
+//go:build e2e
+
 package zone
 
 import (
@@ -13,18 +15,18 @@ import (
 
 func tree(t *testing.T) (*Tree, string) {
 	t.Helper()
-	tr, err := NewTree([]Zone{
+	dir := t.TempDir()
+	tr, err := NewTree(dir, []Zone{
 		{Origin: "."},
-		{Origin: "test.", Records: []string{"a A 127.0.0.1", "b A 127.0.0.2", "*.w MX 10 a"},
-			Broken: []string{"b.test. A"}},
-		{Origin: "three.test.", State: Signed3, Records: []string{"x.y A 127.0.0.3"}},
+		{Origin: "test.", Broken: []string{"b.test. A"}},
+		{Origin: "three.test.", State: Signed3},
 		{Origin: "old.test.", State: Expired},
 		{Origin: "other.test.", State: WrongDS},
 		{Origin: "open.test.", State: Unsigned},
 	})
 	require.NoError(t, err)
-	dir := t.TempDir()
-	require.NoError(t, tr.Write(dir))
+	require.NoError(t, tr.Add("a.test. A 127.0.0.1", "b.test. A 127.0.0.2", "*.w.test. MX 10 a.test.", "x.y.three.test. A 127.0.0.3"))
+	require.NoError(t, tr.Write())
 	return tr, dir
 }
 
@@ -119,7 +121,7 @@ func TestSet(t *testing.T) {
 	require.NoError(t, tr.Set(RRset{Owner: "a.test.", Type: "A", TTL: 1, Data: []string{"127.0.0.9"}}))
 	require.NoError(t, tr.Set(RRset{Owner: "*.w.test.", Type: "MX"}))
 	require.Error(t, tr.Add("relative A 127.0.0.1"))
-	require.NoError(t, tr.Write(dir))
+	require.NoError(t, tr.Write())
 	top := read(t, dir, "test.")
 	require.Len(t, top["a.test. A"], 1)
 	require.Equal(t, "a.test.\t1\tIN\tA\t127.0.0.9", top["a.test. A"][0].String())
