@@ -41,7 +41,7 @@ func newSid(t *testing.T, clone string) sid {
 		valid = `Acquire::Check-Valid-Until "true";`
 	}
 	run(t, clone, "mmdebstrap", "--quiet", "--variant=minbase", "--aptopt="+valid, "--dpkgopt=force-unsafe-io",
-		"--include=build-essential,lintian,postfix,unbound,iproute2",
+		"--include=build-essential,lintian,postfix,unbound,iproute2,bind9-utils",
 		"--customize-hook=mkdir -p \"$1/root/source/debian\"", "--customize-hook=copy-in debian/control /root/source/debian",
 		`--customize-hook=chroot "$1" apt-get build-dep -qq -y --no-install-recommends /root/source`,
 		"sid", dir)
