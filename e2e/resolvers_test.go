@@ -30,7 +30,7 @@ func TestEveryResolverGivesTheSameAnswers(t *testing.T) {
 	authority, servers, err := l.Servers(resolvers)
 	require.NoError(t, err)
 	require.NoError(t, authority.Start(t.Context()))
-	t.Cleanup(authority.Stop)
+	t.Cleanup(authority.Kill)
 
 	m := matrix{t: t, lab: l, keys: keys, cells: map[string][]string{}}
 	for _, s := range servers {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -88,10 +89,11 @@ func stsKept(l *lab.Lab) Case {
 // waited for.
 func resolver(l *lab.Lab, gone bool) Case {
 	tag, how := "silent", "resolver silent"
-	away, back := l.Upstream.Freeze, l.Upstream.Thaw
+	away := func() { must.Do(l.Upstream.Signal(syscall.SIGSTOP)) }
+	back := func(context.Context) error { return l.Upstream.Signal(syscall.SIGCONT) }
 	if gone {
 		tag, how = "gone", "resolver dead"
-		away, back = l.Upstream.Kill, l.Upstream.Start
+		away, back = func() { l.Upstream.Kill() }, l.Upstream.Start
 	}
 	known := l.Host(lab.Host{Name: "starttls-mx.known-" + tag + ".test", On25: lab.STARTTLS})
 	l.MX("known-"+tag+".test", known.Name)

@@ -154,7 +154,7 @@ func (t trip) build(l *lab.Lab) Case {
 
 // probed waits until policyd has logged the verdict about a host.
 func probed(ctx context.Context, l *lab.Lab, host, state, cause string) {
-	must.Get(l.Policyd.Logged(ctx, "port of implicit TLS probed", "mx="+host+" ", "status="+state, cause))
+	must.Do(l.Policyd.Logged(ctx, "port of implicit TLS probed", "mx="+host+" ", "status="+state, cause))
 }
 
 // routed waits until a domain has the route.

@@ -9,7 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -55,27 +55,44 @@ type Process struct {
 func (c Command) build() *exec.Cmd {
 	path, arguments, script := c.Path, c.Arguments, ""
 	if len(c.Listeners) > 0 {
-		script = "export LISTEN_PID=$$ LISTEN_FDS=" + strconv.Itoa(len(c.Listeners)) + "; "
+		script = fmt.Sprintf("export LISTEN_PID=$$ LISTEN_FDS=%d; ", len(c.Listeners))
 	}
 	if c.OpenFiles > 0 {
-		script += "ulimit -n " + strconv.Itoa(c.OpenFiles) + "; "
+		script += fmt.Sprintf("ulimit -n %d; ", c.OpenFiles)
 	}
 	if c.Group != "" {
-		script += "echo $$ >'" + filepath.Join(c.Group, "cgroup.procs") + "'; "
+		script += fmt.Sprintf("echo $$ >'%s/cgroup.procs'; ", c.Group)
 	}
 	if script != "" {
 		path, arguments = "/bin/sh", append([]string{"-c", script + `exec "$@"`, "sh", path}, arguments...)
 	}
-	cmd := exec.Command(path, arguments...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Chroot: c.Root}
+	cmd := in(context.Background(), c.Root, path, arguments...)
+	cmd.Env = append(cmd.Env, c.Variables...)
+	cmd.SysProcAttr.Setpgid = true
 	cmd.WaitDelay = time.Second // its children may keep the pipe open
 	cmd.ExtraFiles = c.Listeners
-	if c.Root != "" {
-		cmd.Dir, cmd.Env = "/", append([]string{"PATH=" + sbin}, c.Variables...)
+	return cmd
+}
+
+// in makes a command whose root directory is root, "" for that of this process.
+func in(ctx context.Context, root, program string, arguments ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, find(program), arguments...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: root}
+	if root != "" {
+		cmd.Dir, cmd.Env = "/", []string{"PATH=" + sbin}
 	} else {
-		cmd.Env = append(os.Environ(), append([]string{"PATH=" + os.Getenv("PATH") + ":" + sbin}, c.Variables...)...)
+		cmd.Env = append(os.Environ(), "PATH="+os.Getenv("PATH")+":"+sbin)
 	}
 	return cmd
+}
+
+// Output runs a program to its end, below a root directory if root is not "", and returns what it writes.
+func Output(ctx context.Context, root, program string, arguments ...string) (string, error) {
+	out, err := in(ctx, root, program, arguments...).CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("%s %v: %w: %s", program, arguments, err, out)
+	}
+	return string(out), err
 }
 
 // sbin is where Debian has the programs of mail and DNS servers.
@@ -85,9 +102,6 @@ const sbin = "/usr/sbin:/usr/bin:/sbin:/bin"
 func (c Command) Start() (*Process, error) {
 	if c.Log == nil {
 		c.Log = &Log{}
-	}
-	if !strings.Contains(c.Path, "/") {
-		c.Path = Find(c.Path)
 	}
 	p := &Process{Command: c, cmd: c.build()}
 	p.cmd.Stdout, p.cmd.Stderr = c.Log, c.Log
@@ -103,28 +117,26 @@ func (c Command) Start() (*Process, error) {
 	return p, nil
 }
 
-// Find returns the path of a program, which may be in an sbin directory, or its name if it is missing.
-func Find(program string) string {
+// find returns the path of a program, which may be in an sbin directory, or its name if it is missing or has a slash.
+func find(program string) string {
 	for _, dir := range filepath.SplitList(os.Getenv("PATH") + ":" + sbin) {
 		path := filepath.Join(dir, program)
-		if s, err := os.Stat(path); err == nil && !s.IsDir() {
+		if s, err := os.Stat(path); err == nil && !s.IsDir() && !strings.Contains(program, "/") {
 			return path
 		}
 	}
 	return program
 }
 
-// Run starts a socketmap server and returns once it accepts connections. Stop it.
+// Run starts a socketmap server and returns once it answers. Stop it.
 func Run(ctx context.Context, c Command) (*Process, error) {
 	p, err := c.Start()
 	if err != nil {
 		return nil, err
 	}
-	err = p.Ready(ctx, "listens on "+p.Address, func(ctx context.Context) error {
-		c, err := socketmap.Dial(ctx, p.Address)
-		if err == nil {
-			err = c.Close()
-		}
+	// With a passed listener, a connection would not show that the process is ready.
+	err = p.Ready(ctx, "answers on "+p.Address, func(ctx context.Context) error {
+		_, err := p.Ask(ctx, socketmap.Request{Map: "QUERY", Key: "*"})
 		return err
 	})
 	if err != nil {
@@ -133,9 +145,8 @@ func Run(ctx context.Context, c Command) (*Process, error) {
 	return p, nil
 }
 
-// Policyd writes the settings of a policyd into the empty directory dir, starts it and returns once it accepts
-// connections. The word DIR in the settings and in the address stands for dir, whose path must be short, because
-// sockets are in it. DIR/overrides is an empty overrides file, so that the one of this machine is not used.
+// Policyd writes the settings of a policyd into the directory dir, starts it and returns once it answers. The word DIR
+// in the settings and in the address stands for dir, whose path must be short, because sockets are in it. DIR/overrides is an empty overrides file, so that the one of this machine is not used.
 func Policyd(ctx context.Context, dir, settings string, c Command) (*Process, error) {
 	c.Config = filepath.Join(dir, "policyd.toml")
 	c.Arguments = []string{"serve", "--config", c.Config}
@@ -152,7 +163,7 @@ func Policyd(ctx context.Context, dir, settings string, c Command) (*Process, er
 
 // Ready calls try until it returns no error. It fails when the process ends, or after Timeout.
 func (p *Process) Ready(ctx context.Context, what string, try func(context.Context) error) error {
-	ctx, cancel := p.Context(ctx)
+	ctx, cancel := p.context(ctx)
 	defer cancel()
 	err := Until(ctx, p.Path+" "+what, func() (bool, error) { return try(ctx) == nil, nil })
 	if err != nil {
@@ -161,8 +172,21 @@ func (p *Process) Ready(ctx context.Context, what string, try func(context.Conte
 	return nil
 }
 
-// Context returns a context that ends with the process, and after Timeout.
-func (p *Process) Context(ctx context.Context) (context.Context, context.CancelFunc) {
+// Logged waits until the program has written, since its start, a line that contains all the words.
+func (p *Process) Logged(ctx context.Context, words ...string) error {
+	ctx, cancel := p.context(ctx)
+	defer cancel()
+	_, _, err := p.Log.Wait(ctx, 0, func(line string) bool {
+		return !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(line, w) })
+	})
+	if err != nil {
+		return fmt.Errorf("waiting for %q in the log of %s: %w", words, p.Path, err)
+	}
+	return nil
+}
+
+// context returns a context that ends with the process, and after Timeout.
+func (p *Process) context(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	ctx, end := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(p.life, func() { end(context.Cause(p.life)) })
@@ -171,14 +195,9 @@ func (p *Process) Context(ctx context.Context) (context.Context, context.CancelF
 
 // Ask asks a socketmap server one question on a connection of its own.
 func (p *Process) Ask(ctx context.Context, request socketmap.Request) (socketmap.Reply, error) {
-	return Ask(ctx, p.Address, request)
-}
-
-// Ask asks the socketmap server at an address one question on a connection of its own.
-func Ask(ctx context.Context, address string, request socketmap.Request) (socketmap.Reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
-	c, err := socketmap.Dial(ctx, address)
+	c, err := socketmap.Dial(ctx, p.Address)
 	if err != nil {
 		return socketmap.Reply{}, err
 	}

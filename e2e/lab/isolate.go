@@ -3,11 +3,11 @@ package lab
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -20,6 +20,9 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"github.com/policyd/policyd/e2e/daemon"
+	"github.com/policyd/policyd/e2e/must"
 )
 
 // insideEnv marks a program that is inside, and names the directory that it was given there.
@@ -30,7 +33,7 @@ const insideEnv = "POLICYD_LAB_DIR"
 // that main starts ends with it, and all that it mounts or writes is removed, however it ends.
 func Isolated(main func() int) int {
 	if dir := os.Getenv(insideEnv); dir != "" {
-		if err := furnish(dir); err != nil {
+		if err := must.Catch(func() { furnish(dir) }); err != nil {
 			fmt.Fprintln(os.Stderr, "the lab cannot be set up:", err)
 			return 1
 		}
@@ -98,7 +101,10 @@ func again(arguments []string, stdout, stderr io.Writer) (int, error) {
 	if err != nil {
 		return 1, err
 	}
-	cmd := exec.Command(exe, arguments...)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	cmd := exec.CommandContext(ctx, exe, arguments...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.Env = append(os.Environ(), insideEnv+"="+dir)
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{
@@ -109,21 +115,7 @@ func again(arguments []string, stdout, stderr io.Writer) (int, error) {
 	// The death signal is sent when the thread ends that started the process, not the program.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT)
-	if err := cmd.Start(); err != nil {
-		return 1, err
-	}
-	go func() {
-		for s := range signals {
-			_ = cmd.Process.Signal(s)
-		}
-	}()
-	err = cmd.Wait()
-	signal.Stop(signals)
-	close(signals)
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
+	if err := cmd.Run(); cmd.ProcessState == nil {
 		return 1, err
 	}
 	if !cmd.ProcessState.Exited() {
@@ -133,54 +125,36 @@ func again(arguments []string, stdout, stderr io.Writer) (int, error) {
 }
 
 // furnish gives the namespaces their own /etc, mail directories, /proc, loopback interface and host name.
-func furnish(dir string) error {
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("/ cannot be made private (in a chroot it must be a mount point): %w", err)
+func furnish(dir string) {
+	mount := func(what, over, kind string, flags uintptr, data string) {
+		must.Do(os.NewSyscallError("mount "+over, unix.Mount(what, over, kind, flags, data)))
 	}
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=0755"); err != nil {
-		return fmt.Errorf("tmpfs: %w", err)
-	}
-	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
-		return fmt.Errorf("/proc: %w", err)
-	}
+	mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "") // in a chroot it must be a mount point
+	mount("tmpfs", dir, "tmpfs", 0, "mode=0755")
+	mount("proc", "/proc", "proc", 0, "")
 	// A copy of all of /etc, because resolv.conf may be a link to anywhere.
-	if out, err := exec.Command("cp", "-a", "/etc/.", filepath.Join(dir, "etc")).CombinedOutput(); err != nil {
-		return fmt.Errorf("copying /etc: %w: %s", err, out)
-	}
+	must.Get(daemon.Output(context.Background(), "", "cp", "-a", "/etc/.", filepath.Join(dir, "etc")))
 	for from, over := range map[string]string{
 		"etc": "/etc", "spool": "/var/spool/postfix", "lib": "/var/lib/postfix", "policyd": "/var/lib/policyd",
 	} {
 		from = filepath.Join(dir, from)
-		if err := os.MkdirAll(from, 0o755); err != nil {
-			return err
-		}
-		if _, err := os.Stat(over); errors.Is(err, fs.ErrNotExist) {
-			continue // it then lies in the lab's own directory, see Dir
-		}
-		if err := unix.Mount(from, over, "", unix.MS_BIND, ""); err != nil {
-			return fmt.Errorf("%s: %w", over, err)
+		must.Do(os.MkdirAll(from, 0o755))
+		if _, err := os.Stat(over); err == nil { // otherwise it lies in the lab's own directory, see Dir
+			mount(from, over, "", unix.MS_BIND, "")
 		}
 	}
-	if err := unix.Sethostname([]byte(Hostname)); err != nil {
-		return fmt.Errorf("host name: %w", err)
-	}
-	return loopback()
-}
-
-// loopback brings lo up. All of 127.0.0.0/8 is then this machine, without an address each: Postfix and policyd
-// see 127.0.0.1 as their own and the rest as other hosts. The same is done for IPv6: ::1 and a network lead here
-// without being addresses of the interface, and so they are other hosts too.
-func loopback() error {
-	for _, args := range [][]string{
-		{"link", "set", "lo", "up"},
-		{"-6", "address", "add", ownV6 + "/128", "dev", "lo", "nodad"},
-		{"-6", "address", "del", "::1/128", "dev", "lo"},
-		{"-6", "route", "add", "local", "::1/128", "dev", "lo"},
-		{"-6", "route", "add", "local", v6Network, "dev", "lo"},
+	must.Do(unix.Sethostname([]byte(Hostname)))
+	// All of 127.0.0.0/8 is this machine once lo is up, without an address each: Postfix and policyd see 127.0.0.1 as
+	// their own and the rest as other hosts. The same is done for IPv6: ::1 and a network lead here without being
+	// addresses of the interface, and so they are other hosts too.
+	for _, args := range []string{
+		"link set lo up",
+		"-6 address add " + ownV6 + "/128 dev lo nodad",
+		"-6 address del ::1/128 dev lo",
+		"-6 route add local ::1/128 dev lo",
+		"-6 route add local " + v6Network + " dev lo",
 	} {
-		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
-			return fmt.Errorf("ip %v: %w: %s", args, err, out)
-		}
+		must.Get(daemon.Output(context.Background(), "", "ip", strings.Fields(args)...))
 	}
-	return os.WriteFile("/proc/sys/net/ipv6/ip_nonlocal_bind", []byte("1"), 0)
+	must.Do(os.WriteFile("/proc/sys/net/ipv6/ip_nonlocal_bind", []byte("1"), 0))
 }

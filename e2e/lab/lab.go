@@ -4,9 +4,9 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -31,7 +31,8 @@ const (
 	ownV6     = "fd00:27::1"
 )
 
-// Lab is all of it. Make one with New inside Isolated, add hosts and records, call Start, and Close it at the end.
+// Lab is all of it. Make one with New inside Isolated, add hosts and records, which panics if
+// they are wrong, call Start, and Close it at the end.
 type Lab struct {
 	Dir       string // its files; removed with the lab
 	Authority *smtptest.CA
@@ -45,10 +46,9 @@ type Lab struct {
 	policies strings.Builder // lines of a table for smtp_tls_policy_maps
 	reports  *daemon.Log     // the reports of Postfix to a TLSRPT collector; nil if there is no collector
 
-	mu        sync.Mutex
-	err       error // the first error while hosts and records were added
 	receivers []*Receiver
 	webs      []*PolicyHost
+	replacing sync.Mutex
 }
 
 // labZones are the zones: nearly all domains of the lab are names in test., and the other zones are each broken in one
@@ -108,14 +108,12 @@ type Host struct {
 
 // Host adds a receiver and its address records.
 func (l *Lab) Host(h Host) *Receiver {
-	l.mu.Lock()
 	if h.Addrs == nil {
 		// Every host has its own network, as on the internet: policyd limits its connections per network.
 		h.Addrs = []netip.Addr{netip.AddrFrom4([4]byte{127, 20, byte(len(l.receivers) + 1), 1})}
 	}
 	r := NewReceiver(h.Name, h.Addrs)
 	l.receivers = append(l.receivers, r)
-	l.mu.Unlock()
 	for _, a := range h.Addrs {
 		t := "A"
 		if a.Is6() {
@@ -123,12 +121,8 @@ func (l *Lab) Host(h Host) *Receiver {
 		}
 		l.Records(fmt.Sprintf("%s. %s %s", h.Name, t, a))
 	}
-	flaw26 := h.Flaw26
-	if flaw26 == Good {
-		flaw26 = h.Flaw
-	}
-	l.keep(r.Serve(25, l.Service(h.Name, h.On25, h.Flaw)))
-	l.keep(r.Serve(26, l.Service(h.Name, h.On26, flaw26)))
+	must.Do(r.Serve(25, l.Service(h.Name, h.On25, h.Flaw)),
+		r.Serve(26, l.Service(h.Name, h.On26, cmp.Or(h.Flaw26, h.Flaw))))
 	return r
 }
 
@@ -164,32 +158,19 @@ func (l *Lab) MX(domain string, groups ...string) {
 
 // Records adds records with absolute owner names, such as "a.test. MX 10 b.test.".
 func (l *Lab) Records(records ...string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if err := l.tree.Add(records...); err != nil && l.err == nil {
-		l.err = err
-	}
+	must.Do(l.tree.Add(records...))
 }
 
 // Replace replaces an RRset while the lab runs. Both resolvers use it immediately.
 func (l *Lab) Replace(ctx context.Context, set zone.RRset) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.replacing.Lock()
+	defer l.replacing.Unlock()
 	return must.Catch(func() {
-		must.Do(l.tree.Set(set))
-		must.Do(l.tree.Write())
-		origin := l.tree.Origin(set.Owner)
-		must.Do(l.Resolver.reload(ctx, origin, set.Owner), l.Upstream.reload(ctx, origin, set.Owner))
+		must.Do(l.tree.Set(set), l.tree.Write())
+		for _, s := range []*Server{l.Resolver, l.Upstream} {
+			s.reload(ctx, l.tree.Origin(set.Owner), set.Owner)
+		}
 	})
-}
-
-// keep stores the first error for Start to return.
-func (l *Lab) keep(err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.err == nil {
-		l.err = err
-	}
 }
 
 // Start starts everything: the resolvers, policyd and Postfix.
@@ -208,18 +189,11 @@ func (l *Lab) Start(ctx context.Context) error {
 // Prepare writes the zones and the files of the machine. Start calls it; a test that runs programs of its own instead
 // of Start calls it first.
 func (l *Lab) Prepare() error {
-	l.mu.Lock()
-	err := l.err
-	l.mu.Unlock()
-	if err != nil {
-		return err
-	}
 	files := map[string]string{
 		filepath.Join(l.zones(), "anchor"): l.tree.Anchor(),
-		l.CAFile(): string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE",
-			Bytes: l.Authority.Cert.Raw})),
-		filepath.Join(l.Dir, "policies"): l.policies.String(),
-		"/etc/resolv.conf":               "nameserver " + l.Resolver.Addr.Addr().String() + "\n",
+		l.CAFile():                         string(l.Authority.PEM()),
+		filepath.Join(l.Dir, "policies"):   l.policies.String(),
+		"/etc/resolv.conf":                 "nameserver " + l.Resolver.Addr.Addr().String() + "\n",
 		"/etc/hosts": "127.0.0.1 localhost\n::1 localhost\n127.0.0.1 " + Hostname + "\n" +
 			l.local.String(),
 		"/etc/hostname": Hostname + "\n",
@@ -250,8 +224,6 @@ func (l *Lab) Close() {
 	l.Policyd.close()
 	l.Resolver.Kill()
 	l.Upstream.Kill()
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	for _, r := range l.receivers {
 		r.Close()
 	}

@@ -3,7 +3,7 @@ package lab
 import (
 	"context"
 	"fmt"
-	"net/smtp"
+	"net/textproto"
 	"regexp"
 	"strings"
 	"sync/atomic"
@@ -58,29 +58,28 @@ func (p *Postfix) SendFrom(ctx context.Context, from, to string) (*Sent, error) 
 	return m, ctx.Err()
 }
 
-// submit returns the reply to the end of the data, which net/smtp discards.
-func submit(from, to, text string) (string, error) {
-	c, err := smtp.Dial("127.0.0.1:25")
+// submit sends a mail over SMTP and returns the reply to the end of the data, which net/smtp discards.
+func submit(from, to, text string) (reply string, err error) {
+	c, err := textproto.Dial("tcp", "127.0.0.1:25")
 	if err != nil {
 		return "", err
 	}
 	defer func() { _ = c.Close() }()
-	if err := c.Mail(from); err != nil {
-		return "", err
+	_, _, err = c.ReadResponse(220)
+	for _, step := range []struct {
+		say  string
+		code int
+	}{
+		{"EHLO localhost", 250}, {"MAIL FROM:<" + from + ">", 250}, {"RCPT TO:<" + to + ">", 25}, {"DATA", 354},
+		{text + "\r\n.", 250},
+	} {
+		if err == nil {
+			err = c.PrintfLine("%s", step.say)
+		}
+		if err == nil {
+			_, reply, err = c.ReadResponse(step.code)
+		}
 	}
-	if err := c.Rcpt(to); err != nil {
-		return "", err
-	}
-	if err := c.Text.PrintfLine("DATA"); err != nil {
-		return "", err
-	}
-	if _, _, err := c.Text.ReadResponse(354); err != nil {
-		return "", err
-	}
-	if err := c.Text.PrintfLine("%s\r\n.", text); err != nil {
-		return "", err
-	}
-	_, reply, err := c.Text.ReadResponse(250)
 	return reply, err
 }
 

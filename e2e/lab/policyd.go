@@ -7,10 +7,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
-	"syscall"
-	"time"
 
 	"github.com/policyd/policyd/e2e/daemon"
 	"github.com/policyd/policyd/e2e/must"
@@ -26,11 +22,11 @@ type Policyd struct {
 	command  daemon.Command
 	dir      string
 	upstream netip.AddrPort
-	notify   *net.UnixConn
 	mode     string
 }
 
-const policydSettings = `[dns]
+const policydSettings = `overrides = "%[2]s/overrides"
+[dns]
 servers = [%[1]q]
 self_test = ["test."]
 timeout = "1s"
@@ -54,63 +50,27 @@ func newPolicyd(binary, dir string, upstream netip.AddrPort) *Policyd {
 	listener := must.Get(net.Listen("tcp", PolicydAddr)).(*net.TCPListener)
 	file := must.Get(listener.File())
 	_ = listener.Close() // the file is a copy
-	notify := filepath.Join(dir, "notify")
-	p := &Policyd{dir: dir, upstream: upstream, mode: "always",
-		notify: must.Get(net.ListenUnixgram("unixgram", &net.UnixAddr{Name: notify, Net: "unixgram"}))}
-	p.command = daemon.Command{
-		Path: must.Get(filepath.Abs(binary)), Arguments: []string{"serve", "--config", p.Settings()},
-		Config:    p.Settings(),
-		Address:   PolicydAddr,
-		Variables: []string{"NOTIFY_SOCKET=" + notify}, Listeners: []*os.File{file},
-	}
-	return p
+	return &Policyd{dir: dir, upstream: upstream, mode: "always", command: daemon.Command{
+		Path: must.Get(filepath.Abs(binary)), Address: PolicydAddr, Listeners: []*os.File{file}}}
 }
 
 // Settings is the path of the settings file.
 func (p *Policyd) Settings() string { return filepath.Join(p.dir, "policyd.toml") }
 
-func (p *Policyd) writeSettings() error {
-	if err := os.MkdirAll(filepath.Join(p.dir, "state"), 0o700); err != nil {
-		return fmt.Errorf("lab: %w", err)
-	}
-	return write(p.Settings(), fmt.Sprintf(policydSettings, p.upstream, p.dir, p.mode, caFile(p.dir)))
+func (p *Policyd) settings() string {
+	return fmt.Sprintf(policydSettings, p.upstream, p.dir, p.mode, caFile(p.dir))
 }
 
-// Start starts policyd as systemd does, with the listener passed, and waits until it reports that it is ready.
+// Start starts policyd as systemd does, with the listener passed, and waits until it answers.
 func (p *Policyd) Start(ctx context.Context) (err error) {
-	if err := p.writeSettings(); err != nil {
-		return err
-	}
-	if p.Process, err = p.command.Start(); err != nil {
-		return fmt.Errorf("lab: %w", err)
-	}
-	return p.waitFor(ctx, "READY=1")
-}
-
-// waitFor waits for a state that policyd reports to the service manager.
-func (p *Policyd) waitFor(ctx context.Context, state string) error {
-	ctx, cancel := p.Context(ctx)
-	defer cancel()
-	_ = p.notify.SetReadDeadline(time.Time{})
-	stop := context.AfterFunc(ctx, func() { _ = p.notify.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
-	buf := make([]byte, 4096)
-	for {
-		n, err := p.notify.Read(buf)
-		if err != nil {
-			return fmt.Errorf("lab: policyd did not report %s: %w: %s", state, err, p.Log.Tail(10, ""))
-		}
-		if slices.Contains(strings.Split(string(buf[:n]), "\n"), state) {
-			return nil
-		}
-	}
+	p.Process, err = daemon.Policyd(ctx, p.dir, p.settings(), p.command)
+	return err
 }
 
 // close ends policyd and closes what outlives it.
 func (p *Policyd) close() {
 	_ = p.Stop()
 	_ = p.command.Listeners[0].Close()
-	_ = p.notify.Close()
 }
 
 // SetPort26 changes port26.mode of the running policyd.
@@ -119,11 +79,15 @@ func (p *Policyd) SetPort26(ctx context.Context, mode string) error {
 		return nil
 	}
 	p.mode = mode
-	return must.Catch(func() {
-		must.Do(p.writeSettings())
-		must.Do(p.Signal(syscall.SIGHUP))
-		must.Do(p.waitFor(ctx, "RELOADING=1"))
-		must.Do(p.waitFor(ctx, "READY=1"))
+	if err := write(p.Settings(), p.settings()); err != nil {
+		return err
+	}
+	return p.Ready(ctx, "reloads", func(ctx context.Context) error {
+		out, status, err := p.Run(ctx, "reload")
+		if err == nil && status != 0 {
+			err = fmt.Errorf("exit status %d: %s", status, out)
+		}
+		return err
 	})
 }
 
@@ -139,17 +103,4 @@ func (p *Policyd) Until(ctx context.Context, q socketmap.Request, fits func(sock
 		return fmt.Errorf("%w; the last answer was %s", err, last)
 	}
 	return nil
-}
-
-// Logged waits until policyd has logged, since its start, a line that contains all the words.
-func (p *Policyd) Logged(ctx context.Context, words ...string) (string, error) {
-	ctx, cancel := p.Context(ctx)
-	defer cancel()
-	line, _, err := p.Log.Wait(ctx, 0, func(line string) bool {
-		return !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(line, w) })
-	})
-	if err != nil {
-		return "", fmt.Errorf("lab: waiting for %q in policyd's log: %w", words, err)
-	}
-	return line, nil
 }

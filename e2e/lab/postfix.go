@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/policyd/policyd/e2e/daemon"
 	"github.com/policyd/policyd/e2e/must"
@@ -88,7 +87,7 @@ func (p *Postfix) Start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("lab: %w", err)
 	}
-	command := daemon.Command{Root: p.system, Path: daemon.Find("postfix"), Arguments: []string{"start-fg"}}
+	command := daemon.Command{Root: p.system, Path: "postfix", Arguments: []string{"start-fg"}}
 	if p.Process, err = command.Start(); err != nil {
 		return err
 	}
@@ -104,9 +103,7 @@ func (p *Postfix) Start(ctx context.Context) error {
 // Stop ends Postfix: the start script, the master process and its children.
 func (p *Postfix) Stop() {
 	if p.Process != nil {
-		ctx, cancel := p.Context(context.Background())
-		defer cancel()
-		_, _ = p.run(ctx, "postfix", "stop") // an error means that it has already ended
+		_, _ = p.run(context.Background(), "postfix", "stop") // an error means that it has already ended
 		_ = p.Process.Stop()
 	}
 }
@@ -147,17 +144,7 @@ func (p *Postfix) inside(file string) string {
 
 // run runs a program of this Postfix to its end.
 func (p *Postfix) run(ctx context.Context, program string, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, daemon.Find(program), args...)
-	if p.system != "" {
-		cmd = exec.CommandContext(ctx, "/usr/sbin/"+program, args...)
-		cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: p.system}
-		cmd.Dir, cmd.Env = "/", []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
-	}
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		return string(out), fmt.Errorf("lab: %s: %w: %s", program, err, out)
-	}
-	return string(out), nil
+	return daemon.Output(ctx, p.system, program, args...)
 }
 
 // example returns main.cf.example as an operator uses it, with the domain of this site in its guard map.
@@ -174,22 +161,15 @@ func (p *Postfix) example() string {
 func (p *Postfix) mailbox() string { return filepath.Join(p.dir, "mailbox") }
 
 // Mailbox returns what was delivered to the lab's own user.
-func (p *Postfix) Mailbox() (string, error) {
-	data, err := os.ReadFile(p.mailbox())
-	return string(data), err
-}
+func (p *Postfix) Mailbox() string { return string(must.Get(os.ReadFile(p.mailbox()))) }
 
 // compose writes a file that consists of other files and an end.
 func compose(path, end string, parts ...string) error {
-	var all []byte
+	var all strings.Builder
 	for _, part := range parts {
-		data, err := os.ReadFile(part)
-		if err != nil {
-			return err
-		}
-		all = append(append(all, data...), '\n')
+		all.Write(append(must.Get(os.ReadFile(part)), '\n'))
 	}
-	return write(path, last(string(all)+end))
+	return write(path, last(all.String()+end))
 }
 
 var parameter = regexp.MustCompile(`^(\w+)\s*=`)

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"slices"
@@ -15,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/policyd/policyd/e2e/must"
 	"github.com/policyd/policyd/internal/smtptls/smtptest"
 )
 
@@ -38,32 +38,20 @@ type Service struct {
 	Certificate *tls.Certificate
 }
 
-// Session is one connection that a receiver had.
-type Session struct {
-	smtptest.Session
-	Implicit bool // the handshake came first
-}
-
 // Receiver is the SMTP server of one MX host. It behaves the same on all its addresses.
 type Receiver struct {
 	Name  string
 	Addrs []netip.Addr
 
-	mu     sync.Mutex
-	open   map[int][]io.Closer // by port
-	served []server
-}
-
-// server is one address and port, open or not.
-type server struct {
-	*smtptest.Receiver
-	port int
-	Service
+	mu           sync.Mutex
+	open         map[int][]func() // closes what is open, by port
+	certificates map[int]*tls.Certificate
+	served       []*smtptest.Receiver // on all ports so far
 }
 
 // NewReceiver returns a receiver with all ports closed.
 func NewReceiver(name string, addrs []netip.Addr) *Receiver {
-	return &Receiver{Name: name, Addrs: addrs, open: map[int][]io.Closer{}}
+	return &Receiver{Name: name, Addrs: addrs, open: map[int][]func(){}, certificates: map[int]*tls.Certificate{}}
 }
 
 // Serve changes the behaviour of a port and closes its connections.
@@ -71,6 +59,7 @@ func (r *Receiver) Serve(port int, s Service) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.end(port)
+	r.certificates[port] = s.Certificate
 	b := smtptest.Behaviour{Cert: s.Certificate, Implicit: s.Behaviour == Implicit}
 	switch s.Behaviour {
 	case Closed:
@@ -83,72 +72,45 @@ func (r *Receiver) Serve(port int, s Service) error {
 		b.Stall, b.Implicit = "handshake", port != 25
 	case STARTTLS, Implicit, BlackHole:
 	}
-	for _, a := range r.Addrs {
-		at := netip.AddrPortFrom(a, uint16(port)).String()
-		if s.Behaviour == BlackHole {
-			if err := r.dig(port, at); err != nil {
-				return fmt.Errorf("lab: %s: %w", r.Name, err)
+	return must.Catch(func() {
+		for _, a := range r.Addrs {
+			at := netip.AddrPortFrom(a, uint16(port)).String()
+			if s.Behaviour == BlackHole {
+				r.dig(port, at)
+				continue
 			}
-			continue
+			l := must.Get(smtptest.Listen(at, b))
+			r.served, r.open[port] = append(r.served, l), append(r.open[port], l.Close)
 		}
-		l, err := smtptest.Listen(at, b)
-		if err != nil {
-			return fmt.Errorf("lab: %s: %w", r.Name, err)
-		}
-		r.served = append(r.served, server{l, port, s})
-		r.open[port] = append(r.open[port], closer(l.Close))
-	}
-	return nil
+	})
 }
-
-// closer is a function that closes something.
-type closer func()
-
-func (c closer) Close() error { c(); return nil }
 
 // dig listens on a port without accepting connections. Its backlog is full, so Linux drops every further SYN, as a
 // packet filter does.
-func (r *Receiver) dig(port int, at string) error {
-	l, err := net.Listen("tcp", at)
-	if err != nil {
-		return err
-	}
-	r.open[port] = append(r.open[port], l)
-	raw, err := l.(*net.TCPListener).SyscallConn()
-	if err != nil {
-		return err
-	}
-	var failed error
-	err = raw.Control(func(fd uintptr) { failed = unix.Listen(int(fd), 0) })
-	for err == nil && failed == nil {
+func (r *Receiver) dig(port int, at string) {
+	l := must.Get(net.Listen("tcp", at)).(*net.TCPListener)
+	r.open[port] = append(r.open[port], func() { _ = l.Close() })
+	must.Do(must.Get(l.SyscallConn()).Control(func(fd uintptr) { must.Do(unix.Listen(int(fd), 0)) }))
+	for {
 		c, full := net.DialTimeout("tcp", at, 100*time.Millisecond)
 		if full != nil {
-			break
+			return
 		}
-		r.open[port] = append(r.open[port], c)
+		r.open[port] = append(r.open[port], func() { _ = c.Close() })
 	}
-	if err == nil {
-		err = failed
-	}
-	return err
 }
 
 // Certificate returns the certificate of a port.
 func (r *Receiver) Certificate(port int) *tls.Certificate {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, s := range slices.Backward(r.served) {
-		if s.port == port {
-			return s.Certificate
-		}
-	}
-	return nil
+	return r.certificates[port]
 }
 
 // end closes a port; r.mu is held.
 func (r *Receiver) end(port int) {
-	for _, c := range r.open[port] {
-		_ = c.Close()
+	for _, end := range r.open[port] {
+		end()
 	}
 	delete(r.open, port)
 }
@@ -163,27 +125,25 @@ func (r *Receiver) Close() {
 }
 
 // Sessions returns a copy of the connections so far.
-func (r *Receiver) Sessions() (all []Session) {
+func (r *Receiver) Sessions() (all []smtptest.Session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, served := range r.served {
-		for _, s := range served.Sessions() {
-			all = append(all, Session{s, served.Behaviour == Implicit})
-		}
+		all = append(all, served.Sessions()...)
 	}
 	return all
 }
 
 // Seen reports whether text ever crossed the wire to the receiver in plaintext.
 func (r *Receiver) Seen(text string) bool {
-	return slices.ContainsFunc(r.Sessions(), func(s Session) bool {
+	return slices.ContainsFunc(r.Sessions(), func(s smtptest.Session) bool {
 		return bytes.Contains(bytes.ToLower(s.Raw), bytes.ToLower([]byte(text)))
 	})
 }
 
 // Got returns the sessions that accepted a mail with text in it.
-func (r *Receiver) Got(text string) []Session {
-	return slices.DeleteFunc(r.Sessions(), func(s Session) bool {
+func (r *Receiver) Got(text string) []smtptest.Session {
+	return slices.DeleteFunc(r.Sessions(), func(s smtptest.Session) bool {
 		return !slices.ContainsFunc(s.Mails, func(mail string) bool { return strings.Contains(mail, text) })
 	})
 }

@@ -5,11 +5,9 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/policyd/policyd/e2e/daemon"
 	"github.com/policyd/policyd/e2e/lab/zone"
@@ -29,43 +27,25 @@ type Server struct {
 	// Behind is the resolver that this one forwards to; it must run while this one does.
 	Behind *Server
 
+	*daemon.Process
 	command daemon.Command
 	dir     string            // of its own files, emptied at each start
 	files   map[string]string // configuration files by name
-	proc    *daemon.Process
 }
 
 // Start starts the server with an empty cache and waits until it answers.
 func (s *Server) Start(ctx context.Context) error {
-	if err := os.RemoveAll(s.dir); err != nil {
-		return fmt.Errorf("lab: %w", err)
-	}
-	for name, text := range s.files {
-		if err := write(filepath.Join(s.dir, name), text); err != nil {
-			return fmt.Errorf("lab: %w", err)
+	return must.Catch(func() {
+		must.Do(os.RemoveAll(s.dir))
+		for name, text := range s.files {
+			must.Do(write(filepath.Join(s.dir, name), text))
 		}
-	}
-	var err error
-	s.command.Log = &daemon.Log{}
-	if s.proc, err = s.command.Start(); err != nil {
-		return err
-	}
-	return s.proc.Ready(ctx, s.Name+" answers", func(ctx context.Context) error {
-		return Ask(ctx, s.Addr, DNSQuestion{"SOA", "test."})
+		s.Process = must.Get(s.command.Start())
+		must.Do(s.Ready(ctx, s.Name+" answers", func(ctx context.Context) error {
+			return Ask(ctx, s.Addr, DNSQuestion{"SOA", "test."})
+		}))
 	})
 }
-
-// Stop ends the server.
-func (s *Server) Stop() { _ = s.proc.Stop() }
-
-// Kill ends the server with SIGKILL.
-func (s *Server) Kill() { s.proc.Kill() }
-
-// Freeze stops the server without closing its port: it answers nothing.
-func (s *Server) Freeze() { _ = s.proc.Signal(syscall.SIGSTOP) }
-
-// Thaw ends the effect of Freeze.
-func (s *Server) Thaw(context.Context) error { return s.proc.Signal(syscall.SIGCONT) }
 
 // The resolver of this machine reads the zones as if they came from a server on the network, so that it validates all
 // of them from the trust anchor down. The settings that matter are explained in unbound.conf(5).
@@ -100,29 +80,23 @@ func (l *Lab) newUnbound(name, addr string) *Server {
 }
 
 // reload makes a running resolver read a zone again and drop its cache for name and the names below it.
-func (s *Server) reload(ctx context.Context, origin, name string) error {
-	for _, args := range [][]string{{"auth_zone_reload", origin}, {"flush_zone", name}} {
-		cmd := exec.CommandContext(ctx, daemon.Find("unbound-control"),
-			append([]string{"-c", s.dir + "/conf"}, args...)...)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("lab: unbound-control %v: %w: %s", args, err, out)
-		}
+func (s *Server) reload(ctx context.Context, origin, name string) {
+	for _, order := range [][2]string{{"auth_zone_reload", origin}, {"flush_zone", name}} {
+		must.Get(daemon.Output(ctx, "", "unbound-control", "-c", s.dir+"/conf", order[0], order[1]))
 	}
-	return nil
 }
 
 // Servers enters a tree of packages that has all resolvers, and returns the name server of all zones and the resolvers,
 // none of them running. Call it once, after Prepare.
-func (l *Lab) Servers(tree string) (*Server, []*Server, error) {
-	var system string
-	if err := must.Catch(func() { system = enter(tree, l.Dir, "/run", "/tmp", "/var") }); err != nil {
-		return nil, nil, err
-	}
+func (l *Lab) Servers(tree string) (authority *Server, resolvers []*Server, err error) {
+	err = must.Catch(func() { authority, resolvers = l.servers(enter(tree, l.Dir, "/run", "/tmp", "/var")) })
+	return authority, resolvers, err
+}
+
+func (l *Lab) servers(system string) (*Server, []*Server) {
 	// named listens only on addresses of an interface.
-	out, err := exec.Command("ip", "address", "add", AuthorityAddr.Addr().String()+"/32", "dev", "lo").CombinedOutput()
-	if err != nil {
-		return nil, nil, fmt.Errorf("lab: ip address add: %w: %s", err, out)
-	}
+	must.Get(daemon.Output(context.Background(), "", "ip", "address", "add", AuthorityAddr.Addr().String()+"/32", "dev",
+		"lo"))
 	ds := strings.Fields(l.tree.Anchor())[3:] // key tag, algorithm, digest type, digest
 	hints := ". 600 IN NS ns.\nns. 600 IN A " + AuthorityAddr.Addr().String() + "\n"
 	port := uint16(5400)
@@ -168,15 +142,11 @@ func (l *Lab) Servers(tree string) (*Server, []*Server, error) {
 			"/usr/sbin/dnsmasq", "-k", "--conf-file=DIR/conf"),
 		server("dnsdist", unbound, map[string]string{"conf": dnsdistConfig},
 			"/usr/bin/dnsdist", "--supervised", "--disable-syslog", "-C", "DIR/conf"),
-	}, nil
+	}
 }
 
 // Names returns the names of all records of the lab.
-func (l *Lab) Names() []string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.tree.Names()
-}
+func (l *Lab) Names() []string { return l.tree.Names() }
 
 func (l *Lab) authorityZones() string {
 	var b strings.Builder

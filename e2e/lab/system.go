@@ -1,14 +1,15 @@
 package lab
 
 import (
+	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/policyd/policyd/e2e/daemon"
 	"github.com/policyd/policyd/e2e/must"
 )
 
@@ -20,7 +21,7 @@ func enter(tree, dir string, writable ...string) string {
 		must.Do(fmt.Errorf("lab: no packages in %s: run make deps: %w", tree, err))
 	}
 	at, etc := filepath.Join(dir, "system"), filepath.Join(dir, "system-etc")
-	must.Get(exec.Command("cp", "-a", filepath.Join(tree, "etc"), etc).Output())
+	must.Get(daemon.Output(context.Background(), "", "cp", "-a", filepath.Join(tree, "etc"), etc))
 	for _, file := range []string{"passwd", "group"} {
 		must.Do(write(filepath.Join(etc, file), string(must.Get(os.ReadFile(filepath.Join("/etc", file))))))
 	}
@@ -31,9 +32,7 @@ func enter(tree, dir string, writable ...string) string {
 	for _, m := range mounts {
 		over := filepath.Join(at, m[1])
 		must.Do(os.MkdirAll(m[0], 0o755), os.MkdirAll(over, 0o755))
-		if err := unix.Mount(m[0], over, "", unix.MS_BIND, ""); err != nil {
-			must.Do(fmt.Errorf("lab: %s: %w", over, err))
-		}
+		must.Do(os.NewSyscallError("mount "+over, unix.Mount(m[0], over, "", unix.MS_BIND, "")))
 	}
 	return at
 }
@@ -47,9 +46,9 @@ func (l *Lab) Enter(tree string, users []string, writable ...string) (at string,
 	err = must.Catch(func() {
 		at = enter(tree, l.Dir, writable...)
 		for i, name := range users {
-			add(filepath.Join(at, "etc/passwd"), fmt.Sprintf("%s:x:%d:%d::/:/bin/false\n", name, FirstUser+i,
-				FirstUser+i))
-			add(filepath.Join(at, "etc/group"), fmt.Sprintf("%s:x:%d:\n", name, FirstUser+i))
+			id := FirstUser + i
+			add(filepath.Join(at, "etc/passwd"), fmt.Sprintf("%s:x:%d:%d::/:/bin/false\n", name, id, id))
+			add(filepath.Join(at, "etc/group"), fmt.Sprintf("%s:x:%d:\n", name, id))
 		}
 		must.Do(
 			write(filepath.Join(at, "etc/resolv.conf"), "nameserver "+l.Resolver.Addr.Addr().String()+

@@ -2,7 +2,6 @@ package lab
 
 import (
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -13,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/policyd/policyd/e2e/must"
 	"github.com/policyd/policyd/internal/smtptls/smtptest"
 )
 
@@ -21,10 +21,11 @@ type PolicyHost struct {
 	addr      netip.AddrPort
 	authority *smtptest.CA
 
+	server *http.Server
+
 	mu           sync.Mutex
 	policy       func(domain string) string
 	certificates map[string]*tls.Certificate
-	server       *http.Server
 }
 
 // NewPolicyHost returns a policy host that is not open yet. policy returns the policy of a domain.
@@ -46,18 +47,13 @@ func STS(mode string, mx ...string) string {
 // PolicyHost adds the policy host of a domain and the records that announce it with an id. The announcement lives
 // for a second, so that a new one is soon seen.
 func (l *Lab) PolicyHost(domain, id, policy string) *PolicyHost {
-	l.mu.Lock()
 	number := len(l.webs) + 1
-	l.mu.Unlock()
 	name := "mta-sts." + domain
 	addr := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 30 + byte(number>>8), byte(number), 1}), 443)
 	h := NewPolicyHost(addr, l.Authority, func(string) string { return policy })
-	l.mu.Lock()
 	l.webs = append(l.webs, h)
-	l.mu.Unlock()
-	l.Records(fmt.Sprintf("%s. A %s", name, h.addr.Addr()), fmt.Sprintf("_mta-sts.%s. 1 TXT %q", domain,
-		Announcement(id)))
-	l.keep(h.Open())
+	l.Records(fmt.Sprintf("%s. A %s", name, addr.Addr()), fmt.Sprintf("_mta-sts.%s. 1 TXT %q", domain, Announcement(id)))
+	must.Do(h.Open())
 	return h
 }
 
@@ -99,25 +95,16 @@ func (h *PolicyHost) Open() error {
 	if err != nil {
 		return fmt.Errorf("lab: %w", err)
 	}
-	server := &http.Server{
+	h.server = &http.Server{
 		Handler: h, ReadHeaderTimeout: time.Minute, ErrorLog: log.New(io.Discard, "", 0),
 		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: h.certificate},
 	}
-	h.mu.Lock()
-	h.server = server
-	h.mu.Unlock()
-	go func() {
-		if err := server.ServeTLS(l, "", ""); !errors.Is(err, http.ErrServerClosed) {
-			_ = l.Close()
-		}
-	}()
+	go func(s *http.Server) { _ = s.ServeTLS(l, "", "") }(h.server) // until Close
 	return nil
 }
 
 // Close stops serving: connections are refused.
 func (h *PolicyHost) Close() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	if h.server != nil {
 		_ = h.server.Close()
 	}

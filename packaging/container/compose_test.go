@@ -186,7 +186,7 @@ func internet(t *testing.T, root string) (verified, dane *lab.Receiver, anchor, 
 	const server = "192.0.2.53"
 	out, err := exec.Command("ip", "address", "add", server+"/32", "dev", "lo").CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	tree, err := zone.NewTree([]zone.Zone{{Origin: "."}, {Origin: "com."}})
+	tree, err := zone.NewTree(filepath.Join(root, "zones"), []zone.Zone{{Origin: "."}, {Origin: "com."}})
 	require.NoError(t, err)
 	authority := smtptest.NewCA(t)
 	receiver := func(name, addr string, f lab.Flaw) *lab.Receiver {
@@ -202,8 +202,7 @@ func internet(t *testing.T, root string) (verified, dane *lab.Receiver, anchor, 
 	require.NoError(t, tree.Add(zone.NameServer+" A "+server, "verified.com. MX 10 starttls-mx.verified.com.", "dane.com. MX 10 mx.dane.com.",
 		fmt.Sprintf("_25._tcp.mx.dane.com. TLSA 3 1 1 %x", key)))
 	conf := "server:\n  interface: " + server + "\n  access-control: 0.0.0.0/0 allow\n  username: \"\"\n  chroot: \"\"\n  directory: \"\"\n  pidfile: \"\"\n  use-syslog: no\n"
-	require.NoError(t, os.MkdirAll(filepath.Join(root, "zones"), 0o755))
-	require.NoError(t, tree.Write(filepath.Join(root, "zones")))
+	require.NoError(t, tree.Write())
 	for _, origin := range tree.Origins() {
 		conf += fmt.Sprintf("auth-zone:\n  name: %q\n  zonefile: /zones/%s\n  for-downstream: yes\n  for-upstream: no\n", origin, zone.File(origin))
 	}

@@ -187,7 +187,7 @@ func span(full, short time.Duration) step {
 // logs waits until words are in the log.
 func logs(words string) step {
 	return func(ctx context.Context, s *scene) string {
-		s.p.awaitLog(ctx, words)
+		must.Do(s.p.Logged(ctx, words))
 		return ""
 	}
 }

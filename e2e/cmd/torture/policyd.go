@@ -103,15 +103,7 @@ func (s *scene) passed(path string) *os.File {
 }
 
 // again starts another process in the place of one that has ended.
-func (p *policyd) again(ctx context.Context) {
-	p.Process = must.Get(daemon.Run(ctx, p.Command))
-	// With a passed listener a connection does not show that the process is ready for a signal; an answer does. Like
-	// Postfix, try again when a connection is closed without an answer.
-	must.Do(poll(ctx, "policyd answers again", func() bool {
-		_, err := p.Ask(ctx, policyOf("*"))
-		return err == nil
-	}))
-}
+func (p *policyd) again(ctx context.Context) { p.Process = must.Get(daemon.Run(ctx, p.Command)) }
 
 // finish stops a policyd that must be running and sound.
 func (p *policyd) finish() error {
@@ -172,15 +164,6 @@ func (p *policyd) logged(words string) error {
 		return fmt.Errorf("%q is in the log %d times; it ends:\n%s", words, n, p.Log.Tail(20, ""))
 	}
 	return nil
-}
-
-// awaitLog waits until words are in the log.
-func (p *policyd) awaitLog(ctx context.Context, words string) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	if _, _, err := p.Log.Wait(ctx, 0, func(line string) bool { return strings.Contains(line, words) }); err != nil {
-		must.Do(fmt.Errorf("waiting for %q in the log: %w", words, err))
-	}
 }
 
 // metric reads the sum of a metric over its labels.

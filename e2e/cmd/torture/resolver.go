@@ -68,7 +68,7 @@ func liesFromTheStart(ctx context.Context, s *scene) string {
 func liesLater(ctx context.Context, s *scene) string {
 	s.world.dns.SetEchoAD(true)
 	must.Do(s.hangUp())
-	s.p.awaitLog(ctx, `result="echoes AD"`)
+	must.Do(s.p.Logged(ctx, `result="echoes AD"`))
 	s.p.best(ctx, s.world.protected())
 	return ""
 }
@@ -128,7 +128,7 @@ func replaced(ctx context.Context, s *scene) string {
 // protect.
 func replacedByUntrusted(ctx context.Context, s *scene) string {
 	resolvConf(untrusted)
-	s.p.awaitLog(ctx, "trusted=false")
+	must.Do(s.p.Logged(ctx, "trusted=false"))
 	s.p.best(ctx, []question{
 		{request: policyOf("k3.example"), best: notFound, temp: true},
 		{request: policyOf("k0.example"), best: secure("starttls-mx.k0.example"), temp: true},
