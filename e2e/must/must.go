@@ -1,8 +1,13 @@
 // Package must ends a case of the lab at its first error, as package require does in a test: the cases also run in
-// programs, where there is no testing.T. Do and Get are for functions that Catch runs, in its goroutine only.
+// programs, where there is no testing.T. Its functions are for those that Catch or Each runs, in its goroutine only.
 package must
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sync/errgroup"
+)
 
 // failure is what Do panics with.
 type failure struct{ error }
@@ -20,6 +25,13 @@ func Get[T any](v T, err error) T {
 	return v
 }
 
+// Be ends the function that Catch runs if a condition is false. The rest is the error, in the form of fmt.Errorf.
+func Be(condition bool, format string, args ...any) {
+	if !condition {
+		Do(fmt.Errorf(format, args...))
+	}
+}
+
 // Catch runs f, and returns the error that ended it.
 func Catch(f func()) (err error) {
 	defer func() {
@@ -33,4 +45,14 @@ func Catch(f func()) (err error) {
 	}()
 	f()
 	return nil
+}
+
+// Each runs f for each number below n, some of them at a time, and waits for all.
+func Each(n, concurrent int, f func(i int)) {
+	var group errgroup.Group
+	group.SetLimit(concurrent)
+	for i := range n {
+		group.Go(func() error { return Catch(func() { f(i) }) })
+	}
+	Do(group.Wait())
 }

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/policyd/policyd/e2e/daemon"
@@ -21,32 +20,24 @@ import (
 )
 
 // dial connects over TCP. Everything on the connection fails after timeout.
-func (p *policyd) dial(ctx context.Context) (*net.TCPConn, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	var d net.Dialer
-	c, err := d.DialContext(ctx, "tcp", p.tcp)
-	if err != nil {
-		return nil, err
-	}
-	_ = c.SetDeadline(time.Now().Add(timeout))
-	return c.(*net.TCPConn), nil
+func (p *policyd) dial() *net.TCPConn {
+	c := must.Get(net.DialTimeout("tcp", p.tcp, timeout)).(*net.TCPConn)
+	must.Do(c.SetDeadline(time.Now().Add(timeout)))
+	return c
 }
 
 // crowd opens connections and returns what closes them; each of them sends first.
-func (p *policyd) crowd(ctx context.Context, n int, first []byte) (conns []net.Conn, done func()) {
+func (p *policyd) crowd(n int, first []byte) (conns []net.Conn, done func()) {
 	done = func() {
 		for _, c := range conns {
 			_ = c.Close()
 		}
 	}
 	for range n {
-		c := must.Get(p.dial(ctx))
+		c := p.dial()
 		conns = append(conns, c)
-		if len(first) > 0 {
-			_, err := c.Write(first)
-			must.Do(ignoreReset(err))
-		}
+		_, err := c.Write(first)
+		must.Do(ignoreReset(err))
 	}
 	return conns, done
 }
@@ -62,23 +53,17 @@ func ignoreReset(err error) error {
 func wire(q question) []byte { return socketmap.AppendNetstring(nil, q.request.Map+" "+q.request.Key) }
 
 // askOn asks a question on a connection and checks the answer.
-func (q question) askOn(ctx context.Context, c *socketmap.Client) error {
+func (q question) askOn(ctx context.Context, c *socketmap.Client) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	r, err := c.Lookup(ctx, q.request)
-	if err == nil && !q.allows(r) {
-		err = fmt.Errorf("%s %s: %q", q.request.Map, q.request.Key, r)
-	}
-	return err
+	r := must.Get(c.Lookup(ctx, q.request))
+	must.Be(q.allows(r), "%s %s: %q", q.request.Map, q.request.Key, r)
 }
 
-// closedUnanswered checks that policyd closes a connection without an answer.
-func closedUnanswered(c net.Conn) error {
+// closedUnanswered checks that policyd closes a connection without an answer to what was sent.
+func closedUnanswered(c net.Conn, sent []byte) {
 	got, err := io.ReadAll(c)
-	if len(got) > 0 {
-		return fmt.Errorf("an answer to no request: %q", got)
-	}
-	return ignoreReset(err)
+	must.Be(len(got) == 0 && ignoreReset(err) == nil, "%q: answered with %q, %w", sent, got, err)
 }
 
 func manyConnections(ctx context.Context, s *scene) string {
@@ -86,25 +71,19 @@ func manyConnections(ctx context.Context, s *scene) string {
 	var limit unix.Rlimit
 	must.Do(unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
 	n := min(wanted, int(limit.Max)-ours)
-	if n < wanted && !s.config.short {
-		must.Do(fmt.Errorf("the limit of open files is %d: raise it to %d", limit.Max, wanted+ours))
-	}
+	must.Be(n == wanted || s.config.short, "the limit of open files is %d: raise it to %d", limit.Max, wanted+ours)
 	before := s.p.files()
-	conns, done := s.p.crowd(ctx, n, nil)
+	conns, done := s.p.crowd(n, nil)
 	defer done()
 	for _, c := range conns[n-100:] { // the last ones are open and served
-		must.Do(s.world.all[0].askOn(ctx, socketmap.NewClient(c)))
+		s.world.all[0].askOn(ctx, socketmap.NewClient(c))
 	}
 	during, evicted := s.p.files(), s.p.metric(ctx, "policyd_connections_dropped_total")
 	done()
-	if during > before+usual+100 {
-		must.Do(fmt.Errorf("%d files were open", during))
-	}
+	must.Be(during <= before+usual+100, "%d files were open", during)
 	if n > usual {
-		if evicted == 0 {
-			must.Do(errors.New("no connection made room"))
-		}
-		must.Do(s.p.logged("connection limit reached"))
+		must.Be(evicted > 0, "no connection made room")
+		s.p.logged("connection limit reached")
 	}
 	s.p.filesBack(ctx, before)
 	return fmt.Sprintf("%d connections, %.0f made room, %d files open", n, evicted, during)
@@ -115,74 +94,63 @@ func slowClients(ctx context.Context, s *scene) string {
 	const all = 900
 	half := wire(s.world.all[0])
 	half = half[:len(half)/2]
-	var group errgroup.Group
-	for i := range all {
-		group.Go(func() error {
-			c, err := s.p.dial(ctx)
-			if err != nil {
-				return err
-			}
-			defer func() { _ = c.Close() }()
-			switch i % 3 {
-			case 0:
-				go func() {
-					for b := range slices.Chunk(half, 1) {
-						if _, err := c.Write(b); err != nil || daemon.Sleep(ctx, 500*time.Millisecond) != nil {
-							return
-						}
+	must.Each(all, all, func(i int) {
+		c := s.p.dial()
+		defer func() { _ = c.Close() }()
+		switch i % 3 {
+		case 0:
+			go func() {
+				for b := range slices.Chunk(half, 1) {
+					if _, err := c.Write(b); err != nil || daemon.Sleep(ctx, 500*time.Millisecond) != nil {
+						return
 					}
-				}()
-			case 1:
-				_, err = c.Write(half)
-			default:
-				_, err = c.Write(half)
-				err = errors.Join(err, c.CloseWrite())
-			}
-			return errors.Join(err, closedUnanswered(c))
-		})
-	}
-	must.Do(group.Wait(), s.p.logged(
-		"malformed request; connection closed … connection closed in the middle of a request"))
+				}
+			}()
+		case 1:
+			must.Get(c.Write(half))
+		default:
+			must.Get(c.Write(half))
+			must.Do(c.CloseWrite())
+		}
+		closedUnanswered(c, half)
+	})
+	s.p.logged("malformed request; connection closed … connection closed in the middle of a request")
 	return s.counted(ctx, all)
 }
 
 // counted checks that protocol errors were counted.
 func (s *scene) counted(ctx context.Context, n int) string {
 	counted := s.p.metric(ctx, "policyd_protocol_errors_total")
-	if int(counted) < n {
-		must.Do(fmt.Errorf("%.0f of %d were counted", counted, n))
-	}
+	must.Be(int(counted) >= n, "%.0f of %d were counted", counted, n)
 	return fmt.Sprintf("%d closed, %.0f counted", n, counted)
 }
 
 func malformed(ctx context.Context, s *scene) string {
 	bad := [][]byte{
 		[]byte("no netstring at all\n"), []byte("99999999999999999999:"), []byte("10001:"), []byte("-1:x,"),
-		[]byte("007:tls-pol,"),
-		[]byte("5:ab cdX"), []byte("3:abc,"), []byte(":,"), []byte("GET / HTTP/1.1\r\n\r\n"),
+		[]byte("007:tls-pol,"), []byte("5:ab cdX"), []byte("3:abc,"), []byte(":,"), []byte("GET / HTTP/1.1\r\n\r\n"),
 		bytes.Repeat([]byte{0xff}, 4096), {0},
 	}
 	before, rounds := len(s.p.Log.Lines(0)), s.count(2000, 300)
 	for range rounds {
 		for _, b := range bad {
-			c := must.Get(s.p.dial(ctx))
+			c := s.p.dial()
 			_, err := c.Write(b)
-			if err = errors.Join(ignoreReset(err), closedUnanswered(c), c.Close()); err != nil {
-				must.Do(fmt.Errorf("%q: %w", b, err))
-			}
+			must.Do(ignoreReset(err))
+			closedUnanswered(c, b)
+			must.Do(c.Close())
 		}
 	}
 	const quiet = 20
-	if grown := len(s.p.Log.Lines(before)); grown > quiet {
-		must.Do(fmt.Errorf("the log has grown by %d lines", grown))
-	}
+	grown := len(s.p.Log.Lines(before))
+	must.Be(grown <= quiet, "the log has grown by %d lines", grown)
 	return s.counted(ctx, rounds*len(bad))
 }
 
-func pipelined(ctx context.Context, s *scene) string {
+func pipelined(_ context.Context, s *scene) string {
 	const requests = 1000
 	questions := sure(s.world.all)
-	c := must.Get(s.p.dial(ctx))
+	c := s.p.dial()
 	defer func() { _ = c.Close() }()
 	var all []byte
 	for i := range requests {
@@ -193,9 +161,8 @@ func pipelined(ctx context.Context, s *scene) string {
 	for i := range requests {
 		payload := must.Get(socketmap.ReadNetstring(in, socketmap.MaxReply))
 		q := questions[i%len(questions)]
-		if r, err := socketmap.ParseReply(payload); err != nil || !q.allows(r) {
-			must.Do(fmt.Errorf("answer %d: %s: %q is not allowed", i, q.request.Key, payload))
-		}
+		r, err := socketmap.ParseReply(payload)
+		must.Be(err == nil && q.allows(r), "answer %d: %s: %q is not allowed", i, q.request.Key, payload)
 	}
 	return fmt.Sprintf("%d answers in order", requests)
 }
@@ -203,25 +170,18 @@ func pipelined(ctx context.Context, s *scene) string {
 func reconnects(ctx context.Context, s *scene) string {
 	total, clients := s.count(20_000, 4000), 50
 	before, questions := s.p.files(), sure(s.world.all)
-	var group errgroup.Group
-	group.SetLimit(clients)
-	for i := range total {
-		group.Go(func() error {
-			c, err := socketmap.Dial(ctx, s.p.tcp)
-			if err != nil {
-				return err
-			}
-			return errors.Join(questions[i%len(questions)].askOn(ctx, c), c.Close())
-		})
-	}
-	must.Do(group.Wait())
+	must.Each(total, clients, func(i int) {
+		c := must.Get(socketmap.Dial(ctx, s.p.tcp))
+		questions[i%len(questions)].askOn(ctx, c)
+		must.Do(c.Close())
+	})
 	s.p.filesBack(ctx, before)
 	return fmt.Sprintf("%d connections, all answered", total)
 }
 
 func fewFiles(ctx context.Context, s *scene) string {
 	const clients = 300
-	_, done := s.p.crowd(ctx, clients, nil) // more than there are descriptors
+	_, done := s.p.crowd(clients, nil) // more than there are descriptors
 	defer done()
 	span(10*time.Second, 4*time.Second)(ctx, s)
 	return fmt.Sprintf("%d idle connections", clients)
@@ -234,24 +194,19 @@ func fillMemory(ctx context.Context, s *scene) string {
 	total := s.count(60_000, 12_000)
 	s.world.publishLong()
 	request := socketmap.AppendNetstring(nil, "tls-policy "+strings.Repeat("x", socketmap.MaxQuery-len("tls-policy ")))
-	var group errgroup.Group
-	for i := range clients {
-		group.Go(func() error {
-			c, err := socketmap.Dial(ctx, s.p.tcp)
-			for n := 0; err == nil && n < total/clients; n++ {
-				key := fmt.Sprintf("c%d-%d.flood.example", i, n)
-				err = question{request: policyOf(key), best: notFound, temp: true}.askOn(ctx, c)
-			}
-			return err
-		})
-	}
-	_, done := s.p.crowd(ctx, held, request[:len(request)-1])
+	_, done := s.p.crowd(held, request[:len(request)-1])
 	defer done()
-	highest := must.Get(highest(group.Wait, s.p.Memory))
-	must.Do(s.p.logged("the DNS cache is bounded by the memory limit"))
-	if highest > most {
-		must.Do(fmt.Errorf("%.0f MiB", highest))
-	}
+	highest := highest(func() {
+		must.Each(clients, clients, func(i int) {
+			c := must.Get(socketmap.Dial(ctx, s.p.tcp))
+			for n := range total / clients {
+				key := fmt.Sprintf("c%d-%d.flood.example", i, n)
+				question{request: policyOf(key), best: notFound, temp: true}.askOn(ctx, c)
+			}
+		})
+	}, func() float64 { return must.Get(s.p.Memory()) })
+	s.p.logged("the DNS cache is bounded by the memory limit")
+	must.Be(highest <= most, "%.0f MiB", highest)
 	if s.p.group != "" {
 		noneKilled(s.p.group)
 	}
@@ -260,21 +215,18 @@ func fillMemory(ctx context.Context, s *scene) string {
 		highest)
 }
 
-// highest measures until done returns, and returns its error.
-func highest(done func() error, measure func() (float64, error)) (highest float64, err error) {
+// highest is the highest value of measure while f runs.
+func highest(f func(), measure func() float64) (highest float64) {
 	ended := make(chan error, 1)
-	go func() { ended <- done() }()
+	go func() { ended <- must.Catch(f) }()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		now, err := measure()
-		if err != nil {
-			return highest, err
-		}
-		highest = max(highest, now)
+		highest = max(highest, measure())
 		select {
 		case err := <-ended:
-			return highest, err
+			must.Do(err)
+			return highest
 		case <-tick.C:
 		}
 	}

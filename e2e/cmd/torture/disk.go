@@ -28,34 +28,19 @@ func (s *scene) disk() string { return filepath.Dir(s.p.state) }
 
 // remount makes the file system of the state directory read-only, or writable again.
 func remount(flags uintptr) step {
-	return do(func(s *scene) error { return unix.Mount("", s.disk(), "", unix.MS_REMOUNT|flags, "") })
+	return do(func(s *scene) { must.Do(unix.Mount("", s.disk(), "", unix.MS_REMOUNT|flags, "")) })
 }
 
 // fill fills the file system of the state directory, or makes room again.
 func fill(full bool) step {
-	return do(func(s *scene) error {
+	return do(func(s *scene) {
 		filler := filepath.Join(s.disk(), "filler")
 		if !full {
-			return os.Remove(filler)
+			must.Do(os.Remove(filler))
+			return
 		}
 		err := os.WriteFile(filler, make([]byte, 1<<20), 0o600)
-		if errors.Is(err, unix.ENOSPC) {
-			return nil
-		}
-		return errors.Join(err, errors.New("the file system is not full"))
-	})
-}
-
-func (s *scene) removeState() error { return os.RemoveAll(s.p.state) }
-
-// policyHost opens or closes the policy host.
-func policyHost(open bool) step {
-	return do(func(s *scene) error {
-		if open {
-			return s.world.policies.Open()
-		}
-		s.world.policies.Close()
-		return nil
+		must.Be(errors.Is(err, unix.ENOSPC), "the file system is not full: %w", err)
 	})
 }
 
@@ -91,15 +76,11 @@ func killed(ctx context.Context, s *scene) string {
 		}
 		s.learned = append(s.learned, got...)
 		s.p.again(ctx)
-		if log := s.p.Log.String(); strings.Contains(log, "corrupt") || strings.Contains(log, "set aside") {
-			must.Do(fmt.Errorf("a database was damaged; the log ends:\n%s", s.p.Log.Tail(20, "")))
-		}
+		damage := s.p.Log.Tail(20, "corrupt", "set aside")
+		must.Be(damage == "", "a database was damaged:\n%s", damage)
 	}
-	if len(s.learned) < rounds || early < rounds/2 {
-		must.Do(fmt.Errorf("%d policies in %d rounds, of which %d were cut short: not enough for a test",
-			len(s.learned),
-			rounds, early))
-	}
+	must.Be(len(s.learned) >= rounds && early >= rounds/2,
+		"%d policies in %d rounds, of which %d were cut short: not enough for a test", len(s.learned), rounds, early)
 	return fmt.Sprintf("%d kills, %d during lookups", rounds, early)
 }
 
@@ -141,4 +122,16 @@ func (s *scene) memoryGroup(limit int64) string {
 		must.Do(os.WriteFile(filepath.Join(group, file), []byte(value), 0o600))
 	}
 	return group
+}
+
+// noneKilled checks that the kernel ended no process of a group for lack of memory.
+func noneKilled(group string) {
+	text, err := os.ReadFile(filepath.Join(group, "memory.events")) // of version 2
+	if err != nil {
+		text = must.Get(os.ReadFile(filepath.Join(group, "memory.oom_control"))) // of version 1
+	}
+	for line := range strings.Lines(string(text)) {
+		n, found := strings.CutPrefix(line, "oom_kill ")
+		must.Be(!found || strings.TrimSpace(n) == "0", "the kernel ended processes: %s", line)
+	}
 }

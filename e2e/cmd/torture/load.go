@@ -15,47 +15,41 @@ import (
 
 // load asks questions all the time, as the processes of Postfix do, and checks every answer.
 type load struct {
-	cancel context.CancelFunc
-	ended  sync.WaitGroup
-	gaps   bool
-
-	mu        sync.Mutex
-	questions []question
-	asked     int
-	temp      int
-	wrong     []string // the first few
-	slowest   time.Duration
-	routes    []time.Duration // how long each transport lookup took
-}
-
-// loading is how a load asks.
-type loading struct {
 	connections int
-	pause       time.Duration
+	pause       time.Duration // of each before a question
 	questions   []question
 	// gaps means that there are times without a policyd, in which all clients wait.
 	gaps bool
+
+	cancel context.CancelFunc
+	ended  sync.WaitGroup
+
+	mu      sync.Mutex
+	asked   int
+	temp    int
+	wrong   []string // the first few
+	slowest time.Duration
+	routes  []time.Duration // how long each transport lookup took
 }
 
-// load starts to ask. End it.
-func (p *policyd) load(ctx context.Context, how loading) *load {
-	ctx, cancel := context.WithCancel(ctx)
-	l := &load{cancel: cancel, questions: how.questions, gaps: how.gaps}
-	for range how.connections {
-		l.ended.Go(func() { l.drive(ctx, p.Address, how.pause) })
+// start starts to ask. End it.
+func (l *load) start(ctx context.Context, p *policyd) *load {
+	ctx, l.cancel = context.WithCancel(ctx)
+	for range l.connections {
+		l.ended.Go(func() { l.drive(ctx, p.Address) })
 	}
 	return l
 }
 
 // drive is one client.
-func (l *load) drive(ctx context.Context, address string, pause time.Duration) {
+func (l *load) drive(ctx context.Context, address string) {
 	var c *socketmap.Client
 	defer func() {
 		if c != nil {
 			_ = c.Close()
 		}
 	}()
-	for daemon.Sleep(ctx, pause) == nil {
+	for daemon.Sleep(ctx, l.pause) == nil {
 		l.mu.Lock()
 		q := l.questions[rand.IntN(len(l.questions))]
 		l.mu.Unlock()

@@ -15,12 +15,11 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/policyd/policyd/e2e/lab"
 	"github.com/policyd/policyd/e2e/must"
@@ -79,13 +78,8 @@ func run(ctx context.Context, c config) error {
 	return errors.Join(r.play(ctx, choose(all, only)), os.RemoveAll(dir))
 }
 
-func choose(all []fault, only *regexp.Regexp) (chosen []fault) {
-	for _, f := range all {
-		if only.MatchString(f.name) {
-			chosen = append(chosen, f)
-		}
-	}
-	return chosen
+func choose(all []fault, only *regexp.Regexp) []fault {
+	return slices.DeleteFunc(all, func(f fault) bool { return !only.MatchString(f.name) })
 }
 
 // runner plays faults and prints a line for each.
@@ -100,56 +94,51 @@ type runner struct {
 // time.
 func (r *runner) play(ctx context.Context, all []fault) error {
 	const side = 8
-	var busy, waiting, lanes errgroup.Group
-	busy.SetLimit(1)
-	waiting.SetLimit(side)
-	for _, lane := range []*errgroup.Group{&waiting, &busy} {
-		lanes.Go(func() error {
-			for i, f := range all {
-				if f.busy == (lane == &busy) {
-					lane.Go(func() error { r.one(ctx, i, f); return nil })
-				}
+	busy, waiting := make(chan bool, 1), make(chan bool, side)
+	var faults sync.WaitGroup
+	for i, f := range all {
+		faults.Go(func() {
+			lane := waiting
+			if f.busy {
+				lane = busy
 			}
-			return lane.Wait()
+			lane <- true
+			r.one(ctx, i, f)
+			<-lane
 		})
 	}
-	_ = lanes.Wait() // the errors are in r
+	faults.Wait()
 	return errors.Join(r.errs...)
 }
 
-// one plays one fault.
+// one plays one fault and prints the result.
 func (r *runner) one(ctx context.Context, number int, f fault) {
-	report := func(mark, found string, err error) {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		fmt.Printf("%-8s %s: %s\n", mark, f.name, found)
-		if err != nil {
-			r.errs = append(r.errs, err)
-		}
-	}
+	begun, mark, found := time.Now(), "held", ""
+	var err error
 	if f.root && !r.config.root {
-		var err error
+		mark, found = "left out", "needs root"
 		if !r.config.short {
 			err = fmt.Errorf("%s: left out because it needs root", f.name)
 		}
-		report("left out", "needs root", err)
-		return
+	} else if found, err = r.result(ctx, number, f); err != nil {
+		mark, found = "BROKEN", err.Error()+"\n         must hold: "+f.holds
+		err = fmt.Errorf("%s: did not hold, see above", f.name)
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	fmt.Printf("%-8s %s: %s (%.0f s)\n", mark, f.name, found, time.Since(begun).Seconds())
+	r.errs = append(r.errs, err)
+}
+
+// result plays one fault and returns what it measured.
+func (r *runner) result(ctx context.Context, number int, f fault) (found string, err error) {
 	const longest = 12 * time.Minute
 	ctx, cancel := context.WithTimeout(ctx, longest+r.config.soak)
 	defer cancel()
 	s := &scene{config: r.config, number: number, dir: filepath.Join(r.dir, strconv.Itoa(number))}
-	begun := time.Now()
-	err := os.Mkdir(s.dir, 0o700)
-	found := ""
-	if err == nil {
-		err = must.Catch(func() { found = s.play(ctx, f) })
-		err = errors.Join(err, s.end())
+	if err := os.Mkdir(s.dir, 0o700); err != nil {
+		return "", err
 	}
-	if err != nil {
-		report("BROKEN", err.Error()+"\n         must hold: "+f.holds,
-			fmt.Errorf("%s: did not hold, see above", f.name))
-		return
-	}
-	report("held", fmt.Sprintf("%s (%.0f s)", found, time.Since(begun).Seconds()), nil)
+	err = must.Catch(func() { found = s.play(ctx, f) })
+	return found, errors.Join(err, s.end())
 }

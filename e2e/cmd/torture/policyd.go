@@ -128,14 +128,11 @@ func (p *policyd) best(ctx context.Context, questions []question) time.Duration 
 		err := poll(ctx, fmt.Sprintf("%s %s: %q", q.request.Map, q.request.Key, q.best), func() bool {
 			r, err := p.Ask(ctx, q.request)
 			last = r
-			if err == nil && !q.isBest(r) && !q.allows(r) {
-				must.Do(fmt.Errorf("%s %s: %q is weaker than the facts", q.request.Map, q.request.Key, r))
-			}
+			must.Be(err != nil || q.isBest(r) || q.allows(r), "%s %s: %q is weaker than the facts", q.request.Map,
+				q.request.Key, r)
 			return err == nil && q.isBest(r)
 		})
-		if err != nil {
-			must.Do(fmt.Errorf("%w; the last answer is %q", err, last))
-		}
+		must.Be(err == nil, "%w; the last answer is %q", err, last)
 	}
 	return time.Since(begun)
 }
@@ -144,14 +141,12 @@ func (p *policyd) best(ctx context.Context, questions []question) time.Duration 
 func (p *policyd) recover(ctx context.Context, questions []question) string {
 	const seconds = 25 * time.Second
 	took := p.best(ctx, questions)
-	if took > seconds {
-		must.Do(fmt.Errorf("the best answers took %v to come back", took))
-	}
+	must.Be(took <= seconds, "the best answers took %v to come back", took)
 	return fmt.Sprintf("back after %.1f s", took.Seconds())
 }
 
 // logged checks that words are in the log, see fault.log.
-func (p *policyd) logged(words string) error {
+func (p *policyd) logged(words string) {
 	const most = 20
 	n := 0
 	first, also, _ := strings.Cut(words, " … ")
@@ -160,10 +155,7 @@ func (p *policyd) logged(words string) error {
 			n++
 		}
 	}
-	if n == 0 || n > most {
-		return fmt.Errorf("%q is in the log %d times; it ends:\n%s", words, n, p.Log.Tail(20, ""))
-	}
-	return nil
+	must.Be(n > 0 && n <= most, "%q is in the log %d times; it ends:\n%s", words, n, p.Log.Tail(20, ""))
 }
 
 // metric reads the sum of a metric over its labels.
@@ -176,9 +168,7 @@ func (p *policyd) metric(ctx context.Context, name string) (sum float64) {
 	defer func() { _ = response.Body.Close() }()
 	text := must.Get(io.ReadAll(response.Body))
 	samples := regexp.MustCompile(`(?m)^`+name+`(?:\{.*\})? (\S+)$`).FindAllSubmatch(text, -1)
-	if samples == nil {
-		must.Do(fmt.Errorf("there is no metric %s", name))
-	}
+	must.Be(samples != nil, "there is no metric %s", name)
 	for _, sample := range samples {
 		sum += must.Get(strconv.ParseFloat(string(sample[1]), 64))
 	}

@@ -51,8 +51,8 @@ func (s *scene) play(ctx context.Context, f fault) string {
 		questions = sure(questions)
 	}
 	if f.connections > 0 {
-		s.load = s.p.load(ctx, loading{connections: f.connections, pause: f.pause, questions: questions,
-			gaps: f.setup.passed})
+		s.load = (&load{connections: f.connections, pause: f.pause, questions: questions,
+			gaps: f.setup.passed}).start(ctx, s.p)
 		s.atEnd(func() error { _, err := s.endLoad(); return err })
 	}
 	var seen []string
@@ -61,7 +61,7 @@ func (s *scene) play(ctx context.Context, f fault) string {
 	}
 	seen = append(seen, must.Get(s.endLoad()))
 	if f.log != "" {
-		must.Do(s.p.logged(f.log))
+		s.p.logged(f.log)
 	}
 	return strings.Join(slices.DeleteFunc(seen, func(text string) bool { return text == "" }), "; ")
 }

@@ -5,13 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/policyd/policyd/e2e/daemon"
 	"github.com/policyd/policyd/e2e/must"
@@ -23,13 +20,12 @@ import (
 func hangups(ctx context.Context, s *scene) string {
 	storm := s.count(3000, 500)
 	for range storm {
-		must.Do(s.hangUp(), daemon.Sleep(ctx, 2*time.Millisecond))
+		s.hangUp()
+		must.Do(daemon.Sleep(ctx, 2*time.Millisecond))
 	}
 	reloads := strings.Count(s.p.Log.String(), "msg=reloaded")
 	found := fmt.Sprintf("%d signals were %d reloads", storm, reloads)
-	if reloads == 0 || reloads > storm {
-		must.Do(errors.New(found))
-	}
+	must.Be(reloads > 0 && reloads <= storm, "%s", found)
 	return found
 }
 
@@ -45,15 +41,13 @@ func terminations(ctx context.Context, s *scene) string {
 		for range storm {
 			_ = s.p.Signal(syscall.SIGTERM) // it may have ended
 		}
-		if err := s.p.Stop(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-			must.Do(fmt.Errorf("after the storm: %w; the log ends:\n%s", err, s.p.Log.Tail(20, "")))
-		}
+		err := s.p.Stop()
+		must.Be(err == nil || errors.Is(err, os.ErrProcessDone), "after the storm: %w; the log ends:\n%s", err,
+			s.p.Log.Tail(20, ""))
 		s.world.dns.SetDelay(0)
 		s.p.again(ctx)
 	}
-	if strings.Contains(s.p.Log.String(), "some lookups took longer than drain_timeout") {
-		must.Do(errors.New("lookups were cut off"))
-	}
+	must.Be(!strings.Contains(s.p.Log.String(), "some lookups took longer than drain_timeout"), "lookups were cut off")
 	return fmt.Sprintf("%d storms of %d signals, exit status 0", times, storm)
 }
 
@@ -67,19 +61,6 @@ func handover(ctx context.Context, s *scene) string {
 		must.Do(daemon.Sleep(ctx, 200*time.Millisecond))
 	}
 	return fmt.Sprintf("%d restarts, none running for %v at most", times, longest.Round(time.Millisecond))
-}
-
-// noneKilled checks that the kernel ended no process of a group for lack of memory.
-func noneKilled(group string) {
-	text, err := os.ReadFile(filepath.Join(group, "memory.events")) // of version 2
-	if err != nil {
-		text = must.Get(os.ReadFile(filepath.Join(group, "memory.oom_control"))) // of version 1
-	}
-	for line := range strings.Lines(string(text)) {
-		if n, ok := strings.CutPrefix(line, "oom_kill "); ok && strings.TrimSpace(n) != "0" {
-			must.Do(fmt.Errorf("the kernel ended %s processes", strings.TrimSpace(n)))
-		}
-	}
 }
 
 // publishLong gives every name that was not published a long answer.
@@ -96,64 +77,50 @@ func (w *world) publishLong() {
 // third of them does not exist, a third promises nothing, and a third promises implicit TLS at addresses that never
 // answer.
 func senderFlood(delay time.Duration) step {
-	return func(ctx context.Context, s *scene) string { return s.flood(ctx, delay) }
-}
-
-func (s *scene) flood(ctx context.Context, delay time.Duration) string {
-	const rate, connections = 100_000 / 60, 32
-	inTime := 200 * time.Millisecond // port26.wait
-	if s.config.short {
-		inTime = time.Second // beside other tests, and never the timeout of a resolver
-	}
-	seconds := s.count(60, 10)
-	if delay > 0 {
-		seconds = s.count(20, 5)
-	}
-	total := rate * seconds
-	keys := s.world.senders(total, delay)
-	queries, filesBefore := s.world.dns.Queries(), s.p.files()
-	due := make(chan string, total)
-	var group errgroup.Group
-	took := make([][]time.Duration, connections)
-	for i := range connections {
-		group.Go(func() (err error) {
-			took[i], err = s.p.smtpd(ctx, due)
-			return err
-		})
-	}
-	files, memory := 0, 0.0
-	begun := time.Now()
-	for sent := 0; sent < total; {
-		must.Do(daemon.Sleep(ctx, 10*time.Millisecond))
-		for ; sent < min(total, int(time.Since(begun).Seconds()*rate)); sent++ {
-			due <- keys[sent]
+	return func(ctx context.Context, s *scene) string {
+		const rate, connections = 100_000 / 60, 32
+		inTime := 200 * time.Millisecond // port26.wait
+		if s.config.short {
+			inTime = time.Second // beside other tests, and never the timeout of a resolver
 		}
-		files, memory = max(files, s.p.files()), max(memory, must.Get(s.p.Memory()))
+		seconds := s.count(60, 10)
+		if delay > 0 {
+			seconds = s.count(20, 5)
+		}
+		total := rate * seconds
+		keys := s.world.senders(total, delay)
+		queries, filesBefore := s.world.dns.Queries(), s.p.files()
+		due := make(chan string, total)
+		go func() {
+			defer close(due)
+			begun := time.Now()
+			for sent := 0; sent < total && daemon.Sleep(ctx, 10*time.Millisecond) == nil; {
+				for ; sent < min(total, int(time.Since(begun).Seconds()*rate)); sent++ {
+					due <- keys[sent]
+				}
+			}
+		}()
+		took, files := make([][]time.Duration, connections), 0
+		memory := highest(func() {
+			must.Each(connections, connections, func(i int) { took[i] = s.p.smtpd(ctx, due) })
+		}, func() float64 {
+			files = max(files, s.p.files())
+			return must.Get(s.p.Memory())
+		})
+		times := slices.Concat(took...)
+		slices.Sort(times)
+		each := float64(s.world.dns.Queries()-queries) / float64(total)
+		const mostFiles, mostMemory, mostQueries = 64*3 + connections + 100, 250, 4
+		p999 := quantile(times, 0.999)
+		must.Be(len(times) == total, "%d of %d were answered", len(times), total)
+		must.Be(p999 < inTime, "p99.9 is %v", p999)
+		must.Be(files <= filesBefore+mostFiles, "%d files were open", files)
+		must.Be(memory <= mostMemory, "%.0f MiB", memory)
+		must.Be(each <= mostQueries, "%.1f queries per domain", each)
+		s.p.filesBack(ctx, filesBefore)
+		return fmt.Sprintf("%d domains: p50 %s, p99.9 %s, %d descriptors, %.0f MiB, %.1f queries per domain", total,
+			millis(quantile(times, 0.5)), millis(p999), files, memory, each)
 	}
-	close(due)
-	must.Do(group.Wait())
-	times := slices.Concat(took...)
-	slices.Sort(times)
-	each := float64(s.world.dns.Queries()-queries) / float64(total)
-	const mostFiles, mostMemory, mostQueries = 64*3 + connections + 100, 250, 4
-	var err error
-	p999 := quantile(times, 0.999)
-	switch {
-	case len(times) < total:
-		err = fmt.Errorf("%d of %d were answered", len(times), total)
-	case p999 >= inTime:
-		err = fmt.Errorf("p99.9 is %v", p999)
-	case files > filesBefore+mostFiles:
-		err = fmt.Errorf("%d files were open", files)
-	case memory > mostMemory:
-		err = fmt.Errorf("%.0f MiB", memory)
-	case each > mostQueries:
-		err = fmt.Errorf("%.1f queries per domain", each)
-	}
-	must.Do(err)
-	s.p.filesBack(ctx, filesBefore)
-	return fmt.Sprintf("%d domains: p50 %s, p99.9 %s, %d descriptors, %.0f MiB, %.1f queries per domain", total,
-		millis(quantile(times, 0.5)), millis(p999), files, memory, each)
 }
 
 // senders publishes the domains and returns an address in each.
@@ -181,19 +148,13 @@ func (w *world) senders(n int, delay time.Duration) []string {
 }
 
 // smtpd looks up routes on one connection and returns how long each took.
-func (p *policyd) smtpd(ctx context.Context, keys <-chan string) (took []time.Duration, err error) {
-	c, err := socketmap.Dial(ctx, p.tcp)
-	if err != nil {
-		return nil, err
-	}
+func (p *policyd) smtpd(ctx context.Context, keys <-chan string) (took []time.Duration) {
+	c := must.Get(socketmap.Dial(ctx, p.tcp))
 	defer func() { _ = c.Close() }()
 	for key := range keys {
 		begun := time.Now()
-		q := question{request: socketmap.Request{Map: "transport", Key: key}, best: notFound}
-		if err := q.askOn(ctx, c); err != nil {
-			return took, err
-		}
+		question{request: socketmap.Request{Map: "transport", Key: key}, best: notFound}.askOn(ctx, c)
 		took = append(took, time.Since(begun))
 	}
-	return took, nil
+	return took
 }

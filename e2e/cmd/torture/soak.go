@@ -43,7 +43,7 @@ func (s *scene) soak(ctx context.Context, length time.Duration) string {
 	// Structures with a bound of their own, such as the memo, must be full before growth can be measured: all domains
 	// are asked for twice, and later there are no others.
 	pool := s.world.unknown(domains)
-	l := s.p.load(ctx, loading{connections: 16, questions: pool})
+	l := (&load{connections: 16, questions: pool}).start(ctx, s.p)
 	must.Do(poll(ctx, "all domains were asked for", func() bool {
 		l.mu.Lock()
 		defer l.mu.Unlock()
@@ -100,13 +100,13 @@ func (s *scene) mixture(ctx context.Context, pool []question, length time.Durati
 		}
 		return chosen
 	}
-	l := s.p.load(ctx, loading{connections: 16, pause: 2 * time.Millisecond,
-		questions: append(some(150), s.world.all...)})
+	l := (&load{connections: 16, pause: 2 * time.Millisecond,
+		questions: append(some(150), s.world.all...)}).start(ctx, s.p)
 	end := time.Now().Add(length)
 	for i := 0; time.Now().Before(end) && ctx.Err() == nil; i++ {
 		switch i % 10 {
 		case 0:
-			must.Do(s.hangUp())
+			s.hangUp()
 		case 3:
 			s.flush(ctx, "--all")
 		case 5:
@@ -126,9 +126,7 @@ func (s *scene) mixture(ctx context.Context, pool []question, length time.Durati
 
 func (s *scene) flush(ctx context.Context, what string) {
 	out, status, err := s.p.Run(ctx, "cache", "flush", what)
-	if must.Do(err); status != 0 {
-		must.Do(fmt.Errorf("cache flush: exit status %d: %s", status, out))
-	}
+	must.Be(err == nil && status == 0, "cache flush: %w, exit status %d: %s", err, status, out)
 }
 
 // rest waits until background work has ended and measures.

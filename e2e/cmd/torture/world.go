@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/pem"
 	"fmt"
 	"net/netip"
 	"os"
@@ -66,25 +65,32 @@ const (
 	kinds                 // how many there are
 )
 
-func (f facts) host(domain string) string {
-	if f == signed || f == unsigned {
-		return "starttls-mx." + domain
+// domain is a domain of a kind, and the best answer about its TLS policy.
+func (f facts) domain(name string) (d dnstest.Domain, best string) {
+	host := "mx." + name
+	best = notFound
+	switch f {
+	case signed, unsigned:
+		host = "starttls-" + host
+		best = secure(host)
+	case withTLSA:
+		d.TLSA, best = foreignTLSA, "OK dane-only"
+	case bogus:
+		best = ""
+	case plain, kinds:
 	}
-	return "mx." + domain
+	d.Name, d.MX, d.Secure = name, []string{"10 " + host}, f == signed || f == withTLSA
+	return d, best
 }
 
 // publish publishes a domain of a kind.
-func (w *world) publish(f facts, domain string) {
-	if f == bogus {
-		w.dns.Set(domain, dns.TypeMX, dnstest.Answer{Rcode: "SERVFAIL", EDE: 6, EDEText: "no valid signature"})
-		return
-	}
-	d := dnstest.Domain{Name: domain, MX: []string{"10 " + f.host(domain)}, Secure: f == signed || f == withTLSA,
-		TTL: w.ttl}
-	if f == withTLSA {
-		d.TLSA = foreignTLSA
-	}
+func (w *world) publish(f facts, name string) {
+	d, _ := f.domain(name)
+	d.TTL = w.ttl
 	w.dns.Publish(d)
+	if f == bogus {
+		w.dns.Set(name, dns.TypeMX, dnstest.Answer{Rcode: "SERVFAIL", EDE: 6, EDEText: "no valid signature"})
+	}
 }
 
 const foreignTLSA = "3 1 1 abababababababababababababababababababababababababababababababab"
@@ -95,16 +101,7 @@ func (w *world) set(secure bool, name string, t dns.Type, records ...string) {
 
 // questions are what Postfix asks about a domain of a kind.
 func (f facts) questions(domain string) []question {
-	best := notFound
-	switch f {
-	case signed, unsigned:
-		best = secure(f.host(domain))
-	case withTLSA:
-		best = "OK dane-only"
-	case bogus:
-		best = ""
-	case plain, kinds:
-	}
+	_, best := f.domain(domain)
 	return []question{
 		{request: policyOf(domain), best: best, temp: true},
 		{request: socketmap.Request{Map: "QUERYwithTLSRPT", Key: domain}, best: best, temp: true},
@@ -132,7 +129,7 @@ func (s *scene) newWorld(ttl int) {
 	w := &world{ttl: ttl, caFile: filepath.Join(s.dir, "ca.pem")}
 	s.world = w
 	ca := smtptest.NewCA(lab.Must{})
-	must.Do(os.WriteFile(w.caFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Cert.Raw}), 0o600))
+	must.Do(os.WriteFile(w.caFile, ca.PEM(), 0o600))
 	w.dns = s.resolver(s.loopback().String())
 	// The address of the receiver belongs to no interface, so that policyd does not take it for this host.
 	const host = "smtps-mx.wrapped.example"
