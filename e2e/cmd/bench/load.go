@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -11,62 +10,39 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sync/errgroup"
+	"github.com/policyd/policyd/e2e/must"
+	"github.com/policyd/policyd/socketmap"
 )
 
-// target is a server under load that gives every request the same reply.
-type target struct {
-	address  string
-	requests [][]byte
-	reply    []byte
-}
-
-// load asks over so many connections, one request at a time on each, for d. It returns how long each answer took.
-func (t target) load(ctx context.Context, connections int, d time.Duration) ([]time.Duration, error) {
-	took := make([][]time.Duration, connections)
-	group, ctx := errgroup.WithContext(ctx)
-	until := time.Now().Add(d)
-	for i := range connections {
-		group.Go(func() error {
-			var dialer net.Dialer
-			c, err := dialer.DialContext(ctx, "unix", strings.TrimPrefix(t.address, "unix:"))
-			if err != nil {
-				return err
-			}
-			defer func() { _ = c.Close() }()
-			took[i], err = t.drive(c, until)
-			return err
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return nil, fmt.Errorf("%s: %w", t.address, err)
-	}
-	return slices.Concat(took...), nil
-}
-
-// drive asks on one connection until the time is over.
-func (t target) drive(c net.Conn, until time.Time) ([]time.Duration, error) {
+// load asks about domains, which all have the same answer, over so many connections, one request at a time on each, for
+// d. It returns how long each answer took.
+func (s *server) load(ctx context.Context, domains []string, answer string, connections int,
+	d time.Duration) []time.Duration {
 	const patience = 30 * time.Second
-	if err := c.SetDeadline(until.Add(patience)); err != nil {
-		return nil, err
+	var requests [][]byte
+	for _, domain := range domains {
+		requests = append(requests, socketmap.AppendNetstring(nil, s.table+" "+domain))
 	}
-	took := make([]time.Duration, 0, 1<<14)
-	reply := make([]byte, len(t.reply))
-	for now := time.Now(); now.Before(until); {
-		if _, err := c.Write(t.requests[rand.IntN(len(t.requests))]); err != nil {
-			return nil, err
+	want := socketmap.AppendNetstring(nil, answer)
+	took := make([][]time.Duration, connections)
+	until := time.Now().Add(d)
+	must.Each(connections, connections, func(i int) {
+		var dialer net.Dialer
+		c := must.Get(dialer.DialContext(ctx, "unix", strings.TrimPrefix(s.Address, "unix:")))
+		defer func() { _ = c.Close() }()
+		must.Do(c.SetDeadline(until.Add(patience)))
+		took[i] = make([]time.Duration, 0, 1<<14)
+		reply := make([]byte, len(want))
+		for now := time.Now(); now.Before(until); {
+			must.Get(c.Write(requests[rand.IntN(len(requests))]))
+			must.Get(io.ReadFull(c, reply))
+			must.Be(bytes.Equal(reply, want), "%s: an unexpected reply", s.Address)
+			end := time.Now()
+			took[i] = append(took[i], end.Sub(now))
+			now = end
 		}
-		if _, err := io.ReadFull(c, reply); err != nil {
-			return nil, err
-		}
-		if !bytes.Equal(reply, t.reply) {
-			return nil, fmt.Errorf("an unexpected reply: %q", reply)
-		}
-		end := time.Now()
-		took = append(took, end.Sub(now))
-		now = end
-	}
-	return took, nil
+	})
+	return slices.Concat(took...)
 }
 
 // quantile returns the time within which that part of the requests was answered. The times are sorted.

@@ -10,12 +10,13 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
 	"text/tabwriter"
 	"time"
+
+	"github.com/policyd/policyd/e2e/must"
 )
 
 // bench is one run.
@@ -84,7 +85,7 @@ func (b *bench) run(ctx context.Context, only string) error {
 	begun, found := time.Now(), false
 	for _, s := range []struct {
 		name    string
-		measure func(context.Context) ([][]string, error)
+		measure func(context.Context) [][]string
 	}{
 		{"cached", b.cached}, {"cold", b.cold}, {"queries", b.queries},
 		{"memory", b.memory}, {"pauses", b.pauses}, {"start", b.start},
@@ -93,11 +94,9 @@ func (b *bench) run(ctx context.Context, only string) error {
 			continue
 		}
 		found = true
-		rows, failed := s.measure(ctx)
-		if err = errors.Join(err, failed); err != nil {
+		if err = must.Catch(func() { table(s.measure(ctx)) }); err != nil {
 			break
 		}
-		table(rows)
 	}
 	if !found {
 		err = fmt.Errorf("no section %q", only)
@@ -114,11 +113,4 @@ func table(rows [][]string) {
 		_, _ = fmt.Fprintln(w, strings.Join(row, "\t")+"\t")
 	}
 	_ = w.Flush()
-}
-
-// subdir makes a directory for one process.
-func (b *bench) subdir() (string, error) {
-	b.used++
-	dir := filepath.Join(b.dir, fmt.Sprint(b.used))
-	return dir, os.Mkdir(dir, 0o700)
 }

@@ -2,63 +2,19 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"github.com/policyd/policyd/e2e/must"
 	"github.com/policyd/policyd/internal/dns/dnstest"
-	"github.com/policyd/policyd/socketmap"
 )
-
-// stage is a resolver and the servers that are compared: policyd is the first.
-type stage struct {
-	dns     *dnstest.Server
-	names   []string
-	servers []*server
-}
-
-// with starts policyd, the peer if there is one, and the constant server if constant is its reply, and ends all after
-// f.
-func (b *bench) with(ctx context.Context, entries int, constant string, f func(stage) error) (err error) {
-	dns, err := dnstest.Start("127.0.0.1")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, dns.Close()) }()
-	st := stage{dns: dns}
-	dane().publish(dns, "awake.example", 0)
-	add := func(name string, start func() (*server, error)) error {
-		s, err := start()
-		if err != nil {
-			return err
-		}
-		st.names, st.servers = append(st.names, name), append(st.servers, s)
-		return s.awake(ctx)
-	}
-	defer func() {
-		for _, s := range st.servers {
-			err = errors.Join(err, s.Stop())
-		}
-	}()
-	err = add("policyd", func() (*server, error) { return b.startPolicyd(ctx, dns.Addr(), entries) })
-	if err == nil && constant != "" {
-		err = add("constant", func() (*server, error) { return b.startConstant(ctx, constant) })
-	}
-	if err == nil && b.peer != "" {
-		err = add("peer", func() (*server, error) { return b.startPeer(ctx, dns.Addr()) })
-	}
-	if err != nil {
-		return err
-	}
-	return f(st)
-}
 
 // heading is the first row of a table that has a column per server and, after that of policyd, ratios to it.
 func (st stage) heading(first, unit string) []string {
 	row := []string{first}
-	for i, name := range st.names {
-		row = append(row, name+unit)
+	for i, s := range st.servers {
+		row = append(row, s.name+unit)
 		if i > 0 {
 			row = append(row, "ratio")
 		}
@@ -83,114 +39,99 @@ func ratios(values [][]float64, format string) []string {
 	return row
 }
 
-// cached compares lookups that are answered from the cache: requests per second, over unix sockets.
-func (b *bench) cached(ctx context.Context) (rows [][]string, err error) {
-	const answer = "OK dane-only"
-	return rows, b.with(ctx, usualEntries, answer, func(st stage) error {
-		domains := dane().several(st.dns, "d", b.plan.warm, 0)
-		targets := make([]target, len(st.servers))
+// compare runs f on each server in turn, a few rounds. f returns how many lookups it made. The result is the cells of a
+// row: lookups per second, and the processor time of policyd for one.
+func (st stage) compare(rounds int, cpu string, f func(round, server int) int) []string {
+	rates := make([][]float64, len(st.servers))
+	var lookups int
+	var used time.Duration
+	for round := range rounds {
 		for i, s := range st.servers {
-			if err := s.fill(ctx, 8, domains); err != nil {
-				return err
+			before, begun := s.cpu(), time.Now()
+			n := f(round, i)
+			rates[i] = append(rates[i], float64(n)/time.Since(begun).Seconds())
+			if i == 0 {
+				lookups, used = lookups+n, used+s.cpu()-before
 			}
-			targets[i] = newTarget(s, domains, answer)
+		}
+	}
+	return append(ratios(rates, "%.0f"), fmt.Sprintf(cpu, float64(used.Microseconds())/float64(lookups)))
+}
+
+// cached compares lookups that are answered from the cache: requests per second, over unix sockets.
+func (b *bench) cached(ctx context.Context) (rows [][]string) {
+	const answer = "OK dane-only"
+	b.with(ctx, usualEntries, answer, func(st stage) {
+		domains := dane().several(st.dns, "d", b.plan.warm)
+		for _, s := range st.servers {
+			s.fill(ctx, 8, domains)
 		}
 		rows = [][]string{append(st.heading("cached lookups, connections", " 1/s"), "policyd CPU")}
 		for _, connections := range []int{1, 16, 256} {
-			rates := make([][]float64, len(st.servers))
-			var requests float64
-			var used time.Duration
-			for range b.plan.rounds {
-				for i, t := range targets {
-					before, unread := st.servers[i].cpu()
-					took, failed := t.load(ctx, connections, b.plan.round)
-					after, err := st.servers[i].cpu()
-					if err = errors.Join(unread, failed, err); err != nil {
-						return err
-					}
-					rates[i] = append(rates[i], float64(len(took))/b.plan.round.Seconds())
-					if i == 0 {
-						requests, used = requests+float64(len(took)), used+after-before
-					}
-				}
-			}
-			cpu := fmt.Sprintf("%.1f µs", float64(used.Nanoseconds())/requests/1000)
-			rows = append(rows, slices.Concat([]string{fmt.Sprint(connections)}, ratios(rates, "%.0f"), []string{cpu}))
+			rows = append(rows, append([]string{fmt.Sprint(connections)},
+				st.compare(b.plan.rounds, "%.1f µs", func(_, i int) int {
+					return len(st.servers[i].load(ctx, domains, answer, connections, b.plan.round))
+				})...))
 		}
-		return nil
 	})
+	return rows
 }
 
 // cold compares lookups of domains that are not in the cache: per second, over 64 connections.
-func (b *bench) cold(ctx context.Context) (rows [][]string, err error) {
+func (b *bench) cold(ctx context.Context) (rows [][]string) {
 	const connections, rounds = 64, 3
 	for _, delay := range []time.Duration{0, 5 * time.Millisecond, 50 * time.Millisecond} {
 		n := b.plan.cold
 		if delay > 0 {
 			n /= 4
 		}
-		err := b.with(ctx, usualEntries, "", func(st stage) error {
-			rates := make([][]float64, len(st.servers))
-			var used time.Duration
-			for round := range rounds {
-				domains := dane().several(st.dns, string(rune('a'+round)), n, delay)
-				for i, s := range st.servers {
-					before, unread := s.cpu()
-					begun := time.Now()
-					failed := s.fill(ctx, connections, domains)
-					rates[i] = append(rates[i], float64(n)/time.Since(begun).Seconds())
-					after, err := s.cpu()
-					if err = errors.Join(unread, failed, err); err != nil {
-						return err
-					}
-					if i == 0 {
-						used += after - before
-					}
-				}
-			}
+		b.with(ctx, usualEntries, "", func(st stage) {
 			if rows == nil {
 				rows = [][]string{append(st.heading("cold lookups, resolver at", " 1/s"), "policyd CPU")}
 			}
-			cpu := fmt.Sprintf("%.0f µs", float64(used.Microseconds())/float64(rounds*n))
-			rows = append(rows, slices.Concat([]string{delay.String()}, ratios(rates, "%.0f"), []string{cpu}))
-			return nil
+			var domains [rounds][]string
+			for round := range domains {
+				domains[round] = dane().several(st.dns, string(rune('a'+round)), n)
+			}
+			st.dns.SetDelay(delay)
+			rows = append(rows, append([]string{delay.String()},
+				st.compare(rounds, "%.0f µs", func(round, i int) int {
+					st.servers[i].fill(ctx, connections, domains[round])
+					return n
+				})...))
 		})
-		if err != nil {
-			return nil, err
-		}
 	}
-	return rows, nil
+	return rows
 }
 
 // queries counts the DNS queries of a cold lookup, and the round trips to the resolver that it waits for.
-func (b *bench) queries(ctx context.Context) (rows [][]string, err error) {
+func (b *bench) queries(ctx context.Context) [][]string {
 	const delay, each = 50 * time.Millisecond, 5
-	rows = [][]string{{"cold lookup of one domain", "queries", "round trips"}}
-	return rows, b.with(ctx, usualEntries, "", func(st stage) error {
+	rows := [][]string{{"cold lookup of one domain", "queries", "round trips"}}
+	b.with(ctx, usualEntries, "", func(st stage) {
+		st.dns.SetDelay(delay)
 		for n, k := range kinds() {
 			var trips []float64
 			before := st.dns.Queries()
-			for _, d := range k.several(st.dns, fmt.Sprintf("q%d-", n), each, delay) {
+			for _, d := range k.several(st.dns, fmt.Sprintf("q%d-", n), each) {
 				begun := time.Now()
-				if err := st.servers[0].fill(ctx, 1, []string{d}); err != nil {
-					return err
-				}
+				st.servers[0].fill(ctx, 1, []string{d})
 				trips = append(trips, float64(time.Since(begun))/float64(delay))
 			}
 			queries := float64(st.dns.Queries()-before) / each
 			rows = append(rows, []string{k.name, fmt.Sprintf("%.1f", queries), fmt.Sprintf("%.1f", median(trips))})
 		}
-		return nil
 	})
+	return rows
 }
 
 // memory compares the resident memory with many domains in the cache. Servers that have been measured with some domains
 // are filled further for the next measurement.
-func (b *bench) memory(ctx context.Context) (rows [][]string, err error) {
+func (b *bench) memory(ctx context.Context) (rows [][]string) {
 	const connections, entriesEach = 64, 8
-	measure := func(what string, steps []int, publish func(*dnstest.Server, int) []string) error {
+	measure := func(what string, steps []int, publish func(*dnstest.Server, int) []string) {
 		most := steps[len(steps)-1]
-		return b.with(ctx, max(usualEntries, entriesEach*most), "", func(st stage) error {
+		b.with(ctx, max(usualEntries, entriesEach*most), "", func(st stage) {
 			if rows == nil {
 				rows = [][]string{st.heading("resident memory, domains", " MiB")}
 			}
@@ -198,111 +139,66 @@ func (b *bench) memory(ctx context.Context) (rows [][]string, err error) {
 			for _, n := range steps {
 				sizes := make([][]float64, len(st.servers))
 				for i, s := range st.servers {
-					err := s.fill(ctx, connections, domains[filled:n])
-					size, failed := s.Memory()
-					if err = errors.Join(err, failed); err != nil {
-						return err
-					}
-					sizes[i] = []float64{size}
+					s.fill(ctx, connections, domains[filled:n])
+					sizes[i] = []float64{must.Get(s.Memory())}
 				}
 				rows = append(rows, append([]string{fmt.Sprintf("%d, %s", n, what)}, ratios(sizes, "%.0f")...))
 				filled = n
 			}
-			return nil
 		})
 	}
-	if err = measure("70 % with the hosts of 20 providers", b.plan.domains[:1], shared); err == nil {
-		own := func(s *dnstest.Server, n int) []string { return dane().several(s, "m", n, 0) }
-		err = measure("a host each", b.plan.domains, own)
-	}
-	return rows, err
+	measure("70 % with the hosts of 20 providers", b.plan.domains[:1], shared)
+	measure("a host each", b.plan.domains, func(s *dnstest.Server, n int) []string { return dane().several(s, "m", n) })
+	return rows
 }
 
 // pauses compares how long cached answers take while the full cache of policyd evicts; both servers are asked at the
 // same time.
-func (b *bench) pauses(ctx context.Context) (rows [][]string, err error) {
+func (b *bench) pauses(ctx context.Context) [][]string {
 	const entries, busy, answer = 20_000, 4, "OK dane-only"
-	rows = [][]string{{"cached answer, cache of policyd", "policyd p99.9", "constant p99.9", "policyd longest",
+	rows := [][]string{{"cached answer, cache of policyd", "policyd p99.9", "constant p99.9", "policyd longest",
 		"constant longest"}}
-	return rows, b.with(ctx, entries, answer, func(st stage) error {
-		hot := dane().several(st.dns, "h", 1, 0)
-		more := dane().several(st.dns, "f", entries, 0)
+	b.with(ctx, entries, answer, func(st stage) {
+		hot := dane().several(st.dns, "h", 1)
+		more := dane().several(st.dns, "f", entries)
 		for _, what := range []string{"idle", "evicts"} {
-			limited, cancel := context.WithTimeout(ctx, b.plan.busy+time.Minute)
-			load := make(chan error, 1)
-			stop := make(chan struct{})
-			go func() {
-				if what == "evicts" {
-					load <- st.servers[0].churn(limited, more, busy, stop)
-				} else {
-					load <- nil
-				}
-			}()
+			until := time.Now().Add(b.plan.busy)
 			took := make([][]time.Duration, 2)
-			watched := make(chan error, 2)
-			for i, s := range st.servers[:2] {
-				go func() {
-					var err error
-					took[i], err = newTarget(s, hot, answer).load(limited, 1, b.plan.busy)
-					watched <- err
-				}()
-			}
-			err := errors.Join(<-watched, <-watched)
-			close(stop)
-			err = errors.Join(err, <-load)
-			cancel()
-			if err != nil {
-				return err
-			}
-			slices.Sort(took[0])
-			slices.Sort(took[1])
+			must.Each(3, 3, func(i int) {
+				if i < len(took) {
+					took[i] = st.servers[i].load(ctx, hot, answer, 1, b.plan.busy)
+					slices.Sort(took[i])
+				} else if what == "evicts" {
+					st.servers[0].churn(ctx, more, busy, until)
+				}
+			})
 			rows = append(rows, []string{what, millis(quantile(took[0], 0.999)), millis(quantile(took[1], 0.999)),
 				millis(quantile(took[0], 1)), millis(quantile(took[1], 1))})
 		}
-		return nil
 	})
+	return rows
 }
 
-// churn looks up domains over and over until stop is closed.
-func (s *server) churn(ctx context.Context, domains []string, connections int, stop <-chan struct{}) error {
+// churn looks up domains over and over until the time is over.
+func (s *server) churn(ctx context.Context, domains []string, connections int, until time.Time) {
 	const part = 500
-	for {
+	for time.Now().Before(until) {
 		for chunk := range slices.Chunk(domains, part) {
-			select {
-			case <-stop:
-				return nil
-			default:
-			}
-			if err := s.fill(ctx, connections, chunk); err != nil {
-				return err
+			if time.Now().Before(until) {
+				s.fill(ctx, connections, chunk)
 			}
 		}
 	}
 }
 
 // start measures from the start of the process to the first answer, which waits for the test of the resolver.
-func (b *bench) start(ctx context.Context) (rows [][]string, err error) {
+func (b *bench) start(ctx context.Context) [][]string {
 	var took []float64
 	for range b.plan.starts {
 		begun := time.Now()
-		err := b.with(ctx, usualEntries, "", func(stage) error {
-			took = append(took, float64(time.Since(begun)))
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
+		b.with(ctx, usualEntries, "", func(stage) { took = append(took, float64(time.Since(begun))) })
 	}
-	return [][]string{{"start to first answer", millis(time.Duration(median(took)))}}, nil
+	return [][]string{{"start to first answer", millis(time.Duration(median(took)))}}
 }
 
 func millis(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000) }
-
-// newTarget is a server that is asked for domains in turn and always gives the same answer.
-func newTarget(s *server, domains []string, answer string) target {
-	t := target{address: s.Address, reply: socketmap.AppendNetstring(nil, answer)}
-	for _, d := range domains {
-		t.requests = append(t.requests, socketmap.AppendNetstring(nil, s.table+" "+d))
-	}
-	return t
-}
