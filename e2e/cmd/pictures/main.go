@@ -3,23 +3,18 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/policyd/policyd/e2e/lab"
+	"github.com/policyd/policyd/e2e/must"
 )
 
 const (
@@ -34,7 +29,7 @@ func main() {
 	os.Exit(lab.Isolated(func() int {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
-		if err := draw(ctx, *binary, *into); err != nil {
+		if err := must.Catch(func() { draw(ctx, *binary, *into) }); err != nil {
 			fmt.Fprintln(os.Stderr, "pictures:", err)
 			return 1
 		}
@@ -43,79 +38,31 @@ func main() {
 }
 
 // draw runs the commands in the lab and writes a picture of each.
-func draw(ctx context.Context, binary, into string) (err error) {
-	source, err := os.Getwd()
-	if err != nil {
-		return err
-	}
-	l, err := lab.New(lab.Options{Policyd: binary, Source: source})
-	if err != nil {
-		return err
-	}
+func draw(ctx context.Context, binary, into string) {
+	l := must.Get(lab.New(lab.Options{Policyd: binary, Source: must.Get(os.Getwd())}))
 	defer l.Close()
 	for _, name := range []string{"smtps-mx1." + domain, "smtps-mx2." + domain} {
 		l.Host(lab.Host{Name: name, On25: lab.STARTTLS, On26: lab.Implicit})
 	}
 	l.MX(domain, "smtps-mx1."+domain, "smtps-mx2."+domain)
-	if err := l.Start(ctx); err != nil {
-		return err
-	}
-	if err := l.Policyd.SetPort26(ctx, "probe"); err != nil {
-		return err
-	}
-	for _, args := range [][]string{{"query", domain}, {"check", domain}, {"doctor"}} {
-		command := exec.CommandContext(ctx, binary, append([]string{"--config", l.Policyd.Settings()}, args...)...)
-		output, err := terminal(command)
-		if err != nil {
-			return fmt.Errorf("policyd %v: %w", args, err)
-		}
+	must.Do(l.Start(ctx))
+	must.Do(l.Policyd.SetPort26(ctx, "probe"))
+	for _, command := range []string{"query " + domain, "check " + domain, "doctor"} {
+		output := terminal(ctx, binary+" --config "+l.Policyd.Settings()+" "+command)
 		output = strings.ReplaceAll(output, l.Policyd.Settings(), "/etc/policyd/policyd.toml")
 		output = strings.ReplaceAll(output, l.Dir, "/run/policyd")
-		picture := svg("$ policyd "+strings.Join(args, " "), output)
-		if err := os.WriteFile(filepath.Join(into, args[0]+".svg"), []byte(picture), 0o644); err != nil {
-			return err
-		}
+		name, _, _ := strings.Cut(command, " ")
+		must.Do(os.WriteFile(filepath.Join(into, name+".svg"), []byte(svg("$ policyd "+command, output)), 0o644))
 	}
-	return nil
 }
 
 // terminal runs a command whose output is a terminal, and returns what it writes there.
-func terminal(command *exec.Cmd) (string, error) {
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = master.Close() }()
-	fd := int(master.Fd())
-	number, err := unix.IoctlGetUint32(fd, unix.TIOCGPTN)
-	if err == nil {
-		err = errors.Join(unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0),
-			unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: 50, Col: columns}))
-	}
-	if err != nil {
-		return "", err
-	}
-	side, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		return "", err
-	}
-	command.Stdout, command.Stderr = side, side
-	command.Env = append(os.Environ(), "TERM=xterm", "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
-	var output bytes.Buffer
-	read := make(chan struct{})
-	go func() {
-		_, _ = io.Copy(&output, master) // ends with EIO when the other side is closed
-		close(read)
-	}()
-	err = command.Run()
-	_ = side.Close()
-	select {
-	case <-read:
-	case <-time.After(10 * time.Second):
-		return "", errors.New("the terminal does not end")
-	}
-	if failed, ok := errors.AsType[*exec.ExitError](err); ok && failed.ExitCode() == 1 { // there are warnings
-		err = nil
-	}
-	return output.String(), err
+func terminal(ctx context.Context, command string) string {
+	command = fmt.Sprintf("stty rows 50 cols %d; %s", columns, command)
+	run := exec.CommandContext(ctx, "script", "--quiet", "--return", "--command", command, "/dev/null")
+	run.Env = append(os.Environ(), "TERM=xterm", "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
+	output, err := run.Output()
+	// The exit status is 1 if there are warnings.
+	must.Be(err == nil || run.ProcessState.ExitCode() == 1, "%s: %w: %s", command, err, output)
+	return string(output)
 }
