@@ -74,8 +74,7 @@ func trips() []trip {
 		// This site is a backup for the domain: a route would bring its mail back here.
 		{name: "this host among the MX: no route, the primary gets it on 25", domain: "friend.test",
 			first: "friend-alone.test", hosts: []host{smtps("smtps-mx")},
-			mx:     []string{"smtps-mx.friend.test", lab.Hostname},
-			probes: []string{"open"}, by: "smtps-mx"},
+			mx: []string{"smtps-mx.friend.test", lab.Hostname}, probes: []string{"open"}, by: "smtps-mx"},
 		{name: "26 open, TLSA for both ports: 26 under DANE", domain: "dane26.test",
 			hosts: []host{withTLSA(smtps("smtps-mx"), both)}, probes: []string{"open"}, by: "smtps-mx",
 			route: "smtps26:dane26.test:26", policy: "dane-only"},

@@ -7,7 +7,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -20,6 +19,7 @@ import (
 
 	"github.com/policyd/policyd/e2e/cases"
 	"github.com/policyd/policyd/e2e/lab"
+	"github.com/policyd/policyd/e2e/must"
 	"github.com/policyd/policyd/internal/text"
 )
 
@@ -32,7 +32,8 @@ func main() {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
 		colour := text.Palette(os.Getenv("NO_COLOR") == "" && term.IsTerminal(int(os.Stdout.Fd())))
-		if err := show(ctx, *binary, *source, page{to: os.Stdout, colour: colour, logs: *logs}); err != nil {
+		p := page{to: os.Stdout, colour: colour, logs: *logs}
+		if err := must.Catch(func() { show(ctx, *binary, *source, p) }); err != nil {
 			fmt.Fprintln(os.Stderr, "demo-mail:", err)
 			return 1
 		}
@@ -41,27 +42,18 @@ func main() {
 }
 
 // show runs all cases.
-func show(ctx context.Context, binary, source string, p page) error {
+func show(ctx context.Context, binary, source string, p page) {
 	begun := time.Now()
-	l, err := lab.New(lab.Options{Policyd: binary, Source: source})
-	if err != nil {
-		return err
-	}
+	l := must.Get(lab.New(lab.Options{Policyd: binary, Source: source}))
 	defer l.Close()
 	phases := cases.Build(l)
-	if err := l.Start(ctx); err != nil {
-		return err
-	}
+	must.Do(l.Start(ctx))
 	all, wrong := 0, 0
 	for _, phase := range phases {
-		if err := l.Policyd.SetPort26(ctx, phase.Port26); err != nil {
-			return err
-		}
+		must.Do(l.Policyd.SetPort26(ctx, phase.Port26))
 		p.heading(phase)
 		for name, result := range phase.Run(ctx) {
-			if ctx.Err() != nil {
-				return errors.New("interrupted")
-			}
+			must.Be(ctx.Err() == nil, "interrupted")
 			all++
 			if result.Err != nil {
 				wrong++
@@ -71,10 +63,7 @@ func show(ctx context.Context, binary, source string, p page) error {
 	}
 	_, _ = fmt.Fprintf(p.to, "\n%d cases in %v, %d with a wrong result. Nothing is left behind.\n",
 		all, time.Since(begun).Round(time.Second), wrong)
-	if wrong > 0 {
-		return fmt.Errorf("%d cases went wrong", wrong)
-	}
-	return nil
+	must.Be(wrong == 0, "%d cases went wrong", wrong)
 }
 
 // page writes the demonstration.

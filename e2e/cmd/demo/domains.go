@@ -36,13 +36,11 @@ func domains() []domain {
 			then: "Port 25, STARTTLS, a valid certificate with that name. If an attacker strips STARTTLS, the mail " +
 				"waits.",
 		},
-		{
-			name: "smtps.example", about: "Every MX host promises implicit TLS on port 26 too.",
-			mx:     []string{"10 smtps-mx"},
-			policy: "OK secure match=smtps-mx.smtps.example servername=hostname", route: "OK smtps26:smtps.example:26",
+		{name: "smtps.example", about: "Every MX host promises implicit TLS on port 26 too.",
+			mx: []string{"10 smtps-mx"}, policy: "OK secure match=smtps-mx.smtps.example servername=hostname",
+			route:    "OK smtps26:smtps.example:26",
 			policy26: "OK secure match=smtps-mx.smtps.example servername=hostname",
-			then:     "Port 26: TLS before the first word of SMTP, so there is nothing to strip.",
-		},
+			then:     "Port 26: TLS before the first word of SMTP, so there is nothing to strip."},
 		{
 			name: "mixed.example", about: "One MX host promises, one does not.",
 			mx:     []string{"10 mx", "20 starttls-mx"},
@@ -56,30 +54,18 @@ func domains() []domain {
 			policy: "OK dane-only", route: nothing,
 			then: "Postfix accepts only the certificate that the DNS names.",
 		},
-		{
-			name: "unsigned.example", about: "The same promise without DNSSEC.",
-			mx: []string{"10 starttls-mx"}, unsigned: true,
-			policy: "OK secure match=starttls-mx.unsigned.example servername=hostname", route: nothing,
-			then: "The promise counts. It is marked as unsigned: it does not stop an attacker who also forges DNS.",
-		},
-		{
-			name: "plain.example", about: "No promise: most domains today.",
-			mx:     []string{"10 mx"},
-			policy: nothing, route: nothing,
-			then: "Mail is sent as before.",
-		},
-		{
-			name: "bogus.example", about: "The DNSSEC signatures do not verify: an attack, or a broken zone.",
+		{name: "unsigned.example", about: "The same promise without DNSSEC.", mx: []string{"10 starttls-mx"},
+			unsigned: true, policy: "OK secure match=starttls-mx.unsigned.example servername=hostname", route: nothing,
+			then: "The promise counts. It is marked as unsigned: it does not stop an attacker who also forges DNS."},
+		{name: "plain.example", about: "No promise: most domains today.", mx: []string{"10 mx"}, policy: nothing,
+			route: nothing, then: "Mail is sent as before."},
+		{name: "bogus.example", about: "The DNSSEC signatures do not verify: an attack, or a broken zone.",
 			mx: []string{"10 starttls-mx"}, bogus: true,
 			policy: "TEMP MX lookup for bogus.example failed: SERVFAIL (DNSSEC Bogus)", route: nothing,
-			then: "The mail waits: the MX records cannot be trusted.",
-		},
-		{
-			name: "own.example", about: "A domain whose mail this site receives (exclude_domains).",
-			mx:     []string{"10 smtps-mx"},
-			policy: "OK secure match=smtps-mx.own.example servername=hostname", route: nothing,
-			then: "Never a route: it would create a mail loop.",
-		},
+			then: "The mail waits: the MX records cannot be trusted."},
+		{name: "own.example", about: "A domain whose mail this site receives (exclude_domains).",
+			mx: []string{"10 smtps-mx"}, policy: "OK secure match=smtps-mx.own.example servername=hostname",
+			route: nothing, then: "Never a route: it would create a mail loop."},
 	}
 }
 
