@@ -117,18 +117,16 @@ const (
 var relayAddress = regexp.MustCompile(`\[[^\]]*\]`)
 
 func (w want) check(d lab.Delivery) error {
-	relay := relayAddress.ReplaceAllString(d.Relay, "")
-	switch {
-	case w.status != "" && w.status != d.Status:
-		return fmt.Errorf("status=%s, not %s: %s", d.Status, w.status, d.Line)
-	case w.relay != "" && w.relay != relay:
-		return fmt.Errorf("relay %s, not %s: %s", relay, w.relay, d.Line)
-	case w.service != "" && w.service != d.Service:
-		return fmt.Errorf("service %s, not %s: %s", d.Service, w.service, d.Line)
-	case w.tls != "" && w.tls != d.TLS, w.inClear && d.TLS != "":
-		return fmt.Errorf("TLS level %q, not %q: %s", d.TLS, w.tls, d.Line)
-	case w.reason != "" && !strings.Contains(d.Reason, w.reason):
-		return fmt.Errorf("the reason does not contain %q: %s", w.reason, d.Line)
+	for _, f := range []struct{ what, got, want string }{
+		{"status", d.Status, w.status}, {"relay", relayAddress.ReplaceAllString(d.Relay, ""), w.relay},
+		{"service", d.Service, w.service}, {"TLS level", d.TLS, w.tls},
+	} {
+		if f.want != "" && f.got != f.want {
+			return fmt.Errorf("%s %q, not %q: %s", f.what, f.got, f.want, d.Line)
+		}
+	}
+	if w.inClear && d.TLS != "" || !strings.Contains(d.Reason, w.reason) {
+		return fmt.Errorf("TLS level %q, or a reason without %q: %s", d.TLS, w.reason, d.Line)
 	}
 	return nil
 }
@@ -165,31 +163,23 @@ func verified26(host string) want {
 }
 
 // received checks that a host has the mail, and that no one on the path could read any of it.
-func received(r *lab.Receiver, m *lab.Sent) error {
+func received(r *lab.Receiver, m *lab.Sent) {
 	got := r.Got(m.Token)
-	if len(got) != 1 {
-		return fmt.Errorf("%s has the mail %d times", r.Name, len(got))
-	}
-	if s := got[0]; !s.TLS || s.SNI != r.Name {
-		return fmt.Errorf("%s has the mail with TLS=%v and server name %q", r.Name, s.TLS, s.SNI)
-	}
-	return unread(r, m)
+	must.Be(len(got) == 1, "%s has the mail %d times", r.Name, len(got))
+	must.Be(got[0].TLS && got[0].SNI == r.Name, "%s has the mail with TLS=%v and server name %q", r.Name, got[0].TLS,
+		got[0].SNI)
+	unread(r, m)
 }
 
 // unread checks that neither the message nor its envelope ever crossed the wire in plaintext.
-func unread(r *lab.Receiver, m *lab.Sent) error {
+func unread(r *lab.Receiver, m *lab.Sent) {
 	for _, secret := range []string{m.Token, m.To, "MAIL FROM", "RCPT TO"} {
-		if r.Seen(secret) {
-			return fmt.Errorf("%q crossed the wire to %s in plaintext", secret, r.Name)
-		}
+		must.Be(!r.Seen(secret), "%q crossed the wire to %s in plaintext", secret, r.Name)
 	}
-	return nil
 }
 
 // untouched checks that a host has not seen the mail at all.
-func untouched(r *lab.Receiver, m *lab.Sent) error {
-	if len(r.Got(m.Token)) > 0 {
-		return fmt.Errorf("%s has the mail", r.Name)
-	}
-	return unread(r, m)
+func untouched(r *lab.Receiver, m *lab.Sent) {
+	must.Be(len(r.Got(m.Token)) == 0, "%s has the mail", r.Name)
+	unread(r, m)
 }

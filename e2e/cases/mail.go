@@ -1,12 +1,9 @@
 package cases
 
 import (
-	"bytes"
+	"cmp"
 	"context"
-	"errors"
-	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 
 	"github.com/policyd/policyd/e2e/lab"
@@ -126,110 +123,82 @@ func (m mail) build(l *lab.Lab) Case {
 		}
 		l.PolicyHost(m.domain, "1", lab.STS(mode, patterns...))
 	}
-	if m.to == "" {
-		m.to = m.domain
-	}
+	m.to = cmp.Or(m.to, m.domain)
 	return Case{Name: m.name, Run: func(ctx context.Context) string {
 		if m.answer != "" {
-			must.Do(answers(ctx, l, m.to, m.answer))
+			answers(ctx, l, m.to, m.answer)
 		}
 		sent, line := attempt(ctx, l, m.want(), "someone@"+m.to)
+		tried := false
 		for name, r := range receivers {
-			must.Do(m.judge(r, sent, name == m.by))
+			m.judge(r, sent, name == m.by)
+			tried = tried || len(r.Sessions()) > 0
 		}
 		if m.report != nil {
 			report := must.Get(l.Report(ctx, m.domain))
-			must.Do(contains(report, m.report))
+			contains(report, m.report...)
 			line += "\n" + report
 		}
 		if m.by == "" && m.status == "" {
-			m.waits(ctx, sent, receivers)
+			must.Be(tried || !strings.HasPrefix(m.reason, "TLS is required"), "no host was tried")
+			must.Be(must.Get(sent.Queued(ctx)), "the mail is no longer in the queue")
 		}
 		return line
 	}}
 }
 
 // judge checks what a receiver saw of the mail.
-func (m mail) judge(r *lab.Receiver, sent *lab.Sent, delivers bool) error {
+func (m mail) judge(r *lab.Receiver, sent *lab.Sent, delivers bool) {
+	if !delivers {
+		untouched(r, sent)
+		return
+	}
 	got := r.Got(sent.Token)
-	switch {
-	case !delivers:
-		return untouched(r, sent)
-	case len(got) != 1:
-		return fmt.Errorf("%s has the mail %d times", r.Name, len(got))
-	case m.on26 && !bytes.HasPrefix(got[0].Raw, []byte{22}): // a TLS record (RFC 8446 section 5.1)
-		return errors.New("the mail did not arrive over implicit TLS")
-	case m.tls == inClear, m.tls == anyTLS, m.tls == "Untrusted":
-		return nil
-	}
-	return received(r, sent)
-}
-
-// waits checks that the mail is still in the queue, and that Postfix tried a host if it complains about TLS.
-func (m mail) waits(ctx context.Context, sent *lab.Sent, receivers map[string]*lab.Receiver) {
-	tried := false
-	for _, r := range receivers {
-		tried = tried || len(r.Sessions()) > 0
-	}
-	if strings.HasPrefix(m.reason, "TLS is required") && !tried {
-		must.Do(errors.New("no host was tried"))
-	}
-	if !must.Get(sent.Queued(ctx)) {
-		must.Do(errors.New("the mail is no longer in the queue"))
+	must.Be(len(got) == 1, "%s has the mail %d times", r.Name, len(got))
+	const record = 22 // of TLS (RFC 8446 section 5.1)
+	must.Be(!m.on26 || got[0].Raw[0] == record, "the mail did not arrive over implicit TLS")
+	if m.tls != inClear && m.tls != anyTLS && m.tls != "Untrusted" {
+		received(r, sent)
 	}
 }
 
 func (m mail) want() want {
 	if m.by == "" {
-		status := m.status
-		if status == "" {
-			status = "deferred"
-		}
-		return want{status: status, reason: m.reason}
+		return want{status: cmp.Or(m.status, "deferred"), reason: m.reason}
 	}
 	w := verified(below(m.by, m.domain))
 	if m.on26 {
 		w = verified26(below(m.by, m.domain))
 	}
 	switch m.tls {
-	case "":
 	case inClear:
 		w.tls, w.inClear = "", true
 	case anyTLS:
 		w.tls = ""
 	default:
-		w.tls = m.tls
+		w.tls = cmp.Or(m.tls, w.tls)
 	}
 	return w
 }
 
 // answers checks the answer of the map tls-policy.
-func answers(ctx context.Context, l *lab.Lab, key, answer string) error {
-	r, err := l.Policyd.Ask(ctx, socketmap.Request{Map: "tls-policy", Key: key})
-	if err != nil {
-		return err
-	}
-	if got := strings.TrimPrefix(strings.TrimSpace(r.String()), "OK "); got != answer &&
-		(answer != temp || !strings.HasPrefix(got, temp)) {
-		return fmt.Errorf("the policy for %s is %q, not %q", key, got, answer)
-	}
-	return nil
+func answers(ctx context.Context, l *lab.Lab, key, answer string) {
+	r := must.Get(l.Policyd.Ask(ctx, socketmap.Request{Map: "tls-policy", Key: key}))
+	got := strings.TrimPrefix(strings.TrimSpace(r.String()), "OK ")
+	must.Be(got == answer || answer == temp && strings.HasPrefix(got, temp), "the policy for %s is %q, not %q", key, got,
+		answer)
 }
 
 // contains checks that a text contains all the parts.
-func contains(text string, parts []string) error {
+func contains(text string, parts ...string) {
 	for _, p := range parts {
-		if !strings.Contains(text, p) {
-			return fmt.Errorf("%q is missing in: %s", p, text)
-		}
+		must.Be(strings.Contains(text, p), "%q is missing in: %s", p, text)
 	}
-	return nil
 }
 
 // build adds the domains of mails to the lab.
-func build(l *lab.Lab, mails ...[]mail) []Case {
-	var all []Case
-	for _, m := range slices.Concat(mails...) {
+func build(l *lab.Lab, mails []mail) (all []Case) {
+	for _, m := range mails {
 		all = append(all, m.build(l))
 	}
 	return all

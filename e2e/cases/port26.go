@@ -111,7 +111,7 @@ func (t trip) build(l *lab.Lab) Case {
 		}
 		sent, _ := attempt(ctx, l, w, "first@"+first)
 		if len(t.hosts) == 1 {
-			must.Do(received(receivers[t.hosts[0].name], sent))
+			received(receivers[t.hosts[0].name], sent)
 		}
 		for i, state := range t.probes {
 			if state != "" {
@@ -119,7 +119,7 @@ func (t trip) build(l *lab.Lab) Case {
 			}
 		}
 		if t.first != "" {
-			must.Do(routed(ctx, l, t.first, "smtps26:"+t.first+":26"))
+			routed(ctx, l, t.first, "smtps26:"+t.first+":26")
 		}
 		switch {
 		case t.route != "":
@@ -134,18 +134,18 @@ func (t trip) build(l *lab.Lab) Case {
 			switch t.by {
 			case "":
 			case name:
-				must.Do(received(r, sent))
+				received(r, sent)
 			default:
-				must.Do(untouched(r, sent))
+				untouched(r, sent)
 			}
 		}
 		if t.policy != "" {
-			must.Do(answers(ctx, l, t.domain+":26", t.policy))
+			answers(ctx, l, t.domain+":26", t.policy)
 		}
 		if t.route != "" {
-			must.Do(routed(ctx, l, t.domain, t.route))
+			routed(ctx, l, t.domain, t.route)
 		} else {
-			must.Do(unrouted(ctx, l, t.domain))
+			unrouted(ctx, l, t.domain)
 		}
 		return line
 	}}
@@ -157,18 +157,14 @@ func probed(ctx context.Context, l *lab.Lab, host, state, cause string) {
 }
 
 // routed waits until a domain has the route.
-func routed(ctx context.Context, l *lab.Lab, domain, route string) error {
-	return l.Policyd.Until(ctx, socketmap.Request{Map: "transport", Key: "someone@" + domain},
-		func(r socketmap.Reply) bool { return r.Status == socketmap.StatusOK && r.Text == route })
+func routed(ctx context.Context, l *lab.Lab, domain, route string) {
+	must.Do(l.Policyd.Until(ctx, socketmap.Request{Map: "transport", Key: "someone@" + domain}, socketmap.OK(route)))
 }
 
 // unrouted checks that a domain has no route.
-func unrouted(ctx context.Context, l *lab.Lab, domain string) error {
-	r, err := l.Policyd.Ask(ctx, socketmap.Request{Map: "transport", Key: "someone@" + domain})
-	if err == nil && r.Status != socketmap.StatusNotFound {
-		err = fmt.Errorf("%s has the route %q", domain, r)
-	}
-	return err
+func unrouted(ctx context.Context, l *lab.Lab, domain string) {
+	r := must.Get(l.Policyd.Ask(ctx, socketmap.Request{Map: "transport", Key: "someone@" + domain}))
+	must.Be(r.Status == socketmap.StatusNotFound, "%s has the route %q", domain, r)
 }
 
 // closes is a host whose port 26 closes between two mails. Postfix does not report failed deliveries to policyd, which
@@ -197,7 +193,8 @@ func closes(l *lab.Lab) Case {
 				d = must.Get(m.Wait(ctx))
 				lines += "\n" + shown(d)
 			}
-			must.Do(verified(r.Name).check(d), received(r, m))
+			must.Do(verified(r.Name).check(d))
+			received(r, m)
 			return lines
 		}}
 }

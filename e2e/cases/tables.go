@@ -2,8 +2,6 @@ package cases
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/policyd/policyd/e2e/lab"
@@ -21,10 +19,8 @@ func tables(l *lab.Lab) []Case {
 		return Case{Name: name, Run: func(ctx context.Context) string {
 			for _, m := range maps {
 				value, found, err := l.Postfix.Lookup(ctx, socketmap(m), "tables.test")
-				exact := strings.Contains(strings.ToLower(m), "tlsrpt") || value == policy
-				if err != nil || !found || !exact || !strings.HasPrefix(value, policy) {
-					must.Do(err, fmt.Errorf("the answer of %s is %q", m, value))
-				}
+				right := value == policy || strings.Contains(strings.ToLower(m), "tlsrpt") && strings.HasPrefix(value, policy)
+				must.Be(err == nil && found && right, "the answer of %s is %q, %w", m, value, err)
 			}
 			return policy
 		}}
@@ -37,17 +33,13 @@ func tables(l *lab.Lab) []Case {
 		{Name: "postmap: the transport map has no route without port 26",
 			Run: func(ctx context.Context) string {
 				value, found, err := l.Postfix.Lookup(ctx, socketmap("Transport"), "someone@tables.test")
-				if must.Do(err); found {
-					must.Do(fmt.Errorf("the answer is %q", value))
-				}
+				must.Be(err == nil && !found, "the answer is %q, %w", value, err)
 				return "not found"
 			}},
 		{Name: "postmap: an unknown map is an error that names the right one",
 			Run: func(ctx context.Context) string {
 				_, _, err := l.Postfix.Lookup(ctx, socketmap("tls_policy"), "tables.test")
-				if err == nil || !strings.Contains(err.Error(), "tls-policy") {
-					must.Do(fmt.Errorf("the error has no hint: %w", err))
-				}
+				must.Be(err != nil && strings.Contains(err.Error(), "tls-policy"), "the error has no hint: %w", err)
 				return err.Error()
 			}},
 	}
@@ -62,9 +54,7 @@ func relayed(l *lab.Lab) Case {
 		Run: func(ctx context.Context) string {
 			m := must.Get(l.Postfix.SendFrom(ctx, lab.RelayedSender, "someone@good.test"))
 			line := next(ctx, m, want{status: "sent", relay: r.Name + ":25"})
-			if len(r.Got(m.Token)) != 1 {
-				must.Do(errors.New("the relay host does not have the mail"))
-			}
+			must.Be(len(r.Got(m.Token)) == 1, "the relay host does not have the mail")
 			return line
 		}}
 }

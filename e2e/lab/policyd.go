@@ -84,20 +84,19 @@ func (p *Policyd) SetPort26(ctx context.Context, mode string) error {
 	}
 	return p.Ready(ctx, "reloads", func(ctx context.Context) error {
 		out, status, err := p.Run(ctx, "reload")
-		if err == nil && status != 0 {
+		if status != 0 {
 			err = fmt.Errorf("exit status %d: %s", status, out)
 		}
 		return err
 	})
 }
 
-// Until repeats a question until fits returns true for the answer.
-func (p *Policyd) Until(ctx context.Context, q socketmap.Request, fits func(socketmap.Reply) bool) error {
-	var last string
-	err := daemon.Until(ctx, "policyd gives the right answer to "+q.Map+" "+q.Key, func() (bool, error) {
-		r, err := p.Ask(ctx, q)
-		last = fmt.Sprintf("%v %v", r, err)
-		return err == nil && fits(r), nil
+// Until repeats a question until it has the wanted answer.
+func (p *Policyd) Until(ctx context.Context, q socketmap.Request, want socketmap.Reply) error {
+	var last socketmap.Reply
+	err := daemon.Until(ctx, "policyd gives the right answer to "+q.Map+" "+q.Key, func() (_ bool, err error) {
+		last, err = p.Ask(ctx, q)
+		return err == nil && last == want, nil
 	})
 	if err != nil {
 		return fmt.Errorf("%w; the last answer was %s", err, last)
