@@ -39,50 +39,40 @@ func Keys(l *lab.Lab) []Key {
 			l.Records(h+". A 127.40.0.1", h+". AAAA fd00:26::40:1")
 		}
 	}
-	tlsa := func(data string, hosts ...string) {
-		for _, h := range hosts {
-			l.Records("_25._tcp." + h + ". TLSA " + data)
-		}
+	// domain is a domain with hosts of one preference that have addresses.
+	domain := func(name, answer string, hosts ...string) {
+		l.MX(name, strings.Join(hosts, " "))
+		address(hosts...)
+		key(name, answer)
+	}
+	tlsa := func(host, parameters string) {
+		l.Records("_25._tcp." + host + ". TLSA " + parameters + strings.Repeat("ab", 32))
 	}
 	const usable, unusable = "3 1 1 ", "1 1 1 "
-	digest := strings.Repeat("ab", 32)
 
 	// The same domains in each zone that validates, and in the unsigned one.
-	for _, zone := range []string{"test", "nsec3.test", "unsigned.test"} {
-		signed := zone != "unsigned.test"
-		if1 := func(secure, insecure string) string {
-			if signed {
-				return secure
-			}
-			return insecure
+	for _, zone := range []string{".test", ".nsec3.test", ".unsigned.test"} {
+		all, some := "dane-only", "dane" // of the hosts have TLSA records
+		if zone == ".unsigned.test" {
+			all, some = notFound, notFound
 		}
-		name := func(label string) string { return label + "." + zone }
-		l.MX(name("plain"), name("mx.plain"))
-		l.MX(name("dane"), name("mx.dane"))
-		l.MX(name("prefix"), name("starttls-mx.prefix"))
-		l.MX(name("absent"), name("mx.dane")+" "+name("mx.plain"))
-		l.MX(name("alias"), name("mx.alias"))
-		address(name("mx.plain"), name("mx.dane"), name("starttls-mx.prefix"))
-		l.Records(name("mx.alias") + ". CNAME " + name("mx.dane") + ".")
-		tlsa(usable+digest, name("mx.dane"))
-		key(name("plain"), notFound)
-		key(name("dane"), if1("dane-only", notFound))
-		key(name("prefix"), secure(name("starttls-mx.prefix")))
-		key(name("absent"), if1("dane", notFound))
-		key(name("alias"), if1("dane-only", notFound))
-		key(name("no-such-name"), notFound)
+		domain("plain"+zone, notFound, "mx.plain"+zone)
+		domain("dane"+zone, all, "mx.dane"+zone)
+		domain("prefix"+zone, secure("starttls-mx.prefix"+zone), "starttls-mx.prefix"+zone)
+		tlsa("mx.dane"+zone, usable)
+		l.MX("absent"+zone, "mx.dane"+zone+" mx.plain"+zone)
+		key("absent"+zone, some)
+		l.MX("alias"+zone, "mx.alias"+zone)
+		l.Records("mx.alias" + zone + ". CNAME mx.dane" + zone + ".")
+		key("alias"+zone, all)
+		key("no-such-name"+zone, notFound)
 	}
 
 	// Bogus zones, and a bogus RRset in a sound zone.
-	for _, zone := range []string{"expired.test", "wrongds.test"} {
-		l.MX("bogus."+zone, "starttls-mx."+zone)
-		address("starttls-mx." + zone)
-		key("bogus."+zone, temp)
-	}
-	l.MX("tlsabroken.test", "mx.tlsabroken.test")
-	address("mx.tlsabroken.test")
-	tlsa(usable+digest, "mx.tlsabroken.test")
-	key("tlsabroken.test", temp)
+	domain("bogus.expired.test", temp, "starttls-mx.expired.test")
+	domain("bogus.wrongds.test", temp, "starttls-mx.wrongds.test")
+	domain("tlsabroken.test", temp, "mx.tlsabroken.test")
+	tlsa("mx.tlsabroken.test", usable)
 
 	// An unsigned MX RRset that names a signed host, and an alias that leaves the signed zone.
 	l.MX("outside.unsigned.test", "mx.dane.test")
@@ -91,14 +81,12 @@ func Keys(l *lab.Lab) []Key {
 	l.Records("mx.leaves.test. CNAME mx.plain.unsigned.test.")
 	key("leaves.test", notFound)
 
-	l.MX("unusable.test", "mx.unusable.test")
-	address("mx.unusable.test")
-	tlsa(unusable+digest, "mx.unusable.test")
-	key("unusable.test", "dane")
+	domain("unusable.test", "dane", "mx.unusable.test")
+	tlsa("mx.unusable.test", unusable)
 	l.Records("nullmx.test. MX 0 .")
 	key("nullmx.test", notFound)
 	address("nomx.test")
-	tlsa(usable+digest, "nomx.test")
+	tlsa("nomx.test", usable)
 	key("nomx.test", "dane-only")
 
 	// More hosts than a UDP answer holds.
@@ -107,14 +95,10 @@ func Keys(l *lab.Lab) []Key {
 	for i := range many {
 		hosts = append(hosts, fmt.Sprintf("starttls-%02d.a-rather-long-name-for-the-host-of-a-large-set.many.test", i))
 	}
-	l.MX("many.test", strings.Join(hosts, " "))
-	address(hosts...)
-	key("many.test", secure(hosts...))
+	domain("many.test", secure(hosts...), hosts...)
 
-	l.MX("sts.test", "mx.sts.test")
-	address("mx.sts.test")
+	domain("sts.test", secure("mx.sts.test"), "mx.sts.test")
 	l.PolicyHost("sts.test", "1", lab.STS("enforce", "mx.sts.test"))
-	key("sts.test", secure("mx.sts.test"))
 
 	// Port 26, single hosts, routes.
 	l.MX("smtps.test", "smtps-mx.smtps.test")

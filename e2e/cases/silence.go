@@ -13,10 +13,9 @@ type Kind struct {
 	Name string
 	Zone string // in which the domain is
 	// Records are of the domain. "mx.DOMAIN HOST" is a host with addresses of both families, as all MX hosts are that
-	// have no record; "mx.DOMAIN IPV4" is a host with an IPv4 address only.
+	// have no record; "mx.DOMAIN IPV4" is a host with an IPv4 address only. "DOMAIN STS enforce" is an MTA-STS policy
+	// in that mode, which allows the host mx.DOMAIN.
 	Records []string
-	// Policy is the mode of the MTA-STS policy, which allows the host mx.DOMAIN; "" is none.
-	Policy string
 	socketmap.Request
 	// Answer is what policyd answers when every DNS question is answered, in the words of Key.
 	Answer string
@@ -39,83 +38,72 @@ func (d Domain) Generalise(text string) string { return strings.ReplaceAll(text,
 
 // Kinds are all kinds.
 func Kinds() []Kind {
-	tlsPolicy := func(key string) socketmap.Request { return socketmap.Request{Map: "tls-policy", Key: key} }
+	// lost maps a question that is not answered to the right answers, see Without.
+	type lost = map[string][]string
+	tls := func(key string) socketmap.Request { return socketmap.Request{Map: "tls-policy", Key: key} }
 	transport := func(key string) socketmap.Request { return socketmap.Request{Map: "transport", Key: key} }
 	const signed, unsigned = "test", "unsigned.test"
 	const mx, prefixed, smtps = "DOMAIN MX 10 mx.DOMAIN", "DOMAIN MX 10 starttls-mx.DOMAIN",
 		"DOMAIN MX 10 smtps-mx.DOMAIN"
 	tlsa := " TLSA 3 1 1 " + strings.Repeat("ab", 32)
 	// With its TLSA lookup failed, the host cannot be used (RFC 7672 section 2.1.2).
-	waits := func(questions ...string) map[string][]string {
-		m := map[string][]string{}
+	waits := func(questions ...string) lost {
+		m := lost{}
 		for _, q := range questions {
 			m[q] = []string{temp}
 		}
 		return m
 	}
 	// Without an MTA-STS record or policy the domain has no policy (RFC 8461 section 3.3).
-	noPolicy := map[string][]string{"TXT _mta-sts.DOMAIN": {notFound}, "A mta-sts.DOMAIN": {notFound}}
+	noPolicy := lost{"TXT _mta-sts.DOMAIN": {notFound}, "A mta-sts.DOMAIN": {notFound}}
 	const route = "smtps26:DOMAIN:26"
+	// Port 25 is always a safe answer for the transport map, but one address family is enough.
+	either := []string{route, notFound}
+	prefix := secure("starttls-mx.DOMAIN")
 	return []Kind{
-		{Name: "unsigned", Zone: unsigned, Records: []string{mx}, Request: tlsPolicy("DOMAIN"), Answer: notFound},
-		{Name: "unsigned, host is an alias", Zone: unsigned, Records: []string{mx, "mx.DOMAIN CNAME real.DOMAIN",
-			"real.DOMAIN HOST"},
-			Request: tlsPolicy("DOMAIN"), Answer: notFound, Without: waits("CNAME mx.DOMAIN")},
-		{Name: "unsigned, prefix", Zone: unsigned, Records: []string{prefixed}, Request: tlsPolicy("DOMAIN"),
-			Answer: secure("starttls-mx.DOMAIN")},
-		{Name: "unsigned, MTA-STS", Zone: unsigned, Records: []string{mx}, Policy: "enforce",
-			Request: tlsPolicy("DOMAIN"), Answer: secure("mx.DOMAIN"), Without: noPolicy},
-		{Name: "unsigned, MTA-STS none", Zone: unsigned, Records: []string{mx}, Policy: "none",
-			Request: tlsPolicy("DOMAIN"), Answer: notFound},
-		{Name: "unsigned, prefix and MTA-STS", Zone: unsigned, Records: []string{prefixed, "DOMAIN MX 20 mx.DOMAIN"},
-			Policy: "enforce", Request: tlsPolicy("DOMAIN"), Answer: secure("mx.DOMAIN"),
-			Without: map[string][]string{"TXT _mta-sts.DOMAIN": {secure("starttls-mx.DOMAIN")},
-				"A mta-sts.DOMAIN": {secure("starttls-mx.DOMAIN")}}},
-		{Name: "signed", Zone: signed, Records: []string{mx}, Request: tlsPolicy("DOMAIN"), Answer: notFound,
-			Without: waits("TLSA _25._tcp.mx.DOMAIN")},
-		{Name: "signed, TLSA", Zone: signed, Records: []string{mx, "_25._tcp.mx.DOMAIN" + tlsa},
-			Request: tlsPolicy("DOMAIN"),
-			Answer:  "dane-only", Without: waits("TLSA _25._tcp.mx.DOMAIN")},
-		{Name: "signed, TLSA, host is an alias", Zone: signed, Request: tlsPolicy("DOMAIN"), Answer: "dane-only",
-			Records: []string{mx, "mx.DOMAIN CNAME real.DOMAIN", "real.DOMAIN HOST", "_25._tcp.real.DOMAIN" + tlsa},
-			Without: waits("TLSA _25._tcp.real.DOMAIN")},
-		{Name: "signed, prefix", Zone: signed, Records: []string{prefixed}, Request: tlsPolicy("DOMAIN"),
-			Answer: secure("starttls-mx.DOMAIN"), Without: waits("TLSA _25._tcp.starttls-mx.DOMAIN")},
-		{Name: "signed, MTA-STS", Zone: signed, Records: []string{mx}, Policy: "enforce", Request: tlsPolicy("DOMAIN"),
-			Answer: secure("mx.DOMAIN"), Without: map[string][]string{"TXT _mta-sts.DOMAIN": {notFound},
-				"A mta-sts.DOMAIN": {notFound}, "TLSA _25._tcp.mx.DOMAIN": {temp}}},
-		{Name: "signed, two hosts with TLSA", Zone: signed, Request: tlsPolicy("DOMAIN"), Answer: "dane-only",
-			Records: []string{mx, "DOMAIN MX 20 b.DOMAIN", "_25._tcp.mx.DOMAIN" + tlsa, "_25._tcp.b.DOMAIN" + tlsa}},
-		{Name: "signed, two hosts, TLSA at the first", Zone: signed, Request: tlsPolicy("DOMAIN"), Answer: "dane",
-			Records: []string{mx, "DOMAIN MX 20 b.DOMAIN", "_25._tcp.mx.DOMAIN" + tlsa},
-			Without: map[string][]string{"TLSA _25._tcp.b.DOMAIN": {"dane-only"}}},
-		{Name: "unsigned, IPv4 only", Zone: unsigned, Records: []string{mx, "mx.DOMAIN IPV4"},
-			Request: tlsPolicy("DOMAIN"), Answer: notFound, Without: waits("A mx.DOMAIN")},
-		{Name: "unsigned, prefix, IPv4 only", Zone: unsigned, Records: []string{prefixed, "starttls-mx.DOMAIN IPV4"},
-			Request: tlsPolicy("DOMAIN"), Answer: secure("starttls-mx.DOMAIN"),
-			Without: map[string][]string{"A starttls-mx.DOMAIN": {temp, secure("starttls-mx.DOMAIN")}}},
-		{Name: "signed, TLSA, IPv4 only", Zone: signed, Records: []string{mx, "mx.DOMAIN IPV4", "_25._tcp.mx.DOMAIN" +
-			tlsa},
-			Request: tlsPolicy("DOMAIN"), Answer: "dane-only", Without: waits("A mx.DOMAIN",
-				"TLSA _25._tcp.mx.DOMAIN")},
-		{Name: "unsigned, port 26", Zone: unsigned, Records: []string{smtps}, Request: tlsPolicy("DOMAIN:26"),
-			Answer: secure("smtps-mx.DOMAIN")},
-		{Name: "signed, port 26", Zone: signed, Records: []string{smtps}, Request: tlsPolicy("DOMAIN:26"),
-			Answer: secure("smtps-mx.DOMAIN"), Without: waits("TLSA _26._tcp.smtps-mx.DOMAIN")},
-		{Name: "[host], unsigned", Zone: unsigned, Records: []string{"mx.DOMAIN HOST"},
-			Request: tlsPolicy("[mx.DOMAIN]"), Answer: notFound},
-		{Name: "[host], TLSA", Zone: signed, Records: []string{"mx.DOMAIN HOST", "_25._tcp.mx.DOMAIN" + tlsa},
-			Request: tlsPolicy("[mx.DOMAIN]"),
-			Answer:  "dane-only", Without: waits("TLSA _25._tcp.mx.DOMAIN")},
-		{Name: "[host], prefix", Zone: unsigned, Records: []string{"starttls-mx.DOMAIN HOST"},
-			Request: tlsPolicy("[starttls-mx.DOMAIN]"), Answer: secure("starttls-mx.DOMAIN")},
-		// Port 25 is always a safe answer for the transport map, but one address family is enough.
-		{Name: "unsigned, route", Zone: unsigned, Records: []string{smtps}, Request: transport("someone@DOMAIN"),
-			Answer: route, Without: map[string][]string{"A smtps-mx.DOMAIN": {route, notFound},
-				"AAAA smtps-mx.DOMAIN": {route, notFound}, "TXT _mta-sts.DOMAIN": {route, notFound}}},
-		{Name: "signed, route", Zone: signed, Records: []string{smtps}, Request: transport("someone@DOMAIN"),
-			Answer: route, Without: map[string][]string{"A smtps-mx.DOMAIN": {route, notFound},
-				"AAAA smtps-mx.DOMAIN": {route, notFound}, "TXT _mta-sts.DOMAIN": {route, notFound},
+		{"unsigned", unsigned, []string{mx}, tls("DOMAIN"), notFound, nil},
+		{"unsigned, host is an alias", unsigned, []string{mx, "mx.DOMAIN CNAME real.DOMAIN", "real.DOMAIN HOST"},
+			tls("DOMAIN"), notFound, waits("CNAME mx.DOMAIN")},
+		{"unsigned, prefix", unsigned, []string{prefixed}, tls("DOMAIN"), prefix, nil},
+		{"unsigned, MTA-STS", unsigned, []string{mx, "DOMAIN STS enforce"}, tls("DOMAIN"), secure("mx.DOMAIN"),
+			noPolicy},
+		{"unsigned, MTA-STS none", unsigned, []string{mx, "DOMAIN STS none"}, tls("DOMAIN"), notFound, nil},
+		{"unsigned, prefix and MTA-STS", unsigned, []string{prefixed, "DOMAIN MX 20 mx.DOMAIN", "DOMAIN STS enforce"},
+			tls("DOMAIN"), secure("mx.DOMAIN"), lost{"TXT _mta-sts.DOMAIN": {prefix}, "A mta-sts.DOMAIN": {prefix}}},
+		{"signed", signed, []string{mx}, tls("DOMAIN"), notFound, waits("TLSA _25._tcp.mx.DOMAIN")},
+		{"signed, TLSA", signed, []string{mx, "_25._tcp.mx.DOMAIN" + tlsa}, tls("DOMAIN"), "dane-only",
+			waits("TLSA _25._tcp.mx.DOMAIN")},
+		{"signed, TLSA, host is an alias", signed,
+			[]string{mx, "mx.DOMAIN CNAME real.DOMAIN", "real.DOMAIN HOST", "_25._tcp.real.DOMAIN" + tlsa},
+			tls("DOMAIN"), "dane-only", waits("TLSA _25._tcp.real.DOMAIN")},
+		{"signed, prefix", signed, []string{prefixed}, tls("DOMAIN"), prefix,
+			waits("TLSA _25._tcp.starttls-mx.DOMAIN")},
+		{"signed, MTA-STS", signed, []string{mx, "DOMAIN STS enforce"}, tls("DOMAIN"), secure("mx.DOMAIN"),
+			lost{"TXT _mta-sts.DOMAIN": {notFound}, "A mta-sts.DOMAIN": {notFound}, "TLSA _25._tcp.mx.DOMAIN": {temp}}},
+		{"signed, two hosts with TLSA", signed,
+			[]string{mx, "DOMAIN MX 20 b.DOMAIN", "_25._tcp.mx.DOMAIN" + tlsa, "_25._tcp.b.DOMAIN" + tlsa},
+			tls("DOMAIN"), "dane-only", nil},
+		{"signed, two hosts, TLSA at the first", signed,
+			[]string{mx, "DOMAIN MX 20 b.DOMAIN", "_25._tcp.mx.DOMAIN" + tlsa}, tls("DOMAIN"), "dane",
+			lost{"TLSA _25._tcp.b.DOMAIN": {"dane-only"}}},
+		{"unsigned, IPv4 only", unsigned, []string{mx, "mx.DOMAIN IPV4"}, tls("DOMAIN"), notFound,
+			waits("A mx.DOMAIN")},
+		{"unsigned, prefix, IPv4 only", unsigned, []string{prefixed, "starttls-mx.DOMAIN IPV4"}, tls("DOMAIN"),
+			prefix, lost{"A starttls-mx.DOMAIN": {temp, prefix}}},
+		{"signed, TLSA, IPv4 only", signed, []string{mx, "mx.DOMAIN IPV4", "_25._tcp.mx.DOMAIN" + tlsa}, tls("DOMAIN"),
+			"dane-only", waits("A mx.DOMAIN", "TLSA _25._tcp.mx.DOMAIN")},
+		{"unsigned, port 26", unsigned, []string{smtps}, tls("DOMAIN:26"), secure("smtps-mx.DOMAIN"), nil},
+		{"signed, port 26", signed, []string{smtps}, tls("DOMAIN:26"), secure("smtps-mx.DOMAIN"),
+			waits("TLSA _26._tcp.smtps-mx.DOMAIN")},
+		{"[host], unsigned", unsigned, []string{"mx.DOMAIN HOST"}, tls("[mx.DOMAIN]"), notFound, nil},
+		{"[host], TLSA", signed, []string{"mx.DOMAIN HOST", "_25._tcp.mx.DOMAIN" + tlsa}, tls("[mx.DOMAIN]"),
+			"dane-only", waits("TLSA _25._tcp.mx.DOMAIN")},
+		{"[host], prefix", unsigned, []string{"starttls-mx.DOMAIN HOST"}, tls("[starttls-mx.DOMAIN]"),
+			prefix, nil},
+		{"unsigned, route", unsigned, []string{smtps}, transport("someone@DOMAIN"), route,
+			lost{"A smtps-mx.DOMAIN": either, "AAAA smtps-mx.DOMAIN": either, "TXT _mta-sts.DOMAIN": either}},
+		{"signed, route", signed, []string{smtps}, transport("someone@DOMAIN"), route,
+			lost{"A smtps-mx.DOMAIN": either, "AAAA smtps-mx.DOMAIN": either, "TXT _mta-sts.DOMAIN": either,
 				"TLSA _25._tcp.smtps-mx.DOMAIN": {notFound}, "TLSA _26._tcp.smtps-mx.DOMAIN": {notFound}}},
 	}
 }
@@ -129,6 +117,8 @@ func (k Kind) Add(l *lab.Lab, label string) Domain {
 		switch owner, data, _ := strings.Cut(d.Fill(r), " "); {
 		case data == "HOST":
 			hosts[owner] = []string{ipv4, ipv6}
+		case strings.HasPrefix(data, "STS "):
+			l.PolicyHost(d.Name, "1", lab.STS(strings.TrimPrefix(data, "STS "), "mx."+d.Name))
 		case data == "IPV4":
 			hosts[owner] = []string{ipv4}
 		case strings.HasPrefix(data, "MX "):
@@ -145,9 +135,6 @@ func (k Kind) Add(l *lab.Lab, label string) Domain {
 		for _, a := range addresses {
 			l.Records(h + a)
 		}
-	}
-	if k.Policy != "" {
-		l.PolicyHost(d.Name, "1", lab.STS(k.Policy, "mx."+d.Name))
 	}
 	return d
 }
