@@ -146,7 +146,8 @@ func Run(ctx context.Context, c Command) (*Process, error) {
 }
 
 // Policyd writes the settings of a policyd into the directory dir, starts it and returns once it answers. The word DIR
-// in the settings and in the address stands for dir, whose path must be short, because sockets are in it. DIR/overrides is an empty overrides file, so that the one of this machine is not used.
+// in the settings and in the address stands for dir, whose path must be short, because sockets are in it. DIR/overrides
+// is an empty overrides file, so that the one of this machine is not used.
 func Policyd(ctx context.Context, dir, settings string, c Command) (*Process, error) {
 	c.Config = filepath.Join(dir, "policyd.toml")
 	c.Arguments = []string{"serve", "--config", c.Config}

@@ -16,7 +16,6 @@ type Log struct {
 	mu      sync.Mutex
 	lines   []string
 	partial []byte
-	changed chan struct{} // closed and replaced at each change, if anyone waits
 }
 
 // Write adds output.
@@ -30,10 +29,6 @@ func (l *Log) Write(p []byte) (int, error) {
 			break
 		}
 		l.lines, l.partial = append(l.lines, string(line)), rest
-	}
-	if l.changed != nil {
-		close(l.changed)
-		l.changed = nil
 	}
 	return len(p), nil
 }
@@ -57,28 +52,18 @@ func (l *Log) Tail(count int, words ...string) string {
 }
 
 // Wait returns the first line from number n on that fits, and the number of the line after it.
-func (l *Log) Wait(ctx context.Context, n int, fits func(string) bool) (string, int, error) {
-	for {
-		over := ctx.Err() != nil
-		l.mu.Lock()
-		if l.changed == nil {
-			l.changed = make(chan struct{})
+func (l *Log) Wait(ctx context.Context, n int, fits func(string) bool) (line string, next int, err error) {
+	err = Until(ctx, "a line is logged", func() (bool, error) {
+		lines := l.Lines(n)
+		i := slices.IndexFunc(lines, fits)
+		if i < 0 {
+			n += len(lines)
+			return false, nil
 		}
-		lines, changed := l.lines, l.changed
-		l.mu.Unlock()
-		for ; n < len(lines); n++ {
-			if fits(lines[n]) {
-				return lines[n], n + 1, nil
-			}
-		}
-		if over {
-			return "", n, context.Cause(ctx)
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-		}
-	}
+		line, n = lines[i], n+i+1
+		return true, nil
+	})
+	return line, n, err
 }
 
 // Until calls yes repeatedly until it returns true, and ends with its error, or when ctx ends.
@@ -104,3 +89,14 @@ func Sleep(ctx context.Context, d time.Duration) error {
 		return errors.Join(ctx.Err(), context.Cause(ctx))
 	}
 }
+
+// Quantile returns the time within which that part was answered. The times are sorted.
+func Quantile(sorted []time.Duration, part float64) time.Duration {
+	if len(sorted) == 0 {
+		return 0
+	}
+	return sorted[min(int(part*float64(len(sorted))), len(sorted)-1)]
+}
+
+// Millis writes a time in milliseconds.
+func Millis(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000) }

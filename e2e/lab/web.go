@@ -48,11 +48,11 @@ func STS(mode string, mx ...string) string {
 // for a second, so that a new one is soon seen.
 func (l *Lab) PolicyHost(domain, id, policy string) *PolicyHost {
 	number := len(l.webs) + 1
-	name := "mta-sts." + domain
 	addr := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 30 + byte(number>>8), byte(number), 1}), 443)
 	h := NewPolicyHost(addr, l.Authority, func(string) string { return policy })
 	l.webs = append(l.webs, h)
-	l.Records(fmt.Sprintf("%s. A %s", name, addr.Addr()), fmt.Sprintf("_mta-sts.%s. 1 TXT %q", domain, Announcement(id)))
+	l.Records(fmt.Sprintf("mta-sts.%s. A %s", domain, addr.Addr()),
+		fmt.Sprintf("_mta-sts.%s. 1 TXT %q", domain, Announcement(id)))
 	must.Do(h.Open())
 	return h
 }

@@ -45,14 +45,6 @@ func (s *server) load(ctx context.Context, domains []string, answer string, conn
 	return slices.Concat(took...)
 }
 
-// quantile returns the time within which that part of the requests was answered. The times are sorted.
-func quantile(sorted []time.Duration, part float64) time.Duration {
-	if len(sorted) == 0 {
-		return 0
-	}
-	return sorted[min(int(part*float64(len(sorted))), len(sorted)-1)]
-}
-
 // median of an odd or even number of values; it sorts them.
 func median(v []float64) float64 {
 	slices.Sort(v)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/policyd/policyd/e2e/daemon"
 	"github.com/policyd/policyd/e2e/must"
 	"github.com/policyd/policyd/internal/dns/dnstest"
 )
@@ -172,8 +173,11 @@ func (b *bench) pauses(ctx context.Context) [][]string {
 					st.servers[0].churn(ctx, more, busy, until)
 				}
 			})
-			rows = append(rows, []string{what, millis(quantile(took[0], 0.999)), millis(quantile(took[1], 0.999)),
-				millis(quantile(took[0], 1)), millis(quantile(took[1], 1))})
+			row := []string{what}
+			for _, part := range []float64{0.999, 1} {
+				row = append(row, daemon.Millis(daemon.Quantile(took[0], part)), daemon.Millis(daemon.Quantile(took[1], part)))
+			}
+			rows = append(rows, row)
 		}
 	})
 	return rows
@@ -198,7 +202,5 @@ func (b *bench) start(ctx context.Context) [][]string {
 		begun := time.Now()
 		b.with(ctx, usualEntries, "", func(stage) { took = append(took, float64(time.Since(begun))) })
 	}
-	return [][]string{{"start to first answer", millis(time.Duration(median(took)))}}
+	return [][]string{{"start to first answer", daemon.Millis(time.Duration(median(took)))}}
 }
-
-func millis(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000) }

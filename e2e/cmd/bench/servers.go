@@ -79,8 +79,8 @@ func (b *bench) with(ctx context.Context, entries int, constant string, f func(s
 		}
 		if b.peer != "" { // postfix-tlspol with its quiet log
 			add("peer", "QUERY", func(dir string) (*daemon.Process, error) {
-				config := "server:\n  address: unix:" + dir + "/sock\n  log-level: error\n  prefetch: true\n  cache-file: " +
-					dir + "/cache.db\ndns:\n  address: " + st.dns.Addr() + "\n"
+				config := "server:\n  address: unix:" + dir + "/sock\n  log-level: error\n  prefetch: true\n" +
+					"  cache-file: " + dir + "/cache.db\ndns:\n  address: " + st.dns.Addr() + "\n"
 				must.Do(os.WriteFile(dir+"/peer.yaml", []byte(config), 0o600))
 				return other(b.peer, "-config", "DIR/peer.yaml")(dir)
 			})

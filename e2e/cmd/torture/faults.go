@@ -108,7 +108,8 @@ func faults() []fault {
 			setup: setup{state: "4m"},
 			// While the policy host is down, only policies on disk hold.
 			steps: []step{learn("old", 1), do((*scene).stop), remount(unix.MS_RDONLY), do((*scene).closePolicies),
-				again, enforced, do((*scene).openPolicies), learn("new", 1), logs(cannotWrite), remount(0), logs(canWrite),
+				again, enforced, do((*scene).openPolicies), learn("new", 1), logs(cannotWrite), remount(0),
+				logs(canWrite),
 				// Another database than that of the policies may have logged this: each is written every few seconds.
 				span(5*time.Second, 5*time.Second), restart((*scene).kill), enforced},
 			holds: "policies on disk hold, new ones hold from memory, and are written within seconds when they can be"},

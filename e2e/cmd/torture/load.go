@@ -124,18 +124,10 @@ func (l *load) end() (string, error) {
 	slices.Sort(l.routes)
 	// 200 ms is promised. A busy machine may take a few times that, and never the timeout of a resolver.
 	const inTime = time.Second
-	route := quantile(l.routes, 0.99)
+	route := daemon.Quantile(l.routes, 0.99)
 	if route > inTime && !l.gaps {
 		errs = append(errs, fmt.Errorf("transport lookups took %v at p99", route))
 	}
 	return fmt.Sprintf("%d lookups, none weaker, %d TEMP, slowest %.1f s, transport p99 %s", l.asked, l.temp,
-		l.slowest.Seconds(), millis(route)), errors.Join(errs...)
-}
-
-// quantile returns the time within which that part was answered. The times are sorted.
-func quantile(sorted []time.Duration, part float64) time.Duration {
-	if len(sorted) == 0 {
-		return 0
-	}
-	return sorted[min(int(part*float64(len(sorted))), len(sorted)-1)]
+		l.slowest.Seconds(), daemon.Millis(route)), errors.Join(errs...)
 }

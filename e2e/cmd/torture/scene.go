@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -118,5 +117,3 @@ func poll(ctx context.Context, what string, yes func() bool) error {
 
 // timeout is for a busy machine: an operation that normally takes seconds may take this long.
 const timeout = 45 * time.Second
-
-func millis(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000) }

@@ -111,7 +111,7 @@ func senderFlood(delay time.Duration) step {
 		slices.Sort(times)
 		each := float64(s.world.dns.Queries()-queries) / float64(total)
 		const mostFiles, mostMemory, mostQueries = 64*3 + connections + 100, 250, 4
-		p999 := quantile(times, 0.999)
+		p999 := daemon.Quantile(times, 0.999)
 		must.Be(len(times) == total, "%d of %d were answered", len(times), total)
 		must.Be(p999 < inTime, "p99.9 is %v", p999)
 		must.Be(files <= filesBefore+mostFiles, "%d files were open", files)
@@ -119,7 +119,7 @@ func senderFlood(delay time.Duration) step {
 		must.Be(each <= mostQueries, "%.1f queries per domain", each)
 		s.p.filesBack(ctx, filesBefore)
 		return fmt.Sprintf("%d domains: p50 %s, p99.9 %s, %d descriptors, %.0f MiB, %.1f queries per domain", total,
-			millis(quantile(times, 0.5)), millis(p999), files, memory, each)
+			daemon.Millis(daemon.Quantile(times, 0.5)), daemon.Millis(p999), files, memory, each)
 	}
 }
 

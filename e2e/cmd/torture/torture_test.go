@@ -5,7 +5,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -81,12 +80,6 @@ func TestEveryFaultIsInTheTable(t *testing.T) {
 		require.Contains(t, text, words)
 	}
 	require.Len(t, choose(faults(), regexp.MustCompile("^disk")), 4)
-}
-
-func TestQuantile(t *testing.T) {
-	t.Parallel()
-	require.Zero(t, quantile(nil, 0.5))
-	require.Equal(t, time.Duration(3), quantile([]time.Duration{1, 2, 3}, 0.999))
 }
 
 // Faults that are played side by side have addresses of their own.
