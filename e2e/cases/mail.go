@@ -185,8 +185,8 @@ func (m mail) want() want {
 func answers(ctx context.Context, l *lab.Lab, key, answer string) {
 	r := must.Get(l.Policyd.Ask(ctx, socketmap.Request{Map: "tls-policy", Key: key}))
 	got := strings.TrimPrefix(strings.TrimSpace(r.String()), "OK ")
-	must.Be(got == answer || answer == temp && strings.HasPrefix(got, temp), "the policy for %s is %q, not %q", key, got,
-		answer)
+	right := got == answer || answer == temp && strings.HasPrefix(got, temp)
+	must.Be(right, "the policy for %s is %q, not %q", key, got, answer)
 }
 
 // contains checks that a text contains all the parts.

@@ -175,7 +175,9 @@ func (b *bench) pauses(ctx context.Context) [][]string {
 			})
 			row := []string{what}
 			for _, part := range []float64{0.999, 1} {
-				row = append(row, daemon.Millis(daemon.Quantile(took[0], part)), daemon.Millis(daemon.Quantile(took[1], part)))
+				for _, times := range took {
+					row = append(row, daemon.Millis(daemon.Quantile(times, part)))
+				}
 			}
 			rows = append(rows, row)
 		}

@@ -44,7 +44,7 @@ type stage struct {
 	servers []*server
 }
 
-// with starts policyd, the constant server if constant is its reply, and the peer if there is one, and ends all after f.
+// with starts policyd, the constant server if constant is its reply and the peer if there is one, and ends all after f.
 func (b *bench) with(ctx context.Context, entries int, constant string, f func(stage)) {
 	st := stage{dns: must.Get(dnstest.Start("127.0.0.1"))}
 	defer func() { _ = st.dns.Close() }()
