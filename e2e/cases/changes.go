@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/policyd/policyd/e2e/lab"
-	"github.com/policyd/policyd/e2e/lab/zone"
 	"github.com/policyd/policyd/e2e/must"
 	"github.com/policyd/policyd/socketmap"
 )
@@ -140,12 +139,8 @@ func stsRotated(l *lab.Lab) Case {
 		Run: func(ctx context.Context) string {
 			attempt(ctx, l, verified(before.Name), "first@rotated.test")
 			web.Set(lab.STS("enforce", after.Name))
-			must.Do(
-				l.Replace(ctx, zone.RRset{Owner: "_mta-sts.rotated.test.", Type: "TXT", TTL: 1,
-					Data: []string{fmt.Sprintf("%q", lab.Announcement("2"))}}),
-				l.Replace(ctx, zone.RRset{Owner: "rotated.test.", Type: "MX", TTL: 1,
-					Data: []string{"10 " + after.Name + "."}}))
-			// Both records have a TTL of one second.
+			l.Replace(ctx, "_mta-sts.rotated.test.", "TXT", fmt.Sprintf("%q", lab.Announcement("2")))
+			l.Replace(ctx, "rotated.test.", "MX", "10 "+after.Name+".")
 			must.Do(l.Policyd.Until(ctx, socketmap.Request{Map: "tls-policy", Key: "rotated.test"},
 				socketmap.OK(secure(after.Name))))
 			m, line := attempt(ctx, l, verified(after.Name), "second@rotated.test")

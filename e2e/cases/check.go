@@ -41,17 +41,17 @@ type findings struct {
 func checkTable() []check {
 	broken := func(code, domain string, h host) check {
 		return check{name: "policyd check: " + code, domain: domain, hosts: []host{h},
-			findings: findings{exit: 1, verdict: "broken", errors: code, policy: secure(h.name + "." + domain)}}
+			findings: findings{exit: 1, verdict: "broken", errors: code, policy: secure(h.Name + "." + domain)}}
 	}
 	on25 := func(code, domain string, b lab.Behaviour, f lab.Flaw) check {
-		return broken(code, domain, host{name: "starttls-mx", on25: b, flaw: f})
+		return broken(code, domain, withFlaws(does("starttls-mx", b, lab.Closed), f, f))
 	}
 	on26 := func(code, domain string, b lab.Behaviour, f lab.Flaw) check {
-		return broken(code, domain, host{name: "smtps-mx", on25: lab.STARTTLS, on26: b, flaw26: f})
+		return broken(code, domain, withFlaws(does("smtps-mx", lab.STARTTLS, b), lab.Good, f))
 	}
 	sound := func(domain string, h host) check {
-		return check{name: "policyd check: sound, " + h.name + "." + domain, domain: domain, hosts: []host{h},
-			findings: findings{verdict: "kept", policy: secure(h.name + "." + domain)}}
+		return check{name: "policyd check: sound, " + h.Name + "." + domain, domain: domain, hosts: []host{h},
+			findings: findings{verdict: "kept", policy: secure(h.Name + "." + domain)}}
 	}
 	mismatch := withTLSA(good("starttls-mx"), "3 1 1 "+strings.Repeat("ab", 32))
 	return []check{
@@ -74,7 +74,8 @@ func checkTable() []check {
 		on26("port26-certificate-expired", "check-o.test", lab.Implicit, lab.ExpiredCert),
 		// The firewall of this machine may be the cause.
 		{name: "policyd check: silence without a witness is not a failure", domain: "check-p.test", alone: true,
-			hosts: []host{does("starttls-mx", lab.BlackHole)}, findings: findings{exit: 3, verdict: "untested"}},
+			hosts:    []host{does("starttls-mx", lab.BlackHole, lab.Closed)},
+			findings: findings{exit: 3, verdict: "untested"}},
 		{name: "policyd check: dane-mismatch", domain: "check-q.test", hosts: []host{mismatch},
 			findings: findings{exit: 1, errors: "dane-mismatch", policy: "dane-only"}},
 		{name: "policyd check: MTA-STS enforce", domain: "check-sts.test", hosts: []host{good("mx")},
@@ -87,8 +88,8 @@ func checkTable() []check {
 			warnings: "warning mta-sts-excludes-host backup.check-stsout.test"}},
 		// Only a resolver that sends an extended error (RFC 8914) distinguishes a bogus zone from a failure.
 		{name: "policyd check: a zone that does not validate", domain: "bogus.expired.test",
-			hosts: []host{{name: "starttls-mx"}}, alone: true, findings: findings{exit: 1, errors: "mx-bogus"},
-			or: &findings{exit: 3}},
+			hosts: []host{does("starttls-mx", lab.Closed, lab.Closed)}, alone: true,
+			findings: findings{exit: 1, errors: "mx-bogus"}, or: &findings{exit: 3}},
 	}
 }
 
@@ -205,7 +206,7 @@ func byHand(l *lab.Lab) Case {
 
 // screens shows a sound domain and a broken one.
 func screens(l *lab.Lab) Case {
-	broken := host{name: "smtps-mx", on25: lab.Clear, on26: lab.Implicit, flaw26: lab.OtherName}
+	broken := withFlaws(does("smtps-mx", lab.Clear, lab.Implicit), lab.Good, lab.OtherName)
 	mail{domain: "check-r.test", hosts: []host{broken}}.build(l)
 	return Case{Name: "policyd check: the screens", Run: func(ctx context.Context) string {
 		output, _, err := l.Policyd.Run(ctx, "check", "witness.test", "check-r.test")

@@ -3,7 +3,6 @@ package cases
 import (
 	"cmp"
 	"context"
-	"net/netip"
 	"strings"
 
 	"github.com/policyd/policyd/e2e/lab"
@@ -48,12 +47,9 @@ const (
 	anyTLS  = "any"
 )
 
-// host is an MX host of a domain.
+// host is an MX host of a domain; a name without a dot is below the domain.
 type host struct {
-	name         string // one without a dot is below the domain
-	on25, on26   lab.Behaviour
-	flaw, flaw26 lab.Flaw
-	addrs        []netip.Addr
+	lab.Host
 	// tlsa is the data of its TLSA record for port 25; "own" is the record for its certificate, and "both" has one for
 	// port 26 too.
 	tlsa string
@@ -64,15 +60,17 @@ const (
 	both = "both"
 )
 
-func good(name string) host               { return host{name: name, on25: lab.STARTTLS} }
-func smtps(name string) host              { return host{name: name, on25: lab.STARTTLS, on26: lab.Implicit} }
-func stripped(name string) host           { return host{name: name, on25: lab.Clear} }
-func flawed(name string, f lab.Flaw) host { return host{name: name, on25: lab.STARTTLS, flaw: f} }
-func dane(name string) host {
-	return host{name: name, on25: lab.STARTTLS, flaw: lab.SelfSigned, tlsa: own}
+func does(name string, on25, on26 lab.Behaviour) host {
+	return host{Host: lab.Host{Name: name, On25: on25, On26: on26}}
 }
-func withTLSA(h host, data string) host      { h.tlsa = data; return h }
-func does(name string, b lab.Behaviour) host { return host{name: name, on25: b} }
+
+func good(name string) host                      { return does(name, lab.STARTTLS, lab.Closed) }
+func smtps(name string) host                     { return does(name, lab.STARTTLS, lab.Implicit) }
+func stripped(name string) host                  { return does(name, lab.Clear, lab.Closed) }
+func flawed(name string, f lab.Flaw) host        { return withFlaws(good(name), f, f) }
+func dane(name string) host                      { return withTLSA(flawed(name, lab.SelfSigned), own) }
+func withTLSA(h host, data string) host          { h.tlsa = data; return h }
+func withFlaws(h host, on25, on26 lab.Flaw) host { h.Flaw, h.Flaw26 = on25, on26; return h }
 
 // below returns a name below a domain; one that contains a dot is complete.
 func below(name, domain string) string {
@@ -86,9 +84,10 @@ func below(name, domain string) string {
 func addHosts(l *lab.Lab, domain string, hosts []host) (receivers map[string]*lab.Receiver, names []string) {
 	receivers = map[string]*lab.Receiver{}
 	for _, h := range hosts {
-		name := below(h.name, domain)
-		r := l.Host(lab.Host{Name: name, On25: h.on25, On26: h.on26, Flaw: h.flaw, Flaw26: h.flaw26, Addrs: h.addrs})
-		receivers[h.name], names = r, append(names, name)
+		alias := h.Name
+		h.Name = below(h.Name, domain)
+		r := l.Host(h.Host)
+		receivers[alias], names = r, append(names, h.Name)
 		switch h.tlsa {
 		case "":
 		case both:
@@ -97,7 +96,7 @@ func addHosts(l *lab.Lab, domain string, hosts []host) (receivers map[string]*la
 		case own:
 			l.TLSA(r, 25)
 		default:
-			l.Records("_25._tcp." + name + ". TLSA " + h.tlsa)
+			l.Records("_25._tcp." + h.Name + ". TLSA " + h.tlsa)
 		}
 	}
 	return receivers, names

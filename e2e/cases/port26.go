@@ -35,12 +35,12 @@ type trip struct {
 func trips() []trip {
 	opens := func(name, domain string, addrs ...netip.Addr) trip {
 		h := smtps("smtps-mx")
-		h.addrs = addrs
+		h.Addrs = addrs
 		return trip{name: name, domain: domain, hosts: []host{h}, probes: []string{"open"}, by: "smtps-mx",
 			route: "smtps26:" + domain + ":26", policy: secure("smtps-mx." + domain)}
 	}
 	shut := func(cause, domain string, b lab.Behaviour, f lab.Flaw) trip {
-		h := host{name: "smtps-mx", on25: lab.STARTTLS, on26: b, flaw26: f}
+		h := withFlaws(does("smtps-mx", lab.STARTTLS, b), lab.Good, f)
 		return trip{name: fmt.Sprintf("26 closed (%s): mail goes to 25, verified", cause), domain: domain,
 			hosts: []host{h}, probes: []string{"closed"}, cause: cause, by: "smtps-mx"}
 	}
@@ -59,7 +59,7 @@ func trips() []trip {
 		// It can take two minutes until policyd calls a host closed that stalls. Until then it is unknown, and not
 		// used.
 		{name: "26 stalls in the handshake: mail goes to 25, verified", domain: "stall26.test", by: "smtps-mx",
-			hosts: []host{{name: "smtps-mx", on25: lab.STARTTLS, on26: lab.StallsTLS}}},
+			hosts: []host{does("smtps-mx", lab.STARTTLS, lab.StallsTLS)}},
 		// Postfix would go to either of two hosts with the same preference.
 		{name: "26 open on one of two equal hosts: mail goes to 25", domain: "two.test",
 			hosts: []host{smtps("smtps-a"), good("smtps-b")}, mx: []string{"smtps-a.two.test smtps-b.two.test"},
@@ -111,7 +111,7 @@ func (t trip) build(l *lab.Lab) Case {
 		}
 		sent, _ := attempt(ctx, l, w, "first@"+first)
 		if len(t.hosts) == 1 {
-			received(receivers[t.hosts[0].name], sent)
+			received(receivers[t.hosts[0].Name], sent)
 		}
 		for i, state := range t.probes {
 			if state != "" {

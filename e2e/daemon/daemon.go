@@ -25,14 +25,10 @@ type Command struct {
 	Path      string
 	Arguments []string
 	// Root is the root directory of the process, "" for that of this process. In a directory of its own the process
-	// gets no environment except PATH and Variables.
+	// gets no environment except PATH.
 	Root string
-	// Variables are added to the environment.
-	Variables []string
-	// OpenFiles is RLIMIT_NOFILE, soft and hard; 0 does not change it.
-	OpenFiles int
-	// Group is the directory of the control group that the process starts in; "" does not change it.
-	Group string
+	// Shell are commands of sh(1), each with a semicolon, that change what the program inherits.
+	Shell string
 	// Listeners are passed as systemd does, see sd_listen_fds(3).
 	Listeners []*os.File
 	// Address is where a socketmap server listens, in the form that socketmap.Dial takes.
@@ -51,23 +47,16 @@ type Process struct {
 	err  error           // the exit status, once life has ended
 }
 
-// build makes the command. A shell sets LISTEN_PID, the limit and the group for itself, and then becomes the program.
+// build makes the command. A shell sets LISTEN_PID and runs Shell for itself, and then becomes the program.
 func (c Command) build() *exec.Cmd {
-	path, arguments, script := c.Path, c.Arguments, ""
+	path, arguments := c.Path, c.Arguments
 	if len(c.Listeners) > 0 {
-		script = fmt.Sprintf("export LISTEN_PID=$$ LISTEN_FDS=%d; ", len(c.Listeners))
+		c.Shell += fmt.Sprintf("export LISTEN_PID=$$ LISTEN_FDS=%d; ", len(c.Listeners))
 	}
-	if c.OpenFiles > 0 {
-		script += fmt.Sprintf("ulimit -n %d; ", c.OpenFiles)
-	}
-	if c.Group != "" {
-		script += fmt.Sprintf("echo $$ >'%s/cgroup.procs'; ", c.Group)
-	}
-	if script != "" {
-		path, arguments = "/bin/sh", append([]string{"-c", script + `exec "$@"`, "sh", path}, arguments...)
+	if c.Shell != "" {
+		path, arguments = "/bin/sh", append([]string{"-c", c.Shell + `exec "$@"`, "sh", path}, arguments...)
 	}
 	cmd := in(context.Background(), c.Root, path, arguments...)
-	cmd.Env = append(cmd.Env, c.Variables...)
 	cmd.SysProcAttr.Setpgid = true
 	cmd.WaitDelay = time.Second // its children may keep the pipe open
 	cmd.ExtraFiles = c.Listeners

@@ -161,16 +161,15 @@ func (l *Lab) Records(records ...string) {
 	must.Do(l.tree.Add(records...))
 }
 
-// Replace replaces an RRset while the lab runs. Both resolvers use it immediately.
-func (l *Lab) Replace(ctx context.Context, set zone.RRset) error {
+// Replace replaces an RRset by one record, with a TTL of one second, while the lab runs. Both resolvers use it
+// immediately.
+func (l *Lab) Replace(ctx context.Context, owner, rrtype, data string) {
 	l.replacing.Lock()
 	defer l.replacing.Unlock()
-	return must.Catch(func() {
-		must.Do(l.tree.Set(set), l.tree.Write())
-		for _, s := range []*Server{l.Resolver, l.Upstream} {
-			s.reload(ctx, l.tree.Origin(set.Owner), set.Owner)
-		}
-	})
+	must.Do(l.tree.Set(owner, rrtype, 1, data), l.tree.Write())
+	for _, s := range []*Server{l.Resolver, l.Upstream} {
+		s.reload(ctx, l.tree.Origin(owner), owner)
+	}
 }
 
 // Start starts everything: the resolvers, policyd and Postfix.

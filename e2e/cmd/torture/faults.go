@@ -77,7 +77,7 @@ func faults() []fault {
 		f.connections, f.pause = connections, pause*time.Millisecond
 		return f
 	}
-	memory := setup{Command: daemon.Command{Variables: []string{fmt.Sprintf("GOMEMLIMIT=%d", littleMemory)}}}
+	memory := setup{Command: daemon.Command{Shell: fmt.Sprintf("export GOMEMLIMIT=%d; ", littleMemory)}}
 	return []fault{
 		outage(fault{name: "resolver: dead", holds: outageHolds, log: dead}, (*dnstest.Server).SetDead),
 		outage(fault{name: "resolver: answers after 30 s", holds: outageHolds, log: dead}, slow(30*time.Second)),
@@ -140,7 +140,7 @@ func faults() []fault {
 			holds: "no lookup fails: requests that come while no policyd runs are answered by the next one"}),
 		load(4, 20, fault{name: "limits: file descriptors exhausted", busy: true, fresh: 50,
 			log:   "cannot accept connections",
-			setup: setup{Command: daemon.Command{OpenFiles: 48}}, steps: []step{fewFiles, recovers},
+			setup: setup{Command: daemon.Command{Shell: "ulimit -n 48; "}}, steps: []step{fewFiles, recovers},
 			holds: "idle connections make room, lookups are answered or TEMP, and policyd recovers when the clients " +
 				"have gone"}),
 		load(4, 5, fault{name: "limits: GOMEMLIMIT reached", busy: true, steps: []step{fillMemory}, setup: memory,

@@ -74,7 +74,7 @@ func (s *scene) start(ctx context.Context, with setup) *policyd {
 	}
 	if with.memory > 0 {
 		p.group = s.memoryGroup(with.memory)
-		with.Group = p.group
+		with.Shell = "echo $$ >" + p.group + "/cgroup.procs; "
 	}
 	with.Path, with.Address = s.config.policyd, "unix:DIR/s"
 	if with.passed {

@@ -102,29 +102,17 @@ func (t *Tree) Origins() []string { return slices.Sorted(maps.Keys(t.zones)) }
 // Anchor returns the DS record of the root for a trust-anchor file.
 func (t *Tree) Anchor() string { return t.zones["."].ds + "\n" }
 
-// RRset is the records of one owner and type.
-type RRset struct {
-	Owner string // with the final dot
-	Type  string
-	TTL   int // of the zone if 0
-	Data  []string
-}
-
 // Set replaces an RRset in the zone that contains it, or removes it if there is no data.
-func (t *Tree) Set(set RRset) error {
-	if set.TTL == 0 {
-		set.TTL = ttl
-	}
-	z := t.zones[t.Origin(set.Owner)]
+func (t *Tree) Set(owner, rrtype string, ttl int, data ...string) error {
+	z := t.zones[t.Origin(owner)]
 	z.records = slices.DeleteFunc(z.records, func(r string) bool {
 		fields := strings.Fields(r) // the type may follow a TTL
-		return strings.EqualFold(fields[0], set.Owner) && slices.Contains(fields[1:3], set.Type)
+		return strings.EqualFold(fields[0], owner) && slices.Contains(fields[1:3], rrtype)
 	})
-	var records []string
-	for _, data := range set.Data {
-		records = append(records, fmt.Sprintf("%s %d %s %s", set.Owner, set.TTL, set.Type, data))
+	for i := range data {
+		data[i] = fmt.Sprintf("%s %d %s %s", owner, ttl, rrtype, data[i])
 	}
-	return t.Add(records...)
+	return t.Add(data...)
 }
 
 // Add adds records to the zone that contains their owner: the owner with the final dot, perhaps a TTL, type and data.

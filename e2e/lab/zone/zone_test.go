@@ -118,8 +118,8 @@ func TestNSEC3(t *testing.T) {
 func TestSet(t *testing.T) {
 	t.Parallel()
 	tr, dir := tree(t)
-	require.NoError(t, tr.Set(RRset{Owner: "a.test.", Type: "A", TTL: 1, Data: []string{"127.0.0.9"}}))
-	require.NoError(t, tr.Set(RRset{Owner: "*.w.test.", Type: "MX"}))
+	require.NoError(t, tr.Set("a.test.", "A", 1, "127.0.0.9"))
+	require.NoError(t, tr.Set("*.w.test.", "MX", 1))
 	require.Error(t, tr.Add("relative A 127.0.0.1"))
 	require.NoError(t, tr.Write())
 	top := read(t, dir, "test.")
