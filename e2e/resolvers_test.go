@@ -62,7 +62,7 @@ func (m *matrix) run(s *lab.Server) {
 	m.end(p)
 
 	// Another program asks for everything twice, without EDNS, DO and AD.
-	s.Stop()
+	_ = s.Stop()
 	m.start(s)
 	for range 2 {
 		m.askPlainly(ctx, s)
@@ -71,7 +71,7 @@ func (m *matrix) run(s *lab.Server) {
 	m.round(s, p, "after another program")
 
 	// The resolver restarts under a policyd that runs.
-	s.Stop()
+	_ = s.Stop()
 	m.start(s)
 	out, status, err := p.Run(ctx, "cache", "flush", "--all")
 	require.NoError(m.t, err)
@@ -79,16 +79,16 @@ func (m *matrix) run(s *lab.Server) {
 	trusted(m.t, p)
 	m.round(s, p, "after a restart")
 	m.end(p)
-	s.Stop()
+	_ = s.Stop()
 	if s.Behind != nil {
-		s.Behind.Stop()
+		_ = s.Behind.Stop()
 	}
 }
 
 // start starts a resolver, and the one behind it, with empty caches.
 func (m *matrix) start(s *lab.Server) {
 	if s.Behind != nil {
-		s.Behind.Stop()
+		_ = s.Behind.Stop()
 		require.NoError(m.t, s.Behind.Start(m.t.Context()))
 	}
 	require.NoError(m.t, s.Start(m.t.Context()), s.Name)

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/policyd/policyd/e2e/must"
 )
 
 // DNSQuestion is a record type and a name with the final dot.
@@ -37,22 +39,16 @@ const dnsTimeout = 10 * time.Second
 
 // Start starts to relay over UDP and TCP. Close the relay.
 func (r *Relay) Start() error {
-	packets, err := net.ListenPacket("udp", r.Addr.String())
-	if err != nil {
-		return fmt.Errorf("lab: %w", err)
-	}
-	listener, err := net.Listen("tcp", r.Addr.String())
-	if err != nil {
-		return fmt.Errorf("lab: %w", err)
-	}
-	r.servers = []*dns.Server{
-		{PacketConn: packets, Handler: r.handler("udp"), UDPSize: dns.MaxMsgSize},
-		{Listener: listener, Handler: r.handler("tcp")},
-	}
-	for _, s := range r.servers {
-		go func() { _ = s.ActivateAndServe() }() // until Close
-	}
-	return nil
+	return must.Catch(func() {
+		r.servers = []*dns.Server{
+			{PacketConn: must.Get(net.ListenPacket("udp", r.Addr.String())), Handler: r.handler("udp"),
+				UDPSize: dns.MaxMsgSize},
+			{Listener: must.Get(net.Listen("tcp", r.Addr.String())), Handler: r.handler("tcp")},
+		}
+		for _, s := range r.servers {
+			go func() { _ = s.ActivateAndServe() }() // until Close
+		}
+	})
 }
 
 // Close ends the relay.

@@ -100,12 +100,10 @@ func (l *Lab) servers(system string) (*Server, []*Server) {
 	ds := strings.Fields(l.tree.Anchor())[3:] // key tag, algorithm, digest type, digest
 	hints := ". 600 IN NS ns.\nns. 600 IN A " + AuthorityAddr.Addr().String() + "\n"
 	port := uint16(5400)
-	server := func(name string, behind *Server, files map[string]string, command ...string) *Server {
+	server := func(name string, behind *Server, conf, command string) *Server {
 		port++
-		s := &Server{
-			Name: name, Addr: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port), Behind: behind,
-			dir: filepath.Join(l.Dir, name), files: map[string]string{"root.hints": hints, "anchor": l.tree.Anchor()},
-		}
+		s := &Server{Name: name, Addr: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port), Behind: behind,
+			dir: filepath.Join(l.Dir, name)}
 		forward := ""
 		if behind != nil {
 			forward = strconv.Itoa(int(behind.Addr.Port()))
@@ -113,48 +111,36 @@ func (l *Lab) servers(system string) (*Server, []*Server) {
 		fill := strings.NewReplacer("DIR", "/lab/"+name, "PORT", strconv.Itoa(int(port)), "UPSTREAM", forward,
 			"AUTHORITY", AuthorityAddr.Addr().String(), "ANCHOR", strings.Join(ds, " "),
 			"COMMAS", strings.Join(ds, ","), "QUOTED", fmt.Sprintf("%s %s %s %q", ds[0], ds[1], ds[2], ds[3]))
-		for file, text := range files {
-			s.files[file] = fill.Replace(text)
-		}
-		for i, word := range command {
-			command[i] = fill.Replace(word)
-		}
-		s.command = daemon.Command{Root: system, Path: command[0], Arguments: command[1:]}
+		conf = fill.Replace(conf)
+		// PowerDNS wants these names.
+		s.files = map[string]string{"conf": conf, "recursor.conf": conf, "anchor.lua": fill.Replace(powerDNSAnchor),
+			"root.hints": hints, "anchor": l.tree.Anchor()}
+		words := strings.Fields(fill.Replace(command))
+		s.command = daemon.Command{Root: system, Path: words[0], Arguments: words[1:]}
 		return s
 	}
-	authority := server("authority", nil, map[string]string{"conf": authorityConfig + l.authorityZones()},
-		"/usr/sbin/named", "-g", "-n", "1", "-c", "DIR/conf")
+	zones := ""
+	for _, origin := range l.tree.Origins() {
+		zones += fmt.Sprintf("zone %q { type primary; file \"/lab/zones/%s\"; };\n", origin, zone.File(origin))
+	}
+	const named, dnsmasq = "/usr/sbin/named -g -n 1 -c DIR/conf", "/usr/sbin/dnsmasq -k --conf-file=DIR/conf"
+	authority := server("authority", nil, authorityConfig+zones, named)
 	authority.Addr = AuthorityAddr
-	unbound := server("unbound", nil, map[string]string{"conf": fmt.Sprintf(unboundServer, "DIR") + unboundResolver},
-		"/usr/sbin/unbound", "-d", "-p",
-		"-c", "DIR/conf")
+	unbound := server("unbound", nil, fmt.Sprintf(unboundServer, "DIR")+unboundResolver,
+		"/usr/sbin/unbound -d -p -c DIR/conf")
 	return authority, []*Server{
 		unbound,
-		server("bind", nil, map[string]string{"conf": bindResolver}, "/usr/sbin/named", "-g", "-n", "1", "-c",
-			"DIR/conf"),
-		server("knot", unbound, map[string]string{"conf": knotResolver}, "/usr/sbin/kresd", "-n", "-c", "DIR/conf",
-			"DIR"),
-		server("powerdns", nil, map[string]string{"recursor.conf": powerDNSConfig, "anchor.lua": powerDNSAnchor},
-			"/usr/sbin/pdns_recursor", "--config-dir=DIR"),
-		server("dnsmasq", unbound, map[string]string{"conf": dnsmasqConfig + "dnssec\ntrust-anchor=.,COMMAS\n"},
-			"/usr/sbin/dnsmasq", "-k", "--conf-file=DIR/conf"),
-		server("dnsmasq-proxy", unbound, map[string]string{"conf": dnsmasqConfig + "proxy-dnssec\n"},
-			"/usr/sbin/dnsmasq", "-k", "--conf-file=DIR/conf"),
-		server("dnsdist", unbound, map[string]string{"conf": dnsdistConfig},
-			"/usr/bin/dnsdist", "--supervised", "--disable-syslog", "-C", "DIR/conf"),
+		server("bind", nil, bindResolver, named),
+		server("knot", unbound, knotResolver, "/usr/sbin/kresd -n -c DIR/conf DIR"),
+		server("powerdns", nil, powerDNSConfig, "/usr/sbin/pdns_recursor --config-dir=DIR"),
+		server("dnsmasq", unbound, dnsmasqConfig+"dnssec\ntrust-anchor=.,COMMAS\n", dnsmasq),
+		server("dnsmasq-proxy", unbound, dnsmasqConfig+"proxy-dnssec\n", dnsmasq),
+		server("dnsdist", unbound, dnsdistConfig, "/usr/bin/dnsdist --supervised --disable-syslog -C DIR/conf"),
 	}
 }
 
 // Names returns the names of all records of the lab.
 func (l *Lab) Names() []string { return l.tree.Names() }
-
-func (l *Lab) authorityZones() string {
-	var b strings.Builder
-	for _, origin := range l.tree.Origins() {
-		fmt.Fprintf(&b, "zone %q { type primary; file %q; };\n", origin, filepath.Join("/lab/zones", zone.File(origin)))
-	}
-	return b.String()
-}
 
 const authorityConfig = `options {
   directory "DIR"; listen-on port 53 { AUTHORITY; }; listen-on-v6 { none; };

@@ -20,7 +20,7 @@ import (
 func (s *scene) tmpfs(dir, size string) {
 	must.Do(os.Mkdir(dir, 0o700))
 	must.Do(unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=0700,size="+size))
-	s.atEnd(func() error { return unix.Unmount(dir, unix.MNT_DETACH) })
+	s.atEnd(func() { must.Do(unix.Unmount(dir, unix.MNT_DETACH)) })
 }
 
 // disk is the mount point of the file system of the state directory.
@@ -117,7 +117,7 @@ func (s *scene) memoryGroup(limit int64) string {
 		group, files = filepath.Join(all, name), map[string]string{"memory.max": bytes, "memory.swap.max": "0"}
 	}
 	must.Do(os.MkdirAll(group, 0o755))
-	s.atEnd(func() error { return os.Remove(group) })
+	s.atEnd(func() { must.Do(os.Remove(group)) })
 	for file, value := range files {
 		must.Do(os.WriteFile(filepath.Join(group, file), []byte(value), 0o600))
 	}

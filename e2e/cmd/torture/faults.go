@@ -200,7 +200,7 @@ func recovers(ctx context.Context, s *scene) string {
 // restart ends the load and policyd, closes the policy host and starts policyd again: only policies on disk hold then.
 func restart(end func(*scene)) step {
 	return func(ctx context.Context, s *scene) string {
-		asked := must.Get(s.endLoad())
+		asked := s.endLoad()
 		end(s)
 		s.closePolicies()
 		s.p.again(ctx)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -10,6 +9,7 @@ import (
 	"time"
 
 	"github.com/policyd/policyd/e2e/daemon"
+	"github.com/policyd/policyd/e2e/must"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -111,23 +111,16 @@ func (l *load) change(f func([]question) []question) {
 }
 
 // end stops asking and returns a summary. An answer that is weaker than the facts, or none, is an error.
-func (l *load) end() (string, error) {
+func (l *load) end() string {
 	l.cancel()
 	l.ended.Wait()
-	var errs []error
-	if len(l.wrong) > 0 {
-		errs = append(errs, fmt.Errorf("weaker than the facts, or without an answer: %q", l.wrong))
-	}
-	if l.asked == 0 {
-		errs = append(errs, errors.New("nothing was asked"))
-	}
+	must.Be(len(l.wrong) == 0, "weaker than the facts, or without an answer: %q", l.wrong)
+	must.Be(l.asked > 0, "nothing was asked")
 	slices.Sort(l.routes)
 	// 200 ms is promised. A busy machine may take a few times that, and never the timeout of a resolver.
 	const inTime = time.Second
 	route := daemon.Quantile(l.routes, 0.99)
-	if route > inTime && !l.gaps {
-		errs = append(errs, fmt.Errorf("transport lookups took %v at p99", route))
-	}
+	must.Be(route <= inTime || l.gaps, "transport lookups took %v at p99", route)
 	return fmt.Sprintf("%d lookups, none weaker, %d TEMP, slowest %.1f s, transport p99 %s", l.asked, l.temp,
-		l.slowest.Seconds(), daemon.Millis(route)), errors.Join(errs...)
+		l.slowest.Seconds(), daemon.Millis(route))
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -86,8 +85,7 @@ func (s *scene) start(ctx context.Context, with setup) *policyd {
 		servers = ""
 	}
 	p.Process = must.Get(daemon.Policyd(ctx, dir, fmt.Sprintf(settings, p.tcp, with.server, servers, p.state,
-		with.cache,
-		smtpsPort, s.world.caFile, p.metrics), with.Command))
+		with.cache, smtpsPort, s.world.caFile, p.metrics), with.Command))
 	s.atEnd(p.finish)
 	return p
 }
@@ -97,7 +95,7 @@ func (s *scene) passed(path string) *os.File {
 	l := must.Get(net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"}))
 	l.SetUnlinkOnClose(false)
 	file := must.Get(l.File())
-	s.atEnd(file.Close)
+	s.atEnd(func() { must.Do(file.Close()) })
 	must.Do(l.Close())
 	return file
 }
@@ -106,18 +104,13 @@ func (s *scene) passed(path string) *os.File {
 func (p *policyd) again(ctx context.Context) { p.Process = must.Get(daemon.Run(ctx, p.Command)) }
 
 // finish stops a policyd that must be running and sound.
-func (p *policyd) finish() error {
+func (p *policyd) finish() {
 	err := p.Signal(syscall.Signal(0)) // an error if it has ended
 	if err == nil {
 		err = p.Stop()
 	}
-	if log := p.Log.String(); strings.Contains(log, "panic") || strings.Contains(log, "DATA RACE") {
-		err = errors.Join(err, errors.New("policyd panicked"))
-	}
-	if err != nil {
-		return fmt.Errorf("policyd did not end well: %w; its log ends:\n%s", err, p.Log.Tail(20, ""))
-	}
-	return nil
+	must.Be(err == nil, "policyd did not end well: %w; its log ends:\n%s", err, p.Log.Tail(20, ""))
+	must.Be(p.Log.Tail(1, "panic", "DATA RACE") == "", "policyd panicked:\n%s", p.Log)
 }
 
 // best asks until every question has its best answer, and returns how long that took.

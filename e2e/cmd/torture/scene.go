@@ -22,7 +22,7 @@ type scene struct {
 	number int
 	dir    string
 	places int
-	ending []func() error
+	ending []func()
 
 	world   *world
 	named   map[string]*dnstest.Server // that resolv.conf can name, by address
@@ -52,13 +52,13 @@ func (s *scene) play(ctx context.Context, f fault) string {
 	if f.connections > 0 {
 		s.load = (&load{connections: f.connections, pause: f.pause, questions: questions,
 			gaps: f.setup.passed}).start(ctx, s.p)
-		s.atEnd(func() error { _, err := s.endLoad(); return err })
+		s.atEnd(func() { s.endLoad() })
 	}
 	var seen []string
 	for _, step := range f.steps {
 		seen = append(seen, step(ctx, s))
 	}
-	seen = append(seen, must.Get(s.endLoad()))
+	seen = append(seen, s.endLoad())
 	if f.log != "" {
 		s.p.logged(f.log)
 	}
@@ -66,22 +66,22 @@ func (s *scene) play(ctx context.Context, f fault) string {
 }
 
 // endLoad ends the load, if there is one, and returns its summary.
-func (s *scene) endLoad() (string, error) {
+func (s *scene) endLoad() string {
 	l := s.load
 	if l == nil {
-		return "", nil
+		return ""
 	}
 	s.load = nil
 	return l.end()
 }
 
 // atEnd calls f when the fault is over, the last one first.
-func (s *scene) atEnd(f func() error) { s.ending = append(s.ending, f) }
+func (s *scene) atEnd(f func()) { s.ending = append(s.ending, f) }
 
 func (s *scene) end() error {
 	var errs []error
 	for _, f := range slices.Backward(s.ending) {
-		errs = append(errs, f())
+		errs = append(errs, must.Catch(f))
 	}
 	return errors.Join(errs...)
 }

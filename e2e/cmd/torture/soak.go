@@ -49,7 +49,7 @@ func (s *scene) soak(ctx context.Context, length time.Duration) string {
 		defer l.mu.Unlock()
 		return l.asked > 3*len(pool)
 	}))
-	must.Get(l.end())
+	l.end()
 	var used []usage
 	asked := 0
 	for range looks + 1 { // the first mixture warms up
@@ -119,7 +119,7 @@ func (s *scene) mixture(ctx context.Context, pool []question, length time.Durati
 		must.Do(daemon.Sleep(ctx, 200*time.Millisecond))
 	}
 	s.world.dns.SetDead(false)
-	must.Get(l.end())
+	l.end()
 	s.p.best(ctx, s.world.all)
 	return l.asked
 }

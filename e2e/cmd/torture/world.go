@@ -136,12 +136,12 @@ func (s *scene) newWorld(ttl int) {
 	w.receiver = lab.NewReceiver(host, []netip.Addr{s.loopback()})
 	must.Do(w.receiver.Serve(smtpsPort, lab.Service{Behaviour: lab.Implicit,
 		Certificate: lab.Issue(ca, host, lab.Good)}))
-	s.atEnd(func() error { w.receiver.Close(); return nil })
+	s.atEnd(w.receiver.Close)
 	if s.config.root {
 		w.webAddr = s.loopback()
 		w.policies = lab.NewPolicyHost(netip.AddrPortFrom(w.webAddr, 443), ca,
 			func(domain string) string { return lab.STS("enforce", "mx."+domain) })
-		s.atEnd(func() error { w.policies.Close(); return nil })
+		s.atEnd(w.policies.Close)
 		must.Do(w.policies.Open())
 	}
 	w.publishAll()
@@ -150,7 +150,7 @@ func (s *scene) newWorld(ttl int) {
 // resolver starts a resolver, which may be closed before the end.
 func (s *scene) resolver(address string) *dnstest.Server {
 	server := must.Get(dnstest.Start(address))
-	s.atEnd(func() error { _ = server.Close(); return nil })
+	s.atEnd(func() { _ = server.Close() })
 	return server
 }
 
