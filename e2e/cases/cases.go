@@ -137,7 +137,6 @@ func attempt(ctx context.Context, l *lab.Lab, w want, to string) (*lab.Sent, str
 	return m, next(ctx, m, w)
 }
 
-// next waits for the next attempt of a mail.
 func next(ctx context.Context, m *lab.Sent, w want) string {
 	d := must.Get(m.Wait(ctx))
 	must.Do(w.check(d))
@@ -152,12 +151,10 @@ func shown(d lab.Delivery) string {
 	return d.TLS + " TLS; " + d.Line
 }
 
-// verified is delivery to a host on port 25 under a promise.
 func verified(host string) want {
 	return want{status: "sent", relay: host + ":25", service: viaDefault, tls: "Verified"}
 }
 
-// verified26 is delivery to a host on port 26.
 func verified26(host string) want {
 	return want{status: "sent", relay: host + ":26", service: via26, tls: "Verified"}
 }

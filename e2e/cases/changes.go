@@ -55,8 +55,7 @@ func arrive(ctx context.Context, m *lab.Sent, w want) (again int) {
 	return again
 }
 
-// stsKept ends policyd, the policy host and STARTTLS at the receiver: the policy, which is valid for a week, still
-// holds.
+// stsKept ends policyd, the policy host and STARTTLS at the receiver: the policy is valid for a week, so it holds.
 func stsKept(l *lab.Lab) Case {
 	r := l.Host(lab.Host{Name: "mx.stskept.test", On25: lab.STARTTLS})
 	l.MX("stskept.test", r.Name)
@@ -73,8 +72,7 @@ func stsKept(l *lab.Lab) Case {
 		}}
 }
 
-// resolver stops policyd's resolver: it is silent, or its port refuses. Cached answers are still used, and no route is
-// waited for.
+// resolver makes policyd's resolver silent, or stops it. Cached answers are still used, and no route is waited for.
 func resolver(l *lab.Lab, gone bool) Case {
 	tag, how := "silent", "resolver silent"
 	away := func() { must.Do(l.Upstream.Signal(syscall.SIGSTOP)) }

@@ -102,7 +102,6 @@ func checks(l *lab.Lab) (all []Case) {
 	return append(all, byHand(l), screens(l))
 }
 
-// build adds the domain to the lab.
 func (c check) build(l *lab.Lab) Case {
 	receivers, names := addHosts(l, c.domain, c.hosts)
 	l.MX(c.domain, names...)
@@ -154,7 +153,6 @@ func runCheck(ctx context.Context, l *lab.Lab, domains ...string) (r checkReport
 	return r, exit
 }
 
-// findings returns the findings in a report.
 func (r checkReport) findings(exit int) findings {
 	got := findings{exit: exit, verdict: r.Verdict, policy: r.TLSPolicy.Text}
 	var codes, warnings []string
@@ -180,7 +178,6 @@ func (r checkReport) findings(exit int) findings {
 	return got
 }
 
-// fits reports whether findings are the expected ones.
 func (f findings) fits(want findings) bool {
 	if want.verdict == "" {
 		f.verdict = ""
@@ -204,7 +201,6 @@ func byHand(l *lab.Lab) Case {
 	}}
 }
 
-// screens shows a sound domain and a broken one.
 func screens(l *lab.Lab) Case {
 	broken := withFlaws(does("smtps-mx", lab.Clear, lab.Implicit), lab.Good, lab.OtherName)
 	mail{domain: "check-r.test", hosts: []host{broken}}.build(l)

@@ -21,8 +21,7 @@ type mail struct {
 	sts string
 	// records are further records, with absolute owner names.
 	records []string
-	// noMX leaves the MX records out.
-	noMX bool
+	noMX    bool
 	// to is the domain of the recipient; "" is the domain.
 	to string
 	// table is a policy for the domain in a table that Postfix looks up before it asks policyd.
@@ -33,8 +32,7 @@ type mail struct {
 	by string
 	// tls is the name that Postfix logs for the connection; "" is Verified, inClear is a connection without TLS, and
 	// anyTLS is not checked.
-	tls string
-	// on26 means delivery on port 26.
+	tls  string
 	on26 bool
 	// status is the result for mail that is not sent, "" is deferred; reason is a part of what Postfix logs for it.
 	status, reason string
@@ -102,7 +100,6 @@ func addHosts(l *lab.Lab, domain string, hosts []host) (receivers map[string]*la
 	return receivers, names
 }
 
-// build adds the domain to the lab.
 func (m mail) build(l *lab.Lab) Case {
 	receivers, names := addHosts(l, m.domain, m.hosts)
 	if !m.noMX {
@@ -180,7 +177,6 @@ func (m mail) want() want {
 	return w
 }
 
-// answers checks the answer of the map tls-policy.
 func answers(ctx context.Context, l *lab.Lab, key, answer string) {
 	r := must.Get(l.Policyd.Ask(ctx, socketmap.Request{Map: "tls-policy", Key: key}))
 	got := strings.TrimPrefix(strings.TrimSpace(r.String()), "OK ")
@@ -188,14 +184,12 @@ func answers(ctx context.Context, l *lab.Lab, key, answer string) {
 	must.Be(right, "the policy for %s is %q, not %q", key, got, answer)
 }
 
-// contains checks that a text contains all the parts.
 func contains(text string, parts ...string) {
 	for _, p := range parts {
 		must.Be(strings.Contains(text, p), "%q is missing in: %s", p, text)
 	}
 }
 
-// build adds the domains of mails to the lab.
 func build(l *lab.Lab, mails []mail) (all []Case) {
 	for _, m := range mails {
 		all = append(all, m.build(l))

@@ -89,8 +89,7 @@ func layerMails() []mail {
 		// TLS is mandatory, but the server is not authenticated (RFC 7672 section 2.2).
 		{name: "TLSA unusable, STARTTLS stripped: waits", domain: "daneunusable.test",
 			hosts: []host{withTLSA(stripped("mx"), "1 1 1"+foreign)}, answer: "dane", reason: "TLS is required"},
-		// One host has TLSA, the other has only the MTA-STS policy. Postfix never uses the one that DANE does not
-		// authenticate.
+		// Postfix never uses the host that only the MTA-STS policy authenticates.
 		{name: "two hosts, TLSA at the first, MTA-STS: the first", domain: "first.test",
 			hosts: []host{dane("a"), good("b")}, sts: "enforce a b", answer: "dane-only", by: "a"},
 		{name: "two hosts, TLSA at the second, MTA-STS: the second", domain: "second.test",

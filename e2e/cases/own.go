@@ -8,7 +8,6 @@ import (
 	"github.com/policyd/policyd/e2e/must"
 )
 
-// ownDomains are the domains that this site receives itself.
 func ownDomains(l *lab.Lab) []Case {
 	return []Case{
 		local(l, lab.OwnDomain, "own domain with an smtps- MX: delivered here, no loop"),

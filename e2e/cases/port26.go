@@ -56,8 +56,7 @@ func trips() []trip {
 		shut("certificate chain", "chain26.test", lab.Implicit, lab.SelfSigned),
 		shut("refused by postfix", "anyuse26.test", lab.Implicit, lab.AnyUse),
 		shut("refused by postfix", "usage26.test", lab.Implicit, lab.NonRepudiation),
-		// It can take two minutes until policyd calls a host closed that stalls. Until then it is unknown, and not
-		// used.
+		// It can take two minutes until policyd calls a host closed that stalls; until then it does not use it.
 		{name: "26 stalls in the handshake: mail goes to 25, verified", domain: "stall26.test", by: "smtps-mx",
 			hosts: []host{does("smtps-mx", lab.STARTTLS, lab.StallsTLS)}},
 		// Postfix would go to either of two hosts with the same preference.
@@ -84,7 +83,6 @@ func trips() []trip {
 	}
 }
 
-// port26 are the trips, and a port that stops working.
 func port26(l *lab.Lab) (all []Case) {
 	for _, t := range trips() {
 		all = append(all, t.build(l))
@@ -92,7 +90,6 @@ func port26(l *lab.Lab) (all []Case) {
 	return append(all, closes(l))
 }
 
-// build adds the domain to the lab.
 func (t trip) build(l *lab.Lab) Case {
 	receivers, names := addHosts(l, t.domain, t.hosts)
 	if t.mx == nil {
@@ -161,7 +158,6 @@ func routed(ctx context.Context, l *lab.Lab, domain, route string) {
 	must.Do(l.Policyd.Until(ctx, socketmap.Request{Map: "transport", Key: "someone@" + domain}, socketmap.OK(route)))
 }
 
-// unrouted checks that a domain has no route.
 func unrouted(ctx context.Context, l *lab.Lab, domain string) {
 	r := must.Get(l.Policyd.Ask(ctx, socketmap.Request{Map: "transport", Key: "someone@" + domain}))
 	must.Be(r.Status == socketmap.StatusNotFound, "%s has the route %q", domain, r)

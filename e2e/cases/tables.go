@@ -45,8 +45,7 @@ func tables(l *lab.Lab) []Case {
 	}
 }
 
-// relayed is a relay host that only /etc/hosts knows, as a next hop in brackets: the lookup in the DNS fails, and mail
-// goes out.
+// relayed is a relay host in brackets that only /etc/hosts has: the lookup in the DNS fails, and mail goes out.
 func relayed(l *lab.Lab) Case {
 	r := l.Host(lab.Host{Name: lab.RelayHost, On25: lab.Clear})
 	l.InHostsFile(r)

@@ -241,8 +241,7 @@ func (p *Process) Kill() {
 	}
 }
 
-// Stop sends SIGTERM to the process and waits for its end. The error is its exit status, or that it had to be killed.
-// It accepts nil.
+// Stop ends the process with SIGTERM. The error is its exit status, or that it had to be killed. It accepts nil.
 func (p *Process) Stop() error {
 	if p == nil {
 		return nil

@@ -31,8 +31,7 @@ const (
 	ownV6     = "fd00:27::1"
 )
 
-// Lab is all of it. Make one with New inside Isolated, add hosts and records, which panics if
-// they are wrong, call Start, and Close it at the end.
+// Lab is all of it. Make one inside Isolated, add hosts and records, which panics if they are wrong, and Start it.
 type Lab struct {
 	Dir       string // its files; removed with the lab
 	Authority *smtptest.CA
@@ -51,8 +50,7 @@ type Lab struct {
 	replacing sync.Mutex
 }
 
-// labZones are the zones: nearly all domains of the lab are names in test., and the other zones are each broken in one
-// way.
+// labZones are the zones: nearly all domains are names in test., and most other zones are each broken in one way.
 func labZones() []zone.Zone {
 	return []zone.Zone{
 		{Origin: "."},
@@ -68,8 +66,7 @@ func labZones() []zone.Zone {
 type Options struct {
 	Policyd string // the binary
 	Source  string // the top of the source tree, where the Postfix examples are
-	// System is a directory with the files of another Debian release, whose Postfix the lab uses; "" is the installed
-	// one.
+	// System has the files of another Debian release, whose Postfix the lab uses; "" is the installed one.
 	System string
 	// Settings are added to main.cf.
 	Settings string
@@ -145,8 +142,7 @@ func (l *Lab) Service(host string, b Behaviour, f Flaw) Service {
 	return Service{Behaviour: b, Certificate: Issue(l.Authority, host, f)}
 }
 
-// MX adds MX records of a domain; the hosts are in the order of preference, those of one preference separated by a
-// space.
+// MX adds MX records of a domain, best hosts first; those of one preference are separated by a space.
 func (l *Lab) MX(domain string, groups ...string) {
 	const step = 10
 	for i, g := range groups {
@@ -161,8 +157,7 @@ func (l *Lab) Records(records ...string) {
 	must.Do(l.tree.Add(records...))
 }
 
-// Replace replaces an RRset by one record, with a TTL of one second, while the lab runs. Both resolvers use it
-// immediately.
+// Replace replaces an RRset by a record with a TTL of one second while the lab runs. Resolvers use it immediately.
 func (l *Lab) Replace(ctx context.Context, owner, rrtype, data string) {
 	l.replacing.Lock()
 	defer l.replacing.Unlock()
@@ -185,8 +180,7 @@ func (l *Lab) Start(ctx context.Context) error {
 	})
 }
 
-// Prepare writes the zones and the files of the machine. Start calls it; a test that runs programs of its own instead
-// of Start calls it first.
+// Prepare writes the zones and the files of the machine. Start calls it; a test that starts programs itself does too.
 func (l *Lab) Prepare() error {
 	files := map[string]string{
 		filepath.Join(l.zones(), "anchor"): l.tree.Anchor(),
@@ -206,7 +200,6 @@ func (l *Lab) Prepare() error {
 	return l.tree.Write()
 }
 
-// zones is the directory of the zone files.
 func (l *Lab) zones() string { return filepath.Join(l.Dir, "zones") }
 
 // Policy adds a line to the table /lab/policies, for main.cf.

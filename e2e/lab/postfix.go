@@ -71,8 +71,7 @@ const (
 	RelayHost     = "relay.expired.test"
 )
 
-// Lookup asks a lookup table for a key, as Postfix's own programs do. found is false for a key that the table does not
-// have.
+// Lookup asks a lookup table for a key, as Postfix's own programs do. A key that is not found is no error.
 func (p *Postfix) Lookup(ctx context.Context, table, key string) (value string, found bool, err error) {
 	out, err := p.run(ctx, "postmap", "-q", key, table)
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() == 1 && out == "" {
@@ -142,7 +141,6 @@ func (p *Postfix) inside(file string) string {
 	return filepath.Join(p.dir, file)
 }
 
-// run runs a program of this Postfix to its end.
 func (p *Postfix) run(ctx context.Context, program string, args ...string) (string, error) {
 	return daemon.Output(ctx, p.system, program, args...)
 }
@@ -163,7 +161,6 @@ func (p *Postfix) mailbox() string { return filepath.Join(p.dir, "mailbox") }
 // Mailbox returns what was delivered to the lab's own user.
 func (p *Postfix) Mailbox() string { return string(must.Get(os.ReadFile(p.mailbox()))) }
 
-// compose writes a file that consists of other files and an end.
 func compose(path, end string, parts ...string) error {
 	var all strings.Builder
 	for _, part := range parts {
@@ -174,8 +171,7 @@ func compose(path, end string, parts ...string) error {
 
 var parameter = regexp.MustCompile(`^(\w+)\s*=`)
 
-// last keeps only the last setting of each parameter. Postfix uses that one too, but each of its programs warns about
-// the others.
+// last keeps the last setting of each parameter, which Postfix uses: its programs warn about the others.
 func last(text string) string {
 	lines := strings.SplitAfter(text, "\n")
 	set := map[string]bool{}

@@ -85,8 +85,7 @@ func (r *Receiver) Serve(port int, s Service) error {
 	})
 }
 
-// dig listens on a port without accepting connections. Its backlog is full, so Linux drops every further SYN, as a
-// packet filter does.
+// dig listens on a port with a full backlog, so that Linux drops every further SYN, as a packet filter does.
 func (r *Receiver) dig(port int, at string) {
 	l := must.Get(net.Listen("tcp", at)).(*net.TCPListener)
 	r.open[port] = append(r.open[port], func() { _ = l.Close() })

@@ -19,8 +19,7 @@ import (
 //nolint:gochecknoglobals // netip has no constants
 var AuthorityAddr = netip.MustParseAddrPort("127.0.0.100:53")
 
-// Server is a DNS server: a resolver of this machine or of a tree of unpacked packages, or the name server of all
-// zones.
+// Server is a DNS server: a resolver of this machine or of a tree of packages, or the name server of all zones.
 type Server struct {
 	Name string
 	Addr netip.AddrPort

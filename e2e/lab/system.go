@@ -58,10 +58,8 @@ func (l *Lab) Enter(tree string, users []string, writable ...string) (at string,
 	return at, err
 }
 
-// add appends to a file.
 func add(path, text string) { must.Do(write(path, string(must.Get(os.ReadFile(path)))+text)) }
 
-// enterPostfix enters a tree that contains Postfix.
 func enterPostfix(tree, dir string) string {
 	at := enter(tree, dir, "/var/spool/postfix", "/var/lib/postfix")
 	maps := must.Get(os.ReadFile(filepath.Join(at, "usr/share/postfix/dynamicmaps.cf")))

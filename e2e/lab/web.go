@@ -44,8 +44,7 @@ func STS(mode string, mx ...string) string {
 	return b.String()
 }
 
-// PolicyHost adds the policy host of a domain and the records that announce it with an id. The announcement lives
-// for a second, so that a new one is soon seen.
+// PolicyHost adds the policy host of a domain, and announces an id for a second, so that a new one is soon seen.
 func (l *Lab) PolicyHost(domain, id, policy string) *PolicyHost {
 	number := len(l.webs) + 1
 	addr := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 30 + byte(number>>8), byte(number), 1}), 443)

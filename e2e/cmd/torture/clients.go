@@ -118,7 +118,6 @@ func slowClients(ctx context.Context, s *scene) string {
 	return s.counted(ctx, all)
 }
 
-// counted checks that protocol errors were counted.
 func (s *scene) counted(ctx context.Context, n int) string {
 	counted := s.p.metric(ctx, "policyd_protocol_errors_total")
 	must.Be(int(counted) >= n, "%.0f of %d were counted", counted, n)
@@ -187,8 +186,7 @@ func fewFiles(ctx context.Context, s *scene) string {
 	return fmt.Sprintf("%d idle connections", clients)
 }
 
-// fillMemory asks for more and more domains with long answers, while clients hold back the end of the longest possible
-// request.
+// fillMemory asks for ever new domains with long answers, while clients hold back the end of the longest request.
 func fillMemory(ctx context.Context, s *scene) string {
 	const most, clients, held = 96, 16, 2000 // MiB, connections, connections
 	total := s.count(60_000, 12_000)

@@ -84,8 +84,7 @@ func killed(ctx context.Context, s *scene) string {
 	return fmt.Sprintf("%d kills, %d during lookups", rounds, early)
 }
 
-// askUntilKilled asks concurrently, kills the process after the given number of answers, and returns the questions that
-// had their best answer before.
+// askUntilKilled asks concurrently, kills the process after enough answers, and returns the questions answered best.
 func (s *scene) askUntilKilled(ctx context.Context, questions []question, enough int) (answered []question) {
 	var mu sync.Mutex
 	var all sync.WaitGroup

@@ -41,7 +41,6 @@ func (l *load) start(ctx context.Context, p *policyd) *load {
 	return l
 }
 
-// drive is one client.
 func (l *load) drive(ctx context.Context, address string) {
 	var c *socketmap.Client
 	defer func() {
@@ -103,7 +102,6 @@ func (l *load) note(q question, r socketmap.Reply, err error, took time.Duration
 	}
 }
 
-// change changes the questions.
 func (l *load) change(f func([]question) []question) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

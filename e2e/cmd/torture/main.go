@@ -25,7 +25,6 @@ import (
 	"github.com/policyd/policyd/e2e/must"
 )
 
-// config is the command line.
 type config struct {
 	policyd string
 	short   bool
@@ -57,7 +56,6 @@ func main() {
 	os.Exit(begin())
 }
 
-// run plays the chosen faults.
 func run(ctx context.Context, c config) error {
 	only, err := regexp.Compile(c.only)
 	if err != nil {
@@ -90,8 +88,7 @@ type runner struct {
 	errs   []error
 }
 
-// play plays the faults that mostly wait side by side, and beside them those that keep the processor busy, one at a
-// time.
+// play plays the faults that mostly wait side by side, and beside them those that are busy, one at a time.
 func (r *runner) play(ctx context.Context, all []fault) error {
 	const side = 8
 	busy, waiting := make(chan bool, 1), make(chan bool, side)
@@ -111,7 +108,6 @@ func (r *runner) play(ctx context.Context, all []fault) error {
 	return errors.Join(r.errs...)
 }
 
-// one plays one fault and prints the result.
 func (r *runner) one(ctx context.Context, number int, f fault) {
 	begun, mark, found := time.Now(), "held", ""
 	var err error
@@ -130,7 +126,6 @@ func (r *runner) one(ctx context.Context, number int, f fault) {
 	r.errs = append(r.errs, err)
 }
 
-// result plays one fault and returns what it measured.
 func (r *runner) result(ctx context.Context, number int, f fault) (found string, err error) {
 	const longest = 12 * time.Minute
 	ctx, cancel := context.WithTimeout(ctx, longest+r.config.soak)

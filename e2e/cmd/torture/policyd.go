@@ -168,7 +168,6 @@ func (p *policyd) metric(ctx context.Context, name string) (sum float64) {
 	return sum
 }
 
-// files is the number of open descriptors.
 func (p *policyd) files() int {
 	return len(must.Get(os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.PID()))))
 }

@@ -119,8 +119,7 @@ func replaced(ctx context.Context, s *scene) string {
 	return fmt.Sprintf("%s; used after %.1f s", l.end(), took.Seconds())
 }
 
-// replacedByUntrusted changes resolv.conf to a resolver that is not trusted: nothing is secure then, and prefixes
-// protect.
+// replacedByUntrusted changes resolv.conf to an untrusted resolver: nothing is secure then, and prefixes protect.
 func replacedByUntrusted(ctx context.Context, s *scene) string {
 	resolvConf(untrusted)
 	must.Do(s.p.Logged(ctx, "trusted=false"))

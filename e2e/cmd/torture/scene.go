@@ -92,7 +92,6 @@ func (s *scene) loopback() netip.Addr {
 	return netip.AddrFrom4([4]byte{127, 40, byte(s.number), byte(s.places)})
 }
 
-// subdir makes a directory.
 func (s *scene) subdir() string {
 	s.places++
 	dir := filepath.Join(s.dir, strconv.Itoa(s.places))
@@ -108,7 +107,6 @@ func (s *scene) count(full, short int) int {
 	return full
 }
 
-// poll waits until yes returns true.
 func poll(ctx context.Context, what string, yes func() bool) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()

@@ -33,7 +33,6 @@ func (q question) allows(r socketmap.Reply) bool {
 	return text == q.best || q.temp && r.Status == socketmap.StatusTemp || slices.Contains(q.also, text)
 }
 
-// isBest reports whether an answer is the best one.
 func (q question) isBest(r socketmap.Reply) bool {
 	return r.String() == q.best || q.best == "" && r.Status == socketmap.StatusTemp
 }
@@ -83,7 +82,6 @@ func (f facts) domain(name string) (d dnstest.Domain, best string) {
 	return d, best
 }
 
-// publish publishes a domain of a kind.
 func (w *world) publish(f facts, name string) {
 	d, _ := f.domain(name)
 	d.TTL = w.ttl
@@ -154,7 +152,6 @@ func (s *scene) resolver(address string) *dnstest.Server {
 	return server
 }
 
-// publishAll publishes all domains.
 func (w *world) publishAll() {
 	w.all = nil
 	for kind := range kinds {
@@ -176,8 +173,7 @@ func (w *world) publishAll() {
 	w.all = append(w.all, w.enforced("sts.example")...)
 }
 
-// enforced publishes domains with an enforced MTA-STS policy and returns the questions about them; without a policy
-// host there are none.
+// enforced publishes domains with an enforced MTA-STS policy and returns their questions: none without a policy host.
 func (w *world) enforced(domains ...string) (questions []question) {
 	if w.policies == nil {
 		return nil

@@ -45,8 +45,7 @@ const ttl = 600
 // others, the root zone can hold one, and no delegation needs glue.
 const NameServer = "ns."
 
-// Tree is zones under one root, with a key for each. Write may be called again after the zones have changed:
-// the keys stay.
+// Tree is zones under one root, with a key for each. Write may be called again: the keys stay.
 type Tree struct {
 	dir   string
 	zones map[string]*Zone
@@ -184,7 +183,6 @@ func (t *Tree) text(z *Zone) string {
 	return strings.Join(append(lines, z.records...), "\n") + "\n"
 }
 
-// sign signs a file of the zone.
 func (z *Zone) sign(dir, file string) error {
 	const day = 86400 // seconds
 	from, to := -day, day
