@@ -65,7 +65,7 @@ func stsKept(l *lab.Lab) Case {
 			attempt(ctx, l, verified(r.Name), "first@stskept.test")
 			l.Policyd.Kill()
 			web.Close()
-			must.Do(r.Serve(25, lab.Service{Behaviour: lab.Clear}), l.Policyd.Start(ctx))
+			must.Do(r.Serve(25, lab.Clear, nil), l.Policyd.Start(ctx))
 			m, line := attempt(ctx, l, want{status: "deferred", reason: "TLS is required"}, "second@stskept.test")
 			untouched(r, m)
 			return line

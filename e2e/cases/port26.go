@@ -174,7 +174,7 @@ func closes(l *lab.Lab) Case {
 			attempt(ctx, l, want{status: "sent", tls: "Verified"}, "first@"+domain)
 			probed(ctx, l, r.Name, "open", "")
 			attempt(ctx, l, verified26(r.Name), "second@"+domain)
-			must.Do(r.Serve(26, lab.Service{}))
+			must.Do(r.Serve(26, lab.Closed, nil))
 			m := must.Get(l.Postfix.Send(ctx, "third@"+domain))
 			d := must.Get(m.Wait(ctx))
 			lines := shown(d)

@@ -18,7 +18,6 @@ import (
 	"sync"
 	"syscall"
 
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/policyd/policyd/e2e/daemon"
@@ -33,18 +32,39 @@ const insideEnv = "POLICYD_LAB_DIR"
 // that main starts ends with it, and all that it mounts or writes is removed, however it ends.
 func Isolated(main func() int) int {
 	if dir := os.Getenv(insideEnv); dir != "" {
-		if err := must.Catch(func() { furnish(dir) }); err != nil {
-			fmt.Fprintln(os.Stderr, "the lab cannot be set up:", err)
-			return 1
+		if code := exitCode("the lab cannot be set up", must.Catch(func() { furnish(dir) })); code != 0 {
+			return code
 		}
 		return main()
 	}
 	code, err := again(os.Args[1:], os.Stdout, os.Stderr)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "the lab needs namespaces of its own (root only):", err)
-		return 1
+		return exitCode("the lab needs namespaces of its own (root only)", err)
 	}
 	return code
+}
+
+// Main runs f, isolated or not, with a context that ends when the program is interrupted, and returns the exit code. The
+// error that ends f is printed after the name of the program.
+func Main(name string, isolated bool, f func(context.Context)) int {
+	main := func() int {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		return exitCode(name, must.Catch(func() { f(ctx) }))
+	}
+	if isolated {
+		return Isolated(main)
+	}
+	return main()
+}
+
+// exitCode prints an error, if there is one.
+func exitCode(name string, err error) int {
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		return 1
+	}
+	return 0
 }
 
 // Tests runs the tests of a package, each in namespaces of its own and beside the others: they mostly wait. The output
@@ -54,18 +74,13 @@ func Tests(m interface{ Run() int }) int {
 	if os.Getenv(insideEnv) != "" || flag.Lookup("test.list").Value.String() != "" {
 		return Isolated(m.Run)
 	}
-	pattern, subtests, nested := strings.Cut(flag.Lookup("test.run").Value.String(), "/")
-	list, err := exec.Command(os.Args[0], "-test.list", cmp.Or(pattern, ".")).Output()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "the tests cannot be listed:", err)
-		return 1
-	}
-	var mu sync.Mutex
-	var tests errgroup.Group
-	tests.SetLimit(2 * runtime.NumCPU())
-	for name := range strings.FieldsSeq(string(list)) {
-		tests.Go(func() error {
-			only := "^" + name + "$"
+	return exitCode("lab", must.Catch(func() {
+		pattern, subtests, nested := strings.Cut(flag.Lookup("test.run").Value.String(), "/")
+		list := must.Get(exec.Command(os.Args[0], "-test.list", cmp.Or(pattern, ".")).Output())
+		names := strings.Fields(string(list))
+		var mu sync.Mutex
+		must.Each(len(names), 2*runtime.NumCPU(), func(i int) {
+			only := "^" + names[i] + "$"
 			if nested {
 				only += "/" + subtests
 			}
@@ -74,17 +89,9 @@ func Tests(m interface{ Run() int }) int {
 			mu.Lock()
 			defer mu.Unlock()
 			_, _ = output.WriteTo(os.Stdout)
-			if err == nil && code != 0 {
-				err = fmt.Errorf("%s: exit status %d", name, code)
-			}
-			return err
+			must.Be(err == nil && code == 0, "%s: exit status %d, %w", names[i], code, err)
 		})
-	}
-	if err := tests.Wait(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return 0
+	}))
 }
 
 // again starts this program inside new namespaces.

@@ -118,8 +118,8 @@ func (l *Lab) Host(h Host) *Receiver {
 		}
 		l.Records(fmt.Sprintf("%s. %s %s", h.Name, t, a))
 	}
-	must.Do(r.Serve(25, l.Service(h.Name, h.On25, h.Flaw)),
-		r.Serve(26, l.Service(h.Name, h.On26, cmp.Or(h.Flaw26, h.Flaw))))
+	must.Do(r.Serve(25, h.On25, Issue(l.Authority, h.Name, h.Flaw)),
+		r.Serve(26, h.On26, Issue(l.Authority, h.Name, cmp.Or(h.Flaw26, h.Flaw))))
 	return r
 }
 
@@ -135,11 +135,6 @@ func (l *Lab) InHostsFile(r *Receiver) { fmt.Fprintf(&l.local, "%s %s\n", r.Addr
 func (l *Lab) TLSA(r *Receiver, port int) {
 	key := sha256.Sum256(r.Certificate(port).Leaf.RawSubjectPublicKeyInfo)
 	l.Records(fmt.Sprintf("_%d._tcp.%s. TLSA 3 1 1 %x", port, r.Name, key))
-}
-
-// Service returns a behaviour with a new certificate for a host.
-func (l *Lab) Service(host string, b Behaviour, f Flaw) Service {
-	return Service{Behaviour: b, Certificate: Issue(l.Authority, host, f)}
 }
 
 // MX adds MX records of a domain, best hosts first; those of one preference are separated by a space.

@@ -32,12 +32,6 @@ const (
 	BlackHole           // no answer even to the SYN
 )
 
-// Service is one port: its behaviour and its certificate.
-type Service struct {
-	Behaviour   Behaviour
-	Certificate *tls.Certificate
-}
-
 // Receiver is the SMTP server of one MX host. It behaves the same on all its addresses.
 type Receiver struct {
 	Name  string
@@ -54,14 +48,14 @@ func NewReceiver(name string, addrs []netip.Addr) *Receiver {
 	return &Receiver{Name: name, Addrs: addrs, open: map[int][]func(){}, certificates: map[int]*tls.Certificate{}}
 }
 
-// Serve changes the behaviour of a port and closes its connections.
-func (r *Receiver) Serve(port int, s Service) error {
+// Serve changes the behaviour and the certificate of a port and closes its connections.
+func (r *Receiver) Serve(port int, behaviour Behaviour, certificate *tls.Certificate) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.end(port)
-	r.certificates[port] = s.Certificate
-	b := smtptest.Behaviour{Cert: s.Certificate, Implicit: s.Behaviour == Implicit}
-	switch s.Behaviour {
+	r.certificates[port] = certificate
+	b := smtptest.Behaviour{Cert: certificate, Implicit: behaviour == Implicit}
+	switch behaviour {
 	case Closed:
 		return nil
 	case Clear:
@@ -75,7 +69,7 @@ func (r *Receiver) Serve(port int, s Service) error {
 	return must.Catch(func() {
 		for _, a := range r.Addrs {
 			at := netip.AddrPortFrom(a, uint16(port)).String()
-			if s.Behaviour == BlackHole {
+			if behaviour == BlackHole {
 				r.dig(port, at)
 				continue
 			}

@@ -23,14 +23,13 @@ type PolicyHost struct {
 
 	server *http.Server
 
-	mu           sync.Mutex
-	policy       func(domain string) string
-	certificates map[string]*tls.Certificate
+	mu     sync.Mutex
+	policy func(domain string) string
 }
 
 // NewPolicyHost returns a policy host that is not open yet. policy returns the policy of a domain.
 func NewPolicyHost(addr netip.AddrPort, ca *smtptest.CA, policy func(domain string) string) *PolicyHost {
-	return &PolicyHost{addr: addr, authority: ca, policy: policy, certificates: map[string]*tls.Certificate{}}
+	return &PolicyHost{addr: addr, authority: ca, policy: policy}
 }
 
 // STS is a policy with mode and mx patterns as given.
@@ -79,15 +78,6 @@ func (h *PolicyHost) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, policy)
 }
 
-func (h *PolicyHost) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.certificates[hello.ServerName] == nil {
-		h.certificates[hello.ServerName] = Issue(h.authority, hello.ServerName, Good)
-	}
-	return h.certificates[hello.ServerName], nil
-}
-
 // Open starts to serve.
 func (h *PolicyHost) Open() error {
 	l, err := net.Listen("tcp", h.addr.String())
@@ -96,7 +86,10 @@ func (h *PolicyHost) Open() error {
 	}
 	h.server = &http.Server{
 		Handler: h, ReadHeaderTimeout: time.Minute, ErrorLog: log.New(io.Discard, "", 0),
-		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: h.certificate},
+		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12,
+			GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+				return Issue(h.authority, hello.ServerName, Good), nil
+			}},
 	}
 	go func(s *http.Server) { _ = s.ServeTLS(l, "", "") }(h.server) // until Close
 	return nil

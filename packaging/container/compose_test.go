@@ -191,7 +191,7 @@ func internet(t *testing.T, root string) (verified, dane *lab.Receiver, anchor, 
 	authority := smtptest.NewCA(t)
 	receiver := func(name, addr string, f lab.Flaw) *lab.Receiver {
 		r := lab.NewReceiver(name, []netip.Addr{netip.MustParseAddr(addr)})
-		require.NoError(t, r.Serve(25, lab.Service{Behaviour: lab.STARTTLS, Certificate: lab.Issue(authority, name, f)}))
+		require.NoError(t, r.Serve(25, lab.STARTTLS, lab.Issue(authority, name, f)))
 		t.Cleanup(r.Close)
 		require.NoError(t, tree.Add(name+". A "+addr))
 		return r

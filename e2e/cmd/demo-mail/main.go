@@ -11,8 +11,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"golang.org/x/term"
@@ -28,17 +26,9 @@ func main() {
 	source := flag.String("source", ".", "the top `directory` of the source tree, where the Postfix examples are")
 	logs := flag.Bool("log", false, "show the lines of the mail log too")
 	flag.Parse()
-	os.Exit(lab.Isolated(func() int {
-		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-		defer stop()
-		colour := text.Palette(os.Getenv("NO_COLOR") == "" && term.IsTerminal(int(os.Stdout.Fd())))
-		p := page{to: os.Stdout, colour: colour, logs: *logs}
-		if err := must.Catch(func() { show(ctx, *binary, *source, p) }); err != nil {
-			fmt.Fprintln(os.Stderr, "demo-mail:", err)
-			return 1
-		}
-		return 0
-	}))
+	colour := text.Palette(os.Getenv("NO_COLOR") == "" && term.IsTerminal(int(os.Stdout.Fd())))
+	p := page{to: os.Stdout, colour: colour, logs: *logs}
+	os.Exit(lab.Main("demo-mail", true, func(ctx context.Context) { show(ctx, *binary, *source, p) }))
 }
 
 // show runs all cases.

@@ -18,44 +18,34 @@ type domain struct {
 	unsigned, bogus bool
 	// tlsa is a TLSA record of every host for port 25; "" is none.
 	tlsa string
-	// policy and route are the expected answers of the two maps; policy26 is the policy for the key of the route, if
-	// there is one.
-	policy, route, policy26 string
+	// policy and route are the expected answers of the two maps; the policy is that for the key of a route too.
+	policy, route string
 	// then is what Postfix does with these answers.
 	then string
 }
 
 const nothing = "NOTFOUND "
 
+func secure(host string) string { return "OK secure match=" + host + " servername=hostname" }
+
 func domains() []domain {
 	return []domain{
-		{
-			name: "starttls.example", about: "Every MX host promises STARTTLS on port 25.",
-			mx:     []string{"10 starttls-mx"},
-			policy: "OK secure match=starttls-mx.starttls.example servername=hostname", route: nothing,
-			then: "Port 25, STARTTLS, a valid certificate with that name. If an attacker strips STARTTLS, the mail " +
-				"waits.",
-		},
+		{name: "starttls.example", about: "Every MX host promises STARTTLS on port 25.",
+			mx: []string{"10 starttls-mx"}, policy: secure("starttls-mx.starttls.example"), route: nothing,
+			then: "Port 25, STARTTLS, a valid certificate with that name. " +
+				"If an attacker strips STARTTLS, the mail waits."},
 		{name: "smtps.example", about: "Every MX host promises implicit TLS on port 26 too.",
-			mx: []string{"10 smtps-mx"}, policy: "OK secure match=smtps-mx.smtps.example servername=hostname",
-			route:    "OK smtps26:smtps.example:26",
-			policy26: "OK secure match=smtps-mx.smtps.example servername=hostname",
-			then:     "Port 26: TLS before the first word of SMTP, so there is nothing to strip."},
-		{
-			name: "mixed.example", about: "One MX host promises, one does not.",
-			mx:     []string{"10 mx", "20 starttls-mx"},
-			policy: "OK secure match=starttls-mx.mixed.example servername=hostname", route: nothing,
-			then: "Only the host that keeps its promise gets the mail. An attacker who blocks it gains nothing: the " +
-				"mail waits.",
-		},
-		{
-			name: "dane.example", about: "No prefix, but TLSA records for its host: DANE.",
-			mx: []string{"10 mx"}, tlsa: "3 1 1 " + strings.Repeat("ab", sha256.Size),
-			policy: "OK dane-only", route: nothing,
-			then: "Postfix accepts only the certificate that the DNS names.",
-		},
+			mx: []string{"10 smtps-mx"}, policy: secure("smtps-mx.smtps.example"), route: "OK smtps26:smtps.example:26",
+			then: "Port 26: TLS before the first word of SMTP, so there is nothing to strip."},
+		{name: "mixed.example", about: "One MX host promises, one does not.",
+			mx: []string{"10 mx", "20 starttls-mx"}, policy: secure("starttls-mx.mixed.example"), route: nothing,
+			then: "Only the host that keeps its promise gets the mail. " +
+				"An attacker who blocks it gains nothing: the mail waits."},
+		{name: "dane.example", about: "No prefix, but TLSA records for its host: DANE.", mx: []string{"10 mx"},
+			tlsa: "3 1 1 " + strings.Repeat("ab", sha256.Size), policy: "OK dane-only", route: nothing,
+			then: "Postfix accepts only the certificate that the DNS names."},
 		{name: "unsigned.example", about: "The same promise without DNSSEC.", mx: []string{"10 starttls-mx"},
-			unsigned: true, policy: "OK secure match=starttls-mx.unsigned.example servername=hostname", route: nothing,
+			unsigned: true, policy: secure("starttls-mx.unsigned.example"), route: nothing,
 			then: "The promise counts. It is marked as unsigned: it does not stop an attacker who also forges DNS."},
 		{name: "plain.example", about: "No promise: most domains today.", mx: []string{"10 mx"}, policy: nothing,
 			route: nothing, then: "Mail is sent as before."},
@@ -64,7 +54,7 @@ func domains() []domain {
 			policy: "TEMP MX lookup for bogus.example failed: SERVFAIL (DNSSEC Bogus)", route: nothing,
 			then: "The mail waits: the MX records cannot be trusted."},
 		{name: "own.example", about: "A domain whose mail this site receives (exclude_domains).",
-			mx: []string{"10 smtps-mx"}, policy: "OK secure match=smtps-mx.own.example servername=hostname",
+			mx: []string{"10 smtps-mx"}, policy: secure("smtps-mx.own.example"),
 			route: nothing, then: "Never a route: it would create a mail loop."},
 	}
 }
@@ -96,8 +86,8 @@ func (d domain) questions() []question {
 		{tls, socketmap.Request{Map: "tls-policy", Key: d.name}, d.policy},
 		{transport, socketmap.Request{Map: "transport", Key: "user@" + d.name}, d.route},
 	}
-	if d.policy26 != "" {
-		qs = append(qs, question{tls, socketmap.Request{Map: "tls-policy", Key: d.name + ":26"}, d.policy26})
+	if d.route != nothing {
+		qs = append(qs, question{tls, socketmap.Request{Map: "tls-policy", Key: d.name + ":26"}, d.policy})
 	}
 	return qs
 }

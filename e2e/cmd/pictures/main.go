@@ -8,10 +8,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/policyd/policyd/e2e/lab"
 	"github.com/policyd/policyd/e2e/must"
@@ -26,15 +24,7 @@ func main() {
 	binary := flag.String("policyd", "bin/policyd", "the built `binary`")
 	into := flag.String("into", "docs", "the `directory` of the pictures")
 	flag.Parse()
-	os.Exit(lab.Isolated(func() int {
-		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-		defer stop()
-		if err := must.Catch(func() { draw(ctx, *binary, *into) }); err != nil {
-			fmt.Fprintln(os.Stderr, "pictures:", err)
-			return 1
-		}
-		return 0
-	}))
+	os.Exit(lab.Main("pictures", true, func(ctx context.Context) { draw(ctx, *binary, *into) }))
 }
 
 // draw runs the commands in the lab and writes a picture of each.

@@ -48,39 +48,34 @@ func (l *load) drive(ctx context.Context, address string) {
 			_ = c.Close()
 		}
 	}()
+	ask := func(q question) (r socketmap.Reply, err error) {
+		ctx, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		if c == nil {
+			if c, err = socketmap.Dial(ctx, address); err != nil {
+				c = nil
+				return r, err
+			}
+		}
+		if r, err = c.Lookup(ctx, q.request); err != nil {
+			_ = c.Close()
+			c = nil
+		}
+		return r, err
+	}
 	for daemon.Sleep(ctx, l.pause) == nil {
 		l.mu.Lock()
 		q := l.questions[rand.IntN(len(l.questions))]
 		l.mu.Unlock()
 		begun := time.Now()
-		r, err := lookup(ctx, address, &c, q.request)
+		r, err := ask(q)
 		if err != nil && ctx.Err() == nil {
-			// Once more on a new connection, as Postfix does: the old one may have been idle for too long.
-			r, err = lookup(ctx, address, &c, q.request)
+			r, err = ask(q) // on a new connection, as Postfix does: the old one may have been idle for too long
 		}
-		if ctx.Err() != nil {
-			return
-		}
-		l.note(q, r, err, time.Since(begun)) //nolint:contextcheck // it only counts
-	}
-}
-
-// lookup asks on *c, which it makes when there is none and closes after an error.
-func lookup(ctx context.Context, address string, c **socketmap.Client, request socketmap.Request) (r socketmap.Reply,
-	err error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	if *c == nil {
-		if *c, err = socketmap.Dial(ctx, address); err != nil {
-			*c = nil
-			return r, err
+		if ctx.Err() == nil {
+			l.note(q, r, err, time.Since(begun)) //nolint:contextcheck // it only counts
 		}
 	}
-	if r, err = (*c).Lookup(ctx, request); err != nil {
-		_ = (*c).Close()
-		*c = nil
-	}
-	return r, err
 }
 
 func (l *load) note(q question, r socketmap.Reply, err error, took time.Duration) {

@@ -12,13 +12,11 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/policyd/policyd/e2e/lab"
@@ -40,40 +38,18 @@ func main() {
 	flag.StringVar(&c.only, "only", "", "only the faults whose name matches this `expression`")
 	flag.DurationVar(&c.soak, "soak", 0, "no faults, but mixed load for this `long`")
 	flag.Parse()
-	begin := func() int {
-		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-		defer stop()
-		if err := run(ctx, c); err != nil {
-			fmt.Fprintln(os.Stderr, "torture:", err)
-			return 1
-		}
-		return 0
-	}
 	c.root = os.Getuid() == 0
-	if c.root {
-		os.Exit(lab.Isolated(begin))
-	}
-	os.Exit(begin())
-}
-
-func run(ctx context.Context, c config) error {
-	only, err := regexp.Compile(c.only)
-	if err != nil {
-		return err
-	}
-	if c.policyd, err = filepath.Abs(c.policyd); err != nil {
-		return err
-	}
-	all := faults()
-	if c.soak > 0 {
-		all = []fault{soak(c.soak)}
-	}
-	dir, err := os.MkdirTemp("", "policyd-torture-") // short: the paths of sockets are in it
-	if err != nil {
-		return err
-	}
-	r := runner{config: c, dir: dir}
-	return errors.Join(r.play(ctx, choose(all, only)), os.RemoveAll(dir))
+	os.Exit(lab.Main("torture", c.root, func(ctx context.Context) {
+		only := must.Get(regexp.Compile(c.only))
+		c.policyd = must.Get(filepath.Abs(c.policyd))
+		all := faults()
+		if c.soak > 0 {
+			all = []fault{soak(c.soak)}
+		}
+		dir := must.Get(os.MkdirTemp("", "policyd-torture-")) // short: the paths of sockets are in it
+		r := runner{config: c, dir: dir}
+		must.Do(r.play(ctx, choose(all, only)), os.RemoveAll(dir))
+	}))
 }
 
 func choose(all []fault, only *regexp.Regexp) []fault {

@@ -132,8 +132,7 @@ func (s *scene) newWorld(ttl int) {
 	// The address of the receiver belongs to no interface, so that policyd does not take it for this host.
 	const host = "smtps-mx.wrapped.example"
 	w.receiver = lab.NewReceiver(host, []netip.Addr{s.loopback()})
-	must.Do(w.receiver.Serve(smtpsPort, lab.Service{Behaviour: lab.Implicit,
-		Certificate: lab.Issue(ca, host, lab.Good)}))
+	must.Do(w.receiver.Serve(smtpsPort, lab.Implicit, lab.Issue(ca, host, lab.Good)))
 	s.atEnd(w.receiver.Close)
 	if s.config.root {
 		w.webAddr = s.loopback()
