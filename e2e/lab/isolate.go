@@ -44,8 +44,8 @@ func Isolated(main func() int) int {
 	return code
 }
 
-// Main runs f, isolated or not, with a context that ends when the program is interrupted, and returns the exit code. The
-// error that ends f is printed after the name of the program.
+// Main runs f, isolated or not, with a context that ends when the program is interrupted, and returns the exit code. It
+// prints the error that ends f after the name of the program.
 func Main(name string, isolated bool, f func(context.Context)) int {
 	main := func() int {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -71,7 +71,7 @@ const (
 	RelayHost     = "relay.expired.test"
 )
 
-// Lookup asks a lookup table for a key, as Postfix's own programs do. A key that is not found is no error.
+// Lookup asks a lookup table for a key, as Postfix's own programs do. A missing key is not an error.
 func (p *Postfix) Lookup(ctx context.Context, table, key string) (value string, found bool, err error) {
 	out, err := p.run(ctx, "postmap", "-q", key, table)
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() == 1 && out == "" {

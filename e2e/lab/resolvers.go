@@ -118,12 +118,12 @@ func (l *Lab) servers(system string) (*Server, []*Server) {
 		s.command = daemon.Command{Root: system, Path: words[0], Arguments: words[1:]}
 		return s
 	}
-	zones := ""
+	var zones strings.Builder
 	for _, origin := range l.tree.Origins() {
-		zones += fmt.Sprintf("zone %q { type primary; file \"/lab/zones/%s\"; };\n", origin, zone.File(origin))
+		fmt.Fprintf(&zones, "zone %q { type primary; file \"/lab/zones/%s\"; };\n", origin, zone.File(origin))
 	}
 	const named, dnsmasq = "/usr/sbin/named -g -n 1 -c DIR/conf", "/usr/sbin/dnsmasq -k --conf-file=DIR/conf"
-	authority := server("authority", nil, authorityConfig+zones, named)
+	authority := server("authority", nil, authorityConfig+zones.String(), named)
 	authority.Addr = AuthorityAddr
 	unbound := server("unbound", nil, fmt.Sprintf(unboundServer, "DIR")+unboundResolver,
 		"/usr/sbin/unbound -d -p -c DIR/conf")

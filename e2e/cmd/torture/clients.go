@@ -186,7 +186,7 @@ func fewFiles(ctx context.Context, s *scene) string {
 	return fmt.Sprintf("%d idle connections", clients)
 }
 
-// fillMemory asks for ever new domains with long answers, while clients hold back the end of the longest request.
+// fillMemory asks for more and more domains with long answers, while clients hold back the end of a long request.
 func fillMemory(ctx context.Context, s *scene) string {
 	const most, clients, held = 96, 16, 2000 // MiB, connections, connections
 	total := s.count(60_000, 12_000)
