@@ -60,13 +60,11 @@ func TestManualHasEverySetting(t *testing.T) {
 
 func TestManualHasEveryFinding(t *testing.T) {
 	var b strings.Builder
-	area := ""
-	for _, c := range doctor.Codes() {
-		if c.Area != area {
-			area = c.Area
-			b.WriteString("## " + markdown(area) + "\n\n")
+	for _, area := range doctor.Areas() {
+		b.WriteString("## " + markdown(area.Name) + "\n\n")
+		for _, c := range area.Codes {
+			entry(&b, "**"+c.Name+"** ("+string(c.Severity)+")", markdown(c.Why))
 		}
-		entry(&b, "**"+c.Name+"** ("+string(c.Severity)+")", markdown(c.Why))
 	}
 	generated(t, "policyd-doctor.1", "codes", b.String())
 }

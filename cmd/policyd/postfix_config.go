@@ -47,9 +47,6 @@ Exit status: 0, 1 no Postfix is installed or it is too old, 2 usage or settings.
 			if err != nil { // the way back must not depend on them
 				cmd.PrintErrln("policyd: warning: wrong settings have their defaults\n" + admin.Visible(err.Error()))
 			}
-			if err := doctor.CheckVersion(o.Version); err != nil {
-				return &exit{exitUsage, err}
-			}
 			if remove {
 				removal, err := doctor.Remove(cmd.Context(), o)
 				if err != nil {
@@ -72,7 +69,7 @@ Exit status: 0, 1 no Postfix is installed or it is too old, 2 usage or settings.
 	cmd.Flags().BoolVar(&commands, "commands", false,
 		"print the shell commands for what differs from the installed configuration")
 	cmd.Flags().BoolVar(&remove, "remove", false, "print the shell commands that remove policyd from the configuration")
-	cmd.Flags().StringVar(&o.Version, "postfix-version", "",
+	cmd.Flags().Var(&o.Version, "postfix-version",
 		"print the lines for this `version` of Postfix (default: the installed one)")
 	cmd.Flags().StringVar(&o.ConfigDirectory, "postfix-dir", "",
 		"configuration `directory` of Postfix (default: that of postconf)")

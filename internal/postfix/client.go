@@ -113,12 +113,12 @@ func (c *Client) readSettings(ctx context.Context, commands Commands) error {
 	if err != nil {
 		return err
 	}
-	services, err := commands.Show(ctx, "-xP")
+	options, err := commands.Settings(ctx, "-P", "-x")
 	if err != nil {
 		return err
 	}
 	onPort26 := maps.Clone(values)
-	for option, value := range Assignments(services) {
+	for option, value := range options {
 		if name, ok := strings.CutPrefix(option, c.o.Transport+"/unix/"); ok {
 			onPort26[name] = value
 		}

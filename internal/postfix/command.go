@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -45,35 +43,25 @@ func (c Commands) beside(name string) string { return filepath.Join(filepath.Dir
 
 // Parameters returns the values of parameters, with all $names expanded. The error names a parameter that is unknown.
 func (c Commands) Parameters(ctx context.Context, names ...string) (map[string]string, error) {
-	out, err := c.Show(ctx, append([]string{"-x"}, names...)...)
-	if err != nil {
-		return nil, err
-	}
-	values := maps.Collect(Assignments(out))
+	values, err := c.Settings(ctx, append([]string{"-x"}, names...)...)
 	for _, name := range names {
-		if _, ok := values[name]; !ok {
-			return nil, fmt.Errorf("%s did not print %s", c.Postconf, name)
+		if _, ok := values[name]; !ok && err == nil {
+			err = fmt.Errorf("%s did not print %s", c.Postconf, name)
 		}
 	}
-	return values, nil
+	return values, err
 }
 
-// Assignments yields the lines such as "name = value" that postconf(1) prints.
-func Assignments(text string) iter.Seq2[string, string] {
-	return func(yield func(name, value string) bool) {
-		for line := range strings.Lines(text) {
-			name, value, ok := strings.Cut(strings.TrimSpace(line), " =")
-			if ok && !yield(name, strings.TrimSpace(value)) {
-				return
-			}
-		}
-	}
-}
-
-// Show returns what postconf(1) prints.
-func (c Commands) Show(ctx context.Context, args ...string) (string, error) {
+// Settings returns what postconf(1) prints in the form name = value.
+func (c Commands) Settings(ctx context.Context, args ...string) (map[string]string, error) {
 	out, _, err := c.run(ctx, process{path: c.Postconf, args: args})
-	return out, err
+	values := map[string]string{}
+	for line := range strings.Lines(out) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), " ="); ok {
+			values[name] = strings.TrimSpace(value)
+		}
+	}
+	return values, err
 }
 
 // Query looks up keys without spaces in a table, such as hash:/etc/postfix/relay, and returns the first key that is

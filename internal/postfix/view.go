@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -113,7 +114,7 @@ func (v *view) readInstance(ctx context.Context, c Commands) (others []string, e
 	if err != nil {
 		return nil, err
 	}
-	services, err := c.Show(ctx, "-P", "-x") // what services in master.cf set with -o
+	options, err := c.Settings(ctx, "-P", "-x") // of services in master.cf
 	if err != nil {
 		return nil, err
 	}
@@ -137,8 +138,8 @@ func (v *view) readInstance(ctx context.Context, c Commands) (others []string, e
 			return nil, err
 		}
 	}
-	for at, value := range Assignments(services) {
-		if err := add(at, at[strings.LastIndexByte(at, '/')+1:], value); err != nil {
+	for _, at := range slices.Sorted(maps.Keys(options)) {
+		if err := add(at, at[strings.LastIndexByte(at, '/')+1:], options[at]); err != nil {
 			return nil, err
 		}
 	}

@@ -10,8 +10,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/policyd/policyd/internal/postfix"
 )
 
 const installed = "/usr/sbin/postconf"
@@ -112,7 +110,7 @@ func commands(t *testing.T, postconf string) {
 			require.NotEmpty(t, l.Commands)
 			run(t, postconf, l.Commands)
 			tlsMap := "tls-policy"
-			if v, err := parseVersion(l.Postfix); err == nil && v.since(10) {
+			if v := version(t, l.Postfix); v.since(10, 0) {
 				tlsMap = "tls-policy-tlsrpt"
 			}
 			require.Equal(t, strings.ReplaceAll(c.policies, "MAP", tlsMap), value(t, postconf, dir, "smtp_tls_policy_maps"))
@@ -122,12 +120,11 @@ func commands(t *testing.T, postconf string) {
 			require.Equal(t, c.transports, value(t, postconf, dir, "transport_maps"))
 			require.Equal(t, "0", value(t, postconf, dir, "smtp_mx_address_limit"))
 			require.Equal(t, "$myhostname, localhost.own.example, localhost", value(t, postconf, dir, "mydestination"))
-			setup, err := readSetup(t.Context(), postfix.Commands{Postconf: postconf, ConfigDirectory: dir})
+			setup, err := readSetup(t.Context(), o)
 			require.NoError(t, err)
-			svc := setup.service("smtps26/unix")
-			require.NotNil(t, svc)
-			require.True(t, svc.chroot)
-			require.Equal(t, []string{"yes", "secure", ""}, []string{svc.options["smtp_tls_wrappermode"], svc.options["smtp_tls_security_level"], svc.options["smtp_fallback_relay"]})
+			require.Equal(t, "smtp", setup.program("smtps26/unix"))
+			require.True(t, setup.chrooted("smtps26/unix"))
+			require.Equal(t, []string{"yes", "secure", ""}, []string{setup.master["smtps26/unix/smtp_tls_wrappermode"], setup.master["smtps26/unix/smtp_tls_security_level"], setup.master["smtps26/unix/smtp_fallback_relay"]})
 
 			l, err = MakeLines(t.Context(), o)
 			require.NoError(t, err)

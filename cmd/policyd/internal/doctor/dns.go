@@ -67,7 +67,7 @@ func (e *exam) checkResolvConf(st stub.State) {
 			e.setting("dns", "remove servers"), "# or:",
 			"printf 'nameserver %s\\n' "+strings.Join(own, " ")+" > "+e.ResolvConf)
 	}
-	if !e.smtpChrooted() {
+	if !e.chrooted(smtp) {
 		return
 	}
 	inside := filepath.Join(e.queue, "etc/resolv.conf")

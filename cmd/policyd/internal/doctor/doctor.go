@@ -7,6 +7,7 @@ package doctor
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 
@@ -18,20 +19,16 @@ import (
 // Options say what is examined, and which Postfix lines are made for.
 type Options struct {
 	Settings *settings.Loaded
-	// Postconf and ConfigDirectory choose a Postfix; "": the one that is installed.
-	Postconf, ConfigDirectory string
-	// Socket is the admin socket; "": that of Settings.
-	Socket string
-
-	// Version is the version of Postfix that lines are for; "": the installed one.
-	Version string
-
 	// Mistakes are those in the settings file, if it has any. Settings has the defaults in their place.
 	Mistakes []settings.Problem
-	// ResolvConf is that of the system; "": /etc/resolv.conf.
-	ResolvConf string
-	// Proc is where the processes are, proc(5); "": /proc.
-	Proc string
+	// Postconf and ConfigDirectory choose a Postfix; "": the one that is installed.
+	Postconf, ConfigDirectory string
+	// Version is the version of Postfix that lines are for; zero: the installed one.
+	Version Version
+	// Socket is the admin socket; "": that of Settings.
+	Socket string
+	// ResolvConf is that of the system; "": /etc/resolv.conf. Proc is where the processes are, proc(5); "": /proc.
+	ResolvConf, Proc string
 	// User is the user who runs this; 0 is root.
 	User int
 	// Egress are hosts to connect to, on 25 and on the port of implicit TLS.
@@ -54,7 +51,7 @@ type Report struct {
 
 // Finding is one thing that was found.
 type Finding struct {
-	// Code is stable. Codes lists all of them.
+	// Code is stable. Areas lists all of them.
 	Code     string   `json:"code"`
 	Severity Severity `json:"severity"`
 	Area     string   `json:"area"`
@@ -70,9 +67,9 @@ func (r Report) Sound() bool { return r.Errors == 0 && r.Warnings == 0 }
 // exam is an examination in progress.
 type exam struct {
 	Options
-	plan     // of no use where there is no Postfix
-	findings []Finding
-	daemon   *admin.Status // nil: it does not answer
+	plan   // of no use where there is no Postfix
+	report Report
+	daemon *admin.Status // nil: it does not answer
 }
 
 // Examine does everything, within about a minute if nothing answers.
@@ -80,15 +77,14 @@ func Examine(ctx context.Context, o Options) Report {
 	o.ResolvConf = cmp.Or(o.ResolvConf, "/etc/resolv.conf")
 	o.Proc = cmp.Or(o.Proc, "/proc")
 	e := &exam{Options: o}
-	r := Report{}
 	if o.Settings.Found {
-		r.Settings = o.Settings.Path
+		e.report.Settings = o.Settings.Path
 	}
 	e.checkUser()
 	e.checkDaemon(ctx)
 	servers := e.checkResolver(ctx)
 	if e.readPostfix(ctx) {
-		r.Postfix, r.ConfigDirectory = e.version.text, e.directory
+		e.report.Postfix, e.report.ConfigDirectory = e.version.text, e.directory
 		e.checkRunning()
 		e.checkVersion()
 		e.checkResolvConf(servers)
@@ -103,56 +99,52 @@ func Examine(ctx context.Context, o Options) Report {
 		e.checkOwn(ctx)
 	}
 	e.checkEgress(ctx)
-	slices.SortStableFunc(e.findings, func(a, b Finding) int {
-		return slices.Index(areas(), a.Area) - slices.Index(areas(), b.Area)
-	})
-	r.Findings = e.findings
-	count := func(s Severity) (n int) {
-		for _, f := range r.Findings {
-			if f.Severity == s {
-				n++
-			}
-		}
-		return n
-	}
-	r.Errors, r.Warnings, r.Untested = count(Error), count(Warning), count(Untested)
-	return r
+	area := func(f Finding) int { return slices.IndexFunc(Areas(), func(a Area) bool { return a.Name == f.Area }) }
+	slices.SortStableFunc(e.report.Findings, func(a, b Finding) int { return area(a) - area(b) })
+	return e.report
 }
 
-// found adds a finding. The code is one of Codes.
+// found adds a finding. The code is one of Areas.
 func (e *exam) found(code, what string, change ...string) {
-	f := Finding{Code: code, What: what}
-	for _, c := range Codes() {
-		if c.Name != code {
+	for _, a := range Areas() {
+		i := slices.IndexFunc(a.Codes, func(c Code) bool { return c.Name == code })
+		if i < 0 {
 			continue
 		}
-		f.Severity, f.Area = c.Severity, c.Area
-		if c.Severity != OK {
-			f.Why, f.Change = c.Why, change
+		f := Finding{Code: code, Severity: a.Codes[i].Severity, Area: a.Name, What: what}
+		if f.Severity != OK {
+			f.Why, f.Change = a.Codes[i].Why, change
 		}
+		switch f.Severity {
+		case Error:
+			e.report.Errors++
+		case Warning:
+			e.report.Warnings++
+		case Untested:
+			e.report.Untested++
+		default:
+		}
+		e.report.Findings = append(e.report.Findings, f)
 	}
-	e.findings = append(e.findings, f)
 }
 
 // has reports whether there is a finding with a code.
 func (e *exam) has(code string) bool {
-	return slices.ContainsFunc(e.findings, func(f Finding) bool { return f.Code == code })
+	return slices.ContainsFunc(e.report.Findings, func(f Finding) bool { return f.Code == code })
 }
 
 // readPostfix reads the configuration of Postfix and compares it with what it should be.
 func (e *exam) readPostfix(ctx context.Context) bool {
-	commands, err := postfix.Find(e.Postconf, e.ConfigDirectory)
-	if err != nil {
+	s, err := readSetup(ctx, e.Options)
+	switch {
+	case errors.Is(err, postfix.ErrNotInstalled):
 		e.found("postfix-missing", "postconf is neither in PATH nor in /usr/sbin", "apt-get install postfix")
-		return false
-	}
-	s, err := readSetup(ctx, commands)
-	if err != nil {
+	case err != nil:
 		e.found("postfix-unreadable", err.Error(), "postfix check")
-		return false
+	default:
+		e.plan = newPlan(ctx, e.Options, s, e.daemon)
 	}
-	e.plan = newPlan(ctx, e.Options, s, e.listeners(e.daemon))
-	return true
+	return err == nil
 }
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }

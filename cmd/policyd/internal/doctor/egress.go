@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"strconv"
 	"strings"
@@ -13,18 +14,16 @@ import (
 // does not answer may be down, so that is never held against this side.
 func (e *exam) checkEgress(ctx context.Context) {
 	e.checkFetches()
-	port, known := strconv.Itoa(e.Settings.Port26.Port), false
-	if e.daemon != nil && e.daemon.Probes != nil {
-		p := e.daemon.Probes
-		known = p.EgressFiltered || p.Hosts["open"] > 0
-		switch {
-		case p.EgressFiltered:
-			e.found("egress-filtered", "all probes of port "+port+" have failed, at many hosts",
-				"# allow outgoing TCP connections to port "+port+" in the firewall, or ask the provider")
-		case p.Hosts["open"] > 0:
-			e.found("egress-open", "probes have found port "+port+" open at "+strconv.FormatUint(p.Hosts["open"], 10)+
-				" hosts")
-		}
+	port, known := strconv.Itoa(e.Settings.Port26.Port), true
+	switch {
+	case e.daemon != nil && e.daemon.Probes != nil && e.daemon.Probes.EgressFiltered:
+		e.found("egress-filtered", "all probes of port "+port+" have failed, at many hosts",
+			"# allow outgoing TCP connections to port "+port+" in the firewall, or ask the provider")
+	case e.daemon != nil && e.daemon.Probes != nil && e.daemon.Probes.Hosts["open"] > 0:
+		e.found("egress-open",
+			fmt.Sprintf("probes have found port %s open at %d hosts", port, e.daemon.Probes.Hosts["open"]))
+	default:
+		known = false
 	}
 	if len(e.Egress) == 0 && !known {
 		e.found("egress-untested", "not tested: --egress names no host, and there are no probe results",
@@ -32,7 +31,7 @@ func (e *exam) checkEgress(ctx context.Context) {
 	}
 	for _, host := range e.Egress {
 		for _, port := range []string{"25", port} {
-			e.connect(ctx, host, port)
+			e.connect(ctx, net.JoinHostPort(strings.Trim(host, "[]"), port))
 		}
 	}
 }
@@ -43,15 +42,12 @@ func (e *exam) checkFetches() {
 	if e.daemon == nil || e.daemon.MTASTS == nil {
 		return
 	}
-	m := e.daemon.MTASTS
-	switch {
+	switch m := e.daemon.MTASTS; {
 	case !m.BlockedSince.IsZero():
-		remedy := []string{"# allow outgoing TCP connections to port 443 in the firewall"}
-		if e.Settings.MTASTS.ProxyFromEnvironment {
-			remedy = append(remedy, "# or set HTTPS_PROXY in the environment of policyd.service to a proxy that works")
-		} else {
-			remedy = append(remedy, "# or set HTTPS_PROXY in the environment of policyd.service, and:",
-				e.setting("mta_sts", "proxy_from_environment = true"))
+		remedy := []string{"# allow outgoing TCP connections to port 443 in the firewall",
+			"# or set HTTPS_PROXY in the environment of policyd.service to a proxy that works"}
+		if !e.Settings.MTASTS.ProxyFromEnvironment {
+			remedy = append(remedy, e.setting("mta_sts", "proxy_from_environment = true"))
 		}
 		if _, err := e.Settings.WithNewRoots(); err != nil {
 			remedy = append([]string{"apt-get install ca-certificates"}, remedy...)
@@ -59,25 +55,20 @@ func (e *exam) checkFetches() {
 		e.found("mta-sts-blocked", "no MTA-STS policy could be fetched since "+m.BlockedSince.Format(time.DateTime),
 			remedy...)
 	case m.Fetches["ok"] > 0:
-		e.found("mta-sts-fetched", strconv.FormatUint(m.Fetches["ok"], 10)+" MTA-STS policies were fetched")
+		e.found("mta-sts-fetched", fmt.Sprintf("%d MTA-STS policies were fetched", m.Fetches["ok"]))
 	}
 }
 
-func (e *exam) connect(ctx context.Context, host, port string) {
-	const longest = 10 * time.Second
-	ctx, cancel := context.WithTimeout(ctx, longest)
-	defer cancel()
-	var d net.Dialer
-	where := net.JoinHostPort(strings.Trim(host, "[]"), port)
-	conn, err := d.DialContext(ctx, "tcp", where)
+func (e *exam) connect(ctx context.Context, address string) {
+	d := net.Dialer{Timeout: 10 * time.Second}
+	conn, err := d.DialContext(ctx, "tcp", address)
 	if err != nil {
-		cause := err
 		if op := new(net.OpError); errors.As(err, &op) {
-			cause = op.Err
+			err = op.Err
 		}
-		e.found("egress-untested", "could not be tested: "+where+": "+cause.Error())
+		e.found("egress-untested", "could not be tested: "+address+": "+err.Error())
 		return
 	}
 	_ = conn.Close()
-	e.found("egress-open", where+" is reachable")
+	e.found("egress-open", address+" is reachable")
 }

@@ -49,8 +49,8 @@ type Service struct {
 var ErrTooOld = errors.New("policyd needs Postfix 3.4 or later")
 
 // MakeLines returns the configuration for a version of Postfix and the listeners of policyd. Where Postfix is
-// installed, its other tables and settings are kept. The error is ErrTooOld, an invalid version, or that there is
-// neither a Postfix nor a version.
+// installed, its other tables and settings are kept. The error is ErrTooOld, or that there is neither a Postfix nor a
+// version.
 func MakeLines(ctx context.Context, o Options) (Lines, error) {
 	p, err := planFor(ctx, o)
 	if err != nil {
@@ -61,7 +61,7 @@ func MakeLines(ctx context.Context, o Options) (Lines, error) {
 		Master: []string{}, Services: []Service{}, Commands: []string{},
 	}
 	for _, parameter := range l.Parameters {
-		l.Main = append(l.Main, p.format(parameter)...)
+		l.Main = append(l.Main, parameter.lines()...)
 	}
 	if p.route {
 		svc := p.wantedService()
@@ -72,25 +72,26 @@ func MakeLines(ctx context.Context, o Options) (Lines, error) {
 			}
 		}
 	}
-	if p.installed() && o.Version == "" {
+	if p.installed() && o.Version.text == "" {
 		l.Commands = append(l.Commands, p.changes(l)...)
 	}
 	return l, nil
 }
 
-// format returns the lines of a parameter in main.cf. transport_maps has one table per line.
-func (p plan) format(parameter Parameter) []string {
-	if parameter.Name != transportMaps {
-		return []string{parameter.Name + " = " + parameter.Value}
+// lines returns the lines of a parameter in main.cf. transport_maps has one table per line.
+func (p Parameter) lines() []string {
+	if p.Name != transportMaps {
+		return []string{p.Name + " = " + p.Value}
 	}
-	lines := []string{parameter.Name + " ="}
-	for _, table := range postfix.Tokens(parameter.Value) {
-		if table != p.inlineGuard() {
+	lines := []string{p.Name + " ="}
+	for _, table := range postfix.Tokens(p.Value) {
+		entries, inline := inlineEntries(table)
+		if !inline {
 			lines = append(lines, "    "+table)
 			continue
 		}
 		lines = append(lines, "    regexp:{")
-		for _, entry := range p.guardEntries() {
+		for _, entry := range entries {
 			lines = append(lines, "        "+entry)
 		}
 		lines = append(lines, "    }")
@@ -101,21 +102,11 @@ func (p plan) format(parameter Parameter) []string {
 // lines returns the lines of a service in master.cf.
 func (s Service) lines() []string {
 	f := strings.Fields(s.Definition)
-	lines := []string{fmt.Sprintf("%-9s %-5s %-7s %-7s %-7s %-7s %-7s %s", f[0], f[1], f[2], f[3], f[4], f[5], f[6],
-		f[7])}
+	lines := []string{fmt.Sprintf("%-9s unix  -       -       %s       -       -       smtp", f[0], f[4])}
 	for _, p := range s.Parameters {
 		lines = append(lines, "  -o "+p.Name+"="+p.Value)
 	}
 	return lines
-}
-
-// CheckVersion returns an error for a text that is neither empty nor a version of Postfix.
-func CheckVersion(text string) error {
-	if text == "" {
-		return nil
-	}
-	_, err := parseVersion(text)
-	return err
 }
 
 // changes returns the shell commands that change the installed configuration to l. Nothing that is right already is
@@ -124,7 +115,7 @@ func (p plan) changes(l Lines) []string {
 	var all []string
 	for _, parameter := range l.Parameters {
 		has, wants := postfix.Tokens(p.raw[parameter.Name]), postfix.Tokens(parameter.Value)
-		if parameter.Name == transportMaps && slices.Contains(wants, p.guard()) {
+		if parameter.Name == transportMaps && slices.Contains(wants, p.guardFile()) {
 			all = append(p.ownFile(l), all...)
 		}
 		if !slices.Equal(has, wants) { // commas and spaces do not count
@@ -145,31 +136,33 @@ func (p plan) ownFile(l Lines) []string {
 	for line := range strings.Lines(string(text)) {
 		have[strings.Join(strings.Fields(line), " ")] = true
 	}
-	var missing []string
+	command := `printf '%s\n'`
+	missing := 0
 	for _, line := range l.Own {
 		if !have[strings.Join(strings.Fields(line), " ")] {
-			missing = append(missing, quoted(line))
+			command += " " + quoted(line)
+			missing++
 		}
 	}
-	if len(missing) == 0 {
+	if missing == 0 {
 		return nil
 	}
-	return []string{`printf '%s\n' ` + strings.Join(missing, " ") + " >> " + quoted(path)}
+	return []string{command + " >> " + quoted(path)}
 }
 
 // serviceCommands returns the commands that make a service or correct it.
 func (p plan) serviceCommands(want Service) []string {
-	svc := p.service(want.Service)
 	var all []string
-	if svc == nil || svc.command != "smtp" {
+	isNew := p.program(want.Service) != "smtp"
+	if isNew {
 		all = append(all, p.edit("-M", want.Service+"="+want.Definition))
-		svc = &service{}
-	} else if svc.chroot != p.smtpChrooted() {
+	} else if p.chrooted(want.Service) != p.chrooted(smtp) {
 		all = append(all, p.edit("-F", want.Service+"/chroot="+p.chrootColumn()))
 	}
 	for _, r := range serviceRules(p.transport) {
-		if value, set := svc.options[r.Name]; !set || !r.accepts(value) {
-			all = append(all, p.edit("-P", want.Service+"/"+r.Name+"="+r.Value))
+		option := want.Service + "/" + r.Name
+		if value, set := p.master[option]; isNew || !set || !r.accepts(value) {
+			all = append(all, p.edit("-P", option+"="+r.Value))
 		}
 	}
 	return all
@@ -188,7 +181,7 @@ type Removal struct {
 
 // Remove returns the way back for the installed Postfix.
 func Remove(ctx context.Context, o Options) (Removal, error) {
-	o.Version = ""
+	o.Version = Version{}
 	p, err := planFor(ctx, o)
 	if err != nil && !errors.Is(err, ErrTooOld) {
 		return Removal{}, err
@@ -197,14 +190,12 @@ func Remove(ctx context.Context, o Options) (Removal, error) {
 	for _, parameter := range []string{policyMaps, transportMaps} {
 		p.removeTables(&r, parameter)
 	}
-	if svc := p.service(p.transport + "/unix"); svc != nil && svc.command == "smtp" {
-		r.Commands = append(r.Commands, p.edit("-MX", svc.id))
+	if service := p.transport + "/unix"; p.program(service) == "smtp" {
+		r.Commands = append(r.Commands, p.edit("-MX", service))
 	}
 	if len(r.Commands) > 0 {
-		for _, rule := range mainRules() {
-			if !rule.unwritten {
-				r.Kept = append(r.Kept, rule.Name+" = "+p.raw[rule.Name])
-			}
+		for _, rule := range writtenRules() {
+			r.Kept = append(r.Kept, rule.Name+" = "+p.raw[rule.Name])
 		}
 	}
 	return r, nil
@@ -212,21 +203,17 @@ func Remove(ctx context.Context, o Options) (Removal, error) {
 
 // removeTables takes policyd's tables, and the guard that was there for them, out of a parameter.
 func (p plan) removeTables(r *Removal, parameter string) {
-	var kept []table
-	found := false
-	for _, t := range tables(p.raw[parameter]) {
-		if p.isOurs(t, parameter) {
-			found = true
-		} else if parameter != transportMaps || !p.isGuard(t) {
-			kept = append(kept, t)
-		}
-	}
-	switch {
+	ours := func(t string) bool { return p.isOurs(t, parameter) }
+	all := postfix.Tokens(p.raw[parameter])
+	kept := slices.DeleteFunc(slices.Clone(all), func(t string) bool {
+		return ours(t) || parameter == transportMaps && p.isGuard(t)
+	})
+	switch found := slices.ContainsFunc(all, ours); {
 	case found && len(kept) == 0:
 		r.Commands = append(r.Commands, p.edit("-X", parameter))
 	case found:
-		r.Commands = append(r.Commands, p.set(parameter, joined(kept)))
-	case slices.ContainsFunc(tables(p.params[parameter]), func(t table) bool { return p.isOurs(t, parameter) }):
+		r.Commands = append(r.Commands, p.set(parameter, strings.Join(kept, ", ")))
+	case slices.ContainsFunc(postfix.Tokens(p.params[parameter]), ours):
 		r.Hidden = append(r.Hidden, parameter+" = "+p.raw[parameter])
 	}
 }
@@ -235,12 +222,8 @@ func (p plan) removeTables(r *Removal, parameter string) {
 var emptyEntry = regexp.MustCompile(`^\{/@[^ ]*/\s+:\s*\}$`)
 
 // isGuard reports whether a table only keeps the domains of this site from policyd.
-func (p plan) isGuard(t table) bool {
-	if t.text == p.guardFile() {
-		return true
-	}
-	inside, inline := strings.CutPrefix(t.text, "regexp:{")
-	return inline && !slices.ContainsFunc(postfix.Tokens(strings.TrimSuffix(inside, "}")), func(entry string) bool {
-		return !emptyEntry.MatchString(entry)
-	})
+func (p plan) isGuard(table string) bool {
+	entries, inline := inlineEntries(table)
+	other := func(entry string) bool { return !emptyEntry.MatchString(entry) }
+	return table == p.guardFile() || inline && !slices.ContainsFunc(entries, other)
 }

@@ -27,13 +27,13 @@ func example(t *testing.T, name string) []string {
 
 func TestTheExamplesAreTheLines(t *testing.T) {
 	t.Parallel()
-	l, err := MakeLines(t.Context(), Options{Settings: defaults(), Version: "3.7.11", Postconf: "/nonexistent/postconf"})
+	l, err := MakeLines(t.Context(), Options{Settings: defaults(), Version: version(t, "3.7.11"), Postconf: "/nonexistent/postconf"})
 	require.NoError(t, err)
 	require.Equal(t, example(t, "main.cf.example"), l.Main)
 	require.Equal(t, example(t, "master.cf.example"), l.Master)
 	require.Empty(t, l.Own)
 
-	l, err = MakeLines(t.Context(), Options{Settings: defaults(), Version: "3.6.4", Postconf: "/nonexistent/postconf"})
+	l, err = MakeLines(t.Context(), Options{Settings: defaults(), Version: version(t, "3.6.4"), Postconf: "/nonexistent/postconf"})
 	require.NoError(t, err)
 	require.Equal(t, example(t, "transport_own.example"), l.Own)
 	text, err := os.ReadFile("../../../../postfix/main.cf.example")
@@ -41,6 +41,12 @@ func TestTheExamplesAreTheLines(t *testing.T) {
 	inComments := strings.ReplaceAll(string(text), "\n#     ", "\n")
 	require.Contains(t, inComments, "transport_maps = regexp:/etc/postfix/transport_own\n    socketmap:inet:127.0.0.1:2526:transport\n")
 	require.Contains(t, strings.Join(l.Main, "\n"), "transport_maps =\n    regexp:/etc/postfix/transport_own\n    socketmap:inet:127.0.0.1:2526:transport\n")
+}
+
+func version(t *testing.T, text string) (v Version) {
+	t.Helper()
+	require.NoError(t, v.Set(text))
+	return v
 }
 
 func defaults() *settings.Loaded {
@@ -51,11 +57,11 @@ func defaults() *settings.Loaded {
 
 func TestMakeLines(t *testing.T) {
 	t.Parallel()
-	lines := func(version string, change func(*settings.Settings)) Lines {
+	lines := func(text string, change func(*settings.Settings)) Lines {
 		t.Helper()
 		l := defaults()
 		change(&l.Settings)
-		made, err := MakeLines(t.Context(), Options{Settings: l, Version: version, Postconf: "/nonexistent/postconf"})
+		made, err := MakeLines(t.Context(), Options{Settings: l, Version: version(t, text), Postconf: "/nonexistent/postconf"})
 		require.NoError(t, err)
 		return made
 	}
@@ -79,13 +85,12 @@ func TestMakeLines(t *testing.T) {
 	require.NotContains(t, strings.Join(off.Main, "\n"), "transport")
 	require.Empty(t, off.Master)
 
-	_, err := MakeLines(t.Context(), Options{Settings: defaults(), Version: "3.3", Postconf: "/nonexistent/postconf"})
+	_, err := MakeLines(t.Context(), Options{Settings: defaults(), Version: version(t, "3.3"), Postconf: "/nonexistent/postconf"})
 	require.ErrorIs(t, err, ErrTooOld)
 	for _, bad := range []string{"x", "3", "3.x", "-1.2", "."} {
-		require.Error(t, CheckVersion(bad))
+		require.Error(t, new(Version).Set(bad))
 	}
-	require.NoError(t, CheckVersion(""))
-	require.NoError(t, CheckVersion("3.12-20260101"))
+	require.True(t, new(version(t, "3.12-20260101")).since(12, 0))
 }
 
 func TestLinesKeepWhatIsThere(t *testing.T) {

@@ -38,6 +38,9 @@ type sender struct {
 	user     int
 }
 
+// memory is what follows the start of a process in proc(5).
+const memory = " 1 1 1 0 0 0 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0\n"
+
 func newSender(t *testing.T) *sender {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "doctor") //nolint:usetesting // the path of a unix socket has room for 107 bytes
@@ -71,9 +74,9 @@ func newSender(t *testing.T) *sender {
 	}
 	s.options = []string{"smtps26/unix/smtp_tls_wrappermode = yes", "smtps26/unix/smtp_tls_security_level = secure", "smtps26/unix/smtp_fallback_relay ="}
 	s.write("queue/pid/master.pid", "            4711\n")
-	s.write("proc/stat", "cpu 1 2 3\nbtime 4000000000\n") // in the future, so that no file is newer
-	s.write("proc/4711/stat", "4711 (master) S 1 4711 4711 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 100 1 1\n")
-	s.write("proc/4712/stat", "4712 (qmgr) S 4711 4711 4711 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 200 1 1\n")
+	s.write("proc/stat", "btime 4000000000\n") // in the future, so that no file is newer
+	s.write("proc/4711/stat", "4711 (master) S 1 4711 4711 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 100"+memory)
+	s.write("proc/4712/stat", "4712 (qmgr) S 4711 4711 4711 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 200"+memory)
 	s.guarded = []string{"postmaster@mx.own.example", "postmaster@localhost"}
 	return s
 }

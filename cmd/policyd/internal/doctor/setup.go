@@ -17,20 +17,12 @@ import (
 // setup is the configuration of Postfix, as postconf(1) reports it.
 type setup struct {
 	commands  postfix.Commands
-	version   version
+	version   Version
 	directory string // of main.cf
 	queue     string
 	params    map[string]string // of main.cf, with all $names expanded
 	raw       map[string]string // the same as they are written
-	services  []service
-}
-
-// service is a line of master.cf.
-type service struct {
-	id      string // name and type, as in smtp/unix
-	command string
-	chroot  bool
-	options map[string]string // -o
+	master    map[string]string // columns and options of master.cf, as in smtp/unix/chroot
 }
 
 // smtp is the client service for ordinary mail.
@@ -39,83 +31,62 @@ const smtp = "smtp/unix"
 // defaultSetup is that of Debian, where no Postfix is installed.
 func defaultSetup() *setup {
 	return &setup{
-		directory: "/etc/postfix", queue: "/var/spool/postfix",
-		services: []service{{id: smtp, command: "smtp", chroot: true}},
+		directory: "/etc/postfix", queue: "/var/spool/postfix", master: map[string]string{smtp + "/chroot": "y"},
 	}
 }
 
-func readSetup(ctx context.Context, c postfix.Commands) (*setup, error) {
-	s := &setup{commands: c}
-	var err error
-	if s.params, err = c.Parameters(ctx); err != nil {
-		return nil, err
-	}
-	if s.version, err = parseVersion(s.params["mail_version"]); err != nil {
-		return nil, err
-	}
-	s.directory, s.queue = s.params["config_directory"], s.params["queue_directory"]
-	if level := "smtp_tls_security_level"; s.params[level] == "" &&
-		(s.params["smtp_use_tls"] == "yes" || s.params["smtp_enforce_tls"] == "yes") {
-		s.params[level] = "may" // or more: the old parameters are in effect
-	}
-	text, err := c.Show(ctx)
+func readSetup(ctx context.Context, o Options) (*setup, error) {
+	c, err := postfix.Find(o.Postconf, o.ConfigDirectory)
 	if err != nil {
 		return nil, err
 	}
-	s.raw = maps.Collect(postfix.Assignments(text))
-	if text, err = c.Show(ctx, "-M"); err != nil {
-		return nil, err
-	}
-	for line := range strings.Lines(text) {
-		const columns = 8
-		if f := strings.Fields(line); len(f) >= columns {
-			s.services = append(s.services, service{f[0] + "/" + f[1], f[7], s.chrooted(f[4]), map[string]string{}})
+	s := &setup{commands: c}
+	var options map[string]string
+	for _, part := range []struct {
+		into *map[string]string
+		args []string
+	}{{&s.params, []string{"-x"}}, {&s.raw, nil}, {&s.master, []string{"-F"}}, {&options, []string{"-P", "-x"}}} {
+		if *part.into, err = c.Settings(ctx, part.args...); err != nil {
+			return nil, err
 		}
 	}
-	if text, err = c.Show(ctx, "-P", "-x"); err != nil {
-		return nil, err
-	}
-	for name, value := range postfix.Assignments(text) {
-		i := max(strings.LastIndexByte(name, '/'), 0)
-		if svc := s.service(name[:i]); svc != nil {
-			svc.options[name[i+1:]] = value
-		}
-	}
-	return s, nil
+	maps.Copy(s.master, options)
+	s.directory, s.queue = s.params["config_directory"], s.params["queue_directory"]
+	return s, s.version.Set(s.params["mail_version"])
 }
 
 // installed reports whether the setup is that of a Postfix, not the default.
 func (s *setup) installed() bool { return s.commands.Postconf != "" }
 
 // chrooted reads the fifth column of master.cf, whose default depends on the compatibility level (master(5)).
-func (s *setup) chrooted(column string) bool {
-	if column == "-" {
-		level, _ := strconv.ParseFloat(s.params["compatibility_level"], 64)
-		return level < 1
-	}
-	return column == "y"
+func (s *setup) chrooted(service string) bool {
+	column := s.master[service+"/chroot"]
+	level, _ := strconv.ParseFloat(s.params["compatibility_level"], 64)
+	return column == "y" || column == "-" && level < 1
 }
 
-// service returns the service of that name and type, nil for none.
-func (s *setup) service(id string) *service {
-	i := slices.IndexFunc(s.services, func(svc service) bool { return svc.id == id })
-	if i < 0 {
-		return nil
-	}
-	return &s.services[i]
+// program returns the program of a service; "" means that there is no such service.
+func (s *setup) program(service string) string {
+	name, _, _ := strings.Cut(s.master[service+"/command"], " ")
+	return name
 }
 
-// value returns a parameter as a service has it.
-func (s *setup) value(svc *service, name string) string {
-	if v, ok := svc.options[name]; ok {
+// option returns a parameter as a service has it.
+func (s *setup) option(service, name string) string {
+	if v, ok := s.master[service+"/"+name]; ok {
 		return v
 	}
 	return s.params[name]
 }
 
-func (s *setup) smtpChrooted() bool {
-	svc := s.service(smtp)
-	return svc != nil && svc.chroot
+// overrides returns the services that set a parameter.
+func (s *setup) overrides(parameter string) (services []string) {
+	for _, name := range slices.Sorted(maps.Keys(s.master)) {
+		if service, ok := strings.CutSuffix(name, "/"+parameter); ok {
+			services = append(services, service)
+		}
+	}
+	return services
 }
 
 func (s *setup) mainCF() string   { return filepath.Join(s.directory, "main.cf") }
@@ -123,11 +94,11 @@ func (s *setup) masterCF() string { return filepath.Join(s.directory, "master.cf
 
 // edit returns a shell command that edits the configuration.
 func (s *setup) edit(option, argument string) string {
-	command := "postconf"
+	command := "postconf "
 	if dir := s.commands.ConfigDirectory; dir != "" {
-		command += " -c " + quoted(dir)
+		command += "-c " + quoted(dir) + " "
 	}
-	return command + " " + option + " " + quoted(argument)
+	return command + option + " " + quoted(argument)
 }
 
 // set returns a shell command that changes a parameter of main.cf.
@@ -138,33 +109,36 @@ func (s *setup) set(name, value string) string {
 // quoted quotes an argument for the shell.
 func quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
-// version is a Postfix version. The zero version is older than all others.
-type version struct {
-	major, minor, patch int
-	text                string
+// Version is a version of Postfix, and a value of a flag. The zero version is older than all others.
+type Version struct {
+	text  string
+	parts [3]int // major, minor, patch
 }
 
 // versionFormat matches 3.7, 3.10.2 and 3.12-20260101, a snapshot.
 var versionFormat = regexp.MustCompile(`^(\d{1,4})\.(\d{1,4})(?:[.-](\d{0,8}).*)?$`)
 
-func parseVersion(text string) (version, error) {
+// Set reads a version.
+func (v *Version) Set(text string) error {
 	f := versionFormat.FindStringSubmatch(text)
 	if f == nil {
-		return version{}, fmt.Errorf("%q is not a Postfix version: write one such as 3.7 or 3.10.2", text)
+		return fmt.Errorf("%q is not a Postfix version: write one such as 3.7 or 3.10.2", text)
 	}
-	v := version{text: text}
-	v.major, _ = strconv.Atoi(f[1]) // digits
-	v.minor, _ = strconv.Atoi(f[2])
-	v.patch, _ = strconv.Atoi(f[3]) // 0 if there is none
-	return v, nil
+	v.text = text
+	for i := range v.parts {
+		v.parts[i], _ = strconv.Atoi(f[i+1]) // digits, or none
+	}
+	return nil
 }
 
-// since reports whether it is Postfix 3.minor or later.
-func (v version) since(minor int) bool { return v.major > 3 || v.major == 3 && v.minor >= minor }
+func (v *Version) String() string { return v.text }
 
-// between reports whether it is one of 3.minor.0 to 3.minor.last.
-func (v version) between(minor, last int) bool {
-	return v.major == 3 && v.minor == minor && v.patch <= last
+// Type is the word for the value in the help.
+func (v *Version) Type() string { return "version" }
+
+// since reports whether it is Postfix 3.minor.patch or later.
+func (v *Version) since(minor, patch int) bool {
+	return slices.Compare(v.parts[:], []int{3, minor, patch}) >= 0
 }
 
 // The parameters of main.cf that have policyd's tables.
@@ -173,41 +147,31 @@ const (
 	transportMaps = "transport_maps"
 )
 
-// table is an entry of a list of maps.
-type table struct {
-	text string
-	// proxied is set for proxy:type:name.
-	proxied bool
-	// endpoint, such as inet:127.0.0.1:2526, and name are set for a socketmap.
-	endpoint, name string
+// splitTable returns the endpoint, such as inet:127.0.0.1:2526, and the map of a socketmap, "" for other tables.
+func splitTable(table string) (endpoint, name string) {
+	if rest, ok := strings.CutPrefix(strings.TrimPrefix(table, "proxy:"), "socketmap:"); ok {
+		if i := strings.LastIndexByte(rest, ':'); i > 0 {
+			return rest[:i], rest[i+1:]
+		}
+	}
+	return "", ""
 }
 
-// tables reads a list of maps: type:name, or type:{…} with spaces.
-func tables(text string) []table {
-	var all []table
-	for _, token := range postfix.Tokens(text) {
-		t := table{text: token}
-		token, t.proxied = strings.CutPrefix(token, "proxy:")
-		if socketmap, ok := strings.CutPrefix(token, "socketmap:"); ok {
-			if i := strings.LastIndexByte(socketmap, ':'); i > 0 {
-				t.endpoint, t.name = socketmap[:i], socketmap[i+1:]
-			}
-		}
-		all = append(all, t)
-	}
-	return all
+func socketmapTable(endpoint, name string) string { return "socketmap:" + endpoint + ":" + name }
+
+// mapOf returns the map of policyd that the name of a socketmap stands for, "" for none.
+func mapOf(table string) string {
+	_, name := splitTable(table)
+	return lookup.CanonicalMap(name)
 }
 
 // serves reports whether a table is, by its name, one of policyd's maps for a parameter.
-func (t table) serves(parameter string) bool {
-	kind := lookup.CanonicalMap(t.name)
-	return t.endpoint != "" && kind != "" && (kind == "transport") == (parameter == transportMaps)
+func serves(table, parameter string) bool {
+	name := mapOf(table)
+	return name != "" && (name == "transport") == (parameter == transportMaps)
 }
 
-// hasTLSRPT reports whether a table answers with the attributes for TLSRPT.
-func (t table) hasTLSRPT() bool { return lookup.CanonicalMap(t.name) == "tls-policy-tlsrpt" }
-
 // isPattern reports whether a table matches the whole address by pattern.
-func (t table) isPattern() bool {
-	return strings.HasPrefix(t.text, "regexp:") || strings.HasPrefix(t.text, "pcre:")
+func isPattern(table string) bool {
+	return strings.HasPrefix(table, "regexp:") || strings.HasPrefix(table, "pcre:")
 }

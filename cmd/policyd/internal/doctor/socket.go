@@ -2,7 +2,6 @@ package doctor
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -14,34 +13,33 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/policyd/policyd/internal/postfix"
 	"github.com/policyd/policyd/socketmap"
 )
 
-// checkConnections tests the connection from Postfix to policyd, for every endpoint in main.cf. Without any, it tests
+// checkConnections tests the connection from Postfix to policyd, for every table in main.cf. Without any, it tests
 // the endpoint that postfix-config would write.
 func (e *exam) checkConnections(ctx context.Context) {
-	type use struct{ endpoint, name string }
-	var uses []use
+	var tables []string
 	for _, parameter := range []string{policyMaps, transportMaps} {
-		for _, t := range tables(e.params[parameter]) {
-			if u := (use{t.endpoint, t.name}); t.serves(parameter) && !slices.Contains(uses, u) {
-				uses = append(uses, u)
+		for _, t := range postfix.Tokens(e.params[parameter]) {
+			if t = strings.TrimPrefix(t, "proxy:"); serves(t, parameter) && !slices.Contains(tables, t) {
+				tables = append(tables, t)
 			}
 		}
 	}
-	if len(uses) == 0 {
-		uses = []use{{e.endpoint, "tls-policy"}}
+	if len(tables) == 0 {
+		tables = []string{socketmapTable(e.endpoint, "tls-policy")}
 	}
-	reached := map[string]bool{}
-	for _, u := range uses {
-		ok, tried := reached[u.endpoint]
-		if !tried {
-			ok = e.reach(u.endpoint)
-		}
-		ok = ok && e.answer(ctx, u.endpoint, u.name)
-		reached[u.endpoint] = ok
-		if ok {
-			e.postmap(ctx, u.endpoint, u.name)
+	broken := map[string]bool{} // by endpoint: one finding is enough
+	for _, t := range tables {
+		at, name := splitTable(t)
+		switch {
+		case broken[at]:
+		case e.reach(at) && e.answer(ctx, at, name):
+			e.postmap(ctx, at, name)
+		default:
+			broken[at] = true
 		}
 	}
 }
@@ -52,100 +50,79 @@ func (e *exam) reach(at string) bool {
 	if !unix {
 		return true
 	}
-	if filepath.IsAbs(path) && slices.ContainsFunc(e.services,
-		func(svc service) bool { return svc.chroot && asks(svc) }) {
-		change := []string{"# in " + e.mainCF() + ": " + endpointOf([]string{at}, e.queue) + " in place of " + at}
-		if !strings.HasPrefix(path, e.queue+"/") {
-			inside := e.queue + "/policyd/sock"
-			change = []string{e.listener(`listen = ["unix:`+inside+`"]`, "ListenStream="+inside),
+	chrooted := func(service string) bool {
+		return e.chrooted(service) && slices.Contains([]string{"smtp", "trivial-rewrite"}, e.program(service))
+	}
+	if filepath.IsAbs(path) && slices.ContainsFunc(e.overrides("command"), chrooted) {
+		inside, reachable := e.endpointOf(at)
+		change := []string{"# in " + e.mainCF() + ": " + inside + " in place of " + at}
+		if !reachable {
+			socket := e.queue + "/policyd/sock"
+			change = []string{e.listener(`listen = ["unix:`+socket+`"]`, "ListenStream="+socket),
 				"# and in " + e.mainCF() + ": unix:policyd/sock in place of " + at}
 		}
 		e.found("socket-outside-chroot", at+" in "+e.mainCF(), change...)
 		return false
 	}
-	if why := forbidden(e.absolute(at), e.params["mail_owner"]); why != "" {
-		group := e.params["mail_owner"]
+	group := e.params["mail_owner"]
+	why := forbidden(strings.TrimPrefix(e.outside(at), "unix:"), group)
+	if why != "" {
 		e.found("socket-forbidden", why, e.listener(`socket_group = "`+group+`"`, "SocketGroup="+group))
-		return false
 	}
-	return true
+	return why == ""
 }
 
 // listener returns where to change a listener: in the settings, unless the daemon has listeners that the settings do
 // not name. Then systemd has passed them, and its unit must be changed.
 func (e *exam) listener(setting, unit string) string {
-	for _, address := range e.listeners(e.daemon) {
-		if !slices.Contains(e.Settings.Server.Listen, address) {
-			return "systemctl edit policyd.socket    # [Socket] " + unit
-		}
+	passed := func(address string) bool { return !slices.Contains(e.Settings.Server.Listen, address) }
+	if slices.ContainsFunc(e.listeners(e.daemon), passed) {
+		return "systemctl edit policyd.socket    # [Socket] " + unit
 	}
 	return e.setting("server", setting)
 }
 
-// asks reports whether a service is one of those that ask policyd.
-func asks(svc service) bool {
-	return slices.Contains([]string{"smtp", "trivial-rewrite"}, svc.command)
-}
-
-// absolute returns the path of a unix socket as it is outside the chroot.
-func (s *setup) absolute(at string) string {
-	path := strings.TrimPrefix(at, "unix:")
-	if filepath.IsAbs(path) {
-		return path
+// lookup makes one request directly.
+func (e *exam) lookup(ctx context.Context, at, name, key string) (socketmap.Reply, error) {
+	client, err := socketmap.Dial(ctx, strings.TrimPrefix(e.outside(at), "inet:"))
+	if err != nil {
+		return socketmap.Reply{}, err
 	}
-	return filepath.Join(s.queue, path)
-}
-
-// dialable returns an endpoint as socketmap.Dial takes it.
-func (s *setup) dialable(at string) string {
-	if address, ok := strings.CutPrefix(at, "inet:"); ok {
-		return address
-	}
-	return "unix:" + s.absolute(at)
+	defer func() { _ = client.Close() }()
+	return client.Lookup(ctx, socketmap.Request{Map: name, Key: key})
 }
 
 // notNexthop is a key that is answered without any lookup.
 const notNexthop = "[192.0.2.1]"
 
-// answer asks one question directly.
+// answer reports whether policyd answers at an endpoint.
 func (e *exam) answer(ctx context.Context, at, name string) bool {
 	const longest = 5 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
-	change := []string{"systemctl start policyd.socket policyd.service"}
+	var change []string
 	if e.endpoint != at {
-		change = append(change, "# or, because policyd listens at "+e.endpoint+":",
-			"policyd postfix-config --commands | sh")
+		change = []string{"# or, because policyd listens at " + e.endpoint + ":",
+			"policyd postfix-config --commands | sh"}
 	}
-	silent := func(err error) bool {
-		e.found("socket-silent", at+": "+err.Error(), change...)
-		return false
-	}
-	client, err := socketmap.Dial(ctx, e.dialable(at))
-	if err != nil {
-		return silent(err)
-	}
-	defer func() { _ = client.Close() }()
-	reply, err := client.Lookup(ctx, socketmap.Request{Map: name, Key: notNexthop})
-	if err != nil {
-		return silent(err)
-	}
-	if reply.Status != socketmap.StatusNotFound {
+	reply, err := e.lookup(ctx, at, name, notNexthop)
+	switch {
+	case err != nil:
+		e.found("socket-silent", at+": "+err.Error(),
+			append([]string{"systemctl start policyd.socket policyd.service"}, change...)...)
+	case reply.Status != socketmap.StatusNotFound:
 		e.found("socket-not-policyd", fmt.Sprintf("%s, map %s answers %q for %s", at, name, reply.String(), notNexthop),
-			append([]string{"ss -lp    # shows which program that is"}, change[1:]...)...)
-		return false
+			append([]string{"ss -lp    # shows which program that is"}, change...)...)
+	default:
+		e.found("socket-answers", "map "+name+" at "+at+" answers")
+		return true
 	}
-	e.found("socket-answers", "map "+name+" at "+at+" answers")
-	return true
+	return false
 }
 
-// postmap asks the same question with Postfix's own client.
+// postmap makes the same request with Postfix's own client, which does not run in the queue directory.
 func (e *exam) postmap(ctx context.Context, at, name string) {
-	address := at
-	if strings.HasPrefix(at, "unix:") {
-		address = "unix:" + e.absolute(at) // postmap does not run in the queue directory
-	}
-	table := socketmapTable(address, name)
+	table := socketmapTable(e.outside(at), name)
 	if _, err := e.commands.Query(ctx, table, []string{notNexthop}); err != nil {
 		e.found("postmap-fails", err.Error(), "postmap -q example.com "+quoted(table))
 		return
@@ -163,36 +140,30 @@ func forbidden(path, owner string) string {
 	if err != nil {
 		return ""
 	}
-	const search, write = 1, 2
-	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
-		if !permits(dir, u.Uid, groups, search) {
-			return "user " + owner + " may not enter " + dir
-		}
-		if dir == filepath.Dir(dir) {
-			break
-		}
-	}
+	const enter, write = 1, 2
 	if !permits(path, u.Uid, groups, write) {
 		return "user " + owner + " may not write to " + path
 	}
-	return ""
+	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
+		switch {
+		case !permits(dir, u.Uid, groups, enter):
+			return "user " + owner + " may not enter " + dir
+		case dir == filepath.Dir(dir):
+			return ""
+		}
+	}
 }
 
 // permits reports whether the permissions of a file allow something; true if they cannot be read.
 func permits(path, uid string, groups []string, bit fs.FileMode) bool {
 	info, err := os.Stat(path)
 	if err != nil {
-		return !errors.Is(err, fs.ErrPermission) || os.Geteuid() != 0
-	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
 		return true
 	}
 	const user, group = 6, 3
-	switch {
-	case strconv.FormatUint(uint64(st.Uid), 10) == uid:
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && strconv.Itoa(int(st.Uid)) == uid {
 		bit <<= user
-	case slices.Contains(groups, strconv.FormatUint(uint64(st.Gid), 10)):
+	} else if ok && slices.Contains(groups, strconv.Itoa(int(st.Gid))) {
 		bit <<= group
 	}
 	return info.Mode().Perm()&bit != 0

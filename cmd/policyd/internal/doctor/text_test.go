@@ -11,7 +11,7 @@ import (
 func TestACommandStaysInOneLine(t *testing.T) {
 	t.Parallel()
 	command := "postconf -e 'transport_maps = " + strings.Repeat("hash:/etc/x, ", 20) + "'"
-	r := Report{Findings: []Finding{{Code: "guard-missing", Area: areaRoute, What: strings.Repeat("word ", 40), Why: "because", Change: []string{command}}}}
+	r := Report{Findings: []Finding{{Code: "guard-missing", Area: "Route to implicit TLS", What: strings.Repeat("word ", 40), Why: "because", Change: []string{command}}}}
 	shown := r.Text(false)
 	require.Contains(t, shown, "\n"+strings.Repeat(" ", indent)+command+"\n")
 	for line := range strings.Lines(shown) {
