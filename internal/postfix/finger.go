@@ -31,14 +31,13 @@ func (c Commands) finger(ctx context.Context, options []string, d smtptls.Dialog
 	if d.Implicit {
 		args = append(args, "-w")
 	}
-	to := addr.String()
-	if addr.Addr().Is4() {
-		to = fmt.Sprintf("[%s]:%d", addr.Addr(), addr.Port())
-	} else {
-		to = strings.Replace(to, "[", "[ipv6:", 1)
+	ip := addr.Addr().String()
+	if addr.Addr().Is6() {
+		ip = "ipv6:" + ip
 	}
+	args = append(args, fmt.Sprintf("[%s]:%d", ip, addr.Port()), d.Host)
 	const limit = 64 << 10 // it writes about a dozen lines
-	p := process{path: c.beside("posttls-finger"), args: append(args, to, d.Host), limit: limit, timeout: d.Timeout}
+	p := process{path: c.beside("posttls-finger"), args: args, limit: limit, timeout: d.Timeout}
 	out, _, err := c.run(ctx, p)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
 		return smtptls.Opinion{Why: smtptls.Tidy(err.Error())}
@@ -55,12 +54,12 @@ func opinion(output string, addr netip.AddrPort) smtptls.Opinion {
 	for line := range strings.Lines(output) {
 		line = text.Printable(strings.TrimPrefix(strings.TrimSpace(line), "posttls-finger: "))
 		first, rest, _ := strings.Cut(line, " ")
+		established := strings.HasPrefix(rest, "TLS connection established to "+where+": ")
 		switch {
-		case strings.HasPrefix(rest, "TLS connection established to "+where+": "):
+		case established && first == "Verified":
+			o = smtptls.Opinion{Verdict: smtptls.Verified, Why: line}
+		case established:
 			o = smtptls.Opinion{Verdict: smtptls.Rejected, Why: cmp.Or(reason, "the certificate is not verified")}
-			if first == "Verified" {
-				o = smtptls.Opinion{Verdict: smtptls.Verified, Why: line}
-			}
 		case strings.HasPrefix(line, "certificate verification failed for "+where+": "),
 			strings.HasPrefix(line, "server certificate verification failed for "+where+": "):
 			_, reason, _ = strings.Cut(line, where+": ")

@@ -57,27 +57,10 @@ func (l *list) keys(table, domain string) []string {
 	return keys
 }
 
-// parts returns the tables that a combined table consists of, or the table itself. None of them has proxy: in front,
-// because proxymap(8) may be down, or out of reach; the table is the same without it.
-func parts(table string) []string {
-	table = strings.TrimPrefix(table, "proxy:")
-	kind, inside, _ := strings.Cut(table, ":")
-	if !slices.Contains([]string{"unionmap", "pipemap", "randmap"}, kind) {
-		return []string{table}
-	}
-	var all []string
-	for _, part := range Tokens(strings.TrimSuffix(strings.TrimPrefix(inside, "{"), "}")) {
-		all = append(all, parts(part)...)
-	}
-	return all
-}
-
-// patterns reports whether a table, or a part of it, matches by pattern.
+// patterns reports whether a table matches by pattern.
 func patterns(table string) bool {
-	return slices.ContainsFunc(parts(table), func(part string) bool {
-		kind, _, _ := strings.Cut(part, ":")
-		return slices.Contains([]string{"regexp", "pcre", "cidr", "tcp", "socketmap"}, kind)
-	})
+	kind, _, _ := strings.Cut(strings.TrimPrefix(table, "proxy:"), ":")
+	return slices.Contains([]string{"regexp", "pcre", "cidr", "tcp", "socketmap"}, kind)
 }
 
 const (

@@ -28,7 +28,7 @@ func TestKeys(t *testing.T) {
 	relay := list{parents: true, below: true}
 	require.Equal(t, "a.b.test .b.test b.test .test test", keys(relay, "hash:/x"))
 	require.Equal(t, "a.b.test", keys(relay, "regexp:/x"))
-	require.Equal(t, "a.b.test", keys(relay, "proxy:unionmap:{hash:/y, proxy:pipemap:{texthash:/z,pcre:/x}}"))
+	require.Equal(t, "a.b.test", keys(relay, "proxy:pcre:/x"))
 	require.Equal(t, "a.b.test .b.test b.test .test test", keys(relay, "hash:/etc/tcp: pcre:/x"), "a path is not a type")
 	require.Equal(t, "a.b.test", keys(list{}, "hash:/x"))
 	require.Equal(t, "* a.b.test .b.test .test", keys(list{below: true, rest: true}, "hash:/x"))
@@ -39,7 +39,7 @@ func TestATableThatAsksPolicyd(t *testing.T) {
 	t.Parallel()
 	for table, want := range map[string]bool{
 		"socketmap:inet:127.0.0.1:2526:transport": true, "socketmap:unix:policyd/sock:TLS-Policy": true, "socketmap:inet:127.0.0.1:2526:relays": false,
-		"hash:/etc/postfix/transport": false,
+		"hash:/etc/postfix/transport": false, "unionmap:{hash:/x,socketmap:inet:127.0.0.1:2526:transport}": true,
 	} {
 		require.Equal(t, want, asksPolicyd(table), table)
 	}

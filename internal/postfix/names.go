@@ -15,17 +15,12 @@ func canonical(name string) string {
 	if strings.IndexFunc(name, func(r rune) bool { return r >= utf8.RuneSelf }) < 0 {
 		return name
 	}
-	rest, below := strings.CutPrefix(name, ".")
 	toASCII := idna.New(idna.MapForLookup(), idna.Transitional(false), idna.StrictDomainName(false),
 		idna.CheckHyphens(false))
-	a, err := toASCII.ToASCII(rest)
-	switch {
-	case err != nil:
-		return name
-	case below:
-		a = "." + a
+	if a, err := toASCII.ToASCII(name); err == nil {
+		return strings.ToLower(a)
 	}
-	return strings.ToLower(a)
+	return name
 }
 
 // forms returns the spellings of a domain that a table of Postfix may have: with A-labels and, if that differs, with

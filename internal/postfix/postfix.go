@@ -18,7 +18,6 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sync/semaphore"
 
@@ -42,8 +41,6 @@ type Options struct {
 	Postconf string
 	// ConfigDirectory is the directory of main.cf; "" means the default of Postfix.
 	ConfigDirectory string
-	// Refresh is the time after which the lists are read again even if no file has changed; zero means a minute.
-	Refresh time.Duration
 	// Resolver looks up names in proxy_interfaces and inet_interfaces. Without a resolver, such a name is an error.
 	Resolver dns.Resolver
 	Logger   *slog.Logger
@@ -78,9 +75,6 @@ func New(o Options) (*Site, error) {
 // Configure applies new options; what was read with others no longer counts. After an error the previous options
 // remain.
 func (s *Site) Configure(o Options) error {
-	if o.Refresh <= 0 {
-		o.Refresh = time.Minute
-	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -88,9 +82,7 @@ func (s *Site) Configure(o Options) error {
 	for _, text := range o.ExcludeDomains {
 		name := canonical(text)
 		if !prefix.ValidHost(strings.TrimPrefix(name, ".")) {
-			return fmt.Errorf(
-				"postfix: %q in exclude_domains is not a domain: write example.com, or .example.com for all its "+
-					"subdomains", text)
+			return fmt.Errorf("postfix: %q in exclude_domains is not a domain", text)
 		}
 		c.exclude.names = append(c.exclude.names, name)
 	}

@@ -10,12 +10,14 @@ import (
 const (
 	// lookRound is the interval in which Run checks for a changed file or address, and tries again after a failure.
 	lookRound = 2 * time.Second
+	// refresh is the age at which everything is read again even if no file has changed.
+	refresh = time.Minute
 	// longestRead is the timeout for all commands of one reading.
 	longestRead = 30 * time.Second
 )
 
 // Run keeps the data fresh until ctx ends: it reads everything again when a file or an address of this machine has
-// changed, after Configure, after a failure, and once per Refresh.
+// changed, after Configure, after a failure, and once per minute.
 func (s *Site) Run(ctx context.Context) error {
 	tick := time.NewTicker(lookRound)
 	defer tick.Stop()
@@ -40,13 +42,13 @@ func (s *Site) Run(ctx context.Context) error {
 // due reports whether a view must be read again, soon after a failure.
 func (v *view) due() bool {
 	age := time.Since(v.read)
-	return v.err != nil && age >= lookRound || age >= v.config.Refresh
+	return v.err != nil && age >= lookRound || age >= refresh
 }
 
 // current returns the latest view while it counts, otherwise nil. Its age is bounded whether or not Run works.
 func (s *Site) current() *view {
 	v := s.latest.Load()
-	if v == nil || v.config != s.config.Load() || time.Since(v.read) >= 2*v.config.Refresh+longestRead {
+	if v == nil || v.config != s.config.Load() || time.Since(v.read) >= 2*refresh+longestRead {
 		return nil
 	}
 	return v

@@ -37,11 +37,11 @@ const (
 func (v *view) known(q question) answer {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	for _, of := range []question{q, {at: q.at, table: q.table}} {
-		a, ok := v.searches[of]
-		if ok && a.err != nil && time.Since(a.failed) < failureLife || ok && a.err == nil && of == q {
-			return a
-		}
+	if a := v.searches[question{at: q.at, table: q.table}]; a.err != nil && time.Since(a.failed) < failureLife {
+		return a
+	}
+	if a, ok := v.searches[q]; ok && a.err == nil {
+		return a
 	}
 	return answer{err: dns.ErrNotCached}
 }
@@ -106,27 +106,23 @@ func (s *Site) RelayHost(ctx context.Context, host string, e dns.Effort) (bool, 
 // resultHosts returns the hosts in brackets among the results of a table whose contents can be listed: the entries of
 // an indexed file, or the source of a table of patterns. The contents of an inline: table are in main.cf.
 func (c Commands) resultHosts(ctx context.Context, table string) (map[string]bool, error) {
+	var contents string
+	var err error
+	table = strings.TrimPrefix(table, "proxy:")
+	switch kind, path, _ := strings.Cut(table, ":"); {
+	case slices.Contains([]string{"hash", "btree", "lmdb", "cdb", "dbm", "sdbm"}, kind):
+		const limit = 16 << 20
+		contents, _, err = c.run(ctx, process{path: c.beside("postmap"), args: []string{"-s", table}, limit: limit})
+	case strings.HasPrefix(path, "/") && slices.Contains([]string{"texthash", "regexp", "pcre", "cidr"}, kind):
+		var text []byte
+		text, err = regfile.Read(path)
+		contents = string(text)
+	}
 	hosts := map[string]bool{}
-	for _, part := range parts(table) {
-		var contents string
-		var err error
-		switch kind, path, _ := strings.Cut(part, ":"); {
-		case slices.Contains([]string{"hash", "btree", "lmdb", "cdb", "dbm", "sdbm"}, kind):
-			const limit = 16 << 20
-			contents, _, err = c.run(ctx, process{path: c.beside("postmap"), args: []string{"-s", part}, limit: limit})
-		case strings.HasPrefix(path, "/") && slices.Contains([]string{"texthash", "regexp", "pcre", "cidr"}, kind):
-			var text []byte
-			text, err = regfile.Read(path)
-			contents = string(text)
-		}
-		if err != nil {
-			return nil, err
-		}
-		for line := range strings.Lines(contents) {
-			if !strings.HasPrefix(strings.TrimSpace(line), "#") {
-				addHosts(hosts, line)
-			}
+	for line := range strings.Lines(contents) {
+		if !strings.HasPrefix(strings.TrimSpace(line), "#") {
+			addHosts(hosts, line)
 		}
 	}
-	return hosts, nil
+	return hosts, err
 }

@@ -46,12 +46,16 @@ func readView(ctx context.Context, c *config) *view {
 		config: c, hosts: map[string]bool{}, addrs: map[netip.Addr]bool{}, relays: map[string]bool{},
 		files: map[string]os.FileInfo{}, searches: map[question]answer{},
 	}
-	v.err = v.readAll(ctx)
+	v.err = v.readMachine()
+	if v.err == nil {
+		v.err = v.readPostfix(ctx)
+	}
 	v.read = time.Now()
 	return v
 }
 
-func (v *view) readAll(ctx context.Context) error {
+// readMachine reads the addresses and the name of this machine.
+func (v *view) readMachine() error {
 	local, err := net.InterfaceAddrs()
 	if err != nil {
 		return fmt.Errorf("cannot read the addresses of this machine: %w", err)
@@ -68,15 +72,20 @@ func (v *view) readAll(ctx context.Context) error {
 	if name, err := os.Hostname(); err == nil {
 		v.hosts[canonical(name)] = true
 	}
+	return nil
+}
+
+// readPostfix reads every instance (postmulti(1)): domains that any of them receives are received here. Without a
+// Postfix there are no lists.
+func (v *view) readPostfix(ctx context.Context) error {
 	commands, err := Find(v.config.Postconf, v.config.ConfigDirectory)
 	if err != nil {
 		main := cmp.Or(v.config.ConfigDirectory, "/etc/postfix") + "/main.cf"
 		if _, err := os.Lstat(main); !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("%s exists, but postconf is not installed", main)
 		}
-		return nil // no Postfix, so there are no lists
+		return nil
 	}
-	// Domains that any instance of Postfix receives are received here (postmulti(1)).
 	others, err := v.readInstance(ctx, commands)
 	for _, directory := range others {
 		if err == nil {
@@ -114,33 +123,26 @@ func (v *view) readInstance(ctx context.Context, c Commands) (others []string, e
 	if err != nil {
 		return nil, err
 	}
-	options, err := c.Settings(ctx, "-P", "-x") // of services in master.cf
+	options, err := c.Settings(ctx, "-P", "-x") // of services in master.cf, as in smtp/unix/relayhost
 	if err != nil {
 		return nil, err
 	}
+	maps.Copy(p, options)
 	parents := func(parameter string) bool { // where the setting has tables, subdomains count
 		text := p["parent_domain_matches_subdomains"]
 		return strings.Contains(text, parameter) || strings.ContainsAny(text, ":/!")
 	}
-	add := func(at, parameter, value string) error {
+	for _, at := range slices.Sorted(maps.Keys(p)) {
+		parameter := at[strings.LastIndexByte(at, '/')+1:]
 		switch {
 		case slices.Contains(nexthopParameters(), parameter):
-			addHosts(v.relays, value)
-		case parameter == "relay_domains":
-			return v.addList(list{parameter: at, at: c, parents: parents(parameter), below: true}, value)
+			addHosts(v.relays, p[at])
 		case slices.Contains(listParameters(), parameter):
-			return v.addList(list{parameter: at, at: c}, value)
-		}
-		return nil
-	}
-	for _, parameter := range slices.Concat(listParameters(), nexthopParameters()) {
-		if err := add(parameter, parameter, p[parameter]); err != nil {
-			return nil, err
-		}
-	}
-	for _, at := range slices.Sorted(maps.Keys(options)) {
-		if err := add(at, at[strings.LastIndexByte(at, '/')+1:], options[at]); err != nil {
-			return nil, err
+			relay := parameter == "relay_domains"
+			l := list{parameter: at, at: c, parents: relay && parents(parameter), below: relay}
+			if err := v.addList(l, p[at]); err != nil {
+				return nil, err
+			}
 		}
 	}
 	for _, parameter := range nexthopTables() {
@@ -181,7 +183,7 @@ func (v *view) addList(l list, text string) error {
 	}
 	for _, table := range l.tables {
 		// policyd's maps do not tell which domains are received here, and policyd would ask itself.
-		if slices.ContainsFunc(parts(table), asksPolicyd) {
+		if asksPolicyd(table) {
 			return fmt.Errorf("%s asks policyd itself (%s): remove that table", l.parameter, table)
 		}
 		if _, path, ok := strings.Cut(table, ":/"); ok {
@@ -196,13 +198,9 @@ func (v *view) addList(l list, text string) error {
 	return nil
 }
 
-// asksPolicyd reports whether a table is one of policyd's maps.
-func asksPolicyd(table string) bool {
-	name := strings.ToLower(table[strings.LastIndexByte(table, ':')+1:])
-	return strings.HasPrefix(table, "socketmap:") &&
-		slices.Contains([]string{"transport", "tls-policy", "tls-policy-tlsrpt", "query", "querywithtlsrpt", "sts"},
-			name)
-}
+// asksPolicyd reports whether a table is, or combines, one of policyd's maps.
+var asksPolicyd = regexp.MustCompile(
+	`(?i)socketmap:[^ ,}]*:(transport|tls-policy|tls-policy-tlsrpt|query|querywithtlsrpt|sts)([ ,}]|$)`).MatchString
 
 // bracketed matches a next hop without MX lookup, such as [relay.example.com], and captures the host.
 var bracketed = regexp.MustCompile(`\[([A-Za-z0-9._-]+)\]`)
@@ -216,25 +214,21 @@ func addHosts(hosts map[string]bool, text string) {
 
 // addInterface adds an address of proxy_interfaces or inet_interfaces, or the addresses of a name.
 func (v *view) addInterface(ctx context.Context, text string) error {
-	if text == "all" || text == "loopback-only" {
+	name := canonical(text)
+	a, err := netip.ParseAddr(strings.TrimPrefix(strings.Trim(text, "[]"), "ipv6:"))
+	switch {
+	case text == "all" || text == "loopback-only":
 		return nil
-	}
-	bare := strings.TrimPrefix(strings.TrimSuffix(strings.TrimPrefix(text, "["), "]"), "ipv6:")
-	if a, err := netip.ParseAddr(bare); err == nil {
+	case err == nil:
 		v.addrs[plain(a)] = true
 		return nil
-	}
-	name := canonical(text)
-	if !prefix.ValidHost(name) {
+	case !prefix.ValidHost(name):
 		return errors.New("neither an address nor a name")
 	}
 	v.hosts[name] = true
-	if localhost(name) {
-		return nil
-	}
-	found := false
+	found := localhost(name)
 	for _, t := range []dns.Type{dns.TypeA, dns.TypeAAAA} {
-		if v.config.Resolver == nil {
+		if localhost(name) || v.config.Resolver == nil {
 			break
 		}
 		rrset, err := v.config.Resolver.Lookup(ctx, dns.Question{Name: name, Type: t}, dns.Effort{})
@@ -262,10 +256,9 @@ func (v *view) note(paths ...string) {
 func (v *view) changed() bool {
 	for path, then := range v.files {
 		now, _ := os.Stat(path)
-		switch {
-		case now == nil && then == nil:
-		case now == nil || then == nil || !os.SameFile(now, then) || now.Size() != then.Size() ||
-			!now.ModTime().Equal(then.ModTime()):
+		same := now != nil && then != nil && os.SameFile(now, then) && now.Size() == then.Size() &&
+			now.ModTime().Equal(then.ModTime())
+		if !same && (now != nil || then != nil) {
 			return true
 		}
 	}
