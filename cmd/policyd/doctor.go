@@ -2,16 +2,12 @@ package main
 
 import (
 	"errors"
-	"fmt"
-	"net/netip"
 	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/doctor"
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
-	"github.com/policyd/policyd/internal/policy"
 )
 
 func newDoctor(c *common) *cobra.Command {
@@ -39,13 +35,6 @@ Exit status: 0 nothing to change, 1 warnings or errors, 2 usage.`,
 		Example: "  policyd doctor\n  policyd doctor --egress mx.example.com\n  policyd doctor --json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			for i, h := range o.Egress {
-				host, err := egressHost(h)
-				if err != nil {
-					return err
-				}
-				o.Egress[i] = host
-			}
 			var err error
 			if o.Settings, err = c.load(cmd); err != nil {
 				wrong, ok := errors.AsType[*settings.Error](err)
@@ -71,17 +60,4 @@ Exit status: 0 nothing to change, 1 warnings or errors, 2 usage.`,
 	cmd.Flags().StringVar(&o.Socket, "socket", "", "admin socket of the daemon (default: that of the settings)")
 	_ = cmd.MarkFlagFilename("socket")
 	return cmd
-}
-
-// egressHost reads a host of --egress: a name, or an address, also as Postfix writes it.
-func egressHost(s string) (string, error) {
-	address := strings.TrimSuffix(strings.TrimPrefix(s, "["), "]")
-	if a, err := netip.ParseAddr(address); err == nil {
-		return a.String(), nil
-	}
-	name, ok := policy.ParseName(s)
-	if !ok {
-		return "", fmt.Errorf("--egress %q is neither a host name nor an address", s)
-	}
-	return name, nil
 }

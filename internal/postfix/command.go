@@ -64,24 +64,27 @@ func (c Commands) Settings(ctx context.Context, args ...string) (map[string]stri
 	return values, err
 }
 
-// Query looks up keys without spaces in a table, such as hash:/etc/postfix/relay, and returns the first key that is
-// found, "" for none. postmap(1) has the same exit status for "not found" and "failed", so any message on standard
+// Query looks up keys without spaces in a table, such as hash:/etc/postfix/relay, and returns those that are found.
+// postmap(1) has the same exit status for "not found" and "failed", so any message on standard
 // error counts as a failure, unless a key was found.
-func (c Commands) Query(ctx context.Context, table string, keys []string) (string, error) {
+func (c Commands) Query(ctx context.Context, table string, keys []string) (found []string, err error) {
 	p := process{path: c.beside("postmap"), args: []string{"-q", "-", table}, stdin: strings.Join(keys, "\n") + "\n"}
 	out, complaint, err := c.run(ctx, p)
 	const noneFound = 1
 	exit := new(exec.ExitError)
 	switch {
 	case out != "":
-		key, _, _ := strings.Cut(out, "\t")
-		return key, nil
+		for line := range strings.Lines(out) {
+			key, _, _ := strings.Cut(line, "\t")
+			found = append(found, key)
+		}
+		return found, nil
 	case errors.As(err, &exit) && exit.ExitCode() == noneFound && complaint == "":
-		return "", nil
+		return nil, nil
 	case err == nil:
 		err = fmt.Errorf("%s -q - %s: exit status 0 without an answer", p.path, table)
 	}
-	return "", err
+	return nil, err
 }
 
 // process is one run of a command.

@@ -63,7 +63,9 @@ func (s *Site) search(ctx context.Context, v *view, q question, e dns.Effort) an
 	if q.keys == "" {
 		a.hosts, a.err = q.at.resultHosts(ctx, q.table)
 	} else {
-		a.key, a.err = q.at.Query(ctx, q.table, strings.Fields(q.keys))
+		var found []string
+		found, a.err = q.at.Query(ctx, q.table, strings.Fields(q.keys))
+		a.key = append(found, "")[0]
 	}
 	if a.err != nil {
 		a = answer{err: fmt.Errorf("%s cannot be asked: %w", q.table, a.err), failed: time.Now()}

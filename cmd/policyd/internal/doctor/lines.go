@@ -116,7 +116,7 @@ func (p plan) changes(l Lines) []string {
 	for _, parameter := range l.Parameters {
 		has, wants := postfix.Tokens(p.raw[parameter.Name]), postfix.Tokens(parameter.Value)
 		if parameter.Name == transportMaps && slices.Contains(wants, p.guardFile()) {
-			all = append(p.ownFile(l), all...)
+			all = append(p.ownFile(), all...)
 		}
 		if !slices.Equal(has, wants) { // commas and spaces do not count
 			all = append(all, p.set(parameter.Name, parameter.Value))
@@ -128,26 +128,20 @@ func (p plan) changes(l Lines) []string {
 	return all
 }
 
-// ownFile returns the commands that add the missing lines to transport_own.
-func (p plan) ownFile(l Lines) []string {
+// ownFile returns the commands that add the missing patterns to transport_own.
+func (p plan) ownFile() []string {
 	path := p.directory + "/transport_own"
 	text, _ := os.ReadFile(path)
-	have := map[string]bool{}
-	for line := range strings.Lines(string(text)) {
-		have[strings.Join(strings.Fields(line), " ")] = true
-	}
-	command := `printf '%s\n'`
-	missing := 0
-	for _, line := range l.Own {
-		if !have[strings.Join(strings.Fields(line), " ")] {
-			command += " " + quoted(line)
-			missing++
+	command := ""
+	for _, own := range p.own {
+		if !slices.Contains(strings.Fields(string(text)), own) {
+			command += " " + quoted(own+"    :")
 		}
 	}
-	if missing == 0 {
+	if command == "" {
 		return nil
 	}
-	return []string{command + " >> " + quoted(path)}
+	return []string{`printf '%s\n'` + command + " >> " + quoted(path)}
 }
 
 // serviceCommands returns the commands that make a service or correct it.

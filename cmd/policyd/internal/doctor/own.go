@@ -38,20 +38,20 @@ func (e *exam) checkOwn(ctx context.Context) {
 
 // guarded asks the pattern tables before the socketmap for an address in each domain.
 func (e *exam) guarded(ctx context.Context, guards, domains []string) {
-	var uncovered []string
+	var keys, covered, uncovered []string
 	for _, d := range domains {
-		key := ""
-		for _, g := range guards {
-			if key != "" {
-				break
-			}
-			var err error
-			if key, err = e.commands.Query(ctx, g, []string{"postmaster@" + d}); err != nil {
-				e.found("postmap-fails", err.Error(), "postmap -q postmaster@"+d+" "+quoted(g))
-				return
-			}
+		keys = append(keys, "postmaster@"+d)
+	}
+	for _, g := range guards {
+		found, err := e.commands.Query(ctx, g, keys)
+		if err != nil {
+			e.found("postmap-fails", err.Error(), "postmap -q postmaster@example.com "+quoted(g))
+			return
 		}
-		if key == "" {
+		covered = append(covered, found...)
+	}
+	for i, d := range domains {
+		if !slices.Contains(covered, keys[i]) {
 			uncovered = append(uncovered, "#    "+guardEntry(pattern(d)))
 		}
 	}

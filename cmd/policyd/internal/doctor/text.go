@@ -2,11 +2,12 @@ package doctor
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/policyd/policyd/internal/text"
 )
+
+const indent = 11
 
 // Text returns a human-readable report in 80 columns. A command that is wider stays in one line.
 func (r Report) Text(colour text.Palette) string {
@@ -20,42 +21,20 @@ func (r Report) Text(colour text.Palette) string {
 			area = f.Area
 			b.WriteString(colour.Paint(text.Bold, area) + "\n")
 		}
-		// What several findings in a row have in common follows the last one.
 		if i+1 < len(r.Findings) && r.Findings[i+1].Code == f.Code {
-			f.Why = ""
-			if slices.Equal(r.Findings[i+1].Change, f.Change) {
-				f.Change = nil
-			}
+			f.Why = "" // it follows the last finding of the kind
 		}
 		f.text(&b, colour)
 	}
-	b.WriteString("\n" + colour.Paint(text.Bold, r.summary()) + "\n")
-	return b.String()
-}
-
-func (r Report) summary() string {
-	var parts []string
-	for _, p := range []struct {
-		n    int
-		word string
-	}{{r.Errors, "error"}, {r.Warnings, "warning"}} {
-		switch {
-		case p.n == 1:
-			parts = append(parts, "1 "+p.word)
-		case p.n > 1:
-			parts = append(parts, fmt.Sprintf("%d %ss", p.n, p.word))
-		}
-	}
-	if len(parts) == 0 {
-		parts = []string{"nothing to change"}
+	summary := "nothing to change"
+	if !r.Sound() {
+		summary = fmt.Sprintf("errors: %d, warnings: %d", r.Errors, r.Warnings)
 	}
 	if r.Untested > 0 {
-		parts = append(parts, fmt.Sprintf("%d could not be tested", r.Untested))
+		summary += fmt.Sprintf(", could not be tested: %d", r.Untested)
 	}
-	return strings.Join(parts, ", ")
+	return b.String() + "\n" + colour.Paint(text.Bold, summary) + "\n"
 }
-
-const indent = 11
 
 func (f Finding) text(b *strings.Builder, colour text.Palette) {
 	style := map[Severity]text.Style{Error: text.Red, Warning: text.Yellow, Untested: text.Cyan, Note: text.Cyan,
