@@ -2,12 +2,16 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"net/netip"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/doctor"
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
+	"github.com/policyd/policyd/internal/policy"
 )
 
 func newDoctor(c *common) *cobra.Command {
@@ -35,6 +39,16 @@ Exit status: 0 nothing to change, 1 warnings or errors, 2 usage.`,
 		Example: "  policyd doctor\n  policyd doctor --egress mx.example.com\n  policyd doctor --json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			for i, h := range o.Egress {
+				address, err := netip.ParseAddr(strings.Trim(h, "[]"))
+				name, ok := policy.ParseName(h)
+				if err != nil && !ok {
+					return fmt.Errorf("--egress %q is neither a host name nor an address", h)
+				}
+				if o.Egress[i] = name; err == nil {
+					o.Egress[i] = address.String()
+				}
+			}
 			var err error
 			if o.Settings, err = c.load(cmd); err != nil {
 				wrong, ok := errors.AsType[*settings.Error](err)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -92,12 +93,7 @@ func output[T any](cmd *cobra.Command, asJSON bool, v T, text func(T) string) er
 }
 
 // textOf returns lines as a text.
-func textOf(lines []string) string {
-	if len(lines) == 0 {
-		return ""
-	}
-	return strings.Join(lines, "\n") + "\n"
-}
+func textOf(lines []string) string { return strings.Join(append(slices.Clip(lines), ""), "\n") }
 
 // linesText returns one part for each file, with instructions in comments.
 func linesText(l doctor.Lines) string {

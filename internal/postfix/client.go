@@ -1,8 +1,8 @@
 package postfix
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"log/slog"
 	"maps"
 	"os/exec"
@@ -85,31 +85,29 @@ func (c *Client) Ask(ctx context.Context, d smtptls.Dialogue) smtptls.Opinion {
 
 // refresh reads the settings of Postfix if they are old; c.mu is held. A setting that cannot be read stays as it was.
 func (c *Client) refresh(ctx context.Context) {
-	if !c.read.IsZero() && time.Since(c.read) < clientRefresh {
+	if time.Since(c.read) < clientRefresh {
 		return
 	}
-	commands, err := Find(c.o.Postconf, c.o.ConfigDirectory)
-	if err == nil {
-		err = c.readSettings(ctx, commands)
-	}
+	err := c.readSettings(ctx)
 	if ctx.Err() != nil {
 		return // the caller went away, which says nothing about Postfix
 	}
 	c.read = time.Now()
-	switch {
-	case errors.Is(err, ErrNotInstalled):
-		c.helo, c.options = "", nil
-	case err != nil && !c.warned:
+	if err != nil && !c.warned {
 		c.o.Logger.Warn("cannot read the settings of Postfix's SMTP client", "err", err)
 	}
 	c.warned = err != nil
 }
 
-func (c *Client) readSettings(ctx context.Context, commands Commands) error {
+func (c *Client) readSettings(ctx context.Context) error {
+	commands, err := Find(c.o.Postconf, c.o.ConfigDirectory)
+	if err != nil { // no Postfix
+		c.helo, c.options = "", nil
+		return nil
+	}
 	values, err := commands.Parameters(ctx, "smtp_helo_name", "smtp_tls_CAfile", "smtp_tls_CApath",
-		"smtp_tls_mandatory_protocols",
-		"smtp_tls_mandatory_ciphers", "smtp_tls_exclude_ciphers", "smtp_tls_mandatory_exclude_ciphers",
-		"tls_high_cipherlist", "tls_medium_cipherlist")
+		"smtp_tls_mandatory_protocols", "smtp_tls_mandatory_ciphers", "smtp_tls_exclude_ciphers",
+		"smtp_tls_mandatory_exclude_ciphers", "tls_high_cipherlist", "tls_medium_cipherlist")
 	if err != nil {
 		return err
 	}
@@ -133,22 +131,18 @@ func (c *Client) readSettings(ctx context.Context, commands Commands) error {
 
 // fingerOptions returns the options of posttls-finger for settings of smtp(8); none if there is no root certificate.
 func (c *Client) fingerOptions(values map[string]string) []string {
-	file, path := values["smtp_tls_CAfile"], values["smtp_tls_CApath"]
-	if file == "" || c.o.OnlyCAFile {
-		file = c.o.CAFile
-	}
+	file, path := cmp.Or(values["smtp_tls_CAfile"], c.o.CAFile), values["smtp_tls_CApath"]
 	if c.o.OnlyCAFile {
-		path = ""
+		file, path = c.o.CAFile, ""
 	}
 	if file == "" && path == "" {
 		return nil
 	}
 	var options []string
-	grade := values["smtp_tls_mandatory_ciphers"]
-	for _, o := range [][2]string{{"-F", file}, {"-P", path}, {"-p", values["smtp_tls_mandatory_protocols"]},
-		{"-g", grade}} {
+	grade, protocols := values["smtp_tls_mandatory_ciphers"], values["smtp_tls_mandatory_protocols"]
+	for _, o := range [][]string{{"-F", file}, {"-P", path}, {"-p", protocols}, {"-g", grade}} {
 		if o[1] != "" {
-			options = append(options, o[:]...)
+			options = append(options, o...)
 		}
 	}
 	// posttls-finger has no option for excluded ciphers: they are taken out of the list of the grade.

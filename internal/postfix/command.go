@@ -17,10 +17,8 @@ var ErrNotInstalled = errors.New("postfix: not installed")
 
 // Commands runs Postfix's own commands: without a shell, with a timeout, and with limits on their output.
 type Commands struct {
-	// Postconf is the path of postconf(1).
-	Postconf string
-	// ConfigDirectory is the directory of main.cf; "" means the default of Postfix.
-	ConfigDirectory string
+	Postconf        string // the path of postconf(1); the other commands are in the same directory
+	ConfigDirectory string // of main.cf; "": the default of Postfix
 }
 
 // Find returns the commands in the directory of postconf. If that is "", it searches PATH and then the sbin
@@ -30,8 +28,7 @@ func Find(postconf, configDirectory string) (Commands, error) {
 		return Commands{postconf, configDirectory}, nil
 	}
 	for _, name := range []string{"postconf", "/usr/sbin/postconf", "/usr/local/sbin/postconf", "/sbin/postconf"} {
-		path, err := exec.LookPath(name)
-		if err == nil {
+		if path, err := exec.LookPath(name); err == nil {
 			return Commands{path, configDirectory}, nil
 		}
 	}
@@ -96,8 +93,8 @@ type process struct {
 	timeout time.Duration // 0 means 10 s
 }
 
-// run runs a command and returns its standard output, as far as it goes, and the last line of standard error, which an
-// error has too. Warnings about lines of main.cf do not count.
+// run returns the standard output of a command, as far as it goes, and the last line of standard error, which an error
+// has too. Warnings about lines of main.cf do not count.
 func (c Commands) run(ctx context.Context, p process) (out, complaint string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(p.timeout, 10*time.Second))
 	defer cancel()

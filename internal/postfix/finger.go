@@ -1,12 +1,12 @@
 package postfix
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -45,40 +45,41 @@ func (c Commands) finger(ctx context.Context, options []string, d smtptls.Dialog
 	return opinion(out, addr) // the exit status is 0 whatever it found
 }
 
+var (
+	// gaveUp matches what ends a verified connection before a mail could be sent.
+	gaveUp = regexp.MustCompile("^(SMTP service not available|EHLO rejected): |^(lost connection|timeout) while ")
+	// noSession matches what prevents a judgement.
+	noSession = regexp.MustCompile("^(Failed to establish session|cannot load Certification Authority data|fatal:)")
+)
+
 // opinion reads the output of posttls-finger. Words of the server stand behind a fixed beginning of their line only,
 // so that they cannot imitate a verdict.
 func opinion(output string, addr netip.AddrPort) smtptls.Opinion {
-	where := fmt.Sprintf("%s[%s]:%d", addr.Addr(), addr.Addr(), addr.Port())
+	where := fmt.Sprintf("%s[%s]:%d: ", addr.Addr(), addr.Addr(), addr.Port())
+	const failed, library = "the TLS handshake failed", "warning: TLS library problem: "
 	o := smtptls.Opinion{Verdict: smtptls.NoVerdict, Why: "no result"}
-	reason := ""
+	reason := "the certificate is not verified"
 	for line := range strings.Lines(output) {
 		line = text.Printable(strings.TrimPrefix(strings.TrimSpace(line), "posttls-finger: "))
 		first, rest, _ := strings.Cut(line, " ")
-		established := strings.HasPrefix(rest, "TLS connection established to "+where+": ")
+		before, after, about := strings.Cut(line, where)
+		established := strings.HasPrefix(rest, "TLS connection established to "+where)
 		switch {
 		case established && first == "Verified":
 			o = smtptls.Opinion{Verdict: smtptls.Verified, Why: line}
 		case established:
-			o = smtptls.Opinion{Verdict: smtptls.Rejected, Why: cmp.Or(reason, "the certificate is not verified")}
-		case strings.HasPrefix(line, "certificate verification failed for "+where+": "),
-			strings.HasPrefix(line, "server certificate verification failed for "+where+": "):
-			_, reason, _ = strings.Cut(line, where+": ")
-		case strings.HasPrefix(line, "SSL_connect error to "+where+": "):
-			if _, why, _ := strings.Cut(line, where+": "); why == "-1" || why == "0" {
-				o = smtptls.Opinion{Verdict: smtptls.Rejected, Why: "the TLS handshake failed"}
-			} else {
-				o = smtptls.Opinion{Verdict: smtptls.NoVerdict, Why: why}
-			}
-		case strings.HasPrefix(line, "warning: TLS library problem: ") && o.Verdict == smtptls.Rejected &&
-			o.Why == "the TLS handshake failed":
-			o.Why += ": " + strings.TrimPrefix(line, "warning: TLS library problem: ")
-		case o.Verdict == smtptls.Verified && (strings.HasPrefix(line, "SMTP service not available: ") ||
-			strings.HasPrefix(line, "EHLO rejected: ") ||
-			strings.HasPrefix(line, "lost connection while ") || strings.HasPrefix(line, "timeout while ")):
+			o = smtptls.Opinion{Verdict: smtptls.Rejected, Why: reason}
+		case about && strings.TrimPrefix(before, "server ") == "certificate verification failed for ":
+			reason = after
+		case about && before == "SSL_connect error to " && (after == "-1" || after == "0"):
+			o = smtptls.Opinion{Verdict: smtptls.Rejected, Why: failed}
+		case about && before == "SSL_connect error to ":
+			o = smtptls.Opinion{Verdict: smtptls.NoVerdict, Why: after}
+		case o.Why == failed && strings.HasPrefix(line, library):
+			o.Why += ": " + strings.TrimPrefix(line, library)
+		case o.Verdict == smtptls.Verified && gaveUp.MatchString(line):
 			o = smtptls.Opinion{Verdict: smtptls.GaveUp, Why: line}
-		case strings.HasPrefix(line, "Failed to establish session to "),
-			strings.HasPrefix(line, "cannot load Certification Authority data"),
-			strings.HasPrefix(line, "fatal: "):
+		case noSession.MatchString(line):
 			o = smtptls.Opinion{Verdict: smtptls.NoVerdict, Why: line}
 		}
 	}

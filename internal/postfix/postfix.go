@@ -1,12 +1,10 @@
 // Package postfix reads the configuration of Postfix on this machine.
 //
-// A Site reports which domains Postfix receives. transport_maps takes precedence over mydestination, relay_domains and
-// the virtual domains, so a route for a domain that is received here causes a mail loop (transport(5)). The Site uses
-// the settings, Postfix's own lists, which it reads with postconf(1) and matches as match_list(3) does, and the names
-// and addresses of this machine. Every doubt is an error, which leaves the mail on port 25. Where this package differs
-// from Postfix, more domains count as received here, not fewer.
-//
-// It also reports which hosts Postfix itself relays to. A Client judges receivers as smtp(8) does.
+// A Site reports which domains Postfix receives, and which hosts it relays to. transport_maps takes precedence over
+// mydestination, relay_domains and the virtual domains, so a route for a domain that is received here makes a mail loop
+// (transport(5)). The Site uses the settings, Postfix's own lists, matched as match_list(3) does, and the names and
+// addresses of this machine. Every doubt is an error, which leaves the mail on port 25. Where this package differs from
+// Postfix, more domains count as received here, not fewer. A Client judges receivers as smtp(8) does.
 package postfix
 
 import (
@@ -27,20 +25,15 @@ import (
 
 // Options are the settings of a Site.
 type Options struct {
-	// ExcludeDomains never get a route: example.com is that domain alone, .example.com all names below it, as
-	// in the overrides file.
+	// ExcludeDomains never get a route: example.com is that domain alone, .example.com all names below it.
 	ExcludeDomains []string
 	// OwnHosts are further names of this host, as MX records may have them.
 	OwnHosts []string
-	// LoopbackProbed is set if loopback addresses are probed too, so that a host gets a route only after it has
-	// presented a certificate for its own name. Then the address ::1 alone does not make a host this one, because there
-	// is only one IPv6 loopback address for the receivers of a test. 127.0.0.1 always is this host.
+	// LoopbackProbed is set if loopback addresses are probed too. Then the address ::1 alone does not make a host this
+	// one, because there is only one for all receivers of a test. 127.0.0.1 always is this host.
 	LoopbackProbed bool
-	// Postconf is the path of postconf(1); the other commands are in the same directory. "" means the one in PATH or in
-	// the sbin directories; without a Postfix there are no lists.
-	Postconf string
-	// ConfigDirectory is the directory of main.cf; "" means the default of Postfix.
-	ConfigDirectory string
+	// Postconf and ConfigDirectory are those of Commands; "": as Find does.
+	Postconf, ConfigDirectory string
 	// Resolver looks up names in proxy_interfaces and inet_interfaces. Without a resolver, such a name is an error.
 	Resolver dns.Resolver
 	Logger   *slog.Logger
@@ -72,8 +65,7 @@ func New(o Options) (*Site, error) {
 	return s, s.Configure(o)
 }
 
-// Configure applies new options; what was read with others no longer counts. After an error the previous options
-// remain.
+// Configure applies new options; what was read with others no longer counts. An error changes nothing.
 func (s *Site) Configure(o Options) error {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -112,13 +104,12 @@ func (s *Site) Own(ctx context.Context, domain string, e dns.Effort) (own bool, 
 	if err != nil {
 		return false, "", err
 	}
-	for i := range v.lists {
-		if name := v.lists[i].name(domain); name != "" {
-			return true, v.lists[i].parameter + " has " + name, nil
+	for _, l := range v.lists {
+		if name := l.name(domain); name != "" {
+			return true, l.parameter + " has " + name, nil
 		}
 	}
-	for i := range v.lists {
-		l := &v.lists[i]
+	for _, l := range v.lists {
 		for _, table := range l.tables {
 			a := s.search(ctx, v, question{l.at, table, strings.Join(l.keys(table, domain), " ")}, e)
 			switch {
@@ -134,8 +125,7 @@ func (s *Site) Own(ctx context.Context, domain string, e dns.Effort) (own bool, 
 }
 
 // OwnHost reports whether name is a name of this host: one of own_hosts, $myhostname, the machine's own name,
-// localhost, or one of these behind a prefix, because smtps-mx.example.com is the new name of
-// mx.example.com. Before anything has been read, every name counts.
+// localhost, or one of these behind a prefix. Before anything has been read, every name counts.
 func (s *Site) OwnHost(name string) bool {
 	c, v := s.config.Load(), s.current()
 	if v == nil {
@@ -146,17 +136,16 @@ func (s *Site) OwnHost(name string) bool {
 		func(n string) bool { return c.hosts[n] || v.hosts[n] })
 }
 
-// OwnAddr reports whether a is an address of this host: exactly one of a local interface or of
-// proxy_interfaces and inet_interfaces, or the unspecified address, which leads to this host too. Before
-// anything has been read, every address counts.
+// OwnAddr reports whether a is an address of this host: exactly one of a local interface or of proxy_interfaces and
+// inet_interfaces, or the unspecified address. Before anything has been read, every address counts.
 func (s *Site) OwnAddr(a netip.Addr) bool {
 	v := s.current()
 	a = plain(a)
 	return v == nil || !a.IsValid() || a.IsUnspecified() || v.addrs[a]
 }
 
-// Lists returns the parameters of Postfix's lists that have entries, and the domains that the lists name, without what
-// is in tables; .example.com stands for all names below it.
+// Lists returns the parameters that have entries, and the domains that they name, without what is in tables;
+// .example.com stands for all names below it.
 func (s *Site) Lists() (parameters, domains []string) {
 	v := s.current()
 	if v == nil {
@@ -167,9 +156,9 @@ func (s *Site) Lists() (parameters, domains []string) {
 		parameters = append(parameters, l.parameter)
 		for _, name := range l.names {
 			if !seen[name] && prefix.ValidHost(strings.TrimPrefix(name, ".")) {
-				seen[name] = true
 				domains = append(domains, name)
 			}
+			seen[name] = true
 		}
 	}
 	return slices.Compact(parameters), domains

@@ -21,14 +21,13 @@ func (e *exam) checkDaemon(ctx context.Context) {
 			e.found("settings-warning", w)
 		}
 	}
-	st, err := e.askDaemon(ctx)
-	if err != nil {
+	var err error
+	if e.daemon, err = e.askDaemon(ctx); err != nil {
 		e.found("daemon-silent", err.Error(), "systemctl status policyd.service policyd.socket")
 		return
 	}
-	e.daemon = st
-	e.found("daemon-running", "policyd "+st.Version+" is running, mode "+st.Settings.Mode)
-	for _, w := range st.Warnings {
+	e.found("daemon-running", "policyd "+e.daemon.Version+" is running, mode "+e.daemon.Settings.Mode)
+	for _, w := range e.daemon.Warnings {
 		// A warning of the settings is not repeated, and daemon-running has the mode.
 		if !strings.HasPrefix(w, "mode = ") && !slices.Contains(e.Settings.Warnings, w) {
 			e.found("daemon-warning", w)
@@ -36,11 +35,11 @@ func (e *exam) checkDaemon(ctx context.Context) {
 	}
 }
 
-// askDaemon returns the status that the running daemon reports; nil after an error.
-func (o Options) askDaemon(ctx context.Context) (*admin.Status, error) {
+// askDaemon returns the status that the running daemon reports; zero after an error.
+func (o Options) askDaemon(ctx context.Context) (admin.Status, error) {
 	socket := cmp.Or(o.Socket, o.Settings.Admin.Socket)
 	if socket == "" {
-		return nil, errors.New("there is no admin socket: admin.socket is empty")
+		return admin.Status{}, errors.New("there is no admin socket: admin.socket is empty")
 	}
 	const longest = 5 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, longest)
@@ -49,15 +48,15 @@ func (o Options) askDaemon(ctx context.Context) (*admin.Status, error) {
 	defer client.Close()
 	status, err := client.Status(ctx)
 	if err != nil {
-		return nil, errors.New(socket + ": " + strings.TrimPrefix(err.Error(), "admin: "))
+		return admin.Status{}, errors.New(socket + ": " + strings.TrimPrefix(err.Error(), "admin: "))
 	}
-	return &status, nil
+	return status, nil
 }
 
 // listeners returns the addresses that policyd listens on: those that the daemon reports, because systemd may have
-// passed others than those of the settings. st is nil if it does not answer.
-func (o Options) listeners(st *admin.Status) []string {
-	if st != nil && len(st.Connections.Listeners) > 0 {
+// passed others than those of the settings. st is zero if it does not answer.
+func (o Options) listeners(st admin.Status) []string {
+	if len(st.Connections.Listeners) > 0 {
 		return st.Connections.Listeners
 	}
 	return o.Settings.Server.Listen

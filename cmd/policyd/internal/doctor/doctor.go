@@ -19,20 +19,16 @@ import (
 // Options say what is examined, and which Postfix lines are made for.
 type Options struct {
 	Settings *settings.Loaded
-	// Mistakes are those in the settings file, if it has any. Settings has the defaults in their place.
+	// Mistakes are those in the settings file. Settings has the defaults in their place.
 	Mistakes []settings.Problem
 	// Postconf and ConfigDirectory choose a Postfix; "": the one that is installed.
 	Postconf, ConfigDirectory string
-	// Version is the version of Postfix that lines are for; zero: the installed one.
-	Version Version
-	// Socket is the admin socket; "": that of Settings.
-	Socket string
-	// ResolvConf is that of the system; "": /etc/resolv.conf. Proc is where the processes are, proc(5); "": /proc.
+	Version                   Version  // that lines are for; zero: the installed one
+	Socket                    string   // of the daemon; "": that of Settings
+	User                      int      // who runs this; 0 is root
+	Egress                    []string // hosts to connect to, on 25 and on the port of implicit TLS
+	// ResolvConf and Proc are the files of the system; "": /etc/resolv.conf and /proc.
 	ResolvConf, Proc string
-	// User is the user who runs this; 0 is root.
-	User int
-	// Egress are hosts to connect to, on 25 and on the port of implicit TLS.
-	Egress []string
 }
 
 // Report is the outcome. Its JSON form is stable: fields are added, never changed or taken away.
@@ -69,7 +65,7 @@ type exam struct {
 	Options
 	plan   // of no use where there is no Postfix
 	report Report
-	daemon *admin.Status // nil: it does not answer
+	daemon admin.Status // zero: it does not answer
 }
 
 // Examine does everything, within about a minute if nothing answers.
@@ -91,7 +87,6 @@ func Examine(ctx context.Context, o Options) Report {
 		e.checkMain()
 		e.checkTLSRequired()
 		e.checkPolicyMaps()
-		e.checkUnknownMaps()
 		e.checkTransportMaps()
 		e.checkService()
 		e.checkRoots()
@@ -101,6 +96,11 @@ func Examine(ctx context.Context, o Options) Report {
 	e.checkEgress(ctx)
 	area := func(f Finding) int { return slices.IndexFunc(Areas(), func(a Area) bool { return a.Name == f.Area }) }
 	slices.SortStableFunc(e.report.Findings, func(a, b Finding) int { return area(a) - area(b) })
+	count := map[Severity]int{}
+	for _, f := range e.report.Findings {
+		count[f.Severity]++
+	}
+	e.report.Errors, e.report.Warnings, e.report.Untested = count[Error], count[Warning], count[Untested]
 	return e.report
 }
 
@@ -115,22 +115,8 @@ func (e *exam) found(code, what string, change ...string) {
 		if f.Severity != OK {
 			f.Why, f.Change = a.Codes[i].Why, change
 		}
-		switch f.Severity {
-		case Error:
-			e.report.Errors++
-		case Warning:
-			e.report.Warnings++
-		case Untested:
-			e.report.Untested++
-		default:
-		}
 		e.report.Findings = append(e.report.Findings, f)
 	}
-}
-
-// has reports whether there is a finding with a code.
-func (e *exam) has(code string) bool {
-	return slices.ContainsFunc(e.report.Findings, func(f Finding) bool { return f.Code == code })
 }
 
 // readPostfix reads the configuration of Postfix and compares it with what it should be.

@@ -1,13 +1,15 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"strconv"
-	"strings"
 	"time"
+
+	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 )
 
 // checkEgress finds out whether port 25 and the port of implicit TLS can be reached from here. A host that
@@ -15,13 +17,12 @@ import (
 func (e *exam) checkEgress(ctx context.Context) {
 	e.checkFetches()
 	port, known := strconv.Itoa(e.Settings.Port26.Port), true
-	switch {
-	case e.daemon != nil && e.daemon.Probes != nil && e.daemon.Probes.EgressFiltered:
+	switch probes := cmp.Or(e.daemon.Probes, &admin.Probes{}); {
+	case probes.EgressFiltered:
 		e.found("egress-filtered", "all probes of port "+port+" have failed, at many hosts",
 			"# allow outgoing TCP connections to port "+port+" in the firewall, or ask the provider")
-	case e.daemon != nil && e.daemon.Probes != nil && e.daemon.Probes.Hosts["open"] > 0:
-		e.found("egress-open",
-			fmt.Sprintf("probes have found port %s open at %d hosts", port, e.daemon.Probes.Hosts["open"]))
+	case probes.Hosts["open"] > 0:
+		e.found("egress-open", fmt.Sprintf("probes have found port %s open at %d hosts", port, probes.Hosts["open"]))
 	default:
 		known = false
 	}
@@ -31,7 +32,7 @@ func (e *exam) checkEgress(ctx context.Context) {
 	}
 	for _, host := range e.Egress {
 		for _, port := range []string{"25", port} {
-			e.connect(ctx, net.JoinHostPort(strings.Trim(host, "[]"), port))
+			e.connect(ctx, net.JoinHostPort(host, port))
 		}
 	}
 }
@@ -39,10 +40,7 @@ func (e *exam) checkEgress(ctx context.Context) {
 // checkFetches reports whether the daemon can fetch MTA-STS policies. It adds no finding while the daemon has no
 // result.
 func (e *exam) checkFetches() {
-	if e.daemon == nil || e.daemon.MTASTS == nil {
-		return
-	}
-	switch m := e.daemon.MTASTS; {
+	switch m := cmp.Or(e.daemon.MTASTS, &admin.MTASTS{}); {
 	case !m.BlockedSince.IsZero():
 		remedy := []string{"# allow outgoing TCP connections to port 443 in the firewall",
 			"# or set HTTPS_PROXY in the environment of policyd.service to a proxy that works"}

@@ -3,7 +3,6 @@ package doctor
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -82,8 +81,8 @@ type plan struct {
 	ownErr              error
 }
 
-// newPlan returns the plan for a Postfix. st is the status of the daemon, nil if it does not answer.
-func newPlan(ctx context.Context, o Options, s *setup, st *admin.Status) plan {
+// newPlan returns the plan for a Postfix. st is the status of the daemon, zero if it does not answer.
+func newPlan(ctx context.Context, o Options, s *setup, st admin.Status) plan {
 	p := plan{
 		setup: s, route: o.Settings.Port26.Mode != "off", transport: o.Settings.Port26.Transport,
 		own: []string{`/@localhost(\.localdomain)?$/`},
@@ -119,12 +118,9 @@ func newPlan(ctx context.Context, o Options, s *setup, st *admin.Status) plan {
 // planFor returns the plan for the installed Postfix, or for the version in the options.
 func planFor(ctx context.Context, o Options) (plan, error) {
 	s, err := readSetup(ctx, o)
-	switch asked := o.Version.text != ""; {
-	case !asked && errors.Is(err, postfix.ErrNotInstalled):
-		return plan{}, errors.New(
-			"no Postfix is installed here: name the version that the lines are for, as in --postfix-version 3.7")
-	case !asked && err != nil:
-		return plan{}, err
+	switch {
+	case err != nil && o.Version.text == "":
+		return plan{}, fmt.Errorf("%w; name a version to get its lines, as in --postfix-version 3.7", err)
 	case err != nil:
 		s = defaultSetup()
 	}
@@ -283,10 +279,7 @@ func (p plan) wantedService() Service {
 
 // chrootColumn returns the fifth column of master.cf for the service: that of smtp.
 func (p plan) chrootColumn() string {
-	if p.chrooted(smtp) {
-		return "y"
-	}
-	return "n"
+	return map[bool]string{true: "y", false: "n"}[p.chrooted(smtp)]
 }
 
 // endpointOf returns the endpoint of a listener, and whether chrooted processes can reach it. A TCP listener for all

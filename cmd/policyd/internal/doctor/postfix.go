@@ -36,17 +36,19 @@ func (e *exam) checkVersion() {
 // checkMain examines the parameters of main.cf that policies depend on.
 func (e *exam) checkMain() {
 	const off = "dnssec-lookups-off"
+	wrong := map[string]bool{}
 	for _, r := range slices.Concat(writtenRules(), defaultRules()) {
 		forDANE := r.wrong == off || r.wrong == "dane-insecure-mx"
 		if value := e.params[r.Name]; !r.accepts(value) && (e.Settings.Policy.DANE || !forDANE) {
+			wrong[r.wrong] = true
 			e.found(r.wrong, is(r.Name, value), e.set(r.Name, r.Value))
 		}
 	}
-	if level := "smtp_tls_security_level"; !e.has("smtp-level-none") {
-		e.found("smtp-level", is(level, e.params[level]))
+	if !wrong["smtp-level-none"] {
+		e.found("smtp-level", is("smtp_tls_security_level", e.params["smtp_tls_security_level"]))
 	}
-	if support := "smtp_dns_support_level"; e.Settings.Policy.DANE && !e.has(off) {
-		e.found("dnssec-lookups", is(support, e.params[support]))
+	if !wrong[off] && e.Settings.Policy.DANE {
+		e.found("dnssec-lookups", is("smtp_dns_support_level", e.params["smtp_dns_support_level"]))
 	}
 }
 
@@ -66,17 +68,48 @@ func (e *exam) checkTLSRequired() {
 	e.found("tls-required-header", enabled, "# if you do not want that:", off)
 }
 
-// checkPolicyMaps examines smtp_tls_policy_maps, of main.cf and of the services that set it themselves.
-func (e *exam) checkPolicyMaps() {
-	list, at := e.ours(policyMaps)
-	wanted := e.set(policyMaps, e.wanted(policyMaps))
-	if at < 0 {
-		if !slices.ContainsFunc(list, e.unknown) { // see checkUnknownMaps
-			e.found("tls-map-missing", is(policyMaps, e.params[policyMaps]), wanted)
+// checkTables examines the tables of policyd in a parameter, also in the services that set it themselves. It returns the
+// tables of main.cf, and the index of that of policyd, -1 for none. present and missing are codes, wanted is the command
+// that corrects it.
+func (e *exam) checkTables(parameter, present, missing, wanted string) (list []string, at int) {
+	examine := func(file, value string) {
+		for _, t := range slices.DeleteFunc(postfix.Tokens(value), func(t string) bool { return !e.unknown(t) }) {
+			_, name := splitTable(t)
+			use := cmp.Or(lookup.NearestMap(name), e.mapFor(parameter))
+			e.found("map-unknown", parameter+" has "+t,
+				"# in "+file+": "+strings.TrimSuffix(t, name)+use, "policyd postfix-config --commands | sh")
 		}
+	}
+	examine(e.mainCF(), e.params[parameter])
+	for _, service := range e.overrides(parameter) {
+		examine(e.masterCF(), e.option(service, parameter))
+	}
+	list, at = e.ours(parameter)
+	if at < 0 {
+		if !slices.ContainsFunc(list, e.unknown) && (parameter == policyMaps || e.route) { // unknown asks policyd too
+			e.found(missing, is(parameter, e.params[parameter]), wanted)
+		}
+		return list, at
+	}
+	e.found(present, parameter+" has "+list[at])
+	for _, t := range list {
+		if strings.HasPrefix(t, "proxy:") && serves(t, parameter) {
+			e.found("map-through-proxy", t, wanted)
+		}
+	}
+	return list, at
+}
+
+// unknown reports whether a table is policyd's and has a map name that policyd does not serve.
+func (e *exam) unknown(table string) bool { return e.isHere(table) && mapOf(table) == "" }
+
+// checkPolicyMaps examines smtp_tls_policy_maps.
+func (e *exam) checkPolicyMaps() {
+	wanted := e.set(policyMaps, e.wanted(policyMaps))
+	list, at := e.checkTables(policyMaps, "tls-map-present", "tls-map-missing", wanted)
+	if at < 0 {
 		return
 	}
-	e.found("tls-map-present", policyMaps+" has "+list[at])
 	if at > 0 {
 		e.found("tls-map-shadowed", policyMaps+" asks "+list[0]+" first")
 	}
@@ -90,71 +123,30 @@ func (e *exam) checkPolicyMaps() {
 	case mapOf(list[at]) == "tls-policy" && e.version.since(10, 0) && useful:
 		e.found("tls-map-no-tlsrpt", what, wanted)
 	}
-	e.checkProxied(list, policyMaps, wanted)
 	for _, service := range e.overrides(policyMaps) {
 		own := e.option(service, policyMaps)
-		serves := func(t string) bool { return serves(t, policyMaps) }
+		asks := func(t string) bool { return serves(t, policyMaps) }
 		if slices.Contains([]string{"smtp", "lmtp"}, e.program(service)) &&
-			!slices.ContainsFunc(postfix.Tokens(own), serves) {
-			name, _, _ := strings.Cut(service, "/")
-			e.found("service-without-policies", e.masterCF()+": service "+name+" has -o "+policyMaps+"="+own,
+			!slices.ContainsFunc(postfix.Tokens(own), asks) {
+			e.found("service-without-policies", e.masterCF()+", service "+service+": "+is(policyMaps, own),
 				e.edit("-PX", service+"/"+policyMaps))
 		}
 	}
 }
 
-func (e *exam) checkProxied(list []string, parameter, wanted string) {
-	for _, t := range list {
-		if strings.HasPrefix(t, "proxy:") && serves(t, parameter) {
-			e.found("map-through-proxy", t, wanted)
-		}
-	}
-}
-
-// checkUnknownMaps finds map names in main.cf and master.cf that policyd does not serve, at an endpoint of policyd.
-func (e *exam) checkUnknownMaps() {
-	examine := func(file, parameter, value string) {
-		for _, t := range slices.DeleteFunc(postfix.Tokens(value), func(t string) bool { return !e.unknown(t) }) {
-			_, name := splitTable(t)
-			use := cmp.Or(lookup.NearestMap(name), e.mapFor(parameter))
-			e.found("map-unknown", parameter+" has "+t,
-				"# in "+file+": "+strings.TrimSuffix(t, name)+use, "policyd postfix-config --commands | sh")
-		}
-	}
-	for _, parameter := range []string{policyMaps, transportMaps} {
-		examine(e.mainCF(), parameter, e.params[parameter])
-		for _, service := range e.overrides(parameter) {
-			examine(e.masterCF(), parameter, e.option(service, parameter))
-		}
-	}
-}
-
-// unknown reports whether a table is policyd's and has a map name that policyd does not serve.
-func (e *exam) unknown(table string) bool { return e.isHere(table) && mapOf(table) == "" }
-
 // checkTransportMaps examines transport_maps: whether policyd is asked, and whether a guard keeps the domains of this
 // site from it.
 func (e *exam) checkTransportMaps() {
-	list, at := e.ours(transportMaps)
 	wanted := e.set(transportMaps, e.wanted(transportMaps))
 	if !e.inlineTables() {
 		wanted = "policyd postfix-config --commands | sh"
 	}
+	list, at := e.checkTables(transportMaps, "transport-map-present", "transport-map-missing", wanted)
 	if at < 0 {
-		switch {
-		case slices.ContainsFunc(list, e.unknown): // see checkUnknownMaps
-		case !e.route:
-			e.found("transport-map-missing", "transport_maps does not ask policyd, and port26.mode is off")
-		default:
-			e.found("transport-map-missing", "transport_maps does not ask policyd", wanted)
-		}
 		return
 	}
-	e.found("transport-map-present", "transport_maps has "+list[at])
-	e.checkProxied(list, transportMaps, wanted)
-	serves := func(t string) bool { return serves(t, transportMaps) }
-	without := e.set(transportMaps,
-		strings.Join(slices.DeleteFunc(postfix.Tokens(e.raw[transportMaps]), serves), ", "))
+	asks := func(t string) bool { return serves(t, transportMaps) }
+	without := e.set(transportMaps, strings.Join(slices.DeleteFunc(postfix.Tokens(e.raw[transportMaps]), asks), ", "))
 	if !e.route {
 		e.found("transport-map-unused", "port26.mode is off", e.setting("port26", `mode = "probe"`), "# or:", without)
 	}
@@ -167,8 +159,7 @@ func (e *exam) checkTransportMaps() {
 		e.found("guard-present", "transport_maps asks "+list[guard]+" first")
 	}
 	for _, parameter := range []string{"relayhost", "sender_dependent_relayhost_maps", "default_transport"} {
-		value := e.params[parameter]
-		if value != "" && (parameter != "default_transport" || value != "smtp") {
+		if value := e.params[parameter]; value != "" && (parameter != "default_transport" || value != "smtp") {
 			e.found("relayhost-bypassed", parameter+" = "+value, "# if all mail must go that way:", without)
 		}
 	}
