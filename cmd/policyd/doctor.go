@@ -20,20 +20,14 @@ func newDoctor(c *common) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Examine the resolver, Postfix and the connection between them",
-		Long: `Examine the sender's side: whether the resolver validates, is trusted, and is the one
-that Postfix uses; whether Postfix runs; its version; main.cf and master.cf as
-postconf(1) reports them; root certificates; the chroot; whether the domains of this
-site are excluded from routes; a lookup made directly and through postmap(1). Nothing
-is changed. Run it as root: the tables and sockets of Postfix may be closed to other
-users.
+		Long: `Examine the sender's side: the resolver, Postfix with main.cf and master.cf as
+postconf(1) reports them, root certificates, the chroot, the domains of this site, and
+the connection between Postfix and policyd. Nothing is changed. Run it as root: the
+tables and sockets of Postfix may be closed to other users.
 
 Each finding has a stable code and explains why it matters. The lines below it are
 commands that correct it, or comments; they can be pasted into a shell. A finding that
-cannot be tested is "untested" and does not count as a failure. Ports 25 and 26 of other
-hosts are tested with --egress only.
-
-Mistakes in the settings come first; the rest is examined with the defaults of those
-settings.
+cannot be tested is "untested" and does not count as a failure.
 
 Exit status: 0 nothing to change, 1 warnings or errors, 2 usage.`,
 		Example: "  policyd doctor\n  policyd doctor --egress mx.example.com\n  policyd doctor --json",

@@ -21,20 +21,15 @@ func newPostfixConfig(c *common) *cobra.Command {
 		Short: "Print the configuration that Postfix needs",
 		Long: `Print the lines for main.cf and master.cf: for the installed version of Postfix,
 the socket that policyd listens on, and the domains that this site receives.
-Existing tables in smtp_tls_policy_maps and transport_maps are kept. policyd
-itself changes nothing.
+Existing tables are kept. policyd itself changes nothing.
 
-With --commands, print the shell commands that make these changes where the
-installed configuration differs, and nothing where it does not, so that you can
-safely run this twice:
+With --commands, print the shell commands for what differs from the installed
+configuration, so that you can safely run this twice:
 
   policyd postfix-config --commands | sh && postfix reload
 
 With --remove, print the commands that remove policyd again. Run them and
 reload Postfix before you stop policyd: a map that does not answer defers mail.
-
-With --json, print parameters and values for tools such as Ansible, and the same
-commands.
 
 Exit status: 0, 1 no Postfix is installed or it is too old, 2 usage or settings.`,
 		Example: "  policyd postfix-config\n  policyd postfix-config --commands\n  policyd postfix-config " +

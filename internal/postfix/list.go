@@ -6,19 +6,16 @@ import (
 	"strings"
 )
 
-// list is one of Postfix's domain lists, as match_list(3) reads it, without the entries that exclude domains
-// (!example.com): those domains count as received here.
+// list is one of Postfix's domain lists, as match_list(3) reads it. Domains that an entry excludes (!example.com) count
+// as received here.
 type list struct {
 	parameter string
 	at        Commands // of the Postfix instance that has the list
-	// parents is set if an entry example.com covers its subdomains (parent_domain_matches_subdomains).
-	parents bool
-	// below is set if a key .example.com in a table covers the names below it.
-	below bool
-	// rest is set if a table may have the key * for all domains.
-	rest   bool
-	names  []string // canonical; with a dot in front for all names below
-	tables []string // type:table
+	parents   bool     // an entry example.com covers its subdomains (parent_domain_matches_subdomains)
+	below     bool     // a key .example.com in a table covers the names below it
+	rest      bool     // a table may have the key * for all domains
+	names     []string // canonical; with a dot in front for all names below
+	tables    []string // type:table
 }
 
 // name returns the name in the list that covers a domain, "" if none does.
@@ -32,9 +29,9 @@ func (l *list) name(domain string) string {
 	return ""
 }
 
-// keys returns the keys to look up in a table: the domain and, if the list covers subdomains and the table has fixed
-// keys, its parent domains (access(5)). Postfix looks up only the whole name in a table of patterns, and a pattern for
-// names without a dot would otherwise match every top-level domain.
+// keys returns the keys to look up in a table: the domain and, if the list covers subdomains, its parent domains
+// (access(5)). In a table of patterns that is only the whole name, as in Postfix: a pattern for names without a dot
+// would otherwise match every top-level domain.
 func (l *list) keys(table, domain string) []string {
 	var keys []string
 	if l.rest {
@@ -42,14 +39,12 @@ func (l *list) keys(table, domain string) []string {
 	}
 	for _, name := range forms(domain) {
 		keys = append(keys, name)
-		if patterns(table) {
-			continue
-		}
 		for i := range len(name) {
-			if name[i] == '.' && l.below {
+			dot := name[i] == '.' && !patterns(table)
+			if dot && l.below {
 				keys = append(keys, name[i:])
 			}
-			if name[i] == '.' && l.parents {
+			if dot && l.parents {
 				keys = append(keys, name[i+1:])
 			}
 		}
@@ -63,10 +58,8 @@ func patterns(table string) bool {
 	return slices.Contains([]string{"regexp", "pcre", "cidr", "tcp", "socketmap"}, kind)
 }
 
-const (
-	maxNesting = 4       // a file in a list may name files
-	maxEntries = 500_000 // a site with more keeps them in a table
-)
+// maxNesting bounds files in a list that name files.
+const maxNesting = 4
 
 // add reads the text of a list: names, type:table, and /file with more entries, one or more per line, which read
 // returns.
@@ -94,9 +87,6 @@ func (l *list) add(text string, nesting int, read func(path string) (string, err
 			l.tables = append(l.tables, strings.TrimPrefix(token, "proxy:"))
 		default:
 			l.names = append(l.names, canonical(token))
-		}
-		if len(l.names)+len(l.tables) > maxEntries {
-			return fmt.Errorf("more than %d entries: keep them in a table", maxEntries)
 		}
 	}
 	return nil

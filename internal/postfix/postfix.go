@@ -113,8 +113,8 @@ func (s *Site) Own(ctx context.Context, domain string, e dns.Effort) (own bool, 
 		for _, table := range l.tables {
 			a := s.search(ctx, v, question{l.at, table, strings.Join(l.keys(table, domain), " ")}, e)
 			switch {
-			case a.key != "":
-				return true, l.parameter + " has " + a.key + " in " + table, nil
+			case len(a.found) > 0:
+				return true, l.parameter + " has " + a.found[0] + " in " + table, nil
 			// a failure says more than "not cached"
 			case a.err != nil && (err == nil || errors.Is(err, dns.ErrNotCached)):
 				err = fmt.Errorf("%s: %w", l.parameter, a.err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -19,10 +20,9 @@ type question struct {
 	keys  string
 }
 
-// answer is the key or the hosts that were found, or a failure. It lasts as long as the view, and a failure less.
+// answer has the keys or the hosts that were found, or a failure. It lasts as long as the view, and a failure less.
 type answer struct {
-	key    string
-	hosts  map[string]bool
+	found  []string
 	err    error
 	failed time.Time
 }
@@ -37,10 +37,11 @@ const (
 func (v *view) known(q question) answer {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if a := v.searches[question{at: q.at, table: q.table}]; a.err != nil && time.Since(a.failed) < failureLife {
-		return a
-	}
-	if a, ok := v.searches[q]; ok && a.err == nil {
+	failure := v.searches[question{at: q.at, table: q.table}]
+	switch a, ok := v.searches[q]; {
+	case failure.err != nil && time.Since(failure.failed) < failureLife:
+		return failure
+	case ok && a.err == nil:
 		return a
 	}
 	return answer{err: dns.ErrNotCached}
@@ -55,17 +56,14 @@ func (s *Site) search(ctx context.Context, v *view, q question, e dns.Effort) an
 		return answer{err: fmt.Errorf("%s was not asked: %w", q.table, err)}
 	}
 	defer s.slots.Release(1)
-	// A concurrent search may have found it.
 	if a := v.known(q); !errors.Is(a.err, dns.ErrNotCached) {
-		return a
+		return a // a concurrent search has found it
 	}
 	var a answer
 	if q.keys == "" {
-		a.hosts, a.err = q.at.resultHosts(ctx, q.table)
+		a.found, a.err = q.at.resultHosts(ctx, q.table)
 	} else {
-		var found []string
-		found, a.err = q.at.Query(ctx, q.table, strings.Fields(q.keys))
-		a.key = append(found, "")[0]
+		a.found, a.err = q.at.Query(ctx, q.table, strings.Fields(q.keys))
 	}
 	if a.err != nil {
 		a = answer{err: fmt.Errorf("%s cannot be asked: %w", q.table, a.err), failed: time.Now()}
@@ -83,9 +81,9 @@ func (s *Site) search(ctx context.Context, v *view, q question, e dns.Effort) an
 }
 
 // RelayHost reports whether Postfix's own configuration delivers to [host]: relayhost, the fallback relays, the default
-// transports, and the results of the sender-dependent and transport tables. It may wait for Postfix's commands. Tables
-// whose contents cannot be listed, such as ldap:, are not searched; a table that fails is an error unless the host is
-// found elsewhere. With Effort.CacheOnly it does not wait, and the error is dns.ErrNotCached.
+// transports, and the results of the sender-dependent and transport tables. Tables whose contents cannot be listed, such
+// as ldap:, are not searched; a table that fails is an error unless the host is found elsewhere. With Effort.CacheOnly it
+// does not wait for Postfix's commands, and the error is dns.ErrNotCached.
 func (s *Site) RelayHost(ctx context.Context, host string, e dns.Effort) (bool, error) {
 	host = canonical(host)
 	v, err := s.view(ctx, e)
@@ -97,7 +95,7 @@ func (s *Site) RelayHost(ctx context.Context, host string, e dns.Effort) (bool, 
 	}
 	for _, table := range v.relayTables {
 		a := s.search(ctx, v, table, e)
-		if a.hosts[host] {
+		if slices.Contains(a.found, host) {
 			return true, nil
 		}
 		err = errors.Join(err, a.err)
@@ -107,7 +105,7 @@ func (s *Site) RelayHost(ctx context.Context, host string, e dns.Effort) (bool, 
 
 // resultHosts returns the hosts in brackets among the results of a table whose contents can be listed: the entries of
 // an indexed file, or the source of a table of patterns. The contents of an inline: table are in main.cf.
-func (c Commands) resultHosts(ctx context.Context, table string) (map[string]bool, error) {
+func (c Commands) resultHosts(ctx context.Context, table string) ([]string, error) {
 	var contents string
 	var err error
 	table = strings.TrimPrefix(table, "proxy:")
@@ -126,5 +124,5 @@ func (c Commands) resultHosts(ctx context.Context, table string) (map[string]boo
 			addHosts(hosts, line)
 		}
 	}
-	return hosts, err
+	return slices.Collect(maps.Keys(hosts)), err
 }
