@@ -3,6 +3,7 @@ package postfix
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"os/exec"
@@ -101,7 +102,7 @@ func (c *Client) refresh(ctx context.Context) {
 
 func (c *Client) readSettings(ctx context.Context) error {
 	commands, err := Find(c.o.Postconf, c.o.ConfigDirectory)
-	if err != nil { // no Postfix
+	if errors.Is(err, ErrNotInstalled) {
 		c.helo, c.options = "", nil
 		return nil
 	}

@@ -132,16 +132,16 @@ func (p plan) changes(l Lines) []string {
 func (p plan) ownFile() []string {
 	path := p.directory + "/transport_own"
 	text, _ := os.ReadFile(path)
-	command := ""
+	var missing []string
 	for _, own := range p.own {
 		if !slices.Contains(strings.Fields(string(text)), own) {
-			command += " " + quoted(own+"    :")
+			missing = append(missing, quoted(own+"    :"))
 		}
 	}
-	if command == "" {
+	if missing == nil {
 		return nil
 	}
-	return []string{`printf '%s\n'` + command + " >> " + quoted(path)}
+	return []string{`printf '%s\n' ` + strings.Join(missing, " ") + " >> " + quoted(path)}
 }
 
 // serviceCommands returns the commands that make a service or correct it.

@@ -68,9 +68,9 @@ func (e *exam) checkTLSRequired() {
 	e.found("tls-required-header", enabled, "# if you do not want that:", off)
 }
 
-// checkTables examines the tables of policyd in a parameter, also in the services that set it themselves. It returns the
-// tables of main.cf, and the index of that of policyd, -1 for none. present and missing are codes, wanted is the command
-// that corrects it.
+// checkTables examines the tables of policyd in a parameter, also in the services that set it themselves. It returns
+// the tables of main.cf, and the index of that of policyd, -1 for none. present and missing are codes, wanted is the
+// command that corrects it.
 func (e *exam) checkTables(parameter, present, missing, wanted string) (list []string, at int) {
 	examine := func(file, value string) {
 		for _, t := range slices.DeleteFunc(postfix.Tokens(value), func(t string) bool { return !e.unknown(t) }) {
