@@ -81,9 +81,9 @@ func (s *Site) search(ctx context.Context, v *view, q question, e dns.Effort) an
 }
 
 // RelayHost reports whether Postfix's own configuration delivers to [host]: relayhost, the fallback relays, the default
-// transports, and the results of the sender-dependent and transport tables. Tables whose contents cannot be listed, such
-// as ldap:, are not searched; a table that fails is an error unless the host is found elsewhere. With Effort.CacheOnly it
-// does not wait for Postfix's commands, and the error is dns.ErrNotCached.
+// transports, and the results of the sender-dependent and transport tables. Tables whose contents cannot be listed,
+// such as ldap:, are not searched; a table that fails is an error unless the host is found elsewhere. With
+// Effort.CacheOnly it does not wait for Postfix's commands, and the error is dns.ErrNotCached.
 func (s *Site) RelayHost(ctx context.Context, host string, e dns.Effort) (bool, error) {
 	host = canonical(host)
 	v, err := s.view(ctx, e)
