@@ -1,6 +1,7 @@
 package unixsock
 
 import (
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -8,12 +9,13 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
 )
 
-// An owner of the directory swaps the private directory for a symbolic link while the socket is made: nothing outside
-// of the private directory is changed.
-func TestSwappingThePrivateDirectoryChangesNoOtherFile(t *testing.T) {
+const socketName = ".s"
+
+// An owner of the directory above swaps the directory for a symbolic link while the socket is made: nothing outside of
+// the directory that was opened is changed.
+func TestSwappingTheDirectoryChangesNoOtherFile(t *testing.T) {
 	for name, swapBeforeBind := range map[string]bool{"before bind": true, "between bind and chmod": false} {
 		top := t.TempDir()
 		victim, shared := filepath.Join(top, "victim"), filepath.Join(top, "shared")
@@ -23,16 +25,14 @@ func TestSwappingThePrivateDirectoryChangesNoOtherFile(t *testing.T) {
 
 		d, err := openDirectory(shared)
 		require.NoError(t, err)
-		p, err := d.private()
-		require.NoError(t, err)
 		swap := func() {
-			require.NoError(t, os.Rename(p.path, shared+"/elsewhere"))
-			require.NoError(t, os.Symlink(victim, p.path))
+			require.NoError(t, os.Rename(shared, top+"/elsewhere"))
+			require.NoError(t, os.Symlink(victim, shared))
 		}
 		if swapBeforeBind {
 			swap()
 		}
-		l, err := p.bind(t.Context())
+		l, err := bind(t.Context(), d, socketName)
 		require.NoError(t, err, name)
 		if !swapBeforeBind {
 			swap()
@@ -41,7 +41,7 @@ func TestSwappingThePrivateDirectoryChangesNoOtherFile(t *testing.T) {
 		if os.Geteuid() == 0 {
 			gid = 65534 // another group than that of the file, so that a change of the wrong one shows
 		}
-		_, err = p.adjust(0o666, gid)
+		_, err = adjust(d, socketName, 0o666, gid)
 		require.NoError(t, err, name)
 		var st syscall.Stat_t
 		require.NoError(t, syscall.Lstat(filepath.Join(victim, socketName), &st))
@@ -49,63 +49,101 @@ func TestSwappingThePrivateDirectoryChangesNoOtherFile(t *testing.T) {
 		what, err := os.Lstat(filepath.Join(victim, socketName))
 		require.NoError(t, err)
 		require.Equal(t, os.FileMode(0o600), what.Mode(), name)
-		what, err = os.Lstat(shared + "/elsewhere/" + socketName)
+		what, err = os.Lstat(top + "/elsewhere/" + socketName)
 		require.NoError(t, err)
 		require.Equal(t, os.ModeSocket|0o666, what.Mode(), name)
 		require.NoError(t, l.Close())
-		d.removePrivate(p)
+		require.NoError(t, d.Close())
 		require.FileExists(t, filepath.Join(victim, socketName))
-		d.close()
 	}
 }
 
-// The socket itself is swapped for a file: its mode stays.
+// The socket itself is swapped for something else: its mode stays.
 func TestAFileInPlaceOfTheSocketKeepsItsMode(t *testing.T) {
-	d, err := openDirectory(t.TempDir())
+	dir := t.TempDir()
+	d, err := openDirectory(dir)
 	require.NoError(t, err)
-	defer d.close()
-	p, err := d.private()
-	require.NoError(t, err)
-	defer d.removePrivate(p)
-	require.NoError(t, os.WriteFile(filepath.Join(p.path, socketName), nil, 0o600))
-	_, err = p.adjust(0o666, -1)
-	require.ErrorContains(t, err, "another user replaced the socket")
+	defer func() { require.NoError(t, d.Close()) }()
+	file := filepath.Join(dir, "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	require.NoError(t, os.Symlink("file", filepath.Join(dir, "link")))
+	for _, name := range []string{"file", "link"} {
+		_, err = adjust(d, name, 0o666, -1)
+		require.ErrorContains(t, err, "another user replaced the socket")
+		what, err := os.Lstat(file)
+		require.NoError(t, err)
+		require.Equal(t, os.FileMode(0o600), what.Mode(), name)
+	}
 }
+
+// info is what os.Stat returns for a directory.
+type info struct {
+	fs.FileInfo
+	mode fs.FileMode
+	uid  uint32
+}
+
+func (i info) Mode() fs.FileMode { return i.mode }
+func (i info) Sys() any          { return &syscall.Stat_t{Uid: i.uid} }
 
 func TestRefuse(t *testing.T) {
 	for _, c := range []struct {
-		name      string
-		mode, uid uint32
-		euid      int
-		refused   bool
+		name    string
+		mode    fs.FileMode
+		uid     uint32
+		euid    int
+		refused bool
 	}{
 		{"root in a directory of root", 0o755, 0, 0, false},
-		{"the directory of the package", 0o2750, 0, 0, false},
+		{"the directory of the package", fs.ModeSetgid | 0o750, 0, 0, false},
 		{"a directory of another user", 0o755, 1000, 0, true},
 		{"writable by a group", 0o775, 0, 0, true},
 		{"writable by all", 0o777, 0, 0, true},
-		{"writable by all, sticky", 0o1777, 0, 0, true},
+		{"writable by all, sticky", fs.ModeSticky | 0o777, 0, 0, true},
 		{"not as root", 0o777, 1000, 1001, false},
 	} {
-		st := unix.Stat_t{Uid: c.uid}
-		st.Mode = c.mode
-		require.Equal(t, c.refused, refuse(&st, c.euid) != nil, c.name)
+		require.Equal(t, c.refused, refuse(info{mode: c.mode, uid: c.uid}, c.euid) != nil, c.name)
 	}
 }
 
-// Where there is no /proc, the path is used. Linux with /proc gets the same listener from it.
-func TestBindListens(t *testing.T) {
-	d, err := openDirectory(t.TempDir())
+// Before it has its mode, no other user can connect, whatever the umask of the process.
+func TestBindListensForThisUserOnly(t *testing.T) {
+	dir := t.TempDir()
+	d, err := openDirectory(dir)
 	require.NoError(t, err)
-	defer d.close()
-	p, err := d.private()
+	defer func() { require.NoError(t, d.Close()) }()
+	before := syscall.Umask(0)
+	defer syscall.Umask(before)
+	l, err := bind(t.Context(), d, socketName)
 	require.NoError(t, err)
-	l, err := p.bind(t.Context())
+	what, err := d.Lstat(socketName)
 	require.NoError(t, err)
-	c, err := net.Dial("unix", filepath.Join(p.path, socketName))
+	require.Equal(t, os.ModeSocket|0o600, what.Mode())
+	c, err := net.Dial("unix", filepath.Join(dir, socketName))
 	require.NoError(t, err)
 	require.NoError(t, c.Close())
 	require.NoError(t, l.Close())
-	d.removePrivate(p)
-	require.NoDirExists(t, p.path)
+}
+
+// Two processes find the same dead socket, and one of them has already put its own there.
+func TestRemoveFileRemovesNoOtherFile(t *testing.T) {
+	dir := t.TempDir()
+	d, err := openDirectory(dir)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, d.Close()) }()
+	require.NoError(t, os.WriteFile(dir+"/dead", nil, 0o600))
+	dead, err := d.Lstat("dead")
+	require.NoError(t, err)
+	live, err := Listen(t.Context(), "unix:"+dir+"/sock", Options{})
+	require.NoError(t, err)
+	require.NoError(t, removeFile(d, "sock", dead))
+	c, err := net.Dial("unix", dir+"/sock")
+	require.NoError(t, err)
+	require.NoError(t, c.Close())
+	require.NoError(t, live.Close())
+	require.NoError(t, removeFile(d, "sock", dead), "nothing is there")
+	require.NoError(t, removeFile(d, "dead", dead))
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, entries)
 }

@@ -1,13 +1,14 @@
 // Package unixsock opens listeners on TCP addresses and unix sockets (unix(7)).
 //
-// A unix socket gets its mode and group before clients can reach it, replaces only a
-// dead socket, and is removed when its listener is closed. All of
-// that works on a descriptor of the directory, never on a path: a user who can write
-// to the directory cannot redirect a chmod or chown to a file of their choice.
+// A unix socket gets its mode and group before clients can reach it, replaces only a dead socket, and is removed when
+// its listener is closed. All of that works on an open directory (os.Root), never on a path: a user who can write to
+// the directory cannot redirect a chmod or chown to a file elsewhere.
 package unixsock
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -17,11 +18,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Options are for unix sockets; TCP listeners ignore them.
@@ -36,41 +34,57 @@ type Options struct {
 // Listen opens a listener at "host:port" or "unix:/path". The listener of a unix socket is a *Listener.
 //
 // A socket at the path is replaced only if no process answers on it. Anything else at the path (a live socket, a file,
-// a directory, a symbolic link) is left as it is, and the error names it. Concurrent processes do not replace each
-// other's sockets. The last component of the directory must not be a symbolic link. As root, Listen refuses a
-// directory that another user can write.
+// a directory, a symbolic link) is left as it is, and the error names it. The last component of the directory must not
+// be a symbolic link. As root, Listen refuses a directory that another user can write.
 func Listen(ctx context.Context, address string, o Options) (net.Listener, error) {
 	path, ok := strings.CutPrefix(address, "unix:")
 	if !ok {
 		var lc net.ListenConfig
 		return lc.Listen(ctx, "tcp", address)
 	}
-	base := filepath.Base(path)
-	if path == "" || path[0] == '@' || base == "." || base == "/" || base == ".." {
-		return nil, fmt.Errorf("%q is not the path of a socket: write unix:/path", address)
+	l, err := listen(ctx, path, o)
+	if err != nil {
+		return nil, fmt.Errorf("cannot make the socket %s: %w", path, err)
 	}
-	if longest := len(unix.RawSockaddrUnix{}.Path) - 1; len(path) > longest {
-		return nil, fmt.Errorf("the path of the socket has %d bytes, and at most %d can be used: %s", len(path),
-			longest, path)
-	}
-	if o.Mode == 0 {
-		o.Mode = 0o660
-	}
+	return l, nil
+}
+
+// listen makes a socket with a name of its own, and gives it the name that clients use when it has its mode and group.
+func listen(ctx context.Context, path string, o Options) (_ *Listener, err error) {
 	gid, err := groupID(o.Group)
 	if err != nil {
 		return nil, err
 	}
 	dir, err := openDirectory(filepath.Dir(path))
 	if err != nil {
-		return nil, fmt.Errorf("cannot make the socket %s: %w", path, err)
-	}
-	l, err := dir.listen(ctx, path, o.Mode, gid)
-	if err != nil {
-		dir.close()
 		return nil, err
 	}
-	return l, nil
+	l := &Listener{path: path, dir: dir}
+	defer func() {
+		if err != nil {
+			_ = l.Close()
+		}
+	}()
+	name := temporary()
+	if l.Listener, err = bind(ctx, dir, name); err != nil {
+		return nil, err
+	}
+	defer func() { _ = dir.Remove(name) }()
+	if l.info, err = adjust(dir, name, cmp.Or(o.Mode, 0o660), gid); err != nil {
+		return nil, err
+	}
+	for {
+		// Unlike a rename, a link never replaces what another process has put there.
+		if err = dir.Link(name, filepath.Base(path)); !errors.Is(err, fs.ErrExist) {
+			return l, err
+		}
+		if err = removeDead(ctx, dir, path); err != nil {
+			return nil, err
+		}
+	}
 }
+
+func temporary() string { return ".s" + rand.Text() }
 
 // groupID returns -1 for "", which leaves the group as it is.
 func groupID(group string) (int, error) {
@@ -87,80 +101,131 @@ func groupID(group string) (int, error) {
 	return strconv.Atoi(g.Gid)
 }
 
-// listen makes a listening socket and moves it to path, which is in d.
-func (d *directory) listen(ctx context.Context, path string, mode fs.FileMode, gid int) (*Listener, error) {
-	base := filepath.Base(path)
-	unlock, err := d.lock(ctx, base, waitToOpen)
+// openDirectory opens the directory of a socket, and never a symbolic link to one.
+func openDirectory(path string) (*os.Root, error) {
+	named, err := os.Lstat(path)
 	if err != nil {
-		return nil, fmt.Errorf("cannot make the socket %s: %w", path, err)
-	}
-	defer unlock()
-	if err := d.vacant(ctx, path); err != nil {
 		return nil, err
 	}
-	private, err := d.private()
-	if err != nil {
-		return nil, fmt.Errorf("cannot make the socket %s: %w", path, err)
+	if named.Mode().Type() == fs.ModeSymlink {
+		return nil, fmt.Errorf("%s is a symbolic link: write the path of the directory itself", path)
 	}
-	defer d.removePrivate(private)
-	l, err := private.bind(ctx)
+	dir, err := os.OpenRoot(path)
 	if err != nil {
-		return nil, fmt.Errorf("cannot make the socket %s: %w", path, err)
+		return nil, err
 	}
-	id, err := private.adjust(mode, gid)
+	info, err := dir.Stat(".")
+	if err == nil && !os.SameFile(info, named) {
+		err = fmt.Errorf("%s was replaced while it was opened", path)
+	}
 	if err == nil {
-		err = unix.Renameat(private.fd(), socketName, d.fd(), base)
+		err = refuse(info, os.Geteuid())
 	}
 	if err != nil {
-		_ = l.Close()
-		return nil, fmt.Errorf("cannot make the socket %s: %w", path, err)
+		_ = dir.Close()
+		return nil, err
 	}
-	return &Listener{Listener: l, path: path, id: id, dir: d}, nil
+	return dir, nil
 }
 
-// vacant returns nil if there is nothing at path, or a socket that no process answers on.
-func (d *directory) vacant(ctx context.Context, path string) error {
-	st, err := d.stat(filepath.Base(path))
+// refuse returns an error if the process is root and another user can write to the directory: that user could remove
+// or replace the socket at any time.
+func refuse(dir fs.FileInfo, euid int) error {
+	const writableByOthers = 0o022
+	st, ok := dir.Sys().(*syscall.Stat_t)
+	if euid != 0 || ok && st.Uid == 0 && dir.Mode()&writableByOthers == 0 {
+		return nil
+	}
+	return errors.New("another user can write to this directory, so root does not make a socket in it: " +
+		"use a directory that belongs to root with mode 0755, or run policyd as the owner")
+}
+
+// bind makes a listening socket that only this user can connect to: on Linux the mode of the descriptor becomes that of
+// the file, and elsewhere the umask applies. Linux reaches the directory by its descriptor; without /proc, bind(2) takes
+// a path, and adjust verifies that the socket is where it should be.
+func bind(ctx context.Context, dir *os.Root, name string) (net.Listener, error) {
+	open, err := dir.Open(".")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = open.Close() }()
+	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		return c.Control(func(fd uintptr) { _ = syscall.Fchmod(int(fd), 0o600) })
+	}}
+	l, err := lc.Listen(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d/%s", open.Fd(), name))
+	if errors.Is(err, fs.ErrNotExist) {
+		l, err = lc.Listen(ctx, "unix", filepath.Join(dir.Name(), name))
+	}
+	if u, ok := l.(*net.UnixListener); ok {
+		u.SetUnlinkOnClose(false)
+	}
+	return l, err
+}
+
+// adjust sets mode and group of the socket that bind made.
+func adjust(dir *os.Root, name string, mode fs.FileMode, gid int) (fs.FileInfo, error) {
+	info, err := dir.Lstat(name)
+	if err != nil {
+		return nil, err
+	}
+	if info.Mode().Type() != fs.ModeSocket {
+		return nil, errors.New("another user replaced the socket while it was made")
+	}
+	return info, errors.Join(dir.Lchown(name, -1, gid), dir.Chmod(name, mode.Perm()))
+}
+
+// removeDead removes a socket that no process answers on; the error says what is at path otherwise.
+func removeDead(ctx context.Context, dir *os.Root, path string) error {
+	dead, err := dir.Lstat(filepath.Base(path))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
-		return fmt.Errorf("cannot examine %s: %w", path, err)
-	case st.Mode&unix.S_IFMT != unix.S_IFSOCK:
-		return fmt.Errorf("%s exists and is not a socket: move it away or choose another path", path)
+		return err
+	case dead.Mode().Type() != fs.ModeSocket:
+		return errors.New("it exists and is not a socket: move it away or choose another path")
 	}
 	dialer := net.Dialer{Timeout: 2 * time.Second}
 	c, err := dialer.DialContext(ctx, "unix", path)
 	switch {
 	case err == nil:
 		_ = c.Close()
-		return fmt.Errorf("another process answers at %s: is the service already running?", path)
+		return errors.New("another process answers there: is the service already running?")
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, fs.ErrNotExist):
-		return nil
+		return removeFile(dir, filepath.Base(path), dead)
 	}
-	return fmt.Errorf("it is unknown whether another process answers at %s: %w", path, err)
+	return fmt.Errorf("it is unknown whether another process answers there: %w", err)
+}
+
+// removeFile removes a file and no other one of that name: another process may have put a live socket in the place of a
+// dead one. The file is moved aside to find out, and put back.
+func removeFile(dir *os.Root, name string, file fs.FileInfo) error {
+	aside := temporary()
+	if err := dir.Rename(name, aside); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	if moved, err := dir.Lstat(aside); err != nil || !os.SameFile(moved, file) {
+		return errors.Join(err, dir.Rename(aside, name))
+	}
+	return dir.Remove(aside)
 }
 
 // Listener is the listener of a unix socket that knows which file is its own.
 type Listener struct {
 	net.Listener
 	path string
-	id   identity // of the socket at path; the zero value if it was removed before
-	// hidden is set for an adopted listener whose path this user may not look at.
-	hidden bool
-	dir    *directory // nil for an adopted listener, which leaves its socket alone
-	once   sync.Once  // of Close
-	err    error      // of the first Close
+	info fs.FileInfo // of the socket at path; nil if it was removed before
+	dir  *os.Root    // nil for an adopted listener, which leaves its socket alone
 }
 
 // Adopt wraps the listener of a unix socket that another process made, such as systemd. The socket that is at its
 // path now is taken to be its own. Closing it does not remove the socket.
 func Adopt(l net.Listener) *Listener {
-	a := &Listener{Listener: l, path: l.Addr().String()}
-	var err error
-	a.id, err = socketAt(a.path)
-	a.hidden = err != nil && !errors.Is(err, fs.ErrNotExist)
-	return a
+	info, _ := os.Lstat(l.Addr().String()) // Reachable returns the error
+	return &Listener{Listener: l, path: l.Addr().String(), info: info}
 }
 
 // Addr returns the path of the socket.
@@ -169,53 +234,27 @@ func (l *Listener) Addr() net.Addr { return &net.UnixAddr{Name: l.path, Net: "un
 // Reachable returns nil while clients that connect to the path reach this listener, and also if this user may not look
 // at the path. The error names the reason otherwise: the socket was removed, or something else is at the path.
 func (l *Listener) Reachable() error {
-	there, err := socketAt(l.path)
+	there, err := os.Lstat(l.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("the socket %s was removed", l.path)
-	case err != nil, l.hidden:
-		return nil //nolint:nilerr // not known, and no reason to make the socket again
-	case there != l.id:
+	case err == nil && !os.SameFile(there, l.info):
 		return fmt.Errorf("%s was replaced by something else", l.path)
 	}
 	return nil
 }
 
-// Close closes the listener and removes the socket, unless something else is at the path by now, or another process
-// of this user holds the lock: a dead socket does no harm. It may be called more than once.
+// Close removes the socket, unless something else is at the path by now, and closes the listener.
 func (l *Listener) Close() error {
-	l.once.Do(func() {
-		if l.dir != nil {
-			l.remove()
+	if l.dir != nil {
+		base := filepath.Base(l.path)
+		if there, err := l.dir.Lstat(base); err == nil && os.SameFile(there, l.info) {
+			_ = l.dir.Remove(base)
 		}
-		l.err = l.Listener.Close()
-	})
-	return l.err
-}
-
-// remove removes the socket from its directory and closes the directory.
-func (l *Listener) remove() {
-	defer l.dir.close()
-	base := filepath.Base(l.path)
-	unlock, err := l.dir.lock(context.Background(), base, waitToClose)
-	if err != nil {
-		return
+		_ = l.dir.Close()
 	}
-	defer unlock()
-	if st, err := l.dir.stat(base); err == nil && identityOf(st) == l.id {
-		_ = unix.Unlinkat(l.dir.fd(), base, 0)
+	if l.Listener == nil {
+		return nil
 	}
-}
-
-// identity tells one file from another.
-type identity struct{ dev, ino uint64 }
-
-func identityOf(st *unix.Stat_t) identity { return identity{uint64(st.Dev), uint64(st.Ino)} }
-
-func socketAt(path string) (identity, error) {
-	var st unix.Stat_t
-	if err := unix.Lstat(path, &st); err != nil {
-		return identity{}, &os.PathError{Op: "lstat", Path: path, Err: err}
-	}
-	return identityOf(&st), nil
+	return l.Listener.Close()
 }
