@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -22,8 +21,6 @@ const (
 // ErrNotRegular is the error for a FIFO, a device, a directory or a socket in place of a file.
 var ErrNotRegular = errors.New("not a regular file")
 
-var errTooLarge = fmt.Errorf("the file has more than %d MiB", maxSize>>20)
-
 // Read returns the content of the regular file at path, which may be a symbolic link to one. The errors are those of
 // os.ReadFile, ErrNotRegular, os.ErrDeadlineExceeded if the file system does not answer within 3 seconds, or one for a
 // file of more than 64 MiB. All of them are an *fs.PathError.
@@ -31,18 +28,10 @@ var errTooLarge = fmt.Errorf("the file has more than %d MiB", maxSize>>20)
 // The device /dev/null is an empty file. A path such as /dev/stdin or /dev/fd/3 is a descriptor of this process: it may
 // be a pipe and is read to its end.
 func Read(path string) ([]byte, error) {
-	if ownDescriptor(path) {
-		return readAll(os.Open(path))
+	if path == "/dev/stdin" || strings.HasPrefix(path, "/dev/fd/") || strings.HasPrefix(path, "/proc/self/fd/") {
+		return readAll(path)
 	}
-	content, err := within(timeout, func() ([]byte, error) { return read(path) })
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		err = &fs.PathError{Op: "read", Path: path, Err: err}
-	}
-	return content, err
-}
-
-func ownDescriptor(path string) bool {
-	return path == "/dev/stdin" || strings.HasPrefix(path, "/dev/fd/") || strings.HasPrefix(path, "/proc/self/fd/")
+	return within(timeout, path, read)
 }
 
 // read opens the file only after stat: to open a device can already change it.
@@ -54,74 +43,42 @@ func read(path string) ([]byte, error) {
 	if null, err := os.Stat(os.DevNull); err == nil && os.SameFile(info, null) {
 		return nil, nil
 	}
-	if err := regular(path, info); err != nil {
-		return nil, err
+	if !info.Mode().IsRegular() {
+		return nil, &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("%w: %s", ErrNotRegular, info.Mode())}
 	}
-	// O_NONBLOCK: a FIFO may have taken the place of the file since.
-	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	if info, err = file.Stat(); err == nil {
-		err = regular(path, info)
-	}
-	if err != nil {
-		_ = file.Close()
-		return nil, err
-	}
-	return readAll(file, nil)
+	return readAll(path)
 }
 
-// readAll reads a file that was opened to its end and closes it.
-func readAll(file *os.File, err error) ([]byte, error) {
+func readAll(path string) ([]byte, error) {
+	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = file.Close() }()
 	content, err := io.ReadAll(io.LimitReader(file, maxSize+1))
-	if err == nil && len(content) > maxSize { // a pipe, or a file that grew
-		content, err = nil, &fs.PathError{Op: "read", Path: file.Name(), Err: errTooLarge}
+	if err == nil && len(content) > maxSize {
+		return nil, &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("the file has more than %d MiB", maxSize>>20)}
 	}
 	return content, err
 }
 
-func regular(path string, info fs.FileInfo) error {
-	kind := ""
-	switch mode := info.Mode(); {
-	case mode.IsRegular() && info.Size() > maxSize:
-		return &fs.PathError{Op: "read", Path: path, Err: errTooLarge}
-	case mode.IsRegular():
-		return nil
-	case mode.IsDir():
-		kind = "a directory"
-	case mode&fs.ModeNamedPipe != 0:
-		kind = "a FIFO"
-	case mode&fs.ModeSocket != 0:
-		kind = "a socket"
-	default:
-		kind = "a device"
-	}
-	return &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("%w but %s", ErrNotRegular, kind)}
-}
-
 // within returns what f returns, or os.ErrDeadlineExceeded after d. A system call on a file system that does not answer
 // cannot be interrupted: f continues by itself until the file system answers.
-func within(d time.Duration, f func() ([]byte, error)) ([]byte, error) {
+func within(d time.Duration, path string, f func(path string) ([]byte, error)) ([]byte, error) {
 	type result struct {
 		content []byte
 		err     error
 	}
 	done := make(chan result, 1)
 	go func() {
-		content, err := f()
+		content, err := f(path)
 		done <- result{content, err}
 	}()
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
 	case r := <-done:
 		return r.content, r.err
-	case <-timer.C:
-		return nil, fmt.Errorf("the file system did not answer within %v: %w", d, os.ErrDeadlineExceeded)
+	case <-time.After(d):
+		return nil, &fs.PathError{Op: "read", Path: path,
+			Err: fmt.Errorf("the file system did not answer within %v: %w", d, os.ErrDeadlineExceeded)}
 	}
 }

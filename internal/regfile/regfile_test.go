@@ -37,11 +37,11 @@ func TestReadsNothingElse(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, l.Close()) }()
 	for path, want := range map[string]string{
-		dir + "/fifo":   "not a regular file but a FIFO",
-		dir + "/link":   "not a regular file but a FIFO",
-		dir:             "not a regular file but a directory",
-		dir + "/socket": "not a regular file but a socket",
-		"/dev/zero":     "not a regular file but a device",
+		dir + "/fifo":   "not a regular file: p",
+		dir + "/link":   "not a regular file: p",
+		dir:             "not a regular file: d",
+		dir + "/socket": "not a regular file: S",
+		"/dev/zero":     "not a regular file: D",
 	} {
 		_, err := Read(path)
 		require.ErrorIs(t, err, ErrNotRegular, path)
@@ -86,7 +86,7 @@ func TestAFileSystemThatDoesNotAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		answer := make(chan struct{})
 		began := time.Now()
-		_, err := within(timeout, func() ([]byte, error) { <-answer; return nil, nil })
+		_, err := within(timeout, "file", func(string) ([]byte, error) { <-answer; return nil, nil })
 		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 		require.Equal(t, timeout, time.Since(began))
 		close(answer)

@@ -231,7 +231,7 @@ func TestReloadReadsRegularFilesOnly(t *testing.T) {
 		kept, _ := os.ReadFile(path)
 		_ = os.Remove(path)
 		require.NoError(t, syscall.Mkfifo(path, 0o600))
-		require.ErrorContains(t, l.reload(), "not a regular file but a FIFO", path)
+		require.ErrorContains(t, l.reload(), "not a regular file: p", path)
 		require.NoError(t, os.Remove(path))
 		require.NoError(t, os.WriteFile(path, kept, 0o600))
 	}
