@@ -6,11 +6,9 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"time"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
-	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/report"
 	"github.com/policyd/policyd/internal/stub"
@@ -53,7 +51,7 @@ func (d *Daemon) Status() admin.Status {
 
 func (d *Daemon) settingsInForce() admin.Settings {
 	l := d.loaded.Load()
-	s := admin.Settings{Mode: l.Mode, Changed: changed(l.Redacted()), Overrides: len(l.Rules)}
+	s := admin.Settings{Mode: l.Mode, Changed: l.Redacted().Changed(), Overrides: len(l.Rules)}
 	if l.Found {
 		s.File = l.Path
 		if abs, err := filepath.Abs(l.Path); err == nil {
@@ -64,22 +62,6 @@ func (d *Daemon) settingsInForce() admin.Settings {
 		s.All = all
 	}
 	return s
-}
-
-// changed returns the settings that are not the default, as lines of TOML with dotted keys.
-func changed(s settings.Settings) []string {
-	lines := []string{}
-	usual := strings.Split(settings.Default().TOML(), "\n")
-	table := ""
-	for i, line := range strings.Split(s.TOML(), "\n") { // the same keys in the same order
-		switch {
-		case strings.HasPrefix(line, "["):
-			table = strings.Trim(line, "[]") + "."
-		case line != usual[i]:
-			lines = append(lines, table+line)
-		}
-	}
-	return lines
 }
 
 func (d *Daemon) resolverStatus() admin.Resolver {

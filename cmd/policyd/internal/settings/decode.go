@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"reflect"
@@ -12,30 +13,25 @@ import (
 
 // decode fills in s from a document and returns every mistake in its keys and values. A setting with a mistake keeps
 // its default.
-func decode(d *document, s *Settings) (problems []Problem) {
+func (s *Settings) decode(d *document) (problems []Problem) {
+	add := func(key, text string) { problems = append(problems, Problem{Line: d.line(key), Text: text}) }
+	rows := s.rows()
 	for _, key := range slices.Sorted(maps.Keys(d.values)) {
-		if message := unknownKey(key, d.values[key]); message != "" {
-			problems = append(problems, Problem{Line: d.line(key), Text: message})
+		if !slices.ContainsFunc(rows, func(r Row) bool { return r.path == key }) {
+			add(key, s.unknownKey(key, d.values[key]))
 		}
 	}
-	defaults := Default()
-	for _, t := range Tables() {
-		for _, r := range t.Rows {
-			key := t.path(r)
-			value, set := d.values[key]
-			if !set {
-				continue
-			}
-			if err := assign(s.field(key), reflect.ValueOf(value)); err != nil {
-				problems = append(problems, Problem{Line: d.line(key),
-					Text: fmt.Sprintf("%s: %s: write %s, such as %s = %s", key, err, r.Type, r.Key, t.Default(r))})
-				continue
-			}
-			if err := r.check(s.field(key).Interface()); err != nil {
-				s.field(key).Set(defaults.field(key))
-				for text := range strings.SplitSeq(err.Error(), "\n") {
-					problems = append(problems, Problem{Line: d.line(key), Text: key + ": " + text})
-				}
+	for _, r := range rows {
+		value, set := d.values[r.path]
+		if !set {
+			continue
+		}
+		if err := assign(r.value, value); err != nil {
+			add(r.path, fmt.Sprintf("%s: %s: write %s, such as %s = %s", r.path, err, r.Type, r.Key, r.Default()))
+		} else if err := r.check(r.value.Interface()); err != nil {
+			r.value.Set(r.byDefault)
+			for text := range strings.SplitSeq(err.Error(), "\n") {
+				add(r.path, r.path+": "+text)
 			}
 		}
 	}
@@ -43,92 +39,81 @@ func decode(d *document, s *Settings) (problems []Problem) {
 }
 
 // assign sets a field to a decoded value. The error is for a value of another type.
-func assign(field, value reflect.Value) error {
-	switch {
-	case field.Kind() == reflect.Slice && value.Kind() == reflect.Slice:
-		list := []string{}
-		for i := range value.Len() {
-			element := value.Index(i).Elem()
-			if element.Kind() != reflect.String {
+func assign(field reflect.Value, value any) error {
+	if list, ok := value.([]any); ok && field.Kind() == reflect.Slice {
+		words := []string{}
+		for _, element := range list {
+			word, ok := element.(string)
+			if !ok {
 				return fmt.Errorf("an element of the list is %s", typeName(element))
 			}
-			list = append(list, element.String())
+			words = append(words, word)
 		}
-		field.Set(reflect.ValueOf(list))
-	case field.Kind() == reflect.Int && value.Kind() == reflect.Int64:
-		if field.OverflowInt(value.Int()) {
-			return fmt.Errorf("%d is out of range", value.Int())
-		}
-		field.SetInt(value.Int())
-	case field.Kind() != value.Kind() || field.Kind() == reflect.Slice:
-		return fmt.Errorf("the value is %s", typeName(value))
-	default:
-		field.Set(value)
+		value = words
 	}
+	if n, ok := value.(int64); ok && int64(int(n)) == n {
+		value = int(n)
+	}
+	v := reflect.ValueOf(value)
+	if v.Type() != field.Type() {
+		return fmt.Errorf("the value is %s", typeName(value))
+	}
+	field.Set(v)
 	return nil
 }
 
 // typeName names the type of a value in TOML's terms.
-func typeName(v reflect.Value) string {
-	switch v.Kind() {
-	case reflect.String:
-		return "a string"
-	case reflect.Bool:
-		return "a boolean"
-	case reflect.Int64:
-		return "an integer"
-	case reflect.Float64:
-		return "a float"
-	case reflect.Slice:
-		return "an array"
-	case reflect.Map:
-		return "a table"
-	default:
-		return "a date"
+func typeName(value any) string {
+	names := map[reflect.Kind]string{
+		reflect.String: "a string", reflect.Bool: "a boolean", reflect.Int: "an integer", reflect.Int64: "an integer",
+		reflect.Float64: "a float", reflect.Slice: "an array", reflect.Map: "a table",
 	}
+	return cmp.Or(names[reflect.TypeOf(value).Kind()], "a date")
 }
 
-// unknownKey returns what to write in place of a full key that is not a setting; "" for a setting.
-func unknownKey(full string, value any) string {
+// unknownKey returns what to write in place of a full key that is not a setting.
+func (s *Settings) unknownKey(full string, value any) string {
 	table, name, nested := strings.Cut(full, ".")
 	if !nested {
 		table, name = "", full
 	}
-	_, isTable := value.(map[string]any)
 	var here, tables, elsewhere []string
-	for _, t := range Tables() {
-		tables = append(tables, t.Name)
+	for _, t := range s.Tables() {
+		place := "at the top of the file"
+		if t.Name != "" {
+			tables, place = append(tables, t.Name), "under ["+t.Name+"]"
+		}
 		for _, r := range t.Rows {
 			switch {
-			case t.path(r) == full:
-				return "" // a table in place of a value is reported with the value
 			case t.Name == table:
 				here = append(here, r.Key)
 			case r.Key == name:
-				elsewhere = append(elsewhere, t.Name)
+				elsewhere = append(elsewhere, place)
 			}
 		}
 	}
-	tables = tables[1:] // the first is the top of the file
-	shown := "unknown key " + text.Visible(full) + ": "
+	_, isTable := value.(map[string]any)
+	unknown := "unknown key " + text.Visible(full)
 	switch {
 	case slices.Contains(tables, full):
 		return fmt.Sprintf("%s is a table: write [%s] in a line of its own and its keys below", full, full)
-	case len(here) == 0 || isTable && !nested:
+	case here == nil || isTable && !nested:
 		table, _, _ = strings.Cut(full, ".")
-		unknownTable := "unknown table [" + text.Visible(table) + "]: "
-		if near := text.Nearest(table, tables); near != "" {
-			return unknownTable + "did you mean [" + near + "]?"
-		}
-		return unknownTable + "the tables are [" + strings.Join(tables, "], [") + "]"
-	case text.Nearest(name, here) != "":
-		return shown + "did you mean " + join(table, text.Nearest(name, here)) + "?"
-	case len(elsewhere) > 0 && elsewhere[0] == "":
-		return shown + "write it at the top of the file, before the first table"
-	case len(elsewhere) > 0:
-		return shown + "write it under [" + strings.Join(elsewhere, "] or [") + "]"
-	case table == "":
-		return shown + "the keys at the top of the file are " + strings.Join(here, ", ")
+		return nearest("unknown table ["+text.Visible(table)+"]", table, "[%s]", tables)
+	case elsewhere != nil:
+		return unknown + ": write it " + strings.Join(elsewhere, " or ")
 	}
-	return shown + "the keys of [" + table + "] are " + strings.Join(here, ", ")
+	return nearest(unknown, name, join(table, "%s"), here)
+}
+
+// nearest returns a message with the known word that was probably meant, or else with all of them.
+func nearest(unknown, word, format string, known []string) string {
+	if near := text.Nearest(word, known); near != "" {
+		return unknown + ": did you mean " + fmt.Sprintf(format, near) + "?"
+	}
+	all := slices.Clone(known)
+	for i, word := range all {
+		all[i] = fmt.Sprintf(format, word)
+	}
+	return unknown + ": write one of " + strings.Join(all, ", ")
 }

@@ -1,13 +1,12 @@
 package settings
 
 import (
-	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
-	"reflect"
+	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
@@ -21,94 +20,114 @@ type document struct {
 	// takes. An unknown table is one value.
 	values map[string]any
 	// lines are the numbers of the lines, from 1, where keys are set and tables begin.
-	lines map[string]int
+	lines  map[string]int
+	tables []string // the names of all tables that there are
+	// header is the line that begins the table of the next key, and table the name in it. The keys below a broken
+	// header belong to no table.
+	header, table string
+	broken        bool
 }
 
-// newDocument decodes a text and returns every mistake in its syntax. A line that is not TOML is left out, so that the
-// others are checked too. After a header that is not TOML, or an unfinished value, the rest is not checked.
+// newDocument decodes a text and returns every mistake in its syntax. It decodes each key and each header by itself, so
+// that a mistake does not hide others.
 func newDocument(lines []string) (*document, []Problem) {
-	all, err := unmarshal(lines)
-	if err == nil {
-		return &document{flat(all), keyLines(lines, all)}, nil
+	d := &document{values: map[string]any{}, lines: map[string]int{}}
+	for _, t := range new(Settings).Tables()[1:] {
+		d.tables = append(d.tables, t.Name)
 	}
-	at := 1
-	if wrong, ok := errors.AsType[*toml.DecodeError](err); ok {
-		at, _ = wrong.Position()
+	begins := regexp.MustCompile(`^\s*(\[|[A-Za-z_][\w.-]*\s*(=|\s|$)|"[^"]*"\s*=|'[^']*'\s*=)`)
+	var problems []Problem
+	for first := 0; first < len(lines); {
+		end := first + 1
+		for end < len(lines) && !begins.MatchString(lines[end]) {
+			end++ // a comment, or a value in several lines
+		}
+		problems = append(problems, d.add(lines[first:end], first+1)...)
+		first = end
 	}
-	at = min(at, len(lines))
-	line := lines[at-1]
-	above, below := lines[:at-1], lines[at:]
-	name, isHeader := header(line)
-	if !isHeader {
-		name = keyAt(lines, at)
-	}
-	previous, _ := unmarshal(above)
-	first := keyLines(above, previous)[name] // 0 for none
-	problem := Problem{Line: at}
+	all, row, err := unmarshal(lines)
 	switch {
-	case first > 0 && isHeader && strings.HasSuffix(err.Error(), " already exists"):
-		problem.Text = fmt.Sprintf("[%s] is already open in line %d: put the key there", text.Visible(name), first)
-		d, problems := newDocument(above)
-		rest, more := newDocument(slices.Concat(make([]string, at-1), lines[at-1:])) // as if it were not repeated
-		maps.Copy(rest.values, d.values)
-		maps.Copy(rest.lines, d.lines)
-		return rest, slices.Concat([]Problem{problem}, problems, more)
-	case first > 0 && strings.HasSuffix(err.Error(), " already defined"):
-		problem.Text = fmt.Sprintf("%s: already set in line %d: keep one of them", text.Visible(name), first)
-		end := at // of a value in several lines
-		for ; end < len(lines); end++ {
-			if _, err := unmarshal(lines[at-1 : end]); err == nil {
-				break
-			}
+	case err == nil: // also if a line of a text in several lines looks like a key
+		d.values, problems = d.flat(all), nil
+	case len(problems) == 0:
+		problems = []Problem{notTOML(row, "", err)}
+	}
+	return d, problems
+}
+
+// add adds the key or the header in lines, the first of which is line n of the file.
+func (d *document) add(lines []string, n int) (problems []Problem) {
+	first := strings.TrimSpace(lines[0])
+	isHeader := strings.HasPrefix(first, "[")
+	name, _, isKey := strings.Cut(first, "=")
+	name = join(d.table, strings.TrimSpace(name))
+	if isHeader {
+		name, _, _ = strings.Cut(strings.TrimLeft(first, "["), "]")
+		name, isKey = strings.TrimSpace(name), false
+		d.header, d.table, d.broken = "", name, false
+	}
+	if d.broken {
+		return nil
+	}
+	all, row, err := unmarshal(slices.Concat([]string{d.header}, lines))
+	if err != nil {
+		d.broken = isHeader
+		if !isKey {
+			name = ""
+		} else if d.lines[name] == 0 {
+			d.lines[name] = n
 		}
-		above, below = slices.Concat(above, make([]string, end-at)), lines[end:]
-	default:
-		problem.Text = "this is not TOML: " + strings.TrimPrefix(err.Error(), "toml: ") +
-			`: write key = value, with text in quotes, as in mode = "enforce"`
-		if !isHeader && strings.Contains(line, "=") {
-			problem.Text = text.Visible(name) + ": " + problem.Text
+		return []Problem{notTOML(n+max(row-2, 0), name, err)}
+	}
+	already := func(name, format string) {
+		problems = append(problems, Problem{Line: n, Text: fmt.Sprintf(format, text.Visible(name), d.lines[name])})
+	}
+	values := d.flat(all)
+	if isHeader {
+		d.header = first
+		if d.lines[name] > 0 {
+			already(name, "[%s] is already open in line %d: put the key there")
+			return problems
 		}
-		if isHeader || strings.TrimSpace(line) == "" {
-			below = nil
-			for _, err := unmarshal(above); err != nil; _, err = unmarshal(above) {
-				above = above[:len(above)-1]
+		d.lines[name] = n
+	}
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		if d.lines[key] > 0 && key != d.table {
+			already(key, "%s: already set in line %d: keep one of them")
+			continue
+		}
+		d.values[key] = values[key]
+		table, _, _ := strings.Cut(key, ".")
+		for _, name := range []string{key, table} {
+			if d.lines[name] == 0 {
+				d.lines[name] = n
 			}
 		}
 	}
-	d, problems := newDocument(slices.Concat(above, []string{""}, below))
-	return d, slices.Concat([]Problem{problem}, problems)
+	return problems
 }
 
-func unmarshal(lines []string) (map[string]any, error) {
-	all := map[string]any{}
-	return all, toml.Unmarshal([]byte(strings.Join(lines, "\n")), &all)
+func notTOML(line int, key string, err error) Problem {
+	return Problem{Line: line, Text: strings.TrimPrefix(text.Visible(key)+": ", ": ") + "this is not TOML: " +
+		text.Visible(strings.TrimPrefix(err.Error(), "toml: ")) +
+		`: write key = value, with text in quotes, as in mode = "enforce"`}
 }
 
-// header returns the name of the table that a line begins.
-func header(line string) (name string, ok bool) {
-	line = strings.TrimSpace(line)
-	name, _, _ = strings.Cut(strings.TrimLeft(line, "["), "]")
-	return strings.TrimSpace(name), strings.HasPrefix(line, "[")
-}
-
-// keyAt returns the full key that is set in a line.
-func keyAt(lines []string, line int) string {
-	key, _, _ := strings.Cut(lines[line-1], "=")
-	key = strings.TrimSpace(key)
-	for _, above := range slices.Backward(lines[:line-1]) {
-		if table, ok := header(above); ok {
-			return join(table, key)
-		}
+// unmarshal returns what is in lines, and the number of the line with the first mistake.
+func unmarshal(lines []string) (all map[string]any, row int, err error) {
+	err = toml.Unmarshal([]byte(strings.Join(lines, "\n")), &all)
+	if wrong, ok := errors.AsType[*toml.DecodeError](err); ok {
+		row, _ = wrong.Position()
 	}
-	return key
+	return all, min(max(row, 1), len(lines)), err
 }
 
 // flat returns the values by full key.
-func flat(all map[string]any) map[string]any {
+func (d *document) flat(all map[string]any) map[string]any {
 	values := map[string]any{}
 	for name, v := range all {
 		below, ok := v.(map[string]any)
-		if !ok || !isTable(name) {
+		if !ok || !slices.Contains(d.tables, name) {
 			values[name] = v
 			continue
 		}
@@ -119,45 +138,10 @@ func flat(all map[string]any) map[string]any {
 	return values
 }
 
-// keyLines returns the lines of all keys, and of the headers of tables. go-toml reports the place of each key that has
-// no field in a struct, so the struct here has the tables and no keys.
-func keyLines(lines []string, all map[string]any) map[string]int {
-	var tables []reflect.StructField
-	for name, v := range all {
-		if _, ok := v.(map[string]any); ok && isTable(name) {
-			tables = append(tables, reflect.StructField{Name: "T" + strconv.Itoa(len(tables)),
-				Type: reflect.TypeFor[struct{}](), Tag: reflect.StructTag(`toml:"` + name + `"`)})
-		}
-	}
-	d := toml.NewDecoder(bytes.NewReader([]byte(strings.Join(lines, "\n")))).DisallowUnknownFields()
-	err := d.Decode(reflect.New(reflect.StructOf(tables)).Interface())
-	found := map[string]int{}
-	if missing, ok := errors.AsType[*toml.StrictMissingError](err); ok {
-		for _, e := range slices.Backward(missing.Errors) { // the first line of a table that is set key by key
-			found[strings.Join(e.Key(), ".")], _ = e.Position()
-		}
-	}
-	for i, line := range lines {
-		if name, ok := header(line); ok && found[name] == 0 {
-			found[name] = i + 1
-		}
-	}
-	return found
-}
-
-func isTable(name string) bool {
-	return name != "" && slices.ContainsFunc(Tables(), func(t Table) bool { return t.Name == name })
-}
-
 func join(table, key string) string { return strings.TrimPrefix(table+"."+key, ".") }
 
 // line returns the number of the line where a key is set, or else its table; 1 if neither is there.
 func (d *document) line(full string) int {
-	for full != "" {
-		if n := d.lines[full]; n > 0 {
-			return n
-		}
-		full = full[:max(strings.LastIndexByte(full, '.'), 0)]
-	}
-	return 1
+	table, _, _ := strings.Cut(full, ".")
+	return cmp.Or(d.lines[full], d.lines[table], 1)
 }

@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"reflect"
 	"slices"
 	"strings"
 
@@ -85,14 +84,11 @@ func (l *Loaded) UnusedListen(passed []string) []string {
 
 // KeepUntilRestart puts back from old what only a restart can change, and returns the keys of what would have changed.
 func (l *Loaded) KeepUntilRestart(old *Loaded) (kept []string) {
-	for _, t := range Tables() {
-		for _, r := range t.Rows {
-			key := t.path(r)
-			next, before := l.field(key), old.field(key)
-			if r.restart && !reflect.DeepEqual(next.Interface(), before.Interface()) {
-				next.Set(before)
-				kept = append(kept, key)
-			}
+	before := old.rows()
+	for i, r := range l.rows() {
+		if r.restart && !r.is(before[i].value) {
+			r.value.Set(before[i].value)
+			kept = append(kept, r.path)
 		}
 	}
 	return kept
@@ -119,7 +115,7 @@ func cause(err error) string {
 func (l *Loaded) read(text []byte) []Problem {
 	var problems []Problem
 	l.document, problems = newDocument(strings.Split(string(text), "\n"))
-	problems = slices.Concat(problems, decode(l.document, &l.Settings), l.readFiles())
+	problems = slices.Concat(problems, l.decode(l.document), l.readFiles())
 	slices.SortStableFunc(problems, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), a.Line-b.Line) // the settings file first, which has no name yet
 	})

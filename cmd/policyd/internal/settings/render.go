@@ -10,12 +10,12 @@ import (
 // TOML returns all settings as a settings file.
 func (s Settings) TOML() string {
 	var b strings.Builder
-	for _, t := range Tables() {
+	for _, t := range s.Tables() {
 		if t.Name != "" {
 			b.WriteString("\n[" + t.Name + "]\n")
 		}
 		for _, r := range t.Rows {
-			b.WriteString(r.Key + " = " + valueTOML(s.field(t.path(r))) + "\n")
+			b.WriteString(r.Key + " = " + valueTOML(r.value) + "\n")
 		}
 	}
 	return b.String()
@@ -27,7 +27,8 @@ func Sample() string {
 	b.WriteString("# Every setting of policyd with its explanation and its default. In the settings file,\n" +
 		"# write only what differs. Check a change with \"policyd config check\" and apply it with\n" +
 		"# \"policyd reload\".\n")
-	for _, t := range Tables() {
+	defaults := Default()
+	for _, t := range defaults.Tables() {
 		if t.Name != "" {
 			b.WriteString("\n[" + t.Name + "]\n")
 			comment(&b, t.Doc)
@@ -38,7 +39,7 @@ func Sample() string {
 			}
 			comment(&b, r.Doc)
 			comment(&b, "Takes: "+r.Type)
-			b.WriteString("#" + r.Key + " = " + t.Default(r) + "\n")
+			b.WriteString("#" + r.Key + " = " + r.Default() + "\n")
 		}
 	}
 	return b.String()

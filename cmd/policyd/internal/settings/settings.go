@@ -18,137 +18,83 @@ const (
 	defaultOverrides = "/etc/policyd/overrides"
 )
 
-// Settings are the settings as the file has them. The table documents each one.
+// Settings are the settings as the file has them. The table has their names, defaults and documentation.
 type Settings struct {
-	Mode      string   `toml:"mode" json:"mode"`
-	Overrides string   `toml:"overrides" json:"overrides"`
-	Server    Server   `toml:"server" json:"server"`
-	DNS       DNS      `toml:"dns" json:"dns"`
-	Cache     Cache    `toml:"cache" json:"cache"`
-	Policy    Policy   `toml:"policy" json:"policy"`
-	MTASTS    MTASTS   `toml:"mta_sts" json:"mta_sts"`
-	Promises  Promises `toml:"promises" json:"promises"`
-	Fleet     Fleet    `toml:"fleet" json:"fleet"`
-	Port26    Port26   `toml:"port26" json:"port26"`
-	TLS       TLS      `toml:"tls" json:"tls"`
-	Admin     Admin    `toml:"admin" json:"admin"`
-	HTTP      HTTP     `toml:"http" json:"http"`
-	Metrics   Metrics  `toml:"metrics" json:"metrics"`
-	Log       Log      `toml:"log" json:"log"`
-}
-
-// Server is the table [server].
-type Server struct {
-	Listen         []string `toml:"listen" json:"listen"`
-	SocketMode     string   `toml:"socket_mode" json:"socket_mode"`
-	SocketGroup    string   `toml:"socket_group" json:"socket_group"`
-	MaxConnections int      `toml:"max_connections" json:"max_connections"`
-	IdleTimeout    string   `toml:"idle_timeout" json:"idle_timeout"`
-	DrainTimeout   string   `toml:"drain_timeout" json:"drain_timeout"`
-}
-
-// DNS is the table [dns].
-type DNS struct {
-	Servers       []string `toml:"servers" json:"servers"`
-	TrustAD       string   `toml:"trust_ad" json:"trust_ad"`
-	Timeout       string   `toml:"timeout" json:"timeout"`
-	SelfTest      []string `toml:"self_test" json:"self_test"`
-	SecondOpinion string   `toml:"second_opinion" json:"second_opinion"`
-}
-
-// Cache is the table [cache].
-type Cache struct {
-	MaxEntries int    `toml:"max_entries" json:"max_entries"`
-	StateDir   string `toml:"state_dir" json:"state_dir"`
-}
-
-// Policy is the table [policy].
-type Policy struct {
-	UnsignedMX string `toml:"unsigned_mx" json:"unsigned_mx"`
-	MixedMX    string `toml:"mixed_mx" json:"mixed_mx"`
-	DANE       bool   `toml:"dane" json:"dane"`
-	MTASTS     bool   `toml:"mta_sts" json:"mta_sts"`
-}
-
-// MTASTS is the table [mta_sts].
-type MTASTS struct {
-	ProxyFromEnvironment bool `toml:"proxy_from_environment" json:"proxy_from_environment"`
-}
-
-// Promises is the table [promises].
-type Promises struct {
-	Vanished string `toml:"vanished" json:"vanished"`
-}
-
-// Fleet is the table [fleet].
-type Fleet struct {
-	URL             string `toml:"url" json:"url"`
-	KeyFile         string `toml:"key_file" json:"key_file"`
-	PreviousKeyFile string `toml:"previous_key_file" json:"previous_key_file"`
-	Prefix          string `toml:"prefix" json:"prefix"`
-	Pull            string `toml:"pull" json:"pull"`
-}
-
-// Port26 is the table [port26].
-type Port26 struct {
-	Mode                  string   `toml:"mode" json:"mode"`
-	Port                  int      `toml:"port" json:"port"`
-	Transport             string   `toml:"transport" json:"transport"`
-	Wait                  string   `toml:"wait" json:"wait"`
-	ExcludeDomains        []string `toml:"exclude_domains" json:"exclude_domains"`
-	OwnHosts              []string `toml:"own_hosts" json:"own_hosts"`
-	HeloName              string   `toml:"helo_name" json:"helo_name"`
-	ProbeSpecialAddresses bool     `toml:"probe_special_addresses" json:"probe_special_addresses"`
-}
-
-// TLS is the table [tls].
-type TLS struct {
-	CAFile string `toml:"ca_file" json:"ca_file"`
-}
-
-// Admin is the table [admin].
-type Admin struct {
-	Socket string `toml:"socket" json:"socket"`
-}
-
-// HTTP is the table [http].
-type HTTP struct {
-	Listen string `toml:"listen" json:"listen"`
-}
-
-// Metrics is the table [metrics].
-type Metrics struct {
-	Listen string `toml:"listen" json:"listen"`
-}
-
-// Log is the table [log].
-type Log struct {
-	Level   string `toml:"level" json:"level"`
-	Format  string `toml:"format" json:"format"`
-	Lookups string `toml:"lookups" json:"lookups"`
+	Mode      string `json:"mode"`
+	Overrides string `json:"overrides"`
+	Server    struct {
+		Listen         []string `json:"listen"`
+		SocketMode     string   `json:"socket_mode"`
+		SocketGroup    string   `json:"socket_group"`
+		MaxConnections int      `json:"max_connections"`
+		IdleTimeout    string   `json:"idle_timeout"`
+		DrainTimeout   string   `json:"drain_timeout"`
+	} `json:"server"`
+	DNS struct {
+		Servers       []string `json:"servers"`
+		TrustAD       string   `json:"trust_ad"`
+		Timeout       string   `json:"timeout"`
+		SelfTest      []string `json:"self_test"`
+		SecondOpinion string   `json:"second_opinion"`
+	} `json:"dns"`
+	Cache struct {
+		MaxEntries int    `json:"max_entries"`
+		StateDir   string `json:"state_dir"`
+	} `json:"cache"`
+	Policy struct {
+		UnsignedMX string `json:"unsigned_mx"`
+		MixedMX    string `json:"mixed_mx"`
+		DANE       bool   `json:"dane"`
+		MTASTS     bool   `json:"mta_sts"`
+	} `json:"policy"`
+	MTASTS struct {
+		ProxyFromEnvironment bool `json:"proxy_from_environment"`
+	} `json:"mta_sts"`
+	Promises struct {
+		Vanished string `json:"vanished"`
+	} `json:"promises"`
+	Fleet struct {
+		URL             string `json:"url"`
+		KeyFile         string `json:"key_file"`
+		PreviousKeyFile string `json:"previous_key_file"`
+		Prefix          string `json:"prefix"`
+		Pull            string `json:"pull"`
+	} `json:"fleet"`
+	Port26 struct {
+		Mode                  string   `json:"mode"`
+		Port                  int      `json:"port"`
+		Transport             string   `json:"transport"`
+		Wait                  string   `json:"wait"`
+		ExcludeDomains        []string `json:"exclude_domains"`
+		OwnHosts              []string `json:"own_hosts"`
+		HeloName              string   `json:"helo_name"`
+		ProbeSpecialAddresses bool     `json:"probe_special_addresses"`
+	} `json:"port26"`
+	TLS struct {
+		CAFile string `json:"ca_file"`
+	} `json:"tls"`
+	Admin struct {
+		Socket string `json:"socket"`
+	} `json:"admin"`
+	HTTP struct {
+		Listen string `json:"listen"`
+	} `json:"http"`
+	Metrics struct {
+		Listen string `json:"listen"`
+	} `json:"metrics"`
+	Log struct {
+		Level   string `json:"level"`
+		Format  string `json:"format"`
+		Lookups string `json:"lookups"`
+	} `json:"log"`
 }
 
 // Default returns the settings of an empty file.
-func Default() Settings {
-	return Settings{
-		Mode:      "enforce",
-		Overrides: defaultOverrides,
-		Server: Server{
-			Listen: []string{"127.0.0.1:2526"}, SocketMode: "0660", MaxConnections: 4096,
-			IdleTimeout: "2m", DrainTimeout: "5s",
-		},
-		DNS:      DNS{Servers: []string{}, TrustAD: "auto", Timeout: "3s", SelfTest: []string{".", "com."}},
-		Cache:    Cache{MaxEntries: 400_000, StateDir: "/var/lib/policyd"},
-		Policy:   Policy{UnsignedMX: "secure", MixedMX: "secure", DANE: true, MTASTS: true},
-		Promises: Promises{Vanished: "alert"},
-		Fleet:    Fleet{Prefix: "policyd:", Pull: "10s"},
-		Port26: Port26{
-			Mode: "probe", Port: 26, Transport: "smtps26", Wait: "200ms",
-			ExcludeDomains: []string{}, OwnHosts: []string{},
-		},
-		Admin: Admin{Socket: "/run/policyd/admin.sock"},
-		Log:   Log{Level: "info", Format: "auto", Lookups: "changes"},
+func Default() (s Settings) {
+	for _, r := range s.rows() {
+		r.value.Set(r.byDefault)
 	}
+	return s
 }
 
 // Redacted returns the settings without the password in fleet.url.

@@ -13,7 +13,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/pelletier/go-toml/v2"
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/internal/fleet"
@@ -114,22 +113,22 @@ func TestTableAndStructsAreTheSame(t *testing.T) {
 	var fields func(reflect.Type, string) []string
 	fields = func(s reflect.Type, prefix string) (keys []string) {
 		for f := range s.Fields() {
-			require.Equal(t, f.Tag.Get("toml"), f.Tag.Get("json"), f.Name)
 			if f.Type.Kind() == reflect.Struct {
-				keys = append(keys, fields(f.Type, f.Tag.Get("toml")+".")...)
+				keys = append(keys, fields(f.Type, f.Tag.Get("json")+".")...)
 			} else {
-				keys = append(keys, prefix+f.Tag.Get("toml"))
+				keys = append(keys, prefix+f.Tag.Get("json"))
 			}
 		}
 		return keys
 	}
 	var rows []string
-	for _, table := range Tables() {
+	defaults := Default()
+	for _, table := range defaults.Tables() {
 		for _, r := range table.Rows {
-			rows = append(rows, table.path(r))
+			rows = append(rows, r.path)
 			require.NotEmpty(t, r.Doc, r.Key)
 			require.NotEmpty(t, r.Type, r.Key)
-			require.NotEmpty(t, table.Default(r), r.Key)
+			require.NotEmpty(t, r.Default(), r.Key)
 		}
 	}
 	require.Equal(t, fields(reflect.TypeFor[Settings](), ""), rows)
@@ -185,11 +184,9 @@ func TestAnnotatedFile(t *testing.T) {
 
 	// With every setting taken out of its comment it still says the same.
 	settings := regexp.MustCompile(`(?m)^#([a-z0-9_]+ = )`).ReplaceAllString(Sample(), "$1")
-	var s Settings
-	d := toml.NewDecoder(strings.NewReader(settings))
-	d.DisallowUnknownFields()
-	require.NoError(t, d.Decode(&s))
-	require.Equal(t, Default(), s)
+	l = &Loaded{Path: path}
+	require.Empty(t, l.read([]byte(settings)))
+	require.Equal(t, Default(), l.Settings)
 	for line := range strings.Lines(Sample()) {
 		require.LessOrEqual(t, len(strings.TrimRight(line, "\n")), 90, line)
 	}
