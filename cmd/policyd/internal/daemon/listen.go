@@ -8,7 +8,6 @@ import (
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/metrics"
-	"github.com/policyd/policyd/internal/unixsock"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -20,54 +19,43 @@ func (d *Daemon) openAll(ctx context.Context) error {
 		return l.Mistake("server.listen",
 			`the list is empty, and systemd has passed no listener: write listen = ["127.0.0.1:2526"] under [server]`)
 	}
-	var all []*listener
-	add := func(o *listener) *listener {
+	add := func(o *listener) {
 		o.log, o.interval = d.log, d.interval
-		all = append(all, o)
-		return o
+		d.listeners = append(d.listeners, o)
 	}
 	for _, passed := range d.options.Passed {
-		o := add(&listener{setting: "policyd.socket", address: addressOf(passed), handle: d.answer, postfix: true,
-			passed: true})
-		if passed.Addr().Network() == "unix" {
-			passed = unixsock.Adopt(passed) // so that it is noticed when it is no longer reachable
-		}
-		o.use(passed)
+		add(&listener{setting: "policyd.socket", address: addressOf(passed), passed: passed, handle: d.answer, postfix: true})
 	}
 	if len(d.options.Passed) == 0 {
 		for _, address := range l.Server.Listen {
-			o := add(&listener{setting: "server.listen", address: address, options: l.ListenOptions(), handle: d.answer,
+			add(&listener{setting: "server.listen", address: address, options: l.ListenOptions(), handle: d.answer,
 				postfix: true})
-			if err := o.listen(ctx); err != nil {
-				for _, o := range all[:len(all)-1] {
-					_ = o.open.Close()
-				}
-				return fmt.Errorf("cannot listen on %s: %w%s", address, err, remedy(address, err))
-			}
 		}
 	}
 	s := admin.NewServer(d.Admin(), d.log)
 	if path := l.Admin.Socket; path != "" {
-		add(&listener{setting: "admin.socket", address: "unix:" + path, options: unixsock.Options{Mode: 0o660},
-			handle: s.Run})
+		add(&listener{setting: "admin.socket", address: "unix:" + path, handle: s.Run})
 	}
 	if address := l.Metrics.Listen; address != "" {
-		m := &metrics.Server{Gatherer: d.metrics, Log: d.log,
-			Ready: func() error { return d.readiness(ctx) }}
+		m := &metrics.Server{Gatherer: d.metrics, Log: d.log, Ready: func() error { return d.readiness(ctx) }}
 		add(&listener{setting: "metrics.listen", address: address, handle: m.Run})
 	}
 	if address := l.HTTP.Listen; address != "" {
 		add(&listener{setting: "http.listen", address: address, handle: s.RunQuestions})
 	}
-	for _, o := range all {
-		if o.postfix {
-			continue
-		}
-		if err := o.listen(ctx); err != nil {
-			o.failed(err) // Postfix does not need it, and run tries again
+	for i, o := range d.listeners {
+		_, err := o.listen(ctx)
+		switch {
+		case err == nil:
+		case !o.postfix:
+			o.failed(err) // run tries again
+		default:
+			for _, o := range d.listeners[:i] {
+				_ = o.open.Close()
+			}
+			return fmt.Errorf("cannot listen on %s: %w%s", o.address, err, remedy(o.address, err))
 		}
 	}
-	d.listeners = all
 	return nil
 }
 
@@ -87,7 +75,11 @@ func (d *Daemon) Listening() []string {
 	addresses := []string{}
 	for _, o := range d.listeners {
 		if o.postfix {
-			addresses = append(addresses, o.shown())
+			address := o.address
+			if l, _ := o.state(); l != nil {
+				address = addressOf(l) // with the port that was chosen for port 0
+			}
+			addresses = append(addresses, address)
 		}
 	}
 	return addresses
@@ -122,7 +114,7 @@ func (d *Daemon) socketWarnings() []string {
 // lostSocket returns ErrLostSocket if the next process would get a listener from systemd that cannot be reached.
 func (d *Daemon) lostSocket() error {
 	for _, o := range d.listeners {
-		if o.passed && managed() {
+		if o.passed != nil && managed() {
 			if err := o.trouble(); err != nil {
 				return fmt.Errorf("%w: %w", ErrLostSocket, err)
 			}

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/policyd/policyd/internal/unixsock"
 )
 
@@ -38,13 +40,14 @@ type listener struct {
 	// setting is the setting that has the address, or the unit of systemd.
 	setting, address string
 	options          unixsock.Options
-	// handle serves until its context ends or the listener breaks. It returns nil after the server was shut down.
+	// passed is the listener that systemd made; nil for the others.
+	passed net.Listener
+	// handle serves until its context ends or the listener breaks, and closes the listener. It returns nil after the
+	// server was shut down.
 	handle func(context.Context, net.Listener) error
 	// postfix is set if Postfix needs it: the daemon does not start without it, and ends when it breaks. The others are
 	// opened again until that succeeds.
-	postfix bool
-	// passed is set if systemd made it.
-	passed   bool
+	postfix  bool
 	log      *slog.Logger
 	interval time.Duration // between two looks at the path of a unix socket
 
@@ -53,31 +56,31 @@ type listener struct {
 	err  error        // why it is not open
 }
 
-// listen opens it.
-func (o *listener) listen(ctx context.Context) error {
-	l, err := unixsock.Listen(ctx, o.address, o.options)
-	if err == nil {
-		o.use(l)
+// listen returns the listener, and opens it unless it is open.
+func (o *listener) listen(ctx context.Context) (net.Listener, error) {
+	l, _ := o.state()
+	switch {
+	case l != nil:
+		return l, nil
+	case o.passed == nil:
+		var err error
+		if l, err = unixsock.Listen(ctx, o.address, o.options); err != nil {
+			return nil, err
+		}
+	case o.passed.Addr().Network() == "unix":
+		l = unixsock.Adopt(o.passed) // so that it is noticed when it is no longer reachable
+	default:
+		l = o.passed
 	}
-	return err
-}
-
-func (o *listener) use(l net.Listener) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.open, o.err = l, nil
+	o.set(l, nil)
 	o.log.Info("listening", "listener", addressOf(l), "setting", o.setting)
+	return l, nil
 }
 
-// failed keeps why it is not open, and logs a reason that is new.
-func (o *listener) failed(err error) {
+func (o *listener) set(l net.Listener, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.err == nil || o.err.Error() != err.Error() {
-		o.log.Warn("cannot listen; trying again", "setting", o.setting, "listener", o.address,
-			"err", err, "hint", strings.TrimSpace(remedy(o.address, err)))
-	}
-	o.open, o.err = nil, err
+	o.open, o.err = l, err
 }
 
 // state returns the listener if it is open, and otherwise why it is not.
@@ -85,6 +88,15 @@ func (o *listener) state() (net.Listener, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.open, o.err
+}
+
+// failed keeps why it is not open, and logs a reason that is new.
+func (o *listener) failed(err error) {
+	if _, before := o.state(); before == nil || before.Error() != err.Error() {
+		o.log.Warn("cannot listen; trying again", "setting", o.setting, "listener", o.address,
+			"err", err, "hint", strings.TrimSpace(remedy(o.address, err)))
+	}
+	o.set(nil, err)
 }
 
 // trouble returns why clients cannot connect, nil while they can.
@@ -96,71 +108,48 @@ func (o *listener) trouble() error {
 	return err
 }
 
-// shown returns the address as the settings have it, with the port that was chosen for port 0.
-func (o *listener) shown() string {
-	if l, _ := o.state(); l != nil {
-		return addressOf(l)
-	}
-	return o.address
-}
-
 // run serves until ctx ends.
 func (o *listener) run(ctx context.Context) error {
-	for wait := firstRetry; ctx.Err() == nil; {
-		l, _ := o.state()
-		if l == nil {
-			err := o.listen(ctx)
-			if err == nil {
-				wait = firstRetry
-				continue
+	for wait := firstRetry; ctx.Err() == nil; wait = min(2*wait, lastRetry) {
+		l, err := o.listen(ctx)
+		if err == nil {
+			err = o.serve(ctx, l)
+			lost := errors.Is(err, errUnreachable)
+			switch {
+			case err == nil || ctx.Err() != nil:
+				return err
+			case lost && o.passed != nil:
+				return fmt.Errorf("%w: %w", ErrLostSocket, err)
+			case !lost && o.postfix:
+				return fmt.Errorf("the listener at %s failed: %w", o.address, err)
 			}
-			o.failed(err)
-			pause(ctx, wait)
-			wait = min(2*wait, lastRetry)
-			continue
+			wait = firstRetry
 		}
-		err := o.serve(ctx, l)
-		switch lost := errors.Is(err, errUnreachable); {
-		case err == nil || ctx.Err() != nil:
-			return err
-		case lost && o.passed:
-			return fmt.Errorf("%w: %w", ErrLostSocket, err)
-		case !lost && o.postfix:
-			return fmt.Errorf("the listener at %s failed: %w", l.Addr(), err)
-		case lost:
-			o.mu.Lock()
-			o.open, o.err = nil, err
-			o.mu.Unlock()
-		default:
-			o.failed(err)
-			pause(ctx, wait)
-		}
+		o.failed(err)
+		pause(ctx, wait)
 	}
 	return ctx.Err()
 }
 
 // serve serves l until ctx ends, l breaks, or clients can no longer reach it.
 func (o *listener) serve(ctx context.Context, l net.Listener) error {
-	defer func() { _ = l.Close() }()
-	u, ok := l.(*unixsock.Listener)
-	if !ok {
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	group, ctx := errgroup.WithContext(ctx)
+	defer context.AfterFunc(ctx, func() { _ = l.Close() })()
+	group.Go(func() error {
+		defer end()
 		return o.handle(ctx, l)
-	}
-	var watching sync.WaitGroup
-	defer watching.Wait()
-	serving, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	watching.Go(func() {
-		if err := o.watch(serving, u); serving.Err() == nil {
-			stop(fmt.Errorf("%w: %w", errUnreachable, err))
-			_ = u.Close()
-		}
 	})
-	err := o.handle(serving, l)
-	if cause := context.Cause(serving); err != nil && errors.Is(cause, errUnreachable) {
-		return cause
+	if u, ok := l.(*unixsock.Listener); ok {
+		group.Go(func() error {
+			if err := o.watch(ctx, u); ctx.Err() == nil {
+				return fmt.Errorf("%w: %w", errUnreachable, err)
+			}
+			return nil
+		})
 	}
-	return err
+	return group.Wait()
 }
 
 // watch returns the error when clients can no longer reach u at its path, or when ctx ends. It leaves a socket of
@@ -175,7 +164,7 @@ func (o *listener) watch(ctx context.Context, u *unixsock.Listener) error {
 		case !lost:
 			lost = true
 			o.log.Warn("clients cannot reach a unix socket", "listener", addressOf(u), "err", err)
-		case !o.passed || managed():
+		case o.passed == nil || managed():
 			return err
 		}
 		return nil

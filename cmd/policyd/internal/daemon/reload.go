@@ -28,7 +28,7 @@ func (d *Daemon) hangups(ctx context.Context) error {
 func (d *Daemon) Reload() (admin.Reload, error) {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
-	d.notify(daemon.SdNotifyReloading + monotonic() + "\nSTATUS=Reloading")
+	d.notify(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec() + "STATUS=Reloading")
 	kept, err := d.reload()
 	last := admin.Reload{At: time.Now(), OK: err == nil, Restart: kept}
 	if err != nil {
