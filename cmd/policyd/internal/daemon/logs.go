@@ -6,20 +6,20 @@ import (
 	"io"
 	"log/slog"
 	"slices"
-	"sync"
 	"sync/atomic"
 )
 
-// logs are the log, of which level and format can change while it is in use.
+// logs are the log, of which level and format can change while it is in use. Two handlers may write concurrently then:
+// out writes each line as a whole, as an os.File does.
 type logs struct {
-	out     *lockedWriter
+	out     io.Writer
 	journal bool // what "auto" means
 	level   slog.LevelVar
 	handler atomic.Pointer[slog.Handler]
 }
 
 func newLogs(w io.Writer, journal bool) *logs {
-	l := &logs{out: &lockedWriter{w: w}, journal: journal}
+	l := &logs{out: w, journal: journal}
 	l.configure(slog.LevelInfo, "auto")
 	return l
 }
@@ -108,17 +108,4 @@ func (j journal) Write(line []byte) (int, error) {
 		return 0, err
 	}
 	return len(line), nil
-}
-
-// lockedWriter keeps the lines of several handlers apart.
-type lockedWriter struct {
-	mu sync.Mutex
-	w  io.Writer
-}
-
-// Write implements io.Writer.
-func (l *lockedWriter) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.w.Write(b)
 }

@@ -3,10 +3,10 @@ package settings
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os/user"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -46,6 +46,16 @@ func optional(description string, check func(string) error) kind {
 			return nil
 		}
 		return check(s)
+	})
+}
+
+// matching is of for text that matches a regular expression as a whole. message follows the text that does not.
+func matching(description, expression, message string) kind {
+	return of(description, func(s string) error {
+		if !regexp.MustCompile("^(?:" + expression + ")$").MatchString(s) {
+			return fmt.Errorf("%q is %s", s, message)
+		}
+		return nil
 	})
 }
 
@@ -116,14 +126,7 @@ func distinct(list []string, check func(string) error) error {
 
 // short writes a duration without the units that are zero.
 func short(d time.Duration) string {
-	s := d.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
+	return strings.ReplaceAll(strings.ReplaceAll(d.String(), "m0s", "m"), "h0m", "h")
 }
 
 func absolutePath(s string) error {
@@ -178,14 +181,6 @@ func hostPort(s string) error {
 	return nil
 }
 
-func socketMode(s string) error {
-	n, err := strconv.ParseUint(s, 8, 32)
-	if err != nil || n == 0 || fs.FileMode(n)&^fs.ModePerm != 0 {
-		return fmt.Errorf(`%q is not a file mode: write octal digits, such as "0660"`, s)
-	}
-	return nil
-}
-
 func group(s string) error {
 	if n, err := strconv.Atoi(s); err == nil && n >= 0 {
 		return nil
@@ -226,18 +221,6 @@ func port26(n int) error {
 	return between(n, 1, 65535)
 }
 
-func transport(s string) error {
-	const longest = 64
-	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
-	other := func(r rune) bool { return !strings.ContainsRune(letters, r) }
-	if s == "" || len(s) > longest || strings.ContainsFunc(s, other) {
-		return fmt.Errorf(
-			`%q is not a service name of master.cf: write at most %d letters, digits, _ and -, as in "smtps26"`, s,
-			longest)
-	}
-	return nil
-}
-
 func excludeDomain(s string) error {
 	if _, err := postfix.New(postfix.Options{ExcludeDomains: []string{s}}); err != nil {
 		return fmt.Errorf("%q is not a domain: write example.com, or .example.com for all its subdomains", s)
@@ -264,14 +247,6 @@ func secondOpinion(s string) error {
 func fleetURL(s string) error {
 	if err := fleet.CheckURL(s); err != nil {
 		return fmt.Errorf(`%w: write a URL such as "redis://127.0.0.1:6379" or "unix:///run/redis/redis.sock"`, err)
-	}
-	return nil
-}
-
-func fleetPrefix(s string) error {
-	const longest = 64
-	if len(s) > longest || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return fmt.Errorf("%q is not a prefix: write at most %d printable ASCII characters without spaces", s, longest)
 	}
 	return nil
 }

@@ -139,11 +139,11 @@ func (l *Loaded) readFiles() (problems []Problem) {
 			at("fleet.url", `a site key is required: make one with "policyd fleet key" and write the path of its `+
 				`file as key_file`)
 		}
-		for key, path := range map[string]string{"fleet.key_file": l.Fleet.KeyFile,
-			"fleet.previous_key_file": l.Fleet.PreviousKeyFile} {
-			if err := l.readFleetKey(key, path); err != nil {
-				at(key, err.Error())
-			}
+		if err := l.readFleetKey(l.Fleet.KeyFile); err != nil {
+			at("fleet.key_file", err.Error())
+		}
+		if err := l.readFleetKey(l.Fleet.PreviousKeyFile); err != nil {
+			at("fleet.previous_key_file", err.Error())
 		}
 	}
 	rules, err := regfile.Read(l.Overrides)
@@ -159,8 +159,8 @@ func (l *Loaded) readFiles() (problems []Problem) {
 	return problems
 }
 
-// readFleetKey reads a site key. The site key itself comes first in FleetKeys, and the previous one after it.
-func (l *Loaded) readFleetKey(setting, path string) error {
+// readFleetKey adds the site key in a file to FleetKeys.
+func (l *Loaded) readFleetKey(path string) error {
 	if path == "" {
 		return nil
 	}
@@ -175,10 +175,6 @@ func (l *Loaded) readFleetKey(setting, path string) error {
 	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o007 != 0 {
 		return fmt.Errorf("%s can be read by every user of this machine: chmod 0640 it", path)
 	}
-	if setting == "fleet.key_file" {
-		l.FleetKeys = append([]fleet.Key{key}, l.FleetKeys...)
-	} else {
-		l.FleetKeys = append(l.FleetKeys, key)
-	}
+	l.FleetKeys = append(l.FleetKeys, key)
 	return nil
 }

@@ -129,29 +129,26 @@ func durationOf(s string) time.Duration {
 // warnings returns a line for each setting that is valid and may still be a mistake.
 func (l *Loaded) warnings() []string {
 	var w []string
-	switch policy.Mode(l.Mode) {
-	case policy.ModeOff:
+	switch l.Mode {
+	case string(policy.ModeOff):
 		w = append(w, `mode = "off": every lookup is answered NOTFOUND`)
-	case policy.ModeReport:
+	case string(policy.ModeReport):
 		w = append(w, `mode = "report": decisions are logged, and every lookup is answered NOTFOUND`)
-	case policy.ModeEnforce:
 	}
 	if l.DNS.TrustAD == "always" && slices.ContainsFunc(l.DNS.Servers, exposed) {
 		w = append(w, `dns.trust_ad = "always" with a server that is not on the loopback interface: an attacker on `+
 			`the path to it can forge secure answers`)
 	}
-	for _, a := range l.Server.Listen {
-		if !strings.HasPrefix(a, "unix:") && !loopback(a) {
-			w = append(w, "server.listen: "+a+" is reachable from other machines")
+	reachable := func(setting, address, why string) {
+		if address != "" && !strings.HasPrefix(address, "unix:") && !loopback(address) {
+			w = append(w, setting+": "+address+" is reachable from other machines"+why)
 		}
 	}
-	if l.Metrics.Listen != "" && !loopback(l.Metrics.Listen) {
-		w = append(w, "metrics.listen: "+l.Metrics.Listen+" is reachable from other machines")
+	for _, address := range l.Server.Listen {
+		reachable("server.listen", address, "")
 	}
-	if l.HTTP.Listen != "" && !loopback(l.HTTP.Listen) {
-		w = append(w, "http.listen: "+l.HTTP.Listen+
-			" is reachable from other machines, and an attacker on the path can forge answers")
-	}
+	reachable("metrics.listen", l.Metrics.Listen, "")
+	reachable("http.listen", l.HTTP.Listen, ", and an attacker on the path can forge answers")
 	if l.Port26.Mode == "always" {
 		w = append(w, fmt.Sprintf(
 			`port26.mode = "always": mail for an smtps- host whose port %d does not work stays in the queue until `+

@@ -24,18 +24,16 @@ type Problem struct {
 }
 
 // Error returns one line per problem.
-func (e *Error) Error() string { return e.join("\n") }
-
-// Summary returns the problems in one line, for a log.
-func (e *Error) Summary() string { return e.join("; ") }
-
-func (e *Error) join(separator string) string {
+func (e *Error) Error() string {
 	var texts []string
 	for _, p := range e.Problems {
 		texts = append(texts, p.String())
 	}
-	return strings.Join(texts, separator)
+	return strings.Join(texts, "\n")
 }
+
+// Summary returns the problems in one line, for a log.
+func (e *Error) Summary() string { return strings.ReplaceAll(e.Error(), "\n", "; ") }
 
 // String returns the problem in one line.
 func (p Problem) String() string {
