@@ -89,7 +89,7 @@ func New(o Options) (*Daemon, error) {
 	d.logs.configure(loaded.LogLevel(), loaded.Log.Format)
 	d.log = d.logs.logger()
 	if loaded.Metrics.Listen != "" {
-		d.metrics = metrics.New(prometheus.NewRegistry(), o.Version, d.Status)
+		d.metrics = metrics.New(prometheus.NewRegistry(), d.Status)
 	}
 	if d.stub, err = stub.New(d.stubOptions(loaded)); err != nil {
 		return nil, err

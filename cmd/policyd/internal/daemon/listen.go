@@ -7,6 +7,7 @@ import (
 	"net"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/cmd/policyd/internal/httpd"
 	"github.com/policyd/policyd/cmd/policyd/internal/metrics"
 	"github.com/policyd/policyd/socketmap"
 )
@@ -37,8 +38,10 @@ func (d *Daemon) openAll(ctx context.Context) error {
 		add(&listener{setting: "admin.socket", address: "unix:" + path, handle: s.Run})
 	}
 	if address := l.Metrics.Listen; address != "" {
-		m := &metrics.Server{Gatherer: d.metrics, Log: d.log, Ready: func() error { return d.readiness(ctx) }}
-		add(&listener{setting: "metrics.listen", address: address, handle: m.Run})
+		h := metrics.Handler(d.metrics, func() error { return d.readiness(ctx) }, d.log)
+		add(&listener{setting: "metrics.listen", address: address, handle: func(ctx context.Context, l net.Listener) error {
+			return httpd.Run(ctx, l, h, httpd.ForOperator, d.log)
+		}})
 	}
 	if address := l.HTTP.Listen; address != "" {
 		add(&listener{setting: "http.listen", address: address, handle: s.RunQuestions})

@@ -5,7 +5,6 @@
 package metrics
 
 import (
-	"runtime"
 	"slices"
 	"time"
 
@@ -26,15 +25,15 @@ type Metrics struct {
 	*prometheus.Registry
 	lookups, decisions, queries, fetches *prometheus.CounterVec
 	durations, latencies                 *prometheus.HistogramVec
-	unsigned                             prometheus.Counter
+	unsigned                             *prometheus.CounterVec
 }
 
 // other stands for values that are not known: there are none, unless a change forgets this package.
 const other = "other"
 
-// New registers the metrics of a daemon of that version, which is in the state that status returns when it is called,
-// with those of the process and the Go runtime. It panics if reg has metrics of these names.
-func New(reg *prometheus.Registry, version string, status func() admin.Status) *Metrics {
+// New registers the metrics of a daemon, which is in the state that status returns when it is called, with those of the
+// process and the Go runtime. It panics if reg has metrics of these names.
+func New(reg *prometheus.Registry, status func() admin.Status) *Metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		v := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
 		reg.MustRegister(v)
@@ -61,20 +60,17 @@ func New(reg *prometheus.Registry, version string, status func() admin.Status) *
 			[]float64{1e-4, 5e-4, .001, .005, .01, .025, .05, .1, .25, .5, 1, 3, 5}, "type"),
 		fetches: counter("sts_fetches_total",
 			"Fetches of MTA-STS policies by result: ok, or a result type of RFC 8460.", "result"),
-		unsigned: prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "unsigned_total",
-			Help: "Policies that rest on an unsigned MX RRset."}),
+		unsigned: counter("unsigned_total", "Policies that rest on an unsigned MX RRset."),
 	}
-	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: "build_info",
-		Help: "Version of policyd and of Go; always 1."}, []string{"version", "goversion"})
-	build.WithLabelValues(version, runtime.Version()).Set(1)
-	reg.MustRegister(m.unsigned, build, collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &snapshot{status: status})
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		snapshot(status))
 	m.begin()
 	return m
 }
 
 // begin makes the series that are sure to come, at zero, so that a rate sees their first event.
 func (m *Metrics) begin() {
+	m.unsigned.WithLabelValues()
 	for _, lookupMap := range []string{"tls-policy", "tls-policy-tlsrpt", "transport"} {
 		for _, result := range []string{"OK", "NOTFOUND", "TEMP"} {
 			m.lookups.WithLabelValues(lookupMap, result)
@@ -103,20 +99,18 @@ func yesNo(b bool) string {
 // Lookup returns what counts answers of that kind. It is for lookup.Sources.Observe: what it returns does not block and
 // does not allocate.
 func (m *Metrics) Lookup(k lookup.Kind) func(took time.Duration) {
-	lookups, durations := m.lookups.WithLabelValues(k.Map, k.Status),
-		m.durations.WithLabelValues(k.Map, yesNo(k.Cached))
-	var decisions prometheus.Counter
+	durations := m.durations.WithLabelValues(k.Map, yesNo(k.Cached))
+	counted := []prometheus.Counter{m.lookups.WithLabelValues(k.Map, k.Status)}
 	if k.Decided {
-		decisions = m.decisions.WithLabelValues(k.Source, k.Class, k.Reason)
+		counted = append(counted, m.decisions.WithLabelValues(k.Source, k.Class, k.Reason))
+	}
+	if k.Unsigned {
+		counted = append(counted, m.unsigned.WithLabelValues())
 	}
 	return func(took time.Duration) {
-		lookups.Inc()
 		durations.Observe(took.Seconds())
-		if decisions != nil {
-			decisions.Inc()
-		}
-		if k.Unsigned {
-			m.unsigned.Inc()
+		for _, c := range counted {
+			c.Inc()
 		}
 	}
 }
@@ -134,26 +128,21 @@ func fetchResults() []string {
 
 // Fetch counts a fetch of an MTA-STS policy by its result: "ok" or an mtasts.Failure. It does not block.
 func (m *Metrics) Fetch(result string) {
-	if !slices.Contains(fetchResults(), result) {
-		result = other
-	}
-	m.fetches.WithLabelValues(result).Inc()
+	m.fetches.WithLabelValues(known(result, fetchResults()...)).Inc()
 }
 
-// typeLabel is one of a fixed set.
+// typeLabel and rcodeLabel are of a fixed set: servers choose the code.
 func typeLabel(t dns.Type) string {
-	switch t {
-	case dns.TypeA, dns.TypeAAAA, dns.TypeCNAME, dns.TypeMX, dns.TypeNS, dns.TypeTLSA, dns.TypeTXT:
-		return t.String()
-	}
-	return other
+	return known(t.String(), "A", "AAAA", "CNAME", "MX", "NS", "TLSA", "TXT")
 }
 
-// rcodeLabel is one of a fixed set: servers choose the code.
 func rcodeLabel(rcode string) string {
-	switch rcode {
-	case "NOERROR", "NXDOMAIN", "SERVFAIL", "REFUSED", "FORMERR", "NOTIMP", "timeout", "error":
-		return rcode
+	return known(rcode, "NOERROR", "NXDOMAIN", "SERVFAIL", "REFUSED", "FORMERR", "NOTIMP", "timeout", "error")
+}
+
+func known(value string, values ...string) string {
+	if slices.Contains(values, value) {
+		return value
 	}
 	return other
 }

@@ -44,15 +44,15 @@ func status() admin.Status {
 func registered(t *testing.T) (*metrics.Metrics, *prometheus.Registry) {
 	t.Helper()
 	reg := prometheus.NewPedanticRegistry()
-	return metrics.New(reg, "v1.2.3", status), reg
+	return metrics.New(reg, status), reg
 }
 
 // scrape returns the metrics of policyd as text, without comments.
 func scrape(t *testing.T, g prometheus.Gatherer) string {
 	t.Helper()
-	s := metrics.Server{Gatherer: g, Ready: func() error { return nil }, Log: slog.New(slog.DiscardHandler)}
+	h := metrics.Handler(g, func() error { return nil }, slog.New(slog.DiscardHandler))
 	w := httptest.NewRecorder()
-	s.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	require.Equal(t, http.StatusOK, w.Code, w.Body.String())
 	var lines []string
 	for line := range strings.Lines(w.Body.String()) {
@@ -149,7 +149,7 @@ func TestTheNamesAreAsPrometheusWantsThem(t *testing.T) {
 func TestADaemonWithoutProbesAndMTASTS(t *testing.T) {
 	t.Parallel()
 	reg := prometheus.NewPedanticRegistry()
-	metrics.New(reg, "v1", func() admin.Status {
+	metrics.New(reg, func() admin.Status {
 		return admin.Status{Reload: &admin.Reload{At: time.Unix(1_800_000_000, 0)}}
 	})
 	text := scrape(t, reg)
@@ -169,7 +169,7 @@ func TestObservingALookupDoesNotAllocate(t *testing.T) {
 func TestUnknownValuesAreCountedTogether(t *testing.T) {
 	t.Parallel()
 	reg := prometheus.NewPedanticRegistry()
-	metrics.New(reg, "v1", func() admin.Status {
+	metrics.New(reg, func() admin.Status {
 		st := status()
 		st.Probes.Results = map[string]uint64{"open": 1, "new": 2, "newer": 3}
 		return st
@@ -181,10 +181,10 @@ func TestServer(t *testing.T) {
 	t.Parallel()
 	_, reg := registered(t)
 	ready := fmt.Errorf("the self-test has no result")
-	s := metrics.Server{Gatherer: reg, Ready: func() error { return ready }, Log: slog.New(slog.DiscardHandler)}
+	h := metrics.Handler(reg, func() error { return ready }, slog.New(slog.DiscardHandler))
 	ask := func(method, path string) (code int, body string) {
 		w := httptest.NewRecorder()
-		s.Handler().ServeHTTP(w, httptest.NewRequest(method, path, nil))
+		h.ServeHTTP(w, httptest.NewRequest(method, path, nil))
 		text, err := io.ReadAll(w.Body)
 		require.NoError(t, err)
 		return w.Code, string(text)
@@ -213,7 +213,7 @@ func TestServer(t *testing.T) {
 }
 
 func BenchmarkLookup(b *testing.B) {
-	m := metrics.New(prometheus.NewRegistry(), "v1", status)
+	m := metrics.New(prometheus.NewRegistry(), status)
 	count := m.Lookup(kind())
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
