@@ -20,7 +20,7 @@ func (d *Daemon) Admin() admin.Daemon {
 	return admin.Daemon{
 		Status: d.Status, List: d.listCache, Get: d.getDomain, Flush: d.flush, Level: d.LogLevel(), Explain: d.Explain,
 		Lookup: d.lookup, Report: d.sum,
-		Promises: d.listPromises, Promise: d.promise, Forget: d.memory.promises.Forget, Warm: d.warm, Reload: d.Reload,
+		Promises: d.listPromises, Promise: d.promise, Forget: d.promises.Forget, Warm: d.warm, Reload: d.Reload,
 	}
 }
 
@@ -30,9 +30,7 @@ func (d *Daemon) sum(since time.Time) report.Report {
 	r.Mode, r.Vanished = d.loaded.Load().Mode, []string{}
 	const most = 50
 	if d.promiseStatus() != nil {
-		for _, p := range d.listPromises(admin.Filter{Vanished: true, Limit: most}).Promises {
-			r.Vanished = append(r.Vanished, p.Domain)
-		}
+		r.Vanished = d.vanished(most)
 	}
 	return r
 }
@@ -53,14 +51,9 @@ func (d *Daemon) settingsInForce() admin.Settings {
 	l := d.loaded.Load()
 	s := admin.Settings{Mode: l.Mode, Changed: l.Redacted().Changed(), Overrides: len(l.Rules)}
 	if l.Found {
-		s.File = l.Path
-		if abs, err := filepath.Abs(l.Path); err == nil {
-			s.File = abs
-		}
+		s.File, _ = filepath.Abs(l.Path)
 	}
-	if all, err := json.Marshal(l.Redacted()); err == nil { // strings, numbers and lists do not fail
-		s.All = all
-	}
+	s.All, _ = json.Marshal(l.Redacted()) // strings, numbers and lists do not fail
 	return s
 }
 

@@ -19,10 +19,12 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/metrics"
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/dnscache"
+	"github.com/policyd/policyd/internal/fleet"
 	"github.com/policyd/policyd/internal/gather"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/postfix"
 	"github.com/policyd/policyd/internal/probe"
+	"github.com/policyd/policyd/internal/promises"
 	"github.com/policyd/policyd/internal/report"
 	"github.com/policyd/policyd/internal/stsstore"
 	"github.com/policyd/policyd/internal/stub"
@@ -55,17 +57,19 @@ type Daemon struct {
 	// As far as a memory limit has a say in it; 0: it has none.
 	maxPolicies, maxConnections int
 
-	stub    *stub.Stub
-	site    *postfix.Site
-	cache   *dnscache.Cache
-	prober  *probe.Prober
-	store   *stsstore.Store
-	report  *report.Store
-	memory  remembering
-	service *lookup.Service
-	handler socketmap.Handler
-	server  *socketmap.Server
-	metrics *metrics.Metrics // nil where metrics.listen is empty
+	stub     *stub.Stub
+	site     *postfix.Site
+	cache    *dnscache.Cache
+	prober   *probe.Prober
+	store    *stsstore.Store
+	report   *report.Store
+	promises *promises.Store
+	fleet    *fleet.Fleet // nil where fleet.url is empty
+	second   *stub.Stub   // nil where dns.second_opinion is empty
+	service  *lookup.Service
+	handler  socketmap.Handler
+	server   *socketmap.Server
+	metrics  *metrics.Metrics // nil where metrics.listen is empty
 
 	reloading sync.Mutex // held by Reload
 	loaded    atomic.Pointer[settings.Loaded]
@@ -101,14 +105,23 @@ func New(o Options) (*Daemon, error) {
 	if d.site, err = postfix.New(loaded.Site(d.cache, d.log)); err != nil {
 		return nil, err
 	}
-	if err = d.newMemory(loaded); err != nil {
-		return nil, err
+	d.promises = promises.New(promises.Options{
+		StateDir: loaded.Cache.StateDir, Log: d.log, Seen: func(domain string) { d.share(fleet.Promise, domain) },
+	})
+	if o, ok := loaded.SecondOpinion(d.log); ok {
+		if d.second, err = stub.New(o); err != nil {
+			return nil, err
+		}
 	}
 	if d.store, err = stsstore.New(d.storeOptions(loaded)); err != nil {
 		return nil, err
 	}
-	if err = d.newFleet(loaded); err != nil {
-		return nil, err
+	if o, ok := loaded.SharedFleet(d.log); ok {
+		fleet.DiscardClientLog()
+		o.Locals = map[fleet.Kind]fleet.Local{fleet.Promise: d.promises, fleet.Policy: d.store}
+		if d.fleet, err = fleet.New(o); err != nil {
+			return nil, err
+		}
 	}
 	d.prober = probe.New(loaded.Probe(d.cache, d.log))
 	d.report = report.New(report.Options{StateDir: loaded.Cache.StateDir, Log: d.log})
@@ -123,9 +136,9 @@ func New(o Options) (*Daemon, error) {
 func (d *Daemon) sources() lookup.Sources {
 	s := lookup.Sources{
 		Engine: gather.Engine{
-			Resolver: d.cache, STS: d.store, Trust: d.stub, Promises: d.memory.promises, Probes: d.prober, Site: d.site,
+			Resolver: d.cache, STS: d.store, Trust: d.stub, Promises: d.promises, Probes: d.prober, Site: d.site,
 		},
-		Promised: d.memory.promises.Observe, Version: d.version, WantProbe: d.prober.Want, Record: d.report.Record,
+		Promised: d.promises.Observe, Version: d.version, WantProbe: d.prober.Want, Record: d.report.Record,
 	}
 	if d.metrics != nil {
 		s.Observe = d.metrics.Lookup
@@ -138,6 +151,14 @@ func (d *Daemon) version() uint64 { return d.cache.Version() + d.store.Version()
 
 // parts are what runs beside the server, from before the first lookup until after the last.
 func (d *Daemon) parts() []func(context.Context) error {
-	return append([]func(context.Context) error{d.stub.Run, d.cache.Run, d.site.Run, d.prober.Run, d.store.Run,
-		d.report.Run, d.service.Run, d.hangups, d.watchRoots, d.watchdog, d.watchClock}, d.memory.parts()...)
+	parts := []func(context.Context) error{d.stub.Run, d.cache.Run, d.site.Run, d.prober.Run, d.store.Run,
+		d.report.Run, d.promises.Run, d.service.Run, d.hangups, d.watchRoots, d.watchdog, d.watchClock}
+	if d.fleet != nil {
+		parts = append(parts, d.fleet.Run)
+	}
+	if d.second != nil {
+		o := promises.Opinion{Store: d.promises, First: d.cache, Second: d.second}
+		parts = append(parts, o.Run)
+	}
+	return parts
 }

@@ -8,69 +8,19 @@ import (
 	"time"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
-	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/fleet"
 	"github.com/policyd/policyd/internal/promises"
-	"github.com/policyd/policyd/internal/stub"
 )
-
-// remembering is the memory of promises, and what shares and doubts it.
-type remembering struct {
-	promises *promises.Store
-	// fleet is nil where fleet.url is empty, opinion where dns.second_opinion is.
-	fleet   *fleet.Fleet
-	opinion *promises.Opinion
-	second  *stub.Stub
-}
-
-// newMemory makes the memory of promises. It comes before the store of MTA-STS policies, which reports its fetches to
-// the fleet.
-func (d *Daemon) newMemory(l *settings.Loaded) (err error) {
-	d.memory.promises = promises.New(promises.Options{
-		StateDir: l.Cache.StateDir, Log: d.log, Seen: func(domain string) { d.share(fleet.Promise, domain) },
-	})
-	if o, ok := l.SecondOpinion(d.log); ok {
-		if d.memory.second, err = stub.New(o); err != nil {
-			return err
-		}
-		d.memory.opinion = &promises.Opinion{Store: d.memory.promises, First: d.cache, Second: d.memory.second}
-	}
-	return nil
-}
-
-// newFleet connects the memory and the store of policies with the fleet.
-func (d *Daemon) newFleet(l *settings.Loaded) (err error) {
-	o, ok := l.SharedFleet(d.log)
-	if !ok {
-		return nil
-	}
-	fleet.DiscardClientLog()
-	o.Locals = map[fleet.Kind]fleet.Local{fleet.Promise: d.memory.promises, fleet.Policy: d.store}
-	d.memory.fleet, err = fleet.New(o)
-	return err
-}
 
 // share passes on to the fleet what this node has learned.
 func (d *Daemon) share(kind fleet.Kind, domain string) {
-	if f := d.memory.fleet; f != nil {
-		f.Changed(kind, domain)
+	if d.fleet != nil {
+		d.fleet.Changed(kind, domain)
 	}
-}
-
-// parts are what runs beside the server.
-func (m *remembering) parts() []func(context.Context) error {
-	parts := []func(context.Context) error{m.promises.Run}
-	if m.fleet != nil {
-		parts = append(parts, m.fleet.Run)
-	}
-	if m.opinion != nil {
-		parts = append(parts, m.opinion.Run)
-	}
-	return parts
 }
 
 func (d *Daemon) promise(domain string) (admin.Promise, bool) {
-	e, ok := d.memory.promises.Get(domain)
+	e, ok := d.promises.Get(domain)
 	return shownPromise(e), ok
 }
 
@@ -80,13 +30,13 @@ func (d *Daemon) warm(ctx context.Context, domain string) admin.Warmed {
 }
 
 func (d *Daemon) listPromises(f admin.Filter) admin.PromiseList {
-	entries := d.memory.promises.List
+	entries := d.promises.List
 	if f.Vanished {
-		entries = d.memory.promises.Vanished
+		entries = d.promises.Vanished
 	}
 	list := admin.PromiseList{Promises: []admin.Promise{}}
 	for _, e := range entries() {
-		if f.Vanished && e.Missing.IsZero() || !matches(f.Match, e.Domain) {
+		if !matches(f.Match, e.Domain) {
 			continue
 		}
 		if len(list.Promises) == f.Limit {
@@ -125,24 +75,28 @@ func shownPromise(e promises.Entry) admin.Promise {
 
 // promiseStatus returns how the memory is doing; nil if promises.vanished is off.
 func (d *Daemon) promiseStatus() *admin.PromiseStatus {
+	const most = 5
 	if d.loaded.Load().PolicyOptions().Vanished == promises.Off {
 		return nil
 	}
-	const most = 5
-	s := &admin.PromiseStatus{Stats: d.memory.promises.Stats(), Domains: []string{}}
-	if s.Missing > 0 {
-		for _, p := range d.listPromises(admin.Filter{Vanished: true, Limit: most}).Promises {
-			s.Domains = append(s.Domains, p.Domain)
+	return &admin.PromiseStatus{Stats: d.promises.Stats(), Domains: d.vanished(most)}
+}
+
+// vanished returns the first domains whose promise is missing.
+func (d *Daemon) vanished(most int) []string {
+	domains := []string{}
+	for _, p := range d.promises.Vanished() {
+		if len(domains) < most {
+			domains = append(domains, p.Domain)
 		}
 	}
-	return s
+	return domains
 }
 
 // fleetStatus returns how the exchange with the other nodes goes; nil if nothing is shared.
 func (d *Daemon) fleetStatus() *fleet.Stats {
-	if d.memory.fleet == nil {
+	if d.fleet == nil {
 		return nil
 	}
-	st := d.memory.fleet.Stats()
-	return &st
+	return new(d.fleet.Stats())
 }

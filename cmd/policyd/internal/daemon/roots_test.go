@@ -64,7 +64,7 @@ func TestRootsAreReadAgainWhenTheirFileChanges(t *testing.T) {
 	}
 	becomes("closed certificate-chain")
 	opinion := func() error {
-		_, err := l.daemon.memory.second.Lookup(t.Context(), dns.Question{Name: "example.com", Type: dns.TypeMX}, dns.Effort{})
+		_, err := l.daemon.second.Lookup(t.Context(), dns.Question{Name: "example.com", Type: dns.TypeMX}, dns.Effort{})
 		return err
 	}
 	require.ErrorContains(t, opinion(), "unknown authority")

@@ -33,8 +33,8 @@ func (d *Daemon) stubOptions(l *settings.Loaded) stub.Options {
 
 // configureSecond applies settings to the resolver for second opinions, if there is one.
 func (d *Daemon) configureSecond(l *settings.Loaded) error {
-	if o, ok := l.SecondOpinion(d.log); ok && d.memory.second != nil {
-		return d.memory.second.Configure(o)
+	if o, ok := l.SecondOpinion(d.log); ok && d.second != nil {
+		return d.second.Configure(o)
 	}
 	return nil
 }
