@@ -18,7 +18,7 @@ import (
 // Admin returns what the admin socket shows and changes.
 func (d *Daemon) Admin() admin.Daemon {
 	return admin.Daemon{
-		Status: d.Status, List: d.listCache, Get: d.getDomain, Flush: d.flush, Level: d.LogLevel(), Explain: d.Explain,
+		Status: d.Status, List: d.listCache, Get: d.getDomain, Flush: d.flush, Level: &d.level, Explain: d.Explain,
 		Lookup: d.lookup, Report: d.sum,
 		Promises: d.listPromises, Promise: d.promise, Forget: d.promises.Forget, Warm: d.warm, Reload: d.Reload,
 	}

@@ -51,7 +51,7 @@ type Options struct {
 type Daemon struct {
 	options Options
 	started time.Time
-	logs    *logs
+	level   slog.LevelVar
 	log     *slog.Logger
 
 	// As far as a memory limit has a say in it; 0: it has none.
@@ -86,12 +86,11 @@ func New(o Options) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Daemon{options: o, started: time.Now(), logs: newLogs(o.Stderr, o.Journal),
-		interval: lookAtSockets}
+	d := &Daemon{options: o, started: time.Now(), interval: lookAtSockets}
 	loaded.Warnings = append(loaded.Warnings, fewFiles(loaded)...)
 	d.loaded.Store(loaded)
-	d.logs.configure(loaded.LogLevel(), loaded.Log.Format)
-	d.log = d.logs.logger()
+	d.level.Set(loaded.LogLevel())
+	d.log = newLog(o.Stderr, &d.level, loaded.Log.Format, o.Journal)
 	if loaded.Metrics.Listen != "" {
 		d.metrics = metrics.New(prometheus.NewRegistry(), d.Status)
 	}

@@ -33,13 +33,18 @@ func (d *Daemon) limitMemory(group func() (uint64, error)) int64 {
 	if limit == math.MaxInt64 {
 		return 0
 	}
-	d.maxPolicies, d.maxConnections = policiesFor(limit), connectionsFor(limit)
-	if l := d.loaded.Load(); d.limits(l).MaxConnections < l.Server.MaxConnections {
+	// One policy may have 2 KiB and still count as one: they get an eighth. A connection can take 14 KiB while it holds
+	// half of a request back, and the collector needs as much again: they get half.
+	const policies, policySize, connectionSize = 8, 2 << 10, 64 << 10
+	d.maxPolicies = int(min(max(limit/policies/policySize, 1), stsstore.DefaultMaxPolicies))
+	d.maxConnections = int(max(limit/connectionSize, 16))
+	l := d.loaded.Load()
+	if d.maxConnections < l.Server.MaxConnections {
 		d.log.Info("max_connections is bounded by the memory limit", "limit", mebibytes(limit), "connections",
 			d.maxConnections, "without", l.Server.MaxConnections)
 	}
 	share := cacheShare(limit)
-	if most := dnscache.MaxBytes(d.loaded.Load().Cache.MaxEntries); share < most {
+	if most := dnscache.MaxBytes(l.Cache.MaxEntries); share < most {
 		d.log.Info("the DNS cache is bounded by the memory limit", "limit", mebibytes(limit), "cache", mebibytes(share),
 			"without", mebibytes(most))
 	}
@@ -50,21 +55,6 @@ func (d *Daemon) limitMemory(group func() (uint64, error)) int64 {
 func usable(most uint64) uint64 { return most - max(most/10, min(most/3, 24<<20)) }
 
 func mebibytes(n int64) string { return fmt.Sprintf("%d MiB", n>>20) }
-
-// policiesFor is how many MTA-STS policies may be kept under a memory limit: in an eighth of it, at the 2 KiB that one
-// may have and still count as one.
-func policiesFor(limit int64) int {
-	const eighth, each = 8, 2 << 10
-	return int(min(max(limit/eighth/each, 1), stsstore.DefaultMaxPolicies))
-}
-
-// connectionsFor is how many connections there may be under a memory limit: each can take 14 KiB while it holds half of
-// a request back, and the collector needs as much again; so they take half of the limit at most, and the cache a
-// quarter of a small one.
-func connectionsFor(limit int64) int {
-	const each = 64 << 10
-	return int(max(limit/each, 16))
-}
 
 // limits are what clients may do under the settings and the memory limit.
 func (d *Daemon) limits(l *settings.Loaded) socketmap.Limits {

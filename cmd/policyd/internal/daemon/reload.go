@@ -59,7 +59,7 @@ func (d *Daemon) reload() (kept []string, err error) {
 	if err := d.configure(next); err != nil {
 		return kept, err
 	}
-	d.logs.configure(next.LogLevel(), next.Log.Format)
+	d.level.Set(next.LogLevel())
 	for _, key := range kept {
 		d.log.Warn("this setting takes effect after a restart only", "setting", key)
 	}

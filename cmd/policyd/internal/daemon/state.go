@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"log/slog"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
@@ -12,9 +11,6 @@ import (
 	"github.com/policyd/policyd/internal/stsstore"
 	"github.com/policyd/policyd/internal/stub"
 )
-
-// LogLevel is the least severe level that is logged. Setting it lasts until the next reload.
-func (d *Daemon) LogLevel() *slog.LevelVar { return &d.logs.level }
 
 // Explain evaluates a next hop with what the daemon knows, for policyd query --live. Of an e-mail address it evaluates
 // the domain, so that no local part is shown.

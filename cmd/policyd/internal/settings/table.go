@@ -188,7 +188,7 @@ func (s *Settings) Tables() (all []Table) {
 	table("log", "The log goes to standard error.")
 	add("level", at(&s.Log.Level, "info"), oneOf("debug", "info", "warn", "error"),
 		"Least severe level that is logged.")
-	add("format", at(&s.Log.Format, "auto"), oneOf("auto", "text", "json"),
+	add("format", at(&s.Log.Format, "auto"), restart(oneOf("auto", "text", "json")),
 		"text has a time in each line, json one object per line. auto is text, and under systemd text with "+
 			"the priorities of the journal and without a time.")
 	add("lookups", at(&s.Log.Lookups, "changes"), oneOf("all", "changes", "none"),
