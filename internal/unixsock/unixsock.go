@@ -103,22 +103,17 @@ func groupID(group string) (int, error) {
 
 // openDirectory opens the directory of a socket, and never a symbolic link to one.
 func openDirectory(path string) (*os.Root, error) {
-	named, err := os.Lstat(path)
-	if err != nil {
-		return nil, err
-	}
-	if named.Mode().Type() == fs.ModeSymlink {
-		return nil, fmt.Errorf("%s is a symbolic link: write the path of the directory itself", path)
-	}
 	dir, err := os.OpenRoot(path)
 	if err != nil {
 		return nil, err
 	}
+	named, _ := os.Lstat(path)
 	info, err := dir.Stat(".")
-	if err == nil && !os.SameFile(info, named) {
-		err = fmt.Errorf("%s was replaced while it was opened", path)
-	}
-	if err == nil {
+	switch {
+	case err != nil:
+	case !os.SameFile(info, named):
+		err = fmt.Errorf("%s is a symbolic link: write the path of the directory itself", path)
+	default:
 		err = refuse(info, os.Geteuid())
 	}
 	if err != nil {

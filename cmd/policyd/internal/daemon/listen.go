@@ -56,7 +56,7 @@ func (d *Daemon) openAll(ctx context.Context) error {
 			for _, o := range d.listeners[:i] {
 				_ = o.open.Close()
 			}
-			return fmt.Errorf("cannot listen on %s: %w%s", o.address, err, remedy(o.address, err))
+			return fmt.Errorf("cannot listen on %s: %w\n%s", o.address, err, remedy)
 		}
 	}
 	return nil

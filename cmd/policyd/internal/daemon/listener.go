@@ -7,9 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -21,6 +19,9 @@ const (
 	// lookAtSockets is how often the paths of the unix sockets are looked at. A path that leads elsewhere twice in a
 	// row is repaired: while systemd restarts its units, it may do so for a moment.
 	lookAtSockets = 5 * time.Second
+
+	// remedy says how to find out what is in the way of a listener.
+	remedy = "to see which process has the address: ss -lntxp; to see the addresses of this host: ip address"
 
 	firstRetry = time.Second
 	lastRetry  = 30 * time.Second
@@ -94,7 +95,7 @@ func (o *listener) state() (net.Listener, error) {
 func (o *listener) failed(err error) {
 	if _, before := o.state(); before == nil || before.Error() != err.Error() {
 		o.log.Warn("cannot listen; trying again", "setting", o.setting, "listener", o.address,
-			"err", err, "hint", strings.TrimSpace(remedy(o.address, err)))
+			"err", err, "hint", remedy)
 	}
 	o.set(nil, err)
 }
@@ -183,23 +184,6 @@ func pause(ctx context.Context, d time.Duration) {
 
 // managed reports whether a service manager started the process, and can restart it.
 func managed() bool { return os.Getenv("NOTIFY_SOCKET") != "" }
-
-// remedy returns a line on how to find out what is in the way of a listener.
-func remedy(address string, err error) string {
-	path, unix := strings.CutPrefix(address, "unix:")
-	_, port, _ := net.SplitHostPort(address)
-	switch {
-	case unix && errors.Is(err, syscall.EACCES):
-		return "\nthe directory of " + path + " must belong to the user of the service"
-	case unix:
-		return "\nto see which process has it: ss -lxp | grep -F " + path
-	case errors.Is(err, syscall.EADDRINUSE):
-		return "\nto see which process has it: ss -ltnp 'sport = :" + port + "'"
-	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return "\nto see the addresses of this host: ip address"
-	}
-	return ""
-}
 
 // addressOf returns the address of a listener as the settings have it.
 func addressOf(l net.Listener) string {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"golang.org/x/net/netutil"
+	"golang.org/x/sync/errgroup"
 )
 
 // The bounds, beside the number of connections. Connections above that wait in the backlog of the listener.
@@ -32,31 +33,27 @@ func Run(ctx context.Context, l net.Listener, h http.Handler, connections int, l
 	requests, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	server := &http.Server{
-		Handler:           h,
+		Handler: h, MaxHeaderBytes: maxHeader, IdleTimeout: idleTimeout,
 		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
-		IdleTimeout:    idleTimeout,
-		MaxHeaderBytes: maxHeader,
-		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-		BaseContext:    func(net.Listener) context.Context { return requests },
+		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		BaseContext: func(net.Listener) context.Context { return requests },
 	}
-	drained := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(drained)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		if err := server.Serve(netutil.LimitListener(l, connections)); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	group.Go(func() error {
+		<-ctx.Done()
 		drain, cancelDrain := context.WithTimeout(requests, drainTimeout)
 		defer cancelDrain()
 		if server.Shutdown(drain) != nil {
 			cancel()
 			_ = server.Close()
 		}
-	})
-	err := server.Serve(netutil.LimitListener(l, connections))
-	if stop() { // ctx has not ended
-		_ = server.Close()
-		return err
-	}
-	<-drained
-	if errors.Is(err, http.ErrServerClosed) {
 		return ctx.Err()
-	}
-	return err
+	})
+	return group.Wait()
 }

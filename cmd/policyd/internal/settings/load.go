@@ -22,10 +22,7 @@ import (
 // does not have to exist. The error is an *Error with every mistake. The settings are returned even then: those with a
 // mistake have their default, for commands that only need to find the running daemon.
 func Load(path string) (*Loaded, error) {
-	l := &Loaded{Path: path, Settings: Default()}
-	if path == "" {
-		l.Path = DefaultPath
-	}
+	l := &Loaded{Path: cmp.Or(path, DefaultPath), Settings: Default()}
 	document, err := regfile.Read(l.Path)
 	if err != nil && (path != "" || !errors.Is(err, fs.ErrNotExist)) {
 		return l, unreadable(l.Path, err)
@@ -55,10 +52,8 @@ func unreadable(name string, err error) *Error {
 
 func (l *Loaded) check(document []byte) (*Loaded, error) {
 	if problems := l.read(document); len(problems) > 0 {
-		for i := range problems {
-			if problems[i].File == "" {
-				problems[i].File = l.Path
-			}
+		for i, p := range problems {
+			problems[i].File = cmp.Or(p.File, l.Path)
 		}
 		return l, &Error{l.Path, l.Found, problems}
 	}

@@ -2,9 +2,11 @@ package settings
 
 import (
 	"encoding/json"
+	"fmt"
 	"reflect"
-	"strconv"
 	"strings"
+
+	"github.com/policyd/policyd/internal/text"
 )
 
 // TOML returns all settings as a settings file.
@@ -24,9 +26,8 @@ func (s Settings) TOML() string {
 // Sample returns the annotated file: every setting with its documentation and its default, all commented out.
 func Sample() string {
 	var b strings.Builder
-	b.WriteString("# Every setting of policyd with its explanation and its default. In the settings file,\n" +
-		"# write only what differs. Check a change with \"policyd config check\" and apply it with\n" +
-		"# \"policyd reload\".\n")
+	comment(&b, `Every setting of policyd with its explanation and its default. In the settings file, write only what `+
+		`differs. Check a change with "policyd config check" and apply it with "policyd reload".`)
 	defaults := Default()
 	for _, t := range defaults.Tables() {
 		if t.Name != "" {
@@ -45,42 +46,32 @@ func Sample() string {
 	return b.String()
 }
 
-// comment writes text as comment lines of at most 88 characters.
-func comment(b *strings.Builder, text string) {
-	const width = 88
-	line := "#"
-	for w := range strings.FieldsSeq(text) {
-		if len(line)+1+len(w) > width {
-			b.WriteString(line + "\n")
-			line = "#"
-		}
-		line += " " + w
-	}
-	if line != "#" {
-		b.WriteString(line + "\n")
+// comment writes words as comment lines.
+func comment(b *strings.Builder, words string) {
+	var lines strings.Builder
+	text.Wrap(&lines, "", words)
+	for line := range strings.Lines(lines.String()) {
+		b.WriteString("# " + line)
 	}
 }
 
-// valueTOML returns a setting as TOML. A JSON string is a TOML basic string, except for DEL.
-func valueTOML(v reflect.Value) string {
-	switch v.Kind() {
-	case reflect.Bool:
-		return strconv.FormatBool(v.Bool())
-	case reflect.Int:
-		return strconv.FormatInt(v.Int(), 10)
-	case reflect.String:
-		return quoted(v.String())
-	case reflect.Slice:
+// valueTOML returns a setting as TOML.
+func valueTOML(value reflect.Value) string {
+	switch v := value.Interface().(type) {
+	case string:
+		return quoted(v)
+	case []string:
 		var all []string
-		for i := range v.Len() {
-			all = append(all, quoted(v.Index(i).String()))
+		for _, s := range v {
+			all = append(all, quoted(s))
 		}
 		return "[" + strings.Join(all, ", ") + "]"
 	default:
-		return ""
+		return fmt.Sprint(v)
 	}
 }
 
+// quoted returns text as TOML: a JSON string is a basic string, except for DEL.
 func quoted(s string) string {
 	var b strings.Builder
 	e := json.NewEncoder(&b)
