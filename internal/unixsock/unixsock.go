@@ -136,8 +136,8 @@ func refuse(dir fs.FileInfo, euid int) error {
 }
 
 // bind makes a listening socket that only this user can connect to: on Linux the mode of the descriptor becomes that of
-// the file, and elsewhere the umask applies. Linux reaches the directory by its descriptor; without /proc, bind(2) takes
-// a path, and adjust verifies that the socket is where it should be.
+// the file, and elsewhere the umask applies. Linux reaches the directory by its descriptor. Without /proc, bind(2)
+// takes a path, and adjust verifies that the socket is where it should be.
 func bind(ctx context.Context, dir *os.Root, name string) (net.Listener, error) {
 	open, err := dir.Open(".")
 	if err != nil {

@@ -25,7 +25,8 @@ func (d *Daemon) openAll(ctx context.Context) error {
 		d.listeners = append(d.listeners, o)
 	}
 	for _, passed := range d.options.Passed {
-		add(&listener{setting: "policyd.socket", address: addressOf(passed), passed: passed, handle: d.answer, postfix: true})
+		add(&listener{setting: "policyd.socket", address: addressOf(passed), passed: passed, handle: d.answer,
+			postfix: true})
 	}
 	if len(d.options.Passed) == 0 {
 		for _, address := range l.Server.Listen {
@@ -39,9 +40,8 @@ func (d *Daemon) openAll(ctx context.Context) error {
 	}
 	if address := l.Metrics.Listen; address != "" {
 		h := metrics.Handler(d.metrics, func() error { return d.readiness(ctx) }, d.log)
-		add(&listener{setting: "metrics.listen", address: address, handle: func(ctx context.Context, l net.Listener) error {
-			return httpd.Run(ctx, l, h, httpd.ForOperator, d.log)
-		}})
+		run := func(ctx context.Context, l net.Listener) error { return httpd.Run(ctx, l, h, httpd.ForOperator, d.log) }
+		add(&listener{setting: "metrics.listen", address: address, handle: run})
 	}
 	if address := l.HTTP.Listen; address != "" {
 		add(&listener{setting: "http.listen", address: address, handle: s.RunQuestions})

@@ -20,9 +20,9 @@ func (s snapshot) Describe(chan<- *prometheus.Desc) {}
 // Collect implements prometheus.Collector.
 func (s snapshot) Collect(ch chan<- prometheus.Metric) {
 	st := s()
+	build := prometheus.Labels{"version": st.Version, "goversion": runtime.Version()}
 	ch <- prometheus.MustNewConstMetric(prometheus.NewDesc(namespace+"_build_info",
-		"Version of policyd and of Go; always 1.", nil, prometheus.Labels{"version": st.Version, "goversion": runtime.Version()}),
-		prometheus.GaugeValue, 1)
+		"Version of policyd and of Go; always 1.", nil, build), prometheus.GaugeValue, 1)
 	by(ch, "cache_requests_total", "Questions to the DNS cache by result.", "result", map[string]uint64{
 		"hit": st.Cache.Hits, "miss": st.Cache.Misses, "failure": st.Cache.Failures, "stale": st.Cache.Stale,
 	}, "hit", "miss", "failure", "stale")
