@@ -42,8 +42,8 @@ func asks[T any](a *asking, cmd *cobra.Command, call request[T], text func(*scre
 
 // lists completes a command that lists something of the running daemon: what is the noun.
 func lists[T any](
-	c *common, cmd *cobra.Command, what string, f *admin.Filter,
-	call func(*admin.Client, context.Context, admin.Filter) (T, error), text func(*screen, T),
+	c *common, cmd *cobra.Command, what string, f *admin.Filter, e admin.Endpoint[admin.Filter, T],
+	text func(*screen, T),
 ) *cobra.Command {
 	cmd.Args = cobra.NoArgs
 	cmd.PreRunE = func(*cobra.Command, []string) error {
@@ -57,7 +57,7 @@ func lists[T any](
 		"only names that contain this `text`, or match it as a pattern if it contains *, ? or [")
 	cmd.Flags().IntVar(&f.Limit, "limit", usual, "at most this `number` of "+what)
 	return asks(&asking{common: c}, cmd, func(ctx context.Context, client *admin.Client, _ []string) (T, error) {
-		return call(client, ctx, *f)
+		return e.Ask(ctx, client, *f)
 	}, text)
 }
 

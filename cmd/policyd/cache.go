@@ -22,7 +22,7 @@ func newCache(c *common) *cobra.Command {
 		Long: `List the DNS answers and failures in the cache of the running daemon: one line per name and type, with
 the security status and the time until it expires. On a terminal, long lines are cut.`,
 		Example: "  policyd cache list --match example.com\n  policyd cache list --match '_25._tcp.*' --limit 20",
-	}, "entries", &f, (*admin.Client).List, (*screen).cacheList)
+	}, "entries", &f, admin.ListCache, (*screen).cacheList)
 	get := asks(&asking{common: c}, &cobra.Command{
 		Use:   "get DOMAIN",
 		Short: "Show all that the running daemon knows about a domain",
@@ -30,7 +30,7 @@ the security status and the time until it expires. On a terminal, long lines are
 names below it and for its MX hosts, the stored MTA-STS policy, and the probe results.`,
 		Args: oneDomain,
 	}, func(ctx context.Context, client *admin.Client, args []string) (admin.Domain, error) {
-		return client.Get(ctx, args[0])
+		return admin.GetDomain.Ask(ctx, client, admin.DomainRequest{Domain: args[0]})
 	}, (*screen).domain)
 	return group("cache", "Show and flush the cache of the running daemon", list, get, newCacheFlush(c))
 }
@@ -54,7 +54,7 @@ attacker who suppresses the TXT record of the domain can keep policyd from findi
 			return oneDomain(cmd, args)
 		},
 	}, func(ctx context.Context, client *admin.Client, _ []string) (admin.Flushed, error) {
-		return client.Flush(ctx, f)
+		return admin.FlushCache.Ask(ctx, client, f)
 	}, func(s *screen, flushed admin.Flushed) {
 		s.linef("flushed: %d DNS entries, %d MTA-STS policies", flushed.Cache, flushed.Policies)
 	})

@@ -20,7 +20,7 @@ func newPromises(c *common) *cobra.Command {
 prefix, by MTA-STS or by DANE. One line per domain and kind of promise, with the first and the last day, the number of
 days, and whether DNSSEC protected the MX records.`,
 		Example: "  policyd promises list --vanished\n  policyd promises list --match example.com",
-	}, "domains", &f, (*admin.Client).Promises, (*screen).promises)
+	}, "domains", &f, admin.ListPromises, (*screen).promises)
 	list.Flags().BoolVar(&f.Vanished, "vanished", false, "only domains whose promise is missing now")
 	get := asks(&asking{common: c}, &cobra.Command{
 		Use:   "get DOMAIN",
@@ -30,7 +30,7 @@ days, and whether DNSSEC protected the MX records.`,
 Exit status: 0, 1 nothing is remembered or the daemon does not answer, 2 usage or settings.`,
 		Args: oneDomain,
 	}, func(ctx context.Context, client *admin.Client, args []string) (admin.Promise, error) {
-		return client.Promise(ctx, args[0])
+		return admin.GetPromise.Ask(ctx, client, admin.DomainRequest{Domain: args[0]})
 	}, func(s *screen, p admin.Promise) {
 		s.promises(admin.PromiseList{Promises: []admin.Promise{p}})
 	})
@@ -43,7 +43,7 @@ delivered at Postfix's next attempt (postqueue -f).`,
 		Args: oneDomain,
 	}, func(ctx context.Context, client *admin.Client, args []string) (admin.Forgotten, error) {
 		domain, _ = domainArgument(args[0]) // checked
-		return client.Forget(ctx, domain)
+		return admin.ForgetPromise.Ask(ctx, client, admin.DomainRequest{Domain: domain})
 	}, func(s *screen, f admin.Forgotten) {
 		s.linef("%s", either(f.Forgotten, "forgotten", "nothing was remembered about "+domain))
 	})

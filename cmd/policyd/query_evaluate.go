@@ -133,7 +133,7 @@ func (r rememberedBy) Recall(domain string) promises.Memory {
 	const wait = time.Second
 	ctx, cancel := context.WithTimeout(r.ctx, wait)
 	defer cancel()
-	p, err := r.client.Promise(ctx, domain)
+	p, err := admin.GetPromise.Ask(ctx, r.client, admin.DomainRequest{Domain: domain})
 	if err != nil {
 		return promises.Memory{}
 	}

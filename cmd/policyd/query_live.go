@@ -18,7 +18,7 @@ func queryLive(cmd *cobra.Command, a *asking, f queryFlags, args []string) error
 	err := a.ask(cmd, func(ctx context.Context, client *admin.Client) error {
 		port := 0
 		if !f.json {
-			st, err := client.Status(ctx) // the daemon may use other settings than this process
+			st, err := admin.GetStatus.Ask(ctx, client, admin.None{}) // the daemon may use other settings than this process
 			if err != nil {
 				return err
 			}
@@ -27,7 +27,7 @@ func queryLive(cmd *cobra.Command, a *asking, f queryFlags, args []string) error
 			}
 		}
 		return showEach(cmd, len(args), func(i int) (lookup.Explanation, error) {
-			return client.Explain(ctx, args[i])
+			return admin.Explain.Ask(ctx, client, admin.Nexthop{Nexthop: args[i]})
 		}, func(s *screen, x lookup.Explanation) { s.explanation(x, port) })
 	})
 	if e, ok := errors.AsType[*exit](err); ok && e.err != nil && e.status == exitFailed {

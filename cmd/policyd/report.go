@@ -34,7 +34,7 @@ mode = "enforce", and which of them would wait, and why. The daemon counts in ev
 			return nil
 		},
 	}, func(ctx context.Context, client *admin.Client, _ []string) (report.Report, error) {
-		return client.Report(ctx, from)
+		return admin.GetReport.Ask(ctx, client, admin.ReportRequest{Since: from})
 	}, (*screen).decisions)
 	cmd.Flags().StringVar(&since, "since", "",
 		"only the lookups of this `time`, such as 24h or 7d (default: all that are remembered)")

@@ -26,7 +26,7 @@ Exit status: 0 the daemon runs, 1 it does not or its socket may not be used, 2 u
 or settings.`,
 		Args: cobra.NoArgs,
 	}, func(ctx context.Context, client *admin.Client, _ []string) (admin.Status, error) {
-		return client.Status(ctx)
+		return admin.GetStatus.Ask(ctx, client, admin.None{})
 	}, (*screen).status)
 }
 
@@ -45,7 +45,7 @@ Exit status: 0 the new settings are in effect, 1 the daemon does not run or its 
 may not be used, 2 usage, or the new settings have a mistake.`,
 		Args: cobra.NoArgs,
 	}, func(ctx context.Context, client *admin.Client, _ []string) (admin.Reload, error) {
-		r, err := client.Reload(ctx)
+		r, err := admin.DoReload.Ask(ctx, client, admin.None{})
 		if refused, ok := errors.AsType[*admin.RefusedError](err); ok &&
 			refused.Code == http.StatusUnprocessableEntity {
 			err = &exit{exitUsage, fmt.Errorf("reload failed; keeping the previous settings:\n%w", refused)}
@@ -65,7 +65,7 @@ may not be used, 2 usage, or the new settings have a mistake.`,
 
 // readByDaemon warns if the daemon does not read the file of --config, and returns the mistakes of that file.
 func (c *common) readByDaemon(ctx context.Context, cmd *cobra.Command, client *admin.Client) error {
-	st, err := client.Status(ctx)
+	st, err := admin.GetStatus.Ask(ctx, client, admin.None{})
 	if err != nil {
 		return err
 	}
@@ -108,12 +108,8 @@ restart sets it to log.level of the settings again.`,
 		ValidArgs: []string{"debug", "info", "warn", "error"},
 	}, func(ctx context.Context, client *admin.Client, args []string) (admin.Level, error) {
 		if len(args) == 0 {
-			return client.Level(ctx)
+			return admin.GetLevel.Ask(ctx, client, admin.None{})
 		}
-		level, err := admin.ParseLevel(args[0])
-		if err != nil {
-			return admin.Level{}, err
-		}
-		return client.SetLevel(ctx, level)
+		return admin.SetLevel.Ask(ctx, client, admin.Level{Level: args[0]})
 	}, func(s *screen, l admin.Level) { s.linef("%s", l.Level) })
 }

@@ -115,9 +115,9 @@ func warm(
 			break
 		}
 		group.Go(func() error {
-			r, err := client.Warm(running, domain)
+			r, err := admin.Warm.Ask(running, client, admin.DomainRequest{Domain: domain})
 			for isBusy(err) && limit.Wait(running) == nil {
-				r, err = client.Warm(running, domain)
+				r, err = admin.Warm.Ask(running, client, admin.DomainRequest{Domain: domain})
 			}
 			if err != nil {
 				return err

@@ -44,16 +44,6 @@ type Daemon struct {
 	Warm func(ctx context.Context, domain string) Warmed
 }
 
-// Filter selects the entries of a list.
-type Filter struct {
-	// Match is a part of the names, or a pattern with * ? or [; "" matches all.
-	Match string
-	// Limit is the largest number of entries; 0 means the default of the server.
-	Limit int
-	// Vanished selects the domains whose promise is missing now. It is for promises only.
-	Vanished bool
-}
-
 // CacheList is what the cache has, by name and type.
 type CacheList struct {
 	Entries []CacheEntry `json:"entries"`
@@ -113,28 +103,13 @@ type Probe struct {
 	Why     string    `json:"why,omitempty"`
 }
 
-// FlushRequest names what to remove from the cache: one domain, or everything.
-type FlushRequest struct {
-	// Domain stands for itself, the names below it and the records of its MX hosts.
-	Domain string `json:"domain,omitempty"`
-	All    bool   `json:"all,omitempty"`
-	// STS also removes the MTA-STS policy of Domain. Until it is fetched again, only the TXT record, which an attacker
-	// can suppress, shows that there is a policy (RFC 8461 section 10.2). It is therefore for one domain at a time.
-	STS bool `json:"sts,omitempty"`
-}
-
 // Flushed has the numbers of removed entries.
 type Flushed struct {
 	Cache    int `json:"cache"`
 	Policies int `json:"policies"`
 }
 
-// Level is a level of the log: debug, info, warn or error.
-type Level struct {
-	Level string `json:"level"`
-}
-
-// Refusal is what the server answers in place of what was asked for.
-type Refusal struct {
+// refusal is what the server answers in place of what was asked for.
+type refusal struct {
 	Message string `json:"error"`
 }

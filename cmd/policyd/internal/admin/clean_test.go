@@ -55,17 +55,17 @@ func TestAnswersAreCleanedForTheTerminal(t *testing.T) {
 	}
 	for _, code = range []int{http.StatusOK, http.StatusUnprocessableEntity} {
 		ctx := t.Context()
-		st, err := c.Status(ctx)
+		st, err := GetStatus.Ask(ctx, c, None{})
 		shown(asJSON(reflect.ValueOf(st)), err)
-		list, err := c.List(ctx, Filter{})
+		list, err := ListCache.Ask(ctx, c, Filter{})
 		shown(asJSON(reflect.ValueOf(list)), err)
-		d, err := c.Get(ctx, "example.com")
+		d, err := GetDomain.Ask(ctx, c, DomainRequest{"example.com"})
 		shown(asJSON(reflect.ValueOf(d)), err)
-		r, err := c.Reload(ctx)
+		r, err := DoReload.Ask(ctx, c, None{})
 		shown(asJSON(reflect.ValueOf(r)), err)
-		level, err := c.Level(ctx)
+		level, err := GetLevel.Ask(ctx, c, None{})
 		shown(level.Level, err)
-		x, err := c.Explain(ctx, "example.com")
+		x, err := Explain.Ask(ctx, c, Nexthop{"example.com"})
 		shown(asJSON(reflect.ValueOf(x)), err)
 	}
 }

@@ -8,17 +8,14 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
-	"reflect"
-	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
-	"github.com/policyd/policyd/internal/lookup"
-	"github.com/policyd/policyd/internal/report"
+	"github.com/policyd/policyd/internal/text"
 )
 
 // What keeps a client from the daemon.
@@ -65,137 +62,106 @@ func NewClient(path string) *Client {
 // Close closes idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// Status asks how the daemon is doing. The errors of this and of all others are ErrNotRunning, ErrForbidden,
-// ErrUnreadable, a RefusedError, or that of ctx.
-func (c *Client) Status(ctx context.Context) (Status, error) {
-	return get[Status](ctx, c, "/v1/status", nil)
-}
-
-// List asks what the cache has.
-func (c *Client) List(ctx context.Context, f Filter) (CacheList, error) {
-	return get[CacheList](ctx, c, "/v1/cache", f.values())
-}
-
-// Get asks what is known about a domain.
-func (c *Client) Get(ctx context.Context, domain string) (Domain, error) {
-	return get[Domain](ctx, c, "/v1/cache/"+url.PathEscape(domain), nil)
-}
-
-// Flush makes the daemon forget.
-func (c *Client) Flush(ctx context.Context, f FlushRequest) (Flushed, error) {
-	return call[Flushed](ctx, c, http.MethodPost, "/v1/cache/flush", f)
-}
-
-// Reload makes the daemon read its settings again. A RefusedError lists the mistakes in them.
-func (c *Client) Reload(ctx context.Context) (Reload, error) {
-	return call[Reload](ctx, c, http.MethodPost, "/v1/reload", nil)
-}
-
-// Level asks for the level of the log.
-func (c *Client) Level(ctx context.Context) (Level, error) {
-	return get[Level](ctx, c, "/v1/log-level", nil)
-}
-
-// SetLevel changes the level of the log.
-func (c *Client) SetLevel(ctx context.Context, level slog.Level) (Level, error) {
-	return call[Level](ctx, c, http.MethodPut, "/v1/log-level", Level{Level: levelText(level)})
-}
-
-// Explain asks for the evaluation of a next hop.
-func (c *Client) Explain(ctx context.Context, nexthop string) (lookup.Explanation, error) {
-	return get[lookup.Explanation](ctx, c, "/v1/query", url.Values{"nexthop": {nexthop}})
-}
-
-// Report asks for the sum of the lookups since then; the zero time means all that are remembered.
-func (c *Client) Report(ctx context.Context, since time.Time) (report.Report, error) {
-	query := url.Values{}
-	if !since.IsZero() {
-		query.Set("since", since.UTC().Format(time.RFC3339))
+// Ask sends a request and returns the answer. The error is ErrNotRunning, ErrForbidden, ErrUnreadable, a RefusedError,
+// or that of ctx.
+func (e Endpoint[Q, A]) Ask(ctx context.Context, c *Client, q Q) (answer A, err error) {
+	body, err := json.Marshal(q)
+	if err != nil {
+		return answer, err
 	}
-	return get[report.Report](ctx, c, "/v1/report", query)
-}
-
-// Promises asks for the remembered promises.
-func (c *Client) Promises(ctx context.Context, f Filter) (PromiseList, error) {
-	return get[PromiseList](ctx, c, "/v1/promises", f.values())
-}
-
-// Promise asks for the remembered promises of one domain. A RefusedError with code 404 means that there are none.
-func (c *Client) Promise(ctx context.Context, domain string) (Promise, error) {
-	return get[Promise](ctx, c, "/v1/promises/"+url.PathEscape(domain), nil)
-}
-
-// Forget removes what is remembered about a domain.
-func (c *Client) Forget(ctx context.Context, domain string) (Forgotten, error) {
-	return call[Forgotten](ctx, c, http.MethodPost, "/v1/promises/forget", DomainRequest{domain})
-}
-
-// Warm evaluates a domain as for mail to it.
-func (c *Client) Warm(ctx context.Context, domain string) (Warmed, error) {
-	return call[Warmed](ctx, c, http.MethodPost, "/v1/warm", DomainRequest{domain})
-}
-
-// values returns the query for a list.
-func (f Filter) values() url.Values {
-	query := url.Values{}
-	if f.Match != "" {
-		query.Set("match", f.Match)
-	}
-	if f.Limit > 0 {
-		query.Set("limit", strconv.Itoa(f.Limit))
-	}
-	if f.Vanished {
-		query.Set("vanished", "true")
-	}
-	return query
-}
-
-func get[T any](ctx context.Context, c *Client, path string, query url.Values) (T, error) {
-	return call[T](ctx, c, http.MethodGet, path+"?"+query.Encode(), nil)
-}
-
-// call sends a request, with body as JSON unless it is nil.
-func call[T any](ctx context.Context, c *Client, method, path string, body any) (T, error) {
-	var v T
-	var sent bytes.Buffer
-	if body != nil {
-		if err := json.NewEncoder(&sent).Encode(body); err != nil {
-			return v, err
+	method, path, _ := strings.Cut(string(e), " ")
+	if method == http.MethodGet {
+		var said map[string]string
+		if err := json.Unmarshal(body, &said); err != nil {
+			return answer, err
 		}
+		parameters := url.Values{}
+		for name, value := range said {
+			parameters.Set(name, value)
+		}
+		if start, inPath := strings.CutSuffix(path, "{domain}"); inPath {
+			path = start + url.PathEscape(said["domain"])
+			parameters.Del("domain")
+		}
+		path, body = path+"?"+parameters.Encode(), nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, maxWait)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, "http://policyd"+path, &sent)
+	req, err := http.NewRequestWithContext(ctx, method, "http://policyd"+path, bytes.NewReader(body))
 	if err != nil {
-		return v, err
+		return answer, err
 	}
 	resp, err := c.http.Do(req)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOTSOCK):
-		return v, ErrNotRunning
+		return answer, ErrNotRunning
 	case errors.Is(err, fs.ErrPermission):
-		return v, ErrForbidden
+		return answer, ErrForbidden
 	case err != nil && ctx.Err() != nil:
-		return v, fmt.Errorf("admin: no answer in time: %w", ctx.Err())
+		return answer, fmt.Errorf("admin: no answer in time: %w", ctx.Err())
 	case err != nil:
 		if without, ok := errors.AsType[*url.Error](err); ok {
 			err = without.Err // the URL is made up
 		}
-		return v, fmt.Errorf("%w: %w", ErrUnreadable, err)
+		return answer, fmt.Errorf("%w: %w", ErrUnreadable, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
-	answer := io.LimitReader(resp.Body, maxAnswer)
 	if resp.StatusCode != http.StatusOK {
-		var r Refusal
-		if err := json.NewDecoder(answer).Decode(&r); err != nil || r.Message == "" {
-			r.Message = "the daemon answers " + resp.Status
+		var r refusal
+		if err := read(resp.Body, &r); err != nil || r.Message == "" {
+			r.Message = "the daemon answers " + Visible(resp.Status)
 		}
-		clean(reflect.ValueOf(&r))
-		return v, &RefusedError{Code: resp.StatusCode, Message: r.Message}
+		return answer, &RefusedError{Code: resp.StatusCode, Message: r.Message}
 	}
-	if err := json.NewDecoder(answer).Decode(&v); err != nil {
-		return v, fmt.Errorf("%w: %w", ErrUnreadable, err)
+	if err := read(resp.Body, &answer); err != nil {
+		return answer, fmt.Errorf("%w: %w", ErrUnreadable, err)
 	}
-	clean(reflect.ValueOf(&v))
-	return v, nil
+	return answer, nil
 }
+
+// read decodes an answer in JSON, without characters that could control a terminal: whatever answers at the socket may
+// not be policyd.
+func read(body io.Reader, v any) error {
+	d := json.NewDecoder(io.LimitReader(body, maxAnswer))
+	d.UseNumber()
+	var answer any
+	if err := d.Decode(&answer); err != nil {
+		return err
+	}
+	text, err := json.Marshal(visible(answer))
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(text, v)
+}
+
+// visible returns a JSON value with Visible strings.
+func visible(v any) any {
+	switch v := v.(type) {
+	case string:
+		return Visible(v)
+	case []any:
+		for i := range v {
+			v[i] = visible(v[i])
+		}
+	case map[string]any:
+		object := map[string]any{}
+		for name, value := range v {
+			object[Visible(name)] = visible(value)
+		}
+		return object
+	}
+	return v
+}
+
+// Visible is text.Visible for text of several lines, such as an error that shows a line of a settings file.
+func Visible(s string) string {
+	lines := strings.Split(s, "\n")
+	for i, line := range lines {
+		lines[i] = text.Visible(line)
+	}
+	return strings.Join(lines, "\n")
+}
+
+// DomainOf returns the domain of an e-mail address, and any other argument as it is: no local part is shown or logged.
+func DomainOf(arg string) string { return arg[strings.LastIndexByte(arg, '@')+1:] }

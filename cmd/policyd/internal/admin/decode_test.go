@@ -44,7 +44,7 @@ func TestDecodeFlush(t *testing.T) {
 		``:                                          {},
 		strings.Repeat(`[`, 4000):                   {},
 	} {
-		got, err := flushRequest(with([]byte(body)))
+		got, err := decode[FlushRequest](with([]byte(body)))
 		if want == (FlushRequest{}) {
 			require.Error(t, err, body)
 			continue
@@ -60,31 +60,29 @@ func TestDecodeLevel(t *testing.T) {
 		`{"level":"debug"}`: slog.LevelDebug, `{"level":"info"}`: slog.LevelInfo,
 		`{"level":"warn"}`: slog.LevelWarn, `{"level":"error"}`: slog.LevelError,
 	} {
-		got, err := levelRequest(with([]byte(body)))
+		l, err := decode[Level](with([]byte(body)))
+		require.NoError(t, err)
+		got, err := ParseLevel(l.Level)
 		require.NoError(t, err)
 		require.Equal(t, want, got)
 	}
 	for _, body := range []string{`{"level":"INFO"}`, `{"level":"info+1"}`, `{"level":""}`, `{"level":null}`, `{"lvl":"info"}`, `"info"`, ``} {
-		_, err := levelRequest(with([]byte(body)))
+		_, err := decode[Level](with([]byte(body)))
 		require.Error(t, err, body)
 	}
 }
 
 func TestDecodeQueries(t *testing.T) {
 	t.Parallel()
-	query := func(s string) url.Values {
-		v, err := url.ParseQuery(s)
-		require.NoError(t, err)
-		return v
-	}
+	query := func(s string) *http.Request { return &http.Request{Method: http.MethodGet, URL: &url.URL{RawQuery: s}} }
 	for text, want := range map[string]Filter{
 		"":                      {Limit: 1000},
 		"match=Example&limit=5": {Match: "example", Limit: 5},
 		"limit=100000":          {Limit: MaxList},
-		"limit=100001":          {}, "limit=0": {}, "limit=-1": {}, "limit=five": {}, "limit=1&limit=2": {}, "max=5": {},
+		"limit=100001":          {}, "limit=": {}, "limit=-1": {}, "limit=five": {}, "limit=1&limit=2": {}, "max=5": {},
 		"match=" + strings.Repeat("a", 256): {},
 	} {
-		got, err := decodeFilter(query(text), "match", "limit")
+		got, err := decode[Filter](query(text))
 		if want.Limit == 0 {
 			require.Error(t, err, text)
 			continue
@@ -92,11 +90,11 @@ func TestDecodeQueries(t *testing.T) {
 		require.NoError(t, err, text)
 		require.Equal(t, want, got, text)
 	}
-	next, err := decodeNexthop(query("nexthop=[mx.example]:26"), "nexthop")
+	next, err := decode[Nexthop](query("nexthop=[mx.example]:26"))
 	require.NoError(t, err)
-	require.Equal(t, "[mx.example]:26", next)
+	require.Equal(t, "[mx.example]:26", next.Nexthop)
 	for _, text := range []string{"", "nexthop=", "nexthop=a&nexthop=b", "nexthop=a&x=", "nexthop=" + strings.Repeat("a", 1025)} {
-		_, err := decodeNexthop(query(text), "nexthop")
+		_, err := decode[Nexthop](query(text))
 		require.Error(t, err, text)
 	}
 }
@@ -107,21 +105,20 @@ func FuzzDecode(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		if r, err := flushRequest(with(body)); err == nil {
+		if r, err := decode[FlushRequest](with(body)); err == nil {
 			name, ok := policy.ParseName(r.Domain)
 			require.True(t, r.All && r.Domain == "" || !r.All && ok && name == r.Domain, "%+v", r)
 		}
-		if l, err := levelRequest(with(body)); err == nil {
-			again, err := ParseLevel(levelText(l))
+		if l, err := decode[Level](with(body)); err == nil {
+			again, err := ParseLevel(l.Level)
 			require.NoError(t, err)
-			require.Equal(t, l, again)
+			require.Equal(t, l.Level, levelText(again))
 		}
-		if query, err := url.ParseQuery(string(body)); err == nil {
-			if c, err := decodeFilter(query, "match", "limit", "vanished"); err == nil {
-				require.Positive(t, c.Limit)
-				require.LessOrEqual(t, c.Limit, MaxList)
-				require.LessOrEqual(t, len(c.Match), maxMatch*2, "lower case may take more bytes")
-			}
+		r := &http.Request{Method: http.MethodGet, URL: &url.URL{RawQuery: string(body)}}
+		if c, err := decode[Filter](r); err == nil {
+			require.Positive(t, c.Limit)
+			require.LessOrEqual(t, c.Limit, MaxList)
+			require.LessOrEqual(t, len(c.Match), maxMatch*2, "lower case may take more bytes")
 		}
 	})
 }

@@ -6,49 +6,68 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
-	"maps"
 	"net/http"
 	"runtime/debug"
-	"slices"
 	"strings"
+
+	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/report"
 )
 
 // Handler returns the API, for Run and for tests.
 func (s *Server) Handler() http.Handler {
-	const get, post, put = http.MethodGet, http.MethodPost, http.MethodPut
-	d := s.daemon
-	return s.serve(map[string]methods{
-		"/v1/status":            {get: handle(noParameters, always(s.status))},
-		"/v1/cache":             {get: handle(cacheFilter, always(d.List))},
-		"/v1/cache/{domain}":    {get: handle(domainInPath, always(d.Get))},
-		"/v1/cache/flush":       {post: handle(flushRequest, always(s.flush))},
-		"/v1/reload":            {post: handle(ignored, s.reload)},
-		"/v1/log-level":         {get: handle(ignored, always(s.level)), put: handle(levelRequest, always(s.setLevel))},
-		"/v1/query":             {get: handle(nexthop("nexthop"), evaluate(s, d.Explain))},
-		"/v1/policy":            {get: s.policy()},
-		"/v1/route":             {get: s.route()},
-		"/v1/report":            {get: handle(reportTime, always(d.Report))},
-		"/v1/promises":          {get: handle(promiseFilter, always(d.Promises))},
-		"/v1/promises/{domain}": {get: handle(domainInPath, s.promise)},
-		"/v1/promises/forget":   {post: handle(domainInBody, always(s.forget))},
-		"/v1/warm":              {post: handle(domainInBody, evaluate(s, d.Warm))},
-	})
+	d, h := s.daemon, handlers{}
+	on(h, GetStatus, always(s.status))
+	on(h, ListCache, always(d.List))
+	on(h, GetDomain, always(func(q DomainRequest) Domain { return d.Get(q.Domain) }))
+	on(h, FlushCache, always(s.flush))
+	on(h, DoReload, s.reload)
+	on(h, GetLevel, always(s.level))
+	on(h, SetLevel, always(s.setLevel))
+	on(h, Explain, bounded(s, func(ctx context.Context, n Nexthop) lookup.Explanation { return d.Explain(ctx, n.Nexthop) }))
+	on(h, GetReport, always(func(q ReportRequest) report.Report { return d.Report(q.Since) }))
+	on(h, ListPromises, always(d.Promises))
+	on(h, GetPromise, s.promise)
+	on(h, ForgetPromise, always(s.forget))
+	on(h, Warm, bounded(s, func(ctx context.Context, q DomainRequest) Warmed { return d.Warm(ctx, q.Domain) }))
+	s.questions(h)
+	return s.serve(h)
 }
 
-// methods are the handlers of a path by method.
-type methods map[string]http.HandlerFunc
+// handlers answer by method and path.
+type handlers map[string]http.HandlerFunc
 
-// serve returns a handler for some paths that refuses everything else.
-func (s *Server) serve(paths map[string]methods) http.Handler {
+// on adds the handler of an endpoint: do answers a request. An error of do is a RefusedError.
+func on[Q, A any](h handlers, e Endpoint[Q, A], do func(context.Context, Q) (A, error)) {
+	h[string(e)] = func(w http.ResponseWriter, r *http.Request) {
+		q, err := decode[Q](r)
+		if err != nil {
+			refuse(w, http.StatusBadRequest, err.Error())
+			return
+		}
+		answer, err := do(r.Context(), q)
+		if refused, ok := errors.AsType[*RefusedError](err); ok {
+			refuse(w, refused.Code, refused.Message)
+			return
+		}
+		write(w, http.StatusOK, answer)
+	}
+}
+
+// serve returns a handler that refuses everything else.
+func (s *Server) serve(h handlers) http.Handler {
+	methods := map[string][]string{}
+	for e := range h {
+		method, path, _ := strings.Cut(e, " ")
+		methods[path] = append(methods[path], method)
+	}
 	mux := http.NewServeMux()
-	for path, by := range paths {
-		allowed := strings.Join(slices.Sorted(maps.Keys(by)), ", ")
+	for path, allowed := range methods {
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
-			answer := by[r.Method]
+			answer := h[r.Method+" "+path]
 			if answer == nil {
-				w.Header().Set("Allow", allowed)
-				refuse(w, http.StatusMethodNotAllowed, "method "+r.Method+" not allowed: use "+allowed)
+				w.Header().Set("Allow", strings.Join(allowed, ", "))
+				refuse(w, http.StatusMethodNotAllowed, "method not allowed: use "+strings.Join(allowed, ", "))
 				return
 			}
 			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
@@ -79,56 +98,25 @@ func (s *Server) guard(h http.Handler) http.Handler {
 	})
 }
 
-// handle returns the handler for one method of a path: decode reads the request, and do answers it. An error of do is a
-// RefusedError.
-func handle[Q, A any](decode func(*http.Request) (Q, error), do func(context.Context, Q) (A, error)) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		question, err := decode(r)
-		if err != nil {
-			refuse(w, http.StatusBadRequest, err.Error())
-			return
-		}
-		answer, err := do(r.Context(), question)
-		if refused, ok := errors.AsType[*RefusedError](err); ok {
-			refuse(w, refused.Code, refused.Message)
-			return
-		}
-		write(w, http.StatusOK, answer)
-	}
-}
-
-// always is a function without a context or an error, for handle.
+// always is a function without a context or an error, for on.
 func always[Q, A any](f func(Q) A) func(context.Context, Q) (A, error) {
-	return func(_ context.Context, question Q) (A, error) { return f(question), nil }
+	return func(_ context.Context, q Q) (A, error) { return f(q), nil }
 }
 
-// noParameters refuses a request with parameters; ignored takes any request.
-func noParameters(r *http.Request) (struct{}, error) { return struct{}{}, only(r.URL.Query()) }
-func ignored(*http.Request) (struct{}, error)        { return struct{}{}, nil }
-
-func cacheFilter(r *http.Request) (Filter, error) {
-	return decodeFilter(r.URL.Query(), "match", "limit")
-}
-
-func promiseFilter(r *http.Request) (Filter, error) {
-	return decodeFilter(r.URL.Query(), "match", "limit", "vanished")
-}
-
-func domainInPath(r *http.Request) (string, error) { return domainName(r.PathValue("domain")) }
-
-func domainInBody(r *http.Request) (string, error) {
-	body, err := decode[DomainRequest](r.Body)
-	if err != nil {
-		return "", err
+// bounded is f, at most so many times at once as explained has room for.
+func bounded[Q, A any](s *Server, f func(context.Context, Q) A) func(context.Context, Q) (A, error) {
+	return func(ctx context.Context, q Q) (answer A, err error) {
+		select {
+		case s.explained <- struct{}{}:
+			defer func() { <-s.explained }()
+			return f(ctx, q), nil
+		default:
+			return answer, &RefusedError{http.StatusServiceUnavailable, "too many concurrent queries: try again"}
+		}
 	}
-	return domainName(body.Domain)
 }
 
-func nexthop(parameter string) func(*http.Request) (string, error) {
-	return func(r *http.Request) (string, error) { return decodeNexthop(r.URL.Query(), parameter) }
-}
-
-func (s *Server) status(struct{}) Status {
+func (s *Server) status(None) Status {
 	st := s.daemon.Status()
 	st.LogLevel = levelText(s.daemon.Level.Level())
 	st.Warnings = append(st.warn(), st.Warnings...)
@@ -142,7 +130,7 @@ func (s *Server) flush(f FlushRequest) Flushed {
 	return flushed
 }
 
-func (s *Server) reload(context.Context, struct{}) (Reload, error) {
+func (s *Server) reload(context.Context, None) (Reload, error) {
 	reload, err := s.daemon.Reload()
 	if err != nil {
 		return reload, &RefusedError{http.StatusUnprocessableEntity, err.Error()}
@@ -150,44 +138,32 @@ func (s *Server) reload(context.Context, struct{}) (Reload, error) {
 	return reload, nil
 }
 
-func (s *Server) level(struct{}) Level { return Level{Level: levelText(s.daemon.Level.Level())} }
+func (s *Server) level(None) Level { return Level{Level: levelText(s.daemon.Level.Level())} }
 
-func (s *Server) setLevel(l slog.Level) Level {
+func (s *Server) setLevel(wanted Level) Level {
+	l, _ := ParseLevel(wanted.Level) // checked
 	before := s.daemon.Level.Level()
 	s.daemon.Level.Set(l)
 	s.log.Warn("log level changed by the operator", "before", levelText(before), "now", levelText(l))
-	return s.level(struct{}{})
+	return s.level(None{})
 }
 
-func (s *Server) promise(_ context.Context, domain string) (Promise, error) {
-	p, ok := s.daemon.Promise(domain)
+func (s *Server) promise(_ context.Context, q DomainRequest) (Promise, error) {
+	p, ok := s.daemon.Promise(q.Domain)
 	if !ok {
-		return p, &RefusedError{http.StatusNotFound, "nothing is remembered about " + domain}
+		return p, &RefusedError{http.StatusNotFound, "nothing is remembered about " + q.Domain}
 	}
 	return p, nil
 }
 
-func (s *Server) forget(domain string) Forgotten {
-	forgotten := s.daemon.Forget(domain)
-	s.log.Info("promises forgotten by the operator", "nexthop", domain, "known", forgotten)
+func (s *Server) forget(q DomainRequest) Forgotten {
+	forgotten := s.daemon.Forget(q.Domain)
+	s.log.Info("promises forgotten by the operator", "nexthop", q.Domain, "known", forgotten)
 	return Forgotten{forgotten}
 }
 
-// evaluate bounds concurrent evaluations by f.
-func evaluate[A any](s *Server, f func(context.Context, string) A) func(context.Context, string) (A, error) {
-	return func(ctx context.Context, nexthop string) (answer A, err error) {
-		select {
-		case s.explained <- struct{}{}:
-			defer func() { <-s.explained }()
-			return f(ctx, nexthop), nil
-		default:
-			return answer, &RefusedError{http.StatusServiceUnavailable, "too many concurrent queries: try again"}
-		}
-	}
-}
-
 func refuse(w http.ResponseWriter, code int, message string) {
-	write(w, code, Refusal{Message: message})
+	write(w, code, refusal{Message: message})
 }
 
 func write[T any](w http.ResponseWriter, code int, v T) {

@@ -39,11 +39,6 @@ type SeenPromise struct {
 	Established bool `json:"established"`
 }
 
-// DomainRequest names the domain to forget or to evaluate.
-type DomainRequest struct {
-	Domain string `json:"domain"`
-}
-
 // Forgotten reports whether there was anything to forget.
 type Forgotten struct {
 	Forgotten bool `json:"forgotten"`

@@ -27,8 +27,9 @@ func (s *Server) RunQuestions(ctx context.Context, l net.Listener) error {
 // answer, so that idle clients do not keep others waiting. A request ends with ctx and not with its connection: Exim
 // closes the connection for writing when it has asked, and net/http treats that as the end of the client.
 func (s *Server) Questions(ctx context.Context) http.Handler {
-	h := s.serve(map[string]methods{"/v1/policy": {http.MethodGet: s.policy()},
-		"/v1/route": {http.MethodGet: s.route()}})
+	both := handlers{}
+	s.questions(both)
+	h := s.serve(both)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close")
 		h.ServeHTTP(w, r.WithContext(ctx))
@@ -54,21 +55,17 @@ type RouteAnswer struct {
 	Why       []string      `json:"why"`
 }
 
-// policy answers GET /v1/policy?domain=.
-func (s *Server) policy() http.HandlerFunc {
-	return handle(nexthop("domain"), evaluate(s, func(ctx context.Context, domain string) PolicyAnswer {
-		x := s.daemon.Lookup(ctx, domain)
+// questions adds the handlers of the two questions.
+func (s *Server) questions(h handlers) {
+	on(h, GetPolicy, bounded(s, func(ctx context.Context, q Question) PolicyAnswer {
+		x := s.daemon.Lookup(ctx, q.Domain)
 		return PolicyAnswer{
 			Nexthop: x.Nexthop, DNSSEC: x.DNSSEC, TLSPolicy: x.TLSPolicy, Would: x.WouldTLSPolicy, Source: x.Source,
 			Unsigned: x.Unsigned, Why: x.Why,
 		}
 	}))
-}
-
-// route answers GET /v1/route?domain=.
-func (s *Server) route() http.HandlerFunc {
-	return handle(nexthop("domain"), evaluate(s, func(ctx context.Context, domain string) RouteAnswer {
-		x := s.daemon.Explain(ctx, domain)
+	on(h, GetRoute, bounded(s, func(ctx context.Context, q Question) RouteAnswer {
+		x := s.daemon.Explain(ctx, q.Domain)
 		return RouteAnswer{Nexthop: x.Nexthop, Transport: x.Transport, Would: x.WouldTransport, Why: x.WhyTransport}
 	}))
 }

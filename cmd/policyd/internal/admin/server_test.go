@@ -88,40 +88,40 @@ func TestClientAndServer(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, os.ModeSocket|0o660, mode.Mode())
 
-	status, err := c.Status(ctx)
+	status, err := admin.GetStatus.Ask(ctx, c, admin.None{})
 	require.NoError(t, err)
 	require.Equal(t, "v1", status.Version)
 	require.Equal(t, "info", status.LogLevel)
 	require.Equal(t, []string{"treating all answers as insecure, because the resolver is not trusted: far away", "told by the daemon"}, status.Warnings)
 
-	list, err := c.List(ctx, admin.Filter{Match: "A&b=c"})
+	list, err := admin.ListCache.Ask(ctx, c, admin.Filter{Match: "A&b=c"})
 	require.NoError(t, err)
 	require.Equal(t, admin.CacheList{Entries: []admin.CacheEntry{{Name: "a&b=c", Type: "MX", Records: []string{"10 <mx>.example"}}}}, list)
-	list, err = c.List(ctx, admin.Filter{Limit: 1})
+	list, err = admin.ListCache.Ask(ctx, c, admin.Filter{Limit: 1})
 	require.NoError(t, err)
 	require.True(t, list.More)
 
-	known, err := c.Get(ctx, "MÜNCHEN.example.")
+	known, err := admin.GetDomain.Ask(ctx, c, admin.DomainRequest{Domain: "MÜNCHEN.example."})
 	require.NoError(t, err)
 	require.Equal(t, "xn--mnchen-3ya.example", known.Domain)
 
-	flushed, err := c.Flush(ctx, admin.FlushRequest{Domain: "example.com"})
+	flushed, err := admin.FlushCache.Ask(ctx, c, admin.FlushRequest{Domain: "example.com"})
 	require.NoError(t, err)
 	require.Equal(t, 11, flushed.Cache)
 
-	reload, err := c.Reload(ctx)
+	reload, err := admin.DoReload.Ask(ctx, c, admin.None{})
 	require.NoError(t, err)
 	require.True(t, reload.OK)
 
-	level, err := c.SetLevel(ctx, slog.LevelDebug)
+	level, err := admin.SetLevel.Ask(ctx, c, admin.Level{Level: "debug"})
 	require.NoError(t, err)
 	require.Equal(t, "debug", level.Level)
 	require.Equal(t, slog.LevelDebug, d.Level.Level())
-	level, err = c.Level(ctx)
+	level, err = admin.GetLevel.Ask(ctx, c, admin.None{})
 	require.NoError(t, err)
 	require.Equal(t, "debug", level.Level)
 
-	e, err := c.Explain(ctx, "[mx.example]:26")
+	e, err := admin.Explain.Ask(ctx, c, admin.Nexthop{Nexthop: "[mx.example]:26"})
 	require.NoError(t, err)
 	require.Equal(t, "[mx.example]:26", e.Nexthop)
 }
@@ -131,7 +131,7 @@ func TestARefusedReloadSaysWhy(t *testing.T) {
 	d := fake()
 	d.Reload = func() (admin.Reload, error) { return admin.Reload{}, errors.New("line 1\n  | ^~~") }
 	path, _ := start(t, d)
-	_, err := client(t, path).Reload(t.Context())
+	_, err := admin.DoReload.Ask(t.Context(), client(t, path), admin.None{})
 	var refused *admin.RefusedError
 	require.ErrorAs(t, err, &refused)
 	require.Equal(t, admin.RefusedError{Code: http.StatusUnprocessableEntity, Message: "line 1\n  | ^~~"}, *refused)
@@ -176,31 +176,31 @@ func TestAPanicIsAnAnswer(t *testing.T) {
 	d := fake()
 	d.Status = func() admin.Status { panic("broken") }
 	path, _ := start(t, d)
-	_, err := client(t, path).Status(t.Context())
+	_, err := admin.GetStatus.Ask(t.Context(), client(t, path), admin.None{})
 	require.EqualError(t, err, "internal error")
 }
 
 func TestNobodyThere(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	_, err := client(t, filepath.Join(dir, "none")).Status(t.Context())
+	_, err := admin.GetStatus.Ask(t.Context(), client(t, filepath.Join(dir, "none")), admin.None{})
 	require.ErrorIs(t, err, admin.ErrNotRunning)
 
 	path, stop := start(t, fake())
 	stop()
 	require.NoFileExists(t, path)
-	_, err = client(t, path).Status(t.Context())
+	_, err = admin.GetStatus.Ask(t.Context(), client(t, path), admin.None{})
 	require.ErrorIs(t, err, admin.ErrNotRunning)
 
 	dead, err := net.Listen("unix", filepath.Join(dir, "dead"))
 	require.NoError(t, err)
 	dead.(*net.UnixListener).SetUnlinkOnClose(false)
 	require.NoError(t, dead.Close())
-	_, err = client(t, filepath.Join(dir, "dead")).Status(t.Context())
+	_, err = admin.GetStatus.Ask(t.Context(), client(t, filepath.Join(dir, "dead")), admin.None{})
 	require.ErrorIs(t, err, admin.ErrNotRunning, "a socket that is left over")
 
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))
-	_, err = client(t, filepath.Join(dir, "file")).Status(t.Context())
+	_, err = admin.GetStatus.Ask(t.Context(), client(t, filepath.Join(dir, "file")), admin.None{})
 	require.ErrorIs(t, err, admin.ErrNotRunning, "a file")
 }
 
@@ -228,7 +228,7 @@ func TestSomebodyElseThere(t *testing.T) {
 				}
 				served <- err
 			}()
-			_, err = client(t, path).Status(t.Context())
+			_, err = admin.GetStatus.Ask(t.Context(), client(t, path), admin.None{})
 			require.ErrorIs(t, err, admin.ErrUnreadable)
 			require.NotContains(t, err.Error(), "http://", "the operator did not write the URL")
 			require.NoError(t, l.Close())
@@ -250,7 +250,7 @@ func TestShutdownLetsARequestEnd(t *testing.T) {
 	c := client(t, path)
 	answered := make(chan error, 1)
 	go func() {
-		_, err := c.Reload(context.Background())
+		_, err := admin.DoReload.Ask(context.Background(), c, admin.None{})
 		answered <- err
 	}()
 	<-begun
@@ -276,7 +276,7 @@ func TestShutdownDoesNotWaitForever(t *testing.T) {
 	answered := make(chan struct{})
 	go func() {
 		defer close(answered)
-		_, _ = c.Explain(context.Background(), "example.com") // an answer or an error
+		_, _ = admin.Explain.Ask(context.Background(), c, admin.Nexthop{Nexthop: "example.com"}) // an answer or an error
 	}()
 	<-begun
 	stop()
@@ -367,7 +367,7 @@ func TestOtherMailServersAskForOneDomain(t *testing.T) {
 		{"/v1/policy?domain=example.com", 200, `{"nexthop":"example.com","dnssec":"secure","tls_policy":{"status":"NOTFOUND","text":""},"would_tls_policy":{"status":"OK","text":"dane-only"},"source":"prefix","unsigned":false,"why":["a prefix"]}`},
 		{"/v1/route?domain=example.com", 200, `{"nexthop":"example.com","transport":{"status":"NOTFOUND","text":""},"would_transport":{"status":"OK","text":"smtps26:example.com:26"},"why":["no route"]}`},
 		{"/v1/policy", 400, `{"error":"domain must have 1 to 1024 bytes"}`},
-		{"/v1/route?nexthop=example.com", 400, `{"error":"unknown parameter: use domain"}`},
+		{"/v1/route?nexthop=example.com", 400, `{"error":"malformed request, see docs/admin-api.md: json: unknown field \"nexthop\""}`},
 		{"/v1/policy?domain=a&domain=b", 400, `{"error":"domain is given twice"}`},
 		{"/v1/route?domain=" + strings.Repeat("a", 2000), 400, `{"error":"domain must have 1 to 1024 bytes"}`},
 	} {

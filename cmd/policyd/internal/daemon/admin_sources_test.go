@@ -45,7 +45,7 @@ func TestProbesAreShown(t *testing.T) {
 	probesOf := func(domain string) []admin.Probe {
 		_, err := c.Lookup(t.Context(), socketmap.Request{Map: "tls-policy", Key: domain})
 		require.NoError(t, err)
-		known, err := op.Get(t.Context(), domain)
+		known, err := admin.GetDomain.Ask(t.Context(), op, admin.DomainRequest{Domain: domain})
 		require.NoError(t, err)
 		return known.Probes
 	}
@@ -62,7 +62,7 @@ func TestProbesAreShown(t *testing.T) {
 	require.Equal(t, "certificate-name", closed.Cause)
 	require.NotEmpty(t, closed.Why)
 
-	st, err := op.Status(t.Context())
+	st, err := admin.GetStatus.Ask(t.Context(), op, admin.None{})
 	require.NoError(t, err)
 	require.Equal(t, map[string]uint64{"open": 1, "closed": 1, "unknown": 0}, st.Probes.Hosts)
 	require.Equal(t, uint64(1), st.Probes.Results["certificate-name"])
@@ -71,7 +71,7 @@ func TestProbesAreShown(t *testing.T) {
 	require.Contains(t, text, "policyd_probe_hosts{state=\"open\"} 1\n")
 	require.Contains(t, text, "policyd_probes_total{result=\"certificate-name\"} 1\n")
 
-	_, err = op.Flush(t.Context(), admin.FlushRequest{Domain: "open.example"})
+	_, err = admin.FlushCache.Ask(t.Context(), op, admin.FlushRequest{Domain: "open.example"})
 	require.NoError(t, err)
 	require.Equal(t, "open", probesOf("open.example")[0].State)
 }
@@ -106,18 +106,18 @@ func TestMTASTSPoliciesAreShownAndFlushed(t *testing.T) {
 
 	c, op := l.client(), l.operator()
 	require.Equal(t, "OK secure match=mx.sts.example servername=hostname", ask(t, c, "sts.example"))
-	known, err := op.Get(t.Context(), "sts.example")
+	known, err := admin.GetDomain.Ask(t.Context(), op, admin.DomainRequest{Domain: "sts.example"})
 	require.NoError(t, err)
 	require.NotNil(t, known.MTASTS)
 	require.Equal(t, "enforce", known.MTASTS.Mode)
 	require.Equal(t, "7", known.MTASTS.ID)
 	require.Equal(t, []string{"mx.sts.example"}, known.MTASTS.MX)
 	require.Equal(t, 24*time.Hour, known.MTASTS.Expires.Sub(known.MTASTS.Fetched))
-	other, err := op.Get(t.Context(), "ts.example")
+	other, err := admin.GetDomain.Ask(t.Context(), op, admin.DomainRequest{Domain: "ts.example"})
 	require.NoError(t, err)
 	require.Nil(t, other.MTASTS, "the store has a domain that contains the name, and not the domain")
 
-	st, err := op.Status(t.Context())
+	st, err := admin.GetStatus.Ask(t.Context(), op, admin.None{})
 	require.NoError(t, err)
 	require.Equal(t, 1, st.MTASTS.Policies)
 	require.True(t, st.MTASTS.Kept)
@@ -127,16 +127,16 @@ func TestMTASTSPoliciesAreShownAndFlushed(t *testing.T) {
 	require.Contains(t, text, "policyd_sts_fetches_total{result=\"ok\"} 1\n")
 	require.Contains(t, text, "policyd_sts_policies 1\n")
 
-	flushed, err := op.Flush(t.Context(), admin.FlushRequest{Domain: "sts.example"})
+	flushed, err := admin.FlushCache.Ask(t.Context(), op, admin.FlushRequest{Domain: "sts.example"})
 	require.NoError(t, err)
 	require.Zero(t, flushed.Policies)
-	known, err = op.Get(t.Context(), "sts.example")
+	known, err = admin.GetDomain.Ask(t.Context(), op, admin.DomainRequest{Domain: "sts.example"})
 	require.NoError(t, err)
 	require.NotNil(t, known.MTASTS, "dropping it would weaken")
-	flushed, err = op.Flush(t.Context(), admin.FlushRequest{Domain: "sts.example", STS: true})
+	flushed, err = admin.FlushCache.Ask(t.Context(), op, admin.FlushRequest{Domain: "sts.example", STS: true})
 	require.NoError(t, err)
 	require.Equal(t, 1, flushed.Policies)
-	known, err = op.Get(t.Context(), "sts.example")
+	known, err = admin.GetDomain.Ask(t.Context(), op, admin.DomainRequest{Domain: "sts.example"})
 	require.NoError(t, err)
 	require.Nil(t, known.MTASTS)
 }

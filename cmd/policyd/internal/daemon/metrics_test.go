@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dns/dnstest"
 	"github.com/policyd/policyd/socketmap"
@@ -112,7 +113,7 @@ func TestReadyWhenTheSelfTestHasAResult(t *testing.T) {
 	require.Contains(t, body, "the self-test of the resolver has no result: ")
 	code, _ = dead.get("/-/healthy")
 	require.Equal(t, http.StatusOK, code)
-	st, err := dead.operator().Status(t.Context())
+	st, err := admin.GetStatus.Ask(t.Context(), dead.operator(), admin.None{})
 	require.NoError(t, err)
 	require.Contains(t, strings.Join(st.Warnings, "\n"), "resolver self-test has no result")
 	dead.dns.SetDead(false)

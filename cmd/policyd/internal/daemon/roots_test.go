@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dns/dnstest"
 	"github.com/policyd/policyd/internal/smtptls/smtptest"
@@ -52,7 +53,7 @@ func TestRootsAreReadAgainWhenTheirFileChanges(t *testing.T) {
 	verdict := func() string {
 		_, err := c.Lookup(t.Context(), socketmap.Request{Map: "tls-policy", Key: "open.example"})
 		require.NoError(t, err)
-		known, err := op.Get(t.Context(), "open.example")
+		known, err := admin.GetDomain.Ask(t.Context(), op, admin.DomainRequest{Domain: "open.example"})
 		require.NoError(t, err)
 		if len(known.Probes) == 0 {
 			return ""

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -169,11 +170,11 @@ func TestALostAdminSocketIsMadeAgain(t *testing.T) {
 	l := operated(t, "")
 	l.interval = 5 * time.Millisecond
 	l.start()
-	_, err := l.operator().Status(t.Context())
+	_, err := admin.GetStatus.Ask(t.Context(), l.operator(), admin.None{})
 	require.NoError(t, err)
 	require.NoError(t, os.Remove(l.adminPath()))
 	require.Eventually(t, func() bool {
-		_, err := l.operator().Status(t.Context())
+		_, err := admin.GetStatus.Ask(t.Context(), l.operator(), admin.None{})
 		return err == nil
 	}, testTimeout, 10*time.Millisecond)
 }

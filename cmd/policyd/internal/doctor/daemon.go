@@ -46,7 +46,7 @@ func (o Options) askDaemon(ctx context.Context) (admin.Status, error) {
 	defer cancel()
 	client := admin.NewClient(socket)
 	defer client.Close()
-	status, err := client.Status(ctx)
+	status, err := admin.GetStatus.Ask(ctx, client, admin.None{})
 	if err != nil {
 		return admin.Status{}, errors.New(socket + ": " + strings.TrimPrefix(err.Error(), "admin: "))
 	}

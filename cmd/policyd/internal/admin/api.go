@@ -1,0 +1,191 @@
+package admin
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/report"
+)
+
+// Endpoint is a method and a path of the API. A request says a Q, and the answer is an A. Server answers what Ask asks.
+type Endpoint[Q, A any] string
+
+// The endpoints.
+const (
+	GetStatus     Endpoint[None, Status]                 = "GET /v1/status"
+	ListCache     Endpoint[Filter, CacheList]            = "GET /v1/cache"
+	GetDomain     Endpoint[DomainRequest, Domain]        = "GET /v1/cache/{domain}"
+	FlushCache    Endpoint[FlushRequest, Flushed]        = "POST /v1/cache/flush"
+	DoReload      Endpoint[None, Reload]                 = "POST /v1/reload"
+	GetLevel      Endpoint[None, Level]                  = "GET /v1/log-level"
+	SetLevel      Endpoint[Level, Level]                 = "PUT /v1/log-level"
+	Explain       Endpoint[Nexthop, lookup.Explanation]  = "GET /v1/query"
+	GetPolicy     Endpoint[Question, PolicyAnswer]       = "GET /v1/policy"
+	GetRoute      Endpoint[Question, RouteAnswer]        = "GET /v1/route"
+	GetReport     Endpoint[ReportRequest, report.Report] = "GET /v1/report"
+	ListPromises  Endpoint[Filter, PromiseList]          = "GET /v1/promises"
+	GetPromise    Endpoint[DomainRequest, Promise]       = "GET /v1/promises/{domain}"
+	ForgetPromise Endpoint[DomainRequest, Forgotten]     = "POST /v1/promises/forget"
+	Warm          Endpoint[DomainRequest, Warmed]        = "POST /v1/warm"
+)
+
+// The bounds on a request.
+const (
+	maxBody     = 4 << 10
+	maxMatch    = 255
+	maxNexthop  = 1024
+	defaultList = 1000
+	// MaxList is the most entries that a list can have.
+	MaxList = 100_000
+)
+
+// The requests are sent as JSON, those of a GET in the path and the parameters. Their check methods refuse what is not
+// allowed, and bring the rest into its one form.
+
+// None is a request that says nothing.
+type None struct{}
+
+// DomainRequest is about a domain.
+type DomainRequest struct {
+	Domain string `json:"domain"`
+}
+
+// Nexthop is about a next hop, and so is Question, that of a mail server.
+type Nexthop struct {
+	Nexthop string `json:"nexthop"`
+}
+
+// Question names the domain, or another next hop, of a mail.
+type Question struct {
+	Domain string `json:"domain"`
+}
+
+// ReportRequest is for the lookups since then; the zero time means all that are remembered.
+type ReportRequest struct {
+	Since time.Time `json:"since,omitzero"`
+}
+
+// Filter selects the entries of a list.
+type Filter struct {
+	// Match is a part of the names, or a pattern with * ? or [; "" matches all.
+	Match string `json:"match,omitzero"`
+	// Limit is the largest number of entries; 0 means 1000.
+	Limit int `json:"limit,string,omitzero"`
+	// Vanished selects the domains whose promise is missing now. It is for promises only.
+	Vanished bool `json:"vanished,string,omitzero"`
+}
+
+// FlushRequest names what to remove from the cache: one domain, or everything.
+type FlushRequest struct {
+	// Domain stands for itself, the names below it and the records of its MX hosts.
+	Domain string `json:"domain,omitempty"`
+	All    bool   `json:"all,omitempty"`
+	// STS also removes the MTA-STS policy of Domain. Until it is fetched again, only the TXT record, which an attacker
+	// can suppress, shows that there is a policy (RFC 8461 section 10.2). It is therefore for one domain at a time.
+	STS bool `json:"sts,omitempty"`
+}
+
+// Level is a level of the log: debug, info, warn or error.
+type Level struct {
+	Level string `json:"level"`
+}
+
+func (d *DomainRequest) check() error {
+	name, ok := policy.ParseName(d.Domain)
+	if !ok {
+		return fmt.Errorf("%q is not a domain name", d.Domain)
+	}
+	d.Domain = name
+	return nil
+}
+
+func (n *Nexthop) check() error  { return checkNexthop("nexthop", n.Nexthop) }
+func (q *Question) check() error { return checkNexthop("domain", q.Domain) }
+
+func checkNexthop(name, value string) error {
+	if value == "" || len(value) > maxNexthop {
+		return fmt.Errorf("%s must have 1 to %d bytes", name, maxNexthop)
+	}
+	return nil
+}
+
+func (f *Filter) check() error {
+	if len(f.Match) > maxMatch || f.Limit < 0 || f.Limit > MaxList {
+		return fmt.Errorf("match has at most %d bytes, and limit is from 1 to %d", maxMatch, MaxList)
+	}
+	f.Match = strings.ToLower(f.Match)
+	if f.Limit == 0 {
+		f.Limit = defaultList
+	}
+	return nil
+}
+
+func (f *FlushRequest) check() error {
+	if f.All && f.Domain == "" && !f.STS {
+		return nil
+	}
+	domain := DomainRequest{f.Domain}
+	if f.All || domain.check() != nil {
+		return errors.New(`give either a "domain", with "sts": true if its MTA-STS policy is to go, or "all": true`)
+	}
+	f.Domain = domain.Domain
+	return nil
+}
+
+func (l *Level) check() error {
+	_, err := ParseLevel(l.Level)
+	return err
+}
+
+// ParseLevel takes debug, info, warn or error.
+func ParseLevel(s string) (slog.Level, error) {
+	for _, l := range []slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError} {
+		if s == levelText(l) {
+			return l, nil
+		}
+	}
+	return 0, fmt.Errorf("unknown level %q: use debug, info, warn or error", s)
+}
+
+func levelText(l slog.Level) string { return strings.ToLower(l.String()) }
+
+// decode reads what a request says, and refuses fields and parameters that are not known or come twice.
+func decode[Q any](r *http.Request) (q Q, err error) {
+	body := io.Reader(r.Body)
+	if r.Method == http.MethodGet {
+		said := map[string]string{}
+		for name, values := range r.URL.Query() {
+			if said[name] = values[0]; len(values) > 1 {
+				return q, fmt.Errorf("%s is given twice", name)
+			}
+		}
+		if domain := r.PathValue("domain"); domain != "" {
+			said["domain"] = domain
+		}
+		text, _ := json.Marshal(said) // strings do not fail
+		body = bytes.NewReader(text)
+	} else if _, ok := any(q).(None); ok {
+		return q, nil
+	}
+	d := json.NewDecoder(body)
+	d.DisallowUnknownFields()
+	if err := d.Decode(&q); err != nil {
+		return q, fmt.Errorf("malformed request, see docs/admin-api.md: %w", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return q, errors.New("malformed request: there is something behind the JSON value")
+	}
+	if c, ok := any(&q).(interface{ check() error }); ok {
+		err = c.check()
+	}
+	return q, err
+}
