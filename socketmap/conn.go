@@ -17,10 +17,9 @@ import (
 )
 
 const (
-	working int64 = 0  // value of conn.idleSince while a request is being answered
-	evicted int64 = -1 // value of conn.idleSince after the server has closed the connection
-
-	bufferSize = 512 // most requests and replies are shorter; longer ones use memory only while they are handled
+	working    int64 = 0   // value of conn.idleSince while a request is being answered
+	evicted    int64 = -1  // value of conn.idleSince after the server has closed the connection
+	bufferSize       = 512 // most requests and replies are shorter; longer ones use memory only while they are handled
 	// lastRead is how long a connection can still begin a request after Shutdown: one may be on its way.
 	lastRead = 10 * time.Millisecond
 )

@@ -48,8 +48,7 @@ func (m *Mux) ServeSocketmap(ctx context.Context, req Request) Reply {
 	if m.Unknown != nil {
 		return m.Unknown.ServeSocketmap(ctx, req)
 	}
-	const most = 64 // bytes of the name, so that the list has room in the reason
-	name := strconv.QuoteToASCII(req.Map[:min(len(req.Map), most)])
+	name := strconv.QuoteToASCII(req.Map[:min(len(req.Map), 64)]) // so that the list has room in the reason
 	return Perm("unknown map " + name + ": use " + strings.Join(m.Names(), ", "))
 }
 

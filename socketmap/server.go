@@ -24,8 +24,7 @@ type Limits struct {
 	MaxConnections int
 	// IdleTimeout is how long a connection may be silent between requests, less up to a second; default 2 minutes.
 	IdleTimeout time.Duration
-	// RequestTimeout is how long a request may take to arrive after its first byte; default 10 seconds, and
-	// never longer than IdleTimeout.
+	// RequestTimeout is how long a request may take after its first byte; default 10 seconds, at most IdleTimeout.
 	RequestTimeout time.Duration
 	// WriteTimeout is how long a client may take to accept a reply; default 10 seconds.
 	WriteTimeout time.Duration
@@ -39,8 +38,7 @@ func (l Limits) withDefaults() *Limits {
 	return &l
 }
 
-// Server answers requests on any number of listeners. Its fields must not change after the first call of
-// Serve; SetLimits changes the limits.
+// Server answers requests on any number of listeners. Its fields must not change after the first call of Serve.
 type Server struct {
 	// Handler answers the requests; it must not be nil.
 	Handler Handler
@@ -80,10 +78,9 @@ type Stats struct {
 	Panics       uint64 // handlers that panicked
 }
 
-// logged is the last log message of a kind.
 type logged struct {
-	at    time.Time
-	count uint64 // value of the counter
+	at    time.Time // of the last log message of a kind
+	count uint64    // value of the counter
 }
 
 // Stats returns the current counters.
@@ -277,8 +274,7 @@ func (s *Server) stop(each func(*conn)) {
 	for l := range s.listeners {
 		_ = l.Close()
 	}
-	// Connections close only when no listener accepts any more: a client that connects again must reach the next
-	// process.
+	// Only now can connections close: a client that connects again must reach the next process.
 	s.closing.Store(true)
 	for c := range s.conns {
 		each(c)

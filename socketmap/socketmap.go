@@ -10,7 +10,7 @@
 //
 // [Server], [Handler] and [Mux] work like their namesakes in net/http: one goroutine per connection, [Server.Serve] for
 // each listener, [Server.Shutdown] for an orderly end. The zero [Reply] is TEMP, so a handler that forgets to set a
-// reply defers mail and never tells Postfix that a key does not exist.
+// reply defers mail and never tells Postfix that a key does not exist. [Dial] or [NewClient] makes a [Client].
 //
 // # Hostile clients
 //
@@ -18,10 +18,6 @@
 // longer than [MaxQuery] or not complete in time, and when a client does not read its replies. When the connection
 // limit is reached, the connection that has been idle longest makes room for a new one. A panic in a handler becomes
 // TEMP. A reply that Postfix would misread, such as an OK without data, is sent as TEMP.
-//
-// # Client
-//
-// [Dial] or [NewClient] makes a [Client], which sends one request at a time.
 //
 // # Errors
 //
@@ -36,12 +32,10 @@ import (
 	"strings"
 )
 
-// The limits of the protocol, in bytes of payload. Postfix accepts replies of up to
-// 100,000 bytes; from version 3.12 on it sends queries of up to 10,000 bytes.
+// The limits of the protocol, in bytes of payload. From version 3.12 on, Postfix sends queries of up to 10,000 bytes.
 const (
-	MaxQuery = 10_000
-	MaxReply = 100_000
-
+	MaxQuery  = 10_000
+	MaxReply  = 100_000
 	maxReason = 200 // Postfix logs no more of a reason
 )
 
@@ -98,11 +92,24 @@ func (s Status) String() string {
 	return [...]string{"TEMP", "OK", "NOTFOUND", "TIMEOUT", "PERM"}[s]
 }
 
+// MarshalText returns the word that is sent, for JSON.
+func (s Status) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads the word of a status. The error is a [*ProtocolError], and the Status is then StatusTemp.
+func (s *Status) UnmarshalText(word []byte) error {
+	for *s = StatusPerm; string(word) != s.String(); *s-- {
+		if *s == StatusTemp {
+			return &ProtocolError{"malformed reply"}
+		}
+	}
+	return nil
+}
+
 // Reply is the answer to a request.
 type Reply struct {
-	Status Status
+	Status Status `json:"status"`
 	// Text is the data of StatusOK, nothing for StatusNotFound, and otherwise a reason for the log of the client.
-	Text string
+	Text string `json:"text"`
 }
 
 // OK returns a reply with data, which must be printable ASCII and not empty.
@@ -153,10 +160,9 @@ func unprintable(c rune) bool { return c < ' ' || c > '~' }
 // needs data. The error is a [*ProtocolError], and the Reply is then TEMP.
 func ParseReply(payload string) (Reply, error) {
 	word, text, spaced := strings.Cut(payload, " ")
-	for s := StatusTemp; s <= StatusPerm; s++ {
-		if word == s.String() && spaced && (s != StatusOK || text != "") {
-			return Reply{Status: s, Text: text}, nil
-		}
+	reply := Reply{Text: text}
+	if err := reply.Status.UnmarshalText([]byte(word)); err != nil || !spaced || reply == OK("") {
+		return Temp("malformed reply"), &ProtocolError{"malformed reply"}
 	}
-	return Temp("malformed reply"), &ProtocolError{"malformed reply"}
+	return reply, nil
 }

@@ -40,12 +40,12 @@ func (s checkScreen) report(r *report.Report) {
 		if m.State == "found" || m.State == "absent" {
 			m.Why = ""
 		}
-		s.row("MTA-STS", "%s", stsWords(m.State, m.Mode, m.MX, m.Why))
+		s.row("MTA-STS", "%s", stsWords(m))
 		s.row("TLSRPT", "%s%s", r.TLSRPT.State, part(", ", r.TLSRPT.Record))
 	}
 	s.linef("")
-	s.answer("tls-policy", r.TLSPolicy.Status, r.TLSPolicy.Text)
-	s.answer("transport", r.Transport.Status, r.Transport.Text)
+	s.answer("tls-policy", r.TLSPolicy)
+	s.answer("transport", r.Transport)
 	s.findings(r.Findings)
 	if len(r.Commands) > 0 {
 		s.linef("")

@@ -9,6 +9,7 @@ import (
 
 	"github.com/policyd/policyd/internal/check/report"
 	"github.com/policyd/policyd/internal/text"
+	"github.com/policyd/policyd/socketmap"
 )
 
 // soundReport is a sound domain as it would be seen on the Internet.
@@ -46,9 +47,9 @@ func soundReport() report.Report {
 				connection("2001:db8:1234:5678:9abc:def0:1234:5678", 25), connection("2001:db8:1234:5678:9abc:def0:1234:5678", 26),
 			},
 		}},
-		TLSPolicy: report.Answer{Status: "OK", Text: "dane-only"}, Transport: report.Answer{Status: "NOTFOUND"}, Source: "dane",
+		TLSPolicy: socketmap.Reply{Status: socketmap.StatusOK, Text: "dane-only"}, Transport: socketmap.Reply{Status: socketmap.StatusNotFound}, Source: "dane",
 		Why: []string{"DANE"}, WhyTransport: []string{"DANE"},
-		MTASTS: report.MTASTS{State: "found", Mode: "enforce", ID: "20261101", MX: []string{"*.example.com"}},
+		MTASTS: report.STSPolicy{State: "found", Mode: "enforce", ID: "20261101", MX: []string{"*.example.com"}},
 		TLSRPT: report.TLSRPT{State: "found", Record: "v=TLSRPTv1; rua=mailto:tls-reports@example.com"},
 		Findings: []report.Finding{
 			{Code: "dane-missing-26", Severity: report.Warning, Host: "smtps-a.example.com", Port: 26, Text: "there are TLSA records for port 25 only: senders that support DANE stay there"},
@@ -64,8 +65,8 @@ func brokenReport() report.Report {
 	r := soundReport()
 	r.Verdict, r.Set, r.DNSSEC, r.RRset.SignatureExpires = report.VerdictBroken, "mixed", "insecure", nil
 	r.Resolver = report.Resolver{Servers: []string{"127.0.0.53:53"}, Result: "not trusted", Reason: "not every server is a resolver on loopback"}
-	r.MTASTS, r.TLSRPT = report.MTASTS{State: "failed", Why: "sts-policy-fetch-error: 404 Not Found"}, report.TLSRPT{State: "absent"}
-	r.TLSPolicy = report.Answer{Status: "OK", Text: "secure match=smtps-a.example.com servername=hostname"}
+	r.MTASTS, r.TLSRPT = report.STSPolicy{State: "failed", Why: "sts-policy-fetch-error: 404 Not Found"}, report.TLSRPT{State: "absent"}
+	r.TLSPolicy = socketmap.Reply{Status: socketmap.StatusOK, Text: "secure match=smtps-a.example.com servername=hostname"}
 	r.Source = "prefix"
 	h := &r.MX[0]
 	h.A, h.AAAA, h.TLSA, h.MTASTS = "insecure", "insecure", report.TLSA{State: "absent"}, nil
@@ -97,7 +98,7 @@ func TestScreens(t *testing.T) {
 	none := soundReport()
 	none.Verdict, none.Domain, none.Input = report.VerdictUntested, "example.org", "example.org"
 	none.DNSSEC, none.RRset, none.MX, none.Set = "indeterminate", report.RRset{State: "failed", Error: "127.0.0.1:53: timed out"}, []report.Host{}, "none"
-	none.TLSPolicy, none.Transport, none.Commands = report.Answer{Status: "TEMP", Text: "MX lookup for example.org failed: timed out"}, report.Answer{Status: "NOTFOUND"}, nil
+	none.TLSPolicy, none.Transport, none.Commands = socketmap.Reply{Status: socketmap.StatusTemp, Text: "MX lookup for example.org failed: timed out"}, socketmap.Reply{Status: socketmap.StatusNotFound}, nil
 	none.Findings = []report.Finding{{Code: "mx-lookup-failed", Severity: report.Info, Untested: true, Text: "the MX RRset could not be looked up: 127.0.0.1:53: timed out"}}
 	verbose := soundReport()
 	verbose.MX[0].Connections = verbose.MX[0].Connections[:1]

@@ -14,40 +14,16 @@ func TestNexthopArgument(t *testing.T) {
 	} {
 		require.NoError(t, nexthopArgument(good), good)
 	}
-	for bad, want := range map[string]string{
-		"":                           "empty domain",
-		" ":                          "is not a domain",
-		"https://example.com/path":   "a URL is not a domain: did you mean example.com?",
-		"http://mx.example.com:8080": "did you mean mx.example.com?",
-		"smtp://user@example.com":    "did you mean example.com?",
-		"mailto:secret@example.com":  "did you mean example.com?",
-		"//example.com":              "is not a domain",
-		"example.com/path":           "is not a domain",
-		"secret@example.com":         "an e-mail address is not a domain: did you mean example.com?",
-		"secret@":                    "an e-mail address is not a domain",
-		"secret@[192.0.2.1]":         "an e-mail address is not a domain",
-		"192.0.2.1":                  "is an address",
-		"[192.0.2.1]":                "is an address",
-		"[192.0.2.1]:25":             "is an address",
-		"192.0.2.1:25":               "is an address",
-		"[IPv6:2001:db8::1]":         "is an address",
-		"[ipv6:2001:db8::1]:26":      "is an address",
-		"2001:db8::1":                "is an address",
-		"[2001:db8::1]":              "is an address",
-		"1.2.3":                      "is an address",
-		"*":                          "is not a domain",
-		".example.com":               "is not a domain",
-		"exa..mple":                  "is not a domain",
-		"example.com:":               "is not a domain",
-		"example.com:0":              "is not a domain",
-		"example.com:x y":            "is not a domain",
-		"[example.com":               "is not a domain",
-		"[example.com]x":             "is not a domain",
-		"example.com\x1b[31m":        "is not a domain",
-		"-example.com":               "is not a domain",
+	for _, bad := range []string{
+		"", " ", "https://example.com/path", "http://mx.example.com:8080", "smtp://user@example.com",
+		"mailto:secret@example.com", "//example.com", "example.com/path", "secret@example.com", "secret@",
+		"secret@[192.0.2.1]", "192.0.2.1", "[192.0.2.1]", "[192.0.2.1]:25", "192.0.2.1:25", "[IPv6:2001:db8::1]",
+		"[ipv6:2001:db8::1]:26", "2001:db8::1", "[2001:db8::1]", "1.2.3", "*", ".example.com", "exa..mple",
+		"example.com:", "example.com:0", "example.com:x y", "[example.com", "[example.com]x", "example.com\x1b[31m",
+		"-example.com",
 	} {
 		err := nexthopArgument(bad)
-		require.ErrorContains(t, err, want, bad)
+		require.ErrorContains(t, err, "is not a domain", bad)
 		require.NotContains(t, err.Error(), "secret")
 		require.NotContains(t, err.Error(), "\x1b")
 	}

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"errors"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/internal/lookup"
 )
 
@@ -50,10 +52,10 @@ with several domains the worst of 3, 1, 0.`,
 			return errors.Join(mistakes...)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if f.live {
-				return queryLive(cmd, a, f, args)
-			}
-			if a.socket != "" {
+			switch {
+			case f.live:
+				return queryLive(cmd, a, args)
+			case a.socket != "":
 				return errors.New("--socket is for --live only")
 			}
 			return query(cmd, c, f, args)
@@ -100,5 +102,18 @@ func query(cmd *cobra.Command, c *common, f queryFlags, args []string) error {
 	}()
 	return showEach(cmd, len(args), func(i int) (lookup.Explanation, error) {
 		return <-found[i], nil
-	}, func(s *screen, x lookup.Explanation) { s.explanation(x, loaded.Port26.Port) })
+	}, (*screen).explanation)
+}
+
+// queryLive asks the running daemon, which evaluates the domains from its cache and its probe results.
+func queryLive(cmd *cobra.Command, a *asking, args []string) error {
+	err := a.ask(cmd, func(ctx context.Context, client *admin.Client) error {
+		return showEach(cmd, len(args), func(i int) (lookup.Explanation, error) {
+			return admin.Explain.Ask(ctx, client, admin.Nexthop{Nexthop: args[i]})
+		}, (*screen).explanation)
+	})
+	if e, ok := errors.AsType[*exit](err); ok && e.err != nil && e.status == exitFailed {
+		return &exit{exitNoAnswer, e.err} // 1 would say that no policy applies
+	}
+	return err
 }

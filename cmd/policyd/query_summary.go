@@ -29,17 +29,17 @@ func summary(x lookup.Explanation) string {
 func nowhere(x lookup.Explanation) bool {
 	known := x.DNSSEC == dns.Secure.String() || x.DNSSEC == dns.Insecure.String()
 	return known && len(x.MX) == 0 && x.Source == string(policy.ReasonNone) && !strings.HasPrefix(x.Nexthop, "[") &&
-		x.WouldTLSPolicy.Status == socketmap.StatusNotFound.String()
+		x.WouldTLSPolicy.Status == socketmap.StatusNotFound
 }
 
 // fate returns the rest of the sentence for the answers of both maps.
-func fate(tls, transport lookup.Answer, source string) string {
+func fate(tls, transport socketmap.Reply, source string) string {
 	answer := text.Printable(tls.Text)
 	level, attributes, _ := strings.Cut(answer, " ")
 	switch {
-	case tls.Status == socketmap.StatusNotFound.String():
+	case tls.Status == socketmap.StatusNotFound:
 		return "is sent as without policyd: over TLS where the server offers it, without verification"
-	case tls.Status != socketmap.StatusOK.String():
+	case tls.Status != socketmap.StatusOK:
 		return "waits: " + answer
 	case source == "override":
 		return "is sent under the policy of the overrides file: " + answer
@@ -81,8 +81,8 @@ func hostsOf(attributes string) string {
 }
 
 // route returns the part of the sentence about implicit TLS, if that is used.
-func route(transport lookup.Answer) string {
-	if transport.Status != socketmap.StatusOK.String() {
+func route(transport socketmap.Reply) string {
+	if transport.Status != socketmap.StatusOK {
 		return ""
 	}
 	port := transport.Text[strings.LastIndexByte(transport.Text, ':')+1:]

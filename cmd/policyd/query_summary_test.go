@@ -6,13 +6,15 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/socketmap"
 )
 
 func TestSummaryOfADomainWithoutHosts(t *testing.T) {
 	t.Parallel()
-	none := lookup.Answer{Status: "NOTFOUND"}
+	none := socketmap.NotFound()
 	nxdomain := lookup.Explanation{
-		Nexthop: "example.com", DNSSEC: "secure", Source: "none", TLSPolicy: none, WouldTLSPolicy: none, Transport: none,
+		PolicyAnswer: lookup.PolicyAnswer{Nexthop: "example.com", DNSSEC: "secure", Source: "none", TLSPolicy: none, WouldTLSPolicy: none},
+		Transport:    none,
 	}
 	require.Equal(t, "Mail to example.com is returned to the sender: the domain does not exist, or accepts no mail.", summary(nxdomain))
 	for name, change := range map[string]func(x *lookup.Explanation){
@@ -22,7 +24,7 @@ func TestSummaryOfADomainWithoutHosts(t *testing.T) {
 		"one host instead of the MX hosts": func(x *lookup.Explanation) { x.Nexthop = "[example.com]" },
 		"an override":                      func(x *lookup.Explanation) { x.Source = "override" },
 		"an error": func(x *lookup.Explanation) {
-			x.TLSPolicy.Status, x.WouldTLSPolicy.Status = "TEMP", "TEMP"
+			x.TLSPolicy.Status, x.WouldTLSPolicy.Status = socketmap.StatusTemp, socketmap.StatusTemp
 		},
 	} {
 		x := nxdomain
@@ -33,10 +35,10 @@ func TestSummaryOfADomainWithoutHosts(t *testing.T) {
 
 func TestSummary(t *testing.T) {
 	t.Parallel()
-	ok := func(text string) lookup.Answer { return lookup.Answer{Status: "OK", Text: text} }
-	none := lookup.Answer{Status: "NOTFOUND"}
+	ok := socketmap.OK
+	none := socketmap.NotFound()
 	for _, c := range []struct {
-		tls, transport lookup.Answer
+		tls, transport socketmap.Reply
 		source, want   string
 	}{
 		{none, none, "none", "is sent as without policyd: over TLS where the server offers it, without verification."},
@@ -50,10 +52,13 @@ func TestSummary(t *testing.T) {
 		{ok("dane-only"), none, "dane", "is sent only over TLS that DANE verifies."},
 		{ok("dane"), none, "dane", "is sent over TLS that DANE verifies to hosts with usable TLSA records, and to other hosts as without policyd."},
 		{ok("may"), none, "override", "is sent under the policy of the overrides file: may."},
-		{lookup.Answer{Status: "TEMP", Text: "MX lookup failed"}, none, "none", "waits: MX lookup failed."},
-		{lookup.Answer{Status: "TEMP", Text: "bad \x1b[31m"}, none, "none", "waits: bad ?[31m."},
+		{socketmap.Temp("MX lookup failed"), none, "none", "waits: MX lookup failed."},
+		{socketmap.Temp("bad \x1b[31m"), none, "none", "waits: bad ?[31m."},
 	} {
-		x := lookup.Explanation{Nexthop: "example.com", TLSPolicy: c.tls, WouldTLSPolicy: c.tls, Transport: c.transport, Source: c.source}
+		x := lookup.Explanation{
+			PolicyAnswer: lookup.PolicyAnswer{Nexthop: "example.com", TLSPolicy: c.tls, WouldTLSPolicy: c.tls, Source: c.source},
+			Transport:    c.transport,
+		}
 		require.Equal(t, "Mail to example.com "+c.want, summary(x))
 		x.TLSPolicy, x.Transport, x.WouldTransport = none, none, c.transport
 		if c.tls != none {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/policyd/policyd/internal/check/report"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/text"
@@ -12,8 +13,8 @@ import (
 // queryLabel is the left column of the screens of query and cache get.
 const queryLabel = "%-10s  "
 
-// explanation shows one next hop. port is that of implicit TLS.
-func (s *screen) explanation(x lookup.Explanation, port int) {
+// explanation shows one next hop.
+func (s *screen) explanation(x lookup.Explanation) {
 	s.label = queryLabel
 	s.paragraph("", summary(x))
 	head := "\n" + s.bold(x.Nexthop)
@@ -30,35 +31,33 @@ func (s *screen) explanation(x lookup.Explanation, port int) {
 		s.linef("")
 		rows := [][]string{{"PREF", "HOST", "PREFIX", "DNSSEC", "DANE", "PROBE"}}
 		for _, h := range x.MX {
-			dane, probe := h.DANE, h.Probe
-			if h.DANE26 != "" && h.DANE26 != h.DANE {
-				dane = fmt.Sprintf("%s, on %d %s", h.DANE, port, h.DANE26)
-			}
-			if h.ProbeCause != "" {
-				probe += ": " + h.ProbeCause
+			dane := h.DANE
+			if h.DANE26 != h.DANE {
+				dane += part(", implicit TLS: ", h.DANE26)
 			}
 			rows = append(rows, []string{
-				fmt.Sprint(h.Preference), text.Printable(h.Host), h.Prefix, dash(h.DNSSEC), dash(dane), dash(probe),
+				fmt.Sprint(h.Preference), text.Printable(h.Host), h.Prefix, dash(h.DNSSEC), dash(dane),
+				dash(h.Probe + part(": ", h.ProbeCause)),
 			})
 		}
 		s.table(rows)
 	}
 	if p := x.MTASTS; p != nil {
 		s.linef("")
-		s.row("MTA-STS", "%s", stsWords(p.State, p.Mode, p.MX, p.Why))
+		s.row("MTA-STS", "%s", stsWords(*p))
 	}
 	s.linef("")
 	s.row("decided by", "%s", x.Source)
-	s.answer("tls-policy", x.TLSPolicy.Status, x.TLSPolicy.Text)
+	s.answer("tls-policy", x.TLSPolicy)
 	if x.WouldTLSPolicy != x.TLSPolicy {
-		s.answer("  would be", x.WouldTLSPolicy.Status, x.WouldTLSPolicy.Text)
+		s.answer("  would be", x.WouldTLSPolicy)
 	}
 	if x.TLSPolicyTLSRPT != x.TLSPolicy {
-		s.answer("tls-policy-tlsrpt", x.TLSPolicyTLSRPT.Status, x.TLSPolicyTLSRPT.Text)
+		s.answer("tls-policy-tlsrpt", x.TLSPolicyTLSRPT)
 	}
-	s.answer("transport", x.Transport.Status, x.Transport.Text)
+	s.answer("transport", x.Transport)
 	if x.WouldTransport != x.Transport {
-		s.answer("  would be", x.WouldTransport.Status, x.WouldTransport.Text)
+		s.answer("  would be", x.WouldTransport)
 	}
 	s.linef("")
 	for _, list := range []struct {
@@ -80,16 +79,6 @@ func dash(s string) string {
 }
 
 // stsWords shows what is known about the MTA-STS policy of a domain.
-func stsWords(state, mode string, mx []string, why string) string {
-	words := state
-	if mode != "" {
-		words += ", mode " + mode
-	}
-	if len(mx) > 0 {
-		words += ", mx " + strings.Join(mx, " ")
-	}
-	if why != "" {
-		words += ": " + why
-	}
-	return words
+func stsWords(p report.STSPolicy) string {
+	return p.State + part(", mode ", p.Mode) + part(", mx ", strings.Join(p.MX, " ")) + part(": ", p.Why)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -98,6 +99,8 @@ func schemaOf(t *testing.T, of reflect.Type, where string) *schema {
 	switch {
 	case of == reflect.TypeFor[time.Time]():
 		kind, s.Format = "string", "date-time"
+	case of.Implements(reflect.TypeFor[encoding.TextMarshaler]()):
+		kind = "string"
 	case of == reflect.TypeFor[json.RawMessage]():
 		kind = "object"
 	case of.Kind() == reflect.Struct:

@@ -124,8 +124,7 @@ func (s *screen) whole(label, words string) {
 }
 
 // answer writes a reply as it goes to Postfix, in one line however long: a byte-for-byte answer is not wrapped.
-func (s *screen) answer(label, status, words string) {
-	reply, _ := socketmap.ParseReply(status + " " + words) // anything else is shown as TEMP
+func (s *screen) answer(label string, reply socketmap.Reply) {
 	word, rest, _ := strings.Cut(reply.String(), " ")
 	colour, usual := map[socketmap.Status]text.Style{socketmap.StatusOK: text.Green,
 		socketmap.StatusNotFound: ""}[reply.Status]

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -31,7 +30,6 @@ or settings.`,
 }
 
 func newReload(c *common) *cobra.Command {
-	// The daemon reads the same files and reports their mistakes.
 	var cmd *cobra.Command
 	cmd = asks(&asking{common: c, quiet: true}, &cobra.Command{
 		Use:   "reload",
@@ -69,11 +67,9 @@ func (c *common) readByDaemon(ctx context.Context, cmd *cobra.Command, client *a
 	if err != nil {
 		return err
 	}
-	given, err := filepath.Abs(c.config)
-	if err != nil {
-		return err
-	}
-	if given == st.Settings.File || sameFile(given, st.Settings.File) {
+	given, err := os.Stat(c.config)
+	read, e := os.Stat(st.Settings.File)
+	if err == nil && e == nil && os.SameFile(given, read) {
 		return nil
 	}
 	reads := cmp.Or(st.Settings.File, "no settings file")
@@ -83,13 +79,6 @@ func (c *common) readByDaemon(ctx context.Context, cmd *cobra.Command, client *a
 	}
 	cmd.PrintErrf("policyd: warning: the daemon has reloaded %s; it does not read %s\n", reads, c.config)
 	return nil
-}
-
-// sameFile reports whether two paths lead to one file.
-func sameFile(a, b string) bool {
-	one, err := os.Stat(a)
-	other, e := os.Stat(b)
-	return err == nil && e == nil && os.SameFile(one, other)
 }
 
 func newLogLevel(c *common) *cobra.Command {

@@ -20,6 +20,7 @@ import (
 	"github.com/policyd/policyd/internal/stsstore"
 	"github.com/policyd/policyd/internal/stub"
 	"github.com/policyd/policyd/prefix"
+	"github.com/policyd/policyd/socketmap"
 )
 
 // Servers are the DNS servers that the resolver asks. A Stub has them.
@@ -104,8 +105,8 @@ func (c *Checker) Check(ctx context.Context, input string) report.Report {
 		DNSSEC: dns.Indeterminate.String(), MX: []report.Host{}, Findings: []report.Finding{}, Commands: []string{},
 		Why: []string{}, WhyTransport: []string{}, RRset: report.RRset{State: "failed"},
 		Source:    string(policy.SourceNone),
-		TLSPolicy: report.Answer{Status: "TEMP"}, Transport: report.Answer{Status: "NOTFOUND"},
-		MTASTS: report.MTASTS{State: "unknown"}, TLSRPT: report.TLSRPT{State: "failed"},
+		TLSPolicy: socketmap.Reply{Status: socketmap.StatusTemp}, Transport: socketmap.Reply{Status: socketmap.StatusNotFound},
+		MTASTS: report.STSPolicy{State: "unknown"}, TLSRPT: report.TLSRPT{State: "failed"},
 	}}
 	d.At = d.Checked
 	if !c.o.At.IsZero() {

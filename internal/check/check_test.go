@@ -19,6 +19,7 @@ import (
 	"github.com/policyd/policyd/internal/smtptls/smtptest"
 	"github.com/policyd/policyd/internal/stub"
 	"github.com/policyd/policyd/internal/testkit"
+	"github.com/policyd/policyd/socketmap"
 )
 
 const mx = "smtps-a.example.com"
@@ -35,8 +36,8 @@ func TestSoundDomain(t *testing.T) {
 	require.Equal(t, "secure", r.DNSSEC)
 	require.Equal(t, "all", r.Set)
 	require.Equal(t, []string{"promise-kept"}, codes(r, report.Error, report.Warning, report.Info, report.Hint))
-	require.Equal(t, report.Answer{Status: "OK", Text: "secure match=" + mx + " servername=hostname"}, r.TLSPolicy)
-	require.Equal(t, report.Answer{Status: "OK", Text: fmt.Sprintf("smtps26:example.com:%d", l.smtps)}, r.Transport)
+	require.Equal(t, socketmap.Reply{Status: socketmap.StatusOK, Text: "secure match=" + mx + " servername=hostname"}, r.TLSPolicy)
+	require.Equal(t, socketmap.Reply{Status: socketmap.StatusOK, Text: fmt.Sprintf("smtps26:example.com:%d", l.smtps)}, r.Transport)
 	require.Equal(t, "prefix", r.Source)
 	require.Equal(t, "found", r.TLSRPT.State)
 	require.Len(t, r.MX, 1)
@@ -126,7 +127,7 @@ func TestBrokenReceivers(t *testing.T) {
 					require.Equal(t, mx, f.Host)
 					require.Equal(t, []string{addr}, f.Addresses)
 					if implicit {
-						require.Equal(t, "NOTFOUND", r.Transport.Status, "no route to it")
+						require.Equal(t, socketmap.StatusNotFound, r.Transport.Status, "no route to it")
 						require.Equal(t, l.smtps, f.Port)
 					}
 					require.NotContains(t, codes(r, report.Info), "promise-kept")
@@ -147,7 +148,7 @@ func TestWhatCannotBeTestedIsNotBroken(t *testing.T) {
 		require.Empty(t, codes(r, report.Error))
 		require.True(t, finding(t, r, "mx-lookup-failed").Untested)
 		require.Equal(t, 3, r.Exit())
-		require.Equal(t, "TEMP", r.TLSPolicy.Status)
+		require.Equal(t, socketmap.StatusTemp, r.TLSPolicy.Status)
 		require.Equal(t, "indeterminate", r.DNSSEC)
 	})
 	t.Run("the addresses cannot be looked up", func(t *testing.T) {
@@ -416,7 +417,7 @@ func TestDANE(t *testing.T) {
 		r := l.check("example.com")
 		require.Equal(t, []string{"dane-missing-26"}, codes(r, report.Warning))
 		require.Equal(t, []string{p26 + ". IN " + tlsa(cert)}, finding(t, r, "publish-tlsa-26").Zone)
-		require.Equal(t, "NOTFOUND", r.Transport.Status, "DANE keeps it on port 25")
+		require.Equal(t, socketmap.StatusNotFound, r.Transport.Status, "DANE keeps it on port 25")
 	})
 	t.Run("bogus, and failed", func(t *testing.T) {
 		t.Parallel()
@@ -467,7 +468,7 @@ func TestOptions(t *testing.T) {
 		require.Zero(t, r.Exit())
 		require.Zero(t, r25.Connections())
 		require.Equal(t, "announced", r.MTASTS.State)
-		require.Equal(t, "OK", r.TLSPolicy.Status)
+		require.Equal(t, socketmap.StatusOK, r.TLSPolicy.Status)
 		require.Contains(t, codes(r, report.Info), "tested-partly")
 		require.Empty(t, r.MX[0].Connections)
 	})
@@ -493,7 +494,7 @@ func TestOptions(t *testing.T) {
 		l.options.At = time.Now().AddDate(0, 0, 91)
 		r = l.check("example.com")
 		require.Equal(t, []string{"port25-certificate-expired", "port26-certificate-expired"}, codes(r, report.Error))
-		require.Equal(t, "NOTFOUND", r.Transport.Status)
+		require.Equal(t, socketmap.StatusNotFound, r.Transport.Status)
 	})
 	t.Run("-v", func(t *testing.T) {
 		t.Parallel()
@@ -525,7 +526,7 @@ func TestOptions(t *testing.T) {
 		r := l.check("example.com")
 		require.Equal(t, []string{"address-special"}, codes(r, report.Error, report.Warning))
 		require.Equal(t, report.VerdictKept, r.Verdict)
-		require.Equal(t, "NOTFOUND", r.Transport.Status, "the prober would not have connected")
+		require.Equal(t, socketmap.StatusNotFound, r.Transport.Status, "the prober would not have connected")
 	})
 	t.Run("a domain that is none", func(t *testing.T) {
 		t.Parallel()
@@ -573,7 +574,7 @@ func TestAnswersForADomainThatDoesNotExist(t *testing.T) {
 	l := newLab(t)
 	r := l.check("nowhere.example")
 	require.Equal(t, "nxdomain", r.RRset.State)
-	require.Equal(t, report.Answer{Status: "NOTFOUND"}, r.TLSPolicy)
-	require.Equal(t, report.Answer{Status: "NOTFOUND"}, r.Transport)
+	require.Equal(t, socketmap.Reply{Status: socketmap.StatusNotFound}, r.TLSPolicy)
+	require.Equal(t, socketmap.Reply{Status: socketmap.StatusNotFound}, r.Transport)
 	require.Equal(t, []string{"the domain does not exist"}, r.Why)
 }

@@ -213,7 +213,7 @@ func (d *domain) engine(probes gather.Probes) *gather.Engine {
 // lookUpContext looks at MTA-STS and TLSRPT.
 func (d *domain) lookUpContext(ctx context.Context) {
 	sts := d.facts.STS
-	d.MTASTS = report.MTASTS{State: sts.State.String(), ID: sts.ID, MX: sts.Policy.MX, Why: sts.Why}
+	d.MTASTS = report.STSPolicy{State: sts.State.String(), ID: sts.ID, MX: sts.Policy.MX, Why: sts.Why}
 	if sts.State == mtasts.Found {
 		d.MTASTS.Mode = sts.Policy.Mode.String()
 	}
@@ -241,17 +241,17 @@ func (d *domain) lookUpContext(ctx context.Context) {
 }
 
 // announcement is what is known about MTA-STS without fetching a policy.
-func (d *domain) announcement(ctx context.Context) report.MTASTS {
+func (d *domain) announcement(ctx context.Context) report.STSPolicy {
 	txt, err := d.o.Resolver.Lookup(ctx, dns.Question{Name: "_mta-sts." + d.Domain, Type: dns.TypeTXT}, dns.Effort{})
 	if err != nil {
-		return report.MTASTS{State: "failed", Why: policy.Cause(err)}
+		return report.STSPolicy{State: "failed", Why: policy.Cause(err)}
 	}
 	for _, record := range txt.TXT() {
 		if id, err := mtasts.ParseRecord(record); err == nil {
-			return report.MTASTS{State: "announced", ID: id, Why: "the policy was not fetched"}
+			return report.STSPolicy{State: "announced", ID: id, Why: "the policy was not fetched"}
 		}
 	}
-	return report.MTASTS{State: "absent"}
+	return report.STSPolicy{State: "absent"}
 }
 
 // verdicts are what the connections to the port of implicit TLS have shown.
@@ -273,10 +273,10 @@ func (d *domain) answer(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookupBudget)
 	defer cancel()
-	d.TLSPolicy, d.Source, d.Why = shown(d.decision, d.o.Policy), string(d.decision.Source()),
+	d.TLSPolicy, d.Source, d.Why = d.decision.Reply(d.o.Policy, false), string(d.decision.Source()),
 		policy.Explain(d.facts, d.o.Policy)
 	_, route, _ := d.engine(probes).Decide(ctx, policy.Route, d.facts.Nexthop, d.o.Policy, dns.Effort{})
-	d.Transport, d.WhyTransport = shown(route, d.o.Policy), route.Why
+	d.Transport, d.WhyTransport = route.Reply(d.o.Policy, false), route.Why
 }
 
 // verdict26 is what the prober would make of what was heard on the port of implicit TLS. It does not connect to hosts
@@ -289,11 +289,6 @@ func (d *domain) verdict26(h *host) probe.Verdict {
 		return probe.Judge(spoken)
 	}
 	return probe.Verdict{}
-}
-
-func shown(d policy.Decision, o policy.Options) report.Answer {
-	r := d.Reply(o, false)
-	return report.Answer{Status: r.Status.String(), Text: r.Text}
 }
 
 func showTLSA(r dane.Result) report.TLSA {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/policyd/policyd/internal/check/report"
 	"github.com/policyd/policyd/internal/dane"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
@@ -11,29 +12,34 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// Explanation is what `policyd query` shows of one next hop. Its JSON form is stable.
-type Explanation struct {
+// PolicyAnswer is the TLS policy for a next hop, for other mail servers than Postfix. Its JSON form is stable.
+type PolicyAnswer struct {
 	// Nexthop is the next hop as it is looked up, or the text that was asked for where it is none.
 	Nexthop string `json:"nexthop"`
 	// DNSSEC is secure, insecure, bogus or indeterminate; the last two are lookup failures.
-	DNSSEC string   `json:"dnssec"`
-	MX     []MXHost `json:"mx"`
-	// MTASTS is null where MTA-STS is switched off or does not apply.
-	MTASTS    *STSPolicy `json:"mta_sts"`
-	TLSPolicy Answer     `json:"tls_policy"`
-	// TLSPolicyTLSRPT is what tls-policy-tlsrpt answers.
-	TLSPolicyTLSRPT Answer `json:"tls_policy_tlsrpt"`
-	Transport       Answer `json:"transport"`
-	// WouldTLSPolicy and WouldTransport are what would be answered with mode = "enforce". They differ from TLSPolicy
-	// and Transport with mode = "report" only.
-	WouldTLSPolicy Answer `json:"would_tls_policy"`
-	WouldTransport Answer `json:"would_transport"`
+	DNSSEC    string          `json:"dnssec"`
+	TLSPolicy socketmap.Reply `json:"tls_policy"`
+	// WouldTLSPolicy is what would be answered with mode = "enforce". It differs with mode = "report" only.
+	WouldTLSPolicy socketmap.Reply `json:"would_tls_policy"`
 	// Source is the mechanism that decided the TLS policy.
 	Source string `json:"source"`
 	// Unsigned is set when the promise depends on an unsigned MX RRset.
 	Unsigned bool `json:"unsigned"`
-	// Why has the reasons for the TLS policy, WhyTransport those for the route.
-	Why          []string `json:"why"`
+	// Why has the reasons for WouldTLSPolicy.
+	Why []string `json:"why"`
+}
+
+// Explanation is what `policyd query` shows of one next hop. Its JSON form is stable.
+type Explanation struct {
+	PolicyAnswer
+	MX []MXHost `json:"mx"`
+	// MTASTS is null where MTA-STS is switched off or does not apply.
+	MTASTS *report.STSPolicy `json:"mta_sts"`
+	// TLSPolicyTLSRPT is what tls-policy-tlsrpt answers, and WouldTransport what transport would with mode = "enforce".
+	TLSPolicyTLSRPT socketmap.Reply `json:"tls_policy_tlsrpt"`
+	Transport       socketmap.Reply `json:"transport"`
+	WouldTransport  socketmap.Reply `json:"would_transport"`
+	// WhyTransport has the reasons for the route.
 	WhyTransport []string `json:"why_transport"`
 	// Domain is the domain or host of the next hop, in A-labels and lower case, without brackets and port; "" if
 	// the key is not a next hop. policyd check uses the same name.
@@ -58,33 +64,17 @@ type MXHost struct {
 	ProbeCause string `json:"probe_cause,omitempty"`
 }
 
-// STSPolicy is the MTA-STS part of an Explanation.
-type STSPolicy struct {
-	// State is found, absent, failed or unknown; Mode is enforce, testing or none where it is found.
-	State string   `json:"state"`
-	Mode  string   `json:"mode,omitempty"`
-	ID    string   `json:"id,omitempty"`
-	MX    []string `json:"mx,omitempty"`
-	// Why is the reason for the state.
-	Why string `json:"why,omitempty"`
-}
-
-// Answer is a socketmap reply in an Explanation.
-type Answer struct {
-	Status string `json:"status"`
-	Text   string `json:"text"`
-}
-
 // Exit returns the exit status that fits the answer: 0 a policy applies, 1 none, 3 it could not be
 // looked up.
 func (e Explanation) Exit() int {
 	switch e.TLSPolicy.Status {
-	case socketmap.StatusOK.String():
+	case socketmap.StatusOK:
 		return 0
-	case socketmap.StatusNotFound.String():
+	case socketmap.StatusNotFound:
 		return 1
+	default:
+		return 3
 	}
-	return 3
 }
 
 // Explain evaluates a next hop from src as a lookup would, without its haste, and shows what was found.
@@ -92,31 +82,26 @@ func (e Explanation) Exit() int {
 func Explain(ctx context.Context, src Sources, key string, s Settings) Explanation {
 	ctx, cancel := context.WithTimeout(ctx, s.withDefaults().Budget)
 	defer cancel()
+	none := policy.Decision{Verdict: policy.None}
+	facts, routed, decision, route := &policy.Facts{}, &policy.Facts{}, none, none
+	shown, why := key, []string{"not a next hop that policyd answers for: give a domain, [host], domain:port or " +
+		"[host]:port with port 25 or the port of implicit TLS"}
+	route.Why = []string{"not a domain"}
 	next, ok := policy.ParseNexthop(key, s.Policy.Port)
-	if !ok {
-		none := answer(socketmap.NotFound())
-		return Explanation{
-			Nexthop: socketmap.Temp(key).Text, DNSSEC: dns.Indeterminate.String(), MX: []MXHost{},
-			TLSPolicy: none, TLSPolicyTLSRPT: none, Transport: none, WouldTLSPolicy: none, WouldTransport: none,
-			Source: string(policy.SourceNone),
-			Why: []string{"not a next hop that policyd answers for: give a domain, [host], domain:port or " +
-				"[host]:port with port 25 or the port of implicit TLS"},
-			WhyTransport: []string{"not a domain"},
-		}
+	if ok { // a failure is a fact
+		facts, decision, _ = src.Decide(ctx, policy.Survey, next, s.Policy, dns.Effort{})
+		routed, route, _ = src.Decide(ctx, policy.Route, next, s.Policy, dns.Effort{})
+		shown, why = next.String(), policy.Explain(*facts, s.Policy)
 	}
-	// A failure is a fact.
-	facts, decision, _ := src.Decide(ctx, policy.Survey, next, s.Policy, dns.Effort{})
-	routed, route, _ := src.Decide(ctx, policy.Route, next, s.Policy, dns.Effort{})
-	tls, transport := decision.Reply(s.Policy, false), route.Reply(s.Policy, false)
+	mode, tls, transport := s.Policy.Mode, decision.Reply(s.Policy, false), route.Reply(s.Policy, false)
 	return Explanation{
-		Nexthop: next.String(), Domain: next.Name, DNSSEC: dnssec(facts.MX), MX: hosts(facts, routed, s.Policy),
-		MTASTS:          sts(facts, s.Policy),
-		TLSPolicy:       answer(inMode(s.Policy.Mode, tls)),
-		TLSPolicyTLSRPT: answer(inMode(s.Policy.Mode, decision.Reply(s.Policy, true))),
-		Transport:       answer(inMode(s.Policy.Mode, transport)),
-		WouldTLSPolicy:  answer(tls), WouldTransport: answer(transport),
-		Source: string(decision.Source()), Unsigned: decision.Unsigned,
-		Why: policy.Explain(*facts, s.Policy), WhyTransport: route.Why,
+		PolicyAnswer: PolicyAnswer{
+			Nexthop: shown, DNSSEC: dnssec(facts.MX), TLSPolicy: inMode(mode, tls), WouldTLSPolicy: tls,
+			Source: string(decision.Source()), Unsigned: decision.Unsigned, Why: why,
+		},
+		Domain: next.Name, MX: hosts(facts, routed, s.Policy), MTASTS: sts(facts, s.Policy),
+		TLSPolicyTLSRPT: inMode(mode, decision.Reply(s.Policy, true)),
+		Transport:       inMode(mode, transport), WouldTransport: transport, WhyTransport: route.Why,
 	}
 }
 
@@ -144,19 +129,15 @@ func hosts(facts, routed *policy.Facts, o policy.Options) []MXHost {
 }
 
 // sts is the MTA-STS policy as it is shown.
-func sts(f *policy.Facts, o policy.Options) *STSPolicy {
+func sts(f *policy.Facts, o policy.Options) *report.STSPolicy {
 	if !o.MTASTS || f.Nexthop.Host || f.STS.Domain == "" {
 		return nil
 	}
-	p := &STSPolicy{State: f.STS.State.String(), ID: f.STS.ID, MX: f.STS.Policy.MX, Why: f.STS.Why}
+	p := &report.STSPolicy{State: f.STS.State.String(), ID: f.STS.ID, MX: f.STS.Policy.MX, Why: f.STS.Why}
 	if f.STS.State == mtasts.Found {
 		p.Mode = f.STS.Policy.Mode.String()
 	}
 	return p
-}
-
-func answer(r socketmap.Reply) Answer {
-	return Answer{Status: r.Status.String(), Text: r.Text}
 }
 
 func dnssec(mx policy.MX) string {

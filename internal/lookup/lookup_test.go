@@ -325,24 +325,24 @@ func TestStrangersCannotFillTheLog(t *testing.T) {
 func TestExplain(t *testing.T) {
 	t.Parallel()
 	e := lookup.Explain(t.Context(), from(everywhere(0, nil)), "example.com", settings())
+	secure, route := socketmap.OK("secure match=smtps-mx.example.com servername=hostname"), socketmap.OK("smtps26:example.com:26")
 	require.Equal(t, lookup.Explanation{
-		Nexthop: "example.com", Domain: "example.com", DNSSEC: "secure",
+		PolicyAnswer: lookup.PolicyAnswer{
+			Nexthop: "example.com", DNSSEC: "secure", TLSPolicy: secure, WouldTLSPolicy: secure, Source: "prefix",
+			Why: []string{"every MX host carries a prefix", "DANE: switched off, dane = false", "MTA-STS: switched off, mta_sts = false"},
+		},
+		Domain:          "example.com",
 		MX:              []lookup.MXHost{{Host: "smtps-mx.example.com", Preference: 10, Prefix: "smtps", DNSSEC: "indeterminate", DANE: "off"}},
-		TLSPolicy:       lookup.Answer{Status: "OK", Text: "secure match=smtps-mx.example.com servername=hostname"},
-		TLSPolicyTLSRPT: lookup.Answer{Status: "OK", Text: "secure match=smtps-mx.example.com servername=hostname"},
-		Transport:       lookup.Answer{Status: "OK", Text: "smtps26:example.com:26"},
-		WouldTLSPolicy:  lookup.Answer{Status: "OK", Text: "secure match=smtps-mx.example.com servername=hostname"},
-		WouldTransport:  lookup.Answer{Status: "OK", Text: "smtps26:example.com:26"},
-		Source:          "prefix",
-		Why:             []string{"every MX host carries a prefix", "DANE: switched off, dane = false", "MTA-STS: switched off, mta_sts = false"}, WhyTransport: []string{"every MX host is an smtps- host (port26.mode = \"always\": no probe is needed)"},
+		TLSPolicyTLSRPT: secure, Transport: route, WouldTransport: route,
+		WhyTransport: []string{"every MX host is an smtps- host (port26.mode = \"always\": no probe is needed)"},
 	}, e)
 	require.Equal(t, 0, e.Exit())
 
 	reporting := settings()
 	reporting.Policy.Mode = policy.ModeReport
 	e = lookup.Explain(t.Context(), from(everywhere(0, nil)), "example.com", reporting)
-	require.Equal(t, "NOTFOUND", e.TLSPolicy.Status)
-	require.Equal(t, "NOTFOUND", e.Transport.Status)
+	require.Equal(t, socketmap.StatusNotFound, e.TLSPolicy.Status)
+	require.Equal(t, socketmap.StatusNotFound, e.Transport.Status)
 	require.Equal(t, "secure match=smtps-mx.example.com servername=hostname", e.WouldTLSPolicy.Text)
 	require.Equal(t, "smtps26:example.com:26", e.WouldTransport.Text)
 
@@ -354,6 +354,6 @@ func TestExplain(t *testing.T) {
 	require.Equal(t, 3, e.Exit())
 
 	e = lookup.Explain(t.Context(), from(bogus), "user@[192.0.2.1]", settings())
-	require.Equal(t, "NOTFOUND", e.TLSPolicy.Status)
+	require.Equal(t, socketmap.StatusNotFound, e.TLSPolicy.Status)
 	require.Equal(t, 1, e.Exit())
 }

@@ -5,6 +5,8 @@ package report
 import (
 	"slices"
 	"time"
+
+	"github.com/policyd/policyd/socketmap"
 )
 
 // Report is what is known about one domain. Its JSON form is stable and described by docs/schema/check.json.
@@ -27,14 +29,14 @@ type Report struct {
 	Set string `json:"set"`
 	MX  []Host `json:"mx"`
 
-	TLSPolicy    Answer   `json:"tls_policy"`
-	Transport    Answer   `json:"transport"`
-	Source       string   `json:"source"`
-	Why          []string `json:"why"`
-	WhyTransport []string `json:"why_transport"`
+	TLSPolicy    socketmap.Reply `json:"tls_policy"`
+	Transport    socketmap.Reply `json:"transport"`
+	Source       string          `json:"source"`
+	Why          []string        `json:"why"`
+	WhyTransport []string        `json:"why_transport"`
 
-	MTASTS MTASTS `json:"mta_sts"`
-	TLSRPT TLSRPT `json:"tlsrpt"`
+	MTASTS STSPolicy `json:"mta_sts"`
+	TLSRPT TLSRPT    `json:"tlsrpt"`
 
 	Findings []Finding `json:"findings"`
 	// Commands repeat the tests manually.
@@ -197,20 +199,16 @@ type Certificate struct {
 	Signature string    `json:"signature"`
 }
 
-// Answer is a socketmap reply.
-type Answer struct {
-	Status string `json:"status"`
-	Text   string `json:"text"`
-}
-
-// MTASTS is the state of MTA-STS for the domain.
-type MTASTS struct {
+// STSPolicy is the state of MTA-STS for a domain.
+type STSPolicy struct {
 	// State is found, absent, failed, announced (the policy was not fetched) or unknown.
-	State string   `json:"state"`
-	Mode  string   `json:"mode,omitempty"`
-	ID    string   `json:"id,omitempty"`
-	MX    []string `json:"mx,omitempty"`
-	Why   string   `json:"why,omitempty"`
+	State string `json:"state"`
+	// Mode is enforce, testing or none where the policy is found.
+	Mode string   `json:"mode,omitempty"`
+	ID   string   `json:"id,omitempty"`
+	MX   []string `json:"mx,omitempty"`
+	// Why is the reason for the state.
+	Why string `json:"why,omitempty"`
 }
 
 // TLSRPT is the record for reports about TLS (RFC 8460 section 3).

@@ -21,21 +21,21 @@ type Endpoint[Q, A any] string
 
 // The endpoints.
 const (
-	GetStatus     Endpoint[None, Status]                 = "GET /v1/status"
-	ListCache     Endpoint[Filter, CacheList]            = "GET /v1/cache"
-	GetDomain     Endpoint[DomainRequest, Domain]        = "GET /v1/cache/{domain}"
-	FlushCache    Endpoint[FlushRequest, Flushed]        = "POST /v1/cache/flush"
-	DoReload      Endpoint[None, Reload]                 = "POST /v1/reload"
-	GetLevel      Endpoint[None, Level]                  = "GET /v1/log-level"
-	SetLevel      Endpoint[Level, Level]                 = "PUT /v1/log-level"
-	Explain       Endpoint[Nexthop, lookup.Explanation]  = "GET /v1/query"
-	GetPolicy     Endpoint[Question, PolicyAnswer]       = "GET /v1/policy"
-	GetRoute      Endpoint[Question, RouteAnswer]        = "GET /v1/route"
-	GetReport     Endpoint[ReportRequest, report.Report] = "GET /v1/report"
-	ListPromises  Endpoint[Filter, PromiseList]          = "GET /v1/promises"
-	GetPromise    Endpoint[DomainRequest, Promise]       = "GET /v1/promises/{domain}"
-	ForgetPromise Endpoint[DomainRequest, Forgotten]     = "POST /v1/promises/forget"
-	Warm          Endpoint[DomainRequest, Warmed]        = "POST /v1/warm"
+	GetStatus     Endpoint[None, Status]                  = "GET /v1/status"
+	ListCache     Endpoint[Filter, CacheList]             = "GET /v1/cache"
+	GetDomain     Endpoint[DomainRequest, Domain]         = "GET /v1/cache/{domain}"
+	FlushCache    Endpoint[FlushRequest, Flushed]         = "POST /v1/cache/flush"
+	DoReload      Endpoint[None, Reload]                  = "POST /v1/reload"
+	GetLevel      Endpoint[None, Level]                   = "GET /v1/log-level"
+	SetLevel      Endpoint[Level, Level]                  = "PUT /v1/log-level"
+	Explain       Endpoint[Nexthop, lookup.Explanation]   = "GET /v1/query"
+	GetPolicy     Endpoint[Question, lookup.PolicyAnswer] = "GET /v1/policy"
+	GetRoute      Endpoint[Question, RouteAnswer]         = "GET /v1/route"
+	GetReport     Endpoint[ReportRequest, report.Report]  = "GET /v1/report"
+	ListPromises  Endpoint[Filter, PromiseList]           = "GET /v1/promises"
+	GetPromise    Endpoint[DomainRequest, Promise]        = "GET /v1/promises/{domain}"
+	ForgetPromise Endpoint[DomainRequest, Forgotten]      = "POST /v1/promises/forget"
+	Warm          Endpoint[DomainRequest, Warmed]         = "POST /v1/warm"
 )
 
 // The bounds on a request.

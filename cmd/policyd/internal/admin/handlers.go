@@ -103,7 +103,7 @@ func always[Q, A any](f func(Q) A) func(context.Context, Q) (A, error) {
 	return func(_ context.Context, q Q) (A, error) { return f(q), nil }
 }
 
-// bounded is f, at most so many times at once as explained has room for.
+// bounded is f, with a bound on how many evaluations run concurrently.
 func bounded[Q, A any](s *Server, f func(context.Context, Q) A) func(context.Context, Q) (A, error) {
 	return func(ctx context.Context, q Q) (answer A, err error) {
 		select {

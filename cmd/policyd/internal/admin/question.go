@@ -8,6 +8,7 @@ import (
 
 	"github.com/policyd/policyd/cmd/policyd/internal/httpd"
 	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/socketmap"
 )
 
 // MaxQuestions bounds the connections of mail servers, each of which has one question.
@@ -36,33 +37,18 @@ func (s *Server) Questions(ctx context.Context) http.Handler {
 	})
 }
 
-// PolicyAnswer is the TLS policy for a domain, with the values of a lookup.Explanation. Why belongs to Would.
-type PolicyAnswer struct {
-	Nexthop   string        `json:"nexthop"`
-	DNSSEC    string        `json:"dnssec"`
-	TLSPolicy lookup.Answer `json:"tls_policy"`
-	Would     lookup.Answer `json:"would_tls_policy"`
-	Source    string        `json:"source"`
-	Unsigned  bool          `json:"unsigned"`
-	Why       []string      `json:"why"`
-}
-
 // RouteAnswer is the route over the port of implicit TLS for a domain.
 type RouteAnswer struct {
-	Nexthop   string        `json:"nexthop"`
-	Transport lookup.Answer `json:"transport"`
-	Would     lookup.Answer `json:"would_transport"`
-	Why       []string      `json:"why"`
+	Nexthop   string          `json:"nexthop"`
+	Transport socketmap.Reply `json:"transport"`
+	Would     socketmap.Reply `json:"would_transport"`
+	Why       []string        `json:"why"`
 }
 
 // questions adds the handlers of the two questions.
 func (s *Server) questions(h handlers) {
-	on(h, GetPolicy, bounded(s, func(ctx context.Context, q Question) PolicyAnswer {
-		x := s.daemon.Lookup(ctx, q.Domain)
-		return PolicyAnswer{
-			Nexthop: x.Nexthop, DNSSEC: x.DNSSEC, TLSPolicy: x.TLSPolicy, Would: x.WouldTLSPolicy, Source: x.Source,
-			Unsigned: x.Unsigned, Why: x.Why,
-		}
+	on(h, GetPolicy, bounded(s, func(ctx context.Context, q Question) lookup.PolicyAnswer {
+		return s.daemon.Lookup(ctx, q.Domain).PolicyAnswer
 	}))
 	on(h, GetRoute, bounded(s, func(ctx context.Context, q Question) RouteAnswer {
 		x := s.daemon.Explain(ctx, q.Domain)

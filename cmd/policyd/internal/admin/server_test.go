@@ -24,6 +24,7 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/unixsock"
+	"github.com/policyd/policyd/socketmap"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -46,10 +47,10 @@ func fake() admin.Daemon {
 		},
 		Level: &slog.LevelVar{},
 		Explain: func(_ context.Context, nexthop string) lookup.Explanation {
-			return lookup.Explanation{Nexthop: nexthop, MX: []lookup.MXHost{}}
+			return lookup.Explanation{PolicyAnswer: lookup.PolicyAnswer{Nexthop: nexthop}, MX: []lookup.MXHost{}}
 		},
 		Lookup: func(_ context.Context, nexthop string) lookup.Explanation {
-			return lookup.Explanation{Nexthop: nexthop, MX: []lookup.MXHost{}}
+			return lookup.Explanation{PolicyAnswer: lookup.PolicyAnswer{Nexthop: nexthop}, MX: []lookup.MXHost{}}
 		},
 	}
 }
@@ -349,9 +350,12 @@ func TestOtherMailServersAskForOneDomain(t *testing.T) {
 	d := fake()
 	d.Explain = func(_ context.Context, nexthop string) lookup.Explanation {
 		return lookup.Explanation{
-			Nexthop: nexthop, DNSSEC: "secure", Source: "prefix", Why: []string{"a prefix"}, WhyTransport: []string{"no route"},
-			TLSPolicy: lookup.Answer{Status: "NOTFOUND"}, WouldTLSPolicy: lookup.Answer{Status: "OK", Text: "dane-only"},
-			Transport: lookup.Answer{Status: "NOTFOUND"}, WouldTransport: lookup.Answer{Status: "OK", Text: "smtps26:" + nexthop + ":26"},
+			PolicyAnswer: lookup.PolicyAnswer{
+				Nexthop: nexthop, DNSSEC: "secure", Source: "prefix", Why: []string{"a prefix"},
+				TLSPolicy: socketmap.NotFound(), WouldTLSPolicy: socketmap.OK("dane-only"),
+			},
+			WhyTransport: []string{"no route"},
+			Transport:    socketmap.Reply{Status: socketmap.StatusNotFound}, WouldTransport: socketmap.Reply{Status: socketmap.StatusOK, Text: "smtps26:" + nexthop + ":26"},
 		}
 	}
 	d.Lookup = func(ctx context.Context, nexthop string) lookup.Explanation {

@@ -260,12 +260,12 @@ func TestOtherMailServersAskOverTCP(t *testing.T) {
 	l := operated(t, "http.listen = \"127.0.0.1:0\"\nlog.lookups = \"all\"\n").start()
 	code, text := l.getFrom("http", "/v1/policy?domain=jane.doe%40signed.example")
 	require.Equal(t, http.StatusOK, code)
-	var p admin.PolicyAnswer
+	var p lookup.PolicyAnswer
 	require.NoError(t, json.Unmarshal([]byte(text), &p))
-	require.Equal(t, admin.PolicyAnswer{
+	require.Equal(t, lookup.PolicyAnswer{
 		Nexthop: "signed.example", DNSSEC: "secure", Source: "prefix", Why: p.Why,
-		TLSPolicy: lookup.Answer{Status: "OK", Text: strings.TrimPrefix(signedPolicy, "OK ")},
-		Would:     lookup.Answer{Status: "OK", Text: strings.TrimPrefix(signedPolicy, "OK ")},
+		TLSPolicy:      socketmap.Reply{Status: socketmap.StatusOK, Text: strings.TrimPrefix(signedPolicy, "OK ")},
+		WouldTLSPolicy: socketmap.Reply{Status: socketmap.StatusOK, Text: strings.TrimPrefix(signedPolicy, "OK ")},
 	}, p)
 	code, text = l.getFrom("http", "/v1/route?domain=signed.example")
 	require.Equal(t, http.StatusOK, code)
