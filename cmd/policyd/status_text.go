@@ -3,8 +3,8 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -23,38 +23,38 @@ func (s *screen) status(st admin.Status) {
 		s.linef("%s", s.colour.Paint(text.Yellow, strings.TrimSuffix(b.String(), "\n")))
 	}
 	s.linef("")
-	s.settings(st)
-	s.resolver(st)
-	s.lookups(st.Lookups)
-	s.cache(st.Cache)
-	s.features(st)
-	s.shared(st)
-	s.connections(st.Connections)
-}
-
-func (s *screen) settings(st admin.Status) {
 	s.whole("settings", cmp.Or(st.Settings.File, "no file, the defaults"))
 	for _, line := range st.Settings.Changed {
 		s.whole("", "  "+line)
 	}
-	s.row("", "lines in the overrides file: %d, log level: %s", st.Settings.Overrides, st.LogLevel)
-	switch {
-	case st.Reload == nil:
-		s.row("reload", "none since the start")
-	case st.Reload.OK:
-		s.row("reload", "succeeded %s ago", ago(st.Reload.At))
-	default:
-		s.row("reload", "failed %s ago; keeping the previous settings: %s", ago(st.Reload.At), st.Reload.Error)
+	before := ""
+	for _, row := range statusRows(st) {
+		if row[0] == before {
+			row[0] = ""
+		}
+		s.row(row[0], "%s", row[1])
+		before = cmp.Or(row[0], before)
 	}
 }
 
-func (s *screen) resolver(st admin.Status) {
-	r := st.Resolver
-	trust := "not trusted"
-	if r.Trusted {
-		trust = "trusted"
+// statusRows returns the labels and values of the rows below the settings.
+func statusRows(st admin.Status) (rows [][2]string) {
+	add := func(label, format string, args ...any) {
+		rows = append(rows, [2]string{label, fmt.Sprintf(format, args...)})
 	}
-	s.row("resolver", "%s, from %s, %s", strings.Join(r.Servers, " "), r.Source, trust)
+	add("", "lines in the overrides file: %d, log level: %s", st.Settings.Overrides, st.LogLevel)
+	switch last := st.Reload; {
+	case last == nil:
+		add("reload", "none since the start")
+	case last.OK:
+		add("reload", "succeeded %s ago", ago(last.At))
+	default:
+		add("reload", "failed %s ago; keeping the previous settings: %s", ago(last.At), last.Error)
+	}
+
+	r, c := st.Resolver, st.Cache
+	trust := map[bool]string{true: "trusted", false: "not trusted"}
+	add("resolver", "%s, from %s, %s", strings.Join(r.Servers, " "), r.Source, trust[r.Trusted])
 	test := r.SelfTest
 	if !r.Checked.IsZero() {
 		test += ", tested " + ago(r.Checked) + " ago"
@@ -62,96 +62,72 @@ func (s *screen) resolver(st admin.Status) {
 	if r.Reason != "" {
 		test += ": " + r.Reason
 	}
-	s.row("self-test", "%s", test)
-	s.row("answers", "%s", counts(st.Cache.Answers, "secure", "insecure", "bogus", "failed"))
-}
-
-func (s *screen) lookups(l admin.Lookups) {
-	label := "lookups"
-	maps := []string{"tls-policy", "tls-policy-tlsrpt", "transport"}
-	for name := range l.Replies {
-		if !slices.Contains(maps, name) {
-			maps = append(maps, name)
-		}
+	add("self-test", "%s", test)
+	add("answers", "%s", counts(c.Answers, "secure", "insecure", "bogus", "failed"))
+	for _, name := range slices.Sorted(maps.Keys(st.Lookups.Replies)) {
+		add("lookups", "%s: %s", name, counts(st.Lookups.Replies[name], "OK", "NOTFOUND", "TEMP"))
 	}
-	for _, name := range maps {
-		replies := l.Replies[name]
-		if name == "tls-policy-tlsrpt" && total(replies) == 0 {
-			continue
-		}
-		s.row(label, "%s: %s", name, counts(replies, "OK", "NOTFOUND", "TEMP"))
-		label = ""
-	}
-	s.row("", "policies on an unsigned MX RRset: %s", number(l.Unsigned))
-}
-
-func (s *screen) cache(c admin.Cache) {
-	s.row("cache", "%s of %s entries, about %s of %s", number(c.Entries), number(c.MaxEntries), size(c.Bytes),
-		size(c.MaxBytes))
-	share := ""
-	if all := c.Hits + c.Misses + c.Failures + c.Stale; all > 0 {
-		share = fmt.Sprintf(" (%.1f %%)", 100*float64(c.Hits)/float64(all))
-	}
-	s.row("", "hits %s%s, misses %s, failures %s, stale %s", number(c.Hits), share, number(c.Misses),
+	add("lookups", "policies on an unsigned MX RRset: %s", number(st.Lookups.Unsigned))
+	const mib = 1 << 20
+	add("cache", "%s of %s entries, about %.1f of %.1f MiB", number(c.Entries), number(c.MaxEntries),
+		float64(c.Bytes)/mib, float64(c.MaxBytes)/mib)
+	share := 100 * float64(c.Hits) / float64(max(c.Hits+c.Misses+c.Failures+c.Stale, 1))
+	add("", "hits %s (%.1f %%), misses %s, failures %s, stale %s", number(c.Hits), share, number(c.Misses),
 		number(c.Failures), number(c.Stale))
-	s.row("", "refreshed %s, evicted %s, secure kept against insecure %s", number(c.Refreshed), number(c.Evicted),
+	add("", "refreshed %s, evicted %s, secure kept against insecure %s", number(c.Refreshed), number(c.Evicted),
 		number(c.Kept))
-}
 
-func (s *screen) features(st admin.Status) {
 	if m := st.MTASTS; m == nil {
-		s.row("mta-sts", "off")
+		add("mta-sts", "off")
 	} else {
-		kept := "lost with a restart"
-		if m.Kept {
-			kept = "kept across restarts"
-		}
-		s.row("mta-sts", "policies %s, %s; fetches: %s", number(m.Policies), kept, counts(m.Fetches, "ok", "failed"))
+		kept := map[bool]string{true: "kept across restarts", false: "lost with a restart"}
+		add("mta-sts", "policies %s, %s; fetches: %s", number(m.Policies), kept[m.Kept], counts(m.Fetches, "ok", "failed"))
 	}
 	if p := st.Probes; p == nil {
-		s.row("probes", "off")
+		add("probes", "off")
 	} else {
-		s.row("probes", "hosts: %s", counts(p.Hosts, "open", "closed", "unknown"))
-		s.row("", "probes: %s", counts(p.Results, "open"))
+		add("probes", "hosts: %s", counts(p.Hosts, "open", "closed", "unknown"))
+		add("", "probes: %s", counts(p.Results, "open"))
 	}
-}
+	if p := st.Promises; p != nil {
+		add("promises", "remembered for %s domains, missing now %s, held %s, vanished %s", number(p.Remembered),
+			number(p.Missing), number(p.Held), number(p.Vanished))
+	}
+	if f := st.Fleet; f != nil {
+		last := "no exchange since the start"
+		if !f.LastSuccess.IsZero() {
+			last = "last exchange " + ago(f.LastSuccess) + " ago"
+		}
+		if f.Error != "" {
+			last += ": " + f.Error
+		}
+		add("fleet", "%s, %s", map[bool]string{true: "available", false: "unavailable"}[f.Up], last)
+		add("", "records: sent %s, received %s, merged %s", number(f.Sent), number(f.Received), number(f.Merged))
+		add("", "ignored: %s", counts(f.Ignored, "stale", "mac"))
+	}
 
-func (s *screen) connections(c admin.Connections) {
-	label := "listening"
-	for _, address := range c.Listeners {
-		s.whole(label, address)
-		label = ""
+	conns := st.Connections
+	for _, address := range conns.Listeners {
+		add("listening", "%s", address)
 	}
-	s.row("connections", "%d of %d open, %s since the start", c.Open, c.Max, number(c.Total))
-	s.row("", "closed: %s", counts(c.Dropped, "idle", "evicted", "refused", "stalled"))
-	s.row("", "errors: %s", counts(c.Errors, "malformed", "unknown-map", "write", "accept"))
-	for _, m := range c.UnknownMaps {
-		s.row("unknown map", "%q, %s requests, last at %s", m.Name, number(m.Times), m.Last.Format(time.TimeOnly))
+	add("connections", "%d of %d open, %s since the start", conns.Open, conns.Max, number(conns.Total))
+	add("", "closed: %s", counts(conns.Dropped, "idle", "evicted", "refused", "stalled"))
+	add("", "errors: %s", counts(conns.Errors, "malformed", "unknown-map", "write", "accept"))
+	for _, m := range conns.UnknownMaps {
+		add("unknown map", "%q, %s requests, last at %s", m.Name, number(m.Times), m.Last.Format(time.TimeOnly))
 	}
+	return rows
 }
 
 // counts lists counters: the first ones always, then the others that are not zero, by name.
 func counts[K ~string](by map[K]uint64, first ...K) string {
-	names := slices.Clone(first)
-	var more []K
-	for name, n := range by {
-		if n > 0 && !slices.Contains(first, name) {
-			more = append(more, name)
+	var texts []string
+	for i, name := range append(first, slices.Sorted(maps.Keys(by))...) {
+		if i < len(first) || by[name] > 0 && !slices.Contains(first, name) {
+			texts = append(texts, string(name)+" "+number(by[name]))
 		}
 	}
-	slices.Sort(more)
-	var texts []string
-	for _, name := range append(names, more...) {
-		texts = append(texts, string(name)+" "+number(by[name]))
-	}
 	return strings.Join(texts, ", ")
-}
-
-func total[K comparable](by map[K]uint64) (n uint64) {
-	for _, v := range by {
-		n += v
-	}
-	return n
 }
 
 // number writes a number with commas between its thousands.
@@ -163,58 +139,19 @@ func number[N int | uint64](n N) string {
 	return s
 }
 
-// size writes a number of bytes.
-func size(n int64) string {
-	const kib, mib = 1 << 10, 1 << 20
-	switch {
-	case n >= mib:
-		return fmt.Sprintf("%.1f MiB", float64(n)/mib)
-	case n >= kib:
-		return fmt.Sprintf("%.1f KiB", float64(n)/kib)
-	}
-	return strconv.FormatInt(n, 10) + " bytes"
-}
-
 func ago(t time.Time) string { return span(time.Since(t)) }
 
-// span writes a duration in its largest unit, and the next one if there is any of it.
+// span writes a duration in its two largest units.
 func span(d time.Duration) string {
-	const day = 24 * time.Hour
-	units := []struct {
+	var words []string
+	for _, u := range []struct {
 		length time.Duration
 		name   string
-	}{{day, "d"}, {time.Hour, "h"}, {time.Minute, "m"}, {time.Second, "s"}}
-	d = max(d, 0)
-	for i, u := range units[:len(units)-1] {
-		next := units[i+1]
-		if d < u.length {
-			continue
+	}{{24 * time.Hour, "d"}, {time.Hour, "h"}, {time.Minute, "m"}, {time.Second, "s"}} {
+		if n := d / u.length; n > 0 {
+			words = append(words, fmt.Sprint(int64(n))+u.name)
 		}
-		words := fmt.Sprintf("%d%s", d/u.length, u.name)
-		if rest := d % u.length / next.length; rest > 0 {
-			words += fmt.Sprintf("%d%s", rest, next.name)
-		}
-		return words
+		d %= u.length
 	}
-	return fmt.Sprintf("%ds", d/time.Second)
-}
-
-func (s *screen) shared(st admin.Status) {
-	if p := st.Promises; p != nil {
-		s.row("promises", "remembered for %s domains, missing now %s, held %s, vanished %s", number(p.Remembered),
-			number(p.Missing), number(p.Held), number(p.Vanished))
-	}
-	f := st.Fleet
-	switch {
-	case f == nil:
-		return
-	case f.Up:
-		s.row("fleet", "available, last exchange %s ago", ago(f.LastSuccess))
-	case f.LastSuccess.IsZero():
-		s.row("fleet", "unavailable since the start: %s", f.Error)
-	default:
-		s.row("fleet", "unavailable, last exchange %s ago: %s", ago(f.LastSuccess), f.Error)
-	}
-	s.row("", "records: sent %s, received %s, merged %s", number(f.Sent), number(f.Received), number(f.Merged))
-	s.row("", "ignored: %s", counts(f.Ignored, "stale", "mac"))
+	return cmp.Or(strings.Join(words[:min(len(words), 2)], ""), "0s")
 }
