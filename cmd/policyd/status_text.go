@@ -81,7 +81,8 @@ func statusRows(st admin.Status) (rows [][2]string) {
 		add("mta-sts", "off")
 	} else {
 		kept := map[bool]string{true: "kept across restarts", false: "lost with a restart"}
-		add("mta-sts", "policies %s, %s; fetches: %s", number(m.Policies), kept[m.Kept], counts(m.Fetches, "ok", "failed"))
+		add("mta-sts", "policies %s, %s; fetches: %s", number(m.Policies), kept[m.Kept],
+			counts(m.Fetches, "ok", "failed"))
 	}
 	if p := st.Probes; p == nil {
 		add("probes", "off")
