@@ -74,7 +74,7 @@ func TestStatusScreen(t *testing.T) {
 			},
 			Reload:   &admin.Reload{At: now.Add(-5 * time.Minute), Error: "/etc/policyd/policyd.toml:3: unknown key mod"},
 			Resolver: admin.Resolver{Servers: []string{"192.0.2.53:53", "[2001:db8::53]:53"}, Source: "/etc/resolv.conf", SelfTest: "not trusted", Reason: "not every server is a resolver on loopback", Checked: now.Add(-90 * time.Second)},
-			Lookups: admin.Lookups{Replies: map[string]map[string]uint64{
+			Lookups: lookup.Stats{Replies: map[string]map[string]uint64{
 				"tls-policy":        {"OK": 1234567, "NOTFOUND": 89012, "TEMP": 3, "PERM": 1},
 				"tls-policy-tlsrpt": {"OK": 5},
 				"transport":         {"NOTFOUND": 4_000_000, "OK": 321},

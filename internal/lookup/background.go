@@ -26,13 +26,12 @@ type background struct {
 	route   func(context.Context, policy.Nexthop) (policy.Decision, *inForce) // does not panic
 	log     *slog.Logger
 	waiting chan struct{} // one token per request that waits
+	queue   chan *job     // waiting for a worker, oldest first; only ask adds to it
 	full    oncelog.Limiter
 
-	mu      sync.Mutex
+	mu      sync.Mutex              // guards what follows, and adding to queue
 	jobs    map[policy.Nexthop]*job // waiting and running
-	stack   []*job                  // waiting for a worker, oldest first
 	running int                     // jobs that workers are doing
-	wake    sync.Cond               // there is a job on the stack, or run ends
 }
 
 // job is one route being found. decision and set, the settings that it was made under, are written before done is
@@ -47,11 +46,10 @@ type job struct {
 
 func newBackground(route func(context.Context, policy.Nexthop) (policy.Decision, *inForce),
 	log *slog.Logger) *background {
-	b := &background{
-		route: route, log: log, waiting: make(chan struct{}, waitingRequests), jobs: map[policy.Nexthop]*job{},
+	return &background{
+		route: route, log: log, waiting: make(chan struct{}, waitingRequests), queue: make(chan *job, backgroundQueue),
+		jobs: map[policy.Nexthop]*job{},
 	}
-	b.wake.L = &b.mu
-	return b
 }
 
 // wait finds the route of next and waits for it, for as long as the settings allow. It returns false without waiting if
@@ -90,37 +88,19 @@ func (b *background) ask(next policy.Nexthop) (j *job, soon bool) {
 	}
 	j = &job{next: next, done: make(chan struct{})}
 	b.jobs[next] = j
-	b.stack = append(b.stack, j)
-	if len(b.stack) > backgroundQueue {
-		oldest := b.stack[0]
-		b.stack = append(b.stack[:0], b.stack[1:]...)
-		delete(b.jobs, oldest.next)
-		if times, due := b.full.Due(); due {
-			b.log.Warn("too many routes of unknown domains to look up; their mail goes to port 25 under its TLS policy",
-				"waiting", backgroundQueue, "dropped", times)
+	if len(b.queue) == backgroundQueue {
+		select {
+		case oldest := <-b.queue:
+			delete(b.jobs, oldest.next)
+			if times, due := b.full.Due(); due {
+				b.log.Warn("too many routes of unknown domains to look up; their mail goes to port 25 under its TLS policy",
+					"waiting", backgroundQueue, "dropped", times)
+			}
+		default: // a worker has just taken it
 		}
 	}
-	b.wake.Signal()
+	b.queue <- j // there is room
 	return j, soon
-}
-
-// take waits for a job and returns the newest, whose request is most likely still waiting; nil when ctx has ended.
-func (b *background) take(ctx context.Context) *job {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for len(b.stack) == 0 && ctx.Err() == nil {
-		b.wake.Wait()
-	}
-	if ctx.Err() != nil {
-		return nil
-	}
-	last := len(b.stack) - 1
-	j := b.stack[last]
-	b.stack[last] = nil
-	b.stack = b.stack[:last]
-	j.begun = true
-	b.running++
-	return j
 }
 
 // run does jobs until ctx ends.
@@ -128,21 +108,26 @@ func (b *background) run(ctx context.Context) error {
 	var workers sync.WaitGroup
 	for range backgroundWorkers {
 		workers.Go(func() {
-			for j := b.take(ctx); j != nil; j = b.take(ctx) {
-				b.do(ctx, j)
+			for {
+				select {
+				case j := <-b.queue:
+					b.do(ctx, j)
+				case <-ctx.Done():
+					return
+				}
 			}
 		})
 	}
-	<-ctx.Done()
-	b.mu.Lock()
-	b.wake.Broadcast()
-	b.mu.Unlock()
 	workers.Wait()
 	return ctx.Err()
 }
 
 // do finds one route.
 func (b *background) do(ctx context.Context, j *job) {
+	b.mu.Lock()
+	j.begun = true
+	b.running++
+	b.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, backgroundTimeout)
 	defer cancel()
 	j.decision, j.set = b.route(ctx, j.next)

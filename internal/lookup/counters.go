@@ -42,18 +42,18 @@ func (s *Service) counterOf(c call, a *answered) *counter {
 // Stats are counters since the start.
 type Stats struct {
 	// Replies counts by map and by status word, such as "tls-policy" and "OK".
-	Replies map[string]map[string]uint64
+	Replies map[string]map[string]uint64 `json:"replies"`
 	// Unsigned counts policies that rest on an unsigned MX RRset.
-	Unsigned uint64
+	Unsigned uint64 `json:"unsigned"`
 	// Panics counts lookups that ended in an internal error.
-	Panics uint64
+	Panics uint64 `json:"panics"`
 	// UnknownMaps counts lookups in unknown maps: main.cf has a wrong map name, and the mail waits.
-	UnknownMaps uint64
+	UnknownMaps uint64 `json:"-"`
 }
 
 // Stats returns the counters as they are.
 func (s *Service) Stats() Stats {
-	st := Stats{Replies: map[string]map[string]uint64{}, Panics: s.panics.Load()}
+	st := Stats{Replies: map[string]map[string]uint64{}, Panics: s.panics.Load(), UnknownMaps: s.unknowns.Load()}
 	for _, m := range []string{tlsPolicy, tlsPolicyTLSRPT, transport} {
 		st.Replies[m] = map[string]uint64{}
 		for status := range socketmap.StatusPerm + 1 {
@@ -61,6 +61,7 @@ func (s *Service) Stats() Stats {
 		}
 	}
 	s.counting.RLock()
+	defer s.counting.RUnlock()
 	for kind, c := range s.kinds {
 		n := c.n.Load()
 		st.Replies[kind.Map][kind.Status] += n
@@ -68,9 +69,5 @@ func (s *Service) Stats() Stats {
 			st.Unsigned += n
 		}
 	}
-	s.counting.RUnlock()
-	s.unknownMu.Lock()
-	defer s.unknownMu.Unlock()
-	st.UnknownMaps = s.unknowns
 	return st
 }

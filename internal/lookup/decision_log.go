@@ -5,12 +5,15 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync/atomic"
 
 	"golang.org/x/time/rate"
 
 	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/report"
+	"github.com/policyd/policyd/prefix"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -57,15 +60,15 @@ func (c *changes) differs(m string, a *answered) bool {
 	return true
 }
 
-// note logs a decision as the settings require.
-func (s *Service) note(c call, a *answered) {
+// note logs a decision as the settings require: again is set for an answer that is given once more.
+func (s *Service) note(c call, a *answered, again bool) {
 	level, changed := slog.LevelDebug, false
 	switch {
 	case c.set.Log == LogNone:
 		return
 	case c.set.Log == LogAll:
 		level = slog.LevelInfo
-	case s.changes.differs(c.m, a) && s.changes.limit.Allow():
+	case !again && s.changes.differs(c.m, a) && s.changes.limit.Allow():
 		level, changed = slog.LevelInfo, true
 	}
 	ctx := context.Background()
@@ -83,16 +86,27 @@ func (s *Service) note(c call, a *answered) {
 		slog.String("reason", strings.Join(a.decision.Why, "; ")))
 }
 
-// noteAgain logs an answer that is given again, if the settings require every one.
-func (s *Service) noteAgain(c call, a *answered) {
-	if c.set.Log == LogAll || c.set.Log != LogNone && s.log.Enabled(context.Background(), slog.LevelDebug) {
-		s.note(c, a)
-	}
-}
-
 // panicked logs and counts a panic. The message never has the request, which may have a local part.
 func (s *Service) panicked(where, what string) {
 	s.panics.Add(1)
 	s.log.Error("panic in a lookup: please report this", slog.String("where", where), slog.String("err", what),
 		slog.String("stack", string(debug.Stack())))
+}
+
+// recorded returns a decision of the TLS policy for the report. It is the same in every mode. A next hop is the same
+// one on port 25 and on the port of implicit TLS: mail uses the latter as soon as a probe found it open.
+func recorded(next policy.Nexthop, d *policy.Decision) report.Lookup {
+	l := report.Lookup{Outcome: report.AsBefore, ImplicitTLS: next.Port != policy.SMTPPort}
+	next.Port = policy.SMTPPort
+	l.Nexthop = next.String()
+	switch d.Verdict {
+	case policy.None:
+	case policy.Defer:
+		l.Outcome, l.Reason = report.Wait, d.Failure
+	case policy.Apply:
+		l.Outcome = report.Outcome(d.Source()) // the outcomes of a policy have the names of its sources
+		l.Promised = l.Outcome == report.Prefix &&
+			!slices.ContainsFunc(d.TLS.Match, func(host string) bool { return !prefix.Of(host).ImplicitTLS() })
+	}
+	return l
 }

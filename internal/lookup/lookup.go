@@ -92,9 +92,9 @@ type Service struct {
 	kinds    map[Kind]*counter
 	panics   atomic.Uint64
 
-	unknownMu sync.Mutex             // guards what follows
-	unknown   map[string]*UnknownMap // that are in use
-	unknowns  uint64                 // requests for them
+	unknowns  atomic.Uint64 // requests for unknown maps
+	unknownMu sync.Mutex    // guards unknown
+	unknown   map[string]*UnknownMap
 }
 
 // inForce is what belongs to one set of settings. Nothing outside keeps it after a reload, except requests in progress.
@@ -189,11 +189,13 @@ func (s *Service) guarded(c call) (a *answered) {
 			if c.m == transport || c.set.Policy.Mode != policy.ModeEnforce {
 				a.reply = socketmap.NotFound()
 			}
+		}
+		if a.counter == nil {
 			a.counter = s.counterOf(c, a)
 		}
 	}()
 	if a = c.set.memo.recall(c, s.sources.Version()); a != nil {
-		s.noteAgain(c, a)
+		s.note(c, a, true)
 		if a.again != nil {
 			a.again()
 		}
@@ -219,7 +221,6 @@ func (s *Service) decide(c call) answered {
 	}
 	if !ok || c.set.Policy.Mode == policy.ModeOff {
 		a.cached = true
-		a.counter = s.counterOf(c, &a)
 		return a
 	}
 	// What is kept of the request must not keep all of it in memory: there may be a local part.
@@ -231,7 +232,6 @@ func (s *Service) decide(c call) answered {
 	case a.cached:
 	case routed:
 		if d, ok = s.background.wait(c.ctx, next, c.set); !ok {
-			a.counter = s.counterOf(c, &a)
 			return a
 		}
 	default:
@@ -244,7 +244,7 @@ func (s *Service) decide(c call) answered {
 	if !routed {
 		s.leaving(c, &a, facts)
 	}
-	s.note(c, &a)
+	s.note(c, &a, false)
 	if a.cached && !c.warm && lasting(facts, d) {
 		c.set.memo.keep(c, a, before, facts.Expires)
 	}

@@ -77,17 +77,10 @@ func (s *Service) unknownMap(_ context.Context, req socketmap.Request) socketmap
 // shownMap returns a map name that a client has chosen as it may be logged and shown: printable ASCII, at most 40
 // bytes, and without the local part if it is an address.
 func shownMap(name string) string {
-	const longest = 40
 	if at := strings.LastIndexByte(name, '@'); at >= 0 {
 		name = "*" + name[at:]
 	}
-	name = strings.Map(func(c rune) rune {
-		if c < ' ' || c > '~' || c == '"' || c == '\\' {
-			return '?'
-		}
-		return c
-	}, name[:min(len(name), 4*longest)])
-	return name[:min(len(name), longest)]
+	return strings.NewReplacer(`"`, "?", `\`, "?").Replace(text.Line(name, 40))
 }
 
 // UnknownMap is a map name that is not served although a client asks for it: the mail waits.
@@ -108,9 +101,9 @@ const (
 // noteUnknown counts a request. It reports whether the name must be logged: it was not in use, and there is room for
 // it.
 func (s *Service) noteUnknown(name, nearest string) bool {
+	s.unknowns.Add(1)
 	s.unknownMu.Lock()
 	defer s.unknownMu.Unlock()
-	s.unknowns++
 	s.expireUnknown()
 	m := s.unknown[name]
 	isNew := m == nil && len(s.unknown) < maxUnknownMaps
@@ -124,7 +117,7 @@ func (s *Service) noteUnknown(name, nearest string) bool {
 	return isNew
 }
 
-// expireUnknown forgets the names that are no longer in use.
+// expireUnknown forgets the names that are no longer in use. s.unknownMu is held.
 func (s *Service) expireUnknown() {
 	maps.DeleteFunc(s.unknown, func(_ string, m *UnknownMap) bool { return time.Since(m.Last) >= unknownMapInUse })
 }

@@ -21,12 +21,12 @@ type Status struct {
 	Warnings []string `json:"warnings"`
 	Settings Settings `json:"settings"`
 	// Reload is the last one; null: there was none since the start.
-	Reload   *Reload  `json:"reload"`
-	Resolver Resolver `json:"resolver"`
-	Lookups  Lookups  `json:"lookups"`
-	Cache    Cache    `json:"cache"`
-	MTASTS   *MTASTS  `json:"mta_sts"`
-	Probes   *Probes  `json:"probes"`
+	Reload   *Reload      `json:"reload"`
+	Resolver Resolver     `json:"resolver"`
+	Lookups  lookup.Stats `json:"lookups"`
+	Cache    Cache        `json:"cache"`
+	MTASTS   *MTASTS      `json:"mta_sts"`
+	Probes   *Probes      `json:"probes"`
 	// Promises is null where promises.vanished is off, Fleet where fleet.url is empty.
 	Promises    *PromiseStatus `json:"promises"`
 	Fleet       *fleet.Stats   `json:"fleet"`
@@ -73,15 +73,6 @@ type Resolver struct {
 	// FailingReason is what failed last.
 	FailingSince  time.Time `json:"failing_since,omitzero"`
 	FailingReason string    `json:"failing_reason,omitempty"`
-}
-
-// Lookups counts the answers since the start.
-type Lookups struct {
-	// Replies counts by map, then by status word.
-	Replies map[string]map[string]uint64 `json:"replies"`
-	// Unsigned counts policies that rest on an unsigned MX RRset.
-	Unsigned uint64 `json:"unsigned"`
-	Panics   uint64 `json:"panics"`
 }
 
 // Cache is how the DNS cache is doing. The fields behind MaxBytes count since the start.

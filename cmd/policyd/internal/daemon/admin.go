@@ -66,9 +66,10 @@ func (d *Daemon) resolverStatus() admin.Resolver {
 	}
 }
 
-func (d *Daemon) lookupStatus() admin.Lookups {
+func (d *Daemon) lookupStatus() lookup.Stats {
 	st := d.service.Stats()
-	return admin.Lookups{Replies: st.Replies, Unsigned: st.Unsigned, Panics: st.Panics + d.server.Stats().Panics}
+	st.Panics += d.server.Stats().Panics
+	return st
 }
 
 func (d *Daemon) cacheStatus() admin.Cache {

@@ -30,7 +30,7 @@ func status() admin.Status {
 	return admin.Status{
 		Version: "v1.2.3", Started: time.Unix(1_700_000_000, 0),
 		Resolver: admin.Resolver{Validating: true},
-		Lookups:  admin.Lookups{Panics: 1},
+		Lookups:  lookup.Stats{Panics: 1},
 		Cache: admin.Cache{
 			Entries: 10, MaxEntries: 400, Bytes: 4096, MaxBytes: 8192, Hits: 7, Misses: 3, Failures: 2, Stale: 1, Kept: 4, Evicted: 5, Refreshed: 6,
 			Answers: map[string]uint64{"secure": 8, "bogus": 1},
