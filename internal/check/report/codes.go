@@ -1,5 +1,11 @@
 package report
 
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
 // Code documents the code of a finding.
 type Code struct {
 	Code     string
@@ -13,7 +19,7 @@ type Code struct {
 // Codes returns all codes, in the order of the manual page. Errors about a host without a prefix, which has
 // promised nothing, are shown as info.
 func Codes() []Code {
-	return []Code{
+	codes := []Code{
 		{"not-a-domain", Error, false, "The input is not a domain name."},
 		{"no-such-domain", Error, false, "The domain does not exist (NXDOMAIN)."},
 		{"mx-bogus", Error, false, "The MX RRset fails DNSSEC validation: every validating sender defers."},
@@ -56,14 +62,6 @@ func Codes() []Code {
 		{"address-unreachable", Info, true,
 			"An address cannot be reached from here: there is no route to it (for example, no IPv6), something else " +
 				"failed on our side, or neither this address nor any other of its family has answered."},
-		{"port25-untested", Info, true,
-			"Port 25 of the host could not be tested from here: it has not answered at any address, and may be " +
-				"filtered on our side, or an option excluded all its addresses."},
-		{"port25-timeout", Error, false,
-			"Port 25 of the host does not answer, although it does at other addresses from here."},
-		{"port25-refused", Error, false, "Port 25 refuses connections."},
-		{"port25-banner", Error, false, "Port 25 does not greet with 220."},
-		{"port25-ehlo", Error, false, "Port 25 does not accept EHLO."},
 		{"port25-starttls-missing", Error, false, "Port 25 does not offer STARTTLS."},
 		{"port25-starttls-first-line", Warning, false,
 			"Only the first line of the EHLO reply, which contains the name of the server, offers STARTTLS. " +
@@ -71,49 +69,26 @@ func Codes() []Code {
 		{"port25-starttls-refused", Error, false, "Port 25 offers STARTTLS and refuses it."},
 		{"port25-starttls-injection", Warning, false,
 			"Plaintext followed the reply to STARTTLS: an attacker on the path may have put it there."},
-		{"port25-tls-handshake", Error, false, "The TLS handshake on port 25 fails."},
-		{"port25-certificate-chain", Error, false, "The certificate on port 25 does not lead to a trusted root."},
-		{"port25-certificate-expired", Error, false, "The certificate on port 25 has expired, or is not valid yet."},
-		{"port25-certificate-name", Error, false,
-			"The certificate on port 25 is not for the MX host name with its prefix."},
-		{"port25-certificate-rules", Error, false,
-			"The certificate on port 25 breaks a rule of OpenSSL, so Postfix refuses it. policyd detected this " +
-				"itself, without posttls-finger."},
-		{"port25-postfix", Error, false, "Postfix refuses the TLS connection to port 25, as posttls-finger reports."},
-		{"port25-disputed", Warning, false,
-			"Postfix verifies the certificate on port 25, but policyd does not: another sender may refuse it, and " +
-				"policyd does not use port 26 of the host."},
-		{"port25-not-judged", Info, true,
-			"It cannot be judged from here whether port 25 works: policyd does not speak the TLS of the host, or " +
-				"does not know a rule for its certificate. Postfix may deliver."},
 		{"port25-ehlo-in-tls", Error, false, "Port 25 does not accept EHLO after the handshake."},
-		{"port26-untested", Info, true,
-			"The port of implicit TLS could not be tested from here: it has not answered at any address, and may be " +
-				"filtered on our side, or an option excluded all its addresses."},
-		{"port26-timeout", Error, false,
-			"The port of implicit TLS does not answer, although it does at other addresses from here."},
-		{"port26-refused", Error, false, "The port of implicit TLS refuses connections."},
 		{"port26-plaintext", Error, false, "The port of implicit TLS speaks in plaintext."},
-		{"port26-tls-handshake", Error, false, "The TLS handshake on the port of implicit TLS fails."},
-		{"port26-certificate-chain", Error, false,
-			"The certificate on the port of implicit TLS does not lead to a trusted root."},
-		{"port26-certificate-expired", Error, false,
-			"The certificate on the port of implicit TLS has expired, or is not valid yet."},
-		{"port26-certificate-name", Error, false,
-			"The certificate on the port of implicit TLS is not for the MX host name with its prefix."},
-		{"port26-certificate-rules", Error, false,
-			"The certificate on the port of implicit TLS breaks a rule of OpenSSL, so Postfix refuses it. policyd " +
-				"detected this itself, without posttls-finger."},
-		{"port26-postfix", Error, false,
-			"Postfix refuses the TLS connection to the port of implicit TLS, as posttls-finger reports."},
-		{"port26-disputed", Warning, false,
-			"Postfix verifies the certificate on the port of implicit TLS, but policyd does not: another sender may " +
-				"refuse it, and policyd does not use port 26 of the host."},
-		{"port26-not-judged", Info, true,
-			"It cannot be judged from here whether the port of implicit TLS works: policyd does not speak the TLS " +
-				"of the host, or does not know a rule for its certificate. Postfix may deliver."},
-		{"port26-banner", Error, false, "The port of implicit TLS does not greet with 220 after the handshake."},
-		{"port26-ehlo", Error, false, "The port of implicit TLS does not accept EHLO."},
+		{"-untested", Info, true, "%s could not be tested from here: it has not answered at any address, and may be " +
+			"filtered on our side, or an option excluded all its addresses."},
+		{"-timeout", Error, false, "%s does not answer, although it does at other addresses from here."},
+		{"-refused", Error, false, "%s refuses connections."},
+		{"-banner", Error, false, "%s does not greet with 220."},
+		{"-ehlo", Error, false, "%s does not accept EHLO."},
+		{"-tls-handshake", Error, false, "%s cannot complete the TLS handshake."},
+		{"-certificate-chain", Error, false, "%s shows a certificate that does not lead to a trusted root."},
+		{"-certificate-expired", Error, false, "%s shows a certificate that has expired, or is not valid yet."},
+		{"-certificate-name", Error, false,
+			"%s shows a certificate that is not for the MX host name with its prefix."},
+		{"-certificate-rules", Error, false, "%s shows a certificate that breaks a rule of OpenSSL, so Postfix " +
+			"refuses it. policyd detected this itself, without posttls-finger."},
+		{"-postfix", Error, false, "%s is refused by the TLS client of Postfix, as posttls-finger reports."},
+		{"-disputed", Warning, false, "%s shows a certificate that Postfix verifies, but policyd does not: another " +
+			"sender may refuse it, and policyd does not use port 26 of the host."},
+		{"-not-judged", Info, true, "%s cannot be judged from here: policyd does not speak the TLS of the host, or " +
+			"does not know a rule for its certificate. Postfix may deliver."},
 		{"certificate-expires-soon", Warning, false, "A certificate expires within 14 days."},
 		{"certificate-weak", Warning, false,
 			"The key of a certificate is shorter than 2048 bits (RSA) or 256 bits (ECDSA)."},
@@ -141,6 +116,14 @@ func Codes() []Code {
 		{"publish-tlsrpt", Hint, false, "Ask senders to report TLS failures to you."},
 		{"sign-zone", Hint, false, "Sign the zone with DNSSEC."},
 	}
+	for i := 0; i < len(codes); i++ {
+		if c := codes[i]; strings.HasPrefix(c.Code, "-") { // one for each port
+			codes[i].Code, codes[i].Meaning = "port25"+c.Code, fmt.Sprintf(c.Meaning, "Port 25")
+			c.Code, c.Meaning = "port26"+c.Code, fmt.Sprintf(c.Meaning, "The port of implicit TLS")
+			codes = slices.Insert(codes, i+1, c)
+		}
+	}
+	return codes
 }
 
 // CodeOf returns the documentation of a code. A code without one is a bug that a test finds.
