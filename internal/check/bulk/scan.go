@@ -6,11 +6,9 @@ import (
 	"bufio"
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"io"
 	"strings"
-	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -36,8 +34,8 @@ type Options struct {
 	Jobs int
 	// Unordered writes each report when it is ready and not in the order of the list.
 	Unordered bool
-	// Done are domains to leave out; nil for none.
-	Done *Done
+	// Done are domains to leave out.
+	Done map[string]bool
 	// Out gets a JSON object for each domain and line.
 	Out io.Writer
 	// Progress shows how far the scan is; nil shows nothing.
@@ -64,8 +62,6 @@ func Scan(ctx context.Context, c Checker, list io.Reader, o Options) (Summary, e
 	if err == nil { // lines is closed
 		err = failed
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	return s.summary, err
 }
 
@@ -92,56 +88,54 @@ func read(ctx context.Context, list io.Reader, lines chan<- string, p *Progress)
 
 // scan is one under way.
 type scan struct {
-	c Checker
-	o Options
-
-	mu      sync.Mutex // guards what follows, and the writing
-	summary Summary
+	c       Checker
+	o       Options
+	summary Summary // one goroutine counts what is skipped, and another one the rest
 }
 
 func (s *scan) run(ctx context.Context, lines <-chan string) error {
-	// One for each domain that has begun, in the order of the list.
+	// What is written next: a report of a domain that has begun, in the order of the list, or one that is done.
 	turns := make(chan chan report.Report, outOfOrder)
 	all, ctx := errgroup.WithContext(ctx)
+	next := func(r chan report.Report) error {
+		select {
+		case turns <- r:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	all.Go(func() error {
 		defer close(turns)
 		var jobs errgroup.Group
 		jobs.SetLimit(max(s.o.Jobs, 1))
 		defer func() { _ = jobs.Wait() }() // no error: they are in the reports
 		for line := range lines {
-			if s.o.Done.has(line) {
-				s.mu.Lock()
+			if s.o.Done[strings.ToValidUTF8(line, "?")] {
 				s.summary.Skipped++
-				s.mu.Unlock()
 				s.o.Progress.Done.Add(1)
 				continue
 			}
-			report := make(chan report.Report, 1)
-			select {
-			case turns <- report:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-			jobs.Go(func() error {
-				r := s.c.Check(ctx, line)
-				if s.o.Unordered {
-					err := s.write(ctx, &r)
-					close(report)
+			r := make(chan report.Report, 1)
+			if !s.o.Unordered {
+				if err := next(r); err != nil {
 					return err
 				}
-				report <- r
+			}
+			jobs.Go(func() error {
+				r <- s.c.Check(ctx, line)
+				if s.o.Unordered {
+					return next(r)
+				}
 				return nil
 			})
 		}
 		return jobs.Wait()
 	})
 	all.Go(func() error {
-		for report := range turns {
+		for turn := range turns {
 			select {
-			case r, ok := <-report:
-				if !ok {
-					continue // written
-				}
+			case r := <-turn:
 				if err := s.write(ctx, &r); err != nil {
 					return err
 				}
@@ -163,8 +157,6 @@ func (s *scan) write(ctx context.Context, r *report.Report) error {
 	if err != nil {
 		return err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if _, err := s.o.Out.Write(append(text, '\n')); err != nil {
 		return err
 	}
@@ -173,14 +165,10 @@ func (s *scan) write(ctx context.Context, r *report.Report) error {
 	return nil
 }
 
-// Done are the domains that an earlier scan has checked.
-type Done struct {
-	seen map[[sha256.Size]byte]struct{}
-}
-
-// ReadDone reads what an earlier scan has written. A line that is torn, because the scan was cut short, does not count.
-func ReadDone(r io.Reader) (*Done, error) {
-	d := &Done{seen: map[[sha256.Size]byte]struct{}{}}
+// ReadDone reads the domains that an earlier scan has written. A line that is torn, because the scan was cut short, does
+// not count.
+func ReadDone(r io.Reader) (map[string]bool, error) {
+	done := map[string]bool{}
 	scanner := bufio.NewScanner(r)
 	scanner.Buffer(nil, longestDone)
 	for scanner.Scan() {
@@ -189,16 +177,8 @@ func ReadDone(r io.Reader) (*Done, error) {
 			Verdict string `json:"verdict"`
 		}
 		if json.Unmarshal(scanner.Bytes(), &report) == nil && report.Verdict != "" {
-			d.seen[sha256.Sum256([]byte(report.Input))] = struct{}{}
+			done[report.Input] = true
 		}
 	}
-	return d, scanner.Err()
-}
-
-func (d *Done) has(input string) bool {
-	if d == nil {
-		return false
-	}
-	_, ok := d.seen[sha256.Sum256([]byte(strings.ToValidUTF8(input, "?")))]
-	return ok
+	return done, scanner.Err()
 }
