@@ -105,7 +105,7 @@ func (c *Checker) Check(ctx context.Context, input string) report.Report {
 		DNSSEC: dns.Indeterminate.String(), MX: []report.Host{}, Findings: []report.Finding{}, Commands: []string{},
 		Why: []string{}, WhyTransport: []string{}, RRset: report.RRset{State: "failed"},
 		Source:    string(policy.SourceNone),
-		TLSPolicy: socketmap.Reply{Status: socketmap.StatusTemp}, Transport: socketmap.Reply{Status: socketmap.StatusNotFound},
+		TLSPolicy: socketmap.Temp(""), Transport: socketmap.NotFound(),
 		MTASTS: report.STSPolicy{State: "unknown"}, TLSRPT: report.TLSRPT{State: "failed"},
 	}}
 	d.At = d.Checked

@@ -88,18 +88,20 @@ func (b *background) ask(next policy.Nexthop) (j *job, soon bool) {
 	}
 	j = &job{next: next, done: make(chan struct{})}
 	b.jobs[next] = j
-	if len(b.queue) == backgroundQueue {
-		select {
-		case oldest := <-b.queue:
-			delete(b.jobs, oldest.next)
-			if times, due := b.full.Due(); due {
-				b.log.Warn("too many routes of unknown domains to look up; their mail goes to port 25 under its TLS policy",
-					"waiting", backgroundQueue, "dropped", times)
-			}
-		default: // a worker has just taken it
-		}
+	if len(b.queue) < backgroundQueue {
+		b.queue <- j
+		return j, soon
 	}
-	b.queue <- j // there is room
+	select {
+	case oldest := <-b.queue:
+		delete(b.jobs, oldest.next)
+		if times, due := b.full.Due(); due {
+			b.log.Warn("too many routes of unknown domains to look up; their mail goes to port 25 under its TLS policy",
+				"waiting", backgroundQueue, "dropped", times)
+		}
+	default: // a worker has just taken it
+	}
+	b.queue <- j
 	return j, soon
 }
 

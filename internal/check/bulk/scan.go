@@ -165,8 +165,8 @@ func (s *scan) write(ctx context.Context, r *report.Report) error {
 	return nil
 }
 
-// ReadDone reads the domains that an earlier scan has written. A line that is torn, because the scan was cut short, does
-// not count.
+// ReadDone reads the domains that an earlier scan has written. A line that is torn, because the scan was cut short,
+// does not count.
 func ReadDone(r io.Reader) (map[string]bool, error) {
 	done := map[string]bool{}
 	scanner := bufio.NewScanner(r)

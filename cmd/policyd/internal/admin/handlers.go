@@ -24,7 +24,9 @@ func (s *Server) Handler() http.Handler {
 	on(h, DoReload, s.reload)
 	on(h, GetLevel, always(s.level))
 	on(h, SetLevel, always(s.setLevel))
-	on(h, Explain, bounded(s, func(ctx context.Context, n Nexthop) lookup.Explanation { return d.Explain(ctx, n.Nexthop) }))
+	on(h, Explain, bounded(s, func(ctx context.Context, n Nexthop) lookup.Explanation {
+		return d.Explain(ctx, n.Nexthop)
+	}))
 	on(h, GetReport, always(func(q ReportRequest) report.Report { return d.Report(q.Since) }))
 	on(h, ListPromises, always(d.Promises))
 	on(h, GetPromise, s.promise)
