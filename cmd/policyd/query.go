@@ -68,7 +68,7 @@ with several domains the worst of 3, 1, 0.`,
 	return cmd
 }
 
-// query looks up all domains concurrently and shows them in the order of the arguments.
+// query looks up all domains concurrently.
 func query(cmd *cobra.Command, c *common, f queryFlags, args []string) error {
 	loaded, err := c.load(cmd)
 	if err != nil {
@@ -85,24 +85,19 @@ func query(cmd *cobra.Command, c *common, f queryFlags, args []string) error {
 	if e.doubt != "" {
 		cmd.PrintErrln("policyd: warning: " + e.doubt)
 	}
-	found := make([]chan lookup.Explanation, len(args))
-	group, ctx := errgroup.WithContext(cmd.Context())
+	found := make([]lookup.Explanation, len(args))
+	var group errgroup.Group
 	const sideBySide = 8
 	group.SetLimit(sideBySide)
-	for i := range args {
-		found[i] = make(chan lookup.Explanation, 1)
+	for i, arg := range args {
+		group.Go(func() error {
+			found[i] = e.explain(cmd.Context(), arg)
+			return nil
+		})
 	}
-	go func() {
-		for i, arg := range args {
-			group.Go(func() error {
-				found[i] <- e.explain(ctx, arg)
-				return nil
-			})
-		}
-	}()
-	return showEach(cmd, len(args), func(i int) (lookup.Explanation, error) {
-		return <-found[i], nil
-	}, (*screen).explanation)
+	_ = group.Wait() // a failure is a part of the explanation
+	return showEach(cmd, len(args), func(i int) (lookup.Explanation, error) { return found[i], nil },
+		(*screen).explanation)
 }
 
 // queryLive asks the running daemon, which evaluates the domains from its cache and its probe results.
