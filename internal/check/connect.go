@@ -8,7 +8,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/policyd/policyd/internal/address"
-	"github.com/policyd/policyd/internal/check/report"
 	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/internal/smtptls"
 )
@@ -161,17 +160,4 @@ func (e *endpoints) remember(key endpoint, t smtptls.Transcript) {
 		clear(e.known)
 	}
 	e.known[key] = t
-}
-
-// connections shows the tests of a host, port by port within an address.
-func (d *domain) connections(h *host) {
-	for i := range h.heard {
-		t := &h.heard[i]
-		c := report.Connection{Address: t.Addr.Addr().String(), Port: t.Addr.Port(), Implicit: t.Implicit,
-			Result: report.ResultSkipped, Why: t.skipped, Steps: []report.Step{}}
-		if t.skipped == "" {
-			d.show(&c, &t.transcript)
-		}
-		h.Connections = append(h.Connections, c)
-	}
 }

@@ -6,16 +6,12 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/policyd/policyd/internal/dane"
 	"github.com/policyd/policyd/prefix"
 )
 
 // hints say what to publish, as lines for a zone file.
 func (d *domain) hints() {
 	d.hintPrefix()
-	for _, h := range d.hosts {
-		d.hintTLSA(h)
-	}
 	if d.Set != "none" && d.TLSRPT.State == "absent" {
 		d.find("publish-tlsrpt", about{zone: []string{
 			"_smtp._tls." + d.Domain + `. IN TXT "v=TLSRPTv1; rua=mailto:tls-reports@` + d.Domain + `"`,
@@ -61,9 +57,6 @@ func (h *host) keeps() bool {
 
 // hintTLSA shows the TLSA records for the port of implicit TLS where there are some for port 25 only.
 func (d *domain) hintTLSA(h *host) {
-	if h.TLSA26 == nil || h.dane.State != dane.Usable || h.dane26.State != dane.Absent {
-		return
-	}
 	port := d.o.Policy.Port
 	var zone []string
 	for _, t := range h.spoken(true) {

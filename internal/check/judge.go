@@ -48,7 +48,9 @@ func (d *domain) judge() {
 				d.judgePort(h, true)
 			}
 		}
-		d.connections(h)
+		for i := range h.heard {
+			h.Connections = append(h.Connections, d.show(&h.heard[i]))
+		}
 		d.judgeDANE(h)
 	}
 	unsigned := d.Set != "none" && d.DNSSEC == dns.Insecure.String() &&
@@ -193,13 +195,17 @@ func (d *domain) judgeDANE(h *host) {
 		}
 		where := about{host: h.Host.Host, port: p.port}
 		// Where the addresses could not be looked up, that is a finding of its own.
+		missing := p.implicit && h.dane.State == dane.Usable && p.found.State == dane.Absent
 		failed := p.found.State == dane.Failed && p.found.Addresses != dns.Indeterminate
 		d.judgeAll(where, []judgement{
 			{"dane-bogus", failed && bogus(p.found.Err), p.found.Why},
 			{"dane-lookup-failed", failed && !bogus(p.found.Err), p.found.Why},
 			{"dane-unusable", p.found.State == dane.Unusable, ""},
-			{"dane-missing-26", p.implicit && h.dane.State == dane.Usable && p.found.State == dane.Absent, ""},
+			{"dane-missing-26", missing, ""},
 		})
+		if missing {
+			d.hintTLSA(h)
+		}
 		for _, t := range h.spoken(p.implicit) {
 			if t.Session == nil || p.found.State != dane.Usable {
 				continue

@@ -282,13 +282,10 @@ func (d *domain) answer(ctx context.Context) {
 // verdict26 is what the prober would make of what was heard on the port of implicit TLS. It does not connect to hosts
 // with special-purpose addresses, or with too many.
 func (d *domain) verdict26(h *host) probe.Verdict {
-	switch spoken := h.spoken(true); {
-	case !d.o.Special && slices.ContainsFunc(h.addrs, address.Special), len(h.addrs) > probe.MaxAddresses:
+	if !d.o.Special && slices.ContainsFunc(h.addrs, address.Special) || len(h.addrs) > probe.MaxAddresses {
 		return probe.Verdict{State: probe.Closed, Cause: smtptls.AddressNotAllowed}
-	case len(spoken) > 0:
-		return probe.Judge(spoken)
 	}
-	return probe.Verdict{}
+	return probe.Judge(h.spoken(true))
 }
 
 func showTLSA(r dane.Result) report.TLSA {

@@ -14,10 +14,15 @@ import (
 	"github.com/policyd/policyd/internal/text"
 )
 
-// show fills in what a dialogue has shown.
-func (d *domain) show(c *report.Connection, t *smtptls.Transcript) {
-	c.Result = report.ResultOK
+// show shows a test.
+func (d *domain) show(h *heard) report.Connection {
+	c := report.Connection{Address: h.Addr.Addr().String(), Port: h.Addr.Port(), Implicit: h.Implicit,
+		Result: report.ResultOK, Steps: []report.Step{}}
+	t := &h.transcript
 	switch {
+	case h.skipped != "":
+		c.Result, c.Why = report.ResultSkipped, h.skipped
+		return c
 	case t.Ours, t.Cause == smtptls.NotJudged:
 		c.Result = report.ResultUntested
 	case !t.OK():
@@ -53,6 +58,7 @@ func (d *domain) show(c *report.Connection, t *smtptls.Transcript) {
 		c.Protocol, c.Cipher = tls.VersionName(t.Session.Version), tls.CipherSuiteName(t.Session.Cipher)
 		c.Certificate = certificate(t.Session, d.At)
 	}
+	return c
 }
 
 // certificate shows the certificate of a session, as of a moment.

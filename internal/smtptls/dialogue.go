@@ -234,8 +234,9 @@ func (c *conversation) fail(s Step, err error) {
 func (c *conversation) cause(s Step, err error) (Cause, string) {
 	var errno syscall.Errno
 	var record tls.RecordHeaderError
-	_, garbage := errors.As(err, &errno), errors.As(err, &record)
-	why, late := err.Error(), timedOut(err)
+	var timeout net.Error
+	_, garbage, why := errors.As(err, &errno), errors.As(err, &record), err.Error()
+	late := errors.Is(err, net.ErrClosed) || errors.As(err, &timeout) && timeout.Timeout() // Talk closes when late
 	reset := errno == syscall.ECONNREFUSED || errno == syscall.ECONNRESET || errno == syscall.ECONNABORTED
 	closed := reset || errno == syscall.EPIPE || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 	switch {
@@ -271,21 +272,11 @@ func (c *conversation) cause(s Step, err error) (Cause, string) {
 	return NotJudged, why + ": " + ErrNotJudged.Error()
 }
 
-// timedOut reports whether err is the end of a time limit. Talk closes a connection early for no other reason.
-func timedOut(err error) bool {
-	var t net.Error
-	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, net.ErrClosed) ||
-		errors.As(err, &t) && t.Timeout()
-}
-
 // literal returns the address of a TCP connection in the form for EHLO, RFC 5321 section 4.1.3.
 func literal(a net.Addr) string {
 	local, _ := netip.ParseAddrPort(a.String())
 	ip := local.Addr().Unmap().WithZone("")
-	if ip.Is4() {
-		return "[" + ip.String() + "]"
-	}
-	return "[IPv6:" + ip.String() + "]"
+	return "[" + map[bool]string{true: "IPv6:"}[ip.Is6()] + ip.String() + "]"
 }
 
 // maxHello is how much of the start of a handshake is kept, which has the ServerHello.

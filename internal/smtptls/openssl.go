@@ -91,7 +91,7 @@ func judge(c *x509.Certificate, leaf, issuer bool, issuerKey []byte) error {
 	)
 	limited, purposes := extension(c, keyUsage) > 0, extension(c, extendedKeyUsage) > 0
 	use := func(k x509.KeyUsage) bool { return !limited || c.KeyUsage&k != 0 }
-	isServer := func(u x509.ExtKeyUsage) bool { return slices.Contains(serverUses(), u) }
+	isServer := func(u x509.ExtKeyUsage) bool { return slices.Contains(serverUses, u) }
 	oldRoot := c.Version == 1 && bytes.Equal(c.RawSubject, c.RawIssuer)
 	key, _ := c.PublicKey.(*ecdsa.PublicKey)
 	netscape := func(e pkix.Extension) bool {

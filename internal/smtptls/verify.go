@@ -55,7 +55,7 @@ func Verify(chain []*x509.Certificate, host string, roots *x509.CertPool, at tim
 	}
 	leaf := chain[0]
 	v := Verification{NotAfter: leaf.NotAfter, Faults: faults}
-	o := x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool(), CurrentTime: at, KeyUsages: serverUses()}
+	o := x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool(), CurrentTime: at, KeyUsages: serverUses}
 	for _, c := range chain[1:] {
 		o.Intermediates.AddCert(c)
 	}
@@ -91,10 +91,8 @@ func Verify(chain []*x509.Certificate, host string, roots *x509.CertPool, at tim
 }
 
 // serverUses are the extended key usages of a TLS server for OpenSSL; crypto/x509 wants one of them.
-func serverUses() []x509.ExtKeyUsage {
-	return []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageMicrosoftServerGatedCrypto,
-		x509.ExtKeyUsageNetscapeServerGatedCrypto}
-}
+var serverUses = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageMicrosoftServerGatedCrypto,
+	x509.ExtKeyUsageNetscapeServerGatedCrypto}
 
 // matches reports whether a DNS name of a certificate is for host. OpenSSL accepts "*" as the whole first label only,
 // in front of at least two more labels of letters, digits and hyphens.
