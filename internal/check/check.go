@@ -6,6 +6,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"log/slog"
@@ -62,12 +63,7 @@ type Checker struct {
 
 // New returns a Checker.
 func New(o Options) (*Checker, error) {
-	if o.SMTPPort == 0 {
-		o.SMTPPort = policy.SMTPPort
-	}
-	if o.Timeout <= 0 {
-		o.Timeout = time.Minute
-	}
+	o.SMTPPort, o.Timeout = cmp.Or(o.SMTPPort, policy.SMTPPort), cmp.Or(o.Timeout, time.Minute)
 	if !o.At.IsZero() {
 		o.Postfix = nil // it judges the present only
 	}
@@ -113,29 +109,22 @@ func (c *Checker) Check(ctx context.Context, input string) report.Report {
 		d.At = c.o.At.UTC().Truncate(time.Second)
 	}
 	d.showResolver()
-	name, ok := policy.ParseName(input)
-	if !ok {
+	if name, ok := policy.ParseName(input); ok {
+		d.Domain, d.Nexthop = name, name
+		if d.lookUpMX(ctx) {
+			d.lookUpHosts(ctx)
+			d.lookUpContext(ctx)
+			d.connect(ctx)
+			d.judge()
+		}
+		d.answer(ctx)
+	} else {
 		d.find("not-a-domain", about{}, "")
 		d.RRset.Error = "not a domain name"
-		d.conclude()
-		return d.Report
 	}
-	d.Domain, d.Nexthop = name, name
-	if d.lookUpMX(ctx) {
-		d.lookUpHosts(ctx)
-		d.lookUpContext(ctx)
-		d.connect(ctx)
-		d.judge()
-	}
-	d.answer(ctx)
 	d.conclude()
 	return d.Report
 }
 
-// class is the promise of a host.
-func class(name string) prefix.Class {
-	if !prefix.ValidHost(name) {
-		return prefix.None
-	}
-	return prefix.Of(name)
-}
+// promises reports whether the name of a host carries a prefix.
+func promises(name string) bool { return prefix.ValidHost(name) && prefix.Of(name) != prefix.None }

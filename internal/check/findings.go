@@ -8,7 +8,6 @@ import (
 
 	"github.com/policyd/policyd/internal/check/report"
 	"github.com/policyd/policyd/internal/text"
-	"github.com/policyd/policyd/prefix"
 )
 
 // about is what a finding is about. The zero about is the domain.
@@ -31,7 +30,7 @@ func (d *domain) find(code string, a about, detail string) {
 	if a.addr.IsValid() {
 		f.Addresses = []string{a.addr.String()}
 	}
-	if f.Severity == report.Error && f.Host != "" && promiseOnly(code) && class(a.host) == prefix.None {
+	if f.Severity == report.Error && f.Host != "" && promiseOnly(code) && !promises(a.host) {
 		f.Severity = report.Info // it has promised nothing
 	}
 	for i := range d.Findings {
@@ -53,7 +52,7 @@ func promiseOnly(code string) bool {
 // essential reports whether the domain cannot be judged where this could not be tested.
 func essential(f *report.Finding) bool {
 	if promiseOnly(f.Code) || f.Code == "host-lookup-failed" {
-		return f.Untested && class(f.Host) != prefix.None
+		return f.Untested && promises(f.Host)
 	}
 	return f.Untested && f.Code != "resolver-not-validating" && f.Code != "address-unreachable"
 }
@@ -83,5 +82,4 @@ func (d *domain) conclude() {
 	for _, h := range d.hosts {
 		d.MX = append(d.MX, h.Host)
 	}
-	d.commands()
 }

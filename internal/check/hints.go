@@ -9,19 +9,14 @@ import (
 	"github.com/policyd/policyd/prefix"
 )
 
-// hints say what to publish, as lines for a zone file.
+// hints say what to publish, as lines for a zone file: a record for reports, and those that give a prefix to hosts below
+// the domain that keep the promise already, except for the name in the certificate.
 func (d *domain) hints() {
-	d.hintPrefix()
 	if d.Set != "none" && d.TLSRPT.State == "absent" {
 		d.find("publish-tlsrpt", about{zone: []string{
 			"_smtp._tls." + d.Domain + `. IN TXT "v=TLSRPTv1; rua=mailto:tls-reports@` + d.Domain + `"`,
 		}}, "")
 	}
-}
-
-// hintPrefix shows the records that give a prefix to hosts below the domain that keep the promise already, except for
-// the name in the certificate.
-func (d *domain) hintPrefix() {
 	var zone []string
 	for _, h := range d.hosts {
 		name := prefix.STARTTLS.Prefix() + h.Host.Host
@@ -69,18 +64,11 @@ func (d *domain) hintTLSA(h *host) {
 	}
 }
 
-// commands returns posttls-finger(1) commands that repeat the tests manually.
-func (d *domain) commands() {
+// command returns the posttls-finger(1) command that repeats a test manually.
+func (d *domain) command(t *heard) string {
 	roots := cmp.Or(d.o.CAFile, "/etc/ssl/certs/ca-certificates.crt")
-	for _, h := range d.hosts {
-		for _, t := range h.heard {
-			if t.skipped != "" {
-				continue
-			}
-			wrapper := map[bool]string{true: " -w"}[t.Implicit]
-			family := map[bool]string{true: "ipv6:"}[t.Addr.Addr().Is6()]
-			d.Commands = append(d.Commands, fmt.Sprintf(`posttls-finger -c%s -l secure -F %s -s %s "[%s%s]:%d" %s`,
-				wrapper, roots, t.Host, family, t.Addr.Addr(), t.Addr.Port(), t.Host))
-		}
-	}
+	wrapper := map[bool]string{true: " -w"}[t.Implicit]
+	family := map[bool]string{true: "ipv6:"}[t.Addr.Addr().Is6()]
+	return fmt.Sprintf(`posttls-finger -c%s -l secure -F %s -s %s "[%s%s]:%d" %s`, wrapper, roots, t.Host, family,
+		t.Addr.Addr(), t.Addr.Port(), t.Host)
 }

@@ -49,7 +49,11 @@ func (d *domain) judge() {
 			}
 		}
 		for i := range h.heard {
-			h.Connections = append(h.Connections, d.show(&h.heard[i]))
+			t := &h.heard[i]
+			h.Connections = append(h.Connections, d.show(t))
+			if t.skipped == "" {
+				d.Commands = append(d.Commands, d.command(t))
+			}
 		}
 		d.judgeDANE(h)
 	}

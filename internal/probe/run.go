@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -113,16 +114,9 @@ func (p *Prober) probe(ctx context.Context, h *host, limited bool) Verdict {
 			p.plan(h, now) // mail was sent while the probe ran; this verdict does not reflect its outcome
 		}
 	}
-	result := f.State.String()
-	if f.State == Closed {
-		result = string(f.Cause)
-	}
-	p.results[result]++
+	p.results[cmp.Or(string(f.Cause), f.State.String())]++
 	p.mu.Unlock()
-	level := slog.LevelDebug
-	if changed {
-		level = slog.LevelInfo
-	}
+	level := map[bool]slog.Level{false: slog.LevelDebug, true: slog.LevelInfo}[changed]
 	o.Logger.LogAttrs(ctx, level, "port of implicit TLS probed",
 		slog.String("mx", h.name), slog.Int("port", int(o.Port)), slog.String("status", f.State.String()),
 		slog.String("cause", string(f.Cause)), slog.String("reason", f.Why),

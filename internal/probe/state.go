@@ -89,21 +89,10 @@ func (p *Prober) load(name string, value []byte) bool {
 // sound reports whether encoded has written this, and whether the verdict is still valid: the disk is trusted no more
 // than a host.
 func (s saved) sound(now time.Time) bool {
-	longest := openFor
-	switch s.State {
-	case Open:
-		if s.Cause != smtptls.CauseNone || s.BackOff != 0 {
-			return false
-		}
-	case Closed:
-		longest = closedFor
-		if s.Cause == smtptls.CauseNone || s.BackOff < closedFirst || s.BackOff > closedLast {
-			return false
-		}
-	default:
-		return false
-	}
+	open := s.State == Open && s.Cause == smtptls.CauseNone && s.BackOff == 0 && s.Expires.Sub(s.Checked) <= openFor
+	closed := s.State == Closed && s.Cause != smtptls.CauseNone && s.BackOff >= closedFirst && s.BackOff <= closedLast &&
+		s.Expires.Sub(s.Checked) <= closedFor
 	live := !now.Before(s.Checked) && now.Before(s.Expires) && !now.Before(s.Asked) && now.Sub(s.Asked) < forgottenAge
-	return live && s.Expires.Sub(s.Checked) <= longest && smtptls.Tidy(s.Why) == s.Why &&
-		smtptls.Tidy(string(s.Cause)) == string(s.Cause)
+	printable := smtptls.Tidy(s.Why) == s.Why && smtptls.Tidy(string(s.Cause)) == string(s.Cause)
+	return (open || closed) && live && printable
 }

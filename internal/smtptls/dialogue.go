@@ -137,34 +137,25 @@ func (c *conversation) connect(ctx context.Context) error {
 
 // secure takes the steps of TLS. The dialogue continues whatever the certificate is like: no mail is handed over in it.
 func (c *conversation) secure(ctx context.Context) bool {
-	ok := c.step(StepTLS, func() error { return c.handshake(ctx) })
-	if ok {
-		c.step(StepCertificate, c.certificate)
-	}
-	return ok
-}
-
-func (c *conversation) handshake(ctx context.Context) error {
 	c.t.Stray = c.lines.Buffered() > 0
 	c.conn.keep = maxHello
 	session := tls.Client(c.conn, c.config())
-	if err := session.HandshakeContext(ctx); err != nil {
-		return err
+	if !c.step(StepTLS, func() error { return session.HandshakeContext(ctx) }) {
+		return false
 	}
-	state := session.ConnectionState()
-	c.t.Session = &Session{Version: state.Version, Cipher: state.CipherSuite, Chain: state.PeerCertificates}
 	c.stream, c.lines = session, bufio.NewReader(session)
-	return nil
-}
-
-func (c *conversation) certificate() error {
-	s := c.t.Session
-	s.Verification = Verify(s.Chain, c.Host, c.Roots, c.At)
-	if s.Version < tls.VersionTLS13 && !secureRenegotiation(c.conn.kept) {
-		s.Faults[CertificateRules] = errors.New("no secure renegotiation (RFC 5746), which OpenSSL requires")
-	}
-	_, err := s.Cause()
-	return err
+	state := session.ConnectionState()
+	s := &Session{Version: state.Version, Cipher: state.CipherSuite, Chain: state.PeerCertificates}
+	c.t.Session = s
+	c.step(StepCertificate, func() error {
+		s.Verification = Verify(s.Chain, c.Host, c.Roots, c.At)
+		if s.Version < tls.VersionTLS13 && !secureRenegotiation(c.conn.kept) {
+			s.Faults[CertificateRules] = errors.New("no secure renegotiation (RFC 5746), which OpenSSL requires")
+		}
+		_, err := s.Cause()
+		return err
+	})
+	return true
 }
 
 // ehlo says EHLO. Like smtp(8) it says HELO where EHLO is refused with another code than 421; the server then offers
