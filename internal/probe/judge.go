@@ -161,15 +161,11 @@ func (v Verdict) dated(now time.Time) Verdict {
 	if v.State == Open && !now.Before(v.Expires) {
 		v = closed(smtptls.CertificateExpired, "the certificate has just expired")
 	}
-	switch v.State {
-	case Open:
+	if v.State != Unknown {
 		v.Checked = now
-		if bound := now.Add(openFor); bound.Before(v.Expires) {
-			v.Expires = bound
-		}
-	case Closed:
-		v.Checked, v.Expires = now, now.Add(closedFor)
-	case Unknown:
+	}
+	if v.State == Closed {
+		v.Expires = now.Add(closedFor)
 	}
 	return v
 }
