@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/policyd/policyd/internal/smtptls"
 	"github.com/policyd/policyd/prefix"
 )
 
@@ -38,16 +39,9 @@ func (d *domain) hints() {
 
 // keeps reports whether port 25 of a host did all that the prefix starttls- promises, wherever it was tested.
 func (h *host) keeps() bool {
-	right := 0
-	for _, t := range h.spoken(false) {
-		switch {
-		case t.OK():
-			right++
-		case !t.Ours:
-			return false
-		}
-	}
-	return right > 0
+	spoken := h.spoken(false)
+	return slices.ContainsFunc(spoken, func(t smtptls.Transcript) bool { return t.OK() }) &&
+		!slices.ContainsFunc(spoken, func(t smtptls.Transcript) bool { return !t.OK() && !t.Ours })
 }
 
 // hintTLSA shows the TLSA records for the port of implicit TLS where there are some for port 25 only.

@@ -129,7 +129,7 @@ func (d *domain) lookUpHosts(ctx context.Context) {
 	if d.facts.MX.Rest > 0 {
 		d.find("mx-too-many", about{}, fmt.Sprintf("there are %d", d.facts.MX.Rest+len(d.facts.Hosts)))
 	}
-	d.hosts = make([]*host, len(d.facts.Hosts))
+	prefixed := 0
 	var group errgroup.Group
 	group.SetLimit(sideBySide)
 	for i := range d.facts.Hosts {
@@ -138,32 +138,29 @@ func (d *domain) lookUpHosts(ctx context.Context) {
 			Host: text.Printable(f.Name), Preference: f.Preference, Prefix: f.Class.String(),
 			Valid: prefix.ValidHost(f.Name),
 			A:     dns.Indeterminate.String(), AAAA: dns.Indeterminate.String(), Addresses: []string{},
-			Connections: []report.Connection{},
+			Connections: []report.Connection{}, TLSA: showTLSA(f.DANE),
 		}}
-		d.hosts[i] = h
+		d.hosts = append(d.hosts, h)
+		if h.class != prefix.None {
+			prefixed++
+		}
 		if h.Valid {
 			group.Go(func() error {
 				d.lookUpAddresses(limited, h)
-				if h.class.ImplicitTLS() && d.o.Policy.DANE {
+				if !h.class.ImplicitTLS() {
+					return nil
+				}
+				if d.o.Policy.DANE {
 					// The one error is ErrNotCached, from a resolver that may not ask.
 					h.dane26, _ = dane.Lookup(limited, d.o.Resolver,
 						dane.Query{Host: h.Host.Host, Port: d.o.Policy.Port})
 				}
+				h.TLSA26 = new(showTLSA(h.dane26))
 				return nil
 			})
 		}
 	}
 	_ = group.Wait() // no error: what failed is in the hosts
-	prefixed := 0
-	for _, h := range d.hosts {
-		if h.class != prefix.None {
-			prefixed++
-		}
-		h.TLSA = showTLSA(h.dane)
-		if h.class.ImplicitTLS() {
-			h.TLSA26 = new(showTLSA(h.dane26))
-		}
-	}
 	switch {
 	case prefixed > 0 && prefixed == len(d.hosts) && d.facts.MX.Rest == 0:
 		d.Set = "all"
@@ -226,16 +223,11 @@ func (d *domain) lookUpContext(ctx context.Context) {
 	}
 	d.TLSRPT.State = "absent"
 	for _, record := range txt.TXT() {
-		if !strings.HasPrefix(record, "v=TLSRPTv1;") {
-			continue // RFC 8460 section 3: records that do not begin with the version are discarded
-		}
-		if d.TLSRPT.State != "absent" {
-			d.TLSRPT.State = "invalid" // and of several none counts
-			continue
-		}
-		d.TLSRPT = report.TLSRPT{State: "found", Record: text.Printable(record)}
-		if !strings.Contains(record, "rua=") {
-			d.TLSRPT.State = "invalid"
+		// RFC 8460 section 3: records that do not begin with the version are discarded, and of several none counts.
+		if strings.HasPrefix(record, "v=TLSRPTv1;") {
+			sound := d.TLSRPT.State == "absent" && strings.Contains(record, "rua=")
+			d.TLSRPT = report.TLSRPT{State: map[bool]string{true: "found", false: "invalid"}[sound],
+				Record: cmp.Or(d.TLSRPT.Record, text.Printable(record))}
 		}
 	}
 }

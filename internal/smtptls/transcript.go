@@ -1,6 +1,7 @@
 package smtptls
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
 	"time"
@@ -134,10 +135,7 @@ func (t *Transcript) weigh(o Opinion) {
 		}
 	case Rejected:
 		if t.OK() || notJudged {
-			if t.Failed == StepNone {
-				t.Failed = StepPostfix
-			}
-			t.Cause, t.Why = RefusedByPostfix, "Postfix: "+o.Why
+			t.Failed, t.Cause, t.Why = cmp.Or(t.Failed, StepPostfix), RefusedByPostfix, "Postfix: "+o.Why
 		}
 	case NoVerdict:
 		if t.OK() {
