@@ -10,8 +10,8 @@ import (
 	"github.com/policyd/policyd/prefix"
 )
 
-// hints say what to publish, as lines for a zone file: a record for reports, and those that give a prefix to hosts below
-// the domain that keep the promise already, except for the name in the certificate.
+// hints say what to publish, as lines for a zone file: a record for reports, and those that give a prefix to hosts
+// below the domain that keep the promise already, except for the name in the certificate.
 func (d *domain) hints() {
 	if d.Set != "none" && d.TLSRPT.State == "absent" {
 		d.find("publish-tlsrpt", about{zone: []string{

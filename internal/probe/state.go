@@ -89,9 +89,10 @@ func (p *Prober) load(name string, value []byte) bool {
 // sound reports whether encoded has written this, and whether the verdict is still valid: the disk is trusted no more
 // than a host.
 func (s saved) sound(now time.Time) bool {
-	open := s.State == Open && s.Cause == smtptls.CauseNone && s.BackOff == 0 && s.Expires.Sub(s.Checked) <= openFor
-	closed := s.State == Closed && s.Cause != smtptls.CauseNone && s.BackOff >= closedFirst && s.BackOff <= closedLast &&
-		s.Expires.Sub(s.Checked) <= closedFor
+	life := s.Expires.Sub(s.Checked)
+	open := s.State == Open && s.Cause == smtptls.CauseNone && s.BackOff == 0 && life <= openFor
+	closed := s.State == Closed && s.Cause != smtptls.CauseNone && life <= closedFor &&
+		s.BackOff >= closedFirst && s.BackOff <= closedLast
 	live := !now.Before(s.Checked) && now.Before(s.Expires) && !now.Before(s.Asked) && now.Sub(s.Asked) < forgottenAge
 	printable := smtptls.Tidy(s.Why) == s.Why && smtptls.Tidy(string(s.Cause)) == string(s.Cause)
 	return (open || closed) && live && printable
