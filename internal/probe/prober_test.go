@@ -290,27 +290,27 @@ func TestBounds(t *testing.T) {
 func TestStrangersCannotMakeUsKnock(t *testing.T) {
 	t.Parallel()
 	run(t, func(t *testing.T, w *world, p *Prober) {
-		for i := range 2000 {
+		for i := range 1000 {
 			w.host(mxn(i), plain, fmt.Sprintf("8.8.8.%d", i%250+1))
 			w.host(mxn(5000+i), plain, fmt.Sprintf("9.%d.%d.1", i%250, i/250))
 		}
-		for i := range 2000 {
+		for i := range 1000 {
 			ask(p, mxn(i))
 		}
 		pass(10 * time.Minute)
 		knocks := 0
-		for i := range 2000 {
+		for i := range 1000 {
 			ask(p, mxn(i))
 			knocks += w.count(mxn(i))
 		}
 		require.LessOrEqual(t, knocks, netMost+10*60*netPerSecond+1, "one network")
 		require.Greater(t, knocks, netMost)
-		for i := range 2000 {
+		for i := range 1000 {
 			ask(p, mxn(5000+i))
 		}
 		pass(time.Minute)
 		all := 0
-		for i := range 2000 {
+		for i := range 1000 {
 			all += w.count(mxn(5000 + i))
 		}
 		require.LessOrEqual(t, all, perSecondMost+60*perSecond+1, "all networks")
