@@ -28,7 +28,7 @@ const (
 type health struct {
 	mu      sync.Mutex
 	servers map[Server]*record
-	doubt   bool // an answer was late, or a lookup failed, since the servers were last watched
+	doubt   bool // since the servers were last watched, a query or a lookup failed, or an answer was late
 	streak  streak
 	success time.Time      // when a lookup last succeeded
 	outages *atomic.Uint32 // Stub.outages
@@ -85,12 +85,12 @@ func (h *health) queried(s Server, answered bool, took time.Duration) (again boo
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	r := h.servers[s]
+	h.doubt = h.doubt || !answered || took >= slowAnswer
 	if !answered {
 		r.failures++
 		return false
 	}
 	again, r.failures = r.failures > 0, 0
-	h.doubt = h.doubt || took >= slowAnswer
 	return again
 }
 
@@ -115,11 +115,7 @@ func (h *health) doubtful() (doubt bool, questions []dns.Question) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	k := &h.streak
-	doubt = h.doubt || k.ours || len(k.questions) == outageNames
-	for _, r := range h.servers {
-		doubt = doubt || r.failures > 0 || r.logged != inTime
-	}
-	h.doubt = false
+	doubt, h.doubt = h.doubt || k.ours || len(k.questions) == outageNames, false
 	if len(k.questions) == outageNames && !k.ours {
 		questions = slices.Clone(k.questions)
 	}

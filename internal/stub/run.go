@@ -75,7 +75,9 @@ func (s *Stub) watch(ctx context.Context) {
 			return
 		case <-tick:
 			s.followResolvConf()
-			s.watchServers(ctx, s.now.Load())
+			if now := s.now.Load(); !now.options.Off {
+				s.watchServers(ctx, now)
+			}
 		}
 	}
 }
@@ -85,7 +87,7 @@ func (s *Stub) watch(ctx context.Context) {
 func (s *Stub) watchServers(ctx context.Context, now *state) {
 	began := time.Now()
 	doubt, questions := now.health.doubtful()
-	if !doubt || now.options.Off {
+	if !doubt {
 		return
 	}
 	var all sync.WaitGroup
