@@ -117,25 +117,23 @@ func rcodeLabel(answer *miekg.Msg, err error) string {
 }
 
 // SignatureExpires returns when the first of the signatures over an RRset expires (RFC 4034 section 3.1.5), those of
-// other names on a CNAME chain included, or false if no server returns signatures (RFC 4035 section 3.2.1). It is for
-// display only.
+// other names on a CNAME chain included, or false if the server returns none (RFC 4035 section 3.2.1). It is for display
+// only.
 func (s *Stub) SignatureExpires(ctx context.Context, q dns.Question) (end time.Time, ok bool) {
 	now := s.now.Load()
 	name, _ := dns.OnWire(q.Name)
-	for _, server := range now.candidates() {
-		answer, err := s.send(ctx, now, server, now.options.Timeout, inet(name, q.Type))
-		if err != nil {
-			continue
-		}
-		for _, rr := range answer.Answer {
-			if signature, is := rr.(*miekg.RRSIG); is && signature.TypeCovered == uint16(q.Type) {
-				expires := time.Unix(int64(signature.Expiration), 0)
-				if end.IsZero() || expires.Before(end) {
-					end = expires
-				}
+	server := now.health.order(now.candidates())[0]
+	answer, err := s.send(ctx, now, server, now.options.Timeout, inet(name, q.Type))
+	if err != nil {
+		return time.Time{}, false
+	}
+	for _, rr := range answer.Answer {
+		if signature, is := rr.(*miekg.RRSIG); is && signature.TypeCovered == uint16(q.Type) {
+			expires := time.Unix(int64(signature.Expiration), 0)
+			if end.IsZero() || expires.Before(end) {
+				end = expires
 			}
 		}
-		break
 	}
 	return end, !end.IsZero()
 }
