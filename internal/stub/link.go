@@ -149,7 +149,8 @@ func (c *link) deliver(octets []byte) {
 	if p == nil {
 		return
 	}
-	fits, bare := matches(m, p.question), err == nil && bareError(m)
+	fits, bare := matches(m, p.question)
+	bare = bare && err == nil
 	whole := fits && (err == nil || m.Truncated)
 	odd := len(m.Question) != 1
 	if err = nil; !whole && !bare {

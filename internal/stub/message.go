@@ -55,22 +55,16 @@ func parse(octets []byte) (m *miekg.Msg, err error) {
 }
 
 // matches reports whether a message with the ID of a query answers its question: QR, opcode, name, class and type (RFC
-// 5452 section 9.1).
-func matches(answer *miekg.Msg, q miekg.Question) bool {
-	if !isResponse(answer) || len(answer.Question) != 1 {
-		return false
+// 5452 section 9.1); or whether it is an error without a question section, as servers that do not know EDNS send.
+func matches(m *miekg.Msg, q miekg.Question) (fits, bareError bool) {
+	if !m.Response || m.Opcode != miekg.OpcodeQuery || len(m.Question) > 1 {
+		return false, false
 	}
-	a := answer.Question[0]
-	return a.Qtype == q.Qtype && a.Qclass == q.Qclass && dns.Lower(a.Name) == dns.Lower(q.Name)
-}
-
-// bareError reports whether a message is an error without a question section, as servers that do not know EDNS send.
-func bareError(answer *miekg.Msg) bool {
-	return isResponse(answer) && len(answer.Question) == 0 && !useful(answer)
-}
-
-func isResponse(m *miekg.Msg) bool {
-	return m.Response && m.Opcode == miekg.OpcodeQuery
+	if len(m.Question) == 0 {
+		return false, !useful(m)
+	}
+	a := m.Question[0]
+	return a.Qtype == q.Qtype && a.Qclass == q.Qclass && dns.Lower(a.Name) == dns.Lower(q.Name), false
 }
 
 // useful reports whether an answer says something about its name.
