@@ -141,10 +141,9 @@ func (s *Stub) use(o Options, servers []Server, source string) {
 		next.transport, next.health = newTransport(o.RootCAs), newHealth(servers, &s.outages)
 		old.transport.close()
 		log := o.Logger.With("servers", strings.Join(next.Servers, " "), "source", source)
-		switch {
-		case trusted, o.Trust == TrustNever: // which is a decision of the caller
-			log.Info("using DNS servers", "trusted", trusted)
-		case !same || before: // otherwise it is known
+		log.Info("using DNS servers", "trusted", trusted)
+		// TrustNever is a decision of the caller, and a lack of trust in the same servers is known.
+		if !trusted && o.Trust != TrustNever && (!same || before) {
 			log.Warn("the DNS servers are not trusted; treating all answers as insecure", "reason", reason)
 		}
 	}
