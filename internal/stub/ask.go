@@ -2,7 +2,6 @@ package stub
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"time"
 
@@ -36,7 +35,7 @@ func (s *Stub) ask(ctx context.Context, q dns.Question, now *state, until time.T
 		sent := time.Now()
 		answer, err := s.query(ctx, now, server, timeout, inet(miekg.Fqdn(q.Name), q.Type))
 		if now.options.Observe != nil {
-			now.options.Observe(QueryEvent{Type: q.Type, Rcode: rcodeLabel(answer, err), Took: time.Since(sent)})
+			now.options.Observe(q.Type, rcodeLabel(answer, err), time.Since(sent))
 		}
 		if err == nil {
 			rrset, ttl, wrong := interpret(answer, q, now.Result == Validating) // only those that passed are asked then
@@ -105,12 +104,12 @@ func (s *Stub) send(ctx context.Context, now *state, server Server, timeout time
 	return s.exchange(now.transport, ctx, server, q, time.Now().Add(timeout))
 }
 
-// rcodeLabel is QueryEvent.Rcode.
+// rcodeLabel is the Rcode of Options.Observe.
 func rcodeLabel(answer *miekg.Msg, err error) string {
 	switch {
 	case err == nil:
 		return rcodeText(answer.Rcode)
-	case timedOut(err) && !errors.Is(err, context.Canceled):
+	case timedOut(err):
 		return "timeout"
 	}
 	return "error"

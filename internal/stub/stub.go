@@ -34,20 +34,12 @@ type Options struct {
 	SelfTestNames []string
 	// RootCAs are for DNS over TLS; nil means the system's roots.
 	RootCAs *x509.CertPool
-	// Observe, if not nil, is called after every query of a lookup, but not for queries of the self-test. It is called
-	// from many goroutines and must not block.
-	Observe func(QueryEvent)
+	// Observe, if not nil, is called after every query of a lookup, from many goroutines, and must not block. Rcode is
+	// the answer's RCODE, which the server chooses, "timeout", or "error" for everything else.
+	Observe func(t dns.Type, rcode string, took time.Duration)
 	Logger  *slog.Logger
 	// Off is set to send no queries other than those of Lookup.
 	Off bool
-}
-
-// QueryEvent is a query to a server that has ended.
-type QueryEvent struct {
-	Type dns.Type
-	// Rcode is the answer's RCODE, which the server chooses, "timeout", or "error" for everything else.
-	Rcode string
-	Took  time.Duration
 }
 
 // Stub asks the servers. Its answers are Secure only if every server is trusted, the self-test has shown that the

@@ -355,11 +355,11 @@ func TestStubObserve(t *testing.T) {
 	server := dnstest.New(t)
 	var mu sync.Mutex
 	var events []string
-	s := newStub(t, stub.Options{Servers: []string{server.Addr()}, Timeout: 2 * hasty, Observe: func(e stub.QueryEvent) {
+	s := newStub(t, stub.Options{Servers: []string{server.Addr()}, Timeout: 2 * hasty, Observe: func(ty dns.Type, rcode string, took time.Duration) {
 		mu.Lock()
 		defer mu.Unlock()
-		events = append(events, e.Type.String()+" "+e.Rcode)
-		if e.Took <= 0 {
+		events = append(events, ty.String()+" "+rcode)
+		if took <= 0 {
 			events = append(events, "took no time")
 		}
 	}})

@@ -15,7 +15,6 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/mtasts"
-	"github.com/policyd/policyd/internal/stub"
 )
 
 const namespace = "policyd"
@@ -116,10 +115,10 @@ func (m *Metrics) Lookup(k lookup.Kind) func(took time.Duration) {
 }
 
 // Query counts a query to a DNS server. It does not block.
-func (m *Metrics) Query(q stub.QueryEvent) {
-	t := typeLabel(q.Type)
-	m.queries.WithLabelValues(t, rcodeLabel(q.Rcode)).Inc()
-	m.latencies.WithLabelValues(t).Observe(q.Took.Seconds())
+func (m *Metrics) Query(t dns.Type, rcode string, took time.Duration) {
+	label := typeLabel(t)
+	m.queries.WithLabelValues(label, rcodeLabel(rcode)).Inc()
+	m.latencies.WithLabelValues(label).Observe(took.Seconds())
 }
 
 func fetchResults() []string {

@@ -20,7 +20,6 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/metrics"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/lookup"
-	"github.com/policyd/policyd/internal/stub"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -77,9 +76,9 @@ func TestMetrics(t *testing.T) {
 		m.Lookup(kind())(3 * time.Microsecond)
 	}
 	m.Lookup(lookup.Kind{Map: "transport", Status: "NOTFOUND"})(150 * time.Millisecond)
-	m.Query(stub.QueryEvent{Type: dns.TypeMX, Rcode: "NOERROR", Took: 2 * time.Millisecond})
-	m.Query(stub.QueryEvent{Type: dns.TypeMX, Rcode: "BADCOOKIE"})
-	m.Query(stub.QueryEvent{Type: 65, Rcode: "timeout"})
+	m.Query(dns.TypeMX, "NOERROR", 2*time.Millisecond)
+	m.Query(dns.TypeMX, "BADCOOKIE", 0)
+	m.Query(65, "timeout", 0)
 	m.Fetch("ok")
 	m.Fetch("sts-webpki-invalid")
 	m.Fetch("a new kind")
