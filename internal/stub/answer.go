@@ -75,16 +75,14 @@ func interpret(m *miekg.Msg, q dns.Question, trusted bool) (*dns.RRset, time.Dur
 
 // follow returns the names of the CNAME chain that begins at name, name included, and the smallest TTL on the way. It
 // returns nil for a loop, a chain that is too long, and two targets for a name.
+// For type CNAME it follows nothing.
 func follow(answer []miekg.RR, name string, t dns.Type) (chain []string, ttl time.Duration) {
 	chain, ttl = []string{name}, longestTTL
-	if t == dns.TypeCNAME {
-		return chain, ttl
-	}
 	for range maxChain + 1 {
 		var target string
 		for _, rr := range answer {
 			c, is := rr.(*miekg.CNAME)
-			if !is || c.Hdr.Class != miekg.ClassINET || dns.Lower(c.Hdr.Name) != name {
+			if !is || t == dns.TypeCNAME || c.Hdr.Class != miekg.ClassINET || dns.Lower(c.Hdr.Name) != name {
 				continue
 			}
 			to := dns.Lower(c.Target)

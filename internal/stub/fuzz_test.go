@@ -133,7 +133,7 @@ func FuzzResolvConf(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		path := filepath.Join(t.TempDir(), "resolv.conf")
 		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
-		servers, err := readResolvConf(path)
+		servers, err := serversOf(Options{ResolvConf: path})
 		require.NoError(t, err)
 		require.LessOrEqual(t, len(servers), maxServers)
 		for _, s := range servers {

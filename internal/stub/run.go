@@ -58,9 +58,9 @@ func (s *Stub) followResolvConf() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now.Load()
-	servers, source, err := serversOf(now.options)
+	servers, err := serversOf(now.options)
 	if len(now.options.Servers) == 0 && err == nil && len(servers) > 0 && !slices.Equal(servers, now.servers) {
-		s.use(now.options, servers, source)
+		s.use(now.options, servers)
 	}
 }
 

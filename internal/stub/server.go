@@ -107,39 +107,23 @@ func (o *Options) trusts(servers []Server) (yes bool, reason string) {
 // maxServers is how many servers of resolv.conf(5) are asked.
 const maxServers = 3
 
-// serversOf returns the servers of the settings or of resolv.conf, and where they come from. There are none if
-// resolv.conf is missing or names none.
-func serversOf(o Options) (servers []Server, source string, err error) {
-	if len(o.Servers) == 0 {
-		servers, err = readResolvConf(o.ResolvConf)
-		return servers, o.ResolvConf, err
-	}
+// serversOf returns the servers of the settings, or else the first three of resolv.conf(5): none if the file is missing
+// or names none. Lines of the file that cannot be read are ignored, as the C library does.
+func serversOf(o Options) (servers []Server, err error) {
 	for _, text := range o.Servers {
 		server, err := ParseServer(text)
 		if err != nil {
-			return nil, "", err
+			return nil, err
 		}
 		servers = append(servers, server)
 	}
-	return servers, "settings", nil
-}
-
-// onThisMachine returns the server that the C library asks if resolv.conf names none.
-func onThisMachine() []Server {
-	return []Server{{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 53)}}
-}
-
-// readResolvConf returns the first three servers of a resolv.conf(5), or none if the file is missing. It ignores lines
-// that it cannot read, like the C library.
-func readResolvConf(path string) ([]Server, error) {
-	text, err := regfile.Read(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+	if len(servers) > 0 {
+		return servers, nil
 	}
-	if err != nil {
+	text, err := regfile.Read(o.ResolvConf)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("stub: %w", err)
 	}
-	var servers []Server
 	for line := range strings.Lines(string(text)) {
 		fields := strings.Fields(line)
 		if len(fields) < 2 || fields[0] != "nameserver" || len(servers) == maxServers {

@@ -1,6 +1,7 @@
 package stub
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -8,6 +9,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 )
+
+// onThisMachine is the usual server.
+func onThisMachine() []Server { return []Server{{Addr: netip.MustParseAddrPort("127.0.0.1:53")}} }
 
 func TestParseServer(t *testing.T) {
 	good := map[string]string{
@@ -123,7 +127,7 @@ func TestTrust(t *testing.T) {
 	}
 }
 
-func TestReadResolvConf(t *testing.T) {
+func TestServersOfResolvConf(t *testing.T) {
 	tests := map[string]struct{ text, want string }{
 		"as it is":                    {"search example.com\nnameserver 127.0.0.1\noptions edns0\n", "127.0.0.1:53"},
 		"three at most":               {"nameserver 127.0.0.1\nnameserver ::1\nnameserver 127.0.0.3\nnameserver 192.0.2.1\n", "127.0.0.1:53 [::1]:53 127.0.0.3:53"},
@@ -141,15 +145,15 @@ func TestReadResolvConf(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "resolv.conf")
 			require.NoError(t, os.WriteFile(path, []byte(tc.text), 0o600))
-			servers, err := readResolvConf(path)
+			servers, err := serversOf(Options{ResolvConf: path})
 			require.NoError(t, err)
 			require.Equal(t, tc.want, strings.Join(texts(servers), " "))
 		})
 	}
-	servers, err := readResolvConf(filepath.Join(t.TempDir(), "missing"))
+	servers, err := serversOf(Options{ResolvConf: filepath.Join(t.TempDir(), "missing")})
 	require.NoError(t, err)
 	require.Empty(t, servers)
-	_, err = readResolvConf(t.TempDir())
+	_, err = serversOf(Options{ResolvConf: t.TempDir()})
 	require.Error(t, err, "a directory")
 }
 

@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -87,16 +88,16 @@ func (s *Stub) Configure(o Options) error {
 	if len(o.SelfTestNames) == 0 {
 		o.SelfTestNames = []string{".", "com."}
 	}
-	servers, source, err := serversOf(o)
+	servers, err := serversOf(o)
 	if err != nil {
 		return err
 	}
 	if len(servers) == 0 {
-		servers = onThisMachine()
+		servers = []Server{{Addr: netip.MustParseAddrPort("127.0.0.1:53")}} // as the C library does
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.use(o, servers, source)
+	s.use(o, servers)
 	return nil
 }
 
@@ -114,10 +115,12 @@ func signal(c chan struct{}) {
 
 // use makes options and servers effective and repeats the self-test; s.mu is held. A change of the servers, of the
 // roots for their certificates or of the trust in them begins a new epoch.
-func (s *Stub) use(o Options, servers []Server, source string) {
+func (s *Stub) use(o Options, servers []Server) {
 	old := s.now.Load()
 	next := *old
-	next.options, next.Source = o, source
+	if next.options, next.Source = o, "settings"; len(o.Servers) == 0 {
+		next.Source = o.ResolvConf
+	}
 	trusted, reason := o.trusts(servers)
 	if !trusted {
 		next.Outcome = Outcome{NotTrusted, reason}
@@ -132,7 +135,7 @@ func (s *Stub) use(o Options, servers []Server, source string) {
 		next.answers++
 		next.transport, next.health = newTransport(o.RootCAs), newHealth(servers, &s.outages)
 		old.transport.close()
-		log := o.Logger.With("servers", strings.Join(next.Servers, " "), "source", source)
+		log := o.Logger.With("servers", strings.Join(next.Servers, " "), "source", next.Source)
 		log.Info("using DNS servers", "trusted", trusted)
 		// TrustNever is a decision of the caller, and a lack of trust in the same servers is known.
 		if !trusted && o.Trust != TrustNever && (!same || before) {
