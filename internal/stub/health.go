@@ -135,7 +135,7 @@ func (h *health) watched(began time.Time, useful bool) (ended bool) {
 	return ended
 }
 
-// succeeded notes that a lookup has succeeded. The failures of an outage that has ended count no more.
+// succeeded notes that a lookup has succeeded. If that ends an outage, its failures count no more.
 func (h *health) succeeded() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -19,6 +19,8 @@ const (
 	selfTestAgain = 10 * time.Minute
 	// recentTest is how long a self-test counts if the result is doubted.
 	recentTest = 10 * time.Second
+	// watchInterval is how often servers that do not answer are asked whether they do again.
+	watchInterval = 2 * time.Second
 )
 
 // Run tests the servers, watches those that fail, reads resolv.conf again when it changes, and returns when ctx ends.
@@ -63,9 +65,6 @@ func (s *Stub) followResolvConf() {
 		s.use(now.options, servers)
 	}
 }
-
-// watchInterval is how often servers that do not answer are asked whether they do again.
-const watchInterval = 2 * time.Second
 
 // watch reads resolv.conf and watches the servers, every two seconds until ctx ends.
 func (s *Stub) watch(ctx context.Context) {
