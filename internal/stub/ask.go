@@ -116,8 +116,8 @@ func rcodeLabel(answer *miekg.Msg, err error) string {
 }
 
 // SignatureExpires returns when the first of the signatures over an RRset expires (RFC 4034 section 3.1.5), those of
-// other names on a CNAME chain included, or false if the server returns none (RFC 4035 section 3.2.1). It is for display
-// only.
+// other names on a CNAME chain included, or false if the server returns none (RFC 4035 section 3.2.1). It is for
+// display only.
 func (s *Stub) SignatureExpires(ctx context.Context, q dns.Question) (end time.Time, ok bool) {
 	now := s.now.Load()
 	name, _ := dns.OnWire(q.Name)

@@ -69,7 +69,8 @@ func (s *Stub) Validates(ctx context.Context, e dns.Effort) (bool, error) {
 		if e.CacheOnly {
 			return false, dns.ErrNotCached
 		}
-		if s.Doubt(); !now.replaced(ctx) {
+		s.Doubt()
+		if !now.replaced(ctx) {
 			return now.Result == Validating, nil
 		}
 	}
