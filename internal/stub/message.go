@@ -19,12 +19,9 @@ var errMalformed = errors.New("malformed answer")
 // section 5.7, RFC 3225 section 3), CD clear, and room for 1,232 octets. Some forwarders cache an answer together with
 // the bits of the query, so two clients that ask differently can see a different AD bit.
 func pack(q miekg.Question) ([]byte, error) {
-	const payload = 1232
-	m := miekg.Msg{
-		MsgHdr:   miekg.MsgHdr{RecursionDesired: true, AuthenticatedData: true},
-		Question: []miekg.Question{q},
-	}
-	return m.SetEdns0(payload, true).Pack()
+	bits := miekg.MsgHdr{RecursionDesired: true, AuthenticatedData: true}
+	m := miekg.Msg{MsgHdr: bits, Question: []miekg.Question{q}}
+	return m.SetEdns0(1232, true).Pack()
 }
 
 // inet is a question in class IN about a name as dns.OnWire returns it.
