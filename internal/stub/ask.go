@@ -90,7 +90,7 @@ func (s *Stub) query(ctx context.Context, now *state, server Server, timeout tim
 	*miekg.Msg, error,
 ) {
 	began := time.Now()
-	answer, err := s.send(ctx, now, server, timeout, q)
+	answer, err := s.exchange(now.transport, ctx, server, q, began.Add(timeout))
 	left := err != nil && ctx.Err() != nil // the caller, which is not a failure of the server
 	if !left && now.health.queried(server, err == nil, time.Since(began)) {
 		signal(s.change)
@@ -98,10 +98,9 @@ func (s *Stub) query(ctx context.Context, now *state, server Server, timeout tim
 	return answer, err
 }
 
-// send sends a query once.
-func (s *Stub) send(ctx context.Context, now *state, server Server, timeout time.Duration,
-	q miekg.Question) (*miekg.Msg, error) {
-	return s.exchange(now.transport, ctx, server, q, time.Now().Add(timeout))
+// send sends a query of our own once.
+func (s *Stub) send(ctx context.Context, now *state, server Server, q miekg.Question) (*miekg.Msg, error) {
+	return s.exchange(now.transport, ctx, server, q, time.Now().Add(now.options.Timeout))
 }
 
 // rcodeLabel is the Rcode of Options.Observe.
@@ -122,7 +121,7 @@ func (s *Stub) SignatureExpires(ctx context.Context, q dns.Question) (end time.T
 	now := s.now.Load()
 	name, _ := dns.OnWire(q.Name)
 	server := now.health.order(now.candidates())[0]
-	answer, err := s.send(ctx, now, server, now.options.Timeout, inet(name, q.Type))
+	answer, err := s.send(ctx, now, server, inet(name, q.Type))
 	if err != nil {
 		return time.Time{}, false
 	}

@@ -99,7 +99,7 @@ func (s *Stub) watchServers(ctx context.Context, now *state) {
 			sound.Store(true)
 			for _, q := range questions {
 				all.Go(func() {
-					answer, err := s.send(ctx, now, server, now.options.Timeout, inet(miekg.Fqdn(q.Name), q.Type))
+					answer, err := s.send(ctx, now, server, inet(miekg.Fqdn(q.Name), q.Type))
 					if err == nil && useful(answer) {
 						now.health.succeeded()
 					}

@@ -94,7 +94,7 @@ func (s *Stub) SelfTest(ctx context.Context) bool {
 		all.Go(func() { outcomes[i] = s.testServer(ctx, before, server) })
 	}
 	all.Wait()
-	after, complete := before.judge(outcomes)
+	after := before.judge(outcomes)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if ctx.Err() != nil || s.now.Load() != before {
@@ -112,16 +112,15 @@ func (s *Stub) SelfTest(ctx context.Context) bool {
 			"result", after.Result.String(), "reason", after.Reason)
 	}
 	s.replace(after)
-	return complete && after.Result == Validating
+	return !slices.ContainsFunc(outcomes, func(o Outcome) bool { return o.Result != Validating })
 }
 
-// judge returns the state after a self-test, and whether every server had a result.
-func (st *state) judge(outcomes []Outcome) (after state, complete bool) {
-	after, complete = *st, true
+// judge returns the state after a self-test.
+func (st *state) judge(outcomes []Outcome) state {
+	after := *st
 	after.Outcome, after.passed, after.tested = Outcome{}, nil, time.Now()
 	for i, out := range outcomes {
 		server := st.servers[i]
-		complete = complete && out.Result != Unknown
 		if out.Result == Validating || out.Result == Unknown && slices.Contains(st.passed, server) {
 			after.passed = append(after.passed, server)
 		}
@@ -139,7 +138,7 @@ func (st *state) judge(outcomes []Outcome) (after state, complete bool) {
 	if after.Result != st.Result {
 		after.answers++
 	}
-	return after, complete
+	return after
 }
 
 // testServer tests one server. A failure or a timeout says nothing about it: the outcome is Unknown, and an earlier one
@@ -151,7 +150,7 @@ func (s *Stub) testServer(ctx context.Context, st *state, server Server) Outcome
 	}
 	version := miekg.Question{Name: "version.bind.", Qtype: miekg.TypeTXT, Qclass: miekg.ClassCHAOS}
 	for range 2 { // a server may drop the question, and so may a network
-		m, err := s.send(ctx, st, server, st.options.Timeout, version)
+		m, err := s.send(ctx, st, server, version)
 		switch {
 		case err == nil && m.AuthenticatedData:
 			return Outcome{EchoesAD,
@@ -176,7 +175,7 @@ names:
 	for _, name := range st.options.SelfTestNames {
 		fqdn, _ := dns.OnWire(name)
 		for _, t := range []dns.Type{dns.TypeNS, dns.TypeA, dns.TypeA} {
-			m, err := s.send(ctx, st, server, st.options.Timeout, inet(fqdn, t))
+			m, err := s.send(ctx, st, server, inet(fqdn, t))
 			switch {
 			case err != nil:
 				unsure, reason = true, server.String()+": "+networkReason(err)
