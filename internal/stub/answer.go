@@ -15,10 +15,7 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-const (
-	longestTTL = math.MaxUint32 * time.Second
-	maxChain   = 16 // CNAME records
-)
+const longestTTL = math.MaxUint32 * time.Second
 
 // interpret reads an answer that matches its query, and returns it with its TTL. Only the CNAME chain from the
 // question, whose name is as on the wire without the final dot, and the RRset at its end count. The error is a
@@ -78,7 +75,8 @@ func interpret(m *miekg.Msg, q dns.Question, trusted bool) (*dns.RRset, time.Dur
 // For type CNAME it follows nothing.
 func follow(answer []miekg.RR, name string, t dns.Type) (chain []string, ttl time.Duration) {
 	chain, ttl = []string{name}, longestTTL
-	for range maxChain + 1 {
+	const longest = 16 // CNAME records
+	for range longest + 1 {
 		var target string
 		for _, rr := range answer {
 			c, is := rr.(*miekg.CNAME)
@@ -134,12 +132,12 @@ func add(r *dns.RRset, rr miekg.RR) bool {
 		return ok
 	}
 	name := func(name string) bool {
-		r.Records = append(r.TXT(), hostName(name))
+		r.Records = append(r.TXT(), dns.TrimRoot(dns.Lower(name)))
 		return name != ""
 	}
 	switch rr := rr.(type) {
 	case *miekg.MX:
-		r.Records = append(r.MX(), dns.MX{Preference: rr.Preference, Host: hostName(rr.Mx)})
+		r.Records = append(r.MX(), dns.MX{Preference: rr.Preference, Host: dns.TrimRoot(dns.Lower(rr.Mx))})
 		return rr.Mx != ""
 	case *miekg.A:
 		return addr(rr.A)
@@ -196,6 +194,3 @@ func normalise(r *dns.RRset) {
 		})
 	}
 }
-
-// hostName returns a name from a message in the form that RRset uses.
-func hostName(name string) string { return dns.TrimRoot(dns.Lower(name)) }

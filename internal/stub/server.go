@@ -77,11 +77,10 @@ const (
 // list: if one server is not trusted, nothing is secure. RFC 4035 section 4.9.3 requires a secure channel to a
 // trusted resolver, and a relay on loopback only hides where the resolver is.
 func (o *Options) trusts(servers []Server) (yes bool, reason string) {
-	switch o.Trust {
-	case TrustAuto, "":
-	case TrustAlways:
+	if o.Trust == TrustAlways {
 		return len(servers) > 0, ""
-	default:
+	}
+	if o.Trust != TrustAuto && o.Trust != "" {
 		return false, `trust_ad = "never"`
 	}
 	for _, s := range servers {

@@ -147,7 +147,11 @@ func TestServersOfResolvConf(t *testing.T) {
 			require.NoError(t, os.WriteFile(path, []byte(tc.text), 0o600))
 			servers, err := serversOf(Options{ResolvConf: path})
 			require.NoError(t, err)
-			require.Equal(t, tc.want, strings.Join(texts(servers), " "))
+			var list []string
+			for _, server := range servers {
+				list = append(list, server.String())
+			}
+			require.Equal(t, tc.want, strings.Join(list, " "))
 		})
 	}
 	servers, err := serversOf(Options{ResolvConf: filepath.Join(t.TempDir(), "missing")})

@@ -130,7 +130,10 @@ func (s *Stub) use(o Options, servers []Server) {
 		if trusted {
 			next.Outcome = Outcome{}
 		}
-		next.servers, next.Servers = servers, texts(servers)
+		next.servers, next.Servers = servers, nil
+		for _, server := range servers {
+			next.Servers = append(next.Servers, server.String())
+		}
 		next.Checked, next.tested, next.passed = time.Time{}, time.Time{}, nil
 		next.answers++
 		next.transport, next.health = newTransport(o.RootCAs), newHealth(servers, &s.outages)
@@ -150,13 +153,6 @@ func (s *Stub) use(o Options, servers []Server) {
 func (s *Stub) replace(next state) {
 	next.inForce, next.end = context.WithCancel(context.Background())
 	s.now.Swap(&next).end()
-}
-
-func texts(servers []Server) (list []string) {
-	for _, s := range servers {
-		list = append(list, s.String())
-	}
-	return list
 }
 
 // Epoch returns the epoch that a lookup which begins now would have.
