@@ -57,3 +57,16 @@ func relayed(l *lab.Lab) Case {
 			return line
 		}}
 }
+
+// local is a domain that this site receives itself. A route for it would be a mail loop.
+func local(l *lab.Lab, domain, name string) Case {
+	r := l.Host(lab.Host{Name: "smtps-mx." + domain, On25: lab.STARTTLS, On26: lab.Implicit})
+	l.MX(domain, r.Name)
+	return Case{Name: name, Run: func(ctx context.Context) string {
+		unrouted(ctx, l, domain)
+		m, line := attempt(ctx, l, want{status: "sent", relay: "local"}, "someone@"+domain)
+		must.Be(strings.Count(l.Postfix.Mailbox(), "Subject: "+m.Token) == 1, "the mail is not in the mailbox once")
+		untouched(r, m)
+		return line
+	}}
+}

@@ -40,10 +40,9 @@ type Lab struct {
 	Resolver  *Server // Postfix's own, in /etc/resolv.conf
 	Upstream  *Server // policyd's: the same zones, so that it can be away while Postfix has its own
 
-	tree     *zone.Tree
-	local    strings.Builder // lines of /etc/hosts
-	policies strings.Builder // lines of a table for smtp_tls_policy_maps
-	reports  *daemon.Log     // the reports of Postfix to a TLSRPT collector; nil if there is no collector
+	tree    *zone.Tree
+	lines   map[string]string // further lines of files, by path
+	reports *daemon.Log       // the reports of Postfix to a TLSRPT collector; nil if there is no collector
 
 	receivers []*Receiver
 	webs      []*PolicyHost
@@ -79,7 +78,7 @@ func New(o Options) (l *Lab, err error) {
 		return nil, errors.New("lab: New was called outside of Isolated")
 	}
 	err = must.Catch(func() {
-		l = &Lab{Dir: dir, Authority: smtptest.NewCA(Must{})}
+		l = &Lab{Dir: dir, Authority: smtptest.NewCA(Must{}), lines: map[string]string{}}
 		l.tree = must.Get(zone.NewTree(l.zones(), labZones()))
 		l.Resolver, l.Upstream = l.newUnbound("resolver", "127.0.0.1:53"), l.newUnbound("upstream", "127.0.0.1:5353")
 		l.Policyd = newPolicyd(o.Policyd, dir, l.Upstream.Addr)
@@ -129,7 +128,9 @@ func V6(number byte) netip.Addr {
 }
 
 // InHostsFile adds a receiver to /etc/hosts. Call it before Start.
-func (l *Lab) InHostsFile(r *Receiver) { fmt.Fprintf(&l.local, "%s %s\n", r.Addrs[0], r.Name) }
+func (l *Lab) InHostsFile(r *Receiver) {
+	l.lines["/etc/hosts"] += fmt.Sprintf("%s %s\n", r.Addrs[0], r.Name)
+}
 
 // TLSA adds the DANE-EE record that fits the certificate of a receiver's port.
 func (l *Lab) TLSA(r *Receiver, port int) {
@@ -180,15 +181,14 @@ func (l *Lab) Prepare() error {
 	files := map[string]string{
 		filepath.Join(l.zones(), "anchor"): l.tree.Anchor(),
 		l.CAFile():                         string(l.Authority.PEM()),
-		filepath.Join(l.Dir, "policies"):   l.policies.String(),
+		filepath.Join(l.Dir, "policies"):   "",
 		"/etc/resolv.conf":                 "nameserver " + l.Resolver.Addr.Addr().String() + "\n",
-		"/etc/hosts": "127.0.0.1 localhost\n::1 localhost\n127.0.0.1 " + Hostname + "\n" +
-			l.local.String(),
-		"/etc/hostname": Hostname + "\n",
+		"/etc/hosts":                       "127.0.0.1 localhost\n::1 localhost\n127.0.0.1 " + Hostname + "\n",
+		"/etc/hostname":                    Hostname + "\n",
 	}
 	for path, text := range files {
 		_ = os.Remove(path) // it may be a link to somewhere else
-		if err := write(path, text); err != nil {
+		if err := write(path, text+l.lines[path]); err != nil {
 			return fmt.Errorf("lab: %w", err)
 		}
 	}
@@ -198,7 +198,9 @@ func (l *Lab) Prepare() error {
 func (l *Lab) zones() string { return filepath.Join(l.Dir, "zones") }
 
 // Policy adds a line to the table /lab/policies, for main.cf.
-func (l *Lab) Policy(domain, policy string) { l.policies.WriteString(domain + " " + policy + "\n") }
+func (l *Lab) Policy(domain, policy string) {
+	l.lines[filepath.Join(l.Dir, "policies")] += domain + " " + policy + "\n"
+}
 
 // CAFile is where the private authority's certificate is.
 func (l *Lab) CAFile() string { return caFile(l.Dir) }

@@ -23,8 +23,7 @@ func (st stage) heading(first, unit string) []string {
 	return row
 }
 
-// ratios are the cells of a row: the median of each server, and the median of the ratios of policyd to it, round by
-// round.
+// ratios are the cells of a row: the median of each server, and that of the ratios of policyd to it in each round.
 func ratios(values [][]float64, format string) []string {
 	var row []string
 	for i, v := range values {
@@ -153,8 +152,7 @@ func (b *bench) memory(ctx context.Context) (rows [][]string) {
 	return rows
 }
 
-// pauses compares how long cached answers take while the full cache of policyd evicts; both servers are asked at the
-// same time.
+// pauses compares how long cached answers take while the full cache of policyd evicts; both servers are asked then.
 func (b *bench) pauses(ctx context.Context) [][]string {
 	const entries, busy, answer = 20_000, 4, "OK dane-only"
 	rows := [][]string{{"cached answer, cache of policyd", "policyd p99.9", "constant p99.9", "policyd longest",

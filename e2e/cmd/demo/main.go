@@ -36,8 +36,7 @@ func main() {
 	}
 }
 
-// settings are the defaults, except that everything is in one directory, and that port 26 of the invented hosts is not
-// probed.
+// settings are the defaults, except that everything is in one directory, and that no invented host is probed.
 const settings = `overrides = "DIR/overrides"
 
 [server]

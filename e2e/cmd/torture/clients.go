@@ -199,7 +199,7 @@ func fillMemory(ctx context.Context, s *scene) string {
 			c := must.Get(socketmap.Dial(ctx, s.p.tcp))
 			for n := range total / clients {
 				key := fmt.Sprintf("c%d-%d.flood.example", i, n)
-				question{request: policyOf(key), best: notFound, temp: true}.askOn(ctx, c)
+				question{request: policyOf(key), best: notFound, also: []string{temp}}.askOn(ctx, c)
 			}
 		})
 	}, func() float64 { return must.Get(s.p.Memory()) })

@@ -41,7 +41,7 @@ func changesItsMind(ctx context.Context, s *scene) string {
 func (w *world) protected() []question {
 	w.publish(plain, "forged.example")
 	w.set(false, "_25._tcp.mx.forged.example", dns.TypeTLSA, "TLSA "+foreignTLSA)
-	forged := question{request: policyOf("forged.example"), best: notFound, temp: true}
+	forged := question{request: policyOf("forged.example"), best: notFound, also: []string{temp}}
 	return slices.Concat(signed.questions("k0.example"), unsigned.questions("k1.example"), []question{forged})
 }
 
@@ -55,7 +55,7 @@ func liesFromTheStart(ctx context.Context, s *scene) string {
 	honest := slices.Clone(s.world.all)
 	for i := range honest {
 		if honest[i].best == "OK dane-only" {
-			honest[i].also = []string{notFound}
+			honest[i].also = []string{notFound, temp}
 		}
 	}
 	return p.recover(ctx, honest)
@@ -106,7 +106,7 @@ func replaced(ctx context.Context, s *scene) string {
 	server.Set("k0.example", dns.TypeMX, dnstest.Answer{Secure: true, TTL: s.world.ttl,
 		Records: []string{"MX 10 starttls-new.k0.example."}})
 	moved := question{request: policyOf("k0.example"), best: secure("starttls-new.k0.example"),
-		also: []string{secure("starttls-mx.k0.example")}, temp: true}
+		also: []string{secure("starttls-mx.k0.example"), temp}}
 	others := s.world.all[len(signed.questions("")):]
 	l := (&load{connections: 4, pause: 20 * time.Millisecond, questions: append(others, moved)}).start(ctx, s.p)
 	resolvConf(second)
@@ -124,8 +124,8 @@ func replacedByUntrusted(ctx context.Context, s *scene) string {
 	resolvConf(untrusted)
 	must.Do(s.p.Logged(ctx, "trusted=false"))
 	s.p.best(ctx, []question{
-		{request: policyOf("k3.example"), best: notFound, temp: true},
-		{request: policyOf("k0.example"), best: secure("starttls-mx.k0.example"), temp: true},
+		{request: policyOf("k3.example"), best: notFound, also: []string{temp}},
+		{request: policyOf("k0.example"), best: secure("starttls-mx.k0.example"), also: []string{temp}},
 	})
 	return ""
 }

@@ -19,32 +19,35 @@ import (
 // question is a lookup and the answers that the facts allow.
 type question struct {
 	request socketmap.Request
-	// best is the answer when everything can be looked up; "" is TEMP.
+	// best is the answer when everything can be looked up. temp stands for all answers with this status: mail waits.
 	best string
 	// also are other answers that the facts allow at some time of the fault.
 	also []string
-	// temp allows TEMP: mail waits.
-	temp bool
+}
+
+// text is an answer as questions have it.
+func text(r socketmap.Reply) string {
+	if r.Status == socketmap.StatusTemp {
+		return temp
+	}
+	return r.String()
 }
 
 // allows reports whether an answer is as strong as the facts ask for.
 func (q question) allows(r socketmap.Reply) bool {
-	text := r.String()
-	return text == q.best || q.temp && r.Status == socketmap.StatusTemp || slices.Contains(q.also, text)
+	return text(r) == q.best || slices.Contains(q.also, text(r))
 }
 
-func (q question) isBest(r socketmap.Reply) bool {
-	return r.String() == q.best || q.best == "" && r.Status == socketmap.StatusTemp
-}
-
-// sure are the questions with the best answer as the only one.
+// sure are the questions without TEMP as an answer that is not the best.
 func sure(questions []question) (without []question) {
 	for _, q := range questions {
-		q.temp = q.best == ""
+		q.also = slices.DeleteFunc(slices.Clone(q.also), func(answer string) bool { return answer == temp })
 		without = append(without, q)
 	}
 	return without
 }
+
+const temp = "TEMP"
 
 const notFound = "NOTFOUND "
 
@@ -75,7 +78,7 @@ func (f facts) domain(name string) (d dnstest.Domain, best string) {
 	case withTLSA:
 		d.TLSA, best = foreignTLSA, "OK dane-only"
 	case bogus:
-		best = ""
+		best = temp
 	case plain, kinds:
 	}
 	d.Name, d.MX, d.Secure = name, []string{"10 " + host}, f == signed || f == withTLSA
@@ -101,8 +104,8 @@ func (w *world) set(secure bool, name string, t dns.Type, records ...string) {
 func (f facts) questions(domain string) []question {
 	_, best := f.domain(domain)
 	return []question{
-		{request: policyOf(domain), best: best, temp: true},
-		{request: socketmap.Request{Map: "QUERYwithTLSRPT", Key: domain}, best: best, temp: true},
+		{request: policyOf(domain), best: best, also: []string{temp}},
+		{request: socketmap.Request{Map: "QUERYwithTLSRPT", Key: domain}, best: best, also: []string{temp}},
 		{request: socketmap.Request{Map: "transport", Key: "someone@" + domain}, best: notFound},
 	}
 }
@@ -163,8 +166,8 @@ func (w *world) publishAll() {
 	w.dns.Publish(dnstest.Domain{Name: domain, MX: []string{"10 " + host}, Secure: true, TTL: w.ttl,
 		Address: w.receiver.Addrs[0].String()})
 	w.all = append(w.all,
-		question{request: policyOf(domain), best: secure(host), temp: true},
-		question{request: policyOf(fmt.Sprintf("%s:%d", domain, smtpsPort)), best: secure(host), temp: true},
+		question{request: policyOf(domain), best: secure(host), also: []string{temp}},
+		question{request: policyOf(fmt.Sprintf("%s:%d", domain, smtpsPort)), best: secure(host), also: []string{temp}},
 		question{
 			request: socketmap.Request{Map: "transport", Key: "someone@" + domain},
 			best:    fmt.Sprintf("OK smtps26:%s:%d", domain, smtpsPort), also: []string{notFound},
@@ -179,7 +182,7 @@ func (w *world) enforced(domains ...string) (questions []question) {
 	}
 	for _, d := range domains {
 		w.dns.Publish(dnstest.Domain{Name: d, MX: []string{"10 mx." + d}, TTL: w.ttl, STS: w.webAddr.String()})
-		questions = append(questions, question{request: policyOf(d), best: secure("mx." + d), temp: true})
+		questions = append(questions, question{request: policyOf(d), best: secure("mx." + d), also: []string{temp}})
 	}
 	return questions
 }
