@@ -122,11 +122,6 @@ func (l *Lab) Host(h Host) *Receiver {
 	return r
 }
 
-// V6 returns an IPv6 address for a receiver, in a network of its own.
-func V6(number byte) netip.Addr {
-	return netip.AddrFrom16([16]byte{0xfd, 0, 0, 0x26, 0, number, 15: 1})
-}
-
 // InHostsFile adds a receiver to /etc/hosts. Call it before Start.
 func (l *Lab) InHostsFile(r *Receiver) {
 	l.lines["/etc/hosts"] += fmt.Sprintf("%s %s\n", r.Addrs[0], r.Name)
@@ -203,9 +198,7 @@ func (l *Lab) Policy(domain, policy string) {
 }
 
 // CAFile is where the private authority's certificate is.
-func (l *Lab) CAFile() string { return caFile(l.Dir) }
-
-func caFile(dir string) string { return filepath.Join(dir, "ca.pem") }
+func (l *Lab) CAFile() string { return filepath.Join(l.Dir, "ca.pem") }
 
 // Close ends all that the lab started.
 func (l *Lab) Close() {

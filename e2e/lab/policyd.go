@@ -26,24 +26,17 @@ type Policyd struct {
 }
 
 const policydSettings = `overrides = "%[2]s/overrides"
-[dns]
-servers = [%[1]q]
-self_test = ["test."]
-timeout = "1s"
-[cache]
-state_dir = "%[2]s/state"
-[port26]
-mode = %[3]q
-probe_special_addresses = true
-[tls]
-ca_file = %[4]q
-[admin]
-socket = "%[2]s/admin.sock"
-[http]
-listen = "127.0.0.1:2527"
-[log]
-format = "text"
-lookups = "all"
+dns.servers = [%[1]q]
+dns.self_test = ["test."]
+dns.timeout = "1s"
+cache.state_dir = "%[2]s/state"
+port26.mode = %[3]q
+port26.probe_special_addresses = true
+tls.ca_file = "%[2]s/ca.pem"
+admin.socket = "%[2]s/admin.sock"
+http.listen = "127.0.0.1:2527"
+log.format = "text"
+log.lookups = "all"
 `
 
 func newPolicyd(binary, dir string, upstream netip.AddrPort) *Policyd {
@@ -54,12 +47,7 @@ func newPolicyd(binary, dir string, upstream netip.AddrPort) *Policyd {
 		Path: must.Get(filepath.Abs(binary)), Address: PolicydAddr, Listeners: []*os.File{file}}}
 }
 
-// Settings is the path of the settings file.
-func (p *Policyd) Settings() string { return filepath.Join(p.dir, "policyd.toml") }
-
-func (p *Policyd) settings() string {
-	return fmt.Sprintf(policydSettings, p.upstream, p.dir, p.mode, caFile(p.dir))
-}
+func (p *Policyd) settings() string { return fmt.Sprintf(policydSettings, p.upstream, p.dir, p.mode) }
 
 // Start starts policyd as systemd does, with the listener passed, and waits until it answers.
 func (p *Policyd) Start(ctx context.Context) (err error) {
@@ -79,7 +67,7 @@ func (p *Policyd) SetPort26(ctx context.Context, mode string) error {
 		return nil
 	}
 	p.mode = mode
-	if err := write(p.Settings(), p.settings()); err != nil {
+	if err := write(p.Config, p.settings()); err != nil {
 		return err
 	}
 	return p.Ready(ctx, "reloads", func(ctx context.Context) error {

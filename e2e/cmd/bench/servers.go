@@ -25,15 +25,11 @@ type server struct {
 
 // The defaults, log and metrics included, except for paths.
 const settings = `overrides = "DIR/overrides"
-[server]
-listen = ["unix:DIR/sock"]
-[dns]
-servers = [%q]
-[cache]
-max_entries = %d
-state_dir = "DIR/state"
-[admin]
-socket = "DIR/admin"
+server.listen = ["unix:DIR/sock"]
+dns.servers = [%q]
+cache.max_entries = %d
+cache.state_dir = "DIR/state"
+admin.socket = "DIR/admin"
 `
 
 const usualEntries = 400_000

@@ -38,23 +38,13 @@ func main() {
 
 // settings are the defaults, except that everything is in one directory, and that no invented host is probed.
 const settings = `overrides = "DIR/overrides"
-
-[server]
-listen = ["unix:DIR/policyd.sock"]
-
-[dns]
-servers = ["%s"]
-
-[cache]
-state_dir = "DIR"
-
-[port26]
-mode = "always"
-wait = "10s"
-exclude_domains = ["own.example"]
-
-[admin]
-socket = "DIR/admin.sock"
+server.listen = ["unix:DIR/policyd.sock"]
+dns.servers = ["%s"]
+cache.state_dir = "DIR"
+port26.mode = "always"
+port26.wait = "10s"
+port26.exclude_domains = ["own.example"]
+admin.socket = "DIR/admin.sock"
 `
 
 // run is the whole demonstration. It always ends the process and removes the directory.

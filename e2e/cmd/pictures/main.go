@@ -38,8 +38,8 @@ func draw(ctx context.Context, binary, into string) {
 	must.Do(l.Start(ctx))
 	must.Do(l.Policyd.SetPort26(ctx, "probe"))
 	for _, command := range []string{"query " + domain, "check " + domain, "doctor"} {
-		output := terminal(ctx, binary+" --config "+l.Policyd.Settings()+" "+command)
-		output = strings.ReplaceAll(output, l.Policyd.Settings(), "/etc/policyd/policyd.toml")
+		output := terminal(ctx, binary+" --config "+l.Policyd.Config+" "+command)
+		output = strings.ReplaceAll(output, l.Policyd.Config, "/etc/policyd/policyd.toml")
 		output = strings.ReplaceAll(output, l.Dir, "/run/policyd")
 		name, _, _ := strings.Cut(command, " ")
 		must.Do(os.WriteFile(filepath.Join(into, name+".svg"), []byte(svg("$ policyd "+command, output)), 0o644))

@@ -19,31 +19,21 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// settings are the defaults except for paths, for what is on loopback here, and for the fields of setup.
+// settings are the defaults except for paths, for what is on loopback here, and for the settings of setup.
 const settings = `overrides = "DIR/overrides"
-[server]
-listen = ["unix:DIR/s", "%[1]s"]
-%[2]s
-[dns]
-servers = [%[3]s]
-[cache]
-state_dir = %[4]q
-%[5]s
-[port26]
-port = %[6]d
-probe_special_addresses = true
-[tls]
-ca_file = %[7]q
-[admin]
-socket = "DIR/admin"
-[metrics]
-listen = %[8]q
+server.listen = ["unix:DIR/s", "%[1]s"]
+dns.servers = [%[2]s]
+cache.state_dir = %[3]q
+port26.port = %[4]d
+port26.probe_special_addresses = true
+tls.ca_file = %[5]q
+admin.socket = "DIR/admin"
+metrics.listen = %[6]q
 `
 
 // setup is how the policyd of a fault differs from the default.
 type setup struct {
-	// server and cache are further lines of these tables.
-	server, cache string
+	settings string // further ones
 	// resolvConf takes the servers from resolv.conf.
 	resolvConf bool
 	// state is where the state directory is: "" is a directory of its own, otherwise the size of a file system for it.
@@ -84,8 +74,8 @@ func (s *scene) start(ctx context.Context, with setup) *policyd {
 	if with.resolvConf {
 		servers = ""
 	}
-	p.Process = must.Get(daemon.Policyd(ctx, dir, fmt.Sprintf(settings, p.tcp, with.server, servers, p.state,
-		with.cache, smtpsPort, s.world.caFile, p.metrics), with.Command))
+	p.Process = must.Get(daemon.Policyd(ctx, dir, fmt.Sprintf(settings, p.tcp, servers, p.state, smtpsPort,
+		s.world.caFile, p.metrics)+with.settings, with.Command))
 	s.atEnd(p.finish)
 	return p
 }

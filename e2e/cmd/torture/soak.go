@@ -20,7 +20,7 @@ func soak(length time.Duration) fault {
 	return fault{
 		name: "soak: mixed load for " + length.String(), busy: true, ttl: shortTTL,
 		holds: "no growth of memory, goroutines or descriptors",
-		setup: setup{cache: "max_entries = 2000"}, // a small cache is soon full: from then on nothing may grow
+		setup: setup{settings: "cache.max_entries = 2000"}, // a small cache is soon full: from then on nothing may grow
 		steps: []step{func(ctx context.Context, s *scene) string { return s.soak(ctx, length) }},
 	}
 }
@@ -59,8 +59,8 @@ func (s *scene) soak(ctx context.Context, length time.Duration) string {
 	used = used[1:]
 	must.Do(growth(used))
 	first, last := used[0], used[len(used)-1]
-	return fmt.Sprintf("%d lookups; memory %.0f → %.0f MiB, of which live %.0f → %.0f MiB, goroutines %.0f → %.0f, "+
-		"descriptors %.0f → %.0f", asked, first.memory, last.memory, first.live, last.live, first.goroutines,
+	return fmt.Sprintf("%d lookups; memory %.0f → %.0f MiB, of which live %.0f → %.0f MiB, goroutines "+
+		"%.0f → %.0f, descriptors %.0f → %.0f", asked, first.memory, last.memory, first.live, last.live, first.goroutines,
 		last.goroutines, first.files, last.files)
 }
 
