@@ -69,6 +69,7 @@ func (c Case) run(ctx context.Context) (r Result) {
 
 // Build adds everything that the cases need to a lab that has not started.
 func Build(l *lab.Lab) []Phase {
+	mail{domain: "witness.test", hosts: []host{smtps("smtps-mx")}}.build(l)
 	zones := build(l, nameMails())
 	owns := []Case{local(l, lab.OwnDomain, "own domain with an smtps- MX: delivered here, no loop"),
 		local(l, lab.HostedDomain, "own domain without the guard map: delivered here, no loop")}
@@ -77,9 +78,11 @@ func Build(l *lab.Lab) []Phase {
 		{Name: "names", Port26: "always", Cases: append(zones, owns...)},
 		{Name: "tables", Port26: "always", Cases: append(tables(l), relayed(l))},
 		{Name: "layers", Port26: "probe", Cases: append(build(l, layerMails()), stsRotated(l))},
-		{Name: "port 26", Port26: "probe", Cases: append(port26(l), owns...)},
-		{Name: "check", Port26: "probe", Cases: checks(l)},
-		{Name: "losses", Port26: "probe", Alone: true, Cases: losses(l)},
+		{Name: "port 26", Port26: "probe", Cases: append(append(build(l, trips()), closes(l)), owns...)},
+		{Name: "check", Port26: "probe", Cases: append(build(l, checkTable()), byHand(l), screens(l))},
+		// These stop policyd, its resolver or a policy host while mail flows.
+		{Name: "losses", Port26: "probe", Alone: true,
+			Cases: []Case{killed(l), stsKept(l), resolver(l, false), resolver(l, true)}},
 	}
 }
 
@@ -135,7 +138,7 @@ func (w want) check(d lab.Delivery) error {
 
 // attempt sends one mail and checks its first delivery attempt.
 func attempt(ctx context.Context, l *lab.Lab, w want, to string) (*lab.Sent, string) {
-	m := must.Get(l.Postfix.Send(ctx, to))
+	m := must.Get(l.Postfix.Send(ctx, lab.User, to))
 	return m, next(ctx, m, w)
 }
 

@@ -11,11 +11,6 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// losses stop policyd, its resolver or a policy host while mail flows.
-func losses(l *lab.Lab) []Case {
-	return []Case{killed(l), stsKept(l), resolver(l, false), resolver(l, true)}
-}
-
 // killed ends policyd in the middle of a stream of mail and starts it again on the listener that was open all the time.
 func killed(l *lab.Lab) Case {
 	const mails, senders = 60, 4
@@ -26,7 +21,7 @@ func killed(l *lab.Lab) Case {
 			sent := make([]*lab.Sent, mails)
 			send := func(from, to int) {
 				must.Each(to-from, senders, func(i int) {
-					sent[from+i] = must.Get(l.Postfix.Send(ctx, fmt.Sprintf("nr%d@stream.test", from+i)))
+					sent[from+i] = must.Get(l.Postfix.Send(ctx, lab.User, fmt.Sprintf("nr%d@stream.test", from+i)))
 				})
 			}
 			send(0, mails/3)

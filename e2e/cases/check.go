@@ -93,15 +93,6 @@ func checkTable() []check {
 	}
 }
 
-// checks are the table, and what the report shows on a terminal.
-func checks(l *lab.Lab) (all []Case) {
-	mail{domain: "witness.test", hosts: []host{smtps("smtps-mx")}}.build(l)
-	for _, c := range checkTable() {
-		all = append(all, c.build(l))
-	}
-	return append(all, byHand(l), screens(l))
-}
-
 func (c check) build(l *lab.Lab) Case {
 	receivers, names := addHosts(l, c.domain, c.hosts)
 	l.MX(c.domain, names...)

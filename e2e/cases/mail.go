@@ -16,8 +16,7 @@ type mail struct {
 	domain string
 	// hosts are the MX hosts, best first. A domain without hosts has only records.
 	hosts []host
-	// sts is the MTA-STS policy: its mode and the names that it allows, separated by spaces. A name without a dot is
-	// below the domain.
+	// sts is the MTA-STS policy: its mode and the names that it allows. A name without a dot is below the domain.
 	sts string
 	// records are further records, with absolute owner names.
 	records []string
@@ -30,8 +29,7 @@ type mail struct {
 	answer string
 	// by is the host that delivers, as hosts name it; "" is for mail that is not sent. No other host sees the mail.
 	by string
-	// tls is the name that Postfix logs for the connection; "" is Verified, inClear is a connection without TLS, and
-	// anyTLS is not checked.
+	// tls is what Postfix logs for the connection; "" is Verified, inClear no TLS, and anyTLS is not checked.
 	tls  string
 	on26 bool
 	// status is the result for mail that is not sent, "" is deferred; reason is a part of what Postfix logs for it.
@@ -48,8 +46,7 @@ const (
 // host is an MX host of a domain; a name without a dot is below the domain.
 type host struct {
 	lab.Host
-	// tlsa is the data of its TLSA record for port 25; "own" is the record for its certificate, and "both" has one for
-	// port 26 too.
+	// tlsa is its TLSA record for port 25; own is that for its certificate, and both has one for port 26 too.
 	tlsa string
 }
 
@@ -190,9 +187,10 @@ func contains(text string, parts ...string) {
 	}
 }
 
-func build(l *lab.Lab, mails []mail) (all []Case) {
-	for _, m := range mails {
-		all = append(all, m.build(l))
+// build adds the domains of a table to the lab.
+func build[T interface{ build(l *lab.Lab) Case }](l *lab.Lab, table []T) (all []Case) {
+	for _, row := range table {
+		all = append(all, row.build(l))
 	}
 	return all
 }

@@ -24,8 +24,7 @@ const Timeout = time.Minute
 type Command struct {
 	Path      string
 	Arguments []string
-	// Root is the root directory of the process, "" for that of this process. In a directory of its own the process
-	// gets no environment except PATH.
+	// Root is another root directory of the process, "" for none; there it has no environment except PATH.
 	Root string
 	// Shell are commands of sh(1), each with a semicolon, that change what the program inherits.
 	Shell string

@@ -25,6 +25,7 @@ import (
 const (
 	OwnDomain    = "own.test"
 	HostedDomain = "hosted.test" // received here too, not in the guard map
+	User         = "someone@" + OwnDomain
 	Hostname     = "mail." + OwnDomain
 	// IPv6 has its own part: a network of receivers and an address to come from.
 	v6Network = "fd00:26::/32"
@@ -49,18 +50,6 @@ type Lab struct {
 	replacing sync.Mutex
 }
 
-// labZones are the zones: nearly all domains are names in test., and most other zones are each broken in one way.
-func labZones() []zone.Zone {
-	return []zone.Zone{
-		{Origin: "."},
-		{Origin: "test.", Broken: []string{"_25._tcp.mx.tlsabroken.test. TLSA"}},
-		{Origin: "nsec3.test.", State: zone.Signed3},
-		{Origin: "unsigned.test.", State: zone.Unsigned},
-		{Origin: "expired.test.", State: zone.Expired},
-		{Origin: "wrongds.test.", State: zone.WrongDS},
-	}
-}
-
 // Options are for New.
 type Options struct {
 	Policyd string // the binary
@@ -79,7 +68,12 @@ func New(o Options) (l *Lab, err error) {
 	}
 	err = must.Catch(func() {
 		l = &Lab{Dir: dir, Authority: smtptest.NewCA(Must{}), lines: map[string]string{}}
-		l.tree = must.Get(zone.NewTree(l.zones(), labZones()))
+		// Nearly all domains are names in test., and most other zones are each broken in one way.
+		l.tree = must.Get(zone.NewTree(l.zones(), []zone.Zone{
+			{Origin: "."}, {Origin: "test.", Broken: []string{"_25._tcp.mx.tlsabroken.test. TLSA"}},
+			{Origin: "nsec3.test.", State: zone.Signed3}, {Origin: "unsigned.test.", State: zone.Unsigned},
+			{Origin: "expired.test.", State: zone.Expired}, {Origin: "wrongds.test.", State: zone.WrongDS},
+		}))
 		l.Resolver, l.Upstream = l.newUnbound("resolver", "127.0.0.1:53"), l.newUnbound("upstream", "127.0.0.1:5353")
 		l.Policyd = newPolicyd(o.Policyd, dir, l.Upstream.Addr)
 		l.Postfix = &Postfix{source: o.Source, dir: dir, more: o.Settings}

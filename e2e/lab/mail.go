@@ -35,13 +35,8 @@ var (
 	tokens   atomic.Int64
 )
 
-// Send gives Postfix a mail from the lab's own user.
-func (p *Postfix) Send(ctx context.Context, to string) (*Sent, error) {
-	return p.SendFrom(ctx, "someone@"+OwnDomain, to)
-}
-
-// SendFrom gives Postfix a mail over SMTP.
-func (p *Postfix) SendFrom(ctx context.Context, from, to string) (*Sent, error) {
+// Send gives Postfix a mail over SMTP.
+func (p *Postfix) Send(ctx context.Context, from, to string) (*Sent, error) {
 	m := &Sent{To: to, Token: fmt.Sprintf("token-%d-%d", time.Now().UnixNano(), tokens.Add(1)), postfix: p}
 	m.seen = len(p.Log.Lines(0))
 	reply, err := submit(from, to, "From: <"+from+">\r\nTo: <"+to+">\r\nSubject: "+m.Token+

@@ -71,31 +71,27 @@ const (
 	RelayHost     = "relay.expired.test"
 )
 
-// Lookup asks a lookup table for a key, as Postfix's own programs do. A missing key is not an error.
-func (p *Postfix) Lookup(ctx context.Context, table, key string) (value string, found bool, err error) {
+// Lookup asks a lookup table for a key, as Postfix's own programs do. It returns "" for a missing key.
+func (p *Postfix) Lookup(ctx context.Context, table, key string) (string, error) {
 	out, err := p.run(ctx, "postmap", "-q", key, table)
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() == 1 && out == "" {
-		return "", false, nil
+		return "", nil
 	}
-	return strings.TrimSpace(out), err == nil, err
+	return strings.TrimSpace(out), err
 }
 
 // Start starts Postfix and waits until it accepts mail.
 func (p *Postfix) Start(ctx context.Context) error {
-	err := must.Catch(p.configure)
-	if err != nil {
-		return fmt.Errorf("lab: %w", err)
-	}
-	command := daemon.Command{Root: p.system, Path: "postfix", Arguments: []string{"start-fg"}}
-	if p.Process, err = command.Start(); err != nil {
-		return err
-	}
-	return p.Ready(ctx, "accepts mail", func(context.Context) error {
-		c, err := smtp.Dial("127.0.0.1:25")
-		if err == nil {
-			err = c.Close()
-		}
-		return err
+	return must.Catch(func() {
+		p.configure()
+		p.Process = must.Get(daemon.Command{Root: p.system, Path: "postfix", Arguments: []string{"start-fg"}}.Start())
+		must.Do(p.Ready(ctx, "accepts mail", func(context.Context) error {
+			c, err := smtp.Dial("127.0.0.1:25")
+			if err == nil {
+				err = c.Close()
+			}
+			return err
+		}))
 	})
 }
 

@@ -11,14 +11,11 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// asker asks policyd in both ways: as Postfix, over the socket, and as an operator, by the command.
-type asker struct{ *daemon.Process }
-
 // lookup asks one question. The first request for a route can be answered NOTFOUND because its facts were not there
 // within 200 ms; Postfix asks again for the next mail, and so does this function.
-func (a asker) lookup(ctx context.Context, q question) (reply socketmap.Reply) {
+func lookup(ctx context.Context, p *daemon.Process, q question) (reply socketmap.Reply) {
 	for range 100 {
-		reply = must.Get(a.Ask(ctx, q.request))
+		reply = must.Get(p.Ask(ctx, q.request))
 		if reply.Status != socketmap.StatusNotFound || q.want == nothing {
 			break
 		}
@@ -39,12 +36,12 @@ type explanation struct {
 }
 
 // explain runs policyd query, which looks everything up in a process of its own.
-func (a asker) explain(ctx context.Context, of []domain) (all []explanation) {
+func explain(ctx context.Context, p *daemon.Process, of []domain) (all []explanation) {
 	arguments := []string{"query", "--json"}
 	for _, d := range of {
 		arguments = append(arguments, d.name)
 	}
-	output, status, err := a.Run(ctx, arguments...)
+	output, status, err := p.Run(ctx, arguments...)
 	// One domain without a policy makes it 1, one that cannot be looked up 3; both are in the table.
 	must.Be(err == nil && status == 3, "policyd query: %w, exit status %d in place of 3, that of a failed lookup:\n%s",
 		err, status, output)

@@ -63,20 +63,20 @@ func run(ctx context.Context, binary string, of []domain, out page) error {
 		p := must.Get(daemon.Policyd(ctx, dir, fmt.Sprintf(settings, lab.Addr()),
 			daemon.Command{Path: binary, Address: "unix:DIR/policyd.sock"}))
 		defer func() { _ = p.Stop() }()
-		asker{p}.show(ctx, of, out)
+		show(ctx, p, of, out)
 		must.Do(p.Stop())
 	})
 }
 
 // show asks about every domain and prints the answers.
-func (a asker) show(ctx context.Context, of []domain, out page) {
+func show(ctx context.Context, p *daemon.Process, of []domain, out page) {
 	out.title()
-	explanations := a.explain(ctx, of)
+	explanations := explain(ctx, p, of)
 	answers, wrong := 0, 0
 	for i, d := range of {
 		out.domain(d, explanations[i])
 		for _, q := range d.questions() {
-			got := a.lookup(ctx, q)
+			got := lookup(ctx, p, q)
 			out.answer(q, got)
 			answers++
 			if got.String() != q.want {
@@ -85,6 +85,6 @@ func (a asker) show(ctx context.Context, of []domain, out page) {
 		}
 		out.reasons(d, explanations[i])
 	}
-	must.Be(wrong == 0, "%d of %d answers are not the expected ones; policyd says:\n%s", wrong, answers, a.Log)
+	must.Be(wrong == 0, "%d of %d answers are not the expected ones; policyd says:\n%s", wrong, answers, p.Log)
 	out.end(answers)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/netip"
@@ -35,10 +36,7 @@ type scene struct {
 // play starts everything, causes the fault under load, and checks what holds for every fault: no answer is weaker than
 // the facts, policyd still runs, and the log names the cause.
 func (s *scene) play(ctx context.Context, f fault) string {
-	if f.ttl == 0 {
-		f.ttl = 3600
-	}
-	s.newWorld(f.ttl)
+	s.newWorld(cmp.Or(f.ttl, 3600))
 	if f.setup.resolvConf {
 		s.nameServers()
 	}
