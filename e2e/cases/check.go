@@ -82,10 +82,11 @@ func checkTable() []check {
 			sts: "*.check-sts.test", findings: findings{policy: secure("mx.check-sts.test"),
 				sts: "found enforce mta-sts: mx.check-sts.test"}},
 		// Mail goes through the other host, so an excluded host is only a warning.
-		{name: "policyd check: mta-sts-excludes-host", domain: "check-stsout.test", hosts: []host{good("mx"),
-			good("backup")}, sts: "mx.check-stsout.test", findings: findings{policy: secure("mx.check-stsout.test"),
-			sts:      "found enforce mta-sts: mx.check-stsout.test",
-			warnings: "warning mta-sts-excludes-host backup.check-stsout.test"}},
+		{name: "policyd check: mta-sts-excludes-host", domain: "check-stsout.test",
+			hosts: []host{good("mx"), good("backup")}, sts: "mx.check-stsout.test",
+			findings: findings{policy: secure("mx.check-stsout.test"),
+				sts:      "found enforce mta-sts: mx.check-stsout.test",
+				warnings: "warning mta-sts-excludes-host backup.check-stsout.test"}},
 		// Only a resolver that sends an extended error (RFC 8914) distinguishes a bogus zone from a failure.
 		{name: "policyd check: a zone that does not validate", domain: "bogus.expired.test",
 			hosts: []host{does("starttls-mx", lab.Closed, lab.Closed)}, alone: true,

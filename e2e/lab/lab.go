@@ -138,9 +138,7 @@ func (l *Lab) MX(domain string, groups ...string) {
 }
 
 // Records adds records with absolute owner names, such as "a.test. MX 10 b.test.".
-func (l *Lab) Records(records ...string) {
-	must.Do(l.tree.Add(records...))
-}
+func (l *Lab) Records(records ...string) { must.Do(l.tree.Add(records...)) }
 
 // Replace replaces an RRset by a record with a TTL of one second while the lab runs. Resolvers use it immediately.
 func (l *Lab) Replace(ctx context.Context, owner, rrtype, data string) {

@@ -59,9 +59,9 @@ func (s *scene) soak(ctx context.Context, length time.Duration) string {
 	used = used[1:]
 	must.Do(growth(used))
 	first, last := used[0], used[len(used)-1]
-	return fmt.Sprintf("%d lookups; memory %.0f → %.0f MiB, of which live %.0f → %.0f MiB, goroutines "+
-		"%.0f → %.0f, descriptors %.0f → %.0f", asked, first.memory, last.memory, first.live, last.live, first.goroutines,
-		last.goroutines, first.files, last.files)
+	return fmt.Sprintf("%d lookups; memory %.0f → %.0f MiB, of which live %.0f → %.0f MiB, "+
+		"goroutines %.0f → %.0f, descriptors %.0f → %.0f", asked, first.memory, last.memory, first.live, last.live,
+		first.goroutines, last.goroutines, first.files, last.files)
 }
 
 // growth is an error if the later half of the looks used more than the earlier half, beyond chance.
