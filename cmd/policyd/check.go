@@ -54,7 +54,17 @@ Exit status: 0 consistent, 1 errors, 2 usage or settings, 3 not testable from he
   policyd check --stdin --no-connect --skip-done done.json < list >> done.json`,
 		Args: func(cmd *cobra.Command, args []string) error { return f.arguments(cmd, args) },
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runCheck(cmd, c, f, args)
+			checker, err := newChecker(cmd, c, f)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = checker.Close() }() // it has kept nothing
+			if f.stdin {
+				return scan(cmd, checker, f)
+			}
+			return failed(showEach(cmd, len(args), func(i int) (report.Report, error) {
+				return checker.Check(cmd.Context(), admin.DomainOf(args[i])), cmd.Context().Err()
+			}, func(s *screen, r report.Report) { checkScreen{s, f.Verbose}.report(&r) }))
 		},
 	})
 	set := cmd.Flags()
@@ -133,20 +143,6 @@ func duration(s string) (time.Duration, error) {
 		}
 	}
 	return time.ParseDuration(s)
-}
-
-func runCheck(cmd *cobra.Command, c *common, f checkFlags, args []string) error {
-	checker, err := newChecker(cmd, c, f)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = checker.Close() }() // it has kept nothing
-	if f.stdin {
-		return scan(cmd, checker, f)
-	}
-	return failed(showEach(cmd, len(args), func(i int) (report.Report, error) {
-		return checker.Check(cmd.Context(), admin.DomainOf(args[i])), cmd.Context().Err()
-	}, func(s *screen, r report.Report) { checkScreen{s, f.Verbose}.report(&r) }))
 }
 
 // newChecker makes a checker of the settings and the flags. The error has exit status 2.

@@ -15,13 +15,9 @@ func newFleet() *cobra.Command {
 		Long: `Print a new random key for the setting fleet.key_file. Every node of the site needs the same key; anyone
 who has it can add promises and policies to those that the nodes share.
 
-To change the key, on one node after the other:
-
-  1. Rename the file of the present key, and set fleet.previous_key_file to it.
-  2. Write the new key, the same on every node, to the file of fleet.key_file.
-  3. Restart policyd. The node signs with the new key and accepts both.
-
-A day after the last node, remove fleet.previous_key_file on every node and restart policyd again.`,
+To change the key, rename the file of the present key and set fleet.previous_key_file to it, write the new key to the
+file of fleet.key_file, and restart policyd, on one node after the other: a node signs with the new key and accepts
+both. A day after the last node, remove fleet.previous_key_file on every node and restart policyd again.`,
 		Example: "  (umask 027; policyd fleet key >/etc/policyd/fleet.key)\n  chgrp policyd /etc/policyd/fleet.key",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -88,8 +88,7 @@ func newRoot() *cobra.Command {
 	// policyd version.
 	root.Flags().Bool("version", false, "show the version")
 	root.SetVersionTemplate("policyd {{.Version}}\n")
-	const columns = "80" // of a terminal
-	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages ", ".FlagUsagesWrapped "+columns+" "))
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages ", ".FlagUsagesWrapped 80 "))
 	root.SetHelpFunc(help)
 	root.PersistentFlags().StringVar(&c.config, "config", "", "settings file (default "+settings.DefaultPath+")")
 	return root

@@ -41,7 +41,10 @@ func show[T any](cmd *cobra.Command, v T, text func(*screen, T)) error {
 	if wantsJSON(cmd) {
 		return failed(json.NewEncoder(out).Encode(v))
 	}
-	s := &screen{colour: palette(out), width: widthOf(out), notes: cmd.ErrOrStderr()}
+	s := &screen{colour: palette(out), notes: cmd.ErrOrStderr()}
+	if file, ok := out.(*os.File); ok {
+		s.width, _, _ = term.GetSize(int(file.Fd())) // 0 where it is not a terminal
+	}
 	text(s, v)
 	_, err := io.WriteString(out, s.String())
 	return failed(err)
@@ -79,14 +82,6 @@ func palette(out io.Writer) text.Palette {
 func terminal(w io.Writer) bool {
 	file, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(file.Fd()))
-}
-
-// widthOf is the width of a terminal; 0, no bound, for anything else.
-func widthOf(out io.Writer) (width int) {
-	if file, ok := out.(*os.File); ok {
-		width, _, _ = term.GetSize(int(file.Fd()))
-	}
-	return width
 }
 
 func (s *screen) linef(format string, args ...any) { _, _ = fmt.Fprintf(s, format+"\n", args...) }
