@@ -162,9 +162,7 @@ func newChecker(cmd *cobra.Command, c *common, f checkFlags) (*check.Checker, er
 		l.Roots, l.TLS.CAFile = set.Pool, f.CAFile
 	}
 	quiet := slog.New(slog.DiscardHandler)
-	asked := l.Stub(quiet)
-	asked.RootCAs = l.Roots
-	servers, err := stub.New(asked)
+	servers, err := stub.New(l.Stub(quiet))
 	if err != nil {
 		return nil, &exit{exitUsage, err}
 	}
@@ -175,8 +173,8 @@ func newChecker(cmd *cobra.Command, c *common, f checkFlags) (*check.Checker, er
 	o.Roots, o.CAFile, o.Logger, o.Postfix = l.Roots, l.TLS.CAFile, quiet, postfix.NewClient(client)
 	// Enough for many domains that share name servers and hosts, and no more: a long list must not fill the memory.
 	const remembered = 50_000
-	o.Servers, o.Resolver = servers, dnscache.New(servers, dnscache.Options{Epoch: servers.Epoch,
-		MaxEntries: remembered})
+	o.Servers = servers
+	o.Resolver = dnscache.New(servers, dnscache.Options{Epoch: servers.Epoch, MaxEntries: remembered})
 	o.Policy, o.Helo, o.ProxyFromEnvironment = l.PolicyOptions(), l.Port26.HeloName, l.MTASTS.ProxyFromEnvironment
 	// A domain on the command line was chosen by the user; those in a list may lead anywhere.
 	o.Special, o.Careful = l.Port26.ProbeSpecialAddresses, f.stdin

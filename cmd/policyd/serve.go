@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"syscall"
 	"time"
 
@@ -83,11 +84,9 @@ func passedListeners() ([]net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listeners from systemd: %w", err)
 	}
-	for i, l := range passed {
-		if l == nil {
-			return nil, fmt.Errorf(
-				"socket %d from systemd is not a listening stream socket: write ListenStream= in policyd.socket", i+1)
-		}
+	if i := slices.Index(passed, nil); i >= 0 {
+		return nil, fmt.Errorf(
+			"socket %d from systemd is not a listening stream socket: write ListenStream= in policyd.socket", i+1)
 	}
 	return passed, nil
 }

@@ -26,14 +26,10 @@ func systemdListeners(ctx context.Context) []string {
 func parseListen(text string) []string {
 	var addresses []string
 	for line := range strings.Lines(text) {
-		address, stream := strings.CutSuffix(strings.TrimPrefix(strings.TrimSpace(line), "Listen="), " (Stream)")
-		if !stream {
-			continue
+		line = strings.TrimPrefix(strings.TrimSpace(line), "Listen=")
+		if address, stream := strings.CutSuffix(line, " (Stream)"); stream {
+			addresses = append(addresses, either(strings.HasPrefix(address, "/"), "unix:", "")+address)
 		}
-		if strings.HasPrefix(address, "/") {
-			address = "unix:" + address
-		}
-		addresses = append(addresses, address)
 	}
 	return addresses
 }
