@@ -40,9 +40,18 @@ func asks[T any](a *asking, cmd *cobra.Command, call request[T], text func(*scre
 	return printsJSON(cmd)
 }
 
+// shows completes a command that shows the answer of the running daemon to q, which the arguments and flags fill in.
+func shows[Q, A any](
+	c *common, cmd *cobra.Command, e admin.Endpoint[Q, A], q *Q, text func(*screen, A),
+) *cobra.Command {
+	return asks(&asking{common: c}, cmd, func(ctx context.Context, client *admin.Client, _ []string) (A, error) {
+		return e.Ask(ctx, client, *q)
+	}, text)
+}
+
 // lists completes a command that lists something of the running daemon: what is the noun.
 func lists[T any](
-	c *common, cmd *cobra.Command, what string, f *admin.Filter, e admin.Endpoint[admin.Filter, T],
+	c *common, cmd *cobra.Command, what string, e admin.Endpoint[admin.Filter, T], f *admin.Filter,
 	text func(*screen, T),
 ) *cobra.Command {
 	cmd.Args = cobra.NoArgs
@@ -56,18 +65,17 @@ func lists[T any](
 	cmd.Flags().StringVar(&f.Match, "match", "",
 		"only names that contain this `text`, or match it as a pattern if it contains *, ? or [")
 	cmd.Flags().IntVar(&f.Limit, "limit", usual, "at most this `number` of "+what)
-	return asks(&asking{common: c}, cmd, func(ctx context.Context, client *admin.Client, _ []string) (T, error) {
-		return e.Ask(ctx, client, *f)
-	}, text)
+	return shows(c, cmd, e, f, text)
 }
 
-// oneDomain checks that the only argument is a domain. The daemon brings it into its one form.
-func oneDomain(cmd *cobra.Command, args []string) error {
-	if err := cobra.ExactArgs(1)(cmd, args); err != nil {
+// oneDomain reads the only argument, which is a domain.
+func oneDomain(domain *string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) (err error) {
+		if err = cobra.ExactArgs(1)(cmd, args); err == nil {
+			*domain, err = domainArgument(args[0])
+		}
 		return err
 	}
-	_, err := domainArgument(args[0])
-	return err
 }
 
 func (a *asking) socketFlag(cmd *cobra.Command) {

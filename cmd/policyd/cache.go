@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -16,28 +15,27 @@ import (
 
 func newCache(c *common) *cobra.Command {
 	var f admin.Filter
+	var asked admin.DomainRequest
 	list := lists(c, &cobra.Command{
 		Use:   "list",
 		Short: "List the DNS answers in the cache",
 		Long: `List the DNS answers and failures in the cache of the running daemon: one line per name and type, with
 the security status and the time until it expires. On a terminal, long lines are cut.`,
 		Example: "  policyd cache list --match example.com\n  policyd cache list --match '_25._tcp.*' --limit 20",
-	}, "entries", &f, admin.ListCache, (*screen).cacheList)
-	get := asks(&asking{common: c}, &cobra.Command{
+	}, "entries", admin.ListCache, &f, (*screen).cacheList)
+	get := shows(c, &cobra.Command{
 		Use:   "get DOMAIN",
 		Short: "Show all that the running daemon knows about a domain",
 		Long: `Show what the running daemon knows about DOMAIN, without any new lookup: the DNS answers for it, for the
 names below it and for its MX hosts, the stored MTA-STS policy, and the probe results.`,
-		Args: oneDomain,
-	}, func(ctx context.Context, client *admin.Client, args []string) (admin.Domain, error) {
-		return admin.GetDomain.Ask(ctx, client, admin.DomainRequest{Domain: args[0]})
-	}, (*screen).domain)
+		Args: oneDomain(&asked.Domain),
+	}, admin.GetDomain, &asked, (*screen).domain)
 	return group("cache", "Show and flush the cache of the running daemon", list, get, newCacheFlush(c))
 }
 
 func newCacheFlush(c *common) *cobra.Command {
 	var f admin.FlushRequest
-	cmd := asks(&asking{common: c}, &cobra.Command{
+	cmd := shows(c, &cobra.Command{
 		Use:   "flush DOMAIN | --all",
 		Short: "Remove DNS answers from the cache",
 		Long: `Remove the DNS answers and failures for DOMAIN, for the names below it and for its MX hosts from the
@@ -50,12 +48,9 @@ attacker who suppresses the TXT record of the domain can keep policyd from findi
 			case f.All:
 				return nil
 			}
-			f.Domain = args[0]
-			return oneDomain(cmd, args)
+			return oneDomain(&f.Domain)(cmd, args)
 		},
-	}, func(ctx context.Context, client *admin.Client, _ []string) (admin.Flushed, error) {
-		return admin.FlushCache.Ask(ctx, client, f)
-	}, func(s *screen, flushed admin.Flushed) {
+	}, admin.FlushCache, &f, func(s *screen, flushed admin.Flushed) {
 		s.linef("flushed: %d DNS entries, %d MTA-STS policies", flushed.Cache, flushed.Policies)
 	})
 	cmd.Flags().BoolVar(&f.All, "all", false, "remove all DNS answers and failures")
@@ -128,10 +123,8 @@ func (s *screen) domain(d admin.Domain) {
 	if len(d.Probes) == 0 {
 		s.row("probes", "nothing is known")
 	}
-	label := "probes"
-	for _, p := range d.Probes {
-		s.row(label, "%s %s%s%s%s", p.Host, p.State, part(": ", p.Cause),
+	for i, p := range d.Probes {
+		s.row(either(i == 0, "probes", ""), "%s %s%s%s%s", p.Host, p.State, part(": ", p.Cause),
 			either(p.Checked.IsZero(), "", ", probed "+ago(p.Checked)+" ago"), part("; ", p.Why))
-		label = ""
 	}
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"time"
 
@@ -13,6 +12,7 @@ import (
 
 func newPromises(c *common) *cobra.Command {
 	var f admin.Filter
+	var asked, forgotten admin.DomainRequest
 	list := lists(c, &cobra.Command{
 		Use:   "list",
 		Short: "List the domains whose promises are remembered",
@@ -20,32 +20,26 @@ func newPromises(c *common) *cobra.Command {
 prefix, by MTA-STS or by DANE. One line per domain and kind of promise, with the first and the last day, the number of
 days, and whether DNSSEC protected the MX records.`,
 		Example: "  policyd promises list --vanished\n  policyd promises list --match example.com",
-	}, "domains", &f, admin.ListPromises, (*screen).promises)
+	}, "domains", admin.ListPromises, &f, (*screen).promises)
 	list.Flags().BoolVar(&f.Vanished, "vanished", false, "only domains whose promise is missing now")
-	get := asks(&asking{common: c}, &cobra.Command{
+	get := shows(c, &cobra.Command{
 		Use:   "get DOMAIN",
 		Short: "Show which promises of a domain are remembered",
 		Long: `Show which promises of DOMAIN the running daemon remembers.
 
 Exit status: 0, 1 nothing is remembered or the daemon does not answer, 2 usage or settings.`,
-		Args: oneDomain,
-	}, func(ctx context.Context, client *admin.Client, args []string) (admin.Promise, error) {
-		return admin.GetPromise.Ask(ctx, client, admin.DomainRequest{Domain: args[0]})
-	}, func(s *screen, p admin.Promise) {
+		Args: oneDomain(&asked.Domain),
+	}, admin.GetPromise, &asked, func(s *screen, p admin.Promise) {
 		s.promises(admin.PromiseList{Promises: []admin.Promise{p}})
 	})
-	domain := ""
-	forget := asks(&asking{common: c}, &cobra.Command{
+	forget := shows(c, &cobra.Command{
 		Use:   "forget DOMAIN",
 		Short: "Forget the promises of a domain, which ends a hold",
 		Long: `Make the running daemon forget the promises of DOMAIN. Mail that is held because a promise vanished is
 delivered at Postfix's next attempt (postqueue -f).`,
-		Args: oneDomain,
-	}, func(ctx context.Context, client *admin.Client, args []string) (admin.Forgotten, error) {
-		domain, _ = domainArgument(args[0]) // checked
-		return admin.ForgetPromise.Ask(ctx, client, admin.DomainRequest{Domain: domain})
-	}, func(s *screen, f admin.Forgotten) {
-		s.linef("%s", either(f.Forgotten, "forgotten", "nothing was remembered about "+domain))
+		Args: oneDomain(&forgotten.Domain),
+	}, admin.ForgetPromise, &forgotten, func(s *screen, f admin.Forgotten) {
+		s.linef("%s", either(f.Forgotten, "forgotten", "nothing was remembered about "+forgotten.Domain))
 	})
 	return group("promises", "Show and forget which domains promised authenticated TLS", list, get, forget)
 }

@@ -11,21 +11,17 @@ import (
 	"github.com/policyd/policyd/internal/lookup"
 )
 
-// The exit statuses of query.
-const (
-	exitPolicy   = 0 // a policy applies
-	exitNoPolicy = 1
-	exitNoAnswer = 3 // it could not be looked up
-)
+// exitNoAnswer is the exit status of query for a failed lookup.
+const exitNoAnswer = 3
 
 type queryFlags struct {
-	json, noProbe, live bool
+	noProbe, live bool
 }
 
 func newQuery(c *common) *cobra.Command {
 	f := queryFlags{}
 	a := &asking{common: c}
-	cmd := &cobra.Command{
+	cmd := printsJSON(&cobra.Command{
 		Use:   "query DOMAIN...",
 		Short: "Show how mail to a domain is sent, and why",
 		Long: `Look up each DOMAIN in this process, without a cache, and show in one sentence how
@@ -60,8 +56,7 @@ with several domains the worst of 3, 1, 0.`,
 			}
 			return query(cmd, c, f, args)
 		},
-	}
-	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON, one object per domain and line")
+	})
 	cmd.Flags().BoolVar(&f.noProbe, "no-probe", false, "do not connect to port 26 of smtps- hosts")
 	cmd.Flags().BoolVar(&f.live, "live", false, "ask the running daemon")
 	a.socketFlag(cmd)

@@ -14,7 +14,7 @@ import (
 )
 
 func newStatus(c *common) *cobra.Command {
-	return asks(&asking{common: c}, &cobra.Command{
+	return shows(c, &cobra.Command{
 		Use:   "status",
 		Short: "Show the state of the running daemon",
 		Long: `Show the version of the running daemon, its settings, the resolver and its
@@ -24,9 +24,7 @@ policies, probes, the last reload, and warnings.
 Exit status: 0 the daemon runs, 1 it does not or its socket may not be used, 2 usage
 or settings.`,
 		Args: cobra.NoArgs,
-	}, func(ctx context.Context, client *admin.Client, _ []string) (admin.Status, error) {
-		return admin.GetStatus.Ask(ctx, client, admin.None{})
-	}, (*screen).status)
+	}, admin.GetStatus, &admin.None{}, (*screen).status)
 }
 
 func newReload(c *common) *cobra.Command {

@@ -53,16 +53,10 @@ func statusRows(st admin.Status) (rows [][2]string) {
 	}
 
 	r, c := st.Resolver, st.Cache
-	trust := map[bool]string{true: "trusted", false: "not trusted"}
-	add("resolver", "%s, from %s, %s", strings.Join(r.Servers, " "), r.Source, trust[r.Trusted])
-	test := r.SelfTest
-	if !r.Checked.IsZero() {
-		test += ", tested " + ago(r.Checked) + " ago"
-	}
-	if r.Reason != "" {
-		test += ": " + r.Reason
-	}
-	add("self-test", "%s", test)
+	add("resolver", "%s, from %s, %s", strings.Join(r.Servers, " "), r.Source,
+		either(r.Trusted, "trusted", "not trusted"))
+	add("self-test", "%s%s%s", r.SelfTest, either(r.Checked.IsZero(), "", ", tested "+ago(r.Checked)+" ago"),
+		part(": ", r.Reason))
 	add("answers", "%s", counts(c.Answers, "secure", "insecure", "bogus", "failed"))
 	for _, name := range slices.Sorted(maps.Keys(st.Lookups.Replies)) {
 		add("lookups", "%s: %s", name, counts(st.Lookups.Replies[name], "OK", "NOTFOUND", "TEMP"))
@@ -80,9 +74,8 @@ func statusRows(st admin.Status) (rows [][2]string) {
 	if m := st.MTASTS; m == nil {
 		add("mta-sts", "off")
 	} else {
-		kept := map[bool]string{true: "kept across restarts", false: "lost with a restart"}
-		add("mta-sts", "policies %s, %s; fetches: %s", number(m.Policies), kept[m.Kept],
-			counts(m.Fetches, "ok", "failed"))
+		add("mta-sts", "policies %s, %s; fetches: %s", number(m.Policies),
+			either(m.Kept, "kept across restarts", "lost with a restart"), counts(m.Fetches, "ok", "failed"))
 	}
 	if p := st.Probes; p == nil {
 		add("probes", "off")
@@ -95,14 +88,8 @@ func statusRows(st admin.Status) (rows [][2]string) {
 			number(p.Missing), number(p.Held), number(p.Vanished))
 	}
 	if f := st.Fleet; f != nil {
-		last := "no exchange since the start"
-		if !f.LastSuccess.IsZero() {
-			last = "last exchange " + ago(f.LastSuccess) + " ago"
-		}
-		if f.Error != "" {
-			last += ": " + f.Error
-		}
-		add("fleet", "%s, %s", map[bool]string{true: "available", false: "unavailable"}[f.Up], last)
+		add("fleet", "%s, %s%s", either(f.Up, "available", "unavailable"), either(f.LastSuccess.IsZero(),
+			"no exchange since the start", "last exchange "+ago(f.LastSuccess)+" ago"), part(": ", f.Error))
 		add("", "records: sent %s, received %s, merged %s", number(f.Sent), number(f.Received), number(f.Merged))
 		add("", "ignored: %s", counts(f.Ignored, "stale", "mac"))
 	}
