@@ -64,7 +64,7 @@ Exit status: 0 consistent, 1 errors, 2 usage or settings, 3 not testable from he
 			}
 			return failed(showEach(cmd, len(args), func(i int) (report.Report, error) {
 				return checker.Check(cmd.Context(), admin.DomainOf(args[i])), cmd.Context().Err()
-			}, func(s *screen, r report.Report) { checkScreen{s, f.Verbose}.report(&r) }))
+			}, func(s *screen, r report.Report) { s.report(&r, f.Verbose) }))
 		},
 	})
 	set := cmd.Flags()

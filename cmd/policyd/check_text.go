@@ -13,15 +13,9 @@ import (
 	"github.com/policyd/policyd/prefix"
 )
 
-// checkScreen shows reports. Answers of the maps, zone-file lines and commands are not wrapped.
-type checkScreen struct {
-	*screen
-	// verbose shows the dialogues.
-	verbose bool
-}
-
-// report shows a report.
-func (s checkScreen) report(r *report.Report) {
+// report shows a report, with the dialogues if it is verbose. Answers of the maps, zone-file lines and commands are not
+// wrapped.
+func (s *screen) report(r *report.Report, verbose bool) {
 	s.label = "  %-12s"
 	s.linef("%s   %s\n", s.bold(cmp.Or(r.Domain, r.Input)), s.verdict(r))
 	s.row("resolver", "%s: %s%s", strings.Join(r.Resolver.Servers, " "), r.Resolver.Result,
@@ -33,6 +27,9 @@ func (s checkScreen) report(r *report.Report) {
 	}
 	for i := range r.MX {
 		s.host(&r.MX[i])
+		if verbose {
+			s.dialogues(&r.MX[i])
+		}
 	}
 	if r.Domain != "" && r.RRset.State != "failed" {
 		s.linef("")
@@ -56,7 +53,7 @@ func (s checkScreen) report(r *report.Report) {
 	}
 }
 
-func (s checkScreen) verdict(r *report.Report) string {
+func (s *screen) verdict(r *report.Report) string {
 	shown := map[string]struct {
 		style text.Style
 		words string
@@ -88,7 +85,7 @@ func rrsetWords(r *report.Report) string {
 }
 
 // host shows a host: its addresses and ports as a table, then what they have in common.
-func (s checkScreen) host(h *report.Host) {
+func (s *screen) host(h *report.Host) {
 	s.linef("")
 	s.title(fmt.Sprintf("%d %s", h.Preference, h.Host))
 	s.row("promises", "%s", either(h.Prefix == prefix.None.String(), prefix.None, prefix.Of(h.Host)).Promise())
@@ -114,13 +111,10 @@ func (s checkScreen) host(h *report.Host) {
 	if h.MTASTS != nil {
 		s.row("MTA-STS", "%s the host", either(*h.MTASTS, "allows", "does not allow"))
 	}
-	if s.verbose {
-		s.dialogues(h)
-	}
 }
 
 // connections shows a table of the tests of a host.
-func (s checkScreen) connections(all []report.Connection) {
+func (s *screen) connections(all []report.Connection) {
 	if len(all) == 0 {
 		return
 	}
@@ -152,7 +146,7 @@ func (s checkScreen) connections(all []report.Connection) {
 }
 
 // result is a word or two; the findings explain it.
-func (s checkScreen) result(c *report.Connection) string {
+func (s *screen) result(c *report.Connection) string {
 	switch {
 	case c.Result == report.ResultOK:
 		return s.colour.Paint(text.Green, "ok")
@@ -190,7 +184,7 @@ func tlsaWords(d report.TLSA) string {
 	return words
 }
 
-func (s checkScreen) dialogues(h *report.Host) {
+func (s *screen) dialogues(h *report.Host) {
 	for i := range h.Connections {
 		c := &h.Connections[i]
 		s.linef("  %s port %d", c.Address, c.Port)
@@ -203,7 +197,7 @@ func (s checkScreen) dialogues(h *report.Host) {
 	}
 }
 
-func (s checkScreen) findings(findings []report.Finding) {
+func (s *screen) findings(findings []report.Finding) {
 	kinds := map[report.Severity]struct {
 		title string
 		style text.Style

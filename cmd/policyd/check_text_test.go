@@ -129,8 +129,8 @@ func TestScreens(t *testing.T) {
 
 // shownReport is a report as policyd check shows it.
 func shownReport(r report.Report, colour, verbose bool) string {
-	s := checkScreen{&screen{colour: text.Palette(colour)}, verbose}
-	s.report(&r)
+	s := &screen{colour: text.Palette(colour)}
+	s.report(&r, verbose)
 	return s.String()
 }
 

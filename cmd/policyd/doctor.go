@@ -16,18 +16,16 @@ import (
 
 func newDoctor(c *common) *cobra.Command {
 	o := doctor.Options{User: os.Geteuid()}
-	asJSON := false
-	cmd := &cobra.Command{
+	cmd := printsJSON(&cobra.Command{
 		Use:   "doctor",
 		Short: "Examine the resolver, Postfix and the connection between them",
-		Long: `Examine the sender's side: the resolver, Postfix with main.cf and master.cf as
-postconf(1) reports them, root certificates, the chroot, the domains of this site, and
-the connection between Postfix and policyd. Nothing is changed. Run it as root: the
-tables and sockets of Postfix may be closed to other users.
+		Long: `Examine the sender's side: the resolver, Postfix with main.cf and master.cf as postconf(1) reports them,
+root certificates, the chroot, the domains of this site, and the connection between Postfix and policyd. Nothing is
+changed. Run it as root: the tables and sockets of Postfix may be closed to other users.
 
-Each finding has a stable code and explains why it matters. The lines below it are
-commands that correct it, or comments; they can be pasted into a shell. A finding that
-cannot be tested is "untested" and does not count as a failure.
+Each finding has a stable code and explains why it matters. The lines below it are commands that correct it, or
+comments; they can be pasted into a shell. A finding that cannot be tested is "untested" and does not count as a
+failure.
 
 Exit status: 0 nothing to change, 1 warnings or errors, 2 usage.`,
 		Example: "  policyd doctor\n  policyd doctor --egress mx.example.com\n  policyd doctor --json",
@@ -53,19 +51,17 @@ Exit status: 0 nothing to change, 1 warnings or errors, 2 usage.`,
 			}
 			report := doctor.Examine(cmd.Context(), o)
 			text := func(r doctor.Report) string { return r.Text(palette(cmd.OutOrStdout())) }
-			if err := output(cmd, asJSON, report, text); err != nil || report.Sound() {
+			if err := output(cmd, report, text); err != nil || report.Sound() {
 				return err
 			}
 			return statusOnly(exitFailed)
 		},
-	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	})
 	cmd.Flags().StringArrayVar(&o.Egress, "egress", nil,
 		"test the connection to ports 25 and 26 of this `host`; may be repeated")
 	cmd.Flags().StringVar(&o.ConfigDirectory, "postfix-dir", "",
 		"configuration `directory` of Postfix (default: that of postconf)")
 	_ = cmd.MarkFlagDirname("postfix-dir") // fails for a flag that does not exist only
 	cmd.Flags().StringVar(&o.Socket, "socket", "", "admin socket of the daemon (default: that of the settings)")
-	_ = cmd.MarkFlagFilename("socket")
 	return cmd
 }

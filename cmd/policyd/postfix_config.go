@@ -14,22 +14,21 @@ import (
 )
 
 func newPostfixConfig(c *common) *cobra.Command {
-	var asJSON, commands, remove bool
+	var commands, remove bool
 	o := doctor.Options{}
-	cmd := &cobra.Command{
+	cmd := printsJSON(&cobra.Command{
 		Use:   "postfix-config",
 		Short: "Print the configuration that Postfix needs",
-		Long: `Print the lines for main.cf and master.cf: for the installed version of Postfix,
-the socket that policyd listens on, and the domains that this site receives.
-Existing tables are kept. policyd itself changes nothing.
+		Long: `Print the lines for main.cf and master.cf: for the installed version of Postfix, the socket that policyd
+listens on, and the domains that this site receives. Existing tables are kept. policyd itself changes nothing.
 
-With --commands, print the shell commands for what differs from the installed
-configuration, so that you can safely run this twice:
+With --commands, print the shell commands for what differs from the installed configuration, so that you can safely run
+this twice:
 
   policyd postfix-config --commands | sh && postfix reload
 
-With --remove, print the commands that remove policyd again. Run them and
-reload Postfix before you stop policyd: a map that does not answer defers mail.
+With --remove, print the commands that remove policyd again. Run them and reload Postfix before you stop policyd: a map
+that does not answer defers mail.
 
 Exit status: 0, 1 no Postfix is installed or it is too old, 2 usage or settings.`,
 		Example: "  policyd postfix-config\n  policyd postfix-config --commands\n  policyd postfix-config " +
@@ -48,7 +47,7 @@ Exit status: 0, 1 no Postfix is installed or it is too old, 2 usage or settings.
 				if err != nil {
 					return failed(err)
 				}
-				return output(cmd, asJSON, removal, removalText)
+				return output(cmd, removal, removalText)
 			}
 			lines, err := doctor.MakeLines(cmd.Context(), o)
 			if err != nil {
@@ -58,10 +57,9 @@ Exit status: 0, 1 no Postfix is installed or it is too old, 2 usage or settings.
 			if commands {
 				text = func(l doctor.Lines) string { return textOf(l.Commands) }
 			}
-			return output(cmd, asJSON, lines, text)
+			return output(cmd, lines, text)
 		},
-	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	})
 	cmd.Flags().BoolVar(&commands, "commands", false,
 		"print the shell commands for what differs from the installed configuration")
 	cmd.Flags().BoolVar(&remove, "remove", false, "print the shell commands that remove policyd from the configuration")
@@ -74,10 +72,10 @@ Exit status: 0, 1 no Postfix is installed or it is too old, 2 usage or settings.
 	return cmd
 }
 
-// output prints a value as indented JSON, or as text.
-func output[T any](cmd *cobra.Command, asJSON bool, v T, text func(T) string) error {
+// output prints a value as indented JSON with --json, or else as text.
+func output[T any](cmd *cobra.Command, v T, text func(T) string) error {
 	out := cmd.OutOrStdout()
-	if asJSON {
+	if wantsJSON(cmd) {
 		e := json.NewEncoder(out)
 		e.SetEscapeHTML(false)
 		e.SetIndent("", "  ")

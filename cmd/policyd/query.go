@@ -24,18 +24,16 @@ func newQuery(c *common) *cobra.Command {
 	cmd := printsJSON(&cobra.Command{
 		Use:   "query DOMAIN...",
 		Short: "Show how mail to a domain is sent, and why",
-		Long: `Look up each DOMAIN in this process, without a cache, and show in one sentence how
-mail to it is sent, then its MX hosts with their promises, the answer of each map
-byte for byte, and the reasons.
+		Long: `Look up each DOMAIN in this process, without a cache, and show in one sentence how mail to it is sent,
+then its MX hosts with their promises, the answer of each map byte for byte, and the reasons.
 
-DOMAIN is a domain, or another next hop that Postfix may look up: [host],
-domain:26, [host]:26. Where port 26 may be used, the smtps- hosts are probed too.
+DOMAIN is a domain, or another next hop that Postfix may look up: [host], domain:26, [host]:26. Where port 26 may be
+used, the smtps- hosts are probed too.
 
-With --live, ask the running daemon instead: it answers from its own cache and its
-own probe results.
+With --live, ask the running daemon instead: it answers from its own cache and its own probe results.
 
-Exit status: 0 a policy applies, 1 none, 2 usage or settings, 3 the lookup failed;
-with several domains the worst of 3, 1, 0.`,
+Exit status: 0 a policy applies, 1 none, 2 usage or settings, 3 the lookup failed; with several domains the worst of 3,
+1, 0.`,
 		Example: "  policyd query example.com\n  policyd query --json example.com example.net",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -14,8 +13,9 @@ import (
 )
 
 func newReport(c *common) *cobra.Command {
-	since, from := "", time.Time{}
-	cmd := asks(&asking{common: c}, &cobra.Command{
+	var since string
+	var asked admin.ReportRequest
+	cmd := shows(c, &cobra.Command{
 		Use:   "report",
 		Short: "Summarize the decisions of the daemon",
 		Long: `Ask the running daemon how many next hops it has seen, how mail to them is sent, or would be sent with
@@ -30,12 +30,10 @@ mode = "enforce", and which of them would wait, and why. The daemon counts in ev
 			if err != nil || age <= 0 {
 				return fmt.Errorf("--since: %q is not a duration: write one such as 24h or 7d", since)
 			}
-			from = time.Now().Add(-age)
+			asked.Since = time.Now().Add(-age)
 			return nil
 		},
-	}, func(ctx context.Context, client *admin.Client, _ []string) (report.Report, error) {
-		return admin.GetReport.Ask(ctx, client, admin.ReportRequest{Since: from})
-	}, (*screen).decisions)
+	}, admin.GetReport, &asked, (*screen).decisions)
 	cmd.Flags().StringVar(&since, "since", "",
 		"only the lookups of this `time`, such as 24h or 7d (default: all that are remembered)")
 	return cmd

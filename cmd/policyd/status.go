@@ -17,12 +17,10 @@ func newStatus(c *common) *cobra.Command {
 	return shows(c, &cobra.Command{
 		Use:   "status",
 		Short: "Show the state of the running daemon",
-		Long: `Show the version of the running daemon, its settings, the resolver and its
-self-test, counters of lookups, DNS queries and connections, the cache, MTA-STS
-policies, probes, the last reload, and warnings.
+		Long: `Show the version of the running daemon, its settings, the resolver and its self-test, counters of
+lookups, DNS queries and connections, the cache, MTA-STS policies, probes, the last reload, and warnings.
 
-Exit status: 0 the daemon runs, 1 it does not or its socket may not be used, 2 usage
-or settings.`,
+Exit status: 0 the daemon runs, 1 it does not or its socket may not be used, 2 usage or settings.`,
 		Args: cobra.NoArgs,
 	}, admin.GetStatus, &admin.None{}, (*screen).status)
 }
@@ -32,13 +30,12 @@ func newReload(c *common) *cobra.Command {
 	cmd = asks(&asking{common: c, quiet: true}, &cobra.Command{
 		Use:   "reload",
 		Short: "Make the running daemon read its settings again",
-		Long: `Make the running daemon read its settings and overrides again, as SIGHUP does, and
-report the result. If they have a mistake, the daemon keeps the previous settings.
-The daemon reads the file that it was started with: --config only says where its
-admin socket is, and a file that the daemon does not read is checked.
+		Long: `Make the running daemon read its settings and overrides again, as SIGHUP does, and report the result. If
+they have a mistake, the daemon keeps the previous settings. The daemon reads the file that it was started with:
+--config only says where its admin socket is, and a file that the daemon does not read is checked.
 
-Exit status: 0 the new settings are in effect, 1 the daemon does not run or its socket
-may not be used, 2 usage, or the new settings have a mistake.`,
+Exit status: 0 the new settings are in effect, 1 the daemon does not run or its socket may not be used, 2 usage, or the
+new settings have a mistake.`,
 		Args: cobra.NoArgs,
 	}, func(ctx context.Context, client *admin.Client, _ []string) (admin.Reload, error) {
 		r, err := admin.DoReload.Ask(ctx, client, admin.None{})
@@ -83,8 +80,8 @@ func newLogLevel(c *common) *cobra.Command {
 	return asks(&asking{common: c}, &cobra.Command{
 		Use:   "log-level [debug|info|warn|error]",
 		Short: "Show or change the log level of the running daemon",
-		Long: `Show the log level of the running daemon, or change it immediately. A reload or a
-restart sets it to log.level of the settings again.`,
+		Long: `Show the log level of the running daemon, or change it immediately. A reload or a restart sets it to
+log.level of the settings again.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				_, err := admin.ParseLevel(args[0])
