@@ -66,9 +66,7 @@ func (s *screen) decisions(r report.Report) {
 			strings.Join(r.Vanished, ", "))
 	}
 	if r.Dropped > 0 {
-		s.linef("")
-		s.paragraph("", "There were too many next hops to remember: "+number(r.Dropped)+
-			" were forgotten since the start.")
+		s.linef("\nThere were too many next hops to remember: %s were forgotten.", number(r.Dropped))
 	}
 }
 
