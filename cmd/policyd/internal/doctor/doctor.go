@@ -80,7 +80,7 @@ func Examine(ctx context.Context, o Options) Report {
 	e.checkDaemon(ctx)
 	servers := e.checkResolver(ctx)
 	if e.readPostfix(ctx) {
-		e.report.Postfix, e.report.ConfigDirectory = e.version.text, e.directory
+		e.report.Postfix, e.report.ConfigDirectory = string(e.version), e.directory
 		e.checkRunning()
 		e.checkVersion()
 		e.checkResolvConf(servers)

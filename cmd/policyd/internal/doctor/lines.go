@@ -57,7 +57,7 @@ func MakeLines(ctx context.Context, o Options) (Lines, error) {
 		return Lines{}, err
 	}
 	l := Lines{
-		Postfix: p.version.text, Directory: p.directory, Parameters: p.parameters(),
+		Postfix: string(p.version), Directory: p.directory, Parameters: p.parameters(),
 		Master: []string{}, Services: []Service{}, Commands: []string{},
 	}
 	for _, parameter := range l.Parameters {
@@ -72,7 +72,7 @@ func MakeLines(ctx context.Context, o Options) (Lines, error) {
 			}
 		}
 	}
-	if p.installed() && o.Version.text == "" {
+	if p.installed() && o.Version == "" {
 		l.Commands = append(l.Commands, p.changes(l)...)
 	}
 	return l, nil
@@ -175,7 +175,7 @@ type Removal struct {
 
 // Remove returns the way back for the installed Postfix.
 func Remove(ctx context.Context, o Options) (Removal, error) {
-	o.Version = Version{}
+	o.Version = ""
 	p, err := planFor(ctx, o)
 	if err != nil && !errors.Is(err, ErrTooOld) {
 		return Removal{}, err

@@ -119,18 +119,18 @@ func newPlan(ctx context.Context, o Options, s *setup, st admin.Status) plan {
 func planFor(ctx context.Context, o Options) (plan, error) {
 	s, err := readSetup(ctx, o)
 	switch {
-	case err != nil && o.Version.text == "":
+	case err != nil && o.Version == "":
 		return plan{}, fmt.Errorf("%w; name a version to get its lines, as in --postfix-version 3.7", err)
 	case err != nil:
 		s = defaultSetup()
 	}
-	if o.Version.text != "" {
+	if o.Version != "" {
 		s.version = o.Version
 	}
 	st, _ := o.askDaemon(ctx)
 	p := newPlan(ctx, o, s, st)
 	if !s.version.since(4, 0) {
-		return p, fmt.Errorf("this is %s: %w", s.version.text, ErrTooOld)
+		return p, fmt.Errorf("this is %s: %w", s.version, ErrTooOld)
 	}
 	return p, nil
 }

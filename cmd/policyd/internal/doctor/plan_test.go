@@ -27,13 +27,13 @@ func example(t *testing.T, name string) []string {
 
 func TestTheExamplesAreTheLines(t *testing.T) {
 	t.Parallel()
-	l, err := MakeLines(t.Context(), Options{Settings: defaults(), Version: version(t, "3.7.11"), Postconf: "/nonexistent/postconf"})
+	l, err := MakeLines(t.Context(), Options{Settings: defaults(), Version: "3.7.11", Postconf: "/nonexistent/postconf"})
 	require.NoError(t, err)
 	require.Equal(t, example(t, "main.cf.example"), l.Main)
 	require.Equal(t, example(t, "master.cf.example"), l.Master)
 	require.Empty(t, l.Own)
 
-	l, err = MakeLines(t.Context(), Options{Settings: defaults(), Version: version(t, "3.6.4"), Postconf: "/nonexistent/postconf"})
+	l, err = MakeLines(t.Context(), Options{Settings: defaults(), Version: "3.6.4", Postconf: "/nonexistent/postconf"})
 	require.NoError(t, err)
 	require.Equal(t, example(t, "transport_own.example"), l.Own)
 	text, err := os.ReadFile("../../../../postfix/main.cf.example")
@@ -41,12 +41,6 @@ func TestTheExamplesAreTheLines(t *testing.T) {
 	inComments := strings.ReplaceAll(string(text), "\n#     ", "\n")
 	require.Contains(t, inComments, "transport_maps = regexp:/etc/postfix/transport_own\n    socketmap:inet:127.0.0.1:2526:transport\n")
 	require.Contains(t, strings.Join(l.Main, "\n"), "transport_maps =\n    regexp:/etc/postfix/transport_own\n    socketmap:inet:127.0.0.1:2526:transport\n")
-}
-
-func version(t *testing.T, text string) (v Version) {
-	t.Helper()
-	require.NoError(t, v.Set(text))
-	return v
 }
 
 func defaults() *settings.Loaded {
@@ -61,7 +55,7 @@ func TestMakeLines(t *testing.T) {
 		t.Helper()
 		l := defaults()
 		change(&l.Settings)
-		made, err := MakeLines(t.Context(), Options{Settings: l, Version: version(t, text), Postconf: "/nonexistent/postconf"})
+		made, err := MakeLines(t.Context(), Options{Settings: l, Version: Version(text), Postconf: "/nonexistent/postconf"})
 		require.NoError(t, err)
 		return made
 	}
@@ -85,12 +79,17 @@ func TestMakeLines(t *testing.T) {
 	require.NotContains(t, strings.Join(off.Main, "\n"), "transport")
 	require.Empty(t, off.Master)
 
-	_, err := MakeLines(t.Context(), Options{Settings: defaults(), Version: version(t, "3.3"), Postconf: "/nonexistent/postconf"})
+	_, err := MakeLines(t.Context(), Options{Settings: defaults(), Version: "3.3", Postconf: "/nonexistent/postconf"})
 	require.ErrorIs(t, err, ErrTooOld)
 	for _, bad := range []string{"x", "3", "3.x", "-1.2", "."} {
 		require.Error(t, new(Version).Set(bad))
 	}
-	require.True(t, new(version(t, "3.12-20260101")).since(12, 0))
+	for _, good := range []string{"3.7", "3.10.2", "3.12-20260101"} {
+		require.NoError(t, new(Version).Set(good))
+	}
+	for text, since := range map[Version]bool{"3.12-20260101": true, "3.10.5": true, "3.11": true, "4.0": true, "3.10.4": false, "3.10": false, "": false} {
+		require.Equal(t, since, text.since(10, 5), text)
+	}
 }
 
 func TestLinesKeepWhatIsThere(t *testing.T) {

@@ -19,7 +19,7 @@ func is(name, value string) string {
 
 // checkVersion examines the version of Postfix.
 func (e *exam) checkVersion() {
-	what := "Postfix " + e.version.text
+	what := "Postfix " + string(e.version)
 	switch {
 	case !e.version.since(4, 0):
 		e.found("postfix-too-old", what, "# upgrade to Postfix 3.4 or later")
@@ -61,7 +61,7 @@ func (e *exam) checkTLSRequired() {
 	off := e.set("tls_required_enable", "no")
 	if _, at := e.ours(transportMaps); at >= 0 && !e.version.since(10, 6) {
 		e.found("tls-required-breaks-port26",
-			"Postfix "+e.version.text+" with the service "+e.transport+" and "+enabled,
+			"Postfix "+string(e.version)+" with the service "+e.transport+" and "+enabled,
 			off, "# or upgrade Postfix to 3.10.6 or later")
 		return
 	}
@@ -117,7 +117,7 @@ func (e *exam) checkPolicyMaps() {
 	// against them.
 	useful := e.params["smtp_tlsrpt_enable"] == "yes" ||
 		e.version.since(10, 5) && e.params["smtp_tls_enforce_sts_mx_patterns"] != "no"
-	switch what := list[at] + " with Postfix " + e.version.text; {
+	switch what := list[at] + " with Postfix " + string(e.version); {
 	case mapOf(list[at]) == "tls-policy-tlsrpt" && !e.version.since(10, 0):
 		e.found("tls-map-tlsrpt-too-early", what, wanted)
 	case mapOf(list[at]) == "tls-policy" && e.version.since(10, 0) && useful:

@@ -17,8 +17,7 @@ import (
 // checkUser reports what only root can examine.
 func (e *exam) checkUser() {
 	if e.User != 0 {
-		e.found("not-root", "this user is not root: root would also examine whether Postfix is running, its tables "+
-			"and sockets that are closed to others, and what the user of Postfix can reach", "sudo policyd doctor")
+		e.found("not-root", "root would also examine what this user may not read", "sudo policyd doctor")
 	}
 }
 

@@ -109,36 +109,31 @@ func (s *setup) set(name, value string) string {
 // quoted quotes an argument for the shell.
 func quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
-// Version is a version of Postfix, and a value of a flag. The zero version is older than all others.
-type Version struct {
-	text  string
-	parts [3]int // major, minor, patch
-}
+// Version is a version of Postfix, such as 3.7, 3.10.2 or the snapshot 3.12-20260101, and a value of a flag. The zero
+// version is older than all others.
+type Version string
 
-// versionFormat matches 3.7, 3.10.2 and 3.12-20260101, a snapshot.
-var versionFormat = regexp.MustCompile(`^(\d{1,4})\.(\d{1,4})(?:[.-](\d{0,8}).*)?$`)
+var versionFormat = regexp.MustCompile(`^\d{1,4}\.\d{1,4}([.-]\d{0,8}.*)?$`)
 
-// Set reads a version.
+// Set implements pflag.Value.
 func (v *Version) Set(text string) error {
-	f := versionFormat.FindStringSubmatch(text)
-	if f == nil {
+	if !versionFormat.MatchString(text) {
 		return fmt.Errorf("%q is not a Postfix version: write one such as 3.7 or 3.10.2", text)
 	}
-	v.text = text
-	for i := range v.parts {
-		v.parts[i], _ = strconv.Atoi(f[i+1]) // digits, or none
-	}
+	*v = Version(text)
 	return nil
 }
 
-func (v *Version) String() string { return v.text }
+func (v *Version) String() string { return string(*v) }
 
 // Type is the word for the value in the help.
 func (v *Version) Type() string { return "version" }
 
 // since reports whether it is Postfix 3.minor.patch or later.
 func (v *Version) since(minor, patch int) bool {
-	return slices.Compare(v.parts[:], []int{3, minor, patch}) >= 0
+	var parts [3]int
+	_, _ = fmt.Sscanf(string(*v), "%d.%d.%d", &parts[0], &parts[1], &parts[2]) // what is missing is 0
+	return slices.Compare(parts[:], []int{3, minor, patch}) >= 0
 }
 
 // The parameters of main.cf that have policyd's tables.
