@@ -16,9 +16,8 @@ import (
 	"github.com/policyd/policyd/internal/smtptls"
 )
 
-// ClientOptions say which Postfix a Client asks.
+// ClientOptions say which Postfix a Client asks. Postconf and ConfigDirectory are as in Options.
 type ClientOptions struct {
-	// Postconf and ConfigDirectory are as in Options.
 	Postconf, ConfigDirectory string
 	// Transport is the service of master.cf that delivers over implicit TLS: its -o options replace those of main.cf.
 	Transport string
@@ -29,9 +28,9 @@ type ClientOptions struct {
 	Logger     *slog.Logger
 }
 
-// Client is the SMTP client of Postfix on this machine, smtp(8): it knows the name that Postfix uses in EHLO, and
-// asks posttls-finger(1) with the roots, protocols and ciphers that Postfix uses for a "secure" destination. Without
-// Postfix it knows nothing. It reads main.cf again after a minute. It is a smtptls.Judge.
+// Client is the SMTP client of Postfix on this machine, smtp(8), as a smtptls.Judge: it has the name that Postfix uses
+// in EHLO, and asks posttls-finger(1) with the roots, protocols and ciphers of a "secure" destination. Without Postfix
+// it has neither. It reads main.cf again after a minute.
 type Client struct {
 	o     ClientOptions
 	slots *semaphore.Weighted

@@ -86,11 +86,10 @@ func (c Commands) Query(ctx context.Context, table string, keys []string) (found
 
 // process is one run of a command.
 type process struct {
-	path    string
-	args    []string
-	stdin   string
-	limit   int           // of standard output in bytes; 0 means 4 MiB
-	timeout time.Duration // 0 means 10 s
+	path, stdin string
+	args        []string
+	limit       int           // of standard output in bytes; 0 means 4 MiB
+	timeout     time.Duration // 0 means 10 s
 }
 
 // run returns the standard output of a command, as far as it goes, and the last line of standard error, which an error

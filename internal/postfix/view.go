@@ -22,16 +22,14 @@ import (
 
 // view is everything that was read at one time. A new reading replaces it.
 type view struct {
-	config *config // the options that it was read with
-	read   time.Time
-	// err is set if something could not be read. Then the domains received here are unknown.
-	err   error
-	lists []list
-	hosts map[string]bool
-	addrs map[netip.Addr]bool
-	// relays are hosts in brackets that Postfix itself delivers to; relayTables may have more of them.
-	relays      map[string]bool
-	relayTables []question
+	config      *config // the options that it was read with
+	read        time.Time
+	err         error // something could not be read: the domains received here are unknown
+	lists       []list
+	hosts       map[string]bool
+	addrs       map[netip.Addr]bool
+	relays      map[string]bool // hosts in brackets that Postfix itself delivers to
+	relayTables []question      // may have more of them
 	// files and interfaces are the state of the files and of the addresses of this machine before they were read.
 	files      map[string]os.FileInfo // nil: there is none, or it is out of reach
 	interfaces string
@@ -95,19 +93,15 @@ func (v *view) readPostfix(ctx context.Context) error {
 	return err
 }
 
-// listParameters are the lists of domains that Postfix receives mail for (ADDRESS_CLASS_README).
-func listParameters() []string {
-	return []string{"mydestination", "relay_domains", "virtual_alias_domains", "virtual_mailbox_domains"}
-}
-
-func nexthopParameters() []string {
-	return []string{"relayhost", "smtp_fallback_relay", "default_transport", "relay_transport", "virtual_transport",
-		"local_transport", "mailbox_transport", "fallback_transport", "content_filter"}
-}
-
-func nexthopTables() []string {
-	return []string{"sender_dependent_relayhost_maps", "sender_dependent_default_transport_maps", "transport_maps"}
-}
+const (
+	// listParameters are the lists of domains that Postfix receives mail for (ADDRESS_CLASS_README).
+	listParameters    = "mydestination relay_domains virtual_alias_domains virtual_mailbox_domains"
+	nexthopParameters = "relayhost smtp_fallback_relay default_transport relay_transport virtual_transport " +
+		"local_transport mailbox_transport fallback_transport content_filter"
+	nexthopTables   = "sender_dependent_relayhost_maps sender_dependent_default_transport_maps transport_maps"
+	otherParameters = "parent_domain_matches_subdomains myhostname proxy_interfaces inet_interfaces " +
+		"multi_instance_directories"
+)
 
 // readInstance reads the lists, names, addresses and relay hosts of one instance, and returns the configuration
 // directories of the others. The state of a file is noted before the file is read, so that a change in between counts.
@@ -117,9 +111,8 @@ func (v *view) readInstance(ctx context.Context, c Commands) (others []string, e
 		return nil, err
 	}
 	v.note(p["config_directory"]+"/main.cf", p["config_directory"]+"/master.cf")
-	p, err = c.Parameters(ctx, slices.Concat(listParameters(), nexthopParameters(), nexthopTables(),
-		[]string{"parent_domain_matches_subdomains", "myhostname", "proxy_interfaces", "inet_interfaces",
-			"multi_instance_directories"})...)
+	p, err = c.Parameters(ctx,
+		strings.Fields(listParameters+" "+nexthopParameters+" "+nexthopTables+" "+otherParameters)...)
 	if err != nil {
 		return nil, err
 	}
@@ -135,9 +128,9 @@ func (v *view) readInstance(ctx context.Context, c Commands) (others []string, e
 	for _, at := range slices.Sorted(maps.Keys(p)) {
 		parameter := at[strings.LastIndexByte(at, '/')+1:]
 		switch {
-		case slices.Contains(nexthopParameters(), parameter):
+		case slices.Contains(strings.Fields(nexthopParameters), parameter):
 			addHosts(v.relays, p[at])
-		case slices.Contains(listParameters(), parameter):
+		case slices.Contains(strings.Fields(listParameters), parameter):
 			relay := parameter == "relay_domains"
 			l := list{parameter: at, at: c, parents: relay && parents(parameter), below: relay}
 			if err := v.addList(l, p[at]); err != nil {
@@ -145,7 +138,7 @@ func (v *view) readInstance(ctx context.Context, c Commands) (others []string, e
 			}
 		}
 	}
-	for _, parameter := range nexthopTables() {
+	for _, parameter := range strings.Fields(nexthopTables) {
 		addHosts(v.relays, p[parameter])
 		for _, table := range Tokens(p[parameter]) {
 			v.relayTables = append(v.relayTables, question{at: c, table: table})
