@@ -50,9 +50,7 @@ const (
 
 // NewClient returns a Client.
 func NewClient(o ClientOptions) *Client {
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	return &Client{o: o, slots: semaphore.NewWeighted(clientSlots)}
 }
 

@@ -8,6 +8,7 @@
 package postfix
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -67,9 +68,7 @@ func New(o Options) (*Site, error) {
 
 // Configure applies new options; what was read with others no longer counts. An error changes nothing.
 func (s *Site) Configure(o Options) error {
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	c := &config{Options: o, hosts: map[string]bool{}}
 	for _, text := range o.ExcludeDomains {
 		name := canonical(text)

@@ -13,7 +13,7 @@ import (
 
 // checkResolver runs the self-test of the resolver and returns its servers.
 func (e *exam) checkResolver(ctx context.Context) stub.State {
-	o := e.Settings.Stub(quiet())
+	o := e.Settings.Stub(nil)
 	o.ResolvConf = e.ResolvConf
 	tested, err := stub.New(o)
 	if err != nil {

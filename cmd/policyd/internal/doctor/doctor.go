@@ -8,7 +8,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"log/slog"
 	"slices"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
@@ -132,5 +131,3 @@ func (e *exam) readPostfix(ctx context.Context) bool {
 	}
 	return err == nil
 }
-
-func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }

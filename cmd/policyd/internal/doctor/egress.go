@@ -19,13 +19,12 @@ func (e *exam) checkEgress(ctx context.Context) {
 	port := strconv.Itoa(e.Settings.Port26.Port)
 	switch probes := cmp.Or(e.daemon.Probes, &admin.Probes{}); {
 	case probes.EgressFiltered:
-		e.found("egress-filtered", "all probes of port "+port+" have failed, at many hosts",
-			"# allow outgoing TCP connections to port "+port+" in the firewall, or ask the provider")
+		e.found("egress-filtered", "all probes of port "+port+" have failed", "# open it in the firewall")
 	case probes.Hosts["open"] > 0:
 		e.found("egress-open", fmt.Sprintf("probes have found port %s open at %d hosts", port, probes.Hosts["open"]))
 	case len(e.Egress) == 0:
 		e.found("egress-untested", "not tested: --egress names no host, and there are no probe results",
-			"# with a host whose ports 25 and "+port+" are known to be open:", "policyd doctor --egress mx.example.com")
+			"policyd doctor --egress mx.example.com    # a host whose ports 25 and "+port+" are open")
 	}
 	for _, host := range e.Egress {
 		for _, port := range []string{"25", port} {

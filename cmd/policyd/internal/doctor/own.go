@@ -15,8 +15,7 @@ import (
 func (e *exam) checkOwn(ctx context.Context) {
 	switch {
 	case e.ownErr != nil:
-		e.found("own-domains-unknown", e.ownErr.Error(), "# correct the table in "+e.mainCF()+
-			", or let the user policyd read it")
+		e.found("own-domains-unknown", e.ownErr.Error(), "# correct the table, or let the user policyd read it")
 	case len(e.lists) == 0:
 		e.found("own-domains-known", "Postfix's lists are empty: nothing is received here")
 	default:
@@ -58,11 +57,10 @@ func (e *exam) guarded(ctx context.Context, guards, domains []string) {
 	switch n := len(uncovered); {
 	case n > 0:
 		const shown = 10
-		change := append([]string{"# in " + e.mainCF() + ", in the regexp: table of transport_maps:"},
-			uncovered[:min(n, shown)]...)
 		e.found("own-domain-unguarded",
 			fmt.Sprintf("the guard in transport_maps does not cover %d of %d names", n, len(domains)),
-			append(change, "# all of them: policyd postfix-config")...)
+			append([]string{"# add to the regexp: table, for all names see policyd postfix-config:"},
+				uncovered[:min(n, shown)]...)...)
 	case len(domains) > 0:
 		e.found("own-domain-covered", fmt.Sprintf("the guard in transport_maps covers all %d names", len(domains)))
 	}

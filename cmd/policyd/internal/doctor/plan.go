@@ -98,14 +98,13 @@ func newPlan(ctx context.Context, o Options, s *setup, st admin.Status) plan {
 	if !s.installed() {
 		return p
 	}
-	site := o.Settings.Site(nil, quiet())
+	site := o.Settings.Site(nil, nil)
 	site.Postconf, site.ConfigDirectory = o.Postconf, o.ConfigDirectory
 	received, err := postfix.New(site)
-	if err != nil {
-		p.ownErr = err
-		return p
+	if err == nil {
+		_, _, err = received.Own(ctx, "policyd.invalid", dns.Effort{}) // reads the lists
 	}
-	_, _, p.ownErr = received.Own(ctx, "policyd.invalid", dns.Effort{}) // reads the lists
+	p.ownErr = err
 	p.lists, p.domains = received.Lists()
 	for _, d := range p.domains {
 		if !slices.Contains([]string{"localhost", "localhost.localdomain", s.params["myhostname"]}, d) {

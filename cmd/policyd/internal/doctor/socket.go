@@ -100,19 +100,15 @@ func (e *exam) answer(ctx context.Context, at, name string) bool {
 	const longest = 5 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
-	var change []string
-	if e.endpoint != at {
-		change = []string{"# or, because policyd listens at " + e.endpoint + ":",
-			"policyd postfix-config --commands | sh"}
-	}
+	or := []string{"# or, if policyd does not listen there:", "policyd postfix-config --commands | sh"}
 	reply, err := e.lookup(ctx, at, name, notNexthop)
 	switch {
 	case err != nil:
 		e.found("socket-silent", at+": "+err.Error(),
-			append([]string{"systemctl start policyd.socket policyd.service"}, change...)...)
+			slices.Insert(or, 0, "systemctl start policyd.socket policyd.service")...)
 	case reply.Status != socketmap.StatusNotFound:
 		e.found("socket-not-policyd", fmt.Sprintf("%s, map %s answers %q for %s", at, name, reply.String(), notNexthop),
-			append([]string{"ss -lp    # shows which program that is"}, change...)...)
+			slices.Insert(or, 0, "ss -lp    # shows which program that is")...)
 	default:
 		e.found("socket-answers", "map "+name+" at "+at+" answers")
 		return true
