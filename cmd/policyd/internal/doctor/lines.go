@@ -53,6 +53,9 @@ var ErrTooOld = errors.New("policyd needs Postfix 3.4 or later")
 // version.
 func MakeLines(ctx context.Context, o Options) (Lines, error) {
 	p, err := planFor(ctx, o)
+	if err == nil && !p.version.since(4, 0) {
+		err = fmt.Errorf("this is %s: %w", p.version, ErrTooOld)
+	}
 	if err != nil {
 		return Lines{}, err
 	}
@@ -177,12 +180,24 @@ type Removal struct {
 func Remove(ctx context.Context, o Options) (Removal, error) {
 	o.Version = ""
 	p, err := planFor(ctx, o)
-	if err != nil && !errors.Is(err, ErrTooOld) {
+	if err != nil {
 		return Removal{}, err
 	}
 	r := Removal{Directory: p.directory, Commands: []string{}, Kept: []string{}, Hidden: []string{}}
 	for _, parameter := range []string{policyMaps, transportMaps} {
-		p.removeTables(&r, parameter)
+		ours := func(t string) bool { return p.isOurs(t, parameter) }
+		all := postfix.Tokens(p.raw[parameter])
+		kept := slices.DeleteFunc(slices.Clone(all), func(t string) bool {
+			return ours(t) || parameter == transportMaps && p.isGuard(t) // the guard was there for policyd
+		})
+		switch found := slices.ContainsFunc(all, ours); {
+		case found && len(kept) == 0:
+			r.Commands = append(r.Commands, p.edit("-X", parameter))
+		case found:
+			r.Commands = append(r.Commands, p.set(parameter, strings.Join(kept, ", ")))
+		case slices.ContainsFunc(postfix.Tokens(p.params[parameter]), ours):
+			r.Hidden = append(r.Hidden, parameter+" = "+p.raw[parameter])
+		}
 	}
 	if service := p.transport + "/unix"; p.program(service) == "smtp" {
 		r.Commands = append(r.Commands, p.edit("-MX", service))
@@ -193,23 +208,6 @@ func Remove(ctx context.Context, o Options) (Removal, error) {
 		}
 	}
 	return r, nil
-}
-
-// removeTables takes policyd's tables, and the guard that was there for them, out of a parameter.
-func (p plan) removeTables(r *Removal, parameter string) {
-	ours := func(t string) bool { return p.isOurs(t, parameter) }
-	all := postfix.Tokens(p.raw[parameter])
-	kept := slices.DeleteFunc(slices.Clone(all), func(t string) bool {
-		return ours(t) || parameter == transportMaps && p.isGuard(t)
-	})
-	switch found := slices.ContainsFunc(all, ours); {
-	case found && len(kept) == 0:
-		r.Commands = append(r.Commands, p.edit("-X", parameter))
-	case found:
-		r.Commands = append(r.Commands, p.set(parameter, strings.Join(kept, ", ")))
-	case slices.ContainsFunc(postfix.Tokens(p.params[parameter]), ours):
-		r.Hidden = append(r.Hidden, parameter+" = "+p.raw[parameter])
-	}
 }
 
 // emptyEntry matches an entry of an inline table that has ":" as its result, which means "as without this table".

@@ -127,11 +127,7 @@ func planFor(ctx context.Context, o Options) (plan, error) {
 		s.version = o.Version
 	}
 	st, _ := o.askDaemon(ctx)
-	p := newPlan(ctx, o, s, st)
-	if !s.version.since(4, 0) {
-		return p, fmt.Errorf("this is %s: %w", s.version, ErrTooOld)
-	}
-	return p, nil
+	return newPlan(ctx, o, s, st), nil
 }
 
 // parameters returns the parameters of main.cf. A value that is right already is kept as it is written.
