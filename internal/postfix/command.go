@@ -62,8 +62,8 @@ func (c Commands) Settings(ctx context.Context, args ...string) (map[string]stri
 }
 
 // Query looks up keys without spaces in a table, such as hash:/etc/postfix/relay, and returns those that are found.
-// postmap(1) has the same exit status for "not found" and "failed", so any message on standard
-// error counts as a failure, unless a key was found.
+// postmap(1) has the same exit status for "not found" and "failed", so any message on standard error counts as a
+// failure, unless a key was found.
 func (c Commands) Query(ctx context.Context, table string, keys []string) (found []string, err error) {
 	p := process{path: c.beside("postmap"), args: []string{"-q", "-", table}, stdin: strings.Join(keys, "\n") + "\n"}
 	out, complaint, err := c.run(ctx, p)
@@ -88,7 +88,7 @@ func (c Commands) Query(ctx context.Context, table string, keys []string) (found
 type process struct {
 	path, stdin string
 	args        []string
-	limit       int           // of standard output in bytes; 0 means 4 MiB
+	limit       int           // of standard output in bytes; 0 means 16 MiB
 	timeout     time.Duration // 0 means 10 s
 }
 
@@ -98,7 +98,7 @@ func (c Commands) run(ctx context.Context, p process) (out, complaint string, er
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(p.timeout, 10*time.Second))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, p.path, p.args...)
-	stdout, stderr := limited{room: cmp.Or(p.limit, 4<<20)}, limited{room: 4 << 10}
+	stdout, stderr := limited{room: cmp.Or(p.limit, 16<<20)}, limited{room: 4 << 10}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(p.stdin), &stdout, &stderr
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin", "LC_ALL=C"}
 	if dir := cmp.Or(c.ConfigDirectory, os.Getenv("MAIL_CONFIG")); dir != "" {

@@ -111,8 +111,7 @@ func (c Commands) resultHosts(ctx context.Context, table string) ([]string, erro
 	table = strings.TrimPrefix(table, "proxy:")
 	switch kind, path, _ := strings.Cut(table, ":"); {
 	case slices.Contains([]string{"hash", "btree", "lmdb", "cdb", "dbm", "sdbm"}, kind):
-		const limit = 16 << 20
-		contents, _, err = c.run(ctx, process{path: c.beside("postmap"), args: []string{"-s", table}, limit: limit})
+		contents, _, err = c.run(ctx, process{path: c.beside("postmap"), args: []string{"-s", table}})
 	case strings.HasPrefix(path, "/") && slices.Contains([]string{"texthash", "regexp", "pcre", "cidr"}, kind):
 		var text []byte
 		text, err = regfile.Read(path)

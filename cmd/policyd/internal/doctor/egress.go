@@ -38,16 +38,10 @@ func (e *exam) checkEgress(ctx context.Context) {
 func (e *exam) checkFetches() {
 	switch m := cmp.Or(e.daemon.MTASTS, &admin.MTASTS{}); {
 	case !m.BlockedSince.IsZero():
-		remedy := []string{"# allow outgoing TCP connections to port 443 in the firewall",
-			"# or set HTTPS_PROXY in the environment of policyd.service to a proxy that works"}
-		if !e.Settings.MTASTS.ProxyFromEnvironment {
-			remedy = append(remedy, e.setting("mta_sts", "proxy_from_environment = true"))
-		}
-		if _, err := e.Settings.WithNewRoots(); err != nil {
-			remedy = append([]string{"apt-get install ca-certificates"}, remedy...)
-		}
 		e.found("mta-sts-blocked", "no MTA-STS policy could be fetched since "+m.BlockedSince.Format(time.DateTime),
-			remedy...)
+			"# allow outgoing TCP connections to port 443, or set HTTPS_PROXY for policyd.service, and:",
+			e.setting("mta_sts", "proxy_from_environment = true"),
+			"apt-get install ca-certificates    # if there are no root certificates")
 	case m.Fetches["ok"] > 0:
 		e.found("mta-sts-fetched", fmt.Sprintf("%d MTA-STS policies were fetched", m.Fetches["ok"]))
 	}

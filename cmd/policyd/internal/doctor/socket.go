@@ -136,31 +136,24 @@ func forbidden(path, owner string) string {
 	if err != nil {
 		return ""
 	}
-	const enter, write = 1, 2
-	if !permits(path, u.Uid, groups, write) {
-		return "user " + owner + " may not write to " + path
-	}
-	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
+	const enter, write fs.FileMode = 1, 2
+	what := " may not write to "
+	for at, bit := path, write; ; at, bit, what = filepath.Dir(at), enter, " may not enter " {
+		info, err := os.Stat(at)
+		if err != nil {
+			return ""
+		}
+		const user, group = 6, 3
+		if st, ok := info.Sys().(*syscall.Stat_t); ok && strconv.Itoa(int(st.Uid)) == u.Uid {
+			bit <<= user
+		} else if ok && slices.Contains(groups, strconv.Itoa(int(st.Gid))) {
+			bit <<= group
+		}
 		switch {
-		case !permits(dir, u.Uid, groups, enter):
-			return "user " + owner + " may not enter " + dir
-		case dir == filepath.Dir(dir):
+		case info.Mode().Perm()&bit == 0:
+			return "user " + owner + what + at
+		case at == filepath.Dir(at):
 			return ""
 		}
 	}
-}
-
-// permits reports whether the permissions of a file allow something; true if they cannot be read.
-func permits(path, uid string, groups []string, bit fs.FileMode) bool {
-	info, err := os.Stat(path)
-	if err != nil {
-		return true
-	}
-	const user, group = 6, 3
-	if st, ok := info.Sys().(*syscall.Stat_t); ok && strconv.Itoa(int(st.Uid)) == uid {
-		bit <<= user
-	} else if ok && slices.Contains(groups, strconv.Itoa(int(st.Gid))) {
-		bit <<= group
-	}
-	return info.Mode().Perm()&bit != 0
 }
