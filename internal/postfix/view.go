@@ -138,7 +138,7 @@ func (v *view) readInstance(ctx context.Context, c Commands) (others []string, e
 			}
 		}
 	}
-	for _, parameter := range strings.Fields(nexthopTables) {
+	for parameter := range strings.FieldsSeq(nexthopTables) {
 		addHosts(v.relays, p[parameter])
 		for _, table := range Tokens(p[parameter]) {
 			v.relayTables = append(v.relayTables, question{at: c, table: table})

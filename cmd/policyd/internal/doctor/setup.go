@@ -79,7 +79,7 @@ func (s *setup) option(service, name string) string {
 	return s.params[name]
 }
 
-// overrides returns the services that set a parameter.
+// overrides returns the services that set a parameter; for the column "command", which all have, every service.
 func (s *setup) overrides(parameter string) (services []string) {
 	for _, name := range slices.Sorted(maps.Keys(s.master)) {
 		if service, ok := strings.CutSuffix(name, "/"+parameter); ok {
