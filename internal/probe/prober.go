@@ -55,6 +55,7 @@ type Prober struct {
 	options Options
 	hosts   map[string]*host
 	egress  egress
+	asleep  time.Time         // until when Run waits for a host to become due; zero: it does not wait
 	results map[string]uint64 // probes since the start, as in Stats
 }
 

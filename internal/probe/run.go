@@ -66,7 +66,9 @@ func (p *Prober) next(now time.Time) (*host, time.Duration) {
 			first = h
 		}
 	}
+	p.asleep = now.Add(wait)
 	if first != nil {
+		p.asleep = time.Time{}
 		first.begin()
 	}
 	return first, wait

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// The life of a verdict; the package comment has the reasons.
+// The life of a verdict; docs/decisions/0003-port-26-verdicts.md has the reasons.
 const (
 	usedEvery     = 4 * time.Minute
 	earlyMost     = 6
@@ -65,6 +65,9 @@ func (p *Prober) schedule(h *host, at time.Time) {
 		return
 	}
 	h.due = at
+	if !at.Before(p.asleep) {
+		return
+	}
 	select {
 	case p.wake <- struct{}{}:
 	default: // there is a token

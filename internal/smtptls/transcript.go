@@ -37,15 +37,12 @@ const (
 	CertificateName    Cause = "certificate name"
 	CertificateChain   Cause = "certificate chain"
 	CertificateExpired Cause = "certificate expired"
-	// CertificateRules is for what Go accepts and OpenSSL, and so Postfix, refuses.
-	CertificateRules Cause = "certificate rules"
-	// RefusedByPostfix is for what Postfix's own TLS client refused.
-	RefusedByPostfix Cause = "refused by postfix"
-	// NotJudged is for what Go cannot judge and Postfix may accept: it says nothing against the server.
-	NotJudged         Cause = "not judged"
-	Banner            Cause = "banner"
-	NoAddress         Cause = "no address"
-	AddressNotAllowed Cause = "address not allowed"
+	CertificateRules   Cause = "certificate rules"  // Go accepts it, and OpenSSL, and so Postfix, refuses it
+	RefusedByPostfix   Cause = "refused by postfix" // by Postfix's own TLS client
+	NotJudged          Cause = "not judged"         // Go cannot judge it and Postfix may accept it
+	Banner             Cause = "banner"
+	NoAddress          Cause = "no address"
+	AddressNotAllowed  Cause = "address not allowed"
 )
 
 // Done is a step that was taken.
@@ -103,15 +100,11 @@ type PostfixVerdict string
 
 // The verdicts of Postfix. NotAsked, the zero value, is for a machine without posttls-finger(1).
 const (
-	NotAsked PostfixVerdict = ""
-	// Verified is a TLS connection that "secure match=<host>" accepts.
-	Verified PostfixVerdict = "verified"
-	// Rejected is a TLS connection that it does not accept, or that failed.
-	Rejected PostfixVerdict = "rejected"
-	// NoVerdict is a connection that ended before there was a result.
-	NoVerdict PostfixVerdict = "no verdict"
-	// GaveUp is a verified TLS connection in which the server then did not take EHLO.
-	GaveUp PostfixVerdict = "no service"
+	NotAsked  PostfixVerdict = ""
+	Verified  PostfixVerdict = "verified"   // a TLS connection that "secure match=<host>" accepts
+	Rejected  PostfixVerdict = "rejected"   // a TLS connection that it does not accept, or that failed
+	NoVerdict PostfixVerdict = "no verdict" // a connection that ended before there was a result
+	GaveUp    PostfixVerdict = "no service" // a verified TLS connection in which the server did not take EHLO
 )
 
 // Judge is the SMTP client whose mail a verdict is for: Postfix on this machine. Both methods end when ctx does.
