@@ -173,3 +173,19 @@ func TestOpenHostsLeaveRoomForOthers(t *testing.T) {
 	require.NotContains(t, p.hosts, mxn(maxEvicted-1), "then the open ones that were not wanted for longest")
 	require.Contains(t, p.hosts, mxn(maxEvicted))
 }
+
+// A host that is due later than the prober looks again does not wake it; one that is due now does.
+func TestOnlyAHostThatIsDueSoonWakesTheProber(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	p := w.prober(t, w.options())
+	w.host(mx, refusing, "8.8.8.8")
+	require.Equal(t, Closed, p.Probe(t.Context(), mx).State)
+	h, wait := p.next(wallClock())
+	require.Nil(t, h)
+	require.Equal(t, sweepInterval, wait)
+	p.Want(mx)
+	require.Empty(t, p.wake)
+	p.Want(mxn(1))
+	require.Len(t, p.wake, 1)
+}
