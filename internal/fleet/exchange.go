@@ -107,7 +107,7 @@ func (f *Fleet) exchange(ctx context.Context) (err error) {
 			err = fmt.Errorf("fleet: unexpected reply: %v", p)
 		}
 	}()
-	f.pass = pass{end: f.now().Add(maxPass)}
+	f.pass = pass{end: time.Now().Add(maxPass)}
 	epoch, err := f.serverEpoch(ctx)
 	switch {
 	case err != nil:
@@ -197,7 +197,7 @@ func (f *Fleet) synchronize(ctx context.Context, epoch string) error {
 		if r.cursor = next; r.cursor == 0 {
 			break
 		}
-		if f.pass.over(f.now()) {
+		if f.pass.over(time.Now()) {
 			return errPass
 		}
 	}
@@ -258,7 +258,7 @@ func (f *Fleet) readStream(ctx context.Context) error {
 			}
 			return nil
 		}
-		if f.pass.over(f.now()) {
+		if f.pass.over(time.Now()) {
 			return errPass
 		}
 	}
@@ -303,7 +303,7 @@ func (f *Fleet) tryMerge(field string, value []byte) Reason {
 	if !ok {
 		return Malformed
 	}
-	r, reason := open(value, name{Kind(kind), domain}, f.keys, f.now())
+	r, reason := open(value, name{Kind(kind), domain}, f.keys, time.Now())
 	if reason != "" {
 		return reason
 	}
@@ -386,7 +386,7 @@ func (f *Fleet) update(n name, there []byte) ([]byte, time.Duration) {
 	if local == nil {
 		return nil, 0
 	}
-	r, now := Record{name: n}, f.now()
+	r, now := Record{name: n}, time.Now()
 	r.Data, r.Time, r.Lifetime = local.Share(n.domain)
 	left := r.Time.Add(r.Lifetime).Sub(now)
 	if r.Data == nil || left <= 0 {

@@ -54,8 +54,6 @@ type Options struct {
 	Locals map[Kind]Local
 	// Log gets one WARN per minute at most while the server cannot be used; nil logs nothing.
 	Log *slog.Logger
-	// Now is the clock; nil means time.Now.
-	Now func() time.Time
 }
 
 // Fleet copies records between this node and the server while Run runs.
@@ -66,7 +64,6 @@ type Fleet struct {
 	pull   time.Duration
 	locals map[Kind]Local
 	log    *slog.Logger
-	now    func() time.Time
 
 	mu       sync.Mutex
 	dirty    map[name]struct{} // to be written to the server
@@ -106,16 +103,13 @@ func New(o Options) (*Fleet, error) {
 		return nil, fmt.Errorf("fleet: %w", err)
 	}
 	f := &Fleet{
-		client: client, keys: o.Keys, locals: o.Locals, now: o.Now,
+		client: client, keys: o.Keys, locals: o.Locals,
 		prefix: cmp.Or(o.Prefix, "policyd:"), pull: cmp.Or(o.Pull, 10*time.Second),
 		log:   cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
 		dirty: map[name]struct{}{}, wake: make(chan struct{}, 1), stats: Stats{Ignored: map[Reason]uint64{}},
 	}
 	for _, r := range []Reason{Malformed, Version, MAC, Misplaced, Future, Expired, Refused, Stale} {
 		f.stats.Ignored[r] = 0
-	}
-	if f.now == nil {
-		f.now = time.Now
 	}
 	return f, nil
 }
@@ -190,7 +184,7 @@ func (f *Fleet) ended(err error) {
 	s := &f.stats
 	wasUp := s.Up
 	if s.Up, s.Error = err == nil, ""; s.Up {
-		s.LastSuccess = f.now().Truncate(time.Second)
+		s.LastSuccess = time.Now().Truncate(time.Second)
 	} else {
 		s.Error = describe(err)
 		s.Failures++

@@ -174,7 +174,7 @@ func TestMemoryNeverAnswersForOtherFacts(t *testing.T) {
 			w.change(r)
 		}
 		if r.IntN(200) == 0 {
-			set.Policy.MixedMX = []policy.Treatment{policy.Honour, policy.Ignore}[r.IntN(2)]
+			set.Policy.IgnoreMixed = r.IntN(2) == 1
 			set.Policy.DANE = !set.Policy.DANE
 			old.Configure(set)
 		}

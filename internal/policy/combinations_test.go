@@ -396,11 +396,11 @@ func TestDANE(t *testing.T) {
 		require.Equal(t, want == policy.ReasonDANEInsecureMX, d.Unsigned, "%s: only where the MX RRset is insecure", want)
 	}
 	ignoring := withDANEAndSTS()
-	ignoring.MixedMX = policy.Ignore
+	ignoring.IgnoreMixed = true
 	require.Equal(t, "OK dane", answered(hosts(signed, "10 a.example usable", "20 starttls-b.example absent"), ignoring),
 		"where the prefixes do not count, DANE for the hosts that have it")
 
-	ignoring.UnsignedMX = policy.Ignore
+	ignoring.IgnoreUnsigned = true
 	require.Equal(t, "OK dane", answered(hosts(unsigned, "10 starttls-a.example usable"), ignoring),
 		"a prefix that does not count does not promise anything")
 }

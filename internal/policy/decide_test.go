@@ -98,8 +98,8 @@ func failed(reason string) policy.Facts {
 // TestDecide is the specification of the TLS policy map.
 func TestDecide(t *testing.T) {
 	t.Parallel()
-	ignoreUnsigned := with(func(o *policy.Options) { o.UnsignedMX = policy.Ignore })
-	ignoreMixed := with(func(o *policy.Options) { o.MixedMX = policy.Ignore })
+	ignoreUnsigned := with(func(o *policy.Options) { o.IgnoreUnsigned = true })
+	ignoreMixed := with(func(o *policy.Options) { o.IgnoreMixed = true })
 	off := with(func(o *policy.Options) { o.Mode = policy.ModeOff })
 	const a, b, s = "starttls-a.example.com", "starttls-b.example.net", "smtps-s.example.com"
 	const none = "NOTFOUND "
@@ -220,9 +220,9 @@ func TestRoute(t *testing.T) {
 		{"port26.mode off", by(signed, "10 "+s), off, none},
 		{"port26.mode probe and nothing known about the port", by(signed, "10 "+s), probing, none},
 		{"mode off", by(signed, "10 "+s), with(func(o *policy.Options) { o.Mode = policy.ModeOff }), none},
-		{"unsigned_mx ignore and unsigned", by(unsigned, "10 "+s), with(func(o *policy.Options) { o.UnsignedMX = policy.Ignore }), none},
-		{"unsigned_mx ignore and signed", by(signed, "10 "+s), with(func(o *policy.Options) { o.UnsignedMX = policy.Ignore }), "OK smtps26:example.com:26"},
-		{"mixed_mx ignore and mixed", by(signed, "10 "+s, "20 mx.example.com"), with(func(o *policy.Options) { o.MixedMX = policy.Ignore }), none},
+		{"unsigned_mx ignore and unsigned", by(unsigned, "10 "+s), with(func(o *policy.Options) { o.IgnoreUnsigned = true }), none},
+		{"unsigned_mx ignore and signed", by(signed, "10 "+s), with(func(o *policy.Options) { o.IgnoreUnsigned = true }), "OK smtps26:example.com:26"},
+		{"mixed_mx ignore and mixed", by(signed, "10 "+s, "20 mx.example.com"), with(func(o *policy.Options) { o.IgnoreMixed = true }), none},
 		{"override no-port26", overridden(by(signed, "10 "+s), policy.Override{}), defaults(), none},
 		{"override ignore", overridden(by(signed, "10 "+s), policy.Override{Ignore: true}), defaults(), none},
 		{"override with a literal policy", overridden(by(signed, "10 "+s), policy.Override{Policy: "secure"}), defaults(), none},
@@ -267,8 +267,8 @@ func TestRouteAgreesWithPolicy(t *testing.T) {
 		}
 		for _, status := range []dns.Status{dns.Indeterminate, signed, unsigned} {
 			for _, o := range []policy.Options{defaults(),
-				with(func(o *policy.Options) { o.UnsignedMX = policy.Ignore }),
-				with(func(o *policy.Options) { o.MixedMX = policy.Ignore })} {
+				with(func(o *policy.Options) { o.IgnoreUnsigned = true }),
+				with(func(o *policy.Options) { o.IgnoreMixed = true })} {
 				f := by(status, mx...)
 				reply := routed(f, o)
 				to, routed := strings.CutPrefix(reply, "OK smtps26:")

@@ -145,14 +145,11 @@ func (d *Decision) apply(r Reason, p TLSPolicy, why string) {
 // list, defers.
 func (d *Decision) secure(r Reason, match []string, why string) {
 	invalid := func(name string) bool { return !prefix.ValidHost(strings.TrimPrefix(name, ".")) }
-	switch {
-	case len(match) == 0:
-		d.defers(r, "internal error: a policy that no host satisfies")
-	case slices.ContainsFunc(match, invalid):
-		d.defers(r, "internal error: not a host name in a policy")
-	default:
-		d.apply(r, TLSPolicy{Level: LevelSecure, Match: match}, why)
+	if len(match) == 0 || slices.ContainsFunc(match, invalid) {
+		d.defers(r, "internal error: the policy does not name valid hosts")
+		return
 	}
+	d.apply(r, TLSPolicy{Level: LevelSecure, Match: match}, why)
 }
 
 // split returns the decision and its need apart.

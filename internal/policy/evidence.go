@@ -30,9 +30,9 @@ func prefixed(f *Facts) (match []string, mixed bool) {
 // dishonoured returns the reason why the settings make policyd ignore the prefixes of a domain; "" if they count.
 func dishonoured(f *Facts, mixed bool, o *Options) string {
 	switch {
-	case !f.authentic() && o.UnsignedMX == Ignore:
+	case !f.authentic() && o.IgnoreUnsigned:
 		return `prefix: the MX RRset is not signed, and unsigned_mx = "ignore"`
-	case mixed && o.MixedMX == Ignore:
+	case mixed && o.IgnoreMixed:
 		return `prefix: not every MX host carries one, and mixed_mx = "ignore"`
 	}
 	return ""

@@ -22,15 +22,6 @@ const (
 	ModeOff     Mode = "off"
 )
 
-// Treatment determines whether the promise of an unsigned or of a mixed MX RRset counts.
-type Treatment string
-
-// The treatments: the promise counts, or the RRset is treated as one without prefixes.
-const (
-	Honour Treatment = "secure"
-	Ignore Treatment = "ignore"
-)
-
 // PortMode says which hosts are reached on the port of implicit TLS. The zero value means none.
 type PortMode string
 
@@ -45,11 +36,10 @@ const (
 type Options struct {
 	Mode Mode
 	// Overrides are the lines of the overrides file.
-	Overrides  Overrides
-	UnsignedMX Treatment
-	MixedMX    Treatment
-	DANE       bool
-	MTASTS     bool
+	Overrides Overrides
+	// IgnoreUnsigned and IgnoreMixed make an unsigned or a mixed MX RRset count as one without prefixes.
+	IgnoreUnsigned, IgnoreMixed bool
+	DANE, MTASTS                bool
 	// Vanished says what happens when a remembered promise is missing; the zero value behaves like promises.Alert.
 	Vanished promises.Mode
 	// Port26 selects the hosts that a route can lead to.

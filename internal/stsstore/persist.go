@@ -1,17 +1,5 @@
 package stsstore
 
-import "github.com/policyd/policyd/internal/statedb"
-
-// newDisk returns the database of policies, which maps domains to what entry.encode returns.
-func (s *Store) newDisk() *statedb.File {
-	o := s.options.Load()
-	return statedb.New(statedb.Options{
-		Dir: o.StateDir, Name: "mtasts.db", Bucket: "policies-1", Log: o.Logger, OpenFile: o.openFile,
-		Names:  func() []string { return s.table.domains(func(*entry) bool { return true }) },
-		Encode: s.encoded, Load: s.load,
-	})
-}
-
 // put puts an entry in the table and on disk.
 func (s *Store) put(e *entry) {
 	s.save(append(s.table.put(e, s.options.Load().MaxPolicies), e.domain)...)

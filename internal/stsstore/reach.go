@@ -2,6 +2,8 @@ package stsstore
 
 import (
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,7 +16,7 @@ import (
 const blockedDomains = 5
 
 // reach notices when no policy can be fetched from this host at all: outbound port 443 is blocked, a proxy is needed,
-// or there are no root certificates. Only reports to the operator depend on it. The zero value is ready.
+// or there are no root certificates. Only reports to the operator depend on it.
 type reach struct {
 	mu      sync.Mutex
 	since   time.Time // when fetching was found to be blocked; zero if it is not
@@ -35,13 +37,8 @@ func (r *reach) failed(err *mtasts.Error, first, now time.Time, log *slog.Logger
 	if !r.since.IsZero() || first.Before(r.success) {
 		return
 	}
-	for _, domain := range r.networks {
-		if domain == err.Domain {
-			return
-		}
-	}
-	if r.networks == nil {
-		r.networks = map[string]string{}
+	if slices.Contains(slices.Collect(maps.Values(r.networks)), err.Domain) {
+		return
 	}
 	r.networks[network(err)] = err.Domain
 	if len(r.networks) < blockedDomains {

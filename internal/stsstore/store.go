@@ -95,10 +95,14 @@ func New(o Options) (*Store, error) {
 		return nil, errors.New("stsstore: Resolver and Fetcher must be set")
 	}
 	s := &Store{places: make(chan struct{}, maxFetches)}
-	s.table.entries, s.failures.list = map[string]*entry{}, map[string]failure{}
+	s.table.entries, s.failures.list, s.reach.networks = map[string]*entry{}, map[string]failure{}, map[string]string{}
 	s.life, s.stop = context.WithCancel(context.Background())
 	s.Configure(o)
-	s.disk = s.newDisk()
+	s.disk = statedb.New(statedb.Options{
+		Dir: o.StateDir, Name: "mtasts.db", Bucket: "policies-1", Log: s.options.Load().Logger, OpenFile: o.openFile,
+		Names:  func() []string { return s.table.domains(func(*entry) bool { return true }) },
+		Encode: s.encoded, Load: s.load,
+	})
 	s.disk.Open()
 	return s, nil
 }
