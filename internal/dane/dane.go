@@ -38,13 +38,10 @@ func (s State) String() string { return cmp.Or(string(s), "unknown") }
 
 // Query asks about one host.
 type Query struct {
-	// Host is the name of the MX record, or of a next hop in brackets.
-	Host string
-	Port uint16
-	// Effort is passed on to the resolver.
-	Effort dns.Effort
-	// Timeout is how long one question may take; 0 means as long as the caller's context allows.
-	Timeout time.Duration
+	Host    string // the name of the MX record, or of a next hop in brackets
+	Port    uint16
+	Effort  dns.Effort
+	Timeout time.Duration // how long one question may take; 0 means as long as the caller's context allows
 }
 
 // Result is what Lookup found. The zero Result is Unknown.
@@ -53,12 +50,8 @@ type Result struct {
 	// Addresses is the security status of the address records from which the TLSA base domain follows; Indeterminate if
 	// they could not be looked up, or there are none.
 	Addresses dns.Status
-	// Base is the TLSA base domain of the records, "" if there are none.
-	Base string
-	// Records are the TLSA records as they are, usable or not. They are shared and must not be changed.
-	Records []dns.TLSA
-	// Err is the failed lookup when State is Failed.
-	Err error
-	// Why explains the state in a few words of printable ASCII.
-	Why string
+	Base      string     // the TLSA base domain of the records, "" if there are none
+	Records   []dns.TLSA // the TLSA records as they are, usable or not: shared, and not to be changed
+	Err       error      // the failed lookup when State is Failed
+	Why       string     // explains the state in a few words of printable ASCII
 }

@@ -45,15 +45,11 @@ type Options struct {
 	// URL names the server, as redis://, rediss:// or unix://. With the parameter master_name it names a Sentinel.
 	URL string
 	// Keys are the site key and, during a change of keys, the previous one. The first signs, both verify.
-	Keys []Key
-	// Prefix precedes every key in the server; "" means "policyd:".
-	Prefix string
-	// Pull is the interval between two reads of the stream; 0 means 10 seconds.
-	Pull time.Duration
-	// Locals are what is shared, by kind.
-	Locals map[Kind]Local
-	// Log gets one WARN per minute at most while the server cannot be used; nil logs nothing.
-	Log *slog.Logger
+	Keys   []Key
+	Prefix string         // precedes every key in the server; "" means "policyd:"
+	Pull   time.Duration  // the interval between two reads of the stream; 0 means 10 seconds
+	Locals map[Kind]Local // what is shared
+	Log    *slog.Logger   // gets one WARN per minute at most while the server cannot be used; nil logs nothing
 }
 
 // Fleet copies records between this node and the server while Run runs.

@@ -29,18 +29,14 @@ const (
 
 // Fetcher fetches policies over HTTPS. It must not be changed after its first use.
 type Fetcher struct {
-	// Resolver looks up the addresses of policy hosts.
-	Resolver dns.Resolver
-	// Roots verify the certificate of the policy host; nil means the system's root certificates.
-	Roots *x509.CertPool
-	// Special allows policy hosts at special-purpose addresses, such as loopback: for tests and private networks.
-	Special bool
+	Resolver dns.Resolver   // looks up the addresses of policy hosts
+	Roots    *x509.CertPool // verify the certificate of the policy host; nil means the system's root certificates
+	Special  bool           // allow special-purpose addresses, such as loopback: for tests and private networks
 	// ProxyFromEnvironment sends requests through the proxy that HTTPS_PROXY and NO_PROXY name for the policy host. The
 	// proxy then looks up the host, so Resolver and Special do not matter. The TLS connection still ends at the policy
 	// host.
 	ProxyFromEnvironment bool
-	// Port of the policy hosts; 0 means 443.
-	Port uint16
+	Port                 uint16 // of the policy hosts; 0 means 443
 }
 
 // Fetch fetches the policy of a domain, RFC 8461 section 3.3, from each address of the policy host in turn until one

@@ -79,8 +79,7 @@ const (
 
 // Result is what a lookup found. The zero Result is Unknown.
 type Result struct {
-	// Domain is the policy domain, in lower case and without the final dot.
-	Domain string
+	Domain string // the policy domain, in lower case and without the final dot
 	State  State
 	// Policy, Fetched and Expires are set if State is Found, and ID is the id that the TXT record had when the policy
 	// was fetched. If State is Failed, ID is the one whose policy could not be fetched.
@@ -97,20 +96,15 @@ type Result struct {
 	// Err is the cause if State is Unknown or Failed, or Stale is set. In Unknown it wraps dns.ErrNotCached if the
 	// lookup would have had to ask or fetch and must not, the store's ErrBusy, or the error of the caller's context.
 	Err error
-	// Why is the same in a few words for a person: printable ASCII.
-	Why string
+	Why string // the same in a few words for a person: printable ASCII
 }
 
 // Error is a policy that could not be fetched.
 type Error struct {
-	// Domain is the policy domain.
-	Domain string
-	// Failure is how to report it.
-	Failure Failure
-	// Err is the cause.
-	Err error
-	// Addr is the first address of the policy host that was tried; invalid if none was, or a proxy was used.
-	Addr netip.Addr
+	Domain  string     // the policy domain
+	Failure Failure    // how to report it
+	Err     error      // the cause
+	Addr    netip.Addr // the first address of the policy host that was tried; invalid if none was, or through a proxy
 }
 
 // Answered reports whether the policy host answered over verified HTTPS, so that the fault is not on the path to it.
@@ -125,5 +119,4 @@ func (e *Error) Error() string {
 	return text.Line("mtasts: "+e.Domain+": "+string(e.Failure)+": "+e.Err.Error(), longest)
 }
 
-// Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }

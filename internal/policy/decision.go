@@ -50,9 +50,8 @@ type TLSPolicy struct {
 	Level Level
 	// Match are the names of which the certificate must have one, for LevelSecure: host names in lower case, or a
 	// domain with a dot in front, which stands for all names below it. They are sorted.
-	Match []string
-	// Literal is the text of LevelLiteral.
-	Literal string
+	Match   []string
+	Literal string // the text of LevelLiteral
 	// STS is the MTA-STS policy that Postfix 3.10 and later report on, or nil. Its Failure says how the policy fails,
 	// "" if it does not.
 	STS *mtasts.Result
@@ -60,25 +59,17 @@ type TLSPolicy struct {
 
 // Decision is what Postfix gets, and why. The zero Decision defers.
 type Decision struct {
-	Verdict Verdict
-	// TLS is set where Decide returned Apply.
-	TLS TLSPolicy
-	// Route is set where Route did: the next hops to try, in order, on the port of implicit TLS.
-	Route []Nexthop
-	// Failure is the reason for Defer: the fact that could not be obtained.
-	Failure string
-	// Reason tells decisions apart in metrics.
-	Reason Reason
-	// Unsigned is set when the policy rests on an MX RRset that DNSSEC does not protect.
-	Unsigned bool
+	Verdict  Verdict
+	TLS      TLSPolicy // what applies, of Decide
+	Route    []Nexthop // what applies, of Route: the next hops to try, in order, on the port of implicit TLS
+	Failure  string    // the reason for Defer: the fact that could not be obtained
+	Reason   Reason    // a word that tells decisions apart in metrics
+	Unsigned bool      // the policy rests on an MX RRset that DNSSEC does not protect
 	// InFront is the number of addresses that come before the first MX host that the policy allows, where Postfix with
 	// the default of smtp_mx_address_limit never tries that host; otherwise 0.
-	InFront int
-	// Vanished is set when the domain promised authenticated TLS before, and the promise is missing from an unsigned
-	// answer.
-	Vanished bool
-	// Why explains the decision in sentences, one per element.
-	Why []string
+	InFront  int
+	Vanished bool     // an earlier promise of authenticated TLS is missing from an unsigned answer
+	Why      []string // explains the decision in sentences
 
 	need Need // while a rule decides
 }

@@ -45,20 +45,13 @@ type Facts struct {
 
 // MX is what is known about the MX RRset.
 type MX struct {
-	// Status is that of the RRset or of its denial.
-	Status dns.Status
-	// Err is set when the lookup failed.
-	Err error
-	// Null is set for the null MX of RFC 7505.
-	Null bool
-	// NXDomain is set when the domain securely does not exist.
-	NXDomain bool
-	// Implicit is set when the domain has no MX RRset and is its own and only MX host (RFC 5321 section 5.1).
-	Implicit bool
-	// Rest counts the hosts beyond MaxHosts. They count as unprefixed.
-	Rest int
-	// RestPreference is the preference of the best of them.
-	RestPreference uint16
+	Status         dns.Status // the security status of the RRset or of its denial
+	Err            error      // why the lookup failed
+	Null           bool       // the RRset is the null MX of RFC 7505
+	NXDomain       bool       // the domain securely does not exist
+	Implicit       bool       // no MX RRset: the domain is its own and only MX host (RFC 5321 section 5.1)
+	Rest           int        // the number of hosts beyond MaxHosts, which count as unprefixed
+	RestPreference uint16     // the preference of the best of them
 }
 
 // signed reports whether DNSSEC protects the RRset, or its denial.
@@ -66,30 +59,22 @@ func (m MX) signed() bool { return m.Status == dns.Secure }
 
 // Host is what is known about one MX host.
 type Host struct {
-	// Name is as the zone has it, in lower case, not necessarily a host name.
-	Name       string
+	Name       string // as the zone has it, in lower case, not necessarily a host name
 	Preference uint16
-	// Class is the promise of the name; None if it is not a valid host name.
-	Class prefix.Class
-	// Signed is set when the addresses of the host were secure the last time. It decides nothing.
-	Signed bool
-	// Override is the line for the next hop [Name], which a route can lead to.
-	Override Override
+	Class      prefix.Class // the promise of the name; None if it is not a valid host name
+	Signed     bool         // the addresses of the host were secure the last time, which decides nothing
+	Override   Override     // the line for the next hop [Name], which a route can lead to
 	// DANE is the DANE state of the host for the port of the next hop, DANE26 the state for the port of implicit TLS,
 	// which a route needs in addition.
 	DANE, DANE26 dane.Result
-	// Probe is the verdict about the port of implicit TLS.
-	Probe probe.Verdict
-	// Addresses counts the addresses of both families. Failed lookups count as none.
-	Addresses int
+	Probe        probe.Verdict // about the port of implicit TLS
+	Addresses    int           // the number of addresses of both families; failed lookups count as none
 }
 
 // Receiver says who receives the mail of a domain. With the zero Receiver that is not known.
 type Receiver struct {
-	// Known is set when it is known who receives the mail, and Here when this site does.
-	Known, Here bool
-	// Why names the list, host or address that shows it, or what failed.
-	Why string
+	Known, Here bool   // it is known who receives the mail; this site does
+	Why         string // the list, host or address that shows it, or what failed
 }
 
 // NewFacts returns what is known at first about a next hop.

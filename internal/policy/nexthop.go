@@ -15,12 +15,9 @@ const SMTPPort = 25
 
 // Nexthop is a next hop as Postfix names it in a TLS policy lookup.
 type Nexthop struct {
-	// Name is a valid host name: A-labels, lower case, no final dot.
-	Name string
-	// Host is set for the form [name]: this very host, without an MX lookup.
-	Host bool
-	// Port is SMTPPort or the port of implicit TLS.
-	Port uint16
+	Name string // a valid host name: A-labels, lower case, no final dot
+	Host bool   // the form [name]: this very host, without an MX lookup
+	Port uint16 // SMTPPort or the port of implicit TLS
 }
 
 // String returns the next hop as Postfix would write it; port 25 is left out.

@@ -14,10 +14,8 @@ import (
 
 // Override is one line of the overrides file. The zero Override has no effect. With any line there is no route.
 type Override struct {
-	// Pattern is the domain as the file has it: example.com or .example.com.
-	Pattern string
-	// Ignore is set for a domain that gets NOTFOUND from both maps.
-	Ignore bool
+	Pattern string // the domain as the file has it: example.com or .example.com
+	Ignore  bool   // the domain gets NOTFOUND from both maps
 	// Policy is the literal TLS policy, byte for byte what Postfix gets, or "". With neither Ignore nor Policy the TLS
 	// policy is as if there were no line.
 	Policy string

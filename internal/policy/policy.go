@@ -34,18 +34,13 @@ const (
 
 // Options are the settings that a decision depends on.
 type Options struct {
-	Mode Mode
-	// Overrides are the lines of the overrides file.
+	Mode      Mode
 	Overrides Overrides
 	// IgnoreUnsigned and IgnoreMixed make an unsigned or a mixed MX RRset count as one without prefixes.
 	IgnoreUnsigned, IgnoreMixed bool
 	DANE, MTASTS                bool
-	// Vanished says what happens when a remembered promise is missing; the zero value behaves like promises.Alert.
-	Vanished promises.Mode
-	// Port26 selects the hosts that a route can lead to.
-	Port26 PortMode
-	// Port is the port of implicit TLS, 26 unless set otherwise.
-	Port uint16
-	// Transport is the master.cf service that uses implicit TLS.
-	Transport string
+	Vanished                    promises.Mode // the zero value behaves like promises.Alert
+	Port26                      PortMode      // the hosts that a route can lead to
+	Port                        uint16        // the port of implicit TLS, 26 unless set otherwise
+	Transport                   string        // the master.cf service that uses implicit TLS
 }

@@ -52,14 +52,10 @@ func (d Day) Time() time.Time { return time.Unix(int64(d)*86400, 0).UTC() }
 
 // Sightings says when one kind of promise was seen. The zero value means never.
 type Sightings struct {
-	// First and Last are the first and the last day on which the promise was seen.
-	First, Last Day
-	// Days is the number of days on which it was seen.
-	Days uint16
-	// Signed reports whether the MX RRset was secure when the promise was last seen.
-	Signed bool
-	// Recent has bit i set if the promise was seen on the day Last - i.
-	Recent uint32
+	First, Last Day    // the first and the last day on which the promise was seen
+	Days        uint16 // the number of days on which it was seen
+	Signed      bool   // the MX RRset was secure when the promise was last seen
+	Recent      uint32 // bit i is set if the promise was seen on the day Last - i
 }
 
 // add notes that the promise was seen on a day. A day in the past, which a clock set back or a peer brings, counts too.
@@ -113,15 +109,11 @@ type sightings [3]Sightings
 
 // record is what is remembered about one domain.
 type record struct {
-	seen sightings
-	// held is when the latest hold began; zero means never.
-	held moment
-	// missing is when the promise was first found missing; zero means that it is there.
-	missing moment
-	// agreed is when the second resolver first gave the answer that is held; zero if it has not, or after a restart.
-	agreed moment
-	// released reports whether the latest hold ended early.
-	released bool
+	seen     sightings
+	held     moment // when the latest hold began; zero means never
+	missing  moment // when the promise was first found missing; zero means that it is there
+	agreed   moment // when the second resolver first gave the answer that is held; zero if it has not
+	released bool   // the latest hold ended early
 }
 
 // moment is in seconds since 1970, until 2106: there are many records.

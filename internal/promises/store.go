@@ -30,14 +30,10 @@ const (
 
 // Options of a Store.
 type Options struct {
-	// StateDir keeps the memory across restarts, in the file promises.db; "" keeps it in this process only.
-	StateDir string
-	// Log gets one WARN when a promise vanishes; nil logs nothing.
-	Log *slog.Logger
-	// Now is the clock; nil means time.Now.
-	Now func() time.Time
-	// Max is the largest number of domains; 0 means MaxDomains.
-	Max int
+	StateDir string           // has the file promises.db, which survives restarts; "" keeps the memory in this process only
+	Log      *slog.Logger     // gets one WARN when a promise vanishes; nil logs nothing
+	Now      func() time.Time // the clock; nil means time.Now
+	Max      int              // the largest number of domains; 0 means MaxDomains
 	// Seen is called after a promise was seen on a new day, with a lock held: it must return immediately. It may be
 	// nil.
 	Seen func(domain string)
@@ -77,15 +73,11 @@ func New(o Options) *Store {
 
 // Memory is what is remembered about a domain, as a fact for a decision. The zero value remembers nothing.
 type Memory struct {
-	// Kinds are the promises seen on at least three of the last thirty days.
-	Kinds []Kind
-	// Days is the largest number of days, and Last the latest day, on which one of Kinds was seen.
-	Days int
-	Last Day
-	// Holdable reports whether an answer without any promise may be held back now.
-	Holdable bool
-	// Until is when a running hold ends; zero means that no hold is running.
-	Until time.Time
+	Kinds    []Kind    // the promises seen on at least three of the last thirty days
+	Days     int       // the largest number of days on which one of Kinds was seen
+	Last     Day       // the latest day on which one of Kinds was seen
+	Holdable bool      // an answer without any promise may be held back now
+	Until    time.Time // when a running hold ends; zero means that no hold is running
 }
 
 // Recall returns what is remembered about a domain, which is in lower case and without the final dot.
@@ -115,13 +107,11 @@ func (r *record) memory(now time.Time) Memory {
 
 // Answer is what a lookup for mail that leaves this site has found.
 type Answer struct {
-	// Kinds are the promises that were found.
-	Kinds []Kind
+	Kinds []Kind // the promises that were found
 	// Authentic reports whether an attacker on the path could not have made this answer: the MX RRset is secure, or
 	// the domain's own web server ended its MTA-STS policy.
 	Authentic bool
-	// Held reports whether the answer was held back.
-	Held bool
+	Held      bool // the answer was held back
 }
 
 // Observe notes the answer of a lookup for a domain. Call it for mail that leaves this site only, never for a domain
@@ -239,8 +229,7 @@ type Entry struct {
 	Domain string
 	Seen   map[Kind]Sightings
 	Memory
-	// Missing is when the promise was first found missing; zero means that it is there.
-	Missing time.Time
+	Missing time.Time // when the promise was first found missing; zero means that it is there
 }
 
 // List returns everything that is remembered, sorted by domain.
@@ -292,11 +281,10 @@ func (r *record) entry(domain string, now time.Time) Entry {
 // Stats are counts for metrics and the status page.
 type Stats struct {
 	// Remembered counts domains, Missing those whose established promise is missing now, and Held those that are held.
-	Remembered int `json:"remembered"`
-	Missing    int `json:"missing"`
-	Held       int `json:"held"`
-	// Vanished counts the promises that have vanished since the start.
-	Vanished uint64 `json:"vanished"`
+	Remembered int    `json:"remembered"`
+	Missing    int    `json:"missing"`
+	Held       int    `json:"held"`
+	Vanished   uint64 `json:"vanished"` // since the start
 }
 
 // Stats returns the present counts. It visits every record.

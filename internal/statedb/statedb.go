@@ -66,22 +66,17 @@ type File struct {
 // Options of a File. All fields are required except OpenFile. Names, Encode and Load are called with the database
 // locked.
 type Options struct {
-	// Dir is the state directory, which is created if necessary; "" keeps nothing.
-	Dir string
-	// Name is the name of the file.
-	Name string
-	// Bucket is the name of the bucket. Change it when the encoding of the records changes.
-	Bucket string
-	// Names returns the names of all records that are in memory.
-	Names func() []string
-	// Encode returns a record as it is now, nil if there is none.
-	Encode func(name string) []byte
+	Dir    string                   // the state directory, which is created if necessary; "" keeps nothing
+	Name   string                   // the name of the file
+	Bucket string                   // the name of the bucket: change it when the encoding of the records changes
+	Names  func() []string          // returns the names of all records that are in memory
+	Encode func(name string) []byte // returns a record as it is now, nil if there is none
 	// Load takes over a record from the disk. It returns false if the record must not stay there as it is: it cannot be
 	// decoded, there is a newer one, or there is no room for it.
 	Load func(name string, value []byte) bool
 	Log  *slog.Logger
-	// OpenFile replaces os.OpenFile in tests.
-	OpenFile func(name string, flag int, mode os.FileMode) (*os.File, error)
+
+	OpenFile func(name string, flag int, mode os.FileMode) (*os.File, error) // replaces os.OpenFile in tests
 }
 
 // New returns a File that is not open yet.

@@ -30,16 +30,13 @@ const (
 
 // entry is a policy that was fetched. Only its flags change; a newer policy replaces the entry.
 type entry struct {
-	domain  string
-	policy  mtasts.Policy
-	id      string
-	fetched time.Time
-	expires time.Time
-	// refresh is when to fetch it again, if it was used by then.
-	refresh time.Time
-	weight  int
-	// rotations counts changes of the id in quick succession.
-	rotations int
+	domain           string
+	policy           mtasts.Policy
+	id               string
+	fetched, expires time.Time
+	refresh          time.Time // when to fetch it again, if it was used by then
+	weight           int
+	rotations        int // changes of the id in quick succession
 
 	used atomic.Int64 // when it was used last, in Unix seconds; 0 if it was not since it was fetched
 }

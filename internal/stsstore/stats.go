@@ -8,14 +8,10 @@ import (
 
 // Stats describe a store.
 type Stats struct {
-	// Policies is the number of live policies.
-	Policies int
-	// Fetched and Failed count fetches since the start.
-	Fetched, Failed uint64
-	// Persistent is set if all policies are on disk and will survive a restart.
-	Persistent bool
-	// Blocked is since when no policy can be fetched from this host; zero if that is not so.
-	Blocked time.Time
+	Policies        int       // the number of live policies
+	Fetched, Failed uint64    // fetches since the start
+	Persistent      bool      // all policies are on disk and will survive a restart
+	Blocked         time.Time // since when no policy can be fetched from this host; zero if that is not so
 }
 
 // Stats returns the present state and the counters.
@@ -31,8 +27,7 @@ func (s *Store) Stats() Stats {
 
 // Entry describes a domain: its live policy, its last failed fetch, or both.
 type Entry struct {
-	// Policy is a live policy, confirmed or not; the zero Result if there is none.
-	Policy mtasts.Result
+	Policy mtasts.Result // a live policy, confirmed or not; the zero Result if there is none
 	// Failure, Reason and Retry are set if the last fetch failed: how, why, and when the next attempt may begin.
 	Failure mtasts.Failure
 	Reason  string

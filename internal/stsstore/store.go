@@ -35,12 +35,9 @@ type Fetcher interface {
 
 // Options are for New and Configure.
 type Options struct {
-	// Resolver looks up the TXT record.
-	Resolver dns.Resolver
-	// Fetcher fetches policies.
-	Fetcher Fetcher
-	// StateDir keeps policies across restarts, in the file mtasts.db; "" keeps them in memory only.
-	StateDir string
+	Resolver dns.Resolver // looks up the TXT record
+	Fetcher  Fetcher
+	StateDir string // keeps policies across restarts, in the file mtasts.db; "" keeps them in memory only
 	// MaxPolicies bounds the policies that are kept; 0 means DefaultMaxPolicies. A policy over 2 KiB counts as several.
 	// One that was not used for long is evicted first.
 	MaxPolicies int
@@ -77,8 +74,8 @@ type Store struct {
 	failures failures
 	reach    reach
 	disk     *statedb.File
-	// fetched and failed count fetches.
-	fetched, failed atomic.Uint64
+
+	fetched, failed atomic.Uint64 // fetches
 
 	shared singleflight.Group
 	places chan struct{} // one for each fetch under way
