@@ -30,7 +30,7 @@ const (
 
 // Options of a Store.
 type Options struct {
-	StateDir string           // has the file promises.db, which survives restarts; "" keeps the memory in this process only
+	StateDir string           // has promises.db, which survives restarts; "" keeps the memory in this process only
 	Log      *slog.Logger     // gets one WARN when a promise vanishes; nil logs nothing
 	Now      func() time.Time // the clock; nil means time.Now
 	Max      int              // the largest number of domains; 0 means MaxDomains
