@@ -2,6 +2,7 @@ package promises
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -15,7 +16,7 @@ type Opinion struct {
 	// First is the resolver that gave the answers that are held, Second the resolver elsewhere.
 	First, Second dns.Resolver
 
-	asked map[string]time.Time // when a domain is due again
+	due map[string]time.Time // when to ask about a domain again
 }
 
 const (
@@ -28,7 +29,7 @@ const (
 
 // Run asks about each held domain when the hold begins and at least half an hour later, until ctx ends.
 func (o *Opinion) Run(ctx context.Context) error {
-	o.asked = map[string]time.Time{}
+	o.due = map[string]time.Time{}
 	tick := time.NewTicker(opinionTick)
 	defer tick.Stop()
 	for {
@@ -43,36 +44,23 @@ func (o *Opinion) Run(ctx context.Context) error {
 
 func (o *Opinion) ask(ctx context.Context) {
 	held := o.Store.Holds()
-	for domain := range o.asked {
-		if !slices.Contains(held, domain) {
-			delete(o.asked, domain)
+	maps.DeleteFunc(o.due, func(domain string, _ time.Time) bool { return !slices.Contains(held, domain) })
+	due := slices.DeleteFunc(held, func(domain string) bool { return time.Now().Before(o.due[domain]) })
+	for _, domain := range due[:min(len(due), opinionsPerTick)] {
+		wait := opinionRetry
+		if same, err := o.same(ctx, domain); err == nil { // a failed lookup says nothing about the answer
+			o.Store.Agree(domain, same)
+			if same {
+				wait = agreeAfter
+			}
 		}
-	}
-	asked := 0
-	for _, domain := range held {
-		if time.Now().Before(o.asked[domain]) {
-			continue
-		}
-		if asked++; asked > opinionsPerTick {
-			return
-		}
-		same, err := o.same(ctx, domain)
-		if err != nil {
-			o.asked[domain] = time.Now().Add(opinionRetry) // it says nothing about the answer
-			continue
-		}
-		o.Store.Agree(domain, same)
-		o.asked[domain] = time.Now().Add(opinionRetry)
-		if same {
-			o.asked[domain] = time.Now().Add(agreeAfter)
-		}
+		o.due[domain] = time.Now().Add(wait)
 	}
 }
 
 // same reports whether both resolvers give the same MX hosts and the same MTA-STS record. The error is a failed lookup.
 func (o *Opinion) same(ctx context.Context, domain string) (bool, error) {
-	for _, q := range []dns.Question{{Name: domain, Type: dns.TypeMX},
-		{Name: "_mta-sts." + domain, Type: dns.TypeTXT}} {
+	for _, q := range []dns.Question{{Name: domain, Type: dns.TypeMX}, {Name: "_mta-sts." + domain, Type: dns.TypeTXT}} {
 		first, err := o.First.Lookup(ctx, q, dns.Effort{})
 		if err != nil {
 			return false, err

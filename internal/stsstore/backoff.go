@@ -63,9 +63,9 @@ func (f *failures) add(err *mtasts.Error, id string, now, expires time.Time) (fi
 		}
 	}
 	n := failure{id: id, err: err, first: now, at: now, step: least}
-	if last, ok := f.list[err.Domain]; ok {
+	if last, ok := f.list[err.Domain]; ok && now.Before(last.retry.Add(failureMemory)) {
 		n.first, n.step = last.first, min(max(2*last.step, next), most)
-	} else if len(f.list) >= maxFailures {
+	} else if !ok && len(f.list) >= maxFailures {
 		delete(f.list, statedb.Oldest(f.list, "", func(last failure) int64 { return last.retry.Unix() }))
 	}
 	wait := n.step
@@ -86,17 +86,6 @@ func (f *failures) forget(domain string) bool {
 	_, ok := f.list[domain]
 	delete(f.list, domain)
 	return ok
-}
-
-// sweep removes failures that no longer count.
-func (f *failures) sweep(now time.Time) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for domain, last := range f.list {
-		if now.After(last.retry.Add(failureMemory)) {
-			delete(f.list, domain)
-		}
-	}
 }
 
 // get returns the last failure of a domain.

@@ -42,7 +42,6 @@ func (s *Store) tidyUp(now time.Time) []*entry {
 		s.disk.Mark(e.domain)
 	}
 	s.disk.Save()
-	s.failures.sweep(now)
 	due := s.table.where(func(e *entry) bool {
 		return e.live(now) && e.used.Load() != 0 && (!now.Before(e.refresh) || e.fromFuture(now))
 	})
