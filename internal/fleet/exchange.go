@@ -135,7 +135,7 @@ func do(ctx context.Context, pipe redis.Pipeliner) error {
 
 // serverEpoch returns the name of the present life of the server's data, and gives it one if it has none.
 func (f *Fleet) serverEpoch(ctx context.Context) (string, error) {
-	key := f.prefix + "e"
+	key := f.o.Prefix + "e"
 	pipe := f.client.Pipeline()
 	pipe.SetNX(ctx, key, NewKey().Text()[:16], 0)
 	epoch := pipe.Get(ctx, key)
@@ -172,7 +172,7 @@ func (f *Fleet) synchronize(ctx context.Context, epoch string) error {
 	r := &f.reading
 	if r.epoch != epoch {
 		pipe := f.client.Pipeline()
-		newest := pipe.XRevRangeN(ctx, f.prefix+"s", "+", "-", 1)
+		newest := pipe.XRevRangeN(ctx, f.o.Prefix+"s", "+", "-", 1)
 		if err := do(ctx, pipe); err != nil {
 			return err
 		}
@@ -180,7 +180,7 @@ func (f *Fleet) synchronize(ctx context.Context, epoch string) error {
 	}
 	for {
 		pipe := f.client.Pipeline()
-		scan := pipe.Scan(ctx, r.cursor, globEscape(f.prefix)+"r:*", 4*batch)
+		scan := pipe.Scan(ctx, r.cursor, globEscape(f.o.Prefix)+"r:*", 4*batch)
 		if err := do(ctx, pipe); err != nil {
 			return err
 		}
@@ -191,7 +191,7 @@ func (f *Fleet) synchronize(ctx context.Context, epoch string) error {
 				return err
 			}
 			for i, key := range part {
-				f.merge(strings.TrimPrefix(key, f.prefix+"r:"), values[i])
+				f.merge(strings.TrimPrefix(key, f.o.Prefix+"r:"), values[i])
 			}
 		}
 		if r.cursor = next; r.cursor == 0 {
@@ -210,7 +210,7 @@ func (f *Fleet) synchronize(ctx context.Context, epoch string) error {
 // markAll marks every record of this node for writing. It holds no lock while it asks a Local, which calls Changed with
 // a lock of its own held.
 func (f *Fleet) markAll() {
-	for kind, local := range f.locals {
+	for kind, local := range f.o.Locals {
 		for _, domain := range local.Domains() {
 			f.mark(name{kind, domain})
 		}
@@ -233,7 +233,7 @@ func entryID(reply *redis.XMessageSliceCmd, none string) string {
 // readStream reads what was added since the last time. A gap, because entries were removed before they were read, makes
 // the next exchange read everything; so does a stream that was started again with older numbers.
 func (f *Fleet) readStream(ctx context.Context) error {
-	stream := f.prefix + "s"
+	stream := f.o.Prefix + "s"
 	for {
 		pipe := f.client.Pipeline()
 		oldest := pipe.XRangeN(ctx, stream, "-", "+", 1)
@@ -303,11 +303,11 @@ func (f *Fleet) tryMerge(field string, value []byte) Reason {
 	if !ok {
 		return Malformed
 	}
-	r, reason := open(value, name{Kind(kind), domain}, f.keys, time.Now())
+	r, reason := open(value, name{Kind(kind), domain}, f.o.Keys, time.Now())
 	if reason != "" {
 		return reason
 	}
-	local := f.locals[r.kind]
+	local := f.o.Locals[r.kind]
 	if local == nil {
 		return Version
 	}
@@ -352,7 +352,7 @@ func (f *Fleet) take() (names []name) {
 func (f *Fleet) writeBatch(ctx context.Context, names []name) error {
 	keys := make([]string, len(names))
 	for i, n := range names {
-		keys[i] = f.prefix + "r:" + n.String()
+		keys[i] = f.o.Prefix + "r:" + n.String()
 	}
 	there, err := f.values(ctx, keys)
 	if err != nil {
@@ -363,7 +363,7 @@ func (f *Fleet) writeBatch(ctx context.Context, names []name) error {
 		old, _ := there[i].(string)
 		if value, left := f.update(n, []byte(old)); value != nil {
 			pipe.Set(ctx, keys[i], value, left)
-			pipe.XAdd(ctx, &redis.XAddArgs{Stream: f.prefix + "s", MaxLen: maxStream, Approx: true,
+			pipe.XAdd(ctx, &redis.XAddArgs{Stream: f.o.Prefix + "s", MaxLen: maxStream, Approx: true,
 				Values: []any{n.String(), value}})
 		}
 	}
@@ -382,7 +382,7 @@ func (f *Fleet) writeBatch(ctx context.Context, names []name) error {
 // the server has a record that is as good: the same content, of which less than a quarter of the lifetime has passed,
 // signed with the present key.
 func (f *Fleet) update(n name, there []byte) ([]byte, time.Duration) {
-	local := f.locals[n.kind]
+	local := f.o.Locals[n.kind]
 	if local == nil {
 		return nil, 0
 	}
@@ -392,12 +392,12 @@ func (f *Fleet) update(n name, there []byte) ([]byte, time.Duration) {
 	if r.Data == nil || left <= 0 {
 		return nil, 0
 	}
-	old, reason := open(there, n, f.keys[:1], now)
+	old, reason := open(there, n, f.o.Keys[:1], now)
 	same := bytes.Equal(old.Data, r.Data) && r.Time.Sub(old.Time) < r.Lifetime/4
 	if reason == "" && (same || old.Time.After(r.Time)) {
 		return nil, 0
 	}
-	return r.seal(f.keys[0]), left
+	return r.seal(f.o.Keys[0]), left
 }
 
 // describe returns an error of the client in one line of printable ASCII.

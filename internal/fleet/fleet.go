@@ -54,12 +54,8 @@ type Options struct {
 
 // Fleet copies records between this node and the server while Run runs.
 type Fleet struct {
+	o      Options
 	client redis.UniversalClient
-	keys   []Key
-	prefix string
-	pull   time.Duration
-	locals map[Kind]Local
-	log    *slog.Logger
 
 	mu       sync.Mutex
 	dirty    map[name]struct{} // to be written to the server
@@ -98,11 +94,11 @@ func New(o Options) (*Fleet, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fleet: %w", err)
 	}
+	o.Prefix, o.Pull = cmp.Or(o.Prefix, "policyd:"), cmp.Or(o.Pull, 10*time.Second)
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	f := &Fleet{
-		client: client, keys: o.Keys, locals: o.Locals,
-		prefix: cmp.Or(o.Prefix, "policyd:"), pull: cmp.Or(o.Pull, 10*time.Second),
-		log:   cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
-		dirty: map[name]struct{}{}, wake: make(chan struct{}, 1), stats: Stats{Ignored: map[Reason]uint64{}},
+		o: o, client: client, dirty: map[name]struct{}{}, wake: make(chan struct{}, 1),
+		stats: Stats{Ignored: map[Reason]uint64{}},
 	}
 	for _, r := range []Reason{Malformed, Version, MAC, Misplaced, Future, Expired, Refused, Stale} {
 		f.stats.Ignored[r] = 0
@@ -143,7 +139,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 	const restFactor = 4
 	retry := firstRetry
 	for {
-		wait, wake, began := f.pull, f.wake, time.Now()
+		wait, wake, began := f.o.Pull, f.wake, time.Now()
 		err := f.exchange(ctx)
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -187,10 +183,10 @@ func (f *Fleet) ended(err error) {
 	}
 	f.mu.Unlock()
 	if err == nil && !wasUp {
-		f.log.Info("fleet store available")
+		f.o.Log.Info("fleet store available")
 	} else if err != nil {
 		if _, due := f.warned.Due(); due {
-			f.log.Warn("fleet store unavailable", "err", describe(err))
+			f.o.Log.Warn("fleet store unavailable", "err", describe(err))
 		}
 	}
 }

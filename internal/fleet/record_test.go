@@ -122,7 +122,7 @@ func TestEveryRecordIsMarkedWithoutALock(t *testing.T) {
 	t.Parallel()
 	f, err := New(Options{URL: "redis://localhost", Keys: []Key{NewKey()}})
 	require.NoError(t, err)
-	f.locals = map[Kind]Local{Policy: unlocked{t: t, fleet: f}, Promise: unlocked{t: t, fleet: f}}
+	f.o.Locals = map[Kind]Local{Policy: unlocked{t: t, fleet: f}, Promise: unlocked{t: t, fleet: f}}
 	f.markAll()
 	require.ElementsMatch(t, []name{{Policy, "example.com"}, {Promise, "example.com"}}, f.take())
 }

@@ -29,7 +29,7 @@ func (s *Store) load(domain string, value []byte) bool {
 	r, err := decodeRecord(value)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, known := s.records[domain]; err != nil || known || len(s.records) >= s.max {
+	if _, known := s.records[domain]; err != nil || known || len(s.records) >= s.o.Max {
 		return false
 	}
 	s.records[domain] = r
@@ -119,7 +119,7 @@ func (s *Store) Merge(domain string, data []byte, _ time.Time, _ time.Duration) 
 	r := s.records[domain]
 	was := r
 	for i := range seen {
-		if seen[i].Last > DayOf(s.now().Add(maxFuture)) {
+		if seen[i].Last > DayOf(s.o.Now().Add(maxFuture)) {
 			return false, errEncoding
 		}
 		r.seen[i].merge(seen[i])

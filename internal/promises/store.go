@@ -41,30 +41,24 @@ type Options struct {
 
 // Store remembers promises. All methods may be called concurrently, and none of them waits for the disk.
 type Store struct {
+	o    Options
 	disk *statedb.File
-	log  *slog.Logger
-	now  func() time.Time
-	max  int
 
-	mu      sync.RWMutex
-	records map[string]record
-
+	mu       sync.RWMutex
+	records  map[string]record
 	vanished uint64
-	seen     func(domain string)
 }
 
 // New returns a store with what is in o.StateDir. A state directory that cannot be used is not an error: a warning is
 // logged, and the store tries again while Run runs.
 func New(o Options) *Store {
-	s := &Store{
-		log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), now: o.Now, max: cmp.Or(o.Max, MaxDomains), seen: o.Seen,
-		records: map[string]record{},
+	o.Log, o.Max = cmp.Or(o.Log, slog.New(slog.DiscardHandler)), cmp.Or(o.Max, MaxDomains)
+	if o.Now == nil {
+		o.Now = time.Now
 	}
-	if s.now == nil {
-		s.now = time.Now
-	}
+	s := &Store{o: o, records: map[string]record{}}
 	s.disk = statedb.New(statedb.Options{
-		Dir: o.StateDir, Name: "promises.db", Bucket: "promises-1", Log: s.log,
+		Dir: o.StateDir, Name: "promises.db", Bucket: "promises-1", Log: o.Log,
 		Names: s.Domains, Encode: s.encoded, Load: s.load,
 	})
 	s.disk.Open()
@@ -82,7 +76,7 @@ type Memory struct {
 
 // Recall returns what is remembered about a domain, which is in lower case and without the final dot.
 func (s *Store) Recall(domain string) Memory {
-	now := s.now()
+	now := s.o.Now()
 	s.mu.RLock()
 	r, ok := s.records[domain]
 	s.mu.RUnlock()
@@ -117,7 +111,7 @@ type Answer struct {
 // Observe notes the answer of a lookup for a domain. Call it for mail that leaves this site only, never for a domain
 // that an untrusted sender chose, and never after a failed lookup.
 func (s *Store) Observe(domain string, a Answer) {
-	now := s.now()
+	now := s.o.Now()
 	s.mu.RLock()
 	old, known := s.records[domain]
 	s.mu.RUnlock()
@@ -155,7 +149,7 @@ func (r *record) seenToday(a Answer, today Day) bool {
 // see notes that a domain keeps its promise.
 func (s *Store) see(domain string, r *record, a Answer, now time.Time) {
 	if r.missing != 0 {
-		s.log.Info("promise is back", "nexthop", domain, "promise", a.Kinds[0])
+		s.o.Log.Info("promise is back", "nexthop", domain, "promise", a.Kinds[0])
 		r.missing, r.agreed = 0, 0
 	}
 	for i, k := range Kinds() {
@@ -163,8 +157,8 @@ func (s *Store) see(domain string, r *record, a Answer, now time.Time) {
 			r.seen[i].add(DayOf(now), a.Authentic)
 		}
 	}
-	if s.seen != nil {
-		s.seen(domain)
+	if s.o.Seen != nil {
+		s.o.Seen(domain)
 	}
 }
 
@@ -174,7 +168,7 @@ func (s *Store) miss(domain string, r *record, a Answer, now time.Time) {
 	switch {
 	case a.Authentic:
 		if len(kinds) > 0 {
-			s.log.Info("promise withdrawn by an authentic answer", "nexthop", domain, "promise", kinds[0])
+			s.o.Log.Info("promise withdrawn by an authentic answer", "nexthop", domain, "promise", kinds[0])
 		}
 		*r = record{held: r.held, released: r.released}
 	case len(kinds) == 0:
@@ -183,7 +177,7 @@ func (s *Store) miss(domain string, r *record, a Answer, now time.Time) {
 		r.missing = moment(now.Unix())
 		s.vanished++
 		m := r.memory(now)
-		s.log.Warn("promise vanished from an unsigned answer", "nexthop", domain, "promise", kinds[0],
+		s.o.Log.Warn("promise vanished from an unsigned answer", "nexthop", domain, "promise", kinds[0],
 			"days", m.Days, "last", m.Last.Time().Format(time.DateOnly))
 	}
 	switch {
@@ -192,7 +186,7 @@ func (s *Store) miss(domain string, r *record, a Answer, now time.Time) {
 		r.held, r.released = moment(now.Unix()), false
 	case !a.Held && r.held != 0 && r.missing < r.held+moment(HoldFor/time.Second):
 		// The hold is over: the new answer is the one that counts from now on.
-		s.log.Info("new answer accepted after a hold", "nexthop", domain, "promise", kinds[0])
+		s.o.Log.Info("new answer accepted after a hold", "nexthop", domain, "promise", kinds[0])
 		*r = record{held: r.held, released: r.released}
 	}
 }
@@ -205,7 +199,7 @@ func (s *Store) put(domain string, was, r record) {
 	if r.empty() {
 		delete(s.records, domain)
 	} else {
-		if _, known := s.records[domain]; !known && len(s.records) >= s.max {
+		if _, known := s.records[domain]; !known && len(s.records) >= s.o.Max {
 			oldest := statedb.Oldest(s.records, "", func(r record) int64 { return int64(r.last()) })
 			delete(s.records, oldest)
 			s.disk.Mark(oldest)
@@ -244,7 +238,7 @@ func (s *Store) Vanished() []Entry {
 
 // Get returns what is remembered about one domain.
 func (s *Store) Get(domain string) (Entry, bool) {
-	now := s.now()
+	now := s.o.Now()
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	r, ok := s.records[domain]
@@ -252,7 +246,7 @@ func (s *Store) Get(domain string) (Entry, bool) {
 }
 
 func (s *Store) list(keep func(*record) bool) []Entry {
-	now := s.now()
+	now := s.o.Now()
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	var list []Entry
@@ -289,7 +283,7 @@ type Stats struct {
 
 // Stats returns the present counts. It visits every record.
 func (s *Store) Stats() Stats {
-	now := s.now()
+	now := s.o.Now()
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	st := Stats{Remembered: len(s.records), Vanished: s.vanished}
@@ -313,7 +307,7 @@ func (s *Store) Domains() []string {
 
 // Holds returns the domains whose answer is held at present.
 func (s *Store) Holds() (domains []string) {
-	now := s.now()
+	now := s.o.Now()
 	for _, e := range s.list(func(r *record) bool { return r.holding(now) }) {
 		domains = append(domains, e.Domain)
 	}
@@ -326,7 +320,7 @@ const agreeAfter = 30 * time.Minute
 // Agree notes whether a second resolver gives the answer that is held. Two such answers, at least half an hour apart
 // and with no other between them, end the hold.
 func (s *Store) Agree(domain string, agrees bool) {
-	now := s.now()
+	now := s.o.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.records[domain]
@@ -338,7 +332,7 @@ func (s *Store) Agree(domain string, agrees bool) {
 		r.agreed = moment(now.Unix())
 	case now.Sub(first) >= agreeAfter:
 		r.agreed, r.released = 0, true
-		s.log.Info("hold ended by the second resolver", "nexthop", domain)
+		s.o.Log.Info("hold ended by the second resolver", "nexthop", domain)
 	}
 	s.put(domain, was, r)
 }
