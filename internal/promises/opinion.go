@@ -60,7 +60,8 @@ func (o *Opinion) ask(ctx context.Context) {
 
 // same reports whether both resolvers give the same MX hosts and the same MTA-STS record. The error is a failed lookup.
 func (o *Opinion) same(ctx context.Context, domain string) (bool, error) {
-	for _, q := range []dns.Question{{Name: domain, Type: dns.TypeMX}, {Name: "_mta-sts." + domain, Type: dns.TypeTXT}} {
+	record := dns.Question{Name: "_mta-sts." + domain, Type: dns.TypeTXT}
+	for _, q := range []dns.Question{{Name: domain, Type: dns.TypeMX}, record} {
 		first, err := o.First.Lookup(ctx, q, dns.Effort{})
 		if err != nil {
 			return false, err
