@@ -20,17 +20,15 @@ const (
 	Unknown State = ""
 	// Failed: the address or the TLSA lookup of the host failed, bogus or not. DANE may apply, so the host must not be
 	// used (RFC 7672 section 2.1.2).
-	Failed State = "failed"
-	// Unreachable: the host has no address, or its name is not a host name.
-	Unreachable State = "unreachable"
+	Failed      State = "failed"
+	Unreachable State = "unreachable" // the host has no address, or its name is not a host name
 	// Absent: DANE does not apply: the addresses or the TLSA base domain are insecure, or there is securely no TLSA
 	// RRset.
 	Absent State = "absent"
 	// Unusable: there is a secure TLSA RRset, and none of its records can be used: TLS is mandatory, and the
 	// certificate is not checked (RFC 7672 section 2.2).
 	Unusable State = "unusable"
-	// Usable: at least one record can authenticate the host.
-	Usable State = "usable"
+	Usable   State = "usable" // at least one record can authenticate the host
 )
 
 // String returns the state, or "unknown".

@@ -17,10 +17,8 @@ type Kind string
 
 // The kinds that are shared. DNS records, the AD bit, the results of probes and settings are never shared.
 const (
-	// Policy is an enforced MTA-STS policy.
-	Policy Kind = "sts"
-	// Promise is what is remembered of a domain's promises.
-	Promise Kind = "promise"
+	Policy  Kind = "sts"     // an enforced MTA-STS policy
+	Promise Kind = "promise" // what is remembered of a domain's promises
 )
 
 // Record is what the server stores. Its encoding is: version 1, the length and the text of the kind and of the domain,
@@ -35,13 +33,10 @@ type Record struct {
 
 // Bounds of a record that come from the server.
 const (
-	version = 1
-	// maxData is the largest content: an MTA-STS policy of 64 KiB and what describes it.
-	maxData = 72 << 10
-	// maxFuture is how far the clock of a peer may be ahead.
-	maxFuture = 5 * time.Minute
-	// maxLifetime is the largest max_age of RFC 8461 section 3.2.
-	maxLifetime = 31557600 * time.Second
+	version     = 1
+	maxData     = 72 << 10               // the largest content: an MTA-STS policy of 64 KiB and what describes it
+	maxFuture   = 5 * time.Minute        // how far the clock of a peer may be ahead
+	maxLifetime = 31557600 * time.Second // the largest max_age of RFC 8461 section 3.2
 )
 
 // Reason is why a record was ignored.

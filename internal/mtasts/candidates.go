@@ -13,10 +13,8 @@ import (
 )
 
 const (
-	// maxAddrs is how many addresses of a policy host are tried.
-	maxAddrs = 8
-	// otherFamilyWait is how long a fetch waits for the addresses of the other family when it has some of one.
-	otherFamilyWait = time.Second
+	maxAddrs        = 8           // how many addresses of a policy host are tried
+	otherFamilyWait = time.Second // how long a fetch waits for the other address family when it has one
 )
 
 // candidates are the addresses of a policy host, in the order in which they are tried. One address family is enough to

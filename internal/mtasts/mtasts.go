@@ -20,12 +20,9 @@ type Mode string
 // The modes. ModeUnknown, the zero value, belongs to no policy.
 const (
 	ModeUnknown Mode = ""
-	// None: the domain wants to be treated as if it had no policy (section 8.3).
-	None Mode = "none"
-	// Testing: failures are reported and nothing else.
-	Testing Mode = "testing"
-	// Enforce: never deliver to a host that does not match or does not verify.
-	Enforce Mode = "enforce"
+	None        Mode = "none"    // the domain wants to be treated as if it had no policy (section 8.3)
+	Testing     Mode = "testing" // failures are reported and nothing else
+	Enforce     Mode = "enforce" // never deliver to a host that does not match or does not verify
 )
 
 // String returns the mode as a policy spells it, or "unknown".
@@ -51,10 +48,8 @@ type State string
 // The states. In Unknown, the zero value, nothing is known, and mail must wait.
 const (
 	Unknown State = ""
-	// Absent: the domain announces no usable policy, and none is live.
-	Absent State = "absent"
-	// Found: a policy is live. It may have mode none.
-	Found State = "found"
+	Absent  State = "absent" // the domain announces no usable policy, and none is live
+	Found   State = "found"  // a policy is live; it may have mode none
 	// Failed: the TXT record could not be looked up, or it was there and the policy could not be fetched, and none is
 	// live. "Senders MUST continue with delivery as though the domain has not implemented MTA-STS" (RFC 8461 section
 	// 3.3).
@@ -69,12 +64,9 @@ type Failure string
 
 // The failures of a policy. The empty one reports nothing.
 const (
-	// FetchError: the policy could not be retrieved.
-	FetchError Failure = "sts-policy-fetch-error"
-	// PolicyInvalid: the host served something else than a valid policy.
-	PolicyInvalid Failure = "sts-policy-invalid"
-	// WebPKIInvalid: the certificate of the policy host did not verify.
-	WebPKIInvalid Failure = "sts-webpki-invalid"
+	FetchError    Failure = "sts-policy-fetch-error" // the policy could not be retrieved
+	PolicyInvalid Failure = "sts-policy-invalid"     // the host served something else than a valid policy
+	WebPKIInvalid Failure = "sts-webpki-invalid"     // the certificate of the policy host did not verify
 )
 
 // Result is what a lookup found. The zero Result is Unknown.

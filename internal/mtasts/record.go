@@ -11,12 +11,9 @@ import (
 // Errors of the TXT record. In every case the domain "does not have an available MTA-STS Policy" (RFC 8461 section
 // 3.1); an earlier policy that is live still holds.
 var (
-	// ErrNoRecord: no TXT record begins with "v=STSv1;".
-	ErrNoRecord = errors.New("mtasts: no MTA-STS record")
-	// ErrManyRecords: more than one does.
+	ErrNoRecord    = errors.New("mtasts: no MTA-STS record") // none begins with "v=STSv1;"
 	ErrManyRecords = errors.New("mtasts: more than one MTA-STS record")
-	// ErrBadRecord: the one that does breaks the grammar or has no id.
-	ErrBadRecord = errors.New("mtasts: malformed MTA-STS record")
+	ErrBadRecord   = errors.New("mtasts: malformed MTA-STS record") // it breaks the grammar or has no id
 )
 
 // ParseRecord reads one TXT record, its strings joined, by the grammar of RFC 8461 section 3.1, and returns its id: 1

@@ -13,12 +13,9 @@ type Verdict string
 
 // The verdicts. The zero Verdict is Defer, so that mail waits where no rule has decided.
 const (
-	// Defer: mail waits, because a fact that the decision depends on could not be obtained.
-	Defer Verdict = ""
-	// None: there is no policy, or no route.
-	None Verdict = "none"
-	// Apply: the policy or the route of the Decision applies.
-	Apply Verdict = "apply"
+	Defer Verdict = ""      // mail waits, because a fact that the decision depends on could not be obtained
+	None  Verdict = "none"  // there is no policy, or no route
+	Apply Verdict = "apply" // the policy or the route of the Decision applies
 )
 
 // Level is a TLS security level, as in postconf(5), smtp_tls_security_level.

@@ -20,12 +20,9 @@ type Mode string
 
 // The modes. The zero value behaves like Alert.
 const (
-	// Off keeps no memory of promises.
-	Off Mode = "off"
-	// Alert raises one warning, and mail is sent by the new answer.
-	Alert Mode = "alert"
-	// Hold defers mail for at most HoldFor in addition.
-	Hold Mode = "hold"
+	Off   Mode = "off"   // no memory of promises
+	Alert Mode = "alert" // one warning, and mail is sent by the new answer
+	Hold  Mode = "hold"  // in addition mail waits for at most HoldFor
 )
 
 // Options of a Store.

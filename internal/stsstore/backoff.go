@@ -20,9 +20,8 @@ const (
 	maxBackOff = 6 * time.Hour
 	// otherBackOff is for another id than the one whose policy could not be fetched, so that a repaired policy with a
 	// new id is fetched soon.
-	otherBackOff = 15 * time.Second
-	// failureMemory is how long after its back-off a failure still counts for the next one.
-	failureMemory = 24 * time.Hour
+	otherBackOff  = 15 * time.Second
+	failureMemory = 24 * time.Hour // how long after its back-off a failure still counts for the next one
 	maxFailures   = 10_000
 )
 

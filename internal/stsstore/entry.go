@@ -15,17 +15,15 @@ import (
 const (
 	// minLife is how long a policy is used at least. A policy with max_age 0 is for the current delivery; this makes it
 	// serve all deliveries that begin within these seconds, so that a burst of mail fetches it once.
-	minLife = 5 * time.Second
-	// refreshEvery is the "suggested refresh frequency" of RFC 8461 section 3.3.
-	refreshEvery = 24 * time.Hour
+	minLife      = 5 * time.Second
+	refreshEvery = 24 * time.Hour // the "suggested refresh frequency" of RFC 8461 section 3.3
 	// future is how far ahead of the clock the time of a fetch may be. For a policy from further ahead, the clock was
 	// wrong then or is wrong now: the policy holds, and is fetched again.
 	future = time.Minute
 	// freeRotations is how many times the id may change within rotationMemory without being held back.
 	freeRotations  = 4
 	rotationMemory = 2 * time.Hour
-	// heavy is how many octets a policy may take and still count as one.
-	heavy = 2 << 10
+	heavy          = 2 << 10 // how many octets a policy may take and still count as one
 )
 
 // entry is a policy that was fetched. Only its flags change; a newer policy replaces the entry.
