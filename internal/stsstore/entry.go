@@ -20,10 +20,12 @@ const (
 	// future is how far ahead of the clock the time of a fetch may be. For a policy from further ahead, the clock was
 	// wrong then or is wrong now: the policy holds, and is fetched again.
 	future = time.Minute
-	// freeRotations is how many times the id may change within rotationMemory without being held back.
-	freeRotations  = 4
-	rotationMemory = 2 * time.Hour
-	heavy          = 2 << 10 // how many octets a policy may take and still count as one
+	// A new id is followed after firstPace if the id changed before, and after twice as long each time, up to lastPace.
+	// An id that did not change for paceMemory is followed immediately.
+	firstPace  = 15 * time.Second
+	lastPace   = 30 * time.Minute
+	paceMemory = 2 * time.Hour
+	heavy      = 2 << 10 // how many octets a policy may take and still count as one
 )
 
 // entry is a policy that was fetched. Only its flags change; a newer policy replaces the entry.
@@ -34,7 +36,7 @@ type entry struct {
 	fetched, expires time.Time
 	refresh          time.Time // when to fetch it again, if it was used by then
 	weight           int
-	rotations        int // changes of the id in quick succession
+	pace             time.Duration // how long after fetched another id is not followed
 
 	used atomic.Int64 // when it was used last, in Unix seconds; 0 if it was not since it was fetched
 }
@@ -54,12 +56,12 @@ func newEntry(domain, id string, p mtasts.Policy, fetched time.Time) *entry {
 	}
 }
 
-// after counts changes of the id since old, the policy that e replaces, which may be nil.
+// after sets the pace at which changes of the id are followed, where e replaces old, which may be nil.
 func (e *entry) after(old *entry) *entry {
-	if old != nil && e.fetched.Sub(old.fetched) < rotationMemory {
-		e.rotations = old.rotations
+	if old != nil && e.fetched.Sub(old.fetched) < paceMemory {
+		e.pace = old.pace
 		if old.id != e.id {
-			e.rotations++
+			e.pace = min(max(2*old.pace, firstPace), lastPace)
 		}
 	}
 	return e
@@ -83,13 +85,7 @@ func (e *entry) fromFuture(now time.Time) bool { return e.fetched.After(now.Add(
 
 // heldBack reports whether the id changes so often that it is not followed every time: a record that is different in
 // every answer must not cause a fetch for every message.
-func (e *entry) heldBack(now time.Time) bool {
-	if e.rotations < freeRotations {
-		return false
-	}
-	const steps = 5 // up to about half an hour, well within rotationMemory
-	return now.Before(e.fetched.Add(time.Minute << min(e.rotations-freeRotations, steps)))
-}
+func (e *entry) heldBack(now time.Time) bool { return e.pace > 0 && now.Before(e.fetched.Add(e.pace)) }
 
 // use notes that the policy was asked for.
 func (e *entry) use(now time.Time) {

@@ -2,12 +2,7 @@ package stsstore
 
 // put puts an entry in the table and on disk.
 func (s *Store) put(e *entry) {
-	s.save(append(s.table.put(e, s.options.Load().MaxPolicies), e.domain)...)
-}
-
-// save makes the disk agree with the table about some domains.
-func (s *Store) save(domains ...string) {
-	s.disk.Mark(domains...)
+	s.disk.Mark(append(s.table.put(e, s.options.Load().MaxPolicies), e.domain)...)
 	s.disk.Save()
 }
 

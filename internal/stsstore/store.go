@@ -126,6 +126,7 @@ func (s *Store) Close() error {
 func (s *Store) Flush(domain string) bool {
 	domain = normal(domain)
 	known := s.table.remove(s.table.get(domain))
-	s.save(domain)
+	s.disk.Mark(domain)
+	s.disk.Save()
 	return s.failures.forget(domain) || known
 }
