@@ -328,15 +328,13 @@ func noPolicy(f *Facts, _ *Options, d *Decision) bool {
 	match, _ := prefixed(f)
 	d.none(ReasonNone)
 	switch {
-	case f.Nexthop.Host:
-		d.because(noPrefix(f))
 	case f.MX.NXDomain:
 		d.because("the domain does not exist")
 	case f.MX.Null:
 		d.because("null MX: the domain accepts no mail (RFC 7505)")
 	case f.MX.Implicit:
 		d.because("no MX RRset: an implicit MX carries no prefix (RFC 5321 section 5.1)")
-	case len(match) == 0:
+	case f.Nexthop.Host || len(match) == 0:
 		d.because(noPrefix(f))
 	}
 	return true

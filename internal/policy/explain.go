@@ -32,8 +32,8 @@ func Explain(f Facts, o Options) []string {
 		switch decided := m.applies(&f, &m.options, &alone); {
 		case decided && alone.Verdict == Apply:
 			alone.Why = []string{string(m.source) + " alone would have said: " + alone.TLS.text()}
-		case decided:
-			alone.Why = nil // it defers
+		case decided: // it defers
+			alone.Why = nil
 		case len(alone.Why) == 0 && m.silent != "":
 			alone.Why = []string{m.silent}
 		}

@@ -142,7 +142,7 @@ func exactHost(s string) bool {
 // unknown returns the error for a word that is not one of those that are known.
 func unknown(what, word string, known []string, advice string) error {
 	if near := text.Nearest(word, known); near != "" {
-		return fmt.Errorf("unknown %s %q: did you mean %s?", what, word, near)
+		advice = "did you mean " + near + "?"
 	}
 	return fmt.Errorf("unknown %s %q: %s", what, word, advice)
 }

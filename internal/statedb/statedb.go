@@ -139,11 +139,10 @@ func (d *File) Run(ctx context.Context) error {
 }
 
 // take returns the marked names and unmarks them.
-func (d *File) take() map[string]struct{} {
+func (d *File) take() (names map[string]struct{}) {
 	d.marking.Lock()
 	defer d.marking.Unlock()
-	names := d.marked
-	d.marked = map[string]struct{}{}
+	names, d.marked = d.marked, map[string]struct{}{}
 	return names
 }
 
@@ -230,19 +229,19 @@ func (d *File) openOnce(o *bbolt.Options) error {
 
 // read hands the records on disk to the owner, the first time that it succeeds. Later, after a fault, memory is newer.
 func (d *File) read(tx *bbolt.Tx) error {
-	b := tx.Bucket([]byte(d.o.Bucket))
-	if b == nil {
-		d.loaded = true
-		return nil
-	}
-	err := b.ForEach(func(k, v []byte) error {
-		if name := string(k); d.loaded || !d.o.Load(name, v) {
-			d.Mark(name)
+	if b := tx.Bucket([]byte(d.o.Bucket)); b != nil {
+		err := b.ForEach(func(k, v []byte) error {
+			if name := string(k); d.loaded || !d.o.Load(name, v) {
+				d.Mark(name)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
 		}
-		return nil
-	})
-	d.loaded = d.loaded || err == nil
-	return err
+	}
+	d.loaded = true
+	return nil
 }
 
 // write makes the disk agree with some records. It encodes them within the transaction, so the last change in memory is
