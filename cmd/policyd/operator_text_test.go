@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/fleet"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/promises"
@@ -80,8 +81,10 @@ func TestStatusScreen(t *testing.T) {
 				"transport":         {"NOTFOUND": 4_000_000, "OK": 321},
 			}, Unsigned: 1234567},
 			Cache: admin.Cache{
-				Entries: 98765, MaxEntries: 100000, Bytes: 61_234_567, MaxBytes: 102_400_000, Hits: 98_765_432, Misses: 1_234_567, Failures: 890, Stale: 12, Kept: 3, Evicted: 45_678, Refreshed: 901,
-				Answers: map[string]uint64{"secure": 600_000, "insecure": 630_000, "bogus": 17, "failed": 4550},
+				Stats: dnscache.Stats{
+					Entries: 98765, Bytes: 61_234_567, MaxBytes: 102_400_000, Hits: 98_765_432, Misses: 1_234_567, Failures: 890, Stale: 12, Kept: 3, Evicted: 45_678, Refreshed: 901,
+				},
+				MaxEntries: 100000, Answers: map[string]uint64{"secure": 600_000, "insecure": 630_000, "bogus": 17, "failed": 4550},
 			},
 			MTASTS:      &admin.MTASTS{Policies: 123, Kept: true, Fetches: map[string]uint64{"ok": 130, "failed": 7}},
 			Probes:      &admin.Probes{Hosts: map[string]uint64{"open": 12, "closed": 3, "unknown": 1}, Results: map[string]uint64{"open": 400, "refused": 12, "tls-handshake": 1, "banner": 0}},
@@ -97,7 +100,7 @@ func TestStatusScreen(t *testing.T) {
 		fresh := admin.Status{
 			Version: "1.0.0", PID: 1, Uptime: 7, LogLevel: "info", Settings: admin.Settings{Mode: "enforce"},
 			Resolver: admin.Resolver{Servers: []string{"127.0.0.1:53"}, Source: "/etc/resolv.conf", Trusted: true, Validating: true, SelfTest: "validating", Checked: now},
-			Cache:    admin.Cache{MaxEntries: 400_000, MaxBytes: 400 << 20}, Connections: admin.Connections{Listeners: []string{"127.0.0.1:2526"}, Max: 4096},
+			Cache:    admin.Cache{MaxEntries: 400_000, Stats: dnscache.Stats{MaxBytes: 400 << 20}}, Connections: admin.Connections{Listeners: []string{"127.0.0.1:2526"}, Max: 4096},
 			Reload: &admin.Reload{At: now.Add(-time.Second), OK: true},
 		}
 		b = screen{}

@@ -66,18 +66,23 @@ type counters struct {
 
 // Stats are counters since the start, and the size.
 type Stats struct {
-	Entries int
+	Entries int `json:"entries"`
 	// Bytes is about what the entries take in memory, MaxBytes what they may take.
-	Bytes, MaxBytes int64
+	Bytes    int64 `json:"bytes"`
+	MaxBytes int64 `json:"max_bytes"`
 	// Hits counts answers from the cache, Misses lookups that called the next resolver, Failures remembered failures,
 	// and Stale expired secure answers that were served because the resolver failed.
-	Hits, Misses, Failures, Stale uint64
+	Hits     uint64 `json:"hits"`
+	Misses   uint64 `json:"misses"`
+	Failures uint64 `json:"failures"`
+	Stale    uint64 `json:"stale"`
 	// Kept counts answers that did not replace a live secure one.
-	Kept               uint64
-	Evicted, Refreshed uint64
+	Kept      uint64 `json:"kept"`
+	Evicted   uint64 `json:"evicted"`
+	Refreshed uint64 `json:"refreshed"`
 	// Results of the next resolver, each counted once. Bogus are failures that the resolver reported as bogus, Failed
 	// are all others.
-	Secure, Insecure, Bogus, Failed uint64
+	Secure, Insecure, Bogus, Failed uint64 `json:"-"`
 }
 
 // New returns an empty cache of the answers of next, which must end each lookup by itself. Run removes expired answers.

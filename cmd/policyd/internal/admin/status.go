@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/fleet"
 	"github.com/policyd/policyd/internal/lookup"
 )
@@ -75,20 +76,10 @@ type Resolver struct {
 	FailingReason string    `json:"failing_reason,omitempty"`
 }
 
-// Cache is how the DNS cache is doing. The fields behind MaxBytes count since the start.
+// Cache is how the DNS cache is doing.
 type Cache struct {
-	Entries    int   `json:"entries"`
-	MaxEntries int   `json:"max_entries"`
-	Bytes      int64 `json:"bytes"`
-	MaxBytes   int64 `json:"max_bytes"`
-
-	Hits      uint64 `json:"hits"`
-	Misses    uint64 `json:"misses"`
-	Failures  uint64 `json:"failures"`
-	Stale     uint64 `json:"stale"`
-	Kept      uint64 `json:"kept"`
-	Evicted   uint64 `json:"evicted"`
-	Refreshed uint64 `json:"refreshed"`
+	dnscache.Stats
+	MaxEntries int `json:"max_entries"`
 	// Answers counts what came from the servers by its status: secure, insecure, bogus or failed.
 	Answers map[string]uint64 `json:"answers"`
 }

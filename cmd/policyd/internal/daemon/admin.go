@@ -75,9 +75,7 @@ func (d *Daemon) lookupStatus() lookup.Stats {
 func (d *Daemon) cacheStatus() admin.Cache {
 	st := d.cache.Stats()
 	return admin.Cache{
-		Entries: st.Entries, MaxEntries: d.loaded.Load().Cache.MaxEntries, Bytes: st.Bytes, MaxBytes: st.MaxBytes,
-		Hits: st.Hits, Misses: st.Misses, Failures: st.Failures, Stale: st.Stale,
-		Kept: st.Kept, Evicted: st.Evicted, Refreshed: st.Refreshed,
+		Stats: st, MaxEntries: d.loaded.Load().Cache.MaxEntries,
 		Answers: map[string]uint64{"secure": st.Secure, "insecure": st.Insecure, "bogus": st.Bogus,
 			"failed": st.Failed},
 	}

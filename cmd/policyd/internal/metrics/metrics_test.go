@@ -19,6 +19,7 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/metrics"
 	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/lookup"
 )
 
@@ -31,8 +32,8 @@ func status() admin.Status {
 		Resolver: admin.Resolver{Validating: true},
 		Lookups:  lookup.Stats{Panics: 1},
 		Cache: admin.Cache{
-			Entries: 10, MaxEntries: 400, Bytes: 4096, MaxBytes: 8192, Hits: 7, Misses: 3, Failures: 2, Stale: 1, Kept: 4, Evicted: 5, Refreshed: 6,
-			Answers: map[string]uint64{"secure": 8, "bogus": 1},
+			Stats:      dnscache.Stats{Entries: 10, Bytes: 4096, MaxBytes: 8192, Hits: 7, Misses: 3, Failures: 2, Stale: 1, Kept: 4, Evicted: 5, Refreshed: 6},
+			MaxEntries: 400, Answers: map[string]uint64{"secure": 8, "bogus": 1},
 		},
 		MTASTS:      &admin.MTASTS{Policies: 2, Fetches: map[string]uint64{"ok": 3, "failed": 1}},
 		Probes:      &admin.Probes{Hosts: map[string]uint64{"open": 2}, Results: map[string]uint64{"open": 5, "refused": 1}, EgressFiltered: true},
