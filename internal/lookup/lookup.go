@@ -152,14 +152,12 @@ func inMode(m policy.Mode, reply socketmap.Reply) socketmap.Reply {
 
 // call is a lookup in one of the maps.
 type call struct {
-	ctx context.Context
-	m   string // tls-policy, tls-policy-tlsrpt or transport
-	key string
-	set *inForce
-	now time.Time // when the request came
-	// warm is set for a lookup of Warm, which is not recorded. Its answer is not given again, since that would not be
-	// recorded either.
-	warm bool
+	ctx  context.Context
+	m    string // tls-policy, tls-policy-tlsrpt or transport
+	key  string
+	set  *inForce
+	now  time.Time // when the request came
+	warm bool      // by Warm, which is neither recorded nor remembered
 }
 
 // answered is the answer to a call. next is the next hop that decision is about, zero if there was no decision.

@@ -1,10 +1,6 @@
-// Package admin is the daemon's own door for its operator: HTTP with JSON over a
-// unix socket, described in docs/admin-api.md. The permissions of the socket are the access
-// control. Anyone who can open it can see everything the daemon knows and change what can be
-// changed while it runs, so nothing of this is served anywhere else.
-//
-// A Server serves a Daemon, which is made of functions: what is behind them is wired by the caller. A Client asks
-// a Server.
+// Package admin is the API of the daemon for its operator: HTTP with JSON over a unix socket, described in
+// docs/admin-api.md. The permissions of the socket are the access control. Anyone who can open it can see everything
+// the daemon knows and change what can be changed while it runs, so nothing of this is served anywhere else.
 package admin
 
 import (
@@ -22,11 +18,9 @@ import (
 // gets names in the form of policy.ParseName.
 type Daemon struct {
 	Status func() Status
-	// List shows what the cache has, Get what is known about one domain.
-	List func(Filter) CacheList
-	Get  func(domain string) Domain
-	// Flush makes the daemon forget, so that it asks again.
-	Flush func(FlushRequest) Flushed
+	List   func(Filter) CacheList
+	Get    func(domain string) Domain
+	Flush  func(FlushRequest) Flushed
 	// Reload reads the settings again. After an error the daemon keeps the previous ones.
 	Reload func() (Reload, error)
 	// Level is the level of the log, until a reload or a restart sets it to that of the settings.
@@ -36,10 +30,10 @@ type Daemon struct {
 	// Explain evaluates a next hop with what the daemon itself knows.
 	Explain func(ctx context.Context, nexthop string) lookup.Explanation
 	// Lookup does the same as for mail to the next hop: the lookup is counted and remembered, and can cause a probe.
-	Lookup func(ctx context.Context, nexthop string) lookup.Explanation
-	// Promises returns the remembered promises by domain, and Promise those of one domain, or false if there are none.
+	Lookup   func(ctx context.Context, nexthop string) lookup.Explanation
 	Promises func(Filter) PromiseList
-	Promise  func(domain string) (Promise, bool)
+	// Promise returns false if nothing is remembered.
+	Promise func(domain string) (Promise, bool)
 	// Forget removes what is remembered about a domain and ends a hold. It reports whether there was anything.
 	Forget func(domain string) bool
 	// Warm evaluates a domain as for mail to it: it remembers its promises and fetches its MTA-STS policy.

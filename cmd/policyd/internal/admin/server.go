@@ -32,8 +32,7 @@ func NewServer(d Daemon, log *slog.Logger) *Server {
 	return &Server{daemon: d, log: log, explained: make(chan struct{}, maxExplaining)}
 }
 
-// Run serves l until ctx ends, lets requests that are under way end for half a second, and closes l. The error is
-// that of ctx, or of l.
+// Run serves l until ctx ends, as httpd.Run does.
 func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	if err := httpd.Run(ctx, l, s.Handler(), httpd.ForOperator, s.log); err != nil {
 		return fmt.Errorf("admin: %w", err)
@@ -44,8 +43,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 // MaxQuestions bounds the connections of mail servers, each of which has one question.
 const MaxQuestions = 256
 
-// RunQuestions serves the two questions of mail servers on l, and nothing else, until ctx ends. The error is that of
-// ctx, or of l.
+// RunQuestions serves the two questions of mail servers on l, and nothing else, until ctx ends.
 func (s *Server) RunQuestions(ctx context.Context, l net.Listener) error {
 	q := &Server{daemon: s.daemon, log: s.log, explained: make(chan struct{}, MaxQuestions)}
 	if err := httpd.Run(ctx, l, q.Questions(ctx), MaxQuestions, s.log); err != nil {
@@ -58,16 +56,15 @@ func (s *Server) RunQuestions(ctx context.Context, l net.Listener) error {
 // answer, so that idle clients do not keep others waiting. A request ends with ctx and not with its connection: Exim
 // closes the connection for writing when it has asked, and net/http treats that as the end of the client.
 func (s *Server) Questions(ctx context.Context) http.Handler {
-	both := handlers{}
-	s.questions(both)
-	h := s.serve(both)
+	h := handlers{}
+	s.questions(h)
+	served := s.serve(h)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close")
-		h.ServeHTTP(w, r.WithContext(ctx))
+		served.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
 
-// questions adds the handlers of the two questions.
 func (s *Server) questions(h handlers) {
 	on(h, GetPolicy, bounded(s, func(ctx context.Context, q Question) lookup.PolicyAnswer {
 		return s.daemon.Lookup(ctx, q.Domain).PolicyAnswer
