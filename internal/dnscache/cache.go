@@ -66,22 +66,17 @@ type counters struct {
 
 // Stats are counters since the start, and the size.
 type Stats struct {
-	Entries int `json:"entries"`
-	// Bytes is about what the entries take in memory, MaxBytes what they may take.
-	Bytes    int64 `json:"bytes"`
-	MaxBytes int64 `json:"max_bytes"`
-	// Hits counts answers from the cache, Misses lookups that called the next resolver, Failures remembered failures,
-	// and Stale expired secure answers that were served because the resolver failed.
-	Hits     uint64 `json:"hits"`
-	Misses   uint64 `json:"misses"`
-	Failures uint64 `json:"failures"`
-	Stale    uint64 `json:"stale"`
-	// Kept counts answers that did not replace a live secure one.
-	Kept      uint64 `json:"kept"`
+	Entries   int    `json:"entries"`
+	Bytes     int64  `json:"bytes"`     // about what the entries take in memory
+	MaxBytes  int64  `json:"max_bytes"` // what they may take
+	Hits      uint64 `json:"hits"`      // answers from the cache
+	Misses    uint64 `json:"misses"`    // lookups that called the next resolver
+	Failures  uint64 `json:"failures"`  // remembered failures
+	Stale     uint64 `json:"stale"`     // expired secure answers that were served because the resolver failed
+	Kept      uint64 `json:"kept"`      // answers that did not replace a live secure one
 	Evicted   uint64 `json:"evicted"`
 	Refreshed uint64 `json:"refreshed"`
-	// Results of the next resolver, each counted once. Bogus are failures that the resolver reported as bogus, Failed
-	// are all others.
+	// Results of the next resolver, each counted once. Bogus are failures that it reported as bogus, Failed all others.
 	Secure, Insecure, Bogus, Failed uint64 `json:"-"`
 }
 
