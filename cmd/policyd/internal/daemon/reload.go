@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -32,20 +33,12 @@ func (d *Daemon) Reload() (admin.Reload, error) {
 	kept, err := d.reload()
 	last := admin.Reload{At: time.Now(), OK: err == nil, Restart: kept}
 	if err != nil {
-		last.Error = oneLine(err)
+		last.Error = strings.ReplaceAll(err.Error(), "\n", "; ") // one line for one message
 		d.log.Error("reload failed; keeping the previous settings", "err", last.Error)
 	}
 	d.last.Store(&last)
 	d.notifyReady()
 	return last, err
-}
-
-// oneLine is an error without the lines it shows.
-func oneLine(err error) string {
-	if bad, ok := errors.AsType[*settings.Error](err); ok {
-		return bad.Summary()
-	}
-	return err.Error()
 }
 
 // reload returns the settings that wait for a restart.

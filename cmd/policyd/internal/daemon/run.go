@@ -1,8 +1,8 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -45,22 +45,20 @@ func (d *Daemon) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	case <-life.Done():
 	}
-	broken := context.Cause(life)
-	err := within(d.loaded.Load().DrainTimeout()+afterDrain, func() error {
+	err, done := context.Cause(life), make(chan error, 1)
+	go func() {
 		d.drain()
 		end()
 		err := group.Wait()
 		d.closeStore()
-		return err
-	})
-	if errors.Is(err, errSlowEnd) {
-		d.log.Warn("stopping without waiting for a part that does not end", "err", err)
-		err = broken
+		done <- err
+	}()
+	select {
+	case err = <-done:
+	case <-time.After(d.loaded.Load().DrainTimeout() + afterDrain):
+		d.log.Warn("stopping without waiting for a part that does not end", "err", context.DeadlineExceeded)
 	}
-	if err == nil {
-		err = d.lostSocket()
-	}
-	return err
+	return cmp.Or(err, d.lostSocket())
 }
 
 // every calls f now and then at an interval, until ctx ends or f returns an error.
@@ -76,23 +74,6 @@ func every(ctx context.Context, interval time.Duration, f func() error) error {
 			return ctx.Err()
 		case <-tick.C:
 		}
-	}
-}
-
-// errSlowEnd is the error of within when the time is over.
-var errSlowEnd = errors.New("deadline exceeded")
-
-// within returns what f returns, or errSlowEnd after d; f then continues by itself.
-func within(d time.Duration, f func() error) error {
-	done := make(chan error, 1)
-	go func() { done <- f() }()
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case err := <-done:
-		return err
-	case <-timer.C:
-		return errSlowEnd
 	}
 }
 

@@ -195,16 +195,6 @@ func TestListenersOfSystemdReplaceServerListen(t *testing.T) {
 }
 
 // SIGTERM ends the process although a part does not end, as on a file system that does not answer.
-func TestTheEndIsBounded(t *testing.T) {
-	began := time.Now()
-	never := make(chan struct{})
-	err := within(10*time.Millisecond, func() error { <-never; return nil })
-	require.ErrorIs(t, err, errSlowEnd)
-	require.Less(t, time.Since(began), testTimeout)
-	close(never)
-	require.NoError(t, within(testTimeout, func() error { return nil }))
-}
-
 func TestStopWhileAReloadDoesNotEnd(t *testing.T) {
 	l := newLab(t, "server.drain_timeout = \"10ms\"").start()
 	l.daemon.reloading.Lock() // as a reload that waits for a file system

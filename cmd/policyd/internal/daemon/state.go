@@ -22,7 +22,7 @@ func (d *Daemon) Explain(ctx context.Context, key string) lookup.Explanation {
 
 func (d *Daemon) stubOptions(l *settings.Loaded) stub.Options {
 	o := l.Stub(d.log)
-	o.ResolvConf, o.Off = d.options.ResolvConf, l.PolicyOptions().Mode == policy.ModeOff
+	o.ResolvConf, o.Off = d.options.ResolvConf, off(l)
 	if d.metrics != nil {
 		o.Observe = d.metrics.Query
 	}
@@ -60,4 +60,19 @@ func (d *Daemon) storeOptions(l *settings.Loaded) stsstore.Options {
 	}
 	o.Fetched = func(domain string) { d.share(fleet.Policy, domain) }
 	return o
+}
+
+// off reports whether the mode is "off". Then no DNS query is sent, not even those of the self-test.
+func off(l *settings.Loaded) bool { return l.PolicyOptions().Mode == policy.ModeOff }
+
+// readiness returns what lookups wait for. It is asked when all listeners are open; running ends when the daemon starts
+// to stop.
+func (d *Daemon) readiness(running context.Context) error {
+	if running.Err() != nil {
+		return errors.New("policyd is stopping")
+	}
+	if st := d.stub.State(); st.Result == stub.Unknown && !off(d.loaded.Load()) {
+		return fmt.Errorf("the self-test of the resolver has no result: %s", st.Reason)
+	}
+	return nil
 }
