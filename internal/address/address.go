@@ -68,14 +68,11 @@ func Split(list []netip.Addr) (ordinary, special []netip.Addr) {
 
 // Join returns addresses as text, separated by a comma and a space.
 func Join(list []netip.Addr) string {
-	var text strings.Builder
-	for i, a := range list {
-		if i > 0 {
-			text.WriteString(", ")
-		}
-		text.WriteString(a.String())
+	var texts []string
+	for _, a := range list {
+		texts = append(texts, a.String())
 	}
-	return text.String()
+	return strings.Join(texts, ", ")
 }
 
 const (

@@ -33,19 +33,9 @@ type Set struct {
 // not an error. For a file the errors are those of regfile.Read and ErrNone.
 func Load(caFile string) (*Set, error) {
 	s := &Set{caFile: caFile, Pool: x509.NewCertPool(), Empty: true}
-	s.stamp = stamp(s.sources())
-	if caFile != "" {
-		pem, err := regfile.Read(caFile)
-		if err != nil {
-			return nil, err
-		}
-		if !s.Pool.AppendCertsFromPEM(pem) {
-			return nil, ErrNone
-		}
-		s.Empty = false
-		return s, nil
-	}
-	if runtime.GOOS == "darwin" || runtime.GOOS == "windows" { // the verifier of the system, without files
+	files := s.sources()
+	s.stamp = stamp(files)
+	if caFile == "" && runtime.GOOS == "darwin" { // the verifier of the system, without files
 		pool, err := x509.SystemCertPool()
 		if err != nil {
 			return nil, err
@@ -53,11 +43,17 @@ func Load(caFile string) (*Set, error) {
 		s.Pool, s.Empty = pool, false
 		return s, nil
 	}
-	for _, path := range s.sources() {
-		// what cannot be read is not trusted
-		if pem, err := regfile.Read(path); err == nil && s.Pool.AppendCertsFromPEM(pem) {
+	for _, path := range files {
+		pem, err := regfile.Read(path)
+		if err != nil && caFile != "" {
+			return nil, err
+		}
+		if s.Pool.AppendCertsFromPEM(pem) { // what cannot be read is not trusted
 			s.Empty = false
 		}
+	}
+	if s.Empty && caFile != "" {
+		return nil, ErrNone
 	}
 	return s, nil
 }
@@ -72,15 +68,11 @@ func (s *Set) sources() (list []string) {
 		return []string{s.caFile}
 	}
 	bundles := []string{
-		"/etc/ssl/certs/ca-certificates.crt",                // Debian, Alpine
-		"/etc/pki/tls/certs/ca-bundle.crt",                  // Fedora
-		"/etc/ssl/ca-bundle.pem",                            // openSUSE
-		"/etc/pki/tls/cacert.pem",                           // OpenELEC
-		"/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", // RHEL
-		"/etc/ssl/cert.pem",                                 // Alpine, OpenBSD
-		"/usr/local/etc/ssl/cert.pem",                       // FreeBSD
-		"/usr/local/share/certs/ca-root-nss.crt",            // DragonFly
-		"/etc/openssl/certs/ca-certificates.crt",            // NetBSD
+		"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", // Debian, Fedora
+		"/etc/ssl/ca-bundle.pem", "/etc/pki/tls/cacert.pem", // openSUSE, OpenELEC
+		"/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/ssl/cert.pem", // RHEL, Alpine and OpenBSD
+		"/usr/local/etc/ssl/cert.pem", "/usr/local/share/certs/ca-root-nss.crt", // FreeBSD, DragonFly
+		"/etc/openssl/certs/ca-certificates.crt", // NetBSD
 	}
 	if file := os.Getenv("SSL_CERT_FILE"); file != "" {
 		bundles = []string{file}
@@ -113,12 +105,9 @@ func (s *Set) sources() (list []string) {
 func stamp(paths []string) string {
 	var b strings.Builder
 	for _, path := range paths {
-		info, err := os.Stat(path)
-		if err != nil {
-			fmt.Fprintf(&b, "%s -\n", path)
-			continue
+		if info, err := os.Stat(path); err == nil {
+			fmt.Fprintf(&b, "%s %d %d\n", path, info.Size(), info.ModTime().UnixNano())
 		}
-		fmt.Fprintf(&b, "%s %d %d\n", path, info.Size(), info.ModTime().UnixNano())
 	}
 	return b.String()
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os/user"
 	"path/filepath"
 	"regexp"
@@ -168,17 +169,12 @@ func hostPort(s string) error {
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || strconv.FormatUint(n, 10) != port {
 		return fmt.Errorf("%q is not a port: write a number from 1 to 65535", port)
 	}
-	if host == "" {
+	_, notIP := netip.ParseAddr(host)
+	if _, ok := policy.ParseName(host); host == "" || notIP == nil || ok && strings.Trim(host, "0123456789.") != "" {
 		return nil
 	}
-	if addr, _, _ := strings.Cut(host, "%"); net.ParseIP(addr) == nil {
-		if _, ok := policy.ParseName(host); !ok || strings.Trim(host, "0123456789.") == "" {
-			return fmt.Errorf(
-				`%q is neither an IP address nor a host name: write an address and a port, such as "127.0.0.1:2526"`,
-				host)
-		}
-	}
-	return nil
+	return fmt.Errorf(
+		`%q is neither an IP address nor a host name: write an address and a port, such as "127.0.0.1:2526"`, host)
 }
 
 func group(s string) error {
