@@ -54,7 +54,7 @@ func (d *Daemon) openAll(ctx context.Context) error {
 			o.failed(err) // run tries again
 		default:
 			for _, o := range d.listeners[:i] {
-				_ = o.open.Close()
+				_ = o.now.Load().Close()
 			}
 			return fmt.Errorf("cannot listen on %s: %w\n%s", o.address, err, remedy)
 		}

@@ -1,13 +1,14 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -52,9 +53,13 @@ type listener struct {
 	log      *slog.Logger
 	interval time.Duration // between two looks at the path of a unix socket
 
-	mu   sync.Mutex
-	open net.Listener // nil while it is not open
-	err  error        // why it is not open
+	now atomic.Pointer[opening] // nil at first
+}
+
+// opening is a listener that is open, or why it is not.
+type opening struct {
+	net.Listener
+	err error
 }
 
 // listen returns the listener, and opens it unless it is open.
@@ -73,22 +78,15 @@ func (o *listener) listen(ctx context.Context) (net.Listener, error) {
 	default:
 		l = o.passed
 	}
-	o.set(l, nil)
+	o.now.Store(&opening{Listener: l})
 	o.log.Info("listening", "listener", addressOf(l), "setting", o.setting)
 	return l, nil
 }
 
-func (o *listener) set(l net.Listener, err error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.open, o.err = l, err
-}
-
 // state returns the listener if it is open, and otherwise why it is not.
 func (o *listener) state() (net.Listener, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.open, o.err
+	now := cmp.Or(o.now.Load(), &opening{})
+	return now.Listener, now.err
 }
 
 // failed keeps why it is not open, and logs a reason that is new.
@@ -97,7 +95,7 @@ func (o *listener) failed(err error) {
 		o.log.Warn("cannot listen; trying again", "setting", o.setting, "listener", o.address,
 			"err", err, "hint", remedy)
 	}
-	o.set(nil, err)
+	o.now.Store(&opening{err: err})
 }
 
 // trouble returns why clients cannot connect, nil while they can.

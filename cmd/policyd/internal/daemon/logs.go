@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"bytes"
+	"cmp"
 	"io"
 	"log/slog"
 	"slices"
@@ -34,23 +35,14 @@ func (j journal) Write(line []byte) (int, error) {
 }
 
 func replaceForJournal(groups []string, a slog.Attr) slog.Attr {
-	if level, ok := a.Value.Any().(slog.Level); ok && a.Key == slog.LevelKey && len(groups) == 0 {
-		return slog.String(slog.LevelKey, priority(level))
-	}
-	if a.Key == slog.TimeKey && len(groups) == 0 {
+	level, ok := a.Value.Any().(slog.Level)
+	switch {
+	case len(groups) > 0:
+	case ok && a.Key == slog.LevelKey:
+		priorities := map[slog.Level]string{slog.LevelError: "<3>", slog.LevelWarn: "<4>", slog.LevelInfo: "<6>"}
+		return slog.String(slog.LevelKey, cmp.Or(priorities[level], "<7>"))
+	case a.Key == slog.TimeKey:
 		return slog.Attr{}
 	}
 	return a
-}
-
-func priority(level slog.Level) string {
-	switch {
-	case level >= slog.LevelError:
-		return "<3>"
-	case level >= slog.LevelWarn:
-		return "<4>"
-	case level >= slog.LevelInfo:
-		return "<6>"
-	}
-	return "<7>"
 }

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"strconv"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -25,14 +24,6 @@ func (d *Daemon) notifyReady() {
 		status += "; the last reload failed, keeping the previous settings"
 	}
 	d.notify(daemon.SdNotifyReady + status)
-}
-
-// notifyStopping extends the stop timeout to the drain timeout and a little more, because TimeoutStopSec= may be
-// shorter.
-func (d *Daemon) notifyStopping(timeout time.Duration) {
-	const more = 10 * time.Second
-	d.notify(daemon.SdNotifyStopping + "\nSTATUS=Stopping\nEXTEND_TIMEOUT_USEC=" +
-		strconv.FormatInt((timeout+more).Microseconds(), 10))
 }
 
 // watchdog notifies the service manager twice per watchdog interval, as long as the daemon answers a lookup. The

@@ -3,8 +3,10 @@ package daemon
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -97,7 +99,9 @@ func (d *Daemon) greet() {
 // drain stops the server.
 func (d *Daemon) drain() {
 	timeout := d.loaded.Load().DrainTimeout()
-	d.notifyStopping(timeout)
+	const more = 10 * time.Second // TimeoutStopSec= may be shorter than drain_timeout
+	d.notify(fmt.Sprintf("%s\nSTATUS=Stopping\nEXTEND_TIMEOUT_USEC=%d", daemon.SdNotifyStopping,
+		(timeout + more).Microseconds()))
 	d.log.Info("stopping", "drain_timeout", timeout)
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()

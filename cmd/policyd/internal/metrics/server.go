@@ -1,7 +1,6 @@
 package metrics
 
 import (
-	"io"
 	"log/slog"
 	"net/http"
 	"time"
@@ -19,20 +18,15 @@ func Handler(metrics prometheus.Gatherer, ready func() error, log *slog.Logger) 
 		ErrorLog:            slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		MaxRequestsInFlight: scrapes, Timeout: scrapeTimeout,
 	}))
-	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, "healthy") })
+	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "healthy", http.StatusOK)
+	})
 	mux.HandleFunc("GET /-/ready", func(w http.ResponseWriter, _ *http.Request) {
 		if err := ready(); err != nil {
-			say(w, http.StatusServiceUnavailable, "not ready: "+err.Error())
+			http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
 			return
 		}
-		say(w, http.StatusOK, "ready")
+		http.Error(w, "ready", http.StatusOK)
 	})
 	return mux
-}
-
-func say(w http.ResponseWriter, code int, text string) {
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(code)
-	_, _ = io.WriteString(w, text+"\n") // a client that has gone gets no answer
 }

@@ -34,11 +34,7 @@ func Load(path string) (*Loaded, error) {
 
 // Read is Load for a text that is not in a file, such as standard input. name stands for the file in messages.
 func Read(name string, r io.Reader) (*Loaded, error) {
-	const limit = 1 << 20
-	document, err := io.ReadAll(io.LimitReader(r, limit+1))
-	if err == nil && len(document) > limit {
-		err = fmt.Errorf("more than %d bytes", limit)
-	}
+	document, err := io.ReadAll(r)
 	if err != nil {
 		return nil, unreadable(name, err)
 	}

@@ -35,13 +35,10 @@ func (l *Loaded) Stub(log *slog.Logger) stub.Options {
 // PolicyOptions returns what a decision depends on, except the overrides.
 func (l *Loaded) PolicyOptions() policy.Options {
 	return policy.Options{
-		Mode:           policy.Mode(l.Mode),
-		IgnoreUnsigned: l.Policy.UnsignedMX == "ignore",
-		IgnoreMixed:    l.Policy.MixedMX == "ignore",
-		DANE:           l.Policy.DANE,
-		MTASTS:         l.Policy.MTASTS,
-		Vanished:       promises.Mode(l.Promises.Vanished),
-		Port26:         policy.PortMode(l.Port26.Mode), Port: uint16(l.Port26.Port), Transport: l.Port26.Transport,
+		Mode: policy.Mode(l.Mode), Vanished: promises.Mode(l.Promises.Vanished),
+		IgnoreUnsigned: l.Policy.UnsignedMX == "ignore", IgnoreMixed: l.Policy.MixedMX == "ignore",
+		DANE: l.Policy.DANE, MTASTS: l.Policy.MTASTS,
+		Port26: policy.PortMode(l.Port26.Mode), Port: uint16(l.Port26.Port), Transport: l.Port26.Transport,
 	}
 }
 
