@@ -29,21 +29,6 @@ func (d *Daemon) stubOptions(l *settings.Loaded) stub.Options {
 	return o
 }
 
-// off reports whether the mode is "off". Then no DNS query is sent, not even those of the self-test.
-func (d *Daemon) off() bool { return d.loaded.Load().PolicyOptions().Mode == policy.ModeOff }
-
-// readiness returns what lookups wait for. It is asked when all listeners are open; running ends when the daemon starts
-// to stop.
-func (d *Daemon) readiness(running context.Context) error {
-	if running.Err() != nil {
-		return errors.New("policyd is stopping")
-	}
-	if st := d.stub.State(); st.Result == stub.Unknown && !d.off() {
-		return fmt.Errorf("the self-test of the resolver has no result: %s", st.Reason)
-	}
-	return nil
-}
-
 // configureSecond applies settings to the resolver for second opinions, if there is one.
 func (d *Daemon) configureSecond(l *settings.Loaded) error {
 	if o, ok := l.SecondOpinion(d.log); ok && d.second != nil {

@@ -88,17 +88,13 @@ func (m *Metrics) begin() {
 	}
 }
 
-func yesNo(b bool) string {
-	if b {
-		return "yes"
-	}
-	return "no"
-}
-
 // Lookup returns what counts answers of that kind. It is for lookup.Sources.Observe: what it returns does not block and
 // does not allocate.
 func (m *Metrics) Lookup(k lookup.Kind) func(took time.Duration) {
-	durations := m.durations.WithLabelValues(k.Map, yesNo(k.Cached))
+	durations := m.durations.WithLabelValues(k.Map, "no")
+	if k.Cached {
+		durations = m.durations.WithLabelValues(k.Map, "yes")
+	}
 	counted := []prometheus.Counter{m.lookups.WithLabelValues(k.Map, k.Status)}
 	if k.Decided {
 		counted = append(counted, m.decisions.WithLabelValues(k.Source, k.Class, k.Reason))
@@ -116,8 +112,9 @@ func (m *Metrics) Lookup(k lookup.Kind) func(took time.Duration) {
 
 // Query counts a query to a DNS server. It does not block.
 func (m *Metrics) Query(t dns.Type, rcode string, took time.Duration) {
-	label := typeLabel(t)
-	m.queries.WithLabelValues(label, rcodeLabel(rcode)).Inc()
+	label := known(t.String(), "A", "AAAA", "CNAME", "MX", "NS", "TLSA", "TXT")
+	rcode = known(rcode, "NOERROR", "NXDOMAIN", "SERVFAIL", "REFUSED", "FORMERR", "NOTIMP", "timeout", "error")
+	m.queries.WithLabelValues(label, rcode).Inc()
 	m.latencies.WithLabelValues(label).Observe(took.Seconds())
 }
 
@@ -130,15 +127,7 @@ func (m *Metrics) Fetch(result string) {
 	m.fetches.WithLabelValues(known(result, fetchResults()...)).Inc()
 }
 
-// typeLabel and rcodeLabel are of a fixed set: servers choose the code.
-func typeLabel(t dns.Type) string {
-	return known(t.String(), "A", "AAAA", "CNAME", "MX", "NS", "TLSA", "TXT")
-}
-
-func rcodeLabel(rcode string) string {
-	return known(rcode, "NOERROR", "NXDOMAIN", "SERVFAIL", "REFUSED", "FORMERR", "NOTIMP", "timeout", "error")
-}
-
+// known returns a value of a label if it is one of values, so that no server can create time series.
 func known(value string, values ...string) string {
 	if slices.Contains(values, value) {
 		return value

@@ -50,13 +50,18 @@ func optional(description string, check func(string) error) kind {
 	})
 }
 
+// unless returns an error, unless a condition holds.
+func unless(holds bool, format string, args ...any) error {
+	if holds {
+		return nil
+	}
+	return fmt.Errorf(format, args...)
+}
+
 // matching is of for text that matches a regular expression as a whole. message follows the text that does not.
 func matching(description, expression, message string) kind {
 	return of(description, func(s string) error {
-		if !regexp.MustCompile("^(?:" + expression + ")$").MatchString(s) {
-			return fmt.Errorf("%q is %s", s, message)
-		}
-		return nil
+		return unless(regexp.MustCompile("^(?:"+expression+")$").MatchString(s), "%q is %s", s, message)
 	})
 }
 
@@ -93,22 +98,16 @@ func number(least, most int) kind {
 }
 
 func between(n, least, most int) error {
-	if n < least || n > most {
-		return fmt.Errorf("%d is out of range: write %d to %d", n, least, most)
-	}
-	return nil
+	return unless(least <= n && n <= most, "%d is out of range: write %d to %d", n, least, most)
 }
 
 func duration(least, most time.Duration) kind {
 	return of(fmt.Sprintf("a duration from %s to %s", short(least), short(most)), func(s string) error {
 		d, err := time.ParseDuration(s)
-		switch {
-		case err != nil:
+		if err != nil {
 			return fmt.Errorf(`%q is not a duration: write a number with a unit, such as "200ms", "5s" or "2m"`, s)
-		case d < least || d > most:
-			return fmt.Errorf("%s is out of range: write %s to %s", s, short(least), short(most))
 		}
-		return nil
+		return unless(least <= d && d <= most, "%s is out of range: write %s to %s", s, short(least), short(most))
 	})
 }
 
@@ -131,10 +130,7 @@ func short(d time.Duration) string {
 }
 
 func absolutePath(s string) error {
-	if !filepath.IsAbs(s) {
-		return fmt.Errorf("%q is not an absolute path: write one that begins with /", s)
-	}
-	return nil
+	return unless(filepath.IsAbs(s), "%q is not an absolute path: write one that begins with /", s)
 }
 
 // socketPath checks the path of a unix socket, which has to fit into a sockaddr_un, unix(7).
@@ -143,10 +139,8 @@ func socketPath(s string) error {
 	if err := absolutePath(s); err != nil {
 		return err
 	}
-	if len(s) > longest {
-		return fmt.Errorf("the path has %d bytes, and a socket path may have %d: write a shorter one", len(s), longest)
-	}
-	return nil
+	return unless(len(s) <= longest, "the path has %d bytes, and a socket path may have %d: write a shorter one",
+		len(s), longest)
 }
 
 func listenAddress(s string) error {
@@ -170,21 +164,16 @@ func hostPort(s string) error {
 		return fmt.Errorf("%q is not a port: write a number from 1 to 65535", port)
 	}
 	_, notIP := netip.ParseAddr(host)
-	if _, ok := policy.ParseName(host); host == "" || notIP == nil || ok && strings.Trim(host, "0123456789.") != "" {
-		return nil
-	}
-	return fmt.Errorf(
+	_, isName := policy.ParseName(host)
+	return unless(host == "" || notIP == nil || isName && strings.Trim(host, "0123456789.") != "",
 		`%q is neither an IP address nor a host name: write an address and a port, such as "127.0.0.1:2526"`, host)
 }
 
 func group(s string) error {
-	if n, err := strconv.Atoi(s); err == nil && n >= 0 {
-		return nil
-	}
-	if _, err := user.LookupGroup(s); err != nil {
-		return fmt.Errorf("unknown group %q: write the name or the number of a group", s)
-	}
-	return nil
+	n, notNumber := strconv.Atoi(s)
+	_, unknown := user.LookupGroup(s)
+	return unless(notNumber == nil && n >= 0 || unknown == nil,
+		"unknown group %q: write the name or the number of a group", s)
 }
 
 func dnsServers(servers []string) error {
@@ -203,10 +192,9 @@ func selfTest(names []string) error {
 		return fmt.Errorf(`empty list: write at least one name with a signed NS RRset, such as "."`)
 	}
 	return distinct(names, func(s string) error {
-		if _, ok := policy.ParseName(s); !ok && s != "." {
-			return fmt.Errorf(`%q is not a domain name: write one with a signed NS RRset, such as "." or "com."`, s)
-		}
-		return nil
+		_, ok := policy.ParseName(s)
+		return unless(ok || s == ".",
+			`%q is not a domain name: write one with a signed NS RRset, such as "." or "com."`, s)
 	})
 }
 
@@ -218,17 +206,13 @@ func port26(n int) error {
 }
 
 func excludeDomain(s string) error {
-	if _, err := postfix.New(postfix.Options{ExcludeDomains: []string{s}}); err != nil {
-		return fmt.Errorf("%q is not a domain: write example.com, or .example.com for all its subdomains", s)
-	}
-	return nil
+	_, err := postfix.New(postfix.Options{ExcludeDomains: []string{s}})
+	return unless(err == nil, "%q is not a domain: write example.com, or .example.com for all its subdomains", s)
 }
 
 func ownHost(s string) error {
-	if _, err := postfix.New(postfix.Options{OwnHosts: []string{s}}); err != nil {
-		return fmt.Errorf(`%q is not a host name: write one, such as "mx.example.com"`, s)
-	}
-	return nil
+	_, err := postfix.New(postfix.Options{OwnHosts: []string{s}})
+	return unless(err == nil, `%q is not a host name: write one, such as "mx.example.com"`, s)
 }
 
 func secondOpinion(s string) error {
