@@ -6,7 +6,6 @@ import (
 	"math"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -144,7 +143,7 @@ func add(r *dns.RRset, rr miekg.RR) bool {
 	case *miekg.AAAA:
 		return addr(rr.AAAA)
 	case *miekg.TXT:
-		r.Records = append(r.TXT(), unescaped(strings.Join(rr.Txt, "")))
+		r.Records = append(r.TXT(), strings.Join(rr.Txt, ""))
 		return len(rr.Txt) > 0
 	case *miekg.CNAME:
 		return name(rr.Target)
@@ -157,23 +156,6 @@ func add(r *dns.RRset, rr miekg.RR) bool {
 		return err == nil // without data it is a record too, but unusable (RFC 7672 section 2.2)
 	}
 	return false
-}
-
-// unescaped returns the octets of a text that the library has escaped as in a zone file (RFC 1035 section 5.1).
-func unescaped(text string) string {
-	var b strings.Builder
-	for i := 0; i < len(text); i++ {
-		octet := text[i]
-		if octet == '\\' && i+1 < len(text) {
-			i++
-			octet = text[i]
-			if code, err := strconv.ParseUint(text[i:min(i+3, len(text))], 10, 8); err == nil {
-				octet, i = byte(code), i+2
-			}
-		}
-		b.WriteByte(octet)
-	}
-	return b.String()
 }
 
 // normalise sorts MX records by preference and name, and removes duplicates of them and of addresses, which keep their

@@ -29,26 +29,77 @@ func inet(fqdn string, t dns.Type) miekg.Question {
 	return miekg.Question{Name: fqdn, Qtype: uint16(t), Qclass: miekg.ClassINET}
 }
 
-// parse reads a message. If the header and the question can be read but something else cannot, it returns both with
-// errMalformed. A message that ends before its last record is malformed, although the library accepts it as one with
-// fewer records: that would be a denial, or a part of an RRset.
+// parse reads a message, except the data of records that policyd does not use, such as signatures and their denials. If
+// the header and the question can be read but something else cannot, it returns both with errMalformed. So does a
+// message that ends before its last record, which would be a denial or a part of an RRset.
 func parse(octets []byte) (m *miekg.Msg, err error) {
 	m = new(miekg.Msg)
 	defer func() {
-		if recover() != nil { // malformed messages have made the library panic
+		if recover() != nil { // reading beyond the end, or what has made the library panic
 			err = errMalformed
 		}
 	}()
-	if m.Unpack(octets) != nil {
-		return m, errMalformed
+	field := func(i int) int { return int(binary.BigEndian.Uint16(octets[2*i:])) }
+	bits, off := field(1), 12
+	m.MsgHdr = miekg.MsgHdr{
+		Id: uint16(field(0)), Response: bits&(1<<15) != 0, Opcode: bits >> 11 & 0xf, Truncated: bits&(1<<9) != 0,
+		AuthenticatedData: bits&(1<<5) != 0, Rcode: bits & 0xf,
 	}
-	const counts = 4 // where the header has them
-	for i, n := range []int{len(m.Question), len(m.Answer), len(m.Ns), len(m.Extra)} {
-		if int(binary.BigEndian.Uint16(octets[counts+2*i:])) != n {
+	for range field(2) {
+		var q miekg.Question
+		if q.Name, off, err = miekg.UnpackDomainName(octets, off); err != nil {
 			return m, errMalformed
+		}
+		q.Qtype, q.Qclass = binary.BigEndian.Uint16(octets[off:]), binary.BigEndian.Uint16(octets[off+2:])
+		m.Question, off = append(m.Question, q), off+4
+	}
+	for i, section := range []*[]miekg.RR{&m.Answer, &m.Ns, &m.Extra} {
+		for range field(3 + i) {
+			var rr miekg.RR
+			if rr, off, err = parseRecord(octets, off); err != nil {
+				return m, errMalformed
+			}
+			if *section = append(*section, rr); rr.Header().Rrtype == miekg.TypeOPT {
+				m.Rcode |= m.IsEdns0().ExtendedRcode()
+			}
 		}
 	}
 	return m, nil
+}
+
+// parseRecord reads the record at off and returns the offset of the next one. Of a signature only the type covered and
+// the expiration are read, and of types that policyd does not use nothing. The text of a TXT record has no escapes.
+func parseRecord(octets []byte, off int) (rr miekg.RR, next int, err error) {
+	name, off, err := miekg.UnpackDomainName(octets, off)
+	if err != nil {
+		return nil, 0, err
+	}
+	fixed := octets[off:]
+	h := miekg.RR_Header{
+		Name: name, Rrtype: binary.BigEndian.Uint16(fixed), Class: binary.BigEndian.Uint16(fixed[2:]),
+		Ttl: binary.BigEndian.Uint32(fixed[4:]), Rdlength: binary.BigEndian.Uint16(fixed[8:]),
+	}
+	off += 10
+	if next = off + int(h.Rdlength); next > len(octets) {
+		return nil, 0, errMalformed
+	}
+	data := octets[off:next:next]
+	switch h.Rrtype {
+	case miekg.TypeRRSIG:
+		covered, expires := binary.BigEndian.Uint16(data), binary.BigEndian.Uint32(data[8:])
+		return &miekg.RRSIG{Hdr: h, TypeCovered: covered, Expiration: expires}, next, nil
+	case miekg.TypeTXT:
+		txt := &miekg.TXT{Hdr: h}
+		for len(data) > 0 {
+			end := 1 + int(data[0])
+			txt.Txt, data = append(txt.Txt, string(data[1:end])), data[end:]
+		}
+		return txt, next, nil
+	case miekg.TypeA, miekg.TypeAAAA, miekg.TypeCNAME, miekg.TypeDNAME, miekg.TypeMX, miekg.TypeNS, miekg.TypeOPT,
+		miekg.TypeSOA, miekg.TypeTLSA:
+		return miekg.UnpackRRWithHeader(h, octets[:next], off) // some types are read to the end of the slice
+	}
+	return &miekg.RFC3597{Hdr: h}, next, nil
 }
 
 // matches reports whether a message with the ID of a query answers its question: QR, opcode, name, class and type (RFC
