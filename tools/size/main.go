@@ -1,8 +1,9 @@
 // Command size prints how large each package is and compares it with its budget. The exit status is 1 if a package is
 // larger than its limit, has more than 20 types or a file of more than 500 lines and is not excused in the budget file.
 //
-// A line of the budget file is: directory, limit, target. The limit is the size that no change may exceed; it only goes
-// down, to the target at last. A directory includes those below it that have no line of their own.
+// A line of the budget file is: directory or file, limit, target. The limit is the size that no change may exceed; it
+// only goes down, to the target at last. A directory includes what is below it and has no line of its own. A fourth
+// field, "later", marks what came after the budget for the product: it counts for the line "later" instead.
 package main
 
 import (
@@ -32,13 +33,16 @@ func main() {
 
 // row is a line of the budget file and what was measured.
 type row struct {
-	directory     string
+	directory     string // or file
 	limit, target int
+	later         bool
 	lines, types  int // types of the package of the directory that has most
 	largest       int // lines of the largest file
 }
 
-const product = "product" // the directory that stands for all except tests and what serves them
+// The lines that stand for all except tests and what serves them: what the budget for the product was made for, and what
+// came later.
+const product, later = "product", "later"
 
 // servesTests reports whether a directory is for tests, although its files have not the names of tests.
 func servesTests(directory string) bool {
@@ -54,10 +58,10 @@ func run(file string, lower bool) error {
 		return err
 	}
 	const most, longest = 20, 500
-	fmt.Printf("%-26s %7s %7s %7s %7s %9s\n", "package", "lines", "limit", "target", "types", "largest")
+	fmt.Printf("%-34s %7s %7s %7s %7s %9s\n", "package", "lines", "limit", "target", "types", "largest")
 	var wrong []string
 	for _, r := range rows {
-		fmt.Printf("%-26s %7d %7d %7d %7d %9d\n", r.directory, r.lines, r.limit, r.target, r.types, r.largest)
+		fmt.Printf("%-34s %7d %7d %7d %7d %9d\n", r.directory, r.lines, r.limit, r.target, r.types, r.largest)
 		if r.lines > r.limit {
 			wrong = append(wrong, fmt.Sprintf("%s has %d lines, its limit is %d", r.directory, r.lines, r.limit))
 		}
@@ -90,8 +94,9 @@ func read(file string) ([]*row, error) {
 		if len(fields) == 0 || fields[0] == "#" {
 			continue
 		}
-		if len(fields) != 3 {
-			return nil, fmt.Errorf("%s: %q is not directory, limit and target", file, strings.TrimSpace(line))
+		if len(fields) != 3 && (len(fields) != 4 || fields[3] != later) {
+			return nil, fmt.Errorf("%s: %q is not a directory or file, limit, target and perhaps %q", file,
+				strings.TrimSpace(line), later)
 		}
 		limit, err := strconv.Atoi(fields[1])
 		if err != nil {
@@ -101,7 +106,7 @@ func read(file string) ([]*row, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
-		rows = append(rows, &row{directory: fields[0], limit: limit, target: target})
+		rows = append(rows, &row{directory: fields[0], limit: limit, target: target, later: len(fields) == 4})
 	}
 	return rows, nil
 }
@@ -123,16 +128,21 @@ func measure(rows []*row) error {
 		if err != nil {
 			return err
 		}
-		directory := filepath.ToSlash(filepath.Dir(path))
-		types[directory] += declared
-		r := owner(rows, directory)
-		if r == nil {
+		path = filepath.ToSlash(path)
+		directory := filepath.Dir(path)
+		r, whole := owner(rows, path), owner(rows, directory)
+		if r == nil || whole == nil {
 			return fmt.Errorf("%s is not in the budget file", directory)
 		}
+		types[directory] += declared
+		whole.types = max(whole.types, types[directory])
 		r.lines += lines
-		r.types = max(r.types, types[directory])
 		r.largest = max(r.largest, lines)
-		if i := slices.IndexFunc(rows, func(r *row) bool { return r.directory == product }); i >= 0 &&
+		total := product
+		if r.later {
+			total = later
+		}
+		if i := slices.IndexFunc(rows, func(r *row) bool { return r.directory == total }); i >= 0 &&
 			!servesTests(r.directory) {
 			rows[i].lines += lines
 		}
@@ -140,10 +150,10 @@ func measure(rows []*row) error {
 	})
 }
 
-// owner returns the row with the longest directory that contains this one.
-func owner(rows []*row, directory string) (best *row) {
+// owner returns the row with the longest directory that contains this directory or file, or the row of the file.
+func owner(rows []*row, path string) (best *row) {
 	for _, r := range rows {
-		if strings.HasPrefix(directory+"/", r.directory+"/") && (best == nil ||
+		if strings.HasPrefix(path+"/", r.directory+"/") && (best == nil ||
 			len(r.directory) > len(best.directory)) {
 			best = r
 		}
@@ -185,10 +195,14 @@ func write(file string, rows []*row) error {
 	}
 	var b strings.Builder
 	for line := range strings.Lines(string(data)) {
-		if fields := strings.Fields(line); len(fields) == 3 && fields[0] != "#" {
+		if fields := strings.Fields(line); len(fields) > 0 && fields[0] != "#" {
 			i := slices.IndexFunc(rows, func(r *row) bool { return r.directory == fields[0] })
 			r := rows[i]
-			line = fmt.Sprintf("%-26s %7d %7d\n", r.directory, min(r.limit, max(r.lines, r.target)), r.target)
+			line = fmt.Sprintf("%-34s %7d %7d", r.directory, min(r.limit, max(r.lines, r.target)), r.target)
+			if r.later {
+				line += " " + later
+			}
+			line += "\n"
 		}
 		b.WriteString(line)
 	}
