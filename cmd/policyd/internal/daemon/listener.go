@@ -109,9 +109,10 @@ func (o *listener) trouble() error {
 
 // run serves until ctx ends.
 func (o *listener) run(ctx context.Context) error {
-	for wait := firstRetry; ctx.Err() == nil; wait = min(2*wait, lastRetry) {
+	for wait := firstRetry; ctx.Err() == nil; {
 		l, err := o.listen(ctx)
 		if err == nil {
+			wait = firstRetry
 			err = o.serve(ctx, l)
 			lost := errors.Is(err, errUnreachable)
 			switch {
@@ -119,13 +120,16 @@ func (o *listener) run(ctx context.Context) error {
 				return err
 			case lost && o.passed != nil:
 				return fmt.Errorf("%w: %w", ErrLostSocket, err)
-			case !lost && o.postfix:
+			case lost:
+				o.now.Store(&opening{err: err})
+				continue // without a pause: mail waits until the socket is there again
+			case o.postfix:
 				return fmt.Errorf("the listener at %s failed: %w", o.address, err)
 			}
-			wait = firstRetry
 		}
 		o.failed(err)
 		pause(ctx, wait)
+		wait = min(2*wait, lastRetry)
 	}
 	return ctx.Err()
 }

@@ -58,6 +58,7 @@ func TestALostSocketIsMadeAgain(t *testing.T) {
 			require.Equal(t, signedPolicy, ask(t, c, "signed.example"), "over the connection that was open before")
 			require.Eventually(t, func() bool { return len(l.daemon.socketWarnings()) == 0 }, testTimeout, time.Millisecond)
 			require.Equal(t, []string{"unix:" + l.path()}, l.daemon.Listening())
+			require.NotContains(t, l.log.String(), "cannot listen", "it is made again immediately")
 			require.Contains(t, l.log.String(), `msg="clients cannot reach a unix socket"`)
 			l.stop()
 			require.NoError(t, l.end())
