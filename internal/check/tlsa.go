@@ -24,7 +24,8 @@ const (
 func matches(records []dns.TLSA, s *smtptls.Session, name string, at time.Time) bool {
 	for _, r := range records {
 		for i, c := range s.Chain {
-			if !bytes.Equal(association(c, r.Selector, r.MatchingType), r.Data) {
+			data := association(c, r.Selector, r.MatchingType)
+			if data == nil || !bytes.Equal(data, r.Data) {
 				continue
 			}
 			roots := x509.NewCertPool()
@@ -42,6 +43,9 @@ func matches(records []dns.TLSA, s *smtptls.Session, name string, at time.Time) 
 // association is what a record with this selector and matching type has for a certificate; nil where they are unknown.
 func association(c *x509.Certificate, selector, matching uint8) []byte {
 	data := map[uint8][]byte{0: c.Raw, 1: c.RawSubjectPublicKeyInfo}[selector]
+	if data == nil {
+		return nil
+	}
 	short, long := sha256.Sum256(data), sha512.Sum512(data)
 	return map[uint8][]byte{0: data, 1: short[:], 2: long[:]}[matching]
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"math/big"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/smtptls"
+	"github.com/policyd/policyd/internal/smtptls/smtptest"
 )
 
 // A DANE-TA record may name any issuer on the chain, which is then the trust anchor (RFC 7671 section 5.2.2).
@@ -44,4 +46,21 @@ func TestATrustAnchorMayBeAnIntermediate(t *testing.T) {
 		require.True(t, matches(record, session, "mx.example", time.Now()), anchor.Subject.CommonName)
 		require.False(t, matches(record, session, "other.example", time.Now()), "the name matters with DANE-TA")
 	}
+}
+
+// A record with an unknown selector or matching type authenticates no certificate.
+func TestAnUnknownSelectorOrMatchingTypeMatchesNothing(t *testing.T) {
+	t.Parallel()
+	leaf := smtptest.NewCA(t).Names(t, "mx.example").Leaf
+	session := &smtptls.Session{Chain: []*x509.Certificate{leaf}}
+	none := sha256.Sum256(nil)
+	for _, r := range []dns.TLSA{
+		{Usage: usageDANEEE, Selector: 2, MatchingType: 1, Data: none[:]},
+		{Usage: usageDANEEE, Selector: 2},
+		{Usage: usageDANEEE, MatchingType: 3},
+	} {
+		require.False(t, matches([]dns.TLSA{r}, session, "mx.example", time.Now()), "%+v", r)
+	}
+	sound := sha256.Sum256(leaf.Raw)
+	require.True(t, matches([]dns.TLSA{{Usage: usageDANEEE, MatchingType: 1, Data: sound[:]}}, session, "mx.example", time.Now()))
 }
