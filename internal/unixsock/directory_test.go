@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -136,7 +137,12 @@ func TestRemoveFileRemovesNoOtherFile(t *testing.T) {
 	require.NoError(t, err)
 	live, err := Listen(t.Context(), "unix:"+dir+"/sock", Options{})
 	require.NoError(t, err)
+	past := time.Unix(1, 0)
+	require.NoError(t, os.Chtimes(dir, past, past))
 	require.NoError(t, removeFile(d, "sock", dead))
+	what, err := os.Stat(dir)
+	require.NoError(t, err)
+	require.True(t, what.ModTime().Equal(past), "a live socket is not moved: a third process could take its place")
 	c, err := net.Dial("unix", dir+"/sock")
 	require.NoError(t, err)
 	require.NoError(t, c.Close())

@@ -193,19 +193,26 @@ func removeDead(ctx context.Context, dir *os.Root, path string) error {
 }
 
 // removeFile removes a file and no other one of that name: another process may have put a live socket in the place of a
-// dead one. The file is moved aside to find out, and put back.
+// dead one. If that happens between the look at the file and the move, the file is put back.
 func removeFile(dir *os.Root, name string, file fs.FileInfo) error {
+	if there, err := dir.Lstat(name); err != nil || !os.SameFile(there, file) {
+		return ignoreNotExist(err)
+	}
 	aside := temporary()
 	if err := dir.Rename(name, aside); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		return err
+		return ignoreNotExist(err)
 	}
 	if moved, err := dir.Lstat(aside); err != nil || !os.SameFile(moved, file) {
 		return errors.Join(err, dir.Rename(aside, name))
 	}
 	return dir.Remove(aside)
+}
+
+func ignoreNotExist(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // Listener is the listener of a unix socket that knows which file is its own.
