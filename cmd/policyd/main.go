@@ -138,6 +138,12 @@ func complain(w io.Writer, cmd *cobra.Command, err error) int {
 		flags, _, _ = strings.Cut(flags, "]")
 		message = "use only one of --" + strings.ReplaceAll(flags, " ", ", --")
 	}
+	if strings.Contains(message, "arg(s)") {
+		message = "wrong number of arguments: write " + cmd.UseLine()
+	}
+	if !cmd.HasSubCommands() {
+		message = strings.Replace(message, "unknown command", "unexpected argument", 1)
+	}
 	message = admin.Visible(strings.ReplaceAll(message, "\n", "\npolicyd: ")) + suggestion(cmd, message)
 	_, _ = fmt.Fprintf(w, "policyd: %s\nSee \"%s --help\".\n", message, cmd.CommandPath())
 	return exitUsage
