@@ -106,7 +106,7 @@ func cause(err error) string {
 // read decodes and checks a document and the files that it names.
 func (l *Loaded) read(text []byte) []Problem {
 	var problems []Problem
-	l.document, problems = newDocument(strings.Split(string(text), "\n"))
+	l.document, problems = newDocument(strings.Split(strings.ReplaceAll(string(text), "\r\n", "\n"), "\n"))
 	problems = slices.Concat(problems, l.decode(l.document), l.readFiles())
 	slices.SortStableFunc(problems, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), a.Line-b.Line) // the settings file first, which has no name yet

@@ -37,6 +37,7 @@ func TestMistakes(t *testing.T) {
 		{"unfinished string", "mode = \"off", 1, []string{"this is not TOML"}},
 		{"a mistake in the third line of a list", "[server]\nlisten = [\n\n  \"127.0.0.1:1\", # one\n  x,\n]\n[log]\nlevel = \"info\"", 5, []string{"server.listen: this is not TOML"}},
 		{"a line of a text that looks like a key", "mode = \"off\"\noverrides = \"\"\"\nmode = 1\n\"\"\"", 2, []string{"overrides: ", "absolute path"}},
+		{"lines of Windows", "mode = \"off\"\r\n\r\n[log]\r\nlevel = \"x\"\r\n", 4, []string{"log.level: unknown value"}},
 		{"no value", "mode", 1, []string{"this is not TOML"}},
 		{"key twice", "mode = \"off\"\nmode = \"off\"", 2, []string{"mode: already set in line 1: keep one of them"}},
 		{"key twice, over several lines", "[server]\nlisten = [\"127.0.0.1:1\"]\nlisten = [\n\"127.0.0.1:2\",\n]\nsocket_mode = \"0660\"", 3, []string{"server.listen: already set in line 2"}},
