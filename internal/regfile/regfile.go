@@ -49,7 +49,11 @@ func read(path string) ([]byte, error) {
 		return nil, &fs.PathError{Op: "read", Path: path, Err: errTooLarge}
 	}
 	if !info.Mode().IsRegular() {
-		return nil, &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("%w: %s", ErrNotRegular, info.Mode())}
+		what := info.Mode().String()
+		if info.IsDir() {
+			what = "a directory"
+		}
+		return nil, &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("%w: %s", ErrNotRegular, what)}
 	}
 	return readAll(path)
 }

@@ -32,6 +32,8 @@ func Sample() string {
 	for _, t := range defaults.Tables() {
 		if t.Name != "" {
 			b.WriteString("\n[" + t.Name + "]\n")
+		}
+		if t.Doc != "" {
 			comment(&b, t.Doc)
 		}
 		for i, r := range t.Rows {

@@ -187,6 +187,7 @@ func TestAnnotatedFile(t *testing.T) {
 	l = &Loaded{Path: path}
 	require.Empty(t, l.read([]byte(settings)))
 	require.Equal(t, Default(), l.Settings)
+	require.NotRegexp(t, `(?m) $`, Sample(), "a space at the end of a line")
 	for line := range strings.Lines(Sample()) {
 		require.LessOrEqual(t, len(strings.TrimRight(line, "\n")), 90, line)
 	}
