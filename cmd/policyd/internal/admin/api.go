@@ -178,7 +178,9 @@ func decode[Q any](r *http.Request) (q Q, err error) {
 	}
 	d := json.NewDecoder(body)
 	d.DisallowUnknownFields()
-	if err := d.Decode(&q); err != nil {
+	if err := d.Decode(&q); err != nil && r.Method == http.MethodGet {
+		return q, fmt.Errorf("wrong parameter in %q: see docs/admin-api.md", r.URL.RawQuery)
+	} else if err != nil {
 		return q, fmt.Errorf("malformed request, see docs/admin-api.md: %w", err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {

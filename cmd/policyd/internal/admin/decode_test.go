@@ -90,6 +90,8 @@ func TestDecodeQueries(t *testing.T) {
 		require.NoError(t, err, text)
 		require.Equal(t, want, got, text)
 	}
+	_, err := decode[Filter](query("limit=five"))
+	require.EqualError(t, err, `wrong parameter in "limit=five": see docs/admin-api.md`)
 	next, err := decode[Nexthop](query("nexthop=[mx.example]:26"))
 	require.NoError(t, err)
 	require.Equal(t, "[mx.example]:26", next.Nexthop)

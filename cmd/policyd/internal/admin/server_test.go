@@ -371,7 +371,7 @@ func TestOtherMailServersAskForOneDomain(t *testing.T) {
 		{"/v1/policy?domain=example.com", 200, `{"nexthop":"example.com","dnssec":"secure","tls_policy":{"status":"NOTFOUND","text":""},"would_tls_policy":{"status":"OK","text":"dane-only"},"source":"prefix","unsigned":false,"why":["a prefix"]}`},
 		{"/v1/route?domain=example.com", 200, `{"nexthop":"example.com","transport":{"status":"NOTFOUND","text":""},"would_transport":{"status":"OK","text":"smtps26:example.com:26"},"why":["no route"]}`},
 		{"/v1/policy", 400, `{"error":"domain must have 1 to 1024 bytes"}`},
-		{"/v1/route?nexthop=example.com", 400, `{"error":"malformed request, see docs/admin-api.md: json: unknown field \"nexthop\""}`},
+		{"/v1/route?nexthop=example.com", 400, `{"error":"wrong parameter in \"nexthop=example.com\": see docs/admin-api.md"}`},
 		{"/v1/policy?domain=a&domain=b", 400, `{"error":"domain is given twice"}`},
 		{"/v1/route?domain=" + strings.Repeat("a", 2000), 400, `{"error":"domain must have 1 to 1024 bytes"}`},
 	} {
