@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -74,7 +75,11 @@ func (e *exam) checkResolvConf(st stub.State) {
 	if there := nameservers(inside); slices.Equal(there, system) {
 		e.found("chroot-resolver-same", inside+" has the same servers")
 	} else {
-		e.found("chroot-resolver-differs", "smtp(8) uses "+strings.Join(there, ", ")+" because of "+inside+", and "+
+		because := " because of " + inside
+		if _, err := os.Stat(inside); err != nil {
+			because = " because there is no " + inside
+		}
+		e.found("chroot-resolver-differs", "smtp(8) uses "+strings.Join(there, ", ")+because+", and "+
 			e.ResolvConf+" has "+strings.Join(system, ", "),
 			"systemctl restart postfix", "# or:", "cp "+e.ResolvConf+" "+inside+" && postfix reload")
 	}

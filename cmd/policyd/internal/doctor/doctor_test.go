@@ -211,6 +211,19 @@ func atoi(s string) int {
 	return n
 }
 
+// Without resolv.conf in the chroot, smtp(8) asks 127.0.0.1: the finding does not name a file that is not there.
+func TestNoResolvConfInTheChroot(t *testing.T) {
+	t.Parallel()
+	s := newSender(t)
+	s.serve()
+	require.NoError(t, os.Remove(s.dir+"/queue/etc/resolv.conf"))
+	var found []string
+	for _, f := range s.examine().Findings {
+		found = append(found, f.What)
+	}
+	require.Contains(t, strings.Join(found, "\n"), "smtp(8) uses 127.0.0.1 because there is no "+s.dir)
+}
+
 // A mistake in the settings is the first finding, and everything else is examined all the same.
 func TestMistakesInTheSettingsComeFirst(t *testing.T) {
 	t.Parallel()

@@ -24,7 +24,7 @@ func (e *exam) checkEgress(ctx context.Context) {
 		e.found("egress-open", fmt.Sprintf("probes have found port %s open at %d hosts", port, probes.Hosts["open"]))
 	case len(e.Egress) == 0:
 		e.found("egress-untested", "not tested: --egress names no host, and there are no probe results",
-			"policyd doctor --egress mx.example.com    # a host whose ports 25 and "+port+" are open")
+			"# with a host whose ports 25 and "+port+" are open:", "policyd doctor --egress mx.example.com")
 	}
 	for _, host := range e.Egress {
 		for _, port := range []string{"25", port} {
