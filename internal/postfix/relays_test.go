@@ -21,7 +21,7 @@ mailbox_transport = smtp:[mailbox.corp.example]
 fallback_transport = smtp:[unknown.corp.example]
 sender_dependent_relayhost_maps = proxy:hash:DIR/senders, inline:{ {@inline.example = [inline.corp.example]} }
 sender_dependent_default_transport_maps = regexp:DIR/patterns
-transport_maps = regexp:DIR/guard texthash:DIR/transport hash:DIR/union socketmap:inet:127.0.0.1:2526:transport
+transport_maps = regexp:DIR/guard texthash:DIR/transport hash:DIR/union unionmap:{hash:DIR/union,socketmap:inet:127.0.0.1:2526:transport}
 `)
 	f.write("senders", "@a.example\t[senders.corp.example]:25\n# @b.example [comment.corp.example]\n")
 	f.write("patterns", "/@c\\.example$/  smtp:[patterns.corp.example]\n")

@@ -148,7 +148,7 @@ func (v *view) readInstance(ctx context.Context, c Commands) (others []string, e
 	// whole address in all tables before it looks up the domain. Tables of patterns match the whole address too, so
 	// their order decides.
 	transports := slices.DeleteFunc(Tokens(p["transport_maps"]),
-		func(t string) bool { return patterns(t) || !strings.Contains(t, ":") })
+		func(t string) bool { return patterns(t) || asksPolicyd(t) || !strings.Contains(t, ":") })
 	l := list{parameter: "transport_maps", at: c, parents: parents("transport_maps"), below: true, rest: true}
 	if err := v.addList(l, strings.Join(transports, " ")); err != nil {
 		return nil, err
