@@ -130,16 +130,24 @@ func (g *gathering) expect(q dns.Question) {
 }
 
 // limit ends the fetching of a policy when its time is over: immediately if the record is late, since the store has a
-// live policy then or nothing, and otherwise when timeout has passed since the record was there.
+// live policy then or nothing, and otherwise when timeout has passed since the record was there. A record that came in
+// time is in the cache, also when other questions have taken more time than it had.
 func (g *gathering) limit(ctx context.Context, cancel context.CancelFunc, timeout time.Duration) {
 	defer cancel()
 	defer func() { _ = recover() }() // a panic is left to the lookup that needs the answer
-	record, end := context.WithDeadline(ctx, g.recordBy)
-	defer end()
-	if record.Err() == nil {
-		_, _ = g.Resolver.Lookup(record, mtasts.RecordQuestion(g.facts.Nexthop.Name), g.by)
+	if ctx.Err() != nil {
+		return
 	}
-	if record.Err() == nil {
+	by, left := g.by, time.Until(g.recordBy)
+	record, end := ctx, context.CancelFunc(func() {})
+	if left > 0 {
+		record, end = context.WithTimeout(ctx, left)
+	} else {
+		by.CacheOnly = true
+	}
+	defer end()
+	_, err := g.Resolver.Lookup(record, mtasts.RecordQuestion(g.facts.Nexthop.Name), by)
+	if err == nil || left > 0 && record.Err() == nil {
 		policy, end := context.WithTimeout(ctx, timeout)
 		defer end()
 		<-policy.Done()

@@ -52,6 +52,9 @@ func (d *table) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.
 		return nil, dns.ErrNotCached
 	}
 	if slices.Contains(d.silent, key) {
+		if e.CacheOnly {
+			return nil, dns.ErrNotCached
+		}
 		<-ctx.Done()
 		return nil, &dns.Error{Question: q, Reason: "no answer in time", Err: ctx.Err()}
 	}

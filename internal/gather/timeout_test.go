@@ -224,6 +224,28 @@ func TestSilentBackupHostAndRecord(t *testing.T) {
 	}
 }
 
+// TestASilentHostHidesNoPolicy: the record was answered immediately, while the lookups about a backup host took all of
+// their time. The policy is still fetched.
+func TestASilentHostHidesNoPolicy(t *testing.T) {
+	t.Parallel()
+	record := answer{rrset: dns.RRset{Status: signed, Records: []string{"v=STSv1; id=1"}}}
+	synctest.Test(t, func(t *testing.T) {
+		d := shared(&table{t: t, answers: map[string]answer{
+			"MX example.com": mxs(signed, dns.MX{Preference: 10, Host: "a.example"}, dns.MX{Preference: 20, Host: "b.example"}),
+			"A a.example":    addrs("192.0.2.1"), "AAAA a.example": denial(signed), "TLSA _25._tcp.a.example": denial(signed),
+			"TXT _mta-sts.example.com": record,
+		}, silent: []string{"A b.example", "AAAA b.example"}})
+		e := gather.Engine{Resolver: d, STS: storeOf{resolver: d, policy: stsPolicy(mtasts.Enforce, "a.example"), fetch: time.Second}}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		_, got, err := e.Decide(ctx, policy.Decide, domain, withDANEAndSTS(), dns.Effort{})
+		require.NoError(t, err)
+		require.Equal(t, "OK secure match=a.example servername=hostname", got.Reply(withDANEAndSTS(), false).String())
+		time.Sleep(time.Minute) // the questions without a caller end
+		synctest.Wait()
+	})
+}
+
 // TestASlowResolverHidesNoPolicy: where the resolver takes as long for every answer, an announced policy is not treated
 // as missing because there was no time left to fetch it.
 func TestASlowResolverHidesNoPolicy(t *testing.T) {
@@ -285,6 +307,14 @@ func (s *sharing) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dn
 	}
 	s.mu.Unlock()
 	if e.Ahead {
+		return nil, dns.ErrNotCached
+	}
+	select {
+	case <-call.done:
+		return call.rrset, call.err
+	default:
+	}
+	if e.CacheOnly {
 		return nil, dns.ErrNotCached
 	}
 	select {
