@@ -181,7 +181,7 @@ names:
 				unsure, reason = true, server.String()+": "+networkReason(err)
 			case !useful(m):
 				ede, _, _ := extended(m)
-				unsure = unsure || m.Rcode == miekg.RcodeServerFailure
+				unsure = unsure || t == dns.TypeA || m.Rcode == miekg.RcodeServerFailure
 				reason = server.String() + ": " + rcodeText(m.Rcode) + ede + " for " + t.String() + " " + fqdn
 			case m.AuthenticatedData:
 				continue

@@ -90,6 +90,13 @@ func TestSelfTest(t *testing.T) {
 			},
 			want: stub.Unknown, reason: "REFUSED for A com.",
 		},
+		"the addresses of the only signed name are refused: no result": {
+			set: func(s *dnstest.Server) {
+				s.Set("", dns.TypeNS, root)
+				s.Set("com", dns.TypeA, dnstest.Answer{Rcode: "REFUSED"})
+			},
+			want: stub.Unknown, reason: "REFUSED for A com.",
+		},
 		"a proof that com. does not exist is as good": {
 			set: func(s *dnstest.Server) {
 				s.Set("", dns.TypeNS, root)
