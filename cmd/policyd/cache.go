@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	"github.com/policyd/policyd/internal/text"
 )
 
@@ -66,7 +67,7 @@ func (s *screen) cacheList(list admin.CacheList) {
 
 // entries shows a line per entry, cut to the width of the terminal. Names come late, and a long one moves only its own
 // records to the right.
-func (s *screen) entries(entries []admin.CacheEntry) {
+func (s *screen) entries(entries []status.CacheEntry) {
 	const mostName = 32
 	nameWidth := len("NAME")
 	for _, e := range entries {
@@ -100,7 +101,7 @@ func (s *screen) entries(entries []admin.CacheEntry) {
 }
 
 // domain shows what is known about a domain.
-func (s *screen) domain(d admin.Domain) {
+func (s *screen) domain(d status.Domain) {
 	s.label, s.width = queryLabel, 0
 	s.title(d.Domain)
 	s.linef("")

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/fleet"
 	"github.com/policyd/policyd/internal/lookup"
@@ -63,45 +64,45 @@ func TestStatusScreen(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		now := time.Now()
-		busy := admin.Status{
+		busy := status.Status{
 			Version: "1.0.0", Go: "go1.26.8", PID: 4711, Started: now.Add(-75 * time.Hour), Uptime: 75 * 3600, LogLevel: "debug",
 			Warnings: []string{
 				"treating all answers as insecure, because the resolver is not trusted: not every server is a resolver on loopback",
 				"last reload failed; keeping the previous settings: /etc/policyd/policyd.toml:3: unknown key mod",
 			},
-			Settings: admin.Settings{
+			Settings: status.Settings{
 				File: "/etc/policyd/policyd.toml", Mode: "report", Overrides: 12,
 				Changed: []string{`mode = "report"`, `server.listen = ["127.0.0.1:2526", "unix:/run/policyd/sock"]`, `cache.max_entries = 100000`},
 			},
-			Reload:   &admin.Reload{At: now.Add(-5 * time.Minute), Error: "/etc/policyd/policyd.toml:3: unknown key mod"},
-			Resolver: admin.Resolver{Servers: []string{"192.0.2.53:53", "[2001:db8::53]:53"}, Source: "/etc/resolv.conf", SelfTest: "not trusted", Reason: "not every server is a resolver on loopback", Checked: now.Add(-90 * time.Second)},
+			Reload:   &status.Reload{At: now.Add(-5 * time.Minute), Error: "/etc/policyd/policyd.toml:3: unknown key mod"},
+			Resolver: status.Resolver{Servers: []string{"192.0.2.53:53", "[2001:db8::53]:53"}, Source: "/etc/resolv.conf", SelfTest: "not trusted", Reason: "not every server is a resolver on loopback", Checked: now.Add(-90 * time.Second)},
 			Lookups: lookup.Stats{Replies: map[string]map[string]uint64{
 				"tls-policy":        {"OK": 1234567, "NOTFOUND": 89012, "TEMP": 3, "PERM": 1},
 				"tls-policy-tlsrpt": {"OK": 5},
 				"transport":         {"NOTFOUND": 4_000_000, "OK": 321},
 			}, Unsigned: 1234567},
-			Cache: admin.Cache{
+			Cache: status.Cache{
 				Stats: dnscache.Stats{
 					Entries: 98765, Bytes: 61_234_567, MaxBytes: 102_400_000, Hits: 98_765_432, Misses: 1_234_567, Failures: 890, Stale: 12, Kept: 3, Evicted: 45_678, Refreshed: 901,
 				},
 				MaxEntries: 100000, Answers: map[string]uint64{"secure": 600_000, "insecure": 630_000, "bogus": 17, "failed": 4550},
 			},
-			MTASTS:      &admin.MTASTS{Policies: 123, Kept: true, Fetches: map[string]uint64{"ok": 130, "failed": 7}},
-			Probes:      &admin.Probes{Hosts: map[string]uint64{"open": 12, "closed": 3, "unknown": 1}, Results: map[string]uint64{"open": 400, "refused": 12, "tls-handshake": 1, "banner": 0}},
-			Promises:    &admin.PromiseStatus{Stats: promises.Stats{Remembered: 4321, Missing: 2, Held: 1, Vanished: 3}},
+			MTASTS:      &status.MTASTS{Policies: 123, Kept: true, Fetches: map[string]uint64{"ok": 130, "failed": 7}},
+			Probes:      &status.Probes{Hosts: map[string]uint64{"open": 12, "closed": 3, "unknown": 1}, Results: map[string]uint64{"open": 400, "refused": 12, "tls-handshake": 1, "banner": 0}},
+			Promises:    &status.PromiseStatus{Stats: promises.Stats{Remembered: 4321, Missing: 2, Held: 1, Vanished: 3}},
 			Fleet:       &fleet.Stats{Up: true, LastSuccess: now.Add(-8 * time.Second), Sent: 1200, Received: 5000, Merged: 3500, Ignored: map[fleet.Reason]uint64{fleet.Stale: 1490, fleet.MAC: 10, fleet.Future: 0}},
-			Connections: admin.Connections{Listeners: []string{"127.0.0.1:2526", "unix:/var/spool/postfix/policyd/sock"}, Open: 37, Max: 4096, Total: 9876, Dropped: map[string]uint64{"idle": 9000}, Errors: map[string]uint64{"malformed": 1}, UnknownMaps: []lookup.UnknownMap{{Name: "tls_policy", Nearest: "tls-policy", Times: 12, Last: time.Date(2026, 11, 20, 10, 2, 3, 0, time.UTC)}}},
+			Connections: status.Connections{Listeners: []string{"127.0.0.1:2526", "unix:/var/spool/postfix/policyd/sock"}, Open: 37, Max: 4096, Total: 9876, Dropped: map[string]uint64{"idle": 9000}, Errors: map[string]uint64{"malformed": 1}, UnknownMaps: []lookup.UnknownMap{{Name: "tls_policy", Nearest: "tls-policy", Times: 12, Last: time.Date(2026, 11, 20, 10, 2, 3, 0, time.UTC)}}},
 		}
 		b := screen{}
 		b.status(busy)
 		golden(t, "status.txt", b.String())
 		fits(t, b.String())
 
-		fresh := admin.Status{
-			Version: "1.0.0", PID: 1, Uptime: 7, LogLevel: "info", Settings: admin.Settings{Mode: "enforce"},
-			Resolver: admin.Resolver{Servers: []string{"127.0.0.1:53"}, Source: "/etc/resolv.conf", Trusted: true, Validating: true, SelfTest: "validating", Checked: now},
-			Cache:    admin.Cache{MaxEntries: 400_000, Stats: dnscache.Stats{MaxBytes: 400 << 20}}, Connections: admin.Connections{Listeners: []string{"127.0.0.1:2526"}, Max: 4096},
-			Reload: &admin.Reload{At: now.Add(-time.Second), OK: true},
+		fresh := status.Status{
+			Version: "1.0.0", PID: 1, Uptime: 7, LogLevel: "info", Settings: status.Settings{Mode: "enforce"},
+			Resolver: status.Resolver{Servers: []string{"127.0.0.1:53"}, Source: "/etc/resolv.conf", Trusted: true, Validating: true, SelfTest: "validating", Checked: now},
+			Cache:    status.Cache{MaxEntries: 400_000, Stats: dnscache.Stats{MaxBytes: 400 << 20}}, Connections: status.Connections{Listeners: []string{"127.0.0.1:2526"}, Max: 4096},
+			Reload: &status.Reload{At: now.Add(-time.Second), OK: true},
 		}
 		b = screen{}
 		b.status(fresh)
@@ -116,8 +117,8 @@ func TestStatusScreen(t *testing.T) {
 }
 
 // entries are a cache with one of each kind.
-func entries(now time.Time) []admin.CacheEntry {
-	return []admin.CacheEntry{
+func entries(now time.Time) []status.CacheEntry {
+	return []status.CacheEntry{
 		{Name: "", Type: "NS", Status: "secure", Records: []string{"a.root-servers.net"}, Stored: now, Expires: now.Add(24 * time.Hour)},
 		{Name: "_25._tcp.mx.example.com", Type: "TLSA", Status: "secure", Records: []string{"3 1 1 aabbccddeeff00112233445566778899aabbccddeeff00112233445566778899"}, Expires: now.Add(time.Hour)},
 		{Name: "_mta-sts.example.com", Type: "TXT", Status: "insecure", Records: []string{`"v=STSv1; id=\x1b[31m;"`}, Expires: now.Add(299 * time.Second)},
@@ -145,20 +146,20 @@ func TestCacheScreens(t *testing.T) {
 		require.Empty(t, b.String())
 
 		b = screen{}
-		b.domain(admin.Domain{
+		b.domain(status.Domain{
 			Domain: "example.com", Cache: entries(now),
-			MTASTS: &admin.StoredPolicy{
+			MTASTS: &status.StoredPolicy{
 				Mode: "enforce", ID: "20261124", MX: []string{"mx.example.com", "*.example.net"}, Fetched: now.Add(-26 * time.Hour), Expires: now.Add(30 * 24 * time.Hour),
 				Failure: "sts-webpki-invalid: the certificate of mta-sts.example.com has expired", Retry: now.Add(5 * time.Minute),
 			},
-			Probes: []admin.Probe{
+			Probes: []status.Probe{
 				{Host: "smtps-a.example.com", State: "open", Checked: now.Add(-3 * time.Minute), Expires: now.Add(time.Hour)},
 				{Host: "smtps-b.example.com", State: "closed", Cause: "certificate-name", Checked: now.Add(-time.Minute), Why: "192.0.2.1: the certificate is for mx.example.net"},
 			},
 		})
 		golden(t, "cache_get.txt", b.String())
 		b = screen{}
-		b.domain(admin.Domain{Domain: "example.net"})
+		b.domain(status.Domain{Domain: "example.net"})
 		require.Equal(t, "example.net\n\nDNS         nothing is cached\n\nMTA-STS     nothing is stored\nprobes      nothing is known\n", b.String())
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	"github.com/policyd/policyd/internal/text"
 )
 
@@ -29,8 +30,8 @@ days, and whether DNSSEC protected the MX records.`,
 
 Exit status: 0, 1 nothing is remembered or the daemon does not answer, 2 usage or settings.`,
 		Args: oneDomain(&asked.Domain),
-	}, admin.GetPromise, &asked, func(s *screen, p admin.Promise) {
-		s.promises(admin.PromiseList{Promises: []admin.Promise{p}})
+	}, admin.GetPromise, &asked, func(s *screen, p status.Promise) {
+		s.promises(admin.PromiseList{Promises: []status.Promise{p}})
 	})
 	forget := shows(c, &cobra.Command{
 		Use:   "forget DOMAIN",

@@ -21,6 +21,7 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/doctor"
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
+	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	checkreport "github.com/policyd/policyd/internal/check/report"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/report"
@@ -31,12 +32,12 @@ import (
 func schemas() map[string]reflect.Type {
 	return map[string]reflect.Type{
 		"query":                 reflect.TypeFor[lookup.Explanation](),
-		"status":                reflect.TypeFor[admin.Status](),
+		"status":                reflect.TypeFor[status.Status](),
 		"report":                reflect.TypeFor[report.Report](),
 		"cache-list":            reflect.TypeFor[admin.CacheList](),
-		"cache-get":             reflect.TypeFor[admin.Domain](),
+		"cache-get":             reflect.TypeFor[status.Domain](),
 		"cache-flush":           reflect.TypeFor[admin.Flushed](),
-		"reload":                reflect.TypeFor[admin.Reload](),
+		"reload":                reflect.TypeFor[status.Reload](),
 		"log-level":             reflect.TypeFor[admin.Level](),
 		"config-check":          reflect.TypeFor[checked](),
 		"config-show":           reflect.TypeFor[settings.Settings](),
@@ -44,7 +45,7 @@ func schemas() map[string]reflect.Type {
 		"postfix-config":        reflect.TypeFor[doctor.Lines](),
 		"postfix-config-remove": reflect.TypeFor[doctor.Removal](),
 		"promises-list":         reflect.TypeFor[admin.PromiseList](),
-		"promises-get":          reflect.TypeFor[admin.Promise](),
+		"promises-get":          reflect.TypeFor[status.Promise](),
 		"promises-forget":       reflect.TypeFor[admin.Forgotten](),
 		"warm":                  reflect.TypeFor[warmed](),
 		"version":               reflect.TypeFor[build](),

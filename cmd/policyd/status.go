@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/cmd/policyd/internal/status"
 )
 
 func newStatus(c *common) *cobra.Command {
@@ -22,7 +23,7 @@ lookups, DNS queries and connections, the cache, MTA-STS policies, probes, the l
 
 Exit status: 0 the daemon runs, 1 it does not or its socket may not be used, 2 usage or settings.`,
 		Args: cobra.NoArgs,
-	}, admin.GetStatus, &admin.None{}, (*screen).status)
+	}, admin.GetStatus, &struct{}{}, (*screen).status)
 }
 
 func newReload(c *common) *cobra.Command {
@@ -37,8 +38,8 @@ they have a mistake, the daemon keeps the previous settings. The daemon reads th
 Exit status: 0 the new settings are in effect, 1 the daemon does not run or its socket may not be used, 2 usage, or the
 new settings have a mistake.`,
 		Args: cobra.NoArgs,
-	}, func(ctx context.Context, client *admin.Client, _ []string) (admin.Reload, error) {
-		r, err := admin.DoReload.Ask(ctx, client, admin.None{})
+	}, func(ctx context.Context, client *admin.Client, _ []string) (status.Reload, error) {
+		r, err := admin.DoReload.Ask(ctx, client, struct{}{})
 		if refused, ok := errors.AsType[*admin.RefusedError](err); ok &&
 			refused.Code == http.StatusUnprocessableEntity {
 			err = &exit{exitUsage, fmt.Errorf("reload failed; keeping the previous settings:\n%w", refused)}
@@ -47,7 +48,7 @@ new settings have a mistake.`,
 			err = c.readByDaemon(ctx, cmd, client)
 		}
 		return r, err
-	}, func(s *screen, r admin.Reload) {
+	}, func(s *screen, r status.Reload) {
 		for _, key := range r.Restart {
 			s.notef("warning: %s takes effect after a restart only", key)
 		}
@@ -58,7 +59,7 @@ new settings have a mistake.`,
 
 // readByDaemon warns if the daemon does not read the file of --config, and returns the mistakes of that file.
 func (c *common) readByDaemon(ctx context.Context, cmd *cobra.Command, client *admin.Client) error {
-	st, err := admin.GetStatus.Ask(ctx, client, admin.None{})
+	st, err := admin.GetStatus.Ask(ctx, client, struct{}{})
 	if err != nil {
 		return err
 	}
@@ -92,7 +93,7 @@ log.level of the settings again.`,
 		ValidArgs: []string{"debug", "info", "warn", "error"},
 	}, func(ctx context.Context, client *admin.Client, args []string) (admin.Level, error) {
 		if len(args) == 0 {
-			return admin.GetLevel.Ask(ctx, client, admin.None{})
+			return admin.GetLevel.Ask(ctx, client, struct{}{})
 		}
 		return admin.SetLevel.Ask(ctx, client, admin.Level{Level: args[0]})
 	}, func(s *screen, l admin.Level) { s.linef("%s", l.Level) })

@@ -8,12 +8,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	"github.com/policyd/policyd/internal/text"
 )
 
 // status shows the state of a daemon.
-func (s *screen) status(st admin.Status) {
+func (s *screen) status(st status.Status) {
 	s.label = "%-13s"
 	s.linef("%s, mode %s, up %s, process %d", s.bold("policyd "+st.Version), text.Printable(st.Settings.Mode),
 		span(time.Duration(st.Uptime)*time.Second), st.PID)
@@ -38,7 +38,7 @@ func (s *screen) status(st admin.Status) {
 }
 
 // statusRows returns the labels and values of the rows below the settings.
-func statusRows(st admin.Status) (rows [][2]string) {
+func statusRows(st status.Status) (rows [][2]string) {
 	add := func(label, format string, args ...any) {
 		rows = append(rows, [2]string{label, fmt.Sprintf(format, args...)})
 	}

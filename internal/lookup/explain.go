@@ -29,6 +29,14 @@ type PolicyAnswer struct {
 	Why []string `json:"why"`
 }
 
+// RouteAnswer is the route over the port of implicit TLS for a domain, for other mail servers too.
+type RouteAnswer struct {
+	Nexthop   string          `json:"nexthop"`
+	Transport socketmap.Reply `json:"transport"`
+	Would     socketmap.Reply `json:"would_transport"`
+	Why       []string        `json:"why"`
+}
+
 // Explanation is what `policyd query` shows of one next hop. Its JSON form is stable.
 type Explanation struct {
 	PolicyAnswer

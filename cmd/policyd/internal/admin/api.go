@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/report"
@@ -21,19 +22,19 @@ type Endpoint[Q, A any] string
 
 // The endpoints.
 const (
-	GetStatus     Endpoint[None, Status]                  = "GET /v1/status"
+	GetStatus     Endpoint[struct{}, status.Status]       = "GET /v1/status"
 	ListCache     Endpoint[Filter, CacheList]             = "GET /v1/cache"
-	GetDomain     Endpoint[DomainRequest, Domain]         = "GET /v1/cache/{domain}"
+	GetDomain     Endpoint[DomainRequest, status.Domain]  = "GET /v1/cache/{domain}"
 	FlushCache    Endpoint[FlushRequest, Flushed]         = "POST /v1/cache/flush"
-	DoReload      Endpoint[None, Reload]                  = "POST /v1/reload"
-	GetLevel      Endpoint[None, Level]                   = "GET /v1/log-level"
+	DoReload      Endpoint[struct{}, status.Reload]       = "POST /v1/reload"
+	GetLevel      Endpoint[struct{}, Level]               = "GET /v1/log-level"
 	SetLevel      Endpoint[Level, Level]                  = "PUT /v1/log-level"
 	Explain       Endpoint[Nexthop, lookup.Explanation]   = "GET /v1/query"
 	GetPolicy     Endpoint[Question, lookup.PolicyAnswer] = "GET /v1/policy"
-	GetRoute      Endpoint[Question, RouteAnswer]         = "GET /v1/route"
+	GetRoute      Endpoint[Question, lookup.RouteAnswer]  = "GET /v1/route"
 	GetReport     Endpoint[ReportRequest, report.Report]  = "GET /v1/report"
 	ListPromises  Endpoint[Filter, PromiseList]           = "GET /v1/promises"
-	GetPromise    Endpoint[DomainRequest, Promise]        = "GET /v1/promises/{domain}"
+	GetPromise    Endpoint[DomainRequest, status.Promise] = "GET /v1/promises/{domain}"
 	ForgetPromise Endpoint[DomainRequest, Forgotten]      = "POST /v1/promises/forget"
 	Warm          Endpoint[DomainRequest, Warmed]         = "POST /v1/warm"
 )
@@ -50,9 +51,6 @@ const (
 
 // The requests are sent as JSON, those of a GET in the path and the parameters. Their check methods refuse what is not
 // allowed, and bring the rest into its one form.
-
-// None is a request that says nothing.
-type None struct{}
 
 // DomainRequest is about a domain.
 type DomainRequest struct {
@@ -173,7 +171,7 @@ func decode[Q any](r *http.Request) (q Q, err error) {
 		}
 		text, _ := json.Marshal(said) // strings do not fail
 		body = bytes.NewReader(text)
-	} else if _, ok := any(q).(None); ok {
+	} else if _, ok := any(q).(struct{}); ok {
 		return q, nil
 	}
 	d := json.NewDecoder(body)

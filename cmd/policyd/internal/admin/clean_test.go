@@ -55,15 +55,15 @@ func TestAnswersAreCleanedForTheTerminal(t *testing.T) {
 	}
 	for _, code = range []int{http.StatusOK, http.StatusUnprocessableEntity} {
 		ctx := t.Context()
-		st, err := GetStatus.Ask(ctx, c, None{})
+		st, err := GetStatus.Ask(ctx, c, struct{}{})
 		shown(asJSON(reflect.ValueOf(st)), err)
 		list, err := ListCache.Ask(ctx, c, Filter{})
 		shown(asJSON(reflect.ValueOf(list)), err)
 		d, err := GetDomain.Ask(ctx, c, DomainRequest{"example.com"})
 		shown(asJSON(reflect.ValueOf(d)), err)
-		r, err := DoReload.Ask(ctx, c, None{})
+		r, err := DoReload.Ask(ctx, c, struct{}{})
 		shown(asJSON(reflect.ValueOf(r)), err)
-		level, err := GetLevel.Ask(ctx, c, None{})
+		level, err := GetLevel.Ask(ctx, c, struct{}{})
 		shown(level.Level, err)
 		x, err := Explain.Ask(ctx, c, Nexthop{"example.com"})
 		shown(asJSON(reflect.ValueOf(x)), err)

@@ -107,11 +107,13 @@ func (e Endpoint[Q, A]) Ask(ctx context.Context, c *Client, q Q) (answer A, err 
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
-		var r refusal
-		if err := read(resp.Body, &r); err != nil || r.Message == "" {
-			r.Message = "the daemon answers " + Visible(resp.Status)
+		var refusal struct {
+			Message string `json:"error"`
 		}
-		return answer, &RefusedError{Code: resp.StatusCode, Message: r.Message}
+		if err := read(resp.Body, &refusal); err != nil || refusal.Message == "" {
+			refusal.Message = "the daemon answers " + Visible(resp.Status)
+		}
+		return answer, &RefusedError{Code: resp.StatusCode, Message: refusal.Message}
 	}
 	if err := read(resp.Body, &answer); err != nil {
 		return answer, fmt.Errorf("%w: %w", ErrUnreadable, err)

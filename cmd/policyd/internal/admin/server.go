@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/httpd"
+	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/report"
 )
@@ -56,7 +57,7 @@ func (s *Server) RunQuestions(ctx context.Context, l net.Listener) error {
 // answer, so that idle clients do not keep others waiting. A request ends with ctx and not with its connection: Exim
 // closes the connection for writing when it has asked, and net/http treats that as the end of the client.
 func (s *Server) Questions(ctx context.Context) http.Handler {
-	h := handlers{}
+	h := map[string]http.HandlerFunc{}
 	s.questions(h)
 	served := s.serve(h)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -65,22 +66,22 @@ func (s *Server) Questions(ctx context.Context) http.Handler {
 	})
 }
 
-func (s *Server) questions(h handlers) {
+func (s *Server) questions(h map[string]http.HandlerFunc) {
 	on(h, GetPolicy, bounded(s, func(ctx context.Context, q Question) lookup.PolicyAnswer {
 		return s.daemon.Lookup(ctx, q.Domain).PolicyAnswer
 	}))
-	on(h, GetRoute, bounded(s, func(ctx context.Context, q Question) RouteAnswer {
+	on(h, GetRoute, bounded(s, func(ctx context.Context, q Question) lookup.RouteAnswer {
 		x := s.daemon.Explain(ctx, q.Domain)
-		return RouteAnswer{Nexthop: x.Nexthop, Transport: x.Transport, Would: x.WouldTransport, Why: x.WhyTransport}
+		return lookup.RouteAnswer{Nexthop: x.Nexthop, Transport: x.Transport, Would: x.WouldTransport, Why: x.WhyTransport}
 	}))
 }
 
 // Handler returns the API, for Run and for tests.
 func (s *Server) Handler() http.Handler {
-	d, h := s.daemon, handlers{}
+	d, h := s.daemon, map[string]http.HandlerFunc{}
 	on(h, GetStatus, always(s.status))
 	on(h, ListCache, always(d.List))
-	on(h, GetDomain, always(func(q DomainRequest) Domain { return d.Get(q.Domain) }))
+	on(h, GetDomain, always(func(q DomainRequest) status.Domain { return d.Get(q.Domain) }))
 	on(h, FlushCache, always(s.flush))
 	on(h, DoReload, s.reload)
 	on(h, GetLevel, always(s.level))
@@ -97,11 +98,9 @@ func (s *Server) Handler() http.Handler {
 	return s.serve(h)
 }
 
-// handlers answer by method and path.
-type handlers map[string]http.HandlerFunc
-
-// on adds the handler of an endpoint: do answers a request. An error of do is a RefusedError.
-func on[Q, A any](h handlers, e Endpoint[Q, A], do func(context.Context, Q) (A, error)) {
+// on adds the handler of an endpoint to h, which is by method and path: do answers a request. An error of do is a
+// RefusedError.
+func on[Q, A any](h map[string]http.HandlerFunc, e Endpoint[Q, A], do func(context.Context, Q) (A, error)) {
 	h[string(e)] = func(w http.ResponseWriter, r *http.Request) {
 		q, err := decode[Q](r)
 		if err != nil {
@@ -118,7 +117,7 @@ func on[Q, A any](h handlers, e Endpoint[Q, A], do func(context.Context, Q) (A, 
 }
 
 // serve returns a handler that refuses everything else.
-func (s *Server) serve(h handlers) http.Handler {
+func (s *Server) serve(h map[string]http.HandlerFunc) http.Handler {
 	methods := map[string][]string{}
 	for e := range h {
 		method, path, _ := strings.Cut(e, " ")
@@ -179,10 +178,10 @@ func bounded[Q, A any](s *Server, f func(context.Context, Q) A) func(context.Con
 	}
 }
 
-func (s *Server) status(None) Status {
+func (s *Server) status(struct{}) status.Status {
 	st := s.daemon.Status()
 	st.LogLevel = levelText(s.daemon.Level.Level())
-	st.Warnings = append(st.warn(), st.Warnings...)
+	st.Warnings = append(st.Warn(), st.Warnings...)
 	return st
 }
 
@@ -193,7 +192,7 @@ func (s *Server) flush(f FlushRequest) Flushed {
 	return flushed
 }
 
-func (s *Server) reload(context.Context, None) (Reload, error) {
+func (s *Server) reload(context.Context, struct{}) (status.Reload, error) {
 	reload, err := s.daemon.Reload()
 	if err != nil {
 		return reload, &RefusedError{http.StatusUnprocessableEntity, err.Error()}
@@ -201,17 +200,17 @@ func (s *Server) reload(context.Context, None) (Reload, error) {
 	return reload, nil
 }
 
-func (s *Server) level(None) Level { return Level{Level: levelText(s.daemon.Level.Level())} }
+func (s *Server) level(struct{}) Level { return Level{Level: levelText(s.daemon.Level.Level())} }
 
 func (s *Server) setLevel(wanted Level) Level {
 	l, _ := ParseLevel(wanted.Level) // checked
 	before := s.daemon.Level.Level()
 	s.daemon.Level.Set(l)
 	s.log.Warn("log level changed by the operator", "before", levelText(before), "now", levelText(l))
-	return s.level(None{})
+	return s.level(struct{}{})
 }
 
-func (s *Server) promise(_ context.Context, q DomainRequest) (Promise, error) {
+func (s *Server) promise(_ context.Context, q DomainRequest) (status.Promise, error) {
 	p, ok := s.daemon.Promise(q.Domain)
 	if !ok {
 		return p, &RefusedError{http.StatusNotFound, "nothing is remembered about " + q.Domain}
@@ -226,7 +225,7 @@ func (s *Server) forget(q DomainRequest) Forgotten {
 }
 
 func refuse(w http.ResponseWriter, code int, message string) {
-	write(w, code, refusal{Message: message})
+	write(w, code, map[string]string{"error": message})
 }
 
 func write[T any](w http.ResponseWriter, code int, v T) {

@@ -22,6 +22,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/unixsock"
 	"github.com/policyd/policyd/socketmap"
@@ -32,18 +33,18 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // fake is a daemon of which every part says what was asked.
 func fake() admin.Daemon {
 	return admin.Daemon{
-		Status: func() admin.Status {
-			return admin.Status{Version: "v1", Warnings: []string{"told by the daemon"}, Resolver: admin.Resolver{SelfTest: "not trusted", Reason: "far away"}}
+		Status: func() status.Status {
+			return status.Status{Version: "v1", Warnings: []string{"told by the daemon"}, Resolver: status.Resolver{SelfTest: "not trusted", Reason: "far away"}}
 		},
 		List: func(f admin.Filter) admin.CacheList {
-			return admin.CacheList{Entries: []admin.CacheEntry{{Name: f.Match, Type: "MX", Records: []string{"10 <mx>.example"}}}, More: f.Limit == 1}
+			return admin.CacheList{Entries: []status.CacheEntry{{Name: f.Match, Type: "MX", Records: []string{"10 <mx>.example"}}}, More: f.Limit == 1}
 		},
-		Get: func(domain string) admin.Domain {
-			return admin.Domain{Domain: domain, Cache: []admin.CacheEntry{}, Probes: []admin.Probe{}}
+		Get: func(domain string) status.Domain {
+			return status.Domain{Domain: domain, Cache: []status.CacheEntry{}, Probes: []status.Probe{}}
 		},
 		Flush: func(f admin.FlushRequest) admin.Flushed { return admin.Flushed{Cache: len(f.Domain)} },
-		Reload: func() (admin.Reload, error) {
-			return admin.Reload{OK: true, At: time.Unix(1, 0).UTC()}, nil
+		Reload: func() (status.Reload, error) {
+			return status.Reload{OK: true, At: time.Unix(1, 0).UTC()}, nil
 		},
 		Level: &slog.LevelVar{},
 		Explain: func(_ context.Context, nexthop string) lookup.Explanation {
@@ -89,15 +90,15 @@ func TestClientAndServer(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, os.ModeSocket|0o660, mode.Mode())
 
-	status, err := admin.GetStatus.Ask(ctx, c, admin.None{})
+	st, err := admin.GetStatus.Ask(ctx, c, struct{}{})
 	require.NoError(t, err)
-	require.Equal(t, "v1", status.Version)
-	require.Equal(t, "info", status.LogLevel)
-	require.Equal(t, []string{"treating all answers as insecure, because the resolver is not trusted: far away", "told by the daemon"}, status.Warnings)
+	require.Equal(t, "v1", st.Version)
+	require.Equal(t, "info", st.LogLevel)
+	require.Equal(t, []string{"treating all answers as insecure, because the resolver is not trusted: far away", "told by the daemon"}, st.Warnings)
 
 	list, err := admin.ListCache.Ask(ctx, c, admin.Filter{Match: "A&b=c"})
 	require.NoError(t, err)
-	require.Equal(t, admin.CacheList{Entries: []admin.CacheEntry{{Name: "a&b=c", Type: "MX", Records: []string{"10 <mx>.example"}}}}, list)
+	require.Equal(t, admin.CacheList{Entries: []status.CacheEntry{{Name: "a&b=c", Type: "MX", Records: []string{"10 <mx>.example"}}}}, list)
 	list, err = admin.ListCache.Ask(ctx, c, admin.Filter{Limit: 1})
 	require.NoError(t, err)
 	require.True(t, list.More)
@@ -110,7 +111,7 @@ func TestClientAndServer(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 11, flushed.Cache)
 
-	reload, err := admin.DoReload.Ask(ctx, c, admin.None{})
+	reload, err := admin.DoReload.Ask(ctx, c, struct{}{})
 	require.NoError(t, err)
 	require.True(t, reload.OK)
 
@@ -118,7 +119,7 @@ func TestClientAndServer(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "debug", level.Level)
 	require.Equal(t, slog.LevelDebug, d.Level.Level())
-	level, err = admin.GetLevel.Ask(ctx, c, admin.None{})
+	level, err = admin.GetLevel.Ask(ctx, c, struct{}{})
 	require.NoError(t, err)
 	require.Equal(t, "debug", level.Level)
 
@@ -130,9 +131,9 @@ func TestClientAndServer(t *testing.T) {
 func TestARefusedReloadSaysWhy(t *testing.T) {
 	t.Parallel()
 	d := fake()
-	d.Reload = func() (admin.Reload, error) { return admin.Reload{}, errors.New("line 1\n  | ^~~") }
+	d.Reload = func() (status.Reload, error) { return status.Reload{}, errors.New("line 1\n  | ^~~") }
 	path, _ := start(t, d)
-	_, err := admin.DoReload.Ask(t.Context(), client(t, path), admin.None{})
+	_, err := admin.DoReload.Ask(t.Context(), client(t, path), struct{}{})
 	var refused *admin.RefusedError
 	require.ErrorAs(t, err, &refused)
 	require.Equal(t, admin.RefusedError{Code: http.StatusUnprocessableEntity, Message: "line 1\n  | ^~~"}, *refused)
@@ -175,33 +176,33 @@ func TestBadRequestsAreRefused(t *testing.T) {
 func TestAPanicIsAnAnswer(t *testing.T) {
 	t.Parallel()
 	d := fake()
-	d.Status = func() admin.Status { panic("broken") }
+	d.Status = func() status.Status { panic("broken") }
 	path, _ := start(t, d)
-	_, err := admin.GetStatus.Ask(t.Context(), client(t, path), admin.None{})
+	_, err := admin.GetStatus.Ask(t.Context(), client(t, path), struct{}{})
 	require.EqualError(t, err, "internal error")
 }
 
 func TestNobodyThere(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	_, err := admin.GetStatus.Ask(t.Context(), client(t, filepath.Join(dir, "none")), admin.None{})
+	_, err := admin.GetStatus.Ask(t.Context(), client(t, filepath.Join(dir, "none")), struct{}{})
 	require.ErrorIs(t, err, admin.ErrNotRunning)
 
 	path, stop := start(t, fake())
 	stop()
 	require.NoFileExists(t, path)
-	_, err = admin.GetStatus.Ask(t.Context(), client(t, path), admin.None{})
+	_, err = admin.GetStatus.Ask(t.Context(), client(t, path), struct{}{})
 	require.ErrorIs(t, err, admin.ErrNotRunning)
 
 	dead, err := net.Listen("unix", filepath.Join(dir, "dead"))
 	require.NoError(t, err)
 	dead.(*net.UnixListener).SetUnlinkOnClose(false)
 	require.NoError(t, dead.Close())
-	_, err = admin.GetStatus.Ask(t.Context(), client(t, filepath.Join(dir, "dead")), admin.None{})
+	_, err = admin.GetStatus.Ask(t.Context(), client(t, filepath.Join(dir, "dead")), struct{}{})
 	require.ErrorIs(t, err, admin.ErrNotRunning, "a socket that is left over")
 
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))
-	_, err = admin.GetStatus.Ask(t.Context(), client(t, filepath.Join(dir, "file")), admin.None{})
+	_, err = admin.GetStatus.Ask(t.Context(), client(t, filepath.Join(dir, "file")), struct{}{})
 	require.ErrorIs(t, err, admin.ErrNotRunning, "a file")
 }
 
@@ -229,7 +230,7 @@ func TestSomebodyElseThere(t *testing.T) {
 				}
 				served <- err
 			}()
-			_, err = admin.GetStatus.Ask(t.Context(), client(t, path), admin.None{})
+			_, err = admin.GetStatus.Ask(t.Context(), client(t, path), struct{}{})
 			require.ErrorIs(t, err, admin.ErrUnreadable)
 			require.NotContains(t, err.Error(), "http://", "the operator did not write the URL")
 			require.NoError(t, l.Close())
@@ -242,16 +243,16 @@ func TestShutdownLetsARequestEnd(t *testing.T) {
 	t.Parallel()
 	d := fake()
 	begun, goOn := make(chan struct{}), make(chan struct{})
-	d.Reload = func() (admin.Reload, error) {
+	d.Reload = func() (status.Reload, error) {
 		close(begun)
 		<-goOn
-		return admin.Reload{OK: true}, nil
+		return status.Reload{OK: true}, nil
 	}
 	path, stop := start(t, d)
 	c := client(t, path)
 	answered := make(chan error, 1)
 	go func() {
-		_, err := admin.DoReload.Ask(context.Background(), c, admin.None{})
+		_, err := admin.DoReload.Ask(context.Background(), c, struct{}{})
 		answered <- err
 	}()
 	<-begun
@@ -332,7 +333,7 @@ func FuzzHandler(f *testing.F) {
 		changed := false
 		d := fake()
 		d.Flush = func(admin.FlushRequest) admin.Flushed { changed = true; return admin.Flushed{} }
-		d.Reload = func() (admin.Reload, error) { changed = true; return admin.Reload{}, nil }
+		d.Reload = func() (status.Reload, error) { changed = true; return status.Reload{}, nil }
 		w := httptest.NewRecorder()
 		admin.NewServer(d, slog.New(slog.DiscardHandler)).Handler().ServeHTTP(w, r)
 		changed = changed || d.Level.Level() != slog.LevelInfo

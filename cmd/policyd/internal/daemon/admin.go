@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/report"
 	"github.com/policyd/policyd/internal/stub"
@@ -36,8 +37,8 @@ func (d *Daemon) sum(since time.Time) report.Report {
 }
 
 // Status returns how the daemon is doing.
-func (d *Daemon) Status() admin.Status {
-	return admin.Status{
+func (d *Daemon) Status() status.Status {
+	return status.Status{
 		Version: d.options.Version, Go: runtime.Version(), PID: os.Getpid(),
 		Started: d.started, Uptime: int64(time.Since(d.started) / time.Second),
 		Warnings: append(d.socketWarnings(), d.loaded.Load().Warnings...),
@@ -47,9 +48,9 @@ func (d *Daemon) Status() admin.Status {
 	}
 }
 
-func (d *Daemon) settingsInForce() admin.Settings {
+func (d *Daemon) settingsInForce() status.Settings {
 	l := d.loaded.Load()
-	s := admin.Settings{Mode: l.Mode, Changed: l.Redacted().Changed(), Overrides: len(l.Rules)}
+	s := status.Settings{Mode: l.Mode, Changed: l.Redacted().Changed(), Overrides: len(l.Rules)}
 	if l.Found {
 		s.File, _ = filepath.Abs(l.Path)
 	}
@@ -57,9 +58,9 @@ func (d *Daemon) settingsInForce() admin.Settings {
 	return s
 }
 
-func (d *Daemon) resolverStatus() admin.Resolver {
+func (d *Daemon) resolverStatus() status.Resolver {
 	st := d.stub.State()
-	return admin.Resolver{
+	return status.Resolver{
 		Servers: append([]string{}, st.Servers...), Source: st.Source, Trusted: st.Result != stub.NotTrusted,
 		Validating: st.Result == stub.Validating, SelfTest: st.Result.String(), Reason: st.Reason, Checked: st.Checked,
 		FailingSince: st.FailingSince, FailingReason: st.FailingReason,
@@ -72,18 +73,18 @@ func (d *Daemon) lookupStatus() lookup.Stats {
 	return st
 }
 
-func (d *Daemon) cacheStatus() admin.Cache {
+func (d *Daemon) cacheStatus() status.Cache {
 	st := d.cache.Stats()
-	return admin.Cache{
+	return status.Cache{
 		Stats: st, MaxEntries: d.loaded.Load().Cache.MaxEntries,
 		Answers: map[string]uint64{"secure": st.Secure, "insecure": st.Insecure, "bogus": st.Bogus,
 			"failed": st.Failed},
 	}
 }
 
-func (d *Daemon) connectionStatus() admin.Connections {
+func (d *Daemon) connectionStatus() status.Connections {
 	st, l := d.server.Stats(), d.loaded.Load()
-	return admin.Connections{
+	return status.Connections{
 		Listeners: append([]string{}, d.Listening()...), Open: st.Open, Max: d.limits(l).MaxConnections,
 		Total: st.Accepted,
 		Dropped: map[string]uint64{"evicted": st.Evicted, "refused": st.Refused, "idle": st.Idle,

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/policy"
@@ -14,15 +15,15 @@ import (
 // listCache shows what the cache has.
 func (d *Daemon) listCache(f admin.Filter) admin.CacheList {
 	found := d.cache.List(f.Match, f.Limit+1)
-	list := admin.CacheList{More: len(found) > f.Limit, Entries: []admin.CacheEntry{}}
+	list := admin.CacheList{More: len(found) > f.Limit, Entries: []status.CacheEntry{}}
 	for _, e := range found[:min(len(found), f.Limit)] {
 		list.Entries = append(list.Entries, shown(e))
 	}
 	return list
 }
 
-func shown(e dnscache.Entry) admin.CacheEntry {
-	return admin.CacheEntry{
+func shown(e dnscache.Entry) status.CacheEntry {
+	return status.CacheEntry{
 		Name: e.Name, Type: e.Type.String(), Status: e.Status.String(), Denial: e.Denial,
 		Records: append([]string{}, e.Data...),
 		Stored:  e.Stored, Expires: e.Expires, Failure: e.Failure, Retry: e.Retry,
@@ -31,10 +32,10 @@ func shown(e dnscache.Entry) admin.CacheEntry {
 
 // getDomain shows everything that is known about a domain: what the cache has for the domain itself, for its MX hosts
 // in their order, and for what else is below it.
-func (d *Daemon) getDomain(domain string) admin.Domain {
+func (d *Daemon) getDomain(domain string) status.Domain {
 	hosts := d.hostsOf(domain)
-	known := admin.Domain{
-		Domain: domain, Cache: []admin.CacheEntry{},
+	known := status.Domain{
+		Domain: domain, Cache: []status.CacheEntry{},
 		MTASTS: d.storedPolicy(domain), Probes: d.probesOf(append([]string{domain}, hosts...)),
 	}
 	seen := map[string]bool{}
@@ -90,31 +91,31 @@ func (d *Daemon) flush(f admin.FlushRequest) admin.Flushed {
 }
 
 // mtastsStatus is how the store of MTA-STS policies is doing; nil: MTA-STS is switched off.
-func (d *Daemon) mtastsStatus() *admin.MTASTS {
+func (d *Daemon) mtastsStatus() *status.MTASTS {
 	if !d.loaded.Load().PolicyOptions().MTASTS {
 		return nil
 	}
 	st := d.store.Stats()
-	return &admin.MTASTS{
+	return &status.MTASTS{
 		Policies: st.Policies, Kept: st.Persistent, BlockedSince: st.Blocked,
 		Fetches: map[string]uint64{"ok": st.Fetched, "failed": st.Failed},
 	}
 }
 
 // storedPolicy is what the store has for a domain; nil: nothing.
-func (d *Daemon) storedPolicy(domain string) *admin.StoredPolicy {
+func (d *Daemon) storedPolicy(domain string) *status.StoredPolicy {
 	e, ok := d.store.Get(domain)
 	if !ok {
 		return nil
 	}
-	return &admin.StoredPolicy{
+	return &status.StoredPolicy{
 		Mode: string(e.Policy.Policy.Mode), ID: e.Policy.ID, MX: e.Policy.Policy.MX,
 		Fetched: e.Policy.Fetched, Expires: e.Policy.Expires, Failure: e.Reason, Retry: e.Retry,
 	}
 }
 
 // probeStatus is what the prober knows; nil: nothing is probed.
-func (d *Daemon) probeStatus() *admin.Probes {
+func (d *Daemon) probeStatus() *status.Probes {
 	if d.loaded.Load().PolicyOptions().Port26 != policy.PortProbe {
 		return nil
 	}
@@ -124,7 +125,7 @@ func (d *Daemon) probeStatus() *admin.Probes {
 	for result, n := range st.Results {
 		results[strings.ReplaceAll(result, " ", "-")] = n
 	}
-	return &admin.Probes{
+	return &status.Probes{
 		Hosts: map[string]uint64{"open": count(st.Open), "closed": count(st.Closed),
 			"unknown": count(st.Unknown)},
 		EgressFiltered: st.EgressFiltered, Results: results,
@@ -132,12 +133,12 @@ func (d *Daemon) probeStatus() *admin.Probes {
 }
 
 // probesOf are the verdicts on those of the hosts that promise implicit TLS. Nothing is probed for being shown.
-func (d *Daemon) probesOf(hosts []string) []admin.Probe {
-	probes := []admin.Probe{}
+func (d *Daemon) probesOf(hosts []string) []status.Probe {
+	probes := []status.Probe{}
 	for _, host := range slices.Compact(slices.Sorted(slices.Values(hosts))) {
 		if prefix.Of(host).ImplicitTLS() {
 			v := d.prober.Verdict(host)
-			probes = append(probes, admin.Probe{
+			probes = append(probes, status.Probe{
 				Host: host, State: v.State.String(), Cause: strings.ReplaceAll(string(v.Cause), " ", "-"),
 				Checked: v.Checked, Expires: v.Expires, Why: v.Why,
 			})

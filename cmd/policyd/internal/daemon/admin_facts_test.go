@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dns/dnstest"
 	"github.com/policyd/policyd/internal/mtasts"
@@ -42,7 +43,7 @@ func TestProbesAreShown(t *testing.T) {
 	}
 	l.start()
 	c, op := l.client(), l.operator()
-	probesOf := func(domain string) []admin.Probe {
+	probesOf := func(domain string) []status.Probe {
 		_, err := c.Lookup(t.Context(), socketmap.Request{Map: "tls-policy", Key: domain})
 		require.NoError(t, err)
 		known, err := admin.GetDomain.Ask(t.Context(), op, admin.DomainRequest{Domain: domain})
@@ -62,7 +63,7 @@ func TestProbesAreShown(t *testing.T) {
 	require.Equal(t, "certificate-name", closed.Cause)
 	require.NotEmpty(t, closed.Why)
 
-	st, err := admin.GetStatus.Ask(t.Context(), op, admin.None{})
+	st, err := admin.GetStatus.Ask(t.Context(), op, struct{}{})
 	require.NoError(t, err)
 	require.Equal(t, map[string]uint64{"open": 1, "closed": 1, "unknown": 0}, st.Probes.Hosts)
 	require.Equal(t, uint64(1), st.Probes.Results["certificate-name"])
@@ -117,7 +118,7 @@ func TestMTASTSPoliciesAreShownAndFlushed(t *testing.T) {
 	require.NoError(t, err)
 	require.Nil(t, other.MTASTS, "the store has a domain that contains the name, and not the domain")
 
-	st, err := admin.GetStatus.Ask(t.Context(), op, admin.None{})
+	st, err := admin.GetStatus.Ask(t.Context(), op, struct{}{})
 	require.NoError(t, err)
 	require.Equal(t, 1, st.MTASTS.Policies)
 	require.True(t, st.MTASTS.Kept)

@@ -32,12 +32,12 @@ func TestBlockedFetchesAreReported(t *testing.T) {
 	l.start()
 	c, op := l.client(), l.operator()
 	for i := range domains {
-		st, err := admin.GetStatus.Ask(t.Context(), op, admin.None{})
+		st, err := admin.GetStatus.Ask(t.Context(), op, struct{}{})
 		require.NoError(t, err)
 		require.Zero(t, st.MTASTS.BlockedSince)
 		require.Equal(t, "NOTFOUND ", ask(t, c, fmt.Sprintf("d%d.example", i)))
 	}
-	st, err := admin.GetStatus.Ask(t.Context(), op, admin.None{})
+	st, err := admin.GetStatus.Ask(t.Context(), op, struct{}{})
 	require.NoError(t, err)
 	require.False(t, st.MTASTS.BlockedSince.IsZero())
 	require.Contains(t, strings.Join(st.Warnings, "\n"), "no MTA-STS policy can be fetched from this host")

@@ -15,9 +15,9 @@ import (
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/metrics"
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
+	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/fleet"
 	"github.com/policyd/policyd/internal/gather"
@@ -73,7 +73,7 @@ type Daemon struct {
 
 	reloading sync.Mutex // held by Reload
 	loaded    atomic.Pointer[settings.Loaded]
-	last      atomic.Pointer[admin.Reload]
+	last      atomic.Pointer[status.Reload]
 	listeners []*listener // set by Run before it starts anything that reads it
 	ready     atomic.Bool // the listeners are open
 	// interval is that between two looks at the paths of unix sockets.

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dns/dnstest"
 	"github.com/policyd/policyd/internal/lookup"
@@ -66,7 +67,7 @@ func TestStatusOfADaemon(t *testing.T) {
 	c := l.client()
 	ask(t, c, "signed.example")
 	ask(t, c, "unsigned.example")
-	st, err := admin.GetStatus.Ask(t.Context(), l.operator(), admin.None{})
+	st, err := admin.GetStatus.Ask(t.Context(), l.operator(), struct{}{})
 	require.NoError(t, err)
 	require.Equal(t, "test", st.Version)
 	require.Equal(t, os.Getpid(), st.PID)
@@ -112,7 +113,7 @@ func TestStatusNamesUnknownMaps(t *testing.T) {
 			require.Equal(t, socketmap.StatusPerm, r.Status)
 			require.Contains(t, r.Text, "tls-policy, tls-policy-tlsrpt, transport")
 		}
-		st, err := admin.GetStatus.Ask(t.Context(), l.operator(), admin.None{})
+		st, err := admin.GetStatus.Ask(t.Context(), l.operator(), struct{}{})
 		require.NoError(t, err)
 		require.Len(t, st.Connections.UnknownMaps, 2)
 		require.Equal(t, "tls-policy", st.Connections.UnknownMaps[0].Nearest)
@@ -131,10 +132,10 @@ func TestStatusSaysThatNoDNSServerAnswers(t *testing.T) {
 	began := time.Now()
 	require.NoError(t, l.dns.Close())
 	require.Contains(t, ask(t, c, "other.example"), "TEMP")
-	var st admin.Status
+	var st status.Status
 	require.Eventually(t, func() bool {
 		var err error
-		st, err = admin.GetStatus.Ask(t.Context(), op, admin.None{})
+		st, err = admin.GetStatus.Ask(t.Context(), op, struct{}{})
 		return err == nil && len(st.Warnings) > 0
 	}, testTimeout, 100*time.Millisecond)
 	require.WithinRange(t, st.Resolver.FailingSince, began, time.Now())
@@ -225,11 +226,11 @@ func TestReloadAndLevelOverTheSocket(t *testing.T) {
 	l := operated(t, "").start()
 	op := l.operator()
 	l.operate("mode = \"reprt\"\n")
-	_, err := admin.DoReload.Ask(t.Context(), op, admin.None{})
+	_, err := admin.DoReload.Ask(t.Context(), op, struct{}{})
 	var refused *admin.RefusedError
 	require.ErrorAs(t, err, &refused)
 	require.Contains(t, refused.Message, `mode: unknown value "reprt"`, "with the setting")
-	st, err := admin.GetStatus.Ask(t.Context(), op, admin.None{})
+	st, err := admin.GetStatus.Ask(t.Context(), op, struct{}{})
 	require.NoError(t, err)
 	require.Equal(t, "enforce", st.Settings.Mode)
 	require.False(t, st.Reload.OK)
@@ -241,14 +242,14 @@ func TestReloadAndLevelOverTheSocket(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "debug", level.Level)
 	l.operate("mode = \"report\"\nserver.socket_mode = \"0666\"\n")
-	r, err := admin.DoReload.Ask(t.Context(), op, admin.None{})
+	r, err := admin.DoReload.Ask(t.Context(), op, struct{}{})
 	require.NoError(t, err)
 	require.True(t, r.OK)
 	require.Equal(t, []string{"server.socket_mode"}, r.Restart)
-	level, err = admin.GetLevel.Ask(t.Context(), op, admin.None{})
+	level, err = admin.GetLevel.Ask(t.Context(), op, struct{}{})
 	require.NoError(t, err)
 	require.Equal(t, "info", level.Level, "that of the settings again")
-	st, err = admin.GetStatus.Ask(t.Context(), op, admin.None{})
+	st, err = admin.GetStatus.Ask(t.Context(), op, struct{}{})
 	require.NoError(t, err)
 	require.Equal(t, "report", st.Settings.Mode)
 	require.Len(t, st.Warnings, 2, st.Warnings)
@@ -271,7 +272,7 @@ func TestOtherMailServersAskOverTCP(t *testing.T) {
 	require.Equal(t, http.StatusOK, code)
 	require.Contains(t, text, `"transport":{"status":"NOTFOUND","text":""}`)
 	require.Equal(t, 1, l.dns.Asked("signed.example", dns.TypeMX))
-	st, err := admin.GetStatus.Ask(t.Context(), l.operator(), admin.None{})
+	st, err := admin.GetStatus.Ask(t.Context(), l.operator(), struct{}{})
 	require.NoError(t, err)
 	require.Equal(t, uint64(1), st.Lookups.Replies["tls-policy"]["OK"])
 	r, err := admin.GetReport.Ask(t.Context(), l.operator(), admin.ReportRequest{Since: time.Time{}})

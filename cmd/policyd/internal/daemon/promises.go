@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	"github.com/policyd/policyd/internal/fleet"
 	"github.com/policyd/policyd/internal/promises"
 )
@@ -19,7 +20,7 @@ func (d *Daemon) share(kind fleet.Kind, domain string) {
 	}
 }
 
-func (d *Daemon) promise(domain string) (admin.Promise, bool) {
+func (d *Daemon) promise(domain string) (status.Promise, bool) {
 	e, ok := d.promises.Get(domain)
 	return shownPromise(e), ok
 }
@@ -34,7 +35,7 @@ func (d *Daemon) listPromises(f admin.Filter) admin.PromiseList {
 	if f.Vanished {
 		entries = d.promises.Vanished
 	}
-	list := admin.PromiseList{Promises: []admin.Promise{}}
+	list := admin.PromiseList{Promises: []status.Promise{}}
 	for _, e := range entries() {
 		if !matches(f.Match, e.Domain) {
 			continue
@@ -57,15 +58,15 @@ func matches(match, name string) bool {
 	return strings.Contains(name, match)
 }
 
-func shownPromise(e promises.Entry) admin.Promise {
-	p := admin.Promise{Domain: e.Domain, Seen: []admin.SeenPromise{}, MissingSince: e.Missing, HeldUntil: e.Until,
+func shownPromise(e promises.Entry) status.Promise {
+	p := status.Promise{Domain: e.Domain, Seen: []status.SeenPromise{}, MissingSince: e.Missing, HeldUntil: e.Until,
 		MayHold: e.Holdable}
 	for _, k := range promises.Kinds() {
 		s, ok := e.Seen[k]
 		if !ok {
 			continue
 		}
-		p.Seen = append(p.Seen, admin.SeenPromise{
+		p.Seen = append(p.Seen, status.SeenPromise{
 			Kind: string(k), First: s.First.Time().Format(time.DateOnly), Last: s.Last.Time().Format(time.DateOnly),
 			Days: int(s.Days), Signed: s.Signed, Established: slices.Contains(e.Kinds, k),
 		})
@@ -74,12 +75,12 @@ func shownPromise(e promises.Entry) admin.Promise {
 }
 
 // promiseStatus returns how the memory is doing; nil if promises.vanished is off.
-func (d *Daemon) promiseStatus() *admin.PromiseStatus {
+func (d *Daemon) promiseStatus() *status.PromiseStatus {
 	const most = 5
 	if d.loaded.Load().PolicyOptions().Vanished == promises.Off {
 		return nil
 	}
-	return &admin.PromiseStatus{Stats: d.promises.Stats(), Domains: d.vanished(most)}
+	return &status.PromiseStatus{Stats: d.promises.Stats(), Domains: d.vanished(most)}
 }
 
 // vanished returns the first domains whose promise is missing.

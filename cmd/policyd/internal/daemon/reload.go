@@ -8,8 +8,8 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
-	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
+	"github.com/policyd/policyd/cmd/policyd/internal/status"
 )
 
 // hangups reloads when it is asked to, until ctx ends.
@@ -26,12 +26,12 @@ func (d *Daemon) hangups(ctx context.Context) error {
 
 // Reload reads settings and overrides again and applies all of them or none: after an error the previous settings
 // remain in effect. Listeners, connections and the cache are kept in any case.
-func (d *Daemon) Reload() (admin.Reload, error) {
+func (d *Daemon) Reload() (status.Reload, error) {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
 	d.notify(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec() + "STATUS=Reloading")
 	kept, err := d.reload()
-	last := admin.Reload{At: time.Now(), OK: err == nil, Restart: kept}
+	last := status.Reload{At: time.Now(), OK: err == nil, Restart: kept}
 	if err != nil {
 		last.Error = strings.ReplaceAll(err.Error(), "\n", "; ") // one line for one message
 		d.log.Error("reload failed; keeping the previous settings", "err", last.Error)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/cmd/policyd/internal/status"
 )
 
 // checkDaemon examines the daemon, and reports its warnings and those of the settings.
@@ -36,26 +37,26 @@ func (e *exam) checkDaemon(ctx context.Context) {
 }
 
 // askDaemon returns the status that the running daemon reports; zero after an error.
-func (o Options) askDaemon(ctx context.Context) (admin.Status, error) {
+func (o Options) askDaemon(ctx context.Context) (status.Status, error) {
 	socket := cmp.Or(o.Socket, o.Settings.Admin.Socket)
 	if socket == "" {
-		return admin.Status{}, errors.New("there is no admin socket: admin.socket is empty")
+		return status.Status{}, errors.New("there is no admin socket: admin.socket is empty")
 	}
 	const longest = 5 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
 	client := admin.NewClient(socket)
 	defer client.Close()
-	status, err := admin.GetStatus.Ask(ctx, client, admin.None{})
+	st, err := admin.GetStatus.Ask(ctx, client, struct{}{})
 	if err != nil {
-		return admin.Status{}, errors.New(socket + ": " + strings.TrimPrefix(err.Error(), "admin: "))
+		return status.Status{}, errors.New(socket + ": " + strings.TrimPrefix(err.Error(), "admin: "))
 	}
-	return status, nil
+	return st, nil
 }
 
 // listeners returns the addresses that policyd listens on: those that the daemon reports, because systemd may have
 // passed others than those of the settings. st is zero if it does not answer.
-func (o Options) listeners(st admin.Status) []string {
+func (o Options) listeners(st status.Status) []string {
 	if len(st.Connections.Listeners) > 0 {
 		return st.Connections.Listeners
 	}

@@ -10,8 +10,8 @@ import (
 	"errors"
 	"slices"
 
-	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
+	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	"github.com/policyd/policyd/internal/postfix"
 )
 
@@ -64,7 +64,7 @@ type exam struct {
 	Options
 	plan   // of no use where there is no Postfix
 	report Report
-	daemon admin.Status // zero: it does not answer
+	daemon status.Status // zero: it does not answer
 }
 
 // Examine does everything, within about a minute if nothing answers.

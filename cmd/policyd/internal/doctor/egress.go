@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/cmd/policyd/internal/status"
 )
 
 // checkEgress finds out whether port 25 and the port of implicit TLS can be reached from here. A host that
@@ -17,7 +17,7 @@ import (
 func (e *exam) checkEgress(ctx context.Context) {
 	e.checkFetches()
 	port := strconv.Itoa(e.Settings.Port26.Port)
-	switch probes := cmp.Or(e.daemon.Probes, &admin.Probes{}); {
+	switch probes := cmp.Or(e.daemon.Probes, &status.Probes{}); {
 	case probes.EgressFiltered:
 		e.found("egress-filtered", "all probes of port "+port+" have failed", "# open it in the firewall")
 	case probes.Hosts["open"] > 0:
@@ -36,7 +36,7 @@ func (e *exam) checkEgress(ctx context.Context) {
 // checkFetches reports whether the daemon can fetch MTA-STS policies. It adds no finding while the daemon has no
 // result.
 func (e *exam) checkFetches() {
-	switch m := cmp.Or(e.daemon.MTASTS, &admin.MTASTS{}); {
+	switch m := cmp.Or(e.daemon.MTASTS, &status.MTASTS{}); {
 	case !m.BlockedSince.IsZero():
 		e.found("mta-sts-blocked", "no MTA-STS policy could be fetched since "+m.BlockedSince.Format(time.DateTime),
 			"# allow outgoing TCP connections to port 443, or set HTTPS_PROXY for policyd.service, and:",

@@ -10,7 +10,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/postfix"
@@ -82,7 +82,7 @@ type plan struct {
 }
 
 // newPlan returns the plan for a Postfix. st is the status of the daemon, zero if it does not answer.
-func newPlan(ctx context.Context, o Options, s *setup, st admin.Status) plan {
+func newPlan(ctx context.Context, o Options, s *setup, st status.Status) plan {
 	p := plan{
 		setup: s, route: o.Settings.Port26.Mode != "off", transport: o.Settings.Port26.Transport,
 		own: []string{`/@localhost(\.localdomain)?$/`},

@@ -13,8 +13,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
+	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	"github.com/policyd/policyd/internal/dns/dnstest"
 	"github.com/policyd/policyd/internal/smtptls/smtptest"
 	"github.com/policyd/policyd/internal/unixsock"
@@ -28,7 +28,7 @@ type sender struct {
 	dir      string // short, for the sake of unix sockets
 	dns      *dnstest.Server
 	settings settings.Settings
-	status   admin.Status
+	status   status.Status
 	params   map[string]string
 	services []string
 	options  []string
@@ -53,7 +53,7 @@ func newSender(t *testing.T) *sender {
 	s.settings.Admin.Socket = dir + "/admin.sock"
 	s.status.Version, s.status.Settings.Mode = "1.0", "enforce"
 	s.status.Connections.Listeners = s.settings.Server.Listen
-	s.status.Probes = &admin.Probes{Hosts: map[string]uint64{"open": 3}}
+	s.status.Probes = &status.Probes{Hosts: map[string]uint64{"open": 3}}
 	s.write("resolv.conf", "nameserver "+s.dns.Addr()+"\n")
 	s.write("queue/etc/resolv.conf", "nameserver "+s.dns.Addr()+"\n")
 	s.write("roots.pem", string(smtptest.NewCA(t).PEM()))

@@ -1,7 +1,7 @@
 // Package metrics shows the daemon to Prometheus, in the text format over HTTP. Every label has a small fixed set of
 // values: a domain, a host or an address is never one of them, so remote parties cannot create time series.
 //
-// What happens often is observed as it happens; the rest is read from an admin.Status when Prometheus asks.
+// What happens often is observed as it happens; the rest is read from a status.Status when Prometheus asks.
 package metrics
 
 import (
@@ -11,7 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
-	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/mtasts"
@@ -30,9 +30,9 @@ type Metrics struct {
 // other stands for values that are not known: there are none, unless a change forgets this package.
 const other = "other"
 
-// New registers the metrics of a daemon, which is in the state that status returns when it is called, with those of the
+// New registers the metrics of a daemon, which is in the state that state returns when it is called, with those of the
 // process and the Go runtime. It panics if reg has metrics of these names.
-func New(reg *prometheus.Registry, status func() admin.Status) *Metrics {
+func New(reg *prometheus.Registry, state func() status.Status) *Metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		v := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
 		reg.MustRegister(v)
@@ -62,7 +62,7 @@ func New(reg *prometheus.Registry, status func() admin.Status) *Metrics {
 		unsigned: counter("unsigned_total", "Policies that rest on an unsigned MX RRset."),
 	}
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		snapshot(status))
+		snapshot(state))
 	m.begin()
 	return m
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/metrics"
+	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/lookup"
@@ -26,25 +26,25 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // status is that of a daemon that has been at work.
-func status() admin.Status {
-	return admin.Status{
+func busy() status.Status {
+	return status.Status{
 		Version: "v1.2.3", Started: time.Unix(1_700_000_000, 0),
-		Resolver: admin.Resolver{Validating: true},
+		Resolver: status.Resolver{Validating: true},
 		Lookups:  lookup.Stats{Panics: 1},
-		Cache: admin.Cache{
+		Cache: status.Cache{
 			Stats:      dnscache.Stats{Entries: 10, Bytes: 4096, MaxBytes: 8192, Hits: 7, Misses: 3, Failures: 2, Stale: 1, Kept: 4, Evicted: 5, Refreshed: 6},
 			MaxEntries: 400, Answers: map[string]uint64{"secure": 8, "bogus": 1},
 		},
-		MTASTS:      &admin.MTASTS{Policies: 2, Fetches: map[string]uint64{"ok": 3, "failed": 1}},
-		Probes:      &admin.Probes{Hosts: map[string]uint64{"open": 2}, Results: map[string]uint64{"open": 5, "refused": 1}, EgressFiltered: true},
-		Connections: admin.Connections{Open: 3, Max: 4096, Total: 9, Dropped: map[string]uint64{"evicted": 1}, Errors: map[string]uint64{"malformed": 2}},
+		MTASTS:      &status.MTASTS{Policies: 2, Fetches: map[string]uint64{"ok": 3, "failed": 1}},
+		Probes:      &status.Probes{Hosts: map[string]uint64{"open": 2}, Results: map[string]uint64{"open": 5, "refused": 1}, EgressFiltered: true},
+		Connections: status.Connections{Open: 3, Max: 4096, Total: 9, Dropped: map[string]uint64{"evicted": 1}, Errors: map[string]uint64{"malformed": 2}},
 	}
 }
 
 func registered(t *testing.T) (*metrics.Metrics, *prometheus.Registry) {
 	t.Helper()
 	reg := prometheus.NewPedanticRegistry()
-	return metrics.New(reg, status), reg
+	return metrics.New(reg, busy), reg
 }
 
 // scrape returns the metrics of policyd as text, without comments.
@@ -149,8 +149,8 @@ func TestTheNamesAreAsPrometheusWantsThem(t *testing.T) {
 func TestADaemonWithoutProbesAndMTASTS(t *testing.T) {
 	t.Parallel()
 	reg := prometheus.NewPedanticRegistry()
-	metrics.New(reg, func() admin.Status {
-		return admin.Status{Reload: &admin.Reload{At: time.Unix(1_800_000_000, 0)}}
+	metrics.New(reg, func() status.Status {
+		return status.Status{Reload: &status.Reload{At: time.Unix(1_800_000_000, 0)}}
 	})
 	text := scrape(t, reg)
 	require.Contains(t, text, "policyd_probe_hosts{state=\"open\"} 0\n")
@@ -169,8 +169,8 @@ func TestObservingALookupDoesNotAllocate(t *testing.T) {
 func TestUnknownValuesAreCountedTogether(t *testing.T) {
 	t.Parallel()
 	reg := prometheus.NewPedanticRegistry()
-	metrics.New(reg, func() admin.Status {
-		st := status()
+	metrics.New(reg, func() status.Status {
+		st := busy()
 		st.Probes.Results = map[string]uint64{"open": 1, "new": 2, "newer": 3}
 		return st
 	})
@@ -213,7 +213,7 @@ func TestServer(t *testing.T) {
 }
 
 func BenchmarkLookup(b *testing.B) {
-	m := metrics.New(prometheus.NewRegistry(), status)
+	m := metrics.New(prometheus.NewRegistry(), busy)
 	count := m.Lookup(kind())
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {

@@ -7,11 +7,11 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/cmd/policyd/internal/status"
 )
 
-// snapshot collects the metrics that are read from an admin.Status when Prometheus asks.
-type snapshot func() admin.Status
+// snapshot collects the metrics that are read from a status.Status when Prometheus asks.
+type snapshot func() status.Status
 
 // Describe implements prometheus.Collector. It sends nothing, because the daemon has no status yet when this is
 // registered.

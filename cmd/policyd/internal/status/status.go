@@ -1,4 +1,6 @@
-package admin
+// Package status is what the daemon knows, in the form that its operator sees. Its JSON form is stable: fields are added,
+// never changed or taken away.
+package status
 
 import (
 	"encoding/json"
@@ -7,9 +9,10 @@ import (
 	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/fleet"
 	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/promises"
 )
 
-// Status is what `policyd status` shows. Its JSON form is stable: fields are added, never changed or taken away.
+// Status is what `policyd status` shows.
 type Status struct {
 	Version string    `json:"version"`
 	Go      string    `json:"go"`
@@ -103,6 +106,13 @@ type Probes struct {
 	EgressFiltered bool `json:"egress_filtered"`
 	// Results counts probes by result since the start: open, or the cause.
 	Results map[string]uint64 `json:"results"`
+}
+
+// PromiseStatus is the state of the remembered promises.
+type PromiseStatus struct {
+	promises.Stats
+	// Domains are some of those whose promise is missing.
+	Domains []string `json:"domains"`
 }
 
 // Connections counts those of the socketmap listeners.

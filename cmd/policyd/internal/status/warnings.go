@@ -1,4 +1,4 @@
-package admin
+package status
 
 import (
 	"cmp"
@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// warn returns what an operator should look at, the worst first. What the settings themselves give rise to is not among
+// Warn returns what an operator should look at, the worst first. What the settings themselves give rise to is not among
 // it: the daemon adds that.
-func (st *Status) warn() []string {
+func (st *Status) Warn() []string {
 	w := []string{}
 	add := func(yes bool, format string, args ...any) {
 		if yes {

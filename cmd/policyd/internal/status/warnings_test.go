@@ -1,4 +1,4 @@
-package admin
+package status
 
 import (
 	"testing"
@@ -112,14 +112,14 @@ func TestWarnings(t *testing.T) {
 		},
 	} {
 		st := Status{Resolver: Resolver{SelfTest: "validating", Validating: true}, MTASTS: &MTASTS{Kept: true}}
-		require.Equal(t, []string{}, st.warn(), "a sound daemon")
+		require.Equal(t, []string{}, st.Warn(), "a sound daemon")
 		c.change(&st)
-		require.Equal(t, []string{c.want}, st.warn(), name)
+		require.Equal(t, []string{c.want}, st.Warn(), name)
 	}
 }
 
 func TestAResolverThatNobodyAsks(t *testing.T) {
 	t.Parallel()
 	st := Status{Settings: Settings{Mode: "off"}, Resolver: Resolver{SelfTest: "unknown", FailingSince: time.Now()}}
-	require.Empty(t, st.warn())
+	require.Empty(t, st.Warn())
 }
