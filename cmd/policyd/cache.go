@@ -11,6 +11,7 @@ import (
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/status"
+	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/text"
 )
 
@@ -67,7 +68,7 @@ func (s *screen) cacheList(list admin.CacheList) {
 
 // entries shows a line per entry, cut to the width of the terminal. Names come late, and a long one moves only its own
 // records to the right.
-func (s *screen) entries(entries []status.CacheEntry) {
+func (s *screen) entries(entries []dnscache.Entry) {
 	const mostName = 32
 	nameWidth := len("NAME")
 	for _, e := range entries {
@@ -85,8 +86,8 @@ func (s *screen) entries(entries []status.CacheEntry) {
 		line("TYPE", "STATUS", "LEFT", "NAME", "RECORDS")
 	}
 	for _, e := range entries {
-		status, left, end := e.Status, "stale", e.Expires
-		records := cmp.Or(strings.Join(e.Records, "; "), e.Denial)
+		status, left, end := e.Status.String(), "stale", e.Expires
+		records := cmp.Or(strings.Join(e.Data, "; "), e.Denial)
 		switch {
 		case e.Expires.IsZero():
 			status, left, end, records = "failed", "-", e.Retry, e.Failure
@@ -96,7 +97,7 @@ func (s *screen) entries(entries []status.CacheEntry) {
 		if more := time.Until(end); more > 0 {
 			left = span(more)
 		}
-		line(e.Type, status, left, cmp.Or(e.Name, "."), records)
+		line(e.Type.String(), status, left, cmp.Or(e.Name, "."), records)
 	}
 }
 

@@ -15,10 +15,13 @@ import (
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/status"
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/fleet"
 	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/internal/promises"
+	"github.com/policyd/policyd/internal/stsstore"
 	"github.com/policyd/policyd/internal/text"
 )
 
@@ -87,8 +90,8 @@ func TestStatusScreen(t *testing.T) {
 				},
 				MaxEntries: 100000, Answers: map[string]uint64{"secure": 600_000, "insecure": 630_000, "bogus": 17, "failed": 4550},
 			},
-			MTASTS:      &status.MTASTS{Policies: 123, Kept: true, Fetches: map[string]uint64{"ok": 130, "failed": 7}},
-			Probes:      &status.Probes{Hosts: map[string]uint64{"open": 12, "closed": 3, "unknown": 1}, Results: map[string]uint64{"open": 400, "refused": 12, "tls-handshake": 1, "banner": 0}},
+			MTASTS:      &stsstore.Stats{Policies: 123, Persistent: true, Fetches: map[string]uint64{"ok": 130, "failed": 7}},
+			Probes:      &probe.Stats{Hosts: map[string]uint64{"open": 12, "closed": 3, "unknown": 1}, Results: map[string]uint64{"open": 400, "refused": 12, "tls-handshake": 1, "banner": 0}},
 			Promises:    &status.PromiseStatus{Stats: promises.Stats{Remembered: 4321, Missing: 2, Held: 1, Vanished: 3}},
 			Fleet:       &fleet.Stats{Up: true, LastSuccess: now.Add(-8 * time.Second), Sent: 1200, Received: 5000, Merged: 3500, Ignored: map[fleet.Reason]uint64{fleet.Stale: 1490, fleet.MAC: 10, fleet.Future: 0}},
 			Connections: status.Connections{Listeners: []string{"127.0.0.1:2526", "unix:/var/spool/postfix/policyd/sock"}, Open: 37, Max: 4096, Total: 9876, Dropped: map[string]uint64{"idle": 9000}, Errors: map[string]uint64{"malformed": 1}, UnknownMaps: []lookup.UnknownMap{{Name: "tls_policy", Nearest: "tls-policy", Times: 12, Last: time.Date(2026, 11, 20, 10, 2, 3, 0, time.UTC)}}},
@@ -117,16 +120,16 @@ func TestStatusScreen(t *testing.T) {
 }
 
 // entries are a cache with one of each kind.
-func entries(now time.Time) []status.CacheEntry {
-	return []status.CacheEntry{
-		{Name: "", Type: "NS", Status: "secure", Records: []string{"a.root-servers.net"}, Stored: now, Expires: now.Add(24 * time.Hour)},
-		{Name: "_25._tcp.mx.example.com", Type: "TLSA", Status: "secure", Records: []string{"3 1 1 aabbccddeeff00112233445566778899aabbccddeeff00112233445566778899"}, Expires: now.Add(time.Hour)},
-		{Name: "_mta-sts.example.com", Type: "TXT", Status: "insecure", Records: []string{`"v=STSv1; id=\x1b[31m;"`}, Expires: now.Add(299 * time.Second)},
-		{Name: "bogus.example", Type: "MX", Status: "indeterminate", Failure: "SERVFAIL (DNSSEC Bogus: signature expired)", Retry: now.Add(12 * time.Second)},
-		{Name: "down.example", Type: "MX", Status: "indeterminate", Failure: "127.0.0.1:53: timed out", Retry: now.Add(-time.Second)},
-		{Name: "example.com", Type: "MX", Status: "secure", Records: []string{"10 starttls-mx.example.com", "20 smtps-backup.example.net"}, Expires: now.Add(59 * time.Second), Failure: "127.0.0.1:53: timed out", Retry: now.Add(time.Second)},
-		{Name: "mx.a-rather-long-name-of-a-company.some-region.provider.example.net", Type: "AAAA", Status: "secure", Denial: "NODATA", Expires: now.Add(50 * time.Hour)},
-		{Name: "stale.example", Type: "MX", Status: "secure", Records: []string{"10 smtps-mx.stale.example"}, Expires: now.Add(-10 * time.Minute), Failure: "127.0.0.1:53: timed out"},
+func entries(now time.Time) []dnscache.Entry {
+	return []dnscache.Entry{
+		{Name: "", Type: dns.TypeNS, Status: dns.Secure, Data: []string{"a.root-servers.net"}, Stored: now, Expires: now.Add(24 * time.Hour)},
+		{Name: "_25._tcp.mx.example.com", Type: dns.TypeTLSA, Status: dns.Secure, Data: []string{"3 1 1 aabbccddeeff00112233445566778899aabbccddeeff00112233445566778899"}, Expires: now.Add(time.Hour)},
+		{Name: "_mta-sts.example.com", Type: dns.TypeTXT, Status: dns.Insecure, Data: []string{`"v=STSv1; id=\x1b[31m;"`}, Expires: now.Add(299 * time.Second)},
+		{Name: "bogus.example", Type: dns.TypeMX, Status: dns.Indeterminate, Failure: "SERVFAIL (DNSSEC Bogus: signature expired)", Retry: now.Add(12 * time.Second)},
+		{Name: "down.example", Type: dns.TypeMX, Status: dns.Indeterminate, Failure: "127.0.0.1:53: timed out", Retry: now.Add(-time.Second)},
+		{Name: "example.com", Type: dns.TypeMX, Status: dns.Secure, Data: []string{"10 starttls-mx.example.com", "20 smtps-backup.example.net"}, Expires: now.Add(59 * time.Second), Failure: "127.0.0.1:53: timed out", Retry: now.Add(time.Second)},
+		{Name: "mx.a-rather-long-name-of-a-company.some-region.provider.example.net", Type: dns.TypeAAAA, Status: dns.Secure, Denial: "NODATA", Expires: now.Add(50 * time.Hour)},
+		{Name: "stale.example", Type: dns.TypeMX, Status: dns.Secure, Data: []string{"10 smtps-mx.stale.example"}, Expires: now.Add(-10 * time.Minute), Failure: "127.0.0.1:53: timed out"},
 	}
 }
 

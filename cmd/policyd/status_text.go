@@ -75,7 +75,7 @@ func statusRows(st status.Status) (rows [][2]string) {
 		add("mta-sts", "off")
 	} else {
 		add("mta-sts", "policies %s, %s; fetches: %s", number(m.Policies),
-			either(m.Kept, "kept across restarts", "lost with a restart"), counts(m.Fetches, "ok", "failed"))
+			either(m.Persistent, "kept across restarts", "lost with a restart"), counts(m.Fetches, "ok", "failed"))
 	}
 	if p := st.Probes; p == nil {
 		add("probes", "off")

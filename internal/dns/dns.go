@@ -31,6 +31,15 @@ func (s Status) String() string {
 	return [...]string{"indeterminate", "insecure", "secure"}[s]
 }
 
+// MarshalText implements encoding.TextMarshaler.
+func (s Status) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler. A word that is not known is Indeterminate.
+func (s *Status) UnmarshalText(word []byte) error {
+	*s = map[string]Status{"insecure": Insecure, "secure": Secure}[string(word)]
+	return nil
+}
+
 // Type is a DNS RR type by its IANA number.
 type Type uint16
 
@@ -47,6 +56,15 @@ const (
 
 // String returns the mnemonic, such as "MX".
 func (t Type) String() string { return miekg.Type(t).String() }
+
+// MarshalText implements encoding.TextMarshaler.
+func (t Type) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler. A mnemonic that is not known is the zero Type.
+func (t *Type) UnmarshalText(mnemonic []byte) error {
+	*t = Type(miekg.StringToType[string(mnemonic)])
+	return nil
+}
 
 // Question is a question in class IN.
 type Question struct {

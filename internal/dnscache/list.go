@@ -10,23 +10,22 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// Entry is a human-readable entry of a Cache.
+// Entry is a human-readable entry of a Cache. Its JSON form is stable.
 type Entry struct {
 	// Name is in lower case, without the final dot; the root is "".
-	Name string
-	Type dns.Type
+	Name string   `json:"name"`
+	Type dns.Type `json:"type"`
 	// Status is Indeterminate if only a failure is known.
-	Status dns.Status
-	// Stored and Expires are zero if only a failure is known. An expired answer is listed as long as it may be served
-	// if the resolver fails.
-	Stored, Expires time.Time
-	// Data are the records in the form of a zone file, empty for a denial.
-	Data []string
-	// Denial is "NXDOMAIN" or "NODATA" if the answer is a denial.
-	Denial string
+	Status dns.Status `json:"status"`
+	// Data are the records in the form of a zone file, empty for a denial: Denial is then "NXDOMAIN" or "NODATA".
+	Data   []string `json:"records"`
+	Denial string   `json:"denial,omitempty"`
+	// Stored and Expires are zero if only a failure is known. An answer is listed as long as it may be served stale.
+	Stored  time.Time `json:"stored,omitzero"`
+	Expires time.Time `json:"expires,omitzero"`
 	// Failure is why the last lookup failed, "" if it did not; it is not tried again before Retry.
-	Failure string
-	Retry   time.Time
+	Failure string    `json:"failure,omitempty"`
+	Retry   time.Time `json:"retry,omitzero"`
 }
 
 // List returns at most limit entries that are of use (0: all), sorted by name and type. Match selects names: a
@@ -103,7 +102,7 @@ func (c *Cache) entries(limit int, match func(name string) bool) []Entry {
 
 // show returns the human-readable entry.
 func (c *Cache) show(e *entry, now instant, g dns.Epoch) Entry {
-	shown := Entry{Name: strings.Clone(e.question.Name), Type: e.question.Type}
+	shown := Entry{Name: strings.Clone(e.question.Name), Type: e.question.Type, Data: []string{}}
 	if e.counts(g) {
 		shown.Failure, shown.Retry = e.reason, c.at(e.Retry)
 	}
@@ -111,7 +110,7 @@ func (c *Cache) show(e *entry, now instant, g dns.Epoch) Entry {
 		return shown
 	}
 	r := c.answer(e)
-	shown.Status, shown.Expires, shown.Data = r.Status, r.Expires, r.Data()
+	shown.Status, shown.Expires, shown.Data = r.Status, r.Expires, append(shown.Data, r.Data()...)
 	shown.Stored = r.Expires.Add(-time.Duration(e.Life) * time.Second)
 	switch {
 	case r.NXDomain:

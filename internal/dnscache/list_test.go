@@ -59,8 +59,8 @@ func TestList(t *testing.T) {
 
 		require.Equal(t, "_25._tcp.mx.example.com/TLSA example.com/MX example.com/TXT mx.example.com/A ", names(c.Get("Example.com.")))
 		require.Empty(t, c.Get("com.example"))
-		require.Equal(t, []Entry{{Name: "failed.example", Type: dns.TypeMX, Failure: "SERVFAIL", Retry: stored.Add(time.Second)}}, c.Get("failed.example"))
-		require.Equal(t, []Entry{{Name: "nodata.example", Type: dns.TypeMX, Status: dns.Insecure, Stored: stored, Expires: stored.Add(time.Hour), Denial: "NODATA"}}, c.Get("nodata.example"))
+		require.Equal(t, []Entry{{Name: "failed.example", Type: dns.TypeMX, Data: []string{}, Failure: "SERVFAIL", Retry: stored.Add(time.Second)}}, c.Get("failed.example"))
+		require.Equal(t, []Entry{{Name: "nodata.example", Type: dns.TypeMX, Status: dns.Insecure, Data: []string{}, Stored: stored, Expires: stored.Add(time.Hour), Denial: "NODATA"}}, c.Get("nodata.example"))
 		list := c.Get("example.com")
 		require.Equal(t, Entry{Name: "example.com", Type: dns.TypeMX, Status: dns.Secure, Stored: stored, Expires: stored.Add(time.Hour), Data: []string{"10 mx.example.com"}}, list[1])
 		require.Equal(t, []string{"3 1 1 abcd"}, list[0].Data)

@@ -154,8 +154,8 @@ func mxn(i int) string { return fmt.Sprintf("smtps-%d.example.com", i) }
 
 // known is the number of hosts that the prober knows.
 func known(p *Prober) int {
-	st := p.Stats()
-	return st.Open + st.Closed + st.Unknown
+	hosts := p.Stats().Hosts
+	return int(hosts["open"] + hosts["closed"] + hosts["unknown"])
 }
 
 // ask wants a host probed, as a TLS-policy lookup does, and returns its verdict.

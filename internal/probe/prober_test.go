@@ -278,8 +278,8 @@ func TestBounds(t *testing.T) {
 		st := p.Stats()
 		require.Greater(t, len(p.hosts), maxHosts-maxEvicted)
 		require.Equal(t, Open, ask(p, mx).State, "other hosts do not displace one in use")
-		require.Equal(t, 1, st.Open)
-		require.Equal(t, len(p.hosts)-1, st.Unknown)
+		require.EqualValues(t, 1, st.Hosts["open"])
+		require.EqualValues(t, len(p.hosts)-1, st.Hosts["unknown"])
 
 		pass(2 * time.Second)
 		h, _ := p.next(wallClock())

@@ -107,10 +107,10 @@ func TestProberOnTheWire(t *testing.T) {
 		require.NotEmpty(t, v.Why)
 	}
 	st := p.Stats()
-	require.Equal(t, 3, st.Open)
-	require.Equal(t, 1, st.Unknown)
+	require.EqualValues(t, 3, st.Hosts["open"])
+	require.EqualValues(t, 1, st.Hosts["unknown"])
 	require.Equal(t, uint64(2), st.Results["refused"])
-	require.Equal(t, len(hosts), st.Open+st.Closed+st.Unknown)
+	require.EqualValues(t, len(hosts), st.Hosts["open"]+st.Hosts["closed"]+st.Hosts["unknown"])
 	cancel()
 	ended.Wait()
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -116,7 +117,7 @@ func (p *Prober) probe(ctx context.Context, h *host, limited bool) Verdict {
 			p.plan(h, now) // mail was sent while the probe ran; this verdict does not reflect its outcome
 		}
 	}
-	p.results[cmp.Or(string(f.Cause), f.State.String())]++
+	p.results[cmp.Or(strings.ReplaceAll(string(f.Cause), " ", "-"), f.State.String())]++
 	p.mu.Unlock()
 	level := map[bool]slog.Level{false: slog.LevelDebug, true: slog.LevelInfo}[changed]
 	o.Logger.LogAttrs(ctx, level, "port of implicit TLS probed",

@@ -58,8 +58,8 @@ func TestVerdictsSurviveARestart(t *testing.T) {
 				require.Equal(t, before[i], ask(p, host), "with its times")
 			}
 			require.Equal(t, 2, known(p), "what is unknown is not saved")
-			require.Equal(t, 1, p.Stats().Open)
-			require.Equal(t, 1, p.Stats().Closed)
+			require.EqualValues(t, 1, p.Stats().Hosts["open"])
+			require.EqualValues(t, 1, p.Stats().Hosts["closed"])
 		}
 		pass(2 * time.Hour)
 		require.Equal(t, Unknown, ask(again(t), mx).State, "an old verdict is not young again after a restart")
@@ -145,11 +145,11 @@ func TestForgottenHostLeavesNothing(t *testing.T) {
 	w.host(mx, refusing, "8.8.8.8")
 	p.Probe(t.Context(), mx)
 	p.Want(mxn(1))
-	require.Equal(t, 1, p.Stats().Closed)
+	require.EqualValues(t, 1, p.Stats().Hosts["closed"])
 	o := w.options()
 	o.Port = 2626
 	p.Configure(o)
-	require.Zero(t, p.Stats().Closed)
+	require.Zero(t, p.Stats().Hosts["closed"])
 	h, _ := p.next(wallClock())
 	require.Nil(t, h)
 }

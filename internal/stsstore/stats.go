@@ -6,19 +6,22 @@ import (
 	"github.com/policyd/policyd/internal/mtasts"
 )
 
-// Stats describe a store.
+// Stats describe a store. Their JSON form is stable.
 type Stats struct {
-	Policies        int       // the number of live policies
-	Fetched, Failed uint64    // fetches since the start
-	Persistent      bool      // all policies are on disk and will survive a restart
-	Blocked         time.Time // since when no policy can be fetched from this host; zero if that is not so
+	// Policies is the number of live policies. Persistent means that all are on disk and will survive a restart.
+	Policies   int  `json:"policies"`
+	Persistent bool `json:"kept"`
+	// Fetches counts those since the start by result: ok or failed.
+	Fetches map[string]uint64 `json:"fetches"`
+	// Blocked is since when no policy can be fetched from this host; zero if that is not so.
+	Blocked time.Time `json:"blocked_since,omitzero"`
 }
 
 // Stats returns the present state and the counters.
 func (s *Store) Stats() Stats {
 	st := Stats{
-		Fetched: s.fetched.Load(), Failed: s.failed.Load(),
 		Persistent: s.disk.IsOpen(), Blocked: s.reach.blocked(),
+		Fetches: map[string]uint64{"ok": s.fetched.Load(), "failed": s.failed.Load()},
 	}
 	now := time.Now()
 	st.Policies = len(s.table.where(func(e *entry) bool { return e.live(now) }))

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/status"
+	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/report"
 )
@@ -41,7 +42,7 @@ type Daemon struct {
 
 // CacheList is what the cache has, by name and type.
 type CacheList struct {
-	Entries []status.CacheEntry `json:"entries"`
+	Entries []dnscache.Entry `json:"entries"`
 	// More is set when there are more entries than the limit allows.
 	More bool `json:"more"`
 }

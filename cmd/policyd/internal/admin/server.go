@@ -72,7 +72,9 @@ func (s *Server) questions(h map[string]http.HandlerFunc) {
 	}))
 	on(h, GetRoute, bounded(s, func(ctx context.Context, q Question) lookup.RouteAnswer {
 		x := s.daemon.Explain(ctx, q.Domain)
-		return lookup.RouteAnswer{Nexthop: x.Nexthop, Transport: x.Transport, Would: x.WouldTransport, Why: x.WhyTransport}
+		return lookup.RouteAnswer{
+			Nexthop: x.Nexthop, Transport: x.Transport, Would: x.WouldTransport, Why: x.WhyTransport,
+		}
 	}))
 }
 

@@ -23,6 +23,8 @@ import (
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/status"
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/unixsock"
 	"github.com/policyd/policyd/socketmap"
@@ -37,10 +39,10 @@ func fake() admin.Daemon {
 			return status.Status{Version: "v1", Warnings: []string{"told by the daemon"}, Resolver: status.Resolver{SelfTest: "not trusted", Reason: "far away"}}
 		},
 		List: func(f admin.Filter) admin.CacheList {
-			return admin.CacheList{Entries: []status.CacheEntry{{Name: f.Match, Type: "MX", Records: []string{"10 <mx>.example"}}}, More: f.Limit == 1}
+			return admin.CacheList{Entries: []dnscache.Entry{{Name: f.Match, Type: dns.TypeMX, Data: []string{"10 <mx>.example"}}}, More: f.Limit == 1}
 		},
 		Get: func(domain string) status.Domain {
-			return status.Domain{Domain: domain, Cache: []status.CacheEntry{}, Probes: []status.Probe{}}
+			return status.Domain{Domain: domain, Cache: []dnscache.Entry{}, Probes: []status.Probe{}}
 		},
 		Flush: func(f admin.FlushRequest) admin.Flushed { return admin.Flushed{Cache: len(f.Domain)} },
 		Reload: func() (status.Reload, error) {
@@ -98,7 +100,7 @@ func TestClientAndServer(t *testing.T) {
 
 	list, err := admin.ListCache.Ask(ctx, c, admin.Filter{Match: "A&b=c"})
 	require.NoError(t, err)
-	require.Equal(t, admin.CacheList{Entries: []status.CacheEntry{{Name: "a&b=c", Type: "MX", Records: []string{"10 <mx>.example"}}}}, list)
+	require.Equal(t, admin.CacheList{Entries: []dnscache.Entry{{Name: "a&b=c", Type: dns.TypeMX, Data: []string{"10 <mx>.example"}}}}, list)
 	list, err = admin.ListCache.Ask(ctx, c, admin.Filter{Limit: 1})
 	require.NoError(t, err)
 	require.True(t, list.More)

@@ -9,25 +9,15 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/probe"
+	"github.com/policyd/policyd/internal/stsstore"
 	"github.com/policyd/policyd/prefix"
 )
 
 // listCache shows what the cache has.
 func (d *Daemon) listCache(f admin.Filter) admin.CacheList {
 	found := d.cache.List(f.Match, f.Limit+1)
-	list := admin.CacheList{More: len(found) > f.Limit, Entries: []status.CacheEntry{}}
-	for _, e := range found[:min(len(found), f.Limit)] {
-		list.Entries = append(list.Entries, shown(e))
-	}
-	return list
-}
-
-func shown(e dnscache.Entry) status.CacheEntry {
-	return status.CacheEntry{
-		Name: e.Name, Type: e.Type.String(), Status: e.Status.String(), Denial: e.Denial,
-		Records: append([]string{}, e.Data...),
-		Stored:  e.Stored, Expires: e.Expires, Failure: e.Failure, Retry: e.Retry,
-	}
+	return admin.CacheList{More: len(found) > f.Limit, Entries: found[:min(len(found), f.Limit)]}
 }
 
 // getDomain shows everything that is known about a domain: what the cache has for the domain itself, for its MX hosts
@@ -35,7 +25,7 @@ func shown(e dnscache.Entry) status.CacheEntry {
 func (d *Daemon) getDomain(domain string) status.Domain {
 	hosts := d.hostsOf(domain)
 	known := status.Domain{
-		Domain: domain, Cache: []status.CacheEntry{},
+		Domain: domain, Cache: []dnscache.Entry{},
 		MTASTS: d.storedPolicy(domain), Probes: d.probesOf(append([]string{domain}, hosts...)),
 	}
 	seen := map[string]bool{}
@@ -43,7 +33,7 @@ func (d *Daemon) getDomain(domain string) status.Domain {
 		for _, e := range entries {
 			if key := e.Type.String() + " " + e.Name; wanted(e.Name) && !seen[key] {
 				seen[key] = true
-				known.Cache = append(known.Cache, shown(e))
+				known.Cache = append(known.Cache, e)
 			}
 		}
 	}
@@ -91,15 +81,11 @@ func (d *Daemon) flush(f admin.FlushRequest) admin.Flushed {
 }
 
 // mtastsStatus is how the store of MTA-STS policies is doing; nil: MTA-STS is switched off.
-func (d *Daemon) mtastsStatus() *status.MTASTS {
+func (d *Daemon) mtastsStatus() *stsstore.Stats {
 	if !d.loaded.Load().PolicyOptions().MTASTS {
 		return nil
 	}
-	st := d.store.Stats()
-	return &status.MTASTS{
-		Policies: st.Policies, Kept: st.Persistent, BlockedSince: st.Blocked,
-		Fetches: map[string]uint64{"ok": st.Fetched, "failed": st.Failed},
-	}
+	return new(d.store.Stats())
 }
 
 // storedPolicy is what the store has for a domain; nil: nothing.
@@ -115,21 +101,11 @@ func (d *Daemon) storedPolicy(domain string) *status.StoredPolicy {
 }
 
 // probeStatus is what the prober knows; nil: nothing is probed.
-func (d *Daemon) probeStatus() *status.Probes {
+func (d *Daemon) probeStatus() *probe.Stats {
 	if d.loaded.Load().PolicyOptions().Port26 != policy.PortProbe {
 		return nil
 	}
-	st := d.prober.Stats()
-	count := func(n int) uint64 { return uint64(max(n, 0)) }
-	results := map[string]uint64{}
-	for result, n := range st.Results {
-		results[strings.ReplaceAll(result, " ", "-")] = n
-	}
-	return &status.Probes{
-		Hosts: map[string]uint64{"open": count(st.Open), "closed": count(st.Closed),
-			"unknown": count(st.Unknown)},
-		EgressFiltered: st.EgressFiltered, Results: results,
-	}
+	return new(d.prober.Stats())
 }
 
 // probesOf are the verdicts on those of the hosts that promise implicit TLS. Nothing is probed for being shown.

@@ -121,7 +121,7 @@ func TestMTASTSPoliciesAreShownAndFlushed(t *testing.T) {
 	st, err := admin.GetStatus.Ask(t.Context(), op, struct{}{})
 	require.NoError(t, err)
 	require.Equal(t, 1, st.MTASTS.Policies)
-	require.True(t, st.MTASTS.Kept)
+	require.True(t, st.MTASTS.Persistent)
 	require.Equal(t, map[string]uint64{"ok": 1, "failed": 0}, st.MTASTS.Fetches)
 	require.Nil(t, st.Probes, "it is switched off")
 	_, text := l.get("/metrics")

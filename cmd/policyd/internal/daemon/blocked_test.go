@@ -34,12 +34,12 @@ func TestBlockedFetchesAreReported(t *testing.T) {
 	for i := range domains {
 		st, err := admin.GetStatus.Ask(t.Context(), op, struct{}{})
 		require.NoError(t, err)
-		require.Zero(t, st.MTASTS.BlockedSince)
+		require.Zero(t, st.MTASTS.Blocked)
 		require.Equal(t, "NOTFOUND ", ask(t, c, fmt.Sprintf("d%d.example", i)))
 	}
 	st, err := admin.GetStatus.Ask(t.Context(), op, struct{}{})
 	require.NoError(t, err)
-	require.False(t, st.MTASTS.BlockedSince.IsZero())
+	require.False(t, st.MTASTS.Blocked.IsZero())
 	require.Contains(t, strings.Join(st.Warnings, "\n"), "no MTA-STS policy can be fetched from this host")
 	require.Equal(t, 1, strings.Count(l.log.String(), `level=WARN msg="no MTA-STS policy can be fetched from this host"`))
 	_, text := l.get("/metrics")

@@ -157,7 +157,7 @@ func TestFlushHasTheResolverAskedAgain(t *testing.T) {
 	require.Len(t, list.Entries, 2)
 	require.False(t, list.More)
 	require.Equal(t, "signed.example", list.Entries[0].Name)
-	require.Equal(t, []string{"10 starttls-a.signed.example"}, list.Entries[0].Records)
+	require.Equal(t, []string{"10 starttls-a.signed.example"}, list.Entries[0].Data)
 	list, err = admin.ListCache.Ask(t.Context(), op, admin.Filter{Limit: 1})
 	require.NoError(t, err)
 	require.Len(t, list.Entries, 1)
@@ -169,7 +169,7 @@ func TestFlushHasTheResolverAskedAgain(t *testing.T) {
 	known, err := admin.GetDomain.Ask(t.Context(), op, admin.DomainRequest{Domain: "signed.example"})
 	require.NoError(t, err)
 	require.Len(t, known.Cache, 1)
-	require.Equal(t, "secure", known.Cache[0].Status)
+	require.Equal(t, dns.Secure, known.Cache[0].Status)
 	flushed, err := admin.FlushCache.Ask(t.Context(), op, admin.FlushRequest{Domain: "SIGNED.example."})
 	require.NoError(t, err)
 	require.Equal(t, admin.Flushed{Cache: 1}, flushed)
@@ -199,7 +199,7 @@ func TestADomainIsShownWithItsHosts(t *testing.T) {
 	require.NoError(t, err)
 	var names []string
 	for _, e := range known.Cache {
-		names = append(names, e.Name+" "+e.Type)
+		names = append(names, e.Name+" "+e.Type.String())
 	}
 	require.Equal(t, []string{
 		"hosted.example MX", "starttls-mx.provider.example A", "starttls-mx.provider.example AAAA",

@@ -13,9 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
-	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dns/dnstest"
+	"github.com/policyd/policyd/internal/stsstore"
 	"github.com/policyd/policyd/internal/testkit"
 )
 
@@ -163,10 +163,10 @@ func TestEveryFinding(t *testing.T) {
 		{"own-domain-routed", "a route for an own domain", func(s *sender) { s.routes["postmaster@mx.own.example"] = "smtps26:mx.own.example:26" }},
 		{"egress-filtered", "the daemon reports it", func(s *sender) { s.status.Probes.EgressFiltered = true }},
 		{"mta-sts-blocked", "the daemon reports it", func(s *sender) {
-			s.status.MTASTS = &status.MTASTS{BlockedSince: time.Now().Add(-time.Hour)}
+			s.status.MTASTS = &stsstore.Stats{Blocked: time.Now().Add(-time.Hour)}
 		}},
 		{"mta-sts-blocked", "the proxy does not work", func(s *sender) {
-			s.status.MTASTS = &status.MTASTS{BlockedSince: time.Now().Add(-time.Hour)}
+			s.status.MTASTS = &stsstore.Stats{Blocked: time.Now().Add(-time.Hour)}
 			s.settings.MTASTS.ProxyFromEnvironment = true
 		}},
 		{"egress-untested", "no probe yet", func(s *sender) { s.status.Probes = nil }},

@@ -9,7 +9,8 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/policyd/policyd/cmd/policyd/internal/status"
+	"github.com/policyd/policyd/internal/probe"
+	"github.com/policyd/policyd/internal/stsstore"
 )
 
 // checkEgress finds out whether port 25 and the port of implicit TLS can be reached from here. A host that
@@ -17,7 +18,7 @@ import (
 func (e *exam) checkEgress(ctx context.Context) {
 	e.checkFetches()
 	port := strconv.Itoa(e.Settings.Port26.Port)
-	switch probes := cmp.Or(e.daemon.Probes, &status.Probes{}); {
+	switch probes := cmp.Or(e.daemon.Probes, &probe.Stats{}); {
 	case probes.EgressFiltered:
 		e.found("egress-filtered", "all probes of port "+port+" have failed", "# open it in the firewall")
 	case probes.Hosts["open"] > 0:
@@ -36,9 +37,9 @@ func (e *exam) checkEgress(ctx context.Context) {
 // checkFetches reports whether the daemon can fetch MTA-STS policies. It adds no finding while the daemon has no
 // result.
 func (e *exam) checkFetches() {
-	switch m := cmp.Or(e.daemon.MTASTS, &status.MTASTS{}); {
-	case !m.BlockedSince.IsZero():
-		e.found("mta-sts-blocked", "no MTA-STS policy could be fetched since "+m.BlockedSince.Format(time.DateTime),
+	switch m := cmp.Or(e.daemon.MTASTS, &stsstore.Stats{}); {
+	case !m.Blocked.IsZero():
+		e.found("mta-sts-blocked", "no MTA-STS policy could be fetched since "+m.Blocked.Format(time.DateTime),
 			"# allow outgoing TCP connections to port 443, or set HTTPS_PROXY for policyd.service, and:",
 			e.setting("mta_sts", "proxy_from_environment = true"),
 			"apt-get install ca-certificates    # if there are no root certificates")

@@ -16,6 +16,7 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	"github.com/policyd/policyd/internal/dns/dnstest"
+	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/internal/smtptls/smtptest"
 	"github.com/policyd/policyd/internal/unixsock"
 	"github.com/policyd/policyd/socketmap"
@@ -53,7 +54,7 @@ func newSender(t *testing.T) *sender {
 	s.settings.Admin.Socket = dir + "/admin.sock"
 	s.status.Version, s.status.Settings.Mode = "1.0", "enforce"
 	s.status.Connections.Listeners = s.settings.Server.Listen
-	s.status.Probes = &status.Probes{Hosts: map[string]uint64{"open": 3}}
+	s.status.Probes = &probe.Stats{Hosts: map[string]uint64{"open": 3}}
 	s.write("resolv.conf", "nameserver "+s.dns.Addr()+"\n")
 	s.write("queue/etc/resolv.conf", "nameserver "+s.dns.Addr()+"\n")
 	s.write("roots.pem", string(smtptest.NewCA(t).PEM()))

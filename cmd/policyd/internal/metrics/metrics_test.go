@@ -21,6 +21,8 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/probe"
+	"github.com/policyd/policyd/internal/stsstore"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -35,8 +37,8 @@ func busy() status.Status {
 			Stats:      dnscache.Stats{Entries: 10, Bytes: 4096, MaxBytes: 8192, Hits: 7, Misses: 3, Failures: 2, Stale: 1, Kept: 4, Evicted: 5, Refreshed: 6},
 			MaxEntries: 400, Answers: map[string]uint64{"secure": 8, "bogus": 1},
 		},
-		MTASTS:      &status.MTASTS{Policies: 2, Fetches: map[string]uint64{"ok": 3, "failed": 1}},
-		Probes:      &status.Probes{Hosts: map[string]uint64{"open": 2}, Results: map[string]uint64{"open": 5, "refused": 1}, EgressFiltered: true},
+		MTASTS:      &stsstore.Stats{Policies: 2, Fetches: map[string]uint64{"ok": 3, "failed": 1}},
+		Probes:      &probe.Stats{Hosts: map[string]uint64{"open": 2}, Results: map[string]uint64{"open": 5, "refused": 1}, EgressFiltered: true},
 		Connections: status.Connections{Open: 3, Max: 4096, Total: 9, Dropped: map[string]uint64{"evicted": 1}, Errors: map[string]uint64{"malformed": 2}},
 	}
 }

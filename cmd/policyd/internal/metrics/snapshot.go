@@ -54,7 +54,7 @@ func (s snapshot) Collect(ch chan<- prometheus.Metric) {
 	number(ch, "promises_vanished_total", "Promises that vanished from an unsigned answer.", promises.Vanished)
 	number(ch, "sts_policies", "MTA-STS policies in the store.", sts.Policies)
 	number(ch, "sts_fetches_blocked", "1 if no MTA-STS policy can be fetched from this host.",
-		one(!sts.BlockedSince.IsZero()))
+		one(!sts.Blocked.IsZero()))
 	number(ch, "fleet_up", "1 if the latest exchange with the fleet store succeeded, or nothing is shared.",
 		one(st.Fleet == nil || fleet.Up))
 	records := map[string]uint64{"sent": fleet.Sent, "merged": fleet.Merged}

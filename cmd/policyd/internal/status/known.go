@@ -1,29 +1,16 @@
 package status
 
-import "time"
+import (
+	"time"
 
-// CacheEntry is an answer in the cache, or a failure, or both: a secure answer outlives a failure.
-type CacheEntry struct {
-	Name string `json:"name"`
-	Type string `json:"type"`
-	// Status is secure, insecure, or indeterminate where there is no answer.
-	Status string `json:"status"`
-	// Records are as in a zone file; none in an answer that denies them, and Denial is then NODATA or NXDOMAIN.
-	Records []string `json:"records"`
-	Denial  string   `json:"denial,omitempty"`
-	// Stored and Expires belong to the answer; they are left out where there is none.
-	Stored  time.Time `json:"stored,omitzero"`
-	Expires time.Time `json:"expires,omitzero"`
-	// Failure is why the last lookup failed, Retry when it may be tried again.
-	Failure string    `json:"failure,omitempty"`
-	Retry   time.Time `json:"retry,omitzero"`
-}
+	"github.com/policyd/policyd/internal/dnscache"
+)
 
 // Domain is what is known about a domain.
 type Domain struct {
 	Domain string `json:"domain"`
 	// Cache is what the cache has for the domain, the names below it and its MX hosts.
-	Cache []CacheEntry `json:"cache"`
+	Cache []dnscache.Entry `json:"cache"`
 	// MTASTS is what the store of policies has; null: nothing.
 	MTASTS *StoredPolicy `json:"mta_sts"`
 	// Probes are of the MX hosts that promise implicit TLS.

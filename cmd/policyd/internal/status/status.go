@@ -1,5 +1,5 @@
-// Package status is what the daemon knows, in the form that its operator sees. Its JSON form is stable: fields are added,
-// never changed or taken away.
+// Package status is what the daemon knows, in the form that its operator sees. The JSON form is stable: fields are
+// added, never changed or taken away.
 package status
 
 import (
@@ -9,7 +9,9 @@ import (
 	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/fleet"
 	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/internal/promises"
+	"github.com/policyd/policyd/internal/stsstore"
 )
 
 // Status is what `policyd status` shows.
@@ -25,12 +27,12 @@ type Status struct {
 	Warnings []string `json:"warnings"`
 	Settings Settings `json:"settings"`
 	// Reload is the last one; null: there was none since the start.
-	Reload   *Reload      `json:"reload"`
-	Resolver Resolver     `json:"resolver"`
-	Lookups  lookup.Stats `json:"lookups"`
-	Cache    Cache        `json:"cache"`
-	MTASTS   *MTASTS      `json:"mta_sts"`
-	Probes   *Probes      `json:"probes"`
+	Reload   *Reload         `json:"reload"`
+	Resolver Resolver        `json:"resolver"`
+	Lookups  lookup.Stats    `json:"lookups"`
+	Cache    Cache           `json:"cache"`
+	MTASTS   *stsstore.Stats `json:"mta_sts"`
+	Probes   *probe.Stats    `json:"probes"`
 	// Promises is null where promises.vanished is off, Fleet where fleet.url is empty.
 	Promises    *PromiseStatus `json:"promises"`
 	Fleet       *fleet.Stats   `json:"fleet"`
@@ -85,27 +87,6 @@ type Cache struct {
 	MaxEntries int `json:"max_entries"`
 	// Answers counts what came from the servers by its status: secure, insecure, bogus or failed.
 	Answers map[string]uint64 `json:"answers"`
-}
-
-// MTASTS is how the store of MTA-STS policies is doing.
-type MTASTS struct {
-	Policies int `json:"policies"`
-	// Kept is set when policies survive a restart.
-	Kept bool `json:"kept"`
-	// Fetches counts by result since the start.
-	Fetches map[string]uint64 `json:"fetches"`
-	// BlockedSince is since when no policy can be fetched from this host; missing if that is not so.
-	BlockedSince time.Time `json:"blocked_since,omitzero"`
-}
-
-// Probes is what the prober knows.
-type Probes struct {
-	// Hosts counts the hosts by state: open, closed and unknown.
-	Hosts map[string]uint64 `json:"hosts"`
-	// EgressFiltered is set when the port appears to be blocked on our side.
-	EgressFiltered bool `json:"egress_filtered"`
-	// Results counts probes by result since the start: open, or the cause.
-	Results map[string]uint64 `json:"results"`
 }
 
 // PromiseStatus is the state of the remembered promises.

@@ -9,7 +9,9 @@ import (
 	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/fleet"
 	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/internal/promises"
+	"github.com/policyd/policyd/internal/stsstore"
 )
 
 func TestWarnings(t *testing.T) {
@@ -76,11 +78,11 @@ func TestWarnings(t *testing.T) {
 			"cache memory exhausted; 7 entries evicted; raise the memory limit of the process, or cache.max_entries if there is none",
 		},
 		"egress": {
-			func(st *Status) { st.Probes = &Probes{EgressFiltered: true} },
+			func(st *Status) { st.Probes = &probe.Stats{EgressFiltered: true} },
 			"outbound port for implicit TLS appears to be blocked; all mail uses port 25",
 		},
 		"policies that are lost": {
-			func(st *Status) { st.MTASTS = &MTASTS{} },
+			func(st *Status) { st.MTASTS = &stsstore.Stats{} },
 			"MTA-STS policies are not saved and are lost at a restart; check cache.state_dir",
 		},
 		"vanished promises": {
@@ -111,7 +113,7 @@ func TestWarnings(t *testing.T) {
 			"3 connections closed because of server.max_connections or a lack of file descriptors",
 		},
 	} {
-		st := Status{Resolver: Resolver{SelfTest: "validating", Validating: true}, MTASTS: &MTASTS{Kept: true}}
+		st := Status{Resolver: Resolver{SelfTest: "validating", Validating: true}, MTASTS: &stsstore.Stats{Persistent: true}}
 		require.Equal(t, []string{}, st.Warn(), "a sound daemon")
 		c.change(&st)
 		require.Equal(t, []string{c.want}, st.Warn(), name)
