@@ -40,8 +40,8 @@ type row struct {
 	largest       int // lines of the largest file
 }
 
-// The lines that stand for all except tests and what serves them: what the budget for the product was made for, and what
-// came later.
+// The lines that stand for all except tests and what serves them: what the budget for the product was made for, and
+// what came later.
 const product, later = "product", "later"
 
 // servesTests reports whether a directory is for tests, although its files have not the names of tests.
