@@ -29,7 +29,7 @@ func (d *Daemon) hangups(ctx context.Context) error {
 func (d *Daemon) Reload() (status.Reload, error) {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
-	d.notify(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec() + "STATUS=Reloading")
+	d.notify(daemon.SdNotifyReloading + monotonic() + "\nSTATUS=Reloading")
 	kept, err := d.reload()
 	last := status.Reload{At: time.Now(), OK: err == nil, Restart: kept}
 	if err != nil {
