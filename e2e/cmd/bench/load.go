@@ -18,7 +18,7 @@ import (
 // d. It returns how long each answer took.
 func (s *server) load(ctx context.Context, domains []string, answer string, connections int,
 	d time.Duration) []time.Duration {
-	const patience = 30 * time.Second
+	const grace = 30 * time.Second
 	var requests [][]byte
 	for _, domain := range domains {
 		requests = append(requests, socketmap.AppendNetstring(nil, s.table+" "+domain))
@@ -30,7 +30,7 @@ func (s *server) load(ctx context.Context, domains []string, answer string, conn
 		var dialer net.Dialer
 		c := must.Get(dialer.DialContext(ctx, "unix", strings.TrimPrefix(s.Address, "unix:")))
 		defer func() { _ = c.Close() }()
-		must.Do(c.SetDeadline(until.Add(patience)))
+		must.Do(c.SetDeadline(until.Add(grace)))
 		took[i] = make([]time.Duration, 0, 1<<14)
 		reply := make([]byte, len(want))
 		for now := time.Now(); now.Before(until); {
