@@ -207,6 +207,10 @@ func TestStopWhileAReloadDoesNotEnd(t *testing.T) {
 	require.Less(t, time.Since(began), testTimeout/2)
 	require.Contains(t, l.log.String(), "stopping without waiting for a part that does not end")
 	l.daemon.reloading.Unlock()
+	// The reload ends within this test: a later one may have a service manager, which it would notify.
+	require.Eventually(t, func() bool { return l.daemon.last.Load() != nil }, testTimeout, time.Millisecond)
+	l.daemon.reloading.Lock()
+	defer l.daemon.reloading.Unlock()
 }
 
 // A FIFO in place of a file fails the reload, and the next one works.
