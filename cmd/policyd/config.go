@@ -95,7 +95,7 @@ Exit status: 0, 2 the settings have a mistake.`,
 			if err != nil {
 				return failed(err)
 			}
-			return output(cmd, l.Settings, settings.Settings.TOML)
+			return show(cmd, l.Settings, func(s *screen, l settings.Settings) { _, _ = s.WriteString(l.TOML()) })
 		},
 	})
 }

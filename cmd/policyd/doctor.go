@@ -32,14 +32,14 @@ Exit status: 0 nothing to change, 1 warnings or errors, 2 usage.`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			for i, h := range o.Egress {
-				address, err := netip.ParseAddr(strings.Trim(h, "[]"))
 				name, ok := policy.ParseName(h)
-				if err != nil && !ok {
+				if address, err := netip.ParseAddr(strings.Trim(h, "[]")); err == nil {
+					name, ok = address.String(), true
+				}
+				if !ok {
 					return fmt.Errorf("--egress %q is neither a host name nor an address", h)
 				}
-				if o.Egress[i] = name; err == nil {
-					o.Egress[i] = address.String()
-				}
+				o.Egress[i] = name
 			}
 			var err error
 			if o.Settings, err = c.load(cmd); err != nil {
@@ -50,8 +50,8 @@ Exit status: 0 nothing to change, 1 warnings or errors, 2 usage.`,
 				o.Mistakes = wrong.Problems
 			}
 			report := doctor.Examine(cmd.Context(), o)
-			text := func(r doctor.Report) string { return r.Text(palette(cmd.OutOrStdout())) }
-			if err := output(cmd, report, text); err != nil || report.Sound() {
+			text := func(s *screen, r doctor.Report) { _, _ = s.WriteString(r.Text(s.colour)) }
+			if err := show(cmd, report, text); err != nil || report.Sound() {
 				return err
 			}
 			return statusOnly(exitFailed)

@@ -1,10 +1,6 @@
 package main
 
 import (
-	"encoding/json"
-	"fmt"
-	"io"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -47,71 +43,59 @@ Exit status: 0, 1 no Postfix is installed or it is too old, 2 usage or settings.
 				if err != nil {
 					return failed(err)
 				}
-				return output(cmd, removal, removalText)
+				return show(cmd, removal, (*screen).removal)
 			}
 			lines, err := doctor.MakeLines(cmd.Context(), o)
 			if err != nil {
 				return failed(err)
 			}
-			text := linesText
 			if commands {
-				text = func(l doctor.Lines) string { return textOf(l.Commands) }
+				return show(cmd, lines, func(s *screen, l doctor.Lines) { s.lines(l.Commands) })
 			}
-			return output(cmd, lines, text)
+			return show(cmd, lines, (*screen).postfixLines)
 		},
 	})
 	cmd.Flags().BoolVar(&commands, "commands", false,
 		"print the shell commands for what differs from the installed configuration")
 	cmd.Flags().BoolVar(&remove, "remove", false, "print the shell commands that remove policyd from the configuration")
-	cmd.Flags().Var(&o.Version, "postfix-version",
-		"print the lines for this `version` of Postfix (default: the installed one)")
+	cmd.Flags().Func("postfix-version", "print the lines for this `version` of Postfix (default: the installed one)",
+		o.Version.Set)
 	cmd.Flags().StringVar(&o.ConfigDirectory, "postfix-dir", "",
 		"configuration `directory` of Postfix (default: that of postconf)")
-	cmd.MarkFlagsMutuallyExclusive("commands", "remove", "postfix-version")
 	_ = cmd.MarkFlagDirname("postfix-dir") // fails only for an unknown flag
+	cmd.MarkFlagsMutuallyExclusive("commands", "remove", "postfix-version")
 	return cmd
 }
 
-// output prints a value as indented JSON with --json, or else as text.
-func output[T any](cmd *cobra.Command, v T, text func(T) string) error {
-	out := cmd.OutOrStdout()
-	if wantsJSON(cmd) {
-		e := json.NewEncoder(out)
-		e.SetEscapeHTML(false)
-		e.SetIndent("", "  ")
-		return failed(e.Encode(v))
+// lines writes lines that people copy, as they are.
+func (s *screen) lines(lines []string) {
+	for _, line := range lines {
+		s.linef("%s", line)
 	}
-	_, err := io.WriteString(out, text(v))
-	return failed(err)
 }
 
-// textOf returns lines as a text.
-func textOf(lines []string) string { return strings.Join(append(slices.Clip(lines), ""), "\n") }
-
-// linesText returns one part for each file, with instructions in comments.
-func linesText(l doctor.Lines) string {
-	text := ""
+// postfixLines writes one part for each file, with instructions in comments.
+func (s *screen) postfixLines(l doctor.Lines) {
 	part := func(file, what string, lines []string) {
 		if len(lines) > 0 {
-			text += fmt.Sprintf("# %s/%s, %s\n%s\n", l.Directory, file, what, textOf(lines))
+			s.linef("# %s/%s, %s", l.Directory, file, what)
+			s.lines(append(lines, ""))
 		}
 	}
 	part("main.cf", "for Postfix "+l.Postfix+": add at the end", l.Main)
 	part("master.cf", "add at the end", l.Master)
 	part("transport_own", "a new file: one line per domain of this site", l.Own)
-	return text + "# then: postfix check && postfix reload && policyd doctor\n"
+	s.linef("# then: postfix check && postfix reload && policyd doctor")
 }
 
-// removalText returns the commands, and what they leave, in comments.
-func removalText(r doctor.Removal) string {
-	var lines []string
+// removal writes the commands, and what they leave, in comments.
+func (s *screen) removal(r doctor.Removal) {
 	for _, h := range r.Hidden {
-		lines = append(lines, "# edit by hand: "+h)
+		s.linef("# edit by hand: %s", h)
 	}
+	s.lines(r.Commands)
 	if len(r.Commands) > 0 {
-		lines = append(append(lines, r.Commands...),
-			"# then: postfix check && postfix reload, and only after that: systemctl stop policyd.socket policyd",
-			"# kept, useful without policyd too: "+strings.Join(r.Kept, "; "))
+		s.linef("# then: postfix check && postfix reload, and only after that: systemctl stop policyd.socket policyd")
+		s.linef("# kept, useful without policyd too: %s", strings.Join(r.Kept, "; "))
 	}
-	return textOf(lines)
 }
