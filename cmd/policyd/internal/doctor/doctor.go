@@ -75,7 +75,9 @@ func Examine(ctx context.Context, o Options) Report {
 	if o.Settings.Found {
 		e.report.Settings = o.Settings.Path
 	}
-	e.checkUser()
+	if o.User != 0 {
+		e.found("not-root", "root would also examine what this user may not read", "sudo policyd doctor")
+	}
 	e.checkDaemon(ctx)
 	servers := e.checkResolver(ctx)
 	if e.readPostfix(ctx) {
