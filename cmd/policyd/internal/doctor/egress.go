@@ -3,7 +3,6 @@ package doctor
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -27,9 +26,17 @@ func (e *exam) checkEgress(ctx context.Context) {
 		e.found("egress-untested", "not tested: --egress names no host, and there are no probe results",
 			"# with a host whose ports 25 and "+port+" are open:", "policyd doctor --egress mx.example.com")
 	}
+	d := net.Dialer{Timeout: 10 * time.Second}
 	for _, host := range e.Egress {
 		for _, port := range []string{"25", port} {
-			e.connect(ctx, net.JoinHostPort(host, port))
+			address := net.JoinHostPort(host, port)
+			conn, err := d.DialContext(ctx, "tcp", address)
+			if err != nil {
+				e.found("egress-untested", "could not be tested: "+address+": "+err.Error())
+				continue
+			}
+			_ = conn.Close()
+			e.found("egress-open", address+" is reachable")
 		}
 	}
 }
@@ -46,18 +53,4 @@ func (e *exam) checkFetches() {
 	case m.Fetches["ok"] > 0:
 		e.found("mta-sts-fetched", fmt.Sprintf("%d MTA-STS policies were fetched", m.Fetches["ok"]))
 	}
-}
-
-func (e *exam) connect(ctx context.Context, address string) {
-	d := net.Dialer{Timeout: 10 * time.Second}
-	conn, err := d.DialContext(ctx, "tcp", address)
-	if err != nil {
-		if op := new(net.OpError); errors.As(err, &op) {
-			err = op.Err
-		}
-		e.found("egress-untested", "could not be tested: "+address+": "+err.Error())
-		return
-	}
-	_ = conn.Close()
-	e.found("egress-open", address+" is reachable")
 }
