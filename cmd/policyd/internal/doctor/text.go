@@ -9,22 +9,35 @@ import (
 
 const indent = 11
 
-// Text returns a human-readable report in 80 columns. A command that is wider stays in one line.
+// Text returns a human-readable report in 80 columns. A command stays in one line, so that it can be pasted.
 func (r Report) Text(colour text.Palette) string {
+	styles := map[Severity]text.Style{Error: text.Red, Warning: text.Yellow, Untested: text.Cyan, Note: text.Cyan,
+		OK: text.Green}
+	margin := strings.Repeat(" ", indent)
 	var b strings.Builder
 	area := ""
 	for i, f := range r.Findings {
 		if f.Area != area {
-			if area != "" {
+			if i > 0 {
 				b.WriteString("\n")
 			}
 			area = f.Area
 			b.WriteString(colour.Paint(text.Bold, area) + "\n")
 		}
-		if i+1 < len(r.Findings) && r.Findings[i+1].Code == f.Code {
-			f.Why = "" // it follows the last finding of the kind
+		label := fmt.Sprintf("  %-*s", indent-2, f.Severity)
+		what := f.What
+		if f.Severity != OK {
+			what += " [" + f.Code + "]"
 		}
-		f.text(&b, colour)
+		var lines strings.Builder
+		text.Wrap(&lines, label, text.Visible(what))
+		b.WriteString(colour.Paint(styles[f.Severity], label) + strings.TrimPrefix(lines.String(), label))
+		if last := i+1 == len(r.Findings) || r.Findings[i+1].Code != f.Code; last && f.Why != "" {
+			text.Wrap(&b, margin, text.Visible(f.Why)) // once, after the last finding of the kind
+		}
+		for _, line := range f.Change {
+			b.WriteString(margin + text.Visible(line) + "\n")
+		}
 	}
 	summary := "nothing to change"
 	if !r.Sound() {
@@ -34,24 +47,4 @@ func (r Report) Text(colour text.Palette) string {
 		summary += fmt.Sprintf(", could not be tested: %d", r.Untested)
 	}
 	return b.String() + "\n" + colour.Paint(text.Bold, summary) + "\n"
-}
-
-func (f Finding) text(b *strings.Builder, colour text.Palette) {
-	style := map[Severity]text.Style{Error: text.Red, Warning: text.Yellow, Untested: text.Cyan, Note: text.Cyan,
-		OK: text.Green}[f.Severity]
-	margin := strings.Repeat(" ", indent)
-	label := fmt.Sprintf("  %-*s", indent-2, f.Severity)
-	what := f.What
-	if f.Severity != OK {
-		what += " [" + f.Code + "]"
-	}
-	var lines strings.Builder
-	text.Wrap(&lines, label, text.Visible(what))
-	if f.Why != "" {
-		text.Wrap(&lines, margin, text.Visible(f.Why))
-	}
-	b.WriteString(colour.Paint(style, label) + strings.TrimPrefix(lines.String(), label))
-	for _, line := range f.Change { // a command stays in one line, so that it can be pasted
-		b.WriteString(margin + text.Visible(line) + "\n")
-	}
 }
