@@ -2,7 +2,6 @@ package doctor
 
 import (
 	"context"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -52,21 +51,16 @@ func (e *exam) checkResolver(ctx context.Context) stub.State {
 // checkResolvConf compares the servers of policyd with those of Postfix, which are in resolv.conf and, for chrooted
 // services, in its copy.
 func (e *exam) checkResolvConf(st stub.State) {
-	system := nameservers(e.ResolvConf)
-	own := system
-	if st.Source != e.ResolvConf && len(st.Servers) > 0 {
-		own = nil
-		for _, s := range st.Servers {
-			own = append(own, bare(s))
-		}
+	own, system := st.Servers, nameservers(e.ResolvConf)
+	if st.Source == e.ResolvConf || len(own) == 0 {
+		own = system
 	}
-	if slices.Equal(sorted(own), sorted(system)) {
+	if slices.Equal(slices.Sorted(slices.Values(own)), slices.Sorted(slices.Values(system))) {
 		e.found("resolver-same", "Postfix and policyd ask the same servers: "+strings.Join(own, ", "))
 	} else {
 		e.found("resolver-differs",
-			"policyd asks "+strings.Join(st.Servers, ", ")+", and "+e.ResolvConf+" has "+strings.Join(system, ", "),
-			e.setting("dns", "remove servers"), "# or:",
-			"printf 'nameserver %s\\n' "+strings.Join(own, " ")+" > "+e.ResolvConf)
+			"policyd asks "+strings.Join(own, ", ")+", and "+e.ResolvConf+" has "+strings.Join(system, ", "),
+			e.setting("dns", "remove servers"), "# or name the same servers in "+e.ResolvConf)
 	}
 	if !e.chrooted(smtp) {
 		return
@@ -85,28 +79,22 @@ func (e *exam) checkResolvConf(st stub.State) {
 	}
 }
 
-// bare is a server without the port where that is 53.
-func bare(server string) string {
-	if ap, err := netip.ParseAddrPort(server); err == nil && ap.Port() == 53 {
-		return ap.Addr().String()
-	}
-	return server
-}
-
-func sorted(list []string) []string { return slices.Sorted(slices.Values(list)) }
-
 // nameservers reads a resolv.conf(5) as the C library does: three servers at most, and without any the one on this
 // machine.
 func nameservers(path string) []string {
 	text, _ := regfile.Read(path)
 	var servers []string
 	for line := range strings.Lines(string(text)) {
-		if f := strings.Fields(line); len(f) > 1 && f[0] == "nameserver" && len(servers) < 3 {
-			servers = append(servers, f[1])
+		f := strings.Fields(line)
+		if len(f) < 2 || f[0] != "nameserver" || len(servers) == 3 {
+			continue
+		}
+		if server, err := stub.ParseServer(f[1]); err == nil {
+			servers = append(servers, server.String())
 		}
 	}
 	if len(servers) == 0 {
-		return []string{"127.0.0.1"}
+		return []string{"127.0.0.1:53"}
 	}
 	return servers
 }

@@ -221,7 +221,7 @@ func TestNoResolvConfInTheChroot(t *testing.T) {
 	for _, f := range s.examine().Findings {
 		found = append(found, f.What)
 	}
-	require.Contains(t, strings.Join(found, "\n"), "smtp(8) uses 127.0.0.1 because there is no "+s.dir)
+	require.Contains(t, strings.Join(found, "\n"), "smtp(8) uses 127.0.0.1:53 because there is no "+s.dir)
 }
 
 // A mistake in the settings is the first finding, and everything else is examined all the same.
