@@ -337,6 +337,17 @@ func TestReportModeIsNotAWarning(t *testing.T) {
 	require.True(t, r.Sound(), "%v", codes(r))
 }
 
+// A name in inet_interfaces or proxy_interfaces is looked up, as the daemon does.
+func TestANamedInterfaceIsNoFinding(t *testing.T) {
+	t.Parallel()
+	s := newSender(t)
+	s.serve()
+	s.administer()
+	s.dns.Set("nat.own.example", dns.TypeA, dnstest.Answer{Records: []string{"A 192.0.2.7"}})
+	s.params["proxy_interfaces"] = "nat.own.example"
+	require.NotContains(t, codes(s.examine()), "own-domains-unknown")
+}
+
 // Postfix that asks for a map that does not exist does ask policyd, and its mail waits: "does not ask" is not said as well.
 func TestAnUnknownMapIsOneFinding(t *testing.T) {
 	t.Parallel()

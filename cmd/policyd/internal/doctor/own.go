@@ -1,25 +1,45 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/postfix"
+	"github.com/policyd/policyd/internal/stub"
 	"github.com/policyd/policyd/socketmap"
 )
+
+// received returns the lists of Postfix that have entries, and the domains that they name. After an error there may be
+// more.
+func (o Options) received(ctx context.Context) (lists, domains []string, err error) {
+	names := o.Settings.Stub(nil)
+	names.ResolvConf, names.Trust = o.ResolvConf, stub.TrustNever // which needs no self-test
+	resolver, err := stub.New(names)
+	if err != nil {
+		return nil, nil, err
+	}
+	options := o.Settings.Site(resolver, nil)
+	options.Postconf, options.ConfigDirectory = o.Postconf, o.ConfigDirectory
+	site, err := postfix.New(options)
+	if err == nil {
+		_, _, err = site.Own(ctx, "policyd.invalid", dns.Effort{}) // reads the lists
+	}
+	lists, domains = site.Lists()
+	return lists, domains, err
+}
 
 // checkOwn checks that domains of this site get no route: that policyd can read Postfix's lists, that the guard in
 // transport_maps covers them, and that the daemon returns no route for them.
 func (e *exam) checkOwn(ctx context.Context) {
-	switch {
-	case e.ownErr != nil:
+	if e.ownErr != nil {
 		e.found("own-domains-unknown", e.ownErr.Error(), "# correct the table, or let the user policyd read it")
-	case len(e.lists) == 0:
-		e.found("own-domains-known", "Postfix's lists are empty: nothing is received here")
-	default:
-		e.found("own-domains-known", "policyd reads "+strings.Join(e.lists, ", "))
+	} else {
+		e.found("own-domains-known", "policyd reads "+cmp.Or(strings.Join(e.lists, ", "), "empty lists"))
 	}
 	list, at := e.ours(transportMaps)
 	if at < 0 {

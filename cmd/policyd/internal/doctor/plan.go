@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/status"
-	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/postfix"
 )
@@ -98,14 +97,7 @@ func newPlan(ctx context.Context, o Options, s *setup, st status.Status) plan {
 	if !s.installed() {
 		return p
 	}
-	site := o.Settings.Site(nil, nil)
-	site.Postconf, site.ConfigDirectory = o.Postconf, o.ConfigDirectory
-	received, err := postfix.New(site)
-	if err == nil {
-		_, _, err = received.Own(ctx, "policyd.invalid", dns.Effort{}) // reads the lists
-	}
-	p.ownErr = err
-	p.lists, p.domains = received.Lists()
+	p.lists, p.domains, p.ownErr = o.received(ctx)
 	for _, d := range p.domains {
 		if !slices.Contains([]string{"localhost", "localhost.localdomain", s.params["myhostname"]}, d) {
 			p.own = append(p.own, pattern(d))
