@@ -23,7 +23,8 @@ func (e *exam) checkConnections(ctx context.Context) {
 	var tables []string
 	for _, parameter := range []string{policyMaps, transportMaps} {
 		for _, t := range postfix.Tokens(e.params[parameter]) {
-			if t = strings.TrimPrefix(t, "proxy:"); serves(t, parameter) && !slices.Contains(tables, t) {
+			t = strings.TrimPrefix(t, "proxy:")
+			if serves(t, parameter) && e.isOurs(t, parameter) && !slices.Contains(tables, t) {
 				tables = append(tables, t)
 			}
 		}
@@ -50,10 +51,7 @@ func (e *exam) reach(at string) bool {
 	if !unix {
 		return true
 	}
-	chrooted := func(service string) bool {
-		return e.chrooted(service) && slices.Contains([]string{"smtp", "trivial-rewrite"}, e.program(service))
-	}
-	if filepath.IsAbs(path) && slices.ContainsFunc(e.overrides("command"), chrooted) {
+	if filepath.IsAbs(path) && slices.ContainsFunc([]string{smtp, "relay/unix", "rewrite/unix"}, e.chrooted) {
 		inside, reachable := e.endpointOf(at)
 		change := []string{"# in " + e.mainCF() + ": " + inside + " in place of " + at}
 		if !reachable {
