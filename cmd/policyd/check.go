@@ -167,10 +167,14 @@ func newChecker(cmd *cobra.Command, c *common, f checkFlags) (*check.Checker, er
 		return nil, &exit{exitUsage, err}
 	}
 	servers.SelfTest(cmd.Context())
-	client := l.SMTPClient(quiet)
+	site, err := postfix.New(postfix.Options{})
+	if err != nil {
+		return nil, err
+	}
+	client := l.SMTPClient(site)
 	client.OnlyCAFile = f.CAFile != ""
 	o := f.Options
-	o.Roots, o.CAFile, o.Logger, o.Postfix = l.Roots, l.TLS.CAFile, quiet, postfix.NewClient(client)
+	o.Roots, o.CAFile, o.Logger, o.Postfix = l.Roots, l.TLS.CAFile, quiet, client
 	// Enough for many domains that share name servers and hosts, and no more: a long list must not fill the memory.
 	const remembered = 50_000
 	o.Servers = servers

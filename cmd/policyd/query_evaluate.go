@@ -60,11 +60,13 @@ func newEvaluator(ctx context.Context, l *settings.Loaded, f queryFlags) (*evalu
 	if l.Admin.Socket != "" {
 		e.sources.Promises = rememberedBy{ctx, admin.NewClient(l.Admin.Socket)}
 	}
-	if e.sources.Site, err = postfix.New(l.Site(cache, quiet)); err != nil {
+	site, err := postfix.New(l.Site(cache, quiet))
+	if err != nil {
 		return nil, err
 	}
+	e.sources.Site = site
 	if !f.noProbe && e.settings.Policy.Port26 == policy.PortProbe {
-		e.prober = probe.New(l.Probe(cache, quiet))
+		e.prober = probe.New(l.Probe(cache, site, quiet))
 	}
 	if e.settings.Policy.Mode == policy.ModeOff {
 		return e, nil // sends no DNS query

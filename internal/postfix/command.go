@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -38,27 +39,45 @@ func Find(postconf, configDirectory string) (Commands, error) {
 // beside returns the path of another command in the directory of postconf.
 func (c Commands) beside(name string) string { return filepath.Join(filepath.Dir(c.Postconf), name) }
 
-// Parameters returns the values of parameters, with all $names expanded. The error names a parameter that is unknown.
-func (c Commands) Parameters(ctx context.Context, names ...string) (map[string]string, error) {
-	values, err := c.Settings(ctx, append([]string{"-x"}, names...)...)
+// Settings are what postconf(1) prints in the form name = value. A parameter that a service of master.cf sets itself
+// has a name such as smtp/unix/relayhost.
+type Settings map[string]string
+
+// Of returns a parameter as a service, such as smtp/unix, has it.
+func (s Settings) Of(service, name string) string {
+	if value, ok := s[service+"/"+name]; ok {
+		return value
+	}
+	return s[name]
+}
+
+// Settings returns the named parameters of main.cf, or all, and those that services set themselves, with all $names
+// expanded. The error names a parameter that is unknown.
+func (c Commands) Settings(ctx context.Context, names ...string) (Settings, error) {
+	s, err := c.Print(ctx, append([]string{"-x"}, names...)...)
 	for _, name := range names {
-		if _, ok := values[name]; !ok && err == nil {
+		if _, ok := s[name]; !ok && err == nil {
 			err = fmt.Errorf("%s did not print %s", c.Postconf, name)
 		}
 	}
-	return values, err
+	if err != nil {
+		return nil, err
+	}
+	options, err := c.Print(ctx, "-P", "-x")
+	maps.Copy(s, options)
+	return s, err
 }
 
-// Settings returns what postconf(1) prints in the form name = value.
-func (c Commands) Settings(ctx context.Context, args ...string) (map[string]string, error) {
+// Print returns what postconf(1) prints for these arguments.
+func (c Commands) Print(ctx context.Context, args ...string) (Settings, error) {
 	out, _, err := c.run(ctx, process{path: c.Postconf, args: args})
-	values := map[string]string{}
+	s := Settings{}
 	for line := range strings.Lines(out) {
 		if name, value, ok := strings.Cut(strings.TrimSpace(line), " ="); ok {
-			values[name] = strings.TrimSpace(value)
+			s[name] = strings.TrimSpace(value)
 		}
 	}
-	return values, err
+	return s, err
 }
 
 // Query looks up keys without spaces in a table, such as hash:/etc/postfix/relay, and returns those that are found.

@@ -21,7 +21,7 @@ import (
 func (c Commands) finger(ctx context.Context, options []string, d smtptls.Dialogue) smtptls.Opinion {
 	addr := netip.AddrPortFrom(d.Addr.Addr().WithZone(""), d.Addr.Port())
 	if !prefix.ValidHost(d.Host) || !addr.IsValid() {
-		return smtptls.Opinion{Verdict: smtptls.NoVerdict, Why: "not a host name and address"}
+		return noVerdict("not a host name and address")
 	}
 	seconds := strconv.Itoa(max(int(d.Timeout/time.Second), 1))
 	args := append([]string{"-c", "-l", "secure", "-t", seconds, "-T", seconds, "-s", d.Host}, options...)
@@ -57,7 +57,7 @@ var (
 func opinion(output string, addr netip.AddrPort) smtptls.Opinion {
 	where := fmt.Sprintf("%s[%s]:%d: ", addr.Addr(), addr.Addr(), addr.Port())
 	const failed, library = "the TLS handshake failed", "warning: TLS library problem: "
-	o := smtptls.Opinion{Verdict: smtptls.NoVerdict, Why: "no result"}
+	o := noVerdict("no result")
 	reason := "the certificate is not verified"
 	for line := range strings.Lines(output) {
 		line = text.Printable(strings.TrimPrefix(strings.TrimSpace(line), "posttls-finger: "))
@@ -74,13 +74,13 @@ func opinion(output string, addr netip.AddrPort) smtptls.Opinion {
 		case about && before == "SSL_connect error to " && (after == "-1" || after == "0"):
 			o = smtptls.Opinion{Verdict: smtptls.Rejected, Why: failed}
 		case about && before == "SSL_connect error to ":
-			o = smtptls.Opinion{Verdict: smtptls.NoVerdict, Why: after}
+			o = noVerdict(after)
 		case o.Why == failed && strings.HasPrefix(line, library):
 			o.Why += ": " + strings.TrimPrefix(line, library)
 		case o.Verdict == smtptls.Verified && gaveUp.MatchString(line):
 			o = smtptls.Opinion{Verdict: smtptls.GaveUp, Why: line}
 		case noSession.MatchString(line):
-			o = smtptls.Opinion{Verdict: smtptls.NoVerdict, Why: line}
+			o = noVerdict(line)
 		}
 	}
 	o.Why = smtptls.Tidy(o.Why)

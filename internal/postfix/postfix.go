@@ -40,51 +40,48 @@ type Options struct {
 	Logger   *slog.Logger
 }
 
-// config is an Options that has been checked.
-type config struct {
-	Options
-	exclude list
-	hosts   map[string]bool
-}
-
 // Site reports what this site receives. Run keeps its data fresh; without Run it reads the configuration when it is
 // asked.
 type Site struct {
-	config  atomic.Pointer[config]
-	latest  atomic.Pointer[view] // nil: not read yet
-	reading *semaphore.Weighted  // held while the configuration is read
-	problem string               // the last problem that was logged; guarded by reading
-	slots   *semaphore.Weighted  // one per table that is being searched
+	options atomic.Pointer[Options] // with names in canonical form
+	latest  atomic.Pointer[view]    // nil: not read yet
+	reading *semaphore.Weighted     // held while the configuration is read
+	problem string                  // the last problem that was logged; guarded by reading
+	slots   *semaphore.Weighted     // one per table that is being searched
+	fingers *semaphore.Weighted     // one per posttls-finger that runs
 }
 
-// maxSearches is how many tables are searched at the same time: each takes a process.
-const maxSearches = 4
+// maxProcesses is how many tables are searched at the same time, and how many receivers are judged.
+const maxProcesses = 4
 
 // New returns a Site. The error names the domain or host of the options that is invalid.
 func New(o Options) (*Site, error) {
-	s := &Site{reading: semaphore.NewWeighted(1), slots: semaphore.NewWeighted(maxSearches)}
+	s := &Site{
+		reading: semaphore.NewWeighted(1), slots: semaphore.NewWeighted(maxProcesses),
+		fingers: semaphore.NewWeighted(maxProcesses),
+	}
 	return s, s.Configure(o)
 }
 
 // Configure applies new options; what was read with others no longer counts. An error changes nothing.
 func (s *Site) Configure(o Options) error {
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
-	c := &config{Options: o, hosts: map[string]bool{}}
-	for _, text := range o.ExcludeDomains {
+	o.ExcludeDomains, o.OwnHosts = slices.Clone(o.ExcludeDomains), slices.Clone(o.OwnHosts)
+	for i, text := range o.ExcludeDomains {
 		name := canonical(text)
 		if !prefix.ValidHost(strings.TrimPrefix(name, ".")) {
 			return fmt.Errorf("postfix: %q in exclude_domains is not a domain", text)
 		}
-		c.exclude.names = append(c.exclude.names, name)
+		o.ExcludeDomains[i] = name
 	}
-	for _, text := range o.OwnHosts {
+	for i, text := range o.OwnHosts {
 		name := canonical(text)
 		if !prefix.ValidHost(name) {
 			return fmt.Errorf("postfix: %q in own_hosts is not a host name", text)
 		}
-		c.hosts[name] = true
+		o.OwnHosts[i] = name
 	}
-	s.config.Store(c)
+	s.options.Store(&o)
 	return nil
 }
 
@@ -93,7 +90,8 @@ func (s *Site) Configure(o Options) error {
 // Postfix's commands: the error is dns.ErrNotCached where it would have to.
 func (s *Site) Own(ctx context.Context, domain string, e dns.Effort) (own bool, why string, err error) {
 	domain = canonical(domain)
-	if name := s.config.Load().exclude.name(domain); name != "" {
+	exclude := list{names: s.options.Load().ExcludeDomains}
+	if name := exclude.name(domain); name != "" {
 		return true, "exclude_domains has " + name, nil
 	}
 	if localhost(domain) {
@@ -126,13 +124,9 @@ func (s *Site) Own(ctx context.Context, domain string, e dns.Effort) (own bool, 
 // OwnHost reports whether name is a name of this host: one of own_hosts, $myhostname, the machine's own name,
 // localhost, or one of these behind a prefix. Before anything has been read, every name counts.
 func (s *Site) OwnHost(name string) bool {
-	c, v := s.config.Load(), s.current()
-	if v == nil {
-		return true
-	}
+	v := s.current()
 	name = canonical(name)
-	return localhost(name) || slices.ContainsFunc([]string{name, strings.TrimPrefix(name, prefix.Of(name).Prefix())},
-		func(n string) bool { return c.hosts[n] || v.hosts[n] })
+	return v == nil || localhost(name) || v.hosts[name] || v.hosts[strings.TrimPrefix(name, prefix.Of(name).Prefix())]
 }
 
 // OwnAddr reports whether a is an address of this host: exactly one of a local interface or of proxy_interfaces and

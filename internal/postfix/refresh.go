@@ -48,7 +48,7 @@ func (v *view) due() bool {
 // current returns the latest view while it counts, otherwise nil. Its age is bounded whether or not Run works.
 func (s *Site) current() *view {
 	v := s.latest.Load()
-	if v == nil || v.config != s.config.Load() || time.Since(v.read) >= 2*refresh+longestRead {
+	if v == nil || v.options != s.options.Load() || time.Since(v.read) >= 2*refresh+longestRead {
 		return nil
 	}
 	return v
@@ -76,7 +76,7 @@ func (s *Site) read(ctx context.Context) (*view, error) {
 	}
 	bounded, cancel := context.WithTimeout(ctx, longestRead)
 	defer cancel()
-	v := readView(bounded, s.config.Load())
+	v := readView(bounded, s.options.Load())
 	if v.err != nil && ctx.Err() != nil {
 		return nil, v.err // the caller gave up, which says nothing about Postfix
 	}
@@ -88,10 +88,10 @@ func (s *Site) read(ctx context.Context) (*view, error) {
 	switch {
 	case problem == s.problem:
 	case problem != "":
-		v.config.Logger.Warn("cannot read which domains Postfix receives; all mail uses port 25 until it works",
+		v.options.Logger.Warn("cannot read which domains Postfix receives; all mail uses port 25 until it works",
 			"reason", problem)
 	default:
-		v.config.Logger.Info("reading the domains that Postfix receives works again")
+		v.options.Logger.Info("reading the domains that Postfix receives works again")
 	}
 	s.problem = problem
 	return v, v.err

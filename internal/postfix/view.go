@@ -22,9 +22,11 @@ import (
 
 // view is everything that was read at one time. A new reading replaces it.
 type view struct {
-	config      *config // the options that it was read with
+	options     *Options // that it was read with
 	read        time.Time
 	err         error // something could not be read: the domains received here are unknown
+	commands    Commands
+	settings    Settings // of the first instance, nil if they could not be read
 	lists       []list
 	hosts       map[string]bool
 	addrs       map[netip.Addr]bool
@@ -39,13 +41,12 @@ type view struct {
 }
 
 // readView reads everything.
-func readView(ctx context.Context, c *config) *view {
+func readView(ctx context.Context, o *Options) *view {
 	v := &view{
-		config: c, hosts: map[string]bool{}, addrs: map[netip.Addr]bool{}, relays: map[string]bool{},
+		options: o, hosts: map[string]bool{}, addrs: map[netip.Addr]bool{}, relays: map[string]bool{},
 		files: map[string]os.FileInfo{}, searches: map[question]answer{},
 	}
-	v.err = v.readMachine()
-	if v.err == nil {
+	if v.err = v.readMachine(); v.err == nil {
 		v.err = v.readPostfix(ctx)
 	}
 	v.read = time.Now()
@@ -54,6 +55,11 @@ func readView(ctx context.Context, c *config) *view {
 
 // readMachine reads the addresses and the name of this machine.
 func (v *view) readMachine() error {
+	hostname, _ := os.Hostname()
+	v.hosts[canonical(hostname)] = true
+	for _, name := range v.options.OwnHosts {
+		v.hosts[name] = true
+	}
 	local, err := net.InterfaceAddrs()
 	if err != nil {
 		return fmt.Errorf("cannot read the addresses of this machine: %w", err)
@@ -64,11 +70,8 @@ func (v *view) readMachine() error {
 			v.addrs[plain(p.Addr())] = true
 		}
 	}
-	if v.config.LoopbackProbed {
+	if v.options.LoopbackProbed {
 		delete(v.addrs, netip.IPv6Loopback()) // a setting of Postfix can add it again
-	}
-	if name, err := os.Hostname(); err == nil {
-		v.hosts[canonical(name)] = true
 	}
 	return nil
 }
@@ -76,18 +79,18 @@ func (v *view) readMachine() error {
 // readPostfix reads every instance (postmulti(1)): domains that any of them receives are received here. Without a
 // Postfix there are no lists.
 func (v *view) readPostfix(ctx context.Context) error {
-	commands, err := Find(v.config.Postconf, v.config.ConfigDirectory)
-	if err != nil {
-		main := cmp.Or(v.config.ConfigDirectory, "/etc/postfix") + "/main.cf"
+	var err error
+	if v.commands, err = Find(v.options.Postconf, v.options.ConfigDirectory); err != nil {
+		main := cmp.Or(v.options.ConfigDirectory, "/etc/postfix") + "/main.cf"
 		if _, err := os.Lstat(main); !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("%s exists, but postconf is not installed", main)
 		}
 		return nil
 	}
-	others, err := v.readInstance(ctx, commands)
+	others, err := v.readInstance(ctx, v.commands)
 	for _, directory := range others {
 		if err == nil {
-			_, err = v.readInstance(ctx, Commands{commands.Postconf, directory})
+			_, err = v.readInstance(ctx, Commands{v.commands.Postconf, directory})
 		}
 	}
 	return err
@@ -101,26 +104,27 @@ const (
 	nexthopTables   = "sender_dependent_relayhost_maps sender_dependent_default_transport_maps transport_maps"
 	otherParameters = "parent_domain_matches_subdomains myhostname proxy_interfaces inet_interfaces " +
 		"multi_instance_directories"
+	clientParameters = "smtp_helo_name smtp_tls_CAfile smtp_tls_CApath smtp_tls_mandatory_protocols " +
+		"smtp_tls_mandatory_ciphers smtp_tls_exclude_ciphers smtp_tls_mandatory_exclude_ciphers " +
+		"tls_high_cipherlist tls_medium_cipherlist"
 )
 
 // readInstance reads the lists, names, addresses and relay hosts of one instance, and returns the configuration
 // directories of the others. The state of a file is noted before the file is read, so that a change in between counts.
 func (v *view) readInstance(ctx context.Context, c Commands) (others []string, err error) {
-	p, err := c.Parameters(ctx, "config_directory")
+	p, err := c.Print(ctx, "-x", "config_directory")
 	if err != nil {
 		return nil, err
 	}
 	v.note(p["config_directory"]+"/main.cf", p["config_directory"]+"/master.cf")
-	p, err = c.Parameters(ctx,
-		strings.Fields(listParameters+" "+nexthopParameters+" "+nexthopTables+" "+otherParameters)...)
+	all := []string{listParameters, nexthopParameters, nexthopTables, otherParameters, clientParameters}
+	p, err = c.Settings(ctx, strings.Fields(strings.Join(all, " "))...)
 	if err != nil {
 		return nil, err
 	}
-	options, err := c.Settings(ctx, "-P", "-x") // of services in master.cf, as in smtp/unix/relayhost
-	if err != nil {
-		return nil, err
+	if v.settings == nil {
+		v.settings = p
 	}
-	maps.Copy(p, options)
 	parents := func(parameter string) bool { // where the setting has tables, subdomains count
 		text := p["parent_domain_matches_subdomains"]
 		return strings.Contains(text, parameter) || strings.ContainsAny(text, ":/!")
@@ -207,24 +211,24 @@ func addHosts(hosts map[string]bool, text string) {
 
 // addInterface adds an address of proxy_interfaces or inet_interfaces, or the addresses of a name.
 func (v *view) addInterface(ctx context.Context, text string) error {
-	name := canonical(text)
-	a, err := netip.ParseAddr(strings.TrimPrefix(strings.Trim(text, "[]"), "ipv6:"))
-	switch {
-	case text == "all" || text == "loopback-only":
-		return nil
-	case err == nil:
+	if a, err := netip.ParseAddr(strings.Trim(text, "[]")); err == nil {
 		v.addrs[plain(a)] = true
 		return nil
-	case !prefix.ValidHost(name):
+	}
+	name := canonical(text)
+	if text == "all" || text == "loopback-only" || localhost(name) {
+		return nil
+	}
+	if !prefix.ValidHost(name) {
 		return errors.New("neither an address nor a name")
 	}
 	v.hosts[name] = true
-	found := localhost(name)
+	found := false
 	for _, t := range []dns.Type{dns.TypeA, dns.TypeAAAA} {
-		if localhost(name) || v.config.Resolver == nil {
+		if v.options.Resolver == nil {
 			break
 		}
-		rrset, err := v.config.Resolver.Lookup(ctx, dns.Question{Name: name, Type: t}, dns.Effort{})
+		rrset, err := v.options.Resolver.Lookup(ctx, dns.Question{Name: name, Type: t}, dns.Effort{})
 		if err != nil {
 			return err
 		}

@@ -122,7 +122,7 @@ func New(o Options) (*Daemon, error) {
 			return nil, err
 		}
 	}
-	d.prober = probe.New(loaded.Probe(d.cache, d.log))
+	d.prober = probe.New(loaded.Probe(d.cache, d.site, d.log))
 	d.report = report.New(report.Options{StateDir: loaded.Cache.StateDir, Log: d.log})
 	d.service = lookup.New(d.sources(), loaded.Lookup(), d.log)
 	d.handler = d.service.Handler()

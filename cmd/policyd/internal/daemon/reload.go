@@ -81,7 +81,7 @@ func (d *Daemon) configure(next *settings.Loaded) error {
 			return err
 		}
 	}
-	d.prober.Configure(next.Probe(d.cache, d.log))
+	d.prober.Configure(next.Probe(d.cache, d.site, d.log))
 	d.cache.SetMaxEntries(next.Cache.MaxEntries)
 	d.store.Configure(d.storeOptions(next))
 	d.server.SetLimits(d.limits(next))

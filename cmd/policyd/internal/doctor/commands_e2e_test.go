@@ -124,7 +124,7 @@ func commands(t *testing.T, postconf string) {
 			require.NoError(t, err)
 			require.Equal(t, "smtp", setup.program("smtps26/unix"))
 			require.True(t, setup.chrooted("smtps26/unix"))
-			require.Equal(t, []string{"yes", "secure", ""}, []string{setup.master["smtps26/unix/smtp_tls_wrappermode"], setup.master["smtps26/unix/smtp_tls_security_level"], setup.master["smtps26/unix/smtp_fallback_relay"]})
+			require.Equal(t, []string{"yes", "secure", ""}, []string{setup.params["smtps26/unix/smtp_tls_wrappermode"], setup.params["smtps26/unix/smtp_tls_security_level"], setup.params["smtps26/unix/smtp_fallback_relay"]})
 
 			l, err = MakeLines(t.Context(), o)
 			require.NoError(t, err)

@@ -158,7 +158,7 @@ func (p plan) serviceCommands(want Service) []string {
 	}
 	for _, r := range serviceRules(p.transport) {
 		option := want.Service + "/" + r.Name
-		if value, set := p.master[option]; isNew || !set || !r.accepts(value) {
+		if value, set := p.params[option]; isNew || !set || !r.accepts(value) {
 			all = append(all, p.edit("-P", option+"="+r.Value))
 		}
 	}

@@ -1,11 +1,9 @@
 package doctor
 
 import (
-	"cmp"
 	"slices"
 	"strings"
 
-	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/postfix"
 )
 
@@ -19,17 +17,14 @@ func is(name, value string) string {
 
 // checkVersion examines the version of Postfix.
 func (e *exam) checkVersion() {
-	what := "Postfix " + string(e.version)
-	switch {
+	switch what := "Postfix " + string(e.version); {
 	case !e.version.since(4, 0):
 		e.found("postfix-too-old", what, "# upgrade to Postfix 3.4 or later")
 	case !e.version.since(5, 0):
 		e.found("postfix-no-host-list", what, e.setting("port26", `mode = "off"`),
 			"# or upgrade to Postfix 3.5 or later")
-	case e.version.since(10, 0):
-		e.found("postfix-version", what+" supports TLS policies, TLSRPT attributes, and every kind of route")
 	default:
-		e.found("postfix-version", what+" supports TLS policies and every kind of route, but not TLSRPT attributes")
+		e.found("postfix-version", what+" supports TLS policies and every kind of route")
 	}
 }
 
@@ -70,31 +65,27 @@ func (e *exam) checkTLSRequired() {
 
 // checkTables examines the tables of policyd in a parameter, also in the services that set it themselves. It returns
 // the tables of main.cf, and the index of that of policyd, -1 for none. present and missing are codes, wanted is the
-// command that corrects it.
+// command that corrects main.cf.
 func (e *exam) checkTables(parameter, present, missing, wanted string) (list []string, at int) {
-	examine := func(file, value string) {
-		for _, t := range slices.DeleteFunc(postfix.Tokens(value), func(t string) bool { return !e.unknown(t) }) {
-			_, name := splitTable(t)
-			use := cmp.Or(lookup.NearestMap(name), e.mapFor(parameter))
-			e.found("map-unknown", parameter+" has "+t,
-				"# in "+file+": "+strings.TrimSuffix(t, name)+use, "policyd postfix-config --commands | sh")
-		}
-	}
-	examine(e.mainCF(), e.params[parameter])
-	for _, service := range e.overrides(parameter) {
-		examine(e.masterCF(), e.option(service, parameter))
-	}
 	list, at = e.ours(parameter)
-	if at < 0 {
-		if !slices.ContainsFunc(list, e.unknown) && (parameter == policyMaps || e.route) { // unknown asks policyd too
-			e.found(missing, is(parameter, e.params[parameter]), wanted)
-		}
-		return list, at
+	switch {
+	case at >= 0:
+		e.found(present, parameter+" has "+list[at])
+	case !slices.ContainsFunc(list, e.unknown) && (parameter == policyMaps || e.route): // unknown asks policyd too
+		e.found(missing, is(parameter, e.params[parameter]), wanted)
 	}
-	e.found(present, parameter+" has "+list[at])
-	for _, t := range list {
-		if strings.HasPrefix(t, "proxy:") && serves(t, parameter) {
-			e.found("map-through-proxy", t, wanted)
+	for _, service := range append([]string{""}, e.overrides(parameter)...) {
+		for _, t := range postfix.Tokens(e.params.Of(service, parameter)) {
+			change := wanted
+			if service != "" {
+				change = "# in " + e.masterCF() + ", service " + service + ": " + e.entry(t, parameter)
+			}
+			switch {
+			case e.unknown(t):
+				e.found("map-unknown", parameter+" has "+t, change)
+			case strings.HasPrefix(t, "proxy:") && e.isOurs(t, parameter):
+				e.found("map-through-proxy", t, change)
+			}
 		}
 	}
 	return list, at
@@ -124,8 +115,8 @@ func (e *exam) checkPolicyMaps() {
 		e.found("tls-map-no-tlsrpt", what, wanted)
 	}
 	for _, service := range e.overrides(policyMaps) {
-		own := e.option(service, policyMaps)
-		asks := func(t string) bool { return serves(t, policyMaps) }
+		own := e.params.Of(service, policyMaps)
+		asks := func(t string) bool { return e.isOurs(t, policyMaps) }
 		if slices.Contains([]string{"smtp", "lmtp"}, e.program(service)) &&
 			!slices.ContainsFunc(postfix.Tokens(own), asks) {
 			e.found("service-without-policies", e.masterCF()+", service "+service+": "+is(policyMaps, own),
@@ -145,7 +136,7 @@ func (e *exam) checkTransportMaps() {
 	if at < 0 {
 		return
 	}
-	asks := func(t string) bool { return serves(t, transportMaps) }
+	asks := func(t string) bool { return e.isOurs(t, transportMaps) }
 	without := e.set(transportMaps, strings.Join(slices.DeleteFunc(postfix.Tokens(e.raw[transportMaps]), asks), ", "))
 	if !e.route {
 		e.found("transport-map-unused", "port26.mode is off", e.setting("port26", `mode = "probe"`), "# or:", without)
@@ -177,7 +168,7 @@ func (e *exam) checkService() {
 	}
 	sound := true
 	for _, r := range serviceRules(e.transport) {
-		if value := e.option(service, r.Name); !r.accepts(value) {
+		if value := e.params.Of(service, r.Name); !r.accepts(value) {
 			sound = false
 			e.found(r.wrong, name+": "+is(r.Name, value), e.edit("-P", service+"/"+r.Name+"="+r.Value))
 		}
@@ -187,6 +178,6 @@ func (e *exam) checkService() {
 			e.edit("-F", service+"/chroot="+e.chrootColumn()))
 	}
 	if sound {
-		e.found("service-present", name+": wrapper mode, level "+e.option(service, "smtp_tls_security_level"))
+		e.found("service-present", name+": wrapper mode, level "+e.params.Of(service, "smtp_tls_security_level"))
 	}
 }

@@ -20,9 +20,8 @@ type setup struct {
 	version   Version
 	directory string // of main.cf
 	queue     string
-	params    map[string]string // of main.cf, with all $names expanded
-	raw       map[string]string // the same as they are written
-	master    map[string]string // columns and options of master.cf, as in smtp/unix/chroot
+	params    postfix.Settings // with all $names expanded, and columns of master.cf, as in smtp/unix/chroot
+	raw       postfix.Settings // the parameters of main.cf as they are written
 }
 
 // smtp is the client service for ordinary mail.
@@ -31,7 +30,7 @@ const smtp = "smtp/unix"
 // defaultSetup is that of Debian, where no Postfix is installed.
 func defaultSetup() *setup {
 	return &setup{
-		directory: "/etc/postfix", queue: "/var/spool/postfix", master: map[string]string{smtp + "/chroot": "y"},
+		directory: "/etc/postfix", queue: "/var/spool/postfix", params: postfix.Settings{smtp + "/chroot": "y"},
 	}
 }
 
@@ -41,16 +40,17 @@ func readSetup(ctx context.Context, o Options) (*setup, error) {
 		return nil, err
 	}
 	s := &setup{commands: c}
-	var options map[string]string
-	for _, part := range []struct {
-		into *map[string]string
-		args []string
-	}{{&s.params, []string{"-x"}}, {&s.raw, nil}, {&s.master, []string{"-F"}}, {&options, []string{"-P", "-x"}}} {
-		if *part.into, err = c.Settings(ctx, part.args...); err != nil {
-			return nil, err
-		}
+	var columns postfix.Settings
+	if s.params, err = c.Settings(ctx); err == nil {
+		s.raw, err = c.Print(ctx)
 	}
-	maps.Copy(s.master, options)
+	if err == nil {
+		columns, err = c.Print(ctx, "-F")
+	}
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(s.params, columns)
 	s.directory, s.queue = s.params["config_directory"], s.params["queue_directory"]
 	return s, s.version.Set(s.params["mail_version"])
 }
@@ -60,28 +60,20 @@ func (s *setup) installed() bool { return s.commands.Postconf != "" }
 
 // chrooted reads the fifth column of master.cf, whose default depends on the compatibility level (master(5)).
 func (s *setup) chrooted(service string) bool {
-	column := s.master[service+"/chroot"]
+	column := s.params[service+"/chroot"]
 	level, _ := strconv.ParseFloat(s.params["compatibility_level"], 64)
 	return column == "y" || column == "-" && level < 1
 }
 
 // program returns the program of a service; "" means that there is no such service.
 func (s *setup) program(service string) string {
-	name, _, _ := strings.Cut(s.master[service+"/command"], " ")
+	name, _, _ := strings.Cut(s.params[service+"/command"], " ")
 	return name
 }
 
-// option returns a parameter as a service has it.
-func (s *setup) option(service, name string) string {
-	if v, ok := s.master[service+"/"+name]; ok {
-		return v
-	}
-	return s.params[name]
-}
-
-// overrides returns the services that set a parameter; for the column "command", which all have, every service.
+// overrides returns the services that set a parameter themselves.
 func (s *setup) overrides(parameter string) (services []string) {
-	for _, name := range slices.Sorted(maps.Keys(s.master)) {
+	for _, name := range slices.Sorted(maps.Keys(s.params)) {
 		if service, ok := strings.CutSuffix(name, "/"+parameter); ok {
 			services = append(services, service)
 		}
@@ -109,13 +101,13 @@ func (s *setup) set(name, value string) string {
 // quoted quotes an argument for the shell.
 func quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
-// Version is a version of Postfix, such as 3.7, 3.10.2 or the snapshot 3.12-20260101, and a value of a flag. The zero
-// version is older than all others.
+// Version is a version of Postfix, such as 3.7, 3.10.2 or the snapshot 3.12-20260101. The zero version is older than
+// all others.
 type Version string
 
 var versionFormat = regexp.MustCompile(`^\d{1,4}\.\d{1,4}([.-]\d{0,8}.*)?$`)
 
-// Set implements pflag.Value.
+// Set sets it to a text, after a check of its form.
 func (v *Version) Set(text string) error {
 	if !versionFormat.MatchString(text) {
 		return fmt.Errorf("%q is not a Postfix version: write one such as 3.7 or 3.10.2", text)
@@ -123,11 +115,6 @@ func (v *Version) Set(text string) error {
 	*v = Version(text)
 	return nil
 }
-
-func (v *Version) String() string { return string(*v) }
-
-// Type is the word for the value in the help.
-func (v *Version) Type() string { return "version" }
 
 // since reports whether it is Postfix 3.minor.patch or later.
 func (v *Version) since(minor, patch int) bool {

@@ -57,18 +57,18 @@ func (l *Loaded) Site(r dns.Resolver, log *slog.Logger) postfix.Options {
 	}
 }
 
-// Probe returns the options of probes, which ask r.
-func (l *Loaded) Probe(r dns.Resolver, log *slog.Logger) probe.Options {
+// Probe returns the options of probes, which ask r. Postfix of the site judges receivers too.
+func (l *Loaded) Probe(r dns.Resolver, site *postfix.Site, log *slog.Logger) probe.Options {
 	return probe.Options{
 		Resolver: r, Port: uint16(l.Port26.Port), Roots: l.Roots, Special: l.Port26.ProbeSpecialAddresses,
 		StateDir: l.Cache.StateDir, Logger: log,
-		Helo: l.Port26.HeloName, Postfix: postfix.NewClient(l.SMTPClient(log)),
+		Helo: l.Port26.HeloName, Postfix: l.SMTPClient(site),
 	}
 }
 
-// SMTPClient returns the options of the SMTP client of Postfix, which judges receivers.
-func (l *Loaded) SMTPClient(log *slog.Logger) postfix.ClientOptions {
-	return postfix.ClientOptions{Transport: l.Port26.Transport, CAFile: l.TLS.CAFile, Logger: log}
+// SMTPClient returns the SMTP client of Postfix, which judges receivers.
+func (l *Loaded) SMTPClient(site *postfix.Site) *postfix.Client {
+	return &postfix.Client{Site: site, Transport: l.Port26.Transport, CAFile: l.TLS.CAFile}
 }
 
 // Store returns the options of the store of MTA-STS policies, which asks r.

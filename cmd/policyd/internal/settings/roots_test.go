@@ -24,7 +24,7 @@ func TestRootsAndProxyReachTheirUsers(t *testing.T) {
 	require.True(t, ok)
 	require.True(t, fetcher.ProxyFromEnvironment)
 	require.Same(t, l.Roots, fetcher.Roots)
-	require.Same(t, l.Roots, l.Probe(nil, quiet).Roots)
+	require.Same(t, l.Roots, l.Probe(nil, nil, quiet).Roots)
 	require.Nil(t, l.Stub(quiet).RootCAs, "no DNS over TLS: a change of the roots must not void the cached answers")
 
 	require.False(t, l.RootsChanged())
