@@ -80,7 +80,13 @@ func Examine(ctx context.Context, o Options) Report {
 	}
 	e.checkDaemon(ctx)
 	servers := e.checkResolver(ctx)
-	if e.readPostfix(ctx) {
+	switch s, err := readSetup(ctx, o); {
+	case errors.Is(err, postfix.ErrNotInstalled):
+		e.found("postfix-missing", "postconf is neither in PATH nor in /usr/sbin", "apt-get install postfix")
+	case err != nil:
+		e.found("postfix-unreadable", err.Error(), "postfix check")
+	default:
+		e.plan = newPlan(ctx, o, s, e.daemon)
 		e.report.Postfix, e.report.ConfigDirectory = string(e.version), e.directory
 		e.checkRunning()
 		e.checkVersion()
@@ -118,18 +124,4 @@ func (e *exam) found(code, what string, change ...string) {
 		}
 		e.report.Findings = append(e.report.Findings, f)
 	}
-}
-
-// readPostfix reads the configuration of Postfix and compares it with what it should be.
-func (e *exam) readPostfix(ctx context.Context) bool {
-	s, err := readSetup(ctx, e.Options)
-	switch {
-	case errors.Is(err, postfix.ErrNotInstalled):
-		e.found("postfix-missing", "postconf is neither in PATH nor in /usr/sbin", "apt-get install postfix")
-	case err != nil:
-		e.found("postfix-unreadable", err.Error(), "postfix check")
-	default:
-		e.plan = newPlan(ctx, e.Options, s, e.daemon)
-	}
-	return err == nil
 }

@@ -30,20 +30,18 @@ func (e *exam) checkVersion() {
 
 // checkMain examines the parameters of main.cf that policies depend on.
 func (e *exam) checkMain() {
-	const off = "dnssec-lookups-off"
-	wrong := map[string]bool{}
 	for _, r := range slices.Concat(writtenRules(), defaultRules()) {
-		forDANE := r.wrong == off || r.wrong == "dane-insecure-mx"
-		if value := e.params[r.Name]; !r.accepts(value) && (e.Settings.Policy.DANE || !forDANE) {
-			wrong[r.wrong] = true
+		value := e.params[r.Name]
+		forDANE := r.wrong == "dnssec-lookups-off" || r.wrong == "dane-insecure-mx"
+		switch {
+		case forDANE && !e.Settings.Policy.DANE: // it does not matter
+		case !r.accepts(value):
 			e.found(r.wrong, is(r.Name, value), e.set(r.Name, r.Value))
+		case r.Name == "smtp_tls_security_level":
+			e.found("smtp-level", is(r.Name, value))
+		case r.Name == "smtp_dns_support_level":
+			e.found("dnssec-lookups", is(r.Name, value))
 		}
-	}
-	if !wrong["smtp-level-none"] {
-		e.found("smtp-level", is("smtp_tls_security_level", e.params["smtp_tls_security_level"]))
-	}
-	if !wrong[off] && e.Settings.Policy.DANE {
-		e.found("dnssec-lookups", is("smtp_dns_support_level", e.params["smtp_dns_support_level"]))
 	}
 }
 
