@@ -22,7 +22,7 @@ func TestMain(m *testing.M) { os.Exit(lab.Tests(m)) }
 // The top of the source tree, and what e2e/fetch has unpacked there.
 const (
 	source = ".."
-	// A test checks a condition at every tick, and fails if it is still false after longest.
+	// A test checks a condition at every tick, and fails if the condition is still false after longest.
 	longest = time.Minute
 	tick    = 20 * time.Millisecond
 
@@ -56,7 +56,7 @@ func newLab(t *testing.T, o lab.Options) *lab.Lab {
 	return l
 }
 
-// logOf is the end of the log of a process that may not have been started.
+// logOf returns the end of the log of a process that may not have been started.
 func logOf(p *daemon.Process) string {
 	if p == nil {
 		return ""

@@ -18,7 +18,7 @@ import (
 	"github.com/policyd/policyd/e2e/lab"
 )
 
-// TestExim delivers with Exim and the lines of docs/other-mtas.md, as they are there.
+// TestExim delivers with Exim and the unchanged lines of docs/other-mtas.md.
 func TestExim(t *testing.T) {
 	l := newLab(t, lab.Options{})
 	m := addMTADomains(l)
@@ -136,7 +136,7 @@ func addMTADomains(l *lab.Lab) *mtaDomains {
 	return m
 }
 
-// mtaLog are expressions for the lines of a log about mail that was delivered to a host.
+// mtaLog has expressions for the lines of a log about mail that was delivered to a host.
 type mtaLog struct {
 	verified, dane, plain func(host string) string
 	waits                 string // for mail that stays in the queue

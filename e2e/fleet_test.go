@@ -57,7 +57,7 @@ func (s *site) key(t *testing.T, name string) string {
 	return file
 }
 
-// start starts a node with a state directory of its own; without a store if keyFile is "".
+// start starts a node with a state directory of its own, and without a store if keyFile is "".
 func (s *site) start(t *testing.T, name, keyFile string) *node {
 	t.Helper()
 	n := &node{dir: filepath.Join(s.dir, name)}
@@ -92,7 +92,7 @@ func redis(t *testing.T, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// cli returns what a command prints that redis-cli sends.
+// cli sends a command with redis-cli and returns its output.
 func cli(args ...string) string {
 	out, _ := exec.Command("redis-cli", args...).Output() // a server that does not answer yet prints nothing
 	return string(out)

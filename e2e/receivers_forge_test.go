@@ -36,7 +36,7 @@ import (
 	"github.com/policyd/policyd/internal/stub"
 )
 
-// forge makes certificates for receivers. Names of CAs are unique, so that one file can hold all roots.
+// forge makes certificates for receivers. The names of CAs are unique, so that one file can hold all roots.
 type forge struct {
 	t     *testing.T
 	host  string
@@ -193,8 +193,8 @@ func (f *forge) opensslLeaf(more []string, keygen ...string) string {
 	return dir
 }
 
-// opensslTLS returns a TLS server by openssl s_server, for what crypto/tls does not have: the plaintext of each
-// connection goes through a process of its own.
+// opensslTLS returns a TLS server that uses openssl s_server, for what crypto/tls does not support. The plaintext of
+// each connection goes through a process of its own.
 func (f *forge) opensslTLS(dir string, args ...string) func(net.Conn) net.Conn {
 	var n atomic.Int64
 	return func(wire net.Conn) net.Conn {
@@ -210,7 +210,7 @@ func (f *forge) opensslTLS(dir string, args ...string) func(net.Conn) net.Conn {
 		tick := time.NewTicker(10 * time.Millisecond)
 		defer tick.Stop()
 		for end := time.Now().Add(10 * time.Second); side == nil && time.Now().Before(end); <-tick.C {
-			side, _ = net.Dial("unix", filepath.Join(dir, name)) // openssl does not say when it listens
+			side, _ = net.Dial("unix", filepath.Join(dir, name)) // openssl does not report when it listens
 		}
 		if side == nil {
 			_ = cmd.Process.Kill()
@@ -293,7 +293,7 @@ func oldTLS(leaf *cert) func(net.Conn) net.Conn {
 		if len(exchange) < 6 || exchange[0] != 16 {
 			return nil
 		}
-		//nolint:staticcheck // the key exchange of these servers needs it
+		//nolint:staticcheck // the key exchange of such servers needs it
 		secret, err := rsa.DecryptPKCS1v15(nil, leaf.key.(*rsa.PrivateKey), exchange[6:])
 		if err != nil {
 			return nil

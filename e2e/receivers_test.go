@@ -63,12 +63,12 @@ type judgement struct {
 // speaks is a receiver with a certificate.
 func speaks(c *tls.Certificate) smtptest.Behaviour { return smtptest.Behaviour{Cert: c} }
 
-// leafWith is a leaf below a root with changes.
+// leafWith is a receiver whose certificate, issued by a root, has changes.
 func leafWith(changes ...change) func(*forge) smtptest.Behaviour {
 	return func(f *forge) smtptest.Behaviour { return speaks(chain(f.leaf(f.ca(nil), changes...))) }
 }
 
-// below has an intermediate with changes.
+// below is a receiver whose intermediate certificate has changes.
 func below(changes ...change) func(*forge) smtptest.Behaviour {
 	return func(f *forge) smtptest.Behaviour {
 		i := f.ca(f.ca(nil), changes...)
@@ -76,7 +76,7 @@ func below(changes ...change) func(*forge) smtptest.Behaviour {
 	}
 }
 
-// says is a sound receiver with another behaviour.
+// says is a receiver with a good certificate and another behaviour.
 func says(b smtptest.Behaviour) func(*forge) smtptest.Behaviour {
 	return func(f *forge) smtptest.Behaviour {
 		b.Cert = chain(f.leaf(f.ca(nil)))
@@ -84,14 +84,14 @@ func says(b smtptest.Behaviour) func(*forge) smtptest.Behaviour {
 	}
 }
 
-// by is a receiver of openssl s_server.
+// by is a receiver that openssl s_server serves.
 func by(args []string, keygen ...string) func(*forge) smtptest.Behaviour {
 	return func(f *forge) smtptest.Behaviour {
 		return smtptest.Behaviour{Cert: &tls.Certificate{}, TLS: f.opensslTLS(f.opensslLeaf(nil, keygen...), args...)}
 	}
 }
 
-// many is a path with n intermediates.
+// many is a receiver whose path has n intermediates.
 func many(n int) func(*forge) smtptest.Behaviour {
 	return func(f *forge) smtptest.Behaviour {
 		var cas []*cert
@@ -104,7 +104,7 @@ func many(n int) func(*forge) smtptest.Behaviour {
 	}
 }
 
-// twins are two intermediates of one name, of which the first sent is altered; its key is another.
+// twins is a receiver that sends two intermediates with one name, of which the first has changes, and perhaps another key.
 func twins(otherKey bool, changes ...change) func(*forge) smtptest.Behaviour {
 	return func(f *forge) smtptest.Behaviour {
 		root := f.ca(nil)

@@ -124,7 +124,7 @@ func (m *matrix) policyd(s *lab.Server, round string) *daemon.Process {
 
 func (m *matrix) end(p *daemon.Process) { require.NoError(m.t, p.Stop()) }
 
-// round asks every question twice, so that policyd answers from its own cache too.
+// round asks every question twice, so that policyd also answers from its own cache.
 func (m *matrix) round(s *lab.Server, p *daemon.Process, round string) {
 	for range 2 {
 		answers := make([]socketmap.Reply, len(m.keys))

@@ -86,7 +86,7 @@ func TestOneUnansweredQuestion(t *testing.T) {
 		group.Go(func() error { return trials[i].ask(t.Context(), p) })
 	}
 	require.NoError(t, group.Wait())
-	// The machine may have been too busy for one of so many answers: a late one is tried again alone, with a new domain.
+	// The machine may have been too busy for one of these many answers: a late one is tried again alone, with a new domain.
 	for i, late := range trials {
 		if late.took > answerWithin {
 			trials[i] = prepare(late.kind, late.domain.Generalise(late.question), late.verdict)

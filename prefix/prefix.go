@@ -3,16 +3,16 @@
 // # The MX-prefix proposal
 //
 // A receiver of mail makes a promise by the first label of the names of its MX hosts: "starttls-" promises STARTTLS
-// with a valid certificate on port 25, and "smtps-" promises the same and implicit TLS on port 26. A certificate is
-// valid if its chain ends at a trusted root, it is in date, and it names the MX host including the prefix.
+// with a valid certificate on port 25, and "smtps-" promises the same and also implicit TLS on port 26. A certificate
+// is valid if its chain ends at a trusted root, it is in date, and it names the MX host including the prefix.
 //
 // The name in the RDATA of the MX record counts, never the target of a CNAME. The list of prefixes is closed.
 //
 // # Use
 //
-// [Of] returns the [Class] of a host name; the methods of Class say what it promises. [ValidHost] reports whether
+// [Of] returns the [Class] of a host name; the methods of Class describe its promise. [ValidHost] reports whether
 // Postfix accepts a host name. A domain without MX records, a null MX and an address literal promise nothing: do not
-// ask for them.
+// call Of for them.
 package prefix
 
 import "strings"

@@ -76,7 +76,7 @@ func constant(c net.Conn) {
 	}
 }
 
-// ask sends b.N requests from that many connections.
+// ask sends b.N requests over a number of connections.
 func ask(b *testing.B, path string, clients int) {
 	b.Helper()
 	var left atomic.Int64

@@ -35,8 +35,8 @@ func Dial(ctx context.Context, address string) (*Client, error) {
 	return NewClient(conn), nil
 }
 
-// Lookup sends one request and returns its reply. RemoteAddr of the request is ignored. A map name with a space and a
-// request over [MaxQuery] bytes are a [*ProtocolError], and nothing is sent.
+// Lookup sends one request and returns its reply. It ignores RemoteAddr of the request. For a map name with a space, or
+// a request over [MaxQuery] bytes, it sends nothing, and the error is a [*ProtocolError].
 //
 // After any other error the reply is unknown: Lookup returns TEMP with the error and closes the connection. A server
 // may close a connection between requests; io.EOF means that the request can be sent again on a new connection.

@@ -39,7 +39,7 @@ func TestClient(t *testing.T) {
 	require.Error(t, err)
 }
 
-// An error is never an answer, and tells what to do next.
+// An error is never an answer, and its type shows the caller what to do next.
 func TestClientErrors(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

@@ -105,8 +105,8 @@ func (c *conn) whole() bool {
 	return err == nil && size >= 0 && size < len(rest)
 }
 
-// expect sets the read deadline of an idle connection. It leaves a deadline that is early by a sixteenth of the
-// timeout, and not by more than a second: a new timer for every request would cost more than the rest of the reading.
+// expect sets the read deadline of an idle connection. It keeps a deadline that is early by at most a sixteenth of the
+// timeout and at most a second: a new timer for every request would cost more than the rest of the reading.
 func (c *conn) expect() error {
 	timeout := c.server.limit().IdleTimeout
 	by := c.server.started.Add(time.Duration(c.idleSince.Load()) + timeout)
@@ -148,7 +148,7 @@ func (c *conn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// write sends a reply. It reports whether the connection can be used further.
+// write sends a reply. It reports whether the connection can still be used.
 func (c *conn) write(r Reply) bool {
 	c.payload = r.appendTo(c.payload[:0])
 	c.wire = AppendNetstring(c.wire[:0], c.payload)

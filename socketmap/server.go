@@ -38,7 +38,7 @@ func (l Limits) withDefaults() *Limits {
 	return &l
 }
 
-// Server answers requests on any number of listeners. Its fields must not change after the first call of Serve.
+// Server answers requests on any number of listeners. Do not change its fields after the first call of Serve.
 type Server struct {
 	// Handler answers the requests; it must not be nil.
 	Handler Handler

@@ -11,7 +11,7 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// slowListener closes when it may.
+// slowListener closes when the test allows it.
 type slowListener struct {
 	net.Listener
 	closing, may chan struct{}

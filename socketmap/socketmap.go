@@ -6,18 +6,18 @@
 // "TEMP reason", "TIMEOUT reason" or "PERM reason". The connection stays open for further requests. A client may send
 // requests before earlier ones are answered; replies have the order of the requests. See socketmap_table(5).
 //
-// # Server
+// # Server and client
 //
-// [Server], [Handler] and [Mux] work like their namesakes in net/http: one goroutine per connection, [Server.Serve] for
-// each listener, [Server.Shutdown] for an orderly end. The zero [Reply] is TEMP, so a handler that forgets to set a
-// reply defers mail and never tells Postfix that a key does not exist. [Dial] or [NewClient] makes a [Client].
+// [Server], [Handler] and [Mux] work like the types of net/http: each connection has a goroutine, [Server.Serve] serves
+// one listener, and [Server.Shutdown] lets requests in progress finish. The zero [Reply] is TEMP, never NOTFOUND: if a
+// handler forgets to set a reply, Postfix defers the mail. [Dial] and [NewClient] return a [Client].
 //
 // # Hostile clients
 //
-// A server protects itself with [Limits]. It closes the connection without an answer when a request is malformed,
-// longer than [MaxQuery] or not complete in time, and when a client does not read its replies. When the connection
-// limit is reached, the connection that has been idle longest makes room for a new one. A panic in a handler becomes
-// TEMP. A reply that Postfix would misread, such as an OK without data, is sent as TEMP.
+// A server protects itself with [Limits]. It closes a connection without an answer when a request is malformed, longer
+// than [MaxQuery] or not complete in time, and when the client does not read its replies. When the connection limit is
+// reached, it closes the connection that has been idle longest for each new one. A panic in a handler becomes TEMP. A
+// reply that Postfix would misread, such as an OK without data, is sent as TEMP.
 //
 // # Errors
 //

@@ -21,7 +21,7 @@ type Case struct {
 	Run func(context.Context) string
 }
 
-// Phase is cases that run under the same settings.
+// Phase is a group of cases that run under the same settings.
 type Phase struct {
 	Name   string
 	Port26 string // the mode
@@ -30,7 +30,7 @@ type Phase struct {
 	Cases []Case
 }
 
-// Result is the lines that prove the result of a case, or an error.
+// Result has the lines that prove the result of a case, or an error.
 type Result struct {
 	Line string
 	Err  error
@@ -86,7 +86,7 @@ func Build(l *lab.Lab) []Phase {
 	}
 }
 
-// ReportSettings are main.cf for a Postfix that supports TLSRPT (3.10 and later).
+// ReportSettings are lines of main.cf for a Postfix that supports TLSRPT (3.10 and later).
 const ReportSettings = `smtp_tls_policy_maps = texthash:/lab/policies, socketmap:inet:` +
 	lab.PolicydAddr + `:tls-policy-tlsrpt
 smtp_tlsrpt_enable = yes
@@ -148,7 +148,7 @@ func next(ctx context.Context, m *lab.Sent, w want) string {
 	return shown(d)
 }
 
-// shown is the log line after the TLS level, which Postfix logs on a line of its own.
+// shown returns the log line with the TLS level in front, which Postfix logs on a separate line.
 func shown(d lab.Delivery) string {
 	if d.TLS == "" {
 		return d.Line
@@ -164,7 +164,7 @@ func verified26(host string) want {
 	return want{status: "sent", relay: host + ":26", service: via26, tls: "Verified"}
 }
 
-// received checks that a host has the mail, and that no one on the path could read any of it.
+// received checks that a host has received the mail, and that an attacker on the path could not read any of it.
 func received(r *lab.Receiver, m *lab.Sent) {
 	got := r.Got(m.Token)
 	must.Be(len(got) == 1, "%s has the mail %d times", r.Name, len(got))
@@ -180,7 +180,7 @@ func unread(r *lab.Receiver, m *lab.Sent) {
 	}
 }
 
-// untouched checks that a host has not seen the mail at all.
+// untouched checks that a host has not received anything of the mail.
 func untouched(r *lab.Receiver, m *lab.Sent) {
 	must.Be(len(r.Got(m.Token)) == 0, "%s has the mail", r.Name)
 	unread(r, m)

@@ -8,7 +8,7 @@ import (
 	"github.com/policyd/policyd/e2e/lab"
 )
 
-func TestEveryDifferenceToTheExpectedDeliveryIsAnError(t *testing.T) {
+func TestEveryDifferenceFromTheExpectedDeliveryIsAnError(t *testing.T) {
 	t.Parallel()
 	d := lab.Delivery{Service: viaDefault, Relay: "mx.a.test[127.0.0.2]:25", Status: "sent", Reason: "250 ok", TLS: "Verified"}
 	require.NoError(t, verified("mx.a.test").check(d))

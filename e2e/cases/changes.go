@@ -25,7 +25,7 @@ func killed(l *lab.Lab) Case {
 				})
 			}
 			send(0, mails/3)
-			// Postfix keeps asking.
+			// Postfix continues to ask.
 			l.Policyd.Kill()
 			must.Do(l.Policyd.Start(ctx))
 			send(mails/3, mails)
@@ -50,7 +50,7 @@ func arrive(ctx context.Context, m *lab.Sent, w want) (again int) {
 	return again
 }
 
-// stsKept ends policyd, the policy host and STARTTLS at the receiver: the policy is valid for a week, so it holds.
+// stsKept restarts policyd without the policy host and without STARTTLS at the receiver. The policy lasts for a week.
 func stsKept(l *lab.Lab) Case {
 	r := l.Host(lab.Host{Name: "mx.stskept.test", On25: lab.STARTTLS})
 	l.MX("stskept.test", r.Name)

@@ -27,8 +27,8 @@ type check struct {
 	or *findings
 }
 
-// findings are what the report has. A field that is empty in the expected findings is empty in the report too, except
-// for the verdict and the policy, which are not compared then.
+// findings are the contents of a report. A field that is empty in the expected findings is empty in the report too,
+// except for the verdict and the policy, which are not compared then.
 type findings struct {
 	exit            int
 	verdict, policy string
@@ -37,7 +37,7 @@ type findings struct {
 	sts             string // state, mode and source of the policy, and the hosts that it allows
 }
 
-// checkTable are receivers that policyd check must find sound, or broken in one way each.
+// checkTable lists receivers that policyd check must find sound, or broken in one way each.
 func checkTable() []check {
 	broken := func(code, domain string, h host) check {
 		return check{name: "policyd check: " + code, domain: domain, hosts: []host{h},

@@ -8,7 +8,7 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// Key is one question to policyd and the answer that it must get.
+// Key is one lookup and the answer that policyd must give.
 type Key struct {
 	socketmap.Request
 	// Answer is the text of an OK reply, or NOTFOUND, or TEMP.

@@ -6,7 +6,7 @@ import (
 	"github.com/policyd/policyd/e2e/lab"
 )
 
-// promiseMails are hosts that carry a prefix and keep its promise, or do not, and hosts without one.
+// promiseMails are about hosts with a prefix, which keep or break its promise, and about hosts without one.
 func promiseMails() []mail {
 	return []mail{
 		{name: "starttls- host that keeps its promise: verified", domain: "good.test",
@@ -39,7 +39,7 @@ func promiseMails() []mail {
 	}
 }
 
-// nameMails are the ways in which the DNS names, denies or garbles the MX hosts of a domain.
+// nameMails are about the ways in which the DNS names, denies or garbles the MX hosts of a domain.
 func nameMails() []mail {
 	return []mail{
 		{name: "zone signed with NSEC3: verified", domain: "nsec3.test", hosts: []host{good("starttls-mx")},
@@ -70,7 +70,7 @@ func nameMails() []mail {
 	}
 }
 
-// layerMails are domains with DANE, with MTA-STS, with prefixes, and with several of them.
+// layerMails are about domains with DANE, with MTA-STS, with prefixes, and with several of them.
 func layerMails() []mail {
 	foreign := " " + strings.Repeat("ab", 32)
 	return []mail{
@@ -117,7 +117,7 @@ func layerMails() []mail {
 	}
 }
 
-// reportMails are what Postfix sends to a TLSRPT collector (RFC 8460): the policy that it got from policyd.
+// reportMails are about reports to a TLSRPT collector (RFC 8460): Postfix sends the policy that it got from policyd.
 func reportMails() []mail {
 	// The types in the words of libtlsrpt.
 	const sts, noPolicy = `"policy-type":2`, `"policy-type":9`

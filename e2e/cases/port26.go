@@ -30,7 +30,7 @@ type trip struct {
 	policy string
 }
 
-// trips are smtps- hosts whose port 26 works, or does not work in one way each.
+// trips are smtps- hosts whose port 26 works, or fails in one way each.
 func trips() []trip {
 	opens := func(name, domain string, addrs ...string) trip {
 		h := smtps("smtps-mx")
@@ -57,7 +57,7 @@ func trips() []trip {
 		shut("certificate chain", "chain26.test", lab.Implicit, lab.SelfSigned),
 		shut("refused by postfix", "anyuse26.test", lab.Implicit, lab.AnyUse),
 		shut("refused by postfix", "usage26.test", lab.Implicit, lab.NonRepudiation),
-		// It can take two minutes until policyd calls a host closed that stalls; until then it does not use it.
+		// It can take two minutes until policyd finds a host that stalls closed; until then it does not use the host.
 		{name: "26 stalls in the handshake: mail goes to 25, verified", domain: "stall26.test", by: "smtps-mx",
 			hosts: []host{does("smtps-mx", lab.STARTTLS, lab.StallsTLS)}},
 		// Postfix would go to either of two hosts with the same preference.

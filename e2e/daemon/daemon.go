@@ -150,7 +150,7 @@ func Policyd(ctx context.Context, dir, settings string, c Command) (*Process, er
 	return Run(ctx, c)
 }
 
-// Ready calls try until it returns no error. It fails when the process ends, or after Timeout.
+// Ready calls try until that returns no error. It fails when the process ends, or after Timeout.
 func (p *Process) Ready(ctx context.Context, what string, try func(context.Context) error) error {
 	ctx, cancel := p.context(ctx)
 	defer cancel()

@@ -51,7 +51,7 @@ func (l *Log) Tail(count int, words ...string) string {
 	return strings.Join(kept[max(0, len(kept)-count):], "\n")
 }
 
-// Wait returns the first line from number n on that fits, and the number of the line after it.
+// Wait waits for a line from number n on that fits, and returns it and the number of the line after it.
 func (l *Log) Wait(ctx context.Context, n int, fits func(string) bool) (line string, next int, err error) {
 	err = Until(ctx, "a line is logged", func() (bool, error) {
 		lines := l.Lines(n)
@@ -80,7 +80,7 @@ func Until(ctx context.Context, what string, yes func() (bool, error)) error {
 	}
 }
 
-// Sleep waits for d. The error is why ctx ended earlier.
+// Sleep waits for d. The error is the reason why ctx ended earlier.
 func Sleep(ctx context.Context, d time.Duration) error {
 	select {
 	case <-time.After(d):
@@ -90,7 +90,7 @@ func Sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// Quantile returns the time within which that part was answered. The times are sorted.
+// Quantile returns the time within which the given part of the answers came. The times are sorted.
 func Quantile(sorted []time.Duration, part float64) time.Duration {
 	if len(sorted) == 0 {
 		return 0
@@ -98,5 +98,5 @@ func Quantile(sorted []time.Duration, part float64) time.Duration {
 	return sorted[min(int(part*float64(len(sorted))), len(sorted)-1)]
 }
 
-// Millis writes a time in milliseconds.
+// Millis formats a time in milliseconds.
 func Millis(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000) }

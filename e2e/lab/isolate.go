@@ -24,7 +24,7 @@ import (
 	"github.com/policyd/policyd/e2e/must"
 )
 
-// insideEnv marks a program that is inside, and names the directory that it was given there.
+// insideEnv marks a program that runs inside the namespaces, and names its directory there.
 const insideEnv = "POLICYD_LAB_DIR"
 
 // Isolated runs main in network, mount, process and host name spaces of its own and returns its exit code: the

@@ -1,6 +1,6 @@
-// Package lab is a small internet on one machine: a private DNS root, signed and not, behind real unbound; a
-// private certificate authority; receivers that behave as a test sets them up and record their connections; one
-// Postfix that uses one policyd. It runs inside Isolated, on addresses in 127.0.0.0/8 and one IPv6 network.
+// Package lab is a small internet on one machine: a private DNS root with signed and unsigned zones, behind real
+// unbound; a private certificate authority; receivers that behave as a test sets them up and record their connections;
+// one Postfix that uses one policyd. It runs inside Isolated, on addresses in 127.0.0.0/8 and one IPv6 network.
 package lab
 
 import (
@@ -32,7 +32,7 @@ const (
 	ownV6     = "fd00:27::1"
 )
 
-// Lab is all of it. Make one inside Isolated, add hosts and records, which panics if they are wrong, and Start it.
+// Lab is the whole lab. Make one inside Isolated, add hosts and records, and Start it. Wrong hosts and records panic.
 type Lab struct {
 	Dir       string // its files; removed with the lab
 	Authority *smtptest.CA
@@ -50,7 +50,7 @@ type Lab struct {
 	replacing sync.Mutex
 }
 
-// Options are for New.
+// Options are the options of New.
 type Options struct {
 	Policyd string // the binary
 	Source  string // the top of the source tree, where the Postfix examples are

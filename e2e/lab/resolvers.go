@@ -111,7 +111,7 @@ func (l *Lab) servers(system string) (*Server, []*Server) {
 			"AUTHORITY", AuthorityAddr.Addr().String(), "ANCHOR", strings.Join(ds, " "),
 			"COMMAS", strings.Join(ds, ","), "QUOTED", fmt.Sprintf("%s %s %s %q", ds[0], ds[1], ds[2], ds[3]))
 		conf = fill.Replace(conf)
-		// PowerDNS wants these names.
+		// PowerDNS requires these names.
 		s.files = map[string]string{"conf": conf, "recursor.conf": conf, "anchor.lua": fill.Replace(powerDNSAnchor),
 			"root.hints": hints, "anchor": l.tree.Anchor()}
 		words := strings.Fields(fill.Replace(command))

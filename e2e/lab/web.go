@@ -32,7 +32,7 @@ func NewPolicyHost(addr netip.AddrPort, ca *smtptest.CA, policy func(domain stri
 	return &PolicyHost{addr: addr, authority: ca, policy: policy}
 }
 
-// STS is a policy with mode and mx patterns as given.
+// STS returns a policy with a mode and mx patterns.
 func STS(mode string, mx ...string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "version: STSv1\r\nmode: %s\r\n", mode)
@@ -43,7 +43,7 @@ func STS(mode string, mx ...string) string {
 	return b.String()
 }
 
-// PolicyHost adds the policy host of a domain, and announces an id for a second, so that a new one is soon seen.
+// PolicyHost adds the policy host of a domain, and announces an id with a TTL of a second: changes are seen soon.
 func (l *Lab) PolicyHost(domain, id, policy string) *PolicyHost {
 	number := len(l.webs) + 1
 	addr := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 30 + byte(number>>8), byte(number), 1}), 443)

@@ -25,7 +25,7 @@ func Get[T any](v T, err error) T {
 	return v
 }
 
-// Be ends the function that Catch runs if a condition is false. The rest is the error, in the form of fmt.Errorf.
+// Be ends the function that Catch runs if a condition is false. The other arguments are the error, as for fmt.Errorf.
 func Be(condition bool, format string, args ...any) {
 	if !condition {
 		Do(fmt.Errorf(format, args...))

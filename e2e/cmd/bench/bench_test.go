@@ -23,7 +23,7 @@ func TestRatios(t *testing.T) {
 // TestEverySection builds policyd and measures everything once.
 func TestEverySection(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("", "bench-") //nolint:usetesting // short: the paths of sockets are in it
+	dir, err := os.MkdirTemp("", "bench-") //nolint:usetesting // sockets need short paths
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", dir, "../../../cmd/policyd", ".")

@@ -14,8 +14,8 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// load asks about domains, which all have the same answer, over so many connections, one request at a time on each, for
-// d. It returns how long each answer took.
+// load asks about domains for the time d, over a number of connections with one request at a time on each. All domains
+// have the same answer. It returns how long each answer took.
 func (s *server) load(ctx context.Context, domains []string, answer string, connections int,
 	d time.Duration) []time.Duration {
 	const grace = 30 * time.Second
@@ -45,7 +45,7 @@ func (s *server) load(ctx context.Context, domains []string, answer string, conn
 	return slices.Concat(took...)
 }
 
-// median of an odd or even number of values; it sorts them.
+// median returns the median of values, which it sorts.
 func median(v []float64) float64 {
 	slices.Sort(v)
 	return (v[(len(v)-1)/2] + v[len(v)/2]) / 2

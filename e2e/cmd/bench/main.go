@@ -27,7 +27,7 @@ type bench struct {
 	plan          plan
 }
 
-// plan says how much is measured.
+// plan sets how much is measured.
 type plan struct {
 	rounds  int           // of each pair of servers, in turn
 	round   time.Duration // of cached lookups
@@ -76,7 +76,7 @@ func main() {
 // run measures all sections, or one.
 func (b *bench) run(ctx context.Context, only string) error {
 	var err error
-	if b.dir, err = os.MkdirTemp("", "policyd-bench-"); err != nil { // short: the paths of sockets are in it
+	if b.dir, err = os.MkdirTemp("", "policyd-bench-"); err != nil { // sockets need short paths
 		return err
 	}
 	load, _ := os.ReadFile("/proc/loadavg") // empty is as good as unknown
@@ -108,7 +108,7 @@ func (b *bench) run(ctx context.Context, only string) error {
 // table prints rows; the first is the heading.
 func table(rows [][]string) {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	_, _ = fmt.Fprintln(w) // as all writes here, to the terminal
+	_, _ = fmt.Fprintln(w) // like all output here, it goes to the terminal
 	for _, row := range rows {
 		_, _ = fmt.Fprintln(w, strings.Join(row, "\t")+"\t")
 	}

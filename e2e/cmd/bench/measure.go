@@ -11,7 +11,7 @@ import (
 	"github.com/policyd/policyd/internal/dns/dnstest"
 )
 
-// heading is the first row of a table that has a column per server and, after that of policyd, ratios to it.
+// heading returns the first row of a table: a column per server, and for each but policyd the ratio of policyd to it.
 func (st stage) heading(first, unit string) []string {
 	row := []string{first}
 	for i, s := range st.servers {
@@ -23,7 +23,7 @@ func (st stage) heading(first, unit string) []string {
 	return row
 }
 
-// ratios are the cells of a row: the median of each server, and that of the ratios of policyd to it in each round.
+// ratios returns the cells of a row: the median of each server, and the median ratio of policyd to it over all rounds.
 func ratios(values [][]float64, format string) []string {
 	var row []string
 	for i, v := range values {
@@ -39,8 +39,8 @@ func ratios(values [][]float64, format string) []string {
 	return row
 }
 
-// compare runs f on each server in turn, a few rounds. f returns how many lookups it made. The result is the cells of a
-// row: lookups per second, and the processor time of policyd for one.
+// compare runs f on each server in turn, in several rounds. f returns how many lookups it made. The result is the cells
+// of a row: lookups per second, and the processor time of policyd per lookup.
 func (st stage) compare(rounds int, cpu string, f func(round, server int) int) []string {
 	rates := make([][]float64, len(st.servers))
 	var lookups int
@@ -152,7 +152,7 @@ func (b *bench) memory(ctx context.Context) (rows [][]string) {
 	return rows
 }
 
-// pauses compares how long cached answers take while the full cache of policyd evicts; both servers are asked then.
+// pauses compares how long the cached answers of both servers take while the full cache of policyd evicts.
 func (b *bench) pauses(ctx context.Context) [][]string {
 	const entries, busy, answer = 20_000, 4, "OK dane-only"
 	rows := [][]string{{"cached answer, cache of policyd", "policyd p99.9", "constant p99.9", "policyd longest",

@@ -40,7 +40,7 @@ type stage struct {
 	servers []*server
 }
 
-// with starts policyd, the constant server if constant is its reply and the peer if there is one, and ends all after f.
+// with calls f with policyd, the peer if there is one, and a constant server with the reply constant unless that is "".
 func (b *bench) with(ctx context.Context, entries int, constant string, f func(stage)) {
 	st := stage{dns: must.Get(dnstest.Start("127.0.0.1"))}
 	defer func() { _ = st.dns.Close() }()
@@ -89,7 +89,7 @@ func (b *bench) with(ctx context.Context, entries int, constant string, f func(s
 	must.Do(err)
 }
 
-// fill looks up every domain once over so many connections.
+// fill looks up every domain once, over a number of connections.
 func (s *server) fill(ctx context.Context, connections int, domains []string) {
 	next := make(chan string, len(domains))
 	for _, d := range domains {

@@ -8,7 +8,7 @@ import (
 )
 
 // kind is a kind of domain. Each has one MX host with one IPv4 address, of a block that is never in use (RFC 5737), so
-// nothing is ever connected to.
+// no connection is ever made.
 type kind struct {
 	name string
 	// signed domains have DNSSEC. The host of one with a prefix promises STARTTLS; tlsa is DANE, sts MTA-STS.

@@ -18,7 +18,7 @@ type domain struct {
 	unsigned, bogus bool
 	// tlsa is a TLSA record of every host for port 25; "" is none.
 	tlsa string
-	// policy and route are the expected answers of the two maps; the policy is that for the key of a route too.
+	// policy and route are the expected answers of the two maps; the key of a route has the same policy.
 	policy, route string
 	// then is what Postfix does with these answers.
 	then string

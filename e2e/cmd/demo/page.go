@@ -34,7 +34,7 @@ func (p page) paragraph(label, words string) {
 	p.line(strings.TrimSuffix(lines, "\n"))
 }
 
-// list writes paragraphs, the first of which has the label.
+// list writes paragraphs, and the label before the first.
 func (p page) list(label string, texts []string) {
 	for _, t := range texts {
 		p.paragraph(label, "- "+t)

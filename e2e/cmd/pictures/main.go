@@ -46,7 +46,7 @@ func draw(ctx context.Context, binary, into string) {
 	}
 }
 
-// terminal runs a command whose output is a terminal, and returns what it writes there.
+// terminal runs a command with a terminal as its output, and returns what the command writes.
 func terminal(ctx context.Context, command string) string {
 	command = fmt.Sprintf("stty rows 50 cols %d; %s", columns, command)
 	run := exec.CommandContext(ctx, "script", "--quiet", "--return", "--command", command, "/dev/null")

@@ -13,7 +13,7 @@ const (
 	charWidth  = 843 // in hundredths
 	lineHeight = 19
 	margin     = 16
-	mostLines  = 34 // a longer output is cut, as by the height of a terminal
+	mostLines  = 34 // longer output is cut, like at the end of a terminal
 )
 
 var (

@@ -26,7 +26,7 @@ func (p *policyd) dial() *net.TCPConn {
 	return c
 }
 
-// crowd opens connections and returns what closes them; each of them sends first.
+// crowd opens connections, sends first on each, and returns a function that closes them.
 func (p *policyd) crowd(n int, first []byte) (conns []net.Conn, done func()) {
 	done = func() {
 		for _, c := range conns {
@@ -42,7 +42,7 @@ func (p *policyd) crowd(n int, first []byte) (conns []net.Conn, done func()) {
 	return conns, done
 }
 
-// ignoreReset returns no error when the other side has closed the connection.
+// ignoreReset turns an error into nil if the other side has closed the connection.
 func ignoreReset(err error) error {
 	if errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE) {
 		return nil

@@ -28,18 +28,18 @@ type fault struct {
 	// ttl is the life of DNS records in seconds; 0 stands for an hour.
 	ttl   int
 	setup setup
-	// connections is the number of clients that ask during the fault, and pause their pause before each question.
+	// connections is the number of clients that ask during the fault, and pause how long each waits before a question.
 	connections int
 	pause       time.Duration
 	// fresh is the number of domains that are asked for the first time during the fault.
 	fresh int
-	// sure means that only the best answer is right, because nothing keeps policyd from it.
+	// sure means that only the best answer is right, because policyd can always give it.
 	sure bool
 	// steps cause the fault, end it, and check what must hold.
 	steps []step
 }
 
-// step is one step of a fault. It returns what it measured; package must ends the fault when something does not hold.
+// step is one step of a fault. It returns what it measured; package must ends the fault when a condition does not hold.
 type step func(context.Context, *scene) string
 
 // shortTTL makes the cache expire during a fault.

@@ -16,7 +16,7 @@ import (
 // load asks questions all the time, as the processes of Postfix do, and checks every answer.
 type load struct {
 	connections int
-	pause       time.Duration // of each before a question
+	pause       time.Duration // how long each connection waits before a question
 	questions   []question
 	// gaps means that there are times without a policyd, in which all clients wait.
 	gaps bool
@@ -32,7 +32,7 @@ type load struct {
 	routes  []time.Duration // how long each transport lookup took
 }
 
-// start starts to ask. End it.
+// start begins to ask questions, until end is called.
 func (l *load) start(ctx context.Context, p *policyd) *load {
 	ctx, l.cancel = context.WithCancel(ctx)
 	for range l.connections {

@@ -1,9 +1,9 @@
-// Command torture exposes a built policyd to what operators fear: dead and lying resolvers, full disks, hostile
-// clients, storms of signals, a lack of files and memory. The table of faults names what must hold under each; the
-// command causes them and checks that it holds. Everything runs on loopback in processes that it starts and ends, and
-// as root in namespaces of its own.
+// Command torture exposes a built policyd to the faults that operators fear: dead and lying resolvers, full disks,
+// hostile clients, storms of signals, a lack of files and memory. The table of faults has the conditions that must hold
+// under each. The command causes the faults and checks the conditions. Everything runs on loopback in processes that it
+// starts and ends, and as root in namespaces of its own.
 //
-// The exit status is 1 if anything did not hold, or if a fault was left out without -short.
+// The exit status is 1 if a condition did not hold, or if a fault was left out without -short.
 package main
 
 import (
@@ -46,7 +46,7 @@ func main() {
 		if c.soak > 0 {
 			all = []fault{soak(c.soak)}
 		}
-		dir := must.Get(os.MkdirTemp("", "policyd-torture-")) // short: the paths of sockets are in it
+		dir := must.Get(os.MkdirTemp("", "policyd-torture-")) // sockets need short paths
 		r := runner{config: c, dir: dir}
 		must.Do(r.play(ctx, choose(all, only)), os.RemoveAll(dir))
 	}))
@@ -64,7 +64,7 @@ type runner struct {
 	errs   []error
 }
 
-// play plays the faults that mostly wait side by side, and beside them those that are busy, one at a time.
+// play plays the faults that mostly wait concurrently, and beside them those that are busy, one at a time.
 func (r *runner) play(ctx context.Context, all []fault) error {
 	const side = 8
 	busy, waiting := make(chan bool, 1), make(chan bool, side)

@@ -19,7 +19,7 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// settings are the defaults except for paths, for what is on loopback here, and for the settings of setup.
+// settings are the defaults except for paths, for addresses on loopback, and for the settings of setup.
 const settings = `overrides = "DIR/overrides"
 server.listen = ["unix:DIR/s", "%[1]s"]
 dns.servers = [%[2]s]
@@ -33,7 +33,7 @@ metrics.listen = %[6]q
 
 // setup is how the policyd of a fault differs from the default.
 type setup struct {
-	settings string // further ones
+	settings string // in addition to those of every fault
 	// resolvConf takes the servers from resolv.conf.
 	resolvConf bool
 	// state is where the state directory is: "" is a directory of its own, otherwise the size of a file system for it.
@@ -90,7 +90,7 @@ func (s *scene) passed(path string) *os.File {
 	return file
 }
 
-// again starts another process in the place of one that has ended.
+// again starts another process after one that has ended.
 func (p *policyd) again(ctx context.Context) { p.Process = must.Get(daemon.Run(ctx, p.Command)) }
 
 // finish stops a policyd that must be running and sound.

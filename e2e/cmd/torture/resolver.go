@@ -19,7 +19,7 @@ func resolver(set func(*dnstest.Server, bool), on bool) step {
 	return do(func(s *scene) { set(s.world.dns, on) })
 }
 
-// changesItsMind removes the records of secure answers without a signature, as an attacker would.
+// changesItsMind answers without records and without a signature where the answer was secure, as an attacker would.
 func changesItsMind(ctx context.Context, s *scene) string {
 	w, begun := s.world, time.Now()
 	const domain = "k0.example" // signed
@@ -61,7 +61,7 @@ func liesFromTheStart(ctx context.Context, s *scene) string {
 	return p.recover(ctx, honest)
 }
 
-// liesLater does the same to the policyd that has trusted the resolver so far: a reload tests it.
+// liesLater does the same to a policyd that has trusted the resolver so far: a reload repeats the self-test.
 func liesLater(ctx context.Context, s *scene) string {
 	s.world.dns.SetEchoAD(true)
 	s.hangUp()

@@ -33,8 +33,8 @@ type scene struct {
 	learned []question // domains whose MTA-STS policies policyd has fetched
 }
 
-// play starts everything, causes the fault under load, and checks what holds for every fault: no answer is weaker than
-// the facts, policyd still runs, and the log names the cause.
+// play starts everything, causes the fault under load, and checks what must hold under every fault: no answer is weaker
+// than the facts, policyd still runs, and the log names the cause.
 func (s *scene) play(ctx context.Context, f fault) string {
 	s.newWorld(cmp.Or(f.ttl, 3600))
 	if f.setup.resolvConf {
@@ -73,7 +73,7 @@ func (s *scene) endLoad() string {
 	return l.end()
 }
 
-// atEnd calls f when the fault is over, the last one first.
+// atEnd calls f when the fault is over; the last function is called first.
 func (s *scene) atEnd(f func()) { s.ending = append(s.ending, f) }
 
 func (s *scene) end() error {

@@ -29,7 +29,7 @@ func hangups(ctx context.Context, s *scene) string {
 	return found
 }
 
-// terminations sends many SIGTERM while lookups are under way, as the resolver is slow.
+// terminations sends many SIGTERM while lookups wait for a slow resolver.
 func terminations(ctx context.Context, s *scene) string {
 	const storm = 50
 	times := s.count(20, 5)
@@ -73,9 +73,9 @@ func (w *world) publishLong() {
 	w.dns.SetOther(long)
 }
 
-// senderFlood looks up the routes of 100,000 sender domains in a minute, or at the same rate for less, as smtpd does. A
-// third of them does not exist, a third promises nothing, and a third promises implicit TLS at addresses that never
-// answer.
+// senderFlood looks up the routes of 100,000 sender domains in a minute as smtpd does, or at the same rate for less
+// time. A third of the domains does not exist, a third promises nothing, and a third promises implicit TLS at addresses
+// that never answer.
 func senderFlood(delay time.Duration) step {
 	return func(ctx context.Context, s *scene) string {
 		const rate, connections = 100_000 / 60, 32

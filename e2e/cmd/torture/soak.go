@@ -12,10 +12,10 @@ import (
 	"github.com/policyd/policyd/e2e/must"
 )
 
-// shortSoak is the soak among the faults.
+// shortSoak is the length of the soak among the faults.
 const shortSoak = 12 * time.Second
 
-// soak is mixed load for so long.
+// soak returns a fault that is mixed load for the given time.
 func soak(length time.Duration) fault {
 	return fault{
 		name: "soak: mixed load for " + length.String(), busy: true, ttl: shortTTL,
@@ -25,7 +25,7 @@ func soak(length time.Duration) fault {
 	}
 }
 
-// usage is what a process uses when it rests.
+// usage is what a process uses while it is idle.
 type usage struct {
 	memory     float64 // MiB, resident
 	live       float64 // MiB that the last collection left
@@ -64,7 +64,7 @@ func (s *scene) soak(ctx context.Context, length time.Duration) string {
 		first.goroutines, last.goroutines, first.files, last.files)
 }
 
-// growth is an error if the later half of the looks used more than the earlier half, beyond chance.
+// growth returns an error if the later half of the measurements is larger than the earlier half, beyond chance.
 func growth(used []usage) error {
 	var errs []error
 	half := len(used) / 2
@@ -82,7 +82,7 @@ func growth(used []usage) error {
 		for _, u := range used {
 			values = append(values, of.get(u))
 		}
-		// The process does not always rest completely: the least counts.
+		// The process is not always completely idle: the least value counts.
 		if before, after := slices.Min(values[:half]), slices.Min(values[half:]); after > before*1.1+of.allowed {
 			errs = append(errs, fmt.Errorf("%s: grown: %.0f", of.what, values))
 		}
@@ -90,7 +90,7 @@ func growth(used []usage) error {
 	return errors.Join(errs...)
 }
 
-// mixture is the load for so long. It returns how many lookups there were.
+// mixture applies the load for the given time. It returns how many lookups there were.
 func (s *scene) mixture(ctx context.Context, pool []question, length time.Duration) int {
 	const questions = 500
 	some := func(n int) (chosen []question) {
@@ -139,7 +139,7 @@ func (p *policyd) rest(ctx context.Context) (u usage) {
 		must.Do(daemon.Sleep(ctx, pause))
 	}
 	u.memory, u.files = must.Get(p.Memory()), float64(p.files())
-	// With the usual GOGC the next collection comes at twice what the last one left.
+	// With the default GOGC the next collection comes at twice what the last one left.
 	u.live = p.metric(ctx, "go_memstats_next_gc_bytes") / 2 / (1 << 20)
 	return u
 }

@@ -67,7 +67,7 @@ const (
 	kinds                 // how many there are
 )
 
-// domain is a domain of a kind, and the best answer about its TLS policy.
+// domain returns a domain of a kind, and the best answer about its TLS policy.
 func (f facts) domain(name string) (d dnstest.Domain, best string) {
 	host := "mx." + name
 	best = notFound
@@ -110,8 +110,8 @@ func (f facts) questions(domain string) []question {
 	}
 }
 
-// world is what surrounds a policyd: a resolver with domains of every kind, a receiver on the port of implicit TLS and,
-// as root, an MTA-STS policy host, whose port is 443.
+// world has the servers around a policyd: a resolver with domains of every kind, a receiver on the port of implicit TLS
+// and, as root, an MTA-STS policy host, whose port is 443.
 type world struct {
 	dns      *dnstest.Server
 	ttl      int
@@ -125,14 +125,14 @@ type world struct {
 
 const smtpsPort = 2626
 
-// newWorld makes a world whose records live for ttl seconds.
+// newWorld starts the servers; their records have a TTL of ttl seconds.
 func (s *scene) newWorld(ttl int) {
 	w := &world{ttl: ttl, caFile: filepath.Join(s.dir, "ca.pem")}
 	s.world = w
 	ca := smtptest.NewCA(lab.Must{})
 	must.Do(os.WriteFile(w.caFile, ca.PEM(), 0o600))
 	w.dns = s.resolver(s.loopback().String())
-	// The address of the receiver belongs to no interface, so that policyd does not take it for this host.
+	// The address of the receiver belongs to no interface, so that policyd does not treat it as this host.
 	const host = "smtps-mx.wrapped.example"
 	w.receiver = lab.NewReceiver(host, []netip.Addr{s.loopback()})
 	must.Do(w.receiver.Serve(smtpsPort, lab.Implicit, lab.Issue(ca, host, lab.Good)))

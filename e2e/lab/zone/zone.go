@@ -38,7 +38,7 @@ type Zone struct {
 	records []string
 }
 
-// ttl of everything: long enough for a cache to be seen at work, and read by nothing in the lab but caches.
+// ttl is the TTL of all records: long enough for a test to see that an answer came from a cache.
 const ttl = 600
 
 // NameServer is the name server of every zone. Resolvers that read the zone files need no address for it; for the
