@@ -16,7 +16,7 @@ func killed(l *lab.Lab) Case {
 	const mails, senders = 60, 4
 	r := l.Host(lab.Host{Name: "starttls-mx.stream.test", On25: lab.STARTTLS})
 	l.MX("stream.test", r.Name)
-	return Case{Name: "policyd killed and started again under mail: nothing is lost",
+	return Case{Name: "policyd killed and started again while mail flows: nothing is lost",
 		Run: func(ctx context.Context) string {
 			sent := make([]*lab.Sent, mails)
 			send := func(from, to int) {

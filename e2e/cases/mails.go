@@ -11,11 +11,11 @@ func promiseMails() []mail {
 	return []mail{
 		{name: "starttls- host that keeps its promise: verified", domain: "good.test",
 			hosts: []host{good("starttls-mx")}, by: "starttls-mx"},
-		{name: "STARTTLS stripped: waits, nothing in the clear", domain: "stripped.test",
+		{name: "STARTTLS stripped: waits, nothing in plaintext", domain: "stripped.test",
 			hosts: []host{stripped("starttls-mx")}, reason: "TLS is required, but was not offered"},
-		{name: "STARTTLS refused: waits, nothing in the clear", domain: "refused.test",
+		{name: "STARTTLS refused: waits, nothing in plaintext", domain: "refused.test",
 			hosts: []host{does("starttls-mx", lab.Refuses, lab.Closed)}, reason: "TLS is required, but host"},
-		{name: "STARTTLS stalls: waits, nothing in the clear", domain: "stalls.test",
+		{name: "STARTTLS stalls: waits, nothing in plaintext", domain: "stalls.test",
 			hosts: []host{does("starttls-mx", lab.StallsTLS, lab.Closed)}, reason: "Cannot start TLS"},
 		{name: "certificate for another name: waits", domain: "othername.test",
 			hosts: []host{flawed("starttls-mx", lab.OtherName)}, reason: "Server certificate not verified"},
@@ -28,9 +28,9 @@ func promiseMails() []mail {
 		{name: "plain domain with self-signed STARTTLS: delivered as before", domain: "plaintls.test",
 			hosts: []host{flawed("mx", lab.SelfSigned)}, by: "mx", tls: "Untrusted"},
 		// An attacker may have added the other host, or made the prefixed one unreachable.
-		{name: "mixed set: only the prefixed host receives", domain: "mixed.test",
+		{name: "mixed set: only the prefixed host gets the mail", domain: "mixed.test",
 			hosts: []host{good("mx"), good("starttls-mx")}, by: "starttls-mx"},
-		{name: "mixed set, prefixed host stripped: waits, the other does not get it", domain: "mixedstripped.test",
+		{name: "mixed set, prefixed host stripped: waits, not sent to the other", domain: "mixedstripped.test",
 			hosts: []host{stripped("starttls-mx"), good("mx")}},
 		{name: "six hosts, only the last has the prefix: verified", domain: "six.test",
 			hosts: []host{good("a"), good("b"), good("c"), good("d"), good("e"), good("starttls-f")}, by: "starttls-f"},
@@ -44,7 +44,7 @@ func nameMails() []mail {
 	return []mail{
 		{name: "zone signed with NSEC3: verified", domain: "nsec3.test", hosts: []host{good("starttls-mx")},
 			by: "starttls-mx"},
-		{name: "unsigned zone: the promise is kept all the same", domain: "unsigned.test",
+		{name: "unsigned zone: the promise counts too", domain: "unsigned.test",
 			hosts: []host{good("starttls-mx")}, by: "starttls-mx"},
 		{name: "unsigned zone, STARTTLS stripped: waits", domain: "stripped.unsigned.test",
 			hosts: []host{stripped("starttls-mx")}, reason: "TLS is required"},
@@ -62,7 +62,7 @@ func nameMails() []mail {
 		{name: "wildcard MX: verified", domain: "wild.test", to: "any.thing.wild.test", noMX: true,
 			records: []string{"*.wild.test. MX 10 starttls-mx.wild.test."}, hosts: []host{good("starttls-mx")},
 			by: "starttls-mx"},
-		{name: "null MX: Postfix returns it, policyd has no policy", domain: "nullmx.test",
+		{name: "null MX: Postfix returns the mail, policyd has no policy", domain: "nullmx.test",
 			records: []string{"nullmx.test. MX 0 ."}, answer: notFound, status: "bounced", reason: "nullMX"},
 		// The name looks like a promise, which an implicit MX never makes.
 		{name: "no MX, the domain's own address: delivered as before", domain: "starttls-nomx.test", noMX: true,
@@ -143,7 +143,7 @@ func reportMails() []mail {
 		{name: "TLSRPT: a prefix with an enforced policy", domain: "twice.test",
 			hosts: []host{good("mx"), good("starttls-mx")}, sts: "enforce *.twice.test", by: "starttls-mx",
 			report: []string{sts, `"mx: *.twice.test"`, `"mx-host":["starttls-mx.twice.test"]`}},
-		// policyd has no honest report for this one (docs/decisions/0008).
+		// policyd cannot report anything true about this policy (docs/decisions/0008).
 		{name: "TLSRPT: a policy in mode testing is reported as no policy", domain: "trial.test",
 			hosts: []host{flawed("mx", lab.OtherName)}, sts: "testing mx", by: "mx", tls: anyTLS,
 			report: []string{noPolicy}},

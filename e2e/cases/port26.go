@@ -69,10 +69,10 @@ func trips() []trip {
 			probes: []string{"open", "open", "closed"}, by: "smtps-b",
 			route: "smtps26:[smtps-b.lead.test]:26, [smtps-a.lead.test]:26"},
 		// Another domain uses the backup, so policyd probes it.
-		{name: "26 on the backup only: the primary gets it on 25", domain: "backup.test", first: "backup-alone.test",
+		{name: "26 open on the backup only: mail goes to 25", domain: "backup.test", first: "backup-alone.test",
 			hosts: []host{good("starttls-mx"), smtps("smtps-backup")}, probes: []string{"", "open"}, by: "starttls-mx"},
 		// This site is a backup for the domain: a route would bring its mail back here.
-		{name: "this host among the MX: no route, the primary gets it on 25", domain: "friend.test",
+		{name: "this host among the MX hosts: no route, mail goes to 25", domain: "friend.test",
 			first: "friend-alone.test", hosts: []host{smtps("smtps-mx")},
 			mx: []string{"smtps-mx.friend.test", lab.Hostname}, probes: []string{"open"}, by: "smtps-mx"},
 		{name: "26 open, TLSA for both ports: 26 under DANE", domain: "dane26.test",

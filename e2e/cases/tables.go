@@ -49,7 +49,7 @@ func tables(l *lab.Lab) []Case {
 func relayed(l *lab.Lab) Case {
 	r := l.Host(lab.Host{Name: lab.RelayHost, On25: lab.Clear})
 	l.InHostsFile(r)
-	return Case{Name: "relay host that only /etc/hosts knows: delivered",
+	return Case{Name: "relay host that is in /etc/hosts only: delivered",
 		Run: func(ctx context.Context) string {
 			m := must.Get(l.Postfix.Send(ctx, lab.RelayedSender, "someone@good.test"))
 			line := next(ctx, m, want{status: "sent", relay: r.Name + ":25"})
