@@ -21,7 +21,7 @@ type Mux struct {
 	maps map[string]Handler
 }
 
-// Handle registers h for the map with a name, in place of an earlier handler. A nil h removes the map.
+// Handle registers h for the map called name, in place of an earlier handler. A nil h removes the map.
 func (m *Mux) Handle(name string, h Handler) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

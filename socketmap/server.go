@@ -63,7 +63,7 @@ type Server struct {
 	logged    map[*uint64]logged // by counter in stats
 }
 
-// Stats are counters since the server was made, except Open.
+// Stats are counters since the server was created, except Open.
 type Stats struct {
 	Open         int    // connections that are open now
 	Accepted     uint64 // connections accepted

@@ -66,7 +66,7 @@ type Handler interface {
 	ServeSocketmap(ctx context.Context, req Request) Reply
 }
 
-// HandlerFunc is a function that is a [Handler].
+// HandlerFunc makes a function a [Handler].
 type HandlerFunc func(ctx context.Context, req Request) Reply
 
 // ServeSocketmap calls f.
