@@ -109,11 +109,10 @@ func openDirectory(path string) (*os.Root, error) {
 	}
 	named, _ := os.Lstat(path)
 	info, err := dir.Stat(".")
-	switch {
-	case err != nil:
-	case !os.SameFile(info, named):
+	if err == nil && !os.SameFile(info, named) {
 		err = fmt.Errorf("%s is a symbolic link: write the path of the directory itself", path)
-	default:
+	}
+	if err == nil {
 		err = refuse(info, os.Geteuid())
 	}
 	if err != nil {
@@ -173,10 +172,8 @@ func adjust(dir *os.Root, name string, mode fs.FileMode, gid int) (fs.FileInfo, 
 func removeDead(ctx context.Context, dir *os.Root, path string) error {
 	dead, err := dir.Lstat(filepath.Base(path))
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
 	case err != nil:
-		return err
+		return ignoreNotExist(err)
 	case dead.Mode().Type() != fs.ModeSocket:
 		return errors.New("it exists and is not a socket: move it away or choose another path")
 	}
@@ -219,7 +216,7 @@ func ignoreNotExist(err error) error {
 type Listener struct {
 	net.Listener
 	path string
-	info fs.FileInfo // of the socket at path; nil if it was removed before
+	info fs.FileInfo // of the socket; nil if there was none
 	dir  *os.Root    // nil for an adopted listener, which leaves its socket alone
 }
 
@@ -249,10 +246,7 @@ func (l *Listener) Reachable() error {
 // Close removes the socket, unless something else is at the path by now, and closes the listener.
 func (l *Listener) Close() error {
 	if l.dir != nil {
-		base := filepath.Base(l.path)
-		if there, err := l.dir.Lstat(base); err == nil && os.SameFile(there, l.info) {
-			_ = l.dir.Remove(base)
-		}
+		_ = removeFile(l.dir, filepath.Base(l.path), l.info)
 		_ = l.dir.Close()
 	}
 	if l.Listener == nil {
