@@ -4,14 +4,13 @@ package httpd
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"golang.org/x/net/netutil"
-	"golang.org/x/sync/errgroup"
 )
 
 // The bounds, beside the number of connections. Connections above that wait in the backlog of the listener.
@@ -38,22 +37,16 @@ func Run(ctx context.Context, l net.Listener, h http.Handler, connections int, l
 		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return requests },
 	}
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		if err := server.Serve(netutil.LimitListener(l, connections)); !errors.Is(err, http.ErrServerClosed) {
-			return err
-		}
-		return nil
-	})
-	group.Go(func() error {
-		<-ctx.Done()
-		drain, cancelDrain := context.WithTimeout(requests, drainTimeout)
-		defer cancelDrain()
-		if server.Shutdown(drain) != nil {
-			cancel()
-			_ = server.Close()
-		}
-		return ctx.Err()
-	})
-	return group.Wait()
+	ctx, end := context.WithCancelCause(ctx)
+	var serving sync.WaitGroup
+	serving.Go(func() { end(server.Serve(netutil.LimitListener(l, connections))) })
+	defer serving.Wait() // l is closed then
+	<-ctx.Done()
+	drain, cancelDrain := context.WithTimeout(requests, drainTimeout)
+	defer cancelDrain()
+	if server.Shutdown(drain) != nil {
+		cancel()
+		_ = server.Close()
+	}
+	return context.Cause(ctx)
 }
