@@ -2,7 +2,6 @@ package metrics
 
 import (
 	"runtime"
-	"slices"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -92,19 +91,17 @@ func number[N int | int64 | uint64](ch chan<- prometheus.Metric, name, help stri
 
 // by sends a metric for each value of a label: the known ones, of which those without a count are zero, and any others
 // together.
-func by(ch chan<- prometheus.Metric, name, help, label string, values map[string]uint64, known ...string) {
+func by(ch chan<- prometheus.Metric, name, help, label string, values map[string]uint64, names ...string) {
 	desc := prometheus.NewDesc(namespace+"_"+name, help, []string{label}, nil)
-	rest := uint64(0)
-	for v, n := range values {
-		if !slices.Contains(known, v) {
-			rest += n
-		}
+	counts := map[string]uint64{}
+	for value, n := range values {
+		counts[known(value, names...)] += n
 	}
-	for _, v := range known {
-		ch <- prometheus.MustNewConstMetric(desc, kind(name), float64(values[v]), v)
+	if counts[other] > 0 {
+		names = append(names, other)
 	}
-	if rest > 0 {
-		ch <- prometheus.MustNewConstMetric(desc, kind(name), float64(rest), other)
+	for _, value := range names {
+		ch <- prometheus.MustNewConstMetric(desc, kind(name), float64(counts[value]), value)
 	}
 }
 
