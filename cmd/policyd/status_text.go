@@ -28,19 +28,9 @@ func (s *screen) status(st status.Status) {
 		s.whole("", "  "+line)
 	}
 	before := ""
-	for _, row := range statusRows(st) {
-		if row[0] == before {
-			row[0] = ""
-		}
-		s.row(row[0], "%s", row[1])
-		before = cmp.Or(row[0], before)
-	}
-}
-
-// statusRows returns the labels and values of the rows below the settings.
-func statusRows(st status.Status) (rows [][2]string) {
 	add := func(label, format string, args ...any) {
-		rows = append(rows, [2]string{label, fmt.Sprintf(format, args...)})
+		s.row(either(label == before, "", label), format, args...)
+		before = cmp.Or(label, before)
 	}
 	add("", "lines in the overrides file: %d, log level: %s", st.Settings.Overrides, st.LogLevel)
 	switch last := st.Reload; {
@@ -104,7 +94,6 @@ func statusRows(st status.Status) (rows [][2]string) {
 	for _, m := range conns.UnknownMaps {
 		add("unknown map", "%q, %s requests, last at %s", m.Name, number(m.Times), m.Last.Format(time.TimeOnly))
 	}
-	return rows
 }
 
 // counts lists counters: the first ones always, then the others that are not zero, by name.
