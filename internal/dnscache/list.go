@@ -28,24 +28,24 @@ type Entry struct {
 	Retry   time.Time `json:"retry,omitzero"`
 }
 
-// List returns at most limit entries that are of use (0: all), sorted by name and type. Match selects names: a
-// pattern of path.Match if it contains one of *?[ ("*" also matches dots, because names have no slashes), else a part
-// of the name; "" matches every name.
-func (c *Cache) List(match string, limit int) []Entry {
+// List returns at most limit entries that are of use (0: all) and whose names are Matching, sorted by name and type.
+func (c *Cache) List(match string, limit int) []Entry { return c.entries(limit, Matching(match)) }
+
+// Matching returns a function that reports whether a name matches a pattern of path.Match, if match contains one of *?[
+// ("*" also matches dots, because names have no slashes), or else contains it.
+func Matching(match string) func(name string) bool {
 	match = dns.Lower(dns.TrimRoot(match))
-	return c.entries(limit, func(name string) bool {
+	return func(name string) bool {
 		if strings.ContainsAny(match, "*?[") {
 			matched, err := path.Match(match, name)
 			return matched && err == nil
 		}
 		return strings.Contains(name, match)
-	})
+	}
 }
 
 // Get returns the entries of a domain and of all names below it, which Flush would remove.
-func (c *Cache) Get(domain string) []Entry {
-	return c.entries(0, within(domain))
-}
+func (c *Cache) Get(domain string) []Entry { return c.entries(0, within(domain)) }
 
 // Flush removes the entries of a domain and of all names below it, with their failures, and returns their number. For
 // "" and "." it does nothing: see FlushAll.
