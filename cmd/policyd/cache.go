@@ -119,8 +119,8 @@ func (s *screen) domain(d status.Domain) {
 		s.row("MTA-STS", "mode %s, id %s, mx %s; fetched %s ago, %s left", p.Mode, p.ID, strings.Join(p.MX, " "),
 			ago(p.Fetched), span(time.Until(p.Expires)))
 	}
-	if p != nil && p.Failure != "" {
-		s.row("MTA-STS", "the last fetch failed: %s; tried again after %s", p.Failure, span(time.Until(p.Retry)))
+	if p != nil && p.Reason != "" {
+		s.row("MTA-STS", "the last fetch failed: %s; tried again after %s", p.Reason, span(time.Until(p.Retry)))
 	}
 	if len(d.Probes) == 0 {
 		s.row("probes", "nothing is known")

@@ -22,6 +22,7 @@ import (
 	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/internal/promises"
 	"github.com/policyd/policyd/internal/stsstore"
+	"github.com/policyd/policyd/internal/stub"
 	"github.com/policyd/policyd/internal/text"
 )
 
@@ -78,7 +79,7 @@ func TestStatusScreen(t *testing.T) {
 				Changed: []string{`mode = "report"`, `server.listen = ["127.0.0.1:2526", "unix:/run/policyd/sock"]`, `cache.max_entries = 100000`},
 			},
 			Reload:   &status.Reload{At: now.Add(-5 * time.Minute), Error: "/etc/policyd/policyd.toml:3: unknown key mod"},
-			Resolver: status.Resolver{Servers: []string{"192.0.2.53:53", "[2001:db8::53]:53"}, Source: "/etc/resolv.conf", SelfTest: "not trusted", Reason: "not every server is a resolver on loopback", Checked: now.Add(-90 * time.Second)},
+			Resolver: status.Resolver{SelfTest: "not trusted", State: stub.State{Servers: []string{"192.0.2.53:53", "[2001:db8::53]:53"}, Source: "/etc/resolv.conf", Outcome: stub.Outcome{Reason: "not every server is a resolver on loopback"}, Checked: now.Add(-90 * time.Second)}},
 			Lookups: lookup.Stats{Replies: map[string]map[string]uint64{
 				"tls-policy":        {"OK": 1234567, "NOTFOUND": 89012, "TEMP": 3, "PERM": 1},
 				"tls-policy-tlsrpt": {"OK": 5},
@@ -103,7 +104,7 @@ func TestStatusScreen(t *testing.T) {
 
 		fresh := status.Status{
 			Version: "1.0.0", PID: 1, Uptime: 7, LogLevel: "info", Settings: status.Settings{Mode: "enforce"},
-			Resolver: status.Resolver{Servers: []string{"127.0.0.1:53"}, Source: "/etc/resolv.conf", Trusted: true, Validating: true, SelfTest: "validating", Checked: now},
+			Resolver: status.Resolver{Trusted: true, Validating: true, SelfTest: "validating", State: stub.State{Servers: []string{"127.0.0.1:53"}, Source: "/etc/resolv.conf", Checked: now}},
 			Cache:    status.Cache{MaxEntries: 400_000, Stats: dnscache.Stats{MaxBytes: 400 << 20}}, Connections: status.Connections{Listeners: []string{"127.0.0.1:2526"}, Max: 4096},
 			Reload: &status.Reload{At: now.Add(-time.Second), OK: true},
 		}
@@ -151,9 +152,9 @@ func TestCacheScreens(t *testing.T) {
 		b = screen{}
 		b.domain(status.Domain{
 			Domain: "example.com", Cache: entries(now),
-			MTASTS: &status.StoredPolicy{
+			MTASTS: &stsstore.Entry{
 				Mode: "enforce", ID: "20261124", MX: []string{"mx.example.com", "*.example.net"}, Fetched: now.Add(-26 * time.Hour), Expires: now.Add(30 * 24 * time.Hour),
-				Failure: "sts-webpki-invalid: the certificate of mta-sts.example.com has expired", Retry: now.Add(5 * time.Minute),
+				Reason: "sts-webpki-invalid: the certificate of mta-sts.example.com has expired", Retry: now.Add(5 * time.Minute),
 			},
 			Probes: []status.Probe{
 				{Host: "smtps-a.example.com", State: "open", Checked: now.Add(-3 * time.Minute), Expires: now.Add(time.Hour)},

@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
-	"github.com/policyd/policyd/cmd/policyd/internal/status"
+	"github.com/policyd/policyd/internal/promises"
 	"github.com/policyd/policyd/internal/text"
 )
 
@@ -30,8 +30,8 @@ days, and whether DNSSEC protected the MX records.`,
 
 Exit status: 0, 1 nothing is remembered or the daemon does not answer, 2 usage or settings.`,
 		Args: oneDomain(&asked.Domain),
-	}, admin.GetPromise, &asked, func(s *screen, p status.Promise) {
-		s.promises(admin.PromiseList{Promises: []status.Promise{p}})
+	}, admin.GetPromise, &asked, func(s *screen, p promises.Entry) {
+		s.promises(admin.PromiseList{Promises: []promises.Entry{p}})
 	})
 	forget := shows(c, &cobra.Command{
 		Use:   "forget DOMAIN",
@@ -56,12 +56,12 @@ func (s *screen) promises(list admin.PromiseList) {
 			s.linef("%s", text.Printable(fmt.Sprintf(line, seen.Kind, seen.First, seen.Last, seen.Days,
 				either(seen.Signed, "signed", "unsigned"), p.Domain)))
 		}
-		if !p.MissingSince.IsZero() {
-			s.linef("  ! missing from unsigned answers since %s", p.MissingSince.Format(time.DateTime))
+		if !p.Missing.IsZero() {
+			s.linef("  ! missing from unsigned answers since %s", p.Missing.Format(time.DateTime))
 		}
-		if !p.HeldUntil.IsZero() {
+		if !p.Until.IsZero() {
 			s.linef("  ! mail is held until %s; \"policyd promises forget %s\" ends that",
-				p.HeldUntil.Format(time.DateTime), text.Printable(p.Domain))
+				p.Until.Format(time.DateTime), text.Printable(p.Domain))
 		}
 	}
 	s.listed(len(list.Promises), list.More, "domains")

@@ -139,14 +139,11 @@ func (r rememberedBy) Recall(domain string) promises.Memory {
 	if err != nil {
 		return promises.Memory{}
 	}
-	m := promises.Memory{Holdable: p.MayHold, Until: p.HeldUntil}
+	m := p.Memory
 	for _, s := range p.Seen {
-		last, err := time.Parse(time.DateOnly, s.Last)
-		if err != nil || !s.Established {
-			continue
+		if s.Established {
+			m.Kinds, m.Days, m.Last = append(m.Kinds, s.Kind), max(m.Days, int(s.Days)), max(m.Last, s.Last)
 		}
-		m.Kinds = append(m.Kinds, promises.Kind(s.Kind))
-		m.Days, m.Last = max(m.Days, s.Days), max(m.Last, promises.DayOf(last))
 	}
 	return m
 }

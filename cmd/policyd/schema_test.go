@@ -24,6 +24,7 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	checkreport "github.com/policyd/policyd/internal/check/report"
 	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/promises"
 	"github.com/policyd/policyd/internal/report"
 )
 
@@ -45,7 +46,7 @@ func schemas() map[string]reflect.Type {
 		"postfix-config":        reflect.TypeFor[doctor.Lines](),
 		"postfix-config-remove": reflect.TypeFor[doctor.Removal](),
 		"promises-list":         reflect.TypeFor[admin.PromiseList](),
-		"promises-get":          reflect.TypeFor[status.Promise](),
+		"promises-get":          reflect.TypeFor[promises.Entry](),
 		"promises-forget":       reflect.TypeFor[admin.Forgotten](),
 		"warm":                  reflect.TypeFor[warmed](),
 		"version":               reflect.TypeFor[build](),

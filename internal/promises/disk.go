@@ -89,12 +89,6 @@ func decodeRecord(b []byte) (r record, err error) {
 	return r, r.seen.check()
 }
 
-// shareFor is how long a sighting matters to a peer: a promise is missed for thirty days.
-const shareFor = (window + 1) * 24 * time.Hour
-
-// maxFuture is how far the clock of a peer may be ahead.
-const maxFuture = 5 * time.Minute
-
 // Share returns what was seen of a domain, for the other nodes of the site, the last day on which a promise was seen,
 // and for how long that matters; nil when nothing was seen.
 func (s *Store) Share(domain string) (seen []byte, last time.Time, lifetime time.Duration) {

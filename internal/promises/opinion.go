@@ -30,13 +30,11 @@ const (
 // Run asks about each held domain when the hold begins and at least half an hour later, until ctx ends.
 func (o *Opinion) Run(ctx context.Context) error {
 	o.due = map[string]time.Time{}
-	tick := time.NewTicker(opinionTick)
-	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-tick.C:
+		case <-time.After(opinionTick):
 			o.ask(ctx)
 		}
 	}

@@ -5,8 +5,6 @@
 // records vanish. The single answer then looks like that of a domain without any promise. What the attacker cannot
 // forge is the past: [Store] keeps, for each next hop that this site sends to, which [Kind] of promise was seen, on how
 // many days, and whether the MX RRset was signed. RFC 8461 section 10.2 describes the same weakness of a first contact.
-//
-// The package keeps facts. What follows from them is decided in package policy.
 package promises
 
 import (
@@ -27,35 +25,50 @@ const (
 // Kinds returns every kind, in the order in which they are stored and shown.
 func Kinds() []Kind { return []Kind{Prefix, MTASTS, DANE} }
 
-// A promise is established once it was seen on at least minDays of the last window days.
 const (
+	// A promise is established once it was seen on at least minDays of the last window days.
 	minDays = 3
 	window  = 30
-)
-
-// A hold lasts for at most HoldFor, and a domain is held at most once in HoldEvery.
-const (
+	// A hold lasts for at most HoldFor, and a domain is held at most once in HoldEvery.
 	HoldFor   = 6 * time.Hour
 	HoldEvery = 30 * 24 * time.Hour
+	// agreeAfter is how far apart two equal answers of the second resolver must be to end a hold.
+	agreeAfter = 30 * time.Minute
+	// shareFor is how long a sighting matters to a peer: a promise is missed for thirty days.
+	shareFor = (window + 1) * 24 * time.Hour
+	// maxFuture is how far the clock of a peer may be ahead.
+	maxFuture = 5 * time.Minute
 )
 
-// Day is a date in UTC: the number of days since 1970-01-01.
+// Day is a date in UTC: the number of days since 1970-01-01. Its text is a date, such as 2026-11-28.
 type Day uint16
 
-// DayOf returns the date of t in UTC. Times before 1970 are day 0.
-func DayOf(t time.Time) Day {
-	return Day(max(0, min(t.Unix()/86400, 1<<16-1)))
+// String returns the date.
+func (d Day) String() string { return d.Time().Format(time.DateOnly) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (d Day) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Day) UnmarshalText(date []byte) error {
+	t, err := time.Parse(time.DateOnly, string(date))
+	*d = DayOf(t)
+	return err
 }
+
+// DayOf returns the date of t in UTC. Times before 1970 are day 0.
+func DayOf(t time.Time) Day { return Day(max(0, min(t.Unix()/86400, 1<<16-1))) }
 
 // Time returns the first second of the day, in UTC.
 func (d Day) Time() time.Time { return time.Unix(int64(d)*86400, 0).UTC() }
 
 // Sightings says when one kind of promise was seen. The zero value means never.
 type Sightings struct {
-	First, Last Day    // the first and the last day on which the promise was seen
-	Days        uint16 // the number of days on which it was seen
-	Signed      bool   // the MX RRset was secure when the promise was last seen
-	Recent      uint32 // bit i is set if the promise was seen on the day Last - i
+	First  Day    `json:"first"`  // the first day on which the promise was seen
+	Last   Day    `json:"last"`   // the last such day
+	Days   uint16 `json:"days"`   // the number of days on which it was seen
+	Signed bool   `json:"signed"` // the MX RRset was secure when the promise was last seen
+	Recent uint32 `json:"-"`      // bit i is set if the promise was seen on the day Last - i
 }
 
 // add notes that the promise was seen on a day. A day in the past, which a clock set back or a peer brings, counts too.
@@ -132,14 +145,7 @@ func (r *record) established(today Day) (kinds []Kind) {
 }
 
 // last returns the last day on which any promise was seen.
-func (r *record) last() Day {
-	return max(r.seen[0].Last, r.seen[1].Last, r.seen[2].Last)
-}
-
-// empty reports whether nothing is worth keeping.
-func (r *record) empty() bool {
-	return r.held == 0 && r.seen == (sightings{})
-}
+func (r *record) last() Day { return max(r.seen[0].Last, r.seen[1].Last, r.seen[2].Last) }
 
 // holdable reports whether an answer without the promise may be held back now: a hold is running, or none began within
 // the last HoldEvery. A hold that began in the future is left behind by a clock that was set back; it does not count.

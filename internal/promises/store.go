@@ -31,8 +31,7 @@ type Options struct {
 	Log      *slog.Logger     // gets one WARN when a promise vanishes; nil logs nothing
 	Now      func() time.Time // the clock; nil means time.Now
 	Max      int              // the largest number of domains; 0 means MaxDomains
-	// Seen is called after a promise was seen on a new day, with a lock held: it must return immediately. It may be
-	// nil.
+	// Seen, if not nil, is called after a promise was seen on a new day, with a lock held: it must return immediately.
 	Seen func(domain string)
 }
 
@@ -64,11 +63,11 @@ func New(o Options) *Store {
 
 // Memory is what is remembered about a domain, as a fact for a decision. The zero value remembers nothing.
 type Memory struct {
-	Kinds    []Kind    // the promises seen on at least three of the last thirty days
-	Days     int       // the largest number of days on which one of Kinds was seen
-	Last     Day       // the latest day on which one of Kinds was seen
-	Holdable bool      // an answer without any promise may be held back now
-	Until    time.Time // when a running hold ends; zero means that no hold is running
+	Kinds    []Kind    `json:"-"`                   // the promises seen on at least three of the last thirty days
+	Days     int       `json:"-"`                   // the largest number of days on which one of Kinds was seen
+	Last     Day       `json:"-"`                   // the latest day on which one of Kinds was seen
+	Holdable bool      `json:"may_hold"`            // an answer without any promise may be held back now
+	Until    time.Time `json:"held_until,omitzero"` // when a running hold ends; zero means that no hold is running
 }
 
 // Recall returns what is remembered about a domain, which is in lower case and without the final dot.
@@ -175,7 +174,7 @@ func (s *Store) miss(domain string, r *record, a Answer, now time.Time) {
 		s.vanished++
 		m := r.memory(now)
 		s.o.Log.Warn("promise vanished from an unsigned answer", "nexthop", domain, "promise", kinds[0],
-			"days", m.Days, "last", m.Last.Time().Format(time.DateOnly))
+			"days", m.Days, "last", m.Last)
 	}
 	switch {
 	case r.missing == 0:
@@ -193,7 +192,7 @@ func (s *Store) put(domain string, was, r record) {
 	if r == was {
 		return
 	}
-	if r.empty() {
+	if r.held == 0 && r.seen == (sightings{}) { // nothing is worth keeping
 		delete(s.records, domain)
 	} else {
 		if _, known := s.records[domain]; !known && len(s.records) >= s.o.Max {
@@ -215,23 +214,26 @@ func (s *Store) Forget(domain string) bool {
 	return ok
 }
 
-// Entry is one remembered domain, for display.
+// Entry is one remembered domain. Its JSON form is stable.
 type Entry struct {
-	Domain string
-	Seen   map[Kind]Sightings
+	Domain string `json:"domain"`
+	Seen   []Seen `json:"seen"`
 	Memory
-	Missing time.Time // when the promise was first found missing; zero means that it is there
+	Missing time.Time `json:"missing_since,omitzero"` // when the promise was first found missing
+}
+
+// Seen says when one kind of promise was seen.
+type Seen struct {
+	Kind Kind `json:"kind"`
+	Sightings
+	Established bool `json:"established"` // it was seen on enough days to be missed
 }
 
 // List returns everything that is remembered, sorted by domain.
-func (s *Store) List() []Entry {
-	return s.list(func(*record) bool { return true })
-}
+func (s *Store) List() []Entry { return s.list(func(*record) bool { return true }) }
 
 // Vanished returns the domains whose established promise is missing at present, sorted by domain.
-func (s *Store) Vanished() []Entry {
-	return s.list(func(r *record) bool { return r.missing != 0 })
-}
+func (s *Store) Vanished() []Entry { return s.list(func(r *record) bool { return r.missing != 0 }) }
 
 // Get returns what is remembered about one domain.
 func (s *Store) Get(domain string) (Entry, bool) {
@@ -246,7 +248,7 @@ func (s *Store) list(keep func(*record) bool) []Entry {
 	now := s.o.Now()
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	var list []Entry
+	list := []Entry{}
 	for domain, r := range s.records {
 		if keep(&r) {
 			list = append(list, r.entry(domain, now))
@@ -257,10 +259,10 @@ func (s *Store) list(keep func(*record) bool) []Entry {
 }
 
 func (r *record) entry(domain string, now time.Time) Entry {
-	e := Entry{Domain: domain, Seen: map[Kind]Sightings{}, Memory: r.memory(now)}
+	e := Entry{Domain: domain, Seen: []Seen{}, Memory: r.memory(now)}
 	for i, k := range Kinds() {
 		if r.seen[i].Days > 0 {
-			e.Seen[k] = r.seen[i]
+			e.Seen = append(e.Seen, Seen{k, r.seen[i], slices.Contains(e.Kinds, k)})
 		}
 	}
 	if r.missing != 0 && len(e.Kinds) > 0 {
@@ -310,9 +312,6 @@ func (s *Store) Holds() (domains []string) {
 	}
 	return domains
 }
-
-// agreeAfter is how far apart two equal answers of the second resolver must be to end a hold.
-const agreeAfter = 30 * time.Minute
 
 // Agree notes whether a second resolver gives the answer that is held. Two such answers, at least half an hour apart
 // and with no other between them, end the hold.

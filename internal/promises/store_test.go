@@ -17,7 +17,7 @@ func TestASignedAnswerLaterInTheDayIsNoted(t *testing.T) {
 	f.Observe(domain, with(promises.Prefix))
 	f.Observe(domain, promises.Answer{Kinds: []promises.Kind{promises.Prefix}, Authentic: true})
 	e, _ := f.Get(domain)
-	require.True(t, e.Seen[promises.Prefix].Signed)
+	require.True(t, e.Seen[0].Signed)
 }
 
 func TestSeenIsCalledOnceADay(t *testing.T) {
@@ -149,7 +149,8 @@ func TestWhatIsShownOfADomain(t *testing.T) {
 	require.Equal(t, third, m.Last, "MTA-STS was seen on one day only")
 	e, _ := f.Get(domain)
 	require.Len(t, e.Seen, 2)
-	require.Equal(t, uint16(1), e.Seen[promises.MTASTS].Days)
+	require.Equal(t, promises.MTASTS, e.Seen[1].Kind)
+	require.Equal(t, uint16(1), e.Seen[1].Days)
 	require.Zero(t, e.Missing)
 	require.Zero(t, f.Stats().Missing)
 

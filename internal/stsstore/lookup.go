@@ -134,10 +134,8 @@ func local(err error) bool {
 
 // result returns the entry as an answer.
 func (e *entry) result() mtasts.Result {
-	r := mtasts.Result{Domain: e.domain, State: mtasts.Found, Policy: e.policy, ID: e.id, Fetched: e.fetched,
-		Expires: e.expires}
-	r.Why = "policy of mode " + e.policy.Mode.String()
-	return r
+	return mtasts.Result{Domain: e.domain, State: mtasts.Found, Policy: e.policy, ID: e.id, Fetched: e.fetched,
+		Expires: e.expires, Why: "policy of mode " + e.policy.Mode.String()}
 }
 
 // stale returns a live entry that the domain did not confirm, because of err.

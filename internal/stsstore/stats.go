@@ -19,34 +19,36 @@ type Stats struct {
 
 // Stats returns the present state and the counters.
 func (s *Store) Stats() Stats {
-	st := Stats{
+	now := time.Now()
+	return Stats{
+		Policies:   len(s.table.where(func(e *entry) bool { return e.live(now) })),
 		Persistent: s.disk.IsOpen(), Blocked: s.reach.blocked(),
 		Fetches: map[string]uint64{"ok": s.fetched.Load(), "failed": s.failed.Load()},
 	}
-	now := time.Now()
-	st.Policies = len(s.table.where(func(e *entry) bool { return e.live(now) }))
-	return st
 }
 
-// Entry describes a domain: its live policy, its last failed fetch, or both.
+// Entry describes a domain: its live policy, confirmed or not, its last failed fetch, or both. Its JSON form is stable.
 type Entry struct {
-	Policy mtasts.Result // a live policy, confirmed or not; the zero Result if there is none
+	Mode    mtasts.Mode `json:"mode,omitempty"`
+	ID      string      `json:"id,omitempty"`
+	MX      []string    `json:"mx,omitempty"`
+	Fetched time.Time   `json:"fetched,omitzero"`
+	Expires time.Time   `json:"expires,omitzero"`
 	// Failure, Reason and Retry are set if the last fetch failed: how, why, and when the next attempt may begin.
-	Failure mtasts.Failure
-	Reason  string
-	Retry   time.Time
+	Failure mtasts.Failure `json:"-"`
+	Reason  string         `json:"failure,omitempty"`
+	Retry   time.Time      `json:"retry,omitzero"`
 }
 
 // Get describes a domain. It returns false if the store knows nothing about it.
-func (s *Store) Get(domain string) (Entry, bool) {
+func (s *Store) Get(domain string) (e Entry, known bool) {
 	domain = normal(domain)
-	var e Entry
 	now := time.Now()
-	if have := s.table.get(domain); have.live(now) {
-		e.Policy = have.result()
+	if p := s.table.get(domain); p.live(now) {
+		e = Entry{Mode: p.policy.Mode, ID: p.id, MX: p.policy.MX, Fetched: p.fetched, Expires: p.expires}
 	}
 	if f, ok := s.failures.get(domain); ok && now.Before(f.retry) {
 		e.Failure, e.Reason, e.Retry = f.err.Failure, f.err.Error(), f.retry
 	}
-	return e, e.Policy.State == mtasts.Found || e.Failure != ""
+	return e, e.Mode != "" || e.Failure != ""
 }

@@ -31,22 +31,22 @@ func (r Result) String() string {
 
 // Outcome is the result of a self-test, and the reason why it is not Validating.
 type Outcome struct {
-	Result Result
-	Reason string
+	Result Result `json:"-"`
+	Reason string `json:"reason,omitempty"`
 }
 
-// State is what a Stub knows about its servers. It is for display only.
+// State is what a Stub knows about its servers. It is for display only, and its JSON form is stable.
 type State struct {
-	Servers []string
+	Servers []string `json:"servers"`
 	// Source is "settings" or the path of the resolv.conf.
-	Source string
+	Source string `json:"source"`
 	Outcome
 	// Checked is when the self-test last had a result.
-	Checked time.Time
+	Checked time.Time `json:"checked,omitzero"`
 	// FailingSince is when the present outage began, or zero.
-	FailingSince time.Time
+	FailingSince time.Time `json:"failing_since,omitzero"`
 	// FailingReason is what failed last, and at which server.
-	FailingReason string
+	FailingReason string `json:"failing_reason,omitempty"`
 }
 
 // State returns the present state of the servers.

@@ -1,3 +1,6 @@
+// Package admin is the API of the daemon for its operator: HTTP with JSON over a unix socket, described in
+// docs/admin-api.md. The permissions of the socket are the access control. Anyone who can open it can see everything
+// the daemon knows and change what can be changed while it runs, so nothing of this is served anywhere else.
 package admin
 
 import (
@@ -12,8 +15,10 @@ import (
 	"time"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/status"
+	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/promises"
 	"github.com/policyd/policyd/internal/report"
 )
 
@@ -34,7 +39,7 @@ const (
 	GetRoute      Endpoint[Question, lookup.RouteAnswer]  = "GET /v1/route"
 	GetReport     Endpoint[ReportRequest, report.Report]  = "GET /v1/report"
 	ListPromises  Endpoint[Filter, PromiseList]           = "GET /v1/promises"
-	GetPromise    Endpoint[DomainRequest, status.Promise] = "GET /v1/promises/{domain}"
+	GetPromise    Endpoint[DomainRequest, promises.Entry] = "GET /v1/promises/{domain}"
 	ForgetPromise Endpoint[DomainRequest, Forgotten]      = "POST /v1/promises/forget"
 	Warm          Endpoint[DomainRequest, Warmed]         = "POST /v1/warm"
 )
@@ -97,6 +102,38 @@ type Level struct {
 	Level string `json:"level"`
 }
 
+// CacheList is what the cache has, by name and type.
+type CacheList struct {
+	Entries []dnscache.Entry `json:"entries"`
+	More    bool             `json:"more"` // there are more entries than the limit allows
+}
+
+// Flushed has the numbers of removed entries.
+type Flushed struct {
+	Cache    int `json:"cache"`
+	Policies int `json:"policies"`
+}
+
+// PromiseList is what is remembered, by domain.
+type PromiseList struct {
+	Promises []promises.Entry `json:"promises"`
+	More     bool             `json:"more"` // there are more domains than the limit allows
+}
+
+// Forgotten reports whether there was anything to forget.
+type Forgotten struct {
+	Forgotten bool `json:"forgotten"`
+}
+
+// Warmed is what the evaluation of a domain found.
+type Warmed struct {
+	Domain string `json:"domain"`
+	// Status is that of the tls-policy answer with mode = "enforce": OK, NOTFOUND or TEMP. Source is the mechanism that
+	// decided.
+	Status string `json:"status"`
+	Source string `json:"source"`
+}
+
 func (d *DomainRequest) check() error {
 	name, ok := policy.ParseName(d.Domain)
 	if !ok {
@@ -147,14 +184,15 @@ func (l *Level) check() error {
 // ParseLevel takes debug, info, warn or error.
 func ParseLevel(s string) (slog.Level, error) {
 	for _, l := range []slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError} {
-		if s == levelText(l) {
+		if s == LevelOf(l).Level {
 			return l, nil
 		}
 	}
 	return 0, fmt.Errorf("unknown level %q: use debug, info, warn or error", s)
 }
 
-func levelText(l slog.Level) string { return strings.ToLower(l.String()) }
+// LevelOf returns a level of the log.
+func LevelOf(l slog.Leveler) Level { return Level{strings.ToLower(l.Level().String())} }
 
 // decode reads what a request says, and refuses fields and parameters that are not known or come twice.
 func decode[Q any](r *http.Request) (q Q, err error) {

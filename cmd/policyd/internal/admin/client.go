@@ -24,24 +24,24 @@ var (
 	ErrNotRunning = errors.New("admin: no daemon answers")
 	// ErrForbidden: the permissions of the socket, or of a directory above it, forbid.
 	ErrForbidden = errors.New("admin: permission denied")
-	// ErrUnreadable: something answers and it is no admin API, or it broke off. Look whether it is the right socket.
+	// ErrUnreadable: what answers is not an admin API, or it broke off.
 	ErrUnreadable = errors.New("admin: the peer is not an admin API, or has closed the connection")
 )
 
-// RefusedError is a request that the daemon refused.
+// RefusedError is a request that the daemon refused, and its answer.
 type RefusedError struct {
-	Code    int
-	Message string
+	Code    int    `json:"-"` // the HTTP status
+	Message string `json:"error"`
 }
 
 // Error returns what the daemon said.
 func (e *RefusedError) Error() string { return e.Message }
 
-// maxAnswer bounds what a client reads; MaxList entries with long records stay below it.
-const maxAnswer = 256 << 20
-
-// maxWait bounds the time that one request takes.
-const maxWait = 90 * time.Second
+// The bounds on an answer: MaxList entries with long records stay below maxAnswer.
+const (
+	maxAnswer = 256 << 20
+	maxWait   = 90 * time.Second
+)
 
 // Client asks a daemon. Make one with NewClient, and Close it.
 type Client struct {
@@ -107,13 +107,11 @@ func (e Endpoint[Q, A]) Ask(ctx context.Context, c *Client, q Q) (answer A, err 
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
-		var refusal struct {
-			Message string `json:"error"`
+		refused := &RefusedError{Code: resp.StatusCode}
+		if err := read(resp.Body, refused); err != nil || refused.Message == "" {
+			refused.Message = "the daemon answers " + Visible(resp.Status)
 		}
-		if err := read(resp.Body, &refusal); err != nil || refusal.Message == "" {
-			refusal.Message = "the daemon answers " + Visible(resp.Status)
-		}
-		return answer, &RefusedError{Code: resp.StatusCode, Message: refusal.Message}
+		return answer, refused
 	}
 	if err := read(resp.Body, &answer); err != nil {
 		return answer, fmt.Errorf("%w: %w", ErrUnreadable, err)

@@ -22,6 +22,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/cmd/policyd/internal/httpd"
 	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dnscache"
@@ -33,33 +34,53 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // fake is a daemon of which every part says what was asked.
-func fake() admin.Daemon {
-	return admin.Daemon{
-		Status: func() status.Status {
-			return status.Status{Version: "v1", Warnings: []string{"told by the daemon"}, Resolver: status.Resolver{SelfTest: "not trusted", Reason: "far away"}}
-		},
-		List: func(f admin.Filter) admin.CacheList {
-			return admin.CacheList{Entries: []dnscache.Entry{{Name: f.Match, Type: dns.TypeMX, Data: []string{"10 <mx>.example"}}}, More: f.Limit == 1}
-		},
-		Get: func(domain string) status.Domain {
-			return status.Domain{Domain: domain, Cache: []dnscache.Entry{}, Probes: []status.Probe{}}
-		},
-		Flush: func(f admin.FlushRequest) admin.Flushed { return admin.Flushed{Cache: len(f.Domain)} },
-		Reload: func() (status.Reload, error) {
+type fake struct {
+	status          func() status.Status
+	reload          func() (status.Reload, *admin.RefusedError)
+	flush           func(admin.FlushRequest) admin.Flushed
+	level           slog.LevelVar
+	lookup, explain func(ctx context.Context, nexthop string) lookup.Explanation
+}
+
+func newFake() *fake {
+	explained := func(_ context.Context, nexthop string) lookup.Explanation {
+		return lookup.Explanation{PolicyAnswer: lookup.PolicyAnswer{Nexthop: nexthop}, MX: []lookup.MXHost{}}
+	}
+	return &fake{
+		status: func() status.Status { return status.Status{Version: "v1"} },
+		reload: func() (status.Reload, *admin.RefusedError) {
 			return status.Reload{OK: true, At: time.Unix(1, 0).UTC()}, nil
 		},
-		Level: &slog.LevelVar{},
-		Explain: func(_ context.Context, nexthop string) lookup.Explanation {
-			return lookup.Explanation{PolicyAnswer: lookup.PolicyAnswer{Nexthop: nexthop}, MX: []lookup.MXHost{}}
-		},
-		Lookup: func(_ context.Context, nexthop string) lookup.Explanation {
-			return lookup.Explanation{PolicyAnswer: lookup.PolicyAnswer{Nexthop: nexthop}, MX: []lookup.MXHost{}}
-		},
+		flush:  func(f admin.FlushRequest) admin.Flushed { return admin.Flushed{Cache: len(f.Domain)} },
+		lookup: explained, explain: explained,
 	}
 }
 
-// start serves d on a unix socket until the test ends, or stop is called.
-func start(t *testing.T, d admin.Daemon) (path string, stop func()) {
+// server serves the fake.
+func (f *fake) server() *admin.Server {
+	s := admin.NewServer(admin.MaxEvaluations, slog.New(slog.DiscardHandler))
+	admin.Answer(s, admin.GetStatus, func(struct{}) status.Status { return f.status() })
+	admin.Answer(s, admin.ListCache, func(q admin.Filter) admin.CacheList {
+		return admin.CacheList{Entries: []dnscache.Entry{{Name: q.Match, Type: dns.TypeMX, Data: []string{"10 <mx>.example"}}}, More: q.Limit == 1}
+	})
+	admin.Answer(s, admin.GetDomain, func(q admin.DomainRequest) status.Domain {
+		return status.Domain{Domain: q.Domain, Cache: []dnscache.Entry{}, Probes: []status.Probe{}}
+	})
+	admin.Answer(s, admin.FlushCache, func(q admin.FlushRequest) admin.Flushed { return f.flush(q) })
+	admin.Handle(s, admin.DoReload, func(context.Context, struct{}) (status.Reload, *admin.RefusedError) { return f.reload() })
+	admin.Answer(s, admin.GetLevel, func(struct{}) admin.Level { return admin.LevelOf(&f.level) })
+	admin.Answer(s, admin.SetLevel, func(q admin.Level) admin.Level {
+		level, _ := admin.ParseLevel(q.Level) // checked
+		f.level.Set(level)
+		return q
+	})
+	admin.Evaluate(s, admin.Explain, func(ctx context.Context, q admin.Nexthop) lookup.Explanation { return f.explain(ctx, q.Nexthop) })
+	s.AddQuestions(f.lookup, f.explain)
+	return s
+}
+
+// start serves f on a unix socket until the test ends, or stop is called.
+func start(t *testing.T, f *fake) (path string, stop func()) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "admin.sock")
 	l, err := unixsock.Listen(t.Context(), "unix:"+path, unixsock.Options{Mode: 0o660})
@@ -67,7 +88,7 @@ func start(t *testing.T, d admin.Daemon) (path string, stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() {
-		if err := admin.NewServer(d, slog.New(slog.DiscardHandler)).Run(ctx, l); !errors.Is(err, context.Canceled) {
+		if err := httpd.Run(ctx, l, f.server(), httpd.ForOperator, slog.New(slog.DiscardHandler)); !errors.Is(err, context.Canceled) {
 			t.Errorf("Run returned %v", err)
 		}
 	})
@@ -85,7 +106,7 @@ func client(t *testing.T, path string) *admin.Client {
 
 func TestClientAndServer(t *testing.T) {
 	t.Parallel()
-	d := fake()
+	d := newFake()
 	path, _ := start(t, d)
 	c, ctx := client(t, path), t.Context()
 	mode, err := os.Lstat(path)
@@ -95,8 +116,6 @@ func TestClientAndServer(t *testing.T) {
 	st, err := admin.GetStatus.Ask(ctx, c, struct{}{})
 	require.NoError(t, err)
 	require.Equal(t, "v1", st.Version)
-	require.Equal(t, "info", st.LogLevel)
-	require.Equal(t, []string{"treating all answers as insecure, because the resolver is not trusted: far away", "told by the daemon"}, st.Warnings)
 
 	list, err := admin.ListCache.Ask(ctx, c, admin.Filter{Match: "A&b=c"})
 	require.NoError(t, err)
@@ -120,7 +139,7 @@ func TestClientAndServer(t *testing.T) {
 	level, err := admin.SetLevel.Ask(ctx, c, admin.Level{Level: "debug"})
 	require.NoError(t, err)
 	require.Equal(t, "debug", level.Level)
-	require.Equal(t, slog.LevelDebug, d.Level.Level())
+	require.Equal(t, slog.LevelDebug, d.level.Level())
 	level, err = admin.GetLevel.Ask(ctx, c, struct{}{})
 	require.NoError(t, err)
 	require.Equal(t, "debug", level.Level)
@@ -132,8 +151,10 @@ func TestClientAndServer(t *testing.T) {
 
 func TestARefusedReloadSaysWhy(t *testing.T) {
 	t.Parallel()
-	d := fake()
-	d.Reload = func() (status.Reload, error) { return status.Reload{}, errors.New("line 1\n  | ^~~") }
+	d := newFake()
+	d.reload = func() (status.Reload, *admin.RefusedError) {
+		return status.Reload{}, &admin.RefusedError{Code: http.StatusUnprocessableEntity, Message: "line 1\n  | ^~~"}
+	}
 	path, _ := start(t, d)
 	_, err := admin.DoReload.Ask(t.Context(), client(t, path), struct{}{})
 	var refused *admin.RefusedError
@@ -143,7 +164,7 @@ func TestARefusedReloadSaysWhy(t *testing.T) {
 
 func TestBadRequestsAreRefused(t *testing.T) {
 	t.Parallel()
-	h := admin.NewServer(fake(), slog.New(slog.DiscardHandler)).Handler()
+	h := newFake().server()
 	for request, want := range map[string]int{
 		"GET /":                              http.StatusNotFound,
 		"GET /v2/status":                     http.StatusNotFound,
@@ -177,8 +198,8 @@ func TestBadRequestsAreRefused(t *testing.T) {
 
 func TestAPanicIsAnAnswer(t *testing.T) {
 	t.Parallel()
-	d := fake()
-	d.Status = func() status.Status { panic("broken") }
+	d := newFake()
+	d.status = func() status.Status { panic("broken") }
 	path, _ := start(t, d)
 	_, err := admin.GetStatus.Ask(t.Context(), client(t, path), struct{}{})
 	require.EqualError(t, err, "internal error")
@@ -190,7 +211,7 @@ func TestNobodyThere(t *testing.T) {
 	_, err := admin.GetStatus.Ask(t.Context(), client(t, filepath.Join(dir, "none")), struct{}{})
 	require.ErrorIs(t, err, admin.ErrNotRunning)
 
-	path, stop := start(t, fake())
+	path, stop := start(t, newFake())
 	stop()
 	require.NoFileExists(t, path)
 	_, err = admin.GetStatus.Ask(t.Context(), client(t, path), struct{}{})
@@ -243,9 +264,9 @@ func TestSomebodyElseThere(t *testing.T) {
 
 func TestShutdownLetsARequestEnd(t *testing.T) {
 	t.Parallel()
-	d := fake()
+	d := newFake()
 	begun, goOn := make(chan struct{}), make(chan struct{})
-	d.Reload = func() (status.Reload, error) {
+	d.reload = func() (status.Reload, *admin.RefusedError) {
 		close(begun)
 		<-goOn
 		return status.Reload{OK: true}, nil
@@ -268,9 +289,9 @@ func TestShutdownLetsARequestEnd(t *testing.T) {
 
 func TestShutdownDoesNotWaitForever(t *testing.T) {
 	t.Parallel()
-	d := fake()
+	d := newFake()
 	begun := make(chan struct{})
-	d.Explain = func(ctx context.Context, _ string) lookup.Explanation {
+	d.explain = func(ctx context.Context, _ string) lookup.Explanation {
 		close(begun)
 		<-ctx.Done()
 		return lookup.Explanation{}
@@ -289,14 +310,14 @@ func TestShutdownDoesNotWaitForever(t *testing.T) {
 
 func TestExplanationsAreBounded(t *testing.T) {
 	t.Parallel()
-	d := fake()
+	d := newFake()
 	begun := make(chan struct{})
-	d.Explain = func(ctx context.Context, _ string) lookup.Explanation {
+	d.explain = func(ctx context.Context, _ string) lookup.Explanation {
 		begun <- struct{}{}
 		<-ctx.Done()
 		return lookup.Explanation{}
 	}
-	h := admin.NewServer(d, slog.New(slog.DiscardHandler)).Handler()
+	h := d.server()
 	ctx, cancel := context.WithCancel(t.Context())
 	var all sync.WaitGroup
 	ask := func() int {
@@ -333,12 +354,12 @@ func FuzzHandler(f *testing.F) {
 			return
 		}
 		changed := false
-		d := fake()
-		d.Flush = func(admin.FlushRequest) admin.Flushed { changed = true; return admin.Flushed{} }
-		d.Reload = func() (status.Reload, error) { changed = true; return status.Reload{}, nil }
+		d := newFake()
+		d.flush = func(admin.FlushRequest) admin.Flushed { changed = true; return admin.Flushed{} }
+		d.reload = func() (status.Reload, *admin.RefusedError) { changed = true; return status.Reload{}, nil }
 		w := httptest.NewRecorder()
-		admin.NewServer(d, slog.New(slog.DiscardHandler)).Handler().ServeHTTP(w, r)
-		changed = changed || d.Level.Level() != slog.LevelInfo
+		d.server().ServeHTTP(w, r)
+		changed = changed || d.level.Level() != slog.LevelInfo
 		require.True(t, !changed || r.Method == http.MethodPost || r.Method == http.MethodPut, "%q", wire)
 		require.Less(t, w.Code, http.StatusInternalServerError)
 		if w.Code >= 300 && w.Code < 400 {
@@ -350,8 +371,8 @@ func FuzzHandler(f *testing.F) {
 }
 
 func TestOtherMailServersAskForOneDomain(t *testing.T) {
-	d := fake()
-	d.Explain = func(_ context.Context, nexthop string) lookup.Explanation {
+	d := newFake()
+	d.explain = func(_ context.Context, nexthop string) lookup.Explanation {
 		return lookup.Explanation{
 			PolicyAnswer: lookup.PolicyAnswer{
 				Nexthop: nexthop, DNSSEC: "secure", Source: "prefix", Why: []string{"a prefix"},
@@ -361,11 +382,13 @@ func TestOtherMailServersAskForOneDomain(t *testing.T) {
 			Transport:    socketmap.Reply{Status: socketmap.StatusNotFound}, WouldTransport: socketmap.Reply{Status: socketmap.StatusOK, Text: "smtps26:" + nexthop + ":26"},
 		}
 	}
-	d.Lookup = func(ctx context.Context, nexthop string) lookup.Explanation {
+	d.lookup = func(ctx context.Context, nexthop string) lookup.Explanation {
 		require.NoError(t, ctx.Err())
-		return d.Explain(ctx, nexthop)
+		return d.explain(ctx, nexthop)
 	}
-	s := admin.NewServer(d, slog.New(slog.DiscardHandler))
+	s := d.server()
+	questions := admin.NewServer(admin.MaxQuestions, slog.New(slog.DiscardHandler))
+	questions.AddQuestions(d.lookup, d.explain)
 	for _, c := range []struct {
 		path string
 		code int
@@ -378,7 +401,7 @@ func TestOtherMailServersAskForOneDomain(t *testing.T) {
 		{"/v1/policy?domain=a&domain=b", 400, `{"error":"domain is given twice"}`},
 		{"/v1/route?domain=" + strings.Repeat("a", 2000), 400, `{"error":"domain must have 1 to 1024 bytes"}`},
 	} {
-		for _, h := range []http.Handler{s.Handler(), s.Questions(t.Context())} {
+		for _, h := range []http.Handler{s, questions.Once(t.Context())} {
 			w := httptest.NewRecorder()
 			h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, c.path, nil))
 			require.Equal(t, c.code, w.Code, c.path)
@@ -388,7 +411,7 @@ func TestOtherMailServersAskForOneDomain(t *testing.T) {
 	halfClosed, cancel := context.WithCancel(t.Context())
 	cancel()
 	w := httptest.NewRecorder()
-	s.Questions(t.Context()).ServeHTTP(w, httptest.NewRequestWithContext(halfClosed, http.MethodGet, "/v1/policy?domain=a.example", nil))
+	questions.Once(t.Context()).ServeHTTP(w, httptest.NewRequestWithContext(halfClosed, http.MethodGet, "/v1/policy?domain=a.example", nil))
 	require.Equal(t, http.StatusOK, w.Code)
 	for request, code := range map[string]int{
 		"GET /v1/status": 404, "GET /v1/cache": 404, "GET /v1/cache/example.com": 404, "GET /v1/query?nexthop=example.com": 404,
@@ -397,7 +420,7 @@ func TestOtherMailServersAskForOneDomain(t *testing.T) {
 	} {
 		method, path, _ := strings.Cut(request, " ")
 		w := httptest.NewRecorder()
-		s.Questions(t.Context()).ServeHTTP(w, httptest.NewRequest(method, path, nil))
+		questions.Once(t.Context()).ServeHTTP(w, httptest.NewRequest(method, path, nil))
 		require.Equal(t, code, w.Code, "the listener for mail servers shows and changes nothing else: %s", request)
 		require.Equal(t, "close", w.Header().Get("Connection"), request)
 	}

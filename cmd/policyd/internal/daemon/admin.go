@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"encoding/json"
+	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -11,23 +12,70 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/report"
 	"github.com/policyd/policyd/internal/stub"
 	"github.com/policyd/policyd/socketmap"
 )
 
-// Admin returns what the admin socket shows and changes.
-func (d *Daemon) Admin() admin.Daemon {
-	return admin.Daemon{
-		Status: d.Status, List: d.listCache, Get: d.getDomain, Flush: d.flush, Level: &d.level, Explain: d.Explain,
-		Lookup: d.lookup, Report: d.sum,
-		Promises: d.listPromises, Promise: d.promise, Forget: d.promises.Forget, Warm: d.warm, Reload: d.Reload,
-	}
+// api serves the admin socket.
+func (d *Daemon) api() *admin.Server {
+	s := admin.NewServer(admin.MaxEvaluations, d.log)
+	admin.Answer(s, admin.GetStatus, func(struct{}) status.Status { return d.Status() })
+	admin.Answer(s, admin.ListCache, d.listCache)
+	admin.Answer(s, admin.GetDomain, d.getDomain)
+	admin.Answer(s, admin.FlushCache, d.flush)
+	admin.Answer(s, admin.GetLevel, func(struct{}) admin.Level { return admin.LevelOf(&d.level) })
+	admin.Answer(s, admin.SetLevel, d.setLevel)
+	admin.Answer(s, admin.GetReport, d.sum)
+	admin.Answer(s, admin.ListPromises, d.listPromises)
+	admin.Handle(s, admin.GetPromise, d.getPromise)
+	admin.Answer(s, admin.ForgetPromise, d.forgetPromise)
+	admin.Evaluate(s, admin.Warm, d.warm)
+	admin.Evaluate(s, admin.Explain, func(ctx context.Context, n admin.Nexthop) lookup.Explanation {
+		return d.explain(ctx, n.Nexthop)
+	})
+	admin.Handle(s, admin.DoReload, func(context.Context, struct{}) (status.Reload, *admin.RefusedError) {
+		reload, err := d.Reload()
+		if err != nil {
+			return reload, &admin.RefusedError{Code: http.StatusUnprocessableEntity, Message: err.Error()}
+		}
+		return reload, nil
+	})
+	s.AddQuestions(d.deliver, d.explain)
+	return s
+}
+
+// questions serves the listener for other mail servers.
+func (d *Daemon) questions() *admin.Server {
+	s := admin.NewServer(admin.MaxQuestions, d.log)
+	s.AddQuestions(d.deliver, d.explain)
+	return s
+}
+
+// explain evaluates a next hop with what the daemon knows. Of an e-mail address it evaluates the domain, so that no
+// local part is shown.
+func (d *Daemon) explain(ctx context.Context, nexthop string) lookup.Explanation {
+	return lookup.Explain(ctx, d.sources(), admin.DomainOf(nexthop), d.loaded.Load().Lookup())
+}
+
+// deliver first does what a lookup of Postfix does. The explanation then finds its facts in the cache.
+func (d *Daemon) deliver(ctx context.Context, nexthop string) lookup.Explanation {
+	d.handler.ServeSocketmap(ctx, socketmap.Request{Map: "tls-policy", Key: admin.DomainOf(nexthop)})
+	return d.explain(ctx, nexthop)
+}
+
+func (d *Daemon) setLevel(wanted admin.Level) admin.Level {
+	before := admin.LevelOf(&d.level)
+	level, _ := admin.ParseLevel(wanted.Level) // checked
+	d.level.Set(level)
+	d.log.Warn("log level changed by the operator", "before", before.Level, "now", wanted.Level)
+	return wanted
 }
 
 // sum returns the report on the lookups since then.
-func (d *Daemon) sum(since time.Time) report.Report {
-	r := d.report.Sum(since)
+func (d *Daemon) sum(q admin.ReportRequest) report.Report {
+	r := d.report.Sum(q.Since)
 	r.Mode, r.Vanished = d.loaded.Load().Mode, []string{}
 	const most = 50
 	if d.promiseStatus() != nil {
@@ -38,14 +86,25 @@ func (d *Daemon) sum(since time.Time) report.Report {
 
 // Status returns how the daemon is doing.
 func (d *Daemon) Status() status.Status {
-	return status.Status{
+	st := status.Status{
 		Version: d.options.Version, Go: runtime.Version(), PID: os.Getpid(),
-		Started: d.started, Uptime: int64(time.Since(d.started) / time.Second),
-		Warnings: append(d.socketWarnings(), d.loaded.Load().Warnings...),
-		Settings: d.settingsInForce(), Reload: d.last.Load(), Resolver: d.resolverStatus(), Lookups: d.lookupStatus(),
-		Cache: d.cacheStatus(), MTASTS: d.mtastsStatus(), Probes: d.probeStatus(), Promises: d.promiseStatus(),
-		Fleet: d.fleetStatus(), Connections: d.connectionStatus(),
+		Started: d.started, Uptime: int64(time.Since(d.started) / time.Second), LogLevel: admin.LevelOf(&d.level).Level,
+		Settings: d.settingsInForce(), Reload: d.last.Load(), Resolver: d.resolverStatus(), Lookups: d.service.Stats(),
+		Cache: d.cacheStatus(), Promises: d.promiseStatus(), Connections: d.connectionStatus(),
 	}
+	st.Lookups.Panics += d.server.Stats().Panics
+	o := d.loaded.Load().PolicyOptions()
+	if o.MTASTS {
+		st.MTASTS = new(d.store.Stats())
+	}
+	if o.Port26 == policy.PortProbe {
+		st.Probes = new(d.prober.Stats())
+	}
+	if d.fleet != nil {
+		st.Fleet = new(d.fleet.Stats())
+	}
+	st.Warnings = append(append(st.Warn(), d.socketWarnings()...), d.loaded.Load().Warnings...)
+	return st
 }
 
 func (d *Daemon) settingsInForce() status.Settings {
@@ -61,16 +120,9 @@ func (d *Daemon) settingsInForce() status.Settings {
 func (d *Daemon) resolverStatus() status.Resolver {
 	st := d.stub.State()
 	return status.Resolver{
-		Servers: append([]string{}, st.Servers...), Source: st.Source, Trusted: st.Result != stub.NotTrusted,
-		Validating: st.Result == stub.Validating, SelfTest: st.Result.String(), Reason: st.Reason, Checked: st.Checked,
-		FailingSince: st.FailingSince, FailingReason: st.FailingReason,
+		State: st, Trusted: st.Result != stub.NotTrusted, Validating: st.Result == stub.Validating,
+		SelfTest: st.Result.String(),
 	}
-}
-
-func (d *Daemon) lookupStatus() lookup.Stats {
-	st := d.service.Stats()
-	st.Panics += d.server.Stats().Panics
-	return st
 }
 
 func (d *Daemon) cacheStatus() status.Cache {
@@ -83,22 +135,17 @@ func (d *Daemon) cacheStatus() status.Cache {
 }
 
 func (d *Daemon) connectionStatus() status.Connections {
-	st, l := d.server.Stats(), d.loaded.Load()
+	st := d.server.Stats()
 	return status.Connections{
-		Listeners: append([]string{}, d.Listening()...), Open: st.Open, Max: d.limits(l).MaxConnections,
+		Listeners: append([]string{}, d.Listening()...), Open: st.Open, Max: d.limits(d.loaded.Load()).MaxConnections,
 		Total: st.Accepted,
-		Dropped: map[string]uint64{"evicted": st.Evicted, "refused": st.Refused, "idle": st.Idle,
-			"stalled": st.Stalled},
+		Dropped: map[string]uint64{
+			"evicted": st.Evicted, "refused": st.Refused, "idle": st.Idle, "stalled": st.Stalled,
+		},
 		Errors: map[string]uint64{
 			"malformed": st.Malformed, "stalled": st.Stalled, "write": st.WriteErrors, "accept": st.AcceptErrors,
 			"unknown-map": d.service.Stats().UnknownMaps,
 		},
 		UnknownMaps: d.service.UnknownMaps(),
 	}
-}
-
-// lookup first does what a lookup of Postfix does. The explanation then finds its facts in the cache.
-func (d *Daemon) lookup(ctx context.Context, nexthop string) lookup.Explanation {
-	d.handler.ServeSocketmap(ctx, socketmap.Request{Map: "tls-policy", Key: admin.DomainOf(nexthop)})
-	return d.Explain(ctx, nexthop)
 }

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -9,109 +10,81 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/policy"
-	"github.com/policyd/policyd/internal/probe"
-	"github.com/policyd/policyd/internal/stsstore"
 	"github.com/policyd/policyd/prefix"
 )
 
 // listCache shows what the cache has.
-func (d *Daemon) listCache(f admin.Filter) admin.CacheList {
-	found := d.cache.List(f.Match, f.Limit+1)
-	return admin.CacheList{More: len(found) > f.Limit, Entries: found[:min(len(found), f.Limit)]}
+func (d *Daemon) listCache(f admin.Filter) (list admin.CacheList) {
+	list.Entries, list.More = atMost(f.Limit, d.cache.List(f.Match, f.Limit+1))
+	return list
 }
 
-// getDomain shows everything that is known about a domain: what the cache has for the domain itself, for its MX hosts
-// in their order, and for what else is below it.
-func (d *Daemon) getDomain(domain string) status.Domain {
-	hosts := d.hostsOf(domain)
-	known := status.Domain{
-		Domain: domain, Cache: []dnscache.Entry{},
-		MTASTS: d.storedPolicy(domain), Probes: d.probesOf(append([]string{domain}, hosts...)),
-	}
-	seen := map[string]bool{}
-	add := func(entries []dnscache.Entry, wanted func(name string) bool) {
+// atMost returns the beginning of a list, and whether there is more.
+func atMost[T any](limit int, list []T) ([]T, bool) {
+	return list[:min(len(list), limit)], len(list) > limit
+}
+
+// getDomain shows everything that is known about a domain: what the cache has for the domain and for its MX hosts, each
+// with the names below it. It causes no lookup.
+func (d *Daemon) getDomain(q admin.DomainRequest) status.Domain {
+	names := d.namesOf(q.Domain)
+	known := status.Domain{Domain: q.Domain, Cache: []dnscache.Entry{}, Probes: d.probesOf(names)}
+	seen := map[dns.Question]bool{}
+	for _, name := range names {
+		entries := d.cache.Get(name)
+		slices.SortStableFunc(entries, func(a, b dnscache.Entry) int { return cmp.Compare(len(a.Name), len(b.Name)) })
 		for _, e := range entries {
-			if key := e.Type.String() + " " + e.Name; wanted(e.Name) && !seen[key] {
-				seen[key] = true
+			if question := (dns.Question{Name: e.Name, Type: e.Type}); !seen[question] {
+				seen[question] = true
 				known.Cache = append(known.Cache, e)
 			}
 		}
 	}
-	all := func(string) bool { return true }
-	below := d.cache.Get(domain)
-	add(below, func(name string) bool { return name == domain })
-	for _, h := range hosts {
-		entries := d.cache.Get(h)
-		add(entries, func(name string) bool { return name == h })
-		add(entries, all)
+	if e, ok := d.store.Get(q.Domain); ok {
+		known.MTASTS = &e
 	}
-	add(below, all)
 	return known
 }
 
-// hostsOf returns the MX hosts of a domain as far as the cache has them.
-func (d *Daemon) hostsOf(domain string) (hosts []string) {
+// namesOf returns a domain and its MX hosts, as far as the cache has them.
+func (d *Daemon) namesOf(domain string) []string {
+	names := []string{domain}
 	for _, e := range d.cache.Get(domain) {
 		if e.Name != domain || e.Type != dns.TypeMX {
 			continue
 		}
 		for _, record := range e.Data {
 			_, host, _ := strings.Cut(record, " ")
-			if name, ok := policy.ParseName(host); ok && !slices.Contains(hosts, name) && len(hosts) < policy.MaxHosts {
-				hosts = append(hosts, name)
+			if name, ok := policy.ParseName(host); ok && !slices.Contains(names, name) && len(names) <= policy.MaxHosts {
+				names = append(names, name)
 			}
 		}
 	}
-	return hosts
+	return names
 }
 
 // flush forgets, so that the next lookup asks again. The verdicts of probes stay: the prober knows when to look again.
-func (d *Daemon) flush(f admin.FlushRequest) admin.Flushed {
+func (d *Daemon) flush(f admin.FlushRequest) (flushed admin.Flushed) {
+	what := f.Domain
 	if f.All {
-		return admin.Flushed{Cache: d.cache.FlushAll()}
-	}
-	var flushed admin.Flushed
-	for _, name := range append(d.hostsOf(f.Domain), f.Domain) {
-		flushed.Cache += d.cache.Flush(name)
+		what, flushed.Cache = "everything", d.cache.FlushAll()
+	} else {
+		for _, name := range d.namesOf(f.Domain) {
+			flushed.Cache += d.cache.Flush(name)
+		}
 	}
 	if f.STS && d.store.Flush(f.Domain) {
 		flushed.Policies = 1 // or a failure
 	}
+	d.log.Info("cache flushed by the operator", "what", what, "sts", f.STS, "entries", flushed.Cache, "policies",
+		flushed.Policies)
 	return flushed
-}
-
-// mtastsStatus is how the store of MTA-STS policies is doing; nil: MTA-STS is switched off.
-func (d *Daemon) mtastsStatus() *stsstore.Stats {
-	if !d.loaded.Load().PolicyOptions().MTASTS {
-		return nil
-	}
-	return new(d.store.Stats())
-}
-
-// storedPolicy is what the store has for a domain; nil: nothing.
-func (d *Daemon) storedPolicy(domain string) *status.StoredPolicy {
-	e, ok := d.store.Get(domain)
-	if !ok {
-		return nil
-	}
-	return &status.StoredPolicy{
-		Mode: string(e.Policy.Policy.Mode), ID: e.Policy.ID, MX: e.Policy.Policy.MX,
-		Fetched: e.Policy.Fetched, Expires: e.Policy.Expires, Failure: e.Reason, Retry: e.Retry,
-	}
-}
-
-// probeStatus is what the prober knows; nil: nothing is probed.
-func (d *Daemon) probeStatus() *probe.Stats {
-	if d.loaded.Load().PolicyOptions().Port26 != policy.PortProbe {
-		return nil
-	}
-	return new(d.prober.Stats())
 }
 
 // probesOf are the verdicts on those of the hosts that promise implicit TLS. Nothing is probed for being shown.
 func (d *Daemon) probesOf(hosts []string) []status.Probe {
 	probes := []status.Probe{}
-	for _, host := range slices.Compact(slices.Sorted(slices.Values(hosts))) {
+	for _, host := range slices.Sorted(slices.Values(hosts)) {
 		if prefix.Of(host).ImplicitTLS() {
 			v := d.prober.Verdict(host)
 			probes = append(probes, status.Probe{

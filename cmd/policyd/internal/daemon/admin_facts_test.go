@@ -110,7 +110,7 @@ func TestMTASTSPoliciesAreShownAndFlushed(t *testing.T) {
 	known, err := admin.GetDomain.Ask(t.Context(), op, admin.DomainRequest{Domain: "sts.example"})
 	require.NoError(t, err)
 	require.NotNil(t, known.MTASTS)
-	require.Equal(t, "enforce", known.MTASTS.Mode)
+	require.Equal(t, mtasts.Enforce, known.MTASTS.Mode)
 	require.Equal(t, "7", known.MTASTS.ID)
 	require.Equal(t, []string{"mx.sts.example"}, known.MTASTS.MX)
 	require.Equal(t, 24*time.Hour, known.MTASTS.Expires.Sub(known.MTASTS.Fetched))

@@ -33,18 +33,14 @@ import (
 
 // Options are what the command line and the environment say.
 type Options struct {
-	// ConfigPath is the settings file; "" means the default one, which does not have to exist.
-	ConfigPath string
+	ConfigPath string // the settings file; "" means the default one, which does not have to exist
 	Version    string
-	// Stderr gets the log, in the journal's form if Journal is set and the settings do not say otherwise.
-	Stderr  io.Writer
-	Journal bool
+	Stderr     io.Writer // gets the log
+	Journal    bool      // the log has the journal's form, unless the settings say otherwise
 	// Passed are listeners from systemd; if there are any they replace those of the settings.
-	Passed []net.Listener
-	// ResolvConf is the resolv.conf(5) for dns.servers = []; "" means /etc/resolv.conf.
-	ResolvConf string
-	// Hangup asks for a reload; signals that come during one are one. It may be nil.
-	Hangup <-chan os.Signal
+	Passed     []net.Listener
+	ResolvConf string           // the resolv.conf(5) for dns.servers = []; "" means /etc/resolv.conf
+	Hangup     <-chan os.Signal // asks for a reload; it may be nil
 }
 
 // Daemon is the service. Make one with New, and Run it once.
@@ -53,8 +49,7 @@ type Daemon struct {
 	started time.Time
 	level   slog.LevelVar
 	log     *slog.Logger
-
-	// As far as a memory limit has a say in it; 0: it has none.
+	// maxPolicies and maxConnections are the bounds by the memory limit; 0: there are none.
 	maxPolicies, maxConnections int
 
 	stub     *stub.Stub
@@ -74,20 +69,18 @@ type Daemon struct {
 	reloading sync.Mutex // held by Reload
 	loaded    atomic.Pointer[settings.Loaded]
 	last      atomic.Pointer[status.Reload]
-	listeners []*listener // set by Run before it starts anything that reads it
-	ready     atomic.Bool // the listeners are open
-	// interval is that between two looks at the paths of unix sockets.
-	interval time.Duration
+	listeners []*listener   // set by Run before it starts anything that reads it
+	ready     atomic.Bool   // the listeners are open
+	interval  time.Duration // between two looks at the paths of unix sockets
 }
 
 // New reads the settings and builds a Daemon. The error is a *settings.Error if they are bad.
 func New(o Options) (*Daemon, error) {
-	loaded, err := settings.Load(o.ConfigPath)
+	loaded, err := o.load()
 	if err != nil {
 		return nil, err
 	}
 	d := &Daemon{options: o, started: time.Now(), interval: lookAtSockets}
-	loaded.Warnings = append(loaded.Warnings, fewFiles(loaded)...)
 	d.loaded.Store(loaded)
 	d.level.Set(loaded.LogLevel())
 	d.log = newLog(o.Stderr, &d.level, loaded.Log.Format, o.Journal)
@@ -137,16 +130,14 @@ func (d *Daemon) sources() lookup.Sources {
 		Engine: gather.Engine{
 			Resolver: d.cache, STS: d.store, Trust: d.stub, Promises: d.promises, Probes: d.prober, Site: d.site,
 		},
-		Promised: d.promises.Observe, Version: d.version, WantProbe: d.prober.Want, Record: d.report.Record,
+		Promised: d.promises.Observe, WantProbe: d.prober.Want, Record: d.report.Record,
+		Version: func() uint64 { return d.cache.Version() + d.store.Version() }, // each of the two only grows
 	}
 	if d.metrics != nil {
 		s.Observe = d.metrics.Lookup
 	}
 	return s
 }
-
-// version changes whenever an answer of the cache or a policy of the store changes: each of the two only grows.
-func (d *Daemon) version() uint64 { return d.cache.Version() + d.store.Version() }
 
 // parts are what runs beside the server, from before the first lookup until after the last.
 func (d *Daemon) parts() []func(context.Context) error {

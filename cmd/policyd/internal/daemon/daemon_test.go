@@ -7,12 +7,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dns/dnstest"
 	"github.com/policyd/policyd/internal/stub"
@@ -269,8 +271,13 @@ func TestStateDirectoryThatCannotBeUsed(t *testing.T) {
 }
 
 func TestFewFiles(t *testing.T) {
-	require.Empty(t, fewFilesOf(1024, 1024))
-	require.Len(t, fewFilesOf(1025, 1024), 1)
+	var limit syscall.Rlimit
+	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
+	l := &settings.Loaded{}
+	l.Server.MaxConnections = int(limit.Cur) - otherFiles
+	require.Empty(t, fewFiles(l))
+	l.Server.MaxConnections++
+	require.Len(t, fewFiles(l), 1)
 }
 
 func TestNothingToListenOn(t *testing.T) {

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/httpd"
 	"github.com/policyd/policyd/cmd/policyd/internal/metrics"
+	"github.com/policyd/policyd/internal/stub"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -16,35 +18,42 @@ import (
 // daemon that answers on some of them only would hide the mistake. ctx is that of Run.
 func (d *Daemon) openAll(ctx context.Context) error {
 	l := d.loaded.Load()
-	if len(d.options.Passed) == 0 && len(l.Server.Listen) == 0 {
-		return l.Mistake("server.listen",
-			`the list is empty, and systemd has passed no listener: write listen = ["127.0.0.1:2526"] under [server]`)
-	}
 	add := func(o *listener) {
 		o.log, o.interval = d.log, d.interval
+		o.now.Store(&opening{})
 		d.listeners = append(d.listeners, o)
 	}
 	for _, passed := range d.options.Passed {
-		add(&listener{setting: "policyd.socket", address: addressOf(passed), passed: passed, handle: d.answer,
-			postfix: true})
+		add(&listener{
+			setting: "policyd.socket", address: addressOf(passed), passed: passed, handle: d.answer, postfix: true,
+		})
 	}
 	if len(d.options.Passed) == 0 {
 		for _, address := range l.Server.Listen {
-			add(&listener{setting: "server.listen", address: address, options: l.ListenOptions(), handle: d.answer,
-				postfix: true})
+			add(&listener{
+				setting: "server.listen", address: address, options: l.ListenOptions(), handle: d.answer, postfix: true,
+			})
 		}
 	}
-	s := admin.NewServer(d.Admin(), d.log)
+	if len(d.listeners) == 0 {
+		return l.Mistake("server.listen",
+			`the list is empty, and systemd has passed no listener: write listen = ["127.0.0.1:2526"] under [server]`)
+	}
+	serve := func(setting, address string, connections int, handler func(context.Context) http.Handler) {
+		add(&listener{setting: setting, address: address, handle: func(ctx context.Context, l net.Listener) error {
+			return httpd.Run(ctx, l, handler(ctx), connections, d.log)
+		}})
+	}
 	if path := l.Admin.Socket; path != "" {
-		add(&listener{setting: "admin.socket", address: "unix:" + path, handle: s.Run})
+		serve("admin.socket", "unix:"+path, httpd.ForOperator, func(context.Context) http.Handler { return d.api() })
 	}
 	if address := l.Metrics.Listen; address != "" {
-		h := metrics.Handler(d.metrics, func() error { return d.readiness(ctx) }, d.log)
-		run := func(ctx context.Context, l net.Listener) error { return httpd.Run(ctx, l, h, httpd.ForOperator, d.log) }
-		add(&listener{setting: "metrics.listen", address: address, handle: run})
+		serve("metrics.listen", address, httpd.ForOperator, func(context.Context) http.Handler {
+			return metrics.Handler(d.metrics, func() error { return d.readiness(ctx) }, d.log)
+		})
 	}
 	if address := l.HTTP.Listen; address != "" {
-		add(&listener{setting: "http.listen", address: address, handle: s.RunQuestions})
+		serve("http.listen", address, admin.MaxQuestions, d.questions().Once)
 	}
 	for i, o := range d.listeners {
 		_, err := o.listen(ctx)
@@ -79,7 +88,7 @@ func (d *Daemon) Listening() []string {
 	for _, o := range d.listeners {
 		if o.postfix {
 			address := o.address
-			if l, _ := o.state(); l != nil {
+			if l := o.now.Load().Listener; l != nil {
 				address = addressOf(l) // with the port that was chosen for port 0
 			}
 			addresses = append(addresses, address)
@@ -88,30 +97,19 @@ func (d *Daemon) Listening() []string {
 	return addresses
 }
 
-// listenWarnings returns a warning if listeners from systemd replace what the settings file names.
-func (d *Daemon) listenWarnings() []string {
-	var passed []string
-	for _, l := range d.options.Passed {
-		passed = append(passed, addressOf(l))
-	}
-	return d.loaded.Load().UnusedListen(passed)
-}
-
 // socketWarnings returns a sentence for each listener that does not work as the settings have it.
-func (d *Daemon) socketWarnings() []string {
-	var w []string
+func (d *Daemon) socketWarnings() (w []string) {
 	for _, o := range d.listeners {
 		switch err := o.trouble(); {
 		case err == nil:
 		case o.postfix:
-			w = append(
-				w, fmt.Sprintf("Postfix cannot reach policyd at %s: %v; restart policyd.socket and policyd.service",
-					o.address, err))
+			w = append(w, fmt.Sprintf("Postfix cannot reach policyd at %s: %v; restart policyd.socket and "+
+				"policyd.service", o.address, err))
 		default:
 			w = append(w, fmt.Sprintf("%s: cannot listen on %s, trying again: %v", o.setting, o.address, err))
 		}
 	}
-	return append(w, d.listenWarnings()...)
+	return w
 }
 
 // lostSocket returns ErrLostSocket if the next process would get a listener from systemd that cannot be reached.
@@ -122,6 +120,18 @@ func (d *Daemon) lostSocket() error {
 				return fmt.Errorf("%w: %w", ErrLostSocket, err)
 			}
 		}
+	}
+	return nil
+}
+
+// readiness returns what lookups wait for. It is asked when all listeners are open; running ends when the daemon starts
+// to stop.
+func (d *Daemon) readiness(running context.Context) error {
+	if running.Err() != nil {
+		return errors.New("policyd is stopping")
+	}
+	if st := d.stub.State(); st.Result == stub.Unknown && !off(d.loaded.Load()) {
+		return fmt.Errorf("the self-test of the resolver has no result: %s", st.Reason)
 	}
 	return nil
 }

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,8 +9,6 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/policyd/policyd/internal/unixsock"
 )
@@ -39,11 +36,9 @@ var (
 // listener listens at one address, for Postfix, for the operator or for other mail servers. A unix socket that clients
 // can no longer reach is made again.
 type listener struct {
-	// setting is the setting that has the address, or the unit of systemd.
-	setting, address string
+	setting, address string // setting has the address, or is the unit of systemd
 	options          unixsock.Options
-	// passed is the listener that systemd made; nil for the others.
-	passed net.Listener
+	passed           net.Listener // by systemd; nil for the others
 	// handle serves until its context ends or the listener breaks, and closes the listener. It returns nil after the
 	// server was shut down.
 	handle func(context.Context, net.Listener) error
@@ -52,11 +47,10 @@ type listener struct {
 	postfix  bool
 	log      *slog.Logger
 	interval time.Duration // between two looks at the path of a unix socket
-
-	now atomic.Pointer[opening] // nil at first
+	now      atomic.Pointer[opening]
 }
 
-// opening is a listener that is open, or why it is not.
+// opening is a listener that is open, or why it is not; at first neither.
 type opening struct {
 	net.Listener
 	err error
@@ -64,7 +58,7 @@ type opening struct {
 
 // listen returns the listener, and opens it unless it is open.
 func (o *listener) listen(ctx context.Context) (net.Listener, error) {
-	l, _ := o.state()
+	l := o.now.Load().Listener
 	switch {
 	case l != nil:
 		return l, nil
@@ -83,28 +77,21 @@ func (o *listener) listen(ctx context.Context) (net.Listener, error) {
 	return l, nil
 }
 
-// state returns the listener if it is open, and otherwise why it is not.
-func (o *listener) state() (net.Listener, error) {
-	now := cmp.Or(o.now.Load(), &opening{})
-	return now.Listener, now.err
-}
-
 // failed keeps why it is not open, and logs a reason that is new.
 func (o *listener) failed(err error) {
-	if _, before := o.state(); before == nil || before.Error() != err.Error() {
-		o.log.Warn("cannot listen; trying again", "setting", o.setting, "listener", o.address,
-			"err", err, "hint", remedy)
+	if before := o.now.Load().err; before == nil || before.Error() != err.Error() {
+		o.log.Warn("cannot listen; trying again", "setting", o.setting, "listener", o.address, "err", err, "hint", remedy)
 	}
 	o.now.Store(&opening{err: err})
 }
 
 // trouble returns why clients cannot connect, nil while they can.
 func (o *listener) trouble() error {
-	l, err := o.state()
-	if u, ok := l.(*unixsock.Listener); ok {
+	now := o.now.Load()
+	if u, ok := now.Listener.(*unixsock.Listener); ok {
 		return u.Reachable()
 	}
-	return err
+	return now.err
 }
 
 // run serves until ctx ends.
@@ -128,59 +115,43 @@ func (o *listener) run(ctx context.Context) error {
 			}
 		}
 		o.failed(err)
-		pause(ctx, wait)
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
 		wait = min(2*wait, lastRetry)
 	}
 	return ctx.Err()
 }
 
-// serve serves l until ctx ends, l breaks, or clients can no longer reach it.
+// serve serves l until ctx ends, l breaks, or clients can no longer reach it at its path. It leaves a socket of systemd
+// as it is if no service manager can restart the process.
 func (o *listener) serve(ctx context.Context, l net.Listener) error {
 	ctx, end := context.WithCancel(ctx)
 	defer end()
-	group, ctx := errgroup.WithContext(ctx)
 	defer context.AfterFunc(ctx, func() { _ = l.Close() })()
-	group.Go(func() error {
-		defer end()
-		return o.handle(ctx, l)
-	})
-	if u, ok := l.(*unixsock.Listener); ok {
-		group.Go(func() error {
-			if err := o.watch(ctx, u); ctx.Err() == nil {
-				return fmt.Errorf("%w: %w", errUnreachable, err)
-			}
-			return nil
-		})
-	}
-	return group.Wait()
-}
-
-// watch returns the error when clients can no longer reach u at its path, or when ctx ends. It leaves a socket of
-// systemd as it is if no service manager can restart the process.
-func (o *listener) watch(ctx context.Context, u *unixsock.Listener) error {
-	lost := false
-	return every(ctx, o.interval, func() error {
-		err := u.Reachable()
+	done := make(chan error, 1)
+	go func() { done <- o.handle(ctx, l) }()
+	tick := time.NewTicker(o.interval)
+	defer tick.Stop()
+	for lost := false; ; {
+		select {
+		case err := <-done:
+			return err
+		case <-tick.C:
+		}
+		err := o.trouble()
 		switch {
 		case err == nil:
 			lost = false
 		case !lost:
 			lost = true
-			o.log.Warn("clients cannot reach a unix socket", "listener", addressOf(u), "err", err)
+			o.log.Warn("clients cannot reach a unix socket", "listener", addressOf(l), "err", err)
 		case o.passed == nil || managed():
-			return err
+			end()
+			<-done
+			return fmt.Errorf("%w: %w", errUnreachable, err)
 		}
-		return nil
-	})
-}
-
-// pause waits, or until ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -229,6 +230,7 @@ func TestReloadAndLevelOverTheSocket(t *testing.T) {
 	_, err := admin.DoReload.Ask(t.Context(), op, struct{}{})
 	var refused *admin.RefusedError
 	require.ErrorAs(t, err, &refused)
+	require.Equal(t, http.StatusUnprocessableEntity, refused.Code)
 	require.Contains(t, refused.Message, `mode: unknown value "reprt"`, "with the setting")
 	st, err := admin.GetStatus.Ask(t.Context(), op, struct{}{})
 	require.NoError(t, err)
@@ -241,6 +243,8 @@ func TestReloadAndLevelOverTheSocket(t *testing.T) {
 	level, err := admin.SetLevel.Ask(t.Context(), op, admin.Level{Level: "debug"})
 	require.NoError(t, err)
 	require.Equal(t, "debug", level.Level)
+	require.Equal(t, slog.LevelDebug, l.daemon.level.Level())
+	require.Contains(t, l.log.String(), `msg="log level changed by the operator" before=info now=debug`)
 	l.operate("mode = \"report\"\nserver.socket_mode = \"0666\"\n")
 	r, err := admin.DoReload.Ask(t.Context(), op, struct{}{})
 	require.NoError(t, err)
@@ -252,7 +256,9 @@ func TestReloadAndLevelOverTheSocket(t *testing.T) {
 	st, err = admin.GetStatus.Ask(t.Context(), op, struct{}{})
 	require.NoError(t, err)
 	require.Equal(t, "report", st.Settings.Mode)
-	require.Len(t, st.Warnings, 2, st.Warnings)
+	require.Equal(t, []string{
+		"changed settings take effect after a restart: server.socket_mode", `mode = "report": decisions are logged, and every lookup is answered NOTFOUND`,
+	}, st.Warnings, "what is known about the settings comes last")
 }
 
 // A lookup for another mail server counts like one for Postfix, and no local part gets any further.

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -10,6 +11,10 @@ import (
 
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/cmd/policyd/internal/status"
+	"github.com/policyd/policyd/internal/fleet"
+	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/stsstore"
+	"github.com/policyd/policyd/internal/stub"
 )
 
 // hangups reloads when it is asked to, until ctx ends.
@@ -22,6 +27,20 @@ func (d *Daemon) hangups(ctx context.Context) error {
 			_, _ = d.Reload() // logged, and kept for status
 		}
 	}
+}
+
+// load reads the settings, and adds the warnings that depend on this process.
+func (o *Options) load() (*settings.Loaded, error) {
+	l, err := settings.Load(o.ConfigPath)
+	if err != nil {
+		return nil, err
+	}
+	var passed []string
+	for _, p := range o.Passed {
+		passed = append(passed, addressOf(p))
+	}
+	l.Warnings = slices.Concat(l.Warnings, fewFiles(l), l.UnusedListen(passed))
+	return l, nil
 }
 
 // Reload reads settings and overrides again and applies all of them or none: after an error the previous settings
@@ -43,11 +62,10 @@ func (d *Daemon) Reload() (status.Reload, error) {
 
 // reload returns the settings that wait for a restart.
 func (d *Daemon) reload() (kept []string, err error) {
-	next, err := settings.Load(d.options.ConfigPath)
+	next, err := d.options.load()
 	if err != nil {
 		return nil, err
 	}
-	next.Warnings = append(next.Warnings, fewFiles(next)...)
 	kept = next.KeepUntilRestart(d.loaded.Load())
 	if err := d.configure(next); err != nil {
 		return kept, err
@@ -89,3 +107,33 @@ func (d *Daemon) configure(next *settings.Loaded) error {
 	d.loaded.Store(next)
 	return nil
 }
+
+func (d *Daemon) stubOptions(l *settings.Loaded) stub.Options {
+	o := l.Stub(d.log)
+	o.ResolvConf, o.Off = d.options.ResolvConf, off(l)
+	if d.metrics != nil {
+		o.Observe = d.metrics.Query
+	}
+	return o
+}
+
+// configureSecond applies settings to the resolver for second opinions, if there is one.
+func (d *Daemon) configureSecond(l *settings.Loaded) error {
+	if o, ok := l.SecondOpinion(d.log); ok && d.second != nil {
+		return d.second.Configure(o)
+	}
+	return nil
+}
+
+func (d *Daemon) storeOptions(l *settings.Loaded) stsstore.Options {
+	o := l.Store(d.cache, d.log)
+	o.MaxPolicies = d.maxPolicies
+	if d.metrics != nil {
+		o.Observe = d.metrics.Fetch
+	}
+	o.Fetched = func(domain string) { d.share(fleet.Policy, domain) }
+	return o
+}
+
+// off reports whether the mode is "off". Then no DNS query is sent, not even those of the self-test.
+func off(l *settings.Loaded) bool { return l.PolicyOptions().Mode == policy.ModeOff }

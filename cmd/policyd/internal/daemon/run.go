@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// afterDrain is how long the end of everything else may take once drain_timeout is over. A file system that does not
-// answer must not keep the process.
+// afterDrain is how long the end of everything else may take: a file system that does not answer must not keep the
+// process.
 const afterDrain = 900 * time.Millisecond
 
 // Run opens all listeners, serves until ctx ends, and then answers the lookups that have begun. It returns nil after
@@ -26,19 +26,12 @@ func (d *Daemon) Run(ctx context.Context) error {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	group, life := errgroup.WithContext(life)
-	run := func(part func(context.Context) error) {
-		group.Go(func() error {
-			if err := part(life); err != nil && life.Err() == nil {
-				return err
-			}
-			return nil
-		})
-	}
-	for _, part := range d.parts() {
-		run(part)
-	}
+	parts := d.parts()
 	for _, o := range d.listeners {
-		run(o.run)
+		parts = append(parts, o.run)
+	}
+	for _, part := range parts {
+		group.Go(func() error { return part(life) })
 	}
 	d.greet()
 	d.ready.Store(true)
@@ -47,23 +40,23 @@ func (d *Daemon) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	case <-life.Done():
 	}
-	err, done := context.Cause(life), make(chan error, 1)
+	err, done := context.Cause(life), make(chan struct{})
 	go func() {
+		defer close(done)
 		d.drain()
 		end()
-		err := group.Wait()
+		_ = group.Wait() // err has the first error
 		d.closeStore()
-		done <- err
 	}()
 	select {
-	case err = <-done:
+	case <-done:
 	case <-time.After(d.loaded.Load().DrainTimeout() + afterDrain):
 		d.log.Warn("stopping without waiting for a part that does not end", "err", context.DeadlineExceeded)
 	}
 	return cmp.Or(err, d.lostSocket())
 }
 
-// every calls f now and then at an interval, until ctx ends or f returns an error.
+// every calls f now, and then at an interval, until ctx ends or f returns an error.
 func every(ctx context.Context, interval time.Duration, f func() error) error {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
@@ -91,7 +84,7 @@ func (d *Daemon) greet() {
 	l := d.loaded.Load()
 	d.log.Info("started", "version", d.options.Version, "settings", l.Path, "found", l.Found, "mode", l.Mode,
 		"overrides", len(l.Rules))
-	for _, w := range append(d.listenWarnings(), l.Warnings...) {
+	for _, w := range l.Warnings {
 		d.log.Warn("settings", "warning", w)
 	}
 }

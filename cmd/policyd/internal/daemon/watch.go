@@ -71,7 +71,6 @@ func (d *Daemon) watchClock(ctx context.Context) error {
 // noteClock logs a step of the wall clock: a difference between its progress and the time that has passed.
 func (d *Daemon) noteClock(wall, passed time.Duration) {
 	if step := wall - passed; step.Abs() >= clockStep {
-		d.log.Warn("system clock was set, or the machine was suspended",
-			"step", step.Round(time.Second))
+		d.log.Warn("system clock was set, or the machine was suspended", "step", step.Round(time.Second))
 	}
 }

@@ -12,22 +12,20 @@ import (
 	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/internal/promises"
 	"github.com/policyd/policyd/internal/stsstore"
+	"github.com/policyd/policyd/internal/stub"
 )
 
 // Status is what `policyd status` shows.
 type Status struct {
-	Version string    `json:"version"`
-	Go      string    `json:"go"`
-	PID     int       `json:"pid"`
-	Started time.Time `json:"started"`
-	// Uptime is in whole seconds.
-	Uptime   int64  `json:"uptime_seconds"`
-	LogLevel string `json:"log_level"`
-	// Warnings are what an operator should look at, a sentence each.
-	Warnings []string `json:"warnings"`
-	Settings Settings `json:"settings"`
-	// Reload is the last one; null: there was none since the start.
-	Reload   *Reload         `json:"reload"`
+	Version  string          `json:"version"`
+	Go       string          `json:"go"`
+	PID      int             `json:"pid"`
+	Started  time.Time       `json:"started"`
+	Uptime   int64           `json:"uptime_seconds"`
+	LogLevel string          `json:"log_level"`
+	Warnings []string        `json:"warnings"` // what an operator should look at, a sentence each
+	Settings Settings        `json:"settings"`
+	Reload   *Reload         `json:"reload"` // the last one; null: there was none since the start
 	Resolver Resolver        `json:"resolver"`
 	Lookups  lookup.Stats    `json:"lookups"`
 	Cache    Cache           `json:"cache"`
@@ -41,44 +39,27 @@ type Status struct {
 
 // Settings are the effective settings.
 type Settings struct {
-	// File is where they are from; "" means that there is no file.
-	File string `json:"file"`
-	// Mode is enforce, report or off.
-	Mode string `json:"mode"`
-	// Changed are those that are not the default, as lines of TOML with dotted keys.
-	Changed []string `json:"changed"`
-	// All are all of them, by the names they have in the file.
-	All json.RawMessage `json:"all"`
-	// Overrides counts the lines of the overrides file.
-	Overrides int `json:"overrides"`
+	File      string          `json:"file"`      // where they are from; "" means that there is no file
+	Mode      string          `json:"mode"`      // enforce, report or off
+	Changed   []string        `json:"changed"`   // those that are not the default, as lines of TOML with dotted keys
+	All       json.RawMessage `json:"all"`       // all of them, by the names they have in the file
+	Overrides int             `json:"overrides"` // the lines of the overrides file
 }
 
 // Reload is how the settings were read again.
 type Reload struct {
-	At time.Time `json:"at"`
-	OK bool      `json:"ok"`
-	// Error is the reason why the new settings were refused and the previous ones kept.
-	Error string `json:"error,omitempty"`
-	// Restart lists the settings that were changed and take effect with a restart only.
-	Restart []string `json:"restart,omitempty"`
+	At      time.Time `json:"at"`
+	OK      bool      `json:"ok"`
+	Error   string    `json:"error,omitempty"`   // why the new settings were refused and the previous ones kept
+	Restart []string  `json:"restart,omitempty"` // the changed settings that take effect after a restart only
 }
 
 // Resolver is what is known about the DNS servers.
 type Resolver struct {
-	Servers []string `json:"servers"`
-	// Source is "settings" or the path of the resolv.conf.
-	Source  string `json:"source"`
-	Trusted bool   `json:"trusted"`
-	// Validating is set when the self-test has been passed, so that answers can be secure.
-	Validating bool `json:"validating"`
-	// SelfTest is its result in words, Reason why it is not "validating".
-	SelfTest string    `json:"self_test"`
-	Reason   string    `json:"reason,omitempty"`
-	Checked  time.Time `json:"checked,omitzero"`
-	// FailingSince is since when no question has had an answer from any server, zero where that is not so;
-	// FailingReason is what failed last.
-	FailingSince  time.Time `json:"failing_since,omitzero"`
-	FailingReason string    `json:"failing_reason,omitempty"`
+	stub.State
+	Trusted    bool   `json:"trusted"`
+	Validating bool   `json:"validating"` // the self-test has been passed, so that answers can be secure
+	SelfTest   string `json:"self_test"`  // its result
 }
 
 // Cache is how the DNS cache is doing.
@@ -92,8 +73,7 @@ type Cache struct {
 // PromiseStatus is the state of the remembered promises.
 type PromiseStatus struct {
 	promises.Stats
-	// Domains are some of those whose promise is missing.
-	Domains []string `json:"domains"`
+	Domains []string `json:"domains"` // some of those whose promise is missing
 }
 
 // Connections counts those of the socketmap listeners.
@@ -102,10 +82,28 @@ type Connections struct {
 	Open      int      `json:"open"`
 	Max       int      `json:"max"`
 	Total     uint64   `json:"total"`
-	// Dropped counts by reason: evicted, refused, idle, stalled.
+	// Dropped counts by reason: evicted, refused, idle, stalled. Errors counts by kind: malformed, stalled, write,
+	// accept, and unknown-map for requests for unknown maps.
 	Dropped map[string]uint64 `json:"dropped"`
-	// Errors counts by kind: malformed, stalled, write, accept, and unknown-map for requests for unknown maps.
-	Errors map[string]uint64 `json:"errors"`
+	Errors  map[string]uint64 `json:"errors"`
 	// UnknownMaps are the unknown maps that clients have requested in the last 10 minutes.
 	UnknownMaps []lookup.UnknownMap `json:"unknown_maps"`
+}
+
+// Domain is what is known about a domain.
+type Domain struct {
+	Domain string           `json:"domain"`
+	Cache  []dnscache.Entry `json:"cache"`   // of the domain, the names below it and its MX hosts
+	MTASTS *stsstore.Entry  `json:"mta_sts"` // null: nothing is stored
+	Probes []Probe          `json:"probes"`  // of the MX hosts that promise implicit TLS
+}
+
+// Probe is what is known about the port of implicit TLS of a host.
+type Probe struct {
+	Host    string    `json:"host"`
+	State   string    `json:"state"`           // open, closed or unknown
+	Cause   string    `json:"cause,omitempty"` // why it is closed
+	Checked time.Time `json:"checked,omitzero"`
+	Expires time.Time `json:"expires,omitzero"`
+	Why     string    `json:"why,omitempty"` // what the probe saw
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/internal/promises"
 	"github.com/policyd/policyd/internal/stsstore"
+	"github.com/policyd/policyd/internal/stub"
 )
 
 func TestWarnings(t *testing.T) {
@@ -22,11 +23,15 @@ func TestWarnings(t *testing.T) {
 		want   string
 	}{
 		"the self-test has no result": {
-			func(st *Status) { st.Resolver = Resolver{SelfTest: "unknown", Reason: "timed out"} },
+			func(st *Status) {
+				st.Resolver = Resolver{SelfTest: "unknown", State: stub.State{Outcome: stub.Outcome{Reason: "timed out"}}}
+			},
 			"resolver self-test has no result yet; lookups fail and mail waits: timed out",
 		},
 		"the resolver does not validate": {
-			func(st *Status) { st.Resolver = Resolver{SelfTest: "echoes AD", Reason: "it copies the bit"} },
+			func(st *Status) {
+				st.Resolver = Resolver{SelfTest: "echoes AD", State: stub.State{Outcome: stub.Outcome{Reason: "it copies the bit"}}}
+			},
 			"treating all answers as insecure, because the resolver echoes AD: it copies the bit",
 		},
 		"no DNS server answers": {
@@ -122,6 +127,6 @@ func TestWarnings(t *testing.T) {
 
 func TestAResolverThatNobodyAsks(t *testing.T) {
 	t.Parallel()
-	st := Status{Settings: Settings{Mode: "off"}, Resolver: Resolver{SelfTest: "unknown", FailingSince: time.Now()}}
+	st := Status{Settings: Settings{Mode: "off"}, Resolver: Resolver{SelfTest: "unknown", State: stub.State{FailingSince: time.Now()}}}
 	require.Empty(t, st.Warn())
 }
