@@ -81,7 +81,7 @@ type ReportRequest struct {
 type Filter struct {
 	// Match is a part of the names, or a pattern with * ? or [; "" matches all.
 	Match string `json:"match,omitzero"`
-	// Limit is the largest number of entries; 0 means 1000.
+	// Limit is the largest number of entries, from 1 to MaxList; a request without it means 1000.
 	Limit int `json:"limit,string,omitzero"`
 	// Vanished selects the domains whose promise is missing now. It is for promises only.
 	Vanished bool `json:"vanished,string,omitzero"`
@@ -154,13 +154,10 @@ func checkNexthop(name, value string) error {
 }
 
 func (f *Filter) check() error {
-	if len(f.Match) > maxMatch || f.Limit < 0 || f.Limit > MaxList {
+	if len(f.Match) > maxMatch || f.Limit < 1 || f.Limit > MaxList {
 		return fmt.Errorf("match has at most %d bytes, and limit is from 1 to %d", maxMatch, MaxList)
 	}
 	f.Match = strings.ToLower(f.Match)
-	if f.Limit == 0 {
-		f.Limit = defaultList
-	}
 	return nil
 }
 
@@ -211,6 +208,9 @@ func decode[Q any](r *http.Request) (q Q, err error) {
 		body = bytes.NewReader(text)
 	} else if _, ok := any(q).(struct{}); ok {
 		return q, nil
+	}
+	if f, ok := any(&q).(*Filter); ok {
+		f.Limit = defaultList
 	}
 	d := json.NewDecoder(body)
 	d.DisallowUnknownFields()

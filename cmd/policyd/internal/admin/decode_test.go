@@ -79,7 +79,7 @@ func TestDecodeQueries(t *testing.T) {
 		"":                      {Limit: 1000},
 		"match=Example&limit=5": {Match: "example", Limit: 5},
 		"limit=100000":          {Limit: MaxList},
-		"limit=100001":          {}, "limit=": {}, "limit=-1": {}, "limit=five": {}, "limit=1&limit=2": {}, "max=5": {},
+		"limit=100001":          {}, "limit=0": {}, "limit=": {}, "limit=-1": {}, "limit=five": {}, "limit=1&limit=2": {}, "max=5": {},
 		"match=" + strings.Repeat("a", 256): {},
 	} {
 		got, err := decode[Filter](query(text))
