@@ -25,11 +25,12 @@ const (
 // Kinds returns every kind, in the order in which they are stored and shown.
 func Kinds() []Kind { return []Kind{Prefix, MTASTS, DANE} }
 
+// How long promises and holds last.
 const (
 	// A promise is established once it was seen on at least minDays of the last window days.
 	minDays = 3
 	window  = 30
-	// A hold lasts for at most HoldFor, and a domain is held at most once in HoldEvery.
+	// HoldFor is how long a hold lasts at most. A domain is held at most once in HoldEvery.
 	HoldFor   = 6 * time.Hour
 	HoldEvery = 30 * 24 * time.Hour
 	// agreeAfter is how far apart two equal answers of the second resolver must be to end a hold.

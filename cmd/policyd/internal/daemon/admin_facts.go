@@ -55,7 +55,8 @@ func (d *Daemon) namesOf(domain string) []string {
 		}
 		for _, record := range e.Data {
 			_, host, _ := strings.Cut(record, " ")
-			if name, ok := policy.ParseName(host); ok && !slices.Contains(names, name) && len(names) <= policy.MaxHosts {
+			name, ok := policy.ParseName(host)
+			if ok && !slices.Contains(names, name) && len(names) <= policy.MaxHosts {
 				names = append(names, name)
 			}
 		}

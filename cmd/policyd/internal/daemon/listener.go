@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -80,7 +81,8 @@ func (o *listener) listen(ctx context.Context) (net.Listener, error) {
 // failed keeps why it is not open, and logs a reason that is new.
 func (o *listener) failed(err error) {
 	if before := o.now.Load().err; before == nil || before.Error() != err.Error() {
-		o.log.Warn("cannot listen; trying again", "setting", o.setting, "listener", o.address, "err", err, "hint", remedy)
+		o.log.Warn("cannot listen; trying again", "setting", o.setting, "listener", o.address, "err", err, "hint",
+			remedy)
 	}
 	o.now.Store(&opening{err: err})
 }
@@ -134,12 +136,8 @@ func (o *listener) serve(ctx context.Context, l net.Listener) error {
 	go func() { done <- o.handle(ctx, l) }()
 	tick := time.NewTicker(o.interval)
 	defer tick.Stop()
+	var unreachable error
 	for lost := false; ; {
-		select {
-		case err := <-done:
-			return err
-		case <-tick.C:
-		}
 		err := o.trouble()
 		switch {
 		case err == nil:
@@ -148,9 +146,13 @@ func (o *listener) serve(ctx context.Context, l net.Listener) error {
 			lost = true
 			o.log.Warn("clients cannot reach a unix socket", "listener", addressOf(l), "err", err)
 		case o.passed == nil || managed():
+			unreachable = fmt.Errorf("%w: %w", errUnreachable, err)
 			end()
-			<-done
-			return fmt.Errorf("%w: %w", errUnreachable, err)
+		}
+		select {
+		case err := <-done:
+			return cmp.Or(unreachable, err)
+		case <-tick.C:
 		}
 	}
 }
