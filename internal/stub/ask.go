@@ -16,32 +16,35 @@ const noTime = "no time left"
 // ask asks one server after the other until the lookup must end: after a timeout or a network error the next try, which
 // is at the same server if there is only one, and after a failure that a server reports the next server. It returns
 // what a server reported, which is worth more than a timeout.
-func (s *Stub) ask(ctx context.Context, q dns.Question, now *state, until time.Time) (*dns.RRset, error) {
-	began := time.Now()
+func (s *Stub) ask(ctx context.Context, q dns.Question, asked miekg.Question, now *state, until time.Time) (
+	*dns.RRset, error,
+) {
 	servers := now.health.order(now.candidates())
 	failed, reason := error(&dns.Error{Question: q, Reason: noTime, Err: context.DeadlineExceeded}), noTime
 	worst := 0 // grade that a server must have to be asked
+	began := time.Now()
+	at := began
 	for i := range max(len(servers), 2) {
 		server, timeout := servers[i%len(servers)], now.options.Timeout
 		if i > 0 {
 			timeout = timeout * 5 / 3
 		}
-		if timeout = min(timeout, time.Until(until)); timeout <= 0 || ctx.Err() != nil {
+		if timeout = min(timeout, until.Sub(at)); timeout <= 0 || ctx.Err() != nil {
 			break
 		}
-		if now.grade(server) < worst {
+		if worst > 0 && now.grade(server) < worst {
 			continue
 		}
-		sent := time.Now()
-		answer, err := s.query(ctx, now, server, timeout, inet(miekg.Fqdn(q.Name), q.Type))
+		answer, took, err := s.query(ctx, now, server, asked, at, timeout)
+		at = at.Add(took)
 		if now.options.Observe != nil {
-			now.options.Observe(q.Type, rcodeLabel(answer, err), time.Since(sent))
+			now.options.Observe(q.Type, rcodeLabel(answer, err), took)
 		}
 		if err == nil {
 			rrset, ttl, wrong := interpret(answer, q, now.Result == Validating) // only those that passed are asked then
 			if wrong == nil {
 				now.health.succeeded()
-				rrset.Expires = time.Now().Add(ttl)
+				rrset.Expires = at.Add(ttl)
 				return rrset, nil
 			}
 			reason, failed = server.String()+": "+dns.Reason(wrong), wrong
@@ -58,7 +61,7 @@ func (s *Stub) ask(ctx context.Context, q dns.Question, now *state, until time.T
 		}
 	}
 	// Otherwise the caller left before a server could answer.
-	if ctx.Err() == nil || time.Since(began) >= now.options.Timeout {
+	if ctx.Err() == nil || at.Sub(began) >= now.options.Timeout {
 		now.health.failed(q, began, reason)
 	}
 	return nil, failed
@@ -85,17 +88,17 @@ func (st *state) grade(server Server) int {
 	return grade
 }
 
-// query sends a query once and notes whether the server answers.
-func (s *Stub) query(ctx context.Context, now *state, server Server, timeout time.Duration, q miekg.Question) (
-	*miekg.Msg, error,
-) {
-	began := time.Now()
-	answer, err := s.exchange(now.transport, ctx, server, q, began.Add(timeout))
+// query sends a query once and notes whether the server answers, and after how long.
+func (s *Stub) query(ctx context.Context, now *state, server Server, q miekg.Question, sent time.Time,
+	timeout time.Duration,
+) (answer *miekg.Msg, took time.Duration, err error) {
+	answer, err = s.exchange(now.transport, ctx, server, q, sent.Add(timeout))
+	took = time.Since(sent)
 	left := err != nil && ctx.Err() != nil // the caller, which is not a failure of the server
-	if !left && now.health.queried(server, err == nil, time.Since(began)) {
-		signal(s.change)
+	if !left && now.health.queried(server, err == nil, took) {
+		s.retest()
 	}
-	return answer, err
+	return answer, took, err
 }
 
 // send sends a query of our own once.
@@ -120,8 +123,7 @@ func rcodeLabel(answer *miekg.Msg, err error) string {
 func (s *Stub) SignatureExpires(ctx context.Context, q dns.Question) (end time.Time, ok bool) {
 	now := s.now.Load()
 	name, _ := dns.OnWire(q.Name)
-	server := now.health.order(now.candidates())[0]
-	answer, err := s.send(ctx, now, server, inet(name, q.Type))
+	answer, err := s.send(ctx, now, now.health.order(now.candidates())[0], inet(name, q.Type))
 	if err != nil {
 		return time.Time{}, false
 	}

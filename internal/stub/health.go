@@ -72,10 +72,12 @@ func newHealth(servers []Server, outages *atomic.Uint32) *health {
 func (h *health) order(servers []Server) []Server {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	failing := func(s Server) int { return min(h.servers[s].failures, 1) }
+	if !slices.ContainsFunc(servers, func(s Server) bool { return failing(s) > 0 }) {
+		return servers
+	}
 	ordered := slices.Clone(servers)
-	slices.SortStableFunc(ordered, func(a, b Server) int {
-		return min(h.servers[a].failures, 1) - min(h.servers[b].failures, 1)
-	})
+	slices.SortStableFunc(ordered, func(a, b Server) int { return failing(a) - failing(b) })
 	return ordered
 }
 
@@ -122,23 +124,29 @@ func (h *health) doubtful() (doubt bool, questions []dns.Question) {
 	return doubt, questions
 }
 
-// watched notes whether a server gave a useful answer to a question of our own that was sent to all of them then, and
-// reports whether none did before: an outage has ended.
-func (h *health) watched(began time.Time, useful bool) (ended bool) {
+// watched notes whether a server gave a useful answer to a question of our own that was sent to all of them then. If
+// none did before, an outage has ended.
+func (h *health) watched(began time.Time, useful bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.streak.since.IsZero() || began.Before(h.success) {
-		return false
+	switch {
+	case h.streak.since.IsZero() || began.Before(h.success):
+	case useful && h.streak.ours:
+		h.end()
+	default:
+		h.streak.ours = !useful
 	}
-	ended = h.streak.ours && useful
-	h.streak.ours = !useful || ended
-	return ended
 }
 
 // succeeded notes that a lookup has succeeded. If that ends an outage, its failures count no more.
 func (h *health) succeeded() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.end()
+}
+
+// end is succeeded where h.mu is held.
+func (h *health) end() {
 	if h.outage() || h.streak.ours || !h.streak.since.IsZero() && time.Since(h.streak.since) >= quietOutage {
 		h.outages.Add(1)
 	}

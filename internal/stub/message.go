@@ -2,8 +2,10 @@ package stub
 
 import (
 	"cmp"
+	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"strconv"
 
 	miekg "github.com/miekg/dns"
@@ -12,16 +14,27 @@ import (
 	"github.com/policyd/policyd/internal/text"
 )
 
-// errMalformed is returned for a message that does not follow RFC 1035 section 4.
-var errMalformed = errors.New("malformed answer")
+var (
+	// errMalformed is returned for a message that does not follow RFC 1035 section 4.
+	errMalformed = errors.New("malformed answer")
+	// errStray is returned for a message that does not answer the query, and for a query that has got only such ones.
+	errStray = fmt.Errorf("not an answer to the query: %w", context.DeadlineExceeded)
+)
 
-// pack makes the query, without ID, of a security-aware stub, the same that Postfix sends: RD, AD and DO set (RFC 6840
+// pack writes the query, without ID, of a security-aware stub, the same that Postfix sends: RD, AD and DO set (RFC 6840
 // section 5.7, RFC 3225 section 3), CD clear, and room for 1,232 octets. Some forwarders cache an answer together with
-// the bits of the query, so two clients that ask differently can see a different AD bit.
-func pack(q miekg.Question) ([]byte, error) {
-	bits := miekg.MsgHdr{RecursionDesired: true, AuthenticatedData: true}
-	m := miekg.Msg{MsgHdr: bits, Question: []miekg.Question{q}}
-	return m.SetEdns0(1232, true).Pack()
+// the bits of the query, so two clients that ask differently can see a different AD bit. It is written without the
+// library's message because each lookup needs several.
+func pack(buffer []byte, q miekg.Question) ([]byte, error) {
+	const header = "\x00\x00\x01\x20\x00\x01\x00\x00\x00\x00\x00\x01" // RD, AD; a question, an additional record
+	const opt = "\x00\x00\x29\x04\xd0\x00\x00\x80\x00\x00\x00"        // of the root; 1,232 octets, DO, no options
+	end, err := miekg.PackDomainName(q.Name, buffer, copy(buffer, header), nil, false)
+	if err != nil {
+		return nil, err
+	}
+	query := binary.BigEndian.AppendUint16(buffer[:end], q.Qtype)
+	query = binary.BigEndian.AppendUint16(query, q.Qclass)
+	return append(query, opt...), nil
 }
 
 // inet is a question in class IN about a name as dns.OnWire returns it.
@@ -40,11 +53,8 @@ func parse(octets []byte) (m *miekg.Msg, err error) {
 		}
 	}()
 	field := func(i int) int { return int(binary.BigEndian.Uint16(octets[2*i:])) }
-	bits, off := field(1), 12
-	m.MsgHdr = miekg.MsgHdr{
-		Id: uint16(field(0)), Response: bits&(1<<15) != 0, Opcode: bits >> 11 & 0xf, Truncated: bits&(1<<9) != 0,
-		AuthenticatedData: bits&(1<<5) != 0, Rcode: bits & 0xf,
-	}
+	off := 12
+	_ = m.Unpack(octets[:off]) // the header
 	for range field(2) {
 		var q miekg.Question
 		if q.Name, off, err = miekg.UnpackDomainName(octets, off); err != nil {
@@ -102,17 +112,25 @@ func parseRecord(octets []byte, off int) (rr miekg.RR, next int, err error) {
 	return &miekg.RFC3597{Hdr: h}, next, nil
 }
 
-// matches reports whether a message with the ID of a query answers its question: QR, opcode, name, class and type (RFC
-// 5452 section 9.1); or whether it is an error without a question section, as servers that do not know EDNS send.
-func matches(m *miekg.Msg, q miekg.Question) (fits, bareError bool) {
-	if !m.Response || m.Opcode != miekg.OpcodeQuery || len(m.Question) > 1 {
-		return false, false
+// reply reads a message that may answer a query: it has the ID and the question of the query (RFC 5452 section 9.1), or
+// it is an error without a question, as servers that do not know EDNS send. Any other message is an errStray: data
+// without a question could be that of another name. An answer that cannot be read is an errMalformed, unless it is
+// truncated.
+func reply(octets []byte, id uint16, q miekg.Question) (*miekg.Msg, error) {
+	m, err := parse(octets)
+	fits := len(m.Question) == 0 && err == nil && !useful(m)
+	if len(m.Question) == 1 {
+		asked := m.Question[0]
+		asked.Name = dns.Lower(asked.Name)
+		fits = asked == q
 	}
-	if len(m.Question) == 0 {
-		return false, !useful(m)
+	switch {
+	case !fits || m.Id != id || !m.Response || m.Opcode != miekg.OpcodeQuery:
+		return nil, errStray
+	case err != nil && !m.Truncated:
+		return nil, err
 	}
-	a := m.Question[0]
-	return a.Qtype == q.Qtype && a.Qclass == q.Qclass && dns.Lower(a.Name) == dns.Lower(q.Name), false
+	return m, nil
 }
 
 // useful reports whether an answer says something about its name.

@@ -17,7 +17,7 @@ const (
 	selfTestSoon  = time.Second
 	selfTestLate  = 30 * time.Second
 	selfTestAgain = 10 * time.Minute
-	// recentTest is how long a self-test counts if the result is doubted.
+	// recentTest is how long the result of a self-test is not doubted.
 	recentTest = 10 * time.Second
 	// watchInterval is how often servers that do not answer are asked whether they do again.
 	watchInterval = 2 * time.Second
@@ -29,21 +29,15 @@ func (s *Stub) Run(ctx context.Context) error {
 	watch.Go(func() { s.watch(ctx) })
 	defer watch.Wait()
 	defer func() { s.now.Load().transport.close() }()
-	signal(s.change)
+	s.retest()
 	wait := selfTestSoon
 	var next <-chan time.Time
-	var doubted time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-s.change:
 			wait = selfTestSoon
-		case <-s.doubt:
-			if time.Since(doubted) < recentTest {
-				continue
-			}
-			wait, doubted = selfTestSoon, time.Now()
 		case <-next:
 		}
 		if s.SelfTest(ctx) {
@@ -108,17 +102,15 @@ func (s *Stub) watchServers(ctx context.Context, now *state) {
 		})
 	}
 	all.Wait()
-	if ctx.Err() == nil && now.health.watched(began, sound.Load()) {
-		now.health.succeeded()
+	if ctx.Err() == nil {
+		now.health.watched(began, sound.Load())
 	}
 }
 
 // watchServer asks one server a question of our own, and reports whether the answer is useful.
 func (s *Stub) watchServer(ctx context.Context, now *state, server Server) bool {
 	name, _ := dns.OnWire(now.options.SelfTestNames[0])
-	began := time.Now()
-	answer, err := s.query(ctx, now, server, now.options.Timeout, inet(name, dns.TypeNS))
-	took := time.Since(began).Round(time.Millisecond)
+	answer, took, err := s.query(ctx, now, server, inet(name, dns.TypeNS), time.Now(), now.options.Timeout)
 	how := inTime
 	switch {
 	case ctx.Err() != nil:
@@ -133,7 +125,7 @@ func (s *Stub) watchServer(ctx context.Context, now *state, server Server) bool 
 		case silent:
 			log.Warn("a DNS server does not answer", "reason", networkReason(err))
 		case late:
-			log.Warn("a DNS server answers late", "took", took)
+			log.Warn("a DNS server answers late", "took", took.Round(time.Millisecond))
 		case inTime:
 			log.Info("a DNS server answers in time again")
 		}

@@ -52,9 +52,8 @@ type State struct {
 // State returns the present state of the servers.
 func (s *Stub) State() State {
 	now := s.now.Load()
-	st := now.State
-	st.FailingSince, st.FailingReason = now.health.state()
-	return st
+	since, reason := now.health.state()
+	return State{names(now.servers), now.options.source(), now.Outcome, now.checked, since, reason}
 }
 
 // Validates reports whether the servers pass the self-test now, which Run repeats for it. A test that ended in the last
@@ -63,7 +62,7 @@ func (s *Stub) State() State {
 func (s *Stub) Validates(ctx context.Context, e dns.Effort) (bool, error) {
 	for {
 		now := s.now.Load()
-		if now.Result == NotTrusted || time.Since(now.tested) < recentTest {
+		if now.Result == NotTrusted || now.testedRecently() {
 			return now.Result == Validating, nil
 		}
 		if e.CacheOnly {
@@ -75,6 +74,8 @@ func (s *Stub) Validates(ctx context.Context, e dns.Effort) (bool, error) {
 		}
 	}
 }
+
+func (st *state) testedRecently() bool { return time.Since(st.tested) < recentTest }
 
 // SelfTest tests every server now. A server that sets AD in an answer that cannot be validated copies the bit
 // (EchoesAD); a server that sets it for a signed name validates. SelfTest reports whether all have passed; otherwise
@@ -100,7 +101,7 @@ func (s *Stub) SelfTest(ctx context.Context) bool {
 	if ctx.Err() != nil || s.now.Load() != before {
 		return false
 	}
-	log := after.options.Logger.With("servers", strings.Join(after.Servers, " "))
+	log := after.options.Logger.With("servers", strings.Join(names(after.servers), " "))
 	switch {
 	case after.Result == before.Result && (after.Result != Unknown || after.Reason == before.Reason):
 	case after.Result == Unknown:
@@ -131,7 +132,7 @@ func (st *state) judge(outcomes []Outcome) state {
 	}
 	switch {
 	case after.Result != Unknown:
-		after.Checked = after.tested
+		after.checked = after.tested
 	case st.Result != Unknown:
 		after.Outcome = st.Outcome
 	}

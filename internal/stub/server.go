@@ -26,6 +26,13 @@ func (s Server) String() string {
 	return s.Addr.String()
 }
 
+func names(servers []Server) (list []string) {
+	for _, s := range servers {
+		list = append(list, s.String())
+	}
+	return list
+}
+
 // ParseServer reads a server in the form of the settings: an address, an address and port, or tls://name@address:port.
 // The port is 53, or 853 for TLS, unless given.
 func ParseServer(s string) (Server, error) {
@@ -101,6 +108,14 @@ func (o *Options) trusts(servers []Server) (yes bool, reason string) {
 		return false, s.String() + " " + reason
 	}
 	return len(servers) > 0, ""
+}
+
+// source is where the servers are from: State.Source.
+func (o *Options) source() string {
+	if len(o.Servers) > 0 {
+		return "settings"
+	}
+	return o.ResolvConf
 }
 
 // maxServers is how many servers of resolv.conf(5) are asked.

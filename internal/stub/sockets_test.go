@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -25,83 +26,97 @@ func TestWhichSocketsAreUsedAgain(t *testing.T) {
 		"192.0.2.1:53": false, "10.0.0.1:53": false, "[2001:db8::1]:53": false, "[fe80::1]:53": false,
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			r := route{Server{Addr: netip.MustParseAddrPort(server)}, true}
+			s := Server{Addr: netip.MustParseAddrPort(server)}
 			tr := newTransport(nil)
-			open := func() *link {
+			open := func() *socket {
 				here, there := net.Pipe()
 				t.Cleanup(func() { _ = there.Close() })
-				c := newLink(r)
-				c.conn = &miekg.Conn{Conn: here}
-				close(c.ready)
-				tr.open[r] = []*link{c}
+				return tr.newSocket(s, here)
+			}
+			take := func() *socket {
+				c, used, err := tr.socket(t.Context(), s)
+				require.NoError(t, err)
+				require.True(t, used)
+				require.Empty(t, tr.idle[s], "it has one query at a time")
 				return c
 			}
-			query := func() *pending { return newPending(miekg.Question{}, time.Now().Add(time.Hour)) }
-			end := func(c *link, p *pending) { _, _ = c.expire(p, context.Canceled) }
-			s, p := open(), query()
-			require.Same(t, s, tr.get(r, p))
-			end(s, p)
-			require.Equal(t, again, !s.over(), server)
+			c := open()
+			tr.keep(s, c)
+			require.Equal(t, again, !c.closed(), server)
+			require.Equal(t, again, len(tr.idle[s]) == 1, server)
 			if !again {
 				return
 			}
 			for range socketQueries - 1 {
-				p := query()
-				require.Same(t, s, tr.get(r, p))
-				require.False(t, s.closed(), "one query has not ended")
-				end(s, p)
+				require.Same(t, c, take())
+				require.False(t, c.closed(), "one query has not ended")
+				tr.keep(s, c)
 			}
-			require.True(t, s.closed(), "it has had its queries")
+			require.True(t, c.closed(), "it has had its queries")
+			require.Empty(t, tr.idle[s])
 
-			s, p = open(), query()
-			require.Same(t, s, tr.get(r, p))
-			time.Sleep(socketLife + 1)
-			require.True(t, s.over(), "it has had its time")
-			require.False(t, s.closed(), "one query has not ended")
-			end(s, p)
-			require.True(t, s.closed())
+			wait := func() {
+				time.Sleep(socketLife)
+				synctest.Wait()
+			}
+			c = open()
+			tr.keep(s, c)
+			require.Same(t, c, take())
+			wait()
+			require.False(t, c.closed(), "one query has not ended")
+			tr.keep(s, c)
+			require.True(t, c.closed(), "it has had its time")
 
-			s = open()
+			c = open()
+			tr.keep(s, c)
+			wait()
+			require.True(t, c.closed(), "without another query")
+			require.Empty(t, tr.idle[s])
+
+			c, last := open(), open()
+			tr.keep(s, c)
 			tr.close()
-			require.True(t, s.closed())
+			require.True(t, c.closed())
+			tr.keep(s, last)
+			require.True(t, last.closed(), "its query ended later")
+			wait()
 		})
 	}
 }
 
-func (c *link) closed() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.failed != nil
-}
+func (c *socket) closed() bool { return errors.Is(c.SetDeadline(time.Time{}), io.ErrClosedPipe) }
 
 // A server may answer the queries of a connection one after the other, and block on a silent one: further queries use
 // another connection.
 func TestAStalledConnectionGetsNoMoreQueries(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		server := route{onThisMachine()[0], false}
+		server := onThisMachine()[0]
 		ours, theirs := net.Pipe()
 		defer func() { _, _ = ours.Close(), theirs.Close() }()
-		query := func() *pending { return newPending(miekg.Question{}, time.Now().Add(24*time.Hour)) }
-		connections := make([]*link, maxStreams)
+		query := func(c *stream) *stream {
+			c.add(&pending{done: make(chan struct{})})
+			return c
+		}
+		connections := make([]*stream, maxStreams)
 		for i := range connections {
-			connections[i] = newLink(server)
+			connections[i] = newStream()
 			connections[i].conn = &miekg.Conn{Conn: ours}
 		}
-		p := transport{open: map[route][]*link{server: connections}}
-		require.Same(t, connections[0], p.get(server, query()))
+		p := transport{streams: map[Server][]*stream{server: connections}}
+		require.Same(t, connections[0], query(p.stream(server)))
 		time.Sleep(stallTime)
-		require.Same(t, connections[0], p.get(server, query()), "it may still answer")
+		require.Same(t, connections[0], query(p.stream(server)), "it may still answer")
 		time.Sleep(time.Nanosecond)
-		require.Same(t, connections[1], p.get(server, query()))
+		require.Same(t, connections[1], query(p.stream(server)))
 		connections[0].deliver([]byte{1, 2})
-		require.Same(t, connections[0], p.get(server, query()), "something has arrived")
+		require.Same(t, connections[0], query(p.stream(server)), "something has arrived")
 		for _, c := range connections {
-			c.add(query())
+			query(c)
 		}
 		time.Sleep(time.Hour)
-		require.Same(t, connections[0], p.get(server, query()), "all of them stall")
-		require.Len(t, p.open[server], maxStreams)
+		require.Same(t, connections[0], query(p.stream(server)), "all of them stall")
+		require.Len(t, p.streams[server], maxStreams)
 	})
 }
 
@@ -122,7 +137,7 @@ func TestALateAnswerIsNotThatOfAnotherQuery(t *testing.T) {
 			t.Parallel()
 			ours, theirs := net.Pipe()
 			defer func() { _ = ours.Close(); _ = theirs.Close() }()
-			c := newLink(route{onThisMachine()[0], false})
+			c := newStream()
 			c.conn = &miekg.Conn{Conn: ours}
 			close(c.ready)
 			sent := make(chan struct{})
@@ -136,11 +151,9 @@ func TestALateAnswerIsNotThatOfAnotherQuery(t *testing.T) {
 				c.deliver(replyTo(query, query.Question[0].Name, query.Question[0].Qtype))
 			}()
 			q := inet("example.com.", dns.TypeMX)
-			octets, err := pack(q)
+			octets, err := pack(make([]byte, miekg.MinMsgSize), q)
 			require.NoError(t, err)
-			p := newPending(q, time.Now().Add(time.Minute))
-			c.add(p)
-			answer, err := c.ask(t.Context(), p, octets)
+			answer, err := c.ask(t.Context(), q, octets)
 			<-sent
 			require.NoError(t, err)
 			require.Equal(t, "example.com.", answer.Question[0].Name)
@@ -150,37 +163,52 @@ func TestALateAnswerIsNotThatOfAnotherQuery(t *testing.T) {
 	}
 }
 
-// Each query of a connection ends when its own time is over.
+// Each query ends when its own time is over, over UDP and on a stream that brings other messages.
 func TestEachQueryHasItsOwnTime(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		ours, theirs := net.Pipe()
-		read := make(chan struct{})
-		go func() {
-			defer close(read)
-			_, _ = io.Copy(io.Discard, theirs)
-		}()
-		c := newLink(route{onThisMachine()[0], true})
-		c.conn = &miekg.Conn{Conn: ours}
-		close(c.ready)
-		began := time.Now()
-		var all sync.WaitGroup
-		for _, seconds := range []time.Duration{3, 1, 2, 5, 1} {
-			p := newPending(inet("example.com.", dns.TypeMX), began.Add(seconds*time.Second))
-			c.add(p)
-			all.Go(func() {
-				_, err := c.ask(t.Context(), p, make([]byte, 100))
-				if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != seconds*time.Second {
-					t.Errorf("%d s: %v after %v", seconds, err, time.Since(began))
+	times := []time.Duration{3, 1, 2, 5, 1}
+	for name, ask := range map[string]func(conn net.Conn, c *stream, until time.Time) error{
+		"UDP": func(conn net.Conn, _ *stream, until time.Time) error {
+			c := &socket{Conn: conn}
+			_ = c.SetDeadline(until)
+			_, err := c.ask(inet("example.com.", dns.TypeMX), until)
+			return err
+		},
+		"a stream": func(_ net.Conn, c *stream, until time.Time) error {
+			ctx, cancel := context.WithDeadline(context.Background(), until)
+			defer cancel()
+			_, err := c.ask(ctx, inet("example.com.", dns.TypeMX), make([]byte, 100))
+			return err
+		},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			shared := newStream()
+			close(shared.ready)
+			began := time.Now()
+			var all sync.WaitGroup
+			for _, seconds := range times {
+				ours, theirs := net.Pipe()
+				if shared.conn == nil {
+					shared.conn = &miekg.Conn{Conn: ours}
 				}
-			})
-			synctest.Wait()
-		}
-		all.Wait()
-		require.Empty(t, c.waiting)
-		require.NoError(t, ours.Close())
-		<-read
-	})
+				all.Go(func() { _, _ = io.Copy(io.Discard, theirs) })
+				all.Go(func() {
+					err := ask(ours, shared, began.Add(seconds*time.Second))
+					if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != seconds*time.Second {
+						t.Errorf("%s: %d s: %v after %v", name, seconds, err, time.Since(began))
+					}
+				})
+				time.AfterFunc(slices.Max(times)*time.Second+1, func() { _ = ours.Close() })
+				synctest.Wait()
+			}
+			for range slices.Max(times) * 10 {
+				shared.deliver([]byte{0, 0}) // no query waits for it
+				time.Sleep(100 * time.Millisecond)
+			}
+			all.Wait()
+			require.Empty(t, shared.waiting)
+		})
+	}
 }
 
 // replyTo returns an answer with the ID of a query and a record of the question, nil if it cannot be packed.

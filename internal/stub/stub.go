@@ -48,7 +48,6 @@ type Options struct {
 type Stub struct {
 	exchange func(*transport, context.Context, Server, miekg.Question, time.Time) (*miekg.Msg, error)
 	change   chan struct{} // holds an element if Run must repeat the self-test
-	doubt    chan struct{} // the same, unless Run has done so in the last ten seconds
 	mu       sync.Mutex    // guards the replacing of now
 	now      atomic.Pointer[state]
 	outages  atomic.Uint32 // outages of all lists of servers that have ended: dns.Epoch.Failures, which never decreases
@@ -56,11 +55,12 @@ type Stub struct {
 
 // state is what a lookup needs. It is replaced as a whole and never changed. The zero state trusts nothing.
 type state struct {
-	State
 	options   Options
 	servers   []Server
 	transport *transport
 	health    *health
+	Outcome             // of the self-test
+	checked   time.Time // when a self-test last had a result
 	tested    time.Time // when a self-test last ended, also one without a result
 	passed    []Server  // those that passed the self-test, each for itself; their AD bit counts if Result is Validating
 	answers   uint32    // dns.Epoch.Answers
@@ -71,7 +71,7 @@ type state struct {
 
 // New returns a Stub. Lookups at trusted servers wait for the result of a self-test: see Run and SelfTest.
 func New(o Options) (*Stub, error) {
-	s := &Stub{exchange: (*transport).exchange, change: make(chan struct{}, 1), doubt: make(chan struct{}, 1)}
+	s := &Stub{exchange: (*transport).exchange, change: make(chan struct{}, 1)}
 	s.now.Store(&state{transport: newTransport(nil), end: func() {}})
 	if err := s.Configure(o); err != nil {
 		return nil, err
@@ -102,13 +102,17 @@ func (s *Stub) Configure(o Options) error {
 }
 
 // Doubt makes Run repeat the self-test soon: an answer was insecure although the last answer to the same question is
-// secure. The owner of a zone can cause that too, so it has no effect for ten seconds after it had one.
-func (s *Stub) Doubt() { signal(s.doubt) }
+// secure. The owner of a zone can cause that too, so it has no effect for ten seconds after a self-test.
+func (s *Stub) Doubt() {
+	if !s.now.Load().testedRecently() {
+		s.retest()
+	}
+}
 
-// signal makes Run repeat the self-test.
-func signal(c chan struct{}) {
+// retest makes Run repeat the self-test.
+func (s *Stub) retest() {
 	select {
-	case c <- struct{}{}:
+	case s.change <- struct{}{}:
 	default:
 	}
 }
@@ -118,35 +122,24 @@ func signal(c chan struct{}) {
 func (s *Stub) use(o Options, servers []Server) {
 	old := s.now.Load()
 	next := *old
-	if next.options, next.Source = o, "settings"; len(o.Servers) == 0 {
-		next.Source = o.ResolvConf
-	}
 	trusted, reason := o.trusts(servers)
-	if !trusted {
-		next.Outcome = Outcome{NotTrusted, reason}
-	}
 	same, before := slices.Equal(servers, old.servers), old.Result != NotTrusted
 	if !same || trusted != before || !o.RootCAs.Equal(old.options.RootCAs) {
-		if trusted {
-			next.Outcome = Outcome{}
-		}
-		next.servers, next.Servers = servers, nil
-		for _, server := range servers {
-			next.Servers = append(next.Servers, server.String())
-		}
-		next.Checked, next.tested, next.passed = time.Time{}, time.Time{}, nil
-		next.answers++
+		next = state{servers: servers, answers: old.answers + 1}
 		next.transport, next.health = newTransport(o.RootCAs), newHealth(servers, &s.outages)
 		old.transport.close()
-		log := o.Logger.With("servers", strings.Join(next.Servers, " "), "source", next.Source)
+		log := o.Logger.With("servers", strings.Join(names(servers), " "), "source", o.source())
 		log.Info("using DNS servers", "trusted", trusted)
 		// TrustNever is a decision of the caller, and a lack of trust in the same servers is known.
 		if !trusted && o.Trust != TrustNever && (!same || before) {
 			log.Warn("the DNS servers are not trusted; treating all answers as insecure", "reason", reason)
 		}
 	}
+	if next.options = o; !trusted {
+		next.Outcome = Outcome{NotTrusted, reason}
+	}
 	s.replace(next)
-	signal(s.change)
+	s.retest()
 }
 
 // replace puts another state in force; s.mu is held.
@@ -171,8 +164,6 @@ func (s *Stub) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.R
 	}
 	const tries, wholeLookup = 2, 4
 	until := time.Now().Add(wholeLookup * s.now.Load().options.Timeout)
-	limited, cancel := context.WithDeadline(ctx, until)
-	defer cancel()
 	before := s.Epoch()
 	fail := func(reason string) (*dns.RRset, error) {
 		return nil, &dns.Error{Question: q, Reason: reason, Epoch: before, Err: ctx.Err()}
@@ -188,26 +179,37 @@ func (s *Stub) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.R
 		q.Name = name
 	}
 	for range tries {
-		now := s.now.Load()
-		for now.Result == Unknown && now.replaced(limited) {
-			now = s.now.Load()
-		}
+		now := s.whenTested(ctx, until)
 		if now.Result == Unknown {
 			return fail("the self-test of the resolver has no result: " + cmp.Or(now.Reason, "it has not ended yet"))
 		}
 		before = s.epoch(now)
-		rrset, err := s.ask(ctx, q, now, until)
+		rrset, err := s.ask(ctx, q, inet(fqdn, q.Type), now, until)
+		if s.now.Load().answers != before.Answers {
+			continue // the servers or the trust in them changed during this lookup, so its result does not count
+		}
 		if failure, ok := errors.AsType[*dns.Error](err); ok {
 			failure.Epoch = before
 			return nil, failure
 		}
-		if s.now.Load().answers == before.Answers {
-			rrset.Epoch = before.Answers
-			return rrset, nil
-		}
-		// The servers or the trust in them changed during this lookup: its answer no longer counts, so ask again.
+		rrset.Epoch = before.Answers
+		return rrset, nil
 	}
 	return fail("the DNS servers keep changing")
+}
+
+// whenTested returns the present state, after it has waited for the first result of a self-test if there is none.
+func (s *Stub) whenTested(ctx context.Context, until time.Time) *state {
+	now := s.now.Load()
+	if now.Result != Unknown {
+		return now
+	}
+	ctx, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	for now.Result == Unknown && now.replaced(ctx) {
+		now = s.now.Load()
+	}
+	return now
 }
 
 // replaced waits until another state is in force, and returns false if ctx ends before.
