@@ -27,18 +27,15 @@ func interpret(m *miekg.Msg, q dns.Question, trusted bool) (*dns.RRset, time.Dur
 	if !useful(m) {
 		return nil, 0, &dns.Error{Question: q, Reason: rcodeText(m.Rcode) + ede, Bogus: bogus}
 	}
-	r := &dns.RRset{Name: q.Name, Owner: q.Name, Type: q.Type, Status: dns.Insecure, Stale: stale,
-		NXDomain: m.Rcode == miekg.RcodeNameError}
-	if trusted && m.AuthenticatedData {
-		r.Status = dns.Secure
-	}
 	chain, ttl := follow(m.Answer, miekg.Fqdn(q.Name), q.Type)
 	if chain == nil {
 		return fail("CNAME loop, chain of over 16, or two CNAME records at a name")
 	}
 	owner := chain[len(chain)-1]
-	if len(chain) > 1 { // else both share their memory
-		r.Owner = dns.TrimRoot(owner)
+	r := &dns.RRset{Name: q.Name, Owner: dns.TrimRoot(owner), Type: q.Type, Status: dns.Insecure, Stale: stale,
+		NXDomain: m.Rcode == miekg.RcodeNameError}
+	if trusted && m.AuthenticatedData {
+		r.Status = dns.Secure
 	}
 	foreign := false // a record that may not be beside the answer
 	for _, rr := range m.Answer {
@@ -168,6 +165,9 @@ func normalise(r *dns.RRset) {
 		})
 		r.Records = slices.Compact(list)
 	case []netip.Addr:
+		if len(list) < 2 {
+			return
+		}
 		seen := make(map[netip.Addr]bool, len(list))
 		r.Records = slices.DeleteFunc(list, func(a netip.Addr) bool {
 			twice := seen[a]

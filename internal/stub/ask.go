@@ -1,6 +1,7 @@
 package stub
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -10,9 +11,6 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// noTime is the reason of a lookup that ends before a server was asked.
-const noTime = "no time left"
-
 // ask asks one server after the other until the lookup must end: after a timeout or a network error the next try, which
 // is at the same server if there is only one, and after a failure that a server reports the next server. It returns
 // what a server reported, which is worth more than a timeout.
@@ -20,8 +18,10 @@ func (s *Stub) ask(ctx context.Context, q dns.Question, asked miekg.Question, no
 	*dns.RRset, error,
 ) {
 	servers := now.health.order(now.candidates())
-	failed, reason := error(&dns.Error{Question: q, Reason: noTime, Err: context.DeadlineExceeded}), noTime
-	worst := 0 // grade that a server must have to be asked
+	const noTime = "no time left" // before a server was asked
+	cause := cmp.Or(ctx.Err(), context.DeadlineExceeded)
+	reason, failed := noTime, error(&dns.Error{Question: q, Reason: noTime, Err: cause})
+	bogus := false // perhaps: a server that validates reported SERVFAIL
 	began := time.Now()
 	at := began
 	for i := range max(len(servers), 2) {
@@ -32,8 +32,8 @@ func (s *Stub) ask(ctx context.Context, q dns.Question, asked miekg.Question, no
 		if timeout = min(timeout, until.Sub(at)); timeout <= 0 || ctx.Err() != nil {
 			break
 		}
-		if worst > 0 && now.grade(server) < worst {
-			continue
+		if bogus && !now.validates(server) {
+			continue // it would return an insecure answer
 		}
 		answer, took, err := s.query(ctx, now, server, asked, at, timeout)
 		at = at.Add(took)
@@ -48,10 +48,7 @@ func (s *Stub) ask(ctx context.Context, q dns.Question, asked miekg.Question, no
 				return rrset, nil
 			}
 			reason, failed = server.String()+": "+dns.Reason(wrong), wrong
-			if answer.Rcode == miekg.RcodeServerFailure {
-				// The name may be bogus: a server that validates less would return an insecure answer.
-				worst = max(worst, now.grade(server))
-			}
+			bogus = bogus || answer.Rcode == miekg.RcodeServerFailure && now.validates(server)
 		} else if reason == noTime {
 			reason = server.String() + ": " + networkReason(err)
 			failed = &dns.Error{Question: q, Reason: reason, Err: err}
@@ -76,16 +73,13 @@ func (st *state) candidates() []Server {
 	return st.servers
 }
 
-// grade orders servers by how likely they are to recognise a bogus answer.
-func (st *state) grade(server Server) int {
-	grade := 0
-	if yes, _ := st.options.trusts([]Server{server}); yes {
-		grade++
+// validates reports whether a server recognises bogus answers, as far as is known.
+func (st *state) validates(server Server) bool {
+	if st.Result != NotTrusted {
+		return slices.Contains(st.passed, server)
 	}
-	if slices.Contains(st.passed, server) {
-		grade++
-	}
-	return grade
+	yes, _ := st.options.trusts([]Server{server}) // none has been tested
+	return yes
 }
 
 // query sends a query once and notes whether the server answers, and after how long.
@@ -129,8 +123,7 @@ func (s *Stub) SignatureExpires(ctx context.Context, q dns.Question) (end time.T
 	}
 	for _, rr := range answer.Answer {
 		if signature, is := rr.(*miekg.RRSIG); is && signature.TypeCovered == uint16(q.Type) {
-			expires := time.Unix(int64(signature.Expiration), 0)
-			if end.IsZero() || expires.Before(end) {
+			if expires := time.Unix(int64(signature.Expiration), 0); end.IsZero() || expires.Before(end) {
 				end = expires
 			}
 		}

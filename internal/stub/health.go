@@ -12,10 +12,8 @@ import (
 )
 
 const (
-	// slowAnswer is how long an answer must take to be late.
-	slowAnswer = time.Second
-	// minOutage is how long every lookup must have failed before an outage is reported.
-	minOutage = 5 * time.Second
+	slowAnswer = time.Second     // from here on an answer is late
+	minOutage  = 5 * time.Second // how long every lookup must have failed before an outage is reported
 	// quietOutage is how long no lookup must have succeeded, and one must have failed, for the success that follows to
 	// end an outage on a machine that asks seldom.
 	quietOutage = 30 * time.Second
@@ -88,11 +86,10 @@ func (h *health) queried(s Server, answered bool, took time.Duration) (again boo
 	defer h.mu.Unlock()
 	r := h.servers[s]
 	h.doubt = h.doubt || !answered || took >= slowAnswer
-	if !answered {
-		r.failures++
-		return false
+	again = answered && r.failures > 0
+	if r.failures++; answered {
+		r.failures = 0
 	}
-	again, r.failures = r.failures > 0, 0
 	return again
 }
 
@@ -101,7 +98,6 @@ func (h *health) is(s Server, c condition) (log bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	r := h.servers[s]
-	h.doubt = h.doubt || c != inTime
 	if log = c != r.logged; log && c != inTime {
 		_, log = r.limit.Due()
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -17,6 +18,10 @@ import (
 )
 
 const (
+	// A socket to a loopback address is used for socketQueries queries, and not longer than socketLife.
+	socketQueries = 512
+	socketLife    = 10 * time.Second
+
 	// idleStream is how long a stream stays open without an answer (RFC 7766 section 6.2.3).
 	idleStream = 10 * time.Second
 	// dialTimeout bounds the opening of a stream, which continues after the query that needed it has been given up.
@@ -35,6 +40,62 @@ const (
 // errLost is returned for a query whose stream was closed before its answer came.
 var errLost = errors.New("the connection was closed")
 
+// socket is a UDP socket that is connected to a server. It is used for one query at a time.
+type socket struct {
+	net.Conn
+	left   int                   // queries, the present one included; transport.mu guards it
+	buffer [maxDatagram + 1]byte // a longer datagram fills it
+}
+
+// socket returns the idle socket that was used last, or a new one.
+func (t *transport) socket(ctx context.Context, s Server) (c *socket, used bool, err error) {
+	t.mu.Lock()
+	idle := t.idle[s]
+	if used = len(idle) > 0; used {
+		c, t.idle[s] = idle[len(idle)-1], idle[:len(idle)-1]
+	}
+	t.mu.Unlock()
+	if used {
+		return c, true, nil
+	}
+	conn, err := new(net.Dialer).DialUDP(ctx, "udp", netip.AddrPort{}, s.Addr)
+	if err != nil {
+		return nil, false, err
+	}
+	return t.newSocket(s, conn), false, nil
+}
+
+func (t *transport) newSocket(s Server, conn net.Conn) *socket {
+	c := &socket{Conn: conn, left: 1}
+	if s.Addr.Addr().Unmap().IsLoopback() {
+		c.left = socketQueries
+		time.AfterFunc(socketLife, func() { t.retire(s, c) })
+	}
+	return c
+}
+
+// keep makes a socket idle, or closes it.
+func (t *transport) keep(s Server, c *socket) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if c.left--; c.left > 0 && t.idle != nil {
+		t.idle[s] = append(t.idle[s], c)
+	} else {
+		_ = c.Close()
+	}
+}
+
+// retire ends the use of a socket when its query has ended.
+func (t *transport) retire(s Server, c *socket) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c.left = 1
+	if i := slices.Index(t.idle[s], c); i >= 0 {
+		t.idle[s] = slices.Delete(t.idle[s], i, i+1)
+		_ = c.Close()
+	}
+}
+
 // stream is a TCP or TLS connection to a server, which stays open for further queries. They wait concurrently, and the
 // answers come in any order (RFC 7766 section 6.2.1.1, RFC 7858 section 3.4).
 type stream struct {
@@ -48,16 +109,19 @@ type stream struct {
 	progress time.Time           // when a message last arrived, or the only waiting query was sent
 }
 
-// pending is a query that waits for its answer. The mutex of the stream guards it until done is closed. It keeps its ID
-// until then: a message may be a late answer to an earlier query that had the ID.
+// pending is a query that waits for its answer. It keeps its ID until then: a message may be a late answer to an earlier
+// query that had the ID. The mutex of the stream guards it.
 type pending struct {
 	question miekg.Question
 	id       uint16
-	before   int64         // messages that had arrived when it was sent
-	done     chan struct{} // closed when answer or err is final
-	answer   *miekg.Msg
-	err      error
-	strays   bool // messages with its ID arrived that do not answer it
+	before   int64       // messages that had arrived when it was sent
+	strays   bool        // messages with its ID arrived that do not answer it
+	result   chan result // has room for it
+}
+
+type result struct {
+	answer *miekg.Msg
+	err    error
 }
 
 // overStream sends a query over a stream. A query whose stream is lost is sent again until its time is over, but only a
@@ -137,7 +201,7 @@ func (c *stream) run(s Server, config *tls.Config) {
 
 // ask sends a query and waits for its answer. The error is errLost if the stream was closed before the answer came.
 func (c *stream) ask(ctx context.Context, q miekg.Question, query []byte) (*miekg.Msg, error) {
-	p := &pending{question: q, done: make(chan struct{})}
+	p := &pending{question: q, result: make(chan result, 1)}
 	c.add(p)
 	for ready := c.ready; ; {
 		select {
@@ -145,11 +209,10 @@ func (c *stream) ask(ctx context.Context, q miekg.Question, query []byte) (*miek
 			binary.BigEndian.PutUint16(query, p.id)
 			c.write(query)
 			ready = nil
-		case <-p.done:
-			return p.answer, p.err
+		case r := <-p.result:
+			return r.answer, r.err
 		case <-ctx.Done():
-			c.expire(p, ctx.Err())
-			return p.answer, p.err
+			return nil, c.expire(p, ctx.Err())
 		}
 	}
 }
@@ -158,6 +221,10 @@ func (c *stream) ask(ctx context.Context, q miekg.Question, query []byte) (*miek
 func (c *stream) add(p *pending) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.err != nil {
+		p.result <- result{err: c.err}
+		return
+	}
 	if len(c.waiting) == 0 {
 		c.progress = time.Now()
 	}
@@ -165,9 +232,6 @@ func (c *stream) add(p *pending) {
 		p.id = miekg.Id()
 	}
 	c.waiting[p.id], p.before = p, c.messages.Load()
-	if c.err != nil {
-		c.finish(p, nil, c.err)
-	}
 }
 
 // write sends a query. After an error the stream is closed, because a part of the query may have been sent.
@@ -199,31 +263,24 @@ func (c *stream) deliver(octets []byte) {
 		p.strays = true
 		return
 	}
-	c.finish(p, answer, err)
+	delete(c.waiting, p.id)
+	p.result <- result{answer, err}
 }
 
 // expire ends a query that has no answer. If nothing has arrived since it was sent, the stream may be dead, and later
 // queries use a new one.
-func (c *stream) expire(p *pending, err error) {
+func (c *stream) expire(p *pending, err error) error {
 	c.mu.Lock()
-	if p.strays {
-		err = errStray
-	}
-	c.finish(p, nil, err)
+	delete(c.waiting, p.id)
 	dead := c.conn != nil && c.messages.Load() == p.before
 	c.mu.Unlock()
 	if dead {
 		c.end(errLost)
 	}
-}
-
-// finish ends a query, unless it has ended; c.mu is held.
-func (c *stream) finish(p *pending, answer *miekg.Msg, err error) {
-	if c.waiting[p.id] == p {
-		p.answer, p.err = answer, err
-		delete(c.waiting, p.id)
-		close(p.done)
+	if p.strays {
+		return errStray
 	}
+	return err
 }
 
 // end closes the stream. The queries that wait on it end with the error.
@@ -238,8 +295,9 @@ func (c *stream) end(err error) {
 		_ = c.conn.Close()
 	}
 	for _, p := range c.waiting {
-		c.finish(p, nil, err)
+		p.result <- result{err: err}
 	}
+	clear(c.waiting)
 }
 
 // closed reports whether the stream can no longer be used.

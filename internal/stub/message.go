@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	miekg "github.com/miekg/dns"
 
@@ -23,8 +24,7 @@ var (
 
 // pack writes the query, without ID, of a security-aware stub, the same that Postfix sends: RD, AD and DO set (RFC 6840
 // section 5.7, RFC 3225 section 3), CD clear, and room for 1,232 octets. Some forwarders cache an answer together with
-// the bits of the query, so two clients that ask differently can see a different AD bit. It is written without the
-// library's message because each lookup needs several.
+// the bits of the query, so two clients that ask differently can see a different AD bit.
 func pack(buffer []byte, q miekg.Question) ([]byte, error) {
 	const header = "\x00\x00\x01\x20\x00\x01\x00\x00\x00\x00\x00\x01" // RD, AD; a question, an additional record
 	const opt = "\x00\x00\x29\x04\xd0\x00\x00\x80\x00\x00\x00"        // of the root; 1,232 octets, DO, no options
@@ -46,7 +46,12 @@ func inet(fqdn string, t dns.Type) miekg.Question {
 // the header and the question can be read but something else cannot, it returns both with errMalformed. So does a
 // message that ends before its last record, which would be a denial or a part of an RRset.
 func parse(octets []byte) (m *miekg.Msg, err error) {
-	m = new(miekg.Msg)
+	space := new(struct { // most messages have no more, so they take one allocation
+		miekg.Msg
+		question [1]miekg.Question
+		records  [2]miekg.RR
+	})
+	m = &space.Msg
 	defer func() {
 		if recover() != nil { // reading beyond the end, or what has made the library panic
 			err = errMalformed
@@ -55,6 +60,7 @@ func parse(octets []byte) (m *miekg.Msg, err error) {
 	field := func(i int) int { return int(binary.BigEndian.Uint16(octets[2*i:])) }
 	off := 12
 	_ = m.Unpack(octets[:off]) // the header
+	m.Question, m.Answer, m.Extra = space.question[:0], space.records[:0:1], space.records[1:1]
 	for range field(2) {
 		var q miekg.Question
 		if q.Name, off, err = miekg.UnpackDomainName(octets, off); err != nil {
@@ -154,7 +160,6 @@ func extended(m *miekg.Msg) (reason string, bogus, stale bool) {
 	if opt == nil {
 		return "", false, false
 	}
-	const longest = 100
 	for _, o := range opt.Option {
 		ede, ok := o.(*miekg.EDNS0_EDE)
 		if !ok {
@@ -166,10 +171,9 @@ func extended(m *miekg.Msg) (reason string, bogus, stale bool) {
 		stale = stale || code == miekg.ExtendedErrorCodeStaleAnswer ||
 			code == miekg.ExtendedErrorCodeStaleNXDOMAINAnswer
 		if reason == "" {
+			const longest = 100
 			reason = cmp.Or(miekg.ExtendedErrorCodeToString[code], "EDE "+strconv.Itoa(int(code)))
-			if ede.ExtraText != "" {
-				reason += ": " + ede.ExtraText
-			}
+			reason = strings.TrimSuffix(reason+": "+ede.ExtraText, ": ")
 			reason = " (" + text.Printable(reason[:min(len(reason), longest)]) + ")"
 		}
 	}

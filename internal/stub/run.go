@@ -17,10 +17,8 @@ const (
 	selfTestSoon  = time.Second
 	selfTestLate  = 30 * time.Second
 	selfTestAgain = 10 * time.Minute
-	// recentTest is how long the result of a self-test is not doubted.
-	recentTest = 10 * time.Second
-	// watchInterval is how often servers that do not answer are asked whether they do again.
-	watchInterval = 2 * time.Second
+	recentTest    = 10 * time.Second // how long the result is not doubted
+	watchInterval = 2 * time.Second  // how often servers that do not answer are asked whether they do again
 )
 
 // Run tests the servers, watches those that fail, reads resolv.conf again when it changes, and returns when ctx ends.

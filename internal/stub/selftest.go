@@ -38,15 +38,11 @@ type Outcome struct {
 // State is what a Stub knows about its servers. It is for display only, and its JSON form is stable.
 type State struct {
 	Servers []string `json:"servers"`
-	// Source is "settings" or the path of the resolv.conf.
-	Source string `json:"source"`
+	Source  string   `json:"source"` // "settings" or the path of the resolv.conf
 	Outcome
-	// Checked is when the self-test last had a result.
-	Checked time.Time `json:"checked,omitzero"`
-	// FailingSince is when the present outage began, or zero.
-	FailingSince time.Time `json:"failing_since,omitzero"`
-	// FailingReason is what failed last, and at which server.
-	FailingReason string `json:"failing_reason,omitempty"`
+	Checked       time.Time `json:"checked,omitzero"`         // when the self-test last had a result
+	FailingSince  time.Time `json:"failing_since,omitzero"`   // when the present outage began, or zero
+	FailingReason string    `json:"failing_reason,omitempty"` // what failed last, and at which server
 }
 
 // State returns the present state of the servers.
@@ -62,7 +58,7 @@ func (s *Stub) State() State {
 func (s *Stub) Validates(ctx context.Context, e dns.Effort) (bool, error) {
 	for {
 		now := s.now.Load()
-		if now.Result == NotTrusted || now.testedRecently() {
+		if now.Result == NotTrusted || time.Since(now.tested) < recentTest {
 			return now.Result == Validating, nil
 		}
 		if e.CacheOnly {
@@ -74,8 +70,6 @@ func (s *Stub) Validates(ctx context.Context, e dns.Effort) (bool, error) {
 		}
 	}
 }
-
-func (st *state) testedRecently() bool { return time.Since(st.tested) < recentTest }
 
 // SelfTest tests every server now. A server that sets AD in an answer that cannot be validated copies the bit
 // (EchoesAD); a server that sets it for a signed name validates. SelfTest reports whether all have passed; otherwise

@@ -12,10 +12,8 @@ import (
 
 // Server is a recursive resolver to ask.
 type Server struct {
-	Addr netip.AddrPort
-	// TLSName is the name that the server's certificate must have, for DNS over TLS (RFC 7858); "" for
-	// plain DNS.
-	TLSName string
+	Addr    netip.AddrPort
+	TLSName string // that its certificate must have, for DNS over TLS (RFC 7858); "" for plain DNS
 }
 
 // String returns the server in the form of the settings.
@@ -38,8 +36,9 @@ func names(servers []Server) (list []string) {
 func ParseServer(s string) (Server, error) {
 	rest, port, name, named := s, "53", "", true
 	if after, ok := strings.CutPrefix(s, "tls://"); ok {
+		const longest, letters = 253, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._:"
 		name, rest, _ = strings.Cut(after, "@")
-		port, named = "853", isTLSName(name)
+		port, named = "853", name != "" && len(name) <= longest && name[0] != '.' && strings.Trim(name, letters) == ""
 	}
 	// A whole IPv6 address followed by what looks like a port is an IPv6 address too.
 	if i := strings.LastIndexByte(rest, ':'); i > 0 && i < len(rest)-2 && rest[i+1] != '0' {
@@ -60,13 +59,6 @@ func ParseServer(s string) (Server, error) {
 	}
 	return Server{}, fmt.Errorf("%q is not a DNS server (the address of one machine, and a port of 1 to 65535): write "+
 		`"127.0.0.1", "127.0.0.1:5300", "[::1]:53", "fe80::1%%eth0" or "tls://name@192.0.2.1:853"`, s)
-}
-
-// isTLSName reports whether a certificate can have the name: a host name or an address.
-func isTLSName(name string) bool {
-	const longest = 253
-	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._:"
-	return name != "" && len(name) <= longest && name[0] != '.' && strings.Trim(name, letters) == ""
 }
 
 // TrustMode determines when the AD bit of the servers is trusted.
@@ -118,8 +110,7 @@ func (o *Options) source() string {
 	return o.ResolvConf
 }
 
-// maxServers is how many servers of resolv.conf(5) are asked.
-const maxServers = 3
+const maxServers = 3 // of resolv.conf(5) that are asked
 
 // serversOf returns the servers of the settings, or else the first three of resolv.conf(5): none if the file is missing
 // or names none. Lines of the file that cannot be read are ignored, as the C library does.
@@ -140,11 +131,10 @@ func serversOf(o Options) (servers []Server, err error) {
 	}
 	for line := range strings.Lines(string(text)) {
 		fields := strings.Fields(line)
-		if len(fields) < 2 || fields[0] != "nameserver" || len(servers) == maxServers {
-			continue
-		}
-		if addr, err := netip.ParseAddr(fields[1]); err == nil {
-			servers = append(servers, Server{Addr: netip.AddrPortFrom(addr, 53)})
+		if len(fields) > 1 && fields[0] == "nameserver" && len(servers) < maxServers {
+			if addr, err := netip.ParseAddr(fields[1]); err == nil {
+				servers = append(servers, Server{Addr: netip.AddrPortFrom(addr, 53)})
+			}
 		}
 	}
 	return servers, nil

@@ -95,7 +95,7 @@ func TestAStalledConnectionGetsNoMoreQueries(t *testing.T) {
 		ours, theirs := net.Pipe()
 		defer func() { _, _ = ours.Close(), theirs.Close() }()
 		query := func(c *stream) *stream {
-			c.add(&pending{done: make(chan struct{})})
+			c.add(&pending{result: make(chan result, 1)})
 			return c
 		}
 		connections := make([]*stream, maxStreams)

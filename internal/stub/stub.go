@@ -33,14 +33,12 @@ type Options struct {
 	Timeout time.Duration
 	// SelfTestNames have a signed NS RRset, in order of preference; "." and "com." by default.
 	SelfTestNames []string
-	// RootCAs are for DNS over TLS; nil means the system's roots.
-	RootCAs *x509.CertPool
+	RootCAs       *x509.CertPool // for DNS over TLS; nil means the system's roots
 	// Observe, if not nil, is called after every query of a lookup, from many goroutines, and must not block. Rcode is
 	// the answer's RCODE, which the server chooses, "timeout", or "error" for everything else.
 	Observe func(t dns.Type, rcode string, took time.Duration)
 	Logger  *slog.Logger
-	// Off is set to send no queries other than those of Lookup.
-	Off bool
+	Off     bool // send no queries other than those of Lookup
 }
 
 // Stub asks the servers. Its answers are Secure only if every server is trusted, the self-test has shown that the
@@ -104,7 +102,7 @@ func (s *Stub) Configure(o Options) error {
 // Doubt makes Run repeat the self-test soon: an answer was insecure although the last answer to the same question is
 // secure. The owner of a zone can cause that too, so it has no effect for ten seconds after a self-test.
 func (s *Stub) Doubt() {
-	if !s.now.Load().testedRecently() {
+	if time.Since(s.now.Load().tested) >= recentTest {
 		s.retest()
 	}
 }
@@ -169,17 +167,21 @@ func (s *Stub) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.R
 		return nil, &dns.Error{Question: q, Reason: reason, Epoch: before, Err: ctx.Err()}
 	}
 	fqdn, ok := dns.OnWire(q.Name)
-	switch {
-	case ctx.Err() != nil:
-		return fail(noTime)
-	case !ok:
+	if !ok {
 		return fail("not a domain name")
 	}
 	if name := dns.TrimRoot(fqdn); name != q.Name { // else keep the caller's string, which the answer shares
 		q.Name = name
 	}
 	for range tries {
-		now := s.whenTested(ctx, until)
+		now := s.now.Load()
+		if now.Result == Unknown {
+			limited, cancel := context.WithDeadline(ctx, until)
+			for now.Result == Unknown && now.replaced(limited) {
+				now = s.now.Load()
+			}
+			cancel()
+		}
 		if now.Result == Unknown {
 			return fail("the self-test of the resolver has no result: " + cmp.Or(now.Reason, "it has not ended yet"))
 		}
@@ -196,20 +198,6 @@ func (s *Stub) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.R
 		return rrset, nil
 	}
 	return fail("the DNS servers keep changing")
-}
-
-// whenTested returns the present state, after it has waited for the first result of a self-test if there is none.
-func (s *Stub) whenTested(ctx context.Context, until time.Time) *state {
-	now := s.now.Load()
-	if now.Result != Unknown {
-		return now
-	}
-	ctx, cancel := context.WithDeadline(ctx, until)
-	defer cancel()
-	for now.Result == Unknown && now.replaced(ctx) {
-		now = s.now.Load()
-	}
-	return now
 }
 
 // replaced waits until another state is in force, and returns false if ctx ends before.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/binary"
 	"errors"
 	"net"
 	"strings"
@@ -15,14 +16,21 @@ import (
 	"github.com/policyd/policyd/internal/text"
 )
 
+const (
+	// maxDatagram is the largest answer that is read over UDP. Queries offer 1,232 octets; if a server exceeds even
+	// maxDatagram, the query is sent again over TCP.
+	maxDatagram = 4096
+	// oneMore is how long a query still waits for a better datagram after one that answers it but cannot be used.
+	oneMore = 200 * time.Millisecond
+)
+
 // transport sends queries to the servers of one list, over UDP, TCP and TLS.
 type transport struct {
 	tls *tls.Config // without a server name; it caches TLS sessions
 
 	mu      sync.Mutex
-	idle    map[Server][]*socket
+	idle    map[Server][]*socket // nil when it is closed
 	streams map[Server][]*stream
-	closed  bool // sockets do not become idle any more
 }
 
 func newTransport(roots *x509.CertPool) *transport {
@@ -48,11 +56,74 @@ func (t *transport) exchange(ctx context.Context, s Server, q miekg.Question, un
 	return answer, err
 }
 
+// overUDP sends a query over an idle socket to a loopback address, or over a new one: a query to any other address has
+// its own port (RFC 5452 section 9.2). After an error of an idle socket, which may be that of an earlier query, the
+// query is sent again.
+func (t *transport) overUDP(ctx context.Context, s Server, q miekg.Question, until time.Time) (*miekg.Msg, error) {
+	for {
+		c, used, err := t.socket(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		_ = c.SetDeadline(until)
+		stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
+		answer, err := c.ask(q, until)
+		if !stop() {
+			err = ctx.Err()
+		}
+		if err == nil {
+			t.keep(s, c)
+			return answer, nil
+		}
+		_ = c.Close() // the answer may still come
+		if !used || ctx.Err() != nil || timedOut(err) || errors.Is(err, errMalformed) {
+			return nil, err
+		}
+	}
+}
+
+// ask sends a query and waits for its answer until the read deadline. A forger who has guessed ID and port must not
+// gain anything by sending garbage first, so after an answer that cannot be used it waits a little longer for another.
+func (c *socket) ask(q miekg.Question, until time.Time) (*miekg.Msg, error) {
+	query, err := pack(c.buffer[:], q)
+	if err != nil {
+		return nil, err
+	}
+	id := miekg.Id()
+	binary.BigEndian.PutUint16(query, id)
+	if _, err := c.Write(query); err != nil {
+		return nil, err
+	}
+	var unusable *miekg.Msg
+	outcome := context.DeadlineExceeded // nil or errMalformed with an unusable answer
+	for {
+		n, err := c.Read(c.buffer[:])
+		switch {
+		case timedOut(err):
+			return unusable, outcome
+		case err != nil:
+			return nil, err
+		case n > maxDatagram:
+			c.buffer[2] |= 2 // TC
+		}
+		answer, err := reply(c.buffer[:n], id, q)
+		switch {
+		case err == nil && len(answer.Question) > 0:
+			return answer, nil
+		case !timedOut(outcome): // another unusable one
+		case errors.Is(err, errStray):
+			outcome = err
+		default:
+			unusable, outcome = answer, err
+			_ = c.SetReadDeadline(time.Now().Add(min(oneMore, time.Until(until))))
+		}
+	}
+}
+
 // close closes all connections. A query that waits on a TCP connection is sent again over a new one.
 func (t *transport) close() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.closed = true
 	for _, idle := range t.idle {
 		for _, c := range idle {
 			_ = c.Close()
@@ -63,14 +134,14 @@ func (t *transport) close() {
 			c.end(errLost)
 		}
 	}
-	clear(t.idle)
+	t.idle = nil
 	clear(t.streams)
 }
 
 // timedOut reports whether err means that no answer arrived in time: another try may help.
 func timedOut(err error) bool {
-	var network net.Error
-	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &network) && network.Timeout()
+	network, is := errors.AsType[net.Error](err)
+	return errors.Is(err, context.DeadlineExceeded) || is && network.Timeout()
 }
 
 // networkReason returns in a few words why a query failed, in printable ASCII.
