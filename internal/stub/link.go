@@ -18,6 +18,9 @@ import (
 )
 
 const (
+	// maxDatagram is the largest answer that is read over UDP. Queries offer 1,232 octets; if a server exceeds even
+	// maxDatagram, the query is sent again over TCP.
+	maxDatagram = 4096
 	// A socket to a loopback address is used for socketQueries queries, and not longer than socketLife.
 	socketQueries = 512
 	socketLife    = 10 * time.Second
@@ -109,8 +112,8 @@ type stream struct {
 	progress time.Time           // when a message last arrived, or the only waiting query was sent
 }
 
-// pending is a query that waits for its answer. It keeps its ID until then: a message may be a late answer to an earlier
-// query that had the ID. The mutex of the stream guards it.
+// pending is a query that waits for its answer; the mutex of the stream guards it. It keeps its ID until then: a late
+// answer to an earlier query that had the ID may come first.
 type pending struct {
 	question miekg.Question
 	id       uint16
@@ -234,13 +237,14 @@ func (c *stream) add(p *pending) {
 	c.waiting[p.id], p.before = p, c.messages.Load()
 }
 
-// write sends a query. After an error the stream is closed, because a part of the query may have been sent.
+// write sends a query. After a timeout the stream is closed, because a part of the query may have been sent. The reader
+// has any other error too, after the answers that have arrived.
 func (c *stream) write(query []byte) {
 	if c.conn == nil {
 		return // it could not be opened
 	}
 	_ = c.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
-	if _, err := c.conn.Write(query); err != nil {
+	if _, err := c.conn.Write(query); timedOut(err) {
 		c.end(errLost)
 	}
 }

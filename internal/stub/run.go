@@ -17,7 +17,7 @@ const (
 	selfTestSoon  = time.Second
 	selfTestLate  = 30 * time.Second
 	selfTestAgain = 10 * time.Minute
-	recentTest    = 10 * time.Second // how long the result is not doubted
+	recentTest    = 10 * time.Second // for which a self-test and a doubt count
 	watchInterval = 2 * time.Second  // how often servers that do not answer are asked whether they do again
 )
 

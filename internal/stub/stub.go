@@ -46,7 +46,8 @@ type Options struct {
 type Stub struct {
 	exchange func(*transport, context.Context, Server, miekg.Question, time.Time) (*miekg.Msg, error)
 	change   chan struct{} // holds an element if Run must repeat the self-test
-	mu       sync.Mutex    // guards the replacing of now
+	mu       sync.Mutex    // guards the replacing of now, and doubted
+	doubted  time.Time     // when Doubt last had an effect
 	now      atomic.Pointer[state]
 	outages  atomic.Uint32 // outages of all lists of servers that have ended: dns.Epoch.Failures, which never decreases
 }
@@ -100,9 +101,12 @@ func (s *Stub) Configure(o Options) error {
 }
 
 // Doubt makes Run repeat the self-test soon: an answer was insecure although the last answer to the same question is
-// secure. The owner of a zone can cause that too, so it has no effect for ten seconds after a self-test.
+// secure. The owner of a zone can cause that too, so it has no effect for ten seconds after it had one.
 func (s *Stub) Doubt() {
-	if time.Since(s.now.Load().tested) >= recentTest {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if time.Since(s.doubted) >= recentTest {
+		s.doubted = time.Now()
 		s.retest()
 	}
 }

@@ -16,13 +16,8 @@ import (
 	"github.com/policyd/policyd/internal/text"
 )
 
-const (
-	// maxDatagram is the largest answer that is read over UDP. Queries offer 1,232 octets; if a server exceeds even
-	// maxDatagram, the query is sent again over TCP.
-	maxDatagram = 4096
-	// oneMore is how long a query still waits for a better datagram after one that answers it but cannot be used.
-	oneMore = 200 * time.Millisecond
-)
+// oneMore is how long a query still waits for a better datagram after one that answers it but cannot be used.
+const oneMore = 200 * time.Millisecond
 
 // transport sends queries to the servers of one list, over UDP, TCP and TLS.
 type transport struct {

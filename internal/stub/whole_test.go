@@ -111,7 +111,7 @@ func TestAResolverThatStopsValidatingIsNoticed(t *testing.T) {
 func TestDoubtIsBounded(t *testing.T) {
 	t.Parallel()
 	running(t, []string{"127.0.0.1"}, func(t *testing.T, s *Stub, w *fakeWire) {
-		s.waitFor(t, recentTest)
+		s.waitFor(t, 0)
 		before := len(w.times)
 		for range 600 {
 			s.Doubt()
