@@ -45,13 +45,12 @@ func Example() {
 
 // A map name selects the handler. Maps can be added and removed while the server runs.
 func ExampleMux() {
-	mux := &socketmap.Mux{IgnoreCase: true}
+	mux := &socketmap.Mux{}
 	mux.Handle("colour", socketmap.HandlerFunc(colours))
-	for _, name := range []string{"colour", "COLOUR", "color"} {
+	for _, name := range []string{"colour", "color"} {
 		fmt.Println(mux.ServeSocketmap(context.Background(), socketmap.Request{Map: name, Key: "sky"}))
 	}
 	// Output:
-	// OK blue
 	// OK blue
 	// PERM unknown map "color": use colour
 }

@@ -9,14 +9,9 @@ import (
 	"sync"
 )
 
-// Mux passes requests to handlers by map name. The zero Mux has no maps. All methods may be called while
-// requests are served.
+// Mux passes requests to handlers by map name, and answers PERM with the list of known maps to an unknown name. The
+// zero Mux has no maps. All methods may be called while requests are served.
 type Mux struct {
-	// IgnoreCase compares map names without regard to case. The zero value compares them exactly.
-	IgnoreCase bool
-	// Unknown answers requests for unknown maps; nil answers PERM with the list of known maps.
-	Unknown Handler
-
 	mu   sync.RWMutex
 	maps map[string]Handler
 }
@@ -42,27 +37,12 @@ func (m *Mux) Names() []string {
 
 // ServeSocketmap calls the handler of the map.
 func (m *Mux) ServeSocketmap(ctx context.Context, req Request) Reply {
-	if h := m.find(req.Map); h != nil {
+	m.mu.RLock()
+	h := m.maps[req.Map]
+	m.mu.RUnlock()
+	if h != nil {
 		return h.ServeSocketmap(ctx, req)
-	}
-	if m.Unknown != nil {
-		return m.Unknown.ServeSocketmap(ctx, req)
 	}
 	name := strconv.QuoteToASCII(req.Map[:min(len(req.Map), 64)]) // so that the list has room in the reason
 	return Perm("unknown map " + name + ": use " + strings.Join(m.Names(), ", "))
-}
-
-// find returns the handler of a map, or nil.
-func (m *Mux) find(name string) Handler {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	if h := m.maps[name]; h != nil || !m.IgnoreCase {
-		return h
-	}
-	for known, h := range m.maps {
-		if strings.EqualFold(known, name) {
-			return h
-		}
-	}
-	return nil
 }

@@ -80,10 +80,10 @@ func warm(tb testing.TB) (socketmap.Handler, map[string]string) {
 	for request, want := range requests {
 		name, key, _ := strings.Cut(request, " ")
 		require.Eventually(tb, func() bool { // the first answer of transport can come too late, and is NOTFOUND
-			return s.Handler().ServeSocketmap(context.Background(), socketmap.Request{Map: name, Key: key}).String() == want
+			return s.ServeSocketmap(context.Background(), socketmap.Request{Map: name, Key: key}).String() == want
 		}, 20*time.Second, time.Millisecond, "%s: %s", request, want)
 	}
-	return s.Handler(), requests
+	return s, requests
 }
 
 // TestACachedLookupAllocatesLittle allows two allocations for an answer that is given again. The text of the request in

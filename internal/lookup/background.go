@@ -2,10 +2,12 @@ package lookup
 
 import (
 	"context"
-	"log/slog"
 	"sync"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/oncelog"
 	"github.com/policyd/policyd/internal/policy"
 )
@@ -20,22 +22,20 @@ const (
 	spare = 8
 )
 
-// background finds routes away from the requests that asked for them. One domain is looked up once at a time, however
-// many requests ask.
+// background are the routes that are looked up away from the requests that asked for them. One domain is looked up once
+// at a time, however many requests ask.
 type background struct {
-	route   func(context.Context, policy.Nexthop) (policy.Decision, *inForce) // does not panic
-	log     *slog.Logger
-	waiting chan struct{} // one token per request that waits
-	queue   chan *job     // waiting for a worker, oldest first; only ask adds to it
+	waiting *semaphore.Weighted // a place for each request that may wait
 	full    oncelog.Limiter
+	queue   chan *job // waiting for a worker, oldest first
 
-	mu      sync.Mutex              // guards what follows, and adding to queue
+	jobsMu  sync.Mutex              // guards what follows, and adding to queue
 	jobs    map[policy.Nexthop]*job // waiting and running
 	running int                     // jobs that workers are doing
 }
 
 // job is one route being found. decision and set, the settings that it was made under, are written before done is
-// closed and not after. begun is guarded by the mutex of background.
+// closed and not after. begun is guarded by jobsMu.
 type job struct {
 	next     policy.Nexthop
 	done     chan struct{}
@@ -44,76 +44,66 @@ type job struct {
 	set      *inForce
 }
 
-func newBackground(route func(context.Context, policy.Nexthop) (policy.Decision, *inForce),
-	log *slog.Logger) *background {
-	return &background{
-		route: route, log: log, waiting: make(chan struct{}, waitingRequests), queue: make(chan *job, backgroundQueue),
-		jobs: map[policy.Nexthop]*job{},
+// waitForRoute finds the route of next and waits for it, for as long as the settings allow. It returns false without
+// waiting if too many requests wait already, or if no worker is free: in a flood of slow domains there would be none in
+// time, and all mail would wait. It also returns false if the settings have changed. The lookup continues in any case,
+// and its answers are in the cache then.
+func (s *Service) waitForRoute(ctx context.Context, next policy.Nexthop, set *inForce) (d policy.Decision, ok bool) {
+	j, soon := s.lookUpRoute(next)
+	if !soon || !s.waiting.TryAcquire(1) {
+		return d, false
 	}
-}
-
-// wait finds the route of next and waits for it, for as long as the settings allow. It returns false without waiting if
-// too many requests wait already, or if no worker is free: in a flood of slow domains there would be none in time, and
-// all mail would wait. It also returns false if the settings have changed. The lookup continues in any case, and its
-// answers are in the cache then.
-func (b *background) wait(ctx context.Context, next policy.Nexthop, set *inForce) (policy.Decision, bool) {
-	j, soon := b.ask(next)
-	if !soon {
-		return policy.Decision{}, false
-	}
-	select {
-	case b.waiting <- struct{}{}:
-		defer func() { <-b.waiting }()
-	default:
-		return policy.Decision{}, false
-	}
-	timer := time.NewTimer(set.Wait - set.Wait/spare)
-	defer timer.Stop()
+	defer s.waiting.Release(1)
+	ctx, cancel := context.WithTimeout(ctx, set.Wait-set.Wait/spare)
+	defer cancel()
 	select {
 	case <-j.done:
 		return j.decision, j.set == set
-	case <-timer.C:
 	case <-ctx.Done():
+		return d, false
 	}
-	return policy.Decision{}, false
 }
 
-// ask returns the job for next, a new one if there is none, and whether it is in progress or a worker is free for it.
-func (b *background) ask(next policy.Nexthop) (j *job, soon bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	soon = b.running < backgroundWorkers
-	if j, ok := b.jobs[next]; ok {
+// lookUpRoute returns the job for next, a new one if there is none, and whether it is in progress or a worker is free
+// for it.
+func (s *Service) lookUpRoute(next policy.Nexthop) (j *job, soon bool) {
+	s.jobsMu.Lock()
+	defer s.jobsMu.Unlock()
+	soon = s.running < backgroundWorkers
+	if j, ok := s.jobs[next]; ok {
 		return j, soon || j.begun
 	}
-	j = &job{next: next, done: make(chan struct{})}
-	b.jobs[next] = j
-	if len(b.queue) < backgroundQueue {
-		b.queue <- j
-		return j, soon
+	j = &job{next: next, done: make(chan struct{}), decision: policy.Decision{Verdict: policy.None}}
+	s.jobs[next] = j
+	if len(s.queue) == backgroundQueue {
+		s.dropOldest()
 	}
+	s.queue <- j // there is room: nothing else adds to the queue
+	return j, soon
+}
+
+// dropOldest makes room in the queue. s.jobsMu is held.
+func (s *Service) dropOldest() {
 	select {
-	case oldest := <-b.queue:
-		delete(b.jobs, oldest.next)
-		if times, due := b.full.Due(); due {
-			b.log.Warn("too many routes of unknown domains to look up; their mail goes to port 25 under its TLS policy",
+	case oldest := <-s.queue:
+		delete(s.jobs, oldest.next)
+		if times, due := s.full.Due(); due {
+			s.log.Warn("too many routes of unknown domains to look up; their mail goes to port 25 under its TLS policy",
 				"waiting", backgroundQueue, "dropped", times)
 		}
 	default: // a worker has just taken it
 	}
-	b.queue <- j
-	return j, soon
 }
 
-// run does jobs until ctx ends.
-func (b *background) run(ctx context.Context) error {
+// Run looks up routes in the background until ctx ends.
+func (s *Service) Run(ctx context.Context) error {
 	var workers sync.WaitGroup
 	for range backgroundWorkers {
 		workers.Go(func() {
 			for {
 				select {
-				case j := <-b.queue:
-					b.do(ctx, j)
+				case j := <-s.queue:
+					s.findRoute(ctx, j)
 				case <-ctx.Done():
 					return
 				}
@@ -124,18 +114,25 @@ func (b *background) run(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// do finds one route.
-func (b *background) do(ctx context.Context, j *job) {
-	b.mu.Lock()
+// findRoute finds one route. A panic ends in no route.
+func (s *Service) findRoute(ctx context.Context, j *job) {
+	s.jobsMu.Lock()
 	j.begun = true
-	b.running++
-	b.mu.Unlock()
+	s.running++
+	s.jobsMu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, backgroundTimeout)
-	defer cancel()
-	j.decision, j.set = b.route(ctx, j.next)
-	b.mu.Lock()
-	delete(b.jobs, j.next)
-	b.running--
-	b.mu.Unlock()
-	close(j.done)
+	defer func() {
+		cancel()
+		if p := recover(); p != nil {
+			s.panicked("background", p)
+		}
+		s.jobsMu.Lock()
+		delete(s.jobs, j.next)
+		s.running--
+		s.jobsMu.Unlock()
+		close(j.done)
+	}()
+	j.set = s.force.Load()
+	// A failure is a fact.
+	_, j.decision, _ = s.sources.Decide(ctx, policy.Route, j.next, j.set.Policy, dns.Effort{Untrusted: true})
 }

@@ -2,6 +2,7 @@ package lookup
 
 import (
 	"context"
+	"fmt"
 	"hash/maphash"
 	"log/slog"
 	"runtime/debug"
@@ -20,8 +21,7 @@ import (
 // LogMode selects the decisions that are logged.
 type LogMode string
 
-// The log modes: a decision that differs from the last one for the same next hop; every one; none. The zero value means
-// LogChanges.
+// The log modes: a decision that differs from the last one for the same next hop (the zero value too); all; none.
 const (
 	LogChanges LogMode = "changes"
 	LogAll     LogMode = "all"
@@ -33,13 +33,11 @@ const (
 type changes struct {
 	seed  maphash.Seed
 	slots [1 << 14]atomic.Uint64 // hash of the next hop in the upper half, of the answer in the lower
-	limit *rate.Limiter          // untrusted senders choose the next hops of transport lookups
+	limit *rate.Limiter
 }
 
-func newChanges() *changes {
-	const linesPerSecond, burst = 20, 200
-	return &changes{seed: maphash.MakeSeed(), limit: rate.NewLimiter(linesPerSecond, burst)}
-}
+// The bounds on log lines: untrusted senders choose the next hops of transport lookups.
+const linesPerSecond, linesBurst = 20, 200
 
 // differs reports whether the answer is another one than the last for the same next hop. A next hop that never had a
 // policy and has none now is not a change.
@@ -75,22 +73,16 @@ func (s *Service) note(c call, a *answered, again bool) {
 	if !s.log.Enabled(ctx, level) {
 		return
 	}
-	s.log.LogAttrs(ctx, level, "decision",
-		slog.String("map", c.m),
-		slog.String("nexthop", a.next.String()),
-		slog.Bool("changed", changed),
-		slog.String("answer", a.reply.String()),
-		slog.String("mode", string(c.set.Policy.Mode)),
-		slog.String("source", string(a.decision.Source())),
-		slog.Bool("unsigned", a.decision.Unsigned),
-		slog.String("reason", strings.Join(a.decision.Why, "; ")))
+	s.log.Log(ctx, level, "decision", "map", c.m, "nexthop", a.next.String(), "changed", changed,
+		"answer", a.reply.String(), "mode", string(c.set.Policy.Mode), "source", string(a.decision.Source()),
+		"unsigned", a.decision.Unsigned, "reason", strings.Join(a.decision.Why, "; "))
 }
 
 // panicked logs and counts a panic. The message never has the request, which may have a local part.
-func (s *Service) panicked(where, what string) {
+func (s *Service) panicked(where string, p any) {
 	s.panics.Add(1)
-	s.log.Error("panic in a lookup: please report this", slog.String("where", where), slog.String("err", what),
-		slog.String("stack", string(debug.Stack())))
+	s.log.Error("panic in a lookup: please report this", "where", where, "err", fmt.Sprint(p), "stack",
+		string(debug.Stack()))
 }
 
 // recorded returns a decision of the TLS policy for the report. It is the same in every mode. A next hop is the same

@@ -14,19 +14,14 @@ import (
 
 // PolicyAnswer is the TLS policy for a next hop, for other mail servers than Postfix. Its JSON form is stable.
 type PolicyAnswer struct {
-	// Nexthop is the next hop as it is looked up, or the text that was asked for where it is none.
-	Nexthop string `json:"nexthop"`
-	// DNSSEC is secure, insecure, bogus or indeterminate; the last two are lookup failures.
-	DNSSEC    string          `json:"dnssec"`
+	Nexthop   string          `json:"nexthop"` // as it is looked up, or the text that was asked for where it is none
+	DNSSEC    string          `json:"dnssec"`  // secure, insecure, bogus or indeterminate: the last two are failures
 	TLSPolicy socketmap.Reply `json:"tls_policy"`
 	// WouldTLSPolicy is what would be answered with mode = "enforce". It differs with mode = "report" only.
 	WouldTLSPolicy socketmap.Reply `json:"would_tls_policy"`
-	// Source is the mechanism that decided the TLS policy.
-	Source string `json:"source"`
-	// Unsigned is set when the promise depends on an unsigned MX RRset.
-	Unsigned bool `json:"unsigned"`
-	// Why has the reasons for WouldTLSPolicy.
-	Why []string `json:"why"`
+	Source         string          `json:"source"`   // the mechanism that decided the TLS policy
+	Unsigned       bool            `json:"unsigned"` // the promise depends on an unsigned MX RRset
+	Why            []string        `json:"why"`      // the reasons for WouldTLSPolicy
 }
 
 // RouteAnswer is the route over the port of implicit TLS for a domain, for other mail servers too.
@@ -40,15 +35,12 @@ type RouteAnswer struct {
 // Explanation is what `policyd query` shows of one next hop. Its JSON form is stable.
 type Explanation struct {
 	PolicyAnswer
-	MX []MXHost `json:"mx"`
-	// MTASTS is null where MTA-STS is switched off or does not apply.
-	MTASTS *report.STSPolicy `json:"mta_sts"`
-	// TLSPolicyTLSRPT is what tls-policy-tlsrpt answers, and WouldTransport what transport would with mode = "enforce".
-	TLSPolicyTLSRPT socketmap.Reply `json:"tls_policy_tlsrpt"`
-	Transport       socketmap.Reply `json:"transport"`
-	WouldTransport  socketmap.Reply `json:"would_transport"`
-	// WhyTransport has the reasons for the route.
-	WhyTransport []string `json:"why_transport"`
+	MX              []MXHost          `json:"mx"`
+	MTASTS          *report.STSPolicy `json:"mta_sts"`           // null where MTA-STS is switched off or does not apply
+	TLSPolicyTLSRPT socketmap.Reply   `json:"tls_policy_tlsrpt"` // what tls-policy-tlsrpt answers
+	Transport       socketmap.Reply   `json:"transport"`
+	WouldTransport  socketmap.Reply   `json:"would_transport"` // what transport would answer with mode = "enforce"
+	WhyTransport    []string          `json:"why_transport"`   // the reasons for the route
 	// Domain is the domain or host of the next hop, in A-labels and lower case, without brackets and port; "" if
 	// the key is not a next hop. policyd check uses the same name.
 	Domain string `json:"domain"`
@@ -58,22 +50,19 @@ type Explanation struct {
 type MXHost struct {
 	Host       string `json:"host"`
 	Preference uint16 `json:"preference"`
-	// Prefix is starttls, smtps or none.
-	Prefix string `json:"prefix"`
+	Prefix     string `json:"prefix"` // starttls, smtps or none
 	// DNSSEC is the status of the host's addresses: secure, insecure, or indeterminate where they could not be looked
 	// up or were not needed.
 	DNSSEC string `json:"dnssec"`
 	// DANE and DANE26 are usable, unusable, absent, unreachable, failed, unknown or off, for port 25 and for the port
 	// of implicit TLS; the latter is empty if it was not needed.
-	DANE   string `json:"dane"`
-	DANE26 string `json:"dane26,omitempty"`
-	// Probe is open, closed or unknown; ProbeCause is the reason why it is closed. Empty for hosts that are not smtps-.
-	Probe      string `json:"probe,omitempty"`
-	ProbeCause string `json:"probe_cause,omitempty"`
+	DANE       string `json:"dane"`
+	DANE26     string `json:"dane26,omitempty"`
+	Probe      string `json:"probe,omitempty"`       // open, closed or unknown; empty for hosts that are not smtps-
+	ProbeCause string `json:"probe_cause,omitempty"` // why it is closed
 }
 
-// Exit returns the exit status that fits the answer: 0 a policy applies, 1 none, 3 it could not be
-// looked up.
+// Exit returns the exit status that fits the answer: 0 a policy applies, 1 none, 3 it could not be looked up.
 func (e Explanation) Exit() int {
 	switch e.TLSPolicy.Status {
 	case socketmap.StatusOK:
@@ -88,7 +77,7 @@ func (e Explanation) Exit() int {
 // Explain evaluates a next hop from src as a lookup would, without its haste, and shows what was found.
 // key is a key of tls-policy, or an address or domain as transport takes it.
 func Explain(ctx context.Context, src Sources, key string, s Settings) Explanation {
-	ctx, cancel := context.WithTimeout(ctx, s.withDefaults().Budget)
+	ctx, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
 	none := policy.Decision{Verdict: policy.None}
 	facts, routed, decision, route := &policy.Facts{}, &policy.Facts{}, none, none

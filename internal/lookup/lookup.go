@@ -4,16 +4,18 @@
 package lookup
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/semaphore"
+	"golang.org/x/time/rate"
 
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/gather"
@@ -27,74 +29,55 @@ import (
 // Settings are what a reload can change.
 type Settings struct {
 	Policy policy.Options
-	// Wait is the longest that a transport lookup takes; zero means 200 ms.
-	Wait time.Duration
-	// Budget is the longest that a TLS policy lookup takes; zero means 10 s.
-	Budget time.Duration
+	Wait   time.Duration // the longest that a transport lookup takes
 	Log    LogMode
 }
 
-// withDefaults returns the settings with a time limit for each kind of lookup.
-func (s Settings) withDefaults() Settings {
-	s.Wait = cmp.Or(max(s.Wait, 0), 200*time.Millisecond)
-	s.Budget = cmp.Or(max(s.Budget, 0), 10*time.Second)
-	return s
-}
+// budget is the longest that a TLS-policy lookup takes.
+const budget = 10 * time.Second
 
-// Sources are where a Service gets its facts, and what it reports to.
+// Sources are where a Service gets its facts, and what it reports to. No function may block; nil ones are not called.
 type Sources struct {
 	// Engine finds decisions. Its Resolver has a cache, which it alone uses where dns.Effort.CacheOnly is set.
 	gather.Engine
-	// Promised is called with what a TLS-policy lookup shows about the promises of a domain; nil: nothing is noted.
-	Promised func(domain string, found promises.Answer)
-	// Version changes whenever an answer of Resolver or STS may have changed, except by its expiry. nil: nothing is
-	// remembered here.
+	// Version changes whenever an answer of Resolver or STS may have changed, except by its expiry. nil: no memo.
 	Version func() uint64
-	// WantProbe makes a host due for a probe, and must not block. It is called after TLS-policy lookups only: those are
-	// for mail that leaves, while untrusted senders choose the domains of the transport map. nil: nothing is probed.
+	// Promised is called with what a TLS-policy lookup shows about the promises of a domain.
+	Promised func(domain string, found promises.Answer)
+	// WantProbe makes a host due for a probe. It is called after TLS-policy lookups only: those are for mail that
+	// leaves, while untrusted senders choose the domains of the transport map.
 	WantProbe func(host string)
-	// Record is called for every TLS-policy lookup that was decided, and the function that it returns each time that
-	// the answer is given again. Neither may block. nil: nothing is recorded.
+	// Record is called for every TLS-policy lookup that was decided, and again each time that the answer is repeated.
 	Record func(report.Lookup) (again func())
-	// Observe is called once for every kind of answer, if it is not nil. The function that it returns is called with
-	// the duration of each answer of that kind, and must not block.
-	Observe func(Kind) func(took time.Duration)
+	// Observe is called once for every kind of answer, and observed with the duration of each answer of that kind.
+	Observe func(Kind) (observed func(took time.Duration))
 }
 
 // Kind is a kind of answers, for metrics. Every field has a small fixed set of values.
 type Kind struct {
-	// Map is tls-policy, tls-policy-tlsrpt or transport; an alias counts as what it stands for.
-	Map string
-	// Status is the status word of the reply.
-	Status string
-	// Cached is set when nothing had to be asked or waited for.
-	Cached bool
-	// Decided is set when there was a decision: the key was a next hop and the mode is not off. Otherwise the
-	// fields below are empty.
-	Decided bool
-	// Source, Class and Reason are those of the Decision, as text.
+	Map    string // tls-policy, tls-policy-tlsrpt or transport; an alias counts as what it stands for
+	Status string // the status word of the reply
+	Cached bool   // nothing had to be asked or waited for
+	// Source, Class and Reason are those of the Decision. They are empty if there was none: the key was not a next hop,
+	// or the mode is off.
 	Source, Class, Reason string
-	// Unsigned is set when a policy rests on an unsigned MX RRset.
-	Unsigned bool
+	Unsigned              bool // a policy rests on an unsigned MX RRset
 }
 
 // Service answers lookups. Make one with New.
 type Service struct {
-	sources    Sources
-	force      atomic.Pointer[inForce]
-	background *background
-	changes    *changes
-	log        *slog.Logger
-	// relayLookups limits the warning about relay hosts that cannot be looked up.
-	relayLookups oncelog.Limiter
+	sources Sources
+	force   atomic.Pointer[inForce]
+	log     *slog.Logger
+	changes changes
+	relayed oncelog.Limiter // of the warning about relay hosts that cannot be looked up
+	background
 
-	counting sync.RWMutex // guards kinds
+	mu       sync.Mutex // guards what follows, except panics
 	kinds    map[Kind]*counter
+	unknown  map[string]UnknownMap
+	unknowns uint64 // requests for unknown maps
 	panics   atomic.Uint64
-
-	unknowns  atomic.Uint64 // requests for unknown maps
-	unknownMu sync.Mutex    // guards unknown
-	unknown   map[string]*UnknownMap
 }
 
 // inForce is what belongs to one set of settings. Nothing outside keeps it after a reload, except requests in progress.
@@ -103,48 +86,49 @@ type inForce struct {
 	memo memo
 }
 
-// New returns a Service that answers from src under set. Run it, so that routes that are not in the cache are looked
-// up.
+// New returns a Service that answers from src under set. Run looks up the routes that are not in the cache.
 func New(src Sources, set Settings, log *slog.Logger) *Service {
 	if src.Version == nil {
 		src.Version = func() uint64 { return 0 }
 	}
 	src.Hosts = gather.NewHosts()
 	s := &Service{
-		sources: src, log: log, changes: newChanges(), kinds: map[Kind]*counter{}, unknown: map[string]*UnknownMap{},
+		sources: src, log: log, kinds: map[Kind]*counter{}, unknown: map[string]UnknownMap{},
+		changes: changes{seed: maphash.MakeSeed(), limit: rate.NewLimiter(linesPerSecond, linesBurst)},
+		background: background{
+			waiting: semaphore.NewWeighted(waitingRequests), queue: make(chan *job, backgroundQueue),
+			jobs: map[policy.Nexthop]*job{},
+		},
 	}
-	s.background = newBackground(s.gatherRoute, log)
 	s.Configure(set)
 	return s
 }
 
 // Configure applies new settings to all requests that begin after it.
 func (s *Service) Configure(set Settings) {
-	s.force.Store(&inForce{Settings: set.withDefaults(), memo: newMemo()})
+	s.force.Store(&inForce{Settings: set, memo: memo{seed: maphash.MakeSeed()}})
 }
 
-// Run looks up routes in the background until ctx ends.
-func (s *Service) Run(ctx context.Context) error { return s.background.run(ctx) }
-
-// handler answers the requests of one map, and counts and observes the answers.
-func (s *Service) handler(m string) socketmap.HandlerFunc {
-	return func(ctx context.Context, req socketmap.Request) socketmap.Reply {
-		c := call{ctx: ctx, m: m, key: req.Key, set: s.force.Load(), now: time.Now()}
-		if m == transport {
-			c.key = c.key[strings.LastIndexByte(c.key, '@')+1:] // no local part gets any further
-		}
-		a := s.guarded(c)
-		a.counter.n.Add(1)
-		if a.counter.observe != nil {
-			a.counter.observe(time.Since(c.now))
-		}
-		return inMode(c.set.Policy.Mode, a.reply)
+// ServeSocketmap implements socketmap.Handler: it answers a request for one of the maps, and counts the answer.
+func (s *Service) ServeSocketmap(ctx context.Context, req socketmap.Request) socketmap.Reply {
+	c := call{ctx: ctx, m: CanonicalMap(req.Map), key: req.Key, set: s.force.Load(), now: time.Now()}
+	switch c.m {
+	case "":
+		return s.unknownMap(req.Map)
+	case transport:
+		c.key = c.key[strings.LastIndexByte(c.key, '@')+1:] // no local part gets any further
 	}
+	a := s.guarded(c)
+	a.counter.n.Add(1)
+	if a.counter.observe != nil {
+		a.counter.observe(time.Since(c.now))
+	}
+	return inMode(c.set.Policy.Mode, a.reply)
 }
 
 // inMode returns what Postfix gets in a mode instead of a reply.
 func inMode(m policy.Mode, reply socketmap.Reply) socketmap.Reply {
-	if m == policy.ModeReport {
+	if m == policy.ModeReport || m == policy.ModeOff {
 		return socketmap.NotFound()
 	}
 	return reply
@@ -177,14 +161,13 @@ type answered struct {
 	until   time.Time
 }
 
-// guarded gives an answer that is remembered or a new one. It turns a panic into TEMP, or into NOTFOUND for a route and
-// where policies are not enforced.
+// guarded gives an answer that is remembered or a new one. It turns a panic into TEMP, or into NOTFOUND for a route.
 func (s *Service) guarded(c call) (a *answered) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.panicked(c.m, fmt.Sprint(p))
+			s.panicked(c.m, p)
 			a = &answered{reply: socketmap.Temp("internal error")}
-			if c.m == transport || c.set.Policy.Mode != policy.ModeEnforce {
+			if c.m == transport {
 				a.reply = socketmap.NotFound()
 			}
 		}
@@ -192,14 +175,13 @@ func (s *Service) guarded(c call) (a *answered) {
 			a.counter = s.counterOf(c, a)
 		}
 	}()
-	if a = c.set.memo.recall(c, s.sources.Version()); a != nil {
+	if a = c.set.memo.recall(c, s.sources.Version()); a == nil {
+		a = s.decide(c)
+	} else {
 		s.note(c, a, true)
 		if a.again != nil {
 			a.again()
 		}
-	} else {
-		fresh := s.decide(c)
-		a = &fresh
 	}
 	s.wantProbes(c, a)
 	return a
@@ -207,8 +189,8 @@ func (s *Service) guarded(c call) (a *answered) {
 
 // decide finds the answer from what is known where that is enough. Otherwise it waits: for a TLS policy within the
 // budget, and for a route never longer than Wait, because no mail moves while qmgr(8) waits.
-func (s *Service) decide(c call) answered {
-	a, routed, decider := answered{reply: socketmap.NotFound()}, c.m == transport, policy.Decide
+func (s *Service) decide(c call) *answered {
+	a, routed, decider := &answered{reply: socketmap.NotFound()}, c.m == transport, policy.Decide
 	var next policy.Nexthop
 	var ok bool
 	if routed {
@@ -229,22 +211,22 @@ func (s *Service) decide(c call) answered {
 	switch a.cached = err == nil; {
 	case a.cached:
 	case routed:
-		if d, ok = s.background.wait(c.ctx, next, c.set); !ok {
+		if d, ok = s.waitForRoute(c.ctx, next, c.set); !ok {
 			return a
 		}
 	default:
-		budget, cancel := context.WithTimeout(c.ctx, c.set.Budget)
+		ctx, cancel := context.WithTimeout(c.ctx, budget)
 		defer cancel()
-		facts, d, _ = s.sources.Decide(budget, decider, next, c.set.Policy, dns.Effort{}) // a failure is a fact
+		facts, d, _ = s.sources.Decide(ctx, decider, next, c.set.Policy, dns.Effort{}) // a failure is a fact
 	}
 	a.next, a.decision, a.reply = next, d, d.Reply(c.set.Policy, c.m == tlsPolicyTLSRPT)
-	a.counter = s.counterOf(c, &a)
+	a.counter = s.counterOf(c, a)
 	if !routed {
-		s.leaving(c, &a, facts)
+		s.leaving(c, a, facts)
 	}
-	s.note(c, &a, false)
+	s.note(c, a, false)
 	if a.cached && !c.warm && lasting(facts, d) {
-		c.set.memo.keep(c, a, before, facts.Expires)
+		c.set.memo.keep(c, *a, before, facts.Expires)
 	}
 	return a
 }
@@ -262,7 +244,7 @@ func (s *Service) leaving(c call, a *answered, facts *policy.Facts) {
 		a.probe = policy.ProbeTargets(*facts, o)
 	}
 	if d.Reason == policy.ReasonOwnRelay {
-		if times, due := s.relayLookups.Due(); due {
+		if times, due := s.relayed.Due(); due {
 			s.log.Warn("relay host of Postfix cannot be looked up; delivering without a TLS policy",
 				"nexthop", a.next.String(), "reason", d.Why[0], "times", times)
 		}
@@ -284,19 +266,6 @@ func (s *Service) wantProbes(c call, a *answered) {
 	for _, host := range a.probe {
 		s.sources.WantProbe(host)
 	}
-}
-
-// gatherRoute is the background half of transport. A panic ends in no route.
-func (s *Service) gatherRoute(ctx context.Context, next policy.Nexthop) (d policy.Decision, set *inForce) {
-	set = s.force.Load()
-	defer func() {
-		if p := recover(); p != nil {
-			s.panicked("background", fmt.Sprint(p))
-			d = policy.Decision{Verdict: policy.None}
-		}
-	}()
-	_, d, _ = s.sources.Decide(ctx, policy.Route, next, set.Policy, dns.Effort{Untrusted: true}) // a failure is a fact
-	return d, set
 }
 
 // Warm evaluates a domain as for mail to it, and returns the status word of the answer with mode "enforce" and the

@@ -76,13 +76,14 @@ func from(r dns.Resolver) lookup.Sources {
 
 func settings() lookup.Settings {
 	return lookup.Settings{
+		Wait:   200 * time.Millisecond,
 		Policy: policy.Options{Mode: policy.ModeEnforce, Port26: policy.PortAlways, Port: 26, Transport: "smtps26"},
 	}
 }
 
 func ask(s *lookup.Service, request string) string {
 	m, key, _ := strings.Cut(request, " ")
-	return s.Handler().ServeSocketmap(context.Background(), socketmap.Request{Map: m, Key: key}).String()
+	return s.ServeSocketmap(context.Background(), socketmap.Request{Map: m, Key: key}).String()
 }
 
 func service(asking, cached dns.Resolver, s lookup.Settings) *lookup.Service {

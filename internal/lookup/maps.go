@@ -1,8 +1,6 @@
 package lookup
 
 import (
-	"cmp"
-	"context"
 	"maps"
 	"slices"
 	"strings"
@@ -29,8 +27,7 @@ func mapNames() [6][2]string {
 	}
 }
 
-// CanonicalMap returns tls-policy, tls-policy-tlsrpt or transport for a name of that map in any case, and "" for an
-// unknown name.
+// CanonicalMap returns the one of the three maps that a name, in any case, stands for, and "" for an unknown name.
 func CanonicalMap(name string) string {
 	for _, m := range mapNames() {
 		if strings.EqualFold(name, m[0]) {
@@ -51,18 +48,12 @@ func knownMaps() []string {
 	return names
 }
 
-// Handler returns the handler of all maps, whose names are compared without regard to case.
-func (s *Service) Handler() socketmap.Handler {
-	mux := &socketmap.Mux{IgnoreCase: true, Unknown: socketmap.HandlerFunc(s.unknownMap)}
-	for _, m := range mapNames() {
-		mux.Handle(m[0], s.handler(m[1]))
-	}
-	return mux
-}
-
 // unknownMap answers PERM: Postfix defers the mail and logs the reason, which lists the known names.
-func (s *Service) unknownMap(_ context.Context, req socketmap.Request) socketmap.Reply {
-	name := shownMap(req.Map)
+func (s *Service) unknownMap(name string) socketmap.Reply {
+	if at := strings.LastIndexByte(name, '@'); at >= 0 {
+		name = "*" + name[at:] // a client that sends an address must not get its local part into the log
+	}
+	name = strings.NewReplacer(`"`, "?", `\`, "?").Replace(text.Line(name, maxUnknownName))
 	nearest := NearestMap(name)
 	if s.noteUnknown(name, nearest) {
 		s.log.Warn("unknown map", "map", name, "nearest", nearest, "maps", strings.Join(knownMaps(), ","))
@@ -72,15 +63,6 @@ func (s *Service) unknownMap(_ context.Context, req socketmap.Request) socketmap
 		reason += "did you mean " + nearest + "? "
 	}
 	return socketmap.Perm(reason + "known maps: " + strings.Join(knownMaps(), ", "))
-}
-
-// shownMap returns a map name that a client has chosen as it may be logged and shown: printable ASCII, at most 40
-// bytes, and without the local part if it is an address.
-func shownMap(name string) string {
-	if at := strings.LastIndexByte(name, '@'); at >= 0 {
-		name = "*" + name[at:]
-	}
-	return strings.NewReplacer(`"`, "?", `\`, "?").Replace(text.Line(name, 40))
 }
 
 // UnknownMap is a map name that is not served although a client asks for it: the mail waits.
@@ -94,43 +76,38 @@ type UnknownMap struct {
 // Bounds of the unknown maps that are remembered: clients choose the names.
 const (
 	maxUnknownMaps = 16
+	maxUnknownName = 40 // bytes
 	// unknownMapInUse is how long a name counts as in use. Postfix retries deferred mail after 5 minutes at first.
 	unknownMapInUse = 10 * time.Minute
 )
 
-// noteUnknown counts a request. It reports whether the name must be logged: it was not in use, and there is room for
-// it.
+// noteUnknown counts a request. It reports whether the name must be logged: it was not in use, and there is room.
 func (s *Service) noteUnknown(name, nearest string) bool {
-	s.unknowns.Add(1)
-	s.unknownMu.Lock()
-	defer s.unknownMu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unknowns++
 	s.expireUnknown()
-	m := s.unknown[name]
-	isNew := m == nil && len(s.unknown) < maxUnknownMaps
-	if isNew {
-		m = &UnknownMap{Name: name, Nearest: nearest}
-		s.unknown[name] = m
+	m, known := s.unknown[name]
+	if !known && len(s.unknown) >= maxUnknownMaps {
+		return false
 	}
-	if m != nil {
-		m.Times, m.Last = m.Times+1, time.Now()
-	}
-	return isNew
+	s.unknown[name] = UnknownMap{Name: name, Nearest: nearest, Times: m.Times + 1, Last: time.Now()}
+	return !known
 }
 
-// expireUnknown forgets the names that are no longer in use. s.unknownMu is held.
+// expireUnknown forgets the names that are no longer in use. s.mu is held.
 func (s *Service) expireUnknown() {
-	maps.DeleteFunc(s.unknown, func(_ string, m *UnknownMap) bool { return time.Since(m.Last) >= unknownMapInUse })
+	maps.DeleteFunc(s.unknown, func(_ string, m UnknownMap) bool { return time.Since(m.Last) >= unknownMapInUse })
 }
 
 // UnknownMaps returns the unknown map names in use, by name.
 func (s *Service) UnknownMaps() []UnknownMap {
-	s.unknownMu.Lock()
-	defer s.unknownMu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.expireUnknown()
 	names := []UnknownMap{}
-	for _, m := range s.unknown {
-		names = append(names, *m)
+	for _, name := range slices.Sorted(maps.Keys(s.unknown)) {
+		names = append(names, s.unknown[name])
 	}
-	slices.SortFunc(names, func(a, b UnknownMap) int { return cmp.Compare(a.Name, b.Name) })
 	return names
 }

@@ -10,12 +10,12 @@ import (
 	"github.com/policyd/policyd/internal/policy"
 )
 
-// memo remembers the last answers. An answer is given again while nothing has changed in any of
-// the sources that it rests on and none of its facts has expired: this saves the work of deciding and rendering, and
-// never decides anything. It belongs to one set of settings and ends with it. Its size is fixed, whatever is asked for.
+// memo remembers the last answers. An answer is given again while nothing has changed in any of the sources that it
+// rests on and none of its facts has expired. This saves deciding and rendering again, and never decides anything. It
+// belongs to one set of settings and ends with it. Its size is fixed, whatever is asked for.
 type memo struct {
-	slots *[memoSlots]atomic.Pointer[answered]
 	seed  maphash.Seed
+	slots [memoSlots]atomic.Pointer[answered]
 }
 
 const (
@@ -26,10 +26,6 @@ const (
 	// life.
 	memoPart, memoLeast, memoMost = 20, 2 * time.Second, 10 * time.Second
 )
-
-func newMemo() memo {
-	return memo{slots: new([memoSlots]atomic.Pointer[answered]), seed: maphash.MakeSeed()}
-}
 
 // pair returns the two slots that the answer to c can be in.
 func (m *memo) pair(c call) [2]*atomic.Pointer[answered] {
@@ -77,8 +73,7 @@ func (a *answered) lives(now time.Time, version uint64) bool {
 // which ends by itself, not on an MTA-STS policy that its domain could not confirm, not on Postfix's configuration, not
 // on a probe, not on the self-test of the resolver and not on a remembered promise.
 func lasting(f *policy.Facts, d policy.Decision) bool {
-	sts := f.STS.State == mtasts.Found && !f.STS.Stale || f.STS.State == mtasts.Absent ||
-		!f.Known.STS
-	return sts && !d.Vanished && d.Verdict != policy.Defer && !f.Known.Validates && !f.Known.Relay && !f.Known.Probes &&
-		!f.Known.Receiver
+	k := f.Known
+	sts := !k.STS || f.STS.State == mtasts.Absent || f.STS.State == mtasts.Found && !f.STS.Stale
+	return sts && !d.Vanished && d.Verdict != policy.Defer && !k.Validates && !k.Relay && !k.Probes && !k.Receiver
 }

@@ -101,6 +101,7 @@ func (w *world) service(set lookup.Settings) *lookup.Service {
 
 func (w *world) settings() lookup.Settings {
 	return lookup.Settings{
+		Wait:   200 * time.Millisecond,
 		Policy: policy.Options{Mode: policy.ModeEnforce, DANE: true, MTASTS: true, Port26: policy.PortProbe, Port: 26, Transport: "smtps26"},
 	}
 }
@@ -345,7 +346,7 @@ func TestTheMemoEndsWithItsFacts(t *testing.T) {
 func BenchmarkCached(b *testing.B) {
 	w := newWorld()
 	w.answers["MX example.com"] = &dns.RRset{Status: dns.Secure, Records: []dns.MX{{Host: "starttls-a.example.com"}}}
-	h := w.service(w.settings()).Handler()
+	h := w.service(w.settings())
 	b.ReportAllocs()
 	for b.Loop() {
 		_ = h.ServeSocketmap(b.Context(), socketmap.Request{Map: "tls-policy", Key: "example.com"})

@@ -40,7 +40,7 @@ func TestOnlyMailThatLeavesCausesProbes(t *testing.T) {
 			defer mu.Unlock()
 			wanted[host]++
 		}
-		return lookup.New(src, set, slog.New(slog.DiscardHandler)).Handler()
+		return lookup.New(src, set, slog.New(slog.DiscardHandler))
 	}
 	handler := svc(w.settings())
 	ask := func(h socketmap.Handler, m, key string) {

@@ -118,7 +118,7 @@ func New(o Options) (*Daemon, error) {
 	d.prober = probe.New(loaded.Probe(d.cache, d.site, d.log))
 	d.report = report.New(report.Options{StateDir: loaded.Cache.StateDir, Log: d.log})
 	d.service = lookup.New(d.sources(), loaded.Lookup(), d.log)
-	d.handler = d.service.Handler()
+	d.handler = d.service
 	d.server = &socketmap.Server{Handler: d.handler, Logger: d.log}
 	d.server.SetLimits(d.limits(loaded))
 	return d, nil

@@ -99,7 +99,7 @@ func (m *Metrics) Lookup(k lookup.Kind) func(took time.Duration) {
 		durations = m.durations.WithLabelValues(k.Map, "yes")
 	}
 	counted := []prometheus.Counter{m.lookups.WithLabelValues(k.Map, k.Status)}
-	if k.Decided {
+	if k.Source != "" {
 		counted = append(counted, m.decisions.WithLabelValues(k.Source, k.Class, k.Reason))
 	}
 	if k.Unsigned {

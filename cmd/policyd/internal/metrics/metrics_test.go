@@ -67,7 +67,7 @@ func scrape(t *testing.T, g prometheus.Gatherer) string {
 
 func kind() lookup.Kind {
 	return lookup.Kind{
-		Map: "tls-policy", Status: "OK", Cached: true, Decided: true,
+		Map: "tls-policy", Status: "OK", Cached: true,
 		Source: "prefix", Class: "secure", Reason: "prefix-all", Unsigned: true,
 	}
 }
