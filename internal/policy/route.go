@@ -14,38 +14,36 @@ import (
 // to every doubt, so Route never defers.
 func Route(f Facts, o Options) (Decision, Need) {
 	d := Decision{Verdict: None, Reason: ReasonNoRoute}
-	d.route(&f, &o)
+	if why := d.route(&f, &o); why != "" {
+		d.because(why)
+	}
 	return d.split()
 }
 
-// route fills in the decision: first what rules a route out, then the hosts, then the key that Postfix asks for next.
-func (d *Decision) route(f *Facts, o *Options) {
-	missing := &d.need.Required
+// route fills in the decision and returns the reason: first what rules a route out, then the hosts, then the key that
+// Postfix asks for next. While facts are missing, there is no reason.
+func (d *Decision) route(f *Facts, o *Options) string {
 	if why := ruledOut(f, o); why != "" {
-		d.because(why)
-		return
+		return why
 	}
-	if missing.MX = !f.Known.MX; missing.MX {
-		return
-	}
-	if missing.Probes = o.Port26 == PortProbe && !f.Known.Probes; missing.Probes {
-		return
+	missing := &d.need.Required
+	missing.MX = !f.Known.MX
+	missing.Probes = f.Known.MX && o.Port26 == PortProbe && !f.Known.Probes
+	if !missing.Empty() {
+		return ""
 	}
 	hosts, _ := leading(f, func(h *Host) bool { return open(h, o) })
 	switch {
 	case len(hosts) == 0:
-		d.because("not every MX host of the best preference is an smtps- host " + ported(o) + closedHost(f, o))
-		return
+		return "not every MX host of the best preference is an smtps- host " + ported(o) + closedHost(f, o)
 	case !f.Known.Receiver:
 		missing.Receiver = true
-		return
+		return ""
 	case f.Receiver.Here:
 		d.Reason = ReasonReceiver
-		d.because("no route, this site receives the domain: " + f.Receiver.Why)
-		return
+		return "no route, this site receives the domain: " + f.Receiver.Why
 	case !f.Receiver.Known:
-		d.because("no route, in doubt: " + f.Receiver.Why)
-		return
+		return "no route, in doubt: " + f.Receiver.Why
 	}
 	all := HostSet(1)<<len(hosts) - 1
 	if o.DANE {
@@ -55,49 +53,41 @@ func (d *Decision) route(f *Facts, o *Options) {
 	missing.STS = stsMissing(f, o)
 	switch {
 	case !missing.Empty():
+		return ""
 	case stsUnknown(f, o):
-		d.because("no route, in doubt: the MTA-STS policy is not known: " + stsFailure(f.STS))
-	default:
-		d.plan(f, o)
+		return "no route, in doubt: the MTA-STS policy is not known: " + stsFailure(f.STS)
 	}
+	return d.plan(f, o)
 }
 
-// plan chooses the next hops of a route when every fact is known. Postfix asks for the TLS policy of each of them,
-// which must verify the host.
-func (d *Decision) plan(f *Facts, o *Options) {
+// plan chooses the next hops of a route when every fact is known, and returns the reason. Postfix asks for the TLS
+// policy of each of them, which must verify the host.
+func (d *Decision) plan(f *Facts, o *Options) string {
 	hosts, all := leading(f, func(h *Host) bool { return open(h, o) && stays(f, h, o) == "" })
-	var to []Nexthop
-	switch {
-	case len(hosts) == 0:
-		for i := range f.Hosts {
-			if why := stays(f, &f.Hosts[i], o); why != "" {
-				d.because(why)
-				return
-			}
-		}
-		return
-	case all:
-		to = []Nexthop{{Name: f.Nexthop.Name, Port: o.Port}}
-	default:
+	to := []Nexthop{{Name: f.Nexthop.Name, Port: o.Port}}
+	if !all {
+		to = nil
 		for i := range hosts {
 			to = append(to, Nexthop{Name: hosts[i].Name, Host: true, Port: o.Port})
 		}
 	}
+	if len(to) == 0 {
+		i := slices.IndexFunc(f.Hosts, func(h Host) bool { return stays(f, &h, o) != "" })
+		return stays(f, &f.Hosts[i], o)
+	}
 	for _, next := range to {
 		policy, _ := Decide(following(*f, next), *o)
 		if policy.TLS.Level != LevelSecure && policy.TLS.Level != LevelDANEOnly {
-			d.because("the policy for " + next.String() + " requires no verified host")
-			return
+			return "the policy for " + next.String() + " requires no verified host"
 		}
 	}
 	d.Verdict, d.Route = Apply, to
 	if all {
 		d.Reason = ReasonRouteDomain
-		d.because("every MX host is an smtps- host " + ported(o))
-	} else {
-		d.Reason = ReasonRouteHosts
-		d.because("the best MX hosts are smtps- hosts " + ported(o))
+		return "every MX host is an smtps- host " + ported(o)
 	}
+	d.Reason = ReasonRouteHosts
+	return "the best MX hosts are smtps- hosts " + ported(o)
 }
 
 // following returns the facts for the key that Postfix asks for after it has followed a route to next: the TLSA records
@@ -150,8 +140,7 @@ func ported(o *Options) string {
 	return "with port " + portText(o.Port) + " open"
 }
 
-// ruledOut returns the reason why the settings or the MX RRset rule a route out; "" if they do not, or if the RRset is
-// not known yet.
+// ruledOut returns the reason why the settings, or the MX RRset if it is known, rule a route out; "" if they do not.
 func ruledOut(f *Facts, o *Options) string {
 	switch {
 	case o.Mode == ModeOff:
