@@ -120,13 +120,9 @@ func checkPolicy(policy string) error {
 			return fmt.Errorf("match= goes with the levels fingerprint, verify and secure only, not with %s", level)
 		default:
 			for name := range strings.SplitSeq(value, ":") { // postconf(5), smtp_tls_secure_cert_match
-				if below, ok := strings.CutPrefix(name, "*."); ok {
-					return fmt.Errorf("match=%s: write .%s in place of %s: Postfix knows no wildcards here", value,
-						below, name)
-				}
 				if !exactHost(strings.TrimPrefix(name, ".")) {
 					return fmt.Errorf("match=%s: %q is not a host name: write mx.example.com, or .example.com for all "+
-						"names below it, without a final dot", value, name)
+						"names below it, without a wildcard and without a final dot", value, name)
 				}
 			}
 		}
