@@ -17,7 +17,7 @@ import (
 //
 // The rules are tried in this order, and the first that applies decides. A rule that applies fills in the decision and
 // returns true. It also returns true when a fact that it depends on is missing, after it has called lacks. A rule that
-// does not apply may add the reason to Why.
+// does not apply may add the reason to Why and returns false.
 func Decide(f Facts, o Options) (Decision, Need) {
 	var d Decision
 	// Called by name, not through a list, they leave f, o and d on the stack.
@@ -28,11 +28,7 @@ func Decide(f Facts, o Options) (Decision, Need) {
 }
 
 func switchedOff(_ *Facts, o *Options, d *Decision) bool {
-	if o.Mode != ModeOff {
-		return false
-	}
-	d.none(ReasonOff, `mode = "off": every lookup gets NOTFOUND`)
-	return true
+	return o.Mode == ModeOff && d.none(ReasonOff, `mode = "off": every lookup gets NOTFOUND`)
 }
 
 // override obeys the operator before anything else.
@@ -40,13 +36,11 @@ func override(f *Facts, _ *Options, d *Decision) bool {
 	why := "the overrides file has a line for " + f.Override.Pattern
 	switch {
 	case f.Override.Ignore:
-		d.none(ReasonOverride, why)
+		return d.none(ReasonOverride, why)
 	case f.Override.Policy != "":
-		d.apply(ReasonOverride, TLSPolicy{Level: LevelLiteral, Literal: f.Override.Policy}, why)
-	default:
-		return false
+		return d.apply(ReasonOverride, TLSPolicy{Level: LevelLiteral, Literal: f.Override.Policy}, why)
 	}
-	return true
+	return false
 }
 
 // unknownMX defers when the MX lookup failed: a bogus or withheld answer must not hide a promise (RFC 4035 section 5.5,
@@ -85,30 +79,24 @@ func byDANE(f *Facts, o *Options, d *Decision) bool {
 		return false
 	}
 	made, missing := promise(f, o)
-	if !f.authentic() && (made || missing) {
-		if missing {
-			return d.lacks(Need{Required: FactSet{STS: true}, Expected: append(expectAddresses(f),
-				expectTLSA(f, o)...)})
-		}
+	switch insecure := !f.authentic(); {
+	case insecure && missing:
+		return d.lacks(Need{Required: FactSet{STS: true}, Expected: expected(f, o, true)})
+	case insecure && made:
 		// An attacker who forges the MX RRset can publish TLSA records for a host of their own, and "dane" names no
 		// host. With an insecure MX RRset a client may use DANE and need not (RFC 7672 section 2.2.1).
-		d.because("DANE: the MX RRset is not signed, so the promise of the domain decides")
-		return false
+		return d.because("DANE: the MX RRset is not signed, so the promise of the domain decides")
 	}
 	if hosts := f.withoutDANE(); hosts != 0 {
-		return d.lacks(Need{Required: FactSet{DANE: hosts}, Expected: append(expectTLSA(f, o), expectSTS(f, o)...)})
+		return d.lacks(Need{Required: FactSet{DANE: hosts}, Expected: expected(f, o, false)})
 	}
 	count, failed := survey(f)
 	usable, unusable, absent := count[dane.Usable], count[dane.Unusable], count[dane.Absent]
-	answer := func(level Level, r Reason, why string) bool {
-		d.apply(r, TLSPolicy{Level: level}, "DANE: "+why)
-		return true
-	}
+	answer := func(level Level, r Reason, why string) bool { return d.apply(r, TLSPolicy{Level: level}, "DANE: "+why) }
 	port := portText(f.Nexthop.Port)
 	switch {
 	case usable+unusable+count[dane.Failed] == 0:
-		d.because("DANE: no MX host that can be reached has secure TLSA records for port " + port)
-		return false
+		return d.because("DANE: no MX host that can be reached has secure TLSA records for port " + port)
 	case usable+unusable+absent == 0:
 		return unreachable(f, d, failed)
 	case !f.authentic():
@@ -131,9 +119,8 @@ func byDANE(f *Facts, o *Options, d *Decision) bool {
 		return answer(LevelDANE, ReasonDANEPartial, "some MX hosts have usable TLSA records for port "+port+
 			": those are authenticated")
 	case made:
-		d.because("DANE: no MX host has usable TLSA records for port " + port +
+		return d.because("DANE: no MX host has usable TLSA records for port " + port +
 			", so the promise of the domain decides")
-		return false
 	case unusable > 0:
 		return answer(LevelDANE, ReasonDANEUnusable,
 			"unusable TLSA records require TLS without authentication (RFC 7672 section 2.2)")
@@ -151,10 +138,8 @@ func unreachable(f *Facts, d *Decision, failed string) bool {
 	case local && !f.Known.Relay:
 		return d.lacks(Need{Required: FactSet{Relay: true}})
 	case local && f.Relay:
-		d.none(ReasonOwnRelay, failed,
-			"["+f.Nexthop.Name+"] is a relay host in Postfix's own configuration and carries no prefix, so there is "+
-				"no policy")
-		return true
+		return d.none(ReasonOwnRelay, failed, "["+f.Nexthop.Name+
+			"] is a relay host in Postfix's own configuration and carries no prefix, so there is no policy")
 	}
 	return d.defers(ReasonDANEFailed, failed)
 }
@@ -177,8 +162,7 @@ func byPrefix(f *Facts, o *Options, d *Decision) bool {
 		return false
 	}
 	if why := dishonoured(f, mixed, o); why != "" {
-		d.because(why)
-		return false
+		return d.because(why)
 	}
 	allowed := match
 	switch {
@@ -193,13 +177,11 @@ func byPrefix(f *Facts, o *Options, d *Decision) bool {
 	case len(allowed) == 0 && f.Nexthop.Port != SMTPPort:
 		return d.defers(ReasonSTSConflict, "the MTA-STS policy of "+f.Nexthop.Name+" allows none of its smtps- hosts")
 	case len(allowed) == 0:
-		d.because("conflict: the MTA-STS policy allows none of the prefixed hosts, so it decides alone")
-		return false
+		return d.because("conflict: the MTA-STS policy allows none of the prefixed hosts, so it decides alone")
 	case undelivered(f, o, d, allowed):
 		return true
 	case f.Nexthop.Host:
-		d.secure(ReasonPrefixAll, allowed, "the next hop is a host whose name carries a prefix")
-		return true
+		return d.secure(ReasonPrefixAll, allowed, "the next hop is a host whose name carries a prefix")
 	case mixed:
 		d.secure(ReasonPrefixMixed, allowed, "some MX hosts carry a prefix: mail goes through those only")
 	default:
@@ -232,14 +214,11 @@ func bySTS(f *Facts, o *Options, d *Decision) bool {
 		return d.defers(ReasonSTSUnknown, "the MTA-STS policy of "+f.Nexthop.Name+" is not known: "+stsFailure(f.STS))
 	case f.STS.State == mtasts.Failed:
 		// "senders MUST continue with delivery as though the domain has not implemented MTA-STS" (section 3.3).
-		d.because("MTA-STS: the policy could not be obtained, and none is cached: " + stsFailure(f.STS))
-		return false
+		return d.because("MTA-STS: the policy could not be obtained, and none is cached: " + stsFailure(f.STS))
 	case f.STS.State == mtasts.Absent:
-		d.because("MTA-STS: the domain announces no policy")
-		return false
+		return d.because("MTA-STS: the domain announces no policy")
 	case !stsEnforced(f, o):
-		d.because("MTA-STS: the policy has mode " + f.STS.Policy.Mode.String() + ": nothing is enforced")
-		return false
+		return d.because("MTA-STS: the policy has mode " + f.STS.Policy.Mode.String() + ": nothing is enforced")
 	}
 	match, broken := stsMatch(f)
 	switch {
@@ -313,10 +292,8 @@ func byMemory(f *Facts, o *Options, d *Decision) bool {
 	since := fmt.Sprintf(
 		"the domain promised authenticated TLS (%s) on %d days, last on %s, and the promise is missing from "+
 			"an unsigned answer", kinds[0], m.Days, m.Last.Time().Format(time.DateOnly))
-	held := o.Vanished == promises.Hold && m.Holdable
-	if held {
-		d.defers(ReasonHeld, f.Nexthop.Name+" is held: "+since)
-	} else {
+	held := o.Vanished == promises.Hold && m.Holdable && d.defers(ReasonHeld, f.Nexthop.Name+" is held: "+since)
+	if !held {
 		d.because(since)
 	}
 	d.Vanished = true
@@ -325,17 +302,48 @@ func byMemory(f *Facts, o *Options, d *Decision) bool {
 
 // noPolicy adds the reason why the domain has no promise.
 func noPolicy(f *Facts, _ *Options, d *Decision) bool {
-	match, _ := prefixed(f)
-	d.none(ReasonNone)
-	switch {
+	switch match, _ := prefixed(f); {
 	case f.MX.NXDomain:
-		d.because("the domain does not exist")
+		return d.none(ReasonNone, "the domain does not exist")
 	case f.MX.Null:
-		d.because("null MX: the domain accepts no mail (RFC 7505)")
+		return d.none(ReasonNone, "null MX: the domain accepts no mail (RFC 7505)")
 	case f.MX.Implicit:
-		d.because("no MX RRset: an implicit MX carries no prefix (RFC 5321 section 5.1)")
-	case f.Nexthop.Host || len(match) == 0:
-		d.because(noPrefix(f))
+		return d.none(ReasonNone, "no MX RRset: an implicit MX carries no prefix (RFC 5321 section 5.1)")
+	case len(match) == 0:
+		return d.none(ReasonNone, noPrefix(f))
 	}
-	return true
+	return d.none(ReasonNone)
+}
+
+// addressLimit is the default of smtp_mx_address_limit: Postfix tries that many addresses of a destination, of both
+// families together, best preference first, and no more.
+const addressLimit = 5
+
+// reach warns of a policy that allows only hosts which Postfix may never try, because too many addresses come first.
+// Such mail waits until it bounces. The addresses are required facts, but the decision does not depend on them.
+func reach(f *Facts, d *Decision) {
+	first := slices.IndexFunc(f.Hosts, func(h Host) bool {
+		return d.TLS.Level == LevelSecure && slices.Contains(d.TLS.Match, h.Name) ||
+			d.TLS.Level == LevelDANEOnly && h.DANE.State == dane.Usable
+	})
+	if first < 0 || f.Nexthop.Host {
+		return
+	}
+	best := &f.Hosts[first]
+	front := f.hostsWhere(func(h *Host) bool { return h.Preference < best.Preference })
+	if d.need.Required.Addresses = front &^ f.Known.Addresses; d.need.Required.Addresses != 0 {
+		return
+	}
+	n := 0
+	for i := range f.Hosts {
+		if front.Has(i) {
+			n += f.Hosts[i].Addresses
+		}
+	}
+	if n >= addressLimit {
+		d.InFront = n
+		d.because(fmt.Sprintf("%d addresses come before %s, the first MX host that the policy allows: with "+
+			"smtp_mx_address_limit = %d, its default, Postfix never tries that host; set smtp_mx_address_limit = 0",
+			n, best.Name, addressLimit))
+	}
 }

@@ -85,38 +85,45 @@ func (d *Decision) Source() Source {
 		return SourcePrefix
 	case ReasonSTSEnforce, ReasonSTSNoHost:
 		return SourceMTASTS
-	case ReasonOff, ReasonMXFailed, ReasonDANEFailed, ReasonSTSConflict, ReasonSTSUnknown, ReasonOwnRelay, ReasonHeld,
-		ReasonNone, ReasonNoRoute, ReasonReceiver:
+	default:
+		return SourceNone
 	}
-	return SourceNone
 }
 
 // Class returns the level, or "none" or "temp" where there is no policy or no decision.
 func (d *Decision) Class() string {
-	switch {
-	case d.Verdict == None:
+	switch d.Verdict {
+	case None:
 		return "none"
-	case d.Verdict != Apply:
+	case Apply:
+		return string(d.TLS.Level)
+	default:
 		return "temp"
 	}
-	return string(d.TLS.Level)
 }
 
-func (d *Decision) because(why ...string) { d.Why = append(d.Why, why...) }
+// The functions below return what a rule does: true if they decide.
+
+// because adds sentences, and decides nothing.
+func (d *Decision) because(why ...string) bool {
+	d.Why = append(d.Why, why...)
+	return false
+}
 
 // none answers that there is no policy.
-func (d *Decision) none(r Reason, why ...string) {
+func (d *Decision) none(r Reason, why ...string) bool {
 	d.Verdict, d.Reason = None, r
 	d.because(why...)
+	return true
 }
 
-// defers answers that mail must wait, and returns true. It keeps nothing but the sentences of what was decided before.
+// defers answers that mail must wait. It keeps nothing but the sentences of what was decided before.
 func (d *Decision) defers(r Reason, failure string) bool {
 	*d = Decision{Reason: r, Failure: failure, Why: append(d.Why, failure)}
 	return true
 }
 
-// lacks records missing facts that a rule depends on, and returns true. The decision then defers.
+// lacks records missing facts that a rule depends on. The decision then defers.
 func (d *Decision) lacks(n Need) bool {
 	d.defers(ReasonMXFailed, "no facts were gathered")
 	d.need = n
@@ -124,20 +131,20 @@ func (d *Decision) lacks(n Need) bool {
 }
 
 // apply answers with a TLS policy.
-func (d *Decision) apply(r Reason, p TLSPolicy, why string) {
+func (d *Decision) apply(r Reason, p TLSPolicy, why string) bool {
 	d.Verdict, d.Reason, d.TLS = Apply, r, p
 	d.because(why)
+	return true
 }
 
 // secure answers with the policy that only the hosts in match satisfy. A name that is not a host name, or an empty
 // list, defers.
-func (d *Decision) secure(r Reason, match []string, why string) {
+func (d *Decision) secure(r Reason, match []string, why string) bool {
 	invalid := func(name string) bool { return !prefix.ValidHost(strings.TrimPrefix(name, ".")) }
 	if len(match) == 0 || slices.ContainsFunc(match, invalid) {
-		d.defers(r, "internal error: the policy does not name valid hosts")
-		return
+		return d.defers(r, "internal error: the policy does not name valid hosts")
 	}
-	d.apply(r, TLSPolicy{Level: LevelSecure, Match: match}, why)
+	return d.apply(r, TLSPolicy{Level: LevelSecure, Match: match}, why)
 }
 
 // split returns the decision and its need apart.

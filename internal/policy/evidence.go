@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/policyd/policyd/internal/dane"
@@ -40,9 +41,6 @@ func dishonoured(f *Facts, mixed bool, o *Options) string {
 
 // noPrefix returns the reason for a next hop without a prefix that counts for its port.
 func noPrefix(f *Facts) string {
-	if f.Nexthop.Host && !prefix.Of(f.Nexthop.Name).Promises(f.Nexthop.Port) {
-		return "the name of the host carries no prefix for port " + portText(f.Nexthop.Port)
-	}
 	return "prefix: no MX host carries one for port " + portText(f.Nexthop.Port)
 }
 
@@ -64,13 +62,10 @@ func stsEnforced(f *Facts, o *Options) bool {
 
 // stsFailure returns the reason why the MTA-STS policy is not known.
 func stsFailure(r mtasts.Result) string {
-	switch {
-	case r.Why != "":
-		return text.Printable(r.Why)
-	case r.Err != nil:
+	if r.Why == "" && r.Err != nil {
 		return Cause(r.Err)
 	}
-	return "no answer"
+	return text.Printable(cmp.Or(r.Why, "no answer"))
 }
 
 // promise reports whether a prefix counts for the next hop, or the domain has an enforced MTA-STS policy, or one that
@@ -97,8 +92,7 @@ func survey(f *Facts) (count map[dane.State]int, failed string) {
 		if prefixedOnly && !h.Class.ImplicitTLS() {
 			continue
 		}
-		count[h.DANE.State]++
-		if h.DANE.State == dane.Failed {
+		if count[h.DANE.State]++; h.DANE.State == dane.Failed {
 			failed = failure(f, h)
 		}
 	}
@@ -136,6 +130,39 @@ func withdrawn(f *Facts, kinds []promises.Kind) bool {
 	onlySTS := len(kinds) == 1 && kinds[0] == promises.MTASTS
 	return f.MX.signed() || onlySTS && f.STS.State == mtasts.Found && f.STS.Policy.Mode != mtasts.Enforce &&
 		!f.STS.Stale
+}
+
+// Observed returns what a decision shows about the promises of a next hop, and false if it shows nothing: because a
+// fact could not be obtained, because the operator decided, or because nothing is remembered for such a next hop.
+func Observed(f Facts, o Options, d Decision) (promises.Answer, bool) {
+	kinds := lookedFor(f.Promises.Kinds, &o)
+	a := promises.Answer{Authentic: withdrawn(&f, kinds)}
+	switch source := d.Source(); {
+	case !f.Nexthop.Remembers() || o.Vanished == promises.Off || o.Mode == ModeOff:
+		return a, false
+	case d.Reason == ReasonHeld:
+		a.Held = true
+		return a, true
+	case d.Verdict == Defer, source == SourceOverride,
+		source == SourceDANE && !slices.ContainsFunc(f.Hosts, Host.withTLSA):
+		// "dane" may be because of failed lookups, whose answers may be that there are no TLSA records.
+		return a, false
+	}
+	if match, _ := prefixed(&f); len(match) > 0 {
+		a.Kinds = append(a.Kinds, promises.Prefix)
+	}
+	if stsEnforced(&f, &o) {
+		a.Kinds = append(a.Kinds, promises.MTASTS)
+	}
+	if d.Source() == SourceDANE {
+		a.Kinds = append(a.Kinds, promises.DANE)
+	}
+	if len(a.Kinds) > 0 {
+		a.Authentic = f.MX.signed()
+	}
+	// If nothing was found, perhaps the remembered promise was not looked for: the operator has switched it off, or the
+	// resolver does not validate.
+	return a, len(a.Kinds) > 0 || len(f.Promises.Kinds) == 0 || len(kinds) > 0 && (a.Authentic || d.Vanished)
 }
 
 // withTLSA reports whether the host has secure TLSA records.

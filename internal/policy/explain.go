@@ -7,57 +7,45 @@ import "slices"
 func Explain(f Facts, o Options) []string {
 	d, _ := Decide(f, o)
 	why := d.Why
-	if d.Reason == ReasonOff || len(f.Hosts) == 0 || unknownMX(&f, &o, &Decision{}) {
+	if d.Reason == ReasonOff || len(f.Hosts) == 0 {
 		return why
+	}
+	// ask adds what a rule says, or silent if it gives no reason.
+	ask := func(m Source, rule func(*Facts, *Options, *Decision) bool, o Options, silent string) {
+		if m == d.Source() {
+			return
+		}
+		var alone Decision
+		switch decided := rule(&f, &o, &alone); {
+		case decided && alone.Verdict == Apply:
+			alone.Why = []string{string(m) + " alone would have said: " + alone.TLS.text()}
+		case decided: // it defers
+			alone.Why = nil
+		case len(alone.Why) == 0 && silent != "":
+			alone.Why = []string{silent}
+		}
+		said := func(sentence string) bool { return slices.Contains(why, sentence) }
+		why = append(why, slices.DeleteFunc(alone.Why, said)...)
 	}
 	withoutSTS, noSTS := o, ""
 	withoutSTS.MTASTS = false
 	if !o.MTASTS && !f.Nexthop.Host {
 		noSTS = "MTA-STS: switched off, mta_sts = false"
 	}
-	for _, m := range []struct {
-		source  Source
-		applies func(*Facts, *Options, *Decision) bool
-		options Options
-		silent  string // where the rule gives no reason
-	}{
-		{SourceDANE, byDANE, o, "DANE: switched off, dane = false"},
-		{SourcePrefix, byPrefix, withoutSTS, noPrefix(&f)},
-		{SourceMTASTS, bySTS, o, noSTS},
-	} {
-		if m.source == d.Source() {
-			continue
-		}
-		var alone Decision
-		switch decided := m.applies(&f, &m.options, &alone); {
-		case decided && alone.Verdict == Apply:
-			alone.Why = []string{string(m.source) + " alone would have said: " + alone.TLS.text()}
-		case decided: // it defers
-			alone.Why = nil
-		case len(alone.Why) == 0 && m.silent != "":
-			alone.Why = []string{m.silent}
-		}
-		why = append(why, slices.DeleteFunc(alone.Why,
-			func(sentence string) bool { return slices.Contains(why, sentence) })...)
-	}
+	ask(SourceDANE, byDANE, o, "DANE: switched off, dane = false")
+	ask(SourcePrefix, byPrefix, withoutSTS, noPrefix(&f))
+	ask(SourceMTASTS, bySTS, o, noSTS)
 	return why
 }
 
-// Survey is Decide with a greater need: also what DANE and MTA-STS say about a next hop whose policy does not rest on
-// that.
+// Survey is Decide with a greater need: also what DANE and MTA-STS say where the policy does not rest on them.
 func Survey(f Facts, o Options) (Decision, Need) {
 	d, need := Decide(f, o)
-	if !need.Required.Empty() {
-		return d, need
-	}
-	switch {
-	case o.Mode == ModeOff || f.Nexthop.Name == "" || f.MX.Err != nil:
-	case !f.Nexthop.Host && !f.Known.MX:
-		need.Required.MX = true
-	case len(f.Hosts) > 0:
-		need.Required.STS = stsMissing(&f, &o)
+	if r := &need.Required; r.Empty() && o.Mode != ModeOff {
+		r.MX = !f.Nexthop.Host && !f.Known.MX
+		r.STS = len(f.Hosts) > 0 && stsMissing(&f, &o)
 		if o.DANE {
-			need.Required.DANE = f.withoutDANE()
+			r.DANE = f.withoutDANE()
 		}
 	}
 	return d, need

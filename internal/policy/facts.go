@@ -12,8 +12,7 @@ import (
 	"github.com/policyd/policyd/prefix"
 )
 
-// MaxHosts is how many MX hosts of a domain are considered: a hostile domain with 1,500 of them must not cost 3,000
-// queries.
+// MaxHosts is how many MX hosts of a domain are considered: 1,500 of a hostile domain must not cost 3,000 queries.
 const MaxHosts = 32
 
 // Facts is everything that a decision rests on, as far as it is known. With the zero Facts every decision defers.
@@ -26,18 +25,12 @@ type Facts struct {
 	Hosts []Host
 	// Known are the facts that were looked for, whatever was found. A DANE result also needs a State: a host whose
 	// State is unknown is looked up.
-	Known FactSet
-	// STS is the domain's MTA-STS policy.
-	STS mtasts.Result
-	// Relay is set when the next hop is one of Postfix's own relay hosts.
-	Relay bool
-	// Promises is what is remembered about the promises of the next hop, on port 25 and for a domain only.
-	Promises promises.Memory
-	// Validates is set when the resolver has passed its self-test just now.
-	Validates bool
-	// Receiver reports whether this site receives the mail of the domain. A route for such a domain would be a mail
-	// loop.
-	Receiver Receiver
+	Known     FactSet
+	STS       mtasts.Result
+	Relay     bool            // the next hop is one of Postfix's own relay hosts
+	Promises  promises.Memory // of the next hop, on port 25 and for a domain only
+	Validates bool            // the resolver has passed its self-test just now
+	Receiver  Receiver
 	// Expires is when the first of the facts expires, for facts that were read from the caches only; zero means never.
 	// A lookup that failed has expired already. It decides nothing.
 	Expires time.Time
@@ -61,17 +54,16 @@ func (m MX) signed() bool { return m.Status == dns.Secure }
 type Host struct {
 	Name       string // as the zone has it, in lower case, not necessarily a host name
 	Preference uint16
-	Class      prefix.Class // the promise of the name; None if it is not a valid host name
-	Signed     bool         // the addresses of the host were secure the last time, which decides nothing
-	Override   Override     // the line for the next hop [Name], which a route can lead to
-	// DANE is the DANE state of the host for the port of the next hop, DANE26 the state for the port of implicit TLS,
-	// which a route needs in addition.
-	DANE, DANE26 dane.Result
-	Probe        probe.Verdict // about the port of implicit TLS
-	Addresses    int           // the number of addresses of both families; failed lookups count as none
+	Class      prefix.Class  // the promise of the name; None if it is not a valid host name
+	Signed     bool          // the addresses of the host were secure the last time, which decides nothing
+	Override   Override      // the line for the next hop [Name], which a route can lead to
+	DANE       dane.Result   // for the port of the next hop
+	DANE26     dane.Result   // for the port of implicit TLS, which a route needs in addition
+	Probe      probe.Verdict // about the port of implicit TLS
+	Addresses  int           // the number of addresses of both families; failed lookups count as none
 }
 
-// Receiver says who receives the mail of a domain. With the zero Receiver that is not known.
+// Receiver says who receives the mail of a domain: a route for one that this site receives would be a mail loop.
 type Receiver struct {
 	Known, Here bool   // it is known who receives the mail; this site does
 	Why         string // the list, host or address that shows it, or what failed

@@ -1,8 +1,6 @@
 package policy
 
 import (
-	"iter"
-	"math/bits"
 	"strings"
 
 	"github.com/policyd/policyd/internal/dane"
@@ -15,8 +13,8 @@ import (
 type Need struct {
 	// Required are the facts that the rule in question rests on. While there are any, the Decision beside them defers.
 	Required FactSet
-	// Expected are DNS questions that a later step will most likely ask. Asked together with the required ones, they
-	// save a round trip. Their answers only fill the cache.
+	// Expected are DNS questions that a later step will probably ask. Asked together with the required ones, they save a
+	// round trip. Their answers only fill the cache.
 	Expected []dns.Question
 	// Brief is set if the decision does not have to wait for an MTA-STS policy that must be fetched first, because a
 	// prefix decides without it. A policy that the store has always counts.
@@ -25,14 +23,12 @@ type Need struct {
 
 // FactSet is a set of facts.
 type FactSet struct {
-	// MX is the MX RRset, STS the MTA-STS policy, Relay whether the next hop is a relay host of Postfix, Receiver
-	// whether this site receives the domain, Probes the verdicts about the smtps- hosts, Validates whether the resolver
-	// passes its self-test now.
-	MX, STS, Relay, Receiver, Probes, Validates bool
-	// DANE and DANE26 are the DANE results of the hosts, for the port of the next hop and for the port of implicit TLS.
-	DANE, DANE26 HostSet
-	// Addresses are how many addresses the hosts have.
-	Addresses HostSet
+	MX, STS         bool    // the MX RRset, the MTA-STS policy
+	Relay, Receiver bool    // whether the next hop is a relay host of Postfix, whether this site receives the domain
+	Probes          bool    // the verdicts about the smtps- hosts
+	Validates       bool    // whether the resolver passes its self-test now
+	DANE, DANE26    HostSet // the DANE results for the port of the next hop and for the port of implicit TLS
+	Addresses       HostSet // how many addresses the hosts have
 }
 
 // FirstHosts is how many hosts of a next hop are looked up early. What a domain with more of them costs is bounded.
@@ -51,16 +47,8 @@ func (s *FactSet) Add(o FactSet) {
 // HostSet is a set of indices into Facts.Hosts.
 type HostSet uint32
 
-// All returns the indices in the set, in order.
-func (s HostSet) All() iter.Seq[int] {
-	return func(yield func(int) bool) {
-		for ; s != 0; s &= s - 1 {
-			if !yield(bits.TrailingZeros32(uint32(s))) {
-				return
-			}
-		}
-	}
-}
+// Has reports whether the set contains an index.
+func (s HostSet) Has(i int) bool { return s&(1<<i) != 0 }
 
 // hostsWhere returns the hosts for which f is true.
 func (f *Facts) hostsWhere(is func(h *Host) bool) HostSet {
@@ -78,42 +66,30 @@ func (f *Facts) withoutDANE() HostSet {
 	return f.hostsWhere(func(h *Host) bool { return h.DANE.State == dane.Unknown })
 }
 
-// expectSTS returns the question for the TXT record of the domain. On the port of implicit TLS the policy only narrows
-// the prefixed hosts.
-func expectSTS(f *Facts, o *Options) []dns.Question {
-	match, _ := prefixed(f)
-	if !stsMissing(f, o) || f.Nexthop.Port != SMTPPort && len(match) == 0 {
-		return nil
-	}
-	return []dns.Question{mtasts.RecordQuestion(f.Nexthop.Name)}
-}
-
-// expectTLSA returns the questions for the TLSA records of hosts that are signed in all likelihood: at or below a
-// domain with a secure MX RRset, or with secure addresses the last time. For other hosts they must not be asked before
-// their addresses are known to be secure: "name servers … that mishandle TLSA queries" (RFC 7672 section 2.2.2) make a
-// resolver give up on them for all domains that they serve.
-func expectTLSA(f *Facts, o *Options) []dns.Question {
-	if !o.DANE || f.Nexthop.Host {
-		return nil
-	}
-	var questions []dns.Question
+// expected returns the DNS questions that the next steps will probably ask: the addresses of the first hosts if the
+// MTA-STS policy is required now, and otherwise the record that announces it. On the port of implicit TLS the policy
+// only narrows the prefixed hosts.
+//
+// TLSA records are asked of hosts that are signed in all likelihood: at or below a domain with a secure MX RRset, or
+// with secure addresses the last time. Other addresses must be known to be secure first: "name servers … that mishandle
+// TLSA queries" (RFC 7672 section 2.2.2) make a resolver give up on them for all domains that they serve.
+func expected(f *Facts, o *Options, stsRequired bool) (questions []dns.Question) {
 	for _, h := range f.Hosts[:min(len(f.Hosts), FirstHosts)] {
+		if f.Nexthop.Host || !prefix.ValidHost(h.Name) {
+			continue
+		}
+		if stsRequired {
+			questions = append(questions, dns.Question{Name: h.Name, Type: dns.TypeA},
+				dns.Question{Name: h.Name, Type: dns.TypeAAAA})
+		}
 		own := f.MX.signed() && (h.Name == f.Nexthop.Name || strings.HasSuffix(h.Name, "."+f.Nexthop.Name))
-		if (own || h.Signed) && prefix.ValidHost(h.Name) {
+		if own || h.Signed {
 			questions = append(questions, dane.TLSAQuestion(h.Name, f.Nexthop.Port))
 		}
 	}
-	return questions
-}
-
-// expectAddresses returns the questions for the addresses of the first hosts.
-func expectAddresses(f *Facts) []dns.Question {
-	questions := make([]dns.Question, 0, 2*FirstHosts)
-	for _, h := range f.Hosts[:min(len(f.Hosts), FirstHosts)] {
-		if name := h.Name; prefix.ValidHost(name) {
-			questions = append(questions, dns.Question{Name: name, Type: dns.TypeA},
-				dns.Question{Name: name, Type: dns.TypeAAAA})
-		}
+	match, _ := prefixed(f)
+	if !stsRequired && stsMissing(f, o) && (f.Nexthop.Port == SMTPPort || len(match) > 0) {
+		questions = append(questions, mtasts.RecordQuestion(f.Nexthop.Name))
 	}
 	return questions
 }

@@ -32,8 +32,9 @@ func (n Nexthop) String() string {
 	return s
 }
 
-// maxName bounds the work for a name. A U-label takes at most four times the octets of its A-label.
-const maxName = 4 * 255
+// Remembers reports whether a memory of promises is kept for such a next hop: an MX lookup, an answer that can be
+// forged, leads from it to its hosts.
+func (n Nexthop) Remembers() bool { return n.Name != "" && !n.Host && n.Port == SMTPPort }
 
 // ParseNexthop reads the key of an smtp_tls_policy_maps lookup, where port26 is the port of implicit TLS. It returns
 // false for keys that are answered NOTFOUND without a DNS query: a parent domain, an address literal, another port, an
@@ -70,7 +71,8 @@ func ParseRecipient(key string) (Nexthop, bool) {
 // 46, as Postfix does), lower case, no final dot. Underscores pass: DNS has them, and Postfix accepts them. It returns
 // false for a name that Postfix does not accept.
 func ParseName(s string) (string, bool) {
-	if len(s) > maxName {
+	const longest = 4 * 255 // a U-label takes at most four times the octets of its A-label
+	if len(s) > longest {
 		return "", false
 	}
 	s = strings.TrimSuffix(s, ".")

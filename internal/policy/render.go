@@ -19,7 +19,11 @@ func (d *Decision) Reply(o Options, tlsrpt bool) socketmap.Reply {
 	case d.Verdict != Apply:
 		return socketmap.Temp(d.Failure)
 	case len(d.Route) > 0:
-		return socketmap.OK(routeText(d.Route, o.Transport))
+		names := make([]string, len(d.Route)) // a list needs Postfix 3.5 or later, transport(5)
+		for i, next := range d.Route {
+			names[i] = next.String()
+		}
+		return socketmap.OK(o.Transport + ":" + strings.Join(names, ", "))
 	}
 	reply := d.TLS.text()
 	if tlsrpt && d.TLS.STS != nil {
@@ -36,18 +40,9 @@ func (p TLSPolicy) text() string {
 		return p.Literal
 	case LevelSecure:
 		return "secure match=" + strings.Join(p.Match, ":") + " servername=hostname"
-	case LevelDANE, LevelDANEOnly, LevelNone:
+	default:
+		return string(p.Level)
 	}
-	return string(p.Level)
-}
-
-// routeText renders a route, transport(5). A list of next hops needs Postfix 3.5 or later.
-func routeText(to []Nexthop, transport string) string {
-	names := make([]string, len(to))
-	for i, n := range to {
-		names[i] = n.String()
-	}
-	return transport + ":" + strings.Join(names, ", ")
 }
 
 // reportText renders what Postfix reports on, with a space in front: TLSRPT_README, "MTA-STS support via
