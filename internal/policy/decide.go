@@ -47,8 +47,6 @@ func override(f *Facts, _ *Options, d *Decision) bool {
 // RFC 7672 section 2.1.2).
 func unknownMX(f *Facts, _ *Options, d *Decision) bool {
 	switch {
-	case f.Nexthop.Name == "":
-		return d.defers(ReasonMXFailed, "no facts were gathered")
 	case f.Nexthop.Host:
 		return false
 	case f.MX.Err != nil:

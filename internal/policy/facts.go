@@ -73,7 +73,7 @@ type Receiver struct {
 func NewFacts(n Nexthop, o Overrides) Facts {
 	f := Facts{Nexthop: n, Override: o.For(n.Name)}
 	if n.Host {
-		f.Hosts = []Host{{Name: n.Name, Class: classOf(n.Name), Override: f.Override}}
+		f.Hosts = []Host{{Name: n.Name, Class: prefix.Of(n.Name), Override: f.Override}}
 	}
 	return f
 }
@@ -103,7 +103,11 @@ func (f *Facts) SetMX(rrset *dns.RRset, err error) {
 		switch {
 		case slices.ContainsFunc(f.Hosts, func(h Host) bool { return h.Name == mx.Host }):
 		case len(f.Hosts) < MaxHosts:
-			f.Hosts = append(f.Hosts, Host{Name: mx.Host, Preference: mx.Preference, Class: classOf(mx.Host)})
+			h := Host{Name: mx.Host, Preference: mx.Preference}
+			if prefix.ValidHost(mx.Host) { // no other name may reach a reply
+				h.Class = prefix.Of(mx.Host)
+			}
+			f.Hosts = append(f.Hosts, h)
 		default:
 			if f.MX.Rest == 0 {
 				f.MX.RestPreference = mx.Preference
@@ -111,12 +115,4 @@ func (f *Facts) SetMX(rrset *dns.RRset, err error) {
 			f.MX.Rest++
 		}
 	}
-}
-
-// classOf is the promise of a name that may reach a reply as it is.
-func classOf(host string) prefix.Class {
-	if !prefix.ValidHost(host) {
-		return prefix.None
-	}
-	return prefix.Of(host)
 }

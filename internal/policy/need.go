@@ -13,8 +13,8 @@ import (
 type Need struct {
 	// Required are the facts that the rule in question rests on. While there are any, the Decision beside them defers.
 	Required FactSet
-	// Expected are DNS questions that a later step will probably ask. Asked together with the required ones, they save a
-	// round trip. Their answers only fill the cache.
+	// Expected are DNS questions that a later step will probably ask. Asked together with the required ones, they save
+	// a round trip. Their answers only fill the cache.
 	Expected []dns.Question
 	// Brief is set if the decision does not have to wait for an MTA-STS policy that must be fetched first, because a
 	// prefix decides without it. A policy that the store has always counts.
