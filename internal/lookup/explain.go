@@ -5,7 +5,6 @@ import (
 	"errors"
 
 	"github.com/policyd/policyd/internal/check/report"
-	"github.com/policyd/policyd/internal/dane"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
@@ -113,9 +112,7 @@ func hosts(facts, routed *policy.Facts, o policy.Options) []MXHost {
 		}
 		if i < len(routed.Hosts) && routed.Hosts[i].Class.ImplicitTLS() {
 			r := &routed.Hosts[i]
-			if r.DANE26.State != dane.Unknown {
-				m.DANE26 = r.DANE26.State.String()
-			}
+			m.DANE26 = string(r.DANE26.State) // "" if it was not needed
 			if o.Port26 == policy.PortProbe {
 				m.Probe, m.ProbeCause = r.Probe.State.String(), string(r.Probe.Cause)
 			}

@@ -23,7 +23,6 @@ type Level string
 
 // The levels that policyd answers with. LevelLiteral stands for the policy of an override, whatever its level.
 const (
-	LevelNone     Level = ""
 	LevelDANE     Level = "dane"
 	LevelSecure   Level = "secure"
 	LevelDANEOnly Level = "dane-only"

@@ -6,7 +6,6 @@ import (
 
 	"github.com/policyd/policyd/internal/dane"
 	"github.com/policyd/policyd/internal/probe"
-	"github.com/policyd/policyd/internal/smtptls"
 )
 
 // Route returns where transport_maps sends the mail of f.Nexthop.Name, and the facts that are missing: over port 26, or
@@ -176,7 +175,7 @@ func closedHost(f *Facts, o *Options) string {
 		return ""
 	}
 	what := ": " + f.Hosts[i].Name + " is " + f.Hosts[i].Probe.State.String()
-	if cause := f.Hosts[i].Probe.Cause; cause != smtptls.CauseNone {
+	if cause := f.Hosts[i].Probe.Cause; cause != "" {
 		what += " (" + string(cause) + ")"
 	}
 	return what
