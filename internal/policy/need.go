@@ -73,7 +73,8 @@ func (f *Facts) withoutDANE() HostSet {
 // TLSA records are asked of hosts that are signed in all likelihood: at or below a domain with a secure MX RRset, or
 // with secure addresses the last time. Other addresses must be known to be secure first: "name servers … that mishandle
 // TLSA queries" (RFC 7672 section 2.2.2) make a resolver give up on them for all domains that they serve.
-func expected(f *Facts, o *Options, stsRequired bool) (questions []dns.Question) {
+func expected(f *Facts, o *Options, stsRequired bool) []dns.Question {
+	questions := make([]dns.Question, 0, 3*FirstHosts) // A, AAAA and TLSA, or TLSA and TXT
 	for _, h := range f.Hosts[:min(len(f.Hosts), FirstHosts)] {
 		if f.Nexthop.Host || !prefix.ValidHost(h.Name) {
 			continue
