@@ -2,7 +2,6 @@ package socketmap
 
 import (
 	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -10,7 +9,6 @@ import (
 	"net"
 	"os"
 	"runtime/debug"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -36,7 +34,8 @@ type conn struct {
 	in            *bufio.Reader
 	payload, wire []byte    // of a reply
 	readBy        time.Time // read deadline while idle; zero: it must be set again
-	requestBy     time.Time // read deadline of the request that has begun to arrive; zero: none has
+	begun         bool      // a part of a request has arrived
+	requestBy     time.Time // read deadline for the rest of that request; zero: not set
 	writeBy       time.Time // write deadline
 	final         bool      // the last read after Shutdown has begun
 }
@@ -77,32 +76,20 @@ func (c *conn) serve() {
 
 // read returns the text of the next request.
 func (c *conn) read() (string, error) {
-	if c.in.Buffered() == 0 {
+	if c.begun = c.in.Buffered() > 0; !c.begun {
 		if err := c.expect(); err != nil {
 			return "", err
 		}
 		if _, err := c.in.Peek(1); err != nil {
 			return "", err
 		}
-	}
-	if !c.whole() {
-		if err := c.begin(); err != nil {
-			return "", err
-		}
+		c.begun = true
 	}
 	text, err := ReadNetstring(c.in, MaxQuery)
 	if err == nil {
 		c.requestBy = time.Time{}
 	}
 	return text, err
-}
-
-// whole reports whether a request has arrived completely. Malformed ones count as incomplete.
-func (c *conn) whole() bool {
-	arrived, _ := c.in.Peek(c.in.Buffered())
-	head, rest, _ := bytes.Cut(arrived, []byte(":"))
-	size, err := strconv.Atoi(string(head))
-	return err == nil && size >= 0 && size < len(rest)
 }
 
 // expect sets the read deadline of an idle connection. It keeps a deadline that is early by at most a sixteenth of the
@@ -120,7 +107,7 @@ func (c *conn) expect() error {
 	return nil
 }
 
-// begin sets the read deadline of a request of which a part has arrived.
+// begin sets the read deadline of a request of which only a part has arrived.
 func (c *conn) begin() error {
 	c.requestBy, c.readBy = time.Now().Add(c.server.limit().RequestTimeout), time.Time{}
 	if c.server.closing.Load() {
@@ -140,6 +127,11 @@ func (c *conn) last(by time.Time) error {
 
 // Read reads for c.in. A request that has begun to arrive keeps its deadline when Shutdown sets an earlier one.
 func (c *conn) Read(b []byte) (int, error) {
+	if c.begun && c.requestBy.IsZero() {
+		if err := c.begin(); err != nil {
+			return 0, err
+		}
+	}
 	n, err := c.net.Read(b)
 	if errors.Is(err, os.ErrDeadlineExceeded) && time.Now().Before(c.requestBy) {
 		_ = c.net.SetReadDeadline(c.requestBy)
