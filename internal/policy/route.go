@@ -110,14 +110,9 @@ func following(f Facts, next Nexthop) Facts {
 // probe finds: in report mode, for a domain with a line in the overrides file, and where the settings rule a route
 // out. f are the facts of a TLS-policy lookup: mail for the domain, or already on its way to port 26, is leaving.
 func ProbeTargets(f Facts, o Options) []string {
-	switch {
-	case o.Mode != ModeEnforce || o.Port26 != PortProbe:
-		return nil
-	case f.Nexthop.Host:
-		if f.Nexthop.Port != o.Port {
-			return nil
-		}
-	case !f.Known.MX || ruledOut(&f, &o) != "":
+	switch host := f.Nexthop.Host; {
+	case o.Mode != ModeEnforce, o.Port26 != PortProbe, host && f.Nexthop.Port != o.Port,
+		!host && (!f.Known.MX || ruledOut(&f, &o) != ""):
 		return nil
 	}
 	hosts, _ := leading(&f, func(h *Host) bool {
