@@ -159,7 +159,7 @@ func newChecker(cmd *cobra.Command, c *common, f checkFlags) (*check.Checker, er
 		if err != nil {
 			return nil, &exit{exitUsage, fmt.Errorf("--ca-file %s: %w", f.CAFile, err)}
 		}
-		l.Roots, l.TLS.CAFile = set.Pool, f.CAFile
+		l.Roots, l.TLS.CAFile = *set, f.CAFile
 	}
 	quiet := slog.New(slog.DiscardHandler)
 	servers, err := stub.New(l.Stub(quiet))
@@ -174,7 +174,7 @@ func newChecker(cmd *cobra.Command, c *common, f checkFlags) (*check.Checker, er
 	client := l.SMTPClient(site)
 	client.OnlyCAFile = f.CAFile != ""
 	o := f.Options
-	o.Roots, o.CAFile, o.Logger, o.Postfix = l.Roots, l.TLS.CAFile, quiet, client
+	o.Roots, o.CAFile, o.Logger, o.Postfix = l.Roots.Pool, l.TLS.CAFile, quiet, client
 	// Enough for many domains that share name servers and hosts, and no more: a long list must not fill the memory.
 	const remembered = 50_000
 	o.Servers = servers

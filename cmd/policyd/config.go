@@ -59,7 +59,7 @@ Exit status: 0 no mistake, 2 at least one.`,
 			}
 			l, err := c.load(cmd)
 			if bad, invalid := errors.AsType[*settings.Error](err); invalid && wantsJSON(cmd) {
-				err = show(cmd, checked{bad.Path, bad.Found, 0, []string{}, bad.Problems}, nil)
+				err = show(cmd, checked{l.Path, l.Found, 0, []string{}, bad.Problems}, nil)
 				return cmp.Or(err, statusOnly(exitUsage))
 			}
 			if err != nil {

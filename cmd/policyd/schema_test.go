@@ -99,6 +99,8 @@ func schemaOf(t *testing.T, of reflect.Type, where string) *schema {
 	}
 	kind := ""
 	switch {
+	case of == reflect.TypeFor[settings.Settings]():
+		return settingsSchema()
 	case of == reflect.TypeFor[time.Time]():
 		kind, s.Format = "string", "date-time"
 	case of.Implements(reflect.TypeFor[encoding.TextMarshaler]()):
@@ -137,6 +139,32 @@ func schemaOf(t *testing.T, of reflect.Type, where string) *schema {
 		s.Type = append(s.Type, "null")
 	}
 	return s
+}
+
+// settingsSchema returns the schema of the settings, whose names are in their table.
+func settingsSchema() *schema {
+	all := &schema{Type: []string{"object"}, Properties: map[string]*schema{}}
+	defaults := settings.Default()
+	for _, table := range defaults.Tables() {
+		in := all
+		if table.Name != "" {
+			in = &schema{Type: []string{"object"}, Properties: map[string]*schema{}}
+			all.Required, all.Properties[table.Name] = append(all.Required, table.Name), in
+		}
+		for _, r := range table.Rows {
+			s := &schema{Type: []string{"integer"}}
+			switch r.Default()[0] {
+			case '"':
+				s.Type = []string{"string"}
+			case '[':
+				s.Type, s.Items = []string{"array"}, &schema{Type: []string{"string"}}
+			case 't', 'f':
+				s.Type = []string{"boolean"}
+			}
+			in.Required, in.Properties[r.Key] = append(in.Required, r.Key), s
+		}
+	}
+	return all
 }
 
 // A name that query and check both use stands for the same type of value.

@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -109,7 +110,8 @@ func newDaemon(o daemon.Options) (d *daemon.Daemon, err error) {
 			return d, err
 		}
 		// An error means that there is no service manager to show it.
-		_, _ = sd.SdNotify(false, "STATUS=Not answering, mail waits. Settings: "+wrong.Summary())
+		mistakes := strings.ReplaceAll(wrong.Error(), "\n", "; ")
+		_, _ = sd.SdNotify(false, "STATUS=Not answering, mail waits. Settings: "+mistakes)
 		<-time.After(settingsRetry)
 	}
 }

@@ -16,7 +16,7 @@ func (d *Daemon) watchRoots(ctx context.Context) error {
 	return every(ctx, rootsInterval, func() error {
 		// A file system that does not answer must not delay the end of the daemon.
 		changed := make(chan bool, 1)
-		go func() { changed <- d.loaded.Load().RootsChanged() }()
+		go func() { changed <- d.loaded.Load().Roots.Changed() }()
 		select {
 		case <-ctx.Done():
 			return ctx.Err()

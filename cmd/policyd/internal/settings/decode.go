@@ -1,119 +1,181 @@
 package settings
 
 import (
-	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/pelletier/go-toml/v2"
 
 	"github.com/policyd/policyd/internal/text"
 )
 
-// decode fills in s from a document and returns every mistake in its keys and values. A setting with a mistake keeps
-// its default.
-func (s *Settings) decode(d *document) (problems []Problem) {
-	add := func(key, text string) { problems = append(problems, Problem{Line: d.line(key), Text: text}) }
-	rows := s.rows()
-	for _, key := range slices.Sorted(maps.Keys(d.values)) {
-		if !slices.ContainsFunc(rows, func(r Row) bool { return r.path == key }) {
-			add(key, s.unknownKey(key, d.values[key]))
+// decode fills in the settings from a document and returns every mistake in it. It decodes each header and each key by
+// itself, so that a mistake does not hide others. A setting with a mistake keeps its default.
+func (l *Loaded) decode(document string) (problems []Problem) {
+	begins := regexp.MustCompile(`^\s*(\[|[A-Za-z_][\w.-]*\s*(=|\s|$)|"[^"]*"\s*=|'[^']*'\s*=)`)
+	lines := strings.Split(strings.ReplaceAll(document, "\r\n", "\n"), "\n")
+	tables := l.Tables()
+	l.lines = map[string]int{}
+	// The line that begins the table of the next key, and its name. Keys below a broken header are not decoded.
+	header, table, broken := "", "", false
+	for first, end := 0, 0; first < len(lines); first = end {
+		for end = first + 1; end < len(lines) && !begins.MatchString(lines[end]); {
+			end++ // a comment, or a value in several lines
 		}
-	}
-	for _, r := range rows {
-		value, set := d.values[r.path]
-		if !set {
+		isHeader := strings.HasPrefix(strings.TrimSpace(lines[first]), "[")
+		if isHeader {
+			header, table, broken = "", "", false
+		}
+		if broken {
 			continue
 		}
-		if err := assign(r.value, value); err != nil {
-			add(r.path, fmt.Sprintf("%s: %s: write %s, such as %s = %s", r.path, err, r.Type, r.Key, r.Default()))
-		} else if err := r.check(r.value.Interface()); err != nil {
-			r.value.Set(r.byDefault)
-			for text := range strings.SplitSeq(err.Error(), "\n") {
-				add(r.path, r.path+": "+text)
+		add := func(line int, what string) { problems = append(problems, Problem{l.Path, line, text.Visible(what)}) }
+		var decoded map[string]any
+		if err := toml.Unmarshal([]byte(header+"\n"+strings.Join(lines[first:end], "\n")), &decoded); err != nil {
+			row := 0 // that of header is 1
+			if wrong, ok := errors.AsType[*toml.DecodeError](err); ok {
+				row, _ = wrong.Position()
+			}
+			add(min(first+max(row-1, 1), end), notTOML(table, lines[first], err))
+			broken = isHeader
+			continue
+		}
+		values := flat(decoded)
+		for _, key := range slices.Sorted(maps.Keys(values)) {
+			switch before := l.lines[key]; {
+			case before > 0 && isHeader:
+				add(first+1, fmt.Sprintf("[%s] is already open in line %d: put the key there", key, before))
+			case before > 0:
+				add(first+1, fmt.Sprintf("%s: already set in line %d: keep one of them", key, before))
+			default:
+				for _, what := range assign(tables, key, values[key]) {
+					add(first+1, what)
+					broken = isHeader
+				}
+			}
+			top, _, _ := strings.Cut(key, ".")
+			for _, name := range []string{key, top} {
+				if l.lines[name] == 0 {
+					l.lines[name] = first + 1
+				}
+			}
+			if isHeader {
+				header, table = lines[first], key
 			}
 		}
 	}
 	return problems
 }
 
-// assign sets a field to a decoded value. The error is for a value of another type.
-func assign(field reflect.Value, value any) error {
-	if list, ok := value.([]any); ok && field.Kind() == reflect.Slice {
+// notTOML returns the text for a mistake in the syntax of a header, or of a key of a table.
+func notTOML(table, line string, err error) string {
+	what := "this is not TOML: " + strings.TrimPrefix(err.Error(), "toml: ") +
+		`: write key = value, with text in quotes, as in mode = "enforce"`
+	if key, _, isKey := strings.Cut(line, "="); isKey && !strings.Contains(key, "[") {
+		what = strings.TrimPrefix(join(table, strings.TrimSpace(key))+": "+what, ": ")
+	}
+	return what
+}
+
+// flat returns decoded values by full key, such as "server.listen". A table without keys is a value too.
+func flat(decoded map[string]any) map[string]any {
+	values := map[string]any{}
+	for name, value := range decoded {
+		below, _ := value.(map[string]any)
+		for key, value := range below {
+			values[join(name, key)] = value
+		}
+		if len(below) == 0 {
+			values[name] = value
+		}
+	}
+	return values
+}
+
+func join(table, key string) string { return strings.TrimPrefix(table+"."+key, ".") }
+
+// assign sets a setting to a decoded value, and returns what is wrong with the key or the value.
+func assign(tables []Table, key string, value any) (wrong []string) {
+	_, opens := value.(map[string]any)
+	for _, t := range tables {
+		if opens && key == t.Name && key != "" {
+			return nil
+		}
+		for _, r := range t.Rows {
+			if r.path != key {
+				continue
+			}
+			advice := ": write " + r.Type
+			if example := r.Default(); example != `""` && example != "[]" {
+				advice += ", such as " + r.Key + " = " + example
+			}
+			if near := text.Nearest(fmt.Sprint(value), r.words); near != "" {
+				advice = fmt.Sprintf(": did you mean %q?", near)
+			}
+			value = native(value)
+			for _, what := range r.wrong(value) {
+				wrong = append(wrong, key+": "+what+advice)
+			}
+			if wrong == nil {
+				r.value.Set(reflect.ValueOf(value))
+			}
+			return wrong
+		}
+	}
+	return []string{unknown(tables, key, opens)}
+}
+
+// native returns a decoded value in the type of the fields of Settings, or as it is if none has its type.
+func native(value any) any {
+	switch v := value.(type) {
+	case int64:
+		if int64(int(v)) == v {
+			return int(v)
+		}
+	case []any:
 		words := []string{}
-		for _, element := range list {
+		for _, element := range v {
 			word, ok := element.(string)
 			if !ok {
-				return fmt.Errorf("an element of the list is %s", typeName(element))
+				return value
 			}
 			words = append(words, word)
 		}
-		value = words
+		return words
 	}
-	if n, ok := value.(int64); ok && int64(int(n)) == n {
-		value = int(n)
-	}
-	v := reflect.ValueOf(value)
-	if v.Type() != field.Type() {
-		return fmt.Errorf("the value is %s", typeName(value))
-	}
-	field.Set(v)
-	return nil
+	return value
 }
 
-// typeName names the type of a value in TOML's terms.
-func typeName(value any) string {
-	names := map[reflect.Kind]string{
-		reflect.String: "a string", reflect.Bool: "a boolean", reflect.Int: "an integer", reflect.Int64: "an integer",
-		reflect.Float64: "a float", reflect.Slice: "an array", reflect.Map: "a table",
+// unknown returns what to write in place of a key that is not a setting, or of a table.
+func unknown(tables []Table, key string, opens bool) string {
+	what, word, name := "unknown key "+key, key, key[strings.LastIndexByte(key, '.')+1:]
+	if opens {
+		what, word, name = "unknown table ["+key+"]", "["+key+"]", ""
 	}
-	return cmp.Or(names[reflect.TypeOf(value).Kind()], "a date")
-}
-
-// unknownKey returns what to write in place of a full key that is not a setting.
-func (s *Settings) unknownKey(full string, value any) string {
-	table, name, nested := strings.Cut(full, ".")
-	if !nested {
-		table, name = "", full
-	}
-	var here, tables, elsewhere []string
-	for _, t := range s.Tables() {
+	var known, places []string
+	for _, t := range tables {
 		place := "at the top of the file"
 		if t.Name != "" {
-			tables, place = append(tables, t.Name), "under ["+t.Name+"]"
+			place = "under [" + t.Name + "]"
+			known = append(known, "["+t.Name+"]")
 		}
 		for _, r := range t.Rows {
-			switch {
-			case t.Name == table:
-				here = append(here, r.Key)
-			case r.Key == name:
-				elsewhere = append(elsewhere, place)
+			known = append(known, r.path)
+			if r.Key == name {
+				places = append(places, place)
 			}
 		}
 	}
-	_, isTable := value.(map[string]any)
-	unknown := "unknown key " + text.Visible(full)
-	switch {
-	case slices.Contains(tables, full):
-		return fmt.Sprintf("%s is a table: write [%s] in a line of its own and its keys below", full, full)
-	case here == nil || isTable && !nested:
-		table, _, _ = strings.Cut(full, ".")
-		return nearest("unknown table ["+text.Visible(table)+"]", table, "[%s]", tables)
-	case elsewhere != nil:
-		return unknown + ": write it " + strings.Join(elsewhere, " or ")
+	if places != nil {
+		return what + ": write it " + strings.Join(places, " or ")
 	}
-	return nearest(unknown, name, join(table, "%s"), here)
-}
-
-// nearest returns a message with the known word that was probably meant, or else with all of them.
-func nearest(unknown, word, format string, known []string) string {
 	if near := text.Nearest(word, known); near != "" {
-		return unknown + ": did you mean " + fmt.Sprintf(format, near) + "?"
+		return what + ": did you mean " + near + "?"
 	}
-	all := slices.Clone(known)
-	for i, word := range all {
-		all[i] = fmt.Sprintf(format, word)
-	}
-	return unknown + ": write one of " + strings.Join(all, ", ")
+	return what + ": policyd.toml(5) has all settings"
 }

@@ -3,7 +3,6 @@ package settings
 import (
 	"bytes"
 	"cmp"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -19,54 +18,72 @@ import (
 	"github.com/policyd/policyd/internal/text"
 )
 
+// Error is every mistake in the settings and in the files that they name, one per line of its text:
+// "file:line: setting: what is wrong: what to write".
+type Error struct{ Problems []Problem }
+
+// Problem is one mistake. Its JSON form is stable.
+type Problem struct {
+	File string `json:"file"`
+	// Line counts from 1; 0 if the mistake is not in a line.
+	Line int    `json:"line"`
+	Text string `json:"text"`
+}
+
+// Error returns one line per problem.
+func (e *Error) Error() string {
+	var lines []string
+	for _, p := range e.Problems {
+		lines = append(lines, p.String())
+	}
+	return strings.Join(lines, "\n")
+}
+
+// String returns the problem in one line.
+func (p Problem) String() string {
+	if p.Line == 0 {
+		return p.File + ": " + p.Text
+	}
+	return fmt.Sprintf("%s:%d: %s", p.File, p.Line, p.Text)
+}
+
 // Load reads and checks the settings file at path and the files that it names; "" means DefaultPath, which
 // does not have to exist. The error is an *Error with every mistake. The settings are returned even then: those with a
 // mistake have their default, for commands that only need to find the running daemon.
 func Load(path string) (*Loaded, error) {
-	l := &Loaded{Path: cmp.Or(path, DefaultPath), Settings: Default()}
+	l := &Loaded{Settings: Default(), Path: cmp.Or(path, DefaultPath)}
 	document, err := regfile.Read(l.Path)
-	if err != nil && (path != "" || !errors.Is(err, fs.ErrNotExist)) {
-		return l, unreadable(l.Path, err)
+	if l.Found = !errors.Is(err, fs.ErrNotExist); !l.Found && path == "" {
+		err = nil
 	}
-	l.Found = err == nil
-	return l.check(document)
+	return l, l.check(document, err)
 }
 
 // Read is Load for a text that is not in a file, such as standard input. name stands for the file in messages.
 func Read(name string, r io.Reader) (*Loaded, error) {
+	l := &Loaded{Settings: Default(), Path: name, Found: true}
 	document, err := io.ReadAll(r)
+	return l, l.check(document, err)
+}
+
+// check decodes and checks a document, unless it could not be read, and the files that it names.
+func (l *Loaded) check(document []byte, err error) error {
 	if err != nil {
-		return nil, unreadable(name, err)
+		return &Error{[]Problem{{File: l.Path, Text: "the settings cannot be read: " + cause(err)}}}
 	}
-	l := &Loaded{Path: name, Settings: Default(), Found: true}
-	return l.check(document)
-}
-
-func unreadable(name string, err error) *Error {
-	return &Error{Path: name, Found: !errors.Is(err, fs.ErrNotExist),
-		Problems: []Problem{{File: name, Text: "the settings cannot be read: " + cause(err)}}}
-}
-
-func (l *Loaded) check(document []byte) (*Loaded, error) {
 	if problems := l.read(document); len(problems) > 0 {
-		for i, p := range problems {
-			problems[i].File = cmp.Or(p.File, l.Path)
-		}
-		return l, &Error{l.Path, l.Found, problems}
+		return &Error{problems}
 	}
 	l.Warnings = l.warnings()
-	return l, nil
+	return nil
 }
 
 // UnusedListen returns a warning if the file sets server.listen to addresses that are not among those that systemd
 // passes, which replace them. passed is empty if systemd passes none.
 func (l *Loaded) UnusedListen(passed []string) []string {
-	if _, set := l.document.values["server.listen"]; !set || len(passed) == 0 {
-		return nil
-	}
 	unused := slices.DeleteFunc(slices.Clone(l.Server.Listen),
 		func(address string) bool { return slices.Contains(passed, address) })
-	if len(unused) == 0 {
+	if l.lines["server.listen"] == 0 || len(passed) == 0 || len(unused) == 0 {
 		return nil
 	}
 	return []string{"server.listen: " + strings.Join(unused, ", ") +
@@ -87,12 +104,12 @@ func (l *Loaded) KeepUntilRestart(old *Loaded) (kept []string) {
 }
 
 // Mistake returns the error for a mistake in a setting that shows only where the setting is used.
-func (l *Loaded) Mistake(key, text string) *Error {
-	p := Problem{File: l.Path, Text: key + ": " + text}
-	if l.Found {
-		p.Line = l.document.line(key)
-	}
-	return &Error{l.Path, l.Found, []Problem{p}}
+func (l *Loaded) Mistake(key, text string) *Error { return &Error{[]Problem{l.problem(key, text)}} }
+
+// problem is a mistake in the line where a key is set, or else its table.
+func (l *Loaded) problem(key, text string) Problem {
+	table, _, _ := strings.Cut(key, ".")
+	return Problem{l.Path, cmp.Or(l.lines[key], l.lines[table]), key + ": " + text}
 }
 
 // cause is an error of a file without the path, which the message names already.
@@ -103,49 +120,35 @@ func cause(err error) string {
 	return err.Error()
 }
 
-// read decodes and checks a document and the files that it names.
-func (l *Loaded) read(text []byte) []Problem {
-	var problems []Problem
-	l.document, problems = newDocument(strings.Split(strings.ReplaceAll(string(text), "\r\n", "\n"), "\n"))
-	problems = slices.Concat(problems, l.decode(l.document), l.readFiles())
-	slices.SortStableFunc(problems, func(a, b Problem) int {
-		return cmp.Or(cmp.Compare(a.File, b.File), a.Line-b.Line) // the settings file first, which has no name yet
-	})
-	return problems
-}
-
-// readFiles reads the files that the settings name.
-func (l *Loaded) readFiles() (problems []Problem) {
-	at := func(key, text string) {
-		problems = append(problems, Problem{Line: l.document.line(key), Text: key + ": " + text})
-	}
-	switch err := l.readRoots(); {
-	case errors.Is(err, roots.ErrNone):
-		at("tls.ca_file", "no certificate in "+l.TLS.CAFile+": write the path of a PEM file with root certificates")
-	case err != nil:
-		at("tls.ca_file", l.TLS.CAFile+" cannot be read: "+cause(err)+
+// read decodes a document, and reads the files that the settings name.
+func (l *Loaded) read(document []byte) []Problem {
+	problems := l.decode(string(document))
+	add := func(key, what string) { problems = append(problems, l.problem(key, what)) }
+	trusted, err := roots.Load(l.TLS.CAFile)
+	if err != nil {
+		add("tls.ca_file", l.TLS.CAFile+" cannot be read: "+cause(err)+
 			": write the path of a PEM file, or leave the setting out for the system's roots")
+	} else {
+		l.Roots = *trusted
 	}
-	if l.Fleet.URL != "" {
-		if l.Fleet.KeyFile == "" {
-			at("fleet.url", `a site key is required: make one with "policyd fleet key" and write the path of its `+
-				`file as key_file`)
-		}
-		if err := l.readFleetKey(l.Fleet.KeyFile); err != nil {
-			at("fleet.key_file", err.Error())
-		}
-		if err := l.readFleetKey(l.Fleet.PreviousKeyFile); err != nil {
-			at("fleet.previous_key_file", err.Error())
-		}
+	if l.Fleet.URL != "" && l.Fleet.KeyFile == "" {
+		add("fleet.url", `a site key is required: make one with "policyd fleet key" and write the path of its file as `+
+			"key_file")
+	}
+	if err := l.readFleetKey(l.Fleet.KeyFile); err != nil {
+		add("fleet.key_file", err.Error())
+	}
+	if err := l.readFleetKey(l.Fleet.PreviousKeyFile); err != nil {
+		add("fleet.previous_key_file", err.Error())
 	}
 	rules, err := regfile.Read(l.Overrides)
-	switch {
-	case errors.Is(err, fs.ErrNotExist) && l.Overrides == defaultOverrides:
-	case err != nil:
-		at("overrides", l.Overrides+" cannot be read: "+cause(err)+": create the file or leave the setting out")
-	default:
+	if err != nil && (!errors.Is(err, fs.ErrNotExist) || l.Overrides != defaultOverrides) {
+		add("overrides", l.Overrides+" cannot be read: "+cause(err)+": create the file or leave the setting out")
+	}
+	slices.SortStableFunc(problems, func(a, b Problem) int { return a.Line - b.Line })
+	if err == nil {
 		l.Rules = policy.ParseOverrides(bytes.NewReader(rules), func(line int, what string) {
-			problems = append(problems, Problem{File: l.Overrides, Line: line, Text: text.Visible(what)})
+			problems = append(problems, Problem{l.Overrides, line, text.Visible(what)})
 		})
 	}
 	return problems
@@ -153,7 +156,7 @@ func (l *Loaded) readFiles() (problems []Problem) {
 
 // readFleetKey adds the site key in a file to FleetKeys.
 func (l *Loaded) readFleetKey(path string) error {
-	if path == "" {
+	if path == "" || l.Fleet.URL == "" {
 		return nil
 	}
 	text, err := regfile.Read(path)
@@ -171,37 +174,17 @@ func (l *Loaded) readFleetKey(path string) error {
 	return nil
 }
 
-// readRoots reads the root certificates of ca_file, or of the system.
-func (l *Loaded) readRoots() error {
-	set, err := roots.Load(l.TLS.CAFile)
-	if err != nil {
-		return err
-	}
-	l.roots, l.Roots = set, set.Pool
-	return nil
-}
-
-// RootsChanged reports whether the files with the root certificates have changed since they were read.
-func (l *Loaded) RootsChanged() bool { return l.roots.Changed() }
-
 // WithNewRoots returns the same settings with the root certificates read again. The error is the reason why they cannot
 // be used; it is roots.ErrNone if there are none.
 func (l *Loaded) WithNewRoots() (*Loaded, error) {
-	next := *l
-	if err := next.readRoots(); err != nil {
+	trusted, err := roots.Load(l.TLS.CAFile)
+	if err != nil {
 		return nil, err
 	}
-	if next.roots.Empty {
+	if trusted.Empty {
 		return nil, roots.ErrNone
 	}
+	next := *l
+	next.Roots = *trusted
 	return &next, nil
-}
-
-// resolverRoots returns the root certificates for DNS over TLS, nil if no server needs them: they are a part of the
-// trust in the servers, and a change of them voids all cached answers.
-func (l *Loaded) resolverRoots() *x509.CertPool {
-	if slices.ContainsFunc(l.DNS.Servers, func(s string) bool { return strings.HasPrefix(s, "tls://") }) {
-		return l.Roots
-	}
-	return nil
 }

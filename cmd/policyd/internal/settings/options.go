@@ -26,10 +26,15 @@ import (
 
 // Stub returns the options of the resolver.
 func (l *Loaded) Stub(log *slog.Logger) stub.Options {
-	return stub.Options{
-		Servers: l.DNS.Servers, Trust: stub.TrustMode(l.DNS.TrustAD),
-		Timeout: durationOf(l.DNS.Timeout), SelfTestNames: l.DNS.SelfTest, RootCAs: l.resolverRoots(), Logger: log,
+	o := stub.Options{
+		Servers: l.DNS.Servers, Trust: stub.TrustMode(l.DNS.TrustAD), Timeout: durationOf(l.DNS.Timeout),
+		SelfTestNames: l.DNS.SelfTest, Logger: log,
 	}
+	// The roots are a part of the trust in servers with TLS, and a change of them voids all cached answers.
+	if slices.ContainsFunc(o.Servers, func(s string) bool { return strings.HasPrefix(s, "tls://") }) {
+		o.RootCAs = l.Roots.Pool
+	}
+	return o
 }
 
 // PolicyOptions returns what a decision depends on, except the overrides.
@@ -60,7 +65,7 @@ func (l *Loaded) Site(r dns.Resolver, log *slog.Logger) postfix.Options {
 // Probe returns the options of probes, which ask r. Postfix of the site judges receivers too.
 func (l *Loaded) Probe(r dns.Resolver, site *postfix.Site, log *slog.Logger) probe.Options {
 	return probe.Options{
-		Resolver: r, Port: uint16(l.Port26.Port), Roots: l.Roots, Special: l.Port26.ProbeSpecialAddresses,
+		Resolver: r, Port: uint16(l.Port26.Port), Roots: l.Roots.Pool, Special: l.Port26.ProbeSpecialAddresses,
 		StateDir: l.Cache.StateDir, Logger: log,
 		Helo: l.Port26.HeloName, Postfix: l.SMTPClient(site),
 	}
@@ -76,7 +81,7 @@ func (l *Loaded) Store(r dns.Resolver, log *slog.Logger) stsstore.Options {
 	return stsstore.Options{
 		Resolver: r, StateDir: l.Cache.StateDir, Logger: log,
 		Fetcher: &mtasts.Fetcher{
-			Resolver: r, Roots: l.Roots, Special: l.Port26.ProbeSpecialAddresses,
+			Resolver: r, Roots: l.Roots.Pool, Special: l.Port26.ProbeSpecialAddresses,
 			ProxyFromEnvironment: l.MTASTS.ProxyFromEnvironment,
 		},
 	}
@@ -85,7 +90,7 @@ func (l *Loaded) Store(r dns.Resolver, log *slog.Logger) stsstore.Options {
 // SecondOpinion returns the options of the resolver that is asked about vanished promises, and false if there is none.
 func (l *Loaded) SecondOpinion(log *slog.Logger) (stub.Options, bool) {
 	o := l.Stub(log.With("setting", "dns.second_opinion"))
-	o.Servers, o.Trust, o.RootCAs = []string{l.DNS.SecondOpinion}, stub.TrustNever, l.Roots
+	o.Servers, o.Trust, o.RootCAs = []string{l.DNS.SecondOpinion}, stub.TrustNever, l.Roots.Pool
 	return o, l.DNS.SecondOpinion != ""
 }
 
@@ -124,38 +129,27 @@ func durationOf(s string) time.Duration {
 }
 
 // warnings returns a line for each setting that is valid and may still be a mistake.
-func (l *Loaded) warnings() []string {
-	var w []string
-	switch l.Mode {
-	case string(policy.ModeOff):
-		w = append(w, `mode = "off": every lookup is answered NOTFOUND`)
-	case string(policy.ModeReport):
-		w = append(w, `mode = "report": decisions are logged, and every lookup is answered NOTFOUND`)
-	}
-	if l.DNS.TrustAD == "always" && slices.ContainsFunc(l.DNS.Servers, exposed) {
-		w = append(w, `dns.trust_ad = "always" with a server that is not on the loopback interface: an attacker on `+
-			`the path to it can forge secure answers`)
-	}
-	reachable := func(setting, address, why string) {
-		if address != "" && !strings.HasPrefix(address, "unix:") && !loopback(address) {
-			w = append(w, setting+": "+address+" is reachable from other machines"+why)
+func (l *Loaded) warnings() (all []string) {
+	warn := func(holds bool, warning string) {
+		if holds {
+			all = append(all, warning)
 		}
 	}
+	warn(l.Mode == "off", `mode = "off": every lookup is answered NOTFOUND`)
+	warn(l.Mode == "report", `mode = "report": decisions are logged, and every lookup is answered NOTFOUND`)
+	warn(l.DNS.TrustAD == "always" && slices.ContainsFunc(l.DNS.Servers, exposed), `dns.trust_ad = "always" with a `+
+		"server that is not on the loopback interface: an attacker on the path to it can forge secure answers")
 	for _, address := range l.Server.Listen {
-		reachable("server.listen", address, "")
+		warn(reachable(address), "server.listen: "+address+" is reachable from other machines")
 	}
-	reachable("metrics.listen", l.Metrics.Listen, "")
-	reachable("http.listen", l.HTTP.Listen, ", and an attacker on the path can forge answers")
-	if l.Port26.Mode == "always" {
-		w = append(w, fmt.Sprintf(
-			`port26.mode = "always": mail for an smtps- host whose port %d does not work stays in the queue until `+
-				`it bounces`, l.Port26.Port))
-	}
-	if l.Port26.ProbeSpecialAddresses {
-		w = append(w, "port26.probe_special_addresses = true: remote senders choose which addresses of your network "+
-			"are probed")
-	}
-	return w
+	warn(reachable(l.Metrics.Listen), "metrics.listen: "+l.Metrics.Listen+" is reachable from other machines")
+	warn(reachable(l.HTTP.Listen), "http.listen: "+l.HTTP.Listen+" is reachable from other machines, and an attacker "+
+		"on the path can forge answers")
+	warn(l.Port26.Mode == "always", fmt.Sprintf(`port26.mode = "always": mail for an smtps- host whose port %d does `+
+		"not work stays in the queue until it bounces", l.Port26.Port))
+	warn(l.Port26.ProbeSpecialAddresses, "port26.probe_special_addresses = true: remote senders choose which "+
+		"addresses of your network are probed")
+	return all
 }
 
 // exposed reports whether queries to a server leave this machine without TLS.
@@ -164,11 +158,8 @@ func exposed(text string) bool {
 	return err == nil && s.TLSName == "" && !s.Addr.Addr().Unmap().IsLoopback()
 }
 
-func loopback(address string) bool {
+// reachable reports whether other machines can connect to a listener at an address.
+func reachable(address string) bool {
 	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return false
-	}
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
+	return err == nil && host != "unix" && host != "localhost" && !net.ParseIP(host).IsLoopback()
 }

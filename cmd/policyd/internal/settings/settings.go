@@ -4,7 +4,7 @@
 package settings
 
 import (
-	"crypto/x509"
+	"encoding/json"
 	"net/url"
 
 	"github.com/policyd/policyd/internal/fleet"
@@ -20,73 +20,38 @@ const (
 
 // Settings are the settings as the file has them. The table has their names, defaults and documentation.
 type Settings struct {
-	Mode      string `json:"mode"`
-	Overrides string `json:"overrides"`
-	Server    struct {
-		Listen         []string `json:"listen"`
-		SocketMode     string   `json:"socket_mode"`
-		SocketGroup    string   `json:"socket_group"`
-		MaxConnections int      `json:"max_connections"`
-		IdleTimeout    string   `json:"idle_timeout"`
-		DrainTimeout   string   `json:"drain_timeout"`
-	} `json:"server"`
+	Mode, Overrides string
+	Server          struct {
+		Listen                                             []string
+		SocketMode, SocketGroup, IdleTimeout, DrainTimeout string
+		MaxConnections                                     int
+	}
 	DNS struct {
-		Servers       []string `json:"servers"`
-		TrustAD       string   `json:"trust_ad"`
-		Timeout       string   `json:"timeout"`
-		SelfTest      []string `json:"self_test"`
-		SecondOpinion string   `json:"second_opinion"`
-	} `json:"dns"`
+		Servers, SelfTest               []string
+		TrustAD, Timeout, SecondOpinion string
+	}
 	Cache struct {
-		MaxEntries int    `json:"max_entries"`
-		StateDir   string `json:"state_dir"`
-	} `json:"cache"`
+		MaxEntries int
+		StateDir   string
+	}
 	Policy struct {
-		UnsignedMX string `json:"unsigned_mx"`
-		MixedMX    string `json:"mixed_mx"`
-		DANE       bool   `json:"dane"`
-		MTASTS     bool   `json:"mta_sts"`
-	} `json:"policy"`
-	MTASTS struct {
-		ProxyFromEnvironment bool `json:"proxy_from_environment"`
-	} `json:"mta_sts"`
-	Promises struct {
-		Vanished string `json:"vanished"`
-	} `json:"promises"`
-	Fleet struct {
-		URL             string `json:"url"`
-		KeyFile         string `json:"key_file"`
-		PreviousKeyFile string `json:"previous_key_file"`
-		Prefix          string `json:"prefix"`
-		Pull            string `json:"pull"`
-	} `json:"fleet"`
-	Port26 struct {
-		Mode                  string   `json:"mode"`
-		Port                  int      `json:"port"`
-		Transport             string   `json:"transport"`
-		Wait                  string   `json:"wait"`
-		ExcludeDomains        []string `json:"exclude_domains"`
-		OwnHosts              []string `json:"own_hosts"`
-		HeloName              string   `json:"helo_name"`
-		ProbeSpecialAddresses bool     `json:"probe_special_addresses"`
-	} `json:"port26"`
-	TLS struct {
-		CAFile string `json:"ca_file"`
-	} `json:"tls"`
-	Admin struct {
-		Socket string `json:"socket"`
-	} `json:"admin"`
-	HTTP struct {
-		Listen string `json:"listen"`
-	} `json:"http"`
-	Metrics struct {
-		Listen string `json:"listen"`
-	} `json:"metrics"`
-	Log struct {
-		Level   string `json:"level"`
-		Format  string `json:"format"`
-		Lookups string `json:"lookups"`
-	} `json:"log"`
+		UnsignedMX, MixedMX string
+		DANE, MTASTS        bool
+	}
+	MTASTS   struct{ ProxyFromEnvironment bool }
+	Promises struct{ Vanished string }
+	Fleet    struct{ URL, KeyFile, PreviousKeyFile, Prefix, Pull string }
+	Port26   struct {
+		Port                            int
+		Mode, Transport, Wait, HeloName string
+		ExcludeDomains, OwnHosts        []string
+		ProbeSpecialAddresses           bool
+	}
+	TLS     struct{ CAFile string }
+	Admin   struct{ Socket string }
+	HTTP    struct{ Listen string }
+	Metrics struct{ Listen string }
+	Log     struct{ Level, Format, Lookups string }
 }
 
 // Default returns the settings of an empty file.
@@ -95,6 +60,22 @@ func Default() (s Settings) {
 		r.value.Set(r.byDefault)
 	}
 	return s
+}
+
+// MarshalJSON returns the settings by their names in the file.
+func (s Settings) MarshalJSON() ([]byte, error) {
+	all := map[string]any{}
+	for _, t := range s.Tables() {
+		in := all
+		if t.Name != "" {
+			in = map[string]any{}
+			all[t.Name] = in
+		}
+		for _, r := range t.Rows {
+			in[r.Key] = r.value.Interface()
+		}
+	}
+	return json.Marshal(all)
 }
 
 // Redacted returns the settings without the password in fleet.url.
@@ -113,13 +94,12 @@ type Loaded struct {
 	Found bool
 	// Rules are the lines of the overrides file.
 	Rules policy.Overrides
-	// Roots are the root certificates of ca_file, or else of the system. It is never nil.
-	Roots *x509.CertPool
+	// Roots are the root certificates of ca_file, or else of the system.
+	Roots roots.Set
 	// FleetKeys are the site key and, during a change of keys, the previous one; none without fleet.url.
 	FleetKeys []fleet.Key
 	// Warnings are about settings that are valid and may still be mistakes.
 	Warnings []string
 
-	document *document // the text of the file
-	roots    *roots.Set
+	lines map[string]int // where keys are set and tables begin in the file
 }

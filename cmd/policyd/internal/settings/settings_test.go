@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pelletier/go-toml/v2"
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/internal/fleet"
@@ -96,7 +97,7 @@ func TestEmptyFileGivesTheDefaults(t *testing.T) {
 	require.Equal(t, Default(), l.Settings)
 	require.True(t, l.Found)
 	require.Nil(t, l.Rules)
-	require.NotNil(t, l.Roots)
+	require.NotNil(t, l.Roots.Pool)
 	require.Empty(t, l.Warnings)
 }
 
@@ -110,28 +111,34 @@ func TestListsReplaceTheirDefaults(t *testing.T) {
 
 // Every field of the structs is in the table and every row of the table is a field.
 func TestTableAndStructsAreTheSame(t *testing.T) {
-	var fields func(reflect.Type, string) []string
-	fields = func(s reflect.Type, prefix string) (keys []string) {
-		for f := range s.Fields() {
-			if f.Type.Kind() == reflect.Struct {
-				keys = append(keys, fields(f.Type, f.Tag.Get("json")+".")...)
+	defaults := Default()
+	fields := map[any]bool{}
+	var collect func(reflect.Value)
+	collect = func(s reflect.Value) {
+		for _, f := range s.Fields() {
+			if f.Kind() == reflect.Struct {
+				collect(f)
 			} else {
-				keys = append(keys, prefix+f.Tag.Get("json"))
+				fields[f.Addr().Interface()] = true
 			}
 		}
-		return keys
 	}
-	var rows []string
-	defaults := Default()
+	collect(reflect.ValueOf(&defaults).Elem())
+	paths := map[string]bool{}
 	for _, table := range defaults.Tables() {
+		require.NotEmpty(t, table.Doc, table.Name)
 		for _, r := range table.Rows {
-			rows = append(rows, r.path)
+			field := r.value.Addr().Interface()
+			require.True(t, fields[field], r.path)
+			delete(fields, field)
+			require.False(t, paths[r.path], r.path)
+			paths[r.path] = true
 			require.NotEmpty(t, r.Doc, r.Key)
 			require.NotEmpty(t, r.Type, r.Key)
 			require.NotEmpty(t, r.Default(), r.Key)
 		}
 	}
-	require.Equal(t, fields(reflect.TypeFor[Settings](), ""), rows)
+	require.Empty(t, fields)
 }
 
 func TestShownSettingsReadBack(t *testing.T) {
@@ -147,11 +154,15 @@ exclude_domains = ["example.com", "example.net"]
 	require.NoError(t, err, "the default overrides file need not exist")
 	require.Equal(t, l.Settings, again.Settings)
 
-	var fromJSON Settings
 	j, err := json.Marshal(l.Settings)
 	require.NoError(t, err)
+	var fromJSON, fromTOML map[string]any
 	require.NoError(t, json.Unmarshal(j, &fromJSON))
-	require.Equal(t, l.Settings, fromJSON)
+	require.NoError(t, toml.Unmarshal([]byte(l.TOML()), &fromTOML))
+	asJSON, err := json.Marshal(fromTOML)
+	require.NoError(t, err)
+	require.JSONEq(t, string(asJSON), string(j))
+	require.Equal(t, "report", fromJSON["mode"])
 }
 
 func TestPackagedFileIsShortAndSaysNothing(t *testing.T) {
@@ -210,7 +221,7 @@ func TestOverridesAndRoots(t *testing.T) {
 	l, err := load(t, "overrides = \""+overrides+"\"\n[tls]\nca_file = \""+ca+"\"\n")
 	require.NoError(t, err)
 	require.Len(t, l.Rules, 1)
-	require.NotNil(t, l.Roots)
+	require.NotNil(t, l.Roots.Pool)
 }
 
 func TestWarnings(t *testing.T) {
@@ -248,7 +259,7 @@ func FuzzLoad(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		l := &Loaded{Path: "f", Settings: Default()}
 		for _, p := range l.read([]byte(text)) {
-			if p.File != "" {
+			if p.File != l.Path {
 				continue
 			}
 			require.NotEmpty(t, p.Text)
