@@ -2,8 +2,12 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
+	"os/exec"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -58,16 +62,15 @@ Exit status: 0 no mistake, 2 at least one.`,
 				c.config = args[0]
 			}
 			l, err := c.load(cmd)
-			if bad, invalid := errors.AsType[*settings.Error](err); invalid && wantsJSON(cmd) {
+			if bad, _ := errors.AsType[*settings.Error](err); bad != nil && wantsJSON(cmd) {
 				err = show(cmd, checked{l.Path, l.Found, 0, []string{}, bad.Problems}, nil)
 				return cmp.Or(err, statusOnly(exitUsage))
 			}
 			if err != nil {
-				return failed(err)
+				return err
 			}
-			result := checked{l.Path, l.Found, len(l.Rules), []string{}, []settings.Problem{}}
-			result.Warnings = append(result.Warnings, l.Warnings...)
-			result.Warnings = append(result.Warnings, l.UnusedListen(systemdListeners(cmd.Context()))...)
+			warnings := append(l.Warnings, l.UnusedListen(systemdListeners(cmd.Context()))...)
+			result := checked{l.Path, l.Found, len(l.Rules), append([]string{}, warnings...), []settings.Problem{}}
 			return show(cmd, result, func(s *screen, c checked) {
 				s.linef("%s: ok%s", c.Settings, either(c.Found, "", "; the file does not exist, so the defaults apply"))
 				if l.Rules != nil {
@@ -93,9 +96,36 @@ Exit status: 0, 2 the settings have a mistake.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			l, err := c.load(cmd)
 			if err != nil {
-				return failed(err)
+				return err
 			}
 			return show(cmd, l.Settings, func(s *screen, l settings.Settings) { _, _ = s.WriteString(l.TOML()) })
 		},
 	})
+}
+
+// systemdListeners returns the listeners of policyd.socket that systemd will pass, as server.listen has them; none if
+// systemd does not run or the unit is neither active nor enabled.
+func systemdListeners(ctx context.Context) []string {
+	const timeout = 5 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	out, _ := exec.CommandContext(ctx, "systemctl", "show", "--property=ActiveState,UnitFileState,Listen",
+		"policyd.socket").Output() // where systemd does not run, there is no output
+	state := string(out)
+	if !strings.Contains(state, "ActiveState=active") && !strings.Contains(state, "UnitFileState=enabled") {
+		return nil
+	}
+	return parseListen(state)
+}
+
+// parseListen reads lines such as "Listen=/run/sock (Stream)".
+func parseListen(text string) []string {
+	var addresses []string
+	for line := range strings.Lines(text) {
+		line = strings.TrimPrefix(strings.TrimSpace(line), "Listen=")
+		if address, stream := strings.CutSuffix(line, " (Stream)"); stream {
+			addresses = append(addresses, either(strings.HasPrefix(address, "/"), "unix:", "")+address)
+		}
+	}
+	return addresses
 }

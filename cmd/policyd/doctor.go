@@ -44,7 +44,7 @@ Exit status: 0 nothing to change, 1 warnings or errors, 2 usage.`,
 			var err error
 			if o.Settings, err = c.load(cmd); err != nil {
 				wrong, ok := errors.AsType[*settings.Error](err)
-				if !ok || o.Settings == nil {
+				if !ok {
 					return failed(err)
 				}
 				o.Mistakes = wrong.Problems

@@ -32,7 +32,7 @@ Exit status: 0, 1 no Postfix is installed or it is too old, 2 usage or settings.
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error
-			if o.Settings, err = c.load(cmd); err != nil && (!remove || o.Settings == nil) {
+			if o.Settings, err = c.load(cmd); err != nil && !remove {
 				return failed(err)
 			}
 			if err != nil { // the way back must not depend on them

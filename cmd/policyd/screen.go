@@ -35,17 +35,20 @@ func wantsJSON(cmd *cobra.Command) bool {
 	return set
 }
 
-// show prints a value as one line of JSON with --json, or else as text.
-func show[T any](cmd *cobra.Command, v T, text func(*screen, T)) error {
+// show prints a value as one line of JSON with --json, or else as write writes it.
+func show[T any](cmd *cobra.Command, v T, write func(*screen, T)) error {
 	out := cmd.OutOrStdout()
 	if wantsJSON(cmd) {
-		return failed(json.NewEncoder(out).Encode(v))
+		e := json.NewEncoder(out)
+		e.SetEscapeHTML(false)
+		return failed(e.Encode(v))
 	}
-	s := &screen{colour: palette(out), notes: cmd.ErrOrStderr()}
+	s := &screen{notes: cmd.ErrOrStderr()}
+	s.colour = text.Palette(terminal(out) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb") // no-color.org
 	if file, ok := out.(*os.File); ok {
 		s.width, _, _ = term.GetSize(int(file.Fd())) // 0 where it is not a terminal
 	}
-	text(s, v)
+	write(s, v)
 	_, err := io.WriteString(out, s.String())
 	return failed(err)
 }
@@ -72,11 +75,6 @@ func showEach[T interface{ Exit() int }](
 		worst = max(worst, r.Exit())
 	}
 	return statusOnly(worst)
-}
-
-// palette returns the colours for out: none unless it is a terminal on which they are wanted (no-color.org).
-func palette(out io.Writer) text.Palette {
-	return text.Palette(terminal(out) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb")
 }
 
 func terminal(w io.Writer) bool {
