@@ -1,42 +1,39 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/internal/policy"
 )
 
-// asking is what the commands that ask the running daemon have in common.
-type asking struct {
-	*common
-	socket string
-	quiet  bool // no warning about mistakes in the settings
-}
-
-// request asks the daemon. args are the arguments of the command.
-type request[T any] func(ctx context.Context, client *admin.Client, args []string) (T, error)
-
 // asks completes a command that asks the running daemon: call returns the answer, which is printed as JSON with --json
-// and otherwise by text.
-func asks[T any](a *asking, cmd *cobra.Command, call request[T], text func(*screen, T)) *cobra.Command {
+// and otherwise by text. If the daemon cannot be asked, the exit status is 1, or 2 if the settings switch the admin
+// socket off.
+func asks[T any](
+	c *common, cmd *cobra.Command, call func(*cobra.Command, *admin.Client, []string) (T, error), text func(*screen, T),
+) *cobra.Command {
 	if !strings.Contains(cmd.Long, "Exit status:") {
 		cmd.Long += "\n\nExit status: 0, 1 the daemon does not run or its socket may not be used, 2 usage or\nsettings."
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return a.ask(cmd, func(ctx context.Context, client *admin.Client) error {
-			answer, err := call(ctx, client, args)
-			if err != nil {
-				return err
-			}
-			return show(cmd, answer, text)
-		})
+		client, err := c.client(cmd)
+		if err != nil {
+			return err
+		}
+		defer client.Close()
+		answer, err := call(cmd, client, args)
+		if err != nil {
+			return failed(err)
+		}
+		return show(cmd, answer, text)
 	}
-	a.socketFlag(cmd)
+	c.socketFlag(cmd)
 	return printsJSON(cmd)
 }
 
@@ -44,8 +41,8 @@ func asks[T any](a *asking, cmd *cobra.Command, call request[T], text func(*scre
 func shows[Q, A any](
 	c *common, cmd *cobra.Command, e admin.Endpoint[Q, A], q *Q, text func(*screen, A),
 ) *cobra.Command {
-	return asks(&asking{common: c}, cmd, func(ctx context.Context, client *admin.Client, _ []string) (A, error) {
-		return e.Ask(ctx, client, *q)
+	return asks(c, cmd, func(cmd *cobra.Command, client *admin.Client, _ []string) (A, error) {
+		return e.Ask(cmd.Context(), client, *q)
 	}, text)
 }
 
@@ -78,49 +75,53 @@ func oneDomain(domain *string) cobra.PositionalArgs {
 	}
 }
 
-func (a *asking) socketFlag(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&a.socket, "socket", "", "admin socket of the daemon (default: admin.socket of the settings)")
+func (c *common) socketFlag(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&c.socket, "socket", "", "admin socket of the daemon (default: admin.socket of the settings)")
 }
 
-// path returns the admin socket. Mistakes in the settings must not keep the operator from a daemon that is well: they
-// are a warning, and a setting with a mistake has its default.
-func (a *asking) path(cmd *cobra.Command) (string, error) {
-	if a.socket != "" {
-		return a.socket, nil
+// client returns a client of the running daemon. Mistakes in the settings must not keep the operator from a daemon that
+// is well: they are a warning, and a setting with a mistake has its default.
+func (c *common) client(cmd *cobra.Command) (*admin.Client, error) {
+	if c.socket != "" {
+		return admin.NewClient(c.socket), nil
 	}
-	l, err := a.load(cmd)
-	switch {
-	case l == nil:
-		return "", err
-	case l.Admin.Socket == "":
-		return "", &exit{exitUsage, errors.New(
-			"the daemon has no admin socket: set socket under [admin] and restart it")}
-	case err != nil && !a.quiet:
+	l, err := c.load(cmd)
+	if l.Admin.Socket == "" {
+		err = errors.New("the daemon has no admin socket: set socket under [admin] and restart it")
+		return nil, &exit{exitUsage, err}
+	}
+	if err != nil && !c.quiet {
 		cmd.PrintErrln("policyd: warning: the settings have mistakes; asking the daemon at " + l.Admin.Socket + "\n" +
 			admin.Visible(err.Error()))
 	}
-	return l.Admin.Socket, nil
+	return admin.NewClient(l.Admin.Socket), nil
 }
 
-// ask calls f with a client of the daemon. If the daemon cannot be asked, the exit status is 1, or 2 if the settings
-// switch the admin socket off.
-func (a *asking) ask(cmd *cobra.Command, f func(context.Context, *admin.Client) error) error {
-	path, err := a.path(cmd)
-	if err != nil {
-		return err
+// nexthopArgument checks an argument of query: a domain or [host], with or without a port, which is a number or the
+// name of a service.
+func nexthopArgument(arg string) error {
+	parts := regexp.MustCompile(`^(?:\[(.+)\]|([^\[\]:]+))(?::(?:0*[1-9][0-9]*|[a-z-]+))?$`).FindStringSubmatch(arg)
+	if parts != nil {
+		if _, err := domainArgument(parts[1] + parts[2]); err == nil {
+			return nil
+		}
 	}
-	client := admin.NewClient(path)
-	defer client.Close()
-	err = f(cmd.Context(), client)
-	switch {
-	case errors.Is(err, admin.ErrNotRunning):
-		err = fmt.Errorf(
-			`no daemon answers at %s: start it with "systemctl start policyd" or "policyd serve", or name its `+
-				`socket with --socket`, path)
-	case errors.Is(err, admin.ErrForbidden):
-		err = fmt.Errorf("permission denied at %s: be root or a member of the group of the socket", path)
-	case errors.Is(err, admin.ErrUnreadable):
-		err = fmt.Errorf("%s: %w", path, err)
+	return notADomain(arg)
+}
+
+// domainArgument returns the domain of an argument in A-labels and lower case.
+func domainArgument(arg string) (string, error) {
+	name, ok := policy.ParseName(arg)
+	if !ok {
+		return "", notADomain(arg)
 	}
-	return failed(err)
+	return name, nil
+}
+
+// notADomain returns the error for a wrong argument, without the local part of an e-mail address.
+func notADomain(arg string) error {
+	if at := strings.LastIndexByte(arg, '@'); at >= 0 {
+		arg = "*" + arg[at:]
+	}
+	return fmt.Errorf("%q is not a domain: name one, such as example.com", arg)
 }

@@ -61,9 +61,10 @@ func statusOnly(status int) error {
 	return &exit{status: status}
 }
 
-// common are the flags that every command has.
+// common is what the commands have in common: the flags --config and, where they ask the running daemon, --socket.
 type common struct {
-	config string
+	config, socket string
+	quiet          bool // no warning about mistakes in the settings
 }
 
 func main() { os.Exit(run()) }
@@ -141,9 +142,6 @@ func complain(w io.Writer, cmd *cobra.Command, err error) int {
 	if strings.Contains(message, "arg(s)") {
 		message = "wrong number of arguments: write " + cmd.UseLine()
 	}
-	if !cmd.HasSubCommands() {
-		message = strings.Replace(message, "unknown command", "unexpected argument", 1)
-	}
 	message = admin.Visible(strings.ReplaceAll(message, "\n", "\npolicyd: ")) + suggestion(cmd, message)
 	_, _ = fmt.Fprintf(w, "policyd: %s\nSee \"%s --help\".\n", message, cmd.CommandPath())
 	return exitUsage
@@ -166,4 +164,29 @@ func suggestion(cmd *cobra.Command, message string) string {
 		return ": did you mean " + near + "?"
 	}
 	return ""
+}
+
+// newCompletion replaces the command of cobra, which accepts any word as a shell and exits 0.
+func newCompletion() *cobra.Command {
+	return &cobra.Command{
+		Use:   "completion bash|fish|powershell|zsh",
+		Short: "Print the completions for a shell",
+		Long: `Print a script that lets the shell complete the commands and options of policyd. The packages install
+the scripts for bash, fish and zsh.`,
+		Example:   "  source <(policyd completion bash)",
+		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
+		ValidArgs: []string{"bash", "fish", "powershell", "zsh"},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			root, out := cmd.Root(), cmd.OutOrStdout()
+			switch args[0] {
+			case "bash":
+				return failed(root.GenBashCompletionV2(out, true))
+			case "fish":
+				return failed(root.GenFishCompletion(out, true))
+			case "zsh":
+				return failed(root.GenZshCompletion(out))
+			}
+			return failed(root.GenPowerShellCompletionWithDesc(out))
+		},
+	}
 }

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"context"
 	"errors"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/internal/lookup"
@@ -14,13 +12,8 @@ import (
 // exitNoAnswer is the exit status of query for a failed lookup.
 const exitNoAnswer = 3
 
-type queryFlags struct {
-	noProbe, live bool
-}
-
 func newQuery(c *common) *cobra.Command {
-	f := queryFlags{}
-	a := &asking{common: c}
+	var noProbe, live bool
 	cmd := printsJSON(&cobra.Command{
 		Use:   "query DOMAIN...",
 		Short: "Show how mail to a domain is sent, and why",
@@ -47,61 +40,48 @@ Exit status: 0 a policy applies, 1 none, 2 usage or settings, 3 the lookup faile
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
-			case f.live:
-				return queryLive(cmd, a, args)
-			case a.socket != "":
+			case live:
+				return c.queryLive(cmd, args)
+			case c.socket != "":
 				return errors.New("--socket is for --live only")
 			}
-			return query(cmd, c, f, args)
+			return c.query(cmd, args, noProbe)
 		},
 	})
-	cmd.Flags().BoolVar(&f.noProbe, "no-probe", false, "do not connect to port 26 of smtps- hosts")
-	cmd.Flags().BoolVar(&f.live, "live", false, "ask the running daemon")
-	a.socketFlag(cmd)
+	cmd.Flags().BoolVar(&noProbe, "no-probe", false, "do not connect to port 26 of smtps- hosts")
+	cmd.Flags().BoolVar(&live, "live", false, "ask the running daemon")
+	c.socketFlag(cmd)
 	return cmd
 }
 
 // query looks up all domains concurrently.
-func query(cmd *cobra.Command, c *common, f queryFlags, args []string) error {
-	loaded, err := c.load(cmd)
+func (c *common) query(cmd *cobra.Command, args []string, noProbe bool) error {
+	l, err := c.load(cmd)
 	if err != nil {
 		return failed(err)
 	}
-	e, err := newEvaluator(cmd.Context(), loaded, f)
+	e, err := newEvaluator(cmd, l, noProbe)
 	if err != nil {
 		return failed(err)
-	}
-	defer func() { _ = e.close() }() // nothing is on disk
-	if terminal(cmd.ErrOrStderr()) {
-		e.progress = cmd.ErrOrStderr()
-	}
-	if e.doubt != "" {
-		cmd.PrintErrln("policyd: warning: " + e.doubt)
 	}
 	found := make([]lookup.Explanation, len(args))
-	var group errgroup.Group
-	const sideBySide = 8
-	group.SetLimit(sideBySide)
-	for i, arg := range args {
-		group.Go(func() error {
-			found[i] = e.explain(cmd.Context(), arg)
-			return nil
-		})
-	}
-	_ = group.Wait() // a failure is a part of the explanation
+	concurrently(len(args), func(i int) { found[i] = e.explain(cmd.Context(), args[i]) })
 	return showEach(cmd, len(args), func(i int) (lookup.Explanation, error) { return found[i], nil },
 		(*screen).explanation)
 }
 
 // queryLive asks the running daemon, which evaluates the domains from its cache and its probe results.
-func queryLive(cmd *cobra.Command, a *asking, args []string) error {
-	err := a.ask(cmd, func(ctx context.Context, client *admin.Client) error {
-		return showEach(cmd, len(args), func(i int) (lookup.Explanation, error) {
-			return admin.Explain.Ask(ctx, client, admin.Nexthop{Nexthop: args[i]})
-		}, (*screen).explanation)
-	})
-	if e, ok := errors.AsType[*exit](err); ok && e.err != nil && e.status == exitFailed {
-		return &exit{exitNoAnswer, e.err} // 1 would say that no policy applies
+func (c *common) queryLive(cmd *cobra.Command, args []string) error {
+	client, err := c.client(cmd)
+	if err != nil {
+		return err
 	}
-	return err
+	defer client.Close()
+	return showEach(cmd, len(args), func(i int) (lookup.Explanation, error) {
+		x, err := admin.Explain.Ask(cmd.Context(), client, admin.Nexthop{Nexthop: args[i]})
+		if err != nil {
+			err = &exit{exitNoAnswer, err} // 1 would say that no policy applies
+		}
+		return x, err
+	}, (*screen).explanation)
 }

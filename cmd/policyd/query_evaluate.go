@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
@@ -33,13 +34,10 @@ type evaluator struct {
 	prober *probe.Prober
 	// progress is where steps are shown that take more than a second.
 	progress io.Writer
-	// close releases what the evaluator holds.
-	close func() error
-	// doubt is the reason why no answer can be secure; "" if one can.
-	doubt string
 }
 
-func newEvaluator(ctx context.Context, l *settings.Loaded, f queryFlags) (*evaluator, error) {
+// newEvaluator warns if no answer can be secure.
+func newEvaluator(cmd *cobra.Command, l *settings.Loaded, noProbe bool) (*evaluator, error) {
 	quiet := slog.New(slog.DiscardHandler)
 	servers, err := stub.New(l.Stub(quiet))
 	if err != nil {
@@ -51,30 +49,29 @@ func newEvaluator(ctx context.Context, l *settings.Loaded, f queryFlags) (*evalu
 	if err != nil {
 		return nil, err
 	}
-	e := &evaluator{
-		progress: io.Discard,
-		sources:  lookup.Sources{Engine: gather.Engine{Resolver: cache, STS: store}},
-		settings: l.Lookup(),
-		close:    store.Close,
-	}
-	if l.Admin.Socket != "" {
-		e.sources.Promises = rememberedBy{ctx, admin.NewClient(l.Admin.Socket)}
-	}
 	site, err := postfix.New(l.Site(cache, quiet))
 	if err != nil {
 		return nil, err
 	}
-	e.sources.Site = site
-	if !f.noProbe && e.settings.Policy.Port26 == policy.PortProbe {
+	e := &evaluator{
+		sources:  lookup.Sources{Engine: gather.Engine{Resolver: cache, STS: store, Site: site}},
+		settings: l.Lookup(),
+		progress: either(terminal(cmd.ErrOrStderr()), cmd.ErrOrStderr(), io.Discard),
+	}
+	if l.Admin.Socket != "" {
+		e.sources.Promises = rememberedBy{cmd.Context(), admin.NewClient(l.Admin.Socket)}
+	}
+	if !noProbe && e.settings.Policy.Port26 == policy.PortProbe {
 		e.prober = probe.New(l.Probe(cache, site, quiet))
+		e.sources.Probes = e.prober
 	}
 	if e.settings.Policy.Mode == policy.ModeOff {
 		return e, nil // sends no DNS query
 	}
-	servers.SelfTest(ctx)
+	servers.SelfTest(cmd.Context())
 	if st := servers.State(); st.Result != stub.Validating {
-		e.doubt = fmt.Sprintf("no answer can be secure: the resolver (%s) is %s: %s", strings.Join(st.Servers, ", "),
-			st.Result, st.Reason)
+		cmd.PrintErrf("policyd: warning: no answer can be secure: the resolver (%s) is %s: %s\n",
+			strings.Join(st.Servers, ", "), st.Result, st.Reason)
 	}
 	return e, nil
 }
@@ -84,22 +81,34 @@ func newEvaluator(ctx context.Context, l *settings.Loaded, f queryFlags) (*evalu
 func (e *evaluator) explain(ctx context.Context, key string) lookup.Explanation {
 	defer e.begin("looking up " + text.Printable(key)).Stop()
 	x := lookup.Explain(ctx, e.sources, key, e.settings)
-	if e.prober == nil {
-		return x
-	}
 	var hosts []string
 	for _, h := range x.MX {
-		if h.Prefix == prefix.SMTPS.String() {
+		if e.prober != nil && h.Prefix == prefix.SMTPS.String() {
 			hosts = append(hosts, h.Host)
 		}
 	}
 	if len(hosts) == 0 {
 		return x
 	}
-	e.probe(ctx, hosts)
-	sources := e.sources
-	sources.Probes = e.prober
-	return lookup.Explain(ctx, sources, key, e.settings)
+	concurrently(len(hosts), func(i int) {
+		defer e.begin("probing " + text.Printable(hosts[i])).Stop()
+		_ = e.prober.Probe(ctx, hosts[i]) // it keeps the verdict, which may be a failure
+	})
+	return lookup.Explain(ctx, e.sources, key, e.settings)
+}
+
+// concurrently calls f with 0 to n-1, at most eight at a time.
+func concurrently(n int, f func(i int)) {
+	var group errgroup.Group
+	const most = 8
+	group.SetLimit(most)
+	for i := range n {
+		group.Go(func() error {
+			f(i)
+			return nil
+		})
+	}
+	_ = group.Wait() // no error
 }
 
 // begin begins a step, which is shown unless the timer is stopped within a second.
@@ -107,21 +116,6 @@ func (e *evaluator) begin(step string) *time.Timer {
 	return time.AfterFunc(time.Second, func() {
 		_, _ = fmt.Fprintln(e.progress, step+" ...") // a terminal that is gone needs no progress
 	})
-}
-
-// probe probes hosts concurrently. The prober keeps the verdicts.
-func (e *evaluator) probe(ctx context.Context, hosts []string) {
-	var group errgroup.Group
-	const sideBySide = 8
-	group.SetLimit(sideBySide)
-	for _, host := range hosts {
-		group.Go(func() error {
-			defer e.begin("probing " + text.Printable(host)).Stop()
-			_ = e.prober.Probe(ctx, host)
-			return nil
-		})
-	}
-	_ = group.Wait() // a probe that fails is a verdict
 }
 
 // rememberedBy recalls promises from the running daemon, if there is one.
@@ -135,10 +129,7 @@ func (r rememberedBy) Recall(domain string) promises.Memory {
 	const wait = time.Second
 	ctx, cancel := context.WithTimeout(r.ctx, wait)
 	defer cancel()
-	p, err := admin.GetPromise.Ask(ctx, r.client, admin.DomainRequest{Domain: domain})
-	if err != nil {
-		return promises.Memory{}
-	}
+	p, _ := admin.GetPromise.Ask(ctx, r.client, admin.DomainRequest{Domain: domain})
 	m := p.Memory
 	for _, s := range p.Seen {
 		if s.Established {

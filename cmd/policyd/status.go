@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -27,8 +26,7 @@ Exit status: 0 the daemon runs, 1 it does not or its socket may not be used, 2 u
 }
 
 func newReload(c *common) *cobra.Command {
-	var cmd *cobra.Command
-	cmd = asks(&asking{common: c, quiet: true}, &cobra.Command{
+	return asks(c, &cobra.Command{
 		Use:   "reload",
 		Short: "Make the running daemon read its settings again",
 		Long: `Make the running daemon read its settings and overrides again, as SIGHUP does, and report the result. If
@@ -37,15 +35,16 @@ they have a mistake, the daemon keeps the previous settings. The daemon reads th
 
 Exit status: 0 the new settings are in effect, 1 the daemon does not run or its socket may not be used, 2 usage, or the
 new settings have a mistake.`,
-		Args: cobra.NoArgs,
-	}, func(ctx context.Context, client *admin.Client, _ []string) (status.Reload, error) {
-		r, err := admin.DoReload.Ask(ctx, client, struct{}{})
+		Args:   cobra.NoArgs,
+		PreRun: func(*cobra.Command, []string) { c.quiet = true }, // the daemon returns the mistakes
+	}, func(cmd *cobra.Command, client *admin.Client, _ []string) (status.Reload, error) {
+		r, err := admin.DoReload.Ask(cmd.Context(), client, struct{}{})
 		if refused, ok := errors.AsType[*admin.RefusedError](err); ok &&
 			refused.Code == http.StatusUnprocessableEntity {
 			err = &exit{exitUsage, fmt.Errorf("reload failed; keeping the previous settings:\n%w", refused)}
 		}
 		if err == nil && c.config != "" {
-			err = c.readByDaemon(ctx, cmd, client)
+			err = c.readByDaemon(cmd, client)
 		}
 		return r, err
 	}, func(s *screen, r status.Reload) {
@@ -54,12 +53,11 @@ new settings have a mistake.`,
 		}
 		s.linef("reloaded: the new settings are in effect")
 	})
-	return cmd
 }
 
 // readByDaemon warns if the daemon does not read the file of --config, and returns the mistakes of that file.
-func (c *common) readByDaemon(ctx context.Context, cmd *cobra.Command, client *admin.Client) error {
-	st, err := admin.GetStatus.Ask(ctx, client, struct{}{})
+func (c *common) readByDaemon(cmd *cobra.Command, client *admin.Client) error {
+	st, err := admin.GetStatus.Ask(cmd.Context(), client, struct{}{})
 	if err != nil {
 		return err
 	}
@@ -78,7 +76,7 @@ func (c *common) readByDaemon(ctx context.Context, cmd *cobra.Command, client *a
 }
 
 func newLogLevel(c *common) *cobra.Command {
-	return asks(&asking{common: c}, &cobra.Command{
+	return asks(c, &cobra.Command{
 		Use:   "log-level [debug|info|warn|error]",
 		Short: "Show or change the log level of the running daemon",
 		Long: `Show the log level of the running daemon, or change it immediately. A reload or a restart sets it to
@@ -91,10 +89,10 @@ log.level of the settings again.`,
 			return cobra.MaximumNArgs(1)(cmd, args)
 		},
 		ValidArgs: []string{"debug", "info", "warn", "error"},
-	}, func(ctx context.Context, client *admin.Client, args []string) (admin.Level, error) {
+	}, func(cmd *cobra.Command, client *admin.Client, args []string) (admin.Level, error) {
 		if len(args) == 0 {
-			return admin.GetLevel.Ask(ctx, client, struct{}{})
+			return admin.GetLevel.Ask(cmd.Context(), client, struct{}{})
 		}
-		return admin.SetLevel.Ask(ctx, client, admin.Level{Level: args[0]})
+		return admin.SetLevel.Ask(cmd.Context(), client, admin.Level{Level: args[0]})
 	}, func(s *screen, l admin.Level) { s.linef("%s", l.Level) })
 }

@@ -35,7 +35,7 @@ func newWarm(c *common) *cobra.Command {
 	var found warmed
 	perSecond := 20
 	progress := &bulk.Progress{}
-	cmd := asks(&asking{common: c}, &cobra.Command{
+	cmd := asks(c, &cobra.Command{
 		Use:   "warm FILE|-",
 		Short: "Look up domains before the first mail to them",
 		Long: `Make the running daemon look up each domain in FILE, or on standard input, as for mail to it: it fetches
@@ -53,8 +53,8 @@ begins a comment. The rate is bounded, and a terminal shows the progress.`,
 			domains, found.Invalid, err = readDomains(cmd, args[0])
 			return err
 		},
-	}, func(ctx context.Context, client *admin.Client, _ []string) (warmed, error) {
-		counts, err := warm(ctx, client, domains, rate.NewLimiter(rate.Limit(perSecond), 1), progress)
+	}, func(cmd *cobra.Command, client *admin.Client, _ []string) (warmed, error) {
+		counts, err := warm(cmd.Context(), client, domains, rate.NewLimiter(rate.Limit(perSecond), 1), progress)
 		found.Domains, found.Policy, found.None = len(domains), counts["OK"], counts["NOTFOUND"]
 		found.Failed = found.Domains - found.Policy - found.None
 		return found, err

@@ -21,9 +21,7 @@ import (
 // What keeps a client from the daemon.
 var (
 	// ErrNotRunning: no process answers at the socket. Start the daemon, or look at another socket.
-	ErrNotRunning = errors.New("admin: no daemon answers")
-	// ErrForbidden: the permissions of the socket, or of a directory above it, forbid.
-	ErrForbidden = errors.New("admin: permission denied")
+	ErrNotRunning = errors.New("no daemon answers")
 	// ErrUnreadable: what answers is not an admin API, or it broke off.
 	ErrUnreadable = errors.New("admin: the peer is not an admin API, or has closed the connection")
 )
@@ -45,12 +43,13 @@ const (
 
 // Client asks a daemon. Make one with NewClient, and Close it.
 type Client struct {
+	path string
 	http *http.Client
 }
 
 // NewClient returns a client for the socket at path. Nothing is connected yet.
 func NewClient(path string) *Client {
-	return &Client{http: &http.Client{Transport: &http.Transport{
+	return &Client{path: path, http: &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, "unix", path)
@@ -62,8 +61,8 @@ func NewClient(path string) *Client {
 // Close closes idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// Ask sends a request and returns the answer. The error is ErrNotRunning, ErrForbidden, ErrUnreadable, a RefusedError,
-// or that of ctx.
+// Ask sends a request and returns the answer. The error names the socket and what to do, or it is a RefusedError, or
+// that of ctx.
 func (e Endpoint[Q, A]) Ask(ctx context.Context, c *Client, q Q) (answer A, err error) {
 	body, err := json.Marshal(q)
 	if err != nil {
@@ -94,16 +93,17 @@ func (e Endpoint[Q, A]) Ask(ctx context.Context, c *Client, q Q) (answer A, err 
 	resp, err := c.http.Do(req)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOTSOCK):
-		return answer, ErrNotRunning
-	case errors.Is(err, fs.ErrPermission):
-		return answer, ErrForbidden
+		return answer, fmt.Errorf(`%w at %s: start it with "systemctl start policyd" or "policyd serve", or name its `+
+			"socket with --socket", ErrNotRunning, c.path)
+	case errors.Is(err, fs.ErrPermission): // of the socket, or of a directory above it
+		return answer, fmt.Errorf("permission denied at %s: be root or a member of the group of the socket", c.path)
 	case err != nil && ctx.Err() != nil:
 		return answer, fmt.Errorf("admin: no answer in time: %w", ctx.Err())
 	case err != nil:
 		if without, ok := errors.AsType[*url.Error](err); ok {
 			err = without.Err // the URL is made up
 		}
-		return answer, fmt.Errorf("%w: %w", ErrUnreadable, err)
+		return answer, fmt.Errorf("%s: %w: %w", c.path, ErrUnreadable, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
@@ -114,7 +114,7 @@ func (e Endpoint[Q, A]) Ask(ctx context.Context, c *Client, q Q) (answer A, err 
 		return answer, refused
 	}
 	if err := read(resp.Body, &answer); err != nil {
-		return answer, fmt.Errorf("%w: %w", ErrUnreadable, err)
+		return answer, fmt.Errorf("%s: %w: %w", c.path, ErrUnreadable, err)
 	}
 	return answer, nil
 }
