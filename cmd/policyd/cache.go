@@ -69,13 +69,8 @@ func (s *screen) cacheList(list admin.CacheList) {
 // entries shows a line per entry, cut to the width of the terminal. Names come late, and a long one moves only its own
 // records to the right.
 func (s *screen) entries(entries []dnscache.Entry) {
-	const mostName = 32
-	nameWidth := len("NAME")
-	for _, e := range entries {
-		nameWidth = max(nameWidth, min(len(e.Name), mostName))
-	}
 	line := func(kind, status, left, name, records string) {
-		words := strings.TrimRight(fmt.Sprintf("%-4s  %-8s  %6s  %-*s  %s", kind, status, left, nameWidth,
+		words := strings.TrimRight(fmt.Sprintf("%-4s  %-8s  %6s  %-32s  %s", kind, status, left,
 			text.Printable(name), text.Printable(records)), " ")
 		if s.width > 0 && len(words) > s.width {
 			words = words[:s.width-1] + ">"

@@ -129,7 +129,10 @@ func (r rememberedBy) Recall(domain string) promises.Memory {
 	const wait = time.Second
 	ctx, cancel := context.WithTimeout(r.ctx, wait)
 	defer cancel()
-	p, _ := admin.GetPromise.Ask(ctx, r.client, admin.DomainRequest{Domain: domain})
+	p, err := admin.GetPromise.Ask(ctx, r.client, admin.DomainRequest{Domain: domain})
+	if err != nil {
+		return promises.Memory{}
+	}
 	m := p.Memory
 	for _, s := range p.Seen {
 		if s.Established {

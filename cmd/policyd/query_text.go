@@ -19,16 +19,12 @@ const queryLabel = "%-10s  "
 func (s *screen) explanation(x lookup.Explanation) {
 	s.label = queryLabel
 	s.paragraph("", summary(x))
-	head := "\n" + s.bold(x.Nexthop)
-	switch {
-	case strings.HasPrefix(x.Nexthop, "["):
-		// This very host, whatever the MX RRset is.
-	case len(x.MX) > 0:
-		head += "   MX RRset: " + x.DNSSEC
-	case x.DNSSEC != dns.Indeterminate.String():
-		head += "   MX RRset: " + x.DNSSEC + ", no hosts"
+	rrset := ""
+	// [host] is this very host, whatever the MX RRset is.
+	if !strings.HasPrefix(x.Nexthop, "[") && (len(x.MX) > 0 || x.DNSSEC != dns.Indeterminate.String()) {
+		rrset = "   MX RRset: " + x.DNSSEC + either(len(x.MX) == 0, ", no hosts", "")
 	}
-	s.linef("%s", head)
+	s.linef("\n%s%s", s.bold(x.Nexthop), rrset)
 	if len(x.MX) > 0 {
 		s.linef("")
 		rows := [][]string{{"PREF", "HOST", "PREFIX", "DNSSEC", "DANE", "PROBE"}}
@@ -61,15 +57,15 @@ func (s *screen) explanation(x lookup.Explanation) {
 	if x.WouldTransport != x.Transport {
 		s.answer("  would be", x.WouldTransport)
 	}
-	s.linef("")
-	for _, list := range []struct {
-		title string
-		why   []string
-	}{{"tls-policy, why:", x.Why}, {"transport, why:", x.WhyTransport}} {
-		s.linef("%s", list.title)
-		for _, line := range list.why {
-			s.paragraph("  - ", line)
-		}
+	s.linef("\ntls-policy, why:")
+	s.items(x.Why)
+	s.linef("transport, why:")
+	s.items(x.WhyTransport)
+}
+
+func (s *screen) items(list []string) {
+	for _, line := range list {
+		s.paragraph("  - ", line)
 	}
 }
 
