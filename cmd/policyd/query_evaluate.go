@@ -59,11 +59,12 @@ func newEvaluator(cmd *cobra.Command, l *settings.Loaded, noProbe bool) (*evalua
 		progress: either(terminal(cmd.ErrOrStderr()), cmd.ErrOrStderr(), io.Discard),
 	}
 	if l.Admin.Socket != "" {
-		e.sources.Promises = rememberedBy{cmd.Context(), admin.NewClient(l.Admin.Socket)}
+		daemon := admin.NewClient(l.Admin.Socket)
+		e.sources.Recall = func(domain string) promises.Memory { return remembered(cmd.Context(), daemon, domain) }
 	}
 	if !noProbe && e.settings.Policy.Port26 == policy.PortProbe {
 		e.prober = probe.New(l.Probe(cache, site, quiet))
-		e.sources.Probes = e.prober
+		e.sources.Verdict = e.prober.Verdict
 	}
 	if e.settings.Policy.Mode == policy.ModeOff {
 		return e, nil // sends no DNS query
@@ -118,18 +119,12 @@ func (e *evaluator) begin(step string) *time.Timer {
 	})
 }
 
-// rememberedBy recalls promises from the running daemon, if there is one.
-type rememberedBy struct {
-	ctx    context.Context
-	client *admin.Client
-}
-
-// Recall implements gather.Promises. Without a daemon, nothing is remembered.
-func (r rememberedBy) Recall(domain string) promises.Memory {
+// remembered recalls the promises of a domain from the running daemon. Without a daemon, nothing is remembered.
+func remembered(ctx context.Context, daemon *admin.Client, domain string) promises.Memory {
 	const wait = time.Second
-	ctx, cancel := context.WithTimeout(r.ctx, wait)
+	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	p, err := admin.GetPromise.Ask(ctx, r.client, admin.DomainRequest{Domain: domain})
+	p, err := admin.GetPromise.Ask(ctx, daemon, admin.DomainRequest{Domain: domain})
 	if err != nil {
 		return promises.Memory{}
 	}

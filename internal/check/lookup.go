@@ -203,8 +203,8 @@ func (d *domain) lookUpAddresses(ctx context.Context, h *host) {
 }
 
 // engine gathers facts for the answers of the maps.
-func (d *domain) engine(probes gather.Probes) *gather.Engine {
-	return &gather.Engine{Resolver: d.o.Resolver, Probes: probes, Site: gather.Elsewhere{}, STS: d.sts}
+func (d *domain) engine(verdict func(host string) probe.Verdict) *gather.Engine {
+	return &gather.Engine{Resolver: d.o.Resolver, Verdict: verdict, Site: gather.Elsewhere{}, STS: d.sts}
 }
 
 // lookUpContext looks at MTA-STS and TLSRPT.
@@ -246,18 +246,12 @@ func (d *domain) announcement(ctx context.Context) report.STSPolicy {
 	return report.STSPolicy{State: "absent"}
 }
 
-// verdicts are what the connections to the port of implicit TLS have shown.
-type verdicts map[string]probe.Verdict
-
-// Verdict implements gather.Probes.
-func (v verdicts) Verdict(name string) probe.Verdict { return v[name] }
-
 // answer makes the answers of both maps, as if the prober had found what was found here.
 func (d *domain) answer(ctx context.Context) {
 	if d.facts.Nexthop.Name == "" {
 		return
 	}
-	probes := verdicts{}
+	probes := map[string]probe.Verdict{}
 	for _, h := range d.hosts {
 		if h.class.ImplicitTLS() {
 			probes[h.Host.Host] = d.verdict26(h)
@@ -267,7 +261,8 @@ func (d *domain) answer(ctx context.Context) {
 	defer cancel()
 	d.TLSPolicy, d.Source, d.Why = d.decision.Reply(d.o.Policy, false), string(d.decision.Source()),
 		policy.Explain(d.facts, d.o.Policy)
-	_, route, _ := d.engine(probes).Decide(ctx, policy.Route, d.facts.Nexthop, d.o.Policy, dns.Effort{})
+	engine := d.engine(func(host string) probe.Verdict { return probes[host] })
+	_, route, _ := engine.Decide(ctx, policy.Route, d.facts.Nexthop, d.o.Policy, dns.Effort{})
 	d.Transport, d.WhyTransport = route.Reply(d.o.Policy, false), route.Why
 }
 

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/policyd/policyd/internal/dns"
@@ -17,12 +16,8 @@ import (
 	"github.com/policyd/policyd/prefix"
 )
 
-// secondFamily is how long an address family may take longer than the other, once that has an address. With noLimit
-// only the caller's Timeout counts.
-const (
-	secondFamily = time.Second
-	noLimit      = -1
-)
+// secondFamily is how long an address family may take longer than the other, once that has an address.
+const secondFamily = time.Second
 
 // Lookup determines the DANE state of a host and port. It costs three queries: A and AAAA at the same time, then TLSA
 // if one of the two is secure. An alias can cost more: type CNAME where the addresses are insecure, or TLSA at another
@@ -36,16 +31,14 @@ func Lookup(ctx context.Context, res dns.Resolver, q Query) (Result, error) {
 		// Postfix does not connect to it, so it must not weaken what the other hosts of the domain get.
 		return Result{State: Unreachable, Why: "not a host name"}, nil
 	}
+	q.Timeout = cmp.Or(q.Timeout, math.MaxInt64)
 	s := &search{resolver: res, query: q}
-	defer s.asking.Wait()
-	limited, cancel := s.limited(ctx)
-	defer cancel() // ends the question that is not needed any more
-	next := s.addresses(limited)
+	next, until := s.addresses(ctx), time.Now().Add(q.Timeout)
 	// "The SMTP client MUST perform any A and/or AAAA queries for the destination before attempting to locate the
 	// associated TLSA records" (RFC 7672 section 2.2.2). One address family is enough.
-	first, both := next(noLimit), false
+	first, both := next(until), false
 	if !first.hasAddress() && !errors.Is(first.err, dns.ErrNotCached) {
-		other := next(noLimit)
+		other := next(until)
 		both = true
 		if first.err == nil || other.hasAddress() || errors.Is(other.err, dns.ErrNotCached) {
 			first = other
@@ -65,7 +58,10 @@ func Lookup(ctx context.Context, res dns.Resolver, q Query) (Result, error) {
 	}
 	// The other family may be signed, or be an alias of another name. An attacker who can make one of two lookups fail
 	// must not be able to turn DANE off, so a secure answer outweighs an insecure one.
-	second := next(max(secondFamily-time.Since(arrived), 0))
+	if soon := arrived.Add(secondFamily); soon.Before(until) {
+		until = soon
+	}
+	second := next(until)
 	switch {
 	case errors.Is(second.err, dns.ErrNotCached):
 		return Result{}, second.err
@@ -94,20 +90,14 @@ type search struct {
 	resolver dns.Resolver
 	query    Query    // Host in lower case without the final dot
 	denied   []string // base domains that are known to have no secure TLSA records
-	asking   sync.WaitGroup
-}
-
-// limited returns a context with the time of one question.
-func (s *search) limited(ctx context.Context) (context.Context, context.CancelFunc) {
-	if s.query.Effort.CacheOnly { // nothing waits
-		return ctx, func() {}
-	}
-	return context.WithTimeout(ctx, cmp.Or(s.query.Timeout, math.MaxInt64))
 }
 
 func (s *search) ask(ctx context.Context, q dns.Question) (*dns.RRset, error) {
-	ctx, cancel := s.limited(ctx)
-	defer cancel()
+	if !s.query.Effort.CacheOnly { // which never waits
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, s.query.Timeout)
+		defer cancel()
+	}
 	return s.resolver.Lookup(ctx, q, s.query.Effort)
 }
 
@@ -120,42 +110,39 @@ type answer struct {
 
 func (a answer) hasAddress() bool { return a.err == nil && len(a.rrset.Addrs()) > 0 }
 
-// addresses asks for A and AAAA, and returns a function that returns the answers as they arrive. It waits for at most
-// limit. With Effort.CacheOnly the questions are asked one after the other, as they are needed.
-func (s *search) addresses(ctx context.Context) (next func(limit time.Duration) answer) {
+// addresses asks for A and AAAA, and returns a function that waits until then for the next answer to arrive. With
+// Effort.CacheOnly the questions are asked one after the other, as they are needed.
+func (s *search) addresses(ctx context.Context) (next func(until time.Time) answer) {
 	questions := []dns.Question{{Name: s.query.Host, Type: dns.TypeA}, {Name: s.query.Host, Type: dns.TypeAAAA}}
-	one := func(q dns.Question) (a answer) {
-		defer func() {
-			if p := recover(); p != nil {
-				a = answer{question: q, err: fmt.Errorf("internal error: %v", p)}
-			}
-		}()
-		rrset, err := s.resolver.Lookup(ctx, q, s.query.Effort)
-		return answer{q, rrset, err}
-	}
 	if s.query.Effort.CacheOnly {
-		return func(time.Duration) answer {
+		return func(time.Time) answer {
 			q := questions[0]
 			questions = questions[1:]
-			return one(q)
+			rrset, err := s.resolver.Lookup(ctx, q, s.query.Effort)
+			return answer{q, rrset, err}
 		}
 	}
-	answers := make(chan answer, len(questions))
-	for _, q := range questions {
-		s.asking.Go(func() { answers <- one(q) })
+	var calls [2]*dns.Call
+	var done [2]chan struct{} // nil: that answer was returned
+	for i, q := range questions {
+		calls[i] = dns.Start(ctx, s.resolver, q, s.query.Effort)
+		done[i] = calls[i].Done
 	}
-	return func(limit time.Duration) answer {
-		if limit == noLimit || len(answers) > 0 {
-			return <-answers
+	return func(until time.Time) answer {
+		i := 0
+		if done[0] == nil {
+			i = 1
 		}
-		timer := time.NewTimer(limit)
-		defer timer.Stop()
 		select {
-		case a := <-answers:
-			return a
-		case <-timer.C:
-			return answer{err: context.DeadlineExceeded}
+		case <-done[0]:
+		case <-done[1]:
+			i = 1
+		case <-time.After(time.Until(until)):
+		case <-ctx.Done():
 		}
+		done[i] = nil
+		rrset, err := calls[i].Answer()
+		return answer{questions[i], rrset, err}
 	}
 }
 

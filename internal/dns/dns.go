@@ -144,8 +144,6 @@ type Resolver interface {
 type Effort struct {
 	// CacheOnly returns ErrNotCached instead of asking. Such a lookup never waits.
 	CacheOnly bool
-	// Ahead starts a lookup and returns ErrNotCached instead of waiting; a later one of the same question joins it.
-	Ahead bool
 	// Untrusted marks a name that a remote party chose, such as the domain of an envelope sender. The lookup never
 	// refreshes an entry ahead of its expiry and does not mark it as used.
 	Untrusted bool

@@ -31,18 +31,18 @@ func (r *RRset) Data() (data []string) {
 
 // Pack returns the records in one string, as items; "" for a denial. A cache keeps them so.
 func (r *RRset) Pack() string {
-	var b []byte
+	b := make([]byte, 0, 256) // on the stack
 	for _, mx := range r.MX() {
-		b = AppendItem(b, string(binary.BigEndian.AppendUint16(nil, mx.Preference))+mx.Host)
+		b = AppendItem(b, []byte{byte(mx.Preference >> 8), byte(mx.Preference)}, mx.Host)
 	}
 	for _, a := range r.Addrs() {
-		b = AppendItem(b, string(a.AsSlice()))
+		b = AppendItem(b, a.AsSlice(), "")
 	}
 	for _, t := range r.TLSA() {
-		b = AppendItem(b, string([]byte{t.Usage, t.Selector, t.MatchingType})+string(t.Data))
+		b = AppendItem(b, []byte{t.Usage, t.Selector, t.MatchingType}, t.Data)
 	}
 	for _, s := range r.TXT() {
-		b = AppendItem(b, s)
+		b = AppendItem(b, nil, s)
 	}
 	return string(b)
 }
@@ -72,9 +72,10 @@ func each[T any](s string, unpack func(string) T) (list []T) {
 	return list
 }
 
-// AppendItem appends a text with its length.
-func AppendItem(b []byte, item string) []byte {
-	return append(binary.AppendUvarint(b, uint64(len(item))), item...)
+// AppendItem appends an item of two parts with its length.
+func AppendItem[T string | []byte](b, head []byte, tail T) []byte {
+	b = binary.AppendUvarint(b, uint64(len(head)+len(tail)))
+	return append(append(b, head...), tail...)
 }
 
 // CutItem returns the first item of s, and the rest.

@@ -48,7 +48,7 @@ func (s *shard) sweep(now instant, g dns.Epoch) {
 
 // refresh looks a question up as a refresh does.
 func (c *Cache) refresh(q dns.Question) {
-	<-c.ahead.start(q, func() (*dns.RRset, error) { return c.call(q) }).done
+	<-c.ahead.start(c, q, nil).Done
 }
 
 func (c *Cache) sound(t *testing.T) {
@@ -133,7 +133,7 @@ func TestBoundSmallAndChanged(t *testing.T) {
 func (s *shard) unsaid(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.put(s.with(mxOf(name), &entry{question: mxOf(name), head: head{Status: dns.Insecure}}))
+	s.put(s.with(mxOf(name), &entry{question: mxOf(name), status: dns.Insecure}))
 }
 
 // Names that this site uses stay, refreshed or not; names of untrusted lookups are evicted.

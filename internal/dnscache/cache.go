@@ -56,7 +56,10 @@ type Cache struct {
 	stats                        counters
 }
 
-const shards = 64
+const (
+	shards        = 64
+	sweepInterval = time.Second // one shard each
+)
 
 type counters struct {
 	hits, misses, failures, stale, kept, evicted, refreshed atomic.Uint64
@@ -117,6 +120,22 @@ func (c *Cache) SetMaxEntries(n int) {
 	}
 }
 
+// Run removes entries that are of no use any more, until ctx ends, and makes lookups cheaper.
+func (c *Cache) Run(ctx context.Context) error {
+	c.deliveries.keepWorkers(ctx)
+	ticker := time.NewTicker(sweepInterval)
+	defer ticker.Stop()
+	for i := 0; ; i++ {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+			now, g := c.now(), c.epoch()
+			c.shards[i%shards].removeIf(func(e *entry) bool { return e.dead(now, g) })
+		}
+	}
+}
+
 // Stats returns the present counters.
 func (c *Cache) Stats() Stats {
 	n := &c.stats
@@ -149,49 +168,66 @@ func (c *Cache) shard(q dns.Question) *shard {
 
 // Lookup returns a live answer or a remembered failure, or asks the next resolver unless e.CacheOnly is set. It
 // starts no call after ctx has ended. Concurrent callers share one call, which continues when they give up. The error
-// is a *dns.Error, or dns.ErrNotCached with e.CacheOnly and e.Ahead.
+// is a *dns.Error, or dns.ErrNotCached with e.CacheOnly.
 func (c *Cache) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
+	r, running, err := c.find(ctx, &q, e)
+	switch {
+	case running == nil:
+		return r, err
+	case running.Ended(ctx):
+		return running.Answer()
+	}
+	return c.lastResort(ctx, q)
+}
+
+// Start is Lookup without waiting; see dns.Start.
+func (c *Cache) Start(ctx context.Context, q dns.Question, e dns.Effort) *dns.Call {
+	r, running, err := c.find(ctx, &q, e)
+	if running == nil {
+		running = &dns.Call{Question: q, Done: make(chan struct{}), RRset: r, Err: err}
+		close(running.Done)
+	}
+	return running
+}
+
+// find returns what is known about q, or the call that will find it out.
+func (c *Cache) find(ctx context.Context, q *dns.Question, e dns.Effort) (*dns.RRset, *dns.Call, error) {
 	q.Name = dns.Lower(dns.TrimRoot(q.Name)) // does not allocate if the name has that form already
+	r, err := c.remembered(*q, e)
+	switch {
+	case e.CacheOnly || !errors.Is(err, dns.ErrNotCached):
+		return r, nil, err
+	case ctx.Err() != nil:
+		r, err = c.lastResort(ctx, *q)
+		return r, nil, err
+	}
+	c.stats.misses.Add(1)
 	share := c.deliveries
 	if e.Untrusted {
 		share = c.untrusted
 	}
-	const tries = 2
-	for range tries {
-		r, err := c.remembered(q, e)
-		if e.CacheOnly || !errors.Is(err, dns.ErrNotCached) {
-			return r, err
-		}
-		if ctx.Err() != nil {
-			return c.lastResort(ctx, q)
-		}
-		c.stats.misses.Add(1)
-		call := share.start(q, func() (*dns.RRset, error) { return c.call(q) })
-		if e.Ahead {
-			return nil, dns.ErrNotCached
-		}
-		select {
-		case <-call.done:
-			if call.err != nil || call.rrset.Epoch == c.epoch().Answers {
-				return call.rrset, call.err
-			}
-			// If the servers changed during this lookup, its answer no longer counts, so ask again.
-		case <-ctx.Done():
-			return c.lastResort(ctx, q)
-		}
-	}
-	return nil, &dns.Error{Question: q, Reason: "the DNS servers keep changing"}
+	return nil, share.start(c, *q, nil), nil
 }
 
 // lastResort answers a caller whose deadline has passed: a resolver that takes so long counts as failing.
 func (c *Cache) lastResort(ctx context.Context, q dns.Question) (*dns.RRset, error) {
-	e, _ := c.shard(q).get(q)
-	now, g := c.now(), c.epoch()
-	if e != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) && (e.alive(now, g) || e.stale(now, g)) {
-		c.stats.stale.Add(1)
-		return c.answer(e), nil
+	if e, _ := c.shard(q).get(q); e != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		if r := c.fallback(e, c.now(), c.epoch()); r != nil {
+			return r, nil
+		}
 	}
 	return nil, &dns.Error{Question: q, Reason: "no answer in time", Err: ctx.Err()}
+}
+
+// fallback returns the answer of an entry where the resolver fails, or nil if there is none that can be used then.
+func (c *Cache) fallback(e *entry, now instant, g dns.Epoch) *dns.RRset {
+	if !e.usable(now, g) {
+		return nil
+	}
+	if !e.alive(now, g) {
+		c.stats.stale.Add(1)
+	}
+	return c.answer(e)
 }
 
 // remembered answers from the cache.
@@ -209,28 +245,29 @@ func (c *Cache) remembered(q dns.Question, by dns.Effort) (*dns.RRset, error) {
 		}
 		return c.answer(e), nil
 	}
-	if !e.failed(now, g) {
+	if !e.waits(now, g) {
 		return nil, dns.ErrNotCached
 	}
 	n.use(by)
-	if e.stale(now, g) {
-		c.stats.stale.Add(1)
-		return c.answer(e), nil
+	if r := c.fallback(e, now, g); r != nil {
+		return r, nil
 	}
 	c.stats.failures.Add(1)
-	return nil, &dns.Error{Question: q, Reason: e.reason, Bogus: e.Bogus, Epoch: e.Of}
+	return nil, &dns.Error{Question: q, Reason: e.reason, Bogus: e.bogus, Epoch: e.of}
 }
 
 // answer returns the answer of an entry.
 func (c *Cache) answer(e *entry) *dns.RRset {
 	r := &dns.RRset{Name: e.question.Name, Owner: cmp.Or(e.owner, e.question.Name), Type: e.question.Type,
-		Status: e.Status, NXDomain: e.NXDomain, Stale: e.Stale, Epoch: e.Epoch, Expires: c.at(e.Expires)}
+		Status: e.status, NXDomain: e.nxdomain, Stale: e.stale, Epoch: e.epoch, Expires: c.at(e.expires)}
 	if e.data != "" {
 		r.Unpack(e.data)
 	}
 	return r
 }
 
-func (c *Cache) now() instant { return ticks(time.Since(c.origin)) }
+func (c *Cache) now() instant { return c.instant(time.Now()) }
+
+func (c *Cache) instant(t time.Time) instant { return ticks(t.Sub(c.origin)) }
 
 func (c *Cache) at(i instant) time.Time { return c.origin.Add(time.Duration(i) * tick) }

@@ -17,58 +17,49 @@ func ticks(d time.Duration) instant { return instant(max(d, 0) / tick) }
 // entry is what is known for a question: an answer, the failure of the last lookup, or both. It is a copy: change it
 // and put it back.
 type entry struct {
-	question dns.Question
-	head
-	owner string // dns.RRset.Owner, unless it is the name
-	data  string // dns.RRset.Pack
-	failure
-	reason string
-}
+	question        dns.Question
+	status          dns.Status // Indeterminate if there is no answer
+	nxdomain, stale bool       // as in dns.RRset
+	warned          bool       // it has been logged that an insecure answer did not replace this one
+	epoch, life     uint32     // life is that of the answer when it was stored, in seconds
+	expires         instant
+	owner           string // dns.RRset.Owner, unless it is the name
+	data            string // dns.RRset.Pack
 
-// head is of the answer.
-type head struct {
-	Status          dns.Status // Indeterminate if there is no answer
-	NXDomain, Stale bool       // as in dns.RRset
-	Warned          bool       // it has been logged that an insecure answer did not replace this one
-	Failed          bool       // there is a failure
-	Epoch, Life     uint32     // Life is that of the answer when it was stored, in seconds
-	Expires         instant
-}
-
-// failure is of the last lookup, where head.Failed is set.
-type failure struct {
-	Bogus   bool
-	Of      dns.Epoch
-	BackOff uint32 // in seconds
-	Retry   instant
+	failed, bogus bool      // the last lookup failed; the fields below are about that
+	of            dns.Epoch // dns.Error.Epoch
+	backOff       uint32    // in seconds
+	retry         instant   // when the question may be asked again
+	reason        string
 }
 
 // fields returns what is packed into one octet, together with the status, and what is packed as numbers.
 func (e *entry) fields() (flags [5]*bool, numbers [7]*uint32) {
-	return [...]*bool{&e.NXDomain, &e.Stale, &e.Warned, &e.Failed, &e.Bogus}, [...]*uint32{&e.Epoch, &e.Life,
-		(*uint32)(&e.Expires), &e.Of.Answers, &e.Of.Failures, &e.BackOff, (*uint32)(&e.Retry)}
+	return [...]*bool{&e.nxdomain, &e.stale, &e.warned, &e.failed, &e.bogus}, [...]*uint32{&e.epoch, &e.life,
+		(*uint32)(&e.expires), &e.of.Answers, &e.of.Failures, &e.backOff, (*uint32)(&e.retry)}
 }
 
-// pack returns the entry in one string, without its question.
-func (e *entry) pack() string {
+// pack appends the entry without its question, and without its data, which come last.
+func (e *entry) pack(b []byte) []byte {
 	flags, numbers := e.fields()
-	b := []byte{byte(e.Status) << len(flags)}
+	bits := byte(e.status) << len(flags)
 	for i, set := range flags {
 		if *set {
-			b[0] |= 1 << i
+			bits |= 1 << i
 		}
 	}
+	b = append(b, bits)
 	for _, n := range numbers {
 		b = binary.AppendUvarint(b, uint64(*n))
 	}
-	return string(dns.AppendItem(dns.AppendItem(b, e.reason), e.owner)) + e.data
+	return dns.AppendItem(dns.AppendItem(b, nil, e.reason), nil, e.owner)
 }
 
 // unpack sets e to what pack has packed.
 func (e *entry) unpack(q dns.Question, s string) {
 	*e = entry{question: q}
 	flags, numbers := e.fields()
-	e.Status = dns.Status(s[0] >> len(flags))
+	e.status = dns.Status(s[0] >> len(flags))
 	for i, set := range flags {
 		*set = s[0]>>i&1 == 1
 	}
@@ -83,33 +74,34 @@ func (e *entry) unpack(q dns.Question, s string) {
 
 // valid reports whether there is an answer, obtained from the present servers under the present trust.
 func (e *entry) valid(now dns.Epoch) bool {
-	return e.Status != dns.Indeterminate && e.Epoch == now.Answers
+	return e.status != dns.Indeterminate && e.epoch == now.Answers
 }
 
 // confirms reports whether e has the same answer as old, for at least as long.
 func (e *entry) confirms(old *entry) bool {
-	return e != nil && e.Status == old.Status && e.NXDomain == old.NXDomain && e.Stale == old.Stale &&
-		e.owner == old.owner && e.data == old.data && e.Expires >= old.Expires
+	return e != nil && e.status == old.status && e.nxdomain == old.nxdomain && e.stale == old.stale &&
+		e.owner == old.owner && e.data == old.data && e.expires >= old.expires
 }
 
 // counts reports whether the last lookup failed, and not because of an outage that has ended.
-func (e *entry) counts(now dns.Epoch) bool { return e.Failed && e.Of == now }
+func (e *entry) counts(now dns.Epoch) bool { return e.failed && e.of == now }
 
 // alive reports whether the answer can be used.
-func (e *entry) alive(now instant, g dns.Epoch) bool { return e.valid(g) && now < e.Expires }
+func (e *entry) alive(now instant, g dns.Epoch) bool { return e.valid(g) && now < e.expires }
 
-// failed reports whether the last lookup failed so recently that it is not tried again.
-func (e *entry) failed(now instant, g dns.Epoch) bool { return e.counts(g) && now < e.Retry }
+// waits reports whether the last lookup failed so recently that it is not tried again.
+func (e *entry) waits(now instant, g dns.Epoch) bool { return e.counts(g) && now < e.retry }
 
-// stale reports whether the answer, though expired, can be used if the resolver fails: for maxStale, if it is secure
-// and protects mail. A stale denial could take protection away (RFC 8767 section 10).
-func (e *entry) stale(now instant, g dns.Epoch) bool {
+// usable reports whether the answer can be used if the resolver fails: also for maxStale after it has expired, if it is
+// secure and protects mail. A stale denial could take protection away (RFC 8767 section 10).
+func (e *entry) usable(now instant, g dns.Epoch) bool {
 	protects := e.data != "" && (e.question.Type == dns.TypeMX || e.question.Type == dns.TypeTLSA)
-	return e.valid(g) && e.Status == dns.Secure && !e.Stale && protects && now <= e.Expires+ticks(maxStale)
+	return e.alive(now, g) ||
+		e.valid(g) && e.status == dns.Secure && !e.stale && protects && now <= e.expires+ticks(maxStale)
 }
 
 // dead reports whether nothing of the entry is of use any more. A failure is of use for a while after its back-off: the
 // next back-off is then longer.
 func (e *entry) dead(now instant, g dns.Epoch) bool {
-	return !e.alive(now, g) && !e.stale(now, g) && (!e.counts(g) || now > e.Retry+ticks(maxBackOff))
+	return !e.usable(now, g) && (!e.counts(g) || now > e.retry+ticks(maxBackOff))
 }

@@ -80,7 +80,7 @@ func TestEpochChangesOnArrival(t *testing.T) {
 		next := &facts{say: says(dns.Secure, time.Hour, false)}
 		calls := 0
 		c := New(next, Options{Epoch: func() dns.Epoch {
-			// Before the lookup, when its answer is stored, and by the caller, who finds new servers.
+			// Before the lookup, when its answer is stored, and before the callers get it.
 			if calls++; calls == 3 {
 				next.change(dns.Epoch{Answers: 1})
 			}
@@ -114,7 +114,7 @@ func TestTheVersionChangesWithAnswers(t *testing.T) {
 		learn := func(say func(dns.Question) (*dns.RRset, error)) (changed bool) {
 			before := c.Version()
 			next.set(say)
-			_, _ = c.call(q)
+			_, _ = (&call{cache: c, Call: dns.Call{Question: q}}).ask()
 			return c.Version() != before
 		}
 		other := func(q dns.Question) (*dns.RRset, error) {

@@ -104,14 +104,14 @@ func (c *Cache) entries(limit int, match func(name string) bool) []Entry {
 func (c *Cache) show(e *entry, now instant, g dns.Epoch) Entry {
 	shown := Entry{Name: strings.Clone(e.question.Name), Type: e.question.Type, Data: []string{}}
 	if e.counts(g) {
-		shown.Failure, shown.Retry = e.reason, c.at(e.Retry)
+		shown.Failure, shown.Retry = e.reason, c.at(e.retry)
 	}
-	if !e.alive(now, g) && !e.stale(now, g) {
+	if !e.usable(now, g) {
 		return shown
 	}
 	r := c.answer(e)
 	shown.Status, shown.Expires, shown.Data = r.Status, r.Expires, append(shown.Data, r.Data()...)
-	shown.Stored = r.Expires.Add(-time.Duration(e.Life) * time.Second)
+	shown.Stored = r.Expires.Add(-time.Duration(e.life) * time.Second)
 	switch {
 	case r.NXDomain:
 		shown.Denial = "NXDOMAIN"

@@ -37,14 +37,14 @@ func TestPack(t *testing.T) {
 			if j%3 == 0 {
 				r.Owner = "alias.example"
 			}
-			e := c.newEntry(q, &r)
-			e.Warned = j == 2
+			e := c.newEntry(q, &r, time.Now())
+			e.warned = j == 2
 			if j == 3 {
-				e.Failed, e.reason = true, "SERVFAIL"
-				e.failure = failure{Bogus: i%2 == 0, Of: dns.Epoch{Answers: 1, Failures: 1 << 31}, BackOff: 300, Retry: 1 << 31}
+				e.failed, e.reason = true, "SERVFAIL"
+				e.bogus, e.of, e.backOff, e.retry = i%2 == 0, dns.Epoch{Answers: 1, Failures: 1 << 31}, 300, 1<<31
 			}
 			if i == 1 && j == 3 {
-				e.head, e.owner, e.data = head{Failed: true}, "", ""
+				*e = entry{question: q, failed: true, reason: e.reason, bogus: e.bogus, of: e.of, backOff: e.backOff, retry: e.retry}
 			} else {
 				require.Equal(t, &r, c.answer(e))
 			}

@@ -1,42 +1,20 @@
 package dnscache
 
 import (
-	"context"
+	"math/rand/v2"
 	"time"
-
-	"github.com/policyd/policyd/internal/dns"
 )
 
-const sweepInterval = time.Second // one shard each
+// refreshMinTTL is how long an answer must live to be refreshed ahead of its expiry.
+const refreshMinTTL = time.Minute
 
-// refreshAhead looks an entry up again in the background shortly before it expires, once. It is called for hits only,
-// so an entry that is not in use is never refreshed.
+// refreshAhead looks an entry up again in the background, once: in the last tenth of its life, earlier or later by
+// chance, so that answers which arrived together are not refreshed together. It is called for hits only, so an entry
+// that is not in use is never refreshed.
 func (c *Cache) refreshAhead(e *entry, now instant) {
-	due := refreshDue(time.Duration(e.Life)*time.Second, time.Duration(e.Expires-now)*tick)
-	if !due || e.Failed && now < e.Retry {
-		return
-	}
-	c.ahead.start(e.question, func() (*dns.RRset, error) {
-		if latest, _ := c.shard(e.question).get(e.question); latest == nil || *latest != *e {
-			return nil, dns.ErrNotCached // a refresh has just ended
-		}
-		defer c.stats.refreshed.Add(1)
-		return c.call(e.question)
-	})
-}
-
-// Run removes entries that are of no use any more, until ctx ends, and makes lookups cheaper.
-func (c *Cache) Run(ctx context.Context) error {
-	c.deliveries.run(ctx)
-	ticker := time.NewTicker(sweepInterval)
-	defer ticker.Stop()
-	for i := 0; ; i++ {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-ticker.C:
-			now, g := c.now(), c.epoch()
-			c.shards[i%shards].removeIf(func(e *entry) bool { return e.dead(now, g) })
-		}
+	life, left := time.Duration(e.life)*time.Second, time.Duration(e.expires-now)*tick
+	due := left <= life/20 || left <= life/10 && rand.IntN(4) == 0
+	if life >= refreshMinTTL && due && (!e.failed || now >= e.retry) {
+		c.ahead.start(c, e.question, e)
 	}
 }

@@ -41,32 +41,33 @@ type node struct {
 // make a node grow.
 var prefixes = [...]string{"", "_25._tcp.", "_26._tcp.", "_mta-sts.", "mta-sts."}
 
-const keySize = 3
+// key tells the entries of a node apart, by the type and the prefix.
+type key [3]byte
 
-// locate returns the name of the node for a question, and its key there: the type and the prefix.
-func locate(q dns.Question) (name, key string) {
+// locate returns the name of the node for a question, and its key there.
+func locate(q dns.Question) (name string, k key) {
 	at := 0
 	for i, p := range prefixes {
 		if strings.HasPrefix(q.Name, p) {
 			at = i
 		}
 	}
-	return q.Name[len(prefixes[at]):], string([]byte{byte(q.Type >> 8), byte(q.Type), byte(at)})
+	return q.Name[len(prefixes[at]):], key{byte(q.Type >> 8), byte(q.Type), byte(at)}
 }
 
 func (n *node) domain() string { return n.packed[:n.name] }
 
-func (n *node) question(key string) dns.Question {
-	return dns.Question{Name: prefixes[key[2]] + n.domain(), Type: dns.Type(key[0])<<8 | dns.Type(key[1])}
+func (n *node) question(k key) dns.Question {
+	return dns.Question{Name: prefixes[k[2]] + n.domain(), Type: dns.Type(k[0])<<8 | dns.Type(k[1])}
 }
 
 // entries calls f with the key of each entry, and with all of it, until f returns false. A nil node has none.
-func (n *node) entries(f func(key, whole string) bool) {
+func (n *node) entries(f func(k key, whole string) bool) {
 	if n == nil {
 		return
 	}
 	for e, rest := "", n.packed[n.name:]; rest != ""; {
-		if e, rest = dns.CutItem(rest); !f(e[:keySize], e) {
+		if e, rest = dns.CutItem(rest); !f(key{e[0], e[1], e[2]}, e) {
 			return
 		}
 	}
@@ -108,10 +109,10 @@ func (s *shard) node(name string) *node {
 func (s *shard) get(q dns.Question) (*entry, *node) {
 	name, wanted := locate(q)
 	n := s.node(name)
-	for key, whole := range n.entries {
-		if key == wanted {
+	for k, whole := range n.entries {
+		if k == wanted {
 			e := &entry{}
-			e.unpack(q, whole[keySize:])
+			e.unpack(q, whole[len(k):])
 			return e, n
 		}
 	}
@@ -122,14 +123,14 @@ func (s *shard) get(q dns.Question) (*entry, *node) {
 // held.
 func (s *shard) with(q dns.Question, e *entry) *node {
 	name, mine := locate(q)
-	b := append(make([]byte, 0, 512), name...)
-	for key, whole := range s.node(name).entries {
-		if key != mine {
-			b = dns.AppendItem(b, whole)
+	b, head := append(make([]byte, 0, 512), name...), make([]byte, 0, 256) // on the stack
+	for k, whole := range s.node(name).entries {
+		if k != mine {
+			b = dns.AppendItem(b, nil, whole)
 		}
 	}
 	if e != nil {
-		b = dns.AppendItem(b, mine+e.pack())
+		b = dns.AppendItem(b, e.pack(append(head, mine[:]...)), e.data)
 	}
 	return &node{packed: string(b), name: uint32(len(name))}
 }
@@ -200,11 +201,11 @@ func (s *shard) removeIf(f func(*entry) bool) (removed int) {
 	defer s.mu.Unlock()
 	for _, old := range slices.Backward(s.ring) { // the last node takes the place of one that goes
 		b = append(b[:0], old.domain()...)
-		for key, whole := range old.entries {
-			if e.unpack(old.question(key), whole[keySize:]); f(&e) {
+		for k, whole := range old.entries {
+			if e.unpack(old.question(k), whole[len(k):]); f(&e) {
 				removed++
 			} else {
-				b = dns.AppendItem(b, whole)
+				b = dns.AppendItem(b, nil, whole)
 			}
 		}
 		if len(b) < len(old.packed) {

@@ -16,63 +16,73 @@ const maxCalls, maxUntrusted, maxRefreshes = 8192, 256, 256
 // share is what one class of lookups may use of the next resolver. Concurrent lookups of a question share one call.
 type share struct {
 	most int
-	work chan func() // for an idle worker
+	work chan *call // for an idle worker
 
 	mu    sync.Mutex
 	calls map[dns.Question]*call
 }
 
-// call is a call of the next resolver. It has its result when done is closed.
+// call is a call of the next resolver.
 type call struct {
-	done  chan struct{}
-	rrset *dns.RRset
-	err   error
+	dns.Call
+	cache *Cache
+	old   *entry // for a refresh
 }
 
 func newShare(most int) *share {
-	return &share{most: most, work: make(chan func()), calls: map[dns.Question]*call{}}
+	return &share{most: most, work: make(chan *call), calls: map[dns.Question]*call{}}
 }
 
 // start makes a call in the background, or joins one for the same question. It continues when the callers give up,
-// because the answer is useful later.
-func (s *share) start(q dns.Question, lookup func() (*dns.RRset, error)) *call {
+// because the answer is useful later. For a refresh, old is what it replaces.
+func (s *share) start(c *Cache, q dns.Question, old *entry) *dns.Call {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if joined := s.calls[q]; joined != nil {
-		return joined
+		return &joined.Call
 	}
-	c := &call{done: make(chan struct{})}
+	p := &call{cache: c, old: old, Call: dns.Call{Question: q, Done: make(chan struct{})}}
 	if len(s.calls) >= s.most {
-		c.err = &dns.Error{Question: q, Reason: "too many concurrent lookups"}
-		close(c.done)
-		return c
+		p.Err = &dns.Error{Question: q, Reason: "too many concurrent lookups"}
+		close(p.Done)
+		return &p.Call
 	}
-	s.calls[q] = c
-	work := func() {
-		c.rrset, c.err = lookup()
-		s.mu.Lock()
-		delete(s.calls, q)
-		s.mu.Unlock()
-		close(c.done)
-	}
+	s.calls[q] = p
 	select {
-	case s.work <- work:
+	case s.work <- p:
 	default:
-		go work()
+		go s.run(p)
 	}
-	return c
+	return &p.Call
 }
 
-// run keeps workers for calls until ctx ends. Their stacks have grown as far as a call needs; growing that of a new
-// goroutine is a tenth of the processor time of a cold lookup.
-func (s *share) run(ctx context.Context) {
+// run makes the call. If the servers change meanwhile, the answer no longer counts, so it asks again.
+func (s *share) run(p *call) {
+	p.RRset, p.Err = p.ask()
+	if p.void() {
+		p.RRset, p.Err = p.ask()
+	}
+	if p.void() {
+		p.Err = &dns.Error{Question: p.Question, Reason: "the DNS servers keep changing"}
+	}
+	s.mu.Lock()
+	delete(s.calls, p.Question)
+	s.mu.Unlock()
+	close(p.Done)
+}
+
+func (p *call) void() bool { return p.Err == nil && p.RRset.Epoch != p.cache.epoch().Answers }
+
+// keepWorkers keeps workers for calls until ctx ends. Their stacks have grown as far as a call needs; growing that of a
+// new goroutine is a tenth of the processor time of a cold lookup.
+func (s *share) keepWorkers(ctx context.Context) {
 	const workers = 128
 	for range workers {
 		go func() {
 			for {
 				select {
-				case work := <-s.work:
-					work()
+				case p := <-s.work:
+					s.run(p)
 				case <-ctx.Done():
 					return
 				}
@@ -81,8 +91,9 @@ func (s *share) run(ctx context.Context) {
 	}
 }
 
-// call calls the next resolver and stores the result.
-func (c *Cache) call(q dns.Question) (r *dns.RRset, err error) {
+// ask calls the next resolver and stores the result.
+func (p *call) ask() (r *dns.RRset, err error) {
+	c, q := p.cache, p.Question
 	defer func() {
 		if p := recover(); p != nil {
 			c.log.Error("panic in a DNS lookup: please report this", "name", q.Name, "type", q.Type.String(), "panic",
@@ -90,6 +101,12 @@ func (c *Cache) call(q dns.Question) (r *dns.RRset, err error) {
 			r, err = nil, &dns.Error{Question: q, Reason: "internal error"}
 		}
 	}()
+	if p.old != nil {
+		if latest, _ := c.shard(q).get(q); latest == nil || *latest != *p.old {
+			return nil, dns.ErrNotCached // another refresh has just ended
+		}
+		defer c.stats.refreshed.Add(1)
+	}
 	before := c.epoch()
 	r, err = c.next.Lookup(context.Background(), q, dns.Effort{})
 	var failure *dns.Error

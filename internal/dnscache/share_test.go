@@ -136,19 +136,48 @@ func TestAJoinedCallSurvivesItsFirstCaller(t *testing.T) {
 	})
 }
 
-// A lookup ahead does not wait, and a later lookup shares its call.
-func TestALookupAheadIsShared(t *testing.T) {
+// A lookup that is started does not wait, and a later lookup shares its call. Its answer is there without the cache.
+func TestAStartedLookupIsShared(t *testing.T) {
 	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
 		next.delay = 5 * time.Second
+		next.set(says(dns.Secure, 0, false))
 		began, q := time.Now(), mxOf("example.com")
+		var started []*dns.Call
 		for range 3 {
-			require.Equal(t, dns.ErrNotCached.Error(), gets(c, q, dns.Effort{Ahead: true}))
+			started = append(started, c.Start(t.Context(), q, dns.Effort{}))
 		}
 		require.Zero(t, time.Since(began))
 		time.Sleep(2 * time.Second)
 		require.Equal(t, "secure", gets(c, q))
 		require.Equal(t, 5*time.Second, time.Since(began))
+		for _, call := range started {
+			require.True(t, call.Ended(t.Context()))
+			require.NoError(t, call.Err)
+			require.Equal(t, dns.Secure, call.RRset.Status)
+		}
 		require.Equal(t, 1, next.queries())
-		require.Equal(t, "secure", gets(c, q, dns.Effort{Ahead: true}), "it is cached")
+		require.Equal(t, dns.ErrNotCached.Error(), cached(c, q), "it has TTL 0")
+	})
+}
+
+// What is known needs no call, and none is started after the end of the context. A call continues after it.
+func TestAStartedLookupCanBeGivenUp(t *testing.T) {
+	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
+		next.delay = 5 * time.Second
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		started := c.Start(ctx, mxOf("example.com"), dns.Effort{})
+		require.False(t, started.Ended(ctx))
+		late := c.Start(ctx, mxOf("other.example"), dns.Effort{})
+		require.True(t, late.Ended(ctx))
+		require.ErrorIs(t, late.Err, context.DeadlineExceeded)
+		<-started.Done
+		require.True(t, started.Ended(ctx))
+		require.NoError(t, started.Err)
+		known := c.Start(ctx, mxOf("example.com"), dns.Effort{CacheOnly: true})
+		require.True(t, known.Ended(ctx))
+		require.NoError(t, known.Err)
+		require.ErrorIs(t, c.Start(ctx, mxOf("unknown.example"), dns.Effort{CacheOnly: true}).Err, dns.ErrNotCached)
+		require.Equal(t, 1, next.queries())
 	})
 }

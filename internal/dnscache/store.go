@@ -13,32 +13,33 @@ func (c *Cache) store(q dns.Question, r *dns.RRset) *dns.RRset {
 	} else {
 		c.stats.insecure.Add(1)
 	}
-	r = capped(r, time.Now())
-	s, now, epoch := c.shard(q), c.now(), c.epoch()
+	arrived := time.Now()
+	r = capped(r, arrived)
+	s, now, epoch := c.shard(q), c.instant(arrived), c.epoch()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old, _ := s.get(q)
-	contradicted := old != nil && old.valid(epoch) && old.Status == dns.Secure && r.Status != dns.Secure
+	contradicted := old != nil && old.valid(epoch) && old.status == dns.Secure && r.Status != dns.Secure
 	if contradicted && c.doubt != nil {
 		c.doubt()
 	}
 	switch {
-	case old != nil && old.alive(now, epoch) && old.Status == dns.Secure && (contradicted || r.Stale):
+	case old != nil && old.alive(now, epoch) && old.status == dns.Secure && (contradicted || r.Stale):
 		// Only a fresh secure answer replaces a secure one.
 		c.stats.kept.Add(1)
-		if contradicted && !old.Warned {
-			old.Warned = true
+		if contradicted && !old.warned {
+			old.warned = true
 			s.put(s.with(q, old))
 			c.log.Warn("keeping a secure answer although an insecure one arrived",
-				"name", q.Name, "type", q.Type.String(), "expires", c.at(old.Expires))
+				"name", q.Name, "type", q.Type.String(), "expires", c.at(old.expires))
 		}
 		return c.answer(old)
 	case r.Epoch != epoch.Answers: // void already
 	default:
 		const share = 4 // of the shard: a larger node would evict many others
-		e := c.newEntry(q, r)
+		e := c.newEntry(q, r, arrived)
 		n := s.with(q, e)
-		if !time.Now().Before(r.Expires) || n.weigh() > s.bytesLimit/share {
+		if !arrived.Before(r.Expires) || n.weigh() > s.bytesLimit/share {
 			n, e = s.with(q, nil), nil
 		}
 		s.put(n)
@@ -49,12 +50,12 @@ func (c *Cache) store(q dns.Question, r *dns.RRset) *dns.RRset {
 	return r
 }
 
-// newEntry returns the entry for an answer that arrives now.
-func (c *Cache) newEntry(q dns.Question, r *dns.RRset) *entry {
-	e := &entry{question: q, data: r.Pack(), head: head{
-		Status: r.Status, NXDomain: r.NXDomain, Stale: r.Stale, Epoch: r.Epoch,
-		Life: uint32(time.Until(r.Expires).Round(time.Second) / time.Second), Expires: ticks(r.Expires.Sub(c.origin)),
-	}}
+// newEntry returns the entry for an answer that arrived then.
+func (c *Cache) newEntry(q dns.Question, r *dns.RRset, arrived time.Time) *entry {
+	e := &entry{
+		question: q, data: r.Pack(), status: r.Status, nxdomain: r.NXDomain, stale: r.Stale, epoch: r.Epoch,
+		life: uint32(r.Expires.Sub(arrived).Round(time.Second) / time.Second), expires: c.instant(r.Expires),
+	}
 	if r.Owner != r.Name {
 		e.owner = r.Owner
 	}
@@ -73,23 +74,18 @@ func (c *Cache) storeFailure(q dns.Question, f *dns.Error) (*dns.RRset, error) {
 	defer s.mu.Unlock()
 	e := &entry{question: q}
 	old, _ := s.get(q)
-	if old != nil && (old.alive(now, epoch) || old.stale(now, epoch)) {
+	if old != nil && old.usable(now, epoch) {
 		*e = *old
 	}
 	backOff := minBackOff
 	if old != nil && old.counts(epoch) {
-		backOff = min(2*time.Duration(old.BackOff)*time.Second, maxBackOff)
+		backOff = min(2*time.Duration(old.backOff)*time.Second, maxBackOff)
 	}
-	e.Failed, e.reason = true, f.Reason
-	e.failure = failure{Bogus: f.Bogus, Of: f.Epoch, BackOff: uint32(backOff / time.Second),
-		Retry: now + ticks(backOff)}
+	e.failed, e.bogus, e.reason, e.of = true, f.Bogus, f.Reason, f.Epoch
+	e.backOff, e.retry = uint32(backOff/time.Second), now+ticks(backOff)
 	s.put(s.with(q, e))
-	switch {
-	case e.alive(now, epoch):
-		return c.answer(e), nil
-	case e.stale(now, epoch):
-		c.stats.stale.Add(1)
-		return c.answer(e), nil
+	if r := c.fallback(e, now, epoch); r != nil {
+		return r, nil
 	}
 	return nil, f
 }

@@ -1,7 +1,6 @@
 package dnscache
 
 import (
-	"math/rand/v2"
 	"time"
 
 	"github.com/policyd/policyd/internal/dns"
@@ -19,8 +18,6 @@ const (
 	// 3.2).
 	minBackOff = time.Second
 	maxBackOff = 5 * time.Minute
-	// refreshMinTTL is how long an answer must live to be refreshed ahead of its expiry.
-	refreshMinTTL = time.Minute
 )
 
 // capped returns r, or a copy that expires at the cap.
@@ -38,10 +35,4 @@ func capped(r *dns.RRset, now time.Time) *dns.RRset {
 		return &shorter
 	}
 	return r
-}
-
-// refreshDue reports whether a hit should cause a refresh: in the last tenth of the life of an answer, earlier or
-// later by chance, so that answers which arrived together are not refreshed together.
-func refreshDue(life, left time.Duration) bool {
-	return life >= refreshMinTTL && (left <= life/20 || left <= life/10 && rand.IntN(4) == 0)
 }

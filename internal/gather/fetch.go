@@ -28,20 +28,26 @@ const (
 	briefPart = 3
 )
 
-// time returns how long the questions of a round may take.
-func (g *gathering) time(need policy.FactSet) time.Duration {
-	if !need.MX {
-		return g.timeout
+// limited returns a context that ends with the time of a question.
+func (g *gathering) limited(until time.Time) (context.Context, context.CancelFunc) {
+	if g.by.CacheOnly { // nothing waits
+		return g.ctx, func() {}
 	}
-	if deadline, ok := g.ctx.Deadline(); ok {
-		return time.Until(deadline) * mxPart / mxOf
-	}
-	return math.MaxInt64
+	return context.WithDeadline(g.ctx, until)
 }
 
 // Lookup implements dns.Resolver.
 func (g *gathering) Lookup(ctx context.Context, q dns.Question, by dns.Effort) (*dns.RRset, error) {
-	r, err := g.Resolver.Lookup(ctx, q, by)
+	return g.noted(g.Resolver.Lookup(ctx, q, by))
+}
+
+// Start implements dns.Start. It is not for CacheOnly.
+func (g *gathering) Start(ctx context.Context, q dns.Question, by dns.Effort) *dns.Call {
+	return dns.Start(ctx, g.Resolver, q, by)
+}
+
+// noted returns an answer and notes when it expires.
+func (g *gathering) noted(r *dns.RRset, err error) (*dns.RRset, error) {
 	if err != nil {
 		g.note(time.Unix(0, 0), err)
 	} else {
@@ -65,10 +71,15 @@ func (g *gathering) note(expires time.Time, err error) {
 // mx finds the MX RRset, and with it the hosts.
 func (g *gathering) mx() {
 	start := time.Now()
-	rrset, err := g.Lookup(g.round, dns.Question{Name: g.facts.Nexthop.Name, Type: dns.TypeMX}, g.by)
-	if took := time.Since(start); g.timeout > 0 {
-		g.timeout = max(g.timeout, took+took/4)
+	until := start.Add(math.MaxInt64)
+	if deadline, ok := g.ctx.Deadline(); ok {
+		until = start.Add(deadline.Sub(start) * mxPart / mxOf)
 	}
+	ctx, cancel := g.limited(until)
+	defer cancel()
+	rrset, err := g.Lookup(ctx, dns.Question{Name: g.facts.Nexthop.Name, Type: dns.TypeMX}, g.by)
+	took := time.Since(start)
+	g.timeout = max(g.timeout, took+took/4)
 	g.facts.SetMX(rrset, err)
 	for i := range g.facts.Hosts {
 		h := &g.facts.Hosts[i]
@@ -79,78 +90,70 @@ func (g *gathering) mx() {
 // dane finds the DANE result of a host.
 func (g *gathering) dane(i int, port uint16, found *dane.Result) {
 	host := g.facts.Hosts[i].Name
-	leave, err := g.Hosts.enter(g.round, g, i)
+	leave, err := g.enter(g.until, i)
 	if err != nil {
 		*found = dane.Result{State: dane.Failed, Err: err, Why: "DANE lookup for " + text.Name(host) + " failed: " +
 			err.Error()}
 		return
 	}
 	defer leave()
-	deadline, _ := g.round.Deadline()
-	left := max(time.Until(deadline), 1) // of no meaning with Effort.CacheOnly
-	r, err := dane.Lookup(g.ctx, g, dane.Query{Host: host, Port: port, Effort: g.by, Timeout: left})
+	r, err := dane.Lookup(g.ctx, g, dane.Query{Host: host, Port: port, Effort: g.by,
+		Timeout: max(time.Until(g.until), 1)})
 	if err != nil { // not cached
 		return
 	}
-	g.Hosts.note(g, host, r.Addresses)
+	g.noteSigned(host, r.Addresses)
 	*found = r
 }
 
 // addresses finds the addresses of both families of a host, as far as they could be had, and what failed.
-func (g *gathering) addresses(ctx context.Context, i int) ([]netip.Addr, error) {
-	leave, err := g.Hosts.enter(ctx, g, i)
+func (g *gathering) addresses(until time.Time, i int) (found []netip.Addr, err error) {
+	leave, err := g.enter(until, i)
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
-	var found [2][]netip.Addr
-	var failed [2]error
-	family := func(j int, t dns.Type) func() {
-		return func() {
-			rrset, err := g.Lookup(ctx, dns.Question{Name: g.facts.Hosts[i].Name, Type: t}, g.by)
-			if failed[j] = err; err == nil {
-				found[j] = rrset.Addrs()
-			}
+	ctx, cancel := g.limited(until)
+	defer cancel()
+	var calls []*dns.Call
+	for _, t := range []dns.Type{dns.TypeA, dns.TypeAAAA} {
+		calls = append(calls, dns.Start(ctx, g.Resolver, dns.Question{Name: g.facts.Hosts[i].Name, Type: t}, g.by))
+	}
+	for _, call := range calls {
+		call.Ended(ctx)
+		rrset, failed := g.noted(call.Answer())
+		if err = errors.Join(err, failed); failed == nil {
+			found = append(found, rrset.Addrs()...)
 		}
 	}
-	g.all([]func(){family(0, dns.TypeA), family(1, dns.TypeAAAA)})
-	return slices.Concat(found[:]...), errors.Join(failed[:]...)
+	return found, err
 }
 
-// expect starts a lookup so that the answer is in the cache when it is needed. The record that announces an MTA-STS
-// policy gets its time from now on.
+// expect starts a lookup so that the answer is there when it is needed. The record that announces an MTA-STS policy
+// gets its time from now on.
 func (g *gathering) expect(q dns.Question) {
-	if q.Type == dns.TypeTXT {
-		if !g.recordBy.IsZero() || g.by.CacheOnly || !mtasts.ValidDomain(g.facts.Nexthop.Name) {
-			return
-		}
-		g.recordBy = time.Now().Add(g.timeout)
+	record := q.Type == dns.TypeTXT
+	if record && (g.record != nil || g.by.CacheOnly || !mtasts.ValidDomain(g.facts.Nexthop.Name)) {
+		return
 	}
-	_, _ = g.Resolver.Lookup(g.round, q, dns.Effort{Ahead: true, Untrusted: g.by.Untrusted})
+	p := dns.Start(g.ctx, g.Resolver, q, dns.Effort{Untrusted: g.by.Untrusted})
+	if record {
+		g.record, g.recordBy = p, time.Now().Add(g.timeout)
+	}
 }
 
 // limit ends the fetching of a policy when its time is over: immediately if the record is late, since the store has a
 // live policy then or nothing, and otherwise when timeout has passed since the record was there. A record that came in
-// time is in the cache, also when other questions have taken more time than it had.
+// time counts also when other questions have taken more time than it had.
 func (g *gathering) limit(ctx context.Context, cancel context.CancelFunc, timeout time.Duration) {
 	defer cancel()
-	defer func() { _ = recover() }() // a panic is left to the lookup that needs the answer
-	if ctx.Err() != nil {
-		return
-	}
-	by, left := g.by, time.Until(g.recordBy)
-	record, end := ctx, context.CancelFunc(func() {})
-	if left > 0 {
-		record, end = context.WithTimeout(ctx, left)
-	} else {
-		by.CacheOnly = true
-	}
+	record, end := context.WithDeadline(ctx, g.recordBy)
 	defer end()
-	_, err := g.Resolver.Lookup(record, mtasts.RecordQuestion(g.facts.Nexthop.Name), by)
-	if err == nil || left > 0 && record.Err() == nil {
-		policy, end := context.WithTimeout(ctx, timeout)
-		defer end()
-		<-policy.Done()
+	if g.record.Ended(record) {
+		select {
+		case <-time.After(timeout):
+		case <-ctx.Done():
+		}
 	}
 }
 
@@ -164,7 +167,7 @@ func (g *gathering) sts(brief bool) {
 	}
 	ctx, cancel := context.WithCancel(g.ctx)
 	defer cancel()
-	if !g.recordBy.IsZero() {
+	if g.record != nil {
 		most := g.timeout
 		if brief {
 			most /= briefPart
@@ -198,10 +201,12 @@ func (g *gathering) relay() {
 func (g *gathering) validates() {
 	f := g.facts
 	f.Validates = true
-	if g.Trust == nil {
+	if g.Validates == nil {
 		return
 	}
-	yes, err := g.Trust.Validates(g.round, g.by)
+	ctx, cancel := g.limited(g.until)
+	defer cancel()
+	yes, err := g.Validates(ctx, g.by)
 	f.Validates = yes || err != nil
 	g.note(time.Time{}, err)
 }
@@ -209,8 +214,8 @@ func (g *gathering) validates() {
 // probes finds the verdicts about the smtps- hosts.
 func (g *gathering) probes() {
 	for i := range g.facts.Hosts {
-		if h := &g.facts.Hosts[i]; h.Class.ImplicitTLS() && g.Probes != nil {
-			h.Probe = g.Probes.Verdict(h.Name)
+		if h := &g.facts.Hosts[i]; h.Class.ImplicitTLS() && g.Verdict != nil {
+			h.Probe = g.Verdict(h.Name)
 		}
 	}
 }
@@ -246,7 +251,7 @@ func (g *gathering) receiverByAddress() {
 	for i := range found {
 		fetches[i] = func() {
 			host := text.Name(f.Hosts[i].Name)
-			addrs, err := g.addresses(g.round, i)
+			addrs, err := g.addresses(g.until, i)
 			found[i].Known = err == nil
 			if err != nil {
 				found[i].Why = "an address of " + host + " could not be looked up: " + policy.Cause(err)
@@ -268,11 +273,8 @@ func (g *gathering) receiverByAddress() {
 
 // count finds how many addresses a host has.
 func (g *gathering) count(i int) {
-	h := &g.facts.Hosts[i]
-	if prefix.ValidHost(h.Name) {
-		ctx, cancel := context.WithTimeout(g.round, countTimeout)
-		defer cancel()
-		addrs, _ := g.addresses(ctx, i)
+	if h := &g.facts.Hosts[i]; prefix.ValidHost(h.Name) {
+		addrs, _ := g.addresses(time.Now().Add(countTimeout), i)
 		h.Addresses = len(addrs)
 	}
 }

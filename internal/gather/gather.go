@@ -27,11 +27,6 @@ type STS interface {
 	Lookup(ctx context.Context, domain string, e dns.Effort) mtasts.Result
 }
 
-// Probes knows what probes of port 26 have found. It never blocks.
-type Probes interface {
-	Verdict(host string) probe.Verdict
-}
-
 // Site knows what Postfix on this machine receives, and what it relays to.
 type Site interface {
 	// Own reports whether mail for domain is received here, and which list names it. After an error nothing is known:
@@ -64,31 +59,20 @@ func (Elsewhere) OwnAddr(netip.Addr) bool { return false }
 // RelayHost implements Site.
 func (Elsewhere) RelayHost(context.Context, string, dns.Effort) (bool, error) { return false, nil }
 
-// Trust reports whether the resolver validates.
-type Trust interface {
-	// Validates reports whether the resolver passes its self-test now. It may wait for the test, except with
-	// Effort.CacheOnly, when the error can be dns.ErrNotCached.
-	Validates(ctx context.Context, e dns.Effort) (bool, error)
-}
-
-// Promises remembers what next hops promised before. It never blocks.
-type Promises interface {
-	Recall(domain string) promises.Memory
-}
-
 // Engine finds decisions. It keeps no facts: the sources do.
 type Engine struct {
 	Resolver dns.Resolver
 	// STS finds MTA-STS policies; nil knows nothing, which defers where the options require MTA-STS.
 	STS STS
-	// Probes has the verdicts for routes; nil knows nothing.
-	Probes Probes
 	// Site knows what this site receives; nil knows nothing: there is no route, and no host is a relay host.
 	Site Site
-	// Trust reports whether Resolver validates; nil: it does.
-	Trust Trust
-	// Promises remembers promises; nil remembers none.
-	Promises Promises
+	// Verdict returns what probes of port 26 have found. It never blocks. nil: nothing is known.
+	Verdict func(host string) probe.Verdict
+	// Validates reports whether Resolver passes its self-test now. It may wait for the test, except with
+	// Effort.CacheOnly, when the error can be dns.ErrNotCached. nil: it does.
+	Validates func(ctx context.Context, e dns.Effort) (bool, error)
+	// Recall returns what a next hop promised before. It never blocks. nil: nothing is known.
+	Recall func(domain string) promises.Memory
 	// Hosts bounds the lookups about hosts; nil: no bound.
 	Hosts *Hosts
 }
@@ -103,10 +87,11 @@ type gathering struct {
 	by      dns.Effort
 	ctx     context.Context
 	facts   *policy.Facts
-	timeout time.Duration   // for one question; 0: no limit but that of ctx
-	round   context.Context // ctx with the time of the questions that are asked together
+	timeout time.Duration // for one question
+	until   time.Time     // when the time of the questions that are asked together ends; both mean nothing with CacheOnly
 
-	recordBy time.Time // when the record that announces an MTA-STS policy is late; zero: it was not asked for
+	record   *dns.Call // the record that announces an MTA-STS policy; nil: it was not asked for
+	recordBy time.Time // when it is late
 	uncached bool      // with Effort.CacheOnly: a fact would have to be asked for
 }
 
@@ -116,22 +101,14 @@ type gathering struct {
 func (e *Engine) Decide(ctx context.Context, decide Decider, n policy.Nexthop, o policy.Options,
 	by dns.Effort) (*policy.Facts, policy.Decision, error) {
 	f := policy.NewFacts(n, o.Overrides)
-	if e.Promises != nil && n.Remembers() {
-		f.Promises = e.Promises.Recall(n.Name)
+	if e.Recall != nil && n.Remembers() {
+		f.Promises = e.Recall(n.Name)
 	}
-	g := &gathering{Engine: e, ctx: ctx, round: ctx, options: o, by: by, facts: &f}
-	if !by.CacheOnly {
-		g.timeout = timeout
-	}
+	g := &gathering{Engine: e, ctx: ctx, options: o, by: by, facts: &f, timeout: timeout}
 	for range 8 { // more than any decision takes
 		d, need := decide(f, o)
 		if need.Required.Empty() {
 			return &f, d, nil
-		}
-		if !by.CacheOnly {
-			var end context.CancelFunc
-			g.round, end = context.WithTimeout(ctx, g.time(need.Required))
-			defer end() // of the expected facts that no rule needed
 		}
 		if g.fetch(need); g.uncached {
 			return &f, d, dns.ErrNotCached
@@ -148,6 +125,7 @@ func (g *gathering) fetch(n policy.Need) {
 			g.expect(q)
 		}
 	}
+	g.until = time.Now().Add(g.timeout)
 	var fetches []func()
 	if need.MX {
 		fetches = append(fetches, g.mx)
@@ -183,7 +161,7 @@ func (g *gathering) fetch(n policy.Need) {
 
 // all runs the fetches, at the same time where they may wait.
 func (g *gathering) all(fetches []func()) {
-	if g.by.CacheOnly {
+	if g.by.CacheOnly || len(fetches) < 2 {
 		for _, fetch := range fetches {
 			if fetch(); g.uncached {
 				return
@@ -191,27 +169,23 @@ func (g *gathering) all(fetches []func()) {
 		}
 		return
 	}
-	panics := make([]error, len(fetches))
-	run := func(i int) {
+	panics := make(chan string, len(fetches))
+	run := func(fetch func()) {
 		defer func() {
 			// Records of a remote party led here. The caller recovers from panics, but only in its own goroutine.
 			if p := recover(); p != nil {
-				panics[i] = fmt.Errorf("%v\n%s", p, debug.Stack())
+				panics <- fmt.Sprintf("%v\n%s", p, debug.Stack())
 			}
 		}()
-		fetches[i]()
+		fetch()
 	}
 	var group sync.WaitGroup
-	for i := range len(fetches) - 1 {
-		group.Go(func() { run(i) })
+	for _, fetch := range fetches[1:] {
+		group.Go(func() { run(fetch) })
 	}
-	if last := len(fetches) - 1; last >= 0 {
-		run(last)
-	}
+	run(fetches[0])
 	group.Wait()
-	for _, p := range panics {
-		if p != nil {
-			panic(p)
-		}
+	if len(panics) > 0 {
+		panic(<-panics)
 	}
 }

@@ -1,10 +1,10 @@
 package gather
 
 import (
-	"context"
 	"errors"
 	"hash/maphash"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/semaphore"
 
@@ -33,31 +33,33 @@ func NewHosts() *Hosts {
 
 var errPlaces = errors.New("too many lookups in progress")
 
-// enter waits for a place for host i. Call leave when the lookup is done. A nil Hosts has a place for every host.
-func (h *Hosts) enter(ctx context.Context, g *gathering, i int) (leave func(), err error) {
+// enter waits until then for a place for host i. Call leave when the lookup is done.
+func (g *gathering) enter(until time.Time, i int) (leave func(), err error) {
 	var shared *semaphore.Weighted
 	switch {
-	case h == nil || g.by.CacheOnly:
+	case g.Hosts == nil || g.by.CacheOnly:
 	case g.by.Untrusted:
-		shared = h.untrusted
+		shared = g.Hosts.untrusted
 	case i >= policy.FirstHosts:
-		shared = h.others
+		shared = g.Hosts.others
 	}
 	if shared == nil {
 		return func() {}, nil
 	}
+	ctx, cancel := g.limited(until)
+	defer cancel()
 	if shared.Acquire(ctx, 1) != nil {
 		return nil, errPlaces
 	}
 	return func() { shared.Release(1) }, nil
 }
 
-// note remembers whether the addresses of a host are secure. Remote senders change nothing.
-func (h *Hosts) note(g *gathering, host string, addresses dns.Status) {
-	if h == nil || g.by.CacheOnly || g.by.Untrusted || addresses == dns.Indeterminate {
+// noteSigned remembers whether the addresses of a host are secure. Remote senders change nothing.
+func (g *gathering) noteSigned(host string, addresses dns.Status) {
+	if g.Hosts == nil || g.by.CacheOnly || g.by.Untrusted || addresses == dns.Indeterminate {
 		return
 	}
-	if slot, hash := h.slot(host); addresses == dns.Secure {
+	if slot, hash := g.Hosts.slot(host); addresses == dns.Secure {
 		slot.Store(hash)
 	} else {
 		slot.CompareAndSwap(hash, 0)

@@ -306,9 +306,6 @@ func (s *sharing) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dn
 		}()
 	}
 	s.mu.Unlock()
-	if e.Ahead {
-		return nil, dns.ErrNotCached
-	}
 	select {
 	case <-call.done:
 		return call.rrset, call.err
@@ -438,18 +435,12 @@ func TestManySilentHosts(t *testing.T) {
 type effortFunc func(context.Context, dns.Question, dns.Effort) (*dns.RRset, error)
 
 func (f effortFunc) Lookup(ctx context.Context, q dns.Question, by dns.Effort) (*dns.RRset, error) {
-	if by.Ahead {
-		return nil, dns.ErrNotCached
-	}
 	return f(ctx, q, by)
 }
 
 type resolverFunc func(context.Context, dns.Question) (*dns.RRset, error)
 
 func (f resolverFunc) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
-	if e.Ahead {
-		return nil, dns.ErrNotCached
-	}
 	return f(ctx, q)
 }
 

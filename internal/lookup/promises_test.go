@@ -20,7 +20,7 @@ import (
 // remembering are the sources of a service that remembers promises.
 func (w *world) remembering(memory *promises.Store) lookup.Sources {
 	src := w.sources()
-	src.Promises, src.Promised, src.Version = memory, memory.Observe, func() uint64 { return 1 + w.version }
+	src.Recall, src.Promised, src.Version = memory.Recall, memory.Observe, func() uint64 { return 1 + w.version }
 	return src
 }
 
@@ -105,7 +105,7 @@ func TestAResolverThatStopsValidatingMakesNoPromiseVanish(t *testing.T) {
 		set := w.settings()
 		set.Policy.Vanished, set.Policy.DANE = promises.Hold, true
 		src := w.remembering(memory)
-		src.Trust = resolver
+		src.Validates = resolver.Validates
 		s := lookup.New(src, set, slog.New(slog.DiscardHandler))
 		show(dns.Secure, "mx.example.com")
 		for range 3 {

@@ -161,7 +161,7 @@ func (s *Stub) epoch(st *state) dns.Epoch {
 // self-test of trusted servers has a result there is no answer: Lookup waits for it, as long as ctx and the time of a
 // lookup allow.
 func (s *Stub) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
-	if e.CacheOnly || e.Ahead { // it has no cache
+	if e.CacheOnly { // it has no cache
 		return nil, dns.ErrNotCached
 	}
 	const tries, wholeLookup = 2, 4

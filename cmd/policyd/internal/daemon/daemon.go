@@ -128,7 +128,8 @@ func New(o Options) (*Daemon, error) {
 func (d *Daemon) sources() lookup.Sources {
 	s := lookup.Sources{
 		Engine: gather.Engine{
-			Resolver: d.cache, STS: d.store, Trust: d.stub, Promises: d.promises, Probes: d.prober, Site: d.site,
+			Resolver: d.cache, STS: d.store, Site: d.site, Verdict: d.prober.Verdict,
+			Validates: d.stub.Validates, Recall: d.promises.Recall,
 		},
 		Promised: d.promises.Observe, WantProbe: d.prober.Want, Record: d.report.Record,
 		Version: func() uint64 { return d.cache.Version() + d.store.Version() }, // each of the two only grows
