@@ -59,6 +59,7 @@ type Cache struct {
 const (
 	shards        = 64
 	sweepInterval = time.Second // one shard each
+	workers       = 128
 )
 
 type counters struct {
@@ -122,7 +123,8 @@ func (c *Cache) SetMaxEntries(n int) {
 
 // Run removes entries that are of no use any more, until ctx ends, and makes lookups cheaper.
 func (c *Cache) Run(ctx context.Context) error {
-	c.deliveries.keepWorkers(ctx)
+	c.deliveries.keepWorkers(workers)
+	defer c.deliveries.keepWorkers(0)
 	ticker := time.NewTicker(sweepInterval)
 	defer ticker.Stop()
 	for i := 0; ; i++ {

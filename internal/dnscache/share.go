@@ -16,10 +16,11 @@ const maxCalls, maxUntrusted, maxRefreshes = 8192, 256, 256
 // share is what one class of lookups may use of the next resolver. Concurrent lookups of a question share one call.
 type share struct {
 	most int
-	work chan *call // for an idle worker
 
 	mu    sync.Mutex
 	calls map[dns.Question]*call
+	idle  []chan *call // workers, the last one that has worked at the end
+	keep  int          // how many of them stay
 }
 
 // call is a call of the next resolver.
@@ -30,7 +31,7 @@ type call struct {
 }
 
 func newShare(most int) *share {
-	return &share{most: most, work: make(chan *call), calls: map[dns.Question]*call{}}
+	return &share{most: most, calls: map[dns.Question]*call{}}
 }
 
 // start makes a call in the background, or joins one for the same question. It continues when the callers give up,
@@ -48,46 +49,54 @@ func (s *share) start(c *Cache, q dns.Question, old *entry) *dns.Call {
 		return &p.Call
 	}
 	s.calls[q] = p
-	select {
-	case s.work <- p:
-	default:
-		go s.run(p)
+	if last := len(s.idle) - 1; last >= 0 {
+		s.idle[last] <- p
+		s.idle = s.idle[:last]
+	} else {
+		go s.work(p)
 	}
 	return &p.Call
 }
 
-// run makes the call. If the servers change meanwhile, the answer no longer counts, so it asks again.
-func (s *share) run(p *call) {
-	p.RRset, p.Err = p.ask()
-	if p.void() {
-		p.RRset, p.Err = p.ask()
+// work makes a call, and then others if the worker stays.
+func (s *share) work(p *call) {
+	next := make(chan *call, 1)
+	for p != nil {
+		p.run()
+		s.mu.Lock()
+		delete(s.calls, p.Question)
+		if len(s.idle) < s.keep {
+			s.idle = append(s.idle, next)
+		} else {
+			close(next)
+		}
+		s.mu.Unlock()
+		close(p.Done)
+		p = <-next
 	}
-	if p.void() {
-		p.Err = &dns.Error{Question: p.Question, Reason: "the DNS servers keep changing"}
-	}
-	s.mu.Lock()
-	delete(s.calls, p.Question)
-	s.mu.Unlock()
-	close(p.Done)
 }
 
-func (p *call) void() bool { return p.Err == nil && p.RRset.Epoch != p.cache.epoch().Answers }
+// keepWorkers changes how many workers stay when there is no call. Their stacks have grown as far as a call needs;
+// growing that of a new goroutine is a tenth of the processor time of a cold lookup.
+func (s *share) keepWorkers(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keep = n
+	for len(s.idle) > n {
+		close(s.idle[0])
+		s.idle = s.idle[1:]
+	}
+}
 
-// keepWorkers keeps workers for calls until ctx ends. Their stacks have grown as far as a call needs; growing that of a
-// new goroutine is a tenth of the processor time of a cold lookup.
-func (s *share) keepWorkers(ctx context.Context) {
-	const workers = 128
-	for range workers {
-		go func() {
-			for {
-				select {
-				case p := <-s.work:
-					s.run(p)
-				case <-ctx.Done():
-					return
-				}
-			}
-		}()
+// run makes the call. If the servers change meanwhile, the answer no longer counts, so it asks again.
+func (p *call) run() {
+	void := func() bool { return p.Err == nil && p.RRset.Epoch != p.cache.epoch().Answers }
+	p.RRset, p.Err = p.ask()
+	if void() {
+		p.RRset, p.Err = p.ask()
+	}
+	if void() {
+		p.Err = &dns.Error{Question: p.Question, Reason: "the DNS servers keep changing"}
 	}
 }
 
