@@ -20,56 +20,53 @@ import (
 const secondFamily = time.Second
 
 // Lookup determines the DANE state of a host and port. It costs three queries: A and AAAA at the same time, then TLSA
-// if one of the two is secure. An alias can cost more: type CNAME where the addresses are insecure, or TLSA at another
-// name.
-//
-// A lookup that fails is a Result and not an error. The only error is dns.ErrNotCached, with Effort.CacheOnly: the
-// Result is then Unknown; ask again without it.
+// if one of the two is secure. An alias can cost more. A lookup that fails is a Result and not an error. The only error
+// is dns.ErrNotCached, with Effort.CacheOnly: the Result is then Unknown; ask again without it.
 func Lookup(ctx context.Context, res dns.Resolver, q Query) (Result, error) {
 	q.Host = strings.ToLower(strings.TrimSuffix(q.Host, "."))
 	if !prefix.ValidHost(q.Host) {
 		// Postfix does not connect to it, so it must not weaken what the other hosts of the domain get.
 		return Result{State: Unreachable, Why: "not a host name"}, nil
 	}
-	q.Timeout = cmp.Or(q.Timeout, math.MaxInt64)
 	s := &search{resolver: res, query: q}
-	next, until := s.addresses(ctx), time.Now().Add(q.Timeout)
+	limited, cancel := s.limited(ctx)
+	defer cancel()
+	next := s.addresses(limited)
 	// "The SMTP client MUST perform any A and/or AAAA queries for the destination before attempting to locate the
 	// associated TLSA records" (RFC 7672 section 2.2.2). One address family is enough.
-	first, both := next(until), false
-	if !first.hasAddress() && !errors.Is(first.err, dns.ErrNotCached) {
-		other := next(until)
+	first, both := next(limited), false
+	if !hasAddress(first) && !errors.Is(first.Err, dns.ErrNotCached) {
+		other := next(limited)
 		both = true
-		if first.err == nil || other.hasAddress() || errors.Is(other.err, dns.ErrNotCached) {
+		if first.Err == nil || hasAddress(other) || errors.Is(other.Err, dns.ErrNotCached) {
 			first = other
 		}
 	}
 	switch {
-	case first.err != nil:
-		return failed(first.question.Type.String()+" lookup for "+q.Host, first.err)
-	case !first.hasAddress():
+	case first.Err != nil:
+		return failed(first.Question.Type.String()+" lookup for "+q.Host, first.Err)
+	case !hasAddress(first):
 		return Result{State: Unreachable, Why: "no address"}, nil
 	}
 	arrived := time.Now()
-	r, err := s.family(ctx, first.rrset)
+	r, err := s.family(ctx, first.RRset)
 	if err != nil || both || r.State == Usable || r.State == Unusable ||
-		r.State == Failed && first.rrset.Status == dns.Secure {
+		r.State == Failed && first.RRset.Status == dns.Secure {
 		return r, err
 	}
 	// The other family may be signed, or be an alias of another name. An attacker who can make one of two lookups fail
 	// must not be able to turn DANE off, so a secure answer outweighs an insecure one.
-	if soon := arrived.Add(secondFamily); soon.Before(until) {
-		until = soon
-	}
-	second := next(until)
+	limited, cancel = context.WithDeadline(limited, arrived.Add(secondFamily))
+	defer cancel()
+	second := next(limited)
 	switch {
-	case errors.Is(second.err, dns.ErrNotCached):
-		return Result{}, second.err
-	case !second.hasAddress() || second.rrset.Status < first.rrset.Status ||
-		second.rrset.Status != dns.Secure && isAlias(first.rrset):
+	case errors.Is(second.Err, dns.ErrNotCached):
+		return Result{}, second.Err
+	case !hasAddress(second) || second.RRset.Status < first.RRset.Status ||
+		second.RRset.Status != dns.Secure && isAlias(first.RRset):
 		return r, nil
 	}
-	return s.family(ctx, second.rrset)
+	return s.family(ctx, second.RRset)
 }
 
 // failed returns the Result of a lookup that failed. That an answer is not cached says nothing about the host.
@@ -92,58 +89,74 @@ type search struct {
 	denied   []string // base domains that are known to have no secure TLSA records
 }
 
-func (s *search) ask(ctx context.Context, q dns.Question) (*dns.RRset, error) {
-	if !s.query.Effort.CacheOnly { // which never waits
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, s.query.Timeout)
-		defer cancel()
+// limited returns a context with the time of one question.
+func (s *search) limited(ctx context.Context) (context.Context, context.CancelFunc) {
+	if s.query.Effort.CacheOnly { // nothing waits
+		return ctx, func() {}
 	}
+	return context.WithTimeout(ctx, cmp.Or(s.query.Timeout, math.MaxInt64))
+}
+
+func (s *search) ask(ctx context.Context, q dns.Question) (*dns.RRset, error) {
+	ctx, cancel := s.limited(ctx)
+	defer cancel()
 	return s.resolver.Lookup(ctx, q, s.query.Effort)
 }
 
-// answer is the answer to an address question, or the error in its place.
-type answer struct {
-	question dns.Question
-	rrset    *dns.RRset
-	err      error
-}
+// hasAddress reports whether an answer to an address question has one.
+func hasAddress(c *dns.Call) bool { return c.Err == nil && len(c.RRset.Addrs()) > 0 }
 
-func (a answer) hasAddress() bool { return a.err == nil && len(a.rrset.Addrs()) > 0 }
-
-// addresses asks for A and AAAA, and returns a function that waits until then for the next answer to arrive. With
-// Effort.CacheOnly the questions are asked one after the other, as they are needed.
-func (s *search) addresses(ctx context.Context) (next func(until time.Time) answer) {
+// addresses asks for A and AAAA, and returns a function that waits for the next answer to arrive. With Effort.CacheOnly
+// the questions are asked one after the other, as they are needed.
+func (s *search) addresses(ctx context.Context) (next func(context.Context) *dns.Call) {
 	questions := []dns.Question{{Name: s.query.Host, Type: dns.TypeA}, {Name: s.query.Host, Type: dns.TypeAAAA}}
 	if s.query.Effort.CacheOnly {
-		return func(time.Time) answer {
-			q := questions[0]
+		return func(context.Context) *dns.Call {
+			c := &dns.Call{Question: questions[0]}
 			questions = questions[1:]
-			rrset, err := s.resolver.Lookup(ctx, q, s.query.Effort)
-			return answer{q, rrset, err}
+			c.RRset, c.Err = s.resolver.Lookup(ctx, c.Question, s.query.Effort)
+			return c
 		}
 	}
 	var calls [2]*dns.Call
 	var done [2]chan struct{} // nil: that answer was returned
 	for i, q := range questions {
-		calls[i] = dns.Start(ctx, s.resolver, q, s.query.Effort)
+		calls[i] = Start(ctx, s.resolver, q, s.query.Effort)
 		done[i] = calls[i].Done
 	}
-	return func(until time.Time) answer {
+	return func(ctx context.Context) *dns.Call {
 		i := 0
-		if done[0] == nil {
-			i = 1
-		}
 		select {
 		case <-done[0]:
 		case <-done[1]:
 			i = 1
-		case <-time.After(time.Until(until)):
 		case <-ctx.Done():
+			if done[0] == nil {
+				i = 1
+			}
 		}
 		done[i] = nil
-		rrset, err := calls[i].Answer()
-		return answer{questions[i], rrset, err}
+		if !calls[i].Ended(ctx) {
+			return &dns.Call{Question: questions[i], Err: &dns.Error{Reason: "no answer in time", Err: ctx.Err()}}
+		}
+		return calls[i]
 	}
+}
+
+// Start starts a lookup. A resolver without a method Start gets a goroutine.
+func Start(ctx context.Context, r dns.Resolver, q dns.Question, e dns.Effort) *dns.Call {
+	if r, ok := r.(interface {
+		Start(ctx context.Context, q dns.Question, e dns.Effort) *dns.Call
+	}); ok {
+		return r.Start(ctx, q, e)
+	}
+	c := &dns.Call{Question: q, Done: make(chan struct{}), Err: errors.New("internal error")}
+	go func() {
+		defer close(c.Done)
+		defer func() { _ = recover() }() // the error stays
+		c.RRset, c.Err = r.Lookup(ctx, q, e)
+	}()
+	return c
 }
 
 func isAlias(r *dns.RRset) bool { return r.Owner != r.Name }

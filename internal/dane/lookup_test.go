@@ -181,7 +181,7 @@ func TestLookup(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					z := &zone{t: t, answers: c.zone, late: late}
 					start := time.Now()
-					r, err := dane.Lookup(t.Context(), z, dane.Query{Host: "MX.example.com.", Port: 25})
+					r, err := lookup(t, z, dane.Query{Host: "MX.example.com.", Port: 25})
 					require.NoError(t, err)
 					require.LessOrEqual(t, time.Since(start), time.Second/2)
 					synctest.Wait()
@@ -243,7 +243,7 @@ func TestOneSilentQuestion(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				start := time.Now()
 				z := &zone{t: t, answers: c.zone, silent: c.silent}
-				r, err := dane.Lookup(t.Context(), z, dane.Query{Host: "mx.example.com", Port: 25, Timeout: timeout})
+				r, err := lookup(t, z, dane.Query{Host: "mx.example.com", Port: 25, Timeout: timeout})
 				require.NoError(t, err)
 				require.Equal(t, c.state, r.State, r.Why)
 				require.Equal(t, c.within, time.Since(start))
@@ -274,7 +274,7 @@ func TestBothExpandedNamesAreBaseDomains(t *testing.T) {
 				z := &zone{t: t, late: late, answers: map[string]answer{
 					"A mx.example.com": zone4, "AAAA mx.example.com": zone6, one: c.four, two: c.six, "TLSA _25._tcp.mx.example.com": c.original,
 				}}
-				r, err := dane.Lookup(t.Context(), z, dane.Query{Host: "mx.example.com", Port: 25})
+				r, err := lookup(t, z, dane.Query{Host: "mx.example.com", Port: 25})
 				require.NoError(t, err)
 				require.Equal(t, c.state, r.State, r.Why)
 				require.Equal(t, c.base, r.Base)
@@ -286,7 +286,7 @@ func TestBothExpandedNamesAreBaseDomains(t *testing.T) {
 func TestLookupOfAnotherPort(t *testing.T) {
 	t.Parallel()
 	z := &zone{t: t, answers: map[string]answer{"A mx.example.com": with(signed), "AAAA mx.example.com": none(signed), "TLSA _26._tcp.mx.example.com": tlsa(signed, digest())}}
-	r, err := dane.Lookup(t.Context(), z, dane.Query{Host: "mx.example.com", Port: 26})
+	r, err := lookup(t, z, dane.Query{Host: "mx.example.com", Port: 26})
 	require.NoError(t, err)
 	require.Equal(t, dane.Usable, r.State)
 	require.Len(t, z.asked, 3)
@@ -295,7 +295,7 @@ func TestLookupOfAnotherPort(t *testing.T) {
 func TestWhatIsNoHostNameIsUnreachableWithoutAQuery(t *testing.T) {
 	t.Parallel()
 	for _, host := range []string{"", ".", "192.0.2.1", `a\032b.example.com`, "-a.example.com", "a..example.com", "[192.0.2.1]", strings.Repeat("a.", 127) + "com"} {
-		r, err := dane.Lookup(t.Context(), &zone{t: t}, dane.Query{Host: host, Port: 25})
+		r, err := lookup(t, &zone{t: t}, dane.Query{Host: host, Port: 25})
 		require.NoError(t, err)
 		require.Equal(t, dane.Unreachable, r.State, "%q", host)
 		require.NoError(t, r.Err)
@@ -315,7 +315,7 @@ func TestAnExpandedNameTooLongForTLSARecords(t *testing.T) {
 		}
 		synctest.Test(t, func(t *testing.T) {
 			z := &zone{t: t, answers: answers}
-			r, err := dane.Lookup(t.Context(), z, dane.Query{Host: "mx.example.com", Port: 25})
+			r, err := lookup(t, z, dane.Query{Host: "mx.example.com", Port: 25})
 			require.NoError(t, err)
 			synctest.Wait()
 			require.Equal(t, dane.Usable, r.State)
@@ -329,7 +329,7 @@ func TestANameTooLongForTLSARecordsHasNone(t *testing.T) {
 	t.Parallel()
 	host := strings.Repeat("abcdefg.", 31) + "com" // 251 octets
 	z := &zone{t: t, answers: map[string]answer{"A " + host: with(signed), "AAAA " + host: none(signed)}}
-	r, err := dane.Lookup(t.Context(), z, dane.Query{Host: host, Port: 25})
+	r, err := lookup(t, z, dane.Query{Host: host, Port: 25})
 	require.NoError(t, err)
 	require.Equal(t, dane.Absent, r.State)
 }
@@ -350,7 +350,7 @@ func TestWhatIsNotCachedIsTheCallersBusiness(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			z := &zone{t: t, answers: answers}
-			r, err := dane.Lookup(t.Context(), z, dane.Query{Host: "mx.example.com", Port: 25, Effort: dns.Effort{CacheOnly: true}})
+			r, err := lookup(t, z, dane.Query{Host: "mx.example.com", Port: 25, Effort: dns.Effort{CacheOnly: true}})
 			require.ErrorIs(t, err, dns.ErrNotCached)
 			require.Equal(t, dane.Result{}, r, "nothing is known")
 			require.Len(t, z.asked, len(answers))
@@ -368,10 +368,34 @@ func TestEveryQuestionHasTheEffortOfTheQuery(t *testing.T) {
 			}
 			return z.Lookup(ctx, q, e)
 		})
-		_, err := dane.Lookup(t.Context(), marked, dane.Query{Host: "mx.example.com", Port: 25, Effort: effort})
+		_, err := lookup(t, marked, dane.Query{Host: "mx.example.com", Port: 25, Effort: effort})
 		require.NoError(t, err)
 		require.Len(t, z.asked, 3)
 	}
+}
+
+// lookup is dane.Lookup with a resolver that has no method Start.
+func lookup(t *testing.T, r dns.Resolver, q dane.Query) (dane.Result, error) {
+	t.Helper()
+	s := &starting{Resolver: r}
+	defer s.all.Wait()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	return dane.Lookup(ctx, s, q)
+}
+
+type starting struct {
+	dns.Resolver
+	all sync.WaitGroup
+}
+
+func (s *starting) Start(ctx context.Context, q dns.Question, e dns.Effort) *dns.Call {
+	c := &dns.Call{Question: q, Done: make(chan struct{})}
+	s.all.Go(func() {
+		c.RRset, c.Err = s.Lookup(ctx, q, e)
+		close(c.Done)
+	})
+	return c
 }
 
 type resolverFunc func(context.Context, dns.Question, dns.Effort) (*dns.RRset, error)
@@ -393,7 +417,7 @@ func TestAddressLookupsRunSideBySide(t *testing.T) {
 		both.Wait()
 		return &dns.RRset{Name: q.Name, Owner: q.Name, Status: signed, Records: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}, nil
 	})
-	r, err := dane.Lookup(t.Context(), res, dane.Query{Host: "mx.example.com", Port: 25})
+	r, err := lookup(t, res, dane.Query{Host: "mx.example.com", Port: 25})
 	require.NoError(t, err)
 	require.Equal(t, dane.Absent, r.State)
 }
@@ -401,7 +425,7 @@ func TestAddressLookupsRunSideBySide(t *testing.T) {
 func TestAnErrorOfAnyKindIsAFailure(t *testing.T) {
 	t.Parallel()
 	z := &zone{t: t, answers: map[string]answer{"A mx.example.com": with(signed), "AAAA mx.example.com": none(signed), "TLSA _25._tcp.mx.example.com": {err: errors.New("odd\nthing")}}}
-	r, err := dane.Lookup(t.Context(), z, dane.Query{Host: "mx.example.com", Port: 25})
+	r, err := lookup(t, z, dane.Query{Host: "mx.example.com", Port: 25})
 	require.NoError(t, err)
 	require.Equal(t, dane.Failed, r.State)
 	require.Equal(t, "TLSA lookup at _25._tcp.mx.example.com failed: odd?thing", r.Why, "printable ASCII")

@@ -13,10 +13,11 @@ import (
 	miekg "github.com/miekg/dns"
 )
 
-// Status is the security status of an answer (RFC 4033 section 5). A bogus answer is an Error and has no Status.
+// Status is the security status of an answer (RFC 4033 section 5). Indeterminate, the zero value, means that there is
+// none: a bogus answer is an Error.
 type Status uint8
 
-// The states of an answer. Indeterminate, the zero value, means that there is none.
+// The states of an answer.
 const (
 	Indeterminate Status = iota
 	Insecure
@@ -68,32 +69,22 @@ func (t *Type) UnmarshalText(mnemonic []byte) error {
 
 // Question is a question in class IN.
 type Question struct {
-	// Name is the owner name in presentation format with A-labels, with or without the final dot, in any case.
-	Name string
+	Name string // in presentation format with A-labels, with or without the final dot, in any case
 	Type Type
 }
 
 // RRset is the whole answer to a question: the RRset at the end of the CNAME chain, or its denial. It is shared between
 // callers and must not be changed.
 type RRset struct {
-	// Name and Type are those of the question, the name in lower case and without the final dot.
-	Name string
-	// Owner is the name at the end of the CNAME chain; equal to Name where there is no CNAME.
-	Owner string
-	Type  Type
-	// Status holds over the whole CNAME chain (RFC 7672 section 2.1.3).
-	Status Status
-	// NXDomain is set when the name does not exist. An answer without data and without NXDomain is NODATA.
-	NXDomain bool
-	// Stale is set if the answer had expired in the cache of the resolver, which could not obtain a fresh one (RFC
-	// 8767).
-	Stale bool
-	// Epoch is Epoch.Answers of the moment when the lookup began.
-	Epoch uint32
-	// Expires is when the answer must no longer be used: after the smallest TTL of everything that was used, or the
-	// negative TTL of RFC 2308 section 5. A cache sets it earlier.
+	Name     string // of the question, in lower case and without the final dot
+	Owner    string // the name at the end of the CNAME chain; equal to Name where there is no CNAME
+	Type     Type   // of the question
+	Status   Status // of the whole CNAME chain (RFC 7672 section 2.1.3)
+	NXDomain bool   // the name does not exist; an answer without data and without NXDomain is NODATA
+	Stale    bool   // the answer had expired in the cache of the resolver, which could not obtain a fresh one (RFC 8767)
+	Epoch    uint32 // Epoch.Answers of the moment when the lookup began
+	// Expires is when the smallest TTL of all that was used ends, or the negative TTL of RFC 2308 section 5, or earlier.
 	Expires time.Time
-
 	// Records are a []MX, a []netip.Addr for A and AAAA, a []TLSA, or a []string for TXT and for the names that CNAME
 	// and NS records point to. Nil is a denial. Most entries of a cache are denials, so one field holds all kinds.
 	Records any
@@ -140,13 +131,32 @@ type Resolver interface {
 	Lookup(ctx context.Context, q Question, e Effort) (*RRset, error)
 }
 
+// Call is a lookup that was started. It has its answer when Done is closed.
+type Call struct {
+	Question Question
+	Done     chan struct{}
+	RRset    *RRset
+	Err      error
+}
+
+// Ended waits until the lookup has ended, and returns false if ctx ends before.
+func (c *Call) Ended(ctx context.Context) bool {
+	select {
+	case <-c.Done:
+	case <-ctx.Done():
+	}
+	select {
+	case <-c.Done:
+		return true
+	default:
+		return false
+	}
+}
+
 // Effort says how much a lookup may cost. The zero Effort asks the servers if the answer is not cached.
 type Effort struct {
-	// CacheOnly returns ErrNotCached instead of asking. Such a lookup never waits.
-	CacheOnly bool
-	// Untrusted marks a name that a remote party chose, such as the domain of an envelope sender. The lookup never
-	// refreshes an entry ahead of its expiry and does not mark it as used.
-	Untrusted bool
+	CacheOnly bool // returns ErrNotCached instead of asking; such a lookup never waits
+	Untrusted bool // a remote party chose the name: the lookup refreshes no entry, and does not mark it as used
 }
 
 // ErrNotCached is returned for a lookup with Effort.CacheOnly if the answer is not in the cache.
@@ -165,15 +175,10 @@ type Epoch struct {
 // must treat the facts as unknown.
 type Error struct {
 	Question Question
-	// Reason says in a few words what failed, in printable ASCII.
-	Reason string
-	// Bogus is set if the resolver reported by an Extended DNS Error (RFC 8914) that validation failed. It is for
-	// display only: every failed lookup is treated alike.
-	Bogus bool
-	// Epoch is that of the moment when the lookup began.
-	Epoch Epoch
-	// Err is the cause, or nil.
-	Err error
+	Reason   string // says in a few words what failed, in printable ASCII
+	Bogus    bool   // the resolver reported that validation failed (RFC 8914); for display only
+	Epoch    Epoch  // of the moment when the lookup began
+	Err      error  // the cause, or nil
 }
 
 // Error returns the question and the reason in one line.

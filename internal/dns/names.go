@@ -1,8 +1,6 @@
 package dns
 
-import (
-	miekg "github.com/miekg/dns"
-)
+import miekg "github.com/miekg/dns"
 
 // TrimRoot returns name without its final dot, unless that dot is escaped and so a part of the last label.
 func TrimRoot(name string) string {
@@ -32,8 +30,7 @@ func Lower(name string) string {
 // OnWire returns a name as it is read back from the wire: fully qualified, in lower case, and each octet written in the
 // one way that answers use. It returns false if name is not a domain name.
 func OnWire(name string) (fqdn string, ok bool) {
-	const longest = 255
-	var wire [longest]byte
+	var wire [255]byte // no name is longer
 	name = miekg.Fqdn(name)
 	if _, ok := miekg.IsDomainName(name); !ok {
 		return "", false

@@ -3,28 +3,26 @@ package dns
 import (
 	"cmp"
 	"encoding/binary"
-	"encoding/hex"
 	"fmt"
 	"net/netip"
-	"strconv"
 )
 
 // Data returns the records in the form that zone files use, without owner, TTL and class; none for a denial.
 func (r *RRset) Data() (data []string) {
 	for _, mx := range r.MX() {
-		data = append(data, strconv.Itoa(int(mx.Preference))+" "+cmp.Or(mx.Host, "."))
+		data = append(data, fmt.Sprintf("%d %s", mx.Preference, cmp.Or(mx.Host, ".")))
 	}
 	for _, a := range r.Addrs() {
 		data = append(data, a.String())
 	}
 	for _, t := range r.TLSA() {
-		data = append(data, fmt.Sprintf("%d %d %d %s", t.Usage, t.Selector, t.MatchingType, hex.EncodeToString(t.Data)))
+		data = append(data, fmt.Sprintf("%d %d %d %x", t.Usage, t.Selector, t.MatchingType, t.Data))
 	}
 	if r.Type == TypeCNAME || r.Type == TypeNS {
 		return append(data, r.TXT()...)
 	}
 	for _, text := range r.TXT() {
-		data = append(data, strconv.QuoteToASCII(text))
+		data = append(data, fmt.Sprintf("%+q", text))
 	}
 	return data
 }
@@ -36,7 +34,7 @@ func (r *RRset) Pack() string {
 		b = AppendItem(b, []byte{byte(mx.Preference >> 8), byte(mx.Preference)}, mx.Host)
 	}
 	for _, a := range r.Addrs() {
-		b = AppendItem(b, a.AsSlice(), "")
+		b = AppendItem(b, nil, a.AsSlice())
 	}
 	for _, t := range r.TLSA() {
 		b = AppendItem(b, []byte{t.Usage, t.Selector, t.MatchingType}, t.Data)

@@ -51,6 +51,7 @@ type Cache struct {
 	maxBytes int64 // 0: none
 	doubt    func()
 	origin   time.Time
+	ended    chan struct{} // of calls that need no work
 	// deliveries and untrusted are for lookups without and with dns.Effort.Untrusted, and ahead is for refreshes.
 	deliveries, untrusted, ahead *share
 	stats                        counters
@@ -92,8 +93,10 @@ func New(next dns.Resolver, o Options) *Cache {
 	c := &Cache{
 		next: next, maxBytes: o.MaxBytes, epoch: o.Epoch, seed: maphash.MakeSeed(),
 		log: cmp.Or(o.Logger, slog.New(slog.DiscardHandler)), doubt: o.Doubt, origin: time.Now(),
+		ended:      make(chan struct{}),
 		deliveries: newShare(maxCalls), untrusted: newShare(maxUntrusted), ahead: newShare(maxRefreshes),
 	}
+	close(c.ended)
 	for i := range c.shards {
 		c.shards[i] = newShard(&c.stats)
 	}
@@ -125,13 +128,11 @@ func (c *Cache) SetMaxEntries(n int) {
 func (c *Cache) Run(ctx context.Context) error {
 	c.deliveries.keepWorkers(workers)
 	defer c.deliveries.keepWorkers(0)
-	ticker := time.NewTicker(sweepInterval)
-	defer ticker.Stop()
-	for i := 0; ; i++ {
+	for i, tick := 0, time.Tick(sweepInterval); ; i++ {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-ticker.C:
+		case <-tick:
 			now, g := c.now(), c.epoch()
 			c.shards[i%shards].removeIf(func(e *entry) bool { return e.dead(now, g) })
 		}
@@ -172,43 +173,29 @@ func (c *Cache) shard(q dns.Question) *shard {
 // starts no call after ctx has ended. Concurrent callers share one call, which continues when they give up. The error
 // is a *dns.Error, or dns.ErrNotCached with e.CacheOnly.
 func (c *Cache) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
-	r, running, err := c.find(ctx, &q, e)
-	switch {
-	case running == nil:
-		return r, err
-	case running.Ended(ctx):
-		return running.Answer()
+	call := c.Start(ctx, q, e)
+	if !call.Ended(ctx) {
+		return c.lastResort(ctx, call.Question)
 	}
-	return c.lastResort(ctx, q)
+	return call.RRset, call.Err
 }
 
-// Start is Lookup without waiting; see dns.Start.
+// Start starts a Lookup, and does not wait.
 func (c *Cache) Start(ctx context.Context, q dns.Question, e dns.Effort) *dns.Call {
-	r, running, err := c.find(ctx, &q, e)
-	if running == nil {
-		running = &dns.Call{Question: q, Done: make(chan struct{}), RRset: r, Err: err}
-		close(running.Done)
-	}
-	return running
-}
-
-// find returns what is known about q, or the call that will find it out.
-func (c *Cache) find(ctx context.Context, q *dns.Question, e dns.Effort) (*dns.RRset, *dns.Call, error) {
 	q.Name = dns.Lower(dns.TrimRoot(q.Name)) // does not allocate if the name has that form already
-	r, err := c.remembered(*q, e)
-	switch {
-	case e.CacheOnly || !errors.Is(err, dns.ErrNotCached):
-		return r, nil, err
-	case ctx.Err() != nil:
-		r, err = c.lastResort(ctx, *q)
-		return r, nil, err
+	r, err := c.remembered(q, e)
+	if !e.CacheOnly && errors.Is(err, dns.ErrNotCached) {
+		if ctx.Err() == nil {
+			c.stats.misses.Add(1)
+			share := c.deliveries
+			if e.Untrusted {
+				share = c.untrusted
+			}
+			return share.start(c, q, nil)
+		}
+		r, err = c.lastResort(ctx, q)
 	}
-	c.stats.misses.Add(1)
-	share := c.deliveries
-	if e.Untrusted {
-		share = c.untrusted
-	}
-	return nil, share.start(c, *q, nil), nil
+	return &dns.Call{Question: q, Done: c.ended, RRset: r, Err: err}
 }
 
 // lastResort answers a caller whose deadline has passed: a resolver that takes so long counts as failing.
@@ -232,7 +219,6 @@ func (c *Cache) fallback(e *entry, now instant, g dns.Epoch) *dns.RRset {
 	return c.answer(e)
 }
 
-// remembered answers from the cache.
 func (c *Cache) remembered(q dns.Question, by dns.Effort) (*dns.RRset, error) {
 	e, n := c.shard(q).get(q)
 	if e == nil {
@@ -258,7 +244,6 @@ func (c *Cache) remembered(q dns.Question, by dns.Effort) (*dns.RRset, error) {
 	return nil, &dns.Error{Question: q, Reason: e.reason, Bogus: e.bogus, Epoch: e.of}
 }
 
-// answer returns the answer of an entry.
 func (c *Cache) answer(e *entry) *dns.RRset {
 	r := &dns.RRset{Name: e.question.Name, Owner: cmp.Or(e.owner, e.question.Name), Type: e.question.Type,
 		Status: e.status, NXDomain: e.nxdomain, Stale: e.stale, Epoch: e.epoch, Expires: c.at(e.expires)}

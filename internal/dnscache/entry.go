@@ -79,7 +79,7 @@ func (e *entry) valid(now dns.Epoch) bool {
 
 // confirms reports whether e has the same answer as old, for at least as long.
 func (e *entry) confirms(old *entry) bool {
-	return e != nil && e.status == old.status && e.nxdomain == old.nxdomain && e.stale == old.stale &&
+	return e.status == old.status && e.nxdomain == old.nxdomain && e.stale == old.stale &&
 		e.owner == old.owner && e.data == old.data && e.expires >= old.expires
 }
 

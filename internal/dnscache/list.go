@@ -59,7 +59,6 @@ func (c *Cache) FlushAll() int {
 	return c.removeIf(func(*entry) bool { return true })
 }
 
-// removeIf removes the entries for which f returns true, and returns their number.
 func (c *Cache) removeIf(f func(*entry) bool) (removed int) {
 	for _, s := range c.shards {
 		removed += s.removeIf(f)
@@ -100,7 +99,6 @@ func (c *Cache) entries(limit int, match func(name string) bool) []Entry {
 	return list
 }
 
-// show returns the human-readable entry.
 func (c *Cache) show(e *entry, now instant, g dns.Epoch) Entry {
 	shown := Entry{Name: strings.Clone(e.question.Name), Type: e.question.Type, Data: []string{}}
 	if e.counts(g) {

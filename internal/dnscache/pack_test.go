@@ -37,7 +37,8 @@ func TestPack(t *testing.T) {
 			if j%3 == 0 {
 				r.Owner = "alias.example"
 			}
-			e := c.newEntry(q, &r, time.Now())
+			e := new(entry)
+			*e = c.newEntry(q, &r, time.Now())
 			e.warned = j == 2
 			if j == 3 {
 				e.failed, e.reason = true, "SERVFAIL"

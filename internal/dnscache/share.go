@@ -90,14 +90,14 @@ func (s *share) keepWorkers(n int) {
 
 // run makes the call. If the servers change meanwhile, the answer no longer counts, so it asks again.
 func (p *call) run() {
-	void := func() bool { return p.Err == nil && p.RRset.Epoch != p.cache.epoch().Answers }
-	p.RRset, p.Err = p.ask()
-	if void() {
+	const tries = 2
+	for range tries {
 		p.RRset, p.Err = p.ask()
+		if p.Err != nil || p.RRset.Epoch == p.cache.epoch().Answers {
+			return
+		}
 	}
-	if void() {
-		p.Err = &dns.Error{Question: p.Question, Reason: "the DNS servers keep changing"}
-	}
+	p.RRset, p.Err = nil, &dns.Error{Question: p.Question, Reason: "the DNS servers keep changing"}
 }
 
 // ask calls the next resolver and stores the result.
@@ -118,15 +118,15 @@ func (p *call) ask() (r *dns.RRset, err error) {
 	}
 	before := c.epoch()
 	r, err = c.next.Lookup(context.Background(), q, dns.Effort{})
-	var failure *dns.Error
-	switch {
-	case err == nil && (r == nil || r.Status != dns.Secure && r.Status != dns.Insecure):
-		failure = &dns.Error{Question: q, Reason: "an answer without a security status", Epoch: before}
-	case err != nil && !errors.As(err, &failure):
+	if err == nil && (r == nil || r.Status != dns.Secure && r.Status != dns.Insecure) {
+		err = errors.New("an answer without a security status")
+	}
+	if err == nil {
+		return c.store(q, r), nil
+	}
+	failure, ok := errors.AsType[*dns.Error](err)
+	if !ok {
 		failure = &dns.Error{Question: q, Reason: text.Printable(err.Error()), Epoch: before, Err: err}
 	}
-	if failure != nil {
-		return c.storeFailure(q, failure)
-	}
-	return c.store(q, r), nil
+	return c.storeFailure(q, failure)
 }

@@ -38,12 +38,12 @@ func (c *Cache) store(q dns.Question, r *dns.RRset) *dns.RRset {
 	default:
 		const share = 4 // of the shard: a larger node would evict many others
 		e := c.newEntry(q, r, arrived)
-		n := s.with(q, e)
+		n, kept := s.with(q, &e), true
 		if !arrived.Before(r.Expires) || n.weigh() > s.bytesLimit/share {
-			n, e = s.with(q, nil), nil
+			n, kept = s.with(q, nil), false
 		}
 		s.put(n)
-		if old != nil && old.alive(now, epoch) && !e.confirms(old) {
+		if old != nil && old.alive(now, epoch) && !(kept && e.confirms(old)) {
 			c.stats.changes.Add(1)
 		}
 	}
@@ -51,8 +51,8 @@ func (c *Cache) store(q dns.Question, r *dns.RRset) *dns.RRset {
 }
 
 // newEntry returns the entry for an answer that arrived then.
-func (c *Cache) newEntry(q dns.Question, r *dns.RRset, arrived time.Time) *entry {
-	e := &entry{
+func (c *Cache) newEntry(q dns.Question, r *dns.RRset, arrived time.Time) entry {
+	e := entry{
 		question: q, data: r.Pack(), status: r.Status, nxdomain: r.NXDomain, stale: r.Stale, epoch: r.Epoch,
 		life: uint32(r.Expires.Sub(arrived).Round(time.Second) / time.Second), expires: c.instant(r.Expires),
 	}

@@ -1,6 +1,7 @@
 package dnscache
 
 import (
+	"math/rand/v2"
 	"time"
 
 	"github.com/policyd/policyd/internal/dns"
@@ -18,6 +19,8 @@ const (
 	// 3.2).
 	minBackOff = time.Second
 	maxBackOff = 5 * time.Minute
+	// refreshMinTTL is how long an answer must live to be refreshed ahead of its expiry.
+	refreshMinTTL = time.Minute
 )
 
 // capped returns r, or a copy that expires at the cap.
@@ -35,4 +38,15 @@ func capped(r *dns.RRset, now time.Time) *dns.RRset {
 		return &shorter
 	}
 	return r
+}
+
+// refreshAhead looks an entry up again in the background, once: in the last tenth of its life, earlier or later by
+// chance, so that answers which arrived together are not refreshed together. It is called for hits only, so an entry
+// that is not in use is never refreshed.
+func (c *Cache) refreshAhead(e *entry, now instant) {
+	life, left := time.Duration(e.life)*time.Second, time.Duration(e.expires-now)*tick
+	due := left <= life/20 || left <= life/10 && rand.IntN(4) == 0
+	if life >= refreshMinTTL && due && (!e.failed || now >= e.retry) {
+		c.ahead.start(c, e.question, e)
+	}
 }

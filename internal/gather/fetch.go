@@ -41,11 +41,6 @@ func (g *gathering) Lookup(ctx context.Context, q dns.Question, by dns.Effort) (
 	return g.noted(g.Resolver.Lookup(ctx, q, by))
 }
 
-// Start implements dns.Start. It is not for CacheOnly.
-func (g *gathering) Start(ctx context.Context, q dns.Question, by dns.Effort) *dns.Call {
-	return dns.Start(ctx, g.Resolver, q, by)
-}
-
 // noted returns an answer and notes when it expires.
 func (g *gathering) noted(r *dns.RRset, err error) (*dns.RRset, error) {
 	if err != nil {
@@ -97,7 +92,11 @@ func (g *gathering) dane(i int, port uint16, found *dane.Result) {
 		return
 	}
 	defer leave()
-	r, err := dane.Lookup(g.ctx, g, dane.Query{Host: host, Port: port, Effort: g.by,
+	resolver := g.Resolver
+	if g.by.CacheOnly {
+		resolver = g // for the notes
+	}
+	r, err := dane.Lookup(g.ctx, resolver, dane.Query{Host: host, Port: port, Effort: g.by,
 		Timeout: max(time.Until(g.until), 1)})
 	if err != nil { // not cached
 		return
@@ -117,11 +116,13 @@ func (g *gathering) addresses(until time.Time, i int) (found []netip.Addr, err e
 	defer cancel()
 	var calls []*dns.Call
 	for _, t := range []dns.Type{dns.TypeA, dns.TypeAAAA} {
-		calls = append(calls, dns.Start(ctx, g.Resolver, dns.Question{Name: g.facts.Hosts[i].Name, Type: t}, g.by))
+		calls = append(calls, dane.Start(ctx, g.Resolver, dns.Question{Name: g.facts.Hosts[i].Name, Type: t}, g.by))
 	}
 	for _, call := range calls {
-		call.Ended(ctx)
-		rrset, failed := g.noted(call.Answer())
+		if !call.Ended(ctx) {
+			return found, errors.New("no answer in time")
+		}
+		rrset, failed := g.noted(call.RRset, call.Err)
 		if err = errors.Join(err, failed); failed == nil {
 			found = append(found, rrset.Addrs()...)
 		}
@@ -136,7 +137,7 @@ func (g *gathering) expect(q dns.Question) {
 	if record && (g.record != nil || g.by.CacheOnly || !mtasts.ValidDomain(g.facts.Nexthop.Name)) {
 		return
 	}
-	p := dns.Start(g.ctx, g.Resolver, q, dns.Effort{Untrusted: g.by.Untrusted})
+	p := dane.Start(g.ctx, g.Resolver, q, dns.Effort{Untrusted: g.by.Untrusted})
 	if record {
 		g.record, g.recordBy = p, time.Now().Add(g.timeout)
 	}
