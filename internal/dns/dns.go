@@ -81,9 +81,9 @@ type RRset struct {
 	Type     Type   // of the question
 	Status   Status // of the whole CNAME chain (RFC 7672 section 2.1.3)
 	NXDomain bool   // the name does not exist; an answer without data and without NXDomain is NODATA
-	Stale    bool   // the answer had expired in the cache of the resolver, which could not obtain a fresh one (RFC 8767)
+	Stale    bool   // the answer had expired in the cache of the resolver, which could obtain no fresh one (RFC 8767)
 	Epoch    uint32 // Epoch.Answers of the moment when the lookup began
-	// Expires is when the smallest TTL of all that was used ends, or the negative TTL of RFC 2308 section 5, or earlier.
+	// Expires is the end of the smallest TTL that was used, or of the negative TTL of RFC 2308 section 5, or earlier.
 	Expires time.Time
 	// Records are a []MX, a []netip.Addr for A and AAAA, a []TLSA, or a []string for TXT and for the names that CNAME
 	// and NS records point to. Nil is a denial. Most entries of a cache are denials, so one field holds all kinds.

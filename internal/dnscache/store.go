@@ -38,12 +38,12 @@ func (c *Cache) store(q dns.Question, r *dns.RRset) *dns.RRset {
 	default:
 		const share = 4 // of the shard: a larger node would evict many others
 		e := c.newEntry(q, r, arrived)
-		n, kept := s.with(q, &e), true
+		n, confirmed := s.with(q, &e), old != nil && e.confirms(old)
 		if !arrived.Before(r.Expires) || n.weigh() > s.bytesLimit/share {
-			n, kept = s.with(q, nil), false
+			n, confirmed = s.with(q, nil), false
 		}
 		s.put(n)
-		if old != nil && old.alive(now, epoch) && !(kept && e.confirms(old)) {
+		if old != nil && old.alive(now, epoch) && !confirmed {
 			c.stats.changes.Add(1)
 		}
 	}

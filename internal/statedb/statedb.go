@@ -32,8 +32,8 @@ const (
 	retryLockTimeout = time.Millisecond
 	// syncInterval is how often Run looks whether the file is still in its place, or can be opened again.
 	syncInterval = 2 * time.Second
-	// pause is the least time between two writes of Run, and how much of its marks a crash can cost: one write after the
-	// other took a tenth of the processor time of cold lookups.
+	// pause is the least time between two writes of Run, so a crash can cost the changes of that time: one write after
+	// the other took a tenth of the processor time of cold lookups.
 	pause = 200 * time.Millisecond
 
 	dirMode  = 0o750
