@@ -88,7 +88,7 @@ func (s *share) keepWorkers(n int) {
 	}
 }
 
-// run makes the call. If the servers change meanwhile, the answer no longer counts, so it asks again.
+// run makes the call. If the servers change during the call, its answer no longer counts, so it asks again.
 func (p *call) run() {
 	const tries = 2
 	for range tries {

@@ -160,7 +160,7 @@ func TestAStartedLookupIsShared(t *testing.T) {
 	})
 }
 
-// What is known needs no call, and none is started after the end of the context. A call continues after it.
+// A known answer needs no call, and none is started after the end of the context. A call continues after it.
 func TestAStartedLookupCanBeGivenUp(t *testing.T) {
 	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
 		next.delay = 5 * time.Second
