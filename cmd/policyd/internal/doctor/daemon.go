@@ -36,31 +36,24 @@ func (e *exam) checkDaemon(ctx context.Context) {
 	}
 }
 
-// askDaemon returns the status that the running daemon reports; zero after an error.
-func (o Options) askDaemon(ctx context.Context) (status.Status, error) {
+// askDaemon returns the status that the running daemon reports. After an error it has only the listeners of the
+// settings; the daemon may have others, which systemd passed.
+func (o Options) askDaemon(ctx context.Context) (st status.Status, err error) {
+	st.Connections.Listeners = o.Settings.Server.Listen
 	socket := cmp.Or(o.Socket, o.Settings.Admin.Socket)
 	if socket == "" {
-		return status.Status{}, errors.New("there is no admin socket: admin.socket is empty")
+		return st, errors.New("there is no admin socket: admin.socket is empty")
 	}
 	const longest = 5 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
 	client := admin.NewClient(socket)
 	defer client.Close()
-	st, err := admin.GetStatus.Ask(ctx, client, struct{}{})
+	reported, err := admin.GetStatus.Ask(ctx, client, struct{}{})
 	if err != nil {
-		return status.Status{}, errors.New(socket + ": " + strings.TrimPrefix(err.Error(), "admin: "))
+		return st, errors.New(socket + ": " + strings.TrimPrefix(err.Error(), "admin: "))
 	}
-	return st, nil
-}
-
-// listeners returns the addresses that policyd listens on: those that the daemon reports, because systemd may have
-// passed others than those of the settings. st is zero if it does not answer.
-func (o Options) listeners(st status.Status) []string {
-	if len(st.Connections.Listeners) > 0 {
-		return st.Connections.Listeners
-	}
-	return o.Settings.Server.Listen
+	return reported, nil
 }
 
 // setting is the change of a setting of policyd: a comment, because it has to be edited in a file.

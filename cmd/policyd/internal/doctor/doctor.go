@@ -64,7 +64,7 @@ type exam struct {
 	Options
 	plan   // of no use where there is no Postfix
 	report Report
-	daemon status.Status // zero: it does not answer
+	daemon status.Status // as askDaemon returns it
 }
 
 // Examine does everything, within about a minute if nothing answers.

@@ -80,13 +80,13 @@ type plan struct {
 	ownErr              error
 }
 
-// newPlan returns the plan for a Postfix. st is the status of the daemon, zero if it does not answer.
+// newPlan returns the plan for a Postfix. st is what askDaemon returned.
 func newPlan(ctx context.Context, o Options, s *setup, st status.Status) plan {
 	p := plan{
 		setup: s, route: o.Settings.Port26.Mode != "off", transport: o.Settings.Port26.Transport,
 		own: []string{`/@localhost(\.localdomain)?$/`},
 	}
-	for _, l := range o.listeners(st) {
+	for _, l := range st.Connections.Listeners {
 		endpoint, reachable := s.endpointOf(l)
 		p.endpoints = append(p.endpoints, endpoint)
 		if reachable && p.endpoint == "" {

@@ -74,7 +74,7 @@ func (e *exam) reach(at string) bool {
 // not name. Then systemd has passed them, and its unit must be changed.
 func (e *exam) listener(setting, unit string) string {
 	passed := func(address string) bool { return !slices.Contains(e.Settings.Server.Listen, address) }
-	if slices.ContainsFunc(e.listeners(e.daemon), passed) {
+	if slices.ContainsFunc(e.daemon.Connections.Listeners, passed) {
 		return "systemctl edit policyd.socket    # [Socket] " + unit
 	}
 	return e.setting("server", setting)
@@ -98,15 +98,15 @@ func (e *exam) answer(ctx context.Context, at, name string) bool {
 	const longest = 5 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
-	or := []string{"# or, if policyd does not listen there:", "policyd postfix-config --commands | sh"}
+	const elsewhere, correct = "# or, if policyd does not listen there:", "policyd postfix-config --commands | sh"
 	reply, err := e.lookup(ctx, at, name, notNexthop)
 	switch {
 	case err != nil:
 		e.found("socket-silent", at+": "+err.Error(),
-			slices.Insert(or, 0, "systemctl start policyd.socket policyd.service")...)
+			"systemctl start policyd.socket policyd.service", elsewhere, correct)
 	case reply.Status != socketmap.StatusNotFound:
 		e.found("socket-not-policyd", fmt.Sprintf("%s, map %s answers %q for %s", at, name, reply.String(), notNexthop),
-			slices.Insert(or, 0, "ss -lp    # shows which program that is")...)
+			"ss -lp    # shows which program that is", elsewhere, correct)
 	default:
 		e.found("socket-answers", "map "+name+" at "+at+" answers")
 		return true
