@@ -24,11 +24,10 @@ type Client struct {
 
 // Helo returns the name that Postfix uses in EHLO, "" if that is not known.
 func (c *Client) Helo(ctx context.Context) string {
-	v, _ := c.Site.view(ctx, dns.Effort{})
-	if v == nil {
-		return ""
+	if v, _ := c.Site.view(ctx, dns.Effort{}); v != nil {
+		return v.settings.Of(c.service(), "smtp_helo_name")
 	}
-	return v.settings.Of(c.service(), "smtp_helo_name")
+	return ""
 }
 
 func (c *Client) service() string { return c.Transport + "/unix" }

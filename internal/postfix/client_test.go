@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/postfix"
 	"github.com/policyd/policyd/internal/smtptls"
 )
@@ -54,4 +55,13 @@ func TestAClientWithoutSettingsHasNoVerdict(t *testing.T) {
 	require.Equal(t, smtptls.NoVerdict, o.Verdict)
 	require.Contains(t, o.Why, "bad main.cf")
 	require.Empty(t, c.Helo(t.Context()))
+
+	f = newFake(t, "smtp_helo_name = main.example\n")
+	c = f.client()
+	require.Equal(t, "main.example", c.Helo(t.Context()))
+	f.write("broken", "bad main.cf")
+	require.NoError(t, c.Site.Configure(postfix.Options{Postconf: fakePostconf(t), ConfigDirectory: f.dir}))
+	_, _, err := c.Site.Own(t.Context(), "elsewhere.example", dns.Effort{})
+	require.ErrorContains(t, err, "bad main.cf")
+	require.Equal(t, "main.example", c.Helo(t.Context()), "what cannot be read stays as it was")
 }

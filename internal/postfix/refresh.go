@@ -80,6 +80,9 @@ func (s *Site) read(ctx context.Context) (*view, error) {
 	if v.err != nil && ctx.Err() != nil {
 		return nil, v.err // the caller gave up, which says nothing about Postfix
 	}
+	if old := s.latest.Load(); old != nil && v.settings == nil && v.commands.Postconf != "" {
+		v.settings = old.settings // the client continues with them
+	}
 	s.latest.Store(v)
 	problem := ""
 	if v.err != nil {

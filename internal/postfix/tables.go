@@ -33,31 +33,32 @@ const (
 	failureLife = 15 * time.Second
 )
 
-// known returns a kept answer, or one with dns.ErrNotCached. A table that has just failed fails for all keys.
-func (v *view) known(q question) answer {
+// known returns a kept answer, and false if there is none. A table that has just failed fails for all keys.
+func (v *view) known(q question) (answer, bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	failure := v.searches[question{at: q.at, table: q.table}]
-	switch a, ok := v.searches[q]; {
-	case failure.err != nil && time.Since(failure.failed) < failureLife:
-		return failure
-	case ok && a.err == nil:
-		return a
+	if failure.err != nil && time.Since(failure.failed) < failureLife {
+		return failure, true
 	}
-	return answer{err: dns.ErrNotCached}
+	a, ok := v.searches[q]
+	return a, ok && a.err == nil
 }
 
-// search returns a kept answer, or runs a command for it unless it may not wait.
+// search returns a kept answer, or runs a command for it. If it may not wait, the error is dns.ErrNotCached.
 func (s *Site) search(ctx context.Context, v *view, q question, e dns.Effort) answer {
-	if a := v.known(q); e.CacheOnly || !errors.Is(a.err, dns.ErrNotCached) {
+	if a, ok := v.known(q); ok {
 		return a
+	}
+	if e.CacheOnly {
+		return answer{err: dns.ErrNotCached}
 	}
 	if err := s.slots.Acquire(ctx, 1); err != nil {
 		return answer{err: fmt.Errorf("%s was not asked: %w", q.table, err)}
 	}
 	defer s.slots.Release(1)
-	if a := v.known(q); !errors.Is(a.err, dns.ErrNotCached) {
-		return a // a concurrent search has found it
+	if a, ok := v.known(q); ok {
+		return a // of a concurrent search
 	}
 	var a answer
 	if q.keys == "" {
