@@ -19,11 +19,10 @@ import (
 func (o Options) received(ctx context.Context) (lists, domains []string, err error) {
 	names := o.Settings.Stub(nil)
 	names.ResolvConf, names.Trust = o.ResolvConf, stub.TrustNever // which needs no self-test
-	resolver, err := stub.New(names)
-	if err != nil {
-		return nil, nil, err
+	options := o.Settings.Site(nil, nil)
+	if resolver, err := stub.New(names); err == nil {
+		options.Resolver = resolver
 	}
-	options := o.Settings.Site(resolver, nil)
 	options.Postconf, options.ConfigDirectory = o.Postconf, o.ConfigDirectory
 	site, err := postfix.New(options)
 	if err == nil {

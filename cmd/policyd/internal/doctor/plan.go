@@ -113,7 +113,9 @@ func planFor(ctx context.Context, o Options) (plan, error) {
 	case err != nil && o.Version == "":
 		return plan{}, fmt.Errorf("%w; name a version to get its lines, as in --postfix-version 3.7", err)
 	case err != nil:
-		s = defaultSetup()
+		s = &setup{ // of Debian
+			directory: "/etc/postfix", queue: "/var/spool/postfix", params: postfix.Settings{smtp + "/chroot": "y"},
+		}
 	}
 	if o.Version != "" {
 		s.version = o.Version

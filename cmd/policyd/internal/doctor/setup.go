@@ -27,13 +27,6 @@ type setup struct {
 // smtp is the client service for ordinary mail.
 const smtp = "smtp/unix"
 
-// defaultSetup is that of Debian, where no Postfix is installed.
-func defaultSetup() *setup {
-	return &setup{
-		directory: "/etc/postfix", queue: "/var/spool/postfix", params: postfix.Settings{smtp + "/chroot": "y"},
-	}
-}
-
 func readSetup(ctx context.Context, o Options) (*setup, error) {
 	c, err := postfix.Find(o.Postconf, o.ConfigDirectory)
 	if err != nil {

@@ -17,8 +17,8 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// checkConnections tests the connection from Postfix to policyd, for every table in main.cf. Without any, it tests
-// the endpoint that postfix-config would write.
+// checkConnections tests the connection from Postfix to policyd, for every table in main.cf: directly, and with
+// Postfix's own client. Without any table, it tests the endpoint that postfix-config would write.
 func (e *exam) checkConnections(ctx context.Context) {
 	var tables []string
 	for _, parameter := range []string{policyMaps, transportMaps} {
@@ -38,7 +38,12 @@ func (e *exam) checkConnections(ctx context.Context) {
 		switch {
 		case broken[at]:
 		case e.reach(at) && e.answer(ctx, at, name):
-			e.postmap(ctx, at, name)
+			table := socketmapTable(e.outside(at), name) // postmap(1) does not run in the queue directory
+			if _, err := e.commands.Query(ctx, table, []string{notNexthop}); err != nil {
+				e.found("postmap-fails", err.Error(), "postmap -q example.com "+quoted(table))
+			} else {
+				e.found("postmap-answers", "postmap -q "+notNexthop+" "+table+" answers")
+			}
 		default:
 			broken[at] = true
 		}
@@ -112,16 +117,6 @@ func (e *exam) answer(ctx context.Context, at, name string) bool {
 		return true
 	}
 	return false
-}
-
-// postmap makes the same request with Postfix's own client, which does not run in the queue directory.
-func (e *exam) postmap(ctx context.Context, at, name string) {
-	table := socketmapTable(e.outside(at), name)
-	if _, err := e.commands.Query(ctx, table, []string{notNexthop}); err != nil {
-		e.found("postmap-fails", err.Error(), "postmap -q example.com "+quoted(table))
-		return
-	}
-	e.found("postmap-answers", "postmap -q "+notNexthop+" "+table+" answers")
 }
 
 // forbidden returns the reason why a user may not connect to a unix socket; "" if the user may, or if that is unknown.
