@@ -49,7 +49,7 @@ func newEvaluator(cmd *cobra.Command, l *settings.Loaded, noProbe bool) (*evalua
 	if err != nil {
 		return nil, err
 	}
-	site, err := postfix.New(l.Site(cache, quiet))
+	site, err := postfix.New(l.Site(quiet))
 	if err != nil {
 		return nil, err
 	}

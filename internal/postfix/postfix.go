@@ -35,9 +35,7 @@ type Options struct {
 	LoopbackProbed bool
 	// Postconf and ConfigDirectory are those of Commands; "": as Find does.
 	Postconf, ConfigDirectory string
-	// Resolver looks up names in proxy_interfaces and inet_interfaces. Without a resolver, such a name is an error.
-	Resolver dns.Resolver
-	Logger   *slog.Logger
+	Logger                    *slog.Logger
 }
 
 // Site reports what this site receives. Run keeps its data fresh; without Run it reads the configuration when it is

@@ -156,8 +156,8 @@ func TestADoubtIsAnError(t *testing.T) {
 		"a file that names itself":   {"mydestination = DIR/loop\n", map[string]string{"loop": "DIR/loop"}, "nested too deep"},
 		"not expanded":               {"mydestination = $myhostname\n", nil, "postconf did not expand"},
 		"a list that asks policyd":   {"relay_domains = socketmap:inet:127.0.0.1:2526:transport\n", nil, "relay_domains asks policyd itself"},
-		"a name without a resolver":  {"proxy_interfaces = nat.example\n", nil, "nat.example in proxy_interfaces or inet_interfaces: the name has no address in the DNS: write its address"},
-		"an interface that is none":  {"proxy_interfaces = a/b\n", nil, "neither an address nor a name"},
+		"a name of a translator":     {"proxy_interfaces = nat.example\n", nil, "proxy_interfaces has nat.example: write its address"},
+		"an interface that is none":  {"proxy_interfaces = a/b\n", nil, "proxy_interfaces has a/b"},
 		"another instance fails":     {"multi_instance_directories = /nonexistent/other\n", nil, "postconf"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -289,33 +289,12 @@ func TestWithoutPostfix(t *testing.T) {
 	require.ErrorContains(t, err, "/nonexistent/postconf", "a path in the settings is meant to be there")
 }
 
-// names answers for one name.
-type names map[string]string
-
-func (n names) Lookup(_ context.Context, q dns.Question, _ dns.Effort) (*dns.RRset, error) {
-	text, ok := n[q.Name]
-	if !ok {
-		return nil, &dns.Error{Question: q, Reason: "SERVFAIL"}
-	}
-	r := &dns.RRset{}
-	if a, err := netip.ParseAddr(text); err == nil && a.Is4() == (q.Type == dns.TypeA) {
-		r.Records = []netip.Addr{a}
-	}
-	return r, nil
-}
-
-func TestNamesInProxyInterfaces(t *testing.T) {
+func TestANamedInterfaceIsAHost(t *testing.T) {
 	t.Parallel()
-	f := newFake(t, "proxy_interfaces = nat.example\n")
-	s := f.site(postfix.Options{Resolver: names{"nat.example": "192.0.2.7"}})
+	f := newFake(t, "inet_interfaces = out.own.example, localhost\n")
+	s := f.site(postfix.Options{})
 	f.owns(s, "a.example", "")
-	require.True(t, s.OwnAddr(netip.MustParseAddr("192.0.2.7")))
-	require.True(t, s.OwnHost("nat.example"))
-	for _, n := range []names{{}, {"nat.example": ""}} {
-		s = f.site(postfix.Options{Resolver: n})
-		_, _, err := s.Own(t.Context(), "a.example", dns.Effort{})
-		require.ErrorContains(t, err, "nat.example in proxy_interfaces")
-	}
+	require.True(t, s.OwnHost("smtps-out.own.example"))
 }
 
 func TestEveryInstanceCounts(t *testing.T) {

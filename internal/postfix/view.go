@@ -15,9 +15,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/regfile"
-	"github.com/policyd/policyd/prefix"
 )
 
 // view is everything that was read at one time. A new reading replaces it.
@@ -158,9 +156,17 @@ func (v *view) readInstance(ctx context.Context, c Commands) (others []string, e
 		return nil, err
 	}
 	v.hosts[canonical(p["myhostname"])] = true
-	for _, text := range Tokens(p["proxy_interfaces"] + " " + p["inet_interfaces"]) {
-		if err := v.addInterface(ctx, text); err != nil {
-			return nil, fmt.Errorf("%s in proxy_interfaces or inet_interfaces: %w", text, err)
+	for _, parameter := range []string{"inet_interfaces", "proxy_interfaces"} {
+		for _, text := range Tokens(p[parameter]) {
+			a, err := netip.ParseAddr(strings.Trim(text, "[]"))
+			switch {
+			case err == nil:
+				v.addrs[plain(a)] = true
+			case parameter == "proxy_interfaces":
+				return nil, fmt.Errorf("%s has %s: write its address", parameter, text)
+			default:
+				v.hosts[canonical(text)] = true // its addresses are those of interfaces
+			}
 		}
 	}
 	return Tokens(p["multi_instance_directories"]), nil
@@ -207,39 +213,6 @@ func addHosts(hosts map[string]bool, text string) {
 	for _, found := range bracketed.FindAllStringSubmatch(text, -1) {
 		hosts[canonical(found[1])] = true
 	}
-}
-
-// addInterface adds an address of proxy_interfaces or inet_interfaces, or the addresses of a name.
-func (v *view) addInterface(ctx context.Context, text string) error {
-	if a, err := netip.ParseAddr(strings.Trim(text, "[]")); err == nil {
-		v.addrs[plain(a)] = true
-		return nil
-	}
-	name := canonical(text)
-	if text == "all" || text == "loopback-only" || localhost(name) {
-		return nil
-	}
-	if !prefix.ValidHost(name) {
-		return errors.New("neither an address nor a name")
-	}
-	v.hosts[name] = true
-	found := false
-	for _, t := range []dns.Type{dns.TypeA, dns.TypeAAAA} {
-		if v.options.Resolver == nil {
-			break
-		}
-		rrset, err := v.options.Resolver.Lookup(ctx, dns.Question{Name: name, Type: t}, dns.Effort{})
-		if err != nil {
-			return err
-		}
-		for _, a := range rrset.Addrs() {
-			v.addrs[plain(a)], found = true, true
-		}
-	}
-	if !found {
-		return errors.New("the name has no address in the DNS: write its address")
-	}
-	return nil
 }
 
 // note records the state of files.

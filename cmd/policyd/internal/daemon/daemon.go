@@ -94,7 +94,7 @@ func New(o Options) (*Daemon, error) {
 		MaxEntries: loaded.Cache.MaxEntries, MaxBytes: d.limitMemory(memlimit.FromCgroup), Epoch: d.stub.Epoch,
 		Doubt: d.stub.Doubt, Logger: d.log,
 	})
-	if d.site, err = postfix.New(loaded.Site(d.cache, d.log)); err != nil {
+	if d.site, err = postfix.New(loaded.Site(d.log)); err != nil {
 		return nil, err
 	}
 	d.promises = promises.New(promises.Options{

@@ -89,7 +89,7 @@ func (d *Daemon) configure(next *settings.Loaded) error {
 		// first: it depends on resolv.conf too
 		func(l *settings.Loaded) error { return d.stub.Configure(d.stubOptions(l)) },
 		d.configureSecond,
-		func(l *settings.Loaded) error { return d.site.Configure(l.Site(d.cache, d.log)) },
+		func(l *settings.Loaded) error { return d.site.Configure(l.Site(d.log)) },
 	}
 	for i, part := range parts {
 		if err := part(next); err != nil {

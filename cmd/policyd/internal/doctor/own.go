@@ -10,19 +10,13 @@ import (
 
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/postfix"
-	"github.com/policyd/policyd/internal/stub"
 	"github.com/policyd/policyd/socketmap"
 )
 
 // received returns the lists of Postfix that have entries, and the domains that they name. After an error there may be
 // more.
 func (o Options) received(ctx context.Context) (lists, domains []string, err error) {
-	names := o.Settings.Stub(nil)
-	names.ResolvConf, names.Trust = o.ResolvConf, stub.TrustNever // which needs no self-test
-	options := o.Settings.Site(nil, nil)
-	if resolver, err := stub.New(names); err == nil {
-		options.Resolver = resolver
-	}
+	options := o.Settings.Site(nil)
 	options.Postconf, options.ConfigDirectory = o.Postconf, o.ConfigDirectory
 	site, err := postfix.New(options)
 	if err == nil {

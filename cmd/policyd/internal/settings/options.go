@@ -54,10 +54,10 @@ func (l *Loaded) Lookup() lookup.Settings {
 	return lookup.Settings{Policy: o, Wait: durationOf(l.Port26.Wait), Log: lookup.LogMode(l.Log.Lookups)}
 }
 
-// Site returns the options of what this site receives itself, which asks r.
-func (l *Loaded) Site(r dns.Resolver, log *slog.Logger) postfix.Options {
+// Site returns the options of what this site receives itself.
+func (l *Loaded) Site(log *slog.Logger) postfix.Options {
 	return postfix.Options{
-		Resolver: r, ExcludeDomains: l.Port26.ExcludeDomains, OwnHosts: l.Port26.OwnHosts, Logger: log,
+		ExcludeDomains: l.Port26.ExcludeDomains, OwnHosts: l.Port26.OwnHosts, Logger: log,
 		LoopbackProbed: l.Port26.Mode == string(policy.PortProbe) && l.Port26.ProbeSpecialAddresses,
 	}
 }

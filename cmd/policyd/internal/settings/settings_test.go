@@ -276,7 +276,7 @@ func TestLoopbackIsAnotherHostOnlyWhereItIsProbed(t *testing.T) {
 			s := Default()
 			s.Port26.Mode, s.Port26.ProbeSpecialAddresses = mode, special
 			l := Loaded{Settings: s}
-			require.Equal(t, mode == "probe" && special, l.Site(nil, slog.New(slog.DiscardHandler)).LoopbackProbed, "%s %v", mode, special)
+			require.Equal(t, mode == "probe" && special, l.Site(slog.New(slog.DiscardHandler)).LoopbackProbed, "%s %v", mode, special)
 		}
 	}
 }
