@@ -347,9 +347,7 @@ func TestReceivers(t *testing.T) {
 	sender := startPostfix(t, dir, roots, all)
 	wait := deliverToAll(t, sender, filepath.Join(dir, "etc"), all) // Postfix and policyd wait for slow receivers together
 	t.Setenv("MAIL_CONFIG", filepath.Join(dir, "etc"))
-	site, err := postfix.New(postfix.Options{})
-	require.NoError(t, err)
-	finger := &postfix.Client{Site: site, Transport: "smtps26"}
+	finger := &postfix.Client{Site: postfix.New(postfix.Options{}), Transport: "smtps26"}
 	var group errgroup.Group
 	group.SetLimit(24)
 	found := map[bool][]judgement{true: make([]judgement, len(all)), false: make([]judgement, len(all))}

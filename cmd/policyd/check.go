@@ -167,11 +167,7 @@ func newChecker(cmd *cobra.Command, c *common, f checkFlags) (*check.Checker, er
 		return nil, &exit{exitUsage, err}
 	}
 	servers.SelfTest(cmd.Context())
-	site, err := postfix.New(postfix.Options{})
-	if err != nil {
-		return nil, err
-	}
-	client := l.SMTPClient(site)
+	client := l.SMTPClient(postfix.New(postfix.Options{}))
 	client.OnlyCAFile = f.CAFile != ""
 	o := f.Options
 	o.Roots, o.CAFile, o.Logger, o.Postfix = l.Roots.Pool, l.TLS.CAFile, quiet, client

@@ -49,10 +49,7 @@ func newEvaluator(cmd *cobra.Command, l *settings.Loaded, noProbe bool) (*evalua
 	if err != nil {
 		return nil, err
 	}
-	site, err := postfix.New(l.Site(quiet))
-	if err != nil {
-		return nil, err
-	}
+	site := postfix.New(l.Site(quiet))
 	e := &evaluator{
 		sources:  lookup.Sources{Engine: gather.Engine{Resolver: cache, STS: store, Site: site}},
 		settings: l.Lookup(),

@@ -60,7 +60,7 @@ func TestAClientWithoutSettingsHasNoVerdict(t *testing.T) {
 	c = f.client()
 	require.Equal(t, "main.example", c.Helo(t.Context()))
 	f.write("broken", "bad main.cf")
-	require.NoError(t, c.Site.Configure(postfix.Options{Postconf: fakePostconf(t), ConfigDirectory: f.dir}))
+	c.Site.Configure(postfix.Options{Postconf: fakePostconf(t), ConfigDirectory: f.dir})
 	_, _, err := c.Site.Own(t.Context(), "elsewhere.example", dns.Effort{})
 	require.ErrorContains(t, err, "bad main.cf")
 	require.Equal(t, "main.example", c.Helo(t.Context()), "what cannot be read stays as it was")

@@ -52,35 +52,26 @@ type Site struct {
 // maxProcesses is how many tables are searched at the same time, and how many receivers are judged.
 const maxProcesses = 4
 
-// New returns a Site. The error names the domain or host of the options that is invalid.
-func New(o Options) (*Site, error) {
+// New returns a Site.
+func New(o Options) *Site {
 	s := &Site{
 		reading: semaphore.NewWeighted(1), slots: semaphore.NewWeighted(maxProcesses),
 		fingers: semaphore.NewWeighted(maxProcesses),
 	}
-	return s, s.Configure(o)
+	s.Configure(o)
+	return s
 }
 
-// Configure applies new options; what was read with others no longer counts. An error changes nothing.
-func (s *Site) Configure(o Options) error {
+// Configure applies new options; what was read with others no longer counts.
+func (s *Site) Configure(o Options) {
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	o.ExcludeDomains, o.OwnHosts = slices.Clone(o.ExcludeDomains), slices.Clone(o.OwnHosts)
-	for i, text := range o.ExcludeDomains {
-		name := canonical(text)
-		if !prefix.ValidHost(strings.TrimPrefix(name, ".")) {
-			return fmt.Errorf("postfix: %q in exclude_domains is not a domain", text)
+	for _, names := range [][]string{o.ExcludeDomains, o.OwnHosts} {
+		for i, name := range names {
+			names[i] = canonical(name)
 		}
-		o.ExcludeDomains[i] = name
-	}
-	for i, text := range o.OwnHosts {
-		name := canonical(text)
-		if !prefix.ValidHost(name) {
-			return fmt.Errorf("postfix: %q in own_hosts is not a host name", text)
-		}
-		o.OwnHosts[i] = name
 	}
 	s.options.Store(&o)
-	return nil
 }
 
 // Own reports whether mail for domain is received here, and which list has it: one of the settings, or one of

@@ -48,9 +48,7 @@ func (f fake) lines(name string) int {
 func (f fake) site(o postfix.Options) *postfix.Site {
 	f.t.Helper()
 	o.Postconf, o.ConfigDirectory = fakePostconf(f.t), f.dir
-	s, err := postfix.New(o)
-	require.NoError(f.t, err)
-	return s
+	return postfix.New(o)
 }
 
 func fakePostconf(t *testing.T) string {
@@ -271,21 +269,16 @@ func TestConfigure(t *testing.T) {
 	f := newFake(t, "")
 	s := f.site(postfix.Options{})
 	f.owns(s, "a.example", "")
-	for _, bad := range []postfix.Options{{ExcludeDomains: []string{"a..b"}}, {ExcludeDomains: []string{""}}, {ExcludeDomains: []string{"*.example.com"}}, {OwnHosts: []string{"192.0.2.1"}}, {OwnHosts: []string{"a b"}}} {
-		require.Error(t, s.Configure(bad))
-	}
-	f.owns(s, "a.example", "")
 	path, err := filepath.Abs("testdata/bin/postconf")
 	require.NoError(t, err)
-	require.NoError(t, s.Configure(postfix.Options{ExcludeDomains: []string{"a.example"}, Postconf: path, ConfigDirectory: f.dir}))
+	s.Configure(postfix.Options{ExcludeDomains: []string{"a.example"}, Postconf: path, ConfigDirectory: f.dir})
 	f.owns(s, "a.example", "exclude_domains has a.example")
 }
 
 func TestWithoutPostfix(t *testing.T) {
 	t.Parallel()
-	s, err := postfix.New(postfix.Options{Postconf: "/nonexistent/postconf"})
-	require.NoError(t, err)
-	_, _, err = s.Own(t.Context(), "example.com", dns.Effort{})
+	s := postfix.New(postfix.Options{Postconf: "/nonexistent/postconf"})
+	_, _, err := s.Own(t.Context(), "example.com", dns.Effort{})
 	require.ErrorContains(t, err, "/nonexistent/postconf", "a path in the settings is meant to be there")
 }
 

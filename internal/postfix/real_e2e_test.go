@@ -35,8 +35,7 @@ myhostname = mx.own.example
 	for _, table := range []string{"relay", "transport"} {
 		require.NoError(t, exec.CommandContext(t.Context(), "/usr/sbin/postmap", "hash:"+f.path(table)).Run())
 	}
-	s, err := postfix.New(postfix.Options{ConfigDirectory: f.dir})
-	require.NoError(t, err)
+	s := postfix.New(postfix.Options{ConfigDirectory: f.dir})
 	for domain, want := range map[string]string{
 		"mx.own.example":        "mydestination has mx.own.example",
 		"localhost.own.example": "mydestination has localhost.own.example",
@@ -63,9 +62,8 @@ myhostname = mx.own.example
 	for _, table := range []string{"hash:/nonexistent/x", "nosuchtype:/x", "socketmap:inet:127.0.0.1:9:x", "proxy:hash:/nonexistent/x"} {
 		f := newFake(t, "compatibility_level = 3.6\nrelay_domains = "+table+"\n")
 		f.write("master.cf", "")
-		s, err := postfix.New(postfix.Options{ConfigDirectory: f.dir})
-		require.NoError(t, err)
-		_, _, err = s.Own(t.Context(), "elsewhere.example", dns.Effort{})
+		s := postfix.New(postfix.Options{ConfigDirectory: f.dir})
+		_, _, err := s.Own(t.Context(), "elsewhere.example", dns.Effort{})
 		require.ErrorContains(t, err, "cannot be asked", table)
 	}
 }

@@ -94,9 +94,7 @@ func New(o Options) (*Daemon, error) {
 		MaxEntries: loaded.Cache.MaxEntries, MaxBytes: d.limitMemory(memlimit.FromCgroup), Epoch: d.stub.Epoch,
 		Doubt: d.stub.Doubt, Logger: d.log,
 	})
-	if d.site, err = postfix.New(loaded.Site(d.log)); err != nil {
-		return nil, err
-	}
+	d.site = postfix.New(loaded.Site(d.log))
 	d.promises = promises.New(promises.Options{
 		StateDir: loaded.Cache.StateDir, Log: d.log, Seen: func(domain string) { d.share(fleet.Promise, domain) },
 	})

@@ -89,7 +89,6 @@ func (d *Daemon) configure(next *settings.Loaded) error {
 		// first: it depends on resolv.conf too
 		func(l *settings.Loaded) error { return d.stub.Configure(d.stubOptions(l)) },
 		d.configureSecond,
-		func(l *settings.Loaded) error { return d.site.Configure(l.Site(d.log)) },
 	}
 	for i, part := range parts {
 		if err := part(next); err != nil {
@@ -99,6 +98,7 @@ func (d *Daemon) configure(next *settings.Loaded) error {
 			return err
 		}
 	}
+	d.site.Configure(next.Site(d.log))
 	d.prober.Configure(next.Probe(d.cache, d.site, d.log))
 	d.cache.SetMaxEntries(next.Cache.MaxEntries)
 	d.store.Configure(d.storeOptions(next))

@@ -18,10 +18,8 @@ import (
 func (o Options) received(ctx context.Context) (lists, domains []string, err error) {
 	options := o.Settings.Site(nil)
 	options.Postconf, options.ConfigDirectory = o.Postconf, o.ConfigDirectory
-	site, err := postfix.New(options)
-	if err == nil {
-		_, _, err = site.Own(ctx, "policyd.invalid", dns.Effort{}) // reads the lists
-	}
+	site := postfix.New(options)
+	_, _, err = site.Own(ctx, "policyd.invalid", dns.Effort{}) // reads the lists
 	lists, domains = site.Lists()
 	return lists, domains, err
 }

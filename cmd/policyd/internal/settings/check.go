@@ -14,7 +14,6 @@ import (
 
 	"github.com/policyd/policyd/internal/fleet"
 	"github.com/policyd/policyd/internal/policy"
-	"github.com/policyd/policyd/internal/postfix"
 	"github.com/policyd/policyd/internal/stub"
 )
 
@@ -144,9 +143,6 @@ func secondOpinion(s string) bool {
 	return err == nil && server.TLSName != ""
 }
 
-func excludeDomain(s string) bool {
-	_, err := postfix.New(postfix.Options{ExcludeDomains: []string{s}})
-	return err == nil
-}
+func excludeDomain(s string) bool { return hostName(strings.TrimPrefix(s, ".")) }
 
 func fleetURL(s string) bool { return fleet.CheckURL(s) == nil }

@@ -177,3 +177,13 @@ port = 27
 	}, found)
 	require.Len(t, strings.Split(bad.Error(), "\n"), len(found))
 }
+
+func TestDomainsThatCannotBeExcluded(t *testing.T) {
+	t.Parallel()
+	for _, bad := range []string{"a..b", "", ".", "*.example.com", "..example.com", "192.0.2.1", "a b"} {
+		require.False(t, excludeDomain(bad), bad)
+	}
+	for _, good := range []string{"example.com", ".example.com", "bücher.example", ".bücher.example."} {
+		require.True(t, excludeDomain(good), good)
+	}
+}
