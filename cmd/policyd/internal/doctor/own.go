@@ -8,21 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/policyd/policyd/internal/dns"
-	"github.com/policyd/policyd/internal/postfix"
 	"github.com/policyd/policyd/socketmap"
 )
-
-// received returns the lists of Postfix that have entries, and the domains that they name. After an error there may be
-// more.
-func (o Options) received(ctx context.Context) (lists, domains []string, err error) {
-	options := o.Settings.Site(nil)
-	options.Postconf, options.ConfigDirectory = o.Postconf, o.ConfigDirectory
-	site := postfix.New(options)
-	_, _, err = site.Own(ctx, "policyd.invalid", dns.Effort{}) // reads the lists
-	lists, domains = site.Lists()
-	return lists, domains, err
-}
 
 // checkOwn checks that domains of this site get no route: that policyd can read Postfix's lists, that the guard in
 // transport_maps covers them, and that the daemon returns no route for them.

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/status"
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/postfix"
 )
@@ -97,7 +98,11 @@ func newPlan(ctx context.Context, o Options, s *setup, st status.Status) plan {
 	if !s.installed() {
 		return p
 	}
-	p.lists, p.domains, p.ownErr = o.received(ctx)
+	site := o.Settings.Site(nil)
+	site.Postconf, site.ConfigDirectory = o.Postconf, o.ConfigDirectory
+	received := postfix.New(site)
+	_, _, p.ownErr = received.Own(ctx, "policyd.invalid", dns.Effort{}) // reads the lists
+	p.lists, p.domains = received.Lists()
 	for _, d := range p.domains {
 		if !slices.Contains([]string{"localhost", "localhost.localdomain", s.params["myhostname"]}, d) {
 			p.own = append(p.own, pattern(d))
