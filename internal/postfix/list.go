@@ -62,12 +62,10 @@ func patterns(table string) bool {
 	return slices.Contains([]string{"regexp", "pcre", "cidr", "tcp", "socketmap"}, kind)
 }
 
-// maxNesting bounds files in a list that name files.
-const maxNesting = 4
-
 // add reads the text of a list: names, type:table, and /file with more entries, one or more per line, which read
 // returns.
 func (l *list) add(text string, nesting int, read func(path string) (string, error)) error {
+	const maxNesting = 4 // of files that name files
 	for _, token := range Tokens(text) {
 		switch {
 		case strings.HasPrefix(token, "!"):

@@ -54,10 +54,8 @@ const maxProcesses = 4
 
 // New returns a Site.
 func New(o Options) *Site {
-	s := &Site{
-		reading: semaphore.NewWeighted(1), slots: semaphore.NewWeighted(maxProcesses),
-		fingers: semaphore.NewWeighted(maxProcesses),
-	}
+	s := &Site{reading: semaphore.NewWeighted(1)}
+	s.slots, s.fingers = semaphore.NewWeighted(maxProcesses), semaphore.NewWeighted(maxProcesses)
 	s.Configure(o)
 	return s
 }

@@ -132,18 +132,17 @@ func (v *view) readInstance(ctx context.Context, c Commands) (others []string, e
 		switch {
 		case slices.Contains(strings.Fields(nexthopParameters), parameter):
 			addHosts(v.relays, p[at])
+		case slices.Contains(strings.Fields(nexthopTables), parameter):
+			addHosts(v.relays, p[at])
+			for _, table := range Tokens(p[at]) {
+				v.relayTables = append(v.relayTables, question{at: c, table: table})
+			}
 		case slices.Contains(strings.Fields(listParameters), parameter):
 			relay := parameter == "relay_domains"
 			l := list{parameter: at, at: c, parents: relay && parents(parameter), below: relay}
 			if err := v.addList(l, p[at]); err != nil {
 				return nil, err
 			}
-		}
-	}
-	for parameter := range strings.FieldsSeq(nexthopTables) {
-		addHosts(v.relays, p[parameter])
-		for _, table := range Tokens(p[parameter]) {
-			v.relayTables = append(v.relayTables, question{at: c, table: table})
 		}
 	}
 	// A domain in transport_maps has a route of its own, which policyd would override, because Postfix looks up the
