@@ -92,7 +92,6 @@ func Examine(ctx context.Context, o Options) Report {
 		e.checkVersion()
 		e.checkResolvConf(servers)
 		e.checkMain()
-		e.checkTLSRequired()
 		e.checkPolicyMaps()
 		e.checkTransportMaps()
 		e.checkService()

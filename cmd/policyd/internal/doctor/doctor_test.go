@@ -108,10 +108,12 @@ func TestEveryFinding(t *testing.T) {
 		{"mx-address-limit", "the default", param("smtp_mx_address_limit", "5")},
 		{"mx-address-limit", "a larger one", param("smtp_mx_address_limit", "20")},
 		{"tls-required-header", "3.10.6", func(s *sender) { s.params["mail_version"], s.params["tls_required_enable"] = "3.10.6", "yes" }},
-		{"tls-required-header", "3.11", param("mail_version", "3.11.0")},
-		{"tls-required-header", "3.10.2 without routes", func(s *sender) { s.params["mail_version"], s.params["transport_maps"] = "3.10.2", "" }},
-		{"tls-required-breaks-port26", "3.10.0", param("mail_version", "3.10.0")},
-		{"tls-required-breaks-port26", "3.10.5", param("mail_version", "3.10.5")},
+		{"tls-required-header", "3.11", func(s *sender) { s.params["mail_version"], s.params["tls_required_enable"] = "3.11.0", "yes" }},
+		{"tls-required-header", "3.10.2 without routes", func(s *sender) {
+			s.params["mail_version"], s.params["tls_required_enable"], s.params["transport_maps"] = "3.10.2", "yes", ""
+		}},
+		{"tls-required-breaks-port26", "3.10.0", func(s *sender) { s.params["mail_version"], s.params["tls_required_enable"] = "3.10.0", "yes" }},
+		{"tls-required-breaks-port26", "3.10.5", func(s *sender) { s.params["mail_version"], s.params["tls_required_enable"] = "3.10.5", "yes" }},
 		{"tls-log-off", "0", param("smtp_tls_loglevel", "0")},
 		{"tls-map-missing", "no maps", param("smtp_tls_policy_maps", "")},
 		{"tls-map-missing", "another daemon", param("smtp_tls_policy_maps", "socketmap:inet:127.0.0.1:8461:postfix")},

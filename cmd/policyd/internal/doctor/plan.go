@@ -40,7 +40,7 @@ func writtenRules() []rule {
 	}
 }
 
-// defaultRules are the rules for parameters whose default is right.
+// defaultRules are the rules for parameters of main.cf that postfix-config leaves as they are.
 func defaultRules() []rule {
 	const off = "dnssec-lookups-off"
 	return []rule{
@@ -49,6 +49,7 @@ func defaultRules() []rule {
 		{Parameter{"ignore_mx_lookup_error", "no"}, []string{"", "no"}, off},
 		{Parameter{"smtp_dns_resolver_options", ""}, []string{""}, off},
 		{Parameter{"smtp_tls_wrappermode", "no"}, []string{"", "no"}, "global-wrappermode"},
+		{Parameter{"tls_required_enable", "no"}, []string{"", "no"}, "tls-required-header"},
 	}
 }
 

@@ -92,22 +92,11 @@ func (e *exam) checkMain() {
 			e.found("dnssec-lookups", is(r.Name, value))
 		}
 	}
-}
-
-// checkTLSRequired examines what the header "TLS-Required: no" of a message (RFC 8689) does to the policies.
-func (e *exam) checkTLSRequired() {
-	if !e.version.since(10, 0) || e.params["tls_required_enable"] == "no" {
-		return
+	header := e.params["tls_required_enable"] == "yes" // TLS-Required: no (RFC 8689)
+	if _, at := e.ours(transportMaps); at >= 0 && header && e.version.since(10, 0) && !e.version.since(10, 6) {
+		e.found("tls-required-breaks-port26", "Postfix "+string(e.version)+" with the service "+e.transport,
+			e.set("tls_required_enable", "no"), "# or upgrade Postfix to 3.10.6 or later")
 	}
-	const enabled = "tls_required_enable = yes"
-	off := e.set("tls_required_enable", "no")
-	if _, at := e.ours(transportMaps); at >= 0 && !e.version.since(10, 6) {
-		e.found("tls-required-breaks-port26",
-			"Postfix "+string(e.version)+" with the service "+e.transport+" and "+enabled,
-			off, "# or upgrade Postfix to 3.10.6 or later")
-		return
-	}
-	e.found("tls-required-header", enabled, "# if you do not want that:", off)
 }
 
 // checkTables examines the tables of policyd in a parameter, also in the services that set it themselves. It returns
