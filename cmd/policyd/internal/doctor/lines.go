@@ -190,10 +190,8 @@ func Remove(ctx context.Context, o Options) (Removal, error) {
 		kept := slices.DeleteFunc(slices.Clone(all), func(t string) bool {
 			return ours(t) || parameter == transportMaps && p.isGuard(t) // the guard was there for policyd
 		})
-		switch found := slices.ContainsFunc(all, ours); {
-		case found && len(kept) == 0:
-			r.Commands = append(r.Commands, p.edit("-X", parameter))
-		case found:
+		switch {
+		case slices.ContainsFunc(all, ours):
 			r.Commands = append(r.Commands, p.set(parameter, strings.Join(kept, ", ")))
 		case slices.ContainsFunc(postfix.Tokens(p.params[parameter]), ours):
 			r.Hidden = append(r.Hidden, parameter+" = "+p.raw[parameter])
