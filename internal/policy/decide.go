@@ -91,34 +91,30 @@ func byDANE(f *Facts, o *Options, d *Decision) bool {
 	count, failed := survey(f)
 	usable, unusable, absent := count[dane.Usable], count[dane.Unusable], count[dane.Absent]
 	answer := func(level Level, r Reason, why string) bool { return d.apply(r, TLSPolicy{Level: level}, "DANE: "+why) }
-	port := portText(f.Nexthop.Port)
+	records := "TLSA records for port " + portText(f.Nexthop.Port)
 	switch {
 	case usable+unusable+count[dane.Failed] == 0:
-		return d.because("DANE: no MX host that can be reached has secure TLSA records for port " + port)
+		return d.because("DANE: no MX host that can be reached has secure " + records)
 	case usable+unusable+absent == 0:
 		return unreachable(f, d, failed)
 	case !f.authentic():
 		// "dane-only" would defer indefinitely: Postfix requires a secure MX RRset for it.
 		d.Unsigned = true
-		return answer(LevelDANE, ReasonDANEInsecureMX,
-			"each MX host that has secure TLSA records for port "+port+
-				" is authenticated, but the MX RRset is not signed")
+		return answer(LevelDANE, ReasonDANEInsecureMX, "each MX host that has secure "+records+
+			" is authenticated, but the MX RRset is not signed")
 	case usable > 0 && absent+unusable == 0:
-		return answer(LevelDANEOnly, ReasonDANEFull,
-			"every MX host that can be reached has secure TLSA records for port "+port)
+		return answer(LevelDANEOnly, ReasonDANEFull, "every MX host that can be reached has secure "+records)
 	case missing:
 		return d.lacks(Need{Required: FactSet{STS: true}})
 	case usable > 0 && made:
 		// "secure" would let PKIX override a failing DANE validation, which RFC 8461 section 2 forbids, and "dane"
 		// would use the other hosts without authentication.
-		return answer(LevelDANEOnly, ReasonDANEPartial, "some MX hosts have usable TLSA records for port "+port+
+		return answer(LevelDANEOnly, ReasonDANEPartial, "some MX hosts have usable "+records+
 			", and the domain promises authenticated TLS: mail goes to those hosts only")
 	case usable > 0:
-		return answer(LevelDANE, ReasonDANEPartial, "some MX hosts have usable TLSA records for port "+port+
-			": those are authenticated")
+		return answer(LevelDANE, ReasonDANEPartial, "some MX hosts have usable "+records+": those are authenticated")
 	case made:
-		return d.because("DANE: no MX host has usable TLSA records for port " + port +
-			", so the promise of the domain decides")
+		return d.because("DANE: no MX host has usable " + records + ", so the promise of the domain decides")
 	case unusable > 0:
 		return answer(LevelDANE, ReasonDANEUnusable,
 			"unusable TLSA records require TLS without authentication (RFC 7672 section 2.2)")
@@ -252,9 +248,8 @@ func stsMatch(f *Facts) (match []string, broken mtasts.Failure) {
 		for _, pattern := range f.STS.Policy.MX {
 			// Postfix's pattern .example.com matches hosts with more labels, which "*.example.com" of MTA-STS does not.
 			name := strings.TrimPrefix(pattern, "*")
-			deeper := strings.HasPrefix(name, ".") &&
-				(f.MX.Rest > 0 || slices.ContainsFunc(f.Hosts,
-					func(h Host) bool { return strings.HasSuffix(h.Name, name) }))
+			below := func(h Host) bool { return strings.HasSuffix(h.Name, name) }
+			deeper := strings.HasPrefix(name, ".") && (f.MX.Rest > 0 || slices.ContainsFunc(f.Hosts, below))
 			if prefix.ValidHost(strings.TrimPrefix(name, ".")) && !deeper {
 				match = append(match, name)
 			}
