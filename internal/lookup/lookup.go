@@ -80,12 +80,6 @@ type Service struct {
 	panics   atomic.Uint64
 }
 
-// inForce is what belongs to one set of settings. Nothing outside keeps it after a reload, except requests in progress.
-type inForce struct {
-	Settings
-	memo memo
-}
-
 // New returns a Service that answers from src under set. Run looks up the routes that are not in the cache.
 func New(src Sources, set Settings, log *slog.Logger) *Service {
 	if src.Version == nil {
@@ -106,7 +100,7 @@ func New(src Sources, set Settings, log *slog.Logger) *Service {
 
 // Configure applies new settings to all requests that begin after it.
 func (s *Service) Configure(set Settings) {
-	s.force.Store(&inForce{Settings: set, memo: memo{seed: maphash.MakeSeed()}})
+	s.force.Store(&inForce{Settings: set, seed: maphash.MakeSeed()})
 }
 
 // ServeSocketmap implements socketmap.Handler: it answers a request for one of the maps, and counts the answer.
@@ -154,7 +148,7 @@ type answered struct {
 	again    func() // of Sources.Record; nil: nothing is recorded
 	// probe are the hosts that a route could lead to once their port of implicit TLS is open.
 	probe []string
-	// Set when memo keeps the answer, which is not changed any more: the map and the key that it belongs to, the
+	// Set when the memo keeps the answer, which is not changed any more: the map and the key that it belongs to, the
 	// version of the sources that it rests on, and how long it is given again.
 	m, key  string
 	version uint64
@@ -175,7 +169,7 @@ func (s *Service) guarded(c call) (a *answered) {
 			a.counter = s.counterOf(c, a)
 		}
 	}()
-	if a = c.set.memo.recall(c, s.sources.Version()); a == nil {
+	if a = c.set.recall(c, s.sources.Version()); a == nil {
 		a = s.decide(c)
 	} else {
 		s.note(c, a, true)
@@ -226,7 +220,7 @@ func (s *Service) decide(c call) *answered {
 	}
 	s.note(c, a, false)
 	if a.cached && !c.warm && lasting(facts, d) {
-		c.set.memo.keep(c, *a, before, facts.Expires)
+		c.set.keep(c, *a, before, facts.Expires)
 	}
 	return a
 }

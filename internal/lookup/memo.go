@@ -10,10 +10,12 @@ import (
 	"github.com/policyd/policyd/internal/policy"
 )
 
-// memo remembers the last answers. An answer is given again while nothing has changed in any of the sources that it
-// rests on and none of its facts has expired. This saves deciding and rendering again, and never decides anything. It
-// belongs to one set of settings and ends with it. Its size is fixed, whatever is asked for.
-type memo struct {
+// inForce is one set of settings, and the memo of the last answers under them. An answer is given again while nothing
+// has changed in any of the sources that it rests on and none of its facts has expired. This saves deciding and
+// rendering again, and never decides anything. The size of the memo is fixed, whatever is asked for, and nothing else
+// keeps it after a reload, except requests in progress.
+type inForce struct {
+	Settings
 	seed  maphash.Seed
 	slots [memoSlots]atomic.Pointer[answered]
 }
@@ -28,14 +30,14 @@ const (
 )
 
 // pair returns the two slots that the answer to c can be in.
-func (m *memo) pair(c call) [2]*atomic.Pointer[answered] {
-	i := (maphash.String(m.seed, c.m) + maphash.String(m.seed, c.key)) % memoSlots
-	return [2]*atomic.Pointer[answered]{&m.slots[i], &m.slots[i^1]}
+func (set *inForce) pair(c call) [2]*atomic.Pointer[answered] {
+	i := (maphash.String(set.seed, c.m) + maphash.String(set.seed, c.key)) % memoSlots
+	return [2]*atomic.Pointer[answered]{&set.slots[i], &set.slots[i^1]}
 }
 
 // recall returns the answer to c if it is still the same, and nil otherwise.
-func (m *memo) recall(c call, version uint64) *answered {
-	for _, slot := range m.pair(c) {
+func (set *inForce) recall(c call, version uint64) *answered {
+	for _, slot := range set.pair(c) {
 		if a := slot.Load(); a != nil && a.m == c.m && a.key == c.key && a.lives(c.now, version) {
 			return a
 		}
@@ -45,7 +47,7 @@ func (m *memo) recall(c call, version uint64) *answered {
 
 // keep remembers the answer to c, which was decided from the sources at a version, and whose first fact expires then;
 // zero: none does. It takes the place of an answer that is over, if there is one.
-func (m *memo) keep(c call, a answered, version uint64, expires time.Time) {
+func (set *inForce) keep(c call, a answered, version uint64, expires time.Time) {
 	if version == 0 || len(a.reply.Text) > memoBytes {
 		return
 	}
@@ -56,7 +58,7 @@ func (m *memo) keep(c call, a answered, version uint64, expires time.Time) {
 	a.m, a.key, a.version = c.m, c.key, version
 	a.until = c.now.Add(min(left, max(memoLeast, min(left/memoPart, memoMost))))
 	a.decision.TLS = policy.TLSPolicy{Level: a.decision.TLS.Level} // not the MTA-STS policy, which can be large
-	slots := m.pair(c)
+	slots := set.pair(c)
 	at := slots[0]
 	if old := at.Load(); old != nil && old.lives(c.now, version) {
 		at = slots[1]

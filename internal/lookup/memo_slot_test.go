@@ -16,7 +16,7 @@ import (
 // TestASlotGivesBackItsOwnAnswerOnly: other keys and maps can have the same slot.
 func TestASlotGivesBackItsOwnAnswerOnly(t *testing.T) {
 	t.Parallel()
-	m := memo{seed: maphash.MakeSeed()}
+	m := inForce{seed: maphash.MakeSeed()}
 	const version = 7
 	c := call{m: tlsPolicy, key: "example.com"}
 	m.keep(c, answered{reply: socketmap.OK("dane")}, 7, time.Time{})
@@ -58,7 +58,7 @@ func TestASlotGivesBackItsOwnAnswerOnly(t *testing.T) {
 // TestTwoAnswersShareASlot: two next hops in use with the same slot would otherwise displace each other each time.
 func TestTwoAnswersShareASlot(t *testing.T) {
 	t.Parallel()
-	m := memo{seed: maphash.MakeSeed()}
+	m := inForce{seed: maphash.MakeSeed()}
 	const version = 7
 	calls := map[*atomic.Pointer[answered]][]call{}
 	for i := 0; ; i++ {
