@@ -185,10 +185,9 @@ func (s *Service) guarded(c call) (a *answered) {
 // budget, and for a route never longer than Wait, because no mail moves while qmgr(8) waits.
 func (s *Service) decide(c call) *answered {
 	a, routed, decider := &answered{reply: socketmap.NotFound()}, c.m == transport, policy.Decide
-	var next policy.Nexthop
-	var ok bool
+	next, ok := policy.Nexthop{Port: policy.SMTPPort}, false
 	if routed {
-		next, ok = policy.ParseRecipient(c.key)
+		next.Name, ok = policy.ParseName(c.key)
 		decider, ok = policy.Route, ok && c.set.Policy.Port26 != policy.PortOff
 	} else {
 		next, ok = policy.ParseNexthop(c.key, c.set.Policy.Port)

@@ -138,6 +138,32 @@ func TestMaps(t *testing.T) {
 	}
 }
 
+// The key of transport is a recipient, of which the domain counts, or a bare domain. Its next hop is by MX on port 25.
+func TestTheDomainOfARecipient(t *testing.T) {
+	t.Parallel()
+	full := everywhere(0, nil)
+	for key, want := range map[string]string{
+		"user@example.com":                  "example.com",
+		"User+Ext@EXAMPLE.com":              "example.com",
+		`"a@b c"@example.com`:               "example.com",
+		"a@b@example.com":                   "example.com",
+		"example.com":                       "example.com",
+		"user@example.com.":                 "example.com",
+		"jürgen@münchen.example":            "xn--mnchen-3ya.example",
+		"\x00\xff@example.com":              "example.com",
+		"u@_x.example":                      "_x.example",
+		strings.Repeat("x", 9000) + "@a.eu": "a.eu",
+	} {
+		require.Equal(t, "OK smtps26:"+want+":26", ask(service(full, full, settings()), "transport "+key), "%q", key)
+	}
+	for _, key := range []string{"*", "", "user@", "@", ".example.com", "user@.example.com", "user@[192.0.2.1]", "user@[IPv6:::1]", "u@192.0.2.1", "[mx.example.com]", "example.com:26", "u@exa mple.com", "u@" + strings.Repeat("x", 9000)} {
+		var asked atomic.Int64
+		counting := everywhere(0, &asked)
+		require.Equal(t, "NOTFOUND ", ask(service(counting, counting, settings()), "transport "+key), "%q", key)
+		require.Zero(t, asked.Load(), "%q: no DNS query", key)
+	}
+}
+
 func TestModeOffAsksNothing(t *testing.T) {
 	t.Parallel()
 	var asked atomic.Int64

@@ -150,7 +150,8 @@ func (w *world) fresh(set lookup.Settings, request string) string {
 	m, key, _ := strings.Cut(request, " ")
 	e := w.engine()
 	if m == "transport" {
-		next, _ := policy.ParseRecipient(key)
+		name, _ := policy.ParseName(key[strings.LastIndexByte(key, '@')+1:])
+		next := policy.Nexthop{Name: name, Port: policy.SMTPPort}
 		_, d, _ := e.Decide(context.Background(), policy.Route, next, set.Policy, dns.Effort{CacheOnly: true})
 		r := d.Reply(set.Policy, false)
 		return r.String()

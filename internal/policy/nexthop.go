@@ -59,14 +59,6 @@ func ParseNexthop(key string, port26 uint16) (n Nexthop, ok bool) {
 	return n, ok
 }
 
-// ParseRecipient reads the key of a transport_maps lookup, a recipient address or a bare domain, and returns the domain
-// as a next hop by MX on port 25. It drops the local part unread. It returns false for a key without a domain to look
-// up: "*", an address literal, anything that is not a host name.
-func ParseRecipient(key string) (Nexthop, bool) {
-	name, ok := ParseName(key[strings.LastIndexByte(key, '@')+1:])
-	return Nexthop{Name: name, Port: SMTPPort}, ok
-}
-
 // ParseName returns a host name in the one form that is looked up and compared: A-labels (U-labels are converted by UTS
 // 46, as Postfix does), lower case, no final dot. Underscores pass: DNS has them, and Postfix accepts them. It returns
 // false for a name that Postfix does not accept.

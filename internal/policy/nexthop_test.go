@@ -66,30 +66,6 @@ func TestParseNexthopOnAnotherPort(t *testing.T) {
 	require.False(t, ok)
 }
 
-func TestParseRecipient(t *testing.T) {
-	t.Parallel()
-	for key, want := range map[string]string{
-		"user@example.com":                  "example.com",
-		"User+Ext@EXAMPLE.com":              "example.com",
-		`"a@b c"@example.com`:               "example.com",
-		"a@b@example.com":                   "example.com",
-		"example.com":                       "example.com",
-		"user@example.com.":                 "example.com",
-		"jürgen@münchen.example":            "xn--mnchen-3ya.example",
-		"\x00\xff@example.com":              "example.com",
-		"u@_x.example":                      "_x.example",
-		strings.Repeat("x", 9000) + "@a.eu": "a.eu",
-	} {
-		n, ok := policy.ParseRecipient(key)
-		require.True(t, ok, "%q", key)
-		require.Equal(t, policy.Nexthop{Name: want, Port: 25}, n, "%q", key)
-	}
-	for _, key := range []string{"*", "", "user@", "@", ".example.com", "user@.example.com", "user@[192.0.2.1]", "user@[IPv6:::1]", "u@192.0.2.1", "[mx.example.com]", "example.com:26", "u@exa mple.com", "u@" + strings.Repeat("x", 9000)} {
-		_, ok := policy.ParseRecipient(key)
-		require.False(t, ok, "%q", key)
-	}
-}
-
 func FuzzParseNexthop(f *testing.F) {
 	for _, s := range []string{"example.com", "[mx.example.com]:26", "münchen.example:smtp", "user@example.com", "*", "a。b", "xn--\x80"} {
 		f.Add(s)
