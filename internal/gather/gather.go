@@ -146,14 +146,16 @@ func (g *gathering) fetch(n policy.Need) {
 	if need.Probes {
 		g.probes()
 	}
-	for i := range need.DANE.All() {
-		fetches = append(fetches, func() { g.dane(i, f.Nexthop.Port, &f.Hosts[i].DANE) })
-	}
-	for i := range need.DANE26.All() {
-		fetches = append(fetches, func() { g.dane(i, g.options.Port, &f.Hosts[i].DANE26) })
-	}
-	for i := range need.Addresses.All() {
-		fetches = append(fetches, func() { g.count(i) })
+	for i := range f.Hosts {
+		if need.DANE.Has(i) {
+			fetches = append(fetches, func() { g.dane(i, f.Nexthop.Port, &f.Hosts[i].DANE) })
+		}
+		if need.DANE26.Has(i) {
+			fetches = append(fetches, func() { g.dane(i, g.options.Port, &f.Hosts[i].DANE26) })
+		}
+		if need.Addresses.Has(i) {
+			fetches = append(fetches, func() { g.count(i) })
+		}
 	}
 	g.all(fetches)
 	f.Known.Add(need)

@@ -328,8 +328,10 @@ func reach(f *Facts, d *Decision) {
 		return
 	}
 	n := 0
-	for i := range front.All() {
-		n += f.Hosts[i].Addresses
+	for i := range f.Hosts {
+		if front.Has(i) {
+			n += f.Hosts[i].Addresses
+		}
 	}
 	if n >= addressLimit {
 		d.InFront = n

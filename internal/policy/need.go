@@ -1,8 +1,6 @@
 package policy
 
 import (
-	"iter"
-	"math/bits"
 	"strings"
 
 	"github.com/policyd/policyd/internal/dane"
@@ -49,16 +47,8 @@ func (s *FactSet) Add(o FactSet) {
 // HostSet is a set of indices into Facts.Hosts.
 type HostSet uint32
 
-// All returns the indices in the set, in order.
-func (s HostSet) All() iter.Seq[int] {
-	return func(yield func(int) bool) {
-		for ; s != 0; s &= s - 1 {
-			if !yield(bits.TrailingZeros32(uint32(s))) {
-				return
-			}
-		}
-	}
-}
+// Has reports whether the set contains an index.
+func (s HostSet) Has(i int) bool { return s&(1<<i) != 0 }
 
 // hostsWhere returns the hosts for which f is true.
 func (f *Facts) hostsWhere(is func(h *Host) bool) HostSet {
