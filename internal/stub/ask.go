@@ -64,8 +64,7 @@ func (s *Stub) ask(ctx context.Context, q dns.Question, asked miekg.Question, no
 	return nil, failed
 }
 
-// candidates returns the servers that may be asked. If some have passed the self-test, the others are left out: they
-// may not validate, so their answers could be weaker.
+// candidates returns the servers that may be asked: only those that have passed the self-test, if some have.
 func (st *state) candidates() []Server {
 	if st.Result == Validating {
 		return st.passed

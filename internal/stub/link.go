@@ -127,9 +127,8 @@ type result struct {
 	err    error
 }
 
-// overStream sends a query over a stream. A query whose stream is lost is sent again until its time is over, but only a
-// few times if no stream answers anything: an old connection that is closed, or a server that restarts, is not a
-// failure.
+// overStream sends a query over a stream. If the stream is lost, which is no failure of the server, the query is sent
+// again until its time is over, but only a few times over streams that have answered nothing.
 func (t *transport) overStream(ctx context.Context, s Server, q miekg.Question, until time.Time) (*miekg.Msg, error) {
 	query, err := pack(make([]byte, miekg.MinMsgSize), q)
 	if err != nil {
@@ -231,8 +230,7 @@ func (c *stream) add(p *pending) {
 	if len(c.waiting) == 0 {
 		c.progress = time.Now()
 	}
-	for p.id = miekg.Id(); c.waiting[p.id] != nil; {
-		p.id = miekg.Id()
+	for p.id = miekg.Id(); c.waiting[p.id] != nil; p.id = miekg.Id() {
 	}
 	c.waiting[p.id], p.before = p, c.messages.Load()
 }
@@ -275,14 +273,16 @@ func (c *stream) deliver(octets []byte) {
 // queries use a new one.
 func (c *stream) expire(p *pending, err error) error {
 	c.mu.Lock()
-	delete(c.waiting, p.id)
+	if c.waiting[p.id] == p {
+		delete(c.waiting, p.id)
+	}
 	dead := c.conn != nil && c.messages.Load() == p.before
 	c.mu.Unlock()
+	if p.strays {
+		err = errStray
+	}
 	if dead {
 		c.end(errLost)
-	}
-	if p.strays {
-		return errStray
 	}
 	return err
 }

@@ -72,7 +72,7 @@ func parse(octets []byte) (m *miekg.Msg, err error) {
 	for i, section := range []*[]miekg.RR{&m.Answer, &m.Ns, &m.Extra} {
 		for range field(3 + i) {
 			var rr miekg.RR
-			if rr, off, err = parseRecord(octets, off); err != nil {
+			if rr, off, err = parseRecord(octets, off, m.Question); err != nil {
 				return m, errMalformed
 			}
 			if *section = append(*section, rr); rr.Header().Rrtype == miekg.TypeOPT {
@@ -83,11 +83,14 @@ func parse(octets []byte) (m *miekg.Msg, err error) {
 	return m, nil
 }
 
-// parseRecord reads the record at off and returns the offset of the next one. Of a signature only the type covered and
-// the expiration are read, and of types that policyd does not use nothing. The text of a TXT record has no escapes.
-func parseRecord(octets []byte, off int) (rr miekg.RR, next int, err error) {
-	name, off, err := miekg.UnpackDomainName(octets, off)
-	if err != nil {
+// parseRecord reads the record at off, whose name is most often a pointer to that of the question, and returns the
+// offset of the next one. Of a signature only the type covered and the expiration are read, and of types that policyd
+// does not use nothing. The text of a TXT record has no escapes.
+func parseRecord(octets []byte, off int, asked []miekg.Question) (rr miekg.RR, next int, err error) {
+	name := ""
+	if len(asked) > 0 && octets[off] == 0xc0 && octets[off+1] == 12 {
+		name, off = asked[0].Name, off+2
+	} else if name, off, err = miekg.UnpackDomainName(octets, off); err != nil {
 		return nil, 0, err
 	}
 	fixed := octets[off:]

@@ -71,10 +71,9 @@ func (s *Stub) Validates(ctx context.Context, e dns.Effort) (bool, error) {
 	}
 }
 
-// SelfTest tests every server now. A server that sets AD in an answer that cannot be validated copies the bit
-// (EchoesAD); a server that sets it for a signed name validates. SelfTest reports whether all have passed; otherwise
-// the test should be repeated soon, also if it was interrupted or another state has been put in force since it began. A
-// test that no server answers does not change the earlier result.
+// SelfTest tests every server now, and reports whether all have passed. Otherwise the test should be repeated soon,
+// also if it was interrupted or another state has been put in force since it began. A test that no server answers does
+// not change the earlier result.
 func (s *Stub) SelfTest(ctx context.Context) bool {
 	before := s.now.Load()
 	if before.Result == NotTrusted || before.options.Off {
