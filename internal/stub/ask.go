@@ -3,6 +3,7 @@ package stub
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -18,9 +19,8 @@ func (s *Stub) ask(ctx context.Context, q dns.Question, asked miekg.Question, no
 	*dns.RRset, error,
 ) {
 	servers := now.health.order(now.candidates())
-	const noTime = "no time left" // before a server was asked
-	cause := cmp.Or(ctx.Err(), context.DeadlineExceeded)
-	reason, failed := noTime, error(&dns.Error{Question: q, Reason: noTime, Err: cause})
+	epoch, reason := s.epoch(now), "no time left"
+	var failed *dns.Error
 	bogus := false // perhaps: a server that validates reported SERVFAIL
 	began := time.Now()
 	at := began
@@ -44,12 +44,13 @@ func (s *Stub) ask(ctx context.Context, q dns.Question, asked miekg.Question, no
 			rrset, ttl, wrong := interpret(answer, q, now.Result == Validating) // only those that passed are asked then
 			if wrong == nil {
 				now.health.succeeded()
-				rrset.Expires = at.Add(ttl)
+				rrset.Expires, rrset.Epoch = at.Add(ttl), epoch.Answers
 				return rrset, nil
 			}
-			reason, failed = server.String()+": "+dns.Reason(wrong), wrong
+			failed, _ = errors.AsType[*dns.Error](wrong)
+			reason = server.String() + ": " + failed.Reason
 			bogus = bogus || answer.Rcode == miekg.RcodeServerFailure && now.validates(server)
-		} else if reason == noTime {
+		} else if failed == nil {
 			reason = server.String() + ": " + networkReason(err)
 			failed = &dns.Error{Question: q, Reason: reason, Err: err}
 		}
@@ -61,6 +62,10 @@ func (s *Stub) ask(ctx context.Context, q dns.Question, asked miekg.Question, no
 	if ctx.Err() == nil || at.Sub(began) >= now.options.Timeout {
 		now.health.failed(q, began, reason)
 	}
+	if failed == nil {
+		failed = &dns.Error{Question: q, Reason: reason, Err: cmp.Or(ctx.Err(), context.DeadlineExceeded)}
+	}
+	failed.Epoch = epoch
 	return nil, failed
 }
 

@@ -144,12 +144,10 @@ func (s *Stub) testServer(ctx context.Context, st *state, server Server) Outcome
 	}
 	version := miekg.Question{Name: "version.bind.", Qtype: miekg.TypeTXT, Qclass: miekg.ClassCHAOS}
 	for range 2 { // a server may drop the question, and so may a network
-		m, err := s.send(ctx, st, server, version)
-		switch {
-		case err == nil && m.AuthenticatedData:
+		if m, err := s.send(ctx, st, server, version); err == nil && m.AuthenticatedData {
 			return Outcome{EchoesAD,
 				server.String() + " sets the AD bit even for version.bind: it copies it from the query"}
-		case err == nil:
+		} else if err == nil {
 			return signed
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/x509"
-	"errors"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -189,17 +188,11 @@ func (s *Stub) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.R
 		if now.Result == Unknown {
 			return fail("the self-test of the resolver has no result: " + cmp.Or(now.Reason, "it has not ended yet"))
 		}
-		before = s.epoch(now)
 		rrset, err := s.ask(ctx, q, inet(fqdn, q.Type), now, until)
-		if s.now.Load().answers != before.Answers {
-			continue // the servers or the trust in them changed during this lookup, so its result does not count
+		if s.now.Load().answers == now.answers {
+			return rrset, err
 		}
-		if failure, ok := errors.AsType[*dns.Error](err); ok {
-			failure.Epoch = before
-			return nil, failure
-		}
-		rrset.Epoch = before.Answers
-		return rrset, nil
+		// The servers or the trust in them changed during this lookup: its result no longer counts, so ask again.
 	}
 	return fail("the DNS servers keep changing")
 }
