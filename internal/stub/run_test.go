@@ -280,28 +280,30 @@ func TestAServerThatComesBackIsTested(t *testing.T) {
 	})
 }
 
-// The answer of a lookup that began in one epoch is not used in another.
+// The answer of a lookup that began in one epoch is not used in another, and neither is its failure.
 func TestLookupAcrossAChange(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s, err := New(Options{Servers: []string{"127.0.0.1"}})
-		require.NoError(t, err)
-		w := &slowWire{release: make(chan struct{})}
-		s.exchange = exchangeOf(w)
-		require.True(t, s.SelfTest(t.Context()))
-		done := make(chan error)
-		var r *dns.RRset
-		go func() {
-			var err error
-			r, err = s.Lookup(t.Context(), dns.Question{Name: "example.com", Type: dns.TypeMX}, dns.Effort{})
-			done <- err
-		}()
-		synctest.Wait()
-		require.NoError(t, s.Configure(Options{Servers: []string{"127.0.0.1"}, Trust: TrustNever}))
-		close(w.release)
-		require.NoError(t, <-done)
-		require.Equal(t, dns.Insecure, r.Status)
-		require.Equal(t, 2, w.asked, "asked again")
-	})
+	for _, failure := range []error{nil, errors.New("the network is down")} {
+		synctest.Test(t, func(t *testing.T) {
+			s, err := New(Options{Servers: []string{"127.0.0.1"}})
+			require.NoError(t, err)
+			w := &slowWire{release: make(chan struct{}), first: failure}
+			s.exchange = exchangeOf(w)
+			require.True(t, s.SelfTest(t.Context()))
+			done := make(chan error)
+			var r *dns.RRset
+			go func() {
+				var err error
+				r, err = s.Lookup(t.Context(), dns.Question{Name: "example.com", Type: dns.TypeMX}, dns.Effort{})
+				done <- err
+			}()
+			synctest.Wait()
+			require.NoError(t, s.Configure(Options{Servers: []string{"127.0.0.1"}, Trust: TrustNever}))
+			close(w.release)
+			require.NoError(t, <-done)
+			require.Equal(t, dns.Insecure, r.Status)
+			require.Equal(t, 2, w.asked, "asked again")
+		})
+	}
 }
 
 // A resolver that is slow in everything validates all the same.
@@ -337,6 +339,7 @@ func (w lateWire) exchange(ctx context.Context, _ Server, q miekg.Question, unti
 // slowWire answers for MX when it is released.
 type slowWire struct {
 	release chan struct{}
+	first   error // of the first question
 	asked   int
 }
 
@@ -347,6 +350,9 @@ func (w *slowWire) exchange(ctx context.Context, _ Server, q miekg.Question, unt
 		w.asked++
 		select {
 		case <-w.release:
+			if w.asked == 1 && w.first != nil {
+				return nil, w.first
+			}
 		case <-ctx.Done():
 			return nil, errors.New("not released")
 		}

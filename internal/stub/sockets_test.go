@@ -6,8 +6,10 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -160,6 +162,39 @@ func TestALateAnswerIsNotThatOfAnotherQuery(t *testing.T) {
 			require.Equal(t, miekg.TypeMX, answer.Question[0].Qtype)
 			require.Empty(t, c.waiting, "the ID is free again")
 		})
+	}
+}
+
+// A query that expires does not end another one that has been given its ID after it was answered.
+func TestAnExpiredQueryEndsNoOther(t *testing.T) {
+	t.Parallel()
+	c := newStream()
+	answered, next := &pending{id: 7}, &pending{id: 7}
+	c.waiting[7] = next
+	require.ErrorIs(t, c.expire(answered, context.Canceled), context.Canceled)
+	require.Same(t, next, c.waiting[7])
+	require.ErrorIs(t, c.expire(next, context.Canceled), context.Canceled)
+	require.Empty(t, c.waiting)
+}
+
+// failing is a connection whose writes fail.
+type failing struct {
+	net.Conn
+	err error
+}
+
+func (f failing) Write([]byte) (int, error) { return 0, f.err }
+
+// A server may close a connection after its last answer, so that further queries cannot be sent. The answer is read.
+func TestAnErrorOfAWriteLeavesTheAnswersToTheReader(t *testing.T) {
+	t.Parallel()
+	for err, closed := range map[error]bool{syscall.EPIPE: false, os.ErrDeadlineExceeded: true} {
+		ours, theirs := net.Pipe()
+		defer func() { _, _ = ours.Close(), theirs.Close() }()
+		c := newStream()
+		c.conn = &miekg.Conn{Conn: failing{ours, err}}
+		c.write(make([]byte, 100))
+		require.Equal(t, closed, c.closed(), err)
 	}
 }
 
