@@ -67,8 +67,7 @@ func interpret(m *miekg.Msg, q dns.Question, trusted bool) (*dns.RRset, time.Dur
 }
 
 // follow returns the names of the CNAME chain that begins at name, name included, and the smallest TTL on the way. It
-// returns nil for a loop, a chain that is too long, and two targets for a name.
-// For type CNAME it follows nothing.
+// returns nil for a loop, a chain that is too long, and two targets for a name. For type CNAME it follows nothing.
 func follow(answer []miekg.RR, name string, t dns.Type) (chain []string, ttl time.Duration) {
 	chain, ttl = []string{name}, longestTTL
 	const longest = 16 // CNAME records
@@ -127,10 +126,6 @@ func add(r *dns.RRset, rr miekg.RR) bool {
 		r.Records = append(r.Addrs(), a.Unmap())
 		return ok
 	}
-	name := func(name string) bool {
-		r.Records = append(r.TXT(), dns.TrimRoot(dns.Lower(name)))
-		return name != ""
-	}
 	switch rr := rr.(type) {
 	case *miekg.MX:
 		r.Records = append(r.MX(), dns.MX{Preference: rr.Preference, Host: dns.TrimRoot(dns.Lower(rr.Mx))})
@@ -143,9 +138,8 @@ func add(r *dns.RRset, rr miekg.RR) bool {
 		r.Records = append(r.TXT(), strings.Join(rr.Txt, ""))
 		return len(rr.Txt) > 0
 	case *miekg.CNAME:
-		return name(rr.Target)
-	case *miekg.NS:
-		return name(rr.Ns)
+		r.Records = append(r.TXT(), dns.TrimRoot(dns.Lower(rr.Target)))
+		return rr.Target != ""
 	case *miekg.TLSA:
 		data, err := hex.DecodeString(rr.Certificate)
 		r.Records = append(r.TLSA(), dns.TLSA{Usage: rr.Usage, Selector: rr.Selector, MatchingType: rr.MatchingType,

@@ -114,8 +114,7 @@ func parseRecord(octets []byte, off int, asked []miekg.Question) (rr miekg.RR, n
 			txt.Txt, data = append(txt.Txt, string(data[1:end])), data[end:]
 		}
 		return txt, next, nil
-	case miekg.TypeA, miekg.TypeAAAA, miekg.TypeCNAME, miekg.TypeDNAME, miekg.TypeMX, miekg.TypeNS, miekg.TypeOPT,
-		miekg.TypeSOA, miekg.TypeTLSA:
+	case miekg.TypeA, miekg.TypeAAAA, miekg.TypeCNAME, miekg.TypeMX, miekg.TypeOPT, miekg.TypeSOA, miekg.TypeTLSA:
 		return miekg.UnpackRRWithHeader(h, octets[:next], off) // some types are read to the end of the slice
 	}
 	return &miekg.RFC3597{Hdr: h}, next, nil
