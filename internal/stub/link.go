@@ -127,8 +127,8 @@ type result struct {
 	err    error
 }
 
-// overStream sends a query over a stream. If the stream is lost, which is no failure of the server, the query is sent
-// again until its time is over, but only a few times over streams that have answered nothing.
+// overStream sends a query over a stream. If the stream is lost, which does not count as a failure of the server, the
+// query is sent again until its time is over, but only a few times over streams that have answered nothing.
 func (t *transport) overStream(ctx context.Context, s Server, q miekg.Question, until time.Time) (*miekg.Msg, error) {
 	query, err := pack(make([]byte, miekg.MinMsgSize), q)
 	if err != nil {
