@@ -25,9 +25,8 @@ const namespace = "policyd"
 // Metrics are the metrics of one daemon. Make them with New.
 type Metrics struct {
 	*prometheus.Registry
-	lookups, decisions, queries, fetches *prometheus.CounterVec
-	durations, latencies                 *prometheus.HistogramVec
-	unsigned                             *prometheus.CounterVec
+	decisions, queries, fetches *prometheus.CounterVec
+	durations, latencies        *prometheus.HistogramVec
 }
 
 // other stands for values that are not known: there are none, unless a change forgets this package.
@@ -49,7 +48,6 @@ func New(reg *prometheus.Registry, state func() status.Status) *Metrics {
 	}
 	m := &Metrics{
 		Registry: reg,
-		lookups:  counter("lookups_total", "Socketmap lookups by map and result.", "map", "result"),
 		durations: histogram("lookup_duration_seconds",
 			"Time from a request to its reply, by map and whether nothing had to be asked.",
 			[]float64{5e-6, 2e-5, 1e-4, 5e-4, .002, .01, .05, .1, .2, .5, 1, 2, 5, 10}, "map", "cached"),
@@ -62,7 +60,6 @@ func New(reg *prometheus.Registry, state func() status.Status) *Metrics {
 			[]float64{1e-4, 5e-4, .001, .005, .01, .025, .05, .1, .25, .5, 1, 3, 5}, "type"),
 		fetches: counter("sts_fetches_total",
 			"Fetches of MTA-STS policies by result: ok, or a result type of RFC 8460.", "result"),
-		unsigned: counter("unsigned_total", "Policies that rest on an unsigned MX RRset."),
 	}
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		snapshot(state))
@@ -72,11 +69,7 @@ func New(reg *prometheus.Registry, state func() status.Status) *Metrics {
 
 // begin makes the series that are sure to come, at zero, so that a rate sees their first event.
 func (m *Metrics) begin() {
-	m.unsigned.WithLabelValues()
 	for _, lookupMap := range []string{"tls-policy", "tls-policy-tlsrpt", "transport"} {
-		for _, result := range []string{"OK", "NOTFOUND", "TEMP"} {
-			m.lookups.WithLabelValues(lookupMap, result)
-		}
 		m.durations.WithLabelValues(lookupMap, "no")
 		m.durations.WithLabelValues(lookupMap, "yes")
 	}
@@ -91,25 +84,20 @@ func (m *Metrics) begin() {
 	}
 }
 
-// Lookup returns what counts answers of that kind. It is for lookup.Sources.Observe: what it returns does not block and
+// Lookup returns what observes answers of that kind. It is for lookup.Sources.Observe: what it returns does not block and
 // does not allocate.
 func (m *Metrics) Lookup(k lookup.Kind) func(took time.Duration) {
 	durations := m.durations.WithLabelValues(k.Map, "no")
 	if k.Cached {
 		durations = m.durations.WithLabelValues(k.Map, "yes")
 	}
-	counted := []prometheus.Counter{m.lookups.WithLabelValues(k.Map, k.Status)}
-	if k.Source != "" {
-		counted = append(counted, m.decisions.WithLabelValues(k.Source, k.Class, k.Reason))
+	if k.Source == "" {
+		return func(took time.Duration) { durations.Observe(took.Seconds()) }
 	}
-	if k.Unsigned {
-		counted = append(counted, m.unsigned.WithLabelValues())
-	}
+	decisions := m.decisions.WithLabelValues(k.Source, k.Class, k.Reason)
 	return func(took time.Duration) {
 		durations.Observe(took.Seconds())
-		for _, c := range counted {
-			c.Inc()
-		}
+		decisions.Inc()
 	}
 }
 

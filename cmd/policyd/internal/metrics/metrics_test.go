@@ -32,7 +32,9 @@ func busy() status.Status {
 	return status.Status{
 		Version: "v1.2.3", Started: time.Unix(1_700_000_000, 0),
 		Resolver: status.Resolver{Validating: true},
-		Lookups:  lookup.Stats{Panics: 1},
+		Lookups: lookup.Stats{Panics: 1, Unsigned: 2, Replies: map[string]map[string]uint64{
+			"tls-policy": {"OK": 2, "NOTFOUND": 0, "TEMP": 0, "PERM": 0}, "transport": {"OK": 0, "NOTFOUND": 1, "TEMP": 0, "PERM": 0},
+		}},
 		Cache: status.Cache{
 			Stats:      dnscache.Stats{Entries: 10, Bytes: 4096, MaxBytes: 8192, Hits: 7, Misses: 3, Failures: 2, Stale: 1, Kept: 4, Evicted: 5, Refreshed: 6},
 			MaxEntries: 400, Answers: map[string]uint64{"secure": 8, "bogus": 1},

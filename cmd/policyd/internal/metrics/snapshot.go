@@ -22,6 +22,14 @@ func (s snapshot) Collect(ch chan<- prometheus.Metric) {
 	build := prometheus.Labels{"version": st.Version, "goversion": runtime.Version()}
 	ch <- prometheus.MustNewConstMetric(prometheus.NewDesc(namespace+"_build_info",
 		"Version of policyd and of Go; always 1.", nil, build), prometheus.GaugeValue, 1)
+	lookups := prometheus.NewDesc(namespace+"_lookups_total", "Socketmap lookups by map and result.",
+		[]string{"map", "result"}, nil)
+	for lookupMap, replies := range st.Lookups.Replies {
+		for result, n := range replies {
+			ch <- prometheus.MustNewConstMetric(lookups, prometheus.CounterValue, float64(n), lookupMap, result)
+		}
+	}
+	number(ch, "unsigned_total", "Policies that rest on an unsigned MX RRset.", st.Lookups.Unsigned)
 	by(ch, "cache_requests_total", "Questions to the DNS cache by result.", "result", map[string]uint64{
 		"hit": st.Cache.Hits, "miss": st.Cache.Misses, "failure": st.Cache.Failures, "stale": st.Cache.Stale,
 	}, "hit", "miss", "failure", "stale")
