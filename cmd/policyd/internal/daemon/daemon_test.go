@@ -7,14 +7,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dns/dnstest"
 	"github.com/policyd/policyd/internal/stub"
@@ -268,16 +266,6 @@ func TestStateDirectoryThatCannotBeUsed(t *testing.T) {
 		require.Regexp(t, `level=WARN msg="state database cannot be written; .*/`+name+` .*not a directory`, l.log.String())
 	}
 	require.Equal(t, 4, strings.Count(l.log.String(), "level=WARN"), "%s", l.log)
-}
-
-func TestFewFiles(t *testing.T) {
-	var limit syscall.Rlimit
-	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
-	l := &settings.Loaded{}
-	l.Server.MaxConnections = int(limit.Cur) - otherFiles
-	require.Empty(t, fewFiles(l))
-	l.Server.MaxConnections++
-	require.Len(t, fewFiles(l), 1)
 }
 
 func TestNothingToListenOn(t *testing.T) {

@@ -5,11 +5,9 @@ import (
 	"fmt"
 	"math"
 	"runtime/debug"
-	"syscall"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 
-	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/stsstore"
@@ -72,22 +70,4 @@ func (d *Daemon) limits(l *settings.Loaded) socketmap.Limits {
 func cacheShare(limit int64) int64 {
 	const others = 64 << 20
 	return max((limit-others)/2, limit/4)
-}
-
-// otherFiles are those of DNS queries, probes and the databases.
-const otherFiles = 256
-
-// fewFiles warns where the process may not have as many files open as the settings allow connections. The Go runtime
-// has raised the soft limit to the hard one.
-func fewFiles(l *settings.Loaded) []string {
-	need := l.Server.MaxConnections + otherFiles
-	if l.HTTP.Listen != "" {
-		need += admin.MaxQuestions
-	}
-	var limit syscall.Rlimit
-	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil || uint64(need) <= uint64(limit.Cur) {
-		return nil
-	}
-	return []string{fmt.Sprintf("max_connections needs %d open files and the limit is %d: raise LimitNOFILE= in "+
-		"policyd.service", need, limit.Cur)}
 }

@@ -1,18 +1,175 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"sync/atomic"
+	"time"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/httpd"
 	"github.com/policyd/policyd/cmd/policyd/internal/metrics"
 	"github.com/policyd/policyd/internal/stub"
+	"github.com/policyd/policyd/internal/unixsock"
 	"github.com/policyd/policyd/socketmap"
 )
+
+const (
+	// lookAtSockets is how often the paths of the unix sockets are looked at. A path that leads elsewhere twice in a
+	// row is repaired: while systemd restarts its units, it may do so for a moment.
+	lookAtSockets = 5 * time.Second
+
+	// remedy says how to find out what is in the way of a listener.
+	remedy = "to see which process has the address: ss -lntxp; to see the addresses of this host: ip address"
+
+	retry = time.Second
+)
+
+var (
+	// ErrLostSocket is the error of Run when a unix socket of systemd can no longer be reached at its path. Only
+	// systemd can make it again: exit with the status for which policyd.service restarts policyd.socket.
+	ErrLostSocket = errors.New("a socket of systemd can no longer be reached")
+
+	errUnreachable = errors.New("clients cannot reach the socket")
+)
+
+// listener listens at one address, for Postfix, for the operator or for other mail servers. A unix socket that clients
+// can no longer reach is made again.
+type listener struct {
+	setting, address string // setting has the address, or is the unit of systemd
+	options          unixsock.Options
+	passed           net.Listener // by systemd; nil for the others
+	// handle serves until its context ends or the listener breaks, and closes the listener. It returns nil after the
+	// server was shut down.
+	handle func(context.Context, net.Listener) error
+	// postfix is set if Postfix needs it: the daemon does not start without it, and ends when it breaks. The others are
+	// opened again until that succeeds.
+	postfix  bool
+	log      *slog.Logger
+	interval time.Duration // between two looks at the path of a unix socket
+	now      atomic.Pointer[opening]
+}
+
+// opening is a listener that is open, or why it is not; at first neither.
+type opening struct {
+	net.Listener
+	err error
+}
+
+// listen returns the listener, and opens it unless it is open.
+func (o *listener) listen(ctx context.Context) (net.Listener, error) {
+	l := o.now.Load().Listener
+	switch {
+	case l != nil:
+		return l, nil
+	case o.passed == nil:
+		var err error
+		if l, err = unixsock.Listen(ctx, o.address, o.options); err != nil {
+			return nil, err
+		}
+	case o.passed.Addr().Network() == "unix":
+		l = unixsock.Adopt(o.passed) // so that it is noticed when it is no longer reachable
+	default:
+		l = o.passed
+	}
+	o.now.Store(&opening{Listener: l})
+	o.log.Info("listening", "listener", addressOf(l), "setting", o.setting)
+	return l, nil
+}
+
+// failed keeps why it is not open, and logs a reason that is new.
+func (o *listener) failed(err error) {
+	if before := o.now.Load().err; before == nil || before.Error() != err.Error() {
+		o.log.Warn("cannot listen; trying again", "setting", o.setting, "listener", o.address, "err", err, "hint",
+			remedy)
+	}
+	o.now.Store(&opening{err: err})
+}
+
+// trouble returns why clients cannot connect, nil while they can.
+func (o *listener) trouble() error {
+	now := o.now.Load()
+	if u, ok := now.Listener.(*unixsock.Listener); ok {
+		return u.Reachable()
+	}
+	return now.err
+}
+
+// run serves until ctx ends.
+func (o *listener) run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		l, err := o.listen(ctx)
+		if err == nil {
+			err = o.serve(ctx, l)
+			lost := errors.Is(err, errUnreachable)
+			switch {
+			case err == nil || ctx.Err() != nil:
+				return err
+			case lost && o.passed != nil:
+				return fmt.Errorf("%w: %w", ErrLostSocket, err)
+			case lost:
+				o.now.Store(&opening{err: err})
+				continue // without a pause: mail waits until the socket is there again
+			case o.postfix:
+				return fmt.Errorf("the listener at %s failed: %w", o.address, err)
+			}
+		}
+		o.failed(err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(retry):
+		}
+	}
+	return ctx.Err()
+}
+
+// serve serves l until ctx ends, l breaks, or clients can no longer reach it at its path. It leaves a socket of systemd
+// as it is if no service manager can restart the process.
+func (o *listener) serve(ctx context.Context, l net.Listener) error {
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	defer context.AfterFunc(ctx, func() { _ = l.Close() })()
+	done := make(chan error, 1)
+	go func() { done <- o.handle(ctx, l) }()
+	tick := time.NewTicker(o.interval)
+	defer tick.Stop()
+	var unreachable error
+	for lost := false; ; {
+		err := o.trouble()
+		switch {
+		case err == nil:
+			lost = false
+		case !lost:
+			lost = true
+			o.log.Warn("clients cannot reach a unix socket", "listener", addressOf(l), "err", err)
+		case o.passed == nil || managed():
+			unreachable = fmt.Errorf("%w: %w", errUnreachable, err)
+			end()
+		}
+		select {
+		case err := <-done:
+			return cmp.Or(unreachable, err)
+		case <-tick.C:
+		}
+	}
+}
+
+// managed reports whether a service manager started the process, and can restart it.
+func managed() bool { return os.Getenv("NOTIFY_SOCKET") != "" }
+
+// addressOf returns the address of a listener as the settings have it.
+func addressOf(l net.Listener) string {
+	if l.Addr().Network() == "unix" {
+		return "unix:" + l.Addr().String()
+	}
+	return l.Addr().String()
+}
 
 // openAll opens every listener. The error is that of a listener for Postfix: all of these are open, or none, because a
 // daemon that answers on some of them only would hide the mistake. ctx is that of Run.

@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"slices"
 	"strings"
 	"time"
 
@@ -39,7 +38,7 @@ func (o *Options) load() (*settings.Loaded, error) {
 	for _, p := range o.Passed {
 		passed = append(passed, addressOf(p))
 	}
-	l.Warnings = slices.Concat(l.Warnings, fewFiles(l), l.UnusedListen(passed))
+	l.Warnings = append(l.Warnings, l.UnusedListen(passed)...)
 	return l, nil
 }
 
@@ -74,11 +73,17 @@ func (d *Daemon) reload() (kept []string, err error) {
 	for _, key := range kept {
 		d.log.Warn("this setting takes effect after a restart only", "setting", key)
 	}
-	for _, w := range next.Warnings {
+	d.announce("reloaded", next)
+	return kept, nil
+}
+
+// announce logs which settings have come into effect, and the warnings about them.
+func (d *Daemon) announce(event string, l *settings.Loaded) {
+	d.log.Info(event, "version", d.options.Version, "settings", l.Path, "found", l.Found, "mode", l.Mode, "overrides",
+		len(l.Rules))
+	for _, w := range l.Warnings {
 		d.log.Warn("settings", "warning", w)
 	}
-	d.log.Info("reloaded", "settings", next.Path, "found", next.Found, "mode", next.Mode, "overrides", len(next.Rules))
-	return kept, nil
 }
 
 // configure makes settings effective in every part, or in none: the parts that can refuse them come first, and if one

@@ -33,7 +33,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	for _, part := range parts {
 		group.Go(func() error { return part(life) })
 	}
-	d.greet()
+	d.announce("started", d.loaded.Load())
 	d.ready.Store(true)
 	d.notifyReady()
 	select {
@@ -76,16 +76,6 @@ func every(ctx context.Context, interval time.Duration, f func() error) error {
 func (d *Daemon) closeStore() {
 	if err := d.store.Close(); err != nil {
 		d.log.Warn("cannot save all MTA-STS policies", "err", err)
-	}
-}
-
-// greet logs what is running, and the warnings about the settings.
-func (d *Daemon) greet() {
-	l := d.loaded.Load()
-	d.log.Info("started", "version", d.options.Version, "settings", l.Path, "found", l.Found, "mode", l.Mode,
-		"overrides", len(l.Rules))
-	for _, w := range l.Warnings {
-		d.log.Warn("settings", "warning", w)
 	}
 }
 
