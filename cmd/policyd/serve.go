@@ -52,21 +52,14 @@ and policyd.socket must be restarted.`,
 				return failed(err)
 			}
 			toJournal, _ := journal.StderrIsJournalStream() // an error means no
-			// A file system that does not answer must not keep the process from ending.
 			var d *daemon.Daemon
-			made := make(chan error, 1)
-			go func() {
-				var err error
+			if !daemon.Await(cmd.Context(), func() {
 				d, err = newDaemon(daemon.Options{
 					ConfigPath: c.config, Version: version, Stderr: cmd.ErrOrStderr(),
 					Journal: toJournal, Passed: passed, Hangup: hangup,
 				})
-				made <- err
-			}()
-			select {
-			case <-cmd.Context().Done():
+			}) {
 				return nil
-			case err = <-made:
 			}
 			if err == nil {
 				err = d.Run(cmd.Context())

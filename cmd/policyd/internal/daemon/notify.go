@@ -63,12 +63,9 @@ func (d *Daemon) watchdog(ctx context.Context) error {
 func (d *Daemon) works(ctx context.Context, timeout time.Duration) bool {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	reply := make(chan socketmap.Reply, 1)
-	go func() { reply <- d.handler.ServeSocketmap(ctx, socketmap.Request{Map: "tls-policy", Key: "*"}) }()
-	select {
-	case r := <-reply:
-		return r.Status == socketmap.StatusNotFound
-	case <-ctx.Done():
-		return false
-	}
+	var reply socketmap.Reply
+	answered := Await(ctx, func() {
+		reply = d.handler.ServeSocketmap(ctx, socketmap.Request{Map: "tls-policy", Key: "*"})
+	})
+	return answered && reply.Status == socketmap.StatusNotFound
 }

@@ -40,20 +40,34 @@ func (d *Daemon) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	case <-life.Done():
 	}
-	err, done := context.Cause(life), make(chan struct{})
-	go func() {
-		defer close(done)
+	err := context.Cause(life)
+	limit, cancel := context.WithTimeout(context.Background(), d.loaded.Load().DrainTimeout()+afterDrain)
+	defer cancel()
+	if !Await(limit, func() {
 		d.drain()
 		end()
 		_ = group.Wait() // err has the first error
 		d.closeStore()
+	}) {
+		d.log.Warn("stopping without waiting for a part that does not end", "err", limit.Err())
+	}
+	return cmp.Or(err, d.lostSocket())
+}
+
+// Await calls f and reports whether it ended before ctx. Otherwise f continues by itself: a system call on a file system
+// that does not answer cannot be interrupted.
+func Await(ctx context.Context, f func()) bool {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
 	}()
 	select {
 	case <-done:
-	case <-time.After(d.loaded.Load().DrainTimeout() + afterDrain):
-		d.log.Warn("stopping without waiting for a part that does not end", "err", context.DeadlineExceeded)
+		return true
+	case <-ctx.Done():
+		return false
 	}
-	return cmp.Or(err, d.lostSocket())
 }
 
 // every calls f now, and then at an interval, until ctx ends or f returns an error.

@@ -14,16 +14,9 @@ const rootsInterval = 2 * time.Second
 func (d *Daemon) watchRoots(ctx context.Context) error {
 	var failures oncelog.Limiter
 	return every(ctx, rootsInterval, func() error {
-		// A file system that does not answer must not delay the end of the daemon.
-		changed := make(chan bool, 1)
-		go func() { changed <- d.loaded.Load().Roots.Changed() }()
-		select {
-		case <-ctx.Done():
+		changed := false
+		if !Await(ctx, func() { changed = d.loaded.Load().Roots.Changed() }) || !changed {
 			return ctx.Err()
-		case yes := <-changed:
-			if !yes {
-				return nil
-			}
 		}
 		if err := d.reloadRoots(); err != nil {
 			if times, due := failures.Due(); due {
