@@ -31,13 +31,9 @@ const (
 	retry = time.Second
 )
 
-var (
-	// ErrLostSocket is the error of Run when a unix socket of systemd can no longer be reached at its path. Only
-	// systemd can make it again: exit with the status for which policyd.service restarts policyd.socket.
-	ErrLostSocket = errors.New("a socket of systemd can no longer be reached")
-
-	errUnreachable = errors.New("clients cannot reach the socket")
-)
+// ErrLostSocket is the error of Run when clients can no longer reach a unix socket of systemd at its path. Only systemd
+// can make it again: exit with the status for which policyd.service restarts policyd.socket.
+var ErrLostSocket = errors.New("clients can no longer reach the socket")
 
 // listener listens at one address, for Postfix, for the operator or for other mail servers. A unix socket that clients
 // can no longer reach is made again.
@@ -107,13 +103,10 @@ func (o *listener) run(ctx context.Context) error {
 		l, err := o.listen(ctx)
 		if err == nil {
 			err = o.serve(ctx, l)
-			lost := errors.Is(err, errUnreachable)
 			switch {
 			case err == nil || ctx.Err() != nil:
 				return err
-			case lost && o.passed != nil:
-				return fmt.Errorf("%w: %w", ErrLostSocket, err)
-			case lost:
+			case o.passed == nil && errors.Is(err, ErrLostSocket):
 				o.now.Store(&opening{err: err})
 				continue // without a pause: mail waits until the socket is there again
 			case o.postfix:
@@ -139,22 +132,22 @@ func (o *listener) serve(ctx context.Context, l net.Listener) error {
 	go func() { done <- o.handle(ctx, l) }()
 	tick := time.NewTicker(o.interval)
 	defer tick.Stop()
-	var unreachable error
-	for lost := false; ; {
+	var lost error
+	for before := false; ; {
 		err := o.trouble()
 		switch {
 		case err == nil:
-			lost = false
-		case !lost:
-			lost = true
+			before = false
+		case !before:
+			before = true
 			o.log.Warn("clients cannot reach a unix socket", "listener", addressOf(l), "err", err)
 		case o.passed == nil || managed():
-			unreachable = fmt.Errorf("%w: %w", errUnreachable, err)
+			lost = fmt.Errorf("%w: %w", ErrLostSocket, err)
 			end()
 		}
 		select {
 		case err := <-done:
-			return cmp.Or(unreachable, err)
+			return cmp.Or(lost, err)
 		case <-tick.C:
 		}
 	}
