@@ -73,14 +73,12 @@ func (d *Daemon) reload() (kept []string, err error) {
 	for _, key := range kept {
 		d.log.Warn("this setting takes effect after a restart only", "setting", key)
 	}
-	d.announce("reloaded", next)
+	d.logWarnings(next)
+	d.log.Info("reloaded", "settings", next.Path, "found", next.Found, "mode", next.Mode, "overrides", len(next.Rules))
 	return kept, nil
 }
 
-// announce logs which settings have come into effect, and the warnings about them.
-func (d *Daemon) announce(event string, l *settings.Loaded) {
-	d.log.Info(event, "version", d.options.Version, "settings", l.Path, "found", l.Found, "mode", l.Mode, "overrides",
-		len(l.Rules))
+func (d *Daemon) logWarnings(l *settings.Loaded) {
 	for _, w := range l.Warnings {
 		d.log.Warn("settings", "warning", w)
 	}

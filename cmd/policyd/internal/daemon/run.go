@@ -33,7 +33,10 @@ func (d *Daemon) Run(ctx context.Context) error {
 	for _, part := range parts {
 		group.Go(func() error { return part(life) })
 	}
-	d.announce("started", d.loaded.Load())
+	l := d.loaded.Load()
+	d.log.Info("started", "version", d.options.Version, "settings", l.Path, "found", l.Found, "mode", l.Mode,
+		"overrides", len(l.Rules))
+	d.logWarnings(l)
 	d.ready.Store(true)
 	d.notifyReady()
 	select {
@@ -54,8 +57,8 @@ func (d *Daemon) Run(ctx context.Context) error {
 	return cmp.Or(err, d.lostSocket())
 }
 
-// Await calls f and reports whether it ended before ctx. Otherwise f continues by itself: a system call on a file system
-// that does not answer cannot be interrupted.
+// Await calls f and reports whether it ended before ctx. Otherwise f continues by itself: a system call on a file
+// system that does not answer cannot be interrupted.
 func Await(ctx context.Context, f func()) bool {
 	done := make(chan struct{})
 	go func() {

@@ -84,8 +84,8 @@ func (m *Metrics) begin() {
 	}
 }
 
-// Lookup returns what observes answers of that kind. It is for lookup.Sources.Observe: what it returns does not block and
-// does not allocate.
+// Lookup returns what observes answers of that kind. It is for lookup.Sources.Observe: what it returns does not block
+// and does not allocate.
 func (m *Metrics) Lookup(k lookup.Kind) func(took time.Duration) {
 	durations := m.durations.WithLabelValues(k.Map, "no")
 	if k.Cached {
