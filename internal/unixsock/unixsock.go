@@ -24,11 +24,8 @@ import (
 
 // Options are for unix sockets; TCP listeners ignore them.
 type Options struct {
-	// Mode is the permission of the socket; 0 means 0660.
-	Mode fs.FileMode
-	// Group owns the socket, by name or number; "" means the group of the process, or of the directory if that has
-	// the set-group-ID bit.
-	Group string
+	Mode  fs.FileMode // of the socket; 0 means 0660
+	Group string      // of the socket, by name or number; "" means that of the process, or of a set-group-ID directory
 }
 
 // Listen opens a listener at "host:port" or "unix:/path". The listener of a unix socket is a *Listener.

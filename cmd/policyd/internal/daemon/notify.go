@@ -46,8 +46,7 @@ func (d *Daemon) watchdog(ctx context.Context) error {
 		d.log.Warn("no watchdog: the service manager's interval cannot be read", "err", err)
 	}
 	if interval <= 0 {
-		<-ctx.Done()
-		return ctx.Err()
+		return nil
 	}
 	return every(ctx, interval/2, func() error {
 		if d.works(ctx, interval/2) {

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"time"
 
@@ -84,22 +83,15 @@ func (d *Daemon) logWarnings(l *settings.Loaded) {
 	}
 }
 
-// configure makes settings effective in every part, or in none: the parts that can refuse them come first, and if one
-// does, those before it get the previous settings back. The caller holds d.reloading.
+// configure makes settings effective in every part, or in none. Settings that were checked can only be refused by the
+// stub, which reads resolv.conf, so it comes first. The caller holds d.reloading.
 func (d *Daemon) configure(next *settings.Loaded) error {
-	old := d.loaded.Load()
-	parts := []func(*settings.Loaded) error{
-		// first: it depends on resolv.conf too
-		func(l *settings.Loaded) error { return d.stub.Configure(d.stubOptions(l)) },
-		d.configureSecond,
+	err := d.stub.Configure(d.stubOptions(next))
+	if o, ok := next.SecondOpinion(d.log); ok && d.second != nil && err == nil {
+		err = d.second.Configure(o)
 	}
-	for i, part := range parts {
-		if err := part(next); err != nil {
-			for _, before := range parts[:i] {
-				err = errors.Join(err, before(old))
-			}
-			return err
-		}
+	if err != nil {
+		return err
 	}
 	d.site.Configure(next.Site(d.log))
 	d.prober.Configure(next.Probe(d.cache, d.site, d.log))
@@ -118,14 +110,6 @@ func (d *Daemon) stubOptions(l *settings.Loaded) stub.Options {
 		o.Observe = d.metrics.Query
 	}
 	return o
-}
-
-// configureSecond applies settings to the resolver for second opinions, if there is one.
-func (d *Daemon) configureSecond(l *settings.Loaded) error {
-	if o, ok := l.SecondOpinion(d.log); ok && d.second != nil {
-		return d.second.Configure(o)
-	}
-	return nil
 }
 
 func (d *Daemon) storeOptions(l *settings.Loaded) stsstore.Options {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/status"
@@ -35,16 +36,13 @@ const other = "other"
 // New registers the metrics of a daemon, which is in the state that state returns when it is called, with those of the
 // process and the Go runtime. It panics if reg has metrics of these names.
 func New(reg *prometheus.Registry, state func() status.Status) *Metrics {
+	register := promauto.With(reg)
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
-		v := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
-		reg.MustRegister(v)
-		return v
+		return register.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
 	}
 	histogram := func(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
-		v := prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: namespace, Name: name, Help: help,
-			Buckets: buckets}, labels)
-		reg.MustRegister(v)
-		return v
+		return register.NewHistogramVec(
+			prometheus.HistogramOpts{Namespace: namespace, Name: name, Help: help, Buckets: buckets}, labels)
 	}
 	m := &Metrics{
 		Registry: reg,
