@@ -92,14 +92,31 @@ func (d *Daemon) sum(q admin.ReportRequest) report.Report {
 
 // Status returns how the daemon is doing.
 func (d *Daemon) Status() status.Status {
+	l, resolver, cache := d.loaded.Load(), d.stub.State(), d.cache.Stats()
 	st := status.Status{
 		Version: d.options.Version, Go: runtime.Version(), PID: os.Getpid(),
 		Started: d.started, Uptime: int64(time.Since(d.started) / time.Second), LogLevel: admin.LevelOf(&d.level).Level,
-		Settings: d.settingsInForce(), Reload: d.last.Load(), Resolver: d.resolverStatus(), Lookups: d.service.Stats(),
-		Cache: d.cacheStatus(), Promises: d.promiseStatus(), Connections: d.connectionStatus(),
+		Settings: status.Settings{Mode: l.Mode, Changed: l.Redacted().Changed(), Overrides: len(l.Rules)},
+		Reload:   d.last.Load(),
+		Resolver: status.Resolver{
+			State: resolver, Trusted: resolver.Result != stub.NotTrusted,
+			Validating: resolver.Result == stub.Validating, SelfTest: resolver.Result.String(),
+		},
+		Lookups: d.service.Stats(),
+		Cache: status.Cache{
+			Stats: cache, MaxEntries: l.Cache.MaxEntries,
+			Answers: map[string]uint64{
+				"secure": cache.Secure, "insecure": cache.Insecure, "bogus": cache.Bogus, "failed": cache.Failed,
+			},
+		},
+		Promises: d.promiseStatus(), Connections: d.connectionStatus(),
 	}
+	if l.Found {
+		st.Settings.File, _ = filepath.Abs(l.Path)
+	}
+	st.Settings.All, _ = json.Marshal(l.Redacted()) // strings, numbers and lists do not fail
 	st.Lookups.Panics += d.server.Stats().Panics
-	o := d.loaded.Load().PolicyOptions()
+	o := l.PolicyOptions()
 	if o.MTASTS {
 		st.MTASTS = new(d.store.Stats())
 	}
@@ -109,35 +126,8 @@ func (d *Daemon) Status() status.Status {
 	if d.fleet != nil {
 		st.Fleet = new(d.fleet.Stats())
 	}
-	st.Warnings = append(append(st.Warn(), d.socketWarnings()...), d.loaded.Load().Warnings...)
+	st.Warnings = append(append(st.Warn(), d.socketWarnings()...), l.Warnings...)
 	return st
-}
-
-func (d *Daemon) settingsInForce() status.Settings {
-	l := d.loaded.Load()
-	s := status.Settings{Mode: l.Mode, Changed: l.Redacted().Changed(), Overrides: len(l.Rules)}
-	if l.Found {
-		s.File, _ = filepath.Abs(l.Path)
-	}
-	s.All, _ = json.Marshal(l.Redacted()) // strings, numbers and lists do not fail
-	return s
-}
-
-func (d *Daemon) resolverStatus() status.Resolver {
-	st := d.stub.State()
-	return status.Resolver{
-		State: st, Trusted: st.Result != stub.NotTrusted, Validating: st.Result == stub.Validating,
-		SelfTest: st.Result.String(),
-	}
-}
-
-func (d *Daemon) cacheStatus() status.Cache {
-	st := d.cache.Stats()
-	return status.Cache{
-		Stats: st, MaxEntries: d.loaded.Load().Cache.MaxEntries,
-		Answers: map[string]uint64{"secure": st.Secure, "insecure": st.Insecure, "bogus": st.Bogus,
-			"failed": st.Failed},
-	}
 }
 
 func (d *Daemon) connectionStatus() status.Connections {

@@ -206,9 +206,10 @@ func (d *Daemon) openAll(ctx context.Context) error {
 		serve("http.listen", address, admin.MaxQuestions, d.questions().Once)
 	}
 	for i, o := range d.listeners {
-		_, err := o.listen(ctx)
+		l, err := o.listen(ctx)
 		switch {
 		case err == nil:
+			o.address = addressOf(l) // with the port that was chosen for port 0
 		case !o.postfix:
 			o.failed(err) // run tries again
 		default:
@@ -237,11 +238,7 @@ func (d *Daemon) Listening() []string {
 	addresses := []string{}
 	for _, o := range d.listeners {
 		if o.postfix {
-			address := o.address
-			if l := o.now.Load().Listener; l != nil {
-				address = addressOf(l) // with the port that was chosen for port 0
-			}
-			addresses = append(addresses, address)
+			addresses = append(addresses, o.address)
 		}
 	}
 	return addresses

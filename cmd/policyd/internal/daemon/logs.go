@@ -28,10 +28,8 @@ type journal struct{ io.Writer }
 // Write implements io.Writer for one line.
 func (j journal) Write(line []byte) (int, error) {
 	level, rest, _ := bytes.Cut(bytes.TrimPrefix(line, []byte(slog.LevelKey+"=")), []byte(" "))
-	if _, err := j.Writer.Write(slices.Concat(level, rest)); err != nil {
-		return 0, err
-	}
-	return len(line), nil
+	_, err := j.Writer.Write(slices.Concat(level, rest))
+	return len(line), err
 }
 
 func replaceForJournal(groups []string, a slog.Attr) slog.Attr {
