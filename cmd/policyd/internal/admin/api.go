@@ -79,12 +79,9 @@ type ReportRequest struct {
 
 // Filter selects the entries of a list.
 type Filter struct {
-	// Match is a part of the names, or a pattern with * ? or [; "" matches all.
-	Match string `json:"match,omitzero"`
-	// Limit is the largest number of entries, from 1 to MaxList; a request without it means 1000.
-	Limit int `json:"limit,string,omitzero"`
-	// Vanished selects the domains whose promise is missing now. It is for promises only.
-	Vanished bool `json:"vanished,string,omitzero"`
+	Match    string `json:"match,omitzero"`           // a part of the names, or a pattern with * ? or [; "" matches all
+	Limit    int    `json:"limit,string,omitzero"`    // at most so many entries, from 1 to MaxList; left out: 1000
+	Vanished bool   `json:"vanished,string,omitzero"` // for promises: the domains whose promise is missing now
 }
 
 // FlushRequest names what to remove from the cache: one domain, or everything.
@@ -128,10 +125,8 @@ type Forgotten struct {
 // Warmed is what the evaluation of a domain found.
 type Warmed struct {
 	Domain string `json:"domain"`
-	// Status is that of the tls-policy answer with mode = "enforce": OK, NOTFOUND or TEMP. Source is the mechanism that
-	// decided.
-	Status string `json:"status"`
-	Source string `json:"source"`
+	Status string `json:"status"` // of the tls-policy answer with mode = "enforce": OK, NOTFOUND or TEMP
+	Source string `json:"source"` // the mechanism that decided
 }
 
 func (d *DomainRequest) check() error {
