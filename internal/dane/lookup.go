@@ -28,15 +28,14 @@ func Lookup(ctx context.Context, res dns.Resolver, q Query) (Result, error) {
 		// Postfix does not connect to it, so it must not weaken what the other hosts of the domain get.
 		return Result{State: Unreachable, Why: "not a host name"}, nil
 	}
+	q.Timeout = cmp.Or(q.Timeout, math.MaxInt64)
 	s := &search{resolver: res, query: q}
-	limited, cancel := s.limited(ctx)
-	defer cancel()
-	next := s.addresses(limited)
+	next, until := s.addresses(ctx), time.Now().Add(q.Timeout)
 	// "The SMTP client MUST perform any A and/or AAAA queries for the destination before attempting to locate the
 	// associated TLSA records" (RFC 7672 section 2.2.2). One address family is enough.
-	first, both := next(limited), false
+	first, both := next(until), false
 	if !hasAddress(first) && !errors.Is(first.Err, dns.ErrNotCached) {
-		other := next(limited)
+		other := next(until)
 		both = true
 		if first.Err == nil || hasAddress(other) || errors.Is(other.Err, dns.ErrNotCached) {
 			first = other
@@ -56,9 +55,10 @@ func Lookup(ctx context.Context, res dns.Resolver, q Query) (Result, error) {
 	}
 	// The other family may be signed, or be an alias of another name. An attacker who can make one of two lookups fail
 	// must not be able to turn DANE off, so a secure answer outweighs an insecure one.
-	limited, cancel = context.WithDeadline(limited, arrived.Add(secondFamily))
-	defer cancel()
-	second := next(limited)
+	if soon := arrived.Add(secondFamily); soon.Before(until) {
+		until = soon
+	}
+	second := next(until)
 	switch {
 	case errors.Is(second.Err, dns.ErrNotCached):
 		return Result{}, second.Err
@@ -89,65 +89,60 @@ type search struct {
 	denied   []string // base domains that are known to have no secure TLSA records
 }
 
-// limited returns a context with the time of one question.
-func (s *search) limited(ctx context.Context) (context.Context, context.CancelFunc) {
-	if s.query.Effort.CacheOnly { // nothing waits
-		return ctx, func() {}
-	}
-	return context.WithTimeout(ctx, cmp.Or(s.query.Timeout, math.MaxInt64))
-}
-
 func (s *search) ask(ctx context.Context, q dns.Question) (*dns.RRset, error) {
-	ctx, cancel := s.limited(ctx)
-	defer cancel()
-	return s.resolver.Lookup(ctx, q, s.query.Effort)
+	return Ask(ctx, s.resolver, q, s.query.Effort, time.Now().Add(s.query.Timeout))
 }
 
-// hasAddress reports whether an answer to an address question has one.
 func hasAddress(c *dns.Call) bool { return c.Err == nil && len(c.RRset.Addrs()) > 0 }
 
-// addresses asks for A and AAAA, and returns a function that waits for the next answer to arrive. With Effort.CacheOnly
-// the questions are asked one after the other, as they are needed.
-func (s *search) addresses(ctx context.Context) (next func(context.Context) *dns.Call) {
+// addresses asks for A and AAAA, and returns a function that waits until then for the next answer to arrive. With
+// Effort.CacheOnly the questions are asked one after the other, as they are needed.
+func (s *search) addresses(ctx context.Context) (next func(until time.Time) *dns.Call) {
 	questions := []dns.Question{{Name: s.query.Host, Type: dns.TypeA}, {Name: s.query.Host, Type: dns.TypeAAAA}}
 	if s.query.Effort.CacheOnly {
-		return func(context.Context) *dns.Call {
+		return func(time.Time) *dns.Call {
 			c := &dns.Call{Question: questions[0]}
 			questions = questions[1:]
 			c.RRset, c.Err = s.resolver.Lookup(ctx, c.Question, s.query.Effort)
 			return c
 		}
 	}
-	var calls [2]*dns.Call
-	var done [2]chan struct{} // nil: that answer was returned
-	for i, q := range questions {
-		calls[i] = Start(ctx, s.resolver, q, s.query.Effort)
-		done[i] = calls[i].Done
-	}
-	return func(ctx context.Context) *dns.Call {
-		i := 0
-		select {
-		case <-done[0]:
-		case <-done[1]:
-			i = 1
-		case <-ctx.Done():
-			if done[0] == nil {
-				i = 1
-			}
+	calls := []*dns.Call{Start(ctx, s.resolver, questions[0], s.query.Effort),
+		Start(ctx, s.resolver, questions[1], s.query.Effort)}
+	return func(until time.Time) *dns.Call {
+		i := firstOf(ctx, until, calls)
+		if i < 0 {
+			q := calls[0].Question
+			return &dns.Call{Question: q, Err: &dns.Error{Question: q, Reason: "no answer in time"}}
 		}
-		done[i] = nil
-		if !calls[i].Ended(ctx) {
-			return &dns.Call{Question: questions[i], Err: &dns.Error{Reason: "no answer in time", Err: ctx.Err()}}
-		}
-		return calls[i]
+		c := calls[i]
+		calls = slices.Delete(calls, i, i+1)
+		return c
 	}
+}
+
+// firstOf waits until then for the first of one or two calls to end, and returns its index, or -1.
+func firstOf(ctx context.Context, until time.Time, calls []*dns.Call) int {
+	var done [2]chan struct{}
+	for i, c := range calls {
+		done[i] = c.Done
+	}
+	select {
+	case <-done[0]:
+	case <-done[1]:
+	case <-time.After(time.Until(until)):
+	case <-ctx.Done():
+	}
+	return slices.IndexFunc(calls, (*dns.Call).Ended)
+}
+
+type starter interface {
+	Start(ctx context.Context, q dns.Question, e dns.Effort) *dns.Call
 }
 
 // Start starts a lookup. A resolver without a method Start gets a goroutine.
 func Start(ctx context.Context, r dns.Resolver, q dns.Question, e dns.Effort) *dns.Call {
-	if r, ok := r.(interface {
-		Start(ctx context.Context, q dns.Question, e dns.Effort) *dns.Call
-	}); ok {
+	if r, ok := r.(starter); ok {
 		return r.Start(ctx, q, e)
 	}
 	c := &dns.Call{Question: q, Done: make(chan struct{}), Err: errors.New("internal error")}
@@ -157,6 +152,23 @@ func Start(ctx context.Context, r dns.Resolver, q dns.Question, e dns.Effort) *d
 		c.RRset, c.Err = r.Lookup(ctx, q, e)
 	}()
 	return c
+}
+
+// Ask is r.Lookup with a time limit. A context for it would be a large part of the cost of a question.
+func Ask(ctx context.Context, r dns.Resolver, q dns.Question, e dns.Effort, until time.Time) (*dns.RRset, error) {
+	s, ok := r.(starter)
+	if ok {
+		if c := s.Start(ctx, q, e); firstOf(ctx, until, []*dns.Call{c}) == 0 {
+			return c.RRset, c.Err
+		}
+		until = time.Time{} // what is known when the time is over
+	}
+	if !e.CacheOnly {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, until)
+		defer cancel()
+	}
+	return r.Lookup(ctx, q, e)
 }
 
 func isAlias(r *dns.RRset) bool { return r.Owner != r.Name }

@@ -8,27 +8,15 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// The values of RFC 6698 sections 2.1.1 to 2.1.3 that SMTP can use.
-const (
-	usageDANETA = 2
-	usageDANEEE = 3
-
-	selectorCert = 0
-	selectorSPKI = 1
-
-	matchFull   = 0
-	matchSHA256 = 1
-	matchSHA512 = 2
-)
-
 // usable reports whether a record can authenticate a host. Usages 0 and 1 cannot: "SMTP clients cannot be expected to
 // be configured with a suitably complete set of trusted public CAs" (RFC 7672 section 3.1.3). The other values are
-// those that are known, with data of the form they ask for (RFC 6698 section 4.1); Postfix judges the same way.
+// those that are known (RFC 6698 section 2.1), with data of the form they ask for (section 4.1); Postfix judges the
+// same way.
 func usable(r dns.TLSA) bool {
-	switch {
-	case r.Usage != usageDANETA && r.Usage != usageDANEEE:
-		return false
-	case r.Selector != selectorCert && r.Selector != selectorSPKI:
+	const usageDANETA, usageDANEEE = 2, 3
+	const selectorCert, selectorSPKI = 0, 1
+	const matchFull, matchSHA256, matchSHA512 = 0, 1, 2
+	if r.Usage != usageDANETA && r.Usage != usageDANEEE || r.Selector != selectorCert && r.Selector != selectorSPKI {
 		return false
 	}
 	switch r.MatchingType {

@@ -13,8 +13,7 @@ import (
 	miekg "github.com/miekg/dns"
 )
 
-// Status is the security status of an answer (RFC 4033 section 5). Indeterminate, the zero value, means that there is
-// none: a bogus answer is an Error.
+// Status is the security status of an answer (RFC 4033 section 5); Indeterminate, the zero value, means none.
 type Status uint8
 
 // The states of an answer.
@@ -139,12 +138,8 @@ type Call struct {
 	Err      error
 }
 
-// Ended waits until the lookup has ended, and returns false if ctx ends before.
-func (c *Call) Ended(ctx context.Context) bool {
-	select {
-	case <-c.Done:
-	case <-ctx.Done():
-	}
+// Ended reports whether the lookup has ended.
+func (c *Call) Ended() bool {
 	select {
 	case <-c.Done:
 		return true

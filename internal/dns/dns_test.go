@@ -44,7 +44,7 @@ func TestTrimRoot(t *testing.T) {
 
 // FuzzNames: a name that was read from the wire stays the same when it is written and read again.
 func FuzzNames(f *testing.F) {
-	for _, s := range []string{"Example.COM.", `a\.b.example`, `\000\255.example`, `a\`, "a..b", "", ".", "\xff", "\u212a.example"} {
+	for _, s := range []string{"Example.COM.", `a\.b.example`, `\000\255.example`, `a\`, "a..b", strings.Repeat("abcdefg.", 31) + "abcdef", strings.Repeat("abcdefg.", 32), "", ".", "\xff", "\u212a.example"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, name string) {
@@ -56,6 +56,12 @@ func FuzzNames(f *testing.F) {
 		require.True(t, ok)
 		require.Equal(t, fqdn, again)
 		require.Equal(t, fqdn, miekg.Fqdn(TrimRoot(fqdn)))
+		wire := make([]byte, 255)
+		n, err := miekg.PackDomainName(fqdn, wire, 0, nil, false)
+		require.NoError(t, err)
+		read, _, err := miekg.UnpackDomainName(wire[:n], 0)
+		require.NoError(t, err)
+		require.Equal(t, fqdn, Lower(read))
 		require.Equal(t, -1, strings.IndexFunc(fqdn, func(r rune) bool { return r < ' ' || r > '~' }), "printable ASCII")
 	})
 }

@@ -1,6 +1,10 @@
 package dns
 
-import miekg "github.com/miekg/dns"
+import (
+	"strings"
+
+	miekg "github.com/miekg/dns"
+)
 
 // TrimRoot returns name without its final dot, unless that dot is escaped and so a part of the last label.
 func TrimRoot(name string) string {
@@ -13,18 +17,17 @@ func TrimRoot(name string) string {
 // Lower is strings.ToLower for ASCII letters only. DNS compares no others (RFC 4343), and Unicode has letters whose
 // lower case is an ASCII letter, so that one name would become another. It does not allocate if nothing changes.
 func Lower(name string) string {
-	for i := range len(name) {
-		if 'A' <= name[i] && name[i] <= 'Z' {
-			b := []byte(name)
-			for ; i < len(b); i++ {
-				if 'A' <= b[i] && b[i] <= 'Z' {
-					b[i] += 'a' - 'A'
-				}
-			}
-			return string(b)
+	upper := func(r rune) bool { return 'A' <= r && r <= 'Z' }
+	if !strings.ContainsFunc(name, upper) {
+		return name
+	}
+	b := []byte(name)
+	for i, c := range b {
+		if upper(rune(c)) {
+			b[i] += 'a' - 'A'
 		}
 	}
-	return name
+	return string(b)
 }
 
 // OnWire returns a name as it is read back from the wire: fully qualified, in lower case, and each octet written in the
@@ -34,6 +37,9 @@ func OnWire(name string) (fqdn string, ok bool) {
 	name = miekg.Fqdn(name)
 	if _, ok := miekg.IsDomainName(name); !ok {
 		return "", false
+	}
+	if len(name) < len(wire) && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-_.") == "" {
+		return name, true
 	}
 	n, err := miekg.PackDomainName(name, wire[:], 0, nil, false)
 	if err != nil {

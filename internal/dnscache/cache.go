@@ -60,13 +60,13 @@ type Cache struct {
 const (
 	shards        = 64
 	sweepInterval = time.Second // one shard each
-	workers       = 128
 )
 
 type counters struct {
 	hits, misses, failures, stale, kept, evicted, refreshed atomic.Uint64
 	changes                                                 atomic.Uint64 // live answers that were removed or replaced
-	secure, insecure, bogus, failed                         atomic.Uint64
+	bogus, failed                                           atomic.Uint64
+	answers                                                 [dns.Secure + 1]atomic.Uint64 // by their status
 }
 
 // Stats are counters since the start, and the size.
@@ -126,6 +126,7 @@ func (c *Cache) SetMaxEntries(n int) {
 
 // Run removes entries that are of no use any more, until ctx ends, and makes lookups cheaper.
 func (c *Cache) Run(ctx context.Context) error {
+	const workers = 128
 	c.deliveries.keepWorkers(workers)
 	defer c.deliveries.keepWorkers(0)
 	for i, tick := 0, time.Tick(sweepInterval); ; i++ {
@@ -144,8 +145,8 @@ func (c *Cache) Stats() Stats {
 	n := &c.stats
 	st := Stats{
 		Hits: n.hits.Load(), Misses: n.misses.Load(), Failures: n.failures.Load(), Stale: n.stale.Load(),
-		Kept: n.kept.Load(), Evicted: n.evicted.Load(), Refreshed: n.refreshed.Load(),
-		Secure: n.secure.Load(), Insecure: n.insecure.Load(), Bogus: n.bogus.Load(), Failed: n.failed.Load(),
+		Kept: n.kept.Load(), Evicted: n.evicted.Load(), Refreshed: n.refreshed.Load(), Failed: n.failed.Load(),
+		Secure: n.answers[dns.Secure].Load(), Insecure: n.answers[dns.Insecure].Load(), Bogus: n.bogus.Load(),
 	}
 	for _, s := range c.shards {
 		s.mu.Lock()
@@ -174,7 +175,11 @@ func (c *Cache) shard(q dns.Question) *shard {
 // is a *dns.Error, or dns.ErrNotCached with e.CacheOnly.
 func (c *Cache) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
 	call := c.Start(ctx, q, e)
-	if !call.Ended(ctx) {
+	select {
+	case <-call.Done:
+	case <-ctx.Done():
+	}
+	if !call.Ended() {
 		return c.lastResort(ctx, call.Question)
 	}
 	return call.RRset, call.Err

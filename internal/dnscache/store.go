@@ -8,11 +8,7 @@ import (
 
 // store keeps an answer and returns what the callers get: the answer, or the live secure one that it does not replace.
 func (c *Cache) store(q dns.Question, r *dns.RRset) *dns.RRset {
-	if r.Status == dns.Secure {
-		c.stats.secure.Add(1)
-	} else {
-		c.stats.insecure.Add(1)
-	}
+	c.stats.answers[r.Status].Add(1)
 	arrived := time.Now()
 	r = capped(r, arrived)
 	s, now, epoch := c.shard(q), c.instant(arrived), c.epoch()

@@ -70,9 +70,8 @@ func (g *gathering) mx() {
 	if deadline, ok := g.ctx.Deadline(); ok {
 		until = start.Add(deadline.Sub(start) * mxPart / mxOf)
 	}
-	ctx, cancel := g.limited(until)
-	defer cancel()
-	rrset, err := g.Lookup(ctx, dns.Question{Name: g.facts.Nexthop.Name, Type: dns.TypeMX}, g.by)
+	q := dns.Question{Name: g.facts.Nexthop.Name, Type: dns.TypeMX}
+	rrset, err := g.noted(dane.Ask(g.ctx, g.Resolver, q, g.by, until))
 	took := time.Since(start)
 	g.timeout = max(g.timeout, took+took/4)
 	g.facts.SetMX(rrset, err)
@@ -119,7 +118,9 @@ func (g *gathering) addresses(until time.Time, i int) (found []netip.Addr, err e
 		calls = append(calls, dane.Start(ctx, g.Resolver, dns.Question{Name: g.facts.Hosts[i].Name, Type: t}, g.by))
 	}
 	for _, call := range calls {
-		if !call.Ended(ctx) {
+		select {
+		case <-call.Done:
+		case <-ctx.Done():
 			return found, errors.New("no answer in time")
 		}
 		rrset, failed := g.noted(call.RRset, call.Err)
@@ -148,9 +149,12 @@ func (g *gathering) expect(q dns.Question) {
 // time counts also when other questions have taken more time than it had.
 func (g *gathering) limit(ctx context.Context, cancel context.CancelFunc, timeout time.Duration) {
 	defer cancel()
-	record, end := context.WithDeadline(ctx, g.recordBy)
-	defer end()
-	if g.record.Ended(record) {
+	select {
+	case <-g.record.Done:
+	case <-time.After(time.Until(g.recordBy)):
+	case <-ctx.Done():
+	}
+	if g.record.Ended() {
 		select {
 		case <-time.After(timeout):
 		case <-ctx.Done():
