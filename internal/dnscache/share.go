@@ -90,8 +90,7 @@ func (s *share) keepWorkers(n int) {
 
 // run makes the call. If the servers change during the call, its answer no longer counts, so it asks again.
 func (p *call) run() {
-	const tries = 2
-	for range tries {
+	for range 2 {
 		p.RRset, p.Err = p.ask()
 		if p.Err != nil || p.RRset.Epoch == p.cache.epoch().Answers {
 			return

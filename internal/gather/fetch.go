@@ -28,14 +28,6 @@ const (
 	briefPart = 3
 )
 
-// limited returns a context that ends with the time of a question.
-func (g *gathering) limited(until time.Time) (context.Context, context.CancelFunc) {
-	if g.by.CacheOnly { // nothing waits
-		return g.ctx, func() {}
-	}
-	return context.WithDeadline(g.ctx, until)
-}
-
 // Lookup implements dns.Resolver.
 func (g *gathering) Lookup(ctx context.Context, q dns.Question, by dns.Effort) (*dns.RRset, error) {
 	return g.noted(g.Resolver.Lookup(ctx, q, by))
@@ -86,8 +78,7 @@ func (g *gathering) dane(i int, port uint16, found *dane.Result) {
 	host := g.facts.Hosts[i].Name
 	leave, err := g.enter(g.until, i)
 	if err != nil {
-		*found = dane.Result{State: dane.Failed, Err: err, Why: "DANE lookup for " + text.Name(host) + " failed: " +
-			err.Error()}
+		*found = dane.Result{State: dane.Failed, Err: err}
 		return
 	}
 	defer leave()
@@ -111,7 +102,7 @@ func (g *gathering) addresses(until time.Time, i int) (found []netip.Addr, err e
 		return nil, err
 	}
 	defer leave()
-	ctx, cancel := g.limited(until)
+	ctx, cancel := context.WithDeadline(g.ctx, until)
 	defer cancel()
 	var calls []*dns.Call
 	for _, t := range []dns.Type{dns.TypeA, dns.TypeAAAA} {
@@ -209,35 +200,26 @@ func (g *gathering) validates() {
 	if g.Validates == nil {
 		return
 	}
-	ctx, cancel := g.limited(g.until)
+	ctx, cancel := context.WithDeadline(g.ctx, g.until)
 	defer cancel()
 	yes, err := g.Validates(ctx, g.by)
 	f.Validates = yes || err != nil
 	g.note(time.Time{}, err)
 }
 
-// probes finds the verdicts about the smtps- hosts.
-func (g *gathering) probes() {
-	for i := range g.facts.Hosts {
-		if h := &g.facts.Hosts[i]; h.Class.ImplicitTLS() && g.Verdict != nil {
-			h.Probe = g.Verdict(h.Name)
-		}
-	}
-}
-
 // receiver finds out whether this site receives the mail of a domain: by its lists, by a name or by an address of one
 // of the domain's MX hosts. Every doubt ends in a Receiver that is not known.
 func (g *gathering) receiver() {
 	f := g.facts
+	f.Receiver = policy.Receiver{Why: "what this site receives is not known"}
 	if g.Site == nil {
-		f.Receiver = policy.Receiver{Why: "what this site receives is not known"}
 		return
 	}
 	own, why, err := g.Site.Own(g.ctx, f.Nexthop.Name, g.by)
 	g.note(time.Time{}, err)
 	switch i := slices.IndexFunc(f.Hosts, func(h policy.Host) bool { return g.Site.OwnHost(h.Name) }); {
 	case err != nil:
-		f.Receiver = policy.Receiver{Why: "whether this site receives it is not known: " + policy.Cause(err)}
+		f.Receiver.Why = "whether this site receives it is not known: " + policy.Cause(err)
 	case own:
 		f.Receiver = policy.Receiver{Known: true, Here: true, Why: why}
 	case i >= 0:

@@ -143,8 +143,10 @@ func (g *gathering) fetch(n policy.Need) {
 	if need.Receiver {
 		fetches = append(fetches, g.receiver)
 	}
-	if need.Probes {
-		g.probes()
+	for i := range f.Hosts {
+		if h := &f.Hosts[i]; need.Probes && h.Class.ImplicitTLS() && g.Verdict != nil {
+			h.Probe = g.Verdict(h.Name)
+		}
 	}
 	for i := range f.Hosts {
 		if need.DANE.Has(i) {

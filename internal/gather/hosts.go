@@ -6,8 +6,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/semaphore"
-
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/policy"
 )
@@ -18,7 +16,7 @@ import (
 //
 // It also remembers, by a hash, which hosts had secure addresses: their TLSA records can be asked for early.
 type Hosts struct {
-	others, untrusted *semaphore.Weighted
+	others, untrusted chan struct{} // an element per place that is taken
 	seed              maphash.Seed
 	signed            [1 << 13]atomic.Uint64
 }
@@ -27,15 +25,14 @@ const places = 64 // of each kind
 
 // NewHosts returns a Hosts with all places free.
 func NewHosts() *Hosts {
-	return &Hosts{others: semaphore.NewWeighted(places), untrusted: semaphore.NewWeighted(places),
-		seed: maphash.MakeSeed()}
+	return &Hosts{others: make(chan struct{}, places), untrusted: make(chan struct{}, places), seed: maphash.MakeSeed()}
 }
 
 var errPlaces = errors.New("too many lookups in progress")
 
 // enter waits until then for a place for host i. Call leave when the lookup is done.
 func (g *gathering) enter(until time.Time, i int) (leave func(), err error) {
-	var shared *semaphore.Weighted
+	var shared chan struct{}
 	switch {
 	case g.Hosts == nil || g.by.CacheOnly:
 	case g.by.Untrusted:
@@ -46,12 +43,13 @@ func (g *gathering) enter(until time.Time, i int) (leave func(), err error) {
 	if shared == nil {
 		return func() {}, nil
 	}
-	ctx, cancel := g.limited(until)
-	defer cancel()
-	if shared.Acquire(ctx, 1) != nil {
-		return nil, errPlaces
+	select {
+	case shared <- struct{}{}:
+		return func() { <-shared }, nil
+	case <-time.After(time.Until(until)):
+	case <-g.ctx.Done():
 	}
-	return func() { shared.Release(1) }, nil
+	return nil, errPlaces
 }
 
 // noteSigned remembers whether the addresses of a host are secure. Remote senders change nothing.

@@ -88,7 +88,8 @@ func byDANE(f *Facts, o *Options, d *Decision) bool {
 	if hosts := f.withoutDANE(); hosts != 0 {
 		return d.lacks(Need{Required: FactSet{DANE: hosts}, Expected: expected(f, o, false)})
 	}
-	count, failed := survey(f)
+	count := map[dane.State]int{} // on the stack
+	failed := survey(f, count)
 	usable, unusable, absent := count[dane.Usable], count[dane.Unusable], count[dane.Absent]
 	answer := func(level Level, r Reason, why string) bool { return d.apply(r, TLSPolicy{Level: level}, "DANE: "+why) }
 	records := "TLSA records for port " + portText(f.Nexthop.Port)

@@ -83,8 +83,7 @@ func promise(f *Facts, o *Options) (made, missing bool) {
 
 // survey counts the hosts by their DANE state, and returns what failed, "" if nothing did. On the port of implicit
 // TLS only smtps- hosts count, where there are any: Postfix must not connect to the others.
-func survey(f *Facts) (count map[dane.State]int, failed string) {
-	count = map[dane.State]int{}
+func survey(f *Facts, count map[dane.State]int) (failed string) {
 	match, _ := prefixed(f)
 	prefixedOnly := f.Nexthop.Port != SMTPPort && len(match) > 0
 	for i := range f.Hosts {
@@ -99,7 +98,7 @@ func survey(f *Facts) (count map[dane.State]int, failed string) {
 	if f.MX.Rest > 0 && !prefixedOnly {
 		count[dane.Absent]++ // the hosts beyond the bound count as hosts without TLSA records
 	}
-	return count, failed
+	return failed
 }
 
 // failure returns the failure of a host.
