@@ -24,7 +24,10 @@ func newCache(c *common) *cobra.Command {
 		Long: `List the DNS answers and failures in the cache of the running daemon: one line per name and type, with
 the security status and the time until it expires. On a terminal, long lines are cut.`,
 		Example: "  policyd cache list --match example.com\n  policyd cache list --match '_25._tcp.*' --limit 20",
-	}, "entries", admin.ListCache, &f, (*screen).cacheList)
+	}, "entries", admin.ListCache, &f, func(s *screen, list admin.CacheList) {
+		s.entries(list.Entries)
+		s.listed(len(list.Entries), list.More, "entries")
+	})
 	get := shows(c, &cobra.Command{
 		Use:   "get DOMAIN",
 		Short: "Show all that the running daemon knows about a domain",
@@ -59,11 +62,6 @@ attacker who suppresses the TXT record of the domain can keep policyd from findi
 	cmd.Flags().BoolVar(&f.STS, "sts", false, "remove the MTA-STS policy of DOMAIN too")
 	cmd.MarkFlagsMutuallyExclusive("all", "sts")
 	return cmd
-}
-
-func (s *screen) cacheList(list admin.CacheList) {
-	s.entries(list.Entries)
-	s.listed(len(list.Entries), list.More, "entries")
 }
 
 // entries shows a line per entry, cut to the width of the terminal. Names come late, and a long one moves only its own

@@ -206,5 +206,5 @@ func scan(cmd *cobra.Command, checker *check.Checker, f checkFlags) error {
 	if errors.Is(err, context.Canceled) {
 		err = errors.New("interrupted: continue with --skip-done")
 	}
-	return cmp.Or(failed(cmp.Or(err, summary.Write(cmd.ErrOrStderr()))), statusOnly(summary.Exit))
+	return cmp.Or[error](failed(cmp.Or(err, summary.Write(cmd.ErrOrStderr()))), &exit{status: summary.Exit})
 }

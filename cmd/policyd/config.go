@@ -64,7 +64,7 @@ Exit status: 0 no mistake, 2 at least one.`,
 			l, err := c.load(cmd)
 			if bad, _ := errors.AsType[*settings.Error](err); bad != nil && wantsJSON(cmd) {
 				err = show(cmd, checked{l.Path, l.Found, 0, []string{}, bad.Problems}, nil)
-				return cmp.Or(err, statusOnly(exitUsage))
+				return cmp.Or[error](err, &exit{status: exitUsage})
 			}
 			if err != nil {
 				return err

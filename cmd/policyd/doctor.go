@@ -54,7 +54,7 @@ Exit status: 0 nothing to change, 1 warnings or errors, 2 usage.`,
 			if err := show(cmd, report, text); err != nil || report.Sound() {
 				return err
 			}
-			return statusOnly(exitFailed)
+			return &exit{status: exitFailed}
 		},
 	})
 	cmd.Flags().StringArrayVar(&o.Egress, "egress", nil,

@@ -53,14 +53,6 @@ func failed(err error) error {
 	return &exit{exitFailed, err}
 }
 
-// statusOnly returns an exit status without a message.
-func statusOnly(status int) error {
-	if status == exitOK {
-		return nil
-	}
-	return &exit{status: status}
-}
-
 // common is what the commands have in common: the flags --config and, where they ask the running daemon, --socket.
 type common struct {
 	config, socket string

@@ -2,7 +2,6 @@ package main
 
 import (
 	"flag"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
 
-	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dnscache"
@@ -139,14 +137,14 @@ func TestCacheScreens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		now := time.Now()
 		b := screen{width: text.Columns}
-		b.cacheList(admin.CacheList{Entries: entries(now)})
+		b.entries(entries(now))
 		golden(t, "cache_list.txt", b.String())
 		fits(t, b.String())
 		b = screen{}
-		b.cacheList(admin.CacheList{Entries: entries(now)})
+		b.entries(entries(now))
 		require.Contains(t, b.String(), "778899aabbccddeeff00112233445566778899\n", "not cut where there is no terminal")
-		b = screen{notes: io.Discard}
-		b.cacheList(admin.CacheList{})
+		b = screen{}
+		b.entries(nil)
 		require.Empty(t, b.String())
 
 		b = screen{}

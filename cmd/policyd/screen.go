@@ -74,7 +74,7 @@ func showEach[T interface{ Exit() int }](
 		}
 		worst = max(worst, r.Exit())
 	}
-	return statusOnly(worst)
+	return &exit{status: worst}
 }
 
 func terminal(w io.Writer) bool {
@@ -110,11 +110,6 @@ func part(separator, words string) string { return either(words == "", "", separ
 
 // paragraph writes lines that begin with a margin, the first of them with a mark such as "- ".
 func (s *screen) paragraph(mark, words string) { text.Wrap(&s.Builder, mark, text.Printable(words)) }
-
-// whole writes a row that people copy, such as a path or a line of a settings file: in one line however long.
-func (s *screen) whole(label, words string) {
-	s.linef("%s%s", fmt.Sprintf(s.label, label), text.Printable(words))
-}
 
 // answer writes a reply as it goes to Postfix, in one line however long: a byte-for-byte answer is not wrapped.
 func (s *screen) answer(label string, reply socketmap.Reply) {

@@ -81,13 +81,7 @@ func newLogLevel(c *common) *cobra.Command {
 		Short: "Show or change the log level of the running daemon",
 		Long: `Show the log level of the running daemon, or change it immediately. A reload or a restart sets it to
 log.level of the settings again.`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 1 {
-				_, err := admin.ParseLevel(args[0])
-				return err
-			}
-			return cobra.MaximumNArgs(1)(cmd, args)
-		},
+		Args:      cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs),
 		ValidArgs: []string{"debug", "info", "warn", "error"},
 	}, func(cmd *cobra.Command, client *admin.Client, args []string) (admin.Level, error) {
 		if len(args) == 0 {

@@ -24,15 +24,15 @@ func newVersion() *cobra.Command {
 		Short: "Show the version",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			b := build{Version: version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
-			read, ok := debug.ReadBuildInfo()
-			for i := 0; ok && i < len(read.Settings); i++ {
-				switch s := read.Settings[i]; s.Key {
-				case "vcs.revision":
-					b.Commit = s.Value
-				case "vcs.modified":
-					b.Modified = s.Value == "true"
+			vcs := map[string]string{}
+			if read, ok := debug.ReadBuildInfo(); ok {
+				for _, s := range read.Settings {
+					vcs[s.Key] = s.Value
 				}
+			}
+			b := build{
+				version, runtime.Version(), vcs["vcs.revision"], vcs["vcs.modified"] == "true",
+				runtime.GOOS + "/" + runtime.GOARCH,
 			}
 			return show(cmd, b, func(s *screen, b build) {
 				s.linef("policyd %s\ngo:     %s %s", b.Version, b.Go, b.Platform)

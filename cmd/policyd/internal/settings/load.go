@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -95,7 +96,7 @@ func (l *Loaded) UnusedListen(passed []string) []string {
 func (l *Loaded) KeepUntilRestart(old *Loaded) (kept []string) {
 	before := old.rows()
 	for i, r := range l.rows() {
-		if r.restart && !r.is(before[i].value) {
+		if r.restart && !reflect.DeepEqual(r.value.Interface(), before[i].value.Interface()) {
 			r.value.Set(before[i].value)
 			kept = append(kept, r.path)
 		}
@@ -103,13 +104,10 @@ func (l *Loaded) KeepUntilRestart(old *Loaded) (kept []string) {
 	return kept
 }
 
-// Mistake returns the error for a mistake in a setting that shows only where the setting is used.
-func (l *Loaded) Mistake(key, text string) *Error { return &Error{[]Problem{l.problem(key, text)}} }
-
-// problem is a mistake in the line where a key is set, or else its table.
-func (l *Loaded) problem(key, text string) Problem {
+// Mistake returns the error for a mistake in a setting, in the line where its key is set, or else its table.
+func (l *Loaded) Mistake(key, text string) *Error {
 	table, _, _ := strings.Cut(key, ".")
-	return Problem{l.Path, cmp.Or(l.lines[key], l.lines[table]), key + ": " + text}
+	return &Error{[]Problem{{l.Path, cmp.Or(l.lines[key], l.lines[table]), key + ": " + text}}}
 }
 
 // cause is an error of a file without the path, which the message names already.
@@ -123,7 +121,7 @@ func cause(err error) string {
 // read decodes a document, and reads the files that the settings name.
 func (l *Loaded) read(document []byte) []Problem {
 	problems := l.decode(string(document))
-	add := func(key, what string) { problems = append(problems, l.problem(key, what)) }
+	add := func(key, what string) { problems = append(problems, l.Mistake(key, what).Problems...) }
 	trusted, err := roots.Load(l.TLS.CAFile)
 	if err != nil {
 		add("tls.ca_file", l.TLS.CAFile+" cannot be read: "+cause(err)+

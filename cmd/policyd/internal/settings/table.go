@@ -18,10 +18,6 @@ type Row struct {
 	path             string
 }
 
-func (r Row) is(value reflect.Value) bool {
-	return reflect.DeepEqual(r.value.Interface(), value.Interface())
-}
-
 // Default returns the default as TOML.
 func (r Row) Default() string { return valueTOML(r.byDefault.Interface()) }
 
@@ -203,7 +199,7 @@ func (s *Settings) rows() (all []Row) {
 func (s Settings) Changed() []string {
 	lines := []string{}
 	for _, r := range s.rows() {
-		if !r.is(r.byDefault) {
+		if !reflect.DeepEqual(r.value.Interface(), r.byDefault.Interface()) {
 			lines = append(lines, r.path+" = "+valueTOML(r.value.Interface()))
 		}
 	}
