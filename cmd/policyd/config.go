@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"os/exec"
 	"strings"
@@ -62,8 +61,8 @@ Exit status: 0 no mistake, 2 at least one.`,
 				c.config = args[0]
 			}
 			l, err := c.load(cmd)
-			if bad, _ := errors.AsType[*settings.Error](err); bad != nil && wantsJSON(cmd) {
-				err = show(cmd, checked{l.Path, l.Found, 0, []string{}, bad.Problems}, nil)
+			if err != nil && wantsJSON(cmd) {
+				err = show(cmd, checked{l.Path, l.Found, 0, []string{}, l.Mistakes}, nil)
 				return cmp.Or[error](err, &exit{status: exitUsage})
 			}
 			if err != nil {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -10,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/doctor"
-	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/policy"
 )
 
@@ -41,14 +39,7 @@ Exit status: 0 nothing to change, 1 warnings or errors, 2 usage.`,
 				}
 				o.Egress[i] = name
 			}
-			var err error
-			if o.Settings, err = c.load(cmd); err != nil {
-				wrong, ok := errors.AsType[*settings.Error](err)
-				if !ok {
-					return failed(err)
-				}
-				o.Mistakes = wrong.Problems
-			}
+			o.Settings, _ = c.load(cmd) // a mistake is a finding
 			report := doctor.Examine(cmd.Context(), o)
 			text := func(s *screen, r doctor.Report) { _, _ = s.WriteString(r.Text(s.colour)) }
 			if err := show(cmd, report, text); err != nil || report.Sound() {

@@ -77,9 +77,6 @@ func newRoot() *cobra.Command {
 		newConfig(c), newPostfixConfig(c), newDoctor(c), newPromises(c), newWarm(c), newFleet(), newVersion(),
 		newCompletion())
 	root.Version, root.SilenceErrors, root.SilenceUsage = version, true, true
-	// Our own flag, because cobra's has the short form -v, which means --verbose for check. It shows the first line of
-	// policyd version.
-	root.Flags().Bool("version", false, "show the version")
 	root.SetVersionTemplate("policyd {{.Version}}\n")
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages ", ".FlagUsagesWrapped 80 "))
 	root.SetHelpFunc(help)

@@ -14,7 +14,7 @@ import (
 
 // checkDaemon examines the daemon, and reports its warnings and those of the settings.
 func (e *exam) checkDaemon(ctx context.Context) {
-	for _, p := range e.Mistakes {
+	for _, p := range e.Settings.Mistakes {
 		e.found("settings-invalid", p.String(), "policyd config check")
 	}
 	for _, w := range e.Settings.Warnings {

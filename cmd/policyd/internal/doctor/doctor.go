@@ -18,8 +18,6 @@ import (
 // Options say what is examined, and which Postfix lines are made for.
 type Options struct {
 	Settings *settings.Loaded
-	// Mistakes are those in the settings file. Settings has the defaults in their place.
-	Mistakes []settings.Problem
 	// Postconf and ConfigDirectory choose a Postfix; "": the one that is installed.
 	Postconf, ConfigDirectory string
 	Version                   Version  // that lines are for; zero: the installed one

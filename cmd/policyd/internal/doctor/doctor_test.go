@@ -233,10 +233,10 @@ func TestMistakesInTheSettingsComeFirst(t *testing.T) {
 	l := s.loaded()
 	socket := l.Admin.Socket
 	l.Admin.Socket = s.dir + "/none"
+	l.Mistakes = []settings.Problem{{File: "policyd.toml", Line: 3, Text: "unknown key mod"}}
 	s.administer()
 	r := Examine(t.Context(), Options{
 		Settings: l, Socket: socket, Postconf: "/nonexistent/postconf", ResolvConf: s.dir + "/resolv.conf",
-		Mistakes: []settings.Problem{{File: "policyd.toml", Line: 3, Text: "unknown key mod"}},
 	})
 	require.Equal(t, "settings-invalid", r.Findings[0].Code)
 	require.Equal(t, Error, r.Findings[0].Severity)

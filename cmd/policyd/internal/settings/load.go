@@ -57,26 +57,28 @@ func Load(path string) (*Loaded, error) {
 	if l.Found = !errors.Is(err, fs.ErrNotExist); !l.Found && path == "" {
 		err = nil
 	}
-	return l, l.check(document, err)
+	return l.check(document, err)
 }
 
 // Read is Load for a text that is not in a file, such as standard input. name stands for the file in messages.
 func Read(name string, r io.Reader) (*Loaded, error) {
 	l := &Loaded{Settings: Default(), Path: name, Found: true}
 	document, err := io.ReadAll(r)
-	return l, l.check(document, err)
+	return l.check(document, err)
 }
 
 // check decodes and checks a document, unless it could not be read, and the files that it names.
-func (l *Loaded) check(document []byte, err error) error {
+func (l *Loaded) check(document []byte, err error) (*Loaded, error) {
 	if err != nil {
-		return &Error{[]Problem{{File: l.Path, Text: "the settings cannot be read: " + cause(err)}}}
+		l.Mistakes = []Problem{{File: l.Path, Text: "the settings cannot be read: " + cause(err)}}
+	} else {
+		l.Mistakes = l.read(document)
 	}
-	if problems := l.read(document); len(problems) > 0 {
-		return &Error{problems}
+	if len(l.Mistakes) > 0 {
+		return l, &Error{l.Mistakes}
 	}
 	l.Warnings = l.warnings()
-	return nil
+	return l, nil
 }
 
 // UnusedListen returns a warning if the file sets server.listen to addresses that are not among those that systemd

@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"net/url"
 
+	"github.com/pelletier/go-toml/v2"
+
 	"github.com/policyd/policyd/internal/fleet"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/roots"
@@ -64,16 +66,9 @@ func Default() (s Settings) {
 
 // MarshalJSON returns the settings by their names in the file.
 func (s Settings) MarshalJSON() ([]byte, error) {
-	all := map[string]any{}
-	for _, t := range s.Tables() {
-		in := all
-		if t.Name != "" {
-			in = map[string]any{}
-			all[t.Name] = in
-		}
-		for _, r := range t.Rows {
-			in[r.Key] = r.value.Interface()
-		}
+	var all map[string]any
+	if err := toml.Unmarshal([]byte(s.TOML()), &all); err != nil {
+		return nil, err
 	}
 	return json.Marshal(all)
 }
@@ -98,7 +93,8 @@ type Loaded struct {
 	Roots roots.Set
 	// FleetKeys are the site key and, during a change of keys, the previous one; none without fleet.url.
 	FleetKeys []fleet.Key
-	// Warnings are about settings that are valid and may still be mistakes.
+	// Mistakes are those in the files, and Warnings are about settings that are valid and may still be mistakes.
+	Mistakes []Problem
 	Warnings []string
 
 	lines map[string]int // where keys are set and tables begin in the file
