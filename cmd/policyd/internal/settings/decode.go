@@ -19,8 +19,11 @@ import (
 func (l *Loaded) decode(document string) (problems []Problem) {
 	begins := regexp.MustCompile(`^\s*(\[|[A-Za-z_][\w.-]*\s*(=|\s|$)|"[^"]*"\s*=|'[^']*'\s*=)`)
 	lines := strings.Split(strings.ReplaceAll(document, "\r\n", "\n"), "\n")
-	tables := l.Tables()
 	l.lines = map[string]int{}
+	rows := map[string]Row{}
+	for _, r := range l.rows() {
+		rows[r.path] = r
+	}
 	// The line that begins the table of the next key, and its name. Keys below a broken header are not decoded.
 	header, table, broken := "", "", false
 	for first, end := 0, 0; first < len(lines); first = end {
@@ -53,7 +56,13 @@ func (l *Loaded) decode(document string) (problems []Problem) {
 			case before > 0:
 				add(first+1, fmt.Sprintf("%s: already set in line %d: keep one of them", key, before))
 			default:
-				for _, what := range assign(tables, key, values[key]) {
+				var wrong []string
+				if r, known := rows[key]; known {
+					wrong = r.set(values[key])
+				} else {
+					wrong = l.unknown(key, values[key])
+				}
+				for _, what := range wrong {
 					add(first+1, what)
 					broken = isHeader
 				}
@@ -99,35 +108,23 @@ func flat(decoded map[string]any) map[string]any {
 
 func join(table, key string) string { return strings.TrimPrefix(table+"."+key, ".") }
 
-// assign sets a setting to a decoded value, and returns what is wrong with the key or the value.
-func assign(tables []Table, key string, value any) (wrong []string) {
-	_, opens := value.(map[string]any)
-	for _, t := range tables {
-		if opens && key == t.Name && key != "" {
-			return nil
-		}
-		for _, r := range t.Rows {
-			if r.path != key {
-				continue
-			}
-			advice := ": write " + r.Type
-			if example := r.Default(); example != `""` && example != "[]" {
-				advice += ", such as " + r.Key + " = " + example
-			}
-			if near := text.Nearest(fmt.Sprint(value), r.words); near != "" {
-				advice = fmt.Sprintf(": did you mean %q?", near)
-			}
-			value = native(value)
-			for _, what := range r.wrong(value) {
-				wrong = append(wrong, key+": "+what+advice)
-			}
-			if wrong == nil {
-				r.value.Set(reflect.ValueOf(value))
-			}
-			return wrong
-		}
+// set sets the field of a setting to a decoded value, and returns what is wrong with the value.
+func (r Row) set(value any) (wrong []string) {
+	advice := ": write " + r.Type
+	if example := r.Default(); example != `""` && example != "[]" {
+		advice += ", such as " + r.Key + " = " + example
 	}
-	return []string{unknown(tables, key, opens)}
+	if near := text.Nearest(fmt.Sprint(value), r.words); near != "" {
+		advice = fmt.Sprintf(": did you mean %q?", near)
+	}
+	value = native(value)
+	for _, what := range r.wrong(value) {
+		wrong = append(wrong, r.path+": "+what+advice)
+	}
+	if wrong == nil {
+		r.value.Set(reflect.ValueOf(value))
+	}
+	return wrong
 }
 
 // native returns a decoded value in the type of the fields of Settings, or as it is if none has its type.
@@ -151,14 +148,15 @@ func native(value any) any {
 	return value
 }
 
-// unknown returns what to write in place of a key that is not a setting, or of a table.
-func unknown(tables []Table, key string, opens bool) string {
+// unknown returns what to write in place of a key that is not a setting; nothing for one that opens a table.
+func (s *Settings) unknown(key string, value any) []string {
 	what, word, name := "unknown key "+key, key, key[strings.LastIndexByte(key, '.')+1:]
+	_, opens := value.(map[string]any)
 	if opens {
 		what, word, name = "unknown table ["+key+"]", "["+key+"]", ""
 	}
 	var known, places []string
-	for _, t := range tables {
+	for _, t := range s.Tables() {
 		place := "at the top of the file"
 		if t.Name != "" {
 			place = "under [" + t.Name + "]"
@@ -171,11 +169,16 @@ func unknown(tables []Table, key string, opens bool) string {
 			}
 		}
 	}
-	if places != nil {
-		return what + ": write it " + strings.Join(places, " or ")
+	near := text.Nearest(word, known)
+	switch {
+	case opens && near == word:
+		return nil
+	case places != nil:
+		what += ": write it " + strings.Join(places, " or ")
+	case near != "":
+		what += ": did you mean " + near + "?"
+	default:
+		what += ": policyd.toml(5) has all settings"
 	}
-	if near := text.Nearest(word, known); near != "" {
-		return what + ": did you mean " + near + "?"
-	}
-	return what + ": policyd.toml(5) has all settings"
+	return []string{what}
 }
