@@ -24,12 +24,17 @@ func (l *Loaded) decode(document string) (problems []Problem) {
 	for _, r := range l.rows() {
 		rows[r.path] = r
 	}
+	next := func(end int) int {
+		for end++; end < len(lines) && !begins.MatchString(lines[end]); {
+			end++ // a comment, or a value in several lines
+		}
+		return end
+	}
+	_, invalid := unmarshal("", lines)
 	// The line that begins the table of the next key, and its name. Keys below a broken header are not decoded.
 	header, table, broken := "", "", false
 	for first, end := 0, 0; first < len(lines); first = end {
-		for end = first + 1; end < len(lines) && !begins.MatchString(lines[end]); {
-			end++ // a comment, or a value in several lines
-		}
+		end = next(first)
 		isHeader := strings.HasPrefix(strings.TrimSpace(lines[first]), "[")
 		if isHeader {
 			header, table, broken = "", "", false
@@ -38,8 +43,12 @@ func (l *Loaded) decode(document string) (problems []Problem) {
 			continue
 		}
 		add := func(line int, what string) { problems = append(problems, Problem{l.Path, line, text.Visible(what)}) }
-		var decoded map[string]any
-		if err := toml.Unmarshal([]byte(header+"\n"+strings.Join(lines[first:end], "\n")), &decoded); err != nil {
+		decoded, err := unmarshal(header, lines[first:end])
+		for err != nil && invalid == nil && end < len(lines) {
+			end = next(end) // a line of the value looks like a key
+			decoded, err = unmarshal(header, lines[first:end])
+		}
+		if err != nil {
 			row := 0 // that of header is 1
 			if wrong, ok := errors.AsType[*toml.DecodeError](err); ok {
 				row, _ = wrong.Position()
@@ -50,22 +59,21 @@ func (l *Loaded) decode(document string) (problems []Problem) {
 		}
 		values := flat(decoded)
 		for _, key := range slices.Sorted(maps.Keys(values)) {
+			var wrong []string
+			r, known := rows[key]
 			switch before := l.lines[key]; {
 			case before > 0 && isHeader:
 				add(first+1, fmt.Sprintf("[%s] is already open in line %d: put the key there", key, before))
-			case before > 0:
+			case before > 0 && known:
 				add(first+1, fmt.Sprintf("%s: already set in line %d: keep one of them", key, before))
+			case known:
+				wrong = r.set(values[key])
 			default:
-				var wrong []string
-				if r, known := rows[key]; known {
-					wrong = r.set(values[key])
-				} else {
-					wrong = l.unknown(key, values[key])
-				}
-				for _, what := range wrong {
-					add(first+1, what)
-					broken = isHeader
-				}
+				wrong = l.unknown(key, values[key])
+			}
+			for _, what := range wrong {
+				add(first+1, what)
+				broken = isHeader
 			}
 			top, _, _ := strings.Cut(key, ".")
 			for _, name := range []string{key, top} {
@@ -79,6 +87,11 @@ func (l *Loaded) decode(document string) (problems []Problem) {
 		}
 	}
 	return problems
+}
+
+func unmarshal(header string, lines []string) (decoded map[string]any, err error) {
+	err = toml.Unmarshal([]byte(header+"\n"+strings.Join(lines, "\n")), &decoded)
+	return decoded, err
 }
 
 // notTOML returns the text for a mistake in the syntax of a header, or of a key of a table.
@@ -97,7 +110,7 @@ func flat(decoded map[string]any) map[string]any {
 	for name, value := range decoded {
 		below, _ := value.(map[string]any)
 		for key, value := range below {
-			values[join(name, key)] = value
+			values[name+"."+key] = value
 		}
 		if len(below) == 0 {
 			values[name] = value
