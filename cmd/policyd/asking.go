@@ -58,10 +58,9 @@ func lists[T any](
 		}
 		return nil
 	}
-	const usual = 1000
 	cmd.Flags().StringVar(&f.Match, "match", "",
 		"only names that contain this `text`, or match it as a pattern if it contains *, ? or [")
-	cmd.Flags().IntVar(&f.Limit, "limit", usual, "at most this `number` of "+what)
+	cmd.Flags().IntVar(&f.Limit, "limit", 1000, "at most this `number` of "+what)
 	return shows(c, cmd, e, f, text)
 }
 

@@ -38,10 +38,8 @@ func (s Settings) file(annotated bool) string {
 // comment writes words as comment lines.
 func comment(b *strings.Builder, words string) {
 	var lines strings.Builder
-	text.Wrap(&lines, "", words)
-	for line := range strings.Lines(lines.String()) {
-		b.WriteString("# " + line)
-	}
+	text.Wrap(&lines, "# ", words)
+	b.WriteString(strings.ReplaceAll(lines.String(), "\n  ", "\n# "))
 }
 
 // valueTOML returns a setting as TOML: a JSON string is a basic string, except for DEL.
