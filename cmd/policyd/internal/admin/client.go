@@ -23,7 +23,7 @@ var (
 	// ErrNotRunning: no process answers at the socket. Start the daemon, or look at another socket.
 	ErrNotRunning = errors.New("no daemon answers")
 	// ErrUnreadable: what answers is not an admin API, or it broke off.
-	ErrUnreadable = errors.New("admin: the peer is not an admin API, or has closed the connection")
+	ErrUnreadable = errors.New("the peer is not an admin API, or has closed the connection")
 )
 
 // RefusedError is a request that the daemon refused, and its answer.
@@ -98,7 +98,7 @@ func (e Endpoint[Q, A]) Ask(ctx context.Context, c *Client, q Q) (answer A, err 
 	case errors.Is(err, fs.ErrPermission): // of the socket, or of a directory above it
 		return answer, fmt.Errorf("permission denied at %s: be root or a member of the group of the socket", c.path)
 	case err != nil && ctx.Err() != nil:
-		return answer, fmt.Errorf("admin: no answer in time: %w", ctx.Err())
+		return answer, fmt.Errorf("%s: no answer in time: %w", c.path, ctx.Err())
 	case err != nil:
 		if without, ok := errors.AsType[*url.Error](err); ok {
 			err = without.Err // the URL is made up

@@ -51,7 +51,7 @@ func (o Options) askDaemon(ctx context.Context) (st status.Status, err error) {
 	defer client.Close()
 	reported, err := admin.GetStatus.Ask(ctx, client, struct{}{})
 	if err != nil {
-		return st, errors.New(socket + ": " + strings.TrimPrefix(err.Error(), "admin: "))
+		return st, err
 	}
 	return reported, nil
 }
