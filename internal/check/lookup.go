@@ -234,14 +234,12 @@ func (d *domain) lookUpContext(ctx context.Context) {
 
 // announcement is what is known about MTA-STS without fetching a policy.
 func (d *domain) announcement(ctx context.Context) report.STSPolicy {
-	txt, err := d.o.Resolver.Lookup(ctx, dns.Question{Name: "_mta-sts." + d.Domain, Type: dns.TypeTXT}, dns.Effort{})
+	txt, err := d.o.Resolver.Lookup(ctx, mtasts.RecordQuestion(d.Domain), dns.Effort{})
 	if err != nil {
 		return report.STSPolicy{State: "failed", Why: policy.Cause(err)}
 	}
-	for _, record := range txt.TXT() {
-		if id, err := mtasts.ParseRecord(record); err == nil {
-			return report.STSPolicy{State: "announced", ID: id, Why: "the policy was not fetched"}
-		}
+	if id, err := mtasts.RecordID(txt.TXT()); err == nil {
+		return report.STSPolicy{State: "announced", ID: id, Why: "the policy was not fetched"}
 	}
 	return report.STSPolicy{State: "absent"}
 }

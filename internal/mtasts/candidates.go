@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,111 +19,84 @@ const (
 	otherFamilyWait = time.Second // how long a fetch waits for the other address family when it has one
 )
 
-// candidates are the addresses of a policy host, in the order in which they are tried. One address family is enough to
-// begin; the other joins when its answer arrives.
-type candidates struct {
-	cancel  context.CancelFunc
-	group   sync.WaitGroup
-	answers chan familyAnswer
-	waiting int           // for so many answers
-	late    chan struct{} // closed when one family no longer waits for the other
-	special bool          // allow special-purpose addresses
-
-	list    []netip.Addr // not tried yet
-	tried   int
-	refused []netip.Addr // special-purpose addresses
-	errs    []error      // of the lookups
+// candidate is an address of a policy host.
+type candidate struct {
+	addr netip.Addr
+	more bool // others may follow
 }
 
-type familyAnswer struct {
-	addrs []netip.Addr
-	err   error
-}
-
-// newCandidates begins the lookups. The caller must call close.
-func (f *Fetcher) newCandidates(ctx context.Context, host string) *candidates {
-	families := []dns.Type{dns.TypeA, dns.TypeAAAA}
-	c := &candidates{
-		answers: make(chan familyAnswer, len(families)), waiting: len(families),
-		late: make(chan struct{}), special: f.Special,
+// candidates yields the addresses of a policy host in the order in which to try them, and at the end the reasons why
+// there are no more. One address family is enough to begin; the other joins when its answer arrives.
+func (f *Fetcher) candidates(ctx context.Context, host string) iter.Seq2[candidate, error] {
+	type answer struct {
+		addrs []netip.Addr
+		err   error
 	}
-	ctx, c.cancel = context.WithCancel(ctx)
-	time.AfterFunc(otherFamilyWait, func() { close(c.late) })
-	for _, t := range families {
-		c.group.Go(func() {
-			rrset, err := f.Resolver.Lookup(ctx, dns.Question{Name: host, Type: t}, dns.Effort{})
-			if err != nil {
-				rrset = &dns.RRset{}
+	return func(yield func(candidate, error) bool) {
+		var lookups sync.WaitGroup
+		defer lookups.Wait()
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		families := []dns.Type{dns.TypeA, dns.TypeAAAA}
+		answers, waiting := make(chan answer, len(families)), len(families)
+		for _, t := range families {
+			lookups.Go(func() {
+				addrs, err := f.addresses(ctx, host, t)
+				answers <- answer{addrs, err}
+			})
+		}
+		both, cancelBoth := context.WithTimeout(ctx, otherFamilyWait) // while one family waits for the other
+		defer cancelBoth()
+		var list []netip.Addr // not tried yet
+		var problems []error
+		tried := 0
+		for ; tried < maxAddrs; tried++ {
+			for begin := false; waiting > 0 && !begin; {
+				over := both.Done()
+				if len(list) == 0 {
+					over = nil
+				}
+				select {
+				case a := <-answers:
+					waiting--
+					problems = append(problems, a.err)
+					for i, addr := range a.addrs { // the families alternate
+						list = slices.Insert(list, min(2*i+1, len(list)), addr)
+					}
+				case <-over:
+					begin = true
+				}
 			}
-			c.answers <- familyAnswer{rrset.Addrs(), err}
-		})
-	}
-	return c
-}
-
-// close ends the lookups.
-func (c *candidates) close() {
-	c.cancel()
-	c.group.Wait()
-}
-
-// next returns the next address, and whether more may follow. ok is false at the end of the list. It waits for the
-// lookups, which end with their context.
-func (c *candidates) next() (a netip.Addr, more, ok bool) {
-waiting:
-	for c.waiting > 0 {
-		late := c.late
-		if len(c.list) == 0 {
-			late = nil
+			if len(list) == 0 {
+				break
+			}
+			if !yield(candidate{list[0], len(list) > 1 || waiting > 0}, nil) {
+				return
+			}
+			list = list[1:]
 		}
-		select {
-		case answer := <-c.answers:
-			c.add(answer)
-		case <-late:
-			break waiting
+		err := errors.Join(problems...)
+		if err == nil && tried == 0 {
+			err = errors.New("the policy host has no address")
+		}
+		if err != nil {
+			yield(candidate{}, err)
 		}
 	}
-	if len(c.list) == 0 || c.tried == maxAddrs {
-		return netip.Addr{}, false, false
-	}
-	a, c.list = c.list[0], c.list[1:]
-	c.tried++
-	return a, len(c.list) > 0 || c.waiting > 0, true
 }
 
-// add puts the addresses of a family into the list, so that the families alternate.
-func (c *candidates) add(answer familyAnswer) {
-	c.waiting--
-	if answer.err != nil {
-		c.errs = append(c.errs, answer.err)
-		return
+// addresses looks up the addresses of one family. The error names those that must not be connected to.
+func (f *Fetcher) addresses(ctx context.Context, host string, t dns.Type) ([]netip.Addr, error) {
+	rrset, err := f.Resolver.Lookup(ctx, dns.Question{Name: host, Type: t}, dns.Effort{})
+	switch {
+	case err != nil:
+		return nil, err
+	case f.Special:
+		return rrset.Addrs(), nil
 	}
-	addrs := answer.addrs
-	if !c.special {
-		var refused []netip.Addr
-		addrs, refused = address.Split(addrs)
-		c.refused = append(c.refused, refused...)
+	ordinary, special := address.Split(rrset.Addrs())
+	if len(special) > 0 {
+		err = fmt.Errorf("special-purpose addresses are not allowed: %s", address.Join(special))
 	}
-	var list []netip.Addr
-	for i := range max(len(c.list), len(addrs)) {
-		if i < len(c.list) {
-			list = append(list, c.list[i])
-		}
-		if i < len(addrs) {
-			list = append(list, addrs[i])
-		}
-	}
-	c.list = list
-}
-
-// problems returns why there are no more addresses.
-func (c *candidates) problems() []error {
-	errs := c.errs
-	if len(c.refused) > 0 {
-		errs = append(errs, fmt.Errorf("special-purpose addresses are not allowed: %s", address.Join(c.refused)))
-	}
-	if len(errs) == 0 && c.tried == 0 {
-		errs = append(errs, errors.New("the policy host has no address"))
-	}
-	return errs
+	return ordinary, err
 }

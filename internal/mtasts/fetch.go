@@ -42,7 +42,7 @@ type Fetcher struct {
 // Fetch fetches the policy of a domain, RFC 8461 section 3.3, from each address of the policy host in turn until one
 // answers. It takes as long as ctx allows. The error is an *Error and names each address with what happened there.
 func (f *Fetcher) Fetch(ctx context.Context, domain string) (Policy, error) {
-	body, addr, err := f.body(ctx, hostLabel+domain)
+	body, addr, err := f.body(ctx, "mta-sts."+domain)
 	if err != nil {
 		failed := &Error{Domain: domain, Failure: FetchError, Err: err, Addr: addr}
 		// A certificate that does not verify says more than an address that does not answer.
@@ -61,60 +61,50 @@ func (f *Fetcher) Fetch(ctx context.Context, domain string) (Policy, error) {
 // body fetches the policy through the proxy, if there is one, or else from the first address of the host that answers.
 // It returns the address that it tried first.
 func (f *Fetcher) body(ctx context.Context, host string) (body []byte, first netip.Addr, err error) {
-	switch proxy, err := f.proxy(host); {
-	case err != nil:
-		return nil, first, err
-	case proxy != nil:
-		if body, err = f.get(ctx, host, proxy, first); err != nil {
-			err = fmt.Errorf("proxy %s: %w", proxy.Host, err)
+	if f.ProxyFromEnvironment {
+		proxy, err := httpproxy.FromEnvironment().ProxyFunc()(f.url(host))
+		if err != nil {
+			return nil, first, fmt.Errorf("HTTPS_PROXY: %w", err)
 		}
-		return body, first, err
+		if proxy != nil {
+			if body, err = f.get(ctx, host, proxy, first); err != nil {
+				err = fmt.Errorf("proxy %s: %w", proxy.Host, err)
+			}
+			return body, first, err
+		}
 	}
-	candidates := f.newCandidates(ctx, host)
-	defer candidates.close()
 	var failed []error
-	for {
-		addr, more, ok := candidates.next()
-		if !ok {
-			return nil, first, errors.Join(append(failed, candidates.problems()...)...)
+	for next, err := range f.candidates(ctx, host) {
+		if err != nil {
+			failed = append(failed, err)
+			break
 		}
 		if !first.IsValid() {
-			first = addr
+			first = next.addr
 		}
 		// An address that hangs leaves time for the others.
 		attempt, cancel := ctx, context.CancelFunc(func() {})
-		if end, limited := ctx.Deadline(); limited && more {
+		if end, limited := ctx.Deadline(); limited && next.more {
 			const half = 2
 			attempt, cancel = context.WithTimeout(ctx, time.Until(end)/half)
 		}
-		body, err := f.get(attempt, host, nil, addr)
+		body, err = f.get(attempt, host, nil, next.addr)
 		cancel()
 		if err == nil {
 			return body, first, nil
 		}
-		failed = append(failed, fmt.Errorf("%s: %w", addr, err))
+		failed = append(failed, fmt.Errorf("%s: %w", next.addr, err))
 		if _, answered := errors.AsType[answerError](err); answered || ctx.Err() != nil {
-			return nil, first, errors.Join(failed...)
+			break
 		}
 	}
+	return nil, first, errors.Join(failed...)
 }
 
 // answerError is an answer of the verified policy host that is not a policy. Its other addresses are not tried.
 type answerError string
 
 func (e answerError) Error() string { return string(e) }
-
-// proxy returns the proxy for a policy host, nil for none.
-func (f *Fetcher) proxy(host string) (*url.URL, error) {
-	if !f.ProxyFromEnvironment {
-		return nil, nil //nolint:nilnil // no proxy is not an error
-	}
-	proxy, err := httpproxy.FromEnvironment().ProxyFunc()(f.url(host))
-	if err != nil {
-		return nil, fmt.Errorf("HTTPS_PROXY: %w", err)
-	}
-	return proxy, nil
-}
 
 func (f *Fetcher) url(host string) *url.URL {
 	if f.Port != 0 && f.Port != httpsPort {

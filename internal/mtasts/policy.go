@@ -21,17 +21,23 @@ const MaxMaxAge = 31557600 * time.Second
 // PolicyInvalid; an earlier policy that is live still holds.
 var ErrBadPolicy = errors.New("mtasts: malformed policy")
 
-// The forms of what policies and records consist of.
+const (
+	label     = `[0-9A-Za-z_](?:[0-9A-Za-z_-]{0,61}[0-9A-Za-z_])?`
+	delimiter = `[ \t]*;[ \t]*`                              // sts-field-delim
+	extension = `[0-9A-Za-z][0-9A-Za-z_.-]{0,31}=[!-:<>-~]+` // sts-extension
+)
+
+// The forms of policies and records, RFC 8461 sections 3.1 and 3.2.
 var (
-	// labels of letters, digits, hyphens and underscores, none beginning or ending with a hyphen.
-	domainForm = regexp.MustCompile(
-		`^[0-9A-Za-z_](?:[0-9A-Za-z_-]{0,61}[0-9A-Za-z_])?(?:\.[0-9A-Za-z_](?:[0-9A-Za-z_-]{0,61}[0-9A-Za-z_])?)*$`)
-	// sts-ext-name and sts-policy-ext-name, which include all known names.
+	// letters, digits, hyphens and underscores; no label begins or ends with a hyphen.
+	domainForm = regexp.MustCompile(`^` + label + `(?:\.` + label + `)*$`)
+	// sts-policy-ext-name, which includes all known names.
 	fieldName = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z_.-]{0,31}$`)
 	// sts-policy-ext-value: UTF-8 without control characters.
 	fieldValue = regexp.MustCompile(`^[^\x00-\x1f\x7f]+$`)
-	// sts-ext-value: visible ASCII without "=" and ";".
-	extensionValue = regexp.MustCompile(`^[!-:<>-~]+$`)
+	// sts-text-record, and of its ids the first: "all entries except for the first SHALL be ignored" (section 3.2).
+	recordForm = regexp.MustCompile(`^v=STSv1(?:` + delimiter + extension + `)*?` + delimiter + `id=([!-:<>-~]+)(?:` +
+		delimiter + extension + `)*(?:` + delimiter + `)?$`)
 	// 1*32(ALPHA / DIGIT).
 	idForm = regexp.MustCompile(`^[0-9A-Za-z]{1,32}$`)
 )

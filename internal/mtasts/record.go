@@ -2,7 +2,6 @@ package mtasts
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/policyd/policyd/internal/dns"
@@ -13,43 +12,21 @@ import (
 var (
 	ErrNoRecord    = errors.New("mtasts: no MTA-STS record") // none begins with "v=STSv1;"
 	ErrManyRecords = errors.New("mtasts: more than one MTA-STS record")
-	ErrBadRecord   = errors.New("mtasts: malformed MTA-STS record") // it breaks the grammar or has no id
+	ErrBadRecord   = errors.New("mtasts: malformed MTA-STS record, or one without an id of 1 to 32 letters and digits")
 )
 
-// ParseRecord reads one TXT record, its strings joined, by the grammar of RFC 8461 section 3.1, and returns its id: 1
-// to 32 letters and digits. The error is ErrNoRecord for a record about something else and ErrBadRecord for a malformed
-// one.
+// ParseRecord returns the id of one TXT record, its strings joined. The error is ErrNoRecord for a record about
+// something else and ErrBadRecord for a malformed one.
 func ParseRecord(txt string) (id string, err error) {
-	version, rest, found := strings.Cut(txt, ";")
+	version, _, found := strings.Cut(txt, ";")
 	if !found || strings.TrimRight(version, blanks) != "v=STSv1" {
 		return "", ErrNoRecord
 	}
-	fields := strings.Split(rest, ";")
-	// "[sts-field-delim]": one delimiter may end the record.
-	if last := len(fields) - 1; last > 0 && strings.Trim(fields[last], blanks) == "" {
-		fields = fields[:last]
-	} else if strings.TrimRight(fields[last], blanks) != fields[last] {
-		return "", fmt.Errorf("%w: blanks at its end", ErrBadRecord)
+	field := recordForm.FindStringSubmatch(txt)
+	if field == nil || !ValidID(field[1]) {
+		return "", ErrBadRecord
 	}
-	for _, field := range fields {
-		name, value, ok := strings.Cut(strings.Trim(field, blanks), "=")
-		if !ok || !fieldName.MatchString(name) || !extensionValue.MatchString(value) {
-			return "", fmt.Errorf("%w: a field that is not name=value", ErrBadRecord)
-		}
-		// "If any non-repeated field is duplicated, all entries except for the first
-		// SHALL be ignored" (section 3.2); extensions are ignored altogether.
-		if name != "id" || id != "" {
-			continue
-		}
-		if !ValidID(value) {
-			return "", fmt.Errorf("%w: the id is not 1 to 32 letters and digits", ErrBadRecord)
-		}
-		id = value
-	}
-	if id == "" {
-		return "", fmt.Errorf("%w: no id", ErrBadRecord)
-	}
-	return strings.Clone(id), nil // a stored id must not keep the whole record in memory
+	return strings.Clone(field[1]), nil // a stored id must not keep the whole record in memory
 }
 
 // RecordID returns the id of the one MTA-STS record in a TXT RRset, RFC 8461 section 3.1: "TXT records ... that do
@@ -69,10 +46,7 @@ func RecordID(txts []string) (string, error) {
 	return id, err
 }
 
-const (
-	recordLabel = "_mta-sts."
-	hostLabel   = "mta-sts."
-)
+const recordLabel = "_mta-sts."
 
 // RecordQuestion asks for the TXT record of a policy domain.
 func RecordQuestion(domain string) dns.Question {
