@@ -356,11 +356,10 @@ func TestReceivers(t *testing.T) {
 		if with {
 			judge = finger
 		}
-		checker, err := check.New(check.Options{
+		checker := check.New(check.Options{
 			Resolver: zone, Servers: zone, Policy: policy.Options{Port: 26, Transport: "smtps26"},
 			Roots: pool, Special: true, Postfix: judge,
 		})
-		require.NoError(t, err)
 		defer func() { require.NoError(t, checker.Close()) }()
 		for i, r := range all {
 			j := &judgements[i]

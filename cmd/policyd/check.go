@@ -179,8 +179,7 @@ func newChecker(cmd *cobra.Command, c *common, f checkFlags) (*check.Checker, er
 	// A domain on the command line was chosen by the user; those in a list may lead anywhere.
 	o.Special, o.Careful = l.Port26.ProbeSpecialAddresses, f.stdin
 	o.At, _ = moment(f.at, time.Now()) // checked
-	checker, err := check.New(o)
-	return checker, failed(err)
+	return check.New(o), nil
 }
 
 // scan checks the domains of standard input.

@@ -45,10 +45,7 @@ func newEvaluator(cmd *cobra.Command, l *settings.Loaded, noProbe bool) (*evalua
 	}
 	cache := dnscache.New(servers, dnscache.Options{Epoch: servers.Epoch})
 	l.Cache.StateDir = "" // nothing is kept
-	store, err := stsstore.New(l.Store(cache, quiet))
-	if err != nil {
-		return nil, err
-	}
+	store := stsstore.New(l.Store(cache, quiet))
 	site := postfix.New(l.Site(quiet))
 	e := &evaluator{
 		sources:  lookup.Sources{Engine: gather.Engine{Resolver: cache, STS: store, Site: site}},

@@ -62,7 +62,7 @@ type Checker struct {
 }
 
 // New returns a Checker.
-func New(o Options) (*Checker, error) {
+func New(o Options) *Checker {
 	o.SMTPPort, o.Timeout = cmp.Or(o.SMTPPort, policy.SMTPPort), cmp.Or(o.Timeout, time.Minute)
 	if !o.At.IsZero() {
 		o.Postfix = nil // it judges the present only
@@ -74,12 +74,12 @@ func New(o Options) (*Checker, error) {
 		o.Policy.MTASTS = false // its policy would have to be fetched
 	}
 	const policies = 2048 // as many as are of use to a scan
-	sts, err := stsstore.New(stsstore.Options{
+	sts := stsstore.New(stsstore.Options{
 		Resolver: o.Resolver, MaxPolicies: policies, Logger: o.Logger,
 		Fetcher: &mtasts.Fetcher{Resolver: o.Resolver, Roots: o.Roots, Special: o.Special || !o.Careful,
 			ProxyFromEnvironment: o.ProxyFromEnvironment},
 	})
-	return &Checker{o: o, sts: sts, endpoints: newEndpoints()}, err
+	return &Checker{o: o, sts: sts, endpoints: newEndpoints()}
 }
 
 // Close ends what is going on.

@@ -353,8 +353,7 @@ func TestSilenceNeedsAWitness(t *testing.T) {
 	l.dns.Set("smtps-b.silent.example", dns.TypeAAAA, signed())
 	l.receive(hole, smtptest.Behaviour{Cert: l.cert("smtps-b.silent.example")})
 	l.options.Timeout = 2 * time.Second
-	c, err := check.New(l.options)
-	require.NoError(t, err)
+	c := check.New(l.options)
 	t.Cleanup(func() { require.NoError(t, c.Close()) })
 
 	r := c.Check(t.Context(), "silent.example")
@@ -554,8 +553,7 @@ func TestPolite(t *testing.T) {
 	cert := l.cert(mx, "starttls-b.example.com")
 	r25 := l.receive(addr, smtptest.Behaviour{Cert: cert})
 	r26 := l.receive(addr, smtptest.Behaviour{Cert: cert, Implicit: true})
-	c, err := check.New(l.options)
-	require.NoError(t, err)
+	c := check.New(l.options)
 	t.Cleanup(func() { require.NoError(t, c.Close()) })
 	for range 3 {
 		require.Zero(t, c.Check(t.Context(), "example.com").Exit())

@@ -118,8 +118,7 @@ func (l *lab) sound(domain, host string) string {
 
 func (l *lab) check(domain string) report.Report {
 	l.t.Helper()
-	c, err := check.New(l.options)
-	require.NoError(l.t, err)
+	c := check.New(l.options)
 	defer func() { require.NoError(l.t, c.Close()) }()
 	return c.Check(l.t.Context(), domain)
 }

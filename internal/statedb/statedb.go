@@ -367,10 +367,3 @@ func Oldest[V any](records map[string]V, keep string, age func(V) int64) (oldest
 	}
 	return oldest
 }
-
-// Break makes the next use of an open database fail, for tests of its owner.
-func (d *File) Break() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.db.Close()
-}

@@ -375,11 +375,14 @@ func TestADiskThatFailsLaterIsOpenedAgain(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		w, j := newInternet(), &testkit.Log{}
-		s := w.store(t, func(o *stsstore.Options) { o.StateDir, o.Logger = dir, j.Logger() })
+		var broken func() error
+		s := w.store(t, func(o *stsstore.Options) {
+			o.StateDir, o.Logger, broken = dir, j.Logger(), stsstore.BreakDisk(o)
+		})
 		w.set(domain, "1", enforce)
 		w.set("other.example", "1", enforce)
 		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))
-		require.NoError(t, s.BreakDisk())
+		require.NoError(t, broken())
 		require.Equal(t, found1, short(s.Lookup(t.Context(), "other.example", anything)))
 		require.Equal(t, found1, short(s.Lookup(t.Context(), "other.example", anything)))
 		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))

@@ -153,8 +153,7 @@ func (w *internet) store(t testing.TB, change func(*stsstore.Options)) *stsstore
 	if change != nil {
 		change(&o)
 	}
-	s, err := stsstore.New(o)
-	require.NoError(t, err)
+	s := stsstore.New(o)
 	t.Cleanup(func() { _ = s.Close() })
 	return s
 }

@@ -34,32 +34,24 @@ func (r *reach) failed(err *mtasts.Error, first, now time.Time, log *slog.Logger
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.since.IsZero() || first.Before(r.success) {
+	if !r.since.IsZero() || first.Before(r.success) ||
+		slices.Contains(slices.Collect(maps.Values(r.networks)), err.Domain) {
 		return
 	}
-	if slices.Contains(slices.Collect(maps.Values(r.networks)), err.Domain) {
-		return
+	network := address.Network(err.Addr).String()
+	switch {
+	case !err.Addr.IsValid():
+		network = err.Domain // only a proxy knows the address
+	case address.Special(err.Addr):
+		network = err.Addr.String() // counts as a network of its own
 	}
-	r.networks[network(err)] = err.Domain
+	r.networks[network] = err.Domain
 	if len(r.networks) < blockedDomains {
 		return
 	}
 	r.since = now
 	log.Warn("no MTA-STS policy can be fetched from this host", "domains", len(r.networks), "last", err.Domain,
 		"err", text.Line(err.Err.Error(), maxText))
-}
-
-// network returns the network of the policy host. A special-purpose address is a network of its own, and if only a
-// proxy knows the address, so is the domain.
-func network(err *mtasts.Error) string {
-	switch a := err.Addr; {
-	case !a.IsValid():
-		return err.Domain
-	case address.Special(a):
-		return a.String()
-	default:
-		return address.Network(a).String()
-	}
 }
 
 // succeeded notes that a policy host could be reached.

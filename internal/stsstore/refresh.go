@@ -25,14 +25,14 @@ func (s *Store) Run(ctx context.Context) error {
 	group.Go(func() error { return s.disk.Run(ctx) })
 	tick := time.NewTicker(tickInterval)
 	defer tick.Stop()
-	for ctx.Err() == nil {
+	for {
 		select {
 		case <-ctx.Done():
+			return group.Wait()
 		case <-tick.C:
 			s.renewAll(ctx, s.tidyUp(time.Now()))
 		}
 	}
-	return group.Wait()
 }
 
 // tidyUp removes expired policies, and returns those in use whose times are wrong or of whose life most is over.
@@ -56,9 +56,6 @@ func (s *Store) renewAll(ctx context.Context, renew []*entry) {
 	var group errgroup.Group
 	group.SetLimit(refreshWorkers)
 	for _, e := range renew {
-		if ctx.Err() != nil {
-			break
-		}
 		group.Go(func() error {
 			s.refresh(ctx, e)
 			return nil

@@ -7,9 +7,6 @@ import (
 	"github.com/policyd/policyd/internal/mtasts"
 )
 
-// errNotEnforced means that a policy would not strengthen an answer.
-var errNotEnforced = errors.New("stsstore: not a live policy in mode enforce")
-
 // Domains returns the domains with a live policy in mode enforce, in no order.
 func (s *Store) Domains() []string {
 	now := time.Now()
@@ -36,7 +33,7 @@ func (s *Store) Merge(domain string, policy []byte, fetched time.Time, _ time.Du
 	}
 	e := newEntry(domain, read.id, read.policy, fetched)
 	if !e.enforced(time.Now()) {
-		return false, errNotEnforced
+		return false, errors.New("stsstore: not a live policy in mode enforce") // it would not strengthen an answer
 	}
 	if old := s.table.get(domain); old != nil {
 		if !e.fetched.After(old.fetched) {

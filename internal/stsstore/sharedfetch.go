@@ -27,9 +27,6 @@ const (
 // ErrBusy means that no place was free for a fetch in time: nothing is known about the policy; ask again later.
 var ErrBusy = errors.New("stsstore: too many policies are being fetched")
 
-// errClosed means the same for a store that has been closed.
-var errClosed = errors.New("stsstore: closed")
-
 // await fetches a policy and waits for it. All lookups of a domain share one fetch, which continues when they give up.
 // They share it even if they have seen different ids, so that a domain with a new id in every answer takes one place.
 // All get what the host serves now, and the next lookup fetches again if its id is another one. The error is an
@@ -67,7 +64,7 @@ func (s *Store) fetch(w want) (e *entry, err error) {
 	policy, err := s.fetchInPlace(w.domain, o)
 	switch failed, ok := errors.AsType[*mtasts.Error](err); {
 	case s.life.Err() != nil:
-		return nil, errClosed
+		return nil, errors.New("stsstore: closed") // and nothing is known about the policy
 	case err == nil:
 		s.fetched.Add(1)
 		o.Observe("ok")

@@ -15,7 +15,6 @@ package stsstore
 import (
 	"cmp"
 	"context"
-	"errors"
 	"log/slog"
 	"os"
 	"sync"
@@ -33,7 +32,7 @@ type Fetcher interface {
 	Fetch(ctx context.Context, domain string) (mtasts.Policy, error)
 }
 
-// Options are for New and Configure.
+// Options are for New and Configure. Resolver and Fetcher are required.
 type Options struct {
 	Resolver dns.Resolver // looks up the TXT record
 	Fetcher  Fetcher
@@ -85,12 +84,9 @@ type Store struct {
 	fetching sync.RWMutex // a fetch holds it for reading, and Close waits for all
 }
 
-// New returns a store with the policies that are in o.StateDir. A state directory that cannot be used is not an error:
-// the store logs a warning and keeps policies in memory. The only error is a missing Resolver or Fetcher.
-func New(o Options) (*Store, error) {
-	if o.Resolver == nil || o.Fetcher == nil {
-		return nil, errors.New("stsstore: Resolver and Fetcher must be set")
-	}
+// New returns a store with the policies that are in o.StateDir. If the state directory cannot be used, the store logs a
+// warning and keeps policies in memory.
+func New(o Options) *Store {
 	s := &Store{places: make(chan struct{}, maxFetches)}
 	s.table.entries, s.failures.list, s.reach.networks = map[string]*entry{}, map[string]failure{}, map[string]string{}
 	s.life, s.stop = context.WithCancel(context.Background())
@@ -101,17 +97,11 @@ func New(o Options) (*Store, error) {
 		Encode: s.encoded, Load: s.load,
 	})
 	s.disk.Open()
-	return s, nil
+	return s
 }
 
-// Configure replaces the options for everything that begins after it. StateDir and Logger stay as they were.
-func (s *Store) Configure(o Options) {
-	n := o.withDefaults()
-	if old := s.options.Load(); old != nil {
-		n.StateDir, n.Logger = old.StateDir, old.Logger
-	}
-	s.options.Store(n)
-}
+// Configure replaces the options, except StateDir, for everything that begins after it.
+func (s *Store) Configure(o Options) { s.options.Store(o.withDefaults()) }
 
 // Close ends all fetches, writes what is not on disk yet, and closes the file.
 func (s *Store) Close() error {
@@ -129,4 +119,28 @@ func (s *Store) Flush(domain string) bool {
 	s.disk.Mark(domain)
 	s.disk.Save()
 	return s.failures.forget(domain) || known
+}
+
+// put puts an entry in the table and on disk.
+func (s *Store) put(e *entry) {
+	s.disk.Mark(append(s.table.put(e, s.options.Load().MaxPolicies), e.domain)...)
+	s.disk.Save()
+}
+
+// encoded returns a policy in the form in which it is on disk, nil if there is none.
+func (s *Store) encoded(domain string) []byte {
+	if e := s.table.get(domain); e != nil {
+		return e.encode(e.fetched)
+	}
+	return nil
+}
+
+// load takes over a policy from the disk. A policy that was fetched since the start is newer.
+func (s *Store) load(domain string, value []byte) bool {
+	e, err := decode(domain, value)
+	if err != nil || s.table.get(domain) != nil {
+		return false
+	}
+	s.disk.Mark(s.table.put(e, s.options.Load().MaxPolicies)...)
+	return true
 }

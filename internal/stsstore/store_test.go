@@ -352,8 +352,7 @@ func TestADomainTakesOnePlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newInternet()
 		w.change(func() { w.wait = time.Second })
-		s, err := stsstore.New(stsstore.Options{Resolver: w, Fetcher: w})
-		require.NoError(t, err)
+		s := stsstore.New(stsstore.Options{Resolver: w, Fetcher: w})
 		defer func() { require.NoError(t, s.Close()) }()
 		// Without a cache, each lookup sees another id.
 		var all sync.WaitGroup
@@ -549,12 +548,4 @@ func TestObserveIsCalledForEveryFetch(t *testing.T) {
 		s.Lookup(t.Context(), "bad.example", anything)
 		require.Equal(t, []string{"ok", "sts-policy-invalid"}, results)
 	})
-}
-
-func TestAStoreNeedsAResolverAndAFetcher(t *testing.T) {
-	t.Parallel()
-	_, err := stsstore.New(stsstore.Options{Fetcher: newInternet()})
-	require.Error(t, err)
-	_, err = stsstore.New(stsstore.Options{Resolver: newInternet()})
-	require.Error(t, err)
 }

@@ -103,9 +103,7 @@ func New(o Options) (*Daemon, error) {
 			return nil, err
 		}
 	}
-	if d.store, err = stsstore.New(d.storeOptions(loaded)); err != nil {
-		return nil, err
-	}
+	d.store = stsstore.New(d.storeOptions(loaded))
 	if o, ok := loaded.SharedFleet(d.log); ok {
 		fleet.DiscardClientLog()
 		o.Locals = map[fleet.Kind]fleet.Local{fleet.Promise: d.promises, fleet.Policy: d.store}
