@@ -103,15 +103,14 @@ func (f *checkFlags) arguments(cmd *cobra.Command, args []string) error {
 			return fmt.Errorf("--%s can be used only with --stdin", name)
 		}
 	}
-	if _, err := moment(f.at, time.Now()); err != nil {
-		return err
-	}
 	for _, arg := range args {
 		if _, ok := policy.ParseName(admin.DomainOf(arg)); !ok {
 			return fmt.Errorf("%q is not a domain name", admin.DomainOf(arg))
 		}
 	}
-	return nil
+	var err error
+	f.At, err = moment(f.at, time.Now())
+	return err
 }
 
 // moment reads --at: a time from now on, or a date, or a time.
@@ -178,7 +177,6 @@ func newChecker(cmd *cobra.Command, c *common, f checkFlags) (*check.Checker, er
 	o.Policy, o.Helo, o.ProxyFromEnvironment = l.PolicyOptions(), l.Port26.HeloName, l.MTASTS.ProxyFromEnvironment
 	// A domain on the command line was chosen by the user; those in a list may lead anywhere.
 	o.Special, o.Careful = l.Port26.ProbeSpecialAddresses, f.stdin
-	o.At, _ = moment(f.at, time.Now()) // checked
 	return check.New(o), nil
 }
 
@@ -201,7 +199,7 @@ func scan(cmd *cobra.Command, checker *check.Checker, f checkFlags) error {
 			return &exit{exitUsage, fmt.Errorf("--skip-done: %w", err)}
 		}
 	}
-	summary, err := bulk.Scan(cmd.Context(), checker, cmd.InOrStdin(), o)
+	summary, err := bulk.Scan(cmd.Context(), checker.Check, cmd.InOrStdin(), o)
 	if errors.Is(err, context.Canceled) {
 		err = errors.New("interrupted: continue with --skip-done")
 	}

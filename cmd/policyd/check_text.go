@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/policyd/policyd/internal/check/report"
-	"github.com/policyd/policyd/internal/smtptls"
 	"github.com/policyd/policyd/internal/text"
 	"github.com/policyd/policyd/prefix"
 )
@@ -54,18 +53,14 @@ func (s *screen) report(r *report.Report, verbose bool) {
 }
 
 func (s *screen) verdict(r *report.Report) string {
-	shown := map[string]struct {
-		style text.Style
-		words string
-	}{
-		report.VerdictKept:     {text.Green, "keeps its promise"},
-		report.VerdictBroken:   {text.Red, "does not work as it should"},
-		report.VerdictNone:     {"", "promises nothing"},
-		report.VerdictNoMail:   {"", "accepts no mail"},
-		report.VerdictPromised: {text.Yellow, "makes a promise; not tested"},
-		report.VerdictUntested: {text.Yellow, "could not be tested from here"},
+	return map[string]string{
+		report.VerdictKept:     s.colour.Paint(text.Green, "keeps its promise"),
+		report.VerdictBroken:   s.colour.Paint(text.Red, "does not work as it should"),
+		report.VerdictNone:     "promises nothing",
+		report.VerdictNoMail:   "accepts no mail",
+		report.VerdictPromised: s.colour.Paint(text.Yellow, "makes a promise; not tested"),
+		report.VerdictUntested: s.colour.Paint(text.Yellow, "could not be tested from here"),
 	}[r.Verdict]
-	return s.colour.Paint(shown.style, shown.words)
 }
 
 func rrsetWords(r *report.Report) string {
@@ -147,21 +142,17 @@ func (s *screen) connections(all []report.Connection) {
 
 // result is a word or two; the findings explain it.
 func (s *screen) result(c *report.Connection) string {
+	words := c.Cause
 	switch {
-	case c.Result == report.ResultOK:
-		return s.colour.Paint(text.Green, "ok")
-	case c.Result == report.ResultSkipped:
-		return "not tested"
-	case c.Result == report.ResultUntested && c.Cause == string(smtptls.NotJudged):
-		return s.colour.Paint(text.Yellow, c.Cause)
-	case c.Result == report.ResultUntested:
-		return s.colour.Paint(text.Yellow, "unreachable")
+	case c.Cause == "":
+		words = c.Result
 	case c.Step == "STARTTLS":
-		return s.colour.Paint(text.Red, "no STARTTLS")
+		words = "no STARTTLS"
 	case strings.HasPrefix(c.Step, "EHLO"):
-		return s.colour.Paint(text.Red, c.Step)
+		words = c.Step
 	}
-	return s.colour.Paint(text.Red, c.Cause)
+	return s.colour.Paint(map[string]text.Style{report.ResultOK: text.Green, report.ResultFailed: text.Red,
+		report.ResultUntested: text.Yellow}[c.Result], words)
 }
 
 func certificateWords(c *report.Connection) string {
@@ -198,21 +189,16 @@ func (s *screen) dialogues(h *report.Host) {
 }
 
 func (s *screen) findings(findings []report.Finding) {
-	kinds := map[report.Severity]struct {
-		title string
-		style text.Style
-	}{
-		report.Error: {"Errors", text.Red}, report.Warning: {"Warnings", text.Yellow},
-		report.Info: {"Good to know", ""}, report.Hint: {"To publish", ""},
-	}
+	titles := map[report.Severity]string{report.Error: "Errors", report.Warning: "Warnings",
+		report.Info: "Good to know", report.Hint: "To publish"}
+	styles := map[report.Severity]text.Style{report.Error: text.Red, report.Warning: text.Yellow}
 	for i := range findings {
 		f := &findings[i]
-		kind := kinds[f.Severity]
 		if i == 0 || findings[i-1].Severity != f.Severity {
 			s.linef("")
-			s.title(kind.title)
+			s.title(titles[f.Severity])
 		}
-		s.linef("  %s%s", s.colour.Paint(kind.style, f.Code), either(f.Untested, " (could not be tested)", ""))
+		s.linef("  %s%s", s.colour.Paint(styles[f.Severity], f.Code), either(f.Untested, " (could not be tested)", ""))
 		where := f.Host + either(f.Port != 0, fmt.Sprintf(" port %d", f.Port), "") +
 			part(" at ", strings.Join(f.Addresses, " "))
 		s.paragraph("    ", strings.TrimPrefix(where+": "+f.Text, ": "))

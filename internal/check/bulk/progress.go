@@ -10,14 +10,10 @@ import (
 
 // Progress shows on a terminal, or in lines now and then, how many domains of a list are done.
 type Progress struct {
-	// Out is where; nil shows nothing.
-	Out io.Writer
-	// Terminal says that a line may be written over.
-	Terminal bool
-	// Total are the domains that are known so far, and Done those of them that are done. Complete is set when all are
-	// known.
-	Total, Done atomic.Int64
-	Complete    atomic.Bool
+	Out         io.Writer    // nil shows nothing
+	Terminal    bool         // a line may be written over
+	Total, Done atomic.Int64 // the domains that are known so far, and those of them that are done
+	Complete    atomic.Bool  // all are known
 
 	began time.Time
 }

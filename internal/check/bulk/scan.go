@@ -23,29 +23,22 @@ const (
 	longestDone = 64 << 20
 )
 
-// Checker checks one domain.
-type Checker interface {
-	Check(ctx context.Context, domain string) report.Report
-}
-
 // Options say how to check a list of domains.
 type Options struct {
-	// Jobs is the number of domains that are checked concurrently.
-	Jobs int
-	// Unordered writes each report when it is ready and not in the order of the list.
-	Unordered bool
-	// Done are domains to leave out.
-	Done map[string]bool
-	// Out gets a JSON object for each domain and line.
-	Out io.Writer
-	// Progress shows how far the scan is; nil shows nothing.
-	Progress *Progress
+	Jobs      int             // domains that are checked concurrently
+	Unordered bool            // writes each report when it is ready and not in the order of the list
+	Done      map[string]bool // domains to leave out
+	Out       io.Writer       // gets a JSON object for each domain and line
+	Progress  *Progress       // shows how far the scan is; nil shows nothing
 }
+
+// check checks one domain.
+type check func(ctx context.Context, domain string) report.Report
 
 // Scan checks the domains of a list with one per line. It skips empty lines and lines that begin with #, and checks
 // the domain of an e-mail address. The error is that of reading, of writing or of ctx. Each report that was finished
 // by then has been written as a whole.
-func Scan(ctx context.Context, c Checker, list io.Reader, o Options) (Summary, error) {
+func Scan(ctx context.Context, c check, list io.Reader, o Options) (Summary, error) {
 	if o.Progress == nil {
 		o.Progress = &Progress{}
 	}
@@ -56,7 +49,7 @@ func Scan(ctx context.Context, c Checker, list io.Reader, o Options) (Summary, e
 		defer close(lines)
 		failed = read(ctx, list, lines, o.Progress)
 	}()
-	s := scan{c: c, o: o}
+	s := scan{check: c, o: o}
 	defer o.Progress.Start()()
 	err := cmp.Or(s.run(ctx, lines), ctx.Err())
 	if err == nil { // lines is closed
@@ -88,7 +81,7 @@ func read(ctx context.Context, list io.Reader, lines chan<- string, p *Progress)
 
 // scan is one under way.
 type scan struct {
-	c       Checker
+	check   check
 	o       Options
 	summary Summary // one goroutine counts what is skipped, and another one the rest
 }
@@ -123,7 +116,7 @@ func (s *scan) run(ctx context.Context, lines <-chan string) error {
 				}
 			}
 			jobs.Go(func() error {
-				r <- s.c.Check(ctx, line)
+				r <- s.check(ctx, line)
 				if s.o.Unordered {
 					return next(r)
 				}

@@ -47,7 +47,7 @@ func scan(t *testing.T, list string, o bulk.Options) (reports []report.Report, s
 	t.Helper()
 	var out, shown bytes.Buffer
 	o.Out, o.Progress = &out, &bulk.Progress{Out: &shown}
-	s, err := bulk.Scan(t.Context(), lab(), strings.NewReader(list), o)
+	s, err := bulk.Scan(t.Context(), lab().Check, strings.NewReader(list), o)
 	require.NoError(t, err)
 	for line := range strings.Lines(out.String()) {
 		var r report.Report
@@ -141,18 +141,18 @@ func TestScanThatCannotGoOn(t *testing.T) {
 	c := lab()
 	list := strings.Repeat("a.example\n", 1000)
 	for _, unordered := range []bool{false, true} {
-		_, err := bulk.Scan(t.Context(), c, strings.NewReader(list), bulk.Options{Jobs: 4, Out: broken{}, Unordered: unordered})
+		_, err := bulk.Scan(t.Context(), c.Check, strings.NewReader(list), bulk.Options{Jobs: 4, Out: broken{}, Unordered: unordered})
 		require.ErrorContains(t, err, "no space left")
 
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		var out bytes.Buffer
-		s, err := bulk.Scan(ctx, c, strings.NewReader(list), bulk.Options{Jobs: 4, Out: &out, Unordered: unordered})
+		s, err := bulk.Scan(ctx, c.Check, strings.NewReader(list), bulk.Options{Jobs: 4, Out: &out, Unordered: unordered})
 		require.ErrorIs(t, err, context.Canceled)
 		require.Empty(t, out.String(), "what was cut short does not count as done")
 		require.Zero(t, s.Domains)
 	}
-	_, err := bulk.Scan(t.Context(), c, strings.NewReader(strings.Repeat("x", 2<<20)), bulk.Options{Jobs: 1, Out: io.Discard})
+	_, err := bulk.Scan(t.Context(), c.Check, strings.NewReader(strings.Repeat("x", 2<<20)), bulk.Options{Jobs: 1, Out: io.Discard})
 	require.ErrorContains(t, err, "too long")
 }
 
@@ -180,7 +180,7 @@ func TestScanOfTenThousandDomains(t *testing.T) {
 		require.Contains(t, string(line), fmt.Sprintf(`"domain":"d%d.example"`, next))
 		next++
 	})
-	s, err := bulk.Scan(t.Context(), c, strings.NewReader(list.String()), bulk.Options{Jobs: jobs, Out: out})
+	s, err := bulk.Scan(t.Context(), c.Check, strings.NewReader(list.String()), bulk.Options{Jobs: jobs, Out: out})
 	require.NoError(t, err)
 	require.Equal(t, many, next)
 	require.Equal(t, many, s.Counts["do not work as they should"])
