@@ -5,43 +5,34 @@ import "strings"
 // Nearest returns the candidate that a word was probably meant to be, or "" if none is close. Upper and lower case
 // count as the same, and so do "_" and "-".
 func Nearest(word string, candidates []string) string {
-	const longest = 64
-	if word == "" || len(word) > longest {
-		return ""
-	}
-	const perMistake = 3 // one mistake per three letters
-	nearest, least := "", max(len(word)/perMistake, 1)+1
-	for _, c := range candidates {
-		if d := distance(fold(word), fold(c)); d < least && d < len(c) {
-			nearest, least = c, d
+	const perMistake, most = 3, 5 // letters per mistake, and mistakes
+	word = fold(word)
+	for n := range min(max(len(word)/perMistake, 1), most) + 1 {
+		for _, c := range candidates {
+			if n < len(c) && near(word, fold(c), n) {
+				return c
+			}
 		}
 	}
-	return nearest
+	return ""
 }
 
 func fold(s string) string { return strings.ReplaceAll(strings.ToLower(s), "_", "-") }
 
-// distance is the number of letters to insert, delete, replace or swap with their neighbour that turns a into b.
-func distance(a, b string) int {
-	rows := make([][]int, len(a)+1)
-	for i := range rows {
-		rows[i] = make([]int, len(b)+1)
-		rows[i][0] = i
+// near reports whether a becomes b when at most n letters are inserted, deleted, replaced or swapped with their
+// neighbour.
+func near(a, b string, n int) bool {
+	for a != "" && b != "" && a[0] == b[0] {
+		a, b = a[1:], b[1:]
 	}
-	for j := range rows[0] {
-		rows[0][j] = j
+	switch {
+	case a == b:
+		return true
+	case n == 0:
+		return false
+	case a == "" || b == "":
+		return len(a)+len(b) <= n
 	}
-	for i := 1; i <= len(a); i++ {
-		for j := 1; j <= len(b); j++ {
-			replace := rows[i-1][j-1]
-			if a[i-1] != b[j-1] {
-				replace++
-			}
-			rows[i][j] = min(rows[i-1][j]+1, rows[i][j-1]+1, replace)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				rows[i][j] = min(rows[i][j], rows[i-2][j-2]+1)
-			}
-		}
-	}
-	return rows[len(a)][len(b)]
+	swapped := len(a) > 1 && len(b) > 1 && a[0] == b[1] && a[1] == b[0]
+	return near(a[1:], b[1:], n-1) || near(a[1:], b, n-1) || near(a, b[1:], n-1) || swapped && near(a[2:], b[2:], n-1)
 }
