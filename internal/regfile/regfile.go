@@ -21,8 +21,6 @@ const (
 // ErrNotRegular is the error for a FIFO, a device, a directory or a socket in place of a file.
 var ErrNotRegular = errors.New("not a regular file")
 
-var errTooLarge = fmt.Errorf("the file has more than %d MiB", maxSize>>20)
-
 // Read returns the content of the regular file at path, which may be a symbolic link to one. The errors are those of
 // os.ReadFile, ErrNotRegular, os.ErrDeadlineExceeded if the file system does not answer within 3 seconds, or one for a
 // file of more than 64 MiB. All of them are an *fs.PathError.
@@ -45,15 +43,8 @@ func read(path string) ([]byte, error) {
 	if null, err := os.Stat(os.DevNull); err == nil && os.SameFile(info, null) {
 		return nil, nil
 	}
-	if info.Size() > maxSize {
-		return nil, &fs.PathError{Op: "read", Path: path, Err: errTooLarge}
-	}
 	if !info.Mode().IsRegular() {
-		what := info.Mode().String()
-		if info.IsDir() {
-			what = "a directory"
-		}
-		return nil, &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("%w: %s", ErrNotRegular, what)}
+		return nil, &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("%w: %s", ErrNotRegular, info.Mode())}
 	}
 	return readAll(path)
 }
@@ -65,8 +56,8 @@ func readAll(path string) ([]byte, error) {
 	}
 	defer func() { _ = file.Close() }()
 	content, err := io.ReadAll(io.LimitReader(file, maxSize+1))
-	if err == nil && len(content) > maxSize { // a pipe, or a file that grew
-		return nil, &fs.PathError{Op: "read", Path: path, Err: errTooLarge}
+	if err == nil && len(content) > maxSize {
+		return nil, &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("the file has more than %d MiB", maxSize>>20)}
 	}
 	return content, err
 }
@@ -74,18 +65,16 @@ func readAll(path string) ([]byte, error) {
 // within returns what f returns, or os.ErrDeadlineExceeded after d. A system call on a file system that does not answer
 // cannot be interrupted: f continues by itself until the file system answers.
 func within(d time.Duration, path string, f func(path string) ([]byte, error)) ([]byte, error) {
-	type result struct {
-		content []byte
-		err     error
-	}
-	done := make(chan result, 1)
+	var content []byte
+	var err error
+	done := make(chan struct{})
 	go func() {
-		content, err := f(path)
-		done <- result{content, err}
+		defer close(done)
+		content, err = f(path)
 	}()
 	select {
-	case r := <-done:
-		return r.content, r.err
+	case <-done:
+		return content, err
 	case <-time.After(d):
 		return nil, &fs.PathError{Op: "read", Path: path,
 			Err: fmt.Errorf("the file system did not answer within %v: %w", d, os.ErrDeadlineExceeded)}

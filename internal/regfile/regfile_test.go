@@ -39,7 +39,7 @@ func TestReadsNothingElse(t *testing.T) {
 	for path, want := range map[string]string{
 		dir + "/fifo":   "not a regular file: p",
 		dir + "/link":   "not a regular file: p",
-		dir:             "not a regular file: a directory",
+		dir:             "not a regular file: d",
 		dir + "/socket": "not a regular file: S",
 		"/dev/zero":     "not a regular file: D",
 	} {
