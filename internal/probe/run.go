@@ -17,7 +17,7 @@ import (
 // Run probes what is due, and keeps the state directory up to date, until ctx ends.
 func (p *Prober) Run(ctx context.Context) error {
 	var all sync.WaitGroup
-	all.Go(func() { p.syncDisk(ctx) })
+	all.Go(func() { _ = p.disk.Run(ctx) }) // the error is that of ctx
 	for p.room.Acquire(ctx, 1) == nil && p.rates.all.Wait(ctx) == nil {
 		h := p.take(ctx)
 		if h == nil {

@@ -1,7 +1,6 @@
 package probe
 
 import (
-	"context"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -10,10 +9,6 @@ import (
 	"github.com/policyd/policyd/internal/smtptls"
 	"github.com/policyd/policyd/internal/statedb"
 )
-
-// diskInterval is how often verdicts are written, and how often the database is looked at in case it can be opened
-// again.
-const diskInterval = 2 * time.Second
 
 // saved is the form of a host on disk, under its name.
 type saved struct {
@@ -32,20 +27,6 @@ func (p *Prober) openDisk() {
 		Names: p.names, Encode: p.encoded, Load: p.load,
 	})
 	p.disk.Open()
-}
-
-// syncDisk writes what has changed until ctx ends.
-func (p *Prober) syncDisk(ctx context.Context) {
-	tick := time.NewTicker(diskInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			p.disk.Sync()
-		}
-	}
 }
 
 func (p *Prober) names() []string {
