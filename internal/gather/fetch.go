@@ -112,10 +112,12 @@ func (g *gathering) addresses(until time.Time, i int) (found []netip.Addr, err e
 		select {
 		case <-call.Done:
 		case <-ctx.Done():
-			return found, errors.New("no answer in time")
 		}
-		rrset, failed := g.noted(call.RRset, call.Err)
-		if err = errors.Join(err, failed); failed == nil {
+		if !call.Ended() {
+			err = errors.Join(err, errors.New("no answer in time"))
+		} else if rrset, failed := g.noted(call.RRset, call.Err); failed != nil {
+			err = errors.Join(err, failed)
+		} else {
 			found = append(found, rrset.Addrs()...)
 		}
 	}

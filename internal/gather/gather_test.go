@@ -413,6 +413,28 @@ func TestReceiver(t *testing.T) {
 	})
 }
 
+// TestTheAddressOfOneFamilyShowsTheReceiver although the question about the other is not answered.
+func TestTheAddressOfOneFamilyShowsTheReceiver(t *testing.T) {
+	t.Parallel()
+	const s = "smtps-s.example.com"
+	families := map[string]string{"A " + s: "192.0.2.1", "AAAA " + s: "2001:db8::1"}
+	for silent := range families {
+		synctest.Test(t, func(t *testing.T) {
+			answers, own := map[string]answer{"MX example.com": mxs(signed, dns.MX{Host: s})}, site{}
+			for question, addr := range families {
+				if question != silent {
+					answers[question], own.addrs = addrs(addr), []string{addr}
+				}
+			}
+			d := &table{t: t, answers: answers, silent: []string{silent}}
+			e := gather.Engine{Resolver: d, Site: own, Hosts: gather.NewHosts()}
+			f, _, err := e.Decide(t.Context(), policy.Route, domain, defaults(), dns.Effort{Untrusted: true})
+			require.NoError(t, err)
+			require.True(t, f.Receiver.Here, f.Receiver.Why)
+		})
+	}
+}
+
 // verdicts is a table of verdicts; it notes what it is asked for.
 type verdicts struct {
 	found map[string]probe.State
