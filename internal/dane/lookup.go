@@ -112,12 +112,10 @@ func (s *search) addresses(ctx context.Context) (next func(until time.Time) *dns
 	return func(until time.Time) *dns.Call {
 		i := firstOf(ctx, until, calls)
 		if i < 0 {
-			q := calls[0].Question
-			return &dns.Call{Question: q, Err: &dns.Error{Question: q, Reason: "no answer in time"}}
+			return &dns.Call{Question: calls[0].Question, Err: &dns.Error{Reason: "no answer in time"}}
 		}
-		c := calls[i]
-		calls = slices.Delete(calls, i, i+1)
-		return c
+		defer func() { calls = slices.Delete(calls, i, i+1) }()
+		return calls[i]
 	}
 }
 
@@ -127,11 +125,13 @@ func firstOf(ctx context.Context, until time.Time, calls []*dns.Call) int {
 	for i, c := range calls {
 		done[i] = c.Done
 	}
-	select {
-	case <-done[0]:
-	case <-done[1]:
-	case <-time.After(time.Until(until)):
-	case <-ctx.Done():
+	if left := time.Until(until); left > 0 {
+		select {
+		case <-done[0]:
+		case <-done[1]:
+		case <-time.After(left):
+		case <-ctx.Done():
+		}
 	}
 	return slices.IndexFunc(calls, (*dns.Call).Ended)
 }

@@ -1,6 +1,7 @@
 package gather
 
 import (
+	"context"
 	"errors"
 	"hash/maphash"
 	"sync/atomic"
@@ -43,13 +44,14 @@ func (g *gathering) enter(until time.Time, i int) (leave func(), err error) {
 	if shared == nil {
 		return func() {}, nil
 	}
+	ctx, cancel := context.WithDeadline(g.ctx, until)
+	defer cancel()
 	select {
 	case shared <- struct{}{}:
 		return func() { <-shared }, nil
-	case <-time.After(time.Until(until)):
-	case <-g.ctx.Done():
+	case <-ctx.Done():
+		return nil, errPlaces
 	}
-	return nil, errPlaces
 }
 
 // noteSigned remembers whether the addresses of a host are secure. Remote senders change nothing.
