@@ -131,6 +131,9 @@ func complain(w io.Writer, cmd *cobra.Command, err error) int {
 	if strings.Contains(message, "arg(s)") {
 		message = "wrong number of arguments: write " + cmd.UseLine()
 	}
+	if !cmd.HasSubCommands() {
+		message = strings.Replace(message, "unknown command", "unexpected argument", 1)
+	}
 	message = admin.Visible(strings.ReplaceAll(message, "\n", "\npolicyd: ")) + suggestion(cmd, message)
 	_, _ = fmt.Fprintf(w, "policyd: %s\nSee \"%s --help\".\n", message, cmd.CommandPath())
 	return exitUsage
@@ -149,8 +152,11 @@ func suggestion(cmd *cobra.Command, message string) string {
 		word = flag
 		cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, "--"+f.Name) })
 	}
-	if near := text.Nearest(word, names); near != "" && near != word {
+	switch near := text.Nearest(word, names); {
+	case near != "" && near != word:
 		return ": did you mean " + near + "?"
+	case strings.HasPrefix(message, "invalid argument"):
+		return ": use one of " + strings.Join(names, ", ")
 	}
 	return ""
 }

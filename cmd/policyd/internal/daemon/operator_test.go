@@ -231,7 +231,8 @@ func TestReloadAndLevelOverTheSocket(t *testing.T) {
 	var refused *admin.RefusedError
 	require.ErrorAs(t, err, &refused)
 	require.Equal(t, http.StatusUnprocessableEntity, refused.Code)
-	require.Contains(t, refused.Message, `mode: the value is not valid: did you mean "report"?`, "with the setting")
+	require.Contains(t, refused.Message,
+		`mode: "reprt" is not valid: write "enforce", "report" or "off"; did you mean "report"?`, "with the setting")
 	st, err := admin.GetStatus.Ask(t.Context(), op, struct{}{})
 	require.NoError(t, err)
 	require.Equal(t, "enforce", st.Settings.Mode)

@@ -18,11 +18,13 @@ import (
 )
 
 // kind is what a setting takes. Type describes it to a reader of the manual and of a message, and wrong returns what is
-// wrong with a value. A change of a setting with restart takes effect after a restart only.
+// wrong with a value. The value of a secret setting is not shown. A change of a setting with restart takes effect after
+// a restart only.
 type kind struct {
 	Type    string
 	wrong   func(value any) []string
 	words   []string // the only ones that it takes, if there are any
+	secret  bool
 	restart bool
 }
 
@@ -31,7 +33,11 @@ func restart(k kind) kind {
 	return k
 }
 
-// invalid does not show the value, which may contain a password.
+func secret(k kind) kind {
+	k.secret = true
+	return k
+}
+
 const invalid = "the value is not valid"
 
 // of is the kind of the valid values of a type.

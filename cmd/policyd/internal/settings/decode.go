@@ -124,20 +124,31 @@ func join(table, key string) string { return strings.TrimPrefix(table+"."+key, "
 // set sets the field of a setting to a decoded value, and returns what is wrong with the value.
 func (r Row) set(value any) (wrong []string) {
 	advice := ": write " + r.Type
-	if example := r.Default(); example != `""` && example != "[]" {
-		advice += ", such as " + r.Key + " = " + example
-	}
 	if near := text.Nearest(fmt.Sprint(value), r.words); near != "" {
-		advice = fmt.Sprintf(": did you mean %q?", near)
+		advice += fmt.Sprintf("; did you mean %q?", near)
+	} else if example := r.Default(); example != `""` && example != "[]" {
+		advice += ", such as " + r.Key + " = " + example
 	}
 	value = native(value)
 	for _, what := range r.wrong(value) {
+		if what == invalid && !r.secret {
+			what = strings.Replace(what, "the value", shown(value), 1)
+		}
 		wrong = append(wrong, r.path+": "+what+advice)
 	}
 	if wrong == nil {
 		r.value.Set(reflect.ValueOf(value))
 	}
 	return wrong
+}
+
+// shown returns a decoded value as in a file, or "the value" for one that no setting takes.
+func shown(value any) string {
+	switch value.(type) {
+	case string, int, bool, []string:
+		return valueTOML(value)
+	}
+	return "the value"
 }
 
 // native returns a decoded value in the type of the fields of Settings, or as it is if none has its type.
@@ -168,21 +179,24 @@ func (s *Settings) unknown(key string, value any) []string {
 	if opens {
 		what, word, name = "unknown table ["+key+"]", "["+key+"]", ""
 	}
-	var known, places []string
+	var known, tables, siblings, places []string // siblings are the keys of the same table
 	for _, t := range s.Tables() {
 		place := "at the top of the file"
 		if t.Name != "" {
 			place = "under [" + t.Name + "]"
-			known = append(known, "["+t.Name+"]")
+			tables = append(tables, "["+t.Name+"]")
 		}
 		for _, r := range t.Rows {
 			known = append(known, r.path)
+			if !opens && join(t.Name, name) == key {
+				siblings = append(siblings, r.path)
+			}
 			if r.Key == name {
 				places = append(places, place)
 			}
 		}
 	}
-	near := text.Nearest(word, known)
+	near := text.Nearest(word, slices.Concat(known, tables))
 	switch {
 	case opens && near == word:
 		return nil
@@ -190,8 +204,10 @@ func (s *Settings) unknown(key string, value any) []string {
 		what += ": write it " + strings.Join(places, " or ")
 	case near != "":
 		what += ": did you mean " + near + "?"
+	case siblings != nil:
+		what += ": write one of " + strings.Join(siblings, ", ")
 	default:
-		what += ": policyd.toml(5) has all settings"
+		what += ": write one of " + strings.Join(tables, ", ")
 	}
 	return []string{what}
 }
