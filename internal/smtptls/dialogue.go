@@ -25,22 +25,16 @@ import (
 
 // Dialogue has the parameters of a dialogue with one address of a server.
 type Dialogue struct {
-	// Host is sent as SNI, and the certificate must be for it.
-	Host string
-	Addr netip.AddrPort
-	// Implicit is for TLS before everything else (RFC 8314 section 3); otherwise it is STARTTLS (RFC 3207).
-	Implicit bool
-	// Helo is the name in EHLO where Postfix knows none; "" means the literal of our own address (RFC 5321 section
-	// 4.1.4).
-	Helo string
-	// Roots are trusted, nil means the system's; the certificate must be valid at At, zero means now.
-	Roots *x509.CertPool
-	At    time.Time
+	Host     string // sent as SNI, and the certificate must be for it
+	Addr     netip.AddrPort
+	Implicit bool           // TLS before everything else (RFC 8314 section 3); otherwise STARTTLS (RFC 3207)
+	Helo     string         // in EHLO where Postfix knows no name; "" means the literal of our own address
+	Roots    *x509.CertPool // trusted; nil means the system's
+	At       time.Time      // when the certificate must be valid; zero means now
 	// Timeout bounds the whole dialogue, and zero means 90 s: RFC 5321 section 4.5.3.2 allows a server minutes, and one
 	// that greets after 25 s is not rare. A connection is waited for 10 s at most.
 	Timeout time.Duration
-	// Postfix is asked afterwards, over a connection of its own. nil: there is no second verdict.
-	Postfix Judge
+	Postfix Judge // asked afterwards, over a connection of its own; nil: there is no second verdict
 }
 
 // Talk carries out the dialogue. When ctx ends, it stops and reports a failure on our side.

@@ -30,7 +30,12 @@ func (s *Store) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return group.Wait()
 		case <-tick.C:
-			s.renewAll(ctx, s.tidyUp(time.Now()))
+			var renewals errgroup.Group
+			renewals.SetLimit(refreshWorkers)
+			for _, e := range s.tidyUp(time.Now()) {
+				renewals.Go(func() error { return s.refresh(ctx, e) })
+			}
+			_ = renewals.Wait() // a fetch that failed has been logged
 		}
 	}
 }
@@ -51,32 +56,18 @@ func (s *Store) tidyUp(now time.Time) []*entry {
 	})
 }
 
-// renewAll fetches policies again, a few at a time.
-func (s *Store) renewAll(ctx context.Context, renew []*entry) {
-	var group errgroup.Group
-	group.SetLimit(refreshWorkers)
-	for _, e := range renew {
-		group.Go(func() error {
-			s.refresh(ctx, e)
-			return nil
-		})
-	}
-	_ = group.Wait()
-}
-
 // refresh fetches a policy again, "regardless of the state of the "_mta-sts" TXT record" (RFC 8461 section 10.2). It
 // looks up the record only to learn the id.
-func (s *Store) refresh(ctx context.Context, have *entry) {
+func (s *Store) refresh(ctx context.Context, have *entry) error {
 	lookup, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
 	id, _, err := s.recordID(lookup, have.domain, dns.Effort{})
 	switch {
-	case ctx.Err() != nil:
-		return
-	case errors.Is(err, dns.ErrNotCached):
-		return // the resolver cannot ask
+	case ctx.Err() != nil, errors.Is(err, dns.ErrNotCached): // the resolver cannot ask
+		return err
 	case err != nil:
 		id = have.id
 	}
-	_, _ = s.await(ctx, want{have.domain, id, have, time.Now()}) // a fetch that failed has been logged
+	_, err = s.await(ctx, want{have.domain, id, have, time.Now()})
+	return err
 }

@@ -8,13 +8,10 @@ import (
 
 // Stats describe a store. Their JSON form is stable.
 type Stats struct {
-	// Policies is the number of live policies. Persistent means that all are on disk and will survive a restart.
-	Policies   int  `json:"policies"`
-	Persistent bool `json:"kept"`
-	// Fetches counts those since the start by result: ok or failed.
-	Fetches map[string]uint64 `json:"fetches"`
-	// Blocked is since when no policy can be fetched from this host; zero if that is not so.
-	Blocked time.Time `json:"blocked_since,omitzero"`
+	Policies   int               `json:"policies"`               // live ones
+	Persistent bool              `json:"kept"`                   // all are on disk and will survive a restart
+	Fetches    map[string]uint64 `json:"fetches"`                // since the start by result: ok or failed
+	Blocked    time.Time         `json:"blocked_since,omitzero"` // since when no policy can be fetched from here
 }
 
 // Stats returns the present state and the counters.
