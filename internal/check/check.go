@@ -26,8 +26,7 @@ import (
 
 // Servers are the DNS servers that the resolver asks. A Stub has them.
 type Servers interface {
-	// State is the result of the self-test: whether answers can be secure.
-	State() stub.State
+	State() stub.State // the result of the self-test: whether answers can be secure
 	// SignatureExpires returns when the signatures of an RRset expire; false if that cannot be determined.
 	SignatureExpires(ctx context.Context, q dns.Question) (time.Time, bool)
 }

@@ -10,10 +10,8 @@ import (
 type Code struct {
 	Code     string
 	Severity Severity
-	// Untested is set for what could not be tested.
-	Untested bool
-	// Meaning is a sentence for policyd-check(1).
-	Meaning string
+	Untested bool   // for what could not be tested
+	Meaning  string // a sentence for policyd-check(1)
 }
 
 // Codes returns all codes, in the order of the manual page. Errors about a host without a prefix, which has
