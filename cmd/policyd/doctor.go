@@ -21,8 +21,8 @@ func newDoctor(c *common) *cobra.Command {
 root certificates, the chroot, the domains of this site, and the connection between Postfix and policyd. Nothing is
 changed. Run it as root: the tables and sockets of Postfix may be closed to other users.
 
-Each finding has a stable code and explains why it matters. The lines below it are commands that correct it, or
-comments; they can be pasted into a shell. A finding that cannot be tested is "untested" and does not count as a
+Each finding has a stable code, explains why it matters and ends with commands that correct it, or comments, which
+can be pasted into a shell. A finding that cannot be tested is "untested" and does not count as a
 failure.
 
 Exit status: 0 nothing to change, 1 warnings or errors, 2 usage.`,

@@ -3,7 +3,7 @@
 //
 // Decide and Route are pure functions. They take the Facts that are known so far and return a Decision, together with
 // the Need: the facts that are still missing. Package gather fetches them and asks again, until nothing is missing.
-// So a rule and the facts that it rests on stand in one place, and no fact is fetched without a rule that uses it.
+// So a rule and the facts that it rests on are in one place, and no fact is fetched without a rule that uses it.
 //
 // The rules are in decide.go, in the order in which they apply; evidence.go has what follows from the facts, route.go
 // the rules for routes. The table tests beside them are the specification. Only render.go writes what Postfix reads.

@@ -22,7 +22,8 @@ import (
 	"github.com/policyd/policyd/internal/report"
 )
 
-// Endpoint is a method and a path of the API. A request says a Q, and the answer is an A. Server answers what Ask asks.
+// Endpoint is a method and a path of the API. Q is the type of a request, and A that of its answer. Server answers what
+// Ask asks.
 type Endpoint[Q, A any] string
 
 // The endpoints.

@@ -95,8 +95,8 @@ func (s *Settings) Tables() (all []Table) {
 		"Maximum number of RRsets in the DNS cache. A domain with DANE needs about 8. A memory limit of the process "+
 			"can make the cache smaller.")
 	add("state_dir", &s.Cache.StateDir, "/var/lib/policyd", restart(path),
-		"Directory for the data that must survive a restart: MTA-STS policies and probe results. Empty means that "+
-			"nothing is kept.")
+		"Directory for what must survive a restart: MTA-STS policies, probe results, promises and the data of "+
+			"policyd report. Empty means that nothing is kept.")
 	table("policy", "Which promises are honoured.")
 	add("unsigned_mx", &s.Policy.UnsignedMX, "secure", oneOf("secure", "ignore"),
 		"What to do about a promise in an MX RRset that DNSSEC does not protect: honour it (secure) or ignore it "+
@@ -164,7 +164,8 @@ func (s *Settings) Tables() (all []Table) {
 	add("ca_file", &s.TLS.CAFile, "", path,
 		"Root certificates in PEM for probes, MTA-STS and DNS over TLS. Empty means the root certificates of the "+
 			"system.")
-	table("admin", "The socket that policyd status, cache, report, reload and log-level use.")
+	table("admin", "The socket through which the commands reach the daemon: status, cache, promises, report, warm, reload, "+
+		"log-level and query --live.")
 	add("socket", &s.Admin.Socket, "/run/policyd/admin.sock",
 		restart(of("a path that begins with / and has at most 107 bytes", optional(socketPath))),
 		"Path of the socket. Empty means no socket.")
