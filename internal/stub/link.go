@@ -46,8 +46,7 @@ var errLost = errors.New("the connection was closed")
 // socket is a UDP socket that is connected to a server. It is used for one query at a time.
 type socket struct {
 	net.Conn
-	left   int                   // queries, the present one included; transport.mu guards it
-	buffer [maxDatagram + 1]byte // a longer datagram fills it
+	left int // queries, the present one included; transport.mu guards it
 }
 
 // socket returns the idle socket that was used last, or a new one.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"reflect"
 	"slices"
 	"sync"
 	"syscall"
@@ -84,6 +85,12 @@ func TestWhichSocketsAreUsedAgain(t *testing.T) {
 			wait()
 		})
 	}
+}
+
+// A flood of timeouts leaves thousands of closed sockets to their timers, and a flood of answers idle ones.
+func TestASocketKeepsNoBuffer(t *testing.T) {
+	t.Parallel()
+	require.Less(t, reflect.TypeFor[socket]().Size(), uintptr(100))
 }
 
 func (c *socket) closed() bool { return errors.Is(c.SetDeadline(time.Time{}), io.ErrClosedPipe) }

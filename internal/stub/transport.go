@@ -80,10 +80,16 @@ func (t *transport) overUDP(ctx context.Context, s Server, q miekg.Question, unt
 	}
 }
 
+// buffers are for datagrams; a longer one than maxDatagram fills its buffer. A socket has none of its own: thousands may
+// be idle, or closed but not yet retired.
+var buffers = sync.Pool{New: func() any { return new([maxDatagram + 1]byte) }}
+
 // ask sends a query and waits for its answer until the read deadline. A forger who has guessed ID and port must not
 // gain anything by sending garbage first, so after an answer that cannot be used it waits a little longer for another.
 func (c *socket) ask(q miekg.Question, until time.Time) (*miekg.Msg, error) {
-	query, err := pack(c.buffer[:], q)
+	buffer := buffers.Get().(*[maxDatagram + 1]byte)
+	defer buffers.Put(buffer)
+	query, err := pack(buffer[:], q)
 	if err != nil {
 		return nil, err
 	}
@@ -95,16 +101,16 @@ func (c *socket) ask(q miekg.Question, until time.Time) (*miekg.Msg, error) {
 	var unusable *miekg.Msg
 	outcome := context.DeadlineExceeded // nil or errMalformed with an unusable answer
 	for {
-		n, err := c.Read(c.buffer[:])
+		n, err := c.Read(buffer[:])
 		switch {
 		case timedOut(err):
 			return unusable, outcome
 		case err != nil:
 			return nil, err
 		case n > maxDatagram:
-			c.buffer[2] |= 2 // TC
+			buffer[2] |= 2 // TC
 		}
-		answer, err := reply(c.buffer[:n], id, q)
+		answer, err := reply(buffer[:n], id, q)
 		switch {
 		case err == nil && len(answer.Question) > 0:
 			return answer, nil
