@@ -286,7 +286,8 @@ func (c *stream) expire(p *pending, err error) error {
 	return err
 }
 
-// end closes the stream. The queries that wait on it end with the error.
+// end closes the stream. The queries that wait on it end with the error. Close writes the last message of TLS, which
+// blocks for seconds if the server does not read.
 func (c *stream) end(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -295,7 +296,7 @@ func (c *stream) end(err error) {
 	}
 	c.err = err
 	if c.conn != nil {
-		_ = c.conn.Close()
+		go func() { _ = c.conn.Close() }()
 	}
 	for _, p := range c.waiting {
 		p.result <- result{err: err}

@@ -205,6 +205,32 @@ func TestAnErrorOfAWriteLeavesTheAnswersToTheReader(t *testing.T) {
 	}
 }
 
+// slow is a TLS connection whose server does not read: Close tries for five seconds to say that the connection ends.
+type slow struct{ failing }
+
+const slowClose = 5 * time.Second
+
+func (slow) Close() error {
+	time.Sleep(slowClose)
+	return nil
+}
+
+// Such a server delays neither the query that finds it out nor, through the mutex of the transport, any other.
+func TestTheEndOfAStreamIsNotAwaited(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		defer func() { _, _ = ours.Close(), theirs.Close() }()
+		c := newStream()
+		c.conn = &miekg.Conn{Conn: slow{failing{ours, os.ErrDeadlineExceeded}}}
+		began := time.Now()
+		c.write(make([]byte, 100))
+		require.True(t, c.closed())
+		require.Equal(t, began, time.Now())
+		time.Sleep(slowClose)
+	})
+}
+
 // Each query ends when its own time is over, over UDP and on a stream that brings other messages.
 func TestEachQueryHasItsOwnTime(t *testing.T) {
 	t.Parallel()

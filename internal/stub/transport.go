@@ -80,8 +80,8 @@ func (t *transport) overUDP(ctx context.Context, s Server, q miekg.Question, unt
 	}
 }
 
-// buffers are for datagrams; a longer one than maxDatagram fills its buffer. A socket has none of its own: thousands may
-// be idle, or closed but not yet retired.
+// buffers are for datagrams; a longer one than maxDatagram fills its buffer. A socket has none of its own: thousands
+// may be idle, or closed but not yet retired.
 var buffers = sync.Pool{New: func() any { return new([maxDatagram + 1]byte) }}
 
 // ask sends a query and waits for its answer until the read deadline. A forger who has guessed ID and port must not
