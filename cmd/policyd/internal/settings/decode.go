@@ -197,6 +197,9 @@ func (s *Settings) unknown(key string, value any) []string {
 		}
 	}
 	near := text.Nearest(word, slices.Concat(known, tables))
+	if table := "[" + key + "]"; !opens && slices.Contains(tables, table) {
+		near = table
+	}
 	switch {
 	case opens && near == word:
 		return nil

@@ -59,6 +59,7 @@ func TestMistakes(t *testing.T) {
 		{"a table for a value", "[mode]\n", 1, []string{"mode: the value is not valid"}},
 		{"a value for a table", "server = 5\n", 1, []string{"unknown key server: did you mean [server]?"}},
 		{"a list of tables", "[[server]]\n", 1, []string{"unknown key server: did you mean [server]?"}},
+		{"a value for a table with a short name", "log = 5\n", 1, []string{"unknown key log: did you mean [log]?"}},
 		{"number out of all range", "[port26]\nport = 99999999999999999999", 2, []string{"port26.port: this is not TOML"}},
 
 		{"vanished", "[promises]\nvanished = \"holds\"", 2, []string{`promises.vanished: "holds" is not valid: write "off", "alert" or "hold"; did you mean "hold"?`}},
