@@ -77,6 +77,7 @@ func newRoot() *cobra.Command {
 		newConfig(c), newPostfixConfig(c), newDoctor(c), newPromises(c), newWarm(c), newFleet(), newVersion(),
 		newCompletion())
 	root.Version, root.SilenceErrors, root.SilenceUsage = version, true, true
+	root.Flags().Bool("version", false, "show the version") // without the -v of cobra, which is --verbose for check
 	root.SetVersionTemplate("policyd {{.Version}}\n")
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages ", ".FlagUsagesWrapped 80 "))
 	root.SetHelpFunc(help)
@@ -155,7 +156,7 @@ func suggestion(cmd *cobra.Command, message string) string {
 	switch near := text.Nearest(word, names); {
 	case near != "" && near != word:
 		return ": did you mean " + near + "?"
-	case strings.HasPrefix(message, "invalid argument"):
+	case strings.HasPrefix(message, "invalid argument") && !strings.Contains(message, " flag: "):
 		return ": use one of " + strings.Join(names, ", ")
 	}
 	return ""
