@@ -24,7 +24,6 @@ const (
 	// A socket to a loopback address is used for socketQueries queries, and not longer than socketLife.
 	socketQueries = 512
 	socketLife    = 10 * time.Second
-
 	// idleStream is how long a stream stays open without an answer (RFC 7766 section 6.2.3).
 	idleStream = 10 * time.Second
 	// dialTimeout bounds the opening of a stream, which continues after the query that needed it has been given up.
@@ -52,14 +51,12 @@ type socket struct {
 // socket returns the idle socket that was used last, or a new one.
 func (t *transport) socket(ctx context.Context, s Server) (c *socket, used bool, err error) {
 	t.mu.Lock()
-	idle := t.idle[s]
-	if used = len(idle) > 0; used {
-		c, t.idle[s] = idle[len(idle)-1], idle[:len(idle)-1]
+	if idle := t.idle[s]; len(idle) > 0 {
+		defer t.mu.Unlock()
+		t.idle[s] = idle[:len(idle)-1]
+		return idle[len(idle)-1], true, nil
 	}
 	t.mu.Unlock()
-	if used {
-		return c, true, nil
-	}
 	conn, err := new(net.Dialer).DialUDP(ctx, "udp", netip.AddrPort{}, s.Addr)
 	if err != nil {
 		return nil, false, err
@@ -103,6 +100,7 @@ func (t *transport) retire(s Server, c *socket) {
 type stream struct {
 	ready    chan struct{} // closed when it is open, or could not be opened
 	messages atomic.Int64  // that have arrived
+	writing  sync.Mutex    // guards writes: the next would extend the deadline of one that is blocked
 
 	mu       sync.Mutex
 	conn     *miekg.Conn
@@ -240,6 +238,8 @@ func (c *stream) write(query []byte) {
 	if c.conn == nil {
 		return // it could not be opened
 	}
+	c.writing.Lock()
+	defer c.writing.Unlock()
 	_ = c.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 	if _, err := c.conn.Write(query); timedOut(err) {
 		c.end(errLost)

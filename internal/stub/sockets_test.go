@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -229,6 +230,53 @@ func TestTheEndOfAStreamIsNotAwaited(t *testing.T) {
 		require.Equal(t, began, time.Now())
 		time.Sleep(slowClose)
 	})
+}
+
+// busy is a connection with a Write that ends when released is closed. It counts the deadlines that are set during it.
+type busy struct {
+	net.Conn
+	writing, released chan struct{}
+	extended          *atomic.Int32
+}
+
+func (b busy) SetWriteDeadline(time.Time) error {
+	select {
+	case <-b.writing:
+		b.extended.Add(1)
+	default:
+	}
+	return nil
+}
+
+func (b busy) Write([]byte) (int, error) {
+	select {
+	case <-b.writing:
+	default:
+		close(b.writing)
+		<-b.released
+	}
+	return 0, os.ErrDeadlineExceeded
+}
+
+// A query that waits behind a blocked write does not give that write more time.
+func TestABlockedWriteKeepsItsDeadline(t *testing.T) {
+	t.Parallel()
+	c, b := newStream(), busy{writing: make(chan struct{}), released: make(chan struct{}), extended: new(atomic.Int32)}
+	ours, theirs := net.Pipe()
+	defer func() { _, _ = ours.Close(), theirs.Close() }()
+	b.Conn = ours
+	c.conn = &miekg.Conn{Conn: b}
+	var all sync.WaitGroup
+	all.Go(func() { c.write(make([]byte, 100)) })
+	<-b.writing
+	for range 3 {
+		all.Go(func() { c.write(make([]byte, 100)) })
+	}
+	time.Sleep(20 * time.Millisecond) // so that they would have set the deadline
+	require.Zero(t, b.extended.Load())
+	close(b.released)
+	all.Wait()
+	require.True(t, c.closed())
 }
 
 // Each query ends when its own time is over, over UDP and on a stream that brings other messages.
