@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -252,7 +253,7 @@ func (d *File) write(db *bbolt.DB, names map[string]struct{}) error {
 		if err != nil {
 			return err
 		}
-		for name := range names {
+		for _, name := range slices.Sorted(maps.Keys(names)) { // in the order of the file, which is cheaper
 			if value := d.o.Encode(name); value != nil {
 				err = b.Put([]byte(name), value)
 			} else {
