@@ -164,8 +164,8 @@ func (s *Settings) Tables() (all []Table) {
 	add("ca_file", &s.TLS.CAFile, "", path,
 		"Root certificates in PEM for probes, MTA-STS and DNS over TLS. Empty means the root certificates of the "+
 			"system.")
-	table("admin", "The socket through which the commands reach the daemon: status, cache, promises, report, warm, reload, "+
-		"log-level and query --live.")
+	table("admin", "The socket through which the commands reach the daemon: status, cache, promises, report, warm, "+
+		"reload, log-level and query --live.")
 	add("socket", &s.Admin.Socket, "/run/policyd/admin.sock",
 		restart(of("a path that begins with / and has at most 107 bytes", optional(socketPath))),
 		"Path of the socket. Empty means no socket.")
