@@ -18,23 +18,16 @@ import (
 )
 
 // kind is what a setting takes. Type describes it to a reader of the manual and of a message, and wrong returns what is
-// wrong with a value. The value of a secret setting is not shown. A change of a setting with restart takes effect after
-// a restart only.
+// wrong with a value. A change of a setting with restart takes effect after a restart only.
 type kind struct {
 	Type    string
 	wrong   func(value any) []string
 	words   []string // the only ones that it takes, if there are any
-	secret  bool
 	restart bool
 }
 
 func restart(k kind) kind {
 	k.restart = true
-	return k
-}
-
-func secret(k kind) kind {
-	k.secret = true
 	return k
 }
 
@@ -61,7 +54,7 @@ func list(description string, least, most int, valid func(string) bool) kind {
 			if !valid(s) {
 				wrong = append(wrong, fmt.Sprintf("%q is not valid", s))
 			} else if slices.Contains(all[:i], s) {
-				wrong = append(wrong, fmt.Sprintf("%q is in the list twice", s))
+				wrong = append(wrong, fmt.Sprintf("%q is in the list twice: keep one of them", s))
 			}
 		}
 		return wrong

@@ -131,10 +131,13 @@ func (r Row) set(value any) (wrong []string) {
 	}
 	value = native(value)
 	for _, what := range r.wrong(value) {
-		if what == invalid && !r.secret {
+		if what == invalid && r.path != "fleet.url" { // which can contain a password
 			what = strings.Replace(what, "the value", shown(value), 1)
 		}
-		wrong = append(wrong, r.path+": "+what+advice)
+		if strings.HasSuffix(what, "is not valid") {
+			what += advice
+		}
+		wrong = append(wrong, r.path+": "+what)
 	}
 	if wrong == nil {
 		r.value.Set(reflect.ValueOf(value))

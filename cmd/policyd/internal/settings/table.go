@@ -120,7 +120,7 @@ func (s *Settings) Tables() (all []Table) {
 	table("fleet",
 		"Sharing MTA-STS policies and promises with the other nodes of this site through Redis or Valkey. The server "+
 			"is not trusted and never delays a lookup.")
-	add("url", &s.Fleet.URL, "", restart(secret(of("a redis://, rediss:// or unix:// URL", optional(fleetURL)))),
+	add("url", &s.Fleet.URL, "", restart(of("a redis://, rediss:// or unix:// URL", optional(fleetURL))),
 		`The server, such as "rediss://user:password@redis.example.com:6380/0" or "unix:///run/redis/redis.sock". A `+
 			`Sentinel has the parameter master_name: "redis://sentinel:26379?master_name=policyd". Empty means that `+
 			"nothing is shared.")
