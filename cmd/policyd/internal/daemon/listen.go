@@ -1,16 +1,16 @@
 package daemon
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/httpd"
@@ -21,19 +21,11 @@ import (
 )
 
 const (
-	// lookAtSockets is how often the paths of the unix sockets are looked at. A path that leads elsewhere twice in a
-	// row is repaired: while systemd restarts its units, it may do so for a moment.
-	lookAtSockets = 5 * time.Second
-
 	// remedy says how to find out what is in the way of a listener.
 	remedy = "to see which process has the address: ss -lntxp; to see the addresses of this host: ip address"
 
 	retry = time.Second
 )
-
-// ErrLostSocket is the error of Run when clients can no longer reach a unix socket of systemd at its path. Only systemd
-// can make it again: exit with the status for which policyd.service restarts policyd.socket.
-var ErrLostSocket = errors.New("clients can no longer reach the socket")
 
 // listener listens at one address, for Postfix, for the operator or for other mail servers. A unix socket that clients
 // can no longer reach is made again.
@@ -41,8 +33,8 @@ type listener struct {
 	setting, address string // setting has the address, or is the unit of systemd
 	options          unixsock.Options
 	passed           net.Listener // by systemd; nil for the others
-	// handle serves until its context ends or the listener breaks, and closes the listener. It returns nil after the
-	// server was shut down.
+	// handle serves until its context ends or the listener breaks, and closes the listener. Its error is
+	// socketmap.ErrServerClosed after the server was shut down.
 	handle func(context.Context, net.Listener) error
 	// postfix is set if Postfix needs it: the daemon does not start without it, and ends when it breaks. The others are
 	// opened again until that succeeds.
@@ -88,23 +80,16 @@ func (o *listener) failed(err error) {
 	o.now.Store(&opening{err: err})
 }
 
-// trouble returns why clients cannot connect, nil while they can.
-func (o *listener) trouble() error {
-	now := o.now.Load()
-	if u, ok := now.Listener.(*unixsock.Listener); ok {
-		return u.Reachable()
-	}
-	return now.err
-}
-
-// run serves until ctx ends.
+// run serves until ctx ends or the server is shut down.
 func (o *listener) run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		l, err := o.listen(ctx)
 		if err == nil {
 			err = o.serve(ctx, l)
 			switch {
-			case err == nil || ctx.Err() != nil:
+			case errors.Is(err, socketmap.ErrServerClosed):
+				return nil // the other parts continue until the last lookup is answered
+			case ctx.Err() != nil:
 				return err
 			case o.passed == nil && errors.Is(err, ErrLostSocket):
 				o.now.Store(&opening{err: err})
@@ -122,39 +107,14 @@ func (o *listener) run(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// serve serves l until ctx ends, l breaks, or clients can no longer reach it at its path. It leaves a socket of systemd
-// as it is if no service manager can restart the process.
+// serve serves l until ctx ends, l breaks, or clients can no longer reach it at its path.
 func (o *listener) serve(ctx context.Context, l net.Listener) error {
-	ctx, end := context.WithCancel(ctx)
-	defer end()
+	group, ctx := errgroup.WithContext(ctx)
 	defer context.AfterFunc(ctx, func() { _ = l.Close() })()
-	done := make(chan error, 1)
-	go func() { done <- o.handle(ctx, l) }()
-	tick := time.NewTicker(o.interval)
-	defer tick.Stop()
-	var lost error
-	for before := false; ; {
-		err := o.trouble()
-		switch {
-		case err == nil:
-			before = false
-		case !before:
-			before = true
-			o.log.Warn("clients cannot reach a unix socket", "listener", addressOf(l), "err", err)
-		case o.passed == nil || managed():
-			lost = fmt.Errorf("%w: %w", ErrLostSocket, err)
-			end()
-		}
-		select {
-		case err := <-done:
-			return cmp.Or(lost, err)
-		case <-tick.C:
-		}
-	}
+	group.Go(func() error { return o.handle(ctx, l) })
+	group.Go(func() error { return o.watch(ctx) })
+	return group.Wait()
 }
-
-// managed reports whether a service manager started the process, and can restart it.
-func managed() bool { return os.Getenv("NOTIFY_SOCKET") != "" }
 
 // addressOf returns the address of a listener as the settings have it.
 func addressOf(l net.Listener) string {
@@ -173,15 +133,16 @@ func (d *Daemon) openAll(ctx context.Context) error {
 		o.now.Store(&opening{})
 		d.listeners = append(d.listeners, o)
 	}
+	answer := func(_ context.Context, l net.Listener) error { return d.server.Serve(l) }
 	for _, passed := range d.options.Passed {
 		add(&listener{
-			setting: "policyd.socket", address: addressOf(passed), passed: passed, handle: d.answer, postfix: true,
+			setting: "policyd.socket", address: addressOf(passed), passed: passed, handle: answer, postfix: true,
 		})
 	}
 	if len(d.options.Passed) == 0 {
 		for _, address := range l.Server.Listen {
 			add(&listener{
-				setting: "server.listen", address: address, options: l.ListenOptions(), handle: d.answer, postfix: true,
+				setting: "server.listen", address: address, options: l.ListenOptions(), handle: answer, postfix: true,
 			})
 		}
 	}
@@ -222,14 +183,6 @@ func (d *Daemon) openAll(ctx context.Context) error {
 	return nil
 }
 
-// answer answers lookups until the server is shut down.
-func (d *Daemon) answer(_ context.Context, l net.Listener) error {
-	if err := d.server.Serve(l); !errors.Is(err, socketmap.ErrServerClosed) {
-		return err
-	}
-	return nil
-}
-
 // Listening returns the addresses of the socketmap server; nil before all of them are open.
 func (d *Daemon) Listening() []string {
 	if !d.ready.Load() {
@@ -242,33 +195,6 @@ func (d *Daemon) Listening() []string {
 		}
 	}
 	return addresses
-}
-
-// socketWarnings returns a sentence for each listener that does not work as the settings have it.
-func (d *Daemon) socketWarnings() (w []string) {
-	for _, o := range d.listeners {
-		switch err := o.trouble(); {
-		case err == nil:
-		case o.postfix:
-			w = append(w, fmt.Sprintf("Postfix cannot reach policyd at %s: %v; restart policyd.socket and "+
-				"policyd.service", o.address, err))
-		default:
-			w = append(w, fmt.Sprintf("%s: cannot listen on %s, trying again: %v", o.setting, o.address, err))
-		}
-	}
-	return w
-}
-
-// lostSocket returns ErrLostSocket if the next process would get a listener from systemd that cannot be reached.
-func (d *Daemon) lostSocket() error {
-	for _, o := range d.listeners {
-		if o.passed != nil && managed() {
-			if err := o.trouble(); err != nil {
-				return fmt.Errorf("%w: %w", ErrLostSocket, err)
-			}
-		}
-	}
-	return nil
 }
 
 // readiness returns what lookups wait for. It is asked when all listeners are open; running ends when the daemon starts

@@ -1,0 +1,75 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/policyd/policyd/internal/unixsock"
+)
+
+// lookAtSockets is how often the paths of the unix sockets are looked at. A path that leads elsewhere twice in a row is
+// repaired: while systemd restarts its units, it may do so for a moment.
+const lookAtSockets = 5 * time.Second
+
+// ErrLostSocket is the error of Run when clients can no longer reach a unix socket of systemd at its path. Only systemd
+// can make it again: exit with the status for which policyd.service restarts policyd.socket.
+var ErrLostSocket = errors.New("clients can no longer reach the socket")
+
+// trouble returns why clients cannot connect, nil while they can.
+func (o *listener) trouble() error {
+	now := o.now.Load()
+	if u, ok := now.Listener.(*unixsock.Listener); ok {
+		return u.Reachable()
+	}
+	return now.err
+}
+
+// watch returns ErrLostSocket when clients can no longer connect, and otherwise the error of ctx. It leaves a socket of
+// systemd as it is if no service manager can restart the process.
+func (o *listener) watch(ctx context.Context) error {
+	before := false
+	return every(ctx, o.interval, func() error {
+		err := o.trouble()
+		switch {
+		case err != nil && !before:
+			o.log.Warn("clients cannot reach a unix socket", "listener", o.address, "err", err)
+		case err != nil && (o.passed == nil || managed()):
+			return fmt.Errorf("%w: %w", ErrLostSocket, err)
+		}
+		before = err != nil
+		return nil
+	})
+}
+
+// managed reports whether a service manager started the process, and can restart it.
+func managed() bool { return os.Getenv("NOTIFY_SOCKET") != "" }
+
+// lostSocket returns ErrLostSocket if the next process would get a listener from systemd that cannot be reached.
+func (d *Daemon) lostSocket() error {
+	for _, o := range d.listeners {
+		if o.passed != nil && managed() {
+			if err := o.trouble(); err != nil {
+				return fmt.Errorf("%w: %w", ErrLostSocket, err)
+			}
+		}
+	}
+	return nil
+}
+
+// socketWarnings returns a sentence for each listener that does not work as the settings have it.
+func (d *Daemon) socketWarnings() (w []string) {
+	for _, o := range d.listeners {
+		switch err := o.trouble(); {
+		case err == nil:
+		case o.postfix:
+			w = append(w, fmt.Sprintf("Postfix cannot reach policyd at %s: %v; restart policyd.socket and "+
+				"policyd.service", o.address, err))
+		default:
+			w = append(w, fmt.Sprintf("%s: cannot listen on %s, trying again: %v", o.setting, o.address, err))
+		}
+	}
+	return w
+}
