@@ -73,6 +73,8 @@ func TestRootsAreReadAgainWhenTheirFileChanges(t *testing.T) {
 
 	replace([]byte("no certificate"))
 	require.Eventually(t, func() bool { return strings.Contains(l.log.String(), "root certificates changed and cannot be used") }, testTimeout, 20*time.Millisecond)
+	require.NoError(t, os.Remove(file))
+	require.ErrorIs(t, l.daemon.reloadRoots(), os.ErrNotExist)
 	require.Equal(t, "closed certificate-chain", verdict())
 	replace(pemOf(after))
 	becomes("open ")

@@ -173,18 +173,3 @@ func (l *Loaded) readFleetKey(path string) error {
 	l.FleetKeys = append(l.FleetKeys, key)
 	return nil
 }
-
-// WithNewRoots returns the same settings with the root certificates read again. The error is the reason why they cannot
-// be used; it is roots.ErrNone if there are none.
-func (l *Loaded) WithNewRoots() (*Loaded, error) {
-	trusted, err := roots.Load(l.TLS.CAFile)
-	if err != nil {
-		return nil, err
-	}
-	if trusted.Empty {
-		return nil, roots.ErrNone
-	}
-	next := *l
-	next.Roots = *trusted
-	return &next, nil
-}

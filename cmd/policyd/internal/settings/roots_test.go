@@ -11,7 +11,7 @@ import (
 	"github.com/policyd/policyd/internal/mtasts"
 )
 
-// The root certificates reach everything that verifies certificates, and are read again on request.
+// The root certificates reach everything that verifies certificates.
 func TestRootsAndProxyReachTheirUsers(t *testing.T) {
 	ca := filepath.Join(t.TempDir(), "ca.pem")
 	pem, err := os.ReadFile("testdata/ca.pem")
@@ -26,17 +26,6 @@ func TestRootsAndProxyReachTheirUsers(t *testing.T) {
 	require.Same(t, l.Roots.Pool, fetcher.Roots)
 	require.Same(t, l.Roots.Pool, l.Probe(nil, nil, quiet).Roots)
 	require.Nil(t, l.Stub(quiet).RootCAs, "no DNS over TLS: a change of the roots must not void the cached answers")
-
-	require.False(t, l.Roots.Changed())
-	require.NoError(t, os.WriteFile(ca, append(pem, '\n'), 0o600))
-	require.True(t, l.Roots.Changed())
-	next, err := l.WithNewRoots()
-	require.NoError(t, err)
-	require.False(t, next.Roots.Changed())
-	require.NotSame(t, l.Roots.Pool, next.Roots.Pool)
-	require.NoError(t, os.Remove(ca))
-	_, err = next.WithNewRoots()
-	require.Error(t, err)
 
 	l, err = load(t, "[dns]\nservers = [\"tls://dns.example@192.0.2.1:853\"]\n")
 	require.NoError(t, err)
