@@ -63,14 +63,9 @@ type DomainRequest struct {
 	Domain string `json:"domain"`
 }
 
-// Nexthop is about a next hop, and so is Question, that of a mail server.
+// Nexthop is about a next hop.
 type Nexthop struct {
 	Nexthop string `json:"nexthop"`
-}
-
-// Question names the domain, or another next hop, of a mail.
-type Question struct {
-	Domain string `json:"domain"`
 }
 
 // ReportRequest is for the lookups since then; the zero time means all that are remembered.
@@ -139,8 +134,7 @@ func (d *DomainRequest) check() error {
 	return nil
 }
 
-func (n *Nexthop) check() error  { return checkNexthop("nexthop", n.Nexthop) }
-func (q *Question) check() error { return checkNexthop("domain", q.Domain) }
+func (n *Nexthop) check() error { return checkNexthop("nexthop", n.Nexthop) }
 
 func checkNexthop(name, value string) error {
 	if value == "" || len(value) > maxNexthop {

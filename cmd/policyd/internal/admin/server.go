@@ -10,16 +10,10 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
-
-	"github.com/policyd/policyd/internal/lookup"
 )
 
-const (
-	// MaxEvaluations bounds the evaluations for the operator at a time: each may ask DNS for ten seconds.
-	MaxEvaluations = 8
-	// MaxQuestions bounds the connections of mail servers, each of which has one question.
-	MaxQuestions = 256
-)
+// MaxEvaluations bounds the evaluations for the operator at a time: each may ask DNS for ten seconds.
+const MaxEvaluations = 8
 
 // Server serves the endpoints for which Handle, Answer and Evaluate add a function. Each function is called by several
 // goroutines concurrently. Make one with NewServer.
@@ -76,30 +70,6 @@ func Evaluate[Q, A any](s *Server, e Endpoint[Q, A], do func(context.Context, Q)
 		default:
 			return answer, &RefusedError{http.StatusServiceUnavailable, "too many concurrent queries: try again"}
 		}
-	})
-}
-
-// AddQuestions adds the two questions of mail servers. A question about a policy counts as a lookup for mail to the
-// next hop, which deliver does, and one about a route only evaluates it, which explain does.
-func (s *Server) AddQuestions(deliver, explain func(ctx context.Context, nexthop string) lookup.Explanation) {
-	Evaluate(s, GetPolicy, func(ctx context.Context, q Question) lookup.PolicyAnswer {
-		return deliver(ctx, q.Domain).PolicyAnswer
-	})
-	Evaluate(s, GetRoute, func(ctx context.Context, q Question) lookup.RouteAnswer {
-		x := explain(ctx, q.Domain)
-		return lookup.RouteAnswer{
-			Nexthop: x.Nexthop, Transport: x.Transport, Would: x.WouldTransport, Why: x.WhyTransport,
-		}
-	})
-}
-
-// Once returns a handler for mail servers. It closes a connection after one answer, so that idle clients do not keep
-// others waiting. A request ends with ctx and not with its connection: Exim closes the connection for writing when it
-// has asked, and net/http treats that as the end of the client.
-func (s *Server) Once(ctx context.Context) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Connection", "close")
-		s.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
 

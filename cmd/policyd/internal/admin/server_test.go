@@ -387,8 +387,7 @@ func TestOtherMailServersAskForOneDomain(t *testing.T) {
 		return d.explain(ctx, nexthop)
 	}
 	s := d.server()
-	questions := admin.NewServer(admin.MaxQuestions, slog.New(slog.DiscardHandler))
-	questions.AddQuestions(d.lookup, d.explain)
+	questions := admin.Questions(d.lookup, d.explain, slog.New(slog.DiscardHandler))
 	for _, c := range []struct {
 		path string
 		code int

@@ -52,13 +52,6 @@ func (d *Daemon) api() *admin.Server {
 	return s
 }
 
-// questions serves the listener for other mail servers.
-func (d *Daemon) questions() *admin.Server {
-	s := admin.NewServer(admin.MaxQuestions, d.log)
-	s.AddQuestions(d.deliver, d.explain)
-	return s
-}
-
 // explain evaluates a next hop with what the daemon knows. Of an e-mail address it evaluates the domain, so that no
 // local part is shown.
 func (d *Daemon) explain(ctx context.Context, nexthop string) lookup.Explanation {

@@ -164,7 +164,7 @@ func (d *Daemon) openAll(ctx context.Context) error {
 		})
 	}
 	if address := l.HTTP.Listen; address != "" {
-		serve("http.listen", address, admin.MaxQuestions, d.questions().Once)
+		serve("http.listen", address, admin.MaxQuestions, admin.Questions(d.deliver, d.explain, d.log).Once)
 	}
 	for i, o := range d.listeners {
 		l, err := o.listen(ctx)

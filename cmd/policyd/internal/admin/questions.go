@@ -1,0 +1,51 @@
+package admin
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+
+	"github.com/policyd/policyd/internal/lookup"
+)
+
+// MaxQuestions bounds the connections of mail servers, each of which has one question.
+const MaxQuestions = 256
+
+// Question names the domain, or another next hop, of a mail.
+type Question struct {
+	Domain string `json:"domain"`
+}
+
+func (q *Question) check() error { return checkNexthop("domain", q.Domain) }
+
+// Questions returns the server for mail servers other than Postfix. It has nothing but their two questions; see
+// AddQuestions.
+func Questions(deliver, explain func(ctx context.Context, nexthop string) lookup.Explanation, log *slog.Logger) *Server {
+	s := NewServer(MaxQuestions, log)
+	s.AddQuestions(deliver, explain)
+	return s
+}
+
+// AddQuestions adds the two questions of mail servers. A question about a policy counts as a lookup for mail to the
+// next hop, which deliver does, and one about a route only evaluates it, which explain does.
+func (s *Server) AddQuestions(deliver, explain func(ctx context.Context, nexthop string) lookup.Explanation) {
+	Evaluate(s, GetPolicy, func(ctx context.Context, q Question) lookup.PolicyAnswer {
+		return deliver(ctx, q.Domain).PolicyAnswer
+	})
+	Evaluate(s, GetRoute, func(ctx context.Context, q Question) lookup.RouteAnswer {
+		x := explain(ctx, q.Domain)
+		return lookup.RouteAnswer{
+			Nexthop: x.Nexthop, Transport: x.Transport, Would: x.WouldTransport, Why: x.WhyTransport,
+		}
+	})
+}
+
+// Once returns a handler for mail servers. It closes a connection after one answer, so that idle clients do not keep
+// others waiting. A request ends with ctx and not with its connection: Exim closes the connection for writing when it
+// has asked, and net/http treats that as the end of the client.
+func (s *Server) Once(ctx context.Context) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Connection", "close")
+		s.ServeHTTP(w, r.WithContext(ctx))
+	})
+}
