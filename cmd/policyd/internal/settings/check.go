@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/policyd/policyd/internal/fleet"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/stub"
 )
@@ -143,5 +142,3 @@ func secondOpinion(s string) bool {
 }
 
 func excludeDomain(s string) bool { return hostName(strings.TrimPrefix(s, ".")) }
-
-func fleetURL(s string) bool { return fleet.CheckURL(s) == nil }

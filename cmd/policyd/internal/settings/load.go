@@ -7,12 +7,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"reflect"
 	"slices"
 	"strings"
 
-	"github.com/policyd/policyd/internal/fleet"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/regfile"
 	"github.com/policyd/policyd/internal/roots"
@@ -131,16 +129,7 @@ func (l *Loaded) read(document []byte) []Problem {
 	} else {
 		l.Roots = *trusted
 	}
-	if l.Fleet.URL != "" && l.Fleet.KeyFile == "" {
-		add("fleet.url", `a site key is required: make one with "policyd fleet key" and write the path of its file as `+
-			"key_file")
-	}
-	if err := l.readFleetKey(l.Fleet.KeyFile); err != nil {
-		add("fleet.key_file", err.Error())
-	}
-	if err := l.readFleetKey(l.Fleet.PreviousKeyFile); err != nil {
-		add("fleet.previous_key_file", err.Error())
-	}
+	l.readFleetKeys(add)
 	rules, err := regfile.Read(l.Overrides)
 	if err != nil && (!errors.Is(err, fs.ErrNotExist) || l.Overrides != defaultOverrides) {
 		add("overrides", l.Overrides+" cannot be read: "+cause(err)+": create the file or leave the setting out")
@@ -152,24 +141,4 @@ func (l *Loaded) read(document []byte) []Problem {
 		})
 	}
 	return problems
-}
-
-// readFleetKey adds the site key in a file to FleetKeys.
-func (l *Loaded) readFleetKey(path string) error {
-	if path == "" || l.Fleet.URL == "" {
-		return nil
-	}
-	text, err := regfile.Read(path)
-	if err != nil {
-		return fmt.Errorf("%s cannot be read: %s", path, cause(err))
-	}
-	key, err := fleet.ParseKey(text)
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o007 != 0 {
-		return fmt.Errorf("%s can be read by every user of this machine: chmod 0640 it", path)
-	}
-	l.FleetKeys = append(l.FleetKeys, key)
-	return nil
 }

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/policyd/policyd/internal/dns"
-	"github.com/policyd/policyd/internal/fleet"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
@@ -92,13 +91,6 @@ func (l *Loaded) SecondOpinion(log *slog.Logger) (stub.Options, bool) {
 	o := l.Stub(log.With("setting", "dns.second_opinion"))
 	o.Servers, o.Trust, o.RootCAs = []string{l.DNS.SecondOpinion}, stub.TrustNever, l.Roots.Pool
 	return o, l.DNS.SecondOpinion != ""
-}
-
-// SharedFleet returns the options of the fleet without the shared stores, and false if nothing is shared.
-func (l *Loaded) SharedFleet(log *slog.Logger) (fleet.Options, bool) {
-	return fleet.Options{
-		URL: l.Fleet.URL, Keys: l.FleetKeys, Prefix: l.Fleet.Prefix, Pull: durationOf(l.Fleet.Pull), Log: log,
-	}, l.Fleet.URL != ""
 }
 
 // Limits returns what the server allows its clients.

@@ -5,7 +5,6 @@ package settings
 
 import (
 	"encoding/json"
-	"net/url"
 
 	"github.com/pelletier/go-toml/v2"
 
@@ -71,14 +70,6 @@ func (s Settings) MarshalJSON() ([]byte, error) {
 		return nil, err
 	}
 	return json.Marshal(all)
-}
-
-// Redacted returns the settings without the password in fleet.url.
-func (s Settings) Redacted() Settings {
-	if u, err := url.Parse(s.Fleet.URL); err == nil && s.Fleet.URL != "" {
-		s.Fleet.URL = u.Redacted()
-	}
-	return s
 }
 
 // Loaded is a settings file that was read and checked, with the files that it names. It is immutable.
