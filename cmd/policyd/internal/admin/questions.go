@@ -20,7 +20,9 @@ func (q *Question) check() error { return checkNexthop("domain", q.Domain) }
 
 // Questions returns the server for mail servers other than Postfix. It has nothing but their two questions; see
 // AddQuestions.
-func Questions(deliver, explain func(ctx context.Context, nexthop string) lookup.Explanation, log *slog.Logger) *Server {
+func Questions(
+	deliver, explain func(ctx context.Context, nexthop string) lookup.Explanation, log *slog.Logger,
+) *Server {
 	s := NewServer(MaxQuestions, log)
 	s.AddQuestions(deliver, explain)
 	return s
