@@ -60,7 +60,7 @@ func (d *Daemon) explain(ctx context.Context, nexthop string) lookup.Explanation
 
 // deliver first does what a lookup of Postfix does. The explanation then finds its facts in the cache.
 func (d *Daemon) deliver(ctx context.Context, nexthop string) lookup.Explanation {
-	d.handler.ServeSocketmap(ctx, socketmap.Request{Map: "tls-policy", Key: admin.DomainOf(nexthop)})
+	d.service.ServeSocketmap(ctx, socketmap.Request{Map: "tls-policy", Key: admin.DomainOf(nexthop)})
 	return d.explain(ctx, nexthop)
 }
 

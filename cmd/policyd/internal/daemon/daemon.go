@@ -62,7 +62,6 @@ type Daemon struct {
 	fleet    *fleet.Fleet // nil where fleet.url is empty
 	second   *stub.Stub   // nil where dns.second_opinion is empty
 	service  *lookup.Service
-	handler  socketmap.Handler
 	server   *socketmap.Server
 	metrics  *metrics.Metrics // nil where metrics.listen is empty
 
@@ -114,8 +113,7 @@ func New(o Options) (*Daemon, error) {
 	d.prober = probe.New(loaded.Probe(d.cache, d.site, d.log))
 	d.report = report.New(report.Options{StateDir: loaded.Cache.StateDir, Log: d.log})
 	d.service = lookup.New(d.sources(), loaded.Lookup(), d.log)
-	d.handler = d.service
-	d.server = &socketmap.Server{Handler: d.handler, Logger: d.log}
+	d.server = &socketmap.Server{Handler: d.service, Logger: d.log}
 	d.server.SetLimits(d.limits(loaded))
 	return d, nil
 }

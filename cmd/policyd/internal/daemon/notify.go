@@ -64,7 +64,7 @@ func (d *Daemon) works(ctx context.Context, timeout time.Duration) bool {
 	defer cancel()
 	var reply socketmap.Reply
 	answered := Await(ctx, func() {
-		reply = d.handler.ServeSocketmap(ctx, socketmap.Request{Map: "tls-policy", Key: "*"})
+		reply = d.server.Handler.ServeSocketmap(ctx, socketmap.Request{Map: "tls-policy", Key: "*"})
 	})
 	return answered && reply.Status == socketmap.StatusNotFound
 }

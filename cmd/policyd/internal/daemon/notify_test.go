@@ -87,7 +87,7 @@ func TestWatchdogIsNotToldByADaemonThatDoesNotAnswer(t *testing.T) {
 	require.NoError(t, err)
 	never := make(chan struct{})
 	defer close(never)
-	d.handler = socketmap.HandlerFunc(func(context.Context, socketmap.Request) socketmap.Reply {
+	d.server.Handler = socketmap.HandlerFunc(func(context.Context, socketmap.Request) socketmap.Reply {
 		<-never
 		return socketmap.NotFound()
 	})
