@@ -97,14 +97,15 @@ func New(o Options) (*Daemon, error) {
 	d.promises = promises.New(promises.Options{
 		StateDir: loaded.Cache.StateDir, Log: d.log, Seen: func(domain string) { d.share(fleet.Promise, domain) },
 	})
-	if o, ok := loaded.SecondOpinion(d.log); ok {
-		if d.second, err = stub.New(o); err != nil {
+	if loaded.DNS.SecondOpinion != "" {
+		if d.second, err = stub.New(loaded.SecondOpinion(d.log)); err != nil {
 			return nil, err
 		}
 	}
 	d.store = stsstore.New(d.storeOptions(loaded))
-	if o, ok := loaded.SharedFleet(d.log); ok {
+	if loaded.Fleet.URL != "" {
 		fleet.DiscardClientLog()
+		o := loaded.SharedFleet(d.log)
 		o.Locals = map[fleet.Kind]fleet.Local{fleet.Promise: d.promises, fleet.Policy: d.store}
 		if d.fleet, err = fleet.New(o); err != nil {
 			return nil, err

@@ -86,12 +86,13 @@ func (d *Daemon) logWarnings(l *settings.Loaded) {
 // configure makes settings effective in every part, or in none. Settings that were checked can only be refused by the
 // stub, which reads resolv.conf, so it comes first. The caller holds d.reloading.
 func (d *Daemon) configure(next *settings.Loaded) error {
-	err := d.stub.Configure(d.stubOptions(next))
-	if o, ok := next.SecondOpinion(d.log); ok && d.second != nil && err == nil {
-		err = d.second.Configure(o)
-	}
-	if err != nil {
+	if err := d.stub.Configure(d.stubOptions(next)); err != nil {
 		return err
+	}
+	if d.second != nil {
+		if err := d.second.Configure(next.SecondOpinion(d.log)); err != nil {
+			return err
+		}
 	}
 	d.site.Configure(next.Site(d.log))
 	d.prober.Configure(next.Probe(d.cache, d.site, d.log))

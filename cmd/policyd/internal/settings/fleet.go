@@ -10,11 +10,11 @@ import (
 	"github.com/policyd/policyd/internal/regfile"
 )
 
-// SharedFleet returns the options of the fleet without the shared stores, and false if nothing is shared.
-func (l *Loaded) SharedFleet(log *slog.Logger) (fleet.Options, bool) {
+// SharedFleet returns the options of the fleet without the shared stores. Nothing is shared if the URL is empty.
+func (l *Loaded) SharedFleet(log *slog.Logger) fleet.Options {
 	return fleet.Options{
 		URL: l.Fleet.URL, Keys: l.FleetKeys, Prefix: l.Fleet.Prefix, Pull: durationOf(l.Fleet.Pull), Log: log,
-	}, l.Fleet.URL != ""
+	}
 }
 
 // Redacted returns the settings without the password in fleet.url.

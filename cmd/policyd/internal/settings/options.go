@@ -86,11 +86,11 @@ func (l *Loaded) Store(r dns.Resolver, log *slog.Logger) stsstore.Options {
 	}
 }
 
-// SecondOpinion returns the options of the resolver that is asked about vanished promises, and false if there is none.
-func (l *Loaded) SecondOpinion(log *slog.Logger) (stub.Options, bool) {
+// SecondOpinion returns the options of the resolver that is asked about vanished promises, if the setting names one.
+func (l *Loaded) SecondOpinion(log *slog.Logger) stub.Options {
 	o := l.Stub(log.With("setting", "dns.second_opinion"))
 	o.Servers, o.Trust, o.RootCAs = []string{l.DNS.SecondOpinion}, stub.TrustNever, l.Roots.Pool
-	return o, l.DNS.SecondOpinion != ""
+	return o
 }
 
 // Limits returns what the server allows its clients.
