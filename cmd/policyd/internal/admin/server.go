@@ -10,6 +10,8 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+
+	"golang.org/x/sync/semaphore"
 )
 
 // MaxEvaluations bounds the evaluations for the operator at a time: each may ask DNS for ten seconds.
@@ -20,7 +22,7 @@ const MaxEvaluations = 8
 type Server struct {
 	mux        *http.ServeMux
 	methods    map[string]map[string]http.HandlerFunc // by path and method
-	evaluating chan struct{}                          // a token for each evaluation under way
+	evaluating *semaphore.Weighted
 	log        *slog.Logger
 }
 
@@ -28,7 +30,7 @@ type Server struct {
 func NewServer(evaluations int, log *slog.Logger) *Server {
 	s := &Server{
 		mux: http.NewServeMux(), methods: map[string]map[string]http.HandlerFunc{},
-		evaluating: make(chan struct{}, evaluations), log: log,
+		evaluating: semaphore.NewWeighted(int64(evaluations)), log: log,
 	}
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		refuse(w, http.StatusNotFound, "unknown path: see docs/admin-api.md")
@@ -63,13 +65,11 @@ func Answer[Q, A any](s *Server, e Endpoint[Q, A], do func(Q) A) {
 // Evaluate adds a function that evaluates next hops. The number of concurrent evaluations is bounded.
 func Evaluate[Q, A any](s *Server, e Endpoint[Q, A], do func(context.Context, Q) A) {
 	Handle(s, e, func(ctx context.Context, q Q) (answer A, refused *RefusedError) {
-		select {
-		case s.evaluating <- struct{}{}:
-			defer func() { <-s.evaluating }()
-			return do(ctx, q), nil
-		default:
+		if !s.evaluating.TryAcquire(1) {
 			return answer, &RefusedError{http.StatusServiceUnavailable, "too many concurrent queries: try again"}
 		}
+		defer s.evaluating.Release(1)
+		return do(ctx, q), nil
 	})
 }
 
