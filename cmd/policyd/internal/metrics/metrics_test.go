@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -179,6 +181,23 @@ func TestUnknownValuesAreCountedTogether(t *testing.T) {
 		return st
 	})
 	require.Contains(t, scrape(t, reg), `policyd_probes_total{result="other"} 5`)
+}
+
+// The schema of policyd check has every cause.
+func TestEveryCauseOfAClosedHostIsCountedByItself(t *testing.T) {
+	t.Parallel()
+	schema, err := os.ReadFile("../../../../docs/schema/check.json")
+	require.NoError(t, err)
+	causes := regexp.MustCompile(`"cause": \{"enum": \["(.+)"\]\}`).FindSubmatch(schema)
+	require.NotNil(t, causes)
+	_, reg := registered(t)
+	text := scrape(t, reg)
+	for cause := range strings.SplitSeq(string(causes[1]), `", "`) {
+		series := `policyd_probes_total{result="` + strings.ReplaceAll(cause, " ", "-") + `"} `
+		if !strings.Contains(text, series) {
+			t.Errorf("there is no %s", series)
+		}
+	}
 }
 
 func TestServer(t *testing.T) {
