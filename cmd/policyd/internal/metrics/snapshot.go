@@ -1,7 +1,6 @@
 package metrics
 
 import (
-	"runtime"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,7 +18,7 @@ func (s snapshot) Describe(chan<- *prometheus.Desc) {}
 // Collect implements prometheus.Collector.
 func (s snapshot) Collect(ch chan<- prometheus.Metric) {
 	st := s()
-	build := prometheus.Labels{"version": st.Version, "goversion": runtime.Version()}
+	build := prometheus.Labels{"version": st.Version, "goversion": st.Go}
 	ch <- prometheus.MustNewConstMetric(prometheus.NewDesc(namespace+"_build_info",
 		"Version of policyd and of Go; always 1.", nil, build), prometheus.GaugeValue, 1)
 	lookups := prometheus.NewDesc(namespace+"_lookups_total", "Socketmap lookups by map and result.",
