@@ -69,7 +69,7 @@ func (g *gathering) mx() {
 	g.facts.SetMX(rrset, err)
 	for i := range g.facts.Hosts {
 		h := &g.facts.Hosts[i]
-		h.Override, h.Signed = g.options.Overrides.For(h.Name), g.Hosts.wasSigned(h.Name)
+		h.Override, h.Signed = g.options.Overrides.For(h.Name), g.wasSigned(h.Name)
 	}
 }
 

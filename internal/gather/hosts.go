@@ -4,29 +4,26 @@ import (
 	"context"
 	"errors"
 	"hash/maphash"
-	"sync/atomic"
 	"time"
 
-	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/policy"
 )
 
 // Hosts bounds the lookups about MX hosts: a domain with one good host and 31 whose name servers are silent would
 // otherwise hold so many places in the resolver that other domains wait. The first hosts of a next hop that mail is
 // sent to need no place. The others share a number of places, and so do all hosts of domains that remote senders chose.
-//
-// It also remembers, by a hash, which hosts had secure addresses: their TLSA records can be asked for early.
+// It also remembers which hosts were signed.
 type Hosts struct {
 	others, untrusted chan struct{} // an element per place that is taken
-	seed              maphash.Seed
-	signed            [1 << 13]atomic.Uint64
+	signed            signed
 }
 
 const places = 64 // of each kind
 
 // NewHosts returns a Hosts with all places free.
 func NewHosts() *Hosts {
-	return &Hosts{others: make(chan struct{}, places), untrusted: make(chan struct{}, places), seed: maphash.MakeSeed()}
+	return &Hosts{others: make(chan struct{}, places), untrusted: make(chan struct{}, places),
+		signed: signed{seed: maphash.MakeSeed()}}
 }
 
 var errPlaces = errors.New("too many lookups in progress")
@@ -52,30 +49,4 @@ func (g *gathering) enter(until time.Time, i int) (leave func(), err error) {
 	case <-ctx.Done():
 		return nil, errPlaces
 	}
-}
-
-// noteSigned remembers whether the addresses of a host are secure. Remote senders change nothing.
-func (g *gathering) noteSigned(host string, addresses dns.Status) {
-	if g.Hosts == nil || g.by.CacheOnly || g.by.Untrusted || addresses == dns.Indeterminate {
-		return
-	}
-	if slot, hash := g.Hosts.slot(host); addresses == dns.Secure {
-		slot.Store(hash)
-	} else {
-		slot.CompareAndSwap(hash, 0)
-	}
-}
-
-func (h *Hosts) slot(host string) (slot *atomic.Uint64, hash uint64) {
-	hash = maphash.String(h.seed, host)
-	return &h.signed[hash%uint64(len(h.signed))], hash
-}
-
-// wasSigned reports whether the addresses of a host were secure the last time.
-func (h *Hosts) wasSigned(host string) bool {
-	if h == nil {
-		return false
-	}
-	slot, hash := h.slot(host)
-	return slot.Load() == hash
 }

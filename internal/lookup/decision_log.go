@@ -6,15 +6,12 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"sync/atomic"
 
 	"golang.org/x/time/rate"
 
 	"github.com/policyd/policyd/internal/policy"
-	"github.com/policyd/policyd/internal/report"
-	"github.com/policyd/policyd/prefix"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -83,22 +80,4 @@ func (s *Service) panicked(where string, p any) {
 	s.panics.Add(1)
 	s.log.Error("panic in a lookup: please report this", "where", where, "err", fmt.Sprint(p), "stack",
 		string(debug.Stack()))
-}
-
-// recorded returns a decision of the TLS policy for the report. It is the same in every mode. A next hop is the same
-// one on port 25 and on the port of implicit TLS: mail uses the latter as soon as a probe found it open.
-func recorded(next policy.Nexthop, d *policy.Decision) report.Lookup {
-	l := report.Lookup{Outcome: report.AsBefore, ImplicitTLS: next.Port != policy.SMTPPort}
-	next.Port = policy.SMTPPort
-	l.Nexthop = next.String()
-	switch d.Verdict {
-	case policy.None:
-	case policy.Defer:
-		l.Outcome, l.Reason = report.Wait, d.Failure
-	case policy.Apply:
-		l.Outcome = report.Outcome(d.Source()) // the outcomes of a policy have the names of its sources
-		l.Promised = l.Outcome == report.Prefix &&
-			!slices.ContainsFunc(d.TLS.Match, func(host string) bool { return !prefix.Of(host).ImplicitTLS() })
-	}
-	return l
 }

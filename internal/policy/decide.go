@@ -1,14 +1,11 @@
 package policy
 
 import (
-	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/policyd/policyd/internal/dane"
 	"github.com/policyd/policyd/internal/mtasts"
-	"github.com/policyd/policyd/internal/promises"
 	"github.com/policyd/policyd/prefix"
 )
 
@@ -260,40 +257,6 @@ func stsMatch(f *Facts) (match []string, broken mtasts.Failure) {
 	return slices.Compact(match), broken
 }
 
-// byMemory detects a promise that has vanished from an unsigned answer, and holds the mail if the settings require it.
-// It comes after all rules that look for a promise.
-//
-// Where the resolver does not validate, every answer is unsigned and DANE is missing everywhere. That is a fault of the
-// resolver, which package stub logs, and proves nothing about the domains. A hold in progress continues, so that an
-// attacker who can make policyd distrust the resolver cannot end it.
-func byMemory(f *Facts, o *Options, d *Decision) bool {
-	m, kinds := f.Promises, lookedFor(f.Promises.Kinds, o)
-	if match, _ := prefixed(f); o.Vanished == promises.Off || len(kinds) == 0 || len(match) > 0 || withdrawn(f, kinds) {
-		return false
-	}
-	if slices.Contains(kinds, promises.DANE) && m.Until.IsZero() {
-		if !f.Known.Validates {
-			return d.lacks(Need{Required: FactSet{Validates: true}})
-		}
-		if !f.Validates {
-			kinds = slices.DeleteFunc(kinds, func(k promises.Kind) bool { return k == promises.DANE })
-			d.because("the domain had DANE, and the resolver does not validate now: whether it still has is not known")
-			if len(kinds) == 0 || withdrawn(f, kinds) {
-				return false
-			}
-		}
-	}
-	since := fmt.Sprintf(
-		"the domain promised authenticated TLS (%s) on %d days, last on %s, and the promise is missing from "+
-			"an unsigned answer", kinds[0], m.Days, m.Last.Time().Format(time.DateOnly))
-	held := o.Vanished == promises.Hold && m.Holdable && d.defers(ReasonHeld, f.Nexthop.Name+" is held: "+since)
-	if !held {
-		d.because(since)
-	}
-	d.Vanished = true
-	return held
-}
-
 // noPolicy adds the reason why the domain has no promise.
 func noPolicy(f *Facts, _ *Options, d *Decision) bool {
 	switch match, _ := prefixed(f); {
@@ -307,37 +270,4 @@ func noPolicy(f *Facts, _ *Options, d *Decision) bool {
 		return d.none(ReasonNone, noPrefix(f))
 	}
 	return d.none(ReasonNone)
-}
-
-// addressLimit is the default of smtp_mx_address_limit: Postfix tries that many addresses of a destination, of both
-// families together, best preference first, and no more.
-const addressLimit = 5
-
-// reach warns of a policy that allows only hosts which Postfix may never try, because too many addresses come first.
-// Such mail waits until it bounces. The addresses are required facts, but the decision does not depend on them.
-func reach(f *Facts, d *Decision) {
-	first := slices.IndexFunc(f.Hosts, func(h Host) bool {
-		return d.TLS.Level == LevelSecure && slices.Contains(d.TLS.Match, h.Name) ||
-			d.TLS.Level == LevelDANEOnly && h.DANE.State == dane.Usable
-	})
-	if first < 0 || f.Nexthop.Host {
-		return
-	}
-	best := &f.Hosts[first]
-	front := f.hostsWhere(func(h *Host) bool { return h.Preference < best.Preference })
-	if d.need.Required.Addresses = front &^ f.Known.Addresses; d.need.Required.Addresses != 0 {
-		return
-	}
-	n := 0
-	for i := range f.Hosts {
-		if front.Has(i) {
-			n += f.Hosts[i].Addresses
-		}
-	}
-	if n >= addressLimit {
-		d.InFront = n
-		d.because(fmt.Sprintf("%d addresses come before %s, the first MX host that the policy allows: with "+
-			"smtp_mx_address_limit = %d, its default, Postfix never tries that host; set smtp_mx_address_limit = 0",
-			n, best.Name, addressLimit))
-	}
 }

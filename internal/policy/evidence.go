@@ -7,7 +7,6 @@ import (
 	"github.com/policyd/policyd/internal/dane"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
-	"github.com/policyd/policyd/internal/promises"
 	"github.com/policyd/policyd/internal/text"
 	"github.com/policyd/policyd/prefix"
 )
@@ -115,54 +114,6 @@ func failure(f *Facts, h *Host) string {
 
 // Cause returns what failed in a lookup, without the question, in printable ASCII.
 func Cause(err error) string { return text.Printable(dns.Reason(err)) }
-
-// lookedFor returns those kinds of promises that the settings still look for. The others have not vanished.
-func lookedFor(kinds []promises.Kind, o *Options) []promises.Kind {
-	return slices.DeleteFunc(slices.Clone(kinds), func(k promises.Kind) bool {
-		return k == promises.MTASTS && !o.MTASTS || k == promises.DANE && !o.DANE
-	})
-}
-
-// withdrawn reports whether the absence of promises of some kinds is authentic: DNSSEC protects the MX RRset, or only
-// MTA-STS is missing and the domain's own web server serves a policy that is not enforced (RFC 8461 section 8.3).
-func withdrawn(f *Facts, kinds []promises.Kind) bool {
-	onlySTS := len(kinds) == 1 && kinds[0] == promises.MTASTS
-	return f.MX.signed() || onlySTS && f.STS.State == mtasts.Found && f.STS.Policy.Mode != mtasts.Enforce &&
-		!f.STS.Stale
-}
-
-// Observed returns what a decision shows about the promises of a next hop, and false if it shows nothing: because a
-// fact could not be obtained, because the operator decided, or because nothing is remembered for such a next hop.
-func Observed(f Facts, o Options, d Decision) (promises.Answer, bool) {
-	kinds := lookedFor(f.Promises.Kinds, &o)
-	a := promises.Answer{Authentic: withdrawn(&f, kinds)}
-	switch source := d.Source(); {
-	case !f.Nexthop.Remembers() || o.Vanished == promises.Off || o.Mode == ModeOff:
-		return a, false
-	case d.Reason == ReasonHeld:
-		a.Held = true
-		return a, true
-	case d.Verdict == Defer, source == SourceOverride,
-		source == SourceDANE && !slices.ContainsFunc(f.Hosts, Host.withTLSA):
-		// "dane" may be because of failed lookups, whose answers may be that there are no TLSA records.
-		return a, false
-	}
-	if match, _ := prefixed(&f); len(match) > 0 {
-		a.Kinds = append(a.Kinds, promises.Prefix)
-	}
-	if stsEnforced(&f, &o) {
-		a.Kinds = append(a.Kinds, promises.MTASTS)
-	}
-	if d.Source() == SourceDANE {
-		a.Kinds = append(a.Kinds, promises.DANE)
-	}
-	if len(a.Kinds) > 0 {
-		a.Authentic = f.MX.signed()
-	}
-	// If nothing was found, perhaps the remembered promise was not looked for: the operator has switched it off, or the
-	// resolver does not validate.
-	return a, len(a.Kinds) > 0 || len(f.Promises.Kinds) == 0 || len(kinds) > 0 && (a.Authentic || d.Vanished)
-}
 
 // withTLSA reports whether the host has secure TLSA records.
 func (h Host) withTLSA() bool { return h.DANE.State == dane.Usable || h.DANE.State == dane.Unusable }

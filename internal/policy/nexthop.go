@@ -32,10 +32,6 @@ func (n Nexthop) String() string {
 	return s
 }
 
-// Remembers reports whether a memory of promises is kept for such a next hop: an MX lookup, an answer that can be
-// forged, leads from it to its hosts.
-func (n Nexthop) Remembers() bool { return n.Name != "" && !n.Host && n.Port == SMTPPort }
-
 // ParseNexthop reads the key of an smtp_tls_policy_maps lookup, where port26 is the port of implicit TLS. It returns
 // false for keys that are answered NOTFOUND without a DNS query: a parent domain, an address literal, another port, an
 // e-mail address, anything that is not a host name.

@@ -1,0 +1,27 @@
+package lookup
+
+import (
+	"slices"
+
+	"github.com/policyd/policyd/internal/policy"
+	"github.com/policyd/policyd/internal/report"
+	"github.com/policyd/policyd/prefix"
+)
+
+// recorded returns a decision of the TLS policy for the report. It is the same in every mode. A next hop is the same
+// one on port 25 and on the port of implicit TLS: mail uses the latter as soon as a probe found it open.
+func recorded(next policy.Nexthop, d *policy.Decision) report.Lookup {
+	l := report.Lookup{Outcome: report.AsBefore, ImplicitTLS: next.Port != policy.SMTPPort}
+	next.Port = policy.SMTPPort
+	l.Nexthop = next.String()
+	switch d.Verdict {
+	case policy.None:
+	case policy.Defer:
+		l.Outcome, l.Reason = report.Wait, d.Failure
+	case policy.Apply:
+		l.Outcome = report.Outcome(d.Source()) // the outcomes of a policy have the names of its sources
+		l.Promised = l.Outcome == report.Prefix &&
+			!slices.ContainsFunc(d.TLS.Match, func(host string) bool { return !prefix.Of(host).ImplicitTLS() })
+	}
+	return l
+}

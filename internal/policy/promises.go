@@ -1,0 +1,96 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/policyd/policyd/internal/mtasts"
+	"github.com/policyd/policyd/internal/promises"
+)
+
+// Remembers reports whether a memory of promises is kept for such a next hop: an MX lookup, an answer that can be
+// forged, leads from it to its hosts.
+func (n Nexthop) Remembers() bool { return n.Name != "" && !n.Host && n.Port == SMTPPort }
+
+// byMemory detects a promise that has vanished from an unsigned answer, and holds the mail if the settings require it.
+// It comes after all rules that look for a promise.
+//
+// Where the resolver does not validate, every answer is unsigned and DANE is missing everywhere. That is a fault of the
+// resolver, which package stub logs, and proves nothing about the domains. A hold in progress continues, so that an
+// attacker who can make policyd distrust the resolver cannot end it.
+func byMemory(f *Facts, o *Options, d *Decision) bool {
+	m, kinds := f.Promises, lookedFor(f.Promises.Kinds, o)
+	if match, _ := prefixed(f); o.Vanished == promises.Off || len(kinds) == 0 || len(match) > 0 || withdrawn(f, kinds) {
+		return false
+	}
+	if slices.Contains(kinds, promises.DANE) && m.Until.IsZero() {
+		if !f.Known.Validates {
+			return d.lacks(Need{Required: FactSet{Validates: true}})
+		}
+		if !f.Validates {
+			kinds = slices.DeleteFunc(kinds, func(k promises.Kind) bool { return k == promises.DANE })
+			d.because("the domain had DANE, and the resolver does not validate now: whether it still has is not known")
+			if len(kinds) == 0 || withdrawn(f, kinds) {
+				return false
+			}
+		}
+	}
+	since := fmt.Sprintf(
+		"the domain promised authenticated TLS (%s) on %d days, last on %s, and the promise is missing from "+
+			"an unsigned answer", kinds[0], m.Days, m.Last.Time().Format(time.DateOnly))
+	held := o.Vanished == promises.Hold && m.Holdable && d.defers(ReasonHeld, f.Nexthop.Name+" is held: "+since)
+	if !held {
+		d.because(since)
+	}
+	d.Vanished = true
+	return held
+}
+
+// lookedFor returns those kinds of promises that the settings still look for. The others have not vanished.
+func lookedFor(kinds []promises.Kind, o *Options) []promises.Kind {
+	return slices.DeleteFunc(slices.Clone(kinds), func(k promises.Kind) bool {
+		return k == promises.MTASTS && !o.MTASTS || k == promises.DANE && !o.DANE
+	})
+}
+
+// withdrawn reports whether the absence of promises of some kinds is authentic: DNSSEC protects the MX RRset, or only
+// MTA-STS is missing and the domain's own web server serves a policy that is not enforced (RFC 8461 section 8.3).
+func withdrawn(f *Facts, kinds []promises.Kind) bool {
+	onlySTS := len(kinds) == 1 && kinds[0] == promises.MTASTS
+	return f.MX.signed() || onlySTS && f.STS.State == mtasts.Found && f.STS.Policy.Mode != mtasts.Enforce &&
+		!f.STS.Stale
+}
+
+// Observed returns what a decision shows about the promises of a next hop, and false if it shows nothing: because a
+// fact could not be obtained, because the operator decided, or because nothing is remembered for such a next hop.
+func Observed(f Facts, o Options, d Decision) (promises.Answer, bool) {
+	kinds := lookedFor(f.Promises.Kinds, &o)
+	a := promises.Answer{Authentic: withdrawn(&f, kinds)}
+	switch source := d.Source(); {
+	case !f.Nexthop.Remembers() || o.Vanished == promises.Off || o.Mode == ModeOff:
+		return a, false
+	case d.Reason == ReasonHeld:
+		a.Held = true
+		return a, true
+	case d.Verdict == Defer, source == SourceOverride,
+		source == SourceDANE && !slices.ContainsFunc(f.Hosts, Host.withTLSA):
+		// "dane" may be because of failed lookups, whose answers may be that there are no TLSA records.
+		return a, false
+	}
+	if match, _ := prefixed(&f); len(match) > 0 {
+		a.Kinds = append(a.Kinds, promises.Prefix)
+	}
+	if stsEnforced(&f, &o) {
+		a.Kinds = append(a.Kinds, promises.MTASTS)
+	}
+	if d.Source() == SourceDANE {
+		a.Kinds = append(a.Kinds, promises.DANE)
+	}
+	if len(a.Kinds) > 0 {
+		a.Authentic = f.MX.signed()
+	}
+	// If nothing was found, perhaps the remembered promise was not looked for: the operator has switched it off, or the
+	// resolver does not validate.
+	return a, len(a.Kinds) > 0 || len(f.Promises.Kinds) == 0 || len(kinds) > 0 && (a.Authentic || d.Vanished)
+}
