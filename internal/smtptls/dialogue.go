@@ -45,13 +45,10 @@ func Talk(ctx context.Context, d Dialogue) Transcript {
 	}
 	c := conversation{Dialogue: d, caller: ctx, t: Transcript{Addr: d.Addr, Implicit: d.Implicit}}
 	c.talk(ctx)
-	t := &c.t
-	// Postfix is asked where the result depends on what it makes of TLS or of the certificate.
-	if d.Postfix != nil && (t.Failed == StepNone || t.Failed == StepCertificate ||
-		t.Failed == StepTLS && t.Cause != Plaintext && !t.Ours) {
-		t.weigh(d.Postfix.Ask(ctx, d))
+	if d.Postfix != nil && c.t.needsOpinion() {
+		c.t.weigh(d.Postfix.Ask(ctx, d))
 	}
-	return *t
+	return c.t
 }
 
 // conversation is a Dialogue under way.
