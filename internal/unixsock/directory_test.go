@@ -147,7 +147,7 @@ func TestRemoveFileRemovesNoOtherFile(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, c.Close())
 	require.NoError(t, live.Close())
-	require.NoError(t, removeFile(d, "sock", dead), "nothing is there")
+	require.ErrorIs(t, removeFile(d, "sock", dead), fs.ErrNotExist, "nothing is there")
 	require.NoError(t, removeFile(d, "dead", dead))
 	entries, err := os.ReadDir(dir)
 	require.NoError(t, err)

@@ -62,7 +62,7 @@ func listen(ctx context.Context, path string, o Options) (_ *Listener, err error
 			_ = l.Close()
 		}
 	}()
-	name := temporary()
+	name := ".s" + rand.Text()
 	if l.Listener, err = bind(ctx, dir, name); err != nil {
 		return nil, err
 	}
@@ -75,13 +75,11 @@ func listen(ctx context.Context, path string, o Options) (_ *Listener, err error
 		if err = dir.Link(name, filepath.Base(path)); !errors.Is(err, fs.ErrExist) {
 			return l, err
 		}
-		if err = removeDead(ctx, dir, path); err != nil {
+		if err = removeDead(ctx, dir, path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
 	}
 }
-
-func temporary() string { return ".s" + rand.Text() }
 
 // groupID returns -1 for "", which leaves the group as it is.
 func groupID(group string) (int, error) {
@@ -170,7 +168,7 @@ func removeDead(ctx context.Context, dir *os.Root, path string) error {
 	dead, err := dir.Lstat(filepath.Base(path))
 	switch {
 	case err != nil:
-		return ignoreNotExist(err)
+		return err
 	case dead.Mode().Type() != fs.ModeSocket:
 		return errors.New("it exists and is not a socket: move it away or choose another path")
 	}
@@ -186,27 +184,14 @@ func removeDead(ctx context.Context, dir *os.Root, path string) error {
 	return fmt.Errorf("it is unknown whether another process answers there: %w", err)
 }
 
-// removeFile removes a file and no other one of that name: another process may have put a live socket in the place of a
-// dead one. If that happens between the look at the file and the move, the file is put back.
+// removeFile removes a file, unless another one has its name by now: another process may have put a live socket in the
+// place of a dead one.
 func removeFile(dir *os.Root, name string, file fs.FileInfo) error {
-	if there, err := dir.Lstat(name); err != nil || !os.SameFile(there, file) {
-		return ignoreNotExist(err)
+	there, err := dir.Lstat(name)
+	if err != nil || !os.SameFile(there, file) {
+		return err
 	}
-	aside := temporary()
-	if err := dir.Rename(name, aside); err != nil {
-		return ignoreNotExist(err)
-	}
-	if moved, err := dir.Lstat(aside); err != nil || !os.SameFile(moved, file) {
-		return errors.Join(err, dir.Rename(aside, name))
-	}
-	return dir.Remove(aside)
-}
-
-func ignoreNotExist(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
+	return dir.Remove(name)
 }
 
 // Listener is the listener of a unix socket that knows which file is its own.
@@ -217,28 +202,8 @@ type Listener struct {
 	dir  *os.Root    // nil for an adopted listener, which leaves its socket alone
 }
 
-// Adopt wraps the listener of a unix socket that another process made, such as systemd. The socket that is at its
-// path now is taken to be its own. Closing it does not remove the socket.
-func Adopt(l net.Listener) *Listener {
-	info, _ := os.Lstat(l.Addr().String()) // Reachable returns the error
-	return &Listener{Listener: l, path: l.Addr().String(), info: info}
-}
-
 // Addr returns the path of the socket.
 func (l *Listener) Addr() net.Addr { return &net.UnixAddr{Name: l.path, Net: "unix"} }
-
-// Reachable returns nil while clients that connect to the path reach this listener, and also if this user may not look
-// at the path. The error names the reason otherwise: the socket was removed, or something else is at the path.
-func (l *Listener) Reachable() error {
-	there, err := os.Lstat(l.path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("the socket %s was removed", l.path)
-	case err == nil && !os.SameFile(there, l.info):
-		return fmt.Errorf("%s was replaced by something else", l.path)
-	}
-	return nil
-}
 
 // Close removes the socket, unless something else is at the path by now, and closes the listener.
 func (l *Listener) Close() error {
