@@ -30,7 +30,7 @@ func Lookup(ctx context.Context, res dns.Resolver, q Query) (Result, error) {
 	}
 	q.Timeout = cmp.Or(q.Timeout, math.MaxInt64)
 	s := &search{resolver: res, query: q}
-	next, until := s.addresses(ctx), time.Now().Add(q.Timeout)
+	next, until := Addresses(ctx, res, q.Host, q.Effort), time.Now().Add(q.Timeout)
 	// "The SMTP client MUST perform any A and/or AAAA queries for the destination before attempting to locate the
 	// associated TLSA records" (RFC 7672 section 2.2.2). One address family is enough.
 	first, both := next(until), false
@@ -95,20 +95,19 @@ func (s *search) ask(ctx context.Context, q dns.Question) (*dns.RRset, error) {
 
 func hasAddress(c *dns.Call) bool { return c.Err == nil && len(c.RRset.Addrs()) > 0 }
 
-// addresses asks for A and AAAA, and returns a function that waits until then for the next answer to arrive. With
-// Effort.CacheOnly the questions are asked one after the other, as they are needed.
-func (s *search) addresses(ctx context.Context) (next func(until time.Time) *dns.Call) {
-	questions := []dns.Question{{Name: s.query.Host, Type: dns.TypeA}, {Name: s.query.Host, Type: dns.TypeAAAA}}
-	if s.query.Effort.CacheOnly {
+// Addresses asks for the A and AAAA records of a host, and returns a function that waits until then for the next answer
+// to arrive. With Effort.CacheOnly the questions are asked one after the other, as they are needed.
+func Addresses(ctx context.Context, r dns.Resolver, host string, e dns.Effort) (next func(until time.Time) *dns.Call) {
+	questions := []dns.Question{{Name: host, Type: dns.TypeA}, {Name: host, Type: dns.TypeAAAA}}
+	if e.CacheOnly {
 		return func(time.Time) *dns.Call {
 			c := &dns.Call{Question: questions[0]}
 			questions = questions[1:]
-			c.RRset, c.Err = s.resolver.Lookup(ctx, c.Question, s.query.Effort)
+			c.RRset, c.Err = r.Lookup(ctx, c.Question, e)
 			return c
 		}
 	}
-	calls := []*dns.Call{Start(ctx, s.resolver, questions[0], s.query.Effort),
-		Start(ctx, s.resolver, questions[1], s.query.Effort)}
+	calls := []*dns.Call{Start(ctx, r, questions[0], e), Start(ctx, r, questions[1], e)}
 	return func(until time.Time) *dns.Call {
 		i := firstOf(ctx, until, calls)
 		if i < 0 {

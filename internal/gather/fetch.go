@@ -102,20 +102,12 @@ func (g *gathering) addresses(until time.Time, i int) (found []netip.Addr, err e
 		return nil, err
 	}
 	defer leave()
-	ctx, cancel := context.WithDeadline(g.ctx, until)
+	ctx, cancel := context.WithCancel(g.ctx)
 	defer cancel()
-	var calls []*dns.Call
-	for _, t := range []dns.Type{dns.TypeA, dns.TypeAAAA} {
-		calls = append(calls, dane.Start(ctx, g.Resolver, dns.Question{Name: g.facts.Hosts[i].Name, Type: t}, g.by))
-	}
-	for _, call := range calls {
-		select {
-		case <-call.Done:
-		case <-ctx.Done():
-		}
-		if !call.Ended() {
-			err = errors.Join(err, errors.New("no answer in time"))
-		} else if rrset, failed := g.noted(call.RRset, call.Err); failed != nil {
+	next := dane.Addresses(ctx, g.Resolver, g.facts.Hosts[i].Name, g.by)
+	for range 2 { // families
+		call := next(until)
+		if rrset, failed := g.noted(call.RRset, call.Err); failed != nil {
 			err = errors.Join(err, failed)
 		} else {
 			found = append(found, rrset.Addrs()...)
