@@ -134,11 +134,10 @@ func (g *gathering) expect(q dns.Question) {
 // time counts also when other questions have taken more time than it had.
 func (g *gathering) limit(ctx context.Context, cancel context.CancelFunc, timeout time.Duration) {
 	defer cancel()
-	record, end := context.WithDeadline(ctx, g.recordBy)
-	defer end()
 	select {
 	case <-g.record.Done:
-	case <-record.Done():
+	case <-time.After(time.Until(g.recordBy)):
+	case <-ctx.Done():
 	}
 	if g.record.Ended() {
 		select {

@@ -6,7 +6,6 @@ import (
 
 	"github.com/policyd/policyd/internal/check/report"
 	"github.com/policyd/policyd/internal/dns"
-	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/socketmap"
 )
@@ -21,14 +20,6 @@ type PolicyAnswer struct {
 	Source         string          `json:"source"`   // the mechanism that decided the TLS policy
 	Unsigned       bool            `json:"unsigned"` // the promise depends on an unsigned MX RRset
 	Why            []string        `json:"why"`      // the reasons for WouldTLSPolicy
-}
-
-// RouteAnswer is the route over the port of implicit TLS for a domain, for other mail servers too.
-type RouteAnswer struct {
-	Nexthop   string          `json:"nexthop"`
-	Transport socketmap.Reply `json:"transport"`
-	Would     socketmap.Reply `json:"would_transport"`
-	Why       []string        `json:"why"`
 }
 
 // Explanation is what `policyd query` shows of one next hop. Its JSON form is stable.
@@ -127,11 +118,8 @@ func sts(f *policy.Facts, o policy.Options) *report.STSPolicy {
 	if !o.MTASTS || f.Nexthop.Host || f.STS.Domain == "" {
 		return nil
 	}
-	p := &report.STSPolicy{State: f.STS.State.String(), ID: f.STS.ID, MX: f.STS.Policy.MX, Why: f.STS.Why}
-	if f.STS.State == mtasts.Found {
-		p.Mode = f.STS.Policy.Mode.String()
-	}
-	return p
+	return &report.STSPolicy{State: f.STS.State.String(), Mode: string(f.STS.Policy.Mode), ID: f.STS.ID,
+		MX: f.STS.Policy.MX, Why: f.STS.Why}
 }
 
 func dnssec(mx policy.MX) string {

@@ -37,7 +37,7 @@ const (
 	SetLevel      Endpoint[Level, Level]                  = "PUT /v1/log-level"
 	Explain       Endpoint[Nexthop, lookup.Explanation]   = "GET /v1/query"
 	GetPolicy     Endpoint[Question, lookup.PolicyAnswer] = "GET /v1/policy"
-	GetRoute      Endpoint[Question, lookup.RouteAnswer]  = "GET /v1/route"
+	GetRoute      Endpoint[Question, RouteAnswer]         = "GET /v1/route"
 	GetReport     Endpoint[ReportRequest, report.Report]  = "GET /v1/report"
 	ListPromises  Endpoint[Filter, PromiseList]           = "GET /v1/promises"
 	GetPromise    Endpoint[DomainRequest, promises.Entry] = "GET /v1/promises/{domain}"

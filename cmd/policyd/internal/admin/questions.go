@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/socketmap"
 )
 
 // MaxQuestions bounds the connections of mail servers, each of which has one question.
@@ -17,6 +18,14 @@ type Question struct {
 }
 
 func (q *Question) check() error { return checkNexthop("domain", q.Domain) }
+
+// RouteAnswer is the route over the port of implicit TLS for a domain, for other mail servers too.
+type RouteAnswer struct {
+	Nexthop   string          `json:"nexthop"`
+	Transport socketmap.Reply `json:"transport"`
+	Would     socketmap.Reply `json:"would_transport"`
+	Why       []string        `json:"why"`
+}
 
 // Questions returns the server for mail servers other than Postfix. It has nothing but their two questions; see
 // AddQuestions.
@@ -34,11 +43,9 @@ func (s *Server) AddQuestions(deliver, explain func(ctx context.Context, nexthop
 	Evaluate(s, GetPolicy, func(ctx context.Context, q Question) lookup.PolicyAnswer {
 		return deliver(ctx, q.Domain).PolicyAnswer
 	})
-	Evaluate(s, GetRoute, func(ctx context.Context, q Question) lookup.RouteAnswer {
+	Evaluate(s, GetRoute, func(ctx context.Context, q Question) RouteAnswer {
 		x := explain(ctx, q.Domain)
-		return lookup.RouteAnswer{
-			Nexthop: x.Nexthop, Transport: x.Transport, Would: x.WouldTransport, Why: x.WhyTransport,
-		}
+		return RouteAnswer{Nexthop: x.Nexthop, Transport: x.Transport, Would: x.WouldTransport, Why: x.WhyTransport}
 	})
 }
 
