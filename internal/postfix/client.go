@@ -9,6 +9,11 @@ import (
 	"github.com/policyd/policyd/internal/smtptls"
 )
 
+// clientParameters are those that a Client depends on.
+const clientParameters = "smtp_helo_name smtp_tls_CAfile smtp_tls_CApath smtp_tls_mandatory_protocols " +
+	"smtp_tls_mandatory_ciphers smtp_tls_exclude_ciphers smtp_tls_mandatory_exclude_ciphers " +
+	"tls_high_cipherlist tls_medium_cipherlist"
+
 // Client is the SMTP client of Postfix on this machine, smtp(8), as a smtptls.Judge: it has the name that Postfix uses
 // in EHLO, and asks posttls-finger(1) with the roots, protocols and ciphers of a "secure" destination. Without Postfix
 // it has neither.

@@ -2,15 +2,11 @@ package postfix
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/policyd/policyd/internal/dns"
-	"github.com/policyd/policyd/internal/regfile"
 )
 
 // question is a search in a table. Without keys it is for the hosts in brackets in all results.
@@ -79,50 +75,4 @@ func (s *Site) search(ctx context.Context, v *view, q question, e dns.Effort) an
 		v.searches[q] = a
 	}
 	return a
-}
-
-// RelayHost reports whether Postfix's own configuration delivers to [host]: relayhost, the fallback relays, the default
-// transports, and the results of the sender-dependent and transport tables. Tables whose contents cannot be listed,
-// such as ldap:, are not searched; a table that fails is an error unless the host is found elsewhere. With
-// Effort.CacheOnly it does not wait for Postfix's commands, and the error is dns.ErrNotCached.
-func (s *Site) RelayHost(ctx context.Context, host string, e dns.Effort) (bool, error) {
-	host = canonical(host)
-	v, err := s.view(ctx, e)
-	if v == nil {
-		return false, err
-	}
-	if v.relays[host] {
-		return true, nil
-	}
-	for _, table := range v.relayTables {
-		a := s.search(ctx, v, table, e)
-		if slices.Contains(a.found, host) {
-			return true, nil
-		}
-		err = errors.Join(err, a.err)
-	}
-	return false, err
-}
-
-// resultHosts returns the hosts in brackets among the results of a table whose contents can be listed: the entries of
-// an indexed file, or the source of a table of patterns. The contents of an inline: table are in main.cf.
-func (c Commands) resultHosts(ctx context.Context, table string) ([]string, error) {
-	var contents string
-	var err error
-	table = strings.TrimPrefix(table, "proxy:")
-	switch kind, path, _ := strings.Cut(table, ":"); {
-	case slices.Contains([]string{"hash", "btree", "lmdb", "cdb", "dbm", "sdbm"}, kind):
-		contents, _, err = c.run(ctx, process{path: c.beside("postmap"), args: []string{"-s", table}})
-	case strings.HasPrefix(path, "/") && slices.Contains([]string{"texthash", "regexp", "pcre", "cidr"}, kind):
-		var text []byte
-		text, err = regfile.Read(path)
-		contents = string(text)
-	}
-	hosts := map[string]bool{}
-	for line := range strings.Lines(contents) {
-		if !strings.HasPrefix(strings.TrimSpace(line), "#") {
-			addHosts(hosts, line)
-		}
-	}
-	return slices.Collect(maps.Keys(hosts)), err
 }

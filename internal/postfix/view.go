@@ -96,15 +96,9 @@ func (v *view) readPostfix(ctx context.Context) error {
 
 const (
 	// listParameters are the lists of domains that Postfix receives mail for (ADDRESS_CLASS_README).
-	listParameters    = "mydestination relay_domains virtual_alias_domains virtual_mailbox_domains"
-	nexthopParameters = "relayhost smtp_fallback_relay default_transport relay_transport virtual_transport " +
-		"local_transport mailbox_transport fallback_transport content_filter"
-	nexthopTables   = "sender_dependent_relayhost_maps sender_dependent_default_transport_maps transport_maps"
+	listParameters  = "mydestination relay_domains virtual_alias_domains virtual_mailbox_domains"
 	otherParameters = "parent_domain_matches_subdomains myhostname proxy_interfaces inet_interfaces " +
 		"multi_instance_directories"
-	clientParameters = "smtp_helo_name smtp_tls_CAfile smtp_tls_CApath smtp_tls_mandatory_protocols " +
-		"smtp_tls_mandatory_ciphers smtp_tls_exclude_ciphers smtp_tls_mandatory_exclude_ciphers " +
-		"tls_high_cipherlist tls_medium_cipherlist"
 )
 
 // readInstance reads the lists, names, addresses and relay hosts of one instance, and returns the configuration
@@ -203,16 +197,6 @@ func (v *view) addList(l list, text string) error {
 // asksPolicyd reports whether a table is, or combines, one of policyd's maps.
 var asksPolicyd = regexp.MustCompile(
 	`(?i)socketmap:[^ ,}]*:(transport|tls-policy|tls-policy-tlsrpt|query|querywithtlsrpt|sts)([ ,}]|$)`).MatchString
-
-// bracketed matches a next hop without MX lookup, such as [relay.example.com], and captures the host.
-var bracketed = regexp.MustCompile(`\[([A-Za-z0-9._-]+)\]`)
-
-// addHosts adds the hosts in brackets in a text.
-func addHosts(hosts map[string]bool, text string) {
-	for _, found := range bracketed.FindAllStringSubmatch(text, -1) {
-		hosts[canonical(found[1])] = true
-	}
-}
 
 // note records the state of files.
 func (v *view) note(paths ...string) {
