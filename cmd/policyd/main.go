@@ -14,12 +14,10 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
@@ -138,28 +136,6 @@ func complain(w io.Writer, cmd *cobra.Command, err error) int {
 	message = admin.Visible(strings.ReplaceAll(message, "\n", "\npolicyd: ")) + suggestion(cmd, message)
 	_, _ = fmt.Fprintf(w, "policyd: %s\nSee \"%s --help\".\n", message, cmd.CommandPath())
 	return exitUsage
-}
-
-// suggestion returns what was probably meant by an unknown command or flag, or by an argument that is one of a few
-// words.
-func suggestion(cmd *cobra.Command, message string) string {
-	names := slices.Clone(cmd.ValidArgs)
-	for _, c := range cmd.Commands() {
-		names = append(names, c.Name())
-	}
-	_, quoted, _ := strings.Cut(message, `"`)
-	word, _, _ := strings.Cut(quoted, `"`)
-	if flag, unknown := strings.CutPrefix(message, "unknown flag: "); unknown {
-		word = flag
-		cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, "--"+f.Name) })
-	}
-	switch near := text.Nearest(word, names); {
-	case near != "" && near != word:
-		return ": did you mean " + near + "?"
-	case strings.HasPrefix(message, "invalid argument") && !strings.Contains(message, " flag: "):
-		return ": use one of " + strings.Join(names, ", ")
-	}
-	return ""
 }
 
 // newCompletion replaces the command of cobra, which accepts any word as a shell and exits 0.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -65,4 +66,22 @@ func (s *screen) promises(list admin.PromiseList) {
 		}
 	}
 	s.listed(len(list.Promises), list.More, "domains")
+}
+
+// remembered recalls the promises of a domain from the running daemon. Without a daemon, nothing is remembered.
+func remembered(ctx context.Context, daemon *admin.Client, domain string) promises.Memory {
+	const wait = time.Second
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	p, err := admin.GetPromise.Ask(ctx, daemon, admin.DomainRequest{Domain: domain})
+	if err != nil {
+		return promises.Memory{}
+	}
+	m := p.Memory
+	for _, s := range p.Seen {
+		if s.Established {
+			m.Kinds, m.Days, m.Last = append(m.Kinds, s.Kind), max(m.Days, int(s.Days)), max(m.Last, s.Last)
+		}
+	}
+	return m
 }

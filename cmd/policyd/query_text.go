@@ -7,9 +7,7 @@ import (
 	"github.com/policyd/policyd/internal/check/report"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/lookup"
-	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/text"
-	"github.com/policyd/policyd/socketmap"
 )
 
 // queryLabel is the left column of the screens of query and cache get.
@@ -79,51 +77,4 @@ func dash(s string) string {
 // stsWords shows what is known about the MTA-STS policy of a domain.
 func stsWords(p report.STSPolicy) string {
 	return p.State + part(", mode ", p.Mode) + part(", mx ", strings.Join(p.MX, " ")) + part(": ", p.Why)
-}
-
-// summary returns one sentence about what happens to mail for a next hop, and in report mode another one about what
-// would happen.
-func summary(x lookup.Explanation) string {
-	mail := "Mail to " + text.Printable(x.Nexthop) + " "
-	proven := x.DNSSEC == dns.Secure.String() || x.DNSSEC == dns.Insecure.String()
-	switch {
-	case proven && len(x.MX) == 0 && x.Source == string(policy.SourceNone) && !strings.HasPrefix(x.Nexthop, "[") &&
-		x.WouldTLSPolicy.Status == socketmap.StatusNotFound: // there is not even an implicit MX host
-		return mail + "is returned to the sender: the domain does not exist, or accepts no mail."
-	case x.TLSPolicy != x.WouldTLSPolicy:
-		return mail + `is sent as without policyd, because mode = "report". With mode = "enforce", mail to it ` +
-			fate(x.WouldTLSPolicy, x.WouldTransport, x.Source) + "."
-	}
-	return mail + fate(x.TLSPolicy, x.Transport, x.Source) + "."
-}
-
-// fate returns the rest of the sentence for the answers of both maps.
-func fate(tls, transport socketmap.Reply, source string) string {
-	answer, route := text.Printable(tls.Text), ""
-	if transport.Status == socketmap.StatusOK {
-		port := transport.Text[strings.LastIndexByte(transport.Text, ':')+1:]
-		route = ", with implicit TLS on port " + text.Printable(port)
-	}
-	level, attributes, _ := strings.Cut(answer, " ")
-	switch {
-	case tls.Status == socketmap.StatusNotFound:
-		return "is sent as without policyd: over TLS where the server offers it, without verification"
-	case tls.Status != socketmap.StatusOK:
-		return "waits: " + answer
-	case source == string(policy.SourceOverride):
-		return "is sent under the policy of the overrides file: " + answer
-	case level == "secure":
-		_, hosts, _ := strings.Cut(attributes, "match=")
-		hosts, _, _ = strings.Cut(hosts, " ")
-		list := strings.Split(hosts, ":")
-		const most = 3
-		if rest := len(list) - most; rest > 1 {
-			list = append(list[:most], number(rest)+" other hosts")
-		}
-		return "is sent only over verified TLS to " + strings.Join(list, " or ") + route
-	case level == "dane-only":
-		return "is sent only over TLS that DANE verifies" + route
-	}
-	return "is sent over TLS that DANE verifies to hosts with usable TLSA records, and to other hosts as without " +
-		"policyd"
 }

@@ -1,0 +1,117 @@
+package doctor
+
+import (
+	"context"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/policyd/policyd/internal/postfix"
+)
+
+// changes returns the shell commands that change the installed configuration to l. Nothing that is right already is
+// changed, so there are none when they have run.
+func (p plan) changes(l Lines) []string {
+	var all []string
+	for _, parameter := range l.Parameters {
+		has, wants := postfix.Tokens(p.raw[parameter.Name]), postfix.Tokens(parameter.Value)
+		if parameter.Name == transportMaps && slices.Contains(wants, p.guardFile()) {
+			all = append(p.ownFile(), all...)
+		}
+		if !slices.Equal(has, wants) { // commas and spaces do not count
+			all = append(all, p.set(parameter.Name, parameter.Value))
+		}
+	}
+	for _, svc := range l.Services {
+		all = append(all, p.serviceCommands(svc)...)
+	}
+	return all
+}
+
+// ownFile returns the commands that add the missing patterns to transport_own.
+func (p plan) ownFile() []string {
+	path := p.directory + "/transport_own"
+	text, _ := os.ReadFile(path)
+	var missing []string
+	for _, own := range p.own {
+		if !slices.Contains(strings.Fields(string(text)), own) {
+			missing = append(missing, quoted(own+"    :"))
+		}
+	}
+	if missing == nil {
+		return nil
+	}
+	return []string{`printf '%s\n' ` + strings.Join(missing, " ") + " >> " + quoted(path)}
+}
+
+// serviceCommands returns the commands that make a service or correct it.
+func (p plan) serviceCommands(want Service) []string {
+	var all []string
+	isNew := p.program(want.Service) != "smtp"
+	if isNew {
+		all = append(all, p.edit("-M", want.Service+"="+want.Definition))
+	} else if p.chrooted(want.Service) != p.chrooted(smtp) {
+		all = append(all, p.edit("-F", want.Service+"/chroot="+p.chrootColumn()))
+	}
+	for _, r := range serviceRules(p.transport) {
+		option := want.Service + "/" + r.Name
+		if value, set := p.params[option]; isNew || !set || !r.accepts(value) {
+			all = append(all, p.edit("-P", option+"="+r.Value))
+		}
+	}
+	return all
+}
+
+// Removal has the shell commands that remove policyd from the configuration of Postfix.
+type Removal struct {
+	Directory string `json:"config_directory"`
+	// Commands are empty if Postfix does not use policyd.
+	Commands []string `json:"commands"`
+	// Kept are the parameters that policyd needed and that do no harm without it.
+	Kept []string `json:"kept"`
+	// Hidden are the parameters whose value comes from a $name that Commands cannot edit.
+	Hidden []string `json:"hidden"`
+}
+
+// Remove returns the way back for the installed Postfix.
+func Remove(ctx context.Context, o Options) (Removal, error) {
+	o.Version = ""
+	p, err := planFor(ctx, o)
+	if err != nil {
+		return Removal{}, err
+	}
+	r := Removal{Directory: p.directory, Commands: []string{}, Kept: []string{}, Hidden: []string{}}
+	for _, parameter := range []string{policyMaps, transportMaps} {
+		ours := func(t string) bool { return p.isOurs(t, parameter) }
+		all := postfix.Tokens(p.raw[parameter])
+		kept := slices.DeleteFunc(slices.Clone(all), func(t string) bool {
+			return ours(t) || parameter == transportMaps && p.isGuard(t) // the guard was there for policyd
+		})
+		switch {
+		case slices.ContainsFunc(all, ours):
+			r.Commands = append(r.Commands, p.set(parameter, strings.Join(kept, ", ")))
+		case slices.ContainsFunc(postfix.Tokens(p.params[parameter]), ours):
+			r.Hidden = append(r.Hidden, parameter+" = "+p.raw[parameter])
+		}
+	}
+	if service := p.transport + "/unix"; p.program(service) == "smtp" {
+		r.Commands = append(r.Commands, p.edit("-MX", service))
+	}
+	if len(r.Commands) > 0 {
+		for _, rule := range writtenRules() {
+			r.Kept = append(r.Kept, rule.Name+" = "+p.raw[rule.Name])
+		}
+	}
+	return r, nil
+}
+
+// emptyEntry matches an entry of an inline table that has ":" as its result, which means "as without this table".
+var emptyEntry = regexp.MustCompile(`^\{/@[^ ]*/\s+:\s*\}$`)
+
+// isGuard reports whether a table only keeps the domains of this site from policyd.
+func (p plan) isGuard(table string) bool {
+	entries, inline := inlineEntries(table)
+	other := func(entry string) bool { return !emptyEntry.MatchString(entry) }
+	return table == p.guardFile() || inline && !slices.ContainsFunc(entries, other)
+}
