@@ -360,7 +360,6 @@ func TestReceivers(t *testing.T) {
 			Resolver: zone, Servers: zone, Policy: policy.Options{Port: 26, Transport: "smtps26"},
 			Roots: pool, Special: true, Postfix: judge,
 		})
-		defer func() { require.NoError(t, checker.Close()) }()
 		for i, r := range all {
 			j := &judgements[i]
 			group.Go(func() error {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"strconv"
 	"strings"
@@ -58,7 +57,6 @@ Exit status: 0 consistent, 1 errors, 2 usage or settings, 3 not testable from he
 			if err != nil {
 				return err
 			}
-			defer func() { _ = checker.Close() }() // it has kept nothing
 			if f.stdin {
 				return scan(cmd, checker, f)
 			}
@@ -160,8 +158,7 @@ func newChecker(cmd *cobra.Command, c *common, f checkFlags) (*check.Checker, er
 		}
 		l.Roots, l.TLS.CAFile = *set, f.CAFile
 	}
-	quiet := slog.New(slog.DiscardHandler)
-	servers, err := stub.New(l.Stub(quiet))
+	servers, err := stub.New(l.Stub(nil))
 	if err != nil {
 		return nil, &exit{exitUsage, err}
 	}
@@ -169,7 +166,7 @@ func newChecker(cmd *cobra.Command, c *common, f checkFlags) (*check.Checker, er
 	client := l.SMTPClient(postfix.New(postfix.Options{}))
 	client.OnlyCAFile = f.CAFile != ""
 	o := f.Options
-	o.Roots, o.CAFile, o.Logger, o.Postfix = l.Roots.Pool, l.TLS.CAFile, quiet, client
+	o.Roots, o.CAFile, o.Postfix = l.Roots.Pool, l.TLS.CAFile, client
 	// Enough for many domains that share name servers and hosts, and no more: a long list must not fill the memory.
 	const remembered = 50_000
 	o.Servers = servers

@@ -9,7 +9,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/x509"
-	"log/slog"
 	"strings"
 	"time"
 
@@ -50,10 +49,9 @@ type Options struct {
 	Helo                 string        // as in smtptls.Dialogue
 	Postfix              smtptls.Judge // as in smtptls.Dialogue; not asked where At is set
 	SMTPPort             uint16        // 25 except in tests
-	Logger               *slog.Logger
 }
 
-// Checker checks domains. Make one with New, and Close it.
+// Checker checks domains. Make one with New.
 type Checker struct {
 	o         Options
 	sts       *stsstore.Store
@@ -74,15 +72,12 @@ func New(o Options) *Checker {
 	}
 	const policies = 2048 // as many as are of use to a scan
 	sts := stsstore.New(stsstore.Options{
-		Resolver: o.Resolver, MaxPolicies: policies, Logger: o.Logger,
+		Resolver: o.Resolver, MaxPolicies: policies,
 		Fetcher: &mtasts.Fetcher{Resolver: o.Resolver, Roots: o.Roots, Special: o.Special || !o.Careful,
 			ProxyFromEnvironment: o.ProxyFromEnvironment},
 	})
 	return &Checker{o: o, sts: sts, endpoints: newEndpoints()}
 }
-
-// Close ends what is going on.
-func (c *Checker) Close() error { return c.sts.Close() }
 
 // domain is a domain being checked.
 type domain struct {

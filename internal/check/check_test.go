@@ -354,7 +354,6 @@ func TestSilenceNeedsAWitness(t *testing.T) {
 	l.receive(hole, smtptest.Behaviour{Cert: l.cert("smtps-b.silent.example")})
 	l.options.Timeout = 2 * time.Second
 	c := check.New(l.options)
-	t.Cleanup(func() { require.NoError(t, c.Close()) })
 
 	r := c.Check(t.Context(), "silent.example")
 	require.True(t, finding(t, r, "port26-untested").Untested)
@@ -554,7 +553,6 @@ func TestPolite(t *testing.T) {
 	r25 := l.receive(addr, smtptest.Behaviour{Cert: cert})
 	r26 := l.receive(addr, smtptest.Behaviour{Cert: cert, Implicit: true})
 	c := check.New(l.options)
-	t.Cleanup(func() { require.NoError(t, c.Close()) })
 	for range 3 {
 		require.Zero(t, c.Check(t.Context(), "example.com").Exit())
 	}

@@ -118,9 +118,7 @@ func (l *lab) sound(domain, host string) string {
 
 func (l *lab) check(domain string) report.Report {
 	l.t.Helper()
-	c := check.New(l.options)
-	defer func() { require.NoError(l.t, c.Close()) }()
-	return c.Check(l.t.Context(), domain)
+	return check.New(l.options).Check(l.t.Context(), domain)
 }
 
 // codes are the findings of a severity, in order, each once.
