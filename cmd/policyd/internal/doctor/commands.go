@@ -77,7 +77,8 @@ type Removal struct {
 // Remove returns the way back for the installed Postfix.
 func Remove(ctx context.Context, o Options) (Removal, error) {
 	o.Version = ""
-	p, err := planFor(ctx, o)
+	st, _ := o.askDaemon(ctx)
+	p, err := readPlan(ctx, o, st)
 	if err != nil {
 		return Removal{}, err
 	}

@@ -78,13 +78,14 @@ func Examine(ctx context.Context, o Options) Report {
 	}
 	e.checkDaemon(ctx)
 	servers := e.checkResolver(ctx)
-	switch s, err := readSetup(ctx, o); {
+	p, err := readPlan(ctx, o, e.daemon)
+	switch {
 	case errors.Is(err, postfix.ErrNotInstalled):
 		e.found("postfix-missing", "postconf is neither in PATH nor in /usr/sbin", "apt-get install postfix")
 	case err != nil:
 		e.found("postfix-unreadable", err.Error(), "postfix check")
 	default:
-		e.plan = newPlan(ctx, o, s, e.daemon)
+		e.plan = p
 		e.report.Postfix, e.report.ConfigDirectory = string(e.version), e.directory
 		e.checkRunning()
 		e.checkVersion()

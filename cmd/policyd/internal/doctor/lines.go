@@ -49,12 +49,13 @@ var ErrTooOld = errors.New("policyd needs Postfix 3.4 or later")
 // installed, its other tables and settings are kept. The error is ErrTooOld, or that there is neither a Postfix nor a
 // version.
 func MakeLines(ctx context.Context, o Options) (Lines, error) {
-	p, err := planFor(ctx, o)
-	if err == nil && !p.version.since(4, 0) {
-		err = fmt.Errorf("this is %s: %w", p.version, ErrTooOld)
-	}
+	st, _ := o.askDaemon(ctx)
+	p, err := readPlan(ctx, o, st)
 	if err != nil {
-		return Lines{}, err
+		return Lines{}, fmt.Errorf("%w; name a version to get its lines, as in --postfix-version 3.7", err)
+	}
+	if !p.version.since(4, 0) {
+		return Lines{}, fmt.Errorf("this is %s: %w", p.version, ErrTooOld)
 	}
 	l := Lines{
 		Postfix: string(p.version), Directory: p.directory, Parameters: p.parameters(),

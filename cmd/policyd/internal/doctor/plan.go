@@ -3,7 +3,6 @@ package doctor
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"net"
 	"path/filepath"
 	"regexp"
@@ -82,8 +81,21 @@ type plan struct {
 	ownErr              error
 }
 
-// newPlan returns the plan for a Postfix. st is what askDaemon returned.
-func newPlan(ctx context.Context, o Options, s *setup, st status.Status) plan {
+// readPlan returns the plan for the installed Postfix, or for the version in the options. st is what askDaemon has
+// returned.
+func readPlan(ctx context.Context, o Options, st status.Status) (plan, error) {
+	s, err := readSetup(ctx, o)
+	switch {
+	case err != nil && o.Version == "":
+		return plan{}, err
+	case err != nil:
+		s = &setup{ // of Debian
+			directory: "/etc/postfix", queue: "/var/spool/postfix", params: postfix.Settings{smtp + "/chroot": "y"},
+		}
+	}
+	if o.Version != "" {
+		s.version = o.Version
+	}
 	p := plan{
 		setup: s, route: o.Settings.Port26.Mode != "off", transport: o.Settings.Port26.Transport,
 		own: []string{`/@localhost(\.localdomain)?$/`},
@@ -97,7 +109,7 @@ func newPlan(ctx context.Context, o Options, s *setup, st status.Status) plan {
 	}
 	p.endpoint = cmp.Or(p.endpoint, append(p.endpoints, "inet:127.0.0.1:2526")[0])
 	if !s.installed() {
-		return p
+		return p, nil
 	}
 	site := o.Settings.Site(nil)
 	site.Postconf, site.ConfigDirectory = o.Postconf, o.ConfigDirectory
@@ -109,25 +121,7 @@ func newPlan(ctx context.Context, o Options, s *setup, st status.Status) plan {
 			p.own = append(p.own, pattern(d))
 		}
 	}
-	return p
-}
-
-// planFor returns the plan for the installed Postfix, or for the version in the options.
-func planFor(ctx context.Context, o Options) (plan, error) {
-	s, err := readSetup(ctx, o)
-	switch {
-	case err != nil && o.Version == "":
-		return plan{}, fmt.Errorf("%w; name a version to get its lines, as in --postfix-version 3.7", err)
-	case err != nil:
-		s = &setup{ // of Debian
-			directory: "/etc/postfix", queue: "/var/spool/postfix", params: postfix.Settings{smtp + "/chroot": "y"},
-		}
-	}
-	if o.Version != "" {
-		s.version = o.Version
-	}
-	st, _ := o.askDaemon(ctx)
-	return newPlan(ctx, o, s, st), nil
+	return p, nil
 }
 
 // parameters returns the parameters of main.cf. A value that is right already is kept as it is written.

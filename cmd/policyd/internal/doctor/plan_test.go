@@ -81,6 +81,11 @@ func TestMakeLines(t *testing.T) {
 
 	_, err := MakeLines(t.Context(), Options{Settings: defaults(), Version: "3.3", Postconf: "/nonexistent/postconf"})
 	require.ErrorIs(t, err, ErrTooOld)
+	_, err = MakeLines(t.Context(), Options{Settings: defaults(), Postconf: "/nonexistent/postconf"})
+	require.ErrorContains(t, err, "name a version to get its lines")
+	_, err = Remove(t.Context(), Options{Settings: defaults(), Postconf: "/nonexistent/postconf"})
+	require.Error(t, err)
+	require.NotContains(t, err.Error(), "name a version", "--remove accepts none")
 	for _, bad := range []string{"x", "3", "3.x", "-1.2", "."} {
 		require.Error(t, new(Version).Set(bad))
 	}
