@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/policyd/policyd/e2e/daemon"
@@ -40,22 +41,22 @@ func ratios(values [][]float64, format string) []string {
 }
 
 // compare runs f on each server in turn, in several rounds. f returns how many lookups it made. The result is the cells
-// of a row: lookups per second, and the processor time of policyd per lookup.
+// of a row: lookups per second, and the processor time of each server per lookup.
 func (st stage) compare(rounds int, cpu string, f func(round, server int) int) []string {
-	rates := make([][]float64, len(st.servers))
-	var lookups int
-	var used time.Duration
+	rates, costs := make([][]float64, len(st.servers)), make([]float64, len(st.servers))
 	for round := range rounds {
 		for i, s := range st.servers {
 			before, begun := s.cpu(), time.Now()
 			n := f(round, i)
 			rates[i] = append(rates[i], float64(n)/time.Since(begun).Seconds())
-			if i == 0 {
-				lookups, used = lookups+n, used+s.cpu()-before
-			}
+			costs[i] += float64((s.cpu() - before).Microseconds()) / float64(n*rounds)
 		}
 	}
-	return append(ratios(rates, "%.0f"), fmt.Sprintf(cpu, float64(used.Microseconds())/float64(lookups)))
+	var cells []string
+	for _, cost := range costs {
+		cells = append(cells, fmt.Sprintf(cpu, cost))
+	}
+	return append(ratios(rates, "%.0f"), strings.Join(cells, ", "))
 }
 
 // cached compares lookups that are answered from the cache: requests per second, over unix sockets.
@@ -66,7 +67,7 @@ func (b *bench) cached(ctx context.Context) (rows [][]string) {
 		for _, s := range st.servers {
 			s.fill(ctx, 8, domains)
 		}
-		rows = [][]string{append(st.heading("cached lookups, connections", " 1/s"), "policyd CPU")}
+		rows = [][]string{append(st.heading("cached lookups, connections", " 1/s"), "CPU of each")}
 		for _, connections := range []int{1, 16, 256} {
 			rows = append(rows, append([]string{fmt.Sprint(connections)},
 				st.compare(b.plan.rounds, "%.1f µs", func(_, i int) int {
@@ -87,7 +88,7 @@ func (b *bench) cold(ctx context.Context) (rows [][]string) {
 		}
 		b.with(ctx, usualEntries, "", func(st stage) {
 			if rows == nil {
-				rows = [][]string{append(st.heading("cold lookups, resolver at", " 1/s"), "policyd CPU")}
+				rows = [][]string{append(st.heading("cold lookups, resolver at", " 1/s"), "CPU of each")}
 			}
 			var domains [rounds][]string
 			for round := range domains {

@@ -1,6 +1,7 @@
 package dnstest
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -41,6 +42,28 @@ type Answer struct {
 	OtherQuestion bool
 	// Change, if not nil, is called with the message before it is sent.
 	Change func(*miekg.Msg)
+
+	parsed []miekg.RR // Records; one without an owner has the name of the question
+}
+
+// parse reads the records when the answer is set, so that benchmarks do not measure it with each query.
+func (a *Answer) parse() {
+	a.parsed = nil
+	for _, record := range a.Records {
+		owner := "."
+		rest, own := strings.CutPrefix(record, "=")
+		if own {
+			owner, record, _ = strings.Cut(rest, " ")
+		}
+		rr, err := miekg.NewRR(fmt.Sprintf("%s %d IN %s", owner, seconds(a.TTL, 300), record))
+		if err != nil {
+			panic("dnstest: " + err.Error())
+		}
+		if !own {
+			rr.Header().Name = ""
+		}
+		a.parsed = append(a.parsed, rr)
+	}
 }
 
 func payload(query *miekg.Msg) int {
@@ -51,32 +74,25 @@ func payload(query *miekg.Msg) int {
 }
 
 // message makes the answer to a query.
-func (a Answer) message(query *miekg.Msg) (*miekg.Msg, error) {
+func (a Answer) message(query *miekg.Msg) *miekg.Msg {
 	m := new(miekg.Msg).SetReply(query)
 	m.RecursionAvailable, m.AuthenticatedData, m.Compress = true, a.Secure, true
 	if a.Rcode != "" {
 		m.Rcode = miekg.StringToRcode[a.Rcode]
 	}
-	ttl := seconds(a.TTL, 300)
-	for _, record := range a.Records {
-		owner := query.Question[0].Name
-		if rest, ok := strings.CutPrefix(record, "="); ok {
-			owner, record, _ = strings.Cut(rest, " ")
-		}
-		rr, err := miekg.NewRR(fmt.Sprintf("%s %d IN %s", owner, ttl, record))
-		if err != nil {
-			return nil, err
-		}
+	zone := query.Question[0].Name
+	for _, rr := range a.parsed {
+		rr = miekg.Copy(rr)
+		rr.Header().Name = cmp.Or(rr.Header().Name, zone)
 		m.Answer = append(m.Answer, rr)
 	}
 	if len(a.Records) == 0 && !a.NoSOA && (m.Rcode == miekg.RcodeSuccess || m.Rcode == miekg.RcodeNameError) {
-		zone := query.Question[0].Name
-		const soa = "%s %d IN SOA ns. hostmaster. 1 3600 600 86400 %d"
-		rr, err := miekg.NewRR(fmt.Sprintf(soa, zone, ttl, seconds(a.Minimum, ttl)))
-		if err != nil {
-			return nil, err
-		}
-		m.Ns = append(m.Ns, rr)
+		ttl := seconds(a.TTL, 300)
+		m.Ns = append(m.Ns, &miekg.SOA{
+			Hdr: miekg.RR_Header{Name: zone, Rrtype: miekg.TypeSOA, Class: miekg.ClassINET, Ttl: uint32(ttl)},
+			Ns:  "ns.", Mbox: "hostmaster.", Serial: 1, Refresh: 3600, Retry: 600, Expire: 86400,
+			Minttl: uint32(seconds(a.Minimum, ttl)),
+		})
 	}
 	if a.EDE != 0 {
 		opt := &miekg.OPT{Hdr: miekg.RR_Header{Name: ".", Rrtype: miekg.TypeOPT}}
@@ -86,7 +102,7 @@ func (a Answer) message(query *miekg.Msg) (*miekg.Msg, error) {
 	if a.OtherQuestion {
 		m.Question[0].Name = "other.example."
 	}
-	return m, nil
+	return m
 }
 
 // seconds reads a TTL of an Answer: 0 is the default, negative is 0.

@@ -113,8 +113,9 @@ func (s *Server) Close() error {
 	return err
 }
 
-// Set sets the answer to a question. The name is without the final dot.
+// Set sets the answer to a question. The name is without the final dot. Malformed records panic.
 func (s *Server) Set(name string, t dns.Type, a Answer) {
+	a.parse()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.answers[t.String()+" "+strings.ToLower(name)] = a
@@ -122,6 +123,7 @@ func (s *Server) Set(name string, t dns.Type, a Answer) {
 
 // SetOther sets the answer to all other questions, which is NXDOMAIN otherwise.
 func (s *Server) SetOther(a Answer) {
+	a.parse()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.other = &a
@@ -211,6 +213,7 @@ func (s *Server) find(q miekg.Question) (a Answer, o orders) {
 		a = Answer{Rcode: "REFUSED", NoSOA: true}
 	case q.Qtype == miekg.TypeNS && selfTest(name):
 		a = Answer{Secure: true, Records: []string{"NS a.root-servers.net."}}
+		a.parse()
 	case q.Qtype == miekg.TypeA && selfTest(name):
 		a = Answer{Secure: true}
 	case s.other != nil:
@@ -239,10 +242,7 @@ func (s *Server) ServeDNS(w miekg.ResponseWriter, query *miekg.Msg) {
 		_, _ = w.Write([]byte("\xff\xfe this is not a message"))
 		return
 	}
-	m, err := a.message(query)
-	if err != nil {
-		m = new(miekg.Msg).SetRcode(query, miekg.RcodeServerFailure)
-	}
+	m := a.message(query)
 	if o.echo {
 		m.AuthenticatedData = query.AuthenticatedData
 	}
