@@ -40,6 +40,9 @@ type Query struct {
 	Port    uint16
 	Effort  dns.Effort
 	Timeout time.Duration // how long one question may take; 0 means as long as the caller's context allows
+	// Signed is set for a host that is signed in all likelihood: one address family decides then, so that the other is
+	// only asked for if the first does not answer soon, has no address, or is insecure.
+	Signed bool
 }
 
 // Result is what Lookup found. The zero Result is Unknown.

@@ -16,12 +16,13 @@ import (
 	"github.com/policyd/policyd/prefix"
 )
 
-// secondFamily is how long an address family may take longer than the other, once that has an address.
-const secondFamily = time.Second
+// secondFamily is how long an address family may take longer than the other, once that has an address. headStart is how
+// long only one of them is asked for, where the host is signed in all likelihood.
+const secondFamily, headStart = time.Second, 250 * time.Millisecond
 
-// Lookup determines the DANE state of a host and port. It costs three queries: A and AAAA at the same time, then TLSA
-// if one of the two is secure. An alias can cost more. A lookup that fails is a Result and not an error. The only error
-// is dns.ErrNotCached, with Effort.CacheOnly: the Result is then Unknown; ask again without it.
+// Lookup determines the DANE state of a host and port. It costs two or three queries: A and AAAA, then TLSA if one of
+// the two is secure. An alias can cost more. A lookup that fails is a Result and not an error. The only error is
+// dns.ErrNotCached, with Effort.CacheOnly: the Result is then Unknown; ask again without it.
 func Lookup(ctx context.Context, res dns.Resolver, q Query) (Result, error) {
 	q.Host = strings.ToLower(strings.TrimSuffix(q.Host, "."))
 	if !prefix.ValidHost(q.Host) {
@@ -30,7 +31,7 @@ func Lookup(ctx context.Context, res dns.Resolver, q Query) (Result, error) {
 	}
 	q.Timeout = cmp.Or(q.Timeout, math.MaxInt64)
 	s := &search{resolver: res, query: q}
-	next, until := Addresses(ctx, res, q.Host, q.Effort), time.Now().Add(q.Timeout)
+	next, until := Addresses(ctx, res, q.Host, q.Effort, q.Signed), time.Now().Add(q.Timeout)
 	// "The SMTP client MUST perform any A and/or AAAA queries for the destination before attempting to locate the
 	// associated TLSA records" (RFC 7672 section 2.2.2). One address family is enough.
 	first, both := next(until), false
@@ -49,8 +50,8 @@ func Lookup(ctx context.Context, res dns.Resolver, q Query) (Result, error) {
 	}
 	arrived := time.Now()
 	r, err := s.family(ctx, first.RRset)
-	if err != nil || both || r.State == Usable || r.State == Unusable ||
-		r.State == Failed && first.RRset.Status == dns.Secure {
+	same := first.RRset.Status == dns.Secure && (r.State == Failed || !isAlias(first.RRset)) // whatever the other is
+	if err != nil || both || same || r.State == Usable || r.State == Unusable {
 		return r, err
 	}
 	// The other family may be signed, or be an alias of another name. An attacker who can make one of two lookups fail
@@ -96,8 +97,11 @@ func (s *search) ask(ctx context.Context, q dns.Question) (*dns.RRset, error) {
 func hasAddress(c *dns.Call) bool { return c.Err == nil && len(c.RRset.Addrs()) > 0 }
 
 // Addresses asks for the A and AAAA records of a host, and returns a function that waits until then for the next answer
-// to arrive. With Effort.CacheOnly the questions are asked one after the other, as they are needed.
-func Addresses(ctx context.Context, r dns.Resolver, host string, e dns.Effort) (next func(until time.Time) *dns.Call) {
+// to arrive. With Effort.CacheOnly, and with one, the questions are asked one after the other, as they are needed: AAAA
+// also where A is late.
+func Addresses(ctx context.Context, r dns.Resolver, host string, e dns.Effort, one bool) (
+	next func(until time.Time) *dns.Call,
+) {
 	questions := []dns.Question{{Name: host, Type: dns.TypeA}, {Name: host, Type: dns.TypeAAAA}}
 	if e.CacheOnly {
 		return func(time.Time) *dns.Call {
@@ -107,8 +111,22 @@ func Addresses(ctx context.Context, r dns.Resolver, host string, e dns.Effort) (
 			return c
 		}
 	}
-	calls := []*dns.Call{Start(ctx, r, questions[0], e), Start(ctx, r, questions[1], e)}
+	var calls []*dns.Call
+	ask := func() {
+		calls = append(calls, Start(ctx, r, questions[0], e))
+		questions = questions[1:]
+	}
+	if ask(); !one {
+		ask()
+	}
 	return func(until time.Time) *dns.Call {
+		soon := time.Now().Add(headStart)
+		if soon.After(until) {
+			soon = until
+		}
+		if len(questions) > 0 && (len(calls) == 0 || firstOf(ctx, soon, calls) < 0) {
+			ask()
+		}
 		i := firstOf(ctx, until, calls)
 		if i < 0 {
 			return &dns.Call{Question: calls[0].Question, Err: &dns.Error{Reason: "no answer in time"}}

@@ -227,7 +227,7 @@ func TestOneSilentQuestion(t *testing.T) {
 	}{
 		{"AAAA, insecure", map[string]answer{a: with(unsigned)}, aaaa, dane.Absent, time.Second},
 		{"A, insecure", map[string]answer{aaaa: with(unsigned)}, a, dane.Absent, time.Second},
-		{"AAAA, secure without TLSA", map[string]answer{a: with(signed), at: none(signed)}, aaaa, dane.Absent, time.Second},
+		{"AAAA, secure without TLSA", map[string]answer{a: with(signed), at: none(signed)}, aaaa, dane.Absent, 0},
 		{"AAAA, secure with TLSA", map[string]answer{a: with(signed), at: tlsa(signed, digest())}, aaaa, dane.Usable, 0},
 		{"A, secure with TLSA", map[string]answer{aaaa: with(signed), at: tlsa(signed, digest())}, a, dane.Usable, 0},
 		{"AAAA, insecure alias", map[string]answer{a: insecureAlias, link: cname(unsigned, "target.example.net")}, aaaa, dane.Absent, time.Second},
@@ -247,6 +247,42 @@ func TestOneSilentQuestion(t *testing.T) {
 				require.NoError(t, err)
 				require.Equal(t, c.state, r.State, r.Why)
 				require.Equal(t, c.within, time.Since(start))
+			})
+		})
+	}
+}
+
+// TestOneAddressFamilyDecidesForASignedHost: AAAA is asked for only where A does not decide, or is late.
+func TestOneAddressFamilyDecidesForASignedHost(t *testing.T) {
+	t.Parallel()
+	const a, aaaa, at = "A mx.example.com", "AAAA mx.example.com", "TLSA _25._tcp.mx.example.com"
+	for _, c := range []struct {
+		name   string
+		a      answer
+		silent string
+		tlsa   answer
+		asks   bool // for AAAA, whose addresses are secure
+		state  dane.State
+		within time.Duration
+	}{
+		{"secure with TLSA", with(signed), "", tlsa(signed, digest()), false, dane.Usable, 0},
+		{"secure without TLSA", with(signed), "", none(signed), false, dane.Absent, 0},
+		{"secure, and TLSA fails", with(signed), "", failing("SERVFAIL"), false, dane.Failed, 0},
+		{"insecure", with(unsigned), "", tlsa(signed, digest()), true, dane.Usable, 0},
+		{"no address", none(signed), "", tlsa(signed, digest()), true, dane.Usable, 0},
+		{"failed", failing("SERVFAIL"), "", tlsa(signed, digest()), true, dane.Usable, 0},
+		{"silent", answer{}, a, tlsa(signed, digest()), true, dane.Usable, 250 * time.Millisecond},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				start := time.Now()
+				z := &zone{t: t, answers: map[string]answer{a: c.a, aaaa: with(signed), at: c.tlsa}, silent: c.silent}
+				r, err := lookup(t, z, dane.Query{Host: "mx.example.com", Port: 25, Timeout: 4 * time.Second, Signed: true})
+				require.NoError(t, err)
+				require.Equal(t, c.state, r.State, r.Why)
+				require.Equal(t, c.within, time.Since(start))
+				require.Equal(t, c.asks, slices.Contains(z.asked, aaaa))
 			})
 		})
 	}
@@ -339,7 +375,7 @@ func TestWhatIsNotCachedIsTheCallersBusiness(t *testing.T) {
 	const a, aaaa, at, link = "A mx.example.com", "AAAA mx.example.com", "TLSA _25._tcp.mx.example.com", "CNAME mx.example.com"
 	for name, answers := range map[string]map[string]answer{
 		"A: AAAA is not even asked":            {a: notCached()},
-		"AAAA, and A leads to no TLSA records": {a: with(signed), at: none(signed), aaaa: notCached()},
+		"AAAA, and A leads to no TLSA records": {a: alias(signed, "target.example.net"), "TLSA _25._tcp.target.example.net": none(signed), at: none(signed), aaaa: notCached()},
 		"AAAA, and A is insecure":              {a: with(unsigned), aaaa: notCached()},
 		"AAAA, and A failed":                   {a: failing("SERVFAIL"), aaaa: notCached()},
 		"TLSA":                                 {a: with(signed), at: notCached()},
@@ -361,7 +397,7 @@ func TestWhatIsNotCachedIsTheCallersBusiness(t *testing.T) {
 func TestEveryQuestionHasTheEffortOfTheQuery(t *testing.T) {
 	t.Parallel()
 	for _, effort := range []dns.Effort{{}, {Untrusted: true}, {CacheOnly: true}} {
-		z := &zone{t: t, answers: map[string]answer{"A mx.example.com": with(signed), "AAAA mx.example.com": none(signed), "TLSA _25._tcp.mx.example.com": none(signed)}}
+		z := &zone{t: t, answers: map[string]answer{"A mx.example.com": with(unsigned), "AAAA mx.example.com": with(signed), "TLSA _25._tcp.mx.example.com": none(signed)}}
 		marked := resolverFunc(func(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
 			if e != effort {
 				t.Errorf("%s: effort %+v", q.Type, e)

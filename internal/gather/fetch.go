@@ -87,7 +87,7 @@ func (g *gathering) dane(i int, port uint16, found *dane.Result) {
 		resolver = g // for the notes
 	}
 	r, err := dane.Lookup(g.ctx, resolver, dane.Query{Host: host, Port: port, Effort: g.by,
-		Timeout: max(time.Until(g.until), 1)})
+		Signed: g.facts.LikelySigned(i), Timeout: max(time.Until(g.until), 1)})
 	if err != nil { // not cached
 		return
 	}
@@ -104,7 +104,7 @@ func (g *gathering) addresses(until time.Time, i int) (found []netip.Addr, err e
 	defer leave()
 	ctx, cancel := context.WithCancel(g.ctx)
 	defer cancel()
-	next := dane.Addresses(ctx, g.Resolver, g.facts.Hosts[i].Name, g.by)
+	next := dane.Addresses(ctx, g.Resolver, g.facts.Hosts[i].Name, g.by, false)
 	for range 2 { // families
 		call := next(until)
 		if rrset, failed := g.noted(call.RRset, call.Err); failed != nil {

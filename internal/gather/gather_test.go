@@ -198,22 +198,22 @@ func TestEngineAsksNoMoreThanItNeeds(t *testing.T) {
 			noPolicy, "OK secure match=" + s + " servername=hostname"},
 		{"unsigned mixed set: the addresses in front", domain, zone{"MX example.com": mxs(unsigned, dns.MX{Preference: 1, Host: mx}, dns.MX{Preference: 2, Host: s}), "TXT _mta-sts.example.com": record, "A " + mx: insecureAddrs(), "AAAA " + mx: denial(unsigned)},
 			noPolicy, "OK secure match=" + s + " servername=hostname"},
-		{"DANE decides: no MTA-STS policy is fetched", domain, zone{"MX example.com": one, "TXT _mta-sts.example.com": record, "A " + mx: addrs("192.0.2.1"), "AAAA " + mx: denial(signed), "TLSA _25._tcp." + mx: tlsa(signed)},
+		{"DANE decides: no MTA-STS policy is fetched", domain, zone{"MX example.com": one, "TXT _mta-sts.example.com": record, "A " + mx: addrs("192.0.2.1"), "TLSA _25._tcp." + mx: tlsa(signed)},
 			notAsked, "OK dane-only"},
-		{"DANE defers: no MTA-STS policy is fetched", domain, zone{"MX example.com": one, "TXT _mta-sts.example.com": record, "A " + mx: addrs("192.0.2.1"), "AAAA " + mx: denial(signed), "TLSA _25._tcp." + mx: {err: &dns.Error{Reason: "SERVFAIL"}}},
+		{"DANE defers: no MTA-STS policy is fetched", domain, zone{"MX example.com": one, "TXT _mta-sts.example.com": record, "A " + mx: addrs("192.0.2.1"), "TLSA _25._tcp." + mx: {err: &dns.Error{Reason: "SERVFAIL"}}},
 			notAsked, "TEMP TLSA lookup at _25._tcp.mx.example.com failed: SERVFAIL"},
 		{"null MX: nothing more", domain, zone{"MX example.com": mxs(signed, dns.MX{})}, notAsked, "NOTFOUND "},
 		{"secure NXDOMAIN: nothing more", domain, zone{"MX example.com": {rrset: dns.RRset{Status: signed, NXDomain: true}}}, notAsked, "NOTFOUND "},
 		{"insecure NXDOMAIN: an implicit MX", domain, zone{"MX example.com": {rrset: dns.RRset{Status: unsigned, NXDomain: true}}, "TXT _mta-sts.example.com": record, "A example.com": insecureAddrs(), "AAAA example.com": denial(unsigned)},
 			func(*testing.T) gather.STS { return says(stsPolicy(mtasts.Enforce, "example.com")) }, "OK secure match=example.com servername=hostname"},
-		{"implicit MX: the domain is its host, without a prefix", policy.Nexthop{Name: "starttls-x.example", Port: 25}, zone{"MX starttls-x.example": denial(signed), "TXT _mta-sts.starttls-x.example": record, "A starttls-x.example": addrs("192.0.2.1"), "AAAA starttls-x.example": denial(signed), "TLSA _25._tcp.starttls-x.example": denial(signed)},
+		{"implicit MX: the domain is its host, without a prefix", policy.Nexthop{Name: "starttls-x.example", Port: 25}, zone{"MX starttls-x.example": denial(signed), "TXT _mta-sts.starttls-x.example": record, "A starttls-x.example": addrs("192.0.2.1"), "TLSA _25._tcp.starttls-x.example": denial(signed)},
 			noPolicy, "NOTFOUND "},
-		{"implicit MX with TLSA", domain, zone{"MX example.com": denial(signed), "TXT _mta-sts.example.com": record, "A example.com": addrs("192.0.2.1"), "AAAA example.com": denial(signed), "TLSA _25._tcp.example.com": tlsa(signed)},
+		{"implicit MX with TLSA", domain, zone{"MX example.com": denial(signed), "TXT _mta-sts.example.com": record, "A example.com": addrs("192.0.2.1"), "TLSA _25._tcp.example.com": tlsa(signed)},
 			notAsked, "OK dane-only"},
 		{"[host]: no MX, no MTA-STS", policy.Nexthop{Name: mx, Host: true, Port: 25}, zone{"A " + mx: addrs("192.0.2.1"), "AAAA " + mx: denial(signed), "TLSA _25._tcp." + mx: tlsa(signed)}, notAsked, "OK dane-only"},
 		{"[host] on port 26: its own TLSA records", policy.Nexthop{Name: mx, Host: true, Port: 26}, zone{"A " + mx: addrs("192.0.2.1"), "AAAA " + mx: denial(signed), "TLSA _26._tcp." + mx: denial(signed)}, notAsked, "NOTFOUND "},
-		{"port 26 without smtps- hosts", policy.Nexthop{Name: "example.com", Port: 26}, zone{"MX example.com": one, "A " + mx: addrs("192.0.2.1"), "AAAA " + mx: denial(signed), "TLSA _26._tcp." + mx: denial(signed)}, notAsked, "NOTFOUND "},
-		{"an MX that is not a host name is not looked up", domain, zone{"MX example.com": mxs(signed, dns.MX{Preference: 10, Host: mx}, dns.MX{Preference: 20, Host: `a\032b.example`}), "TXT _mta-sts.example.com": record, "A " + mx: addrs("192.0.2.1"), "AAAA " + mx: denial(signed), "TLSA _25._tcp." + mx: tlsa(signed)},
+		{"port 26 without smtps- hosts", policy.Nexthop{Name: "example.com", Port: 26}, zone{"MX example.com": one, "A " + mx: addrs("192.0.2.1"), "TLSA _26._tcp." + mx: denial(signed)}, notAsked, "NOTFOUND "},
+		{"an MX that is not a host name is not looked up", domain, zone{"MX example.com": mxs(signed, dns.MX{Preference: 10, Host: mx}, dns.MX{Preference: 20, Host: `a\032b.example`}), "TXT _mta-sts.example.com": record, "A " + mx: addrs("192.0.2.1"), "TLSA _25._tcp." + mx: tlsa(signed)},
 			notAsked, "OK dane-only"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -267,7 +267,7 @@ func TestFromACacheThatLacksSomething(t *testing.T) {
 	known := dns.Effort{CacheOnly: true}
 	full := func() map[string]answer {
 		return map[string]answer{
-			"MX example.com": mxs(signed, dns.MX{Host: mx}), "A " + mx: addrs("192.0.2.1"), "AAAA " + mx: denial(signed), "TLSA _25._tcp." + mx: denial(signed),
+			"MX example.com": mxs(signed, dns.MX{Host: mx}), "A " + mx: addrs(), "AAAA " + mx: addrs("2001:db8::1"), "TLSA _25._tcp." + mx: denial(signed),
 		}
 	}
 	for missing := range full() {

@@ -70,22 +70,22 @@ func (f *Facts) withoutDANE() HostSet {
 // MTA-STS policy is required now, and otherwise the record that announces it. On the port of implicit TLS the policy
 // only narrows the prefixed hosts.
 //
-// TLSA records are asked of hosts that are signed in all likelihood: at or below a domain with a secure MX RRset, or
-// with secure addresses the last time. Other addresses must be known to be secure first: "name servers … that mishandle
-// TLSA queries" (RFC 7672 section 2.2.2) make a resolver give up on them for all domains that they serve.
+// TLSA records are asked of hosts that are signed in all likelihood. Other addresses must be known to be secure first:
+// "name servers … that mishandle TLSA queries" (RFC 7672 section 2.2.2) make a resolver give up on them for all domains
+// that they serve. Where a host is signed, one address family decides.
 func expected(f *Facts, o *Options, stsRequired bool) []dns.Question {
 	questions := make([]dns.Question, 0, 3*FirstHosts) // A, AAAA and TLSA, or TLSA and TXT
-	for _, h := range f.Hosts[:min(len(f.Hosts), FirstHosts)] {
+	for i, h := range f.Hosts[:min(len(f.Hosts), FirstHosts)] {
 		if f.Nexthop.Host || !prefix.ValidHost(h.Name) {
 			continue
 		}
 		if stsRequired {
-			questions = append(questions, dns.Question{Name: h.Name, Type: dns.TypeA},
-				dns.Question{Name: h.Name, Type: dns.TypeAAAA})
+			questions = append(questions, dns.Question{Name: h.Name, Type: dns.TypeA})
 		}
-		own := f.MX.signed() && (h.Name == f.Nexthop.Name || strings.HasSuffix(h.Name, "."+f.Nexthop.Name))
-		if own || h.Signed {
+		if f.LikelySigned(i) {
 			questions = append(questions, dane.TLSAQuestion(h.Name, f.Nexthop.Port))
+		} else if stsRequired {
+			questions = append(questions, dns.Question{Name: h.Name, Type: dns.TypeAAAA})
 		}
 	}
 	match, _ := prefixed(f)
@@ -93,4 +93,12 @@ func expected(f *Facts, o *Options, stsRequired bool) []dns.Question {
 		questions = append(questions, mtasts.RecordQuestion(f.Nexthop.Name))
 	}
 	return questions
+}
+
+// LikelySigned reports whether a host is signed in all likelihood: it is at or below a domain with a secure MX RRset, or
+// its addresses were secure the last time. This decides nothing.
+func (f *Facts) LikelySigned(i int) bool {
+	h := &f.Hosts[i]
+	own := h.Name == f.Nexthop.Name || strings.HasSuffix(h.Name, "."+f.Nexthop.Name)
+	return h.Signed || own && f.MX.signed()
 }
