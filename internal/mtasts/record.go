@@ -15,35 +15,29 @@ var (
 	ErrBadRecord   = errors.New("mtasts: malformed MTA-STS record, or one without an id of 1 to 32 letters and digits")
 )
 
-// ParseRecord returns the id of one TXT record, its strings joined. The error is ErrNoRecord for a record about
-// something else and ErrBadRecord for a malformed one.
-func ParseRecord(txt string) (id string, err error) {
-	version, _, found := strings.Cut(txt, ";")
-	if !found || strings.TrimRight(version, blanks) != "v=STSv1" {
-		return "", ErrNoRecord
+// RecordID returns the id of the one MTA-STS record in a TXT RRset, RFC 8461 section 3.1: "TXT records ... that do
+// not begin with "v=STSv1;" are discarded" first. The strings of each record are joined. The error is ErrNoRecord,
+// ErrManyRecords or ErrBadRecord.
+func RecordID(txts []string) (string, error) {
+	record, records := "", 0
+	for _, txt := range txts {
+		version, _, found := strings.Cut(txt, ";")
+		if found && strings.TrimRight(version, blanks) == "v=STSv1" {
+			record = txt
+			records++
+		}
 	}
-	field := recordForm.FindStringSubmatch(txt)
+	switch {
+	case records == 0:
+		return "", ErrNoRecord
+	case records > 1:
+		return "", ErrManyRecords
+	}
+	field := recordForm.FindStringSubmatch(record)
 	if field == nil || !ValidID(field[1]) {
 		return "", ErrBadRecord
 	}
 	return strings.Clone(field[1]), nil // a stored id must not keep the whole record in memory
-}
-
-// RecordID returns the id of the one MTA-STS record in a TXT RRset, RFC 8461 section 3.1: "TXT records ... that do
-// not begin with "v=STSv1;" are discarded" first. The error is ErrNoRecord, ErrManyRecords or ErrBadRecord.
-func RecordID(txts []string) (string, error) {
-	id, err := "", ErrNoRecord
-	for _, txt := range txts {
-		i, e := ParseRecord(txt)
-		if errors.Is(e, ErrNoRecord) {
-			continue
-		}
-		if !errors.Is(err, ErrNoRecord) {
-			return "", ErrManyRecords
-		}
-		id, err = i, e
-	}
-	return id, err
 }
 
 const recordLabel = "_mta-sts."

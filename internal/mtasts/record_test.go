@@ -10,7 +10,7 @@ import (
 	"github.com/policyd/policyd/internal/mtasts"
 )
 
-func TestParseRecord(t *testing.T) {
+func TestTheFormOfARecord(t *testing.T) {
 	t.Parallel()
 	id32 := strings.Repeat("a1", 16)
 	for _, c := range []struct {
@@ -62,18 +62,18 @@ func TestParseRecord(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			id, err := mtasts.ParseRecord(c.txt)
+			id, err := mtasts.RecordID([]string{c.txt})
 			require.ErrorIs(t, err, c.err)
 			require.Equal(t, c.id, id)
 		})
 	}
 }
 
-func FuzzParseRecord(f *testing.F) {
+func FuzzRecordID(f *testing.F) {
 	f.Add("v=STSv1; id=20160831085700Z;")
 	f.Add("v=STSv1 ;foo=bar; id=1 ; ")
 	f.Fuzz(func(t *testing.T, txt string) {
-		id, err := mtasts.ParseRecord(txt)
+		id, err := mtasts.RecordID([]string{txt})
 		if err != nil {
 			require.Empty(t, id)
 			return
@@ -82,12 +82,12 @@ func FuzzParseRecord(f *testing.F) {
 		require.Regexp(t, `^[A-Za-z0-9]{1,32}$`, id)
 		require.Contains(t, txt, "id="+id)
 		// The id alone makes the same record.
-		again, err := mtasts.ParseRecord("v=STSv1; id=" + id + ";")
+		again, err := mtasts.RecordID([]string{"v=STSv1; id=" + id + ";"})
 		require.NoError(t, err)
 		require.Equal(t, id, again)
 		// A further extension changes nothing.
 		if strings.HasSuffix(txt, ";") {
-			again, err = mtasts.ParseRecord(txt + " x=y;")
+			again, err = mtasts.RecordID([]string{txt + " x=y;"})
 			require.NoError(t, err)
 			require.Equal(t, id, again)
 		}
@@ -99,7 +99,7 @@ func FuzzParseRecord(f *testing.F) {
 func TestAnIDDoesNotKeepItsRecord(t *testing.T) {
 	t.Parallel()
 	record := "v=STSv1; id=20260101; x=" + strings.Repeat("x", 1<<10)
-	id, err := mtasts.ParseRecord(record)
+	id, err := mtasts.RecordID([]string{record})
 	require.NoError(t, err)
 	require.Equal(t, "20260101", id)
 	from, to := uintptr(unsafe.Pointer(unsafe.StringData(record))), uintptr(unsafe.Pointer(unsafe.StringData(id)))
