@@ -210,10 +210,8 @@ func (d *domain) engine(verdict func(host string) probe.Verdict) *gather.Engine 
 // lookUpContext looks at MTA-STS and TLSRPT.
 func (d *domain) lookUpContext(ctx context.Context) {
 	sts := d.facts.STS
-	d.MTASTS = report.STSPolicy{State: sts.State.String(), ID: sts.ID, MX: sts.Policy.MX, Why: sts.Why}
-	if sts.State == mtasts.Found {
-		d.MTASTS.Mode = sts.Policy.Mode.String()
-	}
+	d.MTASTS = report.STSPolicy{State: sts.State.String(), Mode: string(sts.Policy.Mode), ID: sts.ID,
+		MX: sts.Policy.MX, Why: sts.Why}
 	if d.o.NoConnect {
 		d.MTASTS = d.announcement(ctx)
 	}

@@ -17,16 +17,12 @@ import (
 // Mode is what a domain wants to happen when its policy is not met, RFC 8461 section 5.
 type Mode string
 
-// The modes. ModeUnknown, the zero value, belongs to no policy.
+// The modes. The zero value belongs to no policy.
 const (
-	ModeUnknown Mode = ""
-	None        Mode = "none"    // the domain wants to be treated as if it had no policy (section 8.3)
-	Testing     Mode = "testing" // failures are reported and nothing else
-	Enforce     Mode = "enforce" // never deliver to a host that does not match or does not verify
+	None    Mode = "none"    // the domain wants to be treated as if it had no policy (section 8.3)
+	Testing Mode = "testing" // failures are reported and nothing else
+	Enforce Mode = "enforce" // never deliver to a host that does not match or does not verify
 )
-
-// String returns the mode as a policy spells it, or "unknown".
-func (m Mode) String() string { return cmp.Or(string(m), "unknown") }
 
 // Policy is a policy as its domain serves it, RFC 8461 section 3.2. It is shared between callers and must not be
 // changed.

@@ -70,7 +70,7 @@ func (c combination) hosts() (first, second dane.Result) {
 }
 
 func stsPolicy(m mtasts.Mode, mx ...string) mtasts.Result {
-	raw := []string{"version: STSv1", "mode: " + m.String()}
+	raw := []string{"version: STSv1", "mode: " + string(m)}
 	for _, pattern := range mx {
 		raw = append(raw, "mx: "+pattern)
 	}

@@ -210,7 +210,7 @@ func bySTS(f *Facts, o *Options, d *Decision) bool {
 	case f.STS.State == mtasts.Absent:
 		return d.because("MTA-STS: the domain announces no policy")
 	case !stsEnforced(f, o):
-		return d.because("MTA-STS: the policy has mode " + f.STS.Policy.Mode.String() + ": nothing is enforced")
+		return d.because("MTA-STS: the policy has mode " + string(f.STS.Policy.Mode) + ": nothing is enforced")
 	}
 	match, broken := stsMatch(f)
 	switch {

@@ -20,7 +20,7 @@ func TestExplainNamesAllThreeMechanisms(t *testing.T) {
 			f.Hosts[i].DANE = dane.Result{State: d}
 		}
 		f.STS = mtasts.Result{State: mtasts.Absent}
-		if sts != mtasts.ModeUnknown {
+		if sts != "" {
 			f.STS = mtasts.Result{State: mtasts.Found, ID: "1", Policy: mtasts.Policy{Mode: sts, MX: []string{"*.example.com"}}}
 		}
 		return f
@@ -39,19 +39,19 @@ func TestExplainNamesAllThreeMechanisms(t *testing.T) {
 		options policy.Options
 		want    []string
 	}{
-		{"none", facts(dane.Absent, mtasts.ModeUnknown, plain), all, []string{noDANE, noSTS, noPrefix}},
-		{"prefix", facts(dane.Absent, mtasts.ModeUnknown, s), all, []string{noDANE, everyPrefix, noSTS}},
+		{"none", facts(dane.Absent, "", plain), all, []string{noDANE, noSTS, noPrefix}},
+		{"prefix", facts(dane.Absent, "", s), all, []string{noDANE, everyPrefix, noSTS}},
 		{"prefix, with a policy for tests", facts(dane.Absent, mtasts.Testing, s), all, []string{noDANE, everyPrefix, "MTA-STS: the policy has mode testing: nothing is enforced"}},
 		{"prefix, and MTA-STS agrees", facts(dane.Absent, mtasts.Enforce, s), all, []string{noDANE, everyPrefix, "mta-sts alone would have said: secure match=smtps-s.example.com servername=hostname"}},
 		{"MTA-STS", facts(dane.Absent, mtasts.Enforce, plain), all, []string{noDANE, "MTA-STS: the policy is enforced, id 1", noPrefix}},
-		{"DANE", facts(dane.Usable, mtasts.ModeUnknown, plain), all, []string{fullDANE, noPrefix, noSTS}},
+		{"DANE", facts(dane.Usable, "", plain), all, []string{fullDANE, noPrefix, noSTS}},
 		{"DANE before both", facts(dane.Usable, mtasts.Enforce, s), all, []string{
 			fullDANE,
 			"prefix alone would have said: secure match=smtps-s.example.com servername=hostname",
 			"mta-sts alone would have said: secure match=smtps-s.example.com servername=hostname",
 		}},
 		{"both switched off", facts(dane.Usable, mtasts.Enforce, s), defaults(), []string{everyPrefix, "DANE: switched off, dane = false", "MTA-STS: switched off, mta_sts = false"}},
-		{"an override before all", overridden(facts(dane.Usable, mtasts.ModeUnknown, plain), policy.Override{Ignore: true}), all, []string{
+		{"an override before all", overridden(facts(dane.Usable, "", plain), policy.Override{Ignore: true}), all, []string{
 			"the overrides file has a line for example.com", "dane alone would have said: dane-only", noPrefix, noSTS,
 		}},
 		{"no host to say anything about", by(signed), all, decided(by(signed), all).Why},

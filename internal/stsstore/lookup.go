@@ -135,7 +135,7 @@ func local(err error) bool {
 // result returns the entry as an answer.
 func (e *entry) result() mtasts.Result {
 	return mtasts.Result{Domain: e.domain, State: mtasts.Found, Policy: e.policy, ID: e.id, Fetched: e.fetched,
-		Expires: e.expires, Why: "policy of mode " + e.policy.Mode.String()}
+		Expires: e.expires, Why: "policy of mode " + string(e.policy.Mode)}
 }
 
 // stale returns a live entry that the domain did not confirm, because of err.

@@ -126,7 +126,7 @@ func (s *Store) keep(e *entry) *entry {
 	s.options.Load().Fetched(e.domain)
 	if old == nil || old.id != e.id {
 		s.options.Load().Logger.Info("MTA-STS policy fetched", "domain", e.domain, "id", e.id,
-			"mode", e.policy.Mode.String(), "mx", len(e.policy.MX), "max_age", e.policy.MaxAge.String())
+			"mode", string(e.policy.Mode), "mx", len(e.policy.MX), "max_age", e.policy.MaxAge.String())
 	}
 	return e
 }
