@@ -36,10 +36,3 @@ func (l *Limiter) Due() (times int, due bool) {
 	times, l.logged, l.times = l.times, now, 0
 	return times, true
 }
-
-// Reset forgets earlier events, so that the next one is due. Call it when the cause has gone.
-func (l *Limiter) Reset() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.logged, l.times = time.Time{}, 0
-}
