@@ -31,6 +31,7 @@ import (
 	"github.com/policyd/policyd/internal/check"
 	"github.com/policyd/policyd/internal/check/report"
 	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/postfix"
 	"github.com/policyd/policyd/internal/probe"
@@ -357,7 +358,7 @@ func TestReceivers(t *testing.T) {
 			judge = finger
 		}
 		checker := check.New(check.Options{
-			Resolver: zone, Servers: zone, Policy: policy.Options{Port: 26, Transport: "smtps26"},
+			Resolver: dnscache.New(zone, dnscache.Options{}), Servers: zone, Policy: policy.Options{Port: 26, Transport: "smtps26"},
 			Roots: pool, Special: true, Postfix: judge,
 		})
 		for i, r := range all {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/policyd/policyd/internal/check/report"
 	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/smtptls"
@@ -32,7 +33,7 @@ type Servers interface {
 
 // Options say how to check.
 type Options struct {
-	Resolver             dns.Resolver // answers the lookups, from what Servers answer
+	Resolver             *dnscache.Cache // answers the lookups, from what Servers answer
 	Servers              Servers
 	Policy               policy.Options // has the settings that the answers of the maps depend on
 	Roots                *x509.CertPool // the trusted roots, from the file CAFile; nil means the system's

@@ -202,7 +202,7 @@ func TestWhatCannotBeTestedIsNotBroken(t *testing.T) {
 		l.sound("example.com", mx)
 		l.dns.SetValidating(false)
 		stub := newStub(t, l.dns)
-		l.options.Resolver, l.options.Servers = stub, stub
+		l.options.Resolver, l.options.Servers = cached(stub), stub
 		r := l.check("example.com")
 		require.True(t, finding(t, r, "resolver-not-validating").Untested)
 		require.NotContains(t, codes(r, report.Warning), "mx-unsigned", "nobody knows")
@@ -443,7 +443,7 @@ func TestDANE(t *testing.T) {
 			l.domain("ta.example", signed(), host)
 			l.dns.Set(host, dns.TypeA, dnstest.Answer{Secure: true, Records: []string{"A " + addr}})
 			l.dns.Set("_25._tcp."+host, dns.TypeTLSA, dnstest.Answer{Secure: true, Records: []string{"TLSA 2 0 1 " + hex.EncodeToString(sum[:])}})
-			l.options.Resolver, l.options.Port25Only = l.options.Servers.(*stub.Stub), true // no cache
+			l.options.Resolver, l.options.Port25Only = cached(l.options.Servers.(*stub.Stub)), true // an empty cache
 			r := l.check("ta.example")
 			require.NotNil(t, r.MX[0].TLSA.Matches, "%v", r.Findings)
 			require.Equal(t, want, *r.MX[0].TLSA.Matches, "the name counts: %s", host)

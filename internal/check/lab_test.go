@@ -41,12 +41,15 @@ func newLab(t *testing.T) *lab {
 	l := &lab{t: t, dns: dnstest.New(t), ca: smtptest.NewCA(t), smtp: testkit.Port(t), smtps: testkit.Port(t), next: 10}
 	stub := newStub(t, l.dns)
 	l.options = check.Options{
-		Resolver: dnscache.New(stub, dnscache.Options{Epoch: stub.Epoch}), Servers: stub,
+		Resolver: cached(stub), Servers: stub,
 		Policy: policy.Options{DANE: true, Port: l.smtps, Transport: "smtps26"},
 		Roots:  l.ca.Roots, Special: true, SMTPPort: l.smtp,
 	}
 	return l
 }
+
+// cached returns a resolver with an empty cache.
+func cached(s *stub.Stub) *dnscache.Cache { return dnscache.New(s, dnscache.Options{Epoch: s.Epoch}) }
 
 // newStub returns a stub that has tested the server. Its connections are closed when the test ends.
 func newStub(t *testing.T, server *dnstest.Server) *stub.Stub {

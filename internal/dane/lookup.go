@@ -23,7 +23,7 @@ const secondFamily, headStart = time.Second, 250 * time.Millisecond
 // Lookup determines the DANE state of a host and port. It costs two or three queries: A and AAAA, then TLSA if one of
 // the two is secure. An alias can cost more. A lookup that fails is a Result and not an error. The only error is
 // dns.ErrNotCached, with Effort.CacheOnly: the Result is then Unknown; ask again without it.
-func Lookup(ctx context.Context, res dns.Resolver, q Query) (Result, error) {
+func Lookup(ctx context.Context, res Starter, q Query) (Result, error) {
 	q.Host = strings.ToLower(strings.TrimSuffix(q.Host, "."))
 	if !prefix.ValidHost(q.Host) {
 		// Postfix does not connect to it, so it must not weaken what the other hosts of the domain get.
@@ -85,7 +85,7 @@ func TLSAQuestion(base string, port uint16) dns.Question {
 
 // search is one Lookup in progress.
 type search struct {
-	resolver dns.Resolver
+	resolver Starter
 	query    Query    // Host in lower case without the final dot
 	denied   []string // base domains that are known to have no secure TLSA records
 }
@@ -99,24 +99,16 @@ func hasAddress(c *dns.Call) bool { return c.Err == nil && len(c.RRset.Addrs()) 
 // Addresses asks for the A and AAAA records of a host, and returns a function that waits until then for the next answer
 // to arrive. With Effort.CacheOnly, and with one, the questions are asked one after the other, as they are needed: AAAA
 // also where A is late.
-func Addresses(ctx context.Context, r dns.Resolver, host string, e dns.Effort, one bool) (
+func Addresses(ctx context.Context, r Starter, host string, e dns.Effort, one bool) (
 	next func(until time.Time) *dns.Call,
 ) {
 	questions := []dns.Question{{Name: host, Type: dns.TypeA}, {Name: host, Type: dns.TypeAAAA}}
-	if e.CacheOnly {
-		return func(time.Time) *dns.Call {
-			c := &dns.Call{Question: questions[0]}
-			questions = questions[1:]
-			c.RRset, c.Err = r.Lookup(ctx, c.Question, e)
-			return c
-		}
-	}
 	var calls []*dns.Call
 	ask := func() {
-		calls = append(calls, Start(ctx, r, questions[0], e))
+		calls = append(calls, r.Start(ctx, questions[0], e))
 		questions = questions[1:]
 	}
-	if ask(); !one {
+	if ask(); !one && !e.CacheOnly {
 		ask()
 	}
 	return func(until time.Time) *dns.Call {
@@ -138,54 +130,39 @@ func Addresses(ctx context.Context, r dns.Resolver, host string, e dns.Effort, o
 
 // firstOf waits until then for the first of one or two calls to end, and returns its index, or -1.
 func firstOf(ctx context.Context, until time.Time, calls []*dns.Call) int {
-	var done [2]chan struct{}
-	for i, c := range calls {
-		done[i] = c.Done
-	}
-	if left := time.Until(until); left > 0 {
+	first := slices.IndexFunc(calls, (*dns.Call).Ended)
+	if left := time.Until(until); first < 0 && left > 0 {
+		var done [2]chan struct{}
+		for i, c := range calls {
+			done[i] = c.Done
+		}
 		select {
 		case <-done[0]:
 		case <-done[1]:
 		case <-time.After(left):
 		case <-ctx.Done():
 		}
+		first = slices.IndexFunc(calls, (*dns.Call).Ended)
 	}
-	return slices.IndexFunc(calls, (*dns.Call).Ended)
+	return first
 }
 
-type starter interface {
+// Starter starts lookups and does not wait. A call with Effort.CacheOnly, or with a context that has ended, has ended:
+// it has what is known at this moment.
+type Starter interface {
 	Start(ctx context.Context, q dns.Question, e dns.Effort) *dns.Call
 }
 
-// Start starts a lookup. A resolver without a method Start gets a goroutine.
-func Start(ctx context.Context, r dns.Resolver, q dns.Question, e dns.Effort) *dns.Call {
-	if r, ok := r.(starter); ok {
-		return r.Start(ctx, q, e)
-	}
-	c := &dns.Call{Question: q, Done: make(chan struct{}), Err: errors.New("internal error")}
-	go func() {
-		defer close(c.Done)
-		defer func() { _ = recover() }() // the error stays
-		c.RRset, c.Err = r.Lookup(ctx, q, e)
-	}()
-	return c
-}
-
-// Ask is r.Lookup with a time limit. A context for it would be a large part of the cost of a question.
-func Ask(ctx context.Context, r dns.Resolver, q dns.Question, e dns.Effort, until time.Time) (*dns.RRset, error) {
-	s, ok := r.(starter)
-	if ok {
-		if c := s.Start(ctx, q, e); firstOf(ctx, until, []*dns.Call{c}) == 0 {
-			return c.RRset, c.Err
-		}
-		until = time.Time{} // what is known when the time is over
-	}
-	if !e.CacheOnly {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, until)
+// Ask waits until then for the answer to a question, and then returns what is known. A context for it would be a large
+// part of the cost of a question.
+func Ask(ctx context.Context, r Starter, q dns.Question, e dns.Effort, until time.Time) (*dns.RRset, error) {
+	call := r.Start(ctx, q, e)
+	if firstOf(ctx, until, []*dns.Call{call}) < 0 {
+		over, cancel := context.WithDeadline(ctx, time.Time{})
 		defer cancel()
+		call = r.Start(over, q, e)
 	}
-	return r.Lookup(ctx, q, e)
+	return call.RRset, call.Err
 }
 
 func isAlias(r *dns.RRset) bool { return r.Owner != r.Name }

@@ -28,19 +28,15 @@ const (
 	briefPart = 3
 )
 
-// Lookup implements dns.Resolver.
-func (g *gathering) Lookup(ctx context.Context, q dns.Question, by dns.Effort) (*dns.RRset, error) {
-	return g.noted(g.Resolver.Lookup(ctx, q, by))
-}
-
-// noted returns an answer and notes when it expires.
-func (g *gathering) noted(r *dns.RRset, err error) (*dns.RRset, error) {
-	if err != nil {
-		g.note(time.Unix(0, 0), err)
+// Start implements dane.Starter for a decision from the caches alone: every call has ended, and is noted.
+func (g *gathering) Start(ctx context.Context, q dns.Question, by dns.Effort) *dns.Call {
+	call := g.Resolver.Start(ctx, q, by)
+	if call.Err != nil {
+		g.note(time.Unix(0, 0), call.Err)
 	} else {
-		g.note(r.Expires, nil)
+		g.note(call.RRset.Expires, nil)
 	}
-	return r, err
+	return call
 }
 
 // note records when a fact from a cache expires (zero: never), and whether a fact was not in a cache. Without
@@ -63,7 +59,7 @@ func (g *gathering) mx() {
 		until = start.Add(deadline.Sub(start) * mxPart / mxOf)
 	}
 	q := dns.Question{Name: g.facts.Nexthop.Name, Type: dns.TypeMX}
-	rrset, err := g.noted(dane.Ask(g.ctx, g.Resolver, q, g.by, until))
+	rrset, err := dane.Ask(g.ctx, g.resolver, q, g.by, until)
 	took := time.Since(start)
 	g.timeout = max(g.timeout, took+took/4)
 	g.facts.SetMX(rrset, err)
@@ -82,11 +78,7 @@ func (g *gathering) dane(i int, port uint16, found *dane.Result) {
 		return
 	}
 	defer leave()
-	resolver := g.Resolver
-	if g.by.CacheOnly {
-		resolver = g // for the notes
-	}
-	r, err := dane.Lookup(g.ctx, resolver, dane.Query{Host: host, Port: port, Effort: g.by,
+	r, err := dane.Lookup(g.ctx, g.resolver, dane.Query{Host: host, Port: port, Effort: g.by,
 		Signed: g.facts.LikelySigned(i), Timeout: max(time.Until(g.until), 1)})
 	if err != nil { // not cached
 		return
@@ -104,13 +96,13 @@ func (g *gathering) addresses(until time.Time, i int) (found []netip.Addr, err e
 	defer leave()
 	ctx, cancel := context.WithCancel(g.ctx)
 	defer cancel()
-	next := dane.Addresses(ctx, g.Resolver, g.facts.Hosts[i].Name, g.by, false)
+	next := dane.Addresses(ctx, g.resolver, g.facts.Hosts[i].Name, g.by, false)
 	for range 2 { // families
 		call := next(until)
-		if rrset, failed := g.noted(call.RRset, call.Err); failed != nil {
-			err = errors.Join(err, failed)
+		if call.Err != nil {
+			err = errors.Join(err, call.Err)
 		} else {
-			found = append(found, rrset.Addrs()...)
+			found = append(found, call.RRset.Addrs()...)
 		}
 	}
 	return found, err
@@ -123,7 +115,7 @@ func (g *gathering) expect(q dns.Question) {
 	if record && (g.record != nil || g.by.CacheOnly || !mtasts.ValidDomain(g.facts.Nexthop.Name)) {
 		return
 	}
-	p := dane.Start(g.ctx, g.Resolver, q, dns.Effort{Untrusted: g.by.Untrusted})
+	p := g.resolver.Start(g.ctx, q, dns.Effort{Untrusted: g.by.Untrusted})
 	if record {
 		g.record, g.recordBy = p, time.Now().Add(g.timeout)
 	}

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/policyd/policyd/internal/dane"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
@@ -61,7 +62,7 @@ func (Elsewhere) RelayHost(context.Context, string, dns.Effort) (bool, error) { 
 
 // Engine finds decisions. It keeps no facts: the sources do.
 type Engine struct {
-	Resolver dns.Resolver
+	Resolver dane.Starter
 	// STS finds MTA-STS policies; nil knows nothing, which defers where the options require MTA-STS.
 	STS STS
 	// Site knows what this site receives; nil knows nothing: there is no route, and no host is a relay host.
@@ -83,12 +84,13 @@ type Decider func(policy.Facts, policy.Options) (policy.Decision, policy.Need)
 // gathering is a decision in progress.
 type gathering struct {
 	*Engine
-	options policy.Options
-	by      dns.Effort
-	ctx     context.Context
-	facts   *policy.Facts
-	timeout time.Duration // for one question
-	until   time.Time     // when the time of the questions that are asked together ends; of no meaning with CacheOnly
+	resolver dane.Starter // asks the one of Engine, and takes notes where that is needed
+	options  policy.Options
+	by       dns.Effort
+	ctx      context.Context
+	facts    *policy.Facts
+	timeout  time.Duration // for one question
+	until    time.Time     // when the time of the questions that are asked together ends; of no meaning with CacheOnly
 
 	record   *dns.Call // the record that announces an MTA-STS policy; nil: it was not asked for
 	recordBy time.Time // when it is late
@@ -104,7 +106,10 @@ func (e *Engine) Decide(ctx context.Context, decide Decider, n policy.Nexthop, o
 	if e.Recall != nil && n.Remembers() {
 		f.Promises = e.Recall(n.Name)
 	}
-	g := &gathering{Engine: e, ctx: ctx, options: o, by: by, facts: &f, timeout: timeout}
+	g := &gathering{Engine: e, resolver: e.Resolver, ctx: ctx, options: o, by: by, facts: &f, timeout: timeout}
+	if by.CacheOnly {
+		g.resolver = g
+	}
 	for range 8 { // more than any decision takes
 		d, need := decide(f, o)
 		if need.Required.Empty() {

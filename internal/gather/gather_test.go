@@ -37,6 +37,25 @@ type answer struct {
 	err   error
 }
 
+// starting gives a resolver the method Start.
+type starting struct{ dns.Resolver }
+
+func (s starting) Start(ctx context.Context, q dns.Question, e dns.Effort) *dns.Call {
+	c := &dns.Call{Question: q, Done: make(chan struct{})}
+	look := func() {
+		defer close(c.Done)
+		c.RRset, c.Err = s.Lookup(ctx, q, e)
+	}
+	if e.CacheOnly {
+		look()
+	} else if c.Err = ctx.Err(); c.Err != nil { // as the cache, which asks nothing after the deadline
+		close(c.Done)
+	} else {
+		go look()
+	}
+	return c
+}
+
 func (d *table) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
 	key := q.Type.String() + " " + q.Name
 	d.mu.Lock()
@@ -220,7 +239,7 @@ func TestEngineAsksNoMoreThanItNeeds(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				d := &table{t: t, answers: c.answers}
-				require.Equal(t, c.want, reply(t, &gather.Engine{Resolver: d, STS: c.sts(t)}, c.next, withDANEAndSTS()))
+				require.Equal(t, c.want, reply(t, &gather.Engine{Resolver: starting{d}, STS: c.sts(t)}, c.next, withDANEAndSTS()))
 				synctest.Wait() // for those that were only expected
 				require.Len(t, d.questions(), len(c.answers), "every question: %q", d.questions())
 			})
@@ -228,16 +247,16 @@ func TestEngineAsksNoMoreThanItNeeds(t *testing.T) {
 	}
 	t.Run("no question with mode off, and for what the overrides decide", func(t *testing.T) {
 		t.Parallel()
-		require.Equal(t, "NOTFOUND ", reply(t, &gather.Engine{Resolver: &table{t: t}}, domain, policy.Options{Mode: policy.ModeOff}))
+		require.Equal(t, "NOTFOUND ", reply(t, &gather.Engine{Resolver: starting{&table{t: t}}}, domain, policy.Options{Mode: policy.ModeOff}))
 		require.Equal(t, "OK secure match=starttls-a.example servername=hostname",
-			reply(t, &gather.Engine{Resolver: &table{t: t}}, policy.Nexthop{Name: "starttls-a.example", Host: true, Port: 25}, defaults()))
+			reply(t, &gather.Engine{Resolver: starting{&table{t: t}}}, policy.Nexthop{Name: "starttls-a.example", Host: true, Port: 25}, defaults()))
 	})
 }
 
 func TestAFailedMXLookupIsAFact(t *testing.T) {
 	t.Parallel()
 	broken := &dns.Error{Reason: "SERVFAIL"}
-	e := gather.Engine{Resolver: &table{t: t, answers: map[string]answer{"MX example.com": {err: broken}}}}
+	e := gather.Engine{Resolver: starting{&table{t: t, answers: map[string]answer{"MX example.com": {err: broken}}}}}
 	f, d, err := e.Decide(t.Context(), policy.Decide, domain, withDANEAndSTS(), dns.Effort{})
 	require.NoError(t, err)
 	require.Equal(t, policy.MX{Err: broken}, f.MX)
@@ -250,7 +269,7 @@ func TestThe32BestHostsAreConsidered(t *testing.T) {
 	for i := range uint16(1500) {
 		many = append(many, dns.MX{Preference: i, Host: fmt.Sprintf("starttls-%d.example.com", i/2)})
 	}
-	e := gather.Engine{Resolver: &table{t: t, answers: map[string]answer{"MX example.com": mxs(signed, many...)}}}
+	e := gather.Engine{Resolver: starting{&table{t: t, answers: map[string]answer{"MX example.com": mxs(signed, many...)}}}}
 	f, d, err := e.Decide(t.Context(), policy.Decide, domain, defaults(), dns.Effort{})
 	require.NoError(t, err)
 	require.Len(t, f.Hosts, policy.MaxHosts)
@@ -274,13 +293,13 @@ func TestFromACacheThatLacksSomething(t *testing.T) {
 		answers := full()
 		answers[missing] = answer{err: dns.ErrNotCached}
 		d := &table{t: t, answers: answers}
-		e := gather.Engine{Resolver: d, STS: noPolicy(t)}
+		e := gather.Engine{Resolver: starting{d}, STS: noPolicy(t)}
 		_, got, err := e.Decide(t.Context(), policy.Decide, domain, withDANEAndSTS(), known)
 		require.ErrorIs(t, err, dns.ErrNotCached, missing)
 		require.Equal(t, policy.Defer, got.Verdict, "what was found so far trusts nothing")
 		require.Equal(t, map[dns.Effort]bool{known: true}, d.usedEfforts())
 	}
-	e := gather.Engine{Resolver: &table{t: t, answers: full()}, STS: says(mtasts.Result{Err: dns.ErrNotCached})}
+	e := gather.Engine{Resolver: starting{&table{t: t, answers: full()}}, STS: says(mtasts.Result{Err: dns.ErrNotCached})}
 	_, _, err := e.Decide(t.Context(), policy.Decide, domain, withDANEAndSTS(), known)
 	require.ErrorIs(t, err, dns.ErrNotCached)
 
@@ -294,7 +313,7 @@ func TestFromACacheThatLacksSomething(t *testing.T) {
 		{says(mtasts.Result{}), "TEMP the MTA-STS policy of example.com is not known: no answer"},
 		{nil, "TEMP the MTA-STS policy of example.com is not known: MTA-STS is not available"},
 	} {
-		e := gather.Engine{Resolver: &table{t: t, answers: answers}, STS: c.sts}
+		e := gather.Engine{Resolver: starting{&table{t: t, answers: answers}}, STS: c.sts}
 		require.Equal(t, c.want, reply(t, &e, domain, withDANEAndSTS()))
 	}
 }
@@ -330,7 +349,7 @@ func TestALivePolicyHoldsAgainstAForgedMX(t *testing.T) {
 			for _, h := range []string{mx, evil} {
 				answers["A "+h], answers["AAAA "+h], answers["TLSA _25._tcp."+h] = addrs("192.0.2.1"), denial(signed), tlsa(signed)
 			}
-			e := gather.Engine{Resolver: &table{t: t, answers: answers}, STS: c.sts}
+			e := gather.Engine{Resolver: starting{&table{t: t, answers: answers}}, STS: c.sts}
 			require.Equal(t, c.want, reply(t, &e, domain, withDANEAndSTS()))
 			off := withDANEAndSTS()
 			off.MTASTS = false
@@ -388,7 +407,7 @@ func TestReceiver(t *testing.T) {
 				c.change(answers)
 			}
 			d := &table{t: t, answers: answers}
-			e := gather.Engine{Resolver: d, Site: c.site, Hosts: gather.NewHosts()}
+			e := gather.Engine{Resolver: starting{d}, Site: c.site, Hosts: gather.NewHosts()}
 			f, _, err := e.Decide(t.Context(), policy.Route, domain, defaults(), untrusted)
 			require.NoError(t, err)
 			got := "unknown"
@@ -406,7 +425,7 @@ func TestReceiver(t *testing.T) {
 		t.Parallel()
 		answers := zone()
 		answers["A "+backup] = answer{err: dns.ErrNotCached}
-		e := gather.Engine{Resolver: &table{t: t, answers: answers}, Site: site{}}
+		e := gather.Engine{Resolver: starting{&table{t: t, answers: answers}}, Site: site{}}
 		_, d, err := e.Decide(t.Context(), policy.Route, domain, defaults(), dns.Effort{CacheOnly: true, Untrusted: true})
 		require.ErrorIs(t, err, dns.ErrNotCached)
 		require.Equal(t, policy.None, d.Verdict)
@@ -427,7 +446,7 @@ func TestTheAddressOfOneFamilyShowsTheReceiver(t *testing.T) {
 				}
 			}
 			d := &table{t: t, answers: answers, silent: []string{silent}}
-			e := gather.Engine{Resolver: d, Site: own, Hosts: gather.NewHosts()}
+			e := gather.Engine{Resolver: starting{d}, Site: own, Hosts: gather.NewHosts()}
 			f, _, err := e.Decide(t.Context(), policy.Route, domain, defaults(), dns.Effort{Untrusted: true})
 			require.NoError(t, err)
 			require.True(t, f.Receiver.Here, f.Receiver.Why)
@@ -457,7 +476,7 @@ func TestARouteByProbe(t *testing.T) {
 	}
 	d := &table{t: t, answers: answers}
 	v := &verdicts{found: map[string]probe.State{}}
-	e := gather.Engine{Resolver: d, Verdict: v.Verdict, Site: site{}, STS: notAsked(t)}
+	e := gather.Engine{Resolver: starting{d}, Verdict: v.Verdict, Site: site{}, STS: notAsked(t)}
 	_, got, err := e.Decide(t.Context(), policy.Route, domain, o, untrusted)
 	require.NoError(t, err)
 	require.Equal(t, policy.None, got.Verdict, "closed or unknown: nothing more is looked up")
@@ -485,15 +504,15 @@ func TestARouteByProbe(t *testing.T) {
 
 // panicking is a resolver that panics over a question of one type.
 type panicking struct {
-	dns.Resolver
+	starting
 	over dns.Type
 }
 
-func (p panicking) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
+func (p panicking) Start(ctx context.Context, q dns.Question, e dns.Effort) *dns.Call {
 	if q.Type == p.over {
 		panic("what a record")
 	}
-	return p.Resolver.Lookup(ctx, q, e)
+	return p.starting.Start(ctx, q, e)
 }
 
 // TestAPanicIsRaisedInTheGoroutineOfTheCaller, who recovers from it: it must not end the daemon.
@@ -506,7 +525,7 @@ func TestAPanicIsRaisedInTheGoroutineOfTheCaller(t *testing.T) {
 		"AAAA a.example.com": denial(signed),
 		"AAAA b.example.com": denial(signed),
 	}}
-	e := gather.Engine{Resolver: panicking{d, dns.TypeTLSA}}
+	e := gather.Engine{Resolver: panicking{starting{d}, dns.TypeTLSA}}
 	defer func() { require.Contains(t, fmt.Sprint(recover()), "what a record") }()
 	_, _, err := e.Decide(t.Context(), policy.Decide, domain, policy.Options{DANE: true}, dns.Effort{})
 	require.Fail(t, "no panic", err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -27,6 +28,23 @@ type resolverFunc func(context.Context, dns.Question) (*dns.RRset, error)
 
 func (f resolverFunc) Lookup(ctx context.Context, q dns.Question, _ dns.Effort) (*dns.RRset, error) {
 	return f(ctx, q)
+}
+
+// starting gives a resolver the method Start.
+type starting struct{ dns.Resolver }
+
+func (s starting) Start(ctx context.Context, q dns.Question, e dns.Effort) *dns.Call {
+	c := &dns.Call{Question: q, Done: make(chan struct{})}
+	look := func() {
+		defer close(c.Done)
+		c.RRset, c.Err = s.Lookup(ctx, q, e)
+	}
+	if e.CacheOnly || ctx.Err() != nil {
+		look()
+	} else {
+		go look()
+	}
+	return c
 }
 
 // views asks one resolver, and looks what is cached in another.
@@ -71,7 +89,7 @@ func everywhere(delay time.Duration, asked *atomic.Int64) dns.Resolver {
 
 // from are the sources of a service that receives nothing.
 func from(r dns.Resolver) lookup.Sources {
-	return lookup.Sources{Engine: gather.Engine{Resolver: r, Site: gather.Elsewhere{}}}
+	return lookup.Sources{Engine: gather.Engine{Resolver: starting{r}, Site: gather.Elsewhere{}}}
 }
 
 func settings() lookup.Settings {
@@ -293,12 +311,30 @@ func TestOneDomainIsLookedUpOnceAtATime(t *testing.T) {
 	})
 }
 
+// starterFunc is a dane.Starter made of a function.
+type starterFunc func(dns.Question, dns.Effort) *dns.Call
+
+func (f starterFunc) Start(_ context.Context, q dns.Question, e dns.Effort) *dns.Call { return f(q, e) }
+
+// panicking has nothing in its cache, and panics over a lookup with one of the efforts.
+func panicking(over ...dns.Effort) starterFunc {
+	return func(q dns.Question, e dns.Effort) *dns.Call {
+		if slices.Contains(over, e) {
+			panic("broken")
+		}
+		c := &dns.Call{Question: q, Done: make(chan struct{}), Err: dns.ErrNotCached}
+		close(c.Done)
+		return c
+	}
+}
+
 func TestAPanicIsNoAnswer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var log testkit.Log
-		broken := resolverFunc(func(context.Context, dns.Question) (*dns.RRset, error) { panic("broken") })
-		svc := lookup.New(from(broken), settings(), slog.New(slog.NewTextHandler(&log, nil)))
+		src := from(nil)
+		src.Resolver = panicking(dns.Effort{CacheOnly: true, Untrusted: true}, dns.Effort{CacheOnly: true})
+		svc := lookup.New(src, settings(), slog.New(slog.NewTextHandler(&log, nil)))
 		defer running(svc)()
 		require.Equal(t, "TEMP internal error", ask(svc, "tls-policy example.com"))
 		require.Equal(t, "NOTFOUND ", ask(svc, "transport jane.doe@example.com"))
@@ -306,7 +342,8 @@ func TestAPanicIsNoAnswer(t *testing.T) {
 		require.NotContains(t, log.String(), "jane.doe", "never a local part")
 		require.Equal(t, uint64(2), svc.Stats().Panics)
 
-		svc = service(broken, nothing(), settings())
+		src.Resolver = panicking(dns.Effort{Untrusted: true})
+		svc = lookup.New(src, settings(), slog.New(slog.DiscardHandler))
 		defer running(svc)()
 		require.Equal(t, "NOTFOUND ", ask(svc, "transport jane.doe@example.com"), "in the background too")
 		require.Equal(t, uint64(1), svc.Stats().Panics)

@@ -87,7 +87,7 @@ func newWorld() *world {
 
 // engine finds decisions without remembering anything.
 func (w *world) engine() gather.Engine {
-	return gather.Engine{Resolver: w, STS: worldSTS{w}, Verdict: w.Verdict, Site: w}
+	return gather.Engine{Resolver: starting{w}, STS: worldSTS{w}, Verdict: w.Verdict, Site: w}
 }
 
 func (w *world) sources() lookup.Sources { return lookup.Sources{Engine: w.engine()} }
