@@ -95,8 +95,8 @@ func expected(f *Facts, o *Options, stsRequired bool) []dns.Question {
 	return questions
 }
 
-// LikelySigned reports whether a host is signed in all likelihood: it is at or below a domain with a secure MX RRset, or
-// its addresses were secure the last time. This decides nothing.
+// LikelySigned reports whether a host is signed in all likelihood: it is at or below a domain with a secure MX RRset,
+// or its addresses were secure the last time. This decides nothing.
 func (f *Facts) LikelySigned(i int) bool {
 	h := &f.Hosts[i]
 	own := h.Name == f.Nexthop.Name || strings.HasSuffix(h.Name, "."+f.Nexthop.Name)
