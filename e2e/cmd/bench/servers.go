@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -46,9 +45,7 @@ func (b *bench) with(ctx context.Context, entries int, constant string, f func(s
 	defer func() { _ = st.dns.Close() }()
 	dane().publish(st.dns, "awake.example", "mx.awake.example")
 	add := func(name, table string, start func(dir string) (*daemon.Process, error)) {
-		b.used++
-		dir := filepath.Join(b.dir, strconv.Itoa(b.used)) // for one process
-		must.Do(os.Mkdir(dir, 0o700))
+		dir := must.Get(os.MkdirTemp(b.dir, "")) // for one process
 		s := &server{must.Get(start(dir)), name, table}
 		st.servers = append(st.servers, s)
 		must.Do(s.Ready(ctx, "has tested its resolver", func(ctx context.Context) error {
