@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -80,9 +81,16 @@ func parseOverride(line string) (Override, error) {
 	case action == "no-port26" || rule.Ignore:
 		return rule, nil
 	}
+	if word := strings.Fields(action)[0]; word == "no-port26" || word == "ignore" {
+		return Override{}, fmt.Errorf("%q: write nothing after %s except a comment with # in front", action, word)
+	}
 	rule.Policy = action
 	return rule, checkPolicy(action)
 }
+
+// protocols is the form of smtp_tls_protocols (postconf(5)). Colons separate the versions here, because a comma ends an
+// attribute of a policy.
+var protocols = regexp.MustCompile(`(?i)^((!|[<>]=)?(SSLv[23]|TLSv1(\.[123])?|0x[0-9a-f]+)(:|$))+$`)
 
 // checkPolicy refuses what Postfix would refuse, or what could never match: a bad policy text defers all mail for the
 // destination (postconf(5), smtp_tls_policy_maps).
@@ -102,9 +110,12 @@ func checkPolicy(policy string) error {
 		return unknown("action", level, append([]string{"ignore", "no-port26"}, levels...),
 			"write ignore, no-port26 or a policy that begins with a TLS level ("+strings.Join(levels, ", ")+")")
 	}
-	for _, f := range fields[1:] {
+	pkix := level == "verify" || level == "secure"
+	once := []string{"exclude", "ciphers", "protocols", "servername"} // Postfix refuses a second one
+	for i, f := range fields[1:] {
 		attribute, value, _ := strings.Cut(f, "=")
 		values, ok := attributes[attribute]
+		twice := func(earlier string) bool { return strings.HasPrefix(earlier, attribute+"=") }
 		switch {
 		case !ok:
 			names := slices.Sorted(maps.Keys(attributes))
@@ -115,8 +126,18 @@ func checkPolicy(policy string) error {
 			return fmt.Errorf("%s=%s: use %s", attribute, value, strings.Join(values, ", "))
 		case attribute == "servername" && value != "hostname" && !exactHost(value):
 			return fmt.Errorf("servername=%s: write hostname or the name of a host", value)
+		case attribute != "match" && strings.Contains(value, ","):
+			return fmt.Errorf("%s=%s: write a colon in place of each comma", attribute, value)
+		case slices.Contains(once, attribute) && slices.ContainsFunc(fields[1:i+1], twice):
+			return fmt.Errorf("the policy attribute %s is there twice: keep one of them", attribute)
+		case attribute == "protocols" && !protocols.MatchString(value):
+			return fmt.Errorf("protocols=%s: write TLS versions, such as >=TLSv1.2 or !TLSv1:!TLSv1.1", value)
+		case attribute == "tafile" && !pkix:
+			return fmt.Errorf("tafile= goes with the levels verify and secure only, not with %s", level)
+		case attribute == "match" && level == "fingerprint" && strings.Trim(value, "0123456789abcdefABCDEF:|") != "":
+			return fmt.Errorf("match=%s: write fingerprints in hexadecimal with | between them", value)
 		case attribute != "match" || level == "fingerprint":
-		case level != "verify" && level != "secure":
+		case !pkix:
 			return fmt.Errorf("match= goes with the levels fingerprint, verify and secure only, not with %s", level)
 		default:
 			for name := range strings.SplitSeq(value, ":") { // postconf(5), smtp_tls_secure_cert_match
