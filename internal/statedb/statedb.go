@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -208,7 +209,11 @@ func (d *File) openOnce(o *bbolt.Options) error {
 	o.OpenFile = d.o.OpenFile
 	var db *bbolt.DB
 	err := guarded(func() (err error) {
-		if db, err = bbolt.Open(d.path(), fileMode, o); err != nil {
+		db, err = bbolt.Open(d.path(), fileMode, o)
+		if err != nil && strings.HasPrefix(err.Error(), "file size too small") { // bbolt exports no such error
+			err = fmt.Errorf("%w: %w", errCorrupt, err)
+		}
+		if err != nil {
 			return err
 		}
 		d.file, _ = os.Stat(d.path()) // nil does not equal any file, which closeIfReplaced notices

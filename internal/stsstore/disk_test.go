@@ -244,6 +244,7 @@ func TestAFileThatIsCorruptIsRenamed(t *testing.T) {
 	}{
 		{"garbage", func([]byte) []byte { return garbage }, false},
 		{"a few octets", func([]byte) []byte { return []byte("x") }, false},
+		{"cut within the second meta page", func(w []byte) []byte { return w[:5000] }, false},
 		{"meta pages overwritten", func(w []byte) []byte { return append(garbage[:8192:8192], w[8192:]...) }, false},
 		{"cut after the meta pages", func(w []byte) []byte { return w[:8192] }, false},
 		{"all but the meta pages overwritten", func(w []byte) []byte { return append(w[:8192:8192], garbage[:len(w)-8192]...) }, true},
