@@ -84,7 +84,7 @@ func BenchmarkSweepExpired(b *testing.B) {
 		c, _ := full(b, 100_000)
 		b.StartTimer()
 		for _, s := range c.shards {
-			s.sweep(c.now()+ticks(48*time.Hour), dns.Epoch{})
+			s.sweep(c.now()+48*time.Hour, dns.Epoch{})
 		}
 	}
 }

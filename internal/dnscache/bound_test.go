@@ -42,7 +42,7 @@ func (s *shard) sound(t *testing.T) {
 }
 
 // sweep does what Run does now and then.
-func (s *shard) sweep(now instant, g dns.Epoch) {
+func (s *shard) sweep(now time.Duration, g dns.Epoch) {
 	s.removeIf(func(e *entry) bool { return e.dead(now, g) })
 }
 

@@ -214,7 +214,7 @@ func (c *Cache) lastResort(ctx context.Context, q dns.Question) (*dns.RRset, err
 }
 
 // fallback returns the answer of an entry where the resolver fails, or nil if there is none that can be used then.
-func (c *Cache) fallback(e *entry, now instant, g dns.Epoch) *dns.RRset {
+func (c *Cache) fallback(e *entry, now time.Duration, g dns.Epoch) *dns.RRset {
 	if !e.usable(now, g) {
 		return nil
 	}
@@ -251,15 +251,12 @@ func (c *Cache) remembered(q dns.Question, by dns.Effort) (*dns.RRset, error) {
 
 func (c *Cache) answer(e *entry) *dns.RRset {
 	r := &dns.RRset{Name: e.question.Name, Owner: cmp.Or(e.owner, e.question.Name), Type: e.question.Type,
-		Status: e.status, NXDomain: e.nxdomain, Stale: e.stale, Epoch: e.epoch, Expires: c.at(e.expires)}
+		Status: e.status, NXDomain: e.nxdomain, Stale: e.stale, Epoch: e.epoch, Expires: c.origin.Add(e.expires)}
 	if e.data != "" {
 		r.Unpack(e.data)
 	}
 	return r
 }
 
-func (c *Cache) now() instant { return c.instant(time.Now()) }
-
-func (c *Cache) instant(t time.Time) instant { return ticks(t.Sub(c.origin)) }
-
-func (c *Cache) at(i instant) time.Time { return c.origin.Add(time.Duration(i) * tick) }
+// now returns the time since the cache was made: a moment for an entry.
+func (c *Cache) now() time.Duration { return time.Since(c.origin) }

@@ -7,41 +7,39 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// instant is a moment: so many ticks after the start of the cache, rounded down. It lasts for 13 years.
-type instant uint32
-
-const tick = 100 * time.Millisecond
-
-func ticks(d time.Duration) instant { return instant(max(d, 0) / tick) }
-
 // entry is what is known for a question: an answer, the failure of the last lookup, or both. It is a copy: change it
-// and put it back.
+// and put it back. A moment is the time since Cache.origin.
 type entry struct {
 	question        dns.Question
-	status          dns.Status // Indeterminate if there is no answer
-	nxdomain, stale bool       // as in dns.RRset
-	warned          bool       // it has been logged that an insecure answer did not replace this one
-	epoch, life     uint32     // life is that of the answer when it was stored, in seconds
-	expires         instant
+	status          dns.Status    // Indeterminate if there is no answer
+	nxdomain, stale bool          // as in dns.RRset
+	warned          bool          // it has been logged that an insecure answer did not replace this one
+	epoch           uint32        // dns.RRset.Epoch
+	life            time.Duration // of the answer when it was stored
+	expires         time.Duration
 	owner           string // dns.RRset.Owner, unless it is the name
 	data            string // dns.RRset.Pack
 
 	failed, bogus bool      // the last lookup failed; the fields below are about that
 	of            dns.Epoch // dns.Error.Epoch
-	backOff       uint32    // in seconds
-	retry         instant   // when the question may be asked again
+	backOff       time.Duration
+	retry         time.Duration // when the question may be asked again
 	reason        string
 }
 
+// tick is the unit of packed times.
+const tick = 100 * time.Millisecond
+
 // fields returns what is packed into one octet, together with the status, and what is packed as numbers.
-func (e *entry) fields() (flags [5]*bool, numbers [7]*uint32) {
-	return [...]*bool{&e.nxdomain, &e.stale, &e.warned, &e.failed, &e.bogus}, [...]*uint32{&e.epoch, &e.life,
-		(*uint32)(&e.expires), &e.of.Answers, &e.of.Failures, &e.backOff, (*uint32)(&e.retry)}
+func (e *entry) fields() (flags [5]*bool, numbers [3]*uint32, times [4]*time.Duration) {
+	return [...]*bool{&e.nxdomain, &e.stale, &e.warned, &e.failed, &e.bogus},
+		[...]*uint32{&e.epoch, &e.of.Answers, &e.of.Failures},
+		[...]*time.Duration{&e.life, &e.expires, &e.backOff, &e.retry}
 }
 
 // pack appends the entry without its question, and without its data, which come last.
 func (e *entry) pack(b []byte) []byte {
-	flags, numbers := e.fields()
+	flags, numbers, times := e.fields()
 	bits := byte(e.status) << len(flags)
 	for i, set := range flags {
 		if *set {
@@ -52,21 +50,31 @@ func (e *entry) pack(b []byte) []byte {
 	for _, n := range numbers {
 		b = binary.AppendUvarint(b, uint64(*n))
 	}
+	for _, t := range times {
+		b = binary.AppendUvarint(b, uint64(*t/tick))
+	}
 	return dns.AppendItem(dns.AppendItem(b, nil, e.reason), nil, e.owner)
 }
 
 // unpack sets e to what pack has packed.
 func (e *entry) unpack(q dns.Question, s string) {
 	*e = entry{question: q}
-	flags, numbers := e.fields()
+	flags, numbers, times := e.fields()
 	e.status = dns.Status(s[0] >> len(flags))
 	for i, set := range flags {
 		*set = s[0]>>i&1 == 1
 	}
 	s = s[1:]
+	next := func() uint64 {
+		value, size := binary.Uvarint([]byte(s[:min(len(s), binary.MaxVarintLen64)]))
+		s = s[size:]
+		return value
+	}
 	for _, n := range numbers {
-		value, size := binary.Uvarint([]byte(s[:min(len(s), binary.MaxVarintLen32)]))
-		*n, s = uint32(value), s[size:]
+		*n = uint32(next())
+	}
+	for _, t := range times {
+		*t = time.Duration(next()) * tick
 	}
 	e.reason, s = dns.CutItem(s)
 	e.owner, e.data = dns.CutItem(s)
@@ -87,21 +95,21 @@ func (e *entry) confirms(old *entry) bool {
 func (e *entry) counts(now dns.Epoch) bool { return e.failed && e.of == now }
 
 // alive reports whether the answer can be used.
-func (e *entry) alive(now instant, g dns.Epoch) bool { return e.valid(g) && now < e.expires }
+func (e *entry) alive(now time.Duration, g dns.Epoch) bool { return e.valid(g) && now < e.expires }
 
 // waits reports whether the last lookup failed so recently that it is not tried again.
-func (e *entry) waits(now instant, g dns.Epoch) bool { return e.counts(g) && now < e.retry }
+func (e *entry) waits(now time.Duration, g dns.Epoch) bool { return e.counts(g) && now < e.retry }
 
 // usable reports whether the answer can be used if the resolver fails: also for maxStale after it has expired, if it is
 // secure and protects mail. A stale denial could take protection away (RFC 8767 section 10).
-func (e *entry) usable(now instant, g dns.Epoch) bool {
+func (e *entry) usable(now time.Duration, g dns.Epoch) bool {
 	protects := e.data != "" && (e.question.Type == dns.TypeMX || e.question.Type == dns.TypeTLSA)
 	return e.alive(now, g) ||
-		e.valid(g) && e.status == dns.Secure && !e.stale && protects && now <= e.expires+ticks(maxStale)
+		e.valid(g) && e.status == dns.Secure && !e.stale && protects && now <= e.expires+maxStale
 }
 
 // dead reports whether nothing of the entry is of use any more. A failure is of use for a while after its back-off: the
 // next back-off is then longer.
-func (e *entry) dead(now instant, g dns.Epoch) bool {
-	return !e.usable(now, g) && (!e.counts(g) || now > e.retry+ticks(maxBackOff))
+func (e *entry) dead(now time.Duration, g dns.Epoch) bool {
+	return !e.usable(now, g) && (!e.counts(g) || now > e.retry+maxBackOff)
 }

@@ -99,17 +99,17 @@ func (c *Cache) entries(limit int, match func(name string) bool) []Entry {
 	return list
 }
 
-func (c *Cache) show(e *entry, now instant, g dns.Epoch) Entry {
+func (c *Cache) show(e *entry, now time.Duration, g dns.Epoch) Entry {
 	shown := Entry{Name: strings.Clone(e.question.Name), Type: e.question.Type, Data: []string{}}
 	if e.counts(g) {
-		shown.Failure, shown.Retry = e.reason, c.at(e.retry)
+		shown.Failure, shown.Retry = e.reason, c.origin.Add(e.retry)
 	}
 	if !e.usable(now, g) {
 		return shown
 	}
 	r := c.answer(e)
 	shown.Status, shown.Expires, shown.Data = r.Status, r.Expires, append(shown.Data, r.Data()...)
-	shown.Stored = r.Expires.Add(-time.Duration(e.life) * time.Second)
+	shown.Stored = r.Expires.Add(-e.life)
 	switch {
 	case r.NXDomain:
 		shown.Denial = "NXDOMAIN"

@@ -11,7 +11,7 @@ func (c *Cache) store(q dns.Question, r *dns.RRset) *dns.RRset {
 	c.stats.answers[r.Status].Add(1)
 	arrived := time.Now()
 	r = capped(r, arrived)
-	s, now, epoch := c.shard(q), c.instant(arrived), c.epoch()
+	s, now, epoch := c.shard(q), arrived.Sub(c.origin), c.epoch()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old, _ := s.get(q)
@@ -27,7 +27,7 @@ func (c *Cache) store(q dns.Question, r *dns.RRset) *dns.RRset {
 			old.warned = true
 			s.put(s.with(q, old))
 			c.log.Warn("keeping a secure answer although an insecure one arrived",
-				"name", q.Name, "type", q.Type.String(), "expires", c.at(old.expires))
+				"name", q.Name, "type", q.Type.String(), "expires", c.origin.Add(old.expires))
 		}
 		return c.answer(old)
 	case r.Epoch != epoch.Answers: // void already
@@ -50,7 +50,7 @@ func (c *Cache) store(q dns.Question, r *dns.RRset) *dns.RRset {
 func (c *Cache) newEntry(q dns.Question, r *dns.RRset, arrived time.Time) entry {
 	e := entry{
 		question: q, data: r.Pack(), status: r.Status, nxdomain: r.NXDomain, stale: r.Stale, epoch: r.Epoch,
-		life: uint32(r.Expires.Sub(arrived).Round(time.Second) / time.Second), expires: c.instant(r.Expires),
+		life: r.Expires.Sub(arrived).Round(time.Second), expires: r.Expires.Sub(c.origin),
 	}
 	if r.Owner != r.Name {
 		e.owner = r.Owner
@@ -75,10 +75,10 @@ func (c *Cache) storeFailure(q dns.Question, f *dns.Error) (*dns.RRset, error) {
 	}
 	backOff := minBackOff
 	if old != nil && old.counts(epoch) {
-		backOff = min(2*time.Duration(old.backOff)*time.Second, maxBackOff)
+		backOff = min(2*old.backOff, maxBackOff)
 	}
 	e.failed, e.bogus, e.reason, e.of = true, f.Bogus, f.Reason, f.Epoch
-	e.backOff, e.retry = uint32(backOff/time.Second), now+ticks(backOff)
+	e.backOff, e.retry = backOff, now+backOff
 	s.put(s.with(q, e))
 	if r := c.fallback(e, now, epoch); r != nil {
 		return r, nil

@@ -43,10 +43,10 @@ func capped(r *dns.RRset, now time.Time) *dns.RRset {
 // refreshAhead looks an entry up again in the background, once: in the last tenth of its life, earlier or later by
 // chance, so that answers which arrived together are not refreshed together. It is called for hits only, so an entry
 // that is not in use is never refreshed.
-func (c *Cache) refreshAhead(e *entry, now instant) {
-	life, left := time.Duration(e.life)*time.Second, time.Duration(e.expires-now)*tick
-	due := left <= life/20 || left <= life/10 && rand.IntN(4) == 0
-	if life >= refreshMinTTL && due && (!e.failed || now >= e.retry) {
+func (c *Cache) refreshAhead(e *entry, now time.Duration) {
+	left := e.expires - now
+	due := left <= e.life/20 || left <= e.life/10 && rand.IntN(4) == 0
+	if e.life >= refreshMinTTL && due && (!e.failed || now >= e.retry) {
 		c.ahead.start(c, e.question, e)
 	}
 }
