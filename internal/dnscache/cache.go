@@ -127,8 +127,7 @@ func (c *Cache) SetMaxEntries(n int) {
 // Run removes entries that are of no use any more, until ctx ends, and makes lookups cheaper.
 func (c *Cache) Run(ctx context.Context) error {
 	const workers = 128
-	c.deliveries.keepWorkers(workers)
-	defer c.deliveries.keepWorkers(0)
+	defer c.deliveries.startWorkers(workers)()
 	for i, tick := 0, time.Tick(sweepInterval); ; i++ {
 		select {
 		case <-ctx.Done():

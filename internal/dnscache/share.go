@@ -19,8 +19,7 @@ type share struct {
 
 	mu    sync.Mutex
 	calls map[dns.Question]*call
-	idle  []chan *call // workers, the last one that has worked at the end
-	keep  int          // how many of them stay
+	idle  chan *call // idle workers read from it; nil if there are no workers
 }
 
 // call is a call of the next resolver.
@@ -49,42 +48,42 @@ func (s *share) start(c *Cache, q dns.Question, old *entry) *dns.Call {
 		return &p.Call
 	}
 	s.calls[q] = p
-	if last := len(s.idle) - 1; last >= 0 {
-		s.idle[last] <- p
-		s.idle = s.idle[:last]
-	} else {
-		go s.work(p)
+	select {
+	case s.idle <- p:
+	default:
+		go s.do(p)
 	}
 	return &p.Call
 }
 
-// work makes a call, and then others if the worker stays.
-func (s *share) work(p *call) {
-	next := make(chan *call, 1)
-	for p != nil {
-		p.run()
-		s.mu.Lock()
-		delete(s.calls, p.Question)
-		if len(s.idle) < s.keep {
-			s.idle = append(s.idle, next)
-		} else {
-			close(next)
-		}
-		s.mu.Unlock()
-		close(p.Done)
-		p = <-next
-	}
+// do makes a call and ends it.
+func (s *share) do(p *call) {
+	p.run()
+	s.mu.Lock()
+	delete(s.calls, p.Question)
+	s.mu.Unlock()
+	close(p.Done)
 }
 
-// keepWorkers changes how many workers stay when there is no call. Their stacks have grown as far as a call needs;
-// growing that of a new goroutine is a tenth of the processor time of a cold lookup.
-func (s *share) keepWorkers(n int) {
+// startWorkers starts workers, which wait for calls until end is called. Their stacks have grown as far as a call
+// needs; growing that of a new goroutine is a tenth of the processor time of a cold lookup.
+func (s *share) startWorkers(n int) (end func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.keep = n
-	for len(s.idle) > n {
-		close(s.idle[0])
-		s.idle = s.idle[1:]
+	idle := make(chan *call)
+	s.idle = idle
+	for range n {
+		go func() {
+			for p := range idle {
+				s.do(p)
+			}
+		}()
+	}
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		close(idle)
+		s.idle = nil
 	}
 }
 
