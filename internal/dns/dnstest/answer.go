@@ -43,7 +43,8 @@ type Answer struct {
 	// Change, if not nil, is called with the message before it is sent.
 	Change func(*miekg.Msg)
 
-	parsed []miekg.RR // Records; one without an owner has the name of the question
+	echoAD, garbage bool       // as set for the Server
+	parsed          []miekg.RR // Records; one without an owner has the name of the question
 }
 
 // parse reads the records when the answer is set, so that benchmarks do not measure it with each query.

@@ -188,14 +188,8 @@ func (s *Server) Queries() int {
 	return n
 }
 
-// orders are settings of a Server that change how it sends an answer.
-type orders struct {
-	echo, garbage bool
-	delay         time.Duration
-}
-
 // find returns the answer to a question, and counts it.
-func (s *Server) find(q miekg.Question) (a Answer, o orders) {
+func (s *Server) find(q miekg.Question) (a Answer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	name := strings.ToLower(strings.TrimSuffix(q.Name, "."))
@@ -206,7 +200,7 @@ func (s *Server) find(q miekg.Question) (a Answer, o orders) {
 	found, ok := s.answers[key]
 	switch {
 	case s.dead:
-		return Answer{Drop: true}, orders{}
+		return Answer{Drop: true}
 	case ok:
 		a = found
 	case q.Qclass == miekg.ClassCHAOS:
@@ -221,8 +215,9 @@ func (s *Server) find(q miekg.Question) (a Answer, o orders) {
 	default:
 		a = Answer{Rcode: "NXDOMAIN", Secure: true}
 	}
-	a.Secure = a.Secure && s.validate
-	return a, orders{echo: s.echoAD, garbage: s.garbage, delay: a.Delay + s.delay}
+	a.Secure, a.Delay = a.Secure && s.validate, a.Delay+s.delay
+	a.echoAD, a.garbage = s.echoAD, s.garbage
+	return a
 }
 
 // ServeDNS answers; the DNS library calls it.
@@ -230,20 +225,20 @@ func (s *Server) ServeDNS(w miekg.ResponseWriter, query *miekg.Msg) {
 	if len(query.Question) != 1 {
 		return
 	}
-	a, o := s.find(query.Question[0])
-	if o.delay > 0 {
+	a := s.find(query.Question[0])
+	if a.Delay > 0 {
 		select {
-		case <-time.After(o.delay):
+		case <-time.After(a.Delay):
 		case <-s.closed:
 			return
 		}
 	}
-	if o.garbage {
+	if a.garbage {
 		_, _ = w.Write([]byte("\xff\xfe this is not a message"))
 		return
 	}
 	m := a.message(query)
-	if o.echo {
+	if a.echoAD {
 		m.AuthenticatedData = query.AuthenticatedData
 	}
 	_, datagram := w.RemoteAddr().(*net.UDPAddr)
