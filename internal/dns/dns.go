@@ -130,24 +130,6 @@ type Resolver interface {
 	Lookup(ctx context.Context, q Question, e Effort) (*RRset, error)
 }
 
-// Call is a lookup that was started. It has its answer when Done is closed.
-type Call struct {
-	Question Question
-	Done     chan struct{}
-	RRset    *RRset
-	Err      error
-}
-
-// Ended reports whether the lookup has ended.
-func (c *Call) Ended() bool {
-	select {
-	case <-c.Done:
-		return true
-	default:
-		return false
-	}
-}
-
 // Effort says how much a lookup may cost. The zero Effort asks the servers if the answer is not cached.
 type Effort struct {
 	CacheOnly bool // returns ErrNotCached instead of asking; such a lookup never waits

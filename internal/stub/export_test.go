@@ -12,7 +12,7 @@ func (s *Stub) Silent() (list []string) {
 	now.health.mu.Lock()
 	defer now.health.mu.Unlock()
 	for _, server := range now.servers {
-		if now.health.servers[server].failures > 0 {
+		if now.health.servers[server].failing {
 			list = append(list, server.String())
 		}
 	}

@@ -34,7 +34,7 @@ type health struct {
 
 // record is what is known about one server.
 type record struct {
-	failures int // since it last answered
+	failing bool // it did not answer the last query
 	// logged is the condition that was logged last. A domain with slow name servers makes a server look silent or late
 	// for a moment, as often as its owner likes: that is logged at most once a minute, and its end if it was.
 	logged condition
@@ -70,12 +70,16 @@ func newHealth(servers []Server, outages *atomic.Uint32) *health {
 func (h *health) order(servers []Server) []Server {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	failing := func(s Server) int { return min(h.servers[s].failures, 1) }
-	if !slices.ContainsFunc(servers, func(s Server) bool { return failing(s) > 0 }) {
+	failing := func(s Server) bool { return h.servers[s].failing }
+	if !slices.ContainsFunc(servers, failing) {
 		return servers
 	}
-	ordered := slices.Clone(servers)
-	slices.SortStableFunc(ordered, func(a, b Server) int { return failing(a) - failing(b) })
+	ordered := slices.DeleteFunc(slices.Clone(servers), failing)
+	for _, s := range servers {
+		if failing(s) {
+			ordered = append(ordered, s)
+		}
+	}
 	return ordered
 }
 
@@ -86,10 +90,8 @@ func (h *health) queried(s Server, answered bool, took time.Duration) (again boo
 	defer h.mu.Unlock()
 	r := h.servers[s]
 	h.doubt = h.doubt || !answered || took >= slowAnswer
-	again = answered && r.failures > 0
-	if r.failures++; answered {
-		r.failures = 0
-	}
+	again = answered && r.failing
+	r.failing = !answered
 	return again
 }
 

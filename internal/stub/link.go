@@ -95,6 +95,24 @@ func (t *transport) retire(s Server, c *socket) {
 	}
 }
 
+// close closes all connections. A query that waits on a TCP connection is sent again over a new one.
+func (t *transport) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, idle := range t.idle {
+		for _, c := range idle {
+			_ = c.Close()
+		}
+	}
+	for _, open := range t.streams {
+		for _, c := range open {
+			c.end(errLost)
+		}
+	}
+	t.idle = nil
+	clear(t.streams)
+}
+
 // stream is a TCP or TLS connection to a server, which stays open for further queries. They wait concurrently, and the
 // answers come in any order (RFC 7766 section 6.2.1.1, RFC 7858 section 3.4).
 type stream struct {

@@ -52,25 +52,6 @@ func (s *Stub) State() State {
 	return State{names(now.servers), now.options.source(), now.Outcome, now.checked, since, reason}
 }
 
-// Validates reports whether the servers pass the self-test now, which Run repeats for it. A test that ended in the last
-// ten seconds counts, and so does an earlier result if this test has none. With e.CacheOnly the error is
-// dns.ErrNotCached if a test is due.
-func (s *Stub) Validates(ctx context.Context, e dns.Effort) (bool, error) {
-	for {
-		now := s.now.Load()
-		if now.Result == NotTrusted || time.Since(now.tested) < recentTest {
-			return now.Result == Validating, nil
-		}
-		if e.CacheOnly {
-			return false, dns.ErrNotCached
-		}
-		s.Doubt()
-		if !now.replaced(ctx) {
-			return now.Result == Validating, nil
-		}
-	}
-}
-
 // SelfTest tests every server now, and reports whether all have passed. Otherwise the test should be repeated soon,
 // also if it was interrupted or another state has been put in force since it began. A test that no server answers does
 // not change the earlier result.

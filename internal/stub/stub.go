@@ -99,17 +99,6 @@ func (s *Stub) Configure(o Options) error {
 	return nil
 }
 
-// Doubt makes Run repeat the self-test soon: an answer was insecure although the last answer to the same question is
-// secure. The owner of a zone can cause that too, so it has no effect for ten seconds after it had one.
-func (s *Stub) Doubt() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if time.Since(s.doubted) >= recentTest {
-		s.doubted = time.Now()
-		s.retest()
-	}
-}
-
 // retest makes Run repeat the self-test.
 func (s *Stub) retest() {
 	select {

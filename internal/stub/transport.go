@@ -124,24 +124,6 @@ func (c *socket) ask(q miekg.Question, until time.Time) (*miekg.Msg, error) {
 	}
 }
 
-// close closes all connections. A query that waits on a TCP connection is sent again over a new one.
-func (t *transport) close() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, idle := range t.idle {
-		for _, c := range idle {
-			_ = c.Close()
-		}
-	}
-	for _, open := range t.streams {
-		for _, c := range open {
-			c.end(errLost)
-		}
-	}
-	t.idle = nil
-	clear(t.streams)
-}
-
 // timedOut reports whether err means that no answer arrived in time: another try may help.
 func timedOut(err error) bool {
 	network, is := errors.AsType[net.Error](err)
