@@ -245,12 +245,12 @@ func (c *Cache) remembered(q dns.Question, by dns.Effort) (*dns.RRset, error) {
 		return r, nil
 	}
 	c.stats.failures.Add(1)
-	return nil, &dns.Error{Question: q, Reason: e.reason, Bogus: e.bogus, Epoch: e.of}
+	return nil, &dns.Error{Question: q, Reason: e.reason, Bogus: e.bogus, Epoch: e.epoch}
 }
 
 func (c *Cache) answer(e *entry) *dns.RRset {
 	r := &dns.RRset{Name: e.question.Name, Owner: cmp.Or(e.owner, e.question.Name), Type: e.question.Type,
-		Status: e.status, NXDomain: e.nxdomain, Stale: e.stale, Epoch: e.epoch, Expires: c.origin.Add(e.expires)}
+		Status: e.status, NXDomain: e.nxdomain, Stale: e.stale, Epoch: e.epoch.Answers, Expires: c.origin.Add(e.expires)}
 	if e.data != "" {
 		r.Unpack(e.data)
 	}

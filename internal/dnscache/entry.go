@@ -14,14 +14,13 @@ type entry struct {
 	status          dns.Status    // Indeterminate if there is no answer
 	nxdomain, stale bool          // as in dns.RRset
 	warned          bool          // it has been logged that an insecure answer did not replace this one
-	epoch           uint32        // dns.RRset.Epoch
+	epoch           dns.Epoch     // of the answer, and of the failure
 	life            time.Duration // of the answer when it was stored
 	expires         time.Duration
 	owner           string // dns.RRset.Owner, unless it is the name
 	data            string // dns.RRset.Pack
 
-	failed, bogus bool      // the last lookup failed; the fields below are about that
-	of            dns.Epoch // dns.Error.Epoch
+	failed, bogus bool // the last lookup failed; the fields below are about that
 	backOff       time.Duration
 	retry         time.Duration // when the question may be asked again
 	reason        string
@@ -31,9 +30,9 @@ type entry struct {
 const tick = 100 * time.Millisecond
 
 // fields returns what is packed into one octet, together with the status, and what is packed as numbers.
-func (e *entry) fields() (flags [5]*bool, numbers [3]*uint32, times [4]*time.Duration) {
+func (e *entry) fields() (flags [5]*bool, numbers [2]*uint32, times [4]*time.Duration) {
 	return [...]*bool{&e.nxdomain, &e.stale, &e.warned, &e.failed, &e.bogus},
-		[...]*uint32{&e.epoch, &e.of.Answers, &e.of.Failures},
+		[...]*uint32{&e.epoch.Answers, &e.epoch.Failures},
 		[...]*time.Duration{&e.life, &e.expires, &e.backOff, &e.retry}
 }
 
@@ -82,7 +81,7 @@ func (e *entry) unpack(q dns.Question, s string) {
 
 // valid reports whether there is an answer, obtained from the present servers under the present trust.
 func (e *entry) valid(now dns.Epoch) bool {
-	return e.status != dns.Indeterminate && e.epoch == now.Answers
+	return e.status != dns.Indeterminate && e.epoch.Answers == now.Answers
 }
 
 // confirms reports whether e has the same answer as old, for at least as long.
@@ -92,7 +91,7 @@ func (e *entry) confirms(old *entry) bool {
 }
 
 // counts reports whether the last lookup failed, and not because of an outage that has ended.
-func (e *entry) counts(now dns.Epoch) bool { return e.failed && e.of == now }
+func (e *entry) counts(now dns.Epoch) bool { return e.failed && e.epoch == now }
 
 // alive reports whether the answer can be used.
 func (e *entry) alive(now time.Duration, g dns.Epoch) bool { return e.valid(g) && now < e.expires }

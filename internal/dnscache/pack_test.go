@@ -42,10 +42,10 @@ func TestPack(t *testing.T) {
 			e.warned = j == 2
 			if j == 3 {
 				e.failed, e.reason = true, "SERVFAIL"
-				e.bogus, e.of, e.backOff, e.retry = i%2 == 0, dns.Epoch{Answers: 1, Failures: 1 << 31}, 5*time.Minute, 1<<31*tick
+				e.bogus, e.epoch, e.backOff, e.retry = i%2 == 0, dns.Epoch{Answers: r.Epoch, Failures: 1 << 31}, 5*time.Minute, 1<<31*tick
 			}
 			if i == 1 && j == 3 {
-				*e = entry{question: q, failed: true, reason: e.reason, bogus: e.bogus, of: e.of, backOff: e.backOff, retry: e.retry}
+				*e = entry{question: q, failed: true, reason: e.reason, bogus: e.bogus, epoch: e.epoch, backOff: e.backOff, retry: e.retry}
 			} else {
 				require.Equal(t, &r, c.answer(e))
 			}

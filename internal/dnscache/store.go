@@ -49,7 +49,7 @@ func (c *Cache) store(q dns.Question, r *dns.RRset) *dns.RRset {
 // newEntry returns the entry for an answer that arrived then.
 func (c *Cache) newEntry(q dns.Question, r *dns.RRset, arrived time.Time) entry {
 	e := entry{
-		question: q, data: r.Pack(), status: r.Status, nxdomain: r.NXDomain, stale: r.Stale, epoch: r.Epoch,
+		question: q, data: r.Pack(), status: r.Status, nxdomain: r.NXDomain, stale: r.Stale, epoch: dns.Epoch{Answers: r.Epoch},
 		life: r.Expires.Sub(arrived).Round(time.Second), expires: r.Expires.Sub(c.origin),
 	}
 	if r.Owner != r.Name {
@@ -73,13 +73,15 @@ func (c *Cache) storeFailure(q dns.Question, f *dns.Error) (*dns.RRset, error) {
 	if old != nil && old.usable(now, epoch) {
 		*e = *old
 	}
-	backOff := minBackOff
-	if old != nil && old.counts(epoch) {
-		backOff = min(2*old.backOff, maxBackOff)
+	if f.Epoch == epoch { // otherwise it is void already
+		backOff := minBackOff
+		if old != nil && old.counts(epoch) {
+			backOff = min(2*old.backOff, maxBackOff)
+		}
+		e.failed, e.bogus, e.reason, e.epoch = true, f.Bogus, f.Reason, f.Epoch
+		e.backOff, e.retry = backOff, now+backOff
+		s.put(s.with(q, e))
 	}
-	e.failed, e.bogus, e.reason, e.of = true, f.Bogus, f.Reason, f.Epoch
-	e.backOff, e.retry = backOff, now+backOff
-	s.put(s.with(q, e))
 	if r := c.fallback(e, now, epoch); r != nil {
 		return r, nil
 	}
