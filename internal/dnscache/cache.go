@@ -204,8 +204,8 @@ func (c *Cache) Start(ctx context.Context, q dns.Question, e dns.Effort) *dns.Ca
 
 // lastResort answers a caller whose deadline has passed: a resolver that takes so long counts as failing.
 func (c *Cache) lastResort(ctx context.Context, q dns.Question) (*dns.RRset, error) {
-	if e, _ := c.shard(q).get(q); e != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		if r := c.fallback(e, c.now(), c.epoch()); r != nil {
+	if e, _ := c.shard(q).get(q); errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		if r := c.fallback(&e, c.now(), c.epoch()); r != nil {
 			return r, nil
 		}
 	}
@@ -225,23 +225,20 @@ func (c *Cache) fallback(e *entry, now time.Duration, g dns.Epoch) *dns.RRset {
 
 func (c *Cache) remembered(q dns.Question, by dns.Effort) (*dns.RRset, error) {
 	e, n := c.shard(q).get(q)
-	if e == nil {
-		return nil, dns.ErrNotCached
-	}
 	now, g := c.now(), c.epoch()
 	if e.alive(now, g) {
 		c.stats.hits.Add(1)
 		n.use(by)
 		if !by.Untrusted {
-			c.refreshAhead(e, now)
+			c.refreshAhead(&e, now)
 		}
-		return c.answer(e), nil
+		return c.answer(&e), nil
 	}
 	if !e.waits(now, g) {
 		return nil, dns.ErrNotCached
 	}
 	n.use(by)
-	if r := c.fallback(e, now, g); r != nil {
+	if r := c.fallback(&e, now, g); r != nil {
 		return r, nil
 	}
 	c.stats.failures.Add(1)
@@ -250,7 +247,8 @@ func (c *Cache) remembered(q dns.Question, by dns.Effort) (*dns.RRset, error) {
 
 func (c *Cache) answer(e *entry) *dns.RRset {
 	r := &dns.RRset{Name: e.question.Name, Owner: cmp.Or(e.owner, e.question.Name), Type: e.question.Type,
-		Status: e.status, NXDomain: e.nxdomain, Stale: e.stale, Epoch: e.epoch.Answers, Expires: c.origin.Add(e.expires)}
+		Status: e.status, NXDomain: e.nxdomain, Stale: e.stale, Epoch: e.epoch.Answers,
+		Expires: c.origin.Add(e.expires)}
 	if e.data != "" {
 		r.Unpack(e.data)
 	}

@@ -57,12 +57,12 @@ func TestPack(t *testing.T) {
 	require.Equal(t, len(want), s.count)
 	for q, e := range want {
 		got, _ := s.get(q)
-		require.Equal(t, e, got)
+		require.Equal(t, *e, got)
 	}
 	for q := range want {
 		s.put(s.with(q, nil))
 		got, _ := s.get(q)
-		require.Nil(t, got)
+		require.Equal(t, entry{question: q}, got)
 	}
 	require.Zero(t, s.nodes.ItemCount())
 	s.sound(t)

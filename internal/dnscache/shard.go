@@ -105,18 +105,19 @@ func (s *shard) node(name string) *node {
 	return n
 }
 
-// get returns the entry for a canonical question and its node, or nil.
-func (s *shard) get(q dns.Question) (*entry, *node) {
+// get returns the entry for a canonical question, which is neither an answer nor a failure if nothing is known, and the
+// node of its name.
+func (s *shard) get(q dns.Question) (e entry, n *node) {
 	name, wanted := locate(q)
-	n := s.node(name)
+	n = s.node(name)
+	e.question = q
 	for k, whole := range n.entries {
 		if k == wanted {
-			e := &entry{}
 			e.unpack(q, whole[len(k):])
-			return e, n
+			break
 		}
 	}
-	return nil, nil
+	return e, n
 }
 
 // with returns the node for a question, with e in place of what is known for it, and without it if e is nil; s.mu is

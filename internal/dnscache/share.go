@@ -109,7 +109,7 @@ func (p *call) ask() (r *dns.RRset, err error) {
 		}
 	}()
 	if p.old != nil {
-		if latest, _ := c.shard(q).get(q); latest == nil || *latest != *p.old {
+		if latest, _ := c.shard(q).get(q); latest != *p.old {
 			return nil, dns.ErrNotCached // another refresh has just ended
 		}
 		defer c.stats.refreshed.Add(1)

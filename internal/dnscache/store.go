@@ -15,31 +15,31 @@ func (c *Cache) store(q dns.Question, r *dns.RRset) *dns.RRset {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old, _ := s.get(q)
-	contradicted := old != nil && old.valid(epoch) && old.status == dns.Secure && r.Status != dns.Secure
+	contradicted := old.valid(epoch) && old.status == dns.Secure && r.Status != dns.Secure
 	if contradicted && c.doubt != nil {
 		c.doubt()
 	}
 	switch {
-	case old != nil && old.alive(now, epoch) && old.status == dns.Secure && (contradicted || r.Stale):
+	case old.alive(now, epoch) && old.status == dns.Secure && (contradicted || r.Stale):
 		// Only a fresh secure answer replaces a secure one.
 		c.stats.kept.Add(1)
 		if contradicted && !old.warned {
 			old.warned = true
-			s.put(s.with(q, old))
+			s.put(s.with(q, &old))
 			c.log.Warn("keeping a secure answer although an insecure one arrived",
 				"name", q.Name, "type", q.Type.String(), "expires", c.origin.Add(old.expires))
 		}
-		return c.answer(old)
+		return c.answer(&old)
 	case r.Epoch != epoch.Answers: // void already
 	default:
 		const share = 4 // of the shard: a larger node would evict many others
 		e := c.newEntry(q, r, arrived)
-		n, confirmed := s.with(q, &e), old != nil && e.confirms(old)
+		n, confirmed := s.with(q, &e), e.confirms(&old)
 		if !arrived.Before(r.Expires) || n.weigh() > s.bytesLimit/share {
 			n, confirmed = s.with(q, nil), false
 		}
 		s.put(n)
-		if old != nil && old.alive(now, epoch) && !confirmed {
+		if old.alive(now, epoch) && !confirmed {
 			c.stats.changes.Add(1)
 		}
 	}
@@ -49,8 +49,8 @@ func (c *Cache) store(q dns.Question, r *dns.RRset) *dns.RRset {
 // newEntry returns the entry for an answer that arrived then.
 func (c *Cache) newEntry(q dns.Question, r *dns.RRset, arrived time.Time) entry {
 	e := entry{
-		question: q, data: r.Pack(), status: r.Status, nxdomain: r.NXDomain, stale: r.Stale, epoch: dns.Epoch{Answers: r.Epoch},
-		life: r.Expires.Sub(arrived).Round(time.Second), expires: r.Expires.Sub(c.origin),
+		question: q, data: r.Pack(), status: r.Status, nxdomain: r.NXDomain, stale: r.Stale,
+		epoch: dns.Epoch{Answers: r.Epoch}, life: r.Expires.Sub(arrived).Round(time.Second), expires: r.Expires.Sub(c.origin),
 	}
 	if r.Owner != r.Name {
 		e.owner = r.Owner
@@ -68,21 +68,21 @@ func (c *Cache) storeFailure(q dns.Question, f *dns.Error) (*dns.RRset, error) {
 	s, now, epoch := c.shard(q), c.now(), c.epoch()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e := &entry{question: q}
 	old, _ := s.get(q)
-	if old != nil && old.usable(now, epoch) {
-		*e = *old
+	e := old
+	if !old.usable(now, epoch) {
+		e = entry{question: q}
 	}
 	if f.Epoch == epoch { // otherwise it is void already
 		backOff := minBackOff
-		if old != nil && old.counts(epoch) {
+		if old.counts(epoch) {
 			backOff = min(2*old.backOff, maxBackOff)
 		}
 		e.failed, e.bogus, e.reason, e.epoch = true, f.Bogus, f.Reason, f.Epoch
 		e.backOff, e.retry = backOff, now+backOff
-		s.put(s.with(q, e))
+		s.put(s.with(q, &e))
 	}
-	if r := c.fallback(e, now, epoch); r != nil {
+	if r := c.fallback(&e, now, epoch); r != nil {
 		return r, nil
 	}
 	return nil, f

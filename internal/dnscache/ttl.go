@@ -47,6 +47,7 @@ func (c *Cache) refreshAhead(e *entry, now time.Duration) {
 	left := e.expires - now
 	due := left <= e.life/20 || left <= e.life/10 && rand.IntN(4) == 0
 	if e.life >= refreshMinTTL && due && (!e.failed || now >= e.retry) {
-		c.ahead.start(c, e.question, e)
+		old := *e // otherwise each hit would allocate it
+		c.ahead.start(c, old.question, &old)
 	}
 }
