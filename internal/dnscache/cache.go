@@ -19,6 +19,7 @@ import (
 	"errors"
 	"hash/maphash"
 	"log/slog"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -48,7 +49,7 @@ type Cache struct {
 	log      *slog.Logger
 	seed     maphash.Seed
 	shards   [shards]*shard
-	maxBytes int64 // 0: none
+	maxBytes int64
 	doubt    func()
 	origin   time.Time
 	ended    chan struct{} // of calls that need no work
@@ -57,10 +58,7 @@ type Cache struct {
 	stats                        counters
 }
 
-const (
-	shards        = 64
-	sweepInterval = time.Second // one shard each
-)
+const shards = 64
 
 type counters struct {
 	hits, misses, failures, stale, kept, evicted, refreshed atomic.Uint64
@@ -91,7 +89,7 @@ func New(next dns.Resolver, o Options) *Cache {
 		o.Epoch = func() dns.Epoch { return dns.Epoch{} }
 	}
 	c := &Cache{
-		next: next, maxBytes: o.MaxBytes, epoch: o.Epoch, seed: maphash.MakeSeed(),
+		next: next, maxBytes: cmp.Or(o.MaxBytes, math.MaxInt64), epoch: o.Epoch, seed: maphash.MakeSeed(),
 		log: cmp.Or(o.Logger, slog.New(slog.DiscardHandler)), doubt: o.Doubt, origin: time.Now(),
 		ended:      make(chan struct{}),
 		deliveries: newShare(maxCalls), untrusted: newShare(maxUntrusted), ahead: newShare(maxRefreshes),
@@ -113,10 +111,7 @@ func MaxBytes(entries int) int64 {
 // SetMaxEntries changes the bound. Entries in excess are evicted as new ones are stored.
 func (c *Cache) SetMaxEntries(n int) {
 	n = cmp.Or(max(n, 0), 400_000)
-	bytes := MaxBytes(n)
-	if c.maxBytes > 0 {
-		bytes = min(bytes, c.maxBytes)
-	}
+	bytes := min(MaxBytes(n), c.maxBytes)
 	for _, s := range c.shards {
 		s.mu.Lock()
 		s.limit, s.bytesLimit = max(n/shards, 1), bytes/shards
@@ -127,6 +122,7 @@ func (c *Cache) SetMaxEntries(n int) {
 // Run removes entries that are of no use any more, until ctx ends, and makes lookups cheaper.
 func (c *Cache) Run(ctx context.Context) error {
 	const workers = 128
+	const sweepInterval = time.Second // one shard each
 	defer c.deliveries.startWorkers(workers)()
 	for i, tick := 0, time.Tick(sweepInterval); ; i++ {
 		select {
