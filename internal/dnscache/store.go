@@ -49,8 +49,8 @@ func (c *Cache) store(q dns.Question, r *dns.RRset) *dns.RRset {
 // newEntry returns the entry for an answer that arrived then.
 func (c *Cache) newEntry(q dns.Question, r *dns.RRset, arrived time.Time) entry {
 	e := entry{
-		question: q, data: r.Pack(), status: r.Status, nxdomain: r.NXDomain, stale: r.Stale,
-		epoch: dns.Epoch{Answers: r.Epoch}, life: r.Expires.Sub(arrived).Round(time.Second), expires: r.Expires.Sub(c.origin),
+		question: q, data: r.Pack(), epoch: dns.Epoch{Answers: r.Epoch}, status: r.Status, nxdomain: r.NXDomain,
+		stale: r.Stale, life: r.Expires.Sub(arrived).Round(time.Second), expires: r.Expires.Sub(c.origin),
 	}
 	if r.Owner != r.Name {
 		e.owner = r.Owner
