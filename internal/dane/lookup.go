@@ -86,8 +86,7 @@ func TLSAQuestion(base string, port uint16) dns.Question {
 // search is one Lookup in progress.
 type search struct {
 	resolver Starter
-	query    Query    // Host in lower case without the final dot
-	denied   []string // base domains that are known to have no secure TLSA records
+	query    Query // Host in lower case without the final dot
 }
 
 func (s *search) ask(ctx context.Context, q dns.Question) (*dns.RRset, error) {
@@ -212,7 +211,7 @@ func (s *search) tlsa(ctx context.Context, names []string) (Result, error) {
 	for _, base := range names {
 		q := TLSAQuestion(base, s.query.Port)
 		// A name of more octets cannot exist (RFC 1035 section 2.3.4). With escapes it is shorter than it looks.
-		if len(q.Name) > 253 && !strings.Contains(q.Name, `\`) || slices.Contains(s.denied, base) {
+		if len(q.Name) > 253 && !strings.Contains(q.Name, `\`) {
 			continue
 		}
 		r, err := s.ask(ctx, q)
@@ -224,7 +223,6 @@ func (s *search) tlsa(ctx context.Context, names []string) (Result, error) {
 		case len(r.TLSA()) > 0:
 			return judge(r.TLSA(), base, q.Name), nil
 		}
-		s.denied = append(s.denied, base)
 	}
 	return none, nil
 }

@@ -24,6 +24,7 @@ type zone struct {
 	answers map[string]answer
 	// late are questions that are answered after half a second, silent those that are not answered.
 	late, silent string
+	twice        string // may be asked again, as the cache has the answer then
 
 	mu    sync.Mutex
 	asked []string
@@ -49,7 +50,7 @@ func (z *zone) Lookup(ctx context.Context, q dns.Question, _ dns.Effort) (*dns.R
 	}
 	z.mu.Lock()
 	defer z.mu.Unlock()
-	if slices.Contains(z.asked, key) {
+	if slices.Contains(z.asked, key) && key != z.twice {
 		z.t.Errorf("asked twice: %s", key)
 	}
 	z.asked = append(z.asked, key)
@@ -291,7 +292,7 @@ func TestOneAddressFamilyDecidesForASignedHost(t *testing.T) {
 // TestBothExpandedNamesAreBaseDomains: A and AAAA are aliases of different names, and TLSA records at either protect.
 func TestBothExpandedNamesAreBaseDomains(t *testing.T) {
 	t.Parallel()
-	const one, two = "TLSA _25._tcp.four.example", "TLSA _25._tcp.six.example"
+	const one, two, original = "TLSA _25._tcp.four.example", "TLSA _25._tcp.six.example", "TLSA _25._tcp.mx.example.com"
 	zone4, zone6 := alias(signed, "four.example"), alias(signed, "six.example")
 	for _, late := range []string{"", "A mx.example.com", "AAAA mx.example.com"} {
 		for _, c := range []struct {
@@ -307,8 +308,8 @@ func TestBothExpandedNamesAreBaseDomains(t *testing.T) {
 			{none(signed), failing("SERVFAIL"), none(signed), dane.Failed, ""},
 		} {
 			synctest.Test(t, func(t *testing.T) {
-				z := &zone{t: t, late: late, answers: map[string]answer{
-					"A mx.example.com": zone4, "AAAA mx.example.com": zone6, one: c.four, two: c.six, "TLSA _25._tcp.mx.example.com": c.original,
+				z := &zone{t: t, late: late, twice: original, answers: map[string]answer{
+					"A mx.example.com": zone4, "AAAA mx.example.com": zone6, one: c.four, two: c.six, original: c.original,
 				}}
 				r, err := lookup(t, z, dane.Query{Host: "mx.example.com", Port: 25})
 				require.NoError(t, err)
