@@ -60,7 +60,7 @@ func warm(tb testing.TB) (socketmap.Handler, map[string]string) {
 	set.Policy.DANE, set.Policy.MTASTS, set.Policy.Port26 = true, true, policy.PortAlways
 	log := slog.New(slog.NewTextHandler(new(bytes.Buffer), &slog.HandlerOptions{Level: slog.LevelInfo}))
 	src := from(cache)
-	src.Version, src.STS = cache.Version, noSTS{}
+	src.Resolver, src.Version, src.STS = cache, cache.Version, noSTS{}
 	src.Observe = func(lookup.Kind) func(time.Duration) { return func(time.Duration) {} }
 	s := lookup.New(src, set, log)
 	defer running(s)() // it is needed only for what is not in the cache
