@@ -2,8 +2,10 @@ package dns
 
 import (
 	"strings"
+	"unicode/utf8"
 
 	miekg "github.com/miekg/dns"
+	"golang.org/x/net/idna"
 )
 
 // TrimRoot returns name without its final dot, unless that dot is escaped and so a part of the last label.
@@ -28,6 +30,20 @@ func Lower(name string) string {
 		}
 	}
 	return string(b)
+}
+
+// ToASCII returns a name with A-labels in place of U-labels, by UTS 46 as Postfix does. It returns false if name cannot
+// be converted.
+func ToASCII(name string) (ascii string, ok bool) {
+	if strings.IndexFunc(name, func(r rune) bool { return r >= utf8.RuneSelf }) < 0 {
+		return name, true
+	}
+	// The profile of idna.Lookup, except that it does not refuse underscores, hyphens in the third and fourth place and
+	// labels of mixed direction: a name that Postfix would deliver to must not be answered NOTFOUND.
+	profile := idna.New(idna.MapForLookup(), idna.Transitional(false), idna.StrictDomainName(false),
+		idna.CheckHyphens(false))
+	ascii, err := profile.ToASCII(name)
+	return strings.TrimSuffix(ascii, "."), err == nil && utf8.ValidString(name)
 }
 
 // OnWire returns a name as it is read back from the wire: fully qualified, in lower case, and each octet written in the

@@ -3,10 +3,8 @@ package policy
 import (
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
-	"golang.org/x/net/idna"
-
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/prefix"
 )
 
@@ -63,19 +61,8 @@ func ParseName(s string) (string, bool) {
 	if len(s) > longest {
 		return "", false
 	}
-	s = strings.TrimSuffix(s, ".")
-	if strings.IndexFunc(s, func(r rune) bool { return r >= utf8.RuneSelf }) >= 0 {
-		// The profile of idna.Lookup, except that it does not refuse underscores, hyphens in the third and fourth place
-		// and labels of mixed direction: a name that Postfix would deliver to must not be answered NOTFOUND.
-		toASCII := idna.New(idna.MapForLookup(), idna.Transitional(false), idna.StrictDomainName(false),
-			idna.CheckHyphens(false))
-		a, err := toASCII.ToASCII(s)
-		if err != nil || !utf8.ValidString(s) {
-			return "", false
-		}
-		s = strings.TrimSuffix(a, ".")
-	}
-	if !prefix.ValidHost(s) {
+	s, ok := dns.ToASCII(strings.TrimSuffix(s, "."))
+	if !ok || !prefix.ValidHost(s) {
 		return "", false
 	}
 	return strings.ToLower(s), true

@@ -5,9 +5,10 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"golang.org/x/net/idna"
+
+	"github.com/policyd/policyd/internal/dns"
 )
 
 // list is one of Postfix's domain lists, as match_list(3) reads it. Domains that an entry excludes (!example.com) count
@@ -114,12 +115,7 @@ func Tokens(text string) []string {
 // stays as it is, in lower case. A dot in front stays.
 func canonical(name string) string {
 	name = strings.ToLower(strings.TrimSuffix(name, "."))
-	if strings.IndexFunc(name, func(r rune) bool { return r >= utf8.RuneSelf }) < 0 {
-		return name
-	}
-	toASCII := idna.New(idna.MapForLookup(), idna.Transitional(false), idna.StrictDomainName(false),
-		idna.CheckHyphens(false))
-	if a, err := toASCII.ToASCII(name); err == nil {
+	if a, ok := dns.ToASCII(name); ok {
 		return strings.ToLower(a)
 	}
 	return name
