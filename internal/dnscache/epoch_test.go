@@ -74,6 +74,26 @@ func TestEpochChangesInFlight(t *testing.T) {
 	})
 }
 
+// A failure that was in flight when an outage ended says nothing: the question may be asked again immediately. The
+// answer that is known stays.
+func TestAFailureOfAnEndedOutageIsNotRemembered(t *testing.T) {
+	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
+		gets(c, mxOf("known.example"))
+		next.set(fails)
+		next.delay = 2 * time.Second
+		for i, q := range []dns.Question{mxOf("known.example"), mxOf("other.example")} {
+			started := c.ahead.start(c, q, nil)
+			time.Sleep(time.Second)
+			next.change(dns.Epoch{Failures: uint32(i + 1)})
+			<-started.Done
+			require.Equal(t, i == 0, started.Err == nil)
+			require.Equal(t, i == 0, len(c.List(q.Name, 0)) == 1)
+		}
+		require.Empty(t, c.List("known.example", 0)[0].Failure)
+		require.Equal(t, dns.ErrNotCached.Error(), cached(c, mxOf("other.example")))
+	})
+}
+
 // The servers change between the storing of an answer and its arrival at a caller.
 func TestEpochChangesOnArrival(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
