@@ -28,11 +28,3 @@ func CanonicalMap(name string) string {
 	}
 	return ""
 }
-
-func knownMaps() []string {
-	var names []string
-	for _, m := range mapNames() {
-		names = append(names, m[0])
-	}
-	return names
-}

@@ -16,15 +16,19 @@ func (s *Service) unknownMap(name string) socketmap.Reply {
 		name = "*" + name[at:] // a client that sends an address must not get its local part into the log
 	}
 	name = strings.NewReplacer(`"`, "?", `\`, "?").Replace(text.Line(name, maxUnknownName))
-	nearest := text.Nearest(name, knownMaps())
+	var known []string
+	for _, m := range mapNames() {
+		known = append(known, m[0])
+	}
+	nearest := text.Nearest(name, known)
 	if s.noteUnknown(name, nearest) {
-		s.log.Warn("unknown map", "map", name, "nearest", nearest, "maps", strings.Join(knownMaps(), ","))
+		s.log.Warn("unknown map", "map", name, "nearest", nearest, "maps", strings.Join(known, ","))
 	}
 	reason := `unknown map "` + name + `": `
 	if nearest != "" {
 		reason += "did you mean " + nearest + "? "
 	}
-	return socketmap.Perm(reason + "known maps: " + strings.Join(knownMaps(), ", "))
+	return socketmap.Perm(reason + "known maps: " + strings.Join(known, ", "))
 }
 
 // UnknownMap is a map name that is not served although a client asks for it: the mail waits.
