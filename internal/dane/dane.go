@@ -51,7 +51,6 @@ type Result struct {
 	// Addresses is the security status of the address records from which the TLSA base domain follows; Indeterminate if
 	// they could not be looked up, or there are none.
 	Addresses dns.Status
-	Base      string     // the TLSA base domain of the records, "" if there are none
 	Records   []dns.TLSA // the TLSA records as they are, usable or not: shared, and not to be changed
 	Err       error      // the failed lookup when State is Failed
 	Why       string     // explains the state in a few words of printable ASCII

@@ -221,14 +221,14 @@ func (s *search) tlsa(ctx context.Context, names []string) (Result, error) {
 		case r.Status != dns.Secure:
 			none.Why = "the TLSA records or their denial at " + q.Name + " are not signed"
 		case len(r.TLSA()) > 0:
-			return judge(r.TLSA(), base, q.Name), nil
+			return judge(r.TLSA(), q.Name), nil
 		}
 	}
 	return none, nil
 }
 
 // judge returns the meaning of a secure TLSA RRset.
-func judge(records []dns.TLSA, base, owner string) Result {
+func judge(records []dns.TLSA, owner string) Result {
 	state, n := Unusable, 0
 	for _, record := range records {
 		if usable(record) {
@@ -236,5 +236,5 @@ func judge(records []dns.TLSA, base, owner string) Result {
 		}
 	}
 	why := fmt.Sprintf("TLSA records at %s: %d, usable: %d", owner, len(records), n)
-	return Result{State: state, Base: base, Records: records, Why: why}
+	return Result{State: state, Records: records, Why: why}
 }
