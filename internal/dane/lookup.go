@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,14 +15,13 @@ import (
 	"github.com/policyd/policyd/prefix"
 )
 
-// secondFamily is how long an address family may take longer than the other, once that has an address. headStart is how
-// long only one of them is asked for, where the host is signed in all likelihood.
-const secondFamily, headStart = time.Second, 250 * time.Millisecond
+// secondFamily is how long an address family may take longer than the other, once that has an address.
+const secondFamily = time.Second
 
 // Lookup determines the DANE state of a host and port. It costs two or three queries: A and AAAA, then TLSA if one of
 // the two is secure. An alias can cost more. A lookup that fails is a Result and not an error. The only error is
 // dns.ErrNotCached, with Effort.CacheOnly: the Result is then Unknown; ask again without it.
-func Lookup(ctx context.Context, res Starter, q Query) (Result, error) {
+func Lookup(ctx context.Context, res dns.Starter, q Query) (Result, error) {
 	q.Host = strings.ToLower(strings.TrimSuffix(q.Host, "."))
 	if !prefix.ValidHost(q.Host) {
 		// Postfix does not connect to it, so it must not weaken what the other hosts of the domain get.
@@ -31,7 +29,7 @@ func Lookup(ctx context.Context, res Starter, q Query) (Result, error) {
 	}
 	q.Timeout = cmp.Or(q.Timeout, math.MaxInt64)
 	s := &search{resolver: res, query: q}
-	next, until := Addresses(ctx, res, q.Host, q.Effort, q.Signed), time.Now().Add(q.Timeout)
+	next, until := dns.Addresses(ctx, res, q.Host, q.Effort, q.Signed), time.Now().Add(q.Timeout)
 	// "The SMTP client MUST perform any A and/or AAAA queries for the destination before attempting to locate the
 	// associated TLSA records" (RFC 7672 section 2.2.2). One address family is enough.
 	first, both := next(until), false
@@ -85,84 +83,15 @@ func TLSAQuestion(base string, port uint16) dns.Question {
 
 // search is one Lookup in progress.
 type search struct {
-	resolver Starter
+	resolver dns.Starter
 	query    Query // Host in lower case without the final dot
 }
 
 func (s *search) ask(ctx context.Context, q dns.Question) (*dns.RRset, error) {
-	return Ask(ctx, s.resolver, q, s.query.Effort, time.Now().Add(s.query.Timeout))
+	return dns.Ask(ctx, s.resolver, q, s.query.Effort, time.Now().Add(s.query.Timeout))
 }
 
 func hasAddress(c *dns.Call) bool { return c.Err == nil && len(c.RRset.Addrs()) > 0 }
-
-// Addresses asks for the A and AAAA records of a host, and returns a function that waits until then for the next answer
-// to arrive. With Effort.CacheOnly, and with one, the questions are asked one after the other, as they are needed: AAAA
-// also where A is late.
-func Addresses(ctx context.Context, r Starter, host string, e dns.Effort, one bool) (
-	next func(until time.Time) *dns.Call,
-) {
-	questions := []dns.Question{{Name: host, Type: dns.TypeA}, {Name: host, Type: dns.TypeAAAA}}
-	var calls []*dns.Call
-	ask := func() {
-		calls = append(calls, r.Start(ctx, questions[0], e))
-		questions = questions[1:]
-	}
-	if ask(); !one && !e.CacheOnly {
-		ask()
-	}
-	return func(until time.Time) *dns.Call {
-		soon := time.Now().Add(headStart)
-		if soon.After(until) {
-			soon = until
-		}
-		if len(questions) > 0 && (len(calls) == 0 || firstOf(ctx, soon, calls) < 0) {
-			ask()
-		}
-		i := firstOf(ctx, until, calls)
-		if i < 0 {
-			return &dns.Call{Question: calls[0].Question, Err: &dns.Error{Reason: "no answer in time"}}
-		}
-		defer func() { calls = slices.Delete(calls, i, i+1) }()
-		return calls[i]
-	}
-}
-
-// firstOf waits until then for the first of one or two calls to end, and returns its index, or -1.
-func firstOf(ctx context.Context, until time.Time, calls []*dns.Call) int {
-	first := slices.IndexFunc(calls, (*dns.Call).Ended)
-	if left := time.Until(until); first < 0 && left > 0 {
-		var done [2]chan struct{}
-		for i, c := range calls {
-			done[i] = c.Done
-		}
-		select {
-		case <-done[0]:
-		case <-done[1]:
-		case <-time.After(left):
-		case <-ctx.Done():
-		}
-		first = slices.IndexFunc(calls, (*dns.Call).Ended)
-	}
-	return first
-}
-
-// Starter starts lookups and does not wait. A call with Effort.CacheOnly, or with a context that has ended, has ended:
-// it has what is known at this moment.
-type Starter interface {
-	Start(ctx context.Context, q dns.Question, e dns.Effort) *dns.Call
-}
-
-// Ask waits until then for the answer to a question, and then returns what is known. A context for it would be a large
-// part of the cost of a question.
-func Ask(ctx context.Context, r Starter, q dns.Question, e dns.Effort, until time.Time) (*dns.RRset, error) {
-	call := r.Start(ctx, q, e)
-	if firstOf(ctx, until, []*dns.Call{call}) < 0 {
-		over, cancel := context.WithDeadline(ctx, time.Time{})
-		defer cancel()
-		call = r.Start(over, q, e)
-	}
-	return call.RRset, call.Err
-}
 
 func isAlias(r *dns.RRset) bool { return r.Owner != r.Name }
 

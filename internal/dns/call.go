@@ -1,5 +1,11 @@
 package dns
 
+import (
+	"context"
+	"slices"
+	"time"
+)
+
 // Call is a lookup that was started. It has its answer when Done is closed.
 type Call struct {
 	Question Question
@@ -16,4 +22,41 @@ func (c *Call) Ended() bool {
 	default:
 		return false
 	}
+}
+
+// Starter starts lookups and does not wait. A call with Effort.CacheOnly, or with a context that has ended, has ended:
+// it has what is known at this moment.
+type Starter interface {
+	Start(ctx context.Context, q Question, e Effort) *Call
+}
+
+// Ask waits until then for the answer to a question, and then returns what is known. A context for it would be a large
+// part of the cost of a question.
+func Ask(ctx context.Context, r Starter, q Question, e Effort, until time.Time) (*RRset, error) {
+	call := r.Start(ctx, q, e)
+	if firstOf(ctx, until, []*Call{call}) < 0 {
+		over, cancel := context.WithDeadline(ctx, time.Time{})
+		defer cancel()
+		call = r.Start(over, q, e)
+	}
+	return call.RRset, call.Err
+}
+
+// firstOf waits until then for the first of one or two calls to end, and returns its index, or -1.
+func firstOf(ctx context.Context, until time.Time, calls []*Call) int {
+	first := slices.IndexFunc(calls, (*Call).Ended)
+	if left := time.Until(until); first < 0 && left > 0 {
+		var done [2]chan struct{}
+		for i, c := range calls {
+			done[i] = c.Done
+		}
+		select {
+		case <-done[0]:
+		case <-done[1]:
+		case <-time.After(left):
+		case <-ctx.Done():
+		}
+		first = slices.IndexFunc(calls, (*Call).Ended)
+	}
+	return first
 }

@@ -28,7 +28,7 @@ const (
 	briefPart = 3
 )
 
-// Start implements dane.Starter for a decision from the caches alone: every call has ended, and is noted.
+// Start implements dns.Starter for a decision from the caches alone: every call has ended, and is noted.
 func (g *gathering) Start(ctx context.Context, q dns.Question, by dns.Effort) *dns.Call {
 	call := g.Resolver.Start(ctx, q, by)
 	if call.Err != nil {
@@ -59,7 +59,7 @@ func (g *gathering) mx() {
 		until = start.Add(deadline.Sub(start) * mxPart / mxOf)
 	}
 	q := dns.Question{Name: g.facts.Nexthop.Name, Type: dns.TypeMX}
-	rrset, err := dane.Ask(g.ctx, g.resolver, q, g.by, until)
+	rrset, err := dns.Ask(g.ctx, g.resolver, q, g.by, until)
 	took := time.Since(start)
 	g.timeout = max(g.timeout, took+took/4)
 	g.facts.SetMX(rrset, err)
@@ -96,7 +96,7 @@ func (g *gathering) addresses(until time.Time, i int) (found []netip.Addr, err e
 	defer leave()
 	ctx, cancel := context.WithCancel(g.ctx)
 	defer cancel()
-	next := dane.Addresses(ctx, g.resolver, g.facts.Hosts[i].Name, g.by, false)
+	next := dns.Addresses(ctx, g.resolver, g.facts.Hosts[i].Name, g.by, false)
 	for range 2 { // families
 		call := next(until)
 		if call.Err != nil {

@@ -13,7 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/policyd/policyd/internal/dane"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
@@ -62,7 +61,7 @@ func (Elsewhere) RelayHost(context.Context, string, dns.Effort) (bool, error) { 
 
 // Engine finds decisions. It keeps no facts: the sources do.
 type Engine struct {
-	Resolver dane.Starter
+	Resolver dns.Starter
 	// STS finds MTA-STS policies; nil knows nothing, which defers where the options require MTA-STS.
 	STS STS
 	// Site knows what this site receives; nil knows nothing: there is no route, and no host is a relay host.
@@ -84,7 +83,7 @@ type Decider func(policy.Facts, policy.Options) (policy.Decision, policy.Need)
 // gathering is a decision in progress.
 type gathering struct {
 	*Engine
-	resolver dane.Starter // asks the one of Engine, and takes notes where that is needed
+	resolver dns.Starter // asks the one of Engine, and takes notes where that is needed
 	options  policy.Options
 	by       dns.Effort
 	ctx      context.Context

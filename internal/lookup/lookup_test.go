@@ -311,7 +311,7 @@ func TestOneDomainIsLookedUpOnceAtATime(t *testing.T) {
 	})
 }
 
-// starterFunc is a dane.Starter made of a function.
+// starterFunc is a dns.Starter made of a function.
 type starterFunc func(dns.Question, dns.Effort) *dns.Call
 
 func (f starterFunc) Start(_ context.Context, q dns.Question, e dns.Effort) *dns.Call { return f(q, e) }

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"net/netip"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/policyd/policyd/internal/address"
@@ -28,43 +28,30 @@ type candidate struct {
 // candidates yields the addresses of a policy host in the order in which to try them, and at the end the reasons why
 // there are no more. One address family is enough to begin; the other joins when its answer arrives.
 func (f *Fetcher) candidates(ctx context.Context, host string) iter.Seq2[candidate, error] {
-	type answer struct {
-		addrs []netip.Addr
-		err   error
-	}
 	return func(yield func(candidate, error) bool) {
-		var lookups sync.WaitGroup
-		defer lookups.Wait()
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
-		families := []dns.Type{dns.TypeA, dns.TypeAAAA}
-		answers, waiting := make(chan answer, len(families)), len(families)
-		for _, t := range families {
-			lookups.Go(func() {
-				addrs, err := f.addresses(ctx, host, t)
-				answers <- answer{addrs, err}
-			})
-		}
-		both, cancelBoth := context.WithTimeout(ctx, otherFamilyWait) // while one family waits for the other
-		defer cancelBoth()
+		next, waiting := dns.Addresses(ctx, f.Resolver, host, dns.Effort{}, false), 2 // families
+		begin := time.Now().Add(otherFamilyWait)
 		var list []netip.Addr // not tried yet
 		var problems []error
 		tried := 0
 		for ; tried < maxAddrs; tried++ {
-			for begin := false; waiting > 0 && !begin; {
-				over := both.Done()
+			for waiting > 0 {
+				until := begin
 				if len(list) == 0 {
-					over = nil
+					until = time.Now().Add(math.MaxInt64)
 				}
-				select {
-				case a := <-answers:
-					waiting--
-					problems = append(problems, a.err)
-					for i, addr := range a.addrs { // the families alternate
-						list = slices.Insert(list, min(2*i+1, len(list)), addr)
+				call := next(until)
+				if !call.Ended() {
+					if len(list) == 0 { // there is no time left
+						problems = append(problems, call.Err)
 					}
-				case <-over:
-					begin = true
+					break
+				}
+				waiting--
+				addrs, err := f.allowed(call)
+				problems = append(problems, err)
+				for i, addr := range addrs { // the families alternate
+					list = slices.Insert(list, min(2*i+1, len(list)), addr)
 				}
 			}
 			if len(list) == 0 {
@@ -85,18 +72,17 @@ func (f *Fetcher) candidates(ctx context.Context, host string) iter.Seq2[candida
 	}
 }
 
-// addresses looks up the addresses of one family. The error names those that must not be connected to.
-func (f *Fetcher) addresses(ctx context.Context, host string, t dns.Type) ([]netip.Addr, error) {
-	rrset, err := f.Resolver.Lookup(ctx, dns.Question{Name: host, Type: t}, dns.Effort{})
+// allowed returns the addresses in an answer that may be connected to. The error names the others.
+func (f *Fetcher) allowed(call *dns.Call) ([]netip.Addr, error) {
 	switch {
-	case err != nil:
-		return nil, err
+	case call.Err != nil:
+		return nil, call.Err
 	case f.Special:
-		return rrset.Addrs(), nil
+		return call.RRset.Addrs(), nil
 	}
-	ordinary, special := address.Split(rrset.Addrs())
+	ordinary, special := address.Split(call.RRset.Addrs())
 	if len(special) > 0 {
-		err = fmt.Errorf("special-purpose addresses are not allowed: %s", address.Join(special))
+		return ordinary, fmt.Errorf("special-purpose addresses are not allowed: %s", address.Join(special))
 	}
-	return ordinary, err
+	return ordinary, nil
 }

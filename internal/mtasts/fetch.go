@@ -29,7 +29,7 @@ const (
 
 // Fetcher fetches policies over HTTPS. It must not be changed after its first use.
 type Fetcher struct {
-	Resolver dns.Resolver   // looks up the addresses of policy hosts
+	Resolver dns.Starter    // looks up the addresses of policy hosts
 	Roots    *x509.CertPool // verify the certificate of the policy host; nil means the system's root certificates
 	Special  bool           // allow special-purpose addresses, such as loopback: for tests and private networks
 	// ProxyFromEnvironment sends requests through the proxy that HTTPS_PROXY and NO_PROXY name for the policy host. The

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
@@ -76,7 +77,7 @@ func (l *Loaded) SMTPClient(site *postfix.Site) *postfix.Client {
 }
 
 // Store returns the options of the store of MTA-STS policies, which asks r.
-func (l *Loaded) Store(r dns.Resolver, log *slog.Logger) stsstore.Options {
+func (l *Loaded) Store(r *dnscache.Cache, log *slog.Logger) stsstore.Options {
 	return stsstore.Options{
 		Resolver: r, StateDir: l.Cache.StateDir, Logger: log,
 		Fetcher: &mtasts.Fetcher{
