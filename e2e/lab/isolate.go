@@ -89,7 +89,7 @@ func Tests(m interface{ Run() int }) int {
 			mu.Lock()
 			defer mu.Unlock()
 			_, _ = output.WriteTo(os.Stdout)
-			must.Be(err == nil && code == 0, "%s: exit status %d, %w", names[i], code, err)
+			must.Be(err == nil && code == 0, "%s: exit status %d, %v", names[i], code, err)
 		})
 	}))
 }
