@@ -3,6 +3,7 @@ package check_test
 import (
 	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/hex"
 	"fmt"
 	"net/netip"
@@ -16,6 +17,7 @@ import (
 	"github.com/policyd/policyd/internal/check/report"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dns/dnstest"
+	"github.com/policyd/policyd/internal/smtptls"
 	"github.com/policyd/policyd/internal/smtptls/smtptest"
 	"github.com/policyd/policyd/internal/stub"
 	"github.com/policyd/policyd/internal/testkit"
@@ -406,6 +408,30 @@ func TestDANE(t *testing.T) {
 		r := l.check("example.com")
 		require.Equal(t, []string{"dane-mismatch"}, codes(r, report.Error))
 		require.False(t, *r.MX[0].TLSA.Matches)
+	})
+	// Postfix would follow the records to port 26 and not deliver, although port 25 works.
+	t.Run("records that do not, for port 26", func(t *testing.T) {
+		t.Parallel()
+		l, p25, p26, cert := set(t)
+
+		l.dns.Set(p25, dns.TypeTLSA, dnstest.Answer{Secure: true, Records: []string{tlsa(cert)}})
+		l.dns.Set(p26, dns.TypeTLSA, dnstest.Answer{Secure: true, Records: []string{other}})
+		judge := check.JudgeDANE(cached(newStub(t, l.dns)), l.smtps)
+		session := &smtptls.Session{Chain: []*x509.Certificate{cert.Leaf}}
+		require.ErrorContains(t, judge(t.Context(), mx, session), fmt.Sprintf("no TLSA record for port %d matches", l.smtps))
+		r := l.check("example.com")
+		require.Equal(t, []string{"dane-mismatch"}, codes(r, report.Error))
+		require.Equal(t, socketmap.StatusNotFound, r.Transport.Status)
+
+		l.dns.Set(p26, dns.TypeTLSA, dnstest.Answer{Secure: true, Records: []string{other, tlsa(cert)}})
+		require.NoError(t, check.JudgeDANE(cached(newStub(t, l.dns)), l.smtps)(t.Context(), mx, session))
+		l.options.Resolver = cached(newStub(t, l.dns))
+		require.Equal(t, socketmap.StatusOK, l.check("example.com").Transport.Status)
+		for _, a := range []dnstest.Answer{{Rcode: "SERVFAIL"}, {Secure: true}, {Records: []string{other}},
+			{Secure: true, Records: []string{strings.Replace(other, "3 1 1", "1 1 1", 1)}}} {
+			l.dns.Set(p26, dns.TypeTLSA, a)
+			require.NoError(t, check.JudgeDANE(cached(newStub(t, l.dns)), l.smtps)(t.Context(), mx, session))
+		}
 	})
 	t.Run("port 25 only", func(t *testing.T) {
 		t.Parallel()

@@ -268,7 +268,14 @@ func (d *domain) verdict26(h *host) probe.Verdict {
 	if !d.o.Special && slices.ContainsFunc(h.addrs, address.Special) || len(h.addrs) > probe.MaxAddresses {
 		return probe.Verdict{State: probe.Closed, Cause: smtptls.AddressNotAllowed}
 	}
-	return probe.Judge(h.spoken(true))
+	heard := h.spoken(true)
+	mismatch := func(t smtptls.Transcript) bool {
+		return t.OK() && t.Session != nil && !matches(h.dane26.Records, t.Session, h.Host.Host, d.At)
+	}
+	if h.dane26.State == dane.Usable && slices.ContainsFunc(heard, mismatch) {
+		return probe.Verdict{State: probe.Closed, Cause: smtptls.TLSAMismatch}
+	}
+	return probe.Judge(heard)
 }
 
 func showTLSA(r dane.Result) report.TLSA {

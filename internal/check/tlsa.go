@@ -2,12 +2,14 @@ package check
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"crypto/sha512"
 	"crypto/x509"
 	"fmt"
 	"time"
 
+	"github.com/policyd/policyd/internal/dane"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/smtptls"
 )
@@ -18,9 +20,23 @@ const (
 	usageDANEEE = 3
 )
 
+// JudgeDANE returns a function for probe.Options: it refuses a certificate that matches none of the usable TLSA records
+// of a host for a port. A failed lookup refuses nothing, because there is no route to the host then in any case.
+func JudgeDANE(r dns.Starter, port uint16) func(context.Context, string, *smtptls.Session) error {
+	const timeout = 10 * time.Second
+	return func(ctx context.Context, host string, s *smtptls.Session) error {
+		found, _ := dane.Lookup(ctx, r, // the one error is ErrNotCached, from a resolver that may not ask
+			dane.Query{Host: host, Port: port, Effort: dns.Effort{Untrusted: true}, Timeout: timeout})
+		if found.State == dane.Usable && !matches(found.Records, s, host, time.Now()) {
+			return fmt.Errorf("no TLSA record for port %d matches it", port)
+		}
+		return nil
+	}
+}
+
 // matches reports whether one of the records authenticates a session: the certificate itself (DANE-EE: neither its
 // names nor its dates matter, RFC 7671 section 5.1), or an issuer on its chain that then stands in for the roots
-// (DANE-TA).
+// (DANE-TA). OpenSSL, and so Postfix, never takes the server's own certificate as a trust anchor.
 func matches(records []dns.TLSA, s *smtptls.Session, name string, at time.Time) bool {
 	for _, r := range records {
 		for i, c := range s.Chain {
@@ -31,7 +47,7 @@ func matches(records []dns.TLSA, s *smtptls.Session, name string, at time.Time) 
 			roots := x509.NewCertPool()
 			roots.AddCert(c)
 			v := smtptls.Verify(s.Chain, name, roots, at)
-			if r.Usage == usageDANEEE && i == 0 || r.Usage == usageDANETA && v.Path != nil && v.SAN != "" &&
+			if r.Usage == usageDANEEE && i == 0 || r.Usage == usageDANETA && i > 0 && v.Path != nil && v.SAN != "" &&
 				v.Faults[smtptls.CertificateExpired] == nil {
 				return true
 			}

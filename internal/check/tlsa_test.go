@@ -46,6 +46,8 @@ func TestATrustAnchorMayBeAnIntermediate(t *testing.T) {
 		require.True(t, matches(record, session, "mx.example", time.Now()), anchor.Subject.CommonName)
 		require.False(t, matches(record, session, "other.example", time.Now()), "the name matters with DANE-TA")
 	}
+	own := []dns.TLSA{{Usage: usageDANETA, Data: leaf.Raw}}
+	require.False(t, matches(own, session, "mx.example", time.Now()), "posttls-finger -l dane-only refuses it")
 }
 
 // A record with an unknown selector or matching type authenticates no certificate.

@@ -98,7 +98,7 @@ func (p *Prober) examine(ctx context.Context, name string, o *Options, limited b
 			heard[i], err = p.hear(ctx, smtptls.Dialogue{
 				Host: name, Addr: netip.AddrPortFrom(a, o.Port), Implicit: true, Helo: o.Helo, Roots: o.Roots,
 				Postfix: o.Postfix,
-			}, o.Logger)
+			}, o)
 			return err
 		})
 	}

@@ -1,6 +1,8 @@
 package probe
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -54,6 +56,30 @@ func TestEveryAddressThatAnswersMustBeRight(t *testing.T) {
 			require.Equal(t, c.state == Unknown, v.Checked.IsZero())
 		})
 	}
+}
+
+// Postfix follows the TLSA records of the port, so an address whose certificate they do not match closes the host.
+func TestACertificateThatMatchesNoTLSARecordClosesTheHost(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	o, refused := w.options(), map[string]bool{mx: true}
+	o.DANE = func(_ context.Context, host string, s *smtptls.Session) error {
+		require.NotNil(t, s)
+		if refused[host] {
+			return errors.New("no TLSA record matches it")
+		}
+		return nil
+	}
+	p := w.prober(t, o)
+	w.host(mx, good, "8.8.8.1")
+	v := p.Probe(t.Context(), mx)
+	require.Equal(t, Closed, v.State)
+	require.Equal(t, smtptls.TLSAMismatch, v.Cause)
+	require.Equal(t, "8.8.8.1: certificate: no TLSA record matches it", v.Why)
+	refused[mx] = false
+	require.Equal(t, Open, p.Probe(t.Context(), mx).State)
+	w.host(mx, plain, "8.8.8.1")
+	require.Equal(t, smtptls.Plaintext, p.Probe(t.Context(), mx).Cause, "there is no certificate")
 }
 
 func TestAddresses(t *testing.T) {

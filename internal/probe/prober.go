@@ -28,7 +28,8 @@ const (
 	maxProbes  = 32            // hosts probed concurrently
 )
 
-// Options say how to probe. All are required except Roots, StateDir, Helo and Postfix.
+// Options say how to probe. All are required except Roots, StateDir, Helo, Postfix and
+// DANE.
 type Options struct {
 	Port     uint16         // of implicit TLS
 	Roots    *x509.CertPool // the trusted roots; nil means the system's
@@ -39,7 +40,10 @@ type Options struct {
 	StateDir string
 	Helo     string        // as in smtptls.Dialogue
 	Postfix  smtptls.Judge // as in smtptls.Dialogue; an open host needs its verdict too
-	Logger   *slog.Logger
+	// DANE returns why none of the host's TLSA records for the port matches a session, and nil where DANE does not
+	// apply: Postfix refuses an open port whose certificate they do not match.
+	DANE   func(ctx context.Context, host string, s *smtptls.Session) error
+	Logger *slog.Logger
 }
 
 // Prober knows the verdicts. Make one with New and Run it.

@@ -129,13 +129,19 @@ func (p *Prober) probe(ctx context.Context, h *host, limited bool) Verdict {
 
 // hear has a dialogue. A certificate that makes the library panic is a failed probe; without the recover it would end
 // the daemon, because each dialogue has a goroutine of its own.
-func (p *Prober) hear(ctx context.Context, d smtptls.Dialogue, log *slog.Logger) (t smtptls.Transcript, err error) {
+func (p *Prober) hear(ctx context.Context, d smtptls.Dialogue, o *Options) (t smtptls.Transcript, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			log.Error("panic in a probe: please report this", slog.String("mx", d.Host),
+			o.Logger.Error("panic in a probe: please report this", slog.String("mx", d.Host),
 				slog.String("err", fmt.Sprint(r)), slog.String("stack", string(debug.Stack())))
 			err = errors.New("internal error")
 		}
 	}()
-	return p.talk(ctx, d), nil
+	t = p.talk(ctx, d)
+	if o.DANE != nil && t.OK() && t.Session != nil {
+		if mismatch := o.DANE(ctx, d.Host, t.Session); mismatch != nil {
+			t.Failed, t.Cause, t.Why = smtptls.StepCertificate, smtptls.TLSAMismatch, "certificate: "+mismatch.Error()
+		}
+	}
+	return t, nil
 }

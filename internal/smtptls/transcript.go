@@ -37,6 +37,7 @@ const (
 	CertificateExpired Cause = "certificate expired"
 	CertificateRules   Cause = "certificate rules"  // Go accepts it, and OpenSSL, and so Postfix, refuses it
 	RefusedByPostfix   Cause = "refused by postfix" // by Postfix's own TLS client
+	TLSAMismatch       Cause = "tlsa mismatch"      // no TLSA record of the host matches the certificate
 	NotJudged          Cause = "not judged"         // Go cannot judge it and Postfix may accept it
 	Banner             Cause = "banner"
 	NoAddress          Cause = "no address"

@@ -48,8 +48,8 @@ func (s snapshot) Collect(ch chan<- prometheus.Metric) {
 	probes, promises, sts, fleet := orZero(st.Probes), orZero(st.Promises), orZero(st.MTASTS), orZero(st.Fleet)
 	by(ch, "probes_total", "Probes of the port of implicit TLS by result.", "result", probes.Results,
 		"open", "refused", "timeout", "plaintext", "tls-handshake", "certificate-name", "certificate-chain",
-		"certificate-expired", "certificate-rules", "refused-by-postfix", "not-judged", "banner", "no-address",
-		"address-not-allowed", "unknown")
+		"certificate-expired", "certificate-rules", "refused-by-postfix", "tlsa-mismatch", "not-judged", "banner",
+		"no-address", "address-not-allowed", "unknown")
 	by(ch, "probe_hosts", "Hosts that promise implicit TLS by what probes have found.", "state", probes.Hosts,
 		"open", "closed", "unknown")
 	number(ch, "probe_egress_filtered", "1 if the port of implicit TLS appears to be blocked on our side.",

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/check"
 	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/mtasts"
@@ -63,12 +63,16 @@ func (l *Loaded) Site(log *slog.Logger) postfix.Options {
 }
 
 // Probe returns the options of probes, which ask r. Postfix of the site judges receivers too.
-func (l *Loaded) Probe(r dns.Resolver, site *postfix.Site, log *slog.Logger) probe.Options {
-	return probe.Options{
+func (l *Loaded) Probe(r *dnscache.Cache, site *postfix.Site, log *slog.Logger) probe.Options {
+	o := probe.Options{
 		Resolver: r, Port: uint16(l.Port26.Port), Roots: l.Roots.Pool, Special: l.Port26.ProbeSpecialAddresses,
 		StateDir: l.Cache.StateDir, Logger: log,
 		Helo: l.Port26.HeloName, Postfix: l.SMTPClient(site),
 	}
+	if l.Policy.DANE {
+		o.DANE = check.JudgeDANE(r, o.Port)
+	}
+	return o
 }
 
 // SMTPClient returns the SMTP client of Postfix, which judges receivers.
