@@ -21,8 +21,6 @@ const (
 // ErrNotRegular is the error for a FIFO, a device, a directory or a socket in place of a file.
 var ErrNotRegular = errors.New("not a regular file")
 
-var errTooLarge = fmt.Errorf("the file has more than %d MiB", maxSize>>20)
-
 // Read returns the content of the regular file at path, which may be a symbolic link to one. The errors are those of
 // os.ReadFile, ErrNotRegular, os.ErrDeadlineExceeded if the file system does not answer within 3 seconds, or one for a
 // file of more than 64 MiB. All of them are an *fs.PathError.
@@ -45,15 +43,10 @@ func read(path string) ([]byte, error) {
 	if null, err := os.Stat(os.DevNull); err == nil && os.SameFile(info, null) {
 		return nil, nil
 	}
-	switch {
-	case !info.Mode().IsRegular():
-		err = fmt.Errorf("%w: %s", ErrNotRegular, info.Mode())
-	case info.Size() > maxSize:
-		err = errTooLarge
-	default:
-		return readAll(path)
+	if !info.Mode().IsRegular() {
+		return nil, &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("%w: %s", ErrNotRegular, info.Mode())}
 	}
-	return nil, &fs.PathError{Op: "read", Path: path, Err: err}
+	return readAll(path)
 }
 
 func readAll(path string) ([]byte, error) {
@@ -63,8 +56,8 @@ func readAll(path string) ([]byte, error) {
 	}
 	defer func() { _ = file.Close() }()
 	content, err := io.ReadAll(io.LimitReader(file, maxSize+1))
-	if err == nil && len(content) > maxSize { // a pipe, or a file that grew
-		return nil, &fs.PathError{Op: "read", Path: path, Err: errTooLarge}
+	if err == nil && len(content) > maxSize {
+		return nil, &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("the file has more than %d MiB", maxSize>>20)}
 	}
 	return content, err
 }
