@@ -41,7 +41,7 @@ type Query struct {
 	Effort  dns.Effort
 	Timeout time.Duration // how long one question may take; 0 means as long as the caller's context allows
 	// Signed is set for a host that is signed in all likelihood: one address family decides then, so that the other is
-	// only asked for if the first does not answer soon, has no address, or is insecure.
+	// only asked for if the first does not answer soon, fails, has no address, is insecure, or is an alias.
 	Signed bool
 }
 

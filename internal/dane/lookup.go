@@ -54,7 +54,11 @@ func Lookup(ctx context.Context, res dns.Starter, q Query) (Result, error) {
 	}
 	// The other family may be signed, or be an alias of another name. An attacker who can make one of two lookups fail
 	// must not be able to turn DANE off, so a secure answer outweighs an insecure one.
-	if soon := arrived.Add(secondFamily); soon.Before(until) {
+	soon := arrived.Add(secondFamily)
+	if q.Signed && first.Question.Type == dns.TypeA { // AAAA was asked for later than A
+		soon = soon.Add(dns.HeadStart)
+	}
+	if soon.Before(until) {
 		until = soon
 	}
 	second := next(until)

@@ -320,6 +320,36 @@ func TestBothExpandedNamesAreBaseDomains(t *testing.T) {
 	}
 }
 
+// TestSlowAnswersHideNoAliasOfASignedHost: AAAA, which is asked for after A, leads to the only TLSA records.
+func TestSlowAnswersHideNoAliasOfASignedHost(t *testing.T) {
+	t.Parallel()
+	const original = "TLSA _25._tcp.mx.example.com"
+	for _, c := range []struct {
+		a    dns.Status
+		took map[dns.Type]time.Duration
+	}{
+		{signed, map[dns.Type]time.Duration{dns.TypeTLSA: 600 * time.Millisecond}},
+		{unsigned, map[dns.Type]time.Duration{dns.TypeCNAME: 1100 * time.Millisecond}},
+		{signed, map[dns.Type]time.Duration{dns.TypeA: 200 * time.Millisecond, dns.TypeAAAA: 1100 * time.Millisecond}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			z := &zone{t: t, twice: original, answers: map[string]answer{
+				"A mx.example.com": alias(c.a, "four.example"), "TLSA _25._tcp.four.example": none(signed),
+				"AAAA mx.example.com": alias(signed, "six.example"), "TLSA _25._tcp.six.example": tlsa(signed, digest()),
+				"CNAME mx.example.com": cname(unsigned, "four.example"), original: none(signed),
+			}}
+			slow := resolverFunc(func(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
+				time.Sleep(c.took[q.Type])
+				return z.Lookup(ctx, q, e)
+			})
+			r, err := lookup(t, slow, dane.Query{Host: "mx.example.com", Port: 25, Timeout: 4 * time.Second, Signed: true})
+			require.NoError(t, err)
+			require.Equal(t, dane.Usable, r.State, "%v: %s", c.took, r.Why)
+			require.Equal(t, "six.example", baseOf(r))
+		})
+	}
+}
+
 func TestLookupOfAnotherPort(t *testing.T) {
 	t.Parallel()
 	z := &zone{t: t, answers: map[string]answer{"A mx.example.com": with(signed), "AAAA mx.example.com": none(signed), "TLSA _26._tcp.mx.example.com": tlsa(signed, digest())}}
