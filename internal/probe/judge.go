@@ -44,23 +44,19 @@ func closed(c smtptls.Cause, why string) Verdict {
 	return Verdict{State: Closed, Cause: c, Why: smtptls.Tidy(why)}
 }
 
-// addresses looks up the A and the AAAA addresses of a host, each once, A first. After an error, not all are known.
-func addresses(ctx context.Context, res dns.Resolver, host string) (all []netip.Addr, err error) {
-	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
-	defer cancel()
-	for _, t := range []dns.Type{dns.TypeA, dns.TypeAAAA} {
-		// Remote parties choose the hosts, so the cache must not refresh them.
-		rrset, err := res.Lookup(ctx, dns.Question{Name: host, Type: t}, dns.Effort{Untrusted: true})
-		if err != nil {
-			return nil, err
+// addresses looks up the addresses of a host, and returns each once, IPv4 first. After an error, not all are known.
+func addresses(ctx context.Context, res dns.Starter, host string) (all []netip.Addr, err error) {
+	// Remote parties choose the hosts, so the cache must not refresh them.
+	next, until := dns.Addresses(ctx, res, host, dns.Effort{Untrusted: true}, false), time.Now().Add(lookupTimeout)
+	for range 2 { // families
+		call := next(until)
+		if call.Err != nil {
+			return nil, call.Err
 		}
-		for _, a := range rrset.Addrs() {
-			if !slices.Contains(all, a) {
-				all = append(all, a)
-			}
-		}
+		all = append(all, call.RRset.Addrs()...)
 	}
-	return all, nil
+	slices.SortFunc(all, netip.Addr.Compare)
+	return slices.Compact(all), nil
 }
 
 // examine probes one host: every address it has, or none. limited is set for a probe that keeps to the rates.

@@ -29,19 +29,20 @@ func newWorld() *world {
 	return &world{addrs: map[string][]netip.Addr{}, answers: map[netip.Addr]func(*smtptls.Transcript){}, talks: map[string][]time.Time{}}
 }
 
-func (w *world) Lookup(_ context.Context, q dns.Question, _ dns.Effort) (*dns.RRset, error) {
+func (w *world) Start(_ context.Context, q dns.Question, _ dns.Effort) *dns.Call {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	call := &dns.Call{Question: q, Done: make(chan struct{}), RRset: &dns.RRset{Status: dns.Insecure}}
+	close(call.Done)
 	if w.broken {
-		return nil, &dns.Error{Question: q, Reason: "SERVFAIL"}
+		call.Err = &dns.Error{Question: q, Reason: "SERVFAIL"}
 	}
-	r := &dns.RRset{Status: dns.Insecure}
 	for _, a := range w.addrs[q.Name] {
 		if a.Is4() == (q.Type == dns.TypeA) {
-			r.Records = append(r.Addrs(), a)
+			call.RRset.Records = append(call.RRset.Addrs(), a)
 		}
 	}
-	return r, nil
+	return call
 }
 
 // host gives a host addresses that behave like this.

@@ -34,7 +34,7 @@ type Options struct {
 	Port     uint16         // of implicit TLS
 	Roots    *x509.CertPool // the trusted roots; nil means the system's
 	Special  bool           // allows special-purpose addresses: for tests and private networks
-	Resolver dns.Resolver   // looks up the addresses of hosts
+	Resolver dns.Starter    // looks up the addresses of hosts
 	// StateDir keeps the verdicts across restarts, in the file probes.db; "" keeps them in memory only. It is read by
 	// New only, and so is Logger for that file.
 	StateDir string

@@ -120,9 +120,9 @@ type effortResolver struct {
 	efforts chan dns.Effort
 }
 
-func (r effortResolver) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
+func (r effortResolver) Start(ctx context.Context, q dns.Question, e dns.Effort) *dns.Call {
 	r.efforts <- e
-	return r.world.Lookup(ctx, q, e)
+	return r.world.Start(ctx, q, e)
 }
 
 // Strangers choose the hosts: the cache must not refresh their addresses. An address counts once.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dns/dnstest"
+	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/internal/smtptls"
 	"github.com/policyd/policyd/internal/smtptls/smtptest"
@@ -82,7 +83,7 @@ func TestProberOnTheWire(t *testing.T) {
 	}
 
 	options := probe.Options{
-		Port: port, Roots: ca.Roots, Special: true, Resolver: stub, StateDir: filepath.Join(t.TempDir(), "state"), Helo: "client.example",
+		Port: port, Roots: ca.Roots, Special: true, Resolver: dnscache.New(stub, dnscache.Options{Epoch: stub.Epoch}), StateDir: filepath.Join(t.TempDir(), "state"), Helo: "client.example",
 		Logger: slog.New(slog.DiscardHandler),
 	}
 	p := probe.New(options)
