@@ -105,22 +105,14 @@ func nexthopArgument(arg string) error {
 			return nil
 		}
 	}
-	return notADomain(arg)
+	return admin.NotADomain(arg)
 }
 
 // domainArgument returns the domain of an argument in A-labels and lower case.
 func domainArgument(arg string) (string, error) {
 	name, ok := policy.ParseName(arg)
 	if !ok {
-		return "", notADomain(arg)
+		return "", admin.NotADomain(arg)
 	}
 	return name, nil
-}
-
-// notADomain returns the error for a wrong argument, without the local part of an e-mail address.
-func notADomain(arg string) error {
-	if at := strings.LastIndexByte(arg, '@'); at >= 0 {
-		arg = "*" + arg[at:]
-	}
-	return fmt.Errorf("%q is not a domain: name one, such as example.com", arg)
 }

@@ -128,7 +128,7 @@ type Warmed struct {
 func (d *DomainRequest) check() error {
 	name, ok := policy.ParseName(d.Domain)
 	if !ok {
-		return fmt.Errorf("%q is not a domain name", d.Domain)
+		return NotADomain(d.Domain)
 	}
 	d.Domain = name
 	return nil

@@ -165,3 +165,11 @@ func Visible(s string) string {
 
 // DomainOf returns the domain of an e-mail address, and any other argument as it is: no local part is shown or logged.
 func DomainOf(arg string) string { return arg[strings.LastIndexByte(arg, '@')+1:] }
+
+// NotADomain returns the error for a wrong argument, without the local part of an e-mail address.
+func NotADomain(arg string) error {
+	if at := strings.LastIndexByte(arg, '@'); at >= 0 {
+		arg = "*" + arg[at:]
+	}
+	return fmt.Errorf("%q is not a domain: name one, such as example.com", arg)
+}

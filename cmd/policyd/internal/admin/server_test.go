@@ -127,6 +127,8 @@ func TestClientAndServer(t *testing.T) {
 	known, err := admin.GetDomain.Ask(ctx, c, admin.DomainRequest{Domain: "MÜNCHEN.example."})
 	require.NoError(t, err)
 	require.Equal(t, "xn--mnchen-3ya.example", known.Domain)
+	_, err = admin.GetDomain.Ask(ctx, c, admin.DomainRequest{Domain: "secret@example.com"})
+	require.ErrorContains(t, err, `"*@example.com" is not a domain: name one`, "no local part is shown")
 
 	flushed, err := admin.FlushCache.Ask(ctx, c, admin.FlushRequest{Domain: "example.com"})
 	require.NoError(t, err)
