@@ -54,11 +54,11 @@ func Lookup(ctx context.Context, res dns.Starter, q Query) (Result, error) {
 	}
 	// The other family may be signed, or be an alias of another name. An attacker who can make one of two lookups fail
 	// must not be able to turn DANE off, so a secure answer outweighs an insecure one.
-	soon := arrived.Add(secondFamily)
+	left := max(secondFamily-time.Since(arrived), 0)
 	if q.Signed && first.Question.Type == dns.TypeA { // AAAA was asked for later than A
-		soon = soon.Add(dns.HeadStart)
+		left += dns.HeadStart
 	}
-	if soon.Before(until) {
+	if soon := time.Now().Add(left); soon.Before(until) {
 		until = soon
 	}
 	second := next(until)

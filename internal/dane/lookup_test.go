@@ -331,6 +331,7 @@ func TestSlowAnswersHideNoAliasOfASignedHost(t *testing.T) {
 		{signed, map[dns.Type]time.Duration{dns.TypeTLSA: 600 * time.Millisecond}},
 		{unsigned, map[dns.Type]time.Duration{dns.TypeCNAME: 1100 * time.Millisecond}},
 		{signed, map[dns.Type]time.Duration{dns.TypeA: 200 * time.Millisecond, dns.TypeAAAA: 1100 * time.Millisecond}},
+		{unsigned, map[dns.Type]time.Duration{dns.TypeA: 200 * time.Millisecond, dns.TypeAAAA: 1400 * time.Millisecond, dns.TypeCNAME: 1300 * time.Millisecond}},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			z := &zone{t: t, twice: original, answers: map[string]answer{
