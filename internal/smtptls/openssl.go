@@ -139,17 +139,6 @@ func extension(c *x509.Certificate, last int) int {
 	return 0
 }
 
-// NameOf returns what an administrator calls a certificate, in printable ASCII.
-func NameOf(c *x509.Certificate) string {
-	switch {
-	case c.Subject.CommonName != "":
-		return Tidy(c.Subject.CommonName)
-	case len(c.DNSNames) > 0:
-		return Tidy(c.DNSNames[0])
-	}
-	return Tidy(c.Subject.String())
-}
-
 // secureRenegotiation reports whether a ServerHello has the extension of RFC 5746, which OpenSSL requires below TLS
 // 1.3: type 0xff01 and one octet, which is 0. data is what the server sent first.
 func secureRenegotiation(data []byte) bool {

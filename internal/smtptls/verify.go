@@ -139,3 +139,14 @@ func (d Dialogue) config() *tls.Config {
 		InsecureSkipVerify: true, //nolint:gosec // see above
 	}
 }
+
+// NameOf returns what an administrator calls a certificate, in printable ASCII.
+func NameOf(c *x509.Certificate) string {
+	switch {
+	case c.Subject.CommonName != "":
+		return Tidy(c.Subject.CommonName)
+	case len(c.DNSNames) > 0:
+		return Tidy(c.DNSNames[0])
+	}
+	return Tidy(c.Subject.String())
+}

@@ -16,8 +16,13 @@ import (
 	"github.com/policyd/policyd/internal/text"
 )
 
-// oneMore is how long a query still waits for a better datagram after one that answers it but cannot be used.
-const oneMore = 200 * time.Millisecond
+const (
+	// maxDatagram is the largest answer that is read over UDP. Queries offer 1,232 octets; if a server exceeds even
+	// maxDatagram, the query is sent again over TCP.
+	maxDatagram = 4096
+	// oneMore is how long a query still waits for a better datagram after one that answers it but cannot be used.
+	oneMore = 200 * time.Millisecond
+)
 
 // transport sends queries to the servers of one list, over UDP, TCP and TLS.
 type transport struct {
@@ -32,6 +37,24 @@ func newTransport(roots *x509.CertPool) *transport {
 	sessions := tls.NewLRUClientSessionCache(maxServers)
 	config := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, ClientSessionCache: sessions}
 	return &transport{tls: config, idle: map[Server][]*socket{}, streams: map[Server][]*stream{}}
+}
+
+// close closes all connections. A query that waits on a TCP connection is sent again over a new one.
+func (t *transport) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, idle := range t.idle {
+		for _, c := range idle {
+			_ = c.Close()
+		}
+	}
+	for _, open := range t.streams {
+		for _, c := range open {
+			c.end(errLost)
+		}
+	}
+	t.idle = nil
+	clear(t.streams)
 }
 
 // exchange sends a query over UDP, and over TCP if the answer is truncated (RFC 7766). A truncated answer is never

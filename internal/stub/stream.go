@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -18,12 +17,6 @@ import (
 )
 
 const (
-	// maxDatagram is the largest answer that is read over UDP. Queries offer 1,232 octets; if a server exceeds even
-	// maxDatagram, the query is sent again over TCP.
-	maxDatagram = 4096
-	// A socket to a loopback address is used for socketQueries queries, and not longer than socketLife.
-	socketQueries = 512
-	socketLife    = 10 * time.Second
 	// idleStream is how long a stream stays open without an answer (RFC 7766 section 6.2.3).
 	idleStream = 10 * time.Second
 	// dialTimeout bounds the opening of a stream, which continues after the query that needed it has been given up.
@@ -41,77 +34,6 @@ const (
 
 // errLost is returned for a query whose stream was closed before its answer came.
 var errLost = errors.New("the connection was closed")
-
-// socket is a UDP socket that is connected to a server. It is used for one query at a time.
-type socket struct {
-	net.Conn
-	left int // queries, the present one included; transport.mu guards it
-}
-
-// socket returns the idle socket that was used last, or a new one.
-func (t *transport) socket(ctx context.Context, s Server) (c *socket, used bool, err error) {
-	t.mu.Lock()
-	if idle := t.idle[s]; len(idle) > 0 {
-		defer t.mu.Unlock()
-		t.idle[s] = idle[:len(idle)-1]
-		return idle[len(idle)-1], true, nil
-	}
-	t.mu.Unlock()
-	conn, err := new(net.Dialer).DialUDP(ctx, "udp", netip.AddrPort{}, s.Addr)
-	if err != nil {
-		return nil, false, err
-	}
-	return t.newSocket(s, conn), false, nil
-}
-
-func (t *transport) newSocket(s Server, conn net.Conn) *socket {
-	c := &socket{Conn: conn, left: 1}
-	if s.Addr.Addr().Unmap().IsLoopback() {
-		c.left = socketQueries
-		time.AfterFunc(socketLife, func() { t.retire(s, c) })
-	}
-	return c
-}
-
-// keep makes a socket idle, or closes it.
-func (t *transport) keep(s Server, c *socket) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if c.left--; c.left > 0 && t.idle != nil {
-		t.idle[s] = append(t.idle[s], c)
-	} else {
-		_ = c.Close()
-	}
-}
-
-// retire ends the use of a socket when its query has ended.
-func (t *transport) retire(s Server, c *socket) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	c.left = 1
-	if i := slices.Index(t.idle[s], c); i >= 0 {
-		t.idle[s] = slices.Delete(t.idle[s], i, i+1)
-		_ = c.Close()
-	}
-}
-
-// close closes all connections. A query that waits on a TCP connection is sent again over a new one.
-func (t *transport) close() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, idle := range t.idle {
-		for _, c := range idle {
-			_ = c.Close()
-		}
-	}
-	for _, open := range t.streams {
-		for _, c := range open {
-			c.end(errLost)
-		}
-	}
-	t.idle = nil
-	clear(t.streams)
-}
 
 // stream is a TCP or TLS connection to a server, which stays open for further queries. They wait concurrently, and the
 // answers come in any order (RFC 7766 section 6.2.1.1, RFC 7858 section 3.4).
