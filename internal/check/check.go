@@ -33,7 +33,7 @@ type Servers interface {
 
 // Options say how to check.
 type Options struct {
-	Resolver             *dnscache.Cache // answers the lookups, from what Servers answer
+	Resolver             *dnscache.Cache // answers the lookups; it asks Servers
 	Servers              Servers
 	Policy               policy.Options // has the settings that the answers of the maps depend on
 	Roots                *x509.CertPool // the trusted roots, from the file CAFile; nil means the system's

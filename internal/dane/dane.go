@@ -40,8 +40,8 @@ type Query struct {
 	Port    uint16
 	Effort  dns.Effort
 	Timeout time.Duration // how long one question may take; 0 means as long as the caller's context allows
-	// Signed is set for a host that is signed in all likelihood: one address family decides then, so that the other is
-	// only asked for if the first does not answer soon, fails, has no address, is insecure, or is an alias.
+	// Signed is set for a host that is probably signed. One address family then decides: AAAA is asked for only if A
+	// does not answer soon, fails, has no address, is insecure, or is an alias.
 	Signed bool
 }
 

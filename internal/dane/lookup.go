@@ -18,9 +18,9 @@ import (
 // secondFamily is how long an address family may take longer than the other, once that has an address.
 const secondFamily = time.Second
 
-// Lookup determines the DANE state of a host and port. It costs two or three queries: A and AAAA, then TLSA if one of
-// the two is secure. An alias can cost more. A lookup that fails is a Result and not an error. The only error is
-// dns.ErrNotCached, with Effort.CacheOnly: the Result is then Unknown; ask again without it.
+// Lookup determines the DANE state of a host and port. It costs two or three queries: for the addresses, and for TLSA
+// records if the addresses are secure. An alias can cost more. A lookup that fails is a Result and not an error. The
+// only error is dns.ErrNotCached, with Effort.CacheOnly: the Result is then Unknown; ask again without it.
 func Lookup(ctx context.Context, res dns.Starter, q Query) (Result, error) {
 	q.Host = strings.ToLower(strings.TrimSuffix(q.Host, "."))
 	if !prefix.ValidHost(q.Host) {
@@ -48,14 +48,14 @@ func Lookup(ctx context.Context, res dns.Starter, q Query) (Result, error) {
 	}
 	arrived := time.Now()
 	r, err := s.family(ctx, first.RRset)
-	same := first.RRset.Status == dns.Secure && (r.State == Failed || !isAlias(first.RRset)) // whatever the other is
+	same := first.RRset.Status == dns.Secure && (r.State == Failed || !isAlias(first.RRset)) // whatever AAAA is
 	if err != nil || both || same || r.State == Usable || r.State == Unusable {
 		return r, err
 	}
 	// The other family may be signed, or be an alias of another name. An attacker who can make one of two lookups fail
 	// must not be able to turn DANE off, so a secure answer outweighs an insecure one.
 	left := max(secondFamily-time.Since(arrived), 0)
-	if q.Signed && first.Question.Type == dns.TypeA { // AAAA was asked for later than A
+	if q.Signed && first.Question.Type == dns.TypeA { // AAAA was asked for after A
 		left += dns.HeadStart
 	}
 	if soon := time.Now().Add(left); soon.Before(until) {

@@ -6,12 +6,13 @@ import (
 	"time"
 )
 
-// HeadStart is how long only one address family of a host is asked for, where that is enough in all likelihood.
+// HeadStart is how long the question for AAAA waits for the answer to A where one address family is probably enough.
 const HeadStart = 250 * time.Millisecond
 
-// Addresses asks for the A and AAAA records of a host, and returns a function that waits until then for the next answer
-// to arrive. With Effort.CacheOnly, and with one, the questions are asked one after the other, as they are needed. With
-// one, AAAA is needed where A is late, or shows nothing secure about the name itself.
+// Addresses asks for the A and AAAA records of a host. It returns a function that waits for the next of both answers,
+// but not longer than until: after that the call has an error. With Effort.CacheOnly, or if one address family is
+// probably enough (one), it asks for A first, and for AAAA only when that is needed. With one, AAAA is needed if the
+// answer to A is late, or is not a secure answer about the name itself.
 func Addresses(ctx context.Context, r Starter, host string, e Effort, one bool) (
 	next func(until time.Time) *Call,
 ) {
@@ -41,7 +42,7 @@ func Addresses(ctx context.Context, r Starter, host string, e Effort, one bool) 
 		calls = slices.Delete(calls, i, i+1)
 		enough := answer.Err == nil && answer.RRset.Status == Secure && answer.RRset.Owner == answer.RRset.Name
 		if len(questions) > 0 && !e.CacheOnly && !enough {
-			ask() // what the caller asks because of this answer can take as long as the other one
+			ask() // concurrently with what the caller asks because of this answer, which can take as long
 		}
 		return answer
 	}

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Call is a lookup that was started. It has its answer when Done is closed.
+// Call is a lookup in progress. RRset or Err is set when Done is closed.
 type Call struct {
 	Question Question
 	Done     chan struct{}
@@ -24,14 +24,14 @@ func (c *Call) Ended() bool {
 	}
 }
 
-// Starter starts lookups and does not wait. A call with Effort.CacheOnly, or with a context that has ended, has ended:
-// it has what is known at this moment.
+// Starter starts lookups and does not wait for them. With Effort.CacheOnly, or with a context that has ended, the Call
+// that it returns has ended too, with what is known at this moment.
 type Starter interface {
 	Start(ctx context.Context, q Question, e Effort) *Call
 }
 
-// Ask waits until then for the answer to a question, and then returns what is known. A context for it would be a large
-// part of the cost of a question.
+// Ask waits for the answer to a question, but not longer than until; after that it returns what is known. The deadline
+// is not part of the context, because making a context for each question would be a large part of its cost.
 func Ask(ctx context.Context, r Starter, q Question, e Effort, until time.Time) (*RRset, error) {
 	call := r.Start(ctx, q, e)
 	if firstOf(ctx, until, []*Call{call}) < 0 {
@@ -42,7 +42,8 @@ func Ask(ctx context.Context, r Starter, q Question, e Effort, until time.Time) 
 	return call.RRset, call.Err
 }
 
-// firstOf waits until then for the first of one or two calls to end, and returns its index, or -1.
+// firstOf waits for the first of one or two calls to end, but not longer than until. It returns the index of that call,
+// or -1 if none has ended.
 func firstOf(ctx context.Context, until time.Time, calls []*Call) int {
 	first := slices.IndexFunc(calls, (*Call).Ended)
 	if left := time.Until(until); first < 0 && left > 0 {

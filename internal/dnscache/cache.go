@@ -251,5 +251,5 @@ func (c *Cache) answer(e *entry) *dns.RRset {
 	return r
 }
 
-// now returns the time since the cache was made: a moment for an entry.
+// now returns the time since the cache was made, as an entry counts it.
 func (c *Cache) now() time.Duration { return time.Since(c.origin) }

@@ -8,7 +8,7 @@ import (
 )
 
 // entry is what is known for a question: an answer, the failure of the last lookup, or both. It is a copy: change it
-// and put it back. A moment is the time since Cache.origin.
+// and put it back. Moments are counted from Cache.origin.
 type entry struct {
 	question        dns.Question
 	status          dns.Status    // Indeterminate if there is no answer

@@ -65,8 +65,8 @@ func (s *share) do(p *call) {
 	close(p.Done)
 }
 
-// startWorkers starts workers, which wait for calls until end is called. Their stacks have grown as far as a call
-// needs; growing that of a new goroutine is a tenth of the processor time of a cold lookup.
+// startWorkers starts workers, which wait for calls until end is called. Their stacks keep the size that a call needs.
+// Growing the stack of a new goroutine takes a tenth of the processor time of a cold lookup.
 func (s *share) startWorkers(n int) (end func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -89,7 +89,7 @@ type gathering struct {
 	ctx      context.Context
 	facts    *policy.Facts
 	timeout  time.Duration // for one question
-	until    time.Time     // when the time of the questions that are asked together ends; of no meaning with CacheOnly
+	until    time.Time     // deadline of the questions that are asked together; unused with CacheOnly
 
 	record   *dns.Call // the record that announces an MTA-STS policy; nil: it was not asked for
 	recordBy time.Time // when it is late

@@ -48,7 +48,7 @@ func (s starting) Start(ctx context.Context, q dns.Question, e dns.Effort) *dns.
 	}
 	if e.CacheOnly {
 		look()
-	} else if c.Err = ctx.Err(); c.Err != nil { // as the cache, which asks nothing after the deadline
+	} else if c.Err = ctx.Err(); c.Err != nil { // like the cache, which asks nothing after the deadline
 		close(c.Done)
 	} else {
 		go look()

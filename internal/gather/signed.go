@@ -7,14 +7,14 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// signed remembers which hosts had secure addresses the last time, by their hashes: their TLSA records can be asked for
-// together with their addresses, which saves a round trip. See policy.Need.
+// signed remembers by hash which hosts had secure addresses when they were last looked up. Their TLSA records can be
+// asked for together with their addresses, which saves a round trip. See policy.Need.
 type signed struct {
 	seed  maphash.Seed
 	slots [1 << 13]atomic.Uint64
 }
 
-// noteSigned remembers whether the addresses of a host are secure. Remote senders change nothing.
+// noteSigned remembers whether the addresses of a host are secure. Lookups that remote senders cause change nothing.
 func (g *gathering) noteSigned(host string, addresses dns.Status) {
 	if g.Hosts == nil || g.by.CacheOnly || g.by.Untrusted || addresses == dns.Indeterminate {
 		return
@@ -26,7 +26,7 @@ func (g *gathering) noteSigned(host string, addresses dns.Status) {
 	}
 }
 
-// wasSigned reports whether the addresses of a host were secure the last time.
+// wasSigned reports whether the addresses of a host were secure when they were last looked up.
 func (g *gathering) wasSigned(host string) bool {
 	if g.Hosts == nil {
 		return false

@@ -13,7 +13,7 @@ import (
 // unknownMap answers PERM: Postfix defers the mail and logs the reason, which lists the known names.
 func (s *Service) unknownMap(name string) socketmap.Reply {
 	if at := strings.LastIndexByte(name, '@'); at >= 0 {
-		name = "*" + name[at:] // a client that sends an address must not get its local part into the log
+		name = "*" + name[at:] // the local part of an address must not get into the log
 	}
 	name = strings.NewReplacer(`"`, "?", `\`, "?").Replace(text.Line(name, maxUnknownName))
 	var known []string
@@ -31,10 +31,10 @@ func (s *Service) unknownMap(name string) socketmap.Reply {
 	return socketmap.Perm(reason + "known maps: " + strings.Join(known, ", "))
 }
 
-// UnknownMap is a map name that is not served although a client asks for it: the mail waits.
+// UnknownMap is a map name that a client asks for and that is not served: its mail waits.
 type UnknownMap struct {
 	Name    string    `json:"name"`
-	Nearest string    `json:"nearest,omitempty"` // the known name that was probably meant; "" if none is near
+	Nearest string    `json:"nearest,omitempty"` // the known name that was probably meant, or ""
 	Times   uint64    `json:"times"`             // requests since the name was first seen
 	Last    time.Time `json:"last"`
 }

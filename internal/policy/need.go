@@ -70,9 +70,9 @@ func (f *Facts) withoutDANE() HostSet {
 // MTA-STS policy is required now, and otherwise the record that announces it. On the port of implicit TLS the policy
 // only narrows the prefixed hosts.
 //
-// TLSA records are asked of hosts that are signed in all likelihood. Other addresses must be known to be secure first:
-// "name servers … that mishandle TLSA queries" (RFC 7672 section 2.2.2) make a resolver give up on them for all domains
-// that they serve. Where a host is signed, one address family decides.
+// TLSA records are asked for early only where a host is probably signed; then one address family decides, and AAAA is
+// not expected. Of any other host the addresses must be known to be secure first: "name servers … that mishandle TLSA
+// queries" (RFC 7672 section 2.2.2) make a resolver give up on them for all domains that they serve.
 func expected(f *Facts, o *Options, stsRequired bool) []dns.Question {
 	questions := make([]dns.Question, 0, 3*FirstHosts) // A, AAAA and TLSA, or TLSA and TXT
 	for i, h := range f.Hosts[:min(len(f.Hosts), FirstHosts)] {
@@ -95,8 +95,8 @@ func expected(f *Facts, o *Options, stsRequired bool) []dns.Question {
 	return questions
 }
 
-// LikelySigned reports whether a host is signed in all likelihood: it is at or below a domain with a secure MX RRset,
-// or its addresses were secure the last time. This decides nothing.
+// LikelySigned reports whether a host is probably signed: it is at or below a domain with a secure MX RRset, or its
+// addresses were secure when they were last looked up. Only the order of the questions depends on it, not the decision.
 func (f *Facts) LikelySigned(i int) bool {
 	h := &f.Hosts[i]
 	own := h.Name == f.Nexthop.Name || strings.HasSuffix(h.Name, "."+f.Nexthop.Name)

@@ -82,7 +82,7 @@ func parseOverride(line string) (Override, error) {
 		return rule, nil
 	}
 	if word := strings.Fields(action)[0]; word == "no-port26" || word == "ignore" {
-		return Override{}, fmt.Errorf("%q: write nothing after %s except a comment with # in front", action, word)
+		return Override{}, fmt.Errorf("%q: write nothing after %s except a comment that begins with #", action, word)
 	}
 	rule.Policy = action
 	return rule, checkPolicy(action)
@@ -129,7 +129,7 @@ func checkPolicy(policy string) error {
 		case attribute != "match" && strings.Contains(value, ","):
 			return fmt.Errorf("%s=%s: write a colon in place of each comma", attribute, value)
 		case slices.Contains(once, attribute) && slices.ContainsFunc(fields[1:i+1], twice):
-			return fmt.Errorf("the policy attribute %s is there twice: keep one of them", attribute)
+			return fmt.Errorf("the policy attribute %s appears twice: keep one of them", attribute)
 		case attribute == "protocols" && !protocols.MatchString(value):
 			return fmt.Errorf("protocols=%s: write TLS versions, such as >=TLSv1.2 or !TLSv1:!TLSv1.1", value)
 		case attribute == "tafile" && !pkix:

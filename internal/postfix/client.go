@@ -9,7 +9,7 @@ import (
 	"github.com/policyd/policyd/internal/smtptls"
 )
 
-// clientParameters are those that a Client depends on.
+// clientParameters are the parameters of Postfix that a Client uses.
 const clientParameters = "smtp_helo_name smtp_tls_CAfile smtp_tls_CApath smtp_tls_mandatory_protocols " +
 	"smtp_tls_mandatory_ciphers smtp_tls_exclude_ciphers smtp_tls_mandatory_exclude_ciphers " +
 	"tls_high_cipherlist tls_medium_cipherlist"

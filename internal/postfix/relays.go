@@ -12,7 +12,7 @@ import (
 	"github.com/policyd/policyd/internal/regfile"
 )
 
-// The parameters with the hosts that Postfix itself delivers to, and those with tables of them.
+// The parameters that name hosts to which Postfix itself delivers, and those that name tables of such hosts.
 const (
 	nexthopParameters = "relayhost smtp_fallback_relay default_transport relay_transport virtual_transport " +
 		"local_transport mailbox_transport fallback_transport content_filter"

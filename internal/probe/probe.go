@@ -1,13 +1,14 @@
 // Package probe finds out, away from any lookup, whether an smtps- host keeps its promise of implicit TLS (RFC 8314
 // section 3) on port 26, and remembers the verdict.
 //
-// A host is open if every address that answers at all on the port gives a TLS handshake, a certificate that verifies, a
-// positive banner and a positive reply to EHLO. The certificate must match the TLSA records that the host has for the
-// port, and Postfix's own TLS client must verify the host too, where it is installed. A silent address next to a good
-// one only costs Postfix a connect timeout. Any other answer closes the host; so do silence of all addresses, no
-// address, more than MaxAddresses, and a special-purpose address among the addresses, in which case the probe does not
-// connect. A failure on our side (an address lookup, no route, no file descriptor) is not a verdict: the previous one
-// is valid until it expires, and the probe is repeated after 30 s, doubling to 10 minutes.
+// A host is open if every address that answers at all on the port gives a TLS handshake, a certificate that verifies,
+// a positive banner and a positive reply to EHLO. If the host has usable TLSA records for the port, one of them must
+// match the certificate. Where Postfix's own TLS client is installed, it must verify the host too. A silent address
+// next to a good one only costs Postfix a connect timeout. Any other answer closes the host; so do silence of all
+// addresses, no address, more than MaxAddresses, and a special-purpose address among the addresses, in which case the
+// probe does not connect. A failure on our side (an address lookup, no route, no file descriptor) is not a verdict: the
+// previous one is valid until it expires, and the probe is repeated after 30 s, doubling
+// to 10 minutes.
 //
 // Verdict reads and causes nothing. Want, for mail that is about to leave, makes a host due for a probe:
 //

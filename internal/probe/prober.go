@@ -28,8 +28,7 @@ const (
 	maxProbes  = 32            // hosts probed concurrently
 )
 
-// Options say how to probe. All are required except Roots, StateDir, Helo, Postfix and
-// DANE.
+// Options say how to probe. All are required except Roots, StateDir, Helo, Postfix and DANE.
 type Options struct {
 	Port     uint16         // of implicit TLS
 	Roots    *x509.CertPool // the trusted roots; nil means the system's
@@ -40,8 +39,8 @@ type Options struct {
 	StateDir string
 	Helo     string        // as in smtptls.Dialogue
 	Postfix  smtptls.Judge // as in smtptls.Dialogue; an open host needs its verdict too
-	// DANE returns why none of the host's TLSA records for the port matches a session, and nil where DANE does not
-	// apply: Postfix refuses an open port whose certificate they do not match.
+	// DANE returns an error if the host has usable TLSA records for the port and none of them matches the certificate
+	// of a session: Postfix would refuse that host. If DANE is nil, TLSA records do not matter.
 	DANE   func(ctx context.Context, host string, s *smtptls.Session) error
 	Logger *slog.Logger
 }

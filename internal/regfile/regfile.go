@@ -57,7 +57,7 @@ func readAll(path string) ([]byte, error) {
 	defer func() { _ = file.Close() }()
 	content, err := io.ReadAll(io.LimitReader(file, maxSize+1))
 	if err == nil && len(content) > maxSize {
-		return nil, &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("the file has more than %d MiB", maxSize>>20)}
+		return nil, &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("it is larger than %d MiB", maxSize>>20)}
 	}
 	return content, err
 }

@@ -79,7 +79,7 @@ func TestAFileThatIsTooLarge(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, bytes.Repeat([]byte("x"), 10), 0o600))
 	require.NoError(t, os.Truncate(path, maxSize+1))
 	_, err := Read(path)
-	require.ErrorContains(t, err, "more than 64 MiB")
+	require.ErrorContains(t, err, "larger than 64 MiB")
 }
 
 func TestAFileSystemThatDoesNotAnswer(t *testing.T) {

@@ -210,7 +210,7 @@ func (d *File) openOnce(o *bbolt.Options) error {
 	var db *bbolt.DB
 	err := guarded(func() (err error) {
 		db, err = bbolt.Open(d.path(), fileMode, o)
-		if err != nil && strings.HasPrefix(err.Error(), "file size too small") { // bbolt exports no such error
+		if err != nil && strings.HasPrefix(err.Error(), "file size too small") { // bbolt does not export this error
 			err = fmt.Errorf("%w: %w", errCorrupt, err)
 		}
 		if err != nil {

@@ -7,11 +7,11 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// recentTest is how long a self-test and a doubt count.
+// recentTest is how long the result of a self-test counts as recent, and how long a doubt is not followed by another.
 const recentTest = 10 * time.Second
 
-// Doubt makes Run repeat the self-test soon: an answer was insecure although the last answer to the same question is
-// secure. The owner of a zone can cause that too, so it has no effect for ten seconds after it had one.
+// Doubt makes Run repeat the self-test soon. It is called when an answer is insecure although the last answer to the
+// same question is secure. The owner of a zone can cause that too, so Doubt has an effect at most once in ten seconds.
 func (s *Stub) Doubt() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -21,9 +21,9 @@ func (s *Stub) Doubt() {
 	}
 }
 
-// Validates reports whether the servers pass the self-test now, which Run repeats for it. A test that ended in the last
-// ten seconds counts, and so does an earlier result if this test has none. With e.CacheOnly the error is
-// dns.ErrNotCached if a test is due.
+// Validates reports whether the servers pass the self-test now. If the last test ended more than ten seconds ago, it
+// waits until Run has repeated it; if that test has no result, the earlier result counts. With e.CacheOnly it does not
+// wait, and the error is dns.ErrNotCached.
 func (s *Stub) Validates(ctx context.Context, e dns.Effort) (bool, error) {
 	for {
 		now := s.now.Load()

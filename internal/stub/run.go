@@ -17,7 +17,7 @@ const (
 	selfTestSoon  = time.Second
 	selfTestLate  = 30 * time.Second
 	selfTestAgain = 10 * time.Minute
-	watchInterval = 2 * time.Second // how often servers that do not answer are asked whether they do again
+	watchInterval = 2 * time.Second // how often servers that do not answer are tried again
 )
 
 // Run tests the servers, watches those that fail, reads resolv.conf again when it changes, and returns when ctx ends.

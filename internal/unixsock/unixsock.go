@@ -184,8 +184,8 @@ func removeDead(ctx context.Context, dir *os.Root, path string) error {
 	return fmt.Errorf("it is unknown whether another process answers there: %w", err)
 }
 
-// removeFile removes a file, unless another one has its name by now: another process may have put a live socket in the
-// place of a dead one.
+// removeFile removes a file, unless its name now leads to another one: another process may have replaced a dead socket
+// with a live one.
 func removeFile(dir *os.Root, name string, file fs.FileInfo) error {
 	there, err := dir.Lstat(name)
 	if err != nil || !os.SameFile(there, file) {

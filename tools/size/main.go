@@ -36,15 +36,15 @@ type row struct {
 	directory     string // or file
 	limit, target int
 	later         bool
-	lines, types  int // types of the package of the directory that has most
+	lines, types  int // types: of the package with the most types
 	largest       int // lines of the largest file
 }
 
-// The lines that stand for all except tests and what serves them: what the budget for the product was made for, and
-// what came later.
+// The lines with the totals, without tests and what serves them: of what the budget was made for, and of what came
+// later.
 const product, later = "product", "later"
 
-// servesTests reports whether a directory is for tests, although its files have not the names of tests.
+// servesTests reports whether a directory is for tests, although its files are not named like tests.
 func servesTests(directory string) bool {
 	return directory == "e2e" || strings.HasSuffix(directory, "test") || strings.HasSuffix(directory, "testkit")
 }

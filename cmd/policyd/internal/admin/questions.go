@@ -19,7 +19,7 @@ type Question struct {
 
 func (q *Question) check() error { return checkNexthop("domain", q.Domain) }
 
-// RouteAnswer is the route over the port of implicit TLS for a domain, for other mail servers too.
+// RouteAnswer is the route of a domain over the port of implicit TLS.
 type RouteAnswer struct {
 	Nexthop   string          `json:"nexthop"`
 	Transport socketmap.Reply `json:"transport"`
@@ -27,8 +27,7 @@ type RouteAnswer struct {
 	Why       []string        `json:"why"`
 }
 
-// Questions returns the server for mail servers other than Postfix. It has nothing but their two questions; see
-// AddQuestions.
+// Questions returns the server for mail servers other than Postfix. It has only the two endpoints of AddQuestions.
 func Questions(
 	deliver, explain func(ctx context.Context, nexthop string) lookup.Explanation, log *slog.Logger,
 ) *Server {
@@ -37,8 +36,8 @@ func Questions(
 	return s
 }
 
-// AddQuestions adds the two questions of mail servers. A question about a policy counts as a lookup for mail to the
-// next hop, which deliver does, and one about a route only evaluates it, which explain does.
+// AddQuestions adds the two questions of mail servers. A question about a policy calls deliver, because it counts as a
+// lookup for mail to the next hop; one about a route calls explain, which only evaluates the next hop.
 func (s *Server) AddQuestions(deliver, explain func(ctx context.Context, nexthop string) lookup.Explanation) {
 	Evaluate(s, GetPolicy, func(ctx context.Context, q Question) lookup.PolicyAnswer {
 		return deliver(ctx, q.Domain).PolicyAnswer

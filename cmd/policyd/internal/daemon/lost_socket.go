@@ -10,15 +10,15 @@ import (
 	"github.com/policyd/policyd/internal/unixsock"
 )
 
-// lookAtSockets is how often the paths of the unix sockets are looked at. A path that leads elsewhere twice in a row is
-// repaired: while systemd restarts its units, it may do so for a moment.
+// lookAtSockets is how often the paths of the unix sockets are examined. A socket is repaired only if its path leads
+// elsewhere twice in a row, because it may do so for a moment while systemd restarts its units.
 const lookAtSockets = 5 * time.Second
 
 // ErrLostSocket is the error of Run when clients can no longer reach a unix socket of systemd at its path. Only systemd
 // can make it again: exit with the status for which policyd.service restarts policyd.socket.
 var ErrLostSocket = errors.New("clients can no longer reach the socket")
 
-// trouble returns why clients cannot connect, nil while they can.
+// trouble returns why clients cannot connect, or nil while they can.
 func (o *listener) trouble() error {
 	now := o.now.Load()
 	if u, ok := now.Listener.(*unixsock.Listener); ok {
@@ -59,7 +59,7 @@ func (d *Daemon) lostSocket() error {
 	return nil
 }
 
-// socketWarnings returns a sentence for each listener that does not work as the settings have it.
+// socketWarnings returns a sentence for each listener that clients cannot connect to.
 func (d *Daemon) socketWarnings() (w []string) {
 	for _, o := range d.listeners {
 		switch err := o.trouble(); {

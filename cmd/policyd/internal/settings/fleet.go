@@ -44,7 +44,7 @@ func (l *Loaded) readFleetKeys(add func(setting, what string)) {
 	}
 }
 
-// readFleetKey adds the site key in a file to FleetKeys. The file must be closed to the other users of this machine.
+// readFleetKey adds the site key in a file to FleetKeys. Other users of this machine must not be able to read the file.
 func (l *Loaded) readFleetKey(path string) error {
 	if path == "" {
 		return nil
