@@ -409,7 +409,7 @@ func TestDANE(t *testing.T) {
 		require.Equal(t, []string{"dane-mismatch"}, codes(r, report.Error))
 		require.False(t, *r.MX[0].TLSA.Matches)
 	})
-	// Postfix would follow the records to port 26 and not deliver, although port 25 works.
+	// Postfix would apply the records on port 26 and not deliver, although port 25 works.
 	t.Run("records that do not, for port 26", func(t *testing.T) {
 		t.Parallel()
 		l, p25, p26, cert := set(t)

@@ -74,8 +74,8 @@ func TestEpochChangesInFlight(t *testing.T) {
 	})
 }
 
-// A failure that was in flight when an outage ended says nothing: the question may be asked again immediately. The
-// answer that is known stays.
+// A lookup that was in progress when an outage ended, and failed, says nothing: the question may be asked again
+// immediately. The known answer stays.
 func TestAFailureOfAnEndedOutageIsNotRemembered(t *testing.T) {
 	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
 		gets(c, mxOf("known.example"))

@@ -28,7 +28,7 @@ func NewHosts() *Hosts {
 
 var errPlaces = errors.New("too many lookups in progress")
 
-// enter waits until then for a place for host i. Call leave when the lookup is done.
+// enter waits for a place for host i, but not longer than until. Call leave when the lookup is done.
 func (g *gathering) enter(until time.Time, i int) (leave func(), err error) {
 	var shared chan struct{}
 	switch {

@@ -58,7 +58,7 @@ func TestEveryAddressThatAnswersMustBeRight(t *testing.T) {
 	}
 }
 
-// Postfix follows the TLSA records of the port, so an address whose certificate they do not match closes the host.
+// Postfix applies the TLSA records of the port, so an address whose certificate they do not match closes the host.
 func TestACertificateThatMatchesNoTLSARecordClosesTheHost(t *testing.T) {
 	t.Parallel()
 	w := newWorld()

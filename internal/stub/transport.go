@@ -59,7 +59,7 @@ func (t *transport) close() {
 
 // exchange sends a query over UDP, and over TCP if the answer is truncated (RFC 7766). A truncated answer is never
 // used, whatever its AD bit. A server with a TLS name is queried over TLS only. The error is errMalformed,
-// context.DeadlineExceeded if there is no answer until then, or comes from package net or ctx.
+// context.DeadlineExceeded if there is no answer in time, or comes from package net or ctx.
 func (t *transport) exchange(ctx context.Context, s Server, q miekg.Question, until time.Time) (*miekg.Msg, error) {
 	if s.TLSName == "" {
 		answer, err := t.overUDP(ctx, s, q, until)
