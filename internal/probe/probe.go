@@ -7,8 +7,7 @@
 // next to a good one only costs Postfix a connect timeout. Any other answer closes the host; so do silence of all
 // addresses, no address, more than MaxAddresses, and a special-purpose address among the addresses, in which case the
 // probe does not connect. A failure on our side (an address lookup, no route, no file descriptor) is not a verdict: the
-// previous one is valid until it expires, and the probe is repeated after 30 s, doubling
-// to 10 minutes.
+// previous one is valid until it expires, and the probe is repeated after 30 s, doubling to 10 minutes.
 //
 // Verdict reads and causes nothing. Want, for mail that is about to leave, makes a host due for a probe:
 //
