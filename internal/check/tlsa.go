@@ -35,25 +35,44 @@ func JudgeDANE(r dns.Starter, port uint16) func(context.Context, string, *smtptl
 }
 
 // matches reports whether one of the records authenticates a session: the certificate itself (DANE-EE: neither its
-// names nor its dates matter, RFC 7671 section 5.1), or an issuer on its chain that then stands in for the roots
-// (DANE-TA). OpenSSL, and so Postfix, never takes the server's own certificate as a trust anchor.
+// names nor its dates matter, RFC 7671 section 5.1), or an issuer that then stands in for the roots (DANE-TA). OpenSSL,
+// and so Postfix, never takes the server's own certificate as a trust anchor.
 func matches(records []dns.TLSA, s *smtptls.Session, name string, at time.Time) bool {
 	for _, r := range records {
 		for i, c := range s.Chain {
 			data := association(c, r.Selector, r.MatchingType)
-			if data == nil || !bytes.Equal(data, r.Data) {
+			same := data != nil && bytes.Equal(data, r.Data)
+			if r.Usage == usageDANEEE && i == 0 && same {
+				return true
+			}
+			anchor := same && i > 0 || !same && issued(r, c)
+			if r.Usage != usageDANETA || !anchor {
 				continue
 			}
 			roots := x509.NewCertPool()
 			roots.AddCert(c)
 			v := smtptls.Verify(s.Chain, name, roots, at)
-			if r.Usage == usageDANEEE && i == 0 || r.Usage == usageDANETA && i > 0 && v.Path != nil && v.SAN != "" &&
-				v.Faults[smtptls.CertificateExpired] == nil {
+			if v.Path != nil && v.SAN != "" && v.Faults[smtptls.CertificateExpired] == nil {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// issued reports whether a record has the whole certificate or key of the issuer of c. The server then need not send
+// the issuer: OpenSSL takes it from the record.
+func issued(r dns.TLSA, c *x509.Certificate) bool {
+	if r.MatchingType != 0 {
+		return false
+	}
+	issuer, err := &x509.Certificate{}, error(nil)
+	if r.Selector == 0 {
+		issuer, err = x509.ParseCertificate(r.Data)
+	} else {
+		issuer.PublicKey, err = x509.ParsePKIXPublicKey(r.Data)
+	}
+	return err == nil && issuer.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil
 }
 
 // association is what a record with this selector and matching type has for a certificate; nil where they are unknown.

@@ -46,8 +46,20 @@ func TestATrustAnchorMayBeAnIntermediate(t *testing.T) {
 		require.True(t, matches(record, session, "mx.example", time.Now()), anchor.Subject.CommonName)
 		require.False(t, matches(record, session, "other.example", time.Now()), "the name matters with DANE-TA")
 	}
+	short := &smtptls.Session{Chain: []*x509.Certificate{leaf}}
+	digest := sha256.Sum256(middle.Raw)
+	for record, want := range map[*dns.TLSA]bool{ // as posttls-finger -l dane-only judges them
+		{Usage: usageDANETA, Data: middle.Raw}:                                        true,
+		{Usage: usageDANETA, Selector: 1, Data: middle.RawSubjectPublicKeyInfo}:       true,
+		{Usage: usageDANETA, MatchingType: 1, Data: digest[:]}:                        false,
+		{Usage: usageDANETA, Data: middle.RawSubjectPublicKeyInfo}:                    false,
+		{Usage: usageDANETA, Data: smtptest.NewCA(t).Names(t, "mx.example").Leaf.Raw}: false,
+	} {
+		require.Equal(t, want, matches([]dns.TLSA{*record}, short, "mx.example", time.Now()), "%+v", record)
+		require.False(t, matches([]dns.TLSA{*record}, short, "other.example", time.Now()), "%+v", record)
+	}
 	own := []dns.TLSA{{Usage: usageDANETA, Data: leaf.Raw}}
-	require.False(t, matches(own, session, "mx.example", time.Now()), "posttls-finger -l dane-only refuses it")
+	require.False(t, matches(own, short, "mx.example", time.Now()), "posttls-finger -l dane-only refuses it")
 }
 
 // A record with an unknown selector or matching type authenticates no certificate.
