@@ -21,8 +21,7 @@ import (
 // A DANE-TA record may name any issuer on the chain, which is then the trust anchor (RFC 7671 section 5.2.2).
 func TestATrustAnchorMayBeAnIntermediate(t *testing.T) {
 	t.Parallel()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
+	keys := map[string]*ecdsa.PrivateKey{}
 	issue := func(name string, ca bool, parent *x509.Certificate) *x509.Certificate {
 		c := &x509.Certificate{
 			SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
@@ -31,7 +30,10 @@ func TestATrustAnchorMayBeAnIntermediate(t *testing.T) {
 		if parent == nil {
 			parent = c
 		}
-		der, err := x509.CreateCertificate(rand.Reader, c, parent, key.Public(), key)
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		require.NoError(t, err)
+		keys[name] = key
+		der, err := x509.CreateCertificate(rand.Reader, c, parent, key.Public(), keys[parent.Subject.CommonName])
 		require.NoError(t, err)
 		c, err = x509.ParseCertificate(der)
 		require.NoError(t, err)
@@ -59,7 +61,7 @@ func TestATrustAnchorMayBeAnIntermediate(t *testing.T) {
 		require.False(t, matches([]dns.TLSA{*record}, short, "other.example", time.Now()), "%+v", record)
 	}
 	own := []dns.TLSA{{Usage: usageDANETA, Data: leaf.Raw}}
-	require.False(t, matches(own, short, "mx.example", time.Now()), "posttls-finger -l dane-only refuses it")
+	require.False(t, matches(own, session, "mx.example", time.Now()), "posttls-finger -l dane-only refuses it")
 }
 
 // A record with an unknown selector or matching type authenticates no certificate.
