@@ -2,6 +2,7 @@ package stub
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/binary"
@@ -116,8 +117,8 @@ func (c *socket) ask(q miekg.Question, until time.Time) (*miekg.Msg, error) {
 	if err != nil {
 		return nil, err
 	}
-	id := miekg.Id()
-	binary.BigEndian.PutUint16(query, id)
+	_, _ = rand.Read(query[:2]) // never fails
+	id := binary.BigEndian.Uint16(query)
 	if _, err := c.Write(query); err != nil {
 		return nil, err
 	}
