@@ -38,7 +38,8 @@ func ParseServer(s string) (Server, error) {
 	if after, ok := strings.CutPrefix(s, "tls://"); ok {
 		const longest, letters = 253, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._:"
 		name, rest, _ = strings.Cut(after, "@")
-		port, named = "853", name != "" && len(name) <= longest && name[0] != '.' && strings.Trim(name, letters) == ""
+		port, named = "853", name != "" && len(name) <= longest && name[0] != '.' &&
+			!strings.Contains(name, "..") && strings.Trim(name, letters) == ""
 	}
 	// A whole IPv6 address followed by what looks like a port is an IPv6 address too.
 	if i := strings.LastIndexByte(rest, ':'); i > 0 && i < len(rest)-2 && rest[i+1] != '0' {

@@ -101,6 +101,13 @@ func TestEmptyFileGivesTheDefaults(t *testing.T) {
 	require.Empty(t, l.Warnings)
 }
 
+// An editor may write a byte order mark in front of the settings.
+func TestAByteOrderMarkIsNotASetting(t *testing.T) {
+	l, err := load(t, "\ufeffmode = \"report\"\n")
+	require.NoError(t, err)
+	require.EqualValues(t, "report", l.Mode)
+}
+
 // A list in the file replaces the default and is not added to it.
 func TestListsReplaceTheirDefaults(t *testing.T) {
 	l, err := load(t, "[server]\nlisten = [\"unix:/run/x\"]\n[dns]\nself_test = [\"example.\"]\n")
