@@ -60,8 +60,8 @@ func matches(records []dns.TLSA, s *smtptls.Session, name string, at time.Time) 
 	return false
 }
 
-// issued reports whether a record has the whole certificate or key of the issuer of c. The server then need not send
-// the issuer: OpenSSL takes it from the record.
+// issued reports whether a record contains the whole certificate or key of the issuer of c. The server then need not
+// send the certificate of the issuer: OpenSSL takes it from the record.
 func issued(r dns.TLSA, c *x509.Certificate) bool {
 	if r.MatchingType != 0 {
 		return false

@@ -48,7 +48,7 @@ func Lookup(ctx context.Context, res dns.Starter, q Query) (Result, error) {
 	}
 	arrived := time.Now()
 	r, err := s.family(ctx, first.RRset)
-	same := first.RRset.Status == dns.Secure && (r.State == Failed || !isAlias(first.RRset)) // whatever the other is
+	same := first.RRset.Status == dns.Secure && (r.State == Failed || !isAlias(first.RRset)) // the other cannot matter
 	if err != nil || both || same || r.State == Usable || r.State == Unusable {
 		return r, err
 	}

@@ -70,7 +70,7 @@ func (l *Loaded) check(document []byte, err error) (*Loaded, error) {
 	if err != nil {
 		l.Mistakes = []Problem{{File: l.Path, Text: "the settings cannot be read: " + cause(err)}}
 	} else {
-		l.Mistakes = l.read(bytes.TrimPrefix(document, []byte("\ufeff"))) // of an editor on Windows
+		l.Mistakes = l.read(bytes.TrimPrefix(document, []byte("\ufeff"))) // some editors write it
 	}
 	if len(l.Mistakes) > 0 {
 		return l, &Error{l.Mistakes}
