@@ -105,7 +105,7 @@ func TestEmptyFileGivesTheDefaults(t *testing.T) {
 func TestAByteOrderMarkIsNotASetting(t *testing.T) {
 	l, err := load(t, "\ufeffmode = \"report\"\n")
 	require.NoError(t, err)
-	require.EqualValues(t, "report", l.Mode)
+	require.Equal(t, "report", string(l.Mode))
 }
 
 // A list in the file replaces the default and is not added to it.
