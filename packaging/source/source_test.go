@@ -46,10 +46,17 @@ func run(t *testing.T, dir, name string, args ...string) string {
 	return string(out)
 }
 
-// tail returns the end of a long text.
+// tail returns the end of a long text. If tests have failed in it, what they printed follows.
 func tail(text string) string {
-	const most = 20_000
-	return text[max(0, len(text)-most):]
+	const most, before = 20_000, 50
+	end := text[max(0, len(text)-most):]
+	all := strings.Split(text, "\n")
+	for i, line := range all {
+		if strings.HasPrefix(line, "--- FAIL: ") || strings.HasPrefix(line, "panic: ") {
+			end += "\n...\n" + strings.Join(all[max(0, i-before):min(i+before, len(all))], "\n")
+		}
+	}
+	return end
 }
 
 // clone makes a clone of this repository, with the changes that are not committed yet, and tags it as version 1.0.0.
