@@ -21,6 +21,8 @@ const (
 // ErrNotRegular is the error for a FIFO, a device, a directory or a socket in place of a file.
 var ErrNotRegular = errors.New("not a regular file")
 
+var errTooLarge = fmt.Errorf("it is larger than %d MiB", maxSize>>20)
+
 // Read returns the content of the regular file at path, which may be a symbolic link to one. The errors are those of
 // os.ReadFile, ErrNotRegular, os.ErrDeadlineExceeded if the file system does not answer within 3 seconds, or one for a
 // file of more than 64 MiB. All of them are an *fs.PathError.
@@ -46,6 +48,9 @@ func read(path string) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("%w: %s", ErrNotRegular, info.Mode())}
 	}
+	if info.Size() > maxSize {
+		return nil, &fs.PathError{Op: "read", Path: path, Err: errTooLarge}
+	}
 	return readAll(path)
 }
 
@@ -57,7 +62,7 @@ func readAll(path string) ([]byte, error) {
 	defer func() { _ = file.Close() }()
 	content, err := io.ReadAll(io.LimitReader(file, maxSize+1))
 	if err == nil && len(content) > maxSize {
-		return nil, &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("it is larger than %d MiB", maxSize>>20)}
+		return nil, &fs.PathError{Op: "read", Path: path, Err: errTooLarge}
 	}
 	return content, err
 }
