@@ -72,13 +72,15 @@ func newRoot() *cobra.Command {
 	c := &common{}
 	root := group("policyd", "TLS policies for Postfix from the names of MX hosts, DANE and MTA-STS",
 		newServe(c), newQuery(c), newCheck(c), newStatus(c), newReport(c), newCache(c), newReload(c), newLogLevel(c),
-		newConfig(c), newPostfixConfig(c), newDoctor(c), newPromises(c), newWarm(c), newFleet(), newVersion(),
-		newCompletion())
+		newConfig(c), newPostfixConfig(c), newDoctor(c), newPromises(c), newWarm(c), newFleet(), newVersion())
 	root.Version, root.SilenceErrors, root.SilenceUsage = version, true, true
 	root.Flags().Bool("version", false, "show the version") // without the -v of cobra, which is --verbose for check
 	root.SetVersionTemplate("policyd {{.Version}}\n")
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages ", ".FlagUsagesWrapped 80 "))
 	root.SetHelpFunc(help)
+	root.InitDefaultCompletionCmd()
+	completion, _, _ := root.Find([]string{"completion"})
+	completion.RunE = showHelp // without it, cobra accepts any word as a shell
 	root.PersistentFlags().StringVar(&c.config, "config", "", "settings file (default "+settings.DefaultPath+")")
 	return root
 }
@@ -87,7 +89,7 @@ func newRoot() *cobra.Command {
 func help(cmd *cobra.Command, _ []string) {
 	var b strings.Builder
 	for paragraph := range strings.SplitSeq(cmp.Or(cmd.Long, cmd.Short), "\n\n") {
-		if strings.HasPrefix(paragraph, " ") {
+		if strings.HasPrefix(paragraph, " ") || strings.HasPrefix(paragraph, "\t") {
 			b.WriteString(paragraph + "\n")
 		} else {
 			text.Wrap(&b, "", strings.ReplaceAll(paragraph, "\n", " "))
@@ -97,11 +99,12 @@ func help(cmd *cobra.Command, _ []string) {
 	_, _ = fmt.Fprint(cmd.OutOrStdout(), b.String()+cmd.UsageString())
 }
 
+func showHelp(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+
 // group returns a command that only has others below it.
 func group(name, short string, commands ...*cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: name, Short: short, Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Use: name, Short: short, Args: cobra.NoArgs, RunE: showHelp,
 	}
 	cmd.AddCommand(commands...)
 	return cmd
@@ -136,29 +139,4 @@ func complain(w io.Writer, cmd *cobra.Command, err error) int {
 	message = admin.Visible(strings.ReplaceAll(message, "\n", "\npolicyd: ")) + suggestion(cmd, message)
 	_, _ = fmt.Fprintf(w, "policyd: %s\nSee \"%s --help\".\n", message, cmd.CommandPath())
 	return exitUsage
-}
-
-// newCompletion replaces the command of cobra, which accepts any word as a shell and exits 0.
-func newCompletion() *cobra.Command {
-	return &cobra.Command{
-		Use:   "completion bash|fish|powershell|zsh",
-		Short: "Print the completions for a shell",
-		Long: `Print a script that lets the shell complete the commands and options of policyd. The packages install
-the scripts for bash, fish and zsh.`,
-		Example:   "  source <(policyd completion bash)",
-		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
-		ValidArgs: []string{"bash", "fish", "powershell", "zsh"},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			root, out := cmd.Root(), cmd.OutOrStdout()
-			switch args[0] {
-			case "bash":
-				return failed(root.GenBashCompletionV2(out, true))
-			case "fish":
-				return failed(root.GenFishCompletion(out, true))
-			case "zsh":
-				return failed(root.GenZshCompletion(out))
-			}
-			return failed(root.GenPowerShellCompletionWithDesc(out))
-		},
-	}
 }

@@ -120,7 +120,7 @@ func describe(b *strings.Builder, cmd *cobra.Command) {
 	if cmd.Hidden {
 		return
 	}
-	if below := cmd.Commands(); len(below) > 0 && !ownPage()[cmd.Name()] {
+	if below := cmd.Commands(); len(below) > 0 && !ownPage()[cmd.Name()] && cmd.Name() != "completion" { // of cobra, whose help has the rest
 		for _, c := range below {
 			describe(b, c)
 		}
