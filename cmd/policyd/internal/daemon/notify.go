@@ -2,11 +2,9 @@ package daemon
 
 import (
 	"context"
-	"strconv"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
-	"golang.org/x/sys/unix"
 
 	"github.com/policyd/policyd/socketmap"
 )
@@ -26,16 +24,6 @@ func (d *Daemon) notifyReady() {
 		status += "; the last reload failed, keeping the previous settings"
 	}
 	d.notify(daemon.SdNotifyReady + status)
-}
-
-// monotonic is the time that goes with RELOADING=1, sd_notify(3): by it Type=notify-reload distinguishes this reload
-// from another. Not all versions of go-systemd that distributions have offer it.
-func monotonic() string {
-	var t unix.Timespec
-	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &t) != nil {
-		return ""
-	}
-	return "\nMONOTONIC_USEC=" + strconv.FormatInt(t.Nano()/1000, 10)
 }
 
 // watchdog notifies the service manager twice per watchdog interval, as long as the daemon answers a lookup. The

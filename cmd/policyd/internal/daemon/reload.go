@@ -46,7 +46,7 @@ func (o *Options) load() (*settings.Loaded, error) {
 func (d *Daemon) Reload() (status.Reload, error) {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
-	d.notify(daemon.SdNotifyReloading + monotonic() + "\nSTATUS=Reloading")
+	d.notify(daemon.SdNotifyReloading + "\nSTATUS=Reloading")
 	kept, err := d.reload()
 	last := status.Reload{At: time.Now(), OK: err == nil, Restart: kept}
 	if err != nil {
