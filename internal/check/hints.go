@@ -31,10 +31,9 @@ func (d *domain) hints() {
 			zone = append(zone, fmt.Sprintf("%s. IN %s %s", name, kind, a))
 		}
 	}
-	d.judgeAll(about{zone: zone}, []judgement{
-		{"publish-prefix-everywhere", len(zone) > 0 && d.Set == "mixed", ""},
-		{"publish-prefix", len(zone) > 0 && d.Set == "none", ""},
-	})
+	if len(zone) > 0 {
+		d.find("publish-prefix", about{zone: zone}, "")
+	}
 }
 
 // keeps reports whether port 25 of a host did all that the prefix starttls- promises, wherever it was tested.

@@ -1,7 +1,6 @@
 package check
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"slices"
@@ -57,23 +56,19 @@ func (d *domain) judge() {
 		}
 		d.judgeDANE(h)
 	}
-	unsigned := d.Set != "none" && d.DNSSEC == dns.Insecure.String() &&
-		d.Resolver.Result == stub.Validating.String()
 	d.judgeAll(about{}, []judgement{
 		{"tested-partly", d.o.NoConnect || d.o.Port25Only, ""},
 		{"set-mixed", d.Set == "mixed", ""},
 		{"no-promise", d.Set == "none" && d.RRset.State == "found", ""},
 		{"mx-address-limit", d.decision.InFront > 0, fmt.Sprintf("%d addresses", d.decision.InFront)},
-		{"mx-unsigned", unsigned, ""},
+		{"mx-unsigned", d.Set != "none" && d.DNSSEC == dns.Insecure.String() &&
+			d.Resolver.Result == stub.Validating.String(), ""},
 		{"tlsrpt-invalid", d.TLSRPT.State == "invalid", ""},
 	})
 	d.judgeMTASTS()
 	clean := !slices.ContainsFunc(d.Findings,
 		func(f report.Finding) bool { return f.Severity == report.Error || essential(&f) })
-	d.judgeAll(about{}, []judgement{
-		{"promise-kept", clean && d.Set != "none" && !d.o.NoConnect, ""},
-		{"sign-zone", unsigned, ""},
-	})
+	d.judgeAll(about{}, []judgement{{"promise-kept", clean && d.Set != "none" && !d.o.NoConnect, ""}})
 	d.hints()
 }
 
@@ -153,12 +148,9 @@ func (d *domain) judgeDialogue(name string, where about, t *smtptls.Transcript) 
 			d.find(name+code, where, text.Printable(strings.TrimPrefix(err.Error(), "x509: ")))
 		}
 		left := daysLeft(s.NotAfter, d.At)
-		key, weak := keyOf(s.Chain[0])
 		d.judgeAll(where, []judgement{
 			{"certificate-expires-soon", left >= 0 && left < soonDays, fmt.Sprintf("on %s UTC, in %d days",
 				s.NotAfter.UTC().Format(time.DateTime), left)},
-			{"certificate-weak", weak, key},
-			{"cipher-weak", strings.HasPrefix(tls.CipherSuiteName(s.Cipher), "TLS_RSA_"), ""},
 		})
 	}
 	code := map[smtptls.Step]string{

@@ -84,8 +84,6 @@ func Codes() []Code {
 		{"-not-judged", Info, true, "%s cannot be judged from here: policyd does not speak the TLS of the host, or " +
 			"does not know a rule for its certificate. Postfix may deliver."},
 		{"certificate-expires-soon", Warning, false, "A certificate expires within 14 days."},
-		{"certificate-weak", Warning, false, "The key of a certificate has fewer than 2048 (RSA) or 256 bits (ECDSA)."},
-		{"cipher-weak", Warning, false, "The cipher has no forward secrecy."},
 		{"dane-mismatch", Error, false, "No usable TLSA record matches the certificate: senders that use DANE defer."},
 		{"dane-bogus", Error, false, "The TLSA records fail DNSSEC validation: senders that support DANE defer."},
 		{"dane-lookup-failed", Info, true, "The TLSA records could not be looked up."},
@@ -102,10 +100,8 @@ func Codes() []Code {
 		{"tested-partly", Info, false, "Not everything was tested, because an option excluded some tests."},
 		{"promise-kept", Info, false, "The promise is kept at every address that was tested."},
 		{"publish-prefix", Hint, false, "The hosts already do what a prefix would promise: publish the prefix."},
-		{"publish-prefix-everywhere", Hint, false, "Give all MX hosts a prefix."},
 		{"publish-tlsa-26", Hint, false, "Publish TLSA records for the port of implicit TLS as well."},
 		{"publish-tlsrpt", Hint, false, "Ask senders to report TLS failures to you."},
-		{"sign-zone", Hint, false, "Sign the zone with DNSSEC."},
 	}
 	for i := 0; i < len(codes); i++ {
 		if c := codes[i]; strings.HasPrefix(c.Code, "-") { // one for each port
