@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
@@ -18,9 +17,7 @@ func (e *exam) checkDaemon(ctx context.Context) {
 		e.found("settings-invalid", p.String(), "policyd config check")
 	}
 	for _, w := range e.Settings.Warnings {
-		if e.Settings.Mode != "report" || !strings.HasPrefix(w, "mode = ") { // a step on the way, not a mistake
-			e.found("settings-warning", w)
-		}
+		e.found("settings-warning", w)
 	}
 	var err error
 	if e.daemon, err = e.askDaemon(ctx); err != nil {
@@ -29,8 +26,7 @@ func (e *exam) checkDaemon(ctx context.Context) {
 	}
 	e.found("daemon-running", "policyd "+e.daemon.Version+" is running, mode "+e.daemon.Settings.Mode)
 	for _, w := range e.daemon.Warnings {
-		// A warning of the settings is not repeated, and daemon-running has the mode.
-		if !strings.HasPrefix(w, "mode = ") && !slices.Contains(e.Settings.Warnings, w) {
+		if !slices.Contains(e.Settings.Warnings, w) {
 			e.found("daemon-warning", w)
 		}
 	}

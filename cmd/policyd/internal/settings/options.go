@@ -133,7 +133,6 @@ func (l *Loaded) warnings() (all []string) {
 		}
 	}
 	warn(l.Mode == "off", `mode = "off": every lookup is answered NOTFOUND`)
-	warn(l.Mode == "report", `mode = "report": decisions are logged, and every lookup is answered NOTFOUND`)
 	warn(l.DNS.TrustAD == "always" && slices.ContainsFunc(l.DNS.Servers, exposed), `dns.trust_ad = "always" with a `+
 		"server that is not on the loopback interface: an attacker on the path to it can forge secure answers")
 	for _, address := range l.Server.Listen {
