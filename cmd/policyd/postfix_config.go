@@ -27,8 +27,7 @@ With --remove, print the commands that remove policyd again. Run them and reload
 that does not answer defers mail.
 
 Exit status: 0, 1 no Postfix is installed or it is too old, 2 usage or settings.`,
-		Example: "  policyd postfix-config\n  policyd postfix-config --commands\n  policyd postfix-config " +
-			"--remove\n  policyd postfix-config --postfix-version 3.10",
+		Example: "  policyd postfix-config\n  policyd postfix-config --commands\n  policyd postfix-config --remove",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error
@@ -58,12 +57,10 @@ Exit status: 0, 1 no Postfix is installed or it is too old, 2 usage or settings.
 	cmd.Flags().BoolVar(&commands, "commands", false,
 		"print the shell commands for what differs from the installed configuration")
 	cmd.Flags().BoolVar(&remove, "remove", false, "print the shell commands that remove policyd from the configuration")
-	cmd.Flags().Func("postfix-version", "print the lines for this `version` of Postfix (default: the installed one)",
-		o.Version.Set)
 	cmd.Flags().StringVar(&o.ConfigDirectory, "postfix-dir", "",
 		"configuration `directory` of Postfix (default: that of postconf)")
 	_ = cmd.MarkFlagDirname("postfix-dir") // fails only for an unknown flag
-	cmd.MarkFlagsMutuallyExclusive("commands", "remove", "postfix-version")
+	cmd.MarkFlagsMutuallyExclusive("commands", "remove")
 	return cmd
 }
 

@@ -76,7 +76,6 @@ type Removal struct {
 
 // Remove returns the way back for the installed Postfix.
 func Remove(ctx context.Context, o Options) (Removal, error) {
-	o.Version = ""
 	st, _ := o.askDaemon(ctx)
 	p, err := readPlan(ctx, o, st)
 	if err != nil {

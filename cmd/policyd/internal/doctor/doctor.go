@@ -20,7 +20,6 @@ type Options struct {
 	Settings *settings.Loaded
 	// Postconf and ConfigDirectory choose a Postfix; "": the one that is installed.
 	Postconf, ConfigDirectory string
-	Version                   Version  // that lines are for; zero: the installed one
 	Socket                    string   // of the daemon; "": that of Settings
 	User                      int      // who runs this; 0 is root
 	Egress                    []string // hosts to connect to, on 25 and on the port of implicit TLS

@@ -80,7 +80,6 @@ func TestEveryFinding(t *testing.T) {
 		{"resolver-differs", "resolv.conf has another server", func(s *sender) { s.write("resolv.conf", "nameserver 192.0.2.1\n") }},
 		{"chroot-resolver-differs", "an old copy", func(s *sender) { s.write("queue/etc/resolv.conf", "nameserver 192.0.2.1\n") }},
 		{"chroot-resolver-differs", "no copy", func(s *sender) { require.NoError(s.t, os.Remove(s.dir+"/queue/etc/resolv.conf")) }},
-		{"postfix-unreadable", "no version", param("mail_version", "")},
 		{"postfix-not-running", "no pid file", func(s *sender) { require.NoError(s.t, os.Remove(s.dir+"/queue/pid/master.pid")) }},
 		{"postfix-not-running", "no such process", func(s *sender) { require.NoError(s.t, os.RemoveAll(s.dir+"/proc/4711")) }},
 		{"postfix-not-running", "another program has the process number", func(s *sender) {
@@ -174,7 +173,7 @@ func TestEveryFinding(t *testing.T) {
 		{"egress-untested", "no probe yet", func(s *sender) { s.status.Probes = nil }},
 		{"egress-untested", "a host that refuses", func(s *sender) { s.egress = []string{"127.0.0.1"}; s.settings.Port26.Port = atoi(closed) }},
 	}
-	tested := []string{"settings-warning", "settings-invalid", "postfix-missing", "postfix-state-unknown", "socket-forbidden"} // tests of their own
+	tested := []string{"settings-warning", "settings-invalid", "postfix-missing", "postfix-unreadable", "postfix-state-unknown", "socket-forbidden"} // tests of their own
 	for _, c := range cases {
 		tested = append(tested, c.code)
 		t.Run(c.code+": "+c.name, func(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 
 // Lines is the configuration that Postfix needs for policyd. The JSON form is stable: fields are only added.
 type Lines struct {
-	// Postfix is the version that the lines are for, and Directory is where its configuration files are.
+	// Postfix is the installed version, and Directory is where its configuration files are.
 	Postfix   string `json:"postfix"`
 	Directory string `json:"config_directory"`
 	// Main and Master are the lines for main.cf and master.cf.
@@ -22,8 +22,7 @@ type Lines struct {
 	// Parameters and Services are the same as Main and Master in parts, for tools such as Ansible.
 	Parameters []Parameter `json:"parameters"`
 	Services   []Service   `json:"services"`
-	// Commands change the installed configuration, where it differs, to what is needed. They are empty if nothing
-	// differs or no Postfix is installed.
+	// Commands change the installed configuration, where it differs, to what is needed.
 	Commands []string `json:"commands"`
 }
 
@@ -45,14 +44,13 @@ type Service struct {
 // ErrTooOld is returned for a Postfix that cannot use policyd.
 var ErrTooOld = errors.New("policyd needs Postfix 3.4 or later")
 
-// MakeLines returns the configuration for a version of Postfix and the listeners of policyd. Where Postfix is
-// installed, its other tables and settings are kept. The error is ErrTooOld, or that there is neither a Postfix nor a
-// version.
+// MakeLines returns the configuration for the installed Postfix, whose other tables and settings are kept, and the
+// listeners of policyd. The error is ErrTooOld, or that there is no Postfix.
 func MakeLines(ctx context.Context, o Options) (Lines, error) {
 	st, _ := o.askDaemon(ctx)
 	p, err := readPlan(ctx, o, st)
 	if err != nil {
-		return Lines{}, fmt.Errorf("%w; name a version to get its lines, as in --postfix-version 3.7", err)
+		return Lines{}, err
 	}
 	if !p.version.since(4, 0) {
 		return Lines{}, fmt.Errorf("this is %s: %w", p.version, ErrTooOld)
@@ -73,9 +71,7 @@ func MakeLines(ctx context.Context, o Options) (Lines, error) {
 			}
 		}
 	}
-	if p.installed() && o.Version == "" {
-		l.Commands = append(l.Commands, p.changes(l)...)
-	}
+	l.Commands = append(l.Commands, p.changes(l)...)
 	return l, nil
 }
 

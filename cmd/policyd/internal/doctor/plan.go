@@ -81,20 +81,11 @@ type plan struct {
 	ownErr              error
 }
 
-// readPlan returns the plan for the installed Postfix, or for the version in the options. st is what askDaemon has
-// returned.
+// readPlan returns the plan for the installed Postfix. st is what askDaemon has returned.
 func readPlan(ctx context.Context, o Options, st status.Status) (plan, error) {
 	s, err := readSetup(ctx, o)
-	switch {
-	case err != nil && o.Version == "":
+	if err != nil {
 		return plan{}, err
-	case err != nil:
-		s = &setup{ // of Debian
-			directory: "/etc/postfix", queue: "/var/spool/postfix", params: postfix.Settings{smtp + "/chroot": "y"},
-		}
-	}
-	if o.Version != "" {
-		s.version = o.Version
 	}
 	p := plan{
 		setup: s, route: o.Settings.Port26.Mode != "off", transport: o.Settings.Port26.Transport,
@@ -108,9 +99,6 @@ func readPlan(ctx context.Context, o Options, st status.Status) (plan, error) {
 		}
 	}
 	p.endpoint = cmp.Or(p.endpoint, append(p.endpoints, "inet:127.0.0.1:2526")[0])
-	if !s.installed() {
-		return p, nil
-	}
 	site := o.Settings.Site(nil)
 	site.Postconf, site.ConfigDirectory = o.Postconf, o.ConfigDirectory
 	received := postfix.New(site)
@@ -137,7 +125,7 @@ func (p plan) parameters() []Parameter {
 	if p.route {
 		own = append(own, Parameter{transportMaps, p.wanted(transportMaps)})
 	}
-	if p.installed() && p.params["smtp_tls_CAfile"] == "" && p.params["smtp_tls_CApath"] == "" &&
+	if p.params["smtp_tls_CAfile"] == "" && p.params["smtp_tls_CApath"] == "" &&
 		p.params["tls_append_default_CA"] != "yes" {
 		list = append(list, Parameter{"smtp_tls_CAfile", systemRoots})
 	}

@@ -27,13 +27,13 @@ func example(t *testing.T, name string) []string {
 
 func TestTheExamplesAreTheLines(t *testing.T) {
 	t.Parallel()
-	l, err := MakeLines(t.Context(), Options{Settings: defaults(), Version: "3.7.11", Postconf: "/nonexistent/postconf"})
+	l, err := linesOf(t, "3.7.11", func(*settings.Settings) {})
 	require.NoError(t, err)
 	require.Equal(t, example(t, "main.cf.example"), l.Main)
 	require.Equal(t, example(t, "master.cf.example"), l.Master)
 	require.Empty(t, l.Own)
 
-	l, err = MakeLines(t.Context(), Options{Settings: defaults(), Version: "3.6.4", Postconf: "/nonexistent/postconf"})
+	l, err = linesOf(t, "3.6.4", func(*settings.Settings) {})
 	require.NoError(t, err)
 	require.Equal(t, example(t, "transport_own.example"), l.Own)
 	text, err := os.ReadFile("../../../../postfix/main.cf.example")
@@ -43,19 +43,28 @@ func TestTheExamplesAreTheLines(t *testing.T) {
 	require.Contains(t, strings.Join(l.Main, "\n"), "transport_maps =\n    regexp:/etc/postfix/transport_own\n    socketmap:inet:127.0.0.1:2526:transport\n")
 }
 
-func defaults() *settings.Loaded {
-	s := settings.Default()
-	s.Admin.Socket = ""
-	return &settings.Loaded{Settings: s}
+// linesOf returns the lines for a version of Postfix as Debian configures it.
+func linesOf(t *testing.T, version string, change func(*settings.Settings)) (Lines, error) {
+	t.Helper()
+	s := newSender(t)
+	s.settings = settings.Default()
+	s.settings.Admin.Socket = ""
+	change(&s.settings)
+	for name, value := range map[string]string{
+		"mail_version": version, "config_directory": "/etc/postfix", "queue_directory": "/var/spool/postfix",
+		"smtp_tls_policy_maps": "", "transport_maps": "", "mydestination": "localhost",
+	} {
+		s.params[name] = value
+	}
+	s.services, s.options = s.services[:3], nil
+	return MakeLines(t.Context(), s.made())
 }
 
 func TestMakeLines(t *testing.T) {
 	t.Parallel()
-	lines := func(text string, change func(*settings.Settings)) Lines {
+	lines := func(version string, change func(*settings.Settings)) Lines {
 		t.Helper()
-		l := defaults()
-		change(&l.Settings)
-		made, err := MakeLines(t.Context(), Options{Settings: l, Version: Version(text), Postconf: "/nonexistent/postconf"})
+		made, err := linesOf(t, version, change)
 		require.NoError(t, err)
 		return made
 	}
@@ -79,19 +88,15 @@ func TestMakeLines(t *testing.T) {
 	require.NotContains(t, strings.Join(off.Main, "\n"), "transport")
 	require.Empty(t, off.Master)
 
-	_, err := MakeLines(t.Context(), Options{Settings: defaults(), Version: "3.3", Postconf: "/nonexistent/postconf"})
-	require.ErrorIs(t, err, ErrTooOld)
-	_, err = MakeLines(t.Context(), Options{Settings: defaults(), Postconf: "/nonexistent/postconf"})
-	require.ErrorContains(t, err, "name a version to get its lines")
-	_, err = Remove(t.Context(), Options{Settings: defaults(), Postconf: "/nonexistent/postconf"})
+	for _, old := range []string{"3.3", "x", ""} {
+		_, err := linesOf(t, old, same)
+		require.ErrorIs(t, err, ErrTooOld)
+	}
+	none := Options{Settings: &settings.Loaded{}, Postconf: "/nonexistent/postconf"}
+	_, err := MakeLines(t.Context(), none)
 	require.Error(t, err)
-	require.NotContains(t, err.Error(), "name a version", "--remove accepts none")
-	for _, bad := range []string{"x", "3", "3.x", "-1.2", "."} {
-		require.Error(t, new(Version).Set(bad))
-	}
-	for _, good := range []string{"3.7", "3.10.2", "3.12-20260101"} {
-		require.NoError(t, new(Version).Set(good))
-	}
+	_, err = Remove(t.Context(), none)
+	require.Error(t, err)
 	for text, since := range map[Version]bool{"3.12-20260101": true, "3.10.5": true, "3.11": true, "4.0": true, "3.10.4": false, "3.10": false, "": false} {
 		require.Equal(t, since, text.since(10, 5), text)
 	}

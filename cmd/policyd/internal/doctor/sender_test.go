@@ -133,8 +133,8 @@ func (s *sender) loaded() *settings.Loaded {
 	return &settings.Loaded{Settings: s.settings, Path: "/etc/policyd/policyd.toml", Found: true}
 }
 
-// examine has the doctor examine the sender with the commands in testdata/bin.
-func (s *sender) examine() Report {
+// made returns the options for the sender, whose configuration it writes, with the commands in testdata/bin.
+func (s *sender) made() Options {
 	s.t.Helper()
 	var params strings.Builder
 	for name, value := range s.params {
@@ -146,8 +146,14 @@ func (s *sender) examine() Report {
 	s.write("etc/guarded", strings.Join(s.guarded, "\n")+"\n")
 	postconf, err := filepath.Abs("testdata/bin/postconf")
 	require.NoError(s.t, err)
-	return Examine(s.t.Context(), Options{
+	return Options{
 		Settings: s.loaded(), Postconf: postconf, ConfigDirectory: s.dir + "/etc", ResolvConf: s.dir + "/resolv.conf", Egress: s.egress,
 		Proc: s.dir + "/proc", User: s.user,
-	})
+	}
+}
+
+// examine has the doctor examine the sender.
+func (s *sender) examine() Report {
+	s.t.Helper()
+	return Examine(s.t.Context(), s.made())
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -45,11 +44,9 @@ func readSetup(ctx context.Context, o Options) (*setup, error) {
 	}
 	maps.Copy(s.params, columns)
 	s.directory, s.queue = s.params["config_directory"], s.params["queue_directory"]
-	return s, s.version.Set(s.params["mail_version"])
+	s.version = Version(s.params["mail_version"])
+	return s, nil
 }
-
-// installed reports whether the setup is that of a Postfix, not the default.
-func (s *setup) installed() bool { return s.commands.Postconf != "" }
 
 // chrooted reads the fifth column of master.cf, whose default depends on the compatibility level (master(5)).
 func (s *setup) chrooted(service string) bool {
@@ -94,25 +91,14 @@ func (s *setup) set(name, value string) string {
 // quoted quotes an argument for the shell.
 func quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
-// Version is a version of Postfix, such as 3.7, 3.10.2 or the snapshot 3.12-20260101. The zero version is older than
-// all others.
+// Version is a version of Postfix, such as 3.7, 3.10.2 or the snapshot 3.12-20260101. Any other text is older than all
+// of them.
 type Version string
 
-var versionFormat = regexp.MustCompile(`^\d{1,4}\.\d{1,4}([.-]\d{0,8}.*)?$`)
-
-// Set sets it to a text, after a check of its form.
-func (v *Version) Set(text string) error {
-	if !versionFormat.MatchString(text) {
-		return fmt.Errorf("%q is not a Postfix version: write one such as 3.7 or 3.10.2", text)
-	}
-	*v = Version(text)
-	return nil
-}
-
 // since reports whether it is Postfix 3.minor.patch or later.
-func (v *Version) since(minor, patch int) bool {
+func (v Version) since(minor, patch int) bool {
 	var parts [3]int
-	_, _ = fmt.Sscanf(string(*v), "%d.%d.%d", &parts[0], &parts[1], &parts[2]) // what is missing is 0
+	_, _ = fmt.Sscanf(string(v), "%d.%d.%d", &parts[0], &parts[1], &parts[2]) // what is missing is 0
 	return slices.Compare(parts[:], []int{3, minor, patch}) >= 0
 }
 
