@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -50,12 +51,10 @@ func linesOf(t *testing.T, version string, change func(*settings.Settings)) (Lin
 	s.settings = settings.Default()
 	s.settings.Admin.Socket = ""
 	change(&s.settings)
-	for name, value := range map[string]string{
+	maps.Copy(s.params, map[string]string{
 		"mail_version": version, "config_directory": "/etc/postfix", "queue_directory": "/var/spool/postfix",
 		"smtp_tls_policy_maps": "", "transport_maps": "", "mydestination": "localhost",
-	} {
-		s.params[name] = value
-	}
+	})
 	s.services, s.options = s.services[:3], nil
 	return MakeLines(t.Context(), s.made())
 }
