@@ -27,17 +27,17 @@ type conn struct {
 	server   *Server
 	net      net.Conn
 	listener string
-	// idleSince is when the last reply was written, on the server's clock, or working or evicted. The goroutine of the
-	// connection writes it; the server changes a time to evicted.
+	// idleSince is when the last reply was written, or working or evicted. The goroutine of the connection writes it;
+	// the server changes a time to evicted. All times are on the server's clock.
 	idleSince atomic.Int64
 
 	in            *bufio.Reader
-	payload, wire []byte    // of a reply
-	readBy        time.Time // read deadline while idle; zero: it must be set again
-	begun         bool      // a part of a request has arrived
-	requestBy     time.Time // read deadline for the rest of that request; zero: not set
-	writeBy       time.Time // write deadline
-	final         bool      // the last read after Shutdown has begun
+	payload, wire []byte        // of a reply
+	readBy        time.Duration // read deadline while idle; 0: it must be set again
+	begun         bool          // a part of a request has arrived
+	requestBy     time.Duration // read deadline for the rest of that request; 0: not set
+	writeBy       time.Duration // write deadline
+	final         bool          // the last read after Shutdown has begun
 }
 
 func newConn(s *Server, c net.Conn, listener string) *conn {
@@ -80,14 +80,10 @@ func (c *conn) read() (string, error) {
 		if err := c.expect(); err != nil {
 			return "", err
 		}
-		if _, err := c.in.Peek(1); err != nil {
-			return "", err
-		}
-		c.begun = true
 	}
 	text, err := ReadNetstring(c.in, MaxQuery)
 	if err == nil {
-		c.requestBy = time.Time{}
+		c.requestBy = 0
 	}
 	return text, err
 }
@@ -96,47 +92,48 @@ func (c *conn) read() (string, error) {
 // timeout and at most a second: a new timer for every request would cost more than the rest of the reading.
 func (c *conn) expect() error {
 	timeout := c.server.limit().IdleTimeout
-	by := c.server.started.Add(time.Duration(c.idleSince.Load()) + timeout)
-	if early := by.Sub(c.readBy); early < 0 || early > min(time.Second, timeout/16) {
+	by := time.Duration(c.idleSince.Load()) + timeout
+	if early := by - c.readBy; early < 0 || early > min(time.Second, timeout/16) {
 		c.readBy = by
-		_ = c.net.SetReadDeadline(by)
+		_ = c.net.SetReadDeadline(c.server.at(by))
 	}
 	if c.server.closing.Load() { // checked last: Shutdown sets it before it sets a deadline
-		return c.last(time.Now().Add(lastRead))
+		return c.last(c.server.clock() + lastRead)
 	}
 	return nil
 }
 
 // begin sets the read deadline of a request of which only a part has arrived.
 func (c *conn) begin() error {
-	c.requestBy, c.readBy = time.Now().Add(c.server.limit().RequestTimeout), time.Time{}
+	c.requestBy, c.readBy = c.server.clock()+c.server.limit().RequestTimeout, 0
 	if c.server.closing.Load() {
 		return c.last(c.requestBy)
 	}
-	return c.net.SetReadDeadline(c.requestBy)
+	return c.net.SetReadDeadline(c.server.at(c.requestBy))
 }
 
 // last allows one more read after Shutdown: a client that always has another request must not delay it.
-func (c *conn) last(by time.Time) error {
+func (c *conn) last(by time.Duration) error {
 	if c.final {
 		return ErrServerClosed
 	}
 	c.final = true
-	return c.net.SetReadDeadline(by)
+	return c.net.SetReadDeadline(c.server.at(by))
 }
 
 // Read reads for c.in. A request that has begun to arrive keeps its deadline when Shutdown sets an earlier one.
 func (c *conn) Read(b []byte) (int, error) {
-	if c.begun && c.requestBy.IsZero() {
+	if c.begun && c.requestBy == 0 {
 		if err := c.begin(); err != nil {
 			return 0, err
 		}
 	}
 	n, err := c.net.Read(b)
-	if errors.Is(err, os.ErrDeadlineExceeded) && time.Now().Before(c.requestBy) {
-		_ = c.net.SetReadDeadline(c.requestBy)
-		return c.net.Read(b)
+	if errors.Is(err, os.ErrDeadlineExceeded) && c.server.clock() < c.requestBy {
+		_ = c.net.SetReadDeadline(c.server.at(c.requestBy))
+		n, err = c.net.Read(b)
 	}
+	c.begun = true // or the connection ends
 	return n, err
 }
 
@@ -145,9 +142,9 @@ func (c *conn) write(r Reply) bool {
 	c.payload = r.appendTo(c.payload[:0])
 	c.wire = AppendNetstring(c.wire[:0], c.payload)
 	s, now, timeout := c.server, c.server.clock(), c.server.limit().WriteTimeout
-	if by := s.started.Add(now + timeout); by.Sub(c.writeBy) > timeout/8 {
+	if by := now + timeout; by-c.writeBy > timeout/8 {
 		c.writeBy = by
-		_ = c.net.SetWriteDeadline(by)
+		_ = c.net.SetWriteDeadline(s.at(by))
 	}
 	if _, err := c.net.Write(c.wire); err != nil {
 		s.event(&s.stats.WriteErrors)
@@ -165,7 +162,7 @@ func (c *conn) write(r Reply) bool {
 
 // ended counts and logs why no further request could be read.
 func (c *conn) ended(err error) {
-	s, partial := c.server, !c.requestBy.IsZero()
+	s, partial := c.server, c.requestBy > 0
 	var malformed *ProtocolError
 	if partial && errors.Is(err, io.ErrUnexpectedEOF) {
 		err = &ProtocolError{"connection closed in the middle of a request"}

@@ -2,6 +2,7 @@ package socketmap_test
 
 import (
 	"context"
+	"math"
 	"net"
 	"testing"
 	"testing/synctest"
@@ -29,6 +30,23 @@ func TestASilentConnectionIsClosedAfterIdleTimeout(t *testing.T) {
 			require.Equal(t, uint64(2), s.Stats().Idle)
 		})
 	}
+}
+
+func TestTheLongestTimeoutsCloseNoConnection(t *testing.T) {
+	t.Parallel()
+	const longest = time.Duration(math.MaxInt64)
+	s := &socketmap.Server{Limits: socketmap.Limits{
+		IdleTimeout: longest, RequestTimeout: longest, WriteTimeout: longest,
+	}}
+	bubble(t, s, func(t *testing.T, p *pipes) {
+		conn := p.dial(t)
+		for range 3 {
+			time.Sleep(time.Hour)
+			_, err := conn.Write([]byte("10:echo"))
+			require.NoError(t, err)
+			exchange(t, conn, " hello,", "8:OK hello,")
+		}
+	})
 }
 
 func TestAStalledRequestIsClosedAfterRequestTimeout(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"net"
 	"slices"
 	"sync"
@@ -31,10 +32,12 @@ type Limits struct {
 }
 
 func (l Limits) withDefaults() *Limits {
+	const longest = math.MaxInt64 / 2 // so that a time on the server's clock plus a timeout is a time
+	timeout := func(t, usual time.Duration) time.Duration { return cmp.Or(min(max(t, 0), longest), usual) }
 	l.MaxConnections = cmp.Or(max(l.MaxConnections, 0), 4096)
-	l.IdleTimeout = cmp.Or(max(l.IdleTimeout, 0), 2*time.Minute)
-	l.RequestTimeout = min(cmp.Or(max(l.RequestTimeout, 0), 10*time.Second), l.IdleTimeout)
-	l.WriteTimeout = cmp.Or(max(l.WriteTimeout, 0), 10*time.Second)
+	l.IdleTimeout = timeout(l.IdleTimeout, 2*time.Minute)
+	l.RequestTimeout = min(timeout(l.RequestTimeout, 10*time.Second), l.IdleTimeout)
+	l.WriteTimeout = timeout(l.WriteTimeout, 10*time.Second)
 	return &l
 }
 
@@ -55,7 +58,7 @@ type Server struct {
 	mu        sync.Mutex
 	conns     map[*conn]struct{}
 	listeners map[net.Listener]struct{}
-	started   time.Time
+	started   time.Time       // just before the first use: zero on the server's clock
 	closed    chan struct{}   // closed by Shutdown and Close, before they close the listeners
 	ctx       context.Context // of the handlers
 	cancel    context.CancelFunc
@@ -119,14 +122,17 @@ func (s *Server) limit() *Limits {
 // prepare initializes a zero Server. s.mu is held.
 func (s *Server) prepare() {
 	if s.closed == nil {
-		s.closed, s.started, s.logged = make(chan struct{}), time.Now(), map[*uint64]logged{}
+		s.closed, s.started, s.logged = make(chan struct{}), time.Now().Add(-1), map[*uint64]logged{}
 		s.conns, s.listeners = map[*conn]struct{}{}, map[net.Listener]struct{}{}
 		s.ctx, s.cancel = context.WithCancel(context.Background())
 	}
 }
 
-// clock returns the time since the server started, which is never zero.
-func (s *Server) clock() time.Duration { return time.Since(s.started) + 1 }
+// clock returns the time on the server's clock, which is never zero.
+func (s *Server) clock() time.Duration { return time.Since(s.started) }
+
+// at returns the moment at which clock returns t.
+func (s *Server) at(t time.Duration) time.Time { return s.started.Add(t) }
 
 // Serve accepts connections on l until Shutdown or Close is called; then it returns ErrServerClosed. After a temporary
 // error of l, such as a lack of file descriptors, it closes the connection that has been idle longest and tries again;
