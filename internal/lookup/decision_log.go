@@ -56,7 +56,7 @@ func (c *changes) differs(m string, a *answered) bool {
 }
 
 // note logs a decision as the settings require: again is set for an answer that is given once more.
-func (s *Service) note(c call, a *answered, again bool) {
+func (s *Service) note(c *call, a *answered, again bool) {
 	level, changed := slog.LevelDebug, false
 	switch {
 	case c.set.Log == LogNone:

@@ -67,6 +67,7 @@ type Kind struct {
 // Service answers lookups. Make one with New.
 type Service struct {
 	sources Sources
+	began   time.Time // zero on the clock of the Service
 	force   atomic.Pointer[inForce]
 	log     *slog.Logger
 	changes changes
@@ -87,7 +88,7 @@ func New(src Sources, set Settings, log *slog.Logger) *Service {
 	}
 	src.Hosts = gather.NewHosts()
 	s := &Service{
-		sources: src, log: log, kinds: map[Kind]*counter{}, unknown: map[string]UnknownMap{},
+		sources: src, began: time.Now(), log: log, kinds: map[Kind]*counter{}, unknown: map[string]UnknownMap{},
 		changes: changes{seed: maphash.MakeSeed(), limit: rate.NewLimiter(linesPerSecond, linesBurst)},
 		background: background{
 			waiting: semaphore.NewWeighted(waitingRequests), queue: make(chan *job, backgroundQueue),
@@ -103,9 +104,12 @@ func (s *Service) Configure(set Settings) {
 	s.force.Store(&inForce{Settings: set, seed: maphash.MakeSeed()})
 }
 
+// clock returns the time since the Service was made. It is cheaper to read than the time of day.
+func (s *Service) clock() time.Duration { return time.Since(s.began) }
+
 // ServeSocketmap implements socketmap.Handler: it answers a request for one of the maps, and counts the answer.
 func (s *Service) ServeSocketmap(ctx context.Context, req socketmap.Request) socketmap.Reply {
-	c := call{ctx: ctx, m: CanonicalMap(req.Map), key: req.Key, set: s.force.Load(), now: time.Now()}
+	c := &call{ctx: ctx, m: CanonicalMap(req.Map), key: req.Key, set: s.force.Load(), came: s.clock()}
 	switch c.m {
 	case "":
 		return s.unknownMap(req.Map)
@@ -115,7 +119,7 @@ func (s *Service) ServeSocketmap(ctx context.Context, req socketmap.Request) soc
 	a := s.guarded(c)
 	a.counter.n.Add(1)
 	if a.counter.observe != nil {
-		a.counter.observe(time.Since(c.now))
+		a.counter.observe(s.clock() - c.came)
 	}
 	return inMode(c.set.Policy.Mode, a.reply)
 }
@@ -134,29 +138,32 @@ type call struct {
 	m    string // tls-policy, tls-policy-tlsrpt or transport
 	key  string
 	set  *inForce
-	now  time.Time // when the request came
-	warm bool      // by Warm, which is neither recorded nor remembered
+	came time.Duration // when the request came, on the clock of the Service
+	warm bool          // by Warm, which is neither recorded nor remembered
 }
 
-// answered is the answer to a call. next is the next hop that decision is about, zero if there was no decision.
+// answered is the answer to a call. The fields that are read when the answer is given again come first, so that they are
+// in few lines of the processor's cache.
 type answered struct {
-	reply    socketmap.Reply // with mode = "enforce"
-	next     policy.Nexthop
-	decision policy.Decision
-	cached   bool
-	counter  *counter
-	again    func() // of Sources.Record; nil: nothing is recorded
-	// probe are the hosts that a route could lead to once their port of implicit TLS is open.
-	probe []string
 	// Set when the memo keeps the answer, which is not changed any more: the map and the key that it belongs to, the
 	// version of the sources that it rests on, and how long it is given again.
 	m, key  string
 	version uint64
-	until   time.Time
+	until   time.Duration
+
+	reply   socketmap.Reply // with mode = "enforce"
+	counter *counter
+	again   func() // of Sources.Record; nil: nothing is recorded
+	// probe are the hosts that a route could lead to once their port of implicit TLS is open.
+	probe []string
+
+	next     policy.Nexthop // that decision is about; zero if there was no decision
+	decision policy.Decision
+	cached   bool
 }
 
 // guarded gives an answer that is remembered or a new one. It turns a panic into TEMP, or into NOTFOUND for a route.
-func (s *Service) guarded(c call) (a *answered) {
+func (s *Service) guarded(c *call) (a *answered) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.panicked(c.m, p)
@@ -183,7 +190,7 @@ func (s *Service) guarded(c call) (a *answered) {
 
 // decide finds the answer from what is known where that is enough. Otherwise it waits: for a TLS policy within the
 // budget, and for a route never longer than Wait, because no mail moves while qmgr(8) waits.
-func (s *Service) decide(c call) *answered {
+func (s *Service) decide(c *call) *answered {
 	a, routed, decider := &answered{reply: socketmap.NotFound()}, c.m == transport, policy.Decide
 	next, ok := policy.Nexthop{Port: policy.SMTPPort}, false
 	if routed {
@@ -219,13 +226,13 @@ func (s *Service) decide(c call) *answered {
 	}
 	s.note(c, a, false)
 	if a.cached && !c.warm && lasting(facts, d) {
-		c.set.keep(c, *a, before, facts.Expires)
+		c.set.keep(c, a, before, facts.Expires)
 	}
 	return a
 }
 
 // leaving notes what follows from a TLS-policy lookup, which is for mail that leaves this site.
-func (s *Service) leaving(c call, a *answered, facts *policy.Facts) {
+func (s *Service) leaving(c *call, a *answered, facts *policy.Facts) {
 	d, o := &a.decision, c.set.Policy
 	if found, ok := policy.Observed(*facts, o, *d); ok && s.sources.Promised != nil {
 		s.sources.Promised(a.next.Name, found)
@@ -246,7 +253,7 @@ func (s *Service) leaving(c call, a *answered, facts *policy.Facts) {
 
 // wantProbes makes the hosts of a TLS-policy answer due for a probe, unless this site receives the domain itself or
 // cannot find out: no route follows then. A site that has not been read yet does not delay the probe.
-func (s *Service) wantProbes(c call, a *answered) {
+func (s *Service) wantProbes(c *call, a *answered) {
 	if len(a.probe) == 0 || s.sources.Site == nil {
 		return
 	}
@@ -264,6 +271,6 @@ func (s *Service) wantProbes(c call, a *answered) {
 // Warm evaluates a domain as for mail to it, and returns the status word of the answer with mode "enforce" and the
 // source of the decision. It fills the caches and the memory of promises, and is not counted as a lookup.
 func (s *Service) Warm(ctx context.Context, domain string) (status, source string) {
-	a := s.decide(call{ctx: ctx, m: tlsPolicy, key: domain, set: s.force.Load(), now: time.Now(), warm: true})
+	a := s.decide(&call{ctx: ctx, m: tlsPolicy, key: domain, set: s.force.Load(), warm: true})
 	return a.reply.Status.String(), string(a.decision.Source())
 }

@@ -30,15 +30,15 @@ const (
 )
 
 // pair returns the two slots that the answer to c can be in.
-func (set *inForce) pair(c call) [2]*atomic.Pointer[answered] {
+func (set *inForce) pair(c *call) [2]*atomic.Pointer[answered] {
 	i := (maphash.String(set.seed, c.m) + maphash.String(set.seed, c.key)) % memoSlots
 	return [2]*atomic.Pointer[answered]{&set.slots[i], &set.slots[i^1]}
 }
 
 // recall returns the answer to c if it is still the same, and nil otherwise.
-func (set *inForce) recall(c call, version uint64) *answered {
+func (set *inForce) recall(c *call, version uint64) *answered {
 	for _, slot := range set.pair(c) {
-		if a := slot.Load(); a != nil && a.m == c.m && a.key == c.key && a.lives(c.now, version) {
+		if a := slot.Load(); a != nil && a.m == c.m && a.key == c.key && a.lives(c, version) {
 			return a
 		}
 	}
@@ -47,28 +47,28 @@ func (set *inForce) recall(c call, version uint64) *answered {
 
 // keep remembers the answer to c, which was decided from the sources at a version, and whose first fact expires then;
 // zero: none does. It takes the place of an answer that is over, if there is one.
-func (set *inForce) keep(c call, a answered, version uint64, expires time.Time) {
+func (set *inForce) keep(c *call, a *answered, version uint64, expires time.Time) {
 	if version == 0 || len(a.reply.Text) > memoBytes {
 		return
 	}
 	left := time.Duration(math.MaxInt64)
 	if !expires.IsZero() {
-		left = expires.Sub(c.now)
+		left = time.Until(expires)
 	}
 	a.m, a.key, a.version = c.m, c.key, version
-	a.until = c.now.Add(min(left, max(memoLeast, min(left/memoPart, memoMost))))
+	a.until = c.came + min(left, max(memoLeast, min(left/memoPart, memoMost)))
 	a.decision.TLS = policy.TLSPolicy{Level: a.decision.TLS.Level} // not the MTA-STS policy, which can be large
 	slots := set.pair(c)
 	at := slots[0]
-	if old := at.Load(); old != nil && old.lives(c.now, version) {
+	if old := at.Load(); old != nil && old.lives(c, version) {
 		at = slots[1]
 	}
-	at.Store(&a)
+	at.Store(a)
 }
 
-// lives reports whether the answer counts now, with the sources at a version.
-func (a *answered) lives(now time.Time, version uint64) bool {
-	return now.Before(a.until) && a.version == version
+// lives reports whether the answer counted when c came, with the sources at a version.
+func (a *answered) lives(c *call, version uint64) bool {
+	return c.came < a.until && a.version == version
 }
 
 // lasting reports whether a decision rests only on facts that change with the version of the sources: not on a failure,

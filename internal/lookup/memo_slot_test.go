@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -16,42 +17,46 @@ import (
 // TestASlotGivesBackItsOwnAnswerOnly: other keys and maps can have the same slot.
 func TestASlotGivesBackItsOwnAnswerOnly(t *testing.T) {
 	t.Parallel()
+	synctest.Test(t, givesBackItsOwnAnswerOnly)
+}
+
+func givesBackItsOwnAnswerOnly(t *testing.T) {
 	m := inForce{seed: maphash.MakeSeed()}
 	const version = 7
-	c := call{m: tlsPolicy, key: "example.com"}
-	m.keep(c, answered{reply: socketmap.OK("dane")}, 7, time.Time{})
+	now, c := time.Now(), &call{m: tlsPolicy, key: "example.com"}
+	m.keep(c, &answered{reply: socketmap.OK("dane")}, 7, time.Time{})
 	require.Equal(t, "dane", m.recall(c, version).reply.Text)
 	require.Nil(t, m.recall(c, 0), "without versions nothing is answered")
 	require.Nil(t, m.recall(c, 8), "another version")
-	later := c
+	later := *c
 	for expires, lasts := range map[time.Time]time.Duration{
-		{}: memoMost, c.now.Add(time.Hour): memoMost, c.now.Add(time.Minute): 3 * time.Second, c.now.Add(3 * time.Second): memoLeast,
-		c.now.Add(time.Second): time.Second,
+		{}: memoMost, now.Add(time.Hour): memoMost, now.Add(time.Minute): 3 * time.Second, now.Add(3 * time.Second): memoLeast,
+		now.Add(time.Second): time.Second,
 	} {
-		m.keep(c, answered{reply: socketmap.OK("dane")}, 8, expires)
-		later.now = c.now.Add(lasts - 1)
-		require.NotNil(t, m.recall(later, 8), lasts)
-		later.now = c.now.Add(lasts)
-		require.Nil(t, m.recall(later, 8), lasts)
-		m.keep(c, answered{reply: socketmap.OK("dane")}, version, time.Time{})
+		m.keep(c, &answered{reply: socketmap.OK("dane")}, 8, expires)
+		later.came = c.came + lasts - 1
+		require.NotNil(t, m.recall(&later, 8), lasts)
+		later.came = c.came + lasts
+		require.Nil(t, m.recall(&later, 8), lasts)
+		m.keep(c, &answered{reply: socketmap.OK("dane")}, version, time.Time{})
 	}
 
 	kept := m.pair(c)[0].Load()
-	for _, other := range []call{{m: tlsPolicyTLSRPT, key: "example.com"}, {m: tlsPolicy, key: "example.org"}, {m: transport, key: "example.org"}} {
+	for _, other := range []*call{{m: tlsPolicyTLSRPT, key: "example.com"}, {m: tlsPolicy, key: "example.org"}, {m: transport, key: "example.org"}} {
 		for _, slot := range m.pair(other) {
 			slot.Store(kept)
 		}
 		require.Nil(t, m.recall(other, version), "%s %s", other.m, other.key)
 	}
 
-	long := call{m: tlsPolicyTLSRPT, key: "long.example"}
-	m.keep(long, answered{reply: socketmap.OK(strings.Repeat("x", memoBytes+1))}, 7, time.Time{})
+	long := &call{m: tlsPolicyTLSRPT, key: "long.example"}
+	m.keep(long, &answered{reply: socketmap.OK(strings.Repeat("x", memoBytes+1))}, 7, time.Time{})
 	require.Nil(t, m.recall(long, version), "too long")
-	m.keep(long, answered{reply: socketmap.OK(strings.Repeat("x", memoBytes))}, 0, time.Time{})
+	m.keep(long, &answered{reply: socketmap.OK(strings.Repeat("x", memoBytes))}, 0, time.Time{})
 	require.Nil(t, m.recall(long, 0), "without a version")
-	m.keep(long, answered{reply: socketmap.OK(strings.Repeat("x", memoBytes))}, 7, time.Time{}.Add(1))
+	m.keep(long, &answered{reply: socketmap.OK(strings.Repeat("x", memoBytes))}, 7, now.Add(1))
 	require.NotNil(t, m.recall(long, version))
-	long.now = long.now.Add(1)
+	long.came++
 	require.Nil(t, m.recall(long, version), "its first fact has expired")
 }
 
@@ -60,15 +65,15 @@ func TestTwoAnswersShareASlot(t *testing.T) {
 	t.Parallel()
 	m := inForce{seed: maphash.MakeSeed()}
 	const version = 7
-	calls := map[*atomic.Pointer[answered]][]call{}
+	calls := map[*atomic.Pointer[answered]][]*call{}
 	for i := 0; ; i++ {
-		c := call{m: tlsPolicy, key: strconv.Itoa(i)}
+		c := &call{m: tlsPolicy, key: strconv.Itoa(i)}
 		slot := m.pair(c)[0]
 		if calls[slot] = append(calls[slot], c); len(calls[slot]) < 2 {
 			continue
 		}
 		for _, c := range calls[slot] {
-			m.keep(c, answered{reply: socketmap.OK(c.key)}, version, time.Time{})
+			m.keep(c, &answered{reply: socketmap.OK(c.key)}, version, time.Time{})
 		}
 		for _, c := range calls[slot] {
 			require.NotNil(t, m.recall(c, version))
