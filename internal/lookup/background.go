@@ -29,9 +29,8 @@ type background struct {
 	full    oncelog.Limiter
 	queue   chan *job // waiting for a worker, oldest first
 
-	jobsMu  sync.Mutex              // guards what follows, and adding to queue
-	jobs    map[policy.Nexthop]*job // waiting and running
-	running int                     // jobs that workers are doing
+	jobsMu sync.Mutex              // guards what follows, and adding to queue
+	jobs   map[policy.Nexthop]*job // waiting, and in progress
 }
 
 // job is one route being found. decision and set, the settings that it was made under, are written before done is
@@ -69,7 +68,7 @@ func (s *Service) waitForRoute(ctx context.Context, next policy.Nexthop, set *in
 func (s *Service) lookUpRoute(next policy.Nexthop) (j *job, soon bool) {
 	s.jobsMu.Lock()
 	defer s.jobsMu.Unlock()
-	soon = s.running < backgroundWorkers
+	soon = len(s.jobs)-len(s.queue) < backgroundWorkers
 	if j, ok := s.jobs[next]; ok {
 		return j, soon || j.begun
 	}
@@ -118,7 +117,6 @@ func (s *Service) Run(ctx context.Context) error {
 func (s *Service) findRoute(ctx context.Context, j *job) {
 	s.jobsMu.Lock()
 	j.begun = true
-	s.running++
 	s.jobsMu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, backgroundTimeout)
 	defer func() {
@@ -128,7 +126,6 @@ func (s *Service) findRoute(ctx context.Context, j *job) {
 		}
 		s.jobsMu.Lock()
 		delete(s.jobs, j.next)
-		s.running--
 		s.jobsMu.Unlock()
 		close(j.done)
 	}()

@@ -36,11 +36,11 @@ type Settings struct {
 // budget is the longest that a TLS-policy lookup takes.
 const budget = 10 * time.Second
 
-// Sources are where a Service gets its facts, and what it reports to. No function may block; nil ones are not called.
+// Sources are where a Service gets its facts, and what it reports to. No function may block; those after Version may be nil.
 type Sources struct {
 	// Engine finds decisions. Its Resolver has a cache, which it alone uses where dns.Effort.CacheOnly is set.
 	gather.Engine
-	// Version changes whenever an answer of Resolver or STS may have changed, except by its expiry. nil: no memo.
+	// Version changes whenever an answer of Resolver or STS may have changed, except by its expiry. 0: no memo.
 	Version func() uint64
 	// Promised is called with what a TLS-policy lookup shows about the promises of a domain.
 	Promised func(domain string, found promises.Answer)
@@ -83,9 +83,6 @@ type Service struct {
 
 // New returns a Service that answers from src under set. Run looks up the routes that are not in the cache.
 func New(src Sources, set Settings, log *slog.Logger) *Service {
-	if src.Version == nil {
-		src.Version = func() uint64 { return 0 }
-	}
 	src.Hosts = gather.NewHosts()
 	s := &Service{
 		sources: src, began: time.Now(), log: log, kinds: map[Kind]*counter{}, unknown: map[string]UnknownMap{},

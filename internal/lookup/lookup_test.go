@@ -89,7 +89,10 @@ func everywhere(delay time.Duration, asked *atomic.Int64) dns.Resolver {
 
 // from are the sources of a service that receives nothing.
 func from(r dns.Resolver) lookup.Sources {
-	return lookup.Sources{Engine: gather.Engine{Resolver: starting{r}, Site: gather.Elsewhere{}}}
+	return lookup.Sources{
+		Engine:  gather.Engine{Resolver: starting{r}, Site: gather.Elsewhere{}},
+		Version: func() uint64 { return 0 },
+	}
 }
 
 func settings() lookup.Settings {

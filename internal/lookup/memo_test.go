@@ -90,7 +90,9 @@ func (w *world) engine() gather.Engine {
 	return gather.Engine{Resolver: starting{w}, STS: worldSTS{w}, Verdict: w.Verdict, Site: w}
 }
 
-func (w *world) sources() lookup.Sources { return lookup.Sources{Engine: w.engine()} }
+func (w *world) sources() lookup.Sources {
+	return lookup.Sources{Engine: w.engine(), Version: func() uint64 { return 0 }}
+}
 
 func (w *world) service(set lookup.Settings) *lookup.Service {
 	version := func() uint64 { return 1 + w.version }
