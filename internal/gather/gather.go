@@ -148,16 +148,15 @@ func (g *gathering) fetch(n policy.Need) {
 		fetches = append(fetches, g.receiver)
 	}
 	for i := range f.Hosts {
-		if h := &f.Hosts[i]; need.Probes && h.Class.ImplicitTLS() && g.Verdict != nil {
+		h := &f.Hosts[i]
+		if need.Probes && h.Class.ImplicitTLS() && g.Verdict != nil {
 			h.Probe = g.Verdict(h.Name)
 		}
-	}
-	for i := range f.Hosts {
 		if need.DANE.Has(i) {
-			fetches = append(fetches, func() { g.dane(i, f.Nexthop.Port, &f.Hosts[i].DANE) })
+			fetches = append(fetches, func() { g.dane(i, f.Nexthop.Port, &h.DANE) })
 		}
 		if need.DANE26.Has(i) {
-			fetches = append(fetches, func() { g.dane(i, g.options.Port, &f.Hosts[i].DANE26) })
+			fetches = append(fetches, func() { g.dane(i, g.options.Port, &h.DANE26) })
 		}
 		if need.Addresses.Has(i) {
 			fetches = append(fetches, func() { g.count(i) })

@@ -16,10 +16,10 @@ import (
 
 const longestTTL = math.MaxUint32 * time.Second
 
-// interpret reads an answer that matches its query, and returns it with its TTL. Only the CNAME chain from the
-// question, whose name is as on the wire without the final dot, and the RRset at its end count. The error is a
-// *dns.Error: whatever is odd is a failure, never a denial. Trusted means that the AD bit counts.
-func interpret(m *miekg.Msg, q dns.Question, trusted bool) (*dns.RRset, time.Duration, error) {
+// interpret reads an answer that matches its query, and returns it with its TTL. Only the CNAME chain from fqdn, the
+// name of the question as on the wire, and the RRset at its end count. The error is a *dns.Error: whatever is odd is a
+// failure, never a denial. Trusted means that the AD bit counts.
+func interpret(m *miekg.Msg, q dns.Question, fqdn string, trusted bool) (*dns.RRset, time.Duration, error) {
 	fail := func(reason string) (*dns.RRset, time.Duration, error) {
 		return nil, 0, &dns.Error{Question: q, Reason: reason}
 	}
@@ -27,7 +27,7 @@ func interpret(m *miekg.Msg, q dns.Question, trusted bool) (*dns.RRset, time.Dur
 	if !useful(m) {
 		return nil, 0, &dns.Error{Question: q, Reason: rcodeText(m.Rcode) + ede, Bogus: bogus}
 	}
-	chain, ttl := follow(m.Answer, miekg.Fqdn(q.Name), q.Type)
+	chain, ttl := follow(m.Answer, fqdn, q.Type)
 	if chain == nil {
 		return fail("CNAME loop, chain of over 16, or two CNAME records at a name")
 	}

@@ -179,7 +179,7 @@ func TestInterpret(t *testing.T) {
 			if tc.question == (dns.Question{}) {
 				tc.question = mxQuestion
 			}
-			r, ttl, err := interpret(message(t, tc.rcode, tc.records...), tc.question, true)
+			r, ttl, err := interpret(message(t, tc.rcode, tc.records...), tc.question, miekg.Fqdn(tc.question.Name), true)
 			if reason, ok := strings.CutPrefix(tc.want, "!"); ok {
 				require.Nil(t, r)
 				require.EqualError(t, err, "dns: "+tc.question.Type.String()+" "+tc.question.Name+": "+reason)
@@ -233,7 +233,7 @@ func TestInterpretRecordsWithoutData(t *testing.T) {
 		require.NoError(t, err)
 		m = new(miekg.Msg)
 		require.NoError(t, m.Unpack(wire))
-		r, _, err := interpret(m, dns.Question{Name: "a.example", Type: ty}, true)
+		r, _, err := interpret(m, dns.Question{Name: "a.example", Type: ty}, "a.example.", true)
 		require.Nil(t, r)
 		require.ErrorContains(t, err, "malformed "+ty.String()+" record")
 	}
@@ -242,15 +242,15 @@ func TestInterpretRecordsWithoutData(t *testing.T) {
 func TestInterpretTrust(t *testing.T) {
 	m := message(t, 0, "a.example. 60 IN MX 10 mx.example.")
 	q := dns.Question{Name: "a.example", Type: dns.TypeMX}
-	r, _, err := interpret(m, q, false)
+	r, _, err := interpret(m, q, miekg.Fqdn(q.Name), false)
 	require.NoError(t, err)
 	require.Equal(t, dns.Insecure, r.Status, "the AD bit of a server that is not trusted")
 	m.AuthenticatedData = false
-	r, _, err = interpret(m, q, true)
+	r, _, err = interpret(m, q, miekg.Fqdn(q.Name), true)
 	require.NoError(t, err)
 	require.Equal(t, dns.Insecure, r.Status)
 	m.AuthenticatedData = true
-	r, _, err = interpret(m, q, true)
+	r, _, err = interpret(m, q, miekg.Fqdn(q.Name), true)
 	require.NoError(t, err)
 	require.Equal(t, dns.Secure, r.Status)
 }
@@ -267,7 +267,7 @@ func TestInterpretStale(t *testing.T) {
 		} {
 			m.SetEdns0(1232, true)
 			m.IsEdns0().Option = append(m.IsEdns0().Option, &miekg.EDNS0_EDE{InfoCode: code})
-			r, _, err := interpret(m, q, true)
+			r, _, err := interpret(m, q, miekg.Fqdn(q.Name), true)
 			require.NoError(t, err)
 			require.Equal(t, want, r.Stale, "EDE %d", code)
 			require.Equal(t, dns.Secure, r.Status)

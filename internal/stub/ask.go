@@ -41,7 +41,8 @@ func (s *Stub) ask(ctx context.Context, q dns.Question, asked miekg.Question, no
 			now.options.Observe(q.Type, rcodeLabel(answer, err), took)
 		}
 		if err == nil {
-			rrset, ttl, wrong := interpret(answer, q, now.Result == Validating) // only those that passed are asked then
+			trusted := now.Result == Validating // only servers that passed are asked then
+			rrset, ttl, wrong := interpret(answer, q, asked.Name, trusted)
 			if wrong == nil {
 				now.health.succeeded()
 				rrset.Expires, rrset.Epoch = at.Add(ttl), epoch.Answers

@@ -56,7 +56,7 @@ func FuzzInterpret(f *testing.F) {
 			return
 		}
 		q := dns.Question{Name: dns.TrimRoot(fqdn), Type: dns.Type(qtype)}
-		r, life, err := interpret(m, q, trusted)
+		r, life, err := interpret(m, q, miekg.Fqdn(q.Name), trusted)
 		if err != nil {
 			failed, ok := errors.AsType[*dns.Error](err)
 			require.True(t, ok)

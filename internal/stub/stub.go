@@ -162,9 +162,7 @@ func (s *Stub) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.R
 	if !ok {
 		return fail("not a domain name")
 	}
-	if name := dns.TrimRoot(fqdn); name != q.Name { // else keep the caller's string, which the answer shares
-		q.Name = name
-	}
+	q.Name = dns.TrimRoot(fqdn)
 	for range tries {
 		now := s.now.Load()
 		if now.Result == Unknown {
