@@ -36,7 +36,8 @@ type Settings struct {
 // budget is the longest that a TLS-policy lookup takes.
 const budget = 10 * time.Second
 
-// Sources are where a Service gets its facts, and what it reports to. No function may block; those after Version may be nil.
+// Sources are where a Service gets its facts, and what it reports to. No function may block. Those after Version may be
+// nil.
 type Sources struct {
 	// Engine finds decisions. Its Resolver has a cache, which it alone uses where dns.Effort.CacheOnly is set.
 	gather.Engine
@@ -67,7 +68,7 @@ type Kind struct {
 // Service answers lookups. Make one with New.
 type Service struct {
 	sources Sources
-	began   time.Time // zero on the clock of the Service
+	began   time.Time // the time since then is cheaper to read than the time of day
 	force   atomic.Pointer[inForce]
 	log     *slog.Logger
 	changes changes
@@ -101,12 +102,9 @@ func (s *Service) Configure(set Settings) {
 	s.force.Store(&inForce{Settings: set, seed: maphash.MakeSeed()})
 }
 
-// clock returns the time since the Service was made. It is cheaper to read than the time of day.
-func (s *Service) clock() time.Duration { return time.Since(s.began) }
-
 // ServeSocketmap implements socketmap.Handler: it answers a request for one of the maps, and counts the answer.
 func (s *Service) ServeSocketmap(ctx context.Context, req socketmap.Request) socketmap.Reply {
-	c := &call{ctx: ctx, m: CanonicalMap(req.Map), key: req.Key, set: s.force.Load(), came: s.clock()}
+	c := &call{ctx: ctx, m: CanonicalMap(req.Map), key: req.Key, set: s.force.Load(), came: time.Since(s.began)}
 	switch c.m {
 	case "":
 		return s.unknownMap(req.Map)
@@ -116,7 +114,7 @@ func (s *Service) ServeSocketmap(ctx context.Context, req socketmap.Request) soc
 	a := s.guarded(c)
 	a.counter.n.Add(1)
 	if a.counter.observe != nil {
-		a.counter.observe(s.clock() - c.came)
+		a.counter.observe(time.Since(s.began) - c.came)
 	}
 	return inMode(c.set.Policy.Mode, a.reply)
 }
@@ -135,7 +133,7 @@ type call struct {
 	m    string // tls-policy, tls-policy-tlsrpt or transport
 	key  string
 	set  *inForce
-	came time.Duration // when the request came, on the clock of the Service
+	came time.Duration // when the request came, after Service.began
 	warm bool          // by Warm, which is neither recorded nor remembered
 }
 
