@@ -47,7 +47,9 @@ func interpret(m *miekg.Msg, q dns.Question, fqdn string, trusted bool) (*dns.RR
 			}
 			ttl = min(ttl, seconds(h.Ttl))
 		case h.Rrtype == miekg.TypeCNAME && slices.Contains(chain[:len(chain)-1], dns.Lower(h.Name)):
-		case h.Rrtype != miekg.TypeDNAME && h.Rrtype != miekg.TypeRRSIG:
+		case h.Rrtype == miekg.TypeDNAME: // above the end of the chain, its CNAME is missing (RFC 6672 section 3.1)
+			foreign = foreign || dns.Lower(h.Name) != owner && miekg.IsSubDomain(dns.Lower(h.Name), owner)
+		case h.Rrtype != miekg.TypeRRSIG:
 			foreign = true
 		}
 	}

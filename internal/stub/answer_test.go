@@ -98,6 +98,20 @@ func TestInterpret(t *testing.T) {
 			records:  []string{"old.example. 60 IN DNAME new.example.", "a.old.example. 60 IN CNAME a.new.example.", "--", soa},
 			want:     "a.new.example denied 1m0s",
 		},
+		"a DNAME without the CNAME made from it denies nothing": {
+			question: dns.Question{Name: "a.old.example", Type: dns.TypeMX},
+			records:  []string{"OLD.example. 60 IN DNAME new.example.", "--", soa},
+			want:     "!the answer is for another name or type",
+		},
+		"a DNAME behind a CNAME, without the CNAME made from it": {
+			records: []string{"a.example. 60 IN CNAME a.old.example.", "old.example. 60 IN DNAME new.example.", "--", soa},
+			want:    "!the answer is for another name or type",
+		},
+		"a DNAME does not rename its own name": {
+			question: dns.Question{Name: "old.example", Type: dns.TypeMX},
+			records:  []string{"old.example. 60 IN DNAME new.example.", "--", soa},
+			want:     "old.example denied 1m0s",
+		},
 		"a denial at the end of a chain": {
 			records: []string{"a.example. 20 IN CNAME b.example.", "--", soa},
 			want:    "b.example denied 20s",
