@@ -1,11 +1,14 @@
 package check_test
 
 import (
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
+	"math/big"
 	"net/netip"
 	"strings"
 	"testing"
@@ -25,6 +28,24 @@ import (
 )
 
 const mx = "smtps-a.example.com"
+
+func TestWeakKeysAndCiphersAreNamed(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	key, err := rsa.GenerateKey(rand.Reader, 1024)
+	require.NoError(t, err)
+	leaf := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{mx}, NotAfter: time.Now().AddDate(0, 0, 90)}
+	der, err := x509.CreateCertificate(rand.Reader, leaf, leaf, key.Public(), key)
+	require.NoError(t, err)
+	l.domain("example.com", signed(), mx)
+	l.receive(l.host(mx), smtptest.Behaviour{
+		Cert:    &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key},
+		Ciphers: []uint16{tls.TLS_RSA_WITH_AES_128_GCM_SHA256}, MaxVersion: tls.VersionTLS12,
+	})
+	l.options.Port25Only = true
+	r := l.check("example.com")
+	require.Equal(t, []string{"certificate-weak", "cipher-weak"}, codes(r, report.Warning), "%v", r.Findings)
+}
 
 func TestSoundDomain(t *testing.T) {
 	t.Parallel()

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"slices"
@@ -148,9 +149,12 @@ func (d *domain) judgeDialogue(name string, where about, t *smtptls.Transcript) 
 			d.find(name+code, where, text.Printable(strings.TrimPrefix(err.Error(), "x509: ")))
 		}
 		left := daysLeft(s.NotAfter, d.At)
+		key, weak := keyOf(s.Chain[0])
 		d.judgeAll(where, []judgement{
 			{"certificate-expires-soon", left >= 0 && left < soonDays, fmt.Sprintf("on %s UTC, in %d days",
 				s.NotAfter.UTC().Format(time.DateTime), left)},
+			{"certificate-weak", weak, key},
+			{"cipher-weak", strings.HasPrefix(tls.CipherSuiteName(s.Cipher), "TLS_RSA_"), ""},
 		})
 	}
 	code := map[smtptls.Step]string{

@@ -64,11 +64,12 @@ func (d *domain) show(h *heard) report.Connection {
 // certificate shows the certificate of a session, as of a moment.
 func certificate(s *smtptls.Session, at time.Time) *report.Certificate {
 	leaf := s.Chain[0]
+	key, _ := keyOf(leaf)
 	c := &report.Certificate{
 		Subject: text.Printable(leaf.Subject.String()), Issuer: text.Printable(leaf.Issuer.String()), Names: []string{},
 		Matched: s.SAN, Trusted: s.Path != nil, Chain: []string{},
 		NotBefore: leaf.NotBefore.UTC(), NotAfter: s.NotAfter.UTC(), DaysLeft: daysLeft(s.NotAfter, at),
-		Key: keyOf(leaf), Signature: leaf.SignatureAlgorithm.String(),
+		Key: key, Signature: leaf.SignatureAlgorithm.String(),
 	}
 	for _, n := range leaf.DNSNames {
 		c.Names = append(c.Names, text.Printable(n))
@@ -89,13 +90,14 @@ func daysLeft(end, at time.Time) int {
 	return int(math.Floor(float64(end.Sub(at)) / float64(day)))
 }
 
-// keyOf names the key of a certificate.
-func keyOf(c *x509.Certificate) string {
+// keyOf names the key of a certificate, and reports whether it is shorter than what is asked of it today.
+func keyOf(c *x509.Certificate) (name string, weak bool) {
+	const rsaBits, ecdsaBits = 2048, 256
 	switch key := c.PublicKey.(type) {
 	case *rsa.PublicKey:
-		return fmt.Sprintf("RSA %d", key.N.BitLen())
+		return fmt.Sprintf("RSA %d", key.N.BitLen()), key.N.BitLen() < rsaBits
 	case *ecdsa.PublicKey:
-		return "ECDSA " + key.Curve.Params().Name
+		return "ECDSA " + key.Curve.Params().Name, key.Curve.Params().BitSize < ecdsaBits
 	}
-	return c.PublicKeyAlgorithm.String()
+	return c.PublicKeyAlgorithm.String(), false
 }

@@ -84,6 +84,8 @@ func Codes() []Code {
 		{"-not-judged", Info, true, "%s cannot be judged from here: policyd does not speak the TLS of the host, or " +
 			"does not know a rule for its certificate. Postfix may deliver."},
 		{"certificate-expires-soon", Warning, false, "A certificate expires within 14 days."},
+		{"certificate-weak", Warning, false, "The key of a certificate has fewer than 2048 (RSA) or 256 bits (ECDSA)."},
+		{"cipher-weak", Warning, false, "The cipher has no forward secrecy."},
 		{"dane-mismatch", Error, false, "No usable TLSA record matches the certificate: senders that use DANE defer."},
 		{"dane-bogus", Error, false, "The TLSA records fail DNSSEC validation: senders that support DANE defer."},
 		{"dane-lookup-failed", Info, true, "The TLSA records could not be looked up."},
