@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -98,6 +99,7 @@ func TestEveryFinding(t *testing.T) {
 		{"smtp-level-none", "empty", param("smtp_tls_security_level", "")},
 		{"smtp-level-none", "none", param("smtp_tls_security_level", "none")},
 		{"dnssec-lookups-off", "empty", param("smtp_dns_support_level", "")},
+		{"dnssec-lookups-off", "an option of the service", option("smtp/unix/smtp_dns_support_level = enabled")},
 		{"dnssec-lookups-off", "no lookups at all", param("disable_dns_lookups", "yes")},
 		{"dnssec-lookups-off", "native", param("smtp_host_lookup", "dns, native")},
 		{"dnssec-lookups-off", "MX lookup errors are ignored", param("ignore_mx_lookup_error", "yes")},
@@ -126,6 +128,7 @@ func TestEveryFinding(t *testing.T) {
 		{"tls-map-no-tlsrpt", "3.10.5 without reports", param("mail_version", "3.10.5")},
 		{"tls-map-no-tlsrpt", "3.11 without reports", param("mail_version", "3.11.1")},
 		{"map-unknown", "a misspelt map", param("smtp_tls_policy_maps", "socketmap:unix:policyd/sock:tls_policy")},
+		{"map-unknown", "no map", param("smtp_tls_policy_maps", "socketmap:unix:policyd/sock")},
 		{"map-unknown", "a misspelt map in a list", param("transport_maps", "regexp:/etc/x, socketmap:unix:policyd/sock:transports")},
 		{"map-unknown", "a map of a service", option("smtp/unix/smtp_tls_policy_maps = socketmap:unix:policyd/sock:postfix")},
 		{"map-through-proxy", "proxy:", param("smtp_tls_policy_maps", "proxy:socketmap:unix:policyd/sock:tls-policy")},
@@ -159,6 +162,11 @@ func TestEveryFinding(t *testing.T) {
 			s.params["smtp_tls_policy_maps"] = "socketmap:unix:" + s.dir + "/queue/policyd/sock:tls-policy"
 		}},
 		{"postmap-fails", "no answer", func(s *sender) { s.write("etc/postmap-broken", "") }},
+		{"postmap-fails", "a part of a name", param("smtp_tls_policy_maps", "socketmap:unix:policyd/sock:tls-policy, policy")},
+		{"postmap-fails", "a table of the site", param("smtp_tls_policy_maps", "mysql:/etc/x, socketmap:unix:policyd/sock:tls-policy")},
+		{"socket-forbidden", "IPv6 only", func(s *sender) {
+			s.params["inet_protocols"], s.params["smtp_tls_policy_maps"] = "ipv6", "socketmap:inet:127.0.0.1:"+closed+":tls-policy"
+		}},
 		{"own-domains-unknown", "a table that cannot be asked", param("relay_domains", "mysql:/etc/x")},
 		{"own-domain-unguarded", "a domain that the guard does not have", param("relay_domains", "relay.example")},
 		{"own-domain-routed", "a route for an own domain", func(s *sender) { s.routes["postmaster@mx.own.example"] = "smtps26:mx.own.example:26" }},
@@ -344,6 +352,53 @@ func TestANamedInterfaceIsNoFinding(t *testing.T) {
 	s.administer()
 	s.params["inet_interfaces"] = "mx.own.example, localhost"
 	require.NotContains(t, codes(s.examine()), "own-domains-unknown")
+}
+
+// A map name that was written with a space is two tables, and the second one ends every smtp(8).
+func TestAMapNameWithASpace(t *testing.T) {
+	t.Parallel()
+	for _, value := range []string{
+		"hash:/x, socketmap:unix:policyd/sock:tls policy", "hash:/x socketmap:unix:policyd/sock: tls-policy",
+		"hash:/x, socketmap:unix:policyd/sock:tls-policy, policy", "hash:/x, socketmap:unix:policyd/sock",
+	} {
+		s := newSender(t)
+		s.serve()
+		s.administer()
+		s.params["smtp_tls_policy_maps"] = value
+		var changes []string
+		for _, f := range s.examine().Findings {
+			if f.Severity == Error {
+				changes = append(changes, f.Change...)
+			}
+		}
+		right := "'smtp_tls_policy_maps = hash:/x, socketmap:unix:policyd/sock:tls-policy'"
+		require.NotEmpty(t, changes, value)
+		for _, c := range changes {
+			require.Contains(t, c, right, value)
+		}
+	}
+}
+
+// Postfix does not connect to an address of a family that inet_protocols excludes.
+func TestEndpointsOfTheFamiliesOfPostfix(t *testing.T) {
+	t.Parallel()
+	s := newSender(t)
+	s.serve()
+	s.params["inet_protocols"], s.params["smtp_tls_policy_maps"] = "ipv6", "socketmap:inet:127.0.0.1:2526:tls-policy"
+	for listeners, want := range map[string]string{
+		"127.0.0.1:2526 unix:" + s.dir + "/queue/policyd/sock": "unix:policyd/sock",
+		"127.0.0.1:2526 [::1]:2526":                            "inet:[::1]:2526",
+		":2526":                                                "inet:[::1]:2526",
+		"127.0.0.1:2526":                                       "inet:127.0.0.1:2526", // there is no other
+	} {
+		s.settings.Server.Listen = strings.Fields(listeners)
+		s.examine() // writes the configuration
+		postconf, err := filepath.Abs("testdata/bin/postconf")
+		require.NoError(t, err)
+		l, err := MakeLines(t.Context(), Options{Settings: s.loaded(), Postconf: postconf, ConfigDirectory: s.dir + "/etc"})
+		require.NoError(t, err)
+		require.Contains(t, l.Main, "smtp_tls_policy_maps = socketmap:"+want+":tls-policy", listeners)
+	}
 }
 
 // Postfix that asks for a map that does not exist does ask policyd, and its mail waits: "does not ask" is not said as well.

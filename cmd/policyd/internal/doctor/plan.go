@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -143,6 +144,7 @@ func (p plan) wanted(parameter string) string {
 	at := -1 // of policyd's table
 	for _, t := range postfix.Tokens(p.raw[parameter]) {
 		switch {
+		case !strings.ContainsAny(t, ":$"): // a part of a name with a space
 		case !p.isOurs(t, parameter):
 			list = append(list, t)
 		case at < 0:
@@ -179,10 +181,12 @@ func (p plan) mapFor(parameter string) string {
 	return "tls-policy"
 }
 
-// isHere reports whether a table is at an endpoint of policyd.
+// isHere reports whether a table is at an endpoint of policyd. A socketmap without the name of a map is too.
 func (p plan) isHere(table string) bool {
 	at, _ := splitTable(table)
-	return at != "" && slices.ContainsFunc(p.endpoints, func(e string) bool { return p.outside(e) == p.outside(at) })
+	return at != "" && slices.ContainsFunc(p.endpoints, func(e string) bool {
+		return p.outside(e) == p.outside(at) || strings.TrimPrefix(table, "proxy:") == "socketmap:"+e
+	})
 }
 
 // isOurs reports whether a table is one of policyd's maps: everything at an endpoint of policyd, and policyd's names at
@@ -201,7 +205,8 @@ func (p plan) ours(parameter string) (list []string, at int) {
 // entry returns the text that one of policyd's tables must have: the present endpoint and name, if they are right.
 func (p plan) entry(table, parameter string) string {
 	at, name := splitTable(table)
-	if !slices.Contains(p.endpoints, at) {
+	address, inet := strings.CutPrefix(at, "inet:")
+	if _, reachable := p.endpointOf(address); inet && !reachable || !slices.Contains(p.endpoints, at) {
 		at = p.endpoint
 	}
 	if lookup.CanonicalMap(name) != p.mapFor(parameter) {
@@ -260,7 +265,7 @@ func (p plan) chrootColumn() string {
 }
 
 // endpointOf returns the endpoint of a listener, and whether chrooted processes can reach it. A TCP listener for all
-// addresses is reached over loopback.
+// addresses is reached over loopback. Postfix connects only to addresses of the families in inet_protocols.
 func (s *setup) endpointOf(listener string) (endpoint string, reachable bool) {
 	if path, unix := strings.CutPrefix(listener, "unix:"); unix {
 		inside, err := filepath.Rel(s.queue, path)
@@ -270,13 +275,16 @@ func (s *setup) endpointOf(listener string) (endpoint string, reachable bool) {
 		return listener, false
 	}
 	host, port, _ := net.SplitHostPort(listener) // checked
-	switch host {
-	case "", "0.0.0.0":
-		host = "127.0.0.1"
-	case "::":
+	only := s.params["inet_protocols"]
+	switch {
+	case host == "::", host == "" && only == "ipv6":
 		host = "::1"
+	case host == "", host == "0.0.0.0":
+		host = "127.0.0.1"
 	}
-	return "inet:" + net.JoinHostPort(host, port), true
+	a, _ := netip.ParseAddr(host)
+	excluded := a.Is4() && only == "ipv6" || a.Is6() && only == "ipv4"
+	return "inet:" + net.JoinHostPort(host, port), !excluded
 }
 
 // outside returns an endpoint as a process outside the queue directory reaches it.

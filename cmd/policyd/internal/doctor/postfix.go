@@ -28,19 +28,25 @@ func (e *exam) checkVersion() {
 	}
 }
 
-// checkMain examines the parameters of main.cf that policies depend on.
+// checkMain examines the parameters that policies depend on, as smtp(8) has them: an option of the service in master.cf
+// replaces the value of main.cf.
 func (e *exam) checkMain() {
 	for _, r := range slices.Concat(writtenRules(), defaultRules()) {
-		value := e.params[r.Name]
+		value, change := e.params[r.Name], e.set(r.Name, r.Value)
+		what := is(r.Name, value)
+		if own, replaced := e.params[smtp+"/"+r.Name]; replaced {
+			value, change = own, e.edit("-P", smtp+"/"+r.Name+"="+r.Value)
+			what = e.masterCF() + ", service " + smtp + ": " + is(r.Name, value)
+		}
 		forDANE := r.wrong == "dnssec-lookups-off" || r.wrong == "dane-insecure-mx"
 		switch {
 		case forDANE && !e.Settings.Policy.DANE: // it does not matter
 		case !r.accepts(value):
-			e.found(r.wrong, is(r.Name, value), e.set(r.Name, r.Value))
+			e.found(r.wrong, what, change)
 		case r.Name == "smtp_tls_security_level":
-			e.found("smtp-level", is(r.Name, value))
+			e.found("smtp-level", what)
 		case r.Name == "smtp_dns_support_level":
-			e.found("dnssec-lookups", is(r.Name, value))
+			e.found("dnssec-lookups", what)
 		}
 	}
 	header := e.params["tls_required_enable"] == "yes" // TLS-Required: no (RFC 8689)

@@ -24,8 +24,14 @@ func (e *exam) checkConnections(ctx context.Context) {
 	for _, parameter := range []string{policyMaps, transportMaps} {
 		for _, t := range postfix.Tokens(e.params[parameter]) {
 			t = strings.TrimPrefix(t, "proxy:")
-			if serves(t, parameter) && e.isOurs(t, parameter) && !slices.Contains(tables, t) {
-				tables = append(tables, t)
+			guard := parameter == transportMaps && isPattern(t)
+			switch {
+			case serves(t, parameter) && e.isOurs(t, parameter):
+				if !slices.Contains(tables, t) {
+					tables = append(tables, t)
+				}
+			case !guard && !e.isHere(t): // checkOwn and checkTables report those
+				e.checkOther(ctx, parameter, t)
 			}
 		}
 	}
@@ -50,11 +56,32 @@ func (e *exam) checkConnections(ctx context.Context) {
 	}
 }
 
-// reach reports whether Postfix's processes can get to a unix socket at all.
+// checkOther tests a table of the site beside those of policyd: if Postfix cannot use it, mail waits as well. A user
+// other than root may not be allowed to read it.
+func (e *exam) checkOther(ctx context.Context, parameter, table string) {
+	if !strings.Contains(table, ":") {
+		e.found("postmap-fails", fmt.Sprintf("%s has %q, which is not of the form type:name", parameter, table),
+			e.set(parameter, e.wanted(parameter)))
+	} else if _, err := e.commands.Query(ctx, table, []string{notNexthop}); err != nil && e.User == 0 {
+		e.found("postmap-fails", parameter+" has "+table+": "+err.Error(),
+			"# correct the table, or remove it from "+parameter)
+	}
+}
+
+// reach reports whether Postfix's processes can connect at all: to a unix socket, or to an address of that family.
 func (e *exam) reach(at string) bool {
 	path, unix := strings.CutPrefix(at, "unix:")
 	if !unix {
-		return true
+		_, reachable := e.endpointOf(strings.TrimPrefix(at, "inet:"))
+		if !reachable {
+			change := []string{"policyd postfix-config --commands | sh"}
+			if socket := e.queue + "/policyd/sock"; e.endpoint == at { // there is no other
+				change = append([]string{e.listener(`listen = ["unix:`+socket+`"]`, "ListenStream="+socket)}, change...)
+			}
+			e.found("socket-forbidden", is("inet_protocols", e.params["inet_protocols"])+
+				": Postfix cannot connect to "+at, change...)
+		}
+		return reachable
 	}
 	if filepath.IsAbs(path) && slices.ContainsFunc([]string{smtp, "relay/unix", "rewrite/unix"}, e.chrooted) {
 		inside, reachable := e.endpointOf(at)
