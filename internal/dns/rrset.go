@@ -78,6 +78,12 @@ func AppendItem[T string | []byte](b, head []byte, tail T) []byte {
 
 // CutItem returns the first item of s, and the rest.
 func CutItem(s string) (item, rest string) {
+	n, rest := CutNumber(s)
+	return rest[:n], rest[n:]
+}
+
+// CutNumber returns the number that s begins with, as binary.AppendUvarint writes it, and the rest.
+func CutNumber(s string) (n uint64, rest string) {
 	n, size := binary.Uvarint([]byte(s[:min(len(s), binary.MaxVarintLen64)]))
-	return s[size : size+int(n)], s[size+int(n):]
+	return n, s[size:]
 }

@@ -26,57 +26,66 @@ type entry struct {
 	reason        string
 }
 
-// tick is the unit of packed times.
+// tick is the unit of packed moments.
 const tick = 100 * time.Millisecond
 
-// fields returns what is packed into one octet, together with the status, and what is packed as numbers.
-func (e *entry) fields() (flags [5]*bool, numbers [2]*uint32, times [4]*time.Duration) {
-	return [...]*bool{&e.nxdomain, &e.stale, &e.warned, &e.failed, &e.bogus},
-		[...]*uint32{&e.epoch.Answers, &e.epoch.Failures},
-		[...]*time.Duration{&e.life, &e.expires, &e.backOff, &e.retry}
+// flags returns what is packed into one octet, together with the status. alias is set if there is an owner.
+func (e *entry) flags(alias *bool) [6]*bool {
+	return [...]*bool{&e.nxdomain, &e.stale, &e.warned, &e.failed, &e.bogus, alias}
 }
 
-// pack appends the entry without its question, and without its data, which come last.
-func (e *entry) pack(b []byte) []byte {
-	flags, numbers, times := e.fields()
+// pack appends the entry with its key, and without its data, which come last. Most entries have neither a failure nor
+// an owner, which then take no room.
+func (e *entry) pack(b []byte, k key) []byte {
+	alias := e.owner != ""
+	flags := e.flags(&alias)
 	bits := byte(e.status) << len(flags)
 	for i, set := range flags {
 		if *set {
 			bits |= 1 << i
 		}
 	}
-	b = append(b, bits)
-	for _, n := range numbers {
-		b = binary.AppendUvarint(b, uint64(*n))
+	b = append(binary.AppendUvarint(b, uint64(k)), bits)
+	b = binary.AppendUvarint(b, uint64(e.epoch.Answers))
+	b = binary.AppendUvarint(b, uint64(e.life/time.Second))
+	b = binary.AppendUvarint(b, uint64(e.expires/tick))
+	if e.failed {
+		b = binary.AppendUvarint(b, uint64(e.epoch.Failures))
+		b = binary.AppendUvarint(b, uint64(e.backOff/tick))
+		b = binary.AppendUvarint(b, uint64(e.retry/tick))
+		b = dns.AppendItem(b, nil, e.reason)
 	}
-	for _, t := range times {
-		b = binary.AppendUvarint(b, uint64(*t/tick))
+	if alias {
+		b = dns.AppendItem(b, nil, e.owner)
 	}
-	return dns.AppendItem(dns.AppendItem(b, nil, e.reason), nil, e.owner)
+	return b
 }
 
 // unpack sets e to what pack has packed.
 func (e *entry) unpack(q dns.Question, s string) {
 	*e = entry{question: q}
-	flags, numbers, times := e.fields()
-	e.status = dns.Status(s[0] >> len(flags))
+	next := func() (n uint64) {
+		n, s = dns.CutNumber(s)
+		return n
+	}
+	next() // the key
+	alias := false
+	flags, bits := e.flags(&alias), s[0]
 	for i, set := range flags {
-		*set = s[0]>>i&1 == 1
+		*set = bits>>i&1 == 1
 	}
-	s = s[1:]
-	next := func() uint64 {
-		value, size := binary.Uvarint([]byte(s[:min(len(s), binary.MaxVarintLen64)]))
-		s = s[size:]
-		return value
+	e.status, s = dns.Status(bits>>len(flags)), s[1:]
+	e.epoch.Answers = uint32(next())
+	e.life, e.expires = time.Duration(next())*time.Second, time.Duration(next())*tick
+	if e.failed {
+		e.epoch.Failures = uint32(next())
+		e.backOff, e.retry = time.Duration(next())*tick, time.Duration(next())*tick
+		e.reason, s = dns.CutItem(s)
 	}
-	for _, n := range numbers {
-		*n = uint32(next())
+	if alias {
+		e.owner, s = dns.CutItem(s)
 	}
-	for _, t := range times {
-		*t = time.Duration(next()) * tick
-	}
-	e.reason, s = dns.CutItem(s)
-	e.owner, e.data = dns.CutItem(s)
+	e.data = s
 }
 
 // valid reports whether there is an answer, obtained from the present servers under the present trust.

@@ -31,8 +31,7 @@ type shard struct {
 // node holds the entries of a name, and of the names that are always looked up with it, in one string: a cache of many
 // domains would otherwise consist of pointers and map slots. It is replaced and never changed, except for used.
 type node struct {
-	packed string      // the name, and then the entries, each with its length and its key
-	name   uint32      // the length of the name
+	packed string      // the name, and then the entries, each with its length in front
 	slot   int32       // in the ring; the mutex of the shard guards it
 	used   atomic.Bool // since the eviction pointer passed
 }
@@ -41,8 +40,8 @@ type node struct {
 // make a node grow.
 var prefixes = [...]string{"", "_25._tcp.", "_26._tcp.", "_mta-sts.", "mta-sts."}
 
-// key tells the entries of a node apart, by the type and the prefix.
-type key [3]byte
+// key tells the entries of a node apart, by the type and the index of the prefix.
+type key uint32
 
 // locate returns the name of the node for a question, and its key there.
 func locate(q dns.Question) (name string, k key) {
@@ -52,22 +51,28 @@ func locate(q dns.Question) (name string, k key) {
 			at = i
 		}
 	}
-	return q.Name[len(prefixes[at]):], key{byte(q.Type >> 8), byte(q.Type), byte(at)}
+	return q.Name[len(prefixes[at]):], key(q.Type)*key(len(prefixes)) + key(at)
 }
 
-func (n *node) domain() string { return n.packed[:n.name] }
+func (n *node) domain() string {
+	name, _ := dns.CutItem(n.packed)
+	return name
+}
 
 func (n *node) question(k key) dns.Question {
-	return dns.Question{Name: prefixes[k[2]] + n.domain(), Type: dns.Type(k[0])<<8 | dns.Type(k[1])}
+	const step = key(len(prefixes))
+	return dns.Question{Name: prefixes[k%step] + n.domain(), Type: dns.Type(k / step)}
 }
 
-// entries calls f with the key of each entry, and with all of it, until f returns false. A nil node has none.
-func (n *node) entries(f func(k key, whole string) bool) {
+// entries calls f with the key of each entry, and with the packed entry, until f returns false. A nil node has none.
+func (n *node) entries(f func(k key, packed string) bool) {
 	if n == nil {
 		return
 	}
-	for e, rest := "", n.packed[n.name:]; rest != ""; {
-		if e, rest = dns.CutItem(rest); !f(key{e[0], e[1], e[2]}, e) {
+	e := ""
+	for _, rest := dns.CutItem(n.packed); rest != ""; {
+		e, rest = dns.CutItem(rest)
+		if k, _ := dns.CutNumber(e); !f(key(k), e) {
 			return
 		}
 	}
@@ -90,7 +95,7 @@ func (n *node) count() (entries int) {
 // weigh estimates how many bytes the node takes with Go 1.26 on 64 bits: with its places in the map and in the ring,
 // and what the allocator adds to a string. The estimate is within a third of the truth.
 func (n *node) weigh() int64 {
-	const overhead = 32 + 80
+	const overhead = 24 + 80
 	return overhead + int64(len(n.packed)) + int64(len(n.packed))/16
 }
 
@@ -111,9 +116,9 @@ func (s *shard) get(q dns.Question) (e entry, n *node) {
 	name, wanted := locate(q)
 	n = s.node(name)
 	e.question = q
-	for k, whole := range n.entries {
+	for k, packed := range n.entries {
 		if k == wanted {
-			e.unpack(q, whole[len(k):])
+			e.unpack(q, packed)
 			break
 		}
 	}
@@ -124,16 +129,16 @@ func (s *shard) get(q dns.Question) (e entry, n *node) {
 // held.
 func (s *shard) with(q dns.Question, e *entry) *node {
 	name, mine := locate(q)
-	b, head := append(make([]byte, 0, 512), name...), make([]byte, 0, 256) // on the stack
-	for k, whole := range s.node(name).entries {
+	b, head := dns.AppendItem(make([]byte, 0, 512), nil, name), make([]byte, 0, 256) // on the stack
+	for k, packed := range s.node(name).entries {
 		if k != mine {
-			b = dns.AppendItem(b, nil, whole)
+			b = dns.AppendItem(b, nil, packed)
 		}
 	}
 	if e != nil {
-		b = dns.AppendItem(b, e.pack(append(head, mine[:]...)), e.data)
+		b = dns.AppendItem(b, e.pack(head, mine), e.data)
 	}
-	return &node{packed: string(b), name: uint32(len(name))}
+	return &node{packed: string(b)}
 }
 
 // put stores a node, and evicts others if there is no room; s.mu is held. A single node is kept, however small the
@@ -148,9 +153,9 @@ func (s *shard) put(n *node) {
 // set replaces the node of a name; s.mu is held. A node without entries removes it.
 func (s *shard) set(n *node) {
 	name, last := n.domain(), len(s.ring)
-	old, empty := s.node(name), n.packed == n.domain()
+	old, count := s.node(name), n.count()
 	switch {
-	case old == nil && empty:
+	case old == nil && count == 0:
 		return
 	case old == nil: // put it just behind the pointer, which arrives there last
 		s.ring = append(s.ring, n)
@@ -162,12 +167,12 @@ func (s *shard) set(n *node) {
 		s.count -= old.count()
 		s.bytes -= old.weigh()
 	}
-	if empty {
+	if count == 0 {
 		s.swap(n.slot, int32(last-1))
 		s.ring = slices.Delete(s.ring, last-1, last)
 		s.nodes.Delete(name)
 	} else {
-		s.count += n.count()
+		s.count += count
 		s.bytes += n.weigh()
 		s.nodes.Set(name, n, gocache.NoExpiration)
 	}
@@ -187,7 +192,7 @@ func (s *shard) evict(latest *node) {
 		n := s.ring[s.pointer]
 		if n != latest && !n.used.Swap(false) || steps > 2*len(s.ring) {
 			s.stats.evicted.Add(uint64(n.count()))
-			s.set(&node{packed: n.domain(), name: n.name})
+			s.set(&node{packed: string(dns.AppendItem(nil, nil, n.domain()))})
 			s.stats.changes.Add(1)
 			return
 		}
@@ -201,16 +206,16 @@ func (s *shard) removeIf(f func(*entry) bool) (removed int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, old := range slices.Backward(s.ring) { // the last node takes the place of one that goes
-		b = append(b[:0], old.domain()...)
-		for k, whole := range old.entries {
-			if e.unpack(old.question(k), whole[len(k):]); f(&e) {
+		b = dns.AppendItem(b[:0], nil, old.domain())
+		for k, packed := range old.entries {
+			if e.unpack(old.question(k), packed); f(&e) {
 				removed++
 			} else {
-				b = dns.AppendItem(b, nil, whole)
+				b = dns.AppendItem(b, nil, packed)
 			}
 		}
 		if len(b) < len(old.packed) {
-			s.set(&node{packed: string(b), name: old.name})
+			s.set(&node{packed: string(b)})
 		}
 	}
 	return removed
