@@ -250,26 +250,35 @@ func (d *File) read(tx *bbolt.Tx) error {
 	return nil
 }
 
-// write makes the disk agree with some records. It encodes them within the transaction, so the last change in memory is
-// the last on disk.
+// write makes the disk agree with some records. It encodes them within a transaction, so the last change in memory is
+// the last on disk. A transaction keeps all that it changes in memory, and in new pages of the file. Therefore a large
+// change takes several.
 func (d *File) write(db *bbolt.DB, names map[string]struct{}) error {
-	return db.Update(func(tx *bbolt.Tx) error {
-		b, err := tx.CreateBucketIfNotExists([]byte(d.o.Bucket))
-		if err != nil {
-			return err
-		}
-		for _, name := range slices.Sorted(maps.Keys(names)) { // in the order of the file, which is cheaper
-			if value := d.o.Encode(name); value != nil {
-				err = b.Put([]byte(name), value)
-			} else {
-				err = b.Delete([]byte(name))
-			}
+	const most = 2000                         // records of one transaction
+	sorted := slices.Sorted(maps.Keys(names)) // in the order of the file, which is cheaper
+	for part := range slices.Chunk(sorted, most) {
+		err := db.Update(func(tx *bbolt.Tx) error {
+			b, err := tx.CreateBucketIfNotExists([]byte(d.o.Bucket))
 			if err != nil {
 				return err
 			}
+			for _, name := range part {
+				if value := d.o.Encode(name); value != nil {
+					err = b.Put([]byte(name), value)
+				} else {
+					err = b.Delete([]byte(name))
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
 		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // closeIfReplaced closes a database whose file is no longer in its place, because the file or its directory was removed

@@ -1,6 +1,7 @@
 package statedb_test
 
 import (
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -56,6 +57,24 @@ func TestTheDiskFollowsTheMemory(t *testing.T) {
 	o["unmarked"] = "1"
 	require.NoError(t, f.Close())
 	require.Equal(t, owner{"b": "2", "c": "1"}, onDisk(t, dir))
+}
+
+// A change of many records takes several transactions, and all of it reaches the disk.
+func TestALargeChangeReachesTheDisk(t *testing.T) {
+	t.Parallel()
+	dir, o := t.TempDir(), owner{}
+	f := o.open(dir)
+	for i := range 10_001 {
+		o[fmt.Sprint(i)] = "1"
+	}
+	f.Mark(slices.Collect(maps.Keys(o))...)
+	f.Save()
+	for i := range 5000 {
+		delete(o, fmt.Sprint(2*i))
+		f.Mark(fmt.Sprint(2 * i))
+	}
+	require.NoError(t, f.Close())
+	require.Equal(t, o, onDisk(t, dir))
 }
 
 // After a fault everything is written again: what changed or was removed without a usable disk is not marked any more.
