@@ -139,7 +139,8 @@ func (p *policyd) rest(ctx context.Context) (u usage) {
 		must.Do(daemon.Sleep(ctx, pause))
 	}
 	u.memory, u.files = must.Get(p.Memory()), float64(p.files())
-	// With the default GOGC the next collection comes at twice what the last one left.
-	u.live = p.metric(ctx, "go_memstats_next_gc_bytes") / 2 / (1 << 20)
+	// The next collection comes when the heap has grown by GOGC percent of what the last one left.
+	growth := 1 + p.metric(ctx, "go_gc_gogc_percent")/100
+	u.live = p.metric(ctx, "go_memstats_next_gc_bytes") / growth / (1 << 20)
 	return u
 }

@@ -89,6 +89,7 @@ func New(o Options) (*Daemon, error) {
 	if d.stub, err = stub.New(d.stubOptions(loaded)); err != nil {
 		return nil, err
 	}
+	setCollectorPace()
 	d.cache = dnscache.New(d.stub, dnscache.Options{
 		MaxEntries: loaded.Cache.MaxEntries, MaxBytes: d.limitMemory(memlimit.FromCgroup), Epoch: d.stub.Epoch,
 		Doubt: d.stub.Doubt, Logger: d.log,

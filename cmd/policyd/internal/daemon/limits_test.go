@@ -21,6 +21,18 @@ func TestCacheShare(t *testing.T) {
 	}
 }
 
+// An operator can set another pace than that of policyd.
+func TestSetCollectorPace(t *testing.T) {
+	before := debug.SetGCPercent(100)
+	defer debug.SetGCPercent(before)
+	t.Setenv("GOGC", "100")
+	setCollectorPace()
+	require.Equal(t, 100, debug.SetGCPercent(100))
+	t.Setenv("GOGC", "")
+	setCollectorPace()
+	require.Equal(t, 50, debug.SetGCPercent(before))
+}
+
 // The daemon keeps to a limit of the process from any source, and logs it if it leaves less than the settings do.
 func TestLimitMemory(t *testing.T) {
 	const none = math.MaxInt64
