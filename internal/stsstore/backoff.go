@@ -79,12 +79,10 @@ func (f *failures) add(err *mtasts.Error, id string, now, expires time.Time) (fi
 }
 
 // forget removes the failure of a domain whose policy could be fetched.
-func (f *failures) forget(domain string) bool {
+func (f *failures) forget(domain string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	_, ok := f.list[domain]
 	delete(f.list, domain)
-	return ok
 }
 
 // get returns the last failure of a domain.
