@@ -89,7 +89,6 @@ func Areas() []Area {
 		{"Route to implicit TLS", []Code{
 			{"transport-map-present", OK, "Postfix asks policyd for routes."},
 			{"transport-map-missing", Note, "No mail uses implicit TLS: all of it goes to port 25."},
-			{"transport-map-unused", Warning, "Postfix asks for every address, and policyd never returns a route."},
 			{"guard-present", OK, "Postfix does not ask policyd about the domains of this site."},
 			{"guard-missing", Warning, "While policyd does not answer, mail for domains of this site waits too."},
 			{"guard-after", Error, "The first table with an answer wins, so this guard has no effect."},
@@ -99,14 +98,12 @@ func Areas() []Area {
 			{"service-no-wrappermode", Error, "It would wait for a plaintext greeting that never comes: mail waits."},
 			{"service-fails-open", Error, "Without a policy, the service would deliver without verifying the host."},
 			{"service-fallback-relay", Warning, "It would use implicit TLS to the port of the fallback relay."},
-			{"service-other-chroot", Note, "It sees other files than smtp(8): resolv.conf, certificates, the socket."},
 		}},
 		{"Certificate authorities", []Code{
 			{"roots-found", OK, "Certificates can be verified."},
 			{"roots-missing", Error, "No certificate can be verified, and mail under a policy waits."},
 			{"roots-unreadable", Error, "Postfix then cannot use TLS at all."},
 			{"roots-not-in-chroot", Error, "Nothing can be verified in the chroot, and mail under a policy waits."},
-			{"roots-differ", Warning, "policyd and Postfix verify with different roots; mail with a route may wait."},
 		}},
 		{"From Postfix to policyd", []Code{
 			{"socket-answers", OK, "policyd answers."},

@@ -134,7 +134,6 @@ func TestEveryFinding(t *testing.T) {
 		{"map-through-proxy", "proxy:", param("smtp_tls_policy_maps", "proxy:socketmap:unix:policyd/sock:tls-policy")},
 		{"service-without-policies", "an option empties the maps", option("smtp/unix/smtp_tls_policy_maps =")},
 		{"transport-map-missing", "no maps", param("transport_maps", "")},
-		{"transport-map-unused", "port26.mode = off", func(s *sender) { s.settings.Port26.Mode = "off" }},
 		{"guard-missing", "the socketmap alone", param("transport_maps", "socketmap:unix:policyd/sock:transport")},
 		{"guard-missing", "a table with domains for keys guards nothing", param("transport_maps", "texthash:/dev/null, socketmap:unix:policyd/sock:transport")},
 		{"guard-after", "the wrong order", param("transport_maps", "socketmap:unix:policyd/sock:transport, regexp:/etc/x")},
@@ -146,7 +145,6 @@ func TestEveryFinding(t *testing.T) {
 		{"service-fallback-relay", "that of main.cf", func(s *sender) {
 			s.options, s.params["smtp_fallback_relay"] = s.options[:2], "[fallback.example]"
 		}},
-		{"service-other-chroot", "n", func(s *sender) { s.services[3] = "smtps26 unix - - n - - smtp" }},
 		{"roots-missing", "neither file nor directory", param("smtp_tls_CAfile", "")},
 		{"roots-missing", "an empty file", func(s *sender) { s.write("roots.pem", "") }},
 		{"roots-missing", "an empty directory", func(s *sender) { s.params["smtp_tls_CAfile"], s.params["smtp_tls_CApath"] = "", s.dir }},
@@ -155,7 +153,6 @@ func TestEveryFinding(t *testing.T) {
 			s.write("certs/0123abcd.0", "")
 			s.params["smtp_tls_CAfile"], s.params["smtp_tls_CApath"] = "", s.dir+"/certs"
 		}},
-		{"roots-differ", "policyd has a file of its own", func(s *sender) { s.settings.TLS.CAFile = "/etc/other.pem" }},
 		{"socket-silent", "another port", param("smtp_tls_policy_maps", "socketmap:inet:127.0.0.1:"+closed+":tls-policy")},
 		{"socket-not-policyd", "an unknown map", param("smtp_tls_policy_maps", "socketmap:unix:policyd/sock:Query")},
 		{"socket-outside-chroot", "an absolute path", func(s *sender) {

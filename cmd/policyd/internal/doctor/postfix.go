@@ -131,9 +131,6 @@ func (e *exam) checkTransportMaps() {
 	}
 	asks := func(t string) bool { return e.isOurs(t, transportMaps) }
 	without := e.set(transportMaps, strings.Join(slices.DeleteFunc(postfix.Tokens(e.raw[transportMaps]), asks), ", "))
-	if !e.route {
-		e.found("transport-map-unused", "port26.mode is off", e.setting("port26", `mode = "probe"`), "# or:", without)
-	}
 	switch guard := slices.IndexFunc(list, isPattern); {
 	case guard < 0:
 		e.found("guard-missing", "no regexp: table before the socketmap in transport_maps", wanted)
@@ -165,10 +162,6 @@ func (e *exam) checkService() {
 			sound = false
 			e.found(r.wrong, name+": "+is(r.Name, value), e.edit("-P", service+"/"+r.Name+"="+r.Value))
 		}
-	}
-	if e.chrooted(service) != e.chrooted(smtp) {
-		e.found("service-other-chroot", name+" and service smtp differ in the chroot column",
-			e.edit("-F", service+"/chroot="+e.chrootColumn()))
 	}
 	if sound {
 		e.found("service-present", name+": wrapper mode, level "+e.params.Of(service, "smtp_tls_security_level"))

@@ -83,7 +83,8 @@ func (e *exam) reach(at string) bool {
 		}
 		return reachable
 	}
-	if filepath.IsAbs(path) && slices.ContainsFunc([]string{smtp, "relay/unix", "rewrite/unix"}, e.chrooted) {
+	clients := []string{smtp, "relay/unix", "rewrite/unix", e.transport + "/unix"}
+	if filepath.IsAbs(path) && slices.ContainsFunc(clients, e.chrooted) {
 		inside, reachable := e.endpointOf(at)
 		change := []string{"# in " + e.mainCF() + ": " + inside + " in place of " + at}
 		if !reachable {
