@@ -5,11 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net/http"
 	"runtime/debug"
-	"slices"
-	"strings"
 
 	"golang.org/x/sync/semaphore"
 )
@@ -20,32 +17,20 @@ const MaxEvaluations = 8
 // Server serves the endpoints for which Handle, Answer and Evaluate add a function. Each function is called by several
 // goroutines concurrently. Make one with NewServer.
 type Server struct {
-	mux        *http.ServeMux
-	methods    map[string]map[string]http.HandlerFunc // by path and method
+	mux        http.ServeMux
 	evaluating *semaphore.Weighted
 	log        *slog.Logger
 }
 
 // NewServer returns a server without endpoints that runs at most that many evaluations at a time.
 func NewServer(evaluations int, log *slog.Logger) *Server {
-	s := &Server{
-		mux: http.NewServeMux(), methods: map[string]map[string]http.HandlerFunc{},
-		evaluating: semaphore.NewWeighted(int64(evaluations)), log: log,
-	}
-	s.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		refuse(w, http.StatusNotFound, "unknown path: see docs/admin-api.md")
-	})
-	return s
+	return &Server{evaluating: semaphore.NewWeighted(int64(evaluations)), log: log}
 }
 
 // Handle adds the function that answers or refuses the requests of an endpoint.
 func Handle[Q, A any](s *Server, e Endpoint[Q, A], do func(context.Context, Q) (A, *RefusedError)) {
-	method, path, _ := strings.Cut(string(e), " ")
-	if s.methods[path] == nil {
-		s.methods[path] = map[string]http.HandlerFunc{}
-		s.mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) { dispatch(w, r, s.methods[path]) })
-	}
-	s.methods[path][method] = func(w http.ResponseWriter, r *http.Request) {
+	s.mux.HandleFunc(string(e), func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		q, err := decode[Q](r)
 		if err != nil {
 			refuse(w, http.StatusBadRequest, err.Error())
@@ -54,7 +39,7 @@ func Handle[Q, A any](s *Server, e Endpoint[Q, A], do func(context.Context, Q) (
 		} else {
 			write(w, http.StatusOK, answer)
 		}
-	}
+	})
 }
 
 // Answer adds a function that neither waits nor refuses.
@@ -82,23 +67,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			refuse(w, http.StatusInternalServerError, "internal error")
 		}
 	}()
-	if !strings.HasPrefix(r.URL.Path, "/") || r.Method == http.MethodConnect {
-		refuse(w, http.StatusBadRequest, "a path is needed: docs/admin-api.md has them")
-		return
-	}
 	s.mux.ServeHTTP(w, r)
-}
-
-// dispatch calls the handler for the method of a request.
-func dispatch(w http.ResponseWriter, r *http.Request, methods map[string]http.HandlerFunc) {
-	if methods[r.Method] == nil {
-		allowed := strings.Join(slices.Sorted(maps.Keys(methods)), ", ")
-		w.Header().Set("Allow", allowed)
-		refuse(w, http.StatusMethodNotAllowed, "method not allowed: use "+allowed)
-		return
-	}
-	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-	methods[r.Method](w, r)
 }
 
 func refuse(w http.ResponseWriter, code int, message string) {
