@@ -113,22 +113,19 @@ func (s *screen) connections(all []report.Connection) {
 	if len(all) == 0 {
 		return
 	}
-	rows := [][]string{{"  ADDRESS", "PORT", "TLS", "DAYS", "MS", "RESULT"}}
+	rows := [][]string{{"  ADDRESS", "PORT", "TLS", "DAYS", "RESULT"}}
 	asked := slices.ContainsFunc(all, func(c report.Connection) bool { return c.Postfix != nil })
 	if asked {
 		rows[0] = append(rows[0], "POSTFIX")
 	}
 	for i := range all {
 		c := &all[i]
-		days, took := "-", 0.0
+		days := "-"
 		if c.Certificate != nil {
 			days = fmt.Sprint(c.Certificate.DaysLeft)
 		}
-		for _, step := range c.Steps {
-			took += step.Milliseconds
-		}
 		protocol := cmp.Or(strings.TrimPrefix(c.Protocol, "TLS "), "-")
-		row := []string{"  " + c.Address, fmt.Sprint(c.Port), protocol, days, fmt.Sprintf("%.0f", took), s.result(c)}
+		row := []string{"  " + c.Address, fmt.Sprint(c.Port), protocol, days, s.result(c)}
 		switch {
 		case c.Postfix != nil:
 			row = append(row, c.Postfix.Verdict)
@@ -179,9 +176,6 @@ func (s *screen) dialogues(h *report.Host) {
 	for i := range h.Connections {
 		c := &h.Connections[i]
 		s.linef("  %s port %d", c.Address, c.Port)
-		for _, step := range c.Steps {
-			s.paragraph("    - ", fmt.Sprintf("%s: %.1f ms%s", step.Step, step.Milliseconds, part(": ", step.Error)))
-		}
 		for _, said := range c.Dialogue {
 			s.linef("    %s", said)
 		}

@@ -25,11 +25,10 @@ func soundReport() report.Report {
 			Key: "ECDSA P-256", Signature: "SHA256-RSA",
 		}
 	}
-	steps := []report.Step{{Step: "connect", Milliseconds: 20.5}, {Step: "TLS handshake", Milliseconds: 41.25}, {Step: "QUIT", Milliseconds: 20}}
 	connection := func(address string, port uint16) report.Connection {
 		return report.Connection{
 			Address: address, Port: port, Implicit: port == 26, Result: report.ResultOK, Banner: "220 smtps-a.example.com ESMTP",
-			Protocol: "TLS 1.3", Cipher: "TLS_AES_128_GCM_SHA256", Certificate: certificate(72), Steps: steps,
+			Protocol: "TLS 1.3", Cipher: "TLS_AES_128_GCM_SHA256", Certificate: certificate(72),
 		}
 	}
 	yes := true
@@ -77,7 +76,7 @@ func brokenReport() report.Report {
 	h.Connections[1].Result, h.Connections[1].Step, h.Connections[1].Cause, h.Connections[1].Certificate = report.ResultFailed, "certificate", "certificate name", &name
 	for i := 2; i < 4; i++ {
 		c := &h.Connections[i]
-		c.Result, c.Step, c.Why, c.Protocol, c.Certificate, c.Steps = report.ResultUntested, "connect", "connect: network is unreachable", "", nil, c.Steps[:1]
+		c.Result, c.Step, c.Why, c.Protocol, c.Certificate = report.ResultUntested, "connect", "connect: network is unreachable", "", nil
 	}
 	r.MX = append(r.MX, report.Host{
 		Host: "mx2.example.net", Preference: 20, Prefix: "none", Valid: true, A: "indeterminate", AAAA: "insecure", Alias: "real.example.net",
@@ -145,7 +144,7 @@ func TestReportTable(t *testing.T) {
 	shown := shownReport(r, false, false)
 	require.NotContains(t, shown, "\x1b")
 	require.Regexp(t, `RESULT +POSTFIX\n`, shown)
-	require.Regexp(t, `192.0.2.1 +25 +- +- +0 +EHLO +-\n`, shown)
-	require.Regexp(t, `192.0.2.1 +26 +1\.3 +- +0 +banner +-\n`, shown)
-	require.Regexp(t, `192.0.2.2 +26 +- +- +0 +not judged +no verdict\n`, shown)
+	require.Regexp(t, `192.0.2.1 +25 +- +- +EHLO +-\n`, shown)
+	require.Regexp(t, `192.0.2.1 +26 +1\.3 +- +banner +-\n`, shown)
+	require.Regexp(t, `192.0.2.2 +26 +- +- +not judged +no verdict\n`, shown)
 }

@@ -145,7 +145,7 @@ func (e *endpoints) talk(ctx context.Context, what smtptls.Dialogue) smtptls.Tra
 	defer e.mu.Unlock()
 	close(e.busy[addr])
 	delete(e.busy, addr)
-	if t.Connected() {
+	if t.Connected {
 		e.reached[wayTo(what.Addr)] = true
 	}
 	if !t.Ours {

@@ -17,7 +17,7 @@ import (
 // show shows a test.
 func (d *domain) show(h *heard) report.Connection {
 	c := report.Connection{Address: h.Addr.Addr().String(), Port: h.Addr.Port(), Implicit: h.Implicit,
-		Result: report.ResultOK, Steps: []report.Step{}}
+		Result: report.ResultOK}
 	t := &h.transcript
 	switch {
 	case h.skipped != "":
@@ -42,14 +42,6 @@ func (d *domain) show(h *heard) report.Connection {
 		default:
 			c.STARTTLS = t.STARTTLS.String()
 		}
-	}
-	for _, s := range t.Steps {
-		step := report.Step{Step: string(s.Step),
-			Milliseconds: math.Round(10*float64(s.Took)/float64(time.Millisecond)) / 10}
-		if s.Err != nil {
-			step.Error = text.Printable(s.Err.Error())
-		}
-		c.Steps = append(c.Steps, step)
 	}
 	if d.o.Verbose {
 		c.Dialogue = t.Lines

@@ -103,7 +103,7 @@ func (p *Prober) examine(ctx context.Context, name string, o *Options, limited b
 	}
 	f := finding{Verdict: Judge(heard), first: addrs[0]}
 	for i := range heard {
-		f.connected = f.connected || heard[i].Connected()
+		f.connected = f.connected || heard[i].Connected
 	}
 	return f
 }
@@ -123,7 +123,7 @@ func Judge(heard []smtptls.Transcript) Verdict {
 			if t.Session != nil && t.Session.NotAfter.Before(end) { // without one, only Postfix could speak with it
 				end = t.Session.NotAfter
 			}
-		case t.Ours && t.Connected():
+		case t.Ours && t.Connected:
 			kind = &pending // what it is like is not known
 		case t.Ours:
 			kind = &ours

@@ -68,7 +68,7 @@ func (w *world) talk(ctx context.Context, d smtptls.Dialogue) smtptls.Transcript
 		case <-ctx.Done():
 		}
 	}
-	t := smtptls.Transcript{Addr: d.Addr, Steps: []smtptls.Done{{Step: smtptls.StepConnect}}, Session: &smtptls.Session{}}
+	t := smtptls.Transcript{Addr: d.Addr, Connected: true, Session: &smtptls.Session{}}
 	like(&t)
 	return t
 }
@@ -102,15 +102,15 @@ func goodUntil(end time.Time) func(*smtptls.Transcript) {
 	return func(t *smtptls.Transcript) { t.Session.NotAfter = end }
 }
 func silent(t *smtptls.Transcript) {
-	t.Steps[0].Err = context.DeadlineExceeded
+	t.Connected = false
 	t.Failed, t.Cause, t.Why = smtptls.StepConnect, smtptls.Timeout, "connect: timeout"
 }
 func refusing(t *smtptls.Transcript) {
-	t.Steps[0].Err = context.DeadlineExceeded
+	t.Connected = false
 	t.Failed, t.Cause, t.Why = smtptls.StepConnect, smtptls.Refused, "connect: connection refused"
 }
 func unreachable(t *smtptls.Transcript) {
-	t.Steps[0].Err = context.DeadlineExceeded
+	t.Connected = false
 	t.Failed, t.Ours, t.Why = smtptls.StepConnect, true, "connect: network is unreachable"
 }
 func plain(t *smtptls.Transcript) {

@@ -1,5 +1,5 @@
 // Package smtptls talks to one address of a mail server, with STARTTLS (RFC 3207) or with implicit TLS (RFC 8314),
-// as far as EHLO within TLS, and judges what it showed. Talk returns a Transcript: every step, the certificate and
+// as far as EHLO within TLS, and judges what it showed. Talk returns a Transcript: the lines, the certificate and
 // the first failure with its cause. It never sends MAIL FROM.
 //
 // The verdict is as strict as Postfix with "secure match=<host> servername=hostname", or stricter. A failure on our
@@ -69,6 +69,7 @@ func (c *conversation) talk(ctx context.Context) {
 	if !c.step(StepConnect, func() error { return c.connect(ctx) }) {
 		return
 	}
+	c.t.Connected = true
 	defer func() { _ = c.conn.Close() }()
 	defer context.AfterFunc(ctx, func() { _ = c.conn.Close() })()
 	if c.Implicit && !c.secure(ctx) {
@@ -92,24 +93,22 @@ func (c *conversation) talk(ctx context.Context) {
 }
 
 // quit ends the dialogue. The server closes first (RFC 5321 section 4.1.1.10), so that it never sees two of our
-// connections at the same time. One that does not close is not waited for.
+// connections at the same time. One that does not close is not waited for. One that hangs up on QUIT without a word has
+// kept its promise all the same.
 func (c *conversation) quit() {
 	const forReply, forClose = 5 * time.Second, 250 * time.Millisecond
 	var bye Reply
 	_ = c.conn.SetDeadline(time.Now().Add(forReply))
-	if c.step(StepQUIT, func() error { return c.say("QUIT", &bye) }) {
+	if c.say("QUIT", &bye) == nil {
 		_ = c.conn.SetDeadline(time.Now().Add(forClose))
 		_, _ = c.lines.ReadByte()
 	}
 }
 
-// step takes a step and notes how it went. It returns false when it failed. A server that hangs up on QUIT without a
-// word has kept its promise all the same.
+// step takes a step and notes the first failure. It returns false after a failure.
 func (c *conversation) step(s Step, take func() error) bool {
-	began := time.Now()
 	err := take()
-	c.t.Steps = append(c.t.Steps, Done{Step: s, Took: time.Since(began), Err: err})
-	if err != nil && c.t.Failed == StepNone && s != StepQUIT {
+	if err != nil && c.t.Failed == StepNone {
 		c.fail(s, err)
 	}
 	return err == nil

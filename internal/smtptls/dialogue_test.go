@@ -89,7 +89,7 @@ func TestDialogue(t *testing.T) {
 				require.Equal(t, c.cause, tr.Cause, tr.Why)
 				require.Contains(t, tr.Why, c.why)
 				require.Equal(t, c.failed == smtptls.StepNone, tr.OK())
-				require.True(t, tr.Connected())
+				require.True(t, tr.Connected)
 				require.False(t, tr.Ours || tr.Silent())
 				for _, command := range r.Commands() {
 					require.Regexp(t, `^((EHLO|HELO) \[127\.0\.0\.1\]|STARTTLS|QUIT)$`, command)
@@ -179,7 +179,7 @@ func TestDialogueWithAHostThatStays(t *testing.T) {
 	tr := smtptls.Talk(t.Context(), smtptls.Dialogue{Host: mx, Addr: netip.MustParseAddrPort(l.Addr().String())})
 	require.Equal(t, "STARTTLS: not offered", tr.Why)
 	require.NoError(t, <-gone)
-	require.NoError(t, tr.Steps[len(tr.Steps)-1].Err, "QUIT")
+	require.Equal(t, "C: QUIT", tr.Lines[len(tr.Lines)-2])
 	require.NoError(t, l.Close())
 }
 
@@ -191,7 +191,7 @@ func TestDialogueThatDoesNotConnect(t *testing.T) {
 	tr := smtptls.Talk(t.Context(), smtptls.Dialogue{Host: mx, Addr: refusing, Implicit: true})
 	require.Equal(t, smtptls.Refused, tr.Cause)
 	require.Equal(t, "connect: connection refused", tr.Why)
-	require.False(t, tr.Ours || tr.Silent() || tr.Connected())
+	require.False(t, tr.Ours || tr.Silent() || tr.Connected)
 
 	// A queue that is full drops the SYN, as a filter does.
 	tr = smtptls.Talk(t.Context(), smtptls.Dialogue{Host: mx, Addr: blackHole, Implicit: true, Timeout: 300 * time.Millisecond})
@@ -216,7 +216,7 @@ func TestZeroTranscriptIsNotOK(t *testing.T) {
 	t.Parallel()
 	var tr smtptls.Transcript
 	require.False(t, tr.OK())
-	require.False(t, tr.Connected())
+	require.False(t, tr.Connected)
 }
 
 // namedPostfix is a Postfix that knows its name, or none.

@@ -33,7 +33,7 @@ func TestWeigh(t *testing.T) {
 		"an expired certificate, Postfix refuses":   {Transcript{Failed: StepCertificate, Cause: CertificateExpired}, Rejected, false, CertificateExpired, false},
 		"both accept TLS, EHLO differs for Postfix": {Transcript{Implicit: true, EHLO: sound}, GaveUp, true, CauseNone, false},
 	} {
-		c.t.Steps = []Done{{Step: StepConnect}}
+		c.t.Connected = true
 		c.t.weigh(Opinion{c.verdict, "why"})
 		require.Equal(t, c.ok, c.t.OK(), name)
 		require.Equal(t, c.cause, c.t.Cause, name)

@@ -1,9 +1,6 @@
 package smtptls
 
-import (
-	"net/netip"
-	"time"
-)
+import "net/netip"
 
 // Step is a part of a dialogue.
 type Step string
@@ -18,7 +15,6 @@ const (
 	StepTLS         Step = "TLS handshake"
 	StepCertificate Step = "certificate"
 	StepEHLOAgain   Step = "EHLO within TLS"
-	StepQUIT        Step = "QUIT"
 	StepPostfix     Step = "posttls-finger"
 )
 
@@ -44,19 +40,12 @@ const (
 	AddressNotAllowed  Cause = "address not allowed"
 )
 
-// Done is a step that was taken.
-type Done struct {
-	Step Step
-	Took time.Duration
-	Err  error // why it failed, nil if it did not
-}
-
 // Transcript is what a dialogue showed. The zero Transcript shows nothing.
 type Transcript struct {
-	Addr     netip.AddrPort
-	Implicit bool // TLS came before the banner
-	Steps    []Done
-	Lines    []string // of the dialogue in printable ASCII, with "C: " or "S: " in front
+	Addr      netip.AddrPort
+	Implicit  bool     // TLS came before the banner
+	Connected bool     // the address accepted the connection
+	Lines     []string // of the dialogue in printable ASCII, with "C: " or "S: " in front
 
 	Banner, EHLO Reply // the first of their kind
 	STARTTLS     Reply // to the command
@@ -80,10 +69,7 @@ type Transcript struct {
 }
 
 // OK reports whether the server did all that was asked of it.
-func (t *Transcript) OK() bool { return t.Failed == StepNone && len(t.Steps) > 0 }
+func (t *Transcript) OK() bool { return t.Failed == StepNone && t.Connected }
 
 // Silent reports whether the address did not answer the attempt to connect.
 func (t *Transcript) Silent() bool { return t.Failed == StepConnect && t.Cause == Timeout }
-
-// Connected reports whether the address accepted the connection.
-func (t *Transcript) Connected() bool { return len(t.Steps) > 0 && t.Steps[0].Err == nil }

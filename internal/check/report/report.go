@@ -124,7 +124,6 @@ type Connection struct {
 	Protocol    string       `json:"protocol,omitempty"`
 	Cipher      string       `json:"cipher,omitempty"`
 	Certificate *Certificate `json:"certificate,omitempty"`
-	Steps       []Step       `json:"steps"`
 	Dialogue    []string     `json:"dialogue,omitempty"` // with "C: " or "S: " before each line, where it was asked for
 }
 
@@ -141,13 +140,6 @@ const (
 	ResultUntested = "untested" // it could not be tested from here
 	ResultSkipped  = "skipped"
 )
-
-// Step is a step of a dialogue and how long it took.
-type Step struct {
-	Step         string  `json:"step"`
-	Milliseconds float64 `json:"ms"`
-	Error        string  `json:"error,omitempty"`
-}
 
 // Certificate is the certificate that a host showed.
 type Certificate struct {
