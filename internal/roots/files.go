@@ -19,7 +19,7 @@ func (s *Set) sources() (list []string) {
 	bundles := []string{
 		"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", // Debian, Fedora
 		"/etc/ssl/ca-bundle.pem", "/etc/pki/tls/cacert.pem", // openSUSE, OpenELEC
-		"/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/ssl/cert.pem", // RHEL, Alpine and OpenBSD
+		"/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/ssl/cert.pem", // RHEL; Alpine, OpenBSD, macOS
 		"/usr/local/etc/ssl/cert.pem", "/usr/local/share/certs/ca-root-nss.crt", // FreeBSD, DragonFly
 		"/etc/openssl/certs/ca-certificates.crt", // NetBSD
 	}

@@ -7,7 +7,6 @@ package roots
 import (
 	"crypto/x509"
 	"errors"
-	"runtime"
 
 	"github.com/policyd/policyd/internal/regfile"
 )
@@ -31,14 +30,6 @@ func Load(caFile string) (*Set, error) {
 	s := &Set{caFile: caFile, Pool: x509.NewCertPool(), Empty: true}
 	files := s.sources()
 	s.stamp = stamp(files)
-	if caFile == "" && runtime.GOOS == "darwin" { // the verifier of the system, without files
-		pool, err := x509.SystemCertPool()
-		if err != nil {
-			return nil, err
-		}
-		s.Pool, s.Empty = pool, false
-		return s, nil
-	}
 	for _, path := range files {
 		pem, err := regfile.Read(path)
 		if err != nil && caFile != "" {
