@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -11,7 +12,7 @@ import (
 
 func newPostfixConfig(c *common) *cobra.Command {
 	var commands, remove bool
-	o := doctor.Options{}
+	o := doctor.Options{ConfigDirectory: os.Getenv("MAIL_CONFIG")}
 	cmd := printsJSON(&cobra.Command{
 		Use:   "postfix-config",
 		Short: "Print the configuration that Postfix needs",
@@ -57,9 +58,6 @@ Exit status: 0, 1 no Postfix is installed or it is too old, 2 usage or settings.
 	cmd.Flags().BoolVar(&commands, "commands", false,
 		"print the shell commands for what differs from the installed configuration")
 	cmd.Flags().BoolVar(&remove, "remove", false, "print the shell commands that remove policyd from the configuration")
-	cmd.Flags().StringVar(&o.ConfigDirectory, "postfix-dir", "",
-		"configuration `directory` of Postfix (default: that of postconf)")
-	_ = cmd.MarkFlagDirname("postfix-dir") // fails only for an unknown flag
 	cmd.MarkFlagsMutuallyExclusive("commands", "remove")
 	return cmd
 }
