@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -10,14 +9,7 @@ import (
 )
 
 func newConfig(c *common) *cobra.Command {
-	return group("config", "Check and show the settings", newConfigCheck(c), newConfigShow(c), &cobra.Command{
-		Use: "sample", Short: "Print the annotated settings file, docs/examples/policyd.toml", Hidden: true,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprint(cmd.OutOrStdout(), settings.Sample())
-			return failed(err)
-		},
-	})
+	return group("config", "Check and show the settings", newConfigCheck(c), newConfigShow(c))
 }
 
 // load reads the settings: of --config, where "-" is standard input, or of the default file.
