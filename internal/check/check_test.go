@@ -364,6 +364,34 @@ func TestHintForAHostThatCouldPromise(t *testing.T) {
 	}, finding(t, l.check("example.com"), "publish-prefix").Zone)
 }
 
+// Without its TLSA records the new name would lose the DANE that the old one has.
+func TestHintForAHostThatCouldPromiseAndHasTLSARecords(t *testing.T) {
+	t.Parallel()
+	for _, correct := range []bool{true, false} {
+		l := newLab(t)
+		l.domain("example.com", signed(), "mx.example.com")
+		addr, cert := l.host("mx.example.com"), l.cert("mx.example.com")
+		l.receive(addr, smtptest.Behaviour{Cert: cert})
+		spki := sha256.Sum256(cert.Leaf.RawSubjectPublicKeyInfo)
+		if !correct {
+			spki[0]++
+		}
+		record := "3 1 1 " + hex.EncodeToString(spki[:])
+		l.dns.Set("_25._tcp.mx.example.com", dns.TypeTLSA, dnstest.Answer{Secure: true, Records: []string{"TLSA " + record}})
+		r := l.check("example.com")
+		if !correct {
+			require.Equal(t, []string{"dane-mismatch"}, codes(r, report.Error))
+			require.Empty(t, codes(r, report.Hint), "the record must be corrected first")
+			continue
+		}
+		require.Equal(t, []string{
+			"example.com. IN MX 10 starttls-mx.example.com.",
+			"starttls-mx.example.com. IN A " + addr,
+			"_25._tcp.starttls-mx.example.com. IN TLSA " + record,
+		}, finding(t, r, "publish-prefix").Zone)
+	}
+}
+
 func TestSilenceNeedsAWitness(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)

@@ -6,12 +6,15 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/policyd/policyd/internal/dane"
+	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/smtptls"
 	"github.com/policyd/policyd/prefix"
 )
 
 // hints say what to publish, as lines for a zone file: a record for reports, and those that give a prefix to hosts
-// below the domain that keep the promise already, except for the name in the certificate.
+// below the domain that keep the promise already, except for the name in the certificate. TLSA records go with a host,
+// because it would lose DANE without them.
 func (d *domain) hints() {
 	if d.Set != "none" && d.TLSRPT.State == "absent" {
 		d.find("publish-tlsrpt", about{zone: []string{
@@ -21,14 +24,18 @@ func (d *domain) hints() {
 	var zone []string
 	for _, h := range d.hosts {
 		name := prefix.STARTTLS.Prefix() + h.Host.Host
+		mismatch := h.TLSA.Matches != nil && !*h.TLSA.Matches
 		if h.class != prefix.None || !h.Valid || !strings.HasSuffix(h.Host.Host, "."+d.Domain) || !h.keeps() ||
-			prefix.Of(name) != prefix.STARTTLS {
+			prefix.Of(name) != prefix.STARTTLS || mismatch {
 			continue
 		}
 		zone = append(zone, fmt.Sprintf("%s. IN MX %d %s.", d.Domain, h.Preference, name))
 		for _, a := range h.addrs {
 			kind := map[bool]string{true: "A", false: "AAAA"}[a.Is4()]
 			zone = append(zone, fmt.Sprintf("%s. IN %s %s", name, kind, a))
+		}
+		for _, t := range h.TLSA.Records {
+			zone = append(zone, dane.TLSAQuestion(name, policy.SMTPPort).Name+". IN TLSA "+t)
 		}
 	}
 	if len(zone) > 0 {

@@ -101,7 +101,8 @@ func Codes() []Code {
 		{"tlsrpt-invalid", Warning, false, "The TLSRPT record is not valid (RFC 8460 section 3)."},
 		{"tested-partly", Info, false, "Not everything was tested, because an option excluded some tests."},
 		{"promise-kept", Info, false, "The promise is kept at every address that was tested."},
-		{"publish-prefix", Hint, false, "The hosts already do what a prefix would promise: publish the prefix."},
+		{"publish-prefix", Hint, false, "The hosts already do what a prefix would promise. Add the new names to the " +
+			"certificates and to the MTA-STS policy if there is one, and then publish them."},
 		{"publish-tlsa-26", Hint, false, "Publish TLSA records for the port of implicit TLS as well."},
 		{"publish-tlsrpt", Hint, false, "Ask senders to report TLS failures to you."},
 	}
