@@ -30,7 +30,7 @@ func (s *screen) report(r *report.Report, verbose bool) {
 			s.dialogues(&r.MX[i])
 		}
 	}
-	if r.Domain != "" && r.RRset.State != "failed" {
+	if len(r.MX) > 0 { // otherwise it receives no mail
 		s.linef("")
 		m := r.MTASTS
 		if m.State == "found" || m.State == "absent" {

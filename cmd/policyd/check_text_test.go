@@ -134,6 +134,19 @@ func shownReport(r report.Report, colour, verbose bool) string {
 }
 
 // The table names the step at which a dialogue ended, and what Postfix made of the host.
+// Nothing is looked up for a domain that accepts no mail, which must not look like a failure.
+func TestScreenOfADomainThatAcceptsNoMail(t *testing.T) {
+	t.Parallel()
+	for _, state := range []string{"null", "nxdomain"} {
+		r := soundReport()
+		r.Verdict, r.RRset.State, r.MX = report.VerdictNoMail, state, nil
+		r.MTASTS, r.TLSRPT = report.STSPolicy{State: "unknown"}, report.TLSRPT{State: "absent"}
+		shown := shownReport(r, false, false)
+		require.NotContains(t, shown, "unknown")
+		require.NotContains(t, shown, "TLSRPT")
+	}
+}
+
 func TestReportTable(t *testing.T) {
 	t.Parallel()
 	r := report.Report{Input: "no domain\x1b[31m", MX: []report.Host{{Connections: []report.Connection{

@@ -646,4 +646,5 @@ func TestAnswersForADomainThatDoesNotExist(t *testing.T) {
 	require.Equal(t, socketmap.Reply{Status: socketmap.StatusNotFound}, r.TLSPolicy)
 	require.Equal(t, socketmap.Reply{Status: socketmap.StatusNotFound}, r.Transport)
 	require.Equal(t, []string{"the domain does not exist"}, r.Why)
+	require.Equal(t, "absent", r.TLSRPT.State, "a name that does not exist has no records below it (RFC 8020)")
 }

@@ -98,6 +98,7 @@ func (d *domain) lookUpMX(ctx context.Context) bool {
 		{"null-mx", d.RRset.State == "null", ""},
 	})
 	if d.RRset.State == "nxdomain" {
+		d.TLSRPT.State = "absent" // like everything below the name (RFC 8020)
 		d.gather(ctx)
 		return false
 	}
