@@ -84,14 +84,14 @@ func New(o Options) *Checker {
 type domain struct {
 	*Checker
 	report.Report
-	facts    policy.Facts
+	facts    *policy.Facts
 	decision policy.Decision
 	hosts    []*host
 }
 
 // Check checks a domain, given with U-labels or A-labels.
 func (c *Checker) Check(ctx context.Context, input string) report.Report {
-	d := &domain{Checker: c, Report: report.Report{
+	d := &domain{Checker: c, facts: &policy.Facts{}, Report: report.Report{
 		Input: strings.ToValidUTF8(input, "?"), Checked: time.Now().UTC().Truncate(time.Second), Set: "none",
 		DNSSEC: dns.Indeterminate.String(), MX: []report.Host{}, Findings: []report.Finding{}, Commands: []string{},
 		Why: []string{}, WhyTransport: []string{}, RRset: report.RRset{State: "failed"},

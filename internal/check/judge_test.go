@@ -35,7 +35,7 @@ func TestMTASTSAndTheHosts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			d := &domain{Checker: &Checker{}, facts: policy.Facts{STS: c.sts}}
+			d := &domain{Checker: &Checker{}, facts: &policy.Facts{STS: c.sts}}
 			for _, name := range []string{"starttls-a.example.com", "starttls-b.example.com"} {
 				d.hosts = append(d.hosts, &host{Host: report.Host{Host: name}, class: prefix.STARTTLS})
 			}

@@ -172,10 +172,8 @@ func (d *domain) lookUpHosts(ctx context.Context) {
 
 // gather gathers what the answers of the maps follow from.
 func (d *domain) gather(ctx context.Context) {
-	next := policy.Nexthop{Name: d.Domain, Port: policy.SMTPPort}
-	// A failure is a fact.
-	facts, decision, _ := d.engine(nil).Decide(ctx, policy.Survey, next, d.o.Policy, dns.Effort{})
-	d.facts, d.decision = *facts, decision
+	d.facts = policy.NewFacts(policy.Nexthop{Name: d.Domain, Port: policy.SMTPPort}, d.o.Policy.Overrides)
+	d.decision, _ = d.engine().Decide(ctx, policy.Survey, d.facts, d.o.Policy, dns.Effort{}) // a failure is a fact
 }
 
 // lookUpAddresses looks up the addresses of a host.
@@ -204,8 +202,8 @@ func (d *domain) lookUpAddresses(ctx context.Context, h *host) {
 }
 
 // engine gathers facts for the answers of the maps.
-func (d *domain) engine(verdict func(host string) probe.Verdict) *gather.Engine {
-	return &gather.Engine{Resolver: d.o.Resolver, Verdict: verdict, Site: gather.Elsewhere{}, STS: d.sts}
+func (d *domain) engine() *gather.Engine {
+	return &gather.Engine{Resolver: d.o.Resolver, Site: gather.Elsewhere{}, STS: d.sts}
 }
 
 // lookUpContext looks at MTA-STS and TLSRPT.
@@ -248,18 +246,17 @@ func (d *domain) answer(ctx context.Context) {
 	if d.facts.Nexthop.Name == "" {
 		return
 	}
-	probes := map[string]probe.Verdict{}
-	for _, h := range d.hosts {
+	for i, h := range d.hosts {
 		if h.class.ImplicitTLS() {
-			probes[h.Host.Host] = d.verdict26(h)
+			d.facts.Hosts[i].Probe = d.verdict26(h)
 		}
 	}
+	d.facts.Known.Probes = true
 	ctx, cancel := context.WithTimeout(ctx, lookupBudget)
 	defer cancel()
 	d.TLSPolicy, d.Source, d.Why = d.decision.Reply(d.o.Policy, false), string(d.decision.Source()),
-		policy.Explain(d.facts, d.o.Policy)
-	engine := d.engine(func(host string) probe.Verdict { return probes[host] })
-	_, route, _ := engine.Decide(ctx, policy.Route, d.facts.Nexthop, d.o.Policy, dns.Effort{})
+		policy.Explain(*d.facts, d.o.Policy)
+	route, _ := d.engine().Decide(ctx, policy.Route, d.facts, d.o.Policy, dns.Effort{})
 	d.Transport, d.WhyTransport = route.Reply(d.o.Policy, false), route.Why
 }
 

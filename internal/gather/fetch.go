@@ -28,12 +28,14 @@ const (
 	briefPart = 3
 )
 
-// Start implements dns.Starter for a decision from the caches alone: every call has ended, and is noted.
+// Start implements dns.Starter. In a decision from the caches alone, every call has ended, and is noted.
 func (g *gathering) Start(ctx context.Context, q dns.Question, by dns.Effort) *dns.Call {
 	call := g.Resolver.Start(ctx, q, by)
-	if call.Err != nil {
+	switch {
+	case !by.CacheOnly:
+	case call.Err != nil:
 		g.note(time.Unix(0, 0), call.Err)
-	} else {
+	default:
 		g.note(call.RRset.Expires, nil)
 	}
 	return call
@@ -59,9 +61,12 @@ func (g *gathering) mx() {
 		until = start.Add(deadline.Sub(start) * mxPart / mxOf)
 	}
 	q := dns.Question{Name: g.facts.Nexthop.Name, Type: dns.TypeMX}
-	rrset, err := dns.Ask(g.ctx, g.resolver, q, g.by, until)
+	rrset, err := dns.Ask(g.ctx, g, q, g.by, until)
 	took := time.Since(start)
 	g.timeout = max(g.timeout, took+took/4)
+	if g.uncached {
+		return
+	}
 	g.facts.SetMX(rrset, err)
 	for i := range g.facts.Hosts {
 		h := &g.facts.Hosts[i]
@@ -78,7 +83,7 @@ func (g *gathering) dane(i int, port uint16, found *dane.Result) {
 		return
 	}
 	defer leave()
-	r, err := dane.Lookup(g.ctx, g.resolver, dane.Query{Host: host, Port: port, Effort: g.by,
+	r, err := dane.Lookup(g.ctx, g, dane.Query{Host: host, Port: port, Effort: g.by,
 		Signed: g.facts.LikelySigned(i), Timeout: max(time.Until(g.until), 1)})
 	if err != nil { // not cached
 		return
@@ -96,7 +101,7 @@ func (g *gathering) addresses(until time.Time, i int) (found []netip.Addr, err e
 	defer leave()
 	ctx, cancel := context.WithCancel(g.ctx)
 	defer cancel()
-	next := dns.Addresses(ctx, g.resolver, g.facts.Hosts[i].Name, g.by, false)
+	next := dns.Addresses(ctx, g, g.facts.Hosts[i].Name, g.by, false)
 	for range 2 { // families
 		call := next(until)
 		if call.Err != nil {
@@ -115,7 +120,7 @@ func (g *gathering) expect(q dns.Question) {
 	if record && (g.record != nil || g.by.CacheOnly || !mtasts.ValidDomain(g.facts.Nexthop.Name)) {
 		return
 	}
-	p := g.resolver.Start(g.ctx, q, dns.Effort{Untrusted: g.by.Untrusted})
+	p := g.Start(g.ctx, q, dns.Effort{Untrusted: g.by.Untrusted})
 	if record {
 		g.record, g.recordBy = p, time.Now().Add(g.timeout)
 	}

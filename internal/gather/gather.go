@@ -83,42 +83,38 @@ type Decider func(policy.Facts, policy.Options) (policy.Decision, policy.Need)
 // gathering is a decision in progress.
 type gathering struct {
 	*Engine
-	resolver dns.Starter // asks the one of Engine, and takes notes where that is needed
-	options  policy.Options
-	by       dns.Effort
-	ctx      context.Context
-	facts    *policy.Facts
-	timeout  time.Duration // for one question
-	until    time.Time     // deadline of the questions that are asked together; unused with CacheOnly
+	options policy.Options
+	by      dns.Effort
+	ctx     context.Context
+	facts   *policy.Facts
+	timeout time.Duration // for one question
+	until   time.Time     // deadline of the questions that are asked together; unused with CacheOnly
 
 	record   *dns.Call // the record that announces an MTA-STS policy; nil: it was not asked for
 	recordBy time.Time // when it is late
 	uncached bool      // with Effort.CacheOnly: a fact would have to be asked for
 }
 
-// Decide calls the decider until it needs no more facts, and fetches what it needs in between. It returns the decision
-// and the facts that it rests on. The one error is dns.ErrNotCached, with Effort.CacheOnly: decide again without it.
-// Any other failure is a fact.
-func (e *Engine) Decide(ctx context.Context, decide Decider, n policy.Nexthop, o policy.Options,
-	by dns.Effort) (*policy.Facts, policy.Decision, error) {
-	f := policy.NewFacts(n, o.Overrides)
-	if e.Recall != nil && n.Remembers() {
-		f.Promises = e.Recall(n.Name)
+// Decide calls the decider until it needs no more facts than f has, and adds to f what it needs in between. The one
+// error is dns.ErrNotCached, with Effort.CacheOnly: decide again without it, from the same f. Any other failure is a
+// fact.
+func (e *Engine) Decide(ctx context.Context, decide Decider, f *policy.Facts, o policy.Options,
+	by dns.Effort) (policy.Decision, error) {
+	if e.Recall != nil && f.Nexthop.Remembers() {
+		f.Promises = e.Recall(f.Nexthop.Name)
 	}
-	g := &gathering{Engine: e, resolver: e.Resolver, ctx: ctx, options: o, by: by, facts: &f, timeout: timeout}
-	if by.CacheOnly {
-		g.resolver = g
-	}
+	g := &gathering{Engine: e, ctx: ctx, options: o, by: by, facts: f, timeout: timeout}
 	for range 8 { // more than any decision takes
-		d, need := decide(f, o)
+		d, need := decide(*f, o)
 		if need.Required.Empty() {
-			return &f, d, nil
+			return d, nil
 		}
 		if g.fetch(need); g.uncached {
-			return &f, d, dns.ErrNotCached
+			return d, dns.ErrNotCached
 		}
+		f.Known.Add(need.Required)
 	}
-	return &f, policy.Decision{Failure: "internal error: no decision"}, nil
+	return policy.Decision{Failure: "internal error: no decision"}, nil
 }
 
 // fetch finds the required facts concurrently, and starts lookups of the facts that will probably be needed next.
@@ -163,7 +159,6 @@ func (g *gathering) fetch(n policy.Need) {
 		}
 	}
 	g.all(fetches)
-	f.Known.Add(need)
 }
 
 // all runs the fetches, at the same time where they may wait.

@@ -188,10 +188,18 @@ func stsPolicy(m mtasts.Mode, mx ...string) mtasts.Result {
 	return mtasts.Result{Domain: "example.com", State: mtasts.Found, ID: "20261101", Policy: mtasts.Policy{Mode: m, MX: mx}}
 }
 
+// decide decides from no facts, and returns also the facts that were found.
+func decide(ctx context.Context, e *gather.Engine, by gather.Decider, n policy.Nexthop, o policy.Options,
+	effort dns.Effort) (*policy.Facts, policy.Decision, error) {
+	f := policy.NewFacts(n, o.Overrides)
+	d, err := e.Decide(ctx, by, f, o, effort)
+	return f, d, err
+}
+
 // reply is what Postfix gets for a next hop.
 func reply(t *testing.T, e *gather.Engine, n policy.Nexthop, o policy.Options) string {
 	t.Helper()
-	_, d, err := e.Decide(t.Context(), policy.Decide, n, o, dns.Effort{})
+	_, d, err := decide(t.Context(), e, policy.Decide, n, o, dns.Effort{})
 	require.NoError(t, err)
 	r := d.Reply(o, false)
 	return r.String()
@@ -257,7 +265,7 @@ func TestAFailedMXLookupIsAFact(t *testing.T) {
 	t.Parallel()
 	broken := &dns.Error{Reason: "SERVFAIL"}
 	e := gather.Engine{Resolver: starting{&table{t: t, answers: map[string]answer{"MX example.com": {err: broken}}}}}
-	f, d, err := e.Decide(t.Context(), policy.Decide, domain, withDANEAndSTS(), dns.Effort{})
+	f, d, err := decide(t.Context(), &e, policy.Decide, domain, withDANEAndSTS(), dns.Effort{})
 	require.NoError(t, err)
 	require.Equal(t, policy.MX{Err: broken}, f.MX)
 	require.Equal(t, policy.Defer, d.Verdict)
@@ -270,7 +278,7 @@ func TestThe32BestHostsAreConsidered(t *testing.T) {
 		many = append(many, dns.MX{Preference: i, Host: fmt.Sprintf("starttls-%d.example.com", i/2)})
 	}
 	e := gather.Engine{Resolver: starting{&table{t: t, answers: map[string]answer{"MX example.com": mxs(signed, many...)}}}}
-	f, d, err := e.Decide(t.Context(), policy.Decide, domain, defaults(), dns.Effort{})
+	f, d, err := decide(t.Context(), &e, policy.Decide, domain, defaults(), dns.Effort{})
 	require.NoError(t, err)
 	require.Len(t, f.Hosts, policy.MaxHosts)
 	require.Equal(t, "starttls-31.example.com", f.Hosts[31].Name)
@@ -294,13 +302,26 @@ func TestFromACacheThatLacksSomething(t *testing.T) {
 		answers[missing] = answer{err: dns.ErrNotCached}
 		d := &table{t: t, answers: answers}
 		e := gather.Engine{Resolver: starting{d}, STS: noPolicy(t)}
-		_, got, err := e.Decide(t.Context(), policy.Decide, domain, withDANEAndSTS(), known)
+		f, got, err := decide(t.Context(), &e, policy.Decide, domain, withDANEAndSTS(), known)
 		require.ErrorIs(t, err, dns.ErrNotCached, missing)
 		require.Equal(t, policy.Defer, got.Verdict, "what was found so far trusts nothing")
 		require.Equal(t, map[dns.Effort]bool{known: true}, d.usedEfforts())
+
+		again := &table{t: t, answers: full()}
+		again.answers["TXT _mta-sts.example.com"] = denial(unsigned)
+		e.Resolver = starting{again}
+		got, err = e.Decide(t.Context(), policy.Decide, f, withDANEAndSTS(), dns.Effort{})
+		require.NoError(t, err)
+		require.Contains(t, again.questions(), missing)
+		require.Equal(t, missing == "MX example.com", slices.Contains(again.questions(), "MX example.com"), missing)
+		e.Resolver = starting{&table{t: t, answers: again.answers}}
+		fresh, want, err := decide(t.Context(), &e, policy.Decide, domain, withDANEAndSTS(), dns.Effort{})
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+		require.Equal(t, fresh.Hosts, f.Hosts)
 	}
 	e := gather.Engine{Resolver: starting{&table{t: t, answers: full()}}, STS: says(mtasts.Result{Err: dns.ErrNotCached})}
-	_, _, err := e.Decide(t.Context(), policy.Decide, domain, withDANEAndSTS(), known)
+	_, _, err := decide(t.Context(), &e, policy.Decide, domain, withDANEAndSTS(), known)
 	require.ErrorIs(t, err, dns.ErrNotCached)
 
 	answers := full()
@@ -353,7 +374,7 @@ func TestALivePolicyHoldsAgainstAForgedMX(t *testing.T) {
 			require.Equal(t, c.want, reply(t, &e, domain, withDANEAndSTS()))
 			off := withDANEAndSTS()
 			off.MTASTS = false
-			_, d, err := e.Decide(t.Context(), policy.Decide, domain, off, dns.Effort{})
+			_, d, err := decide(t.Context(), &e, policy.Decide, domain, off, dns.Effort{})
 			require.NoError(t, err)
 			require.NotEqual(t, policy.SourceMTASTS, d.Source())
 		})
@@ -408,7 +429,7 @@ func TestReceiver(t *testing.T) {
 			}
 			d := &table{t: t, answers: answers}
 			e := gather.Engine{Resolver: starting{d}, Site: c.site, Hosts: gather.NewHosts()}
-			f, _, err := e.Decide(t.Context(), policy.Route, domain, defaults(), untrusted)
+			f, _, err := decide(t.Context(), &e, policy.Route, domain, defaults(), untrusted)
 			require.NoError(t, err)
 			got := "unknown"
 			switch {
@@ -426,7 +447,7 @@ func TestReceiver(t *testing.T) {
 		answers := zone()
 		answers["A "+backup] = answer{err: dns.ErrNotCached}
 		e := gather.Engine{Resolver: starting{&table{t: t, answers: answers}}, Site: site{}}
-		_, d, err := e.Decide(t.Context(), policy.Route, domain, defaults(), dns.Effort{CacheOnly: true, Untrusted: true})
+		_, d, err := decide(t.Context(), &e, policy.Route, domain, defaults(), dns.Effort{CacheOnly: true, Untrusted: true})
 		require.ErrorIs(t, err, dns.ErrNotCached)
 		require.Equal(t, policy.None, d.Verdict)
 	})
@@ -447,7 +468,7 @@ func TestTheAddressOfOneFamilyShowsTheReceiver(t *testing.T) {
 			}
 			d := &table{t: t, answers: answers, silent: []string{silent}}
 			e := gather.Engine{Resolver: starting{d}, Site: own, Hosts: gather.NewHosts()}
-			f, _, err := e.Decide(t.Context(), policy.Route, domain, defaults(), dns.Effort{Untrusted: true})
+			f, _, err := decide(t.Context(), &e, policy.Route, domain, defaults(), dns.Effort{Untrusted: true})
 			require.NoError(t, err)
 			require.True(t, f.Receiver.Here, f.Receiver.Why)
 		})
@@ -477,7 +498,7 @@ func TestARouteByProbe(t *testing.T) {
 	d := &table{t: t, answers: answers}
 	v := &verdicts{found: map[string]probe.State{}}
 	e := gather.Engine{Resolver: starting{d}, Verdict: v.Verdict, Site: site{}, STS: notAsked(t)}
-	_, got, err := e.Decide(t.Context(), policy.Route, domain, o, untrusted)
+	_, got, err := decide(t.Context(), &e, policy.Route, domain, o, untrusted)
 	require.NoError(t, err)
 	require.Equal(t, policy.None, got.Verdict, "closed or unknown: nothing more is looked up")
 	require.Equal(t, []string{s, u}, v.asked, "the smtps- hosts, and no other")
@@ -488,7 +509,7 @@ func TestARouteByProbe(t *testing.T) {
 	}
 	answers["TXT _mta-sts.example.com"] = denial(signed)
 	e.STS = noPolicy(t)
-	f, got, err := e.Decide(t.Context(), policy.Route, domain, o, untrusted)
+	f, got, err := decide(t.Context(), &e, policy.Route, domain, o, untrusted)
 	require.NoError(t, err)
 	r := got.Reply(o, false)
 	require.Equal(t, "OK smtps26:["+s+"]:26", r.String())
@@ -497,7 +518,7 @@ func TestARouteByProbe(t *testing.T) {
 	require.Equal(t, map[dns.Effort]bool{untrusted: true}, d.usedEfforts())
 
 	e.STS = says(mtasts.Result{Err: fmt.Errorf("the policy has not been fetched: %w", dns.ErrNotCached)})
-	_, got, err = e.Decide(t.Context(), policy.Route, domain, o, untrusted)
+	_, got, err = decide(t.Context(), &e, policy.Route, domain, o, untrusted)
 	require.NoError(t, err, "no policy is fetched for a domain that a remote sender chose")
 	require.Equal(t, policy.None, got.Verdict)
 }
@@ -527,6 +548,6 @@ func TestAPanicIsRaisedInTheGoroutineOfTheCaller(t *testing.T) {
 	}}
 	e := gather.Engine{Resolver: panicking{starting{d}, dns.TypeTLSA}}
 	defer func() { require.Contains(t, fmt.Sprint(recover()), "what a record") }()
-	_, _, err := e.Decide(t.Context(), policy.Decide, domain, policy.Options{DANE: true}, dns.Effort{})
+	_, _, err := decide(t.Context(), &e, policy.Decide, domain, policy.Options{DANE: true}, dns.Effort{})
 	require.Fail(t, "no panic", err)
 }

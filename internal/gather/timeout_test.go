@@ -118,7 +118,7 @@ func TestOneSilentQuestion(t *testing.T) {
 						ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 						defer cancel()
 						start := time.Now()
-						_, got, err := e.Decide(ctx, policy.Decide, c.next, withDANEAndSTS(), dns.Effort{})
+						_, got, err := decide(ctx, &e, policy.Decide, c.next, withDANEAndSTS(), dns.Effort{})
 						require.NoError(t, err)
 						want := c.without[question]
 						if want == "" {
@@ -164,7 +164,7 @@ func TestASilentMXQuestion(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		start := time.Now()
-		_, d, err := e.Decide(ctx, policy.Decide, domain, withDANEAndSTS(), dns.Effort{})
+		_, d, err := decide(ctx, &e, policy.Decide, domain, withDANEAndSTS(), dns.Effort{})
 		require.NoError(t, err)
 		require.Equal(t, policy.Defer, d.Verdict)
 		require.Equal(t, 6*time.Second, time.Since(start))
@@ -211,7 +211,7 @@ func TestSilentBackupHostAndRecord(t *testing.T) {
 				e := gather.Engine{Resolver: starting{d}, STS: storeOf{resolver: d, live: held}}
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 				defer cancel()
-				_, got, err := e.Decide(ctx, policy.Decide, domain, withDANEAndSTS(), dns.Effort{})
+				_, got, err := decide(ctx, &e, policy.Decide, domain, withDANEAndSTS(), dns.Effort{})
 				require.NoError(t, err)
 				r := got.Reply(withDANEAndSTS(), false)
 				if held == nil {
@@ -238,7 +238,7 @@ func TestASilentHostHidesNoPolicy(t *testing.T) {
 		e := gather.Engine{Resolver: starting{d}, STS: storeOf{resolver: d, policy: stsPolicy(mtasts.Enforce, "a.example"), fetch: time.Second}}
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
-		_, got, err := e.Decide(ctx, policy.Decide, domain, withDANEAndSTS(), dns.Effort{})
+		_, got, err := decide(ctx, &e, policy.Decide, domain, withDANEAndSTS(), dns.Effort{})
 		require.NoError(t, err)
 		require.Equal(t, "OK secure match=a.example servername=hostname", got.Reply(withDANEAndSTS(), false).String())
 		time.Sleep(time.Minute) // the questions without a caller end
@@ -265,7 +265,7 @@ func TestASlowResolverHidesNoPolicy(t *testing.T) {
 				defer cancel()
 				cache := shared(slow)
 				e := gather.Engine{Resolver: starting{cache}, STS: storeOf{resolver: cache, policy: stsPolicy(mtasts.Enforce, mx), fetch: each}}
-				_, d, err := e.Decide(ctx, policy.Decide, domain, withDANEAndSTS(), dns.Effort{})
+				_, d, err := decide(ctx, &e, policy.Decide, domain, withDANEAndSTS(), dns.Effort{})
 				require.NoError(t, err)
 				require.NotEqual(t, policy.None, d.Verdict, "%v each: %q", each, d.Why)
 				time.Sleep(time.Minute) // the questions without a caller end
@@ -345,7 +345,7 @@ func TestNothingBeginsAfterTheDeadline(t *testing.T) {
 			return nil, &dns.Error{Question: q, Reason: "no answer in time", Err: within.Err()}
 		})
 		e := gather.Engine{Resolver: starting{silent}, STS: storeOf{resolver: denies{}}, Hosts: gather.NewHosts()}
-		_, d, err := e.Decide(ctx, policy.Decide, domain, withDANEAndSTS(), dns.Effort{})
+		_, d, err := decide(ctx, &e, policy.Decide, domain, withDANEAndSTS(), dns.Effort{})
 		require.NoError(t, err)
 		require.Equal(t, policy.Defer, d.Verdict)
 		synctest.Wait()
@@ -413,7 +413,7 @@ func TestManySilentHosts(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 				defer cancel()
 				start := time.Now()
-				_, d, _ := e.Decide(ctx, policy.Decide, policy.Nexthop{Name: fmt.Sprintf("plain-d%d", i), Port: 25}, withDANEAndSTS(), dns.Effort{})
+				_, d, _ := decide(ctx, &e, policy.Decide, policy.Nexthop{Name: fmt.Sprintf("plain-d%d", i), Port: 25}, withDANEAndSTS(), dns.Effort{})
 				if d.Verdict != policy.Apply || time.Since(start) > 4*time.Second {
 					t.Errorf("%v after %v: %q", d.Verdict, time.Since(start), d.Why)
 				}
@@ -421,7 +421,7 @@ func TestManySilentHosts(t *testing.T) {
 			all.Go(func() {
 				ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
 				defer cancel()
-				_, d, _ := e.Decide(ctx, policy.Route, policy.Nexthop{Name: fmt.Sprintf("d%d", i), Port: 25}, withDANEAndSTS(), dns.Effort{Untrusted: true})
+				_, d, _ := decide(ctx, &e, policy.Route, policy.Nexthop{Name: fmt.Sprintf("d%d", i), Port: 25}, withDANEAndSTS(), dns.Effort{Untrusted: true})
 				if d.Verdict != policy.None {
 					t.Errorf("a route: %q", d.Why)
 				}
@@ -429,7 +429,7 @@ func TestManySilentHosts(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		start := time.Now()
-		_, d, err := e.Decide(t.Context(), policy.Decide, policy.Nexthop{Name: "good-d", Port: 25}, defaults(), dns.Effort{})
+		_, d, err := decide(t.Context(), &e, policy.Decide, policy.Nexthop{Name: "good-d", Port: 25}, defaults(), dns.Effort{})
 		require.NoError(t, err)
 		require.Equal(t, policy.Apply, d.Verdict)
 		require.Zero(t, time.Since(start), "a domain without silent hosts")
@@ -473,7 +473,7 @@ func TestAHostThatWasSignedNeedsTwoRoundTrips(t *testing.T) {
 			cache := shared(slow)
 			e := gather.Engine{Resolver: starting{cache}, STS: storeOf{resolver: cache}, Hosts: hosts}
 			start := time.Now()
-			_, _, err := e.Decide(t.Context(), policy.Decide, domain, withDANEAndSTS(), by)
+			_, _, err := decide(t.Context(), &e, policy.Decide, domain, withDANEAndSTS(), by)
 			require.NoError(t, err)
 			took := time.Since(start)
 			time.Sleep(time.Minute) // the questions without a caller end
@@ -556,7 +556,7 @@ func TestASlowResolverIsGivenItsTime(t *testing.T) {
 		defer cancel()
 		cache := shared(slow)
 		e := gather.Engine{Resolver: starting{cache}, STS: storeOf{resolver: cache}}
-		_, d, err := e.Decide(ctx, policy.Decide, domain, withDANEAndSTS(), dns.Effort{})
+		_, d, err := decide(ctx, &e, policy.Decide, domain, withDANEAndSTS(), dns.Effort{})
 		require.NoError(t, err)
 		require.Equal(t, policy.Apply, d.Verdict, d.Why)
 		time.Sleep(each) // for AAAA, which the decision did not wait for

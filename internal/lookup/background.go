@@ -130,6 +130,6 @@ func (s *Service) findRoute(ctx context.Context, j *job) {
 		close(j.done)
 	}()
 	j.set = s.force.Load()
-	// A failure is a fact.
-	_, j.decision, _ = s.sources.Decide(ctx, policy.Route, j.next, j.set.Policy, dns.Effort{Untrusted: true})
+	facts := policy.NewFacts(j.next, j.set.Policy.Overrides) // a failure is a fact too
+	j.decision, _ = s.sources.Decide(ctx, policy.Route, facts, j.set.Policy, dns.Effort{Untrusted: true})
 }

@@ -70,15 +70,16 @@ func Explain(ctx context.Context, src Sources, key string, s Settings) Explanati
 	ctx, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
 	none := policy.Decision{Verdict: policy.None}
-	facts, routed, decision, route := &policy.Facts{}, &policy.Facts{}, none, none
+	facts, decision, route := &policy.Facts{}, none, none
 	shown, why := key, []string{"not a next hop that policyd answers for: give a domain, [host], domain:port or " +
 		"[host]:port with port 25 or the port of implicit TLS"}
 	route.Why = []string{"not a domain"}
 	next, ok := policy.ParseNexthop(key, s.Policy.Port)
 	if ok { // a failure is a fact
-		facts, decision, _ = src.Decide(ctx, policy.Survey, next, s.Policy, dns.Effort{})
-		routed, route, _ = src.Decide(ctx, policy.Route, next, s.Policy, dns.Effort{})
+		facts = policy.NewFacts(next, s.Policy.Overrides)
+		decision, _ = src.Decide(ctx, policy.Survey, facts, s.Policy, dns.Effort{})
 		shown, why = next.String(), policy.Explain(*facts, s.Policy)
+		route, _ = src.Decide(ctx, policy.Route, facts, s.Policy, dns.Effort{})
 	}
 	mode, tls, transport := s.Policy.Mode, decision.Reply(s.Policy, false), route.Reply(s.Policy, false)
 	return Explanation{
@@ -86,26 +87,25 @@ func Explain(ctx context.Context, src Sources, key string, s Settings) Explanati
 			Nexthop: shown, DNSSEC: dnssec(facts.MX), TLSPolicy: inMode(mode, tls), WouldTLSPolicy: tls,
 			Source: string(decision.Source()), Unsigned: decision.Unsigned, Why: why,
 		},
-		Domain: next.Name, MX: hosts(facts, routed, s.Policy), MTASTS: sts(facts, s.Policy),
+		Domain: next.Name, MX: hosts(facts, s.Policy), MTASTS: sts(facts, s.Policy),
 		TLSPolicyTLSRPT: inMode(mode, decision.Reply(s.Policy, true)),
 		Transport:       inMode(mode, transport), WouldTransport: transport, WhyTransport: route.Why,
 	}
 }
 
 // hosts are the MX hosts as they are shown.
-func hosts(facts, routed *policy.Facts, o policy.Options) []MXHost {
+func hosts(facts *policy.Facts, o policy.Options) []MXHost {
 	list := make([]MXHost, 0, len(facts.Hosts))
-	for i, h := range facts.Hosts {
+	for _, h := range facts.Hosts {
 		m := MXHost{Host: h.Name, Preference: h.Preference, Prefix: h.Class.String(), DNSSEC: h.DANE.Addresses.String(),
 			DANE: h.DANE.State.String()}
 		if !o.DANE {
 			m.DANE = "off"
 		}
-		if i < len(routed.Hosts) && routed.Hosts[i].Class.ImplicitTLS() {
-			r := &routed.Hosts[i]
-			m.DANE26 = string(r.DANE26.State) // "" if it was not needed
-			if o.Port26 == policy.PortProbe {
-				m.Probe, m.ProbeCause = r.Probe.State.String(), string(r.Probe.Cause)
+		if h.Class.ImplicitTLS() {
+			m.DANE26 = string(h.DANE26.State)                                 // "" if it was not needed
+			if o.Port26 == policy.PortProbe && facts.Override.Pattern == "" { // otherwise no route can follow
+				m.Probe, m.ProbeCause = h.Probe.State.String(), string(h.Probe.Cause)
 			}
 		}
 		list = append(list, m)

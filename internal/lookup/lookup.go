@@ -137,8 +137,8 @@ type call struct {
 	warm bool          // by Warm, which is neither recorded nor remembered
 }
 
-// answered is the answer to a call. The fields that are read when the answer is given again come first, so that they are
-// in few lines of the processor's cache.
+// answered is the answer to a call. The fields that are read when the answer is given again come first, so that they
+// are in few lines of the processor's cache.
 type answered struct {
 	// Set when the memo keeps the answer, which is not changed any more: the map and the key that it belongs to, the
 	// version of the sources that it rests on, and how long it is given again.
@@ -201,8 +201,8 @@ func (s *Service) decide(c *call) *answered {
 	// What is kept of the request must not keep all of it in memory: there may be a local part.
 	c.key, next.Name = strings.Clone(c.key), strings.Clone(next.Name)
 	before := s.sources.Version()
-	known := dns.Effort{CacheOnly: true, Untrusted: routed}
-	facts, d, err := s.sources.Decide(c.ctx, decider, next, c.set.Policy, known)
+	facts := policy.NewFacts(next, c.set.Policy.Overrides)
+	d, err := s.sources.Decide(c.ctx, decider, facts, c.set.Policy, dns.Effort{CacheOnly: true, Untrusted: routed})
 	switch a.cached = err == nil; {
 	case a.cached:
 	case routed:
@@ -212,7 +212,7 @@ func (s *Service) decide(c *call) *answered {
 	default:
 		ctx, cancel := context.WithTimeout(c.ctx, budget)
 		defer cancel()
-		facts, d, _ = s.sources.Decide(ctx, decider, next, c.set.Policy, dns.Effort{}) // a failure is a fact
+		d, _ = s.sources.Decide(ctx, decider, facts, c.set.Policy, dns.Effort{}) // a failure is a fact
 	}
 	a.next, a.decision, a.reply = next, d, d.Reply(c.set.Policy, c.m == tlsPolicyTLSRPT)
 	a.counter = s.counterOf(c, a)

@@ -70,8 +70,8 @@ type Receiver struct {
 }
 
 // NewFacts returns what is known at first about a next hop.
-func NewFacts(n Nexthop, o Overrides) Facts {
-	f := Facts{Nexthop: n, Override: o.For(n.Name)}
+func NewFacts(n Nexthop, o Overrides) *Facts {
+	f := &Facts{Nexthop: n, Override: o.For(n.Name)}
 	if n.Host {
 		f.Hosts = []Host{{Name: n.Name, Class: prefix.Of(n.Name), Override: f.Override}}
 	}
