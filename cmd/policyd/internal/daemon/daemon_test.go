@@ -232,6 +232,11 @@ func TestBusyPort(t *testing.T) {
 	require.ErrorContains(t, err, "cannot listen on 127.0.0.1:"+port)
 	require.ErrorContains(t, err, "ss -lntxp")
 	require.NoFileExists(t, l.path())
+
+	require.NoError(t, os.WriteFile(l.config, bytes.Replace(text, []byte("sock\"]"), []byte("none/sock\"]"), 1), 0o600))
+	d, err = New(l.options)
+	require.NoError(t, err)
+	require.ErrorContains(t, d.Run(t.Context()), "create the directory, or change the path")
 }
 
 func TestPassedListenersReplaceThoseOfTheSettings(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -20,12 +21,7 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-const (
-	// remedy says how to find out what is in the way of a listener.
-	remedy = "to see which process has the address: ss -lntxp; to see the addresses of this host: ip address"
-
-	retry = time.Second
-)
+const retry = time.Second
 
 // listener listens at one address, for Postfix, for the operator or for other mail servers. A unix socket that clients
 // can no longer reach is made again.
@@ -42,6 +38,17 @@ type listener struct {
 	log      *slog.Logger
 	interval time.Duration // between two looks at the path of a unix socket
 	now      atomic.Pointer[opening]
+}
+
+// hint returns how to find out what prevents a listener.
+func hint(err error) string {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "create the directory, or change the path"
+	case errors.Is(err, fs.ErrPermission):
+		return "check who may write to the directory; a port below 1024 needs root"
+	}
+	return "to see which process has the address: ss -lntxp; to see the addresses of this host: ip address"
 }
 
 // opening is a listener that is open, or why it is not; at first neither.
@@ -75,7 +82,7 @@ func (o *listener) listen(ctx context.Context) (net.Listener, error) {
 func (o *listener) failed(err error) {
 	if before := o.now.Load().err; before == nil || before.Error() != err.Error() {
 		o.log.Warn("cannot listen; trying again", "setting", o.setting, "listener", o.address, "err", err, "hint",
-			remedy)
+			hint(err))
 	}
 	o.now.Store(&opening{err: err})
 }
@@ -177,7 +184,7 @@ func (d *Daemon) openAll(ctx context.Context) error {
 			for _, o := range d.listeners[:i] {
 				_ = o.now.Load().Close()
 			}
-			return fmt.Errorf("cannot listen on %s: %w\n%s", o.address, err, remedy)
+			return fmt.Errorf("cannot listen on %s: %w\n%s", o.address, err, hint(err))
 		}
 	}
 	return nil
