@@ -170,7 +170,7 @@ func (d *domain) judgeDialogue(name string, where about, t *smtptls.Transcript) 
 	case t.Cause == smtptls.CertificateRules:
 		code = "certificate-rules"
 	case t.Failed == smtptls.StepSTARTTLS && !t.Offered:
-		code = "starttls-missing"
+		code = "" // not offered, see below
 	case t.Failed == smtptls.StepTLS && t.Cause == smtptls.Plaintext:
 		code = "plaintext"
 	}
@@ -178,6 +178,7 @@ func (d *domain) judgeDialogue(name string, where about, t *smtptls.Transcript) 
 		{name + "starttls-injection", t.Stray, ""},
 		{name + "starttls-first-line", t.OfferedFirst && verified, ""},
 		{name + "not-judged", t.OfferedFirst && !verified && t.OK(), "only the first line of EHLO offers STARTTLS"},
+		{name + "starttls-missing", t.Failed == smtptls.StepSTARTTLS && !t.Offered, ""},
 		{name + code, code != "", t.Why},
 	})
 }
