@@ -101,14 +101,15 @@ func (f *checkFlags) arguments(cmd *cobra.Command, args []string) error {
 			return fmt.Errorf("--%s can be used only with --stdin", name)
 		}
 	}
+	var mistakes []error
 	for _, arg := range args {
 		if _, ok := policy.ParseName(admin.DomainOf(arg)); !ok {
-			return fmt.Errorf("%q is not a domain name", admin.DomainOf(arg))
+			mistakes = append(mistakes, fmt.Errorf("%q is not a domain name", admin.DomainOf(arg)))
 		}
 	}
 	var err error
 	f.At, err = moment(f.at, time.Now())
-	return err
+	return errors.Join(append(mistakes, err)...)
 }
 
 // moment reads --at: a time from now on.

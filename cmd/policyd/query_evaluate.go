@@ -65,7 +65,7 @@ func newEvaluator(cmd *cobra.Command, l *settings.Loaded, noProbe bool) (*evalua
 	}
 	servers.SelfTest(cmd.Context())
 	if st := servers.State(); st.Result != stub.Validating {
-		cmd.PrintErrf("policyd: warning: no answer can be secure: the resolver (%s) is %s: %s\n",
+		cmd.PrintErrf("policyd: warning: no answer can be secure: self-test of the resolver (%s): %s: %s\n",
 			strings.Join(st.Servers, ", "), st.Result, st.Reason)
 	}
 	return e, nil

@@ -57,7 +57,7 @@ func (s *screen) decisions(r report.Report) {
 	s.linef("\n"+count+"  of them", "by port 26", number(r.Port26))
 	if r.Port26Promised > 0 {
 		s.paragraph(strings.Repeat(" ", 27), number(r.Port26Promised)+" more have only hosts that promise it: mail "+
-			`uses it once probes with mode = "enforce" find them open`)
+			"uses it once probes find them open"+either(r.Mode == "report", ` with mode = "enforce"`, ""))
 	}
 	s.waiting(r)
 	if len(r.Vanished) > 0 {

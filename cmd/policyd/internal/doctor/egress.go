@@ -22,7 +22,7 @@ func (e *exam) checkEgress(ctx context.Context) {
 			e.setting("mta_sts", "proxy_from_environment = true"),
 			"apt-get install ca-certificates    # if there are no root certificates")
 	case m.Fetches["ok"] > 0:
-		e.found("mta-sts-fetched", fmt.Sprintf("%d MTA-STS policies were fetched", m.Fetches["ok"]))
+		e.found("mta-sts-fetched", fmt.Sprintf("MTA-STS policies that were fetched: %d", m.Fetches["ok"]))
 	}
 	port := strconv.Itoa(e.Settings.Port26.Port)
 	switch probes := cmp.Or(e.daemon.Probes, &probe.Stats{}); {
