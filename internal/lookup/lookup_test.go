@@ -87,6 +87,13 @@ func everywhere(delay time.Duration, asked *atomic.Int64) dns.Resolver {
 	})
 }
 
+// receives is a site that receives every domain.
+type receives struct{ gather.Elsewhere }
+
+func (receives) Own(_ context.Context, domain string, _ dns.Effort) (own bool, why string, err error) {
+	return true, "exclude_domains has " + domain, nil
+}
+
 // from are the sources of a service that receives nothing.
 func from(r dns.Resolver) lookup.Sources {
 	return lookup.Sources{
@@ -412,6 +419,14 @@ func TestExplain(t *testing.T) {
 	require.Equal(t, socketmap.StatusNotFound, e.Transport.Status)
 	require.Equal(t, "secure match=smtps-mx.example.com servername=hostname", e.WouldTLSPolicy.Text)
 	require.Equal(t, "smtps26:example.com:26", e.WouldTransport.Text)
+
+	probing, excluded := settings(), from(everywhere(0, nil))
+	probing.Policy.Port26, excluded.Site = policy.PortProbe, receives{}
+	e = lookup.Explain(t.Context(), excluded, "example.com", probing)
+	require.Equal(t, []string{
+		"not every MX host of the best preference is an smtps- host with port 26 open: smtps-mx.example.com is unknown",
+		"this site receives the domain: exclude_domains has example.com",
+	}, e.WhyTransport, "such a host is never probed")
 
 	bogus := resolverFunc(func(_ context.Context, q dns.Question) (*dns.RRset, error) {
 		return nil, &dns.Error{Question: q, Reason: "SERVFAIL (DNSSEC Bogus)", Bogus: true}

@@ -161,7 +161,7 @@ func open(h *Host, o *Options) bool {
 	return h.Class.ImplicitTLS() && (o.Port26 == PortAlways || h.Probe.State == probe.Open)
 }
 
-// closedHost names an smtps- host of the best preference that is not open.
+// closedHost names an smtps- host of the best preference that is not open: closed with a cause, or not probed.
 func closedHost(f *Facts, o *Options) string {
 	i := slices.IndexFunc(f.Hosts, func(h Host) bool {
 		return h.Preference == f.Hosts[0].Preference && h.Class.ImplicitTLS() && !open(&h, o)
@@ -170,8 +170,13 @@ func closedHost(f *Facts, o *Options) string {
 		return ""
 	}
 	what := ": " + f.Hosts[i].Name + " is " + f.Hosts[i].Probe.State.String()
-	if cause := f.Hosts[i].Probe.Cause; cause != "" {
-		what += " (" + string(cause) + ")"
+	switch h := &f.Hosts[i]; {
+	case h.Probe.Cause != "":
+		what += " (" + string(h.Probe.Cause) + ")"
+	case h.Override.Pattern != "":
+		what += " (not probed: the overrides file has a line for " + h.Override.Pattern + ")"
+	case o.Mode == ModeReport:
+		what += ` (not probed: mode = "report")`
 	}
 	return what
 }

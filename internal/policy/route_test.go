@@ -61,6 +61,16 @@ func TestWhyThereIsNoRoute(t *testing.T) {
 	f.Hosts[1].Probe = probe.Verdict{State: probe.Open}
 	require.Equal(t, []string{"every MX host is an smtps- host with port 26 open"}, planned(f, probing).Why)
 
+	// A host that is never probed does not look as if a probe would follow.
+	const unknown = "not every MX host of the best preference is an smtps- host with port 26 open: smtps-u.example.com is unknown"
+	f.Hosts[1].Probe = probe.Verdict{}
+	require.Equal(t, []string{unknown}, planned(f, probing).Why)
+	reporting := probing
+	reporting.Mode = policy.ModeReport
+	require.Equal(t, []string{unknown + ` (not probed: mode = "report")`}, planned(f, reporting).Why)
+	f.Hosts[1].Override.Pattern = ".example.com"
+	require.Equal(t, []string{unknown + " (not probed: the overrides file has a line for .example.com)"}, planned(f, probing).Why)
+
 	// A worse preference is not named, and neither is a host without the prefix.
 	f = by(signed, "10 smtps-s.example.com", "10 mx.example.com", "20 smtps-u.example.com")
 	f.Hosts[0].Probe.State = probe.Open
