@@ -1,13 +1,10 @@
 package daemon
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"os"
 	"runtime/debug"
-
-	"github.com/KimMachineGun/automemlimit/memlimit"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/dnscache"
@@ -30,15 +27,9 @@ func setCollectorPace() {
 // senders cause must never make the kernel kill policyd.
 func (d *Daemon) limitMemory(group func() (uint64, error)) int64 {
 	limit := debug.SetMemoryLimit(-1)
-	most, err := group()
-	switch {
-	case err == nil && usable(most) < uint64(limit):
+	if most, err := group(); err == nil && usable(most) < uint64(limit) {
 		limit = int64(usable(most))
 		debug.SetMemoryLimit(limit)
-	case err == nil, errors.Is(err, memlimit.ErrNoLimit), errors.Is(err, memlimit.ErrNoCgroup),
-		errors.Is(err, memlimit.ErrCgroupsNotSupported):
-	default:
-		d.log.Info("the memory limit of the control group is not known", "err", err)
 	}
 	if limit == math.MaxInt64 {
 		return 0
