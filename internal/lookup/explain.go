@@ -69,11 +69,10 @@ func (e Explanation) Exit() int {
 func Explain(ctx context.Context, src Sources, key string, s Settings) Explanation {
 	ctx, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
-	none := policy.Decision{Verdict: policy.None}
-	facts, decision, route := &policy.Facts{}, none, none
+	facts, decision := &policy.Facts{}, policy.Decision{Verdict: policy.None}
+	route := policy.Decision{Verdict: policy.None, Why: []string{"not a domain"}}
 	shown, why := key, []string{"not a next hop that policyd answers for: give a domain, [host], domain:port or " +
 		"[host]:port with port 25 or the port of implicit TLS"}
-	route.Why = []string{"not a domain"}
 	next, ok := policy.ParseNexthop(key, s.Policy.Port)
 	if ok { // a failure is a fact
 		facts = policy.NewFacts(next, s.Policy.Overrides)
