@@ -44,8 +44,8 @@ func newCacheFlush(c *common) *cobra.Command {
 		Use:   "flush DOMAIN | --all",
 		Short: "Remove DNS answers from the cache",
 		Long: `Remove the DNS answers and failures for DOMAIN, for the names below it and for its MX hosts from the
-cache of the running daemon, or all of them. MTA-STS policies are kept: without one, an attacker who suppresses the TXT
-record of the domain can keep policyd from finding a policy.`,
+cache of the running daemon, or all of them. The MTA-STS policy of DOMAIN is kept unless --sts is given: once it is
+removed, an attacker who suppresses the TXT record of the domain can keep policyd from finding a policy.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case f.All == (len(args) > 0):
@@ -56,9 +56,11 @@ record of the domain can keep policyd from finding a policy.`,
 			return oneDomain(&f.Domain)(cmd, args)
 		},
 	}, admin.FlushCache, &f, func(s *screen, flushed admin.Flushed) {
-		s.linef("flushed: %d DNS entries", flushed.Cache)
+		s.linef("flushed: %d DNS entries, %d MTA-STS policies", flushed.Cache, flushed.Policies)
 	})
 	cmd.Flags().BoolVar(&f.All, "all", false, "remove all DNS answers and failures")
+	cmd.Flags().BoolVar(&f.STS, "sts", false, "remove the MTA-STS policy of DOMAIN too")
+	cmd.MarkFlagsMutuallyExclusive("all", "sts")
 	return cmd
 }
 

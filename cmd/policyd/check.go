@@ -72,7 +72,7 @@ Exit status: 0 consistent, 1 errors, 2 usage or settings, 3 not testable from he
 	set.BoolVarP(&f.IPv4, "ipv4", "4", false, "connect to IPv4 addresses only")
 	set.BoolVarP(&f.IPv6, "ipv6", "6", false, "connect to IPv6 addresses only")
 	set.DurationVar(&f.Timeout, "timeout", time.Minute, "longest that a connection may take")
-	set.StringVar(&f.at, "at", "", "judge certificates as of this time from now on, such as +14d or +36h")
+	set.StringVar(&f.at, "at", "", "judge certificates as of this time: +14d, +36h, 2027-01-31 or an RFC 3339 time")
 	set.StringSliceVar(&f.resolvers, "resolver", nil,
 		"DNS server to ask in place of those of the settings; may be repeated")
 	set.StringVar(&f.CAFile, "ca-file", "", "PEM file with the roots to trust in place of those of the settings")
@@ -112,25 +112,33 @@ func (f *checkFlags) arguments(cmd *cobra.Command, args []string) error {
 	return errors.Join(append(mistakes, err)...)
 }
 
-// moment reads --at: a time from now on.
+// moment reads --at: a time from now on, or a date, or a time.
 func moment(text string, now time.Time) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}
-	ahead, ok := strings.CutPrefix(text, "+")
-	d, err := duration(ahead)
-	if !ok || err != nil || d < 0 {
-		return time.Time{}, fmt.Errorf("--at: cannot parse %q: write a time from now on such as +14d or +36h", text)
+	if ahead, ok := strings.CutPrefix(text, "+"); ok {
+		if d, err := duration(ahead); err == nil && d >= 0 {
+			return now.Add(d), nil
+		}
 	}
-	return now.Add(d), nil
+	for _, layout := range []string{time.DateOnly, time.RFC3339} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf(
+		"--at: cannot parse %q as a time: write +14d, +2w, +36h, 2027-01-31 or 2027-01-31T12:00:00Z", text)
 }
 
-// duration reads a duration, also one in days.
+// duration reads a duration, also one in days or weeks.
 func duration(s string) (time.Duration, error) {
-	if number, ok := strings.CutSuffix(s, "d"); ok {
-		const bits = 16 // so many days fit into a duration
-		n, err := strconv.ParseUint(number, 10, bits)
-		return time.Duration(n) * 24 * time.Hour, err
+	for unit, days := range map[string]time.Duration{"d": 1, "w": 7} {
+		if number, ok := strings.CutSuffix(s, unit); ok {
+			const bits = 13 // so many weeks still fit into a duration
+			n, err := strconv.ParseUint(number, 10, bits)
+			return time.Duration(n) * days * 24 * time.Hour, err
+		}
 	}
 	return time.ParseDuration(s)
 }

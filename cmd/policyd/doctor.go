@@ -13,7 +13,7 @@ import (
 )
 
 func newDoctor(c *common) *cobra.Command {
-	o := doctor.Options{User: os.Geteuid(), ConfigDirectory: os.Getenv("MAIL_CONFIG")}
+	o := doctor.Options{User: os.Geteuid()}
 	cmd := printsJSON(&cobra.Command{
 		Use:   "doctor",
 		Short: "Examine the resolver, Postfix and the connection between them",
@@ -50,6 +50,9 @@ Exit status: 0 nothing to change, 1 warnings or errors, 2 usage.`,
 	})
 	cmd.Flags().StringArrayVar(&o.Egress, "egress", nil,
 		"test the connection to ports 25 and 26 of this `host`; may be repeated")
+	cmd.Flags().StringVar(&o.ConfigDirectory, "postfix-dir", "",
+		"configuration `directory` of Postfix (default: that of postconf)")
+	_ = cmd.MarkFlagDirname("postfix-dir") // fails for a flag that does not exist only
 	cmd.Flags().StringVar(&o.Socket, "socket", "", "admin socket of the daemon (default: that of the settings)")
 	return cmd
 }

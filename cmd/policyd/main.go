@@ -126,6 +126,13 @@ func complain(w io.Writer, cmd *cobra.Command, err error) int {
 		return e.status
 	}
 	message := strings.TrimSpace(err.Error())
+	if flags, exclusive := strings.CutPrefix(message, "if any flags in the group ["); exclusive {
+		flags, _, _ = strings.Cut(flags, "]")
+		message = "use only one of --" + strings.ReplaceAll(flags, " ", ", --")
+	}
+	if strings.Contains(message, "arg(s)") {
+		message = "wrong number of arguments: write " + cmd.UseLine()
+	}
 	if !cmd.HasSubCommands() {
 		message = strings.Replace(message, "unknown command", "unexpected argument", 1)
 	}

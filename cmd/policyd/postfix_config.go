@@ -1,7 +1,6 @@
 package main
 
 import (
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -12,7 +11,7 @@ import (
 
 func newPostfixConfig(c *common) *cobra.Command {
 	var commands, remove bool
-	o := doctor.Options{ConfigDirectory: os.Getenv("MAIL_CONFIG")}
+	o := doctor.Options{}
 	cmd := printsJSON(&cobra.Command{
 		Use:   "postfix-config",
 		Short: "Print the configuration that Postfix needs",
@@ -58,6 +57,9 @@ Exit status: 0, 1 no Postfix is installed or it is too old, 2 usage or settings.
 	cmd.Flags().BoolVar(&commands, "commands", false,
 		"print the shell commands for what differs from the installed configuration")
 	cmd.Flags().BoolVar(&remove, "remove", false, "print the shell commands that remove policyd from the configuration")
+	cmd.Flags().StringVar(&o.ConfigDirectory, "postfix-dir", "",
+		"configuration `directory` of Postfix (default: that of postconf)")
+	_ = cmd.MarkFlagDirname("postfix-dir") // fails only for an unknown flag
 	cmd.MarkFlagsMutuallyExclusive("commands", "remove")
 	return cmd
 }

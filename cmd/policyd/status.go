@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -29,7 +31,7 @@ func newReload(c *common) *cobra.Command {
 		Short: "Make the running daemon read its settings again",
 		Long: `Make the running daemon read its settings and overrides again, as SIGHUP does, and report the result. If
 they have a mistake, the daemon keeps the previous settings. The daemon reads the file that it was started with:
---config only says where its admin socket is; mistakes in that file are reported too.
+--config only says where its admin socket is, and a file that the daemon does not read is checked.
 
 Exit status: 0 the new settings are in effect, 1 the daemon does not run or its socket may not be used, 2 usage, or the
 new settings have a mistake.`,
@@ -41,8 +43,8 @@ new settings have a mistake.`,
 			refused.Code == http.StatusUnprocessableEntity {
 			err = &exit{exitUsage, fmt.Errorf("reload failed; keeping the previous settings:\n%w", refused)}
 		}
-		if err == nil && c.config != "" { // which the daemon may not read
-			_, err = c.load(cmd)
+		if err == nil && c.config != "" {
+			err = c.readByDaemon(cmd, client)
 		}
 		return r, err
 	}, func(s *screen, r status.Reload) {
@@ -51,6 +53,26 @@ new settings have a mistake.`,
 		}
 		s.linef("reloaded: the new settings are in effect")
 	})
+}
+
+// readByDaemon warns if the daemon does not read the file of --config, and returns the mistakes of that file.
+func (c *common) readByDaemon(cmd *cobra.Command, client *admin.Client) error {
+	st, err := admin.GetStatus.Ask(cmd.Context(), client, struct{}{})
+	if err != nil {
+		return err
+	}
+	given, err := os.Stat(c.config)
+	read, e := os.Stat(st.Settings.File)
+	if err == nil && e == nil && os.SameFile(given, read) {
+		return nil
+	}
+	reads := cmp.Or(st.Settings.File, "no settings file")
+	if _, err := c.load(cmd); err != nil {
+		return &exit{exitUsage, fmt.Errorf("the daemon has reloaded %s; it does not read %s, which has mistakes:\n%s",
+			reads, c.config, err.Error())}
+	}
+	cmd.PrintErrf("policyd: warning: the daemon has reloaded %s; it does not read %s\n", reads, c.config)
+	return nil
 }
 
 func newLogLevel(c *common) *cobra.Command {

@@ -79,10 +79,12 @@ func (f *failures) add(err *mtasts.Error, id string, now, expires time.Time) (fi
 }
 
 // forget removes the failure of a domain whose policy could be fetched.
-func (f *failures) forget(domain string) {
+func (f *failures) forget(domain string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	_, ok := f.list[domain]
 	delete(f.list, domain)
+	return ok
 }
 
 // get returns the last failure of a domain.

@@ -109,8 +109,10 @@ func TestAReadOnlyDiskIsReadAndWrittenLater(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w, j := newInternet(), &testkit.Log{}
 				w.set(domain, "1", enforce)
+				w.set("flushed.example", "1", enforce)
 				s := w.store(t, in(dir))
 				require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))
+				require.Equal(t, found1, short(s.Lookup(t.Context(), "flushed.example", anything)))
 				require.NoError(t, s.Close())
 
 				var writable atomic.Bool
@@ -118,7 +120,8 @@ func TestAReadOnlyDiskIsReadAndWrittenLater(t *testing.T) {
 				w.set("other.example", "1", enforce)
 				require.Equal(t, found1, short(s.Lookup(t.Context(), "other.example", anything)))
 				require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)), "read from the disk")
-				require.Equal(t, 2, w.fetches())
+				require.Equal(t, 3, w.fetches())
+				require.True(t, s.Flush("flushed.example"))
 				require.False(t, s.Stats().Persistent)
 				require.Equal(t, 1, j.Count("state database cannot be written"))
 				writable.Store(true)
@@ -134,6 +137,7 @@ func TestAReadOnlyDiskIsReadAndWrittenLater(t *testing.T) {
 				s = w.store(t, in(dir))
 				require.Equal(t, found1+" stale", short(s.Lookup(t.Context(), domain, anything)))
 				require.Equal(t, found1+" stale", short(s.Lookup(t.Context(), "other.example", anything)))
+				require.Equal(t, "absent", short(s.Lookup(t.Context(), "flushed.example", anything)))
 			})
 		})
 	}

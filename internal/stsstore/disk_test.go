@@ -69,6 +69,33 @@ func TestANewerPolicyReplacesTheStoredOne(t *testing.T) {
 	})
 }
 
+func TestFlushForgetsAlsoOnDisk(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		w := newInternet()
+		w.set(domain, "1", enforce)
+		s := w.store(t, in(dir))
+		s.Lookup(t.Context(), domain, anything)
+		require.NoError(t, s.Close())
+		w.down(mtasts.WebPKIInvalid)
+
+		s = w.store(t, in(dir))
+		require.True(t, s.Flush("Example.COM."))
+		require.False(t, s.Flush(domain))
+		require.Equal(t, "failed sts-webpki-invalid", short(s.Lookup(t.Context(), domain, anything)))
+		require.Equal(t, mtasts.WebPKIInvalid, get(s, domain).Failure)
+		require.Empty(t, get(s, domain).Mode)
+		require.True(t, s.Flush(domain), "the failure is forgotten, too")
+		_, known := s.Get(domain)
+		require.False(t, known)
+		require.NoError(t, s.Close())
+
+		s = w.store(t, in(dir))
+		require.Equal(t, "failed sts-webpki-invalid", short(s.Lookup(t.Context(), domain, anything)))
+	})
+}
+
 func TestTheLeastRecentlyUsedAreEvicted(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

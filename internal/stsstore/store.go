@@ -111,6 +111,16 @@ func (s *Store) Close() error {
 	return s.disk.Close()
 }
 
+// Flush forgets the policy and the failure of a domain, also on disk, and reports whether there was one. A live policy
+// stops protecting the domain until it is fetched again: this is for an operator who knows that it is wrong.
+func (s *Store) Flush(domain string) bool {
+	domain = normal(domain)
+	known := s.table.remove(s.table.get(domain))
+	s.disk.Mark(domain)
+	s.disk.Save()
+	return s.failures.forget(domain) || known
+}
+
 // put puts an entry in the table and on disk.
 func (s *Store) put(e *entry) {
 	s.disk.Mark(append(s.table.put(e, s.options.Load().MaxPolicies), e.domain)...)

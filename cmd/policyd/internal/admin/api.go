@@ -85,6 +85,9 @@ type FlushRequest struct {
 	// Domain stands for itself, the names below it and the records of its MX hosts.
 	Domain string `json:"domain,omitempty"`
 	All    bool   `json:"all,omitempty"`
+	// STS also removes the MTA-STS policy of Domain. Until it is fetched again, only the TXT record, which an attacker
+	// can suppress, shows that there is a policy (RFC 8461 section 10.2). It is therefore for one domain at a time.
+	STS bool `json:"sts,omitempty"`
 }
 
 // Level is a level of the log: debug, info, warn or error.
@@ -98,9 +101,10 @@ type CacheList struct {
 	More    bool             `json:"more"` // there are more entries than the limit allows
 }
 
-// Flushed has the number of removed entries.
+// Flushed has the numbers of removed entries.
 type Flushed struct {
-	Cache int `json:"cache"`
+	Cache    int `json:"cache"`
+	Policies int `json:"policies"`
 }
 
 // PromiseList is what is remembered, by domain.
@@ -148,12 +152,12 @@ func (f *Filter) check() error {
 }
 
 func (f *FlushRequest) check() error {
-	if f.All && f.Domain == "" {
+	if f.All && f.Domain == "" && !f.STS {
 		return nil
 	}
 	domain := DomainRequest{f.Domain}
 	if f.All || domain.check() != nil {
-		return errors.New(`give either a "domain" or "all": true`)
+		return errors.New(`give either a "domain", with "sts": true if its MTA-STS policy is to go, or "all": true`)
 	}
 	f.Domain = domain.Domain
 	return nil

@@ -22,26 +22,27 @@ func with(body []byte) *http.Request {
 func TestDecodeFlush(t *testing.T) {
 	t.Parallel()
 	for body, want := range map[string]FlushRequest{
-		`{"domain":"example.com"}`:                {Domain: "example.com"},
-		`{"domain":"EXAMPLE.com."}`:               {Domain: "example.com"},
-		`{"domain":"münchen.example"}`:            {Domain: "xn--mnchen-3ya.example"},
-		`{"domain":"_25._tcp.mx.example"}` + "\n": {Domain: "_25._tcp.mx.example"},
-		`{"all":true}`:                            {All: true},
-		` { "all" : true , "x":1 } `:              {},
-		`{"domain":"example.com","all":true}`:     {},
-		`{"all":true,"domain":"x y"}`:             {},
-		`{"domain":"user@example.com"}`:           {},
-		`{"domain":"[192.0.2.1]"}`:                {},
-		`{"domain":"exa mple.com"}`:               {},
-		`{"domain":7}`:                            {},
-		`{"all":true}{"all":true}`:                {},
-		`{"all":true}]`:                           {},
-		`{"all":false}`:                           {},
-		`{}`:                                      {},
-		`[]`:                                      {},
-		`null`:                                    {},
-		``:                                        {},
-		strings.Repeat(`[`, 4000):                 {},
+		`{"domain":"example.com"}`:                  {Domain: "example.com"},
+		`{"domain":"EXAMPLE.com."}`:                 {Domain: "example.com"},
+		`{"domain":"münchen.example"}`:              {Domain: "xn--mnchen-3ya.example"},
+		`{"domain":"_25._tcp.mx.example"}` + "\n":   {Domain: "_25._tcp.mx.example"},
+		`{"all":true}`:                              {All: true},
+		`{"domain":"example.com","sts":true}`:       {Domain: "example.com", STS: true},
+		` { "all" : true , "sts" : true , "x":1 } `: {},
+		`{"domain":"example.com","all":true}`:       {},
+		`{"all":true,"sts":true}`:                   {},
+		`{"domain":"user@example.com"}`:             {},
+		`{"domain":"[192.0.2.1]"}`:                  {},
+		`{"domain":"exa mple.com"}`:                 {},
+		`{"domain":7}`:                              {},
+		`{"all":true}{"all":true}`:                  {},
+		`{"all":true}]`:                             {},
+		`{"all":false}`:                             {},
+		`{}`:                                        {},
+		`[]`:                                        {},
+		`null`:                                      {},
+		``:                                          {},
+		strings.Repeat(`[`, 4000):                   {},
 	} {
 		got, err := decode[FlushRequest](with([]byte(body)))
 		if want == (FlushRequest{}) {
@@ -102,7 +103,7 @@ func TestDecodeQueries(t *testing.T) {
 
 // The result is a domain in its one form, or all, or one of four levels.
 func FuzzDecode(f *testing.F) {
-	for _, seed := range []string{`{"domain":"example.com"}`, `{"all":true}`, `{"level":"debug"}`, `{"domain":"münchen.example."}`, `{`, `{"all":true}x`} {
+	for _, seed := range []string{`{"domain":"example.com"}`, `{"all":true,"sts":true}`, `{"level":"debug"}`, `{"domain":"münchen.example."}`, `{`, `{"all":true}x`} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {

@@ -189,8 +189,6 @@ func (d *Daemon) namesOf(domain string) []string {
 }
 
 // flush forgets, so that the next lookup asks again. The verdicts of probes stay: the prober knows when to look again.
-// MTA-STS policies stay too: without one, only the TXT record, which an attacker can suppress, shows that there is a
-// policy (RFC 8461 section 10.2).
 func (d *Daemon) flush(f admin.FlushRequest) (flushed admin.Flushed) {
 	what := f.Domain
 	if f.All {
@@ -200,6 +198,10 @@ func (d *Daemon) flush(f admin.FlushRequest) (flushed admin.Flushed) {
 			flushed.Cache += d.cache.Flush(name)
 		}
 	}
-	d.log.Info("cache flushed by the operator", "what", what, "entries", flushed.Cache)
+	if f.STS && d.store.Flush(f.Domain) {
+		flushed.Policies = 1 // or a failure
+	}
+	d.log.Info("cache flushed by the operator", "what", what, "sts", f.STS, "entries", flushed.Cache, "policies",
+		flushed.Policies)
 	return flushed
 }

@@ -74,8 +74,8 @@ func TestProbesAreShown(t *testing.T) {
 	require.Equal(t, "open", probed("open.example").Probe)
 }
 
-// A stored MTA-STS policy outlives a flush.
-func TestMTASTSPoliciesAreShownAndKept(t *testing.T) {
+// A stored MTA-STS policy outlives a flush, unless it is named.
+func TestMTASTSPoliciesAreShownAndFlushed(t *testing.T) {
 	t.Parallel()
 	ca := smtptest.NewCA(t)
 	host := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -125,9 +125,16 @@ func TestMTASTSPoliciesAreShownAndKept(t *testing.T) {
 	require.Contains(t, text, "policyd_sts_fetches_total{result=\"ok\"} 1\n")
 	require.Contains(t, text, "policyd_sts_policies 1\n")
 
-	_, err = admin.FlushCache.Ask(t.Context(), op, admin.FlushRequest{Domain: "sts.example"})
+	flushed, err := admin.FlushCache.Ask(t.Context(), op, admin.FlushRequest{Domain: "sts.example"})
 	require.NoError(t, err)
+	require.Zero(t, flushed.Policies)
 	known, err = admin.GetDomain.Ask(t.Context(), op, admin.DomainRequest{Domain: "sts.example"})
 	require.NoError(t, err)
 	require.NotNil(t, known.MTASTS, "dropping it would weaken")
+	flushed, err = admin.FlushCache.Ask(t.Context(), op, admin.FlushRequest{Domain: "sts.example", STS: true})
+	require.NoError(t, err)
+	require.Equal(t, 1, flushed.Policies)
+	known, err = admin.GetDomain.Ask(t.Context(), op, admin.DomainRequest{Domain: "sts.example"})
+	require.NoError(t, err)
+	require.Nil(t, known.MTASTS)
 }

@@ -104,6 +104,7 @@ func Areas() []Area {
 			{"roots-missing", Error, "No certificate can be verified, and mail under a policy waits."},
 			{"roots-unreadable", Error, "Postfix then cannot use TLS at all."},
 			{"roots-not-in-chroot", Error, "Nothing can be verified in the chroot, and mail under a policy waits."},
+			{"roots-differ", Warning, "policyd and Postfix verify with different roots; mail with a route may wait."},
 		}},
 		{"From Postfix to policyd", []Code{
 			{"socket-answers", OK, "policyd answers."},

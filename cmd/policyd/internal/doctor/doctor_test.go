@@ -153,6 +153,7 @@ func TestEveryFinding(t *testing.T) {
 			s.write("certs/0123abcd.0", "")
 			s.params["smtp_tls_CAfile"], s.params["smtp_tls_CApath"] = "", s.dir+"/certs"
 		}},
+		{"roots-differ", "policyd has a file of its own", func(s *sender) { s.settings.TLS.CAFile = "/etc/other.pem" }},
 		{"socket-silent", "another port", param("smtp_tls_policy_maps", "socketmap:inet:127.0.0.1:"+closed+":tls-policy")},
 		{"socket-not-policyd", "an unknown map", param("smtp_tls_policy_maps", "socketmap:unix:policyd/sock:Query")},
 		{"socket-outside-chroot", "an absolute path", func(s *sender) {

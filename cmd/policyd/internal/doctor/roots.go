@@ -15,6 +15,10 @@ import (
 func (e *exam) checkRoots() {
 	file, directory := e.params["smtp_tls_CAfile"], e.params["smtp_tls_CApath"]
 	line := e.set("smtp_tls_CAfile", systemRoots)
+	if ours := e.Settings.TLS.CAFile; ours != "" && ours != file {
+		e.found("roots-differ", "policyd has tls.ca_file = "+ours+", Postfix has smtp_tls_CAfile = "+file,
+			e.set("smtp_tls_CAfile", ours))
+	}
 	inside := filepath.Join(e.queue, directory)
 	pem, err := regfile.Read(file)
 	switch {
