@@ -31,8 +31,8 @@ the security status and the time until it expires. On a terminal, long lines are
 	get := shows(c, &cobra.Command{
 		Use:   "get DOMAIN",
 		Short: "Show what the running daemon has cached for a domain",
-		Long: `Show what the running daemon has cached for DOMAIN, without any new lookup: the DNS answers for it, for the
-names below it and for its MX hosts, and the stored MTA-STS policy. The results of probes are shown by query --live.`,
+		Long: `Show what the running daemon has cached for DOMAIN, without a new lookup: the DNS answers for it, for the
+names below it and for its MX hosts, and the stored MTA-STS policy. query --live shows the results of probes.`,
 		Args: oneDomain(&asked.Domain),
 	}, admin.GetDomain, &asked, (*screen).domain)
 	return group("cache", "Show and flush the cache of the running daemon", list, get, newCacheFlush(c))
