@@ -163,20 +163,7 @@ func (f *FlushRequest) check() error {
 	return nil
 }
 
-func (l *Level) check() error {
-	_, err := ParseLevel(l.Level)
-	return err
-}
-
-// ParseLevel takes debug, info, warn or error.
-func ParseLevel(s string) (slog.Level, error) {
-	for _, l := range []slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError} {
-		if s == LevelOf(l).Level {
-			return l, nil
-		}
-	}
-	return 0, fmt.Errorf("unknown level %q: use debug, info, warn or error", s)
-}
+func (l *Level) check() error { return new(slog.Level).UnmarshalText([]byte(l.Level)) }
 
 // LevelOf returns a level of the log.
 func LevelOf(l slog.Leveler) Level { return Level{strings.ToLower(l.Level().String())} }

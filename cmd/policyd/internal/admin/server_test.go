@@ -70,8 +70,7 @@ func (f *fake) server() *admin.Server {
 	admin.Handle(s, admin.DoReload, func(context.Context, struct{}) (status.Reload, *admin.RefusedError) { return f.reload() })
 	admin.Answer(s, admin.GetLevel, func(struct{}) admin.Level { return admin.LevelOf(&f.level) })
 	admin.Answer(s, admin.SetLevel, func(q admin.Level) admin.Level {
-		level, _ := admin.ParseLevel(q.Level) // checked
-		f.level.Set(level)
+		_ = f.level.UnmarshalText([]byte(q.Level)) // checked
 		return q
 	})
 	admin.Evaluate(s, admin.Explain, func(ctx context.Context, q admin.Nexthop) lookup.Explanation { return f.explain(ctx, q.Nexthop) })

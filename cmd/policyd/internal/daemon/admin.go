@@ -65,8 +65,7 @@ func (d *Daemon) deliver(ctx context.Context, nexthop string) lookup.Explanation
 
 func (d *Daemon) setLevel(wanted admin.Level) admin.Level {
 	before := admin.LevelOf(&d.level)
-	level, _ := admin.ParseLevel(wanted.Level) // checked
-	d.level.Set(level)
+	_ = d.level.UnmarshalText([]byte(wanted.Level)) // checked
 	d.log.Warn("log level changed by the operator", "before", before.Level, "now", wanted.Level)
 	return wanted
 }
