@@ -12,10 +12,10 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// setCollectorPace makes the garbage collector run when the heap has grown by half, unless GOGC sets another pace. Go's
+// setCollectorPace makes the garbage collector run when the heap has grown by 70 %, unless GOGC sets another pace. Go's
 // default is to let it double, and most of this heap is a cache, which stays (decision 5).
 func setCollectorPace() {
-	const percent = 50
+	const percent = 70
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(percent)
 	}

@@ -30,7 +30,7 @@ func TestSetCollectorPace(t *testing.T) {
 	require.Equal(t, 100, debug.SetGCPercent(100))
 	t.Setenv("GOGC", "")
 	setCollectorPace()
-	require.Equal(t, 50, debug.SetGCPercent(before))
+	require.Equal(t, 70, debug.SetGCPercent(before))
 }
 
 // The daemon keeps to a limit of the process from any source, and logs it if it leaves less than the settings do.
