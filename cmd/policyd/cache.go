@@ -30,9 +30,9 @@ the security status and the time until it expires. On a terminal, long lines are
 	})
 	get := shows(c, &cobra.Command{
 		Use:   "get DOMAIN",
-		Short: "Show what the running daemon has cached for a domain",
-		Long: `Show what the running daemon has cached for DOMAIN, without a new lookup: the DNS answers for it, for the
-names below it and for its MX hosts, and the stored MTA-STS policy. query --live shows the results of probes.`,
+		Short: "Show all that the running daemon knows about a domain",
+		Long: `Show what the running daemon knows about DOMAIN, without any new lookup: the DNS answers for it, for the
+names below it and for its MX hosts, the stored MTA-STS policy, and the probe results.`,
 		Args: oneDomain(&asked.Domain),
 	}, admin.GetDomain, &asked, (*screen).domain)
 	return group("cache", "Show and flush the cache of the running daemon", list, get, newCacheFlush(c))
@@ -114,5 +114,12 @@ func (s *screen) domain(d status.Domain) {
 	}
 	if p != nil && p.Reason != "" {
 		s.row("MTA-STS", "the last fetch failed: %s; tried again after %s", p.Reason, span(time.Until(p.Retry)))
+	}
+	if len(d.Probes) == 0 {
+		s.row("probes", "nothing is known")
+	}
+	for i, p := range d.Probes {
+		s.row(either(i == 0, "probes", ""), "%s %s%s%s%s", p.Host, p.State, part(": ", p.Cause),
+			either(p.Checked.IsZero(), "", ", probed "+ago(p.Checked)+" ago"), part("; ", p.Why))
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/report"
 	"github.com/policyd/policyd/internal/stub"
+	"github.com/policyd/policyd/prefix"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -151,9 +152,10 @@ func atMost[T any](limit int, list []T) ([]T, bool) {
 // getDomain shows everything that is known about a domain: what the cache has for the domain and for its MX hosts, each
 // with the names below it. It causes no lookup.
 func (d *Daemon) getDomain(q admin.DomainRequest) status.Domain {
-	known := status.Domain{Domain: q.Domain, Cache: []dnscache.Entry{}}
+	names := d.namesOf(q.Domain)
+	known := status.Domain{Domain: q.Domain, Cache: []dnscache.Entry{}, Probes: d.probesOf(names)}
 	seen := map[dns.Question]bool{}
-	for _, name := range d.namesOf(q.Domain) {
+	for _, name := range names {
 		entries := d.cache.Get(name)
 		slices.SortStableFunc(entries, func(a, b dnscache.Entry) int { return cmp.Compare(len(a.Name), len(b.Name)) })
 		for _, e := range entries {
@@ -203,4 +205,19 @@ func (d *Daemon) flush(f admin.FlushRequest) (flushed admin.Flushed) {
 	d.log.Info("cache flushed by the operator", "what", what, "sts", f.STS, "entries", flushed.Cache, "policies",
 		flushed.Policies)
 	return flushed
+}
+
+// probesOf are the verdicts on those of the hosts that promise implicit TLS. Nothing is probed for being shown.
+func (d *Daemon) probesOf(hosts []string) []status.Probe {
+	probes := []status.Probe{}
+	for _, host := range slices.Sorted(slices.Values(hosts)) {
+		if prefix.Of(host).ImplicitTLS() {
+			v := d.prober.Verdict(host)
+			probes = append(probes, status.Probe{
+				Host: host, State: v.State.String(), Cause: strings.ReplaceAll(string(v.Cause), " ", "-"),
+				Checked: v.Checked, Expires: v.Expires, Why: v.Why,
+			})
+		}
+	}
+	return probes
 }

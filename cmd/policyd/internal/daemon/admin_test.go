@@ -16,15 +16,15 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
+	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dns/dnstest"
-	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/smtptls/smtptest"
 	"github.com/policyd/policyd/socketmap"
 )
 
-// What probes find is shown with the next hop, counted in status and metrics, and outlives a flush.
+// What probes find is shown with the domain, counted in status and metrics, and outlives a flush.
 func TestProbesAreShown(t *testing.T) {
 	t.Parallel()
 	ca := smtptest.NewCA(t)
@@ -43,22 +43,25 @@ func TestProbesAreShown(t *testing.T) {
 	}
 	l.start()
 	c, op := l.client(), l.operator()
-	probed := func(domain string) lookup.MXHost {
+	probesOf := func(domain string) []status.Probe {
 		_, err := c.Lookup(t.Context(), socketmap.Request{Map: "tls-policy", Key: domain})
 		require.NoError(t, err)
-		known, err := admin.Explain.Ask(t.Context(), op, admin.Nexthop{Nexthop: domain})
+		known, err := admin.GetDomain.Ask(t.Context(), op, admin.DomainRequest{Domain: domain})
 		require.NoError(t, err)
-		require.Len(t, known.MX, 1)
-		return known.MX[0]
+		return known.Probes
 	}
 	settled := func(domain string) func() bool {
-		return func() bool { return probed(domain).Probe != "unknown" }
+		return func() bool { p := probesOf(domain); return len(p) == 1 && p[0].State != "unknown" }
 	}
 	require.Eventually(t, settled("open.example"), testTimeout, 20*time.Millisecond)
 	require.Eventually(t, settled("closed.example"), testTimeout, 20*time.Millisecond)
-	open, closed := probed("open.example"), probed("closed.example")
-	require.Equal(t, []string{"smtps-mx.open.example", "open"}, []string{open.Host, open.Probe})
-	require.Equal(t, []string{"closed", "certificate name"}, []string{closed.Probe, closed.ProbeCause})
+	open, closed := probesOf("open.example")[0], probesOf("closed.example")[0]
+	require.Equal(t, "smtps-mx.open.example", open.Host)
+	require.Equal(t, "open", open.State)
+	require.False(t, open.Expires.IsZero())
+	require.Equal(t, "closed", closed.State)
+	require.Equal(t, "certificate-name", closed.Cause)
+	require.NotEmpty(t, closed.Why)
 
 	st, err := admin.GetStatus.Ask(t.Context(), op, struct{}{})
 	require.NoError(t, err)
@@ -71,7 +74,7 @@ func TestProbesAreShown(t *testing.T) {
 
 	_, err = admin.FlushCache.Ask(t.Context(), op, admin.FlushRequest{Domain: "open.example"})
 	require.NoError(t, err)
-	require.Equal(t, "open", probed("open.example").Probe)
+	require.Equal(t, "open", probesOf("open.example")[0].State)
 }
 
 // A stored MTA-STS policy outlives a flush, unless it is named.

@@ -53,15 +53,17 @@ func TestRootsAreReadAgainWhenTheirFileChanges(t *testing.T) {
 	verdict := func() string {
 		_, err := c.Lookup(t.Context(), socketmap.Request{Map: "tls-policy", Key: "open.example"})
 		require.NoError(t, err)
-		known, err := admin.Explain.Ask(t.Context(), op, admin.Nexthop{Nexthop: "open.example"})
+		known, err := admin.GetDomain.Ask(t.Context(), op, admin.DomainRequest{Domain: "open.example"})
 		require.NoError(t, err)
-		require.Len(t, known.MX, 1)
-		return known.MX[0].Probe + " " + known.MX[0].ProbeCause
+		if len(known.Probes) == 0 {
+			return ""
+		}
+		return known.Probes[0].State + " " + known.Probes[0].Cause
 	}
 	becomes := func(want string) {
 		require.Eventually(t, func() bool { return verdict() == want }, testTimeout, 20*time.Millisecond, "%s", l.log)
 	}
-	becomes("closed certificate chain")
+	becomes("closed certificate-chain")
 	opinion := func() error {
 		_, err := l.daemon.second.Lookup(t.Context(), dns.Question{Name: "example.com", Type: dns.TypeMX}, dns.Effort{})
 		return err
@@ -73,7 +75,7 @@ func TestRootsAreReadAgainWhenTheirFileChanges(t *testing.T) {
 	require.Eventually(t, func() bool { return strings.Contains(l.log.String(), "root certificates changed and cannot be used") }, testTimeout, 20*time.Millisecond)
 	require.NoError(t, os.Remove(file))
 	require.ErrorIs(t, l.daemon.reloadRoots(), os.ErrNotExist)
-	require.Equal(t, "closed certificate chain", verdict())
+	require.Equal(t, "closed certificate-chain", verdict())
 	replace(pemOf(after))
 	becomes("open ")
 	require.Eventually(t, func() bool { return opinion() == nil }, testTimeout, 20*time.Millisecond, "dns.second_opinion has the new roots too")
