@@ -42,7 +42,7 @@ func (f *families) lookUp(ctx context.Context, q dns.Question, e dns.Effort) (*d
 		select {
 		case <-wait:
 		case <-ctx.Done():
-			return nil, &dns.Error{Question: q, Reason: "timed out", Err: ctx.Err()}
+			return nil, &dns.Error{Question: q, Reason: "no answer in time", Err: ctx.Err()}
 		}
 	}
 	return &dns.RRset{Name: q.Name, Type: q.Type, Owner: q.Name, Status: dns.Insecure, Records: addrs}, nil
