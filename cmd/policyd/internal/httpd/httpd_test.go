@@ -107,9 +107,10 @@ func TestConnectionsAreBounded(t *testing.T) {
 	full, goOn := make(chan struct{}), make(chan struct{})
 	address, _ := start(t, func(http.ResponseWriter, *http.Request) {
 		mu.Lock()
-		now++
-		if most = max(most, now); now == 32 {
-			close(full)
+		if now++; now > most {
+			if most = now; most == 32 {
+				close(full)
+			}
 		}
 		mu.Unlock()
 		<-goOn
