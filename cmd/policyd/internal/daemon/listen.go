@@ -46,7 +46,7 @@ func hint(err error) string {
 	case errors.Is(err, fs.ErrNotExist):
 		return "create the directory, or change the path"
 	case errors.Is(err, fs.ErrPermission):
-		return "check who may write to the directory; a port below 1024 needs root"
+		return "check the permissions of the directory; a port below 1024 needs root"
 	}
 	return "to see which process has the address: ss -lntxp; to see the addresses of this host: ip address"
 }
