@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -34,12 +36,18 @@ type process struct {
 // serve starts one. The listeners are passed as systemd does, sd_listen_fds(3).
 func serve(t *testing.T, config string, passed ...*os.File) *process {
 	t.Helper()
+	return serveCounted(t, config, len(passed), passed...)
+}
+
+// serveCounted starts one whose environment has another number of listeners.
+func serveCounted(t *testing.T, config string, n int, passed ...*os.File) *process {
+	t.Helper()
 	self, err := os.Executable()
 	require.NoError(t, err)
 	p := &process{log: &bytes.Buffer{}}
 	// LISTEN_PID is that of the process, so a shell sets it and becomes the process.
 	p.cmd = exec.CommandContext(t.Context(), "/bin/sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`, self, "--config", config, "serve")
-	p.cmd.Env = append(os.Environ(), "POLICYD_UNDER_TEST=1", "GORACE=atexit_sleep_ms=0", "LISTEN_FDS="+strconv.Itoa(len(passed)))
+	p.cmd.Env = append(os.Environ(), "POLICYD_UNDER_TEST=1", "GORACE=atexit_sleep_ms=0", "LISTEN_FDS="+strconv.Itoa(n))
 	p.cmd.ExtraFiles = passed
 	p.cmd.Stderr = p.log
 	require.NoError(t, p.cmd.Start())
@@ -144,18 +152,37 @@ func TestSignalStormsDoNotLoseAnswers(t *testing.T) {
 	require.Contains(t, p.log.String(), "msg=stopped")
 }
 
-// A passed socket that does not listen is a mistake in policyd.socket, and is not ignored.
+// A passed socket that does not listen is a mistake in policyd.socket, and is not ignored: the daemon does not start. A
+// number of descriptors that were not passed costs neither time nor memory.
 func TestPassedSocketThatIsNoListener(t *testing.T) {
-	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	config := settingsFile(t)
+	files, addresses := listeners(t)
+	datagrams, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	require.NoError(t, err)
-	defer func() { _ = conn.Close() }()
-	file, err := conn.File()
+	unixDatagrams, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: t.TempDir() + "/sock", Net: "unixgram"})
 	require.NoError(t, err)
-	defer func() { _ = file.Close() }()
-	p := serve(t, settingsFile(t), file)
-	require.Error(t, p.cmd.Wait())
-	require.Equal(t, 1, p.cmd.ProcessState.ExitCode())
-	require.Contains(t, p.log.String(), "ListenStream=")
+	connected, err := net.Dial("tcp", addresses[0])
+	require.NoError(t, err)
+	type socket interface {
+		File() (*os.File, error)
+		Close() error
+	}
+	for name, s := range map[string]socket{
+		"datagrams": datagrams, "unix datagrams": unixDatagrams, "connected": connected.(*net.TCPConn), "not passed": nil,
+	} {
+		passed, n := files, math.MaxInt
+		if s != nil {
+			file, err := s.File()
+			require.NoError(t, err, name)
+			defer func() { _, _ = file.Close(), s.Close() }()
+			passed, n = append(slices.Clone(files), file), len(files)+1
+		}
+		p := serveCounted(t, config, n, passed...)
+		require.Error(t, p.cmd.Wait(), name)
+		require.Equal(t, 1, p.cmd.ProcessState.ExitCode(), name)
+		require.Contains(t, p.log.String(), "socket 3 from systemd is not a listening stream socket", name)
+		require.NotContains(t, p.log.String(), "started", name)
+	}
 }
 
 // Standard error that is the journal, systemd.exec(5) on $JOURNAL_STREAM: priorities and no time.

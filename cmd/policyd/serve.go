@@ -7,12 +7,11 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/activation"
 	sd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/coreos/go-systemd/v22/journal"
 	"github.com/spf13/cobra"
@@ -72,15 +71,23 @@ and policyd.socket must be restarted.`,
 	}
 }
 
-// passedListeners returns the listeners from systemd.
-func passedListeners() ([]net.Listener, error) {
-	passed, err := activation.Listeners()
-	if err != nil {
-		return nil, fmt.Errorf("listeners from systemd: %w", err)
-	}
-	if i := slices.Index(passed, nil); i >= 0 {
-		return nil, fmt.Errorf(
-			"socket %d from systemd is not a listening stream socket: write ListenStream= in policyd.socket", i+1)
+// passedListeners returns the listeners from systemd, sd_listen_fds(3).
+func passedListeners() (passed []net.Listener, err error) {
+	const first = 3
+	n, _ := strconv.Atoi(os.Getenv("LISTEN_FDS"))
+	for i := 0; i < n && os.Getenv("LISTEN_PID") == strconv.Itoa(os.Getpid()); i++ {
+		var l net.Listener
+		accepts, _ := syscall.GetsockoptInt(first+i, syscall.SOL_SOCKET, syscall.SO_ACCEPTCONN)
+		if accepts != 0 {
+			file := os.NewFile(uintptr(first+i), "")
+			l, err = net.FileListener(file)
+			_ = file.Close()
+		}
+		if accepts == 0 || err != nil {
+			return nil, fmt.Errorf(
+				"socket %d from systemd is not a listening stream socket: write ListenStream= in policyd.socket", i+1)
+		}
+		passed = append(passed, l)
 	}
 	return passed, nil
 }

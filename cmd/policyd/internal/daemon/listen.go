@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -68,7 +69,7 @@ func (o *listener) listen(ctx context.Context) (net.Listener, error) {
 		if l, err = unixsock.Listen(ctx, o.address, o.options); err != nil {
 			return nil, err
 		}
-	case o.passed.Addr().Network() == "unix":
+	case filepath.IsAbs(o.passed.Addr().String()): // a unix socket, and not an abstract one
 		l = unixsock.Adopt(o.passed) // so that it is noticed when it is no longer reachable
 	default:
 		l = o.passed

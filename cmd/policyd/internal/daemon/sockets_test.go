@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -122,6 +123,18 @@ func TestALostSocketOfSystemdEndsTheDaemon(t *testing.T) {
 		require.NoError(t, os.Remove(path))
 		l.stop()
 		require.ErrorIs(t, l.end(), ErrLostSocket)
+	})
+	t.Run("an abstract socket, unix(7), has no path that could be lost", func(t *testing.T) {
+		t.Setenv("NOTIFY_SOCKET", filepath.Join(t.TempDir(), "none"))
+		l := newLab(t, "")
+		passed, err := net.Listen("unix", "@"+filepath.Base(l.dir)+strconv.Itoa(os.Getpid()))
+		require.NoError(t, err)
+		l.options.Passed = []net.Listener{passed}
+		l.interval = time.Hour
+		l.start()
+		require.Empty(t, l.daemon.socketWarnings())
+		l.stop()
+		require.NoError(t, l.end())
 	})
 	t.Run("without a service manager", func(t *testing.T) {
 		t.Setenv("NOTIFY_SOCKET", "")
