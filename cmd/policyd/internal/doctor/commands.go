@@ -83,15 +83,11 @@ func Remove(ctx context.Context, o Options) (Removal, error) {
 	}
 	r := Removal{Directory: p.directory, Commands: []string{}, Kept: []string{}, Hidden: []string{}}
 	for _, parameter := range []string{policyMaps, transportMaps} {
-		ours := func(t string) bool { return p.isOurs(t, parameter) }
-		all := postfix.Tokens(p.raw[parameter])
-		kept := slices.DeleteFunc(slices.Clone(all), func(t string) bool {
-			return ours(t) || parameter == transportMaps && p.isGuard(t) // the guard was there for policyd
-		})
+		ours := func(t table) bool { return t.ours }
 		switch {
-		case slices.ContainsFunc(all, ours):
-			r.Commands = append(r.Commands, p.set(parameter, strings.Join(kept, ", ")))
-		case slices.ContainsFunc(postfix.Tokens(p.params[parameter]), ours):
+		case slices.ContainsFunc(p.tables(parameter, p.raw[parameter]), ours):
+			r.Commands = append(r.Commands, p.set(parameter, p.without(parameter)))
+		case slices.ContainsFunc(p.tables(parameter, p.params[parameter]), ours):
 			r.Hidden = append(r.Hidden, parameter+" = "+p.raw[parameter])
 		}
 	}

@@ -301,8 +301,11 @@ func TestAListenerIsChangedWhereItIsMade(t *testing.T) {
 		return strings.Join(r.Findings[i].Change, "\n")
 	}
 	s.administer()
+	require.Equal(t, correct, change(), "policyd listens in the queue directory already")
+	inside := s.settings.Server.Listen
+	s.settings.Server.Listen, s.status.Connections.Listeners = []string{"unix:/run/policyd/sock"}, []string{"unix:/run/policyd/sock"}
 	require.Contains(t, change(), `[server]: listen = ["unix:`)
-	s.status.Connections.Listeners = []string{"unix:/run/policyd/sock"}
+	s.settings.Server.Listen = inside
 	require.Contains(t, change(), "systemctl edit policyd.socket    # [Socket] ListenStream=")
 }
 

@@ -19,30 +19,29 @@ func (e *exam) checkOwn(ctx context.Context) {
 	} else {
 		e.found("own-domains-known", "policyd reads "+cmp.Or(strings.Join(e.lists, ", "), "empty lists"))
 	}
-	list, at := e.ours(transportMaps)
+	list, at := e.asking(transportMaps)
 	if at < 0 {
 		return
 	}
 	const most = 200 // domains to try one by one
 	names := slices.DeleteFunc(slices.Clone(e.domains), func(d string) bool { return strings.HasPrefix(d, ".") })
 	names = names[:min(len(names), most)]
-	if guards := slices.DeleteFunc(list[:at:at], func(t string) bool { return !isPattern(t) }); len(guards) > 0 {
+	if guards := slices.DeleteFunc(list[:at:at], func(t table) bool { return !t.pattern }); len(guards) > 0 {
 		e.guarded(ctx, guards, names)
 	}
-	endpoint, _ := splitTable(list[at])
-	e.routed(ctx, endpoint, names)
+	e.routed(ctx, list[at].endpoint, names)
 }
 
 // guarded asks the pattern tables before the socketmap for an address in each domain.
-func (e *exam) guarded(ctx context.Context, guards, domains []string) {
+func (e *exam) guarded(ctx context.Context, guards []table, domains []string) {
 	var keys, covered, uncovered []string
 	for _, d := range domains {
 		keys = append(keys, "postmaster@"+d)
 	}
 	for _, g := range guards {
-		found, err := e.commands.Query(ctx, g, keys)
+		found, err := e.commands.Query(ctx, g.text, keys)
 		if err != nil {
-			e.found("postmap-fails", err.Error(), "postmap -q postmaster@example.com "+quoted(g))
+			e.found("postmap-fails", err.Error(), "postmap -q postmaster@example.com "+quoted(g.text))
 			return
 		}
 		covered = append(covered, found...)

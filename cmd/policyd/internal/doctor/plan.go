@@ -3,16 +3,13 @@ package doctor
 import (
 	"cmp"
 	"context"
-	"net"
-	"net/netip"
-	"path/filepath"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	"github.com/policyd/policyd/internal/dns"
-	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/postfix"
 )
 
@@ -69,7 +66,13 @@ func serviceRules(name string) []rule {
 
 // plan is the configuration that Postfix needs for policyd, and the present one.
 type plan struct {
-	*setup
+	commands  postfix.Commands
+	version   Version
+	directory string // of main.cf
+	queue     string
+	params    postfix.Settings // with all $names expanded, and columns of master.cf, as in smtp/unix/chroot
+	raw       postfix.Settings // the parameters of main.cf as they are written
+
 	route     bool   // policyd may return routes
 	transport string // the service for implicit TLS
 	// endpoint is where Postfix finds policyd, as in socketmap:ENDPOINT:NAME. endpoints are those of all listeners: any
@@ -84,16 +87,29 @@ type plan struct {
 
 // readPlan returns the plan for the installed Postfix. st is what askDaemon has returned.
 func readPlan(ctx context.Context, o Options, st status.Status) (plan, error) {
-	s, err := readSetup(ctx, o)
+	p := plan{
+		route: o.Settings.Port26.Mode != "off", transport: o.Settings.Port26.Transport,
+		own: []string{`/@localhost(\.localdomain)?$/`},
+	}
+	var columns postfix.Settings
+	var err error
+	if p.commands, err = postfix.Find(o.Postconf, o.ConfigDirectory); err == nil {
+		p.params, err = p.commands.Settings(ctx)
+	}
+	if err == nil {
+		p.raw, err = p.commands.Print(ctx)
+	}
+	if err == nil {
+		columns, err = p.commands.Print(ctx, "-F")
+	}
 	if err != nil {
 		return plan{}, err
 	}
-	p := plan{
-		setup: s, route: o.Settings.Port26.Mode != "off", transport: o.Settings.Port26.Transport,
-		own: []string{`/@localhost(\.localdomain)?$/`},
-	}
+	maps.Copy(p.params, columns)
+	p.directory, p.queue = p.params["config_directory"], p.params["queue_directory"]
+	p.version = Version(p.params["mail_version"])
 	for _, l := range st.Connections.Listeners {
-		endpoint, reachable := s.endpointOf(l)
+		endpoint, reachable := p.endpointOf(l)
 		p.endpoints = append(p.endpoints, endpoint)
 		if reachable && p.endpoint == "" {
 			p.endpoint = endpoint
@@ -106,7 +122,7 @@ func readPlan(ctx context.Context, o Options, st status.Status) (plan, error) {
 	_, _, p.ownErr = received.Own(ctx, "policyd.invalid", dns.Effort{}) // reads the lists
 	p.lists, p.domains = received.Lists()
 	for _, d := range p.domains {
-		if !slices.Contains([]string{"localhost", "localhost.localdomain", s.params["myhostname"]}, d) {
+		if !slices.Contains([]string{"localhost", "localhost.localdomain", p.params["myhostname"]}, d) {
 			p.own = append(p.own, pattern(d))
 		}
 	}
@@ -142,21 +158,24 @@ const systemRoots = "/etc/ssl/certs/ca-certificates.crt"
 func (p plan) wanted(parameter string) string {
 	var list []string
 	at := -1 // of policyd's table
-	for _, t := range postfix.Tokens(p.raw[parameter]) {
+	guard := -1
+	for _, t := range p.tables(parameter, p.raw[parameter]) {
 		switch {
-		case !strings.ContainsAny(t, ":$"): // a part of a name with a space
-		case !p.isOurs(t, parameter):
-			list = append(list, t)
+		case !strings.ContainsAny(t.text, ":$"): // a part of a name with a space
+		case !t.ours:
+			if t.pattern && guard < 0 {
+				guard = len(list)
+			}
+			list = append(list, t.text)
 		case at < 0:
 			at = len(list)
-			list = append(list, p.entry(t, parameter))
+			list = append(list, t.right)
 		}
 	}
-	right := func(t string) bool { return p.isOurs(t, parameter) && p.entry(t, parameter) == t }
-	if at < 0 && slices.ContainsFunc(postfix.Tokens(p.params[parameter]), right) {
+	sound := func(t table) bool { return t.ours && t.text == t.right }
+	if at < 0 && slices.ContainsFunc(p.tables(parameter, p.params[parameter]), sound) {
 		at = slices.IndexFunc(list, func(t string) bool { return strings.HasPrefix(t, "$") })
 	}
-	guard := slices.IndexFunc(list, isPattern)
 	if parameter == transportMaps && at >= 0 && guard > at { // Postfix must ask the patterns first
 		list = slices.Delete(list, at, at+1)
 		at = -1
@@ -168,51 +187,6 @@ func (p plan) wanted(parameter string) string {
 		list = slices.Insert(list, 0, p.guard())
 	}
 	return strings.Join(list, ", ")
-}
-
-// mapFor returns the map of policyd for a parameter that fits the version.
-func (p plan) mapFor(parameter string) string {
-	switch {
-	case parameter == transportMaps:
-		return "transport"
-	case p.version.since(10, 0):
-		return "tls-policy-tlsrpt"
-	}
-	return "tls-policy"
-}
-
-// isHere reports whether a table is at an endpoint of policyd. A socketmap without the name of a map is too.
-func (p plan) isHere(table string) bool {
-	at, _ := splitTable(table)
-	return at != "" && slices.ContainsFunc(p.endpoints, func(e string) bool {
-		return p.outside(e) == p.outside(at) || strings.TrimPrefix(table, "proxy:") == "socketmap:"+e
-	})
-}
-
-// isOurs reports whether a table is one of policyd's maps: everything at an endpoint of policyd, and policyd's names at
-// any other endpoint, except those that postfix-tlspol uses as well.
-func (p plan) isOurs(table, parameter string) bool {
-	_, name := splitTable(table)
-	return p.isHere(table) || serves(table, parameter) && !strings.HasPrefix(strings.ToLower(name), "query")
-}
-
-// ours returns the tables of a parameter, and the index of the first that is a map of policyd, -1 for none.
-func (p plan) ours(parameter string) (list []string, at int) {
-	list = postfix.Tokens(p.params[parameter])
-	return list, slices.IndexFunc(list, func(t string) bool { return serves(t, parameter) && p.isOurs(t, parameter) })
-}
-
-// entry returns the text that one of policyd's tables must have: the present endpoint and name, if they are right.
-func (p plan) entry(table, parameter string) string {
-	at, name := splitTable(table)
-	address, inet := strings.CutPrefix(at, "inet:")
-	if _, reachable := p.endpointOf(address); inet && !reachable || !slices.Contains(p.endpoints, at) {
-		at = p.endpoint
-	}
-	if lookup.CanonicalMap(name) != p.mapFor(parameter) {
-		name = p.mapFor(parameter)
-	}
-	return socketmapTable(at, name)
 }
 
 // pattern matches the addresses of a domain, or with a dot in front those of all domains below it.
@@ -262,35 +236,4 @@ func (p plan) wantedService() Service {
 // chrootColumn returns the fifth column of master.cf for the service: that of smtp.
 func (p plan) chrootColumn() string {
 	return map[bool]string{true: "y", false: "n"}[p.chrooted(smtp)]
-}
-
-// endpointOf returns the endpoint of a listener, and whether chrooted processes can reach it. A TCP listener for all
-// addresses is reached over loopback. Postfix connects only to addresses of the families in inet_protocols.
-func (s *setup) endpointOf(listener string) (endpoint string, reachable bool) {
-	if path, unix := strings.CutPrefix(listener, "unix:"); unix {
-		inside, err := filepath.Rel(s.queue, path)
-		if err == nil && filepath.IsLocal(inside) {
-			return "unix:" + inside, true
-		}
-		return listener, false
-	}
-	host, port, _ := net.SplitHostPort(listener) // checked
-	only := s.params["inet_protocols"]
-	switch {
-	case host == "::", host == "" && only == "ipv6":
-		host = "::1"
-	case host == "", host == "0.0.0.0":
-		host = "127.0.0.1"
-	}
-	a, _ := netip.ParseAddr(host)
-	excluded := a.Is4() && only == "ipv6" || a.Is6() && only == "ipv4"
-	return "inet:" + net.JoinHostPort(host, port), !excluded
-}
-
-// outside returns an endpoint as a process outside the queue directory reaches it.
-func (s *setup) outside(endpoint string) string {
-	if path, unix := strings.CutPrefix(endpoint, "unix:"); unix && !filepath.IsAbs(path) {
-		return "unix:" + filepath.Join(s.queue, path)
-	}
-	return endpoint
 }

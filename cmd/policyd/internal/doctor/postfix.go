@@ -3,8 +3,6 @@ package doctor
 import (
 	"slices"
 	"strings"
-
-	"github.com/policyd/policyd/internal/postfix"
 )
 
 // is shows a parameter with its value.
@@ -50,7 +48,7 @@ func (e *exam) checkMain() {
 		}
 	}
 	header := e.params["tls_required_enable"] == "yes" // TLS-Required: no (RFC 8689)
-	if _, at := e.ours(transportMaps); at >= 0 && header && e.version.since(10, 0) && !e.version.since(10, 6) {
+	if _, at := e.asking(transportMaps); at >= 0 && header && e.version.since(10, 0) && !e.version.since(10, 6) {
 		e.found("tls-required-breaks-port26", "Postfix "+string(e.version)+" with the service "+e.transport,
 			e.set("tls_required_enable", "no"), "# or upgrade Postfix to 3.10.6 or later")
 	}
@@ -59,33 +57,30 @@ func (e *exam) checkMain() {
 // checkTables examines the tables of policyd in a parameter, also in the services that set it themselves. It returns
 // the tables of main.cf, and the index of that of policyd, -1 for none. present and missing are codes, wanted is the
 // command that corrects main.cf.
-func (e *exam) checkTables(parameter, present, missing, wanted string) (list []string, at int) {
-	list, at = e.ours(parameter)
+func (e *exam) checkTables(parameter, present, missing, wanted string) (list []table, at int) {
+	list, at = e.asking(parameter)
 	switch {
 	case at >= 0:
-		e.found(present, parameter+" has "+list[at])
-	case !slices.ContainsFunc(list, e.unknown) && (parameter == policyMaps || e.route): // unknown asks policyd too
+		e.found(present, parameter+" has "+list[at].text)
+	case !slices.ContainsFunc(list, table.unknown) && (parameter == policyMaps || e.route): // unknown asks policyd too
 		e.found(missing, is(parameter, e.params[parameter]), wanted)
 	}
 	for _, service := range append([]string{""}, e.overrides(parameter)...) {
-		for _, t := range postfix.Tokens(e.params.Of(service, parameter)) {
+		for _, t := range e.tables(parameter, e.params.Of(service, parameter)) {
 			change := wanted
 			if service != "" {
-				change = "# in " + e.masterCF() + ", service " + service + ": " + e.entry(t, parameter)
+				change = "# in " + e.masterCF() + ", service " + service + ": " + t.right
 			}
 			switch {
-			case e.unknown(t):
-				e.found("map-unknown", parameter+" has "+t, change)
-			case strings.HasPrefix(t, "proxy:") && e.isOurs(t, parameter):
-				e.found("map-through-proxy", t, change)
+			case t.unknown():
+				e.found("map-unknown", parameter+" has "+t.text, change)
+			case strings.HasPrefix(t.text, "proxy:") && t.ours:
+				e.found("map-through-proxy", t.text, change)
 			}
 		}
 	}
 	return list, at
 }
-
-// unknown reports whether a table is policyd's and has a map name that policyd does not serve.
-func (e *exam) unknown(table string) bool { return e.isHere(table) && mapOf(table) == "" }
 
 // checkPolicyMaps examines smtp_tls_policy_maps.
 func (e *exam) checkPolicyMaps() {
@@ -95,23 +90,22 @@ func (e *exam) checkPolicyMaps() {
 		return
 	}
 	if at > 0 {
-		e.found("tls-map-shadowed", policyMaps+" asks "+list[0]+" first")
+		e.found("tls-map-shadowed", policyMaps+" asks "+list[0].text+" first")
 	}
 	// Postfix has a use for the MTA-STS attributes in TLSRPT reports, and since 3.10.5 checks the names of MX hosts
 	// against them.
 	useful := e.params["smtp_tlsrpt_enable"] == "yes" ||
 		e.version.since(10, 5) && e.params["smtp_tls_enforce_sts_mx_patterns"] != "no"
-	switch what := list[at] + " with Postfix " + string(e.version); {
-	case mapOf(list[at]) == "tls-policy-tlsrpt" && !e.version.since(10, 0):
+	switch what := list[at].text + " with Postfix " + string(e.version); {
+	case list[at].serves == "tls-policy-tlsrpt" && !e.version.since(10, 0):
 		e.found("tls-map-tlsrpt-too-early", what, wanted)
-	case mapOf(list[at]) == "tls-policy" && e.version.since(10, 0) && useful:
+	case list[at].serves == "tls-policy" && e.version.since(10, 0) && useful:
 		e.found("tls-map-no-tlsrpt", what, wanted)
 	}
 	for _, service := range e.overrides(policyMaps) {
 		own := e.params.Of(service, policyMaps)
-		asks := func(t string) bool { return e.isOurs(t, policyMaps) }
 		if slices.Contains([]string{"smtp", "lmtp"}, e.program(service)) &&
-			!slices.ContainsFunc(postfix.Tokens(own), asks) {
+			!slices.ContainsFunc(e.tables(policyMaps, own), func(t table) bool { return t.ours }) {
 			e.found("service-without-policies", e.masterCF()+", service "+service+": "+is(policyMaps, own),
 				e.edit("-PX", service+"/"+policyMaps))
 		}
@@ -123,21 +117,20 @@ func (e *exam) checkPolicyMaps() {
 func (e *exam) checkTransportMaps() {
 	wanted := e.set(transportMaps, e.wanted(transportMaps))
 	if !e.inlineTables() {
-		wanted = "policyd postfix-config --commands | sh"
+		wanted = correct
 	}
 	list, at := e.checkTables(transportMaps, "transport-map-present", "transport-map-missing", wanted)
 	if at < 0 {
 		return
 	}
-	asks := func(t string) bool { return e.isOurs(t, transportMaps) }
-	without := e.set(transportMaps, strings.Join(slices.DeleteFunc(postfix.Tokens(e.raw[transportMaps]), asks), ", "))
-	switch guard := slices.IndexFunc(list, isPattern); {
+	without := e.set(transportMaps, e.without(transportMaps))
+	switch guard := slices.IndexFunc(list, func(t table) bool { return t.pattern }); {
 	case guard < 0:
 		e.found("guard-missing", "no regexp: table before the socketmap in transport_maps", wanted)
 	case guard > at:
-		e.found("guard-after", list[guard]+" comes after the socketmap in transport_maps", wanted)
+		e.found("guard-after", list[guard].text+" comes after the socketmap in transport_maps", wanted)
 	default:
-		e.found("guard-present", "transport_maps asks "+list[guard]+" first")
+		e.found("guard-present", "transport_maps asks "+list[guard].text+" first")
 	}
 	for _, parameter := range []string{"relayhost", "sender_dependent_relayhost_maps", "default_transport"} {
 		if value := e.params[parameter]; value != "" && (parameter != "default_transport" || value != "smtp") {
@@ -151,7 +144,7 @@ func (e *exam) checkService() {
 	want := e.wantedService()
 	service, name := want.Service, "service "+e.transport
 	if e.program(service) != "smtp" {
-		if _, at := e.ours(transportMaps); at >= 0 {
+		if _, at := e.asking(transportMaps); at >= 0 {
 			e.found("service-missing", "no "+name+" of smtp(8) in "+e.masterCF(), e.serviceCommands(want)...)
 		}
 		return

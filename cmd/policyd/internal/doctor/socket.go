@@ -13,45 +13,41 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/policyd/policyd/internal/postfix"
 	"github.com/policyd/policyd/socketmap"
 )
 
 // checkConnections tests the connection from Postfix to policyd, for every table in main.cf: directly, and with
 // Postfix's own client. Without any table, it tests the endpoint that postfix-config would write.
 func (e *exam) checkConnections(ctx context.Context) {
-	var tables []string
+	type request struct{ endpoint, name string }
+	var requests []request
 	for _, parameter := range []string{policyMaps, transportMaps} {
-		for _, t := range postfix.Tokens(e.params[parameter]) {
-			t = strings.TrimPrefix(t, "proxy:")
-			guard := parameter == transportMaps && isPattern(t)
+		for _, t := range e.tables(parameter, e.params[parameter]) {
+			guard := parameter == transportMaps && t.pattern
 			switch {
-			case serves(t, parameter) && e.isOurs(t, parameter):
-				if !slices.Contains(tables, t) {
-					tables = append(tables, t)
-				}
-			case !guard && !e.isHere(t): // checkOwn and checkTables report those
-				e.checkOther(ctx, parameter, t)
+			case t.asks:
+				requests = append(requests, request{t.endpoint, t.name})
+			case !guard && !t.here: // checkOwn and checkTables report those
+				e.checkOther(ctx, parameter, strings.TrimPrefix(t.text, "proxy:"))
 			}
 		}
 	}
-	if len(tables) == 0 {
-		tables = []string{socketmapTable(e.endpoint, "tls-policy")}
+	if requests == nil {
+		requests = []request{{e.endpoint, "tls-policy"}}
 	}
 	broken := map[string]bool{} // by endpoint: one finding is enough
-	for _, t := range tables {
-		at, name := splitTable(t)
+	for i, r := range requests {
 		switch {
-		case broken[at]:
-		case e.reach(at) && e.answer(ctx, at, name):
-			table := socketmapTable(e.outside(at), name) // postmap(1) does not run in the queue directory
+		case slices.Contains(requests[:i], r), broken[r.endpoint]:
+		case e.reach(r.endpoint) && e.answer(ctx, r.endpoint, r.name):
+			table := socketmapTable(e.outside(r.endpoint), r.name) // postmap(1) does not run in the queue directory
 			if _, err := e.commands.Query(ctx, table, []string{notNexthop}); err != nil {
 				e.found("postmap-fails", err.Error(), "postmap -q example.com "+quoted(table))
 			} else {
 				e.found("postmap-answers", "postmap -q "+notNexthop+" "+table+" answers")
 			}
 		default:
-			broken[at] = true
+			broken[r.endpoint] = true
 		}
 	}
 }
@@ -70,30 +66,23 @@ func (e *exam) checkOther(ctx context.Context, parameter, table string) {
 
 // reach reports whether Postfix's processes can connect at all: to a unix socket, or to an address of that family.
 func (e *exam) reach(at string) bool {
-	path, unix := strings.CutPrefix(at, "unix:")
-	if !unix {
-		_, reachable := e.endpointOf(strings.TrimPrefix(at, "inet:"))
-		if !reachable {
-			change := []string{"policyd postfix-config --commands | sh"}
-			if socket := e.queue + "/policyd/sock"; e.endpoint == at { // there is no other
-				change = append([]string{e.listener(`listen = ["unix:`+socket+`"]`, "ListenStream="+socket)}, change...)
-			}
-			e.found("socket-forbidden", is("inet_protocols", e.params["inet_protocols"])+
-				": Postfix cannot connect to "+at, change...)
-		}
-		return reachable
+	change := []string{correct}
+	if socket := e.queue + "/policyd/sock"; e.endpoint == at { // there is no other
+		change = append([]string{e.listener(`listen = ["unix:`+socket+`"]`, "ListenStream="+socket)}, change...)
 	}
+	path, unix := strings.CutPrefix(at, "unix:")
+	_, reachable := e.endpointOf(strings.TrimPrefix(at, "inet:"))
 	clients := []string{smtp, "relay/unix", "rewrite/unix", e.transport + "/unix"}
-	if filepath.IsAbs(path) && slices.ContainsFunc(clients, e.chrooted) {
-		inside, reachable := e.endpointOf(at)
-		change := []string{"# in " + e.mainCF() + ": " + inside + " in place of " + at}
-		if !reachable {
-			socket := e.queue + "/policyd/sock"
-			change = []string{e.listener(`listen = ["unix:`+socket+`"]`, "ListenStream="+socket),
-				"# and in " + e.mainCF() + ": unix:policyd/sock in place of " + at}
-		}
+	switch {
+	case !unix && !reachable:
+		e.found("socket-forbidden", is("inet_protocols", e.params["inet_protocols"])+": Postfix cannot connect to "+at,
+			change...)
+		return false
+	case filepath.IsAbs(path) && slices.ContainsFunc(clients, e.chrooted):
 		e.found("socket-outside-chroot", at+" in "+e.mainCF(), change...)
 		return false
+	case !unix:
+		return true
 	}
 	group := e.params["mail_owner"]
 	why := forbidden(strings.TrimPrefix(e.outside(at), "unix:"), group)
@@ -131,7 +120,7 @@ func (e *exam) answer(ctx context.Context, at, name string) bool {
 	const longest = 5 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
-	const elsewhere, correct = "# or, if policyd does not listen there:", "policyd postfix-config --commands | sh"
+	const elsewhere = "# or, if policyd does not listen there:"
 	reply, err := e.lookup(ctx, at, name, notNexthop)
 	switch {
 	case err != nil:

@@ -1,0 +1,129 @@
+package doctor
+
+import (
+	"net"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/policyd/policyd/internal/lookup"
+	"github.com/policyd/policyd/internal/postfix"
+)
+
+// The parameters of main.cf that have policyd's tables.
+const (
+	policyMaps    = "smtp_tls_policy_maps"
+	transportMaps = "transport_maps"
+)
+
+// table is a table in one of these parameters.
+type table struct {
+	text           string // as it is written, such as proxy:socketmap:inet:127.0.0.1:2526:transport
+	endpoint, name string // of a socketmap; "" for other tables
+	serves         string // the map of policyd that the name stands for, "" for none
+	pattern        bool   // it matches the whole address by pattern
+	// here is set for everything at an endpoint of policyd, also without the name of a map. ours are those and policyd's
+	// names at any other endpoint, except those that postfix-tlspol uses as well; right is the text that such a table
+	// must have. asks is set where policyd serves the map for this parameter.
+	here, ours, asks bool
+	right            string
+}
+
+// unknown reports whether the table is policyd's and has a map name that policyd does not serve.
+func (t table) unknown() bool { return t.here && t.serves == "" }
+
+// tables returns the tables in the value of a parameter.
+func (p plan) tables(parameter, value string) []table {
+	var list []table
+	for _, text := range postfix.Tokens(value) {
+		t := table{text: text, pattern: strings.HasPrefix(text, "regexp:") || strings.HasPrefix(text, "pcre:")}
+		bare := strings.TrimPrefix(text, "proxy:")
+		if rest, ok := strings.CutPrefix(bare, "socketmap:"); ok {
+			if i := strings.LastIndexByte(rest, ':'); i > 0 {
+				t.endpoint, t.name = rest[:i], rest[i+1:]
+			}
+		}
+		t.serves = lookup.CanonicalMap(t.name)
+		t.here = t.endpoint != "" && slices.ContainsFunc(p.endpoints, func(e string) bool {
+			return p.outside(e) == p.outside(t.endpoint) || bare == "socketmap:"+e
+		})
+		fits := t.serves != "" && (t.serves == "transport") == (parameter == transportMaps)
+		t.ours = t.here || fits && !strings.HasPrefix(strings.ToLower(t.name), "query")
+		t.asks = t.ours && fits
+		// The present endpoint and name stay where they are right.
+		at, name := t.endpoint, t.name
+		address, inet := strings.CutPrefix(at, "inet:")
+		if _, reachable := p.endpointOf(address); inet && !reachable || !slices.Contains(p.endpoints, at) {
+			at = p.endpoint
+		}
+		if t.serves != p.mapFor(parameter) {
+			name = p.mapFor(parameter)
+		}
+		t.right = socketmapTable(at, name)
+		list = append(list, t)
+	}
+	return list
+}
+
+// asking returns the tables of a parameter, and the index of the first that asks policyd, -1 for none.
+func (p plan) asking(parameter string) (list []table, at int) {
+	list = p.tables(parameter, p.params[parameter])
+	return list, slices.IndexFunc(list, func(t table) bool { return t.asks })
+}
+
+// without returns the list of tables for a parameter, unexpanded, without those of policyd and the guard, which was
+// there for policyd.
+func (p plan) without(parameter string) string {
+	var kept []string
+	for _, t := range p.tables(parameter, p.raw[parameter]) {
+		if !t.ours && (parameter != transportMaps || !p.isGuard(t.text)) {
+			kept = append(kept, t.text)
+		}
+	}
+	return strings.Join(kept, ", ")
+}
+
+func socketmapTable(endpoint, name string) string { return "socketmap:" + endpoint + ":" + name }
+
+// mapFor returns the map of policyd for a parameter that fits the version.
+func (p plan) mapFor(parameter string) string {
+	switch {
+	case parameter == transportMaps:
+		return "transport"
+	case p.version.since(10, 0):
+		return "tls-policy-tlsrpt"
+	}
+	return "tls-policy"
+}
+
+// endpointOf returns the endpoint of a listener, and whether chrooted processes can reach it. A TCP listener for all
+// addresses is reached over loopback. Postfix connects only to addresses of the families in inet_protocols.
+func (p plan) endpointOf(listener string) (endpoint string, reachable bool) {
+	if path, unix := strings.CutPrefix(listener, "unix:"); unix {
+		inside, err := filepath.Rel(p.queue, path)
+		if err == nil && filepath.IsLocal(inside) {
+			return "unix:" + inside, true
+		}
+		return listener, false
+	}
+	host, port, _ := net.SplitHostPort(listener) // checked
+	only := p.params["inet_protocols"]
+	switch {
+	case host == "::", host == "" && only == "ipv6":
+		host = "::1"
+	case host == "", host == "0.0.0.0":
+		host = "127.0.0.1"
+	}
+	a, _ := netip.ParseAddr(host)
+	excluded := a.Is4() && only == "ipv6" || a.Is6() && only == "ipv4"
+	return "inet:" + net.JoinHostPort(host, port), !excluded
+}
+
+// outside returns an endpoint as a process outside the queue directory reaches it.
+func (p plan) outside(endpoint string) string {
+	if path, unix := strings.CutPrefix(endpoint, "unix:"); unix && !filepath.IsAbs(path) {
+		return "unix:" + filepath.Join(p.queue, path)
+	}
+	return endpoint
+}
