@@ -69,6 +69,26 @@ func TestServiceManagerIsTold(t *testing.T) {
 	require.NoError(t, l.end())
 }
 
+// SIGTERM ends a daemon whose service manager hangs: its socket takes no more messages.
+func TestStopWhileTheServiceManagerHangs(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notify")
+	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	require.NoError(t, err)
+	full, err := net.Dial("unixgram", path)
+	require.NoError(t, err)
+	for err == nil {
+		require.NoError(t, full.SetWriteDeadline(time.Now().Add(10*time.Millisecond)))
+		_, err = full.Write([]byte("WATCHDOG=1"))
+	}
+	require.NoError(t, full.Close())
+	t.Setenv("NOTIFY_SOCKET", path)
+	l := newLab(t, "server.drain_timeout = \"10ms\"").start()
+	require.Equal(t, signedPolicy, ask(t, l.client(), "signed.example"))
+	l.stop()
+	require.NoError(t, l.end())
+	require.NoError(t, manager.Close()) // and with it the sockets that wait
+}
+
 func TestWatchdogIsTold(t *testing.T) {
 	told := manager(t)
 	t.Setenv("WATCHDOG_USEC", "20000")
