@@ -56,7 +56,7 @@ func (s *screen) verdict(r *report.Report) string {
 	return map[string]string{
 		report.VerdictKept:     s.colour.Paint(text.Green, "keeps its promise"),
 		report.VerdictBroken:   s.colour.Paint(text.Red, "does not work as it should"),
-		report.VerdictNone:     "promises nothing",
+		report.VerdictNone:     "no MX host carries a prefix",
 		report.VerdictNoMail:   "accepts no mail",
 		report.VerdictPromised: s.colour.Paint(text.Yellow, "makes a promise; not tested"),
 		report.VerdictUntested: s.colour.Paint(text.Yellow, "could not be tested from here"),

@@ -93,7 +93,7 @@ func TestScan(t *testing.T) {
 	require.Equal(t, bulk.Summary{Domains: 7, Exit: 3, Counts: map[string]int{
 		"with the prefix " + prefix.STARTTLS.Prefix(): 1, "with the prefix " + prefix.SMTPS.Prefix(): 1,
 		"with a signed MX RRset": 2, "with a prefix and a signed MX RRset": 2,
-		"keep their promise": 1, "do not work as they should": 1, "promise nothing": 1, "could not be tested from here": 1,
+		"keep their promise": 1, "do not work as they should": 1, "have no prefix": 1, "could not be tested from here": 1,
 		"do not exist": 1, "accept no mail (null MX)": 1, "are not domain names": 1,
 	}}, s)
 	require.Regexp(t, `^7 of 7 domains, [0-9.]+/s, 0s left *\n$`, progress)

@@ -46,7 +46,7 @@ func kinds() []kind {
 		kind{"keep their promise", verdict(report.VerdictKept)},
 		kind{"do not work as they should", verdict(report.VerdictBroken)},
 		kind{"promise, and were not tested", verdict(report.VerdictPromised)},
-		kind{"promise nothing", verdict(report.VerdictNone)},
+		kind{"have no prefix", verdict(report.VerdictNone)},
 		kind{"could not be tested from here", verdict(report.VerdictUntested)},
 		kind{"do not exist", rrset("nxdomain")},
 		kind{"accept no mail (null MX)", rrset("null")},

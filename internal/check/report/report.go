@@ -55,7 +55,7 @@ func (r Report) Exit() int {
 const (
 	VerdictKept     = "kept"
 	VerdictBroken   = "broken"
-	VerdictNone     = "none"     // nothing is promised
+	VerdictNone     = "none"     // no MX host carries a prefix
 	VerdictPromised = "promised" // there was no connection, as was asked for
 	VerdictUntested = "untested"
 	VerdictNoMail   = "no-mail" // not a domain, a domain that does not exist, or one with a null MX
