@@ -13,7 +13,7 @@ import (
 // parse reads an overrides file, and returns its mistakes as "line: what is wrong".
 func parse(content string) (policy.Overrides, []string) {
 	var mistakes []string
-	o := policy.ParseOverrides(strings.NewReader(content), func(line int, what string) {
+	o := policy.ParseOverrides([]byte(content), func(line int, what string) {
 		mistakes = append(mistakes, fmt.Sprintf("%d: %s", line, what))
 	})
 	return o, mistakes
@@ -116,6 +116,15 @@ func TestOverridesTakeWhatPostfixTakes(t *testing.T) {
 		_, mistakes := parse("bank.com " + policyText + "\n")
 		require.Empty(t, mistakes, policyText)
 	}
+}
+
+func TestOverridesLineThatIsTooLong(t *testing.T) {
+	t.Parallel()
+	o, mistakes := parse("a.example ignore\n\nb.example secure match=" + strings.Repeat("a.", 1<<15) + "example\nc.example x\n")
+	require.Equal(t, []string{"3: the line has more than 64 KiB: write a shorter one; the lines after it were not read"}, mistakes)
+	require.Len(t, o, 1)
+	_, mistakes = parse("# " + strings.Repeat("a", 1<<16-3) + "\na.example ignore\n")
+	require.Empty(t, mistakes)
 }
 
 func FuzzParseOverrides(f *testing.F) {

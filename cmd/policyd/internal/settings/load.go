@@ -136,7 +136,7 @@ func (l *Loaded) read(document []byte) []Problem {
 	}
 	slices.SortStableFunc(problems, func(a, b Problem) int { return a.Line - b.Line })
 	if err == nil {
-		l.Rules = policy.ParseOverrides(bytes.NewReader(rules), func(line int, what string) {
+		l.Rules = policy.ParseOverrides(rules, func(line int, what string) {
 			problems = append(problems, Problem{l.Overrides, line, text.Visible(what)})
 		})
 	}
