@@ -53,6 +53,6 @@ func fate(tls, transport socketmap.Reply, source string) string {
 	case level == "dane-only":
 		return "is sent only over TLS that DANE verifies" + route
 	}
-	return "is sent over TLS that DANE verifies to hosts with usable TLSA records, and to other hosts as without " +
-		"policyd"
+	return "is sent over TLS that DANE verifies to hosts with usable TLSA records, over TLS without verification to " +
+		"hosts with only unusable ones, and to other hosts as without policyd"
 }

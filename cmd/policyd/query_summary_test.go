@@ -49,7 +49,7 @@ func TestSummary(t *testing.T) {
 		{ok("secure match=smtps-a.example servername=hostname"), ok("smtps26:example.com:26"), "prefix", "is sent only over verified TLS to smtps-a.example, with implicit TLS on port 26."},
 		{ok("secure match=smtps-a.example servername=hostname"), ok("smtps26:[smtps-a.example]:2626, [smtps-b.example]:2626"), "prefix", "is sent only over verified TLS to smtps-a.example, with implicit TLS on port 2626."},
 		{ok("dane-only"), none, "dane", "is sent only over TLS that DANE verifies."},
-		{ok("dane"), none, "dane", "is sent over TLS that DANE verifies to hosts with usable TLSA records, and to other hosts as without policyd."},
+		{ok("dane"), none, "dane", "is sent over TLS that DANE verifies to hosts with usable TLSA records, over TLS without verification to hosts with only unusable ones, and to other hosts as without policyd."},
 		{ok("may"), none, "override", "is sent under the policy of the overrides file: may."},
 		{socketmap.Temp("MX lookup failed"), none, "none", "waits: MX lookup failed."},
 		{socketmap.Temp("bad \x1b[31m"), none, "none", "waits: bad ?[31m."},
