@@ -47,13 +47,10 @@ func newCacheFlush(c *common) *cobra.Command {
 cache of the running daemon, or all of them. The MTA-STS policy of DOMAIN is kept unless --sts is given: once it is
 removed, an attacker who suppresses the TXT record of the domain can keep policyd from finding a policy.`,
 		Args: func(cmd *cobra.Command, args []string) error {
-			switch {
-			case f.All == (len(args) > 0):
+			if f.All == (len(args) > 0) {
 				return errors.New("give either a domain or --all")
-			case f.All:
-				return nil
 			}
-			return oneDomain(&f.Domain)(cmd, args)
+			return either(f.All, cobra.NoArgs, oneDomain(&f.Domain))(cmd, args)
 		},
 	}, admin.FlushCache, &f, func(s *screen, flushed admin.Flushed) {
 		s.linef("flushed: %d DNS entries, %d MTA-STS policies", flushed.Cache, flushed.Policies)
@@ -67,8 +64,13 @@ removed, an attacker who suppresses the TXT record of the domain can keep policy
 // entries shows a line per entry, cut to the width of the terminal. Names come late, and a long one moves only its own
 // records to the right.
 func (s *screen) entries(entries []dnscache.Entry) {
+	longest := len("NAME")
+	for _, e := range entries {
+		longest = max(longest, len(e.Name))
+	}
+	column := min(longest, either(s.width > 0, s.width*2/5, longest)) // on a terminal the records need room too
 	line := func(kind, status, left, name, records string) {
-		words := strings.TrimRight(fmt.Sprintf("%-4s  %-8s  %6s  %-32s  %s", kind, status, left,
+		words := strings.TrimRight(fmt.Sprintf("%-4s  %-8s  %6s  %-*s  %s", kind, status, left, column,
 			text.Printable(name), text.Printable(records)), " ")
 		if s.width > 0 && len(words) > s.width {
 			words = words[:s.width-1] + ">"

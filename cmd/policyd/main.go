@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -24,14 +25,15 @@ import (
 	"github.com/policyd/policyd/internal/text"
 )
 
-// version is set by the linker, see the Makefile.
-var version = "devel"
+// version is set by the linker, see the Makefile. Otherwise the version is that of the module, which can be a commit.
+var version string
 
-// The exit statuses. Those of query are its own besides.
+// The exit statuses.
 const (
-	exitOK     = 0
-	exitFailed = 1
-	exitUsage  = 2 // usage or settings
+	exitOK       = 0
+	exitFailed   = 1
+	exitUsage    = 2 // usage or settings
+	exitNoAnswer = 3 // of query: the lookup failed
 )
 
 // exit is an error with its own exit status. A nil err means that the message has been printed already.
@@ -73,7 +75,9 @@ func newRoot() *cobra.Command {
 	root := group("policyd", "TLS policies for Postfix from the names of MX hosts, DANE and MTA-STS",
 		newServe(c), newQuery(c), newCheck(c), newStatus(c), newReport(c), newCache(c), newReload(c), newLogLevel(c),
 		newConfig(c), newPostfixConfig(c), newDoctor(c), newPromises(c), newWarm(c), newFleet(), newVersion())
-	root.Version, root.SilenceErrors, root.SilenceUsage = version, true, true
+	built, ok := debug.ReadBuildInfo()
+	root.Version = cmp.Or(version, strings.Trim(either(ok, built, &debug.BuildInfo{}).Main.Version, "()"), "devel")
+	root.SilenceErrors, root.SilenceUsage = true, true
 	root.Flags().Bool("version", false, "show the version") // without the -v of cobra, which is --verbose for check
 	root.SetVersionTemplate("policyd {{.Version}}\n")
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages ", ".FlagUsagesWrapped 80 "))

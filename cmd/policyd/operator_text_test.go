@@ -2,6 +2,7 @@ package main
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -143,6 +144,9 @@ func TestCacheScreens(t *testing.T) {
 		b = screen{}
 		b.entries(entries(now))
 		require.Contains(t, b.String(), "778899aabbccddeeff00112233445566778899\n", "not cut where there is no terminal")
+		header, _, _ := strings.Cut(b.String(), "\n")
+		require.Contains(t, b.String(), fmt.Sprintf("%-*s%s\n", strings.Index(header, "RECORDS")-strings.Index(header, "NAME"),
+			"mx.a-rather-long-name-of-a-company.some-region.provider.example.net", "NODATA"), "in its column")
 		b = screen{}
 		b.entries(nil)
 		require.Empty(t, b.String())

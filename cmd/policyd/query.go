@@ -9,9 +9,6 @@ import (
 	"github.com/policyd/policyd/internal/lookup"
 )
 
-// exitNoAnswer is the exit status of query for a failed lookup.
-const exitNoAnswer = 3
-
 func newQuery(c *common) *cobra.Command {
 	var noProbe, live bool
 	cmd := printsJSON(&cobra.Command{

@@ -63,13 +63,12 @@ func showEach[T interface{ Exit() int }](
 		if err != nil {
 			return err
 		}
-		err = show(cmd, r, func(s *screen, r T) {
+		if err = show(cmd, r, func(s *screen, r T) {
 			if i > 0 {
 				s.linef("")
 			}
 			text(s, r)
-		})
-		if err != nil {
+		}); err != nil {
 			return err
 		}
 		worst = max(worst, r.Exit())
@@ -114,11 +113,8 @@ func (s *screen) paragraph(mark, words string) { text.Wrap(&s.Builder, mark, tex
 // answer writes a reply as it goes to Postfix, in one line however long: a byte-for-byte answer is not wrapped.
 func (s *screen) answer(label string, reply socketmap.Reply) {
 	word, rest, _ := strings.Cut(reply.String(), " ")
-	colour, usual := map[socketmap.Status]text.Style{socketmap.StatusOK: text.Green,
-		socketmap.StatusNotFound: ""}[reply.Status]
-	if !usual {
-		colour = text.Red
-	}
+	colour := either(reply.Status == socketmap.StatusNotFound, "", text.Red)
+	colour = either(reply.Status == socketmap.StatusOK, text.Green, colour)
 	s.linef("%s%s", fmt.Sprintf(s.label, label), strings.TrimRight(s.colour.Paint(colour, word)+" "+rest, " "))
 }
 

@@ -18,7 +18,7 @@ func newVersion() *cobra.Command {
 		Short: "Show the version",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return show(cmd, build{version, runtime.Version()}, func(s *screen, b build) {
+			return show(cmd, build{cmd.Root().Version, runtime.Version()}, func(s *screen, b build) {
 				s.linef("policyd %s\ngo: %s", b.Version, b.Go)
 			})
 		},
