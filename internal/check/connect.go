@@ -2,10 +2,12 @@ package check
 
 import (
 	"context"
+	"hash/maphash"
 	"net/netip"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/policyd/policyd/internal/address"
 	"github.com/policyd/policyd/internal/probe"
@@ -77,15 +79,19 @@ func (d *domain) test(h *host, a netip.Addr, port uint16, implicit bool) heard {
 	return t
 }
 
-// maxEndpoints is how many transcripts are remembered: many domains share their hosts.
-const maxEndpoints = 1024
+const maxPlaces, maxKnown = 256, 16 // bound the remembered dialogues: so many of so many places
 
 // endpoints hold dialogues: one connection to an address at a time, and one dialogue for all domains that share a host.
 type endpoints struct {
-	mu      sync.Mutex
-	known   map[endpoint]smtptls.Transcript
-	busy    map[netip.Addr]chan struct{} // closed when the connection to the address ends
-	reached map[way]bool                 // those on which a connection was taken
+	seed    maphash.Seed
+	places  [maxPlaces]place // by the hash of the address
+	reached sync.Map         // the ways on which a connection was taken
+}
+
+// place has the dialogues with the addresses of one hash.
+type place struct {
+	turn  *semaphore.Weighted // held by the one that is connected or uses known
+	known map[endpoint]smtptls.Transcript
 }
 
 // way is what a firewall or a missing route may close to us as a whole. A port that IPv4 addresses answer at says
@@ -104,60 +110,41 @@ type endpoint struct {
 }
 
 func newEndpoints() *endpoints {
-	return &endpoints{known: map[endpoint]smtptls.Transcript{}, busy: map[netip.Addr]chan struct{}{},
-		reached: map[way]bool{}}
+	e := &endpoints{seed: maphash.MakeSeed()}
+	for i := range e.places {
+		e.places[i] = place{semaphore.NewWeighted(1), map[endpoint]smtptls.Transcript{}}
+	}
+	return e
 }
 
 // proven reports whether any address accepted a connection on this way, so that it is not filtered on our side.
 func (e *endpoints) proven(w way) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.reached[w]
+	_, reached := e.reached.Load(w)
+	return reached
 }
 
 // talk returns the transcript of a dialogue, which is held once. It waits until no other dialogue is connected to the
 // address. If ctx ends before that, the dialogue fails on our side without a connection. A dialogue that failed on our
 // side is not remembered: that of another caller may succeed.
 func (e *endpoints) talk(ctx context.Context, what smtptls.Dialogue) smtptls.Transcript {
-	key, addr := endpoint{what.Host, what.Addr, what.Implicit}, what.Addr.Addr()
-	for {
-		e.mu.Lock()
-		t, known := e.known[key]
-		other, wait := e.busy[addr]
-		if !known && !wait {
-			e.busy[addr] = make(chan struct{})
-		}
-		e.mu.Unlock()
-		if known {
-			return t
-		}
-		if !wait {
-			break
-		}
-		select {
-		case <-other:
-		case <-ctx.Done():
-			return smtptls.Talk(ctx, what)
-		}
+	p := &e.places[maphash.Comparable(e.seed, what.Addr.Addr())%maxPlaces]
+	if p.turn.Acquire(ctx, 1) != nil {
+		return smtptls.Talk(ctx, what)
+	}
+	defer p.turn.Release(1)
+	key := endpoint{what.Host, what.Addr, what.Implicit}
+	if t, known := p.known[key]; known {
+		return t
 	}
 	t := smtptls.Talk(ctx, what)
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	close(e.busy[addr])
-	delete(e.busy, addr)
 	if t.Connected {
-		e.reached[wayTo(what.Addr)] = true
+		e.reached.Store(wayTo(what.Addr), true)
 	}
 	if !t.Ours {
-		e.remember(key, t)
+		if len(p.known) >= maxKnown {
+			clear(p.known)
+		}
+		p.known[key] = t
 	}
 	return t
-}
-
-// remember keeps a transcript, in place of all others if there are too many. The caller holds the lock.
-func (e *endpoints) remember(key endpoint, t smtptls.Transcript) {
-	if len(e.known) >= maxEndpoints {
-		clear(e.known)
-	}
-	e.known[key] = t
 }

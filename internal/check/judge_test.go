@@ -1,6 +1,7 @@
 package check
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/smtptls"
+	"github.com/policyd/policyd/internal/testkit"
 	"github.com/policyd/policyd/prefix"
 )
 
@@ -66,12 +68,15 @@ func TestFindingsOfOneKindAreOne(t *testing.T) {
 func TestDialoguesAreForgotten(t *testing.T) {
 	t.Parallel()
 	e := newEndpoints()
-	for i := range 3 * maxEndpoints {
-		key := endpoint{addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 25)}
-		e.remember(key, smtptls.Transcript{})
-		require.Contains(t, e.known, key)
+	refusing := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), testkit.Port(t))
+	for i := range 3 * maxKnown {
+		e.talk(t.Context(), smtptls.Dialogue{Host: fmt.Sprintf("starttls-%d.example.com", i), Addr: refusing})
 	}
-	require.Len(t, e.known, maxEndpoints)
+	known := 0
+	for i := range e.places {
+		known += len(e.places[i].known)
+	}
+	require.Equal(t, maxKnown, known)
 }
 
 func TestWords(t *testing.T) {
