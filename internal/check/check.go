@@ -114,7 +114,7 @@ func (c *Checker) Check(ctx context.Context, input string) report.Report {
 		}
 		d.answer(ctx)
 	} else {
-		d.find("not-a-domain", about{}, "")
+		d.find("not-a-domain", report.Finding{}, "")
 		d.RRset.Error = "not a domain name"
 	}
 	d.conclude()

@@ -2,7 +2,6 @@ package check
 
 import (
 	"cmp"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -10,27 +9,15 @@ import (
 	"github.com/policyd/policyd/internal/text"
 )
 
-// about is what a finding is about. The zero about is the domain.
-type about struct {
-	host string
-	addr netip.Addr
-	port uint16
-	zone []string
-}
-
-// find adds a finding. Its text is the meaning of the code, with the detail, if there is one. One that is there already
-// for another address is about that address too.
-func (d *domain) find(code string, a about, detail string) {
+// find adds a finding. f has what it is about, nothing for the domain. Its text is the meaning of the code, with the
+// detail, if there is one. One that is there already for another address is about that address too.
+func (d *domain) find(code string, f report.Finding, detail string) {
 	c := report.CodeOf(code)
-	f := report.Finding{Code: code, Severity: c.Severity, Untested: c.Untested, Host: text.Printable(a.host),
-		Port: a.port, Text: c.Meaning, Zone: a.zone}
+	f.Code, f.Severity, f.Untested, f.Host, f.Text = code, c.Severity, c.Untested, text.Printable(f.Host), c.Meaning
 	if detail != "" {
 		f.Text = strings.TrimSuffix(c.Meaning, ".") + ": " + detail
 	}
-	if a.addr.IsValid() {
-		f.Addresses = []string{a.addr.String()}
-	}
-	if f.Severity == report.Error && f.Host != "" && promiseOnly(code) && !promises(a.host) {
+	if f.Severity == report.Error && f.Host != "" && promiseOnly(code) && !promises(f.Host) {
 		f.Severity = report.Info // it has promised nothing
 	}
 	for i := range d.Findings {

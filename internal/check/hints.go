@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/policyd/policyd/internal/check/report"
 	"github.com/policyd/policyd/internal/dane"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/smtptls"
@@ -17,7 +18,7 @@ import (
 // because it would lose DANE without them.
 func (d *domain) hints() {
 	if d.Set != "none" && d.TLSRPT.State == "absent" {
-		d.find("publish-tlsrpt", about{zone: []string{
+		d.find("publish-tlsrpt", report.Finding{Zone: []string{
 			"_smtp._tls." + d.Domain + `. IN TXT "v=TLSRPTv1; rua=mailto:tls-reports@` + d.Domain + `"`,
 		}}, "")
 	}
@@ -39,7 +40,7 @@ func (d *domain) hints() {
 		}
 	}
 	if len(zone) > 0 {
-		d.find("publish-prefix", about{zone: zone}, "")
+		d.find("publish-prefix", report.Finding{Zone: zone}, "")
 	}
 }
 
@@ -60,7 +61,7 @@ func (d *domain) hintTLSA(h *host) {
 		}
 	}
 	if len(zone) > 0 {
-		d.find("publish-tlsa-26", about{host: h.Host.Host, port: port, zone: slices.Compact(zone)}, "")
+		d.find("publish-tlsa-26", report.Finding{Host: h.Host.Host, Port: port, Zone: slices.Compact(zone)}, "")
 	}
 }
 

@@ -30,10 +30,10 @@ type judgement struct {
 }
 
 // judgeAll adds the findings that hold.
-func (d *domain) judgeAll(a about, all []judgement) {
+func (d *domain) judgeAll(about report.Finding, all []judgement) {
 	for _, j := range all {
 		if j.holds {
-			d.find(j.code, a, j.detail)
+			d.find(j.code, about, j.detail)
 		}
 	}
 }
@@ -57,7 +57,7 @@ func (d *domain) judge() {
 		}
 		d.judgeDANE(h)
 	}
-	d.judgeAll(about{}, []judgement{
+	d.judgeAll(report.Finding{}, []judgement{
 		{"tested-partly", d.o.NoConnect || d.o.Port25Only, ""},
 		{"set-mixed", d.Set == "mixed", ""},
 		{"no-promise", d.Set == "none" && d.RRset.State == "found", ""},
@@ -69,7 +69,7 @@ func (d *domain) judge() {
 	d.judgeMTASTS()
 	clean := !slices.ContainsFunc(d.Findings,
 		func(f report.Finding) bool { return f.Severity == report.Error || essential(&f) })
-	d.judgeAll(about{}, []judgement{{"promise-kept", clean && d.Set != "none" && !d.o.NoConnect, ""}})
+	d.judgeAll(report.Finding{}, []judgement{{"promise-kept", clean && d.Set != "none" && !d.o.NoConnect, ""}})
 	d.hints()
 }
 
@@ -77,7 +77,7 @@ func (d *domain) judge() {
 func (d *domain) judgeHost(h *host) {
 	label, _, _ := strings.Cut(h.Host.Host, ".")
 	bogus := h.A == "bogus" || h.AAAA == "bogus"
-	d.judgeAll(about{host: h.Host.Host}, []judgement{
+	d.judgeAll(report.Finding{Host: h.Host.Host}, []judgement{
 		{"mx-host-invalid", !h.Valid, ""},
 		{"prefix-malformed", h.Valid && h.class == prefix.None && looksPrefixed(label), ""},
 		{"mx-host-alias", h.Alias != "", "it is an alias of " + h.Alias},
@@ -89,7 +89,7 @@ func (d *domain) judgeHost(h *host) {
 	})
 	for _, a := range h.addrs {
 		if !d.o.Special && address.Special(a) {
-			d.find("address-special", about{host: h.Host.Host, addr: a}, "")
+			d.find("address-special", report.Finding{Host: h.Host.Host, Addresses: []string{a.String()}}, "")
 		}
 	}
 }
@@ -114,13 +114,13 @@ func (d *domain) judgePort(h *host, implicit bool) {
 		if len(spoken) > 0 {
 			why = spoken[0].Why
 		}
-		d.find(name+"untested", about{host: h.Host.Host, port: port}, why)
+		d.find(name+"untested", report.Finding{Host: h.Host.Host, Port: port}, why)
 		return
 	}
 	reached := slices.ContainsFunc(spoken, func(t smtptls.Transcript) bool { return !t.Ours && !t.Silent() })
 	for i := range spoken {
 		t := &spoken[i]
-		where := about{host: h.Host.Host, addr: t.Addr.Addr(), port: port}
+		where := report.Finding{Host: h.Host.Host, Addresses: []string{t.Addr.Addr().String()}, Port: port}
 		proven := d.endpoints.proven(wayTo(t.Addr))
 		d.judgeAll(where, []judgement{
 			{"address-unreachable", t.Ours || t.Silent() && reached && !proven, t.Why},
@@ -135,7 +135,7 @@ func (d *domain) judgePort(h *host, implicit bool) {
 }
 
 // judgeDialogue looks at one dialogue: at everything that is wrong with the certificate, and at what failed first.
-func (d *domain) judgeDialogue(name string, where about, t *smtptls.Transcript) {
+func (d *domain) judgeDialogue(name string, where report.Finding, t *smtptls.Transcript) {
 	verified := t.Postfix.Verdict == smtptls.Verified
 	if s := t.Session; s != nil {
 		for _, code := range []string{"certificate-chain", "certificate-expired", "certificate-name"} {
@@ -194,7 +194,7 @@ func (d *domain) judgeDANE(h *host) {
 		if p.shown == nil {
 			continue
 		}
-		where := about{host: h.Host.Host, port: p.port}
+		where := report.Finding{Host: h.Host.Host, Port: p.port}
 		// Where the addresses could not be looked up, that is a finding of its own.
 		missing := p.implicit && h.dane.State == dane.Usable && p.found.State == dane.Absent
 		failed := p.found.State == dane.Failed && p.found.Addresses != dns.Indeterminate
@@ -214,7 +214,7 @@ func (d *domain) judgeDANE(h *host) {
 			ok := matches(p.found.Records, t.Session, h.Host.Host, d.At)
 			all := ok && (p.shown.Matches == nil || *p.shown.Matches)
 			p.shown.Matches = &all
-			where.addr = t.Addr.Addr()
+			where.Addresses = []string{t.Addr.Addr().String()}
 			d.judgeAll(where, []judgement{{"dane-mismatch", !ok, ""}})
 		}
 	}
@@ -232,14 +232,14 @@ func (d *domain) judgeMTASTS() {
 		}
 	}
 	none = none && found(mtasts.Enforce)
-	d.judgeAll(about{}, []judgement{
+	d.judgeAll(report.Finding{}, []judgement{
 		{"mta-sts-invalid", sts.State == mtasts.Failed, sts.Why},
 		{"mta-sts-testing", found(mtasts.Testing), ""},
 		{"mta-sts-excludes-all", none, ""},
 	})
 	for _, h := range d.hosts {
 		if h.MTASTS != nil && !*h.MTASTS && !none {
-			d.find("mta-sts-excludes-host", about{host: h.Host.Host}, "")
+			d.find("mta-sts-excludes-host", report.Finding{Host: h.Host.Host}, "")
 		}
 	}
 }

@@ -56,9 +56,9 @@ func TestFindingsOfOneKindAreOne(t *testing.T) {
 	t.Parallel()
 	d := &domain{Checker: &Checker{}}
 	for _, a := range []string{"192.0.2.1", "192.0.2.2"} {
-		d.find("port25-refused", about{host: "starttls-a.example.com", addr: netip.MustParseAddr(a), port: 25}, "connection refused")
+		d.find("port25-refused", report.Finding{Host: "starttls-a.example.com", Addresses: []string{a}, Port: 25}, "connection refused")
 	}
-	d.find("port25-refused", about{host: "mx.example.com", addr: netip.MustParseAddr("192.0.2.3"), port: 25}, "connection refused")
+	d.find("port25-refused", report.Finding{Host: "mx.example.com", Addresses: []string{"192.0.2.3"}, Port: 25}, "connection refused")
 	require.Len(t, d.Findings, 2)
 	require.Equal(t, []string{"192.0.2.1", "192.0.2.2"}, d.Findings[0].Addresses)
 	require.Equal(t, report.Error, d.Findings[0].Severity)

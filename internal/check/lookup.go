@@ -48,7 +48,7 @@ func (d *domain) showResolver() {
 	d.Resolver = report.Resolver{Servers: append([]string{}, st.Servers...), Result: st.Result.String(),
 		Reason: text.Printable(st.Reason)}
 	if st.Result != stub.Validating {
-		d.find("resolver-not-validating", about{}, cmp.Or(d.Resolver.Reason, d.Resolver.Result))
+		d.find("resolver-not-validating", report.Finding{}, cmp.Or(d.Resolver.Reason, d.Resolver.Result))
 	}
 }
 
@@ -63,7 +63,7 @@ func (d *domain) lookUpMX(ctx context.Context) bool {
 		if bogus(err) {
 			code, d.DNSSEC = "mx-bogus", "bogus"
 		}
-		d.find(code, about{}, d.RRset.Error)
+		d.find(code, report.Finding{}, d.RRset.Error)
 		return false
 	}
 	d.DNSSEC, d.RRset.Alias = rrset.Status.String(), aliasOf(d.Domain, rrset)
@@ -72,7 +72,7 @@ func (d *domain) lookUpMX(ctx context.Context) bool {
 	for _, mx := range rrset.MX() {
 		if seen[mx.Host]++; seen[mx.Host] == 2 {
 			d.RRset.Duplicates = append(d.RRset.Duplicates, text.Printable(mx.Host))
-			d.find("mx-duplicate", about{host: mx.Host}, "")
+			d.find("mx-duplicate", report.Finding{Host: mx.Host}, "")
 		}
 	}
 	// Where nothing is signed, the denial may be forged or wrong: the addresses of the domain decide (RFC 5321 section
@@ -91,7 +91,7 @@ func (d *domain) lookUpMX(ctx context.Context) bool {
 	default:
 		d.RRset.State = "found"
 	}
-	d.judgeAll(about{}, []judgement{
+	d.judgeAll(report.Finding{}, []judgement{
 		{"mx-alias", d.RRset.Alias != "", d.RRset.Alias},
 		{"no-such-domain", d.RRset.State == "nxdomain", ""},
 		{"mx-implicit", d.RRset.State == "implicit", ""},
@@ -108,7 +108,7 @@ func (d *domain) lookUpMX(ctx context.Context) bool {
 	if end, ok := d.o.Servers.SignatureExpires(ctx, q); ok {
 		d.RRset.SignatureExpires = new(end.UTC())
 		if end.Before(d.At.Add(signatureMargin)) {
-			d.find("mx-signature-expires", about{}, "on "+end.UTC().Format(time.DateTime)+" UTC")
+			d.find("mx-signature-expires", report.Finding{}, "on "+end.UTC().Format(time.DateTime)+" UTC")
 		}
 	}
 	return true
@@ -128,7 +128,7 @@ func (d *domain) lookUpHosts(ctx context.Context) {
 	defer cancel()
 	d.gather(limited)
 	if d.facts.MX.Rest > 0 {
-		d.find("mx-too-many", about{}, fmt.Sprintf("there are %d", d.facts.MX.Rest+len(d.facts.Hosts)))
+		d.find("mx-too-many", report.Finding{}, fmt.Sprintf("there are %d", d.facts.MX.Rest+len(d.facts.Hosts)))
 	}
 	prefixed := 0
 	var group errgroup.Group
