@@ -15,6 +15,7 @@ import (
 	"github.com/policyd/policyd/internal/check/report"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/dnscache"
+	"github.com/policyd/policyd/internal/gather"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/smtptls"
@@ -55,7 +56,7 @@ type Options struct {
 // Checker checks domains. Make one with New.
 type Checker struct {
 	o         Options
-	sts       *stsstore.Store
+	engine    *gather.Engine // gathers facts for the answers of the maps
 	endpoints *endpoints
 }
 
@@ -77,7 +78,8 @@ func New(o Options) *Checker {
 		Fetcher: &mtasts.Fetcher{Resolver: o.Resolver, Roots: o.Roots, Special: o.Special || !o.Careful,
 			ProxyFromEnvironment: o.ProxyFromEnvironment},
 	})
-	return &Checker{o: o, sts: sts, endpoints: newEndpoints()}
+	engine := &gather.Engine{Resolver: o.Resolver, Site: gather.Elsewhere{}, STS: sts}
+	return &Checker{o: o, engine: engine, endpoints: newEndpoints()}
 }
 
 // domain is a domain being checked.
@@ -91,13 +93,12 @@ type domain struct {
 
 // Check checks a domain, given with U-labels or A-labels.
 func (c *Checker) Check(ctx context.Context, input string) report.Report {
-	d := &domain{Checker: c, facts: &policy.Facts{}, Report: report.Report{
+	d := &domain{Checker: c, Report: report.Report{
 		Input: strings.ToValidUTF8(input, "?"), Checked: time.Now().UTC().Truncate(time.Second), Set: "none",
 		DNSSEC: dns.Indeterminate.String(), MX: []report.Host{}, Findings: []report.Finding{}, Commands: []string{},
 		Why: []string{}, WhyTransport: []string{}, RRset: report.RRset{State: "failed"},
 		Source:    string(policy.SourceNone),
-		TLSPolicy: socketmap.Temp(""), Transport: socketmap.NotFound(),
-		MTASTS: report.STSPolicy{State: "unknown"}, TLSRPT: report.TLSRPT{State: "failed"},
+		Transport: socketmap.NotFound(), MTASTS: report.STSPolicy{State: "unknown"}, TLSRPT: report.TLSRPT{State: "failed"},
 	}}
 	d.At = d.Checked
 	if !c.o.At.IsZero() {
@@ -106,7 +107,8 @@ func (c *Checker) Check(ctx context.Context, input string) report.Report {
 	d.showResolver()
 	if name, ok := policy.ParseName(input); ok {
 		d.Domain, d.Nexthop = name, name
-		if d.lookUpMX(ctx) {
+		found := d.lookUpMX(ctx)
+		if d.gather(ctx); found {
 			d.lookUpHosts(ctx)
 			d.lookUpContext(ctx)
 			d.connect(ctx)

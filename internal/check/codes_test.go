@@ -68,7 +68,7 @@ func TestCodesAreUsed(t *testing.T) {
 	for _, found := range regexp.MustCompile(`(?m)^\t\t+\{"([a-z0-9-]+)", `).FindAllStringSubmatch(source.String(), -1) {
 		require.True(t, seen[found[1]], "%s is not documented", found[1])
 	}
-	for _, found := range regexp.MustCompile(`name ?\+ ?"([^"]+)"`).FindAllStringSubmatch(source.String(), -1) {
+	for _, found := range regexp.MustCompile(`(?:name|codes) ?\+ ?"([^"]+)"`).FindAllStringSubmatch(source.String(), -1) {
 		require.True(t, seen["port25-"+found[1]] || seen["port26-"+found[1]], "%s is not documented", found[1])
 	}
 }

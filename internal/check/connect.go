@@ -38,18 +38,16 @@ func (h *host) spoken(implicit bool) []smtptls.Transcript {
 
 // connect talks to every address of every host.
 func (d *domain) connect(ctx context.Context) {
-	if d.o.NoConnect {
-		return
-	}
 	ctx, cancel := context.WithTimeout(ctx, connectBudget*d.o.Timeout)
 	defer cancel()
 	var group errgroup.Group
 	group.SetLimit(sideBySide)
 	for _, h := range d.hosts {
 		for _, a := range h.addrs[:min(len(h.addrs), probe.MaxAddresses)] {
-			h.heard = append(h.heard, d.test(h, a, d.o.SMTPPort, false))
-			if h.class.ImplicitTLS() && !d.o.Port25Only {
-				h.heard = append(h.heard, d.test(h, a, d.o.Policy.Port, true))
+			for _, p := range h.ports {
+				if p.tested {
+					h.heard = append(h.heard, d.test(h, a, p))
+				}
 			}
 		}
 		for i := range h.heard {
@@ -65,9 +63,9 @@ func (d *domain) connect(ctx context.Context) {
 }
 
 // test returns a test of an address that has not been made yet.
-func (d *domain) test(h *host, a netip.Addr, port uint16, implicit bool) heard {
+func (d *domain) test(h *host, a netip.Addr, p *port) heard {
 	t := heard{Dialogue: smtptls.Dialogue{
-		Host: h.Host.Host, Addr: netip.AddrPortFrom(a, port), Implicit: implicit, Roots: d.o.Roots, At: d.o.At,
+		Host: h.Host.Host, Addr: netip.AddrPortFrom(a, p.number), Implicit: p.implicit, Roots: d.o.Roots, At: d.o.At,
 		Helo: d.o.Helo, Timeout: d.o.Timeout, Postfix: d.o.Postfix,
 	}}
 	switch {

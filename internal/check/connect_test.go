@@ -99,7 +99,7 @@ func TestOneFamilyIsNoWitnessForTheOther(t *testing.T) {
 			for i := range c.heard {
 				h.addrs = append(h.addrs, c.heard[i].transcript.Addr.Addr())
 			}
-			d.judgePort(h, false)
+			d.judgePort(h, &port{number: 25, codes: "port25-"})
 			require.Len(t, d.Findings, 1)
 			require.Equal(t, c.code, d.Findings[0].Code)
 		})
@@ -110,7 +110,7 @@ func TestMoreTimeIsMoreTimeForTheDialogue(t *testing.T) {
 	t.Parallel()
 	dialogue := func(timeout time.Duration) time.Duration {
 		d := &domain{Checker: &Checker{o: Options{Timeout: timeout}}}
-		return d.test(&host{}, netip.Addr{}, 25, false).Timeout
+		return d.test(&host{}, netip.Addr{}, &port{number: 25}).Timeout
 	}
 	require.Equal(t, 4*time.Second, dialogue(4*time.Second))
 	require.Equal(t, 3*time.Minute, dialogue(3*time.Minute))

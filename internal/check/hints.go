@@ -52,16 +52,16 @@ func (h *host) keeps() bool {
 }
 
 // hintTLSA shows the TLSA records for the port of implicit TLS where there are some for port 25 only.
-func (d *domain) hintTLSA(h *host) {
-	port := d.o.Policy.Port
+func (d *domain) hintTLSA(h *host, p *port) {
 	var zone []string
-	for _, t := range h.spoken(true) {
+	for _, t := range h.spoken(p.implicit) {
 		if t.Session != nil {
-			zone = append(zone, fmt.Sprintf("_%d._tcp.%s. IN TLSA %s", port, h.Host.Host, record(t.Session.Chain[0])))
+			zone = append(zone,
+				fmt.Sprintf("_%d._tcp.%s. IN TLSA %s", p.number, h.Host.Host, record(t.Session.Chain[0])))
 		}
 	}
 	if len(zone) > 0 {
-		d.find("publish-tlsa-26", report.Finding{Host: h.Host.Host, Port: port, Zone: slices.Compact(zone)}, "")
+		d.find("publish-tlsa-26", report.Finding{Host: h.Host.Host, Port: p.number, Zone: slices.Compact(zone)}, "")
 	}
 }
 

@@ -42,10 +42,9 @@ func (d *domain) judgeAll(about report.Finding, all []judgement) {
 func (d *domain) judge() {
 	for _, h := range d.hosts {
 		d.judgeHost(h)
-		if !d.o.NoConnect && len(h.addrs) > 0 {
-			d.judgePort(h, false)
-			if h.class.ImplicitTLS() && !d.o.Port25Only {
-				d.judgePort(h, true)
+		for _, p := range h.ports {
+			if p.tested && len(h.addrs) > 0 {
+				d.judgePort(h, p)
 			}
 		}
 		for i := range h.heard {
@@ -103,33 +102,29 @@ func looksPrefixed(label string) bool {
 }
 
 // judgePort looks at all tests of one port of a host.
-func (d *domain) judgePort(h *host, implicit bool) {
-	port, name := d.o.SMTPPort, "port25-"
-	if implicit {
-		port, name = d.o.Policy.Port, "port26-"
-	}
-	spoken := h.spoken(implicit)
+func (d *domain) judgePort(h *host, p *port) {
+	spoken := h.spoken(p.implicit)
 	if why := "its addresses were left out"; !slices.ContainsFunc(spoken,
 		func(t smtptls.Transcript) bool { return !t.Ours }) {
 		if len(spoken) > 0 {
 			why = spoken[0].Why
 		}
-		d.find(name+"untested", report.Finding{Host: h.Host.Host, Port: port}, why)
+		d.find(p.codes+"untested", report.Finding{Host: h.Host.Host, Port: p.number}, why)
 		return
 	}
 	reached := slices.ContainsFunc(spoken, func(t smtptls.Transcript) bool { return !t.Ours && !t.Silent() })
 	for i := range spoken {
 		t := &spoken[i]
-		where := report.Finding{Host: h.Host.Host, Addresses: []string{t.Addr.Addr().String()}, Port: port}
+		where := report.Finding{Host: h.Host.Host, Addresses: []string{t.Addr.Addr().String()}, Port: p.number}
 		proven := d.endpoints.proven(wayTo(t.Addr))
 		d.judgeAll(where, []judgement{
 			{"address-unreachable", t.Ours || t.Silent() && reached && !proven, t.Why},
 			{"address-silent", t.Silent() && reached && proven, ""},
-			{name + "timeout", t.Silent() && !reached && proven, ""},
-			{name + "untested", t.Silent() && !reached && !proven, ""},
+			{p.codes + "timeout", t.Silent() && !reached && proven, ""},
+			{p.codes + "untested", t.Silent() && !reached && !proven, ""},
 		})
 		if !t.Ours && !t.Silent() {
-			d.judgeDialogue(name, where, t)
+			d.judgeDialogue(p.codes, where, t)
 		}
 	}
 }
@@ -185,33 +180,25 @@ func (d *domain) judgeDialogue(name string, where report.Finding, t *smtptls.Tra
 
 // judgeDANE compares the TLSA records with what the host showed.
 func (d *domain) judgeDANE(h *host) {
-	for _, p := range []struct {
-		implicit bool
-		found    *dane.Result
-		shown    *report.TLSA
-		port     uint16
-	}{{false, &h.dane, &h.TLSA, d.o.SMTPPort}, {true, &h.dane26, h.TLSA26, d.o.Policy.Port}} {
-		if p.shown == nil {
-			continue
-		}
-		where := report.Finding{Host: h.Host.Host, Port: p.port}
+	for _, p := range h.ports {
+		where := report.Finding{Host: h.Host.Host, Port: p.number}
 		// Where the addresses could not be looked up, that is a finding of its own.
-		missing := p.implicit && h.dane.State == dane.Usable && p.found.State == dane.Absent
-		failed := p.found.State == dane.Failed && p.found.Addresses != dns.Indeterminate
+		missing := p.implicit && h.ports[0].dane.State == dane.Usable && p.dane.State == dane.Absent
+		failed := p.dane.State == dane.Failed && p.dane.Addresses != dns.Indeterminate
 		d.judgeAll(where, []judgement{
-			{"dane-bogus", failed && bogus(p.found.Err), p.found.Why},
-			{"dane-lookup-failed", failed && !bogus(p.found.Err), p.found.Why},
-			{"dane-unusable", p.found.State == dane.Unusable, ""},
+			{"dane-bogus", failed && bogus(p.dane.Err), p.dane.Why},
+			{"dane-lookup-failed", failed && !bogus(p.dane.Err), p.dane.Why},
+			{"dane-unusable", p.dane.State == dane.Unusable, ""},
 			{"dane-missing-26", missing, ""},
 		})
 		if missing {
-			d.hintTLSA(h)
+			d.hintTLSA(h, p)
 		}
 		for _, t := range h.spoken(p.implicit) {
-			if t.Session == nil || p.found.State != dane.Usable {
+			if t.Session == nil || p.dane.State != dane.Usable {
 				continue
 			}
-			ok := matches(p.found.Records, t.Session, h.Host.Host, d.At)
+			ok := matches(p.dane.Records, t.Session, h.Host.Host, d.At)
 			all := ok && (p.shown.Matches == nil || *p.shown.Matches)
 			p.shown.Matches = &all
 			where.Addresses = []string{t.Addr.Addr().String()}

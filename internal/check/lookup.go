@@ -17,7 +17,6 @@ import (
 	"github.com/policyd/policyd/internal/check/report"
 	"github.com/policyd/policyd/internal/dane"
 	"github.com/policyd/policyd/internal/dns"
-	"github.com/policyd/policyd/internal/gather"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/probe"
@@ -36,11 +35,20 @@ const (
 // host is an MX host being checked.
 type host struct {
 	report.Host
-	class  prefix.Class
-	addrs  []netip.Addr
-	dane   dane.Result
-	dane26 dane.Result
-	heard  []heard
+	class prefix.Class
+	addrs []netip.Addr
+	ports []*port // that of STARTTLS, and that of implicit TLS if the name promises it
+	heard []heard
+}
+
+// port is a port of a host.
+type port struct {
+	number   uint16
+	implicit bool         // TLS
+	codes    string       // the beginning of the codes about it
+	tested   bool         // connections to it are not left out
+	dane     dane.Result  // for the port
+	shown    *report.TLSA // dane in the report
 }
 
 func (d *domain) showResolver() {
@@ -58,7 +66,6 @@ func (d *domain) lookUpMX(ctx context.Context) bool {
 	rrset, err := d.o.Resolver.Lookup(ctx, q, dns.Effort{})
 	if err != nil {
 		d.RRset.Error = policy.Cause(err)
-		d.TLSPolicy.Text = "MX lookup for " + d.Domain + " failed: " + d.RRset.Error
 		code := "mx-lookup-failed"
 		if bogus(err) {
 			code, d.DNSSEC = "mx-bogus", "bogus"
@@ -99,7 +106,6 @@ func (d *domain) lookUpMX(ctx context.Context) bool {
 	})
 	if d.RRset.State == "nxdomain" {
 		d.TLSRPT.State = "absent" // like everything below the name (RFC 8020)
-		d.gather(ctx)
 		return false
 	}
 	if rrset.Status != dns.Secure {
@@ -122,11 +128,10 @@ func aliasOf(name string, rrset *dns.RRset) string {
 	return text.Printable(rrset.Owner)
 }
 
-// lookUpHosts gathers what the decision needs, and looks up the addresses of the hosts.
+// lookUpHosts looks up the addresses of the hosts, and DANE for the port of implicit TLS.
 func (d *domain) lookUpHosts(ctx context.Context) {
-	limited, cancel := context.WithTimeout(ctx, lookupBudget)
+	ctx, cancel := context.WithTimeout(ctx, lookupBudget)
 	defer cancel()
-	d.gather(limited)
 	if d.facts.MX.Rest > 0 {
 		d.find("mx-too-many", report.Finding{}, fmt.Sprintf("there are %d", d.facts.MX.Rest+len(d.facts.Hosts)))
 	}
@@ -135,28 +140,32 @@ func (d *domain) lookUpHosts(ctx context.Context) {
 	group.SetLimit(sideBySide)
 	for i := range d.facts.Hosts {
 		f := &d.facts.Hosts[i]
-		h := &host{class: f.Class, dane: f.DANE, Host: report.Host{
+		h := &host{class: f.Class, Host: report.Host{
 			Host: text.Printable(f.Name), Preference: f.Preference, Prefix: f.Class.String(),
 			Valid: prefix.ValidHost(f.Name),
 			A:     dns.Indeterminate.String(), AAAA: dns.Indeterminate.String(), Addresses: []string{},
 			Connections: []report.Connection{}, TLSA: showTLSA(f.DANE),
 		}}
+		h.ports = []*port{{number: d.o.SMTPPort, codes: "port25-", tested: !d.o.NoConnect, dane: f.DANE, shown: &h.TLSA}}
+		if h.class.ImplicitTLS() {
+			h.TLSA26 = &report.TLSA{}
+			h.ports = append(h.ports, &port{number: d.o.Policy.Port, implicit: true, codes: "port26-",
+				tested: !d.o.NoConnect && !d.o.Port25Only, shown: h.TLSA26})
+		}
 		d.hosts = append(d.hosts, h)
 		if h.class != prefix.None {
 			prefixed++
 		}
 		if h.Valid {
 			group.Go(func() error {
-				d.lookUpAddresses(limited, h)
-				if !h.class.ImplicitTLS() {
-					return nil
+				d.lookUpAddresses(ctx, h)
+				for _, p := range h.ports[1:] {
+					if d.o.Policy.DANE {
+						// The one error is ErrNotCached, from a resolver that may not ask.
+						p.dane, _ = dane.Lookup(ctx, d.o.Resolver, dane.Query{Host: h.Host.Host, Port: p.number})
+					}
+					*p.shown = showTLSA(p.dane)
 				}
-				if d.o.Policy.DANE {
-					// The one error is ErrNotCached, from a resolver that may not ask.
-					h.dane26, _ = dane.Lookup(limited, d.o.Resolver,
-						dane.Query{Host: h.Host.Host, Port: d.o.Policy.Port})
-				}
-				h.TLSA26 = new(showTLSA(h.dane26))
 				return nil
 			})
 		}
@@ -172,8 +181,10 @@ func (d *domain) lookUpHosts(ctx context.Context) {
 
 // gather gathers what the answers of the maps follow from.
 func (d *domain) gather(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, lookupBudget)
+	defer cancel()
 	d.facts = policy.NewFacts(policy.Nexthop{Name: d.Domain, Port: policy.SMTPPort}, d.o.Policy.Overrides)
-	d.decision, _ = d.engine().Decide(ctx, policy.Survey, d.facts, d.o.Policy, dns.Effort{}) // a failure is a fact
+	d.decision, _ = d.engine.Decide(ctx, policy.Survey, d.facts, d.o.Policy, dns.Effort{}) // a failure is a fact
 }
 
 // lookUpAddresses looks up the addresses of a host.
@@ -199,11 +210,6 @@ func (d *domain) lookUpAddresses(ctx context.Context, h *host) {
 			}
 		}
 	}
-}
-
-// engine gathers facts for the answers of the maps.
-func (d *domain) engine() *gather.Engine {
-	return &gather.Engine{Resolver: d.o.Resolver, Site: gather.Elsewhere{}, STS: d.sts}
 }
 
 // lookUpContext looks at MTA-STS and TLSRPT.
@@ -243,9 +249,6 @@ func (d *domain) announcement(ctx context.Context) report.STSPolicy {
 
 // answer makes the answers of both maps, as if the prober had found what was found here.
 func (d *domain) answer(ctx context.Context) {
-	if d.facts.Nexthop.Name == "" {
-		return
-	}
 	for i, h := range d.hosts {
 		if h.class.ImplicitTLS() {
 			d.facts.Hosts[i].Probe = d.verdict26(h)
@@ -256,7 +259,7 @@ func (d *domain) answer(ctx context.Context) {
 	defer cancel()
 	d.TLSPolicy, d.Source, d.Why = d.decision.Reply(d.o.Policy, false), string(d.decision.Source()),
 		policy.Explain(*d.facts, d.o.Policy)
-	route, _ := d.engine().Decide(ctx, policy.Route, d.facts, d.o.Policy, dns.Effort{})
+	route, _ := d.engine.Decide(ctx, policy.Route, d.facts, d.o.Policy, dns.Effort{})
 	d.Transport, d.WhyTransport = route.Reply(d.o.Policy, false), route.Why
 }
 
@@ -266,14 +269,10 @@ func (d *domain) verdict26(h *host) probe.Verdict {
 	if !d.o.Special && slices.ContainsFunc(h.addrs, address.Special) || len(h.addrs) > probe.MaxAddresses {
 		return probe.Verdict{State: probe.Closed, Cause: smtptls.AddressNotAllowed}
 	}
-	heard := h.spoken(true)
-	mismatch := func(t smtptls.Transcript) bool {
-		return t.OK() && t.Session != nil && !matches(h.dane26.Records, t.Session, h.Host.Host, d.At)
-	}
-	if h.dane26.State == dane.Usable && slices.ContainsFunc(heard, mismatch) {
+	if m := h.TLSA26.Matches; m != nil && !*m {
 		return probe.Verdict{State: probe.Closed, Cause: smtptls.TLSAMismatch}
 	}
-	return probe.Judge(heard)
+	return probe.Judge(h.spoken(true))
 }
 
 func showTLSA(r dane.Result) report.TLSA {

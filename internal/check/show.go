@@ -78,8 +78,8 @@ func certificate(s *smtptls.Session, at time.Time) *report.Certificate {
 
 // daysLeft counts whole days, downwards.
 func daysLeft(end, at time.Time) int {
-	const day = 24 * time.Hour
-	return int(math.Floor(float64(end.Sub(at)) / float64(day)))
+	const day = 24 // hours
+	return int(math.Floor(end.Sub(at).Hours() / day))
 }
 
 // keyOf names the key of a certificate, and reports whether it is shorter than what is asked of it today.
