@@ -146,8 +146,8 @@ func (s *Stub) epoch(st *state) dns.Epoch {
 }
 
 // Lookup asks the servers. The error is a *dns.Error, or dns.ErrNotCached with e.CacheOnly. Before the first
-// self-test of trusted servers has a result there is no answer: Lookup waits for it, as long as ctx and the time of a
-// lookup allow.
+// self-test of trusted servers has a result there is no answer: Lookup waits for it, as long as ctx allows and 5/3 of
+// Options.Timeout. Then the caller still has time to learn the reason.
 func (s *Stub) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
 	if e.CacheOnly { // it has no cache
 		return nil, dns.ErrNotCached
@@ -166,7 +166,7 @@ func (s *Stub) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.R
 	for range tries {
 		now := s.now.Load()
 		if now.Result == Unknown {
-			limited, cancel := context.WithDeadline(ctx, until)
+			limited, cancel := context.WithTimeout(ctx, now.options.Timeout*5/3)
 			for now.Result == Unknown && now.replaced(limited) {
 				now = s.now.Load()
 			}
