@@ -55,8 +55,8 @@ func failed(err error) error {
 
 // common is what the commands have in common: the flags --config and, where they ask the running daemon, --socket.
 type common struct {
-	config, socket string
-	quiet          bool // no warning about mistakes in the settings
+	config, socket, version string
+	quiet                   bool // no warning about mistakes in the settings
 }
 
 func main() { os.Exit(run()) }
@@ -71,16 +71,22 @@ func run() int {
 }
 
 func newRoot() *cobra.Command {
-	c := &common{}
+	built, ok := debug.ReadBuildInfo()
+	c := &common{
+		version: cmp.Or(version, strings.Trim(either(ok, built, &debug.BuildInfo{}).Main.Version, "()"), "devel"),
+	}
 	root := group("policyd", "TLS policies for Postfix from the names of MX hosts, DANE and MTA-STS",
 		newServe(c), newQuery(c), newCheck(c), newStatus(c), newReport(c), newCache(c), newReload(c), newLogLevel(c),
-		newConfig(c), newPostfixConfig(c), newDoctor(c), newPromises(c), newWarm(c), newFleet(), newVersion())
-	built, ok := debug.ReadBuildInfo()
-	root.Version = cmp.Or(version, strings.Trim(either(ok, built, &debug.BuildInfo{}).Main.Version, "()"), "devel")
+		newConfig(c), newPostfixConfig(c), newDoctor(c), newPromises(c), newWarm(c), newFleet(), newVersion(c))
 	root.SilenceErrors, root.SilenceUsage = true, true
-	root.Flags().Bool("version", false, "show the version") // without the -v of cobra, which is --verbose for check
-	root.SetVersionTemplate("policyd {{.Version}}\n")
-	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages ", ".FlagUsagesWrapped 80 "))
+	only := root.Flags().Bool("version", false, "show the version") // that of cobra has -v, which is --verbose for check
+	root.RunE = func(cmd *cobra.Command, _ []string) error {
+		if *only {
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), "policyd "+c.version)
+			return err
+		}
+		return cmd.Help()
+	}
 	root.SetHelpFunc(help)
 	root.InitDefaultCompletionCmd()
 	completion, _, _ := root.Find([]string{"completion"})
@@ -100,7 +106,12 @@ func help(cmd *cobra.Command, _ []string) {
 		}
 		b.WriteString("\n")
 	}
-	_, _ = fmt.Fprint(cmd.OutOrStdout(), b.String()+cmd.UsageString())
+	// Templates of cobra would make the program 7 MB larger: text/template calls methods by name, so that the linker has
+	// to keep every exported method.
+	local, global := cmd.LocalFlags(), cmd.InheritedFlags()
+	narrow := strings.NewReplacer(local.FlagUsages(), local.FlagUsagesWrapped(80),
+		global.FlagUsages(), global.FlagUsagesWrapped(80))
+	_, _ = fmt.Fprint(cmd.OutOrStdout(), b.String()+narrow.Replace(cmd.UsageString()))
 }
 
 func showHelp(cmd *cobra.Command, _ []string) error { return cmd.Help() }

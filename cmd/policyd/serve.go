@@ -54,7 +54,7 @@ and policyd.socket must be restarted.`,
 			var d *daemon.Daemon
 			if !daemon.Await(cmd.Context(), func() {
 				d, err = newDaemon(daemon.Options{
-					ConfigPath: c.config, Version: cmd.Root().Version, Stderr: cmd.ErrOrStderr(),
+					ConfigPath: c.config, Version: c.version, Stderr: cmd.ErrOrStderr(),
 					Journal: toJournal, Passed: passed, Hangup: hangup,
 				})
 			}) {

@@ -12,13 +12,13 @@ type build struct {
 	Go      string `json:"go"`
 }
 
-func newVersion() *cobra.Command {
+func newVersion(c *common) *cobra.Command {
 	return printsJSON(&cobra.Command{
 		Use:   "version",
 		Short: "Show the version",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return show(cmd, build{cmd.Root().Version, runtime.Version()}, func(s *screen, b build) {
+			return show(cmd, build{c.version, runtime.Version()}, func(s *screen, b build) {
 				s.linef("policyd %s\ngo: %s", b.Version, b.Go)
 			})
 		},
