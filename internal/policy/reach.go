@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/policyd/policyd/internal/dane"
+	"github.com/policyd/policyd/internal/dns"
 )
 
 // addressLimit is the default of smtp_mx_address_limit: Postfix tries that many addresses of a destination, of both
@@ -21,18 +22,16 @@ func reach(f *Facts, d *Decision) {
 	if first < 0 || f.Nexthop.Host {
 		return
 	}
-	best := &f.Hosts[first]
-	front := f.hostsWhere(func(h *Host) bool { return h.Preference < best.Preference })
-	if d.need.Required.Addresses = front &^ f.Known.Addresses; d.need.Required.Addresses != 0 {
-		return
-	}
-	n := 0
-	for i := range f.Hosts {
-		if front.Has(i) {
-			n += f.Hosts[i].Addresses
+	best, n := &f.Hosts[first], 0
+	front := f.hostsWhere(func(h *Host) bool {
+		// Where these addresses could not be looked up for DANE, another attempt would only take more time.
+		if h.Preference >= best.Preference || h.DANE.State == dane.Failed && h.DANE.Addresses == dns.Indeterminate {
+			return false
 		}
-	}
-	if n >= addressLimit {
+		n += h.Addresses
+		return true
+	})
+	if d.need.Required.Addresses = front &^ f.Known.Addresses; d.need.Required.Addresses == 0 && n >= addressLimit {
 		d.InFront = n
 		d.because(fmt.Sprintf("%d addresses come before %s, the first MX host that the policy allows: with "+
 			"smtp_mx_address_limit = %d, its default, Postfix never tries that host; set smtp_mx_address_limit = 0",
