@@ -91,9 +91,9 @@ func New(next dns.Resolver, o Options) *Cache {
 	c := &Cache{
 		next: next, maxBytes: cmp.Or(o.MaxBytes, math.MaxInt64), epoch: o.Epoch, seed: maphash.MakeSeed(),
 		log: cmp.Or(o.Logger, slog.New(slog.DiscardHandler)), doubt: o.Doubt, origin: time.Now(),
-		ended:      make(chan struct{}),
-		deliveries: newShare(maxCalls), untrusted: newShare(maxUntrusted), ahead: newShare(maxRefreshes),
+		ended: make(chan struct{}),
 	}
+	c.deliveries, c.untrusted, c.ahead = newShare(c, maxCalls), newShare(c, maxUntrusted), newShare(c, maxRefreshes)
 	close(c.ended)
 	for i := range c.shards {
 		c.shards[i] = newShard(&c.stats)
@@ -173,9 +173,7 @@ func (c *Cache) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.
 	select {
 	case <-call.Done:
 	case <-ctx.Done():
-	}
-	if !call.Ended() {
-		return c.lastResort(ctx, call.Question)
+		call = c.Start(ctx, q, e)
 	}
 	return call.RRset, call.Err
 }
@@ -183,62 +181,43 @@ func (c *Cache) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.
 // Start starts a Lookup, and does not wait.
 func (c *Cache) Start(ctx context.Context, q dns.Question, e dns.Effort) *dns.Call {
 	q.Name = dns.Lower(dns.TrimRoot(q.Name)) // does not allocate if the name has that form already
-	r, err := c.remembered(q, e)
+	r, err := c.remembered(q, e, errors.Is(ctx.Err(), context.DeadlineExceeded))
 	if !e.CacheOnly && errors.Is(err, dns.ErrNotCached) {
 		if ctx.Err() == nil {
 			c.stats.misses.Add(1)
-			share := c.deliveries
 			if e.Untrusted {
-				share = c.untrusted
+				return c.untrusted.start(q)
 			}
-			return share.start(c, q, nil)
+			return c.deliveries.start(q)
 		}
-		r, err = c.lastResort(ctx, q)
+		err = &dns.Error{Question: q, Reason: "no answer in time", Err: ctx.Err()}
 	}
 	return &dns.Call{Question: q, Done: c.ended, RRset: r, Err: err}
 }
 
-// lastResort answers a caller whose deadline has passed: a resolver that takes so long counts as failing.
-func (c *Cache) lastResort(ctx context.Context, q dns.Question) (*dns.RRset, error) {
-	if e, _ := c.shard(q).get(q); errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		if r := c.fallback(&e, c.now(), c.epoch()); r != nil {
-			return r, nil
-		}
-	}
-	return nil, &dns.Error{Question: q, Reason: "no answer in time", Err: ctx.Err()}
-}
-
-// fallback returns the answer of an entry where the resolver fails, or nil if there is none that can be used then.
-func (c *Cache) fallback(e *entry, now time.Duration, g dns.Epoch) *dns.RRset {
-	if !e.usable(now, g) {
-		return nil
-	}
-	if !e.alive(now, g) {
-		c.stats.stale.Add(1)
-	}
-	return c.answer(e)
-}
-
-func (c *Cache) remembered(q dns.Question, by dns.Effort) (*dns.RRset, error) {
+// remembered returns the answer or the failure that is known. If the caller's deadline has passed (late), the resolver
+// counts as failing, because it takes so long.
+func (c *Cache) remembered(q dns.Question, by dns.Effort, late bool) (*dns.RRset, error) {
 	e, n := c.shard(q).get(q)
 	now, g := c.now(), c.epoch()
-	if e.alive(now, g) {
+	waits := e.waits(now, g)
+	switch {
+	case e.alive(now, g):
 		c.stats.hits.Add(1)
-		n.use(by)
 		if !by.Untrusted {
 			c.refreshAhead(&e, now)
 		}
-		return c.answer(&e), nil
-	}
-	if !e.waits(now, g) {
+	case (waits || late) && e.usable(now, g):
+		c.stats.stale.Add(1)
+	case waits:
+		c.stats.failures.Add(1)
+		n.use(by)
+		return nil, &dns.Error{Question: q, Reason: e.reason, Bogus: e.bogus, Epoch: e.epoch}
+	default:
 		return nil, dns.ErrNotCached
 	}
 	n.use(by)
-	if r := c.fallback(&e, now, g); r != nil {
-		return r, nil
-	}
-	c.stats.failures.Add(1)
-	return nil, &dns.Error{Question: q, Reason: e.reason, Bogus: e.bogus, Epoch: e.epoch}
+	return c.answer(&e), nil
 }
 
 func (c *Cache) answer(e *entry) *dns.RRset {

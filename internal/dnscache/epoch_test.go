@@ -82,7 +82,7 @@ func TestAFailureOfAnEndedOutageIsNotRemembered(t *testing.T) {
 		next.set(fails)
 		next.delay = 2 * time.Second
 		for i, q := range []dns.Question{mxOf("known.example"), mxOf("other.example")} {
-			started := c.ahead.start(c, q, nil)
+			started := c.deliveries.start(q)
 			time.Sleep(time.Second)
 			next.change(dns.Epoch{Failures: uint32(i + 1)})
 			<-started.Done
@@ -134,7 +134,7 @@ func TestTheVersionChangesWithAnswers(t *testing.T) {
 		learn := func(say func(dns.Question) (*dns.RRset, error)) (changed bool) {
 			before := c.Version()
 			next.set(say)
-			_, _ = (&call{cache: c, Call: dns.Call{Question: q}}).ask()
+			c.refresh(q)
 			return c.Version() != before
 		}
 		other := func(q dns.Question) (*dns.RRset, error) {

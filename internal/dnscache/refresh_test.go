@@ -201,7 +201,7 @@ func TestRefreshIsBounded(t *testing.T) {
 // An entry for whose refresh there is no room is refreshed by a later hit.
 func TestRefreshAfterTheShareWasFull(t *testing.T) {
 	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
-		c.ahead = newShare(1)
+		c.ahead = newShare(c, 1)
 		gets(c, mxOf("first.example"))
 		gets(c, mxOf("second.example"))
 		next.mu.Lock()

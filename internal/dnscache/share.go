@@ -15,54 +15,54 @@ const maxCalls, maxUntrusted, maxRefreshes = 8192, 256, 256
 
 // share is what one class of lookups may use of the next resolver. Concurrent lookups of a question share one call.
 type share struct {
-	most int
+	cache *Cache
+	most  int
 
 	mu    sync.Mutex
-	calls map[dns.Question]*call
-	idle  chan *call // idle workers read from it; nil if there are no workers
+	calls map[dns.Question]*dns.Call
+	idle  chan *dns.Call // idle workers read from it; nil if there are no workers
 }
 
-// call is a call of the next resolver.
-type call struct {
-	dns.Call
-	cache *Cache
-	old   *entry // for a refresh
-}
-
-func newShare(most int) *share {
-	return &share{most: most, calls: map[dns.Question]*call{}}
+func newShare(c *Cache, most int) *share {
+	return &share{cache: c, most: most, calls: map[dns.Question]*dns.Call{}}
 }
 
 // start makes a call in the background, or joins one for the same question. It continues when the callers give up,
-// because the answer is useful later. For a refresh, old is what it replaces.
-func (s *share) start(c *Cache, q dns.Question, old *entry) *dns.Call {
+// because the answer is useful later.
+func (s *share) start(q dns.Question) *dns.Call {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if joined := s.calls[q]; joined != nil {
-		return &joined.Call
+		return joined
 	}
-	p := &call{cache: c, old: old, Call: dns.Call{Question: q, Done: make(chan struct{})}}
+	call := &dns.Call{Question: q, Done: make(chan struct{})}
 	if len(s.calls) >= s.most {
-		p.Err = &dns.Error{Question: q, Reason: "too many concurrent lookups"}
-		close(p.Done)
-		return &p.Call
+		call.Err = &dns.Error{Question: q, Reason: "too many concurrent lookups"}
+		close(call.Done)
+		return call
 	}
-	s.calls[q] = p
+	s.calls[q] = call
 	select {
-	case s.idle <- p:
+	case s.idle <- call:
 	default:
-		go s.do(p)
+		go s.do(call)
 	}
-	return &p.Call
+	return call
 }
 
-// do makes a call and ends it.
-func (s *share) do(p *call) {
-	p.run()
+// do makes a call and ends it. Nothing uses the result of a refresh, which asks only if no other has just ended.
+func (s *share) do(call *dns.Call) {
+	c, q := s.cache, call.Question
+	if s != c.ahead {
+		call.RRset, call.Err = c.ask(q)
+	} else if e, _ := c.shard(q).get(q); e.due(c.now()) {
+		c.stats.refreshed.Add(1)
+		_, _ = c.ask(q)
+	}
 	s.mu.Lock()
-	delete(s.calls, p.Question)
+	delete(s.calls, q)
 	s.mu.Unlock()
-	close(p.Done)
+	close(call.Done)
 }
 
 // startWorkers starts workers, which wait for calls until end is called. Their stacks keep the size that a call needs.
@@ -70,12 +70,12 @@ func (s *share) do(p *call) {
 func (s *share) startWorkers(n int) (end func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	idle := make(chan *call)
+	idle := make(chan *dns.Call)
 	s.idle = idle
 	for range n {
 		go func() {
-			for p := range idle {
-				s.do(p)
+			for call := range idle {
+				s.do(call)
 			}
 		}()
 	}
@@ -87,20 +87,19 @@ func (s *share) startWorkers(n int) (end func()) {
 	}
 }
 
-// run makes the call. If the servers change during the call, its answer no longer counts, so it asks again.
-func (p *call) run() {
+// ask calls the next resolver and stores the result. If the servers change during the call, its result no longer counts,
+// so it asks again.
+func (c *Cache) ask(q dns.Question) (r *dns.RRset, err error) {
 	for range 2 {
-		p.RRset, p.Err = p.ask()
-		if p.Err != nil || p.RRset.Epoch == p.cache.epoch().Answers {
-			return
+		r, err = c.askOnce(q)
+		if err != nil || r.Epoch == c.epoch().Answers {
+			return r, err
 		}
 	}
-	p.RRset, p.Err = nil, &dns.Error{Question: p.Question, Reason: "the DNS servers keep changing"}
+	return nil, &dns.Error{Question: q, Reason: "the DNS servers keep changing"}
 }
 
-// ask calls the next resolver and stores the result.
-func (p *call) ask() (r *dns.RRset, err error) {
-	c, q := p.cache, p.Question
+func (c *Cache) askOnce(q dns.Question) (r *dns.RRset, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			c.log.Error("panic in a DNS lookup: please report this", "name", q.Name, "type", q.Type.String(), "panic",
@@ -108,12 +107,6 @@ func (p *call) ask() (r *dns.RRset, err error) {
 			r, err = nil, &dns.Error{Question: q, Reason: "internal error"}
 		}
 	}()
-	if p.old != nil {
-		if latest, _ := c.shard(q).get(q); latest != *p.old {
-			return nil, dns.ErrNotCached // another refresh has just ended
-		}
-		defer c.stats.refreshed.Add(1)
-	}
 	before := c.epoch()
 	r, err = c.next.Lookup(context.Background(), q, dns.Effort{})
 	if err == nil && (r == nil || r.Status != dns.Secure && r.Status != dns.Insecure) {

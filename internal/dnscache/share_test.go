@@ -25,7 +25,7 @@ func TestCallsAreBounded(t *testing.T) {
 	} {
 		cachedRun(t, func(t *testing.T, cache *Cache, next *facts) {
 			const running = 20
-			*c.share(cache) = newShare(running)
+			*c.share(cache) = newShare(cache, running)
 			next.delay = 10 * time.Second
 			var all sync.WaitGroup
 			for i := range running {

@@ -82,8 +82,11 @@ func (c *Cache) storeFailure(q dns.Question, f *dns.Error) (*dns.RRset, error) {
 		e.backOff, e.retry = backOff, now+backOff
 		s.put(s.with(q, &e))
 	}
-	if r := c.fallback(&e, now, epoch); r != nil {
-		return r, nil
+	switch {
+	case !e.usable(now, epoch):
+		return nil, f
+	case !e.alive(now, epoch):
+		c.stats.stale.Add(1)
 	}
-	return nil, f
+	return c.answer(&e), nil
 }

@@ -40,14 +40,16 @@ func capped(r *dns.RRset, now time.Time) *dns.RRset {
 	return r
 }
 
+// due reports whether the answer is in the last tenth of its life, and may be refreshed.
+func (e *entry) due(now time.Duration) bool {
+	return e.life >= refreshMinTTL && e.expires-now <= e.life/10 && (!e.failed || now >= e.retry)
+}
+
 // refreshAhead looks an entry up again in the background, once: in the last tenth of its life, earlier or later by
 // chance, so that answers which arrived together are not refreshed together. It is called for hits only, so an entry
 // that is not in use is never refreshed.
 func (c *Cache) refreshAhead(e *entry, now time.Duration) {
-	left := e.expires - now
-	due := left <= e.life/20 || left <= e.life/10 && rand.IntN(4) == 0
-	if e.life >= refreshMinTTL && due && (!e.failed || now >= e.retry) {
-		old := *e // otherwise each hit would allocate it
-		c.ahead.start(c, old.question, &old)
+	if e.due(now) && (e.expires-now <= e.life/20 || rand.IntN(4) == 0) {
+		c.ahead.start(e.question)
 	}
 }

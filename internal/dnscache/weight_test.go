@@ -17,7 +17,7 @@ func TestTheWeightOfAFailureDisplacesNoAnswer(t *testing.T) {
 	r := &dns.RRset{Name: q.Name, Owner: q.Name, Type: q.Type, Status: dns.Secure, Expires: time.Now().Add(time.Hour)}
 	stored := func() bool {
 		require.Same(t, r, c.store(q, r))
-		got, err := c.remembered(q, dns.Effort{})
+		got, err := c.remembered(q, dns.Effort{}, false)
 		return err == nil && len(got.TLSA()) == len(r.TLSA())
 	}
 	for stored() {
@@ -30,7 +30,7 @@ func TestTheWeightOfAFailureDisplacesNoAnswer(t *testing.T) {
 		got, err := c.storeFailure(q, &dns.Error{Question: q, Reason: "SERVFAIL"})
 		require.NoError(t, err)
 		require.Len(t, got.TLSA(), len(r.TLSA()))
-		got, err = c.remembered(q, dns.Effort{})
+		got, err = c.remembered(q, dns.Effort{}, false)
 		require.NoError(t, err)
 		require.Len(t, got.TLSA(), len(r.TLSA()))
 	}
