@@ -89,26 +89,29 @@ func (s *share) startWorkers(n int) (end func()) {
 
 // ask calls the next resolver and stores the result. If the servers change during the call, its result no longer counts,
 // so it asks again.
-func (c *Cache) ask(q dns.Question) (r *dns.RRset, err error) {
+func (c *Cache) ask(q dns.Question) (*dns.RRset, error) {
 	for range 2 {
-		r, err = c.askOnce(q)
-		if err != nil || r.Epoch == c.epoch().Answers {
-			return r, err
+		r, failure := c.askOnce(q)
+		switch now := c.epoch().Answers; {
+		case failure == nil && r.Epoch == now:
+			return r, nil
+		case failure != nil && failure.Epoch.Answers == now:
+			return nil, failure
 		}
 	}
 	return nil, &dns.Error{Question: q, Reason: "the DNS servers keep changing"}
 }
 
-func (c *Cache) askOnce(q dns.Question) (r *dns.RRset, err error) {
+func (c *Cache) askOnce(q dns.Question) (r *dns.RRset, failure *dns.Error) {
+	before := c.epoch()
 	defer func() {
 		if p := recover(); p != nil {
 			c.log.Error("panic in a DNS lookup: please report this", "name", q.Name, "type", q.Type.String(), "panic",
 				p)
-			r, err = nil, &dns.Error{Question: q, Reason: "internal error"}
+			r, failure = nil, &dns.Error{Question: q, Reason: "internal error", Epoch: before}
 		}
 	}()
-	before := c.epoch()
-	r, err = c.next.Lookup(context.Background(), q, dns.Effort{})
+	r, err := c.next.Lookup(context.Background(), q, dns.Effort{})
 	if err == nil && (r == nil || r.Status != dns.Secure && r.Status != dns.Insecure) {
 		err = errors.New("an answer without a security status")
 	}

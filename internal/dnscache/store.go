@@ -59,7 +59,7 @@ func (c *Cache) newEntry(q dns.Question, r *dns.RRset, arrived time.Time) entry 
 }
 
 // storeFailure notes a failure beside an answer that may still be of use. It returns that answer, or the failure.
-func (c *Cache) storeFailure(q dns.Question, f *dns.Error) (*dns.RRset, error) {
+func (c *Cache) storeFailure(q dns.Question, f *dns.Error) (*dns.RRset, *dns.Error) {
 	if f.Bogus {
 		c.stats.bogus.Add(1)
 	} else {

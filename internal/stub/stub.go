@@ -147,41 +147,34 @@ func (s *Stub) epoch(st *state) dns.Epoch {
 
 // Lookup asks the servers. The error is a *dns.Error, or dns.ErrNotCached with e.CacheOnly. Before the first
 // self-test of trusted servers has a result there is no answer: Lookup waits for it, as long as ctx allows and 5/3 of
-// Options.Timeout. Then the caller still has time to learn the reason.
+// Options.Timeout. Then the caller still has time to learn the reason. If the servers or the trust in them change during
+// a lookup, its result has a past epoch: ask again.
 func (s *Stub) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
 	if e.CacheOnly { // it has no cache
 		return nil, dns.ErrNotCached
 	}
-	const tries, wholeLookup = 2, 4
-	until := time.Now().Add(wholeLookup * s.now.Load().options.Timeout)
-	before := s.Epoch()
+	now := s.now.Load()
 	fail := func(reason string) (*dns.RRset, error) {
-		return nil, &dns.Error{Question: q, Reason: reason, Epoch: before, Err: ctx.Err()}
+		return nil, &dns.Error{Question: q, Reason: reason, Epoch: s.epoch(now), Err: ctx.Err()}
 	}
 	fqdn, ok := dns.OnWire(q.Name)
 	if !ok {
 		return fail("not a domain name")
 	}
 	q.Name = dns.TrimRoot(fqdn)
-	for range tries {
-		now := s.now.Load()
-		if now.Result == Unknown {
-			limited, cancel := context.WithTimeout(ctx, now.options.Timeout*5/3)
-			for now.Result == Unknown && now.replaced(limited) {
-				now = s.now.Load()
-			}
-			cancel()
+	const wholeLookup = 4
+	until := time.Now().Add(wholeLookup * now.options.Timeout)
+	if now.Result == Unknown {
+		limited, cancel := context.WithTimeout(ctx, now.options.Timeout*5/3)
+		defer cancel()
+		for now.Result == Unknown && now.replaced(limited) {
+			now = s.now.Load()
 		}
-		if now.Result == Unknown {
-			return fail("the self-test of the resolver has no result: " + cmp.Or(now.Reason, "it has not ended yet"))
-		}
-		rrset, err := s.ask(ctx, q, inet(fqdn, q.Type), now, until)
-		if s.now.Load().answers == now.answers {
-			return rrset, err
-		}
-		// The servers or the trust in them changed during this lookup: its result no longer counts, so ask again.
 	}
-	return fail("the DNS servers keep changing")
+	if now.Result == Unknown {
+		return fail("the self-test of the resolver has no result: " + cmp.Or(now.Reason, "it has not ended yet"))
+	}
+	return s.ask(ctx, q, inet(fqdn, q.Type), now, until)
 }
 
 // replaced waits until another state is in force, and returns false if ctx ends before.
