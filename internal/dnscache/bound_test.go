@@ -30,7 +30,7 @@ func (s *shard) sound(t *testing.T) {
 		require.Same(t, n, s.node(n.domain()))
 		for key := range n.entries {
 			e, of := s.get(n.question(key))
-			require.Equal(t, n.question(key), e.question)
+			require.Equal(t, n.question(key), dns.Question{Name: e.Name, Type: e.Type})
 			require.Same(t, n, of)
 		}
 	}
@@ -42,7 +42,7 @@ func (s *shard) sound(t *testing.T) {
 }
 
 // sweep does what Run does now and then.
-func (s *shard) sweep(now time.Duration, g dns.Epoch) {
+func (s *shard) sweep(now time.Time, g dns.Epoch) {
 	s.removeIf(func(e *entry) bool { return e.dead(now, g) })
 }
 
@@ -131,7 +131,9 @@ func TestBoundSmallAndChanged(t *testing.T) {
 func (s *shard) unsaid(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.put(s.with(mxOf(name), &entry{question: mxOf(name), status: dns.Insecure}))
+	e := unknown(mxOf(name))
+	e.Status = dns.Insecure
+	s.put(s.with(mxOf(name), &e))
 }
 
 // Names that this site uses stay, refreshed or not; names of untrusted lookups are evicted.
@@ -311,7 +313,7 @@ func TestCacheConcurrent(t *testing.T) {
 				case 1:
 					c.List("d1", 10)
 				case 2:
-					c.shards[rand.IntN(shards)].sweep(c.now(), c.epoch())
+					c.shards[rand.IntN(shards)].sweep(time.Now(), c.epoch())
 				case 3:
 					c.Stats()
 				case 4:

@@ -51,7 +51,6 @@ type Cache struct {
 	shards   [shards]*shard
 	maxBytes int64
 	doubt    func()
-	origin   time.Time
 	ended    chan struct{} // of calls that need no work
 	// deliveries and untrusted are for lookups without and with dns.Effort.Untrusted, and ahead is for refreshes.
 	deliveries, untrusted, ahead *share
@@ -90,7 +89,7 @@ func New(next dns.Resolver, o Options) *Cache {
 	}
 	c := &Cache{
 		next: next, maxBytes: cmp.Or(o.MaxBytes, math.MaxInt64), epoch: o.Epoch, seed: maphash.MakeSeed(),
-		log: cmp.Or(o.Logger, slog.New(slog.DiscardHandler)), doubt: o.Doubt, origin: time.Now(),
+		log: cmp.Or(o.Logger, slog.New(slog.DiscardHandler)), doubt: o.Doubt,
 		ended: make(chan struct{}),
 	}
 	c.deliveries, c.untrusted, c.ahead = newShare(c, maxCalls), newShare(c, maxUntrusted), newShare(c, maxRefreshes)
@@ -129,7 +128,7 @@ func (c *Cache) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-tick:
-			now, g := c.now(), c.epoch()
+			now, g := time.Now(), c.epoch()
 			c.shards[i%shards].removeIf(func(e *entry) bool { return e.dead(now, g) })
 		}
 	}
@@ -199,7 +198,7 @@ func (c *Cache) Start(ctx context.Context, q dns.Question, e dns.Effort) *dns.Ca
 // counts as failing, because it takes so long.
 func (c *Cache) remembered(q dns.Question, by dns.Effort, late bool) (*dns.RRset, error) {
 	e, n := c.shard(q).get(q)
-	now, g := c.now(), c.epoch()
+	now, g := time.Now(), c.epoch()
 	waits := e.waits(now, g)
 	switch {
 	case e.alive(now, g):
@@ -212,23 +211,11 @@ func (c *Cache) remembered(q dns.Question, by dns.Effort, late bool) (*dns.RRset
 	case waits:
 		c.stats.failures.Add(1)
 		n.use(by)
-		return nil, &dns.Error{Question: q, Reason: e.reason, Bogus: e.bogus, Epoch: e.epoch}
+		failure := e.failure
+		return nil, &failure
 	default:
 		return nil, dns.ErrNotCached
 	}
 	n.use(by)
-	return c.answer(&e), nil
+	return e.answer(), nil
 }
-
-func (c *Cache) answer(e *entry) *dns.RRset {
-	r := &dns.RRset{Name: e.question.Name, Owner: cmp.Or(e.owner, e.question.Name), Type: e.question.Type,
-		Status: e.status, NXDomain: e.nxdomain, Stale: e.stale, Epoch: e.epoch.Answers,
-		Expires: c.origin.Add(e.expires)}
-	if e.data != "" {
-		r.Unpack(e.data)
-	}
-	return r
-}
-
-// now returns the time since the cache was made, as an entry counts it.
-func (c *Cache) now() time.Duration { return time.Since(c.origin) }

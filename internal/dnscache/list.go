@@ -51,7 +51,7 @@ func (c *Cache) Get(domain string) []Entry { return c.entries(0, within(domain))
 // "" and "." it does nothing: see FlushAll.
 func (c *Cache) Flush(domain string) int {
 	in := within(domain)
-	return c.removeIf(func(e *entry) bool { return in(e.question.Name) })
+	return c.removeIf(func(e *entry) bool { return in(e.Name) })
 }
 
 // FlushAll removes all entries and returns their number.
@@ -77,7 +77,7 @@ func within(domain string) func(string) bool {
 }
 
 func (c *Cache) entries(limit int, match func(name string) bool) []Entry {
-	now, g, list := c.now(), c.epoch(), []Entry{}
+	now, g, list := time.Now(), c.epoch(), []Entry{}
 	cut := func() {
 		slices.SortFunc(list, func(a, b Entry) int {
 			return cmp.Or(strings.Compare(a.Name, b.Name), cmp.Compare(a.Type, b.Type))
@@ -87,8 +87,8 @@ func (c *Cache) entries(limit int, match func(name string) bool) []Entry {
 		}
 	}
 	c.removeIf(func(e *entry) bool {
-		if match(e.question.Name) && !e.dead(now, g) {
-			list = append(list, c.show(e, now, g))
+		if match(e.Name) && !e.dead(now, g) {
+			list = append(list, e.show(now, g))
 		}
 		if limit > 0 && len(list) >= 2*limit { // of all entries, never more than twice the limit
 			cut()
@@ -99,15 +99,15 @@ func (c *Cache) entries(limit int, match func(name string) bool) []Entry {
 	return list
 }
 
-func (c *Cache) show(e *entry, now time.Duration, g dns.Epoch) Entry {
-	shown := Entry{Name: strings.Clone(e.question.Name), Type: e.question.Type, Data: []string{}}
+func (e *entry) show(now time.Time, g dns.Epoch) Entry {
+	shown := Entry{Name: strings.Clone(e.Name), Type: e.Type, Data: []string{}}
 	if e.counts(g) {
-		shown.Failure, shown.Retry = e.reason, c.origin.Add(e.retry)
+		shown.Failure, shown.Retry = e.failure.Reason, e.retry
 	}
 	if !e.usable(now, g) {
 		return shown
 	}
-	r := c.answer(e)
+	r := e.answer()
 	shown.Status, shown.Expires, shown.Data = r.Status, r.Expires, append(shown.Data, r.Data()...)
 	shown.Stored = r.Expires.Add(-e.life)
 	switch {

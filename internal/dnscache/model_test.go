@@ -175,7 +175,7 @@ func (w *world) step(t *testing.T) string {
 		return "epoch"
 	case 18:
 		for _, s := range w.cache.shards {
-			s.sweep(w.cache.now(), w.now)
+			s.sweep(time.Now(), w.now)
 		}
 		for _, m := range w.model {
 			m.sweep()

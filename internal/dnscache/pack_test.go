@@ -15,8 +15,8 @@ import (
 // other entries of the name.
 func TestPack(t *testing.T) {
 	c := New(nil, Options{})
-	at := func(d time.Duration) time.Time { return c.origin.Add(d) }
 	s := c.shard(mxOf("host.example"))
+	at := func(d time.Duration) time.Time { return s.origin.Add(d) }
 	answers := []dns.RRset{
 		{Type: dns.TypeMX, Records: []dns.MX{{Preference: 65535, Host: "mx.example"}, {Host: ""}, {Preference: 1, Host: strings.Repeat("x", 300)}}},
 		{Type: dns.TypeA, Records: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.255")}},
@@ -38,16 +38,18 @@ func TestPack(t *testing.T) {
 				r.Owner = "alias.example"
 			}
 			e := new(entry)
-			*e = c.newEntry(q, &r, time.Now())
+			*e = newEntry(q, &r, time.Now())
 			e.warned = j == 2
 			if j == 3 {
-				e.failed, e.reason = true, "SERVFAIL"
-				e.bogus, e.epoch, e.backOff, e.retry = i%2 == 0, dns.Epoch{Answers: r.Epoch, Failures: 1 << 31}, 5*time.Minute, 1<<31*tick
+				if i == 1 {
+					*e = unknown(q)
+					e.Epoch, e.Expires = r.Epoch, s.origin
+				}
+				e.failed, e.backOff, e.retry = true, 5*time.Minute, at(1<<31*tick)
+				e.failure = dns.Error{Question: q, Reason: "SERVFAIL", Bogus: i%2 == 0, Epoch: dns.Epoch{Answers: r.Epoch, Failures: 1 << 31}}
 			}
-			if i == 1 && j == 3 {
-				*e = entry{question: q, failed: true, reason: e.reason, bogus: e.bogus, epoch: e.epoch, backOff: e.backOff, retry: e.retry}
-			} else {
-				require.Equal(t, &r, c.answer(e))
+			if i != 1 || j != 3 {
+				require.Equal(t, &r, e.answer())
 			}
 			s.put(s.with(q, e))
 			want[q] = e
@@ -62,7 +64,7 @@ func TestPack(t *testing.T) {
 	for q := range want {
 		s.put(s.with(q, nil))
 		got, _ := s.get(q)
-		require.Equal(t, entry{question: q}, got)
+		require.Equal(t, unknown(q), got)
 	}
 	require.Zero(t, s.nodes.ItemCount())
 	s.sound(t)

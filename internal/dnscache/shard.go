@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	gocache "github.com/patrickmn/go-cache"
 
@@ -18,6 +19,8 @@ import (
 type shard struct {
 	nodes *gocache.Cache
 	stats *counters
+	// origin is what the moments of entries are counted from.
+	origin time.Time
 
 	mu         sync.Mutex // of writers; guards what follows and keeps it in step with nodes
 	limit      int        // of entries, at least 1
@@ -100,7 +103,7 @@ func (n *node) weigh() int64 {
 }
 
 func newShard(stats *counters) *shard {
-	return &shard{nodes: gocache.New(gocache.NoExpiration, 0), stats: stats}
+	return &shard{nodes: gocache.New(gocache.NoExpiration, 0), stats: stats, origin: time.Now()}
 }
 
 // node returns the node of a name, or nil.
@@ -115,10 +118,10 @@ func (s *shard) node(name string) *node {
 func (s *shard) get(q dns.Question) (e entry, n *node) {
 	name, wanted := locate(q)
 	n = s.node(name)
-	e.question = q
+	e = unknown(q)
 	for k, packed := range n.entries {
 		if k == wanted {
-			e.unpack(q, packed)
+			e.unpack(q, packed, s.origin)
 			break
 		}
 	}
@@ -136,7 +139,7 @@ func (s *shard) with(q dns.Question, e *entry) *node {
 		}
 	}
 	if e != nil {
-		b = dns.AppendItem(b, e.pack(head, mine), e.data)
+		b = dns.AppendItem(b, e.pack(head, mine, s.origin), e.data)
 	}
 	return &node{packed: string(b)}
 }
@@ -208,7 +211,7 @@ func (s *shard) removeIf(f func(*entry) bool) (removed int) {
 	for _, old := range slices.Backward(s.ring) { // the last node takes the place of one that goes
 		b = dns.AppendItem(b[:0], nil, old.domain())
 		for k, packed := range old.entries {
-			if e.unpack(old.question(k), packed); f(&e) {
+			if e.unpack(old.question(k), packed, s.origin); f(&e) {
 				removed++
 			} else {
 				b = dns.AppendItem(b, nil, packed)

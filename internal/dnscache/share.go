@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/text"
@@ -55,7 +56,7 @@ func (s *share) do(call *dns.Call) {
 	c, q := s.cache, call.Question
 	if s != c.ahead {
 		call.RRset, call.Err = c.ask(q)
-	} else if e, _ := c.shard(q).get(q); e.due(c.now()) {
+	} else if e, _ := c.shard(q).get(q); e.due(time.Now()) {
 		c.stats.refreshed.Add(1)
 		_, _ = c.ask(q)
 	}

@@ -41,15 +41,15 @@ func capped(r *dns.RRset, now time.Time) *dns.RRset {
 }
 
 // due reports whether the answer is in the last tenth of its life, and may be refreshed.
-func (e *entry) due(now time.Duration) bool {
-	return e.life >= refreshMinTTL && e.expires-now <= e.life/10 && (!e.failed || now >= e.retry)
+func (e *entry) due(now time.Time) bool {
+	return e.life >= refreshMinTTL && e.Expires.Sub(now) <= e.life/10 && (!e.failed || !now.Before(e.retry))
 }
 
 // refreshAhead looks an entry up again in the background, once: in the last tenth of its life, earlier or later by
 // chance, so that answers which arrived together are not refreshed together. It is called for hits only, so an entry
 // that is not in use is never refreshed.
-func (c *Cache) refreshAhead(e *entry, now time.Duration) {
-	if e.due(now) && (e.expires-now <= e.life/20 || rand.IntN(4) == 0) {
-		c.ahead.start(e.question)
+func (c *Cache) refreshAhead(e *entry, now time.Time) {
+	if e.due(now) && (e.Expires.Sub(now) <= e.life/20 || rand.IntN(4) == 0) {
+		c.ahead.start(dns.Question{Name: e.Name, Type: e.Type})
 	}
 }
