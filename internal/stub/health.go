@@ -27,7 +27,7 @@ type health struct {
 	mu      sync.Mutex
 	servers map[Server]*record
 	doubt   bool // since the servers were last watched, a query or a lookup failed, or an answer was late
-	streak  streak
+	streak
 	success time.Time      // when a lookup last succeeded
 	outages *atomic.Uint32 // Stub.outages
 }
@@ -114,10 +114,10 @@ func (h *health) is(s Server, c condition) (log bool) {
 func (h *health) doubtful() (doubt bool, questions []dns.Question) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	k := &h.streak
-	doubt, h.doubt = h.doubt || k.ours || len(k.questions) == outageNames, false
-	if len(k.questions) == outageNames && !k.ours {
-		questions = slices.Clone(k.questions)
+	many := len(h.questions) == outageNames
+	doubt, h.doubt = h.doubt || h.ours || many, false
+	if many && !h.ours {
+		questions = slices.Clone(h.questions)
 	}
 	return doubt, questions
 }
@@ -128,11 +128,11 @@ func (h *health) watched(began time.Time, useful bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
-	case h.streak.since.IsZero() || began.Before(h.success):
-	case useful && h.streak.ours:
+	case h.since.IsZero() || began.Before(h.success):
+	case useful && h.ours:
 		h.end()
 	default:
-		h.streak.ours = !useful
+		h.ours = !useful
 	}
 }
 
@@ -145,7 +145,7 @@ func (h *health) succeeded() {
 
 // end is succeeded where h.mu is held.
 func (h *health) end() {
-	if h.outage() || h.streak.ours || !h.streak.since.IsZero() && time.Since(h.streak.since) >= quietOutage {
+	if h.outage() || h.ours || !h.since.IsZero() && time.Since(h.since) >= quietOutage {
 		h.outages.Add(1)
 	}
 	h.success, h.streak = time.Now(), streak{}
@@ -159,20 +159,19 @@ func (h *health) failed(q dns.Question, began time.Time, reason string) {
 	if began.Before(h.success) {
 		return
 	}
-	k := &h.streak
-	if k.since.IsZero() || began.Before(k.since) {
-		k.since = began
+	if h.since.IsZero() || began.Before(h.since) {
+		h.since = began
 	}
-	k.reason, h.doubt = reason, true
+	h.reason, h.doubt = reason, true
 	same := func(o dns.Question) bool { return apart(o.Name) == apart(q.Name) }
-	if !slices.ContainsFunc(k.questions, same) {
-		k.questions = append(k.questions[max(0, len(k.questions)+1-outageNames):], q)
+	if !slices.ContainsFunc(h.questions, same) {
+		h.questions = append(h.questions[max(0, len(h.questions)+1-outageNames):], q)
 	}
 }
 
 // outage reports whether the servers fail, and not only some names; h.mu is held.
 func (h *health) outage() bool {
-	return (h.streak.ours || len(h.streak.questions) == outageNames) && time.Since(h.streak.since) >= minOutage
+	return (h.ours || len(h.questions) == outageNames) && time.Since(h.since) >= minOutage
 }
 
 // state returns since when the servers have failed, and the last reason, or the zero time.
@@ -180,7 +179,7 @@ func (h *health) state() (since time.Time, reason string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.outage() {
-		return h.streak.since, h.streak.reason
+		return h.since, h.reason
 	}
 	return time.Time{}, ""
 }

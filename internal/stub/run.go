@@ -108,24 +108,20 @@ func (s *Stub) watchServers(ctx context.Context, now *state) {
 func (s *Stub) watchServer(ctx context.Context, now *state, server Server) bool {
 	name, _ := dns.OnWire(now.options.SelfTestNames[0])
 	answer, took, err := s.query(ctx, now, server, inet(name, dns.TypeNS), time.Now(), now.options.Timeout)
-	how := inTime
+	log := now.options.Logger.With("server", server.String())
 	switch {
 	case ctx.Err() != nil:
 		return false
 	case err != nil:
-		how = silent
-	case took >= slowAnswer:
-		how = late
-	}
-	if now.health.is(server, how) {
-		switch log := now.options.Logger.With("server", server.String()); how {
-		case silent:
+		if now.health.is(server, silent) {
 			log.Warn("a DNS server does not answer", "reason", networkReason(err))
-		case late:
-			log.Warn("a DNS server answers late", "took", took.Round(time.Millisecond))
-		case inTime:
-			log.Info("a DNS server answers in time again")
 		}
+	case took >= slowAnswer:
+		if now.health.is(server, late) {
+			log.Warn("a DNS server answers late", "took", took.Round(time.Millisecond))
+		}
+	case now.health.is(server, inTime):
+		log.Info("a DNS server answers in time again")
 	}
 	return err == nil && useful(answer)
 }
