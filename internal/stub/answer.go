@@ -161,10 +161,7 @@ func normalise(r *dns.RRset) {
 		})
 		r.Records = slices.Compact(list)
 	case []netip.Addr:
-		if len(list) < 2 {
-			return
-		}
-		seen := make(map[netip.Addr]bool, len(list))
+		seen := map[netip.Addr]bool{}
 		r.Records = slices.DeleteFunc(list, func(a netip.Addr) bool {
 			twice := seen[a]
 			seen[a] = true

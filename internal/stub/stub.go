@@ -167,12 +167,12 @@ func (s *Stub) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.R
 	if now.Result == Unknown {
 		limited, cancel := context.WithTimeout(ctx, now.options.Timeout*5/3)
 		defer cancel()
-		for now.Result == Unknown && now.replaced(limited) {
-			now = s.now.Load()
+		for ; now.Result == Unknown; now = s.now.Load() {
+			if !now.replaced(limited) {
+				reason := cmp.Or(now.Reason, "it has not ended yet")
+				return fail("the self-test of the resolver has no result: " + reason)
+			}
 		}
-	}
-	if now.Result == Unknown {
-		return fail("the self-test of the resolver has no result: " + cmp.Or(now.Reason, "it has not ended yet"))
 	}
 	return s.ask(ctx, q, inet(fqdn, q.Type), now, until)
 }
