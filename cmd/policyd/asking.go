@@ -12,22 +12,21 @@ import (
 	"github.com/policyd/policyd/internal/policy"
 )
 
-// asks completes a command that asks the running daemon: call returns the answer, which is printed as JSON with --json
-// and otherwise by text. If the daemon cannot be asked, the exit status is 1, or 2 if the settings switch the admin
+// asks completes a command that asks the running daemon: call asks at a socket, and the answer is printed as JSON with
+// --json and otherwise by text. If the daemon cannot be asked, the exit status is 1, or 2 if the settings switch the admin
 // socket off.
 func asks[T any](
-	c *common, cmd *cobra.Command, call func(*cobra.Command, *admin.Client, []string) (T, error), text func(*screen, T),
+	c *common, cmd *cobra.Command, call func(*cobra.Command, string, []string) (T, error), text func(*screen, T),
 ) *cobra.Command {
 	if !strings.Contains(cmd.Long, "Exit status:") {
 		cmd.Long += "\n\nExit status: 0, 1 the daemon does not run or its socket may not be used, 2 usage or\nsettings."
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		client, err := c.client(cmd)
+		socket, err := c.daemon(cmd)
 		if err != nil {
 			return err
 		}
-		defer client.Close()
-		answer, err := call(cmd, client, args)
+		answer, err := call(cmd, socket, args)
 		if err != nil {
 			return failed(err)
 		}
@@ -41,8 +40,8 @@ func asks[T any](
 func shows[Q, A any](
 	c *common, cmd *cobra.Command, e admin.Endpoint[Q, A], q *Q, text func(*screen, A),
 ) *cobra.Command {
-	return asks(c, cmd, func(cmd *cobra.Command, client *admin.Client, _ []string) (A, error) {
-		return e.Ask(cmd.Context(), client, *q)
+	return asks(c, cmd, func(cmd *cobra.Command, socket string, _ []string) (A, error) {
+		return e.Ask(cmd.Context(), socket, *q)
 	}, text)
 }
 
@@ -78,22 +77,22 @@ func (c *common) socketFlag(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&c.socket, "socket", "", "admin socket of the daemon (default: admin.socket of the settings)")
 }
 
-// client returns a client of the running daemon. Mistakes in the settings must not keep the operator from a daemon that
-// is well: they are a warning, and a setting with a mistake has its default.
-func (c *common) client(cmd *cobra.Command) (*admin.Client, error) {
+// daemon returns the admin socket of the running daemon. Mistakes in the settings must not keep the operator from a
+// daemon that is well: they are a warning, and a setting with a mistake has its default.
+func (c *common) daemon(cmd *cobra.Command) (socket string, err error) {
 	if c.socket != "" {
-		return admin.NewClient(c.socket), nil
+		return c.socket, nil
 	}
 	l, err := c.load(cmd)
 	if l.Admin.Socket == "" {
 		err = errors.New("the daemon has no admin socket: set socket under [admin] and restart it")
-		return nil, &exit{exitUsage, err}
+		return "", &exit{exitUsage, err}
 	}
 	if err != nil && !c.quiet {
 		cmd.PrintErrln("policyd: warning: the settings have mistakes; asking the daemon at " + l.Admin.Socket + "\n" +
 			admin.Visible(err.Error()))
 	}
-	return admin.NewClient(l.Admin.Socket), nil
+	return l.Admin.Socket, nil
 }
 
 // nexthopArgument checks an argument of query: a domain or [host], with or without a port, which is a number or the

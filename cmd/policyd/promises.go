@@ -68,12 +68,12 @@ func (s *screen) promises(list admin.PromiseList) {
 	s.listed(len(list.Promises), list.More, "domains")
 }
 
-// remembered recalls the promises of a domain from the running daemon. Without a daemon, nothing is remembered.
-func remembered(ctx context.Context, daemon *admin.Client, domain string) promises.Memory {
+// remembered recalls the promises of a domain from the daemon at a socket. Without a daemon, nothing is remembered.
+func remembered(ctx context.Context, socket string, domain string) promises.Memory {
 	const wait = time.Second
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	p, err := admin.GetPromise.Ask(ctx, daemon, admin.DomainRequest{Domain: domain})
+	p, err := admin.GetPromise.Ask(ctx, socket, admin.DomainRequest{Domain: domain})
 	if err != nil {
 		return promises.Memory{}
 	}

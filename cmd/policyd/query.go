@@ -69,13 +69,12 @@ func (c *common) query(cmd *cobra.Command, args []string, noProbe bool) error {
 
 // queryLive asks the running daemon, which evaluates the domains from its cache and its probe results.
 func (c *common) queryLive(cmd *cobra.Command, args []string) error {
-	client, err := c.client(cmd)
+	socket, err := c.daemon(cmd)
 	if err != nil {
 		return err
 	}
-	defer client.Close()
 	return showEach(cmd, len(args), func(i int) (lookup.Explanation, error) {
-		x, err := admin.Explain.Ask(cmd.Context(), client, admin.Nexthop{Nexthop: args[i]})
+		x, err := admin.Explain.Ask(cmd.Context(), socket, admin.Nexthop{Nexthop: args[i]})
 		if err != nil {
 			err = &exit{exitNoAnswer, err} // 1 would say that no policy applies
 		}

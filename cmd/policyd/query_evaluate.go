@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/gather"
@@ -53,8 +52,9 @@ func newEvaluator(cmd *cobra.Command, l *settings.Loaded, noProbe bool) (*evalua
 		progress: either(terminal(cmd.ErrOrStderr()), cmd.ErrOrStderr(), io.Discard),
 	}
 	if l.Admin.Socket != "" {
-		daemon := admin.NewClient(l.Admin.Socket)
-		e.sources.Recall = func(domain string) promises.Memory { return remembered(cmd.Context(), daemon, domain) }
+		e.sources.Recall = func(domain string) promises.Memory {
+			return remembered(cmd.Context(), l.Admin.Socket, domain)
+		}
 	}
 	if !noProbe && e.settings.Policy.Port26 == policy.PortProbe {
 		e.prober = probe.New(l.Probe(cache, site, quiet))

@@ -37,14 +37,14 @@ Exit status: 0 the new settings are in effect, 1 the daemon does not run or its 
 new settings have a mistake.`,
 		Args:   cobra.NoArgs,
 		PreRun: func(*cobra.Command, []string) { c.quiet = true }, // the daemon returns the mistakes
-	}, func(cmd *cobra.Command, client *admin.Client, _ []string) (status.Reload, error) {
-		r, err := admin.DoReload.Ask(cmd.Context(), client, struct{}{})
+	}, func(cmd *cobra.Command, socket string, _ []string) (status.Reload, error) {
+		r, err := admin.DoReload.Ask(cmd.Context(), socket, struct{}{})
 		if refused, ok := errors.AsType[*admin.RefusedError](err); ok &&
 			refused.Code == http.StatusUnprocessableEntity {
 			err = &exit{exitUsage, fmt.Errorf("reload failed; keeping the previous settings:\n%w", refused)}
 		}
 		if err == nil && c.config != "" {
-			err = c.readByDaemon(cmd, client)
+			err = c.readByDaemon(cmd, socket)
 		}
 		return r, err
 	}, func(s *screen, r status.Reload) {
@@ -56,8 +56,8 @@ new settings have a mistake.`,
 }
 
 // readByDaemon warns if the daemon does not read the file of --config, and returns the mistakes of that file.
-func (c *common) readByDaemon(cmd *cobra.Command, client *admin.Client) error {
-	st, err := admin.GetStatus.Ask(cmd.Context(), client, struct{}{})
+func (c *common) readByDaemon(cmd *cobra.Command, socket string) error {
+	st, err := admin.GetStatus.Ask(cmd.Context(), socket, struct{}{})
 	if err != nil {
 		return err
 	}
@@ -83,10 +83,10 @@ func newLogLevel(c *common) *cobra.Command {
 log.level of the settings again.`,
 		Args:      cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs),
 		ValidArgs: []string{"debug", "info", "warn", "error"},
-	}, func(cmd *cobra.Command, client *admin.Client, args []string) (admin.Level, error) {
+	}, func(cmd *cobra.Command, socket string, args []string) (admin.Level, error) {
 		if len(args) == 0 {
-			return admin.GetLevel.Ask(cmd.Context(), client, struct{}{})
+			return admin.GetLevel.Ask(cmd.Context(), socket, struct{}{})
 		}
-		return admin.SetLevel.Ask(cmd.Context(), client, admin.Level{Level: args[0]})
+		return admin.SetLevel.Ask(cmd.Context(), socket, admin.Level{Level: args[0]})
 	}, func(s *screen, l admin.Level) { s.linef("%s", l.Level) })
 }

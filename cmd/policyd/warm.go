@@ -53,8 +53,8 @@ begins a comment. The rate is bounded, and a terminal shows the progress.`,
 			domains, found.Invalid, err = readDomains(cmd, args[0])
 			return err
 		},
-	}, func(cmd *cobra.Command, client *admin.Client, _ []string) (warmed, error) {
-		counts, err := warm(cmd.Context(), client, domains, rate.NewLimiter(rate.Limit(perSecond), 1), progress)
+	}, func(cmd *cobra.Command, socket string, _ []string) (warmed, error) {
+		counts, err := warm(cmd.Context(), socket, domains, rate.NewLimiter(rate.Limit(perSecond), 1), progress)
 		found.Domains, found.Policy, found.None = len(domains), counts["OK"], counts["NOTFOUND"]
 		found.Failed = found.Domains - found.Policy - found.None
 		return found, err
@@ -100,7 +100,7 @@ func readDomains(cmd *cobra.Command, path string) (domains []string, invalid int
 // warm looks up the domains, some of them concurrently, and counts the answers by their status. It stops at the first
 // error that is not about one domain. A daemon that has too much to do is asked again.
 func warm(
-	ctx context.Context, client *admin.Client, domains []string, limit *rate.Limiter, progress *bulk.Progress,
+	ctx context.Context, socket string, domains []string, limit *rate.Limiter, progress *bulk.Progress,
 ) (map[string]int, error) {
 	progress.Total.Store(int64(len(domains)))
 	progress.Complete.Store(true)
@@ -115,9 +115,9 @@ func warm(
 			break
 		}
 		group.Go(func() error {
-			r, err := admin.Warm.Ask(running, client, admin.DomainRequest{Domain: domain})
+			r, err := admin.Warm.Ask(running, socket, admin.DomainRequest{Domain: domain})
 			for isBusy(err) && limit.Wait(running) == nil {
-				r, err = admin.Warm.Ask(running, client, admin.DomainRequest{Domain: domain})
+				r, err = admin.Warm.Ask(running, socket, admin.DomainRequest{Domain: domain})
 			}
 			if err != nil {
 				return err

@@ -33,8 +33,7 @@ func TestAnswersAreCleanedForTheTerminal(t *testing.T) {
 	})}
 	go func() { _ = server.Serve(l) }()
 	defer func() { _ = server.Close() }()
-	c := NewClient(l.Addr().String())
-	defer c.Close()
+	c := l.Addr().String()
 
 	shown := func(v string, err error) {
 		t.Helper()

@@ -41,29 +41,9 @@ const (
 	maxWait   = 90 * time.Second
 )
 
-// Client asks a daemon. Make one with NewClient, and Close it.
-type Client struct {
-	path string
-	http *http.Client
-}
-
-// NewClient returns a client for the socket at path. Nothing is connected yet.
-func NewClient(path string) *Client {
-	return &Client{path: path, http: &http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, "unix", path)
-		},
-		DisableCompression: true,
-	}}}
-}
-
-// Close closes idle connections.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
-
-// Ask sends a request and returns the answer. The error names the socket and what to do, or it is a RefusedError, or
-// that of ctx.
-func (e Endpoint[Q, A]) Ask(ctx context.Context, c *Client, q Q) (answer A, err error) {
+// Ask sends a request to the daemon at a socket and returns the answer. The error names the socket and what to do, or it
+// is a RefusedError, or that of ctx.
+func (e Endpoint[Q, A]) Ask(ctx context.Context, socket string, q Q) (answer A, err error) {
 	body, err := json.Marshal(q)
 	if err != nil {
 		return answer, err
@@ -90,20 +70,23 @@ func (e Endpoint[Q, A]) Ask(ctx context.Context, c *Client, q Q) (answer A, err 
 	if err != nil {
 		return answer, err
 	}
-	resp, err := c.http.Do(req)
+	daemon := &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		},
+		DisableCompression: true, DisableKeepAlives: true,
+	}
+	resp, err := daemon.RoundTrip(req)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOTSOCK):
 		return answer, fmt.Errorf(`%w at %s: start it with "systemctl start policyd" or "policyd serve", or name its `+
-			"socket with --socket", ErrNotRunning, c.path)
+			"socket with --socket", ErrNotRunning, socket)
 	case errors.Is(err, fs.ErrPermission): // of the socket, or of a directory above it
-		return answer, fmt.Errorf("permission denied at %s: be root or a member of the group of the socket", c.path)
+		return answer, fmt.Errorf("permission denied at %s: be root or a member of the group of the socket", socket)
 	case err != nil && ctx.Err() != nil:
-		return answer, fmt.Errorf("%s: no answer in time: %w", c.path, ctx.Err())
+		return answer, fmt.Errorf("%s: no answer in time: %w", socket, ctx.Err())
 	case err != nil:
-		if without, ok := errors.AsType[*url.Error](err); ok {
-			err = without.Err // the URL is made up
-		}
-		return answer, fmt.Errorf("%s: %w: %w", c.path, ErrUnreadable, err)
+		return answer, fmt.Errorf("%s: %w: %w", socket, ErrUnreadable, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
@@ -114,7 +97,7 @@ func (e Endpoint[Q, A]) Ask(ctx context.Context, c *Client, q Q) (answer A, err 
 		return answer, refused
 	}
 	if err := read(resp.Body, &answer); err != nil {
-		return answer, fmt.Errorf("%s: %w: %w", c.path, ErrUnreadable, err)
+		return answer, fmt.Errorf("%s: %w: %w", socket, ErrUnreadable, err)
 	}
 	return answer, nil
 }

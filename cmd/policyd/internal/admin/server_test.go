@@ -96,56 +96,49 @@ func start(t *testing.T, f *fake) (path string, stop func()) {
 	return path, stop
 }
 
-func client(t *testing.T, path string) *admin.Client {
-	t.Helper()
-	c := admin.NewClient(path)
-	t.Cleanup(c.Close)
-	return c
-}
-
 func TestClientAndServer(t *testing.T) {
 	t.Parallel()
 	d := newFake()
 	path, _ := start(t, d)
-	c, ctx := client(t, path), t.Context()
+	ctx := t.Context()
 	mode, err := os.Lstat(path)
 	require.NoError(t, err)
 	require.Equal(t, os.ModeSocket|0o660, mode.Mode())
 
-	st, err := admin.GetStatus.Ask(ctx, c, struct{}{})
+	st, err := admin.GetStatus.Ask(ctx, path, struct{}{})
 	require.NoError(t, err)
 	require.Equal(t, "v1", st.Version)
 
-	list, err := admin.ListCache.Ask(ctx, c, admin.Filter{Match: "A&b=c"})
+	list, err := admin.ListCache.Ask(ctx, path, admin.Filter{Match: "A&b=c"})
 	require.NoError(t, err)
 	require.Equal(t, admin.CacheList{Entries: []dnscache.Entry{{Name: "a&b=c", Type: dns.TypeMX, Data: []string{"10 <mx>.example"}}}}, list)
-	list, err = admin.ListCache.Ask(ctx, c, admin.Filter{Limit: 1})
+	list, err = admin.ListCache.Ask(ctx, path, admin.Filter{Limit: 1})
 	require.NoError(t, err)
 	require.True(t, list.More)
 
-	known, err := admin.GetDomain.Ask(ctx, c, admin.DomainRequest{Domain: "MÜNCHEN.example."})
+	known, err := admin.GetDomain.Ask(ctx, path, admin.DomainRequest{Domain: "MÜNCHEN.example."})
 	require.NoError(t, err)
 	require.Equal(t, "xn--mnchen-3ya.example", known.Domain)
-	_, err = admin.GetDomain.Ask(ctx, c, admin.DomainRequest{Domain: "secret@example.com"})
+	_, err = admin.GetDomain.Ask(ctx, path, admin.DomainRequest{Domain: "secret@example.com"})
 	require.ErrorContains(t, err, `"*@example.com" is not a domain: name one`, "no local part is shown")
 
-	flushed, err := admin.FlushCache.Ask(ctx, c, admin.FlushRequest{Domain: "example.com"})
+	flushed, err := admin.FlushCache.Ask(ctx, path, admin.FlushRequest{Domain: "example.com"})
 	require.NoError(t, err)
 	require.Equal(t, 11, flushed.Cache)
 
-	reload, err := admin.DoReload.Ask(ctx, c, struct{}{})
+	reload, err := admin.DoReload.Ask(ctx, path, struct{}{})
 	require.NoError(t, err)
 	require.True(t, reload.OK)
 
-	level, err := admin.SetLevel.Ask(ctx, c, admin.Level{Level: "debug"})
+	level, err := admin.SetLevel.Ask(ctx, path, admin.Level{Level: "debug"})
 	require.NoError(t, err)
 	require.Equal(t, "debug", level.Level)
 	require.Equal(t, slog.LevelDebug, d.level.Level())
-	level, err = admin.GetLevel.Ask(ctx, c, struct{}{})
+	level, err = admin.GetLevel.Ask(ctx, path, struct{}{})
 	require.NoError(t, err)
 	require.Equal(t, "debug", level.Level)
 
-	e, err := admin.Explain.Ask(ctx, c, admin.Nexthop{Nexthop: "[mx.example]:26"})
+	e, err := admin.Explain.Ask(ctx, path, admin.Nexthop{Nexthop: "[mx.example]:26"})
 	require.NoError(t, err)
 	require.Equal(t, "[mx.example]:26", e.Nexthop)
 }
@@ -157,7 +150,7 @@ func TestARefusedReloadSaysWhy(t *testing.T) {
 		return status.Reload{}, &admin.RefusedError{Code: http.StatusUnprocessableEntity, Message: "line 1\n  | ^~~"}
 	}
 	path, _ := start(t, d)
-	_, err := admin.DoReload.Ask(t.Context(), client(t, path), struct{}{})
+	_, err := admin.DoReload.Ask(t.Context(), path, struct{}{})
 	var refused *admin.RefusedError
 	require.ErrorAs(t, err, &refused)
 	require.Equal(t, admin.RefusedError{Code: http.StatusUnprocessableEntity, Message: "line 1\n  | ^~~"}, *refused)
@@ -205,31 +198,31 @@ func TestAPanicIsAnAnswer(t *testing.T) {
 	d := newFake()
 	d.status = func() status.Status { panic("broken") }
 	path, _ := start(t, d)
-	_, err := admin.GetStatus.Ask(t.Context(), client(t, path), struct{}{})
+	_, err := admin.GetStatus.Ask(t.Context(), path, struct{}{})
 	require.EqualError(t, err, "internal error")
 }
 
 func TestNobodyThere(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	_, err := admin.GetStatus.Ask(t.Context(), client(t, filepath.Join(dir, "none")), struct{}{})
+	_, err := admin.GetStatus.Ask(t.Context(), filepath.Join(dir, "none"), struct{}{})
 	require.ErrorIs(t, err, admin.ErrNotRunning)
 
 	path, stop := start(t, newFake())
 	stop()
 	require.NoFileExists(t, path)
-	_, err = admin.GetStatus.Ask(t.Context(), client(t, path), struct{}{})
+	_, err = admin.GetStatus.Ask(t.Context(), path, struct{}{})
 	require.ErrorIs(t, err, admin.ErrNotRunning)
 
 	dead, err := net.Listen("unix", filepath.Join(dir, "dead"))
 	require.NoError(t, err)
 	dead.(*net.UnixListener).SetUnlinkOnClose(false)
 	require.NoError(t, dead.Close())
-	_, err = admin.GetStatus.Ask(t.Context(), client(t, filepath.Join(dir, "dead")), struct{}{})
+	_, err = admin.GetStatus.Ask(t.Context(), filepath.Join(dir, "dead"), struct{}{})
 	require.ErrorIs(t, err, admin.ErrNotRunning, "a socket that is left over")
 
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))
-	_, err = admin.GetStatus.Ask(t.Context(), client(t, filepath.Join(dir, "file")), struct{}{})
+	_, err = admin.GetStatus.Ask(t.Context(), filepath.Join(dir, "file"), struct{}{})
 	require.ErrorIs(t, err, admin.ErrNotRunning, "a file")
 }
 
@@ -257,7 +250,7 @@ func TestSomebodyElseThere(t *testing.T) {
 				}
 				served <- err
 			}()
-			_, err = admin.GetStatus.Ask(t.Context(), client(t, path), struct{}{})
+			_, err = admin.GetStatus.Ask(t.Context(), path, struct{}{})
 			require.ErrorIs(t, err, admin.ErrUnreadable)
 			require.NotContains(t, err.Error(), "http://", "the operator did not write the URL")
 			require.NoError(t, l.Close())
@@ -276,10 +269,9 @@ func TestShutdownLetsARequestEnd(t *testing.T) {
 		return status.Reload{OK: true}, nil
 	}
 	path, stop := start(t, d)
-	c := client(t, path)
 	answered := make(chan error, 1)
 	go func() {
-		_, err := admin.DoReload.Ask(context.Background(), c, struct{}{})
+		_, err := admin.DoReload.Ask(context.Background(), path, struct{}{})
 		answered <- err
 	}()
 	<-begun
@@ -301,11 +293,10 @@ func TestShutdownDoesNotWaitForever(t *testing.T) {
 		return lookup.Explanation{}
 	}
 	path, stop := start(t, d)
-	c := client(t, path)
 	answered := make(chan struct{})
 	go func() {
 		defer close(answered)
-		_, _ = admin.Explain.Ask(context.Background(), c, admin.Nexthop{Nexthop: "example.com"}) // an answer or an error
+		_, _ = admin.Explain.Ask(context.Background(), path, admin.Nexthop{Nexthop: "example.com"}) // an answer or an error
 	}()
 	<-begun
 	stop()

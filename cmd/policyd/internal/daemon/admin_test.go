@@ -42,7 +42,7 @@ func TestProbesAreShown(t *testing.T) {
 		l.dns.Set(host, dns.TypeAAAA, dnstest.Answer{Secure: true})
 	}
 	l.start()
-	c, op := l.client(), l.operator()
+	c, op := l.client(), l.adminPath()
 	probesOf := func(domain string) []status.Probe {
 		_, err := c.Lookup(t.Context(), socketmap.Request{Map: "tls-policy", Key: domain})
 		require.NoError(t, err)
@@ -105,7 +105,7 @@ func TestMTASTSPoliciesAreShownAndFlushed(t *testing.T) {
 	options.Fetcher = &mtasts.Fetcher{Resolver: l.daemon.cache, Port: uint16(port), Special: true, Roots: ca.Roots}
 	l.daemon.store.Configure(options)
 
-	c, op := l.client(), l.operator()
+	c, op := l.client(), l.adminPath()
 	require.Equal(t, "OK secure match=mx.sts.example servername=hostname", ask(t, c, "sts.example"))
 	known, err := admin.GetDomain.Ask(t.Context(), op, admin.DomainRequest{Domain: "sts.example"})
 	require.NoError(t, err)

@@ -30,7 +30,7 @@ func TestBlockedFetchesAreReported(t *testing.T) {
 	}
 	l.dns.Set("mx.example", dns.TypeA, dnstest.Answer{Records: []string{"A 192.0.2.1"}})
 	l.start()
-	c, op := l.client(), l.operator()
+	c, op := l.client(), l.adminPath()
 	for i := range domains {
 		st, err := admin.GetStatus.Ask(t.Context(), op, struct{}{})
 		require.NoError(t, err)

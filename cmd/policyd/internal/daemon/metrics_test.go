@@ -113,7 +113,7 @@ func TestReadyWhenTheSelfTestHasAResult(t *testing.T) {
 	require.Contains(t, body, "the self-test of the resolver has no result: ")
 	code, _ = dead.get("/-/healthy")
 	require.Equal(t, http.StatusOK, code)
-	st, err := admin.GetStatus.Ask(t.Context(), dead.operator(), struct{}{})
+	st, err := admin.GetStatus.Ask(t.Context(), dead.adminPath(), struct{}{})
 	require.NoError(t, err)
 	require.Contains(t, strings.Join(st.Warnings, "\n"), "resolver self-test has no result")
 	dead.dns.SetDead(false)

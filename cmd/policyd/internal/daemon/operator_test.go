@@ -44,12 +44,6 @@ func (l *lab) operate(more string) {
 
 func (l *lab) adminPath() string { return filepath.Join(l.dir, "admin.sock") }
 
-func (l *lab) operator() *admin.Client {
-	c := admin.NewClient(l.adminPath())
-	l.t.Cleanup(c.Close)
-	return c
-}
-
 // run runs a daemon that may not get so far as to answer lookups.
 func (l *lab) run() (stop func()) {
 	l.t.Helper()
@@ -68,7 +62,7 @@ func TestStatusOfADaemon(t *testing.T) {
 	c := l.client()
 	ask(t, c, "signed.example")
 	ask(t, c, "unsigned.example")
-	st, err := admin.GetStatus.Ask(t.Context(), l.operator(), struct{}{})
+	st, err := admin.GetStatus.Ask(t.Context(), l.adminPath(), struct{}{})
 	require.NoError(t, err)
 	require.Equal(t, "test", st.Version)
 	require.Equal(t, os.Getpid(), st.PID)
@@ -114,7 +108,7 @@ func TestStatusNamesUnknownMaps(t *testing.T) {
 			require.Equal(t, socketmap.StatusPerm, r.Status)
 			require.Contains(t, r.Text, "tls-policy, tls-policy-tlsrpt, transport")
 		}
-		st, err := admin.GetStatus.Ask(t.Context(), l.operator(), struct{}{})
+		st, err := admin.GetStatus.Ask(t.Context(), l.adminPath(), struct{}{})
 		require.NoError(t, err)
 		require.Len(t, st.Connections.UnknownMaps, 2)
 		require.Equal(t, "tls-policy", st.Connections.UnknownMaps[0].Nearest)
@@ -128,7 +122,7 @@ func TestStatusNamesUnknownMaps(t *testing.T) {
 func TestStatusSaysThatNoDNSServerAnswers(t *testing.T) {
 	t.Parallel()
 	l := operated(t, "").start()
-	c, op := l.client(), l.operator()
+	c, op := l.client(), l.adminPath()
 	ask(t, c, "signed.example")
 	began := time.Now()
 	require.NoError(t, l.dns.Close())
@@ -150,7 +144,7 @@ func TestStatusSaysThatNoDNSServerAnswers(t *testing.T) {
 func TestFlushHasTheResolverAskedAgain(t *testing.T) {
 	t.Parallel()
 	l := operated(t, "").start()
-	c, op := l.client(), l.operator()
+	c, op := l.client(), l.adminPath()
 	ask(t, c, "signed.example")
 	ask(t, c, "unsigned.example")
 	list, err := admin.ListCache.Ask(t.Context(), op, admin.Filter{})
@@ -196,7 +190,7 @@ func TestADomainIsShownWithItsHosts(t *testing.T) {
 	l.dns.Set("hosted.example", dns.TypeMX, dnstest.Answer{Secure: true, Records: []string{"MX 10 starttls-mx.provider.example."}})
 	l.dns.Set("starttls-mx.provider.example", dns.TypeA, dnstest.Answer{Secure: true, Records: []string{"A 192.0.2.1"}})
 	ask(t, l.client(), "hosted.example")
-	known, err := admin.GetDomain.Ask(t.Context(), l.operator(), admin.DomainRequest{Domain: "hosted.example"})
+	known, err := admin.GetDomain.Ask(t.Context(), l.adminPath(), admin.DomainRequest{Domain: "hosted.example"})
 	require.NoError(t, err)
 	var names []string
 	for _, e := range known.Cache {
@@ -206,7 +200,7 @@ func TestADomainIsShownWithItsHosts(t *testing.T) {
 		"hosted.example MX", "starttls-mx.provider.example A", "starttls-mx.provider.example AAAA",
 		"_25._tcp.starttls-mx.provider.example TLSA",
 	}, names)
-	flushed, err := admin.FlushCache.Ask(t.Context(), l.operator(), admin.FlushRequest{Domain: "hosted.example"})
+	flushed, err := admin.FlushCache.Ask(t.Context(), l.adminPath(), admin.FlushRequest{Domain: "hosted.example"})
 	require.NoError(t, err)
 	require.Equal(t, 4, flushed.Cache)
 }
@@ -215,7 +209,7 @@ func TestLiveQueryUsesTheCacheOfTheDaemon(t *testing.T) {
 	t.Parallel()
 	l := operated(t, "").start()
 	ask(t, l.client(), "signed.example")
-	e, err := admin.Explain.Ask(t.Context(), l.operator(), admin.Nexthop{Nexthop: "jane.doe@signed.example"})
+	e, err := admin.Explain.Ask(t.Context(), l.adminPath(), admin.Nexthop{Nexthop: "jane.doe@signed.example"})
 	require.NoError(t, err)
 	require.Equal(t, "signed.example", e.Nexthop)
 	require.Equal(t, "prefix", e.Source)
@@ -225,7 +219,7 @@ func TestLiveQueryUsesTheCacheOfTheDaemon(t *testing.T) {
 func TestReloadAndLevelOverTheSocket(t *testing.T) {
 	t.Parallel()
 	l := operated(t, "").start()
-	op := l.operator()
+	op := l.adminPath()
 	l.operate("mode = \"reprt\"\n")
 	_, err := admin.DoReload.Ask(t.Context(), op, struct{}{})
 	var refused *admin.RefusedError
@@ -277,10 +271,10 @@ func TestOtherMailServersAskOverTCP(t *testing.T) {
 	require.Equal(t, http.StatusOK, code)
 	require.Contains(t, text, `"transport":{"status":"NOTFOUND","text":""}`)
 	require.Equal(t, 1, l.dns.Asked("signed.example", dns.TypeMX))
-	st, err := admin.GetStatus.Ask(t.Context(), l.operator(), struct{}{})
+	st, err := admin.GetStatus.Ask(t.Context(), l.adminPath(), struct{}{})
 	require.NoError(t, err)
 	require.Equal(t, uint64(1), st.Lookups.Replies["tls-policy"]["OK"])
-	r, err := admin.GetReport.Ask(t.Context(), l.operator(), admin.ReportRequest{Since: time.Time{}})
+	r, err := admin.GetReport.Ask(t.Context(), l.adminPath(), admin.ReportRequest{Since: time.Time{}})
 	require.NoError(t, err)
 	require.Equal(t, 1, r.Nexthops)
 	require.NotContains(t, l.log.String(), "jane")

@@ -49,7 +49,7 @@ func TestRootsAreReadAgainWhenTheirFileChanges(t *testing.T) {
 	l.dns.Set("smtps-mx.open.example", dns.TypeAAAA, dnstest.Answer{Secure: true})
 	l.dns.Set("_mta-sts.open.example", dns.TypeTXT, dnstest.Answer{Secure: true})
 	l.start()
-	c, op := l.client(), l.operator()
+	c, op := l.client(), l.adminPath()
 	verdict := func() string {
 		_, err := c.Lookup(t.Context(), socketmap.Request{Map: "tls-policy", Key: "open.example"})
 		require.NoError(t, err)

@@ -184,11 +184,11 @@ func TestALostAdminSocketIsMadeAgain(t *testing.T) {
 	l := operated(t, "")
 	l.interval = 5 * time.Millisecond
 	l.start()
-	_, err := admin.GetStatus.Ask(t.Context(), l.operator(), struct{}{})
+	_, err := admin.GetStatus.Ask(t.Context(), l.adminPath(), struct{}{})
 	require.NoError(t, err)
 	require.NoError(t, os.Remove(l.adminPath()))
 	require.Eventually(t, func() bool {
-		_, err := admin.GetStatus.Ask(t.Context(), l.operator(), struct{}{})
+		_, err := admin.GetStatus.Ask(t.Context(), l.adminPath(), struct{}{})
 		return err == nil
 	}, testTimeout, 10*time.Millisecond)
 }

@@ -43,9 +43,7 @@ func (o Options) askDaemon(ctx context.Context) (st status.Status, err error) {
 	const longest = 5 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
-	client := admin.NewClient(socket)
-	defer client.Close()
-	reported, err := admin.GetStatus.Ask(ctx, client, struct{}{})
+	reported, err := admin.GetStatus.Ask(ctx, socket, struct{}{})
 	if err != nil {
 		return st, err
 	}
