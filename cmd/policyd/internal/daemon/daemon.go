@@ -81,7 +81,7 @@ func New(o Options) (*Daemon, error) {
 	}
 	d := &Daemon{options: o, started: time.Now(), interval: lookAtSockets}
 	d.loaded.Store(loaded)
-	d.level.Set(loaded.LogLevel())
+	_ = d.level.UnmarshalText([]byte(loaded.Log.Level)) // checked
 	d.log = newLog(o.Stderr, &d.level, loaded.Log.Format, o.Journal)
 	if loaded.Metrics.Listen != "" {
 		d.metrics = metrics.New(prometheus.NewRegistry(), d.Status)

@@ -68,7 +68,7 @@ func (d *Daemon) reload() (kept []string, err error) {
 	if err := d.configure(next); err != nil {
 		return kept, err
 	}
-	d.level.Set(next.LogLevel())
+	_ = d.level.UnmarshalText([]byte(next.Log.Level)) // checked
 	for _, key := range kept {
 		d.log.Warn("this setting takes effect after a restart only", "setting", key)
 	}

@@ -16,11 +16,12 @@ import (
 	"github.com/policyd/policyd/internal/stub"
 )
 
-// kind is what a setting takes. Type describes it to a reader of the manual and of a message, and wrong returns what is
-// wrong with a value. A change of a setting with restart takes effect after a restart only.
+// kind is what a setting takes. Type describes it to a reader of the manual and of a message, and read returns the value
+// of the field for a decoded value, or what is wrong with that. A change of a setting with restart takes effect after a
+// restart only.
 type kind struct {
 	Type    string
-	wrong   func(value any) []string
+	read    func(decoded any) (value any, wrong []string)
 	words   []string // the only ones that it takes, if there are any
 	restart bool
 }
@@ -32,31 +33,37 @@ func restart(k kind) kind {
 
 const invalid = "the value is not valid"
 
-// of is the kind of the valid values of a type.
+// of is the kind of the valid values of a type that TOML has.
 func of[T any](description string, valid func(T) bool) kind {
-	return kind{Type: description, wrong: func(value any) []string {
-		if v, ok := value.(T); ok && valid(v) {
-			return nil
+	return kind{Type: description, read: func(decoded any) (any, []string) {
+		if v, ok := decoded.(T); ok && valid(v) {
+			return v, nil
 		}
-		return []string{invalid}
+		return nil, []string{invalid}
 	}}
 }
 
 // list is the kind of a list of at least and at most so many valid texts, each of them once.
 func list(description string, least, most int, valid func(string) bool) kind {
-	return kind{Type: description, wrong: func(value any) (wrong []string) {
-		all, ok := value.([]string)
-		if !ok || len(all) < least || len(all) > most {
-			return []string{invalid}
+	return kind{Type: description, read: func(decoded any) (any, []string) {
+		elements, ok := decoded.([]any)
+		if !ok || len(elements) < least || len(elements) > most {
+			return nil, []string{invalid}
 		}
-		for i, s := range all {
-			if !valid(s) {
+		all, wrong := []string{}, []string(nil)
+		for _, element := range elements {
+			switch s, ok := element.(string); {
+			case !ok:
+				return nil, []string{invalid}
+			case !valid(s):
 				wrong = append(wrong, fmt.Sprintf("%q is not valid", s))
-			} else if slices.Contains(all[:i], s) {
+			case slices.Contains(all, s):
 				wrong = append(wrong, fmt.Sprintf("%q is in the list twice: keep one of them", s))
+			default:
+				all = append(all, s)
 			}
 		}
-		return wrong
+		return all, wrong
 	}}
 }
 
@@ -75,8 +82,8 @@ func oneOf(words ...string) kind {
 	return k
 }
 
-func number(least, most int) kind {
-	return of(fmt.Sprintf("a number from %d to %d", least, most), func(n int) bool { return least <= n && n <= most })
+func number(least, most int64) kind {
+	return of(fmt.Sprintf("a number from %d to %d", least, most), func(n int64) bool { return least <= n && n <= most })
 }
 
 func duration(least, most time.Duration) kind {

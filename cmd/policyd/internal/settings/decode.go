@@ -122,57 +122,30 @@ func flat(decoded map[string]any) map[string]any {
 func join(table, key string) string { return strings.TrimPrefix(table+"."+key, ".") }
 
 // set sets the field of a setting to a decoded value, and returns what is wrong with the value.
-func (r Row) set(value any) (wrong []string) {
+func (r Row) set(decoded any) []string {
 	advice := ": write " + r.Type
-	if near := text.Nearest(fmt.Sprint(value), r.words); near != "" {
+	if near := text.Nearest(fmt.Sprint(decoded), r.words); near != "" {
 		advice += fmt.Sprintf("; did you mean %q?", near)
 	} else if example := r.Default(); example != `""` && example != "[]" {
 		advice += ", such as " + r.Key + " = " + example
 	}
-	value = native(value)
-	for _, what := range r.wrong(value) {
+	value, wrong := r.read(decoded)
+	for i, what := range wrong {
 		if what == invalid && r.path != "fleet.url" { // which can contain a password
-			what = strings.Replace(what, "the value", shown(value), 1)
+			switch decoded.(type) {
+			case string, int64, bool:
+				what = valueTOML(decoded) + " is not valid"
+			}
 		}
 		if strings.HasSuffix(what, "is not valid") {
 			what += advice
 		}
-		wrong = append(wrong, r.path+": "+what)
+		wrong[i] = r.path + ": " + what
 	}
 	if wrong == nil {
-		r.value.Set(reflect.ValueOf(value))
+		r.value.Set(reflect.ValueOf(value).Convert(r.value.Type())) // a number is an int64 in TOML
 	}
 	return wrong
-}
-
-// shown returns a decoded value as in a file, or "the value" for one that no setting takes.
-func shown(value any) string {
-	switch value.(type) {
-	case string, int, bool, []string:
-		return valueTOML(value)
-	}
-	return "the value"
-}
-
-// native returns a decoded value in the type of the fields of Settings, or as it is if none has its type.
-func native(value any) any {
-	switch v := value.(type) {
-	case int64:
-		if int64(int(v)) == v {
-			return int(v)
-		}
-	case []any:
-		words := []string{}
-		for _, element := range v {
-			word, ok := element.(string)
-			if !ok {
-				return value
-			}
-			words = append(words, word)
-		}
-		return words
-	}
-	return value
 }
 
 // unknown returns what to write in place of a key that is not a setting; nothing for one that opens a table.

@@ -112,13 +112,6 @@ func (l *Loaded) ListenOptions() unixsock.Options {
 // DrainTimeout returns how long the end of open requests is waited for.
 func (l *Loaded) DrainTimeout() time.Duration { return durationOf(l.Server.DrainTimeout) }
 
-// LogLevel returns the least severe level that is logged.
-func (l *Loaded) LogLevel() slog.Level {
-	level := slog.LevelInfo
-	_ = level.UnmarshalText([]byte(l.Log.Level)) // checked
-	return level
-}
-
 // durationOf returns a duration that has been checked.
 func durationOf(s string) time.Duration {
 	d, _ := time.ParseDuration(s)
