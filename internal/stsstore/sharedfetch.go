@@ -66,16 +66,14 @@ func (s *Store) fetch(w want) (e *entry, err error) {
 	case s.life.Err() != nil:
 		return nil, errors.New("stsstore: closed") // and nothing is known about the policy
 	case err == nil:
-		s.fetched.Add(1)
-		o.Observe("ok")
+		s.count("ok")
 		s.failures.forget(w.domain)
 		s.reach.succeeded(time.Now(), o.Logger)
 		return s.keep(newEntry(w.domain, w.id, policy, time.Now())), nil
 	case !ok:
 		return nil, fmt.Errorf("mtasts: %s: %w", w.domain, err)
 	default:
-		s.failed.Add(1)
-		o.Observe(string(failed.Failure))
+		s.count(string(failed.Failure))
 		if local(err) {
 			return nil, fmt.Errorf("mtasts: %s: the policy cannot be fetched now: %s", w.domain,
 				text.Line(err.Error(), maxText))

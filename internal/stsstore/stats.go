@@ -1,6 +1,7 @@
 package stsstore
 
 import (
+	"maps"
 	"time"
 
 	"github.com/policyd/policyd/internal/mtasts"
@@ -11,17 +12,33 @@ type Stats struct {
 	Policies   int               `json:"policies"`               // live ones
 	Persistent bool              `json:"kept"`                   // all are on disk and will survive a restart
 	Fetches    map[string]uint64 `json:"fetches"`                // since the start by result: ok or failed
+	Results    map[string]uint64 `json:"-"`                      // the same by result: ok or an mtasts.Failure
 	Blocked    time.Time         `json:"blocked_since,omitzero"` // since when no policy can be fetched from here
 }
 
 // Stats returns the present state and the counters.
 func (s *Store) Stats() Stats {
 	now := time.Now()
+	s.counting.Lock()
+	defer s.counting.Unlock()
+	fetches := map[string]uint64{"ok": s.results["ok"], "failed": 0}
+	for result, n := range s.results {
+		if result != "ok" {
+			fetches["failed"] += n
+		}
+	}
 	return Stats{
 		Policies:   len(s.table.where(func(e *entry) bool { return e.live(now) })),
 		Persistent: s.disk.IsOpen(), Blocked: s.reach.blocked(),
-		Fetches: map[string]uint64{"ok": s.fetched.Load(), "failed": s.failed.Load()},
+		Fetches: fetches, Results: maps.Clone(s.results),
 	}
+}
+
+// count counts a fetch.
+func (s *Store) count(result string) {
+	s.counting.Lock()
+	defer s.counting.Unlock()
+	s.results[result]++
 }
 
 // Entry describes a domain: its live policy, confirmed or not, its last failed fetch, or both. Its JSON form is stable.

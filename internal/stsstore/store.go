@@ -41,8 +41,6 @@ type Options struct {
 	// One that was not used for long is evicted first.
 	MaxPolicies int
 	Logger      *slog.Logger
-	// Observe is called with "ok" or an mtasts.Failure after every fetch, if it is not nil. It must not block.
-	Observe func(result string)
 	// Fetched is called after a policy was fetched and kept, if it is not nil. It must not block.
 	Fetched func(domain string)
 
@@ -57,9 +55,6 @@ func (o Options) withDefaults() *Options {
 		o.MaxPolicies = DefaultMaxPolicies
 	}
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
-	if o.Observe == nil {
-		o.Observe = func(string) {}
-	}
 	if o.Fetched == nil {
 		o.Fetched = func(string) {}
 	}
@@ -74,7 +69,8 @@ type Store struct {
 	reach    reach
 	disk     *statedb.File
 
-	fetched, failed atomic.Uint64 // fetches
+	counting sync.Mutex
+	results  map[string]uint64 // fetches by result, see Stats
 
 	shared singleflight.Group
 	places chan struct{} // one for each fetch under way
@@ -87,7 +83,7 @@ type Store struct {
 // New returns a store with the policies that are in o.StateDir. If the state directory cannot be used, the store logs a
 // warning and keeps policies in memory.
 func New(o Options) *Store {
-	s := &Store{places: make(chan struct{}, maxFetches)}
+	s := &Store{places: make(chan struct{}, maxFetches), results: map[string]uint64{}}
 	s.table.entries, s.failures.list, s.reach.networks = map[string]*entry{}, map[string]failure{}, map[string]string{}
 	s.life, s.stop = context.WithCancel(context.Background())
 	s.Configure(o)

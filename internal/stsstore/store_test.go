@@ -53,7 +53,7 @@ func TestAPolicyIsFetchedOnceAndHolds(t *testing.T) {
 		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))
 		require.Equal(t, 2, w.queries())
 		require.Equal(t, 1, w.fetches())
-		require.Equal(t, stsstore.Stats{Policies: 1, Fetches: map[string]uint64{"ok": 1, "failed": 0}}, s.Stats())
+		require.Equal(t, stsstore.Stats{Policies: 1, Fetches: map[string]uint64{"ok": 1, "failed": 0}, Results: map[string]uint64{"ok": 1}}, s.Stats())
 	})
 }
 
@@ -533,19 +533,17 @@ func TestAStoreThatIsClosedKnowsNothing(t *testing.T) {
 	})
 }
 
-func TestObserveIsCalledForEveryFetch(t *testing.T) {
+func TestFetchesAreCountedByResult(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newInternet()
 		w.set(domain, "1", enforce)
 		w.change(func() { w.wait = time.Second })
-		var results []string
-		s := w.store(t, func(o *stsstore.Options) {
-			o.Observe = func(result string) { results = append(results, result) }
-		})
+		s := w.store(t, nil)
 		s.Lookup(t.Context(), domain, anything)
 		w.set("bad.example", "1", "no policy")
 		s.Lookup(t.Context(), "bad.example", anything)
-		require.Equal(t, []string{"ok", "sts-policy-invalid"}, results)
+		require.Equal(t, map[string]uint64{"ok": 1, "sts-policy-invalid": 1}, s.Stats().Results)
+		require.Equal(t, map[string]uint64{"ok": 1, "failed": 1}, s.Stats().Fetches)
 	})
 }

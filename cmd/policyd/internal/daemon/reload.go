@@ -116,9 +116,6 @@ func (d *Daemon) stubOptions(l *settings.Loaded) stub.Options {
 func (d *Daemon) storeOptions(l *settings.Loaded) stsstore.Options {
 	o := l.Store(d.cache, d.log)
 	o.MaxPolicies = d.maxPolicies
-	if d.metrics != nil {
-		o.Observe = d.metrics.Fetch
-	}
 	o.Fetched = func(domain string) { d.share(fleet.Policy, domain) }
 	return o
 }

@@ -18,7 +18,6 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/lookup"
-	"github.com/policyd/policyd/internal/mtasts"
 )
 
 const namespace = "policyd"
@@ -26,8 +25,8 @@ const namespace = "policyd"
 // Metrics are the metrics of one daemon. Make them with New.
 type Metrics struct {
 	*prometheus.Registry
-	decisions, queries, fetches *prometheus.CounterVec
-	durations, latencies        *prometheus.HistogramVec
+	decisions, queries   *prometheus.CounterVec
+	durations, latencies *prometheus.HistogramVec
 }
 
 // other stands for values that are not known: there are none, unless a change forgets this package.
@@ -56,8 +55,6 @@ func New(reg *prometheus.Registry, state func() status.Status) *Metrics {
 			"Queries to the DNS servers by type and response code, timeout or error.", "type", "rcode"),
 		latencies: histogram("dns_query_duration_seconds", "Time that a DNS server took to answer, by type.",
 			[]float64{1e-4, 5e-4, .001, .005, .01, .025, .05, .1, .25, .5, 1, 3, 5}, "type"),
-		fetches: counter("sts_fetches_total",
-			"Fetches of MTA-STS policies by result: ok, or a result type of RFC 8460.", "result"),
 	}
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		snapshot(state))
@@ -76,9 +73,6 @@ func (m *Metrics) begin() {
 		for _, rcode := range []string{"NOERROR", "SERVFAIL", "timeout"} {
 			m.queries.WithLabelValues(t.String(), rcode)
 		}
-	}
-	for _, result := range fetchResults() {
-		m.fetches.WithLabelValues(result)
 	}
 }
 
@@ -105,15 +99,6 @@ func (m *Metrics) Query(t dns.Type, rcode string, took time.Duration) {
 	rcode = known(rcode, "NOERROR", "NXDOMAIN", "SERVFAIL", "REFUSED", "FORMERR", "NOTIMP", "timeout", "error")
 	m.queries.WithLabelValues(label, rcode).Inc()
 	m.latencies.WithLabelValues(label).Observe(took.Seconds())
-}
-
-func fetchResults() []string {
-	return []string{"ok", string(mtasts.FetchError), string(mtasts.PolicyInvalid), string(mtasts.WebPKIInvalid)}
-}
-
-// Fetch counts a fetch of an MTA-STS policy by its result: "ok" or an mtasts.Failure. It does not block.
-func (m *Metrics) Fetch(result string) {
-	m.fetches.WithLabelValues(known(result, fetchResults()...)).Inc()
 }
 
 // known returns a value of a label if it is one of values, so that no server can create time series.

@@ -41,7 +41,7 @@ func busy() status.Status {
 			Stats:      dnscache.Stats{Entries: 10, Bytes: 4096, MaxBytes: 8192, Hits: 7, Misses: 3, Failures: 2, Stale: 1, Kept: 4, Evicted: 5, Refreshed: 6},
 			MaxEntries: 400, Answers: map[string]uint64{"secure": 8, "bogus": 1},
 		},
-		MTASTS:      &stsstore.Stats{Policies: 2, Fetches: map[string]uint64{"ok": 3, "failed": 1}},
+		MTASTS:      &stsstore.Stats{Policies: 2, Results: map[string]uint64{"ok": 1, "sts-webpki-invalid": 1, "a new kind": 1}},
 		Probes:      &probe.Stats{Hosts: map[string]uint64{"open": 2}, Results: map[string]uint64{"open": 5, "refused": 1}, EgressFiltered: true},
 		Connections: status.Connections{Open: 3, Max: 4096, Total: 9, Dropped: map[string]uint64{"evicted": 1}, Errors: map[string]uint64{"malformed": 2}},
 	}
@@ -86,9 +86,6 @@ func TestMetrics(t *testing.T) {
 	m.Query(dns.TypeMX, "NOERROR", 2*time.Millisecond)
 	m.Query(dns.TypeMX, "BADCOOKIE", 0)
 	m.Query(65, "timeout", 0)
-	m.Fetch("ok")
-	m.Fetch("sts-webpki-invalid")
-	m.Fetch("a new kind")
 	text := scrape(t, reg)
 	for _, line := range []string{
 		`policyd_lookups_total{map="tls-policy",result="OK"} 2`,

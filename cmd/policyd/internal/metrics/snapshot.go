@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/status"
+	"github.com/policyd/policyd/internal/mtasts"
 )
 
 // snapshot collects the metrics that are read from a status.Status when Prometheus asks.
@@ -59,6 +60,8 @@ func (s snapshot) Collect(ch chan<- prometheus.Metric) {
 		promises.Missing)
 	number(ch, "promises_held", "Domains whose mail waits because their promise is missing.", promises.Held)
 	number(ch, "promises_vanished_total", "Promises that vanished from an unsigned answer.", promises.Vanished)
+	by(ch, "sts_fetches_total", "Fetches of MTA-STS policies by result: ok, or a result type of RFC 8460.", "result",
+		sts.Results, "ok", string(mtasts.FetchError), string(mtasts.PolicyInvalid), string(mtasts.WebPKIInvalid))
 	number(ch, "sts_policies", "MTA-STS policies in the store.", sts.Policies)
 	number(ch, "sts_fetches_blocked", "1 if no MTA-STS policy can be fetched from this host.",
 		one(!sts.Blocked.IsZero()))
