@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"io"
 	"log/slog"
-	"slices"
 )
 
 // newLog returns a log in a format of log.format, where "auto" means that of the journal if the log goes there.
@@ -15,31 +14,26 @@ func newLog(w io.Writer, level slog.Leveler, format string, toJournal bool) *slo
 	case format == "json":
 		return slog.New(slog.NewJSONHandler(w, options))
 	case format == "auto" && toJournal:
-		options.ReplaceAttr = replaceForJournal
+		options.ReplaceAttr = withoutTime
 		w = journal{w}
 	}
 	return slog.New(slog.NewTextHandler(w, options))
 }
 
-// journal writes lines as the journal takes them: with a priority (sd-daemon(3)) in front, and without a time, which
-// the journal adds itself. replaceForJournal makes the priority the first attribute.
+// journal writes lines as the journal takes them: with a priority (sd-daemon(3)) in place of the level, and without a
+// time, which the journal adds itself.
 type journal struct{ io.Writer }
 
-// Write implements io.Writer for one line.
+// Write implements io.Writer for one line, which begins with the level.
 func (j journal) Write(line []byte) (int, error) {
-	level, rest, _ := bytes.Cut(bytes.TrimPrefix(line, []byte(slog.LevelKey+"=")), []byte(" "))
-	_, err := j.Writer.Write(slices.Concat(level, rest))
+	level, rest, _ := bytes.Cut(line, []byte(" "))
+	priorities := map[string]string{"level=ERROR": "<3>", "level=WARN": "<4>", "level=INFO": "<6>"}
+	_, err := io.WriteString(j.Writer, cmp.Or(priorities[string(level)], "<7>")+string(rest))
 	return len(line), err
 }
 
-func replaceForJournal(groups []string, a slog.Attr) slog.Attr {
-	level, ok := a.Value.Any().(slog.Level)
-	switch {
-	case len(groups) > 0:
-	case ok && a.Key == slog.LevelKey:
-		priorities := map[slog.Level]string{slog.LevelError: "<3>", slog.LevelWarn: "<4>", slog.LevelInfo: "<6>"}
-		return slog.String(slog.LevelKey, cmp.Or(priorities[level], "<7>"))
-	case a.Key == slog.TimeKey:
+func withoutTime(groups []string, a slog.Attr) slog.Attr {
+	if len(groups) == 0 && a.Key == slog.TimeKey {
 		return slog.Attr{}
 	}
 	return a
