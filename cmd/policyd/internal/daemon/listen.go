@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -59,20 +60,14 @@ type opening struct {
 }
 
 // listen returns the listener, and opens it unless it is open.
-func (o *listener) listen(ctx context.Context) (net.Listener, error) {
-	l := o.now.Load().Listener
-	switch {
-	case l != nil:
+func (o *listener) listen(ctx context.Context) (l net.Listener, err error) {
+	if l = o.now.Load().Listener; l != nil {
 		return l, nil
-	case o.passed == nil:
-		var err error
+	}
+	if l = o.passed; l == nil {
 		if l, err = unixsock.Listen(ctx, o.address, o.options); err != nil {
 			return nil, err
 		}
-	case filepath.IsAbs(o.passed.Addr().String()): // a unix socket, and not an abstract one
-		l = unixsock.Adopt(o.passed) // so that it is noticed when it is no longer reachable
-	default:
-		l = o.passed
 	}
 	o.now.Store(&opening{Listener: l})
 	o.log.Info("listening", "listener", addressOf(l), "setting", o.setting)
@@ -88,31 +83,30 @@ func (o *listener) failed(err error) {
 	o.now.Store(&opening{err: err})
 }
 
-// run serves until ctx ends or the server is shut down.
+// run serves until ctx ends or the server is shut down. A listener that was open for longer than retry is opened again
+// without a pause: mail waits until the socket is there again.
 func (o *listener) run(ctx context.Context) error {
-	for ctx.Err() == nil {
+	err := every(ctx, retry, func() error {
 		l, err := o.listen(ctx)
 		if err == nil {
 			err = o.serve(ctx, l)
 			switch {
-			case errors.Is(err, socketmap.ErrServerClosed):
-				return nil // the other parts continue until the last lookup is answered
-			case ctx.Err() != nil:
+			case errors.Is(err, socketmap.ErrServerClosed), ctx.Err() != nil:
 				return err
 			case o.passed == nil && errors.Is(err, ErrLostSocket):
 				o.now.Store(&opening{err: err})
-				continue // without a pause: mail waits until the socket is there again
+				return nil
 			case o.postfix:
 				return fmt.Errorf("the listener at %s failed: %w", o.address, err)
 			}
 		}
 		o.failed(err)
-		select {
-		case <-ctx.Done():
-		case <-time.After(retry):
-		}
+		return nil
+	})
+	if errors.Is(err, socketmap.ErrServerClosed) {
+		return nil // the other parts continue until the last lookup is answered
 	}
-	return ctx.Err()
+	return err
 }
 
 // serve serves l until ctx ends, l breaks, or clients can no longer reach it at its path.
@@ -141,17 +135,21 @@ func (d *Daemon) openAll(ctx context.Context) error {
 		o.now.Store(&opening{})
 		d.listeners = append(d.listeners, o)
 	}
-	answer := func(_ context.Context, l net.Listener) error { return d.server.Serve(l) }
-	for _, passed := range d.options.Passed {
+	answer := func(setting, address string, passed net.Listener) {
 		add(&listener{
-			setting: "policyd.socket", address: addressOf(passed), passed: passed, handle: answer, postfix: true,
+			setting: setting, address: address, options: l.ListenOptions(), passed: passed, postfix: true,
+			handle: func(_ context.Context, l net.Listener) error { return d.server.Serve(l) },
 		})
+	}
+	for _, passed := range d.options.Passed {
+		if filepath.IsAbs(passed.Addr().String()) { // a unix socket, and not an abstract one
+			passed = unixsock.Adopt(passed) // so that it is noticed when it is no longer reachable
+		}
+		answer("policyd.socket", addressOf(passed), passed)
 	}
 	if len(d.options.Passed) == 0 {
 		for _, address := range l.Server.Listen {
-			add(&listener{
-				setting: "server.listen", address: address, options: l.ListenOptions(), handle: answer, postfix: true,
-			})
+			answer("server.listen", address, nil)
 		}
 	}
 	if len(d.listeners) == 0 {
@@ -159,21 +157,20 @@ func (d *Daemon) openAll(ctx context.Context) error {
 			`the list is empty, and systemd has passed no listener: write listen = ["127.0.0.1:2526"] under [server]`)
 	}
 	serve := func(setting, address string, connections int, handler func(context.Context) http.Handler) {
+		if strings.TrimPrefix(address, "unix:") == "" {
+			return
+		}
 		add(&listener{setting: setting, address: address, handle: func(ctx context.Context, l net.Listener) error {
 			return httpd.Run(ctx, l, handler(ctx), connections, d.log)
 		}})
 	}
-	if path := l.Admin.Socket; path != "" {
-		serve("admin.socket", "unix:"+path, httpd.ForOperator, func(context.Context) http.Handler { return d.api() })
-	}
-	if address := l.Metrics.Listen; address != "" {
-		serve("metrics.listen", address, httpd.ForOperator, func(context.Context) http.Handler {
-			return metrics.Handler(d.metrics, func() error { return d.readiness(ctx) }, d.log)
-		})
-	}
-	if address := l.HTTP.Listen; address != "" {
-		serve("http.listen", address, admin.MaxQuestions, admin.Questions(d.deliver, d.explain, d.log).Once)
-	}
+	serve("admin.socket", "unix:"+l.Admin.Socket, httpd.ForOperator, func(context.Context) http.Handler {
+		return d.api()
+	})
+	serve("metrics.listen", l.Metrics.Listen, httpd.ForOperator, func(context.Context) http.Handler {
+		return metrics.Handler(d.metrics, func() error { return d.readiness(ctx) }, d.log)
+	})
+	serve("http.listen", l.HTTP.Listen, admin.MaxQuestions, admin.Questions(d.deliver, d.explain, d.log).Once)
 	for i, o := range d.listeners {
 		l, err := o.listen(ctx)
 		switch {
