@@ -18,14 +18,6 @@ import (
 	"github.com/policyd/policyd/internal/text"
 )
 
-// What keeps a client from the daemon.
-var (
-	// ErrNotRunning: no process answers at the socket. Start the daemon, or look at another socket.
-	ErrNotRunning = errors.New("no daemon answers")
-	// ErrUnreadable: what answers is not an admin API, or it broke off.
-	ErrUnreadable = errors.New("the peer is not an admin API, or has closed the connection")
-)
-
 // RefusedError is a request that the daemon refused, and its answer.
 type RefusedError struct {
 	Code    int    `json:"-"` // the HTTP status
@@ -44,16 +36,11 @@ const (
 // Ask sends a request to the daemon at a socket and returns the answer. The error names the socket and what to do, or it
 // is a RefusedError, or that of ctx.
 func (e Endpoint[Q, A]) Ask(ctx context.Context, socket string, q Q) (answer A, err error) {
-	body, err := json.Marshal(q)
-	if err != nil {
-		return answer, err
-	}
+	body, _ := json.Marshal(q) // a request has only texts, a number and truth values
 	method, path, _ := strings.Cut(string(e), " ")
 	if method == http.MethodGet {
 		var said map[string]string
-		if err := json.Unmarshal(body, &said); err != nil {
-			return answer, err
-		}
+		_ = json.Unmarshal(body, &said) // as decode reads it
 		parameters := url.Values{}
 		for name, value := range said {
 			parameters.Set(name, value)
@@ -79,14 +66,14 @@ func (e Endpoint[Q, A]) Ask(ctx context.Context, socket string, q Q) (answer A, 
 	resp, err := daemon.RoundTrip(req)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOTSOCK):
-		return answer, fmt.Errorf(`%w at %s: start it with "systemctl start policyd" or "policyd serve", or name its `+
-			"socket with --socket", ErrNotRunning, socket)
+		return answer, fmt.Errorf(`no daemon answers at %s: start it with "systemctl start policyd" or "policyd serve", `+
+			"or name its socket with --socket", socket)
 	case errors.Is(err, fs.ErrPermission): // of the socket, or of a directory above it
 		return answer, fmt.Errorf("permission denied at %s: be root or a member of the group of the socket", socket)
 	case err != nil && ctx.Err() != nil:
 		return answer, fmt.Errorf("%s: no answer in time: %w", socket, ctx.Err())
 	case err != nil:
-		return answer, fmt.Errorf("%s: %w: %w", socket, ErrUnreadable, err)
+		return answer, unreadable(socket, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
@@ -97,9 +84,13 @@ func (e Endpoint[Q, A]) Ask(ctx context.Context, socket string, q Q) (answer A, 
 		return answer, refused
 	}
 	if err := read(resp.Body, &answer); err != nil {
-		return answer, fmt.Errorf("%s: %w: %w", socket, ErrUnreadable, err)
+		return answer, unreadable(socket, err)
 	}
 	return answer, nil
+}
+
+func unreadable(socket string, err error) error {
+	return fmt.Errorf("%s: the peer is not an admin API, or has closed the connection: %w", socket, err)
 }
 
 // read decodes an answer in JSON, without characters that could control a terminal: whatever answers at the socket may

@@ -206,24 +206,24 @@ func TestNobodyThere(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	_, err := admin.GetStatus.Ask(t.Context(), filepath.Join(dir, "none"), struct{}{})
-	require.ErrorIs(t, err, admin.ErrNotRunning)
+	require.ErrorContains(t, err, "no daemon answers at ")
 
 	path, stop := start(t, newFake())
 	stop()
 	require.NoFileExists(t, path)
 	_, err = admin.GetStatus.Ask(t.Context(), path, struct{}{})
-	require.ErrorIs(t, err, admin.ErrNotRunning)
+	require.ErrorContains(t, err, "no daemon answers at ")
 
 	dead, err := net.Listen("unix", filepath.Join(dir, "dead"))
 	require.NoError(t, err)
 	dead.(*net.UnixListener).SetUnlinkOnClose(false)
 	require.NoError(t, dead.Close())
 	_, err = admin.GetStatus.Ask(t.Context(), filepath.Join(dir, "dead"), struct{}{})
-	require.ErrorIs(t, err, admin.ErrNotRunning, "a socket that is left over")
+	require.ErrorContains(t, err, "no daemon answers at ", "a socket that is left over")
 
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))
 	_, err = admin.GetStatus.Ask(t.Context(), filepath.Join(dir, "file"), struct{}{})
-	require.ErrorIs(t, err, admin.ErrNotRunning, "a file")
+	require.ErrorContains(t, err, "no daemon answers at ", "a file")
 }
 
 // Such as the socket of the lookups, or that of another program.
@@ -251,7 +251,7 @@ func TestSomebodyElseThere(t *testing.T) {
 				served <- err
 			}()
 			_, err = admin.GetStatus.Ask(t.Context(), path, struct{}{})
-			require.ErrorIs(t, err, admin.ErrUnreadable)
+			require.ErrorContains(t, err, ": the peer is not an admin API, or has closed the connection: ")
 			require.NotContains(t, err.Error(), "http://", "the operator did not write the URL")
 			require.NoError(t, l.Close())
 			require.NoError(t, <-served)

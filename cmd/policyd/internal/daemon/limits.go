@@ -23,22 +23,19 @@ func setCollectorPace() {
 
 // limitMemory sets Go's memory limit to the limit of the control group less a tenth of it, and of a small one less a
 // third or 24 MiB, whichever is less: the kernel counts the buffers of sockets too. It leaves a lower GOMEMLIMIT as it
-// is, and returns how many bytes of it the DNS cache may take; 0 means that there is no limit. The load that untrusted
-// senders cause must never make the kernel kill policyd.
+// is, and returns how many bytes of it the DNS cache may take. The load that untrusted senders cause must never make the
+// kernel kill policyd.
 func (d *Daemon) limitMemory(group func() (uint64, error)) int64 {
 	limit := debug.SetMemoryLimit(-1)
 	if most, err := group(); err == nil && usable(most) < uint64(limit) {
 		limit = int64(usable(most))
 		debug.SetMemoryLimit(limit)
 	}
-	if limit == math.MaxInt64 {
-		return 0
-	}
 	// One policy may have 2 KiB and still count as one: they get an eighth. A connection can take 14 KiB while it holds
 	// half of a request back, and the collector needs as much again: they get half.
 	const policies, policySize, connectionSize = 8, 2 << 10, 64 << 10
 	d.maxPolicies = int(min(max(limit/policies/policySize, 1), stsstore.DefaultMaxPolicies))
-	d.maxConnections = int(max(limit/connectionSize, 16))
+	d.maxConnections = int(min(max(limit/connectionSize, 16), math.MaxInt32))
 	l := d.loaded.Load()
 	if d.maxConnections < l.Server.MaxConnections {
 		d.log.Info("max_connections is bounded by the memory limit", "limit", mebibytes(limit), "connections",
@@ -60,9 +57,7 @@ func mebibytes(n int64) string { return fmt.Sprintf("%d MiB", n>>20) }
 // limits are what clients may do under the settings and the memory limit.
 func (d *Daemon) limits(l *settings.Loaded) socketmap.Limits {
 	limits := l.Limits()
-	if d.maxConnections > 0 {
-		limits.MaxConnections = min(limits.MaxConnections, d.maxConnections)
-	}
+	limits.MaxConnections = min(limits.MaxConnections, d.maxConnections)
 	return limits
 }
 

@@ -46,9 +46,9 @@ func TestLimitMemory(t *testing.T) {
 		limit, want int64
 		log         string
 	}{
-		{name: "none", env: none, err: memlimit.ErrNoLimit, limit: none},
-		{name: "no control group", env: none, err: memlimit.ErrNoCgroup, limit: none},
-		{name: "not known", env: none, err: errors.New("no such file"), limit: none},
+		{name: "none", env: none, err: memlimit.ErrNoLimit, limit: none, want: cacheShare(none)},
+		{name: "no control group", env: none, err: memlimit.ErrNoCgroup, limit: none, want: cacheShare(none)},
+		{name: "not known", env: none, err: errors.New("no such file"), limit: none, want: cacheShare(none)},
 		{name: "a small control group", env: none, group: 100 << 20, limit: 76 << 20, want: 76 << 20 / 4, log: "bounded by the memory limit"},
 		{name: "a large one", env: none, group: 10 << 30, limit: 9 << 30, want: (9<<30 - 64<<20) / 2},
 		{name: "GOMEMLIMIT", env: 80 << 20, err: memlimit.ErrNoLimit, limit: 80 << 20, want: 20 << 20, log: "bounded by the memory limit"},
