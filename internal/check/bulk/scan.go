@@ -9,8 +9,10 @@ import (
 	"encoding/json"
 	"io"
 	"strings"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/policyd/policyd/internal/check/report"
 )
@@ -83,75 +85,63 @@ func read(ctx context.Context, list io.Reader, lines chan<- string, p *Progress)
 type scan struct {
 	check   check
 	o       Options
-	summary Summary // one goroutine counts what is skipped, and another one the rest
+	mu      sync.Mutex // held by the one that writes
+	failed  error      // of writing
+	summary Summary
 }
 
 func (s *scan) run(ctx context.Context, lines <-chan string) error {
-	// What is written next: a report of a domain that has begun, in the order of the list, or one that is done.
-	turns := make(chan chan report.Report, outOfOrder)
 	all, ctx := errgroup.WithContext(ctx)
-	next := func(r chan report.Report) error {
+	all.SetLimit(outOfOrder)
+	busy := semaphore.NewWeighted(int64(max(s.o.Jobs, 1)))
+	written := make(chan struct{}) // closed when the reports about all domains before have been written
+	close(written)
+	for {
+		line, more := "", false
 		select {
-		case turns <- r:
-			return nil
+		case line, more = <-lines:
 		case <-ctx.Done():
-			return ctx.Err()
 		}
-	}
-	all.Go(func() error {
-		defer close(turns)
-		var jobs errgroup.Group
-		jobs.SetLimit(max(s.o.Jobs, 1))
-		defer func() { _ = jobs.Wait() }() // no error: they are in the reports
-		for line := range lines {
-			if s.o.Done[strings.ToValidUTF8(line, "?")] {
-				s.summary.Skipped++
-				s.o.Progress.Done.Add(1)
-				continue
-			}
-			r := make(chan report.Report, 1)
+		switch {
+		case !more:
+			return all.Wait()
+		case s.o.Done[strings.ToValidUTF8(line, "?")]:
+			s.summary.Skipped++
+			s.o.Progress.Done.Add(1)
+			continue
+		case busy.Acquire(ctx, 1) != nil:
+			continue
+		}
+		before, mine := written, make(chan struct{})
+		written = mine
+		all.Go(func() error {
+			r := s.check(ctx, line)
+			busy.Release(1)
 			if !s.o.Unordered {
-				if err := next(r); err != nil {
-					return err
+				select {
+				case <-before:
+				case <-ctx.Done():
 				}
 			}
-			jobs.Go(func() error {
-				r <- s.check(ctx, line)
-				if s.o.Unordered {
-					return next(r)
-				}
-				return nil
-			})
-		}
-		return jobs.Wait()
-	})
-	all.Go(func() error {
-		for turn := range turns {
-			select {
-			case r := <-turn:
-				if err := s.write(ctx, &r); err != nil {
-					return err
-				}
-			case <-ctx.Done():
-				return ctx.Err()
+			err := s.write(ctx, &r)
+			if err == nil {
+				close(mine)
 			}
-		}
-		return nil
-	})
-	return all.Wait()
+			return err
+		})
+	}
 }
 
 // write writes a report in one line. One that the end of ctx has cut short is not written: it would count as done.
 func (s *scan) write(ctx context.Context, r *report.Report) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
 	text, err := json.Marshal(r)
-	if err != nil {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err = cmp.Or(err, ctx.Err(), s.failed); err != nil {
 		return err
 	}
-	if _, err := s.o.Out.Write(append(text, '\n')); err != nil {
-		return err
+	if _, s.failed = s.o.Out.Write(append(text, '\n')); s.failed != nil {
+		return s.failed
 	}
 	s.summary.count(r)
 	s.o.Progress.Done.Add(1)

@@ -193,3 +193,22 @@ func (f writerFunc) Write(b []byte) (int, error) {
 	f(b)
 	return len(b), nil
 }
+
+// A terminal on standard input blocks whoever reads from it, also after an interrupt.
+func TestScanEndsWhileTheListBlocks(t *testing.T) {
+	t.Parallel()
+	for _, unordered := range []bool{false, true} {
+		list, typed := io.Pipe()
+		ctx, cancel := context.WithCancel(t.Context())
+		checked := make(chan struct{})
+		go func() {
+			_, _ = io.WriteString(typed, "a.example\n")
+			<-checked
+			cancel()
+		}()
+		c := func(context.Context, string) report.Report { close(checked); return report.Report{} }
+		_, err := bulk.Scan(ctx, c, list, bulk.Options{Jobs: 1, Out: io.Discard, Unordered: unordered})
+		require.ErrorIs(t, err, context.Canceled)
+		require.NoError(t, list.Close())
+	}
+}
