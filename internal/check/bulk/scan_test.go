@@ -194,7 +194,7 @@ func (f writerFunc) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// A terminal on standard input blocks whoever reads from it, also after an interrupt.
+// A read from a terminal still blocks after an interrupt.
 func TestScanEndsWhileTheListBlocks(t *testing.T) {
 	t.Parallel()
 	for _, unordered := range []bool{false, true} {
