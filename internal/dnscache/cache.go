@@ -122,7 +122,9 @@ func (c *Cache) SetMaxEntries(n int) {
 func (c *Cache) Run(ctx context.Context) error {
 	const workers = 128
 	const sweepInterval = time.Second // one shard each
-	defer c.deliveries.startWorkers(workers)()
+	for range workers {
+		go c.deliveries.work(ctx)
+	}
 	for i, tick := 0, time.Tick(sweepInterval); ; i++ {
 		select {
 		case <-ctx.Done():

@@ -19,13 +19,14 @@ type share struct {
 	cache *Cache
 	most  int
 
+	idle chan *dns.Call // idle workers read from it
+
 	mu    sync.Mutex
 	calls map[dns.Question]*dns.Call
-	idle  chan *dns.Call // idle workers read from it; nil if there are no workers
 }
 
 func newShare(c *Cache, most int) *share {
-	return &share{cache: c, most: most, calls: map[dns.Question]*dns.Call{}}
+	return &share{cache: c, most: most, idle: make(chan *dns.Call), calls: map[dns.Question]*dns.Call{}}
 }
 
 // start makes a call in the background, or joins one for the same question. It continues when the callers give up,
@@ -66,25 +67,16 @@ func (s *share) do(call *dns.Call) {
 	close(call.Done)
 }
 
-// startWorkers starts workers, which wait for calls until end is called. Their stacks keep the size that a call needs.
-// Growing the stack of a new goroutine takes a tenth of the processor time of a cold lookup.
-func (s *share) startWorkers(n int) (end func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	idle := make(chan *dns.Call)
-	s.idle = idle
-	for range n {
-		go func() {
-			for call := range idle {
-				s.do(call)
-			}
-		}()
-	}
-	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		close(idle)
-		s.idle = nil
+// work makes calls until ctx ends. Its stack keeps the size that a call needs: growing the stack of a new goroutine takes
+// a tenth of the processor time of a cold lookup.
+func (s *share) work(ctx context.Context) {
+	for {
+		select {
+		case call := <-s.idle:
+			s.do(call)
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 
