@@ -3,11 +3,11 @@
 package httpd
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net"
 	"net/http"
-	"sync"
 	"time"
 
 	"golang.org/x/net/netutil"
@@ -37,16 +37,14 @@ func Run(ctx context.Context, l net.Listener, h http.Handler, connections int, l
 		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return requests },
 	}
-	ctx, end := context.WithCancelCause(ctx)
-	var serving sync.WaitGroup
-	serving.Go(func() { end(server.Serve(netutil.LimitListener(l, connections))) })
-	defer serving.Wait() // l is closed then
-	<-ctx.Done()
+	limited := netutil.LimitListener(l, connections)
+	defer context.AfterFunc(ctx, func() { _ = limited.Close() })()
+	err := server.Serve(limited)
 	drain, cancelDrain := context.WithTimeout(requests, drainTimeout)
 	defer cancelDrain()
 	if server.Shutdown(drain) != nil {
 		cancel()
 		_ = server.Close()
 	}
-	return context.Cause(ctx)
+	return cmp.Or(ctx.Err(), err)
 }
