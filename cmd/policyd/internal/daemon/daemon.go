@@ -63,7 +63,7 @@ type Daemon struct {
 	second   *stub.Stub   // nil where dns.second_opinion is empty
 	service  *lookup.Service
 	server   *socketmap.Server
-	metrics  *metrics.Metrics
+	metrics  *metrics.Metrics // nil where metrics.listen is empty
 
 	reloading sync.Mutex // held by Reload
 	loaded    atomic.Pointer[settings.Loaded]
@@ -83,7 +83,9 @@ func New(o Options) (*Daemon, error) {
 	d.loaded.Store(loaded)
 	_ = d.level.UnmarshalText([]byte(loaded.Log.Level)) // checked
 	d.log = newLog(o.Stderr, &d.level, loaded.Log.Format, o.Journal)
-	d.metrics = metrics.New(prometheus.NewRegistry(), d.Status)
+	if loaded.Metrics.Listen != "" {
+		d.metrics = metrics.New(prometheus.NewRegistry(), d.Status)
+	}
 	if d.stub, err = stub.New(d.stubOptions(loaded)); err != nil {
 		return nil, err
 	}
@@ -120,15 +122,18 @@ func New(o Options) (*Daemon, error) {
 
 // sources are where lookups get their facts.
 func (d *Daemon) sources() lookup.Sources {
-	return lookup.Sources{
+	s := lookup.Sources{
 		Engine: gather.Engine{
 			Resolver: d.cache, STS: d.store, Site: d.site, Verdict: d.prober.Verdict,
 			Validates: d.stub.Validates, Recall: d.promises.Recall,
 		},
 		Promised: d.promises.Observe, WantProbe: d.prober.Want, Record: d.report.Record,
-		Observe: d.metrics.Lookup,
 		Version: func() uint64 { return d.cache.Version() + d.store.Version() }, // each of the two only grows
 	}
+	if d.metrics != nil {
+		s.Observe = d.metrics.Lookup
+	}
+	return s
 }
 
 // parts are what runs beside the server, from before the first lookup until after the last.

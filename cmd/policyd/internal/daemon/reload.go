@@ -106,7 +106,10 @@ func (d *Daemon) configure(next *settings.Loaded) error {
 
 func (d *Daemon) stubOptions(l *settings.Loaded) stub.Options {
 	o := l.Stub(d.log)
-	o.ResolvConf, o.Off, o.Observe = d.options.ResolvConf, off(l), d.metrics.Query
+	o.ResolvConf, o.Off = d.options.ResolvConf, off(l)
+	if d.metrics != nil {
+		o.Observe = d.metrics.Query
+	}
 	return o
 }
 
