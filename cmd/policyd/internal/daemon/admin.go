@@ -84,7 +84,7 @@ func (d *Daemon) sum(q admin.ReportRequest) report.Report {
 
 // Status returns how the daemon is doing.
 func (d *Daemon) Status() status.Status {
-	l, resolver, cache := d.loaded.Load(), d.stub.State(), d.cache.Stats()
+	l, resolver, cache, server := d.loaded.Load(), d.stub.State(), d.cache.Stats(), d.server.Stats()
 	st := status.Status{
 		Version: d.options.Version, Go: runtime.Version(), PID: os.Getpid(),
 		Started: d.started, Uptime: int64(time.Since(d.started) / time.Second), LogLevel: admin.LevelOf(&d.level).Level,
@@ -101,13 +101,25 @@ func (d *Daemon) Status() status.Status {
 				"secure": cache.Secure, "insecure": cache.Insecure, "bogus": cache.Bogus, "failed": cache.Failed,
 			},
 		},
-		Promises: d.promiseStatus(), Connections: d.connectionStatus(),
+		Promises: d.promiseStatus(),
+		Connections: status.Connections{
+			Listeners: append([]string{}, d.Listening()...), Open: server.Open, Total: server.Accepted,
+			Max: l.Limits(d.maxConnections).MaxConnections,
+			Dropped: map[string]uint64{
+				"evicted": server.Evicted, "refused": server.Refused, "idle": server.Idle, "stalled": server.Stalled,
+			},
+			Errors: map[string]uint64{
+				"malformed": server.Malformed, "stalled": server.Stalled, "write": server.WriteErrors,
+				"accept": server.AcceptErrors, "unknown-map": d.service.Stats().UnknownMaps,
+			},
+			UnknownMaps: d.service.UnknownMaps(),
+		},
 	}
 	if l.Found {
 		st.Settings.File, _ = filepath.Abs(l.Path)
 	}
 	st.Settings.All, _ = json.Marshal(l.Redacted()) // strings, numbers and lists do not fail
-	st.Lookups.Panics += d.server.Stats().Panics
+	st.Lookups.Panics += server.Panics
 	o := l.PolicyOptions()
 	if o.MTASTS {
 		st.MTASTS = new(d.store.Stats())
@@ -120,22 +132,6 @@ func (d *Daemon) Status() status.Status {
 	}
 	st.Warnings = append(append(st.Warn(), d.socketWarnings()...), l.Warnings...)
 	return st
-}
-
-func (d *Daemon) connectionStatus() status.Connections {
-	st := d.server.Stats()
-	return status.Connections{
-		Listeners: append([]string{}, d.Listening()...), Open: st.Open, Max: d.limits(d.loaded.Load()).MaxConnections,
-		Total: st.Accepted,
-		Dropped: map[string]uint64{
-			"evicted": st.Evicted, "refused": st.Refused, "idle": st.Idle, "stalled": st.Stalled,
-		},
-		Errors: map[string]uint64{
-			"malformed": st.Malformed, "stalled": st.Stalled, "write": st.WriteErrors, "accept": st.AcceptErrors,
-			"unknown-map": d.service.Stats().UnknownMaps,
-		},
-		UnknownMaps: d.service.UnknownMaps(),
-	}
 }
 
 // listCache shows what the cache has.

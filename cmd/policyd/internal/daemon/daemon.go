@@ -116,7 +116,7 @@ func New(o Options) (*Daemon, error) {
 	d.report = report.New(report.Options{StateDir: loaded.Cache.StateDir, Log: d.log})
 	d.service = lookup.New(d.sources(), loaded.Lookup(), d.log)
 	d.server = &socketmap.Server{Handler: d.service, Logger: d.log}
-	d.server.SetLimits(d.limits(loaded))
+	d.server.SetLimits(loaded.Limits(d.maxConnections))
 	return d, nil
 }
 

@@ -6,10 +6,8 @@ import (
 	"os"
 	"runtime/debug"
 
-	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/stsstore"
-	"github.com/policyd/policyd/socketmap"
 )
 
 // setCollectorPace makes the garbage collector run when the heap has grown by 70 %, unless GOGC sets another pace. Go's
@@ -53,13 +51,6 @@ func (d *Daemon) limitMemory(group func() (uint64, error)) int64 {
 func usable(most uint64) uint64 { return most - max(most/10, min(most/3, 24<<20)) }
 
 func mebibytes(n int64) string { return fmt.Sprintf("%d MiB", n>>20) }
-
-// limits are what clients may do under the settings and the memory limit.
-func (d *Daemon) limits(l *settings.Loaded) socketmap.Limits {
-	limits := l.Limits()
-	limits.MaxConnections = min(limits.MaxConnections, d.maxConnections)
-	return limits
-}
 
 // cacheShare is how much of a memory limit the DNS cache may take: half of what is beyond the needs of everything else,
 // and of a small limit a quarter.

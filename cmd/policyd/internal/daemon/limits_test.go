@@ -77,9 +77,9 @@ func TestConnectionsUnderAMemoryLimit(t *testing.T) {
 		loaded := &settings.Loaded{Settings: settings.Default()}
 		d.loaded.Store(loaded)
 		d.limitMemory(func() (uint64, error) { return 0, memlimit.ErrNoLimit })
-		require.Equal(t, want, d.limits(loaded).MaxConnections, limit)
+		require.Equal(t, want, loaded.Limits(d.maxConnections).MaxConnections, limit)
 		require.Equal(t, want < 4096, strings.Contains(said.String(), "max_connections is bounded by the memory limit"), limit)
 		loaded.Server.MaxConnections = 10
-		require.Equal(t, 10, d.limits(loaded).MaxConnections)
+		require.Equal(t, 10, loaded.Limits(d.maxConnections).MaxConnections)
 	}
 }

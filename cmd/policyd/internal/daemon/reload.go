@@ -98,7 +98,7 @@ func (d *Daemon) configure(next *settings.Loaded) error {
 	d.prober.Configure(next.Probe(d.cache, d.site, d.log))
 	d.cache.SetMaxEntries(next.Cache.MaxEntries)
 	d.store.Configure(d.storeOptions(next))
-	d.server.SetLimits(d.limits(next))
+	d.server.SetLimits(next.Limits(d.maxConnections))
 	d.service.Configure(next.Lookup())
 	d.loaded.Store(next)
 	return nil

@@ -25,6 +25,7 @@ const namespace = "policyd"
 // Metrics are the metrics of one daemon. Make them with New.
 type Metrics struct {
 	*prometheus.Registry
+	state                func() status.Status
 	decisions, queries   *prometheus.CounterVec
 	durations, latencies *prometheus.HistogramVec
 }
@@ -44,7 +45,7 @@ func New(reg *prometheus.Registry, state func() status.Status) *Metrics {
 			prometheus.HistogramOpts{Namespace: namespace, Name: name, Help: help, Buckets: buckets}, labels)
 	}
 	m := &Metrics{
-		Registry: reg,
+		Registry: reg, state: state,
 		durations: histogram("lookup_duration_seconds",
 			"Time from a request to its reply, by map and whether nothing had to be asked.",
 			[]float64{5e-6, 2e-5, 1e-4, 5e-4, .002, .01, .05, .1, .2, .5, 1, 2, 5, 10}, "map", "cached"),
@@ -56,8 +57,7 @@ func New(reg *prometheus.Registry, state func() status.Status) *Metrics {
 		latencies: histogram("dns_query_duration_seconds", "Time that a DNS server took to answer, by type.",
 			[]float64{1e-4, 5e-4, .001, .005, .01, .025, .05, .1, .25, .5, 1, 3, 5}, "type"),
 	}
-	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		snapshot(state))
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), m)
 	m.begin()
 	return m
 }

@@ -5,20 +5,16 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	"github.com/policyd/policyd/internal/mtasts"
 )
 
-// snapshot collects the metrics that are read from a status.Status when Prometheus asks.
-type snapshot func() status.Status
-
 // Describe implements prometheus.Collector. It sends nothing, because the daemon has no status yet when this is
 // registered.
-func (s snapshot) Describe(chan<- *prometheus.Desc) {}
+func (m *Metrics) Describe(chan<- *prometheus.Desc) {}
 
-// Collect implements prometheus.Collector.
-func (s snapshot) Collect(ch chan<- prometheus.Metric) {
-	st := s()
+// Collect implements prometheus.Collector, for the metrics that are read from a status.Status when Prometheus asks.
+func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
+	st := m.state()
 	build := prometheus.Labels{"version": st.Version, "goversion": st.Go}
 	ch <- prometheus.MustNewConstMetric(prometheus.NewDesc(namespace+"_build_info",
 		"Version of policyd and of Go; always 1.", nil, build), prometheus.GaugeValue, 1)

@@ -98,9 +98,11 @@ func (l *Loaded) SecondOpinion(log *slog.Logger) stub.Options {
 	return o
 }
 
-// Limits returns what the server allows its clients.
-func (l *Loaded) Limits() socketmap.Limits {
-	return socketmap.Limits{MaxConnections: l.Server.MaxConnections, IdleTimeout: durationOf(l.Server.IdleTimeout)}
+// Limits returns what the server allows its clients, of whom there are never more than most.
+func (l *Loaded) Limits(most int) socketmap.Limits {
+	return socketmap.Limits{
+		MaxConnections: min(l.Server.MaxConnections, most), IdleTimeout: durationOf(l.Server.IdleTimeout),
+	}
 }
 
 // ListenOptions returns permission and group of unix sockets.
