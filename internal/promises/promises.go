@@ -37,6 +37,8 @@ const (
 	agreeAfter = 30 * time.Minute
 	// shareFor is how long a sighting matters to a peer: a promise is missed for thirty days.
 	shareFor = (window + 1) * 24 * time.Hour
+	// clockSet is how long after the start the clock counts as set: a machine may start with a time in the past.
+	clockSet = time.Hour
 	// maxFuture is how far the clock of a peer may be ahead.
 	maxFuture = 5 * time.Minute
 )
@@ -73,7 +75,11 @@ type Sightings struct {
 }
 
 // add notes that the promise was seen on a day. A day in the past, which a clock set back or a peer brings, counts too.
-func (s *Sightings) add(day Day, signed bool) {
+// Sightings in the far future, which would hide it, are those of a wrong clock, if it is sure that the present one is not.
+func (s *Sightings) add(day Day, signed, sure bool) {
+	if sure && int(s.Last) >= int(day)+window {
+		s.First, s.Last = min(s.First, day), day
+	}
 	was := *s
 	s.merge(Sightings{First: day, Last: day, Days: 1, Recent: 1})
 	if day > was.Last || s.Recent != was.Recent {

@@ -219,6 +219,46 @@ func TestTheClockMaySlip(t *testing.T) {
 	require.True(t, f.look(), "a hold that began in the future starts again")
 	f.pass(6 * time.Hour)
 	require.False(t, f.look())
+	require.Empty(t, f.Recall(domain).Kinds, "the new answer is remembered, as after every hold")
+}
+
+// A promise that was seen while the clock was years ahead is remembered by the right clock too.
+func TestTheClockWasInTheFarFuture(t *testing.T) {
+	t.Parallel()
+	f := newFixture(promises.Options{})
+	f.Observe(domain, with(promises.Prefix))
+	f.days(4000)
+	f.Observe(domain, with(promises.Prefix))
+	f.days(-4000)
+	f.pass(time.Hour)
+	f.establish(promises.Prefix)
+	require.Len(t, f.Recall(domain).Kinds, 1)
+	e, _ := f.Get(domain)
+	require.Equal(t, promises.DayOf(f.now), e.Seen[0].Last)
+	f.days(28)
+	require.Empty(t, f.Recall(domain).Kinds)
+}
+
+// A clock that is years behind at the start, before time synchronization, costs no memory.
+func TestTheClockIsInThePastAtTheStart(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(promises.Options{StateDir: dir})
+		f.establish(promises.Prefix)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		require.ErrorIs(t, f.Run(ctx), context.Canceled)
+		right := f.now
+		now := right.Add(-4000 * 24 * time.Hour)
+		s := promises.New(promises.Options{StateDir: dir, Now: func() time.Time { return now }})
+		s.Observe(domain, with(promises.Prefix))
+		now = now.Add(59 * time.Minute)
+		s.Observe(domain, with(promises.Prefix))
+		now = right
+		require.Len(t, s.Recall(domain).Kinds, 1)
+		require.ErrorIs(t, s.Run(ctx), context.Canceled)
+	})
 }
 
 func TestMergeOnlyAdds(t *testing.T) {

@@ -37,8 +37,9 @@ type Options struct {
 
 // Store remembers promises. All methods may be called concurrently, and none of them waits for the disk.
 type Store struct {
-	o    Options
-	disk *statedb.File
+	o     Options
+	disk  *statedb.File
+	began time.Time
 
 	mu       sync.RWMutex
 	records  map[string]record
@@ -52,7 +53,7 @@ func New(o Options) *Store {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Store{o: o, records: map[string]record{}}
+	s := &Store{o: o, records: map[string]record{}, began: o.Now()}
 	s.disk = statedb.New(statedb.Options{
 		Dir: o.StateDir, Name: "promises.db", Bucket: "promises-1", Log: o.Log,
 		Names: s.Domains, Encode: s.encoded, Load: s.load,
@@ -150,7 +151,7 @@ func (s *Store) see(domain string, r *record, a Answer, now time.Time) {
 	}
 	for i, k := range Kinds() {
 		if slices.Contains(a.Kinds, k) {
-			r.seen[i].add(DayOf(now), a.Authentic)
+			r.seen[i].add(DayOf(now), a.Authentic, now.Sub(s.began) >= clockSet)
 		}
 	}
 	if s.o.Seen != nil {
@@ -169,7 +170,7 @@ func (s *Store) miss(domain string, r *record, a Answer, now time.Time) {
 		*r = record{held: r.held, released: r.released}
 	case len(kinds) == 0:
 		r.missing, r.agreed = 0, 0
-	case r.missing == 0:
+	case r.missing == 0 || r.missing > moment(now.Unix()): // or the clock was set back
 		r.missing = moment(now.Unix())
 		s.vanished++
 		m := r.memory(now)
