@@ -183,15 +183,43 @@ func TestPoliciesHoldWhenTheClockIsSetBack(t *testing.T) {
 		w.set(domain, "1", enforce)
 		w.set("down.example", "1", "no policy")
 		s := w.store(t, in(dir))
-		r := s.Lookup(t.Context(), domain, anything)
-		require.Equal(t, found1, short(r))
-		require.Equal(t, time.Now().Add(24*time.Hour), r.Expires, "it was fetched again")
-		require.Equal(t, found1+" stale sts-policy-invalid", short(s.Lookup(t.Context(), "down.example", anything)), "it holds")
-		require.Equal(t, found1+" stale sts-policy-invalid", short(s.Lookup(t.Context(), "down.example", cacheOnly)))
-		time.Sleep(ahead)
-		require.Equal(t, found1, short(s.Lookup(t.Context(), "down.example", anything)), "for longer, and not for less")
-		time.Sleep(24 * time.Hour)
-		require.Equal(t, "failed sts-policy-invalid", short(s.Lookup(t.Context(), "down.example", anything)))
+		run(t, s)
+		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))
+		require.Equal(t, found1, short(s.Lookup(t.Context(), "down.example", anything)), "it holds")
+		time.Sleep(time.Minute)
+		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))
+		require.EqualValues(t, 1, s.Stats().Fetches["ok"], "it was fetched again")
+		time.Sleep(23 * time.Hour)
+		require.Equal(t, found1, short(s.Lookup(t.Context(), "down.example", anything)), "for its max_age after the start, and not for less")
+		time.Sleep(time.Hour)
+		require.Equal(t, "failed sts-policy-invalid", short(s.Lookup(t.Context(), "down.example", anything)), "and not for longer")
+	})
+}
+
+// The clock is years ahead for a moment: no policy is lost.
+func TestPoliciesAreKeptWhenTheClockIsFarAheadForAMoment(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		w := newInternet()
+		w.set(domain, "1", enforce)
+		s := w.store(t, in(dir))
+		require.Equal(t, found1, short(s.Lookup(t.Context(), domain, anything)))
+		require.NoError(t, s.Close())
+	})
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(1000 * time.Hour)
+		s := newInternet().store(t, in(dir))
+		run(t, s)
+		time.Sleep(time.Hour)
+		require.NoError(t, s.Close())
+	})
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Hour)
+		w := newInternet()
+		w.set(domain, "1", enforce)
+		w.down(mtasts.FetchError)
+		require.Equal(t, found1, short(w.store(t, in(dir)).Lookup(t.Context(), domain, anything)))
 	})
 }
 

@@ -17,9 +17,6 @@ const (
 	// serve all deliveries that begin within these seconds, so that a burst of mail fetches it once.
 	minLife      = 5 * time.Second
 	refreshEvery = 24 * time.Hour // the "suggested refresh frequency" of RFC 8461 section 3.3
-	// future is how far ahead of the clock the time of a fetch may be. For a policy from further ahead, the clock was
-	// wrong then or is wrong now: the policy holds, and is fetched again.
-	future = time.Minute
 	// A new id is followed after firstPace if the id changed before, and after twice as long each time, up to lastPace.
 	// An id that did not change for paceMemory is followed immediately.
 	firstPace  = 15 * time.Second
@@ -28,7 +25,7 @@ const (
 	heavy      = 2 << 10 // how many octets a policy may take and still count as one
 )
 
-// entry is a policy that was fetched. Only its flags change; a newer policy replaces the entry.
+// entry is a policy that was fetched. Only used and alive change; a newer policy replaces the entry.
 type entry struct {
 	domain           string
 	policy           mtasts.Policy
@@ -37,14 +34,14 @@ type entry struct {
 	refresh          time.Time // when to fetch it again, if it was used by then
 	weight           int
 	pace             time.Duration // how long after fetched another id is not followed
+	alive            time.Time     // when Run last found it live, or first looked
 
 	used atomic.Int64 // when it was used last, in Unix seconds; 0 if it was not since it was fetched
 }
 
 // newEntry returns the entry for a policy that was fetched at the time fetched.
 //
-// A time of this process has a monotonic reading, so a jump of the clock does not age a policy that it fetched. A time
-// from disk has none: if the clock was set back, that policy holds for longer, and never for less.
+// A time of this process has a monotonic reading, so a jump of the clock does not age a policy that it fetched.
 func newEntry(domain, id string, p mtasts.Policy, fetched time.Time) *entry {
 	life := max(p.MaxAge, minLife)
 	// Earlier than necessary by a random time, so that policies fetched together are not renewed together.
@@ -80,8 +77,13 @@ func size(p mtasts.Policy) int {
 // live reports whether the policy must be applied.
 func (e *entry) live(now time.Time) bool { return e != nil && now.Before(e.expires) }
 
-// fromFuture reports whether the policy was fetched under another clock.
-func (e *entry) fromFuture(now time.Time) bool { return e.fetched.After(now.Add(future)) }
+// over reports whether the policy has been expired for keepExpired of the time of this process. Only Run calls it.
+func (e *entry) over(now time.Time) bool {
+	if e.live(now) || e.alive.IsZero() {
+		e.alive = now
+	}
+	return now.Sub(e.alive) >= keepExpired
+}
 
 // heldBack reports whether the id changes so often that it is not followed every time: a record that is different in
 // every answer must not cause a fetch for every message.

@@ -50,7 +50,7 @@ func (s *Store) Lookup(ctx context.Context, domain string, e dns.Effort) (r mtas
 	switch {
 	case errors.Is(err, dns.ErrNotCached):
 		return unknown(domain, err)
-	case live && err == nil && id == have.id && !have.fromFuture(now):
+	case live && err == nil && id == have.id:
 		return have.result()
 	case live && err != nil:
 		// "If no "live" policy can be discovered via DNS or fetched via HTTPS, but a valid (non-expired)

@@ -14,8 +14,8 @@ import (
 const (
 	refreshWorkers = 8
 	tickInterval   = 10 * time.Second
-	// keepExpired is how long an expired policy is kept, in case the clock is wrong. It does not count as live.
-	keepExpired = 24 * time.Hour
+	// keepExpired is how long this process keeps an expired policy, which is not live, in case the clock is wrong.
+	keepExpired = 12 * time.Hour
 )
 
 // Run renews policies in use before they expire, removes expired ones, and opens the database again after a fault,
@@ -40,16 +40,14 @@ func (s *Store) Run(ctx context.Context) error {
 	}
 }
 
-// tidyUp removes expired policies, and returns those in use whose times are wrong or of whose life most is over.
+// tidyUp removes expired policies, and returns those in use that are due for renewal.
 func (s *Store) tidyUp(now time.Time) []*entry {
-	for _, e := range s.table.where(func(e *entry) bool { return now.After(e.expires.Add(keepExpired)) }) {
+	for _, e := range s.table.where(func(e *entry) bool { return e.over(now) }) {
 		s.table.remove(e)
 		s.disk.Mark(e.domain)
 	}
 	s.disk.Save()
-	due := s.table.where(func(e *entry) bool {
-		return e.live(now) && e.used.Load() != 0 && (!now.Before(e.refresh) || e.fromFuture(now))
-	})
+	due := s.table.where(func(e *entry) bool { return e.live(now) && e.used.Load() != 0 && !now.Before(e.refresh) })
 	return slices.DeleteFunc(due, func(e *entry) bool {
 		_, held := s.failures.holds(e.domain, e.id, now)
 		return held

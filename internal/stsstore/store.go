@@ -19,6 +19,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/singleflight"
 
@@ -131,11 +132,17 @@ func (s *Store) encoded(domain string) []byte {
 	return nil
 }
 
-// load takes over a policy from the disk. A policy that was fetched since the start is newer.
+// load takes over a policy from the disk. A policy that was fetched since the start is newer. The clock was wrong when
+// one from the future was fetched, or is wrong now: it holds for its max_age from now on, unless it is renewed, and
+// keeps its time on disk.
 func (s *Store) load(domain string, value []byte) bool {
 	e, err := decode(domain, value)
 	if err != nil || s.table.get(domain) != nil {
 		return false
+	}
+	if now := time.Now(); e.fetched.After(now) {
+		e = newEntry(domain, e.id, e.policy, now)
+		e.refresh = now
 	}
 	s.disk.Mark(s.table.put(e, s.options.Load().MaxPolicies)...)
 	return true
