@@ -41,14 +41,14 @@ func interpret(m *miekg.Msg, q dns.Question, fqdn string, trusted bool) (*dns.RR
 	for _, rr := range m.Answer {
 		h := rr.Header()
 		switch {
-		case h.Class == miekg.ClassINET && h.Rrtype == uint16(q.Type) && dns.Lower(h.Name) == owner:
+		case h.Class == miekg.ClassINET && h.Rrtype == uint16(q.Type) && h.Name == owner:
 			if !add(r, rr) {
 				return fail("malformed " + q.Type.String() + " record")
 			}
 			ttl = min(ttl, seconds(h.Ttl))
-		case h.Rrtype == miekg.TypeCNAME && slices.Contains(chain[:len(chain)-1], dns.Lower(h.Name)):
+		case h.Rrtype == miekg.TypeCNAME && slices.Contains(chain[:len(chain)-1], h.Name):
 		case h.Rrtype == miekg.TypeDNAME: // above the end of the chain, its CNAME is missing (RFC 6672 section 3.1)
-			foreign = foreign || dns.Lower(h.Name) != owner && miekg.IsSubDomain(dns.Lower(h.Name), owner)
+			foreign = foreign || h.Name != owner && miekg.IsSubDomain(h.Name, owner)
 		case h.Rrtype != miekg.TypeRRSIG:
 			foreign = true
 		}
@@ -77,7 +77,7 @@ func follow(answer []miekg.RR, name string, t dns.Type) (chain []string, ttl tim
 		var target string
 		for _, rr := range answer {
 			c, is := rr.(*miekg.CNAME)
-			if !is || t == dns.TypeCNAME || c.Hdr.Class != miekg.ClassINET || dns.Lower(c.Hdr.Name) != name {
+			if !is || t == dns.TypeCNAME || c.Hdr.Class != miekg.ClassINET || c.Hdr.Name != name {
 				continue
 			}
 			to := dns.Lower(c.Target)
@@ -112,7 +112,7 @@ func referral(authority []miekg.RR) bool {
 func negativeTTL(authority []miekg.RR, owner string) time.Duration {
 	for _, rr := range authority {
 		soa, ok := rr.(*miekg.SOA)
-		if ok && soa.Hdr.Class == miekg.ClassINET && miekg.IsSubDomain(dns.Lower(soa.Hdr.Name), owner) {
+		if ok && soa.Hdr.Class == miekg.ClassINET && miekg.IsSubDomain(soa.Hdr.Name, owner) {
 			return seconds(min(soa.Hdr.Ttl, soa.Minttl))
 		}
 	}

@@ -44,7 +44,8 @@ func inet(fqdn string, t dns.Type) miekg.Question {
 
 // parse reads a message, except the data of records that policyd does not use, such as signatures and their denials. If
 // the header and the question can be read but something else cannot, it returns both with errMalformed. So does a
-// message that ends before its last record, which would be a denial or a part of an RRset.
+// message that ends before its last record, which would be a denial or a part of an RRset. The names of the question and
+// of records are in lower case; those in the data of records are not.
 func parse(octets []byte) (m *miekg.Msg, err error) {
 	space := new(struct { // most messages have no more, so they take one allocation
 		miekg.Msg
@@ -66,6 +67,7 @@ func parse(octets []byte) (m *miekg.Msg, err error) {
 		if q.Name, off, err = miekg.UnpackDomainName(octets, off); err != nil {
 			return m, errMalformed
 		}
+		q.Name = dns.Lower(q.Name)
 		q.Qtype, q.Qclass = binary.BigEndian.Uint16(octets[off:]), binary.BigEndian.Uint16(octets[off+2:])
 		m.Question, off = append(m.Question, q), off+4
 	}
@@ -95,7 +97,7 @@ func parseRecord(octets []byte, off int, asked []miekg.Question) (rr miekg.RR, n
 	}
 	fixed := octets[off:]
 	h := miekg.RR_Header{
-		Name: name, Rrtype: binary.BigEndian.Uint16(fixed), Class: binary.BigEndian.Uint16(fixed[2:]),
+		Name: dns.Lower(name), Rrtype: binary.BigEndian.Uint16(fixed), Class: binary.BigEndian.Uint16(fixed[2:]),
 		Ttl: binary.BigEndian.Uint32(fixed[4:]), Rdlength: binary.BigEndian.Uint16(fixed[8:]),
 	}
 	off += 10
@@ -126,12 +128,7 @@ func parseRecord(octets []byte, off int, asked []miekg.Question) (rr miekg.RR, n
 // truncated.
 func reply(octets []byte, id uint16, q miekg.Question) (*miekg.Msg, error) {
 	m, err := parse(octets)
-	fits := len(m.Question) == 0 && err == nil && !useful(m)
-	if len(m.Question) == 1 {
-		asked := m.Question[0]
-		asked.Name = dns.Lower(asked.Name)
-		fits = asked == q
-	}
+	fits := len(m.Question) == 0 && err == nil && !useful(m) || len(m.Question) == 1 && m.Question[0] == q
 	switch {
 	case !fits || m.Id != id || !m.Response || m.Opcode != miekg.OpcodeQuery:
 		return nil, errStray
