@@ -198,6 +198,24 @@ func TestRefreshIsBounded(t *testing.T) {
 	})
 }
 
+// A hit can find that an entry is due just before another refresh of it ends.
+func TestRefreshAfterAnother(t *testing.T) {
+	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
+		gets(c, mxOf("example.com"))
+		for range 3 {
+			<-c.ahead.start(mxOf("example.com")).Done
+		}
+		require.Equal(t, 1, next.queries())
+		require.Zero(t, c.Stats().Refreshed)
+		time.Sleep(time.Hour - time.Second)
+		for range 3 {
+			<-c.ahead.start(mxOf("example.com")).Done
+		}
+		require.Equal(t, 2, next.queries())
+		require.EqualValues(t, 1, c.Stats().Refreshed)
+	})
+}
+
 // An entry for whose refresh there is no room is refreshed by a later hit.
 func TestRefreshAfterTheShareWasFull(t *testing.T) {
 	cachedRun(t, func(t *testing.T, c *Cache, next *facts) {
