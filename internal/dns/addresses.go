@@ -26,14 +26,11 @@ func Addresses(ctx context.Context, r Starter, host string, e Effort, one bool) 
 		ask()
 	}
 	return func(until time.Time) *Call {
-		soon := time.Now().Add(HeadStart)
-		if soon.After(until) {
-			soon = until
-		}
+		soon := min(HeadStart, time.Until(until))
 		if len(questions) > 0 && (len(calls) == 0 || firstOf(ctx, soon, calls) < 0) {
 			ask()
 		}
-		i := firstOf(ctx, until, calls)
+		i := firstOf(ctx, time.Until(until), calls)
 		if i < 0 {
 			q := calls[0].Question
 			return &Call{Question: q, Err: &Error{Question: q, Reason: "no answer in time"}}

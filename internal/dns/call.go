@@ -34,7 +34,7 @@ type Starter interface {
 // is not part of the context, because making a context for each question would be a large part of its cost.
 func Ask(ctx context.Context, r Starter, q Question, e Effort, until time.Time) (*RRset, error) {
 	call := r.Start(ctx, q, e)
-	if firstOf(ctx, until, []*Call{call}) < 0 {
+	if firstOf(ctx, time.Until(until), []*Call{call}) < 0 {
 		over, cancel := context.WithDeadline(ctx, time.Time{})
 		defer cancel()
 		call = r.Start(over, q, e)
@@ -42,11 +42,11 @@ func Ask(ctx context.Context, r Starter, q Question, e Effort, until time.Time) 
 	return call.RRset, call.Err
 }
 
-// firstOf waits for the first of one or two calls to end, but not longer than until. It returns the index of that call,
+// firstOf waits for the first of one or two calls to end, but not longer than left. It returns the index of that call,
 // or -1 if none has ended.
-func firstOf(ctx context.Context, until time.Time, calls []*Call) int {
+func firstOf(ctx context.Context, left time.Duration, calls []*Call) int {
 	first := slices.IndexFunc(calls, (*Call).Ended)
-	if left := time.Until(until); first < 0 && left > 0 {
+	if first < 0 && left > 0 {
 		var done [2]chan struct{}
 		for i, c := range calls {
 			done[i] = c.Done
