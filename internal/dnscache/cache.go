@@ -170,13 +170,8 @@ func (c *Cache) shard(q dns.Question) *shard {
 // starts no call after ctx has ended. Concurrent callers share one call, which continues when they give up. The error
 // is a *dns.Error, or dns.ErrNotCached with e.CacheOnly.
 func (c *Cache) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
-	call := c.Start(ctx, q, e)
-	select {
-	case <-call.Done:
-	case <-ctx.Done():
-		call = c.Start(ctx, q, e)
-	}
-	return call.RRset, call.Err
+	const noLimit = math.MaxInt64 // other than that of ctx
+	return dns.Ask(ctx, c, q, e, time.Now().Add(noLimit))
 }
 
 // Start starts a Lookup, and does not wait.
