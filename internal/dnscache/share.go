@@ -67,8 +67,8 @@ func (s *share) do(call *dns.Call) {
 	close(call.Done)
 }
 
-// work makes calls until ctx ends. Its stack keeps the size that a call needs: growing the stack of a new goroutine takes
-// a tenth of the processor time of a cold lookup.
+// work makes calls until ctx ends. Its stack keeps the size that a call needs: growing the stack of a new goroutine
+// takes a tenth of the processor time of a cold lookup.
 func (s *share) work(ctx context.Context) {
 	for {
 		select {
@@ -80,8 +80,8 @@ func (s *share) work(ctx context.Context) {
 	}
 }
 
-// ask calls the next resolver and stores the result. If the servers change during the call, its result no longer counts,
-// so it asks again.
+// ask calls the next resolver and stores the result. If the servers change during the call, its result no longer
+// counts, so it asks again.
 func (c *Cache) ask(q dns.Question) (*dns.RRset, error) {
 	for range 2 {
 		r, failure := c.askOnce(q)

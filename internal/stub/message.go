@@ -44,8 +44,8 @@ func inet(fqdn string, t dns.Type) miekg.Question {
 
 // parse reads a message, except the data of records that policyd does not use, such as signatures and their denials. If
 // the header and the question can be read but something else cannot, it returns both with errMalformed. So does a
-// message that ends before its last record, which would be a denial or a part of an RRset. The names of the question and
-// of records are in lower case; those in the data of records are not.
+// message that ends before its last record, which would be a denial or a part of an RRset. The names of the question
+// and of records are in lower case; those in the data of records are not.
 func parse(octets []byte) (m *miekg.Msg, err error) {
 	space := new(struct { // most messages have no more, so they take one allocation
 		miekg.Msg

@@ -147,8 +147,8 @@ func (s *Stub) epoch(st *state) dns.Epoch {
 
 // Lookup asks the servers. The error is a *dns.Error, or dns.ErrNotCached with e.CacheOnly. Before the first
 // self-test of trusted servers has a result there is no answer: Lookup waits for it, as long as ctx allows and 5/3 of
-// Options.Timeout. Then the caller still has time to learn the reason. If the servers or the trust in them change during
-// a lookup, its result has a past epoch: ask again.
+// Options.Timeout. Then the caller still has time to learn the reason. If the servers or the trust in them change
+// during a lookup, its result has a past epoch: ask again.
 func (s *Stub) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns.RRset, error) {
 	if e.CacheOnly { // it has no cache
 		return nil, dns.ErrNotCached
