@@ -120,11 +120,10 @@ func (d *Daemon) Status() status.Status {
 	}
 	st.Settings.All, _ = json.Marshal(l.Redacted()) // strings, numbers and lists do not fail
 	st.Lookups.Panics += server.Panics
-	o := l.PolicyOptions()
-	if o.MTASTS {
+	if l.Policy.MTASTS {
 		st.MTASTS = new(d.store.Stats())
 	}
-	if o.Port26 == policy.PortProbe {
+	if l.Port26.Mode == string(policy.PortProbe) {
 		st.Probes = new(d.prober.Stats())
 	}
 	if d.fleet != nil {

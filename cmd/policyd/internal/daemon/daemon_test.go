@@ -88,7 +88,9 @@ func (l *lab) start() *lab {
 	})
 	require.Eventually(l.t, func() bool { return l.daemon.Listening() != nil }, testTimeout, time.Millisecond, "%s", l.log)
 	// A lookup before the self-test has ended may be repeated after it.
-	require.Eventually(l.t, func() bool { return off(l.daemon.loaded.Load()) || l.daemon.stub.State().Result == stub.Validating }, testTimeout, time.Millisecond)
+	require.Eventually(l.t, func() bool {
+		return l.daemon.loaded.Load().Mode == "off" || l.daemon.stub.State().Result == stub.Validating
+	}, testTimeout, time.Millisecond)
 	return l
 }
 

@@ -208,7 +208,7 @@ func (d *Daemon) readiness(running context.Context) error {
 	if running.Err() != nil {
 		return errors.New("policyd is stopping")
 	}
-	if st := d.stub.State(); st.Result == stub.Unknown && !off(d.loaded.Load()) {
+	if st := d.stub.State(); st.Result == stub.Unknown && d.loaded.Load().Mode != "off" {
 		return fmt.Errorf("the self-test of the resolver has no result: %s", st.Reason)
 	}
 	return nil

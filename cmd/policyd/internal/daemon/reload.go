@@ -10,7 +10,6 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
 	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	"github.com/policyd/policyd/internal/fleet"
-	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/stsstore"
 	"github.com/policyd/policyd/internal/stub"
 )
@@ -106,7 +105,7 @@ func (d *Daemon) configure(next *settings.Loaded) error {
 
 func (d *Daemon) stubOptions(l *settings.Loaded) stub.Options {
 	o := l.Stub(d.log)
-	o.ResolvConf, o.Off = d.options.ResolvConf, off(l)
+	o.ResolvConf, o.Off = d.options.ResolvConf, l.Mode == "off" // no DNS query is sent then, not even by the self-test
 	if d.metrics != nil {
 		o.Observe = d.metrics.Query
 	}
@@ -119,6 +118,3 @@ func (d *Daemon) storeOptions(l *settings.Loaded) stsstore.Options {
 	o.Fetched = func(domain string) { d.share(fleet.Policy, domain) }
 	return o
 }
-
-// off reports whether the mode is "off". Then no DNS query is sent, not even those of the self-test.
-func off(l *settings.Loaded) bool { return l.PolicyOptions().Mode == policy.ModeOff }

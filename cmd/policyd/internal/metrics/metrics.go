@@ -79,10 +79,7 @@ func (m *Metrics) begin() {
 // Lookup returns what observes answers of that kind. It is for lookup.Sources.Observe: what it returns does not block
 // and does not allocate.
 func (m *Metrics) Lookup(k lookup.Kind) func(took time.Duration) {
-	durations := m.durations.WithLabelValues(k.Map, "no")
-	if k.Cached {
-		durations = m.durations.WithLabelValues(k.Map, "yes")
-	}
+	durations := m.durations.WithLabelValues(k.Map, map[bool]string{false: "no", true: "yes"}[k.Cached])
 	if k.Source == "" {
 		return func(took time.Duration) { durations.Observe(took.Seconds()) }
 	}
