@@ -13,8 +13,8 @@ import (
 )
 
 // asks completes a command that asks the running daemon: call asks at a socket, and the answer is printed as JSON with
-// --json and otherwise by text. If the daemon cannot be asked, the exit status is 1, or 2 if the settings switch the admin
-// socket off.
+// --json and otherwise by text. If the daemon cannot be asked, the exit status is 1, or 2 if the settings switch the
+// admin socket off.
 func asks[T any](
 	c *common, cmd *cobra.Command, call func(*cobra.Command, string, []string) (T, error), text func(*screen, T),
 ) *cobra.Command {

@@ -33,8 +33,8 @@ const (
 	maxWait   = 90 * time.Second
 )
 
-// Ask sends a request to the daemon at a socket and returns the answer. The error names the socket and what to do, or it
-// is a RefusedError, or that of ctx.
+// Ask sends a request to the daemon at a socket and returns the answer. The error names the socket and what to do, or
+// it is a RefusedError, or that of ctx.
 func (e Endpoint[Q, A]) Ask(ctx context.Context, socket string, q Q) (answer A, err error) {
 	body, _ := json.Marshal(q) // a request has only texts, a number and truth values
 	method, path, _ := strings.Cut(string(e), " ")
@@ -66,8 +66,8 @@ func (e Endpoint[Q, A]) Ask(ctx context.Context, socket string, q Q) (answer A, 
 	resp, err := daemon.RoundTrip(req)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOTSOCK):
-		return answer, fmt.Errorf(`no daemon answers at %s: start it with "systemctl start policyd" or "policyd serve", `+
-			"or name its socket with --socket", socket)
+		return answer, fmt.Errorf(`no daemon answers at %s: start it with "systemctl start policyd" or "policyd serve",`+
+			" or name its socket with --socket", socket)
 	case errors.Is(err, fs.ErrPermission): // of the socket, or of a directory above it
 		return answer, fmt.Errorf("permission denied at %s: be root or a member of the group of the socket", socket)
 	case err != nil && ctx.Err() != nil:

@@ -21,8 +21,8 @@ func setCollectorPace() {
 
 // limitMemory sets Go's memory limit to the limit of the control group less a tenth of it, and of a small one less a
 // third or 24 MiB, whichever is less: the kernel counts the buffers of sockets too. It leaves a lower GOMEMLIMIT as it
-// is, and returns how many bytes of it the DNS cache may take. The load that untrusted senders cause must never make the
-// kernel kill policyd.
+// is, and returns how many bytes of it the DNS cache may take. The load that untrusted senders cause must never make
+// the kernel kill policyd.
 func (d *Daemon) limitMemory(group func() (uint64, error)) int64 {
 	limit := debug.SetMemoryLimit(-1)
 	if most, err := group(); err == nil && usable(most) < uint64(limit) {

@@ -16,9 +16,9 @@ import (
 	"github.com/policyd/policyd/internal/stub"
 )
 
-// kind is what a setting takes. Type describes it to a reader of the manual and of a message, and read returns the value
-// of the field for a decoded value, or what is wrong with that. A change of a setting with restart takes effect after a
-// restart only.
+// kind is what a setting takes. Type describes it to a reader of the manual and of a message, and read returns the
+// value of the field for a decoded value, or what is wrong with that. A change of a setting with restart takes effect
+// after a restart only.
 type kind struct {
 	Type    string
 	read    func(decoded any) (value any, wrong []string)
