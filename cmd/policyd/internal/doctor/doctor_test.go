@@ -307,6 +307,14 @@ func TestAListenerIsChangedWhereItIsMade(t *testing.T) {
 	require.Contains(t, change(), `[server]: listen = ["unix:`)
 	s.settings.Server.Listen = inside
 	require.Contains(t, change(), "systemctl edit policyd.socket    # [Socket] ListenStream=")
+
+	// The advice works: when policyd listens in the queue directory as well, postfix-config uses that.
+	s.settings.Admin.Socket = ""
+	s.settings.Server.Listen = append(s.settings.Server.Listen, "unix:/run/policyd/sock")
+	slices.Reverse(s.settings.Server.Listen)
+	l, err := MakeLines(t.Context(), s.made())
+	require.NoError(t, err)
+	require.Contains(t, l.Main, "smtp_tls_policy_maps = socketmap:unix:policyd/sock:tls-policy")
 }
 
 func TestTLSRequiredSwitchedOffIsNoFinding(t *testing.T) {

@@ -109,9 +109,9 @@ func readPlan(ctx context.Context, o Options, st status.Status) (plan, error) {
 	p.directory, p.queue = p.params["config_directory"], p.params["queue_directory"]
 	p.version = Version(p.params["mail_version"])
 	for _, l := range st.Connections.Listeners {
-		endpoint, reachable := p.endpointOf(l)
+		endpoint := p.endpointOf(l)
 		p.endpoints = append(p.endpoints, endpoint)
-		if reachable && p.endpoint == "" {
+		if p.endpoint == "" && !strings.HasPrefix(endpoint, "unix:/") && !p.barred(endpoint) {
 			p.endpoint = endpoint
 		}
 	}

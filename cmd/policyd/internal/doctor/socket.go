@@ -66,26 +66,25 @@ func (e *exam) checkOther(ctx context.Context, parameter, table string) {
 
 // reach reports whether Postfix's processes can connect at all: to a unix socket, or to an address of that family.
 func (e *exam) reach(at string) bool {
-	change := []string{correct}
-	if socket := e.queue + "/policyd/sock"; e.endpoint == at { // there is no other
-		change = append([]string{e.listener(`listen = ["unix:`+socket+`"]`, "ListenStream="+socket)}, change...)
+	path, unix := strings.CutPrefix(e.outside(at), "unix:")
+	if e.barred(at) {
+		code, what := "socket-outside-chroot", at+" in "+e.mainCF()
+		if !unix {
+			code, what = "socket-forbidden",
+				is("inet_protocols", e.params["inet_protocols"])+": Postfix cannot connect to "+at
+		}
+		change := []string{correct}
+		if socket := e.queue + "/policyd/sock"; e.endpoint == at { // there is no other
+			change = append([]string{e.listener(`listen = ["unix:`+socket+`"]`, "ListenStream="+socket)}, change...)
+		}
+		e.found(code, what, change...)
+		return false
 	}
-	path, unix := strings.CutPrefix(at, "unix:")
-	_, reachable := e.endpointOf(strings.TrimPrefix(at, "inet:"))
-	clients := []string{smtp, "relay/unix", "rewrite/unix", e.transport + "/unix"}
-	switch {
-	case !unix && !reachable:
-		e.found("socket-forbidden", is("inet_protocols", e.params["inet_protocols"])+": Postfix cannot connect to "+at,
-			change...)
-		return false
-	case filepath.IsAbs(path) && slices.ContainsFunc(clients, e.chrooted):
-		e.found("socket-outside-chroot", at+" in "+e.mainCF(), change...)
-		return false
-	case !unix:
+	if !unix {
 		return true
 	}
 	group := e.params["mail_owner"]
-	why := forbidden(strings.TrimPrefix(e.outside(at), "unix:"), group)
+	why := forbidden(path, group)
 	if why != "" {
 		e.found("socket-forbidden", why, e.listener(`socket_group = "`+group+`"`, "SocketGroup="+group))
 	}

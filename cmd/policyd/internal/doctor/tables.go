@@ -53,8 +53,7 @@ func (p plan) tables(parameter, value string) []table {
 		t.asks = t.ours && fits
 		// The present endpoint and name stay where they are right.
 		at, name := t.endpoint, t.name
-		address, inet := strings.CutPrefix(at, "inet:")
-		if _, reachable := p.endpointOf(address); inet && !reachable || !slices.Contains(p.endpoints, at) {
+		if p.barred(at) || !slices.Contains(p.endpoints, at) {
 			at = p.endpoint
 		}
 		if t.serves != p.mapFor(parameter) {
@@ -97,27 +96,35 @@ func (p plan) mapFor(parameter string) string {
 	return "tls-policy"
 }
 
-// endpointOf returns the endpoint of a listener, and whether chrooted processes can reach it. A TCP listener for all
-// addresses is reached over loopback. Postfix connects only to addresses of the families in inet_protocols.
-func (p plan) endpointOf(listener string) (endpoint string, reachable bool) {
+// endpointOf returns the endpoint of a listener. A TCP listener for all addresses is reached over loopback.
+func (p plan) endpointOf(listener string) string {
 	if path, unix := strings.CutPrefix(listener, "unix:"); unix {
-		inside, err := filepath.Rel(p.queue, path)
-		if err == nil && filepath.IsLocal(inside) {
-			return "unix:" + inside, true
+		if inside, err := filepath.Rel(p.queue, path); err == nil && filepath.IsLocal(inside) {
+			return "unix:" + inside
 		}
-		return listener, false
+		return listener
 	}
 	host, port, _ := net.SplitHostPort(listener) // checked
-	only := p.params["inet_protocols"]
 	switch {
-	case host == "::", host == "" && only == "ipv6":
+	case host == "::", host == "" && p.params["inet_protocols"] == "ipv6":
 		host = "::1"
 	case host == "", host == "0.0.0.0":
 		host = "127.0.0.1"
 	}
+	return "inet:" + net.JoinHostPort(host, port)
+}
+
+// barred reports whether Postfix's processes cannot connect to an endpoint: a path that chrooted processes do not see,
+// or an address of a family that inet_protocols excludes.
+func (p plan) barred(endpoint string) bool {
+	if path, unix := strings.CutPrefix(endpoint, "unix:"); unix {
+		clients := []string{smtp, "relay/unix", "rewrite/unix", p.transport + "/unix"}
+		return filepath.IsAbs(path) && slices.ContainsFunc(clients, p.chrooted)
+	}
+	host, _, _ := net.SplitHostPort(strings.TrimPrefix(endpoint, "inet:"))
 	a, _ := netip.ParseAddr(host)
-	excluded := a.Is4() && only == "ipv6" || a.Is6() && only == "ipv4"
-	return "inet:" + net.JoinHostPort(host, port), !excluded
+	only := p.params["inet_protocols"]
+	return a.Is4() && only == "ipv6" || a.Is6() && only == "ipv4"
 }
 
 // outside returns an endpoint as a process outside the queue directory reaches it.
