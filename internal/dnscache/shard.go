@@ -153,38 +153,35 @@ func (s *shard) put(n *node) {
 	}
 }
 
-// set replaces the node of a name; s.mu is held. A node without entries removes it.
+// set replaces the node of a name; s.mu is held. A node without entries does not stay.
 func (s *shard) set(n *node) {
-	name, last := n.domain(), len(s.ring)
-	old, count := s.node(name), n.count()
-	switch {
-	case old == nil && count == 0:
-		return
-	case old == nil: // put it just behind the pointer, which arrives there last
-		s.ring = append(s.ring, n)
-		s.swap(int32(last), int32(min(s.pointer, last)))
-	default:
+	name := n.domain()
+	if old := s.node(name); old != nil {
 		n.slot = old.slot
 		n.used.Store(old.used.Load())
 		s.ring[n.slot] = n
 		s.count -= old.count()
 		s.bytes -= old.weigh()
+	} else { // put it just behind the pointer, which arrives there last
+		s.ring = append(s.ring, n)
+		s.swap(len(s.ring)-1, min(s.pointer, len(s.ring)-1))
 	}
-	if count == 0 {
-		s.swap(n.slot, int32(last-1))
-		s.ring = slices.Delete(s.ring, last-1, last)
+	s.count += n.count()
+	s.bytes += n.weigh()
+	s.nodes.Set(name, n, gocache.NoExpiration)
+	if n.count() == 0 {
+		last := len(s.ring) - 1
+		s.swap(int(n.slot), last)
+		s.ring = slices.Delete(s.ring, last, last+1)
+		s.bytes -= n.weigh()
 		s.nodes.Delete(name)
-	} else {
-		s.count += count
-		s.bytes += n.weigh()
-		s.nodes.Set(name, n, gocache.NoExpiration)
 	}
 }
 
 // swap exchanges two places of the ring; s.mu is held.
-func (s *shard) swap(a, b int32) {
+func (s *shard) swap(a, b int) {
 	s.ring[a], s.ring[b] = s.ring[b], s.ring[a]
-	s.ring[a].slot, s.ring[b].slot = a, b
+	s.ring[a].slot, s.ring[b].slot = int32(a), int32(b)
 }
 
 // evict removes one node, if possible another than latest; s.mu is held and there is a node. After two rounds it takes
