@@ -18,8 +18,7 @@ const maxCalls, maxUntrusted, maxRefreshes = 8192, 256, 256
 type share struct {
 	cache *Cache
 	most  int
-
-	idle chan *dns.Call // idle workers read from it
+	idle  chan *dns.Call // idle workers read from it
 
 	mu    sync.Mutex
 	calls map[dns.Question]*dns.Call
@@ -37,12 +36,11 @@ func (s *share) start(q dns.Question) *dns.Call {
 	if joined := s.calls[q]; joined != nil {
 		return joined
 	}
-	call := &dns.Call{Question: q, Done: make(chan struct{})}
 	if len(s.calls) >= s.most {
-		call.Err = &dns.Error{Question: q, Reason: "too many concurrent lookups"}
-		close(call.Done)
-		return call
+		failure := &dns.Error{Question: q, Reason: "too many concurrent lookups"}
+		return &dns.Call{Question: q, Done: s.cache.ended, Err: failure}
 	}
+	call := &dns.Call{Question: q, Done: make(chan struct{})}
 	s.calls[q] = call
 	select {
 	case s.idle <- call:
