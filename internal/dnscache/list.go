@@ -72,7 +72,7 @@ func within(domain string) func(string) bool {
 	domain = dns.Lower(dns.TrimRoot(domain))
 	return func(name string) bool {
 		above, ok := strings.CutSuffix(name, domain)
-		return domain != "" && ok && (above == "" || strings.HasSuffix(above, ".") && dns.TrimRoot(above) != above)
+		return domain != "" && ok && (above == "" || dns.TrimRoot(above) != above)
 	}
 }
 
