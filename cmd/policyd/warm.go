@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"errors"
@@ -9,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/spf13/cobra"
@@ -18,6 +16,7 @@ import (
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 	"github.com/policyd/policyd/internal/check/bulk"
+	"github.com/policyd/policyd/internal/policy"
 )
 
 // warmed counts what a run has found. Its JSON form is stable.
@@ -78,20 +77,14 @@ func readDomains(cmd *cobra.Command, path string) (domains []string, invalid int
 		defer func() { _ = f.Close() }()
 		in = f
 	}
-	lines := bufio.NewScanner(in)
-	for lines.Scan() {
-		line, _, _ := strings.Cut(lines.Text(), "#")
-		if line = strings.TrimSpace(line); line == "" {
-			continue
-		}
-		if domain, err := domainArgument(admin.DomainOf(line)); err == nil {
+	if err := bulk.Lines(in, func(line string) {
+		if domain, ok := policy.ParseName(line); ok {
 			domains = append(domains, domain)
 		} else {
 			invalid++
 		}
-	}
-	if err := lines.Err(); err != nil {
-		return nil, 0, fmt.Errorf("%s: %w", path, err)
+	}); err != nil {
+		return nil, 0, &exit{exitUsage, fmt.Errorf("%s: %w", path, err)}
 	}
 	slices.Sort(domains)
 	return slices.Compact(domains), invalid, nil

@@ -7,6 +7,8 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"sync"
@@ -37,9 +39,8 @@ type Options struct {
 // check checks one domain.
 type check func(ctx context.Context, domain string) report.Report
 
-// Scan checks the domains of a list with one per line. It skips empty lines and lines that begin with #, and checks
-// the domain of an e-mail address. The error is that of reading, of writing or of ctx. Each report that was finished
-// by then has been written as a whole.
+// Scan checks the domains of a list as Lines reads it. The error is that of reading, of writing or of ctx. Each report
+// that was finished by then has been written as a whole.
 func Scan(ctx context.Context, c check, list io.Reader, o Options) (Summary, error) {
 	if o.Progress == nil {
 		o.Progress = &Progress{}
@@ -49,7 +50,14 @@ func Scan(ctx context.Context, c check, list io.Reader, o Options) (Summary, err
 	// A reader that blocks, as a terminal does, cannot be made to return: it is not waited for.
 	go func() {
 		defer close(lines)
-		failed = read(ctx, list, lines, o.Progress)
+		failed = Lines(list, func(domain string) {
+			o.Progress.Total.Add(1)
+			select {
+			case lines <- domain:
+			case <-ctx.Done():
+			}
+		})
+		o.Progress.Complete.Store(failed == nil)
 	}()
 	s := scan{check: c, o: o}
 	defer o.Progress.Start()()
@@ -60,24 +68,19 @@ func Scan(ctx context.Context, c check, list io.Reader, o Options) (Summary, err
 	return s.summary, err
 }
 
-// read passes on the domains of a list.
-func read(ctx context.Context, list io.Reader, lines chan<- string, p *Progress) error {
-	scanner := bufio.NewScanner(list)
+// Lines calls f with the domain in each line of a list. Comments are left out, and the local parts of addresses.
+func Lines(list io.Reader, f func(domain string)) error {
+	scanner, n := bufio.NewScanner(list), 1
 	scanner.Buffer(nil, longestLine)
-	for scanner.Scan() {
-		line := strings.TrimSpace(scanner.Text())
-		if line == "" || strings.HasPrefix(line, "#") {
-			continue
-		}
-		line = line[strings.LastIndexByte(line, '@')+1:] // a report never has a local part
-		p.Total.Add(1)
-		select {
-		case lines <- line:
-		case <-ctx.Done():
-			return ctx.Err()
+	for ; scanner.Scan(); n++ {
+		line, _, _ := strings.Cut(scanner.Text(), " #") // a local part can contain #
+		if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
+			f(line[strings.LastIndexByte(line, '@')+1:])
 		}
 	}
-	p.Complete.Store(true)
+	if errors.Is(scanner.Err(), bufio.ErrTooLong) {
+		return fmt.Errorf("line %d is too long: write one domain per line, with at most 1 MiB", n)
+	}
 	return scanner.Err()
 }
 

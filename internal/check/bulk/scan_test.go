@@ -73,6 +73,8 @@ func TestScanReadsWhatOthersWrite(t *testing.T) {
 	}{
 		{"lines that end in CRLF, and an empty one", "a.example\r\n\r\nb.example\r\n", []string{"a.example", "b.example"}},
 		{"a comment with blanks in front", "  # a.example\n\tb.example\n", []string{"b.example"}},
+		{"a comment after a domain", "b.example # why\n", []string{"b.example"}},
+		{"an address with # in the local part", "user#tag@a.example\n", []string{"a.example"}},
 		{"addresses, without their local parts", "user@a.example\n\"user @ home\"@b.example\r\nuser@", []string{"a.example", "b.example", ""}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -153,7 +155,7 @@ func TestScanThatCannotGoOn(t *testing.T) {
 		require.Zero(t, s.Domains)
 	}
 	_, err := bulk.Scan(t.Context(), c.Check, strings.NewReader(strings.Repeat("x", 2<<20)), bulk.Options{Jobs: 1, Out: io.Discard})
-	require.ErrorContains(t, err, "too long")
+	require.EqualError(t, err, "line 1 is too long: write one domain per line, with at most 1 MiB")
 }
 
 // counting has every domain, and counts the checks under way.

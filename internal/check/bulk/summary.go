@@ -26,9 +26,6 @@ type kind struct {
 // kinds returns the kinds in the order of the summary.
 func kinds() []kind {
 	verdict := func(v string) func(*report.Report) bool { return func(r *report.Report) bool { return r.Verdict == v } }
-	rrset := func(s string) func(*report.Report) bool {
-		return func(r *report.Report) bool { return r.RRset.State == s }
-	}
 	signed := func(r *report.Report) bool { return r.DNSSEC == "secure" && r.RRset.State == "found" }
 	host := func(has func(report.Host) bool) func(*report.Report) bool {
 		return func(r *report.Report) bool { return slices.ContainsFunc(r.MX, has) }
@@ -48,8 +45,8 @@ func kinds() []kind {
 		kind{"promise, and were not tested", verdict(report.VerdictPromised)},
 		kind{"have no prefix", verdict(report.VerdictNone)},
 		kind{"could not be tested from here", verdict(report.VerdictUntested)},
-		kind{"do not exist", rrset("nxdomain")},
-		kind{"accept no mail (null MX)", rrset("null")},
+		kind{"do not exist", func(r *report.Report) bool { return r.RRset.State == "nxdomain" }},
+		kind{"accept no mail (null MX)", func(r *report.Report) bool { return r.RRset.State == "null" }},
 		kind{"are not domain names", func(r *report.Report) bool { return r.Domain == "" }},
 		kind{"with DANE", host(func(h report.Host) bool { return h.TLSA.State == "usable" })},
 		kind{"with MTA-STS",
