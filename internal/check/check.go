@@ -69,10 +69,8 @@ func New(o Options) *Checker {
 	// What an operator has switched off on this host says nothing about the receiver.
 	o.Policy.Mode = policy.ModeEnforce
 	o.Policy.Port26 = policy.PortProbe
-	if o.NoConnect {
-		o.Policy.MTASTS = false // its policy would have to be fetched
-	}
-	const policies = 2048 // as many as are of use to a scan
+	o.Policy.MTASTS = o.Policy.MTASTS && !o.NoConnect // the policy would have to be fetched
+	const policies = 2048                             // as many as are of use to a scan
 	sts := stsstore.New(stsstore.Options{
 		Resolver: o.Resolver, MaxPolicies: policies,
 		Fetcher: &mtasts.Fetcher{Resolver: o.Resolver, Roots: o.Roots, Special: o.Special || !o.Careful,
@@ -100,10 +98,7 @@ func (c *Checker) Check(ctx context.Context, input string) report.Report {
 		Source:    string(policy.SourceNone),
 		Transport: socketmap.NotFound(), MTASTS: report.STSPolicy{State: "unknown"}, TLSRPT: report.TLSRPT{State: "failed"},
 	}}
-	d.At = d.Checked
-	if !c.o.At.IsZero() {
-		d.At = c.o.At.UTC().Truncate(time.Second)
-	}
+	d.At = cmp.Or(c.o.At, d.Checked).UTC().Truncate(time.Second)
 	d.showResolver()
 	if name, ok := policy.ParseName(input); ok {
 		d.Domain, d.Nexthop = name, name

@@ -17,7 +17,7 @@ func (d *domain) find(code string, f report.Finding, detail string) {
 	if detail != "" {
 		f.Text = strings.TrimSuffix(c.Meaning, ".") + ": " + detail
 	}
-	if f.Severity == report.Error && f.Host != "" && promiseOnly(code) && !promises(f.Host) {
+	if f.Severity == report.Error && promiseOnly(code) && !promises(f.Host) && !d.requires(f.Host, code) {
 		f.Severity = report.Info // it has promised nothing
 	}
 	for i := range d.Findings {
@@ -28,6 +28,15 @@ func (d *domain) find(code string, f report.Finding, detail string) {
 		}
 	}
 	d.Findings = append(d.Findings, f)
+}
+
+// requires reports whether senders defer mail for a host because of an error, whatever its name: MTA-STS or DANE requires
+// TLS of it, and MTA-STS also a valid certificate.
+func (d *domain) requires(name, code string) bool {
+	tlsa := func(h *host) bool { return h.Host.Host == name && strings.HasSuffix(h.TLSA.State, "usable") } // or unusable
+	valid := strings.HasPrefix(code, "port25-certificate-") || code == "port25-postfix"
+	return strings.HasPrefix(code, "port25-") &&
+		(slices.Contains(d.decision.TLS.Match, name) || !valid && slices.ContainsFunc(d.hosts, tlsa))
 }
 
 // promiseOnly reports whether a code is about what a prefix promises, and nothing without one.

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/internal/check/report"
+	"github.com/policyd/policyd/internal/dane"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/smtptls"
@@ -87,4 +88,32 @@ func TestWords(t *testing.T) {
 	now := time.Now()
 	require.Equal(t, 0, daysLeft(now.Add(time.Hour), now))
 	require.Equal(t, -1, daysLeft(now.Add(-time.Hour), now))
+}
+
+// A host without a prefix is broken too if senders defer mail because of MTA-STS or DANE.
+func TestErrorsOfAHostWithoutAPrefix(t *testing.T) {
+	t.Parallel()
+	const mx, code, certificate = "mx.example.com", "port25-starttls-missing", "port25-certificate-name"
+	enforced := policy.TLSPolicy{Level: policy.LevelSecure, Match: []string{mx}}
+	for name, c := range map[string]struct {
+		tls  policy.TLSPolicy
+		dane dane.State
+		code string
+		want report.Severity
+	}{
+		"nothing is promised":                     {policy.TLSPolicy{}, dane.Absent, code, report.Info},
+		"the policy of the domain allows another": {policy.TLSPolicy{Level: policy.LevelSecure, Match: []string{"b.example"}}, dane.Absent, code, report.Info},
+		"MTA-STS":                           {enforced, dane.Absent, code, report.Error},
+		"MTA-STS, certificate":              {enforced, dane.Absent, certificate, report.Error},
+		"MTA-STS, no address":               {enforced, dane.Absent, "host-no-address", report.Info},
+		"TLSA records":                      {policy.TLSPolicy{Level: policy.LevelDANEOnly}, dane.Usable, code, report.Error},
+		"TLSA records, certificate":         {policy.TLSPolicy{Level: policy.LevelDANEOnly}, dane.Usable, certificate, report.Info},
+		"TLSA records, verdict of Postfix":  {policy.TLSPolicy{Level: policy.LevelDANEOnly}, dane.Usable, "port25-postfix", report.Info},
+		"unusable TLSA records require TLS": {policy.TLSPolicy{Level: policy.LevelDANE}, dane.Unusable, code, report.Error},
+	} {
+		d := &domain{decision: policy.Decision{TLS: c.tls},
+			hosts: []*host{{Host: report.Host{Host: mx, TLSA: showTLSA(dane.Result{State: c.dane})}}}}
+		d.find(c.code, report.Finding{Host: mx}, "")
+		require.Equal(t, c.want, d.Findings[0].Severity, name)
+	}
 }

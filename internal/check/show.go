@@ -66,11 +66,7 @@ func certificate(s *smtptls.Session, at time.Time) *report.Certificate {
 	for _, n := range leaf.DNSNames {
 		c.Names = append(c.Names, text.Printable(n))
 	}
-	path := s.Path
-	if path == nil {
-		path = s.Chain
-	}
-	for _, link := range path {
+	for _, link := range map[bool][]*x509.Certificate{true: s.Path, false: s.Chain}[c.Trusted] {
 		c.Chain = append(c.Chain, smtptls.NameOf(link))
 	}
 	return c
