@@ -45,11 +45,12 @@ func override(f *Facts, _ *Options, d *Decision) bool {
 func unknownMX(f *Facts, _ *Options, d *Decision) bool {
 	switch {
 	case f.Nexthop.Host:
-		return false
 	case f.MX.Err != nil:
 		return d.defers(ReasonMXFailed, "MX lookup for "+f.Nexthop.Name+" failed: "+Cause(f.MX.Err))
 	case !f.Known.MX:
 		return d.lacks(Need{Required: FactSet{MX: true}})
+	case f.MX.Rest > 0:
+		d.because("there are more than 32 MX hosts: the others count as hosts without a prefix and without TLSA records")
 	}
 	return false
 }

@@ -109,10 +109,9 @@ func (f *Facts) SetMX(rrset *dns.RRset, err error) {
 			}
 			f.Hosts = append(f.Hosts, h)
 		default:
-			if f.MX.Rest == 0 {
+			if f.MX.Rest++; f.MX.Rest == 1 {
 				f.MX.RestPreference = mx.Preference
 			}
-			f.MX.Rest++
 		}
 	}
 }
