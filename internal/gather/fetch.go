@@ -148,10 +148,7 @@ func (g *gathering) limit(ctx context.Context, cancel context.CancelFunc, timeou
 // and none is cached, the domain counts as one without a policy (RFC 8461 section 3.3).
 func (g *gathering) sts(brief bool) {
 	f := g.facts
-	if g.STS == nil {
-		f.STS = mtasts.Result{Domain: f.Nexthop.Name, Why: "MTA-STS is not available"}
-		return
-	}
+	g.expect(mtasts.RecordQuestion(f.Nexthop.Name))
 	ctx, cancel := context.WithCancel(g.ctx)
 	defer cancel()
 	if g.record != nil {
@@ -175,12 +172,8 @@ func (g *gathering) sts(brief bool) {
 
 // relay finds out whether the next hop is one of Postfix's own relay hosts.
 func (g *gathering) relay() {
-	f := g.facts
-	if g.Site == nil {
-		return
-	}
-	own, err := g.Site.RelayHost(g.ctx, f.Nexthop.Name, g.by)
-	f.Relay = own && err == nil
+	own, err := g.Site.RelayHost(g.ctx, g.facts.Nexthop.Name, g.by)
+	g.facts.Relay = own && err == nil
 	g.note(time.Time{}, err)
 }
 
@@ -202,15 +195,11 @@ func (g *gathering) validates() {
 // of the domain's MX hosts. Every doubt ends in a Receiver that is not known.
 func (g *gathering) receiver() {
 	f := g.facts
-	f.Receiver = policy.Receiver{Why: "what this site receives is not known"}
-	if g.Site == nil {
-		return
-	}
 	own, why, err := g.Site.Own(g.ctx, f.Nexthop.Name, g.by)
 	g.note(time.Time{}, err)
 	switch i := slices.IndexFunc(f.Hosts, func(h policy.Host) bool { return g.Site.OwnHost(h.Name) }); {
 	case err != nil:
-		f.Receiver.Why = "whether this site receives it is not known: " + policy.Cause(err)
+		f.Receiver = policy.Receiver{Why: "whether this site receives it is not known: " + policy.Cause(err)}
 	case own:
 		f.Receiver = policy.Receiver{Known: true, Here: true, Why: why}
 	case i >= 0:
@@ -224,27 +213,22 @@ func (g *gathering) receiver() {
 // receiverByAddress looks up the addresses of every MX host that is considered.
 func (g *gathering) receiverByAddress() {
 	f := g.facts
-	found := make([]policy.Receiver, len(f.Hosts))
-	fetches := make([]func(), len(found))
-	for i := range found {
-		fetches[i] = func() {
-			host := text.Name(f.Hosts[i].Name)
-			addrs, err := g.addresses(g.until, i)
-			found[i].Known = err == nil
-			if err != nil {
-				found[i].Why = "an address of " + host + " could not be looked up: " + policy.Cause(err)
-			}
-			if j := slices.IndexFunc(addrs, g.Site.OwnAddr); j >= 0 {
-				why := "the MX host " + host + " has the address " + addrs[j].String() + " of this host"
-				found[i] = policy.Receiver{Known: true, Here: true, Why: why}
-			}
-		}
+	found, failed := make([][]netip.Addr, len(f.Hosts)), make([]error, len(f.Hosts))
+	var fetches []func()
+	for i := range f.Hosts {
+		fetches = append(fetches, func() { found[i], failed[i] = g.addresses(g.until, i) })
 	}
 	g.all(fetches)
 	f.Receiver = policy.Receiver{Known: true}
-	for _, r := range found {
-		if r.Here || !r.Known && !f.Receiver.Here {
-			f.Receiver = r
+	for i, h := range f.Hosts {
+		host := text.Name(h.Name)
+		if j := slices.IndexFunc(found[i], g.Site.OwnAddr); j >= 0 {
+			f.Receiver = policy.Receiver{Known: true, Here: true,
+				Why: "the MX host " + host + " has the address " + found[i][j].String() + " of this host"}
+			return
+		}
+		if err := failed[i]; err != nil {
+			f.Receiver = policy.Receiver{Why: "an address of " + host + " could not be looked up: " + policy.Cause(err)}
 		}
 	}
 }

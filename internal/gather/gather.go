@@ -59,13 +59,11 @@ func (Elsewhere) OwnAddr(netip.Addr) bool { return false }
 // RelayHost implements Site.
 func (Elsewhere) RelayHost(context.Context, string, dns.Effort) (bool, error) { return false, nil }
 
-// Engine finds decisions. It keeps no facts: the sources do.
+// Engine finds decisions. It keeps no facts: the sources do. Resolver, STS and Site are required.
 type Engine struct {
 	Resolver dns.Starter
-	// STS finds MTA-STS policies; nil knows nothing, which defers where the options require MTA-STS.
-	STS STS
-	// Site knows what this site receives; nil knows nothing: there is no route, and no host is a relay host.
-	Site Site
+	STS      STS
+	Site     Site
 	// Verdict returns what probes of port 26 have found. It never blocks. nil: nothing is known.
 	Verdict func(host string) probe.Verdict
 	// Validates reports whether Resolver passes its self-test now. It may wait for the test, except with
@@ -127,36 +125,24 @@ func (g *gathering) fetch(n policy.Need) {
 	}
 	g.until = time.Now().Add(g.timeout)
 	var fetches []func()
-	if need.MX {
-		fetches = append(fetches, g.mx)
+	want := func(needed bool, fetch func()) {
+		if needed {
+			fetches = append(fetches, fetch)
+		}
 	}
-	if need.STS {
-		g.expect(mtasts.RecordQuestion(f.Nexthop.Name))
-		fetches = append(fetches, func() { g.sts(n.Brief) })
-	}
-	if need.Relay {
-		fetches = append(fetches, g.relay)
-	}
-	if need.Validates {
-		fetches = append(fetches, g.validates)
-	}
-	if need.Receiver {
-		fetches = append(fetches, g.receiver)
-	}
+	want(need.MX, g.mx)
+	want(need.STS, func() { g.sts(n.Brief) })
+	want(need.Relay, g.relay)
+	want(need.Validates, g.validates)
+	want(need.Receiver, g.receiver)
 	for i := range f.Hosts {
 		h := &f.Hosts[i]
 		if need.Probes && h.Class.ImplicitTLS() && g.Verdict != nil {
 			h.Probe = g.Verdict(h.Name)
 		}
-		if need.DANE.Has(i) {
-			fetches = append(fetches, func() { g.dane(i, f.Nexthop.Port, &h.DANE) })
-		}
-		if need.DANE26.Has(i) {
-			fetches = append(fetches, func() { g.dane(i, g.options.Port, &h.DANE26) })
-		}
-		if need.Addresses.Has(i) {
-			fetches = append(fetches, func() { g.count(i) })
-		}
+		want(need.DANE.Has(i), func() { g.dane(i, f.Nexthop.Port, &h.DANE) })
+		want(need.DANE26.Has(i), func() { g.dane(i, g.options.Port, &h.DANE26) })
+		want(need.Addresses.Has(i), func() { g.count(i) })
 	}
 	g.all(fetches)
 }

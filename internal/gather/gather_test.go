@@ -247,7 +247,7 @@ func TestEngineAsksNoMoreThanItNeeds(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				d := &table{t: t, answers: c.answers}
-				require.Equal(t, c.want, reply(t, &gather.Engine{Resolver: starting{d}, STS: c.sts(t)}, c.next, withDANEAndSTS()))
+				require.Equal(t, c.want, reply(t, &gather.Engine{Resolver: starting{d}, Site: site{}, STS: c.sts(t)}, c.next, withDANEAndSTS()))
 				synctest.Wait() // for those that were only expected
 				require.Len(t, d.questions(), len(c.answers), "every question: %q", d.questions())
 			})
@@ -255,16 +255,16 @@ func TestEngineAsksNoMoreThanItNeeds(t *testing.T) {
 	}
 	t.Run("no question with mode off, and for what the overrides decide", func(t *testing.T) {
 		t.Parallel()
-		require.Equal(t, "NOTFOUND ", reply(t, &gather.Engine{Resolver: starting{&table{t: t}}}, domain, policy.Options{Mode: policy.ModeOff}))
+		require.Equal(t, "NOTFOUND ", reply(t, &gather.Engine{Resolver: starting{&table{t: t}}, Site: site{}}, domain, policy.Options{Mode: policy.ModeOff}))
 		require.Equal(t, "OK secure match=starttls-a.example servername=hostname",
-			reply(t, &gather.Engine{Resolver: starting{&table{t: t}}}, policy.Nexthop{Name: "starttls-a.example", Host: true, Port: 25}, defaults()))
+			reply(t, &gather.Engine{Resolver: starting{&table{t: t}}, Site: site{}}, policy.Nexthop{Name: "starttls-a.example", Host: true, Port: 25}, defaults()))
 	})
 }
 
 func TestAFailedMXLookupIsAFact(t *testing.T) {
 	t.Parallel()
 	broken := &dns.Error{Reason: "SERVFAIL"}
-	e := gather.Engine{Resolver: starting{&table{t: t, answers: map[string]answer{"MX example.com": {err: broken}}}}}
+	e := gather.Engine{Resolver: starting{&table{t: t, answers: map[string]answer{"MX example.com": {err: broken}}}}, Site: site{}}
 	f, d, err := decide(t.Context(), &e, policy.Decide, domain, withDANEAndSTS(), dns.Effort{})
 	require.NoError(t, err)
 	require.Equal(t, policy.MX{Err: broken}, f.MX)
@@ -277,7 +277,7 @@ func TestThe32BestHostsAreConsidered(t *testing.T) {
 	for i := range uint16(1500) {
 		many = append(many, dns.MX{Preference: i, Host: fmt.Sprintf("starttls-%d.example.com", i/2)})
 	}
-	e := gather.Engine{Resolver: starting{&table{t: t, answers: map[string]answer{"MX example.com": mxs(signed, many...)}}}}
+	e := gather.Engine{Resolver: starting{&table{t: t, answers: map[string]answer{"MX example.com": mxs(signed, many...)}}}, Site: site{}}
 	f, d, err := decide(t.Context(), &e, policy.Decide, domain, defaults(), dns.Effort{})
 	require.NoError(t, err)
 	require.Len(t, f.Hosts, policy.MaxHosts)
@@ -301,7 +301,7 @@ func TestFromACacheThatLacksSomething(t *testing.T) {
 		answers := full()
 		answers[missing] = answer{err: dns.ErrNotCached}
 		d := &table{t: t, answers: answers}
-		e := gather.Engine{Resolver: starting{d}, STS: noPolicy(t)}
+		e := gather.Engine{Resolver: starting{d}, Site: site{}, STS: noPolicy(t)}
 		f, got, err := decide(t.Context(), &e, policy.Decide, domain, withDANEAndSTS(), known)
 		require.ErrorIs(t, err, dns.ErrNotCached, missing)
 		require.Equal(t, policy.Defer, got.Verdict, "what was found so far trusts nothing")
@@ -320,7 +320,7 @@ func TestFromACacheThatLacksSomething(t *testing.T) {
 		require.Equal(t, want, got)
 		require.Equal(t, fresh.Hosts, f.Hosts)
 	}
-	e := gather.Engine{Resolver: starting{&table{t: t, answers: full()}}, STS: says(mtasts.Result{Err: dns.ErrNotCached})}
+	e := gather.Engine{Resolver: starting{&table{t: t, answers: full()}}, Site: site{}, STS: says(mtasts.Result{Err: dns.ErrNotCached})}
 	_, _, err := decide(t.Context(), &e, policy.Decide, domain, withDANEAndSTS(), known)
 	require.ErrorIs(t, err, dns.ErrNotCached)
 
@@ -332,9 +332,8 @@ func TestFromACacheThatLacksSomething(t *testing.T) {
 	}{
 		{says(mtasts.Result{Err: errors.New("busy")}), "TEMP the MTA-STS policy of example.com is not known: busy"},
 		{says(mtasts.Result{}), "TEMP the MTA-STS policy of example.com is not known: no answer"},
-		{nil, "TEMP the MTA-STS policy of example.com is not known: MTA-STS is not available"},
 	} {
-		e := gather.Engine{Resolver: starting{&table{t: t, answers: answers}}, STS: c.sts}
+		e := gather.Engine{Resolver: starting{&table{t: t, answers: answers}}, Site: site{}, STS: c.sts}
 		require.Equal(t, c.want, reply(t, &e, domain, withDANEAndSTS()))
 	}
 }
@@ -370,7 +369,7 @@ func TestALivePolicyHoldsAgainstAForgedMX(t *testing.T) {
 			for _, h := range []string{mx, evil} {
 				answers["A "+h], answers["AAAA "+h], answers["TLSA _25._tcp."+h] = addrs("192.0.2.1"), denial(signed), tlsa(signed)
 			}
-			e := gather.Engine{Resolver: starting{&table{t: t, answers: answers}}, STS: c.sts}
+			e := gather.Engine{Resolver: starting{&table{t: t, answers: answers}}, Site: site{}, STS: c.sts}
 			require.Equal(t, c.want, reply(t, &e, domain, withDANEAndSTS()))
 			off := withDANEAndSTS()
 			off.MTASTS = false
@@ -413,10 +412,9 @@ func TestReceiver(t *testing.T) {
 		{"an MX host has an address of this host", site{addrs: []string{"192.0.2.2"}}, nil, "here"},
 		{"an IPv6 address of this host", site{addrs: []string{"2001:db8::1"}}, nil, "here"},
 		{"our lists cannot be read: in doubt", site{err: errors.New("postconf failed")}, mxOnly, "unknown"},
-		{"no site at all: in doubt", nil, mxOnly, "unknown"},
 		{"an address lookup fails: in doubt", site{}, func(m map[string]answer) { m["AAAA "+backup] = answer{err: broken} }, "unknown"},
 		{"an address lookup fails, another address is ours", site{addrs: []string{"192.0.2.1"}}, func(m map[string]answer) { m["AAAA "+backup] = answer{err: broken} }, "here"},
-		{"no smtps- host first: nothing more is looked up", nil, func(m map[string]answer) {
+		{"no smtps- host first: nothing more is looked up", site{}, func(m map[string]answer) {
 			mxOnly(m)
 			m["MX example.com"] = mxs(signed, dns.MX{Preference: 10, Host: backup})
 		}, "unknown"},
@@ -546,7 +544,7 @@ func TestAPanicIsRaisedInTheGoroutineOfTheCaller(t *testing.T) {
 		"AAAA a.example.com": denial(signed),
 		"AAAA b.example.com": denial(signed),
 	}}
-	e := gather.Engine{Resolver: panicking{starting{d}, dns.TypeTLSA}}
+	e := gather.Engine{Resolver: panicking{starting{d}, dns.TypeTLSA}, Site: site{}}
 	defer func() { require.Contains(t, fmt.Sprint(recover()), "what a record") }()
 	_, _, err := decide(t.Context(), &e, policy.Decide, domain, policy.Options{DANE: true}, dns.Effort{})
 	require.Fail(t, "no panic", err)

@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"hash/maphash"
+	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
+	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/policy"
 )
 
@@ -14,23 +18,25 @@ import (
 // sent to need no place. The others share a number of places, and so do all hosts of domains that remote senders chose.
 // It also remembers which hosts were signed.
 type Hosts struct {
-	others, untrusted chan struct{} // an element per place that is taken
-	signed            signed
+	others, untrusted *semaphore.Weighted // a place for each lookup
+
+	seed   maphash.Seed
+	signed [1 << 13]atomic.Uint64 // hashes of the hosts that had secure addresses when they were last looked up
 }
 
 const places = 64 // of each kind
 
 // NewHosts returns a Hosts with all places free.
 func NewHosts() *Hosts {
-	return &Hosts{others: make(chan struct{}, places), untrusted: make(chan struct{}, places),
-		signed: signed{seed: maphash.MakeSeed()}}
+	return &Hosts{others: semaphore.NewWeighted(places), untrusted: semaphore.NewWeighted(places),
+		seed: maphash.MakeSeed()}
 }
 
 var errPlaces = errors.New("too many lookups in progress")
 
 // enter waits for a place for host i, but not longer than until. Call leave when the lookup is done.
 func (g *gathering) enter(until time.Time, i int) (leave func(), err error) {
-	var shared chan struct{}
+	var shared *semaphore.Weighted
 	switch {
 	case g.Hosts == nil || g.by.CacheOnly:
 	case g.by.Untrusted:
@@ -43,10 +49,35 @@ func (g *gathering) enter(until time.Time, i int) (leave func(), err error) {
 	}
 	ctx, cancel := context.WithDeadline(g.ctx, until)
 	defer cancel()
-	select {
-	case shared <- struct{}{}:
-		return func() { <-shared }, nil
-	case <-ctx.Done():
+	if shared.Acquire(ctx, 1) != nil {
 		return nil, errPlaces
 	}
+	return func() { shared.Release(1) }, nil
+}
+
+// noteSigned remembers whether the addresses of a host are secure: its TLSA records can be asked for together with
+// them, which saves a round trip. See policy.Need. Lookups that remote senders cause change nothing.
+func (g *gathering) noteSigned(host string, addresses dns.Status) {
+	if g.Hosts == nil || g.by.CacheOnly || g.by.Untrusted || addresses == dns.Indeterminate {
+		return
+	}
+	if slot, hash := g.Hosts.slot(host); addresses == dns.Secure {
+		slot.Store(hash)
+	} else {
+		slot.CompareAndSwap(hash, 0)
+	}
+}
+
+// wasSigned reports whether the addresses of a host were secure when they were last looked up.
+func (g *gathering) wasSigned(host string) bool {
+	if g.Hosts == nil {
+		return false
+	}
+	slot, hash := g.Hosts.slot(host)
+	return slot.Load() == hash
+}
+
+func (h *Hosts) slot(host string) (slot *atomic.Uint64, hash uint64) {
+	hash = maphash.String(h.seed, host)
+	return &h.signed[hash%uint64(len(h.signed))], hash
 }

@@ -122,7 +122,7 @@ func TestOneSilentQuestion(t *testing.T) {
 					t.Parallel()
 					synctest.Test(t, func(t *testing.T) {
 						d := delayed{&table{t: t, answers: c.answers, silent: []string{question}}, dns.TypeMX, mxTook}
-						e := gather.Engine{Resolver: starting{d}, STS: storeOf{resolver: d, live: c.live, policy: enforced}, Hosts: gather.NewHosts()}
+						e := gather.Engine{Resolver: starting{d}, Site: site{}, STS: storeOf{resolver: d, live: c.live, policy: enforced}, Hosts: gather.NewHosts()}
 						ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 						defer cancel()
 						start := time.Now()
@@ -168,7 +168,7 @@ func (d delayed) Lookup(ctx context.Context, q dns.Question, e dns.Effort) (*dns
 func TestASilentMXQuestion(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		e := gather.Engine{Resolver: starting{&table{t: t, silent: []string{"MX example.com"}}}, STS: noPolicy(t)}
+		e := gather.Engine{Resolver: starting{&table{t: t, silent: []string{"MX example.com"}}}, Site: site{}, STS: noPolicy(t)}
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		start := time.Now()
@@ -196,7 +196,7 @@ func TestADeadPolicyHost(t *testing.T) {
 				"MX example.com": mxs(unsigned, dns.MX{Host: host}), "A " + mx: insecureAddrs(), "AAAA " + mx: denial(unsigned),
 				"TXT _mta-sts.example.com": {rrset: dns.RRset{Status: unsigned, Records: []string{"v=STSv1; id=1"}}},
 			}}
-			e := gather.Engine{Resolver: starting{d}, STS: storeOf{resolver: d, fetch: time.Hour}}
+			e := gather.Engine{Resolver: starting{d}, Site: site{}, STS: storeOf{resolver: d, fetch: time.Hour}}
 			start := time.Now()
 			require.Equal(t, c.want, reply(t, &e, domain, withDANEAndSTS()))
 			require.Less(t, time.Since(start), c.most)
@@ -216,7 +216,7 @@ func TestSilentBackupHostAndRecord(t *testing.T) {
 					"A a.example":    addrs("192.0.2.1"), "AAAA a.example": denial(signed), "TLSA _25._tcp.a.example": denial(signed),
 				}, silent: []string{"A b.example", "AAAA b.example", "TXT _mta-sts.example.com"}}
 				d := delayed{table, dns.TypeMX, mxTook}
-				e := gather.Engine{Resolver: starting{d}, STS: storeOf{resolver: d, live: held}}
+				e := gather.Engine{Resolver: starting{d}, Site: site{}, STS: storeOf{resolver: d, live: held}}
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 				defer cancel()
 				_, got, err := decide(ctx, &e, policy.Decide, domain, withDANEAndSTS(), dns.Effort{})
@@ -243,7 +243,7 @@ func TestASilentHostHidesNoPolicy(t *testing.T) {
 			"A a.example":    addrs("192.0.2.1"), "AAAA a.example": denial(signed), "TLSA _25._tcp.a.example": denial(signed),
 			"TXT _mta-sts.example.com": record,
 		}, silent: []string{"A b.example", "AAAA b.example"}})
-		e := gather.Engine{Resolver: starting{d}, STS: storeOf{resolver: d, policy: stsPolicy(mtasts.Enforce, "a.example"), fetch: time.Second}}
+		e := gather.Engine{Resolver: starting{d}, Site: site{}, STS: storeOf{resolver: d, policy: stsPolicy(mtasts.Enforce, "a.example"), fetch: time.Second}}
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		_, got, err := decide(ctx, &e, policy.Decide, domain, withDANEAndSTS(), dns.Effort{})
@@ -272,7 +272,7 @@ func TestASlowResolverHidesNoPolicy(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 				defer cancel()
 				cache := shared(slow)
-				e := gather.Engine{Resolver: starting{cache}, STS: storeOf{resolver: cache, policy: stsPolicy(mtasts.Enforce, mx), fetch: each}}
+				e := gather.Engine{Resolver: starting{cache}, Site: site{}, STS: storeOf{resolver: cache, policy: stsPolicy(mtasts.Enforce, mx), fetch: each}}
 				_, d, err := decide(ctx, &e, policy.Decide, domain, withDANEAndSTS(), dns.Effort{})
 				require.NoError(t, err)
 				require.NotEqual(t, policy.None, d.Verdict, "%v each: %q", each, d.Why)
@@ -352,7 +352,7 @@ func TestNothingBeginsAfterTheDeadline(t *testing.T) {
 			<-within.Done()
 			return nil, &dns.Error{Question: q, Reason: "no answer in time", Err: within.Err()}
 		})
-		e := gather.Engine{Resolver: starting{silent}, STS: storeOf{resolver: denies{}}, Hosts: gather.NewHosts()}
+		e := gather.Engine{Resolver: starting{silent}, Site: site{}, STS: storeOf{resolver: denies{}}, Hosts: gather.NewHosts()}
 		_, d, err := decide(ctx, &e, policy.Decide, domain, withDANEAndSTS(), dns.Effort{})
 		require.NoError(t, err)
 		require.Equal(t, policy.Defer, d.Verdict)
@@ -479,7 +479,7 @@ func TestAHostThatWasSignedNeedsTwoRoundTrips(t *testing.T) {
 				slow = delayed{slow, q, time.Second}
 			}
 			cache := shared(slow)
-			e := gather.Engine{Resolver: starting{cache}, STS: storeOf{resolver: cache}, Hosts: hosts}
+			e := gather.Engine{Resolver: starting{cache}, Site: site{}, STS: storeOf{resolver: cache}, Hosts: hosts}
 			start := time.Now()
 			_, _, err := decide(t.Context(), &e, policy.Decide, domain, withDANEAndSTS(), by)
 			require.NoError(t, err)
@@ -534,7 +534,7 @@ func TestThreeRoundTrips(t *testing.T) {
 					slow = delayed{slow, q, time.Second}
 				}
 				cache := shared(slow)
-				e := gather.Engine{Resolver: starting{cache}, STS: storeOf{resolver: cache}}
+				e := gather.Engine{Resolver: starting{cache}, Site: site{}, STS: storeOf{resolver: cache}}
 				start := time.Now()
 				require.Equal(t, c.want, reply(t, &e, domain, withDANEAndSTS()))
 				require.Equal(t, time.Duration(c.steps)*time.Second, time.Since(start))
@@ -563,7 +563,7 @@ func TestASlowResolverIsGivenItsTime(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		cache := shared(slow)
-		e := gather.Engine{Resolver: starting{cache}, STS: storeOf{resolver: cache}}
+		e := gather.Engine{Resolver: starting{cache}, Site: site{}, STS: storeOf{resolver: cache}}
 		_, d, err := decide(ctx, &e, policy.Decide, domain, withDANEAndSTS(), dns.Effort{})
 		require.NoError(t, err)
 		require.Equal(t, policy.Apply, d.Verdict, d.Why)

@@ -79,7 +79,7 @@ func Explain(ctx context.Context, src Sources, key string, s Settings) Explanati
 		decision, _ = src.Decide(ctx, policy.Survey, facts, s.Policy, dns.Effort{})
 		shown, why = next.String(), policy.Explain(*facts, s.Policy)
 		route, _ = src.Decide(ctx, policy.Route, facts, s.Policy, dns.Effort{})
-		if src.Site != nil && route.Reason == policy.ReasonNoRoute {
+		if route.Reason == policy.ReasonNoRoute {
 			// Its hosts are not probed, so Route has found another reason first, which seems to pass by itself.
 			if own, why, _ := src.Site.Own(ctx, next.Name, dns.Effort{}); own {
 				route.Why = append(route.Why, "this site receives the domain: "+why)

@@ -249,7 +249,7 @@ func (s *Service) leaving(c *call, a *answered, facts *policy.Facts) {
 // wantProbes makes the hosts of a TLS-policy answer due for a probe, unless this site receives the domain itself or
 // cannot find out: no route follows then. A site that has not been read yet does not delay the probe.
 func (s *Service) wantProbes(c *call, a *answered) {
-	if len(a.probe) == 0 || s.sources.Site == nil {
+	if len(a.probe) == 0 {
 		return
 	}
 	own, _, err := s.sources.Site.Own(c.ctx, a.next.Name, dns.Effort{CacheOnly: true})
