@@ -2,7 +2,6 @@ package mtasts
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 	"math"
@@ -19,22 +18,15 @@ const (
 	otherFamilyWait = time.Second // how long a fetch waits for the other address family when it has one
 )
 
-// candidate is an address of a policy host.
-type candidate struct {
-	addr netip.Addr
-	more bool // others may follow
-}
-
-// candidates yields the addresses of a policy host in the order in which to try them, and at the end the reasons why
-// there are no more. One address family is enough to begin; the other joins when its answer arrives.
-func (f *Fetcher) candidates(ctx context.Context, host string) iter.Seq2[candidate, error] {
-	return func(yield func(candidate, error) bool) {
+// candidates yields the addresses of a policy host in the order in which to try them, and whether others may follow. One
+// address family is enough to begin; the other joins when its answer arrives. The reasons why there are no more are
+// added to problems.
+func (f *Fetcher) candidates(ctx context.Context, host string, problems *[]error) iter.Seq2[netip.Addr, bool] {
+	return func(yield func(netip.Addr, bool) bool) {
 		next, waiting := dns.Addresses(ctx, f.Resolver, host, dns.Effort{}, false), 2 // families
 		begin := time.Now().Add(otherFamilyWait)
 		var list []netip.Addr // not tried yet
-		var problems []error
-		tried := 0
-		for ; tried < maxAddrs; tried++ {
+		for range maxAddrs {
 			for waiting > 0 {
 				until := begin
 				if len(list) == 0 {
@@ -43,31 +35,21 @@ func (f *Fetcher) candidates(ctx context.Context, host string) iter.Seq2[candida
 				call := next(until)
 				if !call.Ended() {
 					if len(list) == 0 { // there is no time left
-						problems = append(problems, call.Err)
+						*problems = append(*problems, call.Err)
 					}
 					break
 				}
 				waiting--
 				addrs, err := f.allowed(call)
-				problems = append(problems, err)
+				*problems = append(*problems, err)
 				for i, addr := range addrs { // the families alternate
 					list = slices.Insert(list, min(2*i+1, len(list)), addr)
 				}
 			}
-			if len(list) == 0 {
-				break
-			}
-			if !yield(candidate{list[0], len(list) > 1 || waiting > 0}, nil) {
+			if len(list) == 0 || !yield(list[0], len(list) > 1 || waiting > 0) {
 				return
 			}
 			list = list[1:]
-		}
-		err := errors.Join(problems...)
-		if err == nil && tried == 0 {
-			err = errors.New("the policy host has no address")
-		}
-		if err != nil {
-			yield(candidate{}, err)
 		}
 	}
 }

@@ -73,32 +73,31 @@ func (f *Fetcher) body(ctx context.Context, host string) (body []byte, first net
 			return body, first, err
 		}
 	}
-	var failed []error
-	for next, err := range f.candidates(ctx, host) {
-		if err != nil {
-			failed = append(failed, err)
-			break
-		}
+	var failed, problems []error
+	for addr, more := range f.candidates(ctx, host, &problems) {
 		if !first.IsValid() {
-			first = next.addr
+			first = addr
 		}
 		// An address that hangs leaves time for the others.
 		attempt, cancel := ctx, context.CancelFunc(func() {})
-		if end, limited := ctx.Deadline(); limited && next.more {
+		if end, limited := ctx.Deadline(); limited && more {
 			const half = 2
 			attempt, cancel = context.WithTimeout(ctx, time.Until(end)/half)
 		}
-		body, err = f.get(attempt, host, nil, next.addr)
+		body, err = f.get(attempt, host, nil, addr)
 		cancel()
 		if err == nil {
 			return body, first, nil
 		}
-		failed = append(failed, fmt.Errorf("%s: %w", next.addr, err))
+		failed = append(failed, fmt.Errorf("%s: %w", addr, err))
 		if _, answered := errors.AsType[answerError](err); answered || ctx.Err() != nil {
-			break
+			return nil, first, errors.Join(failed...)
 		}
 	}
-	return nil, first, errors.Join(failed...)
+	if err = errors.Join(append(failed, problems...)...); err == nil {
+		err = errors.New("the policy host has no address")
+	}
+	return nil, first, err
 }
 
 // answerError is an answer of the verified policy host that is not a policy. Its other addresses are not tried.
@@ -126,18 +125,13 @@ func (f *Fetcher) get(ctx context.Context, host string, proxy *url.URL, addr net
 			return dialTLS(ctx, to, config)
 		}
 	}
-	client := http.Client{
-		Transport: transport,
-		// "HTTP 3xx redirects MUST NOT be followed."
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, f.url(host).String(), nil)
 	if err != nil {
 		return nil, err
 	}
 	request.Header.Set("User-Agent", "policyd")
 	request.Header.Set("Accept", "text/plain")
-	response, err := client.Do(request)
+	response, err := transport.RoundTrip(request) // unlike a Client: "HTTP 3xx redirects MUST NOT be followed."
 	if err != nil {
 		return nil, bare(err)
 	}
@@ -154,11 +148,8 @@ func (f *Fetcher) get(ctx context.Context, host string, proxy *url.URL, addr net
 	return body, err
 }
 
-// bare returns an error without the URL and the address, which its reader already knows.
+// bare returns an error without the address, which its reader already knows.
 func bare(err error) error {
-	if wrapped, ok := errors.AsType[*url.Error](err); ok {
-		err = wrapped.Err
-	}
 	for {
 		wrapped, ok := errors.AsType[*net.OpError](err)
 		if !ok || wrapped.Op != "dial" && wrapped.Op != "proxyconnect" {
