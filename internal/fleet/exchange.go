@@ -311,7 +311,7 @@ func (f *Fleet) tryMerge(field string, value []byte) Reason {
 	if local == nil {
 		return Version
 	}
-	switch merged, err := local.Merge(r.domain, r.Data, r.Time, r.Lifetime); {
+	switch merged, err := local.Merge(r.domain, r.Data, r.Time); {
 	case err != nil:
 		return Refused
 	case !merged:

@@ -102,9 +102,8 @@ type memory struct {
 
 // value is what a memory knows of a domain.
 type value struct {
-	data     []byte
-	learned  time.Time
-	lifetime time.Duration
+	data    []byte
+	learned time.Time
 }
 
 func newMemory() *memory { return &memory{values: map[string]value{}} }
@@ -119,10 +118,10 @@ func (m *memory) Share(domain string) ([]byte, time.Time, time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	v := m.values[domain]
-	return v.data, v.learned, v.lifetime
+	return v.data, v.learned, time.Hour
 }
 
-func (m *memory) Merge(domain string, data []byte, learned time.Time, lifetime time.Duration) (bool, error) {
+func (m *memory) Merge(domain string, data []byte, learned time.Time) (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if string(data) == "weak" {
@@ -131,14 +130,14 @@ func (m *memory) Merge(domain string, data []byte, learned time.Time, lifetime t
 	if old, ok := m.values[domain]; ok && !learned.After(old.learned) {
 		return false, nil
 	}
-	m.values[domain] = value{data, learned, lifetime}
+	m.values[domain] = value{data, learned}
 	return true, nil
 }
 
 func (m *memory) set(domain, data string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.values[domain] = value{[]byte(data), time.Now(), time.Hour}
+	m.values[domain] = value{[]byte(data), time.Now()}
 }
 
 func (m *memory) get(domain string) string {

@@ -22,14 +22,14 @@ func TestClockJumps(t *testing.T) {
 					ask(p, mx)
 					pass(time.Second)
 					require.Equal(t, state, ask(p, mx).State)
-					p.mu.Lock()
-					h, now := p.hosts[mx], wallClock().Add(jump)
+					p.hosts.Lock()
+					h, now := p.hosts.Records[mx], wallClock().Add(jump)
 					h.due = time.Time{}
 					believed := h.valid(now)
 					h.asked = now
 					p.plan(h, now)
 					due := h.due
-					p.mu.Unlock()
+					p.hosts.Unlock()
 					if jump != time.Hour { // that is well within the life of a verdict
 						require.Equal(t, Unknown, believed.State)
 					}

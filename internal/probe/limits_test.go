@@ -100,9 +100,9 @@ func TestReadingVerdictsCausesNothing(t *testing.T) {
 		pass(time.Second)
 		require.Equal(t, Open, p.Verdict(mx).State)
 		lastAsked := func() time.Time {
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			return p.hosts[mx].asked
+			p.hosts.Lock()
+			defer p.hosts.Unlock()
+			return p.hosts.Records[mx].asked
 		}
 		asked := lastAsked()
 		pass(time.Hour)

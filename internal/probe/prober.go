@@ -8,13 +8,13 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/sync/singleflight"
 	"golang.org/x/time/rate"
 
+	"github.com/policyd/policyd/internal/blocked"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/smtptls"
 	"github.com/policyd/policyd/internal/statedb"
@@ -51,13 +51,11 @@ type Prober struct {
 	room   *semaphore.Weighted // one for each host that is being probed
 	rates  *rates
 	shared singleflight.Group // calls of Probe, by host
-	disk   *statedb.File
-	wake   chan struct{} // a token where something may have become due sooner
+	wake   chan struct{}      // a token where something may have become due sooner
 
-	mu      sync.Mutex // guards what follows, and every host
+	hosts   *statedb.Table[*host] // its lock guards what follows too
 	options Options
-	hosts   map[string]*host
-	egress  egress
+	egress  blocked.Detector  // the port is filtered on our side
 	asleep  time.Time         // until when Run waits for a host to become due; zero: it does not wait
 	results map[string]uint64 // probes since the start, as in Stats
 }
@@ -87,24 +85,28 @@ func (h *host) open() int {
 func New(o Options) *Prober {
 	p := &Prober{
 		talk: smtptls.Talk, room: semaphore.NewWeighted(maxProbes), rates: newRates(), wake: make(chan struct{}, 1),
-		options: o, hosts: map[string]*host{}, results: map[string]uint64{},
+		options: o, results: map[string]uint64{},
 	}
-	p.openDisk()
+	p.hosts = statedb.New(statedb.Options[*host]{
+		Dir: o.StateDir, Name: "probes.db", Bucket: "probes-1", Log: o.Logger,
+		Max: maxHosts, Age: func(h *host) int64 { return h.asked.Unix() },
+		Encode: p.encoded, Decode: p.decode,
+	})
 	return p
 }
 
 // Configure puts new options into effect. It forgets all verdicts if the port, the roots or the allowed addresses have
 // changed.
 func (p *Prober) Configure(o Options) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.hosts.Lock()
+	defer p.hosts.Unlock()
 	before := p.options
 	p.options = o
 	if before.Port != o.Port || before.Special != o.Special || !before.Roots.Equal(o.Roots) {
-		for _, h := range p.hosts {
-			p.forget(h)
+		for name := range p.hosts.Records {
+			p.hosts.Delete(name)
 		}
-		p.egress = egress{}
+		p.egress.Succeeded()
 	}
 }
 
@@ -118,9 +120,9 @@ func hostName(name string) (string, bool) {
 // neither causes a probe nor keeps the host from being forgotten: smtpd(8) reads the transport map for every envelope
 // sender, so untrusted senders choose these names. The name is in lower case.
 func (p *Prober) Verdict(name string) Verdict {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if h := p.hosts[name]; h != nil {
+	p.hosts.RLock()
+	defer p.hosts.RUnlock()
+	if h := p.hosts.Records[name]; h != nil {
 		return h.valid(wallClock())
 	}
 	return Verdict{}
@@ -134,8 +136,8 @@ func (p *Prober) Want(name string) {
 		return
 	}
 	now := wallClock()
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.hosts.Lock()
+	defer p.hosts.Unlock()
 	h := p.known(name, now)
 	h.used = h.used || h.valid(now).State == Open
 	p.plan(h, now)
@@ -155,34 +157,28 @@ func (h *host) valid(now time.Time) Verdict {
 	return v
 }
 
-// known returns a host that is wanted now; p.mu is held.
+// known returns a host that is wanted now; p.hosts is locked.
 func (p *Prober) known(name string, now time.Time) *host {
-	h := p.hosts[name]
+	h := p.hosts.Records[name]
 	if h == nil {
-		if len(p.hosts) >= maxHosts {
+		if len(p.hosts.Records) >= maxHosts {
 			p.evict()
 		}
 		h = &host{name: name}
-		p.hosts[name] = h
+		p.hosts.Put(name, h)
 	}
 	h.asked = now
 	return h
 }
 
-// evict forgets hosts, open ones last, and of equals those that were not wanted for longest; p.mu is held.
+// evict forgets hosts, open ones last, and of equals those that were not wanted for longest; p.hosts is locked.
 func (p *Prober) evict() {
-	all := slices.SortedFunc(maps.Values(p.hosts), func(a, b *host) int {
+	all := slices.SortedFunc(maps.Values(p.hosts.Records), func(a, b *host) int {
 		return cmp.Or(cmp.Compare(a.open(), b.open()), a.asked.Compare(b.asked))
 	})
 	for _, h := range all[:maxEvicted] {
-		p.forget(h)
+		p.hosts.Delete(h.name)
 	}
-}
-
-// forget makes a host unknown; p.mu is held. What a probe under way finds is thrown away.
-func (p *Prober) forget(h *host) {
-	delete(p.hosts, h.name)
-	p.disk.Mark(h.name)
 }
 
 // Stats are counters since the start, and the size. Their JSON form is stable.
@@ -196,11 +192,11 @@ type Stats struct {
 
 // Stats returns the counters as they are.
 func (p *Prober) Stats() Stats {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.hosts.Lock()
+	defer p.hosts.Unlock()
 	hosts := map[string]uint64{Open.String(): 0, Closed.String(): 0, Unknown.String(): 0}
-	for _, h := range p.hosts {
+	for _, h := range p.hosts.Records {
 		hosts[h.verdict.State.String()]++
 	}
-	return Stats{Results: maps.Clone(p.results), Hosts: hosts, EgressFiltered: p.egress.filtered}
+	return Stats{Results: maps.Clone(p.results), Hosts: hosts, EgressFiltered: !p.egress.Since().IsZero()}
 }

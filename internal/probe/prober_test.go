@@ -273,13 +273,13 @@ func TestBounds(t *testing.T) {
 		require.Equal(t, Open, p.Probe(t.Context(), mx).State)
 		for i := range 3 * maxHosts {
 			ask(p, mxn(i))
-			require.LessOrEqual(t, len(p.hosts), maxHosts)
+			require.LessOrEqual(t, len(p.hosts.Records), maxHosts)
 		}
 		st := p.Stats()
-		require.Greater(t, len(p.hosts), maxHosts-maxEvicted)
+		require.Greater(t, len(p.hosts.Records), maxHosts-maxEvicted)
 		require.Equal(t, Open, ask(p, mx).State, "other hosts do not displace one in use")
 		require.EqualValues(t, 1, st.Hosts["open"])
-		require.EqualValues(t, len(p.hosts)-1, st.Hosts["unknown"])
+		require.EqualValues(t, len(p.hosts.Records)-1, st.Hosts["unknown"])
 
 		pass(2 * time.Second)
 		h, _ := p.next(wallClock())

@@ -17,7 +17,7 @@ import (
 // Run probes what is due, and keeps the state directory up to date, until ctx ends.
 func (p *Prober) Run(ctx context.Context) error {
 	var all sync.WaitGroup
-	all.Go(func() { _ = p.disk.Run(ctx) }) // the error is that of ctx
+	all.Go(func() { _ = p.hosts.Run(ctx) }) // the error is that of ctx
 	for p.room.Acquire(ctx, 1) == nil && p.rates.all.Wait(ctx) == nil {
 		h := p.take(ctx)
 		if h == nil {
@@ -29,7 +29,7 @@ func (p *Prober) Run(ctx context.Context) error {
 		})
 	}
 	all.Wait()
-	return errors.Join(ctx.Err(), p.disk.Close())
+	return errors.Join(ctx.Err(), p.hosts.Close())
 }
 
 // take waits until a host is due and returns it, with its probe begun, or nil when ctx ends.
@@ -51,15 +51,15 @@ func (p *Prober) take(ctx context.Context) *host {
 // next returns the host to probe now, with its probe begun. Where none is due, it returns nil and how long to wait. It
 // forgets the hosts that were not wanted for a day.
 func (p *Prober) next(now time.Time) (*host, time.Duration) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.hosts.Lock()
+	defer p.hosts.Unlock()
 	wait := sweepInterval
 	var first *host
-	for _, h := range p.hosts {
+	for _, h := range p.hosts.Records {
 		switch {
 		case h.probing:
 		case now.Sub(h.asked) >= forgottenAge:
-			p.forget(h)
+			p.hosts.Delete(h.name)
 		case h.due.IsZero():
 		case h.due.After(now):
 			wait = min(wait, h.due.Sub(now))
@@ -87,10 +87,10 @@ func (p *Prober) Probe(ctx context.Context, name string) Verdict {
 			return unknown("deadline exceeded"), nil
 		}
 		defer p.room.Release(1)
-		p.mu.Lock()
+		p.hosts.Lock()
 		h := p.known(name, wallClock())
 		h.begin()
-		p.mu.Unlock()
+		p.hosts.Unlock()
 		return p.probe(ctx, h, false), nil
 	})
 	v, _ := found.(Verdict)
@@ -99,18 +99,18 @@ func (p *Prober) Probe(ctx context.Context, name string) Verdict {
 
 // probe probes a host whose probe has begun, and ends it.
 func (p *Prober) probe(ctx context.Context, h *host, limited bool) Verdict {
-	p.mu.Lock()
+	p.hosts.Lock()
 	o := p.options
-	p.mu.Unlock()
+	p.hosts.Unlock()
 	began := time.Now()
 	f := p.examine(ctx, h.name, &o, limited)
 	now := wallClock()
 	f.Verdict = f.dated(now)
 
-	p.mu.Lock()
+	p.hosts.Lock()
 	changed := false
 	h.probing = false
-	if p.hosts[h.name] == h { // otherwise it was forgotten, because of other options or of other hosts
+	if p.hosts.Records[h.name] == h { // otherwise it was forgotten, because of other options or of other hosts
 		changed = p.settle(h, f, now)
 		p.judgeEgress(h.name, f)
 		if h.used {
@@ -118,7 +118,7 @@ func (p *Prober) probe(ctx context.Context, h *host, limited bool) Verdict {
 		}
 	}
 	p.results[cmp.Or(strings.ReplaceAll(string(f.Cause), " ", "-"), f.State.String())]++
-	p.mu.Unlock()
+	p.hosts.Unlock()
 	level := map[bool]slog.Level{false: slog.LevelDebug, true: slog.LevelInfo}[changed]
 	o.Logger.LogAttrs(ctx, level, "port of implicit TLS probed",
 		slog.String("mx", h.name), slog.Int("port", int(o.Port)), slog.String("status", f.State.String()),

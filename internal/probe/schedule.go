@@ -30,7 +30,7 @@ func (h *host) before(other *host) bool {
 // begin marks a host as being probed; the lock of the Prober is held.
 func (h *host) begin() { h.due, h.used, h.probing = time.Time{}, false, true }
 
-// plan schedules the next probe of a host that is being asked for; p.mu is held.
+// plan schedules the next probe of a host that is being asked for; p.hosts is locked.
 func (p *Prober) plan(h *host, now time.Time) {
 	at := now
 	switch h.valid(now).State {
@@ -59,7 +59,7 @@ func (p *Prober) plan(h *host, now time.Time) {
 	p.schedule(h, at)
 }
 
-// schedule makes a host due at a time, unless it is being probed or due before that; p.mu is held.
+// schedule makes a host due at a time, unless it is being probed or due before that; p.hosts is locked.
 func (p *Prober) schedule(h *host, at time.Time) {
 	if h.probing || !h.due.IsZero() && !at.Before(h.due) {
 		return
@@ -74,8 +74,8 @@ func (p *Prober) schedule(h *host, at time.Time) {
 	}
 }
 
-// settle takes over what a probe has found about a host that is still known; p.mu is held. It reports whether the state
-// or its cause has changed.
+// settle takes over what a probe has found about a host that is still known; p.hosts is locked. It reports whether the
+// state or its cause has changed.
 func (p *Prober) settle(h *host, f finding, now time.Time) (changed bool) {
 	before := h.verdict
 	switch f.State {
@@ -95,6 +95,6 @@ func (p *Prober) settle(h *host, f finding, now time.Time) (changed bool) {
 			p.schedule(h, h.retry)
 		}
 	}
-	p.disk.Mark(h.name)
+	p.hosts.Mark(h.name)
 	return f.State != Unknown && (before.State != f.State || before.Cause != f.Cause)
 }

@@ -150,8 +150,8 @@ func TestHostWantedAgainIsNotForgottenFirst(t *testing.T) {
 	}
 	p.Want(mxn(0))
 	p.Want(mx)
-	require.Contains(t, p.hosts, mxn(0))
-	require.NotContains(t, p.hosts, mxn(1))
+	require.Contains(t, p.hosts.Records, mxn(0))
+	require.NotContains(t, p.hosts.Records, mxn(1))
 }
 
 // Open hosts do not leave so little room that a new host is forgotten before it is probed.
@@ -167,11 +167,11 @@ func TestOpenHostsLeaveRoomForOthers(t *testing.T) {
 		}
 	}
 	p.Want(mx)
-	require.Contains(t, p.hosts, mx)
-	require.Len(t, p.hosts, maxHosts-maxEvicted+1, "the next ones have room too")
-	require.NotContains(t, p.hosts, mxn(maxEvicted/2-1), "those that are not open go first")
-	require.NotContains(t, p.hosts, mxn(maxEvicted-1), "then the open ones that were not wanted for longest")
-	require.Contains(t, p.hosts, mxn(maxEvicted))
+	require.Contains(t, p.hosts.Records, mx)
+	require.Len(t, p.hosts.Records, maxHosts-maxEvicted+1, "the next ones have room too")
+	require.NotContains(t, p.hosts.Records, mxn(maxEvicted/2-1), "those that are not open go first")
+	require.NotContains(t, p.hosts.Records, mxn(maxEvicted-1), "then the open ones that were not wanted for longest")
+	require.Contains(t, p.hosts.Records, mxn(maxEvicted))
 }
 
 // A host that is due later than the prober looks again does not wake it; one that is due now does.

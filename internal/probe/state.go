@@ -2,12 +2,10 @@ package probe
 
 import (
 	"encoding/json"
-	"maps"
-	"slices"
+	"errors"
 	"time"
 
 	"github.com/policyd/policyd/internal/smtptls"
-	"github.com/policyd/policyd/internal/statedb"
 )
 
 // saved is the form of a host on disk, under its name.
@@ -20,27 +18,9 @@ type saved struct {
 	BackOff time.Duration `json:"back_off,omitempty"`
 }
 
-// openDisk opens the database and takes over what it has.
-func (p *Prober) openDisk() {
-	p.disk = statedb.New(statedb.Options{
-		Dir: p.options.StateDir, Name: "probes.db", Bucket: "probes-1", Log: p.options.Logger,
-		Names: p.names, Encode: p.encoded, Load: p.load,
-	})
-	p.disk.Open()
-}
-
-func (p *Prober) names() []string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return slices.Collect(maps.Keys(p.hosts))
-}
-
 // encoded returns a host in the form in which it is on disk, nil if there is no verdict about it.
-func (p *Prober) encoded(name string) []byte {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	h := p.hosts[name]
-	if h == nil || h.verdict.State == Unknown {
+func (p *Prober) encoded(h *host) []byte {
+	if h.verdict.State == Unknown {
 		return nil
 	}
 	b, _ := json.Marshal(saved{ // numbers, strings and times do not fail
@@ -49,22 +29,17 @@ func (p *Prober) encoded(name string) []byte {
 	return b
 }
 
-// load takes over a host from the disk, unless it is known by now.
-func (p *Prober) load(name string, value []byte) bool {
+func (p *Prober) decode(name string, value []byte) (*host, error) {
 	var s saved
-	if json.Unmarshal(value, &s) != nil {
-		return false
+	err := json.Unmarshal(value, &s)
+	canonical, valid := hostName(name)
+	if err != nil || !valid || canonical != name || s.Port != p.options.Port || s.Special != p.options.Special ||
+		!s.sound(wallClock()) {
+		return nil, errors.New("probe: not a sound verdict under the present options")
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	host, valid := hostName(name)
-	if !s.sound(wallClock()) || !valid || host != name || s.Port != p.options.Port || s.Special != p.options.Special ||
-		p.hosts[name] != nil || len(p.hosts) >= maxHosts {
-		return false
-	}
-	h := p.known(name, s.Asked)
-	h.verdict, h.closedFor, h.retry = s.Verdict, s.BackOff, s.Checked.Add(s.BackOff)
-	return true
+	return &host{
+		name: name, asked: s.Asked, verdict: s.Verdict, closedFor: s.BackOff, retry: s.Checked.Add(s.BackOff),
+	}, nil
 }
 
 // sound reports whether encoded has written this, and whether the verdict is still valid: the disk is trusted no more

@@ -4,10 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -46,7 +44,7 @@ func TestVerdictsSurviveARestart(t *testing.T) {
 
 		again := func(t *testing.T) *Prober {
 			p := w.prober(t, o)
-			require.NoError(t, p.disk.Close())
+			require.NoError(t, p.hosts.Close())
 			return p
 		}
 		for _, crashed := range []bool{false, true} {
@@ -73,16 +71,17 @@ func TestVerdictsSurviveARestart(t *testing.T) {
 func saveHosts(t *testing.T, hosts map[string]saved) string {
 	t.Helper()
 	dir := t.TempDir()
-	disk := statedb.New(statedb.Options{
-		Dir: dir, Name: "probes.db", Bucket: "probes-1", Log: slog.New(slog.DiscardHandler),
-		Names: func() []string { return slices.Collect(maps.Keys(hosts)) },
-		Encode: func(name string) []byte {
-			b, err := json.Marshal(hosts[name])
+	disk := statedb.New(statedb.Options[saved]{
+		Dir: dir, Name: "probes.db", Bucket: "probes-1", Log: slog.New(slog.DiscardHandler), Max: len(hosts),
+		Encode: func(s saved) []byte {
+			b, err := json.Marshal(s)
 			require.NoError(t, err)
 			return b
 		},
 	})
-	disk.Open()
+	for name, s := range hosts {
+		disk.Put(name, s)
+	}
 	require.NoError(t, disk.Close())
 	return dir
 }
@@ -130,7 +129,7 @@ func TestSavedVerdictThatIsNotSoundIsNotUsed(t *testing.T) {
 			c.change(&s)
 			o.StateDir = saveHosts(t, map[string]saved{c.host: s})
 			p := w.prober(t, o)
-			require.NoError(t, p.disk.Close())
+			require.NoError(t, p.hosts.Close())
 			require.Equal(t, c.want != Unknown, known(p) == 1, "a record that is not used is not kept")
 			require.Equal(t, c.want, p.Verdict(c.host).State)
 		})
@@ -165,10 +164,10 @@ func TestBackOffSurvivesARestart(t *testing.T) {
 	}})
 	p := w.prober(t, o)
 	p.Want(mx)
-	require.Equal(t, checked.Add(40*time.Minute), p.hosts[mx].due)
+	require.Equal(t, checked.Add(40*time.Minute), p.hosts.Records[mx].due)
 	w.host(mx, refusing, "8.8.8.8")
 	p.Probe(t.Context(), mx)
-	require.Equal(t, 80*time.Minute, p.hosts[mx].closedFor)
+	require.Equal(t, 80*time.Minute, p.hosts.Records[mx].closedFor)
 }
 
 // A reload that makes all verdicts void removes them from the disk too.
@@ -180,11 +179,11 @@ func TestVoidVerdictsLeaveTheDisk(t *testing.T) {
 	p := w.prober(t, o)
 	w.host(mx, good, "8.8.8.8")
 	p.Probe(t.Context(), mx)
-	p.disk.Sync()
+	p.hosts.Sync()
 	special := o
 	special.Special = true
 	p.Configure(special)
-	require.NoError(t, p.disk.Close())
+	require.NoError(t, p.hosts.Close())
 	require.Zero(t, known(w.prober(t, o)))
 }
 
@@ -203,6 +202,6 @@ func TestOrderOfHostsSurvivesARestart(t *testing.T) {
 	o.StateDir = saveHosts(t, hosts)
 	p := w.prober(t, o)
 	for name, s := range hosts {
-		require.True(t, s.Asked.Equal(p.hosts[name].asked))
+		require.True(t, s.Asked.Equal(p.hosts.Records[name].asked))
 	}
 }

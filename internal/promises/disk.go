@@ -10,30 +10,7 @@ import (
 
 // Run writes changes to the state directory until ctx ends, and what is left then.
 func (s *Store) Run(ctx context.Context) error {
-	return errors.Join(s.disk.Run(ctx), s.disk.Close())
-}
-
-// encoded returns a record in the form in which it is on disk.
-func (s *Store) encoded(domain string) []byte {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	r, ok := s.records[domain]
-	if !ok {
-		return nil
-	}
-	return encode(r.saved())
-}
-
-// load takes over a record from the disk, unless the domain has one that is newer.
-func (s *Store) load(domain string, value []byte) bool {
-	r, err := decodeRecord(value)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if _, known := s.records[domain]; err != nil || known || len(s.records) >= s.o.Max {
-		return false
-	}
-	s.records[domain] = r
-	return true
+	return errors.Join(s.table.Run(ctx), s.table.Close())
 }
 
 var errEncoding = errors.New("promises: malformed record")
@@ -77,7 +54,7 @@ func (r *record) saved() saved {
 	return saved{recordVersion, r.seen, uint64(r.held), r.released, uint64(r.missing)}
 }
 
-func decodeRecord(b []byte) (r record, err error) {
+func decodeRecord(_ string, b []byte) (r record, err error) {
 	var s saved
 	if err := decode(b, &s); err != nil {
 		return r, err
@@ -92,9 +69,7 @@ func decodeRecord(b []byte) (r record, err error) {
 // Share returns what was seen of a domain, for the other nodes of the site, the last day on which a promise was seen,
 // and for how long that matters; nil when nothing was seen.
 func (s *Store) Share(domain string) (seen []byte, last time.Time, lifetime time.Duration) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	r := s.records[domain]
+	r := s.table.Get(domain)
 	if r.seen == (sightings{}) {
 		return nil, time.Time{}, 0
 	}
@@ -103,14 +78,14 @@ func (s *Store) Share(domain string) (seen []byte, last time.Time, lifetime time
 
 // Merge adds what another node of the same site has seen of a domain, as Share returns it. It can add days and
 // promises, and removes nothing. It reports whether there was anything new.
-func (s *Store) Merge(domain string, data []byte, _ time.Time, _ time.Duration) (bool, error) {
+func (s *Store) Merge(domain string, data []byte, _ time.Time) (bool, error) {
 	var seen sightings
 	if err := errors.Join(decode(data, &seen), seen.check()); err != nil {
 		return false, err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r := s.records[domain]
+	s.table.Lock()
+	defer s.table.Unlock()
+	r := s.table.Records[domain]
 	was := r
 	for i := range seen {
 		if seen[i].Last > DayOf(s.o.Now().Add(maxFuture)) {

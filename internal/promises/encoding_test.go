@@ -15,7 +15,7 @@ func TestTheFormOnDisk(t *testing.T) {
 		"0000000066000000" + "01" + "0000000066000001"
 	b, err := hex.DecodeString(onDisk)
 	require.NoError(t, err)
-	r, err := decodeRecord(b)
+	r, err := decodeRecord("", b)
 	require.NoError(t, err)
 	require.Equal(t, record{
 		seen: sightings{{First: 0x5120, Last: 0x5130, Days: 3, Signed: true, Recent: 0x10101}, {}, {First: 0x5120, Last: 0x5120, Days: 1, Recent: 1}},
@@ -33,7 +33,7 @@ func TestTheFormOnDisk(t *testing.T) {
 		"seen on no day, with a last day":  func(b []byte) []byte { b[14] = 1; return b },
 		"a moment after the end of moment": func(b []byte) []byte { b[34] = 1; return b },
 	} {
-		_, err := decodeRecord(change(append([]byte{}, b...)))
+		_, err := decodeRecord("", change(append([]byte{}, b...)))
 		require.ErrorIs(t, err, errEncoding, name)
 	}
 }

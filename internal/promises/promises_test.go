@@ -272,11 +272,11 @@ func TestMergeOnlyAdds(t *testing.T) {
 	seen, last, _ := b.Share(domain)
 	require.Equal(t, b.now.Truncate(24*time.Hour), last)
 	merge := func(data []byte) (merged bool) {
-		merged, err := a.Merge(domain, data, last, 0)
+		merged, err := a.Merge(domain, data, last)
 		require.NoError(t, err)
 		return merged
 	}
-	_, err := a.Merge(domain, seen, last, 0)
+	_, err := a.Merge(domain, seen, last)
 	require.Error(t, err, "days in the future")
 	a.days(3)
 	require.True(t, merge(seen))
@@ -373,7 +373,7 @@ func FuzzSightings(f *testing.F) {
 	f.Add([]byte{0, 1, 0, 2, 0, 2, 1, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s := newFixture(promises.Options{})
-		merged, err := s.Merge(domain, b, time.Time{}, 0)
+		merged, err := s.Merge(domain, b, time.Time{})
 		seen, _, _ := s.Share(domain)
 		require.Equal(t, merged, seen != nil)
 		if err == nil && merged {

@@ -3,10 +3,8 @@ package promises
 import (
 	"cmp"
 	"log/slog"
-	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/policyd/policyd/internal/statedb"
@@ -37,13 +35,10 @@ type Options struct {
 
 // Store remembers promises. All methods may be called concurrently, and none of them waits for the disk.
 type Store struct {
-	o     Options
-	disk  *statedb.File
-	began time.Time
-
-	mu       sync.RWMutex
-	records  map[string]record
-	vanished uint64
+	o        Options
+	began    time.Time
+	table    *statedb.Table[record]
+	vanished uint64 // guarded by the lock of table
 }
 
 // New returns a store with what is in o.StateDir. A state directory that cannot be used is not an error: a warning is
@@ -53,13 +48,11 @@ func New(o Options) *Store {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Store{o: o, records: map[string]record{}, began: o.Now()}
-	s.disk = statedb.New(statedb.Options{
+	return &Store{o: o, began: o.Now(), table: statedb.New(statedb.Options[record]{
 		Dir: o.StateDir, Name: "promises.db", Bucket: "promises-1", Log: o.Log,
-		Names: s.Domains, Encode: s.encoded, Load: s.load,
-	})
-	s.disk.Open()
-	return s
+		Max: o.Max, Age: func(r record) int64 { return int64(r.last()) },
+		Encode: func(r record) []byte { return encode(r.saved()) }, Decode: decodeRecord,
+	})}
 }
 
 // Memory is what is remembered about a domain, as a fact for a decision. The zero value remembers nothing.
@@ -73,14 +66,11 @@ type Memory struct {
 
 // Recall returns what is remembered about a domain, which is in lower case and without the final dot.
 func (s *Store) Recall(domain string) Memory {
-	now := s.o.Now()
-	s.mu.RLock()
-	r, ok := s.records[domain]
-	s.mu.RUnlock()
-	if !ok {
+	r := s.table.Get(domain)
+	if r == (record{}) {
 		return Memory{}
 	}
-	return r.memory(now)
+	return r.memory(s.o.Now())
 }
 
 func (r *record) memory(now time.Time) Memory {
@@ -108,19 +98,13 @@ type Answer struct {
 // Observe notes the answer of a lookup for a domain. Call it for mail that leaves this site only, never for a domain
 // that an untrusted sender chose, and never after a failed lookup.
 func (s *Store) Observe(domain string, a Answer) {
+	if len(a.Kinds) == 0 && s.table.Get(domain) == (record{}) {
+		return // nearly every call
+	}
 	now := s.o.Now()
-	s.mu.RLock()
-	old, known := s.records[domain]
-	s.mu.RUnlock()
-	if !known && len(a.Kinds) == 0 {
-		return
-	}
-	if old.seenToday(a, DayOf(now)) {
-		return // nothing changes: this is nearly every call
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r := s.records[domain]
+	s.table.Lock()
+	defer s.table.Unlock()
+	r := s.table.Records[domain]
 	was := r
 	if len(a.Kinds) > 0 {
 		s.see(domain, &r, a, now)
@@ -130,21 +114,9 @@ func (s *Store) Observe(domain string, a Answer) {
 	s.put(domain, was, r)
 }
 
-// seenToday reports whether the record has nothing to learn from an answer with a promise.
-func (r *record) seenToday(a Answer, today Day) bool {
-	if len(a.Kinds) == 0 || r.missing != 0 {
-		return false
-	}
-	for i, k := range Kinds() {
-		if slices.Contains(a.Kinds, k) && (r.seen[i].Last != today || r.seen[i].Signed != a.Authentic) {
-			return false
-		}
-	}
-	return true
-}
-
 // see notes that a domain keeps its promise.
 func (s *Store) see(domain string, r *record, a Answer, now time.Time) {
+	was := *r
 	if r.missing != 0 {
 		s.o.Log.Info("promise is back", "nexthop", domain, "promise", a.Kinds[0])
 		r.missing, r.agreed = 0, 0
@@ -154,7 +126,7 @@ func (s *Store) see(domain string, r *record, a Answer, now time.Time) {
 			r.seen[i].add(DayOf(now), a.Authentic, now.Sub(s.began) >= clockSet)
 		}
 	}
-	if s.o.Seen != nil {
+	if *r != was && s.o.Seen != nil {
 		s.o.Seen(domain)
 	}
 }
@@ -188,31 +160,22 @@ func (s *Store) miss(domain string, r *record, a Answer, now time.Time) {
 	}
 }
 
-// put stores a record, removes an empty one and keeps the bound. s.mu is held.
+// put stores a record that has changed, and removes an empty one. The table is locked.
 func (s *Store) put(domain string, was, r record) {
-	if r == was {
-		return
+	switch {
+	case r == was:
+	case r.held == 0 && r.seen == (sightings{}): // nothing is worth keeping
+		s.table.Delete(domain)
+	default:
+		s.table.Put(domain, r)
 	}
-	if r.held == 0 && r.seen == (sightings{}) { // nothing is worth keeping
-		delete(s.records, domain)
-	} else {
-		if _, known := s.records[domain]; !known && len(s.records) >= s.o.Max {
-			oldest := statedb.Oldest(s.records, "", func(r record) int64 { return int64(r.last()) })
-			delete(s.records, oldest)
-			s.disk.Mark(oldest)
-		}
-		s.records[domain] = r
-	}
-	s.disk.Mark(domain)
 }
 
 // Forget removes what is remembered about a domain and ends a hold. It reports whether there was anything.
 func (s *Store) Forget(domain string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	was, ok := s.records[domain]
-	s.put(domain, was, record{})
-	return ok
+	s.table.Lock()
+	defer s.table.Unlock()
+	return s.table.Delete(domain)
 }
 
 // Entry is one remembered domain. Its JSON form is stable.
@@ -238,19 +201,14 @@ func (s *Store) Vanished() []Entry { return s.list(func(r *record) bool { return
 
 // Get returns what is remembered about one domain.
 func (s *Store) Get(domain string) (Entry, bool) {
-	now := s.o.Now()
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	r, ok := s.records[domain]
-	return r.entry(domain, now), ok
+	r := s.table.Get(domain)
+	return r.entry(domain, s.o.Now()), r != (record{})
 }
 
 func (s *Store) list(keep func(*record) bool) []Entry {
 	now := s.o.Now()
-	s.mu.RLock()
-	defer s.mu.RUnlock()
 	list := []Entry{}
-	for domain, r := range s.records {
+	for domain, r := range s.table.All() {
 		if keep(&r) {
 			list = append(list, r.entry(domain, now))
 		}
@@ -284,10 +242,10 @@ type Stats struct {
 // Stats returns the present counts. It visits every record.
 func (s *Store) Stats() Stats {
 	now := s.o.Now()
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	st := Stats{Remembered: len(s.records), Vanished: s.vanished}
-	for _, r := range s.records {
+	s.table.RLock()
+	defer s.table.RUnlock()
+	st := Stats{Remembered: len(s.table.Records), Vanished: s.vanished}
+	for _, r := range s.table.Records {
 		if r.missing != 0 && len(r.established(DayOf(now))) > 0 {
 			st.Missing++
 			if r.holding(now) {
@@ -299,11 +257,7 @@ func (s *Store) Stats() Stats {
 }
 
 // Domains returns the domains that are remembered, in no order.
-func (s *Store) Domains() []string {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return slices.Collect(maps.Keys(s.records))
-}
+func (s *Store) Domains() []string { return s.table.Names() }
 
 // Holds returns the domains whose answer is held at present.
 func (s *Store) Holds() (domains []string) {
@@ -318,9 +272,9 @@ func (s *Store) Holds() (domains []string) {
 // and with no other between them, end the hold.
 func (s *Store) Agree(domain string, agrees bool) {
 	now := s.o.Now()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r := s.records[domain]
+	s.table.Lock()
+	defer s.table.Unlock()
+	r := s.table.Records[domain]
 	was, first := r, r.agreed.time()
 	switch {
 	case !r.holding(now) || !agrees:

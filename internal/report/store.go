@@ -6,9 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
-	"maps"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/policyd/policyd/internal/statedb"
@@ -37,24 +34,25 @@ type Options struct {
 
 // Store remembers lookups. Make one with New, and Run it so that they survive a restart.
 type Store struct {
-	max  int
-	disk *statedb.File
-
-	mu      sync.Mutex
-	records map[string]*record
-	dropped uint64
+	table   *statedb.Table[*record]
+	dropped uint64 // guarded by the lock of table
 }
 
 // New returns a store with what is in the state directory. A state directory that cannot be used is logged, and tried
 // again while Run runs.
 func New(o Options) *Store {
-	s := &Store{max: cmp.Or(o.Max, MaxNexthops), records: map[string]*record{}}
-	s.disk = statedb.New(statedb.Options{
+	return &Store{table: statedb.New(statedb.Options[*record]{
 		Dir: o.StateDir, Name: "report.db", Bucket: "report-2", Log: o.Log,
-		Names: s.names, Encode: s.encoded, Load: s.load,
-	})
-	s.disk.Open()
-	return s
+		Max: cmp.Or(o.Max, MaxNexthops), Age: func(r *record) int64 { return r.Seen },
+		Encode: func(r *record) []byte {
+			b, _ := json.Marshal(r) // strings and numbers do not fail
+			return b
+		},
+		Decode: func(_ string, value []byte) (*record, error) {
+			r := &record{}
+			return r, json.Unmarshal(value, r)
+		},
+	})}
 }
 
 // Record remembers a lookup. It never waits for the disk. Call again for each further lookup that got the same answer,
@@ -62,32 +60,23 @@ func New(o Options) *Store {
 func (s *Store) Record(l Lookup) (again func()) {
 	now, waits := time.Now().Unix(), uint32(0)
 	l.Reason = l.Reason[:min(len(l.Reason), maxReason)]
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r := s.records[l.Nexthop]
+	s.table.Lock()
+	defer s.table.Unlock()
+	r := s.table.Records[l.Nexthop]
 	if r == nil {
-		if len(s.records) >= s.max {
-			s.remove(statedb.Oldest(s.records, "", func(r *record) int64 { return r.Seen }))
-			s.dropped++
-		}
 		r = &record{First: now}
-		s.records[l.Nexthop] = r
+		s.dropped += s.table.Put(l.Nexthop, r)
 	}
 	r.Last, r.Seen = l, now
 	if l.Outcome == Wait {
 		r.LastWait, r.Reason, waits = now, l.Reason, 1
 	}
 	r.count(now, 1, waits)
-	s.disk.Mark(l.Nexthop)
+	s.table.Mark(l.Nexthop)
 	if l.Outcome == Wait {
 		return func() { s.Record(l) }
 	}
 	return func() { r.again.Add(1) }
-}
-
-func (s *Store) remove(nexthop string) {
-	delete(s.records, nexthop)
-	s.disk.Mark(nexthop)
 }
 
 // Sum sums up the next hops that were looked up since then. The zero time means all.
@@ -98,9 +87,9 @@ func (s *Store) Sum(since time.Time) Report {
 	if since.IsZero() {
 		r.Since = now.Add(-keep)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for nexthop, rec := range s.records {
+	s.table.RLock()
+	defer s.table.RUnlock()
+	for nexthop, rec := range s.table.Records {
 		if first := time.Unix(rec.First, 0); r.Recorded.IsZero() || first.Before(r.Recorded) {
 			r.Recorded = first
 		}
@@ -119,58 +108,27 @@ func (s *Store) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			s.settle()
-			return errors.Join(ctx.Err(), s.disk.Close())
+			return errors.Join(ctx.Err(), s.table.Close())
 		case <-tick.C:
 			s.settle()
-			s.disk.Sync()
+			s.table.Sync()
 		}
 	}
 }
 
 // settle counts the answers that were given again, and forgets next hops that were not looked up for long.
 func (s *Store) settle() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.table.Lock()
+	defer s.table.Unlock()
 	now := time.Now()
-	for nexthop, r := range s.records {
+	for nexthop, r := range s.table.Records {
 		if n := r.again.Swap(0); n > 0 {
 			r.Seen = now.Unix()
 			r.count(r.Seen, n, 0)
-			s.disk.Mark(nexthop)
+			s.table.Mark(nexthop)
 		}
 		if r.Seen < now.Add(-keep).Unix() {
-			s.remove(nexthop)
+			s.table.Delete(nexthop)
 		}
 	}
-}
-
-func (s *Store) names() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Collect(maps.Keys(s.records))
-}
-
-// encoded returns a record in the form in which it is on disk.
-func (s *Store) encoded(nexthop string) []byte {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r, ok := s.records[nexthop]
-	if !ok {
-		return nil
-	}
-	b, _ := json.Marshal(r) // strings and numbers do not fail
-	return b
-}
-
-// load takes over a record from the disk. A next hop that was looked up since the start keeps its new record.
-func (s *Store) load(nexthop string, value []byte) bool {
-	r := &record{}
-	err := json.Unmarshal(value, r)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err != nil || s.records[nexthop] != nil || len(s.records) >= s.max {
-		return false
-	}
-	s.records[nexthop] = r
-	return true
 }

@@ -1,8 +1,8 @@
 package statedb
 
 // Break makes the next use of an open database fail.
-func (d *File) Break() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.db.Close()
+func (t *Table[V]) Break() error {
+	t.disk.Lock()
+	defer t.disk.Unlock()
+	return t.db.Close()
 }

@@ -1,10 +1,11 @@
 package statedb_test
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"slices"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -12,107 +13,146 @@ import (
 	"github.com/policyd/policyd/internal/statedb"
 )
 
-// owner keeps records whose text is their encoding. It refuses the text "malformed".
-type owner map[string]string
+// records are texts, which are their encodings. The text "malformed" is refused, and the least text is the oldest.
+type records map[string]string
 
-func (o owner) open(dir string) *statedb.File {
-	f := statedb.New(statedb.Options{
-		Dir: dir, Name: "test.db", Bucket: "test-1", Log: slog.New(slog.DiscardHandler),
-		Names: func() []string { return slices.Collect(maps.Keys(o)) },
-		Encode: func(name string) []byte {
-			if text, ok := o[name]; ok {
-				return []byte(text)
+// open returns a table in a state directory, with some records in addition to those on disk.
+func open(dir string, more records) *statedb.Table[string] {
+	t := statedb.New(statedb.Options[string]{
+		Dir: dir, Name: "test.db", Bucket: "test-1", Log: slog.New(slog.DiscardHandler), Max: 20_000,
+		Age:    func(text string) int64 { return int64(text[0]) },
+		Encode: func(text string) []byte { return []byte(text) },
+		Decode: func(_ string, value []byte) (string, error) {
+			if string(value) == "malformed" {
+				return "", errors.New("malformed")
 			}
-			return nil
-		},
-		Load: func(name string, value []byte) bool {
-			if _, known := o[name]; known || string(value) == "malformed" {
-				return false
-			}
-			o[name] = string(value)
-			return true
+			return string(value), nil
 		},
 	})
-	f.Open()
-	return f
+	for name, text := range more {
+		t.Put(name, text)
+	}
+	return t
 }
 
 // onDisk returns the records in a state directory that nothing has open.
-func onDisk(t *testing.T, dir string) owner {
+func onDisk(t *testing.T, dir string) records {
 	t.Helper()
-	o := owner{}
-	require.NoError(t, o.open(dir).Close())
-	return o
+	table := open(dir, nil)
+	require.NoError(t, table.Close())
+	return table.Records
 }
 
 func TestTheDiskFollowsTheMemory(t *testing.T) {
 	t.Parallel()
-	dir, o := t.TempDir(), owner{"a": "1", "b": "1"}
-	f := o.open(dir) // writes what is in memory already
-	o["b"], o["c"] = "2", "1"
-	f.Mark("b", "c")
+	dir := t.TempDir()
+	f := open(dir, records{"a": "1", "b": "1"})
+	f.Put("b", "2")
+	f.Records["c"] = "1"
+	f.Mark("c")
 	f.Save()
-	delete(o, "a")
-	f.Mark("a")
-	o["unmarked"] = "1"
+	require.True(t, f.Delete("a"))
+	require.False(t, f.Delete("a"))
+	f.Records["unmarked"] = "1"
 	require.NoError(t, f.Close())
-	require.Equal(t, owner{"b": "2", "c": "1"}, onDisk(t, dir))
+	require.Equal(t, records{"b": "2", "c": "1"}, onDisk(t, dir))
 }
 
 // A change of many records takes several transactions, and all of it reaches the disk.
 func TestALargeChangeReachesTheDisk(t *testing.T) {
 	t.Parallel()
-	dir, o := t.TempDir(), owner{}
-	f := o.open(dir)
+	dir := t.TempDir()
+	f := open(dir, nil)
 	for i := range 10_001 {
-		o[fmt.Sprint(i)] = "1"
+		f.Put(fmt.Sprint(i), "1")
 	}
-	f.Mark(slices.Collect(maps.Keys(o))...)
 	f.Save()
 	for i := range 5000 {
-		delete(o, fmt.Sprint(2*i))
-		f.Mark(fmt.Sprint(2 * i))
+		f.Delete(fmt.Sprint(2 * i))
 	}
 	require.NoError(t, f.Close())
-	require.Equal(t, o, onDisk(t, dir))
+	require.Len(t, f.Records, 5001)
+	require.EqualValues(t, f.Records, onDisk(t, dir))
 }
 
 // After a fault everything is written again: what changed or was removed without a usable disk is not marked any more.
 func TestADiskThatReturnsIsMadeToAgree(t *testing.T) {
 	t.Parallel()
-	dir, o := t.TempDir(), owner{"kept": "1", "changed": "1", "removed": "1"}
-	f := o.open(dir)
+	dir := t.TempDir()
+	f := open(dir, records{"kept": "1", "changed": "1", "removed": "1"})
+	f.Save()
 	require.NoError(t, f.Break())
-	o["changed"] = "2"
-	f.Mark("changed")
+	f.Put("changed", "2")
 	f.Save()
 	require.False(t, f.IsOpen())
-	o["new"] = "1"
-	delete(o, "removed")
-	f.Mark("new", "removed")
+	f.Put("new", "1")
+	f.Delete("removed")
 	f.Save()
 	f.Sync()
 	require.True(t, f.IsOpen())
 	require.NoError(t, f.Close())
 	f.Sync()
 	require.False(t, f.IsOpen(), "closed for good")
-	require.Equal(t, owner{"kept": "1", "changed": "2", "new": "1"}, onDisk(t, dir))
+	require.Equal(t, records{"kept": "1", "changed": "2", "new": "1"}, onDisk(t, dir))
 }
 
-func TestARecordThatTheOwnerRefusesLeavesTheDisk(t *testing.T) {
+func TestAMalformedRecordLeavesTheDisk(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	require.NoError(t, owner{"bad": "malformed", "old": "1", "good": "1"}.open(dir).Close())
-	o := owner{"old": "2"} // newer than what is on disk
-	require.NoError(t, o.open(dir).Close())
-	require.Equal(t, owner{"old": "2", "good": "1"}, o)
-	require.Equal(t, o, onDisk(t, dir))
+	require.NoError(t, open(dir, records{"bad": "malformed", "good": "1"}).Close())
+	require.Equal(t, records{"good": "1"}, onDisk(t, dir))
+	require.Equal(t, records{"good": "1"}, onDisk(t, dir))
+}
+
+// A record that was stored while the disk could not be used is newer than the one there.
+func TestARecordInMemoryIsNewerThanTheOneOnDisk(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	require.NoError(t, open(dir, records{"old": "1", "good": "1"}).Close())
+	file := filepath.Join(dir, "test.db")
+	require.NoError(t, os.Rename(file, file+".away"))
+	require.NoError(t, os.Mkdir(file, 0o700))
+	f := open(dir, records{"old": "2"})
+	require.False(t, f.IsOpen())
+	require.NoError(t, os.Remove(file))
+	require.NoError(t, os.Rename(file+".away", file))
+	require.NoError(t, f.Close())
+	require.EqualValues(t, records{"old": "2", "good": "1"}, f.Records)
+	require.EqualValues(t, f.Records, onDisk(t, dir))
+}
+
+// Where there is no room, the oldest records leave the memory and the disk, also when they are read.
+func TestTheOldestRecordsMakeRoom(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	bounded := func(limit int) *statedb.Table[string] {
+		return statedb.New(statedb.Options[string]{
+			Dir: dir, Name: "test.db", Bucket: "test-1", Log: slog.New(slog.DiscardHandler), Max: limit,
+			Weight: func(text string) int { return len(text) },
+			Age:    func(text string) int64 { return int64(text[0]) },
+			Encode: func(text string) []byte { return []byte(text) },
+			Decode: func(_ string, value []byte) (string, error) { return string(value), nil },
+		})
+	}
+	f := bounded(4)
+	for name, text := range map[string]string{"a": "1", "b": "2", "c": "3", "d": "4"} {
+		require.Zero(t, f.Put(name, text))
+	}
+	require.EqualValues(t, 2, f.Put("e", "00"), "two others")
+	require.EqualValues(t, records{"c": "3", "d": "4", "e": "00"}, f.Records)
+	require.EqualValues(t, 1, f.Put("c", "33"))
+	require.EqualValues(t, records{"c": "33", "d": "4"}, f.Records)
+	require.NoError(t, f.Close())
+	require.EqualValues(t, f.Records, onDisk(t, dir))
+	f = bounded(1)
+	require.NoError(t, f.Close())
+	require.Len(t, f.Records, 1)
+	require.EqualValues(t, f.Records, onDisk(t, dir))
 }
 
 func TestWithoutAStateDirectoryNothingIsKept(t *testing.T) {
 	t.Parallel()
-	f := owner{}.open("")
-	f.Mark("a")
+	f := open("", records{"a": "1"})
 	f.Save()
 	f.Sync()
 	require.False(t, f.IsOpen())

@@ -3,7 +3,6 @@ package stsstore
 import (
 	"errors"
 	"math/rand/v2"
-	"sync"
 	"time"
 
 	"github.com/policyd/policyd/internal/dns"
@@ -34,16 +33,19 @@ type failure struct {
 	step      time.Duration
 }
 
-// failures remembers the fetches that failed, so that not every message causes another.
-type failures struct {
-	mu   sync.RWMutex
-	list map[string]failure
+// failures remembers the fetches that failed, by domain, so that not every message causes another.
+type failures struct{ *statedb.Table[failure] }
+
+func newFailures() failures {
+	return failures{statedb.New(statedb.Options[failure]{
+		Max: maxFailures, Age: func(last failure) int64 { return last.retry.Unix() },
+	})}
 }
 
 // holds returns the failure because of which the policy that id announces must not be fetched now.
-func (f *failures) holds(domain, id string, now time.Time) (failure, bool) {
-	last, ok := f.get(domain)
-	if !ok || !now.Before(last.retry) || last.id != id && !now.Before(last.at.Add(otherBackOff)) {
+func (f failures) holds(domain, id string, now time.Time) (failure, bool) {
+	last := f.Get(domain)
+	if !now.Before(last.retry) || last.id != id && !now.Before(last.at.Add(otherBackOff)) {
 		return failure{}, false
 	}
 	return last, true
@@ -51,9 +53,9 @@ func (f *failures) holds(domain, id string, now time.Time) (failure, bool) {
 
 // add remembers a failure, and returns when the fetches for the domain began to fail. With a live policy, which ends at
 // expires, the next attempt comes well before that.
-func (f *failures) add(err *mtasts.Error, id string, now, expires time.Time) (first time.Time) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+func (f failures) add(err *mtasts.Error, id string, now, expires time.Time) (first time.Time) {
+	f.Lock()
+	defer f.Unlock()
 	least, next, most := firstBackOff, nextBackOff, maxBackOff
 	if _, lookup := errors.AsType[*dns.Error](err); lookup {
 		least, next, most = dnsBackOff, dnsBackOff, dnsBackOff
@@ -62,10 +64,8 @@ func (f *failures) add(err *mtasts.Error, id string, now, expires time.Time) (fi
 		}
 	}
 	n := failure{id: id, err: err, first: now, at: now, step: least}
-	if last, ok := f.list[err.Domain]; ok && now.Before(last.retry.Add(failureMemory)) {
+	if last := f.Records[err.Domain]; now.Before(last.retry.Add(failureMemory)) {
 		n.first, n.step = last.first, min(max(2*last.step, next), most)
-	} else if !ok && len(f.list) >= maxFailures {
-		delete(f.list, statedb.Oldest(f.list, "", func(last failure) int64 { return last.retry.Unix() }))
 	}
 	wait := n.step
 	if now.Before(expires) {
@@ -74,23 +74,13 @@ func (f *failures) add(err *mtasts.Error, id string, now, expires time.Time) (fi
 	}
 	const jitter = 10
 	n.retry = now.Add(wait - rand.N(wait/jitter))
-	f.list[err.Domain] = n
+	f.Put(err.Domain, n)
 	return n.first
 }
 
-// forget removes the failure of a domain whose policy could be fetched.
-func (f *failures) forget(domain string) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	_, ok := f.list[domain]
-	delete(f.list, domain)
-	return ok
-}
-
-// get returns the last failure of a domain.
-func (f *failures) get(domain string) (failure, bool) {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	last, ok := f.list[domain]
-	return last, ok
+// forget removes the failure of a domain, and reports whether there was one.
+func (f failures) forget(domain string) bool {
+	f.Lock()
+	defer f.Unlock()
+	return f.Delete(domain)
 }

@@ -53,17 +53,6 @@ func newEntry(domain, id string, p mtasts.Policy, fetched time.Time) *entry {
 	}
 }
 
-// after sets the pace at which changes of the id are followed, where e replaces old, which may be nil.
-func (e *entry) after(old *entry) *entry {
-	if old != nil && e.fetched.Sub(old.fetched) < paceMemory {
-		e.pace = old.pace
-		if old.id != e.id {
-			e.pace = min(max(2*old.pace, firstPace), lastPace)
-		}
-	}
-	return e
-}
-
 // size returns about how many octets a policy takes in memory. The patterns are parts of the lines.
 func size(p mtasts.Policy) int {
 	const header = 16 // of a string

@@ -35,7 +35,7 @@ func (s *Store) Lookup(ctx context.Context, domain string, e dns.Effort) (r mtas
 		return mtasts.Result{Domain: domain, State: mtasts.Absent, Why: "not a domain that can have a policy"}
 	}
 	now := time.Now()
-	have := s.table.get(domain)
+	have := s.table.Get(domain)
 	live := have.live(now)
 	if live && !e.Untrusted {
 		have.use(now)
@@ -122,7 +122,7 @@ func without(w want, err error) mtasts.Result {
 }
 
 // Version changes whenever a policy is stored or removed. It never returns to an earlier value.
-func (s *Store) Version() uint64 { return s.table.changes.Load() }
+func (s *Store) Version() uint64 { return s.table.Changes() }
 
 // local reports whether a failure is one of this machine and says nothing about the domain: no file descriptor or no
 // memory left. That passes, so mail waits. It need not wait for a domain that cannot be reached, even if the reason is

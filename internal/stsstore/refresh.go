@@ -3,7 +3,6 @@ package stsstore
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -22,7 +21,7 @@ const (
 // until ctx ends. A store that does not run still answers.
 func (s *Store) Run(ctx context.Context) error {
 	var group errgroup.Group
-	group.Go(func() error { return s.disk.Run(ctx) })
+	group.Go(func() error { return s.table.Run(ctx) })
 	tick := time.NewTicker(tickInterval)
 	defer tick.Stop()
 	for {
@@ -41,17 +40,25 @@ func (s *Store) Run(ctx context.Context) error {
 }
 
 // tidyUp removes expired policies, and returns those in use that are due for renewal.
-func (s *Store) tidyUp(now time.Time) []*entry {
-	for _, e := range s.table.where(func(e *entry) bool { return e.over(now) }) {
-		s.table.remove(e)
-		s.disk.Mark(e.domain)
+func (s *Store) tidyUp(now time.Time) (due []*entry) {
+	var expired []*entry
+	for domain, e := range s.table.All() {
+		if e.over(now) {
+			expired = append(expired, e)
+		} else if e.live(now) && e.used.Load() != 0 && !now.Before(e.refresh) {
+			if _, held := s.failures.holds(domain, e.id, now); !held {
+				due = append(due, e)
+			}
+		}
 	}
-	s.disk.Save()
-	due := s.table.where(func(e *entry) bool { return e.live(now) && e.used.Load() != 0 && !now.Before(e.refresh) })
-	return slices.DeleteFunc(due, func(e *entry) bool {
-		_, held := s.failures.holds(e.domain, e.id, now)
-		return held
-	})
+	s.table.Lock()
+	defer s.table.Unlock()
+	for _, e := range expired {
+		if s.table.Records[e.domain] == e { // not replaced
+			s.table.Delete(e.domain)
+		}
+	}
+	return due
 }
 
 // refresh fetches a policy again, "regardless of the state of the "_mta-sts" TXT record" (RFC 8461 section 10.2). It

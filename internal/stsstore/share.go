@@ -8,15 +8,20 @@ import (
 )
 
 // Domains returns the domains with a live policy in mode enforce, in no order.
-func (s *Store) Domains() []string {
+func (s *Store) Domains() (domains []string) {
 	now := time.Now()
-	return s.table.domains(func(e *entry) bool { return e.enforced(now) })
+	for domain, e := range s.table.All() {
+		if e.enforced(now) {
+			domains = append(domains, domain)
+		}
+	}
+	return domains
 }
 
 // Share returns the live policy of a domain for the other nodes of the site, when it was fetched and its max_age; nil
 // when there is none in mode enforce.
 func (s *Store) Share(domain string) (policy []byte, fetched time.Time, maxAge time.Duration) {
-	e := s.table.get(domain)
+	e := s.table.Get(domain)
 	if !e.enforced(time.Now()) {
 		return nil, time.Time{}, 0
 	}
@@ -26,7 +31,7 @@ func (s *Store) Share(domain string) (policy []byte, fetched time.Time, maxAge t
 // Merge keeps a policy that another node has fetched, as if it had been fetched here then (RFC 8461 section 3.3). It
 // replaces only what was fetched earlier, so that an old record cannot undo a newer policy, not even one in mode none:
 // it returns false then. The error describes a policy that is malformed, or not live and in mode enforce.
-func (s *Store) Merge(domain string, policy []byte, fetched time.Time, _ time.Duration) (bool, error) {
+func (s *Store) Merge(domain string, policy []byte, fetched time.Time) (bool, error) {
 	read, err := decode(domain, policy)
 	if err != nil {
 		return false, err
@@ -35,12 +40,11 @@ func (s *Store) Merge(domain string, policy []byte, fetched time.Time, _ time.Du
 	if !e.enforced(time.Now()) {
 		return false, errors.New("stsstore: not a live policy in mode enforce") // it would not strengthen an answer
 	}
-	if old := s.table.get(domain); old != nil {
+	if old := s.table.Get(domain); old != nil {
 		if !e.fetched.After(old.fetched) {
 			return false, nil
 		}
 		e.used.Store(old.used.Load())
-		e.after(old)
 	}
 	s.put(e)
 	return true, nil

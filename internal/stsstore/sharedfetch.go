@@ -55,7 +55,7 @@ func (s *Store) fetch(w want) (e *entry, err error) {
 		}
 	}()
 	// Another fetch may have ended after the caller looked.
-	if e = s.table.get(w.domain); e != w.have && e.live(begun) && e.id == w.id {
+	if e = s.table.Get(w.domain); e != w.have && e.live(begun) && e.id == w.id {
 		return e, nil
 	}
 	if last, held := s.failures.holds(w.domain, w.id, begun); held {
@@ -68,7 +68,7 @@ func (s *Store) fetch(w want) (e *entry, err error) {
 	case err == nil:
 		s.count("ok")
 		s.failures.forget(w.domain)
-		s.reach.succeeded(time.Now(), o.Logger)
+		s.reached(o.Logger)
 		return s.keep(newEntry(w.domain, w.id, policy, time.Now())), nil
 	case !ok:
 		return nil, fmt.Errorf("mtasts: %s: %w", w.domain, err)
@@ -112,15 +112,14 @@ func (s *Store) giveUp(w want, err *mtasts.Error) error {
 	log.Info("MTA-STS policy could not be fetched", "domain", w.domain, "id", w.id, "live_policy", w.have.live(now),
 		"failure", string(err.Failure), "err", text.Line(err.Err.Error(), maxText))
 	if _, lookup := errors.AsType[*dns.Error](err); !lookup || err.Addr.IsValid() {
-		s.reach.failed(err, first, now, log)
+		s.unreached(err, first, log)
 	}
 	return err
 }
 
-// keep puts an entry that was fetched in the table and on disk, and returns it.
+// keep stores an entry that was fetched, and returns it.
 func (s *Store) keep(e *entry) *entry {
-	old := s.table.get(e.domain)
-	s.put(e.after(old))
+	old := s.put(e)
 	s.options.Load().Fetched(e.domain)
 	if old == nil || old.id != e.id {
 		s.options.Load().Logger.Info("MTA-STS policy fetched", "domain", e.domain, "id", e.id,

@@ -20,18 +20,23 @@ type Stats struct {
 func (s *Store) Stats() Stats {
 	now := time.Now()
 	s.counting.Lock()
-	defer s.counting.Unlock()
-	fetches := map[string]uint64{"ok": s.results["ok"], "failed": 0}
-	for result, n := range s.results {
+	results := maps.Clone(s.results)
+	s.counting.Unlock()
+	st := Stats{
+		Persistent: s.table.IsOpen(), Blocked: s.blocked.Since(), Results: results,
+		Fetches: map[string]uint64{"ok": results["ok"], "failed": 0},
+	}
+	for result, n := range results {
 		if result != "ok" {
-			fetches["failed"] += n
+			st.Fetches["failed"] += n
 		}
 	}
-	return Stats{
-		Policies:   len(s.table.where(func(e *entry) bool { return e.live(now) })),
-		Persistent: s.disk.IsOpen(), Blocked: s.reach.blocked(),
-		Fetches: fetches, Results: maps.Clone(s.results),
+	for _, e := range s.table.All() {
+		if e.live(now) {
+			st.Policies++
+		}
 	}
+	return st
 }
 
 // count counts a fetch.
@@ -58,10 +63,10 @@ type Entry struct {
 func (s *Store) Get(domain string) (e Entry, known bool) {
 	domain = normal(domain)
 	now := time.Now()
-	if p := s.table.get(domain); p.live(now) {
+	if p := s.table.Get(domain); p.live(now) {
 		e = Entry{Mode: p.policy.Mode, ID: p.id, MX: p.policy.MX, Fetched: p.fetched, Expires: p.expires}
 	}
-	if f, ok := s.failures.get(domain); ok && now.Before(f.retry) {
+	if f := s.failures.Get(domain); now.Before(f.retry) {
 		e.Failure, e.Reason, e.Retry = f.err.Failure, f.err.Error(), f.retry
 	}
 	return e, e.Mode != "" || e.Failure != ""

@@ -23,6 +23,7 @@ import (
 
 	"golang.org/x/sync/singleflight"
 
+	"github.com/policyd/policyd/internal/blocked"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/statedb"
@@ -65,10 +66,9 @@ func (o Options) withDefaults() *Options {
 // Store finds policies and keeps them. Make one with New, call Run for the work in the background, and Close it.
 type Store struct {
 	options  atomic.Pointer[Options]
-	table    table
+	table    *statedb.Table[*entry]
 	failures failures
-	reach    reach
-	disk     *statedb.File
+	blocked  blocked.Detector // no policy can be fetched from this host
 
 	counting sync.Mutex
 	results  map[string]uint64 // fetches by result, see Stats
@@ -84,20 +84,19 @@ type Store struct {
 // New returns a store with the policies that are in o.StateDir. If the state directory cannot be used, the store logs a
 // warning and keeps policies in memory.
 func New(o Options) *Store {
-	s := &Store{places: make(chan struct{}, maxFetches), results: map[string]uint64{}}
-	s.table.entries, s.failures.list, s.reach.networks = map[string]*entry{}, map[string]failure{}, map[string]string{}
+	s := &Store{failures: newFailures(), places: make(chan struct{}, maxFetches), results: map[string]uint64{}}
 	s.life, s.stop = context.WithCancel(context.Background())
 	s.Configure(o)
-	s.disk = statedb.New(statedb.Options{
-		Dir: o.StateDir, Name: "mtasts.db", Bucket: "policies-1", Log: s.options.Load().Logger, OpenFile: o.openFile,
-		Names:  func() []string { return s.table.domains(func(*entry) bool { return true }) },
-		Encode: s.encoded, Load: s.load,
+	used := s.options.Load()
+	s.table = statedb.New(statedb.Options[*entry]{
+		Dir: o.StateDir, Name: "mtasts.db", Bucket: "policies-1", Log: used.Logger, OpenFile: o.openFile,
+		Max: used.MaxPolicies, Weight: func(e *entry) int { return e.weight }, Age: (*entry).lastUse,
+		Encode: func(e *entry) []byte { return e.encode(e.fetched) }, Decode: load,
 	})
-	s.disk.Open()
 	return s
 }
 
-// Configure replaces the options, except StateDir, for everything that begins after it.
+// Configure replaces the options, except StateDir and MaxPolicies, for everything that begins after it.
 func (s *Store) Configure(o Options) { s.options.Store(o.withDefaults()) }
 
 // Close ends all fetches, writes what is not on disk yet, and closes the file.
@@ -105,45 +104,44 @@ func (s *Store) Close() error {
 	s.stop()
 	s.fetching.Lock()
 	defer s.fetching.Unlock()
-	return s.disk.Close()
+	return s.table.Close()
 }
 
 // Flush forgets the policy and the failure of a domain, also on disk, and reports whether there was one. A live policy
 // stops protecting the domain until it is fetched again: this is for an operator who knows that it is wrong.
 func (s *Store) Flush(domain string) bool {
 	domain = normal(domain)
-	known := s.table.remove(s.table.get(domain))
-	s.disk.Mark(domain)
-	s.disk.Save()
+	s.table.Lock()
+	known := s.table.Delete(domain)
+	s.table.Unlock()
+	s.table.Save()
 	return s.failures.forget(domain) || known
 }
 
-// put puts an entry in the table and on disk.
-func (s *Store) put(e *entry) {
-	s.disk.Mark(append(s.table.put(e, s.options.Load().MaxPolicies), e.domain)...)
-	s.disk.Save()
-}
-
-// encoded returns a policy in the form in which it is on disk, nil if there is none.
-func (s *Store) encoded(domain string) []byte {
-	if e := s.table.get(domain); e != nil {
-		return e.encode(e.fetched)
+// put stores an entry here and on disk, and returns the one that it replaces, nil if there is none. It sets the pace at
+// which changes of the id are followed.
+func (s *Store) put(e *entry) (old *entry) {
+	s.table.Lock()
+	old = s.table.Records[e.domain]
+	if old != nil && e.fetched.Sub(old.fetched) < paceMemory {
+		e.pace = old.pace
+		if old.id != e.id {
+			e.pace = min(max(2*old.pace, firstPace), lastPace)
+		}
 	}
-	return nil
+	s.table.Put(e.domain, e)
+	s.table.Unlock()
+	s.table.Save()
+	return old
 }
 
-// load takes over a policy from the disk. A policy that was fetched since the start is newer. The clock was wrong when
-// one from the future was fetched, or is wrong now: it holds for its max_age from now on, unless it is renewed, and
-// keeps its time on disk.
-func (s *Store) load(domain string, value []byte) bool {
+// load reads a policy from the disk. The clock was wrong when one from the future was fetched, or is wrong now: it holds
+// for its max_age from now on, unless it is renewed, and keeps its time on disk.
+func load(domain string, value []byte) (*entry, error) {
 	e, err := decode(domain, value)
-	if err != nil || s.table.get(domain) != nil {
-		return false
-	}
-	if now := time.Now(); e.fetched.After(now) {
+	if now := time.Now(); err == nil && e.fetched.After(now) {
 		e = newEntry(domain, e.id, e.policy, now)
 		e.refresh = now
 	}
-	s.disk.Mark(s.table.put(e, s.options.Load().MaxPolicies)...)
-	return true
+	return e, err
 }

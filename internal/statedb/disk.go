@@ -1,0 +1,314 @@
+package statedb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+
+	"github.com/policyd/policyd/internal/text"
+)
+
+const (
+	// startLockTimeout is how long the start waits for the lock on the file, and retryLockTimeout how long later
+	// attempts do.
+	startLockTimeout = time.Second
+	retryLockTimeout = time.Millisecond
+	// syncInterval is how often Run looks whether the file is still in its place, or can be opened again.
+	syncInterval = 2 * time.Second
+	// pause is the least time between two writes of Run, so a crash can cost the changes of that time: one write after
+	// the other took a tenth of the processor time of cold lookups.
+	pause = 200 * time.Millisecond
+
+	dirMode  = 0o750
+	fileMode = 0o600
+	// maxText bounds the text of an error in a log line.
+	maxText = 1000
+)
+
+var errCorrupt = errors.New("statedb: corrupt database")
+
+func (t *Table[V]) path() string { return filepath.Join(t.o.Dir, t.o.Name) }
+
+// IsOpen reports whether the database is open, so that what is saved reaches the disk.
+func (t *Table[V]) IsOpen() bool {
+	t.disk.Lock()
+	defer t.disk.Unlock()
+	return t.db != nil
+}
+
+// Mark notes that records have changed, or were removed, so that Run, or the next Save, writes or deletes them. It
+// never waits.
+func (t *Table[V]) Mark(names ...string) {
+	if t.o.Dir == "" {
+		return
+	}
+	t.marking.Lock()
+	for _, name := range names {
+		t.marked[name] = struct{}{}
+	}
+	t.marking.Unlock()
+	select {
+	case t.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run writes what is marked until ctx ends. A change after an idle time is written immediately; changes that arrive
+// during a write and the pause after it go together into the next one.
+func (t *Table[V]) Run(ctx context.Context) error {
+	tick := time.NewTicker(syncInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+			t.Sync()
+		case <-t.wake:
+			t.Save()
+			select {
+			case <-ctx.Done():
+			case <-time.After(pause):
+			}
+		}
+	}
+}
+
+// take returns the marked names and unmarks them.
+func (t *Table[V]) take() (names map[string]struct{}) {
+	t.marking.Lock()
+	defer t.marking.Unlock()
+	names, t.marked = t.marked, map[string]struct{}{}
+	return names
+}
+
+// Save writes the marked records, if the database is open. After a fault it is not open any more, and everything is
+// written when it is opened again.
+func (t *Table[V]) Save() {
+	t.disk.Lock()
+	defer t.disk.Unlock()
+	names := t.take()
+	if t.db == nil || len(names) == 0 {
+		return
+	}
+	if err := guarded(func() error { return t.write(t.db, names) }); err != nil {
+		t.fail(err)
+	}
+}
+
+// Sync opens the database if it is not open, and again if its file was removed or replaced, and saves.
+func (t *Table[V]) Sync() {
+	t.disk.Lock()
+	t.closeIfReplaced()
+	t.open(retryLockTimeout)
+	t.disk.Unlock()
+	t.Save()
+}
+
+// open opens the database if it is not open. A file that can only be read is read and closed again. A fault is logged,
+// once per minute at most; t.db is then nil. The caller holds t.disk.
+func (t *Table[V]) open(lockTimeout time.Duration) {
+	if t.closed || t.db != nil {
+		return
+	}
+	try := func(readOnly bool) error {
+		return t.openOnce(&bbolt.Options{Timeout: lockTimeout, FreelistType: bbolt.FreelistMapType, ReadOnly: readOnly})
+	}
+	err := try(false)
+	if corrupt(err) {
+		t.setAside(err)
+		err = try(false)
+	}
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+		_ = try(true) // err is the fault to report
+	}
+	if err != nil {
+		t.fail(err)
+		return
+	}
+	if t.warned {
+		t.o.Log.Info("state database can be written again", "file", t.path())
+		t.warned = false
+	}
+}
+
+// openOnce opens the file and makes it agree with the records in memory. Unless all of that succeeds, and with
+// o.ReadOnly, it closes the file again.
+func (t *Table[V]) openOnce(o *bbolt.Options) error {
+	if !o.ReadOnly {
+		if err := os.MkdirAll(t.o.Dir, dirMode); err != nil {
+			return err
+		}
+	}
+	o.OpenFile = t.o.OpenFile
+	var db *bbolt.DB
+	err := guarded(func() (err error) {
+		db, err = bbolt.Open(t.path(), fileMode, o)
+		if err != nil && strings.HasPrefix(err.Error(), "file size too small") { // bbolt does not export this error
+			err = fmt.Errorf("%w: %w", errCorrupt, err)
+		}
+		if err != nil {
+			return err
+		}
+		t.file, _ = os.Stat(t.path()) // nil does not equal any file, which closeIfReplaced notices
+		t.Mark(t.Names()...)
+		if err := db.View(t.read); err != nil || o.ReadOnly {
+			return err
+		}
+		return t.write(db, t.take())
+	})
+	if err == nil && !o.ReadOnly {
+		t.db = db
+		return nil
+	}
+	if db != nil && !errors.Is(err, errCorrupt) { // the locks of a corrupt database may still be held
+		_ = guarded(db.Close)
+	}
+	return err
+}
+
+// read takes over the records on disk, the first time that it succeeds. Later, after a fault, memory is newer.
+func (t *Table[V]) read(tx *bbolt.Tx) error {
+	if b := tx.Bucket([]byte(t.o.Bucket)); b != nil {
+		err := b.ForEach(func(k, v []byte) error {
+			if name := string(k); t.loaded || !t.load(name, v) {
+				t.Mark(name)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	t.loaded = true
+	return nil
+}
+
+// write makes the disk agree with some records. It encodes them within a transaction, so the last change in memory is
+// the last on disk. A transaction keeps all that it changes in memory, and in new pages of the file. Therefore a large
+// change takes several.
+func (t *Table[V]) write(db *bbolt.DB, names map[string]struct{}) error {
+	const most = 2000                         // records of one transaction
+	sorted := slices.Sorted(maps.Keys(names)) // in the order of the file, which is cheaper
+	for part := range slices.Chunk(sorted, most) {
+		err := db.Update(func(tx *bbolt.Tx) error {
+			b, err := tx.CreateBucketIfNotExists([]byte(t.o.Bucket))
+			if err != nil {
+				return err
+			}
+			for _, name := range part {
+				if value := t.encoded(name); value != nil {
+					err = b.Put([]byte(name), value)
+				} else {
+					err = b.Delete([]byte(name))
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// closeIfReplaced closes a database whose file is no longer in its place, because the file or its directory was removed
+// or replaced: what is written to it would be lost. The caller holds t.disk.
+func (t *Table[V]) closeIfReplaced() {
+	if t.db == nil {
+		return
+	}
+	now, err := os.Stat(t.path())
+	if err == nil && !os.SameFile(now, t.file) {
+		err = fs.ErrNotExist
+	}
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		t.o.Log.Warn("state database was removed or replaced; writing it again", "file", t.path())
+		_ = guarded(t.db.Close)
+		t.db = nil
+	}
+}
+
+// fail closes the database because of a fault, and logs it. The caller holds t.disk.
+func (t *Table[V]) fail(err error) {
+	switch db := t.db; {
+	case db == nil:
+	case corrupt(err):
+		t.setAside(err)
+	default:
+		_ = guarded(db.Close)
+	}
+	t.db = nil
+	if t.warned {
+		return
+	}
+	if errors.Is(err, berrors.ErrTimeout) {
+		err = errors.New("another process has it open")
+	}
+	if times, due := t.faults.Due(); due {
+		t.warned = true
+		t.o.Log.Warn("state database cannot be written; keeping its content in memory", "file", t.path(),
+			"times", times, "err", text.Line(err.Error(), maxText))
+	}
+}
+
+// corrupt reports whether an error is about the content of the file.
+func corrupt(err error) bool {
+	faults := []error{errCorrupt, berrors.ErrInvalid, berrors.ErrVersionMismatch, berrors.ErrChecksum}
+	return slices.ContainsFunc(faults, func(want error) bool { return errors.Is(err, want) })
+}
+
+// setAside renames a corrupt file.
+func (t *Table[V]) setAside(cause error) {
+	aside, reason := t.path()+".corrupt", text.Line(cause.Error(), maxText)
+	if err := os.Rename(t.path(), aside); err != nil {
+		t.o.Log.Error("state database is corrupt and cannot be renamed", "file", t.path(), "reason", reason,
+			"err", text.Line(err.Error(), maxText))
+		return
+	}
+	t.o.Log.Error("state database is corrupt; renamed it and started again", "file", t.path(), "aside", aside,
+		"reason", reason)
+}
+
+// guarded calls f. bbolt panics over a corrupt database, and a file that became shorter causes a memory fault: both are
+// errors here.
+func guarded(f func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v", errCorrupt, p)
+		}
+	}()
+	return f()
+}
+
+// Close saves and closes the database for good.
+func (t *Table[V]) Close() error {
+	t.Sync()
+	t.disk.Lock()
+	defer t.disk.Unlock()
+	db := t.db
+	t.db, t.closed = nil, true
+	if db == nil {
+		return nil
+	}
+	if err := guarded(db.Close); err != nil {
+		return fmt.Errorf("statedb: %s: %w", t.path(), err)
+	}
+	return nil
+}

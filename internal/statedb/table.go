@@ -1,0 +1,176 @@
+// Package statedb keeps tables of records in memory, and across restarts in bbolt databases. It copes with whatever
+// happens to a file: it can be corrupt, read-only, on a full disk, removed or replaced at any moment. Memory has all
+// records; the file only has to be right when the next process starts.
+package statedb
+
+import (
+	"iter"
+	"log/slog"
+	"maps"
+	"math"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/policyd/policyd/internal/oncelog"
+)
+
+// Table is a bounded number of records with names. Its lock guards them, and all that belongs to them; no method that
+// waits for the disk may be called with it held. A record that changes in another way than by Put must be marked.
+//
+// Transactions are on disk when they return: a crash at any moment leaves the database whole. A database that is
+// corrupt is set aside and started again. After any other fault it is closed; Run, or Sync every few seconds, opens it
+// again. A Table without a directory keeps its records in memory only.
+type Table[V any] struct {
+	sync.RWMutex
+	Records map[string]V // only Put and Delete store and remove
+	weight  int          // of all records
+	changes atomic.Uint64
+
+	o    Options[V]
+	wake chan struct{} // a token where names were marked
+
+	disk   sync.Mutex  // guards what follows
+	db     *bbolt.DB   // nil if it is not open
+	file   os.FileInfo // of db
+	loaded bool        // the records on disk were read
+	closed bool        // for good
+	warned bool        // about the present fault
+	faults oncelog.Limiter
+
+	marking sync.Mutex // guards marked; never held while waiting for the disk or the lock of the records
+	marked  map[string]struct{}
+}
+
+// Options of a Table. All fields are required except Weight and OpenFile, and without a Dir only Max and Age are. The
+// functions are called with the table locked, and must not call it.
+type Options[V any] struct {
+	Dir    string // the state directory, which is created if necessary; "" keeps nothing
+	Name   string // the name of the file
+	Bucket string // the name of the bucket: change it when the encoding of the records changes
+	// Max bounds the weight of all records, which is 1 for each if Weight is nil. Where there are too many, those of
+	// the least Age go first.
+	Max    int
+	Weight func(V) int
+	Age    func(V) int64
+	Encode func(V) []byte // returns a record as it is on disk, nil if it need not be there
+	// Decode reads what Encode wrote. It trusts the disk no more than a remote party: what it refuses is removed.
+	Decode func(name string, value []byte) (V, error)
+	Log    *slog.Logger
+
+	OpenFile func(name string, flag int, mode os.FileMode) (*os.File, error) // replaces os.OpenFile in tests
+}
+
+// New returns a table with the records that survived the restart. A state directory that cannot be used is logged, and
+// tried again while Run runs.
+func New[V any](o Options[V]) *Table[V] {
+	if o.Weight == nil {
+		o.Weight = func(V) int { return 1 }
+	}
+	t := &Table[V]{
+		o: o, Records: map[string]V{}, closed: o.Dir == "", marked: map[string]struct{}{}, wake: make(chan struct{}, 1),
+	}
+	t.disk.Lock()
+	defer t.disk.Unlock()
+	t.open(startLockTimeout)
+	return t
+}
+
+// Get returns the record of a name, the zero value if there is none. It locks the table.
+func (t *Table[V]) Get(name string) V {
+	t.RLock()
+	defer t.RUnlock()
+	return t.Records[name]
+}
+
+// All yields all records, in no order, with the table locked.
+func (t *Table[V]) All() iter.Seq2[string, V] {
+	return func(yield func(string, V) bool) {
+		t.RLock()
+		defer t.RUnlock()
+		maps.All(t.Records)(yield)
+	}
+}
+
+// Names returns the names of all records, in no order. It locks the table.
+func (t *Table[V]) Names() []string {
+	t.RLock()
+	defer t.RUnlock()
+	return slices.Collect(maps.Keys(t.Records))
+}
+
+// Put stores a record, and returns how many others it removed to make room. The caller holds the lock.
+func (t *Table[V]) Put(name string, v V) (removed uint64) {
+	t.Mark(name)
+	return t.add(name, v)
+}
+
+func (t *Table[V]) add(name string, v V) (removed uint64) {
+	if _, known := t.Records[name]; known {
+		t.Delete(name)
+	}
+	t.Records[name] = v
+	t.weight += t.o.Weight(v)
+	t.changes.Add(1)
+	for t.weight > t.o.Max && t.Delete(t.oldest(name)) {
+		removed++
+	}
+	return removed
+}
+
+// Delete removes a record, and reports whether there was one. The caller holds the lock.
+func (t *Table[V]) Delete(name string) bool {
+	v, known := t.Records[name]
+	if known {
+		t.Mark(name)
+		delete(t.Records, name)
+		t.weight -= t.o.Weight(v)
+		t.changes.Add(1)
+	}
+	return known
+}
+
+// Changes returns a number that changes whenever a record is stored or removed.
+func (t *Table[V]) Changes() uint64 { return t.changes.Load() }
+
+// encoded returns a record as it is on disk, nil if there is none.
+func (t *Table[V]) encoded(name string) []byte {
+	t.RLock()
+	defer t.RUnlock()
+	if v, known := t.Records[name]; known {
+		return t.o.Encode(v)
+	}
+	return nil
+}
+
+// load takes over a record from the disk. It returns false if the record must not stay there as it is: it cannot be
+// decoded, or there is a newer one.
+func (t *Table[V]) load(name string, value []byte) bool {
+	t.Lock()
+	defer t.Unlock()
+	v, err := t.o.Decode(name, value)
+	if _, known := t.Records[name]; known || err != nil {
+		return false
+	}
+	t.add(name, v)
+	return true
+}
+
+// oldest returns the name of the oldest among a few records, which a map offers in random order. It returns "" if there
+// is no record except keep.
+func (t *Table[V]) oldest(keep string) (oldest string) {
+	const sample = 64
+	n, least := 0, int64(math.MaxInt64)
+	for name, v := range t.Records {
+		if age := t.o.Age(v); name != keep && (oldest == "" || age < least) {
+			oldest, least = name, age
+		}
+		if n++; n == sample {
+			break
+		}
+	}
+	return oldest
+}
