@@ -138,7 +138,7 @@ func (e *endpoints) talk(ctx context.Context, what smtptls.Dialogue) smtptls.Tra
 	if t.Connected {
 		e.reached.Store(wayTo(what.Addr), true)
 	}
-	if !t.Ours {
+	if !t.Ours() {
 		if len(p.known) >= maxKnown {
 			clear(p.known)
 		}

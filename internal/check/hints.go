@@ -47,7 +47,7 @@ func (d *domain) hints() {
 func (h *host) keeps() bool {
 	spoken := h.spoken(false)
 	return slices.ContainsFunc(spoken, func(t smtptls.Transcript) bool { return t.OK() }) &&
-		!slices.ContainsFunc(spoken, func(t smtptls.Transcript) bool { return !t.OK() && !t.Ours })
+		!slices.ContainsFunc(spoken, func(t smtptls.Transcript) bool { return !t.OK() && !t.Ours() })
 }
 
 // hintTLSA shows the TLSA records for the port of implicit TLS where there are some for port 25 only.

@@ -105,25 +105,25 @@ func looksPrefixed(label string) bool {
 func (d *domain) judgePort(h *host, p *port) {
 	spoken := h.spoken(p.implicit)
 	if why := "its addresses were left out"; !slices.ContainsFunc(spoken,
-		func(t smtptls.Transcript) bool { return !t.Ours }) {
+		func(t smtptls.Transcript) bool { return !t.Ours() }) {
 		if len(spoken) > 0 {
 			why = spoken[0].Why
 		}
 		d.find(p.codes+"untested", report.Finding{Host: h.Host.Host, Port: p.number}, why)
 		return
 	}
-	reached := slices.ContainsFunc(spoken, func(t smtptls.Transcript) bool { return !t.Ours && !t.Silent() })
+	reached := slices.ContainsFunc(spoken, func(t smtptls.Transcript) bool { return !t.Ours() && !t.Silent() })
 	for i := range spoken {
 		t := &spoken[i]
 		where := report.Finding{Host: h.Host.Host, Addresses: []string{t.Addr.Addr().String()}, Port: p.number}
 		proven := d.endpoints.proven(wayTo(t.Addr))
 		d.judgeAll(where, []judgement{
-			{"address-unreachable", t.Ours || t.Silent() && reached && !proven, t.Why},
+			{"address-unreachable", t.Ours() || t.Silent() && reached && !proven, t.Why},
 			{"address-silent", t.Silent() && reached && proven, ""},
 			{p.codes + "timeout", t.Silent() && !reached && proven, ""},
 			{p.codes + "untested", t.Silent() && !reached && !proven, ""},
 		})
-		if !t.Ours && !t.Silent() {
+		if !t.Ours() && !t.Silent() {
 			d.judgeDialogue(p.codes, where, t)
 		}
 	}

@@ -23,7 +23,7 @@ func (d *domain) show(h *heard) report.Connection {
 	case h.skipped != "":
 		c.Result, c.Why = report.ResultSkipped, h.skipped
 		return c
-	case t.Ours, t.Cause == smtptls.NotJudged:
+	case t.Ours(), t.Cause == smtptls.NotJudged:
 		c.Result = report.ResultUntested
 	case !t.OK():
 		c.Result = report.ResultFailed

@@ -123,9 +123,9 @@ func Judge(heard []smtptls.Transcript) Verdict {
 			if t.Session != nil && t.Session.NotAfter.Before(end) { // without one, only Postfix could speak with it
 				end = t.Session.NotAfter
 			}
-		case t.Ours && t.Connected:
+		case t.Ours() && t.Connected:
 			kind = &pending // what it is like is not known
-		case t.Ours:
+		case t.Ours():
 			kind = &ours
 		case t.Silent():
 			kind = &silent

@@ -111,7 +111,7 @@ func refusing(t *smtptls.Transcript) {
 }
 func unreachable(t *smtptls.Transcript) {
 	t.Connected = false
-	t.Failed, t.Ours, t.Why = smtptls.StepConnect, true, "connect: network is unreachable"
+	t.Failed, t.Why = smtptls.StepConnect, "connect: network is unreachable"
 }
 func plain(t *smtptls.Transcript) {
 	t.Failed, t.Cause, t.Why = smtptls.StepTLS, smtptls.Plaintext, "TLS handshake: the host speaks in the clear: 220"

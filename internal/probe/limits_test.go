@@ -143,7 +143,7 @@ func TestPostfixJudgesAndTheReasonNamesEveryAddress(t *testing.T) {
 func TestAnOpenHostNeedsAVerdictOnEveryAddressThatAnswers(t *testing.T) {
 	t.Parallel()
 	noVerdict := func(t *smtptls.Transcript) {
-		t.Failed, t.Ours, t.Why = smtptls.StepPostfix, true, "posttls-finger: no result"
+		t.Failed, t.Why = smtptls.StepPostfix, "posttls-finger: no result"
 	}
 	notJudged := func(t *smtptls.Transcript) {
 		t.Failed, t.Cause, t.Why = smtptls.StepTLS, smtptls.NotJudged, "handshake failure"

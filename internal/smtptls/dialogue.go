@@ -207,7 +207,7 @@ func (c *conversation) fail(s Step, err error) {
 	if c.caller.Err() == nil && (!limited || time.Now().Before(end)) {
 		t.Cause, why = c.cause(s, err)
 	}
-	t.Ours, t.Why = t.Cause == CauseNone, Tidy(string(s)+": "+why)
+	t.Why = Tidy(string(s) + ": " + why)
 }
 
 // cause returns why a step failed, in the words of a verdict and in a sentence. CauseNone means that the server is not

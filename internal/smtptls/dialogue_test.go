@@ -90,7 +90,7 @@ func TestDialogue(t *testing.T) {
 				require.Contains(t, tr.Why, c.why)
 				require.Equal(t, c.failed == smtptls.StepNone, tr.OK())
 				require.True(t, tr.Connected)
-				require.False(t, tr.Ours || tr.Silent())
+				require.False(t, tr.Ours() || tr.Silent())
 				for _, command := range r.Commands() {
 					require.Regexp(t, `^((EHLO|HELO) \[127\.0\.0\.1\]|STARTTLS|QUIT)$`, command)
 				}
@@ -191,24 +191,24 @@ func TestDialogueThatDoesNotConnect(t *testing.T) {
 	tr := smtptls.Talk(t.Context(), smtptls.Dialogue{Host: mx, Addr: refusing, Implicit: true})
 	require.Equal(t, smtptls.Refused, tr.Cause)
 	require.Equal(t, "connect: connection refused", tr.Why)
-	require.False(t, tr.Ours || tr.Silent() || tr.Connected)
+	require.False(t, tr.Ours() || tr.Silent() || tr.Connected)
 
 	// A queue that is full drops the SYN, as a filter does.
 	tr = smtptls.Talk(t.Context(), smtptls.Dialogue{Host: mx, Addr: blackHole, Implicit: true, Timeout: 300 * time.Millisecond})
 	require.Equal(t, smtptls.Timeout, tr.Cause)
 	require.Equal(t, "connect: timeout: no answer in time", tr.Why)
 	require.True(t, tr.Silent())
-	require.False(t, tr.Ours)
+	require.False(t, tr.Ours())
 
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	tr = smtptls.Talk(ctx, smtptls.Dialogue{Host: mx, Addr: blackHole, Implicit: true})
-	require.True(t, tr.Ours, "the caller's hurry says nothing about the host: %s", tr.Why)
+	require.True(t, tr.Ours(), "the caller's hurry says nothing about the host: %s", tr.Why)
 	require.Equal(t, smtptls.CauseNone, tr.Cause)
 
 	// A connection that our own kernel turns down.
 	tr = smtptls.Talk(t.Context(), smtptls.Dialogue{Host: mx, Addr: netip.MustParseAddrPort("255.255.255.255:26"), Implicit: true})
-	require.True(t, tr.Ours, tr.Why)
+	require.True(t, tr.Ours(), tr.Why)
 	require.False(t, tr.OK())
 }
 

@@ -34,7 +34,7 @@ type Judge interface {
 // needsOpinion reports whether the result depends on what Postfix makes of TLS or of the certificate.
 func (t *Transcript) needsOpinion() bool {
 	return t.Failed == StepNone || t.Failed == StepCertificate ||
-		t.Failed == StepTLS && t.Cause != Plaintext && !t.Ours
+		t.Failed == StepTLS && t.Cause != Plaintext && !t.Ours()
 }
 
 // weigh adds the opinion of Postfix to what the dialogue found. Postfix decides what Go could not judge; what Go
@@ -54,7 +54,7 @@ func (t *Transcript) weigh(o Opinion) {
 		}
 	case NoVerdict:
 		if t.OK() {
-			t.Failed, t.Ours, t.Why = StepPostfix, true, "posttls-finger: "+o.Why
+			t.Failed, t.Why = StepPostfix, "posttls-finger: "+o.Why
 		}
 	case NotAsked:
 	}

@@ -64,12 +64,15 @@ type Transcript struct {
 	// Cause is why, in the words of a verdict; CauseNone where it is ours. STARTTLS that is not offered or refused
 	// counts as Plaintext.
 	Cause Cause
-	Ours  bool   // there is no route, or no time left, which says nothing about the server
 	Why   string // describes the failure in printable ASCII, without the address
 }
 
 // OK reports whether the server did all that was asked of it.
 func (t *Transcript) OK() bool { return t.Failed == StepNone && t.Connected }
+
+// Ours reports whether the dialogue failed on our side: there is no route, or no time left, which says nothing about the
+// server.
+func (t *Transcript) Ours() bool { return t.Failed != StepNone && t.Cause == CauseNone }
 
 // Silent reports whether the address did not answer the attempt to connect.
 func (t *Transcript) Silent() bool { return t.Failed == StepConnect && t.Cause == Timeout }
