@@ -31,13 +31,12 @@ func (p *Progress) Start() (stop func()) {
 	stopped := make(chan struct{})
 	var shown sync.WaitGroup
 	shown.Go(func() {
-		ticker := time.NewTicker(every)
-		defer ticker.Stop()
-		for {
+		for tick := time.Tick(every); ; {
 			select {
 			case <-stopped:
+				p.show("\n")
 				return
-			case <-ticker.C:
+			case <-tick:
 				p.show(end)
 			}
 		}
@@ -45,7 +44,6 @@ func (p *Progress) Start() (stop func()) {
 	return func() {
 		close(stopped)
 		shown.Wait()
-		p.show("\n")
 	}
 }
 
