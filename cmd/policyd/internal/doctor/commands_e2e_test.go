@@ -164,3 +164,14 @@ func TestAnEntryBehindANameCounts(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"smtp_tls_policy_maps = hash:/x, $my_tables"}, r.Hidden)
 }
+
+// Policyd's table behind a name moves together with the tables of the site that are behind the same name.
+func TestAGuardBehindANameMovesToTheFront(t *testing.T) {
+	t.Parallel()
+	s := newSender(t)
+	dir := s.realConfig(installed, debianMain+"mine = hash:/x, socketmap:unix:policyd/sock:transport\ntransport_maps = $mine, regexp:/y\n", debianMaster)
+	l, err := MakeLines(t.Context(), Options{Settings: s.loaded(), ConfigDirectory: dir})
+	require.NoError(t, err)
+	run(t, installed, l.Commands)
+	require.Equal(t, "regexp:/y, $mine", value(t, installed, dir, "transport_maps"))
+}

@@ -156,37 +156,35 @@ const systemRoots = "/etc/ssl/certs/ca-certificates.crt"
 // because they win. In transport_maps a table of patterns with the domains of this site comes first. A table of policyd
 // that a $name hides counts if it needs no change.
 func (p plan) wanted(parameter string) string {
-	var list []string
-	at := -1 // of policyd's table
-	guard := -1
-	for _, t := range p.tables(parameter, p.raw[parameter]) {
+	raw := p.tables(parameter, p.raw[parameter])
+	ours := func(t table) bool { return t.ours }
+	right := func(t table) bool { return t.ours && t.text == t.right }
+	hidden := !slices.ContainsFunc(raw, ours) && slices.ContainsFunc(p.tables(parameter, p.params[parameter]), right)
+	var before, after []table // of the site, in front of policyd's table and behind it
+	own := table{}
+	for _, t := range raw {
 		switch {
 		case !strings.ContainsAny(t.text, ":$"): // a part of a name with a space
-		case !t.ours:
-			if t.pattern && guard < 0 {
-				guard = len(list)
-			}
-			list = append(list, t.text)
-		case at < 0:
-			at = len(list)
-			list = append(list, t.right)
+		case t.ours:
+			own.text = cmp.Or(own.text, t.right)
+		case own.text == "" && hidden && strings.HasPrefix(t.text, "$"):
+			own.text = t.text
+		case own.text == "":
+			before = append(before, t)
+		default:
+			after = append(after, t)
 		}
 	}
-	sound := func(t table) bool { return t.ours && t.text == t.right }
-	if at < 0 && slices.ContainsFunc(p.tables(parameter, p.params[parameter]), sound) {
-		at = slices.IndexFunc(list, func(t string) bool { return strings.HasPrefix(t, "$") })
+	own.text = cmp.Or(own.text, socketmapTable(p.endpoint, p.mapFor(parameter)))
+	isPattern := func(t table) bool { return t.pattern }
+	switch {
+	case parameter != transportMaps || slices.ContainsFunc(before, isPattern):
+	case slices.ContainsFunc(after, isPattern): // Postfix must ask it first
+		before, after = append(before, after...), nil
+	default:
+		before = slices.Insert(before, 0, table{text: p.guard()})
 	}
-	if parameter == transportMaps && at >= 0 && guard > at { // Postfix must ask the patterns first
-		list = slices.Delete(list, at, at+1)
-		at = -1
-	}
-	if at < 0 {
-		list = append(list, socketmapTable(p.endpoint, p.mapFor(parameter)))
-	}
-	if parameter == transportMaps && guard < 0 {
-		list = slices.Insert(list, 0, p.guard())
-	}
-	return strings.Join(list, ", ")
+	return join(append(append(before, own), after...))
 }
 
 // pattern matches the addresses of a domain, or with a dot in front those of all domains below it.

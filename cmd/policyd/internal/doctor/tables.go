@@ -74,13 +74,18 @@ func (p plan) asking(parameter string) (list []table, at int) {
 // without returns the list of tables for a parameter, unexpanded, without those of policyd and the guard, which was
 // there for policyd.
 func (p plan) without(parameter string) string {
-	var kept []string
-	for _, t := range p.tables(parameter, p.raw[parameter]) {
-		if !t.ours && (parameter != transportMaps || !p.isGuard(t.text)) {
-			kept = append(kept, t.text)
-		}
+	return join(slices.DeleteFunc(p.tables(parameter, p.raw[parameter]), func(t table) bool {
+		return t.ours || parameter == transportMaps && p.isGuard(t.text)
+	}))
+}
+
+// join returns a list of tables as the value of a parameter.
+func join(list []table) string {
+	var texts []string
+	for _, t := range list {
+		texts = append(texts, t.text)
 	}
-	return strings.Join(kept, ", ")
+	return strings.Join(texts, ", ")
 }
 
 func socketmapTable(endpoint, name string) string { return "socketmap:" + endpoint + ":" + name }
