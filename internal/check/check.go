@@ -95,8 +95,8 @@ func (c *Checker) Check(ctx context.Context, input string) report.Report {
 		Input: strings.ToValidUTF8(input, "?"), Checked: time.Now().UTC().Truncate(time.Second), Set: "none",
 		DNSSEC: dns.Indeterminate.String(), MX: []report.Host{}, Findings: []report.Finding{}, Commands: []string{},
 		Why: []string{}, WhyTransport: []string{}, RRset: report.RRset{State: "failed"},
-		Source:    string(policy.SourceNone),
-		Transport: socketmap.NotFound(), MTASTS: report.STSPolicy{State: "unknown"}, TLSRPT: report.TLSRPT{State: "failed"},
+		Source: string(policy.SourceNone), Transport: socketmap.NotFound(),
+		MTASTS: report.STSPolicy{State: "unknown"}, TLSRPT: report.TLSRPT{State: "failed"},
 	}}
 	d.At = cmp.Or(c.o.At, d.Checked).UTC().Truncate(time.Second)
 	d.showResolver()

@@ -199,8 +199,8 @@ func (d *domain) judgeDANE(h *host) {
 				continue
 			}
 			ok := matches(p.dane.Records, t.Session, h.Host.Host, d.At)
-			all := ok && (p.shown.Matches == nil || *p.shown.Matches)
-			p.shown.Matches = &all
+			all := ok && (p.tlsa.Matches == nil || *p.tlsa.Matches)
+			p.tlsa.Matches = &all
 			where.Addresses = []string{t.Addr.Addr().String()}
 			d.judgeAll(where, []judgement{{"dane-mismatch", !ok, ""}})
 		}

@@ -48,7 +48,7 @@ type port struct {
 	codes    string       // the beginning of the codes about it
 	tested   bool         // connections to it are not left out
 	dane     dane.Result  // for the port
-	shown    *report.TLSA // dane in the report
+	tlsa     *report.TLSA // dane in the report
 }
 
 func (d *domain) showResolver() {
@@ -146,11 +146,11 @@ func (d *domain) lookUpHosts(ctx context.Context) {
 			A:     dns.Indeterminate.String(), AAAA: dns.Indeterminate.String(), Addresses: []string{},
 			Connections: []report.Connection{}, TLSA: showTLSA(f.DANE),
 		}}
-		h.ports = []*port{{number: d.o.SMTPPort, codes: "port25-", tested: !d.o.NoConnect, dane: f.DANE, shown: &h.TLSA}}
+		h.ports = []*port{{number: d.o.SMTPPort, codes: "port25-", tested: !d.o.NoConnect, dane: f.DANE, tlsa: &h.TLSA}}
 		if h.class.ImplicitTLS() {
 			h.TLSA26 = &report.TLSA{}
 			h.ports = append(h.ports, &port{number: d.o.Policy.Port, implicit: true, codes: "port26-",
-				tested: !d.o.NoConnect && !d.o.Port25Only, shown: h.TLSA26})
+				tested: !d.o.NoConnect && !d.o.Port25Only, tlsa: h.TLSA26})
 		}
 		d.hosts = append(d.hosts, h)
 		if h.class != prefix.None {
@@ -164,7 +164,7 @@ func (d *domain) lookUpHosts(ctx context.Context) {
 						// The one error is ErrNotCached, from a resolver that may not ask.
 						p.dane, _ = dane.Lookup(ctx, d.o.Resolver, dane.Query{Host: h.Host.Host, Port: p.number})
 					}
-					*p.shown = showTLSA(p.dane)
+					*p.tlsa = showTLSA(p.dane)
 				}
 				return nil
 			})

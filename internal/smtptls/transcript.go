@@ -70,7 +70,7 @@ type Transcript struct {
 // OK reports whether the server did all that was asked of it.
 func (t *Transcript) OK() bool { return t.Failed == StepNone && t.Connected }
 
-// Ours reports whether the dialogue failed on our side: there is no route, or no time left, which says nothing about the
+// Ours reports whether the dialogue failed on our side: there is no route, or no time left. That says nothing about the
 // server.
 func (t *Transcript) Ours() bool { return t.Failed != StepNone && t.Cause == CauseNone }
 

@@ -23,9 +23,9 @@ type table struct {
 	endpoint, name string // of a socketmap; "" for other tables
 	serves         string // the map of policyd that the name stands for, "" for none
 	pattern        bool   // it matches the whole address by pattern
-	// here is set for everything at an endpoint of policyd, also without the name of a map. ours are those and policyd's
-	// names at any other endpoint, except those that postfix-tlspol uses as well; right is the text that such a table
-	// must have. asks is set where policyd serves the map for this parameter.
+	// here is set for everything at an endpoint of policyd, also without the name of a map. ours are those, and
+	// policyd's names at any other endpoint, except those that postfix-tlspol uses as well; right is the text that such
+	// a table must have. asks is set where policyd serves the map for this parameter.
 	here, ours, asks bool
 	right            string
 }
