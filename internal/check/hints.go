@@ -32,7 +32,8 @@ func (d *domain) hints() {
 		}
 		zone = append(zone, fmt.Sprintf("%s. IN MX %d %s.", d.Domain, h.Preference, name))
 		for _, a := range h.addrs {
-			zone = append(zone, fmt.Sprintf("%s. IN %s %s", name, map[bool]string{true: "A", false: "AAAA"}[a.Is4()], a))
+			kind := map[bool]string{true: "A", false: "AAAA"}[a.Is4()]
+			zone = append(zone, fmt.Sprintf("%s. IN %s %s", name, kind, a))
 		}
 		for _, t := range h.TLSA.Records {
 			zone = append(zone, dane.TLSAQuestion(name, policy.SMTPPort).Name+". IN TLSA "+t)
