@@ -126,6 +126,19 @@ func TestBindListensForThisUserOnly(t *testing.T) {
 	require.NoError(t, l.Close())
 }
 
+// The error of every attempt is the same, so that it is logged once: it does not contain the name, which is random.
+func TestTheErrorOfBindHasNoRandomName(t *testing.T) {
+	dir := t.TempDir() + "/gone"
+	require.NoError(t, os.Mkdir(dir, 0o755))
+	d, err := openDirectory(dir)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, d.Close()) }()
+	require.NoError(t, os.Remove(dir))
+	_, err = bind(t.Context(), d, socketName)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	require.NotContains(t, err.Error(), socketName)
+}
+
 // Two processes find the same dead socket, and one of them has already put its own there.
 func TestRemoveFileRemovesNoOtherFile(t *testing.T) {
 	dir := t.TempDir()

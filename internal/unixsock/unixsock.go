@@ -148,6 +148,9 @@ func bind(ctx context.Context, dir *os.Root, name string) (net.Listener, error) 
 	if u, ok := l.(*net.UnixListener); ok {
 		u.SetUnlinkOnClose(false)
 	}
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		err = op.Err // without the name, which is another one each time
+	}
 	return l, err
 }
 
