@@ -18,7 +18,7 @@ const (
 )
 
 // Run renews policies in use before they expire, removes expired ones, and opens the database again after a fault,
-// until ctx ends. A store that does not run still answers.
+// until ctx ends. Then it closes the store. A store that does not run still answers.
 func (s *Store) Run(ctx context.Context) error {
 	var group errgroup.Group
 	group.Go(func() error { return s.table.Run(ctx) })
@@ -27,7 +27,7 @@ func (s *Store) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return group.Wait()
+			return errors.Join(group.Wait(), s.Close())
 		case <-tick.C:
 			var renewals errgroup.Group
 			renewals.SetLimit(refreshWorkers)

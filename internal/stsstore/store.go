@@ -63,7 +63,7 @@ func (o Options) withDefaults() *Options {
 	return &o
 }
 
-// Store finds policies and keeps them. Make one with New, call Run for the work in the background, and Close it.
+// Store finds policies and keeps them. Make one with New and call Run for the work in the background, or Close it.
 type Store struct {
 	options  atomic.Pointer[Options]
 	table    *statedb.Table[*entry]

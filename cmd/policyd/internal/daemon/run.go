@@ -3,6 +3,7 @@ package daemon
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -19,8 +20,7 @@ const afterDrain = 900 * time.Millisecond
 // ErrLostSocket. A Daemon runs once.
 func (d *Daemon) Run(ctx context.Context) error {
 	if err := d.openAll(ctx); err != nil {
-		d.closeStore()
-		return err
+		return errors.Join(err, d.store.Close())
 	}
 	// The parts outlive ctx: lookups need them until the last one is answered.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
@@ -50,7 +50,6 @@ func (d *Daemon) Run(ctx context.Context) error {
 		d.drain()
 		end()
 		_ = group.Wait() // err has the first error
-		d.closeStore()
 	}) {
 		d.log.Warn("stopping without waiting for a part that does not end", "err", limit.Err())
 	}
@@ -86,13 +85,6 @@ func every(ctx context.Context, interval time.Duration, f func() error) error {
 			return ctx.Err()
 		case <-tick.C:
 		}
-	}
-}
-
-// closeStore writes what is not on disk yet.
-func (d *Daemon) closeStore() {
-	if err := d.store.Close(); err != nil {
-		d.log.Warn("cannot save all MTA-STS policies", "err", err)
 	}
 }
 
