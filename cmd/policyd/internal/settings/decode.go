@@ -20,10 +20,7 @@ func (l *Loaded) decode(document string) (problems []Problem) {
 	begins := regexp.MustCompile(`^\s*(\[|[A-Za-z_][\w.-]*\s*(=|\s|$)|"[^"]*"\s*=|'[^']*'\s*=)`)
 	lines := strings.Split(strings.ReplaceAll(document, "\r\n", "\n"), "\n")
 	l.lines = map[string]int{}
-	rows := map[string]Row{}
-	for _, r := range l.rows() {
-		rows[r.path] = r
-	}
+	rows := l.rows()
 	next := func(end int) int {
 		for end++; end < len(lines) && !begins.MatchString(lines[end]); {
 			end++ // a comment, or a value in several lines
@@ -60,14 +57,14 @@ func (l *Loaded) decode(document string) (problems []Problem) {
 		values := flat(decoded)
 		for _, key := range slices.Sorted(maps.Keys(values)) {
 			var wrong []string
-			r, known := rows[key]
+			row := slices.IndexFunc(rows, func(r Row) bool { return r.path == key })
 			switch before := l.lines[key]; {
 			case before > 0 && isHeader:
 				add(first+1, fmt.Sprintf("[%s] is already open in line %d: put the key there", key, before))
-			case before > 0 && known:
+			case before > 0 && row >= 0:
 				add(first+1, fmt.Sprintf("%s: already set in line %d: keep one of them", key, before))
-			case known:
-				wrong = r.set(values[key])
+			case row >= 0:
+				wrong = rows[row].set(values[key])
 			default:
 				wrong = l.unknown(key, values[key])
 			}
