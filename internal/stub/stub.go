@@ -90,11 +90,14 @@ func (s *Stub) Configure(o Options) error {
 	if err != nil {
 		return err
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if old := s.now.Load(); len(servers) == 0 && len(old.options.Servers) == 0 {
+		servers = old.servers // as in followResolvConf
+	}
 	if len(servers) == 0 {
 		servers = []Server{{Addr: netip.MustParseAddrPort("127.0.0.1:53")}} // as the C library does
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.use(o, servers)
 	return nil
 }
