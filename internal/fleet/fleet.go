@@ -35,8 +35,8 @@ type Local interface {
 	// Share returns what peers should know about a domain, when it was learned, and for how long it holds from then on;
 	// nil when there is nothing to share.
 	Share(domain string) (data []byte, learned time.Time, lifetime time.Duration)
-	// Merge adds what a peer knows and learned then. It must only strengthen. It returns false when the node knows at least as much, and
-	// an error when the data is not acceptable.
+	// Merge adds what a peer knows, and when it was learned. It must only strengthen. It returns false when the node
+	// knows at least as much, and an error when the data is not acceptable.
 	Merge(domain string, data []byte, learned time.Time) (bool, error)
 }
 

@@ -18,9 +18,9 @@ const (
 	otherFamilyWait = time.Second // how long a fetch waits for the other address family when it has one
 )
 
-// candidates yields the addresses of a policy host in the order in which to try them, and whether others may follow. One
-// address family is enough to begin; the other joins when its answer arrives. The reasons why there are no more are
-// added to problems.
+// candidates yields the addresses of a policy host in the order in which to try them, and whether others may follow.
+// One address family is enough to begin; the other joins when its answer arrives. The reasons why there are no more
+// are added to problems.
 func (f *Fetcher) candidates(ctx context.Context, host string, problems *[]error) iter.Seq2[netip.Addr, bool] {
 	return func(yield func(netip.Addr, bool) bool) {
 		next, waiting := dns.Addresses(ctx, f.Resolver, host, dns.Effort{}, false), 2 // families

@@ -75,7 +75,7 @@ type Sightings struct {
 }
 
 // add notes that the promise was seen on a day. A day in the past, which a clock set back or a peer brings, counts too.
-// Sightings in the far future, which would hide it, are those of a wrong clock, if it is sure that the present one is not.
+// Sightings in the far future, which would hide it, are those of a wrong clock, if the present one is sure to be right.
 func (s *Sightings) add(day Day, signed, sure bool) {
 	if sure && int(s.Last) >= int(day)+window {
 		s.First, s.Last = min(s.First, day), day

@@ -135,8 +135,8 @@ func (s *Store) put(e *entry) (old *entry) {
 	return old
 }
 
-// load reads a policy from the disk. The clock was wrong when one from the future was fetched, or is wrong now: it holds
-// for its max_age from now on, unless it is renewed, and keeps its time on disk.
+// load reads a policy from the disk. The clock was wrong when one from the future was fetched, or is wrong now: it
+// holds for its max_age from now on, unless it is renewed, and keeps its time on disk.
 func load(domain string, value []byte) (*entry, error) {
 	e, err := decode(domain, value)
 	if now := time.Now(); err == nil && e.fetched.After(now) {
