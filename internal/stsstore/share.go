@@ -19,10 +19,10 @@ func (s *Store) Domains() (domains []string) {
 }
 
 // Share returns the live policy of a domain for the other nodes of the site, when it was fetched and its max_age; nil
-// when there is none in mode enforce.
+// when there is none in mode enforce, or load does not know when it was fetched: theirs may be newer.
 func (s *Store) Share(domain string) (policy []byte, fetched time.Time, maxAge time.Duration) {
 	e := s.table.Get(domain)
-	if !e.enforced(time.Now()) {
+	if !e.enforced(time.Now()) || e.refresh.Equal(e.fetched) {
 		return nil, time.Time{}, 0
 	}
 	return e.encode(time.Time{}), e.fetched, e.expires.Sub(e.fetched)
