@@ -73,7 +73,7 @@ func Lines(list io.Reader, f func(domain string)) error {
 	scanner, n := bufio.NewScanner(list), 1
 	scanner.Buffer(nil, longestLine)
 	for ; scanner.Scan(); n++ {
-		line, _, _ := strings.Cut(scanner.Text(), " #") // a local part can contain #
+		line, _, _ := strings.Cut(strings.ReplaceAll(scanner.Text(), "\t", " "), " #") // a local part can contain #
 		if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
 			f(line[strings.LastIndexByte(line, '@')+1:])
 		}
