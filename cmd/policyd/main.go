@@ -79,7 +79,7 @@ func newRoot() *cobra.Command {
 		newServe(c), newQuery(c), newCheck(c), newStatus(c), newReport(c), newCache(c), newReload(c), newLogLevel(c),
 		newConfig(c), newPostfixConfig(c), newDoctor(c), newPromises(c), newWarm(c), newFleet(), newVersion(c))
 	root.SilenceErrors, root.SilenceUsage = true, true
-	only := root.Flags().Bool("version", false, "show the version") // that of cobra has -v, which is --verbose for check
+	only := root.Flags().Bool("version", false, "show the version") // cobra would add -v, the --verbose of check
 	root.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *only {
 			_, err := fmt.Fprintln(cmd.OutOrStdout(), "policyd "+c.version)
@@ -106,8 +106,8 @@ func help(cmd *cobra.Command, _ []string) {
 		}
 		b.WriteString("\n")
 	}
-	// Templates of cobra would make the program 7 MB larger: text/template calls methods by name, so that the linker has
-	// to keep every exported method.
+	// A template of cobra would make the program 7 MB larger: text/template calls methods by name, so that the linker
+	// has to keep every exported method.
 	local, global := cmd.LocalFlags(), cmd.InheritedFlags()
 	narrow := strings.NewReplacer(local.FlagUsages(), local.FlagUsagesWrapped(80),
 		global.FlagUsages(), global.FlagUsagesWrapped(80))

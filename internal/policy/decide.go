@@ -50,7 +50,7 @@ func unknownMX(f *Facts, _ *Options, d *Decision) bool {
 	case !f.Known.MX:
 		return d.lacks(Need{Required: FactSet{MX: true}})
 	case f.MX.Rest > 0:
-		d.because("there are more than 32 MX hosts: the others count as hosts without a prefix and without TLSA records")
+		d.because("there are more than 32 MX hosts: the others count as having neither a prefix nor TLSA records")
 	}
 	return false
 }

@@ -181,7 +181,7 @@ func rest(f policy.Facts, n int) policy.Facts {
 // A set that is too large counts as mixed although every name carries a prefix, so the reason must be shown.
 func TestHostsBeyondTheBoundAreMentioned(t *testing.T) {
 	t.Parallel()
-	const why = "there are more than 32 MX hosts: the others count as hosts without a prefix and without TLSA records"
+	const why = "there are more than 32 MX hosts: the others count as having neither a prefix nor TLSA records"
 	f := by(signed, "10 starttls-a.example.com")
 	require.NotContains(t, decided(f, defaults()).Why, why)
 	require.Contains(t, decided(rest(f, 1), defaults()).Why, why)

@@ -63,8 +63,8 @@ func (e Endpoint[Q, A]) Ask(ctx context.Context, socket string, q Q) (answer A, 
 	resp, err := daemon.RoundTrip(req)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOTSOCK):
-		return answer, fmt.Errorf(`no daemon answers at %s: start it with "systemctl start policyd" or "policyd serve",`+
-			" or name its socket with --socket", socket)
+		return answer, fmt.Errorf(`no daemon answers at %s: start it with "systemctl start policyd" or `+
+			`"policyd serve", or name its socket with --socket`, socket)
 	case errors.Is(err, fs.ErrPermission): // of the socket, or of a directory above it
 		return answer, fmt.Errorf("permission denied at %s: be root or a member of the group of the socket", socket)
 	case err != nil && ctx.Err() != nil:
