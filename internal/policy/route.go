@@ -2,7 +2,6 @@ package policy
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/policyd/policyd/internal/dane"
 	"github.com/policyd/policyd/internal/probe"
@@ -103,27 +102,6 @@ func following(f Facts, next Nexthop) Facts {
 	}
 	f.Nexthop, f.Hosts = next, hosts
 	return f
-}
-
-// ProbeTargets returns the hosts whose port of implicit TLS must be probed before Route can lead to them: the smtps-
-// hosts of the leading preference groups that have no other hosts. It returns none where no route can follow whatever a
-// probe finds: in report mode, for a domain with a line in the overrides file, and where the settings rule a route
-// out. f are the facts of a TLS-policy lookup: mail for the domain, or already on its way to port 26, is leaving.
-func ProbeTargets(f Facts, o Options) []string {
-	switch host := f.Nexthop.Host; {
-	case o.Mode != ModeEnforce, o.Port26 != PortProbe, host && f.Nexthop.Port != o.Port,
-		!host && (!f.Known.MX || ruledOut(&f, &o) != ""):
-		return nil
-	}
-	hosts, _ := leading(&f, func(h *Host) bool {
-		return h.Class.ImplicitTLS() && h.Override.Pattern == "" &&
-			(!stsEnforced(&f, &o) || f.STS.Policy.Matches(h.Name))
-	})
-	names := make([]string, len(hosts))
-	for i := range hosts {
-		names[i] = strings.Clone(hosts[i].Name) // the prober must not keep the whole answer in memory
-	}
-	return names
 }
 
 // ported returns the condition on the port of implicit TLS for a route.
