@@ -31,9 +31,8 @@ func (d *domain) find(code string, f report.Finding, detail string) {
 }
 
 // requires reports whether senders defer mail for a host because of an error, whatever its name: MTA-STS or DANE
-// requires TLS of it, and MTA-STS also a valid certificate.
+// (also by unusable records) requires TLS of it, and MTA-STS also a valid certificate.
 func (d *domain) requires(name, code string) bool {
-	// usable or unusable
 	tlsa := func(h *host) bool { return h.Host.Host == name && strings.HasSuffix(h.TLSA.State, "usable") }
 	valid := strings.HasPrefix(code, "port25-certificate-") || code == "port25-postfix"
 	return strings.HasPrefix(code, "port25-") &&

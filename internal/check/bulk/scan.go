@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"sync"
 
@@ -70,11 +71,11 @@ func Scan(ctx context.Context, c check, list io.Reader, o Options) (Summary, err
 
 // Lines calls f with the domain in each line of a list. Comments are left out, and the local parts of addresses.
 func Lines(list io.Reader, f func(domain string)) error {
-	scanner, n := bufio.NewScanner(list), 1
+	scanner, n, comment := bufio.NewScanner(list), 1, regexp.MustCompile(`^(([^"]|"(\\.|[^"\\])*")*?)(^|\s)#.*`)
 	scanner.Buffer(nil, longestLine)
 	for ; scanner.Scan(); n++ {
-		line, _, _ := strings.Cut(strings.ReplaceAll(scanner.Text(), "\t", " "), " #") // a local part can contain #
-		if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
+		line := comment.ReplaceAllString(scanner.Text(), "$1") // a local part can contain #, and blanks between quotes
+		if line = strings.TrimSpace(line); line != "" {
 			f(line[strings.LastIndexByte(line, '@')+1:])
 		}
 	}

@@ -74,7 +74,7 @@ func TestScanReadsWhatOthersWrite(t *testing.T) {
 		{"lines that end in CRLF, and an empty one", "a.example\r\n\r\nb.example\r\n", []string{"a.example", "b.example"}},
 		{"a comment with blanks in front", "  # a.example\n\tb.example\n", []string{"b.example"}},
 		{"a comment after a domain", "b.example # why\nc.example\t# ask joe@d.example\n", []string{"b.example", "c.example"}},
-		{"an address with # in the local part", "user#tag@a.example\n", []string{"a.example"}},
+		{"addresses with # in the local part", "user#tag@a.example\n\"u\\\"ser #1\"@b.example\n", []string{"a.example", "b.example"}},
 		{"addresses, without their local parts", "user@a.example\n\"user @ home\"@b.example\r\nuser@", []string{"a.example", "b.example", ""}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
