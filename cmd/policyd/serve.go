@@ -71,17 +71,22 @@ and policyd.socket must be restarted.`,
 func passedListeners() (passed []net.Listener, err error) {
 	const first = 3
 	n, _ := strconv.Atoi(os.Getenv("LISTEN_FDS"))
-	for i := 0; i < n && os.Getenv("LISTEN_PID") == strconv.Itoa(os.Getpid()); i++ {
-		var l net.Listener
+	if os.Getenv("LISTEN_PID") != strconv.Itoa(os.Getpid()) {
+		n = 0
+	}
+	for i := range n { // before any of them is duplicated, to a number that this loop might reach
 		accepts, _ := syscall.GetsockoptInt(first+i, syscall.SOL_SOCKET, syscall.SO_ACCEPTCONN)
-		if accepts != 0 {
-			file := os.NewFile(uintptr(first+i), "")
-			l, err = net.FileListener(file)
-			_ = file.Close()
-		}
-		if accepts == 0 || err != nil {
+		if accepts == 0 {
 			return nil, fmt.Errorf(
 				"socket %d from systemd is not a listening stream socket: write ListenStream= in policyd.socket", i+1)
+		}
+	}
+	for i := range n {
+		file := os.NewFile(uintptr(first+i), "")
+		l, err := net.FileListener(file)
+		_ = file.Close()
+		if err != nil {
+			return nil, fmt.Errorf("socket %d from systemd: %w", i+1, err)
 		}
 		passed = append(passed, l)
 	}
