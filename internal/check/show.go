@@ -66,7 +66,11 @@ func certificate(s *smtptls.Session, at time.Time) *report.Certificate {
 	for _, n := range leaf.DNSNames {
 		c.Names = append(c.Names, text.Printable(n))
 	}
-	for _, link := range map[bool][]*x509.Certificate{true: s.Path, false: s.Chain}[c.Trusted] {
+	path := s.Path
+	if path == nil {
+		path = s.Chain
+	}
+	for _, link := range path {
 		c.Chain = append(c.Chain, smtptls.NameOf(link))
 	}
 	return c
