@@ -28,7 +28,7 @@ func asks[T any](
 		}
 		answer, err := call(cmd, socket, args)
 		if err != nil {
-			return failed(err)
+			return err
 		}
 		return show(cmd, answer, text)
 	}

@@ -60,9 +60,9 @@ Exit status: 0 consistent, 1 errors, 2 usage or settings, 3 not testable from he
 			if f.stdin {
 				return scan(cmd, checker, f)
 			}
-			return failed(showEach(cmd, len(args), func(i int) (report.Report, error) {
+			return showEach(cmd, len(args), func(i int) (report.Report, error) {
 				return checker.Check(cmd.Context(), admin.DomainOf(args[i])), cmd.Context().Err()
-			}, func(s *screen, r report.Report) { s.report(&r, f.Verbose) }))
+			}, func(s *screen, r report.Report) { s.report(&r, f.Verbose) })
 		},
 	})
 	set := cmd.Flags()
@@ -147,7 +147,7 @@ func duration(s string) (time.Duration, error) {
 func newChecker(cmd *cobra.Command, c *common, f checkFlags) (*check.Checker, error) {
 	l, err := c.load(cmd)
 	if err != nil {
-		return nil, failed(err)
+		return nil, err
 	}
 	if len(f.resolvers) > 0 {
 		l.DNS.Servers = f.resolvers
@@ -201,5 +201,5 @@ func scan(cmd *cobra.Command, checker *check.Checker, f checkFlags) error {
 	if errors.Is(err, context.Canceled) {
 		err = errors.New("interrupted: continue with --skip-done")
 	}
-	return cmp.Or[error](failed(cmp.Or(err, summary.Write(cmd.ErrOrStderr()))), &exit{status: summary.Exit})
+	return cmp.Or[error](err, summary.Write(cmd.ErrOrStderr()), &exit{status: summary.Exit})
 }

@@ -28,7 +28,7 @@ failure.
 Exit status: 0 nothing to change, 1 warnings or errors, 2 usage.`,
 		Example: "  policyd doctor\n  policyd doctor --egress mx.example.com\n  policyd doctor --json",
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		PreRunE: func(*cobra.Command, []string) error {
 			for i, h := range o.Egress {
 				name, ok := policy.ParseName(h)
 				if address, err := netip.ParseAddr(strings.Trim(h, "[]")); err == nil {
@@ -39,6 +39,9 @@ Exit status: 0 nothing to change, 1 warnings or errors, 2 usage.`,
 				}
 				o.Egress[i] = name
 			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Settings, _ = c.load(cmd) // a mistake is a finding
 			report := doctor.Examine(cmd.Context(), o)
 			text := func(s *screen, r doctor.Report) { _, _ = s.WriteString(r.Text(s.colour)) }

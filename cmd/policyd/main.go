@@ -44,14 +44,7 @@ type exit struct {
 
 func (e *exit) Error() string { return fmt.Sprintf("exit status %d: %v", e.status, e.err) }
 
-// failed makes an error of running a command. Its exit status is 1, unless it has one of its own.
-func failed(err error) error {
-	_, own := errors.AsType[*exit](err)
-	if _, bad := errors.AsType[*settings.Error](err); own || bad || err == nil {
-		return err
-	}
-	return &exit{exitFailed, err}
-}
+func (e *exit) Unwrap() error { return e.err }
 
 // common is what the commands have in common: the flags --config and, where they ask the running daemon, --socket.
 type common struct {
@@ -92,7 +85,24 @@ func newRoot() *cobra.Command {
 	completion, _, _ := root.Find([]string{"completion"})
 	completion.RunE = showHelp // without it, cobra accepts any word as a shell
 	root.PersistentFlags().StringVar(&c.config, "config", "", "settings file (default "+settings.DefaultPath+")")
+	failsAsCommand(root)
 	return root
+}
+
+// failsAsCommand gives the errors of a command and of those below it the exit status 1, unless they have their own. An
+// error from before the command runs is about the command line.
+func failsAsCommand(cmd *cobra.Command) {
+	run := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		err := run(cmd, args)
+		if _, own := errors.AsType[*exit](err); own || err == nil {
+			return err
+		}
+		return &exit{exitFailed, err}
+	}
+	for _, below := range cmd.Commands() {
+		failsAsCommand(below)
+	}
 }
 
 // help shows the help of a command in 80 columns. Indented paragraphs are not wrapped.

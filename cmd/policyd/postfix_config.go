@@ -32,7 +32,7 @@ Exit status: 0, 1 no Postfix is installed or it is too old, 2 usage or settings.
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error
 			if o.Settings, err = c.load(cmd); err != nil && !remove {
-				return failed(err)
+				return err
 			}
 			if err != nil { // the way back must not depend on them
 				cmd.PrintErrln("policyd: warning: wrong settings have their defaults\n" + admin.Visible(err.Error()))
@@ -40,13 +40,13 @@ Exit status: 0, 1 no Postfix is installed or it is too old, 2 usage or settings.
 			if remove {
 				removal, err := doctor.Remove(cmd.Context(), o)
 				if err != nil {
-					return failed(err)
+					return err
 				}
 				return show(cmd, removal, (*screen).removal)
 			}
 			lines, err := doctor.MakeLines(cmd.Context(), o)
 			if err != nil {
-				return failed(err)
+				return err
 			}
 			if commands {
 				return show(cmd, lines, func(s *screen, l doctor.Lines) { s.lines(l.Commands) })

@@ -26,8 +26,11 @@ Exit status: 0 a policy applies, 1 none, 2 usage or settings, 3 the lookup faile
 1, 0.`,
 		Example: "  policyd query example.com\n  policyd query --json example.com example.net",
 		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) == 0 {
+			switch {
+			case len(args) == 0:
 				return errors.New("no domain: name one or more")
+			case c.socket != "" && !live:
+				return errors.New("--socket is for --live only")
 			}
 			var mistakes []error
 			for _, arg := range args {
@@ -36,11 +39,8 @@ Exit status: 0 a policy applies, 1 none, 2 usage or settings, 3 the lookup faile
 			return errors.Join(mistakes...)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			switch {
-			case live:
+			if live {
 				return c.queryLive(cmd, args)
-			case c.socket != "":
-				return errors.New("--socket is for --live only")
 			}
 			return c.query(cmd, args, noProbe)
 		},
@@ -55,11 +55,11 @@ Exit status: 0 a policy applies, 1 none, 2 usage or settings, 3 the lookup faile
 func (c *common) query(cmd *cobra.Command, args []string, noProbe bool) error {
 	l, err := c.load(cmd)
 	if err != nil {
-		return failed(err)
+		return err
 	}
 	e, err := newEvaluator(cmd, l, noProbe)
 	if err != nil {
-		return failed(err)
+		return err
 	}
 	found := make([]lookup.Explanation, len(args))
 	concurrently(len(args), func(i int) { found[i] = e.explain(cmd.Context(), args[i]) })

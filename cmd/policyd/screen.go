@@ -41,7 +41,7 @@ func show[T any](cmd *cobra.Command, v T, write func(*screen, T)) error {
 	if wantsJSON(cmd) {
 		e := json.NewEncoder(out)
 		e.SetEscapeHTML(false)
-		return failed(e.Encode(v))
+		return e.Encode(v)
 	}
 	s := &screen{notes: cmd.ErrOrStderr()}
 	s.colour = text.Palette(terminal(out) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb") // no-color.org
@@ -50,7 +50,7 @@ func show[T any](cmd *cobra.Command, v T, write func(*screen, T)) error {
 	}
 	write(s, v)
 	_, err := io.WriteString(out, s.String())
-	return failed(err)
+	return err
 }
 
 // showEach shows n results in their order, and ends with the worst of their exit statuses.

@@ -44,7 +44,7 @@ and policyd.socket must be restarted.`,
 			debug.SetTraceback("crash")
 			passed, err := passedListeners()
 			if err != nil {
-				return failed(err)
+				return err
 			}
 			toJournal, _ := journal.StderrIsJournalStream() // an error means no
 			var d *daemon.Daemon
@@ -62,7 +62,7 @@ and policyd.socket must be restarted.`,
 			if errors.Is(err, daemon.ErrLostSocket) {
 				return &exit{exitLostSocket, err}
 			}
-			return failed(err)
+			return err
 		},
 	}
 }
