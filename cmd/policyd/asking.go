@@ -3,13 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
-	"github.com/policyd/policyd/internal/policy"
 )
 
 // asks completes a command that asks the running daemon: call asks at a socket, and the answer is printed as JSON with
@@ -67,7 +65,7 @@ func lists[T any](
 func oneDomain(domain *string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) (err error) {
 		if err = cobra.ExactArgs(1)(cmd, args); err == nil {
-			*domain, err = domainArgument(args[0])
+			*domain, err = admin.ParseDomain(args[0])
 		}
 		return err
 	}
@@ -93,25 +91,4 @@ func (c *common) daemon(cmd *cobra.Command) (socket string, err error) {
 			admin.Visible(err.Error()))
 	}
 	return l.Admin.Socket, nil
-}
-
-// nexthopArgument checks an argument of query: a domain or [host], with or without a port, which is a number or the
-// name of a service.
-func nexthopArgument(arg string) error {
-	parts := regexp.MustCompile(`^(?:\[(.+)\]|([^\[\]:]+))(?::(?:0*[1-9][0-9]*|[a-z-]+))?$`).FindStringSubmatch(arg)
-	if parts != nil {
-		if _, err := domainArgument(parts[1] + parts[2]); err == nil {
-			return nil
-		}
-	}
-	return admin.NotADomain(arg)
-}
-
-// domainArgument returns the domain of an argument in A-labels and lower case.
-func domainArgument(arg string) (string, error) {
-	name, ok := policy.ParseName(arg)
-	if !ok {
-		return "", admin.NotADomain(arg)
-	}
-	return name, nil
 }

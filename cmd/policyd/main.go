@@ -150,18 +150,7 @@ func complain(w io.Writer, cmd *cobra.Command, err error) int {
 		}
 		return e.status
 	}
-	message := strings.TrimSpace(err.Error())
-	if flags, exclusive := strings.CutPrefix(message, "if any flags in the group ["); exclusive {
-		flags, _, _ = strings.Cut(flags, "]")
-		message = "use only one of --" + strings.ReplaceAll(flags, " ", ", --")
-	}
-	if strings.Contains(message, "arg(s)") {
-		message = "wrong number of arguments: write " + cmd.UseLine()
-	}
-	if !cmd.HasSubCommands() {
-		message = strings.Replace(message, "unknown command", "unexpected argument", 1)
-	}
-	message = admin.Visible(strings.ReplaceAll(message, "\n", "\npolicyd: ")) + suggestion(cmd, message)
-	_, _ = fmt.Fprintf(w, "policyd: %s\nSee \"%s --help\".\n", message, cmd.CommandPath())
+	message := strings.ReplaceAll(usageMistake(cmd, strings.TrimSpace(err.Error())), "\n", "\npolicyd: ")
+	_, _ = fmt.Fprintf(w, "policyd: %s\nSee \"%s --help\".\n", admin.Visible(message), cmd.CommandPath())
 	return exitUsage
 }

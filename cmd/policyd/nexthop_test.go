@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/policyd/policyd/cmd/policyd/internal/admin"
 )
 
 func TestNexthopArgument(t *testing.T) {
@@ -27,11 +29,11 @@ func TestNexthopArgument(t *testing.T) {
 		require.NotContains(t, err.Error(), "secret")
 		require.NotContains(t, err.Error(), "\x1b")
 	}
-	name, err := domainArgument("EXAMPLE.com.")
+	name, err := admin.ParseDomain("EXAMPLE.com.")
 	require.NoError(t, err)
 	require.Equal(t, "example.com", name)
 	for _, bad := range []string{"secret@example.com", "[mx.example.com]", "example.com:25"} {
-		_, err := domainArgument(bad)
+		_, err := admin.ParseDomain(bad)
 		require.Error(t, err, bad)
 	}
 }

@@ -17,7 +17,6 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/lookup"
-	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/promises"
 	"github.com/policyd/policyd/internal/report"
 )
@@ -125,13 +124,9 @@ type Warmed struct {
 	Source string `json:"source"` // the mechanism that decided
 }
 
-func (d *DomainRequest) check() error {
-	name, ok := policy.ParseName(d.Domain)
-	if !ok {
-		return NotADomain(d.Domain)
-	}
-	d.Domain = name
-	return nil
+func (d *DomainRequest) check() (err error) {
+	d.Domain, err = ParseDomain(d.Domain)
+	return err
 }
 
 func (n *Nexthop) check() error { return checkNexthop("nexthop", n.Nexthop) }
@@ -155,11 +150,11 @@ func (f *FlushRequest) check() error {
 	if f.All && f.Domain == "" && !f.STS {
 		return nil
 	}
-	domain := DomainRequest{f.Domain}
-	if f.All || domain.check() != nil {
+	domain, err := ParseDomain(f.Domain)
+	if f.All || err != nil {
 		return errors.New(`give either a "domain", with "sts": true if its MTA-STS policy is to go, or "all": true`)
 	}
-	f.Domain = domain.Domain
+	f.Domain = domain
 	return nil
 }
 

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/policyd/policyd/internal/policy"
 )
 
 // RefusedError is a request that the daemon refused, and its answer.
@@ -93,10 +95,14 @@ func unreadable(socket string, err error) error {
 // DomainOf returns the domain of an e-mail address, and any other argument as it is: no local part is shown or logged.
 func DomainOf(arg string) string { return arg[strings.LastIndexByte(arg, '@')+1:] }
 
-// NotADomain returns the error for a wrong argument, without the local part of an e-mail address.
-func NotADomain(arg string) error {
+// ParseDomain returns the domain of an argument in A-labels and lower case. The error is without the local part of an
+// e-mail address.
+func ParseDomain(arg string) (string, error) {
+	if name, ok := policy.ParseName(arg); ok {
+		return name, nil
+	}
 	if at := strings.LastIndexByte(arg, '@'); at >= 0 {
 		arg = "*" + arg[at:]
 	}
-	return fmt.Errorf("%q is not a domain: name one, such as example.com", arg)
+	return "", fmt.Errorf("%q is not a domain: name one, such as example.com", arg)
 }

@@ -10,6 +10,21 @@ import (
 	"github.com/policyd/policyd/internal/text"
 )
 
+// usageMistake returns what the command line parser says in other words, with what to write instead.
+func usageMistake(cmd *cobra.Command, message string) string {
+	if flags, exclusive := strings.CutPrefix(message, "if any flags in the group ["); exclusive {
+		flags, _, _ = strings.Cut(flags, "]")
+		message = "use only one of --" + strings.ReplaceAll(flags, " ", ", --")
+	}
+	if strings.Contains(message, "arg(s)") {
+		message = "wrong number of arguments: write " + cmd.UseLine()
+	}
+	if !cmd.HasSubCommands() {
+		message = strings.Replace(message, "unknown command", "unexpected argument", 1)
+	}
+	return message + suggestion(cmd, message)
+}
+
 // suggestion returns what was probably meant by an unknown command or flag, or by an argument that is one of a few
 // words.
 func suggestion(cmd *cobra.Command, message string) string {
