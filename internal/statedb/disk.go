@@ -99,84 +99,67 @@ func (t *Table[V]) take() (names map[string]struct{}) {
 func (t *Table[V]) Save() {
 	t.disk.Lock()
 	defer t.disk.Unlock()
+	t.save()
+}
+
+func (t *Table[V]) save() {
 	names := t.take()
-	if t.db == nil || len(names) == 0 {
+	if t.db == nil {
 		return
 	}
-	if err := guarded(func() error { return t.write(t.db, names) }); err != nil {
+	if err := guarded(func() error { return t.write(names) }); err != nil {
 		t.fail(err)
+	} else if t.warned {
+		t.o.Log.Info("state database can be written again", "file", t.path())
+		t.warned = false
 	}
 }
 
 // Sync opens the database if it is not open, and again if its file was removed or replaced, and saves.
 func (t *Table[V]) Sync() {
 	t.disk.Lock()
+	defer t.disk.Unlock()
+	t.sync(retryLockTimeout)
+}
+
+func (t *Table[V]) sync(lockTimeout time.Duration) {
 	t.closeIfReplaced()
-	t.open(retryLockTimeout)
-	t.disk.Unlock()
-	t.Save()
+	if t.db == nil && !t.closed {
+		err := t.open(lockTimeout, false)
+		if corrupt(err) {
+			t.fail(err)
+			err = t.open(lockTimeout, false) // a new file
+		}
+		if !t.loaded && (errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS)) {
+			_ = t.open(lockTimeout, true) // err is the fault to report
+		}
+		if err != nil {
+			t.fail(err)
+		}
+	}
+	t.save()
 }
 
-// open opens the database if it is not open. A file that can only be read is read and closed again. A fault is logged,
-// once per minute at most; t.db is then nil. The caller holds t.disk.
-func (t *Table[V]) open(lockTimeout time.Duration) {
-	if t.closed || t.db != nil {
-		return
-	}
-	try := func(readOnly bool) error {
-		return t.openOnce(&bbolt.Options{Timeout: lockTimeout, FreelistType: bbolt.FreelistMapType, ReadOnly: readOnly})
-	}
-	err := try(false)
-	if corrupt(err) {
-		t.setAside(err)
-		err = try(false)
-	}
-	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
-		_ = try(true) // err is the fault to report
-	}
-	if err != nil {
-		t.fail(err)
-		return
-	}
-	if t.warned {
-		t.o.Log.Info("state database can be written again", "file", t.path())
-		t.warned = false
-	}
-}
-
-// openOnce opens the file and makes it agree with the records in memory. Unless all of that succeeds, and with
-// o.ReadOnly, it closes the file again.
-func (t *Table[V]) openOnce(o *bbolt.Options) error {
-	if !o.ReadOnly {
+// open opens the file, reads it and marks what must be written so that it agrees with the records in memory. After an
+// error, and with readOnly, the caller closes it.
+func (t *Table[V]) open(lockTimeout time.Duration, readOnly bool) error {
+	return guarded(func() (err error) {
 		if err := os.MkdirAll(t.o.Dir, dirMode); err != nil {
 			return err
 		}
-	}
-	o.OpenFile = t.o.OpenFile
-	var db *bbolt.DB
-	err := guarded(func() (err error) {
-		db, err = bbolt.Open(t.path(), fileMode, o)
-		if err != nil && strings.HasPrefix(err.Error(), "file size too small") { // bbolt does not export this error
-			err = fmt.Errorf("%w: %w", errCorrupt, err)
-		}
-		if err != nil {
+		t.db, err = bbolt.Open(t.path(), fileMode, &bbolt.Options{
+			Timeout: lockTimeout, FreelistType: bbolt.FreelistMapType, ReadOnly: readOnly, OpenFile: t.o.OpenFile,
+		})
+		switch {
+		case err != nil && strings.HasPrefix(err.Error(), "file size too small"): // bbolt does not export this error
+			return fmt.Errorf("%w: %w", errCorrupt, err)
+		case err != nil:
 			return err
 		}
 		t.file, _ = os.Stat(t.path()) // nil does not equal any file, which closeIfReplaced notices
 		t.Mark(t.Names()...)
-		if err := db.View(t.read); err != nil || o.ReadOnly {
-			return err
-		}
-		return t.write(db, t.take())
+		return t.db.View(t.read)
 	})
-	if err == nil && !o.ReadOnly {
-		t.db = db
-		return nil
-	}
-	if db != nil && !errors.Is(err, errCorrupt) { // the locks of a corrupt database may still be held
-		_ = guarded(db.Close)
-	}
-	return err
 }
 
 // read takes over the records on disk, the first time that it succeeds. Later, after a fault, memory is newer.
@@ -199,11 +182,11 @@ func (t *Table[V]) read(tx *bbolt.Tx) error {
 // write makes the disk agree with some records. It encodes them within a transaction, so the last change in memory is
 // the last on disk. A transaction keeps all that it changes in memory, and in new pages of the file. Therefore a large
 // change takes several.
-func (t *Table[V]) write(db *bbolt.DB, names map[string]struct{}) error {
+func (t *Table[V]) write(names map[string]struct{}) error {
 	const most = 2000                         // records of one transaction
 	sorted := slices.Sorted(maps.Keys(names)) // in the order of the file, which is cheaper
 	for part := range slices.Chunk(sorted, most) {
-		err := db.Update(func(tx *bbolt.Tx) error {
+		err := t.db.Update(func(tx *bbolt.Tx) error {
 			b, err := tx.CreateBucketIfNotExists([]byte(t.o.Bucket))
 			if err != nil {
 				return err
@@ -230,30 +213,32 @@ func (t *Table[V]) write(db *bbolt.DB, names map[string]struct{}) error {
 // closeIfReplaced closes a database whose file is no longer in its place, because the file or its directory was removed
 // or replaced: what is written to it would be lost. The caller holds t.disk.
 func (t *Table[V]) closeIfReplaced() {
-	if t.db == nil {
-		return
-	}
 	now, err := os.Stat(t.path())
-	if err == nil && !os.SameFile(now, t.file) {
-		err = fs.ErrNotExist
-	}
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+	gone := errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
+	if t.db != nil && (gone || err == nil && !os.SameFile(now, t.file)) {
 		t.o.Log.Warn("state database was removed or replaced; writing it again", "file", t.path())
 		_ = guarded(t.db.Close)
 		t.db = nil
 	}
 }
 
-// fail closes the database because of a fault, and logs it. The caller holds t.disk.
+// fail closes the database because of a fault, and logs it. One that is corrupt it renames, and does not close, because
+// its locks may still be held. The caller holds t.disk.
 func (t *Table[V]) fail(err error) {
-	switch db := t.db; {
-	case db == nil:
-	case corrupt(err):
-		t.setAside(err)
-	default:
+	db := t.db
+	t.db = nil
+	if corrupt(err) {
+		aside := t.path() + ".corrupt"
+		fault := os.Rename(t.path(), aside)
+		if fault == nil {
+			t.o.Log.Error("state database is corrupt; renamed it and started again", "file", t.path(), "aside", aside,
+				"reason", text.Line(err.Error(), maxText))
+			return
+		}
+		err = fmt.Errorf("%w, and the file cannot be renamed: %w", err, fault)
+	} else if db != nil {
 		_ = guarded(db.Close)
 	}
-	t.db = nil
 	if t.warned {
 		return
 	}
@@ -273,18 +258,6 @@ func corrupt(err error) bool {
 	return slices.ContainsFunc(faults, func(want error) bool { return errors.Is(err, want) })
 }
 
-// setAside renames a corrupt file.
-func (t *Table[V]) setAside(cause error) {
-	aside, reason := t.path()+".corrupt", text.Line(cause.Error(), maxText)
-	if err := os.Rename(t.path(), aside); err != nil {
-		t.o.Log.Error("state database is corrupt and cannot be renamed", "file", t.path(), "reason", reason,
-			"err", text.Line(err.Error(), maxText))
-		return
-	}
-	t.o.Log.Error("state database is corrupt; renamed it and started again", "file", t.path(), "aside", aside,
-		"reason", reason)
-}
-
 // guarded calls f. bbolt panics over a corrupt database, and a file that became shorter causes a memory fault: both are
 // errors here.
 func guarded(f func() error) (err error) {
@@ -299,9 +272,9 @@ func guarded(f func() error) (err error) {
 
 // Close saves and closes the database for good.
 func (t *Table[V]) Close() error {
-	t.Sync()
 	t.disk.Lock()
 	defer t.disk.Unlock()
+	t.sync(retryLockTimeout)
 	db := t.db
 	t.db, t.closed = nil, true
 	if db == nil {

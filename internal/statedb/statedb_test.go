@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/policyd/policyd/internal/statedb"
+	"github.com/policyd/policyd/internal/testkit"
 )
 
 // records are texts, which are their encodings. The text "malformed" is refused, and the least text is the oldest.
@@ -18,8 +19,12 @@ type records map[string]string
 
 // open returns a table in a state directory, with some records in addition to those on disk.
 func open(dir string, more records) *statedb.Table[string] {
+	return openLogging(dir, more, slog.New(slog.DiscardHandler))
+}
+
+func openLogging(dir string, more records, log *slog.Logger) *statedb.Table[string] {
 	t := statedb.New(statedb.Options[string]{
-		Dir: dir, Name: "test.db", Bucket: "test-1", Log: slog.New(slog.DiscardHandler), Max: 20_000,
+		Dir: dir, Name: "test.db", Bucket: "test-1", Log: log, Max: 20_000,
 		Age:    func(text string) int64 { return int64(text[0]) },
 		Encode: func(text string) []byte { return []byte(text) },
 		Decode: func(_ string, value []byte) (string, error) {
@@ -119,6 +124,27 @@ func TestARecordInMemoryIsNewerThanTheOneOnDisk(t *testing.T) {
 	require.NoError(t, f.Close())
 	require.EqualValues(t, records{"old": "2", "good": "1"}, f.Records)
 	require.EqualValues(t, f.Records, onDisk(t, dir))
+}
+
+// A corrupt file that cannot be renamed is reported once, however often the table tries to open it.
+func TestACorruptFileThatCannotBeRenamedIsReportedOnce(t *testing.T) {
+	t.Parallel()
+	dir, j := t.TempDir(), &testkit.Log{}
+	file := filepath.Join(dir, "test.db")
+	require.NoError(t, os.WriteFile(file, []byte("not a database"), 0o600))
+	require.NoError(t, os.MkdirAll(filepath.Join(file+".corrupt", "in the way"), 0o700))
+	f := openLogging(dir, records{"a": "1"}, j.Logger())
+	for range 5 {
+		f.Sync()
+	}
+	require.False(t, f.IsOpen())
+	require.Equal(t, 1, j.Count("level="), j)
+	require.NoError(t, os.RemoveAll(file+".corrupt"))
+	f.Sync()
+	require.True(t, f.IsOpen())
+	require.Equal(t, 1, j.Count("renamed it and started again"))
+	require.NoError(t, f.Close())
+	require.Equal(t, records{"a": "1"}, onDisk(t, dir))
 }
 
 // Where there is no room, the oldest records leave the memory and the disk, also when they are read.

@@ -75,7 +75,7 @@ func New[V any](o Options[V]) *Table[V] {
 	}
 	t.disk.Lock()
 	defer t.disk.Unlock()
-	t.open(startLockTimeout)
+	t.sync(startLockTimeout)
 	return t
 }
 
@@ -109,15 +109,14 @@ func (t *Table[V]) Put(name string, v V) (removed uint64) {
 }
 
 func (t *Table[V]) add(name string, v V) (removed uint64) {
-	if _, known := t.Records[name]; known {
-		t.Delete(name)
-	}
-	t.Records[name] = v
-	t.weight += t.o.Weight(v)
-	t.changes.Add(1)
-	for t.weight > t.o.Max && t.Delete(t.oldest(name)) {
+	t.Delete(name)
+	weight := t.o.Weight(v)
+	for t.weight+weight > t.o.Max && t.Delete(t.oldest()) {
 		removed++
 	}
+	t.Records[name] = v
+	t.weight += weight
+	t.changes.Add(1)
 	return removed
 }
 
@@ -159,13 +158,12 @@ func (t *Table[V]) load(name string, value []byte) bool {
 	return true
 }
 
-// oldest returns the name of the oldest among a few records, which a map offers in random order. It returns "" if there
-// is no record except keep.
-func (t *Table[V]) oldest(keep string) (oldest string) {
+// oldest returns the name of the oldest among a few records, which a map offers in random order, or "" if there is none.
+func (t *Table[V]) oldest() (oldest string) {
 	const sample = 64
 	n, least := 0, int64(math.MaxInt64)
 	for name, v := range t.Records {
-		if age := t.o.Age(v); name != keep && (oldest == "" || age < least) {
+		if age := t.o.Age(v); age <= least {
 			oldest, least = name, age
 		}
 		if n++; n == sample {
