@@ -18,7 +18,7 @@ import (
 func (s *Stub) ask(ctx context.Context, q dns.Question, asked miekg.Question, now *state, until time.Time) (
 	*dns.RRset, error,
 ) {
-	servers := now.health.order(now.candidates())
+	servers := now.candidates()
 	epoch, reason := s.epoch(now), "no time left"
 	var failed *dns.Error
 	bogus := false // perhaps: a server that validates reported SERVFAIL
@@ -70,39 +70,52 @@ func (s *Stub) ask(ctx context.Context, q dns.Question, asked miekg.Question, no
 	return nil, failed
 }
 
-// candidates returns the servers that may be asked: only those that have passed the self-test, if some have.
-func (st *state) candidates() []Server {
+// candidates returns the servers that may be asked: only those that have passed the self-test, if some have. Those that
+// answered last time come first.
+func (st *state) candidates() []*server {
+	servers := st.servers
 	if st.Result == Validating {
-		return st.passed
+		servers = st.passed
 	}
-	return st.servers
+	order := servers
+	for _, s := range servers {
+		if s.failing.Load() {
+			order = append(slices.DeleteFunc(slices.Clone(order), func(o *server) bool { return o == s }), s)
+		}
+	}
+	return order
 }
 
 // validates reports whether a server recognises bogus answers, as far as is known.
-func (st *state) validates(server Server) bool {
+func (st *state) validates(server *server) bool {
 	if st.Result != NotTrusted {
 		return slices.Contains(st.passed, server)
 	}
-	yes, _ := st.options.trusts([]Server{server}) // none has been tested
+	yes, _ := st.options.trusts([]Server{server.Server}) // none has been tested
 	return yes
 }
 
 // query sends a query once and notes whether the server answers, and after how long.
-func (s *Stub) query(ctx context.Context, now *state, server Server, q miekg.Question, sent time.Time,
+func (s *Stub) query(ctx context.Context, now *state, server *server, q miekg.Question, sent time.Time,
 	timeout time.Duration,
 ) (answer *miekg.Msg, took time.Duration, err error) {
-	answer, err = s.exchange(now.transport, ctx, server, q, sent.Add(timeout))
+	answer, err = s.exchange(server, ctx, q, sent.Add(timeout))
 	took = time.Since(sent)
-	left := err != nil && ctx.Err() != nil // the caller, which is not a failure of the server
-	if !left && now.health.queried(server, err == nil, took) {
-		s.retest()
+	if err != nil && ctx.Err() != nil {
+		return nil, took, err // the caller left, which is not a failure of the server
+	}
+	if err != nil || took >= slowAnswer {
+		now.health.doubt.Store(true)
+	}
+	if server.failing.Swap(err != nil) && err == nil {
+		s.retest() // it may have been restarted with other settings
 	}
 	return answer, took, err
 }
 
 // send sends a query of our own once.
-func (s *Stub) send(ctx context.Context, now *state, server Server, q miekg.Question) (*miekg.Msg, error) {
-	return s.exchange(now.transport, ctx, server, q, time.Now().Add(now.options.Timeout))
+func (s *Stub) send(ctx context.Context, now *state, server *server, q miekg.Question) (*miekg.Msg, error) {
+	return s.exchange(server, ctx, q, time.Now().Add(now.options.Timeout))
 }
 
 // rcodeLabel is the Rcode of Options.Observe.
@@ -122,7 +135,7 @@ func rcodeLabel(answer *miekg.Msg, err error) string {
 func (s *Stub) SignatureExpires(ctx context.Context, q dns.Question) (end time.Time, ok bool) {
 	now := s.now.Load()
 	name, _ := dns.OnWire(q.Name)
-	answer, err := s.send(ctx, now, now.health.order(now.candidates())[0], inet(name, q.Type))
+	answer, err := s.send(ctx, now, now.candidates()[0], inet(name, q.Type))
 	if err != nil {
 		return time.Time{}, false
 	}

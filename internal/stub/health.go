@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/policyd/policyd/internal/dns"
-	"github.com/policyd/policyd/internal/oncelog"
 )
 
 const (
@@ -24,31 +23,13 @@ const (
 
 // health is what is known about how the servers of a list answer. It never decides whether an answer is secure.
 type health struct {
-	mu      sync.Mutex
-	servers map[Server]*record
-	doubt   bool // since the servers were last watched, a query or a lookup failed, or an answer was late
-	streak
-	success time.Time      // when a lookup last succeeded
+	doubt   atomic.Bool    // since the servers were last watched, a query or a lookup failed, or an answer was late
 	outages *atomic.Uint32 // Stub.outages
+
+	mu sync.Mutex
+	streak
+	success time.Time // when a lookup last succeeded
 }
-
-// record is what is known about one server.
-type record struct {
-	failing bool // it did not answer the last query
-	// logged is the condition that was logged last. A domain with slow name servers makes a server look silent or late
-	// for a moment, as often as its owner likes: that is logged at most once a minute, and its end if it was.
-	logged condition
-	limit  oncelog.Limiter
-}
-
-// condition is how a server answers a question of our own.
-type condition uint8
-
-const (
-	inTime condition = iota
-	late
-	silent
-)
 
 // streak is a number of lookups that have failed in succession, whichever server was asked.
 type streak struct {
@@ -58,64 +39,13 @@ type streak struct {
 	ours      bool           // a question of our own has failed too
 }
 
-func newHealth(servers []Server, outages *atomic.Uint32) *health {
-	h := &health{servers: map[Server]*record{}, outages: outages}
-	for _, s := range servers {
-		h.servers[s] = &record{}
-	}
-	return h
-}
-
-// order returns the servers in the order in which to ask them: those that answered last time come first.
-func (h *health) order(servers []Server) []Server {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	failing := func(s Server) bool { return h.servers[s].failing }
-	if !slices.ContainsFunc(servers, failing) {
-		return servers
-	}
-	ordered := slices.DeleteFunc(slices.Clone(servers), failing)
-	for _, s := range servers {
-		if failing(s) {
-			ordered = append(ordered, s)
-		}
-	}
-	return ordered
-}
-
-// queried notes whether a server answered a query, and after how long. It reports whether the server had failed before:
-// it may have been restarted with other settings.
-func (h *health) queried(s Server, answered bool, took time.Duration) (again bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	r := h.servers[s]
-	h.doubt = h.doubt || !answered || took >= slowAnswer
-	again = answered && r.failing
-	r.failing = !answered
-	return again
-}
-
-// is notes how a server answered a question of our own, and reports whether to log that.
-func (h *health) is(s Server, c condition) (log bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	r := h.servers[s]
-	if log = c != r.logged; log && c != inTime {
-		_, log = r.limit.Due()
-	}
-	if log {
-		r.logged = c
-	}
-	return log
-}
-
 // doubtful reports whether questions of our own should tell if the servers answer, and in time. The questions are those
 // to ask servers that answer our own: a resolver without an uplink still answers what it has in its cache.
 func (h *health) doubtful() (doubt bool, questions []dns.Question) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	many := len(h.questions) == outageNames
-	doubt, h.doubt = h.doubt || h.ours || many, false
+	doubt = h.doubt.Swap(false) || h.ours || many
 	if many && !h.ours {
 		questions = slices.Clone(h.questions)
 	}
@@ -162,7 +92,8 @@ func (h *health) failed(q dns.Question, began time.Time, reason string) {
 	if h.since.IsZero() || began.Before(h.since) {
 		h.since = began
 	}
-	h.reason, h.doubt = reason, true
+	h.reason = reason
+	h.doubt.Store(true)
 	same := func(o dns.Question) bool { return apart(o.Name) == apart(q.Name) }
 	if !slices.ContainsFunc(h.questions, same) {
 		h.questions = append(h.questions[max(0, len(h.questions)+1-outageNames):], q)

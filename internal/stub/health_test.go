@@ -165,7 +165,7 @@ func TestACancelledLookupIsNoOutage(t *testing.T) {
 func TestALateFailureIsNoOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		h := newHealth(nil, new(atomic.Uint32))
+		h := &health{outages: new(atomic.Uint32)}
 		fail := func(began time.Time) {
 			for _, name := range []string{"a.example", "b.example", "c.example"} {
 				h.failed(mxOf(name), began, "timed out")
@@ -335,14 +335,13 @@ func TestABadDomainKeepsItsBackOff(t *testing.T) {
 func TestAConditionIsLoggedOnceAMinute(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		server := onThisMachine()[0]
-		h := newHealth([]Server{server}, new(atomic.Uint32))
+		s := open(onThisMachine(), nil)[0]
 		begins, ends := 0, 0
 		for range 10 * 60 {
-			if h.is(server, silent) {
+			if s.logs(silent) {
 				begins++
 			}
-			if h.is(server, inTime) {
+			if s.logs(inTime) {
 				ends++
 			}
 			time.Sleep(time.Second)
@@ -350,10 +349,10 @@ func TestAConditionIsLoggedOnceAMinute(t *testing.T) {
 		require.Equal(t, 10, begins)
 		require.Equal(t, begins, ends)
 		time.Sleep(time.Minute)
-		require.True(t, h.is(server, silent))
+		require.True(t, s.logs(silent))
 		time.Sleep(time.Hour)
-		require.False(t, h.is(server, silent), "it continues")
-		require.True(t, h.is(server, late), "another condition")
+		require.False(t, s.logs(silent), "it continues")
+		require.True(t, s.logs(late), "another condition")
 	})
 }
 
@@ -403,7 +402,7 @@ func TestAShortOutageEndsBackOffs(t *testing.T) {
 	t.Parallel()
 	for _, confirmed := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
-			h := newHealth(nil, new(atomic.Uint32))
+			h := &health{outages: new(atomic.Uint32)}
 			began := time.Now()
 			h.failed(mxOf("a.example"), began, "timed out")
 			time.Sleep(watchInterval)

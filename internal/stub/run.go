@@ -25,7 +25,7 @@ func (s *Stub) Run(ctx context.Context) error {
 	var watch sync.WaitGroup
 	watch.Go(func() { s.watch(ctx) })
 	defer watch.Wait()
-	defer func() { s.now.Load().transport.close() }()
+	defer func() { s.now.Load().close() }()
 	s.retest()
 	wait := selfTestSoon
 	var next <-chan time.Time
@@ -52,7 +52,7 @@ func (s *Stub) followResolvConf() {
 	defer s.mu.Unlock()
 	now := s.now.Load()
 	servers, err := serversOf(now.options)
-	if len(now.options.Servers) == 0 && err == nil && len(servers) > 0 && !slices.Equal(servers, now.servers) {
+	if len(now.options.Servers) == 0 && err == nil && len(servers) > 0 && !slices.Equal(servers, now.list) {
 		s.use(now.options, servers)
 	}
 }
@@ -105,7 +105,7 @@ func (s *Stub) watchServers(ctx context.Context, now *state) {
 }
 
 // watchServer asks one server a question of our own, and reports whether the answer is useful.
-func (s *Stub) watchServer(ctx context.Context, now *state, server Server) bool {
+func (s *Stub) watchServer(ctx context.Context, now *state, server *server) bool {
 	name, _ := dns.OnWire(now.options.SelfTestNames[0])
 	answer, took, err := s.query(ctx, now, server, inet(name, dns.TypeNS), time.Now(), now.options.Timeout)
 	log := now.options.Logger.With("server", server.String())
@@ -113,15 +113,35 @@ func (s *Stub) watchServer(ctx context.Context, now *state, server Server) bool 
 	case ctx.Err() != nil:
 		return false
 	case err != nil:
-		if now.health.is(server, silent) {
+		if server.logs(silent) {
 			log.Warn("a DNS server does not answer", "reason", networkReason(err))
 		}
 	case took >= slowAnswer:
-		if now.health.is(server, late) {
+		if server.logs(late) {
 			log.Warn("a DNS server answers late", "took", took.Round(time.Millisecond))
 		}
-	case now.health.is(server, inTime):
+	case server.logs(inTime):
 		log.Info("a DNS server answers in time again")
 	}
 	return err == nil && useful(answer)
+}
+
+// condition is how a server answers a question of our own.
+type condition uint8
+
+const (
+	inTime condition = iota
+	late
+	silent
+)
+
+// logs reports whether to log how the server answers now. Only one goroutine at a time calls it.
+func (s *server) logs(c condition) (log bool) {
+	if log = c != s.logged; log && c != inTime {
+		_, log = s.limit.Due()
+	}
+	if log {
+		s.logged = c
+	}
+	return log
 }

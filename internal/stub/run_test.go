@@ -21,9 +21,9 @@ type exchanger interface {
 	exchange(ctx context.Context, s Server, q miekg.Question, until time.Time) (*miekg.Msg, error)
 }
 
-func exchangeOf(w exchanger) func(*transport, context.Context, Server, miekg.Question, time.Time) (*miekg.Msg, error) {
-	return func(_ *transport, ctx context.Context, s Server, q miekg.Question, until time.Time) (*miekg.Msg, error) {
-		return w.exchange(ctx, s, q, until)
+func exchangeOf(w exchanger) func(*server, context.Context, miekg.Question, time.Time) (*miekg.Msg, error) {
+	return func(s *server, ctx context.Context, q miekg.Question, until time.Time) (*miekg.Msg, error) {
+		return w.exchange(ctx, s.Server, q, until)
 	}
 }
 

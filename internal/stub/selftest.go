@@ -49,7 +49,7 @@ type State struct {
 func (s *Stub) State() State {
 	now := s.now.Load()
 	since, reason := now.health.state()
-	return State{names(now.servers), now.options.source(), now.Outcome, now.checked, since, reason}
+	return State{names(now.list), now.options.source(), now.Outcome, now.checked, since, reason}
 }
 
 // SelfTest tests every server now, and reports whether all have passed. Otherwise the test should be repeated soon,
@@ -75,7 +75,7 @@ func (s *Stub) SelfTest(ctx context.Context) bool {
 	if ctx.Err() != nil || s.now.Load() != before {
 		return false
 	}
-	log := after.options.Logger.With("servers", strings.Join(names(after.servers), " "))
+	log := after.options.Logger.With("servers", strings.Join(names(after.list), " "))
 	switch {
 	case after.Result == before.Result && (after.Result != Unknown || after.Reason == before.Reason):
 	case after.Result == Unknown:
@@ -118,7 +118,7 @@ func (st *state) judge(outcomes []Outcome) state {
 
 // testServer tests one server. A failure or a timeout says nothing about it: the outcome is Unknown, and an earlier one
 // stays in force, so that neither load nor a lost uplink makes the answers of a good resolver insecure.
-func (s *Stub) testServer(ctx context.Context, st *state, server Server) Outcome {
+func (s *Stub) testServer(ctx context.Context, st *state, server *server) Outcome {
 	signed := s.testSigned(ctx, st, server)
 	if signed.Result == Unknown {
 		return signed
@@ -142,7 +142,7 @@ func (s *Stub) testServer(ctx context.Context, st *state, server Server) Outcome
 // testSigned asks for the NS RRset of the names that are signed: one AD bit suffices, also that of the proof that the
 // name does not exist. For that name it asks twice for the addresses: some forwarders pass the AD bit on, but lose it
 // when they answer from their own cache, which keeps no NS RRsets.
-func (s *Stub) testSigned(ctx context.Context, st *state, server Server) Outcome {
+func (s *Stub) testSigned(ctx context.Context, st *state, server *server) Outcome {
 	answered, unsure, reason := false, false, ""
 names:
 	for _, name := range st.options.SelfTestNames {

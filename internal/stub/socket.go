@@ -17,52 +17,52 @@ const (
 // socket is a UDP socket that is connected to a server. It is used for one query at a time.
 type socket struct {
 	net.Conn
-	left int // queries, the present one included; transport.mu guards it
+	left int // queries, the present one included; server.mu guards it
 }
 
 // socket returns the idle socket that was used last, or a new one.
-func (t *transport) socket(ctx context.Context, s Server) (c *socket, used bool, err error) {
-	t.mu.Lock()
-	if idle := t.idle[s]; len(idle) > 0 {
-		defer t.mu.Unlock()
-		t.idle[s] = idle[:len(idle)-1]
-		return idle[len(idle)-1], true, nil
+func (s *server) socket(ctx context.Context) (c *socket, used bool, err error) {
+	s.mu.Lock()
+	if last := len(s.idle) - 1; last >= 0 {
+		defer s.mu.Unlock()
+		c, s.idle = s.idle[last], s.idle[:last]
+		return c, true, nil
 	}
-	t.mu.Unlock()
+	s.mu.Unlock()
 	conn, err := new(net.Dialer).DialUDP(ctx, "udp", netip.AddrPort{}, s.Addr)
 	if err != nil {
 		return nil, false, err
 	}
-	return t.newSocket(s, conn), false, nil
+	return s.newSocket(conn), false, nil
 }
 
-func (t *transport) newSocket(s Server, conn net.Conn) *socket {
+func (s *server) newSocket(conn net.Conn) *socket {
 	c := &socket{Conn: conn, left: 1}
 	if s.Addr.Addr().Unmap().IsLoopback() {
 		c.left = socketQueries
-		time.AfterFunc(socketLife, func() { t.retire(s, c) })
+		time.AfterFunc(socketLife, func() { s.retire(c) })
 	}
 	return c
 }
 
 // keep makes a socket idle, or closes it.
-func (t *transport) keep(s Server, c *socket) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if c.left--; c.left > 0 && t.idle != nil {
-		t.idle[s] = append(t.idle[s], c)
+func (s *server) keep(c *socket) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.left--; c.left > 0 && !s.closed {
+		s.idle = append(s.idle, c)
 	} else {
 		_ = c.Close()
 	}
 }
 
 // retire ends the use of a socket when its query has ended.
-func (t *transport) retire(s Server, c *socket) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+func (s *server) retire(c *socket) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	c.left = 1
-	if i := slices.Index(t.idle[s], c); i >= 0 {
-		t.idle[s] = slices.Delete(t.idle[s], i, i+1)
+	if i := slices.Index(s.idle, c); i >= 0 {
+		s.idle = slices.Delete(s.idle, i, i+1)
 		_ = c.Close()
 	}
 }

@@ -30,58 +30,57 @@ func TestWhichSocketsAreUsedAgain(t *testing.T) {
 		"192.0.2.1:53": false, "10.0.0.1:53": false, "[2001:db8::1]:53": false, "[fe80::1]:53": false,
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			s := Server{Addr: netip.MustParseAddrPort(server)}
-			tr := newTransport(nil)
-			open := func() *socket {
+			s := open([]Server{{Addr: netip.MustParseAddrPort(server)}}, nil)[0]
+			newSocket := func() *socket {
 				here, there := net.Pipe()
 				t.Cleanup(func() { _ = there.Close() })
-				return tr.newSocket(s, here)
+				return s.newSocket(here)
 			}
 			take := func() *socket {
-				c, used, err := tr.socket(t.Context(), s)
+				c, used, err := s.socket(t.Context())
 				require.NoError(t, err)
 				require.True(t, used)
-				require.Empty(t, tr.idle[s], "it has one query at a time")
+				require.Empty(t, s.idle, "it has one query at a time")
 				return c
 			}
-			c := open()
-			tr.keep(s, c)
+			c := newSocket()
+			s.keep(c)
 			require.Equal(t, again, !c.closed(), server)
-			require.Equal(t, again, len(tr.idle[s]) == 1, server)
+			require.Equal(t, again, len(s.idle) == 1, server)
 			if !again {
 				return
 			}
 			for range socketQueries - 1 {
 				require.Same(t, c, take())
 				require.False(t, c.closed(), "one query has not ended")
-				tr.keep(s, c)
+				s.keep(c)
 			}
 			require.True(t, c.closed(), "it has had its queries")
-			require.Empty(t, tr.idle[s])
+			require.Empty(t, s.idle)
 
 			wait := func() {
 				time.Sleep(socketLife)
 				synctest.Wait()
 			}
-			c = open()
-			tr.keep(s, c)
+			c = newSocket()
+			s.keep(c)
 			require.Same(t, c, take())
 			wait()
 			require.False(t, c.closed(), "one query has not ended")
-			tr.keep(s, c)
+			s.keep(c)
 			require.True(t, c.closed(), "it has had its time")
 
-			c = open()
-			tr.keep(s, c)
+			c = newSocket()
+			s.keep(c)
 			wait()
 			require.True(t, c.closed(), "without another query")
-			require.Empty(t, tr.idle[s])
+			require.Empty(t, s.idle)
 
-			c, last := open(), open()
-			tr.keep(s, c)
-			tr.close()
+			c, last := newSocket(), newSocket()
+			s.keep(c)
+			s.close()
 			require.True(t, c.closed())
-			tr.keep(s, last)
+			s.keep(last)
 			require.True(t, last.closed(), "its query ended later")
 			wait()
 		})
@@ -101,7 +100,6 @@ func (c *socket) closed() bool { return errors.Is(c.SetDeadline(time.Time{}), io
 func TestAStalledConnectionGetsNoMoreQueries(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		server := onThisMachine()[0]
 		ours, theirs := net.Pipe()
 		defer func() { _, _ = ours.Close(), theirs.Close() }()
 		query := func(c *stream) *stream {
@@ -113,20 +111,20 @@ func TestAStalledConnectionGetsNoMoreQueries(t *testing.T) {
 			connections[i] = newStream()
 			connections[i].conn = &miekg.Conn{Conn: ours}
 		}
-		p := transport{streams: map[Server][]*stream{server: connections}}
-		require.Same(t, connections[0], query(p.stream(server)))
+		s := server{streams: connections}
+		require.Same(t, connections[0], query(s.stream()))
 		time.Sleep(stallTime)
-		require.Same(t, connections[0], query(p.stream(server)), "it may still answer")
+		require.Same(t, connections[0], query(s.stream()), "it may still answer")
 		time.Sleep(time.Nanosecond)
-		require.Same(t, connections[1], query(p.stream(server)))
+		require.Same(t, connections[1], query(s.stream()))
 		connections[0].deliver([]byte{1, 2})
-		require.Same(t, connections[0], query(p.stream(server)), "something has arrived")
+		require.Same(t, connections[0], query(s.stream()), "something has arrived")
 		for _, c := range connections {
 			query(c)
 		}
 		time.Sleep(time.Hour)
-		require.Same(t, connections[0], query(p.stream(server)), "all of them stall")
-		require.Len(t, p.streams[server], maxStreams)
+		require.Same(t, connections[0], query(s.stream()), "all of them stall")
+		require.Len(t, s.streams, maxStreams)
 	})
 }
 

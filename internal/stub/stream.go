@@ -2,7 +2,6 @@ package stub
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -66,7 +65,7 @@ type result struct {
 
 // overStream sends a query over a stream. If the stream is lost, which does not count as a failure of the server, the
 // query is sent again until its time is over, but only a few times over streams that have answered nothing.
-func (t *transport) overStream(ctx context.Context, s Server, q miekg.Question, until time.Time) (*miekg.Msg, error) {
+func (s *server) overStream(ctx context.Context, q miekg.Question, until time.Time) (*miekg.Msg, error) {
 	query, err := pack(make([]byte, miekg.MinMsgSize), q)
 	if err != nil {
 		return nil, err
@@ -74,7 +73,7 @@ func (t *transport) overStream(ctx context.Context, s Server, q miekg.Question, 
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
 	for useless := 0; ; {
-		c := t.stream(s)
+		c := s.stream()
 		answer, err := c.ask(ctx, q, query)
 		if err == nil || ctx.Err() != nil || !errors.Is(err, errLost) {
 			return answer, err
@@ -89,27 +88,25 @@ func (t *transport) overStream(ctx context.Context, s Server, q miekg.Question, 
 
 // stream returns a stream that is open or being opened. A server may answer the queries of a stream one after the
 // other: if one of them stalls, further queries use another stream.
-func (t *transport) stream(s Server) *stream {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	open := slices.DeleteFunc(t.streams[s], (*stream).closed)
-	i := slices.IndexFunc(open, (*stream).responsive)
-	if i < 0 && len(open) < maxStreams {
-		i, open = len(open), append(open, newStream())
-		go open[i].run(s, t.tls)
+func (s *server) stream() *stream {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.streams = slices.DeleteFunc(s.streams, (*stream).closed)
+	i := slices.IndexFunc(s.streams, (*stream).responsive)
+	if i < 0 && len(s.streams) < maxStreams {
+		i, s.streams = len(s.streams), append(s.streams, newStream())
+		go s.streams[i].run(s)
 	}
-	t.streams[s] = open
-	return open[max(i, 0)]
+	return s.streams[max(i, 0)]
 }
 
 func newStream() *stream { return &stream{ready: make(chan struct{}), waiting: map[uint16]*pending{}} }
 
 // run opens the stream and reads from it until it is closed.
-func (c *stream) run(s Server, config *tls.Config) {
-	client := miekg.Client{Net: "tcp", Dialer: &net.Dialer{Timeout: dialTimeout}}
+func (c *stream) run(s *server) {
+	client := miekg.Client{Net: "tcp", Dialer: &net.Dialer{Timeout: dialTimeout}, TLSConfig: s.tls}
 	if s.TLSName != "" {
-		client.Net, client.TLSConfig = "tcp-tls", config.Clone()
-		client.TLSConfig.ServerName = s.TLSName
+		client.Net = "tcp-tls"
 	}
 	conn, err := client.Dial(s.Addr.String())
 	c.mu.Lock()

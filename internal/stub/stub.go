@@ -43,7 +43,7 @@ type Options struct {
 // Stub asks the servers. Its answers are Secure only if every server is trusted, the self-test has shown that the
 // server validates, and the answer has the AD bit.
 type Stub struct {
-	exchange func(*transport, context.Context, Server, miekg.Question, time.Time) (*miekg.Msg, error)
+	exchange func(*server, context.Context, miekg.Question, time.Time) (*miekg.Msg, error)
 	change   chan struct{} // holds an element if Run must repeat the self-test
 	mu       sync.Mutex    // guards the replacing of now, and doubted
 	doubted  time.Time     // when Doubt last had an effect
@@ -53,15 +53,15 @@ type Stub struct {
 
 // state is what a lookup needs. It is replaced as a whole and never changed. The zero state trusts nothing.
 type state struct {
-	options   Options
-	servers   []Server
-	transport *transport
-	health    *health
-	Outcome             // of the self-test
-	checked   time.Time // when a self-test last had a result
-	tested    time.Time // when a self-test last ended, also one without a result
-	passed    []Server  // those that passed the self-test, each for itself; their AD bit counts if Result is Validating
-	answers   uint32    // dns.Epoch.Answers
+	options Options
+	list    []Server
+	servers []*server // those of the list, with their connections
+	health  *health
+	Outcome           // of the self-test
+	checked time.Time // when a self-test last had a result
+	tested  time.Time // when a self-test last ended, also one without a result
+	passed  []*server // those that passed the self-test, each for itself; their AD bit counts if Result is Validating
+	answers uint32    // dns.Epoch.Answers
 
 	inForce context.Context // ends when another state is in force
 	end     context.CancelFunc
@@ -69,8 +69,8 @@ type state struct {
 
 // New returns a Stub. Lookups at trusted servers wait for the result of a self-test: see Run and SelfTest.
 func New(o Options) (*Stub, error) {
-	s := &Stub{exchange: (*transport).exchange, change: make(chan struct{}, 1)}
-	s.now.Store(&state{transport: newTransport(nil), end: func() {}})
+	s := &Stub{exchange: (*server).exchange, change: make(chan struct{}, 1)}
+	s.now.Store(&state{end: func() {}})
 	if err := s.Configure(o); err != nil {
 		return nil, err
 	}
@@ -93,7 +93,7 @@ func (s *Stub) Configure(o Options) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if old := s.now.Load(); len(servers) == 0 && len(old.options.Servers) == 0 {
-		servers = old.servers // as in followResolvConf
+		servers = old.list // as in followResolvConf
 	}
 	if len(servers) == 0 {
 		servers = []Server{{Addr: netip.MustParseAddrPort("127.0.0.1:53")}} // as the C library does
@@ -116,11 +116,11 @@ func (s *Stub) use(o Options, servers []Server) {
 	old := s.now.Load()
 	next := *old
 	trusted, reason := o.trusts(servers)
-	same, before := slices.Equal(servers, old.servers), old.Result != NotTrusted
+	same, before := slices.Equal(servers, old.list), old.Result != NotTrusted
 	if !same || trusted != before || !o.RootCAs.Equal(old.options.RootCAs) {
-		next = state{servers: servers, answers: old.answers + 1}
-		next.transport, next.health = newTransport(o.RootCAs), newHealth(servers, &s.outages)
-		old.transport.close()
+		next = state{list: servers, servers: open(servers, o.RootCAs), answers: old.answers + 1}
+		next.health = &health{outages: &s.outages}
+		old.close()
 		log := o.Logger.With("servers", strings.Join(names(servers), " "), "source", o.source())
 		log.Info("using DNS servers", "trusted", trusted)
 		// TrustNever is a decision of the caller, and a lack of trust in the same servers is known.
@@ -133,6 +133,13 @@ func (s *Stub) use(o Options, servers []Server) {
 	}
 	s.replace(next)
 	s.retest()
+}
+
+// close closes all connections.
+func (st *state) close() {
+	for _, s := range st.servers {
+		s.close()
+	}
 }
 
 // replace puts another state in force; s.mu is held.

@@ -10,10 +10,12 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	miekg "github.com/miekg/dns"
 
+	"github.com/policyd/policyd/internal/oncelog"
 	"github.com/policyd/policyd/internal/text"
 )
 
@@ -25,50 +27,57 @@ const (
 	oneMore = 200 * time.Millisecond
 )
 
-// transport sends queries to the servers of one list, over UDP, TCP and TLS.
-type transport struct {
-	tls *tls.Config // without a server name; it caches TLS sessions
+// server is a server in use: its connections, and how it answers.
+type server struct {
+	Server
+	tls *tls.Config // caches TLS sessions
 
 	mu      sync.Mutex
-	idle    map[Server][]*socket // nil when it is closed
-	streams map[Server][]*stream
+	closed  bool
+	idle    []*socket
+	streams []*stream
+
+	failing atomic.Bool // it did not answer the last query
+	// logged is the condition that was logged last. A domain with slow name servers makes a server look silent or late
+	// for a moment, as often as its owner likes: that is logged at most once a minute, and its end if it was.
+	logged condition
+	limit  oncelog.Limiter
 }
 
-func newTransport(roots *x509.CertPool) *transport {
-	sessions := tls.NewLRUClientSessionCache(maxServers)
-	config := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, ClientSessionCache: sessions}
-	return &transport{tls: config, idle: map[Server][]*socket{}, streams: map[Server][]*stream{}}
+// open returns the servers of a list, without connections.
+func open(list []Server, roots *x509.CertPool) (servers []*server) {
+	for _, s := range list {
+		config := &tls.Config{ServerName: s.TLSName, RootCAs: roots, MinVersion: tls.VersionTLS12}
+		config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+		servers = append(servers, &server{Server: s, tls: config})
+	}
+	return servers
 }
 
-// close closes all connections. A query that waits on a TCP connection is sent again over a new one.
-func (t *transport) close() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, idle := range t.idle {
-		for _, c := range idle {
-			_ = c.Close()
-		}
+// close closes all connections. A query that waits on a stream is sent again over a new one.
+func (s *server) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.idle {
+		_ = c.Close()
 	}
-	for _, open := range t.streams {
-		for _, c := range open {
-			c.end(errLost)
-		}
+	for _, c := range s.streams {
+		c.end(errLost)
 	}
-	t.idle = nil
-	clear(t.streams)
+	s.closed, s.idle, s.streams = true, nil, nil
 }
 
 // exchange sends a query over UDP, and over TCP if the answer is truncated (RFC 7766). A truncated answer is never
 // used, whatever its AD bit. A server with a TLS name is queried over TLS only. The error is errMalformed,
 // context.DeadlineExceeded if there is no answer in time, or comes from package net or ctx.
-func (t *transport) exchange(ctx context.Context, s Server, q miekg.Question, until time.Time) (*miekg.Msg, error) {
+func (s *server) exchange(ctx context.Context, q miekg.Question, until time.Time) (*miekg.Msg, error) {
 	if s.TLSName == "" {
-		answer, err := t.overUDP(ctx, s, q, until)
+		answer, err := s.overUDP(ctx, q, until)
 		if err != nil || !answer.Truncated {
 			return answer, err
 		}
 	}
-	answer, err := t.overStream(ctx, s, q, until)
+	answer, err := s.overStream(ctx, q, until)
 	if err == nil && answer.Truncated {
 		return nil, errors.New("truncated answer over TCP")
 	}
@@ -78,9 +87,9 @@ func (t *transport) exchange(ctx context.Context, s Server, q miekg.Question, un
 // overUDP sends a query over an idle socket to a loopback address, or over a new one: a query to any other address has
 // its own port (RFC 5452 section 9.2). After an error of an idle socket, which may be that of an earlier query, the
 // query is sent again.
-func (t *transport) overUDP(ctx context.Context, s Server, q miekg.Question, until time.Time) (*miekg.Msg, error) {
+func (s *server) overUDP(ctx context.Context, q miekg.Question, until time.Time) (*miekg.Msg, error) {
 	for {
-		c, used, err := t.socket(ctx, s)
+		c, used, err := s.socket(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -94,7 +103,7 @@ func (t *transport) overUDP(ctx context.Context, s Server, q miekg.Question, unt
 			err = ctx.Err()
 		}
 		if err == nil {
-			t.keep(s, c)
+			s.keep(c)
 			return answer, nil
 		}
 		_ = c.Close() // the answer may still come
