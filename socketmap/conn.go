@@ -40,15 +40,9 @@ type conn struct {
 	final         bool          // the last read after Shutdown has begun
 }
 
-func newConn(s *Server, c net.Conn, listener string) *conn {
-	sc := &conn{server: s, net: c, listener: listener}
-	sc.in = bufio.NewReaderSize(sc, bufferSize)
-	sc.idleSince.Store(int64(s.clock()))
-	return sc
-}
-
 // serve answers requests until the connection ends.
 func (c *conn) serve() {
+	c.in = bufio.NewReaderSize(c, bufferSize)
 	defer func() {
 		_ = c.net.Close()
 		c.server.mu.Lock()
@@ -91,7 +85,7 @@ func (c *conn) read() (string, error) {
 // expect sets the read deadline of an idle connection. It keeps a deadline that is early by at most a sixteenth of the
 // timeout and at most a second: a new timer for every request would cost more than the rest of the reading.
 func (c *conn) expect() error {
-	timeout := c.server.limit().IdleTimeout
+	timeout := c.server.limits.Load().IdleTimeout
 	by := time.Duration(c.idleSince.Load()) + timeout
 	if early := by - c.readBy; early < 0 || early > min(time.Second, timeout/16) {
 		c.readBy = by
@@ -105,7 +99,7 @@ func (c *conn) expect() error {
 
 // begin sets the read deadline of a request of which only a part has arrived.
 func (c *conn) begin() error {
-	c.requestBy, c.readBy = c.server.clock()+c.server.limit().RequestTimeout, 0
+	c.requestBy, c.readBy = c.server.clock()+c.server.limits.Load().RequestTimeout, 0
 	if c.server.closing.Load() {
 		return c.last(c.requestBy)
 	}
@@ -141,7 +135,7 @@ func (c *conn) Read(b []byte) (int, error) {
 func (c *conn) write(r Reply) bool {
 	c.payload = r.appendTo(c.payload[:0])
 	c.wire = AppendNetstring(c.wire[:0], c.payload)
-	s, now, timeout := c.server, c.server.clock(), c.server.limit().WriteTimeout
+	s, now, timeout := c.server, c.server.clock(), c.server.limits.Load().WriteTimeout
 	if by := now + timeout; by-c.writeBy > timeout/8 {
 		c.writeBy = by
 		_ = c.net.SetWriteDeadline(s.at(by))
@@ -173,7 +167,7 @@ func (c *conn) ended(err error) {
 	case !errors.Is(err, os.ErrDeadlineExceeded): // the client has left, or the server has closed the connection
 	case partial:
 		c.event(&s.stats.Stalled).Warn("request not complete in time; connection closed", "timeout",
-			s.limit().RequestTimeout)
+			s.limits.Load().RequestTimeout)
 	case !s.closing.Load():
 		s.event(&s.stats.Idle)
 	}

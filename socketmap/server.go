@@ -51,7 +51,7 @@ type Server struct {
 	// are never logged. Nil logs nothing.
 	Logger *slog.Logger
 
-	limits  atomic.Pointer[Limits] // the effective limits; nil before the first use
+	limits  atomic.Pointer[Limits] // the effective limits; nil before the first use without SetLimits
 	closing atomic.Bool            // connections end; set after all listeners are closed
 	serving sync.WaitGroup         // goroutines of connections
 
@@ -112,18 +112,12 @@ func (s *Server) event(counter *uint64) *slog.Logger {
 // SetLimits replaces the limits. Open connections follow them from their next request on.
 func (s *Server) SetLimits(l Limits) { s.limits.Store(l.withDefaults()) }
 
-func (s *Server) limit() *Limits {
-	if s.limits.Load() == nil {
-		s.limits.CompareAndSwap(nil, s.Limits.withDefaults())
-	}
-	return s.limits.Load()
-}
-
 // prepare initializes a zero Server. s.mu is held.
 func (s *Server) prepare() {
 	if s.closed == nil {
 		s.closed, s.started, s.logged = make(chan struct{}), time.Now().Add(-1), map[*uint64]logged{}
 		s.conns, s.listeners = map[*conn]struct{}{}, map[net.Listener]struct{}{}
+		s.limits.CompareAndSwap(nil, s.Limits.withDefaults())
 		s.ctx, s.cancel = context.WithCancel(context.Background())
 	}
 }
@@ -184,13 +178,14 @@ func temporary(err error) bool {
 // start serves c. When the connection limit is reached, it first closes the connection that has been idle longest or,
 // if none is idle, c.
 func (s *Server) start(c net.Conn, listener string) {
-	limit := s.limit().MaxConnections
+	limit := s.limits.Load().MaxConnections
 	s.mu.Lock()
 	s.stats.Accepted++
 	full := len(s.conns) >= limit
 	served := !s.closing.Load() && (!full || s.evict())
 	if served {
-		sc := newConn(s, c, listener)
+		sc := &conn{server: s, net: c, listener: listener}
+		sc.idleSince.Store(int64(s.clock()))
 		s.conns[sc] = struct{}{}
 		s.serving.Go(sc.serve)
 	} else {

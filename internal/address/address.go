@@ -3,6 +3,7 @@
 package address
 
 import (
+	"errors"
 	"net/netip"
 	"strings"
 )
@@ -54,25 +55,20 @@ func translated(a netip.Addr) (netip.Addr, bool) {
 	return netip.AddrFrom4([4]byte(b[12:])), true
 }
 
-// Split returns the ordinary and the special addresses of list, each in the order of list.
-func Split(list []netip.Addr) (ordinary, special []netip.Addr) {
+// Ordinary returns the addresses of list that are not special, in the order of list. The error names the others.
+func Ordinary(list []netip.Addr) (ordinary []netip.Addr, err error) {
+	var special []string
 	for _, a := range list {
 		if Special(a) {
-			special = append(special, a)
+			special = append(special, a.String())
 		} else {
 			ordinary = append(ordinary, a)
 		}
 	}
-	return ordinary, special
-}
-
-// Join returns addresses as text, separated by a comma and a space.
-func Join(list []netip.Addr) string {
-	var texts []string
-	for _, a := range list {
-		texts = append(texts, a.String())
+	if len(special) > 0 {
+		err = errors.New("special-purpose addresses are not allowed: " + strings.Join(special, ", "))
 	}
-	return strings.Join(texts, ", ")
+	return ordinary, err
 }
 
 const (

@@ -40,16 +40,21 @@ func TestSpecial(t *testing.T) {
 	require.True(t, address.Special(netip.Addr{}), "the zero Addr")
 }
 
-func TestSplit(t *testing.T) {
+func TestOrdinary(t *testing.T) {
 	t.Parallel()
 	var list []netip.Addr
 	for _, s := range []string{"10.0.0.1", "8.8.8.8", "64:ff9b::7f00:1", "64:ff9b::808:808"} {
 		list = append(list, netip.MustParseAddr(s))
 	}
-	ordinary, special := address.Split(list)
-	require.Equal(t, "8.8.8.8, 64:ff9b::808:808", address.Join(ordinary))
-	require.Equal(t, "10.0.0.1, 64:ff9b::7f00:1", address.Join(special))
-	require.Empty(t, address.Join(nil))
+	ordinary, err := address.Ordinary(list)
+	require.Equal(t, []netip.Addr{list[1], list[3]}, ordinary)
+	require.EqualError(t, err, "special-purpose addresses are not allowed: 10.0.0.1, 64:ff9b::7f00:1")
+	ordinary, err = address.Ordinary(ordinary)
+	require.Equal(t, []netip.Addr{list[1], list[3]}, ordinary)
+	require.NoError(t, err)
+	ordinary, err = address.Ordinary(nil)
+	require.Empty(t, ordinary)
+	require.NoError(t, err)
 }
 
 func TestNetwork(t *testing.T) {

@@ -2,7 +2,6 @@ package mtasts
 
 import (
 	"context"
-	"fmt"
 	"iter"
 	"math"
 	"net/netip"
@@ -62,9 +61,5 @@ func (f *Fetcher) allowed(call *dns.Call) ([]netip.Addr, error) {
 	case f.Special:
 		return call.RRset.Addrs(), nil
 	}
-	ordinary, special := address.Split(call.RRset.Addrs())
-	if len(special) > 0 {
-		return ordinary, fmt.Errorf("special-purpose addresses are not allowed: %s", address.Join(special))
-	}
-	return ordinary, nil
+	return address.Ordinary(call.RRset.Addrs())
 }

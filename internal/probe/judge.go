@@ -62,17 +62,16 @@ func addresses(ctx context.Context, res dns.Starter, host string) (all []netip.A
 // examine probes one host: every address it has, or none. limited is set for a probe that keeps to the rates.
 func (p *Prober) examine(ctx context.Context, name string, o *Options, limited bool) finding {
 	addrs, err := addresses(ctx, o.Resolver, name)
-	_, special := address.Split(addrs)
+	_, special := address.Ordinary(addrs)
 	switch {
 	case err != nil:
 		return finding{Verdict: unknown("the addresses could not be looked up: " + dns.Reason(err))}
 	case len(addrs) == 0:
 		return finding{Verdict: closed(smtptls.NoAddress, "the host has no address")}
-	case !o.Special && len(special) > 0:
+	case !o.Special && special != nil:
 		// One among others closes the host: the others alone are not "every address", and Postfix would connect to
 		// this one too.
-		return finding{Verdict: closed(smtptls.AddressNotAllowed,
-			"special-purpose addresses are not allowed: "+address.Join(special))}
+		return finding{Verdict: closed(smtptls.AddressNotAllowed, special.Error())}
 	case len(addrs) > MaxAddresses:
 		return finding{Verdict: closed(smtptls.AddressNotAllowed,
 			fmt.Sprintf("the host has %d addresses, over %d", len(addrs), MaxAddresses))}
