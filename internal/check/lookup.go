@@ -183,7 +183,7 @@ func (d *domain) lookUpHosts(ctx context.Context) {
 func (d *domain) gather(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, lookupBudget)
 	defer cancel()
-	d.facts = policy.NewFacts(policy.Nexthop{Name: d.Domain, Port: policy.SMTPPort}, d.o.Policy.Overrides)
+	d.facts = policy.NewFacts(policy.Nexthop{Name: d.Domain, Port: policy.SMTPPort})
 	d.decision, _ = d.engine.Decide(ctx, policy.Survey, d.facts, d.o.Policy, dns.Effort{}) // a failure is a fact
 }
 

@@ -69,8 +69,7 @@ func (g *gathering) mx() {
 	}
 	g.facts.SetMX(rrset, err)
 	for i := range g.facts.Hosts {
-		h := &g.facts.Hosts[i]
-		h.Override, h.Signed = g.options.Overrides.For(h.Name), g.wasSigned(h.Name)
+		g.facts.Hosts[i].Signed = g.wasSigned(g.facts.Hosts[i].Name)
 	}
 }
 

@@ -191,7 +191,7 @@ func stsPolicy(m mtasts.Mode, mx ...string) mtasts.Result {
 // decide decides from no facts, and returns also the facts that were found.
 func decide(ctx context.Context, e *gather.Engine, by gather.Decider, n policy.Nexthop, o policy.Options,
 	effort dns.Effort) (*policy.Facts, policy.Decision, error) {
-	f := policy.NewFacts(n, o.Overrides)
+	f := policy.NewFacts(n)
 	d, err := e.Decide(ctx, by, f, o, effort)
 	return f, d, err
 }

@@ -130,6 +130,6 @@ func (s *Service) findRoute(ctx context.Context, j *job) {
 		close(j.done)
 	}()
 	j.set = s.force.Load()
-	facts := policy.NewFacts(j.next, j.set.Policy.Overrides) // a failure is a fact too
+	facts := policy.NewFacts(j.next) // a failure is a fact too
 	j.decision, _ = s.sources.Decide(ctx, policy.Route, facts, j.set.Policy, dns.Effort{Untrusted: true})
 }

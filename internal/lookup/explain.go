@@ -75,7 +75,7 @@ func Explain(ctx context.Context, src Sources, key string, s Settings) Explanati
 		"[host]:port with port 25 or the port of implicit TLS"}
 	next, ok := policy.ParseNexthop(key, s.Policy.Port)
 	if ok { // a failure is a fact
-		facts = policy.NewFacts(next, s.Policy.Overrides)
+		facts = policy.NewFacts(next)
 		decision, _ = src.Decide(ctx, policy.Survey, facts, s.Policy, dns.Effort{})
 		shown, why = next.String(), policy.Explain(*facts, s.Policy)
 		route, _ = src.Decide(ctx, policy.Route, facts, s.Policy, dns.Effort{})
@@ -100,7 +100,7 @@ func Explain(ctx context.Context, src Sources, key string, s Settings) Explanati
 
 // hosts are the MX hosts as they are shown.
 func hosts(facts *policy.Facts, o policy.Options) []MXHost {
-	list := make([]MXHost, 0, len(facts.Hosts))
+	list, line := make([]MXHost, 0, len(facts.Hosts)), o.Overrides.For(facts.Nexthop.Name)
 	for _, h := range facts.Hosts {
 		m := MXHost{Host: h.Name, Preference: h.Preference, Prefix: h.Class.String(), DNSSEC: h.DANE.Addresses.String(),
 			DANE: h.DANE.State.String()}
@@ -108,8 +108,8 @@ func hosts(facts *policy.Facts, o policy.Options) []MXHost {
 			m.DANE = "off"
 		}
 		if h.Class.ImplicitTLS() {
-			m.DANE26 = string(h.DANE26.State)                                 // "" if it was not needed
-			if o.Port26 == policy.PortProbe && facts.Override.Pattern == "" { // otherwise no route can follow
+			m.DANE26 = string(h.DANE26.State)                       // "" if it was not needed
+			if o.Port26 == policy.PortProbe && line.Pattern == "" { // otherwise no route can follow
 				m.Probe, m.ProbeCause = h.Probe.State.String(), string(h.Probe.Cause)
 			}
 		}

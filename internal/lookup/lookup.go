@@ -199,7 +199,7 @@ func (s *Service) decide(c *call) *answered {
 	// What is kept of the request must not keep all of it in memory: there may be a local part.
 	c.key, next.Name = strings.Clone(c.key), strings.Clone(next.Name)
 	before := s.sources.Version()
-	facts := policy.NewFacts(next, c.set.Policy.Overrides)
+	facts := policy.NewFacts(next)
 	d, err := s.sources.Decide(c.ctx, decider, facts, c.set.Policy, dns.Effort{CacheOnly: true, Untrusted: routed})
 	switch a.cached = err == nil; {
 	case a.cached:

@@ -154,12 +154,12 @@ func (w *world) fresh(set lookup.Settings, request string) string {
 	if m == "transport" {
 		name, _ := policy.ParseName(key[strings.LastIndexByte(key, '@')+1:])
 		next := policy.Nexthop{Name: name, Port: policy.SMTPPort}
-		d, _ := e.Decide(context.Background(), policy.Route, policy.NewFacts(next, set.Policy.Overrides), set.Policy, dns.Effort{CacheOnly: true})
+		d, _ := e.Decide(context.Background(), policy.Route, policy.NewFacts(next), set.Policy, dns.Effort{CacheOnly: true})
 		r := d.Reply(set.Policy, false)
 		return r.String()
 	}
 	next, _ := policy.ParseNexthop(key, 26)
-	d, _ := e.Decide(context.Background(), policy.Decide, policy.NewFacts(next, set.Policy.Overrides), set.Policy, dns.Effort{CacheOnly: true})
+	d, _ := e.Decide(context.Background(), policy.Decide, policy.NewFacts(next), set.Policy, dns.Effort{CacheOnly: true})
 	r := d.Reply(set.Policy, m == "tls-policy-tlsrpt")
 	return r.String()
 }

@@ -29,13 +29,12 @@ func switchedOff(_ *Facts, o *Options, d *Decision) bool {
 }
 
 // override obeys the operator before anything else.
-func override(f *Facts, _ *Options, d *Decision) bool {
-	why := "the overrides file has a line for " + f.Override.Pattern
-	switch {
-	case f.Override.Ignore:
-		return d.none(ReasonOverride, why)
-	case f.Override.Policy != "":
-		return d.apply(ReasonOverride, TLSPolicy{Level: LevelLiteral, Literal: f.Override.Policy}, why)
+func override(f *Facts, o *Options, d *Decision) bool {
+	switch line := o.Overrides.For(f.Nexthop.Name); {
+	case line.Ignore:
+		return d.none(ReasonOverride, line.why())
+	case line.Policy != "":
+		return d.apply(ReasonOverride, TLSPolicy{Level: LevelLiteral, Literal: line.Policy}, line.why())
 	}
 	return false
 }

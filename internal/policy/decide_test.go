@@ -1,6 +1,7 @@
 package policy_test
 
 import (
+	"cmp"
 	"errors"
 	"strings"
 	"testing"
@@ -83,10 +84,10 @@ func host(name string, port uint16) policy.Facts {
 	}
 }
 
-func overridden(f policy.Facts, o policy.Override) policy.Facts {
-	o.Pattern = "example.com"
-	f.Override = o
-	return f
+func overridden(o policy.Options, line policy.Override) policy.Options {
+	line.Pattern = cmp.Or(line.Pattern, "example.com")
+	o.Overrides = policy.Overrides{line.Pattern: line}
+	return o
 }
 
 func failed(reason string) policy.Facts {
@@ -114,10 +115,10 @@ func TestDecide(t *testing.T) {
 		// 1. Mode and overrides.
 		{"mode off: NOTFOUND to everything", by(signed, "10 "+a), off, none, policy.SourceNone},
 		{"mode off beats a failed lookup", failed("SERVFAIL"), off, none, policy.SourceNone},
-		{"override ignore: NOTFOUND", overridden(by(signed, "10 "+a), policy.Override{Ignore: true}), defaults(), none, policy.SourceOverride},
-		{"override ignore beats a failed lookup", overridden(failed("SERVFAIL"), policy.Override{Ignore: true}), defaults(), none, policy.SourceOverride},
-		{"override with a literal policy: byte for byte", overridden(by(signed, "10 "+a), policy.Override{Policy: "secure match=x.example"}), defaults(), "OK secure match=x.example", policy.SourceOverride},
-		{"override no-port26 leaves the TLS policy alone", overridden(by(signed, "10 "+s), policy.Override{}), defaults(), "OK secure match=" + s + " servername=hostname", policy.SourcePrefix},
+		{"override ignore: NOTFOUND", by(signed, "10 "+a), overridden(defaults(), policy.Override{Ignore: true}), none, policy.SourceOverride},
+		{"override ignore beats a failed lookup", failed("SERVFAIL"), overridden(defaults(), policy.Override{Ignore: true}), none, policy.SourceOverride},
+		{"override with a literal policy: byte for byte", by(signed, "10 "+a), overridden(defaults(), policy.Override{Policy: "secure match=x.example"}), "OK secure match=x.example", policy.SourceOverride},
+		{"override no-port26 leaves the TLS policy alone", by(signed, "10 "+s), overridden(defaults(), policy.Override{}), "OK secure match=" + s + " servername=hostname", policy.SourcePrefix},
 
 		// A lookup that failed hides what it may hide.
 		{"no facts: TEMP", policy.Facts{}, defaults(), "TEMP no facts were gathered", policy.SourceNone},
@@ -233,12 +234,10 @@ func TestRoute(t *testing.T) {
 		{"unsigned_mx ignore and unsigned", by(unsigned, "10 "+s), with(func(o *policy.Options) { o.IgnoreUnsigned = true }), none},
 		{"unsigned_mx ignore and signed", by(signed, "10 "+s), with(func(o *policy.Options) { o.IgnoreUnsigned = true }), "OK smtps26:example.com:26"},
 		{"mixed_mx ignore and mixed", by(signed, "10 "+s, "20 mx.example.com"), with(func(o *policy.Options) { o.IgnoreMixed = true }), none},
-		{"override no-port26", overridden(by(signed, "10 "+s), policy.Override{}), defaults(), none},
-		{"override ignore", overridden(by(signed, "10 "+s), policy.Override{Ignore: true}), defaults(), none},
-		{"override with a literal policy", overridden(by(signed, "10 "+s), policy.Override{Policy: "secure"}), defaults(), none},
-		{"an override for a host of the list", with1(by(signed, "10 "+s, "20 mx.example.com"), func(f *policy.Facts) {
-			f.Hosts[0].Override = policy.Override{Ignore: true, Pattern: s}
-		}), defaults(), none},
+		{"override no-port26", by(signed, "10 "+s), overridden(defaults(), policy.Override{}), none},
+		{"override ignore", by(signed, "10 "+s), overridden(defaults(), policy.Override{Ignore: true}), none},
+		{"override with a literal policy", by(signed, "10 "+s), overridden(defaults(), policy.Override{Policy: "secure"}), none},
+		{"an override for a host of the list", by(signed, "10 "+s, "20 mx.example.com"), overridden(defaults(), policy.Override{Ignore: true, Pattern: s}), none},
 
 		{"MX lookup failed: port 25 under the TLS policy is always safe", failed("SERVFAIL"), defaults(), none},
 		{"no facts", policy.Facts{}, defaults(), none},

@@ -51,7 +51,7 @@ func TestExplainNamesAllThreeMechanisms(t *testing.T) {
 			"mta-sts alone would have said: secure match=smtps-s.example.com servername=hostname",
 		}},
 		{"both switched off", facts(dane.Usable, mtasts.Enforce, s), defaults(), []string{everyPrefix, "DANE: switched off, dane = false", "MTA-STS: switched off, mta_sts = false"}},
-		{"an override before all", overridden(facts(dane.Usable, "", plain), policy.Override{Ignore: true}), all, []string{
+		{"an override before all", facts(dane.Usable, "", plain), overridden(all, policy.Override{Ignore: true}), []string{
 			"the overrides file has a line for example.com", "dane alone would have said: dane-only", noPrefix, noSTS,
 		}},
 		{"no host to say anything about", by(signed), all, decided(by(signed), all).Why},

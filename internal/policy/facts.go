@@ -17,9 +17,8 @@ const MaxHosts = 32
 
 // Facts is everything that a decision rests on, as far as it is known. With the zero Facts every decision defers.
 type Facts struct {
-	Nexthop  Nexthop
-	Override Override
-	MX       MX
+	Nexthop Nexthop
+	MX      MX
 	// Hosts are the MX hosts that are considered: by preference, then name, each name once, at most MaxHosts. For a
 	// next hop in brackets: that host alone. For an implicit MX: the domain itself, which carries no prefix.
 	Hosts []Host
@@ -56,7 +55,6 @@ type Host struct {
 	Preference uint16
 	Class      prefix.Class  // the promise of the name; None if it is not a valid host name
 	Signed     bool          // the addresses of the host were secure the last time, which decides nothing
-	Override   Override      // the line for the next hop [Name], which a route can lead to
 	DANE       dane.Result   // for the port of the next hop
 	DANE26     dane.Result   // for the port of implicit TLS, which a route needs in addition
 	Probe      probe.Verdict // about the port of implicit TLS
@@ -70,10 +68,10 @@ type Receiver struct {
 }
 
 // NewFacts returns what is known at first about a next hop.
-func NewFacts(n Nexthop, o Overrides) *Facts {
-	f := &Facts{Nexthop: n, Override: o.For(n.Name)}
+func NewFacts(n Nexthop) *Facts {
+	f := &Facts{Nexthop: n}
 	if n.Host {
-		f.Hosts = []Host{{Name: n.Name, Class: prefix.Of(n.Name), Override: f.Override}}
+		f.Hosts = []Host{{Name: n.Name, Class: prefix.Of(n.Name)}}
 	}
 	return f
 }

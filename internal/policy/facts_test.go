@@ -13,7 +13,7 @@ import (
 )
 
 func mxFacts(rrset *dns.RRset, err error) policy.Facts {
-	f := *policy.NewFacts(domain, nil)
+	f := *policy.NewFacts(domain)
 	f.SetMX(rrset, err)
 	return f
 }
@@ -43,7 +43,7 @@ func TestFactsOfAnswersWithoutMX(t *testing.T) {
 		require.Equal(t, c.mx, f.MX, name)
 		require.Equal(t, c.hosts, f.Hosts, name)
 	}
-	smtps := *policy.NewFacts(policy.Nexthop{Name: "smtps-a.example.com", Port: 25}, nil)
+	smtps := *policy.NewFacts(policy.Nexthop{Name: "smtps-a.example.com", Port: 25})
 	smtps.SetMX(&dns.RRset{Status: signed}, nil)
 	require.Equal(t, prefix.None, smtps.Hosts[0].Class, "the name of an implicit MX promises nothing")
 }

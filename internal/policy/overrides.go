@@ -22,6 +22,8 @@ type Override struct {
 	Policy string
 }
 
+func (r Override) why() string { return "the overrides file has a line for " + r.Pattern }
+
 // Overrides are the lines of an overrides file by their patterns.
 type Overrides map[string]Override
 

@@ -13,7 +13,7 @@ func ProbeTargets(f Facts, o Options) []string {
 		return nil
 	}
 	hosts, _ := leading(&f, func(h *Host) bool {
-		return h.Class.ImplicitTLS() && h.Override.Pattern == "" &&
+		return h.Class.ImplicitTLS() && o.Overrides.For(h.Name).Pattern == "" &&
 			(!stsEnforced(&f, &o) || f.STS.Policy.Matches(h.Name))
 	})
 	names := make([]string, len(hosts))

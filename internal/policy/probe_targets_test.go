@@ -66,11 +66,7 @@ func TestProbeTargets(t *testing.T) {
 		{"[host] on port 25: no route follows", host(s, 25), "", probing(nil), nil},
 		{"[host] without the prefix", host(mx, 26), "", probing(nil), nil},
 	} {
-		overrides := lines(c.overrides)
-		c.facts.Override = overrides.For(c.facts.Nexthop.Name)
-		for i := range c.facts.Hosts {
-			c.facts.Hosts[i].Override = overrides.For(c.facts.Hosts[i].Name)
-		}
+		c.options.Overrides = lines(c.overrides)
 		got := policy.ProbeTargets(c.facts, c.options)
 		require.ElementsMatch(t, c.want, got, c.name)
 		for i, name := range got { // kept for long; that of the facts may be a part of something large

@@ -94,8 +94,6 @@ func TestWhatADecisionShowsAboutPromises(t *testing.T) {
 	none.STS.State = mtasts.Absent
 	enforced := none
 	enforced.STS = stsPolicy(mtasts.Enforce, "mx.example.com")
-	ignored := none
-	ignored.Override = policy.Override{Pattern: "example.com", Ignore: true}
 	absent := mtasts.Result{State: mtasts.Absent, Domain: "example.com"}
 	hostsOf := func(status dns.Status, hosts string, states ...dane.State) policy.Facts {
 		f := by(status, strings.Split(hosts, ", ")...)
@@ -118,7 +116,6 @@ func TestWhatADecisionShowsAboutPromises(t *testing.T) {
 		{"unusable TLSA records beside a failed host", hostsOf(unsigned, "10 a.example, 20 b.example", dane.Unusable, dane.Failed), promises.Answer{Kinds: []promises.Kind{promises.DANE}}, true},
 		{"dane because a lookup failed, unsigned", hostsOf(unsigned, "10 a.example, 20 b.example", dane.Absent, dane.Failed), promises.Answer{}, false},
 		{"dane because a lookup failed, signed", hostsOf(signed, "10 a.example, 20 b.example", dane.Failed, dane.Absent), promises.Answer{}, false},
-		{"the operator decided", ignored, promises.Answer{}, false},
 		{"port 26", on(26, both), promises.Answer{}, false},
 		{"a failed lookup", policy.Facts{Nexthop: domain, MX: policy.MX{Err: &dns.Error{Reason: "SERVFAIL"}}}, promises.Answer{}, false},
 	} {
@@ -131,6 +128,9 @@ func TestWhatADecisionShowsAboutPromises(t *testing.T) {
 			}
 		})
 	}
+	ignoring := overridden(withDANEAndSTS(), policy.Override{Ignore: true})
+	_, ok := policy.Observed(none, ignoring, decided(none, ignoring))
+	require.False(t, ok, "the operator decided")
 }
 
 // A promise that the settings do not look for any more has not vanished: the operator has switched it off.

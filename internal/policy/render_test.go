@@ -19,7 +19,7 @@ func FuzzRender(f *testing.F) {
 	f.Add("smtps-a\\032b.example.com", "smtps-b.example.com, [evil", uint16(20))
 	f.Add("smtps-"+strings.Repeat("x", 300), "smtps-é.example", uint16(0))
 	f.Fuzz(func(t *testing.T, first, second string, preference uint16) {
-		facts := *policy.NewFacts(domain, nil)
+		facts := *policy.NewFacts(domain)
 		facts.SetMX(&dns.RRset{Status: signed, Records: []dns.MX{{Host: first}, {Host: second, Preference: preference}}}, nil)
 		facts.Known.Add(policy.FactSet{Receiver: true, Addresses: 3})
 		facts.Receiver.Known = true

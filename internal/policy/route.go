@@ -94,8 +94,7 @@ func following(f Facts, next Nexthop) Facts {
 	hosts := slices.Clone(f.Hosts)
 	if next.Host {
 		i := slices.IndexFunc(hosts, func(h Host) bool { return h.Name == next.Name })
-		hosts = hosts[i : i+1]
-		f = Facts{Override: hosts[0].Override}
+		hosts, f = hosts[i:i+1], Facts{}
 	}
 	for i := range hosts {
 		hosts[i].DANE = hosts[i].DANE26
@@ -114,13 +113,13 @@ func ported(o *Options) string {
 
 // ruledOut returns the reason why the settings, or the MX RRset if it is known, rule a route out; "" if they do not.
 func ruledOut(f *Facts, o *Options) string {
-	switch {
+	switch line := o.Overrides.For(f.Nexthop.Name); {
 	case o.Mode == ModeOff:
 		return `mode = "off": every lookup gets NOTFOUND`
 	case o.Port26 != PortProbe && o.Port26 != PortAlways:
 		return `port26.mode = "off"`
-	case f.Override.Pattern != "":
-		return "the overrides file has a line for " + f.Override.Pattern
+	case line.Pattern != "":
+		return line.why()
 	case f.Nexthop.Host || f.Nexthop.Name == "" || f.MX.Err != nil:
 		return "no route without an MX RRset"
 	case !f.Known.MX:
@@ -148,11 +147,11 @@ func closedHost(f *Facts, o *Options) string {
 		return ""
 	}
 	what := ": " + f.Hosts[i].Name + " is " + f.Hosts[i].Probe.State.String()
-	switch h := &f.Hosts[i]; {
-	case h.Probe.Cause != "":
-		what += " (" + string(h.Probe.Cause) + ")"
-	case h.Override.Pattern != "":
-		what += " (not probed: the overrides file has a line for " + h.Override.Pattern + ")"
+	switch line := o.Overrides.For(f.Hosts[i].Name); {
+	case f.Hosts[i].Probe.Cause != "":
+		what += " (" + string(f.Hosts[i].Probe.Cause) + ")"
+	case line.Pattern != "":
+		what += " (not probed: " + line.why() + ")"
 	case o.Mode == ModeReport:
 		what += ` (not probed: mode = "report")`
 	}
@@ -162,9 +161,9 @@ func closedHost(f *Facts, o *Options) string {
 // stays returns the reason why mail for an open host stays on port 25; "" if it does not.
 func stays(f *Facts, h *Host, o *Options) string {
 	port := portText(o.Port)
-	switch {
-	case h.Override.Pattern != "":
-		return "the overrides file has a line for " + h.Override.Pattern
+	switch line := o.Overrides.For(h.Name); {
+	case line.Pattern != "":
+		return line.why()
 	case !o.DANE:
 	case h.DANE.State == dane.Unknown || h.DANE.State == dane.Failed:
 		return "no route, in doubt: DANE for port 25 of " + h.Name + " is " + h.DANE.State.String()

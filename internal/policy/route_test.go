@@ -68,8 +68,8 @@ func TestWhyThereIsNoRoute(t *testing.T) {
 	reporting := probing
 	reporting.Mode = policy.ModeReport
 	require.Equal(t, []string{unknown + ` (not probed: mode = "report")`}, planned(f, reporting).Why)
-	f.Hosts[1].Override.Pattern = ".example.com"
-	require.Equal(t, []string{unknown + " (not probed: the overrides file has a line for .example.com)"}, planned(f, probing).Why)
+	left := overridden(probing, policy.Override{Pattern: ".example.com"})
+	require.Equal(t, []string{unknown + " (not probed: the overrides file has a line for .example.com)"}, planned(f, left).Why)
 
 	// A worse preference is not named, and neither is a host without the prefix.
 	f = by(signed, "10 smtps-s.example.com", "10 mx.example.com", "20 smtps-u.example.com")
@@ -84,13 +84,11 @@ func TestWhyThereIsNoRoute(t *testing.T) {
 	// route by the domain alike.
 	f = by(signed, "10 smtps-s.example.com")
 	f.Hosts[0].Probe.State = probe.Open
-	f.Hosts[0].Override = policy.Override{Pattern: "smtps-s.example.com"}
-	require.Equal(t, []string{"the overrides file has a line for smtps-s.example.com"}, planned(f, probing).Why)
-	require.Equal(t, "NOTFOUND ", routed(f, defaults()))
+	line := policy.Override{Pattern: "smtps-s.example.com"}
+	require.Equal(t, []string{"the overrides file has a line for smtps-s.example.com"}, planned(f, overridden(probing, line)).Why)
+	require.Equal(t, "NOTFOUND ", routed(f, overridden(defaults(), line)))
 	list := by(signed, "10 smtps-s.example.com", "20 smtps-u.example.com", "30 mx.example.com")
-	list.Hosts[1].Override = policy.Override{Pattern: "smtps-u.example.com"}
-	require.Equal(t, "OK smtps26:[smtps-s.example.com]:26", routed(list, defaults()))
-	list.Hosts[1].Override = policy.Override{}
+	require.Equal(t, "OK smtps26:[smtps-s.example.com]:26", routed(list, overridden(defaults(), policy.Override{Pattern: "smtps-u.example.com"})))
 	require.Equal(t, "OK smtps26:[smtps-s.example.com]:26, [smtps-u.example.com]:26", routed(list, defaults()))
 }
 
