@@ -57,9 +57,12 @@ func (c *common) query(cmd *cobra.Command, args []string, noProbe bool) error {
 	if err != nil {
 		return err
 	}
-	e, err := newEvaluator(cmd, l, noProbe)
+	e, err := newEvaluator(cmd, l)
 	if err != nil {
 		return err
+	}
+	if noProbe {
+		e.prober = nil
 	}
 	found := make([]lookup.Explanation, len(args))
 	concurrently(len(args), func(i int) { found[i] = e.explain(cmd.Context(), args[i]) })

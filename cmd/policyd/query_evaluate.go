@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,43 +23,33 @@ import (
 	"github.com/policyd/policyd/internal/stsstore"
 	"github.com/policyd/policyd/internal/stub"
 	"github.com/policyd/policyd/internal/text"
-	"github.com/policyd/policyd/prefix"
 )
 
 // evaluator looks up next hops as the daemon does, with its own resolver and cache.
 type evaluator struct {
 	sources  lookup.Sources
 	settings lookup.Settings
-	// prober is nil where nothing is probed.
-	prober *probe.Prober
-	// progress is where steps are shown that take more than a second.
-	progress io.Writer
+	prober   *probe.Prober // nil if nothing is probed
+	progress io.Writer     // where steps are shown that take more than a second
 }
 
 // newEvaluator warns if no answer can be secure.
-func newEvaluator(cmd *cobra.Command, l *settings.Loaded, noProbe bool) (*evaluator, error) {
+func newEvaluator(cmd *cobra.Command, l *settings.Loaded) (*evaluator, error) {
 	quiet := slog.New(slog.DiscardHandler)
 	servers, err := stub.New(l.Stub(quiet))
 	if err != nil {
 		return nil, err
 	}
-	cache := dnscache.New(servers, dnscache.Options{Epoch: servers.Epoch})
 	l.Cache.StateDir = "" // nothing is kept
-	store := stsstore.New(l.Store(cache, quiet))
-	site := postfix.New(l.Site(quiet))
+	cache, site := dnscache.New(servers, dnscache.Options{Epoch: servers.Epoch}), postfix.New(l.Site(quiet))
+	prober := probe.New(l.Probe(cache, site, quiet))
 	e := &evaluator{
-		sources:  lookup.Sources{Engine: gather.Engine{Resolver: cache, STS: store, Site: site}},
-		settings: l.Lookup(),
+		sources: lookup.Sources{Engine: gather.Engine{
+			Resolver: cache, STS: stsstore.New(l.Store(cache, quiet)), Site: site, Verdict: prober.Verdict,
+			Recall: func(domain string) promises.Memory { return remembered(cmd.Context(), l.Admin.Socket, domain) },
+		}},
+		settings: l.Lookup(), prober: prober,
 		progress: either(terminal(cmd.ErrOrStderr()), cmd.ErrOrStderr(), io.Discard),
-	}
-	if l.Admin.Socket != "" {
-		e.sources.Recall = func(domain string) promises.Memory {
-			return remembered(cmd.Context(), l.Admin.Socket, domain)
-		}
-	}
-	if !noProbe && e.settings.Policy.Port26 == policy.PortProbe {
-		e.prober = probe.New(l.Probe(cache, site, quiet))
-		e.sources.Verdict = e.prober.Verdict
 	}
 	if e.settings.Policy.Mode == policy.ModeOff {
 		return e, nil // sends no DNS query
@@ -71,23 +62,18 @@ func newEvaluator(cmd *cobra.Command, l *settings.Loaded, noProbe bool) (*evalua
 	return e, nil
 }
 
-// explain looks up one next hop. If it has smtps- hosts, it probes them and looks the next hop up again with the
+// explain looks up one next hop. If probes of its hosts matter, it probes them and looks the next hop up again with the
 // results, because a lookup itself never waits for a probe.
 func (e *evaluator) explain(ctx context.Context, key string) lookup.Explanation {
 	defer e.begin("looking up " + text.Printable(key)).Stop()
 	x := lookup.Explain(ctx, e.sources, key, e.settings)
-	var hosts []string
-	for _, h := range x.MX {
-		if e.prober != nil && h.Prefix == prefix.SMTPS.String() {
-			hosts = append(hosts, h.Host)
-		}
-	}
-	if len(hosts) == 0 {
+	hosts := slices.DeleteFunc(slices.Clone(x.MX), func(h lookup.MXHost) bool { return h.Probe == "" })
+	if len(hosts) == 0 || e.prober == nil {
 		return x
 	}
 	concurrently(len(hosts), func(i int) {
-		defer e.begin("probing " + text.Printable(hosts[i])).Stop()
-		_ = e.prober.Probe(ctx, hosts[i]) // it keeps the verdict, which may be a failure
+		defer e.begin("probing " + text.Printable(hosts[i].Host)).Stop()
+		_ = e.prober.Probe(ctx, hosts[i].Host) // it keeps the verdict, which may be a failure
 	})
 	return lookup.Explain(ctx, e.sources, key, e.settings)
 }
