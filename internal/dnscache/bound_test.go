@@ -29,7 +29,7 @@ func (s *shard) sound(t *testing.T) {
 		require.EqualValues(t, slot, n.slot)
 		require.Same(t, n, s.node(n.domain()))
 		for key := range n.entries {
-			e, of := s.get(n.question(key))
+			e, of := s.get(n.question(key), dns.Epoch{})
 			require.Equal(t, n.question(key).Name, e.Name)
 			require.Equal(t, n.question(key).Type, e.Type)
 			require.Same(t, n, of)
@@ -44,7 +44,7 @@ func (s *shard) sound(t *testing.T) {
 
 // sweep does what Run does now and then.
 func (s *shard) sweep(now time.Time, g dns.Epoch) {
-	s.removeIf(func(e *entry) bool { return e.dead(now, g) })
+	s.removeIf(g, func(e *entry) bool { return e.dead(now) })
 }
 
 // refresh looks a question up as a refresh does.

@@ -130,8 +130,8 @@ func (c *Cache) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-tick:
-			now, g := time.Now(), c.epoch()
-			c.shards[i%shards].removeIf(func(e *entry) bool { return e.dead(now, g) })
+			now := time.Now()
+			c.shards[i%shards].removeIf(c.epoch(), func(e *entry) bool { return e.dead(now) })
 		}
 	}
 }
@@ -194,16 +194,16 @@ func (c *Cache) Start(ctx context.Context, q dns.Question, e dns.Effort) *dns.Ca
 // remembered returns the answer or the failure that is known. If the caller's deadline has passed (late), the resolver
 // counts as failing, because it takes so long.
 func (c *Cache) remembered(q dns.Question, by dns.Effort, late bool) (*dns.RRset, error) {
-	e, n := c.shard(q).get(q)
-	now, g := time.Now(), c.epoch()
-	waits := e.waits(now, g)
+	e, n := c.shard(q).get(q, c.epoch())
+	now := time.Now()
+	waits := e.waits(now)
 	switch {
-	case e.alive(now, g):
+	case e.alive(now):
 		c.stats.hits.Add(1)
 		if !by.Untrusted {
 			c.refreshAhead(&e, now)
 		}
-	case (waits || late) && e.usable(now, g):
+	case (waits || late) && e.usable(now):
 		c.stats.stale.Add(1)
 	case waits:
 		c.stats.failures.Add(1)

@@ -7,8 +7,8 @@ import (
 	"github.com/policyd/policyd/internal/dns"
 )
 
-// entry is what is known for a question: an answer, the failure of the last lookup, or both. It is a copy: change it
-// and put it back.
+// entry is what is known for a question at the present epoch: an answer, the failure of the last lookup, or both. It is
+// a copy: change it and put it back.
 type entry struct {
 	dns.RRset               // the answer, without Records; if there is none, Status is Indeterminate
 	data      string        // dns.RRset.Pack
@@ -81,8 +81,10 @@ func (e *entry) pack(b []byte, k key, origin time.Time) []byte {
 	return b
 }
 
-// unpack sets e to what pack has packed. A failure has the same dns.Epoch.Answers as the answer beside it.
-func (e *entry) unpack(q dns.Question, s string, origin time.Time) {
+// unpack sets e to what pack has packed, without what is void at the present epoch: an answer of other servers or of
+// another trust, and also a failure of an outage that has ended. A failure has the same dns.Epoch.Answers as the answer
+// beside it.
+func (e *entry) unpack(q dns.Question, s string, origin time.Time, present dns.Epoch) {
 	*e = unknown(q)
 	next := func() (n uint64) {
 		n, s = dns.CutNumber(s)
@@ -106,10 +108,13 @@ func (e *entry) unpack(q dns.Question, s string, origin time.Time) {
 		e.Owner, s = dns.CutItem(s)
 	}
 	e.data = s
+	switch {
+	case e.Epoch != present.Answers:
+		*e = unknown(q)
+	case e.failed && e.failure.Epoch != present:
+		e.failed, e.failure, e.backOff, e.retry = false, dns.Error{}, 0, time.Time{}
+	}
 }
-
-// valid reports whether there is an answer, obtained from the present servers under the present trust.
-func (e *entry) valid(g dns.Epoch) bool { return e.Status != dns.Indeterminate && e.Epoch == g.Answers }
 
 // confirms reports whether e has the same answer as old, for at least as long.
 func (e *entry) confirms(old *entry) bool {
@@ -118,24 +123,21 @@ func (e *entry) confirms(old *entry) bool {
 	return same == old.RRset && e.data == old.data && !e.Expires.Before(old.Expires)
 }
 
-// counts reports whether the last lookup failed, and not because of an outage that has ended.
-func (e *entry) counts(g dns.Epoch) bool { return e.failed && e.failure.Epoch == g }
-
-// alive reports whether the answer can be used.
-func (e *entry) alive(now time.Time, g dns.Epoch) bool { return e.valid(g) && now.Before(e.Expires) }
+// alive reports whether there is an answer that can be used.
+func (e *entry) alive(now time.Time) bool { return now.Before(e.Expires) }
 
 // waits reports whether the last lookup failed so recently that it is not tried again.
-func (e *entry) waits(now time.Time, g dns.Epoch) bool { return e.counts(g) && now.Before(e.retry) }
+func (e *entry) waits(now time.Time) bool { return e.failed && now.Before(e.retry) }
 
 // usable reports whether the answer can be used if the resolver fails: also for maxStale after it has expired, if it is
 // secure and protects mail. A stale denial could take protection away (RFC 8767 section 10).
-func (e *entry) usable(now time.Time, g dns.Epoch) bool {
+func (e *entry) usable(now time.Time) bool {
 	protects := e.Status == dns.Secure && e.data != "" && (e.Type == dns.TypeMX || e.Type == dns.TypeTLSA)
-	return e.alive(now, g) || e.valid(g) && protects && !e.Stale && now.Sub(e.Expires) <= maxStale
+	return e.alive(now) || protects && !e.Stale && now.Sub(e.Expires) <= maxStale
 }
 
 // dead reports whether nothing of the entry is of use any more. A failure is of use for a while after its back-off: the
 // next back-off is then longer.
-func (e *entry) dead(now time.Time, g dns.Epoch) bool {
-	return !e.usable(now, g) && (!e.counts(g) || now.Sub(e.retry) > maxBackOff)
+func (e *entry) dead(now time.Time) bool {
+	return !e.usable(now) && (!e.failed || now.Sub(e.retry) > maxBackOff)
 }

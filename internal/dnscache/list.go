@@ -51,17 +51,17 @@ func (c *Cache) Get(domain string) []Entry { return c.entries(0, within(domain))
 // "" and "." it does nothing: see FlushAll.
 func (c *Cache) Flush(domain string) int {
 	in := within(domain)
-	return c.removeIf(func(e *entry) bool { return in(e.Name) })
+	return c.flush(func(e *entry) bool { return in(e.Name) })
 }
 
 // FlushAll removes all entries and returns their number.
 func (c *Cache) FlushAll() int {
-	return c.removeIf(func(*entry) bool { return true })
+	return c.flush(func(*entry) bool { return true })
 }
 
-func (c *Cache) removeIf(f func(*entry) bool) (removed int) {
+func (c *Cache) flush(f func(*entry) bool) (removed int) {
 	for _, s := range c.shards {
-		removed += s.removeIf(f)
+		removed += s.removeIf(c.epoch(), f)
 	}
 	c.stats.changes.Add(uint64(removed))
 	return removed
@@ -77,34 +77,30 @@ func within(domain string) func(string) bool {
 }
 
 func (c *Cache) entries(limit int, match func(name string) bool) []Entry {
-	now, g, list := time.Now(), c.epoch(), []Entry{}
-	cut := func() {
+	now, list := time.Now(), []Entry{}
+	for _, s := range c.shards {
+		s.removeIf(c.epoch(), func(e *entry) bool {
+			if match(e.Name) && !e.dead(now) {
+				list = append(list, e.show(now))
+			}
+			return false
+		})
 		slices.SortFunc(list, func(a, b Entry) int {
 			return cmp.Or(strings.Compare(a.Name, b.Name), cmp.Compare(a.Type, b.Type))
 		})
-		if limit > 0 {
+		if limit > 0 { // never hold more than that and what one shard adds
 			list = list[:min(limit, len(list))]
 		}
 	}
-	c.removeIf(func(e *entry) bool {
-		if match(e.Name) && !e.dead(now, g) {
-			list = append(list, e.show(now, g))
-		}
-		if limit > 0 && len(list) >= 2*limit { // of all entries, never more than twice the limit
-			cut()
-		}
-		return false
-	})
-	cut()
 	return list
 }
 
-func (e *entry) show(now time.Time, g dns.Epoch) Entry {
+func (e *entry) show(now time.Time) Entry {
 	shown := Entry{Name: strings.Clone(e.Name), Type: e.Type, Data: []string{}}
-	if e.counts(g) {
+	if e.failed {
 		shown.Failure, shown.Retry = e.failure.Reason, e.retry
 	}
-	if !e.usable(now, g) {
+	if !e.usable(now) {
 		return shown
 	}
 	r := e.answer()

@@ -58,12 +58,12 @@ func TestPack(t *testing.T) {
 	require.Equal(t, 1, s.nodes.ItemCount())
 	require.Equal(t, len(want), s.count)
 	for q, e := range want {
-		got, _ := s.get(q)
+		got, _ := s.get(q, dns.Epoch{Answers: e.Epoch, Failures: e.failure.Epoch.Failures})
 		require.Equal(t, *e, got)
 	}
 	for q := range want {
 		s.put(s.with(q, nil))
-		got, _ := s.get(q)
+		got, _ := s.get(q, dns.Epoch{})
 		require.Equal(t, unknown(q), got)
 	}
 	require.Zero(t, s.nodes.ItemCount())

@@ -113,15 +113,15 @@ func (s *shard) node(name string) *node {
 	return n
 }
 
-// get returns the entry for a canonical question, which is neither an answer nor a failure if nothing is known, and the
-// node of its name.
-func (s *shard) get(q dns.Question) (e entry, n *node) {
+// get returns the entry for a canonical question, which is neither an answer nor a failure if nothing is known at the
+// present epoch, and the node of its name.
+func (s *shard) get(q dns.Question, present dns.Epoch) (e entry, n *node) {
 	name, wanted := locate(q)
 	n = s.node(name)
 	e = unknown(q)
 	for k, packed := range n.entries {
 		if k == wanted {
-			e.unpack(q, packed, s.origin)
+			e.unpack(q, packed, s.origin, present)
 			break
 		}
 	}
@@ -144,44 +144,37 @@ func (s *shard) with(q dns.Question, e *entry) *node {
 	return &node{packed: string(b)}
 }
 
-// put stores a node, and evicts others if there is no room; s.mu is held. A single node is kept, however small the
-// limit of entries is: nothing of its domain would be remembered otherwise.
+// put stores a node in place of the one of its name, or only removes that if the new one has no entries. It evicts
+// others if there is no room; s.mu is held. A single node is kept, however small the limit of entries is: nothing of
+// its domain would be remembered otherwise.
 func (s *shard) put(n *node) {
-	s.set(n)
+	name := n.domain()
+	if old := s.node(name); old != nil {
+		n.used.Store(old.used.Load())
+		s.drop(old)
+	}
+	if entries := n.count(); entries > 0 {
+		n.slot = int32(len(s.ring))
+		s.ring = append(s.ring, n)
+		s.count += entries
+		s.bytes += n.weigh()
+		s.nodes.Set(name, n, gocache.NoExpiration)
+	} else {
+		s.nodes.Delete(name)
+	}
 	for s.count > s.limit && len(s.ring) > 1 || s.bytes > s.bytesLimit {
 		s.evict(n)
 	}
 }
 
-// set replaces the node of a name; s.mu is held. A node without entries does not stay.
-func (s *shard) set(n *node) {
-	name := n.domain()
-	if old := s.node(name); old != nil {
-		n.slot = old.slot
-		n.used.Store(old.used.Load())
-		s.ring[n.slot] = n
-		s.count -= old.count()
-		s.bytes -= old.weigh()
-	} else { // put it just behind the pointer, which arrives there last
-		s.ring = append(s.ring, n)
-		s.swap(len(s.ring)-1, min(s.pointer, len(s.ring)-1))
-	}
-	s.count += n.count()
-	s.bytes += n.weigh()
-	s.nodes.Set(name, n, gocache.NoExpiration)
-	if n.count() == 0 {
-		last := len(s.ring) - 1
-		s.swap(int(n.slot), last)
-		s.ring = slices.Delete(s.ring, last, last+1)
-		s.bytes -= n.weigh()
-		s.nodes.Delete(name)
-	}
-}
-
-// swap exchanges two places of the ring; s.mu is held.
-func (s *shard) swap(a, b int) {
-	s.ring[a], s.ring[b] = s.ring[b], s.ring[a]
-	s.ring[a].slot, s.ring[b].slot = int32(a), int32(b)
+// drop takes a node out of the ring; s.mu is held. The last one takes its place.
+func (s *shard) drop(n *node) {
+	last := len(s.ring) - 1
+	s.ring[n.slot] = s.ring[last]
+	s.ring[n.slot].slot = n.slot
+	s.ring = slices.Delete(s.ring, last, last+1)
+	s.count -= n.count()
+	s.bytes -= n.weigh()
 }
 
 // evict removes one node, if possible another than latest; s.mu is held and there is a node. After two rounds it takes
@@ -192,8 +185,9 @@ func (s *shard) evict(latest *node) {
 		n := s.ring[s.pointer]
 		if n != latest && !n.used.Swap(false) || steps > 2*len(s.ring) {
 			s.stats.evicted.Add(uint64(n.count()))
-			s.set(&node{packed: string(dns.AppendItem(nil, nil, n.domain()))})
 			s.stats.changes.Add(1)
+			s.drop(n)
+			s.nodes.Delete(n.domain())
 			return
 		}
 	}
@@ -201,21 +195,17 @@ func (s *shard) evict(latest *node) {
 
 // removeIf removes the entries for which f returns true, and returns their number. It blocks writers of this shard, and
 // never hits.
-func (s *shard) removeIf(f func(*entry) bool) (removed int) {
-	e, b := entry{}, []byte(nil)
+func (s *shard) removeIf(present dns.Epoch, f func(*entry) bool) (removed int) {
+	var e entry
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, old := range slices.Backward(s.ring) { // the last node takes the place of one that goes
-		b = dns.AppendItem(b[:0], nil, old.domain())
-		for k, packed := range old.entries {
-			if e.unpack(old.question(k), packed, s.origin); f(&e) {
+	for _, n := range slices.Backward(s.ring) { // the last node takes the place of one that goes
+		for k, packed := range n.entries {
+			q := n.question(k)
+			if e.unpack(q, packed, s.origin, present); f(&e) {
 				removed++
-			} else {
-				b = dns.AppendItem(b, nil, packed)
+				s.put(s.with(q, nil))
 			}
-		}
-		if len(b) < len(old.packed) {
-			s.set(&node{packed: string(b)})
 		}
 	}
 	return removed

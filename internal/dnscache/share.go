@@ -53,16 +53,24 @@ func (s *share) start(q dns.Question) *dns.Call {
 // do makes a call and ends it. Nothing uses the result of a refresh, which asks only if no other has just ended.
 func (s *share) do(call *dns.Call) {
 	c, q := s.cache, call.Question
-	if s != c.ahead {
-		call.RRset, call.Err = c.ask(q)
-	} else if e, _ := c.shard(q).get(q); e.due(time.Now()) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.log.Error("panic in a DNS lookup: please report this", "name", q.Name, "type", q.Type.String(), "panic",
+				p)
+			call.RRset, call.Err = nil, &dns.Error{Question: q, Reason: "internal error"}
+		}
+		s.mu.Lock()
+		delete(s.calls, q)
+		s.mu.Unlock()
+		close(call.Done)
+	}()
+	if s == c.ahead {
+		if e, _ := c.shard(q).get(q, c.epoch()); !e.due(time.Now()) {
+			return
+		}
 		c.stats.refreshed.Add(1)
-		_, _ = c.ask(q)
 	}
-	s.mu.Lock()
-	delete(s.calls, q)
-	s.mu.Unlock()
-	close(call.Done)
+	call.RRset, call.Err = c.ask(q)
 }
 
 // work makes calls until ctx ends. Its stack keeps the size that a call needs: growing the stack of a new goroutine
@@ -82,36 +90,26 @@ func (s *share) work(ctx context.Context) {
 // counts, so it asks again.
 func (c *Cache) ask(q dns.Question) (*dns.RRset, error) {
 	for range 2 {
-		r, failure := c.askOnce(q)
-		switch now := c.epoch().Answers; {
-		case failure == nil && r.Epoch == now:
+		r, err := c.next.Lookup(context.Background(), q, dns.Effort{})
+		if err == nil && (r == nil || r.Status != dns.Secure && r.Status != dns.Insecure) {
+			err = errors.New("an answer without a security status")
+		}
+		failure, ok := errors.AsType[*dns.Error](err)
+		switch {
+		case err == nil:
+			r = c.store(q, r)
+		case !ok:
+			failure = &dns.Error{Question: q, Reason: text.Printable(err.Error()), Epoch: c.epoch(), Err: err}
+			fallthrough
+		default:
+			r, failure = c.storeFailure(q, failure)
+		}
+		switch present := c.epoch().Answers; {
+		case r != nil && r.Epoch == present:
 			return r, nil
-		case failure != nil && failure.Epoch.Answers == now:
+		case r == nil && failure.Epoch.Answers == present:
 			return nil, failure
 		}
 	}
 	return nil, &dns.Error{Question: q, Reason: "the DNS servers keep changing"}
-}
-
-func (c *Cache) askOnce(q dns.Question) (r *dns.RRset, failure *dns.Error) {
-	before := c.epoch()
-	defer func() {
-		if p := recover(); p != nil {
-			c.log.Error("panic in a DNS lookup: please report this", "name", q.Name, "type", q.Type.String(), "panic",
-				p)
-			r, failure = nil, &dns.Error{Question: q, Reason: "internal error", Epoch: before}
-		}
-	}()
-	r, err := c.next.Lookup(context.Background(), q, dns.Effort{})
-	if err == nil && (r == nil || r.Status != dns.Secure && r.Status != dns.Insecure) {
-		err = errors.New("an answer without a security status")
-	}
-	if err == nil {
-		return c.store(q, r), nil
-	}
-	failure, ok := errors.AsType[*dns.Error](err)
-	if !ok {
-		failure = &dns.Error{Question: q, Reason: text.Printable(err.Error()), Epoch: before, Err: err}
-	}
-	return c.storeFailure(q, failure)
 }

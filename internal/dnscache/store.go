@@ -14,13 +14,13 @@ func (c *Cache) store(q dns.Question, r *dns.RRset) *dns.RRset {
 	s, epoch := c.shard(q), c.epoch()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	old, _ := s.get(q)
-	contradicted := old.valid(epoch) && old.Status == dns.Secure && r.Status != dns.Secure
+	old, _ := s.get(q, epoch)
+	contradicted := old.Status == dns.Secure && r.Status != dns.Secure
 	if contradicted && c.doubt != nil {
 		c.doubt()
 	}
 	switch {
-	case old.alive(arrived, epoch) && old.Status == dns.Secure && (contradicted || r.Stale):
+	case old.alive(arrived) && old.Status == dns.Secure && (contradicted || r.Stale):
 		// Only a fresh secure answer replaces a secure one.
 		c.stats.kept.Add(1)
 		if contradicted && !old.warned {
@@ -39,7 +39,7 @@ func (c *Cache) store(q dns.Question, r *dns.RRset) *dns.RRset {
 			n, confirmed = s.with(q, nil), false
 		}
 		s.put(n)
-		if old.alive(arrived, epoch) && !confirmed {
+		if old.alive(arrived) && !confirmed {
 			c.stats.changes.Add(1)
 		}
 	}
@@ -56,24 +56,20 @@ func (c *Cache) storeFailure(q dns.Question, f *dns.Error) (*dns.RRset, *dns.Err
 	s, now, epoch := c.shard(q), time.Now(), c.epoch()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	old, _ := s.get(q)
-	e := old
-	if !old.usable(now, epoch) {
+	e, _ := s.get(q, epoch)
+	backOff := max(minBackOff, min(2*e.backOff, maxBackOff))
+	if !e.usable(now) {
 		e = unknown(q)
 	}
 	if f.Epoch == epoch { // otherwise it is void already
-		backOff := minBackOff
-		if old.counts(epoch) {
-			backOff = min(2*old.backOff, maxBackOff)
-		}
 		e.failed, e.failure, e.backOff, e.retry = true, *f, backOff, now.Add(backOff)
 		e.Epoch = f.Epoch.Answers
 		s.put(s.with(q, &e))
 	}
 	switch {
-	case !e.usable(now, epoch):
+	case !e.usable(now):
 		return nil, f
-	case !e.alive(now, epoch):
+	case !e.alive(now):
 		c.stats.stale.Add(1)
 	}
 	return e.answer(), nil

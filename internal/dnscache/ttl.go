@@ -42,7 +42,7 @@ func capped(r *dns.RRset, now time.Time) *dns.RRset {
 
 // due reports whether the answer is in the last tenth of its life, and may be refreshed.
 func (e *entry) due(now time.Time) bool {
-	return e.life >= refreshMinTTL && e.Expires.Sub(now) <= e.life/10 && (!e.failed || !now.Before(e.retry))
+	return e.life >= refreshMinTTL && e.Expires.Sub(now) <= e.life/10 && !e.waits(now)
 }
 
 // refreshAhead looks an entry up again in the background, once: in the last tenth of its life, earlier or later by
