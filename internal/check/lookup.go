@@ -161,8 +161,7 @@ func (d *domain) lookUpHosts(ctx context.Context) {
 				d.lookUpAddresses(ctx, h)
 				for _, p := range h.ports[1:] {
 					if d.o.Policy.DANE {
-						// The one error is ErrNotCached, from a resolver that may not ask.
-						p.dane, _ = dane.Lookup(ctx, d.o.Resolver, dane.Query{Host: h.Host.Host, Port: p.number})
+						p.dane = dane.Lookup(ctx, d.o.Resolver, dane.Query{Host: h.Host.Host, Port: p.number})
 					}
 					*p.tlsa = showTLSA(p.dane)
 				}

@@ -25,7 +25,7 @@ const (
 func JudgeDANE(r dns.Starter, port uint16) func(context.Context, string, *smtptls.Session) error {
 	const timeout = 10 * time.Second
 	return func(ctx context.Context, host string, s *smtptls.Session) error {
-		found, _ := dane.Lookup(ctx, r, // the one error is ErrNotCached, from a resolver that may not ask
+		found := dane.Lookup(ctx, r,
 			dane.Query{Host: host, Port: port, Effort: dns.Effort{Untrusted: true}, Timeout: timeout})
 		if found.State == dane.Usable && !matches(found.Records, s, host, time.Now()) {
 			return fmt.Errorf("no TLSA record for port %d matches it", port)

@@ -52,6 +52,6 @@ type Result struct {
 	// they could not be looked up, or there are none.
 	Addresses dns.Status
 	Records   []dns.TLSA // the TLSA records as they are, usable or not: shared, and not to be changed
-	Err       error      // the failed lookup when State is Failed
+	Err       error      // the failed lookup if State is Failed; in Unknown, dns.ErrNotCached
 	Why       string     // explains the state in a few words of printable ASCII
 }

@@ -19,13 +19,13 @@ import (
 const secondFamily = time.Second
 
 // Lookup determines the DANE state of a host and port. It costs two or three queries: for the addresses, and for TLSA
-// records if the addresses are secure. An alias can cost more. A lookup that fails is a Result and not an error. The
-// only error is dns.ErrNotCached, with Effort.CacheOnly: the Result is then Unknown; ask again without it.
-func Lookup(ctx context.Context, res dns.Starter, q Query) (Result, error) {
+// records if the addresses are secure. An alias can cost more. With Effort.CacheOnly the Result is Unknown, and its Err
+// dns.ErrNotCached, if an answer is not cached: ask again without it.
+func Lookup(ctx context.Context, res dns.Starter, q Query) Result {
 	q.Host = strings.ToLower(strings.TrimSuffix(q.Host, "."))
 	if !prefix.ValidHost(q.Host) {
 		// Postfix does not connect to it, so it must not weaken what the other hosts of the domain get.
-		return Result{State: Unreachable, Why: "not a host name"}, nil
+		return Result{State: Unreachable, Why: "not a host name"}
 	}
 	q.Timeout = cmp.Or(q.Timeout, math.MaxInt64)
 	s := &search{resolver: res, query: q}
@@ -44,13 +44,13 @@ func Lookup(ctx context.Context, res dns.Starter, q Query) (Result, error) {
 	case first.Err != nil:
 		return failed(first.Question.Type.String()+" lookup for "+q.Host, first.Err)
 	case !hasAddress(first):
-		return Result{State: Unreachable, Why: "no address"}, nil
+		return Result{State: Unreachable, Why: "no address"}
 	}
 	arrived := time.Now()
-	r, err := s.family(ctx, first.RRset)
+	r := s.family(ctx, first.RRset)
 	same := first.RRset.Status == dns.Secure && (r.State == Failed || !isAlias(first.RRset)) // the other cannot matter
-	if err != nil || both || same || r.State == Usable || r.State == Unusable {
-		return r, err
+	if both || same || r.State == Unknown || r.State == Usable || r.State == Unusable {
+		return r
 	}
 	// The other family may be signed, or be an alias of another name. An attacker who can make one of two lookups fail
 	// must not be able to turn DANE off, so a secure answer outweighs an insecure one.
@@ -64,20 +64,20 @@ func Lookup(ctx context.Context, res dns.Starter, q Query) (Result, error) {
 	second := next(until)
 	switch {
 	case errors.Is(second.Err, dns.ErrNotCached):
-		return Result{}, second.Err
+		return Result{Err: second.Err}
 	case !hasAddress(second) || second.RRset.Status < first.RRset.Status ||
 		second.RRset.Status != dns.Secure && isAlias(first.RRset):
-		return r, nil
+		return r
 	}
 	return s.family(ctx, second.RRset)
 }
 
 // failed returns the Result of a lookup that failed. That an answer is not cached says nothing about the host.
-func failed(what string, err error) (Result, error) {
+func failed(what string, err error) Result {
 	if errors.Is(err, dns.ErrNotCached) {
-		return Result{}, err
+		return Result{Err: err}
 	}
-	return Result{State: Failed, Err: err, Why: what + " failed: " + text.Printable(dns.Reason(err))}, nil
+	return Result{State: Failed, Err: err, Why: what + " failed: " + text.Printable(dns.Reason(err))}
 }
 
 // TLSAQuestion asks for the TLSA records of a base domain and port.
@@ -100,46 +100,45 @@ func hasAddress(c *dns.Call) bool { return c.Err == nil && len(c.RRset.Addrs()) 
 func isAlias(r *dns.RRset) bool { return r.Owner != r.Name }
 
 // family returns what follows from the addresses of one family.
-func (s *search) family(ctx context.Context, addrs *dns.RRset) (Result, error) {
-	names, r, err := s.candidates(ctx, addrs)
-	if err == nil && len(names) > 0 {
-		r, err = s.tlsa(ctx, names)
+func (s *search) family(ctx context.Context, addrs *dns.RRset) Result {
+	names, r := s.candidates(ctx, addrs)
+	if len(names) > 0 {
+		r = s.tlsa(ctx, names)
 	}
-	if err == nil {
+	if r.State != Unknown {
 		r.Addresses = addrs.Status
 	}
-	return r, err
+	return r
 }
 
 // candidates returns the TLSA base domains to try, best first, by the cases of RFC 7672 section 2.2.2. Names between
-// the two ends of a chain of aliases are never among them. Where there are none, Result says what that means.
-func (s *search) candidates(ctx context.Context, addrs *dns.RRset) ([]string, Result, error) {
+// the two ends of a chain of aliases are never among them. If there are none, the Result says what that means.
+func (s *search) candidates(ctx context.Context, addrs *dns.RRset) ([]string, Result) {
 	original := s.query.Host
 	switch secure := addrs.Status == dns.Secure; {
 	case secure && isAlias(addrs):
-		return []string{addrs.Owner, original}, Result{}, nil
+		return []string{addrs.Owner, original}, Result{}
 	case secure:
-		return []string{original}, Result{}, nil
+		return []string{original}, Result{}
 	case !isAlias(addrs):
-		return nil, Result{State: Absent, Why: "its addresses are not signed"}, nil
+		return nil, Result{State: Absent, Why: "its addresses are not signed"}
 	}
 	// "If the initial CNAME response is also insecure, DANE TLS does not apply." The answer to an address question does
 	// not show whether it is: its status is that of the whole chain.
 	cname, err := s.ask(ctx, dns.Question{Name: original, Type: dns.TypeCNAME})
 	switch {
 	case err != nil:
-		r, err := failed("CNAME lookup for "+original, err)
-		return nil, r, err
+		return nil, failed("CNAME lookup for "+original, err)
 	case cname.Status != dns.Secure:
-		return nil, Result{State: Absent, Why: "its alias and its addresses are not signed"}, nil
+		return nil, Result{State: Absent, Why: "its alias and its addresses are not signed"}
 	}
-	return []string{original}, Result{}, nil
+	return []string{original}, Result{}
 }
 
 // tlsa looks for a secure TLSA RRset at one base domain after the other. The first that has one wins, even where none
 // of its records can be used. "If any DNS queries used to locate TLSA records fail, then the SMTP client MUST treat
 // that server as unreachable" (RFC 7672 section 2.1.2): a failure is not a denial.
-func (s *search) tlsa(ctx context.Context, names []string) (Result, error) {
+func (s *search) tlsa(ctx context.Context, names []string) Result {
 	none := Result{State: Absent, Why: "no TLSA records"}
 	for _, base := range names {
 		q := TLSAQuestion(base, s.query.Port)
@@ -154,10 +153,10 @@ func (s *search) tlsa(ctx context.Context, names []string) (Result, error) {
 		case r.Status != dns.Secure:
 			none.Why = "the TLSA records or their denial at " + q.Name + " are not signed"
 		case len(r.TLSA()) > 0:
-			return judge(r.TLSA(), q.Name), nil
+			return judge(r.TLSA(), q.Name)
 		}
 	}
-	return none, nil
+	return none
 }
 
 // judge returns the meaning of a secure TLSA RRset.

@@ -35,12 +35,10 @@ func TestLookupOverTheWire(t *testing.T) {
 
 	query := dane.Query{Host: host, Port: 25}
 	known := dane.Query{Host: host, Port: 25, Effort: dns.Effort{CacheOnly: true}}
-	_, err = dane.Lookup(t.Context(), cache, known)
-	require.ErrorIs(t, err, dns.ErrNotCached)
+	require.ErrorIs(t, dane.Lookup(t.Context(), cache, known).Err, dns.ErrNotCached)
 	require.Zero(t, server.Queries())
 
-	asked, err := dane.Lookup(t.Context(), cache, query)
-	require.NoError(t, err)
+	asked := dane.Lookup(t.Context(), cache, query)
 	require.Equal(t, dane.Usable, asked.State, asked.Why)
 	require.Equal(t, dns.Secure, asked.Addresses)
 	require.Equal(t, host, baseOf(asked), "the expanded name has none")
@@ -48,20 +46,18 @@ func TestLookupOverTheWire(t *testing.T) {
 	// The answer to AAAA, which has not been waited for, is in the cache a moment later.
 	var cached dane.Result
 	require.Eventually(t, func() bool {
-		cached, err = dane.Lookup(t.Context(), cache, known)
-		return err == nil
+		cached = dane.Lookup(t.Context(), cache, known)
+		return cached.State != dane.Unknown
 	}, 10*time.Second, time.Millisecond)
 	require.Equal(t, asked, cached)
 	require.Equal(t, 4, server.Queries(), "A, AAAA, and TLSA at both names")
 
-	failed, err := dane.Lookup(t.Context(), cache, dane.Query{Host: host, Port: 26})
-	require.NoError(t, err)
+	failed := dane.Lookup(t.Context(), cache, dane.Query{Host: host, Port: 26})
 	require.Equal(t, dane.Failed, failed.State, "a bogus TLSA RRset is not the same as none")
 	require.Equal(t, 5, server.Queries())
 
 	server.Set("unsigned.example", dns.TypeA, dnstest.Answer{Records: []string{"A 192.0.2.1"}})
-	unsigned, err := dane.Lookup(t.Context(), cache, dane.Query{Host: "unsigned.example", Port: 25})
-	require.NoError(t, err)
+	unsigned := dane.Lookup(t.Context(), cache, dane.Query{Host: "unsigned.example", Port: 25})
 	require.Equal(t, dane.Absent, unsigned.State)
 	require.Equal(t, 7, server.Queries(), "no TLSA question where the addresses are insecure")
 }

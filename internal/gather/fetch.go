@@ -82,13 +82,9 @@ func (g *gathering) dane(i int, port uint16, found *dane.Result) {
 		return
 	}
 	defer leave()
-	r, err := dane.Lookup(g.ctx, g, dane.Query{Host: host, Port: port, Effort: g.by,
+	*found = dane.Lookup(g.ctx, g, dane.Query{Host: host, Port: port, Effort: g.by,
 		Signed: g.facts.LikelySigned(i), Timeout: max(time.Until(g.until), 1)})
-	if err != nil { // not cached
-		return
-	}
-	g.noteSigned(host, r.Addresses)
-	*found = r
+	g.noteSigned(host, found.Addresses)
 }
 
 // addresses finds the addresses of both families of a host, as far as they could be had, and what failed.
