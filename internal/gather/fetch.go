@@ -13,7 +13,6 @@ import (
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/text"
-	"github.com/policyd/policyd/prefix"
 )
 
 // The time of a decision is shared so that no question takes the time of the others, in whatever order and however fast
@@ -108,16 +107,10 @@ func (g *gathering) addresses(until time.Time, i int) (found []netip.Addr, err e
 	return found, err
 }
 
-// expect starts a lookup so that the answer is there when it is needed. The record that announces an MTA-STS policy
-// gets its time from now on.
-func (g *gathering) expect(q dns.Question) {
-	record := q.Type == dns.TypeTXT
-	if record && (g.record != nil || g.by.CacheOnly || !mtasts.ValidDomain(g.facts.Nexthop.Name)) {
-		return
-	}
-	p := g.Start(g.ctx, q, dns.Effort{Untrusted: g.by.Untrusted})
-	if record {
-		g.record, g.recordBy = p, time.Now().Add(g.timeout)
+// askRecord starts the lookup of the record that announces an MTA-STS policy, once. It gets its time from now on.
+func (g *gathering) askRecord() {
+	if domain := g.facts.Nexthop.Name; g.record == nil && !g.by.CacheOnly && mtasts.ValidDomain(domain) {
+		g.record, g.recordBy = g.Start(g.ctx, mtasts.RecordQuestion(domain), g.by), time.Now().Add(g.timeout)
 	}
 }
 
@@ -143,7 +136,7 @@ func (g *gathering) limit(ctx context.Context, cancel context.CancelFunc, timeou
 // and none is cached, the domain counts as one without a policy (RFC 8461 section 3.3).
 func (g *gathering) sts(brief bool) {
 	f := g.facts
-	g.expect(mtasts.RecordQuestion(f.Nexthop.Name))
+	g.askRecord()
 	ctx, cancel := context.WithCancel(g.ctx)
 	defer cancel()
 	if g.record != nil {
@@ -154,15 +147,11 @@ func (g *gathering) sts(brief bool) {
 		go g.limit(ctx, cancel, most)
 	}
 	f.STS = g.STS.Lookup(ctx, f.Nexthop.Name, g.by)
-	switch {
-	case f.STS.State != mtasts.Unknown:
-		g.note(f.STS.Expires, nil)
-		g.note(f.STS.RecordExpires, nil)
-		return
-	case ctx.Err() != nil && g.ctx.Err() == nil:
+	g.note(f.STS.Expires, f.STS.Err)
+	g.note(f.STS.RecordExpires, nil)
+	if f.STS.State == mtasts.Unknown && ctx.Err() != nil && g.ctx.Err() == nil {
 		f.STS.State, f.STS.Why = mtasts.Failed, "no answer in time"
 	}
-	g.note(time.Time{}, f.STS.Err)
 }
 
 // relay finds out whether the next hop is one of Postfix's own relay hosts.
@@ -194,44 +183,34 @@ func (g *gathering) receiver() {
 	g.note(time.Time{}, err)
 	switch i := slices.IndexFunc(f.Hosts, func(h policy.Host) bool { return g.Site.OwnHost(h.Name) }); {
 	case err != nil:
-		f.Receiver = policy.Receiver{Why: "whether this site receives it is not known: " + policy.Cause(err)}
+		why = "whether this site receives it is not known: " + policy.Cause(err)
 	case own:
-		f.Receiver = policy.Receiver{Known: true, Here: true, Why: why}
 	case i >= 0:
-		f.Receiver = policy.Receiver{Known: true, Here: true, Why: "the MX host " + text.Name(f.Hosts[i].Name) +
-			" is this host"}
+		own, why = true, "the MX host "+text.Name(f.Hosts[i].Name)+" is this host"
 	default:
-		g.receiverByAddress()
+		own, why, err = g.ownAddress()
 	}
+	f.Receiver = policy.Receiver{Known: err == nil, Here: own, Why: why}
 }
 
-// receiverByAddress looks up the addresses of every MX host that is considered.
-func (g *gathering) receiverByAddress() {
-	f := g.facts
-	found, failed := make([][]netip.Addr, len(f.Hosts)), make([]error, len(f.Hosts))
+// ownAddress looks up the addresses of every MX host that is considered, and reports whether one is of this host. With
+// an error that is not known.
+func (g *gathering) ownAddress() (own bool, why string, err error) {
+	hosts := g.facts.Hosts
+	found, failed := make([][]netip.Addr, len(hosts)), make([]error, len(hosts))
 	var fetches []func()
-	for i := range f.Hosts {
+	for i := range hosts {
 		fetches = append(fetches, func() { found[i], failed[i] = g.addresses(g.until, i) })
 	}
 	g.all(fetches)
-	f.Receiver = policy.Receiver{Known: true}
-	for i, h := range f.Hosts {
-		host := text.Name(h.Name)
+	for i := range hosts {
+		host := text.Name(hosts[i].Name)
 		if j := slices.IndexFunc(found[i], g.Site.OwnAddr); j >= 0 {
-			f.Receiver = policy.Receiver{Known: true, Here: true,
-				Why: "the MX host " + host + " has the address " + found[i][j].String() + " of this host"}
-			return
+			return true, "the MX host " + host + " has the address " + found[i][j].String() + " of this host", nil
 		}
-		if err := failed[i]; err != nil {
-			f.Receiver = policy.Receiver{Why: "an address of " + host + " could not be looked up: " + policy.Cause(err)}
+		if failed[i] != nil {
+			why, err = "an address of "+host+" could not be looked up: "+policy.Cause(failed[i]), failed[i]
 		}
 	}
-}
-
-// count finds how many addresses a host has.
-func (g *gathering) count(i int) {
-	if h := &g.facts.Hosts[i]; prefix.ValidHost(h.Name) {
-		addrs, _ := g.addresses(time.Now().Add(countTimeout), i)
-		h.Addresses = len(addrs)
-	}
+	return false, why, err
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/internal/promises"
+	"github.com/policyd/policyd/prefix"
 )
 
 // STS finds MTA-STS policies.
@@ -120,7 +121,11 @@ func (g *gathering) fetch(n policy.Need) {
 	f, need := g.facts, n.Required
 	if !g.by.CacheOnly && !g.by.Untrusted {
 		for _, q := range n.Expected {
-			g.expect(q)
+			if q.Type == dns.TypeTXT {
+				g.askRecord()
+			} else {
+				g.Start(g.ctx, q, g.by) // so that the answer is there when it is needed
+			}
 		}
 	}
 	g.until = time.Now().Add(g.timeout)
@@ -142,7 +147,10 @@ func (g *gathering) fetch(n policy.Need) {
 		}
 		want(need.DANE.Has(i), func() { g.dane(i, f.Nexthop.Port, &h.DANE) })
 		want(need.DANE26.Has(i), func() { g.dane(i, g.options.Port, &h.DANE26) })
-		want(need.Addresses.Has(i), func() { g.count(i) })
+		want(need.Addresses.Has(i) && prefix.ValidHost(h.Name), func() {
+			addrs, _ := g.addresses(time.Now().Add(countTimeout), i)
+			h.Addresses = len(addrs)
+		})
 	}
 	g.all(fetches)
 }
