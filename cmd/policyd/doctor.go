@@ -13,7 +13,7 @@ import (
 )
 
 func newDoctor(c *common) *cobra.Command {
-	o := doctor.Options{User: os.Geteuid()}
+	o := doctor.Options{User: os.Geteuid(), ResolvConf: "/etc/resolv.conf", Proc: "/proc"}
 	cmd := printsJSON(&cobra.Command{
 		Use:   "doctor",
 		Short: "Examine the resolver, Postfix and the connection between them",

@@ -54,7 +54,7 @@ func (p plan) serviceCommands(want Service) []string {
 	} else if p.chrooted(want.Service) != p.chrooted(smtp) {
 		all = append(all, p.edit("-F", want.Service+"/chroot="+p.chrootColumn()))
 	}
-	for _, r := range serviceRules(p.transport) {
+	for _, r := range serviceRules(p.Settings.Port26.Transport) {
 		option := want.Service + "/" + r.Name
 		if value, set := p.params[option]; isNew || !set || !r.accepts(value) {
 			all = append(all, p.edit("-P", option+"="+r.Value))
@@ -62,6 +62,26 @@ func (p plan) serviceCommands(want Service) []string {
 	}
 	return all
 }
+
+// edit returns a shell command that edits the configuration.
+func (p plan) edit(option, argument string) string {
+	command := "postconf "
+	if dir := p.commands.ConfigDirectory; dir != "" {
+		command += "-c " + quoted(dir) + " "
+	}
+	return command + option + " " + quoted(argument)
+}
+
+// set returns a shell command that changes a parameter of main.cf.
+func (p plan) set(name, value string) string {
+	return p.edit("-e", strings.TrimSpace(name+" = "+value))
+}
+
+// correct is the shell command that makes all changes of postfix-config.
+const correct = "policyd postfix-config --commands | sh"
+
+// quoted quotes an argument for the shell.
+func quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
 // Removal has the shell commands that remove policyd from the configuration of Postfix.
 type Removal struct {
@@ -76,8 +96,7 @@ type Removal struct {
 
 // Remove returns the way back for the installed Postfix.
 func Remove(ctx context.Context, o Options) (Removal, error) {
-	st, _ := o.askDaemon(ctx)
-	p, err := readPlan(ctx, o, st)
+	p, err := newPlan(ctx, o)
 	if err != nil {
 		return Removal{}, err
 	}
@@ -91,8 +110,8 @@ func Remove(ctx context.Context, o Options) (Removal, error) {
 			r.Hidden = append(r.Hidden, parameter+" = "+p.raw[parameter])
 		}
 	}
-	if service := p.transport + "/unix"; p.program(service) == "smtp" {
-		r.Commands = append(r.Commands, p.edit("-MX", service))
+	if p.program(p.service()) == "smtp" {
+		r.Commands = append(r.Commands, p.edit("-MX", p.service()))
 	}
 	if len(r.Commands) > 0 {
 		for _, rule := range writtenRules() {
@@ -100,6 +119,14 @@ func Remove(ctx context.Context, o Options) (Removal, error) {
 		}
 	}
 	return r, nil
+}
+
+// without returns the list of tables for a parameter, unexpanded, without those of policyd and the guard, which was
+// there for policyd.
+func (p plan) without(parameter string) string {
+	return join(slices.DeleteFunc(p.tables(parameter, p.raw[parameter]), func(t table) bool {
+		return t.ours || parameter == transportMaps && p.isGuard(t.text)
+	}))
 }
 
 // emptyEntry matches an entry of an inline table that has ":" as its result, which means "as without this table".

@@ -10,8 +10,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/policyd/policyd/cmd/policyd/internal/status"
 )
 
 const installed = "/usr/sbin/postconf"
@@ -122,7 +120,7 @@ func commands(t *testing.T, postconf string) {
 			require.Equal(t, c.transports, value(t, postconf, dir, "transport_maps"))
 			require.Equal(t, "0", value(t, postconf, dir, "smtp_mx_address_limit"))
 			require.Equal(t, "$myhostname, localhost.own.example, localhost", value(t, postconf, dir, "mydestination"))
-			setup, err := readPlan(t.Context(), o, status.Status{})
+			setup, err := newPlan(t.Context(), o)
 			require.NoError(t, err)
 			require.Equal(t, "smtp", setup.program("smtps26/unix"))
 			require.True(t, setup.chrooted("smtps26/unix"))

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/admin"
-	"github.com/policyd/policyd/cmd/policyd/internal/status"
 )
 
 // checkDaemon examines the daemon, and reports its warnings and those of the settings.
@@ -19,8 +18,7 @@ func (e *exam) checkDaemon(ctx context.Context) {
 	for _, w := range e.Settings.Warnings {
 		e.found("settings-warning", w)
 	}
-	var err error
-	if e.daemon, err = e.askDaemon(ctx); err != nil {
+	if err := e.askDaemon(ctx); err != nil {
 		e.found("daemon-silent", err.Error(), "systemctl status policyd.service policyd.socket")
 		return
 	}
@@ -32,22 +30,22 @@ func (e *exam) checkDaemon(ctx context.Context) {
 	}
 }
 
-// askDaemon returns the status that the running daemon reports. After an error it has only the listeners of the
-// settings; the daemon may have others, which systemd passed.
-func (o Options) askDaemon(ctx context.Context) (st status.Status, err error) {
-	st.Connections.Listeners = o.Settings.Server.Listen
-	socket := cmp.Or(o.Socket, o.Settings.Admin.Socket)
+// askDaemon reads the status that the running daemon reports. After an error it has only the listeners of the settings;
+// the daemon may have others, which systemd passed.
+func (p *plan) askDaemon(ctx context.Context) error {
+	p.daemon.Connections.Listeners = p.Settings.Server.Listen
+	socket := cmp.Or(p.Socket, p.Settings.Admin.Socket)
 	if socket == "" {
-		return st, errors.New("there is no admin socket: admin.socket is empty")
+		return errors.New("there is no admin socket: admin.socket is empty")
 	}
 	const longest = 5 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
 	reported, err := admin.GetStatus.Ask(ctx, socket, struct{}{})
-	if err != nil {
-		return st, err
+	if err == nil {
+		p.daemon = reported
 	}
-	return reported, nil
+	return err
 }
 
 // setting is the change of a setting of policyd: a comment, because it has to be edited in a file.

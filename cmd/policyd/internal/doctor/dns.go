@@ -85,12 +85,10 @@ func nameservers(path string) []string {
 	text, _ := regfile.Read(path)
 	var servers []string
 	for line := range strings.Lines(string(text)) {
-		f := strings.Fields(line)
-		if len(f) < 2 || f[0] != "nameserver" || len(servers) == 3 {
-			continue
-		}
-		if server, err := stub.ParseServer(f[1]); err == nil {
-			servers = append(servers, server.String())
+		if f := strings.Fields(line); len(f) > 1 && f[0] == "nameserver" && len(servers) < 3 {
+			if server, err := stub.ParseServer(f[1]); err == nil {
+				servers = append(servers, server.String())
+			}
 		}
 	}
 	if len(servers) == 0 {

@@ -5,13 +5,11 @@
 package doctor
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"slices"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/settings"
-	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	"github.com/policyd/policyd/internal/postfix"
 )
 
@@ -23,8 +21,7 @@ type Options struct {
 	Socket                    string   // of the daemon; "": that of Settings
 	User                      int      // who runs this; 0 is root
 	Egress                    []string // hosts to connect to, on 25 and on the port of implicit TLS
-	// ResolvConf and Proc are the files of the system; "": /etc/resolv.conf and /proc.
-	ResolvConf, Proc string
+	ResolvConf, Proc          string   // /etc/resolv.conf and /proc, for Examine
 }
 
 // Report is the outcome. Its JSON form is stable: fields are added, never changed or taken away.
@@ -58,17 +55,13 @@ func (r Report) Sound() bool { return r.Errors == 0 && r.Warnings == 0 }
 
 // exam is an examination in progress.
 type exam struct {
-	Options
-	plan   // of no use where there is no Postfix
+	plan   // where there is no Postfix, only the options and the status of the daemon
 	report Report
-	daemon status.Status // as askDaemon returns it
 }
 
 // Examine does everything, within about a minute if nothing answers.
 func Examine(ctx context.Context, o Options) Report {
-	o.ResolvConf = cmp.Or(o.ResolvConf, "/etc/resolv.conf")
-	o.Proc = cmp.Or(o.Proc, "/proc")
-	e := &exam{Options: o}
+	e := &exam{plan: plan{Options: o}}
 	if o.Settings.Found {
 		e.report.Settings = o.Settings.Path
 	}
@@ -77,14 +70,12 @@ func Examine(ctx context.Context, o Options) Report {
 	}
 	e.checkDaemon(ctx)
 	servers := e.checkResolver(ctx)
-	p, err := readPlan(ctx, o, e.daemon)
-	switch {
+	switch err := e.read(ctx); {
 	case errors.Is(err, postfix.ErrNotInstalled):
 		e.found("postfix-missing", "postconf is neither in PATH nor in /usr/sbin", "apt-get install postfix")
 	case err != nil:
 		e.found("postfix-unreadable", err.Error(), "postfix check")
 	default:
-		e.plan = p
 		e.report.Postfix, e.report.ConfigDirectory = string(e.version), e.directory
 		e.checkRunning()
 		e.checkVersion()
@@ -97,6 +88,7 @@ func Examine(ctx context.Context, o Options) Report {
 		e.checkConnections(ctx)
 		e.checkOwn(ctx)
 	}
+	e.checkMTASTS()
 	e.checkEgress(ctx)
 	area := func(f Finding) int { return slices.IndexFunc(Areas(), func(a Area) bool { return a.Name == f.Area }) }
 	slices.SortStableFunc(e.report.Findings, func(a, b Finding) int { return area(a) - area(b) })

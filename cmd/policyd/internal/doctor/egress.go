@@ -9,21 +9,11 @@ import (
 	"time"
 
 	"github.com/policyd/policyd/internal/probe"
-	"github.com/policyd/policyd/internal/stsstore"
 )
 
-// checkEgress finds out what can be reached from here: the hosts of MTA-STS policies, port 25 and the port of implicit
-// TLS. A host that does not answer may be down, so that is never held against this side.
+// checkEgress finds out whether port 25 and the port of implicit TLS can be reached from here. A host that does not
+// answer may be down, so that is never held against this side.
 func (e *exam) checkEgress(ctx context.Context) {
-	switch m := cmp.Or(e.daemon.MTASTS, &stsstore.Stats{}); {
-	case !m.Blocked.IsZero():
-		e.found("mta-sts-blocked", "no MTA-STS policy could be fetched since "+m.Blocked.Format(time.DateTime),
-			"# allow outgoing TCP connections to port 443, or set HTTPS_PROXY for policyd.service, and:",
-			e.setting("mta_sts", "proxy_from_environment = true"),
-			"apt-get install ca-certificates    # if there are no root certificates")
-	case m.Fetches["ok"] > 0:
-		e.found("mta-sts-fetched", fmt.Sprintf("MTA-STS policies that were fetched: %d", m.Fetches["ok"]))
-	}
 	port := strconv.Itoa(e.Settings.Port26.Port)
 	switch probes := cmp.Or(e.daemon.Probes, &probe.Stats{}); {
 	case probes.EgressFiltered:

@@ -47,8 +47,7 @@ var ErrTooOld = errors.New("policyd needs Postfix 3.4 or later")
 // MakeLines returns the configuration for the installed Postfix, whose other tables and settings are kept, and the
 // listeners of policyd. The error is ErrTooOld, or that there is no Postfix.
 func MakeLines(ctx context.Context, o Options) (Lines, error) {
-	st, _ := o.askDaemon(ctx)
-	p, err := readPlan(ctx, o, st)
+	p, err := newPlan(ctx, o)
 	if err != nil {
 		return Lines{}, err
 	}
@@ -62,7 +61,7 @@ func MakeLines(ctx context.Context, o Options) (Lines, error) {
 	for _, parameter := range l.Parameters {
 		l.Main = append(l.Main, parameter.lines()...)
 	}
-	if p.route {
+	if p.routes() {
 		svc := p.wantedService()
 		l.Services, l.Master = append(l.Services, svc), svc.lines()
 		if !p.inlineTables() {

@@ -3,9 +3,12 @@ package doctor
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
+	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/policyd/policyd/cmd/policyd/internal/status"
@@ -66,15 +69,14 @@ func serviceRules(name string) []rule {
 
 // plan is the configuration that Postfix needs for policyd, and the present one.
 type plan struct {
+	Options
+	daemon    status.Status // as askDaemon reads it
 	commands  postfix.Commands
 	version   Version
 	directory string // of main.cf
 	queue     string
 	params    postfix.Settings // with all $names expanded, and columns of master.cf, as in smtp/unix/chroot
 	raw       postfix.Settings // the parameters of main.cf as they are written
-
-	route     bool   // policyd may return routes
-	transport string // the service for implicit TLS
 	// endpoint is where Postfix finds policyd, as in socketmap:ENDPOINT:NAME. endpoints are those of all listeners: any
 	// of them may be in use already.
 	endpoint  string
@@ -85,15 +87,18 @@ type plan struct {
 	ownErr              error
 }
 
-// readPlan returns the plan for the installed Postfix. st is what askDaemon has returned.
-func readPlan(ctx context.Context, o Options, st status.Status) (plan, error) {
-	p := plan{
-		route: o.Settings.Port26.Mode != "off", transport: o.Settings.Port26.Transport,
-		own: []string{`/@localhost(\.localdomain)?$/`},
-	}
+// newPlan returns the plan for the installed Postfix.
+func newPlan(ctx context.Context, o Options) (plan, error) {
+	p := plan{Options: o}
+	_ = p.askDaemon(ctx)
+	err := p.read(ctx)
+	return p, err
+}
+
+// read reads the configuration of Postfix. askDaemon has read which listeners policyd has.
+func (p *plan) read(ctx context.Context) (err error) {
 	var columns postfix.Settings
-	var err error
-	if p.commands, err = postfix.Find(o.Postconf, o.ConfigDirectory); err == nil {
+	if p.commands, err = postfix.Find(p.Postconf, p.ConfigDirectory); err == nil {
 		p.params, err = p.commands.Settings(ctx)
 	}
 	if err == nil {
@@ -103,31 +108,54 @@ func readPlan(ctx context.Context, o Options, st status.Status) (plan, error) {
 		columns, err = p.commands.Print(ctx, "-F")
 	}
 	if err != nil {
-		return plan{}, err
+		return err
 	}
 	maps.Copy(p.params, columns)
 	p.directory, p.queue = p.params["config_directory"], p.params["queue_directory"]
 	p.version = Version(p.params["mail_version"])
-	for _, l := range st.Connections.Listeners {
-		endpoint := p.endpointOf(l)
-		p.endpoints = append(p.endpoints, endpoint)
-		if p.endpoint == "" && !strings.HasPrefix(endpoint, "unix:/") && !p.barred(endpoint) {
-			p.endpoint = endpoint
-		}
+	for _, l := range p.daemon.Connections.Listeners {
+		p.endpoints = append(p.endpoints, p.endpointOf(l))
 	}
-	p.endpoint = cmp.Or(p.endpoint, append(p.endpoints, "inet:127.0.0.1:2526")[0])
-	site := o.Settings.Site(nil)
-	site.Postconf, site.ConfigDirectory = o.Postconf, o.ConfigDirectory
+	best := slices.IndexFunc(p.endpoints, func(e string) bool { return !strings.HasPrefix(e, "unix:/") && !p.barred(e) })
+	p.endpoint = append(p.endpoints, "inet:127.0.0.1:2526")[max(best, 0)]
+	site := p.Settings.Site(nil)
+	site.Postconf, site.ConfigDirectory = p.Postconf, p.ConfigDirectory
 	received := postfix.New(site)
 	_, _, p.ownErr = received.Own(ctx, "policyd.invalid", dns.Effort{}) // reads the lists
 	p.lists, p.domains = received.Lists()
+	p.own = []string{`/@localhost(\.localdomain)?$/`}
 	for _, d := range p.domains {
 		if !slices.Contains([]string{"localhost", "localhost.localdomain", p.params["myhostname"]}, d) {
 			p.own = append(p.own, pattern(d))
 		}
 	}
-	return p, nil
+	return nil
 }
+
+// smtp is the client service for ordinary mail.
+const smtp = "smtp/unix"
+
+// service is the client service for implicit TLS.
+func (p plan) service() string { return p.Settings.Port26.Transport + "/unix" }
+
+// routes reports whether policyd may return routes.
+func (p plan) routes() bool { return p.Settings.Port26.Mode != "off" }
+
+// chrooted reads the fifth column of master.cf, whose default depends on the compatibility level (master(5)).
+func (p plan) chrooted(service string) bool {
+	column := p.params[service+"/chroot"]
+	level, _ := strconv.ParseFloat(p.params["compatibility_level"], 64)
+	return column == "y" || column == "-" && level < 1
+}
+
+// program returns the program of a service; "" means that there is no such service.
+func (p plan) program(service string) string {
+	name, _, _ := strings.Cut(p.params[service+"/command"], " ")
+	return name
+}
+
+func (p plan) mainCF() string   { return filepath.Join(p.directory, "main.cf") }
+func (p plan) masterCF() string { return filepath.Join(p.directory, "master.cf") }
 
 // parameters returns the parameters of main.cf. A value that is right already is kept as it is written.
 func (p plan) parameters() []Parameter {
@@ -139,7 +167,7 @@ func (p plan) parameters() []Parameter {
 		list = append(list, r.Parameter)
 	}
 	own := []Parameter{{policyMaps, p.wanted(policyMaps)}}
-	if p.route {
+	if p.routes() {
 		own = append(own, Parameter{transportMaps, p.wanted(transportMaps)})
 	}
 	if p.params["smtp_tls_CAfile"] == "" && p.params["smtp_tls_CApath"] == "" &&
@@ -156,35 +184,32 @@ const systemRoots = "/etc/ssl/certs/ca-certificates.crt"
 // because they win. In transport_maps a table of patterns with the domains of this site comes first. A table of policyd
 // that a $name hides counts if it needs no change.
 func (p plan) wanted(parameter string) string {
-	raw := p.tables(parameter, p.raw[parameter])
+	list := slices.DeleteFunc(p.tables(parameter, p.raw[parameter]), func(t table) bool {
+		return !strings.ContainsAny(t.text, ":$") // a part of a name with a space
+	})
 	ours := func(t table) bool { return t.ours }
 	right := func(t table) bool { return t.ours && t.text == t.right }
-	hidden := !slices.ContainsFunc(raw, ours) && slices.ContainsFunc(p.tables(parameter, p.params[parameter]), right)
-	var before, after []table // of the site, in front of policyd's table and behind it
-	own := table{}
-	for _, t := range raw {
-		switch {
-		case !strings.ContainsAny(t.text, ":$"): // a part of a name with a space
-		case t.ours:
-			own.text = cmp.Or(own.text, t.right)
-		case own.text == "" && hidden && strings.HasPrefix(t.text, "$"):
-			own.text = t.text
-		case own.text == "":
-			before = append(before, t)
-		default:
-			after = append(after, t)
-		}
-	}
-	own.text = cmp.Or(own.text, socketmapTable(p.endpoint, p.mapFor(parameter)))
 	isPattern := func(t table) bool { return t.pattern }
+	at := slices.IndexFunc(list, ours)
 	switch {
-	case parameter != transportMaps || slices.ContainsFunc(before, isPattern):
-	case slices.ContainsFunc(after, isPattern): // Postfix must ask it first
-		before, after = append(before, after...), nil
-	default:
-		before = slices.Insert(before, 0, table{text: p.guard()})
+	case at >= 0:
+		list[at].text = list[at].right
+		list = append(list[:at+1], slices.DeleteFunc(list[at+1:], ours)...)
+	case slices.ContainsFunc(p.tables(parameter, p.params[parameter]), right):
+		at = slices.IndexFunc(list, func(t table) bool { return strings.HasPrefix(t.text, "$") })
 	}
-	return join(append(append(before, own), after...))
+	if at < 0 {
+		at = len(list)
+		list = append(list, table{text: socketmapTable(p.endpoint, p.mapFor(parameter))})
+	}
+	switch own := list[at]; {
+	case parameter != transportMaps || slices.ContainsFunc(list[:at], isPattern):
+	case slices.ContainsFunc(list[at:], isPattern): // Postfix must ask it first
+		list = append(slices.Delete(list, at, at+1), own)
+	default:
+		list = slices.Insert(list, 0, table{text: p.guard()})
+	}
+	return join(list)
 }
 
 // pattern matches the addresses of a domain, or with a dot in front those of all domains below it.
@@ -223,9 +248,9 @@ func inlineEntries(table string) (entries []string, ok bool) {
 
 // wantedService returns the service for implicit TLS.
 func (p plan) wantedService() Service {
-	s := Service{Service: p.transport + "/unix", Definition: p.transport + " unix - - " + p.chrootColumn() +
-		" - - smtp"}
-	for _, r := range serviceRules(p.transport) {
+	name := p.Settings.Port26.Transport
+	s := Service{Service: p.service(), Definition: name + " unix - - " + p.chrootColumn() + " - - smtp"}
+	for _, r := range serviceRules(name) {
 		s.Parameters = append(s.Parameters, r.Parameter)
 	}
 	return s
@@ -234,4 +259,15 @@ func (p plan) wantedService() Service {
 // chrootColumn returns the fifth column of master.cf for the service: that of smtp.
 func (p plan) chrootColumn() string {
 	return map[bool]string{true: "y", false: "n"}[p.chrooted(smtp)]
+}
+
+// Version is a version of Postfix, such as 3.7, 3.10.2 or the snapshot 3.12-20260101. Any other text is older than all
+// of them.
+type Version string
+
+// since reports whether it is Postfix 3.minor.patch or later.
+func (v Version) since(minor, patch int) bool {
+	var parts [3]int
+	_, _ = fmt.Sscanf(string(v), "%d.%d.%d", &parts[0], &parts[1], &parts[2]) // what is missing is 0
+	return slices.Compare(parts[:], []int{3, minor, patch}) >= 0
 }

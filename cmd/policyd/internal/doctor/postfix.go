@@ -49,37 +49,36 @@ func (e *exam) checkMain() {
 	}
 	header := e.params["tls_required_enable"] == "yes" // TLS-Required: no (RFC 8689)
 	if _, at := e.asking(transportMaps); at >= 0 && header && e.version.since(10, 0) && !e.version.since(10, 6) {
-		e.found("tls-required-breaks-port26", "Postfix "+string(e.version)+" with the service "+e.transport,
+		e.found("tls-required-breaks-port26", "Postfix "+string(e.version)+" with the service "+e.Settings.Port26.Transport,
 			e.set("tls_required_enable", "no"), "# or upgrade Postfix to 3.10.6 or later")
 	}
 }
 
-// checkTables examines the tables of policyd in a parameter, also in the services that set it themselves. It returns
-// the tables of main.cf, and the index of that of policyd, -1 for none. present and missing are codes, wanted is the
-// command that corrects main.cf.
+// checkTables examines the tables of policyd in a parameter. It returns the tables of main.cf, and the index of that of
+// policyd, -1 for none. present and missing are codes, wanted is the command that corrects main.cf.
 func (e *exam) checkTables(parameter, present, missing, wanted string) (list []table, at int) {
 	list, at = e.asking(parameter)
 	switch {
 	case at >= 0:
 		e.found(present, parameter+" has "+list[at].text)
-	case !slices.ContainsFunc(list, table.unknown) && (parameter == policyMaps || e.route): // unknown asks policyd too
+	case !slices.ContainsFunc(list, table.unknown) && (parameter == policyMaps || e.routes()): // unknown asks policyd too
 		e.found(missing, is(parameter, e.params[parameter]), wanted)
 	}
-	for _, service := range append([]string{""}, e.overrides(parameter)...) {
-		for _, t := range e.tables(parameter, e.params.Of(service, parameter)) {
-			change := wanted
-			if service != "" {
-				change = "# in " + e.masterCF() + ", service " + service + ": " + t.right
-			}
-			switch {
-			case t.unknown():
-				e.found("map-unknown", parameter+" has "+t.text, change)
-			case strings.HasPrefix(t.text, "proxy:") && t.ours:
-				e.found("map-through-proxy", t.text, change)
-			}
-		}
+	for _, t := range list {
+		e.checkTable(parameter, t, wanted)
 	}
+	e.checkServiceTables(parameter)
 	return list, at
+}
+
+// checkTable examines one table of policyd.
+func (e *exam) checkTable(parameter string, t table, change string) {
+	switch {
+	case t.unknown():
+		e.found("map-unknown", parameter+" has "+t.text, change)
+	case strings.HasPrefix(t.text, "proxy:") && t.ours:
+		e.found("map-through-proxy", t.text, change)
+	}
 }
 
 // checkPolicyMaps examines smtp_tls_policy_maps.
@@ -102,14 +101,7 @@ func (e *exam) checkPolicyMaps() {
 	case list[at].serves == "tls-policy" && e.version.since(10, 0) && useful:
 		e.found("tls-map-no-tlsrpt", what, wanted)
 	}
-	for _, service := range e.overrides(policyMaps) {
-		own := e.params.Of(service, policyMaps)
-		if slices.Contains([]string{"smtp", "lmtp"}, e.program(service)) &&
-			!slices.ContainsFunc(e.tables(policyMaps, own), func(t table) bool { return t.ours }) {
-			e.found("service-without-policies", e.masterCF()+", service "+service+": "+is(policyMaps, own),
-				e.edit("-PX", service+"/"+policyMaps))
-		}
-	}
+	e.checkServicesWithoutPolicies()
 }
 
 // checkTransportMaps examines transport_maps: whether policyd is asked, and whether a guard keeps the domains of this
@@ -142,7 +134,7 @@ func (e *exam) checkTransportMaps() {
 // checkService examines the service for implicit TLS in master.cf.
 func (e *exam) checkService() {
 	want := e.wantedService()
-	service, name := want.Service, "service "+e.transport
+	service, name := want.Service, "service "+e.Settings.Port26.Transport
 	if e.program(service) != "smtp" {
 		if _, at := e.asking(transportMaps); at >= 0 {
 			e.found("service-missing", "no "+name+" of smtp(8) in "+e.masterCF(), e.serviceCommands(want)...)
@@ -150,7 +142,7 @@ func (e *exam) checkService() {
 		return
 	}
 	sound := true
-	for _, r := range serviceRules(e.transport) {
+	for _, r := range serviceRules(e.Settings.Port26.Transport) {
 		if value := e.params.Of(service, r.Name); !r.accepts(value) {
 			sound = false
 			e.found(r.wrong, name+": "+is(r.Name, value), e.edit("-P", service+"/"+r.Name+"="+r.Value))

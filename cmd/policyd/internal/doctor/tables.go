@@ -38,15 +38,13 @@ func (p plan) tables(parameter, value string) []table {
 	var list []table
 	for _, text := range postfix.Tokens(value) {
 		t := table{text: text, pattern: strings.HasPrefix(text, "regexp:") || strings.HasPrefix(text, "pcre:")}
-		bare := strings.TrimPrefix(text, "proxy:")
-		if rest, ok := strings.CutPrefix(bare, "socketmap:"); ok {
-			if i := strings.LastIndexByte(rest, ':'); i > 0 {
-				t.endpoint, t.name = rest[:i], rest[i+1:]
-			}
+		rest, isSocketmap := strings.CutPrefix(strings.TrimPrefix(text, "proxy:"), "socketmap:")
+		if i := strings.LastIndexByte(rest, ':'); isSocketmap && i > 0 {
+			t.endpoint, t.name = rest[:i], rest[i+1:]
 		}
 		t.serves = lookup.CanonicalMap(t.name)
 		t.here = t.endpoint != "" && slices.ContainsFunc(p.endpoints, func(e string) bool {
-			return p.outside(e) == p.outside(t.endpoint) || bare == "socketmap:"+e
+			return p.outside(e) == p.outside(t.endpoint) || e == rest
 		})
 		fits := t.serves != "" && (t.serves == "transport") == (parameter == transportMaps)
 		t.ours = t.here || fits && !strings.HasPrefix(strings.ToLower(t.name), "query")
@@ -69,14 +67,6 @@ func (p plan) tables(parameter, value string) []table {
 func (p plan) asking(parameter string) (list []table, at int) {
 	list = p.tables(parameter, p.params[parameter])
 	return list, slices.IndexFunc(list, func(t table) bool { return t.asks })
-}
-
-// without returns the list of tables for a parameter, unexpanded, without those of policyd and the guard, which was
-// there for policyd.
-func (p plan) without(parameter string) string {
-	return join(slices.DeleteFunc(p.tables(parameter, p.raw[parameter]), func(t table) bool {
-		return t.ours || parameter == transportMaps && p.isGuard(t.text)
-	}))
 }
 
 // join returns a list of tables as the value of a parameter.
@@ -123,7 +113,7 @@ func (p plan) endpointOf(listener string) string {
 // or an address of a family that inet_protocols excludes.
 func (p plan) barred(endpoint string) bool {
 	if path, unix := strings.CutPrefix(endpoint, "unix:"); unix {
-		clients := []string{smtp, "relay/unix", "rewrite/unix", p.transport + "/unix"}
+		clients := []string{smtp, "relay/unix", "rewrite/unix", p.service()}
 		return filepath.IsAbs(path) && slices.ContainsFunc(clients, p.chrooted)
 	}
 	host, _, _ := net.SplitHostPort(strings.TrimPrefix(endpoint, "inet:"))
