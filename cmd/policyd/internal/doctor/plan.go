@@ -125,7 +125,8 @@ func (p *plan) read(ctx context.Context) (err error) {
 	p.lists, p.domains = received.Lists()
 	p.own = []string{`/@localhost(\.localdomain)?$/`}
 	for _, d := range p.domains {
-		if !slices.Contains([]string{"localhost", "localhost.localdomain", p.params["myhostname"]}, d) {
+		inGuard := d == p.params["myhostname"] && p.inlineTables()
+		if !inGuard && d != "localhost" && d != "localhost.localdomain" {
 			p.own = append(p.own, pattern(d))
 		}
 	}

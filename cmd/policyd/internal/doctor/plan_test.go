@@ -154,10 +154,11 @@ func TestCommandsForAnOldPostfix(t *testing.T) {
 		return strings.Join(l.Commands, "\n")
 	}
 	own := s.dir + "/etc/transport_own"
-	require.Contains(t, commands(), `printf '%s\n' '/@localhost(\.localdomain)?$/    :' '/@relay\.example$/    :' >> '`+own+`'`)
+	require.Contains(t, commands(), `printf '%s\n' '/@localhost(\.localdomain)?$/    :' '/@mx\.own\.example$/    :' '/@relay\.example$/    :' >> '`+own+`'`,
+		"a file cannot have $myhostname")
 	require.Contains(t, commands(), "transport_maps = regexp:"+own+", socketmap:unix:policyd/sock:transport")
-	s.write("etc/transport_own", "# mine\n/@localhost(\\.localdomain)?$/  :\n")
+	s.write("etc/transport_own", "# mine\n/@localhost(\\.localdomain)?$/  :\n/@mx\\.own\\.example$/ :\n")
 	require.Contains(t, commands(), `printf '%s\n' '/@relay\.example$/    :' >> '`)
-	s.write("etc/transport_own", "/@localhost(\\.localdomain)?$/  :\n/@relay\\.example$/ :\n")
+	s.write("etc/transport_own", "/@localhost(\\.localdomain)?$/  :\n/@mx\\.own\\.example$/ :\n/@relay\\.example$/ :\n")
 	require.NotContains(t, commands(), "printf")
 }
