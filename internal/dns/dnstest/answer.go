@@ -15,8 +15,6 @@ type Answer struct {
 	Secure bool
 	// TTL of the records, and of the SOA of a denial; 300 s by default, negative for 0.
 	TTL int
-	// Minimum is the MINIMUM of the SOA of a denial; that of TTL by default.
-	Minimum int
 	// Records are in the form of a zone file without owner, TTL and class: "MX 10 mx.example.com.". One with an
 	// owner is written "=owner. MX 10 mx.example.com.".
 	Records []string
@@ -33,18 +31,13 @@ type Answer struct {
 	Truncate bool
 	// Oversize sends the answer over UDP even if it is larger than the query allows.
 	Oversize bool
-	// NoSOA leaves the SOA out of a denial.
-	NoSOA bool
 	// Strays are sent before the answer over UDP, or with Drop instead of it: messages with a wrong ID, question,
 	// class, type, opcode or QR bit, and octets that are not a message.
 	Strays bool
-	// OtherQuestion answers a question for another name.
-	OtherQuestion bool
 	// Change, if not nil, is called with the message before it is sent.
 	Change func(*miekg.Msg)
 
-	echoAD, garbage bool       // as set for the Server
-	parsed          []miekg.RR // Records; one without an owner has the name of the question
+	parsed []miekg.RR // Records; one without an owner has the name of the question
 }
 
 // parse reads the records when the answer is set, so that benchmarks do not measure it with each query.
@@ -56,7 +49,7 @@ func (a *Answer) parse() {
 		if own {
 			owner, record, _ = strings.Cut(rest, " ")
 		}
-		rr, err := miekg.NewRR(fmt.Sprintf("%s %d IN %s", owner, seconds(a.TTL, 300), record))
+		rr, err := miekg.NewRR(fmt.Sprintf("%s %d IN %s", owner, seconds(a.TTL), record))
 		if err != nil {
 			panic("dnstest: " + err.Error())
 		}
@@ -87,12 +80,12 @@ func (a Answer) message(query *miekg.Msg) *miekg.Msg {
 		rr.Header().Name = cmp.Or(rr.Header().Name, zone)
 		m.Answer = append(m.Answer, rr)
 	}
-	if len(a.Records) == 0 && !a.NoSOA && (m.Rcode == miekg.RcodeSuccess || m.Rcode == miekg.RcodeNameError) {
-		ttl := seconds(a.TTL, 300)
+	if len(a.Records) == 0 && (m.Rcode == miekg.RcodeSuccess || m.Rcode == miekg.RcodeNameError) {
+		ttl := uint32(seconds(a.TTL))
 		m.Ns = append(m.Ns, &miekg.SOA{
-			Hdr: miekg.RR_Header{Name: zone, Rrtype: miekg.TypeSOA, Class: miekg.ClassINET, Ttl: uint32(ttl)},
+			Hdr: miekg.RR_Header{Name: zone, Rrtype: miekg.TypeSOA, Class: miekg.ClassINET, Ttl: ttl},
 			Ns:  "ns.", Mbox: "hostmaster.", Serial: 1, Refresh: 3600, Retry: 600, Expire: 86400,
-			Minttl: uint32(seconds(a.Minimum, ttl)),
+			Minttl: ttl,
 		})
 	}
 	if a.EDE != 0 {
@@ -100,19 +93,11 @@ func (a Answer) message(query *miekg.Msg) *miekg.Msg {
 		opt.Option = append(opt.Option, &miekg.EDNS0_EDE{InfoCode: a.EDE, ExtraText: a.EDEText})
 		m.Extra = append(m.Extra, opt)
 	}
-	if a.OtherQuestion {
-		m.Question[0].Name = "other.example."
-	}
 	return m
 }
 
-// seconds reads a TTL of an Answer: 0 is the default, negative is 0.
-func seconds(n, byDefault int) int {
-	if n == 0 {
-		return byDefault
-	}
-	return max(n, 0)
-}
+// seconds reads the TTL of an Answer.
+func seconds(ttl int) int { return max(cmp.Or(ttl, 300), 0) }
 
 // sendStrays sends messages that a stub must not treat as the answer m: NXDOMAIN with the AD bit.
 func sendStrays(w miekg.ResponseWriter, m *miekg.Msg) {

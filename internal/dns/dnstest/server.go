@@ -4,13 +4,14 @@
 package dnstest
 
 import (
-	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"strings"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	miekg "github.com/miekg/dns"
@@ -20,55 +21,63 @@ import (
 
 // Server is the resolver. Make one with Start, and Close it.
 type Server struct {
-	udp, tcp *miekg.Server
-	addr     string
-	closed   chan struct{}
-	close    sync.Once
+	tcp    *miekg.Server
+	addr   string
+	closed chan struct{}
+	close  sync.Once
 
-	mu       sync.Mutex
-	tls      []*miekg.Server
-	answers  map[string]Answer
-	other    *Answer
-	asked    map[string]int
-	echoAD   bool
-	validate bool
-	dead     bool
-	garbage  bool
-	delay    time.Duration
+	echoAD, weak, dead, garbage atomic.Bool
+	delay                       atomic.Int64
+
+	mu      sync.Mutex
+	all     []*miekg.Server // for UDP, TCP and TLS
+	answers map[dns.Question]Answer
+	other   Answer
+	asked   map[dns.Question]int
+	queries int
 }
 
 // Start starts a server on an address: "127.0.0.1" for a free port there, "127.0.0.1:5300" for that one. It passes the
 // self-test.
 func Start(address string) (*Server, error) {
-	s := &Server{answers: map[string]Answer{}, asked: map[string]int{}, validate: true, closed: make(chan struct{})}
+	s := &Server{
+		closed: make(chan struct{}), answers: map[dns.Question]Answer{}, asked: map[dns.Question]int{},
+		other: Answer{Rcode: "NXDOMAIN", Secure: true},
+	}
+	for _, name := range []string{"", "com"} {
+		s.Set(name, dns.TypeNS, Answer{Secure: true, Records: []string{"NS a.root-servers.net."}})
+		s.Set(name, dns.TypeA, Answer{Secure: true})
+	}
 	if _, err := netip.ParseAddrPort(address); err != nil {
 		address = net.JoinHostPort(address, "0")
 	}
 	const tries = 10
 	for range tries {
-		var lc net.ListenConfig
-		tcp, err := lc.Listen(context.Background(), "tcp", address)
+		tcp, err := net.Listen("tcp", address)
 		if err != nil {
 			return nil, fmt.Errorf("dnstest: %w", err)
 		}
-		udp, err := lc.ListenPacket(context.Background(), "udp", tcp.Addr().String())
+		udp, err := net.ListenPacket("udp", tcp.Addr().String())
 		if err != nil {
 			_ = tcp.Close() // the port is taken for UDP
 			continue
 		}
 		s.addr = tcp.Addr().String()
-		s.tcp, s.udp = &miekg.Server{Listener: tcp, Handler: s}, &miekg.Server{PacketConn: udp, Handler: s}
-		serve(s.tcp)
-		serve(s.udp)
+		s.tcp = &miekg.Server{Listener: tcp}
+		s.serve(s.tcp)
+		s.serve(&miekg.Server{PacketConn: udp})
 		return s, nil
 	}
 	return nil, fmt.Errorf("dnstest: no port of %s is free for UDP and TCP", address)
 }
 
 // serve returns when d accepts queries.
-func serve(d *miekg.Server) {
+func (s *Server) serve(d *miekg.Server) {
+	s.mu.Lock()
+	s.all = append(s.all, d)
+	s.mu.Unlock()
 	started := make(chan struct{})
-	d.NotifyStartedFunc = func() { close(started) }
+	d.Handler, d.NotifyStartedFunc = s, func() { close(started) }
 	go func() { _ = d.ActivateAndServe() }()
 	<-started
 }
@@ -76,16 +85,11 @@ func serve(d *miekg.Server) {
 // StartTLS also serves DNS over TLS, on a free port of its own, and returns the address and port.
 func (s *Server) StartTLS(config *tls.Config) (string, error) {
 	host, _, _ := net.SplitHostPort(s.addr)
-	var lc net.ListenConfig
-	tcp, err := lc.Listen(context.Background(), "tcp", net.JoinHostPort(host, "0"))
+	tcp, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 	if err != nil {
 		return "", fmt.Errorf("dnstest: %w", err)
 	}
-	d := &miekg.Server{Listener: tls.NewListener(tcp, config), Handler: s}
-	serve(d)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.tls = append(s.tls, d)
+	s.serve(&miekg.Server{Listener: tls.NewListener(tcp, config)})
 	return tcp.Addr().String(), nil
 }
 
@@ -95,20 +99,14 @@ func (s *Server) StopTCP() error { return s.tcp.Shutdown() }
 // Addr returns the address and port in the form of the settings.
 func (s *Server) Addr() string { return s.addr }
 
-// AddrPort returns the address and port.
-func (s *Server) AddrPort() netip.AddrPort { return netip.MustParseAddrPort(s.addr) }
-
 // Close stops the server.
-func (s *Server) Close() error {
+func (s *Server) Close() (err error) {
 	s.close.Do(func() { close(s.closed) })
 	s.mu.Lock()
-	all := append([]*miekg.Server{s.udp, s.tcp}, s.tls...)
+	all := slices.Clone(s.all)
 	s.mu.Unlock()
-	var err error
 	for _, d := range all {
-		if e := d.Shutdown(); err == nil {
-			err = e
-		}
+		err = errors.Join(err, d.Shutdown())
 	}
 	return err
 }
@@ -118,7 +116,7 @@ func (s *Server) Set(name string, t dns.Type, a Answer) {
 	a.parse()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.answers[t.String()+" "+strings.ToLower(name)] = a
+	s.answers[question(name, t)] = a
 }
 
 // SetOther sets the answer to all other questions, which is NXDOMAIN otherwise.
@@ -126,97 +124,64 @@ func (s *Server) SetOther(a Answer) {
 	a.parse()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.other = &a
+	s.other = a
 }
 
 // SetValidating sets whether answers may have the AD bit, those to the self-test included.
-func (s *Server) SetValidating(yes bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.validate = yes
-}
+func (s *Server) SetValidating(yes bool) { s.weak.Store(!yes) }
 
 // SetEchoAD makes the server copy the AD bit of each query into its answer, as some forwarders do.
-func (s *Server) SetEchoAD(yes bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.echoAD = yes
-}
+func (s *Server) SetEchoAD(yes bool) { s.echoAD.Store(yes) }
 
 // SetDead makes the server ignore all queries.
-func (s *Server) SetDead(yes bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.dead = yes
-}
+func (s *Server) SetDead(yes bool) { s.dead.Store(yes) }
 
 // SetDelay delays every answer, in addition to its own Delay.
-func (s *Server) SetDelay(d time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.delay = d
-}
+func (s *Server) SetDelay(d time.Duration) { s.delay.Store(int64(d)) }
 
 // SetGarbage makes the server answer with octets that are not a message.
-func (s *Server) SetGarbage(yes bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.garbage = yes
-}
+func (s *Server) SetGarbage(yes bool) { s.garbage.Store(yes) }
 
 // Asked returns how often a question was asked.
 func (s *Server) Asked(name string, t dns.Type) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.asked[t.String()+" "+strings.ToLower(name)]
+	return s.asked[question(name, t)]
 }
 
-// selfTest reports whether the self-test of a stub asks for the name.
-func selfTest(name string) bool { return name == "" || name == "com" }
+func question(name string, t dns.Type) dns.Question {
+	return dns.Question{Name: dns.Lower(dns.TrimRoot(name)), Type: t}
+}
 
 // Queries returns the number of queries, except those of the self-test.
 func (s *Server) Queries() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := 0
-	for question, times := range s.asked {
-		rrtype, name, _ := strings.Cut(question, " ")
-		if rrtype != dns.TypeNS.String() && !selfTest(name) {
-			n += times
-		}
-	}
-	return n
+	return s.queries
 }
 
 // find returns the answer to a question, and counts it.
-func (s *Server) find(q miekg.Question) (a Answer) {
+func (s *Server) find(q miekg.Question) Answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	name := strings.ToLower(strings.TrimSuffix(q.Name, "."))
-	key := dns.Type(q.Qtype).String() + " " + name
+	asked := question(q.Name, dns.Type(q.Qtype))
 	if q.Qclass == miekg.ClassINET {
-		s.asked[key]++
+		s.asked[asked]++
+		if asked.Type != dns.TypeNS && asked.Name != "" && asked.Name != "com" {
+			s.queries++
+		}
 	}
-	found, ok := s.answers[key]
+	a, ok := s.answers[asked]
 	switch {
-	case s.dead:
+	case s.dead.Load():
 		return Answer{Drop: true}
 	case ok:
-		a = found
 	case q.Qclass == miekg.ClassCHAOS:
-		a = Answer{Rcode: "REFUSED", NoSOA: true}
-	case q.Qtype == miekg.TypeNS && selfTest(name):
-		a = Answer{Secure: true, Records: []string{"NS a.root-servers.net."}}
-		a.parse()
-	case q.Qtype == miekg.TypeA && selfTest(name):
-		a = Answer{Secure: true}
-	case s.other != nil:
-		a = *s.other
+		a = Answer{Rcode: "REFUSED"}
 	default:
-		a = Answer{Rcode: "NXDOMAIN", Secure: true}
+		a = s.other
 	}
-	a.Secure, a.Delay = a.Secure && s.validate, a.Delay+s.delay
-	a.echoAD, a.garbage = s.echoAD, s.garbage
+	a.Secure, a.Delay = a.Secure && !s.weak.Load(), a.Delay+time.Duration(s.delay.Load())
 	return a
 }
 
@@ -233,12 +198,12 @@ func (s *Server) ServeDNS(w miekg.ResponseWriter, query *miekg.Msg) {
 			return
 		}
 	}
-	if a.garbage {
+	if s.garbage.Load() {
 		_, _ = w.Write([]byte("\xff\xfe this is not a message"))
 		return
 	}
 	m := a.message(query)
-	if a.echoAD {
+	if s.echoAD.Load() {
 		m.AuthenticatedData = query.AuthenticatedData
 	}
 	_, datagram := w.RemoteAddr().(*net.UDPAddr)
