@@ -17,11 +17,11 @@ import (
 )
 
 // kind is what a setting takes. Type describes it to a reader of the manual and of a message, and read returns the
-// value of the field for a decoded value, or what is wrong with that. A change of a setting with restart takes effect
-// after a restart only.
+// value of the field for a decoded value, without what is bad: that value, or elements of a list. A change of a setting
+// with restart takes effect after a restart only.
 type kind struct {
 	Type    string
-	read    func(decoded any) (value any, wrong []string)
+	read    func(decoded any) (value any, bad []any)
 	words   []string // the only ones that it takes, if there are any
 	restart bool
 }
@@ -31,39 +31,36 @@ func restart(k kind) kind {
 	return k
 }
 
-const invalid = "the value is not valid"
-
 // of is the kind of the valid values of a type that TOML has.
 func of[T any](description string, valid func(T) bool) kind {
-	return kind{Type: description, read: func(decoded any) (any, []string) {
+	return kind{Type: description, read: func(decoded any) (value any, bad []any) {
 		if v, ok := decoded.(T); ok && valid(v) {
 			return v, nil
 		}
-		return nil, []string{invalid}
+		return nil, []any{decoded}
 	}}
 }
 
-// list is the kind of a list of at least and at most so many valid texts, each of them once.
+// list is the kind of a list of at least and at most so many valid texts.
 func list(description string, least, most int, valid func(string) bool) kind {
-	return kind{Type: description, read: func(decoded any) (any, []string) {
+	return kind{Type: description, read: func(decoded any) (value any, bad []any) {
 		elements, ok := decoded.([]any)
 		if !ok || len(elements) < least || len(elements) > most {
-			return nil, []string{invalid}
+			return nil, []any{decoded}
 		}
-		all, wrong := []string{}, []string(nil)
+		all := []string{}
 		for _, element := range elements {
-			switch s, ok := element.(string); {
+			s, ok := element.(string)
+			switch {
 			case !ok:
-				return nil, []string{invalid}
-			case !valid(s):
-				wrong = append(wrong, fmt.Sprintf("%q is not valid", s))
-			case slices.Contains(all, s):
-				wrong = append(wrong, fmt.Sprintf("%q is in the list twice: keep one of them", s))
-			default:
+				return nil, []any{decoded}
+			case valid(s):
 				all = append(all, s)
+			default:
+				bad = append(bad, s)
 			}
 		}
-		return all, wrong
+		return all, bad
 	}}
 }
 

@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -14,9 +15,9 @@ import (
 	"github.com/policyd/policyd/internal/text"
 )
 
-// decode fills in the settings from a document and returns every mistake in it. It decodes each header and each key by
-// itself, so that a mistake does not hide others. A setting with a mistake keeps its default.
-func (l *Loaded) decode(document string) (problems []Problem) {
+// decode fills in the settings from a document, and Mistakes with every mistake in it. It decodes each header and each
+// key by itself, so that a mistake does not hide others. A setting with a mistake keeps its default.
+func (l *Loaded) decode(document string) {
 	begins := regexp.MustCompile(`^\s*(\[|[A-Za-z_][\w.-]*\s*(=|\s|$)|"[^"]*"\s*=|'[^']*'\s*=)`)
 	lines := strings.Split(strings.ReplaceAll(document, "\r\n", "\n"), "\n")
 	l.lines = map[string]int{}
@@ -39,7 +40,9 @@ func (l *Loaded) decode(document string) (problems []Problem) {
 		if broken {
 			continue
 		}
-		add := func(line int, what string) { problems = append(problems, Problem{l.Path, line, text.Visible(what)}) }
+		add := func(line int, what string) {
+			l.Mistakes = append(l.Mistakes, Problem{l.Path, line, text.Visible(what)})
+		}
 		decoded, err := unmarshal(header, lines[first:end])
 		for err != nil && invalid == nil && end < len(lines) {
 			end = next(end) // a line of the value looks like a key
@@ -74,16 +77,13 @@ func (l *Loaded) decode(document string) (problems []Problem) {
 			}
 			top, _, _ := strings.Cut(key, ".")
 			for _, name := range []string{key, top} {
-				if l.lines[name] == 0 {
-					l.lines[name] = first + 1
-				}
+				l.lines[name] = cmp.Or(l.lines[name], first+1)
 			}
 			if isHeader {
 				header, table = lines[first], key
 			}
 		}
 	}
-	return problems
 }
 
 func unmarshal(header string, lines []string) (decoded map[string]any, err error) {
@@ -119,25 +119,29 @@ func flat(decoded map[string]any) map[string]any {
 func join(table, key string) string { return strings.TrimPrefix(table+"."+key, ".") }
 
 // set sets the field of a setting to a decoded value, and returns what is wrong with the value.
-func (r Row) set(decoded any) []string {
+func (r Row) set(decoded any) (wrong []string) {
 	advice := ": write " + r.Type
 	if near := text.Nearest(fmt.Sprint(decoded), r.words); near != "" {
 		advice += fmt.Sprintf("; did you mean %q?", near)
 	} else if example := r.Default(); example != `""` && example != "[]" {
 		advice += ", such as " + r.Key + " = " + example
 	}
-	value, wrong := r.read(decoded)
-	for i, what := range wrong {
-		if what == invalid && r.path != "fleet.url" { // which can contain a password
-			switch decoded.(type) {
-			case string, int64, bool:
-				what = valueTOML(decoded) + " is not valid"
+	value, bad := r.read(decoded)
+	for _, b := range bad {
+		what := "the value"
+		switch b.(type) {
+		case string, int64, bool:
+			if r.path != "fleet.url" { // which can contain a password
+				what = valueTOML(b)
 			}
 		}
-		if strings.HasSuffix(what, "is not valid") {
-			what += advice
+		wrong = append(wrong, r.path+": "+what+" is not valid"+advice)
+	}
+	list, _ := value.([]string)
+	for i, s := range list {
+		if slices.Contains(list[:i], s) {
+			wrong = append(wrong, fmt.Sprintf("%s: %q is in the list twice: keep one of them", r.path, s))
 		}
-		wrong[i] = r.path + ": " + what
 	}
 	if wrong == nil {
 		r.value.Set(reflect.ValueOf(value).Convert(r.value.Type())) // a number is an int64 in TOML

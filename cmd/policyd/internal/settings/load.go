@@ -69,8 +69,27 @@ func Read(name string, r io.Reader) (*Loaded, error) {
 func (l *Loaded) check(document []byte, err error) (*Loaded, error) {
 	if err != nil {
 		l.Mistakes = []Problem{{File: l.Path, Text: "the settings cannot be read: " + cause(err)}}
+		return l, &Error{l.Mistakes}
+	}
+	l.decode(string(bytes.TrimPrefix(document, []byte("\ufeff")))) // some editors write it
+	add := func(key, what string) { l.Mistakes = append(l.Mistakes, l.Mistake(key, what).Problems...) }
+	trusted, err := roots.Load(l.TLS.CAFile)
+	if err != nil {
+		add("tls.ca_file", l.TLS.CAFile+" cannot be read: "+cause(err)+
+			": write the path of a PEM file, or leave the setting out for the system's roots")
 	} else {
-		l.Mistakes = l.read(bytes.TrimPrefix(document, []byte("\ufeff"))) // some editors write it
+		l.Roots = *trusted
+	}
+	l.readFleetKeys(add)
+	rules, err := regfile.Read(l.Overrides)
+	if err != nil && (!errors.Is(err, fs.ErrNotExist) || l.Overrides != defaultOverrides) {
+		add("overrides", l.Overrides+" cannot be read: "+cause(err)+": create the file or leave the setting out")
+	}
+	slices.SortStableFunc(l.Mistakes, func(a, b Problem) int { return a.Line - b.Line })
+	if err == nil {
+		l.Rules = policy.ParseOverrides(rules, func(line int, what string) {
+			l.Mistakes = append(l.Mistakes, Problem{l.Overrides, line, text.Visible(what)})
+		})
 	}
 	if len(l.Mistakes) > 0 {
 		return l, &Error{l.Mistakes}
@@ -116,29 +135,4 @@ func cause(err error) string {
 		return p.Err.Error()
 	}
 	return err.Error()
-}
-
-// read decodes a document, and reads the files that the settings name.
-func (l *Loaded) read(document []byte) []Problem {
-	problems := l.decode(string(document))
-	add := func(key, what string) { problems = append(problems, l.Mistake(key, what).Problems...) }
-	trusted, err := roots.Load(l.TLS.CAFile)
-	if err != nil {
-		add("tls.ca_file", l.TLS.CAFile+" cannot be read: "+cause(err)+
-			": write the path of a PEM file, or leave the setting out for the system's roots")
-	} else {
-		l.Roots = *trusted
-	}
-	l.readFleetKeys(add)
-	rules, err := regfile.Read(l.Overrides)
-	if err != nil && (!errors.Is(err, fs.ErrNotExist) || l.Overrides != defaultOverrides) {
-		add("overrides", l.Overrides+" cannot be read: "+cause(err)+": create the file or leave the setting out")
-	}
-	slices.SortStableFunc(problems, func(a, b Problem) int { return a.Line - b.Line })
-	if err == nil {
-		l.Rules = policy.ParseOverrides(rules, func(line int, what string) {
-			problems = append(problems, Problem{l.Overrides, line, text.Visible(what)})
-		})
-	}
-	return problems
 }

@@ -203,7 +203,8 @@ func TestAnnotatedFile(t *testing.T) {
 	// With every setting taken out of its comment it still says the same.
 	settings := regexp.MustCompile(`(?m)^#([a-z0-9_]+ = )`).ReplaceAllString(Sample(), "$1")
 	l = &Loaded{Path: path}
-	require.Empty(t, l.read([]byte(settings)))
+	_, err = l.check([]byte(settings), nil)
+	require.NoError(t, err)
 	require.Equal(t, Default(), l.Settings)
 	require.NotRegexp(t, `(?m) $`, Sample(), "a space at the end of a line")
 	for line := range strings.Lines(Sample()) {
@@ -264,7 +265,8 @@ func FuzzLoad(f *testing.F) {
 	f.Add(contract)
 	f.Fuzz(func(t *testing.T, text string) {
 		l := &Loaded{Path: "f", Settings: Default()}
-		for _, p := range l.read([]byte(text)) {
+		_, _ = l.check([]byte(text), nil)
+		for _, p := range l.Mistakes {
 			if p.File != l.Path {
 				continue
 			}
