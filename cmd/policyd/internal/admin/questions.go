@@ -27,13 +27,19 @@ type RouteAnswer struct {
 	Why       []string        `json:"why"`
 }
 
-// Questions returns the server for mail servers other than Postfix. It has only the two endpoints of AddQuestions.
+// Questions returns the handler for mail servers other than Postfix, which has only the two endpoints of AddQuestions.
+// It closes a connection after one answer, so that idle clients do not keep others waiting. A request does not end with
+// its connection: Exim closes the connection for writing when it has asked, and net/http treats that as the end of the
+// client. Each evaluation ends by itself.
 func Questions(
 	deliver, explain func(ctx context.Context, nexthop string) lookup.Explanation, log *slog.Logger,
-) *Server {
+) http.Handler {
 	s := NewServer(MaxQuestions, log)
 	s.AddQuestions(deliver, explain)
-	return s
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Connection", "close")
+		s.ServeHTTP(w, r.WithContext(context.WithoutCancel(r.Context())))
+	})
 }
 
 // AddQuestions adds the two questions of mail servers. A question about a policy calls deliver, because it counts as a
@@ -45,15 +51,5 @@ func (s *Server) AddQuestions(deliver, explain func(ctx context.Context, nexthop
 	Evaluate(s, GetRoute, func(ctx context.Context, q Question) RouteAnswer {
 		x := explain(ctx, q.Domain)
 		return RouteAnswer{Nexthop: x.Nexthop, Transport: x.Transport, Would: x.WouldTransport, Why: x.WhyTransport}
-	})
-}
-
-// Once returns a handler for mail servers. It closes a connection after one answer, so that idle clients do not keep
-// others waiting. A request ends with ctx and not with its connection: Exim closes the connection for writing when it
-// has asked, and net/http treats that as the end of the client.
-func (s *Server) Once(ctx context.Context) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Connection", "close")
-		s.ServeHTTP(w, r.WithContext(ctx))
 	})
 }

@@ -396,7 +396,7 @@ func TestOtherMailServersAskForOneDomain(t *testing.T) {
 		{"/v1/policy?domain=a&domain=b", 400, `{"error":"domain is given twice"}`},
 		{"/v1/route?domain=" + strings.Repeat("a", 2000), 400, `{"error":"domain must have 1 to 1024 bytes"}`},
 	} {
-		for _, h := range []http.Handler{s, questions.Once(t.Context())} {
+		for _, h := range []http.Handler{s, questions} {
 			w := httptest.NewRecorder()
 			h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, c.path, nil))
 			require.Equal(t, c.code, w.Code, c.path)
@@ -406,7 +406,7 @@ func TestOtherMailServersAskForOneDomain(t *testing.T) {
 	halfClosed, cancel := context.WithCancel(t.Context())
 	cancel()
 	w := httptest.NewRecorder()
-	questions.Once(t.Context()).ServeHTTP(w, httptest.NewRequestWithContext(halfClosed, http.MethodGet, "/v1/policy?domain=a.example", nil))
+	questions.ServeHTTP(w, httptest.NewRequestWithContext(halfClosed, http.MethodGet, "/v1/policy?domain=a.example", nil))
 	require.Equal(t, http.StatusOK, w.Code)
 	for request, code := range map[string]int{
 		"GET /v1/status": 404, "GET /v1/cache": 404, "GET /v1/cache/example.com": 404, "GET /v1/query?nexthop=example.com": 404,
@@ -415,7 +415,7 @@ func TestOtherMailServersAskForOneDomain(t *testing.T) {
 	} {
 		method, path, _ := strings.Cut(request, " ")
 		w := httptest.NewRecorder()
-		questions.Once(t.Context()).ServeHTTP(w, httptest.NewRequest(method, path, nil))
+		questions.ServeHTTP(w, httptest.NewRequest(method, path, nil))
 		require.Equal(t, code, w.Code, "the listener for mail servers shows and changes nothing else: %s", request)
 		require.Equal(t, "close", w.Header().Get("Connection"), request)
 	}

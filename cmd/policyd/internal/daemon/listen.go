@@ -156,21 +156,18 @@ func (d *Daemon) openAll(ctx context.Context) error {
 		return l.Mistake("server.listen",
 			`the list is empty, and systemd has passed no listener: write listen = ["127.0.0.1:2526"] under [server]`)
 	}
-	serve := func(setting, address string, connections int, handler func(context.Context) http.Handler) {
+	serve := func(setting, address string, connections int, h http.Handler) {
 		if strings.TrimPrefix(address, "unix:") == "" {
 			return
 		}
 		add(&listener{setting: setting, address: address, handle: func(ctx context.Context, l net.Listener) error {
-			return httpd.Run(ctx, l, handler(ctx), connections, d.log)
+			return httpd.Run(ctx, l, h, connections, d.log)
 		}})
 	}
-	serve("admin.socket", "unix:"+l.Admin.Socket, httpd.ForOperator, func(context.Context) http.Handler {
-		return d.api()
-	})
-	serve("metrics.listen", l.Metrics.Listen, httpd.ForOperator, func(context.Context) http.Handler {
-		return metrics.Handler(d.metrics, func() error { return d.readiness(ctx) }, d.log)
-	})
-	serve("http.listen", l.HTTP.Listen, admin.MaxQuestions, admin.Questions(d.deliver, d.explain, d.log).Once)
+	ready := func() error { return d.readiness(ctx) }
+	serve("admin.socket", "unix:"+l.Admin.Socket, httpd.ForOperator, d.api())
+	serve("metrics.listen", l.Metrics.Listen, httpd.ForOperator, metrics.Handler(d.metrics, ready, d.log))
+	serve("http.listen", l.HTTP.Listen, admin.MaxQuestions, admin.Questions(d.deliver, d.explain, d.log))
 	for i, o := range d.listeners {
 		l, err := o.listen(ctx)
 		switch {
