@@ -84,10 +84,8 @@ func TestStatusScreen(t *testing.T) {
 				"tls-policy-tlsrpt": {"OK": 5},
 				"transport":         {"NOTFOUND": 4_000_000, "OK": 321},
 			}, Unsigned: 1234567},
-			Cache: status.Cache{
-				Stats: dnscache.Stats{
-					Entries: 98765, Bytes: 61_234_567, MaxBytes: 102_400_000, Hits: 98_765_432, Misses: 1_234_567, Failures: 890, Stale: 12, Kept: 3, Evicted: 45_678, Refreshed: 901,
-				},
+			Cache: dnscache.Stats{
+				Entries: 98765, Bytes: 61_234_567, MaxBytes: 102_400_000, Hits: 98_765_432, Misses: 1_234_567, Failures: 890, Stale: 12, Kept: 3, Evicted: 45_678, Refreshed: 901,
 				MaxEntries: 100000, Answers: map[string]uint64{"secure": 600_000, "insecure": 630_000, "bogus": 17, "failed": 4550},
 			},
 			MTASTS:      &stsstore.Stats{Policies: 123, Persistent: true, Fetches: map[string]uint64{"ok": 130, "failed": 7}},
@@ -104,7 +102,7 @@ func TestStatusScreen(t *testing.T) {
 		fresh := status.Status{
 			Version: "1.0.0", PID: 1, Uptime: 7, LogLevel: "info", Settings: status.Settings{Mode: "enforce"},
 			Resolver: status.Resolver{Trusted: true, Validating: true, SelfTest: "validating", State: stub.State{Servers: []string{"127.0.0.1:53"}, Source: "/etc/resolv.conf", Checked: now}},
-			Cache:    status.Cache{MaxEntries: 400_000, Stats: dnscache.Stats{MaxBytes: 400 << 20}}, Connections: status.Connections{Listeners: []string{"127.0.0.1:2526"}, Max: 4096},
+			Cache:    dnscache.Stats{MaxEntries: 400_000, MaxBytes: 400 << 20}, Connections: status.Connections{Listeners: []string{"127.0.0.1:2526"}, Max: 4096},
 			Reload: &status.Reload{At: now.Add(-time.Second), OK: true},
 		}
 		b = screen{}

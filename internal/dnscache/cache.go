@@ -55,6 +55,7 @@ type Cache struct {
 	// deliveries and untrusted are for lookups without and with dns.Effort.Untrusted, and ahead is for refreshes.
 	deliveries, untrusted, ahead *share
 	stats                        counters
+	maxEntries                   atomic.Int64
 }
 
 const shards = 64
@@ -68,18 +69,20 @@ type counters struct {
 
 // Stats are counters since the start, and the size.
 type Stats struct {
-	Entries   int    `json:"entries"`
-	Bytes     int64  `json:"bytes"`     // about what the entries take in memory
-	MaxBytes  int64  `json:"max_bytes"` // what they may take
-	Hits      uint64 `json:"hits"`      // answers from the cache
-	Misses    uint64 `json:"misses"`    // lookups that called the next resolver
-	Failures  uint64 `json:"failures"`  // remembered failures
-	Stale     uint64 `json:"stale"`     // expired secure answers that were served because the resolver failed
-	Kept      uint64 `json:"kept"`      // answers that did not replace a live secure one
-	Evicted   uint64 `json:"evicted"`
-	Refreshed uint64 `json:"refreshed"`
-	// Results of the next resolver, each counted once. Bogus are failures that it reported as bogus, Failed all others.
-	Secure, Insecure, Bogus, Failed uint64 `json:"-"`
+	Entries    int    `json:"entries"`
+	Bytes      int64  `json:"bytes"`     // about what the entries take in memory
+	MaxBytes   int64  `json:"max_bytes"` // what they may take
+	Hits       uint64 `json:"hits"`      // answers from the cache
+	Misses     uint64 `json:"misses"`    // lookups that called the next resolver
+	Failures   uint64 `json:"failures"`  // remembered failures
+	Stale      uint64 `json:"stale"`     // expired secure answers that were served because the resolver failed
+	Kept       uint64 `json:"kept"`      // answers that did not replace a live secure one
+	Evicted    uint64 `json:"evicted"`
+	Refreshed  uint64 `json:"refreshed"`
+	MaxEntries int    `json:"max_entries"`
+	// Answers counts the results of the next resolver: secure and insecure answers, failures that it reported as bogus,
+	// and all others as failed.
+	Answers map[string]uint64 `json:"answers"`
 }
 
 // New returns an empty cache of the answers of next, which must end each lookup by itself. Run removes expired answers.
@@ -110,6 +113,7 @@ func MaxBytes(entries int) int64 {
 // SetMaxEntries changes the bound. Entries in excess are evicted as new ones are stored.
 func (c *Cache) SetMaxEntries(n int) {
 	n = cmp.Or(max(n, 0), 400_000)
+	c.maxEntries.Store(int64(n))
 	bytes := min(MaxBytes(n), c.maxBytes)
 	for _, s := range c.shards {
 		s.mu.Lock()
@@ -141,8 +145,12 @@ func (c *Cache) Stats() Stats {
 	n := &c.stats
 	st := Stats{
 		Hits: n.hits.Load(), Misses: n.misses.Load(), Failures: n.failures.Load(), Stale: n.stale.Load(),
-		Kept: n.kept.Load(), Evicted: n.evicted.Load(), Refreshed: n.refreshed.Load(), Failed: n.failed.Load(),
-		Secure: n.answers[dns.Secure].Load(), Insecure: n.answers[dns.Insecure].Load(), Bogus: n.bogus.Load(),
+		Kept: n.kept.Load(), Evicted: n.evicted.Load(), Refreshed: n.refreshed.Load(),
+		MaxEntries: int(c.maxEntries.Load()),
+		Answers: map[string]uint64{
+			"secure": n.answers[dns.Secure].Load(), "insecure": n.answers[dns.Insecure].Load(),
+			"bogus": n.bogus.Load(), "failed": n.failed.Load(),
+		},
 	}
 	for _, s := range c.shards {
 		s.mu.Lock()

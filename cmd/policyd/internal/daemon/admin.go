@@ -84,7 +84,7 @@ func (d *Daemon) sum(q admin.ReportRequest) report.Report {
 
 // Status returns how the daemon is doing.
 func (d *Daemon) Status() status.Status {
-	l, resolver, cache, server := d.loaded.Load(), d.stub.State(), d.cache.Stats(), d.server.Stats()
+	l, resolver, server := d.loaded.Load(), d.stub.State(), d.server.Stats()
 	st := status.Status{
 		Version: d.options.Version, Go: runtime.Version(), PID: os.Getpid(),
 		Started: d.started, Uptime: int64(time.Since(d.started) / time.Second), LogLevel: admin.LevelOf(&d.level).Level,
@@ -94,14 +94,7 @@ func (d *Daemon) Status() status.Status {
 			State: resolver, Trusted: resolver.Result != stub.NotTrusted,
 			Validating: resolver.Result == stub.Validating, SelfTest: resolver.Result.String(),
 		},
-		Lookups: d.service.Stats(),
-		Cache: status.Cache{
-			Stats: cache, MaxEntries: l.Cache.MaxEntries,
-			Answers: map[string]uint64{
-				"secure": cache.Secure, "insecure": cache.Insecure, "bogus": cache.Bogus, "failed": cache.Failed,
-			},
-		},
-		Promises: d.promiseStatus(),
+		Lookups: d.service.Stats(), Cache: d.cache.Stats(), Promises: d.promiseStatus(),
 		Connections: status.Connections{
 			Listeners: append([]string{}, d.Listening()...), Open: server.Open, Total: server.Accepted,
 			Max: l.Limits(d.maxConnections).MaxConnections,

@@ -37,8 +37,8 @@ func busy() status.Status {
 		Lookups: lookup.Stats{Panics: 1, Unsigned: 2, Replies: map[string]map[string]uint64{
 			"tls-policy": {"OK": 2, "NOTFOUND": 0, "TEMP": 0, "PERM": 0}, "transport": {"OK": 0, "NOTFOUND": 1, "TEMP": 0, "PERM": 0},
 		}},
-		Cache: status.Cache{
-			Stats:      dnscache.Stats{Entries: 10, Bytes: 4096, MaxBytes: 8192, Hits: 7, Misses: 3, Failures: 2, Stale: 1, Kept: 4, Evicted: 5, Refreshed: 6},
+		Cache: dnscache.Stats{
+			Entries: 10, Bytes: 4096, MaxBytes: 8192, Hits: 7, Misses: 3, Failures: 2, Stale: 1, Kept: 4, Evicted: 5, Refreshed: 6,
 			MaxEntries: 400, Answers: map[string]uint64{"secure": 8, "bogus": 1},
 		},
 		MTASTS:      &stsstore.Stats{Policies: 2, Results: map[string]uint64{"ok": 1, "sts-webpki-invalid": 1, "a new kind": 1}},

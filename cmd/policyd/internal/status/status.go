@@ -28,7 +28,7 @@ type Status struct {
 	Reload   *Reload         `json:"reload"` // the last one; null: there was none since the start
 	Resolver Resolver        `json:"resolver"`
 	Lookups  lookup.Stats    `json:"lookups"`
-	Cache    Cache           `json:"cache"`
+	Cache    dnscache.Stats  `json:"cache"`
 	MTASTS   *stsstore.Stats `json:"mta_sts"`
 	Probes   *probe.Stats    `json:"probes"`
 	// Promises is null where promises.vanished is off, Fleet where fleet.url is empty.
@@ -60,14 +60,6 @@ type Resolver struct {
 	Trusted    bool   `json:"trusted"`
 	Validating bool   `json:"validating"` // the self-test has been passed, so that answers can be secure
 	SelfTest   string `json:"self_test"`  // its result
-}
-
-// Cache is how the DNS cache is doing.
-type Cache struct {
-	dnscache.Stats
-	MaxEntries int `json:"max_entries"`
-	// Answers counts what came from the servers by its status: secure, insecure, bogus or failed.
-	Answers map[string]uint64 `json:"answers"`
 }
 
 // PromiseStatus is the state of the remembered promises.

@@ -73,12 +73,12 @@ func TestWarnings(t *testing.T) {
 			`a client asks for the unknown map "virtual" (requests: 1, last at ` + now.Format(time.TimeOnly) + `); its mail waits: use tls-policy, tls-policy-tlsrpt or transport in main.cf`,
 		},
 		"a full cache": {
-			func(st *Status) { st.Cache = Cache{Stats: dnscache.Stats{Entries: 960, Evicted: 7}, MaxEntries: 1000} },
+			func(st *Status) { st.Cache = dnscache.Stats{Entries: 960, MaxEntries: 1000, Evicted: 7} },
 			"cache full; 7 entries evicted; raise cache.max_entries",
 		},
 		"a cache without memory": {
 			func(st *Status) {
-				st.Cache = Cache{Stats: dnscache.Stats{Entries: 600, Bytes: 95, MaxBytes: 100, Evicted: 7}, MaxEntries: 1000}
+				st.Cache = dnscache.Stats{Entries: 600, MaxEntries: 1000, Bytes: 95, MaxBytes: 100, Evicted: 7}
 			},
 			"cache memory exhausted; 7 entries evicted; raise the memory limit of the process, or cache.max_entries if there is none",
 		},
