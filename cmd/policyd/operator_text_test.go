@@ -78,7 +78,7 @@ func TestStatusScreen(t *testing.T) {
 				Changed: []string{`mode = "report"`, `server.listen = ["127.0.0.1:2526", "unix:/run/policyd/sock"]`, `cache.max_entries = 100000`},
 			},
 			Reload:   &status.Reload{At: now.Add(-5 * time.Minute), Error: "/etc/policyd/policyd.toml:3: unknown key mod"},
-			Resolver: status.Resolver{SelfTest: "not trusted", State: stub.State{Servers: []string{"192.0.2.53:53", "[2001:db8::53]:53"}, Source: "/etc/resolv.conf", Outcome: stub.Outcome{Reason: "not every server is a resolver on loopback"}, Checked: now.Add(-90 * time.Second)}},
+			Resolver: stub.State{SelfTest: "not trusted", Servers: []string{"192.0.2.53:53", "[2001:db8::53]:53"}, Source: "/etc/resolv.conf", Outcome: stub.Outcome{Reason: "not every server is a resolver on loopback"}, Checked: now.Add(-90 * time.Second)},
 			Lookups: lookup.Stats{Replies: map[string]map[string]uint64{
 				"tls-policy":        {"OK": 1234567, "NOTFOUND": 89012, "TEMP": 3, "PERM": 1},
 				"tls-policy-tlsrpt": {"OK": 5},
@@ -101,7 +101,7 @@ func TestStatusScreen(t *testing.T) {
 
 		fresh := status.Status{
 			Version: "1.0.0", PID: 1, Uptime: 7, LogLevel: "info", Settings: status.Settings{Mode: "enforce"},
-			Resolver: status.Resolver{Trusted: true, Validating: true, SelfTest: "validating", State: stub.State{Servers: []string{"127.0.0.1:53"}, Source: "/etc/resolv.conf", Checked: now}},
+			Resolver: stub.State{Trusted: true, Validating: true, SelfTest: "validating", Servers: []string{"127.0.0.1:53"}, Source: "/etc/resolv.conf", Checked: now},
 			Cache:    dnscache.Stats{MaxEntries: 400_000, MaxBytes: 400 << 20}, Connections: status.Connections{Listeners: []string{"127.0.0.1:2526"}, Max: 4096},
 			Reload: &status.Reload{At: now.Add(-time.Second), OK: true},
 		}

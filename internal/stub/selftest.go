@@ -43,13 +43,17 @@ type State struct {
 	Checked       time.Time `json:"checked,omitzero"`         // when the self-test last had a result
 	FailingSince  time.Time `json:"failing_since,omitzero"`   // when the present outage began, or zero
 	FailingReason string    `json:"failing_reason,omitempty"` // what failed last, and at which server
+	Trusted       bool      `json:"trusted"`
+	Validating    bool      `json:"validating"` // the self-test has been passed, so that answers can be secure
+	SelfTest      string    `json:"self_test"`  // Result in words
 }
 
 // State returns the present state of the servers.
 func (s *Stub) State() State {
 	now := s.now.Load()
 	since, reason := now.health.state()
-	return State{names(now.list), now.options.source(), now.Outcome, now.checked, since, reason}
+	return State{names(now.list), now.options.source(), now.Outcome, now.checked, since, reason,
+		now.Result != NotTrusted, now.Result == Validating, now.Result.String()}
 }
 
 // SelfTest tests every server now, and reports whether all have passed. Otherwise the test should be repeated soon,

@@ -165,7 +165,7 @@ func TestConfigure(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "missing")
 	s, err := New(Options{ResolvConf: missing})
 	require.NoError(t, err)
-	require.Equal(t, State{Servers: []string{"127.0.0.1:53"}, Source: missing}, s.State(), "as the C library does")
+	require.Equal(t, State{Servers: []string{"127.0.0.1:53"}, Source: missing, Trusted: true, SelfTest: "unknown"}, s.State(), "as the C library does")
 	for name, o := range map[string]Options{
 		"a wrong server":     {Servers: []string{"localhost"}},
 		"an unreadable file": {ResolvConf: t.TempDir()},

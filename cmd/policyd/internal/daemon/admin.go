@@ -19,7 +19,6 @@ import (
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/report"
-	"github.com/policyd/policyd/internal/stub"
 	"github.com/policyd/policyd/prefix"
 	"github.com/policyd/policyd/socketmap"
 )
@@ -84,17 +83,13 @@ func (d *Daemon) sum(q admin.ReportRequest) report.Report {
 
 // Status returns how the daemon is doing.
 func (d *Daemon) Status() status.Status {
-	l, resolver, server := d.loaded.Load(), d.stub.State(), d.server.Stats()
+	l, server := d.loaded.Load(), d.server.Stats()
 	st := status.Status{
 		Version: d.options.Version, Go: runtime.Version(), PID: os.Getpid(),
 		Started: d.started, Uptime: int64(time.Since(d.started) / time.Second), LogLevel: admin.LevelOf(&d.level).Level,
 		Settings: status.Settings{Mode: l.Mode, Changed: l.Redacted().Changed(), Overrides: len(l.Rules)},
 		Reload:   d.last.Load(),
-		Resolver: status.Resolver{
-			State: resolver, Trusted: resolver.Result != stub.NotTrusted,
-			Validating: resolver.Result == stub.Validating, SelfTest: resolver.Result.String(),
-		},
-		Lookups: d.service.Stats(), Cache: d.cache.Stats(), Promises: d.promiseStatus(),
+		Resolver: d.stub.State(), Lookups: d.service.Stats(), Cache: d.cache.Stats(), Promises: d.promiseStatus(),
 		Connections: status.Connections{
 			Listeners: append([]string{}, d.Listening()...), Open: server.Open, Total: server.Accepted,
 			Max: l.Limits(d.maxConnections).MaxConnections,

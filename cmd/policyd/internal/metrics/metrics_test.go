@@ -25,6 +25,7 @@ import (
 	"github.com/policyd/policyd/internal/lookup"
 	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/internal/stsstore"
+	"github.com/policyd/policyd/internal/stub"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -33,7 +34,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func busy() status.Status {
 	return status.Status{
 		Version: "v1.2.3", Go: runtime.Version(), Started: time.Unix(1_700_000_000, 0),
-		Resolver: status.Resolver{Validating: true},
+		Resolver: stub.State{Validating: true},
 		Lookups: lookup.Stats{Panics: 1, Unsigned: 2, Replies: map[string]map[string]uint64{
 			"tls-policy": {"OK": 2, "NOTFOUND": 0, "TEMP": 0, "PERM": 0}, "transport": {"OK": 0, "NOTFOUND": 1, "TEMP": 0, "PERM": 0},
 		}},

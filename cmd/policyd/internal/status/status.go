@@ -26,7 +26,7 @@ type Status struct {
 	Warnings []string        `json:"warnings"` // what an operator should look at, a sentence each
 	Settings Settings        `json:"settings"`
 	Reload   *Reload         `json:"reload"` // the last one; null: there was none since the start
-	Resolver Resolver        `json:"resolver"`
+	Resolver stub.State      `json:"resolver"`
 	Lookups  lookup.Stats    `json:"lookups"`
 	Cache    dnscache.Stats  `json:"cache"`
 	MTASTS   *stsstore.Stats `json:"mta_sts"`
@@ -52,14 +52,6 @@ type Reload struct {
 	OK      bool      `json:"ok"`
 	Error   string    `json:"error,omitempty"`   // why the new settings were refused and the previous ones kept
 	Restart []string  `json:"restart,omitempty"` // the changed settings that take effect after a restart only
-}
-
-// Resolver is what is known about the DNS servers.
-type Resolver struct {
-	stub.State
-	Trusted    bool   `json:"trusted"`
-	Validating bool   `json:"validating"` // the self-test has been passed, so that answers can be secure
-	SelfTest   string `json:"self_test"`  // its result
 }
 
 // PromiseStatus is the state of the remembered promises.

@@ -24,13 +24,13 @@ func TestWarnings(t *testing.T) {
 	}{
 		"the self-test has no result": {
 			func(st *Status) {
-				st.Resolver = Resolver{SelfTest: "unknown", State: stub.State{Outcome: stub.Outcome{Reason: "timed out"}}}
+				st.Resolver = stub.State{SelfTest: "unknown", Outcome: stub.Outcome{Reason: "timed out"}}
 			},
 			"resolver self-test has no result yet; lookups fail and mail waits: timed out",
 		},
 		"the resolver does not validate": {
 			func(st *Status) {
-				st.Resolver = Resolver{SelfTest: "echoes AD", State: stub.State{Outcome: stub.Outcome{Reason: "it copies the bit"}}}
+				st.Resolver = stub.State{SelfTest: "echoes AD", Outcome: stub.Outcome{Reason: "it copies the bit"}}
 			},
 			"treating all answers as insecure, because the resolver echoes AD: it copies the bit",
 		},
@@ -118,7 +118,7 @@ func TestWarnings(t *testing.T) {
 			"3 connections closed because of server.max_connections or a lack of file descriptors",
 		},
 	} {
-		st := Status{Resolver: Resolver{SelfTest: "validating", Validating: true}, MTASTS: &stsstore.Stats{Persistent: true}}
+		st := Status{Resolver: stub.State{SelfTest: "validating", Validating: true}, MTASTS: &stsstore.Stats{Persistent: true}}
 		require.Equal(t, []string{}, st.Warn(), "a sound daemon")
 		c.change(&st)
 		require.Equal(t, []string{c.want}, st.Warn(), name)
@@ -127,6 +127,6 @@ func TestWarnings(t *testing.T) {
 
 func TestAResolverThatNobodyAsks(t *testing.T) {
 	t.Parallel()
-	st := Status{Settings: Settings{Mode: "off"}, Resolver: Resolver{SelfTest: "unknown", State: stub.State{FailingSince: time.Now()}}}
+	st := Status{Settings: Settings{Mode: "off"}, Resolver: stub.State{SelfTest: "unknown", FailingSince: time.Now()}}
 	require.Empty(t, st.Warn())
 }
