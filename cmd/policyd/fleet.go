@@ -1,8 +1,6 @@
 package main
 
 import (
-	"fmt"
-
 	"github.com/spf13/cobra"
 
 	"github.com/policyd/policyd/internal/fleet"
@@ -21,8 +19,7 @@ both. A day after the last node, remove fleet.previous_key_file on every node an
 		Example: "  (umask 027; policyd fleet key >/etc/policyd/fleet.key)\n  chgrp policyd /etc/policyd/fleet.key",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), fleet.NewKey().Text())
-			return err
+			return show(cmd, fleet.NewKey(), func(s *screen, key fleet.Key) { s.linef("%s", key.Text()) })
 		},
 	})
 }

@@ -75,8 +75,7 @@ func newRoot() *cobra.Command {
 	only := root.Flags().Bool("version", false, "show the version") // cobra would add -v, the --verbose of check
 	root.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *only {
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), "policyd "+c.version)
-			return err
+			return show(cmd, c.version, func(s *screen, version string) { s.linef("policyd %s", version) })
 		}
 		return cmd.Help()
 	}
@@ -109,10 +108,10 @@ func failsAsCommand(cmd *cobra.Command) {
 func help(cmd *cobra.Command, _ []string) {
 	var b strings.Builder
 	for paragraph := range strings.SplitSeq(cmp.Or(cmd.Long, cmd.Short), "\n\n") {
-		if strings.HasPrefix(paragraph, " ") || strings.HasPrefix(paragraph, "\t") {
+		if strings.HasPrefix(paragraph, " ") {
 			b.WriteString(paragraph + "\n")
 		} else {
-			text.Wrap(&b, "", strings.ReplaceAll(paragraph, "\n", " "))
+			text.Wrap(&b, "", paragraph)
 		}
 		b.WriteString("\n")
 	}

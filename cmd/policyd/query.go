@@ -57,12 +57,9 @@ func (c *common) query(cmd *cobra.Command, args []string, noProbe bool) error {
 	if err != nil {
 		return err
 	}
-	e, err := newEvaluator(cmd, l)
+	e, err := newEvaluator(cmd, l, noProbe)
 	if err != nil {
 		return err
-	}
-	if noProbe {
-		e.prober = nil
 	}
 	found := make([]lookup.Explanation, len(args))
 	concurrently(len(args), func(i int) { found[i] = e.explain(cmd.Context(), args[i]) })

@@ -34,7 +34,7 @@ type evaluator struct {
 }
 
 // newEvaluator warns if no answer can be secure.
-func newEvaluator(cmd *cobra.Command, l *settings.Loaded) (*evaluator, error) {
+func newEvaluator(cmd *cobra.Command, l *settings.Loaded, noProbe bool) (*evaluator, error) {
 	quiet := slog.New(slog.DiscardHandler)
 	servers, err := stub.New(l.Stub(quiet))
 	if err != nil {
@@ -48,7 +48,7 @@ func newEvaluator(cmd *cobra.Command, l *settings.Loaded) (*evaluator, error) {
 			Resolver: cache, STS: stsstore.New(l.Store(cache, quiet)), Site: site, Verdict: prober.Verdict,
 			Recall: func(domain string) promises.Memory { return remembered(cmd.Context(), l.Admin.Socket, domain) },
 		}},
-		settings: l.Lookup(), prober: prober,
+		settings: l.Lookup(), prober: either(noProbe, nil, prober),
 		progress: either(terminal(cmd.ErrOrStderr()), cmd.ErrOrStderr(), io.Discard),
 	}
 	if e.settings.Policy.Mode == policy.ModeOff {

@@ -48,7 +48,7 @@ func Listen(ctx context.Context, address string, o Options) (net.Listener, error
 
 // listen makes a socket with a name of its own, and gives it the name that clients use when it has its mode and group.
 func listen(ctx context.Context, path string, o Options) (_ *Listener, err error) {
-	gid, err := groupID(o.Group)
+	gid, err := GroupID(o.Group)
 	if err != nil {
 		return nil, err
 	}
@@ -81,8 +81,8 @@ func listen(ctx context.Context, path string, o Options) (_ *Listener, err error
 	}
 }
 
-// groupID returns -1 for "", which leaves the group as it is.
-func groupID(group string) (int, error) {
+// GroupID returns the number of a group with this name or number; -1 for "", which leaves the group as it is.
+func GroupID(group string) (int, error) {
 	if group == "" {
 		return -1, nil
 	}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os/user"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/stub"
+	"github.com/policyd/policyd/internal/unixsock"
 )
 
 // kind is what a setting takes. Type describes it to a reader of the manual and of a message, and read returns the
@@ -130,9 +130,8 @@ func hostName(s string) bool {
 }
 
 func group(s string) bool {
-	n, notNumber := strconv.Atoi(s)
-	_, unknown := user.LookupGroup(s)
-	return notNumber == nil && n >= 0 || unknown == nil
+	_, err := unixsock.GroupID(s)
+	return err == nil
 }
 
 func dnsServer(s string) bool {

@@ -58,7 +58,7 @@ func (s *Settings) Tables() (all []Table) {
 	add("socket_mode", &s.Server.SocketMode, "0660",
 		restart(of("octal permissions in quotes", matching("0*[1-7][0-7]{0,2}"))),
 		"Permissions of the unix sockets in listen.")
-	add("socket_group", &s.Server.SocketGroup, "", restart(of("the name or number of a group", optional(group))),
+	add("socket_group", &s.Server.SocketGroup, "", restart(of("the name or number of a group", group)),
 		"Group of the unix sockets in listen; empty means the group of the process. Postfix must be a member, so "+
 			"this is often postfix.")
 	add("max_connections", &s.Server.MaxConnections, 4096, number(1, 1_000_000),
