@@ -17,7 +17,6 @@ import (
 	"github.com/policyd/policyd/cmd/policyd/internal/status"
 	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/lookup"
-	"github.com/policyd/policyd/internal/promises"
 	"github.com/policyd/policyd/internal/report"
 )
 
@@ -27,21 +26,15 @@ type Endpoint[Q, A any] string
 
 // The endpoints.
 const (
-	GetStatus     Endpoint[struct{}, status.Status]       = "GET /v1/status"
-	ListCache     Endpoint[Filter, CacheList]             = "GET /v1/cache"
-	GetDomain     Endpoint[DomainRequest, status.Domain]  = "GET /v1/cache/{domain}"
-	FlushCache    Endpoint[FlushRequest, Flushed]         = "POST /v1/cache/flush"
-	DoReload      Endpoint[struct{}, status.Reload]       = "POST /v1/reload"
-	GetLevel      Endpoint[struct{}, Level]               = "GET /v1/log-level"
-	SetLevel      Endpoint[Level, Level]                  = "PUT /v1/log-level"
-	Explain       Endpoint[Nexthop, lookup.Explanation]   = "GET /v1/query"
-	GetPolicy     Endpoint[Question, lookup.PolicyAnswer] = "GET /v1/policy"
-	GetRoute      Endpoint[Question, RouteAnswer]         = "GET /v1/route"
-	GetReport     Endpoint[ReportRequest, report.Report]  = "GET /v1/report"
-	ListPromises  Endpoint[Filter, PromiseList]           = "GET /v1/promises"
-	GetPromise    Endpoint[DomainRequest, promises.Entry] = "GET /v1/promises/{domain}"
-	ForgetPromise Endpoint[DomainRequest, Forgotten]      = "POST /v1/promises/forget"
-	Warm          Endpoint[DomainRequest, Warmed]         = "POST /v1/warm"
+	GetStatus  Endpoint[struct{}, status.Status]      = "GET /v1/status"
+	ListCache  Endpoint[Filter, CacheList]            = "GET /v1/cache"
+	GetDomain  Endpoint[DomainRequest, status.Domain] = "GET /v1/cache/{domain}"
+	FlushCache Endpoint[FlushRequest, Flushed]        = "POST /v1/cache/flush"
+	DoReload   Endpoint[struct{}, status.Reload]      = "POST /v1/reload"
+	GetLevel   Endpoint[struct{}, Level]              = "GET /v1/log-level"
+	SetLevel   Endpoint[Level, Level]                 = "PUT /v1/log-level"
+	Explain    Endpoint[Nexthop, lookup.Explanation]  = "GET /v1/query"
+	GetReport  Endpoint[ReportRequest, report.Report] = "GET /v1/report"
 )
 
 // The bounds on a request.
@@ -104,24 +97,6 @@ type CacheList struct {
 type Flushed struct {
 	Cache    int `json:"cache"`
 	Policies int `json:"policies"`
-}
-
-// PromiseList is what is remembered, by domain.
-type PromiseList struct {
-	Promises []promises.Entry `json:"promises"`
-	More     bool             `json:"more"` // there are more domains than the limit allows
-}
-
-// Forgotten reports whether there was anything to forget.
-type Forgotten struct {
-	Forgotten bool `json:"forgotten"`
-}
-
-// Warmed is what the evaluation of a domain found.
-type Warmed struct {
-	Domain string `json:"domain"`
-	Status string `json:"status"` // of the tls-policy answer with mode = "enforce": OK, NOTFOUND or TEMP
-	Source string `json:"source"` // the mechanism that decided
 }
 
 func (d *DomainRequest) check() (err error) {

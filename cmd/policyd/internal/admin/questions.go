@@ -9,6 +9,12 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
+// The endpoints for mail servers other than Postfix.
+const (
+	GetPolicy Endpoint[Question, lookup.PolicyAnswer] = "GET /v1/policy"
+	GetRoute  Endpoint[Question, RouteAnswer]         = "GET /v1/route"
+)
+
 // MaxQuestions bounds the connections of mail servers, each of which has one question.
 const MaxQuestions = 256
 
