@@ -1,7 +1,6 @@
 package dnscache
 
 import (
-	"encoding/binary"
 	"time"
 
 	"github.com/policyd/policyd/internal/dns"
@@ -45,72 +44,12 @@ func (e *entry) answer() *dns.RRset {
 	return &r
 }
 
-// tick is the unit of packed moments.
-const tick = 100 * time.Millisecond
-
-// flags returns what is packed into one octet, together with the status. alias is set if the owner is not the name.
-func (e *entry) flags(alias *bool) [6]*bool {
-	return [...]*bool{&e.NXDomain, &e.Stale, &e.warned, &e.failed, &e.failure.Bogus, alias}
-}
-
-// pack appends the entry with its key, and without its data, which come last. Most entries have neither a failure nor
-// an owner, which then take no room. Moments are counted from origin.
-func (e *entry) pack(b []byte, k key, origin time.Time) []byte {
-	moment := func(t time.Time) uint64 { return uint64(max(t.Sub(origin), 0) / tick) }
-	alias := e.Owner != e.Name
-	flags := e.flags(&alias)
-	bits := byte(e.Status) << len(flags)
-	for i, set := range flags {
-		if *set {
-			bits |= 1 << i
-		}
-	}
-	b = append(binary.AppendUvarint(b, uint64(k)), bits)
-	b = binary.AppendUvarint(b, uint64(e.Epoch))
-	b = binary.AppendUvarint(b, uint64(e.life/time.Second))
-	b = binary.AppendUvarint(b, moment(e.Expires))
-	if e.failed {
-		b = binary.AppendUvarint(b, uint64(e.failure.Epoch.Failures))
-		b = binary.AppendUvarint(b, uint64(e.backOff/tick))
-		b = binary.AppendUvarint(b, moment(e.retry))
-		b = dns.AppendItem(b, nil, e.failure.Reason)
-	}
-	if alias {
-		b = dns.AppendItem(b, nil, e.Owner)
-	}
-	return b
-}
-
-// unpack sets e to what pack has packed, without what is void at the present epoch: an answer of other servers or of
-// another trust, and also a failure of an outage that has ended. A failure has the same dns.Epoch.Answers as the answer
-// beside it.
-func (e *entry) unpack(q dns.Question, s string, origin time.Time, present dns.Epoch) {
-	*e = unknown(q)
-	next := func() (n uint64) {
-		n, s = dns.CutNumber(s)
-		return n
-	}
-	next() // the key
-	alias := false
-	flags, bits := e.flags(&alias), s[0]
-	for i, set := range flags {
-		*set = bits>>i&1 == 1
-	}
-	e.Status, s = dns.Status(bits>>len(flags)), s[1:]
-	e.Epoch, e.life = uint32(next()), time.Duration(next())*time.Second
-	e.Expires = origin.Add(time.Duration(next()) * tick)
-	if e.failed {
-		e.failure.Question, e.failure.Epoch = q, dns.Epoch{Answers: e.Epoch, Failures: uint32(next())}
-		e.backOff, e.retry = time.Duration(next())*tick, origin.Add(time.Duration(next())*tick)
-		e.failure.Reason, s = dns.CutItem(s)
-	}
-	if alias {
-		e.Owner, s = dns.CutItem(s)
-	}
-	e.data = s
+// removeVoid removes what is void at the present epoch: an answer of other servers or of another trust, and also a failure
+// of an outage that has ended.
+func (e *entry) removeVoid(present dns.Epoch) {
 	switch {
 	case e.Epoch != present.Answers:
-		*e = unknown(q)
+		*e = unknown(dns.Question{Name: e.Name, Type: e.Type})
 	case e.failed && e.failure.Epoch != present:
 		e.failed, e.failure, e.backOff, e.retry = false, dns.Error{}, 0, time.Time{}
 	}

@@ -2,9 +2,7 @@ package dnscache
 
 import (
 	"slices"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	gocache "github.com/patrickmn/go-cache"
@@ -31,68 +29,11 @@ type shard struct {
 	pointer    int // the next candidate for eviction
 }
 
-// node holds the entries of a name, and of the names that are always looked up with it, in one string: a cache of many
-// domains would otherwise consist of pointers and map slots. It is replaced and never changed, except for used.
-type node struct {
-	packed string      // the name, and then the entries, each with its length in front
-	slot   int32       // in the ring; the mutex of the shard guards it
-	used   atomic.Bool // since the eviction pointer passed
-}
-
-// prefixes are of the names that share the node of the name behind them. The list is closed, so a remote party cannot
-// make a node grow.
-var prefixes = [...]string{"", "_25._tcp.", "_26._tcp.", "_mta-sts.", "mta-sts."}
-
-// key tells the entries of a node apart, by the type and the index of the prefix.
-type key uint32
-
-// locate returns the name of the node for a question, and its key there.
-func locate(q dns.Question) (name string, k key) {
-	at := 0
-	for i, p := range prefixes {
-		if strings.HasPrefix(q.Name, p) {
-			at = i
-		}
-	}
-	return q.Name[len(prefixes[at]):], key(q.Type)*key(len(prefixes)) + key(at)
-}
-
-func (n *node) domain() string {
-	name, _ := dns.CutItem(n.packed)
-	return name
-}
-
-func (n *node) question(k key) dns.Question {
-	const step = key(len(prefixes))
-	return dns.Question{Name: prefixes[k%step] + n.domain(), Type: dns.Type(k / step)}
-}
-
-// entries calls f with the key of each entry, and with the packed entry, until f returns false. A nil node has none.
-func (n *node) entries(f func(k key, packed string) bool) {
-	if n == nil {
-		return
-	}
-	e := ""
-	for _, rest := dns.CutItem(n.packed); rest != ""; {
-		e, rest = dns.CutItem(rest)
-		if k, _ := dns.CutNumber(e); !f(key(k), e) {
-			return
-		}
-	}
-}
-
 // use marks the node as used. An untrusted lookup does not: a remote party could otherwise evict what this site needs.
 func (n *node) use(by dns.Effort) {
 	if !by.Untrusted && !n.used.Load() {
 		n.used.Store(true)
 	}
-}
-
-func (n *node) count() (entries int) {
-	for range n.entries {
-		entries++
-	}
-	return entries
 }
 
 // weigh estimates how many bytes the node takes with Go 1.26 on 64 bits: with its places in the map and in the ring,
@@ -121,27 +62,12 @@ func (s *shard) get(q dns.Question, present dns.Epoch) (e entry, n *node) {
 	e = unknown(q)
 	for k, packed := range n.entries {
 		if k == wanted {
-			e.unpack(q, packed, s.origin, present)
+			e.unpack(q, packed, s.origin)
+			e.removeVoid(present)
 			break
 		}
 	}
 	return e, n
-}
-
-// with returns the node for a question, with e in place of what is known for it, and without it if e is nil; s.mu is
-// held.
-func (s *shard) with(q dns.Question, e *entry) *node {
-	name, mine := locate(q)
-	b, head := dns.AppendItem(make([]byte, 0, 512), nil, name), make([]byte, 0, 256) // on the stack
-	for k, packed := range s.node(name).entries {
-		if k != mine {
-			b = dns.AppendItem(b, nil, packed)
-		}
-	}
-	if e != nil {
-		b = dns.AppendItem(b, e.pack(head, mine, s.origin), e.data)
-	}
-	return &node{packed: string(b)}
 }
 
 // put stores a node in place of the one of its name, or only removes that if the new one has no entries. It evicts
@@ -202,7 +128,8 @@ func (s *shard) removeIf(present dns.Epoch, f func(*entry) bool) (removed int) {
 	for _, n := range slices.Backward(s.ring) { // the last node takes the place of one that goes
 		for k, packed := range n.entries {
 			q := n.question(k)
-			if e.unpack(q, packed, s.origin, present); f(&e) {
+			e.unpack(q, packed, s.origin)
+			if e.removeVoid(present); f(&e) {
 				removed++
 				s.put(s.with(q, nil))
 			}

@@ -16,8 +16,6 @@ import (
 	"strconv"
 	"time"
 
-	"golang.org/x/net/http/httpproxy"
-
 	"github.com/policyd/policyd/internal/dns"
 )
 
@@ -32,11 +30,11 @@ type Fetcher struct {
 	Resolver dns.Starter    // looks up the addresses of policy hosts
 	Roots    *x509.CertPool // verify the certificate of the policy host; nil means the system's root certificates
 	Special  bool           // allow special-purpose addresses, such as loopback: for tests and private networks
+	Port     uint16         // of the policy hosts; 0 means 443
 	// ProxyFromEnvironment sends requests through the proxy that HTTPS_PROXY and NO_PROXY name for the policy host. The
 	// proxy then looks up the host, so Resolver and Special do not matter. The TLS connection still ends at the policy
 	// host.
 	ProxyFromEnvironment bool
-	Port                 uint16 // of the policy hosts; 0 means 443
 }
 
 // Fetch fetches the policy of a domain, RFC 8461 section 3.3, from each address of the policy host in turn until one
@@ -61,17 +59,8 @@ func (f *Fetcher) Fetch(ctx context.Context, domain string) (Policy, error) {
 // body fetches the policy through the proxy, if there is one, or else from the first address of the host that answers.
 // It returns the address that it tried first.
 func (f *Fetcher) body(ctx context.Context, host string) (body []byte, first netip.Addr, err error) {
-	if f.ProxyFromEnvironment {
-		proxy, err := httpproxy.FromEnvironment().ProxyFunc()(f.url(host))
-		if err != nil {
-			return nil, first, fmt.Errorf("HTTPS_PROXY: %w", err)
-		}
-		if proxy != nil {
-			if body, err = f.get(ctx, host, proxy, first); err != nil {
-				err = fmt.Errorf("proxy %s: %w", proxy.Host, err)
-			}
-			return body, first, err
-		}
+	if body, used, err := f.throughProxy(ctx, host); used {
+		return body, first, err
 	}
 	var failed, problems []error
 	for addr, more := range f.candidates(ctx, host, &problems) {
@@ -84,7 +73,12 @@ func (f *Fetcher) body(ctx context.Context, host string) (body []byte, first net
 			const half = 2
 			attempt, cancel = context.WithTimeout(ctx, time.Until(end)/half)
 		}
-		body, err = f.get(attempt, host, nil, addr)
+		to := netip.AddrPortFrom(addr, cmp.Or(f.Port, httpsPort)).String()
+		body, err = f.get(attempt, host, &http.Transport{
+			DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return dialTLS(ctx, to, f.config(host))
+			},
+		})
 		cancel()
 		if err == nil {
 			return body, first, nil
@@ -112,19 +106,15 @@ func (f *Fetcher) url(host string) *url.URL {
 	return &url.URL{Scheme: "https", Host: host, Path: "/.well-known/mta-sts.txt"}
 }
 
-// get fetches the policy from one address of the host, or through a proxy if that is not nil.
-func (f *Fetcher) get(ctx context.Context, host string, proxy *url.URL, addr netip.Addr) ([]byte, error) {
-	config := &tls.Config{ServerName: host, RootCAs: f.Roots, MinVersion: tls.VersionTLS12}
-	transport := &http.Transport{DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: maxHeader}
+func (f *Fetcher) config(host string) *tls.Config {
+	return &tls.Config{ServerName: host, RootCAs: f.Roots, MinVersion: tls.VersionTLS12}
+}
+
+// get fetches the policy over a transport that connects to the host.
+func (f *Fetcher) get(ctx context.Context, host string, transport *http.Transport) ([]byte, error) {
+	transport.DisableKeepAlives, transport.DisableCompression = true, true
+	transport.MaxResponseHeaderBytes = maxHeader
 	defer transport.CloseIdleConnections()
-	if proxy != nil {
-		transport.Proxy, transport.DialContext, transport.TLSClientConfig = http.ProxyURL(proxy), dial, config
-	} else {
-		to := netip.AddrPortFrom(addr, cmp.Or(f.Port, httpsPort)).String()
-		transport.DialTLSContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return dialTLS(ctx, to, config)
-		}
-	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, f.url(host).String(), nil)
 	if err != nil {
 		return nil, err
