@@ -27,7 +27,7 @@ func TestEpochDropsEntries(t *testing.T) {
 		require.Equal(t, dns.ErrNotCached.Error(), cached(c, mxOf("failed.example")), "other servers may not fail")
 		require.Equal(t, dns.ErrNotCached.Error(), cached(c, mxOf("insecure.example")), "it may be secure now")
 		require.Equal(t, "SERVFAIL", gets(c, mxOf("secure.example")), "nor is it given stale")
-		require.Len(t, c.List("", 0), 1, "the failure")
+		require.Len(t, c.List(Matching(""), 0), 1, "the failure")
 		next.set(says(dns.Secure, time.Hour, false))
 		require.Equal(t, "secure", gets(c, mxOf("insecure.example")))
 		require.Zero(t, c.Stats().Kept)
@@ -87,9 +87,9 @@ func TestAFailureOfAnEndedOutageIsNotRemembered(t *testing.T) {
 			next.change(dns.Epoch{Failures: uint32(i + 1)})
 			<-started.Done
 			require.Equal(t, i == 0, started.Err == nil)
-			require.Equal(t, i == 0, len(c.List(q.Name, 0)) == 1)
+			require.Equal(t, i == 0, len(c.List(Matching(q.Name), 0)) == 1)
 		}
-		require.Empty(t, c.List("known.example", 0)[0].Failure)
+		require.Empty(t, c.List(Matching("known.example"), 0)[0].Failure)
 		require.Equal(t, dns.ErrNotCached.Error(), cached(c, mxOf("other.example")))
 	})
 }
@@ -157,7 +157,7 @@ func TestTheVersionChangesWithAnswers(t *testing.T) {
 		time.Sleep(most)
 		require.False(t, learn(says(dns.Secure, ttl, false)), "the answer had expired")
 		before := c.Version()
-		require.Equal(t, 1, c.Flush("example.com"))
+		require.Equal(t, 1, c.Flush(Within("example.com")))
 		require.NotEqual(t, before, c.Version())
 	})
 	var stats counters

@@ -28,9 +28,6 @@ type Entry struct {
 	Retry   time.Time `json:"retry,omitzero"`
 }
 
-// List returns at most limit entries that are of use (0: all) and whose names are Matching, sorted by name and type.
-func (c *Cache) List(match string, limit int) []Entry { return c.entries(limit, Matching(match)) }
-
 // Matching returns a function that reports whether a name matches a pattern of path.Match, if match contains one of *?[
 // ("*" also matches dots, because names have no slashes), or else contains it.
 func Matching(match string) func(name string) bool {
@@ -44,31 +41,8 @@ func Matching(match string) func(name string) bool {
 	}
 }
 
-// Get returns the entries of a domain and of all names below it, which Flush would remove.
-func (c *Cache) Get(domain string) []Entry { return c.entries(0, within(domain)) }
-
-// Flush removes the entries of a domain and of all names below it, with their failures, and returns their number. For
-// "" and "." it does nothing: see FlushAll.
-func (c *Cache) Flush(domain string) int {
-	in := within(domain)
-	return c.flush(func(e *entry) bool { return in(e.Name) })
-}
-
-// FlushAll removes all entries and returns their number.
-func (c *Cache) FlushAll() int {
-	return c.flush(func(*entry) bool { return true })
-}
-
-func (c *Cache) flush(f func(*entry) bool) (removed int) {
-	for _, s := range c.shards {
-		removed += s.removeIf(c.epoch(), f)
-	}
-	c.stats.changes.Add(uint64(removed))
-	return removed
-}
-
-// within returns a function that reports whether a name is the domain or below it.
-func within(domain string) func(string) bool {
+// Within returns a function that reports whether a name is the domain or below it. No name is within "" and ".".
+func Within(domain string) func(name string) bool {
 	domain = dns.Lower(dns.TrimRoot(domain))
 	return func(name string) bool {
 		above, ok := strings.CutSuffix(name, domain)
@@ -76,7 +50,8 @@ func within(domain string) func(string) bool {
 	}
 }
 
-func (c *Cache) entries(limit int, match func(name string) bool) []Entry {
+// List returns at most limit entries that are of use (0: all) and whose names match, sorted by name and type.
+func (c *Cache) List(match func(name string) bool, limit int) []Entry {
 	now, list := time.Now(), []Entry{}
 	for _, s := range c.shards {
 		s.removeIf(c.epoch(), func(e *entry) bool {
@@ -93,6 +68,15 @@ func (c *Cache) entries(limit int, match func(name string) bool) []Entry {
 		}
 	}
 	return list
+}
+
+// Flush removes the entries whose names match, with their failures, and returns their number.
+func (c *Cache) Flush(match func(name string) bool) (removed int) {
+	for _, s := range c.shards {
+		removed += s.removeIf(c.epoch(), func(e *entry) bool { return match(e.Name) })
+	}
+	c.stats.changes.Add(uint64(removed))
+	return removed
 }
 
 func (e *entry) show(now time.Time) Entry {

@@ -123,7 +123,7 @@ func (d *Daemon) Status() status.Status {
 
 // listCache shows what the cache has.
 func (d *Daemon) listCache(f admin.Filter) (list admin.CacheList) {
-	list.Entries, list.More = atMost(f.Limit, d.cache.List(f.Match, f.Limit+1))
+	list.Entries, list.More = atMost(f.Limit, d.cache.List(dnscache.Matching(f.Match), f.Limit+1))
 	return list
 }
 
@@ -139,7 +139,7 @@ func (d *Daemon) getDomain(q admin.DomainRequest) status.Domain {
 	known := status.Domain{Domain: q.Domain, Cache: []dnscache.Entry{}, Probes: d.probesOf(names)}
 	seen := map[dns.Question]bool{}
 	for _, name := range names {
-		entries := d.cache.Get(name)
+		entries := d.cache.List(dnscache.Within(name), 0)
 		slices.SortStableFunc(entries, func(a, b dnscache.Entry) int { return cmp.Compare(len(a.Name), len(b.Name)) })
 		for _, e := range entries {
 			if question := (dns.Question{Name: e.Name, Type: e.Type}); !seen[question] {
@@ -157,7 +157,7 @@ func (d *Daemon) getDomain(q admin.DomainRequest) status.Domain {
 // namesOf returns a domain and its MX hosts, as far as the cache has them.
 func (d *Daemon) namesOf(domain string) []string {
 	names := []string{domain}
-	for _, e := range d.cache.Get(domain) {
+	for _, e := range d.cache.List(dnscache.Within(domain), 0) {
 		if e.Name != domain || e.Type != dns.TypeMX {
 			continue
 		}
@@ -176,10 +176,10 @@ func (d *Daemon) namesOf(domain string) []string {
 func (d *Daemon) flush(f admin.FlushRequest) (flushed admin.Flushed) {
 	what := f.Domain
 	if f.All {
-		what, flushed.Cache = "everything", d.cache.FlushAll()
+		what, flushed.Cache = "everything", d.cache.Flush(dnscache.Matching(""))
 	} else {
 		for _, name := range d.namesOf(f.Domain) {
-			flushed.Cache += d.cache.Flush(name)
+			flushed.Cache += d.cache.Flush(dnscache.Within(name))
 		}
 	}
 	if f.STS && d.store.Flush(f.Domain) {
