@@ -172,11 +172,7 @@ func (s *Store) put(domain string, was, r record) {
 }
 
 // Forget removes what is remembered about a domain and ends a hold. It reports whether there was anything.
-func (s *Store) Forget(domain string) bool {
-	s.table.Lock()
-	defer s.table.Unlock()
-	return s.table.Delete(domain)
-}
+func (s *Store) Forget(domain string) bool { return s.table.Forget(domain) }
 
 // Entry is one remembered domain. Its JSON form is stable.
 type Entry struct {

@@ -132,6 +132,13 @@ func (t *Table[V]) Delete(name string) bool {
 	return known
 }
 
+// Forget is Delete for a caller that does not hold the lock.
+func (t *Table[V]) Forget(name string) bool {
+	t.Lock()
+	defer t.Unlock()
+	return t.Delete(name)
+}
+
 // Changes returns a number that changes whenever a record is stored or removed.
 func (t *Table[V]) Changes() uint64 { return t.changes.Load() }
 

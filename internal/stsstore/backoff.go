@@ -42,18 +42,18 @@ func newFailures() failures {
 	})}
 }
 
-// holds returns the failure because of which the policy that id announces must not be fetched now.
-func (f failures) holds(domain, id string, now time.Time) (failure, bool) {
+// holds returns the failure because of which the policy that id announces must not be fetched now, or nil.
+func (f failures) holds(domain, id string, now time.Time) *mtasts.Error {
 	last := f.Get(domain)
 	if !now.Before(last.retry) || last.id != id && !now.Before(last.at.Add(otherBackOff)) {
-		return failure{}, false
+		return nil
 	}
-	return last, true
+	return last.err
 }
 
-// add remembers a failure, and returns when the fetches for the domain began to fail. With a live policy, which ends at
-// expires, the next attempt comes well before that.
-func (f failures) add(err *mtasts.Error, id string, now, expires time.Time) (first time.Time) {
+// add remembers that a policy could not be fetched, and returns when the fetches for the domain began to fail. With a
+// live policy, the next attempt comes well before that ends.
+func (f failures) add(w want, err *mtasts.Error, now time.Time) (first time.Time) {
 	f.Lock()
 	defer f.Unlock()
 	least, next, most := firstBackOff, nextBackOff, maxBackOff
@@ -63,24 +63,17 @@ func (f failures) add(err *mtasts.Error, id string, now, expires time.Time) (fir
 			most = firstBackOff
 		}
 	}
-	n := failure{id: id, err: err, first: now, at: now, step: least}
-	if last := f.Records[err.Domain]; now.Before(last.retry.Add(failureMemory)) {
+	n := failure{id: w.id, err: err, first: now, at: now, step: least}
+	if last := f.Records[w.domain]; now.Before(last.retry.Add(failureMemory)) {
 		n.first, n.step = last.first, min(max(2*last.step, next), most)
 	}
 	wait := n.step
-	if now.Before(expires) {
+	if w.have.live(now) {
 		const tries = 4
-		wait = max(min(wait, expires.Sub(now)/tries), firstBackOff)
+		wait = max(min(wait, w.have.expires.Sub(now)/tries), firstBackOff)
 	}
 	const jitter = 10
 	n.retry = now.Add(wait - rand.N(wait/jitter))
-	f.Put(err.Domain, n)
+	f.Put(w.domain, n)
 	return n.first
-}
-
-// forget removes the failure of a domain, and reports whether there was one.
-func (f failures) forget(domain string) bool {
-	f.Lock()
-	defer f.Unlock()
-	return f.Delete(domain)
 }

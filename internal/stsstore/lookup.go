@@ -47,32 +47,36 @@ func (s *Store) Lookup(ctx context.Context, domain string, e dns.Effort) (r mtas
 	}
 	id, expires, err := s.recordID(ctx, domain, e)
 	defer func() { r.RecordExpires = expires }()
-	switch {
+	found := have
+	if err == nil && !(live && id == have.id) {
+		found, err = s.renew(ctx, want{strings.Clone(domain), id, have}, e) // domain may be a part of the whole request
+	}
+	switch failed, ok := errors.AsType[*mtasts.Error](err); {
+	case err == nil:
+		return found.result()
 	case errors.Is(err, dns.ErrNotCached):
 		return unknown(domain, err)
-	case live && err == nil && id == have.id:
-		return have.result()
-	case live && err != nil:
+	case live:
 		// "If no "live" policy can be discovered via DNS or fetched via HTTPS, but a valid (non-expired)
 		// policy exists in the sender's cache, the sender MUST apply that cached policy" (section 3.3).
 		return have.stale(err)
+	case ok:
+		return mtasts.Result{Domain: domain, State: mtasts.Failed, ID: id, Failure: failed.Failure, Err: err,
+			Why: failed.Error()}
 	case errors.Is(err, mtasts.ErrNoRecord), errors.Is(err, mtasts.ErrManyRecords), errors.Is(err, mtasts.ErrBadRecord):
 		return mtasts.Result{Domain: domain, State: mtasts.Absent, Why: strings.TrimPrefix(err.Error(), "mtasts: ")}
-	case err != nil && (ctx.Err() != nil || local(err)):
-		return unknown(domain, err)
-	case err != nil:
-		return mtasts.Result{
-			Domain: domain, State: mtasts.Failed, Err: err,
-			Why: text.Line("the TXT record could not be looked up: "+err.Error(), maxText),
-		}
+	case id == "" && ctx.Err() == nil && !local(err):
+		return mtasts.Result{Domain: domain, State: mtasts.Failed, Err: err,
+			Why: text.Line("the TXT record could not be looked up: "+err.Error(), maxText)}
 	}
-	return s.renew(ctx, want{strings.Clone(domain), id, have, now}, e) // domain may be a part of the whole request
+	return unknown(domain, err)
 }
 
 // normal returns a domain in lower case and without the final dot.
 func normal(domain string) string { return strings.ToLower(strings.TrimSuffix(domain, ".")) }
 
-// recordID returns the id that the domain announces, and until when. The error is of mtasts.RecordID or of the lookup.
+// recordID returns the id that the domain announces, and until when. The error is of mtasts.RecordID or of the lookup,
+// and the id is empty then.
 func (s *Store) recordID(ctx context.Context, domain string, e dns.Effort) (string, time.Time, error) {
 	rrset, err := s.options.Load().Resolver.Lookup(ctx, mtasts.RecordQuestion(domain), e)
 	if err != nil {
@@ -86,39 +90,22 @@ func (s *Store) recordID(ctx context.Context, domain string, e dns.Effort) (stri
 type want struct {
 	domain, id string
 	have       *entry // an older one, live or not, or nil
-	now        time.Time
 }
 
-// renew fetches the announced policy, unless the last attempt was too recent.
-func (s *Store) renew(ctx context.Context, w want, e dns.Effort) mtasts.Result {
-	if last, held := s.failures.holds(w.domain, w.id, w.now); held {
-		return without(w, last.err)
+// renew returns the announced policy. It does not fetch it if the last attempt was too recent, or on behalf of a lookup
+// that must not.
+func (s *Store) renew(ctx context.Context, w want, e dns.Effort) (*entry, error) {
+	now := time.Now()
+	if last := s.failures.holds(w.domain, w.id, now); last != nil {
+		return nil, last
 	}
-	if w.have.live(w.now) && w.have.heldBack(w.now) {
-		return w.have.stale(errors.New("mtasts: " + w.domain + ": the id changes too often"))
+	if w.have.live(now) && w.have.heldBack(now) {
+		return nil, errors.New("mtasts: " + w.domain + ": the id changes too often")
 	}
 	if e.CacheOnly || e.Untrusted {
-		return unknown(w.domain, fmt.Errorf("mtasts: %s: policy %s has not been fetched: %w", w.domain, w.id,
-			dns.ErrNotCached))
+		return nil, fmt.Errorf("mtasts: %s: policy %s has not been fetched: %w", w.domain, w.id, dns.ErrNotCached)
 	}
-	found, err := s.await(ctx, w)
-	if err != nil {
-		return without(w, err)
-	}
-	return found.result()
-}
-
-// without returns the result if the announced policy is not available.
-func without(w want, err error) mtasts.Result {
-	if w.have.live(w.now) {
-		return w.have.stale(err)
-	}
-	failed, ok := errors.AsType[*mtasts.Error](err)
-	if !ok {
-		return unknown(w.domain, err)
-	}
-	return mtasts.Result{Domain: w.domain, State: mtasts.Failed, ID: w.id, Failure: failed.Failure, Err: err,
-		Why: failed.Error()}
+	return s.await(ctx, w)
 }
 
 // Version changes whenever a policy is stored or removed. It never returns to an earlier value.

@@ -46,7 +46,7 @@ func (s *Store) tidyUp(now time.Time) (due []*entry) {
 		if e.over(now) {
 			expired = append(expired, e)
 		} else if e.live(now) && e.used.Load() != 0 && !now.Before(e.refresh) {
-			if _, held := s.failures.holds(domain, e.id, now); !held {
+			if s.failures.holds(domain, e.id, now) == nil {
 				due = append(due, e)
 			}
 		}
@@ -68,11 +68,11 @@ func (s *Store) refresh(ctx context.Context, have *entry) error {
 	defer cancel()
 	id, _, err := s.recordID(lookup, have.domain, dns.Effort{})
 	switch {
-	case ctx.Err() != nil, errors.Is(err, dns.ErrNotCached): // the resolver cannot ask
+	case ctx.Err() != nil:
 		return err
 	case err != nil:
 		id = have.id
 	}
-	_, err = s.await(ctx, want{have.domain, id, have, time.Now()})
+	_, err = s.await(ctx, want{have.domain, id, have})
 	return err
 }

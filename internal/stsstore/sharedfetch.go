@@ -58,8 +58,8 @@ func (s *Store) fetch(w want) (e *entry, err error) {
 	if e = s.table.Get(w.domain); e != w.have && e.live(begun) && e.id == w.id {
 		return e, nil
 	}
-	if last, held := s.failures.holds(w.domain, w.id, begun); held {
-		return nil, last.err
+	if last := s.failures.holds(w.domain, w.id, begun); last != nil {
+		return nil, last
 	}
 	policy, err := s.fetchInPlace(w.domain, o)
 	switch failed, ok := errors.AsType[*mtasts.Error](err); {
@@ -67,7 +67,7 @@ func (s *Store) fetch(w want) (e *entry, err error) {
 		return nil, errors.New("stsstore: closed") // and nothing is known about the policy
 	case err == nil:
 		s.count("ok")
-		s.failures.forget(w.domain)
+		s.failures.Forget(w.domain)
 		s.reached(o.Logger)
 		return s.keep(newEntry(w.domain, w.id, policy, time.Now())), nil
 	case !ok:
@@ -104,11 +104,7 @@ func (s *Store) fetchInPlace(domain string, o *Options) (mtasts.Policy, error) {
 // giveUp remembers that a policy could not be fetched, and returns err.
 func (s *Store) giveUp(w want, err *mtasts.Error) error {
 	now, log := time.Now(), s.options.Load().Logger
-	var expires time.Time
-	if w.have.live(now) {
-		expires = w.have.expires
-	}
-	first := s.failures.add(err, w.id, now, expires)
+	first := s.failures.add(w, err, now)
 	log.Info("MTA-STS policy could not be fetched", "domain", w.domain, "id", w.id, "live_policy", w.have.live(now),
 		"failure", string(err.Failure), "err", text.Line(err.Err.Error(), maxText))
 	if _, lookup := errors.AsType[*dns.Error](err); !lookup || err.Addr.IsValid() {

@@ -111,11 +111,9 @@ func (s *Store) Close() error {
 // stops protecting the domain until it is fetched again: this is for an operator who knows that it is wrong.
 func (s *Store) Flush(domain string) bool {
 	domain = normal(domain)
-	s.table.Lock()
-	known := s.table.Delete(domain)
-	s.table.Unlock()
+	known := s.table.Forget(domain)
 	s.table.Save()
-	return s.failures.forget(domain) || known
+	return s.failures.Forget(domain) || known
 }
 
 // put stores an entry here and on disk, and returns the one that it replaces, nil if there is none. It sets the pace at
