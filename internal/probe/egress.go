@@ -2,6 +2,7 @@ package probe
 
 import (
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/policyd/policyd/internal/blocked"
@@ -12,8 +13,9 @@ import (
 // came of it, shows that the port gets through. A refusal is an answer and counts for neither: only silence is
 // suspicious, and only while no host is open.
 func (p *Prober) judgeEgress(name string, f finding) {
-	log := p.options.Logger.With(slog.Int("port", int(p.options.Port)))
-	if f.connected {
+	o := p.options.Load()
+	log := o.Logger.With(slog.Int("port", int(o.Port)))
+	if slices.ContainsFunc(f.heard, func(t smtptls.Transcript) bool { return t.Connected }) {
 		if !p.egress.Succeeded().IsZero() {
 			log.Info("outbound connections to the port of implicit TLS succeed again")
 		}
@@ -23,7 +25,7 @@ func (p *Prober) judgeEgress(name string, f finding) {
 	for _, h := range p.hosts.Records {
 		open += h.open()
 	}
-	if f.Cause == smtptls.Timeout && p.egress.Failed(name, f.first, time.Now(), open > 0) {
+	if f.Cause == smtptls.Timeout && p.egress.Failed(name, f.heard[0].Addr.Addr(), time.Now(), open > 0) {
 		log.Warn("outbound port of implicit TLS appears to be blocked; all mail uses port 25 under its TLS policy",
 			slog.Int("hosts", blocked.Enough))
 	}

@@ -31,11 +31,8 @@ const (
 type finding struct {
 	Verdict
 	// late is set when a rate does not allow the probe yet: try again after it.
-	late time.Duration
-	// connected is set when an address took a connection on the port: it is not filtered on our side.
-	connected bool
-	// first is the address that stands for the host.
-	first netip.Addr
+	late  time.Duration
+	heard []smtptls.Transcript // of all its addresses, if it was connected to
 }
 
 func unknown(why string) Verdict { return Verdict{Why: smtptls.Tidy(why)} }
@@ -100,11 +97,7 @@ func (p *Prober) examine(ctx context.Context, name string, o *Options, limited b
 	if err := group.Wait(); err != nil { // what failed otherwise is in the transcripts
 		return finding{Verdict: unknown(err.Error())}
 	}
-	f := finding{Verdict: Judge(heard), first: addrs[0]}
-	for i := range heard {
-		f.connected = f.connected || heard[i].Connected
-	}
-	return f
+	return finding{Verdict: Judge(heard), heard: heard}
 }
 
 // Judge makes the verdict of a host, without its times, from the dialogues in implicit TLS with all its addresses. A

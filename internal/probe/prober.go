@@ -8,11 +8,11 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/sync/singleflight"
-	"golang.org/x/time/rate"
 
 	"github.com/policyd/policyd/internal/blocked"
 	"github.com/policyd/policyd/internal/dns"
@@ -53,11 +53,10 @@ type Prober struct {
 	shared singleflight.Group // calls of Probe, by host
 	wake   chan struct{}      // a token where something may have become due sooner
 
+	options atomic.Pointer[Options]
+	egress  blocked.Detector      // the port is filtered on our side
 	hosts   *statedb.Table[*host] // its lock guards what follows too
-	options Options
-	egress  blocked.Detector  // the port is filtered on our side
-	asleep  time.Time         // until when Run waits for a host to become due; zero: it does not wait
-	results map[string]uint64 // probes since the start, as in Stats
+	results map[string]uint64     // probes since the start, as in Stats
 }
 
 // host is what is known about one host.
@@ -65,12 +64,11 @@ type host struct {
 	name                 string
 	verdict              Verdict
 	asked                time.Time     // when it was last wanted
-	used                 bool          // it was open when it was wanted, since the last probe began
+	wanted               bool          // it is due for a probe, now or after its wait
+	probing              bool          // a probe has begun; wanted then asks for another
 	retry                time.Time     // when a closed host, or one whose probe failed on our side, may be probed again
 	closedFor, failedFor time.Duration // the back-offs that led to retry
-	early                *rate.Limiter // probes of an open host before its hour is over; nil before the first
-	due                  time.Time     // when to probe it; zero: it is not wanted
-	probing              bool
+	rested               time.Time     // when an open host has its whole allowance of probes again
 }
 
 // open is 1 if the last probe found the host open.
@@ -85,8 +83,9 @@ func (h *host) open() int {
 func New(o Options) *Prober {
 	p := &Prober{
 		talk: smtptls.Talk, room: semaphore.NewWeighted(maxProbes), rates: newRates(), wake: make(chan struct{}, 1),
-		options: o, results: map[string]uint64{},
+		results: map[string]uint64{},
 	}
+	p.options.Store(&o)
 	p.hosts = statedb.New(statedb.Options[*host]{
 		Dir: o.StateDir, Name: "probes.db", Bucket: "probes-1", Log: o.Logger,
 		Max: maxHosts, Age: func(h *host) int64 { return h.asked.Unix() },
@@ -100,8 +99,7 @@ func New(o Options) *Prober {
 func (p *Prober) Configure(o Options) {
 	p.hosts.Lock()
 	defer p.hosts.Unlock()
-	before := p.options
-	p.options = o
+	before := p.options.Swap(&o)
 	if before.Port != o.Port || before.Special != o.Special || !before.Roots.Equal(o.Roots) {
 		for name := range p.hosts.Records {
 			p.hosts.Delete(name)
@@ -139,8 +137,11 @@ func (p *Prober) Want(name string) {
 	p.hosts.Lock()
 	defer p.hosts.Unlock()
 	h := p.known(name, now)
-	h.used = h.used || h.valid(now).State == Open
-	p.plan(h, now)
+	// The verdict of a probe does not reflect the outcome of mail to an open host that was sent while the probe ran.
+	if !h.wanted && (!h.probing || h.valid(now).State == Open) {
+		h.wanted = true
+		p.notify(h, now)
+	}
 }
 
 // wallClock returns the system time, which may jump: verdicts outlive a restart, and certificates expire by it. A

@@ -60,17 +60,15 @@ func (p *Prober) next(now time.Time) (*host, time.Duration) {
 		case h.probing:
 		case now.Sub(h.asked) >= forgottenAge:
 			p.hosts.Delete(h.name)
-		case h.due.IsZero():
-		case h.due.After(now):
-			wait = min(wait, h.due.Sub(now))
+		case !h.wanted:
+		case h.wait(now) > 0:
+			wait = min(wait, h.wait(now))
 		case first == nil || h.before(first):
 			first = h
 		}
 	}
-	p.asleep = now.Add(wait)
 	if first != nil {
-		p.asleep = time.Time{}
-		first.begin()
+		first.begin(now)
 	}
 	return first, wait
 }
@@ -87,9 +85,10 @@ func (p *Prober) Probe(ctx context.Context, name string) Verdict {
 			return unknown("deadline exceeded"), nil
 		}
 		defer p.room.Release(1)
+		now := wallClock()
 		p.hosts.Lock()
-		h := p.known(name, wallClock())
-		h.begin()
+		h := p.known(name, now)
+		h.begin(now)
 		p.hosts.Unlock()
 		return p.probe(ctx, h, false), nil
 	})
@@ -99,11 +98,8 @@ func (p *Prober) Probe(ctx context.Context, name string) Verdict {
 
 // probe probes a host whose probe has begun, and ends it.
 func (p *Prober) probe(ctx context.Context, h *host, limited bool) Verdict {
-	p.hosts.Lock()
-	o := p.options
-	p.hosts.Unlock()
-	began := time.Now()
-	f := p.examine(ctx, h.name, &o, limited)
+	o, began := p.options.Load(), time.Now()
+	f := p.examine(ctx, h.name, o, limited)
 	now := wallClock()
 	f.Verdict = f.dated(now)
 
@@ -113,8 +109,8 @@ func (p *Prober) probe(ctx context.Context, h *host, limited bool) Verdict {
 	if p.hosts.Records[h.name] == h { // otherwise it was forgotten, because of other options or of other hosts
 		changed = p.settle(h, f, now)
 		p.judgeEgress(h.name, f)
-		if h.used {
-			p.plan(h, now) // mail was sent while the probe ran; this verdict does not reflect its outcome
+		if h.wanted {
+			p.notify(h, now)
 		}
 	}
 	p.results[cmp.Or(strings.ReplaceAll(string(f.Cause), " ", "-"), f.State.String())]++

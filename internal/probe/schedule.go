@@ -3,8 +3,6 @@ package probe
 import (
 	"cmp"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 // The life of a verdict; docs/decisions/0003-port-26-verdicts.md has the reasons.
@@ -27,45 +25,36 @@ func (h *host) before(other *host) bool {
 		other.asked.Compare(h.asked)) < 0
 }
 
-// begin marks a host as being probed; the lock of the Prober is held.
-func (h *host) begin() { h.due, h.used, h.probing = time.Time{}, false, true }
-
-// plan schedules the next probe of a host that is being asked for; p.hosts is locked.
-func (p *Prober) plan(h *host, now time.Time) {
-	at := now
-	switch h.valid(now).State {
-	case Open:
-		if !h.due.IsZero() || h.probing {
-			return
+// begin marks a host as being probed; p.hosts is locked. A probe of an open host takes one from its allowance.
+func (h *host) begin(now time.Time) {
+	if h.valid(now).State == Open {
+		if h.rested.Before(now) {
+			h.rested = now
 		}
-		if h.early == nil {
-			h.early = rate.NewLimiter(rate.Every(usedEvery), earlyMost)
-		}
-		at = now.Add(min(h.early.ReserveN(now, 1).DelayFrom(now), usedEvery))
-		if soonest := h.verdict.Checked.Add(earlyAge); at.Before(soonest) {
-			at = soonest
-		}
-	case Closed:
-		at = h.retry
-	case Unknown:
-		// An expired verdict does not delay the next probe, and neither does a time that the clock was set back over.
-		if h.retry.Sub(now) <= unknownLast && h.verdict.State == Unknown {
-			at = h.retry
-		}
+		h.rested = h.rested.Add(usedEvery)
 	}
-	if at.Before(now) {
-		at = now
-	}
-	p.schedule(h, at)
+	h.wanted, h.probing = false, true
 }
 
-// schedule makes a host due at a time, unless it is being probed or due before that; p.hosts is locked.
-func (p *Prober) schedule(h *host, at time.Time) {
-	if h.probing || !h.due.IsZero() && !at.Before(h.due) {
-		return
+// wait returns how long from now a wanted host must not be probed yet.
+func (h *host) wait(now time.Time) time.Duration {
+	retry := h.retry.Sub(now)
+	switch h.valid(now).State {
+	case Open:
+		allowed := h.rested.Add(-(earlyMost - 1) * usedEvery).Sub(now)
+		return max(retry, h.verdict.Checked.Add(earlyAge).Sub(now), min(allowed, usedEvery))
+	case Unknown:
+		// An expired verdict does not delay the next probe, and neither does a time that the clock was set back over.
+		if retry > unknownLast || h.verdict.State != Unknown {
+			return 0
+		}
 	}
-	h.due = at
-	if !at.Before(p.asleep) {
+	return retry
+}
+
+// notify makes Run look for a wanted host that is due before Run looks by itself; p.hosts is locked.
+func (p *Prober) notify(h *host, now time.Time) {
+	if h.wait(now) >= sweepInterval {
 		return
 	}
 	select {
@@ -83,7 +72,7 @@ func (p *Prober) settle(h *host, f finding, now time.Time) (changed bool) {
 		h.verdict, h.closedFor, h.failedFor, h.retry = f.Verdict, 0, 0, time.Time{}
 	case Closed:
 		h.closedFor = min(max(2*h.closedFor, closedFirst), closedLast)
-		h.verdict, h.failedFor, h.early, h.retry = f.Verdict, 0, nil, now.Add(h.closedFor)
+		h.verdict, h.failedFor, h.rested, h.retry = f.Verdict, 0, time.Time{}, now.Add(h.closedFor)
 	case Unknown:
 		// The previous verdict is valid until it expires. A few more tries follow in any case.
 		h.failedFor = min(max(2*h.failedFor, unknownFirst, f.late), unknownLast)
@@ -91,9 +80,7 @@ func (p *Prober) settle(h *host, f finding, now time.Time) (changed bool) {
 		if before.State == Unknown {
 			h.verdict.Why = f.Why
 		}
-		if h.failedFor < unknownLast {
-			p.schedule(h, h.retry)
-		}
+		h.wanted = h.wanted || h.failedFor < unknownLast
 	}
 	p.hosts.Mark(h.name)
 	return f.State != Unknown && (before.State != f.State || before.Cause != f.Cause)

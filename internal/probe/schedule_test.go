@@ -66,8 +66,6 @@ func TestFailedProbeIsRepeated(t *testing.T) {
 // from before the clock was set back.
 func TestBackOffOfFailedProbesDoesNotHold(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
-	p := w.prober(t, w.options())
 	now := wallClock()
 	for name, c := range map[string]struct {
 		verdict Verdict
@@ -81,8 +79,7 @@ func TestBackOffOfFailedProbesDoesNotHold(t *testing.T) {
 		"a closed one in force": {Verdict{State: Closed, Checked: now, Expires: now.Add(time.Hour)}, time.Minute, time.Minute},
 	} {
 		h := &host{name: mx, verdict: c.verdict, retry: now.Add(c.retry)}
-		p.plan(h, now)
-		require.Equal(t, c.due, h.due.Sub(now), name)
+		require.Equal(t, c.due, h.wait(now), name)
 	}
 }
 
@@ -95,8 +92,9 @@ func TestHostThatIsPutOffComesLater(t *testing.T) {
 	first, putOff := p.known(mx, now), p.known(mxn(1), now)
 	p.settle(putOff, finding{late: 5 * time.Minute}, now)
 	require.Equal(t, now.Add(5*time.Minute), putOff.retry)
-	require.Equal(t, putOff.retry, putOff.due)
-	p.plan(first, now)
+	require.True(t, putOff.wanted)
+	require.Equal(t, 5*time.Minute, putOff.wait(now))
+	first.wanted = true
 	later := putOff.retry
 	putOff.asked = later
 	for _, want := range []string{mx, mxn(1)} {

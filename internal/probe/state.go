@@ -23,17 +23,19 @@ func (p *Prober) encoded(h *host) []byte {
 	if h.verdict.State == Unknown {
 		return nil
 	}
+	o := p.options.Load()
 	b, _ := json.Marshal(saved{ // numbers, strings and times do not fail
-		Port: p.options.Port, Special: p.options.Special, Verdict: h.verdict, Asked: h.asked, BackOff: h.closedFor,
+		Port: o.Port, Special: o.Special, Verdict: h.verdict, Asked: h.asked, BackOff: h.closedFor,
 	})
 	return b
 }
 
 func (p *Prober) decode(name string, value []byte) (*host, error) {
 	var s saved
+	o := p.options.Load()
 	err := json.Unmarshal(value, &s)
 	canonical, valid := hostName(name)
-	if err != nil || !valid || canonical != name || s.Port != p.options.Port || s.Special != p.options.Special ||
+	if err != nil || !valid || canonical != name || s.Port != o.Port || s.Special != o.Special ||
 		!s.sound(wallClock()) {
 		return nil, errors.New("probe: not a sound verdict under the present options")
 	}
