@@ -38,7 +38,8 @@ type finding struct {
 func unknown(why string) Verdict { return Verdict{Why: smtptls.Tidy(why)} }
 
 func closed(c smtptls.Cause, why string) Verdict {
-	return Verdict{State: Closed, Cause: c, Why: smtptls.Tidy(why)}
+	now := wallClock()
+	return Verdict{State: Closed, Cause: c, Checked: now, Expires: now.Add(closedFor), Why: smtptls.Tidy(why)}
 }
 
 // addresses looks up the addresses of a host, and returns each once, IPv4 first. After an error, not all are known.
@@ -97,15 +98,20 @@ func (p *Prober) examine(ctx context.Context, name string, o *Options, limited b
 	if err := group.Wait(); err != nil { // what failed otherwise is in the transcripts
 		return finding{Verdict: unknown(err.Error())}
 	}
-	return finding{Verdict: Judge(heard), heard: heard}
+	f := finding{Verdict: Judge(heard), heard: heard}
+	if f.State == Open && !f.Checked.Before(f.Expires) {
+		f.Verdict = closed(smtptls.CertificateExpired, "the certificate has just expired")
+	}
+	return f
 }
 
-// Judge makes the verdict of a host, without its times, from the dialogues in implicit TLS with all its addresses. A
-// wrong answer from any address closes the host, because Postfix picks the address; so does silence of all addresses. A
-// silent address next to a good one only costs Postfix a connect timeout. A failure on our side is not a verdict, and
-// where the address answered, the host is not open either.
+// Judge makes the verdict of a host from the dialogues in implicit TLS with all its addresses. A wrong answer from any
+// address closes the host, because Postfix picks the address; so does silence of all addresses. A silent address next
+// to a good one only costs Postfix a connect timeout. A failure on our side is not a verdict, and where the address
+// answered, the host is not open either.
 func Judge(heard []smtptls.Transcript) Verdict {
-	end := wallClock().Add(openFor)
+	now := wallClock()
+	end := now.Add(openFor)
 	var right, wrong, pending, silent, ours []*smtptls.Transcript
 	for i := range heard {
 		kind, t := &wrong, &heard[i]
@@ -136,24 +142,10 @@ func Judge(heard []smtptls.Transcript) Verdict {
 	case len(pending) > 0:
 		return unknown(all)
 	case len(right) > 0:
-		return Verdict{State: Open, Expires: end,
+		return Verdict{State: Open, Checked: now, Expires: end,
 			Why: fmt.Sprintf("%d of %d addresses: implicit TLS with a valid certificate", len(right), len(heard))}
 	case len(silent) > 0:
 		return closed(smtptls.Timeout, all)
 	}
 	return unknown(all)
-}
-
-// dated puts the times into a verdict that was found now.
-func (v Verdict) dated(now time.Time) Verdict {
-	if v.State == Open && !now.Before(v.Expires) {
-		v = closed(smtptls.CertificateExpired, "the certificate has just expired")
-	}
-	if v.State != Unknown {
-		v.Checked = now
-	}
-	if v.State == Closed {
-		v.Expires = now.Add(closedFor)
-	}
-	return v
 }

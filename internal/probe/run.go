@@ -101,7 +101,6 @@ func (p *Prober) probe(ctx context.Context, h *host, limited bool) Verdict {
 	o, began := p.options.Load(), time.Now()
 	f := p.examine(ctx, h.name, o, limited)
 	now := wallClock()
-	f.Verdict = f.dated(now)
 
 	p.hosts.Lock()
 	changed := false

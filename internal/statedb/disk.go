@@ -165,14 +165,11 @@ func (t *Table[V]) open(lockTimeout time.Duration, readOnly bool) error {
 // read takes over the records on disk, the first time that it succeeds. Later, after a fault, memory is newer.
 func (t *Table[V]) read(tx *bbolt.Tx) error {
 	if b := tx.Bucket([]byte(t.o.Bucket)); b != nil {
-		err := b.ForEach(func(k, v []byte) error {
+		c := b.Cursor()
+		for k, v := c.First(); k != nil; k, v = c.Next() {
 			if name := string(k); t.loaded || !t.load(name, v) {
 				t.Mark(name)
 			}
-			return nil
-		})
-		if err != nil {
-			return err
 		}
 	}
 	t.loaded = true

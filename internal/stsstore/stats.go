@@ -19,19 +19,17 @@ type Stats struct {
 // Stats returns the present state and the counters.
 func (s *Store) Stats() Stats {
 	now := time.Now()
-	s.counting.Lock()
-	results := maps.Clone(s.results)
-	s.counting.Unlock()
-	st := Stats{
-		Persistent: s.table.IsOpen(), Blocked: s.blocked.Since(), Results: results,
-		Fetches: map[string]uint64{"ok": results["ok"], "failed": 0},
-	}
-	for result, n := range results {
+	st := Stats{Persistent: s.table.IsOpen(), Blocked: s.blocked.Since(), Fetches: map[string]uint64{"ok": 0, "failed": 0}}
+	s.table.RLock()
+	defer s.table.RUnlock()
+	st.Results = maps.Clone(s.results)
+	for result, n := range s.results {
 		if result != "ok" {
-			st.Fetches["failed"] += n
+			result = "failed"
 		}
+		st.Fetches[result] += n
 	}
-	for _, e := range s.table.All() {
+	for _, e := range s.table.Records {
 		if e.live(now) {
 			st.Policies++
 		}
@@ -41,8 +39,8 @@ func (s *Store) Stats() Stats {
 
 // count counts a fetch.
 func (s *Store) count(result string) {
-	s.counting.Lock()
-	defer s.counting.Unlock()
+	s.table.Lock()
+	defer s.table.Unlock()
 	s.results[result]++
 }
 

@@ -67,11 +67,9 @@ func (o Options) withDefaults() *Options {
 type Store struct {
 	options  atomic.Pointer[Options]
 	table    *statedb.Table[*entry]
+	results  map[string]uint64 // fetches by result, see Stats; guarded by the lock of table
 	failures failures
 	blocked  blocked.Detector // no policy can be fetched from this host
-
-	counting sync.Mutex
-	results  map[string]uint64 // fetches by result, see Stats
 
 	shared singleflight.Group
 	places chan struct{} // one for each fetch under way
