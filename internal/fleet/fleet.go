@@ -109,13 +109,12 @@ func New(o Options) (*Fleet, error) {
 // Changed notes that this node has learned something that its peers should know. It returns immediately.
 func (f *Fleet) Changed(kind Kind, domain string) {
 	f.mu.Lock()
-	full := len(f.dirty) >= maxDirty
-	f.mu.Unlock()
-	if full {
-		f.overflow.Store(true)
+	if len(f.dirty) < maxDirty {
+		f.dirty[name{kind, domain}] = struct{}{}
 	} else {
-		f.mark(name{kind, domain})
+		f.overflow.Store(true)
 	}
+	f.mu.Unlock()
 	select {
 	case f.wake <- struct{}{}:
 	default:

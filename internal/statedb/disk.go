@@ -86,14 +86,6 @@ func (t *Table[V]) Run(ctx context.Context) error {
 	}
 }
 
-// take returns the marked names and unmarks them.
-func (t *Table[V]) take() (names map[string]struct{}) {
-	t.marking.Lock()
-	defer t.marking.Unlock()
-	names, t.marked = t.marked, map[string]struct{}{}
-	return names
-}
-
 // Save writes the marked records, if the database is open. After a fault it is not open any more, and everything is
 // written when it is opened again.
 func (t *Table[V]) Save() {
@@ -103,7 +95,10 @@ func (t *Table[V]) Save() {
 }
 
 func (t *Table[V]) save() {
-	names := t.take()
+	t.marking.Lock()
+	names := t.marked
+	t.marked = map[string]struct{}{}
+	t.marking.Unlock()
 	if t.db == nil {
 		return
 	}

@@ -36,12 +36,6 @@ type failure struct {
 // failures remembers the fetches that failed, by domain, so that not every message causes another.
 type failures struct{ *statedb.Table[failure] }
 
-func newFailures() failures {
-	return failures{statedb.New(statedb.Options[failure]{
-		Max: maxFailures, Age: func(last failure) int64 { return last.retry.Unix() },
-	})}
-}
-
 // holds returns the failure because of which the policy that id announces must not be fetched now, or nil.
 func (f failures) holds(domain, id string, now time.Time) *mtasts.Error {
 	last := f.Get(domain)

@@ -64,9 +64,7 @@ func (s *Store) tidyUp(now time.Time) (due []*entry) {
 // refresh fetches a policy again, "regardless of the state of the "_mta-sts" TXT record" (RFC 8461 section 10.2). It
 // looks up the record only to learn the id.
 func (s *Store) refresh(ctx context.Context, have *entry) error {
-	lookup, cancel := context.WithTimeout(ctx, fetchTimeout)
-	defer cancel()
-	id, _, err := s.recordID(lookup, have.domain, dns.Effort{})
+	id, _, err := s.recordID(ctx, have.domain, dns.Effort{})
 	switch {
 	case ctx.Err() != nil:
 		return err

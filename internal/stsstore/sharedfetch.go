@@ -18,10 +18,6 @@ const (
 	// fetchTimeout is how long a fetch may take. It is shorter than the minute that RFC 8461 section 3.3 suggests, so
 	// that a lookup with a budget of ten seconds learns how it ended.
 	fetchTimeout = 8 * time.Second
-	// crowded is the number of concurrent fetches from which on a fetch gets only crowdedTimeout, so that a domain that
-	// waits for a place behind hosts that hang is still answered within its budget.
-	crowded        = maxFetches / 2
-	crowdedTimeout = 3 * time.Second
 )
 
 // ErrBusy means that no place was free for a fetch in time: nothing is known about the policy; ask again later.
@@ -80,25 +76,6 @@ func (s *Store) fetch(w want) (e *entry, err error) {
 		}
 		return nil, s.giveUp(w, failed)
 	}
-}
-
-// fetchInPlace fetches a policy when there is a place for it. Those who wait for one are served in order.
-func (s *Store) fetchInPlace(domain string, o *Options) (mtasts.Policy, error) {
-	ctx, cancel := context.WithTimeout(s.life, fetchTimeout)
-	defer cancel()
-	select {
-	case s.places <- struct{}{}:
-		defer func() { <-s.places }()
-	case <-ctx.Done():
-		return mtasts.Policy{}, ErrBusy
-	}
-	timeout := fetchTimeout
-	if len(s.places) > crowded {
-		timeout = crowdedTimeout
-	}
-	ctx, cancel = context.WithTimeout(s.life, timeout)
-	defer cancel()
-	return o.Fetcher.Fetch(ctx, domain)
 }
 
 // giveUp remembers that a policy could not be fetched, and returns err.

@@ -52,17 +52,6 @@ type Options struct {
 // DefaultMaxPolicies is how many policies a store keeps.
 const DefaultMaxPolicies = 100_000
 
-func (o Options) withDefaults() *Options {
-	if o.MaxPolicies <= 0 {
-		o.MaxPolicies = DefaultMaxPolicies
-	}
-	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
-	if o.Fetched == nil {
-		o.Fetched = func(string) {}
-	}
-	return &o
-}
-
 // Store finds policies and keeps them. Make one with New and call Run for the work in the background, or Close it.
 type Store struct {
 	options  atomic.Pointer[Options]
@@ -82,7 +71,7 @@ type Store struct {
 // New returns a store with the policies that are in o.StateDir. If the state directory cannot be used, the store logs a
 // warning and keeps policies in memory.
 func New(o Options) *Store {
-	s := &Store{failures: newFailures(), places: make(chan struct{}, maxFetches), results: map[string]uint64{}}
+	s := &Store{places: make(chan struct{}, maxFetches), results: map[string]uint64{}}
 	s.life, s.stop = context.WithCancel(context.Background())
 	s.Configure(o)
 	used := s.options.Load()
@@ -91,11 +80,21 @@ func New(o Options) *Store {
 		Max: used.MaxPolicies, Weight: func(e *entry) int { return e.weight }, Age: (*entry).lastUse,
 		Encode: func(e *entry) []byte { return e.encode(e.fetched) }, Decode: load,
 	})
+	s.failures.Table = statedb.New(statedb.Options[failure]{
+		Max: maxFailures, Age: func(last failure) int64 { return last.retry.Unix() },
+	})
 	return s
 }
 
 // Configure replaces the options, except StateDir and MaxPolicies, for everything that begins after it.
-func (s *Store) Configure(o Options) { s.options.Store(o.withDefaults()) }
+func (s *Store) Configure(o Options) {
+	o.MaxPolicies = cmp.Or(o.MaxPolicies, DefaultMaxPolicies)
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
+	if o.Fetched == nil {
+		o.Fetched = func(string) {}
+	}
+	s.options.Store(&o)
+}
 
 // Close ends all fetches, writes what is not on disk yet, and closes the file.
 func (s *Store) Close() error {

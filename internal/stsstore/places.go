@@ -1,0 +1,35 @@
+package stsstore
+
+import (
+	"context"
+	"time"
+
+	"github.com/policyd/policyd/internal/mtasts"
+)
+
+const (
+	// crowded is the number of concurrent fetches from which on a fetch gets only crowdedTimeout, so that a domain that
+	// waits for a place behind hosts that hang is still answered within its budget.
+	crowded        = maxFetches / 2
+	crowdedTimeout = 3 * time.Second
+)
+
+// fetchInPlace fetches a policy when there is a place for it. Those who wait for one are served in order. The error is
+// ErrBusy if there is none in time.
+func (s *Store) fetchInPlace(domain string, o *Options) (mtasts.Policy, error) {
+	ctx, cancel := context.WithTimeout(s.life, fetchTimeout)
+	defer cancel()
+	select {
+	case s.places <- struct{}{}:
+		defer func() { <-s.places }()
+	case <-ctx.Done():
+		return mtasts.Policy{}, ErrBusy
+	}
+	timeout := fetchTimeout
+	if len(s.places) > crowded {
+		timeout = crowdedTimeout
+	}
+	ctx, cancel = context.WithTimeout(s.life, timeout)
+	defer cancel()
+	return o.Fetcher.Fetch(ctx, domain)
+}
