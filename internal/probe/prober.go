@@ -111,7 +111,7 @@ func (p *Prober) Configure(o Options) {
 // hostName returns the name under which a host is known, and false for what makes no promise about the port.
 func hostName(name string) (string, bool) {
 	name = strings.ToLower(strings.TrimSuffix(name, "."))
-	return name, prefix.Of(name).ImplicitTLS() && prefix.ValidHost(name)
+	return name, prefix.Of(name).ImplicitTLS()
 }
 
 // Verdict returns what is known about a host: Unknown for a host that was never wanted. It never blocks, and it

@@ -51,10 +51,9 @@ type Entry struct {
 	MX      []string    `json:"mx,omitempty"`
 	Fetched time.Time   `json:"fetched,omitzero"`
 	Expires time.Time   `json:"expires,omitzero"`
-	// Failure, Reason and Retry are set if the last fetch failed: how, why, and when the next attempt may begin.
-	Failure mtasts.Failure `json:"-"`
-	Reason  string         `json:"failure,omitempty"`
-	Retry   time.Time      `json:"retry,omitzero"`
+	// Reason and Retry are set if the last fetch failed: why, and when the next attempt may begin.
+	Reason string    `json:"failure,omitempty"`
+	Retry  time.Time `json:"retry,omitzero"`
 }
 
 // Get describes a domain. It returns false if the store knows nothing about it.
@@ -65,7 +64,7 @@ func (s *Store) Get(domain string) (e Entry, known bool) {
 		e = Entry{Mode: p.policy.Mode, ID: p.id, MX: p.policy.MX, Fetched: p.fetched, Expires: p.expires}
 	}
 	if f := s.failures.Get(domain); now.Before(f.retry) {
-		e.Failure, e.Reason, e.Retry = f.err.Failure, f.err.Error(), f.retry
+		e.Reason, e.Retry = f.err.Error(), f.retry
 	}
-	return e, e.Mode != "" || e.Failure != ""
+	return e, e.Mode != "" || e.Reason != ""
 }

@@ -227,7 +227,7 @@ func TestAFailedFetchIsNotRepeatedForEveryMessage(t *testing.T) {
 		w.set(domain, "2", "")
 		time.Sleep(ttl)
 		require.Equal(t, "found 2 enforce [mx.example.com]", short(s.Lookup(t.Context(), domain, anything)))
-		require.Empty(t, get(s, domain).Failure)
+		require.Empty(t, get(s, domain).Reason)
 	})
 }
 
