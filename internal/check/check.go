@@ -21,7 +21,6 @@ import (
 	"github.com/policyd/policyd/internal/smtptls"
 	"github.com/policyd/policyd/internal/stsstore"
 	"github.com/policyd/policyd/internal/stub"
-	"github.com/policyd/policyd/prefix"
 	"github.com/policyd/policyd/socketmap"
 )
 
@@ -117,6 +116,3 @@ func (c *Checker) Check(ctx context.Context, input string) report.Report {
 	d.conclude()
 	return d.Report
 }
-
-// promises reports whether the name of a host carries a prefix.
-func promises(name string) bool { return prefix.ValidHost(name) && prefix.Of(name) != prefix.None }

@@ -352,6 +352,24 @@ func TestHostWithoutAPrefixHasPromisedNothing(t *testing.T) {
 	require.Empty(t, codes(r, report.Hint))
 }
 
+// The domain is then its own mail host, and its name says nothing about mail, even if it resembles that of an MX host.
+func TestAnImplicitMXHasPromisedNothing(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.domain(mx, signed())
+	l.receive(l.host(mx), smtptest.Behaviour{})
+	r := l.check(mx)
+	require.Equal(t, report.Info, finding(t, r, "port25-starttls-missing").Severity)
+	require.Equal(t, report.VerdictNone, r.Verdict)
+	require.Equal(t, "none", r.MX[0].Prefix)
+	l.dns.Set(mx, dns.TypeA, dnstest.Answer{Rcode: "SERVFAIL"})
+	l.dns.Set(mx, dns.TypeAAAA, dnstest.Answer{Rcode: "SERVFAIL"})
+	l.options.Resolver = cached(newStub(t, l.dns))
+	r = l.check(mx)
+	require.True(t, finding(t, r, "host-lookup-failed").Untested)
+	require.Equal(t, report.VerdictNone, r.Verdict)
+}
+
 func TestHintForAHostThatCouldPromise(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/policyd/policyd/internal/check/report"
 	"github.com/policyd/policyd/internal/text"
+	"github.com/policyd/policyd/prefix"
 )
 
 // find adds a finding. f has what it is about, nothing for the domain. Its text is the meaning of the code, with the
@@ -17,7 +18,7 @@ func (d *domain) find(code string, f report.Finding, detail string) {
 	if detail != "" {
 		f.Text = strings.TrimSuffix(c.Meaning, ".") + ": " + detail
 	}
-	if f.Severity == report.Error && promiseOnly(code) && !promises(f.Host) && !d.requires(f.Host, code) {
+	if f.Severity == report.Error && promiseOnly(code) && !d.promises(f.Host) && !d.requires(f.Host, code) {
 		f.Severity = report.Info // it has promised nothing
 	}
 	for i := range d.Findings {
@@ -39,6 +40,11 @@ func (d *domain) requires(name, code string) bool {
 		(slices.Contains(d.decision.TLS.Match, name) || !valid && slices.ContainsFunc(d.hosts, tlsa))
 }
 
+// promises reports whether the name of a host carries a prefix that counts: an implicit MX never promises anything.
+func (d *domain) promises(name string) bool {
+	return prefix.Of(name) != prefix.None && d.RRset.State != "implicit"
+}
+
 // promiseOnly reports whether a code is about what a prefix promises, and nothing without one.
 func promiseOnly(code string) bool {
 	return strings.HasPrefix(code, "port25-") || strings.HasPrefix(code, "port26-") || code == "host-no-address" ||
@@ -46,9 +52,9 @@ func promiseOnly(code string) bool {
 }
 
 // essential reports whether the domain cannot be judged where this could not be tested.
-func essential(f *report.Finding) bool {
+func (d *domain) essential(f *report.Finding) bool {
 	if promiseOnly(f.Code) || f.Code == "host-lookup-failed" {
-		return f.Untested && promises(f.Host)
+		return f.Untested && d.promises(f.Host)
 	}
 	return f.Untested && f.Code != "resolver-not-validating" && f.Code != "address-unreachable"
 }
@@ -60,7 +66,7 @@ func (d *domain) conclude() {
 		return cmp.Compare(slices.Index(order, a.Severity), slices.Index(order, b.Severity))
 	})
 	broken := slices.ContainsFunc(d.Findings, func(f report.Finding) bool { return f.Severity == report.Error })
-	untested := slices.ContainsFunc(d.Findings, func(f report.Finding) bool { return essential(&f) })
+	untested := slices.ContainsFunc(d.Findings, func(f report.Finding) bool { return d.essential(&f) })
 	switch {
 	case d.Domain == "" || d.RRset.State == "nxdomain" || d.RRset.State == "null":
 		d.Verdict = report.VerdictNoMail

@@ -67,7 +67,7 @@ func (d *domain) judge() {
 	})
 	d.judgeMTASTS()
 	clean := !slices.ContainsFunc(d.Findings,
-		func(f report.Finding) bool { return f.Severity == report.Error || essential(&f) })
+		func(f report.Finding) bool { return f.Severity == report.Error || d.essential(&f) })
 	d.judgeAll(report.Finding{}, []judgement{{"promise-kept", clean && d.Set != "none" && !d.o.NoConnect, ""}})
 	d.hints()
 }
