@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"bytes"
-	"context"
 	"crypto"
 	"crypto/aes"
 	"crypto/cipher"
@@ -31,9 +30,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/policyd/policyd/internal/dns"
-	"github.com/policyd/policyd/internal/stub"
 )
 
 // forge makes certificates for receivers. The names of CAs are unique, so that one file can hold all roots.
@@ -341,21 +337,4 @@ func oldTLS(leaf *cert) func(net.Conn) net.Conn {
 		_ = send(22, sealed)
 		return nil // the handshake is complete; the connection is closed without a greeting
 	}
-}
-
-// zone is a DNS in memory.
-type zone map[string]*dns.RRset
-
-func (z zone) Lookup(_ context.Context, q dns.Question, _ dns.Effort) (*dns.RRset, error) {
-	if r := z[q.Name+" "+q.Type.String()]; r != nil {
-		return r, nil
-	}
-	return &dns.RRset{Name: q.Name, Owner: q.Name, Type: q.Type, Status: dns.Insecure}, nil
-}
-
-func (zone) State() stub.State { return stub.State{Outcome: stub.Outcome{Result: stub.Validating}} }
-
-// SignatureExpires implements check.Servers: the zone has no signatures.
-func (zone) SignatureExpires(context.Context, dns.Question) (time.Time, bool) {
-	return time.Time{}, false
 }

@@ -31,12 +31,13 @@ import (
 	"github.com/policyd/policyd/internal/check"
 	"github.com/policyd/policyd/internal/check/report"
 	"github.com/policyd/policyd/internal/dns"
-	"github.com/policyd/policyd/internal/dnscache"
+	"github.com/policyd/policyd/internal/dns/dnstest"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/postfix"
 	"github.com/policyd/policyd/internal/probe"
 	"github.com/policyd/policyd/internal/smtptls"
 	"github.com/policyd/policyd/internal/smtptls/smtptest"
+	"github.com/policyd/policyd/internal/stub"
 )
 
 // receiver is one server that Postfix and policyd judge.
@@ -324,7 +325,7 @@ func TestReceivers(t *testing.T) {
 		require.NoError(t, os.Chmod(d, 0o755)) // for Postfix's own user
 	}
 	var bundle bytes.Buffer
-	zone := zone{}
+	zone := dnstest.New(t)
 	for i, r := range all {
 		r.domain, r.addr = fmt.Sprintf("r%d.example", i), fmt.Sprintf("127.0.%d.%d", 3+i/200, 1+i%200)
 		if r.host == "" {
@@ -337,9 +338,13 @@ func TestReceivers(t *testing.T) {
 		for _, root := range r.forge.roots {
 			require.NoError(t, pem.Encode(&bundle, &pem.Block{Type: "CERTIFICATE", Bytes: root.Raw}))
 		}
-		zone[r.domain+" MX"] = &dns.RRset{Name: r.domain, Owner: r.domain, Type: dns.TypeMX, Status: dns.Secure, Records: []dns.MX{{Preference: 10, Host: r.host}}}
-		zone[r.host+" A"] = &dns.RRset{Name: r.host, Owner: r.host, Type: dns.TypeA, Status: dns.Insecure, Records: []netip.Addr{netip.MustParseAddr(r.addr)}}
+		zone.Set(r.domain, dns.TypeMX, dnstest.Answer{Secure: true, Records: []string{"MX 10 " + r.host + "."}})
+		zone.Set(r.host, dns.TypeA, dnstest.Answer{Records: []string{"A " + r.addr}})
+		zone.Set(r.host, dns.TypeAAAA, dnstest.Answer{})
 	}
+	servers, err := stub.New(stub.Options{Servers: []string{zone.Addr()}})
+	require.NoError(t, err)
+	servers.SelfTest(t.Context())
 	roots := filepath.Join(dir, "roots.pem")
 	require.NoError(t, os.WriteFile(roots, bundle.Bytes(), 0o644))
 	pool := x509.NewCertPool()
@@ -358,8 +363,8 @@ func TestReceivers(t *testing.T) {
 			judge = finger
 		}
 		checker := check.New(check.Options{
-			Resolver: dnscache.New(zone, dnscache.Options{}), Servers: zone, Policy: policy.Options{Port: 26, Transport: "smtps26"},
-			Roots: pool, Special: true, Postfix: judge,
+			Servers: servers, Policy: policy.Options{Port: 26, Transport: "smtps26"}, Roots: pool,
+			Special: true, Postfix: judge,
 		})
 		for i, r := range all {
 			j := &judgements[i]

@@ -17,7 +17,6 @@ import (
 	"github.com/policyd/policyd/internal/check"
 	"github.com/policyd/policyd/internal/check/bulk"
 	"github.com/policyd/policyd/internal/check/report"
-	"github.com/policyd/policyd/internal/dnscache"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/postfix"
 	"github.com/policyd/policyd/internal/roots"
@@ -168,11 +167,8 @@ func newChecker(cmd *cobra.Command, c *common, f checkFlags) (*check.Checker, er
 	client.OnlyCAFile = f.CAFile != ""
 	o := f.Options
 	o.Roots, o.CAFile, o.Postfix = l.Roots.Pool, l.TLS.CAFile, client
-	// Enough for many domains that share name servers and hosts, and no more: a long list must not fill the memory.
-	const remembered = 50_000
-	o.Servers = servers
-	o.Resolver = dnscache.New(servers, dnscache.Options{Epoch: servers.Epoch, MaxEntries: remembered})
-	o.Policy, o.Helo, o.ProxyFromEnvironment = l.PolicyOptions(), l.Port26.HeloName, l.MTASTS.ProxyFromEnvironment
+	o.Servers, o.Policy, o.Helo = servers, l.PolicyOptions(), l.Port26.HeloName
+	o.ProxyFromEnvironment = l.MTASTS.ProxyFromEnvironment
 	// A domain on the command line was chosen by the user; those in a list may lead anywhere.
 	o.Special, o.Careful = l.Port26.ProbeSpecialAddresses, f.stdin
 	return check.New(o), nil

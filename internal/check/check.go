@@ -24,17 +24,9 @@ import (
 	"github.com/policyd/policyd/socketmap"
 )
 
-// Servers are the DNS servers that the resolver asks. A Stub has them.
-type Servers interface {
-	State() stub.State // the result of the self-test: whether answers can be secure
-	// SignatureExpires returns when the signatures of an RRset expire; false if that cannot be determined.
-	SignatureExpires(ctx context.Context, q dns.Question) (time.Time, bool)
-}
-
 // Options say how to check.
 type Options struct {
-	Resolver             *dnscache.Cache // answers the lookups; it asks Servers
-	Servers              Servers
+	Servers              *stub.Stub     // the DNS servers, after their self-test
 	Policy               policy.Options // has the settings that the answers of the maps depend on
 	Roots                *x509.CertPool // the trusted roots, from the file CAFile; nil means the system's
 	CAFile               string
@@ -55,6 +47,7 @@ type Options struct {
 // Checker checks domains. Make one with New.
 type Checker struct {
 	o         Options
+	resolver  *dnscache.Cache
 	engine    *gather.Engine // gathers facts for the answers of the maps
 	endpoints *endpoints
 }
@@ -69,14 +62,16 @@ func New(o Options) *Checker {
 	o.Policy.Mode = policy.ModeEnforce
 	o.Policy.Port26 = policy.PortProbe
 	o.Policy.MTASTS = o.Policy.MTASTS && !o.NoConnect // the policy would have to be fetched
-	const policies = 2048                             // as many as are of use to a scan
+	// Enough for many domains that share name servers and hosts, and no more: a long list must not fill the memory.
+	const answers, policies = 50_000, 2048
+	resolver := dnscache.New(o.Servers, dnscache.Options{Epoch: o.Servers.Epoch, MaxEntries: answers})
 	sts := stsstore.New(stsstore.Options{
-		Resolver: o.Resolver, MaxPolicies: policies,
-		Fetcher: &mtasts.Fetcher{Resolver: o.Resolver, Roots: o.Roots, Special: o.Special || !o.Careful,
+		Resolver: resolver, MaxPolicies: policies,
+		Fetcher: &mtasts.Fetcher{Resolver: resolver, Roots: o.Roots, Special: o.Special || !o.Careful,
 			ProxyFromEnvironment: o.ProxyFromEnvironment},
 	})
-	engine := &gather.Engine{Resolver: o.Resolver, Site: gather.Elsewhere{}, STS: sts}
-	return &Checker{o: o, engine: engine, endpoints: newEndpoints()}
+	engine := &gather.Engine{Resolver: resolver, Site: gather.Elsewhere{}, STS: sts}
+	return &Checker{o: o, resolver: resolver, engine: engine, endpoints: newEndpoints()}
 }
 
 // domain is a domain being checked.
@@ -102,7 +97,8 @@ func (c *Checker) Check(ctx context.Context, input string) report.Report {
 	if name, ok := policy.ParseName(input); ok {
 		d.Domain, d.Nexthop = name, name
 		found := d.lookUpMX(ctx)
-		if d.gather(ctx); found {
+		d.facts = policy.NewFacts(policy.Nexthop{Name: name, Port: policy.SMTPPort})
+		if d.decision = d.decide(ctx, policy.Survey); found {
 			d.lookUpHosts(ctx)
 			d.lookUpContext(ctx)
 			d.connect(ctx)

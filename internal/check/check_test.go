@@ -22,7 +22,6 @@ import (
 	"github.com/policyd/policyd/internal/dns/dnstest"
 	"github.com/policyd/policyd/internal/smtptls"
 	"github.com/policyd/policyd/internal/smtptls/smtptest"
-	"github.com/policyd/policyd/internal/stub"
 	"github.com/policyd/policyd/internal/testkit"
 	"github.com/policyd/policyd/socketmap"
 )
@@ -223,7 +222,7 @@ func TestWhatCannotBeTestedIsNotBroken(t *testing.T) {
 		l.sound("example.com", mx)
 		l.dns.SetValidating(false)
 		stub := newStub(t, l.dns)
-		l.options.Resolver, l.options.Servers = cached(stub), stub
+		l.options.Servers = stub
 		r := l.check("example.com")
 		require.True(t, finding(t, r, "resolver-not-validating").Untested)
 		require.NotContains(t, codes(r, report.Warning), "mx-unsigned", "nobody knows")
@@ -364,7 +363,6 @@ func TestAnImplicitMXHasPromisedNothing(t *testing.T) {
 	require.Equal(t, "none", r.MX[0].Prefix)
 	l.dns.Set(mx, dns.TypeA, dnstest.Answer{Rcode: "SERVFAIL"})
 	l.dns.Set(mx, dns.TypeAAAA, dnstest.Answer{Rcode: "SERVFAIL"})
-	l.options.Resolver = cached(newStub(t, l.dns))
 	r = l.check(mx)
 	require.True(t, finding(t, r, "host-lookup-failed").Untested)
 	require.Equal(t, report.VerdictNone, r.Verdict)
@@ -490,7 +488,6 @@ func TestDANE(t *testing.T) {
 
 		l.dns.Set(p26, dns.TypeTLSA, dnstest.Answer{Secure: true, Records: []string{other, tlsa(cert)}})
 		require.NoError(t, check.JudgeDANE(cached(newStub(t, l.dns)), l.smtps)(t.Context(), mx, session))
-		l.options.Resolver = cached(newStub(t, l.dns))
 		require.Equal(t, socketmap.StatusOK, l.check("example.com").Transport.Status)
 		for _, a := range []dnstest.Answer{{Rcode: "SERVFAIL"}, {Secure: true}, {Records: []string{other}},
 			{Secure: true, Records: []string{strings.Replace(other, "3 1 1", "1 1 1", 1)}}} {
@@ -534,7 +531,7 @@ func TestDANE(t *testing.T) {
 			l.domain("ta.example", signed(), host)
 			l.dns.Set(host, dns.TypeA, dnstest.Answer{Secure: true, Records: []string{"A " + addr}})
 			l.dns.Set("_25._tcp."+host, dns.TypeTLSA, dnstest.Answer{Secure: true, Records: []string{"TLSA 2 0 1 " + hex.EncodeToString(sum[:])}})
-			l.options.Resolver, l.options.Port25Only = cached(l.options.Servers.(*stub.Stub)), true // an empty cache
+			l.options.Port25Only = true
 			r := l.check("ta.example")
 			require.NotNil(t, r.MX[0].TLSA.Matches, "%v", r.Findings)
 			require.Equal(t, want, *r.MX[0].TLSA.Matches, "the name counts: %s", host)

@@ -18,53 +18,51 @@ import (
 // block a scan.
 const connectBudget = 10
 
-// heard is one test: a dialogue, or why there was none.
-type heard struct {
+// test is the test of a port at one address: a dialogue, or why there is none.
+type test struct {
 	smtptls.Dialogue
-	skipped    string // why there was no connection, "" if there was one
+	host       *host
+	port       *port
+	skipped    string // why there is no connection, "" if there is one
 	transcript smtptls.Transcript
 }
 
-// spoken returns the dialogues with a host on one of its ports.
-func (h *host) spoken(implicit bool) []smtptls.Transcript {
-	var all []smtptls.Transcript
-	for _, t := range h.heard {
-		if t.Implicit == implicit && t.skipped == "" {
-			all = append(all, t.transcript)
-		}
-	}
-	return all
-}
-
-// connect talks to every address of every host.
+// connect talks to every address of every host, and shows what it has heard.
 func (d *domain) connect(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, connectBudget*d.o.Timeout)
 	defer cancel()
+	var tests []*test
 	var group errgroup.Group
 	group.SetLimit(sideBySide)
 	for _, h := range d.hosts {
 		for _, a := range h.addrs[:min(len(h.addrs), probe.MaxAddresses)] {
 			for _, p := range h.ports {
-				if p.tested {
-					h.heard = append(h.heard, d.test(h, a, p))
+				if !p.tested {
+					continue
 				}
-			}
-		}
-		for i := range h.heard {
-			if t := &h.heard[i]; t.skipped == "" {
-				group.Go(func() error {
-					t.transcript = d.endpoints.talk(ctx, t.Dialogue)
-					return nil
-				})
+				t := d.test(h, a, p)
+				if tests = append(tests, t); t.skipped == "" {
+					group.Go(func() error {
+						t.transcript = d.endpoints.talk(ctx, t.Dialogue)
+						return nil
+					})
+				}
 			}
 		}
 	}
 	_ = group.Wait() // no error: what failed is in the transcripts
+	for _, t := range tests {
+		t.host.Connections = append(t.host.Connections, d.show(t))
+		if t.skipped == "" {
+			t.port.heard = append(t.port.heard, t.transcript)
+			d.Commands = append(d.Commands, d.command(t))
+		}
+	}
 }
 
-// test returns a test of an address that has not been made yet.
-func (d *domain) test(h *host, a netip.Addr, p *port) heard {
-	t := heard{Dialogue: smtptls.Dialogue{
+// test returns a test that has not been made yet.
+func (d *domain) test(h *host, a netip.Addr, p *port) *test {
+	t := &test{host: h, port: p, Dialogue: smtptls.Dialogue{
 		Host: h.Host.Host, Addr: netip.AddrPortFrom(a, p.number), Implicit: p.implicit, Roots: d.o.Roots, At: d.o.At,
 		Helo: d.o.Helo, Timeout: d.o.Timeout, Postfix: d.o.Postfix,
 	}}
@@ -89,7 +87,7 @@ type endpoints struct {
 // place has the dialogues with the addresses of one hash.
 type place struct {
 	turn  *semaphore.Weighted // held by the one that is connected or uses known
-	known map[endpoint]smtptls.Transcript
+	known map[smtptls.Dialogue]smtptls.Transcript
 }
 
 // way is what a firewall or a missing route may close to us as a whole. A port that IPv4 addresses answer at says
@@ -101,16 +99,10 @@ type way struct {
 
 func wayTo(a netip.AddrPort) way { return way{a.Port(), a.Addr().Unmap().Is4()} }
 
-type endpoint struct {
-	host     string
-	addr     netip.AddrPort
-	implicit bool
-}
-
 func newEndpoints() *endpoints {
 	e := &endpoints{seed: maphash.MakeSeed()}
 	for i := range e.places {
-		e.places[i] = place{semaphore.NewWeighted(1), map[endpoint]smtptls.Transcript{}}
+		e.places[i] = place{semaphore.NewWeighted(1), map[smtptls.Dialogue]smtptls.Transcript{}}
 	}
 	return e
 }
@@ -130,8 +122,7 @@ func (e *endpoints) talk(ctx context.Context, what smtptls.Dialogue) smtptls.Tra
 		return smtptls.Talk(ctx, what)
 	}
 	defer p.turn.Release(1)
-	key := endpoint{what.Host, what.Addr, what.Implicit}
-	if t, known := p.known[key]; known {
+	if t, known := p.known[what]; known {
 		return t
 	}
 	t := smtptls.Talk(ctx, what)
@@ -142,7 +133,7 @@ func (e *endpoints) talk(ctx context.Context, what smtptls.Dialogue) smtptls.Tra
 		if len(p.known) >= maxKnown {
 			clear(p.known)
 		}
-		p.known[key] = t
+		p.known[what] = t
 	}
 	return t
 }

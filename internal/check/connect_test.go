@@ -74,20 +74,20 @@ func TestRefusalIsNoWitness(t *testing.T) {
 func TestOneFamilyIsNoWitnessForTheOther(t *testing.T) {
 	t.Parallel()
 	v4, v6 := netip.MustParseAddr("198.51.100.25"), netip.MustParseAddr("2001:db8::25")
-	silent := func(a netip.Addr) heard {
-		return heard{transcript: smtptls.Transcript{Addr: netip.AddrPortFrom(a, 25), Failed: smtptls.StepConnect, Cause: smtptls.Timeout}}
+	silent := func(a netip.Addr) smtptls.Transcript {
+		return smtptls.Transcript{Addr: netip.AddrPortFrom(a, 25), Failed: smtptls.StepConnect, Cause: smtptls.Timeout}
 	}
-	answers := heard{transcript: smtptls.Transcript{Addr: netip.AddrPortFrom(v4, 25)}}
+	answers := smtptls.Transcript{Addr: netip.AddrPortFrom(v4, 25)}
 	for name, c := range map[string]struct {
-		heard []heard
+		heard []smtptls.Transcript
 		known []netip.Addr // addresses that have answered before
 		code  string
 	}{
-		"IPv6 only, and IPv4 has answered elsewhere": {[]heard{silent(v6)}, []netip.Addr{v4}, "port25-untested"},
-		"IPv6 only, and IPv6 has answered elsewhere": {[]heard{silent(v6)}, []netip.Addr{v6}, "port25-timeout"},
-		"IPv4 only, and IPv6 has answered elsewhere": {[]heard{silent(v4)}, []netip.Addr{v6}, "port25-untested"},
-		"both, and IPv4 answers":                     {[]heard{answers, silent(v6)}, []netip.Addr{v4}, "address-unreachable"},
-		"both, and IPv6 has answered elsewhere":      {[]heard{answers, silent(v6)}, []netip.Addr{v4, v6}, "address-silent"},
+		"IPv6 only, and IPv4 has answered elsewhere": {[]smtptls.Transcript{silent(v6)}, []netip.Addr{v4}, "port25-untested"},
+		"IPv6 only, and IPv6 has answered elsewhere": {[]smtptls.Transcript{silent(v6)}, []netip.Addr{v6}, "port25-timeout"},
+		"IPv4 only, and IPv6 has answered elsewhere": {[]smtptls.Transcript{silent(v4)}, []netip.Addr{v6}, "port25-untested"},
+		"both, and IPv4 answers":                     {[]smtptls.Transcript{answers, silent(v6)}, []netip.Addr{v4}, "address-unreachable"},
+		"both, and IPv6 has answered elsewhere":      {[]smtptls.Transcript{answers, silent(v6)}, []netip.Addr{v4, v6}, "address-silent"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -95,11 +95,11 @@ func TestOneFamilyIsNoWitnessForTheOther(t *testing.T) {
 			for _, a := range c.known {
 				d.endpoints.reached.Store(wayTo(netip.AddrPortFrom(a, 25)), true)
 			}
-			h := &host{Host: report.Host{Host: "starttls-a.example.com"}, heard: c.heard}
+			h := &host{Host: report.Host{Host: "starttls-a.example.com"}}
 			for i := range c.heard {
-				h.addrs = append(h.addrs, c.heard[i].transcript.Addr.Addr())
+				h.addrs = append(h.addrs, c.heard[i].Addr.Addr())
 			}
-			d.judgePort(h, &port{number: 25, codes: "port25-"})
+			d.judgePort(h, &port{number: 25, codes: "port25-", heard: c.heard})
 			require.Len(t, d.Findings, 1)
 			require.Equal(t, c.code, d.Findings[0].Code)
 		})

@@ -59,12 +59,8 @@ func (d *domain) essential(f *report.Finding) bool {
 	return f.Untested && f.Code != "resolver-not-validating" && f.Code != "address-unreachable"
 }
 
-// conclude sorts the findings and makes the verdict of them.
+// conclude makes the verdict of the findings and sorts them.
 func (d *domain) conclude() {
-	order := []report.Severity{report.Error, report.Warning, report.Info, report.Hint}
-	slices.SortStableFunc(d.Findings, func(a, b report.Finding) int {
-		return cmp.Compare(slices.Index(order, a.Severity), slices.Index(order, b.Severity))
-	})
 	broken := slices.ContainsFunc(d.Findings, func(f report.Finding) bool { return f.Severity == report.Error })
 	untested := slices.ContainsFunc(d.Findings, func(f report.Finding) bool { return d.essential(&f) })
 	switch {
@@ -80,7 +76,12 @@ func (d *domain) conclude() {
 		d.Verdict = report.VerdictPromised
 	default:
 		d.Verdict = report.VerdictKept
+		d.find("promise-kept", report.Finding{}, "")
 	}
+	order := []report.Severity{report.Error, report.Warning, report.Info, report.Hint}
+	slices.SortStableFunc(d.Findings, func(a, b report.Finding) int {
+		return cmp.Compare(slices.Index(order, a.Severity), slices.Index(order, b.Severity))
+	})
 	for _, h := range d.hosts {
 		d.MX = append(d.MX, h.Host)
 	}

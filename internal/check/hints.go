@@ -26,7 +26,7 @@ func (d *domain) hints() {
 	for _, h := range d.hosts {
 		name := prefix.STARTTLS.Prefix() + h.Host.Host
 		mismatch := h.TLSA.Matches != nil && !*h.TLSA.Matches
-		if h.class != prefix.None || !h.Valid || !strings.HasSuffix(h.Host.Host, "."+d.Domain) || !h.keeps() ||
+		if h.class != prefix.None || !h.Valid || !strings.HasSuffix(h.Host.Host, "."+d.Domain) || !h.ports[0].keeps() ||
 			prefix.Of(name) != prefix.STARTTLS || mismatch {
 			continue
 		}
@@ -44,17 +44,16 @@ func (d *domain) hints() {
 	}
 }
 
-// keeps reports whether port 25 of a host did all that the prefix starttls- promises, wherever it was tested.
-func (h *host) keeps() bool {
-	spoken := h.spoken(false)
-	return slices.ContainsFunc(spoken, func(t smtptls.Transcript) bool { return t.OK() }) &&
-		!slices.ContainsFunc(spoken, func(t smtptls.Transcript) bool { return !t.OK() && !t.Ours() })
+// keeps reports whether a port did all that a prefix promises of it, wherever it was tested.
+func (p *port) keeps() bool {
+	return slices.ContainsFunc(p.heard, func(t smtptls.Transcript) bool { return t.OK() }) &&
+		!slices.ContainsFunc(p.heard, func(t smtptls.Transcript) bool { return !t.OK() && !t.Ours() })
 }
 
 // hintTLSA shows the TLSA records for the port of implicit TLS where there are some for port 25 only.
 func (d *domain) hintTLSA(h *host, p *port) {
 	var zone []string
-	for _, t := range h.spoken(p.implicit) {
+	for _, t := range p.heard {
 		if t.Session != nil {
 			zone = append(zone,
 				fmt.Sprintf("_%d._tcp.%s. IN TLSA %s", p.number, h.Host.Host, record(t.Session.Chain[0])))
@@ -66,7 +65,7 @@ func (d *domain) hintTLSA(h *host, p *port) {
 }
 
 // command returns the posttls-finger(1) command that repeats a test manually.
-func (d *domain) command(t *heard) string {
+func (d *domain) command(t *test) string {
 	roots := cmp.Or(d.o.CAFile, "/etc/ssl/certs/ca-certificates.crt")
 	wrapper := map[bool]string{true: " -w"}[t.Implicit]
 	family := map[bool]string{true: "ipv6:"}[t.Addr.Addr().Is6()]

@@ -47,13 +47,6 @@ func (d *domain) judge() {
 				d.judgePort(h, p)
 			}
 		}
-		for i := range h.heard {
-			t := &h.heard[i]
-			h.Connections = append(h.Connections, d.show(t))
-			if t.skipped == "" {
-				d.Commands = append(d.Commands, d.command(t))
-			}
-		}
 		d.judgeDANE(h)
 	}
 	d.judgeAll(report.Finding{}, []judgement{
@@ -66,9 +59,6 @@ func (d *domain) judge() {
 		{"tlsrpt-invalid", d.TLSRPT.State == "invalid", ""},
 	})
 	d.judgeMTASTS()
-	clean := !slices.ContainsFunc(d.Findings,
-		func(f report.Finding) bool { return f.Severity == report.Error || d.essential(&f) })
-	d.judgeAll(report.Finding{}, []judgement{{"promise-kept", clean && d.Set != "none" && !d.o.NoConnect, ""}})
 	d.hints()
 }
 
@@ -103,18 +93,17 @@ func looksPrefixed(label string) bool {
 
 // judgePort looks at all tests of one port of a host.
 func (d *domain) judgePort(h *host, p *port) {
-	spoken := h.spoken(p.implicit)
-	if why := "its addresses were left out"; !slices.ContainsFunc(spoken,
+	if why := "its addresses were left out"; !slices.ContainsFunc(p.heard,
 		func(t smtptls.Transcript) bool { return !t.Ours() }) {
-		if len(spoken) > 0 {
-			why = spoken[0].Why
+		if len(p.heard) > 0 {
+			why = p.heard[0].Why
 		}
 		d.find(p.codes+"untested", report.Finding{Host: h.Host.Host, Port: p.number}, why)
 		return
 	}
-	reached := slices.ContainsFunc(spoken, func(t smtptls.Transcript) bool { return !t.Ours() && !t.Silent() })
-	for i := range spoken {
-		t := &spoken[i]
+	reached := slices.ContainsFunc(p.heard, func(t smtptls.Transcript) bool { return !t.Ours() && !t.Silent() })
+	for i := range p.heard {
+		t := &p.heard[i]
 		where := report.Finding{Host: h.Host.Host, Addresses: []string{t.Addr.Addr().String()}, Port: p.number}
 		proven := d.endpoints.proven(wayTo(t.Addr))
 		d.judgeAll(where, []judgement{
@@ -194,7 +183,7 @@ func (d *domain) judgeDANE(h *host) {
 		if missing {
 			d.hintTLSA(h, p)
 		}
-		for _, t := range h.spoken(p.implicit) {
+		for _, t := range p.heard {
 			if t.Session == nil || p.dane.State != dane.Usable {
 				continue
 			}

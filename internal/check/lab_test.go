@@ -41,9 +41,9 @@ func newLab(t *testing.T) *lab {
 	l := &lab{t: t, dns: dnstest.New(t), ca: smtptest.NewCA(t), smtp: testkit.Port(t), smtps: testkit.Port(t), next: 10}
 	stub := newStub(t, l.dns)
 	l.options = check.Options{
-		Resolver: cached(stub), Servers: stub,
-		Policy: policy.Options{DANE: true, Port: l.smtps, Transport: "smtps26"},
-		Roots:  l.ca.Roots, Special: true, SMTPPort: l.smtp,
+		Servers: stub,
+		Policy:  policy.Options{DANE: true, Port: l.smtps, Transport: "smtps26"},
+		Roots:   l.ca.Roots, Special: true, SMTPPort: l.smtp,
 	}
 	return l
 }

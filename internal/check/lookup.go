@@ -17,6 +17,7 @@ import (
 	"github.com/policyd/policyd/internal/check/report"
 	"github.com/policyd/policyd/internal/dane"
 	"github.com/policyd/policyd/internal/dns"
+	"github.com/policyd/policyd/internal/gather"
 	"github.com/policyd/policyd/internal/mtasts"
 	"github.com/policyd/policyd/internal/policy"
 	"github.com/policyd/policyd/internal/probe"
@@ -38,7 +39,6 @@ type host struct {
 	class prefix.Class
 	addrs []netip.Addr
 	ports []*port // that of STARTTLS, and that of implicit TLS if the name promises it
-	heard []heard
 }
 
 // port is a port of a host.
@@ -49,6 +49,7 @@ type port struct {
 	tested   bool         // connections to it are not left out
 	dane     dane.Result  // for the port
 	tlsa     *report.TLSA // dane in the report
+	heard    []smtptls.Transcript
 }
 
 func (d *domain) showResolver() {
@@ -63,7 +64,7 @@ func (d *domain) showResolver() {
 // lookUpMX looks up the MX RRset. It returns false where that ends the matter.
 func (d *domain) lookUpMX(ctx context.Context) bool {
 	q := dns.Question{Name: d.Domain, Type: dns.TypeMX}
-	rrset, err := d.o.Resolver.Lookup(ctx, q, dns.Effort{})
+	rrset, err := d.resolver.Lookup(ctx, q, dns.Effort{})
 	if err != nil {
 		d.RRset.Error = policy.Cause(err)
 		code := "mx-lookup-failed"
@@ -161,7 +162,7 @@ func (d *domain) lookUpHosts(ctx context.Context) {
 				d.lookUpAddresses(ctx, h)
 				for _, p := range h.ports[1:] {
 					if d.o.Policy.DANE {
-						p.dane = dane.Lookup(ctx, d.o.Resolver, dane.Query{Host: h.Host.Host, Port: p.number})
+						p.dane = dane.Lookup(ctx, d.resolver, dane.Query{Host: h.Host.Host, Port: p.number})
 					}
 					*p.tlsa = showTLSA(p.dane)
 				}
@@ -178,12 +179,12 @@ func (d *domain) lookUpHosts(ctx context.Context) {
 	}
 }
 
-// gather gathers what the answers of the maps follow from.
-func (d *domain) gather(ctx context.Context) {
+// decide returns a decision, after gathering the facts that it follows from.
+func (d *domain) decide(ctx context.Context, decider gather.Decider) policy.Decision {
 	ctx, cancel := context.WithTimeout(ctx, lookupBudget)
 	defer cancel()
-	d.facts = policy.NewFacts(policy.Nexthop{Name: d.Domain, Port: policy.SMTPPort})
-	d.decision, _ = d.engine.Decide(ctx, policy.Survey, d.facts, d.o.Policy, dns.Effort{}) // a failure is a fact
+	decision, _ := d.engine.Decide(ctx, decider, d.facts, d.o.Policy, dns.Effort{}) // a failure is a fact
+	return decision
 }
 
 // lookUpAddresses looks up the addresses of a host.
@@ -192,7 +193,7 @@ func (d *domain) lookUpAddresses(ctx context.Context, h *host) {
 		t     dns.Type
 		state *string
 	}{{dns.TypeA, &h.A}, {dns.TypeAAAA, &h.AAAA}} {
-		rrset, err := d.o.Resolver.Lookup(ctx, dns.Question{Name: h.Host.Host, Type: family.t}, dns.Effort{})
+		rrset, err := d.resolver.Lookup(ctx, dns.Question{Name: h.Host.Host, Type: family.t}, dns.Effort{})
 		if err != nil {
 			h.AddressError = family.t.String() + ": " + policy.Cause(err)
 			if bogus(err) {
@@ -219,7 +220,7 @@ func (d *domain) lookUpContext(ctx context.Context) {
 	if d.o.NoConnect {
 		d.MTASTS = d.announcement(ctx)
 	}
-	txt, err := d.o.Resolver.Lookup(ctx, dns.Question{Name: "_smtp._tls." + d.Domain, Type: dns.TypeTXT}, dns.Effort{})
+	txt, err := d.resolver.Lookup(ctx, dns.Question{Name: "_smtp._tls." + d.Domain, Type: dns.TypeTXT}, dns.Effort{})
 	if err != nil {
 		return
 	}
@@ -236,7 +237,7 @@ func (d *domain) lookUpContext(ctx context.Context) {
 
 // announcement is what is known about MTA-STS without fetching a policy.
 func (d *domain) announcement(ctx context.Context) report.STSPolicy {
-	txt, err := d.o.Resolver.Lookup(ctx, mtasts.RecordQuestion(d.Domain), dns.Effort{})
+	txt, err := d.resolver.Lookup(ctx, mtasts.RecordQuestion(d.Domain), dns.Effort{})
 	if err != nil {
 		return report.STSPolicy{State: "failed", Why: policy.Cause(err)}
 	}
@@ -254,11 +255,9 @@ func (d *domain) answer(ctx context.Context) {
 		}
 	}
 	d.facts.Known.Probes = true
-	ctx, cancel := context.WithTimeout(ctx, lookupBudget)
-	defer cancel()
 	d.TLSPolicy, d.Source, d.Why = d.decision.Reply(d.o.Policy, false), string(d.decision.Source()),
 		policy.Explain(*d.facts, d.o.Policy)
-	route, _ := d.engine.Decide(ctx, policy.Route, d.facts, d.o.Policy, dns.Effort{})
+	route := d.decide(ctx, policy.Route)
 	d.Transport, d.WhyTransport = route.Reply(d.o.Policy, false), route.Why
 }
 
@@ -271,16 +270,12 @@ func (d *domain) verdict26(h *host) probe.Verdict {
 	if m := h.TLSA26.Matches; m != nil && !*m {
 		return probe.Verdict{State: probe.Closed, Cause: smtptls.TLSAMismatch}
 	}
-	return probe.Judge(h.spoken(true))
+	return probe.Judge(h.ports[1].heard)
 }
 
 func showTLSA(r dane.Result) report.TLSA {
-	shown := report.TLSA{State: r.State.String(), Why: r.Why}
-	for _, t := range r.Records {
-		shown.Records = append(shown.Records,
-			fmt.Sprintf("%d %d %d %x", t.Usage, t.Selector, t.MatchingType, t.Data))
-	}
-	return shown
+	records := dns.RRset{Records: r.Records}
+	return report.TLSA{State: r.State.String(), Records: records.Data(), Why: r.Why}
 }
 
 // bogus reports whether the resolver said that validation failed.

@@ -15,13 +15,13 @@ import (
 )
 
 // show shows a test.
-func (d *domain) show(h *heard) report.Connection {
-	c := report.Connection{Address: h.Addr.Addr().String(), Port: h.Addr.Port(), Implicit: h.Implicit,
+func (d *domain) show(made *test) report.Connection {
+	c := report.Connection{Address: made.Addr.Addr().String(), Port: made.Addr.Port(), Implicit: made.Implicit,
 		Result: report.ResultOK}
-	t := &h.transcript
+	t := &made.transcript
 	switch {
-	case h.skipped != "":
-		c.Result, c.Why = report.ResultSkipped, h.skipped
+	case made.skipped != "":
+		c.Result, c.Why = report.ResultSkipped, made.skipped
 		return c
 	case t.Ours(), t.Cause == smtptls.NotJudged:
 		c.Result = report.ResultUntested
