@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -108,31 +107,26 @@ func (s *screen) host(h *report.Host) {
 	}
 }
 
-// connections shows a table of the tests of a host.
+// connections shows a table of the tests of a host. The last column is there only if Postfix was asked.
 func (s *screen) connections(all []report.Connection) {
 	if len(all) == 0 {
 		return
 	}
-	rows := [][]string{{"  ADDRESS", "PORT", "TLS", "DAYS", "RESULT"}}
-	asked := slices.ContainsFunc(all, func(c report.Connection) bool { return c.Postfix != nil })
-	if asked {
-		rows[0] = append(rows[0], "POSTFIX")
-	}
+	rows := [][]string{{"  ADDRESS", "PORT", "TLS", "DAYS", "RESULT", "POSTFIX"}}
+	columns := len(rows[0]) - 1
 	for i := range all {
-		c := &all[i]
-		days := "-"
+		c, days, verdict := &all[i], "-", "-"
 		if c.Certificate != nil {
 			days = fmt.Sprint(c.Certificate.DaysLeft)
 		}
-		protocol := cmp.Or(strings.TrimPrefix(c.Protocol, "TLS "), "-")
-		row := []string{"  " + c.Address, fmt.Sprint(c.Port), protocol, days, s.result(c)}
-		switch {
-		case c.Postfix != nil:
-			row = append(row, c.Postfix.Verdict)
-		case asked:
-			row = append(row, "-")
+		if c.Postfix != nil {
+			verdict, columns = c.Postfix.Verdict, len(rows[0])
 		}
-		rows = append(rows, row)
+		protocol := cmp.Or(strings.TrimPrefix(c.Protocol, "TLS "), "-")
+		rows = append(rows, []string{"  " + c.Address, fmt.Sprint(c.Port), protocol, days, s.result(c), verdict})
+	}
+	for i := range rows {
+		rows[i] = rows[i][:columns]
 	}
 	s.table(rows)
 }

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -141,20 +142,18 @@ func (d *domain) judgeDialogue(name string, where report.Finding, t *smtptls.Tra
 			{"cipher-weak", strings.HasPrefix(tls.CipherSuiteName(s.Cipher), "TLS_RSA_"), ""},
 		})
 	}
-	code := map[smtptls.Step]string{
+	why := t.Why
+	code := cmp.Or(map[smtptls.Cause]string{
+		smtptls.NotJudged: "not-judged", smtptls.RefusedByPostfix: "postfix",
+		smtptls.CertificateRules: "certificate-rules",
+	}[t.Cause], map[smtptls.Step]string{
 		smtptls.StepConnect: "refused", smtptls.StepBanner: "banner", smtptls.StepEHLO: "ehlo",
 		smtptls.StepTLS: "tls-handshake", smtptls.StepSTARTTLS: "starttls-refused",
 		smtptls.StepEHLOAgain: "ehlo-in-tls",
-	}[t.Failed]
+	}[t.Failed])
 	switch {
-	case t.Cause == smtptls.NotJudged:
-		code = "not-judged"
-	case t.Cause == smtptls.RefusedByPostfix:
-		code = "postfix"
-	case t.Cause == smtptls.CertificateRules:
-		code = "certificate-rules"
 	case t.Failed == smtptls.StepSTARTTLS && !t.Offered:
-		code = "" // not offered, see below
+		code, why = "starttls-missing", ""
 	case t.Failed == smtptls.StepTLS && t.Cause == smtptls.Plaintext:
 		code = "plaintext"
 	}
@@ -162,8 +161,7 @@ func (d *domain) judgeDialogue(name string, where report.Finding, t *smtptls.Tra
 		{name + "starttls-injection", t.Stray, ""},
 		{name + "starttls-first-line", t.OfferedFirst && verified, ""},
 		{name + "not-judged", t.OfferedFirst && !verified && t.OK(), "only the first line of EHLO offers STARTTLS"},
-		{name + "starttls-missing", t.Failed == smtptls.StepSTARTTLS && !t.Offered, ""},
-		{name + code, code != "", t.Why},
+		{name + code, code != "", why},
 	})
 }
 

@@ -38,14 +38,10 @@ type Report struct {
 
 // Exit is the exit status that fits: 0 consistent, 1 errors, 3 it could not be tested.
 func (r Report) Exit() int {
-	switch r.Verdict {
-	case VerdictBroken:
+	switch {
+	case slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Severity == Error }):
 		return 1
-	case VerdictNoMail:
-		if slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Severity == Error }) {
-			return 1
-		}
-	case VerdictUntested:
+	case r.Verdict == VerdictUntested:
 		return 3
 	}
 	return 0
