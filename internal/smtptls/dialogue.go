@@ -72,18 +72,13 @@ func (c *conversation) talk(ctx context.Context) {
 	c.t.Connected = true
 	defer func() { _ = c.conn.Close() }()
 	defer context.AfterFunc(ctx, func() { _ = c.conn.Close() })()
-	if c.Implicit && !c.secure(ctx) {
-		return
-	}
-	ok := c.step(StepBanner, func() error { return c.expect(&c.t.Banner) }) &&
+	ok := (!c.Implicit || c.secure(ctx)) &&
+		c.step(StepBanner, func() error { return c.expect(&c.t.Banner) }) &&
 		c.step(StepEHLO, func() error { return c.ehlo(&c.t.EHLO) })
 	if ok && !c.Implicit {
 		line := slices.IndexFunc(c.t.EHLO.Lines, startTLS.MatchString) // line 0 is for the name of the server
 		c.t.Offered, c.t.OfferedFirst = line >= 0, line == 0
-		if c.step(StepSTARTTLS, c.starttls) {
-			if !c.secure(ctx) {
-				return
-			}
+		if c.step(StepSTARTTLS, c.starttls) && c.secure(ctx) {
 			c.step(StepEHLOAgain, func() error { return c.ehlo(&c.t.EHLOAgain) })
 		}
 	}
@@ -128,9 +123,9 @@ func (c *conversation) connect(ctx context.Context) error {
 // secure takes the steps of TLS. The dialogue continues whatever the certificate is like: no mail is handed over in it.
 func (c *conversation) secure(ctx context.Context) bool {
 	c.t.Stray = c.lines.Buffered() > 0
-	c.conn.keep = maxHello
-	session := tls.Client(c.conn, c.config())
-	if !c.step(StepTLS, func() error { return session.HandshakeContext(ctx) }) {
+	start := &recorder{Conn: c.conn}
+	session := tls.Client(start, c.config())
+	if c.dead = !c.step(StepTLS, func() error { return session.HandshakeContext(ctx) }); c.dead {
 		return false
 	}
 	c.stream, c.lines = session, bufio.NewReader(session)
@@ -139,7 +134,7 @@ func (c *conversation) secure(ctx context.Context) bool {
 	c.t.Session = s
 	c.step(StepCertificate, func() error {
 		s.Verification = Verify(s.Chain, c.Host, c.Roots, c.At)
-		if s.Version < tls.VersionTLS13 && !secureRenegotiation(c.conn.kept) {
+		if s.Version < tls.VersionTLS13 && !secureRenegotiation(start.kept) {
 			s.Faults[CertificateRules] = errors.New("no secure renegotiation (RFC 5746), which OpenSSL requires")
 		}
 		_, err := s.Cause()
@@ -260,14 +255,10 @@ func literal(a net.Addr) string {
 	return "[" + map[bool]string{true: "IPv6:"}[ip.Is6()] + ip.String() + "]"
 }
 
-// maxHello is how much of the start of a handshake is kept, which has the ServerHello.
-const maxHello = 512
-
-// bounded is a connection over which at most left octets can be read. It keeps the next keep octets.
+// bounded is a connection over which at most left octets can be read.
 type bounded struct {
 	net.Conn
-	left, keep int
-	kept       []byte
+	left int
 }
 
 func (b *bounded) Read(p []byte) (int, error) {
@@ -276,7 +267,5 @@ func (b *bounded) Read(p []byte) (int, error) {
 	}
 	n, err := b.Conn.Read(p[:min(len(p), b.left)])
 	b.left -= n
-	some := min(n, b.keep)
-	b.kept, b.keep = append(b.kept, p[:some]...), b.keep-some
 	return n, err
 }

@@ -9,6 +9,7 @@ import (
 	"encoding/asn1"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 )
 
@@ -137,6 +138,19 @@ func extension(c *x509.Certificate, last int) int {
 		}
 	}
 	return 0
+}
+
+// recorder is a connection of which the first octets that are read are kept, those with the ServerHello.
+type recorder struct {
+	net.Conn
+	kept []byte
+}
+
+func (r *recorder) Read(p []byte) (int, error) {
+	const enough = 512
+	n, err := r.Conn.Read(p)
+	r.kept = append(r.kept, p[:min(n, enough-len(r.kept))]...)
+	return n, err
 }
 
 // secureRenegotiation reports whether a ServerHello has the extension of RFC 5746, which OpenSSL requires below TLS

@@ -60,7 +60,7 @@ func Scan(ctx context.Context, c check, list io.Reader, o Options) (Summary, err
 		})
 		o.Progress.Complete.Store(failed == nil)
 	}()
-	s := scan{check: c, o: o}
+	s := scan{check: c, o: o, out: json.NewEncoder(o.Out)}
 	defer o.Progress.Start()()
 	err := cmp.Or(s.run(ctx, lines), ctx.Err())
 	if err == nil { // lines is closed
@@ -90,7 +90,7 @@ type scan struct {
 	check   check
 	o       Options
 	mu      sync.Mutex // held by the one that writes
-	failed  error      // of writing
+	out     *json.Encoder
 	summary Summary
 }
 
@@ -136,16 +136,16 @@ func (s *scan) run(ctx context.Context, lines <-chan string) error {
 	}
 }
 
-// write writes a report in one line. One that the end of ctx has cut short is not written: it would count as done.
+// write writes a report in one line, unless an earlier one could not be written. One that the end of ctx has cut short
+// is not written: it would count as done.
 func (s *scan) write(ctx context.Context, r *report.Report) error {
-	text, err := json.Marshal(r)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err = cmp.Or(err, ctx.Err(), s.failed); err != nil {
+	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if _, s.failed = s.o.Out.Write(append(text, '\n')); s.failed != nil {
-		return s.failed
+	if err := s.out.Encode(r); err != nil {
+		return err
 	}
 	s.summary.count(r)
 	s.o.Progress.Done.Add(1)
