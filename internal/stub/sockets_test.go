@@ -183,6 +183,31 @@ func TestAnExpiredQueryEndsNoOther(t *testing.T) {
 	require.Empty(t, c.waiting)
 }
 
+// Of many queries on a dead connection, the first that times out closes it. One that times out at that moment is not
+// sent again over the next connection, but its error is still a timeout: the lookup has another try.
+func TestAQueryThatTimesOutWithItsStreamHasTimedOut(t *testing.T) {
+	t.Parallel()
+	for range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			ours, theirs := net.Pipe()
+			defer func() { _, _ = ours.Close(), theirs.Close() }()
+			c, next := newStream(), newStream()
+			c.conn, next.conn = &miekg.Conn{Conn: ours}, &miekg.Conn{Conn: ours}
+			s := server{streams: []*stream{c, next}}
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error)
+			go func() {
+				_, err := s.overStream(ctx, inet("example.com.", dns.TypeMX), time.Now().Add(time.Hour))
+				done <- err
+			}()
+			synctest.Wait()
+			c.end(errLost)
+			cancel()
+			require.ErrorIs(t, <-done, context.Canceled)
+		})
+	}
+}
+
 // failing is a connection whose writes fail.
 type failing struct {
 	net.Conn

@@ -75,8 +75,11 @@ func (s *server) overStream(ctx context.Context, q miekg.Question, until time.Ti
 	for useless := 0; ; {
 		c := s.stream()
 		answer, err := c.ask(ctx, q, query)
-		if err == nil || ctx.Err() != nil || !errors.Is(err, errLost) {
+		if err == nil || !errors.Is(err, errLost) {
 			return answer, err
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
 		}
 		if c.messages.Load() == 0 {
 			if useless++; useless > maxUseless {
