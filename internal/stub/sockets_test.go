@@ -103,7 +103,7 @@ func TestAStalledConnectionGetsNoMoreQueries(t *testing.T) {
 		ours, theirs := net.Pipe()
 		defer func() { _, _ = ours.Close(), theirs.Close() }()
 		query := func(c *stream) *stream {
-			c.add(&pending{result: make(chan result, 1)})
+			c.add(&pending{done: make(chan struct{})})
 			return c
 		}
 		connections := make([]*stream, maxStreams)

@@ -1,6 +1,7 @@
 package stub
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -53,14 +54,10 @@ type stream struct {
 type pending struct {
 	question miekg.Question
 	id       uint16
-	before   int64       // messages that had arrived when it was sent
-	strays   bool        // messages with its ID arrived that do not answer it
-	result   chan result // has room for it
-}
-
-type result struct {
-	answer *miekg.Msg
-	err    error
+	before   int64 // messages that had arrived when it was sent
+	answer   *miekg.Msg
+	err      error         // errStray while only messages have come that do not answer it
+	done     chan struct{} // closed when it has ended, with answer or err
 }
 
 // overStream sends a query over a stream. If the stream is lost, which does not count as a failure of the server, the
@@ -140,7 +137,7 @@ func (c *stream) run(s *server) {
 
 // ask sends a query and waits for its answer. The error is errLost if the stream was closed before the answer came.
 func (c *stream) ask(ctx context.Context, q miekg.Question, query []byte) (*miekg.Msg, error) {
-	p := &pending{question: q, result: make(chan result, 1)}
+	p := &pending{question: q, done: make(chan struct{})}
 	c.add(p)
 	for ready := c.ready; ; {
 		select {
@@ -148,8 +145,8 @@ func (c *stream) ask(ctx context.Context, q miekg.Question, query []byte) (*miek
 			binary.BigEndian.PutUint16(query, p.id)
 			c.write(query)
 			ready = nil
-		case r := <-p.result:
-			return r.answer, r.err
+		case <-p.done:
+			return p.answer, p.err
 		case <-ctx.Done():
 			return nil, c.expire(p, ctx.Err())
 		}
@@ -161,7 +158,8 @@ func (c *stream) add(p *pending) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err != nil {
-		p.result <- result{err: c.err}
+		p.err = c.err
+		close(p.done)
 		return
 	}
 	if len(c.waiting) == 0 {
@@ -199,13 +197,11 @@ func (c *stream) deliver(octets []byte) {
 	if p == nil {
 		return
 	}
-	answer, err := reply(octets, p.id, p.question)
-	if errors.Is(err, errStray) {
-		p.strays = true
+	if p.answer, p.err = reply(octets, p.id, p.question); errors.Is(p.err, errStray) {
 		return
 	}
 	delete(c.waiting, p.id)
-	p.result <- result{answer, err}
+	close(p.done)
 }
 
 // expire ends a query that has no answer. If nothing has arrived since it was sent, the stream may be dead, and later
@@ -217,13 +213,10 @@ func (c *stream) expire(p *pending, err error) error {
 	}
 	dead := c.conn != nil && c.messages.Load() == p.before
 	c.mu.Unlock()
-	if p.strays {
-		err = errStray
-	}
 	if dead {
 		c.end(errLost)
 	}
-	return err
+	return cmp.Or(p.err, err)
 }
 
 // end closes the stream. The queries that wait on it end with the error. Close writes the last message of TLS, which
@@ -239,7 +232,8 @@ func (c *stream) end(err error) {
 		go func() { _ = c.conn.Close() }()
 	}
 	for _, p := range c.waiting {
-		p.result <- result{err: err}
+		p.err = err
+		close(p.done)
 	}
 	clear(c.waiting)
 }
