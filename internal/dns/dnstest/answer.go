@@ -60,13 +60,6 @@ func (a *Answer) parse() {
 	}
 }
 
-func payload(query *miekg.Msg) int {
-	if opt := query.IsEdns0(); opt != nil {
-		return int(opt.UDPSize())
-	}
-	return miekg.MinMsgSize
-}
-
 // message makes the answer to a query.
 func (a Answer) message(query *miekg.Msg) *miekg.Msg {
 	m := new(miekg.Msg).SetReply(query)

@@ -213,7 +213,11 @@ func (s *Server) ServeDNS(w miekg.ResponseWriter, query *miekg.Msg) {
 	if a.Drop {
 		return
 	}
-	if datagram && (a.Truncate || !a.Oversize && m.Len() > payload(query)) {
+	room := miekg.MinMsgSize
+	if opt := query.IsEdns0(); opt != nil {
+		room = int(opt.UDPSize())
+	}
+	if datagram && (a.Truncate || !a.Oversize && m.Len() > room) {
 		m.Truncated, m.Answer, m.Ns = true, nil, nil
 	}
 	if a.Change != nil {
