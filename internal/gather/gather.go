@@ -77,7 +77,7 @@ type Engine struct {
 }
 
 // Decider is policy.Decide, policy.Route or policy.Survey.
-type Decider func(policy.Facts, policy.Options) (policy.Decision, policy.Need)
+type Decider func(policy.Facts, policy.Options) policy.Decision
 
 // gathering is a decision in progress.
 type gathering struct {
@@ -104,14 +104,14 @@ func (e *Engine) Decide(ctx context.Context, decide Decider, f *policy.Facts, o 
 	}
 	g := &gathering{Engine: e, ctx: ctx, options: o, by: by, facts: f, timeout: timeout}
 	for range 8 { // more than any decision takes
-		d, need := decide(*f, o)
-		if need.Required.Empty() {
+		d := decide(*f, o)
+		if d.Need.Required.Empty() {
 			return d, nil
 		}
-		if g.fetch(need); g.uncached {
+		if g.fetch(d.Need); g.uncached {
 			return d, dns.ErrNotCached
 		}
-		f.Known.Add(need.Required)
+		f.Known.Add(d.Need.Required)
 	}
 	return policy.Decision{Failure: "internal error: no decision"}, nil
 }

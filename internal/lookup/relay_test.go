@@ -87,11 +87,11 @@ func TestARelayHostThatCanBeLookedUpKeepsItsPolicy(t *testing.T) {
 	usable := f
 	usable.Hosts = []policy.Host{{Name: "relay.corp.example", DANE: dane.Result{State: dane.Usable}}}
 	o := policy.Options{DANE: true}
-	d, _ := policy.Decide(usable, o)
+	d := policy.Decide(usable, o)
 	require.Equal(t, policy.LevelDANEOnly, d.TLS.Level)
-	d, _ = policy.Decide(f, o)
+	d = policy.Decide(f, o)
 	require.Equal(t, policy.None, d.Verdict)
 	f.Relay = false
-	d, _ = policy.Decide(f, o)
+	d = policy.Decide(f, o)
 	require.Equal(t, policy.Defer, d.Verdict)
 }

@@ -155,8 +155,8 @@ func TestDecideCombinations(t *testing.T) {
 	n := 0
 	for _, c := range combinations() {
 		f := c.facts()
-		got, need := policy.Decide(f, withDANEAndSTS())
-		require.True(t, need.Required.Empty(), "%+v", c)
+		got := policy.Decide(f, withDANEAndSTS())
+		require.True(t, got.Need.Required.Empty(), "%+v", c)
 		reply := got.Reply(withDANEAndSTS(), false)
 		found := false
 		for _, l := range lines {

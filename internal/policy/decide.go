@@ -9,19 +9,19 @@ import (
 	"github.com/policyd/policyd/prefix"
 )
 
-// Decide returns the TLS policy for f.Nexthop, and the facts that are missing. While Need.Required is not empty, the
-// Decision defers: find these facts and call Decide again.
+// Decide returns the TLS policy for f.Nexthop, and in Need the facts that are missing. While Need.Required is not
+// empty, the Decision defers: find these facts and call Decide again.
 //
 // The rules are tried in this order, and the first that applies decides. A rule that applies fills in the decision and
 // returns true. It also returns true when a fact that it depends on is missing, after it has called lacks. A rule that
 // does not apply may add the reason to Why and returns false.
-func Decide(f Facts, o Options) (Decision, Need) {
-	var d Decision
+func Decide(f Facts, o Options) (d Decision) {
 	// Called by name, not through a list, they leave f, o and d on the stack.
 	_ = switchedOff(&f, &o, &d) || override(&f, &o, &d) || unknownMX(&f, &o, &d) || byDANE(&f, &o, &d) ||
 		byPrefix(&f, &o, &d) || bySTS(&f, &o, &d) || byMemory(&f, &o, &d) || noPolicy(&f, &o, &d)
+	d.Unsigned = d.Verdict == Apply && d.Reason != ReasonOverride && !f.authentic()
 	reach(&f, &d)
-	return d.split()
+	return d
 }
 
 func switchedOff(_ *Facts, o *Options, d *Decision) bool {
@@ -97,7 +97,6 @@ func byDANE(f *Facts, o *Options, d *Decision) bool {
 		return unreachable(f, d, failed)
 	case !f.authentic():
 		// "dane-only" would defer indefinitely: Postfix requires a secure MX RRset for it.
-		d.Unsigned = true
 		return answer(LevelDANE, ReasonDANEInsecureMX, "each MX host that has secure "+records+
 			" is authenticated, but the MX RRset is not signed")
 	case usable > 0 && absent+unusable == 0:
@@ -187,7 +186,7 @@ func byPrefix(f *Facts, o *Options, d *Decision) bool {
 	if len(allowed) < len(match) {
 		d.because("of these, the MTA-STS policy allows those in match= only")
 	}
-	if d.Unsigned = !f.MX.signed(); d.Unsigned {
+	if !f.MX.signed() {
 		d.because("the MX RRset is not signed: an attacker who can forge DNS can hide the promise")
 	}
 	return true
@@ -224,7 +223,6 @@ func bySTS(f *Facts, o *Options, d *Decision) bool {
 		d.secure(ReasonSTSEnforce, match, "MTA-STS: the policy is enforced, id "+f.STS.ID)
 	}
 	d.TLS.STS = &mtasts.Result{Domain: f.Nexthop.Name, Policy: f.STS.Policy, Failure: broken}
-	d.Unsigned = !f.MX.signed()
 	if f.STS.Stale {
 		d.because("MTA-STS: the cached policy remains valid, although the domain could not confirm it now: " +
 			stsFailure(f.STS))

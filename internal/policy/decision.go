@@ -66,8 +66,7 @@ type Decision struct {
 	InFront  int
 	Vanished bool     // an earlier promise of authenticated TLS is missing from an unsigned answer
 	Why      []string // explains the decision in sentences
-
-	need Need // while a rule decides
+	Need     Need     // the facts that are missing: while there are required ones, the Decision does not count
 }
 
 // Source returns the mechanism that decided.
@@ -125,7 +124,7 @@ func (d *Decision) defers(r Reason, failure string) bool {
 // lacks records missing facts that a rule depends on. The decision then defers.
 func (d *Decision) lacks(n Need) bool {
 	d.defers(ReasonMXFailed, "no facts were gathered")
-	d.need = n
+	d.Need = n
 	return true
 }
 
@@ -144,13 +143,6 @@ func (d *Decision) secure(r Reason, match []string, why string) bool {
 		return d.defers(r, "internal error: the policy does not name valid hosts")
 	}
 	return d.apply(r, TLSPolicy{Level: LevelSecure, Match: match}, why)
-}
-
-// split returns the decision and its need apart.
-func (d Decision) split() (Decision, Need) {
-	n := d.need
-	d.need = Need{}
-	return d, n
 }
 
 // Reason is a word for why a decision is what it is. Metrics have a time series for every value.

@@ -5,7 +5,7 @@ import "slices"
 // Explain returns the sentences of Decide's decision, and after them why each of the mechanisms that did not decide did
 // not: what it would have answered alone, or why it has no answer. The facts are those of Survey.
 func Explain(f Facts, o Options) []string {
-	d, _ := Decide(f, o)
+	d := Decide(f, o)
 	why := d.Why
 	if d.Reason == ReasonOff || len(f.Hosts) == 0 {
 		return why
@@ -39,14 +39,14 @@ func Explain(f Facts, o Options) []string {
 }
 
 // Survey is Decide with a greater need: also what DANE and MTA-STS say where the policy does not rest on them.
-func Survey(f Facts, o Options) (Decision, Need) {
-	d, need := Decide(f, o)
-	if r := &need.Required; r.Empty() && o.Mode != ModeOff {
+func Survey(f Facts, o Options) Decision {
+	d := Decide(f, o)
+	if r := &d.Need.Required; r.Empty() && o.Mode != ModeOff {
 		r.MX = !f.Nexthop.Host && !f.Known.MX
 		r.STS = len(f.Hosts) > 0 && stsMissing(&f, &o)
 		if o.DANE {
 			r.DANE = f.withoutDANE()
 		}
 	}
-	return d, need
+	return d
 }

@@ -84,14 +84,13 @@ func TestEveryCombinationNeedsWhatItUses(t *testing.T) {
 		var prefetched []dns.Question
 		var d policy.Decision
 		for {
-			var need policy.Need
-			if d, need = policy.Decide(known, withDANEAndSTS()); need.Required.Empty() {
+			if d = policy.Decide(known, withDANEAndSTS()); d.Need.Required.Empty() {
 				break
 			}
-			r := need.Required
+			r := d.Need.Required
 			require.False(t, used.MX && r.MX || used.STS && r.STS || used.DANE&r.DANE != 0 || used.Addresses&r.Addresses != 0, "%+v: a fact was needed twice", c)
 			used.MX, used.STS, used.DANE, used.Addresses = used.MX || r.MX, used.STS || r.STS, used.DANE|r.DANE, used.Addresses|r.Addresses
-			prefetched = append(prefetched, need.Expected...)
+			prefetched = append(prefetched, d.Need.Expected...)
 			reveal(&known, all, r)
 		}
 		require.Equal(t, decided(all, withDANEAndSTS()), d, "%+v", c)
@@ -143,7 +142,7 @@ func TestTLSAIsExpectedOfSignedNamesOnly(t *testing.T) {
 		"mx.example.net": false, "mx.badexample.com": false, "com": false, `a\.b.example.com`: false,
 	} {
 		f := by(signed, "10 "+host)
-		_, need := policy.Decide(f, withDANEAndSTS())
+		need := policy.Decide(f, withDANEAndSTS()).Need
 		tlsa := 0
 		for _, q := range need.Expected {
 			if q.Type == dns.TypeTLSA {
@@ -153,7 +152,7 @@ func TestTLSAIsExpectedOfSignedNamesOnly(t *testing.T) {
 		}
 		require.Equal(t, want, tlsa == 1, host)
 		f.MX.Status = unsigned
-		_, need = policy.Decide(f, withDANEAndSTS())
+		need = policy.Decide(f, withDANEAndSTS()).Need
 		for _, q := range need.Expected {
 			require.NotEqual(t, dns.TypeTLSA, q.Type, host)
 		}
@@ -166,7 +165,7 @@ func TestTLSAIsExpectedOfHostsThatWereSigned(t *testing.T) {
 	for _, status := range []dns.Status{signed, unsigned} {
 		f := by(status, "10 mx.provider.example", "20 b.provider.example")
 		f.Hosts[1].Signed = true
-		_, need := policy.Decide(f, withDANEAndSTS())
+		need := policy.Decide(f, withDANEAndSTS()).Need
 		var tlsa []string
 		for _, q := range need.Expected {
 			if q.Type == dns.TypeTLSA {
@@ -181,7 +180,7 @@ func TestTLSAIsExpectedOfHostsThatWereSigned(t *testing.T) {
 func TestNeedOfOtherNexthops(t *testing.T) {
 	t.Parallel()
 	need := func(f policy.Facts) policy.FactSet {
-		_, n := policy.Decide(f, withDANEAndSTS())
+		n := policy.Decide(f, withDANEAndSTS()).Need
 		return n.Required
 	}
 	require.Equal(t, policy.FactSet{DANE: 1}, need(host("mx.example.com", 25)), "[host] has no MX RRset and no MTA-STS policy")
@@ -197,11 +196,11 @@ func TestNeedOfOtherNexthops(t *testing.T) {
 	require.Equal(t, policy.FactSet{STS: true}, need(null), "a null MX may be forged, and an MTA-STS policy cannot be")
 	gone := with1(by(signed), func(f *policy.Facts) { f.MX.NXDomain = true })
 	require.Empty(t, need(gone), "a domain that securely does not exist")
-	_, n := policy.Decide(policy.Facts{Nexthop: domain}, overridden(withDANEAndSTS(), policy.Override{Ignore: true}))
+	n := policy.Decide(policy.Facts{Nexthop: domain}, overridden(withDANEAndSTS(), policy.Override{Ignore: true})).Need
 	require.Empty(t, n.Required, "the operator has decided")
 	o := withDANEAndSTS()
 	o.Mode = policy.ModeOff
-	_, n = policy.Decide(policy.Facts{Nexthop: domain}, o)
+	n = policy.Decide(policy.Facts{Nexthop: domain}, o).Need
 	require.Empty(t, n.Required, "mode off sends no query")
 }
 
@@ -219,7 +218,7 @@ func TestNeedOfARoute(t *testing.T) {
 	for _, want := range []policy.FactSet{
 		{MX: true}, {Probes: true}, {Receiver: true}, {DANE: 1, DANE26: 1, STS: true}, {},
 	} {
-		_, need := policy.Route(known, o)
+		need := policy.Route(known, o).Need
 		require.Equal(t, want, need.Required)
 		require.Empty(t, need.Expected, "remote senders choose the domains of routes")
 		reveal(&known, all, want)
@@ -268,8 +267,8 @@ func TestAddressesInFrontOfTheFirstAllowedHost(t *testing.T) {
 		{"MTA-STS", enforced(in(by(unsigned, "1 a.example.com", "2 b.example.com", "3 z.example.com"), 4, 4, 1)), "8 addresses come before z.example.com"},
 		{"DANE", usable(in(by(signed, "1 starttls-a.example.com", "2 z.example.com"), 5, 1), 1), "5 addresses come before z.example.com"},
 	} {
-		d, need := policy.Decide(c.facts, withDANEAndSTS())
-		require.True(t, need.Required.Empty(), c.name)
+		d := policy.Decide(c.facts, withDANEAndSTS())
+		require.True(t, d.Need.Required.Empty(), c.name)
 		require.Equal(t, policy.Apply, d.Verdict, c.name)
 		why := strings.Join(d.Why, "\n")
 		if c.want == "" {
@@ -287,7 +286,7 @@ func TestExpectedQuestionsAreBounded(t *testing.T) {
 	t.Parallel()
 	for _, status := range []dns.Status{signed, unsigned} {
 		hosts := map[string]bool{}
-		_, need := policy.Decide(by(status, "1 a.example.com", "2 b.example.com", "3 c.example.com", "4 d.example.com", "5 e.example.com"), withDANEAndSTS())
+		need := policy.Decide(by(status, "1 a.example.com", "2 b.example.com", "3 c.example.com", "4 d.example.com", "5 e.example.com"), withDANEAndSTS()).Need
 		for _, q := range need.Expected {
 			if q.Type != dns.TypeTXT {
 				hosts[strings.TrimPrefix(q.Name, "_25._tcp.")] = true
@@ -303,8 +302,8 @@ func TestPolicyThatCouldNotBeFoundIsNotNeededAgain(t *testing.T) {
 	for _, sts := range []mtasts.Result{{Why: "no answer in time"}, {Err: errors.New("no answer in time")}} {
 		f := by(unsigned, "10 mx.example.com")
 		f.STS, f.Known.STS = sts, true
-		d, need := policy.Decide(f, with(func(o *policy.Options) { o.MTASTS = true }))
-		require.True(t, need.Required.Empty())
+		d := policy.Decide(f, with(func(o *policy.Options) { o.MTASTS = true }))
+		require.True(t, d.Need.Required.Empty())
 		require.Equal(t, policy.ReasonSTSUnknown, d.Reason)
 		require.Contains(t, d.Failure, "no answer in time")
 	}
@@ -313,7 +312,7 @@ func TestPolicyThatCouldNotBeFoundIsNotNeededAgain(t *testing.T) {
 // No address is asked of a name that is not a host name.
 func TestNoQuestionAboutANameThatIsNoHostName(t *testing.T) {
 	t.Parallel()
-	_, need := policy.Decide(by(unsigned, "10 a b.example.com", "20 mx.example.com"), withDANEAndSTS())
+	need := policy.Decide(by(unsigned, "10 a b.example.com", "20 mx.example.com"), withDANEAndSTS()).Need
 	for _, q := range need.Expected {
 		require.NotContains(t, q.Name, " ")
 	}

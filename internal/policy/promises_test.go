@@ -210,15 +210,15 @@ func TestDANEHasNotVanishedWhileTheResolverDoesNotValidate(t *testing.T) {
 			}
 		})
 	}
-	_, need := policy.Decide(remembered(plain, promises.DANE), withDANEAndSTS())
+	need := policy.Decide(remembered(plain, promises.DANE), withDANEAndSTS()).Need
 	require.Equal(t, policy.FactSet{Validates: true}, need.Required)
-	_, need = policy.Decide(remembered(plain, promises.Prefix), withDANEAndSTS())
+	need = policy.Decide(remembered(plain, promises.Prefix), withDANEAndSTS()).Need
 	require.Empty(t, need.Required, "the self-test says nothing about a prefix")
 	shown := by(unsigned, "10 starttls-mx.example.com")
 	shown.Hosts[0].DANE.State, shown.STS = dane.Absent, plain.STS
 	shown = remembered(shown, promises.DANE)
-	d, need := policy.Decide(shown, withDANEAndSTS())
-	require.Empty(t, need.Required)
+	d := policy.Decide(shown, withDANEAndSTS())
+	require.Empty(t, d.Need.Required)
 	a, ok := policy.Observed(shown, withDANEAndSTS(), d)
 	require.True(t, ok)
 	require.Equal(t, promises.Answer{Kinds: []promises.Kind{promises.Prefix}}, a)

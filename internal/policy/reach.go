@@ -31,7 +31,7 @@ func reach(f *Facts, d *Decision) {
 		n += h.Addresses
 		return true
 	})
-	if d.need.Required.Addresses = front &^ f.Known.Addresses; d.need.Required.Addresses == 0 && n >= addressLimit {
+	if d.Need.Required.Addresses = front &^ f.Known.Addresses; d.Need.Required.Addresses == 0 && n >= addressLimit {
 		d.InFront = n
 		d.because(fmt.Sprintf("%d addresses come before %s, the first MX host that the policy allows: with "+
 			"smtp_mx_address_limit = %d, its default, Postfix never tries that host; set smtp_mx_address_limit = 0",

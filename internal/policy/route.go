@@ -7,15 +7,15 @@ import (
 	"github.com/policyd/policyd/internal/probe"
 )
 
-// Route returns where transport_maps sends the mail of f.Nexthop.Name, and the facts that are missing: over port 26, or
-// no route, which leaves the mail to the default transport and port 25, where the TLS policy holds. That is the answer
+// Route returns where transport_maps sends the mail of f.Nexthop.Name, and in Need what is missing: over port 26, or no
+// route, which leaves the mail to the default transport and port 25, where the TLS policy holds. That is the answer
 // to every doubt, so Route never defers.
-func Route(f Facts, o Options) (Decision, Need) {
+func Route(f Facts, o Options) Decision {
 	d := Decision{Verdict: None, Reason: ReasonNoRoute}
 	if why := d.route(&f, &o); why != "" {
 		d.because(why)
 	}
-	return d.split()
+	return d
 }
 
 // route fills in the decision and returns the reason: first what rules a route out, then the hosts, then the key that
@@ -24,7 +24,7 @@ func (d *Decision) route(f *Facts, o *Options) string {
 	if why := ruledOut(f, o); why != "" {
 		return why
 	}
-	missing := &d.need.Required
+	missing := &d.Need.Required
 	missing.MX = !f.Known.MX
 	missing.Probes = f.Known.MX && o.Port26 == PortProbe && !f.Known.Probes
 	if !missing.Empty() {
@@ -74,7 +74,7 @@ func (d *Decision) plan(f *Facts, o *Options) string {
 		return stays(f, &f.Hosts[i], o)
 	}
 	for _, next := range to {
-		policy, _ := Decide(following(*f, next), *o)
+		policy := Decide(following(*f, next), *o)
 		if policy.TLS.Level != LevelSecure && policy.TLS.Level != LevelDANEOnly {
 			return "the policy for " + next.String() + " requires no verified host"
 		}

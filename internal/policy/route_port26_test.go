@@ -25,8 +25,8 @@ func TestTheKeyAfterARouteIsDecidedByTheRecordsOfPort26(t *testing.T) {
 		}},
 	}
 	for _, next := range []Nexthop{{Name: "example.com", Port: 26}, {Name: "smtps-mx.example.com", Host: true, Port: 26}} {
-		d, need := Decide(following(f, next), o)
-		require.Empty(t, need.Required, next)
+		d := Decide(following(f, next), o)
+		require.Empty(t, d.Need.Required, next)
 		require.Equal(t, LevelDANEOnly, d.TLS.Level, next)
 	}
 	require.Equal(t, dane.Absent, f.Hosts[0].DANE.State, "the facts of port 25 are as before")

@@ -77,7 +77,7 @@ func TestWhyThereIsNoRoute(t *testing.T) {
 	require.Equal(t, []string{"not every MX host of the best preference is an smtps- host with port 26 open"}, planned(f, probing).Why)
 	require.Equal(t, []string{"no route without an MX RRset"}, planned(failed("SERVFAIL"), probing).Why)
 	require.Equal(t, []string{"no route without an MX RRset"}, planned(host("smtps-s.example.com", 25), probing).Why)
-	_, need := policy.Route(policy.Facts{}, probing)
+	need := policy.Route(policy.Facts{}, probing).Need
 	require.Empty(t, need.Required, "without a name nothing is looked up")
 
 	// A line in the overrides file for a host, whose port was found open earlier: it is left alone, in a list and in a
@@ -137,9 +137,9 @@ func TestRouteWithDANEAndSTS(t *testing.T) {
 		{"the policy allows the second only", facts(stsPolicy(mtasts.Enforce, u), dane.Absent, dane.Absent), none},
 		{"a testing policy excludes no host", facts(stsPolicy(mtasts.Testing, u), dane.Absent, dane.Absent), "OK smtps26:example.com:26"},
 	} {
-		d, need := policy.Route(c.facts, withDANEAndSTS())
+		d := policy.Route(c.facts, withDANEAndSTS())
 		require.Equal(t, c.want, routed(c.facts, withDANEAndSTS()), c.name)
-		require.True(t, len(d.Why) > 0 || !need.Required.Empty())
+		require.True(t, len(d.Why) > 0 || !d.Need.Required.Empty())
 	}
 	f := facts(absent, dane.Usable, dane.Usable)
 	f.MX.Status = unsigned
