@@ -255,8 +255,7 @@ func (d *domain) answer(ctx context.Context) {
 		}
 	}
 	d.facts.Known.Probes = true
-	d.TLSPolicy, d.Source, d.Why = d.decision.Reply(d.o.Policy, false), string(d.decision.Source()),
-		policy.Explain(*d.facts, d.o.Policy)
+	d.TLSPolicy, d.Source, d.Why = d.decision.Reply(d.o.Policy, false), string(d.decision.Source()), d.decision.Why
 	route := d.decide(ctx, policy.Route)
 	d.Transport, d.WhyTransport = route.Reply(d.o.Policy, false), route.Why
 }

@@ -77,7 +77,7 @@ func Explain(ctx context.Context, src Sources, key string, s Settings) Explanati
 	if ok { // a failure is a fact
 		facts = policy.NewFacts(next)
 		decision, _ = src.Decide(ctx, policy.Survey, facts, s.Policy, dns.Effort{})
-		shown, why = next.String(), policy.Explain(*facts, s.Policy)
+		shown, why = next.String(), decision.Why
 		route, _ = src.Decide(ctx, policy.Route, facts, s.Policy, dns.Effort{})
 		if route.Reason == policy.ReasonNoRoute {
 			// Its hosts are not probed, so Route has found another reason first, which seems to pass by itself.

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -90,14 +91,10 @@ func (d *Decision) Source() Source {
 
 // Class returns the level, or "none" or "temp" where there is no policy or no decision.
 func (d *Decision) Class() string {
-	switch d.Verdict {
-	case None:
-		return "none"
-	case Apply:
+	if d.Verdict == Apply {
 		return string(d.TLS.Level)
-	default:
-		return "temp"
 	}
+	return cmp.Or(string(d.Verdict), "temp")
 }
 
 // The functions below return what a rule does: true if they decide.

@@ -2,13 +2,23 @@ package policy
 
 import "slices"
 
-// Explain returns the sentences of Decide's decision, and after them why each of the mechanisms that did not decide did
-// not: what it would have answered alone, or why it has no answer. The facts are those of Survey.
-func Explain(f Facts, o Options) []string {
+// Survey is Decide for operators. It needs also what DANE and MTA-STS say where the policy does not rest on them. After
+// the sentences of the decision, Why has the reason why each of the mechanisms that did not decide did not: what it
+// would have answered alone, or why it has no answer.
+func Survey(f Facts, o Options) Decision {
 	d := Decide(f, o)
-	why := d.Why
-	if d.Reason == ReasonOff || len(f.Hosts) == 0 {
-		return why
+	if o.Mode == ModeOff {
+		return d
+	}
+	if r := &d.Need.Required; r.Empty() {
+		r.MX = !f.Nexthop.Host && !f.Known.MX
+		r.STS = len(f.Hosts) > 0 && stsMissing(&f, &o)
+		if o.DANE {
+			r.DANE = f.withoutDANE()
+		}
+	}
+	if len(f.Hosts) == 0 {
+		return d
 	}
 	// ask adds what a rule says, or silent if it gives no reason.
 	ask := func(m Source, rule func(*Facts, *Options, *Decision) bool, o Options, silent string) {
@@ -24,8 +34,8 @@ func Explain(f Facts, o Options) []string {
 		case len(alone.Why) == 0 && silent != "":
 			alone.Why = []string{silent}
 		}
-		said := func(sentence string) bool { return slices.Contains(why, sentence) }
-		why = append(why, slices.DeleteFunc(alone.Why, said)...)
+		said := func(sentence string) bool { return slices.Contains(d.Why, sentence) }
+		d.because(slices.DeleteFunc(alone.Why, said)...)
 	}
 	withoutSTS, noSTS := o, ""
 	withoutSTS.MTASTS = false
@@ -35,18 +45,5 @@ func Explain(f Facts, o Options) []string {
 	ask(SourceDANE, byDANE, o, "DANE: switched off, dane = false")
 	ask(SourcePrefix, byPrefix, withoutSTS, noPrefix(&f))
 	ask(SourceMTASTS, bySTS, o, noSTS)
-	return why
-}
-
-// Survey is Decide with a greater need: also what DANE and MTA-STS say where the policy does not rest on them.
-func Survey(f Facts, o Options) Decision {
-	d := Decide(f, o)
-	if r := &d.Need.Required; r.Empty() && o.Mode != ModeOff {
-		r.MX = !f.Nexthop.Host && !f.Known.MX
-		r.STS = len(f.Hosts) > 0 && stsMissing(&f, &o)
-		if o.DANE {
-			r.DANE = f.withoutDANE()
-		}
-	}
 	return d
 }

@@ -62,7 +62,7 @@ func TestExplainNamesAllThreeMechanisms(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			require.Equal(t, c.want, policy.Explain(c.facts, c.options))
+			require.Equal(t, c.want, policy.Survey(c.facts, c.options).Why)
 		})
 	}
 }
