@@ -69,15 +69,14 @@ func (e Explanation) Exit() int {
 func Explain(ctx context.Context, src Sources, key string, s Settings) Explanation {
 	ctx, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
-	facts, decision := &policy.Facts{}, policy.Decision{Verdict: policy.None}
+	facts, shown := &policy.Facts{}, key
+	decision := policy.Decision{Verdict: policy.None, Why: []string{"not a next hop that policyd answers for: give a " +
+		"domain, [host], domain:port or [host]:port with port 25 or the port of implicit TLS"}}
 	route := policy.Decision{Verdict: policy.None, Why: []string{"not a domain"}}
-	shown, why := key, []string{"not a next hop that policyd answers for: give a domain, [host], domain:port or " +
-		"[host]:port with port 25 or the port of implicit TLS"}
 	next, ok := policy.ParseNexthop(key, s.Policy.Port)
 	if ok { // a failure is a fact
-		facts = policy.NewFacts(next)
+		facts, shown = policy.NewFacts(next), next.String()
 		decision, _ = src.Decide(ctx, policy.Survey, facts, s.Policy, dns.Effort{})
-		shown, why = next.String(), decision.Why
 		route, _ = src.Decide(ctx, policy.Route, facts, s.Policy, dns.Effort{})
 		if route.Reason == policy.ReasonNoRoute {
 			// Its hosts are not probed, so Route has found another reason first, which seems to pass by itself.
@@ -90,7 +89,7 @@ func Explain(ctx context.Context, src Sources, key string, s Settings) Explanati
 	return Explanation{
 		PolicyAnswer: PolicyAnswer{
 			Nexthop: shown, DNSSEC: dnssec(facts.MX), TLSPolicy: inMode(mode, tls), WouldTLSPolicy: tls,
-			Source: string(decision.Source()), Unsigned: decision.Unsigned, Why: why,
+			Source: string(decision.Source()), Unsigned: decision.Unsigned, Why: decision.Why,
 		},
 		Domain: next.Name, MX: hosts(facts, s.Policy), MTASTS: sts(facts, s.Policy),
 		TLSPolicyTLSRPT: inMode(mode, decision.Reply(s.Policy, true)),
