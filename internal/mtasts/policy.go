@@ -2,7 +2,6 @@ package mtasts
 
 import (
 	"errors"
-	"fmt"
 	"regexp"
 	"slices"
 	"strconv"
@@ -16,10 +15,6 @@ const MaxPolicySize = 64 << 10
 
 // MaxMaxAge is the longest max_age, RFC 8461 section 3.2: a little over a year.
 const MaxMaxAge = 31557600 * time.Second
-
-// ErrBadPolicy is what ParsePolicy returns, with the reason, for anything that is not a valid policy. Report it as
-// PolicyInvalid; an earlier policy that is live still holds.
-var ErrBadPolicy = errors.New("mtasts: malformed policy")
 
 const (
 	label     = `[0-9A-Za-z_](?:[0-9A-Za-z_-]{0,61}[0-9A-Za-z_])?`
@@ -45,7 +40,8 @@ var (
 // ParsePolicy reads the body that a policy host serves, by the grammar of RFC 8461 section 3.2: lines "name: value"
 // ended by CRLF or LF, in any order, with the names and the values of version and mode in exactly this case. It keeps
 // unknown fields in Raw and ignores them otherwise. If a field that may not repeat does, the first counts. Blank lines
-// are allowed only at the end, where many published policies have one more than the grammar.
+// are allowed only at the end, where many published policies have one more than the grammar. Report an error as
+// PolicyInvalid; an earlier policy that is live still holds.
 func ParsePolicy(body []byte) (Policy, error) {
 	if len(body) > MaxPolicySize {
 		return Policy{}, bad("longer than 64 KiB")
@@ -107,8 +103,7 @@ func (p Policy) Matches(host string) bool {
 	return validDomain(host) && (slices.Contains(p.MX, host) || slices.Contains(p.MX, "*."+parent))
 }
 
-// bad returns ErrBadPolicy with the reason.
-func bad(reason string) error { return fmt.Errorf("%w: %s", ErrBadPolicy, reason) }
+func bad(reason string) error { return errors.New("mtasts: malformed policy: " + reason) }
 
 // parseMaxAge reads a number of seconds, of any length. More than MaxMaxAge counts as MaxMaxAge: the domain asks for
 // protection, and RFC 8461 does not say that such a policy is invalid (erratum 7282).

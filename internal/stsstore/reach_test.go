@@ -38,7 +38,7 @@ func TestThatNoPolicyCanBeFetchedIsNoticed(t *testing.T) {
 	t.Parallel()
 	refused := &mtasts.Error{Failure: mtasts.FetchError, Err: errors.New("connection refused")}
 	noRoots := &mtasts.Error{Failure: mtasts.WebPKIInvalid, Err: errors.New("unknown authority")}
-	malformed := &mtasts.Error{Failure: mtasts.PolicyInvalid, Err: mtasts.ErrBadPolicy}
+	malformed := &mtasts.Error{Failure: mtasts.PolicyInvalid, Err: errors.New("malformed policy")}
 	noDNS := &mtasts.Error{Failure: mtasts.FetchError, Err: &dns.Error{Reason: "SERVFAIL"}}
 	four := []string{"192.0.2.1", "198.51.100.1", "203.0.113.1", "2001:db8:1::1"}
 	five := []string{"11.0.0.1", "11.0.1.1", "11.1.0.1", "2600::1", "2600:0:1::1"}
