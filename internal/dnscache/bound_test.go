@@ -314,7 +314,7 @@ func TestCacheConcurrent(t *testing.T) {
 				case 1:
 					c.List(Matching("d1"), 10)
 				case 2:
-					c.shards[rand.IntN(shards)].sweep(time.Now(), c.epoch())
+					c.shards[rand.IntN(shards)].sweep(time.Now(), c.options.Epoch())
 				case 3:
 					c.Stats()
 				case 4:

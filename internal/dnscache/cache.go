@@ -44,14 +44,11 @@ type Options struct {
 // Cache is a dns.Resolver in front of another. It keeps answers until their TTL ends. A live secure answer is never
 // replaced by an insecure one or by a failure.
 type Cache struct {
-	next     dns.Resolver
-	epoch    func() dns.Epoch
-	log      *slog.Logger
-	seed     maphash.Seed
-	shards   [shards]*shard
-	maxBytes int64
-	doubt    func()
-	ended    chan struct{} // of calls that need no work
+	next    dns.Resolver
+	options Options // with the defaults
+	seed    maphash.Seed
+	shards  [shards]*shard
+	ended   chan struct{} // of calls that need no work
 	// deliveries and untrusted are for lookups without and with dns.Effort.Untrusted, and ahead is for refreshes.
 	deliveries, untrusted, ahead *share
 	stats                        counters
@@ -90,11 +87,8 @@ func New(next dns.Resolver, o Options) *Cache {
 	if o.Epoch == nil {
 		o.Epoch = func() dns.Epoch { return dns.Epoch{} }
 	}
-	c := &Cache{
-		next: next, maxBytes: cmp.Or(o.MaxBytes, math.MaxInt64), epoch: o.Epoch, seed: maphash.MakeSeed(),
-		log: cmp.Or(o.Logger, slog.New(slog.DiscardHandler)), doubt: o.Doubt,
-		ended: make(chan struct{}),
-	}
+	o.MaxBytes, o.Logger = cmp.Or(o.MaxBytes, math.MaxInt64), cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
+	c := &Cache{next: next, options: o, seed: maphash.MakeSeed(), ended: make(chan struct{})}
 	c.deliveries, c.untrusted, c.ahead = newShare(c, maxCalls), newShare(c, maxUntrusted), newShare(c, maxRefreshes)
 	close(c.ended)
 	for i := range c.shards {
@@ -114,7 +108,7 @@ func MaxBytes(entries int) int64 {
 func (c *Cache) SetMaxEntries(n int) {
 	n = cmp.Or(max(n, 0), 400_000)
 	c.maxEntries.Store(int64(n))
-	bytes := min(MaxBytes(n), c.maxBytes)
+	bytes := min(MaxBytes(n), c.options.MaxBytes)
 	for _, s := range c.shards {
 		s.mu.Lock()
 		s.limit, s.bytesLimit = max(n/shards, 1), bytes/shards
@@ -135,7 +129,7 @@ func (c *Cache) Run(ctx context.Context) error {
 			return ctx.Err()
 		case <-tick:
 			now := time.Now()
-			c.shards[i%shards].removeIf(c.epoch(), func(e *entry) bool { return e.dead(now) })
+			c.shards[i%shards].removeIf(c.options.Epoch(), func(e *entry) bool { return e.dead(now) })
 		}
 	}
 }
@@ -165,7 +159,7 @@ func (c *Cache) Stats() Stats {
 // Version returns a value that is equal at two moments only if no answer that was live at the first was removed or
 // changed between them. It can have expired, and others can have been stored. It is never 0.
 func (c *Cache) Version() uint64 {
-	e := c.epoch() // its counters only grow too, so a value does not return
+	e := c.options.Epoch() // its counters only grow too, so a value does not return
 	return 1 + c.stats.changes.Load() + uint64(e.Answers) + uint64(e.Failures)
 }
 
@@ -202,7 +196,7 @@ func (c *Cache) Start(ctx context.Context, q dns.Question, e dns.Effort) *dns.Ca
 // remembered returns the answer or the failure that is known. If the caller's deadline has passed (late), the resolver
 // counts as failing, because it takes so long.
 func (c *Cache) remembered(q dns.Question, by dns.Effort, late bool) (*dns.RRset, error) {
-	e, n := c.shard(q).get(q, c.epoch())
+	e, n := c.shard(q).get(q, c.options.Epoch())
 	now := time.Now()
 	waits := e.waits(now)
 	switch {

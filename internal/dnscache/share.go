@@ -55,8 +55,8 @@ func (s *share) do(call *dns.Call) {
 	c, q := s.cache, call.Question
 	defer func() {
 		if p := recover(); p != nil {
-			c.log.Error("panic in a DNS lookup: please report this", "name", q.Name, "type", q.Type.String(), "panic",
-				p)
+			c.options.Logger.Error("panic in a DNS lookup: please report this",
+				"name", q.Name, "type", q.Type.String(), "panic", p)
 			call.RRset, call.Err = nil, &dns.Error{Question: q, Reason: "internal error"}
 		}
 		s.mu.Lock()
@@ -65,7 +65,7 @@ func (s *share) do(call *dns.Call) {
 		close(call.Done)
 	}()
 	if s == c.ahead {
-		if e, _ := c.shard(q).get(q, c.epoch()); !e.due(time.Now()) {
+		if e, _ := c.shard(q).get(q, c.options.Epoch()); !e.due(time.Now()) {
 			return
 		}
 		c.stats.refreshed.Add(1)
@@ -99,12 +99,12 @@ func (c *Cache) ask(q dns.Question) (*dns.RRset, error) {
 		case err == nil:
 			r = c.store(q, r)
 		case !ok:
-			failure = &dns.Error{Question: q, Reason: text.Printable(err.Error()), Epoch: c.epoch(), Err: err}
+			failure = &dns.Error{Question: q, Reason: text.Printable(err.Error()), Epoch: c.options.Epoch(), Err: err}
 			fallthrough
 		default:
 			r, failure = c.storeFailure(q, failure)
 		}
-		switch present := c.epoch().Answers; {
+		switch present := c.options.Epoch().Answers; {
 		case r != nil && r.Epoch == present:
 			return r, nil
 		case r == nil && failure.Epoch.Answers == present:

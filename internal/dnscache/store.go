@@ -11,13 +11,13 @@ func (c *Cache) store(q dns.Question, r *dns.RRset) *dns.RRset {
 	c.stats.answers[r.Status].Add(1)
 	arrived := time.Now()
 	r = capped(r, arrived)
-	s, epoch := c.shard(q), c.epoch()
+	s, epoch := c.shard(q), c.options.Epoch()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old, _ := s.get(q, epoch)
 	contradicted := old.Status == dns.Secure && r.Status != dns.Secure
-	if contradicted && c.doubt != nil {
-		c.doubt()
+	if contradicted && c.options.Doubt != nil {
+		c.options.Doubt()
 	}
 	switch {
 	case old.alive(arrived) && old.Status == dns.Secure && (contradicted || r.Stale):
@@ -26,7 +26,7 @@ func (c *Cache) store(q dns.Question, r *dns.RRset) *dns.RRset {
 		if contradicted && !old.warned {
 			old.warned = true
 			s.put(s.with(q, &old))
-			c.log.Warn("keeping a secure answer although an insecure one arrived",
+			c.options.Logger.Warn("keeping a secure answer although an insecure one arrived",
 				"name", q.Name, "type", q.Type.String(), "expires", old.Expires)
 		}
 		return old.answer()
@@ -53,7 +53,7 @@ func (c *Cache) storeFailure(q dns.Question, f *dns.Error) (*dns.RRset, *dns.Err
 	} else {
 		c.stats.failed.Add(1)
 	}
-	s, now, epoch := c.shard(q), time.Now(), c.epoch()
+	s, now, epoch := c.shard(q), time.Now(), c.options.Epoch()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e, _ := s.get(q, epoch)
