@@ -60,7 +60,6 @@ type Receiver struct {
 	commands  []string
 	sessions  []*Session
 	conns     map[net.Conn]bool
-	taken     int
 	most      int
 	closed    bool
 }
@@ -101,7 +100,7 @@ func (r *Receiver) Sessions() []Session {
 	return all
 }
 
-// note changes a session.
+// note changes what is known, with the lock.
 func (r *Receiver) note(change func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -128,7 +127,7 @@ func (r *Receiver) Addr() netip.AddrPort { return netip.MustParseAddrPort(r.list
 func (r *Receiver) Commands() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return append([]string(nil), r.commands...)
+	return slices.Clone(r.commands)
 }
 
 // SNI returns the server names of the handshakes.
@@ -142,11 +141,7 @@ func (r *Receiver) SNI() (names []string) {
 }
 
 // Connections returns how many it has taken.
-func (r *Receiver) Connections() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.taken
-}
+func (r *Receiver) Connections() int { return len(r.Sessions()) }
 
 // Most returns the highest number of concurrent connections.
 func (r *Receiver) Most() int {
@@ -157,9 +152,7 @@ func (r *Receiver) Most() int {
 
 // Behave changes its behaviour for connections to come.
 func (r *Receiver) Behave(b Behaviour) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.behaviour = b
+	r.note(func() { r.behaviour = b })
 }
 
 // Close stops it and cuts all connections.
@@ -184,7 +177,6 @@ func (r *Receiver) accept() {
 		b, session := r.behaviour, &Session{}
 		r.sessions = append(r.sessions, session)
 		r.conns[conn] = true
-		r.taken++
 		r.most = max(r.most, len(r.conns))
 		if r.closed {
 			_ = conn.Close()
@@ -192,9 +184,7 @@ func (r *Receiver) accept() {
 		r.mu.Unlock()
 		r.all.Go(func() {
 			r.serve(recorder{conn, r, session}, session, b)
-			r.mu.Lock()
-			delete(r.conns, conn)
-			r.mu.Unlock()
+			r.note(func() { delete(r.conns, conn) })
 			_ = conn.Close()
 		})
 	}
@@ -231,9 +221,7 @@ func (r *Receiver) serve(conn net.Conn, session *Session, b Behaviour) {
 			return
 		}
 		line = strings.TrimRight(line, "\r\n")
-		r.mu.Lock()
-		r.commands = append(r.commands, line)
-		r.mu.Unlock()
+		r.note(func() { r.commands = append(r.commands, line) })
 		verb, _, _ := strings.Cut(strings.ToUpper(line), " ")
 		switch {
 		case verb == "EHLO":
