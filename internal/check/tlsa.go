@@ -2,14 +2,12 @@ package check
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"crypto/sha512"
 	"crypto/x509"
 	"fmt"
 	"time"
 
-	"github.com/policyd/policyd/internal/dane"
 	"github.com/policyd/policyd/internal/dns"
 	"github.com/policyd/policyd/internal/smtptls"
 )
@@ -19,20 +17,6 @@ const (
 	usageDANETA = 2
 	usageDANEEE = 3
 )
-
-// JudgeDANE returns a function for probe.Options. Its error is for a certificate that matches none of the usable TLSA
-// records of a host for a port. A failed lookup is not an error, because then there is no route to the host anyway.
-func JudgeDANE(r dns.Starter, port uint16) func(context.Context, string, *smtptls.Session) error {
-	const timeout = 10 * time.Second
-	return func(ctx context.Context, host string, s *smtptls.Session) error {
-		found := dane.Lookup(ctx, r,
-			dane.Query{Host: host, Port: port, Effort: dns.Effort{Untrusted: true}, Timeout: timeout})
-		if found.State == dane.Usable && !matches(found.Records, s, host, time.Now()) {
-			return fmt.Errorf("no TLSA record for port %d matches it", port)
-		}
-		return nil
-	}
-}
 
 // matches reports whether one of the records authenticates a session: the certificate itself (DANE-EE: neither its
 // names nor its dates matter, RFC 7671 section 5.1), or an issuer that then stands in for the roots (DANE-TA). OpenSSL,
@@ -58,21 +42,6 @@ func matches(records []dns.TLSA, s *smtptls.Session, name string, at time.Time) 
 		}
 	}
 	return false
-}
-
-// issued reports whether a record contains the whole certificate or key of the issuer of c. The server then need not
-// send the certificate of the issuer: OpenSSL takes it from the record.
-func issued(r dns.TLSA, c *x509.Certificate) bool {
-	if r.MatchingType != 0 {
-		return false
-	}
-	issuer, err := &x509.Certificate{}, error(nil)
-	if r.Selector == 0 {
-		issuer, err = x509.ParseCertificate(r.Data)
-	} else {
-		issuer.PublicKey, err = x509.ParsePKIXPublicKey(r.Data)
-	}
-	return err == nil && issuer.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil
 }
 
 // association is what a record with this selector and matching type has for a certificate; nil where they are unknown.

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strings"
 )
 
 // Postfix verifies with OpenSSL, which refuses some paths that crypto/x509 accepts. Mail to such a host would wait,
@@ -21,6 +22,23 @@ const (
 	maxMessage = 100 * 1024 // octets of the certificate message, SSL_MAX_CERT_LIST_DEFAULT
 	entryBytes = 3          // that precede each certificate in the message
 )
+
+// serverUses are the extended key usages of a TLS server for OpenSSL; crypto/x509 wants one of them.
+var serverUses = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageMicrosoftServerGatedCrypto,
+	x509.ExtKeyUsageNetscapeServerGatedCrypto}
+
+// matches reports whether a DNS name of a certificate is for host. OpenSSL accepts "*" as the whole first label only,
+// in front of at least two more labels of letters, digits and hyphens.
+func matches(san, host string) bool {
+	san = strings.ToLower(san)
+	rest, wildcard := strings.CutPrefix(san, "*.")
+	if !wildcard {
+		return san == host
+	}
+	_, parent, _ := strings.Cut(host, ".")
+	return rest == parent && strings.Contains(rest, ".") && strings.Trim(rest,
+		"abcdefghijklmnopqrstuvwxyz0123456789-.") == ""
+}
 
 // rules returns a rule of OpenSSL that the chain of a server or one of the paths from it breaks, nil for none.
 func rules(chain []*x509.Certificate, paths [][]*x509.Certificate) error {

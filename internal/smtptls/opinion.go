@@ -3,7 +3,11 @@ package smtptls
 import (
 	"cmp"
 	"context"
+	"errors"
 )
+
+// ErrNotJudged is wrapped by errors about certificates that Go cannot judge and OpenSSL may accept.
+var ErrNotJudged = errors.New("could not be judged from here")
 
 // Opinion is what Postfix's own TLS client made of an address. The zero Opinion means that it was not asked.
 type Opinion struct {

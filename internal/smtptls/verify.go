@@ -29,9 +29,6 @@ type Verification struct {
 	Faults map[Cause]error
 }
 
-// ErrNotJudged is wrapped by errors about certificates that Go cannot judge and OpenSSL may accept.
-var ErrNotJudged = errors.New("could not be judged from here")
-
 // Cause returns the first thing that is wrong, CauseNone for a valid certificate.
 func (v *Verification) Cause() (Cause, error) {
 	for _, cause := range []Cause{CertificateChain, CertificateExpired, CertificateName, CertificateRules} {
@@ -88,23 +85,6 @@ func Verify(chain []*x509.Certificate, host string, roots *x509.CertPool, at tim
 		faults[CertificateName] = fmt.Errorf("the certificate is for %s, not for %s", names, host)
 	}
 	return v
-}
-
-// serverUses are the extended key usages of a TLS server for OpenSSL; crypto/x509 wants one of them.
-var serverUses = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageMicrosoftServerGatedCrypto,
-	x509.ExtKeyUsageNetscapeServerGatedCrypto}
-
-// matches reports whether a DNS name of a certificate is for host. OpenSSL accepts "*" as the whole first label only,
-// in front of at least two more labels of letters, digits and hyphens.
-func matches(san, host string) bool {
-	san = strings.ToLower(san)
-	rest, wildcard := strings.CutPrefix(san, "*.")
-	if !wildcard {
-		return san == host
-	}
-	_, parent, _ := strings.Cut(host, ".")
-	return rest == parent && strings.Contains(rest, ".") && strings.Trim(rest,
-		"abcdefghijklmnopqrstuvwxyz0123456789-.") == ""
 }
 
 // outOfDate names the first certificate of a path that is not valid at a moment; nil for none.
